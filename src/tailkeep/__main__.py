@@ -1,0 +1,5 @@
+"""`python -m tailkeep` is the `tailkeep` command."""
+
+from tailkeep.cli import main
+
+main()

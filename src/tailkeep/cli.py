@@ -1,0 +1,151 @@
+"""The `tailkeep` command: it wires the rooms together, and nothing below it knows it.
+
+Rule: results go to stdout, progress and messages to stderr, and a TailkeepError ends in one line and its exit code.
+"""
+
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tailkeep import __version__
+from tailkeep.errors import ExitCode, TailkeepError
+from tailkeep.visible import visible
+
+app = typer.Typer(
+    name="tailkeep",
+    help="Keep the tail: train generative models on data that machines wrote, without collapse.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key, such as scale=full. Repeatable.")
+]
+
+
+def main() -> None:
+    """Run the command line and exit with the code that says how it ended."""
+    from tailkeep.runs import redact
+
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        app(standalone_mode=True)
+    except TailkeepError as error:
+        print(f"error: {visible(redact(str(error)))}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted: run the same command again to go on from the last finished phase.", file=sys.stderr)
+        sys.exit(ExitCode.INTERRUPTED)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def lab(
+    name: Annotated[str | None, typer.Argument(metavar="NAME|FILE", help="A recipe's name, or a YAML file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run directory, new or to be resumed.")] = None,
+    overrides: Overrides = None,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Processes side by side; 0 means one a core on a CPU, one in all on a GPU.")
+    ] = 0,
+    list_all: Annotated[bool, typer.Option("--list", help="List the recipes and exit.")] = False,
+    dump_config: Annotated[bool, typer.Option("--dump-config", help="Print the resolved config and exit.")] = False,
+) -> None:
+    """Train generation after generation on machine-written data, and measure what is lost."""
+    from tailkeep import lab as room
+
+    if list_all:
+        _print_recipes(room.list_recipes())
+        return
+    if name is None:
+        raise typer.BadParameter(
+            "give a recipe's name or a YAML file; --list shows the recipes.", param_hint="NAME|FILE"
+        )
+    config = room.load(room.find_recipe(name), overrides=overrides or [])
+    if dump_config:
+        print(room.dump(config), end="")
+        return
+    if out is None:
+        raise typer.BadParameter("give the folder to write to, such as --out runs/demo.", param_hint="--out")
+    from tailkeep.progress import shown_progress
+
+    total = sum(study.generations for study in config.arms.values()) * len(config.seeds)
+    with shown_progress(total) as observe:
+        room.run(config, out, observe=observe, workers=workers or _workers(config))
+    _report(out)
+
+
+@app.command()
+def report(directory: Annotated[Path, typer.Argument(metavar="DIR", help="A run directory.")]) -> None:
+    """Write the report of a run again: report.html, figures/ and tables/."""
+    _report(directory)
+
+
+@app.command()
+def show(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A run directory.")],
+    samples: Annotated[int, typer.Option(min=0, help="How many sample texts of each generation to print.")] = 1,
+) -> None:
+    """Print a run: what it is, the table of arms, and what its models write."""
+    from tailkeep import report as room
+
+    room.show(directory, Console(), samples=samples)
+
+
+@app.command()
+def world(
+    out: Annotated[Path, typer.Option(help="A new or empty folder.")],
+    overrides: Overrides = None,
+    prior: Annotated[bool, typer.Option(help="Also train a small language model on the corpus.")] = True,
+) -> None:
+    """Write a corpus with known truth, its questions and a small trained prior, to try everything on."""
+    from tailkeep import lab as room
+    from tailkeep.config import parse_assignments
+
+    for path in room.write_world(out, parse_assignments(overrides or []), prior=prior):
+        print(path)
+
+
+def _report(directory: Path) -> None:
+    from tailkeep import report as room
+
+    page = room.write(directory)
+    room.print_summary(directory, Console())
+    print(f"report: {page}")
+
+
+def _print_recipes(recipes: Any) -> None:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("recipe")
+    table.add_column("what it shows")
+    for recipe in recipes:
+        table.add_row(Text(recipe.name), Text(" ".join(recipe.shows.split())))
+    Console().print(table)
+
+
+def _workers(config: Any) -> int:
+    if config.device != "cpu" and any(study.learner == "causal_lm" for study in config.arms.values()):
+        from tailkeep.optional import require
+
+        if require("torch", extra="hf").cuda.is_available():
+            return 1
+    return max(1, (os.cpu_count() or 1) // int(config.threads))
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,148 @@
+"""Trees of plain values, checked against a model. Rule: a fault names the key that the user wrote.
+
+pydantic puts the label of a union's member into the path of a fault (`data.text.path`); walking the model along
+that path tells labels from keys, and also which keys would have been known there.
+"""
+
+import difflib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+from pydantic import ValidationError
+
+from tailkeep.config.settings import Settings
+from tailkeep.errors import ConfigError
+from tailkeep.redaction import redact, redact_tree
+from tailkeep.visible import visible
+
+S = TypeVar("S", bound=Settings)
+
+_LONGEST_VALUE = 200
+
+
+def validate(kind: type[S], tree: Mapping[str, Any], *, source: str) -> S:
+    """`tree` as a `kind`.
+
+    Raises:
+        ConfigError: one line a fault, each with its key, the value received and what would be accepted.
+    """
+    try:
+        return kind.model_validate(tree)
+    except ValidationError as error:
+        faults = [_explain(fault, kind) for fault in error.errors(include_url=False)]
+        raise ConfigError("\n".join(visible(f"{source}: {fault}", newline=" ") for fault in faults)) from None
+
+
+def _explain(fault: Mapping[str, Any], kind: type[Settings]) -> str:
+    path, here = _walk(kind, fault["loc"])
+    key = ".".join(path)
+    context = fault.get("ctx", {})
+    match fault["type"]:
+        case "extra_forbidden":
+            _, parent = _walk(kind, fault["loc"][:-1])
+            return f"unknown key {key!r}.{_suggest(path[-1], sorted(_field_names(parent)))}"
+        case "missing":
+            return f"the key {key!r} is missing. Set it in the file, or with --set {key}=..."
+        case "union_tag_not_found" | "union_tag_invalid":
+            discriminator = str(context["discriminator"]).strip("'")
+            kinds = [tag for kind in _settings_in(here) for name, tag in _tags(kind) if name == discriminator]
+            if fault["type"] == "union_tag_not_found":
+                return f"the key '{key}.{discriminator}' is missing; it says which kind this is. {_known(kinds)}"
+            received = str(context["tag"])
+            return f"{key}.{discriminator}: {received!r} is unknown.{_suggest(received, kinds)}"
+        case "literal_error" | "enum" if isinstance(fault["input"], str):
+            choices = re.findall(r"'([^']*)'", str(context["expected"]))
+            return f"{key}: {redact(fault['input'])!r} is unknown.{_suggest(fault['input'], choices)}"
+        case "model_type" | "model_attributes_type" | "dict_type":
+            message = "Input should be keys and values"
+        case _:
+            message = str(fault["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    return f"{key or 'config'}: {message} (received {_received(fault)})"
+
+
+def _received(fault: Mapping[str, Any]) -> str:
+    key = str(fault["loc"][-1]) if fault["loc"] else ""
+    value = redact_tree({key: fault["input"]})[key]
+    text = json.dumps(value, default=str, ensure_ascii=False)
+    return text if len(text) <= _LONGEST_VALUE else text[:_LONGEST_VALUE] + "..."
+
+
+def _walk(kind: type[Settings], location: Sequence[int | str]) -> tuple[list[str], Any]:
+    """The keys of `location` as the user wrote them, and the annotation of what stands there."""
+    here: Any = kind
+    path: list[str] = []
+    for part in location:
+        here = _unwrap(here)
+        if _is_union(here):
+            here = next((member for member in get_args(here) if part in _labels(member)), Any)
+            continue
+        path.append(str(part))
+        here = _below(here, part)
+    return path, _unwrap(here)
+
+
+def _below(annotation: Any, part: int | str) -> Any:
+    if _is_settings(annotation):
+        field = annotation.model_fields.get(part)
+        return field.annotation if field else Any
+    arguments = get_args(annotation)
+    if not arguments:
+        return Any
+    return arguments[-1] if isinstance(part, str) else arguments[0]
+
+
+def _unwrap(annotation: Any) -> Any:
+    """Without `Annotated` and without `| None`: neither leaves a trace in a location."""
+    if get_origin(annotation) is Annotated:
+        return _unwrap(get_args(annotation)[0])
+    if _is_union(annotation):
+        members = [member for member in get_args(annotation) if member is not type(None)]
+        return _unwrap(members[0]) if len(members) == 1 else Union[tuple(members)]  # noqa: UP007  (built at run time)
+    return annotation
+
+
+def _is_union(annotation: Any) -> bool:
+    return get_origin(annotation) in (Union, UnionType)
+
+
+def _is_settings(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Settings)
+
+
+def _settings_in(annotation: Any) -> Iterator[type[Settings]]:
+    annotation = _unwrap(annotation)
+    if _is_settings(annotation):
+        yield annotation
+    elif _is_union(annotation):
+        for member in get_args(annotation):
+            yield from _settings_in(member)
+
+
+def _labels(member: Any) -> set[str]:
+    """What pydantic may call a member of a union: its tag if the union has a discriminator, otherwise its type."""
+    member = _unwrap(member)
+    tags = {tag for _, tag in _tags(member)} if _is_settings(member) else set()
+    return {*tags, str(getattr(member, "__name__", member))}
+
+
+def _tags(kind: type[Settings]) -> Iterator[tuple[str, str]]:
+    """The fields of `kind` that can only say one word, as a discriminator does, and that word."""
+    for name, field in kind.model_fields.items():
+        if get_origin(field.annotation) is Literal and len(get_args(field.annotation)) == 1:
+            yield name, str(get_args(field.annotation)[0])
+
+
+def _field_names(annotation: Any) -> set[str]:
+    return {name for kind in _settings_in(annotation) for name in kind.model_fields}
+
+
+def _suggest(word: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f" Did you mean {close[0]!r}?" if close else f" {_known(known)}"
+
+
+def _known(names: Sequence[str]) -> str:
+    return f"Known: {', '.join(names)}." if names else "Remove it."

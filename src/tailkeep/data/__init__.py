@@ -1,0 +1,19 @@
+"""Documents, questions and worlds with known truth."""
+
+from tailkeep.data.documents import Separator, read_documents, read_text
+from tailkeep.data.questions import Question, read_questions, write_questions
+from tailkeep.data.world import Fact, Reading, Statement, World, WorldConfig
+
+__all__ = [
+    "Fact",
+    "Question",
+    "Reading",
+    "Separator",
+    "Statement",
+    "World",
+    "WorldConfig",
+    "read_documents",
+    "read_questions",
+    "read_text",
+    "write_questions",
+]

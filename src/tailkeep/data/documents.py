@@ -1,0 +1,114 @@
+"""Documents from a file: UTF-8 text cut at a separator, or one JSON object a line.
+
+Rule: a document is never empty and has no white space around it.
+"""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from tailkeep.errors import InputError
+
+Separator = Literal["file", "line", "blank-line"] | str
+"""What stands between two documents: nothing (the file is one), a line break, an empty line, or the text given."""
+
+
+def read_documents(path: Path, *, separator: Separator = "line", field: str = "text") -> list[str]:
+    """The documents of the file at `path`, in its order.
+
+    A name that ends in `.jsonl` is read as one JSON object a line, its document under `field`, whatever the separator;
+    any other file as text. White space around a document is cut off and empty documents are dropped.
+
+    Raises:
+        InputError: the file is missing, is not UTF-8, holds no document, or has a line that is no such object.
+    """
+    text = read_text(path)
+    pieces = _json_fields(text, field, path) if path.suffix == ".jsonl" else _cut(text, separator)
+    documents = [document for document in (piece.strip() for piece in pieces) if document]
+    if not documents:
+        raise InputError(f"{path} holds no document: {len(text)} characters, all white space. Give a file with text.")
+    return documents
+
+
+def read_text(path: Path) -> str:
+    """The content of a UTF-8 file, without a byte order mark and with `\\n` line breaks.
+
+    Raises:
+        InputError: the file is missing or is not UTF-8; the message names the byte and the line.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}. Give the path of a text file.") from None
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        # The offset counts from behind a byte order mark, the file from before it.
+        start = error.start + len(content) - len(error.object)
+        line = content.count(b"\n", 0, start) + 1
+        raise InputError(
+            f"{path}: not UTF-8: byte 0x{content[start]:02x} at offset {start}, line {line}. Save the file as UTF-8."
+        ) from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _cut(text: str, separator: Separator) -> list[str]:
+    match separator:
+        case "file":
+            return [text]
+        case "line":
+            # Only at line breaks: str.splitlines would also cut at form feeds and U+2028.
+            return text.split("\n")
+        case "blank-line":
+            return _paragraphs(text)
+        case "":
+            raise InputError("the separator is empty. Give file, line, blank-line or the text that stands between.")
+    return text.split(separator)
+
+
+def _paragraphs(text: str) -> list[str]:
+    """Runs of lines without an empty one between them; a line of white space is empty."""
+    paragraphs = [""]
+    for line in text.split("\n"):
+        if line.strip():
+            paragraphs[-1] += line + "\n"
+        elif paragraphs[-1]:
+            paragraphs.append("")
+    return paragraphs
+
+
+def _json_fields(text: str, field: str, path: Path) -> list[str]:
+    return [
+        _json_field(line, field, f"{path}, line {number}")
+        for number, line in enumerate(text.split("\n"), start=1)
+        if line.strip()
+    ]
+
+
+def _json_field(line: str, field: str, where: str) -> str:
+    try:
+        item = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: not JSON ({error}). Write one object a line.") from None
+    if not isinstance(item, dict):
+        raise InputError(
+            f"{where}: expected an object, found {type(item).__name__}. Write {{{json.dumps(field)}: ...}}."
+        )
+    if field not in item:
+        raise InputError(f"{where}: the field {field!r} is missing; there are {sorted(item)}. Name the field to read.")
+    if not isinstance(item[field], str):
+        raise InputError(f"{where}: {field!r} is of type {type(item[field]).__name__}. Give text.")
+    return require_unicode(item[field], where)
+
+
+def require_unicode(text: str, where: str) -> str:
+    """`text`, unless it holds half of a character: JSON can spell one as `\\ud83d`, and no tokenizer takes it.
+
+    Raises:
+        InputError: it does; the message starts with `where`.
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(f"{where}: half a surrogate pair at character {error.start}. Repair the text.") from None
+    return text

@@ -1,0 +1,102 @@
+"""Questions of the knowledge-retention test: a context, a true sentence and its false twin (arXiv 2509.08972).
+
+Rule: the sentences start without white space, since whoever scores them joins context and sentence with one space.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tailkeep.data.documents import read_text, require_unicode
+from tailkeep.errors import InputError
+from tailkeep.runs import Storage
+
+_TEXTS = ("context", "sentence_true", "sentence_false")
+
+
+@dataclass(frozen=True)
+class Question:
+    """Which of two sentences follows `context`? `location` says where the fact comes from.
+
+    In the published files `location` is the 0-based line of the article's title; in an embedded world it is the
+    index of the fact.
+    """
+
+    context: str
+    sentence_true: str
+    sentence_false: str
+    location: int | None = None
+
+
+def read_questions(path: Path) -> list[Question]:
+    """The questions in the file at `path`: a JSON list of objects, or one object a line if its name ends in `.jsonl`.
+
+    Each object has `context`, `sentence_true`, `sentence_false` and, if known, `location`. Other keys are passed over.
+    White space around the texts is cut off.
+
+    Raises:
+        InputError: the file cannot be read, holds no question, or an item is not of this form; the message names it.
+    """
+    text = read_text(path)
+    items = _items_of_lines(text, path) if path.suffix == ".jsonl" else _items_of_list(text, path)
+    if not items:
+        raise InputError(f"{path} holds no question. Give a file with at least one.")
+    return [_question(item, where) for where, item in items]
+
+
+def write_questions(path: Path, questions: Iterable[Question], *, storage: Storage | None = None) -> None:
+    """Write `questions` to `path`, in the form and by the ending that `read_questions` reads.
+
+    Raises:
+        StorageError: the file system refused; nothing at `path` changed.
+    """
+    items = [{key: value for key, value in asdict(question).items() if value is not None} for question in questions]
+    if path.suffix == ".jsonl":
+        text = "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in items)
+    else:
+        text = json.dumps(items, ensure_ascii=False, indent=1) + "\n"
+    (storage or Storage()).write_text(path, text)
+
+
+def _items_of_list(text: str, path: Path) -> list[tuple[str, Any]]:
+    tree = _json(text, str(path), "Write a list of objects.")
+    if not isinstance(tree, list):
+        raise InputError(f"{path}: expected a list of objects, found {type(tree).__name__}.")
+    return [(f"{path}, item {number}", item) for number, item in enumerate(tree, start=1)]
+
+
+def _items_of_lines(text: str, path: Path) -> list[tuple[str, Any]]:
+    lines = ((f"{path}, line {number}", line) for number, line in enumerate(text.split("\n"), start=1))
+    return [(where, _json(line, where, "Write one object a line.")) for where, line in lines if line.strip()]
+
+
+def _json(text: str, where: str, advice: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: not JSON ({error}). {advice}") from None
+
+
+def _question(item: Any, where: str) -> Question:
+    if not isinstance(item, Mapping):
+        raise InputError(f"{where}: expected an object, found {type(item).__name__}. Write {{'context': ..., ...}}.")
+    context, true, false = (_text(item, key, where) for key in _TEXTS)
+    if true == false:
+        raise InputError(f"{where}: both sentences are {true!r}. Give one that is true and one that is false.")
+    location = item.get("location")
+    if location is not None and (isinstance(location, bool) or not isinstance(location, int)):
+        raise InputError(f"{where}: 'location' is {location!r}. Give a whole number, or leave the key out.")
+    return Question(context, true, false, location)
+
+
+def _text(item: Mapping[str, Any], key: str, where: str) -> str:
+    if key not in item:
+        raise InputError(f"{where}: the key {key!r} is missing; there are {sorted(item)}. Add it.")
+    value = item[key]
+    if not isinstance(value, str):
+        raise InputError(f"{where}: {key!r} is {value!r}. Give text.")
+    if not value.strip():
+        raise InputError(f"{where}: {key!r} is empty. Give a sentence.")
+    return require_unicode(value, f"{where}, {key!r}").strip()

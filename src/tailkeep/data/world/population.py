@@ -1,0 +1,122 @@
+"""Who and what is in a world, what is true of whom, and how often each is spoken of.
+
+Rule: people, values and phrasings are listed from frequent to rare, and everything follows from the configuration.
+"""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailkeep.data.world.config import WorldConfig
+from tailkeep.data.world.grammar import ATTRIBUTES, FAMILY_ENDINGS, GIVEN_ENDINGS, Attribute
+from tailkeep.data.world.words import invent
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One sentence of a document, by index: which attribute, in which phrasing, with which value."""
+
+    attribute: int
+    phrasing: int
+    value: int
+
+
+@dataclass(frozen=True)
+class Fact:
+    """Something true. `probability` is the chance that one document of the world states it."""
+
+    person: str
+    attribute: str
+    value: str
+    probability: float
+
+
+@dataclass(frozen=True, eq=False)
+class Population:
+    """The tables of a world.
+
+    `names` (given, family) by person; `values` by attribute; `truth` (people, attributes) holds the index of each
+    true value; `people_share` and `phrasing_share` sum to 1.
+    """
+
+    config: WorldConfig
+    names: tuple[tuple[str, str], ...]
+    values: tuple[tuple[str, ...], ...]
+    truth: NDArray[np.int64]
+    people_share: NDArray[np.float64]
+    phrasing_share: NDArray[np.float64]
+
+    @property
+    def attributes(self) -> tuple[Attribute, ...]:
+        """The attributes that people of this world have."""
+        return ATTRIBUTES[: self.config.attributes]
+
+    @property
+    def lengths(self) -> range:
+        """The numbers of sentences that a document may have; each is equally likely."""
+        return range(self.config.shortest, self.config.longest + 1)
+
+    @cached_property
+    def attribute_share(self) -> float:
+        """The chance that a document states a given attribute of its person: its mean length over the attributes."""
+        return float(np.mean(self.lengths)) / self.config.attributes
+
+    @cached_property
+    def facts(self) -> tuple[Fact, ...]:
+        """Every fact, from frequent to rare; that of person i and attribute j has index i * attributes + j."""
+        return tuple(
+            Fact(
+                " ".join(self.names[person]),
+                self.attributes[attribute].name,
+                self.values[attribute][self.truth[person, attribute]],
+                float(self.people_share[person]) * self.attribute_share,
+            )
+            for person, attribute in itertools.product(range(self.config.people), range(self.config.attributes))
+        )
+
+    def document(self, person: int, choices: Sequence[Choice]) -> str:
+        """The text that states `choices` of `person`: the full name first, then the given name alone."""
+        given, family = self.names[person]
+        mentions = itertools.chain([f"{given} {family}"], itertools.repeat(given))
+        return " ".join(
+            self.attributes[c.attribute].phrasings[c.phrasing].sentence(mention, self.values[c.attribute][c.value])
+            for mention, c in zip(mentions, choices, strict=False)
+        )
+
+
+def populate(config: WorldConfig) -> Population:
+    """The tables of the world that `config` describes."""
+    rng = np.random.default_rng([config.seed, 0])
+    taken: set[str] = set()
+    given = invent(config.people, GIVEN_ENDINGS, taken=taken, rng=rng)
+    family = invent(config.people, FAMILY_ENDINGS, taken=taken, rng=rng)
+    values = [
+        [word.capitalize() if a.capital else word for word in invent(config.values, a.endings, taken=taken, rng=rng)]
+        for a in ATTRIBUTES[: config.attributes]
+    ]
+    share = zipf(config.values, config.values_exponent)
+    return Population(
+        config=config,
+        names=tuple((g.capitalize(), f.capitalize()) for g, f in zip(given, family, strict=True)),
+        values=tuple(tuple(words) for words in values),
+        truth=draw(share, config.people * config.attributes, rng).reshape(config.people, config.attributes),
+        people_share=zipf(config.people, config.people_exponent),
+        phrasing_share=zipf(config.phrasings, config.phrasings_exponent),
+    )
+
+
+def zipf(n: int, exponent: float) -> NDArray[np.float64]:
+    """Shares proportional to rank^-exponent for ranks 1 to n; they sum to 1."""
+    weights = np.arange(1, n + 1, dtype=np.float64) ** -exponent
+    return np.asarray(weights / weights.sum(), dtype=np.float64)
+
+
+def draw(share: NDArray[np.float64], size: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """`size` independent indices with the chances `share`."""
+    found = np.searchsorted(np.cumsum(share), rng.random(size), side="right")
+    # A sum a hair below 1 must not lead past the last index.
+    return np.minimum(found, len(share) - 1).astype(np.int64)

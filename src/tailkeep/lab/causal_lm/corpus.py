@@ -1,0 +1,51 @@
+"""What a language model is studied on: real and held-out documents, questions, and the truth where it is known."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tailkeep.data import Question, World, read_documents, read_questions
+from tailkeep.errors import InputError
+from tailkeep.lab.causal_lm.settings import TextCorpus, WorldCorpus
+
+Truth = Callable[[Sequence[str]], dict[str, float]]
+"""Machine-written documents -> metrics against a known truth."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Documents as text. `truth` is known in the embedded world alone."""
+
+    real: list[str]
+    held_out: list[str]
+    questions: list[Question]
+    truth: Truth | None
+
+
+def read_corpus(settings: TextCorpus | WorldCorpus) -> Corpus:
+    """The corpus that `settings` describes.
+
+    Raises:
+        InputError: a file is missing, empty, not UTF-8, or leaves nothing to train on or to hold out.
+    """
+    if isinstance(settings, WorldCorpus):
+        return _world(settings)
+    documents = read_documents(settings.path, separator=settings.separator)[: settings.limit]
+    if settings.held_out_path is not None:
+        real, held_out = documents, read_documents(settings.held_out_path, separator=settings.separator)
+    else:
+        cut = len(documents) - round(settings.held_out * len(documents))
+        real, held_out = documents[:cut], documents[cut:]
+    if not real or not held_out:
+        raise InputError(
+            f"{settings.path}: {len(documents)} document(s) cannot be parted into real and held-out ones. "
+            "Give more documents (see data.separator), or data.held_out_path."
+        )
+    questions = read_questions(settings.kr_test) if settings.kr_test else []
+    return Corpus(real, held_out, questions, None)
+
+
+def _world(settings: WorldCorpus) -> Corpus:
+    world = World(settings)
+    return Corpus(
+        world.corpus(), world.held_out(), world.questions(rounds=settings.question_rounds), world.truth_metrics
+    )

@@ -1,0 +1,193 @@
+"""The learner: from a training set to a language model, and the subject that the laboratory studies."""
+
+import copy
+import json
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tailkeep.errors import ConfigError, InputError
+from tailkeep.lab.causal_lm.codec import Codec, load_tokenizer, train_tokenizer
+from tailkeep.lab.causal_lm.corpus import Corpus, read_corpus
+from tailkeep.lab.causal_lm.measures import TextMeasure
+from tailkeep.lab.causal_lm.model import LanguageModel
+from tailkeep.lab.causal_lm.quiet import quiet_transformers
+from tailkeep.lab.causal_lm.settings import CausalLMStudy, Pretrained, Sampling, Windows
+from tailkeep.lab.causal_lm.source import load_network, local_folder, new_network
+from tailkeep.lab.causal_lm.tokens import Tokens, training_rows
+from tailkeep.lab.causal_lm.training import train
+from tailkeep.lab.causal_lm.weighting import UserLosses, Weighting, build_weighting
+from tailkeep.lab.protocols import Subject, View
+
+COMMON = Sampling(name="sample")
+
+
+@dataclass(frozen=True)
+class CausalLMLearner:
+    """Trains with the arm's loss, from the predecessor's weights or from where every generation starts."""
+
+    study: CausalLMStudy
+    codec: Codec
+    prompts: Tokens
+    weighting: Weighting
+    start: Callable[[int], Any]
+    device: str
+    bf16: bool
+
+    def fit(self, data: Tokens, *, seed: int, budget: int, previous: LanguageModel | None = None) -> LanguageModel:
+        """A new model; `previous` is left as it is."""
+        inherits = previous is not None and self.study.inherit
+        network = copy.deepcopy(previous.network) if inherits and previous else self.start(seed)
+        network.to(self.device).train()
+        with quiet_transformers():
+            facts = train(
+                network,
+                training_rows(data, block=self.study.training.block, joined=_joined(self.study)),
+                training=self.study.training,
+                weighting=self.weighting,
+                budget=budget,
+                pad=self.codec.pad,
+                seed=seed,
+                device=self.device,
+                bf16=self.bf16,
+            )
+        network.eval()
+        return LanguageModel(network, self.codec, self.study.writing, self.prompts, facts)
+
+    def load(self, folder: Path) -> LanguageModel:
+        """A saved model, on this learner's device."""
+        network = load_network(folder).to(self.device).eval()
+        facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+        return LanguageModel(network, self.codec, self.study.writing, self.prompts, facts)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What arms and seeds share: the corpus as tokens, and where every generation starts."""
+
+    corpus: Corpus
+    codec: Codec
+    real: Tokens
+    held_out: Tokens
+    start: Callable[[int], Any]
+
+
+def build(study: CausalLMStudy, *, device: str, losses: UserLosses, shared: MutableMapping[str, Prepared]) -> Subject:
+    """The language-model recursion that `study` describes; `shared` keeps what other arms and seeds need too.
+
+    Raises:
+        InputError: a corpus, tokenizer or model that cannot be read or used.
+        ConfigError: choices that exclude each other.
+    """
+    key = study.model_dump_json(include={"data", "model", "tokenizer"})
+    if key not in shared:
+        shared[key] = _prepare(study)
+    prepared = shared[key]
+    _refuse_misfits(study, prepared)
+    device = _device(device)
+    joined = _joined(study)
+    real, held_out = prepared.real, prepared.held_out
+    weighting = build_weighting(study.loss, losses)
+    bf16 = _bf16(study, device)
+    return Subject(
+        name="causal_lm",
+        real=real,
+        learner=CausalLMLearner(study, prepared.codec, real, weighting, prepared.start, device, bf16),
+        views=_views(study, held_out),
+        measure=TextMeasure(
+            real, held_out, prepared.corpus.questions, prepared.corpus.truth, study.training.block, joined
+        ),
+    )
+
+
+def _prepare(study: CausalLMStudy) -> Prepared:
+    corpus = read_corpus(study.data)
+    folder = local_folder(study.model) if isinstance(study.model, Pretrained) else None
+    codec = _codec(study, corpus, folder)
+    real, held_out = (
+        Tokens.of([codec.encode(text) for text in texts], codec) for texts in (corpus.real, corpus.held_out)
+    )
+    return Prepared(corpus, codec, real, held_out, _start(study, codec, folder))
+
+
+def _codec(study: CausalLMStudy, corpus: Corpus, folder: Path | None) -> Codec:
+    choice = study.tokenizer
+    if choice.train is not None and (choice.path is not None or folder is not None):
+        raise ConfigError(
+            "tokenizer.train makes a new vocabulary, which fits neither tokenizer.path nor a pretrained model. "
+            "Leave it out, or start from scratch (model.name=scratch)."
+        )
+    if choice.train is not None:
+        tokenizer = train_tokenizer(corpus.real, vocab_size=choice.train.vocab_size)
+    elif choice.path is not None or folder is not None:
+        tokenizer = load_tokenizer(choice.path or folder or Path())
+    else:
+        raise ConfigError(
+            "tokenizer: a model from scratch needs one. Set tokenizer.train.vocab_size or tokenizer.path."
+        )
+    if tokenizer.eos_token_id is None and choice.append_eos:
+        raise ConfigError("tokenizer.append_eos: this tokenizer has no end-of-text token. Set it to false.")
+    return Codec(tokenizer, choice.append_eos)
+
+
+def _start(study: CausalLMStudy, codec: Codec, folder: Path | None) -> Callable[[int], Any]:
+    if folder is not None:
+        network = load_network(folder)
+        return lambda seed: copy.deepcopy(network)  # noqa: ARG005
+    model = study.model
+    assert not isinstance(model, Pretrained)
+    return lambda seed: new_network(model, codec, seed=seed)
+
+
+def _refuse_misfits(study: CausalLMStudy, prepared: Prepared) -> None:
+    """Lengths and vocabularies that the network cannot take, and text too short, found before an hour of training."""
+    config = prepared.start(0).config.get_text_config()
+    if prepared.codec.size > config.vocab_size:
+        raise InputError(
+            f"the tokenizer has {prepared.codec.size} ids, the model {config.vocab_size}. "
+            "Give the tokenizer that the model was trained with."
+        )
+    for text in (prepared.real, prepared.held_out):
+        training_rows(text, block=study.training.block, joined=_joined(study))
+    positions = getattr(config, "max_position_embeddings", None)
+    form = study.writing.form
+    written = form.new_tokens + (form.context if isinstance(form, Windows) else form.prompt_tokens)
+    measured = study.measuring.prompt_tokens + study.measuring.new_tokens
+    needs = {"training.block": study.training.block + 1, "writing.form": written, "measuring": measured}
+    for key, needed in needs.items():
+        if positions is not None and needed > positions:
+            raise ConfigError(f"{key} needs {needed} positions, the model has {positions}. Choose shorter texts.")
+
+
+def _views(study: CausalLMStudy, held_out: Tokens) -> dict[str, View]:
+    measuring = study.measuring
+    begun = [document[: max(1, min(measuring.prompt_tokens, len(document) - 1))] for document in held_out.documents]
+    starts = [begun[i % len(begun)] for i in range(measuring.samples)]
+
+    def through(decoder: Any) -> View:
+        return lambda model, seed: model.complete(
+            starts, decoder, new_tokens=measuring.new_tokens, seed=seed, stops=not _joined(study)
+        )
+
+    own = study.writing.decoder
+    return {"common": through(COMMON)} | ({} if own == COMMON else {"own": through(own)})
+
+
+def _joined(study: CausalLMStudy) -> bool:
+    return isinstance(study.writing.form, Windows)
+
+
+def _device(choice: str) -> str:
+    if choice == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device: cuda was asked for, but torch sees no GPU here. Use device=auto or device=cpu.")
+    return ("cuda" if torch.cuda.is_available() else "cpu") if choice == "auto" else choice
+
+
+def _bf16(study: CausalLMStudy, device: str) -> bool:
+    can = device == "cuda" and torch.cuda.is_bf16_supported()
+    if study.dtype == "bfloat16" and not can:
+        raise ConfigError("dtype: bfloat16 was asked for, but this device has none. Use dtype=auto.")
+    return can and study.dtype != "float32"

@@ -1,0 +1,83 @@
+"""A language model of one generation: how it writes documents, regenerates a text, and is kept on disk."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tailkeep.lab.causal_lm.codec import Codec, Ids
+from tailkeep.lab.causal_lm.decoding import continue_prompts
+from tailkeep.lab.causal_lm.quiet import quiet_transformers
+from tailkeep.lab.causal_lm.settings import AnyDecoder, Documents, Windows, Writing
+from tailkeep.lab.causal_lm.tokens import Tokens
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A trained network with the way its arm lets it write. `prompts` are real documents to begin from."""
+
+    network: Any
+    codec: Codec
+    writing: Writing
+    prompts: Tokens
+    facts: Mapping[str, float] = field(default_factory=dict)
+
+    def sample(self, n: int, *, seed: int) -> Tokens:
+        """`n` documents, each begun by the first tokens of a real one drawn at random.
+
+        In the form `windows` the drawn documents are joined and rewritten window by window.
+        """
+        rng = np.random.default_rng(seed)
+        drawn = self.prompts.take(rng.choice(len(self.prompts), size=n, replace=n > len(self.prompts)))
+        return self.regenerate(drawn, seed=seed)
+
+    def regenerate(self, data: Tokens, *, seed: int) -> Tokens:
+        """`data` written anew: document by document behind its first tokens, or window by window."""
+        match self.writing.form:
+            case Documents() as form:
+                starts = [document[: max(1, min(form.prompt_tokens, len(document) - 1))] for document in data.documents]
+                return self.complete(starts, self.writing.decoder, new_tokens=form.new_tokens, seed=seed)
+            case Windows() as form:
+                return data.like(self._rewrite(data.ids, form, seed))
+
+    def complete(
+        self, starts: list[Ids], decoder: AnyDecoder, *, new_tokens: int, seed: int, stops: bool = True
+    ) -> Tokens:
+        """Each start with the model's continuation: `new_tokens`, or fewer if it `stops` at the stop token."""
+        written = self._continue(starts, decoder, new_tokens, seed, stops=stops)
+        documents = [np.concatenate([start, tail]) for start, tail in zip(starts, written, strict=True)]
+        return Tokens.of(documents, self.codec, prompts=[len(start) for start in starts])
+
+    def save(self, folder: Path) -> None:
+        """Write safetensors weights, configuration, tokenizer and `facts.json`: a Hugging Face model folder."""
+        with quiet_transformers():
+            self.network.save_pretrained(folder)
+            self.codec.save(folder)
+        (folder / "facts.json").write_text(json.dumps(dict(self.facts)), encoding="utf-8")
+
+    def _rewrite(self, ids: Ids, form: Windows, seed: int) -> Ids:
+        """The text window by window, each prompted by the original text before it (ForTIFAI, section on experiments).
+
+        The first token is kept, since nothing stands before it; windows near the start have the context there is.
+        """
+        firsts = range(1, len(ids), form.new_tokens)
+        contexts = [ids[max(0, first - form.context) : first] for first in firsts]
+        windows = self._continue(contexts, self.writing.decoder, form.new_tokens, seed, stops=False)
+        return np.concatenate([ids[:1], *windows])[: len(ids)].astype(np.int32)
+
+    def _continue(
+        self, starts: list[Ids], decoder: AnyDecoder, new_tokens: int, seed: int, *, stops: bool
+    ) -> list[Ids]:
+        return continue_prompts(
+            self.network,
+            self.codec,
+            starts,
+            decoder=decoder,
+            new_tokens=new_tokens,
+            stops=stops,
+            batch=self.writing.batch,
+            seed=seed,
+        )

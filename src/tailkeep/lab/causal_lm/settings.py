@@ -1,0 +1,184 @@
+"""The choices of a study with a causal language model: where it starts, how it trains, writes and is measured."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from tailkeep.config import InputPath, Settings
+from tailkeep.data import WorldConfig
+from tailkeep.lab.study import Positive, Study
+
+Threshold = Annotated[float, Field(gt=0, le=1)]
+
+
+class TextCorpus(Settings):
+    """Text files as real data; `held_out` is the share of documents, from the end, that no model trains on."""
+
+    name: Literal["text"]
+    path: InputPath
+    separator: str = "blank-line"
+    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    held_out_path: InputPath | None = None
+    limit: Positive | None = None
+    kr_test: InputPath | None = None
+
+
+class WorldCorpus(WorldConfig):
+    """The embedded world of short biographies, whose truth is known."""
+
+    name: Literal["world"]
+    question_rounds: Positive = 1
+
+
+class TrainTokenizer(Settings):
+    """A byte-level BPE tokenizer trained on the real training text."""
+
+    vocab_size: Annotated[int, Field(ge=260)] = 512
+
+
+class Tokenizer(Settings):
+    """`path` of a tokenizer folder, or `train` a new one; neither means the pretrained model's own."""
+
+    path: InputPath | None = None
+    train: TrainTokenizer | None = None
+    append_eos: bool = True
+
+
+class Pretrained(Settings):
+    """A folder or hub id that holds safetensors weights."""
+
+    name: Literal["pretrained"]
+    path: InputPath
+    revision: str | None = None
+
+
+class Scratch(Settings):
+    """New weights: `type` is a transformers model type, `config` its configuration without the vocabulary."""
+
+    name: Literal["scratch"]
+    type: str = "llama"
+    config: dict[str, Any] = Field(default_factory=dict)
+
+
+class CrossEntropy(Settings):
+    """Plain cross-entropy."""
+
+    name: Literal["cross_entropy"]
+
+
+class Truncated(Settings):
+    """Truncated cross-entropy (arXiv 2509.08972)."""
+
+    name: Literal["truncated"]
+    threshold: Threshold = 0.99
+
+
+class Focal(Settings):
+    """Focal loss (arXiv 1708.02002)."""
+
+    name: Literal["focal"]
+    exponent: Annotated[float, Field(ge=0)] = 2.0
+    detach: bool = False
+
+
+class UserLoss(Settings):
+    """A weighting of the caller's own, handed to `run(..., losses={id: ...})`; change `version` when it changes."""
+
+    name: Literal["user"]
+    id: str
+    version: str
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+AnyLoss = Annotated[CrossEntropy | Truncated | Focal | UserLoss, Field(discriminator="name")]
+
+
+class Greedy(Settings):
+    """The most likely token."""
+
+    name: Literal["greedy"]
+    repetition_penalty: Annotated[float, Field(gt=0)] = 1.0
+
+
+class Beam(Settings):
+    """Beam search; the published ForTIFAI decoder is five beams with repetition penalty 3."""
+
+    name: Literal["beam"]
+    beams: Annotated[int, Field(ge=2)] = 5
+    repetition_penalty: Annotated[float, Field(gt=0)] = 1.0
+
+
+class Sampling(Settings):
+    """Random draws: from the whole distribution unless a cut is given."""
+
+    name: Literal["sample"]
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    top_k: Positive | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    min_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    repetition_penalty: Annotated[float, Field(gt=0)] = 1.0
+
+
+AnyDecoder = Annotated[Greedy | Beam | Sampling, Field(discriminator="name")]
+
+
+class Documents(Settings):
+    """Documents one by one: the first `prompt_tokens` of a real one, then up to `new_tokens` of the model's."""
+
+    name: Literal["documents"]
+    prompt_tokens: Positive = 1
+    new_tokens: Positive = 64
+
+
+class Windows(Settings):
+    """ForTIFAI's windows over the joined text: `context` tokens, then exactly `new_tokens`, moving on by as many."""
+
+    name: Literal["windows"]
+    context: Positive = 96
+    new_tokens: Positive = 32
+
+
+AnyForm = Annotated[Documents | Windows, Field(discriminator="name")]
+
+
+class Writing(Settings):
+    """How a generation writes the next one's data, `batch` sequences at a time."""
+
+    form: AnyForm = Documents(name="documents")
+    decoder: AnyDecoder = Sampling(name="sample")
+    batch: Positive = 256
+
+
+class Training(Settings):
+    """Adam at a constant learning rate; `epochs` count passes over the stage's budget, not over its training set."""
+
+    block: Annotated[int, Field(ge=2)] = 128
+    batch: Positive = 16
+    epochs: Annotated[float, Field(gt=0)] = 4
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    equal_tokens: bool = True
+    gradient_accumulation: Positive = 1
+    max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
+
+
+class Measuring(Settings):
+    """Fresh samples of a fixed size: `samples` continuations of the first `prompt_tokens` of held-out documents."""
+
+    samples: Positive = 200
+    prompt_tokens: Positive = 8
+    new_tokens: Positive = 64
+
+
+class CausalLMStudy(Study):
+    """An arm whose learner is a Hugging Face causal language model."""
+
+    learner: Literal["causal_lm"]
+    data: Annotated[TextCorpus | WorldCorpus, Field(discriminator="name")]
+    model: Annotated[Pretrained | Scratch, Field(discriminator="name")]
+    tokenizer: Tokenizer = Tokenizer()
+    inherit: bool = True
+    loss: AnyLoss = CrossEntropy(name="cross_entropy")
+    training: Training = Training()
+    writing: Writing = Writing()
+    measuring: Measuring = Measuring()
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"

@@ -1,0 +1,171 @@
+"""One generation's training, by transformers' `Trainer` on whatever device there is.
+
+Rule: the number of steps follows from the budget, not from the size of the training set, so arms train on equally
+many tokens; nothing is selected on a reported measure: the last step's weights are the model.
+"""
+
+import math
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from transformers import PrinterCallback, Trainer, TrainingArguments
+
+from tailkeep.errors import TrainingError
+from tailkeep.lab.causal_lm.codec import Ids
+from tailkeep.lab.causal_lm.settings import Training
+from tailkeep.lab.causal_lm.weighting import Weighting
+from tailkeep.losses import reduce_nll, token_nll
+
+IGNORE = -100
+
+
+@dataclass
+class Tally:
+    """What the loss saw: targets, kept targets, and the sum of their plain losses."""
+
+    targets: float = 0.0
+    kept: float = 0.0
+    nll: float = 0.0
+    _pending: list[Tensor] = field(default_factory=list)
+
+    def add(self, nll: Tensor, weights: Tensor, valid: Tensor) -> None:
+        """Count one batch; tensors stay on their device until `close`."""
+        kept = (weights.detach() != 0) & valid
+        self._pending.append(torch.stack([valid.sum(), kept.sum(), nll.detach()[valid].sum()]).double())
+
+    def close(self) -> None:
+        """Add up what is pending."""
+        if self._pending:
+            self.targets, self.kept, self.nll = torch.stack(self._pending).sum(0).tolist()
+            self._pending.clear()
+
+
+def train(
+    network: Any,
+    rows: Sequence[Ids],
+    *,
+    training: Training,
+    weighting: Weighting,
+    budget: int,
+    pad: int,
+    seed: int,
+    device: str,
+    bf16: bool,
+) -> dict[str, float]:
+    """Train `network` in place; return its facts.
+
+    Args:
+        rows: token ids; every token but a row's first is a target.
+        budget: the tokens of one epoch, whatever the rows hold.
+
+    Returns:
+        `train_units` (targets seen), `train_steps`, `train_loss` (mean plain cross-entropy over all steps, in nats)
+        and `kept_fraction` (share of targets with a weight that is not zero).
+
+    Raises:
+        TrainingError: the weights are not finite at the end.
+    """
+    tally = Tally()
+    steps = _steps(rows, training, budget)
+
+    def loss(outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
+        targets = labels[:, 1:]
+        nll = token_nll(outputs.logits[:, :-1], targets, ignore_index=IGNORE)
+        weights = weighting(nll)
+        valid = targets != IGNORE
+        tally.add(nll, weights, valid)
+        return reduce_nll(nll, weights, valid=valid, num_items=num_items_in_batch)
+
+    # Trainer seeds the global generators: keep that inside, and its checkpoints (none are written) out of sight.
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())), tempfile.TemporaryDirectory() as scratch:
+        arguments = TrainingArguments(
+            output_dir=scratch,
+            max_steps=steps,
+            per_device_train_batch_size=training.batch,
+            gradient_accumulation_steps=training.gradient_accumulation,
+            learning_rate=training.learning_rate,
+            lr_scheduler_type="constant",
+            weight_decay=0.0,
+            max_grad_norm=training.max_grad_norm,
+            optim="adamw_torch",
+            bf16=bf16,
+            seed=seed % 2**32,
+            data_seed=seed % 2**32,
+            use_cpu=device == "cpu",
+            report_to="none",
+            save_strategy="no",
+            logging_strategy="no",
+            disable_tqdm=True,
+            dataloader_pin_memory=False,
+            remove_unused_columns=False,
+        )
+        trainer = Trainer(
+            model=network,
+            args=arguments,
+            train_dataset=_Rows(rows),
+            data_collator=_Collator(pad),
+            compute_loss_func=loss,
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+    tally.close()
+    _refuse_infinite(network, training)
+    return {
+        "train_units": tally.targets,
+        "train_steps": float(steps),
+        "train_loss": tally.nll / max(tally.targets, 1.0),
+        "kept_fraction": tally.kept / max(tally.targets, 1.0),
+    }
+
+
+def _steps(rows: Sequence[Ids], training: Training, budget: int) -> int:
+    """Optimiser steps: `epochs` passes over the budget, or over the rows if tokens are not to be equal."""
+    per_pass = math.ceil(len(rows) / (training.batch * training.gradient_accumulation))
+    targets = sum(len(row) - 1 for row in rows)
+    passes = training.epochs * (budget / targets if training.equal_tokens else 1.0)
+    return max(1, round(passes * per_pass))
+
+
+def _refuse_infinite(network: Any, training: Training) -> None:
+    if not all(torch.isfinite(parameter).all() for parameter in network.parameters()):
+        raise TrainingError(
+            f"the weights are no longer finite after training at learning_rate {training.learning_rate}. "
+            "Lower training.learning_rate or training.max_grad_norm."
+        )
+
+
+class _Rows(Dataset[Ids]):
+    def __init__(self, rows: Sequence[Ids]) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Ids:
+        return self.rows[index]
+
+
+@dataclass(frozen=True)
+class _Collator:
+    """Rows padded to the longest: padding is masked and is no target."""
+
+    pad: int
+
+    def __call__(self, rows: Sequence[Ids]) -> dict[str, Tensor]:
+        width = max(len(row) for row in rows)
+        ids = np.full((len(rows), width), self.pad, dtype=np.int64)
+        labels = np.full((len(rows), width), IGNORE, dtype=np.int64)
+        for place, row in enumerate(rows):
+            ids[place, : len(row)] = labels[place, : len(row)] = row
+        mask = np.arange(width) < np.array([[len(row)] for row in rows])
+        return {
+            "input_ids": torch.from_numpy(ids),
+            "attention_mask": torch.from_numpy(mask.astype(np.int64)),
+            "labels": torch.from_numpy(labels),
+        }

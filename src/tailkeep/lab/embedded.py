@@ -1,0 +1,72 @@
+"""`tailkeep world`: the embedded world on disk, so that every command can be tried without a download."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tailkeep.config import validate
+from tailkeep.data import World, WorldConfig, write_questions
+from tailkeep.errors import InputError
+from tailkeep.lab.config import parse
+from tailkeep.lab.subjects import Extensions, build_subject
+from tailkeep.lab.threads import limited_threads
+from tailkeep.runs import Storage
+
+PRIOR = {
+    "learner": "causal_lm",
+    "generations": 1,
+    "model": {
+        "name": "scratch",
+        "type": "llama",
+        "config": {
+            "hidden_size": 64,
+            "intermediate_size": 172,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 4,
+            "max_position_embeddings": 512,
+            "tie_word_embeddings": True,
+        },
+    },
+    "tokenizer": {"train": {"vocab_size": 512}},
+    "training": {"block": 64, "batch": 32, "epochs": 12, "learning_rate": 3e-3},
+}
+"""The study whose generation 0 is the small prior; the packaged `demo` starts from the same settings."""
+
+
+def write_world(
+    out: Path, overrides: Mapping[str, Any], *, prior: bool = True, storage: Storage | None = None
+) -> Sequence[Path]:
+    """Write corpus.txt, held_out.txt, kr_test.json and, if asked, prior/ into the folder `out`.
+
+    `overrides` are keys of the world, such as {"people": 100}.
+
+    Raises:
+        ConfigError: a key or value the world does not know.
+        InputError: `out` holds other things.
+    """
+    config = validate(WorldConfig, overrides, source="world")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} is not empty. Give a new or an empty folder.")
+    world = World(config)
+    storage = storage or Storage()
+    storage.write_folder(out, lambda folder: _fill(folder, world, prior=prior))
+    return sorted(out.iterdir())
+
+
+def _fill(folder: Path, world: World, *, prior: bool) -> None:
+    (folder / "corpus.txt").write_text("\n".join(world.corpus()) + "\n", encoding="utf-8")
+    (folder / "held_out.txt").write_text("\n".join(world.held_out()) + "\n", encoding="utf-8")
+    write_questions(folder / "kr_test.json", world.questions())
+    if prior:
+        _train_prior(folder / "prior", world.config)
+
+
+def _train_prior(folder: Path, world: WorldConfig) -> None:
+    config = parse({**PRIOR, "data": {"name": "world", **world.model_dump()}}, {}, name="world")
+    study = config.arms["plain"]
+    with limited_threads(config.threads):
+        subject = build_subject(study, seed=0, device=config.device, extensions=Extensions(), shared={})
+        model = subject.learner.fit(subject.real, seed=0, budget=subject.real.units)
+        folder.mkdir()
+        model.save(folder)

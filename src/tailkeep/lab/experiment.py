@@ -1,0 +1,168 @@
+"""One run of the laboratory: every arm under every seed, into one run directory.
+
+Rule: chains share nothing but what they read: in any order, in one process or several, the result is the same.
+"""
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from multiprocessing.connection import wait as wait_for_end
+from pathlib import Path
+from typing import Any
+
+from tailkeep.errors import ConfigError
+from tailkeep.lab.config import LabConfig, dump, load
+from tailkeep.lab.recursion import Chain, Event, Observer, run_chain
+from tailkeep.lab.subjects import Extensions, UserLearners, build_subject, sources_of
+from tailkeep.lab.threads import limited_threads
+from tailkeep.runs import RunDirectory, RunRecord, Storage, versions
+
+
+def _nobody(event: Event) -> None:
+    """The observer that looks away."""
+    del event
+
+
+def run(
+    config: LabConfig | Mapping[str, Any] | Path,
+    out: Path,
+    *,
+    learners: UserLearners | None = None,
+    losses: Mapping[str, Callable[[Mapping[str, Any]], Callable[[Any], Any]]] | None = None,
+    observe: Observer = _nobody,
+    workers: int = 1,
+    storage: Storage | None = None,
+) -> RunDirectory:
+    """Run the recursion that `config` describes into the folder `out`, or finish the run that is there.
+
+    Args:
+        config: a configuration, a mapping or YAML file of one.
+        learners: the caller's own, for arms with `learner: user`: {id: (options, seed) -> Subject}.
+        losses: the caller's own, for `loss: {name: user}`: {id: options -> weighting}; see `causal_lm.weighting`.
+        observe: told of each phase that starts and each generation that is finished.
+        workers: processes that work on chains (one arm under one seed) side by side; it changes no result.
+        storage: where writes go; tests hand in faulty ones.
+
+    Returns:
+        The finished run directory. `tailkeep.report.write(out)` makes its report.
+
+    Raises:
+        TailkeepError: bad input or configuration, another fingerprint, a busy or a full disk.
+    """
+    if not isinstance(config, LabConfig):
+        config = load(config)
+    extensions = Extensions(learners or {}, losses or {})
+    if workers > 1 and (extensions or storage):
+        raise ConfigError(
+            f"workers={workers}: learners, losses and storage of your own run in one process. Use workers=1."
+        )
+    sources = sources_of(config)
+    packages = [name for name in sources["packages"] if name not in {"tailkeep", "python"}]
+    record = RunRecord.of("lab", sources, versions=versions(*packages), seeds=config.seeds)
+    shared: dict[str, Any] = {}
+    with limited_threads(config.threads):
+        # Everything that can be refused is refused before a folder is made.
+        for study in config.arms.values():
+            build_subject(study, seed=config.seeds[0], device=config.device, extensions=extensions, shared=shared)
+        with RunDirectory.create(out, record, config=dump(config), storage=storage) as directory:
+            names = [(arm, seed) for seed in config.seeds for arm in config.arms]
+            if min(workers, len(names)) > 1:
+                shared.clear()
+                _run_in_processes(config, out, names, observe, min(workers, len(names)))
+            else:
+                for arm, seed in names:
+                    _run_one(config, directory, arm, seed, extensions, shared, observe)
+            directory.collect()
+    return directory
+
+
+def _run_one(
+    config: LabConfig,
+    directory: RunDirectory,
+    arm: str,
+    seed: int,
+    extensions: Extensions,
+    shared: dict[str, Any],
+    observe: Observer,
+) -> None:
+    study = config.arms[arm]
+    chain = Chain(
+        arm=arm,
+        seed=seed,
+        subject=build_subject(study, seed=seed, device=config.device, extensions=extensions, shared=shared),
+        regime=study.regime,
+        generations=study.generations,
+        record_every=study.record_every,
+        keep_models=config.keep_models,
+        cell=lambda generation: directory.cell(arm, seed, generation),
+    )
+    run_chain(chain, observe)
+
+
+def _run_in_processes(
+    config: LabConfig, out: Path, names: list[tuple[str, int]], observe: Observer, workers: int
+) -> None:
+    context = multiprocessing.get_context("spawn")
+    events = context.Queue()
+    with (
+        _relayed(events, observe),
+        ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(config, out, events)) as pool,
+    ):
+        futures = [pool.submit(_work, arm, seed) for arm, seed in names]
+        try:
+            wait(futures, return_when=FIRST_EXCEPTION)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+        for future in futures:
+            if future.done() and not future.cancelled():
+                future.result()
+
+
+@contextmanager
+def _relayed(events: Any, observe: Observer) -> Iterator[None]:
+    """Hand the workers' events to `observe`, in a thread of this process."""
+
+    def relay() -> None:
+        while (event := events.get()) is not None:
+            observe(event)
+
+    thread = threading.Thread(target=relay, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        events.put(None)
+        thread.join()
+
+
+_worker: dict[str, Any] = {}
+"""What `_start_worker` has laid ready in a worker process; empty in any other."""
+
+
+def _start_worker(config: LabConfig, out: Path, events: Any) -> None:
+    _end_with_parent()
+    _worker.update(config=config, directory=RunDirectory.open(out), events=events, shared={})
+
+
+def _work(arm: str, seed: int) -> None:
+    config: LabConfig = _worker["config"]
+    observe: Callable[[Event], None] = _worker["events"].put
+    if any(study.learner == "causal_lm" for study in config.arms.values()):
+        import torch  # noqa: F401  (loaded before its threads are limited)
+    with limited_threads(config.threads):
+        _run_one(config, _worker["directory"], arm, seed, Extensions(), _worker["shared"], observe)
+
+
+def _end_with_parent() -> None:
+    """Die when the parent does, even by SIGKILL: an orphan must not write into a directory nobody holds."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        wait_for_end([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

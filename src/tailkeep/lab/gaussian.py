@@ -1,0 +1,153 @@
+"""The 1-D Gaussian: fit by maximum likelihood, sample, fit again. Many independent lineages run side by side.
+
+Without a remedy the standard deviation shrinks to zero: E[var] falls by (n - 1) / n each generation. Truncation
+drops the values that the fit is surest of and refits on the rest (ForTIFAI, arXiv 2509.08972, section on theory).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from scipy.stats import norm
+
+from tailkeep.config import Settings
+from tailkeep.lab.numbers import Floats, NormalWorld, Numbers, load_model, save_model
+from tailkeep.lab.protocols import Measurement, Subject
+from tailkeep.lab.study import Study
+from tailkeep.metrics import gaussian_kl
+
+
+class DensityCut(Settings):
+    """Drop values whose density under the plain fit exceeds `threshold`.
+
+    It acts only once the fit's peak, 0.399 / std, exceeds the threshold: a floor under the standard deviation.
+    """
+
+    name: Literal["density"]
+    threshold: Annotated[float, Field(gt=0)] = 0.85
+
+    def keeps(self, distance: Floats, std: Floats) -> NDArray[np.bool_]:
+        """(n, lineages) boolean; `distance` in standard deviations."""
+        return np.asarray(norm.pdf(distance) <= self.threshold * std)
+
+
+class RelativeCut(Settings):
+    """Drop values closer to the mean than `width` standard deviations of the plain fit.
+
+    The variance of what is left is eta(a) = 1 + a phi(a) / (1 - Phi(a)) times the old one.
+    """
+
+    name: Literal["relative"]
+    width: Annotated[float, Field(gt=0)] = 0.0125
+
+    def keeps(self, distance: Floats, std: Floats) -> NDArray[np.bool_]:  # noqa: ARG002
+        """(n, lineages) boolean; `distance` in standard deviations."""
+        return np.asarray(np.abs(distance) >= self.width)
+
+
+class GaussianStudy(Study):
+    """An arm whose learner is a normal distribution; without `truncate` the fit is plain maximum likelihood."""
+
+    learner: Literal["gaussian"]
+    data: NormalWorld = NormalWorld(name="normal")
+    truncate: Annotated[DensityCut | RelativeCut, Field(discriminator="name")] | None = None
+
+
+@dataclass(frozen=True)
+class Gaussians:
+    """One normal distribution a lineage: `mean` and `std` of shape (lineages,)."""
+
+    mean: Floats
+    std: Floats
+    facts: Mapping[str, float] = field(default_factory=dict)
+
+    def sample(self, n: int, *, seed: int) -> Numbers:
+        """(n, lineages) values."""
+        noise = np.random.default_rng(seed).standard_normal((n, len(self.mean)))
+        return Numbers(self.mean + self.std * noise)
+
+    def regenerate(self, data: Numbers, *, seed: int) -> Numbers:
+        """As many fresh values as `data` has: a number carries no prompt."""
+        return self.sample(len(data), seed=seed)
+
+    def save(self, folder: Path) -> None:
+        """Write `model.safetensors`."""
+        save_model(folder, {"mean": self.mean, "std": self.std}, self.facts)
+
+
+@dataclass(frozen=True)
+class GaussianLearner:
+    """Maximum likelihood, after dropping the surest values if `truncate` says so.
+
+    Guard: a lineage in which fewer than two values would be left keeps its two most distant ones, so it neither dies
+    nor falls back to the plain fit; `guarded_share` says how often that happened.
+    """
+
+    truncate: DensityCut | RelativeCut | None
+
+    def fit(self, data: Numbers, *, seed: int, budget: int, previous: Gaussians | None = None) -> Gaussians:  # noqa: ARG002
+        """The fit has a closed form: seed, budget and predecessor do not enter."""
+        values = data.values
+        mean, std = values.mean(axis=0), values.std(axis=0)
+        if self.truncate is None:
+            return Gaussians(mean, std, {"train_units": float(len(values)), "dropped_share": 0.0, "guarded_share": 0.0})
+        safe = np.maximum(std, np.finfo(np.float64).tiny)
+        distance = np.abs(values - mean) / safe
+        kept = self.truncate.keeps(distance, safe)
+        guarded = kept.sum(axis=0) < 2
+        farthest = np.argsort(-distance, axis=0, kind="stable")[:2]
+        kept[farthest[:, guarded], guarded] = True
+        count = kept.sum(axis=0)
+        new_mean = np.where(kept, values, 0.0).sum(axis=0) / count
+        new_std = np.sqrt(np.where(kept, (values - new_mean) ** 2, 0.0).sum(axis=0) / count)
+        facts = {
+            "train_units": float(len(values)),
+            "dropped_share": float(1 - kept.mean()),
+            "guarded_share": float(guarded.mean()),
+        }
+        return Gaussians(new_mean, new_std, facts)
+
+    def load(self, folder: Path) -> Gaussians:
+        """Read `model.safetensors`."""
+        arrays, facts = load_model(folder)
+        return Gaussians(**arrays, facts=facts)
+
+
+def build(study: GaussianStudy, *, seed: int) -> Subject:
+    """The Gaussian recursion on real data drawn with `seed`."""
+    world = study.data
+    return Subject(
+        name="gaussian",
+        real=world.draw(seed),
+        learner=GaussianLearner(study.truncate),
+        views={"common": lambda model, seed: model.sample(world.size, seed=seed)},
+        measure=lambda model, samples: _measure(model, samples, world),
+    )
+
+
+def _measure(model: Gaussians, samples: Mapping[str, Any], world: NormalWorld) -> Measurement:  # noqa: ARG001
+    low, median, high = np.quantile(model.std, [0.1, 0.5, 0.9])
+    positive = model.std > 0
+    divergence = np.full(len(model.std), np.inf)
+    divergence[positive] = gaussian_kl(model.mean[positive], model.std[positive], world.mean, world.std)
+    metrics = {
+        "std_median": float(median),
+        "std_mean": float(model.std.mean()),
+        "std_low": float(low),
+        "std_high": float(high),
+        "variance_mean": float((model.std**2).mean()),
+        "mean_abs_median": float(np.median(np.abs(model.mean - world.mean))),
+        "kl_model_real_median": float(np.median(divergence)),
+    }
+    grid = world.mean + world.std * np.linspace(-4, 4, 161)
+    middle = max(float(median), 1e-3 * world.std)
+    density = {
+        "x": grid.tolist(),
+        "model": norm.pdf(grid, world.mean, middle).tolist(),
+        "real": norm.pdf(grid, world.mean, world.std).tolist(),
+    }
+    return Measurement(metrics, {"density": density})

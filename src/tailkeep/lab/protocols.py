@@ -1,0 +1,114 @@
+"""What the recursion needs to know of a learner, and no more. Gaussians and language models share only this.
+
+legend: data -> fit -> model -> sample / regenerate -> data -> ...
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Indices = NDArray[np.int64]
+
+
+class Data(Protocol):
+    """A finite, ordered set of examples: numbers, points or documents."""
+
+    def __len__(self) -> int:
+        """How many examples."""
+        ...
+
+    @property
+    def units(self) -> int:
+        """How many units of training these are: tokens for text, examples for numbers."""
+        ...
+
+    def take(self, indices: Indices) -> Self:
+        """The examples at `indices`, in that order."""
+        ...
+
+    def concat(self, *others: Self) -> Self:
+        """These examples, then those of `others`."""
+        ...
+
+    def split(self, parts: int) -> Sequence[Self]:
+        """`parts` consecutive pieces of nearly equal size; nothing is lost."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write the examples into `folder`, which exists and is empty."""
+        ...
+
+    def read(self, folder: Path) -> Self:
+        """Another set of this kind, from a folder that `save` has filled."""
+        ...
+
+
+class Model(Protocol):
+    """A trained generation."""
+
+    @property
+    def facts(self) -> Mapping[str, float]:
+        """Numbers about its own training, such as `train_units`; they are saved with the model."""
+        ...
+
+    def sample(self, n: int, *, seed: int) -> Any:
+        """`n` fresh examples, as the arm's own decoder writes them."""
+        ...
+
+    def regenerate(self, data: Any, *, seed: int) -> Any:
+        """`data` written anew, example by example, each prompted by the original."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write the model into `folder`, which exists and is empty. Never a pickle."""
+        ...
+
+
+class Learner(Protocol):
+    """A way of training. `budget` is the stage's size in real units, so that arms of different size train equally."""
+
+    def fit(self, data: Any, *, seed: int, budget: int, previous: Any = None) -> Any:
+        """Train on `data`, from `previous` (the predecessor's model) if this learner inherits."""
+        ...
+
+    def load(self, folder: Path) -> Any:
+        """The model that `save` has written."""
+        ...
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one generation came to: numbers by name, and tables (histograms, densities) for the report."""
+
+    metrics: Mapping[str, float]
+    tables: Mapping[str, Any] = field(default_factory=dict)
+
+
+View = Callable[[Any, int], Any]
+"""(model, seed) -> Data: fresh samples through one decoder."""
+
+Measure = Callable[[Any, Mapping[str, Any]], Measurement]
+"""(model, samples by view) -> Measurement."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What one arm studies: real data, a learner, the views its models are sampled through, and a measure.
+
+    `views` maps a name to a sampler; "common" is the same decoder for all arms, "own" the arm's.
+    """
+
+    name: str
+    real: Any
+    learner: Learner
+    views: Mapping[str, View]
+    measure: Measure
+
+
+def take_all(data: Any) -> Indices:
+    """The indices of every example of `data`."""
+    return np.arange(len(data), dtype=np.int64)

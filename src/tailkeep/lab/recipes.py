@@ -1,0 +1,42 @@
+"""The recipes that ship with the package: one YAML file an experiment, with what it shows in its header."""
+
+import difflib
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from tailkeep.config import read_yaml
+from tailkeep.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A packaged experiment."""
+
+    name: str
+    path: Path
+    shows: str
+
+
+def list_recipes() -> list[Recipe]:
+    """Every packaged recipe, by name."""
+    folder = Path(str(files("tailkeep") / "recipes"))
+    return [Recipe(path.stem, path, str(read_yaml(path).get("shows", ""))) for path in sorted(folder.glob("*.yaml"))]
+
+
+def find_recipe(name: str) -> Path:
+    """The file of the recipe called `name`, or `name` itself if it is a YAML file.
+
+    Raises:
+        ConfigError: neither exists.
+    """
+    if Path(name).suffix in {".yaml", ".yml"}:
+        return Path(name)
+    recipes = {recipe.name: recipe.path for recipe in list_recipes()}
+    if name in recipes:
+        return recipes[name]
+    close = difflib.get_close_matches(name, recipes, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise ConfigError(
+        f"no recipe is called {name!r}.{hint} Known: {', '.join(recipes)}. Or give a path that ends in .yaml."
+    )

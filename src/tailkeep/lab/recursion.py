@@ -1,0 +1,204 @@
+"""The recursion: train a generation, let it write, train the next. One chain is one arm under one seed.
+
+Rule: the loop never looks inside the data, and what a cell already holds is read back instead of made again, so a
+killed chain continues with its last finished phase and ends with the same bytes.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from tailkeep.lab.protocols import Subject
+from tailkeep.lab.regimes import Regime, Stage
+from tailkeep.runs import Cell
+
+Phase = Literal["write", "train", "sample", "measure"]
+PHASES: tuple[Phase, ...] = ("write", "train", "sample", "measure")
+KeepModels = Literal["last", "all", "none"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """A phase that starts, or a generation that is finished (`phase` is None)."""
+
+    arm: str
+    seed: int
+    generation: int
+    phase: Phase | None
+
+
+Observer = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class Chain:
+    """One arm under one seed: what to do, and where its cells are."""
+
+    arm: str
+    seed: int
+    subject: Subject
+    regime: Regime
+    generations: int
+    record_every: int
+    keep_models: KeepModels
+    cell: Callable[[int], Cell]
+
+    def recorded(self, generation: int) -> bool:
+        """Whether `generation` gets a cell: the first, the last, and every `record_every`-th between."""
+        return generation % self.record_every == 0 or generation == self.generations - 1
+
+
+@dataclass
+class _Lineage:
+    """What the next generation needs: the newest model, and what was written for each generation so far."""
+
+    model: Any
+    written: dict[int, Any]
+
+
+def phase_seed(seed: int, generation: int, phase: Phase | Literal["mix"]) -> int:
+    """The seed of one phase. Arms share it, so they differ only by what they do with the same randomness."""
+    number = ("write", "train", "sample", "measure", "mix").index(phase)
+    return int(np.random.SeedSequence([seed, generation, number]).generate_state(1)[0])
+
+
+def run_chain(chain: Chain, observe: Observer) -> None:
+    """Train the chain's generations that are not finished yet, cell by cell."""
+    start, lineage = _resume(chain)
+    for generation in range(start, chain.generations):
+        _advance(chain, lineage, generation, observe)
+        if chain.recorded(generation):
+            _forget_models(chain, up_to=generation)
+        observe(Event(chain.arm, chain.seed, generation, None))
+    _forget_models(chain, up_to=chain.generations - 1)
+
+
+def _resume(chain: Chain) -> tuple[int, _Lineage]:
+    """The first generation to work on, and the lineage that leads to it."""
+    recorded = [g for g in range(chain.generations) if chain.recorded(g)]
+    done = [g for g in recorded if chain.cell(g).done]
+    if len(done) == len(recorded):
+        return chain.generations, _Lineage(None, {})
+    trained = [g for g in recorded if not chain.cell(g).done and chain.cell(g).model.exists()]
+    last = trained[-1] if trained else (done[-1] if done else None)
+    if last is None:
+        return 0, _Lineage(None, {})
+    written = _read_written(chain, [g for g in recorded if g <= last])
+    if trained:
+        return last, _Lineage(None, written)
+    return last + 1, _Lineage(chain.subject.learner.load(chain.cell(last).model), written)
+
+
+def _read_written(chain: Chain, generations: list[int]) -> dict[int, Any]:
+    folders = [f for g in generations if chain.cell(g).written.exists() for f in chain.cell(g).written.iterdir()]
+    newest = max((int(folder.name) for folder in folders), default=0)
+    return {
+        int(folder.name): chain.subject.real.read(folder)
+        for folder in sorted(folders, key=lambda f: int(f.name))
+        if chain.regime.keeps_history or int(folder.name) == newest
+    }
+
+
+def _advance(chain: Chain, lineage: _Lineage, generation: int, observe: Observer) -> None:
+    """Train `generation` and, if it is a recorded one, fill its cell."""
+    recorded = chain.recorded(generation)
+    cell = chain.cell(generation)
+    if recorded and cell.model.exists():
+        lineage.model = chain.subject.learner.load(cell.model)
+    else:
+        if generation:
+            with _phase(chain, generation, "write", observe, recorded):
+                _write(chain, lineage, generation)
+        with _phase(chain, generation, "train", observe, recorded):
+            _train(chain, lineage, generation)
+    if recorded:
+        _sample_and_measure(chain, lineage, generation, observe)
+
+
+def _write(chain: Chain, lineage: _Lineage, generation: int) -> None:
+    cell = chain.cell(generation)
+    recorded = chain.recorded(generation)
+    if recorded and cell.written.exists():
+        lineage.written.update(_read_written(chain, [generation]))
+        return
+    stage = Stage(generation, chain.subject.real, lambda: _training_set(chain, lineage, generation - 1), lineage.model)
+    written = chain.regime.write(stage, seed=phase_seed(chain.seed, generation, "write"))
+    if not chain.regime.keeps_history:
+        lineage.written.clear()
+    lineage.written[generation] = written
+    if recorded:
+        unsaved = [g for g in lineage.written if g > _previous_record(chain, generation)]
+        cell.storage.write_folder(
+            cell.written, lambda folder: _save_each(folder, {str(g): lineage.written[g] for g in unsaved})
+        )
+
+
+def _train(chain: Chain, lineage: _Lineage, generation: int) -> None:
+    data = _training_set(chain, lineage, generation)
+    lineage.model = chain.subject.learner.fit(
+        data,
+        seed=phase_seed(chain.seed, generation, "train"),
+        budget=chain.regime.budget(generation, chain.subject.real),
+        previous=lineage.model,
+    )
+    if chain.recorded(generation):
+        cell = chain.cell(generation)
+        cell.storage.write_folder(cell.model, lineage.model.save)
+
+
+def _training_set(chain: Chain, lineage: _Lineage, generation: int) -> Any:
+    seed = phase_seed(chain.seed, generation, "mix")
+    return chain.regime.mix(generation, chain.subject.real, lineage.written, seed=seed)
+
+
+def _sample_and_measure(chain: Chain, lineage: _Lineage, generation: int, observe: Observer) -> None:
+    cell = chain.cell(generation)
+    if cell.samples.exists():
+        samples = {name: chain.subject.real.read(cell.samples / name) for name in chain.subject.views}
+    else:
+        with _phase(chain, generation, "sample", observe, True):
+            seed = phase_seed(chain.seed, generation, "sample")
+            samples = {name: view(lineage.model, seed) for name, view in chain.subject.views.items()}
+            cell.storage.write_folder(cell.samples, lambda folder: _save_each(folder, samples))
+    with _phase(chain, generation, "measure", observe, True):
+        measured = chain.subject.measure(lineage.model, samples)
+        training = {"train_data_units": float(_training_set(chain, lineage, generation).units), **lineage.model.facts}
+        cell.write_metrics({**training, **measured.metrics}, measured.tables, learner=chain.subject.name)
+    cell.finish()
+
+
+def _save_each(folder: Any, parts: Mapping[str, Any]) -> None:
+    for name, part in parts.items():
+        (folder / name).mkdir()
+        part.save(folder / name)
+
+
+def _previous_record(chain: Chain, generation: int) -> int:
+    return max((g for g in range(generation) if chain.recorded(g)), default=-1)
+
+
+def _forget_models(chain: Chain, *, up_to: int) -> None:
+    """Delete the models that no later phase needs, as `keep_models` says."""
+    if chain.keep_models == "all":
+        return
+    ended = up_to == chain.generations - 1
+    recorded = [g for g in range(up_to + 1) if chain.recorded(g)]
+    for generation in recorded:
+        keep = generation == recorded[-1] and not (ended and chain.keep_models == "none")
+        cell = chain.cell(generation)
+        if not keep and cell.done and cell.model.exists():
+            cell.storage.remove_folder(cell.model)
+
+
+@contextmanager
+def _phase(chain: Chain, generation: int, phase: Phase, observe: Observer, recorded: bool) -> Iterator[None]:
+    if recorded:
+        observe(Event(chain.arm, chain.seed, generation, phase))
+    start = time.perf_counter()
+    yield
+    if recorded:
+        chain.cell(generation).add_timing(phase, time.perf_counter() - start)

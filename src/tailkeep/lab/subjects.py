@@ -1,0 +1,107 @@
+"""From an arm's settings to what it studies. The only place that knows every learner."""
+
+from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tailkeep.config import input_paths
+from tailkeep.errors import ConfigError
+from tailkeep.lab import gaussian, mixture
+from tailkeep.lab.causal_lm.settings import CausalLMStudy
+from tailkeep.lab.config import AnyStudy, LabConfig, UserStudy
+from tailkeep.lab.gaussian import GaussianStudy
+from tailkeep.lab.mixture import MixtureStudy
+from tailkeep.lab.protocols import Subject
+from tailkeep.optional import require
+from tailkeep.runs import hash_path, versions
+
+UserLearners = Mapping[str, Callable[[Mapping[str, Any], int], Subject]]
+"""A caller's own learners: id -> a function of (options, seed) that returns a subject."""
+
+
+@dataclass(frozen=True)
+class Extensions:
+    """What a caller brings: learners and losses by the id that the configuration names."""
+
+    learners: UserLearners = field(default_factory=dict)
+    losses: Mapping[str, Callable[[Mapping[str, Any]], Callable[[Any], Any]]] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.learners or self.losses)
+
+
+def build_subject(
+    study: AnyStudy, *, seed: int, device: str, extensions: Extensions, shared: MutableMapping[str, Any]
+) -> Subject:
+    """What the arm `study` studies under `seed`; `shared` carries work that other arms and seeds need too.
+
+    Raises:
+        TailkeepError: files, packages or choices that cannot be used.
+    """
+    match study:
+        case GaussianStudy():
+            return gaussian.build(study, seed=seed)
+        case MixtureStudy():
+            require("sklearn", extra="mixture")
+            return mixture.build(study, seed=seed)
+        case CausalLMStudy():
+            for package in ("torch", "transformers", "accelerate"):
+                require(package, extra="hf")
+            from tailkeep.lab.causal_lm import learner
+
+            return learner.build(study, device=device, losses=extensions.losses, shared=shared)
+        case UserStudy(id=name):
+            if name not in extensions.learners:
+                raise ConfigError(
+                    f"id: the learner {name!r} was not handed over. "
+                    f"Call tailkeep.lab.run(config, out, learners={{{name!r}: ...}})."
+                )
+            return extensions.learners[name](study.options, seed)
+
+
+_PACKAGES = {
+    "causal_lm": ("numpy", "torch", "transformers", "accelerate", "tokenizers"),
+    "gaussian": ("numpy", "scipy"),
+    "mixture": ("numpy", "scipy", "scikit-learn"),
+    "user": ("numpy",),
+}
+
+
+def sources_of(config: LabConfig) -> dict[str, Any]:
+    """What can change a result, for the fingerprint: settings, the content of input files, packages, device, threads.
+
+    A path is replaced by the hash of what it holds, so a moved file is the same input.
+    """
+    arms = {name: _settings_of(study) for name, study in config.arms.items()}
+    learners = sorted({study.learner for study in config.arms.values()})
+    packages = sorted({package for learner in learners for package in _PACKAGES[learner]})
+    return {
+        "arms": arms,
+        "seeds": list(config.seeds),
+        "threads": config.threads,
+        "device": _device_name(config.device) if "causal_lm" in learners else "cpu",
+        "packages": versions(*packages),
+    }
+
+
+def _settings_of(study: AnyStudy) -> dict[str, Any]:
+    tree = study.model_dump(mode="json")
+    for key, path in input_paths(study):
+        node = tree
+        *parents, last = key.split(".")
+        for parent in parents:
+            node = node[parent]
+        if key == "model.path" and isinstance(study, CausalLMStudy) and study.model.name == "pretrained":
+            require("transformers", extra="hf")
+            from tailkeep.lab.causal_lm.source import local_folder
+
+            path = local_folder(study.model)
+        node[last] = f"sha256:{hash_path(path)}"
+    return tree
+
+
+def _device_name(choice: str) -> str:
+    torch = require("torch", extra="hf")
+    if choice == "cpu" or not torch.cuda.is_available():
+        return "cpu"
+    return str(torch.cuda.get_device_name())

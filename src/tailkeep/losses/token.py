@@ -1,0 +1,83 @@
+"""Per-token negative log-likelihood and its reductions, which all losses here share.
+
+Rule: the mean divides by all valid targets, kept or not. Dividing by the kept ones would undo part of what
+a weighting does, and could not be the same for every split of a batch into micro-batches.
+"""
+
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from tailkeep.errors import ConfigError
+
+Reduction = Literal["none", "sum", "mean", "mean_kept"]
+
+
+def token_nll(logits: Tensor, targets: Tensor, *, ignore_index: int = -100) -> Tensor:
+    """Negative log-likelihood of each target, in nats and in float32 whatever the logits' type.
+
+    Args:
+        logits: (..., V).
+        targets: (...), int64; positions equal to `ignore_index` give 0.
+
+    Raises:
+        ConfigError: the shapes do not fit or the targets are not integers.
+    """
+    if logits.shape[:-1] != targets.shape:
+        raise ConfigError(
+            f"logits {tuple(logits.shape)} do not fit targets {tuple(targets.shape)}. "
+            "Give logits (..., V) and targets (...), shifted by the caller."
+        )
+    if targets.is_floating_point() or targets.dtype == torch.bool:
+        raise ConfigError(f"targets are {targets.dtype}. Give class indices as int64.")
+    flat = F.cross_entropy(
+        logits.reshape(-1, logits.shape[-1]).float(),
+        targets.reshape(-1).long(),
+        ignore_index=ignore_index,
+        reduction="none",
+    )
+    return flat.view(targets.shape)
+
+
+def reduce_nll(
+    nll: Tensor,
+    weights: Tensor,
+    *,
+    valid: Tensor | None = None,
+    reduction: Reduction = "mean",
+    num_items: int | Tensor | None = None,
+) -> Tensor:
+    """The weighted per-token losses as one number, or as they are.
+
+    Args:
+        nll: (...) per-token losses, 0 where a target is ignored.
+        weights: (...) factors of the same shape, boolean or float.
+        valid: (...) boolean, which targets count; all of them if not given.
+        reduction: `none`: per token. `sum`. `mean`: over all valid targets, or over `num_items`.
+            `mean_kept`: over targets of non-zero weight, per micro-batch, so it depends on how a batch is split.
+        num_items: the denominator of `mean` for gradient accumulation and several ranks.
+
+    Returns:
+        A scalar, or (...) for `none`. Without a valid or kept target it is a zero that is connected to `nll`,
+        so that every rank runs its backward pass.
+
+    Raises:
+        ConfigError: an unknown reduction, or `num_items` with one that would not use it.
+    """
+    if reduction not in get_args(Reduction):
+        raise ConfigError(f"reduction {reduction!r} is unknown. Use one of {', '.join(get_args(Reduction))}.")
+    if num_items is not None and reduction != "mean":
+        raise ConfigError(f"num_items has no effect with reduction {reduction!r}. Leave it out, or use 'mean'.")
+    valid = torch.ones_like(nll, dtype=torch.bool) if valid is None else valid
+    kept = valid & (weights != 0)
+    weighted = torch.where(kept, nll * weights, nll.new_zeros(()))
+    if reduction == "none":
+        return weighted
+    total = weighted.sum()
+    if reduction == "sum":
+        return total
+    if num_items is None:
+        num_items = (kept if reduction == "mean_kept" else valid).sum()
+    return total / torch.as_tensor(num_items, device=total.device).clamp(min=1)

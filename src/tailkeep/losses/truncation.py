@@ -1,0 +1,61 @@
+"""Truncated cross-entropy (ForTIFAI, arXiv 2509.08972): tokens that the model is already sure of carry no loss.
+
+    TCE(p) = [p <= threshold] * -ln p        p: the probability of the target, the indicator detached
+
+Rule: the decision falls in log space and in float32, nll >= -ln(threshold), since a softmax in bfloat16 flips
+tokens near the threshold.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from tailkeep.errors import ConfigError
+from tailkeep.losses.token import Reduction, reduce_nll, token_nll
+
+
+def truncation_mask(nll: Tensor, *, threshold: float) -> Tensor:
+    """Which tokens are kept: those whose probability is at most `threshold`.
+
+    Args:
+        nll: (...) per-token negative log-likelihood in nats, float32.
+        threshold: a probability in (0, 1]; 1 keeps every token.
+
+    Returns:
+        (...) boolean, detached.
+
+    Raises:
+        ConfigError: `threshold` is not in (0, 1].
+    """
+    if not 0 < threshold <= 1:
+        raise ConfigError(f"threshold {threshold} is not in (0, 1]. 0.99 is a mild choice, 0.9 a strong one.")
+    if threshold == 1:
+        return torch.ones_like(nll, dtype=torch.bool)
+    return nll.detach() >= -math.log(threshold)
+
+
+def truncated_cross_entropy(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    threshold: float = 0.99,
+    ignore_index: int = -100,
+    reduction: Reduction = "mean",
+    num_items: int | Tensor | None = None,
+) -> Tensor:
+    """Cross-entropy of the targets whose probability is at most `threshold`.
+
+    Args:
+        logits: (..., V).
+        targets: (...), int64; `ignore_index` marks targets that do not count.
+        threshold: a probability in (0, 1]; 1 is plain cross-entropy.
+        reduction: see `reduce_nll`; the mean is over all valid targets, truncated ones included.
+        num_items: the denominator of the mean for gradient accumulation and several ranks.
+
+    Raises:
+        ConfigError: shapes, types, threshold or reduction that cannot be used.
+    """
+    nll = token_nll(logits, targets, ignore_index=ignore_index)
+    keep = truncation_mask(nll, threshold=threshold)
+    return reduce_nll(nll, keep, valid=targets != ignore_index, reduction=reduction, num_items=num_items)

@@ -1,0 +1,24 @@
+"""Reports: one self-contained HTML page, figures and tables from any run directory, and a summary for the terminal."""
+
+from tailkeep.report.files import write
+from tailkeep.report.summary import (
+    ArmSummary,
+    FailureSummary,
+    GroupSummary,
+    MetricSummary,
+    Summary,
+    summarise,
+)
+from tailkeep.report.terminal import print_summary, show
+
+__all__ = [
+    "ArmSummary",
+    "FailureSummary",
+    "GroupSummary",
+    "MetricSummary",
+    "Summary",
+    "print_summary",
+    "show",
+    "summarise",
+    "write",
+]

@@ -1,0 +1,142 @@
+"""A metric over the generations, one line an arm.
+
+Rule: a line is the mean over seeds, drawn only where every seed of the arm has a finite value; a gap is a gap.
+"""
+
+import math
+from typing import TYPE_CHECKING
+
+from tailkeep.report.drawing import (
+    HAIR,
+    MUTED,
+    Drawing,
+    Pen,
+    canvas,
+    label_ends,
+    name_axis,
+    plain_ticks,
+)
+from tailkeep.report.reading import Entry, Group
+from tailkeep.report.vocabulary import BANDS, describe, failure_rules
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_MOST_MARKERS = 12
+
+
+class Line:
+    """The mean over seeds of one arm, and its band, by generation. Values are NaN where a seed lacks one."""
+
+    def __init__(self, entries: tuple[Entry, ...], metric: str) -> None:
+        cells: dict[int, list[Entry]] = {}
+        for entry in entries:
+            cells.setdefault(entry.generation, []).append(entry)
+        seeds = len({entry.seed for entry in entries})
+        whole = {g: found for g, found in sorted(cells.items()) if len(found) == seeds}
+        self.generations = list(whole)
+        self.mean = [_mean(found, metric) for found in whole.values()]
+        bounds = BANDS.get(metric)
+        if bounds and all(name in entry.metrics for entry in entries for name in bounds):
+            self.low = [_mean(found, bounds[0]) for found in whole.values()]
+            self.high = [_mean(found, bounds[1]) for found in whole.values()]
+        else:
+            values = [_values(found, metric) for found in whole.values()]
+            self.low = [min(some, default=math.nan) for some in values]
+            self.high = [max(some, default=math.nan) for some in values]
+
+    @property
+    def end(self) -> float:
+        """The last finite value, NaN if there is none."""
+        return next((value for value in reversed(self.mean) if math.isfinite(value)), math.nan)
+
+
+def curve(group: Group, metric: str, pens: "Mapping[str, Pen]", name: str) -> Drawing | None:
+    """The curves of `metric`; None where no arm has a finite value to draw."""
+    lines = {arm: Line(group.of(arm), metric) for arm in group.arms}
+    lines = {arm: line for arm, line in lines.items() if math.isfinite(line.end)}
+    if not lines:
+        return None
+    known = describe(metric)
+    seeds = max(len({entry.seed for entry in group.of(arm)}) for arm in group.arms)
+    ends = "; ".join(f"{arm} ends at {line.end:.4g}" for arm, line in lines.items())
+    return Drawing(
+        name=name,
+        title=known.title,
+        caption=" ".join(filter(None, _notes(group, metric, seeds))),
+        alt=f"{known.title} over the generations: {ends}.",
+        build=lambda: _build(group, metric, lines, pens),
+    )
+
+
+def _build(group: Group, metric: str, lines: "Mapping[str, Line]", pens: "Mapping[str, Pen]") -> "Figure":
+    from matplotlib.ticker import MaxNLocator
+
+    known = describe(metric)
+    figure, (panel,) = canvas(known.title)
+    panel.grid(axis="y", color=HAIR, linewidth=0.5)
+    for arm, line in lines.items():
+        # Many bands over each other would hide the lines.
+        _draw(panel, line, pens[arm], shade=min(0.14, 0.45 / len(lines)))
+    if known.log and all(v > 0 for line in lines.values() for v in (*line.mean, *line.low) if math.isfinite(v)):
+        panel.set_yscale("log")
+        plain_ticks(panel)
+    for limit in _limits(group, metric):
+        panel.axhline(limit, color=MUTED, linewidth=0.8, linestyle=(0, (2, 2)), zorder=1)
+    panel.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    if len(group.generations()) == 1:
+        panel.set_xticks(group.generations())
+    panel.margins(x=0.02)
+    name_axis(panel, x="generation")
+    panel.tick_params(axis="y", which="both", length=0)
+    panel.spines["left"].set_visible(False)
+    label_ends(panel, [(line.end, arm, pens[arm].colour) for arm, line in lines.items()])
+    return figure
+
+
+def _draw(panel: "Axes", line: Line, pen: Pen, *, shade: float) -> None:
+    panel.fill_between(line.generations, line.low, line.high, color=pen.colour, alpha=shade, linewidth=0)
+    panel.plot(
+        line.generations,
+        line.mean,
+        color=pen.colour,
+        linestyle=pen.dash,
+        linewidth=1.6,
+        marker=pen.marker,
+        markersize=4,
+        markeredgewidth=0,
+        markevery=max(1, math.ceil(len(line.generations) / _MOST_MARKERS)),
+    )
+
+
+def _band_note(metric: str, group: Group, seeds: int) -> str:
+    bounds = BANDS.get(metric)
+    if bounds and set(bounds) <= group.names:
+        return "Band: the middle 80 % of the lineages."
+    return f"Line: mean of {seeds} seeds; band: lowest to highest seed." if seeds > 1 else "One seed, so no band."
+
+
+def _notes(group: Group, metric: str, seeds: int) -> list[str]:
+    known = describe(metric)
+    limit = "Dotted: the limit of failure." if _limits(group, metric) else ""
+    better = f"{known.better.capitalize()} is better." if known.better else ""
+    return [known.note, _band_note(metric, group, seeds), limit, better]
+
+
+def _limits(group: Group, metric: str) -> list[float]:
+    """The fixed limits of failure of `metric`; one that is relative to a seed's start is no single line."""
+    return [rule.limit for rule in failure_rules(group.names) if rule.metric == metric and rule.reference is None]
+
+
+def _mean(entries: list[Entry], metric: str) -> float:
+    values = _values(entries, metric)
+    return sum(values) / len(values) if values else math.nan
+
+
+def _values(entries: list[Entry], metric: str) -> list[float]:
+    """The value of every entry, or nothing if one of them is not finite."""
+    values = [entry.metrics.get(metric, math.nan) for entry in entries]
+    return values if all(map(math.isfinite, values)) else []

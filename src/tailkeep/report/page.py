@@ -1,0 +1,151 @@
+"""The page: everything that a run says, in one HTML file that loads nothing and runs nothing.
+
+Rule: autoescape is on and every text that came from a corpus, a config or a name passes `_safe` first. The style sheet
+alone, which is our own, is marked as markup.
+"""
+
+import base64
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from tailkeep.report import numbers
+from tailkeep.report.drawing import Pen
+from tailkeep.report.figures import GroupFigures, pens_of
+from tailkeep.report.reading import Group, Reading
+from tailkeep.report.summary import GroupSummary, Summary
+from tailkeep.report.texts import Prompt, first_middle_last, prompts, views
+from tailkeep.report.vocabulary import LEARNERS, VIEWS, describe
+from tailkeep.report.wording import sentences, unfinished
+from tailkeep.runs import redact
+from tailkeep.visible import visible
+
+_PROMPTS = 3
+_MOST_UNIT_COLUMNS = 8
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The sample texts of one group through one decoder."""
+
+    view: str
+    prompts: tuple[Prompt, ...]
+
+
+@dataclass(frozen=True)
+class Units:
+    """Training units (mean over seeds) of each arm at some generations, and whether all arms trained equally."""
+
+    generations: tuple[int, ...]
+    rows: tuple[tuple[str, tuple[float, ...]], ...]
+    equal: bool
+
+
+@dataclass(frozen=True)
+class Section:
+    """What the page says about one learner."""
+
+    anchor: str
+    group: GroupSummary
+    sentences: tuple[str, ...]
+    figures: GroupFigures
+    samples: tuple[Samples, ...]
+    units: Units | None
+
+
+def page(reading: Reading, summary: Summary, figures: Sequence[GroupFigures]) -> str:
+    """The HTML of the report."""
+    groups = zip(reading.groups, summary.groups, figures, strict=True)
+    record = reading.run.record
+    html: str = _template().render(
+        style=Markup(_text("page.css")),  # noqa: S704  (our own file)
+        reading=reading,
+        record=record,
+        sections=[_section(n, *some) for n, some in enumerate(groups, 1)],
+        pens=pens_of(reading),
+        unfinished=unfinished(reading.missing),
+        timings=_timings(reading),
+    )
+    return html
+
+
+def _section(place: int, group: Group, summary: GroupSummary, figures: GroupFigures) -> Section:
+    samples = tuple(Samples(view, prompts(group, view, most=_PROMPTS)) for view in views(group))
+    return Section(f"learner-{place}", summary, sentences(summary), figures, samples, _units(group))
+
+
+def _units(group: Group) -> Units | None:
+    series = {arm: group.series(arm, "train_units") for arm in group.arms}
+    means = {arm: _means(by_seed) for arm, by_seed in series.items() if by_seed}
+    if not means:
+        return None
+    recorded = sorted({generation for row in means.values() for generation in row})
+    generations = first_middle_last(recorded, _MOST_UNIT_COLUMNS)
+    rows = tuple((arm, tuple(row.get(g, float("nan")) for g in generations)) for arm, row in means.items())
+    values = [{row[g] for row in means.values() if g in row} for g in recorded]
+    return Units(generations, rows, equal=all(len(at) == 1 for at in values))
+
+
+def _means(by_seed: Mapping[int, Mapping[int, float]]) -> dict[int, float]:
+    generations = sorted({generation for row in by_seed.values() for generation in row})
+    found = {g: [row[g] for row in by_seed.values() if g in row] for g in generations}
+    return {g: sum(values) / len(values) for g, values in found.items()}
+
+
+def _timings(reading: Reading) -> tuple[tuple[str, dict[str, float], float], ...]:
+    """For each arm the seconds of each phase and of all, over its finished cells."""
+    totals: dict[str, dict[str, float]] = {}
+    for group in reading.groups:
+        for entry in group.entries:
+            of_arm = totals.setdefault(entry.arm, {})
+            for phase, seconds in entry.cell.timings().items():
+                of_arm[phase] = of_arm.get(phase, 0.0) + seconds
+    return tuple((arm, phases, sum(phases.values())) for arm, phases in totals.items() if phases)
+
+
+def _template() -> Any:
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    filters: dict[str, Callable[..., str]] = {
+        "safe_text": _safe,
+        "one_line": lambda text: _safe(text, newline=" "),
+        "data": _data,
+        "count": numbers.count,
+        "duration": _duration,
+    }
+    environment.filters |= filters
+    environment.globals |= {
+        "numbers": numbers,
+        "describe": describe,
+        "learner_title": lambda learner: LEARNERS.get(learner, learner),
+        "swatch": _swatch,
+        "zip": lambda *columns: zip(*columns, strict=True),
+        "view_name": lambda view: VIEWS.get(view, f"decoder {visible(view)}"),
+    }
+    return environment.from_string(_text("page.html"))
+
+
+def _safe(text: object, newline: str = "\n") -> str:
+    return visible(redact(str(text)), newline=newline)
+
+
+def _data(content: str) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(content.encode()).decode()
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def _text(name: str) -> str:
+    return resources.files("tailkeep.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _swatch(pen: Pen) -> str:
+    """The dash pattern of a pen for an inline SVG line of width 2.4."""
+    return "" if pen.dash == "solid" else " ".join(f"{2.4 * length:g}" for length in pen.dash[1])

@@ -1,0 +1,181 @@
+"""The numbers of a run: per arm and headline metric its level, its slope, and when it failed.
+
+Rule: intervals are over seeds, and a level is read at the last generation that all of the arm's seeds have finished,
+so that no seed is averaged with another one's past.
+"""
+
+import math
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+
+from tailkeep.metrics import Failure, Interval, mean_interval, slope, time_to_failure
+from tailkeep.report.reading import Entry, Group, Reading, read
+from tailkeep.report.vocabulary import FailureRule, failure_rules, headline_names
+
+
+@dataclass(frozen=True)
+class FailureSummary:
+    """Time to failure over seeds, in generations.
+
+    `time` is the median of the seeds for which it is defined (NaN if none); `censored` says that seeds
+    which never failed decide it, so that it is a lower bound. `failed`, `censored_seeds` and `undefined` count seeds.
+    """
+
+    rule: FailureRule
+    time: float
+    censored: bool
+    failed: int
+    censored_seeds: int
+    undefined: int
+
+
+@dataclass(frozen=True)
+class MetricSummary:
+    """One metric of one arm over its seeds: 95 % Student-t intervals, NaN bounds for a single seed.
+
+    `level` is at `generation`, `first` at the first one, `slope` per generation, by least squares over all up to
+    `generation`. `unusable` counts the seeds without a finite value there; if there are any, the interval is NaN.
+    """
+
+    name: str
+    generation: int
+    first: Interval
+    level: Interval
+    slope: Interval
+    seeds: int
+    unusable: int
+
+
+@dataclass(frozen=True)
+class ArmSummary:
+    """One arm: its headline metrics by name, in the group's order, and its times to failure by metric."""
+
+    arm: str
+    seeds: tuple[int, ...]
+    generation: int
+    metrics: dict[str, MetricSummary]
+    failures: dict[str, FailureSummary]
+
+
+@dataclass(frozen=True)
+class GroupSummary:
+    """The arms of one learner. `metrics` names the headline metrics, `rules` says when an arm counts as failed.
+
+    `common_generation` is the last one that every seed of every arm has finished (None if there is none), and `common`
+    holds arm -> metric -> the level there: the only place where arms are compared.
+    """
+
+    learner: str
+    metrics: tuple[str, ...]
+    rules: tuple[FailureRule, ...]
+    arms: tuple[ArmSummary, ...]
+    common_generation: int | None
+    common: dict[str, dict[str, Interval]]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A run in numbers."""
+
+    name: str
+    shows: str
+    groups: tuple[GroupSummary, ...]
+
+
+def summarise(path: Path) -> Summary:
+    """The numbers of the run at `path`, finished or not.
+
+    Raises:
+        InputError: there is no run at `path`, or one of its files cannot be read.
+    """
+    return summarise_reading(read(path))
+
+
+def summarise_reading(reading: Reading) -> Summary:
+    """The numbers of a run that has been read."""
+    return Summary(reading.name, reading.shows, tuple(_group(group) for group in reading.groups))
+
+
+def _group(group: Group) -> GroupSummary:
+    names = headline_names(group.names)
+    rules = failure_rules(group.names)
+    arms = tuple(_arm(group, arm, names, rules) for arm in group.arms)
+    generation = _common_generation(group)
+    at = [entry for entry in group.entries if entry.generation == generation]
+    common = {arm: {name: _level([e for e in at if e.arm == arm], name) for name in names} for arm in group.arms if at}
+    return GroupSummary(group.learner, names, rules, arms, generation, common)
+
+
+def _common_generation(group: Group) -> int | None:
+    recorded: dict[tuple[str, int], set[int]] = {}
+    for entry in group.entries:
+        recorded.setdefault((entry.arm, entry.seed), set()).add(entry.generation)
+    return max(set.intersection(*recorded.values()), default=None)
+
+
+def _level(entries: list[Entry], name: str) -> Interval:
+    return mean_interval([entry.metrics.get(name, math.nan) for entry in entries])
+
+
+def _arm(group: Group, arm: str, names: tuple[str, ...], rules: tuple[FailureRule, ...]) -> ArmSummary:
+    by_seed: dict[int, list[Entry]] = {}
+    for entry in group.of(arm):
+        by_seed.setdefault(entry.seed, []).append(entry)
+    generation = min(entries[-1].generation for entries in by_seed.values())
+    shared = {seed: [e for e in entries if e.generation <= generation] for seed, entries in by_seed.items()}
+    return ArmSummary(
+        arm=arm,
+        seeds=tuple(by_seed),
+        generation=generation,
+        metrics={name: metric_summary(name, list(shared.values())) for name in names},
+        failures={rule.metric: _failure(rule, list(by_seed.values())) for rule in rules},
+    )
+
+
+def metric_summary(name: str, seeds: list[list[Entry]]) -> MetricSummary:
+    """The summary of `name` over `seeds`, each the entries of one seed by generation, all with the same last one."""
+    series = [[(float(e.generation), e.metrics.get(name, math.nan)) for e in entries] for entries in seeds]
+    last = [points[-1][1] for points in series]
+    return MetricSummary(
+        name=name,
+        generation=int(series[0][-1][0]),
+        first=mean_interval([points[0][1] for points in series]),
+        level=mean_interval(last),
+        slope=mean_interval([slope([g for g, _ in points], [v for _, v in points]) for points in series]),
+        seeds=len(series),
+        unusable=sum(not math.isfinite(value) for value in last),
+    )
+
+
+def _failure(rule: FailureRule, seeds: list[list[Entry]]) -> FailureSummary:
+    failures = [_seed_failure(rule, entries) for entries in seeds]
+    states = [failure.state for failure in failures]
+    time, censored = _median([failure for failure in failures if failure.state != "undefined"])
+    return FailureSummary(
+        rule, time, censored, states.count("failed"), states.count("censored"), states.count("undefined")
+    )
+
+
+def _seed_failure(rule: FailureRule, entries: list[Entry]) -> Failure:
+    limit = rule.limit
+    if rule.reference is not None:
+        start = entries[0].metrics.get(rule.reference, math.nan) if entries[0].generation == 0 else math.nan
+        limit = rule.limit * start
+        if not (math.isfinite(limit) and limit > 0):
+            return Failure(math.nan, "undefined")
+    values = [entry.metrics.get(rule.metric, math.nan) for entry in entries]
+    return time_to_failure([entry.generation for entry in entries], values, limit=limit, falling=rule.falling)
+
+
+def _median(failures: list[Failure]) -> tuple[float, bool]:
+    """The median time, and whether it is only a lower bound.
+
+    A seed that never failed would have done so at some later time, or not at all: the median is exact if it is the
+    same for both extremes.
+    """
+    if not failures:
+        return math.nan, False
+    earliest = statistics.median(failure.time for failure in failures)
+    latest = statistics.median(math.inf if failure.state == "censored" else failure.time for failure in failures)
+    return earliest, earliest != latest

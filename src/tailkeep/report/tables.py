@@ -1,0 +1,78 @@
+"""The numbers of a run as CSV: every metric of every finished cell, and the summary.
+
+Rule: full precision, one header line, one row a fact; a number that is not there is an empty field.
+"""
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Sequence
+
+from tailkeep.metrics import Interval
+from tailkeep.report.reading import Reading
+from tailkeep.report.summary import ArmSummary, Summary
+from tailkeep.visible import visible
+
+Row = Sequence[str | int | float]
+
+_METRICS = ("learner", "arm", "seed", "generation", "metric", "value")
+_SUMMARY = (
+    *("learner", "arm", "metric", "seeds", "generation", "first", "level", "level_low", "level_high"),
+    *("slope", "slope_low", "slope_high"),
+)
+_FAILURES = ("learner", "arm", "rule", "time", "censored", "seeds_failed", "seeds_censored", "seeds_undefined")
+
+
+def tables(reading: Reading, summary: Summary) -> dict[str, str]:
+    """File name -> CSV."""
+    return {
+        "failures.csv": _csv(_FAILURES, _failures(summary)),
+        "metrics.csv": _csv(_METRICS, _metrics(reading)),
+        "summary.csv": _csv(_SUMMARY, _summary(summary)),
+    }
+
+
+def _metrics(reading: Reading) -> Iterable[Row]:
+    for group in reading.groups:
+        for entry in group.entries:
+            for name, value in entry.metrics.items():
+                yield group.learner, entry.arm, entry.seed, entry.generation, name, value
+
+
+def _summary(summary: Summary) -> Iterable[Row]:
+    for group in summary.groups:
+        for arm in group.arms:
+            for row in _arm(arm):
+                yield group.learner, arm.arm, *row
+
+
+def _arm(arm: ArmSummary) -> Iterable[Row]:
+    for name, metric in arm.metrics.items():
+        level, slope = _bounds(metric.level), _bounds(metric.slope)
+        yield name, metric.seeds, metric.generation, metric.first.mean, *level, *slope
+
+
+def _bounds(value: Interval) -> tuple[float, float, float]:
+    return value.mean, value.low, value.high
+
+
+def _failures(summary: Summary) -> Iterable[Row]:
+    for group in summary.groups:
+        for arm in group.arms:
+            for failure in arm.failures.values():
+                counts = failure.failed, failure.censored_seeds, failure.undefined
+                yield group.learner, arm.arm, failure.rule.words, failure.time, int(failure.censored), *counts
+
+
+def _csv(header: Sequence[str], rows: Iterable[Row]) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([_field(value) for value in row] for row in rows)
+    return buffer.getvalue()
+
+
+def _field(value: str | int | float) -> str:
+    if isinstance(value, str):
+        return visible(value, newline=" ")
+    return "" if isinstance(value, float) and math.isnan(value) else repr(value)

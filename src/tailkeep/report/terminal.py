@@ -1,0 +1,122 @@
+"""The summary and the samples of a run on a terminal.
+
+Rule: names and texts reach the console as `Text` of visible characters, never as markup.
+"""
+
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from tailkeep.report import numbers
+from tailkeep.report.reading import Group, Reading, read
+from tailkeep.report.summary import ArmSummary, GroupSummary, Summary, summarise_reading
+from tailkeep.report.texts import Prompt, prompts, views
+from tailkeep.report.vocabulary import VIEWS, describe
+from tailkeep.report.wording import unfinished
+from tailkeep.runs import redact
+from tailkeep.visible import visible
+
+
+def print_summary(path: Path, console: Console) -> None:
+    """Print the table of arms of the run at `path`, one learner after another.
+
+    Raises:
+        InputError: there is no run at `path`, or one of its files cannot be read.
+    """
+    _print_groups(summarise_reading(read(path)), console)
+
+
+def show(path: Path, console: Console, *, samples: int = 3) -> None:
+    """Print what the run at `path` is, its table of arms, and `samples` prompts with what each arm wrote to them.
+
+    Raises:
+        InputError: there is no run at `path`, or one of its files cannot be read.
+    """
+    reading = read(path)
+    _print_facts(reading, console)
+    _print_groups(summarise_reading(reading), console)
+    for group in reading.groups:
+        for view in views(group):
+            for prompt in prompts(group, view, most=samples):
+                _print_prompt(group, view, prompt, console)
+
+
+def _plain(text: str, style: str = "") -> Text:
+    return Text(visible(redact(text), newline=" "), style=style)
+
+
+def _print_facts(reading: Reading, console: Console) -> None:
+    record = reading.run.record
+    console.print(_plain(reading.name, "bold"))
+    if reading.shows:
+        console.print(_plain(reading.shows))
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    facts = {
+        "kind": record.kind,
+        "fingerprint": record.fingerprint[:12],
+        "versions": ", ".join(f"{name} {version}" for name, version in record.versions.items()),
+        "seeds": ", ".join(map(str, record.seeds)),
+        "finished": f"{reading.finished} cells",
+    }
+    for name, value in facts.items():
+        table.add_row(Text(name, "dim"), _plain(value))
+    for line in unfinished(reading.missing):
+        table.add_row(Text("unfinished", "yellow"), _plain(line))
+    console.print(Padding(table, (1, 0)))
+
+
+def _print_groups(summary: Summary, console: Console) -> None:
+    if not summary.groups:
+        console.print(Text("No cell is finished yet."))
+    for group in summary.groups:
+        console.print(_group_table(group))
+
+
+def _group_table(group: GroupSummary) -> Table:
+    table = Table(
+        title=_plain(group.learner, "bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1)
+    )
+    table.add_column("", overflow="fold")
+    for heading in ("start", "level", "95 % interval", "slope", "failure"):
+        table.add_column(heading, justify="right", overflow="fold")
+    for name in group.metrics:
+        table.add_row(_plain(describe(name).title, "bold"))
+        for arm in group.arms:
+            table.add_row(*_row(arm, name))
+        table.add_section()
+    return table
+
+
+def _row(arm: ArmSummary, name: str) -> list[Text]:
+    metric = arm.metrics[name]
+    failure = arm.failures.get(name)
+    cells = [
+        numbers.number(metric.first.mean),
+        numbers.mean(metric.level),
+        numbers.interval(metric.level) or numbers.DASH,
+        numbers.mean(metric.slope, signed=True),
+        numbers.failure(failure) if failure else "",
+    ]
+    return [_plain("  " + arm.arm), *(Text(cell) for cell in cells)]
+
+
+def _print_prompt(group: Group, view: str, prompt: Prompt, console: Console) -> None:
+    console.print()
+    console.print(Text(f"Prompt {prompt.number}, {VIEWS.get(view, visible(view))}", "bold"))
+    console.print(Padding(Text(prompt.prompt or "(empty)", "italic"), (0, 2)))
+    for column, arm in enumerate(group.arms):
+        console.print(_plain(arm, "bold"))
+        table = Table.grid(padding=(0, 2))
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
+        for generation, texts in zip(prompt.generations, prompt.texts, strict=True):
+            text = texts[column]
+            shown = Text(text) if text is not None else Text("no text", "dim")
+            table.add_row(Text(f"generation {generation}", "dim"), shown)
+        console.print(Padding(table, (0, 0, 0, 2)))

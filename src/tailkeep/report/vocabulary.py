@@ -1,0 +1,198 @@
+"""What each known metric is called, in which unit it is read, and when an arm counts as failed.
+
+Rule: this file is the only place that knows metrics by name. A metric that is not here is drawn all the same, under
+its plain name.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from tailkeep.visible import visible
+
+Better = Literal["higher", "lower"] | None
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a metric is presented. `note` says its unit and meaning, `log` asks for a logarithmic axis."""
+
+    title: str
+    note: str = ""
+    better: Better = None
+    headline: bool = False
+    log: bool = False
+
+
+METRICS: Mapping[str, Metric] = {
+    "held_out_nll": Metric(
+        "Held-out NLL",
+        "Nats per token (per point for a mixture) on real data never trained on, by plain cross-entropy.",
+        "lower",
+        True,
+    ),
+    "kr_accuracy": Metric(
+        "Knowledge retention",
+        "Share of KR questions in which the true sentence is likelier than the false one; guessing gives 0.5.",
+        "higher",
+        True,
+    ),
+    "held_out_above_90": Metric("Sure on held-out text, 0.9", "Share of held-out tokens given more than 0.9."),
+    "held_out_above_99": Metric("Sure on held-out text, 0.99", "Share of held-out tokens given more than 0.99."),
+    "above_99": Metric("Sure on own samples, 0.99", "Share of the samples' tokens given more than 0.99."),
+    "kr_items": Metric("KR questions", "How many questions the accuracy rests on."),
+    "own_perplexity": Metric(
+        "Own perplexity",
+        "Perplexity of the model on its own samples; falls as the model grows sure of itself.",
+        None,
+        True,
+    ),
+    "distinct_1": Metric("Distinct-1", "Distinct 1-grams as a share of all 1-grams of the samples.", "higher"),
+    "distinct_2": Metric("Distinct-2", "Distinct 2-grams as a share of all 2-grams of the samples.", "higher"),
+    "distinct_3": Metric("Distinct-3", "Distinct 3-grams as a share of all 3-grams of the samples.", "higher"),
+    "distinct_4": Metric("Distinct-4", "Distinct 4-grams as a share of all 4-grams of the samples.", "higher", True),
+    "kl_sample_real": Metric("KL(samples ‖ real)", "Nats, over unigram histograms.", "lower"),
+    "kl_real_sample": Metric(
+        "KL(real ‖ samples)", "Nats, over unigram histograms; large where the tail is lost.", "lower"
+    ),
+    "mean_length": Metric("Length of a sample", "Mean number of tokens."),
+    "valid_share": Metric("Valid documents", "Share of samples that the world's grammar can produce.", "higher"),
+    "true_share": Metric("True facts", "Share of the stated facts that are true in the world.", "higher"),
+    "rare_fact_coverage": Metric(
+        "Coverage of rare facts",
+        "Rare facts that the samples state, relative to equally many real documents.",
+        "higher",
+        True,
+    ),
+    "common_fact_coverage": Metric(
+        "Coverage of common facts",
+        "Common facts that the samples state, relative to equally many real documents.",
+        "higher",
+    ),
+    "rare_phrasing_coverage": Metric(
+        "Coverage of rare phrasings",
+        "Rare phrasings that the samples use, relative to equally many real documents.",
+        "higher",
+    ),
+    "train_loss": Metric(
+        "Training loss", "The arm's own loss at the end of training; not comparable between losses.", None
+    ),
+    "train_units": Metric("Training units", "Tokens or examples that the optimiser saw, every epoch counted."),
+    "train_data_units": Metric("Size of the training set", "Tokens or examples in the generation's training set."),
+    "kept_fraction": Metric("Kept fraction", "Share of the targets that the loss kept."),
+    "std_median": Metric("Standard deviation", "Median over lineages of the fitted σ.", None, True),
+    "std_mean": Metric("Mean standard deviation", "Mean over lineages of the fitted σ."),
+    "std_low": Metric("σ, lowest tenth", "The 10 % quantile over lineages of the fitted σ."),
+    "std_high": Metric("σ, highest tenth", "The 90 % quantile over lineages of the fitted σ."),
+    "variance_mean": Metric(
+        "Mean variance", "Mean over lineages of σ²; few exploding lineages dominate it.", None, False, True
+    ),
+    "kl_model_real_median": Metric("KL(model ‖ real)", "Nats; median over lineages.", "lower", True),
+    "mean_abs_median": Metric(
+        "Drift of the mean",
+        "Median over lineages of the distance between the fitted mean and the real one.",
+        "lower",
+        True,
+    ),
+    "dropped_share": Metric("Dropped samples", "Share of the samples that the truncation dropped."),
+    "guarded_share": Metric("Guarded lineages", "Share of lineages in which everything would have been dropped."),
+    "modes_alive": Metric(
+        "Modes alive", "Components that still get at least a fifth of their true share of the samples.", "higher", True
+    ),
+    "modes_total": Metric("Modes in all", "Components of the real mixture."),
+    "weight_distance": Metric(
+        "Distance of the weights", "Total variation between the real and the sampled mode shares.", "lower", True
+    ),
+}
+
+BANDS = {"std_median": ("std_low", "std_high")}
+"""Metrics whose band is not the range over seeds but two other metrics."""
+
+LEARNERS = {"causal_lm": "Language model", "gaussian": "Gaussian", "mixture": "Gaussian mixture"}
+"""How a learner is called in a heading; another one's name stands for itself."""
+
+VIEWS = {"common": "common decoder", "own": "the arm’s own decoder"}
+
+
+def split_view(name: str) -> tuple[str, str]:
+    """`"own.distinct_4"` as `("own", "distinct_4")`; the view of a metric without one is empty."""
+    view, dot, bare = name.partition(".")
+    return (view, bare) if dot and view in VIEWS and bare else ("", name)
+
+
+def describe(name: str) -> Metric:
+    """The presentation of `name`; a metric through the arm's own decoder says so and is no headline."""
+    view, bare = split_view(name)
+    known = METRICS.get(bare) or Metric(visible(name if not view else bare, newline=" "))
+    if view != "own":
+        return known
+    return Metric(f"{known.title}, own decoder", known.note, known.better, False, known.log)
+
+
+@dataclass(frozen=True)
+class FailureRule:
+    """When a seed has failed: its metric crosses a limit, fixed or relative to `reference`.
+
+    The limit is `limit`, or `limit` times the generation-0 value of `reference`. `words` names the rule, `past` says
+    that it came true.
+    """
+
+    metric: str
+    limit: float
+    falling: bool
+    words: str
+    past: str
+    reference: str | None = None
+
+
+_RULES = (
+    FailureRule("kr_accuracy", 0.75, True, "knowledge retention < 0.75", "knowledge retention fell below 0.75"),
+    FailureRule(
+        "held_out_nll",
+        1.1,
+        False,
+        "held-out NLL 10 % above generation 0",
+        "held-out NLL rose 10 % above generation 0",
+        "held_out_nll",
+    ),
+    FailureRule("std_median", 0.5, True, "median σ < 0.5", "the median σ fell below 0.5"),
+    FailureRule(
+        "modes_alive",
+        0.75,
+        True,
+        "fewer than 75 % of the modes",
+        "fewer than 75 % of the modes were alive",
+        "modes_total",
+    ),
+)
+
+
+def failure_rules(names: set[str]) -> tuple[FailureRule, ...]:
+    """The rules that a group with the metrics `names` is judged by.
+
+    The NLL of a density has no natural zero, so "10 % above" means nothing for a mixture.
+    """
+    return tuple(
+        rule
+        for rule in _RULES
+        if rule.metric in names and not (rule.metric == "held_out_nll" and "modes_total" in names)
+    )
+
+
+def headline_names(names: set[str]) -> tuple[str, ...]:
+    """The metrics of `names` that stand in the summary, in the order of `METRICS`; all, if none is known."""
+    order = list(METRICS)
+    chosen = [name for name in names if split_view(name)[1] in METRICS and describe(name).headline]
+    return tuple(sorted(chosen, key=lambda name: order.index(split_view(name)[1]))) or tuple(sorted(names))
+
+
+def further_names(names: set[str]) -> tuple[str, ...]:
+    """The other metrics of `names`, known ones first."""
+    order = list(METRICS)
+    rest = names.difference(headline_names(names))
+
+    def place(name: str) -> tuple[str, int, str]:
+        view, bare = split_view(name)
+        return view, order.index(bare) if bare in METRICS else len(order), name
+
+    return tuple(sorted(rest, key=place))

@@ -1,0 +1,158 @@
+"""A run directory: what produced it, and its cells.
+
+    run.json  config.yaml  cells/  metrics.jsonl  timings.jsonl  report.html  figures/  tables/
+
+Rule: one process at a time works on it, and everything outside `cells/` can be rebuilt from finished cells.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from tailkeep.errors import BusyError, ConfigError, FingerprintError, InputError
+from tailkeep.redaction import redact
+from tailkeep.runs.cell import Cell
+from tailkeep.runs.fingerprint import differences
+from tailkeep.runs.record import RunRecord
+from tailkeep.runs.storage import TEMPORARY, Storage
+
+_LOCK = ".lock"
+_BEFORE_RECORD = {_LOCK, "config.yaml", f"config.yaml{TEMPORARY}", f"run.json{TEMPORARY}"}
+_ARM = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+_NUMBER = re.compile(r"-?[0-9]+")
+
+
+class RunDirectory:
+    """The folder of one run. Open one with `create` to write, with `open` to read."""
+
+    def __init__(self, path: Path, record: RunRecord, storage: Storage) -> None:
+        self.path = path
+        self.record = record
+        self.storage = storage
+
+    @classmethod
+    def open(cls, path: Path) -> "RunDirectory":
+        """Read an existing run, finished or not; no lock is taken.
+
+        Raises:
+            InputError: there is no run at `path`.
+        """
+        if not (path / "run.json").is_file():
+            raise InputError(f"{path} holds no run.json. Give a directory that a tailkeep command has written.")
+        return cls(path, RunRecord.read(path / "run.json"), Storage())
+
+    @classmethod
+    @contextmanager
+    def create(
+        cls, path: Path, record: RunRecord, *, config: str, storage: Storage | None = None
+    ) -> Iterator["RunDirectory"]:
+        """Start a run at `path`, or resume the one that is there, and hold it against other processes.
+
+        Raises:
+            BusyError: a process is at work there.
+            FingerprintError: the run there came from something else; the message says what differs.
+            InputError: the path is a file, a folder of other things, or cannot be written.
+            StorageError: the file system refused a write.
+        """
+        storage = storage or Storage()
+        _make_folder(path)
+        _refuse_other_content(path)
+        with _held(path):
+            if (path / "run.json").exists():
+                _refuse_other_run(RunRecord.read(path / "run.json"), record, path)
+                storage.remove_partial(path)
+            else:
+                storage.write_text(path / "config.yaml", redact(config))
+                storage.write_text(path / "run.json", record.text())
+            yield cls(path, record, storage)
+
+    def cell(self, arm: str, seed: int, generation: int) -> Cell:
+        """The cell of that name, finished or not.
+
+        Raises:
+            ConfigError: `arm` cannot be the name of a folder.
+        """
+        if not _ARM.fullmatch(arm) or arm.endswith(TEMPORARY):
+            raise ConfigError(
+                f"the arm name {arm!r} cannot name a folder. Use letters, digits, '_', '-' and '.'; "
+                f"begin with none of the last two and do not end with {TEMPORARY!r}."
+            )
+        folder = self.path / "cells" / arm / str(seed) / str(generation)
+        return Cell(arm, seed, generation, folder, self.storage)
+
+    def cells(self, *, only_done: bool = True) -> list[Cell]:
+        """All cells, by arm, seed and generation; unfinished ones on request."""
+        found = [
+            self.cell(arm, int(seed), int(generation))
+            for arm, seed, generation in (path.parts[-3:] for path in (self.path / "cells").glob("*/*/*"))
+            if _ARM.fullmatch(arm) and _NUMBER.fullmatch(seed) and _NUMBER.fullmatch(generation)
+        ]
+        found.sort(key=lambda cell: (cell.arm, cell.seed, cell.generation))
+        return [cell for cell in found if cell.done or not only_done]
+
+    def collect(self) -> None:
+        """Rebuild `metrics.jsonl` and `timings.jsonl` from finished cells."""
+        cells = self.cells()
+        names = ("arm", "seed", "generation", "learner")
+        rows = [cell.metrics() for cell in cells]
+        flat = [{**{name: row[name] for name in names}, **row["metrics"]} for row in rows]
+        times = [
+            {"arm": cell.arm, "seed": cell.seed, "generation": cell.generation, **cell.timings()} for cell in cells
+        ]
+        self.storage.write_text(self.path / "metrics.jsonl", _lines(flat))
+        self.storage.write_text(self.path / "timings.jsonl", _lines(times))
+
+
+def _lines(rows: list[dict[str, Any]]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def _refuse_other_run(there: RunRecord, here: RunRecord, path: Path) -> None:
+    if there.fingerprint == here.fingerprint and there.kind == here.kind:
+        return
+    old, new = ({**record.sources, "kind": record.kind} for record in (there, here))
+    lines = "\n".join(f"  {line}" for line in differences(old, new))
+    raise FingerprintError(
+        f"{path} holds another run. What differs:\n{lines}\n"
+        "Give another --out, or the settings of the run that is there."
+    )
+
+
+def _refuse_other_content(path: Path) -> None:
+    # The lock is the first file of ours, so without it even a config.yaml is somebody else's.
+    if (path / "run.json").exists():
+        return
+    names = {inner.name for inner in path.iterdir()}
+    others = sorted(names - _BEFORE_RECORD if _LOCK in names else names)
+    if others:
+        raise InputError(f"{path} holds other things, such as {others[0]!r}. Give a new or an empty folder.")
+
+
+def _make_folder(path: Path) -> None:
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file. Give the path of a folder.")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot create {path}: {error.strerror}. Give a folder that can be written.") from None
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[None]:
+    # The kernel drops this lock with the process, so a killed run never blocks the next one.
+    lock = FileLock(path / _LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise BusyError(f"another process is at work on {path}. Wait for it to end, or give another --out.") from None
+    except OSError as error:
+        raise InputError(f"cannot write in {path}: {error.strerror}. Give a folder that can be written.") from None
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,94 @@
+"""What can change a result, as a tree of plain values, and its hash.
+
+Two runs with one fingerprint give the same bytes; anything free (worker count, order, kills) stays out of it.
+"""
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from tailkeep import __version__
+from tailkeep.errors import InputError
+
+_LONGEST_VALUE = 80
+_MISSING = object()
+
+
+def hash_tree(tree: Mapping[str, Any]) -> str:
+    """The sha256 of `tree` in canonical JSON, as 64 hexadecimal digits.
+
+    A value that JSON does not know is a TypeError: its text could differ from one process to the next.
+    """
+    return hashlib.sha256(_canonical(tree).encode()).hexdigest()
+
+
+def hash_path(path: Path) -> str:
+    """The sha256 of a file's bytes, or of the relative names and bytes of all files below a folder.
+
+    The path itself does not enter, so what is moved or renamed keeps its hash.
+
+    Raises:
+        InputError: nothing is there, or it cannot be read.
+    """
+    try:
+        if path.is_file():
+            return _hash_file(path).hex()
+        if path.is_dir():
+            return _hash_folder(path).hex()
+    except OSError as error:
+        raise InputError(f"cannot read {error.filename or path}: {error.strerror}. Check its permissions.") from None
+    raise InputError(f"{path} does not exist. Give the path of an existing file or folder.")
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """The versions of tailkeep, Python and those of `packages` that are installed."""
+    found = {"tailkeep": __version__, "python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """One line for each leaf in which `new` is not `old`, such as `config.seeds: [0] there, [1] here`."""
+    for key in sorted({*old, *new}):
+        there, here = old.get(key, _MISSING), new.get(key, _MISSING)
+        if isinstance(there, Mapping) and isinstance(here, Mapping):
+            yield from differences(there, here, f"{prefix}{key}.")
+        elif there is _MISSING or here is _MISSING or _canonical(there) != _canonical(here):
+            yield f"{prefix}{key}: {_short(there)} there, {_short(here)} here"
+
+
+def _hash_file(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def _hash_folder(path: Path) -> bytes:
+    def refuse(error: OSError) -> None:
+        raise error
+
+    # os.walk, unlike Path.rglob, can be made to stop at a folder that cannot be read.
+    files = [Path(folder, name) for folder, _, names in os.walk(path, onerror=refuse) for name in names]
+    digest = hashlib.sha256()
+    for file in sorted(file for file in files if file.is_file()):
+        # Each part has a fixed length, so that no two folders can run together into one text.
+        digest.update(hashlib.sha256(os.fsencode(file.relative_to(path).as_posix())).digest())
+        digest.update(_hash_file(file))
+    return digest.digest()
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def _short(value: Any) -> str:
+    text = "nothing" if value is _MISSING else json.dumps(value, ensure_ascii=True)
+    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 3] + "..."

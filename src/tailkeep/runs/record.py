@@ -1,0 +1,71 @@
+"""`run.json`: what a run directory holds and what produced it.
+
+Rule: everything that can change a result is in `sources`, and nothing in it is a credential.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tailkeep.config import Settings, validate
+from tailkeep.errors import ConfigError, InputError
+from tailkeep.redaction import redact_tree
+from tailkeep.runs.fingerprint import hash_tree
+
+
+class RunRecord(Settings):
+    """The content of `run.json`. `fingerprint` is the hash of `sources`, of which the results are a function."""
+
+    kind: str
+    fingerprint: str
+    sources: dict[str, Any]
+    versions: dict[str, str]
+    seeds: tuple[int, ...]
+
+    @classmethod
+    def of(
+        cls, kind: str, sources: Mapping[str, Any], *, versions: Mapping[str, str], seeds: tuple[int, ...]
+    ) -> "RunRecord":
+        """The record of a run whose results depend on `sources` alone.
+
+        Credentials are taken out before the hash: a renewed token is no other run, and a hash can give away what is
+        short. Tuples become lists, so that a record equals the one that is read back.
+        """
+        plain = json.loads(json.dumps(redact_tree(sources)))
+        return cls(kind=kind, fingerprint=hash_tree(plain), sources=plain, versions=dict(versions), seeds=seeds)
+
+    @classmethod
+    def read(cls, path: Path) -> "RunRecord":
+        """The record in the file at `path`.
+
+        Raises:
+            InputError: it cannot be read, or is not a run record.
+        """
+        try:
+            return validate(cls, read_json(path), source=str(path))
+        except ConfigError as error:
+            raise InputError(str(error)) from None
+
+    def text(self) -> str:
+        """The record as JSON, one key a line."""
+        return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in the file at `path`.
+
+    Raises:
+        InputError: the file cannot be read or holds something else.
+    """
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}. Give a directory with a whole run.") from None
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON ({error}). Delete the file and run the same command again.") from None
+    if not isinstance(tree, dict):
+        raise InputError(
+            f"{path}: expected an object, found {type(tree).__name__}. Delete the file and run the same command again."
+        )
+    return tree

@@ -1,0 +1,119 @@
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tailkeep.data import read_documents
+from tailkeep.errors import InputError
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(content, name="corpus.txt"):
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("separator", "documents"),
+    [
+        ("file", ["one\ntwo\n\nthree\n  \nfour | five"]),
+        ("line", ["one", "two", "three", "four | five"]),
+        ("blank-line", ["one\ntwo", "three", "four | five"]),
+        (" | ", ["one\ntwo\n\nthree\n  \nfour", "five"]),
+    ],
+)
+def test_a_text_is_cut_at_its_separator(write, separator, documents):
+    path = write("one\ntwo\n\nthree\n  \nfour | five\n")
+    assert read_documents(path, separator=separator) == documents
+
+
+def test_white_space_around_documents_and_empty_documents_vanish(write):
+    assert read_documents(write("  a \n\n \t\n b\u00a0\n"), separator="line") == ["a", "b"]
+
+
+def test_a_byte_order_mark_and_foreign_line_breaks_are_no_text(write):
+    assert read_documents(write(b"\xef\xbb\xbfa\r\nb\rc"), separator="line") == ["a", "b", "c"]
+
+
+def test_only_line_breaks_end_a_line(write):
+    assert read_documents(write("a\x0cb\u2028c\x85d\ne"), separator="line") == ["a\x0cb\u2028c\x85d", "e"]
+
+
+def test_jsonl_gives_the_field_of_each_line(write):
+    lines = [{"text": " a\nb "}, {"text": "", "id": 1}, {"text": "ü\u202e"}]
+    path = write("\n".join(map(json.dumps, lines)) + "\n\n", "corpus.jsonl")
+    assert read_documents(path) == ["a\nb", "ü\u202e"]
+
+
+def test_jsonl_can_name_another_field(write):
+    assert read_documents(write('{"body": "a"}', "corpus.jsonl"), field="body") == ["a"]
+
+
+plain = st.text(st.characters(codec="utf-8", exclude_characters="\r"), min_size=1).map(str.strip).filter(bool)
+
+
+@settings(deadline=None)
+@given(documents=st.lists(plain.filter(lambda text: "\n" not in text and "\ufeff" not in text), min_size=1))
+def test_documents_written_line_by_line_are_read_back(tmp_path_factory, documents):
+    path = tmp_path_factory.mktemp("corpus") / "corpus.txt"
+    path.write_bytes("\n".join(documents).encode())
+    assert read_documents(path, separator="line") == documents
+
+
+@settings(deadline=None)
+@given(documents=st.lists(plain, min_size=1))
+def test_documents_written_as_jsonl_are_read_back(tmp_path_factory, documents):
+    path = tmp_path_factory.mktemp("corpus") / "corpus.jsonl"
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in documents))
+    assert read_documents(path) == documents
+
+
+def test_a_missing_file_and_a_folder_are_named(tmp_path):
+    for path in (tmp_path / "none.txt", tmp_path):
+        with pytest.raises(InputError, match=f"cannot read {path}"):
+            read_documents(path, separator="line")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"ok\nd\xe9j\xe0", "byte 0xe9 at offset 4, line 2"),
+        (b"\xef\xbb\xbfok\n\xff", "byte 0xff at offset 6, line 2"),
+        (b"\xc3", "byte 0xc3 at offset 0, line 1"),
+    ],
+)
+def test_bytes_that_are_not_utf8_are_named_with_their_place(write, content, message):
+    with pytest.raises(InputError, match=message):
+        read_documents(write(content), separator="line")
+
+
+@pytest.mark.parametrize("content", ["", "\n \n\t\n", "\ufeff"])
+def test_a_corpus_without_text_is_refused(write, content):
+    with pytest.raises(InputError, match="holds no document"):
+        read_documents(write(content), separator="line")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{'text': 1}", "line 2: not JSON"),
+        ('["a"]', "line 2: expected an object, found list"),
+        ('{"body": "a"}', r"line 2: the field 'text' is missing; there are \['body'\]"),
+        ('{"text": 1}', "line 2: 'text' is of type int"),
+        ('{"text": "\\ud83d"}', "line 2: half a surrogate pair at character 0"),
+        ("[" * 100_000, "line 2: not JSON"),
+    ],
+)
+def test_a_line_that_holds_no_document_is_named(write, line, message):
+    with pytest.raises(InputError, match=message):
+        read_documents(write('{"text": "a"}\n' + line, "corpus.jsonl"))
+
+
+def test_an_empty_separator_is_refused(write):
+    with pytest.raises(InputError, match="separator is empty"):
+        read_documents(write("a"), separator="")

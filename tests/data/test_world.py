@@ -1,0 +1,189 @@
+import math
+from collections import Counter
+from itertools import permutations, product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tailkeep.config import dump, parse_yaml, validate
+from tailkeep.data import World, WorldConfig
+from tailkeep.data.world.population import Choice, draw, zipf
+from tailkeep.errors import ConfigError
+
+TINY = World(WorldConfig(seed=3, people=3, attributes=3, values=2, phrasings=2, shortest=1, longest=3))
+DEMO = World()
+
+
+def derivations(world):
+    """Every way to make a document of `world`, spelled out independently of `World.sample`."""
+    size = world.config
+    for person in range(size.people):
+        for length in range(size.shortest, size.longest + 1):
+            for attributes in permutations(range(size.attributes), length):
+                for phrasings in product(range(size.phrasings), repeat=length):
+                    yield person, attributes, phrasings
+
+
+def write(world, person, attributes, phrasings):
+    truth = world.population.truth
+    choices = [Choice(a, p, int(truth[person, a])) for a, p in zip(attributes, phrasings, strict=True)]
+    return world.population.document(person, choices)
+
+
+def every_document(world):
+    return [write(world, *derivation) for derivation in derivations(world)]
+
+
+def test_probabilities_of_all_documents_sum_to_one():
+    documents = every_document(TINY)
+    assert len(set(documents)) == len(documents)
+    assert math.fsum(math.exp(TINY.log_probability(document)) for document in documents) == pytest.approx(1, abs=1e-12)
+
+
+def test_entropy_is_the_expected_surprise():
+    surprises = [-TINY.log_probability(document) for document in every_document(TINY)]
+    assert TINY.entropy == pytest.approx(math.fsum(math.exp(-s) * s for s in surprises), rel=1e-12)
+
+
+def test_documents_are_sampled_with_their_probabilities():
+    n = 40_000
+    counts = Counter(TINY.sample(n, np.random.default_rng(0)))
+    chances = {document: math.exp(TINY.log_probability(document)) for document in every_document(TINY)}
+    assert counts.keys() <= chances.keys()
+    statistic = sum((counts[d] - n * p) ** 2 / (n * p) for d, p in chances.items())
+    cells = len(chances)
+    # Pearson's statistic has mean cells - 1 and variance 2 (cells - 1), plus sum 1/np for the rare cells.
+    spread = math.sqrt(2 * cells + sum(1 / (n * p) for p in chances.values()))
+    assert abs(statistic - (cells - 1)) < 5 * spread
+
+
+def test_the_probability_of_a_fact_is_that_of_the_documents_which_state_it():
+    totals = np.zeros(len(TINY.facts))
+    for person, attributes, phrasings in derivations(TINY):
+        chance = math.exp(TINY.log_probability(write(TINY, person, attributes, phrasings)))
+        totals[[person * TINY.config.attributes + attribute for attribute in attributes]] += chance
+    assert totals.tolist() == pytest.approx([fact.probability for fact in TINY.facts])
+
+
+def test_facts_are_listed_from_frequent_to_rare_and_name_true_values():
+    probabilities = [fact.probability for fact in DEMO.facts]
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert len(DEMO.facts) == DEMO.config.people * DEMO.config.attributes
+    text = f"{DEMO.facts[0].person} was born in the town of {DEMO.facts[0].value}."
+    assert DEMO.read(text).statements[0].truth == "true"
+
+
+@settings(deadline=None, max_examples=50)
+@given(seed=st.integers(0, 1000), people=st.integers(1, 30), attributes=st.integers(1, 8), phrasings=st.integers(1, 6))
+def test_a_sampled_document_is_read_as_what_it_was_written_from(seed, people, attributes, phrasings):
+    world = World(
+        WorldConfig(
+            seed=seed,
+            people=people,
+            attributes=attributes,
+            phrasings=phrasings,
+            shortest=1,
+            longest=attributes,
+            documents=20,
+        )
+    )
+    for document in world.corpus():
+        reading = world.read(document)
+        assert reading.well_formed
+        assert {statement.truth for statement in reading.statements} == {"true"}
+        (person,) = {statement.person for statement in reading.statements}
+        form = [(s.attribute, s.phrasing) for s in reading.statements]
+        assert write(world, person, *zip(*form, strict=True)) == document
+        assert world.log_probability(document) > -math.inf
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "",
+        "{d} ",
+        " {d}",
+        "{d}\n",
+        "{d} {d}",
+        "{d} And more.",
+        "x{d}",
+        "{d}.",
+    ],
+)
+def test_text_outside_the_grammar_has_no_probability(broken):
+    document = DEMO.corpus()[0]
+    assert DEMO.log_probability(document) > -math.inf
+    assert DEMO.log_probability(broken.format(d=document)) == -math.inf
+
+
+def test_a_document_too_short_or_with_a_falsehood_has_no_probability():
+    first, rest = DEMO.corpus()[0].split(". ", 1)
+    assert DEMO.log_probability(first + ".") == -math.inf
+    statement = DEMO.read(first + ".").statements[0]
+    words = DEMO.population.values[statement.attribute]
+    false = first.replace(words[statement.value], words[statement.value - 1])
+    assert DEMO.log_probability(f"{false}. {rest}") == -math.inf
+
+
+def test_a_world_follows_from_its_configuration_alone():
+    config = WorldConfig(seed=5, people=7, documents=30, held_out=10)
+    same = World(validate(WorldConfig, parse_yaml(dump(config), source="test"), source="test"))
+    assert same.corpus() == World(config).corpus()
+    assert same.held_out() == World(config).held_out()
+    assert same.questions() == World(config).questions()
+    assert World(WorldConfig(seed=6, people=7, documents=30)).corpus() != same.corpus()
+
+
+def test_held_out_documents_are_no_copy_of_the_corpus():
+    assert len(DEMO.corpus()) == DEMO.config.documents
+    assert len(DEMO.held_out()) == DEMO.config.held_out
+    assert DEMO.held_out() != DEMO.corpus()[: DEMO.config.held_out]
+
+
+def test_the_demo_world_is_small_enough_for_a_small_model():
+    words = [len(document.split()) for document in DEMO.corpus()]
+    assert 20 <= np.mean(words) <= 35
+    assert len({word for document in DEMO.corpus() for word in document.split()}) < 400
+
+
+def test_every_invented_word_names_one_thing_even_in_the_largest_world():
+    world = World(WorldConfig(people=1000, attributes=8, values=500, phrasings=6))
+    words = [name for names in world.population.names for name in names]
+    words += [word for values in world.population.values for word in values]
+    assert len({word.lower() for word in words}) == len(words) == 2 * 1000 + 8 * 500
+    assert all(word.isalpha() for word in words)
+
+
+def test_zipf_is_the_closed_form():
+    assert zipf(3, 1.0).tolist() == pytest.approx([6 / 11, 3 / 11, 2 / 11])
+    assert zipf(4, 0.0).tolist() == [0.25] * 4
+    assert zipf(2, 2.0).tolist() == pytest.approx([0.8, 0.2])
+
+
+def test_a_draw_at_the_very_end_is_the_last_index():
+    class AlmostOne:
+        def random(self, size):
+            return np.full(size, np.nextafter(1, 0))
+
+    assert draw(zipf(60, 1.0), 2, AlmostOne()).tolist() == [59, 59]
+    assert draw(np.full(10, 0.1), 1, AlmostOne()).tolist() == [9]
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        ({"longest": 5}, "shortest <= longest <= attributes"),
+        ({"shortest": 4, "longest": 3}, "shortest <= longest <= attributes"),
+        ({"people": 0}, "people"),
+        ({"attributes": 9}, "attributes"),
+        ({"phrasings": 7}, "phrasings"),
+        ({"values": 1}, "values"),
+        ({"people_exponent": -1}, "people_exponent"),
+        ({"persons": 3}, "Did you mean 'people'|unknown key"),
+    ],
+)
+def test_a_world_that_cannot_be_is_refused(choices, message):
+    with pytest.raises(ConfigError, match=message):
+        validate(WorldConfig, choices, source="test")

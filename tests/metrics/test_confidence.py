@@ -1,0 +1,75 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tailkeep.metrics import confidence_histogram, perplexity, share_above
+
+log_probs = st.lists(st.floats(-100, 0), max_size=50)
+
+
+@settings(deadline=None)
+@given(log_probs, st.integers(1, 40))
+def test_every_token_falls_into_one_bin(values, bins):
+    assert confidence_histogram(values, bins=bins).sum() == len(values)
+
+
+def test_bins_hold_their_lower_edge_and_the_last_holds_certainty():
+    values = np.log([0.5, 0.25, 0.75, 1.0, 0.1])
+    assert confidence_histogram(values, bins=4).tolist() == [1, 1, 1, 2]
+
+
+def test_an_impossible_token_is_in_the_first_bin():
+    assert confidence_histogram([-math.inf], bins=2).tolist() == [1, 0]
+
+
+def test_rounding_above_zero_is_certainty():
+    assert confidence_histogram([1e-6], bins=2).tolist() == [0, 1]
+    assert perplexity([1e-6]) == 1.0
+
+
+def test_the_share_above_a_threshold_leaves_the_threshold_itself_out():
+    values = np.log([0.5, 0.9, 0.99, 1.0])
+    assert share_above(values, 0.9) == pytest.approx(0.5)
+    assert share_above(values, 1.0) == 0.0
+    assert share_above(values, 0.0) == 1.0
+
+
+@settings(deadline=None)
+@given(st.floats(0.01, 1), st.integers(1, 30))
+def test_a_uniform_model_has_the_perplexity_of_its_choices(probability, n):
+    assert perplexity(np.full(n, math.log(probability))) == pytest.approx(1 / probability)
+
+
+def test_perplexity_is_the_inverse_geometric_mean():
+    assert perplexity(np.log([0.5, 0.125])) == pytest.approx(4.0)
+
+
+def test_an_impossible_text_has_infinite_perplexity():
+    assert perplexity([-math.inf, -1.0]) == math.inf
+    assert perplexity([-1e6]) == math.inf
+
+
+def test_no_tokens_have_neither_perplexity_nor_share():
+    assert math.isnan(perplexity([]))
+    assert math.isnan(share_above([], 0.5))
+    assert confidence_histogram([], bins=3).tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("bad", [math.nan, 0.5, math.inf])
+def test_what_is_no_log_probability_is_refused(bad):
+    for measure in (confidence_histogram, perplexity, lambda values: share_above(values, 0.5)):
+        with pytest.raises(ValueError, match="no logarithm of a probability"):
+            measure([-1.0, bad])
+
+
+def test_a_threshold_that_is_no_probability_is_refused():
+    with pytest.raises(ValueError, match=r"threshold is 1\.5"):
+        share_above([-1.0], 1.5)
+
+
+def test_a_histogram_without_bins_is_refused():
+    with pytest.raises(ValueError, match="0 bins"):
+        confidence_histogram([-1.0], bins=0)

@@ -1,0 +1,47 @@
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tailkeep.metrics import kr_accuracy, kr_margin
+
+log_probs = st.lists(st.floats(-50, 0), min_size=1, max_size=20)
+
+
+def test_a_margin_is_the_difference_of_means_over_the_common_length():
+    assert kr_margin([-1.0, -2.0, -30.0], [-3.0, -2.0]) == pytest.approx(-1.5 + 2.5)
+
+
+@settings(deadline=None)
+@given(log_probs, log_probs)
+def test_swapping_the_sentences_flips_the_margin(true, false):
+    assert kr_margin(true, false) == -kr_margin(false, true)
+
+
+@settings(deadline=None)
+@given(log_probs, st.lists(st.floats(-50, 0), max_size=5))
+def test_tokens_beyond_the_shorter_sentence_change_nothing(sentence, more):
+    assert kr_margin(sentence + more, sentence) == 0.0
+
+
+def test_a_sentence_without_tokens_is_refused():
+    with pytest.raises(ValueError, match="sentences of 0 and 1 tokens"):
+        kr_margin([], [-1.0])
+
+
+def test_accuracy_is_the_share_of_positive_margins_and_half_the_ties():
+    assert kr_accuracy([2.0, 1e-9, 0.0, -3.0]) == pytest.approx(2.5 / 4)
+
+
+def test_a_model_that_cannot_tell_is_at_chance():
+    assert kr_accuracy([0.0] * 7) == 0.5
+
+
+def test_an_impossible_truth_loses_and_an_impossible_falsehood_wins():
+    assert kr_accuracy([kr_margin([-math.inf], [-1.0]), kr_margin([-1.0], [-math.inf])]) == 0.5
+
+
+def test_a_nan_margin_or_no_question_gives_nan():
+    assert math.isnan(kr_accuracy([1.0, kr_margin([-math.inf], [-math.inf])]))
+    assert math.isnan(kr_accuracy([]))

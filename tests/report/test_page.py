@@ -1,0 +1,136 @@
+import base64
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pytest
+
+from tailkeep.report import write
+from tailkeep.runs import RunDirectory, RunRecord
+from tests.report.built_runs import HOSTILE_TEXT, finish, hostile_run, new_run, write_texts
+
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+
+
+class Outline(HTMLParser):
+    """The tags and attributes of a page, and its text outside of <style>."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self._style = False
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self._style = tag == "style"
+
+    def handle_data(self, data):
+        self.text += "" if self._style else data
+
+
+def outline(path):
+    return Outline((path / "report.html").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(params=["language", "numbers", "hostile"])
+def any_run(request):
+    return request.getfixturevalue(request.param)
+
+
+def test_the_page_loads_nothing_and_runs_nothing(any_run):
+    page = outline(any_run)
+    assert {tag for tag, _ in page.tags}.isdisjoint({"script", "link", "iframe", "object", "base", "form", "video"})
+    for tag, attributes in page.tags:
+        assert not any(name.startswith("on") for name in attributes), (tag, attributes)
+        for name in ("src", "srcset"):
+            assert (attributes.get(name) or "data:image/svg+xml;base64,").startswith("data:image/svg+xml;base64,")
+        assert (attributes.get("href") or "#").startswith("#")
+
+
+def test_the_page_carries_its_content_security_policy(any_run):
+    metas = [attributes for tag, attributes in outline(any_run).tags if tag == "meta"]
+    assert {"http-equiv": "Content-Security-Policy", "content": POLICY} in metas
+
+
+def test_every_image_has_words_for_those_who_cannot_see_it(any_run):
+    images = [attributes for tag, attributes in outline(any_run).tags if tag == "img"]
+    assert images
+    assert all(len(image["alt"] or "") > 20 for image in images)
+
+
+def test_every_figure_has_a_dark_variant(any_run):
+    tags = outline(any_run).tags
+    sources = [attributes for tag, attributes in tags if tag == "source"]
+    assert len(sources) == sum(tag == "img" for tag, _ in tags)
+    assert all("prefers-color-scheme: dark" in source["media"] for source in sources)
+    assert all(base64.b64decode(source["srcset"].partition(",")[2]).startswith(b"<?xml") for source in sources)
+
+
+def test_hostile_names_and_texts_are_shown_as_text(hostile):
+    page = outline(hostile)
+    shown = HOSTILE_TEXT.replace("\u202e", "\\u202e").replace("\x1b", "\\x1b")
+    assert page.text.count(shown) >= 4
+    assert not re.search("[\u202a-\u202e\u2066-\u2069\x00-\x08\x0b-\x1f]", page.text)
+
+
+def test_texts_of_the_same_prompt_stand_side_by_side(language):
+    text = outline(language).text
+    assert text.index("Mara Tolvin") < text.index("Once upon a time") < text.index("The clockmaker of Vessen")
+    assert "A fourth prompt" not in text
+    assert "(generation 0)" in text
+    assert "(generation 3)" in text
+
+
+def test_a_run_without_a_finished_cell_says_so(tmp_path):
+    with new_run(tmp_path / "r", arms=["a"], seeds=(0,), generations=2):
+        pass
+    write(tmp_path / "r")
+    text = outline(tmp_path / "r").text
+    assert "No generation is finished yet" in text
+    assert "a, seed 0: no generation finished" in text
+
+
+def test_a_run_of_another_kind_without_a_config_has_a_page(tmp_path):
+    record = RunRecord.of("audit", {"x": 1}, versions={"tailkeep": "0"}, seeds=())
+    with RunDirectory.create(tmp_path / "r", record, config="") as run:
+        (run.path / "config.yaml").unlink()
+    assert record.fingerprint in write(tmp_path / "r").read_text(encoding="utf-8")
+
+
+def test_credentials_in_names_and_texts_do_not_reach_the_page(tmp_path):
+    token = "hf_" + "a1B2" * 8
+    with new_run(tmp_path / "r", arms=["a"], seeds=(0,), generations=1, shows=f"with {token}") as run:
+        write_texts(run.cell("a", 0, 0), "common", [(token, f"my key is {token}")])
+        finish(run.cell("a", 0, 0), {"score": 1.0}, learner="own")
+    (tmp_path / "r" / "config.yaml").write_text(f"name: n\ntoken: {token}\n")
+    assert token not in write(tmp_path / "r").read_text(encoding="utf-8")
+
+
+def test_the_same_cells_give_the_same_bytes(tmp_path):
+    def content(path):
+        write(path)
+        files = [path / "report.html", *sorted(path.glob("figures/*")), *sorted(path.glob("tables/*"))]
+        return {file.name: file.read_bytes() for file in files}
+
+    one, two = (hostile_run(tmp_path / name / "run") for name in ("one", "two"))
+    first = content(one)
+    assert len(first) > 8
+    assert first == content(two)
+    assert first == content(one)
+
+
+def test_unequal_training_is_said(tmp_path):
+    with new_run(tmp_path / "r", arms=["a", "b"], seeds=(0,), generations=1) as run:
+        finish(run.cell("a", 0, 0), {"train_units": 100.0}, learner="own")
+        finish(run.cell("b", 0, 0), {"train_units": 200.0}, learner="own")
+    write(tmp_path / "r")
+    assert "The arms did not train equally" in outline(tmp_path / "r").text
+
+
+def test_the_room_opens_without_torch_and_draws_only_when_asked():
+    code = "import sys, tailkeep.report; print({'torch', 'transformers', 'matplotlib'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

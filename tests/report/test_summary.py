@@ -1,0 +1,116 @@
+"""Oracles are closed forms: means, Student's t with two degrees of freedom, straight lines."""
+
+import math
+
+import pytest
+
+from tailkeep.report import summarise
+from tests.report.built_runs import finish, new_run
+
+T_TWO = 4.302652729911275
+"""The 97.5 % quantile of Student's t with two degrees of freedom."""
+
+
+def written(path, values, *, metric="score", learner="own", arms=("a",)):
+    """A run in which arm -> seed -> the values of `metric` at generations 0, 1, ..."""
+    table = values if isinstance(values, dict) else {arms[0]: values}
+    seeds = tuple(range(max(len(rows) for rows in table.values())))
+    longest = max(len(row) for rows in table.values() for row in rows)
+    with new_run(path, arms=table, seeds=seeds, generations=longest) as run:
+        for arm, rows in table.items():
+            for seed, row in enumerate(rows):
+                for generation, value in enumerate(row):
+                    metrics = value if isinstance(value, dict) else {metric: value}
+                    finish(run.cell(arm, seed, generation), metrics, learner=learner)
+    return summarise(path).groups[0]
+
+
+def test_a_level_is_the_mean_of_the_last_generation_with_its_t_interval(tmp_path):
+    metric = written(tmp_path / "r", [[9, 1.0], [9, 2.0], [9, 3.0]]).arms[0].metrics["score"]
+    half = T_TWO * 1.0 / math.sqrt(3)
+    assert metric.level == pytest.approx((2.0, 2.0 - half, 2.0 + half))
+    assert (metric.first.mean, metric.generation, metric.seeds) == (9.0, 1, 3)
+
+
+def test_a_slope_is_per_generation_also_where_generations_are_sparse(tmp_path):
+    with new_run(tmp_path / "r", arms=["a"], seeds=(0, 1, 2), generations=41) as run:
+        for seed, steepness in enumerate((0.1, 0.2, 0.3)):
+            for generation in (0, 5, 40):
+                finish(run.cell("a", seed, generation), {"score": 7 + steepness * generation}, learner="own")
+    slope = summarise(tmp_path / "r").groups[0].arms[0].metrics["score"].slope
+    half = T_TWO * 0.1 / math.sqrt(3)
+    assert slope == pytest.approx((0.2, 0.2 - half, 0.2 + half))
+
+
+def test_a_seed_that_is_behind_holds_the_level_back(tmp_path):
+    arm = written(tmp_path / "r", [[1.0, 2.0, 30.0], [1.0, 4.0]]).arms[0]
+    assert arm.generation == 1
+    assert arm.metrics["score"].level.mean == 3.0
+
+
+def test_arms_are_compared_at_the_last_generation_that_all_have_finished(tmp_path):
+    group = written(tmp_path / "r", {"quick": [[1.0, 2.0, 30.0]], "slow": [[5.0, 6.0]]})
+    assert group.common_generation == 1
+    assert {arm: row["score"].mean for arm, row in group.common.items()} == {"quick": 2.0, "slow": 6.0}
+
+
+def test_one_seed_has_a_level_but_no_interval(tmp_path):
+    level = written(tmp_path / "r", [[1.0, 2.5]]).arms[0].metrics["score"].level
+    assert level.mean == 2.5
+    assert math.isnan(level.low)
+    assert math.isnan(level.high)
+
+
+@pytest.mark.parametrize("lost", [math.nan, math.inf, None, "0.5"])
+def test_a_seed_without_a_finite_value_is_counted_and_not_averaged_away(tmp_path, lost):
+    metric = written(tmp_path / "r", [[1.0, 2.0], [1.0, lost]]).arms[0].metrics["score"]
+    assert metric.unusable == 1
+    assert math.isnan(metric.level.mean)
+
+
+def test_time_to_failure_is_interpolated_in_each_seed_and_the_median_is_told(tmp_path):
+    rows = [[0.85, 0.65], [0.95, 0.85, 0.65], [0.8, 0.8, 0.8, 0.6]]
+    failure = written(tmp_path / "r", rows, metric="kr_accuracy", learner="causal_lm").arms[0].failures["kr_accuracy"]
+    assert failure.time == pytest.approx(1.5)
+    assert (failure.failed, failure.censored_seeds, failure.censored) == (3, 0, False)
+
+
+def test_a_median_seed_that_never_failed_makes_the_time_a_lower_bound(tmp_path):
+    rows = [[0.85, 0.65], [0.9, 0.9, 0.9], [0.9, 0.9, 0.9]]
+    failure = written(tmp_path / "r", rows, metric="kr_accuracy", learner="causal_lm").arms[0].failures["kr_accuracy"]
+    assert (failure.time, failure.censored, failure.failed, failure.censored_seeds) == (2.0, True, 1, 2)
+
+
+def test_a_seed_watched_for_less_time_makes_the_median_a_lower_bound(tmp_path):
+    rows = [[0.85, 0.85, 0.65], [0.85, 0.85, 0.85, 0.65], [0.9, 0.9]]
+    failure = written(tmp_path / "r", rows, metric="kr_accuracy", learner="causal_lm").arms[0].failures["kr_accuracy"]
+    assert failure.time == pytest.approx(1.5)
+    assert failure.censored
+
+
+def test_a_seed_that_starts_past_the_limit_is_not_judged(tmp_path):
+    failure = written(tmp_path / "r", [[0.5, 0.4]], metric="kr_accuracy", learner="causal_lm").arms[0].failures
+    assert math.isnan(failure["kr_accuracy"].time)
+    assert failure["kr_accuracy"].undefined == 1
+
+
+def test_nll_fails_ten_per_cent_above_its_own_start(tmp_path):
+    rows = [[2.0, 2.1, 2.3], [4.0, 4.2, 4.6]]
+    failure = written(tmp_path / "r", rows, metric="held_out_nll", learner="causal_lm").arms[0].failures["held_out_nll"]
+    assert failure.time == pytest.approx(1.5)
+
+
+def test_the_nll_of_a_density_has_no_ten_per_cent(tmp_path):
+    rows = [[{"held_out_nll": 1.0, "modes_alive": 4.0, "modes_total": 4.0}]]
+    assert set(written(tmp_path / "r", rows, learner="mixture").arms[0].failures) == {"modes_alive"}
+
+
+def test_modes_fail_below_three_quarters_of_all(tmp_path):
+    rows = [[{"modes_alive": alive, "modes_total": 8.0} for alive in (8.0, 7.0, 5.0)]]
+    failure = written(tmp_path / "r", rows, learner="mixture").arms[0].failures["modes_alive"]
+    assert failure.time == pytest.approx(1.5)
+
+
+def test_a_group_of_unknown_metrics_is_summarised_by_all_of_them(tmp_path):
+    group = written(tmp_path / "r", [[{"zeta": 1.0, "alpha": 2.0}]])
+    assert group.metrics == ("alpha", "zeta")

@@ -1,0 +1,62 @@
+import io
+
+from rich.console import Console
+
+from tailkeep.report import print_summary, show
+from tests.report.built_runs import finish, new_run
+
+
+def printed(print_it, path, width=100, **options):
+    buffer = io.StringIO()
+    print_it(path, Console(file=buffer, width=width, force_terminal=True, color_system="truecolor"), **options)
+    return buffer.getvalue()
+
+
+def plain(print_it, path, width=100, **options):
+    buffer = io.StringIO()
+    print_it(path, Console(file=buffer, width=width), **options)
+    return buffer.getvalue()
+
+
+def test_the_summary_names_every_arm_under_every_headline_metric(numbers):
+    text = plain(print_summary, numbers)
+    assert text.index("gaussian-ce") < text.index("mixture-ce")
+    assert text.count("mixture-accumulate") == 3
+    assert "> 12" in text
+
+
+def test_what_a_run_is_stands_above_its_numbers(language):
+    text = plain(show, language)
+    for words in ("demo", "fingerprint", "tailkeep 0.1.0", "0, 1, 2", "47 cells"):
+        assert text.index(words) < text.index("Held-out NLL")
+    assert "accumulate, seed 2: finished up to generation 2, generation 3 begun" in text
+
+
+def test_samples_are_shown_prompt_by_prompt_as_many_as_asked(language):
+    assert "The clockmaker" not in plain(show, language, samples=2)
+    assert "The clockmaker" in plain(show, language, samples=3)
+    assert "generation 3" not in plain(show, language, samples=0).partition("Held-out NLL")[2]
+
+
+def test_text_is_never_interpreted_as_markup_or_escape(hostile):
+    text = printed(show, hostile)
+    assert "[bold]not" in text
+    assert "\\x1b[31mred" in text
+    assert "\x1b[31m" not in text
+    assert "\u202e" not in text
+
+
+def test_a_narrow_terminal_loses_no_digit(tmp_path):
+    with new_run(tmp_path / "r", arms=["a-rather-long-name-of-an-arm"], seeds=(0, 1), generations=2) as run:
+        for seed in (0, 1):
+            for generation in (0, 1):
+                value = 123.456 + seed + generation
+                finish(run.cell("a-rather-long-name-of-an-arm", seed, generation), {"score": value}, learner="own")
+    text = plain(print_summary, tmp_path / "r", width=60)
+    assert "…" not in text
+
+
+def test_a_run_without_a_finished_cell_says_so(tmp_path):
+    with new_run(tmp_path / "r", arms=["a"], seeds=(0,), generations=1):
+        pass
+    assert "No cell is finished yet." in plain(show, tmp_path / "r")

@@ -1,0 +1,83 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tailkeep.metrics import Interval
+from tailkeep.report import numbers, summarise
+from tailkeep.report.wording import sentences
+from tests.report.built_runs import finish, new_run
+
+
+def said(path, table, metric="held_out_nll"):
+    """The sentences about a run in which arm -> the last values of its seeds."""
+    count = max(len(row) for row in table.values())
+    with new_run(path, arms=table, seeds=tuple(range(count)), generations=2) as run:
+        for arm, row in table.items():
+            for seed, value in enumerate(row):
+                for generation, at in enumerate((2.0, value)):
+                    finish(run.cell(arm, seed, generation), {metric: at}, learner="causal_lm")
+    return sentences(summarise(path).groups[0])
+
+
+def test_intervals_that_lie_apart_are_said_to_lie_apart(tmp_path):
+    first = said(tmp_path / "r", {"good": [2.00, 2.01, 2.02], "bad": [3.00, 3.01, 3.02]})[0]
+    assert first.startswith("At generation 1, held-out NLL is lowest for good (2.010; 95\u00a0% interval ")
+    assert first.endswith("over 3 seeds); its interval lies apart from that of bad.")
+
+
+def test_no_order_is_claimed_where_intervals_overlap(tmp_path):
+    first = said(tmp_path / "r", {"one": [2.0, 2.2, 2.4], "two": [2.1, 2.3, 2.5]})[0]
+    assert "its interval overlaps that of two, so no order is claimed there" in first
+    assert "apart" not in first
+
+
+def test_one_seed_makes_no_claim(tmp_path):
+    first = said(tmp_path / "r", {"one": [2.0], "two": [2.9]})[0]
+    assert first.endswith("one seed gives no interval, so the order may be chance.")
+
+
+def test_the_highest_is_best_where_higher_is_better(tmp_path):
+    first = said(tmp_path / "r", {"low": [0.5, 0.5], "high": [0.9, 0.9]}, metric="kr_accuracy")[0]
+    assert "is highest for high" in first
+
+
+def test_an_arm_without_a_finite_value_is_named_and_not_ranked(tmp_path):
+    first = said(tmp_path / "r", {"a": [2.0, 2.1], "b": [3.0, 3.1], "lost": [math.nan, 2.0]})[0]
+    assert first.endswith("lost has no finite value there.")
+
+
+def test_failures_are_counted_in_seeds(tmp_path):
+    last = said(tmp_path / "r", {"falls": [2.4, 2.4, 2.0], "holds": [2.0, 2.0, 2.0]})[-1]
+    assert last == (
+        "Held-out NLL rose 10 % above generation 0 in 2 of 3 seeds of falls (median time 0.5); in no seed of holds."
+    )
+
+
+def test_arms_at_different_generations_are_compared_where_both_have_been(tmp_path):
+    with new_run(tmp_path / "r", arms=["far", "near"], seeds=(0,), generations=3) as run:
+        for generation in range(3):
+            finish(run.cell("far", 0, generation), {"held_out_nll": 2.0 + generation}, learner="causal_lm")
+        finish(run.cell("near", 0, 0), {"held_out_nll": 2.5}, learner="causal_lm")
+    first = sentences(summarise(tmp_path / "r").groups[0])[0]
+    assert first.startswith("At generation 0, the last that all arms share, held-out NLL is lowest for far (2.00)")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0, "0"), (2.184, "2.18"), (-0.0123, "−0.0123"), (31400.0, "31,400"), (math.nan, "–"), (math.inf, "∞")],
+)
+def test_a_number_has_three_significant_digits(value, text):
+    assert numbers.number(value) == text
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-5, 1e5))
+def test_the_bounds_of_an_interval_never_read_the_same(middle, half):
+    low, high = numbers.interval(Interval(middle, middle - half, middle + half)).split(" to ")
+    assert low != high
+
+
+def test_the_mean_has_the_decimals_of_its_bounds():
+    assert numbers.mean(Interval(2.18437, 2.1, 2.26874)) == "2.18"
+    assert numbers.interval(Interval(2.18437, 2.1, 2.26874)) == "2.10 to 2.27"
