@@ -33,8 +33,6 @@ FLOORS = (
 STRANGERS = {("report", "edit"), ("report", "lab"), ("report", "audit")}
 HEAVY = {"torch", "transformers", "sklearn", "tokenizers", "safetensors", "accelerate"}
 MAY_BE_HEAVY = {"losses", "scoring", "lab", "integrations"}
-# The command asks torch for a GPU when it chooses the number of workers, long after `--help` has been answered.
-ALSO = {("cli", "torch")}
 ONLY_NUMBERS = {"numpy", "scipy"}
 NAMELESS = {"utils", "util", "common", "helpers", "helper", "misc"}
 
@@ -159,7 +157,7 @@ def test_heavy_packages_are_imported_only_where_models_are_trained_or_asked():
         for imported, _ in imports_of(path)
         if imported.split(".")[0] in HEAVY and room_of(name) not in MAY_BE_HEAVY
     }
-    assert found <= ALSO
+    assert found == set()
 
 
 def test_metrics_are_functions_of_numbers_alone():

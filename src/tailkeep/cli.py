@@ -4,7 +4,6 @@ Rule: results go to stdout, progress and messages to stderr, and a TailkeepError
 """
 
 import logging
-import os
 import signal
 import sys
 from pathlib import Path
@@ -86,7 +85,7 @@ def lab(
 
     total = sum(study.generations for study in config.arms.values()) * len(config.seeds)
     with shown_progress(total) as observe:
-        room.run(config, out, observe=observe, workers=workers or _workers(config))
+        room.run(config, out, observe=observe, workers=workers or room.default_workers(config))
     _report(out)
 
 
@@ -136,15 +135,6 @@ def _print_recipes(recipes: Any) -> None:
     for recipe in recipes:
         table.add_row(Text(recipe.name), Text(" ".join(recipe.shows.split())))
     Console().print(table)
-
-
-def _workers(config: Any) -> int:
-    if config.device != "cpu" and any(study.learner == "causal_lm" for study in config.arms.values()):
-        from tailkeep.optional import require
-
-        if require("torch", extra="hf").cuda.is_available():
-            return 1
-    return max(1, (os.cpu_count() or 1) // int(config.threads))
 
 
 def _interrupt(*_: object) -> None:

@@ -130,6 +130,14 @@ def test_unequal_training_is_said(tmp_path):
     assert "The arms did not train equally" in outline(tmp_path / "r").text
 
 
+def test_training_that_differs_by_part_of_a_batch_counts_as_equal(tmp_path):
+    with new_run(tmp_path / "r", arms=["a", "b"], seeds=(0,), generations=1) as run:
+        finish(run.cell("a", 0, 0), {"train_units": 1000.0}, learner="own")
+        finish(run.cell("b", 0, 0), {"train_units": 1005.0}, learner="own")
+    write(tmp_path / "r")
+    assert "All arms trained equally, to within 0.5" in outline(tmp_path / "r").text
+
+
 def test_the_room_opens_without_torch_and_draws_only_when_asked():
     code = "import sys, tailkeep.report; print({'torch', 'transformers', 'matplotlib'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

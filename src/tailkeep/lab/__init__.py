@@ -12,6 +12,7 @@ from tailkeep.lab.experiment import run
 from tailkeep.lab.protocols import Data, Learner, Measurement, Model, Subject
 from tailkeep.lab.recipes import Recipe, find_recipe, list_recipes
 from tailkeep.lab.recursion import Event
+from tailkeep.lab.subjects import default_workers
 
 __all__ = [
     "Data",
@@ -22,6 +23,7 @@ __all__ = [
     "Model",
     "Recipe",
     "Subject",
+    "default_workers",
     "dump",
     "find_recipe",
     "list_recipes",

@@ -7,26 +7,38 @@
       plain: {}
       truncated: {loss: {name: truncated, threshold: 0.99}}
 
-Rule: an arm that names another `learner` starts from nothing of the base's, since its keys belong to another kind.
+Rule: an override beats the chosen scale, which beats the file, and within each an arm beats the base. An arm that
+names another `learner` takes nothing of the base's, since its keys belong to another kind.
 """
 
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
-from tailkeep.config import Settings, merge, parse_assignments, read_yaml, validate
+from tailkeep.config import Settings, Tree, dump_tree, merge, parse_assignments, read_yaml, validate
 from tailkeep.errors import ConfigError
 from tailkeep.lab.causal_lm.settings import CausalLMStudy
 from tailkeep.lab.gaussian import GaussianStudy
 from tailkeep.lab.mixture import MixtureStudy
 from tailkeep.lab.recursion import KeepModels
 from tailkeep.lab.study import Positive, Study
+from tailkeep.runs.storage import TEMPORARY
 
-Tree = dict[str, Any]
-ArmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=60)]
+
+def _names_a_folder(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}", name) or name.endswith(TEMPORARY):
+        raise ValueError(
+            "an arm's name becomes a folder. Use up to 60 letters, digits, '-', '_' and '.', "
+            f"a letter or digit first and no {TEMPORARY!r} at the end."
+        )
+    return name
+
+
+ArmName = Annotated[str, AfterValidator(_names_a_folder)]
 
 
 class UserStudy(Study):
@@ -76,24 +88,23 @@ def load(source: Path | Mapping[str, Any], *, overrides: Sequence[str] = ()) -> 
         ConfigError: unknown keys, values that cannot be used, a scale that the file does not offer.
         InputError: the file cannot be read.
     """
-    tree = read_yaml(source) if isinstance(source, Path) else dict(source)
+    tree = read_yaml(source) if isinstance(source, Path) else source
     return parse(tree, parse_assignments(overrides), name=str(source) if isinstance(source, Path) else "config")
 
 
 def parse(tree: Mapping[str, Any], overrides: Mapping[str, Any], *, name: str) -> LabConfig:
     """`tree` with its scale and `overrides` applied, checked; `name` stands in the messages."""
-    tree = _scaled(tree, overrides.get("scale", tree.get("scale")), name)
-    tree = _merge_study(tree, overrides)
-    arms = tree.get("arms") or {"plain": {}}
-    if not isinstance(arms, Mapping) or not all(isinstance(arm or {}, Mapping) for arm in arms.values()):
-        raise ConfigError(f"{name}: arms: expected names with overrides, such as `arms: {{plain: {{}}}}`.")
-    base = {key: value for key, value in tree.items() if key not in _RUN_KEYS and key != "arms"}
-    whole = {key: value for key, value in tree.items() if key in _RUN_KEYS}
-    whole["arms"] = {str(arm): _merge_study(base, override or {}) for arm, override in arms.items()}
+    layers = [_Layer.of(layer, name) for layer in (*_scaled(tree, overrides, name), overrides)]
+    run: Tree = {}
+    base: Tree = {}
+    for layer in layers:
+        run = merge(run, layer.run)
+        base = _merge_study(base, layer.base)
+    arms = {arm: _arm(arm, base, layers) for layer in layers for arm in layer.arms} or {"plain": base}
     try:
-        return validate(LabConfig, whole, source=name)
+        return validate(LabConfig, {**run, "arms": arms}, source=name)
     except ConfigError as error:
-        raise ConfigError(_without_repeats(str(error), arms)) from None
+        raise ConfigError(_without_repeats(str(error), arms, base, name)) from None
 
 
 def dump(config: LabConfig) -> str:
@@ -103,38 +114,71 @@ def dump(config: LabConfig) -> str:
     first = next(iter(arms.values()))
     shared = {key: value for key, value in first.items() if all(a.get(key, ...) == value for a in arms.values())}
     own = {name: {k: v for k, v in arm.items() if k not in shared} for name, arm in arms.items()}
-    return str(yaml.safe_dump({**tree, **shared, "arms": own}, sort_keys=False, allow_unicode=True, width=100))
+    return dump_tree({**tree, **shared, "arms": own})
 
 
-def _scaled(tree: Mapping[str, Any], scale: Any, name: str) -> Tree:
-    scales = tree.get("scales") or {}
+@dataclass(frozen=True)
+class _Layer:
+    """What one source sets: keys of the run, of the base study, and of single arms."""
+
+    run: Tree
+    base: Tree
+    arms: Mapping[str, Tree]
+
+    @classmethod
+    def of(cls, tree: Mapping[str, Any], name: str) -> "_Layer":
+        arms = tree.get("arms") or {}
+        if not isinstance(arms, Mapping) or not all(isinstance(arm or {}, Mapping) for arm in arms.values()):
+            raise ConfigError(f"{name}: arms: expected names with keys of their own, such as `arms: {{plain: {{}}}}`.")
+        run = {key: value for key, value in tree.items() if key in _RUN_KEYS}
+        base = {key: value for key, value in tree.items() if key not in _RUN_KEYS and key != "arms"}
+        return cls(run, base, {str(arm): dict(keys or {}) for arm, keys in arms.items()})
+
+
+def _arm(arm: str, base: Tree, layers: Sequence[_Layer]) -> Tree:
+    """The arm's study, layer upon layer: its own keys alone if it studies another kind than `base`."""
+    own: Tree = {}
+    study: Tree = {}
+    for layer in layers:
+        keys = layer.arms.get(arm, {})
+        study = merge(layer.base, own) if _is_other_learner(study, layer.base) else merge(study, layer.base)
+        own, study = _merge_study(own, keys), merge(study, keys)
+    return own if _is_other_learner(base, own) else study
+
+
+def _scaled(tree: Mapping[str, Any], overrides: Mapping[str, Any], name: str) -> tuple[Tree, Tree]:
+    """The file without its scales, and the keys of the chosen one."""
     plain = {key: value for key, value in tree.items() if key != "scales"}
-    if not scales:
-        return plain
-    if scale not in scales:
-        raise ConfigError(f"{name}: scale: {scale!r} is not offered here. Known: {', '.join(map(str, scales))}.")
-    return _merge_study(plain, {**(scales[scale] or {}), "scale": scale})
+    scales = tree.get("scales") or {}
+    if not isinstance(scales, Mapping) or not all(isinstance(keys or {}, Mapping) for keys in scales.values()):
+        raise ConfigError(f"{name}: scales: expected names with keys, such as `scales: {{quick: {{generations: 3}}}}`.")
+    scale = overrides.get("scale", tree.get("scale"))
+    if scale in scales:
+        return plain, {**(scales[scale] or {}), "scale": scale}
+    # A dumped configuration still says which scale it came from, and offers none.
+    if scales or scale != tree.get("scale"):
+        known = f"Known: {', '.join(map(str, scales))}." if scales else "It offers none; leave the scale out."
+        raise ConfigError(f"{name}: scale: {scale!r} is not offered here. {known}")
+    return plain, {}
 
 
 def _merge_study(base: Mapping[str, Any], override: Mapping[str, Any]) -> Tree:
-    if "learner" in override and override["learner"] != base.get("learner", override["learner"]):
-        base = {key: value for key, value in base.items() if key in _RUN_KEYS or key == "arms"}
-    return merge(base, override)
+    return dict(override) if _is_other_learner(base, override) else merge(base, override)
 
 
-def _without_repeats(message: str, arms: Mapping[str, Any]) -> str:
-    """A fault of the base shows up in every arm: name the base's key, once."""
+def _is_other_learner(base: Mapping[str, Any], override: Mapping[str, Any]) -> bool:
+    return "learner" in base and "learner" in override and base["learner"] != override["learner"]
+
+
+def _without_repeats(message: str, arms: Mapping[str, Tree], base: Tree, name: str) -> str:
+    """`message` with each fault that the base alone shows too told once, under the base's key."""
+    try:
+        validate(LabConfig, {"arms": {"base": base}}, source=name)
+        faults_of_base: set[str] = set()
+    except ConfigError as error:
+        faults_of_base = {line.replace("arms.base.", "") for line in str(error).splitlines()}
     lines: dict[str, None] = {}
     for line in message.splitlines():
-        for arm, override in arms.items():
-            prefix = f"arms.{arm}."
-            if prefix in line and not _sets(override or {}, line.split(prefix, 1)[1]):
-                line = line.replace(prefix, "")
-        lines[line] = None
+        shorter = (line.replace(f"arms.{arm}.", "") for arm in arms)
+        lines[next((short for short in shorter if short in faults_of_base), line)] = None
     return "\n".join(lines)
-
-
-def _sets(override: Mapping[str, Any], path: str) -> bool:
-    """Whether `override` itself gives the first key of the dotted `path` (or changes the learner)."""
-    first = path.replace("'", ".").replace(":", ".").split(".")[0]
-    return first in override or "learner" in override

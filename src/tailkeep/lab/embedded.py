@@ -8,7 +8,7 @@ from tailkeep.config import validate
 from tailkeep.data import World, WorldConfig, write_questions
 from tailkeep.errors import InputError
 from tailkeep.lab.config import parse
-from tailkeep.lab.subjects import Extensions, build_subject
+from tailkeep.lab.subjects import Extensions, build_subject, load_libraries
 from tailkeep.lab.threads import limited_threads
 from tailkeep.runs import Storage
 
@@ -65,6 +65,7 @@ def _fill(folder: Path, world: World, *, prior: bool) -> None:
 def _train_prior(folder: Path, world: WorldConfig) -> None:
     config = parse({**PRIOR, "data": {"name": "world", **world.model_dump()}}, {}, name="world")
     study = config.arms["plain"]
+    load_libraries([study])
     with limited_threads(config.threads):
         subject = build_subject(study, seed=0, device=config.device, extensions=Extensions(), shared={})
         model = subject.learner.fit(subject.real, seed=0, budget=subject.real.units)

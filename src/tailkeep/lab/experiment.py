@@ -5,18 +5,20 @@ Rule: chains share nothing but what they read: in any order, in one process or s
 
 import multiprocessing
 import os
+import queue
+import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
-from contextlib import contextmanager
-from multiprocessing.connection import wait as wait_for_end
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from tailkeep.errors import ConfigError
+from tailkeep.errors import ConfigError, TrainingError
 from tailkeep.lab.config import LabConfig, dump, load
 from tailkeep.lab.recursion import Chain, Event, Observer, run_chain
-from tailkeep.lab.subjects import Extensions, UserLearners, build_subject, sources_of
+from tailkeep.lab.subjects import Extensions, UserLearners, build_subject, load_libraries, sources_of
 from tailkeep.lab.threads import limited_threads
 from tailkeep.runs import RunDirectory, RunRecord, Storage, versions
 
@@ -55,6 +57,8 @@ def run(
     if not isinstance(config, LabConfig):
         config = load(config)
     extensions = Extensions(learners or {}, losses or {})
+    if workers < 1:
+        raise ConfigError(f"workers={workers}: somebody must do the work. Use workers=1 or more.")
     if workers > 1 and (extensions or storage):
         raise ConfigError(
             f"workers={workers}: learners, losses and storage of your own run in one process. Use workers=1."
@@ -63,10 +67,14 @@ def run(
     packages = [name for name in sources["packages"] if name not in {"tailkeep", "python"}]
     record = RunRecord.of("lab", sources, versions=versions(*packages), seeds=config.seeds)
     shared: dict[str, Any] = {}
+    load_libraries(config.arms.values())
     with limited_threads(config.threads):
-        # Everything that can be refused is refused before a folder is made.
+        # Everything that can be refused is refused before a folder is made, such as data too few to be cut.
         for study in config.arms.values():
-            build_subject(study, seed=config.seeds[0], device=config.device, extensions=extensions, shared=shared)
+            subject = build_subject(
+                study, seed=config.seeds[0], device=config.device, extensions=extensions, shared=shared
+            )
+            study.regime.budget(0, subject.real)
         with RunDirectory.create(out, record, config=dump(config), storage=storage) as directory:
             names = [(arm, seed) for seed in config.seeds for arm in config.arms]
             if min(workers, len(names)) > 1:
@@ -107,62 +115,65 @@ def _run_in_processes(
 ) -> None:
     context = multiprocessing.get_context("spawn")
     events = context.Queue()
-    with (
-        _relayed(events, observe),
-        ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(config, out, events)) as pool,
-    ):
-        futures = [pool.submit(_work, arm, seed) for arm, seed in names]
+    lifeline, held = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(config, out, events, lifeline))
+    with lifeline, held, pool:
         try:
-            wait(futures, return_when=FIRST_EXCEPTION)
+            pending = {pool.submit(_work, arm, seed) for arm, seed in names}
+            while pending:
+                done, pending = wait(pending, timeout=_RELAY_SECONDS, return_when=FIRST_EXCEPTION)
+                _relay(events, observe)
+                for future in done:
+                    future.result()
+        except BrokenProcessPool:
+            raise TrainingError(
+                "a worker process was ended from outside, perhaps for want of memory. "
+                "Run the same command again to go on, with fewer workers if that was it."
+            ) from None
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-        for future in futures:
-            if future.done() and not future.cancelled():
-                future.result()
+            # Nobody waits for a chain whose result no longer matters: what it has finished is on the disk.
+            if pending:
+                held.close()
+    _relay(events, observe)
 
 
-@contextmanager
-def _relayed(events: Any, observe: Observer) -> Iterator[None]:
-    """Hand the workers' events to `observe`, in a thread of this process."""
-
-    def relay() -> None:
-        while (event := events.get()) is not None:
-            observe(event)
-
-    thread = threading.Thread(target=relay, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        events.put(None)
-        thread.join()
+def _relay(events: Any, observe: Observer) -> None:
+    """Hand what the workers have told so far to `observe`."""
+    while True:
+        try:
+            event = events.get_nowait()
+        except queue.Empty:
+            return
+        observe(event)
 
 
+_RELAY_SECONDS = 0.1
 _worker: dict[str, Any] = {}
 """What `_start_worker` has laid ready in a worker process; empty in any other."""
 
 
-def _start_worker(config: LabConfig, out: Path, events: Any) -> None:
-    _end_with_parent()
+def _start_worker(config: LabConfig, out: Path, events: Any, lifeline: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent answers it
+    _end_with(lifeline)
+    load_libraries(config.arms.values())
     _worker.update(config=config, directory=RunDirectory.open(out), events=events, shared={})
 
 
 def _work(arm: str, seed: int) -> None:
     config: LabConfig = _worker["config"]
     observe: Callable[[Event], None] = _worker["events"].put
-    if any(study.learner == "causal_lm" for study in config.arms.values()):
-        import torch  # noqa: F401  (loaded before its threads are limited)
     with limited_threads(config.threads):
         _run_one(config, _worker["directory"], arm, seed, Extensions(), _worker["shared"], observe)
 
 
-def _end_with_parent() -> None:
-    """Die when the parent does, even by SIGKILL: an orphan must not write into a directory nobody holds."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
+def _end_with(lifeline: Connection) -> None:
+    """Die when the parent closes its end or dies itself, even by SIGKILL.
+
+    An orphan must not write into a directory that nobody holds.
+    """
 
     def watch() -> None:
-        wait_for_end([parent.sentinel])
+        lifeline.poll(None)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

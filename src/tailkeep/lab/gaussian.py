@@ -15,6 +15,7 @@ from pydantic import Field
 from scipy.stats import norm
 
 from tailkeep.config import Settings
+from tailkeep.errors import TrainingError
 from tailkeep.lab.numbers import Floats, NormalWorld, Numbers, load_model, save_model
 from tailkeep.lab.protocols import Measurement, Subject
 from tailkeep.lab.study import Study
@@ -53,7 +54,7 @@ class GaussianStudy(Study):
     """An arm whose learner is a normal distribution; without `truncate` the fit is plain maximum likelihood."""
 
     learner: Literal["gaussian"]
-    data: NormalWorld = NormalWorld(name="normal")
+    data: NormalWorld = NormalWorld()
     truncate: Annotated[DensityCut | RelativeCut, Field(discriminator="name")] | None = None
 
 
@@ -90,8 +91,21 @@ class GaussianLearner:
     truncate: DensityCut | RelativeCut | None
 
     def fit(self, data: Numbers, *, seed: int, budget: int, previous: Gaussians | None = None) -> Gaussians:  # noqa: ARG002
-        """The fit has a closed form: seed, budget and predecessor do not enter."""
-        values = data.values
+        """The fit has a closed form: seed, budget and predecessor do not enter.
+
+        Raises:
+            TrainingError: a lineage has grown beyond what a float can hold.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            model = self._fit(data.values)
+        if not (np.isfinite(model.mean).all() and np.isfinite(model.std).all()):
+            raise TrainingError(
+                "the standard deviation of a lineage is no longer finite: the cut makes it grow each generation. "
+                "Use a smaller truncate.width or fewer generations."
+            )
+        return model
+
+    def _fit(self, values: Floats) -> Gaussians:
         mean, std = values.mean(axis=0), values.std(axis=0)
         if self.truncate is None:
             return Gaussians(mean, std, {"train_units": float(len(values)), "dropped_share": 0.0, "guarded_share": 0.0})
@@ -99,8 +113,9 @@ class GaussianLearner:
         distance = np.abs(values - mean) / safe
         kept = self.truncate.keeps(distance, safe)
         guarded = kept.sum(axis=0) < 2
-        farthest = np.argsort(-distance, axis=0, kind="stable")[:2]
-        kept[farthest[:, guarded], guarded] = True
+        if guarded.any():
+            farthest = np.argsort(-distance[:, guarded], axis=0, kind="stable")[:2]
+            kept[farthest, np.flatnonzero(guarded)] = True
         count = kept.sum(axis=0)
         new_mean = np.where(kept, values, 0.0).sum(axis=0) / count
         new_std = np.sqrt(np.where(kept, (values - new_mean) ** 2, 0.0).sum(axis=0) / count)

@@ -26,7 +26,7 @@ class MixtureStudy(Study):
     """An arm whose learner is a Gaussian mixture; `drop` is the share of most likely points left out of the fit."""
 
     learner: Literal["mixture"]
-    data: ModesWorld = ModesWorld(name="modes")
+    data: ModesWorld = ModesWorld()
     components: Positive = 25
     drop: Annotated[float, Field(ge=0, lt=1)] = 0.0
     iterations: Positive = 100
@@ -83,13 +83,13 @@ class MixtureLearner:
         """Every generation starts anew; budget and predecessor do not enter.
 
         Raises:
-            InputError: fewer points than components.
+            InputError: fewer points than components, or a single one.
         """
         kept = len(data) - int(self.drop * len(data))
-        if kept < self.components:
+        if kept < max(self.components, 2):
             raise InputError(
-                f"{kept} of {len(data)} points are left for {self.components} components. "
-                "Use more data (data.size), fewer components or a smaller drop."
+                f"{kept} of {len(data)} points are left for {self.components} components, which need at least "
+                f"{max(self.components, 2)}. Use more data (data.size), fewer components or a smaller drop."
             )
         plain = self._em(data.values, seed)
         facts = {"train_units": float(len(data)), "dropped_share": 1 - kept / len(data)}

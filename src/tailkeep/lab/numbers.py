@@ -56,7 +56,7 @@ class Numbers:
 class NormalWorld(Settings):
     """Real data from a normal distribution: `size` examples in each of `lineages` independent repetitions."""
 
-    name: Literal["normal"]
+    name: Literal["normal"] = "normal"
     mean: float = 0.0
     std: Annotated[float, Field(gt=0)] = 1.0
     size: Annotated[int, Field(ge=2)] = 100
@@ -70,7 +70,7 @@ class NormalWorld(Settings):
 class ModesWorld(Settings):
     """Real data from a mixture of round normal modes in the plane, whose weights fall by Zipf's law."""
 
-    name: Literal["modes"]
+    name: Literal["modes"] = "modes"
     layout: Literal["ring", "grid"] = "grid"
     modes: Annotated[int, Field(ge=1)] = 25
     spacing: Annotated[float, Field(gt=0)] = 1.0
@@ -84,7 +84,7 @@ class ModesWorld(Settings):
         if self.layout == "ring":
             angles = 2 * np.pi * np.arange(self.modes) / self.modes
             radius = self.spacing / (2 * np.sin(np.pi / max(self.modes, 2)))
-            return radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+            return np.asarray(radius * np.stack([np.cos(angles), np.sin(angles)], axis=1), dtype=np.float64)
         side = int(np.ceil(np.sqrt(self.modes)))
         places = np.stack(np.divmod(np.arange(self.modes), side), axis=1).astype(np.float64)
         return np.asarray(self.spacing * (places - (side - 1) / 2), dtype=np.float64)
@@ -104,7 +104,9 @@ class ModesWorld(Settings):
 
 def save_model(folder: Path, arrays: Mapping[str, Floats], facts: Mapping[str, float]) -> None:
     """Write `model.safetensors` with the model's arrays and, in its header, its facts."""
-    save_file(dict(arrays), folder / "model.safetensors", metadata={"facts": json.dumps(dict(facts))})
+    # safetensors writes memory as it lies, so a transposed or cut array would come back scrambled.
+    laid_out = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    save_file(laid_out, folder / "model.safetensors", metadata={"facts": json.dumps(dict(facts))})
 
 
 def load_model(folder: Path) -> tuple[dict[str, Floats], dict[str, float]]:

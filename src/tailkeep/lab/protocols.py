@@ -107,8 +107,3 @@ class Subject:
     learner: Learner
     views: Mapping[str, View]
     measure: Measure
-
-
-def take_all(data: Any) -> Indices:
-    """The indices of every example of `data`."""
-    return np.arange(len(data), dtype=np.int64)

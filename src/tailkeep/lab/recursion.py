@@ -69,6 +69,8 @@ def phase_seed(seed: int, generation: int, phase: Phase | Literal["mix"]) -> int
 def run_chain(chain: Chain, observe: Observer) -> None:
     """Train the chain's generations that are not finished yet, cell by cell."""
     start, lineage = _resume(chain)
+    for generation in range(start):
+        observe(Event(chain.arm, chain.seed, generation, None))
     for generation in range(start, chain.generations):
         _advance(chain, lineage, generation, observe)
         if chain.recorded(generation):
@@ -110,7 +112,9 @@ def _advance(chain: Chain, lineage: _Lineage, generation: int, observe: Observer
     if recorded and cell.model.exists():
         lineage.model = chain.subject.learner.load(cell.model)
     else:
-        if generation:
+        if recorded and cell.written.exists():
+            lineage.written.update(_read_written(chain, [generation]))
+        elif generation:
             with _phase(chain, generation, "write", observe, recorded):
                 _write(chain, lineage, generation)
         with _phase(chain, generation, "train", observe, recorded):
@@ -120,17 +124,13 @@ def _advance(chain: Chain, lineage: _Lineage, generation: int, observe: Observer
 
 
 def _write(chain: Chain, lineage: _Lineage, generation: int) -> None:
-    cell = chain.cell(generation)
-    recorded = chain.recorded(generation)
-    if recorded and cell.written.exists():
-        lineage.written.update(_read_written(chain, [generation]))
-        return
     stage = Stage(generation, chain.subject.real, lambda: _training_set(chain, lineage, generation - 1), lineage.model)
     written = chain.regime.write(stage, seed=phase_seed(chain.seed, generation, "write"))
     if not chain.regime.keeps_history:
         lineage.written.clear()
     lineage.written[generation] = written
-    if recorded:
+    if chain.recorded(generation):
+        cell = chain.cell(generation)
         unsaved = [g for g in lineage.written if g > _previous_record(chain, generation)]
         cell.storage.write_folder(
             cell.written, lambda folder: _save_each(folder, {str(g): lineage.written[g] for g in unsaved})

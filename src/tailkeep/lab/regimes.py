@@ -13,7 +13,6 @@ from pydantic import Field
 
 from tailkeep.config import Settings
 from tailkeep.errors import ConfigError
-from tailkeep.lab.protocols import take_all
 
 Written = Mapping[int, Any]
 """What was written for each generation from 1 on: {generation: Data}."""
@@ -106,8 +105,9 @@ class Mix(_Fresh):
     real_share: Annotated[float, Field(ge=0, le=1)]
 
     def write(self, stage: Stage, *, seed: int) -> Any:
-        """The examples that are not real."""
-        return stage.model.sample(len(stage.real) - self._kept(stage.real), seed=seed)
+        """The examples that are not real; a model is never asked for none."""
+        missing = len(stage.real) - self._kept(stage.real)
+        return stage.model.sample(missing, seed=seed) if missing else stage.real.take(np.arange(0))
 
     def mix(self, generation: int, real: Any, written: Written, *, seed: int) -> Any:
         """A random part of the real data, then the newest written data."""
@@ -163,6 +163,5 @@ def _pool(generation: int, real: Any, written: Written) -> Any:
 
 
 def _sample(data: Any, size: int, seed: int) -> Any:
-    everything = take_all(data)
-    chosen = np.random.default_rng(seed).choice(everything, size=min(size, len(everything)), replace=False)
+    chosen = np.random.default_rng(seed).choice(len(data), size=min(size, len(data)), replace=False)
     return data.take(np.sort(chosen))

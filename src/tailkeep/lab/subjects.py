@@ -1,6 +1,7 @@
 """From an arm's settings to what it studies. The only place that knows every learner."""
 
-from collections.abc import Callable, Mapping, MutableMapping
+import os
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,10 +31,31 @@ class Extensions:
         return bool(self.learners or self.losses)
 
 
+def load_libraries(studies: Iterable[AnyStudy]) -> None:
+    """Import what `studies` compute with: threads are limited only in libraries that are loaded.
+
+    Raises:
+        MissingPackageError: one is not installed.
+    """
+    for learner in {study.learner for study in studies}:
+        extra, modules = _LIBRARIES.get(learner, ("", ()))
+        for module in modules:
+            require(module, extra=extra)
+
+
+def default_workers(config: LabConfig) -> int:
+    """How many processes suit this machine: one for each `threads` cores, but one in all where a GPU does the work."""
+    if any(study.learner == "causal_lm" for study in config.arms.values()) and _device_name(config.device) != "cpu":
+        return 1
+    return max(1, (os.cpu_count() or 1) // config.threads)
+
+
 def build_subject(
     study: AnyStudy, *, seed: int, device: str, extensions: Extensions, shared: MutableMapping[str, Any]
 ) -> Subject:
     """What the arm `study` studies under `seed`; `shared` carries work that other arms and seeds need too.
+
+    Call `load_libraries` first.
 
     Raises:
         TailkeepError: files, packages or choices that cannot be used.
@@ -42,11 +64,8 @@ def build_subject(
         case GaussianStudy():
             return gaussian.build(study, seed=seed)
         case MixtureStudy():
-            require("sklearn", extra="mixture")
             return mixture.build(study, seed=seed)
         case CausalLMStudy():
-            for package in ("torch", "transformers", "accelerate"):
-                require(package, extra="hf")
             from tailkeep.lab.causal_lm import learner
 
             return learner.build(study, device=device, losses=extensions.losses, shared=shared)
@@ -59,6 +78,10 @@ def build_subject(
             return extensions.learners[name](study.options, seed)
 
 
+_LIBRARIES = {
+    "causal_lm": ("hf", ("torch", "transformers", "accelerate")),
+    "mixture": ("mixture", ("sklearn.mixture",)),
+}
 _PACKAGES = {
     "causal_lm": ("numpy", "torch", "transformers", "accelerate", "tokenizers"),
     "gaussian": ("numpy", "scipy"),

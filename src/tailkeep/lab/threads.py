@@ -1,4 +1,7 @@
-"""A fixed number of threads for every numerical library, since sums differ with the number of threads."""
+"""A fixed number of threads for every numerical library, since sums differ with the number of threads.
+
+Rule: only what is loaded can be limited, so what a run computes with is imported first.
+"""
 
 import sys
 from collections.abc import Iterator
@@ -9,7 +12,7 @@ from threadpoolctl import threadpool_limits
 
 @contextmanager
 def limited_threads(threads: int) -> Iterator[None]:
-    """Let BLAS, OpenMP and torch (if it is loaded) use `threads` threads inside."""
+    """Let each of BLAS, OpenMP and torch that is loaded by now use `threads` threads inside."""
     torch = sys.modules.get("torch")
     before = torch.get_num_threads() if torch else 0
     with threadpool_limits(threads):

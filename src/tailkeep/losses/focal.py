@@ -3,6 +3,8 @@
 FL(p) = (1 - p)^exponent * -ln p
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -19,10 +21,10 @@ def focal_weights(nll: Tensor, *, exponent: float = 2.0, detach: bool = False) -
         detach: whether the factor is a constant to the gradient. It is not in the published losses.
 
     Raises:
-        ConfigError: a negative exponent.
+        ConfigError: an exponent that is negative or not finite.
     """
-    if exponent < 0:
-        raise ConfigError(f"exponent {exponent} is negative. Use 0 or more; 2 is the published choice.")
+    if not 0 <= exponent < math.inf:
+        raise ConfigError(f"exponent {exponent} is not in [0, inf). 2 is the published choice, 0 plain cross-entropy.")
     # 1 - exp(-nll) without cancellation; the floor keeps the power's gradient finite at p = 1.
     doubt = (-torch.expm1(-nll)).clamp_min(torch.finfo(nll.dtype).tiny)
     weights = doubt**exponent

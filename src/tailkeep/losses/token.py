@@ -7,7 +7,7 @@ a weighting does, and could not be the same for every split of a batch into micr
 from typing import Literal, get_args
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor
 
 from tailkeep.errors import ConfigError
@@ -23,15 +23,19 @@ def token_nll(logits: Tensor, targets: Tensor, *, ignore_index: int = -100) -> T
         targets: (...), int64; positions equal to `ignore_index` give 0.
 
     Raises:
-        ConfigError: the shapes do not fit or the targets are not integers.
+        ConfigError: the shapes or devices do not fit, the logits are no real numbers or the targets no integers.
     """
-    if logits.shape[:-1] != targets.shape:
+    if logits.ndim == 0 or logits.shape[-1] == 0 or logits.shape[:-1] != targets.shape:
         raise ConfigError(
             f"logits {tuple(logits.shape)} do not fit targets {tuple(targets.shape)}. "
             "Give logits (..., V) and targets (...), shifted by the caller."
         )
-    if targets.is_floating_point() or targets.dtype == torch.bool:
+    if not logits.is_floating_point():
+        raise ConfigError(f"logits are {logits.dtype}. Give unnormalised log-probabilities as floating point.")
+    if targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool:
         raise ConfigError(f"targets are {targets.dtype}. Give class indices as int64.")
+    if logits.device != targets.device:
+        raise ConfigError(f"logits are on {logits.device}, targets on {targets.device}. Move one to the other.")
     flat = F.cross_entropy(
         logits.reshape(-1, logits.shape[-1]).float(),
         targets.reshape(-1).long(),
@@ -64,13 +68,17 @@ def reduce_nll(
         so that every rank runs its backward pass.
 
     Raises:
-        ConfigError: an unknown reduction, or `num_items` with one that would not use it.
+        ConfigError: an unknown reduction, `num_items` with one that would not use it, or shapes that differ.
     """
     if reduction not in get_args(Reduction):
         raise ConfigError(f"reduction {reduction!r} is unknown. Use one of {', '.join(get_args(Reduction))}.")
     if num_items is not None and reduction != "mean":
         raise ConfigError(f"num_items has no effect with reduction {reduction!r}. Leave it out, or use 'mean'.")
     valid = torch.ones_like(nll, dtype=torch.bool) if valid is None else valid
+    # Broadcasting would turn a wrong axis into a wrong number without a word.
+    if not nll.shape == weights.shape == valid.shape:
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in (nll, weights, valid))
+        raise ConfigError(f"nll, weights and valid have the shapes {shapes}. Give one shape to all.")
     kept = valid & (weights != 0)
     weighted = torch.where(kept, nll * weights, nll.new_zeros(()))
     if reduction == "none":

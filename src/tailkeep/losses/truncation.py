@@ -19,11 +19,11 @@ def truncation_mask(nll: Tensor, *, threshold: float) -> Tensor:
     """Which tokens are kept: those whose probability is at most `threshold`.
 
     Args:
-        nll: (...) per-token negative log-likelihood in nats, float32.
+        nll: (...) per-token negative log-likelihood in nats, float32; half precision is compared in float32.
         threshold: a probability in (0, 1]; 1 keeps every token.
 
     Returns:
-        (...) boolean, detached.
+        (...) boolean, detached. A token whose loss is NaN is kept, so that a broken model shows.
 
     Raises:
         ConfigError: `threshold` is not in (0, 1].
@@ -32,7 +32,10 @@ def truncation_mask(nll: Tensor, *, threshold: float) -> Tensor:
         raise ConfigError(f"threshold {threshold} is not in (0, 1]. 0.99 is a mild choice, 0.9 a strong one.")
     if threshold == 1:
         return torch.ones_like(nll, dtype=torch.bool)
-    return nll.detach() >= -math.log(threshold)
+    values = nll.detach()
+    if values.dtype in (torch.bfloat16, torch.float16):
+        values = values.float()
+    return ~(values < -math.log(threshold))
 
 
 def truncated_cross_entropy(

@@ -151,6 +151,7 @@ def label_ends(panel: "Axes", ends: list[tuple[float, str, str]]) -> None:
 
     Call it after the limits are set.
     """
+    panel.get_ylim()  # matplotlib sets automatic limits only when they are asked for
     top = panel.transAxes.inverted()
     fractions = [float(top.transform(panel.transData.transform((0, y)))[1]) for y, _, _ in ends]
     # One line of text, as a share of the panel's height of about three quarters of the figure's.

@@ -25,6 +25,7 @@ from tailkeep.runs import redact
 from tailkeep.visible import visible
 
 _PROMPTS = 3
+_EQUAL_WITHIN = 0.01
 _MOST_UNIT_COLUMNS = 8
 
 
@@ -38,11 +39,24 @@ class Samples:
 
 @dataclass(frozen=True)
 class Units:
-    """Training units (mean over seeds) of each arm at some generations, and whether all arms trained equally."""
+    """Training units (mean over seeds) of each arm at some generations, and how far apart the arms are at most.
+
+    `spread` is the largest (most / least - 1) of any generation. A whole number of batches cannot hit a budget exactly,
+    so up to 1 % counts as equal.
+    """
 
     generations: tuple[int, ...]
     rows: tuple[tuple[str, tuple[float, ...]], ...]
-    equal: bool
+    spread: float
+
+    @property
+    def verdict(self) -> str:
+        """In words."""
+        if self.spread == 0:
+            return "All arms trained equally."
+        if self.spread <= _EQUAL_WITHIN:
+            return f"All arms trained equally, to within {self.spread:.1%}.".replace("%", "\u202f%")
+        return "The arms did not train equally; read the comparison with that in mind."
 
 
 @dataclass(frozen=True)
@@ -86,8 +100,8 @@ def _units(group: Group) -> Units | None:
     recorded = sorted({generation for row in means.values() for generation in row})
     generations = first_middle_last(recorded, _MOST_UNIT_COLUMNS)
     rows = tuple((arm, tuple(row.get(g, float("nan")) for g in generations)) for arm, row in means.items())
-    values = [{row[g] for row in means.values() if g in row} for g in recorded]
-    return Units(generations, rows, equal=all(len(at) == 1 for at in values))
+    values = [[row[g] for row in means.values() if g in row] for g in recorded]
+    return Units(generations, rows, spread=max(max(at) / max(min(at), 1.0) - 1 for at in values))
 
 
 def _means(by_seed: Mapping[int, Mapping[int, float]]) -> dict[int, float]:

@@ -4,6 +4,7 @@ Rule: batches are a function of the rows' lengths alone, and the logarithm is ta
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -31,9 +32,7 @@ def token_log_probs(
     device = next(network.parameters()).device
     limit = max(1, min(batch_tokens, _LOGITS // network.config.get_text_config().vocab_size))
     scored: list[NDArray[np.float32]] = [np.zeros(0, np.float32)] * len(rows)
-    training = network.training
-    network.eval()
-    with torch.inference_mode():
+    with _evaluating(network), torch.inference_mode():
         for batch in _batches([len(row) for row in rows], limit):
             ids, mask = _padded([rows[i] for i in batch], pad, device)
             logits = network(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1].float()
@@ -42,8 +41,17 @@ def token_log_probs(
             values = chosen.clamp(max=0).cpu().numpy()
             for place, i in enumerate(batch):
                 scored[i] = values[place, : len(rows[i]) - 1].copy()
-    network.train(training)
     return scored
+
+
+@contextmanager
+def _evaluating(network: Any) -> Iterator[None]:
+    training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(training)
 
 
 def _batches(lengths: Sequence[int], limit: int) -> Iterator[list[int]]:

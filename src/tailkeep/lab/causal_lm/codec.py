@@ -1,6 +1,9 @@
-"""Text to token ids and back, with a document's boundary tokens. Rule: ids are kept, text is only for reading."""
+"""Text to token ids and back, with a document's boundary tokens.
 
-from collections.abc import Iterator, Sequence
+Rule: ids are kept, text is only for reading, and a text that spells `</s>` is text, never a boundary.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,22 +54,22 @@ class Codec:
     @property
     def silent(self) -> list[int]:
         """Special tokens that never belong into a document: all but its start and its stop."""
-        ends = {self.tokenizer.bos_token_id, self.tokenizer.eos_token_id}
-        return sorted(i for i in self.tokenizer.all_special_ids if i not in ends)
+        return sorted(i for i in self.tokenizer.all_special_ids if i not in {self.start, self.stop})
 
     def encode(self, text: str) -> Ids:
         """A document's ids: start token (if there is one), text, stop token (if documents end with one)."""
-        ids = list(self.tokenizer(text, verbose=False)["input_ids"])
-        if self.start is not None and ids[:1] != [self.start]:
-            ids.insert(0, self.start)
-        if self.stop is not None and ids[-1:] != [self.stop]:
-            ids.append(self.stop)
-        return np.array(ids, dtype=np.int32)
+        ids = self.encode_open(text)
+        return ids if self.stop is None else np.append(ids, np.int32(self.stop))
 
     def encode_open(self, text: str) -> Ids:
         """As `encode`, without the stop token: a text that goes on."""
-        ids = self.encode(text)
-        return ids[:-1] if self.stop is not None else ids
+        ids = list(self.tokenizer(text, verbose=False, split_special_tokens=True)["input_ids"])
+        if self.start is not None and ids[:1] != [self.start]:
+            ids.insert(0, self.start)
+        # Some tokenizers end every text by themselves; where start and stop are one token, a lone one is the start.
+        if len(ids) > 1 and ids[-1] == self.tokenizer.eos_token_id:
+            ids.pop()
+        return np.array(ids, dtype=np.int32)
 
     def decode(self, ids: Sequence[int] | Ids) -> str:
         """Readable text, without special tokens."""
@@ -93,8 +96,11 @@ def load_tokenizer(folder: Path) -> Any:
     try:
         with quiet_transformers():
             return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{folder}: the tokenizer cannot be read: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # noqa: BLE001  (the tokenizers library raises bare Exceptions)
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"{folder}: the tokenizer cannot be read ({reason}). Save it again with save_pretrained."
+        ) from None
 
 
 def train_tokenizer(documents: Sequence[str], *, vocab_size: int) -> Any:
@@ -108,13 +114,9 @@ def train_tokenizer(documents: Sequence[str], *, vocab_size: int) -> Any:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_texts(documents), trainer)
+    tokenizer.train_from_iterator(documents, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A", special_tokens=[("<s>", tokenizer.token_to_id("<s>"))]
     )
     names = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
-
-
-def _texts(documents: Sequence[str]) -> Iterator[str]:
-    yield from documents

@@ -1,9 +1,12 @@
 """Batched generation with a KV cache: a decoder's settings, prompts in, continuations out.
 
-Rule: batches depend on the prompts and the settings alone, and the random state is the caller's seed.
+Rule: batches depend on the prompts and the settings alone, the random state is the caller's seed, and what a model
+folder recommends (its generation_config.json) changes nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -32,7 +35,7 @@ def continue_prompts(
         prompts: token ids, at least one each.
         new_tokens: the most tokens to write, or the exact number if not `stops`.
         stops: whether a continuation ends at the document's stop token (which it then includes).
-        batch: prompts in one call.
+        batch: the most prompts in one call.
         seed: of the draws; greedy and beam ignore it.
 
     Returns:
@@ -41,23 +44,41 @@ def continue_prompts(
     stop = codec.stop if stops else None
     config = _generation_config(decoder, codec, new_tokens, stop)
     device = next(network.parameters()).device
-    training = network.training
-    network.eval()
-    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
     written: list[Ids] = [np.zeros(0, np.int32)] * len(prompts)
     devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), torch.inference_mode():
+    with torch.random.fork_rng(devices=devices), torch.inference_mode(), _unadvised(network):
         torch.manual_seed(seed)
-        for first in range(0, len(order), batch):
-            chosen = order[first : first + batch]
-            ids, mask = _left_padded([prompts[i] for i in chosen], codec.pad)
-            out = network.generate(input_ids=ids.to(device), attention_mask=mask.to(device), generation_config=config)[
-                :, ids.shape[1] :
-            ]
+        for chosen in _batches([len(prompt) for prompt in prompts], batch):
+            ids = torch.from_numpy(np.stack([prompts[i] for i in chosen]).astype(np.int64)).to(device)
+            mask = torch.ones_like(ids)
+            out = network.generate(input_ids=ids, attention_mask=mask, generation_config=config)[:, ids.shape[1] :]
             for i, row in zip(chosen, out.cpu().numpy().astype(np.int32), strict=True):
                 written[i] = _until(row, stop)
-    network.train(training)
     return written
+
+
+@contextmanager
+def _unadvised(network: Any) -> Iterator[None]:
+    """In eval mode and without the model's own generation settings: `generate` would fill ours up from them."""
+    training, advice = network.training, network.generation_config
+    network.generation_config = GenerationConfig()
+    network.eval()
+    try:
+        yield
+    finally:
+        network.generation_config = advice
+        network.train(training)
+
+
+def _batches(lengths: Sequence[int], batch: int) -> Iterator[list[int]]:
+    """Indices of prompts of one length, at most `batch` a group, the shortest first.
+
+    Nothing is padded: a repetition penalty would count the padding, and some architectures cannot mask it.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
+    for _, group in groupby(order, key=lambda i: lengths[i]):
+        alike = list(group)
+        yield from (alike[first : first + batch] for first in range(0, len(alike), batch))
 
 
 def _generation_config(decoder: AnyDecoder, codec: Codec, new_tokens: int, stop: int | None) -> GenerationConfig:
@@ -66,7 +87,7 @@ def _generation_config(decoder: AnyDecoder, codec: Codec, new_tokens: int, stop:
         "pad_token_id": codec.pad,
         "bos_token_id": codec.start,
         "eos_token_id": stop,
-        "suppress_tokens": [i for i in codec.silent if i != stop] or None,
+        "suppress_tokens": codec.silent or None,
         "use_cache": True,
     }
     match decoder:
@@ -82,16 +103,6 @@ def _generation_config(decoder: AnyDecoder, codec: Codec, new_tokens: int, stop:
     if decoder.repetition_penalty != 1.0:
         choice["repetition_penalty"] = decoder.repetition_penalty
     return GenerationConfig(**common, **choice)
-
-
-def _left_padded(rows: Sequence[Ids], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
-    width = max(len(row) for row in rows)
-    ids = torch.full((len(rows), width), pad, dtype=torch.long)
-    mask = torch.zeros((len(rows), width), dtype=torch.long)
-    for place, row in enumerate(rows):
-        ids[place, width - len(row) :] = torch.from_numpy(row.astype(np.int64))
-        mask[place, width - len(row) :] = 1
-    return ids, mask
 
 
 def _until(row: Ids, stop: int | None) -> Ids:

@@ -12,12 +12,12 @@ import torch
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.lab.causal_lm.codec import Codec, load_tokenizer, train_tokenizer
 from tailkeep.lab.causal_lm.corpus import Corpus, read_corpus
-from tailkeep.lab.causal_lm.measures import TextMeasure
+from tailkeep.lab.causal_lm.measures import TextMeasure, question_rows
 from tailkeep.lab.causal_lm.model import LanguageModel
 from tailkeep.lab.causal_lm.quiet import quiet_transformers
 from tailkeep.lab.causal_lm.settings import CausalLMStudy, Pretrained, Sampling, Windows
 from tailkeep.lab.causal_lm.source import load_network, local_folder, new_network
-from tailkeep.lab.causal_lm.tokens import Tokens, training_rows
+from tailkeep.lab.causal_lm.tokens import Tokens, refuse_short, training_rows
 from tailkeep.lab.causal_lm.training import train
 from tailkeep.lab.causal_lm.weighting import UserLosses, Weighting, build_weighting
 from tailkeep.lab.protocols import Subject, View
@@ -72,6 +72,7 @@ class Prepared:
     codec: Codec
     real: Tokens
     held_out: Tokens
+    longest_question: int
     start: Callable[[int], Any]
 
 
@@ -110,7 +111,8 @@ def _prepare(study: CausalLMStudy) -> Prepared:
     real, held_out = (
         Tokens.of([codec.encode(text) for text in texts], codec) for texts in (corpus.real, corpus.held_out)
     )
-    return Prepared(corpus, codec, real, held_out, _start(study, codec, folder))
+    asked = [row for question in corpus.questions for row in question_rows(question, codec)[1:]]
+    return Prepared(corpus, codec, real, held_out, max(map(len, asked), default=0), _start(study, codec, folder))
 
 
 def _codec(study: CausalLMStudy, corpus: Corpus, folder: Path | None) -> Codec:
@@ -150,13 +152,14 @@ def _refuse_misfits(study: CausalLMStudy, prepared: Prepared) -> None:
             f"the tokenizer has {prepared.codec.size} ids, the model {config.vocab_size}. "
             "Give the tokenizer that the model was trained with."
         )
-    for text in (prepared.real, prepared.held_out):
-        training_rows(text, block=study.training.block, joined=_joined(study))
+    for what, text in (("real", prepared.real), ("held-out", prepared.held_out)):
+        refuse_short(text, block=study.training.block, joined=_joined(study), what=what)
     positions = getattr(config, "max_position_embeddings", None)
     form = study.writing.form
     written = form.new_tokens + (form.context if isinstance(form, Windows) else form.prompt_tokens)
     measured = study.measuring.prompt_tokens + study.measuring.new_tokens
     needs = {"training.block": study.training.block + 1, "writing.form": written, "measuring": measured}
+    needs["a question of the KR-test"] = prepared.longest_question
     for key, needed in needs.items():
         if positions is not None and needed > positions:
             raise ConfigError(f"{key} needs {needed} positions, the model has {positions}. Choose shorter texts.")

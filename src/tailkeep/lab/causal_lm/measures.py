@@ -99,14 +99,13 @@ class TextMeasure:
 
 
 def question_rows(question: Question, codec: Codec) -> tuple[int, Ids, Ids]:
-    """The number of context tokens, and the rows context + true and context + false.
+    """The number of context tokens, and the rows context + true and context + false, without a stop token.
 
     The context ends where the tokens of the two rows and of the context alone first differ, so a token that
-    spans the join belongs to the sentence.
+    spans the join belongs to the sentence. A stop token would be compared with a word of the longer sentence.
     """
-    context = codec.encode_open(question.context)
-    true = codec.encode_open(f"{question.context} {question.sentence_true}")
-    false = codec.encode_open(f"{question.context} {question.sentence_false}")
+    wholes = (f"{question.context} {end}" for end in (question.sentence_true, question.sentence_false))
+    context, true, false = map(codec.encode_open, (question.context, *wholes))
     shared = min(len(context), len(true) - 1, len(false) - 1)
     same = (context[:shared] == true[:shared]) & (context[:shared] == false[:shared])
     length = int(shared if same.all() else same.argmin())

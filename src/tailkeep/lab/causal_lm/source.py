@@ -3,10 +3,12 @@
 Rule: weights are safetensors and code is transformers' own; nothing is unpickled and no remote code runs.
 """
 
+import difflib
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from tailkeep.errors import ConfigError, InputError
@@ -14,6 +16,7 @@ from tailkeep.lab.causal_lm.codec import Codec
 from tailkeep.lab.causal_lm.quiet import quiet_transformers
 from tailkeep.lab.causal_lm.settings import Pretrained, Scratch
 
+_LONGEST_REASON = 200
 _FILES = ["*.safetensors", "*.json", "*.model", "*.txt"]
 
 
@@ -22,7 +25,12 @@ def local_folder(model: Pretrained) -> Path:
 
     Raises:
         InputError: there is no such folder and no such hub id, or it holds no safetensors.
+        ConfigError: a revision of a folder.
     """
+    if model.path.exists() and model.revision is not None:
+        raise ConfigError(
+            f"model.revision: {model.revision!r} has no effect, since {model.path} is a folder here. Leave it out."
+        )
     folder = model.path if model.path.exists() else _download(model)
     if not (folder / "config.json").is_file():
         raise InputError(f"model.path: {model.path} holds no config.json. Give a folder saved by save_pretrained.")
@@ -38,15 +46,24 @@ def load_network(folder: Path) -> Any:
     """The model in `folder`, in float32.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: it cannot be read, or lacks weights of its architecture.
     """
     try:
         with quiet_transformers():
-            return AutoModelForCausalLM.from_pretrained(
-                folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, output_loading_info=True
             )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise InputError(f"{folder}: the model cannot be read: {_first_line(error)}") from None
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise InputError(
+            f"{folder}: the model cannot be read ({_first_line(error)}). Save it again with save_pretrained."
+        ) from None
+    network, found = loaded
+    # transformers would fill them up with random numbers.
+    if missing := sorted(found["missing_keys"]):
+        raise InputError(
+            f"{folder}: {len(missing)} weights are missing, such as {missing[0]}. Give a whole causal language model."
+        )
+    return network
 
 
 def new_network(model: Scratch, codec: Codec, *, seed: int) -> Any:
@@ -56,6 +73,7 @@ def new_network(model: Scratch, codec: Codec, *, seed: int) -> Any:
         ConfigError: the architecture or its configuration is refused.
     """
     try:
+        _refuse_unknown(model)
         config = AutoConfig.for_model(
             model.type,
             **{
@@ -73,6 +91,16 @@ def new_network(model: Scratch, codec: Codec, *, seed: int) -> Any:
         raise ConfigError(f"model.type {model.type!r} cannot be built: {_first_line(error)}") from None
 
 
+def _refuse_unknown(model: Scratch) -> None:
+    """transformers keeps a key that the architecture does not know, and does nothing with it."""
+    known = [*vars(AutoConfig.for_model(model.type)), "vocab_size"]
+    for key in model.config:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f"Did you mean {close[0]!r}?" if close else "Remove it."
+            raise ConfigError(f"unknown key 'model.config.{key}' for model.type {model.type!r}. {hint}")
+
+
 def _download(model: Pretrained) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -85,4 +113,5 @@ def _download(model: Pretrained) -> Path:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return line if len(line) <= _LONGEST_REASON else line[:_LONGEST_REASON] + "..."

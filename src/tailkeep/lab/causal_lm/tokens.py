@@ -76,6 +76,7 @@ class Tokens:
 
     def split(self, parts: int) -> Sequence[Self]:
         """Consecutive pieces, cut between documents as near to equal numbers of tokens as they allow."""
+        assert 1 <= parts <= len(self), f"{len(self)} documents cannot be cut into {parts} pieces"
         ends = np.cumsum(self.lengths)
         targets = self.units * np.arange(1, parts) / parts
         cuts = [int(np.abs(ends - target).argmin()) + 1 for target in targets]
@@ -95,7 +96,10 @@ class Tokens:
             np.save(folder / f"{name}.npy", getattr(self, name), allow_pickle=False)
         with (folder / "text.jsonl").open("w", encoding="utf-8") as file:
             for document, given in zip(self.documents, self.prompts, strict=True):
-                prompt, whole = self.codec.decode(document[:given]), self.codec.decode(document)
+                whole = self.codec.decode(document)
+                # A character can be cut in two by the end of the prompt: it is shown whole, in the text.
+                prompt = self.codec.decode(document[:given]).rstrip("\ufffd")
+                prompt = prompt if whole.startswith(prompt) else ""
                 line = {"prompt": prompt, "text": whole.removeprefix(prompt)}
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
@@ -113,14 +117,21 @@ def training_rows(data: Tokens, *, block: int, joined: bool) -> list[Ids]:
     Neighbouring rows share one token, so every token but a text's first is predicted exactly once. Rows never cross
     from one document into the next, unless the documents are `joined` into one text, as ForTIFAI's windows do.
 
-    Raises:
-        InputError: the whole text is shorter than one block.
+    A machine-written text may be shorter than a block, since models collapse; what a user gives is held to
+    `refuse_short`.
     """
-    if data.units < block + 1:
-        raise InputError(
-            f"the training text has {data.units} tokens, which is shorter than one block of {block}. "
-            "Give more text, or set a smaller training.block."
-        )
     texts = [data.ids] if joined else data.documents
-    rows = [text[i : i + block + 1] for text in texts for i in range(0, max(len(text) - 1, 0), block)]
-    return [row for row in rows if len(row) > 1]
+    return [text[i : i + block + 1] for text in texts for i in range(0, len(text) - 1, block)]
+
+
+def refuse_short(data: Tokens, *, block: int, joined: bool, what: str) -> None:
+    """Refuse a text that is shorter than one block, or leaves nothing to predict.
+
+    Raises:
+        InputError: it does; `what` names it.
+    """
+    if data.units < block + 1 or not training_rows(data, block=block, joined=joined):
+        raise InputError(
+            f"the {what} text has {data.units} tokens in {len(data)} document(s), which is shorter than one block "
+            f"of {block}. Give more text, or set a smaller training.block."
+        )

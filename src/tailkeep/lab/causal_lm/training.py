@@ -5,8 +5,10 @@ many tokens; nothing is selected on a reported measure: the last step's weights 
 """
 
 import math
+import random
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,8 +84,8 @@ def train(
         tally.add(nll, weights, valid)
         return reduce_nll(nll, weights, valid=valid, num_items=num_items_in_batch)
 
-    # Trainer seeds the global generators: keep that inside, and its checkpoints (none are written) out of sight.
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())), tempfile.TemporaryDirectory() as scratch:
+    # Trainer wants a folder, though no checkpoint is written.
+    with _kept_generators(), tempfile.TemporaryDirectory() as scratch:
         arguments = TrainingArguments(
             output_dir=scratch,
             max_steps=steps,
@@ -114,6 +116,8 @@ def train(
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()
+        # Mixed precision replaces the model's forward; what is measured and copied is the model itself.
+        trainer.accelerator.unwrap_model(network, keep_fp32_wrapper=False)
     tally.close()
     _refuse_infinite(network, training)
     return {
@@ -122,6 +126,18 @@ def train(
         "train_loss": tally.nll / max(tally.targets, 1.0),
         "kept_fraction": tally.kept / max(tally.targets, 1.0),
     }
+
+
+@contextmanager
+def _kept_generators() -> Iterator[None]:
+    """Trainer seeds every global generator: keep that inside."""
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
 
 
 def _steps(rows: Sequence[Ids], training: Training, budget: int) -> int:

@@ -1,0 +1,76 @@
+"""A language model small enough for a second: two layers of width 16 and a tokenizer trained on forty sentences.
+
+Rule: nothing is downloaded. Tests that want a real model and real text ask for `real_data`, a folder named by the
+environment variable TAILKEEP_DATA, and skip without it.
+"""
+
+import copy
+import os
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tailkeep.lab.causal_lm.codec import Codec, train_tokenizer
+from tailkeep.lab.causal_lm.settings import Scratch
+from tailkeep.lab.causal_lm.source import new_network
+from tailkeep.lab.causal_lm.tokens import Tokens
+from tests.lab.causal_lm.tiny import SHAPE, STORIES
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    return train_tokenizer(STORIES, vocab_size=300)
+
+
+@pytest.fixture(scope="session")
+def codec(tokenizer):
+    return Codec(tokenizer, append_eos=True)
+
+
+@pytest.fixture(scope="session")
+def weights(codec):
+    """A tiny Llama whose next tokens are far from uniform; take a copy (`network`) to change it."""
+    network = new_network(Scratch(name="scratch", type="llama", config=SHAPE), codec, seed=0)
+    with torch.no_grad():
+        network.lm_head.weight.mul_(30)
+    return network.eval()
+
+
+@pytest.fixture
+def network(weights):
+    return copy.deepcopy(weights)
+
+
+@pytest.fixture(scope="session")
+def stories(codec):
+    return Tokens.of([codec.encode(text) for text in STORIES], codec)
+
+
+@pytest.fixture(scope="session")
+def model_folder(weights, codec, tmp_path_factory):
+    """A Hugging Face folder of the tiny model, as a user would have it."""
+    folder = tmp_path_factory.mktemp("tiny-model")
+    weights.save_pretrained(folder)
+    codec.save(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    folder = os.environ.get("TAILKEEP_DATA")
+    if folder is None or not Path(folder).is_dir():
+        pytest.skip("TAILKEEP_DATA names no folder with real text and a real model")
+    return Path(folder)
+
+
+@pytest.fixture
+def generators():
+    """Check that a test leaves every global random generator as it was."""
+    before = random.getstate(), np.random.get_state()[1].copy(), torch.random.get_rng_state().clone()
+    yield
+    assert random.getstate() == before[0]
+    assert (np.random.get_state()[1] == before[1]).all()
+    assert torch.equal(torch.random.get_rng_state(), before[2])

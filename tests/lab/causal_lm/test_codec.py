@@ -1,0 +1,151 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import processors
+
+from tailkeep.errors import InputError
+from tailkeep.lab.causal_lm.codec import Codec, load_tokenizer, train_tokenizer
+from tests.lab.causal_lm.tiny import STORIES
+
+
+def test_a_document_stands_between_its_start_and_its_stop(codec):
+    ids = codec.encode("Ann saw a cat.")
+    assert ids.dtype == np.int32
+    assert (ids[0], ids[-1]) == (codec.tokenizer.bos_token_id, codec.tokenizer.eos_token_id)
+    assert set(ids[1:-1]).isdisjoint(codec.tokenizer.all_special_ids)
+
+
+def test_a_text_that_goes_on_has_no_stop(codec):
+    assert codec.encode_open("Ann").tolist() == codec.encode("Ann")[:-1].tolist()
+
+
+def test_documents_without_a_stop_token_are_open(tokenizer):
+    codec = Codec(tokenizer, append_eos=False)
+    assert codec.stop is None
+    assert codec.encode("Ann").tolist() == codec.encode_open("Ann").tolist()
+
+
+def test_a_start_is_not_put_before_a_start(codec):
+    assert codec.encode("Ann").tolist().count(codec.start) == 1
+
+
+@pytest.mark.parametrize("append_eos", [True, False])
+def test_a_tokenizer_that_ends_texts_itself_changes_nothing(append_eos):
+    plain, ending = (train_tokenizer(STORIES, vocab_size=300) for _ in range(2))
+    names = [("<s>", plain.bos_token_id), ("</s>", plain.eos_token_id)]
+    ending._tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=names)
+    assert ending("Ann")["input_ids"][-1] == ending.eos_token_id
+    one, other = Codec(plain, append_eos), Codec(ending, append_eos)
+    assert one.encode("Ann saw").tolist() == other.encode("Ann saw").tolist()
+    assert one.encode_open("Ann saw").tolist() == other.encode_open("Ann saw").tolist()
+
+
+def test_a_tokenizer_without_a_start_token_has_none():
+    tokenizer = train_tokenizer(STORIES, vocab_size=300)
+    tokenizer.bos_token = None
+    tokenizer._tokenizer.post_processor = processors.TemplateProcessing(single="$A", special_tokens=[])
+    codec = Codec(tokenizer, append_eos=True)
+    assert codec.start is None
+    assert codec.encode("Ann")[0] not in tokenizer.all_special_ids
+
+
+@given(text=st.text(alphabet=st.characters(exclude_categories=["Cs"])))
+def test_any_text_comes_back_as_it_was(codec, text):
+    assert codec.decode(codec.encode(text)) == text
+
+
+@pytest.mark.parametrize("text", ["<s>", "</s> Ann </s>", "a<pad>b", "\x1b[31m", " leading", "two  spaces .", "naïve 😀"])
+def test_markup_and_odd_characters_are_text(codec, text):
+    ids = codec.encode(text)
+    assert codec.decode(ids) == text
+    assert set(ids[1:-1]).isdisjoint(codec.tokenizer.all_special_ids)
+
+
+def test_padding_is_silent_and_the_ends_are_not(codec):
+    assert codec.silent == [codec.tokenizer.pad_token_id]
+    assert codec.pad == codec.tokenizer.pad_token_id
+
+
+def test_an_end_that_documents_do_not_use_is_silent(tokenizer):
+    assert tokenizer.eos_token_id in Codec(tokenizer, append_eos=False).silent
+
+
+def test_a_tokenizer_without_padding_pads_with_its_end():
+    tokenizer = train_tokenizer(STORIES, vocab_size=300)
+    tokenizer.pad_token = None
+    assert Codec(tokenizer, append_eos=True).pad == tokenizer.eos_token_id
+    tokenizer.eos_token = None
+    assert Codec(tokenizer, append_eos=False).pad == 0
+
+
+@pytest.mark.parametrize("vocab_size", [260, 300, 5000])
+def test_a_trained_tokenizer_is_no_larger_than_asked_for(vocab_size):
+    codec = Codec(train_tokenizer(STORIES, vocab_size=vocab_size), append_eos=True)
+    assert 259 <= codec.size <= vocab_size
+    assert max(codec.encode("".join(STORIES))) < codec.size
+
+
+def test_training_is_the_same_in_every_process(tmp_path):
+    code = (
+        "import sys; from tailkeep.lab.causal_lm.codec import train_tokenizer as train; "
+        "from tests.lab.causal_lm.tiny import STORIES; train(STORIES, vocab_size=320).save_pretrained(sys.argv[1])"
+    )
+    environment = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": str(Path(__file__).parents[3])}
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "there")], check=True, env=environment)
+    train_tokenizer(STORIES, vocab_size=320).save_pretrained(tmp_path / "here")
+    here, there = (tmp_path / name / "tokenizer.json" for name in ("here", "there"))
+    assert here.read_bytes() == there.read_bytes()
+
+
+def test_a_saved_tokenizer_reads_and_writes_as_before(codec, tmp_path):
+    codec.save(tmp_path)
+    loaded = Codec(load_tokenizer(tmp_path), append_eos=True)
+    for text in (*STORIES[:3], "<s> naïve 😀"):
+        assert loaded.encode(text).tolist() == codec.encode(text).tolist()
+        assert loaded.decode(loaded.encode(text)) == text
+    assert (loaded.start, loaded.stop, loaded.pad, loaded.silent) == (codec.start, codec.stop, codec.pad, codec.silent)
+
+
+def test_a_folder_without_a_tokenizer_is_named(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(InputError, match=r"holds no tokenizer \(no tokenizer.json\). Save one there, or set"):
+        load_tokenizer(tmp_path)
+    with pytest.raises(InputError, match="holds no tokenizer"):
+        load_tokenizer(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"model": {"type": "BPE"}}', "\x00"])
+def test_a_broken_tokenizer_is_one_clear_error(tmp_path, content):
+    (tmp_path / "tokenizer.json").write_text(content)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))
+    with pytest.raises(InputError, match=r"the tokenizer cannot be read \(.*\). Save it again") as caught:
+        load_tokenizer(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_code_in_a_tokenizer_folder_is_not_run(codec, tmp_path):
+    codec.save(tmp_path)
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    settings["auto_map"] = {"AutoTokenizer": [None, "hostile.Hostile"]}
+    settings["tokenizer_class"] = "Hostile"
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    (tmp_path / "hostile.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\nclass Hostile: ...")
+    try:
+        load_tokenizer(tmp_path)
+    except InputError as error:
+        assert "the tokenizer cannot be read" in str(error)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_real_tokenizer_gives_back_real_text(real_data):
+    codec = Codec(load_tokenizer(real_data / "priors" / "stories260k"), append_eos=False)
+    text = (real_data / "text" / "tinystories.txt").read_text(encoding="utf-8")
+    for story in text.split("<|endoftext|>")[:20]:
+        assert codec.decode(codec.encode(story.strip())) == story.strip()

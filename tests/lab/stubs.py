@@ -1,0 +1,93 @@
+"""A learner whose every number says where it came from, for watching what the recursion does.
+
+Real examples are 0, 1, 2, ...; generation g's model writes 1000 (g + 1), 1000 (g + 1) + 1, ... and rewrites x as
+x + 0.5.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from tailkeep.lab import Measurement, Subject
+from tailkeep.lab.numbers import Floats, Numbers
+
+
+def numbers(*values: float) -> Numbers:
+    return Numbers(np.array(values, dtype=np.float64))
+
+
+def real(n: int) -> Numbers:
+    return Numbers(np.arange(n, dtype=np.float64))
+
+
+def listed(data: Numbers) -> list[float]:
+    return data.values.tolist()
+
+
+@dataclass
+class Asked:
+    """Every call of a learner and its models, in order: (verb, what with)."""
+
+    calls: list[tuple[str, object]] = field(default_factory=list)
+
+    def of(self, verb: str) -> list[object]:
+        return [what for name, what in self.calls if name == verb]
+
+
+@dataclass(frozen=True)
+class TraceModel:
+    generation: int
+    asked: Asked
+    trained_on: Floats
+
+    @property
+    def facts(self) -> Mapping[str, float]:
+        return {"train_units": float(len(self.trained_on))}
+
+    def sample(self, n: int, *, seed: int) -> Numbers:
+        self.asked.calls.append(("sample", (self.generation, n, seed)))
+        return Numbers(1000.0 * (self.generation + 1) + np.arange(n))
+
+    def regenerate(self, data: Numbers, *, seed: int) -> Numbers:
+        self.asked.calls.append(("regenerate", (self.generation, listed(data), seed)))
+        return Numbers(data.values + 0.5)
+
+    def save(self, folder: Path) -> None:
+        (folder / "generation").write_text(str(self.generation))
+        np.save(folder / "trained_on.npy", self.trained_on)
+
+
+@dataclass(frozen=True)
+class TraceLearner:
+    asked: Asked
+
+    def fit(self, data: Numbers, *, seed: int, budget: int, previous: TraceModel | None = None) -> TraceModel:
+        generation = previous.generation + 1 if previous else 0
+        self.asked.calls.append(("fit", (generation, listed(data), seed, budget)))
+        return TraceModel(generation, self.asked, data.values)
+
+    def load(self, folder: Path) -> TraceModel:
+        generation = int((folder / "generation").read_text())
+        self.asked.calls.append(("load", generation))
+        return TraceModel(generation, self.asked, np.load(folder / "trained_on.npy"))
+
+
+def measure(model: TraceModel, samples: Mapping[str, Numbers]) -> Measurement:
+    model.asked.calls.append(("measure", model.generation))
+    return Measurement({"mean": float(samples["common"].values.mean()), "last": float(model.trained_on[-1])})
+
+
+def trace_subject(asked: Asked, *, size: int = 6) -> Subject:
+    return Subject(
+        name="trace",
+        real=real(size),
+        learner=TraceLearner(asked),
+        views={"common": lambda model, seed: Numbers(np.full(2, model.generation + seed / 2**32))},
+        measure=measure,
+    )
+
+
+def trace_learners(asked: Asked, *, size: int = 6) -> dict[str, Callable[[Mapping[str, object], int], Subject]]:
+    return {"trace": lambda options, seed: trace_subject(asked, size=size)}

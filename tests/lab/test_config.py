@@ -1,0 +1,232 @@
+import pytest
+
+from tailkeep.errors import ConfigError, InputError
+from tailkeep.lab import dump, find_recipe, list_recipes, load
+
+GAUSSIAN = {"learner": "gaussian"}
+LANGUAGE = {"learner": "causal_lm", "data": {"name": "world"}, "model": {"name": "scratch"}}
+SCALED = {
+    **GAUSSIAN,
+    "scale": "quick",
+    "generations": 7,
+    "record_every": 2,
+    "scales": {"quick": {"generations": 3}, "full": {"generations": 70, "seeds": [0, 1]}, "file": None},
+}
+
+
+def lines_of(tree, *, overrides=()):
+    with pytest.raises(ConfigError) as caught:
+        load(tree, overrides=overrides)
+    return str(caught.value).splitlines()
+
+
+# Base and arms
+
+
+def test_without_arms_the_base_is_the_one_arm():
+    assert list(load(GAUSSIAN).arms) == ["plain"]
+    assert load({**GAUSSIAN, "arms": None}) == load({**GAUSSIAN, "arms": {}}) == load(GAUSSIAN)
+
+
+def test_an_arm_is_the_base_with_its_own_keys_on_top():
+    tree = {**GAUSSIAN, "generations": 3, "data": {"size": 10, "lineages": 2}}
+    config = load({**tree, "arms": {"a": {}, "b": {"generations": 9, "data": {"size": 20}}, "c": None}})
+    assert config.arms["a"] == config.arms["c"]
+    assert (config.arms["a"].generations, config.arms["a"].data.size) == (3, 10)
+    assert (config.arms["b"].generations, config.arms["b"].data.size) == (9, 20)
+    assert config.arms["b"].data.lineages == 2
+
+
+def test_an_arm_with_another_learner_takes_nothing_of_the_base():
+    tree = {**LANGUAGE, "generations": 2, "arms": {"text": {}, "numbers": {"learner": "gaussian"}}}
+    config = load(tree)
+    assert config.arms["text"].generations == 2
+    assert config.arms["numbers"] == load(GAUSSIAN).arms["plain"]
+
+
+def test_a_kind_that_an_arm_changes_takes_no_keys_of_the_old_kind():
+    tree = {**GAUSSIAN, "truncate": {"name": "density", "threshold": 0.5}}
+    arms = load({**tree, "arms": {"a": {"truncate": {"name": "relative"}}, "b": {"truncate": None}}}).arms
+    assert arms["a"].truncate.width == 0.0125
+    assert arms["b"].truncate is None
+
+
+# Precedence
+
+
+def test_the_chosen_scale_beats_the_file_and_an_override_beats_both():
+    assert load(SCALED).arms["plain"].generations == 3
+    assert load(SCALED, overrides=["scale=full"]).arms["plain"].generations == 70
+    assert load(SCALED, overrides=["scale=full"]).seeds == (0, 1)
+    assert load(SCALED, overrides=["scale=file"]).arms["plain"].generations == 7
+    assert load(SCALED, overrides=["generations=5"]).arms["plain"].generations == 5
+    assert load(SCALED, overrides=["scale=full", "generations=5"]).arms["plain"].record_every == 2
+
+
+def test_an_override_of_the_base_reaches_the_arms_that_set_the_key_themselves():
+    tree = {**GAUSSIAN, "arms": {"a": {}, "b": {"generations": 9}}}
+    arms = load(tree, overrides=["generations=4"]).arms
+    assert (arms["a"].generations, arms["b"].generations) == (4, 4)
+
+
+def test_the_base_of_a_scale_reaches_the_arms_that_set_the_key_themselves():
+    tree = {**SCALED, "arms": {"a": {}, "b": {"generations": 9}}}
+    assert {arm.generations for arm in load(tree).arms.values()} == {3}
+
+
+def test_within_one_source_an_arm_beats_the_base():
+    tree = {**GAUSSIAN, "arms": {"a": {}, "b": {}}}
+    arms = load(tree, overrides=["generations=4", "arms.b.generations=6"]).arms
+    assert (arms["a"].generations, arms["b"].generations) == (4, 6)
+
+
+def test_an_override_of_the_base_leaves_arms_with_another_learner_alone():
+    tree = {**LANGUAGE, "arms": {"text": {}, "numbers": {"learner": "gaussian", "generations": 9}}}
+    arms = load(tree, overrides=["training.epochs=1", "generations=2"]).arms
+    assert (arms["text"].generations, arms["text"].training.epochs) == (2, 1)
+    assert arms["numbers"].generations == 9
+
+
+def test_an_override_can_add_an_arm():
+    assert list(load(GAUSSIAN, overrides=["arms.wide.data.std=2"]).arms) == ["wide"]
+    tree = {**GAUSSIAN, "arms": {"a": {}}}
+    assert list(load(tree, overrides=["arms.wide.data.std=2"]).arms) == ["a", "wide"]
+
+
+def test_another_learner_from_an_override_takes_nothing_of_the_files_base():
+    config = load({**LANGUAGE, "generations": 3}, overrides=["learner=gaussian"])
+    assert config.arms["plain"] == load(GAUSSIAN).arms["plain"]
+
+
+def test_what_an_arm_sets_is_not_dropped_silently_when_the_learner_changes():
+    tree = {**GAUSSIAN, "arms": {"a": {"truncate": {"name": "density"}}}}
+    (line,) = lines_of(tree, overrides=["learner=mixture"])
+    assert "unknown key 'arms.a.truncate'" in line
+
+
+# Faults
+
+
+def test_a_fault_of_the_base_is_told_once_under_its_own_key():
+    arms = {"a": {}, "b": {"record_every": 2}, "c": {"data": {"size": 5}}}
+    assert lines_of({**GAUSSIAN, "genrations": 2, "arms": arms}) == [
+        "config: unknown key 'genrations'. Did you mean 'generations'?"
+    ]
+    (line,) = lines_of({**GAUSSIAN, "data": {"std": 0}, "arms": arms})
+    assert line.startswith("config: data.std: ")
+
+
+def test_a_fault_of_an_arm_is_told_under_the_arms_key():
+    arms = {"a": {}, "b": {"generations": 0}}
+    (line,) = lines_of({**GAUSSIAN, "arms": arms})
+    assert line.startswith("config: arms.b.generations: ")
+    assert line.endswith("(received 0)")
+
+
+def test_faults_of_base_and_arms_stand_beside_each_other():
+    arms = {"a": {}, "b": {"generations": -1}, "c": {}}
+    lines = lines_of({**GAUSSIAN, "generations": 0, "arms": arms})
+    assert [line.split(": ")[1] for line in lines] == ["generations", "arms.b.generations"]
+
+
+def test_a_missing_learner_is_told_with_the_kinds_there_are():
+    (line,) = lines_of({"generations": 3, "arms": {"a": {}, "b": {}}})
+    assert "the key 'learner' is missing" in line
+    assert "gaussian, mixture" in line
+
+
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        ({**GAUSSIAN, "seeds": [0, 0]}, r"seeds: a seed stands here twice; keep one \(received \[0, 0\]\)"),
+        ({**GAUSSIAN, "seeds": []}, r"seeds: "),
+        ({**GAUSSIAN, "seeds": [-1]}, r"seeds\.0: .*received -1"),
+        ({**GAUSSIAN, "threads": 0}, r"threads: .*received 0"),
+        ({**GAUSSIAN, "keep_models": "lsat"}, r"'lsat' is unknown\. Did you mean 'last'"),
+        ({**GAUSSIAN, "keepmodels": "last"}, r"unknown key 'keepmodels'"),
+        ({"learner": "gausian"}, r"'gausian' is unknown\. Did you mean 'gaussian'"),
+        ({**GAUSSIAN, "regime": {"name": "replce"}}, r"'replce' is unknown\. Did you mean 'replace'"),
+        ({**GAUSSIAN, "regime": {"name": "mix"}}, r"the key 'regime\.real_share' is missing"),
+        ({**GAUSSIAN, "regime": {"name": "mix", "real_share": 1.1}}, r"regime\.real_share: .*received 1\.1"),
+        ({**GAUSSIAN, "regime": {"name": "regenerate", "fractions": 0}}, r"regime\.fractions"),
+        ({**LANGUAGE, "loss": {"name": "truncated", "threshold": 0}}, r"loss\.threshold: .*greater than 0"),
+        ({**LANGUAGE, "loss": {"name": "truncated", "threshold": 1.5}}, r"loss\.threshold: .*received 1\.5"),
+        ({**LANGUAGE, "loss": {"name": "truncated", "treshold": 0.9}}, r"'loss\.treshold'\. Did you mean 'threshold'"),
+        ({**GAUSSIAN, "arms": [1]}, r"arms: expected names with keys of their own"),
+        ({**GAUSSIAN, "arms": {"a": 3}}, r"arms: expected names with keys of their own"),
+        ({**GAUSSIAN, "scales": [1]}, r"scales: expected names with keys"),
+        ({**SCALED, "scale": "huge"}, r"scale: 'huge' is not offered here\. Known: quick, full, file"),
+        ({**SCALED, "scale": None}, r"scale: None is not offered here\. Known: quick"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_with_its_key(tree, message):
+    with pytest.raises(ConfigError, match=message):
+        load(tree)
+
+
+def test_a_scale_of_a_configuration_that_offers_none_is_refused():
+    with pytest.raises(ConfigError, match=r"scale: 'full' is not offered here\. It offers none"):
+        load(GAUSSIAN, overrides=["scale=full"])
+
+
+@pytest.mark.parametrize("name", ["", ".hidden", "../up", "a/b", "a b", "-a", "ä", "a.partial", "x" * 61, "a\n"])
+def test_an_arms_name_that_cannot_name_a_folder_is_refused(name):
+    (line,) = lines_of({**GAUSSIAN, "arms": {name: {}}})
+    assert "an arm's name becomes a folder" in line
+
+
+@pytest.mark.parametrize("name", ["a", "0", "density-0.85", "A_b", "x" * 60, "partial"])
+def test_an_arms_name_may_have_letters_digits_dots_and_dashes(name):
+    assert list(load({**GAUSSIAN, "arms": {name: {}}}).arms) == [name]
+
+
+# Files
+
+
+def test_a_fault_in_a_file_names_the_file(tmp_path):
+    path = tmp_path / "own.yaml"
+    path.write_text("learner: gaussian\ngeneratoins: 3\n")
+    with pytest.raises(ConfigError, match=r"own\.yaml: unknown key 'generatoins'"):
+        load(path)
+
+
+def test_a_file_that_is_not_there_is_one_clear_error(tmp_path):
+    with pytest.raises(InputError, match=r"cannot read .*none\.yaml"):
+        load(tmp_path / "none.yaml")
+
+
+# Dumping
+
+
+def required(recipe):
+    paths = {"tinystories": ["data.path=/stories", "model.path=/model"]}
+    return paths.get(recipe.name, [])
+
+
+@pytest.mark.parametrize("recipe", list_recipes(), ids=lambda recipe: recipe.name)
+def test_a_dumped_recipe_is_read_back_to_the_same_configuration(recipe, tmp_path):
+    config = load(find_recipe(recipe.name), overrides=required(recipe))
+    (tmp_path / "dumped.yaml").write_text(dump(config))
+    assert load(tmp_path / "dumped.yaml") == config
+
+
+def test_what_all_arms_share_is_dumped_once():
+    text = dump(load({**GAUSSIAN, "generations": 8, "arms": {"a": {}, "b": {"record_every": 3}}}))
+    assert text.count("generations: 8") == 1
+    assert text.count("learner: gaussian") == 1
+    assert text.count("record_every") == 2
+
+
+def test_arms_of_different_kinds_are_dumped_whole():
+    config = load({**LANGUAGE, "arms": {"a": {}, "b": {"learner": "gaussian"}, "c": {"learner": "mixture"}}})
+    text = dump(config)
+    assert text.count("learner: ") == 3
+
+
+def test_an_override_of_a_dumped_configuration_still_works(tmp_path):
+    (tmp_path / "dumped.yaml").write_text(dump(load({**SCALED, "arms": {"a": {}, "b": {"record_every": 3}}})))
+    config = load(tmp_path / "dumped.yaml", overrides=["generations=2"])
+    assert config.scale == "quick"
+    assert {arm.generations for arm in config.arms.values()} == {2}
+    with pytest.raises(ConfigError, match="scale"):
+        load(tmp_path / "dumped.yaml", overrides=["scale=full"])

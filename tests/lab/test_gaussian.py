@@ -1,0 +1,210 @@
+"""The Gaussian recursion against its closed forms (ForTIFAI, arXiv 2509.08972, section on theory)."""
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from tailkeep.errors import ConfigError, TrainingError
+from tailkeep.lab import load
+from tailkeep.lab.gaussian import DensityCut, GaussianLearner, Gaussians, GaussianStudy, RelativeCut, build
+from tailkeep.lab.numbers import NormalWorld, Numbers
+
+PLAIN = GaussianLearner(None)
+
+
+def density(threshold):
+    return GaussianLearner(DensityCut(name="density", threshold=threshold))
+
+
+def relative(width):
+    return GaussianLearner(RelativeCut(name="relative", width=width))
+
+
+def fit(learner, data, *, seed=0):
+    return learner.fit(data, seed=seed, budget=len(data))
+
+
+def normal(n, lineages, *, std=1.0, seed=0):
+    return NormalWorld(std=std, size=n, lineages=lineages).draw(seed)
+
+
+def widths(learner, *, n, lineages, generations):
+    """The standard deviations (generations, lineages) when each model is fitted to its predecessor's n samples."""
+    model = fit(learner, normal(n, lineages))
+    stds = [model.std]
+    for generation in range(1, generations):
+        model = fit(learner, model.sample(n, seed=generation))
+        stds.append(model.std)
+    return np.array(stds)
+
+
+# One fit
+
+
+def test_the_plain_fit_is_maximum_likelihood_lineage_by_lineage():
+    model = fit(PLAIN, Numbers(np.array([[1.0, 0.0], [3.0, 0.0], [5.0, 6.0]])))
+    assert model.mean == pytest.approx([3.0, 2.0])
+    assert model.std == pytest.approx([np.sqrt(8 / 3), np.sqrt(8)])
+
+
+@pytest.mark.parametrize("width", [0.01, 0.1, 0.5, 1.0, 2.0])
+def test_a_relative_cut_multiplies_the_variance_by_eta(width):
+    eta = 1 + width * norm.pdf(width) / norm.sf(width)
+    model = fit(relative(width), normal(400_000, 2, std=3.0))
+    # 800,000 values, of which the widest cut leaves 5 %: the standard error is at most sqrt(2 / 36,000), 0.75 %.
+    assert (model.std**2).mean() / 9 == pytest.approx(eta, rel=0.02)
+    assert model.facts["dropped_share"] == pytest.approx(1 - 2 * norm.sf(width), abs=0.003)
+
+
+def test_a_density_cut_does_nothing_while_the_peak_is_below_the_threshold():
+    data = normal(1000, 4, std=0.5)
+    threshold = norm.pdf(0) / data.values.std(axis=0).min()
+    plain, cut = fit(PLAIN, data), fit(density(threshold * (1 + 1e-9)), data)
+    # Masked sums add in another order than numpy's mean, so equality is up to rounding.
+    assert cut.std == pytest.approx(plain.std, rel=1e-12)
+    assert cut.mean == pytest.approx(plain.mean, rel=1e-12, abs=1e-15)
+    assert cut.facts["dropped_share"] == 0
+    assert fit(density(threshold * 0.98), data).facts["dropped_share"] > 0
+
+
+def test_a_density_cut_drops_exactly_the_values_above_the_threshold():
+    data = normal(500, 1, std=0.2)
+    mean, std = data.values.mean(), data.values.std()
+    left = data.values[norm.pdf(data.values, mean, std) <= 0.85]
+    model = fit(density(0.85), data)
+    assert 0 < len(left) < 500
+    assert model.mean[0] == pytest.approx(left.mean())
+    assert model.std[0] == pytest.approx(left.std())
+    assert model.facts["dropped_share"] == pytest.approx(1 - len(left) / 500)
+
+
+def test_a_lineage_that_would_lose_every_value_keeps_its_two_most_distant_ones():
+    values = np.array([[-1e-9, -3.0], [0.0, 0.1], [1e-9, 0.2], [2e-9, 4.0]])
+    model = fit(density(0.85), Numbers(values))
+    assert model.facts["guarded_share"] == 0.5
+    assert model.mean[0] == pytest.approx((-1e-9 + 2e-9) / 2)
+    assert model.std[0] == pytest.approx(1.5e-9)
+    assert model.std[1] == pytest.approx(values[:, 1].std())
+
+
+@pytest.mark.parametrize("learner", [PLAIN, density(0.85), relative(0.5)])
+@pytest.mark.parametrize("value", [0.0, 0.1, 1e-300])
+def test_a_width_of_zero_neither_warns_nor_dies(learner, value):
+    model = fit(learner, Numbers(np.full((10, 3), value)))
+    assert model.std == pytest.approx([0, 0, 0], abs=1e-15)
+    again = fit(learner, model.sample(10, seed=1))
+    assert np.isfinite(again.mean).all()
+    world = NormalWorld(lineages=3)
+    study = GaussianStudy(learner="gaussian", data=world)
+    measured = build(study, seed=0).measure(model, {}).metrics
+    assert measured["std_median"] == pytest.approx(0, abs=1e-15)
+    assert measured["kl_model_real_median"] > 30
+
+
+def test_a_fit_beyond_the_largest_float_is_one_clear_error():
+    with pytest.raises(TrainingError, match=r"no longer finite.*smaller truncate\.width"):
+        fit(relative(1.0), Numbers(np.array([[-1e300], [1e300], [0.0]])))
+
+
+# The recursion
+
+
+def test_the_expected_variance_falls_by_n_minus_one_over_n_each_generation():
+    variances = widths(PLAIN, n=20, lineages=4000, generations=11) ** 2
+    for generation in (0, 4, 10):
+        expected = (19 / 20) ** (generation + 1)
+        error = variances[generation].std() / np.sqrt(4000)
+        assert abs(variances[generation].mean() - expected) < 5 * error
+
+
+@pytest.mark.parametrize(
+    ("learner", "expected"),
+    [
+        (PLAIN, 0.37),
+        (density(0.85), 0.575),
+        (density(0.99), 0.49),
+        (density(0.5), 0.97),
+        (density(0.42), 1.15),
+    ],
+    ids=["plain", "0.85", "0.99", "0.5", "0.42"],
+)
+def test_the_median_width_at_generation_100_is_the_known_one(learner, expected):
+    median = np.median(widths(learner, n=100, lineages=600, generations=101)[-1])
+    # ln std wanders by sqrt(100 / 200) in the plain recursion: the median's standard error is 3.6 %, less with a floor.
+    assert median == pytest.approx(expected, rel=0.11 if learner is PLAIN else 0.04)
+
+
+def test_a_density_threshold_holds_its_floor_where_the_plain_width_is_gone():
+    plain = widths(PLAIN, n=50, lineages=100, generations=400)
+    floored = widths(density(0.85), n=50, lineages=100, generations=400)
+    assert np.median(plain[-1]) < 0.05
+    assert np.median(floored[-1]) == pytest.approx(np.median(floored[200]), rel=0.1)
+    assert np.median(floored[-1]) > norm.pdf(0) / 0.85
+
+
+def test_accumulated_data_keep_the_width():
+    data = normal(100, 200)
+    pool = data
+    for generation in range(100):
+        model = fit(PLAIN, pool)
+        pool = pool.concat(model.sample(100, seed=generation + 1))
+    assert 0.85 < np.median(model.std) < 1.0
+
+
+# What it is made of
+
+
+def test_samples_have_the_models_mean_and_width():
+    model = Gaussians(np.array([-5.0, 2.0]), np.array([0.5, 3.0]))
+    values = model.sample(40_000, seed=3).values
+    assert values.mean(axis=0) == pytest.approx(model.mean, abs=5 * 3 / 200)
+    assert values.std(axis=0) == pytest.approx(model.std, rel=5 / np.sqrt(80_000))
+    assert model.sample(7, seed=3).values.tobytes() == model.sample(7, seed=3).values.tobytes()
+
+
+def test_a_rewriting_has_as_many_values_as_what_it_rewrites():
+    model = Gaussians(np.zeros(3), np.ones(3))
+    assert model.regenerate(normal(7, 3), seed=0).values.shape == (7, 3)
+
+
+def test_a_saved_model_writes_the_same_samples(tmp_path):
+    model = fit(density(0.85), normal(30, 5, std=0.3))
+    model.save(tmp_path)
+    again = density(0.85).load(tmp_path)
+    assert again.sample(9, seed=1).values.tobytes() == model.sample(9, seed=1).values.tobytes()
+    assert again.facts == model.facts
+
+
+def test_the_measure_of_the_true_model_is_no_divergence_at_all():
+    study = GaussianStudy(learner="gaussian", data=NormalWorld(mean=2.0, std=3.0, lineages=4))
+    subject = build(study, seed=0)
+    measured = subject.measure(Gaussians(np.full(4, 2.0), np.full(4, 3.0)), {})
+    assert measured.metrics["kl_model_real_median"] == pytest.approx(0, abs=1e-12)
+    assert measured.metrics["std_median"] == measured.metrics["std_low"] == 3.0
+    assert measured.metrics["variance_mean"] == pytest.approx(9.0)
+    assert measured.metrics["mean_abs_median"] == 0
+    assert measured.tables["density"]["model"] == measured.tables["density"]["real"]
+
+
+def test_a_model_without_width_has_no_finite_divergence():
+    subject = build(GaussianStudy(learner="gaussian"), seed=0)
+    assert subject.measure(Gaussians(np.zeros(3), np.zeros(3)), {}).metrics["kl_model_real_median"] == np.inf
+
+
+@pytest.mark.parametrize(
+    ("truncate", "message"),
+    [
+        ({"name": "density", "threshold": 0}, r"truncate\.threshold: .*greater than 0 \(received 0\)"),
+        ({"name": "density", "threshold": -1}, r"truncate\.threshold"),
+        ({"name": "relative", "width": 0}, r"truncate\.width: .*greater than 0"),
+        ({"name": "relative", "threshold": 0.5}, r"unknown key 'truncate\.threshold'"),
+        ({"name": "densty"}, r"'densty' is unknown\. Did you mean 'density'"),
+    ],
+)
+def test_a_cut_that_cannot_be_used_is_refused_with_its_key(truncate, message):
+    with pytest.raises(ConfigError, match=message):
+        load({"learner": "gaussian", "truncate": truncate})
+
+
+def test_a_density_threshold_above_one_is_a_density_like_any_other():
+    assert load({"learner": "gaussian", "truncate": {"name": "density", "threshold": 1.5}}).arms

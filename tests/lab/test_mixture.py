@@ -1,0 +1,157 @@
+"""The Gaussian mixture against scikit-learn's own numbers and against worlds that are easy to fit."""
+
+import numpy as np
+import pytest
+
+from tailkeep.errors import InputError
+from tailkeep.lab.mixture import Mixture, MixtureLearner, MixtureStudy, build
+from tailkeep.lab.numbers import ModesWorld, Numbers
+
+sklearn_mixture = pytest.importorskip("sklearn.mixture")
+
+CLEAN = ModesWorld(layout="grid", modes=4, spacing=10.0, std=0.5, zipf=1.0, size=2000)
+
+
+def fit(data, *, components=4, drop=0.0, seed=0):
+    return MixtureLearner(components, drop, 100).fit(data, seed=seed, budget=len(data))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return fit(CLEAN.draw(0))
+
+
+def test_em_recovers_a_clean_mixture(model):
+    nearest = np.linalg.norm(model.means[:, None] - CLEAN.centres, axis=2).argmin(axis=0)
+    assert sorted(nearest) == [0, 1, 2, 3]
+    rarest = CLEAN.weights.min() * CLEAN.size
+    assert model.means[nearest] == pytest.approx(CLEAN.centres, abs=5 * 0.5 / np.sqrt(rarest))
+    assert model.weights[nearest] == pytest.approx(CLEAN.weights, abs=5 * np.sqrt(0.25 / CLEAN.size))
+    assert model.covariances[nearest] == pytest.approx(
+        np.broadcast_to(0.25 * np.eye(2), (4, 2, 2)), abs=5 * 0.25 * np.sqrt(2 / rarest)
+    )
+
+
+def test_the_log_density_is_scikit_learns():
+    points = CLEAN.draw(1).values
+    em = sklearn_mixture.GaussianMixture(5, random_state=3).fit(points)
+    model = Mixture(em.weights_, em.means_, em.covariances_)
+    elsewhere = np.random.default_rng(0).uniform(-20, 20, (200, 2))
+    assert model.log_density(elsewhere) == pytest.approx(em.score_samples(elsewhere), rel=1e-9)
+
+
+def test_the_log_density_of_one_component_is_the_normal_one():
+    covariance = np.array([[2.0, 0.6], [0.6, 1.0]])
+    model = Mixture(np.ones(1), np.array([[1.0, -1.0]]), covariance[None])
+    point = np.array([[0.5, 2.0]])
+    offset = point[0] - model.means[0]
+    expected = -0.5 * offset @ np.linalg.inv(covariance) @ offset - np.log(
+        2 * np.pi * np.sqrt(np.linalg.det(covariance))
+    )
+    assert model.log_density(point)[0] == pytest.approx(expected)
+
+
+def test_a_component_of_no_weight_adds_nothing():
+    both = Mixture(np.array([1.0, 0.0]), np.zeros((2, 2)), np.broadcast_to(np.eye(2), (2, 2, 2)))
+    one = Mixture(np.ones(1), np.zeros((1, 2)), np.eye(2)[None])
+    points = np.array([[0.0, 0.0], [1.0, 2.0]])
+    assert both.log_density(points) == pytest.approx(one.log_density(points))
+
+
+@pytest.mark.parametrize(("drop", "dropped"), [(0.0, 0), (0.001, 0), (0.1, 12), (0.29, 35), (0.5, 61)])
+def test_truncation_leaves_out_exactly_the_share_that_is_most_likely(drop, dropped, monkeypatch):
+    data = ModesWorld(modes=4, spacing=5.0, size=123).draw(0)
+    fitted = []
+    em = MixtureLearner._em
+    monkeypatch.setattr(
+        MixtureLearner, "_em", lambda self, points, seed: fitted.append(points) or em(self, points, seed)
+    )
+    model = fit(data, drop=drop)
+    plain, left = em(MixtureLearner(4, drop, 100), data.values, 0), fitted[-1]
+    assert dropped == int(drop * 123)
+    assert len(left) == 123 - dropped
+    assert model.facts["dropped_share"] == pytest.approx(dropped / 123)
+    gone = sorted({*map(tuple, data.values)} - {*map(tuple, left)})
+    assert len(gone) == dropped
+    if gone:
+        assert plain.log_density(np.array(gone)).min() >= plain.log_density(left).max()
+
+
+@pytest.mark.parametrize(("points", "components", "drop"), [(3, 4, 0.0), (5, 4, 0.5), (1, 1, 0.0), (2, 1, 0.5)])
+def test_too_few_points_are_one_clear_error(points, components, drop):
+    with pytest.raises(InputError, match=rf"of {points} points are left for {components} components.*data\.size"):
+        fit(Numbers(np.arange(2.0 * points).reshape(points, 2)), components=components, drop=drop)
+
+
+def test_a_world_with_fewer_places_than_components_neither_warns_nor_dies():
+    data = Numbers(np.repeat([[0.0, 0.0], [1.0, 1.0]], 10, axis=0))
+    model = fit(data, components=4)
+    assert np.isfinite(model.log_density(data.values)).all()
+    assert len(model.sample(30, seed=0)) == 30
+
+
+def test_samples_have_the_moments_of_the_mixture():
+    weights, means = np.array([0.7, 0.3]), np.array([[0.0, 0.0], [6.0, -2.0]])
+    covariances = np.array([[[1.0, 0.5], [0.5, 2.0]], [[0.3, 0.0], [0.0, 0.1]]])
+    points = Mixture(weights, means, covariances).sample(40_000, seed=0).values
+    mean = weights @ means
+    covariance = np.einsum("k,kij->ij", weights, covariances) + np.einsum(
+        "k,ki,kj->ij", weights, means - mean, means - mean
+    )
+    assert points.mean(axis=0) == pytest.approx(mean, abs=5 * 3 / 200)
+    assert np.cov(points.T) == pytest.approx(covariance, abs=0.25)
+
+
+def test_weights_that_sum_to_one_but_for_rounding_can_be_sampled():
+    weights = np.array([0.1] * 10) * (1 + 1e-7)
+    model = Mixture(weights, np.zeros((10, 2)), np.broadcast_to(np.eye(2), (10, 2, 2)))
+    assert len(model.sample(5, seed=0)) == 5
+
+
+def test_a_saved_model_writes_the_same_samples(model, tmp_path):
+    model.save(tmp_path)
+    again = MixtureLearner(4, 0.0, 100).load(tmp_path)
+    assert again.sample(9, seed=1).values.tobytes() == model.sample(9, seed=1).values.tobytes()
+    assert again.facts == model.facts
+
+
+def test_a_fit_is_a_function_of_its_seed():
+    data = ModesWorld(size=300).draw(0)
+    first, second = (fit(data, components=10, seed=5) for _ in range(2))
+    assert first.means.tobytes() == second.means.tobytes()
+    assert first.means.tobytes() != fit(data, components=10, seed=6).means.tobytes()
+
+
+def test_a_rewriting_has_as_many_points_as_what_it_rewrites(model):
+    assert len(model.regenerate(CLEAN.draw(2), seed=0)) == CLEAN.size
+
+
+def test_the_true_mixture_keeps_all_its_modes_and_the_entropy_of_the_world(model):
+    study = MixtureStudy(learner="mixture", data=CLEAN, components=4)
+    subject = build(study, seed=0)
+    truth = Mixture(CLEAN.weights, CLEAN.centres, np.broadcast_to(0.25 * np.eye(2), (4, 2, 2)))
+    measured = subject.measure(truth, {"common": subject.views["common"](truth, 3)}).metrics
+    assert measured["modes_alive"] == measured["modes_total"] == 4
+    assert measured["weight_distance"] < 5 * np.sqrt(0.25 / CLEAN.size) * 2
+    # Far apart modes: the entropy is that of the weights and of one normal mode.
+    entropy = -(CLEAN.weights * np.log(CLEAN.weights)).sum() + np.log(2 * np.pi * np.e * 0.25)
+    assert measured["held_out_nll"] == pytest.approx(entropy, abs=5 * 1.2 / np.sqrt(CLEAN.size))
+
+
+def test_held_out_points_are_no_training_points():
+    subject = build(MixtureStudy(learner="mixture", data=CLEAN, components=4), seed=0)
+    # A model with one narrow component on every training point would know its own points, and no others.
+    points = subject.real.values
+    spikes = Mixture(
+        np.full(len(points), 1 / len(points)), points, np.broadcast_to(1e-8 * np.eye(2), (len(points), 2, 2))
+    )
+    measured = subject.measure(spikes, {"common": subject.real}).metrics
+    assert measured["held_out_nll"] > 100
+
+
+def test_a_mode_that_no_sample_reaches_is_dead():
+    subject = build(MixtureStudy(learner="mixture", data=CLEAN, components=4), seed=0)
+    lost = Mixture(np.ones(1), CLEAN.centres[:1], 0.25 * np.eye(2)[None])
+    measured = subject.measure(lost, {"common": lost.sample(500, seed=0)}).metrics
+    assert measured["modes_alive"] == 1
+    assert measured["weight_distance"] == pytest.approx(1 - CLEAN.weights[0])

@@ -1,0 +1,161 @@
+"""Each regime against a model whose every number says where it came from."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tailkeep.errors import ConfigError
+from tailkeep.lab.regimes import Accumulate, AccumulateSubsample, Mix, Regenerate, Replace, Stage
+from tests.lab.stubs import Asked, TraceModel, listed, numbers, real
+
+REPLACE = Replace(name="replace")
+ACCUMULATE = Accumulate(name="accumulate")
+SUBSAMPLE = AccumulateSubsample(name="accumulate_subsample")
+REGENERATE = Regenerate(name="regenerate", fractions=3)
+
+
+def half(share):
+    return Mix(name="mix", real_share=share)
+
+
+def recursion(regime, data, generations, *, seed=0):
+    """The training set of each generation, what was asked of each model, and all that was written."""
+    asked, written, sets = Asked(), {}, []
+    for generation in range(generations):
+        if generation:
+            model = TraceModel(generation - 1, asked, sets[-1].values)
+            stage = Stage(generation, data, lambda: sets[-1], model)
+            if not regime.keeps_history:
+                written.clear()
+            written[generation] = regime.write(stage, seed=seed + generation)
+        sets.append(regime.mix(generation, data, written, seed=seed + 100 + generation))
+    return sets, asked, written
+
+
+@pytest.mark.parametrize("regime", [REPLACE, ACCUMULATE, SUBSAMPLE, half(0.5)])
+def test_the_first_generation_trains_on_all_the_real_data(regime):
+    sets, asked, _ = recursion(regime, real(5), 1)
+    assert listed(sets[0]) == [0, 1, 2, 3, 4]
+    assert asked.calls == []
+
+
+def test_replace_trains_on_what_the_last_model_wrote_and_nothing_else():
+    sets, asked, _ = recursion(REPLACE, real(3), 3)
+    assert listed(sets[1]) == [1000, 1001, 1002]
+    assert listed(sets[2]) == [2000, 2001, 2002]
+    assert asked.of("sample") == [(0, 3, 1), (1, 3, 2)]
+
+
+def test_accumulate_trains_on_the_real_data_and_on_every_generation_in_order():
+    sets, asked, _ = recursion(ACCUMULATE, real(2), 4)
+    assert listed(sets[3]) == [0, 1, 1000, 1001, 2000, 2001, 3000, 3001]
+    assert [n for _, n, _ in asked.of("sample")] == [2, 2, 2]
+
+
+def test_a_subsample_of_the_pool_has_the_size_of_the_real_data_and_no_example_twice():
+    sets, _, written = recursion(SUBSAMPLE, real(40), 4)
+    pool = {*listed(real(40)), *(value for data in written.values() for value in listed(data))}
+    for chosen in sets[1:]:
+        assert len(chosen) == 40
+        assert len(set(listed(chosen))) == 40
+        assert set(listed(chosen)) <= pool
+        assert listed(chosen) == sorted(listed(chosen))
+    assert {value // 1000 for value in listed(sets[3])} == {0, 1, 2, 3}
+
+
+def test_a_subsample_takes_every_generation_in_equal_parts_on_average():
+    counts = np.zeros(2)
+    for seed in range(200):
+        sets, _, _ = recursion(SUBSAMPLE, real(20), 2, seed=seed)
+        counts += np.bincount((sets[1].values >= 1000).astype(int), minlength=2)
+    # Hypergeometric: 20 of 40, half of them written; the standard error of the mean share over 200 draws is 0.0057.
+    assert counts[1] / counts.sum() == pytest.approx(0.5, abs=5 * 0.0057)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 1.0])
+def test_mix_keeps_its_share_of_real_data_and_asks_the_model_only_for_the_rest(share):
+    sets, asked, _ = recursion(half(share), real(8), 3)
+    kept = int(8 * share)
+    for generation, mixed in enumerate(sets[1:], start=1):
+        assert len(mixed) == 8
+        assert (mixed.values < 1000).sum() == kept
+        assert set(listed(mixed)[kept:]) == {1000.0 * generation + i for i in range(8 - kept)}
+    assert [n for _, n, _ in asked.of("sample")] == ([8 - kept] * 2 if share < 1 else [])
+
+
+def test_mix_draws_its_real_examples_anew_each_generation():
+    sets, _, _ = recursion(half(0.5), real(40), 3)
+    assert listed(sets[1])[:20] != listed(sets[2])[:20]
+
+
+@given(share=st.floats(0, 1), size=st.integers(2, 50))
+def test_mix_always_has_the_size_of_the_real_data(share, size):
+    sets, _, _ = recursion(half(share), real(size), 2)
+    assert len(sets[1]) == size
+
+
+def test_regenerate_rewrites_the_whole_previous_training_set_and_adds_the_next_part():
+    sets, asked, _ = recursion(REGENERATE, real(6), 3)
+    assert listed(sets[0]) == [0, 1]
+    assert listed(sets[1]) == [0.5, 1.5, 2, 3]
+    assert listed(sets[2]) == [1, 2, 2.5, 3.5, 4, 5]
+    assert asked.of("regenerate") == [(0, [0, 1], 1), (1, [0.5, 1.5, 2, 3], 2)]
+    assert asked.of("sample") == []
+
+
+def test_the_written_share_of_regenerate_is_s_of_s_plus_one():
+    regime = Regenerate(name="regenerate", fractions=6)
+    sets, _, written = recursion(regime, real(60), 6)
+    for stage in range(1, 6):
+        assert len(sets[stage]) == 10 * (stage + 1)
+        given_anew = 10
+        assert (len(sets[stage]) - given_anew) / len(sets[stage]) == pytest.approx(stage / (stage + 1))
+    assert len(written[5]) == 50
+
+
+def test_after_the_last_part_regenerate_brings_no_real_data_any_more():
+    sets, _, _ = recursion(REGENERATE, real(6), 5)
+    assert listed(sets[3]) == [value + 0.5 for value in listed(sets[2])]
+    assert listed(sets[4]) == [value + 1 for value in listed(sets[2])]
+
+
+def test_more_parts_than_examples_are_refused_with_the_key():
+    with pytest.raises(ConfigError, match=r"regime\.fractions: 2 examples cannot be cut into 3 parts"):
+        REGENERATE.budget(0, real(2))
+
+
+@pytest.mark.parametrize("regime", [REPLACE, ACCUMULATE, SUBSAMPLE, half(0.3)])
+def test_every_generation_stands_for_the_real_datas_size(regime):
+    assert [regime.budget(generation, real(7)) for generation in range(4)] == [7, 7, 7, 7]
+
+
+def test_the_budget_of_regenerate_grows_with_the_parts_that_have_arrived():
+    assert [REGENERATE.budget(generation, real(7)) for generation in range(5)] == [3, 5, 7, 7, 7]
+
+
+@pytest.mark.parametrize("regime", [REPLACE, ACCUMULATE, SUBSAMPLE, half(0.5), REGENERATE])
+def test_a_regime_is_a_function_of_its_seed(regime):
+    first, second = (recursion(regime, real(12), 4, seed=7)[0] for _ in range(2))
+    assert [listed(data) for data in first] == [listed(data) for data in second]
+
+
+@pytest.mark.parametrize("regime", [SUBSAMPLE, half(0.5)])
+def test_another_seed_chooses_other_examples(regime):
+    first, second = (recursion(regime, real(40), 2, seed=seed)[0][1] for seed in (1, 2))
+    assert listed(first) != listed(second)
+
+
+@pytest.mark.parametrize("regime", [REPLACE, half(0.5), REGENERATE])
+def test_a_regime_without_history_needs_only_what_was_written_last(regime):
+    everything = {1: numbers(-1.0, -2.0, -3.0), 2: numbers(7.0, 8.0, 9.0)}
+    newest = {2: everything[2]}
+    assert not regime.keeps_history
+    assert listed(regime.mix(2, real(6), everything, seed=0)) == listed(regime.mix(2, real(6), newest, seed=0))
+
+
+@pytest.mark.parametrize("regime", [ACCUMULATE, SUBSAMPLE])
+def test_a_regime_with_history_says_so(regime):
+    assert regime.keeps_history
+    with pytest.raises(KeyError):
+        regime.mix(2, real(3), {2: numbers(1.0)}, seed=0)
