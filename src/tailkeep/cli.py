@@ -42,9 +42,11 @@ def main() -> None:
     except TailkeepError as error:
         print(f"error: {visible(redact(str(error)))}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("interrupted: run the same command again to go on from the last finished phase.", file=sys.stderr)
-        sys.exit(ExitCode.INTERRUPTED)
+    except SystemExit as end:
+        # typer turns an interrupt into its exit code and says nothing.
+        if end.code == ExitCode.INTERRUPTED:
+            print("interrupted: run the same command again to go on from the last finished phase.", file=sys.stderr)
+        raise
 
 
 @app.callback(invoke_without_command=True)
@@ -83,8 +85,7 @@ def lab(
         raise typer.BadParameter("give the folder to write to, such as --out runs/demo.", param_hint="--out")
     from tailkeep.progress import shown_progress
 
-    total = sum(study.generations for study in config.arms.values()) * len(config.seeds)
-    with shown_progress(total) as observe:
+    with shown_progress(config.cells) as observe:
         room.run(config, out, observe=observe, workers=workers or room.default_workers(config))
     _report(out)
 

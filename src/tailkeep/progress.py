@@ -13,7 +13,7 @@ _QUIET_SECONDS = 5.0
 
 
 class Step(Protocol):
-    """A phase that starts, or a generation that is finished (`phase` is None)."""
+    """A phase that starts, or a cell that is finished (`phase` is None), now or by an earlier run (`resumed`)."""
 
     @property
     def arm(self) -> str: ...  # noqa: D102
@@ -23,11 +23,13 @@ class Step(Protocol):
     def generation(self) -> int: ...  # noqa: D102
     @property
     def phase(self) -> str | None: ...  # noqa: D102
+    @property
+    def resumed(self) -> bool: ...  # noqa: D102
 
 
 @contextmanager
 def shown_progress(total: int) -> Iterator[Callable[[Step], None]]:
-    """A function that takes steps and shows them; `total` generations are to be finished in all."""
+    """A function that takes steps and shows them; `total` cells are to be finished in all."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _Lines(total)
@@ -53,24 +55,27 @@ def shown_progress(total: int) -> Iterator[Callable[[Step], None]]:
 
 
 class _Lines:
-    """One line a finished generation, but not more than one every few seconds; the last is always printed."""
+    """One line a finished cell, but not more than one every few seconds; the last is always printed."""
 
     def __init__(self, total: int) -> None:
         self.total = total
         self.done = 0
+        self.resumed = 0
         self.start = self.printed = time.monotonic()
 
     def __call__(self, step: Step) -> None:
         if step.phase is not None:
             return
         self.done += 1
+        self.resumed += step.resumed
         now = time.monotonic()
         if now - self.printed < _QUIET_SECONDS and self.done < self.total:
             return
         self.printed = now
         elapsed = now - self.start
-        left = elapsed / self.done * (self.total - self.done)
-        line = f"{self.done}/{self.total} generations, {elapsed:.0f} s, about {left:.0f} s left ({_describe(step)})"
+        worked = self.done - self.resumed
+        left = f", about {elapsed / worked * (self.total - self.done):.0f} s left" if worked else ""
+        line = f"{self.done}/{self.total} cells, {elapsed:.0f} s{left} ({_describe(step)})"
         print(line, file=sys.stderr, flush=True)
 
 

@@ -1,6 +1,6 @@
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 
 from tailkeep.errors import ConfigError
 from tailkeep.losses import reduce_nll, token_nll
@@ -120,7 +120,7 @@ def test_a_weight_of_zero_silences_an_infinite_loss_and_its_gradient():
 
 @pytest.mark.parametrize("reduction", ["avg", "Mean", "", None])
 def test_an_unknown_reduction_is_refused(reduction):
-    with pytest.raises(ConfigError, match="is unknown. Use one of none, sum, mean, mean_kept"):
+    with pytest.raises(ConfigError, match=r"is unknown\. Use one of none, sum, mean, mean_kept"):
         reduce_nll(NLL, WEIGHTS, reduction=reduction)
 
 

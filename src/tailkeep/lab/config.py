@@ -68,6 +68,11 @@ class LabConfig(Settings):
     threads: Positive = 1
     arms: Annotated[dict[ArmName, AnyStudy], Field(min_length=1)]
 
+    @property
+    def cells(self) -> int:
+        """How many cells a finished run has."""
+        return len(self.seeds) * sum(len(study.recorded) for study in self.arms.values())
+
     @field_validator("seeds")
     @classmethod
     def _distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:

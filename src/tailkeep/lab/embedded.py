@@ -28,8 +28,8 @@ PRIOR = {
             "tie_word_embeddings": True,
         },
     },
-    "tokenizer": {"train": {"vocab_size": 512}},
-    "training": {"block": 64, "batch": 32, "epochs": 12, "learning_rate": 3e-3},
+    "tokenizer": {"train": {"vocab_size": 768}},
+    "training": {"block": 64, "batch": 8, "epochs": 8, "learning_rate": 3e-3},
 }
 """The study whose generation 0 is the small prior; the packaged `demo` starts from the same settings."""
 

@@ -8,9 +8,10 @@ import os
 import queue
 import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,7 @@ def _run_one(
         subject=build_subject(study, seed=seed, device=config.device, extensions=extensions, shared=shared),
         regime=study.regime,
         generations=study.generations,
-        record_every=study.record_every,
+        recorded=study.recorded,
         keep_models=config.keep_models,
         cell=lambda generation: directory.cell(arm, seed, generation),
     )
@@ -119,7 +120,8 @@ def _run_in_processes(
     pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(config, out, events, lifeline))
     with lifeline, held, pool:
         try:
-            pending = {pool.submit(_work, arm, seed) for arm, seed in names}
+            with _deaf_to_ctrl_c():
+                pending = {pool.submit(_work, arm, seed) for arm, seed in names}
             while pending:
                 done, pending = wait(pending, timeout=_RELAY_SECONDS, return_when=FIRST_EXCEPTION)
                 _relay(events, observe)
@@ -135,6 +137,16 @@ def _run_in_processes(
             if pending:
                 held.close()
     _relay(events, observe)
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Processes started inside never see Ctrl-C, which reaches the whole group: the parent answers it, afterwards."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _relay(events: Any, observe: Observer) -> None:
@@ -153,7 +165,6 @@ _worker: dict[str, Any] = {}
 
 
 def _start_worker(config: LabConfig, out: Path, events: Any, lifeline: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent answers it
     _end_with(lifeline)
     load_libraries(config.arms.values())
     _worker.update(config=config, directory=RunDirectory.open(out), events=events, shared={})

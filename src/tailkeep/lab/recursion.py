@@ -5,7 +5,7 @@ killed chain continues with its last finished phase and ends with the same bytes
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -23,12 +23,13 @@ KeepModels = Literal["last", "all", "none"]
 
 @dataclass(frozen=True)
 class Event:
-    """A phase that starts, or a generation that is finished (`phase` is None)."""
+    """A phase that starts, or a cell that is finished (`phase` is None), now or by an earlier run (`resumed`)."""
 
     arm: str
     seed: int
     generation: int
     phase: Phase | None
+    resumed: bool = False
 
 
 Observer = Callable[[Event], None]
@@ -43,13 +44,9 @@ class Chain:
     subject: Subject
     regime: Regime
     generations: int
-    record_every: int
+    recorded: Sequence[int]
     keep_models: KeepModels
     cell: Callable[[int], Cell]
-
-    def recorded(self, generation: int) -> bool:
-        """Whether `generation` gets a cell: the first, the last, and every `record_every`-th between."""
-        return generation % self.record_every == 0 or generation == self.generations - 1
 
 
 @dataclass
@@ -69,27 +66,27 @@ def phase_seed(seed: int, generation: int, phase: Phase | Literal["mix"]) -> int
 def run_chain(chain: Chain, observe: Observer) -> None:
     """Train the chain's generations that are not finished yet, cell by cell."""
     start, lineage = _resume(chain)
-    for generation in range(start):
-        observe(Event(chain.arm, chain.seed, generation, None))
+    for generation in (g for g in chain.recorded if g < start):
+        observe(Event(chain.arm, chain.seed, generation, None, resumed=True))
     for generation in range(start, chain.generations):
         _advance(chain, lineage, generation, observe)
-        if chain.recorded(generation):
-            _forget_models(chain, up_to=generation)
-        observe(Event(chain.arm, chain.seed, generation, None))
-    _forget_models(chain, up_to=chain.generations - 1)
+        if generation in chain.recorded:
+            _forget_models(chain, [g for g in [_previous_record(chain, generation)] if g >= 0])
+            observe(Event(chain.arm, chain.seed, generation, None))
+    # A kill between a cell's end and the removal of the model before it has left that one behind.
+    _forget_models(chain, chain.recorded[:-1] if chain.keep_models == "last" else chain.recorded)
 
 
 def _resume(chain: Chain) -> tuple[int, _Lineage]:
     """The first generation to work on, and the lineage that leads to it."""
-    recorded = [g for g in range(chain.generations) if chain.recorded(g)]
-    done = [g for g in recorded if chain.cell(g).done]
-    if len(done) == len(recorded):
+    done = [g for g in chain.recorded if chain.cell(g).done]
+    if len(done) == len(chain.recorded):
         return chain.generations, _Lineage(None, {})
-    trained = [g for g in recorded if not chain.cell(g).done and chain.cell(g).model.exists()]
+    trained = [g for g in chain.recorded if not chain.cell(g).done and chain.cell(g).model.exists()]
     last = trained[-1] if trained else (done[-1] if done else None)
     if last is None:
         return 0, _Lineage(None, {})
-    written = _read_written(chain, [g for g in recorded if g <= last])
+    written = _read_written(chain, [g for g in chain.recorded if g <= last])
     if trained:
         return last, _Lineage(None, written)
     return last + 1, _Lineage(chain.subject.learner.load(chain.cell(last).model), written)
@@ -107,7 +104,7 @@ def _read_written(chain: Chain, generations: list[int]) -> dict[int, Any]:
 
 def _advance(chain: Chain, lineage: _Lineage, generation: int, observe: Observer) -> None:
     """Train `generation` and, if it is a recorded one, fill its cell."""
-    recorded = chain.recorded(generation)
+    recorded = generation in chain.recorded
     cell = chain.cell(generation)
     if recorded and cell.model.exists():
         lineage.model = chain.subject.learner.load(cell.model)
@@ -129,7 +126,7 @@ def _write(chain: Chain, lineage: _Lineage, generation: int) -> None:
     if not chain.regime.keeps_history:
         lineage.written.clear()
     lineage.written[generation] = written
-    if chain.recorded(generation):
+    if generation in chain.recorded:
         cell = chain.cell(generation)
         unsaved = [g for g in lineage.written if g > _previous_record(chain, generation)]
         cell.storage.write_folder(
@@ -145,7 +142,7 @@ def _train(chain: Chain, lineage: _Lineage, generation: int) -> None:
         budget=chain.regime.budget(generation, chain.subject.real),
         previous=lineage.model,
     )
-    if chain.recorded(generation):
+    if generation in chain.recorded:
         cell = chain.cell(generation)
         cell.storage.write_folder(cell.model, lineage.model.save)
 
@@ -178,19 +175,14 @@ def _save_each(folder: Any, parts: Mapping[str, Any]) -> None:
 
 
 def _previous_record(chain: Chain, generation: int) -> int:
-    return max((g for g in range(generation) if chain.recorded(g)), default=-1)
+    return max((g for g in chain.recorded if g < generation), default=-1)
 
 
-def _forget_models(chain: Chain, *, up_to: int) -> None:
-    """Delete the models that no later phase needs, as `keep_models` says."""
-    if chain.keep_models == "all":
-        return
-    ended = up_to == chain.generations - 1
-    recorded = [g for g in range(up_to + 1) if chain.recorded(g)]
-    for generation in recorded:
-        keep = generation == recorded[-1] and not (ended and chain.keep_models == "none")
+def _forget_models(chain: Chain, generations: Iterable[int]) -> None:
+    """Delete the models of those of `generations` that are finished, unless all are to be kept."""
+    for generation in generations if chain.keep_models != "all" else ():
         cell = chain.cell(generation)
-        if not keep and cell.done and cell.model.exists():
+        if cell.done and cell.model.exists():
             cell.storage.remove_folder(cell.model)
 
 

@@ -1,5 +1,6 @@
 """What every arm chooses, whatever it studies."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import Field
@@ -20,3 +21,8 @@ class Study(Settings):
     regime: AnyRegime = Replace(name="replace")
     generations: Positive = 5
     record_every: Positive = 1
+
+    @property
+    def recorded(self) -> Sequence[int]:
+        """The generations that get a cell, in order."""
+        return sorted({*range(0, self.generations, self.record_every), self.generations - 1})

@@ -20,6 +20,15 @@ from tailkeep.lab.causal_lm.tokens import Tokens
 from tests.lab.causal_lm.tiny import SHAPE, STORIES
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """As in a run: tiny matrices are slower on two threads, and sums are the same everywhere."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def tokenizer():
     return train_tokenizer(STORIES, vocab_size=300)

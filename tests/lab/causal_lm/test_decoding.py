@@ -136,7 +136,7 @@ def test_plain_sampling_reaches_beyond_any_usual_cut(network, codec):
 
 def test_a_low_temperature_is_greedy_and_a_high_one_is_not(network, codec):
     prompts = prompts_of(codec, 2, 4, 6)
-    cold = write(network, codec, prompts, Sampling(name="sample", temperature=1e-3))
+    cold = write(network, codec, prompts, Sampling(name="sample", temperature=1e-6))
     assert [row.tolist() for row in cold] == [row.tolist() for row in write(network, codec, prompts)]
     hot, p = first_tokens(network, codec, Sampling(name="sample", temperature=5.0))
     usual, _ = first_tokens(network, codec, PLAIN)
@@ -149,10 +149,10 @@ def test_a_penalty_on_repetition_moves_greedy_away_from_what_stands_there(networ
         network.lm_head.weight.zero_()
         hidden = network.model(torch.tensor(prompt[None].astype(np.int64))).last_hidden_state[0, -1]
         network.lm_head.weight[prompt[0]] = hidden / hidden.norm() ** 2 * 2.0
-        network.lm_head.weight[prompt[0] + 1] = hidden / hidden.norm() ** 2 * 1.5
+        network.lm_head.weight[prompt[0] - 1] = hidden / hidden.norm() ** 2 * 1.5
     assert write(network, codec, [prompt], new_tokens=1)[0].tolist() == [prompt[0]]
     penalised = write(network, codec, [prompt], Greedy(name="greedy", repetition_penalty=2.0), new_tokens=1)
-    assert penalised[0].tolist() == [prompt[0] + 1]
+    assert penalised[0].tolist() == [prompt[0] - 1]
 
 
 def test_beam_search_finds_a_text_at_least_as_likely_as_greedy(network, codec):

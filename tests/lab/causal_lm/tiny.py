@@ -3,7 +3,7 @@
 from typing import Any
 
 STORIES = [
-    f"{name} {verb} a {colour} {thing}."
+    f"{name} {verb} a {colour} {thing}." + f" It was {name}'s." * (colour == "old")
     for name, thing in (("Ann", "cat"), ("Ben", "boat"), ("Cleo", "tree"), ("Dov", "house"), ("Eve", "hat"))
     for verb in ("saw", "had")
     for colour in ("red", "green", "little", "old")

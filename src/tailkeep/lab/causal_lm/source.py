@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -17,6 +18,11 @@ from tailkeep.lab.causal_lm.quiet import quiet_transformers
 from tailkeep.lab.causal_lm.settings import Pretrained, Scratch
 
 _LONGEST_REASON = 200
+# What transformers raises about a configuration or weights that it cannot use, from the libraries below it too.
+_UNREADABLE = (
+    *(OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError),
+    *(SafetensorError, StrictDataclassError),
+)
 _FILES = ["*.safetensors", "*.json", "*.model", "*.txt"]
 
 
@@ -53,9 +59,9 @@ def load_network(folder: Path) -> Any:
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, output_loading_info=True
             )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except _UNREADABLE as error:
         raise InputError(
-            f"{folder}: the model cannot be read ({_first_line(error)}). Save it again with save_pretrained."
+            f"{folder}: the model cannot be read ({_reason(error)}). Save it again with save_pretrained."
         ) from None
     network, found = loaded
     # transformers would fill them up with random numbers.
@@ -87,13 +93,18 @@ def new_network(model: Scratch, codec: Codec, *, seed: int) -> Any:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
-    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
-        raise ConfigError(f"model.type {model.type!r} cannot be built: {_first_line(error)}") from None
+    except ConfigError:
+        raise
+    except _UNREADABLE as error:
+        raise ConfigError(
+            f"model.type {model.type!r} cannot be built ({_reason(error)}). Correct model.type or model.config."
+        ) from None
 
 
 def _refuse_unknown(model: Scratch) -> None:
     """transformers keeps a key that the architecture does not know, and does nothing with it."""
-    known = [*vars(AutoConfig.for_model(model.type)), "vocab_size"]
+    default = AutoConfig.for_model(model.type)
+    known = [*vars(default), *default.attribute_map]
     for key in model.config:
         if key not in known:
             close = difflib.get_close_matches(key, known, n=1)
@@ -109,9 +120,9 @@ def _download(model: Pretrained) -> Path:
     try:
         return Path(snapshot_download(str(model.path), revision=model.revision, allow_patterns=_FILES))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise InputError(f"{refused} ({_first_line(error)}). Give the path of a model folder.") from None
+        raise InputError(f"{refused} ({_reason(error)}). Give the path of a model folder.") from None
 
 
-def _first_line(error: Exception) -> str:
-    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+def _reason(error: Exception) -> str:
+    line = " ".join(str(error).split()) or type(error).__name__
     return line if len(line) <= _LONGEST_REASON else line[:_LONGEST_REASON] + "..."

@@ -1,0 +1,241 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from tailkeep.errors import ConfigError, InputError
+from tailkeep.lab.causal_lm.learner import build
+from tailkeep.lab.config import load
+from tests.lab.causal_lm.tiny import SHAPE, STORIES, study, write_stories
+
+
+@pytest.fixture(scope="session")
+def text(tmp_path_factory):
+    return write_stories(tmp_path_factory.mktemp("text"))
+
+
+def built(text, *, losses=None, shared=None, device="cpu", **changes):
+    arm = load(study(text, **changes)).arms["plain"]
+    return build(arm, device=device, losses=losses or {}, shared={} if shared is None else shared)
+
+
+def pretrained(folder):
+    return {"model": {"name": "pretrained", "path": str(folder)}, "tokenizer": {}}
+
+
+def parameters(model):
+    return torch.cat([parameter.detach().flatten() for parameter in model.network.parameters()])
+
+
+def test_the_last_documents_are_held_out(text):
+    subject = built(text)
+    assert (len(subject.real), len(subject.measure.held_out)) == (32, 8)
+    assert subject.real.codec.decode(subject.measure.held_out.documents[-1]) == STORIES[-1]
+
+
+def test_the_tokenizer_sees_no_held_out_text(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text("\n".join(["aaaa bbbb"] * 8 + ["zqzqzqzq"] * 2))
+    tokens = built(path, training={"block": 2}).measure.held_out.documents[0]
+    assert len(tokens) == 2 + len("zqzqzqzq")
+
+
+def test_fitting_leaves_the_predecessor_as_it_is(text):
+    subject = built(text)
+    first = subject.learner.fit(subject.real, seed=0, budget=subject.real.units)
+    before = parameters(first).clone()
+    second = subject.learner.fit(subject.real, seed=1, budget=subject.real.units, previous=first)
+    assert torch.equal(parameters(first), before)
+    assert not torch.equal(parameters(second), before)
+
+
+def test_an_heir_begins_with_its_predecessors_weights_and_a_restart_with_new_ones(text):
+    still = {"block": 8, "batch": 64, "epochs": 1, "learning_rate": 1e-12}
+    for inherit in (True, False):
+        subject = built(text, training=still, inherit=inherit)
+        other = built(text, training={**still, "learning_rate": 1e-2}).learner
+        first = other.fit(subject.real, seed=0, budget=subject.real.units)
+        second = subject.learner.fit(subject.real, seed=1, budget=subject.real.units, previous=first)
+        assert torch.allclose(parameters(first), parameters(second), atol=1e-6) is inherit
+
+
+def test_a_pretrained_model_is_where_every_restart_begins(text, model_folder, weights):
+    still = {"block": 8, "batch": 64, "epochs": 1, "learning_rate": 1e-12}
+    subject = built(text, training=still, inherit=False, **pretrained(model_folder))
+    for seed in (0, 1):
+        model = subject.learner.fit(subject.real, seed=seed, budget=subject.real.units)
+        expected = torch.cat([parameter.flatten() for parameter in weights.parameters()])
+        assert torch.allclose(parameters(model), expected, atol=1e-6)
+
+
+def test_a_saved_model_writes_and_measures_as_before(text, tmp_path):
+    subject = built(text)
+    model = subject.learner.fit(subject.real, seed=0, budget=subject.real.units)
+    model.save(tmp_path)
+    loaded = subject.learner.load(tmp_path)
+    samples = {name: view(model, 3) for name, view in subject.views.items()}
+    again = {name: view(loaded, 3) for name, view in subject.views.items()}
+    assert {name: tokens.ids.tolist() for name, tokens in samples.items()} == {
+        name: tokens.ids.tolist() for name, tokens in again.items()
+    }
+    assert loaded.facts == model.facts
+    assert subject.measure(model, samples) == subject.measure(loaded, again)
+
+
+def test_the_own_view_is_left_out_where_it_is_the_common_one(text):
+    form = {"name": "documents", "new_tokens": 10}
+    assert list(built(text).views) == ["common"]
+    greedy = built(text, writing={"form": form, "decoder": {"name": "greedy"}})
+    assert list(greedy.views) == ["common", "own"]
+
+
+def test_samples_have_a_fixed_size_and_begin_with_held_out_text(text):
+    subject = built(text, measuring={"samples": 11, "prompt_tokens": 3, "new_tokens": 4})
+    model = subject.learner.fit(subject.real, seed=0, budget=8)
+    samples = subject.views["common"](model, 0)
+    held_out = subject.measure.held_out.documents
+    assert len(samples) == 11
+    for i, document in enumerate(samples.documents):
+        assert document[:3].tolist() == held_out[i % len(held_out)][:3].tolist()
+
+
+def test_arms_share_what_they_have_in_common(text):
+    shared = {}
+    one, other = built(text, shared=shared), built(text, shared=shared, loss={"name": "focal"})
+    assert one.real is other.real
+    assert len(shared) == 1
+    built(text, shared=shared, tokenizer={"train": {"vocab_size": 290}})
+    assert len(shared) == 2
+
+
+def test_a_loss_of_the_callers_own_is_trained_with(text):
+    seen = []
+
+    def weighting(options):
+        def weigh(nll):
+            seen.append(options["by"])
+            return torch.ones_like(nll)
+
+        return weigh
+
+    own = {"name": "user", "id": "mine", "version": "1", "options": {"by": 2}}
+    subject = built(text, loss=own, losses={"mine": weighting})
+    subject.learner.fit(subject.real, seed=0, budget=8)
+    assert set(seen) == {2}
+
+
+def small(**shape):
+    return {"model": {"name": "scratch", "type": "llama", "config": {**SHAPE, **shape}}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (small(max_position_embeddings=8), "training.block needs 9 positions, the model has 8"),
+        ({"writing": {"form": {"name": "documents", "new_tokens": 64}}}, "writing.form needs 65 positions"),
+        ({"writing": {"form": {"name": "windows", "context": 60, "new_tokens": 5}}}, "writing.form needs 65 positions"),
+        ({"measuring": {"prompt_tokens": 60, "new_tokens": 5}}, "measuring needs 65 positions, the model has 64"),
+        (small(vocab_size=299), "the tokenizer has 300 ids, the model 299"),
+        ({"training": {"block": 400}}, r"the real text has \d+ tokens .*shorter than one block of 400"),
+        ({"tokenizer": {}}, "a model from scratch needs one. Set tokenizer.train.vocab_size or tokenizer.path"),
+        ({"loss": {"name": "user", "id": "mine", "version": "1"}}, "'mine' was not handed over"),
+        ({"dtype": "bfloat16"}, "bfloat16 was asked for, but this device has none"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused_before_any_training(text, changes, message):
+    with pytest.raises((ConfigError, InputError), match=message):
+        built(text, **changes)
+
+
+def test_a_held_out_text_shorter_than_a_block_is_named_as_such(text):
+    data = {**study(text)["data"], "held_out": 0.03}
+    with pytest.raises(InputError, match=r"the held-out text has \d+ tokens in 1 .*shorter than one block of 30"):
+        built(text, data=data, training={"block": 30})
+
+
+def test_a_question_longer_than_the_model_can_read_is_refused(text, tmp_path):
+    long = {"context": "Ann " * 80, "sentence_true": "saw", "sentence_false": "had"}
+    (tmp_path / "questions.json").write_text(json.dumps([long]))
+    data = {**study(text)["data"], "kr_test": str(tmp_path / "questions.json")}
+    with pytest.raises(ConfigError, match=r"a question of the KR-test needs \d+ positions, the model has 64"):
+        built(text, data=data)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there_is_refused(text):
+    with pytest.raises(ConfigError, match="cuda was asked for, but torch sees no GPU here. Use device=auto"):
+        built(text, device="cuda")
+
+
+def test_a_pretrained_model_keeps_its_own_vocabulary(text, model_folder):
+    with pytest.raises(ConfigError, match=r"tokenizer.train makes a new vocabulary, which fits neither"):
+        built(text, **{**pretrained(model_folder), "tokenizer": {"train": {"vocab_size": 300}}})
+
+
+def test_a_model_folder_without_a_tokenizer_is_named(text, model_folder, tmp_path):
+    folder = shutil.copytree(model_folder, tmp_path / "bare", ignore=shutil.ignore_patterns("tokenizer*"))
+    with pytest.raises(InputError, match="holds no tokenizer"):
+        built(text, **pretrained(folder))
+    subject = built(text, **{**pretrained(folder), "tokenizer": {"path": str(model_folder)}})
+    assert len(subject.real) == 32
+
+
+def test_a_tokenizer_without_an_end_cannot_append_one(text, model_folder, tmp_path):
+    folder = shutil.copytree(model_folder, tmp_path / "endless")
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    del settings["eos_token"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    with pytest.raises(ConfigError, match="this tokenizer has no end-of-text token. Set it to false"):
+        built(text, **pretrained(folder))
+    assert built(text, **{**pretrained(folder), "tokenizer": {"append_eos": False}}).real.codec.stop is None
+
+
+def test_a_model_that_its_writer_has_advised_to_cut_is_sampled_uncut(text, model_folder, tmp_path):
+    folder = shutil.copytree(model_folder, tmp_path / "advised")
+    plain, advised = (built(text, **pretrained(path)) for path in (model_folder, folder))
+    (folder / "generation_config.json").write_text(json.dumps({"do_sample": True, "top_k": 1, "eos_token_id": 5}))
+    written = [
+        subject.views["common"](subject.learner.load(path_with_facts(path, tmp_path)), 0).ids.tolist()
+        for subject, path in ((plain, model_folder), (advised, folder))
+    ]
+    assert written[0] == written[1]
+
+
+def path_with_facts(folder, tmp_path):
+    copied = shutil.copytree(folder, tmp_path / f"facts-{folder.name}")
+    (copied / "facts.json").write_text("{}")
+    return copied
+
+
+def test_another_architecture_runs_through_everything(text, codec, tmp_path):
+    config = GPT2Config(vocab_size=codec.size, n_embd=16, n_layer=1, n_head=2, n_positions=64)
+    GPT2LMHeadModel(config).save_pretrained(tmp_path)
+    codec.save(tmp_path)
+    decoder = {"name": "greedy", "repetition_penalty": 1.5}
+    form = {"name": "documents", "prompt_tokens": 3, "new_tokens": 10}
+    subject = built(text, writing={"form": form, "decoder": decoder}, **pretrained(tmp_path))
+    model = subject.learner.fit(subject.real, seed=0, budget=subject.real.units)
+    measured = subject.measure(model, {name: view(model, 0) for name, view in subject.views.items()})
+    assert np.isfinite(list(measured.metrics.values())).all()
+
+
+def test_a_real_model_reads_real_text_well_and_writes_english(real_data, tmp_path):
+    subject = built(
+        real_data / "text" / "tinystories.txt",
+        **{**pretrained(real_data / "priors" / "stories260k"), "tokenizer": {"append_eos": False}},
+        data={
+            "name": "text", "path": str(real_data / "text" / "tinystories.txt"), "separator": "<|endoftext|>",
+            "held_out": 0.1, "limit": 40,
+        },
+        training={"block": 128, "epochs": 0.01},
+        writing={"form": {"name": "windows", "context": 96, "new_tokens": 32}, "decoder": {"name": "greedy"}},
+        measuring={"samples": 8, "prompt_tokens": 8, "new_tokens": 32},
+    )  # fmt: skip
+    model = subject.learner.fit(subject.real, seed=0, budget=10)
+    measured = subject.measure(model, {name: view(model, 0) for name, view in subject.views.items()})
+    assert 1.6 < measured.metrics["held_out_nll"] < 2.3
+    part = subject.real.take(np.arange(2))
+    assert model.regenerate(part, seed=0).units == part.units

@@ -1,0 +1,152 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from tailkeep.data import Question
+from tailkeep.lab.causal_lm.codec import Codec, train_tokenizer
+from tailkeep.lab.causal_lm.measures import TextMeasure, question_rows
+from tailkeep.lab.causal_lm.model import LanguageModel
+from tailkeep.lab.causal_lm.settings import Writing
+from tailkeep.lab.causal_lm.tokens import Tokens
+from tests.lab.causal_lm.tiny import STORIES
+
+
+def uniform(network):
+    with torch.no_grad():
+        network.lm_head.weight.zero_()
+    return network
+
+
+def model_of(network, codec, stories):
+    return LanguageModel(network, codec, Writing(), stories)
+
+
+def measure_of(stories, *, questions=(), truth=None, block=8):
+    return TextMeasure(stories, stories.take(np.arange(10)), questions, truth, block, joined=False)
+
+
+def samples_of(stories, prompt=2):
+    return Tokens.of(stories.documents[:6], stories.codec, prompts=[prompt] * 6)
+
+
+def test_a_model_that_knows_nothing_has_the_logarithm_of_its_vocabulary(network, codec, stories):
+    measured = measure_of(stories)(model_of(uniform(network), codec, stories), {"common": samples_of(stories)})
+    size = codec.size
+    assert measured.metrics["held_out_nll"] == pytest.approx(math.log(size), rel=1e-5)
+    assert measured.metrics["common.own_perplexity"] == pytest.approx(size, rel=1e-4)
+    assert measured.metrics["held_out_above_90"] == 0
+    assert np.argmax(measured.tables["confidence"]["real"]) == 0
+
+
+def test_each_view_is_measured_under_its_own_name(network, codec, stories):
+    samples = {"common": samples_of(stories), "own": samples_of(stories.take(np.arange(10, 20)))}
+    both = measure_of(stories)(model_of(network, codec, stories), samples)
+    one = measure_of(stories)(model_of(network, codec, stories), {"common": samples["common"]})
+    names = {name.split(".")[1] for name in both.metrics if name.startswith("common.")}
+    assert names == {name.split(".")[1] for name in both.metrics if name.startswith("own.")}
+    assert names >= {"own_perplexity", "kl_sample_real", "kl_real_sample", "distinct_1", "distinct_4", "mean_length"}
+    assert one.metrics == {name: value for name, value in both.metrics.items() if not name.startswith("own.")}
+
+
+def test_what_was_given_is_not_measured_as_written(network, codec, stories):
+    # The prompts are all one word, the continuations another: only the second may count.
+    word, other = codec.encode_open("cat")[-1], codec.encode_open("boat")[-1]
+    tokens = Tokens.of([np.array([0, word, word, other, other], np.int32)] * 3, codec, prompts=[3] * 3)
+    measured = measure_of(stories)(model_of(network, codec, stories), {"common": tokens})
+    assert measured.metrics["common.mean_length"] == 2
+    assert measured.metrics["common.distinct_1"] == pytest.approx(1 / 6)
+    with torch.no_grad():
+        logits = network(input_ids=torch.tensor([[0, word, word, other]]).long()).logits[0].double()
+    log_p = logits.log_softmax(-1)[2:, other]
+    assert measured.metrics["common.own_perplexity"] == pytest.approx(float((-log_p.mean()).exp()), rel=1e-4)
+
+
+def test_a_truth_that_is_known_is_asked_about_every_view(network, codec, stories):
+    asked = []
+
+    def truth(texts):
+        asked.append(list(texts))
+        return {"coverage": 0.5}
+
+    samples = {"common": samples_of(stories), "own": samples_of(stories)}
+    measured = measure_of(stories, truth=truth)(model_of(network, codec, stories), samples)
+    assert measured.metrics["common.coverage"] == measured.metrics["own.coverage"] == 0.5
+    assert asked == [STORIES[:6], STORIES[:6]]
+
+
+def test_the_context_ends_where_the_sentences_begin(codec):
+    question = Question("Ann saw a red", "cat.", "boat.")
+    context, true, false = question_rows(question, codec)
+    assert codec.decode(true[:context]) == codec.decode(false[:context]) == "Ann saw a red"
+    assert codec.decode(true[context:]) == " cat."
+    assert codec.decode(false[context:]) == " boat."
+
+
+def test_a_stop_token_is_not_part_of_a_sentence(codec):
+    _, true, false = question_rows(Question("Ann saw", "a cat.", "a little boat."), codec)
+    assert codec.stop not in true
+    assert codec.stop not in false
+
+
+def test_a_token_that_spans_the_join_belongs_to_the_sentence():
+    text = ["go to now x"] * 50 + ["a to b to c"] * 50
+    codec = Codec(train_tokenizer(text, vocab_size=300), append_eos=True)
+    # " to" is one token, so a context that ends in a space is cut where its last token becomes part of the sentence.
+    question = Question("go ", "to now", "x now")
+    context, true, false = question_rows(question, codec)
+    assert true[:context].tolist() == false[:context].tolist()
+    assert codec.decode(true[context:]).strip() == "to now"
+    assert codec.decode(false[context:]).strip() == "x now"
+
+
+def test_a_context_that_is_empty_leaves_the_start_token(codec):
+    context, true, false = question_rows(Question("", "Ann", "Ben"), codec)
+    assert context == 1
+    assert true[0] == false[0] == codec.start
+
+
+def knowing(network, codec, word, *, rather_than):
+    """A model to which the tokens of `word` are always likelier than those of another."""
+    ids = set(codec.encode_open(word).tolist()) - set(codec.encode_open(rather_than).tolist())
+    with torch.no_grad():
+        network.model.norm.weight.fill_(0.0)
+        network.lm_head = torch.nn.Linear(16, codec.size)
+        network.lm_head.weight.zero_()
+        network.lm_head.bias.zero_()
+        network.lm_head.bias[sorted(ids)] = 5.0
+    return network
+
+
+def test_a_model_that_knows_the_answers_is_right_and_its_opposite_wrong(network, codec, stories):
+    questions = [Question(f"{name} saw a red", "cat", "boat") for name in ("Ann", "Ben", "Cleo")]
+    samples = {"common": samples_of(stories)}
+    measure = measure_of(stories, questions=questions)
+    cats = knowing(network, codec, "a red cat", rather_than="a red boat")
+    right = measure(model_of(cats, codec, stories), samples)
+    boats = knowing(network, codec, "a red boat", rather_than="a red cat")
+    wrong = measure(model_of(boats, codec, stories), samples)
+    assert right.metrics["kr_accuracy"] == 1
+    assert wrong.metrics["kr_accuracy"] == 0
+    assert right.metrics["kr_items"] == 3
+
+
+def test_a_model_that_cannot_tell_is_half_right(network, codec, stories):
+    questions = [Question("Ann saw a red", "cat", "boat")]
+    measured = measure_of(stories, questions=questions)(
+        model_of(uniform(network), codec, stories), {"common": samples_of(stories)}
+    )
+    assert measured.metrics["kr_accuracy"] == 0.5
+
+
+def test_without_questions_there_is_no_accuracy(network, codec, stories):
+    measured = measure_of(stories)(model_of(network, codec, stories), {"common": samples_of(stories)})
+    assert not [name for name in measured.metrics if name.startswith("kr_")]
+
+
+def test_a_text_that_is_the_real_one_does_not_diverge_from_it(network, codec, stories):
+    whole = Tokens.of(stories.documents, codec)
+    measured = measure_of(stories)(model_of(network, codec, stories), {"common": whole})
+    assert measured.metrics["common.kl_sample_real"] == pytest.approx(0, abs=1e-9)
+    assert measured.metrics["common.kl_real_sample"] == pytest.approx(0, abs=1e-9)

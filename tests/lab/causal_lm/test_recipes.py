@@ -1,0 +1,52 @@
+"""The packaged recipes that train language models, smoke-run: their own files, with sizes cut down."""
+
+import json
+
+import pytest
+
+from tailkeep import lab, report
+from tailkeep.config import read_yaml
+from tests.lab.causal_lm.tiny import STORIES
+
+DEMO = [
+    "seeds=[0]", "generations=2", "data.people=4", "data.documents=40", "training.epochs=0.2", "training.block=16",
+    "writing.form.new_tokens=24", "measuring.samples=6", "measuring.new_tokens=24", "device=cpu",
+    "arms.gaussian-plain.generations=3", "arms.gaussian-truncated.generations=3",
+]  # fmt: skip
+STORY_SIZES = [
+    "seeds=[0]", "generations=2", "regime.fractions=2", "training.block=8", "writing.form.context=6",
+    "writing.form.new_tokens=4", "measuring.samples=4", "measuring.new_tokens=6", "measuring.prompt_tokens=2",
+    "device=cpu",
+]  # fmt: skip
+
+
+def rows_of(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def test_the_demo_compares_language_models_and_gaussians_in_one_report(tmp_path):
+    config = lab.load(lab.find_recipe("demo"), overrides=DEMO)
+    lab.run(config, tmp_path / "run")
+    page = report.write(tmp_path / "run")
+    rows = rows_of(tmp_path / "run")
+    assert {row["arm"] for row in rows} == set(config.arms)
+    assert {row["learner"] for row in rows} == {"causal_lm", "gaussian"}
+    assert all("kr_accuracy" in row for row in rows if row["learner"] == "causal_lm")
+    assert all(arm in page.read_text(encoding="utf-8") for arm in config.arms)
+
+
+@pytest.mark.parametrize("scale", ["quick", pytest.param("full", marks=pytest.mark.slow)])
+def test_tinystories_runs_on_any_model_and_text(model_folder, tmp_path, scale):
+    text = tmp_path / "stories.txt"
+    text.write_text("<|endoftext|>".join(STORIES), encoding="utf-8")
+    recipe = read_yaml(lab.find_recipe("tinystories"))
+    for arm in recipe["arms"].values():
+        arm["training"]["epochs"] = 1
+    inputs = [f"data.path={text}", f"model.path={model_folder}", f"scale={scale}"]
+    config = lab.load(recipe, overrides=[*STORY_SIZES, *inputs])
+    lab.run(config, tmp_path / "run")
+    rows = rows_of(tmp_path / "run")
+    assert len(rows) == 2 * len(config.arms) == 16
+    assert {row["arm"] for row in rows if row["kept_fraction"] < 1} <= {
+        arm for arm in config.arms if "truncated" in arm
+    }

@@ -1,0 +1,89 @@
+"""The language-model laboratory as a whole: interrupted at any operation, it ends with the bytes of an undisturbed run."""
+
+import json
+
+import pytest
+
+from tailkeep import lab
+from tests.lab.causal_lm.tiny import study, write_stories
+from tests.runs.faults import Fault, FaultyStorage, content, interrupt
+from tests.runs.small_run import TIMINGS
+
+# safetensors writes the same bytes for the same tensors, so whole cells can be compared.
+ARMS = {
+    "windows": {
+        "regime": {"name": "regenerate", "fractions": 2},
+        "writing": {"form": {"name": "windows", "context": 6, "new_tokens": 4}, "decoder": {"name": "greedy"}},
+        "loss": {"name": "truncated", "threshold": 0.9},
+    },
+    "documents": {"regime": {"name": "accumulate"}, "inherit": False, "writing": {"decoder": {"name": "sample"}}},
+}
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    text = write_stories(tmp_path_factory.mktemp("text"))
+    return lab.load({"device": "cpu", "seeds": [3], "arms": ARMS, **study(text)})
+
+
+@pytest.fixture(scope="module")
+def undisturbed(config, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed") / "run"
+    storage = FaultyStorage()
+    lab.run(config, folder, storage=storage)
+    return storage.log, content(folder, without=TIMINGS)
+
+
+def phase_boundaries(log):
+    """The operations that finish a phase: each renames a folder or a file that a resumed run looks for."""
+    names = {"written", "model", "samples", "metrics.json", "DONE", "metrics.jsonl", "run.json"}
+    return [n for n, (operation, path) in enumerate(log, start=1) if operation == "rename" and path.name in names]
+
+
+def test_every_arm_and_generation_is_finished_and_measured(undisturbed):
+    files = undisturbed[1]
+    rows = [json.loads(line) for line in files["metrics.jsonl"].decode().splitlines()]
+    assert [(row["arm"], row["generation"]) for row in rows] == [
+        ("documents", 0), ("documents", 1), ("windows", 0), ("windows", 1),
+    ]  # fmt: skip
+    assert all(row["held_out_nll"] > 0 and row["train_units"] > 0 for row in rows)
+    assert rows[3]["kept_fraction"] <= 1
+    assert rows[1]["train_data_units"] > rows[0]["train_data_units"]
+
+
+def test_no_file_of_a_run_is_a_pickle(undisturbed):
+    assert not [name for name in undisturbed[1] if name.endswith((".bin", ".pt", ".pth", ".pkl", ".pickle"))]
+
+
+def check(config, undisturbed, folder, fault):
+    interrupt(lambda storage: lab.run(config, folder, storage=storage), fault)
+    lab.run(config, folder, storage=FaultyStorage())
+    assert content(folder, without=TIMINGS) == undisturbed[1], fault
+
+
+def test_a_run_killed_in_the_middle_resumes_to_the_same_bytes(config, undisturbed, tmp_path):
+    boundaries = phase_boundaries(undisturbed[0])
+    assert len(boundaries) > 10
+    for place in (len(boundaries) // 3, 2 * len(boundaries) // 3):
+        check(config, undisturbed, tmp_path / str(place), Fault(boundaries[place], "killed"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [0, 1])
+def test_a_run_killed_at_every_phase_boundary_resumes_to_the_same_bytes(after, config, undisturbed, tmp_path):
+    for n in phase_boundaries(undisturbed[0]):
+        if n + after <= len(undisturbed[0]):
+            check(config, undisturbed, tmp_path / str(n), Fault(n + after, "killed", half=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["full", "killed"])
+def test_a_run_that_fails_at_every_operation_resumes_to_the_same_bytes(kind, config, undisturbed, tmp_path):
+    for n in range(1, len(undisturbed[0]) + 1):
+        check(config, undisturbed, tmp_path / str(n), Fault(n, kind, half=True))
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_bytes_of_one(config, undisturbed, tmp_path):
+    lab.run(config, tmp_path / "run", workers=2)
+    assert content(tmp_path / "run", without=TIMINGS) == undisturbed[1]

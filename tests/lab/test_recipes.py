@@ -1,0 +1,94 @@
+"""The recipes that ship with the package: each can be read, says what it shows, and runs."""
+
+import re
+
+import pytest
+
+from tailkeep import lab
+from tailkeep.config import read_yaml
+from tailkeep.errors import ConfigError
+from tests.runs.faults import FaultyStorage
+
+RECIPES = lab.list_recipes()
+REQUIRED = {"tinystories": ["data.path=/stories.txt", "model.path=/model"]}
+SCALES = [(recipe.name, scale) for recipe in RECIPES for scale in read_yaml(recipe.path).get("scales", {})]
+by_name = pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+
+
+def loaded(name, *overrides):
+    return lab.load(lab.find_recipe(name), overrides=[*REQUIRED.get(name, []), *overrides])
+
+
+def test_the_recipes_of_the_first_issue_are_there():
+    assert {"demo", "gaussian", "mixture", "tinystories"} <= {recipe.name for recipe in RECIPES}
+
+
+@by_name
+def test_a_recipe_is_called_as_its_file_and_says_what_it_shows(recipe):
+    config = loaded(recipe.name)
+    assert config.name == recipe.name == recipe.path.stem
+    assert config.shows == recipe.shows
+    assert len(recipe.shows) > 40
+
+
+@by_name
+def test_a_recipe_begins_with_how_long_it_takes_here(recipe):
+    header = [line for line in recipe.path.read_text().splitlines()[:8] if line.startswith("#")]
+    assert re.search(r"\d+(\.\d+)?\s*(s|min|seconds?|minutes?|hours?|h)\b", " ".join(header)), header
+
+
+@by_name
+def test_a_recipe_studies_three_seeds_at_least(recipe):
+    assert len(loaded(recipe.name).seeds) >= 3
+
+
+@by_name
+def test_a_recipe_takes_a_quick_and_a_full_scale(recipe):
+    assert {scale for name, scale in SCALES if name == recipe.name} >= {"quick", "full"}
+
+
+@pytest.mark.parametrize(("name", "scale"), SCALES)
+def test_a_recipe_can_be_read_at_every_scale(name, scale):
+    assert loaded(name, f"scale={scale}").scale == scale
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides"),
+    [
+        ("gaussian", ["generations=5", "record_every=2", "data.size=10", "data.lineages=3"]),
+        ("mixture", ["generations=3", "record_every=1", "data.size=60", "data.modes=4", "components=4"]),
+    ],
+)
+def test_a_recipe_of_numbers_runs_small(name, overrides, tmp_path):
+    if name == "mixture":
+        pytest.importorskip("sklearn")
+    config = loaded(name, "seeds=[0]", *overrides)
+    directory = lab.run(config, tmp_path, storage=FaultyStorage())
+    last = {arm: study.generations - 1 for arm, study in config.arms.items()}
+    assert {arm: directory.cell(arm, 0, generation).done for arm, generation in last.items()} == dict.fromkeys(
+        config.arms, True
+    )
+    assert len({cell.arm for cell in directory.cells()}) == len(config.arms) >= 4
+
+
+@pytest.mark.parametrize("name", ["demo", "gaussian", "mixture"])
+def test_a_recipe_without_required_keys_needs_no_file(name):
+    assert lab.load(lab.find_recipe(name))
+
+
+def test_the_required_keys_of_tinystories_are_named_when_they_are_missing():
+    with pytest.raises(ConfigError) as caught:
+        lab.load(lab.find_recipe("tinystories"))
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 2
+    assert "the key 'data.path' is missing" in lines[0]
+    assert "--set model.path=" in lines[1]
+
+
+def test_a_recipe_that_is_not_there_is_answered_with_its_neighbour():
+    with pytest.raises(ConfigError, match=r"no recipe is called 'gausian'\. Did you mean 'gaussian'\? Known: "):
+        lab.find_recipe("gausian")
+
+
+def test_a_yaml_file_is_its_own_recipe(tmp_path):
+    assert lab.find_recipe(str(tmp_path / "own.yml")) == tmp_path / "own.yml"

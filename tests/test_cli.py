@@ -1,0 +1,388 @@
+import json
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tailkeep import __version__, cli, lab
+from tailkeep.runs import RunDirectory
+from tests.lab.causal_lm.tiny import study, write_stories
+from tests.report.built_runs import HOSTILE_TEXT, finish, new_run, write_texts
+from tests.runs.test_full_disk import on_small_disk
+
+ROOT = Path(__file__).parents[1]
+SMALL = {
+    "name": "small",
+    "learner": "gaussian",
+    "generations": 3,
+    "data": {"name": "normal", "size": 20, "lineages": 4},
+    "arms": {"plain": {}, "cut": {"truncate": {"name": "density", "threshold": 0.85}}},
+}
+
+
+@pytest.fixture
+def tailkeep(monkeypatch, capsys):
+    """Run the command in this process: tailkeep("lab", ...) -> (exit code, stdout, stderr)."""
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(logging, "basicConfig", lambda **_: None)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["tailkeep", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    yield run
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    return write(tmp_path / "small.yaml", SMALL)
+
+
+def write(path, tree):
+    path.write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def real(*arguments, code="", environment=None):
+    """The command in a process of its own, after `code` has been run there."""
+    run = f"import sys; {code}\nsys.argv = ['tailkeep', *sys.argv[1:]]\nfrom tailkeep.cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", run, *map(str, arguments)],
+        check=False, capture_output=True, text=True, env={**os.environ, **(environment or {})},
+    )  # fmt: skip
+
+
+def blocked(*packages):
+    """Code after which `packages` are as if they were not installed."""
+    return (
+        "\nclass Blocker:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name.split('.')[0] in {packages!r}:\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name.split('.')[0])\n"
+        "sys.meta_path.insert(0, Blocker())\n"
+    )
+
+
+# What works
+
+
+def test_a_run_prints_its_results_and_says_the_rest_on_stderr(tailkeep, recipe, tmp_path):
+    code, out, err = tailkeep("lab", recipe, "--out", tmp_path / "run", "--workers", 1)
+    assert code == 0
+    assert "plain" in out
+    assert "cut" in out
+    assert out.splitlines()[-1] == f"report: {tmp_path / 'run' / 'report.html'}"
+    assert (tmp_path / "run" / "report.html").is_file()
+    assert re.search(r"^6/6 cells, \d+ s, about 0 s left \(cut seed 0 generation 2\)$", err, re.MULTILINE)
+    assert "cells" not in out
+
+
+def test_a_finished_run_can_be_run_again(tailkeep, recipe, tmp_path):
+    codes = [tailkeep("lab", recipe, "--out", tmp_path / "run", "--workers", 1)[0] for _ in range(2)]
+    assert codes == [0, 0]
+
+
+def test_a_report_can_be_written_again_from_the_run_alone(tailkeep, recipe, tmp_path):
+    tailkeep("lab", recipe, "--out", tmp_path / "run", "--workers", 1)
+    (tmp_path / "run" / "report.html").unlink()
+    code, out, err = tailkeep("report", tmp_path / "run")
+    assert (code, err) == (0, "")
+    assert out.endswith(f"report: {tmp_path / 'run' / 'report.html'}\n")
+    assert (tmp_path / "run" / "report.html").is_file()
+
+
+def test_a_run_is_shown_with_its_name_and_its_arms(tailkeep, recipe, tmp_path):
+    tailkeep("lab", recipe, "--out", tmp_path / "run", "--workers", 1)
+    code, out, err = tailkeep("show", tmp_path / "run")
+    assert (code, err) == (0, "")
+    assert "small" in out
+    assert "cut" in out
+
+
+def test_the_list_names_every_recipe_with_what_it_shows(tailkeep):
+    code, out, err = tailkeep("lab", "--list")
+    assert (code, err) == (0, "")
+    for recipe in lab.list_recipes():
+        assert recipe.name in out
+        assert recipe.shows.split()[0] in out
+
+
+def test_the_version_is_printed(tailkeep):
+    assert tailkeep("--version") == (0, f"{__version__}\n", "")
+
+
+def test_a_dumped_configuration_is_the_same_run(tailkeep, recipe, tmp_path):
+    tailkeep("lab", recipe, "--set", "generations=2", "--out", tmp_path / "one", "--workers", 1)
+    code, out, err = tailkeep("lab", recipe, "--set", "generations=2", "--dump-config")
+    assert (code, err) == (0, "")
+    (tmp_path / "dumped.yaml").write_text(out, encoding="utf-8")
+    code, again, _ = tailkeep("lab", tmp_path / "dumped.yaml", "--dump-config")
+    assert again == out
+    assert tailkeep("lab", tmp_path / "dumped.yaml", "--out", tmp_path / "one", "--workers", 1)[0] == 0
+    tailkeep("lab", tmp_path / "dumped.yaml", "--out", tmp_path / "two", "--workers", 1)
+    one, two = (RunDirectory.open(tmp_path / name).record.fingerprint for name in ("one", "two"))
+    assert one == two
+
+
+@pytest.mark.parametrize("name", ["demo", "gaussian", "mixture"])
+def test_a_packaged_recipe_can_be_dumped_and_dumped_again(tailkeep, name, tmp_path):
+    _, out, _ = tailkeep("lab", name, "--dump-config")
+    (tmp_path / "dumped.yaml").write_text(out, encoding="utf-8")
+    assert tailkeep("lab", tmp_path / "dumped.yaml", "--dump-config") == (0, out, "")
+
+
+def test_a_world_is_written_and_every_file_named(tailkeep, tmp_path):
+    code, out, err = tailkeep("world", "--out", tmp_path / "world", "--no-prior", "--set", "people=5")
+    assert (code, err) == (0, "")
+    assert out.split() == [str(tmp_path / "world" / name) for name in ("corpus.txt", "held_out.txt", "kr_test.json")]
+    assert json.loads((tmp_path / "world" / "kr_test.json").read_text())
+
+
+def test_hostile_text_is_shown_and_does_nothing(tailkeep, tmp_path):
+    with new_run(tmp_path / "run", arms=["plain"], seeds=(0,), generations=1, shows=HOSTILE_TEXT) as run:
+        cell = run.cell("plain", 0, 0)
+        write_texts(cell, "common", [(HOSTILE_TEXT, HOSTILE_TEXT)])
+        finish(cell, {"held_out_nll": 1.0}, learner="causal_lm")
+    code, out, _ = tailkeep("show", tmp_path / "run")
+    assert code == 0
+    assert "\x1b" not in out
+    assert "\u202e" not in out
+    assert "\\x1b[31mred" in out
+    assert "[bold]not" in out
+
+
+# What is refused: one clear message on stderr, nothing on stdout, no traceback
+
+
+def refused(result, message, code=2):
+    assert result[0] == code, result
+    assert result[1] == ""
+    assert "Traceback" not in result[2]
+    assert re.search(message, result[2]), result[2]
+    return True
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("generatons=2", r"^error: .*small.yaml: unknown key 'generatons'\. Did you mean 'generations'\?$"),
+        ("truncate={name: density, threshold: 0}", r"truncate.*threshold.*greater than 0 \(received 0\)"),
+        ("seeds=[0, 0]", "a seed stands here twice"),
+        ("data.size=many", "data.size"),
+        ("regime.name=replac", "'replac' is unknown. Did you mean 'replace'"),
+        ("learner=gausian", "'gausian' is unknown. Did you mean 'gaussian'"),
+        ("no-assignment", "no-assignment"),
+    ],
+)
+def test_a_key_or_value_that_cannot_be_used_is_one_clear_error(tailkeep, recipe, tmp_path, change, message):
+    assert refused(tailkeep("lab", recipe, "--set", change, "--out", tmp_path / "run"), message)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["lab", "demmo", "--out", "x"], r"^error: no recipe is called 'demmo'\. Did you mean 'demo'\?"),
+        (["lab", "nowhere.yaml", "--out", "x"], r"^error: cannot read nowhere.yaml: No such file"),
+        (["lab", "tinystories", "--out", "x"], r"the key 'data.path' is missing.*--set data.path="),
+        (["lab", "tinystories", "--out", "x", "--set", "data.path=a"], r"the key 'model.path' is missing"),
+        (["lab", "gaussian"], "--out"),
+        (["lab"], r"NAME\|FILE"),
+        (["lab", "gaussian", "--out", "x", "--workers", "-1"], "--workers"),
+        (["lab", "gaussian", "--bogus"], "--bogus"),
+        (["nonsense"], "nonsense"),
+        (["report"], "DIR"),
+        (["world"], "--out"),
+        (["world", "--out", "x", "--set", "peple=3"], "unknown key 'peple'. Did you mean 'people'"),
+    ],
+)
+def test_a_command_that_cannot_be_run_is_one_clear_error(tailkeep, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    assert refused(tailkeep(*arguments), message)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("verb", ["report", "show"])
+def test_a_folder_that_is_no_run_is_named(tailkeep, tmp_path, verb):
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        assert refused(tailkeep(verb, folder), rf"^error: {re.escape(str(folder))} holds no run.json")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_is_not_yaml_is_named_with_its_line(tailkeep, tmp_path):
+    (tmp_path / "broken.yaml").write_text("seeds: [0\nlearner: x")
+    assert refused(
+        tailkeep("lab", tmp_path / "broken.yaml", "--out", tmp_path / "run"), "broken.yaml, line 2: not YAML"
+    )
+
+
+def test_another_configuration_is_refused_with_what_differs(tailkeep, recipe, tmp_path):
+    tailkeep("lab", recipe, "--out", tmp_path / "run", "--workers", 1)
+    result = tailkeep("lab", recipe, "--set", "seeds=[7]", "--out", tmp_path / "run", "--workers", 1)
+    assert refused(result, r"holds another run. What differs:\n  seeds: \[0\] there, \[7\] here", code=3)
+
+
+def test_a_folder_of_other_things_is_left_alone(tailkeep, recipe, tmp_path):
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "dear.txt").write_text("keep me")
+    assert refused(tailkeep("lab", recipe, "--out", tmp_path / "letters"), "holds other things, such as 'dear.txt'")
+    assert [path.name for path in (tmp_path / "letters").iterdir()] == ["dear.txt"]
+
+
+LANGUAGE_FAULTS = {
+    "missing file": ({"data": {"path": "nowhere.txt"}}, "nowhere.txt"),
+    "empty corpus": ({"data": {"path": "empty.txt"}}, "empty.txt holds no document"),
+    "one document": ({"data": {"separator": "file"}}, r"1 document\(s\) cannot be parted into real and held-out ones"),
+    "not text": ({"data": {"path": "binary.txt"}}, "binary.txt: not UTF-8: byte 0xff"),
+    "shorter than a block": ({"training": {"block": 500}}, "shorter than one block of 500. Give more text"),
+    "threshold 0": (
+        {"loss": {"name": "truncated", "threshold": 0}},
+        r"loss.threshold: .*greater than 0 \(received 0\)",
+    ),
+    "threshold 1.5": ({"loss": {"name": "truncated", "threshold": 1.5}}, r"loss.threshold: .* \(received 1.5\)"),
+    "no tokenizer": ({"model": {"name": "pretrained", "path": "bare"}, "tokenizer": {}}, "bare holds no tokenizer"),
+    "pickled model": (
+        {"model": {"name": "pretrained", "path": "pickled"}, "tokenizer": {}},
+        r"holds no \*.safetensors",
+    ),
+    "no model": ({"model": {"name": "pretrained", "path": "letters"}, "tokenizer": {}}, "letters holds no config.json"),
+    "no such model": (
+        {"model": {"name": "pretrained", "path": "no/where/at/all"}, "tokenizer": {}},
+        "neither a folder",
+    ),
+    "missing questions": ({"data": {"kr_test": "nowhere.json"}}, "nowhere.json"),
+}
+
+
+@pytest.mark.parametrize("fault", LANGUAGE_FAULTS)
+def test_a_language_study_that_cannot_start_is_one_clear_error(tailkeep, tmp_path, monkeypatch, fault):
+    monkeypatch.chdir(tmp_path)
+    write_stories(tmp_path)
+    (tmp_path / "empty.txt").write_text("\n \n")
+    (tmp_path / "binary.txt").write_bytes(b"Ann\n\xff\xfe")
+    for folder, files in {"bare": ["config.json", "model.safetensors"], "letters": [], "pickled": PICKLED}.items():
+        (tmp_path / folder).mkdir()
+        for name in files:
+            (tmp_path / folder / name).write_text("{}")
+    change, message = LANGUAGE_FAULTS[fault]
+    tree = study("stories.txt")
+    data = {**tree["data"], **change.get("data", {})}
+    write(tmp_path / "study.yaml", {**tree, **change, "data": data})
+    assert refused(tailkeep("lab", "study.yaml", "--out", "run", "--workers", 1), message)
+    assert not (tmp_path / "run").exists()
+
+
+PICKLED = ["config.json", "pytorch_model.bin", "tokenizer.json"]
+
+
+def test_a_credential_in_an_error_is_not_printed(tailkeep, tmp_path):
+    result = tailkeep("lab", tmp_path / "hf_abcdefghijklmnopqrstuvwx.yaml", "--out", tmp_path / "run")
+    assert refused(result, "cannot read")
+    assert "abcdefghijkl" not in result[2]
+
+
+def test_an_escape_in_an_error_is_shown_and_does_nothing(tailkeep, tmp_path):
+    result = tailkeep("lab", tmp_path / "\x1b[31mred.yaml", "--out", tmp_path / "run")
+    assert refused(result, r"\\x1b\[31mred")
+    assert "\x1b" not in result[2]
+
+
+def test_an_interrupt_ends_with_130_and_says_how_to_go_on(tailkeep, recipe, tmp_path, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(lab, "run", interrupted)
+    result = tailkeep("lab", recipe, "--out", tmp_path / "run", "--workers", 1)
+    assert refused(result, "interrupted: run the same command again", code=130)
+
+
+def test_a_terminated_command_ends_as_an_interrupted_one(tailkeep, recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(lab, "run", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
+    assert tailkeep("lab", recipe, "--out", tmp_path / "run", "--workers", 1)[0] == 130
+
+
+FULL_DISK = f"""
+import sys, yaml
+from pathlib import Path
+disk = Path(sys.argv[1])
+(disk / "small.yaml").write_text(yaml.safe_dump({SMALL!r}))
+(disk / "ballast").write_bytes(bytes(45 * 4096))
+from tailkeep.cli import main
+def run():
+    sys.argv = ["tailkeep", "lab", str(disk / "small.yaml"), "--out", str(disk / "run"), "--workers", "1"]
+    main()
+try:
+    run()
+except SystemExit as end:
+    print("code", end.code, file=sys.stderr)
+    assert end.code == 2, end.code
+else:
+    raise AssertionError("the disk was large enough")
+"""
+
+
+def test_a_full_disk_is_one_clear_error(tmp_path, capfd):
+    on_small_disk(FULL_DISK, tmp_path)
+
+
+# What is loaded
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["lab", "--help"], ["--version"], ["lab", "--list"]])
+def test_help_loads_no_torch(arguments):
+    code = (
+        "import atexit\n"
+        "def loaded(): print([m for m in ('torch', 'transformers', 'sklearn', 'matplotlib') if m in sys.modules])\n"
+        "atexit.register(loaded)"
+    )
+    ended = real(*arguments, code=code)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines()[-1] == "[]"
+
+
+NOTHING = ("torch", "transformers", "accelerate", "tokenizers", "sklearn")
+
+
+def test_the_gaussian_needs_no_torch(recipe, tmp_path):
+    ended = real("lab", recipe, "--out", tmp_path / "run", "--workers", 1, code=blocked(*NOTHING))
+    assert ended.returncode == 0, ended.stderr
+    assert (tmp_path / "run" / "report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "missing", "extra"),
+    [
+        (["lab", "demo"], ["torch"], "hf"),
+        (["lab", "demo"], ["transformers"], "hf"),
+        (["lab", "mixture"], ["sklearn"], "mixture"),
+        (["world"], NOTHING, "hf"),
+    ],
+)
+def test_a_missing_extra_is_named_with_its_install_line(arguments, missing, extra, tmp_path):
+    ended = real(*arguments, "--out", tmp_path / "run", code=blocked(*missing))
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    assert "Traceback" not in ended.stderr
+    assert f"{missing[0]} is not installed" in ended.stderr
+    assert f"pip install 'tailkeep[{extra}]'" in ended.stderr
+
+
+def test_the_module_is_the_command():
+    ended = subprocess.run(
+        [sys.executable, "-m", "tailkeep", "lab", "--list"], check=False, capture_output=True, text=True
+    )
+    assert ended.returncode == 0
+    assert "gaussian" in ended.stdout
