@@ -67,7 +67,7 @@ def _language_cell(cell: Cell, lost: float, noise: random.Random) -> None:
     metrics = {
         "train_units": 262144.0,
         "train_data_units": 31400.0,
-        "train_loss": near(1.9 - lost),
+        "train_nll": near(1.9 - lost),
         "kept_fraction": near(0.8) if "truncated" in cell.arm else 1.0,
         "held_out_nll": near(2.05 + 0.7 * lost),
         "kr_accuracy": near(0.9 - 0.3 * lost),

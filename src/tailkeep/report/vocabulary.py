@@ -74,9 +74,7 @@ METRICS: Mapping[str, Metric] = {
         "Rare phrasings that the samples use, relative to equally many real documents.",
         "higher",
     ),
-    "train_loss": Metric(
-        "Training loss", "The arm's own loss at the end of training; not comparable between losses.", None
-    ),
+    "train_nll": Metric("NLL in training", "Nats per token by plain cross-entropy, mean over all steps of a training."),
     "train_units": Metric("Training units", "Tokens or examples that the optimiser saw, every epoch counted."),
     "train_data_units": Metric("Size of the training set", "Tokens or examples in the generation's training set."),
     "kept_fraction": Metric("Kept fraction", "Share of the targets that the loss kept."),

@@ -166,7 +166,7 @@ def test_a_question_longer_than_the_model_can_read_is_refused(text, tmp_path):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_a_gpu_that_is_not_there_is_refused(text):
-    with pytest.raises(ConfigError, match="cuda was asked for, but torch sees no GPU here. Use device=auto"):
+    with pytest.raises(ConfigError, match=r"cuda was asked for, but torch sees no GPU here\. Use device=auto"):
         built(text, device="cuda")
 
 
@@ -188,7 +188,7 @@ def test_a_tokenizer_without_an_end_cannot_append_one(text, model_folder, tmp_pa
     settings = json.loads((folder / "tokenizer_config.json").read_text())
     del settings["eos_token"]
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    with pytest.raises(ConfigError, match="this tokenizer has no end-of-text token. Set it to false"):
+    with pytest.raises(ConfigError, match=r"this tokenizer has no end-of-text token\. Set it to false"):
         built(text, **pretrained(folder))
     assert built(text, **{**pretrained(folder), "tokenizer": {"append_eos": False}}).real.codec.stop is None
 
@@ -236,6 +236,6 @@ def test_a_real_model_reads_real_text_well_and_writes_english(real_data, tmp_pat
     )  # fmt: skip
     model = subject.learner.fit(subject.real, seed=0, budget=10)
     measured = subject.measure(model, {name: view(model, 0) for name, view in subject.views.items()})
-    assert 1.6 < measured.metrics["held_out_nll"] < 2.3
+    assert 1.1 < measured.metrics["held_out_nll"] < 2.0
     part = subject.real.take(np.arange(2))
     assert model.regenerate(part, seed=0).units == part.units

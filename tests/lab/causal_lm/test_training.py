@@ -64,7 +64,7 @@ def test_training_is_the_loop_that_one_would_write_by_hand(network, stories, los
     facts = fit(network, rows, loss=loss, batch=batch, gradient_accumulation=accumulation, epochs=3)
     losses = by_hand(other, rows, threshold=getattr(loss, "threshold", 1.0), steps=3)
     assert facts["train_steps"] == 3
-    assert facts["train_loss"] == pytest.approx(np.mean([plain for plain, _ in losses]), rel=1e-5)
+    assert facts["train_nll"] == pytest.approx(np.mean([plain for plain, _ in losses]), rel=1e-5)
     assert facts["kept_fraction"] == pytest.approx(np.mean([kept for _, kept in losses]), abs=1e-9)
     assert (parameters(network) - parameters(other)).abs().max() < 1e-5
 
@@ -77,7 +77,7 @@ def test_accumulated_micro_batches_are_one_batch(network, stories, loss):
     one = fit(network, rows, loss=loss, batch=4, gradient_accumulation=1, epochs=2)
     four = fit(other, rows, loss=loss, batch=1, gradient_accumulation=4, epochs=2)
     assert one["train_steps"] == four["train_steps"]
-    assert one["train_loss"] == pytest.approx(four["train_loss"], rel=1e-5)
+    assert one["train_nll"] == pytest.approx(four["train_nll"], rel=1e-5)
     assert (parameters(network) - parameters(other)).abs().max() < 1e-6
 
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from tailkeep.errors import ConfigError, InputError
-from tailkeep.lab.causal_lm.codec import Codec, load_tokenizer, train_tokenizer
+from tailkeep.lab.causal_lm.codec import Codec, Ids, load_tokenizer, train_tokenizer
 from tailkeep.lab.causal_lm.corpus import Corpus, read_corpus
 from tailkeep.lab.causal_lm.measures import TextMeasure, question_rows
 from tailkeep.lab.causal_lm.model import LanguageModel
@@ -167,8 +168,9 @@ def _refuse_misfits(study: CausalLMStudy, prepared: Prepared) -> None:
 
 def _views(study: CausalLMStudy, held_out: Tokens) -> dict[str, View]:
     measuring = study.measuring
-    begun = [document[: max(1, min(measuring.prompt_tokens, len(document) - 1))] for document in held_out.documents]
-    starts = [begun[i % len(begun)] for i in range(measuring.samples)]
+    starts = prompts_for_samples(
+        held_out, samples=measuring.samples, tokens=measuring.prompt_tokens, joined=_joined(study)
+    )
 
     def through(decoder: Any) -> View:
         return lambda model, seed: model.complete(
@@ -177,6 +179,19 @@ def _views(study: CausalLMStudy, held_out: Tokens) -> dict[str, View]:
 
     own = study.writing.decoder
     return {"common": through(COMMON)} | ({} if own == COMMON else {"own": through(own)})
+
+
+def prompts_for_samples(held_out: Tokens, *, samples: int, tokens: int, joined: bool) -> list[Ids]:
+    """`samples` prompts of `tokens` held-out tokens: the documents' first ones, in turn.
+
+    Where documents are `joined` into one text, they are taken at even distances all over it: a deterministic decoder
+    writes the same after the same prompt, and stories begin alike.
+    """
+    if joined:
+        places = np.linspace(0, max(held_out.units - tokens - 1, 0), samples).astype(int)
+        return [held_out.ids[place : place + tokens] for place in places]
+    begun = [document[: max(1, min(tokens, len(document) - 1))] for document in held_out.documents]
+    return [begun[i % len(begun)] for i in range(samples)]
 
 
 def _joined(study: CausalLMStudy) -> bool:

@@ -162,7 +162,7 @@ class Training(Settings):
 
 
 class Measuring(Settings):
-    """Fresh samples of a fixed size: `samples` continuations of the first `prompt_tokens` of held-out documents."""
+    """Fresh samples of a fixed size: `samples` continuations of `prompt_tokens` of held-out text."""
 
     samples: Positive = 200
     prompt_tokens: Positive = 8

@@ -67,7 +67,7 @@ def train(
         budget: the tokens of one epoch, whatever the rows hold.
 
     Returns:
-        `train_units` (targets seen), `train_steps`, `train_loss` (mean plain cross-entropy over all steps, in nats)
+        `train_units` (targets seen), `train_steps`, `train_nll` (mean plain cross-entropy over all steps, in nats)
         and `kept_fraction` (share of targets with a weight that is not zero).
 
     Raises:
@@ -123,7 +123,7 @@ def train(
     return {
         "train_units": tally.targets,
         "train_steps": float(steps),
-        "train_loss": tally.nll / max(tally.targets, 1.0),
+        "train_nll": tally.nll / max(tally.targets, 1.0),
         "kept_fraction": tally.kept / max(tally.targets, 1.0),
     }
 

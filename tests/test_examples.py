@@ -1,0 +1,34 @@
+"""The examples run as they stand."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def run(name, out):
+    command = [sys.executable, str(EXAMPLES / name), str(out)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+
+
+def test_an_own_learner_loses_words_unless_it_accumulates(tmp_path):
+    assert run("own_learner.py", tmp_path / "run") == [str(tmp_path / "run" / "report.html")]
+    rows = (tmp_path / "run" / "tables" / "summary.csv").read_text(encoding="utf-8")
+    assert "words_alive" in rows
+
+
+@pytest.mark.slow
+def test_an_own_loss_trains_beside_the_plain_one(tmp_path):
+    run("own_loss.py", tmp_path / "run")
+    metrics = {
+        arm: (tmp_path / "run" / "cells" / arm / "0" / "1" / "metrics.json").read_text() for arm in ("plain", "half")
+    }
+    assert '"kept_fraction": 1.0' in metrics["half"]
+    assert metrics["half"] != metrics["plain"]
+
+
+def test_every_example_is_run():
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {"own_learner.py", "own_loss.py"}
