@@ -59,7 +59,8 @@ class Frequencies:
         return self.sample(len(data), seed=seed)
 
     def save(self, folder: Path) -> None:
-        (folder / "share.json").write_text(json.dumps(self.share.tolist()), encoding="utf-8")
+        content = {"share": self.share.tolist(), "facts": dict(self.facts)}
+        (folder / "model.json").write_text(json.dumps(content), encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,8 @@ class Counting:
         return Frequencies(counts / counts.sum(), {"train_units": float(len(data))})
 
     def load(self, folder: Path) -> Frequencies:
-        return Frequencies(np.array(json.loads((folder / "share.json").read_text(encoding="utf-8"))))
+        content = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        return Frequencies(np.array(content["share"]), content["facts"])
 
 
 def subject(options: Mapping[str, Any], seed: int) -> lab.Subject:

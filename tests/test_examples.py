@@ -1,5 +1,6 @@
 """The examples run as they stand."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -16,8 +17,9 @@ def run(name, out):
 
 def test_an_own_learner_loses_words_unless_it_accumulates(tmp_path):
     assert run("own_learner.py", tmp_path / "run") == [str(tmp_path / "run" / "report.html")]
-    rows = (tmp_path / "run" / "tables" / "summary.csv").read_text(encoding="utf-8")
-    assert "words_alive" in rows
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    last = {(row["arm"], row["seed"]): row["words_alive"] for row in rows if row["generation"] == 19}
+    assert all(last["replace", seed] < last["accumulate", seed] for seed in (0, 1, 2))
 
 
 @pytest.mark.slow

@@ -6,7 +6,9 @@ Rule: results go to stdout, progress and messages to stderr, and a TailkeepError
 import logging
 import signal
 import sys
+import traceback
 from pathlib import Path
+from types import TracebackType
 from typing import Annotated, Any
 
 import typer
@@ -16,6 +18,7 @@ from rich.text import Text
 
 from tailkeep import __version__
 from tailkeep.errors import ExitCode, TailkeepError
+from tailkeep.redaction import redact
 from tailkeep.visible import visible
 
 app = typer.Typer(
@@ -33,9 +36,10 @@ Overrides = Annotated[
 
 def main() -> None:
     """Run the command line and exit with the code that says how it ended."""
-    from tailkeep.runs import redact
-
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    sys.excepthook = _print_fault
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Redacted("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         app(standalone_mode=True)
@@ -136,6 +140,19 @@ def _print_recipes(recipes: Any) -> None:
     for recipe in recipes:
         table.add_row(Text(recipe.name), Text(" ".join(recipe.shows.split())))
     Console().print(table)
+
+
+class _Redacted(logging.Formatter):
+    """Log lines without credentials and without characters that a terminal would obey."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line as it may be shown."""
+        return visible(redact(super().format(record)))
+
+
+def _print_fault(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """A fault of ours: its traceback, shown as safely as a log line. Python then exits with 1."""
+    print(visible(redact("".join(traceback.format_exception(kind, error, trace)))), file=sys.stderr, end="")
 
 
 def _interrupt(*_: object) -> None:

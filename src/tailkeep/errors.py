@@ -13,7 +13,7 @@ class ExitCode(IntEnum):
     OURS = 1
     BAD_INPUT = 2
     OTHER_FINGERPRINT = 3
-    DONE_WITH_REJECTS = 4
+    DONE_WITH_REJECTS = 4  # of a corpus command; nothing returns it yet
     INTERRUPTED = 130
 
 
@@ -47,6 +47,10 @@ class BusyError(TailkeepError, RuntimeError):
 
 class StorageError(TailkeepError, OSError):
     """A write that the file system refused."""
+
+
+class WorkerError(TailkeepError, RuntimeError):
+    """A worker process that was ended from outside."""
 
 
 class TrainingError(TailkeepError, ArithmeticError):

@@ -9,7 +9,7 @@ import pytest
 from threadpoolctl import threadpool_info
 
 from tailkeep import lab
-from tailkeep.errors import ConfigError, FingerprintError, InputError, TrainingError
+from tailkeep.errors import ConfigError, FingerprintError, InputError, WorkerError
 from tailkeep.lab.experiment import _worker
 from tests.lab.small_lab import TREE, outcome, raising, run
 from tests.lab.stubs import Asked, trace_learners
@@ -192,7 +192,7 @@ def test_a_worker_that_is_killed_is_one_clear_error(tmp_path):
                 children.add(child.pid)
                 os.kill(child.pid, signal.SIGKILL)
 
-    with pytest.raises(TrainingError, match=r"a worker process was ended from outside.*fewer workers"):
+    with pytest.raises(WorkerError, match=r"a worker process was ended from outside.*fewer workers"):
         lab.run({"arms": {"a": ENDLESS, "b": ENDLESS}}, tmp_path / "run", workers=2, observe=observe)
     assert children
 

@@ -15,9 +15,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from tailkeep.config import Settings, Tree, dump_tree, merge, parse_assignments, read_yaml, validate
 from tailkeep.errors import ConfigError
@@ -72,6 +72,12 @@ class LabConfig(Settings):
     def cells(self) -> int:
         """How many cells a finished run has."""
         return len(self.seeds) * sum(len(study.recorded) for study in self.arms.values())
+
+    @model_validator(mode="after")
+    def _device_is_used(self) -> Self:
+        if self.device == "cuda" and not any(s.learner in {"causal_lm", "user"} for s in self.arms.values()):
+            raise ValueError("device 'cuda' has no effect: no arm here computes on one; leave it out")
+        return self
 
     @field_validator("seeds")
     @classmethod

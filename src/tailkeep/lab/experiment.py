@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from tailkeep.errors import ConfigError, TrainingError
+from tailkeep.errors import ConfigError, WorkerError
 from tailkeep.lab.config import LabConfig, dump, load
 from tailkeep.lab.recursion import Chain, Event, Observer, run_chain
 from tailkeep.lab.subjects import Extensions, UserLearners, build_subject, load_libraries, sources_of
@@ -128,7 +128,7 @@ def _run_in_processes(
                 for future in done:
                     future.result()
         except BrokenProcessPool:
-            raise TrainingError(
+            raise WorkerError(
                 "a worker process was ended from outside, perhaps for want of memory. "
                 "Run the same command again to go on, with fewer workers if that was it."
             ) from None

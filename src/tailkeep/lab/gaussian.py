@@ -155,14 +155,15 @@ def _measure(model: Gaussians, samples: Mapping[str, Any], world: NormalWorld) -
         "std_low": float(low),
         "std_high": float(high),
         "variance_mean": float((model.std**2).mean()),
+        "std_real": world.std,
         "mean_abs_median": float(np.median(np.abs(model.mean - world.mean))),
         "kl_model_real_median": float(np.median(divergence)),
     }
     grid = world.mean + world.std * np.linspace(-4, 4, 161)
-    middle = max(float(median), 1e-3 * world.std)
+    width = max(float(model.std[0]), 0.02 * world.std)  # a collapsed one would fall between the points
     density = {
         "x": grid.tolist(),
-        "model": norm.pdf(grid, world.mean, middle).tolist(),
+        "model": norm.pdf(grid, model.mean[0], width).tolist(),
         "real": norm.pdf(grid, world.mean, world.std).tolist(),
     }
     return Measurement(metrics, {"density": density})

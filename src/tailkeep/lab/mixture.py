@@ -85,7 +85,7 @@ class MixtureLearner:
         Raises:
             InputError: fewer points than components, or a single one.
         """
-        kept = len(data) - int(self.drop * len(data))
+        kept = len(data) - round(self.drop * len(data))
         if kept < max(self.components, 2):
             raise InputError(
                 f"{kept} of {len(data)} points are left for {self.components} components, which need at least "

@@ -7,7 +7,7 @@ killed chain continues with its last finished phase and ends with the same bytes
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -17,7 +17,6 @@ from tailkeep.lab.regimes import Regime, Stage
 from tailkeep.runs import Cell
 
 Phase = Literal["write", "train", "sample", "measure"]
-PHASES: tuple[Phase, ...] = ("write", "train", "sample", "measure")
 KeepModels = Literal["last", "all", "none"]
 
 
@@ -55,6 +54,8 @@ class _Lineage:
 
     model: Any
     written: dict[int, Any]
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Spent on phases of generations without a cell; the next cell's timings take them over."""
 
 
 def phase_seed(seed: int, generation: int, phase: Phase | Literal["mix"]) -> int:
@@ -112,9 +113,9 @@ def _advance(chain: Chain, lineage: _Lineage, generation: int, observe: Observer
         if recorded and cell.written.exists():
             lineage.written.update(_read_written(chain, [generation]))
         elif generation:
-            with _phase(chain, generation, "write", observe, recorded):
+            with _phase(chain, lineage, generation, "write", observe):
                 _write(chain, lineage, generation)
-        with _phase(chain, generation, "train", observe, recorded):
+        with _phase(chain, lineage, generation, "train", observe):
             _train(chain, lineage, generation)
     if recorded:
         _sample_and_measure(chain, lineage, generation, observe)
@@ -157,11 +158,11 @@ def _sample_and_measure(chain: Chain, lineage: _Lineage, generation: int, observ
     if cell.samples.exists():
         samples = {name: chain.subject.real.read(cell.samples / name) for name in chain.subject.views}
     else:
-        with _phase(chain, generation, "sample", observe, True):
+        with _phase(chain, lineage, generation, "sample", observe):
             seed = phase_seed(chain.seed, generation, "sample")
             samples = {name: view(lineage.model, seed) for name, view in chain.subject.views.items()}
             cell.storage.write_folder(cell.samples, lambda folder: _save_each(folder, samples))
-    with _phase(chain, generation, "measure", observe, True):
+    with _phase(chain, lineage, generation, "measure", observe):
         measured = chain.subject.measure(lineage.model, samples)
         training = {"train_data_units": float(_training_set(chain, lineage, generation).units), **lineage.model.facts}
         cell.write_metrics({**training, **measured.metrics}, measured.tables, learner=chain.subject.name)
@@ -187,10 +188,12 @@ def _forget_models(chain: Chain, generations: Iterable[int]) -> None:
 
 
 @contextmanager
-def _phase(chain: Chain, generation: int, phase: Phase, observe: Observer, recorded: bool) -> Iterator[None]:
+def _phase(chain: Chain, lineage: _Lineage, generation: int, phase: Phase, observe: Observer) -> Iterator[None]:
+    recorded = generation in chain.recorded
     if recorded:
         observe(Event(chain.arm, chain.seed, generation, phase))
     start = time.perf_counter()
     yield
+    lineage.seconds[phase] = lineage.seconds.get(phase, 0.0) + time.perf_counter() - start
     if recorded:
-        chain.cell(generation).add_timing(phase, time.perf_counter() - start)
+        chain.cell(generation).add_timing(phase, lineage.seconds.pop(phase))

@@ -119,7 +119,8 @@ def _settings_of(study: AnyStudy) -> dict[str, Any]:
             from tailkeep.lab.causal_lm.source import local_folder
 
             path = local_folder(study.model)
-        node[last] = f"sha256:{hash_path(path)}"
+        # The name's ending says how a file is read, so it counts beside the content.
+        node[last] = f"sha256:{hash_path(path)}{path.suffix if path.is_file() else ''}"
     return tree
 
 

@@ -93,7 +93,10 @@ METRICS: Mapping[str, Metric] = {
         True,
     ),
     "dropped_share": Metric("Dropped samples", "Share of the samples that the truncation dropped."),
-    "guarded_share": Metric("Guarded lineages", "Share of lineages in which everything would have been dropped."),
+    "std_real": Metric("Real standard deviation", "σ of the real distribution."),
+    "guarded_share": Metric(
+        "Guarded lineages", "Share of lineages that kept two values only because fewer would have been left."
+    ),
     "modes_alive": Metric(
         "Modes alive", "Components that still get at least a fifth of their true share of the samples.", "higher", True
     ),
@@ -153,7 +156,9 @@ _RULES = (
         "held-out NLL rose 10 % above generation 0",
         "held_out_nll",
     ),
-    FailureRule("std_median", 0.5, True, "median σ < 0.5", "the median σ fell below 0.5"),
+    FailureRule(
+        "std_median", 0.5, True, "median σ < half the real σ", "the median σ fell below half the real σ", "std_real"
+    ),
     FailureRule(
         "modes_alive",
         0.75,

@@ -7,6 +7,9 @@ from tailkeep.data import Question, World, read_documents, read_questions
 from tailkeep.errors import InputError
 from tailkeep.lab.causal_lm.settings import TextCorpus, WorldCorpus
 
+HELD_OUT = 0.1
+"""The share of documents held out where the settings name neither a share nor a file."""
+
 Truth = Callable[[Sequence[str]], dict[str, float]]
 """Machine-written documents -> metrics against a known truth."""
 
@@ -33,7 +36,7 @@ def read_corpus(settings: TextCorpus | WorldCorpus) -> Corpus:
     if settings.held_out_path is not None:
         real, held_out = documents, read_documents(settings.held_out_path, separator=settings.separator)
     else:
-        cut = len(documents) - round(settings.held_out * len(documents))
+        cut = len(documents) - round((settings.held_out or HELD_OUT) * len(documents))
         real, held_out = documents[:cut], documents[cut:]
     if not real or not held_out:
         raise InputError(

@@ -42,7 +42,10 @@ def continue_prompts(
         The continuations, without their prompts, in the order of `prompts`.
     """
     stop = codec.stop if stops else None
-    config = _generation_config(decoder, codec, new_tokens, stop)
+    vocabulary = network.config.get_text_config().vocab_size
+    # Ids beyond the tokenizer are padding of the embedding: they have no text.
+    silent = [*codec.silent, *range(codec.size, vocabulary)]
+    config = _generation_config(decoder, codec, new_tokens, stop, silent)
     device = next(network.parameters()).device
     written: list[Ids] = [np.zeros(0, np.int32)] * len(prompts)
     devices = [device] if device.type == "cuda" else []
@@ -81,13 +84,15 @@ def _batches(lengths: Sequence[int], batch: int) -> Iterator[list[int]]:
         yield from (alike[first : first + batch] for first in range(0, len(alike), batch))
 
 
-def _generation_config(decoder: AnyDecoder, codec: Codec, new_tokens: int, stop: int | None) -> GenerationConfig:
+def _generation_config(
+    decoder: AnyDecoder, codec: Codec, new_tokens: int, stop: int | None, silent: list[int]
+) -> GenerationConfig:
     common: dict[str, Any] = {
         "max_new_tokens": new_tokens,
         "pad_token_id": codec.pad,
         "bos_token_id": codec.start,
         "eos_token_id": stop,
-        "suppress_tokens": codec.silent or None,
+        "suppress_tokens": silent or None,
         "use_cache": True,
     }
     match decoder:

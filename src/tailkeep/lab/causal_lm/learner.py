@@ -174,7 +174,12 @@ def _views(study: CausalLMStudy, held_out: Tokens) -> dict[str, View]:
 
     def through(decoder: Any) -> View:
         return lambda model, seed: model.complete(
-            starts, decoder, new_tokens=measuring.new_tokens, seed=seed, stops=not _joined(study)
+            starts,
+            decoder,
+            new_tokens=measuring.new_tokens,
+            seed=seed,
+            batch=measuring.batch,
+            stops=not _joined(study),
         )
 
     own = study.writing.decoder

@@ -44,10 +44,20 @@ class LanguageModel:
                 return data.like(self._rewrite(data.ids, form, seed))
 
     def complete(
-        self, starts: list[Ids], decoder: AnyDecoder, *, new_tokens: int, seed: int, stops: bool = True
+        self,
+        starts: list[Ids],
+        decoder: AnyDecoder,
+        *,
+        new_tokens: int,
+        seed: int,
+        batch: int | None = None,
+        stops: bool = True,
     ) -> Tokens:
-        """Each start with the model's continuation: `new_tokens`, or fewer if it `stops` at the stop token."""
-        written = self._continue(starts, decoder, new_tokens, seed, stops=stops)
+        """Each start with the model's continuation: `new_tokens`, or fewer if it `stops` at the stop token.
+
+        `batch` is that of the arm's writing if not given; the draws depend on it.
+        """
+        written = self._continue(starts, decoder, new_tokens, seed, stops=stops, batch=batch)
         documents = [np.concatenate([start, tail]) for start, tail in zip(starts, written, strict=True)]
         return Tokens.of(documents, self.codec, prompts=[len(start) for start in starts])
 
@@ -69,7 +79,14 @@ class LanguageModel:
         return np.concatenate([ids[:1], *windows])[: len(ids)].astype(np.int32)
 
     def _continue(
-        self, starts: list[Ids], decoder: AnyDecoder, new_tokens: int, seed: int, *, stops: bool
+        self,
+        starts: list[Ids],
+        decoder: AnyDecoder,
+        new_tokens: int,
+        seed: int,
+        *,
+        stops: bool,
+        batch: int | None = None,
     ) -> list[Ids]:
         return continue_prompts(
             self.network,
@@ -78,6 +95,6 @@ class LanguageModel:
             decoder=decoder,
             new_tokens=new_tokens,
             stops=stops,
-            batch=self.writing.batch,
+            batch=batch or self.writing.batch,
             seed=seed,
         )

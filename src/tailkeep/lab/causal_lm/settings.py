@@ -1,8 +1,8 @@
 """The choices of a study with a causal language model: where it starts, how it trains, writes and is measured."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tailkeep.config import InputPath, Settings
 from tailkeep.data import WorldConfig
@@ -12,15 +12,25 @@ Threshold = Annotated[float, Field(gt=0, le=1)]
 
 
 class TextCorpus(Settings):
-    """Text files as real data; `held_out` is the share of documents, from the end, that no model trains on."""
+    """A text file as real data.
+
+    No model trains on the documents of `held_out_path` or, without it, on the last share `held_out` of the file's
+    (.1 if not given).
+    """
 
     name: Literal["text"]
     path: InputPath
     separator: str = "blank-line"
-    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    held_out: Annotated[float, Field(gt=0, lt=1)] | None = None
     held_out_path: InputPath | None = None
     limit: Positive | None = None
     kr_test: InputPath | None = None
+
+    @model_validator(mode="after")
+    def _held_out_once(self) -> Self:
+        if self.held_out is not None and self.held_out_path is not None:
+            raise ValueError("held_out has no effect beside held_out_path; leave one of them out")
+        return self
 
 
 class WorldCorpus(WorldConfig):
@@ -167,6 +177,7 @@ class Measuring(Settings):
     samples: Positive = 200
     prompt_tokens: Positive = 8
     new_tokens: Positive = 64
+    batch: Positive = 256
 
 
 class CausalLMStudy(Study):

@@ -179,6 +179,8 @@ class _Collator:
         labels = np.full((len(rows), width), IGNORE, dtype=np.int64)
         for place, row in enumerate(rows):
             ids[place, : len(row)] = labels[place, : len(row)] = row
+        # A row's first token is no target. Trainer knows that of some architectures only, and counts it for the rest.
+        labels[:, 0] = IGNORE
         mask = np.arange(width) < np.array([[len(row)] for row in rows])
         return {
             "input_ids": torch.from_numpy(ids),
