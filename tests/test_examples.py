@@ -34,3 +34,10 @@ def test_an_own_loss_trains_beside_the_plain_one(tmp_path):
 
 def test_every_example_is_run():
     assert {path.name for path in EXAMPLES.glob("*.py")} == {"own_learner.py", "own_loss.py"}
+
+
+def test_no_document_is_left_half_written():
+    root = EXAMPLES.parent
+    files = [root / "README.md", *root.glob("docs/*.md"), *root.glob("src/tailkeep/recipes/*.yaml")]
+    assert len(files) > 6
+    assert not [path.name for path in files if "@@" in path.read_text(encoding="utf-8")]

@@ -230,3 +230,15 @@ def test_an_override_of_a_dumped_configuration_still_works(tmp_path):
     assert {arm.generations for arm in config.arms.values()} == {2}
     with pytest.raises(ConfigError, match="scale"):
         load(tmp_path / "dumped.yaml", overrides=["scale=full"])
+
+
+def test_a_device_that_nothing_here_computes_on_is_refused():
+    with pytest.raises(ConfigError, match="'cuda' has no effect"):
+        load({**GAUSSIAN, "device": "cuda"})
+
+
+def test_a_share_beside_a_file_of_held_out_text_is_refused(tmp_path):
+    text = {"name": "text", "path": "a.txt", "held_out": 0.2, "held_out_path": "b.txt"}
+    tree = {"learner": "causal_lm", "data": text, "model": {"name": "scratch"}}
+    with pytest.raises(ConfigError, match="held_out has no effect beside held_out_path"):
+        load(tree)

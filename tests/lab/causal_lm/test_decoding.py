@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
 import torch
-from transformers import GenerationConfig
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from tailkeep.lab.causal_lm.codec import Codec
 from tailkeep.lab.causal_lm.decoding import continue_prompts
 from tailkeep.lab.causal_lm.settings import Beam, Greedy, Sampling
+from tests.lab.causal_lm.tiny import SHAPE
 
 GREEDY = Greedy(name="greedy")
 PLAIN = Sampling(name="sample")
@@ -80,8 +81,9 @@ def test_a_continuation_ends_with_its_first_stop_token(network, codec):
 def test_greedy_stops_where_the_argmax_is_the_stop_token(network, codec):
     prompt = prompts_of(codec, 3)[0]
     fourth = naive_greedy(network, codec, prompt, 4, silent=codec.silent)[3]
-    tokenizer = type("Tokenizer", (), {"bos_token_id": codec.start, "eos_token_id": fourth, "pad_token_id": 0})
-    tokenizer.all_special_ids = codec.tokenizer.all_special_ids
+    names = {"bos_token_id": codec.start, "eos_token_id": fourth, "pad_token_id": 0}
+    special = {"all_special_ids": codec.tokenizer.all_special_ids, "__len__": lambda _: codec.size}
+    tokenizer = type("Tokenizer", (), names | special)()
     shifted = Codec(tokenizer, append_eos=True)
     expected = naive_greedy(network, shifted, prompt, 8, stop=fourth, silent=shifted.silent)
     assert write(network, shifted, [prompt], stops=True)[0].tolist() == expected
@@ -212,3 +214,16 @@ def test_the_network_keeps_its_mode_even_if_it_fails(network, codec, training):
 
 def test_no_prompts_give_no_continuations(network, codec):
     assert write(network, codec, []) == []
+
+
+def test_ids_beyond_the_tokenizer_are_never_drawn(codec):
+    """Many models pad their embedding to a round size; the padding has no text."""
+    config = LlamaConfig(**SHAPE, vocab_size=codec.size + 64, eos_token_id=codec.stop, pad_token_id=codec.pad)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        padded = LlamaForCausalLM(config)
+    with torch.no_grad():
+        padded.lm_head.weight[codec.size :] = padded.lm_head.weight[: codec.size].mean(0) * 50
+    for decoder in (GREEDY, Sampling(name="sample")):
+        written = write(padded, codec, prompts_of(codec, 2, 3), decoder, new_tokens=12)
+        assert np.concatenate(written).max() < codec.size

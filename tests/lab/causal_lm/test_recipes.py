@@ -47,6 +47,5 @@ def test_tinystories_runs_on_any_model_and_text(model_folder, tmp_path, scale):
     lab.run(config, tmp_path / "run")
     rows = rows_of(tmp_path / "run")
     assert len(rows) == 2 * len(config.arms) == 16
-    assert {row["arm"] for row in rows if row["kept_fraction"] < 1} <= {
-        arm for arm in config.arms if "truncated" in arm
-    }
+    # An untrained model is sure of nothing, so whether anything is truncated is no matter of the recipe.
+    assert all(row["kept_fraction"] == 1 for row in rows if "truncated" not in row["arm"])
