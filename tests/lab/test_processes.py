@@ -63,6 +63,8 @@ def command(folder: Path, *, workers: int, tree=TREE):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # A test run in the background is started deaf to Ctrl-C, and its children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     with process:
         try:
