@@ -122,6 +122,9 @@ def _run_in_processes(
         try:
             with _deaf_to_ctrl_c():
                 pending = {pool.submit(_work, arm, seed) for arm, seed in names}
+            # The executor lists the processes that it watches before a submission starts one, so it would miss the
+            # death of the last. One more submission, when all are there, makes it look again.
+            pool.submit(os.getpid)
             while pending:
                 done, pending = wait(pending, timeout=_RELAY_SECONDS, return_when=FIRST_EXCEPTION)
                 _relay(events, observe)
