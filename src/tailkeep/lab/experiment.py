@@ -31,7 +31,7 @@ def _nobody(event: Event) -> None:
 
 def run(
     config: LabConfig | Mapping[str, Any] | Path,
-    out: Path,
+    out: Path | str,
     *,
     learners: UserLearners | None = None,
     losses: Mapping[str, Callable[[Mapping[str, Any]], Callable[[Any], Any]]] | None = None,
@@ -57,6 +57,7 @@ def run(
     """
     if not isinstance(config, LabConfig):
         config = load(config)
+    out = Path(out)
     extensions = Extensions(learners or {}, losses or {})
     if workers < 1:
         raise ConfigError(f"workers={workers}: somebody must do the work. Use workers=1 or more.")
