@@ -18,7 +18,7 @@ STANDARD = {
     "BusyError": (RuntimeError, ExitCode.BAD_INPUT),
     "StorageError": (OSError, ExitCode.BAD_INPUT),
     "TrainingError": (ArithmeticError, ExitCode.BAD_INPUT),
-        "WorkerError": (RuntimeError, ExitCode.BAD_INPUT),
+    "WorkerError": (RuntimeError, ExitCode.BAD_INPUT),
 }
 
 
