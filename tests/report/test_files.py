@@ -43,6 +43,10 @@ def test_the_summary_table_says_level_slope_and_failure(small):
     assert (failure["seeds_failed"], failure["censored"]) == ("2", "0")
 
 
+def test_a_run_may_be_named_by_a_string(small):
+    assert write(str(small)) == small / "report.html"
+
+
 def test_a_figure_of_an_earlier_report_does_not_stay(small):
     write(small)
     (small / "figures" / "old.svg").write_text("old")

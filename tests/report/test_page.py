@@ -109,6 +109,24 @@ def test_credentials_in_names_and_texts_do_not_reach_the_page(tmp_path):
     assert token not in write(tmp_path / "r").read_text(encoding="utf-8")
 
 
+def test_the_page_keeps_the_last_parts_of_a_path_and_not_the_folders_of_a_machine(tmp_path):
+    shown = {
+        "/home/someone/corpora/news/a.txt": "…/news/a.txt",
+        "/home/someone/a.txt": "…/a.txt",
+        "/srv/my data/two words.txt": "…/my data/two words.txt",
+        "'/srv/x/tell: me'": "'…/x/tell: me'",
+        "s3://bucket/one/two/three": "s3://bucket/one/two/three",
+        "runs/one/two/three": "runs/one/two/three",
+    }
+    with new_run(tmp_path / "r", arms=["a"], seeds=(0,), generations=1) as run:
+        finish(run.cell("a", 0, 0), {"score": 1.0}, learner="own")
+    config = "".join(f"key{n}: {path}\n" for n, path in enumerate(shown))
+    (tmp_path / "r" / "config.yaml").write_text(config)
+    write(tmp_path / "r")
+    assert "".join(f"key{n}: {path}\n" for n, path in enumerate(shown.values())) in outline(tmp_path / "r").text
+    assert (tmp_path / "r" / "config.yaml").read_text() == config
+
+
 def test_the_same_cells_give_the_same_bytes(tmp_path):
     def content(path):
         write(path)

@@ -91,7 +91,13 @@ def test_a_seed_watched_for_less_time_makes_the_median_a_lower_bound(tmp_path):
 def test_a_seed_that_starts_past_the_limit_is_not_judged(tmp_path):
     failure = written(tmp_path / "r", [[0.5, 0.4]], metric="kr_accuracy", learner="causal_lm").arms[0].failures
     assert math.isnan(failure["kr_accuracy"].time)
-    assert failure["kr_accuracy"].undefined == 1
+    assert (failure["kr_accuracy"].undefined, failure["kr_accuracy"].beyond) == (1, 1)
+
+
+def test_only_a_seed_whose_first_value_is_past_the_limit_began_beyond_it(tmp_path):
+    rows = [[0.5, 0.4], [math.nan, 0.4], [math.nan, math.nan], [0.85, 0.65]]
+    failure = written(tmp_path / "r", rows, metric="kr_accuracy", learner="causal_lm").arms[0].failures["kr_accuracy"]
+    assert (failure.failed, failure.undefined, failure.beyond) == (1, 3, 1)
 
 
 def test_nll_fails_ten_per_cent_above_its_own_start(tmp_path):

@@ -60,3 +60,49 @@ def test_a_run_without_a_finished_cell_says_so(tmp_path):
     with new_run(tmp_path / "r", arms=["a"], seeds=(0,), generations=1):
         pass
     assert "No cell is finished yet." in plain(show, tmp_path / "r")
+
+
+def ended(path, last_generations):
+    """A run in which each arm has recorded generation 0 and its own last one."""
+    with new_run(path, arms=last_generations, seeds=(0,), generations=8) as run:
+        for arm, last in last_generations.items():
+            for generation in (0, last):
+                finish(run.cell(arm, 0, generation), {"score": 0.5}, learner="own")
+    return path
+
+
+def test_levels_of_different_generations_each_name_their_own(tmp_path):
+    text = plain(print_summary, ended(tmp_path / "r", {"short": 3, "long": 7}))
+    rows = [line.split() for line in text.splitlines()]
+    assert ["start", "at", "level"] in [row[:3] for row in rows]
+    assert [row[:4] for row in rows if row[:1] in (["short"], ["long"])] == [
+        ["short", "0.500", "3", "0.500"],
+        ["long", "0.500", "7", "0.500"],
+    ]
+
+
+def test_levels_of_one_generation_name_it_once(tmp_path):
+    text = plain(print_summary, ended(tmp_path / "r", {"one": 7, "two": 7}))
+    assert "own, level at generation 7" in text
+    assert ["start", "level"] in [line.split()[:2] for line in text.splitlines()]
+
+
+def test_the_columns_and_the_limits_of_failure_are_defined_once_beneath_the_tables(numbers, tmp_path):
+    note = " ".join(plain(print_summary, numbers).rpartition("Means over seeds")[2].split())
+    for word in (
+        "start",
+        "level",
+        "slope",
+        "failure:",
+        "median σ < half the real σ",
+        "fewer than 75 % of the modes",
+    ):
+        assert note.count(word) == 1
+    with new_run(tmp_path / "r", arms=["a"], seeds=(0,), generations=1) as run:
+        finish(run.cell("a", 0, 0), {"score": 1.0}, learner="own")
+    assert "failure:" not in plain(print_summary, tmp_path / "r")
+
+
+def test_a_run_may_be_named_by_a_string(language):
+    for print_it in (print_summary, show):
+        assert plain(print_it, str(language)) == plain(print_it, language)

@@ -43,6 +43,25 @@ def test_the_highest_is_best_where_higher_is_better(tmp_path):
     assert "is highest for high" in first
 
 
+def test_a_tie_names_every_arm_that_prints_the_best_mean(tmp_path):
+    table = {"one": [2.0, 2.4], "bad": [8.0, 8.1], "two": [2.001, 2.401]}
+    first = said(tmp_path / "r", table)[0]
+    assert first == (
+        "At generation 1, held-out NLL is lowest, and equal to the printed precision, for one and two (2.2); "
+        "their intervals lie apart from that of bad."
+    )
+
+
+def test_arms_that_all_print_the_same_mean_are_not_ranked(tmp_path):
+    first = said(tmp_path / "r", {"one": [0.5, 0.5], "two": [0.4, 0.6]}, metric="kr_accuracy")[0]
+    assert first == "At generation 1, knowledge retention is equal to the printed precision for one and two (0.500)."
+
+
+def test_a_tie_of_single_seeds_still_says_that_the_order_may_be_chance(tmp_path):
+    first = said(tmp_path / "r", {"one": [2.0], "two": [2.0001], "bad": [2.9]})[0]
+    assert "equal to the printed precision, for one and two (2.00), against 2.90 for bad; one seed" in first
+
+
 def test_an_arm_without_a_finite_value_is_named_and_not_ranked(tmp_path):
     first = said(tmp_path / "r", {"a": [2.0, 2.1], "b": [3.0, 3.1], "lost": [math.nan, 2.0]})[0]
     assert first.endswith("lost has no finite value there.")
@@ -52,6 +71,27 @@ def test_failures_are_counted_in_seeds(tmp_path):
     last = said(tmp_path / "r", {"falls": [2.4, 2.4, 2.0], "holds": [2.0, 2.0, 2.0]})[-1]
     assert last == (
         "Held-out NLL rose 10 % above generation 0 in 2 of 3 seeds of falls (median time 0.5); in no seed of holds."
+    )
+
+
+def test_an_arm_that_starts_beyond_the_limit_is_said_to(tmp_path):
+    with new_run(tmp_path / "r", arms=["low", "lower", "falls"], seeds=(0,), generations=2) as run:
+        for arm, values in {"low": (0.6, 0.5), "lower": (0.5, 0.5), "falls": (0.85, 0.65)}.items():
+            for generation, value in enumerate(values):
+                finish(run.cell(arm, 0, generation), {"kr_accuracy": value}, learner="causal_lm")
+    last = sentences(summarise(tmp_path / "r").groups[0])[-1]
+    assert last.endswith(
+        "of falls (median time 0.5); low and lower began beyond the limit, so there is no time to failure."
+    )
+
+
+def test_an_arm_without_a_value_at_generation_0_is_not_said_to_start_beyond_the_limit(tmp_path):
+    with new_run(tmp_path / "r", arms=["a"], seeds=(0,), generations=2) as run:
+        for generation, value in enumerate((math.nan, 0.5)):
+            finish(run.cell("a", 0, generation), {"kr_accuracy": value}, learner="causal_lm")
+    last = sentences(summarise(tmp_path / "r").groups[0])[-1]
+    assert last == (
+        "Knowledge retention < 0.75: a had no usable value at generation 0, so there is no time to failure."
     )
 
 

@@ -14,7 +14,7 @@ from tailkeep.report.tables import tables
 from tailkeep.runs import Storage
 
 
-def write(path: Path, *, storage: Storage | None = None) -> Path:
+def write(path: Path | str, *, storage: Storage | None = None) -> Path:
     """Write (or write anew) the report of the run at `path`, finished or not, and return the page's path.
 
     Raises:
@@ -22,6 +22,7 @@ def write(path: Path, *, storage: Storage | None = None) -> Path:
         StorageError: the file system refused a write.
     """
     reading = read(path)
+    folder = reading.run.path
     storage = storage or reading.run.storage
     summary = summarise_reading(reading)
     figures = draw(reading)
@@ -29,10 +30,10 @@ def write(path: Path, *, storage: Storage | None = None) -> Path:
     images = {f"{figure.drawing.name}.svg": figure.file.encode() for figure in rendered}
     images |= {f"{figure.drawing.name}.png": figure.png for figure in rendered}
     numbers = {name: text.encode() for name, text in tables(reading, summary).items()}
-    _replace(storage, path / "figures", images)
-    _replace(storage, path / "tables", numbers)
-    storage.write_text(path / "report.html", page(reading, summary, figures))
-    return path / "report.html"
+    _replace(storage, folder / "figures", images)
+    _replace(storage, folder / "tables", numbers)
+    storage.write_text(folder / "report.html", page(reading, summary, figures))
+    return folder / "report.html"
 
 
 def _replace(storage: Storage, folder: Path, files: Mapping[str, bytes]) -> None:

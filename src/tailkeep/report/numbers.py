@@ -32,6 +32,11 @@ def mean(value: Interval, *, signed: bool = False) -> str:
     return number(value.mean, signed=signed) if places is None else _fixed(value.mean, places, signed)
 
 
+def as_printed(value: Interval) -> float:
+    """The finite mean of `value` as the reader sees it: the number that `mean` prints."""
+    return float(mean(value).replace(",", "").replace(MINUS, "-"))
+
+
 def interval(value: Interval, *, signed: bool = False) -> str:
     """The bounds as `2.10 to 2.26`, with the decimals that tell them apart; empty where there are none."""
     if math.isnan(value.low) or math.isnan(value.high):
@@ -81,9 +86,16 @@ def failed_seeds(summary: FailureSummary) -> str:
     """`2 of 3 seeds failed`, and what kept the others from being judged."""
     judged = summary.failed + summary.censored_seeds
     if not judged:
-        return "past the limit, or not measured, at generation 0"
+        return unjudged(summary)
     text = f"{summary.failed} of {seeds(judged)} failed"
-    return text + (f"; {summary.undefined} not judged" if summary.undefined else "")
+    return text + (f"; {summary.undefined} {unjudged(summary)}" if summary.undefined else "")
+
+
+def unjudged(summary: FailureSummary) -> str:
+    """Why the undefined seeds have no time to failure, as a predicate for one or many."""
+    if summary.beyond == summary.undefined:
+        return "began beyond the limit"
+    return ("began beyond the limit, or " if summary.beyond else "") + "had no usable value at generation 0"
 
 
 def seeds(count: int) -> str:

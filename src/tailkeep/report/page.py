@@ -5,6 +5,7 @@ alone, which is our own, is marked as markup.
 """
 
 import base64
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -27,6 +28,10 @@ from tailkeep.visible import visible
 _PROMPTS = 3
 _EQUAL_WITHIN = 0.01
 _MOST_UNIT_COLUMNS = 8
+# Of an absolute path that is a YAML value, all but its last two parts, and never the name of a user.
+_FOLDERS = re.compile(
+    r"""(?m)(?:(?<=[:-] )|(?<=[:-] ['"]))/(?:(?:home|Users)/[^/\n]+(?=/))?[^\n]*?(?=(?:/[^/\n]+){1,2}$)"""
+)
 
 
 @dataclass(frozen=True)
@@ -127,6 +132,7 @@ def _template() -> Any:
         "safe_text": _safe,
         "one_line": lambda text: _safe(text, newline=" "),
         "data": _data,
+        "without_folders": _without_folders,
         "count": numbers.count,
         "duration": _duration,
     }
@@ -144,6 +150,11 @@ def _template() -> Any:
 
 def _safe(text: object, newline: str = "\n") -> str:
     return visible(redact(str(text)), newline=newline)
+
+
+def _without_folders(config: str) -> str:
+    """`config` with absolute paths cut to their last two parts: a page travels, its machine's folders need not."""
+    return _FOLDERS.sub("…", config)
 
 
 def _data(content: str) -> str:

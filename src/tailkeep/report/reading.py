@@ -97,15 +97,15 @@ class Reading:
     finished: int
 
 
-def read(path: Path) -> Reading:
+def read(path: Path | str) -> Reading:
     """The run at `path`.
 
     Raises:
         InputError: there is no run, or one of its files cannot be read.
         ConfigError: its config.yaml is not YAML.
     """
-    run = RunDirectory.open(path)
-    config_path = path / "config.yaml"
+    run = RunDirectory.open(Path(path))
+    config_path = run.path / "config.yaml"
     config = read_yaml(config_path) if config_path.exists() else {}
     cells = run.cells(only_done=False)
     entries = [_entry(cell) for cell in cells if cell.done]
@@ -113,7 +113,7 @@ def read(path: Path) -> Reading:
     learners = sorted({e.learner for e in entries}, key=lambda name: _first_arm(name, entries, arms))
     return Reading(
         run=run,
-        name=_cut(config.get("name") or path.resolve().name, _LONGEST_NAME),
+        name=_cut(config.get("name") or run.path.resolve().name, _LONGEST_NAME),
         shows=_cut(config.get("shows") or "", _LONGEST_SENTENCE),
         config_text=config_path.read_text(encoding="utf-8") if config_path.exists() else "",
         arms=arms,

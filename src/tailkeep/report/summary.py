@@ -19,7 +19,8 @@ class FailureSummary:
     """Time to failure over seeds, in generations.
 
     `time` is the median of the seeds for which it is defined (NaN if none); `censored` says that seeds
-    which never failed decide it, so that it is a lower bound. `failed`, `censored_seeds` and `undefined` count seeds.
+    which never failed decide it, so that it is a lower bound. `failed`, `censored_seeds` and `undefined` count seeds;
+    `beyond` counts the undefined ones that started beyond the limit.
     """
 
     rule: FailureRule
@@ -28,6 +29,7 @@ class FailureSummary:
     failed: int
     censored_seeds: int
     undefined: int
+    beyond: int
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class Summary:
     groups: tuple[GroupSummary, ...]
 
 
-def summarise(path: Path) -> Summary:
+def summarise(path: Path | str) -> Summary:
     """The numbers of the run at `path`, finished or not.
 
     Raises:
@@ -153,17 +155,34 @@ def _failure(rule: FailureRule, seeds: list[list[Entry]]) -> FailureSummary:
     states = [failure.state for failure in failures]
     time, censored = _median([failure for failure in failures if failure.state != "undefined"])
     return FailureSummary(
-        rule, time, censored, states.count("failed"), states.count("censored"), states.count("undefined")
+        rule=rule,
+        time=time,
+        censored=censored,
+        failed=states.count("failed"),
+        censored_seeds=states.count("censored"),
+        undefined=states.count("undefined"),
+        beyond=sum(_starts_beyond(rule, entries) for entries in seeds),
     )
 
 
+def _limit(rule: FailureRule, entries: list[Entry]) -> float:
+    """The limit for one seed, NaN where its reference has no positive value at generation 0."""
+    if rule.reference is None:
+        return rule.limit
+    start = entries[0].metrics.get(rule.reference, math.nan) if entries[0].generation == 0 else math.nan
+    limit = rule.limit * start
+    return limit if math.isfinite(limit) and limit > 0 else math.nan
+
+
+def _starts_beyond(rule: FailureRule, entries: list[Entry]) -> bool:
+    first, limit = entries[0].metrics.get(rule.metric, math.nan), _limit(rule, entries)
+    return first < limit if rule.falling else first > limit
+
+
 def _seed_failure(rule: FailureRule, entries: list[Entry]) -> Failure:
-    limit = rule.limit
-    if rule.reference is not None:
-        start = entries[0].metrics.get(rule.reference, math.nan) if entries[0].generation == 0 else math.nan
-        limit = rule.limit * start
-        if not (math.isfinite(limit) and limit > 0):
-            return Failure(math.nan, "undefined")
+    limit = _limit(rule, entries)
+    if math.isnan(limit):
+        return Failure(math.nan, "undefined")
     values = [entry.metrics.get(rule.metric, math.nan) for entry in entries]
     return time_to_failure([entry.generation for entry in entries], values, limit=limit, falling=rule.falling)
 

@@ -3,6 +3,7 @@
 Rule: names and texts reach the console as `Text` of visible characters, never as markup.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich import box
@@ -21,7 +22,7 @@ from tailkeep.runs import redact
 from tailkeep.visible import visible
 
 
-def print_summary(path: Path, console: Console) -> None:
+def print_summary(path: Path | str, console: Console) -> None:
     """Print the table of arms of the run at `path`, one learner after another.
 
     Raises:
@@ -30,7 +31,7 @@ def print_summary(path: Path, console: Console) -> None:
     _print_groups(summarise_reading(read(path)), console)
 
 
-def show(path: Path, console: Console, *, samples: int = 3) -> None:
+def show(path: Path | str, console: Console, *, samples: int = 3) -> None:
     """Print what the run at `path` is, its table of arms, and `samples` prompts with what each arm wrote to them.
 
     Raises:
@@ -74,30 +75,53 @@ def _print_facts(reading: Reading, console: Console) -> None:
 def _print_groups(summary: Summary, console: Console) -> None:
     if not summary.groups:
         console.print(Text("No cell is finished yet."))
+        return
     for group in summary.groups:
         console.print(_group_table(group))
+    for line in _footnote(summary):
+        console.print(Text(line, "dim"))
+
+
+def _footnote(summary: Summary) -> Iterator[str]:
+    """What the columns hold, and the limits of failure."""
+    yield (
+        "Means over seeds: start at generation 0, level at the last (95 % Student-t interval beside it), slope per "
+        "generation."
+    )
+    rules = dict.fromkeys(rule.words for group in summary.groups for rule in group.rules)
+    if rules:
+        yield (
+            f"failure: generation at which the limit is passed, median over seeds ({'; '.join(rules)}). “> 5”: not by "
+            f"5. {numbers.DASH}: already beyond it, or not measured, at 0."
+        )
 
 
 def _group_table(group: GroupSummary) -> Table:
+    # A column only where arms differ: on 80 characters there is none to spare.
+    differ = any(arm.generation != group.arms[0].generation for arm in group.arms)
+    title = _plain(group.learner, "bold")
+    if not differ:
+        title.append(f", level at generation {group.arms[0].generation}", "not bold dim")
     table = Table(
-        title=_plain(group.learner, "bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1)
+        title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True
     )
     table.add_column("", overflow="fold")
-    for heading in ("start", "level", "95 % interval", "slope", "failure"):
+    for heading in ("start", *(["at"] if differ else []), "level", "95 % interval", "slope", "failure"):
         table.add_column(heading, justify="right", overflow="fold")
     for name in group.metrics:
         table.add_row(_plain(describe(name).title, "bold"))
         for arm in group.arms:
-            table.add_row(*_row(arm, name))
+            table.add_row(*_row(arm, name, at=differ))
         table.add_section()
     return table
 
 
-def _row(arm: ArmSummary, name: str) -> list[Text]:
+def _row(arm: ArmSummary, name: str, *, at: bool) -> list[Text]:
     metric = arm.metrics[name]
     failure = arm.failures.get(name)
     cells = [
         numbers.number(metric.first.mean),
+        *([str(metric.generation)] if at else []),
         numbers.mean(metric.level),
         numbers.interval(metric.level) or numbers.DASH,
         numbers.mean(metric.slope, signed=True),

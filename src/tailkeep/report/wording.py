@@ -28,12 +28,21 @@ def _comparison(group: GroupSummary, name: str) -> str:
     if len(levels) < 2:
         return ""
     lower = describe(name).better == "lower"
-    best, *others = sorted(levels, key=lambda arm: levels[arm].mean if lower else -levels[arm].mean)
-    seeds = next(len(arm.seeds) for arm in group.arms if arm.arm == best)
-    lead = f"{_when(group)}, {_title(name)} is {'lowest' if lower else 'highest'} for {best}"
+    order = sorted(levels, key=lambda arm: levels[arm].mean if lower else -levels[arm].mean)
+    best = [arm for arm in order if numbers.as_printed(levels[arm]) == numbers.as_printed(levels[order[0]])]
+    others = [arm for arm in order if arm not in best]
+    lead = f"{_when(group)}, {_title(name)} is {_place('lowest' if lower else 'highest', best, others)} {join(best)}"
+    seeds = next(len(arm.seeds) for arm in group.arms if arm.arm == best[0])
+    shown = _with_interval(levels[best[0]], seeds) if len(best) == 1 else numbers.mean(levels[best[0]])
     lost = [arm for arm in group.common if arm not in levels]
     without = f" {join(lost)} {'has' if len(lost) == 1 else 'have'} no finite value there." if lost else ""
-    return f"{lead} ({_with_interval(levels[best], seeds)}){_standing(levels, best, others)}{without}"
+    return f"{lead} ({shown}){_standing(levels, best, others)}{without}"
+
+
+def _place(extreme: str, best: list[str], others: list[str]) -> str:
+    if len(best) == 1:
+        return f"{extreme} for"
+    return f"{extreme}, and equal to the printed precision, for" if others else "equal to the printed precision for"
 
 
 def _when(group: GroupSummary) -> str:
@@ -43,18 +52,22 @@ def _when(group: GroupSummary) -> str:
     return f"At generation {generation}, the last that all arms share"
 
 
-def _standing(levels: Mapping[str, Interval], best: str, others: list[str]) -> str:
-    if math.isnan(levels[best].low):
+def _standing(levels: Mapping[str, Interval], best: list[str], others: list[str]) -> str:
+    if not others:
+        return "."
+    if any(math.isnan(levels[arm].low) for arm in best):
         listed = join([f"{numbers.number(levels[arm].mean)} for {arm}" for arm in others])
         return f", against {listed}; one seed gives no interval, so the order may be chance."
     unknown = [arm for arm in others if math.isnan(levels[arm].low)]
-    overlap = [arm for arm in others if arm not in unknown and _overlap(levels[best], levels[arm])]
+    overlap = [a for a in others if a not in unknown and any(_overlap(levels[b], levels[a]) for b in best)]
     apart = [arm for arm in others if arm not in unknown and arm not in overlap]
-    parts = [f"its interval lies apart from {_those_of(apart)}"] if apart else []
-    parts += [f"it overlaps {_those_of(overlap)}, so no order is claimed there"] if overlap else []
+    one = len(best) == 1
+    whose, they, s = ("its interval", "it", "s") if one else ("their intervals", "they", "")
+    parts = [f"{whose} lie{s} apart from {_those_of(apart)}"] if apart else []
+    they = they if apart else whose
+    parts += [f"{they} overlap{s} {_those_of(overlap)}, so no order is claimed there"] if overlap else []
     parts += [f"{join(unknown)} {'has' if len(unknown) == 1 else 'have'} no interval"] if unknown else []
-    said = "; ".join(parts)
-    return "; " + (said if apart else said.replace("it overlaps", "its interval overlaps", 1)) + "."
+    return f"; {'; '.join(parts)}."
 
 
 def _those_of(arms: list[str]) -> str:
@@ -79,7 +92,7 @@ def _alone(group: GroupSummary, name: str) -> str:
 def _failures(group: GroupSummary, rule: FailureRule) -> str:
     failed: list[str] = []
     kept: list[str] = []
-    unjudged: list[str] = []
+    timeless: dict[str, list[str]] = {}
     for arm in group.arms:
         summary = arm.failures[rule.metric]
         judged = summary.failed + summary.censored_seeds
@@ -87,12 +100,12 @@ def _failures(group: GroupSummary, rule: FailureRule) -> str:
             share = f"{summary.failed} of {numbers.seeds(judged)}"
             failed.append(f"{share} of {arm.arm} (median time {numbers.failure(summary)})")
         else:
-            (kept if judged else unjudged).append(arm.arm)
+            (kept if judged else timeless.setdefault(numbers.unjudged(summary), [])).append(arm.arm)
     said = rule.past[0].upper() + rule.past[1:]
     parts = [f"{said} in {join(failed)}"] if failed else []
     parts += [f"in no seed of {join(kept)}" if failed else f"{said} in no seed of {join(kept)}"] if kept else []
-    parts += [f"{'' if parts else said + ': '}{join(unjudged)} cannot be judged"] if unjudged else []
-    return "; ".join(parts) + "."
+    told = [f"{join(arms)} {why}, so there is no time to failure" for why, arms in timeless.items()]
+    return ("" if parts else f"{rule.words[0].upper()}{rule.words[1:]}: ") + "; ".join(parts + told) + "."
 
 
 def _with_interval(level: Interval, seeds: int) -> str:
