@@ -137,6 +137,14 @@ def test_a_dumped_configuration_is_the_same_run(tailkeep, recipe, tmp_path):
     assert one == two
 
 
+def test_the_chosen_arms_alone_are_run_in_the_order_of_the_file(tailkeep, recipe, tmp_path):
+    code, out, _ = tailkeep("lab", recipe, "--arms", " cut , plain", "--dump-config")
+    assert code == 0
+    assert list(yaml.safe_load(out)["arms"]) == ["plain", "cut"]
+    assert tailkeep("lab", recipe, "--arms", "cut", "--out", tmp_path / "run", "--workers", 1)[0] == 0
+    assert {cell.arm for cell in RunDirectory.open(tmp_path / "run").cells()} == {"cut"}
+
+
 @pytest.mark.parametrize("name", ["demo", "gaussian", "mixture"])
 def test_a_packaged_recipe_can_be_dumped_and_dumped_again(tailkeep, name, tmp_path):
     _, out, _ = tailkeep("lab", name, "--dump-config")
@@ -149,6 +157,27 @@ def test_a_world_is_written_and_every_file_named(tailkeep, tmp_path):
     assert (code, err) == (0, "")
     assert out.split() == [str(tmp_path / "world" / name) for name in ("corpus.txt", "held_out.txt", "kr_test.json")]
     assert json.loads((tmp_path / "world" / "kr_test.json").read_text())
+
+
+def test_a_world_says_what_takes_long_before_it_starts(tailkeep, tmp_path, monkeypatch):
+    def cut_short(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tailkeep.lab.embedded.build_subject", cut_short)
+    code, out, err = tailkeep("world", "--out", tmp_path / "world", "--set", "documents=7")
+    assert (code, out) == (130, "")
+    assert err.startswith("training a small prior on 7 documents (about half a minute for 1000) ...\n")
+
+
+def test_a_world_that_is_refused_says_nothing_else(tailkeep, tmp_path):
+    assert refused(tailkeep("world", "--out", tmp_path / "world", "--set", "peple=7"), "^error: world: unknown key")
+
+
+def test_each_command_has_an_override_of_its_own_as_an_example(tailkeep):
+    helps = {command: " ".join(tailkeep(command, "--help")[1].split()) for command in ("lab", "world")}
+    assert "scale=full" in helps["lab"]
+    assert "scale=full" not in helps["world"]
+    assert "people=100" in helps["world"]
 
 
 def test_hostile_text_is_shown_and_does_nothing(tailkeep, tmp_path):
@@ -178,12 +207,18 @@ def refused(result, message, code=2):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("generatons=2", r"^error: .*small.yaml: unknown key 'generatons'\. Did you mean 'generations'\?$"),
+        ("generatons=2", r"^error: --set: unknown key 'generatons'\. Did you mean 'generations'\?$"),
         ("truncate={name: density, threshold: 0}", r"truncate.*threshold.*greater than 0 \(received 0\)"),
         ("seeds=[0, 0]", "a seed stands here twice"),
         ("data.size=many", "data.size"),
         ("regime.name=replac", "'replac' is unknown. Did you mean 'replace'"),
         ("learner=gausian", "'gausian' is unknown. Did you mean 'gaussian'"),
+        ("seeds=0", r"^error: --set: seeds: expected a list of whole numbers, such as \[0, 1, 2\] \(received 0\)$"),
+        ("arms.plian.generations=2", r"^error: --set arms.plian: there is no such arm. Did you mean 'plain'"),
+        (
+            "arms.cut=null",
+            r"^error: --set arms.cut=null: it sets no key of the arm. To choose arms.*: --arms NAME,NAME",
+        ),
         ("no-assignment", "no-assignment"),
     ],
 )
@@ -203,6 +238,12 @@ def test_a_key_or_value_that_cannot_be_used_is_one_clear_error(tailkeep, recipe,
         (["lab"], r"NAME\|FILE"),
         (["lab", "gaussian", "--out", "x", "--workers", "-1"], "--workers"),
         (["lab", "gaussian", "--bogus"], "--bogus"),
+        (
+            ["lab", "gaussian", "--out", "x", "--arms", "plian"],
+            r"^error: --arms: there is no arm 'plian'. Did you mean 'pla",
+        ),
+        (["lab", "gaussian", "--out", "x", "--arms", "plain,"], r"^error: --arms: there is no arm ''. Known: plain, "),
+        (["lab", "gaussian", "--out", "x", "--arms", ""], r"^error: --arms: there is no arm ''"),
         (["nonsense"], "nonsense"),
         (["report"], "DIR"),
         (["world"], "--out"),

@@ -32,6 +32,10 @@ app = typer.Typer(
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key, such as scale=full. Repeatable.")
 ]
+WorldKeys = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the world, such as people=100. Repeatable."),
+]
 
 
 def main() -> None:
@@ -65,6 +69,9 @@ def lab(
     name: Annotated[str | None, typer.Argument(metavar="NAME|FILE", help="A recipe's name, or a YAML file.")] = None,
     out: Annotated[Path | None, typer.Option(help="The run directory, new or to be resumed.")] = None,
     overrides: Overrides = None,
+    arms: Annotated[
+        str | None, typer.Option(metavar="NAME,NAME", help="Run these arms only; all if not given.")
+    ] = None,
     workers: Annotated[
         int, typer.Option(min=0, help="Processes side by side; 0 means one a core on a CPU, one in all on a GPU.")
     ] = 0,
@@ -81,7 +88,8 @@ def lab(
         raise typer.BadParameter(
             "give a recipe's name or a YAML file; --list shows the recipes.", param_hint="NAME|FILE"
         )
-    config = room.load(room.find_recipe(name), overrides=overrides or [])
+    chosen = [] if arms is None else [arm.strip() for arm in arms.split(",")]
+    config = room.load(name, overrides=overrides or [], arms=chosen)
     if dump_config:
         print(room.dump(config), end="")
         return
@@ -114,15 +122,19 @@ def show(
 @app.command()
 def world(
     out: Annotated[Path, typer.Option(help="A new or empty folder.")],
-    overrides: Overrides = None,
+    overrides: WorldKeys = None,
     prior: Annotated[bool, typer.Option(help="Also train a small language model on the corpus.")] = True,
 ) -> None:
     """Write a corpus with known truth, its questions and a small trained prior, to try everything on."""
     from tailkeep import lab as room
     from tailkeep.config import parse_assignments
 
-    for path in room.write_world(out, parse_assignments(overrides or []), prior=prior):
+    for path in room.write_world(out, parse_assignments(overrides or []), prior=prior, tell=_tell):
         print(path)
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _report(directory: Path) -> None:

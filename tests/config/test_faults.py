@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from pydantic import Field, ValidationError
 
-from tailkeep.config import Settings, validate
+from tailkeep.config import Settings, suggest, validate
 from tailkeep.errors import ConfigError
 from tests.config.models import Run
 
@@ -45,6 +45,7 @@ def fault(tree: dict[str, Any]) -> str:
         ),
         ({"arms": {"a": {"loss": {"name": "focal", "exponent": "x"}}}}, "here: arms.a.loss.exponent: Input should be"),
         ({"arms": {"text": {"nte": ""}}}, "here: unknown key 'arms.text.nte'. Did you mean 'note'?"),
+        ({"arms": {"a.b": {"nte": ""}}}, "here: unknown key 'arms.\"a.b\".nte'. Did you mean 'note'?"),
         ({"stages": [{}, {"nte": ""}]}, "here: unknown key 'stages.1.nte'. Did you mean 'note'?"),
         # kinds within kinds, told apart by another key than `name`
         (
@@ -95,6 +96,23 @@ def test_every_fault_has_its_own_line():
     lines = fault({"sedes": 1, "rate": "x", "data": {"name": "text"}}).splitlines()
     assert len(lines) == 3
     assert all(line.startswith("here: ") for line in lines)
+
+
+def test_keys_that_the_caller_takes_elsewhere_are_suggested_at_the_top_alone():
+    def told(tree):
+        with pytest.raises(ConfigError) as caught:
+            validate(Run, tree, source="here", also_known=["generations"])
+        return str(caught.value)
+
+    assert told({"generatons": 1}) == "here: unknown key 'generatons'. Did you mean 'generations'?"
+    assert told({"zzz": 1}).startswith("here: unknown key 'zzz'. Known: arms, budget, data, extra_loss, generations, ")
+    assert "generations" not in told({"data": {"name": "world", "generatons": 1}})
+
+
+def test_a_suggestion_is_the_neighbour_or_all_there_are():
+    assert suggest("ab", ["aab", "ccc"]) == " Did you mean 'aab'?"
+    assert suggest("x", ["aa", "bb"]) == " Known: aa, bb."
+    assert suggest("x", []) == " Remove it."
 
 
 def test_a_member_of_a_plain_union_is_named_by_the_users_key():

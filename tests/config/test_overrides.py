@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailkeep.config import merge, parse_assignments, validate
+from tailkeep.config import dotted, merge, parse_assignments, validate
 from tailkeep.errors import ConfigError
 from tests.config.models import Run
 
@@ -17,7 +17,22 @@ def test_the_last_of_two_assignments_wins():
     assert parse_assignments(["a=1", "a.b=2"]) == {"a": {"b": 2}}
 
 
-@pytest.mark.parametrize("assignment", ["a", "=1", "a..b=1", ".a=1", "a.=1", ""])
+def test_a_key_in_double_quotes_may_hold_dots():
+    assert parse_assignments(['arms."cut-0.9".loss.threshold=.8']) == {
+        "arms": {"cut-0.9": {"loss": {"threshold": 0.8}}}
+    }
+    assert parse_assignments([' "a.b" . c ="x.y"', '"d"=1']) == {"a.b": {"c": "x.y"}, "d": 1}
+
+
+@given(st.lists(st.text("ab.=", min_size=1), min_size=1))
+def test_a_dotted_path_is_read_back_to_its_keys(keys):
+    tree = parse_assignments([f"{dotted(keys)}=leaf"])
+    for key in keys:
+        tree = tree[key]
+    assert tree == "leaf"
+
+
+@pytest.mark.parametrize("assignment", ["a", "=1", "a..b=1", ".a=1", "a.=1", "", '""=1', '"a=1', 'a"b"=1', '"a"b=1'])
 def test_an_assignment_without_a_key_or_a_value_is_shown(assignment):
     with pytest.raises(ConfigError, match=r"Write it as key.subkey=value.$") as caught:
         parse_assignments([assignment])

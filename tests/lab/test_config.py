@@ -14,6 +14,13 @@ SCALED = {
 }
 
 
+CUT = {
+    **GAUSSIAN,
+    "truncate": {"name": "density"},
+    "arms": {"plain": {"truncate": None}, "cut-0.5": {"truncate": {"threshold": 0.5}}, "cut-0.9": {}},
+}
+
+
 def lines_of(tree, *, overrides=()):
     with pytest.raises(ConfigError) as caught:
         load(tree, overrides=overrides)
@@ -87,10 +94,20 @@ def test_an_override_of_the_base_leaves_arms_with_another_learner_alone():
     assert arms["numbers"].generations == 9
 
 
-def test_an_override_can_add_an_arm():
-    assert list(load(GAUSSIAN, overrides=["arms.wide.data.std=2"]).arms) == ["wide"]
-    tree = {**GAUSSIAN, "arms": {"a": {}}}
-    assert list(load(tree, overrides=["arms.wide.data.std=2"]).arms) == ["a", "wide"]
+def test_a_scale_can_add_an_arm():
+    tree = {
+        **GAUSSIAN,
+        "arms": {"a": {}},
+        "scale": "full",
+        "scales": {"full": {"arms": {"wide": {"data": {"std": 2}}}}},
+    }
+    assert list(load(tree).arms) == ["a", "wide"]
+    assert load(tree).arms["wide"].data.std == 2
+    assert load(tree, overrides=["arms.wide.data.std=3"]).arms["wide"].data.std == 3
+
+
+def test_the_arm_of_a_source_without_arms_is_called_plain():
+    assert load(GAUSSIAN, overrides=["arms.plain.data.std=2"]) == load(GAUSSIAN, overrides=["data.std=2"])
 
 
 def test_another_learner_from_an_override_takes_nothing_of_the_files_base():
@@ -104,7 +121,113 @@ def test_what_an_arm_sets_is_not_dropped_silently_when_the_learner_changes():
     assert "unknown key 'arms.a.truncate'" in line
 
 
+# The choice of arms
+
+
+def test_arms_are_chosen_by_name_and_keep_the_order_of_the_source():
+    tree = {**GAUSSIAN, "arms": {"b": {}, "a": {"generations": 2}, "c": {}}}
+    assert list(load(tree, arms=["c", "b"]).arms) == ["b", "c"]
+    assert load(tree, arms=["a"]).arms["a"] == load(tree).arms["a"]
+    assert load(tree, arms=[]) == load(tree)
+    assert list(load(GAUSSIAN, arms=["plain"]).arms) == ["plain"]
+
+
+def test_an_arm_of_the_chosen_scale_can_be_chosen():
+    tree = {**GAUSSIAN, "arms": {"a": {}}, "scale": "full", "scales": {"full": {"arms": {"b": {}}}}}
+    assert list(load(tree, arms=["b"]).arms) == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("plian", "Did you mean 'plain'?"), ("", "Known: plain, cut-0.5, cut-0.9.")]
+)
+def test_an_arm_that_is_not_there_cannot_be_chosen(name, hint):
+    with pytest.raises(ConfigError) as caught:
+        load(CUT, arms=["plain", name])
+    assert str(caught.value) == f"--arms: there is no arm {name!r}. {hint}"
+
+
+def test_a_fault_of_an_arm_that_is_not_chosen_is_no_obstacle():
+    tree = {**GAUSSIAN, "arms": {"a": {}, "b": {"generations": 0}}}
+    assert list(load(tree, arms=["a"]).arms) == ["a"]
+
+
+# Overrides of arms
+
+
+def test_an_arm_whose_name_holds_a_dot_is_overridden_in_quotes():
+    arms = load(CUT, overrides=['arms."cut-0.5".truncate.threshold=0.6']).arms
+    assert arms["cut-0.5"].truncate.threshold == 0.6
+    assert arms["cut-0.9"] == load(CUT).arms["cut-0.9"]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("arms.plian.generations=2", "--set arms.plian: there is no such arm. Did you mean 'plain'? New ones"),
+        (
+            "arms.z.generations=2",
+            "--set arms.z: there is no such arm. Known: plain, cut-0.5, cut-0.9. New ones go into",
+        ),
+        ("arms={plain: {generations: 2}, z: {}}", "--set arms.z: there is no such arm."),
+        ('arms."z.1".generations=2', '--set arms."z.1": there is no such arm.'),
+        (
+            "arms.cut-0.9.generations=2",
+            "--set arms.cut-0: there is no such arm. A name that holds a dot stands in double quotes: "
+            "--set 'arms.\"cut-0.5\".KEY=VALUE'.",
+        ),
+        (
+            "arms.plain=null",
+            "--set arms.plain=null: it sets no key of the arm. To choose arms, name them: --arms NAME,",
+        ),
+        ("arms.plain=", "--set arms.plain=null: it sets no key of the arm."),
+        ("arms.plain=7", "--set arms.plain=7: it sets no key of the arm."),
+        ("arms={plain: {}}", "--set arms.plain={}: it sets no key of the arm. To choose arms, name them: --arms"),
+        (
+            "arms=[plain]",
+            '--set arms=["plain"]: it sets no key of an arm. To choose arms, name them: --arms NAME,NAME.',
+        ),
+        ("arms=plain", '--set arms="plain": it sets no key of an arm.'),
+        ("arms={}", "--set arms={}: it sets no key of an arm."),
+        ("arms=null", "--set arms=null: it sets no key of an arm."),
+    ],
+)
+def test_an_override_that_would_add_an_arm_or_change_none_is_refused(override, message):
+    (line,) = lines_of(CUT, overrides=[override])
+    assert line.startswith(message)
+
+
 # Faults
+
+
+def test_a_fault_that_an_override_brings_in_is_told_as_its_own():
+    tree = {**GAUSSIAN, "data": {"std": 0}, "threads": 0, "arms": {"a": {}, "b": {}}}
+    lines = lines_of(tree, overrides=["threads=0", "generatons=2", "arms.b.data.size=0"])
+    assert [line.split(" ")[:2] for line in lines] == [
+        ["config:", "threads:"], ["config:", "data.std:"], ["--set:", "arms.b.data.size:"], ["--set:", "unknown"],
+    ]  # fmt: skip
+    assert lines[3] == "--set: unknown key 'generatons'. Did you mean 'generations'?"
+
+
+def test_a_value_that_an_override_makes_worse_is_told_as_the_overrides():
+    (line,) = lines_of({**GAUSSIAN, "generations": 0}, overrides=["generations=-1"])
+    assert line.startswith("--set: generations: ")
+    assert line.endswith("(received -1)")
+
+
+def test_an_unknown_key_at_the_top_is_answered_with_the_keys_of_run_and_study():
+    (line,) = lines_of({**GAUSSIAN, "zzz": 1, "arms": {"a": {}, "b": {"learner": "mixture"}}})
+    assert line == (
+        "config: unknown key 'zzz'. Known: arms, data, device, generations, keep_models, learner, name, record_every, "
+        "regime, scale, scales, seeds, shows, threads, truncate."
+    )
+    assert lines_of({**GAUSSIAN, "sedes": [1], "arms": {"a": {}, "b": {}}}) == [
+        "config: unknown key 'sedes'. Did you mean 'seeds'?"
+    ]
+
+
+def test_a_fault_of_the_base_is_told_once_whatever_the_arms_are_called():
+    (line,) = lines_of({**CUT, "generations": 0})
+    assert line.startswith("config: generations: ")
 
 
 def test_a_fault_of_the_base_is_told_once_under_its_own_key():
@@ -139,11 +262,13 @@ def test_a_missing_learner_is_told_with_the_kinds_there_are():
     ("tree", "message"),
     [
         ({**GAUSSIAN, "seeds": [0, 0]}, r"seeds: a seed stands here twice; keep one \(received \[0, 0\]\)"),
-        ({**GAUSSIAN, "seeds": []}, r"seeds: "),
+        ({**GAUSSIAN, "seeds": []}, r"seeds: expected a list of whole numbers, such as \[0, 1, 2\] \(received \[\]\)"),
+        ({**GAUSSIAN, "seeds": 0}, r"seeds: expected a list of whole numbers, such as \[0, 1, 2\] \(received 0\)"),
+        ({**GAUSSIAN, "seeds": "01"}, r"seeds: expected a list of whole numbers.*received \"01\""),
         ({**GAUSSIAN, "seeds": [-1]}, r"seeds\.0: .*received -1"),
         ({**GAUSSIAN, "threads": 0}, r"threads: .*received 0"),
         ({**GAUSSIAN, "keep_models": "lsat"}, r"'lsat' is unknown\. Did you mean 'last'"),
-        ({**GAUSSIAN, "keepmodels": "last"}, r"unknown key 'keepmodels'"),
+        ({**GAUSSIAN, "keepmodels": "last"}, r"unknown key 'keepmodels'\. Did you mean 'keep_models'"),
         ({"learner": "gausian"}, r"'gausian' is unknown\. Did you mean 'gaussian'"),
         ({**GAUSSIAN, "regime": {"name": "replce"}}, r"'replce' is unknown\. Did you mean 'replace'"),
         ({**GAUSSIAN, "regime": {"name": "mix"}}, r"the key 'regime\.real_share' is missing"),
@@ -237,8 +362,27 @@ def test_a_device_that_nothing_here_computes_on_is_refused():
         load({**GAUSSIAN, "device": "cuda"})
 
 
-def test_a_share_beside_a_file_of_held_out_text_is_refused(tmp_path):
-    text = {"name": "text", "path": "a.txt", "held_out": 0.2, "held_out_path": "b.txt"}
-    tree = {"learner": "causal_lm", "data": text, "model": {"name": "scratch"}}
-    with pytest.raises(ConfigError, match="held_out has no effect beside held_out_path"):
+def text_study(**data):
+    return {"learner": "causal_lm", "data": {"name": "text", **data}, "model": {"name": "scratch"}}
+
+
+def test_a_share_beside_a_file_of_held_out_text_is_refused_with_the_way_out():
+    tree = text_study(path="a.txt", held_out=0.2)
+    with pytest.raises(ConfigError, match=r"held_out has no effect beside held_out_path\. Set data\.held_out=null"):
+        load(tree, overrides=["data.held_out_path=b.txt"])
+    data = load(tree, overrides=["data.held_out_path=b.txt", "data.held_out=null"]).arms["plain"].data
+    assert (str(data.held_out_path), data.held_out) == ("b.txt", None)
+
+
+@pytest.mark.parametrize("paths", [{"path": "a.jsonl"}, {"path": "a.jsonl", "held_out_path": "b.jsonl"}])
+def test_a_separator_that_no_file_is_cut_at_is_refused_with_the_way_out(paths):
+    tree = text_study(separator="line", **paths)
+    with pytest.raises(ConfigError, match=r"separator has no effect on \.jsonl.*Set data\.separator=null"):
         load(tree)
+    assert load(tree, overrides=["data.separator=null"]) == load(text_study(**paths))
+
+
+@pytest.mark.parametrize("paths", [("a.txt", "b.jsonl"), ("a.jsonl", "b.txt")])
+def test_a_separator_may_be_for_one_of_two_files(paths):
+    tree = text_study(path=paths[0], held_out_path=paths[1], separator="line")
+    assert load(tree).arms["plain"].data.separator == "line"

@@ -86,8 +86,22 @@ def test_the_required_keys_of_tinystories_are_named_when_they_are_missing():
 
 
 def test_a_recipe_that_is_not_there_is_answered_with_its_neighbour():
-    with pytest.raises(ConfigError, match=r"no recipe is called 'gausian'\. Did you mean 'gaussian'\? Known: "):
+    with pytest.raises(ConfigError, match=r"no recipe is called 'gausian'\. Did you mean 'gaussian'\? Or give a path"):
         lab.find_recipe("gausian")
+
+
+def test_a_word_near_no_recipe_is_answered_with_all_of_them():
+    with pytest.raises(
+        ConfigError, match=r"no recipe is called 'xyz'\. Known: demo, gaussian, mixture, tinystories\. Or"
+    ):
+        lab.find_recipe("xyz")
+
+
+def test_a_recipes_name_stands_for_its_file(tmp_path):
+    assert lab.load("gaussian") == lab.load(lab.find_recipe("gaussian"))
+    path = tmp_path / "own.yaml"
+    path.write_text("learner: gaussian\n")
+    assert lab.load(str(path)) == lab.load(path)
 
 
 def test_a_yaml_file_is_its_own_recipe(tmp_path):

@@ -3,8 +3,8 @@
 Precedence is override > file > default. Each room owns its own models; this package knows none of them.
 """
 
-from tailkeep.config.faults import validate
-from tailkeep.config.overrides import merge, parse_assignments
+from tailkeep.config.faults import suggest, validate
+from tailkeep.config.overrides import dotted, merge, parse_assignments
 from tailkeep.config.settings import InputPath, Settings, input_paths
 from tailkeep.config.yaml_text import Tree, dump, dump_tree, parse_yaml, read_yaml
 
@@ -12,6 +12,7 @@ __all__ = [
     "InputPath",
     "Settings",
     "Tree",
+    "dotted",
     "dump",
     "dump_tree",
     "input_paths",
@@ -19,5 +20,6 @@ __all__ = [
     "parse_assignments",
     "parse_yaml",
     "read_yaml",
+    "suggest",
     "validate",
 ]

@@ -7,12 +7,13 @@ that path tells labels from keys, and also which keys would have been known ther
 import difflib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import ValidationError
 
+from tailkeep.config.overrides import dotted
 from tailkeep.config.settings import Settings
 from tailkeep.errors import ConfigError
 from tailkeep.redaction import redact, redact_tree
@@ -23,8 +24,12 @@ S = TypeVar("S", bound=Settings)
 _LONGEST_VALUE = 200
 
 
-def validate(kind: type[S], tree: Mapping[str, Any], *, source: str) -> S:
+def validate(kind: type[S], tree: Mapping[str, Any], *, source: str, also_known: Iterable[str] = ()) -> S:
     """`tree` as a `kind`.
+
+    Args:
+        source: what a message names as the origin of `tree`.
+        also_known: keys that the user may write at the top though `kind` has them elsewhere; they are suggested too.
 
     Raises:
         ConfigError: one line a fault, each with its key, the value received and what would be accepted.
@@ -32,18 +37,19 @@ def validate(kind: type[S], tree: Mapping[str, Any], *, source: str) -> S:
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
-        faults = [_explain(fault, kind) for fault in error.errors(include_url=False)]
+        faults = [_explain(fault, kind, also_known) for fault in error.errors(include_url=False)]
         raise ConfigError("\n".join(visible(f"{source}: {fault}", newline=" ") for fault in faults)) from None
 
 
-def _explain(fault: Mapping[str, Any], kind: type[Settings]) -> str:
+def _explain(fault: Mapping[str, Any], kind: type[Settings], also_known: Iterable[str]) -> str:
     path, here = _walk(kind, fault["loc"])
-    key = ".".join(path)
+    key = dotted(path)
     context = fault.get("ctx", {})
     match fault["type"]:
         case "extra_forbidden":
             _, parent = _walk(kind, fault["loc"][:-1])
-            return f"unknown key {key!r}.{_suggest(path[-1], sorted(_field_names(parent)))}"
+            known = _field_names(parent) | (set(also_known) if len(path) == 1 else set())
+            return f"unknown key {key!r}.{suggest(path[-1], sorted(known))}"
         case "missing":
             return f"the key {key!r} is missing. Set it in the file, or with --set {key}=..."
         case "union_tag_not_found" | "union_tag_invalid":
@@ -52,10 +58,10 @@ def _explain(fault: Mapping[str, Any], kind: type[Settings]) -> str:
             if fault["type"] == "union_tag_not_found":
                 return f"the key '{key}.{discriminator}' is missing; it says which kind this is. {_known(kinds)}"
             received = str(context["tag"])
-            return f"{key}.{discriminator}: {received!r} is unknown.{_suggest(received, kinds)}"
+            return f"{key}.{discriminator}: {received!r} is unknown.{suggest(received, kinds)}"
         case "literal_error" | "enum" if isinstance(fault["input"], str):
             choices = re.findall(r"'([^']*)'", str(context["expected"]))
-            return f"{key}: {redact(fault['input'])!r} is unknown.{_suggest(fault['input'], choices)}"
+            return f"{key}: {redact(fault['input'])!r} is unknown.{suggest(fault['input'], choices)}"
         case "model_type" | "model_attributes_type" | "dict_type":
             message = "Input should be keys and values"
         case _:
@@ -139,7 +145,8 @@ def _field_names(annotation: Any) -> set[str]:
     return {name for kind in _settings_in(annotation) for name in kind.model_fields}
 
 
-def _suggest(word: str, known: Sequence[str]) -> str:
+def suggest(word: str, known: Sequence[str]) -> str:
+    """`Did you mean 'x'?` if one of `known` is near `word`, otherwise a list of them; a blank comes first."""
     close = difflib.get_close_matches(word, known, n=1)
     return f" Did you mean {close[0]!r}?" if close else f" {_known(known)}"
 

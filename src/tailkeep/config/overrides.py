@@ -1,30 +1,42 @@
 """Layers of a configuration, laid over each other. Rule: the later one wins, mapping by mapping."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tailkeep.config.yaml_text import Tree, parse_yaml
 from tailkeep.errors import ConfigError
 from tailkeep.redaction import redact
 
+_KEY = r'\s*(?:"[^"]+"\s*|[^\s".=][^".=]*)'
+_ASSIGNMENT = re.compile(rf"({_KEY}(?:\.{_KEY})*)=(.*)", re.DOTALL)
+
 
 def parse_assignments(assignments: Sequence[str]) -> Tree:
     """`["a.b=1", "a.c=[x]"]` as `{"a": {"b": 1, "c": ["x"]}}`; values are YAML, and the last of two wins.
+
+    A key that holds a dot stands in double quotes: `arms."cut-0.9".loss=...`.
 
     Raises:
         ConfigError: an assignment has no `=` or an empty key, or its value is not YAML.
     """
     tree: Tree = {}
     for assignment in assignments:
-        path, equals, value = assignment.partition("=")
-        keys = [key.strip() for key in path.split(".")]
-        if not equals or not all(keys):
+        found = _ASSIGNMENT.fullmatch(assignment)
+        if found is None:
             raise ConfigError(f"cannot read the override {redact(assignment)!r}. Write it as key.subkey=value.")
-        node: Any = parse_yaml(value, source=f"--set {'.'.join(keys)}")
+        path, value = found.groups()
+        keys = [key.strip().strip('"') for key in re.findall(_KEY, path)]
+        node: Any = parse_yaml(value, source=f"--set {dotted(keys)}")
         for key in reversed(keys):
             node = {key: node}
         tree = merge(tree, node)
     return tree
+
+
+def dotted(keys: Iterable[str]) -> str:
+    """`keys` as the path that `parse_assignments` reads: `a."b.c".d`."""
+    return ".".join(f'"{key}"' if "." in key or "=" in key else key for key in keys)
 
 
 def merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> Tree:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from tailkeep import lab, report
-lab.run(lab.load(lab.find_recipe("gaussian")), Path("out"))
+lab.run("gaussian", "out")
 report.write(Path("out"))
 """
 

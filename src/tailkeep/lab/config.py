@@ -7,23 +7,23 @@
       plain: {}
       truncated: {loss: {name: truncated, threshold: 0.99}}
 
-Rule: an override beats the chosen scale, which beats the file, and within each an arm beats the base. An arm that
-names another `learner` takes nothing of the base's, since its keys belong to another kind.
+Rule: an override beats the chosen scale, which beats the file. `layers` lays them over each other.
 """
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from tailkeep.config import Settings, Tree, dump_tree, merge, parse_assignments, read_yaml, validate
+from tailkeep.config import Settings, Tree, dotted, dump_tree, parse_assignments, read_yaml, validate
 from tailkeep.errors import ConfigError
 from tailkeep.lab.causal_lm.settings import CausalLMStudy
 from tailkeep.lab.gaussian import GaussianStudy
+from tailkeep.lab.layers import Layer, check_overridden, choose_arms, merge_bases, merge_layers, scaled
 from tailkeep.lab.mixture import MixtureStudy
+from tailkeep.lab.recipes import find_recipe
 from tailkeep.lab.recursion import KeepModels
 from tailkeep.lab.study import Positive, Study
 from tailkeep.runs.storage import TEMPORARY
@@ -62,7 +62,7 @@ class LabConfig(Settings):
     name: str = "lab"
     shows: str = ""
     scale: str | None = None
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
     keep_models: KeepModels = "last"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Positive = 1
@@ -79,6 +79,13 @@ class LabConfig(Settings):
             raise ValueError("device 'cuda' has no effect: no arm here computes on one; leave it out")
         return self
 
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _a_list(cls, seeds: object) -> object:
+        if not isinstance(seeds, list | tuple) or not seeds:
+            raise ValueError("expected a list of whole numbers, such as [0, 1, 2]")
+        return seeds
+
     @field_validator("seeds")
     @classmethod
     def _distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
@@ -88,34 +95,55 @@ class LabConfig(Settings):
 
 
 _RUN_KEYS = frozenset(LabConfig.model_fields) - {"arms"}
+_STUDIES: Mapping[str, type[Study]] = {
+    "causal_lm": CausalLMStudy,
+    "gaussian": GaussianStudy,
+    "mixture": MixtureStudy,
+    "user": UserStudy,
+}
+_OVERRIDES = "--set"
 
 
-def load(source: Path | Mapping[str, Any], *, overrides: Sequence[str] = ()) -> LabConfig:
+def load(
+    source: Path | str | Mapping[str, Any], *, overrides: Sequence[str] = (), arms: Sequence[str] = ()
+) -> LabConfig:
     """The configuration in a file or a mapping, with `overrides` such as `scale=full` or `training.epochs=2` on top.
 
     Precedence is override > the chosen scale > file > default.
 
+    Args:
+        source: a YAML file, a packaged recipe's name, or the mapping itself.
+        overrides: `key.subkey=value`; `arms.NAME.key=value` changes one arm that the source has.
+        arms: which of the source's arms to run; all if empty.
+
     Raises:
-        ConfigError: unknown keys, values that cannot be used, a scale that the file does not offer.
+        ConfigError: unknown keys or arms, values that cannot be used, a scale that the source does not offer.
         InputError: the file cannot be read.
     """
+    if isinstance(source, str):
+        source = find_recipe(source)
     tree = read_yaml(source) if isinstance(source, Path) else source
-    return parse(tree, parse_assignments(overrides), name=str(source) if isinstance(source, Path) else "config")
+    name = str(source) if isinstance(source, Path) else "config"
+    return parse(tree, parse_assignments(overrides), name=name, arms=arms)
 
 
-def parse(tree: Mapping[str, Any], overrides: Mapping[str, Any], *, name: str) -> LabConfig:
-    """`tree` with its scale and `overrides` applied, checked; `name` stands in the messages."""
-    layers = [_Layer.of(layer, name) for layer in (*_scaled(tree, overrides, name), overrides)]
-    run: Tree = {}
-    base: Tree = {}
-    for layer in layers:
-        run = merge(run, layer.run)
-        base = _merge_study(base, layer.base)
-    arms = {arm: _arm(arm, base, layers) for layer in layers for arm in layer.arms} or {"plain": base}
+def parse(tree: Mapping[str, Any], overrides: Mapping[str, Any], *, name: str, arms: Sequence[str] = ()) -> LabConfig:
+    """`tree` with its scale and `overrides` applied and only the chosen `arms`; `name` stands in the messages."""
+    own = [Layer.of(layer, name, _RUN_KEYS) for layer in scaled(tree, overrides, name)]
+    known = list(dict.fromkeys(arm for layer in own for arm in layer.arms)) or ["plain"]
+    check_overridden(overrides, known)
+    chosen = choose_arms(arms, known)
+    layers = [*own, Layer.of(overrides, _OVERRIDES, _RUN_KEYS)]
     try:
-        return validate(LabConfig, {**run, "arms": arms}, source=name)
+        return _validate(layers, chosen, name)
     except ConfigError as error:
-        raise ConfigError(_without_repeats(str(error), arms, base, name)) from None
+        faults = str(error).splitlines()
+    # What the source alone would not have shown is the overrides' fault, and is told as theirs.
+    of_source = _faults(own, chosen, name)
+    of_overrides = _faults(layers, chosen, _OVERRIDES)
+    raise ConfigError(
+        "\n".join(here if here in of_source else there for here, there in zip(faults, of_overrides, strict=True))
+    )
 
 
 def dump(config: LabConfig) -> str:
@@ -128,57 +156,25 @@ def dump(config: LabConfig) -> str:
     return dump_tree({**tree, **shared, "arms": own})
 
 
-@dataclass(frozen=True)
-class _Layer:
-    """What one source sets: keys of the run, of the base study, and of single arms."""
-
-    run: Tree
-    base: Tree
-    arms: Mapping[str, Tree]
-
-    @classmethod
-    def of(cls, tree: Mapping[str, Any], name: str) -> "_Layer":
-        arms = tree.get("arms") or {}
-        if not isinstance(arms, Mapping) or not all(isinstance(arm or {}, Mapping) for arm in arms.values()):
-            raise ConfigError(f"{name}: arms: expected names with keys of their own, such as `arms: {{plain: {{}}}}`.")
-        run = {key: value for key, value in tree.items() if key in _RUN_KEYS}
-        base = {key: value for key, value in tree.items() if key not in _RUN_KEYS and key != "arms"}
-        return cls(run, base, {str(arm): dict(keys or {}) for arm, keys in arms.items()})
+def _validate(layers: Sequence[Layer], arms: Sequence[str], source: str) -> LabConfig:
+    base = merge_bases(layers)
+    kind = _STUDIES.get(str(base.get("learner")))
+    known = {key for study in ([kind] if kind else _STUDIES.values()) for key in study.model_fields}
+    # A key that no study knows is told as one of the whole run's, not once an arm.
+    strays = {key: value for key, value in base.items() if key not in known}
+    run, base, studies = merge_layers([layer.without(strays) for layer in layers], arms)
+    try:
+        return validate(LabConfig, {**run, **strays, "arms": studies}, source=source, also_known={*known, "scales"})
+    except ConfigError as error:
+        raise ConfigError(_without_repeats(str(error), studies, base, source)) from None
 
 
-def _arm(arm: str, base: Tree, layers: Sequence[_Layer]) -> Tree:
-    """The arm's study, layer upon layer: its own keys alone if it studies another kind than `base`."""
-    own: Tree = {}
-    study: Tree = {}
-    for layer in layers:
-        keys = layer.arms.get(arm, {})
-        study = merge(layer.base, own) if _is_other_learner(study, layer.base) else merge(study, layer.base)
-        own, study = _merge_study(own, keys), merge(study, keys)
-    return own if _is_other_learner(base, own) else study
-
-
-def _scaled(tree: Mapping[str, Any], overrides: Mapping[str, Any], name: str) -> tuple[Tree, Tree]:
-    """The file without its scales, and the keys of the chosen one."""
-    plain = {key: value for key, value in tree.items() if key != "scales"}
-    scales = tree.get("scales") or {}
-    if not isinstance(scales, Mapping) or not all(isinstance(keys or {}, Mapping) for keys in scales.values()):
-        raise ConfigError(f"{name}: scales: expected names with keys, such as `scales: {{quick: {{generations: 3}}}}`.")
-    scale = overrides.get("scale", tree.get("scale"))
-    if scale in scales:
-        return plain, {**(scales[scale] or {}), "scale": scale}
-    # A dumped configuration still says which scale it came from, and offers none.
-    if scales or scale != tree.get("scale"):
-        known = f"Known: {', '.join(map(str, scales))}." if scales else "It offers none; leave the scale out."
-        raise ConfigError(f"{name}: scale: {scale!r} is not offered here. {known}")
-    return plain, {}
-
-
-def _merge_study(base: Mapping[str, Any], override: Mapping[str, Any]) -> Tree:
-    return dict(override) if _is_other_learner(base, override) else merge(base, override)
-
-
-def _is_other_learner(base: Mapping[str, Any], override: Mapping[str, Any]) -> bool:
-    return "learner" in base and "learner" in override and base["learner"] != override["learner"]
+def _faults(layers: Sequence[Layer], arms: Sequence[str], source: str) -> Sequence[str]:
+    try:
+        _validate(layers, arms, source)
+    except ConfigError as error:
+        return str(error).splitlines()
+    return []
 
 
 def _without_repeats(message: str, arms: Mapping[str, Tree], base: Tree, name: str) -> str:
@@ -190,6 +186,6 @@ def _without_repeats(message: str, arms: Mapping[str, Tree], base: Tree, name: s
         faults_of_base = {line.replace("arms.base.", "") for line in str(error).splitlines()}
     lines: dict[str, None] = {}
     for line in message.splitlines():
-        shorter = (line.replace(f"arms.{arm}.", "") for arm in arms)
+        shorter = (line.replace(f"{dotted(['arms', arm])}.", "") for arm in arms)
         lines[next((short for short in shorter if short in faults_of_base), line)] = None
     return "\n".join(lines)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tailkeep.errors import ConfigError, WorkerError
+from tailkeep.lab.causal_lm.settings import UserLosses
 from tailkeep.lab.config import LabConfig, dump, load
 from tailkeep.lab.recursion import Chain, Event, Observer, run_chain
 from tailkeep.lab.subjects import Extensions, UserLearners, build_subject, load_libraries, sources_of
@@ -30,11 +31,11 @@ def _nobody(event: Event) -> None:
 
 
 def run(
-    config: LabConfig | Mapping[str, Any] | Path,
+    config: LabConfig | Mapping[str, Any] | Path | str,
     out: Path | str,
     *,
     learners: UserLearners | None = None,
-    losses: Mapping[str, Callable[[Mapping[str, Any]], Callable[[Any], Any]]] | None = None,
+    losses: UserLosses | None = None,
     observe: Observer = _nobody,
     workers: int = 1,
     storage: Storage | None = None,
@@ -42,7 +43,7 @@ def run(
     """Run the recursion that `config` describes into the folder `out`, or finish the run that is there.
 
     Args:
-        config: a configuration, a mapping or YAML file of one.
+        config: a configuration, a mapping or YAML file of one, or a recipe's name.
         learners: the caller's own, for arms with `learner: user`: {id: (options, seed) -> Subject}.
         losses: the caller's own, for `loss: {name: user}`: {id: options -> weighting}; see `causal_lm.weighting`.
         observe: told of each phase that starts and each generation that is finished.

@@ -1,11 +1,10 @@
 """The recipes that ship with the package: one YAML file an experiment, with what it shows in its header."""
 
-import difflib
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from tailkeep.config import read_yaml
+from tailkeep.config import read_yaml, suggest
 from tailkeep.errors import ConfigError
 
 
@@ -35,8 +34,4 @@ def find_recipe(name: str) -> Path:
     recipes = {recipe.name: recipe.path for recipe in list_recipes()}
     if name in recipes:
         return recipes[name]
-    close = difflib.get_close_matches(name, recipes, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise ConfigError(
-        f"no recipe is called {name!r}.{hint} Known: {', '.join(recipes)}. Or give a path that ends in .yaml."
-    )
+    raise ConfigError(f"no recipe is called {name!r}.{suggest(name, [*recipes])} Or give a path that ends in .yaml.")

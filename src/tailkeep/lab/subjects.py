@@ -8,7 +8,7 @@ from typing import Any
 from tailkeep.config import input_paths
 from tailkeep.errors import ConfigError
 from tailkeep.lab import gaussian, mixture
-from tailkeep.lab.causal_lm.settings import CausalLMStudy
+from tailkeep.lab.causal_lm.settings import CausalLMStudy, UserLosses
 from tailkeep.lab.config import AnyStudy, LabConfig, UserStudy
 from tailkeep.lab.gaussian import GaussianStudy
 from tailkeep.lab.mixture import MixtureStudy
@@ -25,7 +25,7 @@ class Extensions:
     """What a caller brings: learners and losses by the id that the configuration names."""
 
     learners: UserLearners = field(default_factory=dict)
-    losses: Mapping[str, Callable[[Mapping[str, Any]], Callable[[Any], Any]]] = field(default_factory=dict)
+    losses: UserLosses = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return bool(self.learners or self.losses)

@@ -1,5 +1,6 @@
 import copy
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -19,14 +20,14 @@ TCE = Truncated(name="truncated", threshold=0.5)
 pytestmark = pytest.mark.usefixtures("generators")
 
 
-def fit(network, rows, *, loss=CE, budget=None, pad=2, seed=0, bf16=False, **choices):
+def fit(network, rows, *, loss=CE, budget=None, pad=2, seed=0, device="cpu", bf16=False, **choices):
     training = Training(**{"block": 8, "batch": 4, "epochs": 1, **choices})
     budget = sum(len(row) - 1 for row in rows) if budget is None else budget
     network.train()
     with quiet_transformers():
         return train(
             network, rows, training=training, weighting=build_weighting(loss, {}), budget=budget, pad=pad, seed=seed,
-            device="cpu", bf16=bf16,
+            device=device, bf16=bf16,
         )  # fmt: skip
 
 
@@ -127,6 +128,20 @@ def test_a_batch_that_is_wholly_truncated_leaves_the_weights_alone(network, stor
     facts = fit(network, rows, loss=Truncated(name="truncated", threshold=1e-9))
     assert facts["kept_fraction"] == 0
     assert torch.equal(parameters(network), before)
+
+
+def test_several_gpus_train_as_one_does(network, stories, monkeypatch):
+    # Two that are only counted: Trainer would wrap the model for both and hand it batches of twice the size.
+    rows = training_rows(stories.take(np.arange(12)), block=8, joined=False)
+    other = copy.deepcopy(network)
+    one = fit(network, rows)
+    fork_cpu = partial(torch.random.fork_rng, devices=[])
+    monkeypatch.setattr(torch.random, "fork_rng", lambda devices: fork_cpu())
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    two = fit(other, rows, device="cuda")
+    assert two == one
+    assert torch.equal(parameters(other), parameters(network))
 
 
 def test_one_seed_gives_one_model_and_another_seed_another(network, stories):

@@ -32,9 +32,10 @@ def read_corpus(settings: TextCorpus | WorldCorpus) -> Corpus:
     """
     if isinstance(settings, WorldCorpus):
         return _world(settings)
-    documents = read_documents(settings.path, separator=settings.separator)[: settings.limit]
+    separator = "blank-line" if settings.separator is None else settings.separator
+    documents = read_documents(settings.path, separator=separator)[: settings.limit]
     if settings.held_out_path is not None:
-        real, held_out = documents, read_documents(settings.held_out_path, separator=settings.separator)
+        real, held_out = documents, read_documents(settings.held_out_path, separator=separator)
     else:
         cut = len(documents) - round((settings.held_out or HELD_OUT) * len(documents))
         real, held_out = documents[:cut], documents[cut:]

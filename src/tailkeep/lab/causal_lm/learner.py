@@ -16,11 +16,11 @@ from tailkeep.lab.causal_lm.corpus import Corpus, read_corpus
 from tailkeep.lab.causal_lm.measures import TextMeasure, question_rows
 from tailkeep.lab.causal_lm.model import LanguageModel
 from tailkeep.lab.causal_lm.quiet import quiet_transformers
-from tailkeep.lab.causal_lm.settings import CausalLMStudy, Pretrained, Sampling, Windows
+from tailkeep.lab.causal_lm.settings import CausalLMStudy, Pretrained, Sampling, UserLosses, Windows
 from tailkeep.lab.causal_lm.source import load_network, local_folder, new_network
 from tailkeep.lab.causal_lm.tokens import Tokens, refuse_short, training_rows
 from tailkeep.lab.causal_lm.training import train
-from tailkeep.lab.causal_lm.weighting import UserLosses, Weighting, build_weighting
+from tailkeep.lab.causal_lm.weighting import Weighting, build_weighting
 from tailkeep.lab.protocols import Subject, View
 
 COMMON = Sampling(name="sample")

@@ -1,5 +1,6 @@
 """The choices of a study with a causal language model: where it starts, how it trains, writes and is measured."""
 
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -15,12 +16,12 @@ class TextCorpus(Settings):
     """A text file as real data.
 
     No model trains on the documents of `held_out_path` or, without it, on the last share `held_out` of the file's
-    (.1 if not given).
+    (.1 if not given). Text is cut at `separator` (blank lines if not given), a `.jsonl` file at its lines.
     """
 
     name: Literal["text"]
     path: InputPath
-    separator: str = "blank-line"
+    separator: str | None = None
     held_out: Annotated[float, Field(gt=0, lt=1)] | None = None
     held_out_path: InputPath | None = None
     limit: Positive | None = None
@@ -29,7 +30,14 @@ class TextCorpus(Settings):
     @model_validator(mode="after")
     def _held_out_once(self) -> Self:
         if self.held_out is not None and self.held_out_path is not None:
-            raise ValueError("held_out has no effect beside held_out_path; leave one of them out")
+            raise ValueError("held_out has no effect beside held_out_path. Set data.held_out=null")
+        return self
+
+    @model_validator(mode="after")
+    def _separates_text(self) -> Self:
+        paths = [path for path in (self.path, self.held_out_path) if path is not None]
+        if self.separator is not None and all(path.suffix == ".jsonl" for path in paths):
+            raise ValueError("separator has no effect on .jsonl, one document a line. Set data.separator=null")
         return self
 
 
@@ -99,6 +107,9 @@ class UserLoss(Settings):
     version: str
     options: dict[str, Any] = Field(default_factory=dict)
 
+
+UserLosses = Mapping[str, Callable[[Mapping[str, Any]], Callable[[Any], Any]]]
+"""A caller's own losses: id -> a function of the configured options that returns a `causal_lm.weighting.Weighting`."""
 
 AnyLoss = Annotated[CrossEntropy | Truncated | Focal | UserLoss, Field(discriminator="name")]
 

@@ -107,6 +107,8 @@ def train(
             dataloader_pin_memory=False,
             remove_unused_columns=False,
         )
+        # With several GPUs Trainer would wrap the model in DataParallel and multiply the batch by their number.
+        arguments._n_gpu = min(arguments.n_gpu, 1)
         trainer = Trainer(
             model=network,
             args=arguments,

@@ -1,20 +1,16 @@
 """From a loss's settings to its weighting: a function of per-token losses that says how much each token counts."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from tailkeep.errors import ConfigError
-from tailkeep.lab.causal_lm.settings import AnyLoss, CrossEntropy, Focal, Truncated, UserLoss
+from tailkeep.lab.causal_lm.settings import AnyLoss, CrossEntropy, Focal, Truncated, UserLoss, UserLosses
 from tailkeep.losses import focal_weights, truncation_mask
 
 Weighting = Callable[[Tensor], Tensor]
 """(...) per-token losses in nats -> (...) factors, of the same shape; 0 leaves a token out."""
-
-UserLosses = Mapping[str, Callable[[Mapping[str, Any]], Weighting]]
-"""A caller's own losses: id -> a function of the configured options that returns a weighting."""
 
 
 def build_weighting(loss: AnyLoss, user: UserLosses) -> Weighting:
