@@ -1,0 +1,241 @@
+"""Where output goes: a local folder, or a store behind fsspec.
+
+Rule: a name that exists is complete. A folder gets files by rename; a store, which cannot rename, by one PUT each of
+files that are finished here.
+"""
+
+import hashlib
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import fsspec
+
+from tailkeep.config import Settings
+from tailkeep.errors import InputError, StorageError
+from tailkeep.redaction import redact
+from tailkeep.runs import Storage
+from tailkeep.runs.storage import TEMPORARY
+
+Fill = Callable[[Path], None]
+
+_STAGING = ".staging"
+
+
+class Output(Settings):
+    """The size and the sha256 of one file."""
+
+    bytes: int
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path) -> "Output":
+        """What the local file at `path` has."""
+        with path.open("rb") as file:
+            return cls(bytes=path.stat().st_size, sha256=_digest(file))
+
+
+class Destination(Protocol):
+    """Takes the outputs of shards. Names are paths below it, with `/`."""
+
+    def publish(self, key: str, fill: Fill) -> dict[str, Output]:
+        """Let `fill` write files into a new local folder, then put each, whole, under its path in that folder.
+
+        Returns:
+            What was put, by name.
+
+        Raises:
+            StorageError: the store refused; what has a name is whole, old or new.
+        """
+
+    def write_text(self, name: str, text: str) -> None:
+        """Put `text` under `name`, whole."""
+
+    def read_text(self, name: str) -> str | None:
+        """The text under `name`, None if there is none."""
+
+    def size(self, name: str) -> int | None:
+        """The bytes of the file under `name`, None if there is none."""
+
+    def sha256(self, name: str) -> str:
+        """The sha256 of the file under `name`."""
+
+    def remove(self, name: str) -> None:
+        """Delete what is under `name`, if anything is."""
+
+    def sweep(self) -> None:
+        """Delete what killed work has left behind. Nobody else may be at work here."""
+
+
+def open_destination(out: str | Path, *, storage: "ShardStorage | None" = None) -> Destination:
+    """The folder or the store at `out`; `storage` is what writes to a folder.
+
+    Raises:
+        InputError: `out` names a store that is not known or not installed.
+    """
+    try:
+        store, path = fsspec.core.url_to_fs(str(out))
+    except (ValueError, ImportError) as error:
+        raise InputError(
+            f"cannot open {redact(str(out))}: {error}. Give a local path or the URL of an installed store."
+        ) from None
+    if "file" in ([store.protocol] if isinstance(store.protocol, str) else store.protocol):
+        return Folder(Path(path), storage or ShardStorage())
+    assert storage is None, "a storage writes to folders only"
+    return Bucket(store, path.rstrip("/"))
+
+
+class ShardStorage(Storage):
+    """A `Storage` that also takes several files in one go."""
+
+    def write_files(self, root: Path, staging: Path, fill: Fill) -> dict[str, Output]:
+        """Let `fill` write files into the new folder `staging`, then rename each to its path there below `root`.
+
+        Raises:
+            StorageError: the file system refused; files at their places are whole, old or new.
+        """
+        with _explained(str(root)):
+            self._ensure(staging.parent)
+            self._make(staging)
+            self._fill(staging, fill)
+            found = _found(staging)
+            outputs = {name: Output.of(path) for name, path in found.items()}
+            for name, path in found.items():
+                self._fsync(path)
+                self._ensure((root / name).parent)
+                self._rename(path, root / name)
+                self._fsync((root / name).parent)
+            self._remove(staging)
+        return outputs
+
+    def remove_file(self, path: Path) -> None:
+        """Delete the file at `path`, if there is one."""
+        with _explained(str(path)):
+            if path.is_file():
+                self._remove(path)
+
+
+class Folder:
+    """A local folder."""
+
+    def __init__(self, root: Path, storage: ShardStorage) -> None:
+        self._root, self._storage = root, storage
+
+    def publish(self, key: str, fill: Fill) -> dict[str, Output]:
+        """See `Destination`. Work is staged below the same folder, since a rename cannot leave its disk."""
+        # A name of its own: an attempt that is thought dead may still write when the next one begins.
+        label = f"{hashlib.sha256(key.encode()).hexdigest()[:16]}-{uuid.uuid4().hex}{TEMPORARY}"
+        return self._storage.write_files(self._root, self._root / _STAGING / label, fill)
+
+    def write_text(self, name: str, text: str) -> None:
+        """See `Destination`."""
+        self._storage.write_text(self._root / name, text)
+
+    def read_text(self, name: str) -> str | None:
+        """See `Destination`."""
+        path = self._root / name
+        return path.read_text(encoding="utf-8") if path.is_file() else None
+
+    def size(self, name: str) -> int | None:
+        """See `Destination`."""
+        path = self._root / name
+        return path.stat().st_size if path.is_file() else None
+
+    def sha256(self, name: str) -> str:
+        """See `Destination`."""
+        return Output.of(self._root / name).sha256
+
+    def remove(self, name: str) -> None:
+        """See `Destination`."""
+        self._storage.remove_file(self._root / name)
+
+    def sweep(self) -> None:
+        """See `Destination`."""
+        self._storage.remove_partial(self._root)
+
+
+class Bucket:
+    """A store behind fsspec, such as S3. Files are made on the local disk first, so that one PUT sends the whole."""
+
+    def __init__(self, store: Any, root: str) -> None:
+        self._store, self._root = store, root
+
+    def publish(self, key: str, fill: Fill) -> dict[str, Output]:
+        """See `Destination`."""
+        del key
+        staging = Path(tempfile.mkdtemp(prefix="tailkeep-"))
+        try:
+            with _explained(str(staging)):
+                fill(staging)
+            found = _found(staging)
+            outputs = {name: Output.of(path) for name, path in found.items()}
+            for name, path in found.items():
+                with _explained(self._path(name)):
+                    self._store.put_file(str(path), self._path(name))
+        finally:
+            shutil.rmtree(staging)
+        return outputs
+
+    def write_text(self, name: str, text: str) -> None:
+        """See `Destination`."""
+        with _explained(self._path(name)):
+            self._store.pipe_file(self._path(name), text.encode("utf-8"))
+
+    def read_text(self, name: str) -> str | None:
+        """See `Destination`."""
+        try:
+            return str(self._store.cat_file(self._path(name)), "utf-8")
+        except FileNotFoundError:
+            return None
+
+    def size(self, name: str) -> int | None:
+        """See `Destination`."""
+        try:
+            return int(self._store.info(self._path(name))["size"])
+        except FileNotFoundError:
+            return None
+
+    def sha256(self, name: str) -> str:
+        """See `Destination`."""
+        with self._store.open(self._path(name), "rb") as file:
+            return _digest(file)
+
+    def remove(self, name: str) -> None:
+        """See `Destination`."""
+        with _explained(self._path(name)):
+            if self._store.exists(self._path(name)):
+                self._store.rm_file(self._path(name))
+
+    def sweep(self) -> None:
+        """Nothing: what was not finished never came here."""
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}"
+
+
+def _found(folder: Path) -> Mapping[str, Path]:
+    return {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def _digest(file: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        raise StorageError(
+            f"cannot write {redact(name)}: {error.strerror or error}. Nothing finished is lost: free the disk or fix "
+            "the permissions, then run the same command again."
+        ) from error

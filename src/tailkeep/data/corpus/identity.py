@@ -1,0 +1,96 @@
+"""Ids of documents: no two may be equal, in a corpus of any size.
+
+    ids/<shard>.ids    16 bytes of each id's hash, 8 of its row; sorted
+
+Rule: memory does not grow with the number of documents. Ids are hashed, sorted in runs on the disk and merged.
+"""
+
+import hashlib
+import heapq
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import IO
+
+from tailkeep.errors import InputError
+
+_DIGEST = 16
+_ENTRY = _DIGEST + 8
+_RUN = 1 << 19
+"""Entries held in memory at once, some 30 MB of them."""
+
+
+class IdList:
+    """The ids of one shard, in any order. `write` sorts them into a file."""
+
+    def __init__(self, *, run: int = _RUN) -> None:
+        self._run = run
+        self._entries: list[bytes] = []
+        self._runs: list[IO[bytes]] = []
+
+    def add(self, name: str, row: int) -> None:
+        """Take the id of the document in `row`."""
+        digest = hashlib.blake2b(name.encode("utf-8"), digest_size=_DIGEST).digest()
+        self._entries.append(digest + row.to_bytes(8, "big"))
+        if len(self._entries) >= self._run:
+            self._spill()
+
+    def write(self, path: Path, name: str) -> None:
+        """Write them to `path`; `name` is what an error calls the shard.
+
+        Raises:
+            InputError: two are equal.
+        """
+        with path.open("wb") as file:
+            for entry in _distinct((entry, name) for entry in self._merged()):
+                file.write(entry)
+
+    def close(self) -> None:
+        """Drop what was spilled to the disk."""
+        for file in self._runs:
+            file.close()
+
+    def _merged(self) -> Iterator[bytes]:
+        for file in self._runs:
+            file.seek(0)
+        return heapq.merge(*(_entries(file) for file in self._runs), sorted(self._entries))
+
+    def _spill(self) -> None:
+        file = tempfile.TemporaryFile()  # noqa: SIM115  closed by `close`
+        file.write(b"".join(sorted(self._entries)))
+        self._runs.append(file)
+        self._entries.clear()
+
+
+def refuse_equal_ids(lists: Mapping[str, Path]) -> None:
+    """Check that no id stands in two of the files in `lists`, {shard name: path}.
+
+    Raises:
+        InputError: one does.
+    """
+    runs = (_named(path, name) for name, path in sorted(lists.items()))
+    for _ in _distinct(heapq.merge(*runs)):
+        pass
+
+
+def _named(path: Path, name: str) -> Iterator[tuple[bytes, str]]:
+    with path.open("rb") as file:
+        yield from ((entry, name) for entry in _entries(file))
+
+
+def _entries(file: IO[bytes]) -> Iterator[bytes]:
+    while block := file.read(_ENTRY * 1024):
+        yield from (block[start : start + _ENTRY] for start in range(0, len(block), _ENTRY))
+
+
+def _distinct(entries: Iterable[tuple[bytes, str]]) -> Iterator[bytes]:
+    previous: tuple[bytes, str] | None = None
+    for entry, name in entries:
+        if previous is not None and entry[:_DIGEST] == previous[0][:_DIGEST]:
+            one, other = sorted((at, int.from_bytes(found[_DIGEST:], "big")) for found, at in (previous, (entry, name)))
+            raise InputError(
+                f"two documents have one id: {one[0]}, document {one[1]}, and {other[0]}, document {other[1]}, from 0. "
+                "Make the ids unique, name another id field, or none to number the documents."
+            )
+        previous = (entry, name)
+        yield entry

@@ -1,0 +1,206 @@
+"""Parquet files, in and out, one row group at a time.
+
+Rule: what is not edited keeps its values, and the file its schema, metadata, row groups and compression. Memory is
+bounded by the largest row group, which this format cannot write in pieces.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tailkeep.data.corpus.columns import replace_in_table
+from tailkeep.data.corpus.layout import Layout, Record, Rejected, UnfitError, id_of, parts_of
+from tailkeep.data.corpus.shards import Shard
+from tailkeep.data.corpus.streams import TornError, open_parquet, torn
+
+_ROWS_AT_ONCE = 256
+_DICTIONARIES = {"PLAIN_DICTIONARY", "RLE_DICTIONARY"}
+
+
+@dataclass(eq=False)
+class Group:
+    """A row group in memory: its number, its rows, and what became of them."""
+
+    number: int
+    table: pa.Table
+    kept: list[int] = field(default_factory=list)
+    edits: dict[int, dict[str, str]] = field(default_factory=dict)
+
+
+def read_parquet(shard: Shard, layout: Layout) -> Iterator[Record | Rejected]:
+    """The documents of a shard of parquet; the origin of each is its row group and its row there.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    try:
+        with open_parquet(shard.url, shard.name) as file:
+            yield from _documents(file, shard, layout)
+    except TornError as error:
+        yield Rejected(0, f"{error}. Copy or write it again", shard.name)
+
+
+def _documents(file: pq.ParquetFile, shard: Shard, layout: Layout) -> Iterator[Record | Rejected]:
+    if not file.metadata.num_rows:
+        yield Rejected(0, "no document, not one row. Give a file with text", shard.name)
+    columns, missing = _columns(file.schema_arrow, layout)
+    start, stop = shard.row_groups or (0, file.num_row_groups)
+    lengths = [file.metadata.row_group(number).num_rows for number in range(stop)]
+    for number in range(start, stop):
+        rows = range(sum(lengths[:number]), sum(lengths[: number + 1]))
+        group, fault = (None, missing) if missing else _group(file, number)
+        if group is None:
+            yield from (Rejected(row, fault, _where(shard, row)) for row in rows)
+            continue
+        for row, tree in zip(rows, _trees(group.table.select(columns)), strict=True):
+            yield _document(tree, row, shard, layout, (group, row - rows.start))
+
+
+def _group(file: pq.ParquetFile, number: int) -> tuple[Group | None, str]:
+    """The row group, or what is wrong with it."""
+    try:
+        return Group(number, file.read_row_group(number)), ""
+    except (pa.ArrowInvalid, OSError) as error:
+        return None, f"{torn(error, 'damaged parquet data')}. Copy or write it again"
+
+
+def _columns(schema: pa.Schema, layout: Layout) -> tuple[list[str], str]:
+    """The columns in which the layout's fields lie, and what is wrong with them. The id's may be missing."""
+    fields = [layout.chat.turns] if layout.chat else [*layout.prompt_fields, *layout.text_fields]
+    columns = dict.fromkeys(path.partition(".")[0] for path in fields)
+    for column in columns:
+        if schema.names.count(column) != 1:
+            there = "stands there twice" if column in schema.names else f"is missing; there are {schema.names[:20]}"
+            return [], f"the column {column!r} {there}. Name the field to read"
+    identity = (layout.id_field or "").partition(".")[0]
+    return [*columns, *([identity] if identity in schema.names and identity not in columns else [])], ""
+
+
+def _trees(table: pa.Table) -> Iterator[dict[str, Any] | None]:
+    """The rows, None for one with text that is not UTF-8: parquet lets any bytes be called a string."""
+    for batch in table.to_batches(max_chunksize=_ROWS_AT_ONCE):
+        try:
+            yield from batch.to_pylist()
+        except UnicodeDecodeError:
+            yield from (_tree(batch.slice(row, 1)) for row in range(len(batch)))
+
+
+def _tree(batch: pa.RecordBatch) -> dict[str, Any] | None:
+    try:
+        (tree,) = batch.to_pylist()
+    except UnicodeDecodeError:
+        return None
+    return dict(tree)
+
+
+def _document(
+    tree: Mapping[str, Any] | None, row: int, shard: Shard, layout: Layout, origin: tuple[Group, int]
+) -> Record | Rejected:
+    where = _where(shard, row)
+    try:
+        if tree is None:
+            raise UnfitError("text that is not UTF-8. Write the file again")
+        record = Record(id_of(tree, layout, f"{shard.name}:{row}"), row, where, parts_of(tree, layout), origin)
+        length = sum(len(part.text.encode("utf-8")) for part in record.parts)
+        if length > layout.max_document_bytes:
+            raise UnfitError(f"{length} bytes are longer than a document may be. Raise max_document_bytes")
+    except UnfitError as error:
+        raw = None if tree is None else json.dumps(tree, ensure_ascii=False, default=str).encode("utf-8")
+        return Rejected(row, str(error), where, raw)
+    return record
+
+
+def _where(shard: Shard, row: int) -> str:
+    return f"{shard.name}, row {row}"
+
+
+class ParquetWriter:
+    """Writes documents of a shard in their order, a row group when its last one has come."""
+
+    def __init__(self, file: pq.ParquetWriter) -> None:
+        self._file = file
+        self._group: Group | None = None
+
+    def write(self, record: Record, texts: Mapping[str, str]) -> None:
+        """Write `record` with the strings in `texts` exchanged, all of which differ from its own."""
+        group, at = record.origin
+        if self._group is not group:
+            self.flush()
+            self._group = group
+        group.kept.append(at)
+        if texts:
+            group.edits[at] = dict(texts)
+
+    def refuses(self, record: Record, texts: Mapping[str, str]) -> str:
+        """Nothing: a column of strings holds any text."""
+        del record, texts
+        return ""
+
+    def flush(self) -> None:
+        """Write the row group at hand."""
+        if self._group is None:
+            return
+        table = replace_in_table(self._group.table, self._group.edits)
+        if len(self._group.kept) < len(table):
+            mask = np.zeros(len(table), dtype=bool)
+            mask[self._group.kept] = True
+            table = table.filter(pa.array(mask))
+        self._file.write_table(table.replace_schema_metadata(self._file.schema.metadata), row_group_size=len(table))
+        self._group = None
+
+
+@contextmanager
+def open_parquet_writer(shard: Shard, path: Path, mark: Mapping[str, str]) -> Iterator[ParquetWriter]:
+    """A writer of a file like that of `shard` at the local `path`, with the pairs in `mark` added to its metadata.
+
+    Raises:
+        TornError: the file of `shard` does not say what it is like.
+    """
+    with open_parquet(shard.url, shard.name) as like:
+        arguments = _arguments(like, mark)
+    with pq.ParquetWriter(path, **arguments) as file:
+        writer = ParquetWriter(file)
+        yield writer
+        writer.flush()
+
+
+def join_parts(parts: Sequence[Path], path: Path) -> None:
+    """Put the row groups of `parts` into one file, in this order."""
+    with pq.ParquetFile(parts[0]) as like:
+        arguments = _arguments(like, {})
+    with pq.ParquetWriter(path, **arguments) as file:
+        for part in parts:
+            with pq.ParquetFile(part) as opened:
+                for number in range(opened.num_row_groups):
+                    table = opened.read_row_group(number)
+                    file.write_table(table, row_group_size=len(table))
+
+
+def _arguments(like: pq.ParquetFile, mark: Mapping[str, str]) -> dict[str, Any]:
+    schema = like.schema_arrow
+    metadata = {**(schema.metadata or {}), **{key.encode(): value.encode() for key, value in mark.items()}}
+    arguments: dict[str, Any] = {
+        "schema": schema.with_metadata(metadata or None),
+        "version": "1.0" if like.metadata.format_version == "1.0" else "2.6",
+        "store_schema": b"ARROW:schema" in (like.metadata.metadata or {}),
+    }
+    if like.num_row_groups:
+        group = like.metadata.row_group(0)
+        columns = [group.column(index) for index in range(group.num_columns)]
+        arguments["compression"] = {column.path_in_schema: _codec(column) for column in columns}
+        coded = [column.path_in_schema for column in columns if _DICTIONARIES & {*column.encodings}]
+        arguments["use_dictionary"] = coded or False
+    return arguments
+
+
+def _codec(column: pq.ColumnChunkMetaData) -> str:
+    """The writer's name for the compression of a column; those that it cannot write become zstd."""
+    name = str(column.compression).partition("_")[0]
+    return "NONE" if name == "UNCOMPRESSED" else name if pa.Codec.is_available(name.lower()) else "ZSTD"

@@ -1,0 +1,178 @@
+"""A shard on its way from input to output. Rule: documents in are documents out and rejects, or there is an error.
+
+documents/<name>   edits/<key>.jsonl   rejects/<key>.jsonl   ids/<key>.ids
+"""
+
+import base64
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import IO, Literal, Protocol
+
+from tailkeep.data.corpus.identity import IdList
+from tailkeep.data.corpus.layout import Layout, Record, Rejected
+from tailkeep.data.corpus.lines import LineWriter, read_lines
+from tailkeep.data.corpus.parquet import open_parquet_writer, read_parquet
+from tailkeep.data.corpus.shards import Shard
+from tailkeep.data.corpus.streams import TornError, open_output
+from tailkeep.errors import InputError
+
+OnError = Literal["stop", "skip"]
+
+
+class Writer(Protocol):
+    """Writes the documents of one shard in their order."""
+
+    def write(self, record: Record, texts: Mapping[str, str]) -> None:
+        """Write `record` with the strings in `texts` exchanged."""
+
+    def refuses(self, record: Record, texts: Mapping[str, str]) -> str:
+        """Why the format cannot hold `texts` as this one document, or nothing."""
+
+
+def read_shard(shard: Shard, layout: Layout) -> Iterator[Record | Rejected]:
+    """The documents of `shard` in their order, each as a record or as rejected.
+
+    Raises:
+        InputError: the file cannot be read at all.
+    """
+    return read_parquet(shard, layout) if shard.kind == "parquet" else read_lines(shard, layout)
+
+
+class Passage:
+    """The documents of one shard, each to be written or rejected once, in their order. Made by `open_passage`."""
+
+    def __init__(self, shard: Shard, layout: Layout, folder: Path, on_error: OnError) -> None:
+        self.shard, self.folder = shard, folder
+        self.read = self.written = self.edited = self.rejected = 0
+        self._layout, self._on_error = layout, on_error
+        self._stack = ExitStack()
+        self._writer: Writer | None = None
+        self._rejects: IO[str] | None = None
+        self._ids = self._stack.enter_context(closing(IdList()))
+
+    def records(self) -> Iterator[Record]:
+        """The documents that can be read; the others are rejected on the way.
+
+        Raises:
+            InputError: a document cannot be read and `on_error` is "stop", or the file cannot be read at all.
+        """
+        for item in read_shard(self.shard, self._layout):
+            self.read += 1
+            if isinstance(item, Rejected):
+                self._reject(item)
+                continue
+            if self._layout.id_field is not None:
+                self._ids.add(item.id, item.row)
+            yield item
+
+    def write(self, record: Record, texts: Mapping[str, str]) -> None:
+        """Write `record`; `texts` are its new strings by path, of which those that differ are edits.
+
+        Raises:
+            InputError: its format cannot hold them; `refuses` tells beforehand.
+        """
+        assert self._writer is not None
+        before = record.texts
+        edits = {path: text for path, text in texts.items() if text != before[path]}
+        if reason := self.refuses(record, texts):
+            raise InputError(f"{record.where}: {reason}. Keep the edit within the document.")
+        self._writer.write(record, edits)
+        self.written += 1
+        self.edited += bool(edits)
+
+    def refuses(self, record: Record, texts: Mapping[str, str]) -> str:
+        """Why the format cannot hold `texts` as this one document, or nothing.
+
+        A line of plain text holds no line break, and no document of it white space at its ends.
+        """
+        assert self._writer is not None
+        before = record.texts
+        return self._writer.refuses(record, {path: text for path, text in texts.items() if text != before[path]})
+
+    def reject(self, record: Record, reason: str) -> None:
+        """Leave `record` out of the output, and say why.
+
+        Raises:
+            InputError: `on_error` is "stop".
+        """
+        raw = getattr(record.origin, "raw", None)
+        self._reject(Rejected(record.row, reason, record.where, raw))
+
+    def counts(self) -> dict[str, int]:
+        """How many documents were read, written, edited and rejected."""
+        return {"documents": self.read, "written": self.written, "edited": self.edited, "rejected": self.rejected}
+
+    def _reject(self, rejected: Rejected) -> None:
+        if self._on_error == "stop":
+            raise InputError(f"{rejected.where}: {rejected.reason}.")
+        if self._rejects is None:
+            path = self.file("rejects")
+            self._rejects = self._stack.enter_context(path.open("w", encoding="utf-8", newline=""))
+        self._rejects.write(_line(rejected))
+        self.rejected += 1
+
+    def file(self, kind: str, ending: str = ".jsonl") -> Path:
+        """Where this shard's file of `kind` goes, such as `edits`; its folder is made."""
+        return _made(self.folder / kind / f"{self.shard.key}{ending}")
+
+    def _open(self, mark: Mapping[str, str]) -> None:
+        path = _made(self.folder / self.shard.documents)
+        if self.shard.kind == "parquet":
+            try:
+                self._writer = self._stack.enter_context(open_parquet_writer(self.shard, path, mark))
+            except TornError:
+                return  # its one document is rejected
+        else:
+            file = self._stack.enter_context(open_output(path, self.shard.compression))
+            self._writer = LineWriter(file, self.shard, self._layout)
+
+    def _finish(self) -> None:
+        if self.read != self.written + self.rejected:
+            raise AssertionError(
+                f"{self.shard.key}: {self.read} documents were read, {self.written} written, {self.rejected} rejected"
+            )
+        if self._layout.id_field is not None and self.written:
+            self._ids.write(self.file("ids", ".ids"), self.shard.name)
+
+
+@contextmanager
+def open_passage(
+    shard: Shard, layout: Layout, folder: Path, *, on_error: OnError = "stop", mark: Mapping[str, str] | None = None
+) -> Iterator[Passage]:
+    """Carry the documents of `shard` into files below the local `folder`, for `finish_shard` to publish.
+
+    Args:
+        shard: what to read.
+        layout: where its documents are.
+        folder: where the output goes, in the folders that the finished output has.
+        on_error: whether the first document that cannot be read stops the work, or is rejected.
+        mark: pairs for the metadata of a parquet output.
+
+    Raises:
+        InputError: as `records` does, and for two documents with one id.
+    """
+    passage = Passage(shard, layout, folder, on_error)
+    with passage._stack:
+        passage._open(mark or {})
+        yield passage
+        passage._finish()
+
+
+def _line(rejected: Rejected) -> str:
+    raw = rejected.raw
+    item = {
+        "row": rejected.row,
+        "where": rejected.where,
+        "reason": rejected.reason,
+        "offset": rejected.offset,
+        "length": rejected.length,
+        "base64": None if raw is None else base64.b64encode(raw).decode("ascii"),
+    }
+    return json.dumps(item, ensure_ascii=False) + "\n"
+
+
+def _made(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path

@@ -1,0 +1,180 @@
+"""Shards: the files below an input, each a unit of work.
+
+Rule: a shard's name is its path below the input root, so no worker, order or machine can change it.
+"""
+
+import posixpath
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import fsspec
+
+from tailkeep.data.corpus.streams import Compression, TornError, open_parquet, readable
+from tailkeep.errors import ConfigError, InputError
+from tailkeep.redaction import redact
+from tailkeep.runs.storage import TEMPORARY
+
+Kind = Literal["jsonl", "txt", "parquet"]
+
+_FORMATS: dict[str, tuple[Kind, Compression]] = {
+    ".jsonl": ("jsonl", "none"),
+    ".jsonl.gz": ("jsonl", "gz"),
+    ".jsonl.zst": ("jsonl", "zst"),
+    ".txt": ("txt", "none"),
+    ".txt.gz": ("txt", "gz"),
+    ".txt.zst": ("txt", "zst"),
+    ".parquet": ("parquet", "none"),
+}
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One unit of work: a file, or row groups `start` to `stop` (excluded) of a parquet file.
+
+    `name` is the file's path below the input root, with `/`; `size` its bytes as they lie there.
+    """
+
+    name: str
+    url: str
+    kind: Kind
+    compression: Compression
+    size: int
+    row_groups: tuple[int, int] | None = None
+
+    @property
+    def key(self) -> str:
+        """The name of the unit of work: of the file, or of the file and the range."""
+        if self.row_groups is None:
+            return self.name
+        start, stop = self.row_groups
+        return f"{self.name}/{start:06d}-{stop:06d}"
+
+    @property
+    def documents(self) -> str:
+        """Where its documents go, below the output: the file's own name, or a part for `join_parts`."""
+        return f"documents/{self.name}" if self.row_groups is None else f"parts/{self.key}.parquet"
+
+    def sources(self) -> dict[str, Any]:
+        """What of the shard decides a result, for a fingerprint. Its content stands in only by its size."""
+        return {
+            "shard": self.key,
+            "kind": self.kind,
+            "compression": self.compression,
+            "bytes": self.size,
+        }
+
+
+def find_shards(inputs: str | Path | Sequence[str | Path], *, row_groups: int | None = None) -> list[Shard]:
+    """The shards of `inputs`, sorted by name: globs, folders or files, local or as fsspec URLs.
+
+    Of a folder, files with a known ending are taken, hidden ones left out. The input root is the folder, the file's
+    folder or the part of the glob before the first wildcard; of several inputs, what their roots have in common.
+
+    Args:
+        inputs: one input or several.
+        row_groups: cut a parquet file into shards of at most so many row groups; whole files by default.
+
+    Raises:
+        InputError: there is no such file, its ending is unknown, or it cannot be listed.
+    """
+    given = [str(item) for item in ([inputs] if isinstance(inputs, str | Path) else inputs)]
+    if not given:
+        raise InputError("no input is given. Name a file, a folder or a glob.")
+    found = [_expand(text) for text in given]
+    protocols = {prefix for prefix, _, _ in found}
+    if len(protocols) > 1:
+        raise InputError(f"the inputs lie in different stores: {sorted(protocols)}. Run one command for each.")
+    root = _common_root([root for _, root, _ in found])
+    files = {path: (prefix, size) for prefix, _, paths in found for path, size in paths.items()}
+    shards = [_shard(prefix + path, posixpath.relpath(path, root), size) for path, (prefix, size) in files.items()]
+    if row_groups is not None:
+        shards = [part for shard in shards for part in _split(shard, row_groups)]
+    return sorted(shards, key=lambda shard: (shard.name, shard.row_groups or (0, 0)))
+
+
+def my_tasks(shards: Sequence[Shard], task_index: int, num_tasks: int) -> list[Shard]:
+    """The share of task `task_index` (from 0) of `num_tasks`: every `num_tasks`-th shard. The shares are disjoint.
+
+    Raises:
+        ConfigError: there is no such task.
+    """
+    if num_tasks < 1 or not 0 <= task_index < num_tasks:
+        raise ConfigError(f"task {task_index} of {num_tasks} does not exist. Count tasks from 0 to num_tasks - 1.")
+    return list(shards[task_index::num_tasks])
+
+
+def _expand(text: str) -> tuple[str, str, dict[str, int]]:
+    """The prefix that makes paths of this store URLs, the input root, and {path: bytes} of its files."""
+    shown = redact(text)
+    try:
+        store, path = fsspec.core.url_to_fs(text)
+    except (ValueError, ImportError) as error:
+        raise InputError(f"cannot open {shown}: {error}. Give a local path or the URL of an installed store.") from None
+    with readable(shown):
+        path = path.rstrip("/") or "/"
+        if store.isdir(path):
+            root, details = path, store.find(path, detail=True)
+            details = {name: detail for name, detail in details.items() if _is_wanted(posixpath.relpath(name, root))}
+        elif store.exists(path):
+            root, details = posixpath.dirname(path), {path: store.info(path)}
+        else:
+            root, details = _fixed_folder(path), store.glob(path, detail=True)
+            details = {name: detail for name, detail in details.items() if detail["type"] == "file"}
+    if not details:
+        raise InputError(f"{shown} matches no file. Known endings are {', '.join(_FORMATS)}.")
+    # Local paths stay plain: a '#' or a '::' in one means something in a URL.
+    local = "file" in ([store.protocol] if isinstance(store.protocol, str) else store.protocol)
+    prefix = "" if local else text.removesuffix(text.split("://", 1)[-1])
+    if path.startswith(prefix):  # http keeps its protocol in the path
+        prefix = ""
+    return prefix, root, {name: int(detail["size"] or 0) for name, detail in details.items()}
+
+
+def _fixed_folder(pattern: str) -> str:
+    """The part of a glob before the first wildcard, up to the last `/`."""
+    fixed = pattern[: min((pattern.index(mark) for mark in "*?[" if mark in pattern), default=len(pattern))]
+    return posixpath.dirname(fixed)
+
+
+def _common_root(roots: list[str]) -> str:
+    parts = [root.split("/") for root in roots]
+    depth = 0
+    while all(len(part) > depth and part[depth] == parts[0][depth] for part in parts):
+        depth += 1
+    return "/".join(parts[0][:depth]) or ("/" if roots[0].startswith("/") else ".")
+
+
+def _is_wanted(name: str) -> bool:
+    hidden = any(part.startswith(".") or part.endswith(TEMPORARY) for part in name.split("/"))
+    return not hidden and _format_of(name) is not None
+
+
+def _format_of(name: str) -> tuple[Kind, Compression] | None:
+    return next((form for ending, form in _FORMATS.items() if name.lower().endswith(ending)), None)
+
+
+def _shard(url: str, name: str, size: int) -> Shard:
+    form = _format_of(name)
+    if form is None:
+        raise InputError(f"{redact(url)} has an unknown ending. Known are {', '.join(_FORMATS)}.")
+    if any(part.endswith(TEMPORARY) for part in name.split("/")):
+        raise InputError(f"{redact(url)}: names that end with {TEMPORARY!r} are taken for unfinished. Rename it.")
+    return Shard(name, url, *form, size)
+
+
+def _split(shard: Shard, row_groups: int) -> list[Shard]:
+    if row_groups < 1:
+        raise ConfigError(f"row_groups={row_groups}: a shard needs at least one. Use 1 or more.")
+    if shard.kind != "parquet":
+        return [shard]
+    try:
+        with open_parquet(shard.url, shard.name) as file:
+            total = file.num_row_groups
+    except TornError:
+        return [shard]  # whoever reads it rejects it
+    if total <= row_groups:
+        return [shard]
+    starts = range(0, total, row_groups)
+    return [replace(shard, row_groups=(start, min(start + row_groups, total))) for start in starts]

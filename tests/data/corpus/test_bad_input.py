@@ -1,0 +1,269 @@
+"""Whatever is wrong with a document: one error with file and line, or a reject, and nothing is lost."""
+
+import base64
+import gzip
+import json
+import tracemalloc
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tailkeep.config import validate
+from tailkeep.data.corpus import Chat, Layout, find_shards, open_passage, read_shard
+from tailkeep.errors import ConfigError, InputError
+from tests.data.corpus.job import carry, copy, unchanged
+
+GOOD = b'{"text": "good"}\n'
+DEEP = b'{"text": ' + b"[" * 9999 + b"]" * 9999 + b"}\n"
+
+BAD_LINES = [
+    (b"{not json}\n", "not JSON"),
+    (b"{\"text\": 'x'}\n", "not JSON"),
+    (b'["text"]\n', "expected an object, found list"),
+    (b'{"test": "x"}\n', "the field 'text' is missing; there are ['test']"),
+    (b'{"text": null}\n', "the field 'text' is of type NoneType"),
+    (b'{"text": 3}\n', "the field 'text' is of type int"),
+    (b'{"text": "\xff"}\n', "not UTF-8: byte 0xff at offset 27, line 2"),
+    (b'{"text": "x\\ud83d"}\n', "half a surrogate pair at character 1"),
+    (b'{"text": "x", "id": true}\n', "the id in 'id' is of type bool"),
+    (b'{"text": "x", "id": ""}\n', "the id in 'id' is empty"),
+    (b'\xef\xbb\xbf{"text": "x"}\n', "byte order mark|BOM"),
+    (b'{"text": "x"\n', "not JSON"),
+    (DEEP, "not JSON"),
+    (b'{"text": "' + b"x" * 99 + b'"}\n', "longer than a document may be"),
+]
+
+
+def layout(bad: bytes) -> Layout:
+    return Layout(max_document_bytes=60 if bad.count(b"x") > 9 else 1 << 20)
+
+
+@pytest.mark.parametrize(("bad", "reason"), BAD_LINES)
+def test_a_bad_line_stops_with_its_file_and_line(tmp_path, bad, reason):
+    (tmp_path / "x.jsonl").write_bytes(GOOD + bad + GOOD)
+    with pytest.raises(InputError, match=rf"^x\.jsonl, line 2: .*({reason.replace('[', '.').replace(']', '.')})"):
+        copy(tmp_path / "x.jsonl", tmp_path / "out", layout=layout(bad))
+
+
+@pytest.mark.parametrize(("bad", "reason"), BAD_LINES)
+def test_a_bad_line_is_set_aside_with_its_bytes_and_the_others_stay(tmp_path, bad, reason):
+    (tmp_path / "x.jsonl").write_bytes(GOOD + bad + GOOD)
+    (shard,) = find_shards(tmp_path / "x.jsonl")
+    counts = carry(shard, tmp_path / "out", change=unchanged, layout=layout(bad), on_error="skip")
+    assert counts == {"documents": 3, "written": 2, "edited": 0, "rejected": 1}
+    assert (tmp_path / "out" / "documents" / "x.jsonl").read_bytes() == GOOD + GOOD
+    (item,) = rejects(tmp_path / "out", "x.jsonl")
+    assert item["row"] == 1
+    assert (item["offset"], item["length"]) == (len(GOOD), len(bad))
+    if "longer" in reason:
+        assert item["base64"] is None
+    else:
+        assert base64.b64decode(item["base64"]) == bad
+
+
+def test_a_byte_order_mark_at_the_start_of_a_file_is_no_part_of_a_document(tmp_path):
+    (tmp_path / "x.jsonl").write_bytes(b"\xef\xbb\xbf" + GOOD)
+    assert copy(tmp_path / "x.jsonl", tmp_path / "out").read_bytes() == b"\xef\xbb\xbf" + GOOD
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.txt", "x.txt.gz"])
+@pytest.mark.parametrize("content", [b"", b" \n\n"])
+def test_a_file_without_a_document_is_an_error_or_one_reject(tmp_path, name, content):
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    with pytest.raises(InputError, match=rf"^{name}: no document"):
+        copy(tmp_path / name, tmp_path / "out")
+    copy(tmp_path / name, tmp_path / "skipped", on_error="skip")
+    (item,) = rejects(tmp_path / "skipped", name)
+    assert base64.b64decode(item["base64"]) == content
+
+
+@pytest.mark.parametrize("ending", ["gz", "zst"])
+@pytest.mark.parametrize("lost", [1, 5, 2000])
+def test_of_a_torn_file_every_whole_document_is_kept(tmp_path, ending, lost):
+    lines = [json.dumps({"text": base64.b85encode(bytes([n % 251, n % 7]) * 99).decode()}) + "\n" for n in range(9999)]
+    path = tmp_path / f"x.jsonl.{ending}"
+    with pa.output_stream(path, compression="gzip" if ending == "gz" else "zstd") as file:
+        file.write("".join(lines).encode())
+    path.write_bytes(path.read_bytes()[:-lost])
+    with pytest.raises(InputError, match=rf"^x.jsonl.{ending}, line \d+: damaged (gzip|zstd) data"):
+        copy(path, tmp_path / "out")
+    out = copy(path, tmp_path / "skipped", on_error="skip")
+    with pa.input_stream(out, compression="gzip" if ending == "gz" else "zstd") as file:
+        kept = file.read().decode()
+    assert kept
+    assert "".join(lines).startswith(kept)
+    assert kept.endswith("\n")
+    (item,) = rejects(tmp_path / "skipped", path.name)
+    assert ("".join(lines)[len(kept) :]).startswith(base64.b64decode(item["base64"]).decode())
+
+
+def test_damage_in_the_middle_of_a_gzip_file_is_seen(tmp_path):
+    content = bytearray(gzip.compress(b'{"text": "a"}\n' * 10))
+    content[-6] ^= 1  # the checksum
+    (tmp_path / "x.jsonl.gz").write_bytes(content)
+    with pytest.raises(InputError, match=r"line 11: damaged gzip data \(CRC"):
+        copy(tmp_path / "x.jsonl.gz", tmp_path / "out")
+
+
+# Parquet
+
+
+def parquet(path, **columns):
+    pq.write_table(pa.table(columns), path, row_group_size=2)
+    return path
+
+
+def test_rows_without_text_are_rejected_with_their_number_in_the_file(tmp_path):
+    path = parquet(tmp_path / "x.parquet", text=["a", "b", None, "d", None, None])
+    with pytest.raises(InputError, match=r"^x\.parquet, row 2: the field 'text' is of type NoneType"):
+        copy(path, tmp_path / "out")
+    out = copy(path, tmp_path / "skipped", on_error="skip")
+    assert pq.read_table(out).to_pylist() == [{"text": "a"}, {"text": "b"}, {"text": "d"}]
+    assert [item["row"] for item in rejects(tmp_path / "skipped", "x.parquet")] == [2, 4, 5]
+
+
+def test_a_column_that_is_missing_is_named_beside_those_that_are_there(tmp_path):
+    path = parquet(tmp_path / "x.parquet", content=["a"])
+    with pytest.raises(InputError, match=r"row 0: the column 'text' is missing; there are \['content'\]"):
+        copy(path, tmp_path / "out")
+    assert pq.read_table(copy(path, tmp_path / "skipped", on_error="skip")).num_rows == 0
+
+
+def test_text_that_is_not_utf8_is_rejected_alone(tmp_path):
+    strings = pa.array([b"a", b"\xff", b"c"], pa.binary()).view(pa.string())
+    path = parquet(tmp_path / "x.parquet", text=strings)
+    out = copy(path, tmp_path / "out", on_error="skip")
+    assert pq.read_table(out).to_pylist() == [{"text": "a"}, {"text": "c"}]
+    (item,) = rejects(tmp_path / "out", "x.parquet")
+    assert (item["row"], item["reason"][:22]) == (1, "text that is not UTF-8")
+
+
+@pytest.mark.parametrize("kept", [0, 3, 100, -1])
+def test_a_torn_parquet_file_is_one_reject(tmp_path, kept):
+    path = parquet(tmp_path / "x.parquet", text=["a"] * 99)
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(InputError, match=r"^x\.parquet: not a whole parquet file"):
+        copy(path, tmp_path / "out")
+    assert not copy(path, tmp_path / "skipped", on_error="skip").exists()
+    assert len(rejects(tmp_path / "skipped", "x.parquet")) == 1
+    assert [shard.row_groups for shard in find_shards(path, row_groups=1)] == [None]
+
+
+def test_a_damaged_row_group_costs_its_rows_and_no_others(tmp_path):
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"text": ["a", "b", "c"]}), path, row_group_size=1, compression="zstd")
+    content = bytearray(path.read_bytes())
+    start = pq.read_metadata(path).row_group(1).column(0).dictionary_page_offset
+    content[start : start + 8] = b"\xff" * 8
+    path.write_bytes(content)
+    out = copy(path, tmp_path / "out", on_error="skip")
+    assert pq.read_table(out).to_pylist() == [{"text": "a"}, {"text": "c"}]
+    assert [item["row"] for item in rejects(tmp_path / "out", "x.parquet")] == [1]
+
+
+# Counts, ids and memory
+
+
+def test_a_document_that_is_neither_written_nor_rejected_is_noticed(tmp_path):
+    (tmp_path / "x.jsonl").write_bytes(GOOD * 2)
+    (shard,) = find_shards(tmp_path / "x.jsonl")
+
+    def forget() -> None:
+        with open_passage(shard, Layout(), tmp_path / "out") as passage:
+            for record in passage.records():
+                if record.row:
+                    passage.write(record, {})
+
+    with pytest.raises(AssertionError, match="2 documents were read, 1 written, 0 rejected"):
+        forget()
+
+
+def test_a_document_that_the_caller_rejects_keeps_its_bytes(tmp_path):
+    (tmp_path / "x.jsonl").write_bytes(GOOD * 2)
+    (shard,) = find_shards(tmp_path / "x.jsonl")
+    with open_passage(shard, Layout(), tmp_path / "out", on_error="skip") as passage:
+        for record in passage.records():
+            passage.reject(record, "too dull") if record.row else passage.write(record, {})
+    (item,) = rejects(tmp_path / "out", "x.jsonl")
+    assert item["reason"] == "too dull"
+    assert base64.b64decode(item["base64"]) == GOOD.strip()
+
+
+def test_two_documents_of_one_file_with_one_id_are_refused(tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"id": 1, "text": "a"}\n{"id": 2, "text": "b"}\n{"id": "1", "text": "c"}\n')
+    with pytest.raises(InputError, match=r"one id: x\.jsonl, document 0, and x\.jsonl, document 2, from 0"):
+        copy(tmp_path / "x.jsonl", tmp_path / "out")
+    copy(tmp_path / "x.jsonl", tmp_path / "numbered", layout=Layout(id_field=None))
+
+
+@pytest.mark.parametrize("document", ["line", "--", "blank-line"])
+def test_a_document_that_is_too_long_is_never_held_whole(tmp_path, document):
+    limit, long = 1 << 20, 64 << 20
+    with (tmp_path / "x.txt").open("wb") as file:
+        file.write(b"first\n\n--\n")
+        for _ in range(long >> 16):
+            file.write((b"x" * 99 + b" ") * 655 + b"." * 36)
+        file.write(b"\n\n--\nlast")
+    (shard,) = find_shards(tmp_path / "x.txt")
+    tracemalloc.start()
+    items = list(read_shard(shard, Layout(document=document, max_document_bytes=limit)))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert ["longer than" in getattr(item, "reason", "") for item in items].count(True) == 1
+    assert items[0].texts[""] == "first"
+    assert items[-1].texts[""].endswith("last")
+    assert peak < 8 * limit
+
+
+def test_the_limit_alone_decides_what_is_too_long(tmp_path):
+    for length in (99, 100, 101):
+        (tmp_path / "x.txt").write_bytes(b"a\n" + b"x" * length + b"\nb")
+        (shard,) = find_shards(tmp_path / "x.txt")
+        items = list(read_shard(shard, Layout(max_document_bytes=100)))
+        assert [hasattr(item, "reason") for item in items] == [False, length > 100, False]
+
+
+# Settings and stores
+
+
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        ({"text_fields": []}, "text_fields"),
+        ({"document": ""}, "document"),
+        ({"chat": {}, "text_fields": ["a"]}, "do nothing beside chat"),
+        ({"text_fields": ["a"], "prompt_fields": ["a"]}, "named twice"),
+    ],
+)
+def test_a_layout_that_makes_no_sense_is_refused(tree, message):
+    with pytest.raises(ConfigError, match=message):
+        validate(Layout, tree, source="a test")
+
+
+@pytest.mark.parametrize(
+    ("turns", "reason"),
+    [
+        ("hi", "'messages' is of type str. Give a list of turns"),
+        ([{"content": "hi"}], "'messages.0.role' is missing"),
+        ([{"role": "assistant", "content": [{"type": "text"}]}], "'messages.0.content' is of type list"),
+        (["hi"], "'messages.0.role' is missing; there is of type str"),
+    ],
+)
+def test_a_chat_that_is_none_is_refused(tmp_path, turns, reason):
+    (tmp_path / "x.jsonl").write_text(json.dumps({"messages": turns}))
+    with pytest.raises(InputError, match=reason):
+        copy(tmp_path / "x.jsonl", tmp_path / "out", layout=Layout(chat=Chat()))
+
+
+def test_a_store_that_refuses_to_read_is_no_reject(tmp_path, monkeypatch):
+    fsspec.filesystem("memory").pipe_file("/gone/x.jsonl", GOOD)
+    (shard,) = find_shards("memory://gone/x.jsonl")
+    fsspec.filesystem("memory").rm("/gone", recursive=True)
+    with pytest.raises(InputError, match=r"cannot read x\.jsonl"):
+        carry(shard, tmp_path / "out", on_error="skip")
+
+
+def rejects(out, name):
+    return [json.loads(line) for line in (out / "rejects" / f"{name}.jsonl").read_text().splitlines()]
