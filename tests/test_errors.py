@@ -11,6 +11,7 @@ KINDS = [
     if issubclass(kind, TailkeepError) and kind is not TailkeepError
 ]
 STANDARD = {
+    "AttachmentError": (RuntimeError, ExitCode.BAD_INPUT),
     "ConfigError": (ValueError, ExitCode.BAD_INPUT),
     "InputError": (ValueError, ExitCode.BAD_INPUT),
     "MissingPackageError": (ImportError, ExitCode.BAD_INPUT),

@@ -55,3 +55,7 @@ class WorkerError(TailkeepError, RuntimeError):
 
 class TrainingError(TailkeepError, ArithmeticError):
     """A fit that produced no usable model, such as a loss that is not finite."""
+
+
+class AttachmentError(TailkeepError, RuntimeError):
+    """A model that is trained past the loss attached to it."""

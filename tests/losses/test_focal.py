@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailkeep.errors import ConfigError
-from tailkeep.losses import focal_cross_entropy, focal_weights
+from tailkeep.losses.focal import focal, focal_cross_entropy, focal_weights
+from tailkeep.losses.logits import weighted_cross_entropy
 from tests.losses.reference import logits_of
 
 EXPONENTS = [0.0, 0.5, 1.0, 2.0, 5.0]
@@ -87,3 +88,24 @@ def test_nothing_to_learn_is_a_connected_zero(reduction):
 def test_an_exponent_without_meaning_is_refused(exponent):
     with pytest.raises(ConfigError, match=rf"exponent {exponent} is not in \[0, inf\)"):
         focal_weights(torch.ones(1), exponent=exponent)
+
+
+@pytest.mark.parametrize("exponent", [-1.0, float("nan"), float("inf")])
+def test_the_weighting_refuses_such_an_exponent_where_it_is_made(exponent):
+    with pytest.raises(ConfigError, match=rf"exponent {exponent} is not in"):
+        focal(exponent)
+
+
+@pytest.mark.parametrize("exponent", EXPONENTS)
+@pytest.mark.parametrize("detach", [False, True])
+def test_the_weighting_gives_the_loss_and_gradient_of_the_function(exponent, detach):
+    generator = torch.Generator().manual_seed(1)
+    logits, targets = torch.randn(20, 5, generator=generator), torch.randint(0, 5, (20,), generator=generator)
+    targets[:3] = -100
+    ours, theirs = (logits.clone().requires_grad_() for _ in range(2))
+    loss = weighted_cross_entropy(ours, targets, focal(exponent, detach))
+    expected = focal_cross_entropy(theirs, targets, exponent=exponent, detach=detach)
+    loss.backward()
+    expected.backward()
+    assert torch.equal(loss, expected)
+    assert torch.equal(ours.grad, theirs.grad)

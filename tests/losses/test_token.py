@@ -130,6 +130,12 @@ def test_a_denominator_that_would_not_be_used_is_refused(reduction):
         reduce_nll(NLL, WEIGHTS, reduction=reduction, num_items=3)
 
 
+@pytest.mark.parametrize("num_items", [-1, -0.5, float("nan")])
+def test_a_denominator_that_is_no_count_is_refused(num_items):
+    with pytest.raises(ConfigError, match=f"num_items {num_items} is not a count"):
+        reduce_nll(NLL, WEIGHTS, num_items=num_items)
+
+
 @pytest.mark.parametrize(("weights", "valid"), [(torch.ones(1), VALID), (torch.ones(4, 4), VALID), (NLL, VALID[:3])])
 def test_shapes_that_would_be_broadcast_are_refused(weights, valid):
     with pytest.raises(ConfigError, match="have the shapes"):

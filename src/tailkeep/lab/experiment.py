@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tailkeep.errors import ConfigError, WorkerError
-from tailkeep.lab.causal_lm.settings import UserLosses
+from tailkeep.lab.causal_lm.losses import UserLosses
 from tailkeep.lab.config import LabConfig, dump, load
 from tailkeep.lab.recursion import Chain, Event, Observer, run_chain
 from tailkeep.lab.subjects import Extensions, UserLearners, build_subject, load_libraries, sources_of

@@ -8,7 +8,8 @@ from typing import Any
 from tailkeep.config import input_paths
 from tailkeep.errors import ConfigError
 from tailkeep.lab import gaussian, mixture
-from tailkeep.lab.causal_lm.settings import CausalLMStudy, UserLosses
+from tailkeep.lab.causal_lm.losses import UserLosses
+from tailkeep.lab.causal_lm.settings import CausalLMStudy
 from tailkeep.lab.config import AnyStudy, LabConfig, UserStudy
 from tailkeep.lab.gaussian import GaussianStudy
 from tailkeep.lab.mixture import MixtureStudy

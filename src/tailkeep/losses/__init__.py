@@ -1,15 +1,63 @@
-"""Losses: per-token negative log-likelihood, re-weighted. Truncation keeps a token when its probability is small."""
+"""Losses: per-token negative log-likelihood, re-weighted. Truncation keeps a token when its probability is small.
 
-from tailkeep.losses.focal import focal_cross_entropy, focal_weights
+On logits: `truncated_cross_entropy`. On hidden states, never holding all logits: `linear_truncated_cross_entropy`. In a
+Hugging Face model: `attach`.
+"""
+
+from tailkeep.losses.adaptive import dynamic_truncation, scheduled_truncation, target_kept_fraction
+from tailkeep.losses.attached import attach, detach, is_attached, plain, read_stats, weighting_of
+from tailkeep.losses.focal import focal, focal_cross_entropy, focal_weights
+from tailkeep.losses.linear import (
+    LossStats,
+    explain_engine,
+    linear_token_nll,
+    linear_truncated_cross_entropy,
+    linear_weighted_cross_entropy,
+)
+from tailkeep.losses.logits import weighted_cross_entropy
+from tailkeep.losses.module import TruncatedCrossEntropyLoss
+from tailkeep.losses.named import WEIGHTINGS, named_weighting
+from tailkeep.losses.parallel import vocab_parallel_token_nll
+from tailkeep.losses.relatives import dft, eaft, mile, random_truncation, stm
 from tailkeep.losses.token import Reduction, reduce_nll, token_nll
-from tailkeep.losses.truncation import truncated_cross_entropy, truncation_mask
+from tailkeep.losses.truncation import truncated, truncated_cross_entropy, truncation_mask
+from tailkeep.losses.weighting import CROSS_ENTROPY, Entropy, Weighting
 
 __all__ = [
+    "CROSS_ENTROPY",
+    "WEIGHTINGS",
+    "Entropy",
+    "LossStats",
     "Reduction",
+    "TruncatedCrossEntropyLoss",
+    "Weighting",
+    "attach",
+    "detach",
+    "dft",
+    "dynamic_truncation",
+    "eaft",
+    "explain_engine",
+    "focal",
     "focal_cross_entropy",
     "focal_weights",
+    "is_attached",
+    "linear_token_nll",
+    "linear_truncated_cross_entropy",
+    "linear_weighted_cross_entropy",
+    "mile",
+    "named_weighting",
+    "plain",
+    "random_truncation",
+    "read_stats",
     "reduce_nll",
+    "scheduled_truncation",
+    "stm",
+    "target_kept_fraction",
     "token_nll",
+    "truncated",
     "truncated_cross_entropy",
     "truncation_mask",
+    "vocab_parallel_token_nll",
+    "weighted_cross_entropy",
+    "weighting_of",
 ]

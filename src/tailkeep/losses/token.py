@@ -61,19 +61,23 @@ def reduce_nll(
         valid: (...) boolean, which targets count; all of them if not given.
         reduction: `none`: per token. `sum`. `mean`: over all valid targets, or over `num_items`.
             `mean_kept`: over targets of non-zero weight, per micro-batch, so it depends on how a batch is split.
-        num_items: the denominator of `mean` for gradient accumulation and several ranks.
+        num_items: the denominator of `mean` for gradient accumulation and several ranks. A step without a valid target
+            has 0, which divides by 1.
 
     Returns:
         A scalar, or (...) for `none`. Without a valid or kept target it is a zero that is connected to `nll`,
         so that every rank runs its backward pass.
 
     Raises:
-        ConfigError: an unknown reduction, `num_items` with one that would not use it, or shapes that differ.
+        ConfigError: an unknown reduction, `num_items` with one that would not use it or below 0 (read only where it is
+            no tensor, since a look at a tensor would wait for the device), or shapes that differ.
     """
     if reduction not in get_args(Reduction):
         raise ConfigError(f"reduction {reduction!r} is unknown. Use one of {', '.join(get_args(Reduction))}.")
     if num_items is not None and reduction != "mean":
         raise ConfigError(f"num_items has no effect with reduction {reduction!r}. Leave it out, or use 'mean'.")
+    if num_items is not None and not isinstance(num_items, Tensor) and not num_items >= 0:
+        raise ConfigError(f"num_items {num_items} is not a count. Give the valid targets of the whole step, all ranks.")
     valid = torch.ones_like(nll, dtype=torch.bool) if valid is None else valid
     # Broadcasting would turn a wrong axis into a wrong number without a word.
     if not nll.shape == weights.shape == valid.shape:

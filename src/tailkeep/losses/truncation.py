@@ -7,12 +7,14 @@ tokens near the threshold.
 """
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from tailkeep.errors import ConfigError
 from tailkeep.losses.token import Reduction, reduce_nll, token_nll
+from tailkeep.losses.weighting import Weighting
 
 
 def truncation_mask(nll: Tensor, *, threshold: float) -> Tensor:
@@ -28,14 +30,33 @@ def truncation_mask(nll: Tensor, *, threshold: float) -> Tensor:
     Raises:
         ConfigError: `threshold` is not in (0, 1].
     """
-    if not 0 < threshold <= 1:
-        raise ConfigError(f"threshold {threshold} is not in (0, 1]. 0.99 is a mild choice, 0.9 a strong one.")
+    check_threshold(threshold)
     if threshold == 1:
         return torch.ones_like(nll, dtype=torch.bool)
     values = nll.detach()
     if values.dtype in (torch.bfloat16, torch.float16):
         values = values.float()
     return ~(values < -math.log(threshold))
+
+
+def truncated(threshold: float = 0.99) -> Weighting:
+    """Truncated cross-entropy as a weighting: 1 for kept tokens, 0 for the others. Direction: spares sure tokens.
+
+    Raises:
+        ConfigError: `threshold` is not in (0, 1].
+    """
+    check_threshold(threshold)
+    return Weighting("truncated", partial(_weigh, threshold=threshold))
+
+
+def check_threshold(threshold: float) -> None:
+    """Refuse what is no probability to truncate at.
+
+    Raises:
+        ConfigError: `threshold` is not in (0, 1].
+    """
+    if not 0 < threshold <= 1:
+        raise ConfigError(f"threshold {threshold} is not in (0, 1]. 0.99 is a mild choice, 0.9 a strong one.")
 
 
 def truncated_cross_entropy(
@@ -62,3 +83,8 @@ def truncated_cross_entropy(
     nll = token_nll(logits, targets, ignore_index=ignore_index)
     keep = truncation_mask(nll, threshold=threshold)
     return reduce_nll(nll, keep, valid=targets != ignore_index, reduction=reduction, num_items=num_items)
+
+
+def _weigh(nll: Tensor, entropy: Tensor | None, *, threshold: float) -> Tensor:
+    del entropy
+    return truncation_mask(nll, threshold=threshold).to(nll.dtype)

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 
 from tailkeep.errors import TrainingError
+from tailkeep.lab.causal_lm.losses import CrossEntropy, Focal, Truncated
 from tailkeep.lab.causal_lm.quiet import quiet_transformers
-from tailkeep.lab.causal_lm.settings import CrossEntropy, Focal, Training, Truncated
+from tailkeep.lab.causal_lm.settings import Training
 from tailkeep.lab.causal_lm.tokens import training_rows
 from tailkeep.lab.causal_lm.training import _Collator, _steps, train
 from tailkeep.lab.causal_lm.weighting import build_weighting
@@ -66,7 +67,7 @@ def test_training_is_the_loop_that_one_would_write_by_hand(network, stories, los
     losses = by_hand(other, rows, threshold=getattr(loss, "threshold", 1.0), steps=3)
     assert facts["train_steps"] == 3
     assert facts["train_nll"] == pytest.approx(np.mean([plain for plain, _ in losses]), rel=1e-5)
-    assert facts["kept_fraction"] == pytest.approx(np.mean([kept for _, kept in losses]), abs=1e-9)
+    assert facts["kept_fraction"] == pytest.approx(np.mean([kept for _, kept in losses]), abs=1e-7)
     assert (parameters(network) - parameters(other)).abs().max() < 1e-5
 
 

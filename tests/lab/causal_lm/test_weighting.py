@@ -2,10 +2,12 @@ import math
 
 import pytest
 import torch
+from pydantic import TypeAdapter
 
 from tailkeep.errors import ConfigError
-from tailkeep.lab.causal_lm.settings import CrossEntropy, Focal, Truncated, UserLoss
+from tailkeep.lab.causal_lm.losses import AnyLoss, CrossEntropy, Focal, MiLe, RandomTruncation, Truncated, UserLoss
 from tailkeep.lab.causal_lm.weighting import build_weighting
+from tailkeep.losses import CROSS_ENTROPY, WEIGHTINGS
 
 NLL = torch.tensor([0.0, -math.log(0.95), -math.log(0.5)])
 
@@ -22,21 +24,50 @@ NLL = torch.tensor([0.0, -math.log(0.95), -math.log(0.5)])
     ],
 )
 def test_each_loss_weighs_tokens_as_it_says(loss, expected):
-    assert build_weighting(loss, {})(NLL).tolist() == pytest.approx(expected, abs=1e-6)
+    assert build_weighting(loss, {}).weigh(NLL, None).tolist() == pytest.approx(expected, abs=1e-6)
 
 
 def test_the_focal_factor_is_detached_on_request():
     nll = NLL.clone().requires_grad_()
-    assert build_weighting(Focal(name="focal"), {})(nll).requires_grad
-    assert not build_weighting(Focal(name="focal", detach=True), {})(nll).requires_grad
+    assert build_weighting(Focal(name="focal"), {}).weigh(nll, None).requires_grad
+    assert not build_weighting(Focal(name="focal", detach=True), {}).weigh(nll, None).requires_grad
 
 
 def test_a_loss_of_the_callers_own_gets_its_options():
     loss = UserLoss(name="user", id="scaled", version="1", options={"by": 3.0})
     weighting = build_weighting(loss, {"scaled": lambda options: lambda nll: nll * options["by"]})
-    assert weighting(NLL).tolist() == (NLL * 3).tolist()
+    assert weighting.weigh(NLL, None).tolist() == (NLL * 3).tolist()
 
 
 def test_a_loss_that_was_not_handed_over_is_named():
     with pytest.raises(ConfigError, match=r"loss.id: 'mine' was not handed over. Call .*losses=\{'mine': ...\}"):
         build_weighting(UserLoss(name="user", id="mine", version="1"), {})
+
+
+def test_every_loss_of_the_library_can_be_named_by_an_arm():
+    named = {
+        "cross_entropy": {}, "truncated": {}, "dynamic": {"alpha": 1.0}, "target_kept": {"fraction": 0.5},
+        "scheduled": {"start": 1.0, "end": 0.9, "steps": 3}, "random": {"kept_fraction": 0.5}, "focal": {},
+        "mile": {}, "eaft": {}, "dft": {}, "stm": {},
+    }  # fmt: skip
+    assert set(named) == set(WEIGHTINGS)
+    for name, options in named.items():
+        loss = TypeAdapter(AnyLoss).validate_python({"name": name, **options})
+        assert build_weighting(loss, {}).name == name
+
+
+def test_a_loss_that_needs_the_entropy_says_so():
+    assert build_weighting(MiLe(name="mile"), {}).entropy == "full"
+
+
+def test_random_truncation_follows_the_seed():
+    loss = RandomTruncation(name="random", kept_fraction=0.5)
+    nll = torch.ones(100)
+    one, same, other = (build_weighting(loss, {}, seed=seed).weigh(nll, None) for seed in (1, 1, 2))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+def test_a_callers_loss_may_be_a_weighting_itself():
+    loss = UserLoss(name="user", id="own", version="1")
+    assert build_weighting(loss, {"own": lambda options: CROSS_ENTROPY}) is CROSS_ENTROPY

@@ -13,14 +13,15 @@ import torch
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.lab.causal_lm.codec import Codec, Ids, load_tokenizer, train_tokenizer
 from tailkeep.lab.causal_lm.corpus import Corpus, read_corpus
+from tailkeep.lab.causal_lm.losses import UserLosses
 from tailkeep.lab.causal_lm.measures import TextMeasure, question_rows
 from tailkeep.lab.causal_lm.model import LanguageModel
 from tailkeep.lab.causal_lm.quiet import quiet_transformers
-from tailkeep.lab.causal_lm.settings import CausalLMStudy, Pretrained, Sampling, UserLosses, Windows
+from tailkeep.lab.causal_lm.settings import CausalLMStudy, Pretrained, Sampling, Windows
 from tailkeep.lab.causal_lm.source import load_network, local_folder, new_network
 from tailkeep.lab.causal_lm.tokens import Tokens, refuse_short, training_rows
 from tailkeep.lab.causal_lm.training import train
-from tailkeep.lab.causal_lm.weighting import Weighting, build_weighting
+from tailkeep.lab.causal_lm.weighting import build_weighting
 from tailkeep.lab.protocols import Subject, View
 
 COMMON = Sampling(name="sample")
@@ -33,7 +34,7 @@ class CausalLMLearner:
     study: CausalLMStudy
     codec: Codec
     prompts: Tokens
-    weighting: Weighting
+    losses: UserLosses
     start: Callable[[int], Any]
     device: str
     bf16: bool
@@ -48,7 +49,7 @@ class CausalLMLearner:
                 network,
                 training_rows(data, block=self.study.training.block, joined=_joined(self.study)),
                 training=self.study.training,
-                weighting=self.weighting,
+                weighting=build_weighting(self.study.loss, self.losses, seed=seed),
                 budget=budget,
                 pad=self.codec.pad,
                 seed=seed,
@@ -92,12 +93,12 @@ def build(study: CausalLMStudy, *, device: str, losses: UserLosses, shared: Muta
     device = _device(device)
     joined = _joined(study)
     real, held_out = prepared.real, prepared.held_out
-    weighting = build_weighting(study.loss, losses)
+    build_weighting(study.loss, losses)
     bf16 = _bf16(study, device)
     return Subject(
         name="causal_lm",
         real=real,
-        learner=CausalLMLearner(study, prepared.codec, real, weighting, prepared.start, device, bf16),
+        learner=CausalLMLearner(study, prepared.codec, real, losses, prepared.start, device, bf16),
         views=_views(study, held_out),
         measure=TextMeasure(
             real, held_out, prepared.corpus.questions, prepared.corpus.truth, study.training.block, joined

@@ -1,15 +1,13 @@
 """The choices of a study with a causal language model: where it starts, how it trains, writes and is measured."""
 
-from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from tailkeep.config import InputPath, Settings
 from tailkeep.data import WorldConfig
+from tailkeep.lab.causal_lm.losses import AnyLoss, CrossEntropy
 from tailkeep.lab.study import Positive, Study
-
-Threshold = Annotated[float, Field(gt=0, le=1)]
 
 
 class TextCorpus(Settings):
@@ -76,42 +74,6 @@ class Scratch(Settings):
     name: Literal["scratch"]
     type: str = "llama"
     config: dict[str, Any] = Field(default_factory=dict)
-
-
-class CrossEntropy(Settings):
-    """Plain cross-entropy."""
-
-    name: Literal["cross_entropy"]
-
-
-class Truncated(Settings):
-    """Truncated cross-entropy (arXiv 2509.08972)."""
-
-    name: Literal["truncated"]
-    threshold: Threshold = 0.99
-
-
-class Focal(Settings):
-    """Focal loss (arXiv 1708.02002)."""
-
-    name: Literal["focal"]
-    exponent: Annotated[float, Field(ge=0)] = 2.0
-    detach: bool = False
-
-
-class UserLoss(Settings):
-    """A weighting of the caller's own, handed to `run(..., losses={id: ...})`; change `version` when it changes."""
-
-    name: Literal["user"]
-    id: str
-    version: str
-    options: dict[str, Any] = Field(default_factory=dict)
-
-
-UserLosses = Mapping[str, Callable[[Mapping[str, Any]], Callable[[Any], Any]]]
-"""A caller's own losses: id -> a function of the configured options that returns a `causal_lm.weighting.Weighting`."""
-
-AnyLoss = Annotated[CrossEntropy | Truncated | Focal | UserLoss, Field(discriminator="name")]
 
 
 class Greedy(Settings):

@@ -7,9 +7,10 @@ many tokens; nothing is selected on a reported measure: the last step's weights 
 import math
 import random
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,31 +22,9 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 from tailkeep.errors import TrainingError
 from tailkeep.lab.causal_lm.codec import Ids
 from tailkeep.lab.causal_lm.settings import Training
-from tailkeep.lab.causal_lm.weighting import Weighting
-from tailkeep.losses import reduce_nll, token_nll
+from tailkeep.losses import Weighting, attach, detach, read_stats
 
 IGNORE = -100
-
-
-@dataclass
-class Tally:
-    """What the loss saw: targets, kept targets, and the sum of their plain losses."""
-
-    targets: float = 0.0
-    kept: float = 0.0
-    nll: float = 0.0
-    _pending: list[Tensor] = field(default_factory=list)
-
-    def add(self, nll: Tensor, weights: Tensor, valid: Tensor) -> None:
-        """Count one batch; tensors stay on their device until `close`."""
-        kept = (weights.detach() != 0) & valid
-        self._pending.append(torch.stack([valid.sum(), kept.sum(), nll.detach()[valid].sum()]).double())
-
-    def close(self) -> None:
-        """Add up what is pending."""
-        if self._pending:
-            self.targets, self.kept, self.nll = torch.stack(self._pending).sum(0).tolist()
-            self._pending.clear()
 
 
 def train(
@@ -73,16 +52,9 @@ def train(
     Raises:
         TrainingError: the weights are not finite at the end.
     """
-    tally = Tally()
     steps = _steps(rows, training, budget)
-
-    def loss(outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
-        targets = labels[:, 1:]
-        nll = token_nll(outputs.logits[:, :-1], targets, ignore_index=IGNORE)
-        weights = weighting(nll)
-        valid = targets != IGNORE
-        tally.add(nll, weights, valid)
-        return reduce_nll(nll, weights, valid=valid, num_items=num_items_in_batch)
+    _refuse_infinite(network, training)
+    attach(network, weighting)
 
     # Trainer wants a folder, though no checkpoint is written.
     with _kept_generators(), tempfile.TemporaryDirectory() as scratch:
@@ -114,19 +86,22 @@ def train(
             args=arguments,
             train_dataset=_Rows(rows),
             data_collator=_Collator(pad),
-            compute_loss_func=loss,
         )
         trainer.remove_callback(PrinterCallback)
-        trainer.train()
+        # Early generations may truncate nothing; kept_fraction tells in the metrics.
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="No token was truncated", category=UserWarning)
+            trainer.train()
         # Mixed precision replaces the model's forward; what is measured and copied is the model itself.
         trainer.accelerator.unwrap_model(network, keep_fp32_wrapper=False)
-    tally.close()
+    seen = read_stats(network)
+    detach(network)
     _refuse_infinite(network, training)
     return {
-        "train_units": tally.targets,
+        "train_units": seen["targets"],
         "train_steps": float(steps),
-        "train_nll": tally.nll / max(tally.targets, 1.0),
-        "kept_fraction": tally.kept / max(tally.targets, 1.0),
+        "train_nll": seen["cross_entropy"],
+        "kept_fraction": seen["kept_fraction"],
     }
 
 

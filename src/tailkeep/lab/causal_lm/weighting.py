@@ -1,35 +1,42 @@
-"""From a loss's settings to its weighting: a function of per-token losses that says how much each token counts."""
+"""From a loss's settings to its weighting, a new one for each generation, since some have a state."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from tailkeep.errors import ConfigError
-from tailkeep.lab.causal_lm.settings import AnyLoss, CrossEntropy, Focal, Truncated, UserLoss, UserLosses
-from tailkeep.losses import focal_weights, truncation_mask
-
-Weighting = Callable[[Tensor], Tensor]
-"""(...) per-token losses in nats -> (...) factors, of the same shape; 0 leaves a token out."""
+from tailkeep.lab.causal_lm.losses import AnyLoss, RandomTruncation, UserLoss, UserLosses
+from tailkeep.losses import Weighting, named_weighting
 
 
-def build_weighting(loss: AnyLoss, user: UserLosses) -> Weighting:
+def build_weighting(loss: AnyLoss, user: UserLosses, *, seed: int = 0) -> Weighting:
     """The weighting that `loss` describes.
 
     Raises:
         ConfigError: a loss of the caller's own that was not handed over.
     """
+    options = loss.model_dump(exclude={"name"})
     match loss:
-        case CrossEntropy():
-            return torch.ones_like
-        case Truncated(threshold=threshold):
-            return lambda nll: truncation_mask(nll, threshold=threshold).to(nll.dtype)
-        case Focal(exponent=exponent, detach=detach):
-            return lambda nll: focal_weights(nll, exponent=exponent, detach=detach)
-        case UserLoss(id=name, options=options):
+        case UserLoss(id=name):
             if name not in user:
                 raise ConfigError(
                     f"loss.id: {name!r} was not handed over. "
                     f"Call tailkeep.lab.run(config, out, losses={{{name!r}: ...}})."
                 )
-            return user[name](options)
+            made = user[name](loss.options)
+            return made if isinstance(made, Weighting) else Weighting(name, _OfNLL(made))
+        case RandomTruncation():
+            options["seed"] = seed
+    return named_weighting(loss.name, **options)
+
+
+@dataclass(frozen=True)
+class _OfNLL:
+    """A weighting that looks at the NLL alone; unlike a closure it can be copied with a model."""
+
+    function: Callable[[Tensor], Tensor]
+
+    def __call__(self, nll: Tensor, entropy: Tensor | None) -> Tensor:
+        del entropy
+        return self.function(nll)

@@ -1,0 +1,68 @@
+"""Hugging Face's Trainer: `attach(model)` gives it the loss, this puts what the loss does into its log.
+
+Rule: no subclass of the trainer. A model whose loss is attached trains in any Trainer; only the log needs a hook.
+"""
+
+from typing import Any
+
+from tailkeep.errors import ConfigError
+from tailkeep.integrations.logged import logged
+from tailkeep.losses import is_attached, read_stats
+from tailkeep.optional import require
+
+require("transformers", extra="hf")
+
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments  # noqa: E402
+
+
+class LossStatsCallback(TrainerCallback):
+    """`kept_fraction` and `cross_entropy` (plain, in nats) beside every `loss` in the log: means since the last one.
+
+    A callback sees a log after those that come before it, and the trackers of `report_to` come before the callbacks
+    given to a Trainer. `log_loss_stats` puts it first.
+    """
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
+    ) -> None:
+        """Refuse a model without an attached loss, whose log would stay empty without a word.
+
+        Raises:
+            ConfigError: nothing is attached.
+        """
+        del args, state, control, kwargs
+        if not is_attached(model):
+            raise ConfigError(
+                f"{type(model).__name__} has no loss attached, so there is nothing to log. "
+                "Call attach(model) before the Trainer is made, or leave the callback out."
+            )
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        model: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Add to `logs`, and to the history that already holds a copy of it."""
+        del args, control, kwargs
+        # Evaluation and the summary at the end are logged too; training alone has a "loss".
+        if logs is None or "loss" not in logs:
+            return
+        found = logged(read_stats(model))
+        logs.update(found)
+        state.log_history[-1].update(found)
+
+
+def log_loss_stats(trainer: Trainer) -> None:
+    """Log what the loss attached to the trainer's model does, to the trackers of `report_to` too.
+
+    Raises:
+        ConfigError: it does so already.
+    """
+    callbacks = trainer.callback_handler.callbacks
+    if any(isinstance(callback, LossStatsCallback) for callback in callbacks):
+        raise ConfigError("the trainer has a LossStatsCallback already. One is enough.")
+    callbacks.insert(0, LossStatsCallback())

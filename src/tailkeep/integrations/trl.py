@@ -1,0 +1,184 @@
+"""TRL's SFTTrainer: any weighting of token losses inside the loss that TRL computes by itself.
+
+SFTTrainer calls a model's backbone past the model's own forward, so nothing can be attached to the model. It turns
+`log_probs` (B, T) into the loss; in training these are weighted on their way to it. Rule: TRL's own loss, denominators,
+metrics, auxiliary loss and evaluation stay as they are, and the first step proves that the weighted numbers are used.
+"""
+
+import functools
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from tailkeep.errors import AttachmentError, ConfigError, MissingPackageError
+from tailkeep.integrations.logged import logged
+from tailkeep.losses import LossStats, Weighting, is_attached
+from tailkeep.losses.attached.chosen import chosen, truncates
+from tailkeep.losses.attached.monitor import Monitor
+from tailkeep.losses.engines.reference import times
+from tailkeep.optional import require
+
+TrainerT = TypeVar("TrainerT")
+
+
+def use_loss(
+    trainer: TrainerT, loss: str | Weighting = "truncated", *, threshold: float | None = None, **options: Any
+) -> TrainerT:
+    """Make `trainer` train with a weighting, and log `kept_fraction` and `cross_entropy` (plain, in nats).
+
+    Args:
+        trainer: an SFTTrainer or a subclass that leaves the loss to it; changed in place.
+        loss: a name, or any `Weighting`, but one of the entropy of the k most likely tokens: TRL has the whole one.
+        threshold: of the losses that have one; a probability in (0, 1].
+        **options: those of the named loss.
+
+    Returns:
+        `trainer`.
+
+    Raises:
+        ConfigError: another trainer, settings with which TRL would pass the weighting by, or a loss or options that
+            cannot be used.
+        MissingPackageError: trl is missing, or is older than its fused output layer (1.15).
+    """
+    weighting = chosen(loss, threshold, options)
+    _check(trainer, weighting)
+    trainer.__dict__["_tailkeep"] = _Loss(weighting)
+    base: Any = type(trainer)
+    trainer.__class__ = _weighted_class(base)
+    return trainer
+
+
+class _Loss:
+    """A weighting at work in one trainer."""
+
+    def __init__(self, weighting: Weighting) -> None:
+        self.weighting = weighting
+        self.monitor = Monitor(truncates(weighting))
+        self.proven = False
+
+
+class _WeightedModel:
+    """A model as TRL's compute_loss calls it: the wrapped one, so that DDP and FSDP see every call.
+
+    `log_probs` holds what the loss is to be made of.
+    """
+
+    def __init__(self, model: nn.Module, loss: _Loss) -> None:
+        self._model = model
+        self._loss = loss
+        self.log_probs: Tensor | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        output = self._model(*args, **kwargs)
+        if kwargs.get("fused_lm_head"):
+            if self.log_probs is not None:
+                raise AttachmentError(f"SFTTrainer called the fused output layer twice in one training step. {_HOW}")
+            output.log_probs = self.log_probs = _weighted(output, self._loss)
+        return output
+
+
+def _weighted(output: Any, loss: _Loss) -> Tensor:
+    """(B, T) log-probabilities times their weights, 0 where there is no target or a weight of 0."""
+    weighting, valid = loss.weighting, output.label_mask
+    nll = -output.log_probs[valid]
+    entropy = None if weighting.entropy is None else output.entropy.detach()[valid]
+    weights = weighting.weigh(nll, entropy)
+    with torch.no_grad():
+        loss.monitor.add(
+            LossStats(
+                (weights != 0).float().mean(),
+                nll.mean(),
+                torch.exp(-nll).mean(),
+                output.is_top1[valid].float().mean(),
+                valid.sum(),
+            )
+        )
+    weighting.move_on(nll)
+    return torch.zeros_like(output.log_probs).masked_scatter(valid, -times(nll, weights))
+
+
+@functools.cache
+def _weighted_class(base: type) -> type:
+    """The subclass of `base` under its name; a class, so that a copy of the trainer is not bound to the first one."""
+
+    def compute_loss(
+        self: Any, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        plain = base.compute_loss  # type: ignore[attr-defined]
+        if not self.model.training:
+            return plain(self, model, inputs, return_outputs, num_items_in_batch)
+        loss: _Loss = self.__dict__["_tailkeep"]
+        weighted = _WeightedModel(model, loss)
+        result = plain(self, weighted, inputs, return_outputs, num_items_in_batch)
+        _check_used(result[0] if return_outputs else result, weighted, loss)
+        return result
+
+    def log(self: Any, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        # Evaluation and the summary at the end are logged too; training alone has a "loss".
+        if "loss" in logs:
+            logs.update(logged(self.__dict__["_tailkeep"].monitor.read()))
+        base.log(self, logs, *args, **kwargs)  # type: ignore[attr-defined]
+
+    body = {"__module__": base.__module__, "__qualname__": base.__qualname__, "__doc__": base.__doc__}
+    return type(base.__name__, (base,), {**body, "compute_loss": compute_loss, "log": log, "_tailkeep_base": base})
+
+
+def _check(trainer: Any, weighting: Weighting) -> None:
+    trl = require("trl", extra="trl")
+    if not hasattr(require("trl.trainer.utils", extra="trl"), "FusedCausalLMOutput"):
+        raise MissingPackageError(
+            f"the installed trl {trl.__version__} has no fused output layer. "
+            "Upgrade it with: pip install --upgrade 'tailkeep[trl]'"
+        )
+    name = type(trainer).__name__
+    if not isinstance(trainer, trl.SFTTrainer):
+        raise ConfigError(f"{name} is no SFTTrainer of trl. For a Trainer of transformers use attach(model).")
+    if hasattr(trainer, "_tailkeep_base"):
+        raise ConfigError(f"this {name} has a loss already. Make a new trainer for another one.")
+    if is_attached(trainer.model):
+        raise ConfigError(
+            "the trainer's model has a loss attached, which SFTTrainer would pass by. Call detach(model)."
+        )
+    if weighting.entropy not in (None, "full"):
+        raise ConfigError(
+            f"the loss {weighting.name!r} needs the entropy of the {weighting.entropy} most likely tokens, and TRL "
+            "computes the whole one. Use attach(model) with a Trainer of transformers, or another loss."
+        )
+    for setting, value, wanted in _settings(trainer):
+        if value not in wanted:
+            raise ConfigError(f"{setting} is {value!r}, with which TRL computes another loss. Leave it out.")
+
+
+def _settings(trainer: Any) -> list[tuple[str, Any, tuple[Any, ...]]]:
+    """Settings, what they are, and with what values TRL's loss is the sum of negative `log_probs`."""
+    parallel = getattr(trainer.accelerator, "parallelism_config", None)
+    sequence = parallel is not None and parallel.sp_enabled and parallel.sp_backend == "deepspeed"
+    return [
+        ("loss_type", trainer.args.loss_type, ("nll", "chunked_nll")),
+        ("compute_loss_func", trainer.compute_loss_func, (None,)),
+        ("label_smoothing_factor", trainer.args.label_smoothing_factor, (0,)),
+        ("sequence parallelism of DeepSpeed", sequence, (False,)),
+    ]
+
+
+def _check_used(result: Tensor, weighted: _WeightedModel, loss: _Loss) -> None:
+    """Raise where a loss is not the sum of the weighted log-probabilities times one negative number."""
+    if weighted.log_probs is None:
+        raise AttachmentError(f"SFTTrainer computed its loss without its fused output layer. {_HOW}")
+    if loss.proven or not weighted.log_probs.requires_grad or not weighted.log_probs.numel():
+        return
+    # Stops at the log-probabilities, so no parameter of the model sees this backward pass.
+    (gradient,) = torch.autograd.grad(result, weighted.log_probs, retain_graph=True, allow_unused=True)
+    if gradient is None or not bool((gradient == gradient.flatten()[0]).all()) or not bool(gradient.flatten()[0] < 0):
+        raise AttachmentError(f"SFTTrainer computed a loss in which the weighted tokens have no part. {_HOW}")
+    loss.proven = True
+
+
+_HOW = (
+    "This version of trl, or a subclass, has a loss of its own. Train with transformers' Trainer and attach(model), or "
+    "with a version of trl that tailkeep's extra asks for."
+)

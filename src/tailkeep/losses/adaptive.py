@@ -1,0 +1,199 @@
+"""Truncations whose threshold moves on once per micro-batch.
+
+Rule: a threshold is fixed while a micro-batch is weighed, and moves when that is over. So every token of a micro-batch
+is judged alike, in whatever parts it is computed. Validation, without gradients, moves nothing. Each process moves by
+its own micro-batches; with several, thresholds differ a little from rank to rank.
+"""
+
+import math
+import sys
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from tailkeep.errors import ConfigError
+from tailkeep.losses.relatives import check_fraction
+from tailkeep.losses.truncation import check_threshold, truncation_mask
+from tailkeep.losses.weighting import State, Weighting, check_state
+
+_MOST_TOKENS = 8192
+"""Tokens that a micro-batch leaves behind: 16 micro-batches then estimate a share to .15 % (one standard error)."""
+
+
+class Rule(State, Protocol):
+    """How a threshold moves."""
+
+    @property
+    def threshold(self) -> float:
+        """The threshold of the next micro-batch, in (0, 1]."""
+        ...
+
+    def observe(self, nll: Tensor) -> None:
+        """See the (N,) NLL of a micro-batch, N possibly 0."""
+        ...
+
+
+@dataclass(frozen=True)
+class AdaptiveTruncation(Weighting):
+    """Truncated cross-entropy at a threshold that `state` moves. Direction: spares sure tokens."""
+
+    state: Rule = field(kw_only=True)
+
+    @property
+    def threshold(self) -> float:
+        """The threshold of the next micro-batch."""
+        return self.state.threshold
+
+
+def dynamic_truncation(alpha: float, start: float = 0.99, window: int = 256) -> AdaptiveTruncation:
+    """ForTIFAI's dynamic threshold (arXiv 2509.08972): mean + alpha * std of the micro-batches' mean probability.
+
+    The published code takes both, at the start of each epoch, over the same 2048 samples or so, and keeps the threshold
+    for the epoch. Here they are those of the last `window` micro-batches of training, after each of them, so that no
+    data is read twice and runs of less than an epoch have a threshold that moves.
+
+    Args:
+        alpha: any finite number; the result is held within (0, 1].
+        start: the threshold until two micro-batches have been seen.
+        window: micro-batches, at least 2.
+
+    Raises:
+        ConfigError: an option outside its range.
+    """
+    if not math.isfinite(alpha):
+        raise ConfigError(f"alpha {alpha} is not finite. 1 puts the threshold a standard deviation above the mean.")
+    check_threshold(start)
+    if window < 2:
+        raise ConfigError(f"window {window} is below 2, and one micro-batch has no spread. 256 is the default.")
+    return _adaptive("dynamic", _Dynamic(alpha, start, window))
+
+
+def scheduled_truncation(start: float, end: float, steps: int) -> AdaptiveTruncation:
+    """A threshold that moves linearly from `start`, at the first micro-batch, to `end` after `steps` of them; it rests.
+
+    Raises:
+        ConfigError: a threshold that is not in (0, 1], or no steps.
+    """
+    check_threshold(start)
+    check_threshold(end)
+    if steps < 1:
+        raise ConfigError(f"steps {steps} is below 1. Count micro-batches: optimiser steps times accumulation.")
+    return _adaptive("scheduled", _Scheduled(start, end, steps))
+
+
+def target_kept_fraction(fraction: float, start: float = 0.99, window: int = 16) -> AdaptiveTruncation:
+    """A threshold that holds the share of kept tokens: the `fraction`-quantile of p over recent micro-batches.
+
+    Tokens of equal p are kept or truncated together: of the tokens seen, more may be kept than asked for, never fewer.
+
+    Args:
+        fraction: the share to keep, in (0, 1].
+        start: the threshold of the first micro-batch.
+        window: how many micro-batches count as recent, at least 1.
+
+    Raises:
+        ConfigError: an option outside its range.
+    """
+    check_fraction("fraction", fraction)
+    check_threshold(start)
+    if window < 1:
+        raise ConfigError(f"window {window} is below 1 micro-batch. 16 is the default.")
+    return _adaptive("target_kept", _TargetKept(fraction, start, window))
+
+
+def _adaptive(name: str, rule: Rule) -> AdaptiveTruncation:
+    return AdaptiveTruncation(name, partial(_weigh, rule), observe=rule.observe, state=rule)
+
+
+def _weigh(rule: Rule, nll: Tensor, entropy: Tensor | None) -> Tensor:
+    del entropy
+    return truncation_mask(nll, threshold=rule.threshold).to(nll.dtype)
+
+
+def _held(threshold: float) -> float:
+    return min(max(threshold, sys.float_info.min), 1.0)
+
+
+class _Dynamic:
+    def __init__(self, alpha: float, start: float, window: int) -> None:
+        self.alpha = alpha
+        self.start = start
+        self.confidences: deque[float] = deque(maxlen=window)
+
+    @property
+    def threshold(self) -> float:
+        if len(self.confidences) < 2:
+            return self.start
+        seen = torch.tensor(self.confidences, dtype=torch.float64)
+        return _held(float(seen.mean() + self.alpha * seen.std()))
+
+    def observe(self, nll: Tensor) -> None:
+        # NaN of a micro-batch without targets, or of a step that a loss scaler will skip.
+        if math.isfinite(confidence := float(torch.exp(-nll).mean())):
+            self.confidences.append(confidence)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"confidences": list(self.confidences)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        check_state(state, "dynamic", "confidences")
+        self.confidences = deque(state["confidences"], maxlen=self.confidences.maxlen)
+
+
+class _Scheduled:
+    def __init__(self, start: float, end: float, steps: int) -> None:
+        self.start = start
+        self.end = end
+        self.steps = steps
+        self.seen = 0
+
+    @property
+    def threshold(self) -> float:
+        done = min(self.seen / self.steps, 1.0)
+        return (1 - done) * self.start + done * self.end
+
+    def observe(self, nll: Tensor) -> None:
+        del nll
+        self.seen += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seen": self.seen}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        check_state(state, "scheduled", "seen")
+        self.seen = state["seen"]
+
+
+class _TargetKept:
+    def __init__(self, fraction: float, start: float, window: int) -> None:
+        self.fraction = fraction
+        self.threshold = start
+        self.recent: deque[Tensor] = deque(maxlen=window)
+
+    def observe(self, nll: Tensor) -> None:
+        nll = nll[:: max(1, math.ceil(len(nll) / _MOST_TOKENS))].float().cpu()
+        nll = nll[~nll.isnan()]
+        if len(nll):
+            # A copy, which does not keep the rest of the micro-batch in memory.
+            self.recent.append(nll.clone())
+            self._settle()
+
+    def _settle(self) -> None:
+        seen = torch.cat([*self.recent])
+        truncated = len(seen) - math.ceil(self.fraction * len(seen))
+        # In double precision exp and log return to the same NLL also where p is nearly 1.
+        self.threshold = _held(math.exp(-float(seen.kthvalue(truncated + 1).values))) if truncated else 1.0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"recent": [nll.clone() for nll in self.recent]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        check_state(state, "target_kept", "recent")
+        self.recent = deque((nll.cpu() for nll in state["recent"]), maxlen=self.recent.maxlen)
+        if self.recent:
+            self._settle()

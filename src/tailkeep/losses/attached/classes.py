@@ -1,0 +1,204 @@
+"""Subclasses that attached modules become, under the names of their own classes.
+
+A module changes its class and nothing else, so `copy.deepcopy`, pickling, FSDP2 and `save_pretrained` see an ordinary
+module: a copy runs its own weights, which a method stored on the object would not. Rule: a class here never calls a
+loss by itself; it decides which of the model's own forward and `training_forward` runs, and raises where a model is
+trained past both.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from tailkeep.errors import AttachmentError, ConfigError
+from tailkeep.losses.attached.attachment import Attachment, Call
+from tailkeep.losses.attached.forward import CALL, token_losses, training_forward
+
+Role: TypeAlias = Literal["model", "head", "backbone"]
+
+
+def swap(module: nn.Module, role: Role, attachment: Attachment) -> None:
+    """Make `module` an attached one."""
+    kind: Any = own_class(module)
+    module.__class__ = attached_class(kind, role)
+    module.__dict__["_tailkeep"] = attachment
+
+
+def restore(module: nn.Module) -> None:
+    """Undo `swap`.
+
+    Raises:
+        ConfigError: another library has changed the class since.
+    """
+    if own_class(module) is type(module):
+        raise ConfigError(
+            f"the class of {type(module).__name__} was changed after attach, by fully_shard for one. "
+            "Detach from a model that is not sharded, such as one loaded from its checkpoint."
+        )
+    module.__class__ = own_class(module)
+    del module.__dict__["_tailkeep"]
+
+
+def own_class(module: nn.Module) -> type[nn.Module]:
+    """The class of `module`, or the one that it had before `swap`."""
+    own: tuple[type[nn.Module], Role] | None = vars(type(module)).get("_tailkeep_class")
+    return type(module) if own is None else own[0]
+
+
+def role_of(module: nn.Module) -> Role | None:
+    """Which part of an attached model `module` is; classes that others made from an attached one count."""
+    own: tuple[type, Role] | None = getattr(type(module), "_tailkeep_class", None)
+    return own[1] if own is not None and "_tailkeep" in vars(module) else None
+
+
+@functools.cache
+def attached_class(base: Any, role: Role) -> type[nn.Module]:
+    """The subclass of `base` for one role."""
+    body: dict[str, Any] = {
+        "__module__": base.__module__,
+        "__qualname__": base.__qualname__,
+        "__doc__": base.__doc__,
+        "__reduce_ex__": _reduce,
+        "_tailkeep_class": (base, role),
+        "forward": _FORWARDS[role](base),
+    }
+    if role == "head":
+        body["__call__"] = _head_call(base)
+    if role == "model":
+        # The sum over num_items_in_batch is right whatever the model's own forward does with it.
+        body["accepts_loss_kwargs"] = True
+    return type(base.__name__, (base,), body)
+
+
+def _reduce(self: nn.Module, protocol: Any) -> Any:
+    # The class cannot be found by its name, which is that of its base: it is made again.
+    del protocol
+    return _blank, vars(type(self))["_tailkeep_class"], self.__dict__
+
+
+def _blank(base: Any, role: Role) -> nn.Module:
+    made = attached_class(base, role)
+    blank: nn.Module = made.__new__(made)
+    return blank
+
+
+def _model_forward(base: type[nn.Module]) -> Callable[..., Any]:
+    parameters = inspect.signature(base.forward).parameters.values()
+    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)][1:]
+    count: Callable[..., None] = torch.compiler.disable(_count)  # type: ignore[no-untyped-call]
+    takes_items = any(p.kind == p.VAR_KEYWORD or p.name == "num_items_in_batch" for p in parameters)
+
+    @functools.wraps(base.forward)
+    def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        # A new object of this class, as type(model).from_pretrained makes, has nothing attached.
+        attachment: Attachment | None = self.__dict__.get("_tailkeep")
+        if attachment is None:
+            return base.forward(self, *args, **kwargs)
+        if len(args) > len(names):
+            raise TypeError(f"{base.__name__}.forward takes {len(names)} positional arguments, {len(args)} were given")
+        arguments = {**dict(zip(names, args, strict=False)), **kwargs}
+        has_labels = arguments.get("labels") is not None or arguments.get("shift_labels") is not None
+        if self.training and has_labels and not attachment.plain:
+            output, call = training_forward(self, base.forward, arguments, attachment.weighting)
+            count(attachment, call)
+            return output
+        if not takes_items:
+            arguments.pop("num_items_in_batch", None)
+        if attachment.plain or not torch.is_grad_enabled():
+            return base.forward(self, **arguments)
+        if self.training:
+            raise AttachmentError(_NO_LABELS.format(name=base.__name__))
+        output = base.forward(self, **arguments)
+        _watch(output[0] if has_labels else None)
+        return output
+
+    return forward
+
+
+def _count(attachment: Attachment, call: Call) -> None:
+    if call.stats is not None:
+        attachment.monitor.add(call.stats)
+
+
+def _head_forward(base: type[nn.Module]) -> Callable[..., Any]:
+    @functools.wraps(base.forward)
+    def forward(self: nn.Linear, input: Tensor) -> Tensor:
+        call = self.__dict__.get(CALL)
+        if call is not None:
+            return token_losses(self, call, input)
+        _check_bypass(self, "output layer")
+        logits: Tensor = base.forward(self, input)
+        return logits
+
+    return forward
+
+
+def _head_call(base: type[nn.Module]) -> Callable[..., Any]:
+    def training_call(self: nn.Linear, call: Call, *args: Any, **kwargs: Any) -> Any:
+        # Behind all hooks: what a hook made of the losses is what the model goes on with.
+        call.losses = base.__call__(self, *args, **kwargs)
+        return call.losses
+
+    # Which tokens are kept is known only at run time, so a compiled graph would break here many times over.
+    eager: Callable[..., Any] = torch.compiler.disable(training_call)  # type: ignore[no-untyped-call]
+
+    def __call__(self: nn.Linear, *args: Any, **kwargs: Any) -> Any:  # noqa: N807 - a method of the class to be
+        call = self.__dict__.get(CALL)
+        return base.__call__(self, *args, **kwargs) if call is None else eager(self, call, *args, **kwargs)
+
+    return __call__
+
+
+def _backbone_forward(base: type[nn.Module]) -> Callable[..., Any]:
+    @functools.wraps(base.forward)
+    def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        if self.__dict__.get(CALL) is None:
+            _check_bypass(self, "backbone")
+        return base.forward(self, *args, **kwargs)
+
+    return forward
+
+
+_FORWARDS: dict[Role, Callable[[type[nn.Module]], Callable[..., Any]]] = {
+    "model": _model_forward,
+    "head": _head_forward,
+    "backbone": _backbone_forward,
+}
+
+_HOW = (
+    "A trainer with a loss of its own needs its adapter (for TRL tailkeep.integrations.trl) in place of attach, or "
+    "detach(model) and a loss on the logits. Where no loss is meant, use torch.no_grad() or `with plain(model):`."
+)
+_NO_LABELS = (
+    "{name} has a loss attached and was called in training mode without labels, so the attached loss would have no "
+    "part. Pass labels to the model, and no compute_loss_func or label_smoothing_factor to the trainer. " + _HOW
+)
+_BYPASS = (
+    "The {part} of a model with an attached loss was called in training mode past the model's own forward, so the "
+    "attached loss would have no part. " + _HOW
+)
+_EVALUATION = (
+    "The loss of a model in evaluation mode, which is plain cross-entropy, got a backward pass, so the attached loss "
+    "has no part. Call model.train() before training. Where this is no training, use `with plain(model):`."
+)
+
+
+def _check_bypass(module: nn.Module, part: str) -> None:
+    attachment: Attachment | None = module.__dict__.get("_tailkeep")
+    if module.training and torch.is_grad_enabled() and attachment is not None and not attachment.plain:
+        raise AttachmentError(_BYPASS.format(part=part))
+
+
+def _watch(loss: Any) -> None:
+    """Let a backward pass from `loss` raise."""
+    if isinstance(loss, Tensor) and loss.requires_grad:
+        loss.register_hook(_refuse)  # type: ignore[no-untyped-call]
+
+
+def _refuse(gradient: Tensor) -> None:
+    del gradient
+    raise AttachmentError(_EVALUATION)

@@ -1,0 +1,177 @@
+"""Losses from hidden states in chunks of rows: (N, V) is never in memory, and tokens without weight cost no backward.
+
+Rule: a chunk's logits are computed once. Where every upstream gradient is the same, as under a sum or a mean, the
+forward pass also computes the gradients, of the tokens that count alone: with the kept share k a step takes
+(2 + 4k) / 6 of cross-entropy's arithmetic. Where they differ, the backward pass computes those rows' logits again.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from tailkeep.losses.engines.elementwise import Elementwise, InPlace, wide
+from tailkeep.losses.engines.protocol import Rows
+from tailkeep.losses.engines.reference import times
+from tailkeep.losses.engines.workspace import Gradients, Workspace
+from tailkeep.losses.head import Head
+from tailkeep.losses.weighting import Entropy, Weighting
+
+
+class Chunked:
+    """Any device. `rows` is the number of tokens in a chunk; measured defaults if not given."""
+
+    def __init__(self, rows: int | None = None, elementwise: Elementwise | None = None) -> None:
+        self.rows = rows
+        self.elementwise = InPlace() if elementwise is None else elementwise
+
+    def token_nll(
+        self, hidden: Tensor, head: Head, targets: Tensor, *, entropy: Entropy
+    ) -> tuple[Tensor, Tensor | None]:
+        """See `Engine`."""
+        inputs = (*_inputs(hidden, head), targets, head, entropy, self)
+        nll, spread = _TokenNLL.apply(*inputs)  # type: ignore[no-untyped-call]
+        return nll, None if entropy is None else spread
+
+    def weighted(self, hidden: Tensor, head: Head, targets: Tensor, weighting: Weighting) -> Rows:
+        """See `Engine`."""
+        inputs = (*_inputs(hidden, head), targets, head, weighting, self)
+        return Rows(*_Weighted.apply(*inputs))  # type: ignore[no-untyped-call]
+
+    def workspace(self, hidden: Tensor, head: Head) -> Workspace:
+        """Room for chunks of `hidden` (N, D)."""
+        return Workspace.of(hidden, head, self.elementwise, self.rows)
+
+
+def most_likely(hidden: Tensor, head: Head, targets: Tensor) -> Tensor:
+    """(N,) whether each target has the largest logit, for engines that never see logits."""
+    correct = torch.zeros_like(targets, dtype=torch.bool)
+    with torch.no_grad():
+        work = Chunked().workspace(hidden, head)
+        for chunk in work.chunks(len(hidden)):
+            correct[chunk] = work.read(hidden[chunk], targets[chunk]).correct
+    return correct
+
+
+class _TokenNLL(torch.autograd.Function):
+    """(N,) NLL and entropy; the backward pass computes anew the logits of rows whose upstream gradient is not 0."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        head: Head,
+        entropy: Entropy,
+        engine: Chunked,
+    ) -> tuple[Tensor, Tensor]:
+        work = engine.workspace(hidden, head)
+        nll, spread = _numbers(hidden), _numbers(hidden)
+        for chunk in work.chunks(len(hidden)):
+            found = work.read(hidden[chunk], targets[chunk], entropy)
+            nll[chunk] = found.nll
+            if found.entropy is not None:
+                spread[chunk] = found.entropy
+        ctx.save_for_backward(hidden, weight, bias, targets)
+        ctx.head, ctx.engine = head, engine
+        ctx.mark_non_differentiable(spread)
+        return nll, spread
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Any, ...]:
+        hidden, weight, bias, targets = ctx.saved_tensors
+        head = replace(ctx.head, weight=weight, bias=bias)
+        gradients = _recomputed(hidden, head, targets, upstream, ctx.needs_input_grad, ctx.engine)
+        return (*gradients, None, None, None, None)
+
+
+class _Weighted(torch.autograd.Function):
+    """Weighted losses whose gradients are ready when the forward pass ends, for an upstream gradient of 1."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        head: Head,
+        weighting: Weighting,
+        engine: Chunked,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        work = engine.workspace(hidden, head)
+        losses, nll, weights, factors = (_numbers(hidden) for _ in range(4))
+        correct = torch.zeros_like(targets, dtype=torch.bool)
+        gradients = Gradients.of(hidden, head, ctx.needs_input_grad)
+        start = 0
+        while start < len(hidden):
+            chunk = slice(start, start + work.room)
+            found = work.read(hidden[chunk], targets[chunk], weighting.entropy)
+            nll[chunk], correct[chunk] = found.nll, found.correct
+            if gradients.wanted:
+                losses[chunk], weights[chunk], factors[chunk] = _weigh(weighting, found.nll, found.entropy)
+                work.keep(found, start, factors[chunk])
+                work.flush(gradients, hidden, unless_room=True)
+            else:
+                weights[chunk] = weighting.weigh(found.nll, found.entropy)
+                losses[chunk] = times(found.nll, weights[chunk])
+            start = chunk.stop
+        work.flush(gradients, hidden)
+        ctx.save_for_backward(hidden, weight, bias, targets, factors)
+        ctx.head, ctx.engine, ctx.ready = head, engine, gradients
+        ctx.mark_non_differentiable(nll, weights, correct)
+        return losses, nll, weights, correct
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor, *_: Tensor) -> tuple[Any, ...]:
+        hidden, weight, bias, targets, factors = ctx.saved_tensors
+        # Used up by one backward pass; a second one over a retained graph computes anew.
+        ready, ctx.ready = ctx.ready, None
+        counted = upstream[factors != 0]
+        if ready is not None and (len(counted) == 0 or bool((counted == counted[0]).all())):
+            return (*ready.finish(counted[0] if len(counted) else None), None, None, None, None)
+        head = replace(ctx.head, weight=weight, bias=bias)
+        gradients = _recomputed(hidden, head, targets, upstream * factors, ctx.needs_input_grad, ctx.engine)
+        return (*gradients, None, None, None, None)
+
+
+def _inputs(hidden: Tensor, head: Head) -> tuple[Tensor, Tensor, Tensor | None]:
+    """What an autograd function may want gradients of: nothing under no_grad, where they would be computed in vain."""
+    if torch.is_grad_enabled():
+        return hidden, head.weight, head.bias
+    return hidden.detach(), head.weight.detach(), None if head.bias is None else head.bias.detach()
+
+
+def _numbers(hidden: Tensor) -> Tensor:
+    """Room for one number a token."""
+    return hidden.new_zeros(len(hidden), dtype=wide(hidden.dtype))
+
+
+def _weigh(weighting: Weighting, nll: Tensor, entropy: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Weighted losses, weights, and d loss / d nll, which is the weight unless the weight itself has a gradient."""
+    with torch.enable_grad():
+        nll = nll.detach().requires_grad_()
+        weights = weighting.weigh(nll, entropy)
+        losses = times(nll, weights)
+        (factors,) = torch.autograd.grad(losses.sum(), nll)
+    return losses.detach(), weights.detach(), factors
+
+
+def _recomputed(
+    hidden: Tensor, head: Head, targets: Tensor, factors: Tensor, wanted: tuple[bool, ...], engine: Chunked
+) -> tuple[Tensor | None, ...]:
+    """Gradients of sum(factors * nll), from logits computed again for the rows with a factor."""
+    gradients = Gradients.of(hidden, head, wanted)
+    work = engine.workspace(hidden, head)
+    counted = factors.nonzero().squeeze(1)
+    for chunk in work.chunks(len(counted)):
+        places = counted[chunk]
+        work.keep(work.read(hidden[places], targets[places]), places, factors[places])
+        work.flush(gradients, hidden)
+    return gradients.finish()

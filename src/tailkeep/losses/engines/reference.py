@@ -1,0 +1,56 @@
+"""The definition: all logits at once, in plain PyTorch. Every other engine is tested against it."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tailkeep.losses.engines.protocol import Rows
+from tailkeep.losses.head import Head
+from tailkeep.losses.weighting import Entropy, Weighting
+
+
+class Reference:
+    """Holds (N, V) logits; for small cases and for tests."""
+
+    def token_nll(
+        self, hidden: Tensor, head: Head, targets: Tensor, *, entropy: Entropy
+    ) -> tuple[Tensor, Tensor | None]:
+        """See `Engine`."""
+        logits = all_logits(hidden, head)
+        nll = F.cross_entropy(logits, targets, reduction="none")
+        return nll, entropy_of(logits.detach(), entropy)
+
+    def weighted(self, hidden: Tensor, head: Head, targets: Tensor, weighting: Weighting) -> Rows:
+        """See `Engine`."""
+        logits = all_logits(hidden, head)
+        nll = F.cross_entropy(logits, targets, reduction="none")
+        weights = weighting.weigh(nll, entropy_of(logits.detach(), weighting.entropy))
+        correct = logits.detach().amax(-1) <= logits.detach().gather(1, targets[:, None]).squeeze(1)
+        return Rows(times(nll, weights), nll.detach(), weights.detach(), correct)
+
+
+def all_logits(hidden: Tensor, head: Head) -> Tensor:
+    """(N, V) logits in float32, or in float64 for float64 inputs."""
+    logits = F.linear(hidden, head.weight, head.bias)
+    return scaled(logits if logits.dtype == torch.float64 else logits.float(), head)
+
+
+def scaled(logits: Tensor, head: Head) -> Tensor:
+    """Logits after the head's scale and cap."""
+    logits = logits if head.scale == 1 else logits * head.scale
+    return logits if head.softcap is None else head.softcap * torch.tanh(logits / head.softcap)
+
+
+def times(nll: Tensor, weights: Tensor) -> Tensor:
+    """NLL times weights; a weight of 0 gives 0 even where the NLL is infinite."""
+    return torch.where(weights != 0, nll * weights, nll.new_zeros(()))
+
+
+def entropy_of(logits: Tensor, entropy: Entropy) -> Tensor | None:
+    """(N,) entropy in nats of softmax(logits), or of its `entropy` largest probabilities made to sum to 1."""
+    if entropy is None:
+        return None
+    if entropy != "full":
+        logits = logits.topk(min(entropy, logits.shape[-1])).values
+    spread: Tensor = torch.special.entr(logits.softmax(-1)).sum(-1)
+    return spread

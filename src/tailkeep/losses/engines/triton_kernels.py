@@ -1,0 +1,87 @@
+"""Two Triton kernels between the matrix products of a chunk: losses of rows, and gradients of the rows that count.
+
+Rule: a column beyond the vocabulary never counts. It is -inf after scale and cap, since before them it could become
+anything. Rows lie `stride` apart, and what their padding holds may be read, but is not used.
+
+Importing this needs triton. With TRITON_INTERPRET=1 set before, the kernels run on a CPU.
+"""
+
+# Triton's own annotations and constants in capitals:
+# mypy: ignore-errors
+# ruff: noqa: ANN001, ANN201, N803
+
+import torch
+import triton
+import triton.language as tl
+
+TYPES = {torch.float32: tl.float32, torch.float64: tl.float64}
+
+
+@triton.jit
+def logit_at(
+    products, bias, columns, stride, vocabulary, SCALE: tl.constexpr, SOFTCAP: tl.constexpr, WIDE: tl.constexpr
+):  # fmt: skip
+    """The logits of one row at `columns`; -inf beyond the vocabulary."""
+    inside = columns < vocabulary
+    z = tl.load(products + columns, mask=columns < stride, other=0.0).to(WIDE)
+    if bias is not None:
+        z += tl.load(bias + columns, mask=inside, other=0.0).to(WIDE)
+    if SCALE != 1:
+        z *= SCALE
+    if SOFTCAP is not None:
+        # softcap * tanh(z / softcap); an exponential that overflows gives 1, as it should.
+        z = SOFTCAP * (1 - 2 / (1 + tl.exp(2 * z / SOFTCAP)))
+    return tl.where(inside, z, float("-inf"))
+
+
+@triton.jit
+def read_rows(
+    products, bias, targets, chosen, highest, sums, spread, stride, vocabulary,
+    ENTROPY: tl.constexpr, SCALE: tl.constexpr, SOFTCAP: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """One program a row: its largest logit, sum of exponentials and entropy, all rescaled as the largest grows."""
+    row = tl.program_id(0)
+    products += row.to(tl.int64) * stride
+    top = tl.full([], float("-inf"), WIDE)
+    total = tl.full([], 0.0, WIDE)
+    moment = tl.full([], 0.0, WIDE)
+    for start in range(0, vocabulary, BLOCK):
+        columns = start + tl.arange(0, BLOCK)
+        z = logit_at(products, bias, columns, stride, vocabulary, SCALE, SOFTCAP, WIDE)
+        higher = tl.maximum(top, tl.max(z, 0))
+        # Only a row of nothing but -inf has no highest logit; -inf - -inf would be NaN.
+        base = tl.where(higher == float("-inf"), 0.0, higher)
+        step = tl.where(top == float("-inf"), 0.0, top - base)
+        shrink = tl.where(top == float("-inf"), 0.0, tl.exp(step))
+        exponents = tl.exp(z - base)
+        if ENTROPY:
+            # The sum of e * (z - highest), which is 0 where e is.
+            distance = tl.where(exponents > 0, z - base, 0.0)
+            moment = shrink * (moment + step * total) + tl.sum(exponents * distance, 0)
+        total = shrink * total + tl.sum(exponents, 0)
+        top = higher
+    target = tl.load(targets + row)
+    tl.store(chosen + row, logit_at(products, bias, target, stride, vocabulary, SCALE, SOFTCAP, WIDE))
+    tl.store(highest + row, top)
+    tl.store(sums + row, total)
+    if ENTROPY:
+        tl.store(spread + row, tl.log(total) - moment / total)
+
+
+@triton.jit
+def keep_rows(
+    out, products, bias, kept, targets, highest, sums, factors, stride, vocabulary,
+    SCALE: tl.constexpr, SOFTCAP: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """One program a block of a kept row: factor * (p - [target]) * d z / d product."""
+    place = tl.program_id(0)
+    row = tl.load(kept + place)
+    columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    z = logit_at(products + row * stride, bias, columns, stride, vocabulary, SCALE, SOFTCAP, WIDE)
+    p = tl.exp(z - tl.load(highest + row)) / tl.load(sums + row)
+    slope = tl.where(columns == tl.load(targets + row), p - 1, p)
+    if SOFTCAP is not None:
+        capped = z / SOFTCAP
+        slope *= 1 - capped * capped
+    slope *= tl.load(factors + place) * SCALE
+    tl.store(out + place.to(tl.int64) * stride + columns, slope, mask=columns < stride)

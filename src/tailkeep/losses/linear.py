@@ -1,0 +1,226 @@
+"""Losses from hidden states and the output layer's weight: the logits of all tokens are never in memory at once.
+
+z = scale * (hidden @ weight.T + bias), then softcap * tanh(z / softcap)      nll = logsumexp(z) - z[target]
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tailkeep.errors import ConfigError
+from tailkeep.losses.engines import Engine, choose, most_likely
+from tailkeep.losses.head import Head, autocast, check_inputs, head_of
+from tailkeep.losses.token import Reduction, reduce_nll
+from tailkeep.losses.truncation import truncated
+from tailkeep.losses.weighting import Entropy, Weighting
+
+
+@dataclass(frozen=True)
+class LossStats:
+    """What one pass saw of its valid targets; scalars on the loss's device, detached, NaN without a valid target.
+
+    `kept_fraction` is the share with a weight that is not 0, `cross_entropy` the plain mean in nats, `confidence` the
+    mean probability of the target, `accuracy` the share of targets that were the most likely token.
+    """
+
+    kept_fraction: Tensor
+    cross_entropy: Tensor
+    confidence: Tensor
+    accuracy: Tensor
+    targets: Tensor
+
+
+def linear_token_nll(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    *,
+    bias: Tensor | None = None,
+    softcap: float | None = None,
+    scale: float = 1.0,
+    ignore_index: int = -100,
+    valid_vocab_size: int | None = None,
+    return_entropy: Entropy = None,
+    impl: str = "auto",
+) -> Any:
+    """Negative log-likelihood of each target, in nats and float32, with right gradients for any upstream ones.
+
+    Args:
+        hidden: (..., D), what enters the output layer.
+        weight: (V, D), of the same floating-point type.
+        targets: (...), int64, shifted by the caller; `ignore_index` gives 0.
+        bias: (V,).
+        softcap: positive; logits become softcap * tanh(z / softcap), as in Gemma 2.
+        scale: factor of the logits before the cap, as in Cohere.
+        valid_vocab_size: rows of `weight` from here on only pad the vocabulary and count for nothing.
+        return_entropy: "full" or k: also give the entropy of the prediction, or of its k most likely tokens made to
+            sum to 1, in nats, (...), detached, 0 where ignored.
+        impl: the engine: auto, reference, chunked, torch, triton; `explain_engine` says what auto takes and why.
+
+    Returns:
+        (...) losses, or a pair of losses and entropies.
+
+    Raises:
+        ConfigError: shapes, types, devices, factors or an engine that cannot be used.
+    """
+    shape = _HeadShape(bias, softcap, scale, valid_vocab_size)
+    call = _Call.of(hidden, weight, targets, shape, ignore_index=ignore_index, impl=impl, entropy=return_entropy)
+    nll, entropy = call.engine.token_nll(call.hidden, call.head, call.targets, entropy=return_entropy)
+    return call.spread(nll) if entropy is None else (call.spread(nll), call.spread(entropy))
+
+
+def linear_truncated_cross_entropy(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    *,
+    threshold: float = 0.99,
+    bias: Tensor | None = None,
+    softcap: float | None = None,
+    scale: float = 1.0,
+    ignore_index: int = -100,
+    valid_vocab_size: int | None = None,
+    reduction: Reduction = "mean",
+    num_items: int | Tensor | None = None,
+    return_stats: bool = False,
+    impl: str = "auto",
+) -> Any:
+    """Truncated cross-entropy in a single pass, with gradients for kept tokens only.
+
+    Arguments of the output layer are those of `linear_token_nll`; `threshold`, `reduction` and `num_items` are those of
+    `truncated_cross_entropy`.
+
+    Returns:
+        The loss, or a pair of the loss and `LossStats` if `return_stats`.
+
+    Raises:
+        ConfigError: as `linear_token_nll`, and a threshold or reduction that cannot be used.
+    """
+    return linear_weighted_cross_entropy(
+        hidden,
+        weight,
+        targets,
+        truncated(threshold),
+        bias=bias,
+        softcap=softcap,
+        scale=scale,
+        ignore_index=ignore_index,
+        valid_vocab_size=valid_vocab_size,
+        reduction=reduction,
+        num_items=num_items,
+        return_stats=return_stats,
+        impl=impl,
+    )
+
+
+def linear_weighted_cross_entropy(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    weighting: Weighting,
+    *,
+    bias: Tensor | None = None,
+    softcap: float | None = None,
+    scale: float = 1.0,
+    ignore_index: int = -100,
+    valid_vocab_size: int | None = None,
+    reduction: Reduction = "mean",
+    num_items: int | Tensor | None = None,
+    return_stats: bool = False,
+    impl: str = "auto",
+) -> Any:
+    """Cross-entropy under any `weighting`, in a single pass; arguments as in `linear_truncated_cross_entropy`.
+
+    The single pass needs a loss that is a sum of token losses times one number, as every reduction but `none` is. With
+    `none`, differing upstream gradients cost a second computation of the logits, and are right too.
+    """
+    shape = _HeadShape(bias, softcap, scale, valid_vocab_size)
+    call = _Call.of(hidden, weight, targets, shape, ignore_index=ignore_index, impl=impl, entropy=weighting.entropy)
+    rows = call.engine.weighted(call.hidden, call.head, call.targets, weighting)
+    weighting.move_on(rows.nll)
+    loss = reduce_nll(
+        call.spread(rows.losses),
+        call.spread(rows.weights != 0),
+        valid=call.valid.view(call.shape),
+        reduction=reduction,
+        num_items=num_items,
+    )
+    if not return_stats:
+        return loss
+    correct = most_likely(call.hidden, call.head, call.targets) if rows.correct is None else rows.correct
+    stats = LossStats(
+        (rows.weights != 0).float().mean(),
+        rows.nll.mean(),
+        torch.exp(-rows.nll).mean(),
+        correct.float().mean(),
+        torch.as_tensor(len(rows.nll), device=rows.nll.device),
+    )
+    return loss, stats
+
+
+def explain_engine(
+    hidden: Tensor, weight: Tensor, *, softcap: float | None = None, scale: float = 1.0, return_entropy: Entropy = None
+) -> str:
+    """Which engine `impl="auto"` takes for such tensors, and why, in one sentence."""
+    head = head_of(weight, bias=None, scale=scale, softcap=softcap, valid_vocab_size=None)
+    return choose("auto", hidden, head, return_entropy)[1]
+
+
+@dataclass(frozen=True)
+class _HeadShape:
+    """What a caller says of the output layer beside its weight."""
+
+    bias: Tensor | None
+    softcap: float | None
+    scale: float
+    valid_vocab_size: int | None
+
+
+@dataclass(frozen=True)
+class _Call:
+    """Checked inputs without the tokens that do not count; `places` are those of the others, None if all count."""
+
+    engine: Engine
+    hidden: Tensor
+    head: Head
+    targets: Tensor
+    shape: torch.Size
+    valid: Tensor
+    places: Tensor | None
+
+    @classmethod
+    def of(
+        cls,
+        hidden: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        given: "_HeadShape",
+        *,
+        ignore_index: int,
+        impl: str,
+        entropy: Entropy,
+    ) -> "_Call":
+        hidden, weight, bias = autocast(hidden, weight, given.bias)
+        head = head_of(
+            weight, bias=bias, scale=given.scale, softcap=given.softcap, valid_vocab_size=given.valid_vocab_size
+        )
+        check_inputs(hidden, head, targets, ignore_index=ignore_index)
+        if entropy is not None and entropy != "full" and not (isinstance(entropy, int) and entropy >= 1):
+            raise ConfigError(f'return_entropy {entropy!r} is neither "full" nor a number of tokens, at least 1.')
+        engine, _ = choose(impl, hidden, head, entropy)
+        shape = targets.shape
+        flat, targets = hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1).long()
+        valid = targets != ignore_index
+        if bool(valid.all()):
+            return cls(engine, flat, head, targets, shape, valid, None)
+        places = valid.nonzero().squeeze(1)
+        return cls(engine, flat[places], head, targets[places], shape, valid, places)
+
+    def spread(self, values: Tensor) -> Tensor:
+        """One value for each counted token, at its place; 0 (or False) elsewhere."""
+        if self.places is None:
+            return values.view(self.shape)
+        empty = torch.zeros(len(self.valid), dtype=values.dtype, device=values.device)
+        return empty.index_copy(0, self.places, values).view(self.shape)

@@ -1,0 +1,88 @@
+"""What a collapse-resistant loss adds to cross-entropy: how much each token's loss counts.
+
+Rule: a weighting sees a token's own numbers only, so it may be asked for any part of a micro-batch at a time; what
+must look at a whole micro-batch does so in `observe`, for the next one.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeAlias
+
+import torch
+from torch import Tensor
+
+from tailkeep.errors import ConfigError
+
+Entropy: TypeAlias = Literal["full"] | int | None
+"""Which entropy of a prediction is wanted: of all of it, of its k most likely tokens made to sum to 1, or none."""
+
+Weigh: TypeAlias = Callable[[Tensor, Tensor | None], Tensor]
+"""(N,) NLL in nats and (N,) entropy in nats, or None -> (N,) factors, boolean or float; 0 leaves a token out."""
+
+
+class State(Protocol):
+    """What a weighting has learnt from the micro-batches so far. Each process has its own."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Numbers and tensors that a checkpoint can hold."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Resume where `state_dict` was called."""
+        ...
+
+
+def _plain(nll: Tensor, entropy: Tensor | None) -> Tensor:
+    del entropy
+    return torch.ones_like(nll)
+
+
+@dataclass(frozen=True)
+class Weighting:
+    """A token loss is NLL times `weigh(nll, entropy)`; a gradient may pass through the factor, never through `entropy`.
+
+    `observe` is called once a micro-batch with the NLL of all its valid targets, after `weigh`: there a weighting
+    with a `state` moves on. Copies and pickles hold if the functions are partials or bound methods, not closures.
+    """
+
+    name: str
+    weigh: Weigh = _plain
+    entropy: Entropy = None
+    observe: Callable[[Tensor], None] | None = None
+    state: State | None = None
+
+    def move_on(self, nll: Tensor) -> None:
+        """Let a state see the (N,) NLL of a micro-batch; without gradients, as in validation, it rests."""
+        if self.observe is not None and torch.is_grad_enabled():
+            self.observe(nll.detach())
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps; empty for a weighting without a state."""
+        return {} if self.state is None else self.state.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Resume where `state_dict` was called.
+
+        Raises:
+            ConfigError: the state of another weighting.
+        """
+        if self.state is not None:
+            self.state.load_state_dict(state)
+        else:
+            check_state(state, self.name)
+
+
+CROSS_ENTROPY = Weighting("cross_entropy")
+
+
+def check_state(state: Mapping[str, Any], name: str, *keys: str) -> None:
+    """Refuse the state of another weighting.
+
+    Raises:
+        ConfigError: `state` has other keys than `keys`.
+    """
+    if set(state) != set(keys):
+        raise ConfigError(
+            f"the state of the loss {name!r} has the keys {', '.join(map(repr, keys)) or 'none'}, "
+            f"this one has {', '.join(map(repr, state)) or 'none'}. Load what the same loss saved."
+        )

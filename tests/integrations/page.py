@@ -1,0 +1,50 @@
+"""The Python of docs/integrations.md, section by section, and stand-ins for the frameworks it is written for."""
+
+import importlib
+import importlib.util
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from tests.integrations.tiny import THRESHOLD
+
+PAGE = Path(__file__).parents[2] / "docs" / "integrations.md"
+
+
+def sections():
+    """The Python blocks of the page by the heading they stand under."""
+    found, heading = {}, ""
+    for part in re.split(r"^## (.+)$", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
+        if heading:
+            found[heading] = re.findall(r"^```python\n(.*?)^```$", part, flags=re.MULTILINE | re.DOTALL)
+            heading = ""
+        else:
+            heading = part
+    return found
+
+
+def run(heading, names=None, *, threshold=THRESHOLD):
+    """Run the blocks of a section among `names`, at a threshold that a tiny model reaches; return what they define."""
+    code = "\n".join(sections()[heading])
+    changed = re.sub(r"\b0\.99\b", str(threshold), code)
+    assert changed != code
+    space = {"__name__": "page", **(names or {})}
+    exec(compile(changed, f"{PAGE.name}, {heading}", "exec"), space)
+    return space
+
+
+def provide(monkeypatch, module, **names):
+    """The installed `module`, or one of that name with `names`, which has the documented signatures."""
+    package = module.partition(".")[0]
+    if not getattr(sys.modules.get(package), "is_stand_in", False) and importlib.util.find_spec(package):
+        return importlib.import_module(module)
+    parts = module.split(".")
+    for depth in range(1, len(parts) + 1):
+        name = ".".join(parts[:depth])
+        made = sys.modules.get(name) or ModuleType(name)
+        made.is_stand_in = True
+        monkeypatch.setitem(sys.modules, name, made)
+    for name, value in names.items():
+        setattr(sys.modules[module], name, value)
+    return sys.modules[module]

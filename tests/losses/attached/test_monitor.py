@@ -1,0 +1,99 @@
+"""The monitor tells what the loss saw, and speaks up when truncation does nothing."""
+
+import warnings
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from tailkeep.losses.attached import attach, read_stats
+from tailkeep.losses.attached.chosen import truncates
+from tailkeep.losses.attached.monitor import PATIENCE, Monitor
+from tailkeep.losses.linear import LossStats
+from tailkeep.losses.named import named_weighting
+from tests.losses.attached.families import tiny
+from tests.losses.attached.unfused import batch, halving_threshold
+
+
+def step(kept: float, targets: int = 10, cross_entropy: float = 2.0) -> LossStats:
+    values = [kept, cross_entropy, 0.25, 0.5] if targets else [float("nan")] * 4
+    return LossStats(*(torch.tensor(value) for value in values), torch.tensor(targets))
+
+
+def test_stats_are_means_over_the_targets_of_all_calls_since_the_last_reading():
+    model, batches = tiny("llama"), [batch(seed=1), batch(seed=2, rows=2)]
+    threshold = halving_threshold(model, batches[0])
+    nll, correct = [], []
+    with torch.no_grad():
+        for inputs in batches:
+            logits, targets = model(inputs["input_ids"]).logits[:, :-1], inputs["labels"][:, 1:]
+            nll.append(F.cross_entropy(logits[targets != -100].double(), targets[targets != -100], reduction="none"))
+            correct.append((logits.argmax(-1) == targets)[targets != -100])
+    attach(model, threshold=threshold)
+    for inputs in batches:
+        model(**inputs)
+    found, losses = read_stats(model), torch.cat(nll)
+    assert found["cross_entropy"] == pytest.approx(float(losses.mean()), rel=1e-5)
+    assert found["confidence"] == pytest.approx(float(torch.exp(-losses).mean()), rel=1e-5)
+    assert found["accuracy"] == pytest.approx(float(torch.cat(correct).double().mean()), rel=1e-5)
+    assert found["kept_fraction"] == pytest.approx(float((torch.exp(-losses) <= threshold).double().mean()), rel=1e-5)
+    assert read_stats(model) == {}
+
+
+def test_a_call_without_targets_counts_for_nothing_and_a_broken_model_shows():
+    monitor = Monitor(truncates=True)
+    monitor.add(step(0.5, targets=0))
+    assert monitor.read() == {}
+    monitor.add(step(0.5, targets=0))
+    monitor.add(step(0.5))
+    assert monitor.read()["cross_entropy"] == pytest.approx(2.0)
+    monitor.add(step(1.0, cross_entropy=float("nan")))
+    assert monitor.read()["cross_entropy"] != monitor.read()
+
+
+def test_a_truncation_that_does_nothing_is_said_once():
+    monitor = Monitor(truncates=True)
+    for _ in range(PATIENCE - 1):
+        monitor.add(step(1.0))
+    with pytest.warns(UserWarning, match="No token was truncated in 100 training steps"):
+        monitor.add(step(1.0))
+    for _ in range(2 * PATIENCE):
+        monitor.add(step(1.0))
+
+
+def test_calls_without_targets_neither_break_a_run_of_idle_ones_nor_lengthen_it():
+    monitor = Monitor(truncates=True)
+    for _ in range(PATIENCE - 1):
+        monitor.add(step(1.0))
+    monitor.add(step(1.0, targets=0))
+    for _ in range(PATIENCE - 1):
+        monitor.add(step(1.0))
+    with pytest.warns(UserWarning, match="No token was truncated"):
+        monitor.add(step(1.0))
+
+
+@pytest.mark.parametrize(
+    ("truncates", "kept"), [(False, [1.0] * 100), (True, [1.0] * 50 + [0.99] + [1.0] * 99), (True, [0.0] * 200)]
+)
+def test_other_runs_are_not_warned(truncates, kept):
+    monitor = Monitor(truncates)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for share in kept:
+            monitor.add(step(share))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        ("truncated", {}, True),
+        ("truncated", {"threshold": 1.0}, False),
+        ("target_kept", {"fraction": 0.5}, True),
+        ("focal", {}, False),
+        ("dft", {}, False),
+        ("cross_entropy", {}, False),
+        ("random", {"kept_fraction": 0.5, "seed": 0}, False),
+    ],
+)
+def test_only_truncations_below_1_are_watched(name, options, expected):
+    assert truncates(named_weighting(name, **options)) is expected

@@ -1,0 +1,95 @@
+"""Ways to train that must not change the numbers: accumulation, checkpointing, compilation, given denominators."""
+
+import pytest
+import torch
+
+from tailkeep.losses.attached import attach, detach
+from tests.losses.attached.families import tiny
+from tests.losses.attached.unfused import (
+    Trained,
+    attached_llama,
+    batch,
+    fused,
+    gradients,
+    halving_threshold,
+    same,
+    unfused,
+    worst,
+)
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:transformers")
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+@pytest.mark.parametrize("tied", [True, False])
+def test_tied_and_untied_output_layers(family, tied):
+    model, inputs = tiny(family, tie_word_embeddings=tied), batch()
+    assert (model.get_input_embeddings().weight is model.get_output_embeddings().weight) is tied
+    threshold = halving_threshold(model, inputs)
+    expected = unfused(model, inputs, threshold=threshold)
+    same(fused(attach(model, threshold=threshold), inputs), expected)
+
+
+def test_accumulated_gradients_are_those_of_the_whole_batch():
+    model, inputs, _, expected = attached_llama()
+    items = (inputs["labels"][:, 1:] != -100).sum()
+    for row in range(len(inputs["labels"])):
+        part = {name: tensor[row : row + 1] for name, tensor in inputs.items()}
+        model(**part, num_items_in_batch=items).loss.backward()
+    assert worst(Trained(expected.loss, gradients(model)), expected) < 5e-6
+
+
+def test_num_items_may_be_a_number_and_0_of_them_are_no_division():
+    model, inputs, threshold, _ = attached_llama()
+    same(fused(model, inputs, num_items_in_batch=7), unfused(detach(model), inputs, threshold=threshold, num_items=7))
+    attach(model, threshold=threshold)
+    assert torch.isfinite(model(**inputs, num_items_in_batch=torch.tensor(0)).loss)
+
+
+def test_shifted_labels_are_taken_as_they_are():
+    model, inputs, _, expected = attached_llama()
+    shifted = torch.nn.functional.pad(inputs["labels"][:, 1:], (0, 1), value=-100)
+    given = {"input_ids": inputs["input_ids"], "shift_labels": shifted}
+    same(fused(model, given), expected)
+    same(fused(model, {**given, "labels": inputs["labels"]}), expected)
+
+
+def test_a_batch_without_targets_is_a_connected_zero():
+    model, inputs, _, _ = attached_llama()
+    found = fused(model, {**inputs, "labels": torch.full_like(inputs["labels"], -100)})
+    assert found.loss == 0
+    assert found.gradients.keys() == {name for name, _ in model.named_parameters()}
+    assert all(torch.equal(gradient, torch.zeros_like(gradient)) for gradient in found.gradients.values())
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_gradient_checkpointing_changes_nothing(reentrant):
+    model, inputs, _, expected = attached_llama()
+    model.gradient_checkpointing_enable({"use_reentrant": reentrant})
+    same(fused(model, {**inputs, "use_cache": False}), expected)
+
+
+@pytest.mark.slow
+# After any graph break torch itself looks at the .grad of tensors that are no leaves.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+def test_a_compiled_model_trains_as_an_eager_one():
+    model, inputs, _, expected = attached_llama(num_hidden_layers=1)
+    torch._dynamo.utils.counters.clear()
+    compiled = torch.compile(model, backend="aot_eager")
+    for _ in range(2):
+        compiled.zero_grad()
+        loss = compiled(**inputs).loss
+        loss.backward()
+        same(Trained(loss.detach(), gradients(model)), expected)
+    assert len(torch._dynamo.utils.counters["graph_break"]) == 2  # the loss and the monitor
+    torch._dynamo.reset()
+
+
+def test_half_precision_and_autocast_train():
+    model, inputs, _, expected = attached_llama()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model(**inputs).loss
+    loss.backward()
+    assert loss.item() == pytest.approx(expected.loss.item(), rel=0.1)
+    narrow = attach(tiny("gemma2").bfloat16())
+    assert torch.isfinite(narrow(**inputs).loss)

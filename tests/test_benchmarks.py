@@ -1,0 +1,87 @@
+"""The benchmarks run at toy sizes, print their tables and write their CSV files."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+LOSS = Path(__file__).parents[1] / "benchmarks" / "loss.py"
+SMALL = ["--tokens", "96", "--width", "16", "--rounds", "2", "--threads", "1"]
+
+
+def run(*arguments, path=""):
+    command = [sys.executable, LOSS, *SMALL, *arguments]
+    env = {**os.environ, "PYTHONPATH": str(path)}
+    return subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout
+
+
+def rows_of(file):
+    with file.open(newline="", encoding="utf-8") as opened:
+        return {row["contender"]: row for row in csv.DictReader(opened)}
+
+
+def package(folder, name, **modules):
+    """A package that hides the installed one."""
+    (folder / name).mkdir()
+    for module, text in {"__init__": "", **modules}.items():
+        (folder / name / f"{module}.py").write_text(text, encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    """What was printed, and the rows, where one rival fails when it is called and another is not there."""
+    folder = tmp_path_factory.mktemp("toy")
+    package(folder, "trl", kernels="class ChunkedLogProbFunction:\n    apply = lambda *_: 1 / 0\n")
+    package(folder, "cut_cross_entropy")
+    only = ["--only", "eager", "tailkeep fused", "TRL", "cut"]
+    printed = run("--vocab", "2000", "--kept", "1", "0.5", *only, "--out", str(folder / "loss.csv"), path=folder)
+    return printed, rows_of(folder / "loss.csv")
+
+
+def test_the_cost_of_the_loss_is_a_table_relative_to_an_exact_rival(toy):
+    printed, rows = toy
+    assert list(rows) == ["eager", "tailkeep fused, k=1", "tailkeep fused, k=0.5"]
+    for name, row in rows.items():
+        assert f"\n{name:36} " in printed
+        assert float(row["time_low"]) <= float(row["time"]) <= float(row["time_high"])
+        assert row["fastest"] == row["leanest"] == "eager"
+    assert float(rows["tailkeep fused, k=0.5"]["ideal"]) == pytest.approx(4 / 6)
+    assert float(rows["tailkeep fused, k=1"]["gradient_error"]) < 1e-5
+    assert "k=0.5: threshold 0." in printed
+    assert "kept 0.5000" in printed
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process's high-water mark")
+def test_peak_memory_counts_what_eager_holds_at_once(toy):
+    _, rows = toy
+    # log-probabilities, and the gradients of both sides of the softmax
+    logits = 96 * 2000 * 4 / 2**20
+    assert 2.5 * logits < float(rows["eager"]["peak_mib"]) < 5 * logits
+
+
+def test_a_rival_that_is_missing_or_fails_is_named_and_left_out(toy):
+    printed, _ = toy
+    assert "failed: TRL chunked log-probabilities from vocabulary 2000 on: ZeroDivisionError" in printed
+    assert "skipped: cut-cross-entropy torch_compile: cannot import name 'linear_cross_entropy'" in printed
+
+
+@pytest.mark.slow
+def test_every_rival_is_measured_or_named(tmp_path):
+    printed = run("--vocab", "2001", "--kept", "1", "--out", str(tmp_path / "loss.csv"))
+    rows = rows_of(tmp_path / "loss.csv")
+    named = [line for line in printed.splitlines() if line.startswith(("skipped: ", "failed: "))]
+    assert len(rows) + len(named) == 8
+    assert all(float(row["gradient_error"]) < 1e-5 for row in rows.values() if row["exact"] == "True")
+
+
+@pytest.mark.slow
+def test_a_whole_step_is_compared_with_the_models_own_loss(tmp_path):
+    file = tmp_path / "step.csv"
+    printed = run("--step", "--layers", "1", "--vocab", "300", "--kept", "0.5", "--out", str(file))
+    rows = rows_of(file)
+    assert list(rows) == ["the model's own loss", "tailkeep fused, k=0.5"]
+    assert {row["fastest"] for row in rows.values()} == {"the model's own loss"}
+    assert "Llama of 0.0 million parameters" in printed
