@@ -1,36 +1,11 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 
+from tailkeep.errors import InputError
 from tailkeep.scoring import token_log_probs
-from tailkeep.scoring.log_probs import _batches
-
-SIZE = 40
-
-
-@pytest.fixture(scope="module")
-def network():
-    torch.manual_seed(0)
-    shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    network = LlamaForCausalLM(LlamaConfig(vocab_size=SIZE, max_position_embeddings=64, **shape))
-    # Random weights are nearly uniform: larger ones make probabilities that differ.
-    network.lm_head.weight.data.mul_(20)
-    return network.eval()
-
-
-def rows_of(*lengths, seed=0):
-    rng = np.random.default_rng(seed)
-    return [rng.integers(0, SIZE, n).astype(np.int32) for n in lengths]
-
-
-def naive(network, row):
-    """ln p of each token but the first, the row alone in its batch, softmax in float64."""
-    with torch.no_grad():
-        logits = network(input_ids=torch.tensor(row[None].astype(np.int64))).logits[0, :-1].double()
-    return logits.log_softmax(-1).gather(-1, torch.tensor(row[1:, None].astype(np.int64))).squeeze(-1).numpy()
+from tests.scoring.conftest import SIZE, chosen, naive, rows_of
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 20, 16_384])
@@ -40,7 +15,7 @@ def test_each_token_has_the_probability_that_its_row_alone_gives_it(network, bat
     assert len(scored) == len(rows)
     for row, values in zip(rows, scored, strict=True):
         assert values.dtype == np.float32
-        assert np.abs(values - naive(network, row)).max() < 1e-5
+        assert np.abs(values - chosen(naive(network, row), row)).max() < 1e-5
 
 
 @pytest.mark.parametrize("pad", [0, 7])
@@ -82,7 +57,7 @@ def test_the_network_keeps_its_mode_even_if_it_fails(network, training):
     try:
         token_log_probs(network, rows_of(5))
         assert network.training is training
-        with pytest.raises(IndexError):
+        with pytest.raises(InputError):
             token_log_probs(network, [np.array([1, SIZE + 1], np.int32)])
         assert network.training is training
     finally:
@@ -96,48 +71,16 @@ def test_what_the_caller_gets_is_no_view_of_the_batch(network):
     assert (scored[1] != 0).all()
 
 
-class Counting(torch.nn.Module):
-    """A model with a vocabulary of a given size that notes the shape of what it is asked."""
-
-    def __init__(self, vocabulary):
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(1))
-        self.vocabulary = vocabulary
-        self.seen = []
-
-    @property
-    def config(self):
-        return self
-
-    def get_text_config(self):
-        return self
-
-    @property
-    def vocab_size(self):
-        return self.vocabulary
-
-    def forward(self, input_ids, attention_mask, use_cache):
-        self.seen.append(tuple(input_ids.shape))
-        logits = torch.zeros(1).expand(*input_ids.shape, 4)
-        return type("Output", (), {"logits": logits})
-
-
-def test_no_forward_pass_is_larger_than_asked_for():
-    network = Counting(4)
-    token_log_probs(network, [np.zeros(n, np.int32) for n in (3, 9, 5, 5, 2, 12)], batch_tokens=24)
-    assert all(rows * width <= 24 for rows, width in network.seen)
-    assert len(network.seen) < 6
-
-
-def test_a_large_vocabulary_makes_the_batches_smaller():
-    network = Counting(1 << 22)
-    token_log_probs(network, [np.zeros(4, np.int32)] * 8)
-    assert network.seen == [(4, 4), (4, 4)]
-
-
-@given(lengths=st.lists(st.integers(1, 40)), limit=st.integers(1, 100))
-def test_every_row_that_predicts_something_is_in_one_batch_within_the_limit(lengths, limit):
-    batches = list(_batches(lengths, limit))
-    assert sorted(i for batch in batches for i in batch) == [i for i, n in enumerate(lengths) if n > 1]
-    for batch in batches:
-        assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= limit
+def test_no_forward_pass_is_larger_than_asked_for(network):
+    seen = []
+    body = network.model
+    handle = body.register_forward_pre_hook(
+        lambda _, args, kwargs: seen.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
+    )
+    try:
+        token_log_probs(network, [np.zeros(n, np.int32) for n in (3, 9, 5, 5, 2, 12)], batch_tokens=24)
+    finally:
+        handle.remove()
+    assert all(rows * width <= 24 for rows, width in seen)
+    # One pass takes the model apart.
+    assert len(seen) - 1 < 6

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tailkeep.errors import ConfigError
 from tailkeep.losses.engines import Engine, choose, most_likely
+from tailkeep.losses.engines.elementwise import wide
 from tailkeep.losses.head import Head, autocast, check_inputs, head_of
 from tailkeep.losses.token import Reduction, reduce_nll
 from tailkeep.losses.truncation import truncated
@@ -128,17 +129,21 @@ def linear_weighted_cross_entropy(
     valid_vocab_size: int | None = None,
     reduction: Reduction = "mean",
     num_items: int | Tensor | None = None,
+    expected_gradient: Tensor | None = None,
     return_stats: bool = False,
     impl: str = "auto",
 ) -> Any:
     """Cross-entropy under any `weighting`, in a single pass; arguments as in `linear_truncated_cross_entropy`.
 
     The single pass needs a loss that is a sum of token losses times one number, as every reduction but `none` is. With
-    `none`, differing upstream gradients cost a second computation of the logits, and are right too.
+    `none`, differing upstream gradients cost a second computation of the logits, and are right too; a scalar
+    `expected_gradient`, such as 1 / number of targets, saves a pass over the weight's gradient where they all equal it.
     """
     shape = _HeadShape(bias, softcap, scale, valid_vocab_size)
     call = _Call.of(hidden, weight, targets, shape, ignore_index=ignore_index, impl=impl, entropy=weighting.entropy)
-    rows = call.engine.weighted(call.hidden, call.head, call.targets, weighting)
+    if reduction == "mean":
+        expected_gradient = share_of(len(call.targets) if num_items is None else num_items, call.hidden)
+    rows = call.engine.weighted(call.hidden, call.head, call.targets, weighting, expected=expected_gradient)
     weighting.move_on(rows.nll)
     loss = reduce_nll(
         call.spread(rows.losses),
@@ -166,6 +171,12 @@ def explain_engine(
     """Which engine `impl="auto"` takes for such tensors, and why, in one sentence."""
     head = head_of(weight, bias=None, scale=scale, softcap=softcap, valid_vocab_size=None)
     return choose("auto", hidden, head, return_entropy)[1]
+
+
+def share_of(num_items: int | Tensor, hidden: Tensor) -> Tensor:
+    """The gradient of a mean over `num_items` at each loss, to the bit that division would give."""
+    one = torch.ones((), dtype=wide(hidden.dtype), device=hidden.device)
+    return one / torch.as_tensor(num_items, device=hidden.device).clamp(min=1)
 
 
 @dataclass(frozen=True)
@@ -207,7 +218,7 @@ class _Call:
             weight, bias=bias, scale=given.scale, softcap=given.softcap, valid_vocab_size=given.valid_vocab_size
         )
         check_inputs(hidden, head, targets, ignore_index=ignore_index)
-        if entropy is not None and entropy != "full" and not (isinstance(entropy, int) and entropy >= 1):
+        if entropy is not None and entropy != "full" and not (type(entropy) is int and entropy >= 1):
             raise ConfigError(f'return_entropy {entropy!r} is neither "full" nor a number of tokens, at least 1.')
         engine, _ = choose(impl, hidden, head, entropy)
         shape = targets.shape

@@ -212,14 +212,17 @@ def path_with_facts(folder, tmp_path):
 
 def test_another_architecture_runs_through_everything(text, codec, tmp_path):
     config = GPT2Config(vocab_size=codec.size, n_embd=16, n_layer=1, n_head=2, n_positions=64)
-    GPT2LMHeadModel(config).save_pretrained(tmp_path)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        GPT2LMHeadModel(config).save_pretrained(tmp_path)
     codec.save(tmp_path)
     decoder = {"name": "greedy", "repetition_penalty": 1.5}
     form = {"name": "documents", "prompt_tokens": 3, "new_tokens": 10}
     subject = built(text, writing={"form": form, "decoder": decoder}, **pretrained(tmp_path))
     model = subject.learner.fit(subject.real, seed=0, budget=subject.real.units)
     measured = subject.measure(model, {name: view(model, 0) for name, view in subject.views.items()})
-    assert np.isfinite(list(measured.metrics.values())).all()
+    # A model that ends its documents at once writes no n-gram to count.
+    assert all(np.isfinite(value) for name, value in measured.metrics.items() if "own.distinct" not in name)
 
 
 def test_a_real_model_reads_real_text_well_and_writes_english(real_data, tmp_path):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tailkeep.errors import AttachmentError
 from tailkeep.losses.attached.attachment import Attachment, Call
 from tailkeep.losses.attached.parts import backbone_of, output_layer
-from tailkeep.losses.linear import linear_weighted_cross_entropy
+from tailkeep.losses.linear import linear_weighted_cross_entropy, share_of
 from tailkeep.losses.weighting import Weighting
 
 CALL = "_tailkeep_call"
@@ -88,6 +88,7 @@ def token_losses(head: nn.Linear, call: Call, hidden: Tensor) -> Tensor:
         ignore_index=call.ignore_index,
         valid_vocab_size=output.vocab_size,
         reduction="none",
+        expected_gradient=share_of(call.items, hidden),
         return_stats=True,
         impl=attachment.impl,
     )

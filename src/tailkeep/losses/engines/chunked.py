@@ -35,9 +35,11 @@ class Chunked:
         nll, spread = _TokenNLL.apply(*inputs)  # type: ignore[no-untyped-call]
         return nll, None if entropy is None else spread
 
-    def weighted(self, hidden: Tensor, head: Head, targets: Tensor, weighting: Weighting) -> Rows:
+    def weighted(
+        self, hidden: Tensor, head: Head, targets: Tensor, weighting: Weighting, *, expected: Tensor | None = None
+    ) -> Rows:
         """See `Engine`."""
-        inputs = (*_inputs(hidden, head), targets, head, weighting, self)
+        inputs = (*_inputs(hidden, head), targets, head, weighting, self, expected)
         return Rows(*_Weighted.apply(*inputs))  # type: ignore[no-untyped-call]
 
     def workspace(self, hidden: Tensor, head: Head) -> Workspace:
@@ -91,7 +93,11 @@ class _TokenNLL(torch.autograd.Function):
 
 
 class _Weighted(torch.autograd.Function):
-    """Weighted losses whose gradients are ready when the forward pass ends, for an upstream gradient of 1."""
+    """Weighted losses whose gradients are ready when the forward pass ends, for the `expected` upstream gradient.
+
+    A pass over a gradient of the size of the vocabulary is saved where it is the one that comes. In half precision
+    1 is expected: probabilities times a small number would leave float16's range.
+    """
 
     @staticmethod
     def forward(
@@ -103,7 +109,10 @@ class _Weighted(torch.autograd.Function):
         head: Head,
         weighting: Weighting,
         engine: Chunked,
+        expected: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        if expected is None or hidden.dtype != wide(hidden.dtype):
+            expected = torch.ones((), dtype=wide(hidden.dtype), device=hidden.device)
         work = engine.workspace(hidden, head)
         losses, nll, weights, factors = (_numbers(hidden) for _ in range(4))
         correct = torch.zeros_like(targets, dtype=torch.bool)
@@ -115,14 +124,14 @@ class _Weighted(torch.autograd.Function):
             nll[chunk], correct[chunk] = found.nll, found.correct
             if gradients.wanted:
                 losses[chunk], weights[chunk], factors[chunk] = _weigh(weighting, found.nll, found.entropy)
-                work.keep(found, start, factors[chunk])
+                work.keep(found, start, factors[chunk] * expected)
                 work.flush(gradients, hidden, unless_room=True)
             else:
                 weights[chunk] = weighting.weigh(found.nll, found.entropy)
                 losses[chunk] = times(found.nll, weights[chunk])
             start = chunk.stop
         work.flush(gradients, hidden)
-        ctx.save_for_backward(hidden, weight, bias, targets, factors)
+        ctx.save_for_backward(hidden, weight, bias, targets, factors, expected)
         ctx.head, ctx.engine, ctx.ready = head, engine, gradients
         ctx.mark_non_differentiable(nll, weights, correct)
         return losses, nll, weights, correct
@@ -130,15 +139,16 @@ class _Weighted(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor, *_: Tensor) -> tuple[Any, ...]:
-        hidden, weight, bias, targets, factors = ctx.saved_tensors
+        hidden, weight, bias, targets, factors, expected = ctx.saved_tensors
         # Used up by one backward pass; a second one over a retained graph computes anew.
         ready, ctx.ready = ctx.ready, None
         counted = upstream[factors != 0]
         if ready is not None and (len(counted) == 0 or bool((counted == counted[0]).all())):
-            return (*ready.finish(counted[0] if len(counted) else None), None, None, None, None)
+            came = len(counted) == 0 or bool(counted[0] == expected)
+            return (*ready.finish(None if came else counted[0] / expected), None, None, None, None, None)
         head = replace(ctx.head, weight=weight, bias=bias)
         gradients = _recomputed(hidden, head, targets, upstream * factors, ctx.needs_input_grad, ctx.engine)
-        return (*gradients, None, None, None, None)
+        return (*gradients, None, None, None, None, None)
 
 
 def _inputs(hidden: Tensor, head: Head) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -32,6 +32,11 @@ class Engine(Protocol):
         """(N,) float32 NLL, with right gradients for any upstream ones, and the (N,) detached entropy if wanted."""
         ...
 
-    def weighted(self, hidden: Tensor, head: Head, targets: Tensor, weighting: Weighting) -> Rows:
-        """The weighted losses, best where the upstream gradient is the same for all of them."""
+    def weighted(
+        self, hidden: Tensor, head: Head, targets: Tensor, weighting: Weighting, *, expected: Tensor | None = None
+    ) -> Rows:
+        """The weighted losses, best where the upstream gradient is the same for all of them.
+
+        `expected` is what it will probably be, a scalar, 1 if not given; another one is right too.
+        """
         ...

@@ -20,8 +20,11 @@ class Reference:
         nll = F.cross_entropy(logits, targets, reduction="none")
         return nll, entropy_of(logits.detach(), entropy)
 
-    def weighted(self, hidden: Tensor, head: Head, targets: Tensor, weighting: Weighting) -> Rows:
+    def weighted(
+        self, hidden: Tensor, head: Head, targets: Tensor, weighting: Weighting, *, expected: Tensor | None = None
+    ) -> Rows:
         """See `Engine`."""
+        del expected
         logits = all_logits(hidden, head)
         nll = F.cross_entropy(logits, targets, reduction="none")
         weights = weighting.weigh(nll, entropy_of(logits.detach(), weighting.entropy))

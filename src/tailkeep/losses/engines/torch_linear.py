@@ -34,8 +34,11 @@ class TorchLinear:
         )
         return nll, None
 
-    def weighted(self, hidden: Tensor, head: Head, targets: Tensor, weighting: Weighting) -> Rows:
+    def weighted(
+        self, hidden: Tensor, head: Head, targets: Tensor, weighting: Weighting, *, expected: Tensor | None = None
+    ) -> Rows:
         """See `Engine`."""
+        del expected
         nll, _ = self.token_nll(hidden, head, targets, entropy=None)
         weights = weighting.weigh(nll, None)
         return Rows(times(nll, weights), nll.detach(), weights.detach(), None)

@@ -14,7 +14,7 @@ from tailkeep.losses.engines.elementwise import Elementwise, Found, wide
 from tailkeep.losses.head import Head
 from tailkeep.losses.weighting import Entropy
 
-_CPU_ROWS = 256
+_CPU_ROWS = 512
 _GPU_LOGITS = 1 << 28
 
 
@@ -84,12 +84,16 @@ class Workspace:
 
 @dataclass
 class Gradients:
-    """Sums over kept rows, those of weight and bias in the wide type; None where a gradient is not wanted."""
+    """Sums over kept rows, those of weight and bias in the wide type; None where a gradient is not wanted.
+
+    `weight` holds nothing yet while it is `blank`: the first product then writes what zeros would be added to.
+    """
 
     hidden: Tensor | None
     weight: Tensor | None
     bias: Tensor | None
     dtype: torch.dtype
+    blank: bool = True
 
     @classmethod
     def of(cls, hidden: Tensor, head: Head, wanted: tuple[bool, ...]) -> "Gradients":
@@ -97,7 +101,7 @@ class Gradients:
         sums = wide(hidden.dtype)
         return cls(
             torch.zeros_like(hidden) if wanted[0] else None,
-            torch.zeros_like(head.weight, dtype=sums) if wanted[1] else None,
+            torch.empty_like(head.weight, dtype=sums, memory_format=torch.contiguous_format) if wanted[1] else None,
             torch.zeros_like(head.bias, dtype=sums) if head.bias is not None and wanted[2] else None,
             hidden.dtype,
         )
@@ -117,10 +121,14 @@ class Gradients:
         if self.hidden is not None:
             self.hidden[places] = _times(rows @ head.weight, factors)
         if self.weight is not None:
-            _accumulate(self.weight, rows.T, _times(hidden[places], factors))
+            _accumulate(self.weight, rows.T, _times(hidden[places], factors), beta=0 if self.blank else 1)
+            self.blank = False
 
     def finish(self, factor: Tensor | None = None) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """The gradients times `factor`, in the type of what they belong to; the sums are used up."""
+
+        if self.weight is not None and self.blank:
+            self.weight.zero_()
 
         def final(gradient: Tensor | None) -> Tensor | None:
             if gradient is None:
@@ -136,11 +144,14 @@ def _times(rows: Tensor, factors: Tensor | None) -> Tensor:
     return rows if factors is None else rows.mul_(factors[:, None])
 
 
-def _accumulate(total: Tensor, left: Tensor, right: Tensor) -> None:
-    """total += left @ right, without rounding a half-precision product where the device can."""
-    if total.dtype == left.dtype:
-        total.addmm_(left, right)
-    elif total.is_cuda:
-        torch.addmm(total, left, right, out_dtype=total.dtype, out=total)
+def _accumulate(total: Tensor, left: Tensor, right: Tensor, *, beta: int) -> None:
+    """total = beta * total + left @ right, without rounding a half-precision product where the device can."""
+    if total.is_cuda and total.dtype != left.dtype:
+        torch.addmm(total, left, right, out_dtype=total.dtype, beta=beta, out=total)
+    elif left.dtype != torch.bfloat16:
+        # In float16 a sum over tokens may be too large, and on a CPU its products are no faster than these.
+        torch.addmm(total, left.to(total.dtype), right.to(total.dtype), beta=beta, out=total)
+    elif beta == 0:
+        total.copy_(left @ right)
     else:
         total += left @ right

@@ -1,0 +1,83 @@
+"""Tiny models with random weights, of the architectures whose logits are not plainly what the output layer returns."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+SIZE = 61
+SHAPE = {
+    "vocab_size": SIZE,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 8,
+    "max_position_embeddings": 64,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+# A cap and a factor that bite.
+OWN = {
+    "llama": {},
+    "gpt2": {},
+    "gemma2": {"final_logit_softcapping": 3.0, "sliding_window": 16},
+    "cohere": {"logit_scale": 0.25},
+}
+
+
+def new_network(kind, **more):
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(kind, **{**SHAPE, **OWN[kind], **more})
+    network = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    # Random weights are nearly uniform: larger ones make probabilities that differ.
+    network.get_output_embeddings().weight.data.mul_(20)
+    return network
+
+
+def rows_of(*lengths, seed=0, size=SIZE):
+    rng = np.random.default_rng(seed)
+    return [rng.integers(3, size, n).astype(np.int32) for n in lengths]
+
+
+def naive(network, row):
+    """ln p (T - 1, V) after each token but the last, the row alone in its batch, softmax in float64."""
+    with torch.no_grad():
+        logits = network(input_ids=torch.tensor(row[None].astype(np.int64))).logits[0, :-1].double()
+    return logits.log_softmax(-1).numpy()
+
+
+def chosen(table, row):
+    """ln p of each token of `row` but the first, out of `naive`."""
+    return np.take_along_axis(table, row[1:, None].astype(np.int64), 1)[:, 0]
+
+
+@pytest.fixture(scope="session", params=list(OWN))
+def any_network(request):
+    return new_network(request.param)
+
+
+@pytest.fixture(scope="session")
+def network():
+    return new_network("llama")
+
+
+@pytest.fixture(scope="session")
+def folder(network, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("prior")
+    network.save_pretrained(folder)
+    (folder / "tokenizer.json").write_text("{}", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def stories():
+    folder = os.environ.get("TAILKEEP_DATA")
+    if folder is None or not Path(folder).is_dir():
+        pytest.skip("TAILKEEP_DATA names no folder with a real model")
+    return Path(folder) / "priors" / "stories260k"

@@ -1,0 +1,52 @@
+import json
+
+import pytest
+import torch
+
+from tailkeep.errors import ConfigError, InputError
+from tailkeep.scoring import CausalLMScorer, Prior
+
+
+def test_a_prior_that_cannot_be_read_is_refused(folder, tmp_path):
+    def refused(match, kind=InputError, **choices):
+        with pytest.raises(kind, match=match):
+            CausalLMScorer(Prior(**{"path": tmp_path, "device": "cpu", **choices}))
+
+    refused("holds no config.json")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (tmp_path / "pytorch_model.bin").write_bytes(b"\x80")
+    refused("holds no .*safetensors")
+    (tmp_path / "model.safetensors").write_bytes(b"nothing")
+    refused("cannot be read")
+    refused("revision: 'main' has no effect", ConfigError, path=folder, revision="main")
+    if not torch.cuda.is_available():
+        refused("torch sees no GPU", ConfigError, path=folder, device="cuda")
+    config["num_hidden_layers"] = 3
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (tmp_path / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
+    refused("weights are missing, such as model.layers.2")
+
+
+def test_code_beside_the_weights_runs_only_if_asked_for(folder, tmp_path, monkeypatch):
+    # Where transformers copies such code, so that the test leaves nothing at home.
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.syspath_prepend(tmp_path / "modules")
+    for file in folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["model_type"] = "unheard_of"
+    config["auto_map"] = {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.Own"}
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (tmp_path / "own.py").write_text(
+        "from pathlib import Path\n"
+        "from transformers import LlamaConfig, LlamaForCausalLM\n"
+        "Path(__file__).with_name('ran').touch()\n"
+        "class OwnConfig(LlamaConfig):\n    model_type = 'unheard_of'\n"
+        "class Own(LlamaForCausalLM):\n    config_class = OwnConfig\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(InputError, match="cannot be read"):
+        CausalLMScorer(Prior(path=tmp_path, device="cpu"))
+    again = CausalLMScorer(Prior(path=tmp_path, device="cpu", trust_remote_code=True))
+    assert "own.py" in again.identity()["files"]
