@@ -4,9 +4,11 @@ Rule: results go to stdout, progress and messages to stderr, and a TailkeepError
 """
 
 import logging
+import os
 import signal
 import sys
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any
@@ -35,6 +37,10 @@ Overrides = Annotated[
 WorldKeys = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the world, such as people=100. Repeatable."),
+]
+EditKeys = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key, such as rule.threshold=0.9. Repeatable."),
 ]
 
 
@@ -103,20 +109,104 @@ def lab(
 
 
 @app.command()
+def edit(
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option("--input", metavar="GLOB", help="Files, folders or globs, local or as URLs. Repeatable."),
+    ] = None,
+    prior: Annotated[
+        str | None, typer.Option(metavar="PATH", help="A causal language model: a folder or hub id.")
+    ] = None,
+    out: Annotated[str | None, typer.Option(metavar="DIR", help="The output, new or to be resumed.")] = None,
+    config: Annotated[Path | None, typer.Option(metavar="FILE", help="A YAML file with any of the keys.")] = None,
+    overrides: EditKeys = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes side by side, each with the prior.")] = 1,
+    task_index: Annotated[
+        int | None, typer.Option(min=0, help="Number of this job, from 0; in a Slurm array its own.")
+    ] = None,
+    num_tasks: Annotated[int | None, typer.Option(min=1, help="How many jobs share the work.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Try so many documents, print what to expect, and write nothing.")
+    ] = None,
+    text_field: Annotated[
+        list[str] | None, typer.Option(metavar="PATH", help="A field to edit, such as text or a.b. Repeatable.")
+    ] = None,
+    id_field: Annotated[str | None, typer.Option(metavar="PATH", help="The field with the document's id.")] = None,
+    document: Annotated[
+        str | None,
+        typer.Option(metavar="KIND", help="A document of plain text: line, file, blank-line or up to a separator."),
+    ] = None,
+    max_document_bytes: Annotated[int | None, typer.Option(min=1, help="A longer document is rejected.")] = None,
+    on_error: Annotated[
+        str | None, typer.Option(metavar="stop|skip", help="Stop at a document that cannot be read, or reject it.")
+    ] = None,
+    anchor: Annotated[
+        list[str] | None,
+        typer.Option(metavar="DIR", help="An earlier run: refuse copies of what it wrote. Repeatable."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Edit a corpus that is edited already.")] = False,
+    dump_config: Annotated[bool, typer.Option("--dump-config", help="Print the resolved config and exit.")] = False,
+) -> None:
+    """Draw the tokens of a corpus anew that a prior is sure of, and leave every other character as it is."""
+    from tailkeep import edit as room
+
+    layout = {
+        "text_fields": text_field,
+        "id_field": id_field,
+        "document": document,
+        "max_document_bytes": max_document_bytes,
+    }
+    options = {"prior": {"path": prior}, "layout": layout, "on_error": on_error, "anchors": anchor, "force": force}
+    chosen = room.load(config, overrides=overrides or [], options=_given(options))
+    if dump_config:
+        print(room.dump(chosen), end="")
+        return
+    if not inputs:
+        raise typer.BadParameter("give what to edit, such as --input 'corpus/*.jsonl'.", param_hint="--input")
+    if limit is not None:
+        print("\n".join(room.estimate(chosen, inputs, limit=limit).lines()))
+        return
+    if out is None:
+        raise typer.BadParameter("give where to write to, such as --out edited.", param_hint="--out")
+    task = room.task_here(task_index, num_tasks, os.environ)
+    outcome = room.run(chosen, inputs, out, workers=workers, task=task, observe=room.Lines())
+    for line in outcome.warnings():
+        _tell(f"warning: {line}.")
+    print(visible("\n".join([*outcome.lines(), f"output: {redact(out)}"])))
+    if outcome.rejected:
+        raise typer.Exit(ExitCode.DONE_WITH_REJECTS)
+
+
+@app.command()
 def report(directory: Annotated[Path, typer.Argument(metavar="DIR", help="A run directory.")]) -> None:
-    """Write the report of a run again: report.html, figures/ and tables/."""
-    _report(directory)
+    """Write the report of a run again: report.html, and of the laboratory figures/ and tables/."""
+    from tailkeep import report as room
+
+    if _is_edit(directory):
+        print(f"report: {room.write_edits(directory)}")
+    else:
+        _report(directory)
 
 
 @app.command()
 def show(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A run directory.")],
-    samples: Annotated[int, typer.Option(min=0, help="How many sample texts of each generation to print.")] = 1,
+    samples: Annotated[
+        int | None, typer.Option(min=0, help="Of the laboratory: sample texts of each generation; 1 if not given.")
+    ] = None,
+    edits: Annotated[int | None, typer.Option(min=0, help="Of an edit: edits to print; 20 if not given.")] = None,
 ) -> None:
-    """Print a run: what it is, the table of arms, and what its models write."""
+    """Print a run: what it is and what it found, with texts."""
     from tailkeep import report as room
 
-    room.show(directory, Console(), samples=samples)
+    is_edit = _is_edit(directory)
+    if (samples if is_edit else edits) is not None:
+        wrong, right = ("--samples", "--edits") if is_edit else ("--edits", "--samples")
+        raise typer.BadParameter(f"a run of this kind has none; give {right}.", param_hint=wrong)
+    if is_edit:
+        room.show_edits(directory, Console(), edits=20 if edits is None else edits)
+    else:
+        room.show(directory, Console(), samples=1 if samples is None else samples)
 
 
 @app.command()
@@ -131,6 +221,18 @@ def world(
 
     for path in room.write_world(out, parse_assignments(overrides or []), prior=prior, tell=_tell):
         print(path)
+
+
+def _is_edit(directory: Path) -> bool:
+    from tailkeep.runs import RunDirectory
+
+    return RunDirectory.open(directory).record.kind == "edit"
+
+
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that were given, as a tree."""
+    inner = {key: _given(value) if isinstance(value, Mapping) else value for key, value in options.items()}
+    return {key: value for key, value in inner.items() if value}
 
 
 def _tell(line: str) -> None:

@@ -13,7 +13,7 @@ class ExitCode(IntEnum):
     OURS = 1
     BAD_INPUT = 2
     OTHER_FINGERPRINT = 3
-    DONE_WITH_REJECTS = 4  # of a corpus command; nothing returns it yet
+    DONE_WITH_REJECTS = 4  # of a corpus command
     INTERRUPTED = 130
 
 

@@ -1,5 +1,7 @@
 """Reports: one self-contained HTML page, figures and tables from any run directory, and a summary for the terminal."""
 
+from tailkeep.report.edit_page import write_edits
+from tailkeep.report.edits import show_edits
 from tailkeep.report.files import write
 from tailkeep.report.summary import (
     ArmSummary,
@@ -19,6 +21,8 @@ __all__ = [
     "Summary",
     "print_summary",
     "show",
+    "show_edits",
     "summarise",
     "write",
+    "write_edits",
 ]

@@ -81,7 +81,7 @@ def page(reading: Reading, summary: Summary, figures: Sequence[GroupFigures]) ->
     groups = zip(reading.groups, summary.groups, figures, strict=True)
     record = reading.run.record
     html: str = _template().render(
-        style=Markup(_text("page.css")),  # noqa: S704  (our own file)
+        style=style_sheet(),
         reading=reading,
         record=record,
         sections=[_section(n, *some) for n, some in enumerate(groups, 1)],
@@ -126,7 +126,13 @@ def _timings(reading: Reading) -> tuple[tuple[str, dict[str, float], float], ...
     return tuple((arm, phases, sum(phases.values())) for arm, phases in totals.items() if phases)
 
 
-def _template() -> Any:
+def style_sheet() -> Markup:
+    """The style of every page, which is our own file."""
+    return Markup(own_text("page.css"))  # noqa: S704
+
+
+def new_environment() -> Environment:
+    """Templates with autoescape, and the filters that every foreign text passes."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     filters: dict[str, Callable[..., str]] = {
         "safe_text": _safe,
@@ -137,6 +143,11 @@ def _template() -> Any:
         "duration": _duration,
     }
     environment.filters |= filters
+    return environment
+
+
+def _template() -> Any:
+    environment = new_environment()
     environment.globals |= {
         "numbers": numbers,
         "describe": describe,
@@ -145,7 +156,7 @@ def _template() -> Any:
         "zip": lambda *columns: zip(*columns, strict=True),
         "view_name": lambda view: VIEWS.get(view, f"decoder {visible(view)}"),
     }
-    return environment.from_string(_text("page.html"))
+    return environment.from_string(own_text("page.html"))
 
 
 def _safe(text: object, newline: str = "\n") -> str:
@@ -167,7 +178,8 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-def _text(name: str) -> str:
+def own_text(name: str) -> str:
+    """The content of a file of this room."""
     return resources.files("tailkeep.report").joinpath(name).read_text(encoding="utf-8")
 
 

@@ -12,7 +12,7 @@ ON_CUDA = [("chunked", "cuda"), ("torch", "cuda"), ("triton", "cuda")]
 
 
 def places():
-    """Pairs of engine and device. `test_triton` runs these tests again with TRITON_INTERPRET=1, for that engine alone."""
+    """Pairs of engine and device. `test_triton` runs the tests again with TRITON_INTERPRET=1, for that engine alone."""
     if INTERPRETED:
         return [("triton", "cpu")]
     return ON_CPU + (ON_CUDA if torch.cuda.is_available() else [])

@@ -1,4 +1,4 @@
-"""Output layers to try, and their losses written out in float64 from all logits. Rule: nothing of the package is used."""
+"""Output layers to try, and their losses in float64 from all logits. Rule: nothing of the package is used."""
 
 from dataclasses import dataclass, replace
 

@@ -1,0 +1,113 @@
+"""What a user chooses of an edit.
+
+    prior: {path: some/folder}
+    rule: {name: toedit, threshold: 0.99}
+    sampler: {top_k: 8}
+    layout: {text_fields: [text]}
+
+Rule: the defaults are those of ToEdit (arXiv 2412.14689), and a choice without effect is refused.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from tailkeep.config import Settings, dump_tree, merge, parse_assignments, read_yaml, validate
+from tailkeep.data.corpus import Layout, OnError
+from tailkeep.rules import Protection, Rule, Sampler, ToEdit
+from tailkeep.scoring import Prior
+
+# They decide whether a run goes on, never what a finished shard holds, so they stay out of the fingerprint.
+FREE = ("on_error", "anchors", "force")
+
+
+class EditConfig(Settings):
+    """An edit of a corpus.
+
+    Attributes:
+        threads: of each worker; sums differ with their number.
+        output: the edited documents, the token ids with the edits, or both. Ids of edited text are not what
+            tokenizing it again gives, so a trainer that wants what the prior saw takes the ids.
+        row_groups: cut a parquet file into shards of so many row groups, for more workers than files; the output is
+            one file again.
+        on_error: whether a document that cannot be read stops the run, or is rejected.
+        anchors: earlier runs; an input file with the sha256 of one of their outputs is an edited copy.
+        force: edit a corpus that is known to be edited already.
+    """
+
+    prior: Prior
+    rule: Rule = Field(default_factory=ToEdit)
+    sampler: Sampler = Sampler()
+    protection: Protection = Protection()
+    layout: Layout = Layout()
+    seed: Annotated[int, Field(ge=0)] = 0
+    threads: Annotated[int, Field(ge=1)] = 1
+    output: Literal["text", "tokens", "both"] = "text"
+    row_groups: Annotated[int, Field(ge=1)] | None = None
+    on_error: OnError = "stop"
+    anchors: tuple[str, ...] = ()
+    force: bool = False
+
+    @field_validator("rule", mode="before")
+    @classmethod
+    def _is_toedit_unless_said(cls, rule: object) -> object:
+        return {"name": "toedit", **rule} if isinstance(rule, Mapping) else rule
+
+    @model_validator(mode="after")
+    def _can_change_something(self) -> Self:
+        rule, sampler = self.rule, self.sampler
+        if not isinstance(rule, ToEdit) or rule.delete_below is not None or sampler.exclude_original:
+            return self
+        # A flagged token holds at least the threshold of the candidates' weight, unless a temperature flattens it.
+        if sampler.temperature <= 1 and sampler.top_p is not None and sampler.top_p <= rule.threshold:
+            raise ValueError(
+                f"sampler.top_p {sampler.top_p} is not above rule.threshold {rule.threshold}, so only the original "
+                "could be drawn and nothing would change. Raise top_p, or set sampler.exclude_original"
+            )
+        if sampler.top_k == 1 and rule.threshold > 0.5:
+            raise ValueError(
+                "sampler.top_k 1 leaves only the original of a flagged token, so nothing would change. Raise top_k, "
+                "or set sampler.exclude_original"
+            )
+        return self
+
+    def deciding(self) -> dict[str, Any]:
+        """What of it can change an output, as plain values; the prior stands in by its identity elsewhere."""
+        tree = self.model_dump(mode="json")
+        return {key: value for key, value in tree.items() if key not in {"prior", *FREE}}
+
+
+def load(
+    source: Path | Mapping[str, Any] | None = None,
+    *,
+    overrides: Sequence[str] = (),
+    options: Mapping[str, Any] | None = None,
+) -> EditConfig:
+    """The configuration in a YAML file or a mapping, with overrides and options on top.
+
+    Args:
+        source: the file or the mapping; nothing but defaults if not given.
+        overrides: `key.subkey=value`, such as `rule.threshold=0.9`.
+        options: a tree that beats both, such as that of the command's own options.
+
+    Raises:
+        ConfigError: unknown keys, or values that cannot be used.
+        InputError: the file cannot be read.
+    """
+    tree = read_yaml(source) if isinstance(source, Path) else source or {}
+    name = str(source) if isinstance(source, Path) else "config"
+    return validate(EditConfig, merge(merge(tree, parse_assignments(overrides)), options or {}), source=name)
+
+
+def dump(config: EditConfig) -> str:
+    """`config` as YAML that `load` reads back."""
+    tree = config.model_dump(mode="json")
+    if config.layout.chat:
+        # Beside a chat they have no effect and would be refused.
+        tree["layout"] = {key: tree["layout"][key] for key in tree["layout"] if key not in _FIELDS}
+    return dump_tree(tree)
+
+
+_FIELDS = ("text_fields", "prompt_fields")

@@ -1,0 +1,167 @@
+"""The edit of documents: scored, judged, drawn, spliced.
+
+Rule: what becomes of a document is a function of (document, prior, rule, seed) and of the documents scored beside it,
+which a shard alone decides.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tailkeep.edit.config import EditConfig
+from tailkeep.edit.loading import Model
+from tailkeep.edit.preparing import Piece, Prepared
+from tailkeep.errors import InputError
+from tailkeep.rules import Action, Edit, Tokens, apply_edits, draw, judge, protected_spans, splice, uniforms
+from tailkeep.scoring import Scored
+
+
+@dataclass(frozen=True)
+class Change:
+    """An edit of one string: its path, the token's position in the document, and ln p of what is drawn."""
+
+    path: str
+    position: int
+    edit: Edit
+    new_log_prob: float | None
+
+
+@dataclass(frozen=True)
+class Edited:
+    """A document after its edit.
+
+    Attributes:
+        log_probs: (T,) of the original tokens, in nats.
+        flagged: (F,) positions that were drawn anew, of which most stay what they were.
+        deleted: positions that the rule deletes.
+        changes: what was changed, in order.
+        refused: how many changes were refused, by reason.
+    """
+
+    prepared: Prepared
+    log_probs: NDArray[np.float32]
+    flagged: NDArray[np.int64]
+    deleted: NDArray[np.int64]
+    changes: tuple[Change, ...]
+    refused: Mapping[str, int]
+
+    @cached_property
+    def texts(self) -> dict[str, str]:
+        """The document's editable strings by path."""
+        texts = self.prepared.record.texts
+        for path in {change.path for change in self.changes}:
+            texts[path] = apply_edits(texts[path], (change.edit for change in self.changes if change.path == path))
+        return texts
+
+    @property
+    def ids(self) -> NDArray[np.int32]:
+        """The document's tokens with the changes, among them those of prompts and those put around the text."""
+        ids = self.prepared.tokens.ids.astype(np.int32)
+        for change in self.changes:
+            if change.edit.new_id is not None:
+                ids[change.position] = change.edit.new_id
+        return np.delete(ids, [change.position for change in self.changes if change.edit.new_id is None])
+
+    def keeping(self, changes: Sequence[Change], reason: str) -> "Edited":
+        """The same with these changes only; the others are refused for `reason`."""
+        refused = Counter(self.refused)
+        refused[reason] += len(self.changes) - len(changes)
+        return replace(self, changes=tuple(changes), refused=refused)
+
+
+class Editor:
+    """Edits groups of documents. `barred` are characters that no drawn token may hold."""
+
+    def __init__(self, model: Model, config: EditConfig, *, barred: str = "") -> None:
+        self._model, self._config = model, config
+        self._allowed = torch.from_numpy(model.surfaces.allowed(model.scorer.vocab_size, without=barred))
+
+    def edit(self, group: Sequence[Prepared]) -> Iterator[Edited]:
+        """Each document of `group` after its edit, in order.
+
+        Raises:
+            InputError: the prior gives no probability for a token.
+        """
+        lengths = [len(prepared.tokens.ids) for prepared in group]
+        starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        numbers = [self._uniforms(group, f"draw {number}") for number in range(self._config.sampler.tries)]
+        chances = torch.from_numpy(np.stack(numbers, axis=1))
+        deleted: dict[int, NDArray[np.int64]] = {}
+
+        def flag(number: int, log_probs: NDArray[np.float32]) -> NDArray[np.int64]:
+            flagged, deleted[number] = self._judge(group[number], log_probs)
+            return flagged
+
+        def draw_anew(
+            documents: NDArray[np.int64], positions: NDArray[np.int64], rows: Tensor, originals: Tensor
+        ) -> tuple[Tensor, Tensor]:
+            own = chances[torch.from_numpy(starts[documents] + positions)].to(rows.device)
+            return draw(rows, originals, own, self._config.sampler, allowed=self._allowed.to(rows.device))
+
+        scores = self._model.scorer.score(
+            [prepared.tokens.ids.astype(np.int32, copy=False) for prepared in group], flag, draw_anew
+        )
+        for number, (prepared, scored) in enumerate(zip(group, scores, strict=True)):
+            yield self._spliced(prepared, scored, deleted.get(number, np.zeros(0, np.int64)))
+
+    def _uniforms(self, group: Sequence[Prepared], stream: str) -> NDArray[np.float64]:
+        seed = self._config.seed
+        return np.concatenate([uniforms(seed, it.record.id, len(it.tokens.ids), stream) for it in group])
+
+    def _judge(self, prepared: Prepared, log_probs: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The positions to draw anew, and those to delete."""
+        if np.isnan(log_probs[1:]).any():
+            raise InputError(
+                f"{prepared.record.where}: the prior's probability of a token is not a number. "
+                "Set prior.dtype=float32, or give another prior."
+            )
+        chances = None
+        if self._config.rule.name == "random":
+            chances = self._uniforms([prepared], "judge")
+        actions = judge(log_probs, self._config.rule, uniforms=chances)
+        actions[~prepared.editable] = Action.KEEP
+        return np.flatnonzero(actions == Action.RESAMPLE), np.flatnonzero(actions == Action.DELETE)
+
+    def _spliced(self, prepared: Prepared, scored: Scored, deleted: NDArray[np.int64]) -> Edited:
+        originals = prepared.tokens.ids[scored.positions]
+        other = scored.ids != originals
+        wanted: dict[int, int | None] = dict.fromkeys(deleted.tolist())
+        drawn = zip(scored.positions[other].tolist(), scored.ids[other].tolist(), strict=True)
+        wanted.update(drawn)
+        found = zip(scored.positions.tolist(), scored.new_log_probs.tolist(), strict=True)
+        log_probs = dict(found) if wanted else {}
+        changes: list[Change] = []
+        refused: Counter[str] = Counter()
+        for piece in prepared.pieces if wanted else ():
+            spliced = self._splice(prepared, piece, wanted)
+            if spliced is not None:
+                edits, reasons = spliced
+                changes += [
+                    Change(piece.part.path, position, edit, None if edit.new_id is None else log_probs[position])
+                    for position, edit in edits
+                ]
+                refused += reasons
+        return Edited(prepared, scored.log_probs, scored.positions, deleted, tuple(changes), refused)
+
+    def _splice(
+        self, prepared: Prepared, piece: Piece, wanted: Mapping[int, int | None]
+    ) -> tuple[list[tuple[int, Edit]], Counter[str]] | None:
+        """The edits of one part with the positions of their tokens, and the reasons of those refused."""
+        positions = piece.positions
+        inside = {place: wanted[at] for place, at in enumerate(positions.tolist()) if at in wanted}
+        if not inside:
+            return None
+        tokens = Tokens(prepared.tokens.ids[positions], prepared.tokens.offsets[positions] - piece.start)
+        protection = self._config.protection
+        protected = protected_spans(piece.part.text, protection, literals=self._model.literals)
+        spliced = splice(
+            piece.part.text, tokens, inside, self._model.surfaces, protected=protected, guard=protection.guard
+        )
+        edits = [(int(positions[edit.position]), edit) for edit in spliced.applied]
+        return edits, Counter({str(reason): count for reason, count in spliced.reasons.items()})

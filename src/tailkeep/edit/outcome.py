@@ -1,0 +1,100 @@
+"""What a run has done so far, and the numbers that are told of it.
+
+Rule: flagged and changed shares are told apart, always: most of what is flagged stays what it is.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+WARNED_SHARE = 0.4
+"""Above it the bound's assumptions wear out: its simulation doubles the error at a half."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The totals of a run's finished shards.
+
+    Attributes:
+        fingerprint: of the run.
+        shards: how many the run has, over all tasks.
+        finished: how many of them are finished.
+        counts: of the finished ones, see `TokenCounts`.
+        changed_before: the share of tokens that earlier edits of this corpus changed, None if it is not known.
+    """
+
+    fingerprint: str
+    shards: int
+    finished: int
+    counts: Mapping[str, int | float]
+    changed_before: float | None = 0.0
+
+    @property
+    def complete(self) -> bool:
+        """Whether every shard is finished."""
+        return self.finished == self.shards
+
+    @property
+    def rejected(self) -> int:
+        """How many documents are rejected."""
+        return int(self.counts.get("rejected", 0))
+
+    @property
+    def flagged_share(self) -> float:
+        """The share of tokens that were drawn anew."""
+        return self._share("flagged")
+
+    @property
+    def changed_share(self) -> float:
+        """The share of tokens that became others or were deleted."""
+        return self._share("changed") + self._share("deleted")
+
+    @property
+    def cumulative_share(self) -> float | None:
+        """The changed share over this edit and those before it, at most; None if it is not known."""
+        return None if self.changed_before is None else min(1.0, self.changed_before + self.changed_share)
+
+    def summary(self) -> str:
+        """The content of `summary.json`."""
+        tree = {
+            "fingerprint": self.fingerprint,
+            "shards": self.shards,
+            "flagged_share": self.flagged_share,
+            "changed_share": self.changed_share,
+            "cumulative_changed_share": self.cumulative_share,
+            "counts": dict(self.counts),
+        }
+        return json.dumps(tree, indent=2, ensure_ascii=False) + "\n"
+
+    def lines(self) -> list[str]:
+        """The totals in words."""
+        count = {name: int(value) for name, value in self.counts.items()}
+        if not self.finished:
+            return [f"0 of {self.shards} shards are finished"]
+        found = [
+            f"{self.finished} of {self.shards} shards are finished",
+            f"documents: {count['documents']:,} read, {count['written']:,} written, {count['edited']:,} of them "
+            f"edited, {count['rejected']:,} rejected",
+            f"tokens: {count['tokens']:,} judged, {self.flagged_share:.2%} drawn anew, "
+            f"{self.changed_share:.2%} changed ({count['deleted']:,} of them deleted)",
+        ]
+        reasons = {name.partition("/")[2]: value for name, value in count.items() if name.startswith("refused/")}
+        if reasons:
+            listed = ", ".join(f"{reason} {value:,}" for reason, value in sorted(reasons.items()))
+            found.append(f"refused edits: {listed}")
+        return found
+
+    def warnings(self) -> list[str]:
+        """What should be looked at."""
+        share = self.cumulative_share
+        if share is None:
+            return ["earlier edits of this corpus left no changed share, so the sum of them is not known"]
+        if share > WARNED_SHARE:
+            return [
+                f"{share:.0%} of the tokens of the pristine corpus are changed by now; above {WARNED_SHARE:.0%} the "
+                "bound on collapse does not hold. Edit less, and always the pristine corpus"
+            ]
+        return []
+
+    def _share(self, kind: str) -> float:
+        return self.counts.get(kind, 0) / max(self.counts.get("tokens", 0), 1)

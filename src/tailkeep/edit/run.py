@@ -1,0 +1,209 @@
+"""One edit of a corpus, from files to files.
+
+Rule: a shard is finished when its manifest says so; what is left is done in any order, by any number of workers.
+"""
+
+import os
+import posixpath
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tailkeep.data.corpus import (
+    Destination,
+    Executor,
+    Inline,
+    LocalPool,
+    Manifest,
+    Setup,
+    Shard,
+    ShardStorage,
+    find_shards,
+    fingerprint_of,
+    finish_shard,
+    my_tasks,
+    open_destination,
+    refuse_equal_ids,
+    total,
+)
+from tailkeep.edit.config import EditConfig, dump, load
+from tailkeep.edit.directory import OpenRun, open_run, refuse_inside
+from tailkeep.edit.joining import finished_by, join_files
+from tailkeep.edit.loading import Model, load_model
+from tailkeep.edit.marks import NAME, Mark, marks_of, refuse_copies, refuse_marked, share_before
+from tailkeep.edit.outcome import Outcome
+from tailkeep.edit.shard_work import ShardWork
+from tailkeep.edit.tasks import Task
+from tailkeep.errors import ConfigError
+from tailkeep.runs import RunRecord, hash_tree, versions
+
+_PACKAGES = ("numpy", "pyarrow", "torch", "transformers", "tokenizers")
+_GPUS = "CUDA_VISIBLE_DEVICES"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a task is: shards `done` of `shards`, `resumed` of them by an earlier run, `tokens` by this one."""
+
+    done: int
+    shards: int
+    resumed: int
+    tokens: int
+
+
+Observer = Callable[[Progress], None]
+
+
+def _nobody(progress: Progress) -> None:
+    """The observer that looks away."""
+    del progress
+
+
+def run(
+    config: EditConfig | Mapping[str, Any] | Path,
+    inputs: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    workers: int | Executor = 1,
+    task: Task | None = None,
+    observe: Observer = _nobody,
+    storage: ShardStorage | None = None,
+) -> Outcome:
+    """Edit `inputs` into `out`, or finish the run that is there.
+
+    Args:
+        config: a configuration, or a mapping or YAML file of one.
+        inputs: globs, folders or files, local or as fsspec URLs.
+        out: a folder or a store.
+        workers: processes that work on shards side by side, or who else does the work; it changes no result.
+        task: the share of the shards to work on; all if not given.
+        observe: told of each finished shard.
+        storage: where writes go; tests hand in faulty ones.
+
+    Returns:
+        The totals over all finished shards. If every one is, `summary.json` holds them.
+
+    Raises:
+        TailkeepError: bad input or configuration, an edited input, another fingerprint, a busy or a full disk.
+    """
+    config = config if isinstance(config, EditConfig) else load(config)
+    task = task or Task()
+    given = [str(inputs)] if isinstance(inputs, str | Path) else [str(item) for item in inputs]
+    if workers != 1 and storage is not None:
+        raise ConfigError("a storage of your own works in one process. Use workers=1.")
+    refuse_inside(out, tuple(given))
+    shards = find_shards(given, row_groups=config.row_groups)
+    mine = my_tasks(shards, task.index, task.count)
+    marks = _refuse_edited(config, shards, mine)
+    model = load_model(config.prior)
+    record = _record(config, model, shards, marks)
+    with open_run(out, record, config=dump(config), task=task, storage=storage) as opened:
+        with opened.alone():
+            _write_marks(shards, Mark(run=record.fingerprint), opened.destination, only_new=True)
+        left = [shard for shard in mine if not finished_by(shard, record, opened.destination)]
+        start = Progress(len(mine) - len(left), len(mine), len(mine) - len(left), 0)
+        if workers == 1:
+            _drive(Inline(), partial(_worker, model, config, out, record, storage), left, start, observe)
+        else:
+            # Workers load it themselves, and the memory may be too small for one more.
+            del model
+            pool = _pool(config, workers) if isinstance(workers, int) else workers
+            _drive(pool, partial(_worker, None, config, out, record, storage), left, start, observe)
+        with opened.alone():
+            return _concluded(shards, record, opened, share_before(marks))
+
+
+def _refuse_edited(config: EditConfig, shards: Sequence[Shard], mine: Sequence[Shard]) -> dict[str, Mark]:
+    """The marks on `shards` if the edit is forced, else none."""
+    if config.force:
+        return marks_of(shards)
+    refuse_marked(marks_of(mine))
+    refuse_copies(mine, config.anchors)
+    return {}
+
+
+def _record(config: EditConfig, model: Model, shards: Sequence[Shard], marks: Mapping[str, Mark]) -> RunRecord:
+    packages = versions(*_PACKAGES)
+    sources = {
+        "config": config.deciding(),
+        "model": model.identity(),
+        "packages": packages,
+        "input": {
+            "shards": len(shards),
+            "bytes": sum(shard.size for shard in shards),
+            "hash": hash_tree({shard.key: shard.sources() for shard in shards}),
+            "edited": {name: mark.model_dump() for name, mark in sorted(marks.items())},
+        },
+    }
+    return RunRecord.of("edit", sources, versions=packages, seeds=(config.seed,))
+
+
+def _worker(
+    model: Model | None, config: EditConfig, out: str | Path, record: RunRecord, storage: ShardStorage | None
+) -> Callable[[Shard], Manifest]:
+    """What a worker does with a shard; called where the work is done."""
+    mark = Mark(run=record.fingerprint).metadata()
+    work = ShardWork(model or load_model(config.prior), config, mark)
+    destination = open_destination(out, storage=storage)
+
+    def finish(shard: Shard) -> Manifest:
+        return finish_shard(shard, work, destination, fingerprint=fingerprint_of(shard, record.sources))
+
+    return finish
+
+
+def _drive(
+    executor: Executor, work: Setup[Manifest], left: Sequence[Shard], start: Progress, observe: Observer
+) -> None:
+    observe(start)
+    tokens = 0
+    for number, (_, manifest) in enumerate(executor.run(work, left), 1):
+        tokens += int(manifest.counts["tokens_read"])
+        observe(Progress(start.done + number, start.shards, start.resumed, tokens))
+
+
+def _pool(config: EditConfig, workers: int) -> LocalPool:
+    """Processes on this machine; if GPUs do the work, each takes its own in turn."""
+    if config.prior.device == "cpu" or not torch.cuda.is_available():
+        return LocalPool(workers)
+    named = os.environ.get(_GPUS)
+    names = named.split(",") if named else [str(number) for number in range(torch.cuda.device_count())]
+    return LocalPool(workers, environments=[{_GPUS: names[number % len(names)]} for number in range(workers)])
+
+
+def _concluded(shards: Sequence[Shard], record: RunRecord, opened: OpenRun, changed_before: float | None) -> Outcome:
+    """The totals; with the last shard finished, the checks that need all of them, and what is written last."""
+    destination = opened.destination
+    found = [manifest for shard in shards if (manifest := finished_by(shard, record, destination))]
+    # The manifest of a file tells of all its parts.
+    manifests = list({manifest.shard: manifest for manifest in found}.values())
+    outcome = Outcome(record.fingerprint, len(shards), len(found), total(manifests), changed_before)
+    if not outcome.complete:
+        return outcome
+    counts = outcome.counts
+    assert counts["documents"] == counts["written"] + counts["rejected"], "documents in are documents out and rejects"
+    _refuse_equal_ids(manifests, opened)
+    join_files(shards, record, opened)
+    _write_marks(shards, Mark(run=record.fingerprint, changed_share=outcome.cumulative_share), destination)
+    destination.write_text("summary.json", outcome.summary())
+    return outcome
+
+
+def _refuse_equal_ids(manifests: Sequence[Manifest], opened: OpenRun) -> None:
+    lists = [name for manifest in manifests for name in manifest.outputs if name.startswith("ids/")]
+    with tempfile.TemporaryDirectory(prefix="tailkeep-") as folder:
+        files = {name: opened.local(name, Path(folder)) for name in lists}
+        refuse_equal_ids({name[len("ids/") : -len(".ids")]: file for name, file in files.items()})
+
+
+def _write_marks(shards: Sequence[Shard], mark: Mark, destination: Destination, *, only_new: bool = False) -> None:
+    for folder in sorted({posixpath.dirname(f"documents/{shard.name}") for shard in shards}):
+        name = f"{folder}/{NAME}"
+        there = destination.read_text(name)
+        if there != mark.text() and not (only_new and there is not None):
+            destination.write_text(name, mark.text())

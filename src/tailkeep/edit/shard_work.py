@@ -1,0 +1,91 @@
+"""The edit of one shard, from its documents to the files of its output.
+
+Rule: a pure function of the shard and the configuration: no worker, order or interruption can change a byte.
+"""
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from tailkeep.data.corpus import Passage, Shard, open_passage
+from tailkeep.edit.config import EditConfig
+from tailkeep.edit.counting import TokenCounts
+from tailkeep.edit.editing import Edited, Editor
+from tailkeep.edit.loading import Model, limited_threads
+from tailkeep.edit.logs import TOKENIZER, TokenFile, log_lines
+from tailkeep.edit.preparing import groups_of, prepare
+
+LINE_BREAKS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
+"""What `str.splitlines` takes for the end of a line, and so do many readers."""
+
+
+class ShardWork:
+    """Edits shards; `mark` goes into the metadata of parquet outputs. It is a `ShardFunction`."""
+
+    def __init__(self, model: Model, config: EditConfig, mark: Mapping[str, str]) -> None:
+        self._model, self._config, self._mark = model, config, mark
+        self._editors: dict[str, Editor] = {}
+
+    def __call__(self, shard: Shard, folder: Path) -> Mapping[str, int]:
+        """Edit all of `shard` into files below `folder`; the counts of documents and tokens."""
+        return self.work(shard, folder)
+
+    def work(self, shard: Shard, folder: Path, *, limit: int | None = None) -> Mapping[str, int]:
+        """As a call, of at most the first `limit` documents that can be read."""
+        config, counts, drifted = self._config, TokenCounts(), 0
+        with (
+            limited_threads(config.threads),
+            open_passage(shard, config.layout, folder, on_error=config.on_error, mark=self._mark) as passage,
+            passage.file("edits").open("w", encoding="utf-8", newline="") as log,
+            self._token_file(passage) as tokens,
+        ):
+            editor = self._editor(shard)
+            for group in groups_of(islice(passage.records(), limit), self._model.tokenizer):
+                for drawn in editor.edit(group):
+                    edited = _fitting(drawn, passage)
+                    passage.write(edited.prepared.record, edited.texts)
+                    log.write(log_lines(edited))
+                    counts.add(edited)
+                    if tokens is not None:
+                        tokens.add(edited)
+                        drifted += self._drifts(edited)
+        if config.output == "tokens":
+            (folder / shard.documents).unlink(missing_ok=True)
+        found = {**passage.counts(), **counts.counts()}
+        return found if config.output == "text" else {**found, "retokenized_otherwise": drifted}
+
+    def _editor(self, shard: Shard) -> Editor:
+        barred = LINE_BREAKS if shard.kind == "txt" and self._config.layout.document == "line" else ""
+        if barred not in self._editors:
+            self._editors[barred] = Editor(self._model, self._config, barred=barred)
+        return self._editors[barred]
+
+    def _token_file(self, passage: Passage) -> TokenFile | nullcontext[None]:
+        if self._config.output == "text":
+            return nullcontext()
+        metadata = {TOKENIZER: self._model.surfaces.fingerprint, **self._mark}
+        return TokenFile(passage.file("tokens", ".parquet"), metadata)
+
+    def _drifts(self, edited: Edited) -> bool:
+        """Whether tokenizing the edited document again gives other ids than the edit."""
+        if not edited.changes:
+            return False
+        record = edited.prepared.record
+        parts = tuple(replace(part, text=edited.texts.get(part.path, part.text)) for part in record.parts)
+        (again,) = prepare([replace(record, parts=parts)], self._model.tokenizer)
+        return not np.array_equal(again.tokens.ids, edited.ids)
+
+
+def _fitting(edited: Edited, passage: Passage) -> Edited:
+    """`edited` without what its file's format cannot hold: edits at the ends of a plain text, else all of them."""
+    record = edited.prepared.record
+    if not edited.changes or not passage.refuses(record, edited.texts):
+        return edited
+    lengths = {part.path: len(part.text) for part in record.parts}
+    inner = [change for change in edited.changes if change.edit.start > 0 and change.edit.end < lengths[change.path]]
+    fewer = edited.keeping(inner, "format")
+    return fewer if not passage.refuses(record, fewer.texts) else edited.keeping([], "format")

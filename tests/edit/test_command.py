@@ -1,0 +1,197 @@
+"""`tailkeep edit` and `tailkeep show` of what it left."""
+
+import html
+import json
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from tailkeep import cli
+from tailkeep.report.edit_reading import read_edit
+from tests.edit.conftest import THRESHOLD
+from tests.report.built_runs import HOSTILE_TEXT
+
+
+@pytest.fixture
+def tailkeep(monkeypatch, capsys):
+    """Run the command in this process: tailkeep("edit", ...) -> (exit code, stdout, stderr)."""
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(logging, "basicConfig", lambda **_: None)
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["tailkeep", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    yield run
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture
+def arguments(corpus, prior):
+    rule = ["--set", f"rule.threshold={THRESHOLD}", "--set", "sampler.exclude_original=true"]
+    return ["edit", "--input", corpus, "--prior", prior, *rule]
+
+
+def test_totals_go_to_stdout_and_progress_to_stderr(tailkeep, arguments, tmp_path):
+    code, out, err = tailkeep(*arguments, "--out", tmp_path / "out")
+    assert code == 0
+    assert "documents: 40 read, 40 written" in out
+    assert re.search(r"drawn anew, [\d.]+% changed", out)
+    assert out.splitlines()[-1] == f"output: {tmp_path / 'out'}"
+    assert re.search(r"^4/4 shards, [\d,]+ tokens, [\d,]+ tokens/s, \d+ s, about 0 s left$", err, re.MULTILINE)
+    code, again, err = tailkeep(*arguments, "--out", tmp_path / "out")
+    assert (code, again) == (0, out)
+    assert "4 of 4 shards were finished before" in err
+
+
+def test_a_run_with_rejects_ends_with_its_own_code(tailkeep, prior, tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"text": "Ann saw a cat."}\nno\n')
+    arguments = ["edit", "--input", tmp_path / "x.jsonl", "--prior", prior, "--out", tmp_path / "out"]
+    code, out, err = tailkeep(*arguments)
+    assert (code, out) == (2, "")
+    assert err.splitlines()[-1].startswith("error: x.jsonl, line 2: not JSON")
+    code, out, err = tailkeep(*arguments, "--on-error", "skip")
+    assert code == 4
+    assert "2 read, 1 written" in out
+
+
+def test_a_share_of_the_tasks_says_what_is_left(tailkeep, arguments, tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "1")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_COUNT", "4")
+    code, out, _ = tailkeep(*arguments, "--out", tmp_path / "out")
+    assert code == 0
+    assert out.startswith("1 of 4 shards are finished")
+    assert not (tmp_path / "out" / "summary.json").exists()
+
+
+def test_a_sample_writes_nothing(tailkeep, arguments, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = tailkeep(*arguments, "--limit", 6, "--out", tmp_path / "out")
+    assert code == 0
+    assert out.startswith("sample: 6 documents of 4 of 4 shards")
+    assert "tokens/s" in out
+    assert "on the disk" in out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_the_resolved_config_prints_can_be_run(tailkeep, arguments, tmp_path):
+    code, out, _ = tailkeep(*arguments, "--text-field", "body", "--dump-config")
+    assert code == 0
+    tree = yaml.safe_load(out)
+    assert tree["layout"]["text_fields"] == ["body"]
+    assert tree["rule"] == {"name": "toedit", "threshold": THRESHOLD, "delete_below": None}
+    (tmp_path / "edit.yaml").write_text(out)
+    assert tailkeep("edit", "--config", tmp_path / "edit.yaml", "--dump-config")[1] == out
+    code, chat, _ = tailkeep(*arguments, "--set", "layout.chat={}", "--dump-config")
+    (tmp_path / "chat.yaml").write_text(chat)
+    assert tailkeep("edit", "--config", tmp_path / "chat.yaml", "--dump-config")[1] == chat
+
+
+@pytest.mark.parametrize(
+    ("left_out", "message"), [("--input", "give what to edit"), ("--prior", "the key 'prior' is missing")]
+)
+def test_what_is_missing_is_named(tailkeep, arguments, tmp_path, left_out, message):
+    at = arguments.index(left_out)
+    code, out, err = tailkeep(*arguments[:at], *arguments[at + 2 :], "--out", tmp_path / "out")
+    assert (code, out) == (2, "")
+    assert message in " ".join(err.split())
+
+
+def test_without_the_extra_its_install_line_is_told(tmp_path):
+    code = (
+        "import sys\nclass Blocker:\n    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] in ('torch', 'transformers'):\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name.split('.')[0])\n"
+        "sys.meta_path.insert(0, Blocker())\n"
+        "sys.argv = ['tailkeep', 'edit', '--input', 'x', '--prior', 'y', '--out', 'z']\n"
+        "from tailkeep.cli import main; main()\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, env=os.environ)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: transformers is not installed")
+    assert "pip install 'tailkeep[hf]'" in ended.stderr
+
+
+# Seeing the edits
+
+
+def test_edits_are_shown_in_their_context_with_both_probabilities(tailkeep, arguments, corpus, tmp_path):
+    tailkeep(*arguments, "--out", tmp_path / "out")
+    code, out, err = tailkeep("show", tmp_path / "out", "--edits", 3)
+    assert (code, err) == (0, "")
+    flat = " ".join(out.split())
+    assert "40 documents" in flat
+    assert "0.999" in flat
+    assert len(re.findall(r"p [\d.e-]+ → [\d.e-]+", flat)) == 3
+    first = json.loads((tmp_path / "out" / "edits" / "a.jsonl.jsonl").read_text().splitlines()[0])
+    edited = [json.loads(line) for line in (tmp_path / "out" / "documents" / "a.jsonl").read_text().splitlines()]
+    text = next(row["text"] for row in edited if row["id"] == first["document"])
+    before = text[max(0, first["start"] - 40) : first["start"]]
+    assert " ".join(f"{first['document']} {before}{first['old']}→".split()) in flat
+
+
+def test_a_report_shows_documents_before_and_after(tailkeep, arguments, corpus, tmp_path):
+    tailkeep(*arguments, "--out", tmp_path / "out")
+    code, out, err = tailkeep("report", tmp_path / "out")
+    assert (code, out, err) == (0, f"report: {tmp_path / 'out' / 'report.html'}\n", "")
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "<script" not in page
+    assert all(f'<th scope="row">{name}</th>' in page for name in ("a.jsonl", "deep/b.jsonl.gz", "d.parquet", "0.999"))
+    originals = {
+        json.loads(line)["id"]: json.loads(line)["text"] for line in (corpus / "a.jsonl").read_text().splitlines()
+    }
+    shown = re.findall(r"<h3>(a\d+)</h3>\s*<div class=\"sides\">\s*<p>(.*?)</p>\s*<p>(.*?)</p>", page, re.DOTALL)
+    assert shown
+    for name, before, after in shown:
+        old, new = (html.unescape(re.sub(r"<[^>]*>", "", side)) for side in (before, after))
+        assert originals[name].startswith(old)
+        assert old != new
+
+
+def test_a_text_that_is_read_in_part_ends_before_the_next_edit(tailkeep, prior, tmp_path):
+    text = "Ann saw a red cat. Ben had a little boat."
+    (tmp_path / "x.txt").write_text(text + "\n")
+    wild = ["--set", "rule={name: random, share: 1}", "--set", "sampler.exclude_original=true"]
+    tailkeep("edit", "--input", tmp_path / "x.txt", "--prior", prior, "--out", tmp_path / "out", *wild)
+    total = len((tmp_path / "out" / "edits" / "x.txt.jsonl").read_text().splitlines())
+    for count in range(1, total + 1):
+        (found,) = read_edit(tmp_path / "out", edits=count).texts
+        before = "".join(kept + change.old for kept, change in zip(found.kept, found.changes, strict=False))
+        before += found.kept[-1]
+        assert text.startswith(before)
+    assert before == text
+
+
+def test_a_text_cannot_command_the_terminal(tailkeep, prior, tmp_path):
+    text = HOSTILE_TEXT + " Ann saw a red cat."
+    (tmp_path / "x.jsonl").write_text(json.dumps({"id": HOSTILE_TEXT, "text": text}) + "\n")
+    wild = ["--set", "rule={name: random, share: 1}", "--set", "sampler.exclude_original=true"]
+    tailkeep("edit", "--input", tmp_path / "x.jsonl", "--prior", prior, "--out", tmp_path / "out", *wild)
+    code, out, _ = tailkeep("show", tmp_path / "out")
+    assert code == 0
+    assert "\x1b" not in out
+    assert "→" in out
+    assert tailkeep("report", tmp_path / "out")[0] == 0
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "\x1b" not in page
+    assert "<script" not in page
+
+
+def test_options_of_the_other_kind_of_run_are_refused(tailkeep, arguments, tmp_path):
+    tailkeep(*arguments, "--out", tmp_path / "out")
+    code, _, err = tailkeep("show", tmp_path / "out", "--samples", 2)
+    assert code == 2
+    assert "give --edits" in " ".join(err.split())

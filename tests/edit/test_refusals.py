@@ -1,0 +1,176 @@
+"""Input that cannot be edited, and runs that cannot be: one clear error each, or the documented rejection."""
+
+import base64
+import gzip
+import json
+import shutil
+
+import pytest
+from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
+
+from tailkeep.edit import load, run, task_here
+from tailkeep.edit.tasks import Task
+from tailkeep.errors import ConfigError, InputError
+
+GOOD = b'{"id": "good", "text": "Ann saw a red cat."}\n'
+BAD = {
+    "not JSON": (b'{"text": "Ann', "not JSON"),
+    "no field": (b'{"words": "Ann"}', "the field 'text' is missing"),
+    "not UTF-8": (b'{"text": "\xff"}', "not UTF-8: byte 0xff"),
+    "not text": (b'{"text": [1, 2, 3]}', "of type list"),
+    "too long": (b'{"text": "%s"}' % (b"a" * 200), "longer than a document may be"),
+}
+
+
+def rejects(out, name):
+    return [json.loads(line) for line in (out / "rejects" / f"{name}.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_bad_line_stops_the_run_with_file_and_line_or_is_rejected(config, tmp_path, kind):
+    line, reason = BAD[kind]
+    (tmp_path / "x.jsonl").write_bytes(GOOD + line + b"\n" + GOOD.replace(b"good", b"other"))
+    chosen = {**config, "layout": {"max_document_bytes": 150}}
+    with pytest.raises(InputError, match=f"x.jsonl, line 2: .*{reason}"):
+        run(chosen, tmp_path / "x.jsonl", tmp_path / "out")
+    assert not (tmp_path / "out" / "documents" / "x.jsonl").exists()
+    # The same output goes on: what is rejected changes nothing of what is finished.
+    outcome = run({**chosen, "on_error": "skip"}, tmp_path / "x.jsonl", tmp_path / "out")
+    assert (outcome.counts["documents"], outcome.counts["written"], outcome.rejected) == (3, 2, 1)
+    (found,) = rejects(tmp_path / "out", "x.jsonl")
+    assert reason in found["reason"]
+    assert kind == "too long" or base64.b64decode(found["base64"]).strip() == line
+
+
+def test_a_torn_gzip_keeps_what_came_before(config, tmp_path):
+    whole = gzip.compress(b"".join(GOOD.replace(b"good", b"g%d" % n) for n in range(2000)))
+    (tmp_path / "x.jsonl.gz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match="damaged gzip data"):
+        run(config, tmp_path / "x.jsonl.gz", tmp_path / "out")
+    outcome = run({**config, "on_error": "skip"}, tmp_path / "x.jsonl.gz", tmp_path / "out")
+    assert outcome.rejected == 1
+    assert outcome.counts["written"] > 0
+
+
+def test_an_empty_file_is_a_rejection(config, tmp_path):
+    (tmp_path / "x.jsonl").write_bytes(b"")
+    with pytest.raises(InputError, match="no document"):
+        run(config, tmp_path / "x.jsonl", tmp_path / "out")
+    outcome = run({**config, "on_error": "skip"}, tmp_path / "x.jsonl", tmp_path / "out")
+    assert (outcome.counts["documents"], outcome.rejected) == (1, 1)
+
+
+@pytest.mark.parametrize("text", ["", "a"])
+def test_a_document_of_at_most_one_token_is_carried_along(config, tmp_path, text):
+    (tmp_path / "x.jsonl").write_text(json.dumps({"text": text}) + "\n")
+    outcome = run(config, tmp_path / "x.jsonl", tmp_path / "out")
+    assert outcome.counts["written"] == 1
+
+
+def test_a_document_longer_than_the_model_is_edited_to_its_end(config, tmp_path):
+    text = "Ann saw a red cat. " * 3000
+    (tmp_path / "x.txt").write_text(text)
+    chosen = {**config, "rule": {"name": "random", "share": 0.01}}
+    outcome = run(chosen, tmp_path / "x.txt", tmp_path / "out")
+    assert outcome.counts["tokens"] > 15_000
+    edits = [json.loads(line) for line in (tmp_path / "out" / "edits" / "x.txt.jsonl").read_text().splitlines()]
+    assert max(edit["start"] for edit in edits) > 0.97 * len(text)
+
+
+@pytest.fixture
+def own_prior(prior, tmp_path):
+    return shutil.copytree(prior, tmp_path / "own")
+
+
+def test_a_tokenizer_with_more_ids_than_the_embedding_is_refused(own_prior, corpus, config, tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(own_prior)
+    tokenizer.add_tokens([f"[new{number}]" for number in range(20)])
+    tokenizer.save_pretrained(own_prior)
+    with pytest.raises(InputError, match=r"the tokenizer has \d+ ids, the model's embedding \d+"):
+        run({**config, "prior": {"path": str(own_prior)}}, corpus, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_prior_without_a_tokenizer_is_refused(own_prior, corpus, config, tmp_path):
+    for path in own_prior.glob("tokenizer*"):
+        path.unlink()
+    with pytest.raises(InputError, match="holds no tokenizer"):
+        run({**config, "prior": {"path": str(own_prior)}}, corpus, tmp_path / "out")
+    (own_prior / "tokenizer.json").write_text("{")
+    with pytest.raises(InputError, match="the tokenizer cannot be read"):
+        run({**config, "prior": {"path": str(own_prior)}}, corpus, tmp_path / "out")
+
+
+def test_a_probability_that_is_not_a_number_stops_the_run(own_prior, corpus, config, tmp_path):
+    weights = load_file(own_prior / "model.safetensors")
+    weights["model.embed_tokens.weight"][100:] *= float("nan")
+    save_file(weights, own_prior / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match="is not a number"):
+        run({**config, "prior": {"path": str(own_prior)}}, corpus, tmp_path / "out")
+
+
+def test_a_token_that_has_a_text_of_its_own_is_never_drawn_or_replaced(own_prior, config, tmp_path):
+    (tmp_path / "x.txt").write_text("Ann</s> saw <pad> a red cat.\n")
+    wild = {"rule": {"name": "random", "share": 1.0}, "sampler": {"top_k": None, "temperature": 1e6}}
+    outcome = run({**config, **wild}, tmp_path / "x.txt", tmp_path / "out")
+    text = (tmp_path / "out" / "documents" / "x.txt").read_text()
+    assert (text.count("</s>"), text.count("<pad>"), text.count("<s>")) == (1, 1, 0)
+    assert outcome.counts["refused/special"] == 2
+
+
+# Configurations
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"sampler": {"top_p": 0.9}}, "nothing would change"),
+        ({"sampler": {"top_k": 1}}, "nothing would change"),
+        ({"rule": {"treshold": 0.9}}, "Did you mean 'threshold'"),
+        ({"rule": {"name": "toedit", "delete_below": 0.999}}, "both drawn"),
+        ({"outputs": "text"}, "Did you mean 'output'"),
+    ],
+)
+def test_a_choice_that_cannot_work_is_refused(prior, more, message):
+    with pytest.raises(ConfigError, match=message):
+        load({"prior": {"path": str(prior)}, **more})
+
+
+def test_the_prior_must_be_named():
+    with pytest.raises(ConfigError, match="the key 'prior' is missing"):
+        load({})
+
+
+def test_options_beat_overrides_and_these_the_file(tmp_path, prior):
+    (tmp_path / "edit.yaml").write_text(f"prior: {{path: {prior}}}\nseed: 1\nthreads: 1\nrule: {{threshold: 0.5}}\n")
+    found = load(tmp_path / "edit.yaml", overrides=["seed=2", "threads=2"], options={"threads": 3})
+    assert (found.seed, found.threads, found.rule.threshold) == (2, 3, 0.5)
+
+
+# Tasks
+
+
+@pytest.mark.parametrize(
+    ("index", "count", "environment", "task"),
+    [
+        (None, None, {}, Task(0, 1)),
+        (2, 4, {"SLURM_ARRAY_TASK_ID": "0", "SLURM_ARRAY_TASK_COUNT": "9"}, Task(2, 4)),
+        (None, None, {"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_COUNT": "4"}, Task(3, 4)),
+        (
+            None,
+            None,
+            {f"SLURM_ARRAY_TASK_{k}": v for k, v in {"ID": "5", "COUNT": "3", "MIN": "1", "STEP": "2"}.items()},
+            Task(2, 3),
+        ),
+    ],
+)
+def test_a_task_is_what_is_given_or_what_slurm_says(index, count, environment, task):
+    assert task_here(index, count, environment) == task
+
+
+def test_half_of_a_task_is_refused():
+    with pytest.raises(ConfigError, match="num_tasks is missing"):
+        task_here(1, None, {})
+    with pytest.raises(ConfigError, match="task_index is missing"):
+        task_here(None, 3, {})

@@ -1,0 +1,129 @@
+import importlib.util
+import json
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from tailkeep.errors import ConfigError, MissingPackageError
+from tailkeep.losses.engines import IMPLEMENTATIONS, choose
+from tailkeep.losses.engines.chunked import Chunked
+from tailkeep.losses.engines.elementwise import InPlace
+from tailkeep.losses.head import Head
+from tailkeep.losses.linear import explain_engine, linear_token_nll, linear_truncated_cross_entropy
+from tests.losses.engines import truth
+
+HEAD = Head(torch.ones(5, 3), None)
+# All that a choice looks at.
+ON_CPU, ON_CUDA, ON_METAL = (
+    SimpleNamespace(device=torch.device(name), dtype=torch.float32) for name in ("cpu", "cuda:1", "mps")
+)
+
+
+@pytest.fixture
+def without_triton(monkeypatch):
+    monkeypatch.setitem(sys.modules, "triton", None)
+
+
+def test_on_a_cpu_auto_is_chunked_and_says_why():
+    engine, reason = choose("auto", ON_CPU, HEAD)
+    assert isinstance(engine, Chunked)
+    assert reason == "chunked: hidden is on cpu, and triton needs a CUDA device."
+    assert explain_engine(torch.ones(2, 3), torch.ones(5, 3)) == reason
+
+
+def test_on_a_device_that_triton_does_not_know_auto_is_chunked():
+    assert choose("auto", ON_METAL, HEAD)[1] == "chunked: hidden is on mps, and triton needs a CUDA device."
+
+
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
+@pytest.mark.parametrize("entropy", [None, "full", 20])
+def test_on_a_gpu_auto_is_triton_where_it_is_installed(entropy):
+    from tailkeep.losses.engines.triton_rows import TritonRows
+
+    engine, reason = choose("auto", ON_CUDA, Head(torch.ones(5, 3), None, softcap=30.0), entropy)
+    assert isinstance(engine.elementwise, TritonRows)
+    assert reason == "triton: hidden is on a CUDA device, and triton is installed."
+
+
+@pytest.mark.usefixtures("without_triton")
+def test_on_a_gpu_without_triton_auto_is_chunked_and_says_how_to_get_it():
+    engine, reason = choose("auto", ON_CUDA, HEAD)
+    assert isinstance(engine.elementwise, InPlace)
+    assert reason == "chunked: triton is not installed; pip install 'tailkeep[triton]' brings the faster kernels."
+    with pytest.raises(MissingPackageError, match=r"triton is not installed.*pip install 'tailkeep\[triton\]'"):
+        choose("triton", ON_CUDA, HEAD)
+
+
+def test_auto_never_refuses():
+    for softcap in (None, 3.0):
+        for dtype in (torch.bfloat16, torch.float16, torch.float32, torch.float64):
+            hidden, weight = torch.ones(2, 3, dtype=dtype), torch.ones(5, 3, dtype=dtype)
+            for entropy in (None, "full", 2):
+                linear_token_nll(hidden, weight, torch.tensor([0, 4]), softcap=softcap, return_entropy=entropy)
+
+
+@pytest.mark.parametrize("impl", ["Chunked", "liger", "", None])
+def test_an_unknown_engine_is_refused_with_those_that_exist(impl):
+    with pytest.raises(ConfigError, match=r"is unknown\. Use one of auto, reference, chunked, torch, triton"):
+        choose(impl, ON_CPU, HEAD)
+
+
+def test_each_engine_can_be_asked_for():
+    assert IMPLEMENTATIONS == ("auto", "reference", "chunked", "torch", "triton")
+    for impl in ("reference", "chunked", "torch"):
+        assert choose(impl, ON_CPU, HEAD)[1] == f"{impl}: it was asked for."
+
+
+def test_triton_without_a_gpu_is_refused_with_what_to_use(monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    with pytest.raises(ConfigError, match=r"'triton' needs a CUDA device, and hidden is on cpu\. Use impl='chunked'"):
+        choose("triton", ON_CPU, HEAD)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"softcap": 30.0}, r"impl 'torch' has no softcap, and softcap is 30\.0\. Use impl='chunked'"),
+        ({"entropy": "full"}, r"impl 'torch' gives no entropy, and entropy 'full' is wanted\. Use impl='chunked'"),
+        ({"entropy": 20}, "entropy 20 is wanted"),
+        ({"dtype": torch.bfloat16}, r"impl 'torch' rounds each token's loss to torch\.bfloat16.* Use impl='chunked'"),
+        ({"dtype": torch.float16}, r"rounds each token's loss to torch\.float16"),
+    ],
+)
+def test_what_pytorch_cannot_compute_is_refused_with_the_reason(given, message):
+    hidden = SimpleNamespace(device=torch.device("cpu"), dtype=given.get("dtype", torch.float32))
+    with pytest.raises(ConfigError, match=message):
+        choose("torch", hidden, Head(HEAD.weight, None, softcap=given.get("softcap")), given.get("entropy"))
+
+
+def test_an_older_pytorch_is_named(monkeypatch):
+    monkeypatch.delattr(F, "linear_cross_entropy")
+    with pytest.raises(ConfigError, match=r"impl 'torch' needs PyTorch 2\.13, this is .* Use impl='chunked'"):
+        choose("torch", ON_CPU, HEAD)
+
+
+def test_pytorch_does_the_work_where_it_is_asked_for(monkeypatch):
+    given, calls = truth.problem(0).leaves(), []
+    own = F.linear_cross_entropy
+    monkeypatch.setattr(
+        F, "linear_cross_entropy", lambda *args, **options: calls.append(options) or own(*args, **options)
+    )
+    linear_truncated_cross_entropy(given.hidden, given.weight, given.targets, impl="torch").backward()
+    (options,) = calls
+    assert options["options"].batch_chunk_size == 256
+
+
+def test_triton_is_imported_only_where_it_computes():
+    code = (
+        "import json, sys, torch\n"
+        "from tailkeep.losses import linear_truncated_cross_entropy\n"
+        "hidden, weight = torch.ones(2, 3, requires_grad=True), torch.ones(5, 3)\n"
+        "linear_truncated_cross_entropy(hidden, weight, torch.tensor([0, 4])).backward()\n"
+        "print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert {"triton", "transformers", "trl", "lightning", "peft"} & set(json.loads(ended.stdout)) == set()

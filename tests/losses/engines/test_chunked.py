@@ -1,0 +1,133 @@
+"""What the chunked engine saves, counted: memory, and arithmetic of tokens that do not count."""
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from tailkeep.losses.engines.chunked import Chunked
+from tailkeep.losses.head import Head
+from tailkeep.losses.linear import linear_token_nll, linear_truncated_cross_entropy, linear_weighted_cross_entropy
+from tailkeep.losses.truncation import truncated
+from tailkeep.losses.weighting import Weighting
+from tests.losses.engines import truth
+
+TOKENS, WIDTH, VOCABULARY = 2048, 8, 300
+
+
+class Largest(TorchDispatchMode):
+    """The most elements of a tensor that any operation gave."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, (tuple, list)) else [result]:
+            if isinstance(tensor, torch.Tensor):
+                self.elements = max(self.elements, tensor.numel())
+        return result
+
+
+def model(*, seed=0, dtype=torch.float32, **head):
+    made = truth.problem(seed, shape=(TOKENS,), width=WIDTH, vocabulary=VOCABULARY, ignored=0, **head)
+    return made.leaves(dtype)
+
+
+def largest_of(given, impl, compute):
+    with Largest() as seen:
+        loss = compute(given.hidden, given.weight, given.targets, **given.head, impl=impl)
+        truth.gradients(loss.sum(), given)
+    return seen.elements
+
+
+def token_losses(*args, **options):
+    return linear_token_nll(*args, **options, return_entropy="full")[0]
+
+
+def unsure(*args, **options):
+    return linear_weighted_cross_entropy(*args, Weighting("unsure", lambda _, entropy: entropy, entropy=5), **options)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("head", [{}, {"bias": True, "scale": 2.0, "softcap": 3.0}])
+@pytest.mark.parametrize("compute", [linear_truncated_cross_entropy, token_losses, unsure])
+def test_the_logits_of_all_tokens_are_never_in_memory(dtype, head, compute):
+    given = model(dtype=dtype, **head)
+    assert largest_of(given, "chunked", compute) <= TOKENS * VOCABULARY // 4
+    assert largest_of(given, "reference", compute) >= TOKENS * VOCABULARY  # the instrument sees them where they are
+
+
+def flops_of(compute):
+    with FlopCounterMode(display=False) as counter:
+        compute()
+    return counter.get_total_flops() / (2 * TOKENS * WIDTH * VOCABULARY)
+
+
+@pytest.mark.parametrize("share", [1, 0.75, 0.5, 0.25, 0])
+def test_arithmetic_shrinks_with_the_kept_share(share):
+    given = model()
+    p = torch.exp(-linear_token_nll(given.hidden, given.weight, given.targets).detach()).sort().values
+    kept = int(share * TOKENS)
+    threshold = 1.0 if share == 1 else float(p[kept - 1] + p[kept]) / 2 if kept else float(p[0]) / 2
+
+    def single():
+        linear_truncated_cross_entropy(given.hidden, given.weight, given.targets, threshold=threshold).backward()
+
+    def recomputed():
+        nll = linear_token_nll(given.hidden, given.weight, given.targets)
+        (nll * (nll.detach() >= -torch.tensor(threshold).log())).sum().backward()
+
+    # Matrix products of the tokens' number: cross-entropy has one forward and two backward.
+    assert flops_of(single) == pytest.approx(1 + 2 * share)
+    assert flops_of(recomputed) == pytest.approx(1 + 3 * share)
+
+
+def test_no_gradient_is_computed_that_nobody_wants():
+    given = model()
+
+    def loss():
+        return linear_truncated_cross_entropy(given.hidden, given.weight, given.targets, threshold=1.0)
+
+    with torch.no_grad():
+        assert flops_of(loss) == 1
+    given.weight.requires_grad_(False)
+    assert flops_of(lambda: loss().backward()) == 2
+    given.hidden.requires_grad_(False)
+    assert flops_of(loss) == 1
+
+
+@pytest.fixture
+def unwritten_is_nan():
+    """Memory that is not written holds NaN, not what happens to be there."""
+    torch.use_deterministic_algorithms(True)
+    assert torch.empty(1).isnan()
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.usefixtures("unwritten_is_nan")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("threshold", [1.0, 0.5, 1e-9])
+def test_memory_that_nobody_wrote_is_never_read(dtype, threshold):
+    given = model(dtype=dtype, bias=True, softcap=3.0)
+    for compute in (linear_truncated_cross_entropy, linear_token_nll):
+        options = {"threshold": threshold} if compute is linear_truncated_cross_entropy else {}
+        loss = compute(given.hidden, given.weight, given.targets, **given.head, **options)
+        assert truth.finite(loss)
+        assert all(truth.finite(grad) for grad in truth.gradients(loss.sum() * (threshold > 0.1), given))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 7, 32, 33, 40, 41, 1000])
+@pytest.mark.parametrize("head", [{}, {"bias": True, "softcap": 3.0}])
+def test_the_size_of_a_chunk_changes_no_number(rows, head):
+    expected = truth.problem(1, ignored=0, **head)
+    ours, threshold = expected.leaves(), truth.middle(expected)
+    shape = Head(ours.weight, ours.bias, ours.scale, ours.softcap)
+    alike, differing = torch.full((40,), 2.0, dtype=torch.float64), torch.linspace(-1, 1, 40, dtype=torch.float64)
+    for limit in (threshold, 0.98, 1.0):
+        for upstream in (alike, differing):
+            losses = Chunked(rows).weighted(ours.hidden, shape, ours.targets, truncated(limit)).losses
+            true = truth.truncated(expected, limit, reduction="none")
+            assert truth.distance(losses, true) < 1e-10
+            grads, others = truth.gradients(losses, ours, upstream), truth.gradients(true, expected, upstream)
+            assert max(map(truth.distance, grads, others)) < 1e-10

@@ -1,0 +1,80 @@
+"""No engine is worse than eager PyTorch at the same precision; the truth is float64 on the same rounded inputs."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from tailkeep.losses.linear import linear_token_nll, linear_truncated_cross_entropy
+from tests.losses.engines import truth
+from tests.losses.engines.places import INTERPRETED, everywhere
+
+# More tokens than two chunks hold; the interpreter takes about a millisecond for each.
+SEEDS, TOKENS = (range(2), 40) if INTERPRETED else (range(4), 1100)
+# In float32 both are at the last bit, where the order of a sum decides.
+ALLOWED = {torch.float32: 2.0, torch.float16: 1.25, torch.bfloat16: 1.25}
+if INTERPRETED:
+    # Triton's interpreter cuts float32 off where a GPU rounds it to bfloat16, which doubles that error.
+    ALLOWED[torch.bfloat16] *= 2
+
+DTYPES = [torch.float32, torch.bfloat16, torch.float16]
+with_dtypes = everywhere("dtype", cases=[(dtype,) for dtype in DTYPES], needs=lambda dtype: {"dtype": dtype})
+
+
+def losses_of(given, exact, threshold, impl):
+    """Mean loss of kept tokens: (eager, single pass, with recomputation)."""
+    kept = (torch.exp(-truth.token_nll(exact)) <= threshold) & (exact.targets != -100)
+    count = (exact.targets != -100).sum()
+    eager = F.cross_entropy(F.linear(given.hidden, given.weight, given.bias), given.targets, reduction="none")
+    fused = linear_truncated_cross_entropy(
+        given.hidden, given.weight, given.targets, bias=given.bias, threshold=threshold, impl=impl
+    )
+    nll = linear_token_nll(given.hidden, given.weight, given.targets, bias=given.bias, impl=impl)
+    return (eager * kept).sum() / count, fused, (nll * kept).sum() / count
+
+
+def relative(ours, expected):
+    error = (ours.detach().cpu().double() - expected.detach().cpu()).square().mean()
+    return error / expected.detach().cpu().square().mean()
+
+
+@with_dtypes
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("kept", ["all", "half"])
+def test_loss_and_gradients_are_no_worse_than_eager(impl, device, dtype, bias, kept):
+    errors = []
+    for seed in SEEDS:
+        given = truth.problem(seed, shape=(TOKENS,), width=64, vocabulary=97, bias=bias, spread=0.3)
+        given = given.leaves(dtype, device)
+        exact = given.leaves(torch.float64)
+        threshold = 1.0 if kept == "all" else truth.middle(exact.leaves(device="cpu"))
+        true = truth.truncated(exact, threshold)
+        expected = (true, *truth.gradients(true, exact))
+        errors.append(
+            [
+                [
+                    relative(ours, other)
+                    for ours, other in zip((loss, *truth.gradients(loss, given)), expected, strict=True)
+                ]
+                for loss in losses_of(given, exact, threshold, impl)
+            ]
+        )
+    eager, *fused = torch.tensor(errors).mean(0).sqrt()
+    for ours in fused:
+        # One unit in the last place of float32 is what no order of summation can promise.
+        assert (ours <= ALLOWED[dtype] * eager + torch.finfo(torch.float32).eps).all(), (ours / eager).tolist()
+
+
+@everywhere(needs=lambda: {"dtype": torch.float16})
+def test_a_sum_too_large_for_float16_has_a_finite_mean(impl, device):
+    given = truth.problem(1, shape=(200,), width=8, vocabulary=5, ignored=0, spread=0.1)
+    with torch.no_grad():
+        given.hidden[:, 0] = 600.0
+        given.weight[:, 0] = 0.0
+    given.targets.fill_(3)
+    given = given.leaves(torch.float16, device)
+    exact = given.leaves(torch.float64, "cpu")
+    loss = linear_truncated_cross_entropy(given.hidden, given.weight, given.targets, threshold=1.0, impl=impl)
+    (grad,) = torch.autograd.grad(loss, given.weight)
+    (true,) = torch.autograd.grad(truth.truncated(exact, 1.0), exact.weight)
+    assert (true * 200).abs().max() > torch.finfo(torch.float16).max
+    assert truth.distance(grad, true) < 2e-3

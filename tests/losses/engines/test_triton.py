@@ -1,0 +1,63 @@
+"""Triton's kernels compile for a GPU, and keep every promise of the engines in Triton's interpreter on a CPU.
+
+The interpreter is chosen when triton is imported, so it has a process of its own.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+triton = pytest.importorskip("triton", reason="triton is not installed")
+
+ROOT = Path(__file__).parents[3]
+PROMISES = ["engines/test_triton_kernels.py", "engines/test_precision.py", "test_linear.py"]
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16", "fp64"])
+@pytest.mark.parametrize(("scale", "softcap", "entropy"), [(1.0, None, False), (0.5, 30.0, True)])
+def test_the_kernels_compile_for_gpus_that_are_not_here(tmp_path, monkeypatch, dtype, scale, softcap, entropy):
+    from triton.backends.compiler import GPUTarget
+
+    from tailkeep.losses.engines import triton_kernels
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    wide = "fp64" if dtype == "fp64" else "fp32"
+    constants = {
+        "SCALE": scale,
+        "SOFTCAP": softcap,
+        "WIDE": getattr(triton.language, f"float{wide[2:]}"),
+        "BLOCK": 4096,
+    }
+    integers = {"targets": "*i64", "kept": "*i64", "stride": "i32", "vocabulary": "i32"}
+    inputs = {"products": f"*{dtype}", "out": f"*{dtype}", "bias": f"*{dtype}"}
+    for kernel, more in ((triton_kernels.read_rows, {"ENTROPY": entropy}), (triton_kernels.keep_rows, {})):
+        fixed = {**constants, **more, **({} if softcap else {"bias": None})}
+        types = {
+            name: "constexpr" if name in fixed else {**integers, **inputs}.get(name, f"*{wide}")
+            for name in kernel.arg_names
+        }
+        places = {(kernel.arg_names.index(name),): value for name, value in fixed.items()}
+        source = triton.compiler.ASTSource(kernel, types, constexprs=places)
+        made = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"enable_fp_fusion": False})
+        assert ".target sm_90" in made.asm["ptx"]
+
+
+def test_every_promise_of_the_engines_is_kept_in_tritons_interpreter():
+    # NumPy warns of infinities that a GPU takes as they are.
+    options = ["-W", "ignore::RuntimeWarning:triton.runtime.interpreter", "-p", "no:cacheprovider", "-q", "--tb=short"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, *(f"tests/losses/{name}" for name in PROMISES)],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    passed = re.search(r"(\d+) passed", ended.stdout)
+    assert passed is not None
+    assert int(passed[1]) > 100

@@ -1,0 +1,94 @@
+"""What Triton's kernels alone promise, compiled on a CUDA device, or in the interpreter that `test_triton` starts."""
+
+import pytest
+import torch
+
+from tailkeep.losses.engines.chunked import Chunked
+from tailkeep.losses.head import Head
+from tailkeep.losses.linear import linear_truncated_cross_entropy
+from tailkeep.losses.truncation import truncated
+from tests.losses.engines import truth
+from tests.losses.engines.places import INTERPRETED
+
+if not (INTERPRETED or torch.cuda.is_available()):
+    pytest.skip("no CUDA device here; test_triton runs these in Triton's interpreter", allow_module_level=True)
+
+DEVICE = "cpu" if INTERPRETED else "cuda"
+HEADS = [{}, {"bias": True, "scale": -0.5, "softcap": 3.0}]
+
+pytestmark = [] if INTERPRETED else [pytest.mark.gpu]
+
+
+def engine(block, *, padding=None, rows=None):
+    """The engine with blocks so small that every row has several, and `padding` where no kernel should look."""
+    from tailkeep.losses.engines.triton_rows import TritonRows
+
+    class Padded(TritonRows):
+        def buffers(self, rows, hidden, head):
+            buffers = super().buffers(rows, hidden, head)
+            if padding is not None:
+                for buffer in buffers:
+                    torch.as_strided(buffer, (rows, buffer.stride(0)), buffer.stride()).fill_(padding)
+            return buffers
+
+    return Chunked(rows, Padded(block))
+
+
+def weighted(found, given, threshold):
+    head = Head(given.weight, given.bias, given.scale, given.softcap)
+    return found.weighted(given.hidden, head, given.targets, truncated(threshold))
+
+
+@pytest.mark.parametrize("padding", [None, 1e4, torch.inf, torch.nan])
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("vocabulary", [1, 15, 17, 64, 65])
+def test_columns_beyond_the_vocabulary_count_for_nothing(vocabulary, head, padding):
+    expected = truth.problem(0, shape=(9,), vocabulary=vocabulary, ignored=0, **head)
+    ours = expected.leaves(device=DEVICE)
+    losses = weighted(engine(16, padding=padding, rows=4), ours, 0.9).losses
+    true = truth.truncated(expected, 0.9, reduction="none")
+    assert truth.distance(losses, true) < 1e-10
+    upstream = torch.ones(9, dtype=torch.float64)
+    grads = truth.gradients(losses, ours, upstream.to(losses.device))
+    assert max(map(truth.distance, grads, truth.gradients(true, expected, upstream))) < 1e-10
+
+
+@pytest.mark.parametrize("block", [4, 32, 256])
+@pytest.mark.parametrize("head", HEADS)
+def test_the_size_of_a_block_changes_no_number(block, head):
+    expected = truth.problem(1, shape=(12,), vocabulary=70, ignored=0, **head)
+    ours = expected.leaves(device=DEVICE)
+    shape = Head(ours.weight, ours.bias, ours.scale, ours.softcap)
+    nll, entropy = engine(block).token_nll(ours.hidden, shape, ours.targets, entropy="full")
+    assert truth.distance(nll, truth.token_nll(expected)) < 1e-10
+    assert truth.distance(entropy, truth.entropy(expected)) < 1e-10
+
+
+def test_a_row_whose_first_block_is_impossible_is_read_to_its_end():
+    given = truth.problem(2, shape=(5,), vocabulary=40, ignored=0, bias=True).leaves(device=DEVICE)
+    with torch.no_grad():
+        given.bias[:20] = -torch.inf
+    given.targets.clamp_(min=20)
+    head = Head(given.weight, given.bias)
+    nll, entropy = engine(8).token_nll(given.hidden, head, given.targets, entropy="full")
+    small = Head(given.weight[20:], given.bias[20:])
+    other, spread = engine(8).token_nll(given.hidden, small, given.targets - 20, entropy="full")
+    assert torch.allclose(nll, other, rtol=1e-12)
+    assert torch.allclose(entropy, spread, rtol=1e-12)
+    grads = truth.gradients(nll.sum(), given)
+    assert all(truth.finite(grad) for grad in grads)
+    assert (grads[1][:20] == 0).all()
+
+
+@pytest.mark.skipif(INTERPRETED, reason="the interpreter has no device memory")
+def test_on_a_gpu_the_logits_of_all_tokens_are_never_in_memory():
+    generator = torch.Generator("cuda").manual_seed(0)
+    tokens, width, vocabulary = 8192, 64, 65536
+    hidden = torch.randn(tokens, width, generator=generator, device="cuda", dtype=torch.bfloat16).requires_grad_()
+    weight = torch.randn(vocabulary, width, generator=generator, device="cuda", dtype=torch.bfloat16).requires_grad_()
+    targets = torch.randint(vocabulary, (tokens,), generator=generator, device="cuda")
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    linear_truncated_cross_entropy(hidden, weight, targets, impl="triton").backward()
+    logits = tokens * vocabulary * 4
+    assert torch.cuda.max_memory_allocated() - before < 0.75 * logits

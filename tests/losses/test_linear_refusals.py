@@ -1,0 +1,103 @@
+"""What does not fit is refused with one sentence: what is wrong, what came, what to do. No engine has its own."""
+
+import pytest
+import torch
+
+from tailkeep.errors import ConfigError
+from tailkeep.losses.linear import linear_token_nll, linear_truncated_cross_entropy
+
+HIDDEN, WEIGHT, TARGETS = torch.ones(4, 3), torch.ones(5, 3), torch.tensor([0, 4, -100, 1])
+
+WRONG_HEAD = [
+    ({"weight": torch.ones(5)}, r"weight has the shape \(5,\)\. Give \(V, D\)"),
+    ({"weight": torch.ones(0, 3)}, r"weight has the shape \(0, 3\)"),
+    ({"bias": torch.ones(4)}, r"bias \(4,\) does not fit weight \(5, 3\)\. Give \(V,\)"),
+    ({"bias": torch.ones(5, 1)}, r"bias \(5, 1\) does not fit"),
+    ({"scale": 0.0}, r"scale 0\.0 is not a finite number other than 0"),
+    ({"scale": float("nan")}, "scale nan"),
+    ({"scale": float("inf")}, "scale inf"),
+    ({"softcap": 0.0}, r"softcap 0\.0 is not in \(0, inf\)"),
+    ({"softcap": -1.0}, r"softcap -1\.0"),
+    ({"softcap": float("inf")}, "softcap inf"),
+    ({"softcap": float("nan")}, "softcap nan"),
+    ({"valid_vocab_size": 0}, "valid_vocab_size 0 is not in 1 to 5"),
+    ({"valid_vocab_size": 6}, "valid_vocab_size 6 is not in 1 to 5"),
+]
+WRONG_INPUTS = [
+    ({"hidden": torch.ones(4, 2)}, r"hidden \(4, 2\), weight \(5, 3\), targets \(4,\) do not fit"),
+    ({"hidden": torch.ones(3, 3)}, r"hidden \(3, 3\)"),
+    ({"hidden": torch.ones(1, 4, 3)}, r"hidden \(1, 4, 3\)"),
+    ({"hidden": torch.ones(())}, r"hidden \(\)"),
+    ({"targets": TARGETS[:, None]}, r"targets \(4, 1\) do not fit"),
+    ({"hidden": HIDDEN.double()}, r"torch\.float64, torch\.float32\. Give one floating-point type"),
+    ({"bias": torch.ones(5).half()}, r"torch\.float32, torch\.float32, torch\.float16\. Give one"),
+    ({"hidden": HIDDEN.long(), "weight": WEIGHT.long()}, r"torch\.int64, torch\.int64\. Give one floating-point type"),
+    ({"targets": TARGETS.float()}, r"targets are torch\.float32\. Give class indices"),
+    ({"targets": TARGETS > 0}, r"targets are torch\.bool"),
+    ({"targets": TARGETS.to("meta")}, "are on cpu, cpu, meta. Move them to one device"),
+    ({"weight": WEIGHT.to("meta")}, "are on cpu, meta, cpu"),
+    ({"targets": torch.tensor([0, 5, 1, 1])}, "target 5 is outside the vocabulary of 5"),
+    ({"targets": torch.tensor([0, -1, 1, 1])}, "target -1 is outside the vocabulary of 5.*ignore_index, which is -100"),
+    ({"targets": TARGETS, "ignore_index": 0}, "target -100 is outside.*ignore_index, which is 0"),
+    ({"valid_vocab_size": 4}, "target 4 is outside the vocabulary of 4"),
+    ({"impl": "fast"}, "impl 'fast' is unknown"),
+]
+WRONG_LOSS = [
+    ({"threshold": 0.0}, r"threshold 0\.0 is not in \(0, 1\]"),
+    ({"threshold": 1.5}, r"threshold 1\.5 is not in \(0, 1\]"),
+    ({"threshold": float("nan")}, "threshold nan"),
+    ({"reduction": "avg"}, "reduction 'avg' is unknown"),
+    ({"reduction": "sum", "num_items": 4}, "num_items has no effect with reduction 'sum'"),
+    ({"num_items": -1}, "num_items -1 is not a count"),
+]
+WRONG_ENTROPY = [
+    ({"return_entropy": 0}, 'return_entropy 0 is neither "full" nor a number of tokens'),
+    ({"return_entropy": -3}, "return_entropy -3"),
+    ({"return_entropy": "half"}, "return_entropy 'half'"),
+    ({"return_entropy": 2.5}, r"return_entropy 2\.5"),
+    ({"return_entropy": True}, "return_entropy True"),
+]
+
+
+def called(loss, *, hidden=HIDDEN, weight=WEIGHT, targets=TARGETS, **options):
+    return loss(hidden, weight, targets, **options)
+
+
+def sentence(caught):
+    assert type(caught.value) is ConfigError
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("given", "message"), [*WRONG_HEAD, *WRONG_INPUTS])
+@pytest.mark.parametrize("loss", [linear_token_nll, linear_truncated_cross_entropy])
+@pytest.mark.parametrize("impl", ["auto", "reference"])
+def test_inputs_that_do_not_fit_are_named_with_what_was_received(loss, impl, given, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        called(loss, **{"impl": impl, **given})
+    sentence(caught)
+
+
+@pytest.mark.parametrize(("given", "message"), WRONG_LOSS)
+def test_a_loss_that_does_not_exist_is_refused(given, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        called(linear_truncated_cross_entropy, **given)
+    sentence(caught)
+
+
+@pytest.mark.parametrize(("given", "message"), WRONG_ENTROPY)
+def test_an_entropy_that_does_not_exist_is_refused(given, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        called(linear_token_nll, **given)
+    sentence(caught)
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int16, torch.uint8])
+def test_every_integer_type_can_name_a_class(dtype):
+    targets = torch.tensor([0, 4, 1, 1])
+    expected = called(linear_token_nll, targets=targets)
+    assert torch.equal(called(linear_token_nll, targets=targets.to(dtype)), expected)
+
+
+def test_any_class_may_be_the_one_that_is_ignored():
+    losses = called(linear_token_nll, targets=torch.tensor([2, 0, 2, 1]), ignore_index=2)
+    assert (losses == 0).tolist() == [True, False, True, False]
