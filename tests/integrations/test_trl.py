@@ -144,7 +144,7 @@ def test_a_batch_without_targets_is_a_connected_zero(model, rows, tmp_path):
 def test_a_threshold_that_truncates_nothing_is_told(model, rows, tmp_path):
     with torch.no_grad():
         model.lm_head.weight.zero_()
-    with pytest.warns(UserWarning, match="No token was truncated in 100 training steps"):
+    with pytest.warns(UserWarning, match="No token was truncated in 100 training calls"):
         trained(model, rows, tmp_path, truncated(0.99), max_steps=100, learning_rate=0.0)
 
 

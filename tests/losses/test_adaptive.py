@@ -278,3 +278,11 @@ def test_target_kept_remembers_a_sample_of_a_large_micro_batch():
 def test_an_option_outside_its_range_is_refused_where_the_weighting_is_made(make, message):
     with pytest.raises(ConfigError, match=message):
         make()
+
+
+def test_a_fresh_state_undoes_a_used_threshold():
+    used, fresh = (target_kept_fraction(0.5) for _ in range(2))
+    used.move_on(torch.linspace(0.1, 3, 50))
+    assert used.threshold != fresh.threshold
+    used.load_state_dict(fresh.state_dict())
+    assert used.threshold == fresh.threshold

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from tailkeep.errors import ConfigError
-from tailkeep.losses.linear import linear_token_nll, linear_truncated_cross_entropy
+from tailkeep.losses.linear import linear_token_nll, linear_truncated_cross_entropy, linear_weighted_cross_entropy
+from tailkeep.losses.weighting import CROSS_ENTROPY
 
 HIDDEN, WEIGHT, TARGETS = torch.ones(4, 3), torch.ones(5, 3), torch.tensor([0, 4, -100, 1])
 
@@ -101,3 +102,18 @@ def test_every_integer_type_can_name_a_class(dtype):
 def test_any_class_may_be_the_one_that_is_ignored():
     losses = called(linear_token_nll, targets=torch.tensor([2, 0, 2, 1]), ignore_index=2)
     assert (losses == 0).tolist() == [True, False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"reduction": "mean", "expected_gradient": torch.tensor(1.0)}, "has no effect with reduction 'mean'"),
+        ({"reduction": "sum", "expected_gradient": 0.5}, "expected_gradient 0.5 is no scalar tensor"),
+        ({"reduction": "sum", "expected_gradient": torch.ones(2)}, "is no scalar tensor"),
+    ],
+)
+def test_an_expected_gradient_that_cannot_be_used_is_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        linear_weighted_cross_entropy(
+            torch.randn(2, 3), torch.randn(4, 3), torch.tensor([0, 1]), CROSS_ENTROPY, **options
+        )

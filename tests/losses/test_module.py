@@ -149,3 +149,8 @@ def test_what_has_no_meaning_is_refused_where_the_loss_is_made(choices, message)
 def test_what_does_not_fit_is_named_with_what_was_received(logits, targets, message):
     with pytest.raises(ConfigError, match=message):
         TruncatedCrossEntropyLoss(weight=torch.ones(5))(logits, targets)
+
+
+def test_an_unknown_reduction_is_refused_when_the_loss_is_made():
+    with pytest.raises(ConfigError, match=r"reduction 'bogus' is unknown. Use one of none, sum, mean, mean_kept"):
+        TruncatedCrossEntropyLoss(weight=torch.ones(3), reduction="bogus")

@@ -140,3 +140,25 @@ def test_a_denominator_that_is_no_count_is_refused(num_items):
 def test_shapes_that_would_be_broadcast_are_refused(weights, valid):
     with pytest.raises(ConfigError, match="have the shapes"):
         reduce_nll(NLL, weights, valid=valid)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_losses_are_added_up_in_float32(dtype):
+    nll = torch.full((9000,), 9.0, dtype=dtype)
+    assert reduce_nll(nll, torch.ones_like(nll), reduction="sum") == 81_000
+
+
+def test_a_share_of_the_windows_targets_may_be_below_one():
+    nll = torch.tensor([2.0])
+    assert reduce_nll(nll, torch.ones(1), num_items=torch.tensor(0.25)) == 8
+    assert reduce_nll(nll, torch.ones(1), num_items=0) == 2
+
+
+def test_a_target_outside_the_vocabulary_is_named():
+    with pytest.raises(ConfigError, match=r"outside the vocabulary of 4 .* Mark targets"):
+        token_nll(torch.zeros(1, 4), torch.tensor([4]))
+
+
+def test_small_integers_do_not_alias_the_ignored_index():
+    targets = torch.tensor([156], dtype=torch.uint8)  # -100 modulo 256
+    assert token_nll(torch.zeros(1, 200), targets).item() == pytest.approx(5.298317)

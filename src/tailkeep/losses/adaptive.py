@@ -172,7 +172,7 @@ class _Scheduled:
 class _TargetKept:
     def __init__(self, fraction: float, start: float, window: int) -> None:
         self.fraction = fraction
-        self.threshold = start
+        self.start = self.threshold = start
         self.recent: deque[Tensor] = deque(maxlen=window)
 
     def observe(self, nll: Tensor) -> None:
@@ -195,5 +195,6 @@ class _TargetKept:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         check_state(state, "target_kept", "recent")
         self.recent = deque((nll.cpu() for nll in state["recent"]), maxlen=self.recent.maxlen)
+        self.threshold = self.start
         if self.recent:
             self._settle()

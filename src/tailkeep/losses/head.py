@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tailkeep.errors import ConfigError
+from tailkeep.losses.token import whole
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,7 @@ def head_of(
         raise ConfigError(f"weight has the shape {tuple(weight.shape)}. Give (V, D), as nn.Linear keeps it.")
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ConfigError(f"bias {tuple(bias.shape)} does not fit weight {tuple(weight.shape)}. Give (V,).")
-    if not (math.isfinite(scale) and scale != 0):
-        raise ConfigError(f"scale {scale} is not a finite number other than 0. 1 leaves the logits as they are.")
-    if softcap is not None and not 0 < softcap < math.inf:
-        raise ConfigError(f"softcap {softcap} is not in (0, inf). Leave it out where the model has none.")
+    check_factors(scale, softcap)
     if valid_vocab_size is not None:
         if not 0 < valid_vocab_size <= len(weight):
             raise ConfigError(f"valid_vocab_size {valid_vocab_size} is not in 1 to {len(weight)}, the rows of weight.")
@@ -51,8 +49,20 @@ def head_of(
     return Head(weight, bias, scale, softcap)
 
 
-def check_inputs(hidden: Tensor, head: Head, targets: Tensor, *, ignore_index: int) -> None:
-    """Refuse what does not fit together.
+def check_factors(scale: float, softcap: float | None) -> None:
+    """Refuse factors of the logits that cannot be used.
+
+    Raises:
+        ConfigError: they are not finite, 0, or a cap below 0.
+    """
+    if not (math.isfinite(scale) and scale != 0):
+        raise ConfigError(f"scale {scale} is not a finite number other than 0. 1 leaves the logits as they are.")
+    if softcap is not None and not 0 < softcap < math.inf:
+        raise ConfigError(f"softcap {softcap} is not in (0, inf). Leave it out where the model has none.")
+
+
+def check_inputs(hidden: Tensor, head: Head, targets: Tensor, *, ignore_index: int) -> Tensor:
+    """The targets as int64, if all fits together.
 
     Raises:
         ConfigError: shapes, types, devices, or a target outside the vocabulary.
@@ -67,8 +77,7 @@ def check_inputs(hidden: Tensor, head: Head, targets: Tensor, *, ignore_index: i
     if not all(tensor.is_floating_point() for tensor in given) or len({tensor.dtype for tensor in given}) > 1:
         types = ", ".join(str(tensor.dtype) for tensor in given)
         raise ConfigError(f"hidden, weight and bias are {types}. Give one floating-point type to all.")
-    if targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool:
-        raise ConfigError(f"targets are {targets.dtype}. Give class indices as int64.")
+    targets = whole(targets)
     if len({tensor.device for tensor in (*given, targets)}) > 1:
         places = ", ".join(str(tensor.device) for tensor in (*given, targets))
         raise ConfigError(f"hidden, weight, bias and targets are on {places}. Move them to one device.")
@@ -81,6 +90,7 @@ def check_inputs(hidden: Tensor, head: Head, targets: Tensor, *, ignore_index: i
                 f"target {wrong} is outside the vocabulary of {len(weight)}. "
                 f"Mark targets that do not count with ignore_index, which is {ignore_index}."
             )
+    return targets
 
 
 def autocast(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -13,7 +13,7 @@ from tailkeep.errors import ConfigError
 from tailkeep.losses.engines import Engine, choose, most_likely
 from tailkeep.losses.engines.elementwise import wide
 from tailkeep.losses.head import Head, autocast, check_inputs, head_of
-from tailkeep.losses.token import Reduction, reduce_nll
+from tailkeep.losses.token import Reduction, at_least_something, reduce_nll
 from tailkeep.losses.truncation import truncated
 from tailkeep.losses.weighting import Entropy, Weighting
 
@@ -141,7 +141,10 @@ def linear_weighted_cross_entropy(
     """
     shape = _HeadShape(bias, softcap, scale, valid_vocab_size)
     call = _Call.of(hidden, weight, targets, shape, ignore_index=ignore_index, impl=impl, entropy=weighting.entropy)
-    if reduction == "mean":
+    weighting.check_not_recomputed()
+    if expected_gradient is not None:
+        _check_expected(expected_gradient, reduction)
+    elif reduction == "mean":
         expected_gradient = share_of(len(call.targets) if num_items is None else num_items, call.hidden)
     rows = call.engine.weighted(call.hidden, call.head, call.targets, weighting, expected=expected_gradient)
     weighting.move_on(rows.nll)
@@ -165,18 +168,23 @@ def linear_weighted_cross_entropy(
     return loss, stats
 
 
-def explain_engine(
-    hidden: Tensor, weight: Tensor, *, softcap: float | None = None, scale: float = 1.0, return_entropy: Entropy = None
-) -> str:
+def explain_engine(hidden: Tensor, weight: Tensor) -> str:
     """Which engine `impl="auto"` takes for such tensors, and why, in one sentence."""
-    head = head_of(weight, bias=None, scale=scale, softcap=softcap, valid_vocab_size=None)
-    return choose("auto", hidden, head, return_entropy)[1]
+    head = head_of(weight, bias=None, scale=1.0, softcap=None, valid_vocab_size=None)
+    return choose("auto", hidden, head)[1]
+
+
+def _check_expected(gradient: Tensor, reduction: Reduction) -> None:
+    if reduction not in ("none", "sum"):
+        raise ConfigError(f"expected_gradient has no effect with reduction {reduction!r}. Leave it out.")
+    if not isinstance(gradient, Tensor) or gradient.ndim != 0:
+        raise ConfigError(f"expected_gradient {gradient!r} is no scalar tensor. Give 1 / targets, for one.")
 
 
 def share_of(num_items: int | Tensor, hidden: Tensor) -> Tensor:
     """The gradient of a mean over `num_items` at each loss, to the bit that division would give."""
     one = torch.ones((), dtype=wide(hidden.dtype), device=hidden.device)
-    return one / torch.as_tensor(num_items, device=hidden.device).clamp(min=1)
+    return one / at_least_something(torch.as_tensor(num_items, device=hidden.device))
 
 
 @dataclass(frozen=True)
@@ -217,12 +225,12 @@ class _Call:
         head = head_of(
             weight, bias=bias, scale=given.scale, softcap=given.softcap, valid_vocab_size=given.valid_vocab_size
         )
-        check_inputs(hidden, head, targets, ignore_index=ignore_index)
+        targets = check_inputs(hidden, head, targets, ignore_index=ignore_index)
         if entropy is not None and entropy != "full" and not (type(entropy) is int and entropy >= 1):
             raise ConfigError(f'return_entropy {entropy!r} is neither "full" nor a number of tokens, at least 1.')
         engine, _ = choose(impl, hidden, head, entropy)
         shape = targets.shape
-        flat, targets = hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1).long()
+        flat, targets = hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1)
         valid = targets != ignore_index
         if bool(valid.all()):
             return cls(engine, flat, head, targets, shape, valid, None)

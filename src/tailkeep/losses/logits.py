@@ -34,6 +34,7 @@ def weighted_cross_entropy(
     Raises:
         ConfigError: shapes, types or a reduction that cannot be used.
     """
+    weighting.check_not_recomputed()
     nll = token_nll(logits, targets, ignore_index=ignore_index)
     valid = targets != ignore_index
     counted = nll[valid]

@@ -3,11 +3,13 @@
 Rule: a threshold of 1 gives what `torch.nn.CrossEntropyLoss` gives, but 0 for NaN where no target is valid.
 """
 
+from typing import get_args
+
 import torch
 from torch import Tensor, nn
 
 from tailkeep.errors import ConfigError
-from tailkeep.losses.token import Reduction, reduce_nll, token_nll
+from tailkeep.losses.token import Reduction, at_least_something, reduce_nll, token_nll
 from tailkeep.losses.truncation import check_threshold, truncation_mask
 
 
@@ -42,6 +44,8 @@ class TruncatedCrossEntropyLoss(nn.Module):
     ) -> None:
         super().__init__()
         check_threshold(threshold)
+        if reduction not in get_args(Reduction):
+            raise ConfigError(f"reduction {reduction!r} is unknown. Use one of {', '.join(get_args(Reduction))}.")
         if label_smoothing != 0:
             raise ConfigError(
                 f"label_smoothing {label_smoothing} does not go with truncation, which leaves out the sure tokens that "
@@ -80,7 +84,7 @@ class TruncatedCrossEntropyLoss(nn.Module):
         total = reduce_nll(nll, kept * share, valid=valid, reduction="sum")
         counted = valid & kept if self.reduction == "mean_kept" else valid
         mass = torch.where(counted, share, share.new_zeros(())).sum()
-        return total / torch.where(mass > 0, mass, mass.new_ones(()))
+        return total / at_least_something(mass)
 
     def extra_repr(self) -> str:
         """What `repr` shows between the brackets."""

@@ -14,7 +14,8 @@ from torch.autograd.function import once_differentiable
 from tailkeep.errors import ConfigError
 from tailkeep.losses.engines.reference import all_logits
 from tailkeep.losses.engines.workspace import rows_for
-from tailkeep.losses.head import Head, autocast
+from tailkeep.losses.head import Head, autocast, check_factors
+from tailkeep.losses.token import whole
 
 if TYPE_CHECKING:
     Group: TypeAlias = dist.ProcessGroup | None
@@ -57,9 +58,11 @@ def vocab_parallel_token_nll(
         raise ConfigError("there is no process group. Call torch.distributed.init_process_group, or linear_token_nll.")
     hidden, weight, bias = autocast(hidden, weight_shard, bias_shard)
     _check(hidden, weight, bias, targets)
+    check_factors(scale, softcap)
+    targets = whole(targets)
     head = Head(weight, bias, scale, softcap)
     valid = targets != ignore_index
-    places = targets[valid].long() - vocab_start
+    places = targets[valid] - vocab_start
     nll: Tensor = _ShardedNLL.apply(hidden[valid], weight, bias, places, head, group)  # type: ignore[no-untyped-call]
     return torch.zeros(targets.shape, dtype=nll.dtype, device=nll.device).masked_scatter(valid, nll)
 

@@ -32,17 +32,33 @@ def token_nll(logits: Tensor, targets: Tensor, *, ignore_index: int = -100) -> T
         )
     if not logits.is_floating_point():
         raise ConfigError(f"logits are {logits.dtype}. Give unnormalised log-probabilities as floating point.")
-    if targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool:
-        raise ConfigError(f"targets are {targets.dtype}. Give class indices as int64.")
+    targets = whole(targets)
     if logits.device != targets.device:
         raise ConfigError(f"logits are on {logits.device}, targets on {targets.device}. Move one to the other.")
-    flat = F.cross_entropy(
-        logits.reshape(-1, logits.shape[-1]).float(),
-        targets.reshape(-1).long(),
-        ignore_index=ignore_index,
-        reduction="none",
-    )
+    try:
+        flat = F.cross_entropy(
+            logits.reshape(-1, logits.shape[-1]).float(),
+            targets.reshape(-1),
+            ignore_index=ignore_index,
+            reduction="none",
+        )
+    except IndexError as error:  # on a CPU; a GPU asserts
+        raise ConfigError(
+            f"a target is outside the vocabulary of {logits.shape[-1]} ({error}). "
+            f"Mark targets that do not count with ignore_index, which is {ignore_index}."
+        ) from None
     return flat.view(targets.shape)
+
+
+def whole(targets: Tensor) -> Tensor:
+    """The targets as int64, which holds every ignore_index.
+
+    Raises:
+        ConfigError: they are no integers.
+    """
+    if targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool:
+        raise ConfigError(f"targets are {targets.dtype}. Give class indices as int64.")
+    return targets.long()
 
 
 def reduce_nll(
@@ -61,8 +77,8 @@ def reduce_nll(
         valid: (...) boolean, which targets count; all of them if not given.
         reduction: `none`: per token. `sum`. `mean`: over all valid targets, or over `num_items`.
             `mean_kept`: over targets of non-zero weight, per micro-batch, so it depends on how a batch is split.
-        num_items: the denominator of `mean` for gradient accumulation and several ranks. A step without a valid target
-            has 0, which divides by 1.
+        num_items: the denominator of `mean`: the valid targets of the whole accumulation window. Where ranks average
+            their gradients, as DDP does, those of all ranks divided by their number. 0 divides by 1.
 
     Returns:
         A scalar, or (...) for `none`. Without a valid or kept target it is a zero that is connected to `nll`,
@@ -78,6 +94,8 @@ def reduce_nll(
         raise ConfigError(f"num_items has no effect with reduction {reduction!r}. Leave it out, or use 'mean'.")
     if num_items is not None and not isinstance(num_items, Tensor) and not num_items >= 0:
         raise ConfigError(f"num_items {num_items} is not a count. Give the valid targets of the whole step, all ranks.")
+    if nll.dtype in (torch.bfloat16, torch.float16):
+        nll = nll.float()  # a sum over a batch leaves the range of float16
     valid = torch.ones_like(nll, dtype=torch.bool) if valid is None else valid
     # Broadcasting would turn a wrong axis into a wrong number without a word.
     if not nll.shape == weights.shape == valid.shape:
@@ -92,4 +110,9 @@ def reduce_nll(
         return total
     if num_items is None:
         num_items = (kept if reduction == "mean_kept" else valid).sum()
-    return total / torch.as_tensor(num_items, device=total.device).clamp(min=1)
+    return total / at_least_something(torch.as_tensor(num_items, device=total.device))
+
+
+def at_least_something(num_items: Tensor) -> Tensor:
+    """`num_items`, or 1 in place of 0: a step without a valid target has a loss of 0."""
+    return torch.where(num_items == 0, torch.ones_like(num_items), num_items)

@@ -55,7 +55,7 @@ def check_threshold(threshold: float) -> None:
     Raises:
         ConfigError: `threshold` is not in (0, 1].
     """
-    if not 0 < threshold <= 1:
+    if not isinstance(threshold, int | float) or not 0 < threshold <= 1:
         raise ConfigError(f"threshold {threshold} is not in (0, 1]. 0.99 is a mild choice, 0.9 a strong one.")
 
 

@@ -51,6 +51,19 @@ class Weighting:
     observe: Callable[[Tensor], None] | None = None
     state: State | None = None
 
+    def check_not_recomputed(self) -> None:
+        """Refuse to weigh a micro-batch a second time, in the backward pass of a checkpoint around the loss.
+
+        Raises:
+            ConfigError: it is one, and this weighting has a state that has moved on since.
+        """
+        # -1 outside a backward pass; torch.utils.checkpoint itself asks this.
+        if self.state is not None and torch._C._current_graph_task_id() != -1:
+            raise ConfigError(
+                f"the loss {self.name!r} has a state, and a checkpoint computes it a second time. "
+                "Checkpoint the layers below the output layer only."
+            )
+
     def move_on(self, nll: Tensor) -> None:
         """Let a state see the (N,) NLL of a micro-batch; without gradients, as in validation, it rests."""
         if self.observe is not None and torch.is_grad_enabled():

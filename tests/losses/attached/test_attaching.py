@@ -160,6 +160,20 @@ def test_options_of_a_loss_that_would_do_nothing_are_refused():
     assert not is_attached(model)
 
 
+@pytest.mark.parametrize("loss", [None, 3, lambda nll: nll])
+def test_what_is_neither_a_name_nor_a_weighting_is_refused(loss):
+    model = tiny("llama")
+    with pytest.raises(ConfigError, match="neither a name nor a Weighting"):
+        attach(model, loss, threshold=0.9)
+    assert not is_attached(model)
+
+
+def test_the_default_threshold_is_that_of_the_loss():
+    model = attach(tiny("llama"))
+    nll = -torch.log(torch.tensor([0.989, 0.991]))
+    assert weighting_of(model).weigh(nll, None).tolist() == [1, 0]
+
+
 def test_what_is_not_attached_cannot_be_read_or_detached():
     for ask in (detach, read_stats, weighting_of):
         with pytest.raises(ConfigError, match="no loss attached"):

@@ -5,13 +5,14 @@ import types
 
 import pytest
 import torch
+import torch.nn.functional as F
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
 from tailkeep.errors import AttachmentError
 from tailkeep.losses.attached import attach, detach, plain
 from tests.losses.attached.families import tiny
-from tests.losses.attached.unfused import batch
+from tests.losses.attached.unfused import attached_llama, batch, fused, gradients, same
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:transformers")
 
@@ -76,11 +77,65 @@ def test_logits_cut_on_the_way_are_refused():
         model(**inputs, logits_to_keep=4)
 
 
-def test_training_in_evaluation_mode_is_refused_at_the_backward_pass():
-    model, inputs = attach(tiny("llama")).eval(), batch()
-    loss = model(**inputs).loss
-    with pytest.raises(AttachmentError, match=r"model\.train\(\)"):
+def of_logits(logits, inputs):
+    return F.cross_entropy(logits[:, :-1].flatten(0, 1), inputs["labels"][:, 1:].flatten())
+
+
+def by_hand(model, inputs):
+    return of_logits(model.lm_head(model.base_model(inputs["input_ids"])[0]), inputs)
+
+
+WAYS_PAST = {
+    "its own loss": lambda model, inputs: model(**inputs).loss,
+    "its own loss in a tuple": lambda model, inputs: model(**inputs, return_dict=False)[0],
+    "logits": lambda model, inputs: of_logits(model(inputs["input_ids"]).logits, inputs),
+    "logits beside labels": lambda model, inputs: of_logits(model(**inputs).logits, inputs),
+    "backbone and output layer": by_hand,
+    "backbone and weight": lambda model, inputs: of_logits(
+        model.base_model(inputs["input_ids"])[0] @ model.lm_head.weight.T, inputs
+    ),
+    "output layer of detached states": lambda model, inputs: of_logits(
+        model.lm_head(model.base_model(inputs["input_ids"])[0].detach()), inputs
+    ),
+}
+
+
+@pytest.mark.parametrize("way", WAYS_PAST)
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_training_in_evaluation_mode_is_refused_at_the_backward_pass(family, way):
+    model, inputs = attach(tiny(family)).eval(), batch()
+    loss = WAYS_PAST[way](model, inputs)
+    with pytest.raises(AttachmentError, match=r"evaluation mode.*model\.train\(\)"):
         loss.backward()
+    model.zero_grad()
+    with plain(model):
+        loss = WAYS_PAST[way](model, inputs)
+    loss.backward()
+    assert gradients(model)
+
+
+def test_a_backbone_alone_in_evaluation_mode_is_refused_at_the_backward_pass():
+    model, inputs = attach(tiny("llama")), batch()
+    model.model.eval()
+    hidden = model.model(inputs["input_ids"]).last_hidden_state
+    with pytest.raises(AttachmentError, match="evaluation mode"):
+        of_logits(hidden @ model.lm_head.weight.T, inputs).backward()
+
+
+def test_parts_in_evaluation_mode_still_train_with_the_attached_loss():
+    model, inputs, _, expected = attached_llama()
+    model.model.eval()
+    model.lm_head.eval()
+    same(fused(model, inputs), expected)
+
+
+def test_a_loss_function_set_afterwards_is_refused_until_it_is_gone():
+    model, inputs, _, expected = attached_llama()
+    model.loss_function = lambda logits, labels, **kwargs: logits.sum()
+    with pytest.raises(AttachmentError, match=r"loss_function.*after attach.*detach"):
+        model(**inputs)
+    del model._loss_function
+    same(fused(model, inputs), expected)
 
 
 def test_an_error_inside_leaves_no_trace_of_the_call():

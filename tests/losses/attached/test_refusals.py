@@ -93,6 +93,14 @@ def test_a_second_loss():
         attach(model)
 
 
+def test_models_with_a_loss_function_of_their_own():
+    model = tiny("llama")
+    model.loss_function = type(model).loss_function.fget(tiny("llama"))
+    refused(model, "loss_function set on the object")
+    with pytest.raises(ConfigError, match="loss_function"):
+        attach(model, check=False)
+
+
 def test_logits_that_are_changed_in_an_unknown_way():
     model = tiny("llama")
     model.lm_head.register_forward_hook(lambda head, args, logits: logits)  # harmless: the probe comes after it

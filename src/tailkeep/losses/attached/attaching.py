@@ -40,7 +40,8 @@ def attach(
     Args:
         model: a causal language model of transformers, or a PEFT model around one; changed in place.
         loss: a name, or any `Weighting`.
-        threshold: of the losses that have one; a probability in (0, 1].
+        threshold: of the losses that have one; a probability in (0, 1]. None leaves the loss its own default, which
+            for truncated cross-entropy is 0.99.
         impl: the engine, see `linear_token_nll`.
         check: compare the fused loss with the unfused one on a tiny batch first.
         **options: those of the named loss.
@@ -65,7 +66,9 @@ def attach(
         swap(backbone, "backbone", attachment)
     if check:
         try:
-            check_exact(inner, head, forward, weighting)
+            # The judge is the model's own loss, differentiated in evaluation mode.
+            with plain(model):
+                check_exact(inner, head, forward, weighting)
         except BaseException as error:
             detach(model)
             if isinstance(error, AttachmentError):

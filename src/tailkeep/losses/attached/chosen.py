@@ -16,11 +16,15 @@ def chosen(loss: str | Weighting, threshold: float | None, options: Mapping[str,
     """The weighting named `loss`, with its options, or `loss` itself.
 
     Raises:
-        ConfigError: an unknown name, or options that it does not have.
+        ConfigError: neither a name nor a weighting, an unknown name, or options that it does not have.
     """
     given = {**({} if threshold is None else {"threshold": threshold}), **options}
-    if not isinstance(loss, Weighting):
+    if isinstance(loss, str):
         return named_weighting(loss, **given)
+    if not isinstance(loss, Weighting):
+        raise ConfigError(
+            f"loss {loss!r} is neither a name nor a Weighting. Give a name such as 'truncated', or make a Weighting."
+        )
     if given:
         raise ConfigError(f"{', '.join(given)} have no effect with a Weighting object. Give them where it is made.")
     return loss

@@ -8,7 +8,7 @@ trained past both.
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -113,7 +113,7 @@ def _model_forward(base: type[nn.Module]) -> Callable[..., Any]:
         if self.training:
             raise AttachmentError(_NO_LABELS.format(name=base.__name__))
         output = base.forward(self, **arguments)
-        _watch(output[0] if has_labels else None)
+        _watch(output)
         return output
 
     return forward
@@ -130,8 +130,10 @@ def _head_forward(base: type[nn.Module]) -> Callable[..., Any]:
         call = self.__dict__.get(CALL)
         if call is not None:
             return token_losses(self, call, input)
-        _check_bypass(self, "output layer")
+        watched = _is_bypass(self, "output layer")
         logits: Tensor = base.forward(self, input)
+        if watched:
+            _watch(logits)
         return logits
 
     return forward
@@ -156,9 +158,11 @@ def _head_call(base: type[nn.Module]) -> Callable[..., Any]:
 def _backbone_forward(base: type[nn.Module]) -> Callable[..., Any]:
     @functools.wraps(base.forward)
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        if self.__dict__.get(CALL) is None:
-            _check_bypass(self, "backbone")
-        return base.forward(self, *args, **kwargs)
+        watched = self.__dict__.get(CALL) is None and _is_bypass(self, "backbone")
+        output = base.forward(self, *args, **kwargs)
+        if watched:
+            _watch(output)
+        return output
 
     return forward
 
@@ -182,21 +186,28 @@ _BYPASS = (
     "attached loss would have no part. " + _HOW
 )
 _EVALUATION = (
-    "The loss of a model in evaluation mode, which is plain cross-entropy, got a backward pass, so the attached loss "
-    "has no part. Call model.train() before training. Where this is no training, use `with plain(model):`."
+    "A backward pass reached a model with an attached loss in evaluation mode, where from_pretrained leaves it and "
+    "the attached loss has no part. Call model.train() before training. Where this is no training, use "
+    "`with plain(model):`."
 )
 
 
-def _check_bypass(module: nn.Module, part: str) -> None:
+def _is_bypass(module: nn.Module, part: str) -> bool:
+    """Whether a backward pass through `module` would be past the loss; in training mode one will come, so it raises."""
     attachment: Attachment | None = module.__dict__.get("_tailkeep")
-    if module.training and torch.is_grad_enabled() and attachment is not None and not attachment.plain:
+    if attachment is None or attachment.plain or not torch.is_grad_enabled():
+        return False
+    if module.training:
         raise AttachmentError(_BYPASS.format(part=part))
+    return True
 
 
-def _watch(loss: Any) -> None:
-    """Let a backward pass from `loss` raise."""
-    if isinstance(loss, Tensor) and loss.requires_grad:
-        loss.register_hook(_refuse)  # type: ignore[no-untyped-call]
+def _watch(output: Any) -> None:
+    """Let a backward pass raise that reaches `output`, or a tensor in it."""
+    found = output.values() if isinstance(output, Mapping) else output if isinstance(output, tuple) else (output,)
+    for tensor in found:
+        if isinstance(tensor, Tensor) and tensor.requires_grad:
+            tensor.register_hook(_refuse)  # type: ignore[no-untyped-call]
 
 
 def _refuse(gradient: Tensor) -> None:

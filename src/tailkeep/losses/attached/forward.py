@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from tailkeep.errors import AttachmentError
 from tailkeep.losses.attached.attachment import Attachment, Call
-from tailkeep.losses.attached.parts import backbone_of, output_layer
+from tailkeep.losses.attached.parts import backbone_of, has_own_loss, output_layer
 from tailkeep.losses.linear import linear_weighted_cross_entropy, share_of
+from tailkeep.losses.token import at_least_something
 from tailkeep.losses.weighting import Weighting
 
 CALL = "_tailkeep_call"
@@ -34,9 +35,15 @@ def training_forward(
         weighting: the loss.
 
     Raises:
-        AttachmentError: the output layer is no longer the attached one, or what it returned was changed on the way.
+        AttachmentError: the output layer is no longer the attached one, what it returned was changed on the way, or
+            the model was given a loss function of its own.
     """
     name = type(model).__name__
+    if has_own_loss(model):
+        raise AttachmentError(
+            f"loss_function was set on {name} after attach, which the attached loss would replace without a word. "
+            "Call detach(model) to train with it, or `del model._loss_function`."
+        )
     return_dict = arguments.pop("return_dict", None)
     call = _call(arguments, weighting)
     parts = _parts(model)
@@ -113,7 +120,7 @@ def _call(arguments: dict[str, Any], weighting: Weighting) -> Call:
     if targets is None:
         targets = F.pad(labels, (0, 1), value=ignore_index)[..., 1:]
     items = (targets != ignore_index).sum() if num_items is None else torch.as_tensor(num_items)
-    return Call(targets, ignore_index, items.clamp(min=1), weighting)
+    return Call(targets, ignore_index, at_least_something(items), weighting)
 
 
 def _parts(model: nn.Module) -> list[nn.Module]:

@@ -55,7 +55,7 @@ class Monitor:
         if self.calls % PATIENCE == 0 and self.streak.item() >= PATIENCE:
             self.warned = True
             warnings.warn(
-                f"No token was truncated in {PATIENCE} training steps, so the attached loss is plain cross-entropy so "
+                f"No token was truncated in {PATIENCE} training calls, so the attached loss is plain cross-entropy so "
                 "far. Lower the threshold, or wait if the model is only beginning to learn.",
                 UserWarning,
                 stacklevel=2,

@@ -45,6 +45,11 @@ def backbone_of(model: Any) -> nn.Module | None:
     return backbone if isinstance(backbone, nn.Module) and backbone is not model else None
 
 
+def has_own_loss(model: nn.Module) -> bool:
+    """Whether `model.loss_function` was set on the object, which is where transformers keeps it."""
+    return hasattr(model, "_loss_function")
+
+
 def check_attachable(model: nn.Module) -> nn.Linear:
     """The output layer of a model that a loss can be attached to.
 
@@ -56,6 +61,11 @@ def check_attachable(model: nn.Module) -> nn.Linear:
         raise ConfigError(f"{name} has a loss attached already. Call detach(model) first.")
     if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
         raise ConfigError(f"{name} is an encoder-decoder, whose labels are not shifted. {UNFUSED}")
+    if has_own_loss(model):
+        raise ConfigError(
+            f"{name} has a loss_function set on the object, which the attached loss would replace without a word. "
+            "Attach to a model without it, or keep it and do not attach."
+        )
     head = output_layer(model)
     if head is None:
         raise ConfigError(f"{name} has no output layer: get_output_embeddings() is None. {UNFUSED}")

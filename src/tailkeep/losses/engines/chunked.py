@@ -165,12 +165,17 @@ def _numbers(hidden: Tensor) -> Tensor:
 
 def _weigh(weighting: Weighting, nll: Tensor, entropy: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """Weighted losses, weights, and d loss / d nll, which is the weight unless the weight itself has a gradient."""
-    with torch.enable_grad():
+    # What is saved here is used here: the hooks of a checkpoint around the loss would compute all of it anew.
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(_itself, _itself):
         nll = nll.detach().requires_grad_()
         weights = weighting.weigh(nll, entropy)
         losses = times(nll, weights)
         (factors,) = torch.autograd.grad(losses.sum(), nll)
     return losses.detach(), weights.detach(), factors
+
+
+def _itself(tensor: Tensor) -> Tensor:
+    return tensor
 
 
 def _recomputed(

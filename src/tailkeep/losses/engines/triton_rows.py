@@ -47,15 +47,16 @@ class TritonRows:
             return Found(rows, targets, chosen, highest, sums, nll, None if entropy is None else spread)
         return Found(rows, targets, chosen, highest, sums, nll, _largest(rows, head, entropy))
 
-    def keep(self, found: Found, kept: Tensor, factors: Tensor, head: Head, out: Tensor) -> None:
+    def keep(self, found: Found, factors: Tensor, head: Head, out: Tensor) -> tuple[Tensor, None]:
         """See `Elementwise`; the factors are in."""
-        constants = self._constants(out, head)
+        kept, constants = factors.nonzero().squeeze(1), self._constants(out, head)
         if len(kept):
             with torch.cuda.device_of(out):  # type: ignore[no-untyped-call]
                 keep_rows[(len(kept), -(-out.shape[1] // constants["BLOCK"]))](
-                    out, found.rows, _dense(head.bias), kept, found.targets, found.highest, found.sums, factors,
+                    out, found.rows, _dense(head.bias), kept, found.targets, found.highest, found.sums, factors[kept],
                     out.stride(0), out.shape[1], **constants
                 )  # fmt: skip
+        return kept, None
 
     def _constants(self, rows: Tensor, head: Head) -> dict[str, Any]:
         block = min(self.block, 1 << (rows.shape[1] - 1).bit_length())

@@ -64,9 +64,8 @@ class Workspace:
 
         `factors` are (n,); `places` are the rows' positions in the whole batch, or the first one of them.
         """
-        kept = factors.nonzero().squeeze(1)
-        out = self.waiting[self.filled : self.filled + len(kept)]
-        left = self.elementwise.keep(found, kept, factors[kept], self.head, out)
+        out = self.waiting[self.filled : self.filled + len(factors)]
+        kept, left = self.elementwise.keep(found, factors, self.head, out)
         if left is not None:
             self.factors.append(left)
         self.places.append(kept + places if isinstance(places, int) else places[kept])
