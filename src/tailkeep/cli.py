@@ -53,13 +53,17 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         app(standalone_mode=True)
+    except KeyboardInterrupt:
+        # One that came before typer listens, or while it ends.
+        _tell_interrupted()
+        sys.exit(ExitCode.INTERRUPTED)
     except TailkeepError as error:
         print(f"error: {visible(redact(str(error)))}", file=sys.stderr)
         sys.exit(error.exit_code)
     except SystemExit as end:
         # typer turns an interrupt into its exit code and says nothing.
         if end.code == ExitCode.INTERRUPTED:
-            print("interrupted: run the same command again to go on from the last finished phase.", file=sys.stderr)
+            _tell_interrupted()
         raise
 
 
@@ -147,7 +151,7 @@ def edit(
     force: Annotated[bool, typer.Option("--force", help="Edit a corpus that is edited already.")] = False,
     dump_config: Annotated[bool, typer.Option("--dump-config", help="Print the resolved config and exit.")] = False,
 ) -> None:
-    """Draw the tokens of a corpus anew that a prior is sure of, and leave every other character as it is."""
+    """Flag the tokens that a prior is sure of, draw them from it, and leave every other character as it is."""
     from tailkeep import edit as room
 
     layout = {
@@ -171,9 +175,11 @@ def edit(
     task = room.task_here(task_index, num_tasks, os.environ)
     outcome = room.run(chosen, inputs, out, workers=workers, task=task, observe=room.Lines())
     for line in outcome.warnings():
-        _tell(f"warning: {line}.")
-    print(visible("\n".join([*outcome.lines(), f"output: {redact(out)}"])))
+        _tell(f"warning: {visible(redact(line), newline=' ')}.")
+    print(visible("\n".join([*outcome.lines(), f"output: {redact(out)}"])), flush=True)
     if outcome.rejected:
+        first = visible(redact(outcome.rejects.first), newline=" ")
+        _tell(f"rejected: {outcome.rejected:,} documents, see {redact(out)}/rejects/. The first is {first}.")
         raise typer.Exit(ExitCode.DONE_WITH_REJECTS)
 
 
@@ -233,6 +239,10 @@ def _given(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options that were given, as a tree."""
     inner = {key: _given(value) if isinstance(value, Mapping) else value for key, value in options.items()}
     return {key: value for key, value in inner.items() if value}
+
+
+def _tell_interrupted() -> None:
+    _tell("interrupted: run the same command again to go on from what is finished.")
 
 
 def _tell(line: str) -> None:

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from tailkeep import cli
+from tailkeep.edit import Outcome
 from tailkeep.report.edit_reading import read_edit
 from tests.edit.conftest import THRESHOLD
 from tests.report.built_runs import HOSTILE_TEXT
@@ -49,7 +50,7 @@ def test_totals_go_to_stdout_and_progress_to_stderr(tailkeep, arguments, tmp_pat
     code, out, err = tailkeep(*arguments, "--out", tmp_path / "out")
     assert code == 0
     assert "documents: 40 read, 40 written" in out
-    assert re.search(r"drawn anew, [\d.]+% changed", out)
+    assert re.search(r"flagged, [\d.]+% changed", out)
     assert out.splitlines()[-1] == f"output: {tmp_path / 'out'}"
     assert re.search(r"^4/4 shards, [\d,]+ tokens, [\d,]+ tokens/s, \d+ s, about 0 s left$", err, re.MULTILINE)
     code, again, err = tailkeep(*arguments, "--out", tmp_path / "out")
@@ -66,6 +67,18 @@ def test_a_run_with_rejects_ends_with_its_own_code(tailkeep, prior, tmp_path):
     code, out, err = tailkeep(*arguments, "--on-error", "skip")
     assert code == 4
     assert "2 read, 1 written" in out
+    last = err.splitlines()[-1]
+    assert last.startswith(f"rejected: 1 documents, see {tmp_path / 'out'}/rejects/. The first is x.jsonl, line 2: not")
+
+
+def test_a_run_that_changes_nothing_says_what_would(tailkeep, corpus, prior, tmp_path):
+    arguments = ["edit", "--input", corpus, "--prior", prior, "--set"]
+    _, out, _ = tailkeep(*arguments, "rule.threshold=0.999999", "--limit", 4)
+    assert "hint: no token was flagged; lower rule.threshold" in out
+    counts = dict.fromkeys(("documents", "written", "rejected", "tokens", "flagged"), 1)
+    same = Outcome("", 1, 1, {**counts, "edited": 0, "changed": 0, "deleted": 0})
+    assert "hint: each flagged token was drawn as it was; set sampler.temperature=1.5" in same.lines()[-1]
+    assert "hint" not in Outcome("", 1, 1, {**same.counts, "changed": 1}).lines()[-1]
 
 
 def test_a_share_of_the_tasks_says_what_is_left(tailkeep, arguments, tmp_path, monkeypatch):
@@ -134,13 +147,15 @@ def test_edits_are_shown_in_their_context_with_both_probabilities(tailkeep, argu
     assert (code, err) == (0, "")
     flat = " ".join(out.split())
     assert "40 documents" in flat
+    assert flat.count("→") == 6
+    assert len(re.findall(r"\[[^\[\]]+→[^\[\]]+\]", flat)) == 3
     assert "0.999" in flat
     assert len(re.findall(r"p [\d.e-]+ → [\d.e-]+", flat)) == 3
     first = json.loads((tmp_path / "out" / "edits" / "a.jsonl.jsonl").read_text().splitlines()[0])
     edited = [json.loads(line) for line in (tmp_path / "out" / "documents" / "a.jsonl").read_text().splitlines()]
     text = next(row["text"] for row in edited if row["id"] == first["document"])
     before = text[max(0, first["start"] - 40) : first["start"]]
-    assert " ".join(f"{first['document']} {before}{first['old']}→".split()) in flat
+    assert " ".join(f"{first['document']} {before}[{first['old']}→".split()) in flat
 
 
 def test_a_report_shows_documents_before_and_after(tailkeep, arguments, corpus, tmp_path):
@@ -195,3 +210,13 @@ def test_options_of_the_other_kind_of_run_are_refused(tailkeep, arguments, tmp_p
     code, _, err = tailkeep("show", tmp_path / "out", "--samples", 2)
     assert code == 2
     assert "give --edits" in " ".join(err.split())
+
+
+def test_an_interrupt_outside_of_a_command_ends_as_one_inside(tailkeep, monkeypatch):
+    def interrupted(**_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "app", interrupted)
+    code, out, err = tailkeep("edit")
+    assert (code, out) == (130, "")
+    assert err == "interrupted: run the same command again to go on from what is finished.\n"

@@ -9,9 +9,10 @@ import pytest
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
-from tailkeep.edit import load, run, task_here
+from tailkeep.edit import estimate, load, run, task_here
 from tailkeep.edit.tasks import Task
-from tailkeep.errors import ConfigError, InputError
+from tailkeep.errors import ConfigError, FingerprintError, InputError
+from tests.edit.conftest import left_by
 
 GOOD = b'{"id": "good", "text": "Ann saw a red cat."}\n'
 BAD = {
@@ -51,6 +52,8 @@ def test_a_torn_gzip_keeps_what_came_before(config, tmp_path):
     outcome = run({**config, "on_error": "skip"}, tmp_path / "x.jsonl.gz", tmp_path / "out")
     assert outcome.rejected == 1
     assert outcome.counts["written"] > 0
+    assert outcome.warnings() == ["x.jsonl.gz is torn: all behind the damage is lost. Copy the file again"]
+    assert "damaged gzip data" in outcome.rejects.first
 
 
 def test_an_empty_file_is_a_rejection(config, tmp_path):
@@ -137,9 +140,73 @@ def test_a_choice_that_cannot_work_is_refused(prior, more, message):
         load({"prior": {"path": str(prior)}, **more})
 
 
-def test_the_prior_must_be_named():
-    with pytest.raises(ConfigError, match="the key 'prior' is missing"):
+def test_the_prior_must_be_named_and_the_option_is_told():
+    with pytest.raises(ConfigError, match=r"the key 'prior' is missing\. Give --prior PATH"):
         load({})
+
+
+def test_a_fault_of_several_keys_does_not_print_the_whole_configuration(prior):
+    with pytest.raises(ConfigError) as caught:
+        load({"prior": {"path": str(prior)}, "sampler": {"top_k": 1}})
+    message = str(caught.value)
+    assert message.startswith("config: sampler.top_k 1 leaves only the original")
+    assert message.endswith("or set sampler.exclude_original.")
+    assert "received" not in message
+
+
+@pytest.mark.parametrize("name", ["/no/such/model", "../no-such-model", "./no-such-model", "no/such/model"])
+def test_a_missing_folder_is_not_looked_for_on_the_hub(corpus, tmp_path, monkeypatch, name):
+    def asked(*_, **__):
+        raise AssertionError("the hub was asked")
+
+    monkeypatch.setattr("tailkeep.scoring.prior.snapshot_download", asked)
+    with pytest.raises(InputError, match=r"there is no folder .*no.such.model"):
+        run({"prior": {"path": name}}, corpus, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("layout", "message"),
+    [
+        ({"document": "blank-line"}, "'blank-line' is for plain text"),
+        ({"id_field": "uid"}, "none of the first 1 documents has the field 'uid'"),
+    ],
+)
+def test_a_layout_that_does_nothing_for_the_files_is_refused(config, tmp_path, layout, message):
+    (tmp_path / "x.jsonl").write_bytes(GOOD)
+    with pytest.raises(ConfigError, match=message):
+        run({**config, "layout": layout}, tmp_path / "x.jsonl", tmp_path / "out")
+    with pytest.raises(ConfigError, match=message):
+        estimate(load({**config, "layout": layout}), tmp_path / "x.jsonl", limit=1)
+
+
+def test_an_id_field_that_some_documents_have_is_taken(config, tmp_path):
+    (tmp_path / "x.jsonl").write_bytes(GOOD + GOOD.replace(b'"id"', b'"uid"'))
+    outcome = run({**config, "layout": {"id_field": "uid"}}, tmp_path / "x.jsonl", tmp_path / "out")
+    assert outcome.counts["written"] == 2
+
+
+# A first mistake
+
+
+def test_a_mistake_before_the_first_finished_shard_costs_no_folder(config, tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"answer": "Ann saw a red cat."}\n')
+    with pytest.raises(InputError, match="the field 'text' is missing"):
+        run(config, tmp_path / "x.jsonl", tmp_path / "out")
+    right = {**config, "layout": {"text_fields": ["answer"]}}
+    run(right, tmp_path / "x.jsonl", tmp_path / "out")
+    run(right, tmp_path / "x.jsonl", tmp_path / "fresh")
+    assert left_by(tmp_path / "out") == left_by(tmp_path / "fresh")
+    with pytest.raises(FingerprintError, match="holds another run"):
+        run({**right, "seed": 1}, tmp_path / "x.jsonl", tmp_path / "out")
+
+
+def test_outputs_without_their_manifest_are_not_written_over_by_another_configuration(config, corpus, tmp_path):
+    run(config, corpus / "a.jsonl", tmp_path / "out")
+    shutil.rmtree(tmp_path / "out" / "manifests")
+    before = left_by(tmp_path / "out")
+    with pytest.raises(FingerprintError, match="holds another run"):
+        run({**config, "seed": 1}, corpus / "a.jsonl", tmp_path / "out")
+    assert left_by(tmp_path / "out") == before
 
 
 def test_options_beat_overrides_and_these_the_file(tmp_path, prior):

@@ -9,7 +9,7 @@ from tailkeep.losses.linear import linear_weighted_cross_entropy
 from tailkeep.losses.logits import weighted_cross_entropy
 from tailkeep.losses.named import WEIGHTINGS, named_weighting
 from tailkeep.losses.truncation import truncated, truncated_cross_entropy
-from tailkeep.losses.weighting import CROSS_ENTROPY
+from tailkeep.losses.weighting import CROSS_ENTROPY, Weighting
 from tests.losses.reference import weighted
 from tests.losses.test_named import OPTIONS
 
@@ -164,3 +164,28 @@ def test_denominators_are_those_of_all_losses():
         weighted_cross_entropy(logits, targets, make("dft"), reduction="sum", num_items=2)
     with pytest.raises(ConfigError, match="do not fit"):
         weighted_cross_entropy(logits, targets[:1], make("dft"))
+
+
+def fused_loss(weighting):
+    return linear_weighted_cross_entropy(
+        torch.randn(3, 2, requires_grad=True), torch.randn(4, 2), torch.tensor([0, 1, 2]), weighting
+    )
+
+
+def loss_on_logits(weighting):
+    return weighted_cross_entropy(torch.randn(3, 4), torch.tensor([0, 1, 2]), weighting)
+
+
+@pytest.mark.parametrize(
+    "weigh", [lambda nll, entropy: entropy, lambda nll, entropy: 1.0, lambda nll, entropy: nll[:1]]
+)
+@pytest.mark.parametrize("loss", [fused_loss, loss_on_logits])
+def test_a_weighting_that_gives_no_factor_a_token_is_named(weigh, loss):
+    with pytest.raises(ConfigError, match=r"the loss 'odd' weighs \(3,\) tokens with .* Return a tensor with a factor"):
+        loss(Weighting("odd", weigh))
+
+
+@pytest.mark.parametrize("loss", [fused_loss, loss_on_logits])
+def test_a_name_is_no_weighting(loss):
+    with pytest.raises(ConfigError, match=r"weighting 'truncated' is no Weighting. Make one, or call named_weighting"):
+        loss("truncated")

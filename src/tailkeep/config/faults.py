@@ -22,6 +22,7 @@ from tailkeep.visible import visible
 S = TypeVar("S", bound=Settings)
 
 _LONGEST_VALUE = 200
+_OF_SEVERAL_KEYS = ("value_error", "assertion_error")
 
 
 def validate(kind: type[S], tree: Mapping[str, Any], *, source: str, also_known: Iterable[str] = ()) -> S:
@@ -66,6 +67,9 @@ def _explain(fault: Mapping[str, Any], kind: type[Settings], also_known: Iterabl
             message = "Input should be keys and values"
         case _:
             message = str(fault["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    if fault["type"] in _OF_SEVERAL_KEYS and isinstance(fault["input"], Mapping | Settings):
+        # Such a rule names the values it is about; all of them would bury its sentence.
+        return f"{key}: {message}".removeprefix(": ").removesuffix(".") + "."
     return f"{key or 'config'}: {message} (received {_received(fault)})"
 
 

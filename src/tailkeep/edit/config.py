@@ -16,6 +16,7 @@ from pydantic import Field, field_validator, model_validator
 
 from tailkeep.config import Settings, dump_tree, merge, parse_assignments, read_yaml, validate
 from tailkeep.data.corpus import Layout, OnError
+from tailkeep.errors import ConfigError, InputError
 from tailkeep.rules import Protection, Rule, Sampler, ToEdit
 from tailkeep.scoring import Prior
 
@@ -94,11 +95,20 @@ def load(
 
     Raises:
         ConfigError: unknown keys, or values that cannot be used.
-        InputError: the file cannot be read.
+        InputError: the file cannot be read, or there is no folder for the prior.
     """
     tree = read_yaml(source) if isinstance(source, Path) else source or {}
     name = str(source) if isinstance(source, Path) else "config"
-    return validate(EditConfig, merge(merge(tree, parse_assignments(overrides)), options or {}), source=name)
+    chosen = merge(merge(tree, parse_assignments(overrides)), options or {})
+    if chosen.get("prior") is None:
+        raise ConfigError(
+            f"{name}: the key 'prior' is missing. Give --prior PATH, or prior: {{path: ...}} in the file."
+        )
+    path = chosen["prior"].get("path") if isinstance(chosen["prior"], Mapping) else None
+    # A Path forgets its './', and what is left could be a hub id.
+    if isinstance(path, str) and path.startswith("./") and not Path(path).exists():
+        raise InputError(f"prior.path: there is no folder {path}. Give the path of a model folder, or a hub id.")
+    return validate(EditConfig, chosen, source=name)
 
 
 def dump(config: EditConfig) -> str:

@@ -16,6 +16,7 @@ import fsspec
 from filelock import FileLock, Timeout
 
 from tailkeep.data.corpus import Destination, Folder, ShardStorage, open_destination
+from tailkeep.edit.marks import NAME
 from tailkeep.edit.tasks import Task
 from tailkeep.errors import BusyError, ConfigError, FingerprintError, InputError
 from tailkeep.redaction import redact
@@ -25,6 +26,7 @@ from tailkeep.runs.storage import TEMPORARY
 
 RECORD, CONFIG = "run.json", "config.yaml"
 _LOCK, _LOCKS, _STAGING = ".lock", ".locks", ".staging"
+_OUTPUTS = ("manifests", "documents", "parts", "edits", "tokens", "rejects", "ids")
 _BEFORE_RECORD = {_LOCK, _LOCKS, _STAGING, CONFIG, f"{CONFIG}{TEMPORARY}", f"{RECORD}{TEMPORARY}"}
 
 
@@ -60,7 +62,8 @@ def open_run(
 
     Raises:
         BusyError: a process is at work on this task.
-        FingerprintError: the run there came from something else; the message says what differs.
+        FingerprintError: the run there came from something else and has finished a shard; the message says what
+            differs.
         InputError: `out` is a file, a folder of other things, or cannot be written.
         StorageError: the file system refused a write.
     """
@@ -81,7 +84,7 @@ def _prepare(lock: IO[str], destination: Destination, record: RunRecord, config:
     while True:
         if _take_alone(lock):
             _refuse_other_content(root)
-            _begin(destination, record, config, str(root))
+            _begin(destination, record, config, str(root), anew=_holds_nothing(root))
             destination.sweep()
             fcntl.flock(lock, fcntl.LOCK_SH)
             return
@@ -93,23 +96,36 @@ def _prepare(lock: IO[str], destination: Destination, record: RunRecord, config:
         fcntl.flock(lock, fcntl.LOCK_UN)
 
 
-def _begin(destination: Destination, record: RunRecord, config: str, out: str) -> None:
+def _begin(destination: Destination, record: RunRecord, config: str, out: str, *, anew: bool = False) -> None:
+    """Leave `record` in `destination`; with `anew`, in place of that of another edit."""
     text = destination.read_text(RECORD)
     if text is None:
-        destination.write_text(CONFIG, redact(config))
-        destination.write_text(RECORD, record.text())
+        _write(destination, record, config)
         return
     try:
         there = RunRecord.model_validate_json(text)
     except ValueError:
         raise InputError(f"{redact(out)}/{RECORD} is not the record of a run. Give a new or an empty folder.") from None
-    if (there.fingerprint, there.kind) != (record.fingerprint, record.kind):
+    if anew and there.kind == record.kind:
+        _write(destination, record, config)
+    elif (there.fingerprint, there.kind) != (record.fingerprint, record.kind):
         old, new = ({**one.sources, "kind": one.kind} for one in (there, record))
         lines = "\n".join(f"  {line}" for line in differences(old, new))
         raise FingerprintError(
             f"{redact(out)} holds another run. What differs:\n{lines}\n"
             "Give another --out, or the settings of the run that is there."
         )
+
+
+def _write(destination: Destination, record: RunRecord, config: str) -> None:
+    destination.write_text(CONFIG, redact(config))
+    destination.write_text(RECORD, record.text())
+
+
+def _holds_nothing(root: Path) -> bool:
+    """Whether no shard has left anything at `root`: then a first mistake in the configuration costs no folder."""
+    left = (path for name in _OUTPUTS for path in (root / name).rglob("*") if path.is_file())
+    return all(path.name == NAME for path in left)
 
 
 def _refuse_other_content(root: Path) -> None:

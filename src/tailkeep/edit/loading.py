@@ -14,6 +14,8 @@ from tailkeep.errors import InputError
 from tailkeep.rules import Surfaces, TextTokenizer, read_surfaces
 from tailkeep.scoring import CausalLMScorer, Prior, Scorer
 
+_HUB_PARTS = 2
+_OF_FOLDERS = ((".",), ("..",), ("~",))
 _FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 
 
@@ -35,9 +37,10 @@ def load_model(prior: Prior) -> Model:
     """`prior` and its tokenizer.
 
     Raises:
-        InputError: one cannot be read, or they do not belong together.
+        InputError: one cannot be found or read, or they do not belong together.
         ConfigError: a device that is not there.
     """
+    _refuse_missing_folder(prior.path)
     scorer = CausalLMScorer(prior)
     tokenizer = load_tokenizer(scorer.folder, trust_remote_code=prior.trust_remote_code)
     surfaces = read_surfaces(tokenizer)
@@ -48,6 +51,12 @@ def load_model(prior: Prior) -> Model:
         )
     added = tokenizer.backend_tokenizer.get_added_tokens_decoder().values()
     return Model(scorer, TextTokenizer(tokenizer), surfaces, tuple(sorted(token.content for token in added)))
+
+
+def _refuse_missing_folder(path: Path) -> None:
+    """Refuse what is no folder here and cannot be a hub id, `name` or `owner/name`."""
+    if not path.exists() and (path.is_absolute() or len(path.parts) > _HUB_PARTS or path.parts[:1] in _OF_FOLDERS):
+        raise InputError(f"prior.path: there is no folder {path}. Give the path of a model folder, or a hub id.")
 
 
 def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:

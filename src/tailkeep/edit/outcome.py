@@ -1,11 +1,13 @@
 """What a run has done so far, and the numbers that are told of it.
 
-Rule: flagged and changed shares are told apart, always: most of what is flagged stays what it is.
+Rule: flagged and changed shares are told apart, always: what is flagged is drawn anew, and mostly stays what it is.
 """
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from tailkeep.edit.rejects import Rejects
 
 WARNED_SHARE = 0.4
 """Above it the bound's assumptions wear out: its simulation doubles the error at a half."""
@@ -21,6 +23,7 @@ class Outcome:
         finished: how many of them are finished.
         counts: of the finished ones, see `TokenCounts`.
         changed_before: the share of tokens that earlier edits of this corpus changed, None if it is not known.
+        rejects: what the rejected documents say.
     """
 
     fingerprint: str
@@ -28,6 +31,7 @@ class Outcome:
     finished: int
     counts: Mapping[str, int | float]
     changed_before: float | None = 0.0
+    rejects: Rejects = field(default_factory=Rejects)
 
     @property
     def complete(self) -> bool:
@@ -41,7 +45,7 @@ class Outcome:
 
     @property
     def flagged_share(self) -> float:
-        """The share of tokens that were drawn anew."""
+        """The share of tokens that were flagged."""
         return self._share("flagged")
 
     @property
@@ -75,26 +79,38 @@ class Outcome:
             f"{self.finished} of {self.shards} shards are finished",
             f"documents: {count['documents']:,} read, {count['written']:,} written, {count['edited']:,} of them "
             f"edited, {count['rejected']:,} rejected",
-            f"tokens: {count['tokens']:,} judged, {self.flagged_share:.2%} drawn anew, "
+            f"tokens: {count['tokens']:,} judged, {self.flagged_share:.2%} flagged, "
             f"{self.changed_share:.2%} changed ({count['deleted']:,} of them deleted)",
         ]
         reasons = {name.partition("/")[2]: value for name, value in count.items() if name.startswith("refused/")}
         if reasons:
             listed = ", ".join(f"{reason} {value:,}" for reason, value in sorted(reasons.items()))
             found.append(f"refused edits: {listed}")
+        if count["tokens"] and not count["changed"] + count["deleted"]:
+            found.append(f"hint: {self._why_nothing_changed()}")
         return found
 
     def warnings(self) -> list[str]:
         """What should be looked at."""
+        found = []
         share = self.cumulative_share
         if share is None:
-            return ["earlier edits of this corpus left no changed share, so the sum of them is not known"]
-        if share > WARNED_SHARE:
-            return [
+            found.append("earlier edits of this corpus left no changed share, so the sum of them is not known")
+        elif share > WARNED_SHARE:
+            found.append(
                 f"{share:.0%} of the tokens of the pristine corpus are changed by now; above {WARNED_SHARE:.0%} the "
                 "bound on collapse does not hold. Edit less, and always the pristine corpus"
-            ]
-        return []
+            )
+        found += [f"{name} is torn: all behind the damage is lost. Copy the file again" for name in self.rejects.torn]
+        return found
+
+    def _why_nothing_changed(self) -> str:
+        if self.counts["flagged"] == 0:
+            return "no token was flagged; lower rule.threshold, or give a prior that fits the corpus better"
+        return (
+            "each flagged token was drawn as it was; set sampler.temperature=1.5, or sampler.exclude_original=true "
+            "to change them all"
+        )
 
     def _share(self, kind: str) -> float:
         return self.counts.get(kind, 0) / max(self.counts.get("tokens", 0), 1)

@@ -37,6 +37,8 @@ from tailkeep.edit.joining import finished_by, join_files
 from tailkeep.edit.loading import Model, load_model
 from tailkeep.edit.marks import NAME, Mark, marks_of, refuse_copies, refuse_marked, share_before
 from tailkeep.edit.outcome import Outcome
+from tailkeep.edit.refusals import refuse_idle_layout
+from tailkeep.edit.rejects import read_rejects
 from tailkeep.edit.shard_work import ShardWork
 from tailkeep.edit.tasks import Task
 from tailkeep.errors import ConfigError
@@ -99,12 +101,13 @@ def run(
     refuse_inside(out, tuple(given))
     shards = find_shards(given, row_groups=config.row_groups)
     mine = my_tasks(shards, task.index, task.count)
+    refuse_idle_layout(config.layout, shards)
     marks = _refuse_edited(config, shards, mine)
     model = load_model(config.prior)
     record = _record(config, model, shards, marks)
     with open_run(out, record, config=dump(config), task=task, storage=storage) as opened:
         with opened.alone():
-            _write_marks(shards, Mark(run=record.fingerprint), opened.destination, only_new=True)
+            _begin_marks(shards, Mark(run=record.fingerprint), opened)
         left = [shard for shard in mine if not finished_by(shard, record, opened.destination)]
         start = Progress(len(mine) - len(left), len(mine), len(mine) - len(left), 0)
         if workers == 1:
@@ -182,7 +185,8 @@ def _concluded(shards: Sequence[Shard], record: RunRecord, opened: OpenRun, chan
     found = [manifest for shard in shards if (manifest := finished_by(shard, record, destination))]
     # The manifest of a file tells of all its parts.
     manifests = list({manifest.shard: manifest for manifest in found}.values())
-    outcome = Outcome(record.fingerprint, len(shards), len(found), total(manifests), changed_before)
+    rejects = read_rejects(manifests, opened)
+    outcome = Outcome(record.fingerprint, len(shards), len(found), total(manifests), changed_before, rejects)
     if not outcome.complete:
         return outcome
     counts = outcome.counts
@@ -201,9 +205,20 @@ def _refuse_equal_ids(manifests: Sequence[Manifest], opened: OpenRun) -> None:
         refuse_equal_ids({name[len("ids/") : -len(".ids")]: file for name, file in files.items()})
 
 
-def _write_marks(shards: Sequence[Shard], mark: Mark, destination: Destination, *, only_new: bool = False) -> None:
-    for folder in sorted({posixpath.dirname(f"documents/{shard.name}") for shard in shards}):
-        name = f"{folder}/{NAME}"
-        there = destination.read_text(name)
-        if there != mark.text() and not (only_new and there is not None):
+def _begin_marks(shards: Sequence[Shard], mark: Mark, opened: OpenRun) -> None:
+    """Write marks where there are none of this run; one that is there may already tell the changed share."""
+    names = _mark_names(shards)
+    for name in names:
+        there = opened.destination.read_text(name)
+        if there is None or mark.run not in there:
+            opened.destination.write_text(name, mark.text())
+
+
+def _write_marks(shards: Sequence[Shard], mark: Mark, destination: Destination) -> None:
+    for name in _mark_names(shards):
+        if destination.read_text(name) != mark.text():
             destination.write_text(name, mark.text())
+
+
+def _mark_names(shards: Sequence[Shard]) -> list[str]:
+    return sorted({f"{posixpath.dirname(f'documents/{shard.name}')}/{NAME}" for shard in shards})

@@ -13,6 +13,7 @@ from tailkeep.data.corpus import Record, Shard, find_shards, read_shard
 from tailkeep.edit.config import EditConfig
 from tailkeep.edit.loading import load_model
 from tailkeep.edit.outcome import Outcome
+from tailkeep.edit.refusals import refuse_idle_layout
 from tailkeep.edit.shard_work import ShardWork
 
 _SHARDS = 8
@@ -52,6 +53,7 @@ def estimate(config: EditConfig, inputs: str | Path | Sequence[str | Path], *, l
         TailkeepError: as `run` does.
     """
     shards = find_shards(inputs)
+    refuse_idle_layout(config.layout, shards)
     count = min(_SHARDS, len(shards), limit)
     sample = [shards[number * len(shards) // count] for number in range(count)]
     work = ShardWork(load_model(config.prior), config, {})

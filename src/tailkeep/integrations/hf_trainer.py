@@ -60,8 +60,10 @@ def log_loss_stats(trainer: Trainer) -> None:
     """Log what the loss attached to the trainer's model does, to the trackers of `report_to` too.
 
     Raises:
-        ConfigError: it does so already.
+        ConfigError: it does so already, or is no Trainer.
     """
+    if not isinstance(trainer, Trainer):
+        raise ConfigError(f"{type(trainer).__name__} is no transformers.Trainer. Give the trainer, not the model.")
     callbacks = trainer.callback_handler.callbacks
     if any(isinstance(callback, LossStatsCallback) for callback in callbacks):
         raise ConfigError("the trainer has a LossStatsCallback already. One is enough.")

@@ -86,7 +86,7 @@ def _weighted(output: Any, loss: _Loss) -> Tensor:
     weighting, valid = loss.weighting, output.label_mask
     nll = -output.log_probs[valid]
     entropy = None if weighting.entropy is None else output.entropy.detach()[valid]
-    weights = weighting.weigh(nll, entropy)
+    weights = weighting.factors(nll, entropy)
     with torch.no_grad():
         loss.monitor.add(
             LossStats(

@@ -15,7 +15,7 @@ from tailkeep.losses.engines.elementwise import wide
 from tailkeep.losses.head import Head, autocast, check_inputs, head_of
 from tailkeep.losses.token import Reduction, at_least_something, reduce_nll
 from tailkeep.losses.truncation import truncated
-from tailkeep.losses.weighting import Entropy, Weighting
+from tailkeep.losses.weighting import Entropy, Weighting, check_weighting
 
 
 @dataclass(frozen=True)
@@ -139,6 +139,7 @@ def linear_weighted_cross_entropy(
     `none`, differing upstream gradients cost a second computation of the logits, and are right too; a scalar
     `expected_gradient`, such as 1 / number of targets, saves a pass over the weight's gradient where they all equal it.
     """
+    check_weighting(weighting)
     shape = _HeadShape(bias, softcap, scale, valid_vocab_size)
     call = _Call.of(hidden, weight, targets, shape, ignore_index=ignore_index, impl=impl, entropy=weighting.entropy)
     weighting.check_not_recomputed()

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tailkeep.losses.engines.reference import entropy_of
 from tailkeep.losses.token import Reduction, reduce_nll, token_nll
-from tailkeep.losses.weighting import Weighting
+from tailkeep.losses.weighting import Weighting, check_weighting
 
 _ROWS = 256
 
@@ -34,11 +34,12 @@ def weighted_cross_entropy(
     Raises:
         ConfigError: shapes, types or a reduction that cannot be used.
     """
+    check_weighting(weighting)
     weighting.check_not_recomputed()
     nll = token_nll(logits, targets, ignore_index=ignore_index)
     valid = targets != ignore_index
     counted = nll[valid]
-    factors = weighting.weigh(counted, _entropy(logits, valid, weighting))
+    factors = weighting.factors(counted, _entropy(logits, valid, weighting))
     weighting.move_on(counted)
     weights = torch.zeros_like(nll).masked_scatter(valid, factors.to(nll.dtype))
     return reduce_nll(nll, weights, valid=valid, reduction=reduction, num_items=num_items)

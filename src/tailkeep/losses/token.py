@@ -92,8 +92,10 @@ def reduce_nll(
         raise ConfigError(f"reduction {reduction!r} is unknown. Use one of {', '.join(get_args(Reduction))}.")
     if num_items is not None and reduction != "mean":
         raise ConfigError(f"num_items has no effect with reduction {reduction!r}. Leave it out, or use 'mean'.")
-    if num_items is not None and not isinstance(num_items, Tensor) and not num_items >= 0:
-        raise ConfigError(f"num_items {num_items} is not a count. Give the valid targets of the whole step, all ranks.")
+    if num_items is not None:
+        check_count(num_items)
+    if valid is not None and valid.dtype != torch.bool:
+        raise ConfigError(f"valid is {valid.dtype}. Give a boolean mask of the targets that count.")
     if nll.dtype in (torch.bfloat16, torch.float16):
         nll = nll.float()  # a sum over a batch leaves the range of float16
     valid = torch.ones_like(nll, dtype=torch.bool) if valid is None else valid
@@ -111,6 +113,16 @@ def reduce_nll(
     if num_items is None:
         num_items = (kept if reduction == "mean_kept" else valid).sum()
     return total / at_least_something(torch.as_tensor(num_items, device=total.device))
+
+
+def check_count(num_items: float | Tensor) -> None:
+    """Refuse what counts no targets; a tensor is taken as it is, since a look at it would wait for the device.
+
+    Raises:
+        ConfigError: a number below 0.
+    """
+    if not isinstance(num_items, Tensor) and not num_items >= 0:
+        raise ConfigError(f"num_items {num_items} is not a count. Give the valid targets of the whole step, all ranks.")
 
 
 def at_least_something(num_items: Tensor) -> Tensor:

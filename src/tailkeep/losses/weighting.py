@@ -41,8 +41,9 @@ def _plain(nll: Tensor, entropy: Tensor | None) -> Tensor:
 class Weighting:
     """A token loss is NLL times `weigh(nll, entropy)`; a gradient may pass through the factor, never through `entropy`.
 
-    `observe` is called once a micro-batch with the NLL of all its valid targets, after `weigh`: there a weighting
-    with a `state` moves on. Copies and pickles hold if the functions are partials or bound methods, not closures.
+    `entropy` asks for the entropy of the prediction; without it `weigh` is given None. `observe` is called once a
+    micro-batch with the NLL of all its valid targets, after `weigh`: there a weighting with a `state` moves on. Copies
+    and pickles hold if the functions are partials or bound methods, not closures.
     """
 
     name: str
@@ -50,6 +51,21 @@ class Weighting:
     entropy: Entropy = None
     observe: Callable[[Tensor], None] | None = None
     state: State | None = None
+
+    def factors(self, nll: Tensor, entropy: Tensor | None) -> Tensor:
+        """What `weigh` gives, if it is a factor for each token.
+
+        Raises:
+            ConfigError: it is not.
+        """
+        weights = self.weigh(nll, entropy)
+        if not isinstance(weights, Tensor) or weights.shape != nll.shape:
+            got = tuple(weights.shape) if isinstance(weights, Tensor) else repr(weights)
+            raise ConfigError(
+                f"the loss {self.name!r} weighs {tuple(nll.shape)} tokens with {got}. Return a tensor with a factor "
+                "for each; it is given an entropy where the Weighting asks for one, as entropy='full'."
+            )
+        return weights
 
     def check_not_recomputed(self) -> None:
         """Refuse to weigh a micro-batch a second time, in the backward pass of a checkpoint around the loss.
@@ -86,6 +102,16 @@ class Weighting:
 
 
 CROSS_ENTROPY = Weighting("cross_entropy")
+
+
+def check_weighting(weighting: object) -> None:
+    """Refuse what is no weighting, such as a name.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if not isinstance(weighting, Weighting):
+        raise ConfigError(f"weighting {weighting!r} is no Weighting. Make one, or call named_weighting for a name.")
 
 
 def check_state(state: Mapping[str, Any], name: str, *keys: str) -> None:

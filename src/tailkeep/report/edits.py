@@ -44,7 +44,7 @@ def totals(counts: Mapping[str, int]) -> str:
     changed = counts["changed"] + counts["deleted"]
     return (
         f"{counts['documents']:,} documents, {counts['edited']:,} edited, {counts['rejected']:,} rejected; "
-        f"{counts['tokens']:,} tokens, {share(counts['flagged'], counts['tokens'])} drawn anew, "
+        f"{counts['tokens']:,} tokens, {share(counts['flagged'], counts['tokens'])} flagged, "
         f"{share(changed, counts['tokens'])} changed"
     )
 
@@ -72,9 +72,10 @@ def _band_table(reading: EditReading) -> Table:
 
 def _changes(text: EditedText) -> Iterator[Text]:
     for change, before, after in zip(text.changes, text.kept, text.kept[1:], strict=False):
-        line = _plain(f"{text.document}  ", "dim").append_text(_plain(before[-_CONTEXT:]))
+        line = _plain(f"{text.document}  ", "dim").append_text(_plain(before[-_CONTEXT:])).append("[")
+        # Brackets too: in a log or a pipe there is no colour that would tell where an edit ends.
         line.append_text(_plain(change.old, "red strike")).append("→")
-        line.append_text(_plain(change.new or "(deleted)", "green")).append_text(_plain(after[:_CONTEXT]))
+        line.append_text(_plain(change.new or "(deleted)", "green")).append("]").append_text(_plain(after[:_CONTEXT]))
         new_p = "" if change.new_p is None else f" → {change.new_p:.3g}"
         yield line.append(f"  p {change.old_p:.4g}{new_p}", "cyan")
 

@@ -168,3 +168,10 @@ def test_low_rank_training_of_the_backbone_is_exact():
     assert all("lora" in name for name in found.gradients)
     assert read_stats(model)["kept_fraction"] == pytest.approx(0.5, abs=0.02)
     assert gradients(model) == {}
+
+
+def test_a_negative_count_of_targets_is_refused():
+    model = attach(tiny("llama").train())
+    tokens = torch.tensor([[5, 6, 7, 8]])
+    with pytest.raises(ConfigError, match="num_items -1 is not a count"):
+        model(tokens, labels=tokens, num_items_in_batch=-1)

@@ -90,7 +90,8 @@ class Rejected:
     """What could not be read as a document, or was too long to be held.
 
     `raw` is its original bytes, None if they were not held; of a row of parquet, the fields that were read, as JSON.
-    `offset` and `length` say where in the decompressed file it lies.
+    `offset` and `length` say where in the decompressed file it lies. `torn` says that the file cannot be read from here
+    on, so that all behind is lost.
     """
 
     row: int
@@ -99,6 +100,7 @@ class Rejected:
     raw: bytes | None = field(repr=False, default=None)
     offset: int | None = None
     length: int | None = None
+    torn: bool = False
 
 
 def parts_of(tree: Mapping[str, Any], layout: Layout) -> tuple[Part, ...]:

@@ -103,7 +103,7 @@ def _document(placed: Placed, row: int, shard: Shard, layout: Layout) -> Record 
         name = id_of(tree, layout, f"{shard.name}:{row}")
         return Record(name, row, where, parts_of(tree, layout), origin)
     except UnfitError as error:
-        return Rejected(row, str(error), where, piece.raw, piece.offset, piece.length)
+        return Rejected(row, str(error), where, piece.raw, piece.offset, piece.length, torn=bool(piece.fault))
 
 
 def _text(piece: Piece, placed: Placed) -> tuple[Bytes, str]:

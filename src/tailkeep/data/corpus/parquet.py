@@ -44,7 +44,7 @@ def read_parquet(shard: Shard, layout: Layout) -> Iterator[Record | Rejected]:
         with open_parquet(shard.url, shard.name) as file:
             yield from _documents(file, shard, layout)
     except TornError as error:
-        yield Rejected(0, f"{error}. Copy or write it again", shard.name)
+        yield Rejected(0, f"{error}. Copy or write it again", shard.name, torn=True)
 
 
 def _documents(file: pq.ParquetFile, shard: Shard, layout: Layout) -> Iterator[Record | Rejected]:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import IO, Literal, Protocol
+from typing import IO, Any, Literal, Protocol
 
 from tailkeep.data.corpus.identity import IdList
 from tailkeep.data.corpus.layout import Layout, Record, Rejected
@@ -162,7 +162,7 @@ def open_passage(
 
 def _line(rejected: Rejected) -> str:
     raw = rejected.raw
-    item = {
+    item: dict[str, Any] = {
         "row": rejected.row,
         "where": rejected.where,
         "reason": rejected.reason,
@@ -170,6 +170,8 @@ def _line(rejected: Rejected) -> str:
         "length": rejected.length,
         "base64": None if raw is None else base64.b64encode(raw).decode("ascii"),
     }
+    if rejected.torn:
+        item["torn"] = True
     return json.dumps(item, ensure_ascii=False) + "\n"
 
 

@@ -57,7 +57,7 @@ def check_exact(model: nn.Module, head: nn.Linear, forward: Callable[..., Any], 
         output = forward(model, **given, return_dict=True)
         logits = output.logits[:, :-1]
         nll = token_nll(logits, labels[:, 1:])
-        factors = weighting.weigh(nll.flatten(), _entropy(logits, weighting))
+        factors = weighting.factors(nll.flatten(), _entropy(logits, weighting))
         loss = times(nll.flatten(), factors).sum() / (labels[:, 1:] != -100).sum()
         return with_auxiliary(model, output, loss)
 
@@ -107,7 +107,7 @@ def _entropy(logits: Tensor, weighting: Weighting) -> Tensor | None:
 def _draws(weighting: Weighting, device: torch.device) -> bool:
     nll = torch.linspace(0.01, 10, 64, device=device)
     entropy = None if weighting.entropy is None else nll / 2
-    return not torch.equal(weighting.weigh(nll, entropy), weighting.weigh(nll, entropy))
+    return not torch.equal(weighting.factors(nll, entropy), weighting.factors(nll, entropy))
 
 
 def _traced(head: nn.Linear, compute: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:

@@ -127,7 +127,7 @@ class _Weighted(torch.autograd.Function):
                 work.keep(found, start, factors[chunk] * expected)
                 work.flush(gradients, hidden, unless_room=True)
             else:
-                weights[chunk] = weighting.weigh(found.nll, found.entropy)
+                weights[chunk] = weighting.factors(found.nll, found.entropy)
                 losses[chunk] = times(found.nll, weights[chunk])
             start = chunk.stop
         work.flush(gradients, hidden)
@@ -168,7 +168,7 @@ def _weigh(weighting: Weighting, nll: Tensor, entropy: Tensor | None) -> tuple[T
     # What is saved here is used here: the hooks of a checkpoint around the loss would compute all of it anew.
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(_itself, _itself):
         nll = nll.detach().requires_grad_()
-        weights = weighting.weigh(nll, entropy)
+        weights = weighting.factors(nll, entropy)
         losses = times(nll, weights)
         (factors,) = torch.autograd.grad(losses.sum(), nll)
     return losses.detach(), weights.detach(), factors

@@ -27,7 +27,7 @@ class Reference:
         del expected
         logits = all_logits(hidden, head)
         nll = F.cross_entropy(logits, targets, reduction="none")
-        weights = weighting.weigh(nll, entropy_of(logits.detach(), weighting.entropy))
+        weights = weighting.factors(nll, entropy_of(logits.detach(), weighting.entropy))
         correct = logits.detach().amax(-1) <= logits.detach().gather(1, targets[:, None]).squeeze(1)
         return Rows(times(nll, weights), nll.detach(), weights.detach(), correct)
 

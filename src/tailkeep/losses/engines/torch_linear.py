@@ -40,7 +40,7 @@ class TorchLinear:
         """See `Engine`."""
         del expected
         nll, _ = self.token_nll(hidden, head, targets, entropy=None)
-        weights = weighting.weigh(nll, None)
+        weights = weighting.factors(nll, None)
         return Rows(times(nll, weights), nll.detach(), weights.detach(), None)
 
 
