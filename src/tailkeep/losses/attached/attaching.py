@@ -4,7 +4,7 @@ Rule: a model is exact under its loss or refused, and after `detach` it is what 
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from torch import nn
@@ -65,16 +65,20 @@ def attach(
     if backbone is not None:
         swap(backbone, "backbone", attachment)
     if check:
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(detach, model)
             # The judge is the model's own loss, differentiated in evaluation mode.
             with plain(model):
-                check_exact(inner, head, forward, weighting)
-        except BaseException as error:
-            detach(model)
-            if isinstance(error, AttachmentError):
-                raise ConfigError(str(error)) from error
-            raise
+                _check(inner, head, forward, weighting)
+            undo.pop_all()
     return model
+
+
+def _check(model: nn.Module, head: nn.Linear, forward: Callable[..., Any], weighting: Weighting) -> None:
+    try:
+        check_exact(model, head, forward, weighting)
+    except AttachmentError as error:
+        raise ConfigError(str(error)) from error
 
 
 def detach(model: ModelT) -> ModelT:
