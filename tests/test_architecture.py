@@ -18,7 +18,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "tailkeep"
 # From the ground up. `__init__` is the package itself, which holds the version; `recipes` holds data.
 FLOORS = (
     {"__init__", "errors", "recipes"},
-    {"visible", "optional", "redaction"},
+    {"visible", "optional", "redaction", "processes"},
     {"config"},
     {"runs"},
     {"losses", "metrics", "data"},

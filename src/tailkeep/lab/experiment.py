@@ -6,12 +6,9 @@ Rule: chains share nothing but what they read: in any order, in one process or s
 import multiprocessing
 import os
 import queue
-import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -22,6 +19,7 @@ from tailkeep.lab.config import LabConfig, dump, load
 from tailkeep.lab.recursion import Chain, Event, Observer, run_chain
 from tailkeep.lab.subjects import Extensions, UserLearners, build_subject, load_libraries, sources_of
 from tailkeep.lab.threads import limited_threads
+from tailkeep.processes import deaf_to_ctrl_c, end_with
 from tailkeep.runs import RunDirectory, RunRecord, Storage, versions
 
 
@@ -122,7 +120,7 @@ def _run_in_processes(
     pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(config, out, events, lifeline))
     with lifeline, held, pool:
         try:
-            with _deaf_to_ctrl_c():
+            with deaf_to_ctrl_c():
                 pending = {pool.submit(_work, arm, seed) for arm, seed in names}
             # The executor lists the processes that it watches before a submission starts one, so it would miss the
             # death of the last. One more submission, when all are there, makes it look again.
@@ -144,16 +142,6 @@ def _run_in_processes(
     _relay(events, observe)
 
 
-@contextmanager
-def _deaf_to_ctrl_c() -> Iterator[None]:
-    """Processes started inside never see Ctrl-C, which reaches the whole group: the parent answers it, afterwards."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def _relay(events: Any, observe: Observer) -> None:
     """Hand what the workers have told so far to `observe`."""
     while True:
@@ -170,7 +158,7 @@ _worker: dict[str, Any] = {}
 
 
 def _start_worker(config: LabConfig, out: Path, events: Any, lifeline: Connection) -> None:
-    _end_with(lifeline)
+    end_with(lifeline)
     load_libraries(config.arms.values())
     _worker.update(config=config, directory=RunDirectory.open(out), events=events, shared={})
 
@@ -180,16 +168,3 @@ def _work(arm: str, seed: int) -> None:
     observe: Callable[[Event], None] = _worker["events"].put
     with limited_threads(config.threads):
         _run_one(config, _worker["directory"], arm, seed, Extensions(), _worker["shared"], observe)
-
-
-def _end_with(lifeline: Connection) -> None:
-    """Die when the parent closes its end or dies itself, even by SIGKILL.
-
-    An orphan must not write into a directory that nobody holds.
-    """
-
-    def watch() -> None:
-        lifeline.poll(None)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

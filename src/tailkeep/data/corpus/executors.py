@@ -5,17 +5,15 @@ Rule: an executor decides when and where, never what: each shard's result is the
 
 import multiprocessing
 import os
-import signal
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Any, Protocol, TypeVar
 
 from tailkeep.data.corpus.shards import Shard
 from tailkeep.errors import ConfigError, WorkerError
+from tailkeep.processes import deaf_to_ctrl_c, end_with
 
 Result = TypeVar("Result")
 Setup = Callable[[], Callable[[Shard], Result]]
@@ -71,7 +69,7 @@ class LocalPool:
         waiting: dict[Future[Any], Shard] = {}
         with lifeline, held, pool:
             try:
-                with _deaf_to_ctrl_c():
+                with deaf_to_ctrl_c():
                     waiting |= {pool.submit(_work, shard): shard for shard in shards}
                 # The executor lists the processes that it watches before a submission starts one, so it would miss
                 # the death of the last. One more submission, when all are there, makes it look again.
@@ -96,7 +94,7 @@ _worker: dict[str, Callable[..., Any]] = {}
 
 
 def _start(setup: Setup[Any], environments: Any, lifeline: Connection) -> None:
-    _end_with(lifeline)
+    end_with(lifeline)
     os.environ.update(environments.get())
     _worker["setup"] = setup
 
@@ -106,23 +104,3 @@ def _work(shard: Shard) -> Any:
     if "work" not in _worker:
         _worker["work"] = _worker["setup"]()
     return _worker["work"](shard)
-
-
-def _end_with(lifeline: Connection) -> None:
-    """Die when the parent closes its end or dies itself, even by SIGKILL: nobody would look at what is done then."""
-
-    def watch() -> None:
-        lifeline.poll(None)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-@contextmanager
-def _deaf_to_ctrl_c() -> Iterator[None]:
-    """Processes started inside never see Ctrl-C, which reaches the whole group: the parent answers it, afterwards."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
