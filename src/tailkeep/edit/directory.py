@@ -18,10 +18,9 @@ from filelock import FileLock, Timeout
 from tailkeep.data.corpus import Destination, Folder, ShardStorage, open_destination
 from tailkeep.edit.marks import NAME
 from tailkeep.edit.tasks import Task
-from tailkeep.errors import BusyError, ConfigError, FingerprintError, InputError
+from tailkeep.errors import BusyError, ConfigError, InputError
 from tailkeep.redaction import redact
 from tailkeep.runs import RunRecord
-from tailkeep.runs.fingerprint import differences
 from tailkeep.runs.storage import TEMPORARY
 
 RECORD, CONFIG = "run.json", "config.yaml"
@@ -108,13 +107,8 @@ def _begin(destination: Destination, record: RunRecord, config: str, out: str, *
         raise InputError(f"{redact(out)}/{RECORD} is not the record of a run. Give a new or an empty folder.") from None
     if anew and there.kind == record.kind:
         _write(destination, record, config)
-    elif (there.fingerprint, there.kind) != (record.fingerprint, record.kind):
-        old, new = ({**one.sources, "kind": one.kind} for one in (there, record))
-        lines = "\n".join(f"  {line}" for line in differences(old, new))
-        raise FingerprintError(
-            f"{redact(out)} holds another run. What differs:\n{lines}\n"
-            "Give another --out, or the settings of the run that is there."
-        )
+    else:
+        record.refuse_other(there, redact(out))
 
 
 def _write(destination: Destination, record: RunRecord, config: str) -> None:

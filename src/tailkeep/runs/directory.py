@@ -14,10 +14,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from tailkeep.errors import BusyError, ConfigError, FingerprintError, InputError
+from tailkeep.errors import BusyError, ConfigError, InputError
 from tailkeep.redaction import redact
 from tailkeep.runs.cell import Cell
-from tailkeep.runs.fingerprint import differences
 from tailkeep.runs.record import RunRecord
 from tailkeep.runs.storage import TEMPORARY, Storage
 
@@ -64,7 +63,7 @@ class RunDirectory:
         _refuse_other_content(path)
         with _held(path):
             if (path / "run.json").exists():
-                _refuse_other_run(RunRecord.read(path / "run.json"), record, path)
+                record.refuse_other(RunRecord.read(path / "run.json"), str(path))
                 storage.remove_partial(path)
             else:
                 storage.write_text(path / "config.yaml", redact(config))
@@ -110,17 +109,6 @@ class RunDirectory:
 
 def _lines(rows: list[dict[str, Any]]) -> str:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-
-
-def _refuse_other_run(there: RunRecord, here: RunRecord, path: Path) -> None:
-    if there.fingerprint == here.fingerprint and there.kind == here.kind:
-        return
-    old, new = ({**record.sources, "kind": record.kind} for record in (there, here))
-    lines = "\n".join(f"  {line}" for line in differences(old, new))
-    raise FingerprintError(
-        f"{path} holds another run. What differs:\n{lines}\n"
-        "Give another --out, or the settings of the run that is there."
-    )
 
 
 def _refuse_other_content(path: Path) -> None:

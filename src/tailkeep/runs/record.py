@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from tailkeep.config import Settings, validate
-from tailkeep.errors import ConfigError, InputError
+from tailkeep.errors import ConfigError, FingerprintError, InputError
 from tailkeep.redaction import redact_tree
-from tailkeep.runs.fingerprint import hash_tree
+from tailkeep.runs.fingerprint import differences, hash_tree
 
 
 class RunRecord(Settings):
@@ -46,6 +46,21 @@ class RunRecord(Settings):
             return validate(cls, read_json(path), source=str(path))
         except ConfigError as error:
             raise InputError(str(error)) from None
+
+    def refuse_other(self, there: "RunRecord", where: str) -> None:
+        """Refuse to go on with the run `there`, which is found at `where`, unless it is this one.
+
+        Raises:
+            FingerprintError: it came from something else; the message says what differs.
+        """
+        if (there.fingerprint, there.kind) == (self.fingerprint, self.kind):
+            return
+        old, new = ({**record.sources, "kind": record.kind} for record in (there, self))
+        lines = "\n".join(f"  {line}" for line in differences(old, new))
+        raise FingerprintError(
+            f"{where} holds another run. What differs:\n{lines}\n"
+            "Give another --out, or the settings of the run that is there."
+        )
 
     def text(self) -> str:
         """The record as JSON, one key a line."""
