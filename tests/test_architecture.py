@@ -18,7 +18,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "tailkeep"
 # From the ground up. `__init__` is the package itself, which holds the version; `recipes` holds data.
 FLOORS = (
     {"__init__", "errors", "recipes"},
-    {"visible", "optional", "redaction", "processes"},
+    {"visible", "optional", "redaction", "processes", "threads"},
     {"config"},
     {"runs"},
     {"losses", "metrics", "data"},
@@ -188,11 +188,18 @@ def test_the_help_of_the_command_loads_neither_torch_nor_transformers():
     assert loaded & {*HEAVY, "numpy", "scipy", "matplotlib"} == set()
 
 
-@pytest.mark.parametrize("room", ["config", "runs", "metrics", "data", "report"])
+@pytest.mark.parametrize("room", ["config", "runs", "metrics", "data", "rules", "report"])
 def test_a_room_of_the_core_install_loads_nothing_heavy(room):
     status, loaded = loaded_by(f"tailkeep.{room}")
     assert status == 0
     assert loaded & HEAVY == set()
+
+
+def test_the_laboratory_waits_with_what_is_heavy_for_an_arm_that_needs_it():
+    status, loaded = loaded_by("tailkeep.lab")
+    assert status == 0
+    # Models that need no network are saved with it too.
+    assert loaded & HEAVY <= {"safetensors"}
 
 
 # The reader itself: each rule is seen to be broken

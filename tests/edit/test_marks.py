@@ -6,7 +6,7 @@ import shutil
 import pyarrow.parquet as pq
 import pytest
 
-from tailkeep.edit import run
+from tailkeep.edit import estimate, load, run
 from tailkeep.edit.outcome import Outcome
 from tailkeep.errors import InputError
 
@@ -72,6 +72,20 @@ def test_a_forced_edit_adds_up_what_was_changed(edited, config, tmp_path):
     assert mark["changed_share"] == second.cumulative_share
     third = run({**config, "force": True}, tmp_path / "again" / "documents" / "*.jsonl", tmp_path / "third")
     assert third.changed_before == second.cumulative_share
+
+
+def test_a_sample_of_an_edited_corpus_is_refused_as_the_run_is(edited, config, tmp_path):
+    _, out = edited
+    with pytest.raises(InputError, match="edited already"):
+        estimate(load(config), out / "documents", limit=2)
+    shutil.copy(out / "documents" / "a.jsonl", tmp_path / "copy.jsonl")
+    with pytest.raises(InputError, match=r"copy\.jsonl is a copy of"):
+        estimate(load({**config, "anchors": [str(out)]}), tmp_path / "copy.jsonl", limit=2)
+    forced = estimate(load({**config, "force": True}), out / "documents", limit=2)
+    assert forced.outcome.changed_before == edited[0].changed_share
+    (tmp_path / "tailkeep.json").write_text("{}")
+    unknown = estimate(load({**config, "force": True}), tmp_path / "copy.jsonl", limit=2)
+    assert any(line.startswith("warning: earlier edits of this corpus left no") for line in unknown.lines())
 
 
 def test_a_run_that_did_not_end_marks_its_output_too(corpus, config, tmp_path):

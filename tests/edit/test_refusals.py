@@ -9,8 +9,8 @@ import pytest
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
+from tailkeep.data.corpus import Task
 from tailkeep.edit import estimate, load, run, task_here
-from tailkeep.edit.tasks import Task
 from tailkeep.errors import ConfigError, FingerprintError, InputError
 from tests.edit.conftest import left_by
 
@@ -159,7 +159,7 @@ def test_a_missing_folder_is_not_looked_for_on_the_hub(corpus, tmp_path, monkeyp
     def asked(*_, **__):
         raise AssertionError("the hub was asked")
 
-    monkeypatch.setattr("tailkeep.scoring.prior.snapshot_download", asked)
+    monkeypatch.setattr("tailkeep.scoring.source.snapshot_download", asked)
     with pytest.raises(InputError, match=r"there is no folder .*no.such.model"):
         run({"prior": {"path": name}}, corpus, tmp_path / "out")
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from tailkeep.rules import Sampler, draw, uniforms
+from tailkeep.rules import Sampler, uniforms
+from tailkeep.rules.drawing import draw
 
 DRAWS = 40_000
 FULL = {"top_k": None}

@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from tailkeep.config import Settings, dump_tree, merge, parse_assignments, read_yaml, validate
 from tailkeep.data.corpus import Layout, OnError
 from tailkeep.errors import ConfigError, InputError
-from tailkeep.rules import Protection, Rule, Sampler, ToEdit
+from tailkeep.rules import Protection, Rule, Sampler, ToEdit, refuse_idle
 from tailkeep.scoring import Prior
 
 # They decide whether a run goes on, never what a finished shard holds, so they stay out of the fingerprint.
@@ -51,32 +51,25 @@ class EditConfig(Settings):
     anchors: tuple[str, ...] = ()
     force: bool = False
 
-    @field_validator("rule", mode="before")
-    @classmethod
-    def _is_toedit_unless_said(cls, rule: object) -> object:
-        return {"name": "toedit", **rule} if isinstance(rule, Mapping) else rule
+    @model_validator(mode="after")
+    def _ids_stay_ids(self) -> Self:
+        if self.layout.token_field and self.output != "text":
+            raise ValueError(
+                f"output {self.output!r} does nothing beside layout.token_field: documents of token ids come out as "
+                "such. Leave it out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _can_change_something(self) -> Self:
-        rule, sampler = self.rule, self.sampler
-        if not isinstance(rule, ToEdit) or rule.delete_below is not None or sampler.exclude_original:
-            return self
-        # A flagged token holds at least the threshold of the candidates' weight, unless a temperature flattens it.
-        if sampler.temperature <= 1 and sampler.top_p is not None and sampler.top_p <= rule.threshold:
-            raise ValueError(
-                f"sampler.top_p {sampler.top_p} is not above rule.threshold {rule.threshold}, so only the original "
-                "could be drawn and nothing would change. Raise top_p, or set sampler.exclude_original"
-            )
-        if sampler.top_k == 1 and rule.threshold > 0.5:
-            raise ValueError(
-                "sampler.top_k 1 leaves only the original of a flagged token, so nothing would change. Raise top_k, "
-                "or set sampler.exclude_original"
-            )
+        refuse_idle(self.rule, self.sampler)
         return self
 
     def deciding(self) -> dict[str, Any]:
         """What of it can change an output, as plain values; the prior stands in by its identity elsewhere."""
         tree = self.model_dump(mode="json")
+        # Whose ids they are is either that of the prior's tokenizer or refused.
+        del tree["layout"]["tokenizer"]
         return {key: value for key, value in tree.items() if key not in {"prior", *FREE}}
 
 
@@ -114,8 +107,8 @@ def load(
 def dump(config: EditConfig) -> str:
     """`config` as YAML that `load` reads back."""
     tree = config.model_dump(mode="json")
-    if config.layout.chat:
-        # Beside a chat they have no effect and would be refused.
+    if config.layout.chat or config.layout.token_field:
+        # Beside these they have no effect and would be refused.
         tree["layout"] = {key: tree["layout"][key] for key in tree["layout"] if key not in _FIELDS}
     return dump_tree(tree)
 

@@ -27,7 +27,7 @@ class TokenCounts:
     def __init__(self) -> None:
         self._bands = {kind: np.zeros(len(BANDS), np.int64) for kind in _KINDS}
         self._refused: Counter[str] = Counter()
-        self._read = self._unscored = 0
+        self._read = self._unscored = self._left = 0
 
     def add(self, edited: Edited) -> None:
         """Count one document: of its editable tokens, those that the prior scored."""
@@ -48,9 +48,14 @@ class TokenCounts:
         self._bands["deleted"] += gone
         self._bands["after"] += tokens - old - gone + new
         self._refused.update(edited.refused)
+        ids = edited.prepared.record.tokens
+        self._left += bool(edited.changes and ids and ids.repeats)
 
     def counts(self) -> dict[str, int]:
-        """All of them by name, and `tokens_read`, which takes in prompts and tokens around the text."""
+        """All of them by name, and `tokens_read`, which takes in prompts and tokens around the text.
+
+        `repeats_left`, if there are any, are edited documents of ids with another list that repeats the original ones.
+        """
         found = {
             f"{kind}/{band}": int(count)
             for kind, row in self._bands.items()
@@ -58,7 +63,8 @@ class TokenCounts:
         }
         totals = {kind: int(row.sum()) for kind, row in self._bands.items() if kind != "after"}
         refused = {f"refused/{reason}": count for reason, count in sorted(self._refused.items())}
-        return {**totals, "tokens_read": self._read, "tokens_unscored": self._unscored, **found, **refused}
+        left = {"repeats_left": self._left} if self._left else {}
+        return {**totals, **left, "tokens_read": self._read, "tokens_unscored": self._unscored, **found, **refused}
 
 
 def bands_of(log_probs: NDArray[np.float32]) -> NDArray[np.int64]:

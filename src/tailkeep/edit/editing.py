@@ -14,11 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tailkeep.data.corpus import Content
 from tailkeep.edit.config import EditConfig
 from tailkeep.edit.loading import Model
 from tailkeep.edit.preparing import Piece, Prepared
 from tailkeep.errors import InputError
-from tailkeep.rules import Action, Edit, Tokens, apply_edits, draw, judge, protected_spans, splice, uniforms
+from tailkeep.rules import Action, Edit, Tokens, apply_edits, judge, protected_spans, splice, uniforms
+from tailkeep.rules.drawing import draw
 from tailkeep.scoring import Scored
 
 
@@ -53,11 +55,17 @@ class Edited:
 
     @cached_property
     def texts(self) -> dict[str, str]:
-        """The document's editable strings by path."""
+        """The document's editable strings by path; none if it is token ids."""
         texts = self.prepared.record.texts
-        for path in {change.path for change in self.changes}:
+        for path in texts.keys() & {change.path for change in self.changes}:
             texts[path] = apply_edits(texts[path], (change.edit for change in self.changes if change.path == path))
         return texts
+
+    @property
+    def contents(self) -> dict[str, Content]:
+        """The document's editable strings by path, or its token ids."""
+        tokens = self.prepared.record.tokens
+        return {tokens.path: tuple(self.ids.tolist())} if tokens else {**self.texts}
 
     @property
     def ids(self) -> NDArray[np.int32]:

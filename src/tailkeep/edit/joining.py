@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tailkeep.data.corpus import Destination, Manifest, Shard, fingerprint_of, finished, join_parts, total
-from tailkeep.edit.directory import OpenRun
+from tailkeep.data.corpus import Destination, Manifest, OpenRun, Shard, fingerprint_of, finished, join_parts, total
 from tailkeep.runs import RunRecord
 
 _PARTS = "parts/"

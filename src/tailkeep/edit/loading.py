@@ -1,30 +1,26 @@
 """The prior with its tokenizer, ready to work. Rule: what does not fit together is refused before any document."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import AutoTokenizer
-from transformers.utils import logging
 
 from tailkeep.errors import InputError
-from tailkeep.rules import Surfaces, TextTokenizer, read_surfaces
+from tailkeep.rules import Speller, Surfaces, TextTokenizer, read_surfaces
 from tailkeep.scoring import CausalLMScorer, Prior, Scorer
+from tailkeep.scoring.quiet import quiet_transformers
 
-_HUB_PARTS = 2
-_OF_FOLDERS = ((".",), ("..",), ("~",))
 _FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 
 
 @dataclass(frozen=True)
 class Model:
-    """A scorer, its tokenizer, the surfaces of its tokens, and the strings that are tokens of their own."""
+    """A scorer, its tokenizer both ways, the surfaces of its tokens, and the strings that are tokens of their own."""
 
     scorer: Scorer
     tokenizer: TextTokenizer
+    speller: Speller
     surfaces: Surfaces
     literals: tuple[str, ...]
 
@@ -40,7 +36,6 @@ def load_model(prior: Prior) -> Model:
         InputError: one cannot be found or read, or they do not belong together.
         ConfigError: a device that is not there.
     """
-    _refuse_missing_folder(prior.path)
     scorer = CausalLMScorer(prior)
     tokenizer = load_tokenizer(scorer.folder, trust_remote_code=prior.trust_remote_code)
     surfaces = read_surfaces(tokenizer)
@@ -50,40 +45,21 @@ def load_model(prior: Prior) -> Model:
             "Give a folder with the tokenizer that belongs to the model."
         )
     added = tokenizer.backend_tokenizer.get_added_tokens_decoder().values()
-    return Model(scorer, TextTokenizer(tokenizer), surfaces, tuple(sorted(token.content for token in added)))
+    literals = tuple(sorted(token.content for token in added))
+    return Model(scorer, TextTokenizer(tokenizer), Speller(tokenizer, surfaces), surfaces, literals)
 
 
-def _refuse_missing_folder(path: Path) -> None:
-    """Refuse what is no folder here and cannot be a hub id, `name` or `owner/name`."""
-    if not path.exists() and (path.is_absolute() or len(path.parts) > _HUB_PARTS or path.parts[:1] in _OF_FOLDERS):
-        raise InputError(f"prior.path: there is no folder {path}. Give the path of a model folder, or a hub id.")
-
-
-def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:
-    """The tokenizer in `folder`.
+def load_tokenizer(folder: Path, *, trust_remote_code: bool = False, key: str = "prior.path") -> Any:
+    """The tokenizer in `folder`, which the choice `key` names.
 
     Raises:
         InputError: there is none that transformers can read.
     """
     if not any((folder / name).is_file() for name in _FILES):
-        raise InputError(f"prior.path: {folder} holds no tokenizer (no tokenizer.json). Save the prior's own there.")
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+        raise InputError(f"{key}: {folder} holds no tokenizer (no tokenizer.json). Save the prior's own there.")
     try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        with quiet_transformers():
+            return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except Exception as error:  # noqa: BLE001  (the tokenizers library raises bare Exceptions)
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(f"prior.path: {folder}: the tokenizer cannot be read ({reason}). Save it again.") from None
-    finally:
-        logging.set_verbosity(level)
-
-
-@contextmanager
-def limited_threads(threads: int) -> Iterator[None]:
-    """Let torch use `threads` threads inside: sums differ with their number."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+        raise InputError(f"{key}: {folder}: the tokenizer cannot be read ({reason}). Save it again.") from None

@@ -3,7 +3,8 @@
     edits/<key>.jsonl   document, path, start, end, old, new, old_id, new_id, old_p, new_p
     tokens/<key>.parquet   document, ids; the schema's metadata hold the tokenizer's hash
 
-Rule: characters are counted in the original string, so that the log and the original make the edited document.
+Rule: characters are counted in the original string, so that the log and the original make the edited document. In a
+document of token ids, `start` and `end` count tokens of the original list.
 """
 
 import json
@@ -18,7 +19,6 @@ import pyarrow.parquet as pq
 
 from tailkeep.edit.editing import Change, Edited
 
-TOKENIZER = "tailkeep.tokenizer"
 _ROWS = 1 << 14
 _IDS = 1 << 22
 
@@ -30,11 +30,13 @@ def log_lines(edited: Edited) -> str:
 
 def _line(edited: Edited, change: Change) -> str:
     edit = change.edit
+    is_ids = edited.prepared.record.tokens is not None
+    start, end = (change.position, change.position + 1) if is_ids else (edit.start, edit.end)
     item = {
         "document": edited.prepared.record.id,
         "path": change.path,
-        "start": edit.start,
-        "end": edit.end,
+        "start": start,
+        "end": end,
         "old": edit.old,
         "new": edit.new,
         "old_id": edit.old_id,

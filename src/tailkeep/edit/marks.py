@@ -64,6 +64,28 @@ def marks_of(shards: Sequence[Shard]) -> dict[str, Mark]:
     return found
 
 
+def refuse_edited(
+    shards: Sequence[Shard], *, anchors: Sequence[str], force: bool, among: Sequence[Shard] | None = None
+) -> dict[str, Mark]:
+    """The marks on `shards` if the edit is forced; else none, since there are none.
+
+    Args:
+        shards: all of a run.
+        anchors: see `refuse_copies`.
+        force: edit them whatever they carry.
+        among: those that are looked at, of a task; all if not given.
+
+    Raises:
+        InputError: one of them is edited already.
+    """
+    if force:
+        return marks_of(shards)
+    mine = shards if among is None else among
+    refuse_marked(marks_of(mine))
+    refuse_copies(mine, anchors)
+    return {}
+
+
 def refuse_marked(marks: Mapping[str, Mark]) -> None:
     """Refuse what is edited already.
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tailkeep.edit.rejects import Rejects
+from tailkeep.data.corpus import Rejects
 
 WARNED_SHARE = 0.4
 """Above it the bound's assumptions wear out: its simulation doubles the error at a half."""
@@ -101,12 +101,19 @@ class Outcome:
                 f"{share:.0%} of the tokens of the pristine corpus are changed by now; above {WARNED_SHARE:.0%} the "
                 "bound on collapse does not hold. Edit less, and always the pristine corpus"
             )
+        if left := int(self.counts.get("repeats_left", 0)):
+            found.append(
+                f"{left:,} edited documents have another list that repeats their token ids, such as labels, and it "
+                "still holds the original ones. Make it anew from the edited ids"
+            )
         found += [f"{name} is torn: all behind the damage is lost. Copy the file again" for name in self.rejects.torn]
         return found
 
     def _why_nothing_changed(self) -> str:
         if self.counts["flagged"] == 0:
             return "no token was flagged; lower rule.threshold, or give a prior that fits the corpus better"
+        if any(count for name, count in self.counts.items() if name.startswith("refused/")):
+            return "every edit was refused, for the reasons above, or drew the token that was there"
         return (
             "each flagged token was drawn as it was; set sampler.temperature=1.5, or sampler.exclude_original=true "
             "to change them all"

@@ -12,7 +12,7 @@ _DEFAULT = Layout()
 
 
 def refuse_idle_layout(layout: Layout, shards: Sequence[Shard]) -> None:
-    """Refuse a `document` without plain text, and an `id_field` that none of the first documents has.
+    """Refuse a `document` without plain text, a `token_field` with it, an `id_field` that no first document has.
 
     The defaults are never refused: they need not fit every corpus.
 
@@ -24,6 +24,10 @@ def refuse_idle_layout(layout: Layout, shards: Sequence[Shard]) -> None:
         raise ConfigError(
             f"layout.document: {layout.document!r} is for plain text, and no input file is (.txt, .txt.gz, .txt.zst). "
             "Leave it out."
+        )
+    if layout.token_field and (texts := [shard.name for shard in shards if shard.kind == "txt"]):
+        raise ConfigError(
+            f"layout.token_field: {texts[0]} is plain text and has no field. Give jsonl or parquet, or no token_field."
         )
     if layout.id_field in (None, _DEFAULT.id_field):
         return

@@ -3,7 +3,6 @@
 Rule: a shard is finished when its manifest says so; what is left is done in any order, by any number of workers.
 """
 
-import os
 import posixpath
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -12,40 +11,35 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from tailkeep.data.corpus import (
     Destination,
     Executor,
     Inline,
-    LocalPool,
     Manifest,
+    OpenRun,
     Setup,
     Shard,
     ShardStorage,
+    Task,
     find_shards,
-    fingerprint_of,
-    finish_shard,
     my_tasks,
-    open_destination,
+    open_run,
+    read_rejects,
     refuse_equal_ids,
+    refuse_inside,
     total,
 )
 from tailkeep.edit.config import EditConfig, dump, load
-from tailkeep.edit.directory import OpenRun, open_run, refuse_inside
+from tailkeep.edit.directory import CONTENTS
 from tailkeep.edit.joining import finished_by, join_files
 from tailkeep.edit.loading import Model, load_model
-from tailkeep.edit.marks import NAME, Mark, marks_of, refuse_copies, refuse_marked, share_before
+from tailkeep.edit.marks import NAME, Mark, refuse_edited, share_before
 from tailkeep.edit.outcome import Outcome
 from tailkeep.edit.refusals import refuse_idle_layout
-from tailkeep.edit.rejects import read_rejects
-from tailkeep.edit.shard_work import ShardWork
-from tailkeep.edit.tasks import Task
+from tailkeep.edit.token_input import refuse_foreign_ids
+from tailkeep.edit.workers import elsewhere, load_worker, local_pool, sources_of, worker
 from tailkeep.errors import ConfigError
-from tailkeep.runs import RunRecord, hash_tree, versions
-
-_PACKAGES = ("numpy", "pyarrow", "torch", "transformers", "tokenizers")
-_GPUS = "CUDA_VISIBLE_DEVICES"
+from tailkeep.runs import RunRecord, hash_tree
 
 
 @dataclass(frozen=True)
@@ -71,7 +65,8 @@ def run(
     inputs: str | Path | Sequence[str | Path],
     out: str | Path,
     *,
-    workers: int | Executor = 1,
+    workers: int = 1,
+    executor: Executor | None = None,
     task: Task | None = None,
     observe: Observer = _nobody,
     storage: ShardStorage | None = None,
@@ -82,7 +77,8 @@ def run(
         config: a configuration, or a mapping or YAML file of one.
         inputs: globs, folders or files, local or as fsspec URLs.
         out: a folder or a store.
-        workers: processes that work on shards side by side, or who else does the work; it changes no result.
+        workers: processes of this machine that work on shards side by side; it changes no result.
+        executor: who does the work instead, such as `tailkeep.integrations.ray.RayActors`; it changes no result.
         task: the share of the shards to work on; all if not given.
         observe: told of each finished shard.
         storage: where writes go; tests hand in faulty ones.
@@ -96,46 +92,38 @@ def run(
     config = config if isinstance(config, EditConfig) else load(config)
     task = task or Task()
     given = [str(inputs)] if isinstance(inputs, str | Path) else [str(item) for item in inputs]
-    if workers != 1 and storage is not None:
-        raise ConfigError("a storage of your own works in one process. Use workers=1.")
+    if executor is not None and workers != 1:
+        raise ConfigError(f"workers={workers}, and an executor brings its own. Give one of the two.")
+    if storage is not None and (executor is not None or workers != 1):
+        raise ConfigError("a storage of your own works in this process. Use workers=1 and no executor.")
     refuse_inside(out, tuple(given))
     shards = find_shards(given, row_groups=config.row_groups)
     mine = my_tasks(shards, task.index, task.count)
     refuse_idle_layout(config.layout, shards)
-    marks = _refuse_edited(config, shards, mine)
+    marks = refuse_edited(shards, anchors=config.anchors, force=config.force, among=mine)
     model = load_model(config.prior)
+    refuse_foreign_ids(config, mine, model.surfaces)
     record = _record(config, model, shards, marks)
-    with open_run(out, record, config=dump(config), task=task, storage=storage) as opened:
+    with open_run(out, record, config=dump(config), task=task, contents=CONTENTS, storage=storage) as opened:
         with opened.alone():
             _begin_marks(shards, Mark(run=record.fingerprint), opened)
         left = [shard for shard in mine if not finished_by(shard, record, opened.destination)]
         start = Progress(len(mine) - len(left), len(mine), len(mine) - len(left), 0)
-        if workers == 1:
-            _drive(Inline(), partial(_worker, model, config, out, record, storage), left, start, observe)
+        if executor is None and workers == 1:
+            _drive(Inline(), partial(worker, model, config, out, record, storage), left, start, observe)
         else:
             # Workers load it themselves, and the memory may be too small for one more.
             del model
-            pool = _pool(config, workers) if isinstance(workers, int) else workers
-            _drive(pool, partial(_worker, None, config, out, record, storage), left, start, observe)
+            setup = partial(load_worker, elsewhere(config, record), opened.root or out, record)
+            _drive(executor or local_pool(config, workers), setup, left, start, observe)
         with opened.alone():
             return _concluded(shards, record, opened, share_before(marks))
 
 
-def _refuse_edited(config: EditConfig, shards: Sequence[Shard], mine: Sequence[Shard]) -> dict[str, Mark]:
-    """The marks on `shards` if the edit is forced, else none."""
-    if config.force:
-        return marks_of(shards)
-    refuse_marked(marks_of(mine))
-    refuse_copies(mine, config.anchors)
-    return {}
-
-
 def _record(config: EditConfig, model: Model, shards: Sequence[Shard], marks: Mapping[str, Mark]) -> RunRecord:
-    packages = versions(*_PACKAGES)
     sources = {
         "config": config.deciding(),
-        "model": model.identity(),
-        "packages": packages,
+        **sources_of(model),
         "input": {
             "shards": len(shards),
             "bytes": sum(shard.size for shard in shards),
@@ -143,21 +131,7 @@ def _record(config: EditConfig, model: Model, shards: Sequence[Shard], marks: Ma
             "edited": {name: mark.model_dump() for name, mark in sorted(marks.items())},
         },
     }
-    return RunRecord.of("edit", sources, versions=packages, seeds=(config.seed,))
-
-
-def _worker(
-    model: Model | None, config: EditConfig, out: str | Path, record: RunRecord, storage: ShardStorage | None
-) -> Callable[[Shard], Manifest]:
-    """What a worker does with a shard; called where the work is done."""
-    mark = Mark(run=record.fingerprint).metadata()
-    work = ShardWork(model or load_model(config.prior), config, mark)
-    destination = open_destination(out, storage=storage)
-
-    def finish(shard: Shard) -> Manifest:
-        return finish_shard(shard, work, destination, fingerprint=fingerprint_of(shard, record.sources))
-
-    return finish
+    return RunRecord.of("edit", sources, versions=sources["packages"], seeds=(config.seed,))
 
 
 def _drive(
@@ -168,15 +142,6 @@ def _drive(
     for number, (_, manifest) in enumerate(executor.run(work, left), 1):
         tokens += int(manifest.counts["tokens_read"])
         observe(Progress(start.done + number, start.shards, start.resumed, tokens))
-
-
-def _pool(config: EditConfig, workers: int) -> LocalPool:
-    """Processes on this machine; if GPUs do the work, each takes its own in turn."""
-    if config.prior.device == "cpu" or not torch.cuda.is_available():
-        return LocalPool(workers)
-    named = os.environ.get(_GPUS)
-    names = named.split(",") if named else [str(number) for number in range(torch.cuda.device_count())]
-    return LocalPool(workers, environments=[{_GPUS: names[number % len(names)]} for number in range(workers)])
 
 
 def _concluded(shards: Sequence[Shard], record: RunRecord, opened: OpenRun, changed_before: float | None) -> Outcome:

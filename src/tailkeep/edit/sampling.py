@@ -3,6 +3,7 @@
 import tempfile
 import time
 import zlib
+from array import array
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,9 +13,11 @@ from pathlib import Path
 from tailkeep.data.corpus import Record, Shard, find_shards, read_shard
 from tailkeep.edit.config import EditConfig
 from tailkeep.edit.loading import load_model
+from tailkeep.edit.marks import refuse_edited, share_before
 from tailkeep.edit.outcome import Outcome
 from tailkeep.edit.refusals import refuse_idle_layout
 from tailkeep.edit.shard_work import ShardWork
+from tailkeep.edit.token_input import refuse_foreign_ids
 
 _SHARDS = 8
 _LEVEL = 6
@@ -35,6 +38,7 @@ class Estimate:
         return [
             f"sample: {self.documents:,} documents of {self.outcome.finished} of {self.outcome.shards} shards",
             *self.outcome.lines()[1:],
+            *(f"warning: {line}" for line in self.outcome.warnings()),
             f"speed: {self.tokens_per_second:,.0f} tokens/s with one worker",
             f"the whole: about {_duration(self.seconds)} with one worker, about {_size(self.bytes)} on the disk",
             "nothing was written",
@@ -56,7 +60,10 @@ def estimate(config: EditConfig, inputs: str | Path | Sequence[str | Path], *, l
     refuse_idle_layout(config.layout, shards)
     count = min(_SHARDS, len(shards), limit)
     sample = [shards[number * len(shards) // count] for number in range(count)]
-    work = ShardWork(load_model(config.prior), config, {})
+    marks = refuse_edited(shards, anchors=config.anchors, force=config.force)
+    model = load_model(config.prior)
+    refuse_foreign_ids(config, shards, model.surfaces)
+    work = ShardWork(model, config, {})
     counts: Counter[str] = Counter()
     seconds = read = written = 0.0
     for number, shard in enumerate(sample):
@@ -68,7 +75,7 @@ def estimate(config: EditConfig, inputs: str | Path | Sequence[str | Path], *, l
             written += sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
         read += _bytes_read(shard, config, most)
     whole = sum(shard.size for shard in shards) / max(read, 1)
-    outcome = Outcome("", len(shards), len(sample), counts)
+    outcome = Outcome("", len(shards), len(sample), counts, share_before(marks))
     speed = counts["tokens_read"] / max(seconds, 1e-9)
     return Estimate(outcome, counts["documents"], speed, seconds * whole, written * whole)
 
@@ -83,7 +90,11 @@ def _bytes_read(shard: Shard, config: EditConfig, limit: int) -> float:
 
 def _raw(record: Record) -> bytes:
     raw: bytes | None = getattr(record.origin, "raw", None)
-    return raw if raw is not None else "".join(part.text for part in record.parts).encode()
+    if raw is not None:
+        return raw
+    if record.tokens:
+        return array("i", record.tokens.ids or ()).tobytes()
+    return "".join(part.text for part in record.parts).encode()
 
 
 def _duration(seconds: float) -> str:

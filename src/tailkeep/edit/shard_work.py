@@ -15,19 +15,23 @@ from tailkeep.data.corpus import Passage, Shard, open_passage
 from tailkeep.edit.config import EditConfig
 from tailkeep.edit.counting import TokenCounts
 from tailkeep.edit.editing import Edited, Editor
-from tailkeep.edit.loading import Model, limited_threads
-from tailkeep.edit.logs import TOKENIZER, TokenFile, log_lines
+from tailkeep.edit.loading import Model
+from tailkeep.edit.logs import TokenFile, log_lines
 from tailkeep.edit.preparing import groups_of, prepare
+from tailkeep.edit.token_input import TOKENIZER, readable
+from tailkeep.threads import limited_threads
 
 LINE_BREAKS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 """What `str.splitlines` takes for the end of a line, and so do many readers."""
 
 
 class ShardWork:
-    """Edits shards; `mark` goes into the metadata of parquet outputs. It is a `ShardFunction`."""
+    """Edits shards; `mark` goes into the metadata of parquet outputs, and of ids their tokenizer. A `ShardFunction`."""
 
     def __init__(self, model: Model, config: EditConfig, mark: Mapping[str, str]) -> None:
-        self._model, self._config, self._mark = model, config, mark
+        self._model, self._config = model, config
+        own = {TOKENIZER: model.surfaces.fingerprint} if config.layout.token_field else {}
+        self._mark = {**mark, **own}
         self._editors: dict[str, Editor] = {}
 
     def __call__(self, shard: Shard, folder: Path) -> Mapping[str, int]:
@@ -44,10 +48,11 @@ class ShardWork:
             self._token_file(passage) as tokens,
         ):
             editor = self._editor(shard)
-            for group in groups_of(islice(passage.records(), limit), self._model.tokenizer):
+            records = readable(islice(passage.records(), limit), passage, self._model, config)
+            for group in groups_of(records, self._model.tokenizer, self._model.speller):
                 for drawn in editor.edit(group):
                     edited = _fitting(drawn, passage)
-                    passage.write(edited.prepared.record, edited.texts)
+                    passage.write(edited.prepared.record, edited.contents)
                     log.write(log_lines(edited))
                     counts.add(edited)
                     if tokens is not None:
@@ -83,9 +88,9 @@ class ShardWork:
 def _fitting(edited: Edited, passage: Passage) -> Edited:
     """`edited` without what its file's format cannot hold: edits at the ends of a plain text, else all of them."""
     record = edited.prepared.record
-    if not edited.changes or not passage.refuses(record, edited.texts):
+    if not edited.changes or not passage.refuses(record, edited.contents):
         return edited
     lengths = {part.path: len(part.text) for part in record.parts}
     inner = [change for change in edited.changes if change.edit.start > 0 and change.edit.end < lengths[change.path]]
     fewer = edited.keeping(inner, "format")
-    return fewer if not passage.refuses(record, fewer.texts) else edited.keeping([], "format")
+    return fewer if not passage.refuses(record, fewer.contents) else edited.keeping([], "format")

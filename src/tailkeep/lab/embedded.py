@@ -9,8 +9,8 @@ from tailkeep.data import World, WorldConfig, write_questions
 from tailkeep.errors import InputError
 from tailkeep.lab.config import parse
 from tailkeep.lab.subjects import Extensions, build_subject, load_libraries
-from tailkeep.lab.threads import limited_threads
 from tailkeep.runs import Storage
+from tailkeep.threads import limited_threads
 
 PRIOR = {
     "learner": "causal_lm",

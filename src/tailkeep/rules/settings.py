@@ -3,9 +3,10 @@
 Rule: the defaults are those of ToEdit (arXiv 2412.14689), and a choice without effect is refused.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from tailkeep.config import Settings
 
@@ -65,7 +66,13 @@ class Random(Settings):
     share: Threshold
 
 
-Rule = Annotated[ToEdit | Low | Band | Random, Field(discriminator="name")]
+def _toedit_unless_said(rule: object) -> object:
+    return {"name": "toedit", **rule} if isinstance(rule, Mapping) else rule
+
+
+Rule = Annotated[
+    Annotated[ToEdit | Low | Band | Random, Field(discriminator="name")], BeforeValidator(_toedit_unless_said)
+]
 
 
 class Sampler(Settings):
@@ -93,6 +100,27 @@ class Sampler(Settings):
         if self.exclude_original and self.tries > 1:
             raise ValueError(f"tries {self.tries} has no effect beside exclude_original; leave one of them out")
         return self
+
+
+def refuse_idle(rule: Rule, sampler: Sampler) -> None:
+    """Refuse a sampler that leaves nothing but the original of each token that `rule` flags.
+
+    Raises:
+        ValueError: it does; which keys to change.
+    """
+    if not isinstance(rule, ToEdit) or rule.delete_below is not None or sampler.exclude_original:
+        return
+    # A flagged token holds at least the threshold of the candidates' weight, unless a temperature flattens it.
+    if sampler.temperature <= 1 and sampler.top_p is not None and sampler.top_p <= rule.threshold:
+        raise ValueError(
+            f"sampler.top_p {sampler.top_p} is not above rule.threshold {rule.threshold}, so only the original "
+            "could be drawn and nothing would change. Raise top_p, or set sampler.exclude_original"
+        )
+    if sampler.top_k == 1 and rule.threshold > 0.5:
+        raise ValueError(
+            "sampler.top_k 1 leaves only the original of a flagged token, so nothing would change. Raise top_k, "
+            "or set sampler.exclude_original"
+        )
 
 
 class Protection(Settings):

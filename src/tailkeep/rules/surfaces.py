@@ -5,7 +5,7 @@ Rule: a token without a complete surface (a special or added one, a byte or anot
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,14 +62,18 @@ def read_surfaces(tokenizer: Any) -> Surfaces:
     plain = [i for i, name in sorted(names.items()) if i not in special and not _BYTE_PIECE.fullmatch(name)]
     texts: list[str | None] = [None] * (max(names, default=-1) + 1)
     base = _letter(backend, plain)
-    prefix = backend.decode([base])
-    decoded = backend.decode_batch([[base, token] for token in plain], skip_special_tokens=False)
-    for token, text in zip(plain, decoded, strict=True):
-        surface = text.removeprefix(prefix)
-        if text.startswith(prefix) and surface and REPLACEMENT not in surface:
+    for token, surface in zip(plain, decoded_after(backend, base, [[token] for token in plain]), strict=True):
+        if surface and REPLACEMENT not in surface:
             texts[token] = surface
     lasting = {key: value for key, value in tree.items() if key not in _STATE}
     return Surfaces(tuple(texts), special, hash_tree(lasting))
+
+
+def decoded_after(backend: Any, base: int, runs: Sequence[Sequence[int]]) -> list[str]:
+    """What each run of ids reads as behind the token `base`; nothing where it changes how that reads."""
+    prefix = backend.decode([base])
+    texts = backend.decode_batch([[base, *run] for run in runs], skip_special_tokens=False)
+    return [text.removeprefix(prefix) if text.startswith(prefix) else "" for text in texts]
 
 
 def fast_backend(tokenizer: Any) -> Any:

@@ -3,7 +3,7 @@
 from tailkeep.redaction import redact, redact_tree
 from tailkeep.runs.cell import Cell
 from tailkeep.runs.directory import RunDirectory
-from tailkeep.runs.fingerprint import hash_path, hash_tree, versions
+from tailkeep.runs.fingerprint import differences, hash_path, hash_tree, versions
 from tailkeep.runs.record import RunRecord
 from tailkeep.runs.storage import Storage
 
@@ -12,6 +12,7 @@ __all__ = [
     "RunDirectory",
     "RunRecord",
     "Storage",
+    "differences",
     "hash_path",
     "hash_tree",
     "redact",

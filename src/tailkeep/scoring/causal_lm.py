@@ -14,8 +14,9 @@ from tailkeep.errors import ConfigError
 from tailkeep.runs import hash_path
 from tailkeep.scoring.halves import Halves
 from tailkeep.scoring.log_probs import score_rows
-from tailkeep.scoring.prior import CODE, TOKENIZER, WEIGHTS, Prior, load_network, local_folder
+from tailkeep.scoring.prior import Prior, load_network, local_folder
 from tailkeep.scoring.protocol import Draw, Judge, Scored
+from tailkeep.scoring.source import CODE, TOKENIZER, WEIGHTS
 
 
 class CausalLMScorer:

@@ -9,11 +9,11 @@ import torch.nn.functional as F
 
 from tailkeep.errors import TrainingError
 from tailkeep.lab.causal_lm.losses import CrossEntropy, Focal, Truncated
-from tailkeep.lab.causal_lm.quiet import quiet_transformers
 from tailkeep.lab.causal_lm.settings import Training
 from tailkeep.lab.causal_lm.tokens import training_rows
 from tailkeep.lab.causal_lm.training import _Collator, _steps, train
 from tailkeep.lab.causal_lm.weighting import build_weighting
+from tailkeep.scoring.quiet import quiet_transformers
 
 CE = CrossEntropy(name="cross_entropy")
 TCE = Truncated(name="truncated", threshold=0.5)

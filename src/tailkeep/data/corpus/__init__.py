@@ -3,15 +3,20 @@
 from tailkeep.data.corpus.destination import Bucket, Destination, Folder, Output, ShardStorage, open_destination
 from tailkeep.data.corpus.executors import Executor, Inline, LocalPool, Setup
 from tailkeep.data.corpus.identity import refuse_equal_ids
-from tailkeep.data.corpus.layout import Chat, Layout, Part, Record, Rejected
+from tailkeep.data.corpus.layout import Chat, Content, Layout, Part, Record, Rejected
 from tailkeep.data.corpus.manifest import Manifest, ShardFunction, fingerprint_of, finish_shard, finished, total
+from tailkeep.data.corpus.opened import Contents, OpenRun, open_run, refuse_inside
 from tailkeep.data.corpus.parquet import join_parts
-from tailkeep.data.corpus.passage import OnError, Passage, open_passage, read_shard
+from tailkeep.data.corpus.passage import OnError, Passage, open_passage, read_shard, reject_line
+from tailkeep.data.corpus.rejects import Rejects, read_rejects
 from tailkeep.data.corpus.shards import Shard, find_shards, my_tasks
+from tailkeep.data.corpus.tasks import Task, task_here
 
 __all__ = [
     "Bucket",
     "Chat",
+    "Content",
+    "Contents",
     "Destination",
     "Executor",
     "Folder",
@@ -20,15 +25,18 @@ __all__ = [
     "LocalPool",
     "Manifest",
     "OnError",
+    "OpenRun",
     "Output",
     "Part",
     "Passage",
     "Record",
     "Rejected",
+    "Rejects",
     "Setup",
     "Shard",
     "ShardFunction",
     "ShardStorage",
+    "Task",
     "find_shards",
     "fingerprint_of",
     "finish_shard",
@@ -37,7 +45,12 @@ __all__ = [
     "my_tasks",
     "open_destination",
     "open_passage",
+    "open_run",
+    "read_rejects",
     "read_shard",
     "refuse_equal_ids",
+    "refuse_inside",
+    "reject_line",
+    "task_here",
     "total",
 ]

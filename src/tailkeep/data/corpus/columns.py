@@ -1,27 +1,29 @@
-"""Arrow columns in which single strings are exchanged. Rule: everything around them is the same array as before.
+"""Arrow columns in which single strings or lists of ids are exchanged. Rule: all around them is the array as before.
 
-A path leads through structs by name and through lists by number to a string.
+A path leads through structs by name and through lists by number to a string, or to a list of whole numbers.
 """
 
 from collections import defaultdict
 from collections.abc import Sequence
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tailkeep.data.corpus.layout import Content
 from tailkeep.errors import InputError
 
-Edit = tuple[int, Sequence[str], str]
-"""The row, the rest of the path and the new text."""
+Edit = tuple[int, Sequence[str], Content]
+"""The row, the rest of the path and what is new there."""
 
 
-def replace_in_table(table: pa.Table, edits: dict[int, dict[str, str]]) -> pa.Table:
-    """`table` with the text at each path of each row exchanged: {row: {path: text}}."""
+def replace_in_table(table: pa.Table, edits: dict[int, dict[str, Content]]) -> pa.Table:
+    """`table` with what is at each path of each row exchanged: {row: {path: content}}."""
     by_column: dict[str, list[Edit]] = defaultdict(list)
-    for row, texts in edits.items():
-        for path, text in texts.items():
+    for row, contents in edits.items():
+        for path, content in contents.items():
             column, *rest = path.split(".")
-            by_column[column].append((row, rest, text))
+            by_column[column].append((row, rest, content))
     for column, found in by_column.items():
         index = table.schema.get_field_index(column)
         table = table.set_column(index, table.schema.field(index), _replace_chunked(table.column(index), found))
@@ -42,6 +44,8 @@ def _replace(array: pa.Array, edits: list[Edit]) -> pa.Array:
     kind = array.type
     if pa.types.is_struct(kind):
         return _replace_in_struct(array, edits)
+    if edits and not any(rest for _, rest, _ in edits) and is_list(kind):
+        return _replace_lists(array, edits)
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return _replace_in_list(array, edits)
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind):
@@ -50,6 +54,30 @@ def _replace(array: pa.Array, edits: list[Edit]) -> pa.Array:
             values[row] = text
         return pa.array(values, type=kind)
     raise InputError(f"text in a column of type {kind} cannot be exchanged. Store it as string, in structs or lists.")
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds lists that can be exchanged."""
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def _replace_lists(array: pa.Array, edits: list[Edit]) -> pa.Array:
+    """Lists of whole numbers in place of those of some rows, of which each may be shorter."""
+    kind = array.type
+    if pa.types.is_fixed_size_list(kind):
+        # Only here are nulls as wide as any other row.
+        loose = _replace_lists(array.cast(pa.list_(kind.value_field)), edits)
+        return loose.cast(kind)
+    values = array.flatten()
+    offsets = np.concatenate([[0], np.cumsum(pc.fill_null(pc.list_value_length(array), 0).to_numpy())])
+    lengths, pieces, done = np.diff(offsets), [], 0
+    for row, _, ids in sorted(edits, key=lambda edit: edit[0]):
+        pieces += [values.slice(done, offsets[row] - done), pa.array(ids, type=kind.value_type)]
+        done, lengths[row] = offsets[row + 1], len(ids)
+    merged = pa.concat_arrays([*pieces, values.slice(done)])
+    width = pa.int64() if pa.types.is_large_list(kind) else pa.int32()
+    bounds = pa.array(np.concatenate([[0], np.cumsum(lengths)]), type=width)
+    return type(array).from_arrays(bounds, merged, type=kind, mask=array.is_null())
 
 
 def _replace_in_struct(array: pa.StructArray, edits: list[Edit]) -> pa.StructArray:

@@ -24,10 +24,10 @@ class Executor(Protocol):
     """Runs work on shards."""
 
     def run(self, setup: Setup[Result], shards: Sequence[Shard]) -> Iterator[tuple[Shard, Result]]:
-        """Each shard and its result, as they are done. The first error ends the rest; nothing is tried twice.
+        """Each shard and its result, as they are done. The first error ends the rest; what failed is not tried again.
 
         Raises:
-            WorkerError: a worker was ended from outside.
+            WorkerError: a worker was ended from outside, and nobody could take its place.
         """
 
 

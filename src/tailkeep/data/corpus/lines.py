@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
-from tailkeep.data.corpus.layout import Layout, Part, Record, Rejected, UnfitError, id_of, parts_of
-from tailkeep.data.corpus.literals import replace_strings
+from tailkeep.data.corpus.layout import Content, Layout, Part, Record, Rejected, UnfitError, id_of, parts_of
+from tailkeep.data.corpus.literals import replace_values
 from tailkeep.data.corpus.pieces import BlankError, Piece, Placed, cut, paragraphs, place
 from tailkeep.data.corpus.shards import Shard
 from tailkeep.data.corpus.streams import blocks, open_input
@@ -50,24 +50,24 @@ class LineWriter:
     def __init__(self, file: IO[bytes], shard: Shard, layout: Layout) -> None:
         self._file, self._shard, self._layout = file, shard, layout
 
-    def write(self, record: Record, texts: Mapping[str, str]) -> None:
-        """Write `record` with the strings in `texts` exchanged, all of which differ from its own."""
-        self._file.write(self._edited(record, texts) if texts else _joined(record.origin))
+    def write(self, record: Record, contents: Mapping[str, Content]) -> None:
+        """Write `record` with what is in `contents` exchanged, all of which differs from its own."""
+        self._file.write(self._edited(record, contents) if contents else _joined(record.origin))
 
-    def refuses(self, record: Record, texts: Mapping[str, str]) -> str:
-        """Why the format cannot hold `texts` as this one document, or nothing: a line holds no line break."""
-        if self._shard.kind == "jsonl" or not texts:
+    def refuses(self, record: Record, contents: Mapping[str, Content]) -> str:
+        """Why the format cannot hold `contents` as this one document, or nothing: a line holds no line break."""
+        if self._shard.kind == "jsonl" or not contents:
             return ""
-        pieces = _pieces([self._edited(record, texts)], self._shard, self._layout, sys.maxsize)
+        pieces = _pieces([self._edited(record, contents)], self._shard, self._layout, sys.maxsize)
         found = [_document(placed, record.row, self._shard, self._layout) for placed in place(pieces, sys.maxsize)]
-        if [item.texts for item in found if isinstance(item, Record)] == [dict(texts)]:
+        if [item.texts for item in found if isinstance(item, Record)] == [dict(contents)]:
             return ""
         return f"as plain text cut by {self._layout.document!r} the new text is no longer this one document"
 
-    def _edited(self, record: Record, texts: Mapping[str, str]) -> bytes:
+    def _edited(self, record: Record, contents: Mapping[str, Content]) -> bytes:
         origin: Bytes = record.origin
         is_json = self._shard.kind == "jsonl"
-        new = replace_strings(origin.raw.decode("utf-8"), texts) if is_json else texts[""]
+        new = replace_values(origin.raw.decode("utf-8"), contents) if is_json else str(contents[""])
         return _joined(Bytes(origin.before, new.encode("utf-8"), origin.after))
 
 

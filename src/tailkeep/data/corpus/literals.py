@@ -6,7 +6,7 @@ stands twice it reads the last.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 _DECODER = json.JSONDecoder()
 _SPACE = re.compile(r"[ \t\n\r]*")
@@ -14,18 +14,25 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 _ESCAPED = re.compile(r"(?<!\\)(?:\\\\)*\\u(?!00[0-7])")
 
 
-def replace_strings(line: str, texts: Mapping[str, str]) -> str:
-    """`line`, one JSON value, with the string at each path of `texts` exchanged.
+_NUMBER = re.compile(r"-?\d+")
+
+
+def replace_values(line: str, values: Mapping[str, str | Sequence[int]]) -> str:
+    """`line`, one JSON value, with the string or the list of whole numbers at each path of `values` exchanged.
+
+    In a list the white space stays as it is; if the new one is shorter, all of it is as between the first two.
 
     A new literal spells characters outside ASCII as the old one does; if that has none, as the line does; if that has
     none either, with escapes, so that the line stays ASCII.
     """
     seen: dict[int, dict[str, int]] = {}
     edits = []
-    for path, text in texts.items():
+    for path, value in values.items():
         start = _start_of(line, path, seen)
         _, end = _DECODER.raw_decode(line, start)
-        edits.append((start, end, json.dumps(text, ensure_ascii=_escapes(line[start:end], line))))
+        old = line[start:end]
+        new = json.dumps(value, ensure_ascii=_escapes(old, line)) if isinstance(value, str) else _numbers(old, value)
+        edits.append((start, end, new))
     pieces, done = [], 0
     for start, end, literal in sorted(edits):
         pieces += [line[done:start], literal]
@@ -40,6 +47,16 @@ def _escapes(literal: str, line: str) -> bool:
         if _ESCAPED.search(text):
             return True
     return True
+
+
+def _numbers(literal: str, numbers: Sequence[int]) -> str:
+    """The `literal` of a list of whole numbers with others in their place, of which there may be fewer."""
+    old = [found.span() for found in _NUMBER.finditer(literal)]
+    if len(old) == len(numbers):
+        left = iter(numbers)
+        return _NUMBER.sub(lambda _: str(next(left)), literal)
+    between = literal[old[0][1] : old[1][0]] if len(old) > 1 else ", "
+    return literal[: old[0][0]] + between.join(map(str, numbers)) + literal[old[-1][1] :]
 
 
 def _start_of(line: str, path: str, seen: dict[int, dict[str, int]]) -> int:

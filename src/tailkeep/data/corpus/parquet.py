@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tailkeep.data.corpus.columns import replace_in_table
-from tailkeep.data.corpus.layout import Layout, Record, Rejected, UnfitError, id_of, parts_of
+from tailkeep.data.corpus.columns import is_list, replace_in_table
+from tailkeep.data.corpus.layout import Content, Layout, Record, Rejected, UnfitError, id_of, parts_of
 from tailkeep.data.corpus.shards import Shard
 from tailkeep.data.corpus.streams import TornError, open_parquet, torn
 
@@ -31,7 +31,7 @@ class Group:
     number: int
     table: pa.Table
     kept: list[int] = field(default_factory=list)
-    edits: dict[int, dict[str, str]] = field(default_factory=dict)
+    edits: dict[int, dict[str, Content]] = field(default_factory=dict)
 
 
 def read_parquet(shard: Shard, layout: Layout) -> Iterator[Record | Rejected]:
@@ -74,6 +74,10 @@ def _group(file: pq.ParquetFile, number: int) -> tuple[Group | None, str]:
 def _columns(schema: pa.Schema, layout: Layout) -> tuple[list[str], str]:
     """The columns in which the layout's fields lie, and what is wrong with them. The id's may be missing."""
     fields = [layout.chat.turns] if layout.chat else [*layout.prompt_fields, *layout.text_fields]
+    if layout.token_field:
+        # With those beside it that may be aligned with it.
+        lists = [column.name for column in schema if _is_numbers(column.type) and schema.names.count(column.name) == 1]
+        fields = [layout.token_field, *lists]
     columns = dict.fromkeys(path.partition(".")[0] for path in fields)
     for column in columns:
         if schema.names.count(column) != 1:
@@ -81,6 +85,10 @@ def _columns(schema: pa.Schema, layout: Layout) -> tuple[list[str], str]:
             return [], f"the column {column!r} {there}. Name the field to read"
     identity = (layout.id_field or "").partition(".")[0]
     return [*columns, *([identity] if identity in schema.names and identity not in columns else [])], ""
+
+
+def _is_numbers(kind: pa.DataType) -> bool:
+    return is_list(kind) and bool(pa.types.is_primitive(kind.value_type))
 
 
 def _trees(table: pa.Table) -> Iterator[dict[str, Any] | None]:
@@ -108,7 +116,7 @@ def _document(
         if tree is None:
             raise UnfitError("text that is not UTF-8. Write the file again")
         record = Record(id_of(tree, layout, f"{shard.name}:{row}"), row, where, parts_of(tree, layout), origin)
-        length = sum(len(part.text.encode("utf-8")) for part in record.parts)
+        length = sum(part.bytes for part in record.parts)
         if length > layout.max_document_bytes:
             raise UnfitError(f"{length} bytes are longer than a document may be. Raise max_document_bytes")
     except UnfitError as error:
@@ -128,19 +136,19 @@ class ParquetWriter:
         self._file = file
         self._group: Group | None = None
 
-    def write(self, record: Record, texts: Mapping[str, str]) -> None:
-        """Write `record` with the strings in `texts` exchanged, all of which differ from its own."""
+    def write(self, record: Record, contents: Mapping[str, Content]) -> None:
+        """Write `record` with what is in `contents` exchanged, all of which differs from its own."""
         group, at = record.origin
         if self._group is not group:
             self.flush()
             self._group = group
         group.kept.append(at)
-        if texts:
-            group.edits[at] = dict(texts)
+        if contents:
+            group.edits[at] = dict(contents)
 
-    def refuses(self, record: Record, texts: Mapping[str, str]) -> str:
-        """Nothing: a column of strings holds any text."""
-        del record, texts
+    def refuses(self, record: Record, contents: Mapping[str, Content]) -> str:
+        """Nothing: a column of strings holds any text, and one of ids any id, which is seen to beforehand."""
+        del record, contents
         return ""
 
     def flush(self) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any, Literal, Protocol
 
 from tailkeep.data.corpus.identity import IdList
-from tailkeep.data.corpus.layout import Layout, Record, Rejected
+from tailkeep.data.corpus.layout import Content, Layout, Record, Rejected
 from tailkeep.data.corpus.lines import LineWriter, read_lines
 from tailkeep.data.corpus.parquet import open_parquet_writer, read_parquet
 from tailkeep.data.corpus.shards import Shard
@@ -24,11 +24,11 @@ OnError = Literal["stop", "skip"]
 class Writer(Protocol):
     """Writes the documents of one shard in their order."""
 
-    def write(self, record: Record, texts: Mapping[str, str]) -> None:
-        """Write `record` with the strings in `texts` exchanged."""
+    def write(self, record: Record, contents: Mapping[str, Content]) -> None:
+        """Write `record` with the strings or ids in `contents` exchanged."""
 
-    def refuses(self, record: Record, texts: Mapping[str, str]) -> str:
-        """Why the format cannot hold `texts` as this one document, or nothing."""
+    def refuses(self, record: Record, contents: Mapping[str, Content]) -> str:
+        """Why the format cannot hold `contents` as this one document, or nothing."""
 
 
 def read_shard(shard: Shard, layout: Layout) -> Iterator[Record | Rejected]:
@@ -67,29 +67,27 @@ class Passage:
                 self._ids.add(item.id, item.row)
             yield item
 
-    def write(self, record: Record, texts: Mapping[str, str]) -> None:
-        """Write `record`; `texts` are its new strings by path, of which those that differ are edits.
+    def write(self, record: Record, contents: Mapping[str, Content]) -> None:
+        """Write `record`; `contents` are its new strings or ids by path, of which those that differ are edits.
 
         Raises:
             InputError: its format cannot hold them; `refuses` tells beforehand.
         """
         assert self._writer is not None
-        before = record.texts
-        edits = {path: text for path, text in texts.items() if text != before[path]}
-        if reason := self.refuses(record, texts):
+        edits = _differing(record, contents)
+        if reason := self.refuses(record, contents):
             raise InputError(f"{record.where}: {reason}. Keep the edit within the document.")
         self._writer.write(record, edits)
         self.written += 1
         self.edited += bool(edits)
 
-    def refuses(self, record: Record, texts: Mapping[str, str]) -> str:
-        """Why the format cannot hold `texts` as this one document, or nothing.
+    def refuses(self, record: Record, contents: Mapping[str, Content]) -> str:
+        """Why the format cannot hold `contents` as this one document, or nothing.
 
         A line of plain text holds no line break, and no document of it white space at its ends.
         """
         assert self._writer is not None
-        before = record.texts
-        return self._writer.refuses(record, {path: text for path, text in texts.items() if text != before[path]})
+        return self._writer.refuses(record, _differing(record, contents))
 
     def reject(self, record: Record, reason: str) -> None:
         """Leave `record` out of the output, and say why.
@@ -98,6 +96,8 @@ class Passage:
             InputError: `on_error` is "stop".
         """
         raw = getattr(record.origin, "raw", None)
+        if raw is None:
+            raw = json.dumps(record.contents, ensure_ascii=False).encode("utf-8")
         self._reject(Rejected(record.row, reason, record.where, raw))
 
     def counts(self) -> dict[str, int]:
@@ -110,7 +110,7 @@ class Passage:
         if self._rejects is None:
             path = self.file("rejects")
             self._rejects = self._stack.enter_context(path.open("w", encoding="utf-8", newline=""))
-        self._rejects.write(_line(rejected))
+        self._rejects.write(reject_line(rejected))
         self.rejected += 1
 
     def file(self, kind: str, ending: str = ".jsonl") -> Path:
@@ -160,7 +160,13 @@ def open_passage(
         passage._finish()
 
 
-def _line(rejected: Rejected) -> str:
+def _differing(record: Record, contents: Mapping[str, Content]) -> dict[str, Content]:
+    before = record.contents
+    return {path: content for path, content in contents.items() if content != before[path]}
+
+
+def reject_line(rejected: Rejected) -> str:
+    """`rejected` as a line of a rejects file: where, why, and its bytes in base64."""
     raw = rejected.raw
     item: dict[str, Any] = {
         "row": rejected.row,

@@ -5,6 +5,7 @@ Rule: ids are kept, text is only for reading, and a text that spells `</s>` is t
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from tailkeep.errors import InputError
-from tailkeep.lab.causal_lm.quiet import quiet_transformers
+from tailkeep.rules import Surfaces, read_surfaces
+from tailkeep.scoring.quiet import quiet_transformers
 
 Ids = NDArray[np.int32]
 
@@ -55,6 +57,15 @@ class Codec:
     def silent(self) -> list[int]:
         """Special tokens that never belong into a document: all but its start and its stop."""
         return sorted(i for i in self.tokenizer.all_special_ids if i not in {self.start, self.stop})
+
+    @cached_property
+    def surfaces(self) -> Surfaces:
+        """What each id reads as in the middle of a text.
+
+        Raises:
+            InputError: the tokenizer does not tell.
+        """
+        return read_surfaces(self.tokenizer)
 
     def encode(self, text: str) -> Ids:
         """A document's ids: start token (if there is one), text, stop token (if documents end with one)."""

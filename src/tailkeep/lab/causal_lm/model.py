@@ -10,9 +10,11 @@ import numpy as np
 
 from tailkeep.lab.causal_lm.codec import Codec, Ids
 from tailkeep.lab.causal_lm.decoding import continue_prompts
-from tailkeep.lab.causal_lm.quiet import quiet_transformers
+from tailkeep.lab.causal_lm.editing import edit_tokens
 from tailkeep.lab.causal_lm.settings import AnyDecoder, Documents, Windows, Writing
 from tailkeep.lab.causal_lm.tokens import Tokens
+from tailkeep.rules import Rule, Sampler
+from tailkeep.scoring.quiet import quiet_transformers
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,10 @@ class LanguageModel:
                 return self.complete(starts, self.writing.decoder, new_tokens=form.new_tokens, seed=seed)
             case Windows() as form:
                 return data.like(self._rewrite(data.ids, form, seed))
+
+    def edit(self, data: Tokens, *, rule: Rule, sampler: Sampler, seed: int) -> Tokens:
+        """`data` with the tokens that `rule` flags drawn anew; see `editing`."""
+        return edit_tokens(self.network, data, rule=rule, sampler=sampler, seed=seed)
 
     def complete(
         self,

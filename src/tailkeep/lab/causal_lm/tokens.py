@@ -1,7 +1,7 @@
 """Documents as token ids: the data of a language model's recursion, and the rows it trains on."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tailkeep.errors import InputError
 from tailkeep.lab.causal_lm.codec import Codec, Ids
+from tailkeep.lab.causal_lm.edits import Edits
 from tailkeep.lab.protocols import Indices
 
 Lengths = NDArray[np.int64]
@@ -27,12 +28,14 @@ class Tokens:
         lengths: tokens of each document, (documents,).
         prompts: how many leading tokens of each were given to the model, not written by it, (documents,).
         codec: reads the ids as text; it is not part of the data.
+        edits: what an edit has left beside the tokens; parts and unions of edited documents have none.
     """
 
     ids: Ids
     lengths: Lengths
     prompts: Lengths
     codec: Codec
+    edits: Edits | None = None
 
     @classmethod
     def of(cls, documents: Sequence[Ids], codec: Codec, *, prompts: Sequence[int] | None = None) -> Self:
@@ -49,6 +52,11 @@ class Tokens:
     def units(self) -> int:
         """Tokens."""
         return len(self.ids)
+
+    @property
+    def facts(self) -> Mapping[str, float]:
+        """How much of the text is edited; nothing if none is."""
+        return {} if self.edits is None else self.edits.facts
 
     @cached_property
     def documents(self) -> list[Ids]:
@@ -94,6 +102,8 @@ class Tokens:
         """Write the arrays, and `text.jsonl` for people: one line a document, {prompt, text}."""
         for name in ("ids", "lengths", "prompts"):
             np.save(folder / f"{name}.npy", getattr(self, name), allow_pickle=False)
+        if self.edits is not None:
+            self.edits.save(folder)
         with (folder / "text.jsonl").open("w", encoding="utf-8") as file:
             for document, given in zip(self.documents, self.prompts, strict=True):
                 whole = self.codec.decode(document)
@@ -108,7 +118,7 @@ class Tokens:
         ids, lengths, prompts = (
             np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("ids", "lengths", "prompts")
         )
-        return type(self)(ids, lengths, prompts, self.codec)
+        return type(self)(ids, lengths, prompts, self.codec, Edits.read(folder))
 
 
 def training_rows(data: Tokens, *, block: int, joined: bool) -> list[Ids]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tailkeep.data.corpus import Manifest
-from tailkeep.edit.directory import OpenRun
+from tailkeep.data.corpus.manifest import Manifest
+from tailkeep.data.corpus.opened import OpenRun
 
 _FOLDER = "rejects/"
 

@@ -1,0 +1,115 @@
+"""What `tailkeep edit` costs beside a bare forward pass of the same prior and beside the published way.
+
+    python benchmarks/edit.py [--parts cost profile scale workers] [--subjects stories260k world 50k 128k 150k]
+
+cost      tokens/s and peak memory of (a) a bare forward pass, (b) tailkeep edit, (c) the published way
+profile   where the time of (b) goes
+scale     time and memory of (b) over x1, x10, x100 of fresh text, under a tiny prior with random weights
+workers   the whole command with 1 and 2 workers, local and Ray
+
+`stories260k` is read from TAILKEEP_DATA; where that is missing `world` stands in, the embedded world with its small
+prior. The other subjects are Llamas of 8 layers and width 512 with random weights, whose tokens are flagged at random
+(--share), since such a model is sure of none.
+"""
+
+import argparse
+import csv
+import json
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from edit_cost.measuring import Spent
+
+SHAPES = ("50k", "128k", "150k")
+PARTS = ("cost", "profile", "scale", "workers")
+_TOLD = ("tokens", "flagged", "seconds", "cpu_seconds", "startup_cpu_seconds", "peak_mib")
+
+
+def parsed() -> argparse.Namespace:
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    arguments.add_argument("--subjects", nargs="+", choices=["stories260k", "world", *SHAPES], default=None)
+    arguments.add_argument("--rounds", type=int, default=3)
+    arguments.add_argument("--threads", type=int, default=1)
+    arguments.add_argument("--bytes", type=int, default=48_000, help="text of the realistic shapes")
+    arguments.add_argument("--share", type=float, default=0.15, help="of their tokens that is flagged")
+    arguments.add_argument("--scale", type=int, nargs="+", default=[1, 10, 100])
+    arguments.add_argument(
+        "--unit-bytes", type=int, default=1_250_000, help="x1 of the scale: above one group of 1 MiB"
+    )
+    arguments.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    arguments.add_argument("--nice", type=int, default=0, help="priority of what is timed")
+    arguments.add_argument("--folder", type=Path, help="keep priors and texts here; a temporary folder if not given")
+    arguments.add_argument("--out", help="also write every single measurement to this CSV file")
+    arguments.add_argument("--job", help=argparse.SUPPRESS)  # the fresh process: one job
+    return arguments.parse_args()
+
+
+def main() -> None:
+    options = parsed()
+    if options.job is not None:
+        print(json.dumps(done(json.loads(options.job))), flush=True)
+        return
+    sys.stdout.reconfigure(line_buffering=True)
+    # Only the parent needs these, and what measures imports as little as it can.
+    from edit_cost import tables
+
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory(prefix="tailkeep-bench-") as temporary:
+        folder = options.folder or Path(temporary)
+        for part in options.parts:
+            for row in getattr(tables, part)(options, folder, Path(temporary)):
+                rows.append(row)
+                if options.out:
+                    written(rows, options.out)
+
+
+def written(rows: Sequence[Mapping[str, Any]], out: str) -> None:
+    """All rows so far, so that a long run that is stopped leaves what it measured."""
+    with open(out, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(
+            file, ["part", "subject", "contender", "round", "threads", *_TOLD], extrasaction="ignore"
+        )
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def done(job: Mapping[str, Any]) -> Spent:
+    """One job, in the process that is made for it."""
+    kind, told = job["kind"], {key: value for key, value in job.items() if key != "kind"}
+    paths: dict[str, Any] = {key: Path(told[key]) for key in ("prior", "path", "out", "folder") if key in told}
+    match kind:
+        case "bare":
+            from edit_cost.forward import bare
+
+            return bare(**{**told, **paths})
+        case "edit":
+            from edit_cost.ours import edited
+
+            return edited(**{**told, **paths})
+        case "published":
+            from edit_cost.published import published
+
+            return published(**{**told, **paths})
+        case "prior":
+            from edit_cost import priors
+
+            shape = priors.TINY if told["shape"] == "tiny" else priors.REALISTIC[told["shape"]]
+            return {"ids": priors.write_prior(paths["folder"], shape)}
+        case "world":
+            from tailkeep.lab import write_world
+
+            write_world(paths["folder"], {"documents": 2000})
+            return {}
+        case _:
+            from edit_cost.texts import write_units
+
+            write_units(paths["folder"], units=told["units"], unit_bytes=told["unit_bytes"])
+            return {}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""(a) The physical limit: a bare forward pass over the very windows and batches that tailkeep reads.
+
+Body, output layer and the log-probability of each token, in chunks of tokens as tailkeep takes them, since all logits
+of a batch at once would be slower and, with a large vocabulary, larger than the memory. Files, text and tokens are
+ready before the clock starts.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from edit_cost.measuring import Spent, Stopwatch
+from tailkeep.data.corpus import Layout, Record, find_shards, read_shard
+from tailkeep.edit.loading import Model, load_model, load_tokenizer
+from tailkeep.edit.preparing import groups_of
+from tailkeep.scoring import Prior
+from tailkeep.scoring.log_probs import _BATCHES
+from tailkeep.scoring.windows import Window, batches_of, windows_of
+from tailkeep.scoring.windows import groups_of as scored_together
+
+_LOGITS = 1 << 23
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Token ids (B, T), the flat places (N,) of the hidden states that predict, and what they predict (N,)."""
+
+    ids: Tensor
+    before: Tensor
+    targets: Tensor
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network, its tokenizer as transformers has it, and what tailkeep makes of both."""
+
+    model: Any
+    tokenizer: Any
+    own: Model
+    window: int
+    batch_tokens: int
+
+    def hidden(self, batch: Batch) -> Tensor:
+        """(N, D), of which each predicts a token."""
+        states = self.model.base_model(input_ids=batch.ids, use_cache=False).last_hidden_state
+        return states.flatten(0, 1)[batch.before]
+
+
+def loaded(prior: Path) -> Network:
+    """The prior as tailkeep loads it."""
+    settings = Prior(path=prior)
+    own: Any = load_model(settings)
+    return Network(own.scorer._model.network, load_tokenizer(prior), own, own.scorer.window, settings.batch_tokens)
+
+
+def token_groups(network: Network, path: Path, document: str) -> Iterator[list[NDArray[np.int32]]]:
+    """The documents of `path` as token ids, those together whose windows tailkeep sorts into batches together."""
+    (shard,) = find_shards([str(path)])
+    records = (item for item in read_shard(shard, Layout(document=document)) if isinstance(item, Record))
+    for group in groups_of(records, network.own.tokenizer, network.own.speller):
+        rows = [prepared.tokens.ids.astype(np.int32) for prepared in group]
+        yield from scored_together(rows, _BATCHES * network.batch_tokens)
+
+
+def windows_in_batches(network: Network, rows: Sequence[NDArray[np.int32]]) -> list[list[Window]]:
+    """The windows of `rows` in tailkeep's batches."""
+    windows = [found for row, ids in enumerate(rows) for found in windows_of(row, len(ids), network.window)]
+    return batches_of(windows, network.batch_tokens)
+
+
+def as_batch(rows: Sequence[NDArray[np.int32]], windows: Iterable[Window]) -> Batch:
+    """The tensors of one batch."""
+    windows = list(windows)
+    width = max(window.width for window in windows)
+    ids = np.zeros((len(windows), width), np.int64)
+    for place, w in enumerate(windows):
+        ids[place, : w.width] = rows[w.row][w.start : w.stop]
+    before = [place * width + np.arange(w.first - 1, w.stop - 1) - w.start for place, w in enumerate(windows)]
+    targets = np.concatenate([rows[w.row][w.first : w.stop] for w in windows]).astype(np.int64)
+    return Batch(torch.from_numpy(ids), torch.from_numpy(np.concatenate(before)), torch.from_numpy(targets))
+
+
+def bare(prior: Path, path: Path, document: str, *, threads: int) -> Spent:
+    """What a forward pass over the documents of `path` takes."""
+    torch.set_num_threads(threads)
+    watch = Stopwatch()
+    network = loaded(prior)
+    batches, tokens = [], 0
+    for rows in token_groups(network, path, document):
+        tokens += sum(map(len, rows))
+        batches += [as_batch(rows, windows) for windows in windows_in_batches(network, rows)]
+    watch.begin()
+    total = 0.0
+    with torch.inference_mode():
+        for batch in batches:
+            total += float(_log_probs(network, batch).sum())
+    return watch.spent(tokens=tokens, note=f"mean ln p {total / max(tokens, 1):.4f}")
+
+
+def _log_probs(network: Network, batch: Batch) -> Tensor:
+    hidden = network.hidden(batch)
+    found = torch.empty(len(hidden))
+    chunk = max(1, _LOGITS // network.model.config.vocab_size)
+    for start in range(0, len(hidden), chunk):
+        part = slice(start, start + chunk)
+        logits = network.model.lm_head(hidden[part])
+        found[part] = -functional.cross_entropy(logits, batch.targets[part], reduction="none")
+    return found

@@ -1,0 +1,247 @@
+"""The four parts of the benchmark: what runs, and the tables for people."""
+
+import argparse
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edit_cost.measuring import Job, Range, Spent, command_spent, in_own_process, ratio, rounds_of, speed
+from edit_cost.texts import STORIES_END, data_folder
+
+_SHARDS = 8
+_DRAWN = 0.01
+"""The share of tokens drawn anew under the tiny prior; nearly all change, about as many as in real edits."""
+Rows = Iterator[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A prior and a text; `share` of the tokens is flagged at random, or those above the threshold if it is None."""
+
+    name: str
+    prior: Path
+    path: Path
+    document: str
+    share: float | None = None
+    note: str = ""
+
+    @property
+    def rule(self) -> dict[str, Any]:
+        """What of tailkeep's configuration flags the tokens."""
+        return {} if self.share is None else {"rule": {"name": "random", "share": self.share}}
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """Names of output folders that are not there yet."""
+
+    folder: Path
+    made: list[Path] = field(default_factory=list)
+
+    def __call__(self) -> Path:
+        self.made.append(self.folder / f"out-{len(self.made)}")
+        return self.made[-1]
+
+
+def subjects(options: argparse.Namespace, folder: Path) -> Iterator[Subject]:
+    """What was asked for, or the default; a missing TAILKEEP_DATA is told."""
+    data = data_folder()
+    small = "stories260k" if data else "world"
+    for name in options.subjects or [small, "50k", "128k"]:
+        if name == "stories260k" and data is None:
+            print("skipped: stories260k: TAILKEEP_DATA names no folder. --subjects world needs none.")
+        elif name == "stories260k":
+            assert data is not None
+            yield Subject(name, data / "priors" / name, data / "text" / "tinystories.txt", STORIES_END)
+        elif name == "world":
+            made(folder / "world", {"kind": "world"})
+            yield Subject(name, folder / "world" / "prior", folder / "world" / "corpus.txt", "line")
+        else:
+            yield realistic(name, options, folder)
+
+
+def realistic(name: str, options: argparse.Namespace, folder: Path) -> Subject:
+    """A Llama of random weights and the text for it."""
+    prior, texts = folder / f"prior-{name}", folder / f"text-{options.bytes}"
+    made(prior, {"kind": "prior", "shape": name})
+    made(texts, {"kind": "texts", "units": 1, "unit_bytes": options.bytes})
+    share = options.share
+    return Subject(name, prior, texts / "0000.txt", "line", share, f"{share:.0%} of the tokens flagged at random")
+
+
+def made(folder: Path, job: Job) -> None:
+    """Make `folder` by `job`, in a process of its own, unless an earlier run has."""
+    if not folder.exists():
+        print(f"making {folder.name} ...", file=sys.stderr, flush=True)
+        unfinished = folder.with_name(f"{folder.name}.part")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        in_own_process({**job, "folder": unfinished})
+        unfinished.rename(folder)
+
+
+def cost(options: argparse.Namespace, folder: Path, temporary: Path) -> Rows:
+    """(a), (b) and (c) in turn."""
+    for subject in subjects(options, folder):
+        found = rounds_of(_contenders(subject, options, temporary), rounds=options.rounds, nice=options.nice)
+        _print_cost(subject, found, options)
+        for name, spents in found.items():
+            yield from _rows("cost", subject.name, name, spents, options)
+
+
+BARE, OURS, PUBLISHED = "(a) bare forward pass", "(b) tailkeep edit", "(c) published way"
+
+
+def _contenders(subject: Subject, options: argparse.Namespace, temporary: Path) -> dict[str, Any]:
+    fresh = Fresh(temporary / f"cost-{subject.name}")
+    fresh.folder.mkdir()
+    shared = {"prior": subject.prior, "path": subject.path, "document": subject.document, "threads": options.threads}
+    published = {"threshold": 0.99, "share": subject.share, "out": fresh.folder / "published.jsonl"}
+    return {
+        BARE: lambda: {**shared, "kind": "bare"},
+        OURS: lambda: {**shared, "kind": "edit", "rule": subject.rule, "out": fresh()},
+        PUBLISHED: lambda: {**shared, "kind": "published", **published},
+    }
+
+
+def _print_cost(subject: Subject, found: dict[str, list[Spent]], options: argparse.Namespace) -> None:
+    tokens = found[OURS][0]["tokens"]
+    about = f", {subject.note}" if subject.note else ""
+    print(f"\ncost: {subject.name}, {tokens:,} tokens, {options.threads} thread(s), {options.rounds} rounds{about}")
+    print("speed is a ratio of tokens per second of CPU time, then by the clock: median (least-largest)")
+    print(
+        f"{'':24}{'tokens/CPU s':>13}{'of (a)':>19}{'of (c)':>19}{'of (a), clock':>19}{'of (c), clock':>19}"
+        f"{'start, CPU s':>13}{'peak MiB':>10}{'flagged':>9}"
+    )
+    for name, spents in found.items():
+        ratios = [
+            ratio(spents, found[base], clock).text(".2f")
+            for clock in ("cpu_seconds", "seconds")
+            for base in (BARE, PUBLISHED)
+        ]
+        flagged = f"{spents[0]['flagged'] / tokens:.2%}" if "flagged" in spents[0] else ""
+        print(
+            f"{name:24}{Range.of([speed(one, 'cpu_seconds') for one in spents]).median:13,.0f}"
+            + "".join(f"{one:>19}" for one in ratios)
+            + f"{Range.of([one['startup_cpu_seconds'] for one in spents]).median:13.1f}"
+            + f"{max(one['peak_mib'] for one in spents):10,.0f}{flagged:>9}"
+        )
+
+
+def profile(options: argparse.Namespace, folder: Path, temporary: Path) -> Rows:
+    """Where the time of (b) goes, under cProfile, which makes Python code look slower than it is."""
+    for subject in subjects(options, folder):
+        job = {"kind": "edit", "prior": subject.prior, "path": subject.path, "document": subject.document}
+        out = temporary / f"profile-{subject.name}"
+        more = {"threads": options.threads, "rule": subject.rule, "out": out, "profile": True}
+        spent = in_own_process({**job, **more}, nice=options.nice)
+        stages = spent["stages"]
+        print(f"\nprofile: {subject.name}, {spent['tokens']:,} tokens, {stages['all']:.2f} s")
+        for name, seconds in stages.items():
+            share, each = seconds / stages["all"], 1e6 * seconds / spent["tokens"]
+            print(f"{name:26}{seconds:9.3f} s{share:9.1%}{each:9.2f} us/token")
+        yield from _rows("profile", subject.name, OURS, [spent], options)
+
+
+def scale(options: argparse.Namespace, folder: Path, temporary: Path) -> Rows:
+    """Time and memory of (b) over sizes of fresh text."""
+    most = max(options.scale)
+    texts = folder / f"scale-{options.unit_bytes}x{most}"
+    made(folder / "prior-tiny", {"kind": "prior", "shape": "tiny"})
+    made(texts, {"kind": "texts", "units": most, "unit_bytes": options.unit_bytes})
+    jobs = {}
+    fresh = Fresh(temporary / "scale")
+    fresh.folder.mkdir()
+    for size in options.scale:
+        path = fresh.folder / f"x{size}.txt"
+        with path.open("wb") as whole:
+            for number in range(size):
+                whole.write((texts / f"{number:04}.txt").read_bytes())
+        jobs[f"x{size}"] = _scale_job(folder / "prior-tiny", path, options, fresh)
+    found = rounds_of(jobs, rounds=options.rounds, nice=options.nice)
+    base = f"x{min(options.scale)}"
+    print(f"\nscale: tiny prior, one file, x1 is {options.unit_bytes:,} bytes, {options.rounds} rounds")
+    print(f"{_DRAWN:.0%} of the tokens are drawn at random")
+    print(f"{'':8}{'tokens':>12}{'CPU s':>9}{'us/token, of ' + base:>24}{'peak MiB':>10}{'of ' + base:>18}")
+    for name, spents in found.items():
+        slower = Range.of([1 / one for one in _pairs(spents, found[base], "cpu_seconds")])
+        memory = Range.of([one["peak_mib"] / other["peak_mib"] for one, other in zip(spents, found[base], strict=True)])
+        print(
+            f"{name:8}{spents[0]['tokens']:12,}{Range.of([one['cpu_seconds'] for one in spents]).median:9.2f}"
+            f"{slower.text('.3f'):>24}{max(one['peak_mib'] for one in spents):10,.0f}{memory.text('.2f'):>18}"
+        )
+        yield from _rows("scale", "tiny", name, spents, options)
+
+
+def _scale_job(prior: Path, path: Path, options: argparse.Namespace, fresh: Fresh) -> Any:
+    shared = {"kind": "edit", "prior": prior, "path": path, "document": "line", "threads": options.threads}
+    return lambda: {**shared, "rule": {"rule": {"name": "random", "share": _DRAWN}}, "out": fresh()}
+
+
+def _pairs(ours: Sequence[Spent], base: Sequence[Spent], clock: str) -> list[float]:
+    return [speed(one, clock) / speed(other, clock) for one, other in zip(ours, base, strict=True)]
+
+
+def workers(options: argparse.Namespace, folder: Path, temporary: Path) -> Rows:
+    """The whole command, its start taken in, on shards of fresh text."""
+    texts = folder / f"workers-{options.unit_bytes}"
+    made(folder / "prior-tiny", {"kind": "prior", "shape": "tiny"})
+    made(texts, {"kind": "texts", "units": _SHARDS, "unit_bytes": options.unit_bytes})
+    engines = ["local", "ray"]
+    if reason := _no_ray():
+        print(f"skipped: ray: {reason}")
+        engines.remove("ray")
+    fresh = Fresh(temporary / "workers")
+    fresh.folder.mkdir()
+    found: dict[str, list[Spent]] = {f"{engine}, {n}": [] for engine in engines for n in options.workers}
+    for turn in range(options.rounds):
+        for engine in engines:
+            for number in options.workers:
+                print(f"round {turn + 1} of {options.rounds}: {engine}, {number} ...", file=sys.stderr, flush=True)
+                command = _command(folder / "prior-tiny", texts, fresh(), number, engine, engines, options)
+                found[f"{engine}, {number}"].append(command_spent(command, nice=options.nice))
+    base = f"local, {min(options.workers)}"
+    print(f"\nworkers: {_SHARDS} shards of {options.unit_bytes:,} bytes, the whole command, {options.rounds} rounds")
+    print("Ray's processes are its own, so neither their CPU time nor their memory is known here.")
+    print(f"{'engine, workers':18}{'seconds':>22}{'speed, of ' + base:>26}{'CPU s':>9}{'peak of one, MiB':>18}")
+    for name, spents in found.items():
+        gain = Range.of([other["seconds"] / one["seconds"] for one, other in zip(spents, found[base], strict=True)])
+        cpu = "" if "ray" in name else f"{Range.of([one['cpu_seconds'] for one in spents]).median:.1f}"
+        peak = "" if "ray" in name else f"{max(one['peak_mib'] for one in spents):,.0f}"
+        seconds = Range.of([one["seconds"] for one in spents]).text(".1f")
+        print(f"{name:18}{seconds:>22}{gain.text('.2f'):>26}{cpu:>9}{peak:>18}")
+        yield from _rows("workers", "tiny", name, spents, options)
+
+
+def _command(
+    prior: Path, texts: Path, out: Path, number: int, engine: str, engines: Sequence[str], options: argparse.Namespace
+) -> list[str]:
+    chosen = ["--engine", engine] if "ray" in engines else []
+    settings = [
+        "--set",
+        "rule.name=random",
+        "--set",
+        f"rule.share={_DRAWN}",
+        "--set",
+        f"threads={options.threads}",
+    ]
+    what = ["--input", str(texts / "*.txt"), "--document", "line", "--prior", str(prior), "--out", str(out)]
+    return [sys.executable, "-m", "tailkeep", "edit", *what, "--workers", str(number), *chosen, *settings]
+
+
+def _no_ray() -> str:
+    """Why there is no row of Ray, or nothing."""
+    command = [sys.executable, "-m", "tailkeep", "edit", "--engine", "ray", "--help"]
+    if subprocess.run(command, capture_output=True, check=False).returncode:  # noqa: S603
+        return "this version's `tailkeep edit` has no --engine ray"
+    found = subprocess.run([sys.executable, "-c", "import ray"], capture_output=True, check=False)
+    return "the package ray is not installed" if found.returncode else ""
+
+
+def _rows(part: str, subject: str, contender: str, spents: Sequence[Spent], options: argparse.Namespace) -> Rows:
+    shared = {"part": part, "subject": subject, "contender": contender, "threads": options.threads}
+    for number, spent in enumerate(spents, 1):
+        yield {**shared, "round": number, **spent}

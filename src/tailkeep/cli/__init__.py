@@ -1,0 +1,64 @@
+"""The `tailkeep` command: it wires the rooms together, and nothing below it knows it.
+
+Rule: results go to stdout, progress and messages to stderr, and a TailkeepError ends in one line and its exit code.
+"""
+
+import logging
+import signal
+import sys
+from typing import Annotated
+
+import typer
+
+from tailkeep import __version__
+from tailkeep.cli import edit, lab, reading, world
+from tailkeep.cli.messages import Redacted, print_fault, tell_interrupted
+from tailkeep.errors import ExitCode, TailkeepError
+from tailkeep.redaction import redact
+from tailkeep.visible import visible
+
+app = typer.Typer(
+    name="tailkeep",
+    help="Keep the tail: train generative models on data that machines wrote, without collapse.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """Run the command line and exit with the code that says how it ended."""
+    sys.excepthook = print_fault
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Redacted("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        app(standalone_mode=True)
+    except KeyboardInterrupt:
+        # One that came before typer listens, or while it ends.
+        tell_interrupted()
+        sys.exit(ExitCode.INTERRUPTED)
+    except TailkeepError as error:
+        print(f"error: {visible(redact(str(error)))}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except SystemExit as end:
+        # typer turns an interrupt into its exit code and says nothing.
+        if end.code == ExitCode.INTERRUPTED:
+            tell_interrupted()
+        raise
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+for _command in (lab.lab, edit.edit, reading.report, reading.show, world.world):
+    app.command()(_command)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,61 @@
+"""`tailkeep lab`: generations of models on what their predecessors wrote."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tailkeep.cli.reading import print_report
+
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key, such as scale=full. Repeatable.")
+]
+
+
+def lab(
+    name: Annotated[str | None, typer.Argument(metavar="NAME|FILE", help="A recipe's name, or a YAML file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run directory, new or to be resumed.")] = None,
+    overrides: Overrides = None,
+    arms: Annotated[
+        str | None, typer.Option(metavar="NAME,NAME", help="Run these arms only; all if not given.")
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Processes side by side; 0 means one a core on a CPU, one in all on a GPU.")
+    ] = 0,
+    list_all: Annotated[bool, typer.Option("--list", help="List the recipes and exit.")] = False,
+    dump_config: Annotated[bool, typer.Option("--dump-config", help="Print the resolved config and exit.")] = False,
+) -> None:
+    """Train generation after generation on machine-written data, and measure what is lost."""
+    from tailkeep import lab as room
+
+    if list_all:
+        _print_recipes(room.list_recipes())
+        return
+    if name is None:
+        raise typer.BadParameter(
+            "give a recipe's name or a YAML file; --list shows the recipes.", param_hint="NAME|FILE"
+        )
+    chosen = [] if arms is None else [arm.strip() for arm in arms.split(",")]
+    config = room.load(name, overrides=overrides or [], arms=chosen)
+    if dump_config:
+        print(room.dump(config), end="")
+        return
+    if out is None:
+        raise typer.BadParameter("give the folder to write to, such as --out runs/demo.", param_hint="--out")
+    from tailkeep.progress import shown_progress
+
+    with shown_progress(config.cells) as observe:
+        room.run(config, out, observe=observe, workers=workers or room.default_workers(config))
+    print_report(out)
+
+
+def _print_recipes(recipes: Any) -> None:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("recipe")
+    table.add_column("what it shows")
+    for recipe in recipes:
+        table.add_row(Text(recipe.name), Text(" ".join(recipe.shows.split())))
+    Console().print(table)

@@ -1,0 +1,189 @@
+"""Shards on a Ray cluster: actors that each load the work once.
+
+Rule: scheduling, restarts and lost nodes are Ray's; what is decided here is only who gets the next shard.
+"""
+
+import logging
+import os
+import signal
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from tailkeep.data.corpus import Setup, Shard
+from tailkeep.data.corpus.executors import Result
+from tailkeep.errors import ConfigError, TailkeepError, WorkerError
+from tailkeep.optional import require
+from tailkeep.redaction import redact
+
+_LOCAL = "local"
+# Shards and results are small. Ray's default is a third of the memory, more than many a container's /dev/shm.
+_OBJECT_STORE_BYTES = 100 * 2**20
+_PATIENCE_SECONDS = 60.0
+_KNOCK_SECONDS = 10.0
+
+_log = logging.getLogger(__name__)
+
+
+class RayActors:
+    """An `Executor` of Ray actors. `setup` and results must be picklable, and tailkeep installed on every node.
+
+    An actor whose process or node dies is started anew, wherever there is room, and its shard is tried again. The
+    cluster is the one that this program is connected to, else that of `address`, else that of RAY_ADDRESS, else one
+    on this machine that ends with the work.
+
+    Args:
+        workers: actors side by side; where the cluster has room for fewer, the others wait.
+        cpus: cores that each actor reserves.
+        gpus: GPUs that each actor reserves; of these it sees no others.
+        attempts: how often a shard is begun before the deaths of its actors are taken for its fault.
+        address: of a running cluster, such as `10.0.0.1:6379` or `auto`.
+
+    Raises:
+        MissingPackageError: Ray is not installed.
+        ConfigError: a number that is too small.
+    """
+
+    def __init__(
+        self, workers: int, *, cpus: int = 1, gpus: int = 0, attempts: int = 3, address: str | None = None
+    ) -> None:
+        for name, number in (("workers", workers), ("cpus", cpus), ("attempts", attempts)):
+            if number < 1:
+                raise ConfigError(f"{name}={number}: at least one is needed. Use {name}=1 or more.")
+        self._ray = require("ray", extra="ray")
+        self._workers, self._cpus, self._gpus, self._attempts = workers, cpus, gpus, attempts
+        self._address = address
+
+    def run(self, setup: Setup[Result], shards: Sequence[Shard]) -> Iterator[tuple[Shard, Result]]:
+        """See `Executor`.
+
+        Raises:
+            WorkerError: actors died at the same shard as often as it may be tried.
+            ConfigError: the cluster cannot be reached, or none can be started here.
+        """
+        if not shards:
+            return
+        workers = min(self._workers, len(shards))
+        address = self._address or os.environ.get("RAY_ADDRESS") or _LOCAL
+        with _connected(self._ray, address, cpus=workers * self._cpus):
+            kind = self._ray.remote(_Actor).options(
+                num_cpus=self._cpus, num_gpus=self._gpus, max_restarts=-1, max_task_retries=self._attempts - 1
+            )
+            actors = [kind.remote(setup) for _ in range(workers)]
+            try:
+                yield from self._hand_out(actors, shards)
+            finally:
+                for actor in actors:
+                    self._ray.kill(actor)
+
+    def _hand_out(self, actors: Sequence[Any], shards: Sequence[Shard]) -> Iterator[tuple[Shard, Any]]:
+        """Give each actor that is free the next shard; one for which the cluster has no room yet never holds any."""
+        left, unfinished = deque(shards), len(shards)
+        processes: dict[Any, str] = {}
+        busy: dict[Any, tuple[Any, Shard | None]] = {actor.load.remote(): (actor, None) for actor in actors}
+        self._warn_of_waiting(busy)
+        while unfinished:
+            (done,), _ = self._ray.wait(list(busy))
+            actor, shard = busy.pop(done)
+            process, result = self._answer(done, shard)
+            if processes.setdefault(actor, process) != process:
+                processes[actor] = process
+                _log.warning("an actor was lost, and another one has taken its place (now %s)", process)
+            if left:
+                following = left.popleft()
+                busy[actor.work.remote(following)] = actor, following
+            else:
+                # Its place may be the only one left for an actor whose node is gone.
+                self._ray.kill(actor)
+            if shard is not None:
+                unfinished -= 1
+                yield shard, result
+
+    def _warn_of_waiting(self, busy: dict[Any, Any]) -> None:
+        """Wait until an actor is ready, and say so if that takes long."""
+        ready, _ = self._ray.wait(list(busy), timeout=_PATIENCE_SECONDS)
+        if not ready:
+            _log.warning(
+                "no actor is ready after %.0f s. Each asks for %d CPUs and %d GPUs; the cluster has %s",
+                _PATIENCE_SECONDS, self._cpus, self._gpus, self._ray.cluster_resources(),
+            )  # fmt: skip
+
+    def _answer(self, done: Any, shard: Shard | None) -> tuple[str, Any]:
+        errors = self._ray.exceptions
+        try:
+            return self._ray.get(done)  # type: ignore[no-any-return]
+        except errors.RayTaskError as error:
+            # What an actor raised, wrapped with its traceback.
+            if isinstance(error.cause, TailkeepError):
+                raise error.cause from None
+            raise
+        except (errors.RayActorError, errors.OutOfMemoryError):
+            what = "before any shard" if shard is None else f"at {redact(shard.key)}"
+            raise WorkerError(
+                f"actors died {what}, {self._attempts} times of {self._attempts}, perhaps for want of memory or a "
+                "node. What is finished is kept: run the same command again to go on."
+            ) from None
+
+
+class _Actor:
+    """Does `work` on shards in a process of Ray's. It loads when asked to, since an error in `__init__` is lost."""
+
+    def __init__(self, setup: Setup[Any]) -> None:
+        self._setup = setup
+        self._work: Callable[[Shard], Any] | None = None
+
+    def load(self) -> tuple[str, None]:
+        """The process that this is, once `setup` is done."""
+        self._ready()
+        return _process(), None
+
+    def work(self, shard: Shard) -> tuple[str, Any]:
+        """The process that this is, and the result for `shard`."""
+        return _process(), self._ready()(shard)
+
+    def _ready(self) -> Callable[[Shard], Any]:
+        # After a restart the first call may be for a shard.
+        if self._work is None:
+            self._work = self._setup()
+        return self._work
+
+
+def _process() -> str:
+    return f"process {os.getpid()} on {os.uname().nodename}"
+
+
+@contextmanager
+def _connected(ray: Any, address: str, *, cpus: int) -> Iterator[None]:
+    """Inside, this program is connected to a cluster: its own, one that runs, or a new one with `cpus` cores."""
+    if ray.is_initialized():
+        yield
+        return
+    local = {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        _knock(address)
+        ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **(local if address == _LOCAL else {}))
+    except (ConnectionError, ImportError, OSError, RuntimeError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise ConfigError(
+            f"cannot start Ray on this machine: {reason}. Free memory and disk, or set RAY_ADDRESS to a cluster."
+            if address == _LOCAL
+            else f"cannot connect to the Ray cluster {redact(address)}: {reason}. Correct RAY_ADDRESS, or unset it."
+        ) from None
+    try:
+        # Ray's own handler would end the program without a word, and with the code of a fault.
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise an OSError unless something answers at `address`: Ray itself tries for minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdecimal() and "://" not in address:
+        socket.create_connection((host, int(port)), timeout=_KNOCK_SECONDS).close()

@@ -1,0 +1,144 @@
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tailkeep.errors import ConfigError, InputError
+from tailkeep.scoring.source import load_network, local_folder
+
+
+class Hostile:
+    """Unpickling it leaves a file behind."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+@pytest.fixture
+def copied(folder, tmp_path):
+    return shutil.copytree(folder, tmp_path / "model")
+
+
+def test_a_folder_is_read_as_it_was_saved(folder, network):
+    assert local_folder(folder, key="model") == folder
+    loaded = load_network(folder)
+    assert not loaded.training
+    assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in network.state_dict().items())
+
+
+def test_weights_are_float32_whatever_was_saved_unless_asked_for(copied):
+    weights_in_half = {name: value.bfloat16() for name, value in load_file(copied / "model.safetensors").items()}
+    save_file(weights_in_half, copied / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((copied / "config.json").read_text())
+    (copied / "config.json").write_text(json.dumps({**config, "dtype": "bfloat16"}))
+    assert {parameter.dtype for parameter in load_network(copied).parameters()} == {torch.float32}
+    assert {parameter.dtype for parameter in load_network(copied, dtype=None).parameters()} == {torch.bfloat16}
+
+
+def test_a_folder_with_only_a_pickle_is_refused_and_not_executed(copied, tmp_path):
+    (copied / "model.safetensors").unlink()
+    trace = tmp_path / "executed"
+    (copied / "pytorch_model.bin").write_bytes(pickle.dumps(Hostile(trace)))
+    with pytest.raises(InputError, match=r"holds no \*.safetensors, and other formats are not read"):
+        local_folder(copied, key="model")
+    with pytest.raises(InputError, match="the model cannot be read"):
+        load_network(copied)
+    assert not trace.exists()
+    with (copied / "pytorch_model.bin").open("rb") as file:  # the trap does work
+        pickle.load(file).close()
+    assert trace.exists()
+
+
+def test_a_pickle_beside_the_weights_is_passed_over(copied, tmp_path):
+    trace = tmp_path / "executed"
+    for name in ("pytorch_model.bin", "training_args.bin", "optimizer.pt"):
+        (copied / name).write_bytes(pickle.dumps(Hostile(trace)))
+    load_network(copied)
+    assert not trace.exists()
+
+
+def test_weights_that_are_a_pickle_in_disguise_are_one_clear_error(copied, tmp_path):
+    trace = tmp_path / "executed"
+    (copied / "model.safetensors").write_bytes(pickle.dumps(Hostile(trace)))
+    with pytest.raises(InputError, match=r"the model cannot be read \(.*\). Save it again") as caught:
+        load_network(copied)
+    assert "\n" not in str(caught.value)
+    assert not trace.exists()
+
+
+def test_code_in_a_model_folder_is_not_run(copied, tmp_path):
+    config = json.loads((copied / "config.json").read_text())
+    config["auto_map"] = {"AutoConfig": "hostile.Config", "AutoModelForCausalLM": "hostile.Model"}
+    config["model_type"] = "hostile"
+    (copied / "config.json").write_text(json.dumps(config))
+    trace = tmp_path / "executed"
+    (copied / "hostile.py").write_text(f"open({str(trace)!r}, 'w').close()")
+    with pytest.raises(InputError, match="the model cannot be read"):
+        load_network(copied)
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("size", [0, 100, -5])
+def test_weights_that_are_cut_off_are_one_clear_error(copied, size):
+    content = (copied / "model.safetensors").read_bytes()
+    (copied / "model.safetensors").write_bytes(content[:size])
+    with pytest.raises(InputError, match="the model cannot be read"):
+        load_network(copied)
+
+
+def test_weights_that_are_missing_are_not_made_up(copied):
+    tensors = load_file(copied / "model.safetensors")
+    name = next(name for name in tensors if "layers.1" in name)
+    del tensors[name]
+    save_file(tensors, copied / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=f"1 weights are missing, such as {name}"):
+        load_network(copied)
+
+
+def test_weights_of_another_shape_are_one_clear_error(copied):
+    config = json.loads((copied / "config.json").read_text())
+    (copied / "config.json").write_text(json.dumps({**config, "vocab_size": 17}))
+    with pytest.raises(InputError, match="the model cannot be read"):
+        load_network(copied)
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"model_type": "no-such-thing"}'])
+def test_a_broken_configuration_is_one_clear_error(copied, content):
+    (copied / "config.json").write_text(content)
+    with pytest.raises(InputError, match="the model cannot be read"):
+        load_network(copied)
+
+
+def test_a_folder_that_holds_no_model_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"holds no config.json. Give a folder saved by save_pretrained"):
+        local_folder(tmp_path, key="model")
+
+
+@pytest.mark.parametrize("name", ["nobody/no-such-model-here", "nowhere"])
+def test_what_is_neither_here_nor_on_the_hub_is_one_clear_error(name, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(InputError, match="is neither a folder here nor a model on the hub") as caught:
+        local_folder(Path(name), key="model")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["no/such/folder/at/all", "/nowhere", "../nowhere", "~/nowhere"])
+def test_a_missing_folder_is_not_looked_for_on_the_hub(name, monkeypatch):
+    def asked(*_, **__):
+        raise AssertionError("the hub was asked")
+
+    monkeypatch.setattr("tailkeep.scoring.source.snapshot_download", asked)
+    with pytest.raises(InputError, match=r"^model\.path: there is no folder .*(nowhere|at/all)"):
+        local_folder(Path(name), key="model")
+
+
+def test_a_revision_of_a_folder_would_do_nothing_and_is_refused(folder):
+    with pytest.raises(ConfigError, match=r"model\.revision: 'main' has no effect"):
+        local_folder(folder, key="model", revision="main")
