@@ -8,6 +8,7 @@ from tailkeep.errors import ConfigError, TrainingError
 from tailkeep.lab import load
 from tailkeep.lab.gaussian import DensityCut, GaussianLearner, Gaussians, GaussianStudy, RelativeCut, build
 from tailkeep.lab.numbers import NormalWorld, Numbers
+from tailkeep.metrics import accumulated_variance, balanced_width, median_variance, variance_growth
 
 PLAIN = GaussianLearner(None)
 
@@ -208,3 +209,62 @@ def test_a_cut_that_cannot_be_used_is_refused_with_its_key(truncate, message):
 
 def test_a_density_threshold_above_one_is_a_density_like_any_other():
     assert load({"learner": "gaussian", "truncate": {"name": "density", "threshold": 1.5}}).arms
+
+
+# Theory beside the numbers
+
+
+def measured(study, model):
+    return build(study, seed=0).measure(model, {}).metrics
+
+
+def test_a_saved_model_knows_its_generation(tmp_path):
+    first = fit(PLAIN, normal(30, 5))
+    second = PLAIN.fit(first.sample(30, seed=1), seed=0, budget=30, previous=first)
+    second.save(tmp_path)
+    assert (first.generation, second.generation, PLAIN.load(tmp_path).generation) == (0, 1, 1)
+
+
+def test_a_plain_arm_has_the_closed_forms_of_mean_and_median_beside_it():
+    study = GaussianStudy(learner="gaussian", data=NormalWorld(size=50, std=3.0, lineages=2))
+    found = measured(study, Gaussians(np.zeros(2), np.ones(2), generation=4))
+    assert found["variance_mean_theory"] == pytest.approx(9 * (49 / 50) ** 5)
+    assert found["std_theory"] == pytest.approx(3 * np.sqrt(median_variance(50, 4)))
+
+
+def test_a_relative_cut_multiplies_both_by_eta():
+    cut = RelativeCut(name="relative", width=0.2)
+    study = GaussianStudy(learner="gaussian", data=NormalWorld(size=50, lineages=2), truncate=cut)
+    found = measured(study, Gaussians(np.zeros(2), np.ones(2), generation=1))
+    assert found["variance_mean_theory"] == pytest.approx((49 / 50 * variance_growth(0.2)) ** 2)
+    assert found["std_theory"] == pytest.approx(np.sqrt(median_variance(50, 1)) * variance_growth(0.2))
+
+
+def test_a_density_cut_has_its_floor_and_accumulation_its_mean():
+    cut = DensityCut(name="density", threshold=0.85)
+    floored = measured(GaussianStudy(learner="gaussian", truncate=cut), Gaussians(np.zeros(2), np.ones(2)))
+    assert floored["std_theory"] == pytest.approx(norm.pdf(0) / 0.85)
+    assert "variance_mean_theory" not in floored
+    kept = GaussianStudy(learner="gaussian", regime={"name": "accumulate"})
+    found = measured(kept, Gaussians(np.zeros(2), np.ones(2), generation=7))
+    assert found["variance_mean_theory"] == accumulated_variance(100, 7)
+    assert "std_theory" not in found
+
+
+def test_the_mean_variance_of_accumulated_data_is_the_closed_form():
+    pool = normal(20, 8000)
+    for generation in range(6):
+        model = fit(PLAIN, pool)
+        variances = model.std**2
+        error = variances.std() / np.sqrt(8000)
+        assert abs(variances.mean() - accumulated_variance(20, generation)) < 5 * error
+        pool = pool.concat(model.sample(20, seed=generation + 1))
+
+
+@pytest.mark.parametrize("n", [20, 100])
+def test_a_balanced_cut_holds_the_mean_variance(n):
+    variances = widths(relative(balanced_width(n)), n=n, lineages=8000, generations=11)[-1] ** 2
+    error = variances.std() / np.sqrt(8000)
+    # The balance is of first order: ten cuts of n values are off by about 10 / n².
+    assert abs(variances.mean() - 1) < 5 * error + 15 / n**2
+    assert np.median(variances) < 0.98

@@ -2,10 +2,14 @@
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
-from tailkeep.errors import InputError
+from tailkeep import lab
+from tailkeep.errors import ConfigError, InputError
 from tailkeep.lab.mixture import Mixture, MixtureLearner, MixtureStudy, build
 from tailkeep.lab.numbers import ModesWorld, Numbers
+from tailkeep.lab.recursion import phase_seed
+from tests.runs.faults import FaultyStorage
 
 sklearn_mixture = pytest.importorskip("sklearn.mixture")
 
@@ -155,3 +159,37 @@ def test_a_mode_that_no_sample_reaches_is_dead():
     measured = subject.measure(lost, {"common": lost.sample(500, seed=0)}).metrics
     assert measured["modes_alive"] == 1
     assert measured["weight_distance"] == pytest.approx(1 - CLEAN.weights[0])
+
+
+def test_the_density_along_the_first_axis_is_the_mixtures():
+    subject = build(MixtureStudy(learner="mixture", data=CLEAN, components=4), seed=0)
+    model = Mixture(np.array([0.25, 0.75]), np.array([[0.0, 9.0], [3.0, 1.0]]), np.diag([4.0, 1.0])[None].repeat(2, 0))
+    table = subject.measure(model, {"common": subject.real}).tables["density"]
+    x = np.array(table["x"])
+    expected = 0.25 * norm.pdf(x, 0, 2) + 0.75 * norm.pdf(x, 3, 2)
+    assert table["model"] == pytest.approx(expected.tolist())
+    assert np.trapezoid(table["real"], x) == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_held_out_points_share_no_seed_with_anything_that_a_chain_draws(seed, monkeypatch):
+    seeds = []
+    draw = ModesWorld.draw
+    monkeypatch.setattr(ModesWorld, "draw", lambda self, seed: seeds.append(seed) or draw(self, seed))
+    build(MixtureStudy(learner="mixture", data=CLEAN, components=4), seed=seed)
+    phases = ("write", "train", "sample", "measure", "mix")
+    used = {phase_seed(seed, generation, phase) for generation in range(50) for phase in phases}
+    assert len(set(seeds)) == 2
+    assert not used & set(seeds)
+
+
+def test_one_truncated_generation_after_another(tmp_path):
+    config = {"learner": "mixture", "generations": 2, "components": 4, "drop": 0.2, "data": {"modes": 4, "size": 80}}
+    run = lab.run(config, tmp_path, storage=FaultyStorage())
+    assert run.cell("plain", 0, 1).metrics()["metrics"]["dropped_share"] == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(("key", "value"), [("components", 0), ("drop", 1.0), ("drop", -0.1), ("data.modes", 0)])
+def test_no_components_and_truncating_everything_are_refused(key, value):
+    with pytest.raises(ConfigError, match=key):
+        lab.load({"learner": "mixture"}, overrides=[f"{key}={value}"])

@@ -57,10 +57,13 @@ def test_a_recipe_can_be_read_at_every_scale(name, scale):
     [
         ("gaussian", ["generations=5", "record_every=2", "data.size=10", "data.lineages=3"]),
         ("mixture", ["generations=3", "record_every=1", "data.size=60", "data.modes=4", "components=4"]),
+        ("mixture-sweep", ["generations=2", "record_every=1", "data.size=60", "data.modes=4", "components=4"]),
+        ("gaussian-theory", ["generations=3", "record_every=2", "data.lineages=3"]),
+        ("regression", ["generations=3", "record_every=1", "data.size=30", "data.lineages=3"]),
     ],
 )
 def test_a_recipe_of_numbers_runs_small(name, overrides, tmp_path):
-    if name == "mixture":
+    if name.startswith("mixture"):
         pytest.importorskip("sklearn")
     config = loaded(name, "seeds=[0]", *overrides)
     directory = lab.run(config, tmp_path, storage=FaultyStorage())
@@ -71,7 +74,7 @@ def test_a_recipe_of_numbers_runs_small(name, overrides, tmp_path):
     assert len({cell.arm for cell in directory.cells()}) == len(config.arms) >= 4
 
 
-@pytest.mark.parametrize("name", ["demo", "gaussian", "mixture"])
+@pytest.mark.parametrize("name", ["demo", "gaussian", "gaussian-theory", "mixture", "mixture-sweep", "regression"])
 def test_a_recipe_without_required_keys_needs_no_file(name):
     assert lab.load(lab.find_recipe(name))
 
@@ -92,7 +95,7 @@ def test_a_recipe_that_is_not_there_is_answered_with_its_neighbour():
 
 def test_a_word_near_no_recipe_is_answered_with_all_of_them():
     with pytest.raises(
-        ConfigError, match=r"no recipe is called 'xyz'\. Known: demo, gaussian, mixture, tinystories\. Or"
+        ConfigError, match=rf"no recipe is called 'xyz'\. Known: {', '.join(recipe.name for recipe in RECIPES)}\. Or"
     ):
         lab.find_recipe("xyz")
 

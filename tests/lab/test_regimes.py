@@ -1,12 +1,14 @@
 """Each regime against a model whose every number says where it came from."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tailkeep.errors import ConfigError
-from tailkeep.lab.regimes import Accumulate, AccumulateSubsample, Mix, Regenerate, Replace, Stage
+from tailkeep.lab.regimes import Accumulate, AccumulateSubsample, Mix, Regenerate, Replace, Revise, Stage
 from tests.lab.stubs import Asked, TraceModel, listed, numbers, real
 
 REPLACE = Replace(name="replace")
@@ -159,3 +161,75 @@ def test_a_regime_with_history_says_so(regime):
     assert regime.keeps_history
     with pytest.raises(KeyError):
         regime.mix(2, real(3), {2: numbers(1.0)}, seed=0)
+
+
+def revise(places, share, factor=1.0):
+    return Revise(name="revise", places=places, share=share, factor=factor)
+
+
+def rewritten(before, after):
+    """Where `after` holds what a model wrote in place of `before`; TraceModel adds a half."""
+    return [place for place, (old, new) in enumerate(zip(listed(before), listed(after), strict=True)) if new != old]
+
+
+@pytest.mark.parametrize("places", ["disjoint", "overlapping", "anchored"])
+def test_revise_writes_its_share_anew_in_place_and_keeps_the_rest(places):
+    sets, asked, _ = recursion(revise(places, 0.25), real(8), 3)
+    base = real(8) if places == "anchored" else sets[1]
+    places_written = rewritten(base, sets[2])
+    assert len(places_written) == 2
+    assert [listed(sets[2])[place] for place in places_written] == [listed(base)[p] + 0.5 for p in places_written]
+    assert [len(examples) for _, examples, _ in asked.of("regenerate")] == [2, 2]
+
+
+def test_disjoint_revisions_go_through_the_data_once():
+    sets, _, _ = recursion(revise("disjoint", 0.4), real(10), 6)
+    assert [rewritten(before, after) for before, after in pairwise(sets)] == [
+        [0, 1, 2, 3],
+        [4, 5, 6, 7],
+        [8, 9],
+        [],
+        [],
+    ]
+
+
+def test_disjoint_shares_of_less_than_one_example_add_up():
+    sets, _, _ = recursion(revise("disjoint", 0.025), real(10), 9)
+    assert len(rewritten(sets[0], sets[8])) == 2
+
+
+def test_anchored_revisions_keep_nothing_that_an_earlier_model_wrote():
+    sets, asked, _ = recursion(revise("anchored", 0.5), real(10), 4)
+    for mixed in sets[1:]:
+        assert len(rewritten(real(10), mixed)) == 5
+    assert all(set(examples) <= set(listed(real(10))) for _, examples, _ in asked.of("regenerate"))
+
+
+def test_a_factor_makes_the_share_decay_and_a_model_is_never_asked_for_nothing():
+    _, asked, _ = recursion(revise("overlapping", 0.5, 0.5), real(16), 8)
+    assert [len(examples) for _, examples, _ in asked.of("regenerate")] == [8, 4, 2, 1]
+    assert revise("overlapping", 0.5, 0.5).shares(3) == [0.5, 0.25, 0.125]
+    assert sum(revise("disjoint", 0.4).shares(5)) == pytest.approx(1)
+
+
+def test_which_examples_are_revised_depends_on_the_seed_and_the_generation_alone():
+    first, second, other = (recursion(revise("overlapping", 0.5), real(40), 3, seed=seed)[0] for seed in (7, 7, 8))
+    assert [listed(data) for data in first] == [listed(data) for data in second]
+    assert listed(first[1]) != listed(other[1])
+
+
+def test_a_model_that_writes_another_number_of_examples_cannot_revise():
+    class Doubling(TraceModel):
+        def regenerate(self, data, *, seed):
+            return data.concat(data)
+
+    data = real(4)
+    stage = Stage(1, data, lambda: data, Doubling(0, Asked(), data.values))
+    with pytest.raises(ConfigError, match=r"regime\.name: 'revise'.*4 were written for 2.*such as documents"):
+        revise("overlapping", 0.5).write(stage, seed=0)
+
+
+@pytest.mark.parametrize(("key", "value"), [("share", 0.0), ("share", 1.1), ("factor", 0.0), ("factor", 1.1)])
+def test_a_revision_out_of_range_is_refused(key, value):
+    with pytest.raises(ValueError, match=key):
+        Revise(**{"name": "revise", "places": "overlapping", "share": 0.5, key: value})

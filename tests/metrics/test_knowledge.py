@@ -45,3 +45,18 @@ def test_an_impossible_truth_loses_and_an_impossible_falsehood_wins():
 def test_a_nan_margin_or_no_question_gives_nan():
     assert math.isnan(kr_accuracy([1.0, kr_margin([-math.inf], [-math.inf])]))
     assert math.isnan(kr_accuracy([]))
+
+
+def test_the_other_scores_count_all_tokens():
+    true, false = [-1.0, -2.0, -30.0], [-3.0, -2.0]
+    assert kr_margin(true, false, over="mean") == pytest.approx(-11 + 2.5)
+    assert kr_margin(true, false, over="sum") == pytest.approx(-33 + 5)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.floats(-50, 0), st.floats(-50, 0)), min_size=1, max_size=10))
+def test_sentences_of_one_length_are_judged_alike_by_all_scores(pairs):
+    true, false = zip(*pairs, strict=True)
+    common, mean, total = (kr_margin(true, false, over=over) for over in ("common", "mean", "sum"))
+    assert common == mean
+    assert total == pytest.approx(common * len(pairs), abs=1e-9)

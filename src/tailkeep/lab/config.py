@@ -13,7 +13,7 @@ Rule: an override beats the chosen scale, which beats the file. `layers` lays th
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
@@ -21,10 +21,12 @@ from tailkeep.config import Settings, Tree, dotted, dump_tree, parse_assignments
 from tailkeep.errors import ConfigError
 from tailkeep.lab.causal_lm.settings import CausalLMStudy
 from tailkeep.lab.gaussian import GaussianStudy
+from tailkeep.lab.images.settings import VAEStudy
 from tailkeep.lab.layers import Layer, check_overridden, choose_arms, merge_bases, merge_layers, scaled
 from tailkeep.lab.mixture import MixtureStudy
 from tailkeep.lab.recipes import find_recipe
 from tailkeep.lab.recursion import KeepModels
+from tailkeep.lab.regression import RegressionStudy
 from tailkeep.lab.study import Positive, Study
 from tailkeep.runs.storage import TEMPORARY
 
@@ -51,9 +53,13 @@ class UserStudy(Study):
     id: str
     version: str
     options: dict[str, Any] = Field(default_factory=dict)
+    edits: ClassVar[bool] = True
 
 
-AnyStudy = Annotated[CausalLMStudy | GaussianStudy | MixtureStudy | UserStudy, Field(discriminator="learner")]
+AnyStudy = Annotated[
+    CausalLMStudy | GaussianStudy | MixtureStudy | RegressionStudy | UserStudy | VAEStudy,
+    Field(discriminator="learner"),
+]
 
 
 class LabConfig(Settings):
@@ -75,7 +81,7 @@ class LabConfig(Settings):
 
     @model_validator(mode="after")
     def _device_is_used(self) -> Self:
-        if self.device == "cuda" and not any(s.learner in {"causal_lm", "user"} for s in self.arms.values()):
+        if self.device == "cuda" and not any(s.learner in {"causal_lm", "user", "vae"} for s in self.arms.values()):
             raise ValueError("device 'cuda' has no effect: no arm here computes on one; leave it out")
         return self
 
@@ -99,7 +105,9 @@ _STUDIES: Mapping[str, type[Study]] = {
     "causal_lm": CausalLMStudy,
     "gaussian": GaussianStudy,
     "mixture": MixtureStudy,
+    "regression": RegressionStudy,
     "user": UserStudy,
+    "vae": VAEStudy,
 }
 _OVERRIDES = "--set"
 

@@ -16,11 +16,14 @@ from typing import Any
 from tailkeep.errors import ConfigError, WorkerError
 from tailkeep.lab.causal_lm.losses import UserLosses
 from tailkeep.lab.config import LabConfig, dump, load
+from tailkeep.lab.editing import Edit
+from tailkeep.lab.protocols import Subject
 from tailkeep.lab.recursion import Chain, Event, Observer, run_chain
+from tailkeep.lab.study import Study
 from tailkeep.lab.subjects import Extensions, UserLearners, build_subject, load_libraries, sources_of
-from tailkeep.lab.threads import limited_threads
 from tailkeep.processes import deaf_to_ctrl_c, end_with
 from tailkeep.runs import RunDirectory, RunRecord, Storage, versions
+from tailkeep.threads import limited_threads
 
 
 def _nobody(event: Event) -> None:
@@ -75,6 +78,7 @@ def run(
             subject = build_subject(
                 study, seed=config.seeds[0], device=config.device, extensions=extensions, shared=shared
             )
+            _refuse_unable(study, subject)
             study.regime.budget(0, subject.real)
         with RunDirectory.create(out, record, config=dump(config), storage=storage) as directory:
             names = [(arm, seed) for seed in config.seeds for arm in config.arms]
@@ -86,6 +90,14 @@ def run(
                     _run_one(config, directory, arm, seed, extensions, shared, observe)
             directory.collect()
     return directory
+
+
+def _refuse_unable(study: Study, subject: Subject) -> None:
+    if isinstance(study.regime, Edit) and not subject.edits:
+        raise ConfigError(
+            f"regime.name: 'edit' asks each model to edit data, and those of {subject.name!r} cannot. Give them "
+            "an `edit` (see lab.protocols.EditingModel) and the Subject edits=True, or choose another regime."
+        )
 
 
 def _run_one(

@@ -5,7 +5,7 @@ drops the values that the fit is surest of and refits on the rest (ForTIFAI, arX
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,8 +18,16 @@ from tailkeep.config import Settings
 from tailkeep.errors import TrainingError
 from tailkeep.lab.numbers import Floats, NormalWorld, Numbers, load_model, save_model
 from tailkeep.lab.protocols import Measurement, Subject
+from tailkeep.lab.regimes import Accumulate, Replace
 from tailkeep.lab.study import Study
-from tailkeep.metrics import gaussian_kl
+from tailkeep.metrics import (
+    accumulated_variance,
+    density_floor,
+    expected_variance,
+    gaussian_kl,
+    median_variance,
+    variance_growth,
+)
 
 
 class DensityCut(Settings):
@@ -60,11 +68,12 @@ class GaussianStudy(Study):
 
 @dataclass(frozen=True)
 class Gaussians:
-    """One normal distribution a lineage: `mean` and `std` of shape (lineages,)."""
+    """One normal distribution a lineage: `mean` and `std` of shape (lineages,), of the generation `generation`."""
 
     mean: Floats
     std: Floats
     facts: Mapping[str, float] = field(default_factory=dict)
+    generation: int = 0
 
     def sample(self, n: int, *, seed: int) -> Numbers:
         """(n, lineages) values."""
@@ -77,7 +86,8 @@ class Gaussians:
 
     def save(self, folder: Path) -> None:
         """Write `model.safetensors`."""
-        save_model(folder, {"mean": self.mean, "std": self.std}, self.facts)
+        arrays = {"mean": self.mean, "std": self.std, "generation": np.array([float(self.generation)])}
+        save_model(folder, arrays, self.facts)
 
 
 @dataclass(frozen=True)
@@ -91,7 +101,7 @@ class GaussianLearner:
     truncate: DensityCut | RelativeCut | None
 
     def fit(self, data: Numbers, *, seed: int, budget: int, previous: Gaussians | None = None) -> Gaussians:  # noqa: ARG002
-        """The fit has a closed form: seed, budget and predecessor do not enter.
+        """The fit has a closed form: seed and budget do not enter, and of the predecessor only its number.
 
         Raises:
             TrainingError: a lineage has grown beyond what a float can hold.
@@ -103,7 +113,7 @@ class GaussianLearner:
                 "the standard deviation of a lineage is no longer finite: the cut makes it grow each generation. "
                 "Use a smaller truncate.width or fewer generations."
             )
-        return model
+        return replace(model, generation=0 if previous is None else previous.generation + 1)
 
     def _fit(self, values: Floats) -> Gaussians:
         mean, std = values.mean(axis=0), values.std(axis=0)
@@ -129,7 +139,7 @@ class GaussianLearner:
     def load(self, folder: Path) -> Gaussians:
         """Read `model.safetensors`."""
         arrays, facts = load_model(folder)
-        return Gaussians(**arrays, facts=facts)
+        return Gaussians(arrays["mean"], arrays["std"], facts, int(arrays["generation"][0]))
 
 
 def build(study: GaussianStudy, *, seed: int) -> Subject:
@@ -140,11 +150,12 @@ def build(study: GaussianStudy, *, seed: int) -> Subject:
         real=world.draw(seed),
         learner=GaussianLearner(study.truncate),
         views={"common": lambda model, seed: model.sample(world.size, seed=seed)},
-        measure=lambda model, samples: _measure(model, samples, world),
+        measure=lambda model, samples: _measure(model, samples, study),
     )
 
 
-def _measure(model: Gaussians, samples: Mapping[str, Any], world: NormalWorld) -> Measurement:  # noqa: ARG001
+def _measure(model: Gaussians, samples: Mapping[str, Any], study: GaussianStudy) -> Measurement:  # noqa: ARG001
+    world = study.data
     low, median, high = np.quantile(model.std, [0.1, 0.5, 0.9])
     positive = model.std > 0
     divergence = np.full(len(model.std), np.inf)
@@ -159,6 +170,7 @@ def _measure(model: Gaussians, samples: Mapping[str, Any], world: NormalWorld) -
         "mean_abs_median": float(np.median(np.abs(model.mean - world.mean))),
         "kl_model_real_median": float(np.median(divergence)),
     }
+    metrics |= _theory(study, model.generation)
     grid = world.mean + world.std * np.linspace(-4, 4, 161)
     width = max(float(model.std[0]), 0.02 * world.std)  # a collapsed one would fall between the points
     density = {
@@ -167,3 +179,19 @@ def _measure(model: Gaussians, samples: Mapping[str, Any], world: NormalWorld) -
         "real": norm.pdf(grid, world.mean, world.std).tolist(),
     }
     return Measurement(metrics, {"density": density})
+
+
+def _theory(study: GaussianStudy, generation: int) -> dict[str, float]:
+    """The closed forms of this arm, see `metrics.normal_theory`; nothing where there are none."""
+    size, std, cut = study.data.size, study.data.std, study.truncate
+    if isinstance(cut, DensityCut):
+        return {"std_theory": density_floor(cut.threshold)}
+    if isinstance(study.regime, Accumulate) and cut is None:
+        return {"variance_mean_theory": std**2 * accumulated_variance(size, generation)}
+    if not isinstance(study.regime, Replace):
+        return {}
+    growth = 1.0 if cut is None else variance_growth(cut.width)
+    return {
+        "variance_mean_theory": std**2 * expected_variance(size, generation, growth=growth),
+        "std_theory": std * median_variance(size, generation, growth=growth) ** 0.5,
+    }

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
+from scipy.stats import norm
 
 from tailkeep.errors import InputError
 from tailkeep.lab.numbers import Floats, ModesWorld, Numbers, load_model, save_model
@@ -20,6 +21,7 @@ from tailkeep.metrics import mode_shares, modes_alive, weight_distance
 from tailkeep.optional import require
 
 _SHOWN = 600
+_HELD_OUT = 1000  # beyond the numbers of the phases
 
 
 class MixtureStudy(Study):
@@ -119,7 +121,8 @@ def build(study: MixtureStudy, *, seed: int) -> Subject:
     """The mixture recursion on real points drawn with `seed`."""
     world = study.data
     real = world.draw(seed)
-    held_out = world.draw(int(np.random.SeedSequence([seed, 1]).generate_state(1)[0]))
+    # Not [seed, 1], which numpy pads with zeros into the seed of the first writing (`recursion.phase_seed`).
+    held_out = world.draw(int(np.random.SeedSequence([seed, 0, _HELD_OUT]).generate_state(1)[0]))
     return Subject(
         name="mixture",
         real=real,
@@ -139,7 +142,19 @@ def _measure(model: Mixture, samples: Mapping[str, Any], world: ModesWorld, held
         "weight_distance": weight_distance(mode_shares(points, world.centres), world.weights),
     }
     tables = {
+        "density": _density(model, world),
         "points": {"x": points[:_SHOWN, 0].tolist(), "y": points[:_SHOWN, 1].tolist()},
         "centres": {"x": world.centres[:, 0].tolist(), "y": world.centres[:, 1].tolist()},
     }
     return Measurement(metrics, tables)
+
+
+def _density(model: Mixture, world: ModesWorld) -> Mapping[str, list[float]]:
+    """The densities of the model and of the real mixture along the first axis, summed over the other."""
+    places = world.centres[:, 0]
+    margin = 4 * world.std
+    grid = np.linspace(places.min() - margin, places.max() + margin, 241)
+    model_std = np.sqrt(model.covariances[:, 0, 0])
+    fitted = norm.pdf(grid[:, None], model.means[:, 0], model_std) @ model.weights
+    real = norm.pdf(grid[:, None], places, world.std) @ world.weights
+    return {"x": grid.tolist(), "model": fitted.tolist(), "real": real.tolist()}

@@ -11,6 +11,8 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from tailkeep.rules import Rule, Sampler
+
 Indices = NDArray[np.int64]
 
 
@@ -68,6 +70,23 @@ class Model(Protocol):
         ...
 
 
+class EditedData(Data, Protocol):
+    """Data that a model has edited; `read` gives back the facts that `save` has written."""
+
+    @property
+    def facts(self) -> Mapping[str, float]:
+        """`flagged_share`, `changed_share` and, against the real data, `cumulative_changed_share`."""
+        ...
+
+
+class EditingModel(Model, Protocol):
+    """A model that can also change data in part, for the regime `edit`."""
+
+    def edit(self, data: Any, *, rule: Rule, sampler: Sampler, seed: int) -> EditedData:
+        """`data` with what `rule` flags drawn anew by `sampler`."""
+        ...
+
+
 class Learner(Protocol):
     """A way of training. `budget` is the stage's size in real units, so that arms of different size train equally."""
 
@@ -99,7 +118,8 @@ Measure = Callable[[Any, Mapping[str, Any]], Measurement]
 class Subject:
     """What one arm studies: real data, a learner, the views its models are sampled through, and a measure.
 
-    `views` maps a name to a sampler; "common" is the same decoder for all arms, "own" the arm's.
+    `views` maps a name to a sampler; "common" is the same decoder for all arms, "own" the arm's. `edits` says that the
+    learner's models are an `EditingModel`.
     """
 
     name: str
@@ -107,3 +127,4 @@ class Subject:
     learner: Learner
     views: Mapping[str, View]
     measure: Measure
+    edits: bool = False

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tailkeep.lab.protocols import Subject
-from tailkeep.lab.regimes import Regime, Stage
+from tailkeep.lab.stage import Regime, Stage
 from tailkeep.runs import Cell
 
 Phase = Literal["write", "train", "sample", "measure"]
@@ -165,7 +165,8 @@ def _sample_and_measure(chain: Chain, lineage: _Lineage, generation: int, observ
     with _phase(chain, lineage, generation, "measure", observe):
         measured = chain.subject.measure(lineage.model, samples)
         training = {"train_data_units": float(_training_set(chain, lineage, generation).units), **lineage.model.facts}
-        cell.write_metrics({**training, **measured.metrics}, measured.tables, learner=chain.subject.name)
+        written = chain.regime.facts(generation, lineage.written)
+        cell.write_metrics({**training, **written, **measured.metrics}, measured.tables, learner=chain.subject.name)
     cell.finish()
 
 

@@ -4,52 +4,27 @@ A regime is two pure functions. `write` asks the previous model for text (the ex
 `mix` composes the training set from real data and everything written so far. Generation 0 sees real data only.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, Protocol
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
 from tailkeep.config import Settings
 from tailkeep.errors import ConfigError
-
-Written = Mapping[int, Any]
-"""What was written for each generation from 1 on: {generation: Data}."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """Where a lineage stands when generation `generation` (>= 1) is about to be trained."""
-
-    generation: int
-    real: Any
-    previous_training_set: Callable[[], Any]
-    model: Any
+from tailkeep.lab.editing import Edit
+from tailkeep.lab.stage import Stage, Written
 
 
-class Regime(Protocol):
-    """One way of composing training sets."""
+class _Quiet(Settings):
+    """The regimes whose written data tell nothing of themselves."""
 
-    @property
-    def keeps_history(self) -> bool:
-        """Whether `mix` needs what earlier generations wrote, not only the newest."""
-        ...
-
-    def write(self, stage: Stage, *, seed: int) -> Any:
-        """The data that the previous model writes for this generation."""
-        ...
-
-    def mix(self, generation: int, real: Any, written: Written, *, seed: int) -> Any:
-        """The training set of `generation`; `written` is empty for generation 0."""
-        ...
-
-    def budget(self, generation: int, real: Any) -> int:
-        """The units of training data this generation stands for, whatever the size of its training set."""
-        ...
+    def facts(self, generation: int, written: Written) -> Mapping[str, float]:  # noqa: ARG002
+        """None."""
+        return {}
 
 
-class _Fresh(Settings):
+class _Fresh(_Quiet):
     """The regimes in which each model writes fresh examples, as many as there are real ones."""
 
     def write(self, stage: Stage, *, seed: int) -> Any:
@@ -117,7 +92,7 @@ class Mix(_Fresh):
         return round(self.real_share * len(real))
 
 
-class Regenerate(Settings):
+class Regenerate(_Quiet):
     """ForTIFAI's recursion (arXiv 2509.08972): real data arrives in `fractions` equal consecutive parts.
 
     Generation s trains on the regeneration of the whole previous training set and on part s, so the written share is
@@ -152,8 +127,58 @@ class Regenerate(Settings):
         return real.split(self.fractions)
 
 
+class Revise(_Fresh):
+    """Each model writes a part of the training set anew, and all else stays as it is (ToEdit, arXiv 2412.14689).
+
+    Generation g writes `share * factor ** (g - 1)` of the examples. `overlapping`: chosen at random from the last
+    training set; `disjoint`: the next ones in order, none twice, until all are written; `anchored`: chosen at random
+    from the *real* data, so that what an earlier model wrote is never kept.
+    """
+
+    name: Literal["revise"]
+    keeps_history: ClassVar[bool] = False
+    places: Literal["disjoint", "overlapping", "anchored"] = "overlapping"
+    share: Annotated[float, Field(gt=0, le=1)]
+    factor: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+    def shares(self, generation: int) -> list[float]:
+        """The share that is written for each of the generations 1 ... `generation`."""
+        wanted = [self.share * self.factor**edit for edit in range(generation)]
+        if self.places != "disjoint":
+            return wanted
+        written = np.minimum(np.cumsum([0.0, *wanted]), 1.0)
+        return [float(share) for share in np.diff(written)]
+
+    def write(self, stage: Stage, *, seed: int) -> Any:
+        """The whole training set of this generation, with the chosen examples written anew in their places."""
+        base = stage.real if self.places == "anchored" else stage.previous_training_set()
+        chosen = self._chosen(len(base), stage.generation, seed)
+        if not len(chosen):
+            return base
+        rewritten = stage.model.regenerate(base.take(chosen), seed=seed)
+        if len(rewritten) != len(chosen):
+            raise ConfigError(
+                f"regime.name: 'revise' puts examples back in their places, and {len(rewritten)} were written for "
+                f"{len(chosen)}. Use a form of writing that keeps examples apart, such as documents."
+            )
+        kept = np.setdiff1d(np.arange(len(base)), chosen)
+        return base.take(kept).concat(rewritten).take(np.argsort(np.concatenate([kept, chosen]), kind="stable"))
+
+    def mix(self, generation: int, real: Any, written: Written, *, seed: int) -> Any:  # noqa: ARG002
+        """The revised training set."""
+        return written[generation] if generation else real
+
+    def _chosen(self, size: int, generation: int, seed: int) -> Any:
+        shares = self.shares(generation)
+        if self.places == "disjoint":
+            return np.arange(round(size * sum(shares[:-1])), round(size * sum(shares)))
+        # The model writes with `seed`; what it draws must not tell which examples were chosen.
+        rng = np.random.default_rng([seed, 1])
+        return np.sort(rng.choice(size, size=round(size * shares[-1]), replace=False))
+
+
 AnyRegime = Annotated[
-    Replace | Accumulate | AccumulateSubsample | Mix | Regenerate,
+    Replace | Accumulate | AccumulateSubsample | Mix | Regenerate | Revise | Edit,
     Field(discriminator="name"),
 ]
 

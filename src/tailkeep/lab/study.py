@@ -1,11 +1,12 @@
 """What every arm chooses, whatever it studies."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from tailkeep.config import Settings
+from tailkeep.lab.editing import Edit
 from tailkeep.lab.regimes import AnyRegime, Replace
 
 Positive = Annotated[int, Field(ge=1)]
@@ -15,12 +16,24 @@ class Study(Settings):
     """One arm: the regime, how many models are trained in a row, and which of them get a cell on disk.
 
     `generations` counts the models; the first sees real data only. `record_every: 10` measures and keeps
-    generations 0, 10, 20, ... and the last; those between live in memory.
+    generations 0, 10, 20, ... and the last; those between live in memory. `edits` tells whether its models can have an
+    `edit`, for which the regime of that name asks.
     """
 
+    edits: ClassVar[bool] = False
     regime: AnyRegime = Replace(name="replace")
     generations: Positive = 5
     record_every: Positive = 1
+
+    @field_validator("regime")
+    @classmethod
+    def _can_edit(cls, regime: AnyRegime) -> AnyRegime:
+        if isinstance(regime, Edit) and not cls.edits:
+            raise ValueError(
+                "'edit' draws tokens of a text anew, and this learner's data have none. Use learner causal_lm, or "
+                "another regime"
+            )
+        return regime
 
     @property
     def recorded(self) -> Sequence[int]:

@@ -7,13 +7,15 @@ from typing import Any
 
 from tailkeep.config import input_paths
 from tailkeep.errors import ConfigError
-from tailkeep.lab import gaussian, mixture
+from tailkeep.lab import gaussian, mixture, regression
 from tailkeep.lab.causal_lm.losses import UserLosses
 from tailkeep.lab.causal_lm.settings import CausalLMStudy
 from tailkeep.lab.config import AnyStudy, LabConfig, UserStudy
 from tailkeep.lab.gaussian import GaussianStudy
+from tailkeep.lab.images.settings import VAEStudy
 from tailkeep.lab.mixture import MixtureStudy
 from tailkeep.lab.protocols import Subject
+from tailkeep.lab.regression import RegressionStudy
 from tailkeep.optional import require
 from tailkeep.runs import hash_path, versions
 
@@ -46,7 +48,7 @@ def load_libraries(studies: Iterable[AnyStudy]) -> None:
 
 def default_workers(config: LabConfig) -> int:
     """How many processes suit this machine: one for each `threads` cores, but one in all where a GPU does the work."""
-    if any(study.learner == "causal_lm" for study in config.arms.values()) and _device_name(config.device) != "cpu":
+    if any(study.learner in _ON_A_GPU for study in config.arms.values()) and _device_name(config.device) != "cpu":
         return 1
     return max(1, (os.cpu_count() or 1) // config.threads)
 
@@ -66,10 +68,16 @@ def build_subject(
             return gaussian.build(study, seed=seed)
         case MixtureStudy():
             return mixture.build(study, seed=seed)
+        case RegressionStudy():
+            return regression.build(study, seed=seed)
         case CausalLMStudy():
             from tailkeep.lab.causal_lm import learner
 
             return learner.build(study, device=device, losses=extensions.losses, shared=shared)
+        case VAEStudy():
+            from tailkeep.lab.images import learner as images
+
+            return images.build(study, seed=seed, device=device, shared=shared)
         case UserStudy(id=name):
             if name not in extensions.learners:
                 raise ConfigError(
@@ -79,15 +87,21 @@ def build_subject(
             return extensions.learners[name](study.options, seed)
 
 
+_ON_A_GPU = frozenset({"causal_lm", "vae"})
+"""The learners that compute on a GPU where there is one."""
+
 _LIBRARIES = {
     "causal_lm": ("hf", ("torch", "transformers", "accelerate")),
     "mixture": ("mixture", ("sklearn.mixture",)),
+    "vae": ("images", ("torch",)),
 }
 _PACKAGES = {
     "causal_lm": ("numpy", "torch", "transformers", "accelerate", "tokenizers"),
     "gaussian": ("numpy", "scipy"),
     "mixture": ("numpy", "scipy", "scikit-learn"),
+    "regression": ("numpy", "scipy"),
     "user": ("numpy",),
+    "vae": ("numpy", "scipy", "scikit-learn", "torch"),
 }
 
 
@@ -103,7 +117,7 @@ def sources_of(config: LabConfig) -> dict[str, Any]:
         "arms": arms,
         "seeds": list(config.seeds),
         "threads": config.threads,
-        "device": _device_name(config.device) if "causal_lm" in learners else "cpu",
+        "device": _device_name(config.device) if _ON_A_GPU.intersection(learners) else "cpu",
         "packages": versions(*packages),
     }
 
@@ -117,16 +131,16 @@ def _settings_of(study: AnyStudy) -> dict[str, Any]:
             node = node[parent]
         if key == "model.path" and isinstance(study, CausalLMStudy) and study.model.name == "pretrained":
             require("transformers", extra="hf")
-            from tailkeep.lab.causal_lm.source import local_folder
+            from tailkeep.scoring.source import local_folder
 
-            path = local_folder(study.model)
+            path = local_folder(path, revision=study.model.revision, key="model")
         # The name's ending says how a file is read, so it counts beside the content.
         node[last] = f"sha256:{hash_path(path)}{path.suffix if path.is_file() else ''}"
     return tree
 
 
 def _device_name(choice: str) -> str:
-    torch = require("torch", extra="hf")
+    torch = require("torch", extra="torch")
     if choice == "cpu" or not torch.cuda.is_available():
         return "cpu"
     return str(torch.cuda.get_device_name())

@@ -1,31 +1,94 @@
 """Pure functions of numbers: what collapse looks like. No model, no file, no text enters this room."""
 
+from tailkeep.metrics.classes import class_entropy, classes_alive
 from tailkeep.metrics.confidence import confidence_histogram, perplexity, share_above
 from tailkeep.metrics.divergence import gaussian_kl, kl_divergence, unigram_counts
 from tailkeep.metrics.diversity import distinct_n
 from tailkeep.metrics.failure import Failure, time_to_failure
+from tailkeep.metrics.features import frechet_distance, precision_recall
+from tailkeep.metrics.histograms import (
+    distinct_share,
+    entropy,
+    gini,
+    js_divergence,
+    smoothed_kl,
+    top_share,
+    unseen_mass,
+    zipf_slope,
+)
 from tailkeep.metrics.intervals import Interval, binomial_interval, mean_interval, slope
 from tailkeep.metrics.knowledge import kr_accuracy, kr_margin
+from tailkeep.metrics.linear_theory import (
+    accumulated_error,
+    error_unit,
+    published_decay_bound,
+    published_edit_bound,
+    published_edit_error,
+    replaced_error,
+    wide_edit_error,
+)
 from tailkeep.metrics.modes import assign_modes, mode_shares, modes_alive, weight_distance
+from tailkeep.metrics.ngrams import ngram_counts, ngram_kl
+from tailkeep.metrics.normal_theory import (
+    accumulated_variance,
+    balanced_width,
+    density_floor,
+    expected_variance,
+    median_variance,
+    variance_growth,
+)
+from tailkeep.metrics.resampling import FailureInterval, McNemar, bootstrap_interval, failure_interval, mcnemar
 
 __all__ = [
     "Failure",
+    "FailureInterval",
     "Interval",
+    "McNemar",
+    "accumulated_error",
+    "accumulated_variance",
     "assign_modes",
+    "balanced_width",
     "binomial_interval",
+    "bootstrap_interval",
+    "class_entropy",
+    "classes_alive",
     "confidence_histogram",
+    "density_floor",
     "distinct_n",
+    "distinct_share",
+    "entropy",
+    "error_unit",
+    "expected_variance",
+    "failure_interval",
+    "frechet_distance",
     "gaussian_kl",
+    "gini",
+    "js_divergence",
     "kl_divergence",
     "kr_accuracy",
     "kr_margin",
+    "mcnemar",
     "mean_interval",
+    "median_variance",
     "mode_shares",
     "modes_alive",
+    "ngram_counts",
+    "ngram_kl",
     "perplexity",
+    "precision_recall",
+    "published_decay_bound",
+    "published_edit_bound",
+    "published_edit_error",
+    "replaced_error",
     "share_above",
     "slope",
+    "smoothed_kl",
     "time_to_failure",
+    "top_share",
     "unigram_counts",
+    "unseen_mass",
+    "variance_growth",
     "weight_distance",
+    "wide_edit_error",
+    "zipf_slope",
 ]

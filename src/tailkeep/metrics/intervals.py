@@ -28,7 +28,7 @@ def mean_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
         ValueError: `values` is empty, or `level` is not between 0 and 1.
     """
     sample = np.asarray(values, dtype=np.float64).ravel()
-    _require_level(level)
+    require_level(level)
     if sample.size == 0:
         raise ValueError("an interval over no values. Give at least one value.")
     if not np.isfinite(sample).all():
@@ -50,7 +50,7 @@ def binomial_interval(successes: float, trials: int, *, level: float = 0.95) -> 
     Raises:
         ValueError: `successes` is not between 0 and `trials`, or `level` not between 0 and 1.
     """
-    _require_level(level)
+    require_level(level)
     if not 0 <= successes <= trials:
         raise ValueError(f"{successes} successes in {trials} trials. Give 0 <= successes <= trials.")
     if trials == 0:
@@ -83,6 +83,11 @@ def slope(x: ArrayLike, y: ArrayLike) -> float:
     return float(centred @ up) / spread if spread > 0 else math.nan
 
 
-def _require_level(level: float) -> None:
+def require_level(level: float) -> None:
+    """Refuse a confidence level that is none.
+
+    Raises:
+        ValueError: `level` is not between 0 and 1.
+    """
     if not 0 < level < 1:
         raise ValueError(f"the level is {level}. Give a share between 0 and 1, such as 0.95.")

@@ -1,18 +1,23 @@
 """Knowledge retention: does a model find a true sentence likelier than its false twin? (ForTIFAI, arXiv 2509.08972)
 
-Rule: both sentences are judged over the same number of tokens, or the longer one would pay for its length.
+Rule: the published score judges both sentences over the same number of tokens, or the longer would pay for its length.
 """
+
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+Over = Literal["common", "mean", "sum"]
+"""How the tokens of a sentence count: their mean over the length that both have, their mean, or their sum."""
 
-def kr_margin(true_log_probs: ArrayLike, false_log_probs: ArrayLike) -> float:
-    """How much likelier, in nats per token, a model finds the true sentence of one question than the false one.
 
-    The arguments are the log-probabilities of the sentences' tokens given the context, (t,) and (f,). Each is
-    averaged over its first min(t, f) tokens, as in the published test: the longer sentence is cut to the shorter.
-    A positive margin is a right answer.
+def kr_margin(true_log_probs: ArrayLike, false_log_probs: ArrayLike, *, over: Over = "common") -> float:
+    """How much likelier a model finds the true sentence of one question than the false one; positive is right.
+
+    The arguments are the log-probabilities of the sentences' tokens given the context, (t,) and (f,). By `over`:
+    `common` averages each over its first min(t, f) tokens, as in the published test; `mean` over all its tokens
+    (both in nats per token); `sum` adds them up (in nats), so that it compares the sentences' probabilities.
 
     Raises:
         ValueError: a sentence has no tokens.
@@ -22,6 +27,10 @@ def kr_margin(true_log_probs: ArrayLike, false_log_probs: ArrayLike) -> float:
     common = min(true.size, false.size)
     if common == 0:
         raise ValueError(f"sentences of {true.size} and {false.size} tokens. Give at least one token each.")
+    if over == "sum":
+        return float(true.sum()) - float(false.sum())
+    if over == "mean":
+        common = max(true.size, false.size)
     # Plain floats: two impossible sentences give -inf - -inf = NaN, which `kr_accuracy` passes on.
     return float(true[:common].mean()) - float(false[:common].mean())
 

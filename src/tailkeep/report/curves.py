@@ -17,7 +17,7 @@ from tailkeep.report.drawing import (
     plain_ticks,
 )
 from tailkeep.report.reading import Entry, Group
-from tailkeep.report.vocabulary import BANDS, describe, failure_rules
+from tailkeep.report.vocabulary import BANDS, THEORY, describe, failure_rules
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,6 +81,7 @@ def _build(group: Group, metric: str, lines: "Mapping[str, Line]", pens: "Mappin
     for arm, line in lines.items():
         # Many bands over each other would hide the lines.
         _draw(panel, line, pens[arm], shade=min(0.14, 0.45 / len(lines)))
+        _draw_theory(panel, Line(group.of(arm), _theory(metric)), pens[arm])
     if known.log and all(v > 0 for line in lines.values() for v in (*line.mean, *line.low) if math.isfinite(v)):
         panel.set_yscale("log")
         plain_ticks(panel)
@@ -112,6 +113,15 @@ def _draw(panel: "Axes", line: Line, pen: Pen, *, shade: float) -> None:
     )
 
 
+def _draw_theory(panel: "Axes", line: Line, pen: Pen) -> None:
+    if math.isfinite(line.end):
+        panel.plot(line.generations, line.mean, color=pen.colour, linestyle=(0, (1, 1.5)), linewidth=1.1, zorder=1.5)
+
+
+def _theory(metric: str) -> str:
+    return THEORY[metric][0] if metric in THEORY else ""
+
+
 def _band_note(metric: str, group: Group, seeds: int) -> str:
     bounds = BANDS.get(metric)
     if bounds and set(bounds) <= group.names:
@@ -123,7 +133,8 @@ def _notes(group: Group, metric: str, seeds: int) -> list[str]:
     known = describe(metric)
     limit = "Dotted: the limit of failure." if _limits(group, metric) else ""
     better = f"{known.better.capitalize()} is better." if known.better else ""
-    return [known.note, _band_note(metric, group, seeds), limit, better]
+    theory = f"Fine dots, without markers: {THEORY[metric][1]}." if _theory(metric) in group.names else ""
+    return [known.note, _band_note(metric, group, seeds), theory, limit, better]
 
 
 def _limits(group: Group, metric: str) -> list[float]:

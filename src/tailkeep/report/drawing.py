@@ -123,11 +123,13 @@ def render(drawing: Drawing) -> Rendered:
     return Rendered(drawing, light, dark, pixels.getvalue())
 
 
-def canvas(title: str, *, rows: int = 1, columns: int = 1, height: float = HEIGHT) -> "tuple[Figure, list[Axes]]":
+def canvas(
+    title: str, *, rows: int = 1, columns: int = 1, width: float = WIDTH, height: float = HEIGHT
+) -> "tuple[Figure, list[Axes]]":
     """An empty figure with a title and `rows` x `columns` panels in reading order."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained")
     figure.suptitle(label(title, 46), x=0.012, ha="left", fontsize=TITLE, fontweight="bold", color=INK)
     axes = [figure.add_subplot(rows, columns, n + 1) for n in range(rows * columns)]
     for panel in axes:

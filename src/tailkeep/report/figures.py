@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from tailkeep.report.curves import curve
 from tailkeep.report.drawing import Drawing, Pen, Rendered, pen, render
+from tailkeep.report.pictures import pictures
 from tailkeep.report.reading import Group, Reading
 from tailkeep.report.shapes import confidence, density, points
 from tailkeep.report.vocabulary import further_names, headline_names
@@ -16,16 +17,17 @@ from tailkeep.report.vocabulary import further_names, headline_names
 
 @dataclass(frozen=True)
 class GroupFigures:
-    """The figures of one learner: headline curves, the other curves, and distributions by arm."""
+    """The figures of one learner: headline curves, the other curves, and distributions and images by arm."""
 
     headline: tuple[Rendered, ...]
     further: tuple[Rendered, ...]
     shapes: tuple[Rendered, ...]
+    pictures: tuple[Rendered, ...]
 
     @property
     def all(self) -> tuple[Rendered, ...]:
         """Every figure, in the order of the page."""
-        return (*self.headline, *self.shapes, *self.further)
+        return (*self.headline, *self.shapes, *self.pictures, *self.further)
 
 
 def pens_of(reading: Reading) -> dict[str, Pen]:
@@ -51,6 +53,7 @@ def _group(group: Group, pens: Mapping[str, Pen], names: "_Names") -> GroupFigur
         _rendered(curves(headline_names(group.names))),
         _rendered(curves(further_names(group.names))),
         _rendered(drawing for word, kind in by_arm for drawing in shapes(kind, word)),
+        _rendered(shapes(pictures, "images")),
     )
 
 

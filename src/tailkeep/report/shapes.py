@@ -52,7 +52,8 @@ def density(group: Group, arm: str, pen: Pen, name: str) -> Drawing | None:
     return Drawing(
         name=name,
         title=f"Density of {arm}",
-        caption="Fitted density of one lineage of the first seed, darker with each generation; dashed: the real one.",
+        caption="Fitted density of the first seed (one lineage, or along the first axis), darker with each generation; "
+        "dashed: the real one.",
         alt=f"Density of {arm} at generations {_listed(tables)}; its peak goes from "
         f"{max(tables[0].values['model']):.2f} to {max(tables[-1].values['model']):.2f}, "
         f"the real one's is {max(tables[0].values['real']):.2f}.",

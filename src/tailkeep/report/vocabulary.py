@@ -77,6 +77,17 @@ METRICS: Mapping[str, Metric] = {
     "train_nll": Metric("NLL in training", "Nats per token by plain cross-entropy, mean over all steps of a training."),
     "train_units": Metric("Training units", "Tokens or examples that the optimiser saw, every epoch counted."),
     "train_data_units": Metric("Size of the training set", "Tokens or examples in the generation's training set."),
+    "flagged_share": Metric(
+        "Flagged tokens",
+        "Share of the tokens that the last model drew anew; most stay what they are, see changed tokens.",
+    ),
+    "changed_share": Metric("Changed tokens", "Share of the tokens that this edit made others, or deleted."),
+    "cumulative_changed_share": Metric(
+        "Changed since the real data",
+        "Share of the real data's tokens that are others or gone by now, by this edit and those before it.",
+        None,
+        True,
+    ),
     "kept_fraction": Metric("Kept fraction", "Share of the targets that the loss kept."),
     "std_median": Metric("Standard deviation", "Median over lineages of the fitted σ.", None, True),
     "std_mean": Metric("Mean standard deviation", "Mean over lineages of the fitted σ."),
@@ -97,6 +108,45 @@ METRICS: Mapping[str, Metric] = {
     "guarded_share": Metric(
         "Guarded lineages", "Share of lineages that kept two values only because fewer would have been left."
     ),
+    "latent_std": Metric(
+        "Latent spread",
+        "Standard deviation of the codes that an encoder of real images gives to drawn ones; falls as variety is lost.",
+        None,
+        True,
+    ),
+    "frechet": Metric(
+        "Fréchet distance",
+        "Between held-out and drawn images, in the features of a classifier of real ones, squared.",
+        "lower",
+        True,
+    ),
+    "recall": Metric(
+        "Recall",
+        "Share of held-out images within reach of the drawn ones: how much of reality is covered.",
+        "higher",
+        True,
+    ),
+    "precision": Metric(
+        "Precision",
+        "Share of drawn images within reach of the held-out ones; a model that draws one good image has 1.",
+        None,
+        True,
+    ),
+    "class_entropy": Metric(
+        "Entropy of the classes",
+        "Nats, over the classes that a classifier of real images sees in drawn ones.",
+        "higher",
+        True,
+    ),
+    "classes_alive": Metric("Classes alive", "Classes with more than 1 % of the drawn images.", "higher"),
+    "classes_total": Metric("Classes in all", "Classes of the real images."),
+    "held_out_bound": Metric(
+        "Held-out bound", "Nats per image: the evidence bound's negative on held-out real images.", "lower"
+    ),
+    "train_bound": Metric("Bound in training", "Nats per image, the whole bound, mean over all steps of a training."),
+    "latent_mean": Metric("Latent mean", "Mean of the codes that the encoder of real images gives to drawn ones."),
+    "latent_std_real": Metric("Latent spread of real images", "The same of held-out images."),
+    "classifier_accuracy": Metric("Accuracy of the yardstick", "Of the classifier, on held-out images."),
     "modes_alive": Metric(
         "Modes alive", "Components that still get at least a fifth of their true share of the samples.", "higher", True
     ),
@@ -104,12 +154,37 @@ METRICS: Mapping[str, Metric] = {
     "weight_distance": Metric(
         "Distance of the weights", "Total variation between the real and the sampled mode shares.", "lower", True
     ),
+    "test_error": Metric(
+        "Test error", "Mean of |w - w*|² over lineages, in units of the first fit's own error.", "lower", True, True
+    ),
+    "bound_ratio": Metric("Test error over its bound", "Above 1 the published bound does not hold.", None, True),
+    "test_error_se": Metric("Test error, Monte-Carlo error", "Standard error over lineages of the mean."),
+    "test_error_bound": Metric("Published bound", "On the test error, in the same units."),
+    "test_error_wide": Metric(
+        "Test error, many rows", "Own closed form of the recursion itself, for rows that far outnumber coefficients."
+    ),
 }
 
 BANDS = {"std_median": ("std_low", "std_high")}
 """Metrics whose band is not the range over seeds but two other metrics."""
 
-LEARNERS = {"causal_lm": "Language model", "gaussian": "Gaussian", "mixture": "Gaussian mixture"}
+THEORY = {
+    "test_error": ("test_error_theory", "the published closed form"),
+    "variance_mean": ("variance_mean_theory", "the closed form of the expectation"),
+    "std_median": ("std_theory", "the closed form of the median, or the floor where truncation begins"),
+}
+"""Metrics that are drawn beside another one, in its figure, and what they are called there."""
+
+BOUNDED_SHARE = 0.4
+"""The changed share of the real data above which the bound on collapse under edits (arXiv 2412.14689) wears out."""
+
+LEARNERS = {
+    "causal_lm": "Language model",
+    "gaussian": "Gaussian",
+    "mixture": "Gaussian mixture",
+    "regression": "Linear regression",
+    "vae": "Variational autoencoder",
+}
 """How a learner is called in a heading; another one's name stands for itself."""
 
 VIEWS = {"common": "common decoder", "own": "the arm’s own decoder"}
@@ -160,12 +235,27 @@ _RULES = (
         "std_median", 0.5, True, "median σ < half the real σ", "the median σ fell below half the real σ", "std_real"
     ),
     FailureRule(
+        "latent_std",
+        0.8,
+        True,
+        "latent spread 20 % below generation 0",
+        "the latent spread fell 20 % below generation 0",
+        "latent_std",
+    ),
+    FailureRule(
         "modes_alive",
         0.75,
         True,
         "fewer than 75 % of the modes",
         "fewer than 75 % of the modes were alive",
         "modes_total",
+    ),
+    FailureRule(
+        "bound_ratio",
+        1.0,
+        False,
+        "test error above its published bound",
+        "the test error rose above its published bound",
     ),
 )
 
@@ -192,7 +282,7 @@ def headline_names(names: set[str]) -> tuple[str, ...]:
 def further_names(names: set[str]) -> tuple[str, ...]:
     """The other metrics of `names`, known ones first."""
     order = list(METRICS)
-    rest = names.difference(headline_names(names))
+    rest = names.difference(headline_names(names), (theory for theory, _ in THEORY.values()))
 
     def place(name: str) -> tuple[str, int, str]:
         view, bare = split_view(name)

@@ -11,16 +11,28 @@ from tailkeep.metrics import Interval
 from tailkeep.report import numbers
 from tailkeep.report.reading import Missing
 from tailkeep.report.summary import GroupSummary
-from tailkeep.report.vocabulary import METRICS, FailureRule, describe, split_view
+from tailkeep.report.vocabulary import BOUNDED_SHARE, METRICS, FailureRule, describe, split_view
 
 _TOLD = 2
 
 
 def sentences(group: GroupSummary) -> tuple[str, ...]:
-    """One sentence for each of the first two comparable metrics, and one for each rule of failure."""
+    """One sentence for each of the first two comparable metrics, each rule of failure, and edits that go far."""
     told = [name for name in group.metrics if describe(name).better][:_TOLD]
     said = [_comparison(group, name) if len(group.arms) > 1 else _alone(group, name) for name in told]
-    return (*filter(None, said), *(_failures(group, rule) for rule in group.rules))
+    return (*filter(None, said), *(_failures(group, rule) for rule in group.rules), *_far_edits(group))
+
+
+def _far_edits(group: GroupSummary) -> tuple[str, ...]:
+    told = {arm.arm: arm.metrics.get("cumulative_changed_share") for arm in group.arms}
+    shares = {arm: metric.level.mean for arm, metric in told.items() if metric}
+    far = [f"{numbers.number(share)} for {arm}" for arm, share in shares.items() if share > BOUNDED_SHARE]
+    if not far:
+        return ()
+    return (
+        f"The share of the real data's tokens that edits have changed is {join(far)}; above "
+        f"{numbers.number(BOUNDED_SHARE)} the bound on collapse under edits does not hold.",
+    )
 
 
 def _comparison(group: GroupSummary, name: str) -> str:

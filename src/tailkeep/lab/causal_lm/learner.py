@@ -16,13 +16,15 @@ from tailkeep.lab.causal_lm.corpus import Corpus, read_corpus
 from tailkeep.lab.causal_lm.losses import UserLosses
 from tailkeep.lab.causal_lm.measures import TextMeasure, question_rows
 from tailkeep.lab.causal_lm.model import LanguageModel
-from tailkeep.lab.causal_lm.quiet import quiet_transformers
 from tailkeep.lab.causal_lm.settings import CausalLMStudy, Pretrained, Sampling, Windows
-from tailkeep.lab.causal_lm.source import load_network, local_folder, new_network
+from tailkeep.lab.causal_lm.source import new_network
 from tailkeep.lab.causal_lm.tokens import Tokens, refuse_short, training_rows
 from tailkeep.lab.causal_lm.training import train
 from tailkeep.lab.causal_lm.weighting import build_weighting
+from tailkeep.lab.editing import Edit
 from tailkeep.lab.protocols import Subject, View
+from tailkeep.scoring.quiet import quiet_transformers
+from tailkeep.scoring.source import load_network, local_folder
 
 COMMON = Sampling(name="sample")
 
@@ -61,7 +63,7 @@ class CausalLMLearner:
 
     def load(self, folder: Path) -> LanguageModel:
         """A saved model, on this learner's device."""
-        network = load_network(folder).to(self.device).eval()
+        network = load_network(folder).to(self.device)
         facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
         return LanguageModel(network, self.codec, self.study.writing, self.prompts, facts)
 
@@ -94,6 +96,9 @@ def build(study: CausalLMStudy, *, device: str, losses: UserLosses, shared: Muta
     joined = _joined(study)
     real, held_out = prepared.real, prepared.held_out
     build_weighting(study.loss, losses)
+    if isinstance(study.regime, Edit):
+        # Refused here if the tokenizer does not tell what its tokens read as.
+        _ = prepared.codec.surfaces
     bf16 = _bf16(study, device)
     return Subject(
         name="causal_lm",
@@ -103,12 +108,15 @@ def build(study: CausalLMStudy, *, device: str, losses: UserLosses, shared: Muta
         measure=TextMeasure(
             real, held_out, prepared.corpus.questions, prepared.corpus.truth, study.training.block, joined
         ),
+        edits=True,
     )
 
 
 def _prepare(study: CausalLMStudy) -> Prepared:
     corpus = read_corpus(study.data)
-    folder = local_folder(study.model) if isinstance(study.model, Pretrained) else None
+    folder = None
+    if isinstance(study.model, Pretrained):
+        folder = local_folder(study.model.path, revision=study.model.revision, key="model")
     codec = _codec(study, corpus, folder)
     real, held_out = (
         Tokens.of([codec.encode(text) for text in texts], codec) for texts in (corpus.real, corpus.held_out)

@@ -1,6 +1,6 @@
 """The choices of a study with a causal language model: where it starts, how it trains, writes and is measured."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -156,6 +156,7 @@ class Measuring(Settings):
 class CausalLMStudy(Study):
     """An arm whose learner is a Hugging Face causal language model."""
 
+    edits: ClassVar[bool] = True
     learner: Literal["causal_lm"]
     data: Annotated[TextCorpus | WorldCorpus, Field(discriminator="name")]
     model: Annotated[Pretrained | Scratch, Field(discriminator="name")]

@@ -1,0 +1,86 @@
+"""The regime `edit` as a whole, on a text file and in the embedded world: kills, resumes, and what the metrics tell."""
+
+import json
+
+import pytest
+
+from tailkeep import lab
+from tests.lab.causal_lm.test_recursion import phase_boundaries
+from tests.lab.causal_lm.tiny import study, write_stories
+from tests.runs.faults import Fault, FaultyStorage, content, interrupt
+from tests.runs.small_run import TIMINGS
+
+CHANGING = {"name": "edit", "rule": {"name": "random", "share": 0.3}, "sampler": {"exclude_original": True}}
+# A model that has hardly been trained gives each of its 300 tokens about 1 / 300.
+DELETING = {"name": "edit", "rule": {"threshold": 0.004, "delete_below": 0.0034}, "anchored": False}
+WINDOWS = {"form": {"name": "windows", "context": 6, "new_tokens": 4}}
+ARMS = {
+    "anchored": {"regime": CHANGING},
+    "joined": {"regime": DELETING, "writing": WINDOWS, "record_every": 2, "generations": 3},
+    "world": {"regime": CHANGING, "data": {"name": "world", "people": 12, "documents": 40}},
+}
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    text = write_stories(tmp_path_factory.mktemp("text"))
+    return lab.load({"device": "cpu", "seeds": [3], "arms": ARMS, **study(text)})
+
+
+@pytest.fixture(scope="module")
+def undisturbed(config, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed") / "run"
+    storage = FaultyStorage()
+    lab.run(config, folder, storage=storage)
+    return storage.log, content(folder, without=TIMINGS)
+
+
+def rows_of(files):
+    rows = [json.loads(line) for line in files["metrics.jsonl"].decode().splitlines()]
+    return {(row["arm"], row["generation"]): row for row in rows}
+
+
+def test_every_generation_after_the_first_tells_what_was_flagged_and_what_changed(undisturbed):
+    rows = rows_of(undisturbed[1])
+    for (arm, generation), row in rows.items():
+        assert ("flagged_share" in row) == (generation > 0)
+        if generation:
+            assert 0 < row["changed_share"] <= 1
+            if arm != "joined":
+                assert row["cumulative_changed_share"] == row["changed_share"]
+    counts = json.loads(undisturbed[1]["cells/joined/3/2/written/2/edits.json"])
+    assert rows["joined", 2]["cumulative_changed_share"] == counts["lost"] / counts["pristine"]
+    assert rows["joined", 2]["train_data_units"] < rows["joined", 0]["train_data_units"]
+
+
+def test_the_edited_text_can_be_read(undisturbed):
+    files = undisturbed[1]
+    lines = files["cells/world/3/1/written/1/text.jsonl"].decode().splitlines()
+    assert len(lines) == 40
+    assert all(set(json.loads(line)) == {"prompt", "text"} for line in lines)
+
+
+def check(config, undisturbed, folder, fault):
+    interrupt(lambda storage: lab.run(config, folder, storage=storage), fault)
+    lab.run(config, folder, storage=FaultyStorage())
+    assert content(folder, without=TIMINGS) == undisturbed[1], fault
+
+
+def test_a_run_killed_behind_an_edit_resumes_to_the_same_bytes(config, undisturbed, tmp_path):
+    written = [n for n in phase_boundaries(undisturbed[0]) if undisturbed[0][n - 1][1].name == "written"]
+    assert len(written) == 3
+    check(config, undisturbed, tmp_path / "run", Fault(written[1] + 1, "killed"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [0, 1])
+def test_a_run_killed_at_every_phase_boundary_resumes_to_the_same_bytes(after, config, undisturbed, tmp_path):
+    for n in phase_boundaries(undisturbed[0]):
+        if n + after <= len(undisturbed[0]):
+            check(config, undisturbed, tmp_path / str(n), Fault(n + after, "killed", half=True))
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_bytes_of_one(config, undisturbed, tmp_path):
+    lab.run(config, tmp_path / "run", workers=2)
+    assert content(tmp_path / "run", without=TIMINGS) == undisturbed[1]

@@ -1,0 +1,32 @@
+"""Autoencoders that take a moment: 8 x 8 images, two channels, a few steps."""
+
+import numpy as np
+
+from tailkeep.lab.images.learner import AutoencoderLearner
+from tailkeep.lab.images.pictures import Pictures
+from tailkeep.lab.images.settings import VAEStudy
+
+SMALL = {
+    "learner": "vae",
+    "data": {"name": "digits", "held_out": 1700},
+    "network": {"channels": 2, "latent": 3},
+    "training": {"batch": 16, "epochs": 1},
+    "measuring": {"classifier_steps": 100},
+}
+
+
+def study(**keys):
+    return VAEStudy(**{**SMALL, **keys})
+
+
+def learner(**keys):
+    return AutoencoderLearner(study(**keys), (8, 8), "cpu")
+
+
+def bars(count, *, seed=0):
+    """Images of one bright bar each, upright or lying, at random places."""
+    rng = np.random.default_rng(seed)
+    values = np.zeros((count, 8, 8), dtype=np.uint8)
+    for image, place, lying in zip(values, rng.integers(8, size=count), rng.integers(2, size=count), strict=True):
+        (image if lying else image.T)[place] = 255
+    return Pictures(values)

@@ -1,0 +1,121 @@
+"""The regime `edit` against a model that says what it was asked, and what is refused before anything is trained."""
+
+from dataclasses import dataclass, replace
+
+import pytest
+
+from tailkeep import lab
+from tailkeep.errors import ConfigError
+from tailkeep.lab.editing import Edit
+from tailkeep.lab.numbers import Numbers
+from tailkeep.lab.stage import Stage
+from tailkeep.rules import Sampler, ToEdit
+from tests.lab.stubs import Asked, TraceModel, listed, real, trace_learners, trace_subject
+
+USER = {"learner": "user", "id": "trace", "version": "1", "generations": 2, "regime": {"name": "edit"}}
+LANGUAGE = {"learner": "causal_lm", "data": {"name": "world"}, "model": {"name": "scratch"}}
+
+
+@dataclass(frozen=True)
+class EditedNumbers(Numbers):
+    @property
+    def facts(self):
+        return {"changed_share": float(self.values[0] % 1)}
+
+
+@dataclass(frozen=True)
+class EditingTrace(TraceModel):
+    def edit(self, data, *, rule, sampler, seed):
+        self.asked.calls.append(("edit", (self.generation, listed(data), rule, sampler, seed)))
+        return EditedNumbers(data.values + 0.25)
+
+
+def recursion(regime, generations):
+    """The training set and the facts of each generation, and what was asked of the models."""
+    asked, sets, facts, written = Asked(), [], [], {}
+    for generation in range(generations):
+        if generation:
+            model = EditingTrace(generation - 1, asked, sets[-1].values)
+            stage = Stage(generation, real(2), lambda: sets[-1], model)
+            written = {generation: regime.write(stage, seed=generation)}
+        sets.append(regime.mix(generation, real(2), written, seed=0))
+        facts.append(regime.facts(generation, written))
+    return [listed(data) for data in sets], facts, asked.of("edit")
+
+
+def test_each_generation_trains_on_the_real_data_as_the_last_model_has_edited_it():
+    regime = Edit(name="edit", rule=ToEdit(threshold=0.5), sampler=Sampler(temperature=2.0))
+    sets, facts, asked = recursion(regime, 3)
+    assert sets == [[0, 1], [0.25, 1.25], [0.25, 1.25]]
+    assert asked == [(model, [0, 1], regime.rule, regime.sampler, model + 1) for model in (0, 1)]
+    assert facts == [{}, {"changed_share": 0.25}, {"changed_share": 0.25}]
+
+
+def test_without_the_anchor_edits_are_of_edits():
+    sets, facts, _ = recursion(Edit(name="edit", anchored=False), 4)
+    assert sets == [[0, 1], [0.25, 1.25], [0.5, 1.5], [0.75, 1.75]]
+    assert [told.get("changed_share") for told in facts] == [None, 0.25, 0.5, 0.75]
+
+
+def test_every_generation_stands_for_the_real_data():
+    assert Edit(name="edit").budget(3, real(7)) == 7
+
+
+def test_the_defaults_are_the_papers_and_anchored():
+    regime = lab.load({**LANGUAGE, "regime": {"name": "edit"}}).arms["plain"].regime
+    assert regime.anchored
+    assert (regime.rule.name, regime.rule.threshold) == ("toedit", 0.99)
+    assert (regime.sampler.top_k, regime.sampler.exclude_original) == (8, False)
+
+
+def test_a_rule_without_a_name_is_toedit():
+    config = lab.load({**LANGUAGE, "regime": {"name": "edit"}}, overrides=["regime.rule.threshold=0.9"])
+    assert config.arms["plain"].regime.rule == ToEdit(threshold=0.9)
+    assert (
+        lab.load({**LANGUAGE, "regime": {"name": "edit", "rule": {"name": "low"}}}).arms["plain"].regime.rule.name
+        == "low"
+    )
+
+
+@pytest.mark.parametrize(
+    ("regime", "message"),
+    [
+        ({"rule": {"treshold": 0.5}}, r"unknown key 'regime\.rule\.treshold'\. Did you mean 'threshold'"),
+        ({"rule": {"name": "tooedit"}}, r"regime\.rule\.name: 'tooedit' is unknown\. Did you mean 'toedit'"),
+        ({"sampler": {"top_k": 1}}, r"regime: sampler\.top_k 1 leaves only the original"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_with_its_key(regime, message):
+    with pytest.raises(ConfigError, match=message):
+        lab.load({**LANGUAGE, "regime": {"name": "edit", **regime}})
+
+
+@pytest.mark.parametrize("learner", ["gaussian", "mixture", "regression"])
+def test_a_learner_of_numbers_has_nothing_to_edit(learner):
+    with pytest.raises(ConfigError) as caught:
+        lab.load({"learner": learner, "regime": {"name": "edit"}, "arms": {"a": {}, "b": {}}})
+    (line,) = str(caught.value).splitlines()
+    assert "config: regime: 'edit' draws tokens of a text anew, and this learner's data have none" in line
+
+
+def test_a_learner_of_ones_own_that_cannot_edit_is_refused_before_a_folder_is_made(tmp_path):
+    with pytest.raises(ConfigError, match=r"regime\.name: 'edit' asks each model to edit data, and those of 'trace'"):
+        lab.run(USER, tmp_path / "run", learners=trace_learners(Asked()))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_learner_of_ones_own_that_edits_is_asked_to(tmp_path):
+    asked = Asked()
+    subject = trace_subject(asked, size=2)
+
+    @dataclass(frozen=True)
+    class Learner(type(subject.learner)):
+        def fit(self, data, *, seed, budget, previous=None):
+            model = super().fit(data, seed=seed, budget=budget, previous=previous)
+            return EditingTrace(model.generation, model.asked, model.trained_on)
+
+    able = replace(subject, learner=Learner(asked), edits=True)
+    run = lab.run(USER, tmp_path / "run", learners={"trace": lambda options, seed: able})
+    metrics = run.cell("plain", 0, 1).metrics()["metrics"]
+    assert metrics["changed_share"] == 0.25
+    assert len(asked.of("edit")) == 1

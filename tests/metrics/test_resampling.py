@@ -1,0 +1,85 @@
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from tailkeep.metrics import bootstrap_interval, failure_interval, mcnemar
+
+
+def test_only_items_on_which_the_models_differ_decide():
+    first = [1] * 50 + [1] * 9 + [0] * 1
+    second = [1] * 50 + [0] * 9 + [1] * 1
+    found = mcnemar(first, second)
+    assert (found.only_first, found.only_second) == (9, 1)
+    # 2 (C(10, 0) + C(10, 1)) / 2^10, by hand.
+    assert found.p_value == pytest.approx(2 * 11 / 1024)
+
+
+def test_models_that_answer_alike_do_not_differ():
+    assert mcnemar([1, 0, 1], [1, 0, 1]).p_value == 1.0
+
+
+def test_swapping_the_models_keeps_the_p_value():
+    a, b = np.random.default_rng(0).integers(0, 2, (2, 40))
+    assert mcnemar(a, b).p_value == mcnemar(b, a).p_value
+
+
+@pytest.mark.parametrize(("first", "second", "reason"), [([1], [1, 0], "1 and 2 items"), ([0.5], [1], "neither right")])
+def test_answers_that_cannot_be_paired_are_refused(first, second, reason):
+    with pytest.raises(ValueError, match=reason):
+        mcnemar(first, second)
+
+
+def test_the_bootstrap_of_a_mean_agrees_with_the_normal_approximation():
+    values = np.random.default_rng(1).normal(3.0, 2.0, 400)
+    found = bootstrap_interval(values, resamples=4000)
+    half = stats.norm.ppf(0.975) * values.std() / math.sqrt(400)
+    assert found.mean == pytest.approx(values.mean())
+    assert (found.low, found.high) == pytest.approx((found.mean - half, found.mean + half), abs=0.02)
+
+
+def test_the_bootstrap_covers_the_truth_as_often_as_it_says():
+    rng = np.random.default_rng(2)
+    hits = 0
+    for number in range(100):
+        found = bootstrap_interval(rng.normal(0, 1, 60), resamples=200, seed=number)
+        hits += found.low <= 0 <= found.high
+    # 100 trials at .95 have a standard deviation of 2.2; percentiles of 60 items cover a little less.
+    assert 85 <= hits < 100
+
+
+def test_a_statistic_of_ones_own_is_taken():
+    found = bootstrap_interval([1.0, 2.0, 9.0], lambda drawn: float(np.median(drawn)))
+    assert found.mean == 2.0
+    assert (found.low, found.high) == (1.0, 9.0)
+
+
+def test_a_missing_answer_shows_and_no_item_is_refused():
+    assert math.isnan(bootstrap_interval([1.0, math.nan]).mean)
+    with pytest.raises(ValueError, match="no items"):
+        bootstrap_interval([])
+
+
+def test_a_time_to_failure_has_bounds_around_it():
+    rng = np.random.default_rng(3)
+    shares = np.array([0.95, 0.85, 0.7, 0.6])
+    answers = (rng.random((800, 1)) < shares).astype(float)
+    found = failure_interval([0, 1, 2, 3], answers, limit=0.75, resamples=500)
+    assert found.failure.state == "failed"
+    assert found.low < found.failure.time < found.high
+    assert found.high - found.low < 1.0
+    assert found.censored == 0.0
+
+
+def test_items_that_never_fail_have_no_upper_bound():
+    answers = np.ones((30, 3))
+    found = failure_interval([0, 1, 2], answers, limit=0.75, resamples=50)
+    assert found.failure.state == "censored"
+    assert math.isinf(found.high)
+    assert found.censored == 1.0
+
+
+def test_answers_in_another_shape_than_the_generations_are_refused():
+    with pytest.raises(ValueError, match="2 generations"):
+        failure_interval([0, 1], np.ones((4, 3)), limit=0.75)

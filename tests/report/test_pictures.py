@@ -1,0 +1,64 @@
+"""Grids of drawn images: every image in its place, and nothing drawn from what is no image."""
+
+import numpy as np
+import pytest
+
+from tailkeep.report import write
+from tailkeep.report.pictures import mosaic
+from tests.report.built_runs import finish, new_run
+
+
+def picture_run(path, images, *, generations=5):
+    with new_run(path, arms=("plain",), seeds=(0,), generations=generations) as run:
+        for generation in range(generations):
+            cell = run.cell("plain", 0, generation)
+            folder = cell.samples / "common"
+            folder.mkdir(parents=True)
+            if isinstance(images, bytes):
+                (folder / "images.npy").write_bytes(images)
+            else:
+                np.save(folder / "images.npy", images, allow_pickle=images.dtype == object)
+            finish(cell, {"latent_std": 1.0 / (1 + generation)}, learner="vae")
+    return path
+
+
+def test_a_mosaic_holds_each_image_in_reading_order():
+    images = np.arange(23 * 4 * 5, dtype=np.uint16).astype(np.uint8).reshape(23, 4, 5)
+    whole = mosaic(images)
+    assert whole.shape == (3 * 5 + 1, 10 * 6 + 1)
+    for place, image in enumerate(images):
+        top, left = 1 + 5 * (place // 10), 1 + 6 * (place % 10)
+        assert (whole[top : top + 4, left : left + 5] == image).all()
+
+
+def test_more_than_a_hundred_images_are_cut():
+    assert mosaic(np.zeros((250, 2, 2), dtype=np.uint8)).shape == (31, 31)
+
+
+def test_the_page_shows_first_middle_and_last_generation_of_an_arm(tmp_path):
+    write(picture_run(tmp_path / "run", np.zeros((120, 8, 8), dtype=np.uint8)))
+    svg = (tmp_path / "run" / "figures" / "vae-images-plain.svg").read_text(encoding="utf-8")
+    assert svg.count("<image") == 3
+    assert all(f"generation {generation}" in svg for generation in (0, 2, 4))
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "What the models draw" in page
+    assert "The first 100 images that the models of the first seed draw, at generation 0, 2, 4." in page
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        np.zeros((3, 8, 8)),
+        np.zeros((3, 8), dtype=np.uint8),
+        np.zeros((0, 8, 8), dtype=np.uint8),
+        np.zeros((1, 4000, 8), dtype=np.uint8),
+        np.array([{}], dtype=object),
+        b"no array",
+        b"",
+    ],
+    ids=["floats", "flat", "none", "huge", "objects", "text", "empty"],
+)
+def test_what_is_no_image_is_left_out_and_the_page_is_written_all_the_same(images, tmp_path):
+    page = write(picture_run(tmp_path / "run", images, generations=1)).read_text(encoding="utf-8")
+    assert "What the models draw" not in page
+    assert "Latent spread" in page
