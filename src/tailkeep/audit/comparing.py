@@ -1,0 +1,255 @@
+"""Two corpora compared at equal numbers of words, each statistic against what mixed-up documents give.
+
+Rule: a difference counts only if it passes its level among all that were tested (Holm 1979). Documents are exchanged
+whole, since the words of one are not independent; so the p-values hold for documents drawn independently of each other.
+"""
+
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from tailkeep.audit.config import Sample, Testing
+from tailkeep.audit.counting import BUCKETS
+from tailkeep.audit.grams import Grams, distinct_in_documents, grams_of
+from tailkeep.audit.hashing import buckets_of
+from tailkeep.audit.sampling import Sampled
+from tailkeep.audit.words import Words, words_of
+from tailkeep.errors import InputError
+from tailkeep.metrics import distinct_share, entropy, gini, js_divergence, smoothed_kl, top_share, unseen_mass
+
+Numbers = NDArray[np.float64]
+
+SMOOTHING = 0.5
+"""Added to each bucket in a Kullback-Leibler divergence, Jeffreys' prior."""
+
+_TOP_BUCKETS = 100
+_LEAST_SHARE = 0.8
+_LEAST_DOCUMENTS = 20
+_AT_ONCE = 32
+_LEVEL = 6
+
+
+@dataclass(frozen=True)
+class Test:
+    """One statistic of two corpora.
+
+    Attributes:
+        name: of the statistic.
+        input, against: its value on either side, None for a divergence, which both have together.
+        difference: what is tested: the divergence, or input minus against.
+        null: the mean and the 2.5 % and 97.5 % quantiles of the difference among mixed-up documents.
+        p: the share of permutations, the true one among them, that differ as much.
+        adjusted: p after Holm's correction over all tests.
+        flagged: whether it is at most the level.
+    """
+
+    name: str
+    input: float | None
+    against: float | None
+    difference: float
+    null: tuple[float, float, float]
+    p: float
+    adjusted: float
+    flagged: bool
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All tests, on `documents` of each side of which the first `words` words count."""
+
+    documents: int
+    words: int
+    tests: list[Test]
+
+    @property
+    def flagged(self) -> list[Test]:
+        """Those that passed their level."""
+        return [test for test in self.tests if test.flagged]
+
+
+@dataclass(frozen=True, eq=False)
+class Matched:
+    """Documents of equal length, those of the input first: bytes of each (2n,), and how many words they have."""
+
+    texts: list[bytes]
+    words: int
+    lengths: Numbers
+
+    @property
+    def documents(self) -> int:
+        """How many there are of each side."""
+        return len(self.texts) // 2
+
+
+def compare(
+    input_: Sequence[Sampled], against: Sequence[Sampled], sample: Sample, testing: Testing, seed: int
+) -> Comparison:
+    """Test whether the documents of two samples could have changed places.
+
+    Raises:
+        InputError: a side has too few documents that are long enough.
+    """
+    matched = match(input_, against, sample)
+    is_input = permuted(matched.documents, testing.permutations, seed)
+    found = list(statistics(matched, is_input))
+    p_values = [_p_value(name, values) for name, values, _ in found]
+    adjusted = holm(p_values)
+    tests = [
+        _test(name, values, sides, p, corrected, testing.level)
+        for (name, values, sides), p, corrected in zip(found, p_values, adjusted, strict=True)
+    ]
+    return Comparison(matched.documents, matched.words, tests)
+
+
+def match(input_: Sequence[Sampled], against: Sequence[Sampled], sample: Sample) -> Matched:
+    """As many documents of each side, cut to one number of words that at least 80 % of either side have."""
+    sides = [[item.text.encode("utf-8") for item in side] for side in (input_, against)]
+    split = [words_of(side) for side in sides]
+    counts = [words.counts for words in split]
+    if min(len(count) for count in counts) < _LEAST_DOCUMENTS:
+        raise InputError(_too_few(counts, sample.shortest))
+    typical = min(int(np.quantile(count, 1 - _LEAST_SHARE, method="lower")) for count in counts)
+    length = int(np.clip(typical, sample.shortest, sample.words))
+    long_enough = [np.flatnonzero(count >= length) for count in counts]
+    documents = min(len(places) for places in long_enough)
+    if documents < _LEAST_DOCUMENTS:
+        raise InputError(_too_few(counts, length))
+    texts, lengths = [], []
+    for side, words, places in zip((input_, against), split, long_enough, strict=True):
+        firsts = np.cumsum(words.counts) - words.counts
+        for place in places[:documents]:
+            start, end = words.starts[firsts[place]], words.ends[firsts[place] + length - 1]
+            texts.append(words.data[start:end])
+            # Of a long document only the beginning is in the sample.
+            lengths.append(np.log(words.counts[place] * side[place].bytes / max(len(side[place].text.encode()), 1)))
+    return Matched(texts, length, np.array(lengths))
+
+
+def permuted(documents: int, permutations: int, seed: int) -> NDArray[np.bool_]:
+    """Which of 2n documents count as input (2n, 1 + permutations); in the first column those that are."""
+    generator = np.random.default_rng(seed)
+    is_input = np.arange(2 * documents) < documents
+    return np.stack([is_input, *(generator.permutation(is_input) for _ in range(permutations))], axis=1)
+
+
+Found = tuple[str, Numbers, tuple[float, float] | None]
+"""The name of a statistic, its difference in each permutation (1 + P,), and its true values on both sides."""
+
+
+def statistics(matched: Matched, is_input: NDArray[np.bool_]) -> Iterator[Found]:
+    """Every statistic of `matched` under each division into two sides."""
+    words = words_of(matched.texts)
+    grams = grams_of(words, 4)
+    for length, name in ((1, "words"), (2, "pairs of words")):
+        yield from _of_buckets(name, grams[length - 1], words, is_input)
+        yield from _of_types(name, grams[length - 1], words, is_input)
+    documents = len(matched.texts)
+    runs = np.bincount(grams[-1].documents, minlength=documents)
+    repeated = 1 - distinct_in_documents(grams[-1], documents) / np.maximum(runs, 1)
+    packed = np.array([len(text) / len(zlib.compress(text, _LEVEL)) for text in matched.texts])
+    spelled = np.bincount(words.documents, words.ends - words.starts, documents) / matched.words
+    for name, values in (
+        ("repetition", repeated),
+        ("compression", packed),
+        ("word length", spelled),
+        ("document length", matched.lengths),
+    ):
+        yield _of_means(name, values, is_input)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Each p-value corrected for the number of tests (Holm 1979): rejecting those at most a keeps all errors below a."""
+    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
+    found, highest = [0.0] * len(p_values), 0.0
+    for done, place in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - done) * p_values[place]))
+        found[place] = highest
+    return found
+
+
+def _of_buckets(name: str, grams: Grams, words: Words, is_input: NDArray[np.bool_]) -> Iterator[Found]:
+    def all_of(ours: Numbers, theirs: Numbers) -> dict[str, tuple[Numbers, Numbers | None]]:
+        return {
+            f"{name}: JS divergence": (js_divergence(ours, theirs), None),
+            f"{name}: KL(input | against)": (smoothed_kl(ours, theirs, smoothing=SMOOTHING), None),
+            f"{name}: KL(against | input)": (smoothed_kl(theirs, ours, smoothing=SMOOTHING), None),
+            f"{name}: entropy": (entropy(ours), entropy(theirs)),
+            f"{name}: Gini": (gini(ours), gini(theirs)),
+            f"{name}: top {_TOP_BUCKETS} share": (top_share(ours, _TOP_BUCKETS), top_share(theirs, _TOP_BUCKETS)),
+        }
+
+    yield from _of_counts(buckets_of(grams.hashes, BUCKETS), BUCKETS, grams, words, is_input, all_of)
+
+
+def _of_types(name: str, grams: Grams, words: Words, is_input: NDArray[np.bool_]) -> Iterator[Found]:
+    def all_of(ours: Numbers, theirs: Numbers) -> dict[str, tuple[Numbers, Numbers | None]]:
+        return {
+            f"{name}: distinct": (distinct_share(ours), distinct_share(theirs)),
+            f"{name}: unseen mass": (unseen_mass(ours), unseen_mass(theirs)),
+        }
+
+    types, numbers = np.unique(grams.hashes, return_inverse=True)
+    yield from _of_counts(numbers, len(types), grams, words, is_input, all_of)
+
+
+Statistics = Callable[[Numbers, Numbers], dict[str, tuple[Numbers, Numbers | None]]]
+
+
+def _of_counts(
+    cells: NDArray[np.int64], size: int, grams: Grams, words: Words, is_input: NDArray[np.bool_], all_of: Statistics
+) -> Iterator[Found]:
+    """The statistics of the counts of `cells` on both sides, some permutations at once."""
+    ones = np.ones(len(cells), np.float32)
+    table = sparse.csr_matrix((ones, (cells, grams.documents)), shape=(size, len(words.counts)))
+    total = np.asarray(table.sum(axis=1), np.float64)
+    found: dict[str, list[Numbers]] = {}
+    sides: dict[str, tuple[float, float]] = {}
+    for start in range(0, is_input.shape[1], _AT_ONCE):
+        # Counts of a sample are exact in single precision.
+        ours = np.asarray(table @ is_input[:, start : start + _AT_ONCE].astype(np.float32), np.float64)
+        for name, (left, right) in all_of(ours, total - ours).items():
+            found.setdefault(name, []).append(left if right is None else left - right)
+            if right is not None and start == 0:
+                sides[name] = (float(left[0]), float(right[0]))
+    for name, parts in found.items():
+        yield name, np.concatenate(parts), sides.get(name)
+
+
+def _of_means(name: str, values: Numbers, is_input: NDArray[np.bool_]) -> Found:
+    documents = len(values) // 2
+    ours = values @ is_input / documents
+    theirs = values.sum() / documents - ours
+    return name, ours - theirs, (float(ours[0]), float(theirs[0]))
+
+
+def _p_value(name: str, values: Numbers) -> float:
+    """The share of permutations that differ at least as much; a divergence differs upward only."""
+    sizes = values if _is_divergence(name) else np.abs(values - values.mean())
+    # Sums in another order must not make a tie a difference.
+    return float((sizes >= sizes[0] - 1e-9 * abs(sizes[0])).mean())
+
+
+def _is_divergence(name: str) -> bool:
+    return "divergence" in name or "KL" in name
+
+
+def _test(
+    name: str, values: Numbers, sides: tuple[float, float] | None, p: float, adjusted: float, level: float
+) -> Test:
+    null = values[1:]
+    low, high = np.quantile(null, [0.025, 0.975])
+    ours, theirs = sides or (None, None)
+    spread = (float(null.mean()), float(low), float(high))
+    return Test(name, ours, theirs, float(values[0]), spread, p, adjusted, adjusted <= level)
+
+
+def _too_few(counts: Sequence[NDArray[np.int64]], length: int) -> str:
+    there = " and ".join(str(int((count >= length).sum())) for count in counts)
+    return (
+        f"the samples have {there} documents of {length} words or more, and a comparison needs {_LEAST_DOCUMENTS} of "
+        "each side. Give larger corpora, a smaller sample.shortest, or cut the documents otherwise (layout.document)."
+    )

@@ -1,0 +1,165 @@
+"""Which words and pairs of words one corpus has more of than the other, and which documents are most like which.
+
+Rule: these are to be read, not to be tested: a list of extremes always has extremes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from tailkeep.audit.counting import BUCKETS
+from tailkeep.audit.grams import grams_of
+from tailkeep.audit.hashing import buckets_of
+from tailkeep.audit.sampling import Sampled
+from tailkeep.audit.sketches import Frequent
+from tailkeep.audit.words import words_of
+
+_PRIOR = 1000.0
+_SMOOTHING = 0.5
+_SHORTEST = 8
+_SHOWN_CHARACTERS = 600
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """An n-gram with its occurrences per million on both sides; `score` > 0 if the input has more of it."""
+
+    text: str
+    input: float
+    against: float
+    score: float
+
+
+def contrasts(
+    ours: Frequent, theirs: Frequent, totals: tuple[int, int], limit: int
+) -> tuple[list[Contrast], list[Contrast]]:
+    """The `limit` n-grams that the first side has too many of, and too few, the most telling first.
+
+    The score is the log odds ratio with an informative Dirichlet prior, the pooled frequencies at a weight of 1,000,
+    over its standard deviation (Monroe, Colaresi and Quinn 2008, equations 16 and 22).
+
+    Args:
+        ours, theirs: the frequent n-grams of both sides.
+        totals: how many n-grams each has in all.
+        limit: the length of either list.
+    """
+    here, there = (dict(zip(side.hashes.tolist(), side.counts.tolist(), strict=True)) for side in (ours, theirs))
+    texts = ours.texts | theirs.texts
+    hashes = sorted(here.keys() | there.keys(), key=lambda hash_: texts[hash_])
+    if not hashes or not min(totals):
+        return [], []
+    counts = np.array([[side.get(hash_, 0) for hash_ in hashes] for side in (here, there)], np.float64)
+    scores = log_odds(counts, np.array(totals, np.float64))
+    millions = counts / np.array(totals)[:, None] * 1e6
+    order = np.argsort(scores, kind="stable")
+
+    def shown(places: NDArray[np.int64]) -> list[Contrast]:
+        return [
+            Contrast(texts[hashes[i]], float(millions[0, i]), float(millions[1, i]), float(scores[i])) for i in places
+        ]
+
+    over = order[::-1][:limit]
+    under = order[:limit]
+    return shown(over[scores[over] > 0]), shown(under[scores[under] < 0])
+
+
+def log_odds(counts: NDArray[np.float64], totals: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The score (V,) of types with `counts` (2, V) of `totals` (2,) items, see `contrasts`."""
+    prior = _PRIOR * counts.sum(axis=0) / totals.sum()
+    inside = counts + prior
+    outside = totals[:, None] + _PRIOR - inside
+    odds = np.log(inside) - np.log(np.maximum(outside, 1e-9))
+    return np.asarray((odds[0] - odds[1]) / np.sqrt((1 / inside).sum(axis=0)))
+
+
+@dataclass(frozen=True)
+class Example:
+    """A document to read; `weight` is its mean log importance weight per n-gram, above 0 if it is like the reference."""
+
+    side: str
+    place: str
+    id: str
+    weight: float
+    text: str
+
+
+@dataclass(frozen=True, eq=False)
+class Importance:
+    """Importance weights of the samples (DSIR, Xie et al. 2023, arXiv 2302.03169): ln p(x) / q(x) per n-gram.
+
+    Attributes:
+        input, against: the weight of each document of either sample.
+        separation: the probability that a document of the reference has more weight than one of the input.
+        ends: documents of the input that are most and least like the reference, and of the reference most like the input.
+    """
+
+    input: NDArray[np.float64]
+    against: NDArray[np.float64]
+    separation: float
+    ends: list[Example]
+
+
+def importance(
+    samples: tuple[Sequence[Sampled], Sequence[Sampled]],
+    buckets: tuple[NDArray[np.int64], NDArray[np.int64]],
+    limit: int,
+) -> Importance:
+    """How much more the hashed words and pairs of words of each document speak for the reference than for the input.
+
+    Args:
+        samples: documents of the input and of the reference.
+        buckets: (b,) words and pairs of words of both whole corpora in buckets; a document's own are taken out first,
+            or every document would speak for its own side.
+        limit: how many documents to give for each end.
+    """
+    weights, kept = [], []
+    for number, sample in enumerate(samples):
+        features = _features(sample)
+        long_enough = np.flatnonzero(features.sum(axis=1) >= 2 * _SHORTEST)
+        kept.append([sample[place] for place in long_enough])
+        weights.append(np.array([_weight(features[place], buckets, number) for place in long_enough]))
+    ours, theirs = weights
+    ends = [
+        *_examples("input", kept[0], ours, limit),
+        *_examples("input", kept[0], ours, limit, rising=False),
+        *_examples("against", kept[1], theirs, limit),
+    ]
+    return Importance(ours, theirs, separation(ours, theirs), ends)
+
+
+def separation(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> float:
+    """The probability that one of `theirs` is above one of `ours`, ties counted half; NaN if there is none of either."""
+    if not len(ours) or not len(theirs):
+        return float("nan")
+    ranks = rankdata(np.concatenate([ours, theirs]))[len(ours) :]
+    return float((ranks.sum() - len(theirs) * (len(theirs) + 1) / 2) / (len(ours) * len(theirs)))
+
+
+def _features(sample: Sequence[Sampled]) -> NDArray[np.int32]:
+    """(documents, buckets): the words and pairs of words of each."""
+    found = np.zeros((len(sample), BUCKETS), np.int32)
+    for grams in grams_of(words_of([item.text.encode("utf-8") for item in sample]), 2):
+        np.add.at(found, (grams.documents, buckets_of(grams.hashes, BUCKETS)), 1)
+    return found
+
+
+def _weight(own: NDArray[np.int32], buckets: tuple[NDArray[np.int64], NDArray[np.int64]], side: int) -> float:
+    ours, theirs = (
+        np.maximum(counts - own * (side == number), 0) + _SMOOTHING for number, counts in enumerate(buckets)
+    )
+    used = np.flatnonzero(own)
+    logs = np.log(theirs[used] / theirs.sum()) - np.log(ours[used] / ours.sum())
+    return float(own[used] @ logs / own.sum())
+
+
+def _examples(
+    side: str, sample: Sequence[Sampled], weights: NDArray[np.float64], limit: int, *, rising: bool = True
+) -> list[Example]:
+    order = np.argsort(weights if rising else -weights, kind="stable")[:limit]
+    return [
+        Example(side, sample[i].place, sample[i].id, float(weights[i]), sample[i].text[:_SHOWN_CHARACTERS])
+        for i in order
+    ]

@@ -1,0 +1,116 @@
+"""The words of one shard, counted: n-grams in buckets, types, frequent ones, lengths, repetition.
+
+Rule: all that is kept of a shard can be put together with that of any other: numbers add up or the larger stays.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailkeep.audit.documents import Batch
+from tailkeep.audit.grams import Equal, distinct_in_documents, equal_grams, grams_of
+from tailkeep.audit.hashing import buckets_of
+from tailkeep.audit.sketches import Distinct, Frequent
+from tailkeep.audit.tables import Table
+from tailkeep.audit.words import Words, words_of
+
+Counts = dict[str, NDArray[np.int64]]
+
+BUCKETS = 10_000
+"""As in ToEdit's analysis (arXiv 2412.14689), after DSIR (arXiv 2302.03169)."""
+
+FREQUENT = 1 << 14
+LONGEST = 4
+LENGTH_BINS, PER_OCTAVE = 160, 4
+REPETITION_BINS = 20
+
+
+class Counting:
+    """Counts batches of one shard; `memory` bytes for the types, runs of which go below `folder`."""
+
+    def __init__(self, memory: int, folder: Path) -> None:
+        self.types = Table(memory, folder)
+        self.frequent = {length: Frequent(FREQUENT) for length in (1, 2)}
+        self._buckets = {length: np.zeros(BUCKETS, np.int64) for length in (1, 2)}
+        self._distinct = {length: Distinct() for length in range(2, LONGEST + 1)}
+        self._histograms = {
+            "lengths": np.zeros(LENGTH_BINS, np.int64),
+            "repetition": np.zeros(REPETITION_BINS, np.int64),
+        }
+        self._totals = np.zeros(4, np.int64)
+        # Words, n-grams and different n-grams of the document that the next batch may go on with.
+        self._open: tuple[int, NDArray[np.int64]] | None = None
+
+    @property
+    def words(self) -> int:
+        """How many words were counted."""
+        return int(self._totals[1])
+
+    def add(self, batch: Batch) -> None:
+        """Count `batch`."""
+        words = words_of(batch.pieces)
+        grams = grams_of(words, LONGEST)
+        for length in (1, 2):
+            self._add_types(equal_grams(grams[length - 1]), words, length)
+        for length in range(3, LONGEST + 1):
+            self._distinct[length].add(grams[length - 1].hashes)
+        runs = np.bincount(grams[-1].documents, minlength=len(batch.pieces))
+        different = distinct_in_documents(grams[-1], len(batch.pieces))
+        self._totals += [sum(map(len, batch.pieces)), len(words.hashes), runs.sum(), different.sum()]
+        self._add_documents(batch.owners, np.stack([words.counts, runs, different], axis=1))
+
+    def counts(self) -> Counts:
+        """All numbers by name; call it once, at the end."""
+        if self._open:
+            self._close(self._open[1][None])
+        found = dict(zip(("bytes", "words", "runs", "different_runs"), self._totals[:, None], strict=True))
+        found |= self._histograms
+        found |= {f"buckets/{length}": counts for length, counts in self._buckets.items()}
+        found |= {f"most/distinct/{length}": sketch.registers() for length, sketch in self._distinct.items()}
+        return found
+
+    def _add_types(self, equal: Equal, words: Words, length: int) -> None:
+        buckets = buckets_of(equal.hashes, BUCKETS)
+        # Sums below 2^53 are exact.
+        self._buckets[length] += np.bincount(buckets, equal.counts, BUCKETS).astype(np.int64)
+        self.frequent[length].add(equal.hashes, equal.counts, lambda item: words.text(equal.firsts[item], length))
+        if length == 1:
+            self.types.add(equal.hashes, equal.counts, equal.documents)
+        else:
+            self._distinct[length].add(equal.hashes)
+
+    def _add_documents(self, owners: Sequence[int], features: NDArray[np.int64]) -> None:
+        if self._open and self._open[0] == owners[0]:
+            features[0] += self._open[1]
+        elif self._open:
+            self._close(self._open[1][None])
+        starts = np.flatnonzero(np.diff(owners, prepend=owners[0] - 1))
+        summed = np.add.reduceat(features, starts)
+        self._close(summed[:-1])
+        self._open = (owners[-1], summed[-1])
+
+    def _close(self, features: NDArray[np.int64]) -> None:
+        """Put whole documents (D, 3) into the histograms."""
+        words, runs, different = features.T
+        self._histograms["lengths"] += np.bincount(length_bin(words), minlength=LENGTH_BINS)
+        has_runs = runs > 0
+        share = 1 - different[has_runs] / runs[has_runs]
+        bins = np.minimum((share * REPETITION_BINS).astype(np.int64), REPETITION_BINS - 1)
+        self._histograms["repetition"] += np.bincount(bins, minlength=REPETITION_BINS)
+
+
+def length_bin(words: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The bin of each number of words, four to an octave: bin b begins at 2^(b / 4) - 1."""
+    return np.floor(PER_OCTAVE * np.log2(words + 1.0)).astype(np.int64)
+
+
+def merge_counts(parts: Sequence[Counts]) -> Counts:
+    """The numbers of several shards together: the larger of those whose name begins with `most/`, the sum of others."""
+    names = sorted({name for part in parts for name in part})
+    together = {name: [part[name] for part in parts if name in part] for name in names}
+    return {
+        name: np.asarray((np.maximum if name.startswith("most/") else np.add).reduce(arrays))
+        for name, arrays in together.items()
+    }

@@ -1,0 +1,110 @@
+"""How much weight the literature gives real data beside synthetic data.
+
+Rule: each figure has its source and what it assumes; the audit's own figures stand beside them and change none.
+"""
+
+import math
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_FEW = 1024
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What one source says.
+
+    Attributes:
+        rule: in words.
+        real_weight: the share of the training weight that real data get, None if it gives none.
+        repeats: how often each real item is then seen when each synthetic one is seen once.
+        source: the paper.
+        assumes: under what it holds.
+    """
+
+    rule: str
+    real_weight: float | None
+    repeats: float | None
+    source: str
+    assumes: str
+
+
+def plan(real: float, synthetic: float) -> list[Advice]:
+    """The weights that the literature supports for `real` and `synthetic` data, both in one unit."""
+    ratio = real / synthetic
+    return [
+        _advice(
+            f"weight real data by the golden-ratio rule, for n_real / n_synthetic = {ratio:.3g}",
+            golden_weight(ratio),
+            ratio,
+            "He, Xu and Cheng 2025 (arXiv 2502.18049)",
+            "each generation is trained on fresh real data and on what the last one wrote; derived for estimating a mean "
+            "and for linear models, not for language models",
+        ),
+        _advice(
+            "keep all real data and add the synthetic, each item once",
+            real / (real + synthetic),
+            ratio,
+            "Gerstgrasser et al. 2024 (arXiv 2404.01413)",
+            "data accumulate over generations: the error then stays bounded, at pi^2 / 6 of that of the first generation "
+            "in linear models. It is no claim that synthetic data help",
+        ),
+        _advice(
+            "about 30 % rephrased synthetic text",
+            0.7,
+            ratio,
+            "Demystifying Synthetic Data 2025 (arXiv 2510.01631)",
+            "language models trained from scratch on rephrased web text; text in the style of textbooks did worse, and a "
+            "share found on one corpus need not be that of another",
+        ),
+        _advice(
+            "at most a quarter synthetic text",
+            0.75,
+            ratio,
+            "Zhu et al. 2024, ToEdit (arXiv 2412.14689), GPT-2 124M from scratch on Dolma and Cosmopedia",
+            "the smallest share that was tried: perplexity on 22 domains 22.06 against 20.99 without, 23.48 at one half "
+            "and 51.93 with synthetic text alone; synthetic text from prompts, one seed",
+        ),
+        Advice(
+            _few_or_many(real),
+            None if real <= _FEW else 1.0,
+            None,
+            "Kazdan et al. 2024, Collapse or Thrive (arXiv 2410.16713)",
+            "supervised fine-tuning of a 2-billion model, sizes counted in examples: at about 1,024 real examples the sign "
+            "of the effect changed",
+        ),
+        Advice(
+            "any fixed share of synthetic data, even .1 %, ends the gains from more data",
+            1.0,
+            None,
+            "Dohmatob et al. 2024, Strong Model Collapse (arXiv 2410.04840)",
+            "random-feature and linear regression in the limit of much data, synthetic data of a fixed other distribution",
+        ),
+    ]
+
+
+def golden_weight(ratio: float) -> float:
+    """(sqrt(k^2 + 4 k) - k) / 2 for k = n_real / n_synthetic: .618 at 1, towards 1 for much real data."""
+    # This form keeps its digits for large k.
+    return 2 / (1 + math.sqrt(1 + 4 / ratio))
+
+
+def lab_command(inputs: Sequence[str], real: Sequence[str], prior: str | None) -> str:
+    """The command that trains on this very text and measures what is lost, generation by generation."""
+    path = (real or inputs)[0]
+    model = prior or "MODEL_FOLDER"
+    return (
+        f"tailkeep lab tinystories --out runs/mixing --set data.path={shlex.quote(path)} "
+        f"--set model.path={shlex.quote(model)}"
+    )
+
+
+def _advice(rule: str, weight: float, ratio: float, source: str, assumes: str) -> Advice:
+    return Advice(rule, weight, weight / (1 - weight) / ratio, source, assumes)
+
+
+def _few_or_many(real: float) -> str:
+    if real <= _FEW:
+        return f"with {real:.0f} real examples, some synthetic ones may help"
+    return f"with {real:.0f} real examples, leaving out the synthetic ones may be better than ten times more real data"

@@ -1,0 +1,130 @@
+"""The audit of one shard, from its documents to the files that tell of it.
+
+    counts/<key>.parquet    numbers by name, see `counting`     types/<key>.parquet    how often each word occurs
+    frequent/<key>.parquet  frequent words and pairs of words   copies/<key>.parquet   hashes of documents
+    sample/<key>.parquet    documents of the sample             near/<key>.parquet     bands of MinHash
+    rejects/<key>.jsonl     what could not be read
+
+Rule: a pure function of the shard and the configuration, and what it leaves can be put together in any order.
+"""
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tailkeep.audit.compression import Compressing
+from tailkeep.audit.config import AuditConfig
+from tailkeep.audit.copies import Copies, Near
+from tailkeep.audit.counting import Counting, Counts
+from tailkeep.audit.documents import Document, Reader, batches_of
+from tailkeep.audit.sampling import Sampling, write_sample
+from tailkeep.audit.sketches import Frequent
+from tailkeep.data.corpus import Shard
+
+_MEGABYTE = 1 << 20
+
+
+class Scoring(Protocol):
+    """Counts how sure a prior is of documents."""
+
+    def add(self, document: Document) -> None:
+        """Take one document."""
+
+    def counts(self) -> Counts:
+        """What became of all that were taken since the last call."""
+
+
+class ShardWork:
+    """Audits shards whose names begin with their side, `input/` or `against/`. It is a `ShardFunction`."""
+
+    def __init__(self, config: AuditConfig, scoring: Scoring | None = None) -> None:
+        self._config, self._scoring = config, scoring
+
+    def __call__(self, shard: Shard, folder: Path) -> Mapping[str, int]:
+        """Audit all of `shard` into files below `folder`; how many documents and words there are."""
+        config, share = self._config, self._config.memory * _MEGABYTE // 4
+        with tempfile.TemporaryDirectory(prefix="tailkeep-") as runs:
+            places = {name: Path(runs, name) for name in ("types", "copies", "near")}
+            for place in places.values():
+                place.mkdir()
+            counting, copies = Counting(share, places["types"]), Copies(share, places["copies"])
+            sampling = Sampling(config.sample.documents, bare_name(shard), config.seed)
+            near = config.near_duplicates and Near(config.near_duplicates, config.seed, share, places["near"])
+            packing = config.compression and Compressing(config.compression)
+            reader = Reader(shard, config.layout, folder, config.on_error)
+            takers = [taker.add for taker in (copies, sampling, near, self._scoring) if taker]
+
+            def documents() -> Iterator[Document]:
+                for document in reader.documents(replace(shard, name=bare_name(shard))):
+                    for take in takers:
+                        take(document)
+                    if packing:
+                        packing.add(document.raw)
+                    yield document
+
+            for batch in batches_of(documents()):
+                counting.add(batch)
+            counts = counting.counts() | {"documents": np.array([reader.read - reader.rejected])}
+            for more in (packing, self._scoring):
+                counts |= more.counts() if more else {}
+            write_counts(counts, made(folder, "counts", shard))
+            counting.types.write(made(folder, "types", shard))
+            copies.write(made(folder, "copies", shard))
+            if near:
+                near.table.write(made(folder, "near", shard))
+            write_frequent(counting.frequent, made(folder, "frequent", shard))
+            write_sample(sampling.sample(), made(folder, "sample", shard))
+        return {"documents": reader.read, "rejected": reader.rejected, "words": counting.words}
+
+
+def bare_name(shard: Shard) -> str:
+    """The name of `shard` below its input, without its side."""
+    return shard.name.partition("/")[2]
+
+
+def made(folder: Path, kind: str, shard: Shard) -> Path:
+    """Where the file of `kind` of `shard` goes; its folder is made."""
+    path = folder / kind / f"{shard.key}.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def write_counts(counts: Counts, path: Path) -> None:
+    """`counts` as a parquet file."""
+    columns = {"name": sorted(counts), "values": [counts[name].tolist() for name in sorted(counts)]}
+    schema = pa.schema([("name", pa.string()), ("values", pa.list_(pa.int64()))])
+    pq.write_table(pa.table(columns, schema=schema), path, compression="zstd")
+
+
+def read_counts(path: Path) -> Counts:
+    """What `write_counts` has written."""
+    return {row["name"]: np.array(row["values"], np.int64) for row in pq.read_table(path).to_pylist()}
+
+
+def write_frequent(sketches: Mapping[int, Frequent], path: Path) -> None:
+    """The sketches by length of n-gram as a parquet file, their errors in its metadata."""
+    rows = [(length, *item) for length, sketch in sketches.items() for item in sketch.items()]
+    schema = pa.schema([("length", pa.int64()), ("hash", pa.uint64()), ("text", pa.string()), ("count", pa.int64())])
+    columns = {name: [row[number] for row in rows] for number, name in enumerate(schema.names)}
+    errors = {f"error/{length}": str(sketch.error) for length, sketch in sketches.items()}
+    pq.write_table(pa.table(columns, schema=schema.with_metadata(errors)), path, compression="zstd")
+
+
+def read_frequent(path: Path, size: int) -> dict[int, Frequent]:
+    """What `write_frequent` has written, of sketches of `size`."""
+    table = pq.read_table(path)
+    errors = {key.decode(): int(value) for key, value in table.schema.metadata.items() if key.startswith(b"error/")}
+    found = {}
+    for name, error in sorted(errors.items()):
+        length = int(name.partition("/")[2])
+        rows = sorted((row for row in table.to_pylist() if row["length"] == length), key=lambda row: row["hash"])
+        hashes = np.array([row["hash"] for row in rows], np.uint64)
+        counts = np.array([row["count"] for row in rows], np.int64)
+        found[length] = Frequent(size, hashes, counts, {row["hash"]: row["text"] for row in rows}, error)
+    return found

@@ -1,0 +1,132 @@
+"""Counts without bound in memory with one: how many are different, and which are frequent.
+
+Rule: two sketches put together say what one over both would be allowed to say, within the error that each states.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailkeep.audit.hashing import Hashes
+
+_BITS = 14
+_REGISTERS = 1 << _BITS
+_RANKS = 64
+_SIGNIFICAND = np.uint64(52)
+_EXPONENT_BIAS = np.uint64(1023)
+
+DISTINCT_ERROR = 1.04 / math.sqrt(_REGISTERS)
+"""The standard error of a count of different hashes, relative to it: .8 %."""
+
+
+class Distinct:
+    """Counts different hashes in 16,384 registers (HyperLogLog, Flajolet et al. 2007)."""
+
+    def __init__(self) -> None:
+        # A flag for each value of each register: setting flags is one store, a maximum at scattered places is not.
+        self._seen = np.zeros(_REGISTERS * _RANKS, np.bool_)
+
+    def add(self, hashes: Hashes) -> None:
+        """Count `hashes` (N,), of which any number may be equal."""
+        registers = hashes >> np.uint64(64 - _BITS)
+        # The guard ends the run of zeros where the hash does, and the float's exponent tells its length.
+        rest = (hashes << np.uint64(_BITS)) | np.uint64(1 << (_BITS - 1))
+        highest = (rest.astype(np.float64).view(np.uint64) >> _SIGNIFICAND) - _EXPONENT_BIAS
+        ranks = np.uint64(_RANKS) - np.minimum(highest, np.uint64(_RANKS - 1))
+        self._seen[((registers << np.uint64(6)) | ranks).astype(np.int64)] = True
+
+    def registers(self) -> NDArray[np.int64]:
+        """The highest rank in each register (16384,); the maximum of two of them is that of both together."""
+        return (self._seen.reshape(_REGISTERS, _RANKS) * np.arange(_RANKS)).max(axis=1)
+
+
+def count_distinct(registers: NDArray[np.int64]) -> float:
+    """How many different hashes have led to `registers`; Ertl 2017 (arXiv 1702.01284), algorithm 6."""
+    size, zeros_at_most = len(registers), 64 - _BITS
+    counts = np.bincount(registers, minlength=zeros_at_most + 2)
+    if counts[0] == size:
+        return 0.0
+    total = size * _tau(1 - counts[zeros_at_most + 1] / size)
+    for rank in range(zeros_at_most, 0, -1):
+        total = 0.5 * (total + counts[rank])
+    return float(size**2 / (2 * math.log(2)) / (total + size * _sigma(counts[0] / size)))
+
+
+def _sigma(x: float) -> float:
+    power, weight, found, before = x, 1.0, x, -1.0
+    while found != before and x < 1:
+        power, before = power * power, found
+        found += power * weight
+        weight *= 2
+    return found
+
+
+def _tau(x: float) -> float:
+    if x in (0.0, 1.0):
+        return 0.0
+    weight, found, before = 1.0, 1 - x, -1.0
+    while found != before:
+        x, before, weight = math.sqrt(x), found, weight / 2
+        found -= (1 - x) ** 2 * weight
+    return found / 3
+
+
+@dataclass(eq=False)
+class Frequent:
+    """The most frequent of any number of items (Misra and Gries 1982; merged as in Agarwal et al. 2012).
+
+    A count is at most `error` too low and never too high; `error` is at most total / (size + 1), and 0 as long as no more
+    than `size` different items came.
+
+    Attributes:
+        size: how many items are kept.
+        hashes, counts: of those that are, in ascending order of the hash.
+        texts: what each of them reads.
+    """
+
+    size: int
+    hashes: Hashes = field(default_factory=lambda: np.zeros(0, np.uint64))
+    counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    texts: dict[int, str] = field(default_factory=dict)
+    error: int = 0
+
+    def add(self, hashes: Hashes, counts: NDArray[np.int64], text_of: Callable[[int], str]) -> None:
+        """Count items with different `hashes` (V,), each `counts` (V,) times; `text_of` reads item i of them."""
+        both = np.concatenate([self.hashes, hashes])
+        numbers = np.argsort(both, kind="stable")
+        is_first = np.ones(len(both), np.bool_)
+        np.not_equal(both[numbers[1:]], both[numbers[:-1]], out=is_first[1:])
+        firsts = np.flatnonzero(is_first)
+        summed = np.add.reduceat(np.concatenate([self.counts, counts])[numbers], firsts) if len(firsts) else self.counts
+        places = numbers[firsts]
+        if len(places) > self.size:
+            cut = int(np.partition(summed, -self.size - 1)[-self.size - 1])
+            self.error += cut
+            kept = np.flatnonzero(summed > cut)
+            summed, places = summed[kept] - cut, places[kept]
+        old = len(self.hashes)
+        texts = {hash_: text_of(place - old) for hash_, place in _pairs(both, places[places >= old])}
+        self.hashes, self.counts = both[places], summed
+        if len(self.texts) + len(texts) > 4 * self.size:
+            self.texts = {hash_: self.texts[hash_] for hash_, _ in _pairs(both, places[places < old])}
+        self.texts.update(texts)
+
+    def merge(self, other: "Frequent") -> None:
+        """Count all that `other` has counted."""
+        hashes = other.hashes.tolist()
+        self.add(other.hashes, other.counts, lambda item: other.texts[hashes[item]])
+        self.error += other.error
+
+    def items(self) -> list[tuple[int, str, int]]:
+        """(hash, text, count) of each, the most frequent first, equal counts in the order of their texts."""
+        found = zip(self.hashes.tolist(), self.counts.tolist(), strict=True)
+        return sorted(
+            ((hash_, self.texts[hash_], count) for hash_, count in found), key=lambda item: (-item[2], item[1], item[0])
+        )
+
+
+def _pairs(hashes: Hashes, places: NDArray[np.int64]) -> Iterable[tuple[int, int]]:
+    return zip(hashes[places].tolist(), places.tolist(), strict=True)
