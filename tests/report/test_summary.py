@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from tailkeep.report import summarise
+from tailkeep.report import summarise, write
+from tailkeep.report.numbers import failed_seeds
 from tests.report.built_runs import finish, new_run
 
 T_TWO = 4.302652729911275
@@ -66,6 +67,30 @@ def test_a_seed_without_a_finite_value_is_counted_and_not_averaged_away(tmp_path
     metric = written(tmp_path / "r", [[1.0, 2.0], [1.0, lost]]).arms[0].metrics["score"]
     assert metric.unusable == 1
     assert math.isnan(metric.level.mean)
+
+
+def test_an_arm_that_never_measures_a_metric_is_told_from_one_that_lost_its_value(tmp_path):
+    path = tmp_path / "r"
+    with new_run(path, arms=("bounded", "free", "lost"), seeds=(0,), generations=2) as run:
+        for generation in range(2):
+            for arm, metrics in {
+                "bounded": {"bound_ratio": 0.5},
+                "free": {},
+                "lost": {"bound_ratio": math.nan},
+            }.items():
+                finish(run.cell(arm, 0, generation), {"test_error": 1.0, **metrics}, learner="regression")
+    group = summarise(path).groups[0]
+    assert {arm.arm: arm.metrics["bound_ratio"].measured for arm in group.arms} == {
+        "bounded": True,
+        "free": False,
+        "lost": True,
+    }
+    words = {arm.arm: failed_seeds(arm.failures["bound_ratio"]) for arm in group.arms}
+    assert words["free"] == "had no such measure"
+    assert words["lost"] == "had no usable value at generation 0"
+    page = write(path).read_text(encoding="utf-8")
+    assert page.count("not measured in this arm") == 1
+    assert "free had no such measure, so there is no time to failure" in page
 
 
 def test_time_to_failure_is_interpolated_in_each_seed_and_the_median_is_told(tmp_path):

@@ -34,6 +34,7 @@ from tailkeep.metrics.normal_theory import (
     balanced_width,
     density_floor,
     expected_variance,
+    expected_variance_error,
     median_variance,
     variance_growth,
 )
@@ -59,6 +60,7 @@ __all__ = [
     "entropy",
     "error_unit",
     "expected_variance",
+    "expected_variance_error",
     "failure_interval",
     "frechet_distance",
     "gaussian_kl",

@@ -187,9 +187,15 @@ def keys(panel: "Axes", lines: list[tuple[str, str, float]], *, x: float, ha: st
 
 
 def plain_ticks(panel: "Axes") -> None:
-    """Numbers such as 0.01 or 200 on a logarithmic axis, where matplotlib would write powers in its own mathematics."""
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+    """Numbers such as 0.01 or 200 on a logarithmic axis, where matplotlib would write powers in its own mathematics.
 
+    An axis of less than two decades would have one or two of them, so it also has those times 2 and 5.
+    """
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    low, high = panel.get_ylim()
+    if high < 100 * low:
+        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}" if math.isfinite(value) else ""))
     panel.yaxis.set_minor_formatter(NullFormatter())
 

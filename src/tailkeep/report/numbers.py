@@ -93,6 +93,8 @@ def failed_seeds(summary: FailureSummary) -> str:
 
 def unjudged(summary: FailureSummary) -> str:
     """Why the undefined seeds have no time to failure, as a predicate for one or many."""
+    if not summary.measured:
+        return "had no such measure"
     if summary.beyond == summary.undefined:
         return "began beyond the limit"
     return ("began beyond the limit, or " if summary.beyond else "") + "had no usable value at generation 0"

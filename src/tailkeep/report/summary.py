@@ -20,7 +20,8 @@ class FailureSummary:
 
     `time` is the median of the seeds for which it is defined (NaN if none); `censored` says that seeds
     which never failed decide it, so that it is a lower bound. `failed`, `censored_seeds` and `undefined` count seeds;
-    `beyond` counts the undefined ones that started beyond the limit.
+    `beyond` counts the undefined ones that started beyond the limit; `measured` is false where the arm never measures
+    what the rule judges.
     """
 
     rule: FailureRule
@@ -30,6 +31,7 @@ class FailureSummary:
     censored_seeds: int
     undefined: int
     beyond: int
+    measured: bool
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class MetricSummary:
 
     `level` is at `generation`, `first` at the first one, `slope` per generation, by least squares over all up to
     `generation`. `unusable` counts the seeds without a finite value there; if there are any, the interval is NaN.
+    `measured` is false where no cell of the arm has the metric at all.
     """
 
     name: str
@@ -47,6 +50,7 @@ class MetricSummary:
     slope: Interval
     seeds: int
     unusable: int
+    measured: bool
 
 
 @dataclass(frozen=True)
@@ -147,6 +151,7 @@ def metric_summary(name: str, seeds: list[list[Entry]]) -> MetricSummary:
         slope=mean_interval([slope([g for g, _ in points], [v for _, v in points]) for points in series]),
         seeds=len(series),
         unusable=sum(not math.isfinite(value) for value in last),
+        measured=_measured(name, seeds),
     )
 
 
@@ -162,7 +167,12 @@ def _failure(rule: FailureRule, seeds: list[list[Entry]]) -> FailureSummary:
         censored_seeds=states.count("censored"),
         undefined=states.count("undefined"),
         beyond=sum(_starts_beyond(rule, entries) for entries in seeds),
+        measured=_measured(rule.metric, seeds),
     )
+
+
+def _measured(name: str, seeds: list[list[Entry]]) -> bool:
+    return any(name in entry.metrics for entries in seeds for entry in entries)
 
 
 def _limit(rule: FailureRule, entries: list[Entry]) -> float:

@@ -94,7 +94,16 @@ METRICS: Mapping[str, Metric] = {
     "std_low": Metric("σ, lowest tenth", "The 10 % quantile over lineages of the fitted σ."),
     "std_high": Metric("σ, highest tenth", "The 90 % quantile over lineages of the fitted σ."),
     "variance_mean": Metric(
-        "Mean variance", "Mean over lineages of σ²; few exploding lineages dominate it.", None, False, True
+        "Mean variance", "Mean over lineages of σ²; a few wide lineages carry it.", None, True, True
+    ),
+    "variance_mean_se": Metric("Mean variance, Monte-Carlo error", "Standard error over lineages of the mean of σ²."),
+    "variance_mean_theory_se": Metric(
+        "Mean variance, error in closed form",
+        "What so many lineages must come to; an estimate is too small where few of them carry the mean.",
+    ),
+    "std_median_se": Metric("Median σ, Monte-Carlo error", "Standard error over lineages of the median of σ."),
+    "cut_growth": Metric(
+        "Growth by the cut", "Variance of what the cut leaves over that of all, mean over lineages: η, measured."
     ),
     "kl_model_real_median": Metric("KL(model ‖ real)", "Nats; median over lineages.", "lower", True),
     "mean_abs_median": Metric(
@@ -157,9 +166,22 @@ METRICS: Mapping[str, Metric] = {
     "test_error": Metric(
         "Test error", "Mean of |w - w*|² over lineages, in units of the first fit's own error.", "lower", True, True
     ),
+    "closed_form_ratio": Metric(
+        "Test error over its closed form",
+        "1 where it is met. The form is exact for replace and accumulate, and for edits the limit of many rows.",
+        None,
+        True,
+    ),
     "bound_ratio": Metric("Test error over its bound", "Above 1 the published bound does not hold.", None, True),
+    "decay_bound_ratio": Metric(
+        "Test error over the bound of decaying edits", "Far below 1 the published bound holds and says little."
+    ),
     "test_error_se": Metric("Test error, Monte-Carlo error", "Standard error over lineages of the mean."),
+    "test_error_exact": Metric("Test error, exact", "Closed form of the recursion itself, where there is one."),
     "test_error_bound": Metric("Published bound", "On the test error, in the same units."),
+    "test_error_decay_bound": Metric(
+        "Published bound for decaying edits", "The second bound on the test error, in the same units."
+    ),
     "test_error_wide": Metric(
         "Test error, many rows", "Own closed form of the recursion itself, for rows that far outnumber coefficients."
     ),
@@ -171,6 +193,7 @@ BANDS = {"std_median": ("std_low", "std_high")}
 THEORY = {
     "test_error": ("test_error_theory", "the published closed form"),
     "variance_mean": ("variance_mean_theory", "the closed form of the expectation"),
+    "cut_growth": ("cut_growth_theory", "the closed form η(a)"),
     "std_median": ("std_theory", "the closed form of the median, or the floor where truncation begins"),
 }
 """Metrics that are drawn beside another one, in its figure, and what they are called there."""
