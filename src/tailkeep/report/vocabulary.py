@@ -172,7 +172,7 @@ METRICS: Mapping[str, Metric] = {
         None,
         True,
     ),
-    "bound_ratio": Metric("Test error over its bound", "Above 1 the published bound does not hold.", None, True),
+    "bound_ratio": Metric("Test error over its bound", "Above 1 the published bound does not hold.", None, True, True),
     "decay_bound_ratio": Metric(
         "Test error over the bound of decaying edits", "Far below 1 the published bound holds and says little."
     ),
