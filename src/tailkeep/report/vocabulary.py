@@ -124,8 +124,8 @@ METRICS: Mapping[str, Metric] = {
         True,
     ),
     "frechet": Metric(
-        "Fréchet distance",
-        "Between held-out and drawn images, in the features of a classifier of real ones, squared.",
+        "Distance of the features",
+        "Squared Fréchet distance between held-out and drawn images, in the features of a classifier of real ones.",
         "lower",
         True,
     ),
@@ -145,9 +145,13 @@ METRICS: Mapping[str, Metric] = {
         "Entropy of the classes",
         "Nats, over the classes that a classifier of real images sees in drawn ones.",
         "higher",
+    ),
+    "classes_alive": Metric(
+        "Classes alive",
+        "Classes that a classifier of real images sees in more than 1 % of the drawn ones.",
+        "higher",
         True,
     ),
-    "classes_alive": Metric("Classes alive", "Classes with more than 1 % of the drawn images.", "higher"),
     "classes_total": Metric("Classes in all", "Classes of the real images."),
     "held_out_bound": Metric(
         "Held-out bound", "Nats per image: the evidence bound's negative on held-out real images.", "lower"
