@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tailkeep.metrics import Failure, Interval, mean_interval, slope, time_to_failure
+from tailkeep.report.failure import FailureRule, failure_rules
 from tailkeep.report.reading import Entry, Group, Reading, read
-from tailkeep.report.vocabulary import FailureRule, failure_rules, headline_names
+from tailkeep.report.vocabulary import headline_names
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 
 from tailkeep.metrics import Interval
 from tailkeep.report import numbers
+from tailkeep.report.failure import FailureRule
 from tailkeep.report.reading import Missing
 from tailkeep.report.summary import GroupSummary
-from tailkeep.report.vocabulary import BOUNDED_SHARE, METRICS, FailureRule, describe, split_view
+from tailkeep.report.vocabulary import BOUNDED_SHARE, METRICS, describe, split_view
 
 _TOLD = 2
 
