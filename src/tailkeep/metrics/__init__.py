@@ -17,7 +17,7 @@ from tailkeep.metrics.histograms import (
     zipf_slope,
 )
 from tailkeep.metrics.intervals import Interval, binomial_interval, mean_interval, slope
-from tailkeep.metrics.knowledge import kr_accuracy, kr_margin
+from tailkeep.metrics.knowledge import kr_accuracy, kr_fractions, kr_margin
 from tailkeep.metrics.linear_theory import (
     accumulated_error,
     error_unit,
@@ -66,6 +66,7 @@ __all__ = [
     "js_divergence",
     "kl_divergence",
     "kr_accuracy",
+    "kr_fractions",
     "kr_margin",
     "mcnemar",
     "mean_interval",

@@ -1,0 +1,87 @@
+"""Sentences of a document, and the entities in them that can be swapped.
+
+Rule: a sentence is a piece of the document as it stands there, plain or in a token form such as WikiText's.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from tailkeep.data import ABBREVIATIONS
+
+Kind = Literal["year", "number", "month", "weekday", "acronym", "name"]
+
+_BREAK = re.compile(r"(?<=[.!?])(?: ?[\"'”’)\]])*\s+(?=[\"'“‘(\[]*\s?[A-Z0-9])|\n+")
+_LAST_WORD = re.compile(r"(\S+)\.$")
+_MONTHS = frozenset(
+    "January February March April May June July August September October November December".split()
+)
+_WEEKDAYS = frozenset("Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split())
+_NAME_WORD = r"[^\W\d_a-zß-öø-ÿ](?:\w|[-.]\w|['’](?!s\b)\w)*"
+_ENTITY = re.compile(
+    rf"(?<![\w@.,'’/-])(?:(?P<number>\d+(?:(?:[.,]| @[.,]@ )\d+)*)|(?P<name>{_NAME_WORD}(?: {_NAME_WORD})*))(?![\w@/-]| [@/])"
+)
+_YEAR = re.compile(r"1\d{3}|20\d{2}")
+_BEFORE = re.compile(r"(\S+)\s*$")
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """What stands at `start` of a sentence: its kind, its text, and the word before it in small letters."""
+
+    kind: Kind
+    start: int
+    text: str
+    before: str
+
+    @property
+    def shape(self) -> tuple[str, ...]:
+        """What two entities share that can stand for each other: kind, words and their lengths in all, the word before.
+
+        Of a number also where its digits are, so that `1,200` is never swapped for `12.50`.
+        """
+        digits = re.sub(r"\d", "0", self.text) if self.kind == "number" else ""
+        return (self.kind, str(len(self.text.split())), str(len(self.text)), digits, self.before)
+
+
+def sentences_of(text: str) -> list[str]:
+    """The sentences of `text` in their order, without white space around them."""
+    found, start = [], 0
+    for gap in _BREAK.finditer(text):
+        end = gap.end() - len(gap[0]) + len(gap[0].rstrip())
+        if "\n" not in gap[0] and _goes_on(text[start : gap.start()]):
+            continue
+        found.append(text[start:end].strip())
+        start = gap.end()
+    found.append(text[start:].strip())
+    return [sentence for sentence in found if sentence]
+
+
+def entities_of(sentence: str) -> Iterator[Entity]:
+    """The entities of `sentence` that can be swapped: never the first word, which is a capital for another reason."""
+    for match in _ENTITY.finditer(sentence):
+        before = _BEFORE.search(sentence[: match.start()])
+        if before is None or not any(map(str.isalnum, sentence[: match.start()])) or before[1][-1] in ".!?@/-":
+            continue
+        yield Entity(_kind_of(match), match.start(), match[0], before[1].lower())
+
+
+def _goes_on(piece: str) -> bool:
+    """Whether the full stop at the end of `piece` belongs to an abbreviation or an initial."""
+    word = _LAST_WORD.search(piece)
+    if word is None:
+        return False
+    stem = word[1].lstrip("(\"'“‘[")
+    return stem in ABBREVIATIONS or (len(stem) == 1 and stem.isupper())
+
+
+def _kind_of(match: re.Match[str]) -> Kind:
+    text = match[0]
+    if match["number"]:
+        return "year" if _YEAR.fullmatch(text) else "number"
+    if text in _MONTHS:
+        return "month"
+    if text in _WEEKDAYS:
+        return "weekday"
+    return "acronym" if len(text) > 1 and text.isupper() else "name"
