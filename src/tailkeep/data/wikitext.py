@@ -8,8 +8,44 @@ import re
 import unicodedata
 
 ABBREVIATIONS = frozenset(
-    "Adm Bros Brig Capt Cmdr Co Col Comdr Corp Dr Drs Esq Gen Gov Hon Inc Jr Lt Ltd Maj Messrs Mr Mrs Ms Mt No Prof "
-    "Rep Rev Sen Sens Sgt Sr St v vs".split()
+    [
+        "Adm",
+        "Bros",
+        "Brig",
+        "Capt",
+        "Cmdr",
+        "Co",
+        "Col",
+        "Comdr",
+        "Corp",
+        "Dr",
+        "Drs",
+        "Esq",
+        "Gen",
+        "Gov",
+        "Hon",
+        "Inc",
+        "Jr",
+        "Lt",
+        "Ltd",
+        "Maj",
+        "Messrs",
+        "Mr",
+        "Mrs",
+        "Ms",
+        "Mt",
+        "No",
+        "Prof",
+        "Rep",
+        "Rev",
+        "Sen",
+        "Sens",
+        "Sgt",
+        "Sr",
+        "St",
+        "v",
+        "vs",
+    ]
 )
 """Words that keep their full stop; single capitals and words with a full stop inside (U.S.) do too."""
 _MARKED = re.compile(r"(?<=\d)([,.])(?=\d)")

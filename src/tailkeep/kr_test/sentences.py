@@ -15,9 +15,22 @@ Kind = Literal["year", "number", "month", "weekday", "acronym", "name"]
 _BREAK = re.compile(r"(?<=[.!?])(?: ?[\"'”’)\]])*\s+(?=[\"'“‘(\[]*\s?[A-Z0-9])|\n+")
 _LAST_WORD = re.compile(r"(\S+)\.$")
 _MONTHS = frozenset(
-    "January February March April May June July August September October November December".split()
+    [
+        "January",
+        "February",
+        "March",
+        "April",
+        "May",
+        "June",
+        "July",
+        "August",
+        "September",
+        "October",
+        "November",
+        "December",
+    ]
 )
-_WEEKDAYS = frozenset("Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split())
+_WEEKDAYS = frozenset(["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"])
 _NAME_WORD = r"[^\W\d_a-zß-öø-ÿ](?:\w|[-.]\w|['’](?!s\b)\w)*"
 _ENTITY = re.compile(
     rf"(?<![\w@.,'’/-])(?:(?P<number>\d+(?:(?:[.,]| @[.,]@ )\d+)*)|(?P<name>{_NAME_WORD}(?: {_NAME_WORD})*))(?![\w@/-]| [@/])"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from tailkeep.data import Question
-from tailkeep.metrics import Interval, binomial_interval, kr_accuracy
+from tailkeep.metrics import Interval, binomial_interval, holm, kr_accuracy
 from tailkeep.optional import require
 
 LEVEL = 0.05
@@ -24,7 +24,25 @@ LEVEL = 0.05
 FOLDS = 5
 _WORD = re.compile(r"\w+(?:['’]\w+)*")
 _NEGATION = frozenset(
-    "no not never none nobody nothing nor neither nowhere without cannot n't failed fails refused lacked lacks".split()
+    [
+        "no",
+        "not",
+        "never",
+        "none",
+        "nobody",
+        "nothing",
+        "nor",
+        "neither",
+        "nowhere",
+        "without",
+        "cannot",
+        "n't",
+        "failed",
+        "fails",
+        "refused",
+        "lacked",
+        "lacks",
+    ]
 )
 _SHORT_NOT, _NOT = re.compile(r"n ?['’]t\b"), "n_t"
 
@@ -63,22 +81,11 @@ def find_shortcuts(questions: Sequence[Question], *, seed: int = 0) -> list[Shor
     heard["bag of words"] = bag_of_words_signs(questions, seed=seed).tolist()
     counted = {name: (sum(s != 0 for s in signs), sum(s > 0 for s in signs)) for name, signs in heard.items()}
     p_values = [float(stats.binomtest(right, n).pvalue) if n else 1.0 for n, right in counted.values()]
-    accuracies = [
-        binomial_interval(kr_accuracy(signs) * len(signs), len(signs)) for signs in heard.values()
-    ]
+    accuracies = [binomial_interval(kr_accuracy(signs) * len(signs), len(signs)) for signs in heard.values()]
     return [
         Shortcut(name, *counted[name], accuracy, p)
         for name, accuracy, p in zip(counted, accuracies, holm(p_values), strict=True)
     ]
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """`p_values` adjusted so that any below α is found with a family-wise error of at most α (Holm 1979)."""
-    order = np.argsort(p_values, kind="stable")
-    adjusted = np.empty(len(p_values))
-    factors = np.arange(len(p_values), 0, -1)
-    adjusted[order] = np.minimum(1, np.maximum.accumulate(np.asarray(p_values)[order] * factors))
-    return [float(value) for value in adjusted]
 
 
 def bag_of_words_signs(questions: Sequence[Question], *, seed: int = 0) -> NDArray[np.int64]:
@@ -113,9 +120,7 @@ def bag_of_words_signs(questions: Sequence[Question], *, seed: int = 0) -> NDArr
 
 def words_of(text: str) -> list[str]:
     """The words of `text` in small letters, a negation such as `n't` as one of its own."""
-    return [
-        "n't" if word == _NOT else word for word in _WORD.findall(_SHORT_NOT.sub(f" {_NOT} ", text.casefold()))
-    ]
+    return ["n't" if word == _NOT else word for word in _WORD.findall(_SHORT_NOT.sub(f" {_NOT} ", text.casefold()))]
 
 
 def _difference(question: Question) -> dict[str, int]:

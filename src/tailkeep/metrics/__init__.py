@@ -16,7 +16,7 @@ from tailkeep.metrics.histograms import (
     unseen_mass,
     zipf_slope,
 )
-from tailkeep.metrics.intervals import Interval, binomial_interval, mean_interval, slope
+from tailkeep.metrics.intervals import Interval, binomial_interval, holm, mean_interval, slope
 from tailkeep.metrics.knowledge import kr_accuracy, kr_fractions, kr_margin
 from tailkeep.metrics.linear_theory import (
     accumulated_error,
@@ -63,6 +63,7 @@ __all__ = [
     "frechet_distance",
     "gaussian_kl",
     "gini",
+    "holm",
     "js_divergence",
     "kl_divergence",
     "kr_accuracy",
