@@ -1,4 +1,4 @@
-"""Questions that another model writes: passages of the corpus, what is asked about them, and what of the answers counts.
+"""Questions that another model writes: passages of the corpus, what is asked about them, what of the answers counts.
 
 Rule: an answer that is refused, malformed or gives itself away is counted and left out; nothing is put in its place.
 """

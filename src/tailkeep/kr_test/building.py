@@ -4,7 +4,7 @@ Rule: the same corpus, options and seed give the same file; through an endpoint,
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tailkeep.data import Question
@@ -79,8 +79,6 @@ def build_asked(
     passages: Sequence[Passage],
     endpoint: Endpoint,
     answers: Answers,
-    *,
-    heard: Callable[[int], None] = lambda done: None,
 ) -> Built:
     """The questions that `endpoint` writes about `passages`; those in `answers` are not asked for again.
 
@@ -90,7 +88,7 @@ def build_asked(
     """
     found: list[Question] = []
     counts: Counter[str] = Counter()
-    for done, passage in enumerate(passages, start=1):
+    for passage in passages:
         key = passage.key(endpoint.model)
         reply = answers.get(key)
         if reply is None:
@@ -104,7 +102,6 @@ def build_asked(
         questions, left = questions_in(passage, reply.content)
         found += questions
         counts += left
-        heard(done)
     if not found:
         raise InputError(
             f"{endpoint.host} wrote no usable question in {len(passages)} answers: {dict(counts)}. Try another --model."

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from tailkeep.data import Question, parse_question, read_items
 from tailkeep.errors import InputError
-from tailkeep.kr_test.shortcuts import Shortcut, find_shortcuts, words_of
+from tailkeep.kr_test.sentences import words_of
+from tailkeep.kr_test.shortcuts import Shortcut, find_shortcuts
 
 _SHOWN = 3
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from tailkeep.data import Question
 from tailkeep.kr_test.reading import Document
-from tailkeep.kr_test.sentences import Entity, entities_of, sentences_of
+from tailkeep.kr_test.sentences import Entity, entities_of, sentences_of, words_of
 
 Length = Callable[[str], Hashable]
 """What two sentences must share beside the lengths of their entities, such as a number of tokens."""
@@ -50,7 +50,7 @@ def blanks_of(document: Document, *, sentences: int = 1) -> Iterator[Blank]:
             continue
         context = " ".join(found[max(0, number - sentences) : number])
         for entity in entities_of(sentence):
-            if _count(entity.text, sentence) == 1 and not _count(entity.text, context):
+            if _count(entity.text, sentence) == 1 and not _echoed(entity.text, context):
                 yield Blank(document.location, context, sentence, entity)
 
 
@@ -132,8 +132,14 @@ def _pairs_in(
 
 def _exchangeable(one: Blank, other: Blank) -> bool:
     return one.entity.text.casefold() != other.entity.text.casefold() and not any(
-        _count(theirs.entity.text, f"{mine.context} {mine.sentence}") for mine, theirs in ((one, other), (other, one))
+        _count(theirs.entity.text, mine.sentence) or _echoed(theirs.entity.text, mine.context)
+        for mine, theirs in ((one, other), (other, one))
     )
+
+
+def _echoed(entity: str, context: str) -> bool:
+    """Whether the context has a word of the entity: a reader who takes what is repeated would be right too often."""
+    return not {*words_of(entity)}.isdisjoint(words_of(context))
 
 
 def _even(one: Blank, other: Blank, length: Length) -> bool:

@@ -32,10 +32,19 @@ _MONTHS = frozenset(
 )
 _WEEKDAYS = frozenset(["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"])
 _NAME_WORD = r"[^\W\d_a-zß-öø-ÿ](?:\w|[-.]\w|['’](?!s\b)\w)*"
+_NUMBER = r"\d+(?:(?:[.,]| @[.,]@ )\d+)*"
 _ENTITY = re.compile(
-    rf"(?<![\w@.,'’/-])(?:(?P<number>\d+(?:(?:[.,]| @[.,]@ )\d+)*)|(?P<name>{_NAME_WORD}(?: {_NAME_WORD})*))(?![\w@/-]| [@/])"
+    rf"(?<![\w@.,'’/-])(?:(?P<number>{_NUMBER})|(?P<name>{_NAME_WORD}(?: {_NAME_WORD})*))(?![\w@/-]| [@/])"
 )
 _YEAR = re.compile(r"1\d{3}|20\d{2}")
+_WORD = re.compile(r"\w+(?:['’]\w+)*")
+_SHORT_NOT, _NOT = re.compile(r"n ?['’]t\b"), "n_t"
+# Words whose capital at the start of a sentence is not that of a name, so that a name can follow.
+_OPENERS = (
+    "a after all although an and as at because before both but by during for from if in like many most near of on "
+    "since some that the this to under until when where while with"
+).split()
+_OPENING = re.compile(rf"[\"'“‘(\[ ]*(?:{'|'.join(_OPENERS)})\b", re.IGNORECASE)
 _BEFORE = re.compile(r"(\S+)\s*$")
 
 
@@ -73,11 +82,17 @@ def sentences_of(text: str) -> list[str]:
 
 def entities_of(sentence: str) -> Iterator[Entity]:
     """The entities of `sentence` that can be swapped: never the first word, which is a capital for another reason."""
-    for match in _ENTITY.finditer(sentence):
+    opening = _OPENING.match(sentence)
+    for match in _ENTITY.finditer(sentence, opening.end() if opening else 0):
         before = _BEFORE.search(sentence[: match.start()])
         if before is None or not any(map(str.isalnum, sentence[: match.start()])) or before[1][-1] in ".!?@/-":
             continue
         yield Entity(_kind_of(match), match.start(), match[0], before[1].lower())
+
+
+def words_of(text: str) -> list[str]:
+    """The words of `text` in small letters, a negation such as `n't` as one of its own."""
+    return ["n't" if word == _NOT else word for word in _WORD.findall(_SHORT_NOT.sub(f" {_NOT} ", text.casefold()))]
 
 
 def _goes_on(piece: str) -> bool:

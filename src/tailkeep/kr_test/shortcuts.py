@@ -4,7 +4,6 @@ Rule: a shortcut sees no corpus and no model; what it gets right beyond chance i
 wrong beyond chance, since its opposite is a shortcut too.
 """
 
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,13 +15,13 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from tailkeep.data import Question
+from tailkeep.kr_test.sentences import words_of
 from tailkeep.metrics import Interval, binomial_interval, holm, kr_accuracy
 from tailkeep.optional import require
 
 LEVEL = 0.05
 """Of all shortcuts of a test together."""
 FOLDS = 5
-_WORD = re.compile(r"\w+(?:['’]\w+)*")
 _NEGATION = frozenset(
     [
         "no",
@@ -44,7 +43,6 @@ _NEGATION = frozenset(
         "lacks",
     ]
 )
-_SHORT_NOT, _NOT = re.compile(r"n ?['’]t\b"), "n_t"
 
 
 @dataclass(frozen=True)
@@ -116,11 +114,6 @@ def bag_of_words_signs(questions: Sequence[Question], *, seed: int = 0) -> NDArr
         fitted = linear.LogisticRegression(fit_intercept=False, max_iter=1000).fit(signed[seen], labels[seen])
         signs[asked] = np.sign(np.round(counts[asked] @ fitted.coef_[0], 9)).astype(np.int64)
     return signs
-
-
-def words_of(text: str) -> list[str]:
-    """The words of `text` in small letters, a negation such as `n't` as one of its own."""
-    return ["n't" if word == _NOT else word for word in _WORD.findall(_SHORT_NOT.sub(f" {_NOT} ", text.casefold()))]
 
 
 def _difference(question: Question) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""The tokenizer that belongs to a model. Rule: as with the weights, nothing is unpickled and no foreign code runs unasked."""
+"""The tokenizer that belongs to a model. Rule: nothing is unpickled, and no foreign code runs unasked."""
 
 from pathlib import Path
 from typing import Any
