@@ -1,4 +1,4 @@
-"""A chat endpoint on this machine whose answers a test writes down beforehand, and which remembers what it was asked."""
+"""A chat endpoint on this machine: its answers are written down beforehand, and it remembers what it was asked."""
 
 import json
 import threading

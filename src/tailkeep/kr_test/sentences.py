@@ -41,10 +41,10 @@ _WORD = re.compile(r"\w+(?:['’]\w+)*")
 _SHORT_NOT, _NOT = re.compile(r"n ?['’]t\b"), "n_t"
 # Words whose capital at the start of a sentence is not that of a name, so that a name can follow.
 _OPENERS = (
-    "a after all although an and as at because before both but by during for from if in like many most near of on "
-    "since some that the this to under until when where while with"
-).split()
-_OPENING = re.compile(rf"[\"'“‘(\[ ]*(?:{'|'.join(_OPENERS)})\b", re.IGNORECASE)
+    "a|after|all|although|an|and|as|at|because|before|both|but|by|during|for|from|if|in|like|many|most|near|of|on|"
+    "since|some|that|the|this|to|under|until|when|where|while|with"
+)
+_OPENING = re.compile(rf"[\"'“‘(\[ ]*(?:{_OPENERS})\b", re.IGNORECASE)
 _BEFORE = re.compile(r"(\S+)\s*$")
 
 
