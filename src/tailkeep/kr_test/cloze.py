@@ -8,6 +8,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from tailkeep.data import Question
 from tailkeep.kr_test.reading import Document
@@ -80,16 +81,18 @@ def pair_up(blanks: Sequence[Blank], *, wanted: int, seed: int, length: Length |
     Both have the same shape (see `Entity.shape`). Within one document pairs are made first, since an entity of
     another topic is no riddle; no entity is in more than four pairs.
     """
-    groups: defaultdict[tuple[str, ...], list[Blank]] = defaultdict(list)
+    groups: defaultdict[tuple[Hashable, ...], list[Blank]] = defaultdict(list)
+    of = None if length is None else cache(length)
     for blank in blanks:
-        groups[blank.entity.shape].append(blank)
+        # Entities that are themselves uneven seldom make even sentences; trying them took most of the time.
+        groups[(*blank.entity.shape, of and of(blank.entity.text))].append(blank)
     order = sorted(groups, key=lambda shape: _rank(seed, *shape))
     pairs: list[Pair] = []
     used: set[str] = set()
     uses: Counter[str] = Counter()
     for near in (True, False):
         for shape in order:
-            pairs += _pairs_in(groups[shape], used, uses, near=near, length=length)
+            pairs += _pairs_in(groups[shape], used, uses, near=near, length=of)
     return sorted(pairs, key=lambda pair: _rank(seed, pair[0].sentence, pair[1].sentence))[:wanted]
 
 
