@@ -66,7 +66,7 @@ def binomial_interval(successes: float, trials: int, *, level: float = 0.95) -> 
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Each p-value corrected for the number of tests (Holm 1979): rejecting those at most a keeps all errors below a."""
+    """Each p-value corrected for the number of tests (Holm 1979): rejecting those up to a keeps all errors below a."""
     order = sorted(range(len(p_values)), key=lambda place: p_values[place])
     found, highest = [0.0] * len(p_values), 0.0
     for done, place in enumerate(order):
