@@ -19,7 +19,7 @@ from tailkeep.audit.hashing import buckets_of
 from tailkeep.audit.sampling import Sampled
 from tailkeep.audit.words import Words, words_of
 from tailkeep.errors import InputError
-from tailkeep.metrics import distinct_share, entropy, gini, js_divergence, smoothed_kl, top_share, unseen_mass
+from tailkeep.metrics import distinct_share, entropy, gini, holm, js_divergence, smoothed_kl, top_share, unseen_mass
 
 Numbers = NDArray[np.float64]
 
@@ -159,16 +159,6 @@ def statistics(matched: Matched, is_input: NDArray[np.bool_]) -> Iterator[Found]
         ("document length", matched.lengths),
     ):
         yield _of_means(name, values, is_input)
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Each p-value corrected for the number of tests (Holm 1979): rejecting those at most a keeps all errors below a."""
-    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
-    found, highest = [0.0] * len(p_values), 0.0
-    for done, place in enumerate(order):
-        highest = max(highest, min(1.0, (len(p_values) - done) * p_values[place]))
-        found[place] = highest
-    return found
 
 
 def _of_buckets(name: str, grams: Grams, words: Words, is_input: NDArray[np.bool_]) -> Iterator[Found]:

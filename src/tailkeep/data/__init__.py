@@ -1,10 +1,12 @@
 """Documents, questions and worlds with known truth."""
 
 from tailkeep.data.documents import Separator, read_documents, read_text
-from tailkeep.data.questions import Question, read_questions, write_questions
+from tailkeep.data.questions import Question, parse_question, read_items, read_questions, write_questions
+from tailkeep.data.wikitext import ABBREVIATIONS, wikitext_form
 from tailkeep.data.world import Fact, Reading, Statement, World, WorldConfig
 
 __all__ = [
+    "ABBREVIATIONS",
     "Fact",
     "Question",
     "Reading",
@@ -12,8 +14,11 @@ __all__ = [
     "Statement",
     "World",
     "WorldConfig",
+    "parse_question",
     "read_documents",
+    "read_items",
     "read_questions",
     "read_text",
+    "wikitext_form",
     "write_questions",
 ]

@@ -16,8 +16,8 @@ from tailkeep.metrics.histograms import (
     unseen_mass,
     zipf_slope,
 )
-from tailkeep.metrics.intervals import Interval, binomial_interval, mean_interval, slope
-from tailkeep.metrics.knowledge import kr_accuracy, kr_margin
+from tailkeep.metrics.intervals import Interval, binomial_interval, holm, mean_interval, slope
+from tailkeep.metrics.knowledge import kr_accuracy, kr_fractions, kr_margin
 from tailkeep.metrics.linear_theory import (
     accumulated_error,
     error_unit,
@@ -65,9 +65,11 @@ __all__ = [
     "frechet_distance",
     "gaussian_kl",
     "gini",
+    "holm",
     "js_divergence",
     "kl_divergence",
     "kr_accuracy",
+    "kr_fractions",
     "kr_margin",
     "mcnemar",
     "mean_interval",

@@ -4,5 +4,16 @@ from tailkeep.scoring.causal_lm import CausalLMScorer
 from tailkeep.scoring.log_probs import token_log_probs
 from tailkeep.scoring.prior import Prior
 from tailkeep.scoring.protocol import Draw, Judge, Scored, Scorer
+from tailkeep.scoring.questions import encode_open, question_rows
 
-__all__ = ["CausalLMScorer", "Draw", "Judge", "Prior", "Scored", "Scorer", "token_log_probs"]
+__all__ = [
+    "CausalLMScorer",
+    "Draw",
+    "Judge",
+    "Prior",
+    "Scored",
+    "Scorer",
+    "encode_open",
+    "question_rows",
+    "token_log_probs",
+]

@@ -6,10 +6,11 @@ import torch
 
 from tailkeep.data import Question
 from tailkeep.lab.causal_lm.codec import Codec, train_tokenizer
-from tailkeep.lab.causal_lm.measures import TextMeasure, question_rows
+from tailkeep.lab.causal_lm.measures import TextMeasure
 from tailkeep.lab.causal_lm.model import LanguageModel
 from tailkeep.lab.causal_lm.settings import Writing
 from tailkeep.lab.causal_lm.tokens import Tokens
+from tailkeep.scoring import question_rows
 from tests.lab.causal_lm.tiny import STORIES
 
 
@@ -78,14 +79,14 @@ def test_a_truth_that_is_known_is_asked_about_every_view(network, codec, stories
 
 def test_the_context_ends_where_the_sentences_begin(codec):
     question = Question("Ann saw a red", "cat.", "boat.")
-    context, true, false = question_rows(question, codec)
+    context, true, false = question_rows(question, codec.encode_open)
     assert codec.decode(true[:context]) == codec.decode(false[:context]) == "Ann saw a red"
     assert codec.decode(true[context:]) == " cat."
     assert codec.decode(false[context:]) == " boat."
 
 
 def test_a_stop_token_is_not_part_of_a_sentence(codec):
-    _, true, false = question_rows(Question("Ann saw", "a cat.", "a little boat."), codec)
+    _, true, false = question_rows(Question("Ann saw", "a cat.", "a little boat."), codec.encode_open)
     assert codec.stop not in true
     assert codec.stop not in false
 
@@ -95,14 +96,14 @@ def test_a_token_that_spans_the_join_belongs_to_the_sentence():
     codec = Codec(train_tokenizer(text, vocab_size=300), append_eos=True)
     # " to" is one token, so a context that ends in a space is cut where its last token becomes part of the sentence.
     question = Question("go ", "to now", "x now")
-    context, true, false = question_rows(question, codec)
+    context, true, false = question_rows(question, codec.encode_open)
     assert true[:context].tolist() == false[:context].tolist()
     assert codec.decode(true[context:]).strip() == "to now"
     assert codec.decode(false[context:]).strip() == "x now"
 
 
 def test_a_context_that_is_empty_leaves_the_start_token(codec):
-    context, true, false = question_rows(Question("", "Ann", "Ben"), codec)
+    context, true, false = question_rows(Question("", "Ann", "Ben"), codec.encode_open)
     assert context == 1
     assert true[0] == false[0] == codec.start
 

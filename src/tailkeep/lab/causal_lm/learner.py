@@ -14,7 +14,7 @@ from tailkeep.errors import ConfigError, InputError
 from tailkeep.lab.causal_lm.codec import Codec, Ids, load_tokenizer, train_tokenizer
 from tailkeep.lab.causal_lm.corpus import Corpus, read_corpus
 from tailkeep.lab.causal_lm.losses import UserLosses
-from tailkeep.lab.causal_lm.measures import TextMeasure, question_rows
+from tailkeep.lab.causal_lm.measures import TextMeasure
 from tailkeep.lab.causal_lm.model import LanguageModel
 from tailkeep.lab.causal_lm.settings import CausalLMStudy, Pretrained, Sampling, Windows
 from tailkeep.lab.causal_lm.source import new_network
@@ -23,6 +23,7 @@ from tailkeep.lab.causal_lm.training import train
 from tailkeep.lab.causal_lm.weighting import build_weighting
 from tailkeep.lab.editing import Edit
 from tailkeep.lab.protocols import Subject, View
+from tailkeep.scoring import question_rows
 from tailkeep.scoring.quiet import quiet_transformers
 from tailkeep.scoring.source import load_network, local_folder
 
@@ -121,7 +122,7 @@ def _prepare(study: CausalLMStudy) -> Prepared:
     real, held_out = (
         Tokens.of([codec.encode(text) for text in texts], codec) for texts in (corpus.real, corpus.held_out)
     )
-    asked = [row for question in corpus.questions for row in question_rows(question, codec)[1:]]
+    asked = [row for question in corpus.questions for row in question_rows(question, codec.encode_open)[1:]]
     return Prepared(corpus, codec, real, held_out, max(map(len, asked), default=0), _start(study, codec, folder))
 
 

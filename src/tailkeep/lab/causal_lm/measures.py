@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from tailkeep.data import Question
-from tailkeep.lab.causal_lm.codec import Codec, Ids
 from tailkeep.lab.causal_lm.corpus import Truth
 from tailkeep.lab.causal_lm.model import LanguageModel
 from tailkeep.lab.causal_lm.tokens import Tokens, training_rows
@@ -21,7 +20,7 @@ from tailkeep.metrics import (
     share_above,
     unigram_counts,
 )
-from tailkeep.scoring import token_log_probs
+from tailkeep.scoring import question_rows, token_log_probs
 
 BINS = 20
 
@@ -71,7 +70,7 @@ class TextMeasure:
     def _knowledge(self, model: LanguageModel) -> dict[str, float]:
         if not self.questions:
             return {}
-        pairs = [question_rows(question, model.codec) for question in self.questions]
+        pairs = [question_rows(question, model.codec.encode_open) for question in self.questions]
         rows = [row for _, true, false in pairs for row in (true, false)]
         scored = token_log_probs(model.network, rows, pad=model.codec.pad)
         margins = [
@@ -96,17 +95,3 @@ class TextMeasure:
         if self.truth is None:
             return {}
         return self.truth([tokens.codec.decode(document) for document in tokens.documents])
-
-
-def question_rows(question: Question, codec: Codec) -> tuple[int, Ids, Ids]:
-    """The number of context tokens, and the rows context + true and context + false, without a stop token.
-
-    The context ends where the tokens of the two rows and of the context alone first differ, so a token that
-    spans the join belongs to the sentence. A stop token would be compared with a word of the longer sentence.
-    """
-    wholes = (f"{question.context} {end}" for end in (question.sentence_true, question.sentence_false))
-    context, true, false = map(codec.encode_open, (question.context, *wholes))
-    shared = min(len(context), len(true) - 1, len(false) - 1)
-    same = (context[:shared] == true[:shared]) & (context[:shared] == false[:shared])
-    length = int(shared if same.all() else same.argmin())
-    return max(length, 1), true, false
