@@ -111,6 +111,8 @@ def _expand(text: str) -> tuple[str, str, dict[str, Mapping[str, Any]]]:
     shown = redact(text)
     store, path = open_store(text)
     with readable(shown):
+        # A client may remember what it was told in an earlier run of this process.
+        store.invalidate_cache()
         path = path.rstrip("/") or "/"
         if store.isdir(path):
             root, details = path, store.find(path, detail=True)
