@@ -77,6 +77,7 @@ def test_a_finished_run_in_a_bucket_is_left_alone_and_another_refused(config, se
     assert server.objects("twice") == {}
 
 
+@pytest.mark.slow
 def test_a_driver_that_is_killed_in_the_middle_leaves_whole_objects_and_goes_on(config, server, undisturbed, tmp_path):
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     (tmp_path / "drive.py").write_text(DRIVE)
@@ -149,6 +150,7 @@ def test_an_object_that_changed_is_refused_and_its_copy_is_not(config, server):
     assert run(config, f"s3://{BUCKET}/copied", out).complete
 
 
+@pytest.mark.slow
 def test_a_large_object_is_one_put_and_never_held_whole(server, tmp_path):
     code = (
         "import resource, sys\n"
@@ -179,6 +181,7 @@ def test_a_large_object_is_one_put_and_never_held_whole(server, tmp_path):
 # Credentials
 
 
+@pytest.mark.slow
 def test_no_credential_is_written_or_told(config, server, monkeypatch):
     monkeypatch.setenv("AWS_SESSION_TOKEN", "a-session-token-of-tests")
     command = [sys.executable, "-m", "tailkeep", "edit", "--prior", config["prior"]["path"]]
