@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -99,15 +99,24 @@ class ShardStorage(Storage):
         with _explained(str(root)):
             self._ensure(staging.parent)
             self._make(staging)
-            self._fill(staging, fill)
-            found = _found(staging)
-            outputs = {name: Output.of(path) for name, path in found.items()}
-            for name, path in found.items():
-                self._fsync(path)
-                self._ensure((root / name).parent)
-                self._rename(path, root / name)
-                self._fsync((root / name).parent)
+            try:
+                self._fill(staging, fill)
+                outputs = self._put(root, _found(staging))
+            except Exception:
+                # Half a shard would keep a full disk full until the next run.
+                with suppress(OSError):
+                    self._remove(staging)
+                raise
             self._remove(staging)
+        return outputs
+
+    def _put(self, root: Path, found: Mapping[str, Path]) -> dict[str, Output]:
+        outputs = {name: Output.of(path) for name, path in found.items()}
+        for name, path in found.items():
+            self._fsync(path)
+            self._ensure((root / name).parent)
+            self._rename(path, root / name)
+            self._fsync((root / name).parent)
         return outputs
 
     def remove_file(self, path: Path) -> None:

@@ -7,6 +7,7 @@ counts by its bytes, so that a copy elsewhere is as good as the original.
 """
 
 import hashlib
+import sys
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import IO
@@ -33,11 +34,11 @@ def input_sha256(shard: Shard) -> str:
     Raises:
         InputError: the file cannot be read.
     """
-    start, stop = (0, shard.size) if shard.row_groups is None else _range(shard, *shard.row_groups)
+    start, stop = (0, None) if shard.row_groups is None else _range(shard, *shard.row_groups)
     digest = hashlib.sha256()
     with open_input(shard.url, shard.name) as file:
         file.seek(start)
-        for block in _blocks(file, stop - start):
+        for block in _blocks(file, sys.maxsize if stop is None else stop - start):
             digest.update(block)
     return digest.hexdigest()
 
