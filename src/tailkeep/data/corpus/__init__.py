@@ -11,6 +11,7 @@ from tailkeep.data.corpus.passage import OnError, Passage, open_passage, read_sh
 from tailkeep.data.corpus.rejects import Rejects, read_rejects
 from tailkeep.data.corpus.shards import Shard, find_shards, my_tasks
 from tailkeep.data.corpus.tasks import Task, task_here
+from tailkeep.data.corpus.unchanged import input_sha256
 
 __all__ = [
     "Bucket",
@@ -41,6 +42,7 @@ __all__ = [
     "fingerprint_of",
     "finish_shard",
     "finished",
+    "input_sha256",
     "join_parts",
     "my_tasks",
     "open_destination",
