@@ -10,7 +10,8 @@ from tailkeep.data import wikitext_form
     [
         ("It is a tactical role-playing game.", "It is a tactical role @-@ playing game ."),
         ("It sold 1,000 copies, or 2.5 % more.", "It sold 1 @,@ 000 copies , or 2 @.@ 5 % more ."),
-        ("The game's theme (lit. song) isn't by Sega's May.", "The game 's theme ( lit . song ) isn 't by Sega 's May ."),
+        ("The game's theme (lit. song) isn't by", "The game 's theme ( lit . song ) isn 't by"),
+        ("Sega's May.", "Sega 's May ."),
         ("The players' \"Nameless\" unit.", "The players ' \" Nameless \" unit ."),
         ("'The Nameless' won.", "' The Nameless ' won ."),
         ("He said \"no.\"", "He said \" no . \""),
