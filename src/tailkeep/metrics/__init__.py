@@ -2,10 +2,12 @@
 
 from tailkeep.metrics.classes import class_entropy, classes_alive
 from tailkeep.metrics.confidence import confidence_histogram, perplexity, share_above
+from tailkeep.metrics.coverage import CoverageBand, band_coverage
 from tailkeep.metrics.divergence import gaussian_kl, kl_divergence, unigram_counts
 from tailkeep.metrics.diversity import distinct_n
-from tailkeep.metrics.failure import Failure, time_to_failure
+from tailkeep.metrics.failure import Failure, half_margin, time_to_failure
 from tailkeep.metrics.features import frechet_distance, precision_recall
+from tailkeep.metrics.gap import ConfidenceGap, confidence_gap
 from tailkeep.metrics.histograms import (
     distinct_share,
     entropy,
@@ -37,9 +39,20 @@ from tailkeep.metrics.normal_theory import (
     median_variance,
     variance_growth,
 )
-from tailkeep.metrics.resampling import FailureInterval, McNemar, bootstrap_interval, failure_interval, mcnemar
+from tailkeep.metrics.resampling import (
+    FailureInterval,
+    McNemar,
+    bootstrap_interval,
+    failure_interval,
+    mcnemar,
+    median_time,
+)
+from tailkeep.metrics.temperature import TEMPERATURES, fitted_temperature
 
 __all__ = [
+    "TEMPERATURES",
+    "ConfidenceGap",
+    "CoverageBand",
     "Failure",
     "FailureInterval",
     "Interval",
@@ -48,10 +61,12 @@ __all__ = [
     "accumulated_variance",
     "assign_modes",
     "balanced_width",
+    "band_coverage",
     "binomial_interval",
     "bootstrap_interval",
     "class_entropy",
     "classes_alive",
+    "confidence_gap",
     "confidence_histogram",
     "density_floor",
     "distinct_n",
@@ -60,15 +75,18 @@ __all__ = [
     "error_unit",
     "expected_variance",
     "failure_interval",
+    "fitted_temperature",
     "frechet_distance",
     "gaussian_kl",
     "gini",
+    "half_margin",
     "js_divergence",
     "kl_divergence",
     "kr_accuracy",
     "kr_margin",
     "mcnemar",
     "mean_interval",
+    "median_time",
     "median_variance",
     "mode_shares",
     "modes_alive",

@@ -49,3 +49,11 @@ def time_to_failure(
             share = 1.0 if math.isinf(above) else above / (above - below)
             return Failure(before + share * (after - before), "failed")
     return Failure(room[-1][0], "censored")
+
+
+def half_margin(start: float, chance: float) -> float:
+    """The limit at which a score has lost half of its margin over chance at the start: chance + (start - chance) / 2.
+
+    NaN where the start is not above chance: there is no margin to lose, so no failure can be told.
+    """
+    return chance + (start - chance) / 2 if start > chance else math.nan
