@@ -25,18 +25,27 @@ def ngram_counts(sequences: Iterable[ArrayLike], others: Iterable[ArrayLike], n:
     return _counted(_grams(sequences, n), _grams(others, n))
 
 
-def ngram_kl(p: Iterable[ArrayLike], q: Iterable[ArrayLike], n: int, *, smoothing: float = 0.5, seed: int = 0) -> float:
+def ngram_kl(
+    p: Iterable[ArrayLike],
+    q: Iterable[ArrayLike],
+    n: int,
+    *,
+    smoothing: float = 0.5,
+    most: int | None = None,
+    seed: int = 0,
+) -> float:
     """KL(p || q) in nats of the n-grams of two sets of integer sequences, as many of one as of the other.
 
-    Of the side that has more, as many as the other has are drawn by `seed` without replacement, the same ones for
-    KL(q || p). `smoothing` is added to every cell that is filled on either side then. The more cells, the further apart
-    are also two samples of one text: read it beside that number for real text. NaN where a side has no n-gram.
+    Of the side that has more, as many as the other has (and at most `most`) are drawn by `seed` without replacement,
+    the same ones for KL(q || p). `smoothing` is added to every cell that is filled on either side then. The more cells,
+    the further apart are also two samples of one text: read it beside that number for real text. NaN where a side has
+    no n-gram.
 
     Raises:
         ValueError: `n` is below 1, or `smoothing` is negative.
     """
     a, b = _grams(p, n), _grams(q, n)
-    size = min(len(a), len(b))
+    size = min(len(a), len(b), len(a) if most is None else most)
     if size == 0:
         return float("nan")
     counts = _counted(_thinned(a, size, seed), _thinned(b, size, seed))
@@ -44,10 +53,16 @@ def ngram_kl(p: Iterable[ArrayLike], q: Iterable[ArrayLike], n: int, *, smoothin
 
 
 def _counted(first: Grams, second: Grams) -> NDArray[np.int64]:
-    cells, where = np.unique(np.concatenate([first, second]), axis=0, return_inverse=True)
-    where = where.ravel()
+    tokens = np.concatenate([first, second])
+    ranks = np.unique(tokens, return_inverse=True)[1].reshape(tokens.shape)
+    size = int(ranks.max(initial=0)) + 1
+    # A prefix is named by its rank among the prefixes, so a code stays below the number of n-grams times `size`.
+    where = ranks[:, 0]
+    for column in range(1, tokens.shape[1]):
+        where = np.unique(where * size + ranks[:, column], return_inverse=True)[1]
+    cells = int(where.max(initial=-1)) + 1
     halves = (where[: len(first)], where[len(first) :])
-    return np.stack([np.bincount(half, minlength=len(cells)) for half in halves]).astype(np.int64)
+    return np.stack([np.bincount(half, minlength=cells) for half in halves]).astype(np.int64)
 
 
 def _thinned(grams: Grams, size: int, seed: int) -> Grams:

@@ -4,5 +4,6 @@ from tailkeep.scoring.causal_lm import CausalLMScorer
 from tailkeep.scoring.log_probs import token_log_probs
 from tailkeep.scoring.prior import Prior
 from tailkeep.scoring.protocol import Draw, Judge, Scored, Scorer
+from tailkeep.scoring.tempered import tempered_nll
 
-__all__ = ["CausalLMScorer", "Draw", "Judge", "Prior", "Scored", "Scorer", "token_log_probs"]
+__all__ = ["CausalLMScorer", "Draw", "Judge", "Prior", "Scored", "Scorer", "tempered_nll", "token_log_probs"]

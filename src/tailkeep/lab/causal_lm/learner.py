@@ -4,6 +4,7 @@ import copy
 import json
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +77,15 @@ class Prepared:
     codec: Codec
     real: Tokens
     held_out: Tokens
+    calibration: Tokens
     longest_question: int
     start: Callable[[int], Any]
+
+    @cached_property
+    def positions(self) -> int | None:
+        """The longest row that the network reads, if its configuration says."""
+        found: int | None = getattr(self.start(0).config.get_text_config(), "max_position_embeddings", None)
+        return found
 
 
 def build(study: CausalLMStudy, *, device: str, losses: UserLosses, shared: MutableMapping[str, Prepared]) -> Subject:
@@ -106,7 +114,14 @@ def build(study: CausalLMStudy, *, device: str, losses: UserLosses, shared: Muta
         learner=CausalLMLearner(study, prepared.codec, real, losses, prepared.start, device, bf16),
         views=_views(study, held_out),
         measure=TextMeasure(
-            real, held_out, prepared.corpus.questions, prepared.corpus.truth, study.training.block, joined
+            real,
+            held_out,
+            prepared.corpus.questions,
+            prepared.corpus.truth,
+            study.training.block,
+            joined,
+            prepared.corpus.tests,
+            prepared.positions,
         ),
         edits=True,
     )
@@ -118,11 +133,13 @@ def _prepare(study: CausalLMStudy) -> Prepared:
     if isinstance(study.model, Pretrained):
         folder = local_folder(study.model.path, revision=study.model.revision, key="model")
     codec = _codec(study, corpus, folder)
-    real, held_out = (
-        Tokens.of([codec.encode(text) for text in texts], codec) for texts in (corpus.real, corpus.held_out)
+    real, held_out, calibration = (
+        Tokens.of([codec.encode(text) for text in texts], codec)
+        for texts in (corpus.real, corpus.held_out, corpus.calibration)
     )
     asked = [row for question in corpus.questions for row in question_rows(question, codec)[1:]]
-    return Prepared(corpus, codec, real, held_out, max(map(len, asked), default=0), _start(study, codec, folder))
+    longest = max(map(len, asked), default=0)
+    return Prepared(corpus, codec, real, held_out, calibration, longest, _start(study, codec, folder))
 
 
 def _codec(study: CausalLMStudy, corpus: Corpus, folder: Path | None) -> Codec:
@@ -164,7 +181,7 @@ def _refuse_misfits(study: CausalLMStudy, prepared: Prepared) -> None:
         )
     for what, text in (("real", prepared.real), ("held-out", prepared.held_out)):
         refuse_short(text, block=study.training.block, joined=_joined(study), what=what)
-    positions = getattr(config, "max_position_embeddings", None)
+    positions = prepared.positions
     form = study.writing.form
     written = form.new_tokens + (form.context if isinstance(form, Windows) else form.prompt_tokens)
     measured = study.measuring.prompt_tokens + study.measuring.new_tokens
