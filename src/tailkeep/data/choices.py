@@ -68,13 +68,14 @@ def read_minimal_pairs(path: Path, *, limit: int | None = None, seed: int = 0) -
 
 def _members(path: Path) -> Iterator[tuple[str, str]]:
     if path.is_dir():
-        yield from ((file.name, read_text(file)) for file in path.glob("*.jsonl"))
+        yield from ((file.name, read_text(file)) for file in path.glob("*.jsonl") if not file.name.startswith("."))
         return
     try:
         with zipfile.ZipFile(path) as archive:
             for name in archive.namelist():
-                if name.endswith(".jsonl"):
-                    yield name, archive.read(name).decode("utf-8")
+                # An archive made on a Mac has a hidden twin, `._name`, of each file.
+                if name.endswith(".jsonl") and not Path(name).name.startswith("."):
+                    yield Path(name).name, archive.read(name).decode("utf-8")
     except (OSError, zipfile.BadZipFile, UnicodeDecodeError) as error:
         raise InputError(f"cannot read {path} ({error}). Give a folder or a zip archive of .jsonl files.") from None
 

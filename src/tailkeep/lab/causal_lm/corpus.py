@@ -17,7 +17,7 @@ Truth = Callable[[Sequence[str]], dict[str, float]]
 
 @dataclass(frozen=True)
 class Corpus:
-    """Documents as text, `held_out` and `calibration` never trained on. `truth` is known in the embedded world alone."""
+    """Documents as text; none of `held_out` and `calibration` is trained on. The embedded world alone has a `truth`."""
 
     real: list[str]
     held_out: list[str]

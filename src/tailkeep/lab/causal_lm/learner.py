@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from tailkeep.errors import ConfigError, InputError
+from tailkeep.lab.causal_lm.automatic import is_automatic, settle
 from tailkeep.lab.causal_lm.codec import Codec, Ids, load_tokenizer, train_tokenizer
 from tailkeep.lab.causal_lm.corpus import Corpus, read_corpus
 from tailkeep.lab.causal_lm.losses import UserLosses
@@ -37,6 +38,7 @@ class CausalLMLearner:
     study: CausalLMStudy
     codec: Codec
     prompts: Tokens
+    calibration: Tokens
     losses: UserLosses
     start: Callable[[int], Any]
     device: str
@@ -48,11 +50,12 @@ class CausalLMLearner:
         network = copy.deepcopy(previous.network) if inherits and previous else self.start(seed)
         network.to(self.device).train()
         with quiet_transformers():
+            loss, chosen = settle(self.study.loss, previous, self.calibration, seed=seed)
             facts = train(
                 network,
                 training_rows(data, block=self.study.training.block, joined=_joined(self.study)),
                 training=self.study.training,
-                weighting=build_weighting(self.study.loss, self.losses, seed=seed),
+                weighting=build_weighting(loss, self.losses, seed=seed),
                 budget=budget,
                 pad=self.codec.pad,
                 seed=seed,
@@ -60,7 +63,7 @@ class CausalLMLearner:
                 bf16=self.bf16,
             )
         network.eval()
-        return LanguageModel(network, self.codec, self.study.writing, self.prompts, facts)
+        return LanguageModel(network, self.codec, self.study.writing, self.prompts, {**facts, **chosen})
 
     def load(self, folder: Path) -> LanguageModel:
         """A saved model, on this learner's device."""
@@ -103,7 +106,8 @@ def build(study: CausalLMStudy, *, device: str, losses: UserLosses, shared: Muta
     device = _device(device)
     joined = _joined(study)
     real, held_out = prepared.real, prepared.held_out
-    build_weighting(study.loss, losses)
+    if not is_automatic(study.loss):
+        build_weighting(study.loss, losses)
     if isinstance(study.regime, Edit):
         # Refused here if the tokenizer does not tell what its tokens read as.
         _ = prepared.codec.surfaces
@@ -111,7 +115,9 @@ def build(study: CausalLMStudy, *, device: str, losses: UserLosses, shared: Muta
     return Subject(
         name="causal_lm",
         real=real,
-        learner=CausalLMLearner(study, prepared.codec, real, losses, prepared.start, device, bf16),
+        learner=CausalLMLearner(
+            study, prepared.codec, real, prepared.calibration, losses, prepared.start, device, bf16
+        ),
         views=_views(study, held_out),
         measure=TextMeasure(
             real,

@@ -196,3 +196,12 @@ class CausalLMStudy(Study):
     writing: Writing = Writing()
     measuring: Measuring = Measuring()
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+
+    @model_validator(mode="after")
+    def _calibrates(self) -> Self:
+        if getattr(self.loss, "threshold", None) == "auto" and self.data.calibration is None:
+            raise ValueError(
+                "loss.threshold 'auto' is chosen on real text that no arm trains on. Set data.calibration, a share of "
+                "the documents such as 0.1, for all arms"
+            )
+        return self
