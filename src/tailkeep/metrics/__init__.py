@@ -5,7 +5,7 @@ from tailkeep.metrics.confidence import confidence_histogram, perplexity, share_
 from tailkeep.metrics.coverage import CoverageBand, band_coverage
 from tailkeep.metrics.divergence import gaussian_kl, kl_divergence, unigram_counts
 from tailkeep.metrics.diversity import distinct_n
-from tailkeep.metrics.failure import Failure, half_margin, time_to_failure
+from tailkeep.metrics.failure import Failure, margin_limit, time_to_failure
 from tailkeep.metrics.features import frechet_distance, precision_recall
 from tailkeep.metrics.gap import ConfidenceGap, confidence_gap
 from tailkeep.metrics.histograms import (
@@ -79,7 +79,7 @@ __all__ = [
     "frechet_distance",
     "gaussian_kl",
     "gini",
-    "half_margin",
+    "margin_limit",
     "js_divergence",
     "kl_divergence",
     "kr_accuracy",

@@ -51,9 +51,9 @@ def time_to_failure(
     return Failure(room[-1][0], "censored")
 
 
-def half_margin(start: float, chance: float) -> float:
-    """The limit at which a score has lost half of its margin over chance at the start: chance + (start - chance) / 2.
+def margin_limit(start: float, chance: float, *, left: float = 0.5) -> float:
+    """The limit at which a score has a share `left` of its margin over chance at the start: chance + left margin.
 
     NaN where the start is not above chance: there is no margin to lose, so no failure can be told.
     """
-    return chance + (start - chance) / 2 if start > chance else math.nan
+    return chance + left * (start - chance) if start > chance else math.nan

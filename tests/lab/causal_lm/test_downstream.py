@@ -117,7 +117,7 @@ def test_a_run_measures_them_and_their_files_are_part_of_what_it_is(tmp_path):
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert all(row["downstream.own.items"] == 1 and row["downstream.own.chance"] == 0.5 for row in rows)
     tests.write_text(json.dumps({"query": "Ann saw a", "choices": ["hat", "boat"], "gold": 0}) + "\n")
-    with pytest.raises(FingerprintError, match="downstream.choices.own"):
+    with pytest.raises(FingerprintError, match=r"downstream\.choices\.own"):
         lab.run(config, run.path)
 
 
