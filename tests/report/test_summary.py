@@ -160,3 +160,13 @@ def test_a_difference_is_of_the_seeds_and_generations_that_both_arms_have(tmp_pa
 
 def test_a_single_arm_differs_from_nothing(tmp_path):
     assert written(tmp_path / "r", [[1.0, 2.0]]).differences == ()
+
+
+def test_a_margin_that_chance_explains_has_no_relative_time(tmp_path):
+    def found(items):
+        rows = [[{"kr_accuracy": 0.56, "kr_items": items}, {"kr_accuracy": 0.4, "kr_items": items}]]
+        return written(tmp_path / str(items), rows, learner="causal_lm").arms[0].failures["kr_accuracy_margin"]
+
+    few = found(50.0)
+    assert (few.undefined, few.beyond) == (1, 1)
+    assert found(5000.0).failed == 1

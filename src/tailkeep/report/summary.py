@@ -13,6 +13,7 @@ from pathlib import Path
 from tailkeep.metrics import (
     Failure,
     Interval,
+    binomial_interval,
     margin_limit,
     mean_interval,
     median_time,
@@ -229,13 +230,23 @@ def _limit(rule: FailureRule, entries: list[Entry]) -> float:
     if rule.reference is None:
         return rule.limit
     start = entries[0].metrics.get(rule.reference, math.nan) if entries[0].generation == 0 else math.nan
+    if rule.chance and not _passes(rule, entries[0], start):
+        return math.nan
     limit = margin_limit(start, rule.chance, left=rule.limit)
     return limit if math.isfinite(limit) else math.nan
 
 
+def _passes(rule: FailureRule, first: Entry, start: float) -> bool:
+    """Whether the start is above chance by more than the sampling of questions explains."""
+    items = first.metrics.get(rule.items, math.nan)
+    if not math.isfinite(items) or not 0 <= start <= 1:
+        return start > rule.chance
+    return binomial_interval(start * items, int(items)).low > rule.chance
+
+
 def _starts_beyond(rule: FailureRule, entries: list[Entry]) -> bool:
     first, limit = entries[0].metrics.get(rule.metric, math.nan), _limit(rule, entries)
-    if rule.chance and first <= rule.chance:
+    if rule.chance and math.isfinite(first) and not _passes(rule, entries[0], first):
         return True
     return first < limit if rule.falling else first > limit
 

@@ -228,7 +228,7 @@ class FailureRule:
     """When a seed has failed: its metric crosses a limit, fixed or relative to `reference`.
 
     The limit is `limit`, or `limit` times the generation-0 value of `reference`; with `chance` only the margin over
-    that counts. `words` names the rule, `past` says that it came true. `name` tells the rules of one metric apart.
+    that counts, and it must be above 0 by its 95 % interval over as many questions as `items` says. `words` names the rule, `past` says that it came true. `name` tells the rules of one metric apart.
     """
 
     metric: str
@@ -238,6 +238,7 @@ class FailureRule:
     past: str
     reference: str | None = None
     chance: float = 0.0
+    items: str = ""
     name: str = ""
 
     @property
@@ -256,6 +257,7 @@ _RULES = (
         "knowledge retention lost half of its margin over guessing",
         "kr_accuracy",
         0.5,
+        "kr_items",
         "kr_accuracy_margin",
     ),
     FailureRule(

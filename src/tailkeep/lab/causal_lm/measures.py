@@ -125,16 +125,15 @@ class TextMeasure:
         }
 
     def _divergences(self, written: Sequence[Ids]) -> dict[str, float]:
-        """Of n-grams at equal counts, each way, and where it is long enough of held-out text in the samples' place."""
+        """Of n-grams, each way, and beside them of held-out text in the samples' place: all at one count."""
         found: dict[str, float] = {}
         real, other = self._texts_of(self.real), self._texts_of(self.held_out)
         for n in GRAMS:
-            size = sum(max(0, len(row) - n + 1) for row in written)
-            found[f"kl_{n}_sample_real"] = ngram_kl(written, real, n)
-            found[f"kl_{n}_real_sample"] = ngram_kl(real, written, n)
-            if sum(max(0, len(row) - n + 1) for row in other) >= size:
-                found[f"kl_{n}_sample_real_expected"] = ngram_kl(other, real, n, most=size)
-                found[f"kl_{n}_real_sample_expected"] = ngram_kl(real, other, n, most=size)
+            size = min(sum(max(0, len(row) - n + 1) for row in text) for text in (written, real, other))
+            found[f"kl_{n}_sample_real"] = ngram_kl(written, real, n, most=size)
+            found[f"kl_{n}_real_sample"] = ngram_kl(real, written, n, most=size)
+            found[f"kl_{n}_sample_real_expected"] = ngram_kl(other, real, n, most=size)
+            found[f"kl_{n}_real_sample_expected"] = ngram_kl(real, other, n, most=size)
         return found
 
     def _coverage(self, tokens: Tokens) -> dict[str, float]:
