@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from tailkeep.report.metric import Metric
+from tailkeep.report.metric import Better, Metric
 from tailkeep.visible import visible
 
 TEXT_METRICS: Mapping[str, Metric] = {
@@ -50,7 +50,7 @@ TEXT_METRICS: Mapping[str, Metric] = {
 }
 
 _DOWNSTREAM = "downstream."
-_TESTS = {
+_TESTS: Mapping[str, tuple[str, str, Better]] = {
     "": ("", "Share of items whose right choice is likeliest, by summed ln p.", "higher"),
     "chance": (", chance", "What guessing gives.", None),
     "cut": (", cut short", "Share of items that lost the beginning of their query.", None),
