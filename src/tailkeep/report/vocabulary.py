@@ -228,8 +228,8 @@ class FailureRule:
     """When a seed has failed: its metric crosses a limit, fixed or relative to `reference`.
 
     The limit is `limit`, or `limit` times the generation-0 value of `reference`. With `chance` only the margin over it
-    counts, and must be above 0 by its 95 % interval over as many questions as the metric `items` says. `words` names the
-    rule, `past` says that it came true; `name` tells the rules of one metric apart.
+    counts, and must be above 0 by its 95 % interval over as many questions as the metric `items` says. `words` names
+    the rule, `past` says that it came true; `name` tells the rules of one metric apart.
     """
 
     metric: str
