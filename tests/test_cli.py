@@ -302,7 +302,7 @@ LANGUAGE_FAULTS = {
     "no model": ({"model": {"name": "pretrained", "path": "letters"}, "tokenizer": {}}, "letters holds no config.json"),
     "no such model": (
         {"model": {"name": "pretrained", "path": "no/where/at/all"}, "tokenizer": {}},
-        "neither a folder",
+        "there is no folder no/where/at/all",
     ),
     "missing questions": ({"data": {"kr_test": "nowhere.json"}}, "nowhere.json"),
 }

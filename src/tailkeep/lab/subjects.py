@@ -47,8 +47,14 @@ def load_libraries(studies: Iterable[AnyStudy]) -> None:
 
 
 def default_workers(config: LabConfig) -> int:
-    """How many processes suit this machine: one for each `threads` cores, but one in all where a GPU does the work."""
-    if any(study.learner in _ON_A_GPU for study in config.arms.values()) and _device_name(config.device) != "cpu":
+    """How many processes suit this machine: one for each `threads` cores, but one in all where a GPU does the work.
+
+    Raises:
+        MissingPackageError: what an arm computes with is not installed.
+    """
+    on_a_gpu = [study for study in config.arms.values() if study.learner in _ON_A_GPU]
+    load_libraries(on_a_gpu)
+    if on_a_gpu and _device_name(config.device) != "cpu":
         return 1
     return max(1, (os.cpu_count() or 1) // config.threads)
 

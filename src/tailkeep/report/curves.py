@@ -66,7 +66,7 @@ def curve(group: Group, metric: str, pens: "Mapping[str, Pen]", name: str) -> Dr
     return Drawing(
         name=name,
         title=known.title,
-        caption=" ".join(filter(None, _notes(group, metric, seeds))),
+        caption=" ".join(filter(None, notes_of(group, metric, seeds))),
         alt=f"{known.title} over the generations: {ends}.",
         build=lambda: _build(group, metric, lines, pens),
     )
@@ -80,7 +80,7 @@ def _build(group: Group, metric: str, lines: "Mapping[str, Line]", pens: "Mappin
     panel.grid(axis="y", color=HAIR, linewidth=0.5)
     for arm, line in lines.items():
         # Many bands over each other would hide the lines.
-        _draw(panel, line, pens[arm], shade=min(0.14, 0.45 / len(lines)))
+        draw_line(panel, line, pens[arm], shade=min(0.14, 0.45 / len(lines)))
         _draw_theory(panel, Line(group.of(arm), _theory(metric)), pens[arm])
     if known.log and all(v > 0 for line in lines.values() for v in (*line.mean, *line.low) if math.isfinite(v)):
         panel.set_yscale("log")
@@ -98,7 +98,8 @@ def _build(group: Group, metric: str, lines: "Mapping[str, Line]", pens: "Mappin
     return figure
 
 
-def _draw(panel: "Axes", line: Line, pen: Pen, *, shade: float) -> None:
+def draw_line(panel: "Axes", line: Line, pen: Pen, *, shade: float) -> None:
+    """A line with its band."""
     panel.fill_between(line.generations, line.low, line.high, color=pen.colour, alpha=shade, linewidth=0)
     panel.plot(
         line.generations,
@@ -131,7 +132,8 @@ def _band_note(metric: str, group: Group, seeds: int) -> str:
     return f"Line: mean of {seeds} seeds; band: lowest to highest seed." if seeds > 1 else "One seed, so no band."
 
 
-def _notes(group: Group, metric: str, seeds: int) -> list[str]:
+def notes_of(group: Group, metric: str, seeds: int) -> list[str]:
+    """What stands beneath the curves of `metric`, some of it empty."""
     known = describe(metric)
     limit = "Dotted: the limit of failure." if _limits(group, metric) else ""
     better = f"{known.better.capitalize()} is better." if known.better else ""
