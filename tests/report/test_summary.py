@@ -145,3 +145,53 @@ def test_modes_fail_below_three_quarters_of_all(tmp_path):
 def test_a_group_of_unknown_metrics_is_summarised_by_all_of_them(tmp_path):
     group = written(tmp_path / "r", [[{"zeta": 1.0, "alpha": 2.0}]])
     assert group.metrics == ("alpha", "zeta")
+
+
+def test_a_relative_limit_is_half_of_the_margin_over_guessing(tmp_path):
+    rows = [[0.9, 0.8, 0.6], [0.9, 0.6, 0.5], [0.9, 0.9, 0.9]]
+    found = written(tmp_path / "r", rows, metric="kr_accuracy", learner="causal_lm").arms[0].failures
+    relative = found["kr_accuracy_margin"]
+    # The limit is 0.7: passed at 1.5 and at 2 / 3, and never.
+    assert relative.time == pytest.approx(1.5)
+    assert (relative.failed, relative.censored_seeds) == (2, 1)
+    assert relative.bounds == pytest.approx((1.5, 2 / 3, math.inf))
+
+
+def test_a_seed_that_begins_at_chance_has_no_relative_time(tmp_path):
+    found = written(tmp_path / "r", [[0.5, 0.4]], metric="kr_accuracy", learner="causal_lm").arms[0].failures
+    relative = found["kr_accuracy_margin"]
+    assert (relative.undefined, relative.beyond) == (1, 1)
+    assert math.isnan(relative.time)
+
+
+def test_differences_are_paired_by_seed(tmp_path):
+    # The seeds differ widely and the arms by 1, 2 and 3: unpaired, the interval would hold 0.
+    group = written(
+        tmp_path / "r", {"a": [[0.0, 10.0], [0.0, 20.0], [0.0, 30.0]], "b": [[0.0, 11.0], [0.0, 22.0], [0.0, 33.0]]}
+    )
+    (one,) = group.differences
+    half = T_TWO / math.sqrt(3)
+    assert (one.arm, one.metric, one.seeds, one.generation) == ("b", "score", 3, 1)
+    assert one.level == pytest.approx((2.0, 2.0 - half, 2.0 + half))
+    assert one.slope == pytest.approx((2.0, 2.0 - half, 2.0 + half))
+
+
+def test_a_difference_is_of_the_seeds_and_generations_that_both_arms_have(tmp_path):
+    group = written(tmp_path / "r", {"a": [[1.0, 2.0, 9.0], [1.0, 4.0, 9.0]], "b": [[1.0, 5.0]]})
+    (one,) = group.differences
+    assert (one.seeds, one.generation, one.level.mean) == (1, 1, 3.0)
+    assert math.isnan(one.level.low)
+
+
+def test_a_single_arm_differs_from_nothing(tmp_path):
+    assert written(tmp_path / "r", [[1.0, 2.0]]).differences == ()
+
+
+def test_a_margin_that_chance_explains_has_no_relative_time(tmp_path):
+    def found(items):
+        rows = [[{"kr_accuracy": 0.56, "kr_items": items}, {"kr_accuracy": 0.4, "kr_items": items}]]
+        return written(tmp_path / str(items), rows, learner="causal_lm").arms[0].failures["kr_accuracy_margin"]
+
+    few = found(50.0)
+    assert (few.undefined, few.beyond) == (1, 1)
+    assert found(5000.0).failed == 1

@@ -1,5 +1,6 @@
 """Documents, questions and worlds with known truth."""
 
+from tailkeep.data.choices import Choice, read_choices, read_minimal_pairs
 from tailkeep.data.documents import Separator, read_documents, read_text
 from tailkeep.data.questions import Question, parse_question, read_items, read_questions, write_questions
 from tailkeep.data.wikitext import ABBREVIATIONS, wikitext_form
@@ -7,6 +8,7 @@ from tailkeep.data.world import Fact, Reading, Statement, World, WorldConfig
 
 __all__ = [
     "ABBREVIATIONS",
+    "Choice",
     "Fact",
     "Question",
     "Reading",
@@ -15,8 +17,10 @@ __all__ = [
     "World",
     "WorldConfig",
     "parse_question",
+    "read_choices",
     "read_documents",
     "read_items",
+    "read_minimal_pairs",
     "read_questions",
     "read_text",
     "wikitext_form",

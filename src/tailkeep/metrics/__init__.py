@@ -2,10 +2,12 @@
 
 from tailkeep.metrics.classes import class_entropy, classes_alive
 from tailkeep.metrics.confidence import confidence_histogram, perplexity, share_above
+from tailkeep.metrics.coverage import CoverageBand, band_coverage
 from tailkeep.metrics.divergence import gaussian_kl, kl_divergence, unigram_counts
 from tailkeep.metrics.diversity import distinct_n
-from tailkeep.metrics.failure import Failure, time_to_failure
+from tailkeep.metrics.failure import Failure, margin_limit, time_to_failure
 from tailkeep.metrics.features import frechet_distance, precision_recall
+from tailkeep.metrics.gap import ConfidenceGap, confidence_gap
 from tailkeep.metrics.histograms import (
     distinct_share,
     entropy,
@@ -38,9 +40,20 @@ from tailkeep.metrics.normal_theory import (
     median_variance,
     variance_growth,
 )
-from tailkeep.metrics.resampling import FailureInterval, McNemar, bootstrap_interval, failure_interval, mcnemar
+from tailkeep.metrics.resampling import (
+    FailureInterval,
+    McNemar,
+    bootstrap_interval,
+    failure_interval,
+    mcnemar,
+    median_time,
+)
+from tailkeep.metrics.temperature import TEMPERATURES, fitted_temperature
 
 __all__ = [
+    "TEMPERATURES",
+    "ConfidenceGap",
+    "CoverageBand",
     "Failure",
     "FailureInterval",
     "Interval",
@@ -49,10 +62,12 @@ __all__ = [
     "accumulated_variance",
     "assign_modes",
     "balanced_width",
+    "band_coverage",
     "binomial_interval",
     "bootstrap_interval",
     "class_entropy",
     "classes_alive",
+    "confidence_gap",
     "confidence_histogram",
     "density_floor",
     "distinct_n",
@@ -62,6 +77,7 @@ __all__ = [
     "expected_variance",
     "expected_variance_error",
     "failure_interval",
+    "fitted_temperature",
     "frechet_distance",
     "gaussian_kl",
     "gini",
@@ -71,8 +87,10 @@ __all__ = [
     "kr_accuracy",
     "kr_fractions",
     "kr_margin",
+    "margin_limit",
     "mcnemar",
     "mean_interval",
+    "median_time",
     "median_variance",
     "mode_shares",
     "modes_alive",

@@ -18,7 +18,7 @@ from tailkeep.report.drawing import (
 )
 from tailkeep.report.failure import failure_rules
 from tailkeep.report.reading import Entry, Group
-from tailkeep.report.vocabulary import BANDS, THEORY, describe
+from tailkeep.report.vocabulary import bounds_of, companion_of, describe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,7 +40,7 @@ class Line:
         whole = {g: found for g, found in sorted(cells.items()) if len(found) == seeds}
         self.generations = list(whole)
         self.mean = [_mean(found, metric) for found in whole.values()]
-        bounds = BANDS.get(metric)
+        bounds = bounds_of(metric)
         if bounds and all(name in entry.metrics for entry in entries for name in bounds):
             self.low = [_mean(found, bounds[0]) for found in whole.values()]
             self.high = [_mean(found, bounds[1]) for found in whole.values()]
@@ -121,13 +121,15 @@ def _draw_theory(panel: "Axes", line: Line, pen: Pen) -> None:
 
 
 def _theory(metric: str) -> str:
-    return THEORY[metric][0] if metric in THEORY else ""
+    companion = companion_of(metric)
+    return companion[0] if companion else ""
 
 
 def _band_note(metric: str, group: Group, seeds: int) -> str:
-    bounds = BANDS.get(metric)
+    bounds = bounds_of(metric)
     if bounds and set(bounds) <= group.names:
-        return "Band: the middle 80 % of the lineages."
+        of_items = metric.startswith("downstream.")
+        return f"Band: {'95 % interval over items' if of_items else 'the middle 80 % of the lineages'}."
     return f"Line: mean of {seeds} seeds; band: lowest to highest seed." if seeds > 1 else "One seed, so no band."
 
 
@@ -136,7 +138,9 @@ def notes_of(group: Group, metric: str, seeds: int) -> list[str]:
     known = describe(metric)
     limit = "Dotted: the limit of failure." if _limits(group, metric) else ""
     better = f"{known.better.capitalize()} is better." if known.better else ""
-    theory = f"Fine dots, without markers: {THEORY[metric][1]}." if _theory(metric) in group.names else ""
+    companion = companion_of(metric)
+    beside = companion is not None and companion[0] in group.names
+    theory = f"Fine dots, without markers: {companion[1]}." if companion and beside else ""
     return [known.note, _band_note(metric, group, seeds), theory, limit, better]
 
 

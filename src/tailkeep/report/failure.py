@@ -10,8 +10,9 @@ from dataclasses import dataclass
 class FailureRule:
     """When a seed has failed: its metric crosses a limit, fixed or relative to `reference`.
 
-    The limit is `limit`, or `limit` times the generation-0 value of `reference`. `words` names the rule, `past` says
-    that it came true.
+    The limit is `limit`, or `limit` times the generation-0 value of `reference`. With `chance` only the margin over it
+    counts, and must be above 0 by its 95 % interval over as many questions as the metric `items` says. `words` names
+    the rule, `past` says that it came true; `name` tells the rules of one metric apart.
     """
 
     metric: str
@@ -20,10 +21,29 @@ class FailureRule:
     words: str
     past: str
     reference: str | None = None
+    chance: float = 0.0
+    items: str = ""
+    name: str = ""
+
+    @property
+    def key(self) -> str:
+        """The metric, or a name of its own for another rule of the same metric."""
+        return self.name or self.metric
 
 
 _RULES = (
     FailureRule("kr_accuracy", 0.75, True, "knowledge retention < 0.75", "knowledge retention fell below 0.75"),
+    FailureRule(
+        "kr_accuracy",
+        0.5,
+        True,
+        "knowledge retention, half of its margin over guessing lost",
+        "knowledge retention lost half of its margin over guessing",
+        "kr_accuracy",
+        0.5,
+        "kr_items",
+        "kr_accuracy_margin",
+    ),
     FailureRule(
         "held_out_nll",
         1.1,

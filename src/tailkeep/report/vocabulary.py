@@ -5,24 +5,10 @@ its plain name.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
 
+from tailkeep.report.metric import Metric
+from tailkeep.report.text_metrics import TEXT_METRICS, is_test, test_metric
 from tailkeep.visible import visible
-
-Better = Literal["higher", "lower"] | None
-
-
-@dataclass(frozen=True)
-class Metric:
-    """How a metric is presented. `note` says its unit and meaning, `log` asks for a logarithmic axis."""
-
-    title: str
-    note: str = ""
-    better: Better = None
-    headline: bool = False
-    log: bool = False
-
 
 METRICS: Mapping[str, Metric] = {
     "held_out_nll": Metric(
@@ -55,6 +41,7 @@ METRICS: Mapping[str, Metric] = {
     "kl_real_sample": Metric(
         "KL(real ‖ samples)", "Nats, over unigram histograms; large where the tail is lost.", "lower"
     ),
+    **TEXT_METRICS,
     "mean_length": Metric("Length of a sample", "Mean number of tokens."),
     "valid_share": Metric("Valid documents", "Share of samples that the world's grammar can produce.", "higher"),
     "true_share": Metric("True facts", "Share of the stated facts that are true in the world.", "higher"),
@@ -202,6 +189,36 @@ THEORY = {
 }
 """Metrics that are drawn beside another one, in its figure, and what they are called there."""
 
+
+def bounds_of(name: str) -> tuple[str, str] | None:
+    """The two metrics that are the band of `name`, where that is not the range over seeds."""
+    return (f"{name}.low", f"{name}.high") if is_test(name) else BANDS.get(name)
+
+
+def companion_of(name: str) -> tuple[str, str] | None:
+    """The metric that is drawn beside `name`, in its figure, and what it is called there."""
+    if is_test(name):
+        return f"{name}.chance", "the chance level"
+    if split_view(name)[1].startswith(("coverage_", "kl_")) and not name.endswith("_expected"):
+        return f"{name}_expected", "as much real text"
+    return THEORY.get(name)
+
+
+def _known(bare: str) -> Metric | None:
+    return METRICS.get(bare) or test_metric(bare)
+
+
+def is_known(name: str) -> bool:
+    """Whether `name`, without its view, is a metric that this file describes."""
+    return _known(split_view(name)[1]) is not None
+
+
+def _place(bare: str) -> tuple[int, str]:
+    """Where a metric stands among the others: in the order of `METRICS`, then downstream tests, then unknown ones."""
+    order = list(METRICS)
+    return (order.index(bare) if bare in METRICS else len(order) + (_known(bare) is None), bare)
+
+
 BOUNDED_SHARE = 0.4
 """The changed share of the real data above which the bound on collapse under edits (arXiv 2412.14689) wears out."""
 
@@ -226,7 +243,7 @@ def split_view(name: str) -> tuple[str, str]:
 def describe(name: str) -> Metric:
     """The presentation of `name`; a metric through the arm's own decoder says so and is no headline."""
     view, bare = split_view(name)
-    known = METRICS.get(bare) or Metric(visible(name if not view else bare, newline=" "))
+    known = _known(bare) or Metric(visible(name if not view else bare, newline=" "))
     if view != "own":
         return known
     return Metric(f"{known.title}, own decoder", known.note, known.better, False, known.log)
@@ -234,18 +251,13 @@ def describe(name: str) -> Metric:
 
 def headline_names(names: set[str]) -> tuple[str, ...]:
     """The metrics of `names` that stand in the summary, in the order of `METRICS`; all, if none is known."""
-    order = list(METRICS)
-    chosen = [name for name in names if split_view(name)[1] in METRICS and describe(name).headline]
-    return tuple(sorted(chosen, key=lambda name: order.index(split_view(name)[1]))) or tuple(sorted(names))
+    chosen = [name for name in names if is_known(name) and describe(name).headline]
+    return tuple(sorted(chosen, key=lambda name: _place(split_view(name)[1]))) or tuple(sorted(names))
 
 
 def further_names(names: set[str]) -> tuple[str, ...]:
     """The other metrics of `names`, known ones first."""
-    order = list(METRICS)
-    rest = names.difference(headline_names(names), (theory for theory, _ in THEORY.values()))
-
-    def place(name: str) -> tuple[str, int, str]:
-        view, bare = split_view(name)
-        return view, order.index(bare) if bare in METRICS else len(order), name
-
-    return tuple(sorted(rest, key=place))
+    companions = (found[0] for found in map(companion_of, names) if found)
+    bounds = (bound for name in names if is_test(name) for bound in bounds_of(name) or ())
+    rest = names.difference(headline_names(names), companions, bounds)
+    return tuple(sorted(rest, key=lambda name: (split_view(name)[0], *_place(split_view(name)[1]), name)))

@@ -5,6 +5,7 @@ from tailkeep.scoring.log_probs import token_log_probs
 from tailkeep.scoring.prior import Prior
 from tailkeep.scoring.protocol import Draw, Judge, Scored, Scorer
 from tailkeep.scoring.questions import encode_open, question_rows
+from tailkeep.scoring.tempered import tempered_nll
 
 __all__ = [
     "CausalLMScorer",
@@ -15,5 +16,6 @@ __all__ = [
     "Scorer",
     "encode_open",
     "question_rows",
+    "tempered_nll",
     "token_log_probs",
 ]

@@ -151,3 +151,29 @@ def test_a_text_that_is_the_real_one_does_not_diverge_from_it(network, codec, st
     measured = measure_of(stories)(model_of(network, codec, stories), {"common": whole})
     assert measured.metrics["common.kl_sample_real"] == pytest.approx(0, abs=1e-9)
     assert measured.metrics["common.kl_real_sample"] == pytest.approx(0, abs=1e-9)
+
+
+def test_the_tempered_nll_of_a_model_that_is_too_sure_is_lower_and_of_a_uniform_one_the_same(network, codec, stories):
+    measure, samples = measure_of(stories), {"common": samples_of(stories)}
+    sure = measure(model_of(network, codec, stories), samples).metrics
+    assert sure["temperature"] > 1
+    assert sure["held_out_nll_tempered"] < sure["held_out_nll"]
+    flat = measure(model_of(uniform(network), codec, stories), samples).metrics
+    assert flat["held_out_nll_tempered"] == pytest.approx(flat["held_out_nll"], rel=1e-6)
+
+
+def test_ngrams_are_compared_at_equal_counts_and_beside_held_out_text(network, codec, stories):
+    measured = measure_of(stories)(model_of(network, codec, stories), {"common": samples_of(stories)}).metrics
+    for n in (1, 2, 3, 4):
+        assert measured[f"common.kl_{n}_sample_real"] >= 0
+        assert measured[f"common.kl_{n}_real_sample"] >= 0
+    # Ten held-out documents hold more than six samples without their prompts.
+    assert measured["common.kl_1_real_sample_expected"] >= 0
+
+
+def test_the_whole_real_text_covers_every_band(network, codec, stories):
+    whole = Tokens.of(stories.documents, codec)
+    measured = measure_of(stories)(model_of(network, codec, stories), {"common": whole}).metrics
+    bands = {name: value for name, value in measured.items() if name.startswith("common.coverage_")}
+    assert bands
+    assert set(bands.values()) == {1.0}
