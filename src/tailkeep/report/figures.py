@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from tailkeep.report.curves import curve
 from tailkeep.report.drawing import Drawing, Pen, Rendered, pen, render
 from tailkeep.report.facets import facets
+from tailkeep.report.leaderboard import leaderboard
 from tailkeep.report.maps import choice_map
 from tailkeep.report.pictures import pictures
 from tailkeep.report.reading import Group, Reading
@@ -19,9 +20,9 @@ from tailkeep.report.vocabulary import further_names, headline_names
 
 @dataclass(frozen=True)
 class GroupFigures:
-    """The figures of one learner: maps of a grid, headline and other curves, distributions and images by arm."""
+    """The figures of one learner: arms compared, headline and other curves, distributions and images by arm."""
 
-    maps: tuple[Rendered, ...]
+    compared: tuple[Rendered, ...]
     headline: tuple[Rendered, ...]
     further: tuple[Rendered, ...]
     shapes: tuple[Rendered, ...]
@@ -30,7 +31,7 @@ class GroupFigures:
     @property
     def all(self) -> tuple[Rendered, ...]:
         """Every figure, in the order of the page."""
-        return (*self.maps, *self.headline, *self.shapes, *self.pictures, *self.further)
+        return (*self.compared, *self.headline, *self.shapes, *self.pictures, *self.further)
 
 
 def pens_of(reading: Reading) -> dict[str, Pen]:
@@ -54,10 +55,15 @@ def _group(group: Group, grid: Mapping[str, tuple[str, ...]], pens: Mapping[str,
     def shapes(kind: Callable[[Group, str, Pen, str], Drawing | None], word: str) -> Iterator[Drawing | None]:
         return (kind(group, arm, pens[arm], names.new(group.learner, word, arm)) for arm in group.arms)
 
+    def compared(metrics: tuple[str, ...]) -> Iterator[Drawing | None]:
+        for metric in metrics:
+            name = names.new(group.learner, "map" if grid else "against-first", metric)
+            yield choice_map(group, grid, metric, name) if grid else leaderboard(group, metric, name)
+
     headline = headline_names(group.names)
     by_arm = (("confidence", confidence), ("density", density), ("points", points))
     return GroupFigures(
-        _rendered(choice_map(group, grid, metric, names.new(group.learner, "map", metric)) for metric in headline),
+        _rendered(compared(headline)),
         _rendered(curves(headline)),
         _rendered(curves(further_names(group.names))),
         _rendered(drawing for word, kind in by_arm for drawing in shapes(kind, word)),
