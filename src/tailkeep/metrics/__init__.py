@@ -5,7 +5,7 @@ from tailkeep.metrics.confidence import confidence_histogram, perplexity, share_
 from tailkeep.metrics.divergence import gaussian_kl, kl_divergence, unigram_counts
 from tailkeep.metrics.diversity import distinct_n
 from tailkeep.metrics.failure import Failure, time_to_failure
-from tailkeep.metrics.features import frechet_distance, precision_recall
+from tailkeep.metrics.features import frechet_distance, manifold_coverage, precision_recall
 from tailkeep.metrics.histograms import (
     distinct_share,
     entropy,
@@ -38,6 +38,7 @@ from tailkeep.metrics.normal_theory import (
     variance_growth,
 )
 from tailkeep.metrics.resampling import FailureInterval, McNemar, bootstrap_interval, failure_interval, mcnemar
+from tailkeep.metrics.transport import sliced_wasserstein
 
 __all__ = [
     "Failure",
@@ -67,6 +68,7 @@ __all__ = [
     "kl_divergence",
     "kr_accuracy",
     "kr_margin",
+    "manifold_coverage",
     "mcnemar",
     "mean_interval",
     "median_variance",
@@ -81,6 +83,7 @@ __all__ = [
     "published_edit_error",
     "replaced_error",
     "share_above",
+    "sliced_wasserstein",
     "slope",
     "smoothed_kl",
     "time_to_failure",
