@@ -27,6 +27,6 @@ def load_network(folder: Path, network: nn.Module) -> dict[str, float]:
 
 
 def noise_of(n: int, dimension: int, *, seed: int, device: torch.device) -> Iterator[Tensor]:
-    """(n, dimension) standard normal numbers in parts of up to 1,000 rows; drawn on the CPU, so the same on any device."""
+    """(n, dimension) normal numbers in parts of up to 1,000 rows, drawn on the CPU: the same for every device."""
     noise = torch.randn(n, dimension, generator=torch.Generator().manual_seed(seed))
     return (part.to(device) for part in noise.split(_AT_ONCE))
