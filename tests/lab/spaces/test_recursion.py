@@ -64,7 +64,7 @@ def test_a_run_that_was_killed_ends_in_the_same_bytes(learner, tmp_path):
 @pytest.mark.parametrize("recipe", ["flow", "gan"])
 @pytest.mark.parametrize("digits", [False, True])
 def test_a_recipe_runs_and_trains_its_arms_equally(recipe, digits, tmp_path):
-    keys = ["data.held_out=1700", "measuring.classifier_steps=3"] if digits else ["data.size=60"]
+    keys = ["data.held_out=40", "training.epochs=0.1", "measuring.classifier_steps=3"] if digits else ["data.size=60"]
     config = lab.load(f"{recipe}-digits" if digits else recipe, overrides=[*CUT_DOWN, *keys])
     lab.run(config, tmp_path, storage=FaultyStorage())
     rows = rows_of(tmp_path)

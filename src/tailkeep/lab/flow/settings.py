@@ -35,7 +35,8 @@ class LossCut(Settings):
 class LikelyCut(Settings):
     """Train a plain flow first, leave out the `share` of the training set that it finds likeliest, train on the rest.
 
-    The likelihood is exact, by the flow's ordinary differential equation, so this is for points only. `at_random`
+    The likelihood is by the flow's ordinary differential equation with its exact divergence, so this is for points only;
+    `train_units` does not count the first flow. `at_random`
     leaves out as many, but any: the control, which needs no first flow.
     """
 
