@@ -49,7 +49,7 @@ def squared_errors(field: Field, examples: Tensor, noise: Tensor, times: Tensor)
         (n,) in squared units of the data.
     """
     mixed = torch.lerp(noise, examples.expand_as(noise), times[..., None])
-    found = field(mixed.flatten(0, 1), times.flatten()).view_as(noise)
+    found: Tensor = field(mixed.flatten(0, 1), times.flatten()).view_as(noise)
     return (found - (examples - noise)).square().sum(dim=2).mean(dim=0)
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from tailkeep.config import Settings
-from tailkeep.lab.spaces.settings import Rate, Share, SpaceStudy
+from tailkeep.lab.spaces.settings import AboveZero, Share, SpaceStudy
 from tailkeep.lab.study import Positive
 
 
@@ -16,8 +16,8 @@ class FlowTraining(Settings):
     """
 
     batch: Positive = 128
-    epochs: Rate = 100
-    learning_rate: Rate = 1e-2
+    epochs: AboveZero = 100
+    learning_rate: AboveZero = 1e-2
     times: Positive = 4
 
 

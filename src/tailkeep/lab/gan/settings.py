@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tailkeep.config import Settings
-from tailkeep.lab.spaces.settings import Rate, Share, SpaceStudy
+from tailkeep.lab.spaces.settings import AboveZero, Share, SpaceStudy
 from tailkeep.lab.study import Positive
 
 
@@ -16,8 +16,8 @@ class GANTraining(Settings):
     """
 
     batch: Positive = 128
-    epochs: Rate = 100
-    learning_rate: Rate = 2e-3
+    epochs: AboveZero = 100
+    learning_rate: AboveZero = 2e-3
     penalty: Annotated[float, Field(ge=0)] = 0.05
 
 

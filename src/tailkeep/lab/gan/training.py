@@ -45,7 +45,8 @@ def train(
     sums = torch.zeros(3, device=device)
 
     def drawn() -> Tensor:
-        return generator(torch.randn(batch, study.latent, generator=random, device=device))
+        found: Tensor = generator(torch.randn(batch, study.latent, generator=random, device=device))
+        return found
 
     for found in batches_of(examples, size=batch, steps=steps, seed=seed):
         real, real_slope = told(discriminator, found, drawn=False)

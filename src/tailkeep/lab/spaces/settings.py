@@ -1,6 +1,6 @@
 """The choices that `flow` and `gan` share: what they learn to draw, and the size of their networks."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
@@ -11,7 +11,7 @@ from tailkeep.lab.spaces.moons import MoonsWorld
 from tailkeep.lab.study import Positive, Study
 
 Share = Annotated[float, Field(gt=0, lt=1)]
-Rate = Annotated[float, Field(gt=0)]
+AboveZero = Annotated[float, Field(gt=0)]
 
 
 class Network(Settings):
@@ -29,7 +29,7 @@ class SpaceStudy(Study):
     measuring: ImageMeasuring | None = None
 
     @model_validator(mode="after")
-    def _measuring_is_used(self) -> "SpaceStudy":
+    def _measuring_is_used(self) -> Self:
         if self.measuring is not None and self.in_the_plane:
             raise ValueError("measuring has no effect on points, which are measured without a classifier; leave it out")
         return self
