@@ -35,9 +35,8 @@ class LossCut(Settings):
 class LikelyCut(Settings):
     """Train a plain flow first, leave out the `share` of the training set that it finds likeliest, train on the rest.
 
-    The likelihood is by the flow's ordinary differential equation with its exact divergence, so this is for points only;
-    `train_units` does not count the first flow. `at_random`
-    leaves out as many, but any: the control, which needs no first flow.
+    The likelihood is by the flow's ordinary differential equation with its exact divergence: for points only.
+    `train_units` does not count the first flow. `at_random`, the control, leaves out as many, but any, and trains once.
     """
 
     name: Literal["likely"]
