@@ -21,6 +21,8 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from tailkeep.config import Settings, Tree, dotted, dump_tree, merge, parse_assignments, read_yaml, validate
 from tailkeep.errors import ConfigError
 from tailkeep.lab.causal_lm.settings import CausalLMStudy
+from tailkeep.lab.flow.settings import FlowStudy
+from tailkeep.lab.gan.settings import GANStudy
 from tailkeep.lab.gaussian import GaussianStudy
 from tailkeep.lab.grid import combinations, expanded
 from tailkeep.lab.images.settings import VAEStudy
@@ -59,7 +61,7 @@ class UserStudy(Study):
 
 
 AnyStudy = Annotated[
-    CausalLMStudy | GaussianStudy | MixtureStudy | RegressionStudy | UserStudy | VAEStudy,
+    CausalLMStudy | FlowStudy | GANStudy | GaussianStudy | MixtureStudy | RegressionStudy | UserStudy | VAEStudy,
     Field(discriminator="learner"),
 ]
 
@@ -87,7 +89,8 @@ class LabConfig(Settings):
 
     @model_validator(mode="after")
     def _device_is_used(self) -> Self:
-        if self.device == "cuda" and not any(s.learner in {"causal_lm", "user", "vae"} for s in self.arms.values()):
+        on_one = {"causal_lm", "flow", "gan", "user", "vae"}
+        if self.device == "cuda" and not any(s.learner in on_one for s in self.arms.values()):
             raise ValueError("device 'cuda' has no effect: no arm here computes on one; leave it out")
         return self
 
@@ -115,6 +118,8 @@ class LabConfig(Settings):
 _RUN_KEYS = frozenset(LabConfig.model_fields) - {"arms"}
 _STUDIES: Mapping[str, type[Study]] = {
     "causal_lm": CausalLMStudy,
+    "flow": FlowStudy,
+    "gan": GANStudy,
     "gaussian": GaussianStudy,
     "mixture": MixtureStudy,
     "regression": RegressionStudy,

@@ -6,7 +6,7 @@ from tailkeep.metrics.coverage import CoverageBand, band_coverage
 from tailkeep.metrics.divergence import gaussian_kl, kl_divergence, unigram_counts
 from tailkeep.metrics.diversity import distinct_n
 from tailkeep.metrics.failure import Failure, margin_limit, time_to_failure
-from tailkeep.metrics.features import frechet_distance, precision_recall
+from tailkeep.metrics.features import frechet_distance, manifold_coverage, precision_recall
 from tailkeep.metrics.gap import ConfidenceGap, confidence_gap
 from tailkeep.metrics.histograms import (
     distinct_share,
@@ -49,6 +49,7 @@ from tailkeep.metrics.resampling import (
     median_time,
 )
 from tailkeep.metrics.temperature import TEMPERATURES, fitted_temperature
+from tailkeep.metrics.transport import sliced_wasserstein
 
 __all__ = [
     "TEMPERATURES",
@@ -87,6 +88,7 @@ __all__ = [
     "kr_accuracy",
     "kr_fractions",
     "kr_margin",
+    "manifold_coverage",
     "margin_limit",
     "mcnemar",
     "mean_interval",
@@ -103,6 +105,7 @@ __all__ = [
     "published_edit_error",
     "replaced_error",
     "share_above",
+    "sliced_wasserstein",
     "slope",
     "smoothed_kl",
     "time_to_failure",

@@ -72,6 +72,14 @@ _RULES = (
         "modes_total",
     ),
     FailureRule(
+        "coverage",
+        0.8,
+        True,
+        "coverage 20 % below generation 0",
+        "coverage fell 20 % below generation 0",
+        "coverage",
+    ),
+    FailureRule(
         "bound_ratio",
         1.0,
         False,

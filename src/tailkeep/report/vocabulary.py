@@ -118,14 +118,20 @@ METRICS: Mapping[str, Metric] = {
     ),
     "recall": Metric(
         "Recall",
-        "Share of held-out images within reach of the drawn ones: how much of reality is covered.",
+        "Share of held-out images or points within reach of the drawn ones: how much of reality is covered.",
         "higher",
         True,
     ),
     "precision": Metric(
         "Precision",
-        "Share of drawn images within reach of the held-out ones; a model that draws one good image has 1.",
+        "Share of drawn images or points within reach of the held-out ones; a model that draws one good image has 1.",
         None,
+        True,
+    ),
+    "coverage": Metric(
+        "Coverage",
+        "Share of held-out images or points whose neighbourhood among real ones holds a drawn one.",
+        "higher",
         True,
     ),
     "class_entropy": Metric(
@@ -154,6 +160,18 @@ METRICS: Mapping[str, Metric] = {
     "weight_distance": Metric(
         "Distance of the weights", "Total variation between the real and the sampled mode shares.", "lower", True
     ),
+    "sliced_wasserstein": Metric(
+        "Distance to the real density", "Sliced 1-Wasserstein, in the points’ unit.", "lower", True
+    ),
+    "kl_real_model": Metric(
+        "KL(real ‖ model)",
+        "Nats: what held-out points have in likelihood under the real density over the model’s exact one.",
+        "lower",
+        True,
+    ),
+    "train_loss": Metric("Loss in training", "Squared error of the velocities, mean over all steps of a training."),
+    "discriminator_loss": Metric("Loss of the discriminator", "Nats a pair, mean over training; 2 ln 2 if it guesses."),
+    "generator_loss": Metric("Loss of the generator", "Nats, mean over all steps of a training; ln 2 at balance."),
     "test_error": Metric(
         "Test error", "Mean of |w - w*|² over lineages, in units of the first fit's own error.", "lower", True, True
     ),
@@ -224,6 +242,8 @@ BOUNDED_SHARE = 0.4
 
 LEARNERS = {
     "causal_lm": "Language model",
+    "flow": "Flow matching",
+    "gan": "Generative adversarial network",
     "gaussian": "Gaussian",
     "mixture": "Gaussian mixture",
     "regression": "Linear regression",
