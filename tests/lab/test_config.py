@@ -324,7 +324,10 @@ def test_a_file_that_is_not_there_is_one_clear_error(tmp_path):
 
 
 def required(recipe):
-    paths = {"tinystories": ["data.path=/stories", "model.path=/model"]}
+    paths = {
+        "mnist": ["data.images=/images", "data.labels=/labels"],
+        "tinystories": ["data.path=/stories", "model.path=/model"],
+    }
     return paths.get(recipe.name, [])
 
 
