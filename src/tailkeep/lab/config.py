@@ -20,6 +20,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from tailkeep.config import Settings, Tree, dotted, dump_tree, parse_assignments, read_yaml, validate
 from tailkeep.errors import ConfigError
 from tailkeep.lab.causal_lm.settings import CausalLMStudy
+from tailkeep.lab.ecosystem.settings import EcosystemStudy
 from tailkeep.lab.gaussian import GaussianStudy
 from tailkeep.lab.images.settings import VAEStudy
 from tailkeep.lab.layers import Layer, check_overridden, choose_arms, merge_bases, merge_layers, scaled
@@ -57,7 +58,7 @@ class UserStudy(Study):
 
 
 AnyStudy = Annotated[
-    CausalLMStudy | GaussianStudy | MixtureStudy | RegressionStudy | UserStudy | VAEStudy,
+    CausalLMStudy | EcosystemStudy | GaussianStudy | MixtureStudy | RegressionStudy | UserStudy | VAEStudy,
     Field(discriminator="learner"),
 ]
 
@@ -81,7 +82,8 @@ class LabConfig(Settings):
 
     @model_validator(mode="after")
     def _device_is_used(self) -> Self:
-        if self.device == "cuda" and not any(s.learner in {"causal_lm", "user", "vae"} for s in self.arms.values()):
+        able = {"causal_lm", "ecosystem", "user", "vae"}
+        if self.device == "cuda" and not any(study.learner in able for study in self.arms.values()):
             raise ValueError("device 'cuda' has no effect: no arm here computes on one; leave it out")
         return self
 
@@ -103,6 +105,7 @@ class LabConfig(Settings):
 _RUN_KEYS = frozenset(LabConfig.model_fields) - {"arms"}
 _STUDIES: Mapping[str, type[Study]] = {
     "causal_lm": CausalLMStudy,
+    "ecosystem": EcosystemStudy,
     "gaussian": GaussianStudy,
     "mixture": MixtureStudy,
     "regression": RegressionStudy,

@@ -4,6 +4,7 @@ from tailkeep.metrics.classes import class_entropy, classes_alive
 from tailkeep.metrics.confidence import confidence_histogram, perplexity, share_above
 from tailkeep.metrics.divergence import gaussian_kl, kl_divergence, unigram_counts
 from tailkeep.metrics.diversity import distinct_n
+from tailkeep.metrics.factorial import Effect, factorial_effects
 from tailkeep.metrics.failure import Failure, time_to_failure
 from tailkeep.metrics.features import frechet_distance, precision_recall
 from tailkeep.metrics.histograms import (
@@ -40,6 +41,7 @@ from tailkeep.metrics.normal_theory import (
 from tailkeep.metrics.resampling import FailureInterval, McNemar, bootstrap_interval, failure_interval, mcnemar
 
 __all__ = [
+    "Effect",
     "Failure",
     "FailureInterval",
     "Interval",
@@ -59,6 +61,7 @@ __all__ = [
     "entropy",
     "error_unit",
     "expected_variance",
+    "factorial_effects",
     "failure_interval",
     "frechet_distance",
     "gaussian_kl",
