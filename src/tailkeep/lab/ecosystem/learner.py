@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from tailkeep.errors import ConfigError, InputError, TrainingError
-from tailkeep.lab.causal_lm.learner import CausalLMLearner
 from tailkeep.lab.causal_lm.learner import build as build_member
 from tailkeep.lab.causal_lm.losses import UserLosses
 from tailkeep.lab.causal_lm.measures import TextMeasure
@@ -17,7 +16,7 @@ from tailkeep.lab.ecosystem.measures import PoolMeasure
 from tailkeep.lab.ecosystem.model import Pool
 from tailkeep.lab.ecosystem.settings import EcosystemStudy
 from tailkeep.lab.ecosystem.sharing import deal, member_seed, shuffle_and_deal
-from tailkeep.lab.protocols import Subject
+from tailkeep.lab.protocols import Learner, Subject
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class EcosystemLearner:
     """The members' learners by name; a member inherits from the member of its name."""
 
     study: EcosystemStudy
-    learners: Mapping[str, CausalLMLearner]
+    learners: Mapping[str, Learner]
 
     def fit(self, data: Tokens, *, seed: int, budget: int, previous: Pool | None = None) -> Pool:
         """Every member's new model; `previous` is left as it is.
@@ -78,7 +77,7 @@ def build(study: EcosystemStudy, *, device: str, losses: UserLosses, shared: Mut
     return Subject(
         name="causal_lm",
         real=first.real,
-        learner=EcosystemLearner(study, {name: subject.learner for name, subject in subjects.items()}),  # type: ignore[misc]
+        learner=EcosystemLearner(study, {name: subject.learner for name, subject in subjects.items()}),
         views=first.views,
         measure=PoolMeasure(first.measure),
     )
