@@ -141,9 +141,10 @@ def _packages_of(study: AnyStudy) -> Sequence[str]:
 
 
 def _settings_of(study: AnyStudy) -> dict[str, Any]:
-    tree = study.model_dump(mode="json")
+    tree: dict[str, Any] = study.model_dump(mode="json")
     for key, path in input_paths(study):
-        node, owner = tree, study
+        node: Any = tree
+        owner: Any = study
         *parents, last = key.split(".")
         for parent in parents:
             # An ecosystem's members are a list: `members.0.model.path`.

@@ -205,7 +205,24 @@ def test_members_are_measured_beside_the_pool(pool, subject):
     assert metrics["mixture_gain"] == pytest.approx(0.75 * large + 0.25 * small - metrics["held_out_nll"])
     # The logarithm is concave: a mean of probabilities is never worse than the mean of its parts.
     assert metrics["mixture_gain"] > 0
-    assert min(large, small) - 1e-6 < metrics["held_out_nll"] - np.log(0.75) + 1e-6
+
+
+def test_members_that_agree_read_and_write_as_one_of_them_alone(pool, subject):
+    large = pool.members["large"]
+    twins = Pool({"one": large, "two": large}, [0.75, 0.25])
+    samples = {name: view(twins, 3) for name, view in subject.views.items()}
+    together, alone = subject.measure(twins, samples), subject.measure.text(large, samples)
+    both = alone.metrics.keys() & together.metrics.keys()
+    assert both >= {
+        "held_out_nll",
+        "held_out_above_90",
+        "common.own_perplexity",
+        "common.above_99",
+        "common.distinct_4",
+    }
+    for key in both:
+        assert together.metrics[key] == pytest.approx(alone.metrics[key], rel=1e-5, nan_ok=True), key
+    assert together.tables["confidence"] == alone.tables["confidence"]
 
 
 def test_twins_that_agree_gain_nothing_by_mixing(pool, subject):

@@ -21,6 +21,7 @@ from tailkeep.metrics import (
     share_above,
     unigram_counts,
 )
+from tailkeep.scoring import token_log_probs
 
 BINS = 20
 
@@ -59,11 +60,11 @@ class TextMeasure:
 
     def _log_probs(self, model: LanguageModel, data: Tokens) -> np.ndarray:
         rows = training_rows(data, block=self.block, joined=self.joined)
-        return np.concatenate(model.log_probs(rows))
+        return np.concatenate(token_log_probs(model.network, rows, pad=model.codec.pad))
 
     def _written_log_probs(self, model: LanguageModel, data: Tokens) -> np.ndarray:
         """Of what the model wrote, not of what it was given."""
-        scored = model.log_probs(data.documents)
+        scored = token_log_probs(model.network, data.documents, pad=model.codec.pad)
         written = [row[max(0, given - 1) :] for row, given in zip(scored, data.prompts, strict=True)]
         return np.concatenate([*written, np.zeros(0, np.float32)])
 
@@ -72,7 +73,7 @@ class TextMeasure:
             return {}
         pairs = [question_rows(question, model.codec) for question in self.questions]
         rows = [row for _, true, false in pairs for row in (true, false)]
-        scored = model.log_probs(rows)
+        scored = token_log_probs(model.network, rows, pad=model.codec.pad)
         margins = [
             kr_margin(scored[2 * i][context - 1 :], scored[2 * i + 1][context - 1 :])
             for i, (context, _, _) in enumerate(pairs)

@@ -36,7 +36,7 @@ class Pool:
         """
         of_members = {name: model.facts for name, model in self.members.items()}
         weights = [facts["train_units"] for facts in of_members.values()]
-        joint = {}
+        joint: dict[str, float] = {}
         for key in next(iter(of_members.values())):
             values = [facts[key] for facts in of_members.values()]
             joint[key] = float(sum(values)) if key in _SUMS else float(np.average(values, weights=weights))
