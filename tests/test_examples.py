@@ -33,8 +33,27 @@ def test_an_own_loss_trains_beside_the_plain_one(tmp_path):
     assert nll["half"] != nll["plain"]
 
 
+def test_remedies_that_add_up_are_told_from_those_that_cancel(tmp_path):
+    worth = {"sample_plain": 0.5, "sample_truncated": 0.6, "matched_plain": 0.7, "matched_truncated": 0.7}
+    rows = [
+        {"arm": arm, "seed": seed, "generation": generation, "kr_accuracy": value + seed / 10 + seed * generation / 1e4}
+        for arm, value in worth.items() for seed in (0, 1, 2) for generation in (0, 1)
+    ]  # fmt: skip
+    (tmp_path / "config.yaml").write_text("arms: {" + ", ".join(f"{arm}: {{}}" for arm in worth) + "}\n")
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
+    command = [sys.executable, str(EXAMPLES / "factorial.py"), str(tmp_path), "kr_accuracy"]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert [line.split() for line in lines[1:3]] == [
+        ["matched", "+0.150", "(+0.150", "to", "+0.150)"], ["truncated", "+0.050", "(+0.050", "to", "+0.050)"],
+    ]  # fmt: skip
+    assert lines[3].split("  ")[0] == "matched x truncated"
+    assert lines[3].endswith("-0.100 (-0.100 to -0.100)  together less than their sum")
+
+
 def test_every_example_is_run():
-    assert {path.name for path in EXAMPLES.glob("*.py")} == {"own_learner.py", "own_loss.py"}
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {
+        "factorial.py", "own_learner.py", "own_loss.py",
+    }  # fmt: skip
 
 
 def test_no_document_is_left_half_written():

@@ -57,6 +57,14 @@ def test_without_the_anchor_edits_are_of_edits():
     assert [told.get("changed_share") for told in facts] == [None, 0.25, 0.5, 0.75]
 
 
+def test_what_a_model_has_written_can_be_edited_by_itself():
+    sets, facts, asked = recursion(Edit(name="edit", of="written"), 3)
+    written = [TraceModel(generation, Asked(), ()).sample(2, seed=generation + 1) for generation in (0, 1)]
+    assert [call[1] for call in asked] == [listed(data) for data in written]
+    assert sets[1:] == [[value + 0.25 for value in listed(data)] for data in written]
+    assert facts[1:] == [{"changed_share": pytest.approx(data.values[0] % 1 + 0.25)} for data in written]
+
+
 def test_every_generation_stands_for_the_real_data():
     assert Edit(name="edit").budget(3, real(7)) == 7
 
@@ -82,6 +90,7 @@ def test_a_rule_without_a_name_is_toedit():
     [
         ({"rule": {"treshold": 0.5}}, r"unknown key 'regime\.rule\.treshold'\. Did you mean 'threshold'"),
         ({"rule": {"name": "tooedit"}}, r"regime\.rule\.name: 'tooedit' is unknown\. Did you mean 'toedit'"),
+        ({"of": "written", "anchored": False}, "regime: anchored has no effect beside of: written"),
         ({"sampler": {"top_k": 1}}, r"regime: sampler\.top_k 1 leaves only the original"),
     ],
 )
@@ -95,7 +104,7 @@ def test_a_learner_of_numbers_has_nothing_to_edit(learner):
     with pytest.raises(ConfigError) as caught:
         lab.load({"learner": learner, "regime": {"name": "edit"}, "arms": {"a": {}, "b": {}}})
     (line,) = str(caught.value).splitlines()
-    assert "config: regime: 'edit' draws tokens of a text anew, and this learner's data have none" in line
+    assert "config: regime: 'edit' draws tokens of a text anew, which this learner's models cannot" in line
 
 
 def test_a_learner_of_ones_own_that_cannot_edit_is_refused_before_a_folder_is_made(tmp_path):

@@ -21,6 +21,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from tailkeep.config import Settings, Tree, dotted, dump_tree, merge, parse_assignments, read_yaml, validate
 from tailkeep.errors import ConfigError
 from tailkeep.lab.causal_lm.settings import CausalLMStudy
+from tailkeep.lab.ecosystem.settings import EcosystemStudy
 from tailkeep.lab.flow.settings import FlowStudy
 from tailkeep.lab.gan.settings import GANStudy
 from tailkeep.lab.gaussian import GaussianStudy
@@ -61,7 +62,15 @@ class UserStudy(Study):
 
 
 AnyStudy = Annotated[
-    CausalLMStudy | FlowStudy | GANStudy | GaussianStudy | MixtureStudy | RegressionStudy | UserStudy | VAEStudy,
+    CausalLMStudy
+    | EcosystemStudy
+    | FlowStudy
+    | GANStudy
+    | GaussianStudy
+    | MixtureStudy
+    | RegressionStudy
+    | UserStudy
+    | VAEStudy,
     Field(discriminator="learner"),
 ]
 
@@ -89,8 +98,8 @@ class LabConfig(Settings):
 
     @model_validator(mode="after")
     def _device_is_used(self) -> Self:
-        on_one = {"causal_lm", "flow", "gan", "user", "vae"}
-        if self.device == "cuda" and not any(s.learner in on_one for s in self.arms.values()):
+        able = {"causal_lm", "ecosystem", "flow", "gan", "user", "vae"}
+        if self.device == "cuda" and not any(study.learner in able for study in self.arms.values()):
             raise ValueError("device 'cuda' has no effect: no arm here computes on one; leave it out")
         return self
 
@@ -118,6 +127,7 @@ class LabConfig(Settings):
 _RUN_KEYS = frozenset(LabConfig.model_fields) - {"arms"}
 _STUDIES: Mapping[str, type[Study]] = {
     "causal_lm": CausalLMStudy,
+    "ecosystem": EcosystemStudy,
     "flow": FlowStudy,
     "gan": GANStudy,
     "gaussian": GaussianStudy,

@@ -30,7 +30,7 @@ class Study(Settings):
     def _can_edit(cls, regime: AnyRegime) -> AnyRegime:
         if isinstance(regime, Edit) and not cls.edits:
             raise ValueError(
-                "'edit' draws tokens of a text anew, and this learner's data have none. Use learner causal_lm, or "
+                "'edit' draws tokens of a text anew, which this learner's models cannot. Use learner causal_lm, or "
                 "another regime"
             )
         return regime

@@ -1,7 +1,7 @@
 """From an arm's settings to what it studies. The only place that knows every learner."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,8 +9,9 @@ from tailkeep.config import input_paths
 from tailkeep.errors import ConfigError
 from tailkeep.lab import gaussian, mixture, regression
 from tailkeep.lab.causal_lm.losses import UserLosses
-from tailkeep.lab.causal_lm.settings import CausalLMStudy
+from tailkeep.lab.causal_lm.settings import CausalLMStudy, LanguageStudy, Pretrained
 from tailkeep.lab.config import AnyStudy, LabConfig, UserStudy
+from tailkeep.lab.ecosystem.settings import EcosystemStudy
 from tailkeep.lab.flow.settings import FlowStudy
 from tailkeep.lab.gan.settings import GANStudy
 from tailkeep.lab.gaussian import GaussianStudy
@@ -82,6 +83,10 @@ def build_subject(
             from tailkeep.lab.causal_lm import learner
 
             return learner.build(study, device=device, losses=extensions.losses, shared=shared)
+        case EcosystemStudy():
+            from tailkeep.lab.ecosystem import learner as ecosystem
+
+            return ecosystem.build(study, device=device, losses=extensions.losses, shared=shared)
         case FlowStudy():
             from tailkeep.lab.flow import learner as flow
 
@@ -103,11 +108,12 @@ def build_subject(
             return extensions.learners[name](study.options, seed)
 
 
-_ON_A_GPU = frozenset({"causal_lm", "flow", "gan", "vae"})
+_ON_A_GPU = frozenset({"causal_lm", "ecosystem", "flow", "gan", "vae"})
 """The learners that compute on a GPU where there is one."""
 
 _LIBRARIES = {
     "causal_lm": ("hf", ("torch", "transformers", "accelerate")),
+    "ecosystem": ("hf", ("torch", "transformers", "accelerate")),
     "flow": ("images", ("torch",)),
     "gan": ("images", ("torch",)),
     "mixture": ("mixture", ("sklearn.mixture",)),
@@ -115,6 +121,7 @@ _LIBRARIES = {
 }
 _PACKAGES = {
     "causal_lm": ("numpy", "torch", "transformers", "accelerate", "tokenizers"),
+    "ecosystem": ("numpy", "torch", "transformers", "accelerate", "tokenizers"),
     "flow": ("numpy", "scipy", "scikit-learn", "torch"),
     "gan": ("numpy", "scipy", "scikit-learn", "torch"),
     "gaussian": ("numpy", "scipy"),
@@ -132,7 +139,7 @@ def sources_of(config: LabConfig) -> dict[str, Any]:
     """
     arms = {name: _settings_of(study) for name, study in config.arms.items()}
     learners = sorted({study.learner for study in config.arms.values()})
-    packages = sorted({package for learner in learners for package in _PACKAGES[learner]})
+    packages = sorted({package for study in config.arms.values() for package in _packages_of(study)})
     return {
         "arms": arms,
         "seeds": list(config.seeds),
@@ -142,18 +149,27 @@ def sources_of(config: LabConfig) -> dict[str, Any]:
     }
 
 
+def _packages_of(study: AnyStudy) -> Sequence[str]:
+    adapted = isinstance(study, LanguageStudy) and study.inherited.low_rank is not None
+    return (*_PACKAGES[study.learner], *(("peft",) if adapted else ()))
+
+
 def _settings_of(study: AnyStudy) -> dict[str, Any]:
-    tree = study.model_dump(mode="json")
+    tree: dict[str, Any] = study.model_dump(mode="json")
     for key, path in input_paths(study):
-        node = tree
+        node: Any = tree
+        owner: Any = study
         *parents, last = key.split(".")
         for parent in parents:
-            node = node[parent]
-        if key == "model.path" and isinstance(study, CausalLMStudy) and study.model.name == "pretrained":
+            # An ecosystem's members are a list: `members.0.model.path`.
+            listed = isinstance(node, list)
+            node = node[int(parent)] if listed else node[parent]
+            owner = owner[int(parent)] if listed else getattr(owner, parent)
+        if isinstance(owner, Pretrained):
             require("transformers", extra="hf")
             from tailkeep.scoring.source import local_folder
 
-            path = local_folder(path, revision=study.model.revision, key="model")
+            path = local_folder(path, revision=owner.revision, key=".".join(parents))
         # The name's ending says how a file is read, so it counts beside the content.
         node[last] = f"sha256:{hash_path(path)}{path.suffix if path.is_file() else ''}"
     return tree

@@ -5,6 +5,7 @@ from tailkeep.metrics.confidence import confidence_histogram, perplexity, share_
 from tailkeep.metrics.coverage import CoverageBand, band_coverage
 from tailkeep.metrics.divergence import gaussian_kl, kl_divergence, unigram_counts
 from tailkeep.metrics.diversity import distinct_n
+from tailkeep.metrics.factorial import Effect, factorial_effects
 from tailkeep.metrics.failure import Failure, margin_limit, time_to_failure
 from tailkeep.metrics.features import frechet_distance, manifold_coverage, precision_recall
 from tailkeep.metrics.gap import ConfidenceGap, confidence_gap
@@ -55,6 +56,7 @@ __all__ = [
     "TEMPERATURES",
     "ConfidenceGap",
     "CoverageBand",
+    "Effect",
     "Failure",
     "FailureInterval",
     "Interval",
@@ -77,6 +79,7 @@ __all__ = [
     "error_unit",
     "expected_variance",
     "expected_variance_error",
+    "factorial_effects",
     "failure_interval",
     "fitted_temperature",
     "frechet_distance",

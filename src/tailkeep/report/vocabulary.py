@@ -63,6 +63,9 @@ METRICS: Mapping[str, Metric] = {
     ),
     "train_nll": Metric("NLL in training", "Nats per token by plain cross-entropy, mean over all steps of a training."),
     "train_units": Metric("Training units", "Tokens or examples that the optimiser saw, every epoch counted."),
+    "train_flops": Metric(
+        "Training arithmetic", "Operations, estimated as 6 for each target and each weight; of all members together."
+    ),
     "train_data_units": Metric("Size of the training set", "Tokens or examples in the generation's training set."),
     "flagged_share": Metric(
         "Flagged tokens",
@@ -75,6 +78,24 @@ METRICS: Mapping[str, Metric] = {
         None,
         True,
     ),
+    "decoder_temperature": Metric(
+        "Temperature of the matched decoder",
+        "At which the model’s own text is as likely to it as real text; above 1 for a model that is too sure.",
+        None,
+        True,
+    ),
+    "weight_change": Metric(
+        "Change of the weights", "Euclidean, relative to the weights inherited; before any extrapolation."
+    ),
+    "members": Metric("Members", "Language models that write and read one pool."),
+    "mixture_gain": Metric(
+        "Gain of the mixture",
+        "Nats: the members’ mean held-out NLL less that of their mean probabilities; 0 where members agree.",
+        None,
+        True,
+    ),
+    "member_kr_mean": Metric("Knowledge retention, mean member", "Of the members alone, each counted once.", "higher"),
+    "member_kr_best": Metric("Knowledge retention, best member", "Of the member that knows most.", "higher"),
     "kept_fraction": Metric("Kept fraction", "Share of the targets that the loss kept."),
     "std_median": Metric("Standard deviation", "Median over lineages of the fitted σ.", None, True),
     "std_mean": Metric("Mean standard deviation", "Mean over lineages of the fitted σ."),

@@ -20,6 +20,12 @@ STORY_SIZES = [
 ]  # fmt: skip
 
 
+WORLD_SIZES = [
+    "seeds=[0]", "generations=2", "data.people=4", "data.documents=40", "training.epochs=0.4", "training.block=16",
+    "writing.form.new_tokens=24", "measuring.samples=6", "measuring.new_tokens=24", "device=cpu",
+]  # fmt: skip
+
+
 def rows_of(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
 
@@ -49,3 +55,43 @@ def test_tinystories_runs_on_any_model_and_text(model_folder, tmp_path, scale):
     assert len(rows) == 2 * len(config.arms) == 16
     # An untrained model is sure of nothing, so whether anything is truncated is no matter of the recipe.
     assert all(row["kept_fraction"] == 1 for row in rows if "truncated" not in row["arm"])
+
+
+@pytest.mark.slow
+def test_decoders_losses_and_editing_are_crossed_completely(tmp_path):
+    config = lab.load(lab.find_recipe("decoding"), overrides=WORLD_SIZES)
+    assert len(config.arms) == 3 * 2 * 2 == len({tuple(arm.split("_")) for arm in config.arms})
+    for arm, chosen in config.arms.items():
+        decoder, loss, editing = arm.split("_")
+        assert (chosen.writing.decoder.name == "matched") == (decoder == "matched")
+        assert (chosen.loss.name == "truncated") == (loss == "truncated")
+        assert chosen.regime.name == editing
+    lab.run(config, tmp_path / "run")
+    rows = rows_of(tmp_path / "run")
+    assert {row["arm"] for row in rows if "decoder_temperature" in row} == {a for a in config.arms if "matched" in a}
+    assert {row["arm"] for row in rows if "flagged_share" in row} == {a for a in config.arms if a.endswith("edit")}
+    assert report.write(tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_remedies_in_weight_space_run_beside_their_rivals(tmp_path):
+    config = lab.load(lab.find_recipe("weight-space"), overrides=WORLD_SIZES)
+    lab.run(config, tmp_path / "run")
+    change = {row["arm"]: row["weight_change"] for row in rows_of(tmp_path / "run") if row["generation"] == 1}
+    assert change.keys() == config.arms.keys()
+    assert max(change["low-rate"], change["extrapolate"]) < change["plain"]
+
+
+@pytest.mark.slow
+def test_ecosystems_are_compared_with_a_single_lineage_in_one_table(tmp_path):
+    sizes = [*WORLD_SIZES, *(f"arms.single.{override}" for override in WORLD_SIZES[1:-1])]
+    config = lab.load(lab.find_recipe("ecosystem"), overrides=sizes)
+    lab.run(config, tmp_path / "run")
+    rows = rows_of(tmp_path / "run")
+    assert {row["learner"] for row in rows} == {"causal_lm"}
+    assert {row["arm"]: row.get("members", 1) for row in rows} == {
+        "single": 1, "twins-part": 2, "families-part": 2, "families-pool": 2,
+    }  # fmt: skip
+    units = {row["arm"]: row["train_units"] for row in rows if row["generation"] == 0}
+    assert all(value == pytest.approx(units["single"], rel=0.2) for value in units.values())
+    assert report.write(tmp_path / "run").exists()

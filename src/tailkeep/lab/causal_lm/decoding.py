@@ -14,7 +14,7 @@ import torch
 from transformers import GenerationConfig
 
 from tailkeep.lab.causal_lm.codec import Codec, Ids
-from tailkeep.lab.causal_lm.settings import AnyDecoder, Beam, Greedy, Sampling
+from tailkeep.lab.causal_lm.settings import Beam, FixedDecoder, Greedy, Sampling
 
 
 def continue_prompts(
@@ -22,7 +22,7 @@ def continue_prompts(
     codec: Codec,
     prompts: Sequence[Ids],
     *,
-    decoder: AnyDecoder,
+    decoder: FixedDecoder,
     new_tokens: int,
     stops: bool,
     batch: int,
@@ -85,7 +85,7 @@ def _batches(lengths: Sequence[int], batch: int) -> Iterator[list[int]]:
 
 
 def _generation_config(
-    decoder: AnyDecoder, codec: Codec, new_tokens: int, stop: int | None, silent: list[int]
+    decoder: FixedDecoder, codec: Codec, new_tokens: int, stop: int | None, silent: list[int]
 ) -> GenerationConfig:
     common: dict[str, Any] = {
         "max_new_tokens": new_tokens,

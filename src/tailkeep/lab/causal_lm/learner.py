@@ -16,15 +16,18 @@ from tailkeep.lab.causal_lm.automatic import is_automatic, settle
 from tailkeep.lab.causal_lm.codec import Codec, Ids, load_tokenizer, train_tokenizer
 from tailkeep.lab.causal_lm.corpus import Corpus, read_corpus
 from tailkeep.lab.causal_lm.losses import UserLosses
+from tailkeep.lab.causal_lm.matching import match_temperature
 from tailkeep.lab.causal_lm.measures import TextMeasure
-from tailkeep.lab.causal_lm.model import LanguageModel
-from tailkeep.lab.causal_lm.settings import CausalLMStudy, Pretrained, Sampling, Windows
+from tailkeep.lab.causal_lm.model import DECODER_TEMPERATURE, LanguageModel
+from tailkeep.lab.causal_lm.settings import CausalLMStudy, Matched, Pretrained, Sampling, Windows
 from tailkeep.lab.causal_lm.source import new_network
 from tailkeep.lab.causal_lm.tokens import Tokens, refuse_short, training_rows
 from tailkeep.lab.causal_lm.training import train
+from tailkeep.lab.causal_lm.weight_space import add_adapters, extrapolate, merge_adapters, relative_change
 from tailkeep.lab.causal_lm.weighting import build_weighting
 from tailkeep.lab.editing import Edit
 from tailkeep.lab.protocols import Subject, View
+from tailkeep.optional import require
 from tailkeep.scoring import question_rows
 from tailkeep.scoring.quiet import quiet_transformers
 from tailkeep.scoring.source import load_network, local_folder
@@ -47,15 +50,17 @@ class CausalLMLearner:
 
     def fit(self, data: Tokens, *, seed: int, budget: int, previous: LanguageModel | None = None) -> LanguageModel:
         """A new model; `previous` is left as it is."""
-        inherits = previous is not None and self.study.inherit
-        network = copy.deepcopy(previous.network) if inherits and previous else self.start(seed)
+        heir = previous if self.study.inherit else None
+        network = copy.deepcopy(heir.network) if heir else self.start(seed)
         network.to(self.device).train()
+        low_rank = self.study.inherited.low_rank if heir else None
         with quiet_transformers():
             loss, chosen = settle(self.study.loss, previous, self.calibration, seed=seed)
+            adapted = add_adapters(network, low_rank, seed=seed) if low_rank else None
             facts = train(
                 network,
                 training_rows(data, block=self.study.training.block, joined=_joined(self.study)),
-                training=self.study.training,
+                training=self.study.inherited.training(self.study.training) if heir else self.study.training,
                 weighting=build_weighting(loss, self.losses, seed=seed),
                 budget=budget,
                 pad=self.codec.pad,
@@ -63,7 +68,16 @@ class CausalLMLearner:
                 device=self.device,
                 bf16=self.bf16,
             )
+            network = merge_adapters(adapted) if adapted else network
         network.eval()
+        if heir:
+            facts["weight_change"] = relative_change(network, heir.network)
+            if self.study.inherited.extrapolate is not None:
+                extrapolate(network, heir.network, self.study.inherited.extrapolate)
+        decoder = self.study.writing.decoder
+        if isinstance(decoder, Matched):
+            found = match_temperature(network, self.codec, self.prompts, self.study.writing, decoder, seed=seed)
+            facts[DECODER_TEMPERATURE] = found
         return LanguageModel(network, self.codec, self.study.writing, self.prompts, {**facts, **chosen})
 
     def load(self, folder: Path) -> LanguageModel:
@@ -109,6 +123,8 @@ def build(study: CausalLMStudy, *, device: str, losses: UserLosses, shared: Muta
     real, held_out = prepared.real, prepared.held_out
     if not is_automatic(study.loss):
         build_weighting(study.loss, losses)
+    if study.inherited.low_rank is not None:
+        require("peft", extra="lora")
     if isinstance(study.regime, Edit):
         # Refused here if the tokenizer does not tell what its tokens read as.
         _ = prepared.codec.surfaces

@@ -1,25 +1,33 @@
 """A language model of one generation: how it writes documents, regenerates a text, and is kept on disk."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tailkeep.lab.causal_lm.codec import Codec, Ids
 from tailkeep.lab.causal_lm.decoding import continue_prompts
 from tailkeep.lab.causal_lm.editing import edit_tokens
-from tailkeep.lab.causal_lm.settings import AnyDecoder, Documents, Windows, Writing
+from tailkeep.lab.causal_lm.settings import AnyDecoder, Documents, Matched, Windows, Writing
 from tailkeep.lab.causal_lm.tokens import Tokens
 from tailkeep.rules import Rule, Sampler
+from tailkeep.scoring import token_log_probs
 from tailkeep.scoring.quiet import quiet_transformers
+
+DECODER_TEMPERATURE = "decoder_temperature"
+"""The fact that holds what the decoder `matched` was matched to."""
 
 
 @dataclass(frozen=True)
 class LanguageModel:
-    """A trained network with the way its arm lets it write. `prompts` are real documents to begin from."""
+    """A trained network with the way its arm lets it write. `prompts` are real documents to begin from.
+
+    `facts` hold `decoder_temperature` if the arm's decoder is `matched`: it is sought once, when training ends.
+    """
 
     network: Any
     codec: Codec
@@ -67,6 +75,10 @@ class LanguageModel:
         documents = [np.concatenate([start, tail]) for start, tail in zip(starts, written, strict=True)]
         return Tokens.of(documents, self.codec, prompts=[len(start) for start in starts])
 
+    def log_probs(self, rows: Sequence[Ids]) -> list[NDArray[np.float32]]:
+        """ln p of every token of each row but the first; see `scoring.token_log_probs`."""
+        return token_log_probs(self.network, rows, pad=self.codec.pad)
+
     def save(self, folder: Path) -> None:
         """Write safetensors weights, configuration, tokenizer and `facts.json`: a Hugging Face model folder."""
         with quiet_transformers():
@@ -98,7 +110,7 @@ class LanguageModel:
             self.network,
             self.codec,
             starts,
-            decoder=decoder,
+            decoder=decoder.at(self.facts[DECODER_TEMPERATURE]) if isinstance(decoder, Matched) else decoder,
             new_tokens=new_tokens,
             stops=stops,
             batch=batch or self.writing.batch,

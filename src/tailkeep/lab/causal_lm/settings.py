@@ -131,7 +131,34 @@ class Sampling(Settings):
     repetition_penalty: Annotated[float, Field(gt=0)] = 1.0
 
 
-AnyDecoder = Annotated[Greedy | Beam | Sampling, Field(discriminator="name")]
+class Matched(Settings):
+    """Random draws at the temperature at which the model's own text is as likely to it as real text is.
+
+    It is found anew for each generation, when its training ends, on `texts` beginnings from the real training text, by
+    `steps` halvings between `low` and `high`; see `matching`. The cuts apply while it is sought and when it is used.
+    """
+
+    name: Literal["matched"]
+    texts: Positive = 128
+    low: Annotated[float, Field(gt=0)] = 0.25
+    high: Annotated[float, Field(gt=0)] = 4.0
+    steps: Positive = 8
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    min_p: Annotated[float, Field(gt=0, le=1)] | None = None
+
+    @model_validator(mode="after")
+    def _leaves_room(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"low {self.low} is not below high {self.high}, so there is nothing between to choose")
+        return self
+
+    def at(self, temperature: float) -> Sampling:
+        """The decoder that draws at `temperature`."""
+        return Sampling(name="sample", temperature=temperature, top_p=self.top_p, min_p=self.min_p)
+
+
+FixedDecoder = Greedy | Beam | Sampling
+AnyDecoder = Annotated[FixedDecoder | Matched, Field(discriminator="name")]
 
 
 class Documents(Settings):
@@ -173,6 +200,31 @@ class Training(Settings):
     max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
 
 
+class LowRank(Settings):
+    """Low-rank adapters of all linear layers but the output, merged when training ends, scaled by `alpha` / `rank`."""
+
+    rank: Positive = 8
+    alpha: Annotated[float, Field(gt=0)] = 16
+
+
+class Inherited(Settings):
+    """How a generation trains that begins with its predecessor's weights, where that differs from `training`.
+
+    `extrapolate` w: the model becomes base - w (trained - base), base being the predecessor, whose text it was trained
+    on, and trained what comes of it, adapters included (Neon, arXiv 2510.03597).
+    """
+
+    epochs: Annotated[float, Field(gt=0)] | None = None
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    low_rank: LowRank | None = None
+    extrapolate: Annotated[float, Field(gt=0)] | None = None
+
+    def training(self, first: Training) -> Training:
+        """`first`, the training of a model that inherits nothing, with what differs."""
+        given = {"epochs": self.epochs, "learning_rate": self.learning_rate}
+        return first.model_copy(update={key: value for key, value in given.items() if value is not None})
+
+
 class Measuring(Settings):
     """Fresh samples of a fixed size: `samples` continuations of `prompt_tokens` of held-out text."""
 
@@ -182,20 +234,27 @@ class Measuring(Settings):
     batch: Positive = 256
 
 
-class CausalLMStudy(Study):
-    """An arm whose learner is a Hugging Face causal language model."""
+AnyModel = Annotated[Pretrained | Scratch, Field(discriminator="name")]
 
-    edits: ClassVar[bool] = True
-    learner: Literal["causal_lm"]
+
+class LanguageStudy(Study):
+    """What arms of language models choose, of one or of several."""
+
     data: Annotated[TextCorpus | WorldCorpus, Field(discriminator="name")]
-    model: Annotated[Pretrained | Scratch, Field(discriminator="name")]
     tokenizer: Tokenizer = Tokenizer()
     inherit: bool = True
     loss: AnyLoss = CrossEntropy(name="cross_entropy")
     training: Training = Training()
+    inherited: Inherited = Inherited()
     writing: Writing = Writing()
     measuring: Measuring = Measuring()
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+
+    @model_validator(mode="after")
+    def _has_heirs(self) -> Self:
+        if not self.inherit and self.inherited != Inherited():
+            raise ValueError("inherited has no effect where each generation starts anew. Set inherit: true")
+        return self
 
     @model_validator(mode="after")
     def _calibrates(self) -> Self:
@@ -205,3 +264,11 @@ class CausalLMStudy(Study):
                 "the documents such as 0.1, for all arms"
             )
         return self
+
+
+class CausalLMStudy(LanguageStudy):
+    """An arm whose learner is a Hugging Face causal language model."""
+
+    edits: ClassVar[bool] = True
+    learner: Literal["causal_lm"]
+    model: AnyModel

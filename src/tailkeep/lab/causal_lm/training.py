@@ -46,8 +46,9 @@ def train(
         budget: the tokens of one epoch, whatever the rows hold.
 
     Returns:
-        `train_units` (targets seen), `train_steps`, `train_nll` (mean plain cross-entropy over all steps, in nats)
-        and `kept_fraction` (share of targets with a weight that is not zero).
+        `train_units` (targets seen), `train_flops` (6 for each of them and each weight, the usual estimate),
+        `train_steps`, `train_nll` (mean plain cross-entropy over all steps, in nats) and `kept_fraction` (share of
+        targets with a weight that is not zero).
 
     Raises:
         TrainingError: the weights are not finite at the end.
@@ -99,6 +100,7 @@ def train(
     _refuse_infinite(network, training)
     return {
         "train_units": seen["targets"],
+        "train_flops": 6.0 * seen["targets"] * sum(weights.numel() for weights in network.parameters()),
         "train_steps": float(steps),
         "train_nll": seen["cross_entropy"],
         "kept_fraction": seen["kept_fraction"],

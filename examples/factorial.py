@@ -1,0 +1,55 @@
+"""Which remedies add up and which cancel, in a run whose arms cross them all.
+
+    tailkeep lab decoding --out runs/decoding
+    python examples/factorial.py runs/decoding kr_accuracy
+
+An arm's name is one level of each factor, joined by `_`, as in `matched_truncated_edit`; a factor's first level is the
+one of the first arm. The outcome is the metric at the last generation, paired over seeds.
+"""
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from tailkeep.config import read_yaml
+from tailkeep.metrics import Effect, factorial_effects
+
+
+def read_outcomes(run: Path, metric: str) -> dict[tuple[str, ...], list[float]]:
+    """The level of each factor -> `metric` at the last generation under each seed, arms in the config's order."""
+    arms = read_yaml(run / "config.yaml")["arms"]
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    last = max(row["generation"] for row in rows)
+    ends = sorted((row for row in rows if row["generation"] == last), key=lambda row: row["seed"])
+    return {tuple(arm.split("_")): [row[metric] for row in ends if row["arm"] == arm] for arm in arms}
+
+
+def read_factors(cells: Iterable[tuple[str, ...]]) -> dict[str, list[str]]:
+    """The levels of each factor; the first that is met is what the others are compared with."""
+    levels = [list(dict.fromkeys(found)) for found in zip(*cells, strict=True)]
+    return {f"factor {number}": found for number, found in enumerate(levels, start=1)}
+
+
+def verdict(effect: Effect, alone: list[float]) -> str:
+    """What the interval of an interaction says; `alone` are the means of its two main effects."""
+    if effect.interval.low <= 0 <= effect.interval.high:
+        return "no departure from adding up"
+    return "together less than their sum" if effect.interval.mean * sum(alone) < 0 else "together more than their sum"
+
+
+def main(run: Path, metric: str) -> None:
+    """Print every effect with its interval."""
+    outcomes = read_outcomes(run, metric)
+    effects = factorial_effects(read_factors(outcomes), outcomes)
+    alone = {next(iter(effect.levels.values())): effect.interval.mean for effect in effects if len(effect.levels) == 1}
+    print(f"{metric} at the last generation; change, 95 % interval over seeds")
+    for effect in effects:
+        name = " x ".join(effect.levels.values())
+        mean, low, high = effect.interval
+        said = verdict(effect, [alone[one] for one in effect.levels.values()]) if len(effect.levels) > 1 else ""
+        print(f"{name:24} {mean:+.3f} ({low:+.3f} to {high:+.3f})  {said}".rstrip())
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "kr_accuracy")

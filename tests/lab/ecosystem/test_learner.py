@@ -1,0 +1,269 @@
+"""The ecosystem's learner and its models: who trains on what, who writes what, and what the pool is worth."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from tailkeep.errors import ConfigError, InputError, TrainingError
+from tailkeep.lab.causal_lm.codec import train_tokenizer
+from tailkeep.lab.causal_lm.settings import Greedy
+from tailkeep.lab.ecosystem.learner import build
+from tailkeep.lab.ecosystem.measures import compare_members
+from tailkeep.lab.ecosystem.model import Pool
+from tailkeep.lab.ecosystem.sharing import deal, member_seed
+from tests.lab.causal_lm.tiny import write_stories
+from tests.lab.ecosystem.small import load, member
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    return write_stories(tmp_path_factory.mktemp("text"))
+
+
+def built(text, **changes):
+    return build(load(text, **changes), device="cpu", losses={}, shared={})
+
+
+def fitted(subject, seed=0, **options):
+    return subject.learner.fit(subject.real, seed=seed, budget=subject.real.units, **options)
+
+
+@pytest.fixture(scope="module")
+def subject(text):
+    return built(text)
+
+
+@pytest.fixture(scope="module")
+def pool(subject):
+    return fitted(subject)
+
+
+def weights_of(model):
+    return torch.cat([parameter.detach().flatten() for parameter in model.network.parameters()])
+
+
+def ids_of(tokens):
+    return [document.tolist() for document in tokens.documents]
+
+
+def test_members_differ_in_family_and_share_one_tokenizer(pool):
+    kinds = {name: model.network.config.model_type for name, model in pool.members.items()}
+    assert kinds == {"large": "llama", "small": "gpt_neox"}
+    assert len({model.codec.size for model in pool.members.values()}) == 1
+
+
+LONG = {"block": 8, "batch": 8, "epochs": 6}
+
+
+def test_a_shared_budget_is_a_single_models_number_of_tokens(text):
+    subject = built(text, training=LONG)
+    facts = fitted(subject).facts
+    assert facts["train_units"] == facts["large.train_units"] + facts["small.train_units"]
+    assert facts["train_units"] == pytest.approx(6 * subject.real.units, rel=0.06)
+    assert facts["large.train_units"] == pytest.approx(3 * facts["small.train_units"], rel=0.1)
+
+
+def test_each_member_can_have_the_budget_of_a_single_model(text):
+    subject = built(text, training=LONG, compute="each", reads="part")
+    facts = fitted(subject).facts
+    for name in ("large", "small"):
+        assert facts[f"{name}.train_units"] == pytest.approx(6 * subject.real.units, rel=0.06)
+
+
+def test_epochs_over_the_training_set_are_shared_too(text):
+    subject = built(text, training={**LONG, "equal_tokens": False})
+    half = subject.real.take(np.arange(16))
+    pool = subject.learner.fit(half, seed=0, budget=10**9)
+    assert pool.facts["train_units"] == pytest.approx(6 * half.units, rel=0.1)
+
+
+def test_joint_facts_are_sums_and_means_over_what_was_trained(pool):
+    large, small = pool.members["large"].facts, pool.members["small"].facts
+    units = large["train_units"] + small["train_units"]
+    mean = (large["train_nll"] * large["train_units"] + small["train_nll"] * small["train_units"]) / units
+    assert pool.facts["train_nll"] == pytest.approx(mean)
+    assert pool.facts["train_flops"] == large["train_flops"] + small["train_flops"]
+    weights = {name: weights_of(model).numel() for name, model in pool.members.items()}
+    assert large["train_flops"] == 6 * large["train_units"] * weights["large"]
+
+
+class Recorder:
+    """A member's learner that keeps what it was given."""
+
+    def __init__(self):
+        self.seen = []
+
+    def fit(self, data, **options):
+        self.seen.append((data, options))
+        return self
+
+
+def recorded(text, **changes):
+    subject = built(text, **changes)
+    learner = type(subject.learner)(subject.learner.study, {"large": Recorder(), "small": Recorder()})
+    learner.fit(subject.real, seed=4, budget=1000)
+    return subject.real, [one.seen[0] for one in learner.learners.values()]
+
+
+def test_each_member_reads_the_whole_pool_or_a_part_that_no_other_reads(text):
+    real, seen = recorded(text)
+    assert all(data is real for data, _ in seen)
+    assert [options["budget"] for _, options in seen] == [750, 250]
+    real, seen = recorded(text, reads="part", compute="each")
+    parts = [ids_of(data) for data, _ in seen]
+    assert [len(part) for part in parts] == [24, 8]
+    assert sorted(parts[0] + parts[1]) == sorted(ids_of(real))
+    assert [options["budget"] for _, options in seen] == [1000, 1000]
+    assert [options["seed"] for _, options in seen] == [member_seed(4, 0), member_seed(4, 1)]
+
+
+def test_twins_begin_and_write_differently(text):
+    pool = fitted(built(text, members=[member("one", 0.5), member("two", 0.5)]))
+    one, two = pool.members.values()
+    assert not torch.equal(weights_of(one), weights_of(two))
+    written = ids_of(pool.sample(12, seed=1))
+    assert written[:6] != written[6:]
+
+
+def test_an_heir_inherits_from_the_member_of_its_name(text):
+    still = {"block": 8, "batch": 64, "epochs": 1, "learning_rate": 1e-12}
+    subject = built(text, training=still)
+    first = fitted(subject)
+    second = fitted(subject, seed=9, previous=first)
+    for name in ("large", "small"):
+        assert torch.allclose(weights_of(first.members[name]), weights_of(second.members[name]), atol=1e-6)
+
+
+def test_a_part_without_text_is_told_with_its_member(text, subject):
+    learner = built(text, reads="part").learner
+    bare = subject.real.take(np.arange(1)).like(subject.real.documents[0])
+    with pytest.raises(TrainingError, match="member 'small': its part of the pool, 0 document"):
+        learner.fit(bare, seed=0, budget=100)
+
+
+def test_each_member_writes_its_share_of_the_pool(pool):
+    written = pool.sample(8, seed=3)
+    large = pool.members["large"].sample(6, seed=member_seed(3, 0))
+    small = pool.members["small"].sample(2, seed=member_seed(3, 1))
+    assert ids_of(written) == ids_of(large) + ids_of(small)
+
+
+def test_a_member_without_a_place_is_not_asked(pool):
+    assert ids_of(pool.sample(1, seed=0)) == ids_of(pool.members["large"].sample(1, seed=member_seed(0, 0)))
+
+
+@pytest.mark.parametrize(
+    "form",
+    [{"name": "documents", "prompt_tokens": 2, "new_tokens": 8}, {"name": "windows", "context": 6, "new_tokens": 4}],
+)
+def test_a_regenerated_pool_keeps_its_documents_in_order(text, form):
+    subject = built(text, writing={"form": form})
+    pool = fitted(subject)
+    anew = pool.regenerate(subject.real, seed=5)
+    assert len(anew) == len(subject.real)
+    assert ids_of(anew) == ids_of(pool.regenerate(subject.real, seed=5))
+    if form["name"] == "documents":
+        assert [d[:2].tolist() for d in anew.documents] == [d[:2].tolist() for d in subject.real.documents]
+    else:
+        assert anew.lengths.tolist() == subject.real.lengths.tolist()
+
+
+def test_samples_are_dealt_out_and_come_back_in_their_places(pool, subject):
+    starts = [document[:3] for document in subject.real.documents[:8]]
+    greedy = Greedy(name="greedy")
+    written = pool.complete(starts, greedy, new_tokens=6, seed=0, stops=False)
+    alone = [ids_of(m.complete(starts, greedy, new_tokens=6, seed=0, stops=False)) for m in pool.members.values()]
+    assert ids_of(written) == [alone[owner][place] for place, owner in enumerate(deal(8, pool.shares))]
+    assert written.prompts.tolist() == [3] * 8
+
+
+def test_the_pool_reads_as_the_mean_of_its_members_probabilities(pool, subject):
+    rows = subject.real.documents[:3]
+    large, small = (model.log_probs(rows) for model in pool.members.values())
+    for mixed, one, other in zip(pool.log_probs(rows), large, small, strict=True):
+        np.testing.assert_allclose(np.exp(mixed), 0.75 * np.exp(one) + 0.25 * np.exp(other), rtol=1e-5)
+
+
+def test_a_saved_ecosystem_writes_and_measures_as_before(pool, subject, tmp_path):
+    pool.save(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["large", "small"]
+    assert not [path for path in tmp_path.rglob("*") if path.suffix in {".bin", ".pt", ".pkl"}]
+    loaded = subject.learner.load(tmp_path)
+    samples = {name: view(pool, 3) for name, view in subject.views.items()}
+    again = {name: view(loaded, 3) for name, view in subject.views.items()}
+    assert ids_of(samples["common"]) == ids_of(again["common"])
+    assert loaded.facts == pool.facts
+    assert subject.measure(pool, samples) == subject.measure(loaded, again)
+
+
+def test_members_are_measured_beside_the_pool(pool, subject):
+    samples = {name: view(pool, 3) for name, view in subject.views.items()}
+    metrics = subject.measure(pool, samples).metrics
+    large, small = metrics["large.held_out_nll"], metrics["small.held_out_nll"]
+    assert metrics["members"] == 2
+    assert metrics["mixture_gain"] == pytest.approx(0.75 * large + 0.25 * small - metrics["held_out_nll"])
+    # The logarithm is concave: a mean of probabilities is never worse than the mean of its parts.
+    assert metrics["mixture_gain"] > 0
+
+
+def test_members_that_agree_read_and_write_as_one_of_them_alone(pool, subject):
+    large = pool.members["large"]
+    twins = Pool({"one": large, "two": large}, [0.75, 0.25])
+    samples = {name: view(twins, 3) for name, view in subject.views.items()}
+    together, alone = subject.measure(twins, samples), subject.measure.text(large, samples)
+    both = alone.metrics.keys() & together.metrics.keys()
+    assert both >= {
+        "held_out_nll",
+        "held_out_above_90",
+        "common.own_perplexity",
+        "common.above_99",
+        "common.distinct_4",
+    }
+    for key in both:
+        assert together.metrics[key] == pytest.approx(alone.metrics[key], rel=1e-5, nan_ok=True), key
+    assert together.tables["confidence"] == alone.tables["confidence"]
+
+
+def test_twins_that_agree_gain_nothing_by_mixing(pool, subject):
+    large = pool.members["large"]
+    twins = Pool({"one": large, "two": large}, [0.75, 0.25])
+    samples = {name: view(twins, 3) for name, view in subject.views.items()}
+    assert subject.measure(twins, samples).metrics["mixture_gain"] == pytest.approx(0, abs=1e-6)
+
+
+def test_the_members_knowledge_is_told_as_mean_and_best():
+    members = [{"held_out_nll": 1.0, "kr_accuracy": 0.5}, {"held_out_nll": 3.0, "kr_accuracy": 0.9}]
+    beside = compare_members({"held_out_nll": 1.25, "kr_accuracy": 0.8}, members, [0.75, 0.25])
+    assert beside == pytest.approx({"members": 2, "mixture_gain": 0.25, "member_kr_mean": 0.7, "member_kr_best": 0.9})
+    assert "member_kr_mean" not in compare_members({"held_out_nll": 1.25}, members, [0.5, 0.5])
+
+
+def test_a_pretrained_member_with_another_tokenizer_is_refused(text, model_folder, tmp_path):
+    other = train_tokenizer(["xx yy zz qq ww"] * 9, vocab_size=300)
+    AutoModelForCausalLM.from_pretrained(model_folder).save_pretrained(tmp_path)
+    other.save_pretrained(tmp_path)
+    paths = {"one": model_folder, "two": tmp_path}
+    members = [
+        {"name": name, "share": 0.5, "model": {"name": "pretrained", "path": str(path)}} for name, path in paths.items()
+    ]
+    with pytest.raises(InputError, match="member 'two': its tokenizer is not the first member's"):
+        built(text, members=members, tokenizer={})
+    shared = built(text, members=members, tokenizer={"path": str(model_folder)})
+    assert set(shared.learner.learners) == {"one", "two"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"members": [member("a", 0.5), member("b", 0.5, max_position_embeddings=8)]},
+            "member 'b': training.block needs",
+        ),
+        ({"measuring": {"samples": 1, "prompt_tokens": 2, "new_tokens": 8}}, "measuring.samples is 1, of which member"),
+        ({"tokenizer": {}}, "member 'large': tokenizer: a model from scratch needs one"),
+    ],
+)
+def test_what_does_not_fit_is_told_with_its_member(text, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        built(text, **changes)
