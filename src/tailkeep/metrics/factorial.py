@@ -52,7 +52,7 @@ def factorial_effects(
                 contrast = values
                 # From the last axis on, so that the places of the others stay.
                 for axis, to in sorted(zip(chosen, changed, strict=True), reverse=True):
-                    contrast = contrast.take(to, axis=axis) - contrast.take(0, axis=axis)
+                    contrast = np.take(contrast, [to], axis=axis) - np.take(contrast, [0], axis=axis)
                 of_seeds = contrast.reshape(-1, values.shape[-1]).mean(axis=0)
                 levels = {names[place]: factors[names[place]][to] for place, to in zip(chosen, changed, strict=True)}
                 effects.append(Effect(levels, mean_interval(of_seeds, level=level)))

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tailkeep.lab.causal_lm.measures import BINS, TextMeasure, question_rows
+from tailkeep.lab.causal_lm.measures import BINS, TextMeasure
 from tailkeep.lab.causal_lm.tokens import Tokens, training_rows
 from tailkeep.lab.ecosystem.model import Pool
 from tailkeep.lab.protocols import Measurement
 from tailkeep.metrics import confidence_histogram, kr_accuracy, kr_margin, perplexity, share_above
+from tailkeep.scoring import question_rows
 
 _OF_MEMBERS = ("held_out_nll", "kr_accuracy")
 _OF_A_READER = ("own_perplexity", "above_99")
@@ -32,7 +33,7 @@ class PoolMeasure:
         """
         members = {name: self.text(model, samples).metrics for name, model in pool.members.items()}
         first = next(iter(members.values()))
-        of_text = {key: value for key, value in first.items() if _is_of_text(key)}
+        of_text = {key: value for key, value in first.items() if _is_of_text(key, samples)}
         rows = training_rows(self.text.held_out, block=self.text.block, joined=self.text.joined)
         held_out = np.concatenate(pool.log_probs(rows))
         own = {view: _written_log_probs(pool, tokens) for view, tokens in samples.items()}
@@ -56,8 +57,9 @@ class PoolMeasure:
     def _knowledge(self, pool: Pool) -> dict[str, float]:
         if not self.text.questions:
             return {}
-        asked = [question_rows(question, pool.codec) for question in self.text.questions]
-        true, false = (pool.log_probs([rows[side] for rows in asked]) for side in (1, 2))
+        asked = [question_rows(question, pool.codec.encode_open) for question in self.text.questions]
+        true = pool.log_probs([true for _, true, _ in asked])
+        false = pool.log_probs([false for _, _, false in asked])
         starts = [context - 1 for context, _, _ in asked]
         margins = [kr_margin(one[at:], other[at:]) for at, one, other in zip(starts, true, false, strict=True)]
         return {"kr_accuracy": kr_accuracy(margins), "kr_items": float(len(margins))}
@@ -75,9 +77,9 @@ def compare_members(
     return beside
 
 
-def _is_of_text(key: str) -> bool:
-    _, dot, name = key.partition(".")
-    return bool(dot) and name not in _OF_A_READER
+def _is_of_text(key: str, views: Mapping[str, Tokens]) -> bool:
+    view, _, name = key.partition(".")
+    return view in views and name not in _OF_A_READER
 
 
 def _written_log_probs(pool: Pool, data: Tokens) -> NDArray[np.float32]:
