@@ -8,9 +8,9 @@ import pytest
 from transformers import AutoTokenizer
 
 from tailkeep.edit import estimate, load, run
-from tailkeep.edit.loading import load_tokenizer
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.rules import read_surfaces
+from tailkeep.scoring import load_tokenizer
 from tests.edit.conftest import left_by
 from tests.lab.causal_lm.tiny import STORIES
 

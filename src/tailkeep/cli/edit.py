@@ -109,10 +109,10 @@ def edit(
 def _actors(workers: int, config: "EditConfig") -> "RayActors":
     # Ray prints what it tells of lost actors on stdout, where results go; the executor tells of them itself.
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
-    from tailkeep.edit import uses_gpu
     from tailkeep.integrations.ray import RayActors
+    from tailkeep.scoring import uses_gpu
 
-    return RayActors(workers, cpus=config.threads, gpus=int(uses_gpu(config)))
+    return RayActors(workers, cpus=config.threads, gpus=int(uses_gpu(config.prior)))
 
 
 def _given(options: Mapping[str, Any]) -> dict[str, Any]:

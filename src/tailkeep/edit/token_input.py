@@ -16,9 +16,10 @@ import pyarrow.compute as pc
 from tailkeep.data.corpus import Part, Passage, Record, Shard
 from tailkeep.data.corpus.streams import TornError, open_parquet
 from tailkeep.edit.config import EditConfig
-from tailkeep.edit.loading import Model, load_tokenizer
+from tailkeep.edit.loading import Model
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.rules import Low, Rule, Surfaces, ToEdit, read_surfaces
+from tailkeep.scoring import load_tokenizer
 
 TOKENIZER = "tailkeep.tokenizer"
 _HASH = re.compile(r"[0-9a-f]{64}")

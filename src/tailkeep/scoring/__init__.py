@@ -4,5 +4,19 @@ from tailkeep.scoring.causal_lm import CausalLMScorer
 from tailkeep.scoring.log_probs import token_log_probs
 from tailkeep.scoring.prior import Prior
 from tailkeep.scoring.protocol import Draw, Judge, Scored, Scorer
+from tailkeep.scoring.tokenizer import load_tokenizer
+from tailkeep.scoring.workers import local_pool, prior_elsewhere, uses_gpu
 
-__all__ = ["CausalLMScorer", "Draw", "Judge", "Prior", "Scored", "Scorer", "token_log_probs"]
+__all__ = [
+    "CausalLMScorer",
+    "Draw",
+    "Judge",
+    "Prior",
+    "Scored",
+    "Scorer",
+    "load_tokenizer",
+    "local_pool",
+    "prior_elsewhere",
+    "token_log_probs",
+    "uses_gpu",
+]
