@@ -5,14 +5,15 @@ whole, since the words of one are not independent; so the p-values hold for docu
 """
 
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from tailkeep.audit.config import Sample, Testing
+from tailkeep.audit.asking import SURE, probability_histogram, sure_tokens
+from tailkeep.audit.config import MOST_TESTS, Sample, Testing
 from tailkeep.audit.counting import BUCKETS
 from tailkeep.audit.grams import Grams, distinct_in_documents, grams_of
 from tailkeep.audit.hashing import buckets_of
@@ -85,10 +86,25 @@ class Matched:
         return len(self.texts) // 2
 
 
+Ask = Callable[[Sequence[str]], Iterable[NDArray[np.float32]]]
+"""Texts -> ln p of the tokens of each."""
+
+
 def compare(
-    input_: Sequence[Sampled], against: Sequence[Sampled], sample: Sample, testing: Testing, seed: int
+    input_: Sequence[Sampled],
+    against: Sequence[Sampled],
+    sample: Sample,
+    testing: Testing,
+    seed: int,
+    ask: Ask | None = None,
 ) -> Comparison:
     """Test whether the documents of two samples could have changed places.
+
+    Args:
+        input_, against: the two samples.
+        sample, testing: the choices for them.
+        seed: of the permutations.
+        ask: a prior, asked for the documents as they are compared: cut to equal length.
 
     Raises:
         InputError: a side has too few documents that are long enough.
@@ -96,6 +112,10 @@ def compare(
     matched = match(input_, against, sample)
     is_input = permuted(matched.documents, testing.permutations, seed)
     found = list(statistics(matched, is_input))
+    if ask is not None:
+        texts = [text.decode("utf-8", "replace") for text in matched.texts]
+        found += asked_statistics(list(ask(texts)), is_input)
+    assert len(found) <= MOST_TESTS
     p_values = [_p_value(name, values) for name, values, _ in found]
     adjusted = holm(p_values)
     tests = [
@@ -162,7 +182,7 @@ def statistics(matched: Matched, is_input: NDArray[np.bool_]) -> Iterator[Found]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Each p-value corrected for the number of tests (Holm 1979): rejecting those at most a keeps all errors below a."""
+    """Each p-value corrected for the number of tests (Holm 1979): rejecting those up to a keeps all errors below a."""
     order = sorted(range(len(p_values)), key=lambda place: p_values[place])
     found, highest = [0.0] * len(p_values), 0.0
     for done, place in enumerate(order):
@@ -217,6 +237,31 @@ def _of_counts(
                 sides[name] = (float(left[0]), float(right[0]))
     for name, parts in found.items():
         yield name, np.concatenate(parts), sides.get(name)
+
+
+def asked_statistics(asked: Sequence[NDArray[np.float32]], is_input: NDArray[np.bool_]) -> Iterator[Found]:
+    """What a prior says of documents (2n of them, ln p of the tokens of each) under each division into two sides."""
+    tokens = np.array([max(len(one), 1) for one in asked], np.float64)
+    surprise = np.array([-float(one.sum(dtype=np.float64)) for one in asked]) / tokens
+    sure = np.array([sure_tokens(one) for one in asked], np.float64) / tokens[:, None]
+    histograms = np.stack([probability_histogram(one) for one in asked], axis=1).astype(np.float64)
+    ours = histograms @ is_input
+    theirs = histograms.sum(axis=1, keepdims=True) - ours
+    yield "prior: JS divergence of probabilities", js_divergence(ours, theirs), None
+    yield _of_means("prior: surprise", surprise, is_input)
+    yield _of_spreads("prior: spread of surprise", surprise, is_input)
+    for number, threshold in enumerate(SURE):
+        yield _of_means(f"prior: share over {threshold}", sure[:, number], is_input)
+
+
+def _of_spreads(name: str, values: Numbers, is_input: NDArray[np.bool_]) -> Found:
+    """The standard deviation over documents; that of documents is what the paper calls the range of perplexity."""
+    documents, centred = len(values) // 2, values - values.mean()
+    sides = []
+    for part in (is_input, ~is_input):
+        mean = centred @ part / documents
+        sides.append(np.sqrt(np.maximum(centred**2 @ part / documents - mean**2, 0)))
+    return name, sides[0] - sides[1], (float(sides[0][0]), float(sides[1][0]))
 
 
 def _of_means(name: str, values: Numbers, is_input: NDArray[np.bool_]) -> Found:

@@ -77,7 +77,7 @@ def log_odds(counts: NDArray[np.float64], totals: NDArray[np.float64]) -> NDArra
 
 @dataclass(frozen=True)
 class Example:
-    """A document to read; `weight` is its mean log importance weight per n-gram, above 0 if it is like the reference."""
+    """A document to read; `weight`, its mean log importance per n-gram, is above 0 if it is like the reference."""
 
     side: str
     place: str
@@ -93,7 +93,7 @@ class Importance:
     Attributes:
         input, against: the weight of each document of either sample.
         separation: the probability that a document of the reference has more weight than one of the input.
-        ends: documents of the input that are most and least like the reference, and of the reference most like the input.
+        ends: documents of the input that are least and most like the reference, and of the reference least like it.
     """
 
     input: NDArray[np.float64]
@@ -118,7 +118,7 @@ def importance(
     weights, kept = [], []
     for number, sample in enumerate(samples):
         features = _features(sample)
-        long_enough = np.flatnonzero(features.sum(axis=1) >= 2 * _SHORTEST)
+        long_enough = np.flatnonzero(features.sum(axis=1) >= 2 * _SHORTEST).tolist()
         kept.append([sample[place] for place in long_enough])
         weights.append(np.array([_weight(features[place], buckets, number) for place in long_enough]))
     ours, theirs = weights
@@ -131,7 +131,7 @@ def importance(
 
 
 def separation(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> float:
-    """The probability that one of `theirs` is above one of `ours`, ties counted half; NaN if there is none of either."""
+    """The probability that one of `theirs` is above one of `ours`, ties counted half; NaN if a side is empty."""
     if not len(ours) or not len(theirs):
         return float("nan")
     ranks = rankdata(np.concatenate([ours, theirs]))[len(ours) :]
@@ -158,7 +158,7 @@ def _weight(own: NDArray[np.int32], buckets: tuple[NDArray[np.int64], NDArray[np
 def _examples(
     side: str, sample: Sequence[Sampled], weights: NDArray[np.float64], limit: int, *, rising: bool = True
 ) -> list[Example]:
-    order = np.argsort(weights if rising else -weights, kind="stable")[:limit]
+    order = np.argsort(weights if rising else -weights, kind="stable")[:limit].tolist()
     return [
         Example(side, sample[i].place, sample[i].id, float(weights[i]), sample[i].text[:_SHOWN_CHARACTERS])
         for i in order

@@ -40,7 +40,7 @@ class Distinct:
 
     def registers(self) -> NDArray[np.int64]:
         """The highest rank in each register (16384,); the maximum of two of them is that of both together."""
-        return (self._seen.reshape(_REGISTERS, _RANKS) * np.arange(_RANKS)).max(axis=1)
+        return np.asarray((self._seen.reshape(_REGISTERS, _RANKS) * np.arange(_RANKS)).max(axis=1))
 
 
 def count_distinct(registers: NDArray[np.int64]) -> float:
@@ -78,8 +78,8 @@ def _tau(x: float) -> float:
 class Frequent:
     """The most frequent of any number of items (Misra and Gries 1982; merged as in Agarwal et al. 2012).
 
-    A count is at most `error` too low and never too high; `error` is at most total / (size + 1), and 0 as long as no more
-    than `size` different items came.
+    A count is at most `error` too low and never too high; `error` is at most total / (size + 1), and 0 as long as no
+    more than `size` different items came.
 
     Attributes:
         size: how many items are kept.

@@ -92,7 +92,7 @@ def _classify(raw: NDArray[np.uint8], classes: NDArray[np.uint8]) -> Positions:
     wide = np.flatnonzero((raw >= _WIDE_FIRST) & (raw <= _WIDE_LAST))
     is_gap = (raw[wide] == _WIDE_FIRST) & (raw[wide + 1] == 0x80)
     _paint(classes, wide, np.where(is_gap, np.where(raw[wide + 2] == 0x80, _SPACE, _MARK), _SIGN).astype(np.uint8))
-    return wide[~is_gap]
+    return np.asarray(wide[~is_gap])
 
 
 def _paint(classes: NDArray[np.uint8], leads: Positions, kind: NDArray[np.uint8] | np.uint8) -> None:
