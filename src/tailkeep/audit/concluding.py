@@ -96,7 +96,7 @@ def _contrasted(config: AuditConfig, corpora: Mapping[str, Corpus], asker: Asker
         (ours.number("words"), theirs.number("words")),
         memory=config.memory * _MEGABYTE // 2,
     )
-    buckets = [sum(corpus.counts[f"buckets/{length}"] for length in (1, 2)) for corpus in (ours, theirs)]
+    buckets = [corpus.counts["buckets/1"] + corpus.counts["buckets/2"] for corpus in (ours, theirs)]
     weights = importance((ours.sample, theirs.sample), (buckets[0], buckets[1]), _ENDS)
     totals = {1: "words", 2: "bigrams"}
     over = {

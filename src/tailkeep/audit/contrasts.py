@@ -20,6 +20,7 @@ from tailkeep.audit.words import words_of
 _PRIOR = 1000.0
 _SMOOTHING = 0.5
 _SHORTEST = 8
+_FOLDS = 5
 _SHOWN_CHARACTERS = 600
 
 
@@ -111,16 +112,19 @@ def importance(
 
     Args:
         samples: documents of the input and of the reference.
-        buckets: (b,) words and pairs of words of both whole corpora in buckets; a document's own are taken out first,
-            or every document would speak for its own side.
+        buckets: (b,) words and pairs of words of both whole corpora in buckets. Before a document is weighed, a fifth
+            of both samples, its own among them, is taken out: or every document would speak for its own side, and
+            with it alone taken out, against it.
         limit: how many documents to give for each end.
     """
+    features = [_features(sample) for sample in samples]
+    logs = [_logs(features, buckets, fold) for fold in range(_FOLDS)]
     weights, kept = [], []
-    for number, sample in enumerate(samples):
-        features = _features(sample)
-        long_enough = np.flatnonzero(features.sum(axis=1) >= 2 * _SHORTEST).tolist()
+    for sample, own in zip(samples, features, strict=True):
+        long_enough = np.flatnonzero(own.sum(axis=1) >= 2 * _SHORTEST).tolist()
         kept.append([sample[place] for place in long_enough])
-        weights.append(np.array([_weight(features[place], buckets, number) for place in long_enough]))
+        found = [own[place] @ logs[place % _FOLDS] / own[place].sum() for place in long_enough]
+        weights.append(np.array(found, np.float64))
     ours, theirs = weights
     ends = [
         *_examples("input", kept[0], ours, limit),
@@ -146,13 +150,13 @@ def _features(sample: Sequence[Sampled]) -> NDArray[np.int32]:
     return found
 
 
-def _weight(own: NDArray[np.int32], buckets: tuple[NDArray[np.int64], NDArray[np.int64]], side: int) -> float:
-    ours, theirs = (
-        np.maximum(counts - own * (side == number), 0) + _SMOOTHING for number, counts in enumerate(buckets)
-    )
-    used = np.flatnonzero(own)
-    logs = np.log(theirs[used] / theirs.sum()) - np.log(ours[used] / ours.sum())
-    return float(own[used] @ logs / own.sum())
+def _logs(
+    features: Sequence[NDArray[np.int32]], buckets: tuple[NDArray[np.int64], NDArray[np.int64]], fold: int
+) -> NDArray[np.float64]:
+    """ln p / q (b,) of a bucket in the reference and in the input, both without the documents of `fold`."""
+    left = [counts - own[fold::_FOLDS].sum(axis=0) + _SMOOTHING for own, counts in zip(features, buckets, strict=True)]
+    ours, theirs = (np.log(counts / counts.sum()) for counts in left)
+    return np.asarray(theirs - ours)
 
 
 def _examples(

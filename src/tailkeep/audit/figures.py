@@ -25,7 +25,7 @@ _NAMES = ("p5", "p25", "median", "p75", "p95")
 _TOP = 100
 LENGTH_EDGES = 2 ** (np.arange(LENGTH_BINS + 1) / PER_OCTAVE) - 1
 REPETITION_EDGES = np.linspace(0, 1, REPETITION_BINS + 1)
-SURPRISE_EDGES = SURPRISE_STEP * np.arange(SURPRISE_BINS + 1)
+SURPRISE_EDGES: NDArray[np.float64] = np.arange(SURPRISE_BINS + 1, dtype=np.float64) * SURPRISE_STEP
 
 
 def figures_of(corpus: Corpus, rejected: int) -> Tree:
@@ -55,7 +55,8 @@ def figures_of(corpus: Corpus, rejected: int) -> Tree:
         found["compression"] = _ratio(corpus.number("compressed/before"), corpus.number("compressed/after"))
     if "asked/tokens" in corpus.counts:
         found["prior"] = asked_figures(corpus)
-    return without_nan(found)
+    plain: Tree = without_nan(found)
+    return plain
 
 
 def asked_figures(corpus: Corpus) -> Tree:

@@ -133,7 +133,8 @@ def covered(bands: Sequence[Band]) -> Finding | None:
         False,
         f"Of the words that stand in {_span(rare)} document of a part of the reference, {rare.covered:.1%} occur in as "
         f"much text of this corpus, and {rare.own:.1%} in as much other text of the reference; of those in "
-        f"{_span(common)} documents {common.covered:.1%} and {common.own:.1%}. This is no test, since it takes in whole corpora.",
+        f"{_span(common)} documents {common.covered:.1%} and {common.own:.1%}. This is no test, since it takes in "
+        "whole corpora.",
         {
             f"in {_span(band)} documents": {"types": band.types, "covered": band.covered, "reference": band.own}
             for band in (rare, common)

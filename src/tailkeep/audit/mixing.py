@@ -42,32 +42,32 @@ def plan(real: float, synthetic: float, *, examples: int | None = None) -> list[
             golden_weight(ratio),
             ratio,
             "He, Xu and Cheng 2025 (arXiv 2502.18049)",
-            "each generation is trained on fresh real data and on what the last one wrote; derived for estimating a mean "
-            "and for linear models, not for language models",
+            "each generation is trained on fresh real data and on what the last one wrote; derived for estimating a "
+            "mean and for linear models, not for language models",
         ),
         _advice(
             "keep all real data and add the synthetic, each item once",
             real / (real + synthetic),
             ratio,
             "Gerstgrasser et al. 2024 (arXiv 2404.01413)",
-            "data accumulate over generations: the error then stays bounded, at pi^2 / 6 of that of the first generation "
-            "in linear models. It is no claim that synthetic data help",
+            "data accumulate over generations: the error then stays bounded, at pi^2 / 6 of that of the first "
+            "generation in linear models. It is no claim that synthetic data help",
         ),
         _advice(
             "about 30 % rephrased synthetic text",
             0.7,
             ratio,
             "Demystifying Synthetic Data 2025 (arXiv 2510.01631)",
-            "language models trained from scratch on rephrased web text; text in the style of textbooks did worse, and a "
-            "share found on one corpus need not be that of another",
+            "language models trained from scratch on rephrased web text; text in the style of textbooks did worse, and "
+            "a share found on one corpus need not be that of another",
         ),
         _advice(
             "at most a quarter synthetic text",
             0.75,
             ratio,
             "Zhu et al. 2024, ToEdit (arXiv 2412.14689), GPT-2 124M from scratch on Dolma and Cosmopedia",
-            "the smallest share that was tried: perplexity on 22 domains 22.06 against 20.99 without, 23.48 at one half "
-            "and 51.93 with synthetic text alone; synthetic text from prompts, one seed",
+            "the smallest share that was tried: perplexity on 22 domains 22.06 against 20.99 without, 23.48 at one "
+            "half and 51.93 with synthetic text alone; synthetic text from prompts, one seed",
         ),
         Advice(
             _few_or_many(examples),

@@ -57,8 +57,10 @@ class Outcome:
             found.append(
                 f"documents: {count['documents']:,} read, {count['rejected']:,} rejected; {count['words']:,} words"
             )
-        for finding in self.summary.get("findings", ()):
-            found.append(f"{'[flagged] ' if finding['flagged'] else ''}{finding['sentence']}")
+        found += [
+            f"{'[flagged] ' if finding['flagged'] else ''}{finding['sentence']}"
+            for finding in self.summary.get("findings", ())
+        ]
         for advice in self.summary.get("mixing", ()):
             weight = "" if advice["real_weight"] is None else f" (weight of real data {advice['real_weight']:.2f})"
             found.append(f"mixing: {advice['rule']}{weight}; {advice['source']}; under: {advice['assumes']}")

@@ -11,6 +11,7 @@ from dataclasses import asdict, astuple, fields
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tailkeep.audit.asking import BINS
 from tailkeep.audit.comparing import Comparison
@@ -47,7 +48,7 @@ def of_corpora(corpora: Mapping[str, Corpus], top: int) -> dict[str, str]:
         ),
     }
     if all("asked/tokens" in corpus.counts for _, corpus in sides):
-        edges = np.linspace(0, 1, BINS + 1)
+        edges = np.linspace(0.0, 1.0, BINS + 1).astype(np.float64)
         found["probabilities"] = _table(
             ("side", "from_p", "to_p", "tokens"), _histograms(sides, "asked/probabilities", edges)
         )
@@ -101,7 +102,7 @@ def of_contrasts(
 
 
 def _histograms(
-    sides: Sequence[tuple[str, Corpus]], name: str, edges: np.ndarray[Any, np.dtype[np.float64]]
+    sides: Sequence[tuple[str, Corpus]], name: str, edges: NDArray[np.float64]
 ) -> Iterator[tuple[Any, ...]]:
     """Rows from the first bin that either side fills to the last."""
     counts = [corpus.counts[name] for _, corpus in sides]

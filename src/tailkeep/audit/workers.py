@@ -1,4 +1,4 @@
-"""Who audits shards. Rule: a worker that would write other bytes than the process that sends it shards refuses to begin."""
+"""Who audits shards. Rule: a worker that would write other bytes than whoever sends it shards refuses to begin."""
 
 from collections.abc import Callable
 from pathlib import Path
