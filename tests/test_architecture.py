@@ -188,7 +188,7 @@ def test_the_help_of_the_command_loads_neither_torch_nor_transformers():
     assert loaded & {*HEAVY, "numpy", "scipy", "matplotlib"} == set()
 
 
-@pytest.mark.parametrize("room", ["config", "runs", "metrics", "data", "rules", "report"])
+@pytest.mark.parametrize("room", ["config", "runs", "metrics", "data", "rules", "report", "audit"])
 def test_a_room_of_the_core_install_loads_nothing_heavy(room):
     status, loaded = loaded_by(f"tailkeep.{room}")
     assert status == 0

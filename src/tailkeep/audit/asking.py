@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from tailkeep.audit.config import AuditConfig
 from tailkeep.audit.counting import Counts
 from tailkeep.audit.documents import Document
-from tailkeep.errors import ConfigError, InputError
+from tailkeep.audit.prior import checked_prior
+from tailkeep.errors import InputError
 from tailkeep.optional import require
 
 BINS = 20
@@ -81,21 +82,6 @@ class Asker:
                     "or give another prior."
                 )
             yield found
-
-
-def checked_prior(tree: Mapping[str, Any]) -> Any:
-    """The `Prior` that `tree` describes.
-
-    Raises:
-        ConfigError: its keys are wrong.
-    """
-    require("transformers", extra="hf")
-    from tailkeep.config import validate
-    from tailkeep.scoring import Prior
-
-    if not tree.get("path"):
-        raise ConfigError("the key 'prior.path' is missing. Give --prior PATH, or prior: {path: ...} in the file.")
-    return validate(Prior, dict(tree), source="prior")
 
 
 class Asking:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from tailkeep.audit.prior import checked_prior
 from tailkeep.config import Settings, dump_tree, merge, parse_assignments, read_yaml, validate
 from tailkeep.data.corpus import Layout, OnError
 
@@ -142,8 +143,6 @@ def load(
     name = str(source) if isinstance(source, Path) else "config"
     chosen = validate(AuditConfig, merge(merge(tree, parse_assignments(overrides)), options or {}), source=name)
     if chosen.prior is not None:
-        from tailkeep.audit.asking import checked_prior
-
         checked_prior(chosen.prior)
     return chosen
 

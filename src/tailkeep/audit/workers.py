@@ -4,8 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tailkeep.audit.asking import Asker, asker_of, checked_prior
+from tailkeep.audit.asking import Asker, asker_of
 from tailkeep.audit.config import AuditConfig
+from tailkeep.audit.prior import checked_prior
 from tailkeep.audit.shard_work import ShardWork
 from tailkeep.data.corpus import (
     LocalPool,
