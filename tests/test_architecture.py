@@ -32,7 +32,7 @@ FLOORS = (
 # Files are the interface between the rooms that write run directories and the one that reads them.
 STRANGERS = {("report", "edit"), ("report", "lab"), ("report", "audit")}
 HEAVY = {"torch", "transformers", "sklearn", "tokenizers", "safetensors", "accelerate"}
-MAY_BE_HEAVY = {"losses", "scoring", "rules", "edit", "lab", "integrations"}
+MAY_BE_HEAVY = {"losses", "scoring", "rules", "edit", "lab", "audit", "integrations"}
 ONLY_NUMBERS = {"numpy", "scipy"}
 NAMELESS = {"utils", "util", "common", "helpers", "helper", "misc"}
 

@@ -154,7 +154,9 @@ def _logs(
     features: Sequence[NDArray[np.int32]], buckets: tuple[NDArray[np.int64], NDArray[np.int64]], fold: int
 ) -> NDArray[np.float64]:
     """ln p / q (b,) of a bucket in the reference and in the input, both without the documents of `fold`."""
-    left = [counts - own[fold::_FOLDS].sum(axis=0) + _SMOOTHING for own, counts in zip(features, buckets, strict=True)]
+    parts = [own[fold::_FOLDS].sum(axis=0) for own in features]
+    # Never below nothing: where the sample cuts a document, it has a word that the document has not.
+    left = [np.maximum(counts - part, 0) + _SMOOTHING for part, counts in zip(parts, buckets, strict=True)]
     ours, theirs = (np.log(counts / counts.sum()) for counts in left)
     return np.asarray(theirs - ours)
 

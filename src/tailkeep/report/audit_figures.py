@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LABELS = {"input": "this corpus", "against": "the reference"}
+# Of an axis that spans less, powers of ten are too few ticks.
+_NARROW = 100
 _PENS = {"input": pen(0), "against": pen(1)}
 
 
@@ -159,10 +161,13 @@ def _style(side: str) -> dict[str, object]:
 
 
 def _log_axis(panel: "Axes", which: str) -> None:
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     (panel.set_xscale if which == "x" else panel.set_yscale)("log")
     axis = panel.xaxis if which == "x" else panel.yaxis
+    low, high = panel.get_xlim() if which == "x" else panel.get_ylim()
+    if high < _NARROW * low:
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     axis.set_minor_formatter(NullFormatter())
 
