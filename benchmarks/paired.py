@@ -2,11 +2,11 @@
 
     TAILKEEP_DATA=... python benchmarks/paired.py [--splits 60] [--prior PATH] [--out FILE.csv]
 
-Each file pairs a human text with a model's continuation of the same prompt. A line for each statistic: its value on either
-side, the difference, the interval that holds 95 % of the differences among mixed-up documents, and p after Holm's
-correction; once as the texts are, once prepared: the longest common beginning of a pair cut off at a word boundary, white
-space normalised. Lengths are matched always. Last, human against human: the documents of the human sides split at random,
-and the share of splits in which anything is flagged, with Wilson's 95 % interval.
+Each file pairs a human text with a model's continuation of the same prompt. A line for each statistic: its value on
+either side, the difference, the interval that holds 95 % of the differences among mixed-up documents, and p after
+Holm's correction; once as the texts are, once prepared: the longest common beginning of a pair cut off at a word boundary,
+white space normalised. Lengths are matched always. Last, human against human: the documents of the human sides split at
+random, and the share of splits in which anything is flagged, with Wilson's 95 % interval.
 """
 
 import argparse

@@ -59,7 +59,13 @@ def contrasts(
 
     def shown(places: NDArray[np.int64]) -> list[Contrast]:
         return [
-            Contrast(texts[hashes[i]], float(millions[0, i]), float(millions[1, i]), float(scores[i])) for i in places
+            Contrast(
+                texts[hashes[i]].decode("utf-8", "replace"),
+                float(millions[0, i]),
+                float(millions[1, i]),
+                float(scores[i]),
+            )
+            for i in places
         ]
 
     over = order[::-1][:limit]

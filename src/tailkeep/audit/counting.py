@@ -77,7 +77,7 @@ class Counting:
         buckets = buckets_of(equal.hashes, BUCKETS)
         # Sums below 2^53 are exact.
         self._buckets[length] += np.bincount(buckets, equal.counts, BUCKETS).astype(np.int64)
-        self.frequent[length].add(equal.hashes, equal.counts, lambda item: words.text(equal.firsts[item], length))
+        self.frequent[length].add(equal.hashes, equal.counts, lambda items: words.texts(equal.firsts[items], length))
         if length == 1:
             self.types.add(equal.hashes, equal.counts, equal.documents)
         else:

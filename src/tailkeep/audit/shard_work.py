@@ -125,5 +125,7 @@ def read_frequent(path: Path, size: int) -> dict[int, Frequent]:
         rows = sorted((row for row in table.to_pylist() if row["length"] == length), key=lambda row: row["hash"])
         hashes = np.array([row["hash"] for row in rows], np.uint64)
         counts = np.array([row["count"] for row in rows], np.int64)
-        found[length] = Frequent(size, hashes, counts, {row["hash"]: row["text"] for row in rows}, error)
+        found[length] = Frequent(
+            size, hashes, counts, {row["hash"]: row["text"].encode("utf-8") for row in rows}, error
+        )
     return found
