@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.audit.conftest import prose, write_jsonl
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
@@ -33,8 +35,18 @@ def test_an_own_loss_trains_beside_the_plain_one(tmp_path):
     assert nll["half"] != nll["plain"]
 
 
+def test_the_signs_of_synthetic_text_stand_beside_the_published_ones(tmp_path):
+    for name, types in (("human", 800), ("machine", 40)):
+        write_jsonl(tmp_path / f"{name}.jsonl", prose(40, words=20, seed=types, types=types))
+    command = [sys.executable, str(EXAMPLES / "audit_synthetic.py"), "human.jsonl", "machine.jsonl", "--out", "out"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path).stdout.splitlines()
+    assert found[2].startswith("| entropy of pairs")
+    assert found[2].endswith("| yes |")
+    assert found[-1].endswith("cd out && tailkeep lab lab/mix.yaml --out lab/run")
+
+
 def test_every_example_is_run():
-    assert {path.name for path in EXAMPLES.glob("*.py")} == {"own_learner.py", "own_loss.py"}
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {"audit_synthetic.py", "own_learner.py", "own_loss.py"}
 
 
 def test_no_document_is_left_half_written():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tailkeep.audit.comparing import _p_value, asked_statistics, holm, match, permuted, statistics
+from tailkeep.audit.comparing import asked_statistics, each_p, holm, match, permuted, statistics
 from tailkeep.audit.config import MOST_TESTS, Sample
 from tailkeep.audit.contrasts import importance, log_odds, separation
 from tailkeep.audit.counting import BUCKETS
@@ -50,14 +50,10 @@ def test_documents_of_one_kind_are_told_apart_no_oftener_than_the_level():
     texts = prose(60, words=20, seed=3, types=300)
     matched = match(sampled(texts[:30]), sampled(texts[30:]), Sample(words=16))
     found = list(statistics(matched, permuted(matched.documents, 640, 0)))
-    p_values = np.stack([_each_p(name, values) for name, values, _ in found])
+    p_values = np.stack([each_p(name, values) for name, values, _ in found])
     assert p_values.min() == pytest.approx(1 / 641)
     alarms = [min(holm(column)) <= 0.05 for column in p_values.T.tolist()]
     assert 0 < np.mean(alarms) <= 0.05
-
-
-def _each_p(name, values):
-    return np.array([_p_value(name, np.concatenate([[value], np.delete(values, i)])) for i, value in enumerate(values)])
 
 
 def test_a_prior_that_is_surer_of_one_side_is_seen_and_its_spread():

@@ -116,7 +116,7 @@ def compare(
         texts = [text.decode("utf-8", "replace") for text in matched.texts]
         found += asked_statistics(list(ask(texts)), is_input)
     assert len(found) <= MOST_TESTS
-    p_values = [_p_value(name, values) for name, values, _ in found]
+    p_values = [float(each_p(name, values)[0]) for name, values, _ in found]
     adjusted = holm(p_values)
     tests = [
         _test(name, values, sides, p, corrected, testing.level)
@@ -181,6 +181,17 @@ def statistics(matched: Matched, is_input: NDArray[np.bool_]) -> Iterator[Found]
         yield _of_means(name, values, is_input)
 
 
+def each_p(name: str, values: Numbers) -> Numbers:
+    """The p-value (1 + P,) of each division if it were the true one: the share of all that differ at least as much.
+
+    A divergence differs upward only, a difference either way from the mean of all divisions.
+    """
+    sizes = values if _is_divergence(name) else np.abs(values - values.mean())
+    # Sums in another order must not make a tie a difference.
+    bounds = sizes - 1e-9 * np.abs(sizes)
+    return np.asarray(1 - np.searchsorted(np.sort(sizes), bounds) / len(sizes))
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Each p-value corrected for the number of tests (Holm 1979): rejecting those up to a keeps all errors below a."""
     order = sorted(range(len(p_values)), key=lambda place: p_values[place])
@@ -195,8 +206,8 @@ def _of_buckets(name: str, grams: Grams, words: Words, is_input: NDArray[np.bool
     def all_of(ours: Numbers, theirs: Numbers) -> dict[str, tuple[Numbers, Numbers | None]]:
         return {
             f"{name}: JS divergence": (js_divergence(ours, theirs), None),
-            f"{name}: KL(input | against)": (smoothed_kl(ours, theirs, smoothing=SMOOTHING), None),
-            f"{name}: KL(against | input)": (smoothed_kl(theirs, ours, smoothing=SMOOTHING), None),
+            f"{name}: KL(input ‖ against)": (smoothed_kl(ours, theirs, smoothing=SMOOTHING), None),
+            f"{name}: KL(against ‖ input)": (smoothed_kl(theirs, ours, smoothing=SMOOTHING), None),
             f"{name}: entropy": (entropy(ours), entropy(theirs)),
             f"{name}: Gini": (gini(ours), gini(theirs)),
             f"{name}: top {_TOP_BUCKETS} share": (top_share(ours, _TOP_BUCKETS), top_share(theirs, _TOP_BUCKETS)),
@@ -269,13 +280,6 @@ def _of_means(name: str, values: Numbers, is_input: NDArray[np.bool_]) -> Found:
     ours = values @ is_input / documents
     theirs = values.sum() / documents - ours
     return name, ours - theirs, (float(ours[0]), float(theirs[0]))
-
-
-def _p_value(name: str, values: Numbers) -> float:
-    """The share of permutations that differ at least as much; a divergence differs upward only."""
-    sizes = values if _is_divergence(name) else np.abs(values - values.mean())
-    # Sums in another order must not make a tie a difference.
-    return float((sizes >= sizes[0] - 1e-9 * abs(sizes[0])).mean())
 
 
 def _is_divergence(name: str) -> bool:
