@@ -7,6 +7,7 @@ from tailkeep.audit.config import AuditConfig, dump, load
 from tailkeep.audit.mixing import Advice, plan
 from tailkeep.audit.outcome import Outcome
 from tailkeep.audit.run import run
+from tailkeep.audit.selecting import Selected, select
 from tailkeep.audit.workers import gpus_for
 from tailkeep.data.corpus import Lines, Progress, Task, task_here
 
@@ -16,11 +17,13 @@ __all__ = [
     "Lines",
     "Outcome",
     "Progress",
+    "Selected",
     "Task",
     "dump",
     "gpus_for",
     "load",
     "plan",
     "run",
+    "select",
     "task_here",
 ]

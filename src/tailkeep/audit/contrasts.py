@@ -163,8 +163,16 @@ def _logs(
     parts = [own[fold::_FOLDS].sum(axis=0) for own in features]
     # Never below nothing: where the sample cuts a document, it has a word that the document has not.
     left = [np.maximum(counts - part, 0) + _SMOOTHING for part, counts in zip(parts, buckets, strict=True)]
-    ours, theirs = (np.log(counts / counts.sum()) for counts in left)
-    return np.asarray(theirs - ours)
+    return _ratios(left[0], left[1])
+
+
+def log_ratios(ours: NDArray[np.int64], theirs: NDArray[np.int64]) -> NDArray[np.float64]:
+    """ln p / q (b,) of a bucket in the reference and in the input, from counts (b,) of both."""
+    return _ratios(ours + _SMOOTHING, theirs + _SMOOTHING)
+
+
+def _ratios(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.log(theirs / theirs.sum()) - np.log(ours / ours.sum()))
 
 
 def _examples(

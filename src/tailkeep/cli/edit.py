@@ -57,6 +57,9 @@ def edit(
         list[str] | None,
         typer.Option(metavar="DIR", help="An earlier run: refuse copies of what it wrote. Repeatable."),
     ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="What tailkeep select wrote: leave out documents of weight 0.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Edit a corpus that is edited already.")] = False,
     dump_config: DumpConfig = False,
 ) -> None:
@@ -69,7 +72,9 @@ def edit(
         "document": document,
         "max_document_bytes": max_document_bytes,
     }
-    options = {"prior": {"path": prior}, "layout": layout, "on_error": on_error, "anchors": anchor, "force": force}
+    options = {"prior": {"path": prior}, "layout": layout, "on_error": on_error, "anchors": anchor, "force": force} | {
+        "weights": None if weights is None else str(weights)
+    }
     chosen = room.load(config, overrides=overrides or [], options=given(options))
     if dump_config:
         print(room.dump(chosen), end="")

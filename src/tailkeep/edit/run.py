@@ -41,7 +41,7 @@ from tailkeep.edit.marks import NAME, Mark, refuse_edited, share_before
 from tailkeep.edit.outcome import Outcome
 from tailkeep.edit.token_input import refuse_foreign_ids
 from tailkeep.edit.workers import elsewhere, load_worker, sources_of, worker
-from tailkeep.runs import RunRecord, hash_tree
+from tailkeep.runs import RunRecord, hash_path, hash_tree
 from tailkeep.scoring import local_pool
 
 
@@ -104,9 +104,11 @@ def run(
 
 
 def _record(config: EditConfig, model: Model, shards: Sequence[Shard], marks: Mapping[str, Mark]) -> RunRecord:
+    weights = {} if config.weights is None else {"weights": hash_path(config.weights / "weights")}
     sources = {
         "config": config.deciding(),
         **sources_of(model),
+        **weights,
         "input": {
             "shards": len(shards),
             "bytes": sum(shard.size for shard in shards),
@@ -128,7 +130,8 @@ def _concluded(shards: Sequence[Shard], record: RunRecord, opened: OpenRun, chan
     if not outcome.complete:
         return outcome
     counts = outcome.counts
-    assert counts["documents"] == counts["written"] + counts["rejected"], "documents in are documents out and rejects"
+    out = counts["written"] + counts["rejected"] + counts.get("left_out", 0)
+    assert counts["documents"] == out, "documents in are documents out, rejects and those left out"
     _refuse_equal_ids(manifests, opened)
     join_files(shards, record, opened)
     _write_marks(shards, Mark(run=record.fingerprint, changed_share=outcome.cumulative_share), destination)

@@ -33,7 +33,8 @@ def sources_of(model: Model) -> dict[str, Any]:
 def elsewhere(config: EditConfig, record: RunRecord) -> EditConfig:
     """`config` for a worker in another process, with what `auto` and a relative path mean in this one."""
     prior = prior_elsewhere(config.prior, record.sources["model"]["prior"])
-    return config.model_copy(update={"prior": prior})
+    weights = config.weights and config.weights.absolute()
+    return config.model_copy(update={"prior": prior, "weights": weights})
 
 
 def load_worker(config: EditConfig, out: str | Path, record: RunRecord) -> Callable[[Shard], Manifest]:

@@ -5,7 +5,7 @@ corpora of different size can lie over each other.
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tailkeep.report.audit_reading import AuditReading
 from tailkeep.report.drawing import HAIR, Drawing, Pen, Rendered, canvas, name_axis, pen, render
@@ -155,7 +155,7 @@ def _coverage(reading: AuditReading) -> "Figure":
     return _finished(figure, panel, reading, "documents of the reference", "% of words")
 
 
-def _style(side: str) -> dict[str, object]:
+def _style(side: str) -> dict[str, Any]:
     chosen: Pen = _PENS[side]
     return {"color": chosen.colour, "linestyle": chosen.dash, "linewidth": 1.5}
 

@@ -14,6 +14,7 @@ from tailkeep.data.corpus.rejects import Rejects, read_rejects
 from tailkeep.data.corpus.shards import Shard, find_shards, my_tasks
 from tailkeep.data.corpus.tasks import Task, task_here
 from tailkeep.data.corpus.telling import Lines
+from tailkeep.data.corpus.weights import read_weights, repeated, weight_of, write_weights
 
 __all__ = [
     "Bucket",
@@ -56,11 +57,15 @@ __all__ = [
     "open_run",
     "read_rejects",
     "read_shard",
+    "read_weights",
     "refuse_equal_ids",
     "refuse_idle_hands",
     "refuse_idle_layout",
     "refuse_inside",
     "reject_line",
+    "repeated",
     "task_here",
     "total",
+    "weight_of",
+    "write_weights",
 ]
