@@ -56,16 +56,18 @@ def test_the_share_with_the_lowest_or_the_highest_perplexity_is_kept(audited, tm
     assert len({row["fingerprint"] for row in rows}) == 1
 
 
-def test_dsir_prefers_documents_like_the_reference_and_the_seed_decides(audited, tmp_path):
-    liked = 0
-    for seed in range(5):
-        select(audited / "out", tmp_path / str(seed), "dsir", inputs=audited / "in", seed=seed)
-        rows = weights_in(tmp_path / str(seed))
-        liked += sum(row["weight"] for row in rows["a.jsonl"])
-        assert sum(row["weight"] for own in rows.values() for row in own) == 10
-    assert liked > 35
-    select(audited / "out", tmp_path / "again", "dsir", inputs=audited / "in", seed=4)
-    assert weights_in(tmp_path / "again") == weights_in(tmp_path / "4")
+def test_dsir_prefers_documents_like_the_reference_and_the_seed_decides(tmp_path):
+    write_jsonl(tmp_path / "in" / "a.jsonl", prose(20, words=30, seed=1))
+    write_jsonl(tmp_path / "in" / "b.jsonl", prose(20, words=30, seed=2, types=20))
+    run({}, tmp_path / "in", tmp_path / "out", against=write_jsonl(tmp_path / "r.jsonl", prose(15, words=30, seed=3)))
+    drawn = {}
+    for name, seed in (("first", 0), ("again", 0), ("other", 1)):
+        select(tmp_path / "out", tmp_path / name, "dsir", inputs=tmp_path / "in", seed=seed, keep=0.25)
+        drawn[name] = weights_in(tmp_path / name)
+        assert sum(row["weight"] for row in drawn[name]["a.jsonl"]) == 10
+        assert sum(row["weight"] for row in drawn[name]["b.jsonl"]) == 0
+    assert drawn["first"] == drawn["again"]
+    assert drawn["first"] != drawn["other"]
 
 
 def test_a_function_and_a_file_give_weights_of_ones_own(audited, tmp_path, tailkeep):
@@ -151,7 +153,7 @@ def test_the_laboratory_draws_real_documents_by_weight_and_leaves_the_held_out_a
     assert drawn.held_out == plain.held_out == texts[16:]
     assert drawn.real == [text for text in texts[:16:2] for _ in range(2)]
     write_jsonl(path, texts[:19])
-    with pytest.raises(InputError, match="has 20 weights, and .* 19 documents"):
+    with pytest.raises(InputError, match=r"has 20 weights, and .* 19 documents"):
         read_corpus(TextCorpus(**settings, weights=file))
     with pytest.raises(ValueError, match="weights_seed has no effect"):
         TextCorpus(**settings, weights_seed=1)

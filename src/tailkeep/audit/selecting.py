@@ -3,7 +3,7 @@
     perplexity   keep the documents that the prior expects most    CCNet (Wenzek et al. 2020, arXiv 1911.00359)
     surplexity   keep those that it expects least                  Gambetta et al. 2024 (arXiv 2410.12341)
     dsir         draw by likeness to the reference                 DSIR (Xie et al. 2023, arXiv 2302.03169)
-    scores       weights from elsewhere: detector, verifier        Drayson et al. 2025; Feng et al. 2024 (arXiv 2406.07515)
+    scores       weights from elsewhere: a detector, a verifier    Drayson et al. 2025; Feng et al. 2406.07515
 
 Rule: a weight is a function of the document, the audit and the seed; what is kept is a share of all files together.
 """
@@ -107,7 +107,7 @@ def _refuse_idle(method: Method, has_inputs: bool, scores: Path | Judge | None) 
 
 
 def _kept(values: Weighted, keep: float, *, rising: bool) -> Weighted:
-    """The weight 1 for the share `keep` of all documents, with the lowest or the highest values; ties by their place."""
+    """The weight 1 for the share `keep` of all documents, with the lowest or highest values; ties by their place."""
     flat = np.concatenate([np.zeros(0), *(numbers for _, numbers in values.values())])
     order = np.argsort(flat if rising else -flat, kind="stable")
     weights = np.zeros(len(flat))

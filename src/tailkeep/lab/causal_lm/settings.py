@@ -16,7 +16,7 @@ class TextCorpus(Settings):
     No model trains on the documents of `held_out_path` or, without it, on the last share `held_out` of the file's
     (.1 if not given). Text is cut at `separator` (blank lines if not given), a `.jsonl` file at its lines. `weights` is
     a file of weights that `tailkeep select` wrote of `path`: as many real documents as there are, each left out, taken
-    or repeated in proportion to its weight, with the seed `weights_seed` (0 if not given); held-out ones stay as they are.
+    or repeated in proportion to its weight, with the seed `weights_seed` (0 if not given); held-out ones stay.
     """
 
     name: Literal["text"]
