@@ -100,7 +100,7 @@ def test_what_a_selection_lacks_is_named(audited, tmp_path):
     ):
         with pytest.raises((ConfigError, InputError), match=message):
             select(*arguments, **more)
-    with pytest.raises(InputError, match="weighs -1"):
+    with pytest.raises(InputError, match="has the weight -1"):
         write_weights(tmp_path, "x", ["a"], np.array([-1.0]), method="m", fingerprint="f")
     with pytest.raises(InputError, match="two documents have one id"):
         write_weights(tmp_path, "x", ["a", "a"], np.array([1.0, 1.0]), method="m", fingerprint="f")
@@ -117,7 +117,7 @@ def test_an_edit_leaves_documents_of_weight_0_out_and_counts_them(audited, prior
     assert (counts["documents"], counts["written"], counts["left_out"]) == (20, 8, 12)
     assert "12 left out for their weight of 0" in outcome.lines()[1]
     kept = {row["document_id"] for own in weights_in(tmp_path).values() for row in own if row["weight"] > 0}
-    lines = [line for path in (tmp_path / "edited" / "documents").glob("*.jsonl") for line in path.open()]
+    lines = [line for path in (tmp_path / "edited" / "documents").glob("*.jsonl") for line in path.read_text().splitlines()]
     assert {json.loads(line)["id"] for line in lines} == kept
     select(audited / "out", tmp_path, "perplexity", keep=0.4)
     with pytest.raises(Exception, match="weights"):
