@@ -168,7 +168,7 @@ def _logs(
 
 def log_ratios(ours: NDArray[np.int64], theirs: NDArray[np.int64]) -> NDArray[np.float64]:
     """ln p / q (b,) of a bucket in the reference and in the input, from counts (b,) of both."""
-    return _ratios(ours + _SMOOTHING, theirs + _SMOOTHING)
+    return _ratios(ours.astype(np.float64) + _SMOOTHING, theirs.astype(np.float64) + _SMOOTHING)
 
 
 def _ratios(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> NDArray[np.float64]:
