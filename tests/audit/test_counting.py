@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tailkeep.audit.counting import BUCKETS, Counting, merge_counts
 from tailkeep.audit.documents import Document, batches_of, pieces_of
-from tailkeep.audit.grams import distinct_in_documents, equal_grams, grams_of
+from tailkeep.audit.grams import distinct_in_documents, documents_with, equal_grams, grams_of
 from tailkeep.audit.sketches import DISTINCT_ERROR, Distinct, Frequent, count_distinct
 from tailkeep.audit.spectrum import Spectrum, quantiles_of
 from tailkeep.audit.tables import Table, added, merged
@@ -70,7 +70,7 @@ def test_grams_are_those_that_plain_python_counts(some):
         for (_, *gram), count in wanted.items():
             totals[tuple(gram)] += count
         assert sorted(equal.counts.tolist()) == sorted(totals.values())
-        assert equal.documents.sum() == len(wanted)
+        assert documents_with(grams, equal).sum() == len(wanted)
         per_document = Counter(document for document, *_ in wanted)
         assert distinct_in_documents(grams, len(some)).tolist() == [per_document[n] for n in range(len(some))]
 

@@ -117,7 +117,9 @@ def test_an_edit_leaves_documents_of_weight_0_out_and_counts_them(audited, prior
     assert (counts["documents"], counts["written"], counts["left_out"]) == (20, 8, 12)
     assert "12 left out for their weight of 0" in outcome.lines()[1]
     kept = {row["document_id"] for own in weights_in(tmp_path).values() for row in own if row["weight"] > 0}
-    lines = [line for path in (tmp_path / "edited" / "documents").glob("*.jsonl") for line in path.read_text().splitlines()]
+    lines = [
+        line for path in (tmp_path / "edited" / "documents").glob("*.jsonl") for line in path.read_text().splitlines()
+    ]
     assert {json.loads(line)["id"] for line in lines} == kept
     select(audited / "out", tmp_path, "perplexity", keep=0.4)
     with pytest.raises(Exception, match="weights"):

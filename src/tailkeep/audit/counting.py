@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailkeep.audit.documents import Batch
-from tailkeep.audit.grams import Equal, distinct_in_documents, equal_grams, grams_of
+from tailkeep.audit.grams import Grams, distinct_in_documents, documents_with, equal_grams, grams_of
 from tailkeep.audit.hashing import buckets_of
 from tailkeep.audit.sketches import Distinct, Frequent
 from tailkeep.audit.tables import Table
@@ -53,7 +53,7 @@ class Counting:
         words = words_of(batch.pieces)
         grams = grams_of(words, LONGEST)
         for length in (1, 2):
-            self._add_types(equal_grams(grams[length - 1]), words, length)
+            self._add_types(grams[length - 1], words, length)
         for length in range(3, LONGEST + 1):
             self._distinct[length].add(grams[length - 1].hashes)
         runs = np.bincount(grams[-1].documents, minlength=len(batch.pieces))
@@ -73,13 +73,14 @@ class Counting:
         found |= {f"most/distinct/{length}": sketch.registers() for length, sketch in self._distinct.items()}
         return found
 
-    def _add_types(self, equal: Equal, words: Words, length: int) -> None:
+    def _add_types(self, grams: Grams, words: Words, length: int) -> None:
+        equal = equal_grams(grams)
         buckets = buckets_of(equal.hashes, BUCKETS)
         # Sums below 2^53 are exact.
         self._buckets[length] += np.bincount(buckets, equal.counts, BUCKETS).astype(np.int64)
         self.frequent[length].add(equal.hashes, equal.counts, lambda items: words.texts(equal.firsts[items], length))
         if length == 1:
-            self.types.add(equal.hashes, equal.counts, equal.documents)
+            self.types.add(equal.hashes, equal.counts, documents_with(grams, equal))
         else:
             self._distinct[length].add(equal.hashes)
 
