@@ -38,6 +38,7 @@ def parsed() -> argparse.Namespace:
     arguments.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--bytes", type=int, default=8_000_000, help="text of `speed` and `profile`")
+    arguments.add_argument("--document-bytes", type=int, help="join its documents, which have 220 bytes, up to so many")
     arguments.add_argument("--scale", type=int, nargs="+", default=[1, 10, 100])
     arguments.add_argument("--unit-bytes", type=int, default=1_000_000, help="x1 of the scale, a file each")
     arguments.add_argument("--memory", type=int, default=64, help="--memory of the scale, in MB")
@@ -148,7 +149,19 @@ def text_of(options: argparse.Namespace, folder: Path) -> Path:
     if not (folder / "text").exists():
         made = {"kind": "texts", "folder": folder / "text", "units": 1, "unit_bytes": options.bytes}
         in_own_process(made, nice=options.nice)
+        if options.document_bytes:
+            join_documents(folder / "text" / "0000.txt", options.document_bytes)
     return folder / "text" / "0000.txt"
+
+
+def join_documents(path: Path, size: int) -> None:
+    """Make documents of about `size` bytes of the lines of the file at `path`."""
+    documents: list[str] = [""]
+    for line in path.read_text(encoding="utf-8").split("\n"):
+        if len(documents[-1]) >= size:
+            documents.append("")
+        documents[-1] = f"{documents[-1]} {line}".strip()
+    path.write_text("\n".join(documents) + "\n", encoding="utf-8")
 
 
 def audit_job(path: Path, folder: Path, config: Mapping[str, Any]) -> Job:
