@@ -23,9 +23,10 @@ from typing import Any
 import numpy as np
 
 from tailkeep.audit.asking import Asker
-from tailkeep.audit.comparing import Comparison, compare, each_p, holm, match, permuted, statistics
+from tailkeep.audit.comparing import Comparison, compare, each_p, holm, match, permuted
 from tailkeep.audit.config import Sample, Testing
 from tailkeep.audit.sampling import Sampled
+from tailkeep.audit.statistics import statistics
 from tailkeep.metrics import binomial_interval
 
 PARTS = ("pairs", "alarms")

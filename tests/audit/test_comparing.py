@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tailkeep.audit.comparing import asked_statistics, each_p, holm, match, permuted, statistics
+from tailkeep.audit.comparing import each_p, holm, match, permuted
 from tailkeep.audit.config import MOST_TESTS, Sample
 from tailkeep.audit.contrasts import importance, log_odds, separation
 from tailkeep.audit.counting import BUCKETS
@@ -12,6 +12,7 @@ from tailkeep.audit.grams import grams_of
 from tailkeep.audit.hashing import buckets_of
 from tailkeep.audit.mixing import golden_weight, plan
 from tailkeep.audit.sampling import Sampled, Sampling, smallest
+from tailkeep.audit.statistics import asked_statistics, statistics
 from tailkeep.audit.words import words_of
 from tailkeep.errors import InputError
 from tests.audit.conftest import prose
