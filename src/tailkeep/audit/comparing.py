@@ -128,6 +128,17 @@ def permuted(documents: int, permutations: int, seed: int) -> NDArray[np.bool_]:
     return np.stack([is_input, *(generator.permutation(is_input) for _ in range(permutations))], axis=1)
 
 
+def each_p(name: str, values: Numbers) -> Numbers:
+    """The p-value (1 + P,) of each division if it were the true one: the share of all that differ at least as much.
+
+    A divergence differs upward only, a difference either way from the mean of all divisions.
+    """
+    sizes = values if _is_divergence(name) else np.abs(values - values.mean())
+    # Sums in another order must not make a tie a difference.
+    bounds = sizes - 1e-9 * np.abs(sizes)
+    return np.asarray(1 - np.searchsorted(np.sort(sizes), bounds) / len(sizes))
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Each p-value corrected for the number of tests (Holm 1979): rejecting those up to a keeps all errors below a."""
     order = sorted(range(len(p_values)), key=lambda place: p_values[place])

@@ -67,17 +67,6 @@ def statistics(matched: Matched, is_input: NDArray[np.bool_]) -> Iterator[Found]
         yield _of_means(name, values, is_input)
 
 
-def each_p(name: str, values: Numbers) -> Numbers:
-    """The p-value (1 + P,) of each division if it were the true one: the share of all that differ at least as much.
-
-    A divergence differs upward only, a difference either way from the mean of all divisions.
-    """
-    sizes = values if _is_divergence(name) else np.abs(values - values.mean())
-    # Sums in another order must not make a tie a difference.
-    bounds = sizes - 1e-9 * np.abs(sizes)
-    return np.asarray(1 - np.searchsorted(np.sort(sizes), bounds) / len(sizes))
-
-
 def _of_buckets(name: str, grams: Grams, words: Words, is_input: NDArray[np.bool_]) -> Iterator[Found]:
     def all_of(ours: Numbers, theirs: Numbers) -> dict[str, tuple[Numbers, Numbers | None]]:
         return {
