@@ -23,11 +23,11 @@ from typing import Any
 import numpy as np
 
 from tailkeep.audit.asking import Asker
-from tailkeep.audit.comparing import Comparison, compare, each_p, holm, match, permuted
+from tailkeep.audit.comparing import Comparison, compare, each_p, match, permuted
 from tailkeep.audit.config import Sample, Testing
 from tailkeep.audit.sampling import Sampled
 from tailkeep.audit.statistics import statistics
-from tailkeep.metrics import binomial_interval
+from tailkeep.metrics import binomial_interval, holm
 
 PARTS = ("pairs", "alarms")
 

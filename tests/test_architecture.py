@@ -23,16 +23,16 @@ FLOORS = (
     {"runs"},
     {"losses", "metrics", "data"},
     {"scoring", "rules"},
-    {"edit", "lab", "audit"},
+    {"edit", "lab", "audit", "kr_test"},
     {"report"},
     {"integrations", "progress"},
     {"cli"},
     {"__main__"},
 )
 # Files are the interface between the rooms that write run directories and the one that reads them.
-STRANGERS = {("report", "edit"), ("report", "lab"), ("report", "audit")}
+STRANGERS = {("report", "edit"), ("report", "lab"), ("report", "audit"), ("report", "kr_test")}
 HEAVY = {"torch", "transformers", "sklearn", "tokenizers", "safetensors", "accelerate"}
-MAY_BE_HEAVY = {"losses", "scoring", "rules", "edit", "lab", "audit", "integrations"}
+MAY_BE_HEAVY = {"losses", "scoring", "rules", "edit", "lab", "audit", "kr_test", "integrations"}
 ONLY_NUMBERS = {"numpy", "scipy"}
 NAMELESS = {"utils", "util", "common", "helpers", "helper", "misc"}
 
@@ -188,7 +188,9 @@ def test_the_help_of_the_command_loads_neither_torch_nor_transformers():
     assert loaded & {*HEAVY, "numpy", "scipy", "matplotlib"} == set()
 
 
-@pytest.mark.parametrize("room", ["config", "runs", "metrics", "data", "rules", "report", "audit"])
+@pytest.mark.parametrize(
+    "room", ["config", "runs", "metrics", "data", "rules", "report", "audit", "kr_test.building", "kr_test.checking"]
+)
 def test_a_room_of_the_core_install_loads_nothing_heavy(room):
     status, loaded = loaded_by(f"tailkeep.{room}")
     assert status == 0

@@ -12,6 +12,7 @@ import pytest
 from tests.audit.conftest import prose
 
 LOSS = Path(__file__).parents[1] / "benchmarks" / "loss.py"
+EDIT = LOSS.with_name("edit.py")
 SMALL = ["--tokens", "96", "--width", "16", "--rounds", "2", "--threads", "1"]
 
 
@@ -126,3 +127,32 @@ def test_the_paired_texts_are_compared_and_halves_of_one_side(tmp_path):
     assert {row["form"] for row in rows if row["flagged"] == "1"} == {"as they are", "prepared"}
     alarms = next(line for line in found.splitlines() if line.startswith("| x |"))
     assert "| 640 | " in alarms
+
+
+@pytest.mark.slow
+def test_the_cost_of_an_edit_is_measured_over_sizes_and_workers(tmp_path):
+    file = tmp_path / "edit.csv"
+    small = ["--unit-bytes", "2000", "--scale", "1", "3", "--workers", "1", "2", "--rounds", "1"]
+    command = [sys.executable, EDIT, "--parts", "scale", "workers", *small, "--out", file]
+    environment = {name: value for name, value in os.environ.items() if name != "TAILKEEP_DATA"}
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+    rows = rows_of(file)
+    assert list(rows) == ["x1", "x3", "local, 1", "local, 2", "ray, 1", "ray, 2"]
+    assert 2 < int(rows["x3"]["tokens"]) / int(rows["x1"]["tokens"]) < 4
+    assert all(float(row["seconds"]) > 0 for row in rows.values())
+    assert "8 shards of 2,000 bytes, the whole command, 1 rounds" in printed
+
+
+@pytest.mark.slow
+def test_an_edit_is_compared_with_its_limit_and_the_published_way(tmp_path):
+    file = tmp_path / "edit.csv"
+    command = [sys.executable, EDIT, "--parts", "cost", "profile", "--subjects", "stories260k", "--rounds", "1"]
+    if not os.environ.get("TAILKEEP_DATA"):
+        pytest.skip("TAILKEEP_DATA names no folder with a real text and a real model")
+    printed = subprocess.run([*command, "--out", file], capture_output=True, text=True, check=True).stdout
+    rows = rows_of(file)
+    assert list(rows) == ["(a) bare forward pass", "(b) tailkeep edit", "(c) published way"]
+    assert len({row["tokens"] for row in rows.values()}) == 1
+    # One rule flags the same tokens in both.
+    assert rows["(b) tailkeep edit"]["flagged"] == rows["(c) published way"]["flagged"]
+    assert "forward: body" in printed

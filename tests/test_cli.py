@@ -302,7 +302,7 @@ LANGUAGE_FAULTS = {
     "no model": ({"model": {"name": "pretrained", "path": "letters"}, "tokenizer": {}}, "letters holds no config.json"),
     "no such model": (
         {"model": {"name": "pretrained", "path": "no/where/at/all"}, "tokenizer": {}},
-        "neither a folder",
+        "there is no folder no/where/at/all",
     ),
     "missing questions": ({"data": {"kr_test": "nowhere.json"}}, "nowhere.json"),
 }
@@ -397,7 +397,11 @@ def test_help_loads_no_torch(arguments):
 NOTHING = ("torch", "transformers", "accelerate", "tokenizers", "sklearn")
 
 
-def test_the_gaussian_needs_no_torch(recipe, tmp_path):
+@pytest.mark.parametrize("learner", ["gaussian", "regression"])
+def test_learners_of_closed_form_need_no_torch(learner, recipe, tmp_path):
+    if learner == "regression":
+        recipe = tmp_path / "regression.yaml"
+        recipe.write_text("learner: regression\ngenerations: 2\ndata: {lineages: 3}\n")
     ended = real("lab", recipe, "--out", tmp_path / "run", "--workers", 1, code=blocked(*NOTHING))
     assert ended.returncode == 0, ended.stderr
     assert (tmp_path / "run" / "report.html").is_file()
@@ -409,6 +413,10 @@ def test_the_gaussian_needs_no_torch(recipe, tmp_path):
         (["lab", "demo"], ["torch"], "hf"),
         (["lab", "demo"], ["transformers"], "hf"),
         (["lab", "mixture"], ["sklearn"], "mixture"),
+        (["lab", "mixture-sweep"], ["sklearn"], "mixture"),
+        (["lab", "vae"], ["torch"], "images"),
+        (["lab", "vae", "--workers", 1], ["torch"], "images"),
+        (["lab", "vae"], ["sklearn"], "images"),
         (["world"], NOTHING, "hf"),
     ],
 )

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tailkeep.audit.comparing import each_p, holm, match, permuted
+from tailkeep.audit.comparing import each_p, match, permuted
 from tailkeep.audit.config import MOST_TESTS, Sample
 from tailkeep.audit.contrasts import importance, log_odds, separation
 from tailkeep.audit.counting import BUCKETS
@@ -15,6 +15,7 @@ from tailkeep.audit.sampling import Sampled, Sampling, smallest
 from tailkeep.audit.statistics import asked_statistics, statistics
 from tailkeep.audit.words import words_of
 from tailkeep.errors import InputError
+from tailkeep.metrics import holm
 from tests.audit.conftest import prose
 from tests.audit.test_counting import documents_of
 

@@ -178,6 +178,31 @@ def test_a_report_shows_documents_before_and_after(tailkeep, arguments, corpus, 
         assert old != new
 
 
+def test_a_shard_that_stopped_a_run_is_shown_with_the_reason_until_it_is_finished(tailkeep, prior, tmp_path):
+    (tmp_path / "in").mkdir()
+    for name, text in (("a", '{"text": "Ann saw a cat."}'), ("b", "no"), ("c", '{"text": "Ben had a boat."}')):
+        (tmp_path / "in" / f"{name}.jsonl").write_text(text + "\n")
+    arguments = ["edit", "--input", tmp_path / "in", "--prior", prior, "--out", tmp_path / "out"]
+    assert tailkeep(*arguments)[0] == 2
+    _, shown, _ = tailkeep("show", tmp_path / "out")
+    shown = " ".join(shown.split())
+    assert "failed: b.jsonl: b.jsonl, line 1: not JSON" in shown
+    assert "1 of 3 shards are finished" in shown
+    tailkeep("report", tmp_path / "out")
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert re.search(r"<b>b\.jsonl</b>: b\.jsonl, line 1: not JSON", page)
+    assert "1 of 3 shards are finished" in page
+    assert tailkeep(*arguments, "--on-error", "skip")[0] == 4
+    assert not list((tmp_path / "out" / "failures").iterdir())
+    _, shown, _ = tailkeep("show", tmp_path / "out", "--edits", 0)
+    assert "failed" not in shown
+    tailkeep("report", tmp_path / "out")
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Failures" not in page
+    assert "3 of 3 finished" in page
+    assert "<li>b.jsonl, line 1: not JSON" in page
+
+
 def test_a_text_that_is_read_in_part_ends_before_the_next_edit(tailkeep, prior, tmp_path):
     text = "Ann saw a red cat. Ben had a little boat."
     (tmp_path / "x.txt").write_text(text + "\n")

@@ -85,8 +85,10 @@ def test_an_actor_killed_in_the_middle_of_a_shard_costs_no_document_and_no_byte(
     assert (tmp_path / "marker").exists()
     assert outcome.counts["documents"] == outcome.counts["written"] == len(STORIES)
     assert left_by(tmp_path / "out") == undisturbed
-    (told,) = [record.getMessage() for record in caplog.records if record.name == "tailkeep.integrations.ray"]
-    assert told.startswith("an actor was lost, and another one has taken its place")
+    told = [record.getMessage() for record in caplog.records if record.name == "tailkeep.integrations.ray"]
+    # On a busy machine it may also say that no actor is ready yet.
+    (lost,) = [message for message in told if not message.startswith("no actor is ready")]
+    assert lost.startswith("an actor was lost, and another one has taken its place")
     assert not ray.is_initialized()
     assert capfd.readouterr().err == ""
 

@@ -36,6 +36,7 @@ def test_a_bad_line_stops_the_run_with_file_and_line_or_is_rejected(config, tmp_
     with pytest.raises(InputError, match=f"x.jsonl, line 2: .*{reason}"):
         run(chosen, tmp_path / "x.jsonl", tmp_path / "out")
     assert not (tmp_path / "out" / "documents" / "x.jsonl").exists()
+    assert not list((tmp_path / "out").rglob("*.partial"))
     # The same output goes on: what is rejected changes nothing of what is finished.
     outcome = run({**chosen, "on_error": "skip"}, tmp_path / "x.jsonl", tmp_path / "out")
     assert (outcome.counts["documents"], outcome.counts["written"], outcome.rejected) == (3, 2, 1)

@@ -31,6 +31,26 @@ def outcome(folder: Path) -> dict[str, bytes | None]:
     return content(folder, without=TIMINGS)
 
 
+def run_though_killed(tree: Any, folder: Path) -> int:
+    """Run `tree`, killed once as each cell begins to train and once as it begins to measure; how often that was."""
+    struck: set[tuple[str, int, int, str]] = set()
+
+    def observe(event: lab.Event) -> None:
+        if event.phase not in {"train", "measure"}:
+            return
+        place = (event.arm, event.seed, event.generation, event.phase)
+        if place not in struck:
+            struck.add(place)
+            raise KeyboardInterrupt
+
+    while True:
+        try:
+            lab.run(tree, folder, storage=FaultyStorage(), observe=observe)
+        except KeyboardInterrupt:
+            continue
+        return len(struck)
+
+
 def raising(error: BaseException) -> Callable[[object], None]:
     def observe(_: object) -> None:
         raise error

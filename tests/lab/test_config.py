@@ -217,8 +217,8 @@ def test_a_value_that_an_override_makes_worse_is_told_as_the_overrides():
 def test_an_unknown_key_at_the_top_is_answered_with_the_keys_of_run_and_study():
     (line,) = lines_of({**GAUSSIAN, "zzz": 1, "arms": {"a": {}, "b": {"learner": "mixture"}}})
     assert line == (
-        "config: unknown key 'zzz'. Known: arms, data, device, generations, keep_models, learner, name, record_every, "
-        "regime, scale, scales, seeds, shows, threads, truncate."
+        "config: unknown key 'zzz'. Known: arms, data, device, generations, grid, keep_models, learner, name, "
+        "record_every, regime, scale, scales, seeds, shows, threads, truncate."
     )
     assert lines_of({**GAUSSIAN, "sedes": [1], "arms": {"a": {}, "b": {}}}) == [
         "config: unknown key 'sedes'. Did you mean 'seeds'?"
@@ -324,7 +324,10 @@ def test_a_file_that_is_not_there_is_one_clear_error(tmp_path):
 
 
 def required(recipe):
-    paths = {"tinystories": ["data.path=/stories", "model.path=/model"]}
+    paths = {
+        "mnist": ["data.images=/images", "data.labels=/labels"],
+        "tinystories": ["data.path=/stories", "model.path=/model"],
+    }
     return paths.get(recipe.name, [])
 
 

@@ -55,6 +55,7 @@ def test_a_relative_cut_multiplies_the_variance_by_eta(width):
     # 800,000 values, of which the widest cut leaves 5 %: the standard error is at most sqrt(2 / 36,000), 0.75 %.
     assert (model.std**2).mean() / 9 == pytest.approx(eta, rel=0.02)
     assert model.facts["dropped_share"] == pytest.approx(1 - 2 * norm.sf(width), abs=0.003)
+    assert model.facts["cut_growth"] == pytest.approx(variance_growth(width), rel=0.02)
 
 
 def test_a_density_cut_does_nothing_while_the_peak_is_below_the_threshold():
@@ -238,6 +239,29 @@ def test_a_relative_cut_multiplies_both_by_eta():
     found = measured(study, Gaussians(np.zeros(2), np.ones(2), generation=1))
     assert found["variance_mean_theory"] == pytest.approx((49 / 50 * variance_growth(0.2)) ** 2)
     assert found["std_theory"] == pytest.approx(np.sqrt(median_variance(50, 1)) * variance_growth(0.2))
+
+
+def test_a_relative_cut_has_eta_beside_its_measured_growth_and_no_other_cut_has():
+    for cut, beside in ((RelativeCut(name="relative", width=0.5), True), (DensityCut(name="density"), False)):
+        study = GaussianStudy(learner="gaussian", data=NormalWorld(lineages=2), truncate=cut)
+        found = measured(study, Gaussians(np.zeros(2), np.ones(2)))
+        assert found.get("cut_growth_theory") == (variance_growth(0.5) if beside else None)
+
+
+def test_monte_carlo_errors_are_the_spread_of_repeated_measures():
+    study = GaussianStudy(learner="gaussian", data=NormalWorld(lineages=400))
+    widths_of = np.random.default_rng(0).lognormal(sigma=0.5, size=(600, 400))
+    found = [measured(study, Gaussians(np.zeros(400), std)) for std in widths_of]
+    for name in ("variance_mean", "std_median"):
+        spread = np.std([one[name] for one in found])
+        told = np.mean([one[f"{name}_se"] for one in found])
+        # 600 repetitions know their own spread to 3 %; the order statistics are a little wide.
+        assert told == pytest.approx(spread, rel=0.15)
+
+
+def test_a_single_lineage_has_no_monte_carlo_error():
+    study = GaussianStudy(learner="gaussian", data=NormalWorld(lineages=1))
+    assert not {"variance_mean_se", "std_median_se"} & measured(study, Gaussians(np.zeros(1), np.ones(1))).keys()
 
 
 def test_a_density_cut_has_its_floor_and_accumulation_its_mean():

@@ -87,6 +87,13 @@ def test_too_few_points_are_one_clear_error(points, components, drop):
         fit(Numbers(np.arange(2.0 * points).reshape(points, 2)), components=components, drop=drop)
 
 
+def test_a_study_of_too_few_points_is_refused_before_a_folder_is_made(tmp_path):
+    tree = {"learner": "mixture", "components": 9, "drop": 0.5, "data": {"size": 16}}
+    with pytest.raises(InputError, match="8 of 16 points are left for 9 components"):
+        lab.run(tree, tmp_path / "run", storage=FaultyStorage())
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_world_with_fewer_places_than_components_neither_warns_nor_dies():
     data = Numbers(np.repeat([[0.0, 0.0], [1.0, 1.0]], 10, axis=0))
     model = fit(data, components=4)

@@ -10,7 +10,11 @@ from tailkeep.errors import ConfigError
 from tests.runs.faults import FaultyStorage
 
 RECIPES = lab.list_recipes()
-REQUIRED = {"tinystories": ["data.path=/stories.txt", "model.path=/model"]}
+REQUIRED = {
+    "mnist": ["data.images=/images", "data.labels=/labels"],
+    "tinystories": ["data.path=/stories.txt", "model.path=/model"],
+}
+REQUIRED_AT = {("mnist", "full"): ["data.test.images=/test-images", "data.test.labels=/test-labels"]}
 SCALES = [(recipe.name, scale) for recipe in RECIPES for scale in read_yaml(recipe.path).get("scales", {})]
 by_name = pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
 
@@ -21,6 +25,13 @@ def loaded(name, *overrides):
 
 def test_the_recipes_of_the_first_issue_are_there():
     assert {"demo", "gaussian", "mixture", "tinystories"} <= {recipe.name for recipe in RECIPES}
+
+
+def test_a_recipe_that_wants_files_is_refused_without_them():
+    for name, keys in REQUIRED.items():
+        with pytest.raises(ConfigError) as caught:
+            lab.load(lab.find_recipe(name))
+        assert all(key.partition("=")[0] in str(caught.value) for key in keys)
 
 
 @by_name
@@ -49,7 +60,7 @@ def test_a_recipe_takes_a_quick_and_a_full_scale(recipe):
 
 @pytest.mark.parametrize(("name", "scale"), SCALES)
 def test_a_recipe_can_be_read_at_every_scale(name, scale):
-    assert loaded(name, f"scale={scale}").scale == scale
+    assert loaded(name, f"scale={scale}", *REQUIRED_AT.get((name, scale), [])).scale == scale
 
 
 @pytest.mark.parametrize(
@@ -74,7 +85,7 @@ def test_a_recipe_of_numbers_runs_small(name, overrides, tmp_path):
     assert len({cell.arm for cell in directory.cells()}) == len(config.arms) >= 4
 
 
-@pytest.mark.parametrize("name", ["demo", "gaussian", "gaussian-theory", "mixture", "mixture-sweep", "regression"])
+@pytest.mark.parametrize("name", [recipe.name for recipe in RECIPES if recipe.name not in REQUIRED])
 def test_a_recipe_without_required_keys_needs_no_file(name):
     assert lab.load(lab.find_recipe(name))
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailkeep.errors import ConfigError
-from tailkeep.lab.regimes import Accumulate, AccumulateSubsample, Mix, Regenerate, Replace, Revise, Stage
+from tailkeep.lab.regimes import Accumulate, AccumulateSubsample, Mix, Regenerate, Replace, Revise, Stage, Weighted
 from tests.lab.stubs import Asked, TraceModel, listed, numbers, real
 
 REPLACE = Replace(name="replace")
@@ -233,3 +233,31 @@ def test_a_model_that_writes_another_number_of_examples_cannot_revise():
 def test_a_revision_out_of_range_is_refused(key, value):
     with pytest.raises(ValueError, match=key):
         Revise(**{"name": "revise", "places": "overlapping", "share": 0.5, key: value})
+
+
+def test_the_golden_weight_is_that_of_the_formula():
+    assert Weighted(name="weighted").weight == pytest.approx((5**0.5 - 1) / 2)
+    assert Weighted(name="weighted", written=10).weight == pytest.approx(0.27, abs=0.001)
+    assert Weighted(name="weighted", written=0.1).weight == pytest.approx(0.92, abs=0.005)
+    assert Weighted(name="weighted", real_weight=0.3).weight == 0.3
+
+
+@pytest.mark.parametrize(("weight", "written"), [("golden", 1.0), (0.8, 0.5), (0.1, 2.0)])
+def test_a_weighted_set_holds_real_data_in_its_share_and_each_example_about_equally_often(weight, written):
+    regime = Weighted(name="weighted", real_weight=weight, written=written)
+    sets, asked, _ = recursion(regime, real(40), 3)
+    assert listed(sets[0]) == listed(real(40))
+    assert [n for _, n, _ in asked.of("sample")] == [round(40 * written)] * 2
+    values = listed(sets[2])
+    assert len(values) == 40 + round(40 * written)
+    assert sum(value < 1000 for value in values) == round(regime.weight * len(values))
+    for kind in ([v for v in values if v < 1000], [v for v in values if v >= 2000]):
+        counts = [kind.count(value) for value in set(kind)]
+        assert max(counts) - min(counts) <= 1
+    assert all(value < 1000 or value >= 2000 for value in values)
+
+
+def test_a_weight_without_real_or_written_data_is_refused():
+    for weight in (0.0, 1.0):
+        with pytest.raises(ValueError, match="real_weight"):
+            Weighted(name="weighted", real_weight=weight)

@@ -232,13 +232,21 @@ def test_a_measure_says_what_the_papers_say_of_each_regime():
         )
         found[regime.name + str(regime.model_dump().get("factor", ""))] = subject.measure(fit, {}).metrics
     assert found["replace"]["test_error_theory"] == 5
-    assert found["accumulate"]["test_error_bound"] == pytest.approx(np.pi**2 / 6)
+    assert found["replace"]["closed_form_ratio"] == pytest.approx(found["replace"]["test_error"] / 5)
+    assert found["accumulate"]["test_error_theory"] == found["accumulate"]["test_error_exact"] == accumulated_error(4)
+    assert "bound_ratio" not in found["accumulate"]
     assert found["revise1.0"]["test_error_theory"] == pytest.approx(1.2)
     assert found["revise1.0"]["test_error_bound"] == 2
+    wide = wide_edit_error([0.05] * 4, "disjoint")
+    assert found["revise1.0"]["closed_form_ratio"] == pytest.approx(found["revise1.0"]["test_error"] / wide)
+    assert "test_error_exact" not in found["revise1.0"]
     assert found["revise1.0"]["bound_ratio"] == found["revise1.0"]["test_error"] / 2
     # eta = .5; E tr (X'X)^-2 = 4 * 19 / (16 * 15 * 13), T share = 2, unit = 4 / 15.
     bound = 1 + np.sqrt(4 * 19 / (16 * 15 * 13)) * np.sqrt(2) / 0.5 / error_unit(20, 4)
-    assert found["revise0.25"]["test_error_bound"] == pytest.approx(bound)
+    assert found["revise0.25"]["test_error_bound"] == 2
+    assert found["revise0.25"]["test_error_decay_bound"] == pytest.approx(bound)
+    assert found["revise0.25"]["decay_bound_ratio"] == pytest.approx(found["revise0.25"]["test_error"] / bound)
+    assert "test_error_decay_bound" not in found["revise1.0"]
 
 
 # Refusals

@@ -46,7 +46,7 @@ def factor_of(name, p, row):
     }[name]()
 
 
-@pytest.mark.parametrize("name", sorted(set(WEIGHTINGS) - {"random"}))
+@pytest.mark.parametrize("name", sorted(set(WEIGHTINGS) - {"random", "random_matched"}))
 def test_value_and_gradient_are_those_of_the_definition_in_float64(name):
     logits, targets = batch(size=30)
     ours, theirs = (logits.clone().to(dtype).requires_grad_() for dtype in (torch.float32, torch.float64))

@@ -9,6 +9,7 @@ from tailkeep.losses.weighting import CROSS_ENTROPY
 
 OPTIONS = {
     "random": {"kept_fraction": 0.5, "seed": 1},
+    "random_matched": {"threshold": 0.9, "seed": 1},
     "dynamic": {"alpha": 1.0},
     "scheduled": {"start": 1.0, "end": 0.9, "steps": 3},
     "target_kept": {"fraction": 0.5},

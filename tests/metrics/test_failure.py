@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tailkeep.metrics import Failure, time_to_failure
+from tailkeep.metrics import Failure, margin_limit, time_to_failure
 
 
 def test_a_crossing_is_interpolated_between_the_generations_around_it():
@@ -75,3 +75,14 @@ def test_generations_out_of_order_are_refused():
 def test_generations_without_values_are_refused():
     with pytest.raises(ValueError, match="2 generations and 1 values"):
         time_to_failure([0, 1], [1], limit=0.5)
+
+
+def test_half_of_the_margin_over_chance_lies_between_start_and_chance():
+    assert margin_limit(0.9, 0.5) == pytest.approx(0.7)
+    assert margin_limit(0.55, 0.25) == pytest.approx(0.4)
+
+
+def test_a_start_that_is_not_above_chance_has_no_margin_to_lose():
+    assert math.isnan(margin_limit(0.5, 0.5))
+    assert math.isnan(margin_limit(0.4, 0.5))
+    assert math.isnan(margin_limit(math.nan, 0.5))

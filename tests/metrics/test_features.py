@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from tailkeep.metrics import frechet_distance, precision_recall
+from tailkeep.metrics import frechet_distance, manifold_coverage, precision_recall
 
 
 def test_a_set_has_no_distance_to_itself_and_a_shifted_one_the_squared_shift():
@@ -75,3 +75,30 @@ def test_what_cannot_be_compared_is_refused(one, other, words):
 def test_no_neighbours_are_refused():
     with pytest.raises(ValueError, match="0 neighbours"):
         precision_recall(np.zeros((5, 1)), np.zeros((5, 1)), neighbours=0)
+
+
+def test_a_real_point_is_covered_by_a_drawn_one_that_is_no_farther_than_its_kth_neighbour():
+    real = np.array([[0.0], [1.0], [3.0], [7.0]])
+    # Radii of the second nearest other: 3, 2, 3, 6.
+    assert manifold_coverage(real, np.array([[-2.0], *[[90.0]] * 2]), neighbours=2) == 0.25
+    assert manifold_coverage(real, np.array([[1.0], *[[90.0]] * 2]), neighbours=2) == 1.0
+
+
+def test_coverage_is_one_of_the_same_and_zero_of_distant_points():
+    points = np.random.default_rng(4).normal(size=(30, 2))
+    assert manifold_coverage(points, points) == 1
+    assert manifold_coverage(points, points + 1000) == 0
+
+
+def test_stray_points_that_recall_takes_for_a_wide_manifold_cover_little():
+    rng = np.random.default_rng(5)
+    real, stray = rng.normal(size=(200, 2)), 30 * rng.normal(size=(200, 2))
+    assert precision_recall(real, stray)[1] > 0.5
+    assert manifold_coverage(real, stray) < 0.1
+
+
+def test_a_coverage_of_no_neighbours_or_too_few_points_is_refused():
+    with pytest.raises(ValueError, match="0 neighbours"):
+        manifold_coverage(np.zeros((9, 2)), np.zeros((9, 2)), neighbours=0)
+    with pytest.raises(ValueError, match="at least 6"):
+        manifold_coverage(np.zeros((5, 2)), np.zeros((9, 2)))

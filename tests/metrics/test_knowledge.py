@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tailkeep.metrics import kr_accuracy, kr_margin
+from tailkeep.metrics import kr_accuracy, kr_fractions, kr_margin
 
 log_probs = st.lists(st.floats(-50, 0), min_size=1, max_size=20)
 
@@ -60,3 +60,21 @@ def test_sentences_of_one_length_are_judged_alike_by_all_scores(pairs):
     common, mean, total = (kr_margin(true, false, over=over) for over in ("common", "mean", "sum"))
     assert common == mean
     assert total == pytest.approx(common * len(pairs), abs=1e-9)
+
+
+def test_a_question_whose_source_reaches_into_the_next_fraction_is_in_none():
+    # Lines 0-99 in two halves: the source at 40 reaches to 59, those at 0, 60 and 90 lie inside a half.
+    assert kr_fractions([0, 40, 40, 60, 90], 2, total=100).tolist() == [0, -1, -1, 1, 1]
+
+
+def test_fractions_that_begin_with_a_source_lose_no_question():
+    assert kr_fractions([0, 1, 2, 3, 4, 5], 3).tolist() == [0, 0, 1, 1, 2, 2]
+    assert kr_fractions([5, 0, 3], 1).tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("locations", "fractions", "total"), [([], 1, None), ([0], 0, None), ([-1], 1, None), ([7], 2, 7)]
+)
+def test_fractions_of_what_is_no_corpus_are_refused(locations, fractions, total):
+    with pytest.raises(ValueError, match=r"Give (at least one|a total)"):
+        kr_fractions(locations, fractions, total=total)

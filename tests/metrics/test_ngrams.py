@@ -37,13 +37,28 @@ def test_unigrams_agree_with_the_histograms():
     assert ngram_kl([a], [b], 1) == pytest.approx(expected)
 
 
-def test_more_of_the_same_text_changes_nothing():
-    text = [[1, 2, 3, 1], [2, 2, 3]]
-    assert ngram_kl(text, [*text, [9, 9, 9, 9, 9]], 2) == pytest.approx(0.0, abs=1e-12)
+def test_as_many_ngrams_of_each_side_are_compared():
+    # Of the longer side one n-gram is drawn: whichever it is, the histograms are one count against another.
+    apart = math.log(1.5 / 0.5) * (1.5 - 0.5) / 2
+    assert ngram_kl([[1, 2]], [[3, 4, 5, 6]], 2) == pytest.approx(apart)
+    assert ngram_kl([[3, 4, 5, 6]], [[1, 2]], 2) == pytest.approx(apart)
 
 
-def test_the_longer_side_is_cut_within_a_sequence():
-    assert ngram_kl([[1, 2]], [[1, 2, 7, 7, 7]], 1) == pytest.approx(0.0, abs=1e-12)
+def test_what_is_drawn_of_the_longer_side_follows_the_seed_and_serves_both_ways():
+    short, long = [[1, 2, 3, 1, 1, 2]], [list(np.random.default_rng(0).integers(0, 9, 400))]
+    found = {ngram_kl(short, long, 1, seed=seed) for seed in range(20)}
+    assert len(found) > 1
+    assert ngram_kl(short, long, 1, seed=3) == ngram_kl(short, long, 1, seed=3)
+    # With one seed, the sum of both ways is symmetric: the same n-grams were drawn.
+    both = ngram_kl(short, long, 2, seed=3) + ngram_kl(long, short, 2, seed=3)
+    assert both == pytest.approx(ngram_kl(long, short, 2, seed=3) + ngram_kl(short, long, 2, seed=3))
+
+
+def test_a_longer_text_of_the_same_distribution_is_no_further_away():
+    rng = np.random.default_rng(1)
+    text, equal, longer = (list(rng.choice(50, size)) for size in (2000, 2000, 40_000))
+    near, far = ngram_kl([text], [equal], 2), ngram_kl([text], [longer], 2)
+    assert far == pytest.approx(near, rel=0.1)
 
 
 def test_a_side_without_ngrams_gives_nan():

@@ -12,6 +12,7 @@ from tailkeep.metrics import (
     balanced_width,
     density_floor,
     expected_variance,
+    expected_variance_error,
     median_variance,
     variance_growth,
 )
@@ -59,8 +60,10 @@ def test_mean_and_median_variance_are_those_of_products_of_chi_squares(size, gen
     error = 1.2533 * logs.std() / np.sqrt(lineages)
     assert abs(np.median(logs) - math.log(median_variance(size, generation))) < 5 * error
     variances = np.exp(logs)
-    error = variances.std() / np.sqrt(lineages)
+    error = expected_variance_error(size, generation, lineages=lineages)
     assert abs(variances.mean() - expected_variance(size, generation)) < 5 * error
+    if generation == 0:
+        assert error == pytest.approx(variances.std() / np.sqrt(lineages), rel=0.03)
 
 
 def test_a_balanced_cut_holds_the_mean_and_not_the_median():
@@ -84,6 +87,8 @@ def test_a_width_that_is_none_is_refused(width):
 def test_numbers_out_of_range_are_refused():
     with pytest.raises(ValueError, match="1 values have no variance"):
         balanced_width(1)
+    with pytest.raises(ValueError, match="0 lineages have no mean"):
+        expected_variance_error(10, 3, lineages=0)
     with pytest.raises(ValueError, match="generation -1"):
         median_variance(10, -1)
     with pytest.raises(ValueError, match=r"a threshold of 0"):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tailkeep.metrics import bootstrap_interval, failure_interval, mcnemar
+from tailkeep.metrics import Failure, bootstrap_interval, failure_interval, mcnemar, median_time
 
 
 def test_only_items_on_which_the_models_differ_decide():
@@ -83,3 +83,38 @@ def test_items_that_never_fail_have_no_upper_bound():
 def test_answers_in_another_shape_than_the_generations_are_refused():
     with pytest.raises(ValueError, match="2 generations"):
         failure_interval([0, 1], np.ones((4, 3)), limit=0.75)
+
+
+def failed(*times):
+    return [Failure(time, "failed") for time in times]
+
+
+NEVER, UNKNOWN = Failure(5.0, "censored"), Failure(math.nan, "undefined")
+
+
+def test_the_median_time_of_three_seeds_is_bounded_by_their_extremes():
+    assert median_time(failed(1.0, 2.0, 4.0)) == (2.0, 1.0, 4.0)
+
+
+def test_a_seed_that_never_failed_is_infinitely_late():
+    assert median_time([*failed(1.0, 2.0), NEVER]) == (2.0, 1.0, math.inf)
+    assert median_time([*failed(1.0), NEVER, NEVER]).mean == math.inf
+
+
+def test_seeds_that_failed_at_the_start_are_left_out():
+    assert median_time([*failed(1.0, 2.0, 4.0), UNKNOWN]) == median_time(failed(1.0, 2.0, 4.0))
+    assert math.isnan(median_time([UNKNOWN]).mean)
+
+
+def test_one_seed_has_a_time_and_no_bounds():
+    found = median_time(failed(1.5))
+    assert found.mean == 1.5
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)
+
+
+def test_many_seeds_have_bounds_within_their_range():
+    times = np.random.default_rng(0).uniform(1, 5, 101).tolist()
+    found = median_time(failed(*times))
+    assert found.mean == pytest.approx(np.median(times))
+    assert min(times) < found.low < found.mean < found.high < max(times)

@@ -38,8 +38,10 @@ def test_the_summary_table_says_level_slope_and_failure(small):
     (row,) = rows(small / "tables" / "summary.csv")
     assert float(row["level"]) == pytest.approx(0.7)
     assert float(row["slope"]) == pytest.approx(-0.2)
-    (failure,) = rows(small / "tables" / "failures.csv")
+    failure, relative = rows(small / "tables" / "failures.csv")
     assert float(failure["time"]) == pytest.approx(0.75)
+    assert float(failure["time_low"]) == float(failure["time_high"]) == pytest.approx(0.75)
+    assert relative["rule"] == "knowledge retention, half of its margin over guessing lost"
     assert (failure["seeds_failed"], failure["censored"]) == ("2", "0")
 
 

@@ -35,14 +35,18 @@ def test_more_than_a_hundred_images_are_cut():
     assert mosaic(np.zeros((250, 2, 2), dtype=np.uint8)).shape == (31, 31)
 
 
-def test_the_page_shows_first_middle_and_last_generation_of_an_arm(tmp_path):
-    write(picture_run(tmp_path / "run", np.zeros((120, 8, 8), dtype=np.uint8)))
+@pytest.mark.parametrize(("generations", "shown"), [(1, [0]), (5, [0, 1, 2, 3, 4]), (9, [0, 2, 4, 6, 8])])
+def test_the_page_shows_up_to_five_generations_of_an_arm(generations, shown, tmp_path):
+    write(picture_run(tmp_path / "run", np.zeros((120, 8, 8), dtype=np.uint8), generations=generations))
     svg = (tmp_path / "run" / "figures" / "vae-images-plain.svg").read_text(encoding="utf-8")
-    assert svg.count("<image") == 3
-    assert all(f"generation {generation}" in svg for generation in (0, 2, 4))
+    assert svg.count("<image") == len(shown)
+    assert all(f"generation {generation}" in svg for generation in shown)
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert "What the models draw" in page
-    assert "The first 100 images that the models of the first seed draw, at generation 0, 2, 4." in page
+    assert (
+        f"The first 100 images that the models of the first seed draw, at generation {', '.join(map(str, shown))}."
+        in page
+    )
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from tailkeep.report import summarise
+from tailkeep.report import summarise, write
+from tailkeep.report.numbers import failed_seeds
 from tests.report.built_runs import finish, new_run
 
 T_TWO = 4.302652729911275
@@ -68,6 +69,30 @@ def test_a_seed_without_a_finite_value_is_counted_and_not_averaged_away(tmp_path
     assert math.isnan(metric.level.mean)
 
 
+def test_an_arm_that_never_measures_a_metric_is_told_from_one_that_lost_its_value(tmp_path):
+    path = tmp_path / "r"
+    with new_run(path, arms=("bounded", "free", "lost"), seeds=(0,), generations=2) as run:
+        for generation in range(2):
+            for arm, metrics in {
+                "bounded": {"bound_ratio": 0.5},
+                "free": {},
+                "lost": {"bound_ratio": math.nan},
+            }.items():
+                finish(run.cell(arm, 0, generation), {"test_error": 1.0, **metrics}, learner="regression")
+    group = summarise(path).groups[0]
+    assert {arm.arm: arm.metrics["bound_ratio"].measured for arm in group.arms} == {
+        "bounded": True,
+        "free": False,
+        "lost": True,
+    }
+    words = {arm.arm: failed_seeds(arm.failures["bound_ratio"]) for arm in group.arms}
+    assert words["free"] == "had no such measure"
+    assert words["lost"] == "had no usable value at generation 0"
+    page = write(path).read_text(encoding="utf-8")
+    assert page.count("not measured in this arm") == 1
+    assert "free had no such measure, so there is no time to failure" in page
+
+
 def test_time_to_failure_is_interpolated_in_each_seed_and_the_median_is_told(tmp_path):
     rows = [[0.85, 0.65], [0.95, 0.85, 0.65], [0.8, 0.8, 0.8, 0.6]]
     failure = written(tmp_path / "r", rows, metric="kr_accuracy", learner="causal_lm").arms[0].failures["kr_accuracy"]
@@ -120,3 +145,53 @@ def test_modes_fail_below_three_quarters_of_all(tmp_path):
 def test_a_group_of_unknown_metrics_is_summarised_by_all_of_them(tmp_path):
     group = written(tmp_path / "r", [[{"zeta": 1.0, "alpha": 2.0}]])
     assert group.metrics == ("alpha", "zeta")
+
+
+def test_a_relative_limit_is_half_of_the_margin_over_guessing(tmp_path):
+    rows = [[0.9, 0.8, 0.6], [0.9, 0.6, 0.5], [0.9, 0.9, 0.9]]
+    found = written(tmp_path / "r", rows, metric="kr_accuracy", learner="causal_lm").arms[0].failures
+    relative = found["kr_accuracy_margin"]
+    # The limit is 0.7: passed at 1.5 and at 2 / 3, and never.
+    assert relative.time == pytest.approx(1.5)
+    assert (relative.failed, relative.censored_seeds) == (2, 1)
+    assert relative.bounds == pytest.approx((1.5, 2 / 3, math.inf))
+
+
+def test_a_seed_that_begins_at_chance_has_no_relative_time(tmp_path):
+    found = written(tmp_path / "r", [[0.5, 0.4]], metric="kr_accuracy", learner="causal_lm").arms[0].failures
+    relative = found["kr_accuracy_margin"]
+    assert (relative.undefined, relative.beyond) == (1, 1)
+    assert math.isnan(relative.time)
+
+
+def test_differences_are_paired_by_seed(tmp_path):
+    # The seeds differ widely and the arms by 1, 2 and 3: unpaired, the interval would hold 0.
+    group = written(
+        tmp_path / "r", {"a": [[0.0, 10.0], [0.0, 20.0], [0.0, 30.0]], "b": [[0.0, 11.0], [0.0, 22.0], [0.0, 33.0]]}
+    )
+    (one,) = group.differences
+    half = T_TWO / math.sqrt(3)
+    assert (one.arm, one.metric, one.seeds, one.generation) == ("b", "score", 3, 1)
+    assert one.level == pytest.approx((2.0, 2.0 - half, 2.0 + half))
+    assert one.slope == pytest.approx((2.0, 2.0 - half, 2.0 + half))
+
+
+def test_a_difference_is_of_the_seeds_and_generations_that_both_arms_have(tmp_path):
+    group = written(tmp_path / "r", {"a": [[1.0, 2.0, 9.0], [1.0, 4.0, 9.0]], "b": [[1.0, 5.0]]})
+    (one,) = group.differences
+    assert (one.seeds, one.generation, one.level.mean) == (1, 1, 3.0)
+    assert math.isnan(one.level.low)
+
+
+def test_a_single_arm_differs_from_nothing(tmp_path):
+    assert written(tmp_path / "r", [[1.0, 2.0]]).differences == ()
+
+
+def test_a_margin_that_chance_explains_has_no_relative_time(tmp_path):
+    def found(items):
+        rows = [[{"kr_accuracy": 0.56, "kr_items": items}, {"kr_accuracy": 0.4, "kr_items": items}]]
+        return written(tmp_path / str(items), rows, learner="causal_lm").arms[0].failures["kr_accuracy_margin"]
+
+    few = found(50.0)
+    assert (few.undefined, few.beyond) == (1, 1)
+    assert found(5000.0).failed == 1

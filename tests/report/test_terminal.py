@@ -21,7 +21,8 @@ def plain(print_it, path, width=100, **options):
 def test_the_summary_names_every_arm_under_every_headline_metric(numbers):
     text = plain(print_summary, numbers)
     assert text.index("gaussian-ce") < text.index("mixture-ce")
-    assert text.count("mixture-accumulate") == 3
+    # Three metrics, and the paired difference of the first.
+    assert text.count("mixture-accumulate") == 4
     assert "> 12" in text
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from tailkeep.metrics import Interval
 from tailkeep.report import numbers, summarise
-from tailkeep.report.wording import sentences
+from tailkeep.report.wording import paired, sentences
 from tests.report.built_runs import finish, new_run
 
 
@@ -79,8 +79,10 @@ def test_an_arm_that_starts_beyond_the_limit_is_said_to(tmp_path):
         for arm, values in {"low": (0.6, 0.5), "lower": (0.5, 0.5), "falls": (0.85, 0.65)}.items():
             for generation, value in enumerate(values):
                 finish(run.cell(arm, 0, generation), {"kr_accuracy": value}, learner="causal_lm")
-    last = sentences(summarise(tmp_path / "r").groups[0])[-1]
-    assert last.endswith(
+    *_, absolute, relative = sentences(summarise(tmp_path / "r").groups[0])
+    assert "low (median time 0.5)" in relative
+    assert relative.endswith("lower began beyond the limit, so there is no time to failure.")
+    assert absolute.endswith(
         "of falls (median time 0.5); low and lower began beyond the limit, so there is no time to failure."
     )
 
@@ -89,8 +91,8 @@ def test_an_arm_without_a_value_at_generation_0_is_not_said_to_start_beyond_the_
     with new_run(tmp_path / "r", arms=["a"], seeds=(0,), generations=2) as run:
         for generation, value in enumerate((math.nan, 0.5)):
             finish(run.cell("a", 0, generation), {"kr_accuracy": value}, learner="causal_lm")
-    last = sentences(summarise(tmp_path / "r").groups[0])[-1]
-    assert last == (
+    absolute = sentences(summarise(tmp_path / "r").groups[0])[-2]
+    assert absolute == (
         "Knowledge retention < 0.75: a had no usable value at generation 0, so there is no time to failure."
     )
 
@@ -121,3 +123,21 @@ def test_the_bounds_of_an_interval_never_read_the_same(middle, half):
 def test_the_mean_has_the_decimals_of_its_bounds():
     assert numbers.mean(Interval(2.18437, 2.1, 2.26874)) == "2.18"
     assert numbers.interval(Interval(2.18437, 2.1, 2.26874)) == "2.10 to 2.27"
+
+
+def test_paired_differences_are_told_of_the_first_metric_with_their_intervals(tmp_path):
+    values = {"plain": (2.0, 2.1, 2.3), "near": (2.1, 2.2, 2.4), "mixed": (1.0, 2.1, 3.2)}
+    with new_run(tmp_path / "r", arms=values, seeds=(0, 1, 2), generations=1) as run:
+        for arm, levels in values.items():
+            for seed, value in enumerate(levels):
+                finish(run.cell(arm, seed, 0), {"held_out_nll": value}, learner="causal_lm")
+    (line,) = paired(summarise(tmp_path / "r").groups[0])
+    assert line.startswith("Paired with plain by seed, over 3 seeds at generation 0, held-out NLL differs by ")
+    assert "+0.100 for near" in line or "+0.1 for near" in line
+    assert "for mixed (" in line
+
+
+def test_one_arm_has_nothing_to_be_paired_with(tmp_path):
+    with new_run(tmp_path / "r", arms=["plain"], seeds=(0,), generations=1) as run:
+        finish(run.cell("plain", 0, 0), {"held_out_nll": 2.0}, learner="causal_lm")
+    assert paired(summarise(tmp_path / "r").groups[0]) == ()

@@ -59,7 +59,8 @@ class Asker:
     def __init__(self, prior: Mapping[str, Any]) -> None:
         require("transformers", extra="hf")
         from tailkeep.rules import TextTokenizer, read_surfaces
-        from tailkeep.scoring import CausalLMScorer, load_tokenizer
+        from tailkeep.scoring import CausalLMScorer
+        from tailkeep.scoring.text import load_tokenizer
 
         chosen = checked_prior(prior)
         self._scorer = CausalLMScorer(chosen)

@@ -15,6 +15,7 @@ from tailkeep.audit.sampling import Sampled
 from tailkeep.audit.statistics import Matched, Numbers, asked_statistics, statistics
 from tailkeep.audit.words import words_of
 from tailkeep.errors import InputError
+from tailkeep.metrics import holm
 
 _LEAST_SHARE = 0.8
 _LEAST_DOCUMENTS = 20
@@ -137,16 +138,6 @@ def each_p(name: str, values: Numbers) -> Numbers:
     # Sums in another order must not make a tie a difference.
     bounds = sizes - 1e-9 * np.abs(sizes)
     return np.asarray(1 - np.searchsorted(np.sort(sizes), bounds) / len(sizes))
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Each p-value corrected for the number of tests (Holm 1979): rejecting those up to a keeps all errors below a."""
-    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
-    found, highest = [0.0] * len(p_values), 0.0
-    for done, place in enumerate(order):
-        highest = max(highest, min(1.0, (len(p_values) - done) * p_values[place]))
-        found[place] = highest
-    return found
 
 
 def _is_divergence(name: str) -> bool:

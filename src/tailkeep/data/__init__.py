@@ -1,10 +1,14 @@
 """Documents, questions and worlds with known truth."""
 
+from tailkeep.data.choices import Choice, read_choices, read_minimal_pairs
 from tailkeep.data.documents import Separator, read_documents, read_text
-from tailkeep.data.questions import Question, read_questions, write_questions
+from tailkeep.data.questions import Question, parse_question, read_items, read_questions, write_questions
+from tailkeep.data.wikitext import ABBREVIATIONS, wikitext_form
 from tailkeep.data.world import Fact, Reading, Statement, World, WorldConfig
 
 __all__ = [
+    "ABBREVIATIONS",
+    "Choice",
     "Fact",
     "Question",
     "Reading",
@@ -12,8 +16,13 @@ __all__ = [
     "Statement",
     "World",
     "WorldConfig",
+    "parse_question",
+    "read_choices",
     "read_documents",
+    "read_items",
+    "read_minimal_pairs",
     "read_questions",
     "read_text",
+    "wikitext_form",
     "write_questions",
 ]

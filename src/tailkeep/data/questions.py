@@ -39,11 +39,20 @@ def read_questions(path: Path) -> list[Question]:
     Raises:
         InputError: the file cannot be read, holds no question, or an item is not of this form; the message names it.
     """
+    return [parse_question(item, where) for where, item in read_items(path)]
+
+
+def read_items(path: Path) -> list[tuple[str, Any]]:
+    """The items of the question file at `path` as they stand there, each with the words that say where it stands.
+
+    Raises:
+        InputError: the file cannot be read, is not JSON or holds no item.
+    """
     text = read_text(path)
     items = _items_of_lines(text, path) if path.suffix == ".jsonl" else _items_of_list(text, path)
     if not items:
         raise InputError(f"{path} holds no question. Give a file with at least one.")
-    return [_question(item, where) for where, item in items]
+    return items
 
 
 def write_questions(path: Path, questions: Iterable[Question], *, storage: Storage | None = None) -> None:
@@ -79,7 +88,12 @@ def _json(text: str, where: str, advice: str) -> Any:
         raise InputError(f"{where}: not JSON ({error}). {advice}") from None
 
 
-def _question(item: Any, where: str) -> Question:
+def parse_question(item: Any, where: str) -> Question:
+    """`item` as a question, see `read_questions`; `where` says in messages where it stands.
+
+    Raises:
+        InputError: it is not of that form.
+    """
     if not isinstance(item, Mapping):
         raise InputError(f"{where}: expected an object, found {type(item).__name__}. Write {{'context': ..., ...}}.")
     context, true, false = (_text(item, key, where) for key in _TEXTS)

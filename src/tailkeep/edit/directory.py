@@ -1,6 +1,6 @@
 """The output of an edit.
 
-    run.json  config.yaml  documents/  edits/  tokens/  rejects/  ids/  manifests/  summary.json
+    run.json  config.yaml  documents/  edits/  tokens/  rejects/  ids/  failures/  manifests/  summary.json
 
 Rule: the marks that tell readers of an edit are there before its first shard.
 """

@@ -9,7 +9,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tailkeep.data.corpus import Destination, Manifest, OpenRun, Shard, fingerprint_of, finished, join_parts, total
+from tailkeep.data.corpus import (
+    Destination,
+    Manifest,
+    OpenRun,
+    Shard,
+    fingerprint_of,
+    finished,
+    input_sha256,
+    join_parts,
+    total,
+)
 from tailkeep.runs import RunRecord
 
 _PARTS = "parts/"
@@ -55,7 +65,13 @@ def _join(whole: Shard, manifests: Sequence[Manifest], fingerprint: str, opened:
     # Without text there is nothing to join.
     joined = opened.destination.publish(whole.key, fill) if parts else {}
     kept = {name: output for name, output in outputs.items() if name not in parts}
-    manifest = Manifest(shard=whole.key, fingerprint=fingerprint, counts=total(manifests), outputs={**kept, **joined})
+    manifest = Manifest(
+        shard=whole.key,
+        fingerprint=fingerprint,
+        input=input_sha256(whole),
+        counts=total(manifests),
+        outputs={**kept, **joined},
+    )
     opened.destination.write_text(f"manifests/{whole.key}.json", manifest.text())
 
 

@@ -5,7 +5,8 @@ from typing import Any
 
 from tailkeep.errors import InputError
 from tailkeep.rules import Speller, Surfaces, TextTokenizer, read_surfaces
-from tailkeep.scoring import CausalLMScorer, Prior, Scorer, load_tokenizer
+from tailkeep.scoring import CausalLMScorer, Prior, Scorer
+from tailkeep.scoring.text import load_tokenizer
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-import fsspec
-
 from tailkeep.config import Settings, validate
 from tailkeep.data.corpus import Shard
-from tailkeep.data.corpus.streams import TornError, open_input, open_parquet
+from tailkeep.data.corpus.stores import open_store
+from tailkeep.data.corpus.streams import TornError, open_input, open_parquet, readable
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.redaction import redact
 
@@ -126,14 +125,17 @@ def _digest(file: IO[bytes]) -> str:
 
 def _outputs(anchor: str) -> dict[str, str]:
     """The sha256 of each edited file that the run in the folder or store `anchor` has written, by name."""
-    store, root = fsspec.core.url_to_fs(anchor)
-    paths = [path for path in store.find(f"{root}/manifests") if path.endswith(".json")]
+    store, root = open_store(anchor)
+    with readable(f"the anchor {redact(anchor)}"):
+        paths = [path for path in store.find(f"{root}/manifests") if path.endswith(".json")]
     if not paths:
         raise InputError(f"anchor {redact(anchor)} holds no manifests. Give the --out of an earlier edit.")
     outputs: dict[str, str] = {}
     for path in paths:
+        with readable(redact(str(path))):
+            text = store.cat_file(path)
         try:
-            tree = json.loads(store.cat_file(path))
+            tree = json.loads(text)
             outputs |= {name: output["sha256"] for name, output in tree["outputs"].items()}
         except (ValueError, KeyError, TypeError, AttributeError):
             raise InputError(
@@ -146,8 +148,9 @@ def _beside(folder: str) -> Mark | None:
     if "://" not in folder:  # a '::' in a local path means something in a URL
         path = Path(folder, NAME)
         return _parsed(path.read_bytes()) if path.is_file() else None
-    store, name = fsspec.core.url_to_fs(f"{folder}/{NAME}")
-    return _parsed(store.cat_file(name)) if store.isfile(name) else None
+    store, name = open_store(f"{folder}/{NAME}")
+    with readable(redact(f"{folder}/{NAME}")):
+        return _parsed(store.cat_file(name)) if store.isfile(name) else None
 
 
 def _inside(shard: Shard) -> Mark | None:

@@ -19,7 +19,7 @@ from tailkeep.edit.config import EditConfig
 from tailkeep.edit.loading import Model
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.rules import Low, Rule, Surfaces, ToEdit, read_surfaces
-from tailkeep.scoring import load_tokenizer
+from tailkeep.scoring.text import load_tokenizer
 
 TOKENIZER = "tailkeep.tokenizer"
 _HASH = re.compile(r"[0-9a-f]{64}")

@@ -16,6 +16,7 @@ from tailkeep.data.corpus import (
     open_destination,
 )
 from tailkeep.edit.config import EditConfig
+from tailkeep.edit.failures import told
 from tailkeep.edit.loading import Model, load_model
 from tailkeep.edit.marks import Mark
 from tailkeep.edit.shard_work import ShardWork
@@ -57,6 +58,7 @@ def worker(
     destination = open_destination(out, storage=storage)
 
     def finish(shard: Shard) -> Manifest:
-        return finish_shard(shard, work, destination, fingerprint=fingerprint_of(shard, record.sources))
+        with told(shard, destination, run=record.fingerprint):
+            return finish_shard(shard, work, destination, fingerprint=fingerprint_of(shard, record.sources))
 
     return finish

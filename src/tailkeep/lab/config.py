@@ -7,7 +7,8 @@
       plain: {}
       truncated: {loss: {name: truncated, threshold: 0.99}}
 
-Rule: an override beats the chosen scale, which beats the file. `layers` lays them over each other.
+Arms may also be the crossing of choices, see `grid`. Rule: an override beats the chosen scale, which beats the file.
+`layers` lays them over each other.
 """
 
 import re
@@ -17,10 +18,13 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from tailkeep.config import Settings, Tree, dotted, dump_tree, parse_assignments, read_yaml, validate
+from tailkeep.config import Settings, Tree, dotted, dump_tree, merge, parse_assignments, read_yaml, validate
 from tailkeep.errors import ConfigError
 from tailkeep.lab.causal_lm.settings import CausalLMStudy
+from tailkeep.lab.flow.settings import FlowStudy
+from tailkeep.lab.gan.settings import GANStudy
 from tailkeep.lab.gaussian import GaussianStudy
+from tailkeep.lab.grid import combinations, expanded
 from tailkeep.lab.images.settings import VAEStudy
 from tailkeep.lab.layers import Layer, check_overridden, choose_arms, merge_bases, merge_layers, scaled
 from tailkeep.lab.mixture import MixtureStudy
@@ -57,13 +61,16 @@ class UserStudy(Study):
 
 
 AnyStudy = Annotated[
-    CausalLMStudy | GaussianStudy | MixtureStudy | RegressionStudy | UserStudy | VAEStudy,
+    CausalLMStudy | FlowStudy | GANStudy | GaussianStudy | MixtureStudy | RegressionStudy | UserStudy | VAEStudy,
     Field(discriminator="learner"),
 ]
 
 
 class LabConfig(Settings):
-    """A whole run: every arm under every seed. `threads` is per worker process."""
+    """A whole run: every arm under every seed. `threads` is per worker process.
+
+    `grid` names the levels of each axis that arms cross, and is empty where they do not.
+    """
 
     name: str = "lab"
     shows: str = ""
@@ -72,6 +79,7 @@ class LabConfig(Settings):
     keep_models: KeepModels = "last"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Positive = 1
+    grid: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     arms: Annotated[dict[ArmName, AnyStudy], Field(min_length=1)]
 
     @property
@@ -81,8 +89,15 @@ class LabConfig(Settings):
 
     @model_validator(mode="after")
     def _device_is_used(self) -> Self:
-        if self.device == "cuda" and not any(s.learner in {"causal_lm", "user", "vae"} for s in self.arms.values()):
+        on_one = {"causal_lm", "flow", "gan", "user", "vae"}
+        if self.device == "cuda" and not any(s.learner in on_one for s in self.arms.values()):
             raise ValueError("device 'cuda' has no effect: no arm here computes on one; leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _grid_is_of_arms(self) -> Self:
+        if self.grid and not self.arms.keys() & combinations(self.grid).keys():
+            raise ValueError("grid has no effect: no arm here is one of its combinations; leave it out")
         return self
 
     @field_validator("seeds", mode="before")
@@ -103,6 +118,8 @@ class LabConfig(Settings):
 _RUN_KEYS = frozenset(LabConfig.model_fields) - {"arms"}
 _STUDIES: Mapping[str, type[Study]] = {
     "causal_lm": CausalLMStudy,
+    "flow": FlowStudy,
+    "gan": GANStudy,
     "gaussian": GaussianStudy,
     "mixture": MixtureStudy,
     "regression": RegressionStudy,
@@ -137,7 +154,12 @@ def load(
 
 def parse(tree: Mapping[str, Any], overrides: Mapping[str, Any], *, name: str, arms: Sequence[str] = ()) -> LabConfig:
     """`tree` with its scale and `overrides` applied and only the chosen `arms`; `name` stands in the messages."""
-    own = [Layer.of(layer, name, _RUN_KEYS) for layer in scaled(tree, overrides, name)]
+    if "grid" in overrides:
+        raise ConfigError("--set grid: its arms are changed as any others: --set arms.NAME.KEY=VALUE.")
+    file, scale = scaled(tree, overrides, name)
+    more = {"grid": scale.pop("grid")} if "grid" in scale else {}
+    crossed = expanded(merge(file, more), name)
+    own = [Layer.of(layer, name, _RUN_KEYS) for layer in (crossed, scale)]
     known = list(dict.fromkeys(arm for layer in own for arm in layer.arms)) or ["plain"]
     check_overridden(overrides, known)
     chosen = choose_arms(arms, known)

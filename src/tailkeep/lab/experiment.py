@@ -67,11 +67,12 @@ def run(
         raise ConfigError(
             f"workers={workers}: learners, losses and storage of your own run in one process. Use workers=1."
         )
+    # Before the sources, which name the GPU and so want torch for whatever extra brings it.
+    load_libraries(config.arms.values())
     sources = sources_of(config)
     packages = [name for name in sources["packages"] if name not in {"tailkeep", "python"}]
     record = RunRecord.of("lab", sources, versions=versions(*packages), seeds=config.seeds)
     shared: dict[str, Any] = {}
-    load_libraries(config.arms.values())
     with limited_threads(config.threads):
         # Everything that can be refused is refused before a folder is made, such as data too few to be cut.
         for study in config.arms.values():

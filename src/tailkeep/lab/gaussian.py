@@ -24,6 +24,7 @@ from tailkeep.metrics import (
     accumulated_variance,
     density_floor,
     expected_variance,
+    expected_variance_error,
     gaussian_kl,
     median_variance,
     variance_growth,
@@ -133,6 +134,7 @@ class GaussianLearner:
             "train_units": float(len(values)),
             "dropped_share": float(1 - kept.mean()),
             "guarded_share": float(guarded.mean()),
+            "cut_growth": float(((new_std / safe) ** 2).mean()),
         }
         return Gaussians(new_mean, new_std, facts)
 
@@ -170,7 +172,7 @@ def _measure(model: Gaussians, samples: Mapping[str, Any], study: GaussianStudy)
         "mean_abs_median": float(np.median(np.abs(model.mean - world.mean))),
         "kl_model_real_median": float(np.median(divergence)),
     }
-    metrics |= _theory(study, model.generation)
+    metrics |= _monte_carlo_errors(model.std) | _theory(study, model.generation)
     grid = world.mean + world.std * np.linspace(-4, 4, 161)
     width = max(float(model.std[0]), 0.02 * world.std)  # a collapsed one would fall between the points
     density = {
@@ -179,6 +181,21 @@ def _measure(model: Gaussians, samples: Mapping[str, Any], study: GaussianStudy)
         "real": norm.pdf(grid, world.mean, world.std).tolist(),
     }
     return Measurement(metrics, {"density": density})
+
+
+def _monte_carlo_errors(std: Floats) -> dict[str, float]:
+    """Standard errors over lineages of the mean variance and of the median width; a single lineage has none.
+
+    The median's is half the distance of the order statistics half a root of the count to each side of it.
+    """
+    count = len(std)
+    if count < 2:
+        return {}
+    below, above = np.quantile(std, [0.5 - 0.5 / count**0.5, 0.5 + 0.5 / count**0.5])
+    return {
+        "variance_mean_se": float((std**2).std(ddof=1) / count**0.5),
+        "std_median_se": float((above - below) / 2),
+    }
 
 
 def _theory(study: GaussianStudy, generation: int) -> dict[str, float]:
@@ -191,7 +208,11 @@ def _theory(study: GaussianStudy, generation: int) -> dict[str, float]:
     if not isinstance(study.regime, Replace):
         return {}
     growth = 1.0 if cut is None else variance_growth(cut.width)
+    beside = {} if cut is None else {"cut_growth_theory": growth}
     return {
+        **beside,
         "variance_mean_theory": std**2 * expected_variance(size, generation, growth=growth),
+        "variance_mean_theory_se": std**2
+        * expected_variance_error(size, generation, lineages=study.data.lineages, growth=growth),
         "std_theory": std * median_variance(size, generation, growth=growth) ** 0.5,
     }

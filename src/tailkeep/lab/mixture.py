@@ -87,12 +87,7 @@ class MixtureLearner:
         Raises:
             InputError: fewer points than components, or a single one.
         """
-        kept = len(data) - round(self.drop * len(data))
-        if kept < max(self.components, 2):
-            raise InputError(
-                f"{kept} of {len(data)} points are left for {self.components} components, which need at least "
-                f"{max(self.components, 2)}. Use more data (data.size), fewer components or a smaller drop."
-            )
+        kept = self.kept(len(data))
         plain = self._em(data.values, seed)
         facts = {"train_units": float(len(data)), "dropped_share": 1 - kept / len(data)}
         if kept == len(data):
@@ -100,6 +95,20 @@ class MixtureLearner:
         least_likely = np.argsort(plain.log_density(data.values), kind="stable")[:kept]
         final = self._em(data.values[np.sort(least_likely)], seed)
         return Mixture(final.weights, final.means, final.covariances, facts)
+
+    def kept(self, points: int) -> int:
+        """How many of `points` the fit keeps.
+
+        Raises:
+            InputError: fewer than it has components, or a single one.
+        """
+        kept, needed = points - round(self.drop * points), max(self.components, 2)
+        if kept < needed:
+            raise InputError(
+                f"{kept} of {points} points are left for {self.components} components, which need at least {needed}. "
+                "Use more data (data.size), fewer components or a smaller drop."
+            )
+        return kept
 
     def load(self, folder: Path) -> Mixture:
         """Read `model.safetensors`."""
@@ -118,15 +127,22 @@ class MixtureLearner:
 
 
 def build(study: MixtureStudy, *, seed: int) -> Subject:
-    """The mixture recursion on real points drawn with `seed`."""
+    """The mixture recursion on real points drawn with `seed`.
+
+    Raises:
+        InputError: too few points are left for the components.
+    """
     world = study.data
+    learner = MixtureLearner(study.components, study.drop, study.iterations)
+    # What cannot be fitted is refused before a folder is made.
+    learner.kept(world.size)
     real = world.draw(seed)
     # Not [seed, 1], which numpy pads with zeros into the seed of the first writing (`recursion.phase_seed`).
     held_out = world.draw(int(np.random.SeedSequence([seed, 0, _HELD_OUT]).generate_state(1)[0]))
     return Subject(
         name="mixture",
         real=real,
-        learner=MixtureLearner(study.components, study.drop, study.iterations),
+        learner=learner,
         views={"common": lambda model, seed: model.sample(world.size, seed=seed)},
         measure=lambda model, samples: _measure(model, samples, world, held_out),
     )

@@ -11,6 +11,8 @@ from tailkeep.lab import gaussian, mixture, regression
 from tailkeep.lab.causal_lm.losses import UserLosses
 from tailkeep.lab.causal_lm.settings import CausalLMStudy
 from tailkeep.lab.config import AnyStudy, LabConfig, UserStudy
+from tailkeep.lab.flow.settings import FlowStudy
+from tailkeep.lab.gan.settings import GANStudy
 from tailkeep.lab.gaussian import GaussianStudy
 from tailkeep.lab.images.settings import VAEStudy
 from tailkeep.lab.mixture import MixtureStudy
@@ -47,8 +49,14 @@ def load_libraries(studies: Iterable[AnyStudy]) -> None:
 
 
 def default_workers(config: LabConfig) -> int:
-    """How many processes suit this machine: one for each `threads` cores, but one in all where a GPU does the work."""
-    if any(study.learner in _ON_A_GPU for study in config.arms.values()) and _device_name(config.device) != "cpu":
+    """How many processes suit this machine: one for each `threads` cores, but one in all where a GPU does the work.
+
+    Raises:
+        MissingPackageError: what an arm computes with is not installed.
+    """
+    on_a_gpu = [study for study in config.arms.values() if study.learner in _ON_A_GPU]
+    load_libraries(on_a_gpu)
+    if on_a_gpu and _device_name(config.device) != "cpu":
         return 1
     return max(1, (os.cpu_count() or 1) // config.threads)
 
@@ -74,6 +82,14 @@ def build_subject(
             from tailkeep.lab.causal_lm import learner
 
             return learner.build(study, device=device, losses=extensions.losses, shared=shared)
+        case FlowStudy():
+            from tailkeep.lab.flow import learner as flow
+
+            return flow.build(study, seed=seed, device=device, shared=shared)
+        case GANStudy():
+            from tailkeep.lab.gan import learner as gan
+
+            return gan.build(study, seed=seed, device=device, shared=shared)
         case VAEStudy():
             from tailkeep.lab.images import learner as images
 
@@ -87,16 +103,20 @@ def build_subject(
             return extensions.learners[name](study.options, seed)
 
 
-_ON_A_GPU = frozenset({"causal_lm", "vae"})
+_ON_A_GPU = frozenset({"causal_lm", "flow", "gan", "vae"})
 """The learners that compute on a GPU where there is one."""
 
 _LIBRARIES = {
     "causal_lm": ("hf", ("torch", "transformers", "accelerate")),
+    "flow": ("images", ("torch",)),
+    "gan": ("images", ("torch",)),
     "mixture": ("mixture", ("sklearn.mixture",)),
     "vae": ("images", ("torch",)),
 }
 _PACKAGES = {
     "causal_lm": ("numpy", "torch", "transformers", "accelerate", "tokenizers"),
+    "flow": ("numpy", "scipy", "scikit-learn", "torch"),
+    "gan": ("numpy", "scipy", "scikit-learn", "torch"),
     "gaussian": ("numpy", "scipy"),
     "mixture": ("numpy", "scipy", "scikit-learn"),
     "regression": ("numpy", "scipy"),

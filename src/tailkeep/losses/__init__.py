@@ -15,6 +15,7 @@ from tailkeep.losses.linear import (
     linear_weighted_cross_entropy,
 )
 from tailkeep.losses.logits import weighted_cross_entropy
+from tailkeep.losses.matched import random_matched
 from tailkeep.losses.module import TruncatedCrossEntropyLoss
 from tailkeep.losses.named import WEIGHTINGS, named_weighting
 from tailkeep.losses.parallel import vocab_parallel_token_nll
@@ -47,6 +48,7 @@ __all__ = [
     "mile",
     "named_weighting",
     "plain",
+    "random_matched",
     "random_truncation",
     "read_stats",
     "reduce_nll",

@@ -7,6 +7,7 @@ from tailkeep.config import suggest
 from tailkeep.errors import ConfigError
 from tailkeep.losses.adaptive import dynamic_truncation, scheduled_truncation, target_kept_fraction
 from tailkeep.losses.focal import focal
+from tailkeep.losses.matched import random_matched
 from tailkeep.losses.relatives import dft, eaft, mile, random_truncation, stm
 from tailkeep.losses.truncation import truncated
 from tailkeep.losses.weighting import CROSS_ENTROPY, Weighting
@@ -20,6 +21,7 @@ WEIGHTINGS: dict[str, Callable[..., Weighting]] = {
     "dft": dft,
     "stm": stm,
     "random": random_truncation,
+    "random_matched": random_matched,
     "dynamic": dynamic_truncation,
     "scheduled": scheduled_truncation,
     "target_kept": target_kept_fraction,

@@ -2,10 +2,12 @@
 
 from tailkeep.metrics.classes import class_entropy, classes_alive
 from tailkeep.metrics.confidence import confidence_histogram, perplexity, share_above
+from tailkeep.metrics.coverage import CoverageBand, band_coverage
 from tailkeep.metrics.divergence import gaussian_kl, kl_divergence, unigram_counts
 from tailkeep.metrics.diversity import distinct_n
-from tailkeep.metrics.failure import Failure, time_to_failure
-from tailkeep.metrics.features import frechet_distance, precision_recall
+from tailkeep.metrics.failure import Failure, margin_limit, time_to_failure
+from tailkeep.metrics.features import frechet_distance, manifold_coverage, precision_recall
+from tailkeep.metrics.gap import ConfidenceGap, confidence_gap
 from tailkeep.metrics.histograms import (
     distinct_share,
     entropy,
@@ -16,8 +18,8 @@ from tailkeep.metrics.histograms import (
     unseen_mass,
     zipf_slope,
 )
-from tailkeep.metrics.intervals import Interval, binomial_interval, mean_interval, slope
-from tailkeep.metrics.knowledge import kr_accuracy, kr_margin
+from tailkeep.metrics.intervals import Interval, binomial_interval, holm, mean_interval, slope
+from tailkeep.metrics.knowledge import kr_accuracy, kr_fractions, kr_margin
 from tailkeep.metrics.linear_theory import (
     accumulated_error,
     error_unit,
@@ -34,12 +36,25 @@ from tailkeep.metrics.normal_theory import (
     balanced_width,
     density_floor,
     expected_variance,
+    expected_variance_error,
     median_variance,
     variance_growth,
 )
-from tailkeep.metrics.resampling import FailureInterval, McNemar, bootstrap_interval, failure_interval, mcnemar
+from tailkeep.metrics.resampling import (
+    FailureInterval,
+    McNemar,
+    bootstrap_interval,
+    failure_interval,
+    mcnemar,
+    median_time,
+)
+from tailkeep.metrics.temperature import TEMPERATURES, fitted_temperature
+from tailkeep.metrics.transport import sliced_wasserstein
 
 __all__ = [
+    "TEMPERATURES",
+    "ConfidenceGap",
+    "CoverageBand",
     "Failure",
     "FailureInterval",
     "Interval",
@@ -48,10 +63,12 @@ __all__ = [
     "accumulated_variance",
     "assign_modes",
     "balanced_width",
+    "band_coverage",
     "binomial_interval",
     "bootstrap_interval",
     "class_entropy",
     "classes_alive",
+    "confidence_gap",
     "confidence_histogram",
     "density_floor",
     "distinct_n",
@@ -59,16 +76,23 @@ __all__ = [
     "entropy",
     "error_unit",
     "expected_variance",
+    "expected_variance_error",
     "failure_interval",
+    "fitted_temperature",
     "frechet_distance",
     "gaussian_kl",
     "gini",
+    "holm",
     "js_divergence",
     "kl_divergence",
     "kr_accuracy",
+    "kr_fractions",
     "kr_margin",
+    "manifold_coverage",
+    "margin_limit",
     "mcnemar",
     "mean_interval",
+    "median_time",
     "median_variance",
     "mode_shares",
     "modes_alive",
@@ -81,6 +105,7 @@ __all__ = [
     "published_edit_error",
     "replaced_error",
     "share_above",
+    "sliced_wasserstein",
     "slope",
     "smoothed_kl",
     "time_to_failure",

@@ -49,3 +49,11 @@ def time_to_failure(
             share = 1.0 if math.isinf(above) else above / (above - below)
             return Failure(before + share * (after - before), "failed")
     return Failure(room[-1][0], "censored")
+
+
+def margin_limit(start: float, chance: float, *, left: float = 0.5) -> float:
+    """The limit at which a score has a share `left` of its margin over chance at the start: chance + left margin.
+
+    NaN where the start is not above chance: there is no margin to lose, so no failure can be told.
+    """
+    return chance + left * (start - chance) if start > chance else math.nan

@@ -45,6 +45,22 @@ def precision_recall(real: ArrayLike, generated: ArrayLike, *, neighbours: int =
     return float(within_real.mean()), float(within_generated.mean())
 
 
+def manifold_coverage(real: ArrayLike, generated: ArrayLike, *, neighbours: int = 5) -> float:
+    """The share of `real` (n, d) that has a `generated` (m, d) one within reach (Naeem et al. 2020, arXiv 2002.09797).
+
+    A real point reaches as far as its `neighbours`-th nearest real neighbour, itself not counted. Unlike recall it does
+    not take one stray generated point, whose own neighbours are far, for a wide manifold.
+
+    Raises:
+        ValueError: the dimensions differ, a set has no more than `neighbours` rows, or a feature is not finite.
+    """
+    if neighbours < 1:
+        raise ValueError(f"{neighbours} neighbours. Give 1 or more.")
+    first, second = _sets(real, generated, least=neighbours + 1)
+    nearest = cdist(first, second).min(axis=1)
+    return float((nearest <= _radii(first, neighbours)).mean())
+
+
 def _radii(points: NDArray[np.float64], neighbours: int) -> NDArray[np.float64]:
     # The nearest of all is the point itself, at distance 0.
     return np.asarray(np.partition(cdist(points, points), neighbours, axis=1)[:, neighbours])

@@ -4,6 +4,7 @@ Rule: a value that is not finite is never skipped; it makes the result NaN, so t
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -62,6 +63,16 @@ def binomial_interval(successes: float, trials: int, *, level: float = 0.95) -> 
     half = z * math.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2)) / shrink
     # At 0 and 1 a bound equals the share exactly; rounding may not put it on the other side.
     return Interval(share, min(centre - half, share), max(centre + half, share))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Each p-value corrected for the number of tests (Holm 1979): rejecting those up to a keeps all errors below a."""
+    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
+    found, highest = [0.0] * len(p_values), 0.0
+    for done, place in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - done) * p_values[place]))
+        found[place] = highest
+    return found
 
 
 def slope(x: ArrayLike, y: ArrayLike) -> float:

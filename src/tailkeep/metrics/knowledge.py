@@ -6,7 +6,7 @@ Rule: the published score judges both sentences over the same number of tokens, 
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 Over = Literal["common", "mean", "sum"]
 """How the tokens of a sentence count: their mean over the length that both have, their mean, or their sum."""
@@ -44,3 +44,25 @@ def kr_accuracy(margins: ArrayLike) -> float:
     if values.size == 0 or np.isnan(values).any():
         return float("nan")
     return float(np.mean((np.sign(values) + 1) / 2))
+
+
+def kr_fractions(locations: ArrayLike, fractions: int, *, total: int | None = None) -> NDArray[np.int64]:
+    """Which of `fractions` equal consecutive parts of a corpus each question (n,) comes from; -1 if it straddles two.
+
+    `locations` are where the sources of the questions begin, in lines or documents of a corpus that has `total` of
+    them; as many as the last location needs if not given. A source reaches to where the next begins that has
+    questions, and the last one to the end of the corpus.
+
+    Raises:
+        ValueError: `fractions` is below 1, a location is negative or not below `total`, or there are none.
+    """
+    starts = np.asarray(locations, dtype=np.int64).ravel()
+    if fractions < 1 or starts.size == 0 or starts.min() < 0:
+        raise ValueError(f"{fractions} fractions of {starts.size} locations. Give at least one of each, none negative.")
+    end = int(starts.max()) + 1 if total is None else total
+    if starts.max() >= end:
+        raise ValueError(f"location {starts.max()} of a corpus of {end}. Give a total above it.")
+    sources = np.unique(starts)
+    last = np.append(sources[1:], end)[np.searchsorted(sources, starts)] - 1
+    first_part, last_part = starts * fractions // end, last * fractions // end
+    return np.where(first_part == last_part, first_part, -1)

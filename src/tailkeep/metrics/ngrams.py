@@ -1,6 +1,7 @@
-"""n-grams of two corpora compared at the same number of tokens.
+"""n-grams of two corpora compared at the same number of them.
 
-Rule: a histogram of more tokens covers more cells, so both sides are cut to the smaller one's size before they meet.
+Rule: a histogram of more n-grams covers more cells, so the longer side is thinned to the other's number before they
+meet. The cells are the n-grams that occur on either side then: exact ones, none hashed together.
 """
 
 from collections.abc import Iterable
@@ -10,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tailkeep.metrics.divergence import kl_divergence
 
-Rows = list[NDArray[np.int64]]
+Grams = NDArray[np.int64]
 
 
 def ngram_counts(sequences: Iterable[ArrayLike], others: Iterable[ArrayLike], n: int) -> NDArray[np.int64]:
@@ -21,46 +22,59 @@ def ngram_counts(sequences: Iterable[ArrayLike], others: Iterable[ArrayLike], n:
     Raises:
         ValueError: `n` is below 1.
     """
-    if n < 1:
-        raise ValueError(f"n is {n}. Give at least 1.")
-    first, second = _windows(sequences, n), _windows(others, n)
-    cells, where = np.unique(np.concatenate([first, second]), axis=0, return_inverse=True)
-    where = where.ravel()
-    halves = (where[: len(first)], where[len(first) :])
-    return np.stack([np.bincount(half, minlength=len(cells)) for half in halves]).astype(np.int64)
+    return _counted(_grams(sequences, n), _grams(others, n))
 
 
-def ngram_kl(p: Iterable[ArrayLike], q: Iterable[ArrayLike], n: int, *, smoothing: float = 0.5) -> float:
-    """KL(p || q) in nats of the n-grams of two sets of integer sequences, at equal token counts.
+def ngram_kl(
+    p: Iterable[ArrayLike],
+    q: Iterable[ArrayLike],
+    n: int,
+    *,
+    smoothing: float = 0.5,
+    most: int | None = None,
+    seed: int = 0,
+) -> float:
+    """KL(p || q) in nats of the n-grams of two sets of integer sequences, as many of one as of the other.
 
-    The longer side is cut to the tokens of the shorter, whole sequences first; `smoothing` is added to every cell that
-    either side has. NaN where a side has no n-gram.
+    Of the side that has more, as many as the other has (and at most `most`) are drawn by `seed` without replacement,
+    the same ones for KL(q || p). `smoothing` is added to every cell that is filled on either side then. The more cells,
+    the further apart are also two samples of one text: read it beside that number for real text. NaN where a side has
+    no n-gram.
 
     Raises:
         ValueError: `n` is below 1, or `smoothing` is negative.
     """
-    a, b = _rows(p), _rows(q)
-    size = min(sum(map(len, a)), sum(map(len, b)))
-    counts = ngram_counts(_first(a, size), _first(b, size), n)
-    if counts.shape[1] == 0 or (counts.sum(axis=1) == 0).any():
+    a, b = _grams(p, n), _grams(q, n)
+    size = min(len(a), len(b), len(a) if most is None else most)
+    if size == 0:
         return float("nan")
+    counts = _counted(_thinned(a, size, seed), _thinned(b, size, seed))
     return kl_divergence(counts[0], counts[1], floor=0.0, smoothing=smoothing)
 
 
-def _rows(sequences: Iterable[ArrayLike]) -> Rows:
-    return [np.asarray(sequence, dtype=np.int64).ravel() for sequence in sequences]
+def _counted(first: Grams, second: Grams) -> NDArray[np.int64]:
+    tokens = np.concatenate([first, second])
+    ranks = np.unique(tokens, return_inverse=True)[1].reshape(tokens.shape)
+    size = int(ranks.max(initial=0)) + 1
+    # A prefix is named by its rank among the prefixes, so a code stays below the number of n-grams times `size`.
+    where = ranks[:, 0]
+    for column in range(1, tokens.shape[1]):
+        where = np.unique(where * size + ranks[:, column], return_inverse=True)[1]
+    cells = int(where.max(initial=-1)) + 1
+    halves = (where[: len(first)], where[len(first) :])
+    return np.stack([np.bincount(half, minlength=cells) for half in halves]).astype(np.int64)
 
 
-def _first(rows: Rows, size: int) -> Rows:
-    """The first `size` tokens, the last sequence cut."""
-    ends = np.cumsum([len(row) for row in rows])
-    whole = int(np.searchsorted(ends, size, side="right"))
-    taken = int(ends[whole - 1]) if whole else 0
-    return rows[:whole] + ([rows[whole][: size - taken]] if size > taken else [])
+def _thinned(grams: Grams, size: int, seed: int) -> Grams:
+    if len(grams) == size:
+        return grams
+    return grams[np.random.default_rng(seed).choice(len(grams), size=size, replace=False)]
 
 
-def _windows(sequences: Iterable[ArrayLike], n: int) -> NDArray[np.int64]:
+def _grams(sequences: Iterable[ArrayLike], n: int) -> Grams:
     """All n-grams, (count, n)."""
-    rows = [row for row in _rows(sequences) if len(row) >= n]
-    views = [np.lib.stride_tricks.sliding_window_view(row, n) for row in rows]
+    if n < 1:
+        raise ValueError(f"n is {n}. Give at least 1.")
+    rows = [np.asarray(sequence, dtype=np.int64).ravel() for sequence in sequences]
+    views = [np.lib.stride_tricks.sliding_window_view(row, n) for row in rows if len(row) >= n]
     return np.concatenate([np.zeros((0, n), np.int64), *views])

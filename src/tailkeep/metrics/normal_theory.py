@@ -59,6 +59,22 @@ def expected_variance(size: int, generation: int, *, growth: float = 1.0) -> flo
     return float(((size - 1) / size * growth) ** (generation + 1))
 
 
+def expected_variance_error(size: int, generation: int, *, lineages: int, growth: float = 1.0) -> float:
+    """The standard error of the mean variance of so many `lineages`: what simulation may differ by.
+
+    E (chi²_{N-1} / N)² = (N - 1)(N + 1) / N², so it is E variance * sqrt((((N + 1) / (N - 1))^(n + 1) - 1) / lineages).
+    It outgrows the mean itself: ever fewer lineages carry it, and those that were drawn tell too small a spread.
+
+    Raises:
+        ValueError: fewer than 2 values, a negative generation, or no lineage.
+    """
+    mean = expected_variance(size, generation, growth=growth)
+    if lineages < 1:
+        raise ValueError(f"{lineages} lineages have no mean. Give 1 or more.")
+    spread = math.expm1((generation + 1) * math.log((size + 1) / (size - 1)))
+    return mean * math.sqrt(spread / lineages)
+
+
 def median_variance(size: int, generation: int, *, growth: float = 1.0) -> float:
     """The median variance of the same recursion, which falls faster than the mean, and also where that stands still.
 

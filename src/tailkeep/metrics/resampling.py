@@ -3,7 +3,7 @@
 Rule: items are the unit that is drawn again; what belongs to one item (its answers in all generations) stays together.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -111,6 +111,26 @@ def failure_interval(
     # An order statistic: between a time and infinity there is nothing to interpolate.
     low, high = np.quantile(late, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
     return FailureInterval(failure_of(slice(None)), float(low), float(high), float(np.isinf(late).mean()))
+
+
+def median_time(failures: Sequence[Failure], *, level: float = 0.95, resamples: int = 2000, seed: int = 0) -> Interval:
+    """The median time to failure of independent repetitions (seeds), with percentile bootstrap bounds over them.
+
+    One that never failed counts as infinitely late, so a median or a bound may be infinite; undefined ones are left
+    out. One repetition has NaN bounds, and none a NaN median. The bounds of three are their extremes.
+
+    Raises:
+        ValueError: `level` is not between 0 and 1.
+    """
+    require_level(level)
+    times = np.array([np.inf if f.state == "censored" else f.time for f in failures if f.state != "undefined"])
+    if times.size == 0:
+        return Interval(np.nan, np.nan, np.nan)
+    if times.size == 1:
+        return Interval(float(times[0]), np.nan, np.nan)
+    found = [float(np.median(times[rows])) for rows in _draws(len(times), resamples, seed)]
+    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
+    return Interval(float(np.median(times)), float(low), float(high))
 
 
 def _draws(items: int, resamples: int, seed: int) -> Iterator[NDArray[np.int64]]:

@@ -16,8 +16,9 @@ from tailkeep.report.drawing import (
     name_axis,
     plain_ticks,
 )
+from tailkeep.report.failure import failure_rules
 from tailkeep.report.reading import Entry, Group
-from tailkeep.report.vocabulary import BANDS, THEORY, describe, failure_rules
+from tailkeep.report.vocabulary import bounds_of, companion_of, describe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,7 +40,7 @@ class Line:
         whole = {g: found for g, found in sorted(cells.items()) if len(found) == seeds}
         self.generations = list(whole)
         self.mean = [_mean(found, metric) for found in whole.values()]
-        bounds = BANDS.get(metric)
+        bounds = bounds_of(metric)
         if bounds and all(name in entry.metrics for entry in entries for name in bounds):
             self.low = [_mean(found, bounds[0]) for found in whole.values()]
             self.high = [_mean(found, bounds[1]) for found in whole.values()]
@@ -66,7 +67,7 @@ def curve(group: Group, metric: str, pens: "Mapping[str, Pen]", name: str) -> Dr
     return Drawing(
         name=name,
         title=known.title,
-        caption=" ".join(filter(None, _notes(group, metric, seeds))),
+        caption=" ".join(filter(None, notes_of(group, metric, seeds))),
         alt=f"{known.title} over the generations: {ends}.",
         build=lambda: _build(group, metric, lines, pens),
     )
@@ -80,7 +81,7 @@ def _build(group: Group, metric: str, lines: "Mapping[str, Line]", pens: "Mappin
     panel.grid(axis="y", color=HAIR, linewidth=0.5)
     for arm, line in lines.items():
         # Many bands over each other would hide the lines.
-        _draw(panel, line, pens[arm], shade=min(0.14, 0.45 / len(lines)))
+        draw_line(panel, line, pens[arm], shade=min(0.14, 0.45 / len(lines)))
         _draw_theory(panel, Line(group.of(arm), _theory(metric)), pens[arm])
     if known.log and all(v > 0 for line in lines.values() for v in (*line.mean, *line.low) if math.isfinite(v)):
         panel.set_yscale("log")
@@ -98,7 +99,8 @@ def _build(group: Group, metric: str, lines: "Mapping[str, Line]", pens: "Mappin
     return figure
 
 
-def _draw(panel: "Axes", line: Line, pen: Pen, *, shade: float) -> None:
+def draw_line(panel: "Axes", line: Line, pen: Pen, *, shade: float) -> None:
+    """A line with its band."""
     panel.fill_between(line.generations, line.low, line.high, color=pen.colour, alpha=shade, linewidth=0)
     panel.plot(
         line.generations,
@@ -119,21 +121,26 @@ def _draw_theory(panel: "Axes", line: Line, pen: Pen) -> None:
 
 
 def _theory(metric: str) -> str:
-    return THEORY[metric][0] if metric in THEORY else ""
+    companion = companion_of(metric)
+    return companion[0] if companion else ""
 
 
 def _band_note(metric: str, group: Group, seeds: int) -> str:
-    bounds = BANDS.get(metric)
+    bounds = bounds_of(metric)
     if bounds and set(bounds) <= group.names:
-        return "Band: the middle 80 % of the lineages."
+        of_items = metric.startswith("downstream.")
+        return f"Band: {'95 % interval over items' if of_items else 'the middle 80 % of the lineages'}."
     return f"Line: mean of {seeds} seeds; band: lowest to highest seed." if seeds > 1 else "One seed, so no band."
 
 
-def _notes(group: Group, metric: str, seeds: int) -> list[str]:
+def notes_of(group: Group, metric: str, seeds: int) -> list[str]:
+    """What stands beneath the curves of `metric`, some of it empty."""
     known = describe(metric)
     limit = "Dotted: the limit of failure." if _limits(group, metric) else ""
     better = f"{known.better.capitalize()} is better." if known.better else ""
-    theory = f"Fine dots, without markers: {THEORY[metric][1]}." if _theory(metric) in group.names else ""
+    companion = companion_of(metric)
+    beside = companion is not None and companion[0] in group.names
+    theory = f"Fine dots, without markers: {companion[1]}." if companion and beside else ""
     return [known.note, _band_note(metric, group, seeds), theory, limit, better]
 
 

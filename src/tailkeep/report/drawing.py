@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 INK, MUTED, HAIR, PAPER = "#23262b", "#666b73", "#d9dbdf", "#ffffff"
 
 # Okabe and Ito's palette, darkened to 3:1 on white, and its counterpart on a dark page.
-_COLOURS = (
+COLOURS = (
     ("#0072b2", "#5cb3ea"),
     ("#c44e00", "#ff9456"),
     ("#00805e", "#35c79c"),
@@ -33,7 +33,7 @@ _COLOURS = (
 )
 _DASHES: tuple[Any, ...] = ("solid", (0, (5, 1.6)), (0, (1.4, 1.4)), (0, (6, 1.5, 1.4, 1.5)))
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
-_DARK = {**dict(_COLOURS), INK: "#e7e9ec", MUTED: "#a0a6af", HAIR: "#3a3f46", PAPER: "#16181c"}
+_DARK = {**dict(COLOURS), INK: "#e7e9ec", MUTED: "#a0a6af", HAIR: "#3a3f46", PAPER: "#16181c"}
 _DARK_PATTERN = re.compile("|".join(_DARK))
 
 WIDTH, HEIGHT = 4.0, 2.7
@@ -82,8 +82,8 @@ class Rendered:
 
 def pen(place: int) -> Pen:
     """The pen of the arm at `place` in the run's order. The first 32 differ in colour or dash."""
-    colour, dark = _COLOURS[place % len(_COLOURS)]
-    dash = _DASHES[(place + place // len(_COLOURS)) % len(_DASHES)]
+    colour, dark = COLOURS[place % len(COLOURS)]
+    dash = _DASHES[(place + place // len(COLOURS)) % len(_DASHES)]
     return Pen(colour, dark, dash, _MARKERS[place % len(_MARKERS)])
 
 
@@ -187,9 +187,15 @@ def keys(panel: "Axes", lines: list[tuple[str, str, float]], *, x: float, ha: st
 
 
 def plain_ticks(panel: "Axes") -> None:
-    """Numbers such as 0.01 or 200 on a logarithmic axis, where matplotlib would write powers in its own mathematics."""
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+    """Numbers such as 0.01 or 200 on a logarithmic axis, where matplotlib would write powers in its own mathematics.
 
+    An axis of less than two decades would have one or two of them, so it also has those times 2 and 5.
+    """
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    low, high = panel.get_ylim()
+    if high < 100 * low:
+        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}" if math.isfinite(value) else ""))
     panel.yaxis.set_minor_formatter(NullFormatter())
 

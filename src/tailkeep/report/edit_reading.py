@@ -40,14 +40,28 @@ class EditedText:
 
 @dataclass(frozen=True)
 class EditReading:
-    """What is known of the run at `path`: the counts of each finished shard, some texts and some rejects."""
+    """What is known of the run at `path`.
+
+    Attributes:
+        complete: whether every shard is finished and the whole is checked.
+        shards: the counts of each finished shard.
+        failures: what stopped the work on shards that are not finished, by their names.
+        texts: some edited strings.
+        rejects: some rejected documents.
+    """
 
     path: Path
     record: RunRecord
     complete: bool
     shards: Mapping[str, Mapping[str, int]]
+    failures: Mapping[str, str]
     texts: tuple[EditedText, ...]
     rejects: tuple[Mapping[str, Any], ...]
+
+    @property
+    def planned(self) -> int:
+        """How many shards the run has; parts that were joined since count as one."""
+        return len(self.shards) if self.complete else int(self.record.sources["input"]["shards"])
 
     @property
     def name(self) -> str:
@@ -80,10 +94,15 @@ def read_edit(path: Path | str, *, edits: int, rejects: int = 0) -> EditReading:
     for file in sorted((run.path / "manifests").rglob("*.json")):
         (tree,) = _lines(file, whole=True)
         shards[str(tree["shard"])] = tree["counts"]
+    failures = {}
+    for file in sorted((run.path / "failures").rglob("*.json")):
+        (tree,) = _lines(file, whole=True)
+        if tree["fingerprint"] == run.record.fingerprint and tree["shard"] not in shards:
+            failures[str(tree["shard"])] = str(tree["error"])
     texts = [text for name, items in _sample(run.path / "edits", edits) for text in _in_context(run.path, name, items)]
     rejected = [item for _, items in _sample(run.path / "rejects", rejects) for item in items[:-1]]
     complete = (run.path / "summary.json").is_file()
-    return EditReading(run.path, run.record, complete, shards, tuple(texts), tuple(rejected))
+    return EditReading(run.path, run.record, complete, shards, failures, tuple(texts), tuple(rejected))
 
 
 def _sample(folder: Path, most: int) -> Iterator[tuple[str, list[dict[str, Any]]]]:

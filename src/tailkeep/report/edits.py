@@ -29,10 +29,13 @@ def show_edits(path: Path | str, console: Console, *, edits: int = 20) -> None:
     """
     reading = read_edit(path, edits=edits)
     console.print(_plain(f"{reading.name}: an edit, fingerprint {reading.record.fingerprint[:12]}", "bold"))
+    for shard, error in reading.failures.items():
+        console.print(_plain(f"failed: {shard}: {error}", "red"))
     if not reading.shards:
         console.print(Text("No shard is finished yet."))
         return
-    console.print(Text(f"{'finished' if reading.complete else 'not finished'}; {totals(reading.counts)}"))
+    progress = "finished" if reading.complete else f"{len(reading.shards)} of {reading.planned} shards are finished"
+    console.print(Text(f"{progress}; {totals(reading.counts)}"))
     console.print(_band_table(reading))
     for text in reading.texts:
         for line in _changes(text):

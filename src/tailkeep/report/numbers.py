@@ -82,6 +82,14 @@ def failure(summary: FailureSummary) -> str:
     return f"> {text}" if summary.censored else text
 
 
+def times(bounds: Interval) -> str:
+    """The bounds of a time to failure as `1.2 to 3.4` or `2.1 to ∞`; empty where there are none."""
+    if math.isnan(bounds.low) or math.isnan(bounds.high):
+        return ""
+    low, high = (f"{bound:.1f}".removesuffix(".0") if math.isfinite(bound) else "∞" for bound in bounds[1:])
+    return f"{low} to {high}"
+
+
 def failed_seeds(summary: FailureSummary) -> str:
     """`2 of 3 seeds failed`, and what kept the others from being judged."""
     judged = summary.failed + summary.censored_seeds
@@ -93,6 +101,8 @@ def failed_seeds(summary: FailureSummary) -> str:
 
 def unjudged(summary: FailureSummary) -> str:
     """Why the undefined seeds have no time to failure, as a predicate for one or many."""
+    if not summary.measured:
+        return "had no such measure"
     if summary.beyond == summary.undefined:
         return "began beyond the limit"
     return ("began beyond the limit, or " if summary.beyond else "") + "had no usable value at generation 0"

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from itertools import groupby
 from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
@@ -18,7 +19,7 @@ from tailkeep.report import numbers
 from tailkeep.report.drawing import Pen
 from tailkeep.report.figures import GroupFigures, pens_of
 from tailkeep.report.reading import Group, Reading
-from tailkeep.report.summary import GroupSummary, Summary
+from tailkeep.report.summary import Difference, GroupSummary, Summary
 from tailkeep.report.texts import Prompt, first_middle_last, prompts, views
 from tailkeep.report.vocabulary import LEARNERS, VIEWS, describe
 from tailkeep.report.wording import sentences, unfinished
@@ -140,12 +141,13 @@ def new_environment() -> Environment:
         lstrip_blocks=True,
         loader=FunctionLoader(own_text),
     )
-    filters: dict[str, Callable[..., str]] = {
+    filters: dict[str, Callable[..., Any]] = {
         "safe_text": _safe,
         "one_line": lambda text: _safe(text, newline=" "),
         "data": _data,
         "without_folders": _without_folders,
         "count": numbers.count,
+        "groupby_arm": _by_arm,
         "duration": _duration,
     }
     environment.filters |= filters
@@ -163,6 +165,11 @@ def _template() -> Any:
         "view_name": lambda view: VIEWS.get(view, f"decoder {visible(view)}"),
     }
     return environment.from_string(own_text("page.html"))
+
+
+def _by_arm(differences: Sequence[Difference]) -> list[tuple[str, list[Difference]]]:
+    """In their order, which is by arm."""
+    return [(arm, list(row)) for arm, row in groupby(differences, key=lambda one: one.arm)]
 
 
 def _safe(text: object, newline: str = "\n") -> str:

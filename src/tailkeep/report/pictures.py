@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SIDE = 10
+_MOST_GENERATIONS = 5
+_COLUMNS = 3
 _GAP = 1
 _GAP_GREY = 48
 _LARGEST = 128
@@ -26,12 +28,12 @@ Images = NDArray[np.uint8]
 
 
 def pictures(group: Group, arm: str, pen: Pen, name: str) -> Drawing | None:
-    """Up to 100 drawn images of the first seed at the first, the middle and the last generation."""
+    """Up to 100 drawn images of the first seed at each of up to five generations, the first and the last among them."""
     del pen
     entries = group.of(arm)
     found = {e.generation: _images(e) for e in entries if e.seed == entries[0].seed}
     drawn = {generation: images for generation, images in found.items() if images is not None}
-    chosen = {generation: drawn[generation] for generation in first_middle_last(sorted(drawn))}
+    chosen = {generation: drawn[generation] for generation in first_middle_last(sorted(drawn), _MOST_GENERATIONS)}
     if not chosen:
         return None
     count = max(map(len, chosen.values()))
@@ -59,7 +61,8 @@ def mosaic(images: Images) -> Images:
 
 
 def _grids(chosen: dict[int, Images], arm: str) -> "Figure":
-    figure, panels = canvas(f"Images of {arm}", columns=3, width=8.0, height=3.1)
+    rows = -(-len(chosen) // _COLUMNS)
+    figure, panels = canvas(f"Images of {arm}", rows=rows, columns=_COLUMNS, width=8.0, height=2.75 * rows + 0.35)
     for panel in panels:
         panel.set_axis_off()
     for panel, (generation, images) in zip(panels, chosen.items(), strict=False):

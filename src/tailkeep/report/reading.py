@@ -85,13 +85,17 @@ class Missing:
 
 @dataclass(frozen=True)
 class Reading:
-    """A run and everything that the report says about it. `arms` holds every arm, also one without a finished cell."""
+    """A run and everything that the report says about it.
+
+    `arms` holds every arm, also one without a finished cell; `grid` the levels of each axis that arms cross.
+    """
 
     run: RunDirectory
     name: str
     shows: str
     config_text: str
     arms: tuple[str, ...]
+    grid: Mapping[str, tuple[str, ...]]
     groups: tuple[Group, ...]
     missing: tuple[Missing, ...]
     finished: int
@@ -117,6 +121,7 @@ def read(path: Path | str) -> Reading:
         shows=_cut(config.get("shows") or "", _LONGEST_SENTENCE),
         config_text=config_path.read_text(encoding="utf-8") if config_path.exists() else "",
         arms=arms,
+        grid=_grid(config),
         groups=tuple(_group(learner, entries, arms) for learner in learners),
         missing=tuple(_missing(run, config, cells, arms)),
         finished=len(entries),
@@ -144,6 +149,13 @@ def _arms(config: Mapping[str, Any], cells: list[Cell]) -> tuple[str, ...]:
     listed = config.get("arms")
     names = [str(name) for name in listed] if isinstance(listed, Mapping) else []
     return tuple(dict.fromkeys([*names, *(cell.arm for cell in cells)]))
+
+
+def _grid(config: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    axes = config.get("grid")
+    if not isinstance(axes, Mapping):
+        return {}
+    return {str(axis): tuple(map(str, levels)) for axis, levels in axes.items() if isinstance(levels, list)}
 
 
 def _first_arm(learner: str, entries: list[Entry], arms: tuple[str, ...]) -> tuple[int, str]:

@@ -6,12 +6,23 @@ so that no seed is averaged with another one's past.
 
 import math
 import statistics
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tailkeep.metrics import Failure, Interval, mean_interval, slope, time_to_failure
+from tailkeep.metrics import (
+    Failure,
+    Interval,
+    binomial_interval,
+    margin_limit,
+    mean_interval,
+    median_time,
+    slope,
+    time_to_failure,
+)
+from tailkeep.report.failure import FailureRule, failure_rules
 from tailkeep.report.reading import Entry, Group, Reading, read
-from tailkeep.report.vocabulary import FailureRule, failure_rules, headline_names
+from tailkeep.report.vocabulary import headline_names
 
 
 @dataclass(frozen=True)
@@ -20,7 +31,9 @@ class FailureSummary:
 
     `time` is the median of the seeds for which it is defined (NaN if none); `censored` says that seeds
     which never failed decide it, so that it is a lower bound. `failed`, `censored_seeds` and `undefined` count seeds;
-    `beyond` counts the undefined ones that started beyond the limit.
+    `beyond` counts the undefined ones that started beyond the limit; `measured` is false where the arm never measures
+    what the rule judges. `bounds` are those of a bootstrap over seeds, NaN for a single one and infinite where seeds
+    never failed.
     """
 
     rule: FailureRule
@@ -30,6 +43,8 @@ class FailureSummary:
     censored_seeds: int
     undefined: int
     beyond: int
+    measured: bool
+    bounds: Interval
 
 
 @dataclass(frozen=True)
@@ -38,6 +53,7 @@ class MetricSummary:
 
     `level` is at `generation`, `first` at the first one, `slope` per generation, by least squares over all up to
     `generation`. `unusable` counts the seeds without a finite value there; if there are any, the interval is NaN.
+    `measured` is false where no cell of the arm has the metric at all.
     """
 
     name: str
@@ -47,6 +63,7 @@ class MetricSummary:
     slope: Interval
     seeds: int
     unusable: int
+    measured: bool
 
 
 @dataclass(frozen=True)
@@ -61,11 +78,26 @@ class ArmSummary:
 
 
 @dataclass(frozen=True)
+class Difference:
+    """An arm less the group's first one, seed by seed: 95 % Student-t intervals over the `seeds` that both have.
+
+    `level` is at `generation`, the last that both have finished under all those seeds, `slope` per generation up to it.
+    """
+
+    arm: str
+    metric: str
+    seeds: int
+    generation: int
+    level: Interval
+    slope: Interval
+
+
+@dataclass(frozen=True)
 class GroupSummary:
     """The arms of one learner. `metrics` names the headline metrics, `rules` says when an arm counts as failed.
 
     `common_generation` is the last one that every seed of every arm has finished (None if there is none), and `common`
-    holds arm -> metric -> the level there: the only place where arms are compared.
+    holds arm -> metric -> the level there. `differences` are those of each further arm from the first one.
     """
 
     learner: str
@@ -74,6 +106,7 @@ class GroupSummary:
     arms: tuple[ArmSummary, ...]
     common_generation: int | None
     common: dict[str, dict[str, Interval]]
+    differences: tuple[Difference, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,7 +139,38 @@ def _group(group: Group) -> GroupSummary:
     generation = _common_generation(group)
     at = [entry for entry in group.entries if entry.generation == generation]
     common = {arm: {name: _level([e for e in at if e.arm == arm], name) for name in names} for arm in group.arms if at}
-    return GroupSummary(group.learner, names, rules, arms, generation, common)
+    return GroupSummary(group.learner, names, rules, arms, generation, common, tuple(_differences(group, names)))
+
+
+def _differences(group: Group, names: tuple[str, ...]) -> Iterator[Difference]:
+    for arm in group.arms[1:]:
+        cells = {
+            (entry.arm, entry.seed, entry.generation): entry.metrics
+            for entry in group.entries
+            if entry.arm in (group.arms[0], arm)
+        }
+        seeds = sorted({seed for a, seed, _ in cells if a == arm} & {seed for a, seed, _ in cells if a != arm})
+        shared = set.intersection(
+            *({g for a, s, g in cells if (a, s) == (one, seed)} for one in (group.arms[0], arm) for seed in seeds),
+            {generation for _, _, generation in cells},
+        )
+        if not seeds or not shared:
+            continue
+        generations = sorted(shared)
+        for name in names:
+            rows = [
+                [_value(cells, arm, seed, g, name) - _value(cells, group.arms[0], seed, g, name) for g in generations]
+                for seed in seeds
+            ]
+            level = mean_interval([row[-1] for row in rows])
+            slopes = mean_interval([slope(generations, row) for row in rows])
+            yield Difference(arm, name, len(seeds), generations[-1], level, slopes)
+
+
+def _value(
+    cells: Mapping[tuple[str, int, int], Mapping[str, float]], arm: str, seed: int, generation: int, name: str
+) -> float:
+    return cells[arm, seed, generation].get(name, math.nan)
 
 
 def _common_generation(group: Group) -> int | None:
@@ -131,7 +195,7 @@ def _arm(group: Group, arm: str, names: tuple[str, ...], rules: tuple[FailureRul
         seeds=tuple(by_seed),
         generation=generation,
         metrics={name: metric_summary(name, list(shared.values())) for name in names},
-        failures={rule.metric: _failure(rule, list(by_seed.values())) for rule in rules},
+        failures={rule.key: _failure(rule, list(by_seed.values())) for rule in rules},
     )
 
 
@@ -147,6 +211,7 @@ def metric_summary(name: str, seeds: list[list[Entry]]) -> MetricSummary:
         slope=mean_interval([slope([g for g, _ in points], [v for _, v in points]) for points in series]),
         seeds=len(series),
         unusable=sum(not math.isfinite(value) for value in last),
+        measured=_measured(name, seeds),
     )
 
 
@@ -162,7 +227,13 @@ def _failure(rule: FailureRule, seeds: list[list[Entry]]) -> FailureSummary:
         censored_seeds=states.count("censored"),
         undefined=states.count("undefined"),
         beyond=sum(_starts_beyond(rule, entries) for entries in seeds),
+        measured=_measured(rule.metric, seeds),
+        bounds=median_time(failures),
     )
+
+
+def _measured(name: str, seeds: list[list[Entry]]) -> bool:
+    return any(name in entry.metrics for entries in seeds for entry in entries)
 
 
 def _limit(rule: FailureRule, entries: list[Entry]) -> float:
@@ -170,12 +241,24 @@ def _limit(rule: FailureRule, entries: list[Entry]) -> float:
     if rule.reference is None:
         return rule.limit
     start = entries[0].metrics.get(rule.reference, math.nan) if entries[0].generation == 0 else math.nan
-    limit = rule.limit * start
-    return limit if math.isfinite(limit) and limit > 0 else math.nan
+    if rule.chance and not _passes(rule, entries[0], start):
+        return math.nan
+    limit = margin_limit(start, rule.chance, left=rule.limit)
+    return limit if math.isfinite(limit) else math.nan
+
+
+def _passes(rule: FailureRule, first: Entry, start: float) -> bool:
+    """Whether the start is above chance by more than the sampling of questions explains."""
+    items = first.metrics.get(rule.items, math.nan)
+    if not math.isfinite(items) or not 0 <= start <= 1:
+        return start > rule.chance
+    return binomial_interval(start * items, int(items)).low > rule.chance
 
 
 def _starts_beyond(rule: FailureRule, entries: list[Entry]) -> bool:
     first, limit = entries[0].metrics.get(rule.metric, math.nan), _limit(rule, entries)
+    if rule.chance and math.isfinite(first) and not _passes(rule, entries[0], first):
+        return True
     return first < limit if rule.falling else first > limit
 
 

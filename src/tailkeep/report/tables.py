@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from tailkeep.metrics import Interval
 from tailkeep.report.reading import Reading
-from tailkeep.report.summary import ArmSummary, Summary
+from tailkeep.report.summary import ArmSummary, FailureSummary, Summary
 from tailkeep.visible import visible
 
 Row = Sequence[str | int | float]
@@ -20,12 +20,20 @@ _SUMMARY = (
     *("learner", "arm", "metric", "seeds", "generation", "first", "level", "level_low", "level_high"),
     *("slope", "slope_low", "slope_high"),
 )
-_FAILURES = ("learner", "arm", "rule", "time", "censored", "seeds_failed", "seeds_censored", "seeds_undefined")
+_DIFFERENCES = (
+    *("learner", "arm", "from_arm", "metric", "seeds", "generation", "level", "level_low", "level_high"),
+    *("slope", "slope_low", "slope_high"),
+)
+_FAILURES = (
+    *("learner", "arm", "rule", "time", "time_low", "time_high", "censored"),
+    *("seeds_failed", "seeds_censored", "seeds_undefined"),
+)
 
 
 def tables(reading: Reading, summary: Summary) -> dict[str, str]:
     """File name -> CSV."""
     return {
+        "differences.csv": _csv(_DIFFERENCES, _differences(summary)),
         "failures.csv": _csv(_FAILURES, _failures(summary)),
         "metrics.csv": _csv(_METRICS, _metrics(reading)),
         "summary.csv": _csv(_SUMMARY, _summary(summary)),
@@ -61,7 +69,19 @@ def _failures(summary: Summary) -> Iterable[Row]:
         for arm in group.arms:
             for failure in arm.failures.values():
                 counts = failure.failed, failure.censored_seeds, failure.undefined
-                yield group.learner, arm.arm, failure.rule.words, failure.time, int(failure.censored), *counts
+                yield group.learner, arm.arm, failure.rule.words, *_times(failure), int(failure.censored), *counts
+
+
+def _times(failure: FailureSummary) -> tuple[float, float, float]:
+    return failure.time, failure.bounds.low, failure.bounds.high
+
+
+def _differences(summary: Summary) -> Iterable[Row]:
+    for group in summary.groups:
+        for one in group.differences:
+            first = group.arms[0].arm
+            bounds = *_bounds(one.level), *_bounds(one.slope)
+            yield group.learner, one.arm, first, one.metric, one.seeds, one.generation, *bounds
 
 
 def _csv(header: Sequence[str], rows: Iterable[Row]) -> str:

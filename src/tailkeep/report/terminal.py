@@ -17,7 +17,7 @@ from tailkeep.report.reading import Group, Reading, read
 from tailkeep.report.summary import ArmSummary, GroupSummary, Summary, summarise_reading
 from tailkeep.report.texts import Prompt, prompts, views
 from tailkeep.report.vocabulary import VIEWS, describe
-from tailkeep.report.wording import unfinished
+from tailkeep.report.wording import paired, unfinished
 from tailkeep.runs import redact
 from tailkeep.visible import visible
 
@@ -78,6 +78,8 @@ def _print_groups(summary: Summary, console: Console) -> None:
         return
     for group in summary.groups:
         console.print(_group_table(group))
+        for line in (*_relative(group), *paired(group)):
+            console.print(_plain(line))
     for line in _footnote(summary):
         console.print(Text(line, "dim"))
 
@@ -88,12 +90,20 @@ def _footnote(summary: Summary) -> Iterator[str]:
         "Means over seeds: start at generation 0, level at the last (95 % Student-t interval beside it), slope per "
         "generation."
     )
-    rules = dict.fromkeys(rule.words for group in summary.groups for rule in group.rules)
+    rules = dict.fromkeys(rule.words for group in summary.groups for rule in group.rules if not rule.name)
     if rules:
         yield (
             f"failure: generation at which the limit is passed, median over seeds ({'; '.join(rules)}). “> 5”: not by "
             f"5. {numbers.DASH}: already beyond it, or not measured, at 0."
         )
+
+
+def _relative(group: GroupSummary) -> Iterator[str]:
+    """The rules of failure that have no column, a line each."""
+    for rule in group.rules:
+        if rule.name:
+            times = (f"{arm.arm} {numbers.failure(arm.failures[rule.key])}" for arm in group.arms)
+            yield f"Failure by {rule.words}: {', '.join(times)}."
 
 
 def _group_table(group: GroupSummary) -> Table:

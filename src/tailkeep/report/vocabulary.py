@@ -1,28 +1,14 @@
-"""What each known metric is called, in which unit it is read, and when an arm counts as failed.
+"""What each known metric is called and in which unit it is read.
 
 Rule: this file is the only place that knows metrics by name. A metric that is not here is drawn all the same, under
 its plain name.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
 
+from tailkeep.report.metric import Metric
+from tailkeep.report.text_metrics import TEXT_METRICS, is_test, test_metric
 from tailkeep.visible import visible
-
-Better = Literal["higher", "lower"] | None
-
-
-@dataclass(frozen=True)
-class Metric:
-    """How a metric is presented. `note` says its unit and meaning, `log` asks for a logarithmic axis."""
-
-    title: str
-    note: str = ""
-    better: Better = None
-    headline: bool = False
-    log: bool = False
-
 
 METRICS: Mapping[str, Metric] = {
     "held_out_nll": Metric(
@@ -55,6 +41,7 @@ METRICS: Mapping[str, Metric] = {
     "kl_real_sample": Metric(
         "KL(real ‖ samples)", "Nats, over unigram histograms; large where the tail is lost.", "lower"
     ),
+    **TEXT_METRICS,
     "mean_length": Metric("Length of a sample", "Mean number of tokens."),
     "valid_share": Metric("Valid documents", "Share of samples that the world's grammar can produce.", "higher"),
     "true_share": Metric("True facts", "Share of the stated facts that are true in the world.", "higher"),
@@ -94,7 +81,16 @@ METRICS: Mapping[str, Metric] = {
     "std_low": Metric("σ, lowest tenth", "The 10 % quantile over lineages of the fitted σ."),
     "std_high": Metric("σ, highest tenth", "The 90 % quantile over lineages of the fitted σ."),
     "variance_mean": Metric(
-        "Mean variance", "Mean over lineages of σ²; few exploding lineages dominate it.", None, False, True
+        "Mean variance", "Mean over lineages of σ²; a few wide lineages carry it.", None, True, True
+    ),
+    "variance_mean_se": Metric("Mean variance, Monte-Carlo error", "Standard error over lineages of the mean of σ²."),
+    "variance_mean_theory_se": Metric(
+        "Mean variance, error in closed form",
+        "What so many lineages must come to; an estimate is too small where few of them carry the mean.",
+    ),
+    "std_median_se": Metric("Median σ, Monte-Carlo error", "Standard error over lineages of the median of σ."),
+    "cut_growth": Metric(
+        "Growth by the cut", "Variance of what the cut leaves over that of all, mean over lineages: η, measured."
     ),
     "kl_model_real_median": Metric("KL(model ‖ real)", "Nats; median over lineages.", "lower", True),
     "mean_abs_median": Metric(
@@ -115,30 +111,40 @@ METRICS: Mapping[str, Metric] = {
         True,
     ),
     "frechet": Metric(
-        "Fréchet distance",
-        "Between held-out and drawn images, in the features of a classifier of real ones, squared.",
+        "Distance of the features",
+        "Squared Fréchet distance between held-out and drawn images, in the features of a classifier of real ones.",
         "lower",
         True,
     ),
     "recall": Metric(
         "Recall",
-        "Share of held-out images within reach of the drawn ones: how much of reality is covered.",
+        "Share of held-out images or points within reach of the drawn ones: how much of reality is covered.",
         "higher",
         True,
     ),
     "precision": Metric(
         "Precision",
-        "Share of drawn images within reach of the held-out ones; a model that draws one good image has 1.",
+        "Share of drawn images or points within reach of the held-out ones; a model that draws one good image has 1.",
         None,
+        True,
+    ),
+    "coverage": Metric(
+        "Coverage",
+        "Share of held-out images or points whose neighbourhood among real ones holds a drawn one.",
+        "higher",
         True,
     ),
     "class_entropy": Metric(
         "Entropy of the classes",
         "Nats, over the classes that a classifier of real images sees in drawn ones.",
         "higher",
+    ),
+    "classes_alive": Metric(
+        "Classes alive",
+        "Classes that a classifier of real images sees in more than 1 % of the drawn ones.",
+        "higher",
         True,
     ),
-    "classes_alive": Metric("Classes alive", "Classes with more than 1 % of the drawn images.", "higher"),
     "classes_total": Metric("Classes in all", "Classes of the real images."),
     "held_out_bound": Metric(
         "Held-out bound", "Nats per image: the evidence bound's negative on held-out real images.", "lower"
@@ -154,12 +160,37 @@ METRICS: Mapping[str, Metric] = {
     "weight_distance": Metric(
         "Distance of the weights", "Total variation between the real and the sampled mode shares.", "lower", True
     ),
+    "sliced_wasserstein": Metric(
+        "Distance to the real density", "Sliced 1-Wasserstein, in the points’ unit.", "lower", True
+    ),
+    "kl_real_model": Metric(
+        "KL(real ‖ model)",
+        "Nats: what held-out points have in likelihood under the real density over the model’s exact one.",
+        "lower",
+        True,
+    ),
+    "train_loss": Metric("Loss in training", "Squared error of the velocities, mean over all steps of a training."),
+    "discriminator_loss": Metric("Loss of the discriminator", "Nats a pair, mean over training; 2 ln 2 if it guesses."),
+    "generator_loss": Metric("Loss of the generator", "Nats, mean over all steps of a training; ln 2 at balance."),
     "test_error": Metric(
         "Test error", "Mean of |w - w*|² over lineages, in units of the first fit's own error.", "lower", True, True
     ),
-    "bound_ratio": Metric("Test error over its bound", "Above 1 the published bound does not hold.", None, True),
+    "closed_form_ratio": Metric(
+        "Test error over its closed form",
+        "1 where it is met. The form is exact for replace and accumulate, and for edits the limit of many rows.",
+        None,
+        True,
+    ),
+    "bound_ratio": Metric("Test error over its bound", "Above 1 the published bound does not hold.", None, True, True),
+    "decay_bound_ratio": Metric(
+        "Test error over the bound of decaying edits", "Far below 1 the published bound holds and says little."
+    ),
     "test_error_se": Metric("Test error, Monte-Carlo error", "Standard error over lineages of the mean."),
+    "test_error_exact": Metric("Test error, exact", "Closed form of the recursion itself, where there is one."),
     "test_error_bound": Metric("Published bound", "On the test error, in the same units."),
+    "test_error_decay_bound": Metric(
+        "Published bound for decaying edits", "The second bound on the test error, in the same units."
+    ),
     "test_error_wide": Metric(
         "Test error, many rows", "Own closed form of the recursion itself, for rows that far outnumber coefficients."
     ),
@@ -171,15 +202,48 @@ BANDS = {"std_median": ("std_low", "std_high")}
 THEORY = {
     "test_error": ("test_error_theory", "the published closed form"),
     "variance_mean": ("variance_mean_theory", "the closed form of the expectation"),
+    "cut_growth": ("cut_growth_theory", "the closed form η(a)"),
     "std_median": ("std_theory", "the closed form of the median, or the floor where truncation begins"),
 }
 """Metrics that are drawn beside another one, in its figure, and what they are called there."""
+
+
+def bounds_of(name: str) -> tuple[str, str] | None:
+    """The two metrics that are the band of `name`, where that is not the range over seeds."""
+    return (f"{name}.low", f"{name}.high") if is_test(name) else BANDS.get(name)
+
+
+def companion_of(name: str) -> tuple[str, str] | None:
+    """The metric that is drawn beside `name`, in its figure, and what it is called there."""
+    if is_test(name):
+        return f"{name}.chance", "the chance level"
+    if split_view(name)[1].startswith(("coverage_", "kl_")) and not name.endswith("_expected"):
+        return f"{name}_expected", "as much real text"
+    return THEORY.get(name)
+
+
+def _known(bare: str) -> Metric | None:
+    return METRICS.get(bare) or test_metric(bare)
+
+
+def is_known(name: str) -> bool:
+    """Whether `name`, without its view, is a metric that this file describes."""
+    return _known(split_view(name)[1]) is not None
+
+
+def _place(bare: str) -> tuple[int, str]:
+    """Where a metric stands among the others: in the order of `METRICS`, then downstream tests, then unknown ones."""
+    order = list(METRICS)
+    return (order.index(bare) if bare in METRICS else len(order) + (_known(bare) is None), bare)
+
 
 BOUNDED_SHARE = 0.4
 """The changed share of the real data above which the bound on collapse under edits (arXiv 2412.14689) wears out."""
 
 LEARNERS = {
     "causal_lm": "Language model",
+    "flow": "Flow matching",
+    "gan": "Generative adversarial network",
     "gaussian": "Gaussian",
     "mixture": "Gaussian mixture",
     "regression": "Linear regression",
@@ -199,93 +263,21 @@ def split_view(name: str) -> tuple[str, str]:
 def describe(name: str) -> Metric:
     """The presentation of `name`; a metric through the arm's own decoder says so and is no headline."""
     view, bare = split_view(name)
-    known = METRICS.get(bare) or Metric(visible(name if not view else bare, newline=" "))
+    known = _known(bare) or Metric(visible(name if not view else bare, newline=" "))
     if view != "own":
         return known
     return Metric(f"{known.title}, own decoder", known.note, known.better, False, known.log)
 
 
-@dataclass(frozen=True)
-class FailureRule:
-    """When a seed has failed: its metric crosses a limit, fixed or relative to `reference`.
-
-    The limit is `limit`, or `limit` times the generation-0 value of `reference`. `words` names the rule, `past` says
-    that it came true.
-    """
-
-    metric: str
-    limit: float
-    falling: bool
-    words: str
-    past: str
-    reference: str | None = None
-
-
-_RULES = (
-    FailureRule("kr_accuracy", 0.75, True, "knowledge retention < 0.75", "knowledge retention fell below 0.75"),
-    FailureRule(
-        "held_out_nll",
-        1.1,
-        False,
-        "held-out NLL 10 % above generation 0",
-        "held-out NLL rose 10 % above generation 0",
-        "held_out_nll",
-    ),
-    FailureRule(
-        "std_median", 0.5, True, "median σ < half the real σ", "the median σ fell below half the real σ", "std_real"
-    ),
-    FailureRule(
-        "latent_std",
-        0.8,
-        True,
-        "latent spread 20 % below generation 0",
-        "the latent spread fell 20 % below generation 0",
-        "latent_std",
-    ),
-    FailureRule(
-        "modes_alive",
-        0.75,
-        True,
-        "fewer than 75 % of the modes",
-        "fewer than 75 % of the modes were alive",
-        "modes_total",
-    ),
-    FailureRule(
-        "bound_ratio",
-        1.0,
-        False,
-        "test error above its published bound",
-        "the test error rose above its published bound",
-    ),
-)
-
-
-def failure_rules(names: set[str]) -> tuple[FailureRule, ...]:
-    """The rules that a group with the metrics `names` is judged by.
-
-    The NLL of a density has no natural zero, so "10 % above" means nothing for a mixture.
-    """
-    return tuple(
-        rule
-        for rule in _RULES
-        if rule.metric in names and not (rule.metric == "held_out_nll" and "modes_total" in names)
-    )
-
-
 def headline_names(names: set[str]) -> tuple[str, ...]:
     """The metrics of `names` that stand in the summary, in the order of `METRICS`; all, if none is known."""
-    order = list(METRICS)
-    chosen = [name for name in names if split_view(name)[1] in METRICS and describe(name).headline]
-    return tuple(sorted(chosen, key=lambda name: order.index(split_view(name)[1]))) or tuple(sorted(names))
+    chosen = [name for name in names if is_known(name) and describe(name).headline]
+    return tuple(sorted(chosen, key=lambda name: _place(split_view(name)[1]))) or tuple(sorted(names))
 
 
 def further_names(names: set[str]) -> tuple[str, ...]:
     """The other metrics of `names`, known ones first."""
-    order = list(METRICS)
-    rest = names.difference(headline_names(names), (theory for theory, _ in THEORY.values()))
-
-    def place(name: str) -> tuple[str, int, str]:
-        view, bare = split_view(name)
-        return view, order.index(bare) if bare in METRICS else len(order), name
-
-    return tuple(sorted(rest, key=place))
+    companions = (found[0] for found in map(companion_of, names) if found)
+    bounds = (bound for name in names if is_test(name) for bound in bounds_of(name) or ())
+    rest = names.difference(headline_names(names), companions, bounds)
+    return tuple(sorted(rest, key=lambda name: (split_view(name)[0], *_place(split_view(name)[1]), name)))

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 
 from tailkeep.metrics import Interval
 from tailkeep.report import numbers
+from tailkeep.report.failure import FailureRule
 from tailkeep.report.reading import Missing
-from tailkeep.report.summary import GroupSummary
-from tailkeep.report.vocabulary import BOUNDED_SHARE, METRICS, FailureRule, describe, split_view
+from tailkeep.report.summary import Difference, GroupSummary
+from tailkeep.report.vocabulary import BOUNDED_SHARE, describe, is_known
 
 _TOLD = 2
 
@@ -21,6 +22,24 @@ def sentences(group: GroupSummary) -> tuple[str, ...]:
     told = [name for name in group.metrics if describe(name).better][:_TOLD]
     said = [_comparison(group, name) if len(group.arms) > 1 else _alone(group, name) for name in told]
     return (*filter(None, said), *(_failures(group, rule) for rule in group.rules), *_far_edits(group))
+
+
+def paired(group: GroupSummary) -> tuple[str, ...]:
+    """How far the first comparable metric of each arm lies from that of the first arm, seed by seed; or nothing."""
+    name = next((name for name in group.metrics if describe(name).better), None)
+    told = [one for one in group.differences if one.metric == name and math.isfinite(one.level.mean)]
+    if not told:
+        return ()
+    told = sorted(told, key=lambda one: one.level.mean)
+    parts = [_paired(one) for one in told]
+    seeds = {(one.seeds, one.generation) for one in told}
+    where = f"over {numbers.seeds(told[0].seeds)} at generation {told[0].generation}" if len(seeds) == 1 else "each"
+    return (f"Paired with {group.arms[0].arm} by seed, {where}, {_title(told[0].metric)} differs by {join(parts)}.",)
+
+
+def _paired(one: Difference) -> str:
+    bounds = numbers.interval(one.level, signed=True)
+    return f"{numbers.mean(one.level, signed=True)} for {one.arm}" + (f" ({bounds})" if bounds else "")
 
 
 def _far_edits(group: GroupSummary) -> tuple[str, ...]:
@@ -106,7 +125,7 @@ def _failures(group: GroupSummary, rule: FailureRule) -> str:
     kept: list[str] = []
     timeless: dict[str, list[str]] = {}
     for arm in group.arms:
-        summary = arm.failures[rule.metric]
+        summary = arm.failures[rule.key]
         judged = summary.failed + summary.censored_seeds
         if summary.failed:
             share = f"{summary.failed} of {numbers.seeds(judged)}"
@@ -128,8 +147,7 @@ def _with_interval(level: Interval, seeds: int) -> str:
 
 def _title(name: str) -> str:
     title = describe(name).title
-    known = split_view(name)[1] in METRICS
-    return title[0].lower() + title[1:] if known and title[1:2].islower() else title
+    return title[0].lower() + title[1:] if is_known(name) and title[1:2].islower() else title
 
 
 def join(names: list[str]) -> str:

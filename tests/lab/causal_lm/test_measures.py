@@ -6,10 +6,11 @@ import torch
 
 from tailkeep.data import Question
 from tailkeep.lab.causal_lm.codec import Codec, train_tokenizer
-from tailkeep.lab.causal_lm.measures import TextMeasure, question_rows
+from tailkeep.lab.causal_lm.measures import TextMeasure
 from tailkeep.lab.causal_lm.model import LanguageModel
 from tailkeep.lab.causal_lm.settings import Writing
 from tailkeep.lab.causal_lm.tokens import Tokens
+from tailkeep.scoring import question_rows
 from tests.lab.causal_lm.tiny import STORIES
 
 
@@ -78,14 +79,14 @@ def test_a_truth_that_is_known_is_asked_about_every_view(network, codec, stories
 
 def test_the_context_ends_where_the_sentences_begin(codec):
     question = Question("Ann saw a red", "cat.", "boat.")
-    context, true, false = question_rows(question, codec)
+    context, true, false = question_rows(question, codec.encode_open)
     assert codec.decode(true[:context]) == codec.decode(false[:context]) == "Ann saw a red"
     assert codec.decode(true[context:]) == " cat."
     assert codec.decode(false[context:]) == " boat."
 
 
 def test_a_stop_token_is_not_part_of_a_sentence(codec):
-    _, true, false = question_rows(Question("Ann saw", "a cat.", "a little boat."), codec)
+    _, true, false = question_rows(Question("Ann saw", "a cat.", "a little boat."), codec.encode_open)
     assert codec.stop not in true
     assert codec.stop not in false
 
@@ -95,14 +96,14 @@ def test_a_token_that_spans_the_join_belongs_to_the_sentence():
     codec = Codec(train_tokenizer(text, vocab_size=300), append_eos=True)
     # " to" is one token, so a context that ends in a space is cut where its last token becomes part of the sentence.
     question = Question("go ", "to now", "x now")
-    context, true, false = question_rows(question, codec)
+    context, true, false = question_rows(question, codec.encode_open)
     assert true[:context].tolist() == false[:context].tolist()
     assert codec.decode(true[context:]).strip() == "to now"
     assert codec.decode(false[context:]).strip() == "x now"
 
 
 def test_a_context_that_is_empty_leaves_the_start_token(codec):
-    context, true, false = question_rows(Question("", "Ann", "Ben"), codec)
+    context, true, false = question_rows(Question("", "Ann", "Ben"), codec.encode_open)
     assert context == 1
     assert true[0] == false[0] == codec.start
 
@@ -150,3 +151,29 @@ def test_a_text_that_is_the_real_one_does_not_diverge_from_it(network, codec, st
     measured = measure_of(stories)(model_of(network, codec, stories), {"common": whole})
     assert measured.metrics["common.kl_sample_real"] == pytest.approx(0, abs=1e-9)
     assert measured.metrics["common.kl_real_sample"] == pytest.approx(0, abs=1e-9)
+
+
+def test_the_tempered_nll_of_a_model_that_is_too_sure_is_lower_and_of_a_uniform_one_the_same(network, codec, stories):
+    measure, samples = measure_of(stories), {"common": samples_of(stories)}
+    sure = measure(model_of(network, codec, stories), samples).metrics
+    assert sure["temperature"] > 1
+    assert sure["held_out_nll_tempered"] < sure["held_out_nll"]
+    flat = measure(model_of(uniform(network), codec, stories), samples).metrics
+    assert flat["held_out_nll_tempered"] == pytest.approx(flat["held_out_nll"], rel=1e-6)
+
+
+def test_ngrams_are_compared_at_equal_counts_and_beside_held_out_text(network, codec, stories):
+    measured = measure_of(stories)(model_of(network, codec, stories), {"common": samples_of(stories)}).metrics
+    for n in (1, 2, 3, 4):
+        assert measured[f"common.kl_{n}_sample_real"] >= 0
+        assert measured[f"common.kl_{n}_real_sample"] >= 0
+    # Ten held-out documents hold more than six samples without their prompts.
+    assert measured["common.kl_1_real_sample_expected"] >= 0
+
+
+def test_the_whole_real_text_covers_every_band(network, codec, stories):
+    whole = Tokens.of(stories.documents, codec)
+    measured = measure_of(stories)(model_of(network, codec, stories), {"common": whole}).metrics
+    bands = {name: value for name, value in measured.items() if name.startswith("common.coverage_")}
+    assert bands
+    assert set(bands.values()) == {1.0}

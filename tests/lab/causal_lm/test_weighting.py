@@ -48,7 +48,7 @@ def test_every_loss_of_the_library_can_be_named_by_an_arm():
     named = {
         "cross_entropy": {}, "truncated": {}, "dynamic": {"alpha": 1.0}, "target_kept": {"fraction": 0.5},
         "scheduled": {"start": 1.0, "end": 0.9, "steps": 3}, "random": {"kept_fraction": 0.5}, "focal": {},
-        "mile": {}, "eaft": {}, "dft": {}, "stm": {},
+        "mile": {}, "eaft": {}, "dft": {}, "stm": {}, "random_matched": {},
     }  # fmt: skip
     assert set(named) == set(WEIGHTINGS)
     for name, options in named.items():

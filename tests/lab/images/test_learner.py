@@ -123,7 +123,7 @@ def test_a_truncated_generation_keeps_a_part_and_is_another_model(truncate, mode
 
 
 def test_truncation_of_every_pixel_is_one_clear_error():
-    with pytest.raises(TrainingError, match=r"threshold=0\.001.*left out every pixel.*higher truncate\.threshold"):
+    with pytest.raises(TrainingError, match=r"truncate\.threshold 0\.001 left out every pixel.*a higher one"):
         learner(truncate={"name": "pixels", "threshold": 0.001}).fit(bars(64), seed=0, budget=64)
 
 

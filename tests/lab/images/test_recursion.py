@@ -10,7 +10,7 @@ pytest.importorskip("sklearn")
 from tailkeep import lab
 from tests.lab.images.idx_files import pair
 from tests.lab.images.small import SMALL
-from tests.lab.small_lab import outcome, raising
+from tests.lab.small_lab import outcome, run_though_killed
 from tests.runs.faults import FaultyStorage
 
 TREE = {
@@ -39,18 +39,7 @@ def rows_of(folder):
 
 def test_a_run_that_was_killed_ends_in_the_same_bytes(tmp_path):
     lab.run(TREE, tmp_path / "whole", storage=FaultyStorage())
-    struck = set()
-
-    def observe(event):
-        place = (event.arm, event.generation, event.phase)
-        if event.phase in {"train", "measure"} and place not in struck:
-            struck.add(place)
-            raising(KeyboardInterrupt())(event)
-
-    for _ in range(8):
-        with pytest.raises(KeyboardInterrupt):
-            lab.run(TREE, tmp_path / "killed", storage=FaultyStorage(), observe=observe)
-    lab.run(TREE, tmp_path / "killed", storage=FaultyStorage(), observe=observe)
+    assert run_though_killed(TREE, tmp_path / "killed") == 8
     assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
     assert not [path for path in (tmp_path / "whole").rglob("*") if path.suffix in {".pt", ".pkl", ".bin"}]
 

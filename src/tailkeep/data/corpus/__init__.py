@@ -14,6 +14,7 @@ from tailkeep.data.corpus.rejects import Rejects, read_rejects
 from tailkeep.data.corpus.shards import Shard, find_shards, my_tasks
 from tailkeep.data.corpus.tasks import Task, task_here
 from tailkeep.data.corpus.telling import Lines
+from tailkeep.data.corpus.unchanged import input_sha256
 from tailkeep.data.corpus.weights import read_weights, repeated, weight_of, write_weights
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "fingerprint_of",
     "finish_shard",
     "finished",
+    "input_sha256",
     "join_parts",
     "my_tasks",
     "nobody",

@@ -9,14 +9,13 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-import fsspec
-
 from tailkeep.config import Settings
-from tailkeep.errors import InputError, StorageError
+from tailkeep.data.corpus.stores import changed_at, is_local, open_store, reason, refusals, send
+from tailkeep.errors import StorageError
 from tailkeep.redaction import redact
 from tailkeep.runs import Storage
 from tailkeep.runs.storage import TEMPORARY
@@ -61,6 +60,9 @@ class Destination(Protocol):
     def size(self, name: str) -> int | None:
         """The bytes of the file under `name`, None if there is none."""
 
+    def modified(self, name: str) -> float | None:
+        """When the file under `name` was written, in seconds since 1970; None if the store does not tell."""
+
     def sha256(self, name: str) -> str:
         """The sha256 of the file under `name`."""
 
@@ -75,15 +77,11 @@ def open_destination(out: str | Path, *, storage: "ShardStorage | None" = None) 
     """The folder or the store at `out`; `storage` is what writes to a folder.
 
     Raises:
-        InputError: `out` names a store that is not known or not installed.
+        InputError: `out` names a store that is not known.
+        MissingPackageError: the package for it is not installed.
     """
-    try:
-        store, path = fsspec.core.url_to_fs(str(out))
-    except (ValueError, ImportError) as error:
-        raise InputError(
-            f"cannot open {redact(str(out))}: {error}. Give a local path or the URL of an installed store."
-        ) from None
-    if "file" in ([store.protocol] if isinstance(store.protocol, str) else store.protocol):
+    store, path = open_store(str(out))
+    if is_local(store):
         return Folder(Path(path), storage or ShardStorage())
     assert storage is None, "a storage writes to folders only"
     return Bucket(store, path.rstrip("/"))
@@ -101,15 +99,24 @@ class ShardStorage(Storage):
         with _explained(str(root)):
             self._ensure(staging.parent)
             self._make(staging)
-            self._fill(staging, fill)
-            found = _found(staging)
-            outputs = {name: Output.of(path) for name, path in found.items()}
-            for name, path in found.items():
-                self._fsync(path)
-                self._ensure((root / name).parent)
-                self._rename(path, root / name)
-                self._fsync((root / name).parent)
+            try:
+                self._fill(staging, fill)
+                outputs = self._put(root, _found(staging))
+            except Exception:
+                # Half a shard would keep a full disk full until the next run.
+                with suppress(OSError):
+                    self._remove(staging)
+                raise
             self._remove(staging)
+        return outputs
+
+    def _put(self, root: Path, found: Mapping[str, Path]) -> dict[str, Output]:
+        outputs = {name: Output.of(path) for name, path in found.items()}
+        for name, path in found.items():
+            self._fsync(path)
+            self._ensure((root / name).parent)
+            self._rename(path, root / name)
+            self._fsync((root / name).parent)
         return outputs
 
     def remove_file(self, path: Path) -> None:
@@ -145,6 +152,10 @@ class Folder:
         path = self._root / name
         return path.stat().st_size if path.is_file() else None
 
+    def modified(self, name: str) -> float | None:
+        """See `Destination`."""
+        return (self._root / name).stat().st_mtime
+
     def sha256(self, name: str) -> str:
         """See `Destination`."""
         return Output.of(self._root / name).sha256
@@ -175,7 +186,7 @@ class Bucket:
             outputs = {name: Output.of(path) for name, path in found.items()}
             for name, path in found.items():
                 with _explained(self._path(name)):
-                    self._store.put_file(str(path), self._path(name))
+                    send(self._store, path, self._path(name), outputs[name].sha256)
         finally:
             shutil.rmtree(staging)
         return outputs
@@ -187,21 +198,28 @@ class Bucket:
 
     def read_text(self, name: str) -> str | None:
         """See `Destination`."""
-        try:
-            return str(self._store.cat_file(self._path(name)), "utf-8")
-        except FileNotFoundError:
-            return None
+        with _answered(self._path(name)):
+            try:
+                return str(self._store.cat_file(self._path(name)), "utf-8")
+            except FileNotFoundError:
+                return None
 
     def size(self, name: str) -> int | None:
         """See `Destination`."""
-        try:
-            return int(self._store.info(self._path(name))["size"])
-        except FileNotFoundError:
-            return None
+        with _answered(self._path(name)):
+            try:
+                return int(self._store.info(self._path(name))["size"])
+            except FileNotFoundError:
+                return None
+
+    def modified(self, name: str) -> float | None:
+        """See `Destination`."""
+        with _answered(self._path(name)):
+            return changed_at(self._store.info(self._path(name)))
 
     def sha256(self, name: str) -> str:
         """See `Destination`."""
-        with self._store.open(self._path(name), "rb") as file:
+        with _answered(self._path(name)), self._store.open(self._path(name), "rb") as file:
             return _digest(file)
 
     def remove(self, name: str) -> None:
@@ -234,8 +252,19 @@ def _explained(name: str) -> Iterator[None]:
         yield
     except StorageError:
         raise
-    except OSError as error:
+    except refusals() as error:
         raise StorageError(
-            f"cannot write {redact(name)}: {error.strerror or error}. Nothing finished is lost: free the disk or fix "
+            f"cannot write {redact(name)}: {reason(error)}. Nothing finished is lost: free the disk or fix "
             "the permissions, then run the same command again."
         ) from error
+
+
+@contextmanager
+def _answered(name: str) -> Iterator[None]:
+    try:
+        yield
+    except refusals() as error:
+        raise StorageError(
+            f"cannot read {redact(name)}: {reason(error)}. Nothing finished is lost: see that the store answers and "
+            "lets you in, then run the same command again."
+        ) from None

@@ -1,6 +1,6 @@
 """What is finished: one manifest a shard, written when all else of the shard is there.
 
-    manifests/<key>.json   fingerprint, counts, bytes and sha256 of each output
+    manifests/<key>.json   fingerprint, sha256 of the input, counts, bytes and sha256 of each output
 
 Rule: an output counts by its manifest, never by being there.
 """
@@ -14,6 +14,7 @@ from typing import Any
 from tailkeep.config import Settings, validate
 from tailkeep.data.corpus.destination import Destination, Output
 from tailkeep.data.corpus.shards import Shard
+from tailkeep.data.corpus.unchanged import input_sha256, refuse_changed
 from tailkeep.errors import ConfigError
 from tailkeep.runs import hash_tree
 
@@ -26,6 +27,7 @@ class Manifest(Settings):
 
     shard: str
     fingerprint: str
+    input: str
     counts: dict[str, int | float]
     outputs: dict[str, Output]
 
@@ -50,11 +52,11 @@ def finish_shard(shard: Shard, work: ShardFunction, destination: Destination, *,
     def fill(folder: Path) -> None:
         counts.update(work(shard, folder))
 
-    old = _read(shard, destination)
+    old, source = _read(shard, destination), input_sha256(shard)
     outputs = destination.publish(shard.key, fill)
     for stale in sorted(old.outputs.keys() - outputs.keys()) if old else ():
         destination.remove(stale)
-    manifest = Manifest(shard=shard.key, fingerprint=fingerprint, counts=counts, outputs=outputs)
+    manifest = Manifest(shard=shard.key, fingerprint=fingerprint, input=source, counts=counts, outputs=outputs)
     destination.write_text(_name(shard), manifest.text())
     return manifest
 
@@ -63,6 +65,9 @@ def finished(shard: Shard, destination: Destination, *, fingerprint: str, verify
     """The manifest of `shard`, if it is of this fingerprint and its outputs are there with the recorded size.
 
     With `verify`, they are read and must have the recorded sha256 too.
+
+    Raises:
+        FingerprintError: the input has changed since.
     """
     manifest = _read(shard, destination)
     if manifest is None or manifest.fingerprint != fingerprint:
@@ -70,6 +75,7 @@ def finished(shard: Shard, destination: Destination, *, fingerprint: str, verify
     for name, output in manifest.outputs.items():
         if destination.size(name) != output.bytes or (verify and destination.sha256(name) != output.sha256):
             return None
+    refuse_changed(shard, manifest.input, finished=destination.modified(_name(shard)))
     return manifest
 
 

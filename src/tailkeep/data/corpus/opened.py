@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-import fsspec
 from filelock import FileLock, Timeout
 
 from tailkeep.data.corpus.destination import Destination, Folder, ShardStorage, open_destination
+from tailkeep.data.corpus.stores import open_store
+from tailkeep.data.corpus.streams import readable
 from tailkeep.data.corpus.tasks import Task
+from tailkeep.data.corpus.unchanged import forget_inputs
 from tailkeep.errors import BusyError, ConfigError, InputError
 from tailkeep.redaction import redact
 from tailkeep.runs import RunRecord
@@ -43,9 +45,10 @@ class OpenRun:
         """The file `name` on this machine; of a store a copy, below `folder`."""
         if self.root:
             return self.root / name
-        store, path = fsspec.core.url_to_fs(self.url)
+        store, path = open_store(self.url)
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        store.get_file(f"{path}/{name}", str(folder / name))
+        with readable(redact(f"{path}/{name}")):
+            store.get_file(f"{path}/{name}", str(folder / name))
         return folder / name
 
 
@@ -78,12 +81,13 @@ def open_run(
         InputError: `out` is a file, a folder of other things, or cannot be written.
         StorageError: the file system refused a write.
     """
+    forget_inputs()
     destination = open_destination(out, storage=storage)
     if not isinstance(destination, Folder):
         _begin(destination, record, config, str(out))
         yield OpenRun(str(out), destination, None)
         return
-    root = Path(fsspec.core.url_to_fs(str(out))[1])
+    root = Path(open_store(str(out))[1])
     _make_folder(root)
     with _opened(root / _LOCK) as lock, _held(root, task):
         _prepare(lock, destination, record, config, root, contents)

@@ -4,13 +4,12 @@ Rule: a shard's name is its path below the input root, so no worker, order or ma
 """
 
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import fsspec
-
+from tailkeep.data.corpus.stores import changed_at, is_local, open_store
 from tailkeep.data.corpus.streams import Compression, TornError, open_parquet, readable
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.redaction import redact
@@ -33,7 +32,8 @@ _FORMATS: dict[str, tuple[Kind, Compression]] = {
 class Shard:
     """One unit of work: a file, or row groups `start` to `stop` (excluded) of a parquet file.
 
-    `name` is the file's path below the input root, with `/`; `size` its bytes as they lie there.
+    `name` is the file's path below the input root, with `/`; `size` its bytes as they lie there; `changed` when it
+    last became what it is, in seconds since 1970, None if its store does not tell.
     """
 
     name: str
@@ -42,6 +42,7 @@ class Shard:
     compression: Compression
     size: int
     row_groups: tuple[int, int] | None = None
+    changed: float | None = None
 
     @property
     def key(self) -> str:
@@ -57,7 +58,7 @@ class Shard:
         return f"documents/{self.name}" if self.row_groups is None else f"parts/{self.key}.parquet"
 
     def sources(self) -> dict[str, Any]:
-        """What of the shard decides a result, for a fingerprint. Its content stands in only by its size."""
+        """What of the shard decides a result, for a fingerprint. Its content stands in by its size, see `unchanged`."""
         return {
             "shard": self.key,
             "kind": self.kind,
@@ -87,8 +88,8 @@ def find_shards(inputs: str | Path | Sequence[str | Path], *, row_groups: int | 
     if len(protocols) > 1:
         raise InputError(f"the inputs lie in different stores: {sorted(protocols)}. Run one command for each.")
     root = _common_root([root for _, root, _ in found])
-    files = {path: (prefix, size) for prefix, _, paths in found for path, size in paths.items()}
-    shards = [_shard(prefix + path, posixpath.relpath(path, root), size) for path, (prefix, size) in files.items()]
+    files = {path: (prefix, detail) for prefix, _, paths in found for path, detail in paths.items()}
+    shards = [_shard(prefix + path, posixpath.relpath(path, root), detail) for path, (prefix, detail) in files.items()]
     if row_groups is not None:
         shards = [part for shard in shards for part in _split(shard, row_groups)]
     return sorted(shards, key=lambda shard: (shard.name, shard.row_groups or (0, 0)))
@@ -105,14 +106,13 @@ def my_tasks(shards: Sequence[Shard], task_index: int, num_tasks: int) -> list[S
     return list(shards[task_index::num_tasks])
 
 
-def _expand(text: str) -> tuple[str, str, dict[str, int]]:
-    """The prefix that makes paths of this store URLs, the input root, and {path: bytes} of its files."""
+def _expand(text: str) -> tuple[str, str, dict[str, Mapping[str, Any]]]:
+    """The prefix that makes paths of this store URLs, the input root, and {path: what the store says} of its files."""
     shown = redact(text)
-    try:
-        store, path = fsspec.core.url_to_fs(text)
-    except (ValueError, ImportError) as error:
-        raise InputError(f"cannot open {shown}: {error}. Give a local path or the URL of an installed store.") from None
+    store, path = open_store(text)
     with readable(shown):
+        # A client may remember what it was told in an earlier run of this process.
+        store.invalidate_cache()
         path = path.rstrip("/") or "/"
         if store.isdir(path):
             root, details = path, store.find(path, detail=True)
@@ -125,11 +125,10 @@ def _expand(text: str) -> tuple[str, str, dict[str, int]]:
     if not details:
         raise InputError(f"{shown} matches no file. Known endings are {', '.join(_FORMATS)}.")
     # Local paths stay plain: a '#' or a '::' in one means something in a URL.
-    local = "file" in ([store.protocol] if isinstance(store.protocol, str) else store.protocol)
-    prefix = "" if local else text.removesuffix(text.split("://", 1)[-1])
+    prefix = "" if is_local(store) else text.removesuffix(text.split("://", 1)[-1])
     if path.startswith(prefix):  # http keeps its protocol in the path
         prefix = ""
-    return prefix, root, {name: int(detail["size"] or 0) for name, detail in details.items()}
+    return prefix, root, details
 
 
 def _fixed_folder(pattern: str) -> str:
@@ -155,13 +154,13 @@ def _format_of(name: str) -> tuple[Kind, Compression] | None:
     return next((form for ending, form in _FORMATS.items() if name.lower().endswith(ending)), None)
 
 
-def _shard(url: str, name: str, size: int) -> Shard:
+def _shard(url: str, name: str, details: Mapping[str, Any]) -> Shard:
     form = _format_of(name)
     if form is None:
         raise InputError(f"{redact(url)} has an unknown ending. Known are {', '.join(_FORMATS)}.")
     if any(part.endswith(TEMPORARY) for part in name.split("/")):
         raise InputError(f"{redact(url)}: names that end with {TEMPORARY!r} are taken for unfinished. Rename it.")
-    return Shard(name, url, *form, size)
+    return Shard(name, url, *form, int(details["size"] or 0), changed=changed_at(details))
 
 
 def _split(shard: Shard, row_groups: int) -> list[Shard]:

@@ -11,10 +11,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tailkeep.data.corpus.stores import open_store, reason, refusals
 from tailkeep.errors import InputError
 
 Compression = Literal["none", "gz", "zst"]
@@ -47,10 +47,8 @@ def readable(name: str) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
-        raise InputError(
-            f"cannot read {name}: {error.strerror or error}. Check that it exists and may be read."
-        ) from None
+    except refusals() as error:
+        raise InputError(f"cannot read {name}: {reason(error)}. Check that it exists and may be read.") from None
 
 
 @contextmanager
@@ -60,8 +58,15 @@ def open_input(url: str, name: str) -> Iterator[IO[bytes]]:
     Raises:
         InputError: it cannot be read.
     """
-    with readable(name), fsspec.open(url, "rb") if "://" in url else Path(url).open("rb") as file:
+    with readable(name), _opened(url) as file:
         yield file
+
+
+def _opened(url: str) -> Any:
+    if "://" not in url:  # a '::' in a local path means something in a URL
+        return Path(url).open("rb")
+    store, path = open_store(url)
+    return store.open(path, "rb")
 
 
 @contextmanager

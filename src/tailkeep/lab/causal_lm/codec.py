@@ -16,6 +16,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from tailkeep.errors import InputError
 from tailkeep.rules import Surfaces, read_surfaces
+from tailkeep.scoring import encode_open
 from tailkeep.scoring.quiet import quiet_transformers
 
 Ids = NDArray[np.int32]
@@ -74,13 +75,7 @@ class Codec:
 
     def encode_open(self, text: str) -> Ids:
         """As `encode`, without the stop token: a text that goes on."""
-        ids = list(self.tokenizer(text, verbose=False, split_special_tokens=True)["input_ids"])
-        if self.start is not None and ids[:1] != [self.start]:
-            ids.insert(0, self.start)
-        # Some tokenizers end every text by themselves; where start and stop are one token, a lone one is the start.
-        if len(ids) > 1 and ids[-1] == self.tokenizer.eos_token_id:
-            ids.pop()
-        return np.array(ids, dtype=np.int32)
+        return encode_open(self.tokenizer, text)
 
     def decode(self, ids: Sequence[int] | Ids) -> str:
         """Readable text, without special tokens."""

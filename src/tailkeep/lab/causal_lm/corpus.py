@@ -1,11 +1,12 @@
 """What a language model is studied on: real and held-out documents, questions, and the truth where it is known."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from tailkeep.data import Question, World, read_documents, read_questions
 from tailkeep.data.corpus import read_weights, repeated
 from tailkeep.errors import InputError
+from tailkeep.lab.causal_lm.downstream import Tests, read_tests
 from tailkeep.lab.causal_lm.settings import TextCorpus, WorldCorpus
 
 HELD_OUT = 0.1
@@ -17,12 +18,14 @@ Truth = Callable[[Sequence[str]], dict[str, float]]
 
 @dataclass(frozen=True)
 class Corpus:
-    """Documents as text. `truth` is known in the embedded world alone."""
+    """Documents as text; none of `held_out` and `calibration` is trained on. The embedded world alone has a `truth`."""
 
     real: list[str]
     held_out: list[str]
     questions: list[Question]
     truth: Truth | None
+    calibration: list[str] = field(default_factory=list)
+    tests: Tests = field(default_factory=dict)
 
 
 def read_corpus(settings: TextCorpus | WorldCorpus) -> Corpus:
@@ -31,8 +34,18 @@ def read_corpus(settings: TextCorpus | WorldCorpus) -> Corpus:
     Raises:
         InputError: a file is missing, empty, not UTF-8, or leaves nothing to train on or to hold out.
     """
-    if isinstance(settings, WorldCorpus):
-        return _world(settings)
+    corpus = _world(settings) if isinstance(settings, WorldCorpus) else _text(settings)
+    aside = 0 if settings.calibration is None else max(1, round(settings.calibration * len(corpus.real)))
+    if aside >= len(corpus.real):
+        raise InputError(
+            f"data.calibration: {len(corpus.real)} real document(s) cannot be parted. Give more documents."
+        )
+    cut = len(corpus.real) - aside
+    tests = read_tests(settings.downstream)
+    return replace(corpus, real=corpus.real[:cut], calibration=corpus.real[cut:], tests=tests)
+
+
+def _text(settings: TextCorpus) -> Corpus:
     separator = "blank-line" if settings.separator is None else settings.separator
     whole = read_documents(settings.path, separator=separator)
     documents = whole[: settings.limit]

@@ -4,6 +4,7 @@ import copy
 import json
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import numpy as np
 import torch
 
 from tailkeep.errors import ConfigError, InputError
+from tailkeep.lab.causal_lm.automatic import is_automatic, settle
 from tailkeep.lab.causal_lm.codec import Codec, Ids, load_tokenizer, train_tokenizer
 from tailkeep.lab.causal_lm.corpus import Corpus, read_corpus
 from tailkeep.lab.causal_lm.losses import UserLosses
-from tailkeep.lab.causal_lm.measures import TextMeasure, question_rows
+from tailkeep.lab.causal_lm.measures import TextMeasure
 from tailkeep.lab.causal_lm.model import LanguageModel
 from tailkeep.lab.causal_lm.settings import CausalLMStudy, Pretrained, Sampling, Windows
 from tailkeep.lab.causal_lm.source import new_network
@@ -23,6 +25,7 @@ from tailkeep.lab.causal_lm.training import train
 from tailkeep.lab.causal_lm.weighting import build_weighting
 from tailkeep.lab.editing import Edit
 from tailkeep.lab.protocols import Subject, View
+from tailkeep.scoring import question_rows
 from tailkeep.scoring.quiet import quiet_transformers
 from tailkeep.scoring.source import load_network, local_folder
 
@@ -36,6 +39,7 @@ class CausalLMLearner:
     study: CausalLMStudy
     codec: Codec
     prompts: Tokens
+    calibration: Tokens
     losses: UserLosses
     start: Callable[[int], Any]
     device: str
@@ -47,11 +51,12 @@ class CausalLMLearner:
         network = copy.deepcopy(previous.network) if inherits and previous else self.start(seed)
         network.to(self.device).train()
         with quiet_transformers():
+            loss, chosen = settle(self.study.loss, previous, self.calibration, seed=seed)
             facts = train(
                 network,
                 training_rows(data, block=self.study.training.block, joined=_joined(self.study)),
                 training=self.study.training,
-                weighting=build_weighting(self.study.loss, self.losses, seed=seed),
+                weighting=build_weighting(loss, self.losses, seed=seed),
                 budget=budget,
                 pad=self.codec.pad,
                 seed=seed,
@@ -59,7 +64,7 @@ class CausalLMLearner:
                 bf16=self.bf16,
             )
         network.eval()
-        return LanguageModel(network, self.codec, self.study.writing, self.prompts, facts)
+        return LanguageModel(network, self.codec, self.study.writing, self.prompts, {**facts, **chosen})
 
     def load(self, folder: Path) -> LanguageModel:
         """A saved model, on this learner's device."""
@@ -76,8 +81,15 @@ class Prepared:
     codec: Codec
     real: Tokens
     held_out: Tokens
+    calibration: Tokens
     longest_question: int
     start: Callable[[int], Any]
+
+    @cached_property
+    def positions(self) -> int | None:
+        """The longest row that the network reads, if its configuration says."""
+        found: int | None = getattr(self.start(0).config.get_text_config(), "max_position_embeddings", None)
+        return found
 
 
 def build(study: CausalLMStudy, *, device: str, losses: UserLosses, shared: MutableMapping[str, Prepared]) -> Subject:
@@ -95,7 +107,8 @@ def build(study: CausalLMStudy, *, device: str, losses: UserLosses, shared: Muta
     device = _device(device)
     joined = _joined(study)
     real, held_out = prepared.real, prepared.held_out
-    build_weighting(study.loss, losses)
+    if not is_automatic(study.loss):
+        build_weighting(study.loss, losses)
     if isinstance(study.regime, Edit):
         # Refused here if the tokenizer does not tell what its tokens read as.
         _ = prepared.codec.surfaces
@@ -103,10 +116,19 @@ def build(study: CausalLMStudy, *, device: str, losses: UserLosses, shared: Muta
     return Subject(
         name="causal_lm",
         real=real,
-        learner=CausalLMLearner(study, prepared.codec, real, losses, prepared.start, device, bf16),
+        learner=CausalLMLearner(
+            study, prepared.codec, real, prepared.calibration, losses, prepared.start, device, bf16
+        ),
         views=_views(study, held_out),
         measure=TextMeasure(
-            real, held_out, prepared.corpus.questions, prepared.corpus.truth, study.training.block, joined
+            real,
+            held_out,
+            prepared.corpus.questions,
+            prepared.corpus.truth,
+            study.training.block,
+            joined,
+            prepared.corpus.tests,
+            prepared.positions,
         ),
         edits=True,
     )
@@ -118,11 +140,13 @@ def _prepare(study: CausalLMStudy) -> Prepared:
     if isinstance(study.model, Pretrained):
         folder = local_folder(study.model.path, revision=study.model.revision, key="model")
     codec = _codec(study, corpus, folder)
-    real, held_out = (
-        Tokens.of([codec.encode(text) for text in texts], codec) for texts in (corpus.real, corpus.held_out)
+    real, held_out, calibration = (
+        Tokens.of([codec.encode(text) for text in texts], codec)
+        for texts in (corpus.real, corpus.held_out, corpus.calibration)
     )
-    asked = [row for question in corpus.questions for row in question_rows(question, codec)[1:]]
-    return Prepared(corpus, codec, real, held_out, max(map(len, asked), default=0), _start(study, codec, folder))
+    asked = [row for question in corpus.questions for row in question_rows(question, codec.encode_open)[1:]]
+    longest = max(map(len, asked), default=0)
+    return Prepared(corpus, codec, real, held_out, calibration, longest, _start(study, codec, folder))
 
 
 def _codec(study: CausalLMStudy, corpus: Corpus, folder: Path | None) -> Codec:
@@ -164,7 +188,7 @@ def _refuse_misfits(study: CausalLMStudy, prepared: Prepared) -> None:
         )
     for what, text in (("real", prepared.real), ("held-out", prepared.held_out)):
         refuse_short(text, block=study.training.block, joined=_joined(study), what=what)
-    positions = getattr(config, "max_position_embeddings", None)
+    positions = prepared.positions
     form = study.writing.form
     written = form.new_tokens + (form.context if isinstance(form, Windows) else form.prompt_tokens)
     measured = study.measuring.prompt_tokens + study.measuring.new_tokens

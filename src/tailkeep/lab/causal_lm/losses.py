@@ -9,6 +9,8 @@ from tailkeep.config import Settings
 from tailkeep.lab.study import Positive
 
 Threshold = Annotated[float, Field(gt=0, le=1)]
+AutoThreshold = Threshold | Literal["auto"]
+"""A number, or one chosen for each generation; see `automatic`. That needs `data.calibration`."""
 Share = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -22,7 +24,7 @@ class Truncated(Settings):
     """Truncated cross-entropy (arXiv 2509.08972)."""
 
     name: Literal["truncated"]
-    threshold: Threshold = 0.99
+    threshold: AutoThreshold = 0.99
 
 
 class Dynamic(Settings):
@@ -57,6 +59,14 @@ class RandomTruncation(Settings):
 
     name: Literal["random"]
     kept_fraction: Share
+
+
+class RandomMatched(Settings):
+    """The control: at random as many tokens kept as truncation would keep. Draws follow the generation's seed."""
+
+    name: Literal["random_matched"]
+    threshold: AutoThreshold = 0.99
+    window: Positive = 16
 
 
 class Focal(Settings):
@@ -110,6 +120,7 @@ AnyLoss = Annotated[
     | Scheduled
     | TargetKept
     | RandomTruncation
+    | RandomMatched
     | Focal
     | MiLe
     | EAFT

@@ -1,29 +1,37 @@
 """What is measured on a trained language model: always plain likelihood, always on fresh samples of a fixed size."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
 from tailkeep.data import Question
-from tailkeep.lab.causal_lm.codec import Codec, Ids
+from tailkeep.lab.causal_lm.codec import Ids
 from tailkeep.lab.causal_lm.corpus import Truth
+from tailkeep.lab.causal_lm.downstream import Tests, downstream_metrics
 from tailkeep.lab.causal_lm.model import LanguageModel
+from tailkeep.lab.causal_lm.tail import coverage_of, words_of, written_words
 from tailkeep.lab.causal_lm.tokens import Tokens, training_rows
 from tailkeep.lab.protocols import Measurement
 from tailkeep.metrics import (
+    TEMPERATURES,
     confidence_histogram,
     distinct_n,
+    fitted_temperature,
     kl_divergence,
     kr_accuracy,
     kr_margin,
+    ngram_kl,
     perplexity,
     share_above,
     unigram_counts,
 )
-from tailkeep.scoring import token_log_probs
+from tailkeep.scoring import question_rows, tempered_nll, token_log_probs
 
 BINS = 20
+GRAMS = (1, 2, 3, 4)
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,8 @@ class TextMeasure:
     truth: Truth | None
     block: int
     joined: bool
+    tests: Tests = field(default_factory=dict)
+    positions: int | None = None
 
     def __call__(self, model: LanguageModel, samples: Mapping[str, Tokens]) -> Measurement:
         """All metrics of one generation; those of samples carry their view's name."""
@@ -45,7 +55,9 @@ class TextMeasure:
             "held_out_nll": -float(held_out.mean()),
             "held_out_above_90": share_above(held_out, 0.9),
             "held_out_above_99": share_above(held_out, 0.99),
+            **self._tempered(model),
             **self._knowledge(model),
+            **downstream_metrics(model, self.tests, positions=self.positions),
         }
         for view, tokens in samples.items():
             shape = {**self._shape(tokens), "own_perplexity": perplexity(own[view]), **self._truth(tokens)}
@@ -68,10 +80,28 @@ class TextMeasure:
         written = [row[max(0, given - 1) :] for row, given in zip(scored, data.prompts, strict=True)]
         return np.concatenate([*written, np.zeros(0, np.float32)])
 
+    def _tempered(self, model: LanguageModel) -> dict[str, float]:
+        """The NLL of each half of the held-out rows at the temperature that suits the other half best."""
+        rows = training_rows(self.held_out, block=self.block, joined=self.joined)
+        ends = np.cumsum([len(row) - 1 for row in rows])
+        middle = int(np.searchsorted(ends, ends[-1] / 2)) + 1
+        halves = rows[:middle], rows[middle:]
+        if not all(halves):
+            return {}
+        best = [
+            fitted_temperature(tempered_nll(model.network, half, TEMPERATURES, pad=model.codec.pad).sum(axis=0))
+            for half in halves
+        ]
+        swapped = (
+            tempered_nll(model.network, half, [temperature], pad=model.codec.pad).sum()
+            for half, temperature in zip(halves, reversed(best), strict=True)
+        )
+        return {"held_out_nll_tempered": float(sum(swapped)) / int(ends[-1]), "temperature": sum(best) / 2}
+
     def _knowledge(self, model: LanguageModel) -> dict[str, float]:
         if not self.questions:
             return {}
-        pairs = [question_rows(question, model.codec) for question in self.questions]
+        pairs = [question_rows(question, model.codec.encode_open) for question in self.questions]
         rows = [row for _, true, false in pairs for row in (true, false)]
         scored = token_log_probs(model.network, rows, pad=model.codec.pad)
         margins = [
@@ -89,24 +119,36 @@ class TextMeasure:
             "kl_sample_real": kl_divergence(sampled, real),
             "kl_real_sample": kl_divergence(real, sampled),
             "mean_length": float(np.mean([len(row) for row in written])),
-            **{f"distinct_{n}": distinct_n(written, n) for n in (1, 2, 3, 4)},
+            **{f"distinct_{n}": distinct_n(written, n) for n in GRAMS},
+            **self._divergences(written),
+            **self._coverage(tokens),
         }
+
+    def _divergences(self, written: Sequence[Ids]) -> dict[str, float]:
+        """Of n-grams, each way, and beside them of held-out text in the samples' place: all at one count."""
+        found: dict[str, float] = {}
+        real, other = self._texts_of(self.real), self._texts_of(self.held_out)
+        for n in GRAMS:
+            size = min(sum(max(0, len(row) - n + 1) for row in text) for text in (written, real, other))
+            found[f"kl_{n}_sample_real"] = ngram_kl(written, real, n, most=size)
+            found[f"kl_{n}_real_sample"] = ngram_kl(real, written, n, most=size)
+            found[f"kl_{n}_sample_real_expected"] = ngram_kl(other, real, n, most=size)
+            found[f"kl_{n}_real_sample_expected"] = ngram_kl(real, other, n, most=size)
+        return found
+
+    def _coverage(self, tokens: Tokens) -> dict[str, float]:
+        bands = coverage_of(written_words(tokens), self._real_words)
+        covered = {f"coverage_{band.name}": band.covered for band in bands if band.types}
+        return covered | {f"coverage_{band.name}_expected": band.expected for band in bands if band.types}
+
+    def _texts_of(self, data: Tokens) -> Sequence[Ids]:
+        return [data.ids] if self.joined else data.documents
+
+    @cached_property
+    def _real_words(self) -> Mapping[str, int]:
+        return Counter(words_of([self.real.codec.decode(document) for document in self.real.documents]))
 
     def _truth(self, tokens: Tokens) -> dict[str, float]:
         if self.truth is None:
             return {}
         return self.truth([tokens.codec.decode(document) for document in tokens.documents])
-
-
-def question_rows(question: Question, codec: Codec) -> tuple[int, Ids, Ids]:
-    """The number of context tokens, and the rows context + true and context + false, without a stop token.
-
-    The context ends where the tokens of the two rows and of the context alone first differ, so a token that
-    spans the join belongs to the sentence. A stop token would be compared with a word of the longer sentence.
-    """
-    wholes = (f"{question.context} {end}" for end in (question.sentence_true, question.sentence_false))
-    context, true, false = map(codec.encode_open, (question.context, *wholes))
-    shared = min(len(context), len(true) - 1, len(false) - 1)
-    same = (context[:shared] == true[:shared]) & (context[:shared] == false[:shared])
-    length = int(shared if same.all() else same.argmin())
-    return max(length, 1), true, false

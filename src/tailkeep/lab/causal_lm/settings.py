@@ -10,6 +10,31 @@ from tailkeep.lab.causal_lm.losses import AnyLoss, CrossEntropy
 from tailkeep.lab.study import Positive, Study
 
 
+class Downstream(Settings):
+    """Tests by likelihood: `blimp`, a folder or zip of minimal pairs, and `choices`, multiple-choice files by name.
+
+    `pairs` of each paradigm and `limit` items of each file are asked, drawn once by `seed`.
+    """
+
+    blimp: InputPath | None = None
+    choices: dict[Annotated[str, Field(pattern=r"^[a-z0-9_]{1,30}$")], InputPath] = Field(default_factory=dict)
+    pairs: Positive = 10
+    limit: Positive = 200
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _tests_something(self) -> Self:
+        if self.blimp is None and not self.choices:
+            raise ValueError("names no test. Give blimp or choices, or leave data.downstream out")
+        if "blimp" in self.choices:
+            raise ValueError("'blimp' is the name of the minimal pairs. Call the file in choices something else")
+        return self
+
+
+Calibration = Annotated[float, Field(gt=0, le=0.5)]
+"""A share of the real documents, the last ones, that no arm trains on and no metric is measured on."""
+
+
 class TextCorpus(Settings):
     """A text file as real data.
 
@@ -28,6 +53,8 @@ class TextCorpus(Settings):
     weights: InputPath | None = None
     weights_seed: Annotated[int, Field(ge=0)] | None = None
     kr_test: InputPath | None = None
+    downstream: Downstream | None = None
+    calibration: Calibration | None = None
 
     @model_validator(mode="after")
     def _held_out_once(self) -> Self:
@@ -54,6 +81,8 @@ class WorldCorpus(WorldConfig):
 
     name: Literal["world"]
     question_rounds: Positive = 1
+    downstream: Downstream | None = None
+    calibration: Calibration | None = None
 
 
 class TrainTokenizer(Settings):
@@ -177,3 +206,12 @@ class CausalLMStudy(Study):
     writing: Writing = Writing()
     measuring: Measuring = Measuring()
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+
+    @model_validator(mode="after")
+    def _calibrates(self) -> Self:
+        if getattr(self.loss, "threshold", None) == "auto" and self.data.calibration is None:
+            raise ValueError(
+                "loss.threshold 'auto' is chosen on real text that no arm trains on. Set data.calibration, a share of "
+                "the documents such as 0.1, for all arms"
+            )
+        return self

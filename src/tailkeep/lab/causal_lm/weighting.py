@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from tailkeep.errors import ConfigError
-from tailkeep.lab.causal_lm.losses import AnyLoss, RandomTruncation, UserLoss, UserLosses
+from tailkeep.lab.causal_lm.losses import AnyLoss, RandomMatched, RandomTruncation, UserLoss, UserLosses
 from tailkeep.losses import Weighting, named_weighting
 
 
 def build_weighting(loss: AnyLoss, user: UserLosses, *, seed: int = 0) -> Weighting:
-    """The weighting that `loss` describes.
+    """The weighting that `loss` describes; a threshold that is `auto` is settled before (see `automatic`).
 
     Raises:
         ConfigError: a loss of the caller's own that was not handed over.
@@ -26,7 +26,7 @@ def build_weighting(loss: AnyLoss, user: UserLosses, *, seed: int = 0) -> Weight
                 )
             made = user[name](loss.options)
             return made if isinstance(made, Weighting) else Weighting(name, _OfNLL(made))
-        case RandomTruncation():
+        case RandomTruncation() | RandomMatched():
             options["seed"] = seed
     return named_weighting(loss.name, **options)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tailkeep.lab.images.classifier import Classifier
 from tailkeep.lab.images.model import AutoencoderModel
@@ -36,20 +37,29 @@ class ImageMeasure:
         codes, real_codes = self.encoder().codes(drawn), self.encoder().codes(held_out)
         classifier = self.classifier()
         features, real_features = classifier.features(drawn), classifier.features(held_out)
-        counts = np.bincount(classifier.classes(features), minlength=self.real.classes)
-        correct = classifier.classes(real_features) == self.real.held_out_labels
-        precision, recall = precision_recall(real_features, features, neighbours=_NEIGHBOURS)
         metrics = {
             "latent_std": float(codes.std()),
             "latent_mean": float(codes.mean()),
             "latent_std_real": float(real_codes.std()),
-            "frechet": frechet_distance(features, real_features),
-            "precision": precision,
-            "recall": recall,
-            "class_entropy": class_entropy(counts),
-            "classes_alive": float(classes_alive(counts, share=0.01)),
-            "classes_total": float(self.real.classes),
-            "classifier_accuracy": float(correct.mean()),
+            **compared(features, real_features, self.real, classifier),
             "held_out_bound": model.bound(held_out, seed=_BOUND_SEED),
         }
         return Measurement(metrics)
+
+
+def compared(
+    features: NDArray[np.float64], real_features: NDArray[np.float64], real: RealImages, classifier: Classifier
+) -> Mapping[str, float]:
+    """What drawn and held-out images have in common in the classifier's features, (n, d) and (m, d)."""
+    counts = np.bincount(classifier.classes(features), minlength=real.classes)
+    correct = classifier.classes(real_features) == real.held_out_labels
+    precision, recall = precision_recall(real_features, features, neighbours=_NEIGHBOURS)
+    return {
+        "frechet": frechet_distance(features, real_features),
+        "precision": precision,
+        "recall": recall,
+        "class_entropy": class_entropy(counts),
+        "classes_alive": float(classes_alive(counts, share=0.01)),
+        "classes_total": float(real.classes),
+        "classifier_accuracy": float(correct.mean()),
+    }

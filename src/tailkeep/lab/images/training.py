@@ -74,10 +74,12 @@ def as_greys(values: Tensor) -> Tensor:
     return values.float() / 255
 
 
-def _refuse_unusable(bound: float, kept: float, cut: object, training: ImageTraining) -> None:
+def _refuse_unusable(bound: float, kept: float, cut: PixelCut | SampleCut | None, training: ImageTraining) -> None:
     if not math.isfinite(bound):
         raise TrainingError(
             f"the loss is no longer finite at learning_rate {training.learning_rate}. Lower training.learning_rate."
         )
-    if kept == 0:
-        raise TrainingError(f"{cut} left out every pixel of the whole training. Use a higher truncate.threshold.")
+    if kept == 0 and isinstance(cut, PixelCut):
+        raise TrainingError(
+            f"truncate.threshold {cut.threshold} left out every pixel of the whole training. Use a higher one."
+        )

@@ -1,4 +1,4 @@
-"""The tokenizer of a prior. Rule: a folder without one is told before transformers guesses."""
+"""The tokenizer that belongs to a model. Rule: nothing is unpickled, and no foreign code runs unasked."""
 
 from pathlib import Path
 from typing import Any

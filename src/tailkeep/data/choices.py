@@ -1,0 +1,148 @@
+"""Questions with several answers, from the files of downstream tests: multiple choice, minimal pairs, sums.
+
+Rule: which items are asked depends on the file, the number and the seed alone, so every model answers the same ones.
+"""
+
+import json
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tailkeep.data.documents import read_text, require_unicode
+from tailkeep.errors import InputError
+
+_DISTRACTORS = 3
+_SUM = "#### "
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A text and what may follow it: `choices[gold]` is right. In a minimal pair `query` is empty."""
+
+    query: str
+    choices: tuple[str, ...]
+    gold: int
+
+
+def read_choices(path: Path, *, limit: int | None = None, seed: int = 0) -> list[Choice]:
+    """At most `limit` items of a `.jsonl` file, drawn by `seed` and in the file's order; all if not given.
+
+    A line is {query, choices, gold} (`gold` the 0-based number of the right choice; a query with a line that begins
+    with `Question:` gets a line `Answer:`), or a GSM8K problem {question, answer}: its answer is the number behind
+    `####`, to be told from the answers of three other problems, drawn by `seed`, so that chance is 1/4.
+
+    Raises:
+        InputError: the file cannot be read, holds no item, or a line is not of these forms; the message names it.
+    """
+    lines = list(_objects(read_text(path), str(path)))
+    if not lines:
+        raise InputError(f"{path} holds no question. Give a file with at least one.")
+    chosen = _drawn(len(lines), limit, seed)
+    if "answer" not in lines[0][1]:
+        return [_choice(*lines[number]) for number in chosen]
+    problems = [_problem(where, item) for where, item in lines]
+    return _sums(problems, chosen, path, seed)
+
+
+def read_minimal_pairs(path: Path, *, limit: int | None = None, seed: int = 0) -> dict[str, list[Choice]]:
+    """BLiMP's minimal pairs by paradigm: at most `limit` of each `.jsonl` file in the folder or zip archive at `path`.
+
+    A line is {sentence_good, sentence_bad}; a paradigm is named by its file. The good sentence is choice 0.
+
+    Raises:
+        InputError: there is no such file, or a line is not of this form; the message names it.
+    """
+    texts = dict(sorted(_members(path)))
+    if not texts:
+        raise InputError(f"{path} holds no .jsonl file of minimal pairs. Give BLiMP's folder or zip archive.")
+    found = {}
+    for name, text in texts.items():
+        lines = list(_objects(text, f"{path}: {name}"))
+        found[Path(name).stem] = [_pair(*lines[number]) for number in _drawn(len(lines), limit, seed)]
+    return found
+
+
+def _members(path: Path) -> Iterator[tuple[str, str]]:
+    if path.is_dir():
+        yield from ((file.name, read_text(file)) for file in path.glob("*.jsonl") if not file.name.startswith("."))
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                # An archive made on a Mac has a hidden twin, `._name`, of each file.
+                if name.endswith(".jsonl") and not Path(name).name.startswith("."):
+                    yield Path(name).name, archive.read(name).decode("utf-8")
+    except (OSError, zipfile.BadZipFile, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {path} ({error}). Give a folder or a zip archive of .jsonl files.") from None
+
+
+def _objects(text: str, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        where = f"{name}, line {number}"
+        try:
+            item = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{where}: not JSON ({error}). Write one object a line.") from None
+        if not isinstance(item, Mapping):
+            raise InputError(f"{where}: expected an object, found {type(item).__name__}. Write one object a line.")
+        yield where, item
+
+
+def _drawn(size: int, limit: int | None, seed: int) -> list[int]:
+    if limit is None or size <= limit:
+        return list(range(size))
+    return sorted(np.random.default_rng(seed).choice(size, size=limit, replace=False).tolist())
+
+
+def _choice(where: str, item: Mapping[str, Any]) -> Choice:
+    query, choices, gold = _text(item, "query", where), item.get("choices"), item.get("gold")
+    if not isinstance(choices, list) or len(choices) < 2 or not all(isinstance(c, str) and c.strip() for c in choices):
+        raise InputError(f"{where}: 'choices' is {choices!r}. Give a list of two or more texts.")
+    if isinstance(gold, bool) or not isinstance(gold, int) or not 0 <= gold < len(choices):
+        raise InputError(f"{where}: 'gold' is {gold!r}. Give the number of the right choice, from 0.")
+    return Choice(_asked(query), tuple(require_unicode(choice, where).strip() for choice in choices), gold)
+
+
+def _pair(where: str, item: Mapping[str, Any]) -> Choice:
+    return Choice("", (_text(item, "sentence_good", where), _text(item, "sentence_bad", where)), 0)
+
+
+def _problem(where: str, item: Mapping[str, Any]) -> tuple[str, str]:
+    question, answer = _text(item, "question", where), _text(item, "answer", where)
+    if _SUM not in answer:
+        raise InputError(f"{where}: 'answer' has no '{_SUM}' before its number. Give GSM8K's form.")
+    return question, answer.rsplit(_SUM, 1)[1].strip()
+
+
+def _sums(problems: list[tuple[str, str]], chosen: list[int], path: Path, seed: int) -> list[Choice]:
+    others = sorted({answer for _, answer in problems})
+    if len(others) <= _DISTRACTORS:
+        raise InputError(f"{path}: {len(others)} different answers. Give at least {_DISTRACTORS + 1} problems.")
+    found = []
+    for number in chosen:
+        question, answer = problems[number]
+        rng = np.random.default_rng([seed, number])
+        wrong = [other for other in rng.permutation(others)[: _DISTRACTORS + 1].tolist() if other != answer]
+        choices = [*wrong[:_DISTRACTORS], answer]
+        order = rng.permutation(len(choices)).tolist()
+        shuffled = tuple(choices[place] for place in order)
+        found.append(Choice(_asked(f"Question: {question}"), shuffled, shuffled.index(answer)))
+    return found
+
+
+def _asked(query: str) -> str:
+    is_question = any(line.startswith("Question:") for line in query.split("\n"))
+    return f"{query}\nAnswer:" if is_question and not query.endswith("Answer:") else query
+
+
+def _text(item: Mapping[str, Any], key: str, where: str) -> str:
+    value = item.get(key)
+    if not isinstance(value, str) or not value.strip():
+        raise InputError(f"{where}: {key!r} is {value!r}. Give text.")
+    return require_unicode(value, f"{where}, {key!r}").strip()

@@ -1,0 +1,101 @@
+"""When an arm counts as failed.
+
+Rule: a limit is fixed, or relative to what the same seed began with.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class FailureRule:
+    """When a seed has failed: its metric crosses a limit, fixed or relative to `reference`.
+
+    The limit is `limit`, or `limit` times the generation-0 value of `reference`. With `chance` only the margin over it
+    counts, and must be above 0 by its 95 % interval over as many questions as the metric `items` says. `words` names
+    the rule, `past` says that it came true; `name` tells the rules of one metric apart.
+    """
+
+    metric: str
+    limit: float
+    falling: bool
+    words: str
+    past: str
+    reference: str | None = None
+    chance: float = 0.0
+    items: str = ""
+    name: str = ""
+
+    @property
+    def key(self) -> str:
+        """The metric, or a name of its own for another rule of the same metric."""
+        return self.name or self.metric
+
+
+_RULES = (
+    FailureRule("kr_accuracy", 0.75, True, "knowledge retention < 0.75", "knowledge retention fell below 0.75"),
+    FailureRule(
+        "kr_accuracy",
+        0.5,
+        True,
+        "knowledge retention, half of its margin over guessing lost",
+        "knowledge retention lost half of its margin over guessing",
+        "kr_accuracy",
+        0.5,
+        "kr_items",
+        "kr_accuracy_margin",
+    ),
+    FailureRule(
+        "held_out_nll",
+        1.1,
+        False,
+        "held-out NLL 10 % above generation 0",
+        "held-out NLL rose 10 % above generation 0",
+        "held_out_nll",
+    ),
+    FailureRule(
+        "std_median", 0.5, True, "median σ < half the real σ", "the median σ fell below half the real σ", "std_real"
+    ),
+    FailureRule(
+        "latent_std",
+        0.8,
+        True,
+        "latent spread 20 % below generation 0",
+        "the latent spread fell 20 % below generation 0",
+        "latent_std",
+    ),
+    FailureRule(
+        "modes_alive",
+        0.75,
+        True,
+        "fewer than 75 % of the modes",
+        "fewer than 75 % of the modes were alive",
+        "modes_total",
+    ),
+    FailureRule(
+        "coverage",
+        0.8,
+        True,
+        "coverage 20 % below generation 0",
+        "coverage fell 20 % below generation 0",
+        "coverage",
+    ),
+    FailureRule(
+        "bound_ratio",
+        1.0,
+        False,
+        "test error above its published bound",
+        "the test error rose above its published bound",
+    ),
+)
+
+
+def failure_rules(names: set[str]) -> tuple[FailureRule, ...]:
+    """The rules that a group with the metrics `names` is judged by.
+
+    The NLL of a density has no natural zero, so "10 % above" means nothing for a mixture.
+    """
+    return tuple(
+        rule
+        for rule in _RULES
+        if rule.metric in names and not (rule.metric == "held_out_nll" and "modes_total" in names)
+    )

@@ -1,0 +1,85 @@
+"""An input counts by its bytes: what changed is refused, what was copied or only touched is not."""
+
+import os
+import shutil
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tailkeep.data.corpus import find_shards, finish_shard, finished, input_sha256, open_destination
+from tailkeep.data.corpus.unchanged import forget_inputs
+from tailkeep.errors import FingerprintError
+from tests.data.corpus.job import carry
+
+MINUTE = 60
+
+
+@pytest.fixture(autouse=True)
+def each_run_reads_anew():
+    forget_inputs()
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "in" / "x.txt"
+    path.parent.mkdir()
+    path.write_text("Ann saw a cat.\n")
+    return path
+
+
+def done(path, out):
+    (shard,) = find_shards(path)
+    return finished(shard, open_destination(out), fingerprint="f")
+
+
+@pytest.fixture
+def out(file, tmp_path):
+    (shard,) = find_shards(file)
+    finish_shard(shard, carry, open_destination(tmp_path / "out"), fingerprint="f")
+    forget_inputs()
+    return tmp_path / "out"
+
+
+def test_other_bytes_of_the_same_size_are_refused_and_the_old_ones_are_taken_again(file, out):
+    file.write_text("Ann saw a dog.\n")
+    with pytest.raises(FingerprintError, match=r"x\.txt is no longer what was edited: its sha256 was \w{12} and is"):
+        done(file, out)
+    forget_inputs()
+    file.write_text("Ann saw a cat.\n")
+    assert done(file, out)
+
+
+def test_other_bytes_with_an_old_time_are_refused(file, out):
+    stamp = file.stat()
+    file.with_name("other").write_text("Ann saw a dog.\n")
+    os.utime(file.with_name("other"), ns=(stamp.st_atime_ns, stamp.st_mtime_ns - 3600 * 10**9))
+    file.with_name("other").rename(file)
+    with pytest.raises(FingerprintError, match="no longer what was edited"):
+        done(file, out)
+
+
+def test_a_copy_elsewhere_goes_on(file, out, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    shutil.copy(file, tmp_path / "elsewhere" / "x.txt")
+    assert done(tmp_path / "elsewhere" / "x.txt", out)
+
+
+def test_what_is_older_than_its_manifest_is_not_read_again(file, out, monkeypatch):
+    manifest = out / "manifests" / "x.txt.json"
+    later = manifest.stat().st_mtime + 2 * MINUTE
+    os.utime(manifest, (later, later))
+    monkeypatch.setattr("tailkeep.data.corpus.unchanged.open_input", None)
+    assert done(file, out)
+
+
+def test_a_row_group_that_changed_is_told_from_those_that_did_not(tmp_path):
+    path = tmp_path / "x.parquet"
+    hashes = []
+    for last in ("same", "diff"):
+        pq.write_table(pa.table({"text": ["Ann", "Ben", last]}), path, row_group_size=1, compression="none")
+        hashes.append([input_sha256(shard) for shard in find_shards(path, row_groups=1)])
+        forget_inputs()
+    before, after = hashes
+    assert [one == other for one, other in zip(before, after, strict=True)] == [True, True, False]
+    assert len(set(after)) == 3

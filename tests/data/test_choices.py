@@ -1,0 +1,118 @@
+import json
+import zipfile
+
+import pytest
+
+from tailkeep.data import Choice, read_choices, read_minimal_pairs
+from tailkeep.errors import InputError
+
+
+def lines(path, *items):
+    path.write_text("\n".join(item if isinstance(item, str) else json.dumps(item) for item in items) + "\n")
+    return path
+
+
+def item(number, gold=0):
+    return {"query": f"q{number}", "choices": [f"a{number}", f"b{number}"], "gold": gold}
+
+
+def test_items_are_read_as_they_stand(tmp_path):
+    path = lines(tmp_path / "c.jsonl", item(0, 1), {"query": "Why?", "choices": [" x ", "y", "z"], "gold": 2})
+    assert read_choices(path) == [Choice("q0", ("a0", "b0"), 1), Choice("Why?", ("x", "y", "z"), 2)]
+
+
+@pytest.mark.parametrize(
+    ("query", "asked"),
+    [
+        ("Question: why?\n", "Question: why?\nAnswer:"),
+        ("Passage: a b\nQuestion: why?", "Passage: a b\nQuestion: why?\nAnswer:"),
+        ("Question: why?\nAnswer:", "Question: why?\nAnswer:"),
+        ("The Question: of", "The Question: of"),
+    ],
+)
+def test_a_question_is_followed_by_a_line_for_its_answer(tmp_path, query, asked):
+    (choice,) = read_choices(lines(tmp_path / "c.jsonl", {"query": query, "choices": ["a", "b"], "gold": 0}))
+    assert choice.query == asked
+
+
+def test_a_part_is_drawn_by_its_seed_and_in_the_files_order(tmp_path):
+    path = lines(tmp_path / "c.jsonl", *(item(n) for n in range(50)))
+    drawn = [read_choices(path, limit=10, seed=seed) for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert len(drawn[0]) == 10
+    numbers = [int(choice.query[1:]) for choice in drawn[0]]
+    assert numbers == sorted(numbers)
+    assert len(read_choices(path, limit=100)) == 50
+
+
+def test_a_sum_is_told_from_the_sums_of_three_other_problems(tmp_path):
+    problems = [{"question": f"What is {n}?", "answer": f"Think.\n#### {n % 7}"} for n in range(40)]
+    found = read_choices(lines(tmp_path / "g.jsonl", *problems))
+    for number, choice in enumerate(found):
+        assert choice.query == f"Question: What is {number}?\nAnswer:"
+        assert choice.choices[choice.gold] == str(number % 7)
+        assert len(set(choice.choices)) == 4
+        assert set(choice.choices) <= set("0123456")
+    # The right answer stands at no particular place.
+    assert {choice.gold for choice in found} == {0, 1, 2, 3}
+
+
+def test_the_items_of_a_part_are_those_of_the_whole(tmp_path):
+    problems = [{"question": f"What is {n}?", "answer": f"#### {n}"} for n in range(30)]
+    path = lines(tmp_path / "g.jsonl", *problems)
+    assert set(read_choices(path, limit=5)) <= set(read_choices(path))
+
+
+PAIR = {"sentence_good": "He runs.", "sentence_bad": "He run.", "UID": "x"}
+
+
+def test_minimal_pairs_come_from_a_folder_or_an_archive(tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for name in ("b", "a"):
+        lines(folder / f"{name}.jsonl", PAIR, PAIR | {"sentence_good": f"{name} sees."})
+    with zipfile.ZipFile(tmp_path / "blimp.zip", "w") as archive:
+        for name in ("b", "a"):
+            archive.write(folder / f"{name}.jsonl", f"data/{name}.jsonl")
+            archive.writestr(f"__MACOSX/data/._{name}.jsonl", b"\xb0")
+    found = read_minimal_pairs(folder)
+    assert list(found) == ["a", "b"]
+    assert found["a"] == [Choice("", ("He runs.", "He run."), 0), Choice("", ("a sees.", "He run."), 0)]
+    assert read_minimal_pairs(tmp_path / "blimp.zip") == found
+    assert {name: len(pairs) for name, pairs in read_minimal_pairs(folder, limit=1).items()} == {"a": 1, "b": 1}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ("{", r"line 2: not JSON"),
+        ("[1]", "line 2: expected an object, found list"),
+        ({"query": "q", "choices": ["a"], "gold": 0}, r"line 2: 'choices' is \['a'\]"),
+        ({"query": "q", "choices": ["a", " "], "gold": 0}, "line 2: 'choices' is"),
+        ({"query": "q", "choices": ["a", "b"], "gold": 2}, "line 2: 'gold' is 2"),
+        ({"query": "q", "choices": ["a", "b"], "gold": True}, "line 2: 'gold' is True"),
+        ({"query": " ", "choices": ["a", "b"], "gold": 0}, "line 2: 'query' is ' '"),
+    ],
+)
+def test_a_line_that_is_no_item_is_named(tmp_path, wrong, reason):
+    with pytest.raises(InputError, match=reason):
+        read_choices(lines(tmp_path / "c.jsonl", item(0), wrong))
+
+
+def test_files_that_hold_no_test_are_refused(tmp_path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(InputError, match="holds no question"):
+        read_choices(lines(tmp_path / "c.jsonl", ""))
+    with pytest.raises(InputError, match="4 problems"):
+        read_choices(lines(tmp_path / "g.jsonl", {"question": "q", "answer": "#### 1"}))
+    with pytest.raises(InputError, match="no '#### '"):
+        read_choices(lines(tmp_path / "g.jsonl", {"question": "q", "answer": "1"}))
+    with pytest.raises(InputError, match=r"holds no \.jsonl file"):
+        read_minimal_pairs(empty)
+    with pytest.raises(InputError, match="cannot read"):
+        read_minimal_pairs(lines(tmp_path / "not.zip", "text"))
+    (tmp_path / "a").mkdir()
+    lines(tmp_path / "a" / "a.jsonl", {"sentence_good": "x"})
+    with pytest.raises(InputError, match=r"a: a\.jsonl, line 1: 'sentence_bad' is None"):
+        read_minimal_pairs(tmp_path / "a")

@@ -1,0 +1,110 @@
+from collections import Counter
+
+import pytest
+
+from tailkeep.data import read_documents
+from tailkeep.data.corpus import Layout
+from tailkeep.errors import InputError
+from tailkeep.kr_test.building import build_cloze
+from tailkeep.kr_test.checking import leaks
+from tailkeep.kr_test.cloze import blanks_of, gather, pair_up, present, questions_of
+from tailkeep.kr_test.reading import Document, read_corpus
+from tailkeep.kr_test.sentences import sentences_of
+from tailkeep.kr_test.shortcuts import find_shortcuts
+from tests.kr_test.corpus import documents, write
+
+
+def paired(wanted=40, seed=0, **choices):
+    return pair_up(gather(documents(), wanted=wanted, seed=seed), wanted=wanted // 2, seed=seed, **choices)
+
+
+def built(**choices):
+    return questions_of(paired(**choices))
+
+
+def test_the_true_sentence_continues_its_context_in_the_document():
+    texts = {document.location: document.text for document in documents()}
+    for question in built():
+        assert f"{question.context} {question.sentence_true}" in texts[question.location]
+
+
+def test_the_sentences_have_equal_words_and_characters():
+    for question in built():
+        assert len(question.sentence_true) == len(question.sentence_false)
+        assert len(question.sentence_true.split()) == len(question.sentence_false.split())
+
+
+def test_every_word_is_as_often_right_as_wrong():
+    right, wrong = Counter(), Counter()
+    for question in built():
+        right.update(question.sentence_true.split())
+        wrong.update(question.sentence_false.split())
+    assert right == wrong
+
+
+def test_no_shortcut_finds_anything():
+    shortcuts = find_shortcuts(built())
+    assert [shortcut.name for shortcut in shortcuts if shortcut.accuracy.mean != 0.5 or shortcut.found] == []
+
+
+def test_no_answer_leaks_and_no_false_sentence_stands_in_the_corpus():
+    questions = built()
+    assert questions
+    assert not any(map(leaks, questions))
+    assert present((question.sentence_false for question in questions), documents()) == frozenset()
+
+
+def test_a_pair_whose_false_sentence_is_in_the_corpus_gives_no_question():
+    pairs = paired()
+    questions = questions_of(pairs)
+    left = questions_of(pairs, without=frozenset([questions[0].sentence_false]))
+    assert len(left) == len(questions) - 2
+    spoilt = Document(99, f"A start. {questions[0].sentence_false}")
+    assert present([questions[0].sentence_false, "No."], [spoilt]) == {questions[0].sentence_false}
+
+
+def test_the_seed_decides_and_nothing_else():
+    assert built(seed=1) == built(seed=1)
+    assert built(seed=1) != built(seed=2)
+
+
+def test_an_entity_whose_word_stands_in_the_context_is_not_asked_for():
+    text = "Anna Lee sang in the old hall. The people of the town liked Kurt Lee very much."
+    assert list(blanks_of(Document(0, text))) == []
+
+
+def test_no_entity_is_asked_for_more_than_four_times():
+    counts = Counter(blank.entity.text for pair in paired(wanted=90) for blank in pair)
+    assert max(counts.values()) <= 4
+
+
+def test_sentences_of_unequal_length_by_the_given_measure_are_not_paired():
+    assert built(length=lambda sentence: sentence.count("a")) != []
+    assert all(q.sentence_true.count("a") == q.sentence_false.count("a") for q in built(length=lambda s: s.count("a")))
+    assert built(length=hash) == []
+
+
+def test_few_documents_are_held_of_a_large_corpus():
+    few = gather(documents(60), wanted=1, seed=0)
+    assert 40 <= len(few) < 50
+    assert {blank.location for blank in few} != set(range(len({blank.location for blank in few})))
+
+
+def test_the_place_of_a_document_is_its_line_in_all_files_together(tmp_path):
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text("One.\nTwo.\n")
+    assert [d.location for d in read_corpus([str(tmp_path)], Layout())] == [0, 1, 2, 3]
+
+
+def test_a_build_from_files_counts_what_it_found(tmp_path):
+    found = build_cloze([str(write(tmp_path / "corpus.txt"))], Layout(), wanted=10)
+    assert len(found.questions) == 10
+    assert found.counts["pairs"] == 5
+    lines = read_documents(tmp_path / "corpus.txt")
+    assert all(question.sentence_true in sentences_of(lines[question.location]) for question in found.questions)
+
+
+def test_a_corpus_without_entities_is_refused(tmp_path):
+    (tmp_path / "x.txt").write_text("it ran and it ran and it ran.\n")
+    with pytest.raises(InputError, match="0 entities were found"):
+        build_cloze([str(tmp_path / "x.txt")], Layout(), wanted=10)

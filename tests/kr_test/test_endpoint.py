@@ -1,0 +1,100 @@
+import pytest
+
+from tailkeep.errors import ConfigError
+from tailkeep.kr_test.endpoint import Endpoint, EndpointError, Reply, key_in
+from tests.kr_test.server import answer, serving
+
+KEY = "a-key-of-no-known-shape-4711"
+MESSAGES = [{"role": "user", "content": "x"}]
+
+
+def endpoint(url, waits=None, **choices):
+    return Endpoint(url, "m", key=KEY, sleep=(waits if waits is not None else []).append, **choices)
+
+
+def test_a_question_is_one_post_in_json_mode_with_the_key_in_its_header():
+    with serving(answer("{}")) as server:
+        assert endpoint(server.url + "/").ask(MESSAGES) == Reply("{}", 10, 5)
+    ((path, headers, body),) = server.requests
+    assert path == "/v1/chat/completions"
+    assert headers["Authorization"] == f"Bearer {KEY}"
+    assert body == {"model": "m", "messages": MESSAGES, "response_format": {"type": "json_object"}}
+
+
+def test_an_endpoint_without_keys_gets_none():
+    with serving(answer("{}", usage=False)) as server:
+        assert Endpoint(server.url, "m").ask(MESSAGES) == Reply("{}")
+    assert "Authorization" not in server.requests[0][1]
+
+
+@pytest.mark.parametrize("fault", [(429, {}, ""), (500, {}, "x"), (503, {}, ""), "cut", (200, {}, "no json"), "slow"])
+def test_a_busy_or_failing_endpoint_is_asked_again_after_longer_and_longer(fault):
+    waits = []
+    with serving(fault, fault, answer("{}")) as server:
+        assert endpoint(server.url, waits, timeout=0.3 if fault == "slow" else 30).ask(MESSAGES).content == "{}"
+    assert waits == [1.0, 2.0]
+
+
+def test_the_wait_that_the_endpoint_asks_for_is_kept_up_to_a_minute():
+    waits = []
+    with serving((429, {"Retry-After": "7"}, ""), (429, {"Retry-After": "900"}, ""), answer("{}")) as server:
+        endpoint(server.url, waits).ask(MESSAGES)
+    assert waits == [7.0, 60.0]
+
+
+def test_an_endpoint_that_keeps_failing_is_given_up_without_the_key_in_the_message():
+    with serving((500, {}, f"bad {KEY}")) as server, pytest.raises(EndpointError, match="failed 3 times") as caught:
+        endpoint(server.url, retries=2).ask(MESSAGES)
+    assert len(server.requests) == 3
+    assert KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("reply", "message"),
+    [
+        ((401, {}, f"wrong key {KEY}"), r"refuses the key \(HTTP 401: wrong key \[redacted\]\)"),
+        ((403, {}, ""), "refuses the key"),
+        ((404, {}, "no such model"), r"refuses the request \(HTTP 404: no such model\)"),
+        ((307, {"Location": "http://127.0.0.1:1/"}, ""), "sends on to another address"),
+    ],
+)
+def test_a_refusal_is_final(reply, message):
+    with serving(reply) as server, pytest.raises(EndpointError, match=message) as caught:
+        endpoint(server.url).ask(MESSAGES)
+    assert len(server.requests) == 1
+    assert KEY not in str(caught.value)
+
+
+def test_an_address_where_nothing_listens_is_named():
+    with pytest.raises(EndpointError, match=r"127\.0\.0\.1:9 failed 2 times.*refused"):
+        endpoint("http://127.0.0.1:9/v1", retries=1).ask(MESSAGES)
+
+
+def test_a_key_that_comes_back_is_hidden():
+    with serving(answer(f"your key is {KEY}")) as server:
+        assert endpoint(server.url).ask(MESSAGES).content == "your key is [redacted]"
+
+
+@pytest.mark.parametrize("body", ["[]", '{"choices": []}', '{"choices": [{"message": {"content": null}}]}', "3"])
+def test_an_answer_without_text_is_a_refusal(body):
+    with serving((200, {}, body)) as server:
+        assert endpoint(server.url).ask(MESSAGES) == Reply("")
+
+
+@pytest.mark.parametrize("url", ["ftp://x/v1", "localhost:8000", "https://", "https://u:p@x/v1", "https://x/v1?key=1"])
+def test_an_address_that_is_none_or_holds_a_credential_is_refused(url):
+    with pytest.raises(ConfigError, match="--endpoint"):
+        Endpoint(url, "m")
+
+
+def test_the_key_comes_from_the_variable_that_is_named(monkeypatch):
+    monkeypatch.setenv("SOME_PLACE", f" {KEY}\n")
+    assert key_in("SOME_PLACE") == KEY
+    assert key_in("") is None
+    assert KEY not in repr(Endpoint("https://x/v1", "m", key=KEY))
+    monkeypatch.setenv("SOME_PLACE", "a\nb")
+    with pytest.raises(ConfigError, match="SOME_PLACE holds characters"):
+        key_in("SOME_PLACE")
+    monkeypatch.delenv("SOME_PLACE")
+    with pytest.raises(ConfigError, match="SOME_PLACE holds no key"):
+        key_in("SOME_PLACE")

@@ -1,0 +1,140 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tailkeep.data import Question
+from tailkeep.errors import ConfigError, InputError
+from tailkeep.kr_test.exporting import export
+from tailkeep.kr_test.running import Examinee, token_counter
+from tests.kr_test.tiny import QUESTIONS, save_model
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return save_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def margins(model):
+    return Examinee.load(model).answer(QUESTIONS)
+
+
+def sentence_log_probs(folder, context, sentence):
+    """By transformers alone: ln p of the tokens of " sentence" after the context."""
+    tokenizer, network = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
+    before, ids = (tokenizer(text)["input_ids"] for text in (context, f"{context} {sentence}"))
+    with torch.no_grad():
+        log_probs = network(torch.tensor([ids])).logits[0].double().log_softmax(-1)
+    return np.array([log_probs[place - 1, ids[place]].item() for place in range(len(before), len(ids))])
+
+
+def test_margins_are_those_of_the_sentences_tokens_alone(model, margins):
+    for number, question in enumerate(QUESTIONS[:4]):
+        true, false = (
+            sentence_log_probs(model, question.context, text)
+            for text in (question.sentence_true, question.sentence_false)
+        )
+        common = min(len(true), len(false))
+        assert len(true) != len(false)
+        assert margins.common[number] == pytest.approx(true[:common].mean() - false[:common].mean(), abs=1e-4)
+        assert margins.sum[number] == pytest.approx(true.sum() - false.sum(), abs=1e-3)
+        assert margins.mean[number] == pytest.approx(true.mean() - false.mean(), abs=1e-4)
+
+
+def test_sentences_of_different_lengths_are_counted(margins):
+    assert margins.uneven == len(QUESTIONS)
+    assert margins.beyond_window == 0
+
+
+def test_questions_that_the_model_cannot_read_at_once_are_counted(model):
+    long = Question("Ann saw a cat. " * 30, "Ben had a hat.", "Ben had a cat.")
+    assert Examinee.load(model).answer([long, QUESTIONS[0]]).beyond_window == 1
+
+
+def test_the_form_of_wikitext_changes_what_the_model_reads(model, margins):
+    assert np.abs(Examinee.load(model).answer(QUESTIONS, form="wikitext").sum - margins.sum).min() > 0
+
+
+def test_tokens_are_counted_as_the_tokenizer_cuts_them(model):
+    count = token_counter(model)
+    assert count("Ann saw") == len(AutoTokenizer.from_pretrained(model)(" Ann saw")["input_ids"])
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"no config\.json"):
+        Examinee.load(tmp_path)
+
+
+# The export
+
+
+def test_a_task_names_its_data_by_an_absolute_path_and_every_choice_starts_with_a_space(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    task = yaml.safe_load(export(QUESTIONS, tmp_path / "task", name="mine").read_text())
+    data = task["dataset_kwargs"]["data_files"]["test"]
+    assert data == str(tmp_path / "task" / "mine.jsonl")
+    with open(data) as file:
+        documents = [json.loads(line) for line in file]
+    assert [document["gold"] for document in documents[:3]] == [0, 1, 0]
+    for document, question in zip(documents, QUESTIONS, strict=True):
+        assert document["choices"][document["gold"]] == f" {question.sentence_true}"
+        assert document["choices"][1 - document["gold"]] == f" {question.sentence_false}"
+
+
+def test_an_export_refuses_other_things_and_names_that_are_none(tmp_path):
+    (tmp_path / "x").touch()
+    with pytest.raises(InputError, match="is not empty"):
+        export(QUESTIONS, tmp_path)
+    with pytest.raises(ConfigError, match="cannot name a task"):
+        export(QUESTIONS, tmp_path / "new", name="a/b")
+
+
+def harness(model, task, monkeypatch, tmp_path):
+    """The results and samples of lm-evaluation-harness, with no network to go to."""
+    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    evaluator = pytest.importorskip("lm_eval.evaluator")
+    from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
+
+    manager = TaskManager(include_path=str(task.parent), include_defaults=False)
+    return evaluator.simple_evaluate(
+        model=HFLM(pretrained=str(model), dtype="float32", device="cpu", batch_size=2),
+        tasks=[task.stem],
+        task_manager=manager,
+        log_samples=True,
+        bootstrap_iters=0,
+    )
+
+
+# The harness and what it loads warn of themselves.
+@pytest.mark.filterwarnings("ignore")
+def test_the_harness_agrees_with_our_numbers(model, margins, tmp_path, monkeypatch):
+    found = harness(model, export(QUESTIONS, tmp_path / "task"), monkeypatch, tmp_path)
+    assert found["results"]["kr_test"]["acc,none"] == pytest.approx(np.mean(margins.sum > 0))
+    samples = sorted(found["samples"]["kr_test"], key=lambda sample: sample["doc_id"])
+    for sample, margin in zip(samples, margins.sum, strict=True):
+        sums = [float(response[0]) for response in sample["filtered_resps"]]
+        gold = sample["doc"]["gold"]
+        assert sums[gold] - sums[1 - gold] == pytest.approx(margin, abs=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_all_scores_are_one_where_sentences_are_equally_long(model, tmp_path, monkeypatch):
+    even = [
+        Question(q.context, f"{name} had a cat.", f"{name} had a hat.")
+        for q in QUESTIONS[:4]
+        for name in ("Ann", "Ben")
+    ]
+    count = token_counter(model)
+    assert all(count(q.sentence_true) == count(q.sentence_false) for q in even)
+    ours = Examinee.load(model).answer(even)
+    assert ours.uneven == 0
+    found = harness(model, export(even, tmp_path / "task"), monkeypatch, tmp_path)["results"]["kr_test"]
+    shares = {float(np.mean(margin > 0)) for margin in (ours.common, ours.sum, ours.mean)}
+    assert shares == {found["acc,none"]} == {found["acc_norm,none"]}

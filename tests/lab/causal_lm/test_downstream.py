@@ -1,0 +1,133 @@
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from tailkeep import lab
+from tailkeep.data import Choice
+from tailkeep.errors import ConfigError, FingerprintError
+from tailkeep.lab.causal_lm.codec import Codec
+from tailkeep.lab.causal_lm.downstream import choice_rows, choice_scores, downstream_metrics, read_tests
+from tailkeep.lab.causal_lm.model import LanguageModel
+from tailkeep.lab.causal_lm.settings import Downstream, Writing
+from tests.lab.causal_lm.tiny import study, write_stories
+
+
+def model_of(network, codec, stories):
+    return LanguageModel(network, codec, Writing(), stories)
+
+
+def uniform(network):
+    with torch.no_grad():
+        network.lm_head.weight.zero_()
+    return network
+
+
+ITEMS = [
+    Choice("Ann saw a red", ("cat.", "little old boat."), 0),
+    Choice("Ben had a", ("green tree", "hat"), 1),
+    Choice("", ("Cleo saw a hat.", "saw Cleo hat a."), 0),
+]
+
+
+def test_a_score_is_the_sum_of_explicit_log_probabilities(network, codec, stories):
+    scores, cut = choice_scores(model_of(network, codec, stories), ITEMS, positions=64)
+    assert cut == 0
+    for item, row in zip(ITEMS, scores, strict=True):
+        for choice, score in zip(item.choices, row, strict=True):
+            query = codec.encode_open(item.query)
+            ids = torch.from_numpy(codec.encode_open(f"{item.query} {choice}".strip()).astype(np.int64))[None]
+            with torch.no_grad():
+                log_p = network(input_ids=ids).logits[0].double().log_softmax(-1)
+            expected = sum(float(log_p[place - 1, ids[0, place]]) for place in range(len(query), ids.shape[1]))
+            assert score == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_model_that_cannot_tell_takes_the_choice_of_the_fewest_tokens(network, codec, stories):
+    found = downstream_metrics(model_of(uniform(network), codec, stories), {"own": ITEMS[:2]}, positions=64)
+    assert found["downstream.own"] == 1.0
+    alike = [Choice("Ann saw a", ("cat", "hat"), 1)] * 3
+    tied = downstream_metrics(model_of(network, codec, stories), {"own": alike}, positions=64)
+    if len({len(row) for row in choice_rows(alike[0], codec)[1]}) == 1:
+        assert tied["downstream.own"] == 0.5
+
+
+def test_accuracy_comes_with_its_interval_chance_and_number(network, codec, stories):
+    found = downstream_metrics(model_of(network, codec, stories), {"own": ITEMS}, positions=64)
+    assert found["downstream.own.items"] == 3
+    assert found["downstream.own.chance"] == 0.5
+    assert found["downstream.own.low"] <= found["downstream.own"] <= found["downstream.own.high"]
+    assert found["downstream.own.cut"] == 0
+    three = downstream_metrics(
+        model_of(network, codec, stories), {"own": [Choice("q", ("a", "b", "c", "d"), 0), ITEMS[0]]}, positions=64
+    )
+    assert three["downstream.own.chance"] == (1 / 4 + 1 / 2) / 2
+
+
+def test_all_choices_are_judged_from_one_place(codec):
+    context, rows = choice_rows(ITEMS[0], codec)
+    assert all(row[:context].tolist() == rows[0][:context].tolist() for row in rows)
+    assert [codec.decode(row[context:]) for row in rows] == [" cat.", " little old boat."]
+
+
+def test_without_a_start_token_the_first_word_of_a_sentence_counts(codec):
+    class Bare:
+        """The tokenizer without its start token."""
+
+        bos_token_id = None
+        eos_token_id = codec.stop
+        all_special_ids = ()
+
+        def __call__(self, text, **options):
+            return {"input_ids": codec.tokenizer(text, **options)["input_ids"][1:]}
+
+    context, rows = choice_rows(Choice("", ("Ann saw.", "Ben saw."), 0), Codec(Bare(), append_eos=True))
+    assert context == 1
+    assert rows[0][0] == rows[1][0] == codec.stop
+    assert rows[0][1] != rows[1][1]
+
+
+def test_a_query_that_is_too_long_loses_its_beginning_and_is_counted(network, codec, stories):
+    model = model_of(network, codec, stories)
+    long = Choice("Ann saw a red cat. " * 30, ("boat", "hat"), 0)
+    scores, cut = choice_scores(model, [long, ITEMS[0]], positions=20)
+    assert cut == 1
+    assert all(math.isfinite(score) for row in scores for score in row)
+    assert downstream_metrics(model, {"own": [long, ITEMS[0]]}, positions=20)["downstream.own.cut"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"), [({}, "names no test"), ({"choices": {"blimp": "x"}}, "'blimp' is the name")]
+)
+def test_settings_that_test_nothing_are_refused(tmp_path, settings, reason):
+    path = write_stories(tmp_path)
+    data = {"name": "text", "path": str(path), "separator": "line", "downstream": settings}
+    with pytest.raises(ConfigError, match=reason):
+        lab.load({**study(path), "data": data})
+
+
+def test_a_run_measures_them_and_their_files_are_part_of_what_it_is(tmp_path):
+    tests = tmp_path / "own.jsonl"
+    tests.write_text(json.dumps({"query": "Ann saw a", "choices": ["cat", "boat"], "gold": 0}) + "\n")
+    data = {"name": "text", "path": str(write_stories(tmp_path)), "separator": "line"}
+    config = {**study(""), "data": {**data, "downstream": {"choices": {"own": str(tests)}}}, "device": "cpu"}
+    run = lab.run(config, tmp_path / "run")
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert all(row["downstream.own.items"] == 1 and row["downstream.own.chance"] == 0.5 for row in rows)
+    tests.write_text(json.dumps({"query": "Ann saw a", "choices": ["hat", "boat"], "gold": 0}) + "\n")
+    with pytest.raises(FingerprintError, match=r"downstream\.choices\.own"):
+        lab.run(config, run.path)
+
+
+def test_a_real_model_is_better_than_chance_where_it_can_be(real_data, codec, stories):
+    from tailkeep.lab.causal_lm.codec import load_tokenizer
+    from tailkeep.scoring.source import load_network
+
+    folder = real_data / "priors" / "stories260k"
+    model = model_of(load_network(folder), Codec(load_tokenizer(folder), append_eos=False), stories)
+    settings = Downstream(blimp=real_data / "benchmarks" / "blimp.zip", pairs=4)
+    found = downstream_metrics(model, read_tests(settings), positions=512)
+    assert found["downstream.blimp.items"] == 67 * 4
+    assert found["downstream.blimp.low"] > 0.5

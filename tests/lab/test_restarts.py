@@ -1,0 +1,43 @@
+"""Each learner of numbers, killed at every training and every measuring: what is left ends in the same bytes."""
+
+import pytest
+
+from tailkeep import lab
+from tests.lab.small_lab import outcome, run_though_killed
+from tests.runs.faults import FaultyStorage
+
+ACCUMULATE = {"regime": {"name": "accumulate"}}
+TREES = {
+    "gaussian": {
+        "data": {"size": 8, "lineages": 3},
+        "arms": {
+            "relative": {"truncate": {"name": "relative", "width": 0.1}},
+            "density": {"truncate": {"name": "density", "threshold": 0.4}},
+            "accumulate": ACCUMULATE,
+        },
+    },
+    "mixture": {
+        "data": {"size": 60, "modes": 3},
+        "components": 3,
+        "arms": {"plain": {}, "drop": {"drop": 0.1}, "accumulate": ACCUMULATE},
+    },
+    "regression": {
+        "data": {"size": 20, "width": 3, "lineages": 3},
+        "arms": {
+            "drop": {"drop": 0.2},
+            "disjoint": {"regime": {"name": "revise", "places": "disjoint", "share": 0.3}},
+            "accumulate": ACCUMULATE,
+        },
+    },
+}
+
+
+@pytest.mark.parametrize("learner", TREES)
+def test_a_run_that_was_killed_ends_in_the_same_bytes(learner, tmp_path):
+    if learner == "mixture":
+        pytest.importorskip("sklearn")
+    tree = {"learner": learner, "generations": 3, "record_every": 2, **TREES[learner]}
+    lab.run(tree, tmp_path / "whole", storage=FaultyStorage())
+    # Three arms, of which generations 0 and 2 have a cell.
+    assert run_though_killed(tree, tmp_path / "killed") == 12
+    assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")

@@ -1,0 +1,54 @@
+import math
+
+import pytest
+
+from tailkeep.report.leaderboard import leaderboard, ranked
+from tailkeep.report.reading import read
+from tests.report.built_runs import finish, new_run
+
+ARMS = ("plain", "worse", "better", "same", "unsure")
+
+
+@pytest.fixture(scope="module")
+def group(tmp_path_factory):
+    """Three seeds; `better` and `worse` keep or lose .1 of what plain keeps in each, `unsure` by seed."""
+    path = tmp_path_factory.mktemp("ranked") / "run"
+    with new_run(path, arms=ARMS, generations=2) as run:
+        for arm in ARMS:
+            for seed in (0, 1, 2):
+                change = {"better": 0.1, "worse": -0.1, "unsure": 0.2 * (seed - 0.9)}.get(arm, 0.0)
+                for generation in (0, 1):
+                    metrics = {"kr_accuracy": 0.7 + 0.05 * seed + generation * change, "train_units": 1.0}
+                    finish(run.cell(arm, seed, generation), metrics, learner="causal_lm")
+    return read(path).groups[0]
+
+
+def test_arms_are_ranked_by_their_paired_difference_from_the_first(group):
+    rows = ranked(group, "kr_accuracy", higher=True)
+    assert [arm for arm, _ in rows] == ["better", "unsure", "same", "worse"]
+    assert rows[0][1].mean == pytest.approx(0.1)
+    assert rows[0][1].low > 0
+    assert rows[1][1].low < 0 < rows[1][1].high
+    assert ranked(group, "kr_accuracy", higher=False)[0][0] == "worse"
+
+
+def test_the_leaderboard_says_what_it_draws(group):
+    drawing = leaderboard(group, "kr_accuracy", "x")
+    assert drawing.title == "Knowledge retention: against plain"
+    assert "better: +0.1" in drawing.alt
+    assert drawing.build() is not None
+
+
+def test_there_is_none_without_a_direction_or_for_few_arms(group, language):
+    assert leaderboard(group, "train_units", "x") is None
+    few = read(language).groups[0]
+    assert len(few.arms) == 4
+    assert leaderboard(few, "kr_accuracy", "x") is None
+
+
+def test_one_seed_ranks_without_being_sure(group):
+    from dataclasses import replace
+
+    one = replace(group, entries=tuple(entry for entry in group.entries if entry.seed == 0))
+    assert all(math.isnan(interval.low) for _, interval in ranked(one, "kr_accuracy", higher=True))
+    assert leaderboard(one, "kr_accuracy", "x") is None

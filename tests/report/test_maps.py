@@ -1,0 +1,78 @@
+import math
+
+import pytest
+
+from tailkeep.report import write
+from tailkeep.report.maps import map_of, paired
+from tailkeep.report.reading import read
+from tests.report.built_runs import finish, new_run
+
+GRID = {"decoder": ["greedy", "sample"], "inherit": ["yes", "no"], "loss": ["plain", "cut", "random"]}
+
+
+@pytest.fixture(scope="module")
+def crossed(tmp_path_factory):
+    """Three seeds; `cut` lowers the NLL by .5 under greedy decoding in each, and by seed - 1 under sampling."""
+    path = tmp_path_factory.mktemp("crossed") / "run"
+    arms = [f"{d}-{i}-{loss}" for d in GRID["decoder"] for i in GRID["inherit"] for loss in GRID["loss"]]
+    with new_run(path, arms=arms, generations=3, grid=GRID) as run:
+        for arm in arms:
+            for seed in (0, 1, 2):
+                for generation in range(3):
+                    change = 0.5 if "greedy" in arm else seed - 1
+                    value = 3 + 0.1 * seed + generation - (change if "cut" in arm else 0)
+                    finish(run.cell(arm, seed, generation), {"held_out_nll": value}, learner="causal_lm")
+    return path
+
+
+def test_a_map_pairs_seeds_and_tells_what_is_sure(crossed):
+    reading = read(crossed)
+    found = map_of(reading.groups[0], reading.grid, "held_out_nll")
+    assert found.rows == ("greedy · yes", "greedy · no", "sample · yes", "sample · no")
+    assert (found.reference, found.columns) == ("plain", ("cut", "random"))
+    fields = {(found.rows[f.row], found.columns[f.column]): f for f in found.fields}
+    sure, unsure = fields["greedy · no", "cut"], fields["sample · yes", "cut"]
+    assert sure.difference.mean == pytest.approx(-0.5)
+    assert sure.is_sure
+    assert sure.better
+    assert unsure.difference.mean == pytest.approx(0)
+    assert not unsure.is_sure
+
+
+def test_differences_are_taken_at_the_last_generation_that_all_have():
+    ours = {0: {0: 5.0, 1: 7.0}, 1: {0: 5.0, 1: 9.0, 2: 99.0}, 2: {0: 1.0}}
+    base = {0: {0: 5.0, 1: 6.0, 2: 1.0}, 1: {0: 5.0, 1: 5.0, 2: 1.0}}
+    assert paired(ours, base) == [1.0, 4.0]
+    assert paired(ours, {}) == []
+
+
+def test_without_a_grid_or_a_direction_there_is_no_map(crossed, language):
+    reading = read(language)
+    assert reading.grid == {}
+    group = read(crossed).groups[0]
+    assert map_of(group, {"loss": ("plain", "cut")}, "held_out_nll") is None
+    assert map_of(group, GRID, "train_units") is None
+    assert map_of(group, {"a": ("x", "y"), "loss": ("plain", "cut")}, "held_out_nll") is None
+
+
+def test_the_page_of_a_grid_has_its_map_and_a_panel_for_each_circumstance(crossed):
+    write(crossed)
+    page = (crossed / "report.html").read_text(encoding="utf-8")
+    assert "Where it helps" in page
+    drawn = (crossed / "figures" / "causal_lm-map-held_out_nll.svg").read_text(encoding="utf-8")
+    for word in ("greedy · yes", "cut", "-0.500"):
+        assert word in drawn
+    panels = (crossed / "figures" / "causal_lm-held_out_nll.svg").read_text(encoding="utf-8")
+    assert "sample · no" in panels
+
+
+def test_a_single_seed_has_no_interval_and_is_never_sure(crossed):
+    group = read(crossed).groups[0]
+    assert math.isnan(map_of(one_seed(group), GRID, "held_out_nll").fields[0].difference.low)
+    assert not any(field.is_sure for field in map_of(one_seed(group), GRID, "held_out_nll").fields)
+
+
+def one_seed(group):
+    from dataclasses import replace
+
+    return replace(group, entries=tuple(entry for entry in group.entries if entry.seed == 0))

@@ -1,0 +1,28 @@
+from tailkeep.report.vocabulary import bounds_of, companion_of, describe, further_names, headline_names
+
+NAMES = {
+    "held_out_nll", "downstream.piqa", "downstream.piqa.low", "downstream.piqa.high", "downstream.piqa.chance",
+    "downstream.piqa.items", "common.coverage_1", "common.coverage_1_expected", "common.kl_2_real_sample",
+    "common.kl_2_real_sample_expected",
+}  # fmt: skip
+
+
+def test_a_downstream_test_is_a_headline_with_its_interval_and_chance():
+    assert headline_names(NAMES) == ("held_out_nll", "downstream.piqa")
+    assert describe("downstream.piqa").title == "piqa"
+    assert bounds_of("downstream.piqa") == ("downstream.piqa.low", "downstream.piqa.high")
+    assert companion_of("downstream.piqa") == ("downstream.piqa.chance", "the chance level")
+
+
+def test_what_is_drawn_beside_a_metric_has_no_figure_of_its_own():
+    assert further_names(NAMES) == ("downstream.piqa.items", "common.kl_2_real_sample", "common.coverage_1")
+
+
+def test_a_metric_and_its_companion_are_of_one_view():
+    assert companion_of("own.coverage_1") == ("own.coverage_1_expected", "as much real text")
+    assert companion_of("own.coverage_1_expected") is None
+    assert companion_of("distinct_1") is None
+
+
+def test_a_part_of_a_test_that_is_unknown_stands_under_its_plain_name():
+    assert describe("downstream.piqa.other").title == "downstream.piqa.other"
