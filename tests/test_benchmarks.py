@@ -117,7 +117,7 @@ def test_an_audit_with_a_prior_is_timed_beside_its_forward_pass():
 
 
 def test_the_paired_texts_are_compared_and_halves_of_one_side(tmp_path):
-    human, machine = (prose(44, words=12, seed=types, types=types) for types in (900, 40))
+    human, machine = (prose(64, words=12, seed=types, types=types) for types in (900, 40))
     tree = {"original": [f"The same. {text}" for text in human], "sampled": [f"The same. {text}" for text in machine]}
     (tmp_path / "x.raw_data.json").write_text(json.dumps(tree))
     arguments = ["--folder", tmp_path, "--splits", 1, "--permutations", 640, "--out", tmp_path / "all.csv"]
