@@ -32,7 +32,7 @@ FLOORS = (
 # Files are the interface between the rooms that write run directories and the one that reads them.
 STRANGERS = {("report", "edit"), ("report", "lab"), ("report", "audit"), ("report", "kr_test")}
 HEAVY = {"torch", "transformers", "sklearn", "tokenizers", "safetensors", "accelerate"}
-MAY_BE_HEAVY = {"losses", "scoring", "rules", "edit", "lab", "kr_test", "integrations"}
+MAY_BE_HEAVY = {"losses", "scoring", "rules", "edit", "lab", "audit", "kr_test", "integrations"}
 ONLY_NUMBERS = {"numpy", "scipy"}
 NAMELESS = {"utils", "util", "common", "helpers", "helper", "misc"}
 
@@ -189,7 +189,7 @@ def test_the_help_of_the_command_loads_neither_torch_nor_transformers():
 
 
 @pytest.mark.parametrize(
-    "room", ["config", "runs", "metrics", "data", "rules", "report", "kr_test.building", "kr_test.checking"]
+    "room", ["config", "runs", "metrics", "data", "rules", "report", "audit", "kr_test.building", "kr_test.checking"]
 )
 def test_a_room_of_the_core_install_loads_nothing_heavy(room):
     status, loaded = loaded_by(f"tailkeep.{room}")

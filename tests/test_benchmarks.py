@@ -1,12 +1,15 @@
 """The benchmarks run at toy sizes, print their tables and write their CSV files."""
 
 import csv
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.audit.conftest import prose
 
 LOSS = Path(__file__).parents[1] / "benchmarks" / "loss.py"
 EDIT = LOSS.with_name("edit.py")
@@ -86,6 +89,44 @@ def test_a_whole_step_is_compared_with_the_models_own_loss(tmp_path):
     assert list(rows) == ["the model's own loss", "tailkeep fused, k=0.5"]
     assert {row["fastest"] for row in rows.values()} == {"the model's own loss"}
     assert "Llama of 0.0 million parameters" in printed
+
+
+AUDIT, PAIRED = (Path(__file__).parents[1] / "benchmarks" / name for name in ("audit.py", "paired.py"))
+
+
+def printed(script, *arguments, **more):
+    command = [sys.executable, str(script), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=True, **more).stdout
+
+
+def test_an_audit_is_timed_alone_with_each_extra_and_over_fresh_text(tmp_path):
+    small = ["--parts", "speed", "scale", "--rounds", 1, "--bytes", 20_000, "--unit-bytes", 5_000, "--scale", 1, 2]
+    found = printed(AUDIT, *small, "--out", tmp_path / "all.csv")
+    for name in ("statistics", "with near-duplicates", "with zlib", "with zstd", "x1", "x2"):
+        assert f"| {name} |" in found
+    rows = list(csv.DictReader((tmp_path / "all.csv").read_text(encoding="utf-8").splitlines()))
+    assert len(rows) == 6
+    assert all(float(row["cpu_seconds"]) > 0 for row in rows)
+
+
+@pytest.mark.slow
+def test_an_audit_with_a_prior_is_timed_beside_its_forward_pass():
+    found = printed(AUDIT, "--parts", "prior", "profile", "--rounds", 1, "--bytes", 20_000, "--subjects", "world")
+    assert "| world |" in found
+    assert "share of the time" in found
+
+
+def test_the_paired_texts_are_compared_and_halves_of_one_side(tmp_path):
+    human, machine = (prose(64, words=12, seed=types, types=types) for types in (900, 40))
+    tree = {"original": [f"The same. {text}" for text in human], "sampled": [f"The same. {text}" for text in machine]}
+    (tmp_path / "x.raw_data.json").write_text(json.dumps(tree))
+    arguments = ["--folder", tmp_path, "--splits", 1, "--permutations", 640, "--out", tmp_path / "all.csv"]
+    found = printed(PAIRED, *arguments)
+    assert "x, prepared: " in found
+    rows = list(csv.DictReader((tmp_path / "all.csv").read_text(encoding="utf-8").splitlines()))
+    assert {row["form"] for row in rows if row["flagged"] == "1"} == {"as they are", "prepared"}
+    alarms = next(line for line in found.splitlines() if line.startswith("| x |"))
+    assert "| 640 | " in alarms
 
 
 @pytest.mark.slow

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.audit.conftest import prose, write_jsonl
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
@@ -50,9 +52,19 @@ def test_remedies_that_add_up_are_told_from_those_that_cancel(tmp_path):
     assert lines[3].endswith("-0.100 (-0.100 to -0.100)  together less than their sum")
 
 
+def test_the_signs_of_synthetic_text_stand_beside_the_published_ones(tmp_path):
+    for name, types in (("human", 800), ("machine", 40)):
+        write_jsonl(tmp_path / f"{name}.jsonl", prose(40, words=20, seed=types, types=types))
+    command = [sys.executable, str(EXAMPLES / "audit_synthetic.py"), "human.jsonl", "machine.jsonl", "--out", "out"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path).stdout.splitlines()
+    assert found[2].startswith("| entropy of pairs")
+    assert found[2].endswith("| yes |")
+    assert found[-1].endswith("cd out && tailkeep lab lab/mix.yaml --out lab/run")
+
+
 def test_every_example_is_run():
     assert {path.name for path in EXAMPLES.glob("*.py")} == {
-        "factorial.py", "own_learner.py", "own_loss.py",
+        "audit_synthetic.py", "factorial.py", "own_learner.py", "own_loss.py",
     }  # fmt: skip
 
 

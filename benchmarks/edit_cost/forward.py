@@ -18,10 +18,11 @@ from torch.nn import functional
 
 from edit_cost.measuring import Spent, Stopwatch
 from tailkeep.data.corpus import Layout, Record, find_shards, read_shard
-from tailkeep.edit.loading import Model, load_model, load_tokenizer
+from tailkeep.edit.loading import Model, load_model
 from tailkeep.edit.preparing import groups_of
 from tailkeep.scoring import Prior
 from tailkeep.scoring.log_probs import _BATCHES
+from tailkeep.scoring.text import load_tokenizer
 from tailkeep.scoring.windows import Window, batches_of, windows_of
 from tailkeep.scoring.windows import groups_of as scored_together
 

@@ -14,10 +14,11 @@ import ray
 import torch
 
 from tailkeep import cli
-from tailkeep.edit import EditConfig, run, uses_gpu
+from tailkeep.edit import run
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.integrations.ray import RayActors
 from tailkeep.runs import Storage
+from tailkeep.scoring import Prior, uses_gpu
 from tests.edit.conftest import THRESHOLD, left_by
 from tests.lab.causal_lm.tiny import STORIES
 
@@ -139,7 +140,7 @@ def typer_run(arguments, monkeypatch):
 
 def test_a_gpu_is_used_where_there_is_one_and_the_prior_may(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    used = {device: uses_gpu(EditConfig(prior={"path": "p", "device": device})) for device in ("auto", "cuda", "cpu")}
+    used = {device: uses_gpu(Prior(path="p", device=device)) for device in ("auto", "cuda", "cpu")}
     assert used == {"auto": True, "cuda": True, "cpu": False}
 
 

@@ -4,33 +4,21 @@ Rule: a difference counts only if it passes its level among all that were tested
 whole, since the words of one are not independent; so the p-values hold for documents drawn independently of each other.
 """
 
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
-from tailkeep.audit.config import Sample, Testing
-from tailkeep.audit.counting import BUCKETS
-from tailkeep.audit.grams import Grams, distinct_in_documents, grams_of
-from tailkeep.audit.hashing import buckets_of
+from tailkeep.audit.config import MOST_TESTS, Sample, Testing
 from tailkeep.audit.sampling import Sampled
-from tailkeep.audit.words import Words, words_of
+from tailkeep.audit.statistics import Matched, Numbers, asked_statistics, statistics
+from tailkeep.audit.words import words_of
 from tailkeep.errors import InputError
-from tailkeep.metrics import distinct_share, entropy, gini, holm, js_divergence, smoothed_kl, top_share, unseen_mass
+from tailkeep.metrics import holm
 
-Numbers = NDArray[np.float64]
-
-SMOOTHING = 0.5
-"""Added to each bucket in a Kullback-Leibler divergence, Jeffreys' prior."""
-
-_TOP_BUCKETS = 100
 _LEAST_SHARE = 0.8
 _LEAST_DOCUMENTS = 20
-_AT_ONCE = 32
-_LEVEL = 6
 
 
 @dataclass(frozen=True)
@@ -71,24 +59,25 @@ class Comparison:
         return [test for test in self.tests if test.flagged]
 
 
-@dataclass(frozen=True, eq=False)
-class Matched:
-    """Documents of equal length, those of the input first: bytes of each (2n,), and how many words they have."""
-
-    texts: list[bytes]
-    words: int
-    lengths: Numbers
-
-    @property
-    def documents(self) -> int:
-        """How many there are of each side."""
-        return len(self.texts) // 2
+Ask = Callable[[Sequence[str]], Iterable[NDArray[np.float32]]]
+"""Texts -> ln p of the tokens of each."""
 
 
 def compare(
-    input_: Sequence[Sampled], against: Sequence[Sampled], sample: Sample, testing: Testing, seed: int
+    input_: Sequence[Sampled],
+    against: Sequence[Sampled],
+    sample: Sample,
+    testing: Testing,
+    seed: int,
+    ask: Ask | None = None,
 ) -> Comparison:
     """Test whether the documents of two samples could have changed places.
+
+    Args:
+        input_, against: the two samples.
+        sample, testing: the choices for them.
+        seed: of the permutations.
+        ask: a prior, asked for the documents as they are compared: cut to equal length.
 
     Raises:
         InputError: a side has too few documents that are long enough.
@@ -96,7 +85,11 @@ def compare(
     matched = match(input_, against, sample)
     is_input = permuted(matched.documents, testing.permutations, seed)
     found = list(statistics(matched, is_input))
-    p_values = [_p_value(name, values) for name, values, _ in found]
+    if ask is not None:
+        texts = [text.decode("utf-8", "replace") for text in matched.texts]
+        found += asked_statistics(list(ask(texts)), is_input)
+    assert len(found) <= MOST_TESTS
+    p_values = [float(each_p(name, values)[0]) for name, values, _ in found]
     adjusted = holm(p_values)
     tests = [
         _test(name, values, sides, p, corrected, testing.level)
@@ -136,91 +129,15 @@ def permuted(documents: int, permutations: int, seed: int) -> NDArray[np.bool_]:
     return np.stack([is_input, *(generator.permutation(is_input) for _ in range(permutations))], axis=1)
 
 
-Found = tuple[str, Numbers, tuple[float, float] | None]
-"""The name of a statistic, its difference in each permutation (1 + P,), and its true values on both sides."""
+def each_p(name: str, values: Numbers) -> Numbers:
+    """The p-value (1 + P,) of each division if it were the true one: the share of all that differ at least as much.
 
-
-def statistics(matched: Matched, is_input: NDArray[np.bool_]) -> Iterator[Found]:
-    """Every statistic of `matched` under each division into two sides."""
-    words = words_of(matched.texts)
-    grams = grams_of(words, 4)
-    for length, name in ((1, "words"), (2, "pairs of words")):
-        yield from _of_buckets(name, grams[length - 1], words, is_input)
-        yield from _of_types(name, grams[length - 1], words, is_input)
-    documents = len(matched.texts)
-    runs = np.bincount(grams[-1].documents, minlength=documents)
-    repeated = 1 - distinct_in_documents(grams[-1], documents) / np.maximum(runs, 1)
-    packed = np.array([len(text) / len(zlib.compress(text, _LEVEL)) for text in matched.texts])
-    spelled = np.bincount(words.documents, words.ends - words.starts, documents) / matched.words
-    for name, values in (
-        ("repetition", repeated),
-        ("compression", packed),
-        ("word length", spelled),
-        ("document length", matched.lengths),
-    ):
-        yield _of_means(name, values, is_input)
-
-
-def _of_buckets(name: str, grams: Grams, words: Words, is_input: NDArray[np.bool_]) -> Iterator[Found]:
-    def all_of(ours: Numbers, theirs: Numbers) -> dict[str, tuple[Numbers, Numbers | None]]:
-        return {
-            f"{name}: JS divergence": (js_divergence(ours, theirs), None),
-            f"{name}: KL(input | against)": (smoothed_kl(ours, theirs, smoothing=SMOOTHING), None),
-            f"{name}: KL(against | input)": (smoothed_kl(theirs, ours, smoothing=SMOOTHING), None),
-            f"{name}: entropy": (entropy(ours), entropy(theirs)),
-            f"{name}: Gini": (gini(ours), gini(theirs)),
-            f"{name}: top {_TOP_BUCKETS} share": (top_share(ours, _TOP_BUCKETS), top_share(theirs, _TOP_BUCKETS)),
-        }
-
-    yield from _of_counts(buckets_of(grams.hashes, BUCKETS), BUCKETS, grams, words, is_input, all_of)
-
-
-def _of_types(name: str, grams: Grams, words: Words, is_input: NDArray[np.bool_]) -> Iterator[Found]:
-    def all_of(ours: Numbers, theirs: Numbers) -> dict[str, tuple[Numbers, Numbers | None]]:
-        return {
-            f"{name}: distinct": (distinct_share(ours), distinct_share(theirs)),
-            f"{name}: unseen mass": (unseen_mass(ours), unseen_mass(theirs)),
-        }
-
-    types, numbers = np.unique(grams.hashes, return_inverse=True)
-    yield from _of_counts(numbers, len(types), grams, words, is_input, all_of)
-
-
-Statistics = Callable[[Numbers, Numbers], dict[str, tuple[Numbers, Numbers | None]]]
-
-
-def _of_counts(
-    cells: NDArray[np.int64], size: int, grams: Grams, words: Words, is_input: NDArray[np.bool_], all_of: Statistics
-) -> Iterator[Found]:
-    """The statistics of the counts of `cells` on both sides, some permutations at once."""
-    ones = np.ones(len(cells), np.float32)
-    table = sparse.csr_matrix((ones, (cells, grams.documents)), shape=(size, len(words.counts)))
-    total = np.asarray(table.sum(axis=1), np.float64)
-    found: dict[str, list[Numbers]] = {}
-    sides: dict[str, tuple[float, float]] = {}
-    for start in range(0, is_input.shape[1], _AT_ONCE):
-        # Counts of a sample are exact in single precision.
-        ours = np.asarray(table @ is_input[:, start : start + _AT_ONCE].astype(np.float32), np.float64)
-        for name, (left, right) in all_of(ours, total - ours).items():
-            found.setdefault(name, []).append(left if right is None else left - right)
-            if right is not None and start == 0:
-                sides[name] = (float(left[0]), float(right[0]))
-    for name, parts in found.items():
-        yield name, np.concatenate(parts), sides.get(name)
-
-
-def _of_means(name: str, values: Numbers, is_input: NDArray[np.bool_]) -> Found:
-    documents = len(values) // 2
-    ours = values @ is_input / documents
-    theirs = values.sum() / documents - ours
-    return name, ours - theirs, (float(ours[0]), float(theirs[0]))
-
-
-def _p_value(name: str, values: Numbers) -> float:
-    """The share of permutations that differ at least as much; a divergence differs upward only."""
+    A divergence differs upward only, a difference either way from the mean of all divisions.
+    """
     sizes = values if _is_divergence(name) else np.abs(values - values.mean())
     # Sums in another order must not make a tie a difference.
-    return float((sizes >= sizes[0] - 1e-9 * abs(sizes[0])).mean())
+    bounds = sizes - 1e-9 * np.abs(sizes)
+    return np.asarray(1 - np.searchsorted(np.sort(sizes), bounds) / len(sizes))
 
 
 def _is_divergence(name: str) -> bool:

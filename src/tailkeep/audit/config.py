@@ -7,16 +7,20 @@
 Rule: what can change a figure is in the fingerprint; how much memory is used, and what a bad document does, is not.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from tailkeep.audit.prior import checked_prior
 from tailkeep.config import Settings, dump_tree, merge, parse_assignments, read_yaml, validate
 from tailkeep.data.corpus import Layout, OnError
 
 FREE = ("on_error", "memory")
+MOST_TESTS = 32
+"""No comparison has more statistics."""
 
 
 class Sample(Settings):
@@ -40,10 +44,21 @@ class Sample(Settings):
 
 
 class Testing(Settings):
-    """How two corpora are compared: `permutations` of the documents between them, and the level for all tests together."""
+    """How two corpora are compared: `permutations` of documents between them, the `level` for all tests together."""
 
     permutations: Annotated[int, Field(ge=99)] = 999
     level: Annotated[float, Field(gt=0, lt=1)] = 0.05
+
+    @model_validator(mode="after")
+    def _can_flag(self) -> Self:
+        # The smallest p-value, corrected for all tests, must be able to pass.
+        if MOST_TESTS / (self.permutations + 1) > self.level:
+            least = math.ceil(MOST_TESTS / self.level) - 1
+            raise ValueError(
+                f"{self.permutations} permutations flag nothing at the level {self.level} among {MOST_TESTS} tests. "
+                f"Use {least} or more"
+            )
+        return self
 
 
 class NearDuplicates(Settings):
@@ -126,7 +141,10 @@ def load(
     """
     tree = read_yaml(source) if isinstance(source, Path) else source or {}
     name = str(source) if isinstance(source, Path) else "config"
-    return validate(AuditConfig, merge(merge(tree, parse_assignments(overrides)), options or {}), source=name)
+    chosen = validate(AuditConfig, merge(merge(tree, parse_assignments(overrides)), options or {}), source=name)
+    if chosen.prior is not None:
+        checked_prior(chosen.prior)
+    return chosen
 
 
 def dump(config: AuditConfig) -> str:

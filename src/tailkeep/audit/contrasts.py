@@ -20,6 +20,7 @@ from tailkeep.audit.words import words_of
 _PRIOR = 1000.0
 _SMOOTHING = 0.5
 _SHORTEST = 8
+_FOLDS = 5
 _SHOWN_CHARACTERS = 600
 
 
@@ -58,7 +59,13 @@ def contrasts(
 
     def shown(places: NDArray[np.int64]) -> list[Contrast]:
         return [
-            Contrast(texts[hashes[i]], float(millions[0, i]), float(millions[1, i]), float(scores[i])) for i in places
+            Contrast(
+                texts[hashes[i]].decode("utf-8", "replace"),
+                float(millions[0, i]),
+                float(millions[1, i]),
+                float(scores[i]),
+            )
+            for i in places
         ]
 
     over = order[::-1][:limit]
@@ -77,7 +84,7 @@ def log_odds(counts: NDArray[np.float64], totals: NDArray[np.float64]) -> NDArra
 
 @dataclass(frozen=True)
 class Example:
-    """A document to read; `weight` is its mean log importance weight per n-gram, above 0 if it is like the reference."""
+    """A document to read; `weight`, its mean log importance per n-gram, is above 0 if it is like the reference."""
 
     side: str
     place: str
@@ -93,7 +100,7 @@ class Importance:
     Attributes:
         input, against: the weight of each document of either sample.
         separation: the probability that a document of the reference has more weight than one of the input.
-        ends: documents of the input that are most and least like the reference, and of the reference most like the input.
+        ends: documents of the input that are least and most like the reference, and of the reference least like it.
     """
 
     input: NDArray[np.float64]
@@ -111,16 +118,19 @@ def importance(
 
     Args:
         samples: documents of the input and of the reference.
-        buckets: (b,) words and pairs of words of both whole corpora in buckets; a document's own are taken out first,
-            or every document would speak for its own side.
+        buckets: (b,) words and pairs of words of both whole corpora in buckets. Before a document is weighed, a fifth
+            of both samples, its own among them, is taken out: or every document would speak for its own side, and
+            with it alone taken out, against it.
         limit: how many documents to give for each end.
     """
+    features = [_features(sample) for sample in samples]
+    logs = [_logs(features, buckets, fold) for fold in range(_FOLDS)]
     weights, kept = [], []
-    for number, sample in enumerate(samples):
-        features = _features(sample)
-        long_enough = np.flatnonzero(features.sum(axis=1) >= 2 * _SHORTEST)
+    for sample, own in zip(samples, features, strict=True):
+        long_enough = np.flatnonzero(own.sum(axis=1) >= 2 * _SHORTEST).tolist()
         kept.append([sample[place] for place in long_enough])
-        weights.append(np.array([_weight(features[place], buckets, number) for place in long_enough]))
+        found = [own[place] @ logs[place % _FOLDS] / own[place].sum() for place in long_enough]
+        weights.append(np.array(found, np.float64))
     ours, theirs = weights
     ends = [
         *_examples("input", kept[0], ours, limit),
@@ -131,7 +141,7 @@ def importance(
 
 
 def separation(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> float:
-    """The probability that one of `theirs` is above one of `ours`, ties counted half; NaN if there is none of either."""
+    """The probability that one of `theirs` is above one of `ours`, ties counted half; NaN if a side is empty."""
     if not len(ours) or not len(theirs):
         return float("nan")
     ranks = rankdata(np.concatenate([ours, theirs]))[len(ours) :]
@@ -146,19 +156,29 @@ def _features(sample: Sequence[Sampled]) -> NDArray[np.int32]:
     return found
 
 
-def _weight(own: NDArray[np.int32], buckets: tuple[NDArray[np.int64], NDArray[np.int64]], side: int) -> float:
-    ours, theirs = (
-        np.maximum(counts - own * (side == number), 0) + _SMOOTHING for number, counts in enumerate(buckets)
-    )
-    used = np.flatnonzero(own)
-    logs = np.log(theirs[used] / theirs.sum()) - np.log(ours[used] / ours.sum())
-    return float(own[used] @ logs / own.sum())
+def _logs(
+    features: Sequence[NDArray[np.int32]], buckets: tuple[NDArray[np.int64], NDArray[np.int64]], fold: int
+) -> NDArray[np.float64]:
+    """ln p / q (b,) of a bucket in the reference and in the input, both without the documents of `fold`."""
+    parts = [own[fold::_FOLDS].sum(axis=0) for own in features]
+    # Never below nothing: where the sample cuts a document, it has a word that the document has not.
+    left = [np.maximum(counts - part, 0) + _SMOOTHING for part, counts in zip(parts, buckets, strict=True)]
+    return _ratios(left[0], left[1])
+
+
+def log_ratios(ours: NDArray[np.int64], theirs: NDArray[np.int64]) -> NDArray[np.float64]:
+    """ln p / q (b,) of a bucket in the reference and in the input, from counts (b,) of both."""
+    return _ratios(ours.astype(np.float64) + _SMOOTHING, theirs.astype(np.float64) + _SMOOTHING)
+
+
+def _ratios(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.log(theirs / theirs.sum()) - np.log(ours / ours.sum()))
 
 
 def _examples(
     side: str, sample: Sequence[Sampled], weights: NDArray[np.float64], limit: int, *, rising: bool = True
 ) -> list[Example]:
-    order = np.argsort(weights if rising else -weights, kind="stable")[:limit]
+    order = np.argsort(weights if rising else -weights, kind="stable")[:limit].tolist()
     return [
         Example(side, sample[i].place, sample[i].id, float(weights[i]), sample[i].text[:_SHOWN_CHARACTERS])
         for i in order

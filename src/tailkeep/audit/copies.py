@@ -78,7 +78,7 @@ class Near:
 def _shingles(raw: bytes, length: int) -> Hashes:
     """The 32-bit hashes of all runs of `length` words in `raw`."""
     grams = grams_of(words_of([raw]), length)[length - 1]
-    return pa.array(grams.hashes >> np.uint64(64 - _MINHASH_BITS)).unique().to_numpy()
+    return np.asarray(pa.array(grams.hashes >> np.uint64(64 - _MINHASH_BITS)).unique().to_numpy())
 
 
 def _bands(values: Hashes, bands: int) -> Hashes:

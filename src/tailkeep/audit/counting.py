@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailkeep.audit.documents import Batch
-from tailkeep.audit.grams import Equal, distinct_in_documents, equal_grams, grams_of
+from tailkeep.audit.grams import Grams, distinct_in_documents, documents_with, equal_grams, grams_of
 from tailkeep.audit.hashing import buckets_of
 from tailkeep.audit.sketches import Distinct, Frequent
 from tailkeep.audit.tables import Table
@@ -39,7 +39,7 @@ class Counting:
             "lengths": np.zeros(LENGTH_BINS, np.int64),
             "repetition": np.zeros(REPETITION_BINS, np.int64),
         }
-        self._totals = np.zeros(4, np.int64)
+        self._totals = np.zeros(6, np.int64)
         # Words, n-grams and different n-grams of the document that the next batch may go on with.
         self._open: tuple[int, NDArray[np.int64]] | None = None
 
@@ -53,31 +53,34 @@ class Counting:
         words = words_of(batch.pieces)
         grams = grams_of(words, LONGEST)
         for length in (1, 2):
-            self._add_types(equal_grams(grams[length - 1]), words, length)
+            self._add_types(grams[length - 1], words, length)
         for length in range(3, LONGEST + 1):
             self._distinct[length].add(grams[length - 1].hashes)
         runs = np.bincount(grams[-1].documents, minlength=len(batch.pieces))
         different = distinct_in_documents(grams[-1], len(batch.pieces))
-        self._totals += [sum(map(len, batch.pieces)), len(words.hashes), runs.sum(), different.sum()]
+        lengths = [len(some.hashes) for some in grams[:-1]]
+        self._totals += [sum(map(len, batch.pieces)), *lengths, runs.sum(), different.sum()]
         self._add_documents(batch.owners, np.stack([words.counts, runs, different], axis=1))
 
     def counts(self) -> Counts:
         """All numbers by name; call it once, at the end."""
         if self._open:
             self._close(self._open[1][None])
-        found = dict(zip(("bytes", "words", "runs", "different_runs"), self._totals[:, None], strict=True))
+        names = ("bytes", "words", "bigrams", "trigrams", "runs", "different_runs")
+        found = dict(zip(names, self._totals[:, None], strict=True))
         found |= self._histograms
         found |= {f"buckets/{length}": counts for length, counts in self._buckets.items()}
         found |= {f"most/distinct/{length}": sketch.registers() for length, sketch in self._distinct.items()}
         return found
 
-    def _add_types(self, equal: Equal, words: Words, length: int) -> None:
+    def _add_types(self, grams: Grams, words: Words, length: int) -> None:
+        equal = equal_grams(grams)
         buckets = buckets_of(equal.hashes, BUCKETS)
         # Sums below 2^53 are exact.
         self._buckets[length] += np.bincount(buckets, equal.counts, BUCKETS).astype(np.int64)
-        self.frequent[length].add(equal.hashes, equal.counts, lambda item: words.text(equal.firsts[item], length))
+        self.frequent[length].add(equal.hashes, equal.counts, lambda items: words.texts(equal.firsts[items], length))
         if length == 1:
-            self.types.add(equal.hashes, equal.counts, equal.documents)
+            self.types.add(equal.hashes, equal.counts, documents_with(grams, equal))
         else:
             self._distinct[length].add(equal.hashes)
 
@@ -103,7 +106,7 @@ class Counting:
 
 def length_bin(words: NDArray[np.int64]) -> NDArray[np.int64]:
     """The bin of each number of words, four to an octave: bin b begins at 2^(b / 4) - 1."""
-    return np.floor(PER_OCTAVE * np.log2(words + 1.0)).astype(np.int64)
+    return np.asarray(np.floor(PER_OCTAVE * np.log2(words + 1.0)), np.int64)
 
 
 def merge_counts(parts: Sequence[Counts]) -> Counts:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from tailkeep.audit.hashing import Hashes, extended, mixed
 from tailkeep.audit.words import Positions, Words
@@ -30,14 +31,14 @@ class Equal:
     Attributes:
         hashes: of each type.
         counts: how often it occurs.
-        documents: in how many documents.
         firsts: the number of the first word where it first occurs.
+        numbers: (G,) the number of each gram's type.
     """
 
     hashes: Hashes
     counts: Positions
-    documents: Positions
     firsts: Positions
+    numbers: NDArray[np.int32]
 
 
 def grams_of(words: Words, longest: int) -> list[Grams]:
@@ -58,13 +59,18 @@ def equal_grams(grams: Grams) -> Equal:
     hashes, numbers = numbered.dictionary.to_numpy(), numbered.indices.to_numpy()
     counts = np.bincount(numbers, minlength=len(hashes))
     is_first = np.diff(np.maximum.accumulate(numbers), prepend=-1) > 0
-    order = np.argsort(numbers.astype(np.uint16) if len(hashes) <= _SHORT else numbers, kind="stable")
+    return Equal(hashes, counts, grams.firsts[is_first], numbers)
+
+
+def documents_with(grams: Grams, equal: Equal) -> Positions:
+    """In how many documents each type of `equal` occurs (V,), among `grams`, of which it was made."""
+    numbers, types = equal.numbers, len(equal.hashes)
+    order = np.argsort(numbers.astype(np.uint16) if types <= _SHORT else numbers, kind="stable")
     documents = grams.documents[order]
     is_new = np.ones(len(order), np.bool_)
     np.not_equal(documents[1:], documents[:-1], out=is_new[1:])
-    is_new[np.cumsum(counts)[:-1]] = True
-    in_documents = np.bincount(numbers[order[is_new]], minlength=len(hashes))
-    return Equal(hashes, counts, in_documents, grams.firsts[is_first])
+    is_new[np.cumsum(equal.counts)[:-1]] = True
+    return np.bincount(numbers[order[is_new]], minlength=types)
 
 
 def distinct_in_documents(grams: Grams, documents: int) -> Positions:

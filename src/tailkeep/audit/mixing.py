@@ -4,8 +4,6 @@ Rule: each figure has its source and what it assumes; the audit's own figures st
 """
 
 import math
-import shlex
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 _FEW = 1024
@@ -30,8 +28,13 @@ class Advice:
     assumes: str
 
 
-def plan(real: float, synthetic: float) -> list[Advice]:
-    """The weights that the literature supports for `real` and `synthetic` data, both in one unit."""
+def plan(real: float, synthetic: float, *, examples: int | None = None) -> list[Advice]:
+    """The weights that the literature supports for `real` and `synthetic` data, both in one unit.
+
+    Args:
+        real, synthetic: how much there is of each, such as in words.
+        examples: how many documents the real data are, if it is known.
+    """
     ratio = real / synthetic
     return [
         _advice(
@@ -39,47 +42,48 @@ def plan(real: float, synthetic: float) -> list[Advice]:
             golden_weight(ratio),
             ratio,
             "He, Xu and Cheng 2025 (arXiv 2502.18049)",
-            "each generation is trained on fresh real data and on what the last one wrote; derived for estimating a mean "
-            "and for linear models, not for language models",
+            "each generation is trained on fresh real data and on what the last one wrote; derived for estimating a "
+            "mean and for linear models, not for language models",
         ),
         _advice(
             "keep all real data and add the synthetic, each item once",
             real / (real + synthetic),
             ratio,
             "Gerstgrasser et al. 2024 (arXiv 2404.01413)",
-            "data accumulate over generations: the error then stays bounded, at pi^2 / 6 of that of the first generation "
-            "in linear models. It is no claim that synthetic data help",
+            "data accumulate over generations: the error then stays bounded, at pi^2 / 6 of that of the first "
+            "generation in linear models. It is no claim that synthetic data help",
         ),
         _advice(
             "about 30 % rephrased synthetic text",
             0.7,
             ratio,
             "Demystifying Synthetic Data 2025 (arXiv 2510.01631)",
-            "language models trained from scratch on rephrased web text; text in the style of textbooks did worse, and a "
-            "share found on one corpus need not be that of another",
+            "language models trained from scratch on rephrased web text; text in the style of textbooks did worse, and "
+            "a share found on one corpus need not be that of another",
         ),
         _advice(
             "at most a quarter synthetic text",
             0.75,
             ratio,
             "Zhu et al. 2024, ToEdit (arXiv 2412.14689), GPT-2 124M from scratch on Dolma and Cosmopedia",
-            "the smallest share that was tried: perplexity on 22 domains 22.06 against 20.99 without, 23.48 at one half "
-            "and 51.93 with synthetic text alone; synthetic text from prompts, one seed",
+            "the smallest share that was tried: perplexity on 22 domains 22.06 against 20.99 without, 23.48 at one "
+            "half and 51.93 with synthetic text alone; synthetic text from prompts, one seed",
         ),
         Advice(
-            _few_or_many(real),
-            None if real <= _FEW else 1.0,
+            _few_or_many(examples),
+            None if examples is None or examples <= _FEW else 1.0,
             None,
             "Kazdan et al. 2024, Collapse or Thrive (arXiv 2410.16713)",
-            "supervised fine-tuning of a 2-billion model, sizes counted in examples: at about 1,024 real examples the sign "
-            "of the effect changed",
+            "supervised fine-tuning of a 2-billion model, sizes counted in examples: at about 1,024 real examples the "
+            "sign of the effect changed",
         ),
         Advice(
             "any fixed share of synthetic data, even .1 %, ends the gains from more data",
             1.0,
             None,
             "Dohmatob et al. 2024, Strong Model Collapse (arXiv 2410.04840)",
-            "random-feature and linear regression in the limit of much data, synthetic data of a fixed other distribution",
+            "random-feature and linear regression in the limit of much data, synthetic data of a fixed other "
+            "distribution",
         ),
     ]
 
@@ -90,21 +94,17 @@ def golden_weight(ratio: float) -> float:
     return 2 / (1 + math.sqrt(1 + 4 / ratio))
 
 
-def lab_command(inputs: Sequence[str], real: Sequence[str], prior: str | None) -> str:
-    """The command that trains on this very text and measures what is lost, generation by generation."""
-    path = (real or inputs)[0]
-    model = prior or "MODEL_FOLDER"
-    return (
-        f"tailkeep lab tinystories --out runs/mixing --set data.path={shlex.quote(path)} "
-        f"--set model.path={shlex.quote(model)}"
-    )
-
-
 def _advice(rule: str, weight: float, ratio: float, source: str, assumes: str) -> Advice:
     return Advice(rule, weight, weight / (1 - weight) / ratio, source, assumes)
 
 
-def _few_or_many(real: float) -> str:
-    if real <= _FEW:
-        return f"with {real:.0f} real examples, some synthetic ones may help"
-    return f"with {real:.0f} real examples, leaving out the synthetic ones may be better than ten times more real data"
+def _few_or_many(examples: int | None) -> str:
+    if examples is None:
+        return (
+            f"up to about {_FEW:,} real examples some synthetic ones may help; beyond, leaving them out may be better"
+        )
+    if examples <= _FEW:
+        return f"with {examples:,} real examples, some synthetic ones may help"
+    return (
+        f"with {examples:,} real examples, leaving out the synthetic ones may be better than ten times more real data"
+    )

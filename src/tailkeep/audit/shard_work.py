@@ -3,21 +3,22 @@
     counts/<key>.parquet    numbers by name, see `counting`     types/<key>.parquet    how often each word occurs
     frequent/<key>.parquet  frequent words and pairs of words   copies/<key>.parquet   hashes of documents
     sample/<key>.parquet    documents of the sample             near/<key>.parquet     bands of MinHash
-    rejects/<key>.jsonl     what could not be read
+    scores/<key>.parquet    how sure the prior is           rejects/<key>.jsonl    what could not be read
 
 Rule: a pure function of the shard and the configuration, and what it leaves can be put together in any order.
 """
 
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tailkeep.audit.asking import Asker, Asking
 from tailkeep.audit.compression import Compressing
 from tailkeep.audit.config import AuditConfig
 from tailkeep.audit.copies import Copies, Near
@@ -26,30 +27,25 @@ from tailkeep.audit.documents import Document, Reader, batches_of
 from tailkeep.audit.sampling import Sampling, write_sample
 from tailkeep.audit.sketches import Frequent
 from tailkeep.data.corpus import Shard
+from tailkeep.threads import limited_threads
 
 _MEGABYTE = 1 << 20
-
-
-class Scoring(Protocol):
-    """Counts how sure a prior is of documents."""
-
-    def add(self, document: Document) -> None:
-        """Take one document."""
-
-    def counts(self) -> Counts:
-        """What became of all that were taken since the last call."""
 
 
 class ShardWork:
     """Audits shards whose names begin with their side, `input/` or `against/`. It is a `ShardFunction`."""
 
-    def __init__(self, config: AuditConfig, scoring: Scoring | None = None) -> None:
-        self._config, self._scoring = config, scoring
+    def __init__(self, config: AuditConfig, asker: Asker | None = None) -> None:
+        self._config, self._asker = config, asker
 
     def __call__(self, shard: Shard, folder: Path) -> Mapping[str, int]:
         """Audit all of `shard` into files below `folder`; how many documents and words there are."""
         config, share = self._config, self._config.memory * _MEGABYTE // 4
-        with tempfile.TemporaryDirectory(prefix="tailkeep-") as runs:
+        with (
+            limited_threads(config.threads),
+            tempfile.TemporaryDirectory(prefix="tailkeep-") as runs,
+            self._asking(folder, shard) as asking,
+        ):
             places = {name: Path(runs, name) for name in ("types", "copies", "near")}
             for place in places.values():
                 place.mkdir()
@@ -58,7 +54,7 @@ class ShardWork:
             near = config.near_duplicates and Near(config.near_duplicates, config.seed, share, places["near"])
             packing = config.compression and Compressing(config.compression)
             reader = Reader(shard, config.layout, folder, config.on_error)
-            takers = [taker.add for taker in (copies, sampling, near, self._scoring) if taker]
+            takers = [taker.add for taker in (copies, sampling, near, asking) if taker]
 
             def documents() -> Iterator[Document]:
                 for document in reader.documents(replace(shard, name=bare_name(shard))):
@@ -71,7 +67,7 @@ class ShardWork:
             for batch in batches_of(documents()):
                 counting.add(batch)
             counts = counting.counts() | {"documents": np.array([reader.read - reader.rejected])}
-            for more in (packing, self._scoring):
+            for more in (packing, asking):
                 counts |= more.counts() if more else {}
             write_counts(counts, made(folder, "counts", shard))
             counting.types.write(made(folder, "types", shard))
@@ -81,6 +77,9 @@ class ShardWork:
             write_frequent(counting.frequent, made(folder, "frequent", shard))
             write_sample(sampling.sample(), made(folder, "sample", shard))
         return {"documents": reader.read, "rejected": reader.rejected, "words": counting.words}
+
+    def _asking(self, folder: Path, shard: Shard) -> Asking | nullcontext[None]:
+        return nullcontext() if self._asker is None else Asking(self._asker, made(folder, "scores", shard))
 
 
 def bare_name(shard: Shard) -> str:
@@ -126,5 +125,7 @@ def read_frequent(path: Path, size: int) -> dict[int, Frequent]:
         rows = sorted((row for row in table.to_pylist() if row["length"] == length), key=lambda row: row["hash"])
         hashes = np.array([row["hash"] for row in rows], np.uint64)
         counts = np.array([row["count"] for row in rows], np.int64)
-        found[length] = Frequent(size, hashes, counts, {row["hash"]: row["text"] for row in rows}, error)
+        found[length] = Frequent(
+            size, hashes, counts, {row["hash"]: row["text"].encode("utf-8") for row in rows}, error
+        )
     return found

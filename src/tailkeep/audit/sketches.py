@@ -4,7 +4,7 @@ Rule: two sketches put together say what one over both would be allowed to say, 
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -40,7 +40,7 @@ class Distinct:
 
     def registers(self) -> NDArray[np.int64]:
         """The highest rank in each register (16384,); the maximum of two of them is that of both together."""
-        return (self._seen.reshape(_REGISTERS, _RANKS) * np.arange(_RANKS)).max(axis=1)
+        return np.asarray((self._seen.reshape(_REGISTERS, _RANKS) * np.arange(_RANKS)).max(axis=1))
 
 
 def count_distinct(registers: NDArray[np.int64]) -> float:
@@ -74,12 +74,16 @@ def _tau(x: float) -> float:
     return found / 3
 
 
+TextsOf = Callable[[NDArray[np.int64]], list[bytes]]
+"""Numbers of items (K,) -> what each of them reads, in UTF-8."""
+
+
 @dataclass(eq=False)
 class Frequent:
     """The most frequent of any number of items (Misra and Gries 1982; merged as in Agarwal et al. 2012).
 
-    A count is at most `error` too low and never too high; `error` is at most total / (size + 1), and 0 as long as no more
-    than `size` different items came.
+    A count is at most `error` too low and never too high; `error` is at most total / (size + 1), and 0 as long as no
+    more than `size` different items came.
 
     Attributes:
         size: how many items are kept.
@@ -90,11 +94,11 @@ class Frequent:
     size: int
     hashes: Hashes = field(default_factory=lambda: np.zeros(0, np.uint64))
     counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-    texts: dict[int, str] = field(default_factory=dict)
+    texts: dict[int, bytes] = field(default_factory=dict)
     error: int = 0
 
-    def add(self, hashes: Hashes, counts: NDArray[np.int64], text_of: Callable[[int], str]) -> None:
-        """Count items with different `hashes` (V,), each `counts` (V,) times; `text_of` reads item i of them."""
+    def add(self, hashes: Hashes, counts: NDArray[np.int64], texts_of: TextsOf) -> None:
+        """Count items with different `hashes` (V,), each `counts` (V,) times; `texts_of` reads some of them."""
         both = np.concatenate([self.hashes, hashes])
         numbers = np.argsort(both, kind="stable")
         is_first = np.ones(len(both), np.bool_)
@@ -108,25 +112,20 @@ class Frequent:
             kept = np.flatnonzero(summed > cut)
             summed, places = summed[kept] - cut, places[kept]
         old = len(self.hashes)
-        texts = {hash_: text_of(place - old) for hash_, place in _pairs(both, places[places >= old])}
+        new = places[places >= old]
+        texts = dict(zip(both[new].tolist(), texts_of(new - old), strict=True))
         self.hashes, self.counts = both[places], summed
         if len(self.texts) + len(texts) > 4 * self.size:
-            self.texts = {hash_: self.texts[hash_] for hash_, _ in _pairs(both, places[places < old])}
+            self.texts = {hash_: self.texts[hash_] for hash_ in both[places[places < old]].tolist()}
         self.texts.update(texts)
 
     def merge(self, other: "Frequent") -> None:
         """Count all that `other` has counted."""
-        hashes = other.hashes.tolist()
-        self.add(other.hashes, other.counts, lambda item: other.texts[hashes[item]])
+        self.add(other.hashes, other.counts, lambda items: [other.texts[key] for key in other.hashes[items].tolist()])
         self.error += other.error
 
     def items(self) -> list[tuple[int, str, int]]:
         """(hash, text, count) of each, the most frequent first, equal counts in the order of their texts."""
         found = zip(self.hashes.tolist(), self.counts.tolist(), strict=True)
-        return sorted(
-            ((hash_, self.texts[hash_], count) for hash_, count in found), key=lambda item: (-item[2], item[1], item[0])
-        )
-
-
-def _pairs(hashes: Hashes, places: NDArray[np.int64]) -> Iterable[tuple[int, int]]:
-    return zip(hashes[places].tolist(), places.tolist(), strict=True)
+        read = ((hash_, self.texts[hash_].decode("utf-8", "replace"), count) for hash_, count in found)
+        return sorted(read, key=lambda item: (-item[2], item[1], item[0]))

@@ -49,7 +49,8 @@ class Spectrum:
         frequencies = np.array(sorted(self.types), np.float64)
         numbers = np.array([self.types[int(value)] for value in frequencies], np.float64)
         x, y = np.cumsum(numbers), np.cumsum(numbers * frequencies)
-        chosen = np.unique(np.linspace(0, len(x) - 1, min(points, len(x))).astype(int)) if len(x) else []
+        # Of no types there is no point but the first.
+        chosen = np.unique(np.linspace(0, len(x) - 1, min(points, len(x))).astype(int)).tolist()
         return [(0.0, 0.0), *((float(x[i] / x[-1]), float(y[i] / y[-1])) for i in chosen)]
 
     def ranks(self) -> list[tuple[int, int]]:

@@ -47,10 +47,15 @@ class Words:
     documents: Positions
     counts: Positions
 
-    def text(self, first: int, length: int = 1) -> str:
-        """`length` words from number `first` on, joined by spaces."""
-        spans = zip(self.starts[first : first + length], self.ends[first : first + length], strict=True)
-        return b" ".join(self.data[start:end] for start, end in spans).decode("utf-8", "replace")
+    def texts(self, firsts: Positions, length: int = 1) -> list[bytes]:
+        """For each number in `firsts` (K,) the `length` words from it on, joined by spaces."""
+        columns = [self._words(firsts + offset) for offset in range(length)]
+        return columns[0] if length == 1 else [b" ".join(words) for words in zip(*columns, strict=True)]
+
+    def _words(self, numbers: Positions) -> list[bytes]:
+        data = self.data
+        spans = zip(self.starts[numbers].tolist(), self.ends[numbers].tolist(), strict=True)
+        return [data[start:end] for start, end in spans]
 
 
 def words_of(documents: Sequence[bytes]) -> Words:
@@ -92,7 +97,7 @@ def _classify(raw: NDArray[np.uint8], classes: NDArray[np.uint8]) -> Positions:
     wide = np.flatnonzero((raw >= _WIDE_FIRST) & (raw <= _WIDE_LAST))
     is_gap = (raw[wide] == _WIDE_FIRST) & (raw[wide + 1] == 0x80)
     _paint(classes, wide, np.where(is_gap, np.where(raw[wide + 2] == 0x80, _SPACE, _MARK), _SIGN).astype(np.uint8))
-    return wide[~is_gap]
+    return np.asarray(wide[~is_gap])
 
 
 def _paint(classes: NDArray[np.uint8], leads: Positions, kind: NDArray[np.uint8] | np.uint8) -> None:

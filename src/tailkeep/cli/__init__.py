@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from tailkeep import __version__
-from tailkeep.cli import edit, kr_test, lab, reading, world
+from tailkeep.cli import audit, edit, kr_test, lab, reading, select, world
 from tailkeep.cli.messages import Redacted, print_fault, tell_interrupted
 from tailkeep.errors import ExitCode, TailkeepError
 from tailkeep.redaction import redact
@@ -56,7 +56,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
         raise typer.Exit
 
 
-for _command in (lab.lab, edit.edit, reading.report, reading.show, world.world):
+for _command in (lab.lab, edit.edit, audit.audit, select.select, reading.report, reading.show, world.world):
     app.command()(_command)
 app.add_typer(kr_test.app)
 

@@ -1,33 +1,31 @@
 """`tailkeep edit`: the tokens that a prior is sure of are drawn anew."""
 
 import os
-from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from tailkeep.cli.messages import tell
-from tailkeep.errors import ExitCode
-from tailkeep.redaction import redact
-from tailkeep.visible import visible
-
-if TYPE_CHECKING:
-    from tailkeep.edit import EditConfig
-    from tailkeep.integrations.ray import RayActors
+from tailkeep.cli.shards import (
+    DocumentKind,
+    DumpConfig,
+    Engine,
+    EngineOption,
+    IdField,
+    MaxDocumentBytes,
+    NumTasks,
+    OnErrorOption,
+    OutOption,
+    TaskIndex,
+    actors,
+    given,
+    tell_outcome,
+)
 
 EditKeys = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key, such as rule.threshold=0.9. Repeatable."),
 ]
-
-
-class Engine(StrEnum):
-    """Who works on the shards."""
-
-    LOCAL = "local"
-    RAY = "ray"
 
 
 def edit(
@@ -38,38 +36,32 @@ def edit(
     prior: Annotated[
         str | None, typer.Option(metavar="PATH", help="A causal language model: a folder or hub id.")
     ] = None,
-    out: Annotated[str | None, typer.Option(metavar="DIR", help="The output, new or to be resumed.")] = None,
+    out: OutOption = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="A YAML file with any of the keys.")] = None,
     overrides: EditKeys = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes side by side, each with the prior.")] = 1,
-    engine: Annotated[
-        Engine, typer.Option(help="Where they run: on this machine, or as actors of the Ray cluster at RAY_ADDRESS.")
-    ] = Engine.LOCAL,
-    task_index: Annotated[
-        int | None, typer.Option(min=0, help="Number of this job, from 0; in a Slurm array its own.")
-    ] = None,
-    num_tasks: Annotated[int | None, typer.Option(min=1, help="How many jobs share the work.")] = None,
+    engine: EngineOption = Engine.LOCAL,
+    task_index: TaskIndex = None,
+    num_tasks: NumTasks = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Try so many documents, print what to expect, and write nothing.")
     ] = None,
     text_field: Annotated[
         list[str] | None, typer.Option(metavar="PATH", help="A field to edit, such as text or a.b. Repeatable.")
     ] = None,
-    id_field: Annotated[str | None, typer.Option(metavar="PATH", help="The field with the document's id.")] = None,
-    document: Annotated[
-        str | None,
-        typer.Option(metavar="KIND", help="A document of plain text: line, file, blank-line or up to a separator."),
-    ] = None,
-    max_document_bytes: Annotated[int | None, typer.Option(min=1, help="A longer document is rejected.")] = None,
-    on_error: Annotated[
-        str | None, typer.Option(metavar="stop|skip", help="Stop at a document that cannot be read, or reject it.")
-    ] = None,
+    id_field: IdField = None,
+    document: DocumentKind = None,
+    max_document_bytes: MaxDocumentBytes = None,
+    on_error: OnErrorOption = None,
     anchor: Annotated[
         list[str] | None,
         typer.Option(metavar="DIR", help="An earlier run: refuse copies of what it wrote. Repeatable."),
     ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="What tailkeep select wrote: leave out documents of weight 0.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Edit a corpus that is edited already.")] = False,
-    dump_config: Annotated[bool, typer.Option("--dump-config", help="Print the resolved config and exit.")] = False,
+    dump_config: DumpConfig = False,
 ) -> None:
     """Flag the tokens that a prior is sure of, draw them from it, and leave every other character as it is."""
     from tailkeep import edit as room
@@ -80,8 +72,10 @@ def edit(
         "document": document,
         "max_document_bytes": max_document_bytes,
     }
-    options = {"prior": {"path": prior}, "layout": layout, "on_error": on_error, "anchors": anchor, "force": force}
-    chosen = room.load(config, overrides=overrides or [], options=_given(options))
+    options = {"prior": {"path": prior}, "layout": layout, "on_error": on_error, "anchors": anchor, "force": force} | {
+        "weights": None if weights is None else str(weights)
+    }
+    chosen = room.load(config, overrides=overrides or [], options=given(options))
     if dump_config:
         print(room.dump(chosen), end="")
         return
@@ -95,27 +89,10 @@ def edit(
     if out is None:
         raise typer.BadParameter("give where to write to, such as --out edited.", param_hint="--out")
     task = room.task_here(task_index, num_tasks, os.environ)
-    hands = {"workers": workers} if engine is Engine.LOCAL else {"executor": _actors(workers, chosen)}
+    hands: dict[str, Any] = {"workers": workers}
+    if engine is Engine.RAY:
+        from tailkeep.scoring import uses_gpu
+
+        hands = {"executor": actors(workers, cpus=chosen.threads, gpus=int(uses_gpu(chosen.prior)))}
     outcome = room.run(chosen, inputs, out, **hands, task=task, observe=room.Lines())
-    for line in outcome.warnings():
-        tell(f"warning: {visible(redact(line), newline=' ')}.")
-    print(visible("\n".join([*outcome.lines(), f"output: {redact(out)}"])), flush=True)
-    if outcome.rejected:
-        first = visible(redact(outcome.rejects.first), newline=" ")
-        tell(f"rejected: {outcome.rejected:,} documents, see {redact(out)}/rejects/. The first is {first}.")
-        raise typer.Exit(ExitCode.DONE_WITH_REJECTS)
-
-
-def _actors(workers: int, config: "EditConfig") -> "RayActors":
-    # Ray prints what it tells of lost actors on stdout, where results go; the executor tells of them itself.
-    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
-    from tailkeep.edit import uses_gpu
-    from tailkeep.integrations.ray import RayActors
-
-    return RayActors(workers, cpus=config.threads, gpus=int(uses_gpu(config)))
-
-
-def _given(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that were given, as a tree."""
-    inner = {key: _given(value) if isinstance(value, Mapping) else value for key, value in options.items()}
-    return {key: value for key, value in inner.items() if value}
+    tell_outcome(outcome, out)

@@ -11,10 +11,13 @@ def report(directory: Annotated[Path, typer.Argument(metavar="DIR", help="A run 
     """Write the report of a run again: report.html, and of the laboratory figures/ and tables/."""
     from tailkeep import report as room
 
-    if _is_edit(directory):
-        print(f"report: {room.write_edits(directory)}")
-    else:
-        print_report(directory)
+    match _kind(directory):
+        case "edit":
+            print(f"report: {room.write_edits(directory)}")
+        case "audit":
+            print(f"report: {room.write_audit(directory)}")
+        case _:
+            print_report(directory)
 
 
 def show(
@@ -27,14 +30,19 @@ def show(
     """Print a run: what it is and what it found, with texts."""
     from tailkeep import report as room
 
-    is_edit = _is_edit(directory)
-    if (samples if is_edit else edits) is not None:
-        wrong, right = ("--samples", "--edits") if is_edit else ("--edits", "--samples")
-        raise typer.BadParameter(f"a run of this kind has none; give {right}.", param_hint=wrong)
-    if is_edit:
-        room.show_edits(directory, Console(), edits=20 if edits is None else edits)
-    else:
-        room.show(directory, Console(), samples=1 if samples is None else samples)
+    kind = _kind(directory)
+    own = {"edit": "--edits", "audit": ""}.get(kind, "--samples")
+    for option, value in (("--samples", samples), ("--edits", edits)):
+        if value is not None and option != own:
+            told = f"give {own}" if own else "leave it out"
+            raise typer.BadParameter(f"a run of this kind has none; {told}.", param_hint=option)
+    match kind:
+        case "edit":
+            room.show_edits(directory, Console(), edits=20 if edits is None else edits)
+        case "audit":
+            room.show_audit(directory, Console())
+        case _:
+            room.show(directory, Console(), samples=1 if samples is None else samples)
 
 
 def print_report(directory: Path) -> None:
@@ -46,7 +54,7 @@ def print_report(directory: Path) -> None:
     print(f"report: {page}")
 
 
-def _is_edit(directory: Path) -> bool:
+def _kind(directory: Path) -> str:
     from tailkeep.runs import RunDirectory
 
-    return RunDirectory.open(directory).record.kind == "edit"
+    return RunDirectory.open(directory).record.kind

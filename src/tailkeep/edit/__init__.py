@@ -5,13 +5,11 @@ from tailkeep.optional import require
 # Explained before the modules below fail on it.
 require("transformers", extra="hf")
 
-from tailkeep.data.corpus import Task, task_here  # noqa: E402
+from tailkeep.data.corpus import Lines, Progress, Task, task_here  # noqa: E402
 from tailkeep.edit.config import EditConfig, dump, load  # noqa: E402
 from tailkeep.edit.outcome import Outcome  # noqa: E402
-from tailkeep.edit.run import Progress, run  # noqa: E402
+from tailkeep.edit.run import run  # noqa: E402
 from tailkeep.edit.sampling import Estimate, estimate  # noqa: E402
-from tailkeep.edit.telling import Lines  # noqa: E402
-from tailkeep.edit.workers import uses_gpu  # noqa: E402
 
 __all__ = [
     "EditConfig",
@@ -25,5 +23,4 @@ __all__ = [
     "load",
     "run",
     "task_here",
-    "uses_gpu",
 ]

@@ -14,14 +14,14 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from tailkeep.config import Settings, dump_tree, merge, parse_assignments, read_yaml, validate
+from tailkeep.config import InputPath, Settings, dump_tree, merge, parse_assignments, read_yaml, validate
 from tailkeep.data.corpus import Layout, OnError
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.rules import Protection, Rule, Sampler, ToEdit, refuse_idle
 from tailkeep.scoring import Prior
 
 # They decide whether a run goes on, never what a finished shard holds, so they stay out of the fingerprint.
-FREE = ("on_error", "anchors", "force")
+FREE = ("on_error", "anchors", "force", "weights")
 
 
 class EditConfig(Settings):
@@ -36,6 +36,8 @@ class EditConfig(Settings):
         on_error: whether a document that cannot be read stops the run, or is rejected.
         anchors: earlier runs; an input file with the sha256 of one of their outputs is an edited copy.
         force: edit a corpus that is known to be edited already.
+        weights: what `tailkeep select` wrote: documents of weight 0 are left out, all others edited once, since how
+            often a document is trained on is the trainer's affair. Their content is in the fingerprint.
     """
 
     prior: Prior
@@ -50,6 +52,7 @@ class EditConfig(Settings):
     on_error: OnError = "stop"
     anchors: tuple[str, ...] = ()
     force: bool = False
+    weights: InputPath | None = None
 
     @model_validator(mode="after")
     def _ids_stay_ids(self) -> Self:

@@ -78,7 +78,8 @@ class Outcome:
         found = [
             f"{self.finished} of {self.shards} shards are finished",
             f"documents: {count['documents']:,} read, {count['written']:,} written, {count['edited']:,} of them "
-            f"edited, {count['rejected']:,} rejected",
+            f"edited, {count['rejected']:,} rejected"
+            + (f", {count['left_out']:,} left out for their weight of 0" if "left_out" in count else ""),
             f"tokens: {count['tokens']:,} judged, {self.flagged_share:.2%} flagged, "
             f"{self.changed_share:.2%} changed ({count['deleted']:,} of them deleted)",
         ]

@@ -5,8 +5,7 @@ Rule: a shard is finished when its manifest says so; what is left is done in any
 
 import posixpath
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,16 +15,21 @@ from tailkeep.data.corpus import (
     Executor,
     Inline,
     Manifest,
+    Observer,
     OpenRun,
     Setup,
     Shard,
     ShardStorage,
     Task,
+    drive,
     find_shards,
     my_tasks,
+    nobody,
     open_run,
     read_rejects,
     refuse_equal_ids,
+    refuse_idle_hands,
+    refuse_idle_layout,
     refuse_inside,
     total,
 )
@@ -35,29 +39,10 @@ from tailkeep.edit.joining import finished_by, join_files
 from tailkeep.edit.loading import Model, load_model
 from tailkeep.edit.marks import NAME, Mark, refuse_edited, share_before
 from tailkeep.edit.outcome import Outcome
-from tailkeep.edit.refusals import refuse_idle_layout
 from tailkeep.edit.token_input import refuse_foreign_ids
-from tailkeep.edit.workers import elsewhere, load_worker, local_pool, sources_of, worker
-from tailkeep.errors import ConfigError
-from tailkeep.runs import RunRecord, hash_tree
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a task is: shards `done` of `shards`, `resumed` of them by an earlier run, `tokens` by this one."""
-
-    done: int
-    shards: int
-    resumed: int
-    tokens: int
-
-
-Observer = Callable[[Progress], None]
-
-
-def _nobody(progress: Progress) -> None:
-    """The observer that looks away."""
-    del progress
+from tailkeep.edit.workers import elsewhere, load_worker, sources_of, worker
+from tailkeep.runs import RunRecord, hash_path, hash_tree
+from tailkeep.scoring import local_pool
 
 
 def run(
@@ -68,7 +53,7 @@ def run(
     workers: int = 1,
     executor: Executor | None = None,
     task: Task | None = None,
-    observe: Observer = _nobody,
+    observe: Observer = nobody,
     storage: ShardStorage | None = None,
 ) -> Outcome:
     """Edit `inputs` into `out`, or finish the run that is there.
@@ -92,10 +77,7 @@ def run(
     config = config if isinstance(config, EditConfig) else load(config)
     task = task or Task()
     given = [str(inputs)] if isinstance(inputs, str | Path) else [str(item) for item in inputs]
-    if executor is not None and workers != 1:
-        raise ConfigError(f"workers={workers}, and an executor brings its own. Give one of the two.")
-    if storage is not None and (executor is not None or workers != 1):
-        raise ConfigError("a storage of your own works in this process. Use workers=1 and no executor.")
+    refuse_idle_hands(workers, executor, storage)
     refuse_inside(out, tuple(given))
     shards = find_shards(given, row_groups=config.row_groups)
     mine = my_tasks(shards, task.index, task.count)
@@ -108,22 +90,25 @@ def run(
         with opened.alone():
             _begin_marks(shards, Mark(run=record.fingerprint), opened)
         left = [shard for shard in mine if not finished_by(shard, record, opened.destination)]
-        start = Progress(len(mine) - len(left), len(mine), len(mine) - len(left), 0)
         if executor is None and workers == 1:
-            _drive(Inline(), partial(worker, model, config, out, record, storage), left, start, observe)
+            who: Executor = Inline()
+            setup: Setup[Manifest] = partial(worker, model, config, out, record, storage)
         else:
             # Workers load it themselves, and the memory may be too small for one more.
             del model
+            who = executor or local_pool(config.prior, workers)
             setup = partial(load_worker, elsewhere(config, record), opened.root or out, record)
-            _drive(executor or local_pool(config, workers), setup, left, start, observe)
+        drive(who, setup, left, observe, shards=len(mine), unit="tokens_read")
         with opened.alone():
             return _concluded(shards, record, opened, share_before(marks))
 
 
 def _record(config: EditConfig, model: Model, shards: Sequence[Shard], marks: Mapping[str, Mark]) -> RunRecord:
+    weights = {} if config.weights is None else {"weights": hash_path(config.weights / "weights")}
     sources = {
         "config": config.deciding(),
         **sources_of(model),
+        **weights,
         "input": {
             "shards": len(shards),
             "bytes": sum(shard.size for shard in shards),
@@ -132,16 +117,6 @@ def _record(config: EditConfig, model: Model, shards: Sequence[Shard], marks: Ma
         },
     }
     return RunRecord.of("edit", sources, versions=sources["packages"], seeds=(config.seed,))
-
-
-def _drive(
-    executor: Executor, work: Setup[Manifest], left: Sequence[Shard], start: Progress, observe: Observer
-) -> None:
-    observe(start)
-    tokens = 0
-    for number, (_, manifest) in enumerate(executor.run(work, left), 1):
-        tokens += int(manifest.counts["tokens_read"])
-        observe(Progress(start.done + number, start.shards, start.resumed, tokens))
 
 
 def _concluded(shards: Sequence[Shard], record: RunRecord, opened: OpenRun, changed_before: float | None) -> Outcome:
@@ -155,7 +130,8 @@ def _concluded(shards: Sequence[Shard], record: RunRecord, opened: OpenRun, chan
     if not outcome.complete:
         return outcome
     counts = outcome.counts
-    assert counts["documents"] == counts["written"] + counts["rejected"], "documents in are documents out and rejects"
+    out = counts["written"] + counts["rejected"] + counts.get("left_out", 0)
+    assert counts["documents"] == out, "documents in are documents out, rejects and those left out"
     _refuse_equal_ids(manifests, opened)
     join_files(shards, record, opened)
     _write_marks(shards, Mark(run=record.fingerprint, changed_share=outcome.cumulative_share), destination)

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from tailkeep.data.corpus import Record, Shard, find_shards, read_shard
+from tailkeep.data.corpus import Record, Shard, find_shards, read_shard, refuse_idle_layout
 from tailkeep.edit.config import EditConfig
 from tailkeep.edit.loading import load_model
 from tailkeep.edit.marks import refuse_edited, share_before
 from tailkeep.edit.outcome import Outcome
-from tailkeep.edit.refusals import refuse_idle_layout
 from tailkeep.edit.shard_work import ShardWork
 from tailkeep.edit.token_input import refuse_foreign_ids
 

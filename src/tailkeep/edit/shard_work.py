@@ -3,7 +3,7 @@
 Rule: a pure function of the shard and the configuration: no worker, order or interruption can change a byte.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from itertools import islice
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tailkeep.data.corpus import Passage, Shard, open_passage
+from tailkeep.data.corpus import Passage, Record, Shard, open_passage, read_weights, weight_of
 from tailkeep.edit.config import EditConfig
 from tailkeep.edit.counting import TokenCounts
 from tailkeep.edit.editing import Edited, Editor
@@ -48,7 +48,8 @@ class ShardWork:
             self._token_file(passage) as tokens,
         ):
             editor = self._editor(shard)
-            records = readable(islice(passage.records(), limit), passage, self._model, config)
+            chosen = self._chosen(islice(passage.records(), limit), passage)
+            records = readable(chosen, passage, self._model, config)
             for group in groups_of(records, self._model.tokenizer, self._model.speller):
                 for drawn in editor.edit(group):
                     edited = _fitting(drawn, passage)
@@ -62,6 +63,19 @@ class ShardWork:
             (folder / shard.documents).unlink(missing_ok=True)
         found = {**passage.counts(), **counts.counts()}
         return found if config.output == "text" else {**found, "retokenized_otherwise": drifted}
+
+    def _chosen(self, records: Iterable[Record], passage: Passage) -> Iterator[Record]:
+        """Those of `records` whose weight is above 0, all if there are no weights; the others are counted."""
+        root = self._config.weights
+        if root is None:
+            yield from records
+            return
+        weights = read_weights(root / "weights" / f"{passage.shard.name}.parquet")
+        for record in records:
+            if weight_of(weights, record.id, record.where) > 0:
+                yield record
+            else:
+                passage.leave_out()
 
     def _editor(self, shard: Shard) -> Editor:
         barred = LINE_BREAKS if shard.kind == "txt" and self._config.layout.document == "line" else ""

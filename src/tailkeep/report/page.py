@@ -12,7 +12,7 @@ from importlib import resources
 from itertools import groupby
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from tailkeep.report import numbers
@@ -134,7 +134,13 @@ def style_sheet() -> Markup:
 
 def new_environment() -> Environment:
     """Templates with autoescape, and the filters that every foreign text passes."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=FunctionLoader(own_text),
+    )
     filters: dict[str, Callable[..., Any]] = {
         "safe_text": _safe,
         "one_line": lambda text: _safe(text, newline=" "),

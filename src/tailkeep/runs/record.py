@@ -4,6 +4,7 @@ Rule: everything that can change a result is in `sources`, and nothing in it is 
 """
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,19 @@ class RunRecord(Settings):
             f"{where} holds another run. What differs:\n{lines}\n"
             "Give another --out, or the settings of the run that is there."
         )
+
+    def refuse_unequal(self, here: Mapping[str, Any]) -> None:
+        """Refuse to work for this run in a process where the sources in `here` are others.
+
+        Raises:
+            InputError: one of them is.
+        """
+        found = "; ".join(differences({key: self.sources[key] for key in here}, here))
+        if found:
+            raise InputError(
+                f"the worker on {os.uname().nodename} is not equipped as the run is: {found}. "
+                "Give every machine the same packages and the same prior."
+            )
 
     def text(self) -> str:
         """The record as JSON, one key a line."""

@@ -6,6 +6,7 @@ from tailkeep.scoring.prior import Prior
 from tailkeep.scoring.protocol import Draw, Judge, Scored, Scorer
 from tailkeep.scoring.questions import encode_open, question_rows
 from tailkeep.scoring.tempered import tempered_nll
+from tailkeep.scoring.workers import local_pool, prior_elsewhere, uses_gpu
 
 __all__ = [
     "CausalLMScorer",
@@ -15,7 +16,10 @@ __all__ = [
     "Scored",
     "Scorer",
     "encode_open",
+    "local_pool",
+    "prior_elsewhere",
     "question_rows",
     "tempered_nll",
     "token_log_probs",
+    "uses_gpu",
 ]

@@ -45,7 +45,7 @@ class Passage:
 
     def __init__(self, shard: Shard, layout: Layout, folder: Path, on_error: OnError) -> None:
         self.shard, self.folder = shard, folder
-        self.read = self.written = self.edited = self.rejected = 0
+        self.read = self.written = self.edited = self.rejected = self.left_out = 0
         self._layout, self._on_error = layout, on_error
         self._stack = ExitStack()
         self._writer: Writer | None = None
@@ -89,6 +89,10 @@ class Passage:
         assert self._writer is not None
         return self._writer.refuses(record, _differing(record, contents))
 
+    def leave_out(self) -> None:
+        """Count a document that is not to be written, since its weight is 0."""
+        self.left_out += 1
+
     def reject(self, record: Record, reason: str) -> None:
         """Leave `record` out of the output, and say why.
 
@@ -101,8 +105,10 @@ class Passage:
         self._reject(Rejected(record.row, reason, record.where, raw))
 
     def counts(self) -> dict[str, int]:
-        """How many documents were read, written, edited and rejected."""
-        return {"documents": self.read, "written": self.written, "edited": self.edited, "rejected": self.rejected}
+        """How many documents were read, written, edited and rejected, and if any were, left out."""
+        left = {"left_out": self.left_out} if self.left_out else {}
+        found = {"documents": self.read, "written": self.written, "edited": self.edited, "rejected": self.rejected}
+        return {**found, **left}
 
     def _reject(self, rejected: Rejected) -> None:
         if self._on_error == "stop":
@@ -129,9 +135,10 @@ class Passage:
             self._writer = LineWriter(file, self.shard, self._layout)
 
     def _finish(self) -> None:
-        if self.read != self.written + self.rejected:
+        if self.read != self.written + self.rejected + self.left_out:
             raise AssertionError(
-                f"{self.shard.key}: {self.read} documents were read, {self.written} written, {self.rejected} rejected"
+                f"{self.shard.key}: {self.read} documents were read, {self.written} written, {self.rejected} rejected, "
+                f"{self.left_out} left out"
             )
         if self._layout.id_field is not None and self.written:
             self._ids.write(self.file("ids", ".ids"), self.shard.name)

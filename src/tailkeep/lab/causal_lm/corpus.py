@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from tailkeep.data import Question, World, read_documents, read_questions
+from tailkeep.data.corpus import read_weights, repeated
 from tailkeep.errors import InputError
 from tailkeep.lab.causal_lm.downstream import Tests, read_tests
 from tailkeep.lab.causal_lm.settings import TextCorpus, WorldCorpus
@@ -46,7 +47,8 @@ def read_corpus(settings: TextCorpus | WorldCorpus) -> Corpus:
 
 def _text(settings: TextCorpus) -> Corpus:
     separator = "blank-line" if settings.separator is None else settings.separator
-    documents = read_documents(settings.path, separator=separator)[: settings.limit]
+    whole = read_documents(settings.path, separator=separator)
+    documents = whole[: settings.limit]
     if settings.held_out_path is not None:
         real, held_out = documents, read_documents(settings.held_out_path, separator=separator)
     else:
@@ -57,8 +59,23 @@ def _text(settings: TextCorpus) -> Corpus:
             f"{settings.path}: {len(documents)} document(s) cannot be parted into real and held-out ones. "
             "Give more documents (see data.separator), or data.held_out_path."
         )
+    if settings.weights is not None:
+        real = _weighted(real, settings, len(whole))
     questions = read_questions(settings.kr_test) if settings.kr_test else []
     return Corpus(real, held_out, questions, None)
+
+
+def _weighted(real: list[str], settings: TextCorpus, documents: int) -> list[str]:
+    """As many documents as `real`, which are the file's first, each in proportion to its weight."""
+    assert settings.weights is not None
+    weights = list(read_weights(settings.weights).values())
+    if len(weights) != documents:
+        raise InputError(
+            f"{settings.weights} has {len(weights)} weights, and {settings.path} {documents} documents. "
+            "Select from this very file, with its documents cut alike (see data.separator)."
+        )
+    counts = repeated(weights[: len(real)], len(real), seed=settings.weights_seed or 0)
+    return [text for text, count in zip(real, counts, strict=True) for _ in range(count)]
 
 
 def _world(settings: WorldCorpus) -> Corpus:

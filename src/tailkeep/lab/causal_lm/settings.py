@@ -39,7 +39,9 @@ class TextCorpus(Settings):
     """A text file as real data.
 
     No model trains on the documents of `held_out_path` or, without it, on the last share `held_out` of the file's
-    (.1 if not given). Text is cut at `separator` (blank lines if not given), a `.jsonl` file at its lines.
+    (.1 if not given). Text is cut at `separator` (blank lines if not given), a `.jsonl` file at its lines. `weights` is
+    a file of weights that `tailkeep select` wrote of `path`: as many real documents as there are, each left out, taken
+    or repeated in proportion to its weight, with the seed `weights_seed` (0 if not given); held-out ones stay.
     """
 
     name: Literal["text"]
@@ -48,6 +50,8 @@ class TextCorpus(Settings):
     held_out: Annotated[float, Field(gt=0, lt=1)] | None = None
     held_out_path: InputPath | None = None
     limit: Positive | None = None
+    weights: InputPath | None = None
+    weights_seed: Annotated[int, Field(ge=0)] | None = None
     kr_test: InputPath | None = None
     downstream: Downstream | None = None
     calibration: Calibration | None = None
@@ -56,6 +60,12 @@ class TextCorpus(Settings):
     def _held_out_once(self) -> Self:
         if self.held_out is not None and self.held_out_path is not None:
             raise ValueError("held_out has no effect beside held_out_path. Set data.held_out=null")
+        return self
+
+    @model_validator(mode="after")
+    def _draws_by_weight(self) -> Self:
+        if self.weights_seed is not None and self.weights is None:
+            raise ValueError("weights_seed has no effect without weights. Set data.weights_seed=null")
         return self
 
     @model_validator(mode="after")

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from itertools import islice
 
-from tailkeep.data.corpus import Layout, Record, Shard, read_shard
+from tailkeep.data.corpus.layout import Layout, Record
+from tailkeep.data.corpus.passage import read_shard
+from tailkeep.data.corpus.shards import Shard
 from tailkeep.errors import ConfigError
 
 _SHARDS = 8

@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from tailkeep.edit.run import Progress
+from tailkeep.data.corpus.driving import Progress
 
 _QUIET_SECONDS = 5.0
 
@@ -36,8 +36,8 @@ class Lines:
         seconds = max(now - self._start, 1e-9)
         left = seconds / worked * (progress.shards - progress.done)
         _print(
-            f"{progress.done}/{progress.shards} shards, {progress.tokens:,} tokens, {progress.tokens / seconds:,.0f} "
-            f"tokens/s, {seconds:.0f} s, about {left:.0f} s left"
+            f"{progress.done}/{progress.shards} shards, {progress.amount:,} {progress.unit}, "
+            f"{progress.amount / seconds:,.0f} {progress.unit}/s, {seconds:.0f} s, about {left:.0f} s left"
         )
 
 

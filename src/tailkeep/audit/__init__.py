@@ -1,0 +1,29 @@
+"""Audits of corpora: what a corpus is made of, how it differs from trusted text, and what that means for training.
+
+Rule: without a prior nothing here needs torch.
+"""
+
+from tailkeep.audit.config import AuditConfig, dump, load
+from tailkeep.audit.mixing import Advice, plan
+from tailkeep.audit.outcome import Outcome
+from tailkeep.audit.run import run
+from tailkeep.audit.selecting import Selected, select
+from tailkeep.audit.workers import gpus_for
+from tailkeep.data.corpus import Lines, Progress, Task, task_here
+
+__all__ = [
+    "Advice",
+    "AuditConfig",
+    "Lines",
+    "Outcome",
+    "Progress",
+    "Selected",
+    "Task",
+    "dump",
+    "gpus_for",
+    "load",
+    "plan",
+    "run",
+    "select",
+    "task_here",
+]

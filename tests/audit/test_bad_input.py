@@ -1,0 +1,69 @@
+"""Input that cannot be audited: one clear error each, or the documented rejection; as in an edit."""
+
+import base64
+import gzip
+import json
+
+import pytest
+
+from tailkeep.audit import run
+from tailkeep.errors import ConfigError, InputError
+from tests.edit.test_refusals import BAD, GOOD
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_bad_line_stops_the_run_with_file_and_line_or_is_rejected(tmp_path, kind):
+    line, reason = BAD[kind]
+    (tmp_path / "x.jsonl").write_bytes(GOOD + line + b"\n" + GOOD.replace(b"good", b"other"))
+    config = {"layout": {"max_document_bytes": 150}}
+    with pytest.raises(InputError, match=f"x.jsonl, line 2: .*{reason}"):
+        run(config, tmp_path / "x.jsonl", tmp_path / "out")
+    outcome = run({**config, "on_error": "skip"}, tmp_path / "x.jsonl", tmp_path / "out")
+    assert (outcome.counts["documents"], outcome.rejected, outcome.summary["input"]["documents"]) == (3, 1, 2)
+    (found,) = map(json.loads, (tmp_path / "out" / "rejects" / "input" / "x.jsonl.jsonl").read_text().splitlines())
+    assert reason in found["reason"]
+    assert kind == "too long" or base64.b64decode(found["base64"]).strip() == line
+
+
+def test_a_torn_gzip_keeps_what_came_before(tmp_path):
+    whole = gzip.compress(b"".join(GOOD.replace(b"good", b"g%d" % n) for n in range(2000)))
+    (tmp_path / "x.jsonl.gz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match="damaged gzip data"):
+        run({}, tmp_path / "x.jsonl.gz", tmp_path / "out")
+    outcome = run({"on_error": "skip"}, tmp_path / "x.jsonl.gz", tmp_path / "out")
+    assert outcome.rejected == 1
+    assert outcome.summary["input"]["documents"] > 0
+    assert outcome.warnings() == ["input/x.jsonl.gz is torn: all behind the damage is lost. Copy the file again"]
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.txt", "x.parquet"])
+def test_an_empty_file_is_a_rejection_and_the_audit_of_nothing_says_so(tmp_path, name):
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(InputError, match=name):
+        run({}, tmp_path / name, tmp_path / "out")
+    outcome = run({"on_error": "skip"}, tmp_path / name, tmp_path / "out")
+    assert (outcome.rejected, outcome.summary["input"]["documents"]) == (1, 0)
+    assert outcome.summary["input"]["words_per_document"]["median"] is None
+
+
+@pytest.mark.parametrize("text", ["", "a", "  \n ", "\u3042" * 5, "!!! ...", "\x00\x01", "x" * 600_000])
+def test_a_strange_document_is_counted(tmp_path, text):
+    (tmp_path / "x.jsonl").write_text(json.dumps({"text": text}) + "\n")
+    for against in ((), tmp_path / "y.jsonl"):
+        (tmp_path / "y.jsonl").write_text(json.dumps({"text": "Ann saw a cat."}) + "\n")
+        out = tmp_path / f"out{bool(against)}"
+        assert run({}, tmp_path / "x.jsonl", out, against=against).summary["input"]["documents"] == 1
+
+
+def test_what_is_not_there_is_named(tmp_path):
+    (tmp_path / "x.jsonl").write_bytes(GOOD)
+    with pytest.raises(InputError, match="matches no file"):
+        run({}, tmp_path / "no" / "*.jsonl", tmp_path / "out")
+    with pytest.raises(InputError, match="matches no file"):
+        run({}, tmp_path / "x.jsonl", tmp_path / "out", against=tmp_path / "no.jsonl")
+    with pytest.raises(ConfigError, match="lies in the input"):
+        run({}, tmp_path, tmp_path / "out")
+    with pytest.raises(InputError, match="there is no folder"):
+        run({"prior": {"path": str(tmp_path / "no-model")}}, tmp_path / "x.jsonl", tmp_path.parent / "o")
+    with pytest.raises(ConfigError, match="'blank-line' is for plain text"):
+        run({"layout": {"document": "blank-line"}}, tmp_path / "x.jsonl", tmp_path.parent / "o")

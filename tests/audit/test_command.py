@@ -1,0 +1,129 @@
+"""`tailkeep audit`, and `tailkeep report` and `tailkeep show` of what it left."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tailkeep.lab import run as run_lab
+from tests.audit.conftest import prose, write_jsonl
+from tests.edit.test_command import tailkeep
+from tests.report.built_runs import HOSTILE_TEXT
+
+__all__ = ["tailkeep"]
+FAST = ["--set", "testing.permutations=640"]
+
+
+def test_findings_go_to_stdout_and_progress_to_stderr(tailkeep, corpus, reference, tmp_path):
+    arguments = ["audit", "--input", corpus, "--against", reference, "--out", tmp_path / "out", *FAST]
+    code, out, err = tailkeep(*arguments)
+    assert code == 0
+    assert "documents: 240 read, 0 rejected" in out
+    assert "[flagged] Its vocabulary is narrower" in out
+    assert "mixing: weight real data by the golden-ratio rule" in out
+    assert "tailkeep lab lab/mix.yaml --out lab/run" in out
+    assert out.splitlines()[-1] == f"output: {tmp_path / 'out'}"
+    assert "8/8 shards" in err
+    code, again, err = tailkeep(*arguments)
+    assert (code, again) == (0, out)
+    assert "8 of 8 shards were finished before" in err
+
+
+def test_a_run_with_rejects_ends_with_its_own_code(tailkeep, tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"text": "Ann saw a cat."}\nno\n')
+    arguments = ["audit", "--input", tmp_path / "x.jsonl", "--out", tmp_path / "out"]
+    code, out, err = tailkeep(*arguments)
+    assert (code, out) == (2, "")
+    assert err.splitlines()[-1].startswith("error: x.jsonl, line 2: not JSON")
+    code, out, err = tailkeep(*arguments, "--on-error", "skip")
+    assert code == 4
+    assert err.splitlines()[-1].startswith("rejected: 1 documents")
+
+
+def test_a_share_of_the_tasks_says_what_is_left(tailkeep, corpus, tmp_path):
+    arguments = ["audit", "--input", corpus, "--out", tmp_path / "out", "--task-index", 1, "--num-tasks", 4]
+    code, out, _ = tailkeep(*arguments)
+    assert code == 0
+    assert out.startswith("1 of 4 shards are finished")
+    assert not (tmp_path / "out" / "summary.json").exists()
+    assert "not finished" in tailkeep("show", tmp_path / "out")[1]
+    assert tailkeep("report", tmp_path / "out")[0] == 0
+    assert "has not ended" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_what_the_resolved_config_prints_can_be_run(tailkeep, tmp_path):
+    more = ["--near-duplicates", "--compression", "zstd", "--text-field", "body", "--memory", 64]
+    code, out, _ = tailkeep("audit", *more, "--dump-config")
+    assert code == 0
+    tree = yaml.safe_load(out)
+    assert (tree["near_duplicates"]["bands"], tree["compression"], tree["memory"]) == (14, "zstd", 64)
+    (tmp_path / "audit.yaml").write_text(out)
+    assert tailkeep("audit", "--config", tmp_path / "audit.yaml", "--dump-config")[1] == out
+
+
+@pytest.mark.parametrize(("arguments", "message"), [([], "give what to audit"), (["--input", "x"], "give where")])
+def test_what_is_missing_is_named(tailkeep, arguments, message):
+    code, out, err = tailkeep("audit", *arguments)
+    assert (code, out) == (2, "")
+    assert message in " ".join(err.split())
+
+
+def test_the_page_and_the_terminal_show_both_sides_and_obey_no_text(tailkeep, tmp_path):
+    texts = [f"{HOSTILE_TEXT} {text}" for text in prose(30, words=20, seed=1)]
+    ours = write_jsonl(tmp_path / "a.jsonl", texts)
+    theirs = write_jsonl(tmp_path / "b.jsonl", prose(30, words=20, seed=2, types=20))
+    code, out, _ = tailkeep("audit", "--input", ours, "--against", theirs, "--out", tmp_path / "out", *FAST)
+    assert code == 0
+    assert "\x1b" not in out
+    code, out, err = tailkeep("report", tmp_path / "out")
+    assert (code, err) == (0, "")
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "<script" not in page
+    assert "\x1b" not in page
+    for title in (
+        "What it means",
+        "Side by side",
+        "Tests",
+        "Words and pairs",
+        "How much to mix in",
+        "Documents to read",
+    ):
+        assert f"<h2>{title}" in page
+    code, out, _ = tailkeep("show", tmp_path / "out")
+    assert code == 0
+    assert "\x1b" not in out
+    assert "this corpus" in out
+    assert tailkeep("show", tmp_path / "out", "--edits", 2)[0] == 2
+
+
+def test_a_cut_table_is_named(tailkeep, corpus, tmp_path):
+    tailkeep("audit", "--input", corpus, "--out", tmp_path / "out")
+    table = tmp_path / "out" / "tables" / "lengths.csv"
+    table.write_text(table.read_text().rsplit(",", 1)[0])
+    code, _, err = tailkeep("report", tmp_path / "out")
+    assert code == 2
+    assert "lengths.csv is cut off" in err
+
+
+def texts_in(name):
+    return [json.loads(line)["text"] for line in Path("lab", f"{name}.jsonl").read_text().splitlines()]
+
+
+def test_the_laboratory_runs_what_the_audit_prints(corpus, reference, tailkeep, tmp_path, monkeypatch):
+    tailkeep("audit", "--input", corpus, "--against", reference, "--out", tmp_path / "out", *FAST)
+    monkeypatch.chdir(tmp_path / "out")
+    tree = yaml.safe_load((tmp_path / "out" / "lab" / "mix.yaml").read_text())
+    held = set(texts_in("held-out"))
+    sizes = []
+    for share in (0, 25, 50, 75, 100):
+        texts = texts_in(f"input-{share}")
+        assert not held & set(texts)
+        sizes.append(sum(len(text) for text in texts))
+    assert max(sizes) - min(sizes) <= 8
+    smaller = {**tree, "seeds": [0], "arms": {name: tree["arms"][name] for name in ("input-0", "input-100")}}
+    smaller["model"]["config"] |= {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    smaller |= {"training": {"block": 64, "batch": 8, "epochs": 0.3}, "measuring": {"samples": 4, "new_tokens": 8}}
+    run_lab(smaller, tmp_path / "out" / "lab" / "run")
+    rows = [json.loads(line) for line in (tmp_path / "out" / "lab" / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert {row["arm"] for row in rows} == {"input-0", "input-100"}

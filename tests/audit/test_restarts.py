@@ -1,0 +1,77 @@
+"""The same bytes whoever works, in whatever order, and however often they are killed."""
+
+import json
+
+import fsspec
+import pytest
+
+from tailkeep.audit import Task, run
+from tailkeep.data.corpus import ShardStorage
+from tailkeep.errors import StorageError
+from tests.audit.conftest import left_by, prose, write_jsonl
+from tests.runs.faults import Fault, FaultyStorage, Killed
+
+CONFIG = {"near_duplicates": {}, "compression": "zstd"}
+
+
+class FaultyShardStorage(FaultyStorage, ShardStorage):
+    """A storage for shards that breaks at its n-th operation."""
+
+
+@pytest.fixture(scope="module")
+def undisturbed(corpus, reference, tmp_path_factory):
+    out = tmp_path_factory.mktemp("undisturbed") / "out"
+    run(CONFIG, corpus, out, against=reference)
+    return left_by(out)
+
+
+def test_two_workers_leave_the_bytes_of_one(corpus, reference, undisturbed, tmp_path):
+    run(CONFIG, corpus, tmp_path, against=reference, workers=2)
+    assert left_by(tmp_path) == undisturbed
+
+
+def test_array_tasks_in_any_order_leave_the_bytes_of_one(corpus, reference, undisturbed, tmp_path):
+    outcomes = [run(CONFIG, corpus, tmp_path, against=reference, task=Task(index, 3)) for index in (2, 0, 1)]
+    assert [outcome.complete for outcome in outcomes] == [False, False, True]
+    assert left_by(tmp_path) == undisturbed
+
+
+def test_after_a_failure_at_any_operation_a_plain_rerun_leaves_the_same_bytes(corpus, undisturbed, tmp_path):
+    counting = FaultyShardStorage()
+    run({}, corpus / "a.jsonl", tmp_path / "counted", storage=counting)
+    whole = left_by(tmp_path / "counted")
+    for number, n in enumerate(range(1, counting.count + 1, 9)):
+        kind = ("killed", "full", "read-only")[number % 3]
+        out = tmp_path / str(n)
+        with pytest.raises(Killed if kind == "killed" else StorageError):
+            run({}, corpus / "a.jsonl", out, storage=FaultyShardStorage(Fault(n, kind, half=bool(number % 2))))
+        assert run({}, corpus / "a.jsonl", out, storage=FaultyShardStorage()).complete
+        assert left_by(out) == whole, n
+
+
+def test_a_store_gets_the_bytes_of_a_folder(corpus, reference, undisturbed):
+    store = fsspec.filesystem("memory")
+    try:
+        assert run(CONFIG, corpus, "memory://bucket/out", against=reference).complete
+        names = [path.removeprefix("/bucket/out/") for path in store.find("/bucket/out")]
+        assert {name: store.cat_file(f"/bucket/out/{name}") for name in names} == undisturbed
+    finally:
+        store.rm("/bucket", recursive=True)
+
+
+def test_how_a_corpus_is_cut_into_row_groups_changes_no_figure(corpus, tmp_path):
+    found = []
+    for row_groups in (None, 1):
+        run({"row_groups": row_groups}, corpus / "d.parquet", tmp_path / str(row_groups))
+        found.append(json.loads((tmp_path / str(row_groups) / "summary.json").read_text())["input"])
+    assert found[0] == found[1]
+
+
+def test_a_tight_memory_changes_no_byte_of_the_tables(tmp_path):
+    path = write_jsonl(tmp_path / "x.jsonl", prose(400, words=60, seed=4, types=30_000))
+    for memory in (16, 1024):
+        run({"memory": memory}, path, tmp_path / str(memory))
+    left = [left_by(tmp_path / str(memory)) for memory in (16, 1024)]
+    for found in left:
+        del found["config.yaml"]
+    assert left[0] == left[1]

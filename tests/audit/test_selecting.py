@@ -1,0 +1,161 @@
+"""Weights of documents: who gets which, and what an edit and the laboratory make of them."""
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from tailkeep import edit
+from tailkeep.audit import run, select
+from tailkeep.data.corpus import read_weights, repeated, write_weights
+from tailkeep.errors import ConfigError, InputError
+from tailkeep.lab.causal_lm.corpus import read_corpus
+from tailkeep.lab.causal_lm.settings import TextCorpus
+from tests.audit.conftest import prose, write_jsonl
+from tests.edit.test_command import tailkeep
+from tests.lab.causal_lm.tiny import STORIES
+
+__all__ = ["tailkeep"]
+
+
+@pytest.fixture(scope="module")
+def audited(prior, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("selected")
+    (folder / "in").mkdir()
+    write_jsonl(folder / "in" / "a.jsonl", STORIES[:10], "a")
+    write_jsonl(folder / "in" / "b.jsonl", [f"x{n} {text[:12]}" for n, text in enumerate(STORIES[10:20])], "b")
+    against = write_jsonl(folder / "ref" / "r.jsonl", [text.replace("x", "q") for text in STORIES[20:40]], "r")
+    run({"prior": {"path": str(prior)}}, folder / "in", folder / "out", against=against)
+    return folder
+
+
+def weights_in(folder):
+    files = sorted((folder / "weights").rglob("*.parquet"))
+    return {path.stem: pq.ParquetFile(path).read().to_pylist() for path in files}
+
+
+def surprise_of(audited):
+    found = {}
+    for path in (audited / "out" / "scores" / "input").glob("*.parquet"):
+        rows = pq.ParquetFile(path).read().to_pylist()
+        found |= {row["document_id"]: -row["log_prob"] / row["tokens"] for row in rows}
+    return found
+
+
+@pytest.mark.parametrize("method", ["perplexity", "surplexity"])
+def test_the_share_with_the_lowest_or_the_highest_perplexity_is_kept(audited, tmp_path, method):
+    found = select(audited / "out", tmp_path, method, keep=0.3)
+    assert (found.documents, found.kept, found.files) == (20, 6, 2)
+    surprise = surprise_of(audited)
+    rows = [row for own in weights_in(tmp_path).values() for row in own]
+    kept = {row["document_id"] for row in rows if row["weight"] > 0}
+    wanted = sorted(surprise, key=surprise.get, reverse=method == "surplexity")[:6]
+    assert kept == set(wanted)
+    assert {row["method"] for row in rows} == {method}
+    assert len({row["fingerprint"] for row in rows}) == 1
+
+
+def test_dsir_prefers_documents_like_the_reference_and_the_seed_decides(tmp_path):
+    write_jsonl(tmp_path / "in" / "a.jsonl", prose(20, words=30, seed=1))
+    write_jsonl(tmp_path / "in" / "b.jsonl", prose(20, words=30, seed=2, types=20))
+    run({}, tmp_path / "in", tmp_path / "out", against=write_jsonl(tmp_path / "r.jsonl", prose(15, words=30, seed=3)))
+    drawn = {}
+    for name, seed in (("first", 0), ("again", 0), ("other", 1)):
+        select(tmp_path / "out", tmp_path / name, "dsir", inputs=tmp_path / "in", seed=seed, keep=0.25)
+        drawn[name] = weights_in(tmp_path / name)
+        assert sum(row["weight"] for row in drawn[name]["a.jsonl"]) == 10
+        assert sum(row["weight"] for row in drawn[name]["b.jsonl"]) == 0
+    assert drawn["first"] == drawn["again"]
+    assert drawn["first"] != drawn["other"]
+
+
+def test_a_function_and_a_file_give_weights_of_ones_own(audited, tmp_path, tailkeep):
+    select(audited / "out", tmp_path / "f", "scores", inputs=audited / "in", scores=lambda text: len(text) / 100)
+    rows = weights_in(tmp_path / "f")["a.jsonl"]
+    assert [row["weight"] for row in rows] == pytest.approx([len(text) / 100 for text in STORIES[:10]])
+    run({}, audited / "in" / "a.jsonl", tmp_path / "one")
+    lines = [json.dumps({"document_id": f"a{n}", "score": n}) for n in range(10)]
+    (tmp_path / "scores.jsonl").write_text("\n".join(lines))
+    arguments = ["select", tmp_path / "one", "--method", "scores", "--scores", tmp_path / "scores.jsonl"]
+    code, out, _ = tailkeep(*arguments, "--out", tmp_path / "g")
+    assert code == 0
+    assert out.startswith("9 of 10 documents of 1 files")
+    assert list(read_weights(tmp_path / "g" / "weights" / "a.jsonl.parquet").values()) == list(range(10))
+    (tmp_path / "scores.jsonl").write_text("\n".join([lines[0], "no"]))
+    code, _, err = tailkeep(*arguments, "--out", tmp_path / "h")
+    assert code == 2
+    assert "scores.jsonl, line 2" in err
+
+
+def test_what_a_selection_lacks_is_named(audited, tmp_path):
+    run({}, audited / "in", tmp_path / "plain")
+    for arguments, more, message in (
+        ((tmp_path / "plain", tmp_path, "perplexity"), {}, "audited without a prior"),
+        ((tmp_path / "plain", tmp_path, "dsir"), {"inputs": audited / "in"}, "audited without a reference"),
+        ((tmp_path / "plain", tmp_path, "dsir"), {}, "reads the documents again"),
+        ((audited / "out", tmp_path, "perplexity"), {"inputs": audited / "in"}, "does nothing for perplexity"),
+        ((audited / "out", tmp_path, "perplexity"), {"keep": 1}, "keeps all or none"),
+        ((audited / "out", tmp_path, "scores"), {}, "Give both or neither|reads the documents again"),
+    ):
+        with pytest.raises((ConfigError, InputError), match=message):
+            select(*arguments, **more)
+    with pytest.raises(InputError, match="has the weight -1"):
+        write_weights(tmp_path, "x", ["a"], np.array([-1.0]), method="m", fingerprint="f")
+    with pytest.raises(InputError, match="two documents have one id"):
+        write_weights(tmp_path, "x", ["a", "a"], np.array([1.0, 1.0]), method="m", fingerprint="f")
+
+
+# What reads them
+
+
+def test_an_edit_leaves_documents_of_weight_0_out_and_counts_them(audited, prior, tmp_path):
+    select(audited / "out", tmp_path, "surplexity", keep=0.4)
+    config = {"prior": {"path": str(prior)}, "rule": {"threshold": 0.002}, "weights": str(tmp_path)}
+    outcome = edit.run(config, audited / "in", tmp_path / "edited")
+    counts = outcome.counts
+    assert (counts["documents"], counts["written"], counts["left_out"]) == (20, 8, 12)
+    assert "12 left out for their weight of 0" in outcome.lines()[1]
+    kept = {row["document_id"] for own in weights_in(tmp_path).values() for row in own if row["weight"] > 0}
+    lines = [
+        line for path in (tmp_path / "edited" / "documents").glob("*.jsonl") for line in path.read_text().splitlines()
+    ]
+    assert {json.loads(line)["id"] for line in lines} == kept
+    select(audited / "out", tmp_path, "perplexity", keep=0.4)
+    with pytest.raises(Exception, match="weights"):
+        edit.run(config, audited / "in", tmp_path / "edited")
+
+
+def test_a_document_without_a_weight_stops_an_edit(audited, prior, tmp_path):
+    write_weights(tmp_path, "a.jsonl", ["a0"], np.array([1.0]), method="m", fingerprint="f")
+    config = {"prior": {"path": str(prior)}, "weights": str(tmp_path)}
+    with pytest.raises(InputError, match="'a1' has no weight"):
+        edit.run(config, audited / "in" / "a.jsonl", tmp_path / "edited")
+
+
+def test_documents_are_repeated_in_proportion_to_their_weight():
+    assert list(repeated([1, 1, 1, 1], 4, seed=0)) == [1, 1, 1, 1]
+    assert list(repeated([0, 3, 1, 0], 8, seed=1)) == [0, 6, 2, 0]
+    rng = np.random.default_rng(0)
+    weights = rng.random(50)
+    means = np.mean([list(repeated(weights, 80, seed=seed)) for seed in range(400)], axis=0)
+    assert means == pytest.approx(80 * weights / weights.sum(), abs=0.12)
+    assert all(sum(repeated(weights, 80, seed=seed)) == 80 for seed in range(20))
+    with pytest.raises(InputError, match="weight 0"):
+        list(repeated([0.0, 0.0], 2, seed=0))
+
+
+def test_the_laboratory_draws_real_documents_by_weight_and_leaves_the_held_out_alone(tmp_path):
+    texts = prose(20, words=5, seed=0)
+    path = write_jsonl(tmp_path / "x.jsonl", texts)
+    weights = np.array([2.0, 0.0] * 10)
+    file = write_weights(tmp_path, "x", [f"d{n}" for n in range(20)], weights, method="m", fingerprint="f")
+    settings = {"name": "text", "path": path, "held_out": 0.2}
+    plain, drawn = read_corpus(TextCorpus(**settings)), read_corpus(TextCorpus(**settings, weights=file))
+    assert drawn.held_out == plain.held_out == texts[16:]
+    assert drawn.real == [text for text in texts[:16:2] for _ in range(2)]
+    write_jsonl(path, texts[:19])
+    with pytest.raises(InputError, match=r"has 20 weights, and .* 19 documents"):
+        read_corpus(TextCorpus(**settings, weights=file))
+    with pytest.raises(ValueError, match="weights_seed has no effect"):
+        TextCorpus(**settings, weights_seed=1)
