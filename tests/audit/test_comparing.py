@@ -10,7 +10,7 @@ from tailkeep.audit.counting import BUCKETS
 from tailkeep.audit.coverage import _bands, _within
 from tailkeep.audit.grams import grams_of
 from tailkeep.audit.hashing import buckets_of
-from tailkeep.audit.mixing import golden_weight, plan
+from tailkeep.audit.mixing import plan
 from tailkeep.audit.sampling import Sampled, Sampling, smallest
 from tailkeep.audit.statistics import asked_statistics, statistics
 from tailkeep.audit.words import words_of
@@ -139,13 +139,6 @@ def test_coverage_expects_what_drawn_parts_give():
         assert band.own == pytest.approx(own[number] / types[number], abs=0.05)
         assert band.covered == pytest.approx(0.25)
     assert _within(np.array([2.0]), 0.5, 1, 1) == pytest.approx([0.5])
-
-
-def test_the_golden_weight_is_that_of_the_formula():
-    for ratio in (0.1, 1.0, 10.0):
-        assert golden_weight(ratio) == pytest.approx(((ratio**2 + 4 * ratio) ** 0.5 - ratio) / 2)
-    assert golden_weight(1e12) == pytest.approx(1)
-    assert golden_weight(1.0) == pytest.approx(0.618, abs=1e-3)
 
 
 def test_repeats_give_the_weight_that_stands_beside_them():

@@ -3,8 +3,9 @@
 Rule: each figure has its source and what it assumes; the audit's own figures stand beside them and change none.
 """
 
-import math
 from dataclasses import dataclass
+
+from tailkeep.metrics import golden_weight
 
 _FEW = 1024
 
@@ -86,12 +87,6 @@ def plan(real: float, synthetic: float, *, examples: int | None = None) -> list[
             "distribution",
         ),
     ]
-
-
-def golden_weight(ratio: float) -> float:
-    """(sqrt(k^2 + 4 k) - k) / 2 for k = n_real / n_synthetic: .618 at 1, towards 1 for much real data."""
-    # This form keeps its digits for large k.
-    return 2 / (1 + math.sqrt(1 + 4 / ratio))
 
 
 def _advice(rule: str, weight: float, ratio: float, source: str, assumes: str) -> Advice:

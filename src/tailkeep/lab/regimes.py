@@ -4,7 +4,6 @@ A regime is two pure functions. `write` asks the previous model for text (the ex
 `mix` composes the training set from real data and everything written so far. Generation 0 sees real data only.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -15,6 +14,7 @@ from tailkeep.config import Settings
 from tailkeep.errors import ConfigError
 from tailkeep.lab.editing import Edit
 from tailkeep.lab.stage import Stage, Written
+from tailkeep.metrics import golden_weight
 
 
 class _Quiet(Settings):
@@ -112,8 +112,7 @@ class Weighted(_Quiet):
         """The share of real examples in a training set."""
         if self.real_weight != "golden":
             return float(self.real_weight)
-        ratio = 1 / self.written
-        return (math.sqrt(ratio**2 + 4 * ratio) - ratio) / 2
+        return golden_weight(1 / self.written)
 
     def write(self, stage: Stage, *, seed: int) -> Any:
         """`written` times as many examples as there are real ones, at least one."""

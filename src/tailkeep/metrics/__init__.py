@@ -30,6 +30,7 @@ from tailkeep.metrics.linear_theory import (
     replaced_error,
     wide_edit_error,
 )
+from tailkeep.metrics.mixing import golden_weight
 from tailkeep.metrics.modes import assign_modes, mode_shares, modes_alive, weight_distance
 from tailkeep.metrics.ngrams import ngram_counts, ngram_kl
 from tailkeep.metrics.normal_theory import (
@@ -85,6 +86,7 @@ __all__ = [
     "frechet_distance",
     "gaussian_kl",
     "gini",
+    "golden_weight",
     "holm",
     "js_divergence",
     "kl_divergence",
