@@ -3,6 +3,7 @@
 import json
 import math
 
+import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -11,6 +12,7 @@ from tailkeep.edit import run
 SEPARATOR = "<|endoftext|>"
 
 
+@pytest.mark.slow
 def test_tinystories_under_their_own_model(real_data, tmp_path):
     prior, path = real_data / "priors" / "stories260k", real_data / "text" / "tinystories.txt"
     config = {"prior": {"path": str(prior)}, "layout": {"document": SEPARATOR}}

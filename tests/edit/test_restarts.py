@@ -34,6 +34,7 @@ def undisturbed(corpus, config, tmp_path_factory):
     return left_by(out)
 
 
+@pytest.mark.slow
 def test_two_workers_leave_the_bytes_of_one(corpus, config, undisturbed, tmp_path):
     run(config, corpus, tmp_path, workers=2)
     assert left_by(tmp_path) == undisturbed
@@ -105,6 +106,7 @@ def test_a_driver_that_is_killed_leaves_no_worker_and_what_it_did_is_kept(corpus
     assert left_by(tmp_path / "out") == undisturbed
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_is_told_and_the_next_run_goes_on(corpus, config, undisturbed, tmp_path):
     driver = start(tmp_path, config, corpus, tmp_path / "out")
     assert driver.stdout.readline() == "0\n"
@@ -187,6 +189,7 @@ def test_the_counts_of_parts_add_up_to_those_of_the_file(undisturbed, in_parts):
     assert parts == whole
 
 
+@pytest.mark.slow
 def test_parts_joined_after_any_failure_leave_the_same_bytes(corpus, config, in_parts, tmp_path):
     chosen = {**config, "row_groups": 1}
     counting = FaultyShardStorage()

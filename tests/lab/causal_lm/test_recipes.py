@@ -41,7 +41,8 @@ def test_the_demo_compares_language_models_and_gaussians_in_one_report(tmp_path)
     assert all(arm in page.read_text(encoding="utf-8") for arm in config.arms)
 
 
-@pytest.mark.parametrize("scale", ["quick", pytest.param("full", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("scale", ["quick", "full"])
 def test_tinystories_runs_on_any_model_and_text(model_folder, tmp_path, scale):
     text = tmp_path / "stories.txt"
     text.write_text("<|endoftext|>".join(STORIES), encoding="utf-8")
