@@ -99,6 +99,7 @@ def printed(script, *arguments, **more):
     return subprocess.run(command, capture_output=True, text=True, check=True, **more).stdout
 
 
+@pytest.mark.slow
 def test_an_audit_is_timed_alone_with_each_extra_and_over_fresh_text(tmp_path):
     small = ["--parts", "speed", "scale", "--rounds", 1, "--bytes", 20_000, "--unit-bytes", 5_000, "--scale", 1, 2]
     found = printed(AUDIT, *small, "--out", tmp_path / "all.csv")
@@ -116,6 +117,7 @@ def test_an_audit_with_a_prior_is_timed_beside_its_forward_pass():
     assert "share of the time" in found
 
 
+@pytest.mark.slow
 def test_the_paired_texts_are_compared_and_halves_of_one_side(tmp_path):
     human, machine = (prose(64, words=12, seed=types, types=types) for types in (900, 40))
     tree = {"original": [f"The same. {text}" for text in human], "sampled": [f"The same. {text}" for text in machine]}

@@ -52,6 +52,7 @@ def test_remedies_that_add_up_are_told_from_those_that_cancel(tmp_path):
     assert lines[3].endswith("-0.100 (-0.100 to -0.100)  together less than their sum")
 
 
+@pytest.mark.slow
 def test_the_signs_of_synthetic_text_stand_beside_the_published_ones(tmp_path):
     for name, types in (("human", 800), ("machine", 40)):
         write_jsonl(tmp_path / f"{name}.jsonl", prose(40, words=20, seed=types, types=types))

@@ -110,6 +110,7 @@ def texts_in(name):
     return [json.loads(line)["text"] for line in Path("lab", f"{name}.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_the_laboratory_runs_what_the_audit_prints(corpus, reference, tailkeep, tmp_path, monkeypatch):
     tailkeep("audit", "--input", corpus, "--against", reference, "--out", tmp_path / "out", *FAST)
     monkeypatch.chdir(tmp_path / "out")

@@ -47,6 +47,7 @@ def test_both_sides_have_as_many_documents_of_as_many_words():
         match(sampled(texts[:19]), sampled(texts[25:]), Sample())
 
 
+@pytest.mark.slow
 def test_documents_of_one_kind_are_told_apart_no_oftener_than_the_level():
     """Each division in turn is taken for the true one and ranked among all."""
     texts = prose(60, words=20, seed=3, types=300)

@@ -63,6 +63,7 @@ def test_the_figures_add_up_the_scores(asked):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_workers_leave_the_bytes_of_one(asked, tmp_path):
     _, folder, config = asked
     run(config, folder / "a.jsonl", tmp_path, against=folder / "b.jsonl", workers=2)

@@ -30,6 +30,7 @@ def test_two_workers_leave_the_bytes_of_one(corpus, reference, undisturbed, tmp_
     assert left_by(tmp_path) == undisturbed
 
 
+@pytest.mark.slow
 def test_array_tasks_in_any_order_leave_the_bytes_of_one(corpus, reference, undisturbed, tmp_path):
     outcomes = [run(CONFIG, corpus, tmp_path, against=reference, task=Task(index, 3)) for index in (2, 0, 1)]
     assert [outcome.complete for outcome in outcomes] == [False, False, True]
@@ -49,6 +50,7 @@ def test_after_a_failure_at_any_operation_a_plain_rerun_leaves_the_same_bytes(co
         assert left_by(out) == whole, n
 
 
+@pytest.mark.slow
 def test_a_store_gets_the_bytes_of_a_folder(corpus, reference, undisturbed):
     store = fsspec.filesystem("memory")
     try:

@@ -30,6 +30,7 @@ def trained(model, rows, folder, compute_loss_func=None, **changes):
     return trainer
 
 
+@pytest.mark.slow
 def test_an_attached_model_has_the_losses_of_the_unfused_one_for_a_hundred_steps(model, twin, rows, tmp_path):
     attached = trained(attach(model, threshold=THRESHOLD), rows, tmp_path, max_steps=100)
     plain = trained(twin, rows, tmp_path, unfused, max_steps=100)

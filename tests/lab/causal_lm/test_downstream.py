@@ -121,6 +121,7 @@ def test_a_run_measures_them_and_their_files_are_part_of_what_it_is(tmp_path):
         lab.run(config, run.path)
 
 
+@pytest.mark.slow
 def test_a_real_model_is_better_than_chance_where_it_can_be(real_data, codec, stories):
     from tailkeep.lab.causal_lm.codec import load_tokenizer
     from tailkeep.scoring.source import load_network

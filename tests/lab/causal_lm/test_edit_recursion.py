@@ -66,6 +66,7 @@ def check(config, undisturbed, folder, fault):
     assert content(folder, without=TIMINGS) == undisturbed[1], fault
 
 
+@pytest.mark.slow
 def test_a_run_killed_behind_an_edit_resumes_to_the_same_bytes(config, undisturbed, tmp_path):
     written = [n for n in phase_boundaries(undisturbed[0]) if undisturbed[0][n - 1][1].name == "written"]
     assert len(written) == 3

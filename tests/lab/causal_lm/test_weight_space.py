@@ -124,6 +124,7 @@ def test_the_version_of_the_adapters_package_counts_where_it_is_used(text):
     assert "peft" not in sources_of(plain)["packages"]
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_in_the_same_bytes(text, tmp_path):
     arms = {"away": {"inherited": {"extrapolate": 0.5}}, "low-rank": {"inherited": {"low_rank": {"rank": 2}}}}
     config = lab.load({"device": "cpu", "arms": arms, **study(text)})

@@ -60,6 +60,7 @@ def test_a_model_is_kept_as_one_folder_of_safetensors_a_member(undisturbed):
     }
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_in_the_same_bytes(config, undisturbed, tmp_path):
     places = boundaries(undisturbed[0])
     check(config, undisturbed, tmp_path / "run", places[len(places) // 2] + 1)
