@@ -83,8 +83,8 @@ def failure(summary: FailureSummary) -> str:
 
 
 def times(bounds: Interval) -> str:
-    """The bounds of a time to failure as `1.2 to 3.4` or `2.1 to ∞`; empty where there are none."""
-    if math.isnan(bounds.low) or math.isnan(bounds.high):
+    """The bounds of a time to failure as `1.2 to 3.4` or `2.1 to ∞`; empty where there are none, or no seed failed."""
+    if not math.isfinite(bounds.low) or math.isnan(bounds.high):
         return ""
     low, high = (f"{bound:.1f}".removesuffix(".0") if math.isfinite(bound) else "∞" for bound in bounds[1:])
     return f"{low} to {high}"
