@@ -8,7 +8,8 @@ import os
 import signal
 import socket
 import threading
-from collections import deque
+import time
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -24,6 +25,8 @@ _LOCAL = "local"
 _OBJECT_STORE_BYTES = 100 * 2**20
 _PATIENCE_SECONDS = 60.0
 _KNOCK_SECONDS = 10.0
+# Ray uses its retries up within a second on a node that is gone and that it does not know to be gone yet.
+_NODE_SECONDS, _NODE_CALLS = 2.0, 30
 
 _log = logging.getLogger(__name__)
 
@@ -83,12 +86,21 @@ class RayActors:
         """Give each actor that is free the next shard; one for which the cluster has no room yet never holds any."""
         left, unfinished = deque(shards), len(shards)
         processes: dict[Any, str] = {}
+        unreached: Counter[Any] = Counter()
         busy: dict[Any, tuple[Any, Shard | None]] = {actor.load.remote(): (actor, None) for actor in actors}
         self._warn_of_waiting(busy)
         while unfinished:
             (done,), _ = self._ray.wait(list(busy))
             actor, shard = busy.pop(done)
-            process, result = self._answer(done, shard)
+            try:
+                process, result = self._answer(done, shard)
+            except _UnreachedError:
+                unreached[actor] += 1
+                if unreached[actor] == _NODE_CALLS:
+                    raise self._given_up(shard) from None
+                time.sleep(_NODE_SECONDS)
+                busy[actor.load.remote() if shard is None else actor.work.remote(shard)] = actor, shard
+                continue
             if processes.setdefault(actor, process) != process:
                 processes[actor] = process
                 _log.warning("an actor was lost, and another one has taken its place (now %s)", process)
@@ -120,12 +132,21 @@ class RayActors:
             if isinstance(error.cause, TailkeepError):
                 raise error.cause from None
             raise
-        except (errors.RayActorError, errors.OutOfMemoryError):
-            what = "before any shard" if shard is None else f"at {redact(shard.key)}"
-            raise WorkerError(
-                f"actors died {what}, {self._attempts} times of {self._attempts}, perhaps for want of memory or a "
-                "node. What is finished is kept: run the same command again to go on."
-            ) from None
+        except (errors.RayActorError, errors.OutOfMemoryError) as error:
+            if isinstance(error, errors.ActorUnavailableError) and "failed to connect" in str(error):
+                raise _UnreachedError from None
+            raise self._given_up(shard) from None
+
+    def _given_up(self, shard: Shard | None) -> WorkerError:
+        what = "before any shard" if shard is None else f"at {redact(shard.key)}"
+        return WorkerError(
+            f"actors died {what}, {self._attempts} times of {self._attempts}, perhaps for want of memory or a "
+            "node. What is finished is kept: run the same command again to go on."
+        )
+
+
+class _UnreachedError(Exception):
+    """The last call never came to its actor, whose node is gone: no fault of the shard."""
 
 
 class _Actor:
