@@ -101,6 +101,9 @@ def _histogram(
             panel.stairs([100 * count / total for count in counts], edges, **_style(side))
         if log:
             _log_axis(panel, "x")
+        else:
+            # Long numbers such as -0.0075 touch each other beyond that.
+            panel.locator_params(axis="x", nbins=5)
         return _finished(figure, panel, reading, x, y)
 
     return Drawing(table, title, caption, f"{title}: histogram of {_named(reading)}.", build)
