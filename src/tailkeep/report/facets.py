@@ -3,14 +3,13 @@
 Rule: all panels share their axes, and a level has the same pen in each.
 """
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tailkeep.report.curves import Line, draw_line, notes_of
 from tailkeep.report.drawing import HAIR, SMALL, Drawing, canvas, label, name_axis, pen
-from tailkeep.report.reading import Group
+from tailkeep.report.reading import Group, circumstances
 from tailkeep.report.vocabulary import describe
 
 if TYPE_CHECKING:
@@ -27,11 +26,11 @@ def facets(group: Group, grid: Mapping[str, Sequence[str]], metric: str, name: s
     """The curves of `metric` over a grid of at least two axes; None where no arm of it has a finite value."""
     if len(grid) < 2:
         return None
-    *others, (axis, levels) = grid.items()
+    axis, levels = list(grid.items())[-1]
     found: dict[str, dict[str, Line]] = {}
-    for circumstance in itertools.product(*(names for _, names in others)):
-        lines = {level: Line(group.of("-".join([*circumstance, level])), metric) for level in levels}
-        found[" · ".join(circumstance)] = {level: line for level, line in lines.items() if math.isfinite(line.end)}
+    for circumstance, arms in circumstances(grid).items():
+        lines = {level: Line(group.of(arm), metric) for level, arm in arms.items()}
+        found[circumstance] = {level: line for level, line in lines.items() if math.isfinite(line.end)}
     if not any(found.values()):
         return None
     known = describe(metric)

@@ -4,7 +4,6 @@ Rule: a difference is paired over seeds, at the last generation that both arms h
 interval holds 0 is written as such.
 """
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from tailkeep.metrics import Interval, mean_interval
 from tailkeep.report.drawing import COLOURS, INK, SMALL, WIDTH, Drawing, canvas, label
-from tailkeep.report.reading import Group
+from tailkeep.report.reading import Group, circumstances
 from tailkeep.report.vocabulary import describe
 
 if TYPE_CHECKING:
@@ -53,19 +52,19 @@ def map_of(group: Group, grid: Mapping[str, Sequence[str]], metric: str) -> Map 
     better = describe(metric).better
     if len(grid) < 2 or better is None:
         return None
-    *others, (_, levels) = grid.items()
-    circumstances = list(itertools.product(*(names for _, names in others)))
+    rows = circumstances(grid)
+    levels = list(grid.values())[-1]
     sign = 1 if better == "higher" else -1
     fields = []
-    for row, circumstance in enumerate(circumstances):
-        arms = [group.series("-".join([*circumstance, level]), metric) for level in levels]
+    for row, names in enumerate(rows.values()):
+        arms = [group.series(arm, metric) for arm in names.values()]
         for column, arm in enumerate(arms[1:]):
             if differences := paired(arm, arms[0]):
                 interval = mean_interval(differences)
                 fields.append(Field(row, column, interval, sign * interval.mean > 0))
     if not fields:
         return None
-    return Map(levels[0], tuple(" · ".join(names) for names in circumstances), tuple(levels[1:]), tuple(fields))
+    return Map(levels[0], tuple(rows), tuple(levels[1:]), tuple(fields))
 
 
 def paired(ours: Mapping[int, Mapping[int, float]], base: Mapping[int, Mapping[int, float]]) -> list[float]:

@@ -3,8 +3,9 @@
 Rule: files are all that is known. A run that has not ended is read like one that has; nothing here writes.
 """
 
+import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,15 @@ class Reading:
     groups: tuple[Group, ...]
     missing: tuple[Missing, ...]
     finished: int
+
+
+def circumstances(grid: Mapping[str, Sequence[str]]) -> dict[str, dict[str, str]]:
+    """By each combination of a grid's other axes, as it is shown, the arm of every level of the last one."""
+    *others, levels = grid.values()
+    return {
+        " · ".join(names): {level: "-".join([*names, level]) for level in levels}
+        for names in itertools.product(*others)
+    }
 
 
 def read(path: Path | str) -> Reading:
