@@ -15,14 +15,13 @@ from tailkeep import edit
 # Parts of the run by the functions that they are, in which all below them is counted.
 _STAGES = (
     ("forward: body", "halves.py", "hidden"),
-    ("forward: head", "halves.py", "log_probs"),
-    ("flagged: head again", "halves.py", "distributions"),
+    ("forward: head", "halves.py", "distributions"),
     ("flagged: draw", "drawing.py", "draw"),
     ("text to tokens", "preparing.py", "prepare"),
     ("reading", "passage.py", "records"),
     ("writing", "passage.py", "write"),
     ("random numbers", "randomness.py", "uniforms"),
-    ("judging", "editing.py", "_judge"),
+    ("judging", "editing.py", "flag"),
     ("splicing", "editing.py", "_spliced"),
     ("counting", "counting.py", "add"),
     ("publishing and manifest", "destination.py", "publish"),

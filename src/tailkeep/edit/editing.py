@@ -100,11 +100,18 @@ class Editor:
         starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         numbers = [self._uniforms(group, f"draw {number}") for number in range(self._config.sampler.tries)]
         chances = torch.from_numpy(np.stack(numbers, axis=1))
-        deleted: dict[int, NDArray[np.int64]] = {}
+        editable = np.concatenate([prepared.editable for prepared in group])
+        coins = self._uniforms(group, "judge") if self._config.rule.name == "random" else None
+        actions = np.full(len(editable), Action.KEEP, np.int8)
 
-        def flag(number: int, log_probs: NDArray[np.float32]) -> NDArray[np.int64]:
-            flagged, deleted[number] = self._judge(group[number], log_probs)
-            return flagged
+        def flag(
+            documents: NDArray[np.int64], positions: NDArray[np.int64], log_probs: NDArray[np.float32]
+        ) -> NDArray[np.bool_]:
+            at = starts[documents] + positions
+            found = judge(log_probs, self._config.rule, uniforms=None if coins is None else coins[at])
+            actions[at] = np.where(editable[at], found, Action.KEEP)
+            resampled: NDArray[np.bool_] = actions[at] == Action.RESAMPLE
+            return resampled
 
         def draw_anew(
             documents: NDArray[np.int64], positions: NDArray[np.int64], rows: Tensor, originals: Tensor
@@ -115,26 +122,22 @@ class Editor:
         scores = self._model.scorer.score(
             [prepared.tokens.ids.astype(np.int32, copy=False) for prepared in group], flag, draw_anew
         )
-        for number, (prepared, scored) in enumerate(zip(group, scores, strict=True)):
-            yield self._spliced(prepared, scored, deleted.get(number, np.zeros(0, np.int64)))
+        for prepared, scored, start in zip(group, scores, starts[:-1], strict=True):
+            self._check(prepared, scored)
+            own_actions = actions[start : start + len(scored.log_probs)]
+            yield self._spliced(prepared, scored, np.flatnonzero(own_actions == Action.DELETE))
 
     def _uniforms(self, group: Sequence[Prepared], stream: str) -> NDArray[np.float64]:
         seed = self._config.seed
         return np.concatenate([uniforms(seed, it.record.id, len(it.tokens.ids), stream) for it in group])
 
-    def _judge(self, prepared: Prepared, log_probs: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The positions to draw anew, and those to delete."""
-        if np.isnan(log_probs[1:]).any():
+    @staticmethod
+    def _check(prepared: Prepared, scored: Scored) -> None:
+        if np.isnan(scored.log_probs[1:]).any():
             raise InputError(
                 f"{prepared.record.where}: the prior's probability of a token is not a number. "
                 "Set prior.dtype=float32, or give another prior."
             )
-        chances = None
-        if self._config.rule.name == "random":
-            chances = self._uniforms([prepared], "judge")
-        actions = judge(log_probs, self._config.rule, uniforms=chances)
-        actions[~prepared.editable] = Action.KEEP
-        return np.flatnonzero(actions == Action.RESAMPLE), np.flatnonzero(actions == Action.DELETE)
 
     def _spliced(self, prepared: Prepared, scored: Scored, deleted: NDArray[np.int64]) -> Edited:
         originals = prepared.tokens.ids[scored.positions]

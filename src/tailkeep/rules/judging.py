@@ -1,6 +1,6 @@
 """Which tokens a rule edits, from their log-probabilities under the prior on the original prefix.
 
-Rule: the decision falls in log space and in float32; the first token and tokens without a score are never touched.
+Rule: each token is judged by itself, in log space and in float32; one without a score is never touched.
 """
 
 import math
@@ -23,14 +23,15 @@ class Action(IntEnum):
 
 
 def judge(log_probs: NDArray[np.float32], rule: Rule, *, uniforms: NDArray[np.float64] | None = None) -> Actions:
-    """What `rule` does to each token of a document.
+    """What `rule` does to each of N tokens, of one document or of several.
 
     Args:
-        log_probs: (T,) ln p of each token given the original tokens before it; NaN where there is no score.
-        uniforms: (T,) in [0, 1); only `Random` reads them.
+        log_probs: (N,) ln p of each token given the original tokens before it; NaN where there is no score, as for
+            the first token of a document.
+        uniforms: (N,) in [0, 1); only `Random` reads them.
 
     Returns:
-        (T,) values of `Action`. A token that is drawn anew may still stay itself, see `draw`.
+        (N,) values of `Action`. A token that is drawn anew may still stay itself, see `draw`.
 
     Source: arXiv 2412.14689, equation 1: x stays if P(x | prefix) < p, and is drawn from the prior otherwise.
     """
@@ -49,7 +50,6 @@ def judge(log_probs: NDArray[np.float32], rule: Rule, *, uniforms: NDArray[np.fl
         case Random():
             assert uniforms is not None, "a random rule needs a uniform number per token"
             actions[(uniforms < rule.share) & ~np.isnan(values)] = Action.RESAMPLE
-    actions[:1] = Action.KEEP
     return actions
 
 

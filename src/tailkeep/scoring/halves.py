@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from tailkeep.errors import InputError
@@ -81,21 +80,10 @@ class Halves:
         assert hidden.shape[:2] == ids.shape
         return hidden
 
-    def log_probs(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """ln p (N,) in float32 of `targets` (N,), each under the distribution that `hidden` (N, D) has after it."""
-        found = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
-        for start in range(0, len(hidden), self.chunk):
-            part = slice(start, start + self.chunk)
-            # log_softmax inside: exact for probabilities near 1, where a difference of logsumexps is not.
-            found[part] = -functional.cross_entropy(self._logits(hidden[part]), targets[part], reduction="none")
-        return found
-
     def distributions(self, hidden: Tensor) -> Tensor:
-        """ln p (N, V) in float32; N is at most `chunk`."""
-        return self._logits(hidden).log_softmax(-1)
-
-    def _logits(self, hidden: Tensor) -> Tensor:
-        return self._steps.replay(self._head(hidden[None]).float())[0]
+        """ln p (N, V) in float32 of the token after each of `hidden` (N, D); N is at most `chunk`."""
+        # log_softmax is exact for probabilities near 1, where a difference of logsumexps is not.
+        return self._steps.replay(self._head(hidden[None]).float())[0].log_softmax(-1)
 
     def _take_apart(self) -> tuple["_Steps", int]:
         ids = torch.arange(3, device=self.device)[None] % len(self.network.get_input_embeddings().weight)

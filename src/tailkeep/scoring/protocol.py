@@ -11,14 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-Judge = Callable[[int, NDArray[np.float32]], NDArray[np.int64]]
-"""(number of the document, ln p (T,) with NaN for what is not scored) -> scored positions to draw anew, ascending."""
+Judge = Callable[[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]], NDArray[np.bool_]]
+"""(documents (N,), positions (N,), ln p (N,)) -> (N,) whether this token is to be drawn anew.
+
+Each scored token is judged once, by itself. What stands together in a call says nothing; ln p can be NaN.
+"""
 
 Draw = Callable[[NDArray[np.int64], NDArray[np.int64], Tensor, Tensor], tuple[Tensor, Tensor]]
 """(documents (F,), positions (F,), ln p (F, V) float32, original ids (F,)) -> (new ids (F,), their ln p (F,)).
 
-One call is about positions of one or several documents, and the positions of a document can come in several calls, in
-an order and with an F that say nothing: what is drawn must depend on document, position and distribution alone.
+Called with what was flagged of one call of the judge: what is drawn must depend on document, position and distribution
+alone.
 """
 
 

@@ -39,73 +39,68 @@ def edit_tokens(network: Any, data: Tokens, *, rule: Rule, sampler: Sampler, see
         TrainingError: a probability is not a number, or nothing is left to train on.
     """
     model = Halves(network)
-    editor = _Editor(data.documents, data.codec.surfaces.allowed(model.vocab_size), rule, sampler, seed)
+    editor = _Editor(data, data.codec.surfaces.allowed(model.vocab_size), rule, sampler, seed)
     window = min(model.positions or _BATCH_TOKENS, _BATCH_TOKENS)
     scored = score_rows(
         model, data.documents, editor.judge, editor.draw, batch_tokens=_BATCH_TOKENS, window=window, pad=data.codec.pad
     )
-    return editor.edited(data, list(scored))
+    return editor.edited(list(scored))
 
 
 class _Editor:
-    """The judge and the draw of one edit, and what they come to."""
+    """The judge and the draw of one edit, and what they come to; its arrays are flat, as `data.ids` is."""
 
-    def __init__(
-        self, documents: Sequence[Ids], allowed: NDArray[np.bool_], rule: Rule, sampler: Sampler, seed: int
-    ) -> None:
-        self._documents, self._allowed, self._drawable = documents, allowed, torch.from_numpy(allowed)
-        self._rule, self._sampler, self._seed = rule, sampler, seed
-        self._deleted: dict[int, NDArray[np.int64]] = {}
+    def __init__(self, data: Tokens, allowed: NDArray[np.bool_], rule: Rule, sampler: Sampler, seed: int) -> None:
+        self._data, self._rule, self._sampler, self._seed = data, rule, sampler, seed
+        self._drawable = torch.from_numpy(allowed)
+        self._starts = np.cumsum(data.lengths) - data.lengths
+        # Which tokens the model judges and an edit may touch.
+        self._editable = allowed[data.ids]
+        self._editable[self._starts[data.lengths > 0]] = False
+        self._actions = np.full(len(data.ids), Action.KEEP, np.int8)
+        self._coins = self._uniforms("judge") if rule.name == "random" else None
+        self._chances = np.stack([self._uniforms(f"draw {number}") for number in range(sampler.tries)], axis=1)
 
-    def judge(self, number: int, log_probs: NDArray[np.float32]) -> NDArray[np.int64]:
+    def judge(
+        self, documents: NDArray[np.int64], positions: NDArray[np.int64], log_probs: NDArray[np.float32]
+    ) -> NDArray[np.bool_]:
         """See `scoring.Judge`."""
-        if np.isnan(log_probs[1:]).any():
+        if np.isnan(log_probs).any():
             raise TrainingError(
                 "the model gives a token a probability that is not a number, so nothing can be edited. "
                 "Lower training.learning_rate."
             )
-        chances = None
-        if self._rule.name == "random":
-            chances = uniforms(self._seed, str(number), len(log_probs), "judge")
-        actions = judge(log_probs, self._rule, uniforms=chances)
-        actions[~self._editable(self._documents[number])] = Action.KEEP
-        self._deleted[number] = np.flatnonzero(actions == Action.DELETE)
-        return np.flatnonzero(actions == Action.RESAMPLE)
+        at = self._starts[documents] + positions
+        found = judge(log_probs, self._rule, uniforms=None if self._coins is None else self._coins[at])
+        self._actions[at] = np.where(self._editable[at], found, Action.KEEP)
+        resampled: NDArray[np.bool_] = self._actions[at] == Action.RESAMPLE
+        return resampled
 
     def draw(
         self, documents: NDArray[np.int64], positions: NDArray[np.int64], rows: Tensor, originals: Tensor
     ) -> tuple[Tensor, Tensor]:
         """See `scoring.Draw`."""
-        chances = np.empty((len(positions), self._sampler.tries))
-        for document in np.unique(documents):
-            here = documents == document
-            places = positions[here]
-            for number in range(self._sampler.tries):
-                row = uniforms(self._seed, str(document), int(places.max()) + 1, f"draw {number}")
-                chances[here, number] = row[places]
-        own = torch.from_numpy(chances).to(rows.device)
+        own = torch.from_numpy(self._chances[self._starts[documents] + positions]).to(rows.device)
         return draw(rows, originals, own, self._sampler, allowed=self._drawable.to(rows.device))
 
-    def edited(self, data: Tokens, scored: Sequence[Scored]) -> Tokens:
-        """`data` with what was drawn and without what was deleted."""
-        ids, kept = data.ids.copy(), np.ones(len(data.ids), np.bool_)
-        starts = np.cumsum(data.lengths) - data.lengths
-        for number, (start, found) in enumerate(zip(starts, scored, strict=True)):
+    def edited(self, scored: Sequence[Scored]) -> Tokens:
+        """The data with what was drawn and without what was deleted."""
+        data = self._data
+        ids, kept = data.ids.copy(), self._actions != Action.DELETE
+        for start, found in zip(self._starts, scored, strict=True):
             ids[start + found.positions] = found.ids
-            kept[start + self._deleted.get(number, np.zeros(0, np.int64))] = False
-        lengths = np.array([part.sum() for part in np.split(kept, starts[1:])], np.int64)
+        lengths = np.array([part.sum() for part in np.split(kept, self._starts[1:])], np.int64)
         if not (lengths > 1).any():
             raise TrainingError(
                 "the edit leaves no document with more than its first token. Lower the threshold of what is deleted."
             )
-        judged = sum(int(self._editable(document).sum()) for document in self._documents)
         flagged = sum(len(found.positions) for found in scored)
-        edits = _edits(data, ids, kept, judged=judged, flagged=flagged)
+        edits = _edits(data, ids, kept, judged=int(self._editable.sum()), flagged=flagged)
         return Tokens(ids[kept], lengths, np.zeros(len(data), np.int64), data.codec, edits)
 
-    def _editable(self, document: Ids) -> NDArray[np.bool_]:
-        """(T,) which tokens the model has judged and an edit may touch."""
-        return self._allowed[document] & (np.arange(len(document)) > 0)
+    def _uniforms(self, stream: str) -> NDArray[np.float64]:
+        rows = [uniforms(self._seed, str(number), int(n), stream) for number, n in enumerate(self._data.lengths)]
+        return np.concatenate(rows)
 
 
 def _edits(data: Tokens, ids: Ids, kept: NDArray[np.bool_], *, judged: int, flagged: int) -> Edits:
