@@ -11,7 +11,7 @@ from pathlib import Path
 from tailkeep.data.corpus import Layout, OnError, Rejected, Shard, read_shard, reject_line
 from tailkeep.errors import InputError
 
-PIECE = 1 << 19
+PIECE = 1 << 20
 """The most bytes that are counted together: a longer document is cut, at white space if there is any."""
 
 

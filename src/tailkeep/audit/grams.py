@@ -13,6 +13,7 @@ from tailkeep.audit.hashing import Hashes, extended, mixed
 from tailkeep.audit.words import Positions, Words
 
 _SHORT = 1 << 16
+_SLOT_BITS = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,9 +55,7 @@ def grams_of(words: Words, longest: int) -> list[Grams]:
 
 def equal_grams(grams: Grams) -> Equal:
     """Each type among `grams` once."""
-    # Arrow numbers values in the order in which they come, in a third of the time that sorting them takes.
-    numbered = pa.array(grams.hashes).dictionary_encode()
-    hashes, numbers = numbered.dictionary.to_numpy(), numbered.indices.to_numpy()
+    hashes, numbers = _numbered(grams.hashes)
     counts = np.bincount(numbers, minlength=len(hashes))
     is_first = np.diff(np.maximum.accumulate(numbers), prepend=-1) > 0
     return Equal(hashes, counts, grams.firsts[is_first], numbers)
@@ -75,6 +74,30 @@ def documents_with(grams: Grams, equal: Equal) -> Positions:
 
 def distinct_in_documents(grams: Grams, documents: int) -> Positions:
     """How many different n-grams each of `documents` documents has."""
-    pairs = pa.array(mixed(grams.hashes ^ mixed(grams.documents.astype(np.uint64)))).dictionary_encode()
-    is_first = np.diff(np.maximum.accumulate(pairs.indices.to_numpy()), prepend=-1) > 0
-    return np.bincount(grams.documents[is_first], minlength=documents)
+    pairs = mixed(grams.hashes ^ mixed(grams.documents.astype(np.uint64)))
+    suspects = np.flatnonzero(_maybe_repeated(pairs))
+    _, numbers = _numbered(pairs[suspects])
+    is_again = np.diff(np.maximum.accumulate(numbers), prepend=-1) == 0
+    repeats = np.bincount(grams.documents[suspects[is_again]], minlength=documents)
+    return np.bincount(grams.documents, minlength=documents) - repeats
+
+
+def _numbered(hashes: Hashes) -> tuple[Hashes, NDArray[np.int32]]:
+    """The different hashes in the order of their first occurrence (V,), and the number of each one's (G,)."""
+    # Arrow does it in a third of the time that sorting takes.
+    encoded = pa.array(hashes).dictionary_encode()
+    return encoded.dictionary.to_numpy(), encoded.indices.to_numpy()
+
+
+def _maybe_repeated(hashes: Hashes) -> NDArray[np.bool_]:
+    """Of each hash (G,) whether another one shares its slot: all that occur twice, and some that do not.
+
+    In a slot stands the last that came. It takes a fifth of the time of numbering them, and leaves an eighth to number.
+    """
+    slots = (hashes >> np.uint64(64 - _SLOT_BITS)).astype(np.int32)
+    order = np.arange(len(hashes), dtype=np.int32)
+    last = np.empty(1 << _SLOT_BITS, np.int32)
+    last[slots] = order
+    is_shared = np.zeros(1 << _SLOT_BITS, np.bool_)
+    is_shared[slots[last[slots] != order]] = True
+    return is_shared[slots]
