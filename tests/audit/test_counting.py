@@ -90,17 +90,17 @@ def test_any_cut_into_shards_adds_up_to_the_whole(tmp_path_factory, some, cut):
 
 
 def test_a_long_document_is_one_document_however_it_is_cut(tmp_path):
-    text = "word " * 150_000
+    text = "word " * 300_000
     assert len(list(pieces_of(text.encode()))) > 1
     counts = counted([text, "a b"], tmp_path).counts()
-    assert int(counts["words"][0]) == 150_002
+    assert int(counts["words"][0]) == 300_002
     assert int(counts["lengths"].sum()) == 2
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.text(max_size=40), st.integers(1, 8))
 def test_pieces_are_the_document_and_whole_characters(text, factor):
-    raw = (text * 2000 * factor).encode()
+    raw = (text * 4000 * factor).encode()
     pieces = list(pieces_of(raw))
     assert b"".join(pieces) == raw
     for piece in pieces:

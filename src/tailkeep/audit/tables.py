@@ -70,14 +70,15 @@ class Table:
         self._folder, self._meeting = folder, meeting
         self._base = added([])
         self._new: list[Rows] = []
+        self._waiting = 0
         self._runs: list[Path] = []
 
     def add(self, hashes: Hashes, counts: Numbers, others: Numbers) -> None:
         """Count different `hashes` (V,), in any order."""
         self._new.append(Rows(hashes, counts, others))
+        self._waiting += len(hashes)
         # Put together when the new rows are as many as the old, a row is moved a logarithmic number of times.
-        waiting = sum(len(rows) for rows in self._new)
-        if waiting > max(len(self._base), _GROUP):
+        if self._waiting > max(len(self._base), _GROUP):
             self._gather()
             if len(self._base) > self._room:
                 self._spill()
@@ -94,7 +95,7 @@ class Table:
 
     def _gather(self) -> None:
         self._base = added([self._base, *self._new], self._meeting)
-        self._new = []
+        self._new, self._waiting = [], 0
 
     def _spill(self) -> None:
         self._runs.append(self._folder / f"run-{len(self._runs):06d}.parquet")

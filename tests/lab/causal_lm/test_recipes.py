@@ -96,3 +96,12 @@ def test_ecosystems_are_compared_with_a_single_lineage_in_one_table(tmp_path):
     units = {row["arm"]: row["train_units"] for row in rows if row["generation"] == 0}
     assert all(value == pytest.approx(units["single"], rel=0.2) for value in units.values())
     assert report.write(tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_the_automatic_threshold_stands_beside_fixed_ones_under_every_decoder(tmp_path):
+    config = lab.load(lab.find_recipe("threshold"), overrides=WORLD_SIZES)
+    assert all(arm.data.calibration for arm in config.arms.values()), "arms train on the same text"
+    lab.run(config, tmp_path / "run")
+    chosen = {row["arm"]: row["threshold"] for row in rows_of(tmp_path / "run") if "threshold" in row}
+    assert chosen.keys() == {f"{decoder}-automatic" for decoder in ("greedy", "nucleus", "sample")}
