@@ -13,6 +13,7 @@ Hashes = NDArray[np.uint64]
 _BASE = 0x9E6C_63D0_876A_9A47
 _STEP = np.uint64(0xD6E8_FEB8_6659_FD93)
 _WORD = (1 << 64) - 1
+_BLOCK = 1 << 15
 
 
 def hash_spans(data: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> Hashes:
@@ -23,7 +24,12 @@ def hash_spans(data: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray
     """
     powers, inverses = _powers(1 << max(len(data), 1).bit_length())
     sums = np.zeros(len(data) + 1, np.uint64)
-    np.cumsum((data.astype(np.uint64) + np.uint64(1)) * powers[: len(data)], out=sums[1:])
+    # In blocks that stay in a processor's cache, since all of it at once is four times the traffic to memory.
+    for start in range(0, len(data), _BLOCK):
+        part = slice(start, min(start + _BLOCK, len(data)))
+        terms = (data[part].astype(np.uint64) + np.uint64(1)) * powers[part]
+        terms[:1] += sums[start]
+        np.cumsum(terms, out=sums[part.start + 1 : part.stop + 1])
     return mixed((sums[ends] - sums[starts]) * inverses[starts])
 
 

@@ -26,21 +26,23 @@ class Distinct:
     """Counts different hashes in 16,384 registers (HyperLogLog, Flajolet et al. 2007)."""
 
     def __init__(self) -> None:
-        # A flag for each value of each register: setting flags is one store, a maximum at scattered places is not.
-        self._seen = np.zeros(_REGISTERS * _RANKS, np.bool_)
+        self._registers = np.zeros(_REGISTERS, np.uint64)
 
     def add(self, hashes: Hashes) -> None:
         """Count `hashes` (N,), of which any number may be equal."""
-        registers = hashes >> np.uint64(64 - _BITS)
         # The guard ends the run of zeros where the hash does, and the float's exponent tells its length.
         rest = (hashes << np.uint64(_BITS)) | np.uint64(1 << (_BITS - 1))
+        # A rank that no register is below changes none: soon most of them.
+        if lowest := int(self._registers.min()):
+            higher = np.flatnonzero(rest < np.uint64(1 << (_RANKS - lowest)))
+            hashes, rest = hashes[higher], rest[higher]
         highest = (rest.astype(np.float64).view(np.uint64) >> _SIGNIFICAND) - _EXPONENT_BIAS
         ranks = np.uint64(_RANKS) - np.minimum(highest, np.uint64(_RANKS - 1))
-        self._seen[((registers << np.uint64(6)) | ranks).astype(np.int64)] = True
+        np.maximum.at(self._registers, (hashes >> np.uint64(64 - _BITS)).astype(np.int64), ranks)
 
     def registers(self) -> NDArray[np.int64]:
         """The highest rank in each register (16384,); the maximum of two of them is that of both together."""
-        return np.asarray((self._seen.reshape(_REGISTERS, _RANKS) * np.arange(_RANKS)).max(axis=1))
+        return self._registers.astype(np.int64)
 
 
 def count_distinct(registers: NDArray[np.int64]) -> float:
