@@ -1,34 +1,29 @@
-"""Which remedies add up and which cancel, in a run whose arms cross them all.
+"""Which remedies add up and which cancel, in a run whose grid crosses them all.
 
     tailkeep lab decoding --out runs/decoding
     python examples/factorial.py runs/decoding kr_accuracy
 
-An arm's name is one level of each factor, joined by `_`, as in `matched_truncated_edit`; a factor's first level is the
-one of the first arm. The outcome is the metric at the last generation, paired over seeds.
+The factors are the axes of the run's `grid`; the first level of each is what the others are compared with. The outcome
+is the metric at the last generation, paired over seeds.
 """
 
+import itertools
 import json
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 from tailkeep.config import read_yaml
 from tailkeep.metrics import Effect, factorial_effects
 
 
-def read_outcomes(run: Path, metric: str) -> dict[tuple[str, ...], list[float]]:
-    """The level of each factor -> `metric` at the last generation under each seed, arms in the config's order."""
-    arms = read_yaml(run / "config.yaml")["arms"]
+def read_run(run: Path, metric: str) -> tuple[dict[str, list[str]], dict[tuple[str, ...], list[float]]]:
+    """The levels of each factor, and for each combination `metric` at the last generation under each seed."""
+    grid = read_yaml(run / "config.yaml")["grid"]
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     last = max(row["generation"] for row in rows)
     ends = sorted((row for row in rows if row["generation"] == last), key=lambda row: row["seed"])
-    return {tuple(arm.split("_")): [row[metric] for row in ends if row["arm"] == arm] for arm in arms}
-
-
-def read_factors(cells: Iterable[tuple[str, ...]]) -> dict[str, list[str]]:
-    """The levels of each factor; the first that is met is what the others are compared with."""
-    levels = [list(dict.fromkeys(found)) for found in zip(*cells, strict=True)]
-    return {f"factor {number}": found for number, found in enumerate(levels, start=1)}
+    arms = {"-".join(levels): levels for levels in itertools.product(*grid.values())}
+    return grid, {levels: [row[metric] for row in ends if row["arm"] == arm] for arm, levels in arms.items()}
 
 
 def verdict(effect: Effect, alone: list[float]) -> str:
@@ -40,8 +35,7 @@ def verdict(effect: Effect, alone: list[float]) -> str:
 
 def main(run: Path, metric: str) -> None:
     """Print every effect with its interval."""
-    outcomes = read_outcomes(run, metric)
-    effects = factorial_effects(read_factors(outcomes), outcomes)
+    effects = factorial_effects(*read_run(run, metric))
     alone = {next(iter(effect.levels.values())): effect.interval.mean for effect in effects if len(effect.levels) == 1}
     print(f"{metric} at the last generation; change, 95 % interval over seeds")
     for effect in effects:

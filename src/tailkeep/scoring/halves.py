@@ -83,8 +83,8 @@ class Halves:
     def distributions(self, hidden: Tensor) -> Tensor:
         """ln p (N, V) in float32 of the token after each of `hidden` (N, D); N is at most `chunk`."""
         logits = self._steps.replay(self._head(hidden[None]).float())[0]
-        # log_softmax is exact for probabilities near 1, where a difference of logsumexps is not; in place, since another
-        # tensor of this size costs a processor a tenth of the time of the output layer.
+        # log_softmax is exact for probabilities near 1, where a difference of logsumexps is not; in place, since
+        # another tensor of this size costs a processor a tenth of the time of the output layer.
         return torch.log_softmax(logits, -1, out=logits)
 
     def _take_apart(self) -> tuple["_Steps", int]:

@@ -61,9 +61,9 @@ def test_tinystories_runs_on_any_model_and_text(model_folder, tmp_path, scale):
 @pytest.mark.slow
 def test_decoders_losses_and_editing_are_crossed_completely(tmp_path):
     config = lab.load(lab.find_recipe("decoding"), overrides=WORLD_SIZES)
-    assert len(config.arms) == 3 * 2 * 2 == len({tuple(arm.split("_")) for arm in config.arms})
+    assert len(config.arms) == 5 * 2 * 2 == len({tuple(arm.split("-")) for arm in config.arms})
     for arm, chosen in config.arms.items():
-        decoder, loss, editing = arm.split("_")
+        decoder, loss, editing = arm.split("-")
         assert (chosen.writing.decoder.name == "matched") == (decoder == "matched")
         assert (chosen.loss.name == "truncated") == (loss == "truncated")
         assert chosen.regime.name == editing
