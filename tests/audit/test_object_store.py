@@ -1,0 +1,22 @@
+"""An audit whose input lies in a bucket of a real local server that speaks S3."""
+
+import pytest
+
+from tailkeep.audit import run
+from tests.audit.conftest import left_by
+from tests.edit.s3_server import BUCKET, running
+
+# The client's own: it closes its connections in a thread of its own, or not before the process ends.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore:Unclosed:ResourceWarning"),
+]
+
+
+def test_a_bucket_is_audited_as_a_folder_is(corpus, reference, tmp_path):
+    here = run({}, corpus, tmp_path / "here", against=reference)
+    with running() as server:
+        server.store().put(f"{corpus}/", f"{BUCKET}/in/", recursive=True)
+        there = run({}, f"s3://{BUCKET}/in", tmp_path / "there", against=reference)
+    assert there.summary == here.summary
+    assert left_by(tmp_path / "there") == left_by(tmp_path / "here")
