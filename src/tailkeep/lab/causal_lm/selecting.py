@@ -114,8 +114,8 @@ def surprise(model: Scoring, data: Tokens, *, block: int) -> Values:
         tokens = np.concatenate([*(next(scored) for _ in own), np.zeros(0, np.float32)])[max(0, int(given) - 1) :]
         if len(tokens):
             found[place] = -float(tokens.astype(np.float64).mean())
-    middle = float(np.nanmedian(found)) if np.isfinite(found).any() else 0.0
-    return np.nan_to_num(found, nan=middle)
+    known = np.isfinite(found)
+    return np.where(known, found, float(np.median(found[known])) if known.any() else 0.0)
 
 
 def _texts(data: Tokens) -> list[str]:
