@@ -6,14 +6,11 @@ import pytest
 from tailkeep.audit.comparing import each_p, match, permuted
 from tailkeep.audit.config import MOST_TESTS, Sample
 from tailkeep.audit.contrasts import importance, log_odds, separation
-from tailkeep.audit.counting import BUCKETS
 from tailkeep.audit.coverage import _bands, _within
-from tailkeep.audit.grams import grams_of
-from tailkeep.audit.hashing import buckets_of
 from tailkeep.audit.mixing import plan
 from tailkeep.audit.sampling import Sampled, Sampling, smallest
 from tailkeep.audit.statistics import asked_statistics, statistics
-from tailkeep.audit.words import words_of
+from tailkeep.data.hashed import BUCKETS, buckets_of, grams_of, words_of
 from tailkeep.errors import InputError
 from tailkeep.metrics import holm
 from tests.audit.conftest import prose

@@ -8,13 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tailkeep.audit.counting import BUCKETS, Counting, merge_counts
+from tailkeep.audit.counting import Counting, merge_counts
 from tailkeep.audit.documents import Document, batches_of, pieces_of
-from tailkeep.audit.grams import distinct_in_documents, documents_with, equal_grams, grams_of
 from tailkeep.audit.sketches import DISTINCT_ERROR, Distinct, Frequent, count_distinct
 from tailkeep.audit.spectrum import Spectrum, quantiles_of
 from tailkeep.audit.tables import Table, added, merged
-from tailkeep.audit.words import words_of
+from tailkeep.data.hashed import BUCKETS, distinct_in_documents, documents_with, equal_grams, grams_of, words_of
 from tailkeep.metrics import entropy, gini, top_share
 
 texts = st.lists(st.text(alphabet="ab c.\né\u3042\u2014\u00a0", max_size=30), min_size=1, max_size=6)

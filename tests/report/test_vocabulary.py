@@ -26,3 +26,10 @@ def test_a_metric_and_its_companion_are_of_one_view():
 
 def test_a_part_of_a_test_that_is_unknown_stands_under_its_plain_name():
     assert describe("downstream.piqa.other").title == "downstream.piqa.other"
+
+
+def test_what_was_selected_is_drawn_beside_what_it_was_selected_from():
+    names = {"selected_true_share", "candidate_true_share", "effective_sample_size", "selected_share", "candidates"}
+    assert companion_of("selected_true_share") == ("candidate_true_share", "all candidates")
+    assert headline_names(names) == ("selected_true_share",)
+    assert further_names(names) == ("candidates", "selected_share", "effective_sample_size")

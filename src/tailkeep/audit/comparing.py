@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tailkeep.audit.config import MOST_TESTS, Sample, Testing
 from tailkeep.audit.sampling import Sampled
 from tailkeep.audit.statistics import Matched, Numbers, asked_statistics, statistics
-from tailkeep.audit.words import words_of
+from tailkeep.data.hashed import words_of
 from tailkeep.errors import InputError
 from tailkeep.metrics import holm
 

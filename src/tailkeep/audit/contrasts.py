@@ -10,15 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from tailkeep.audit.counting import BUCKETS
-from tailkeep.audit.grams import grams_of
-from tailkeep.audit.hashing import buckets_of
 from tailkeep.audit.sampling import Sampled
 from tailkeep.audit.sketches import Frequent
-from tailkeep.audit.words import words_of
+from tailkeep.data.hashed import log_ratios, occurrences
 
 _PRIOR = 1000.0
-_SMOOTHING = 0.5
 _SHORTEST = 8
 _FOLDS = 5
 _SHOWN_CHARACTERS = 600
@@ -123,7 +119,7 @@ def importance(
             with it alone taken out, against it.
         limit: how many documents to give for each end.
     """
-    features = [_features(sample) for sample in samples]
+    features = [occurrences([item.text for item in sample]).toarray() for sample in samples]
     logs = [_logs(features, buckets, fold) for fold in range(_FOLDS)]
     weights, kept = [], []
     for sample, own in zip(samples, features, strict=True):
@@ -148,31 +144,14 @@ def separation(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> float:
     return float((ranks.sum() - len(theirs) * (len(theirs) + 1) / 2) / (len(ours) * len(theirs)))
 
 
-def _features(sample: Sequence[Sampled]) -> NDArray[np.int32]:
-    """(documents, buckets): the words and pairs of words of each."""
-    found = np.zeros((len(sample), BUCKETS), np.int32)
-    for grams in grams_of(words_of([item.text.encode("utf-8") for item in sample]), 2):
-        np.add.at(found, (grams.documents, buckets_of(grams.hashes, BUCKETS)), 1)
-    return found
-
-
 def _logs(
     features: Sequence[NDArray[np.int32]], buckets: tuple[NDArray[np.int64], NDArray[np.int64]], fold: int
 ) -> NDArray[np.float64]:
     """ln p / q (b,) of a bucket in the reference and in the input, both without the documents of `fold`."""
     parts = [own[fold::_FOLDS].sum(axis=0) for own in features]
     # Never below nothing: where the sample cuts a document, it has a word that the document has not.
-    left = [np.maximum(counts - part, 0) + _SMOOTHING for part, counts in zip(parts, buckets, strict=True)]
-    return _ratios(left[0], left[1])
-
-
-def log_ratios(ours: NDArray[np.int64], theirs: NDArray[np.int64]) -> NDArray[np.float64]:
-    """ln p / q (b,) of a bucket in the reference and in the input, from counts (b,) of both."""
-    return _ratios(ours.astype(np.float64) + _SMOOTHING, theirs.astype(np.float64) + _SMOOTHING)
-
-
-def _ratios(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(np.log(theirs / theirs.sum()) - np.log(ours / ours.sum()))
+    left = [np.maximum(counts - part, 0) for part, counts in zip(parts, buckets, strict=True)]
+    return log_ratios(left[0], left[1])
 
 
 def _examples(

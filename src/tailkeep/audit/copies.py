@@ -12,10 +12,8 @@ import pyarrow as pa
 
 from tailkeep.audit.config import NearDuplicates
 from tailkeep.audit.documents import Document
-from tailkeep.audit.grams import grams_of
-from tailkeep.audit.hashing import Hashes, extended, mixed
 from tailkeep.audit.tables import Table
-from tailkeep.audit.words import words_of
+from tailkeep.data.hashed import Hashes, extended, grams_of, mixed, words_of
 from tailkeep.optional import require
 
 _TOGETHER = 4096

@@ -10,16 +10,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailkeep.audit.documents import Batch
-from tailkeep.audit.grams import Grams, distinct_in_documents, documents_with, equal_grams, grams_of
-from tailkeep.audit.hashing import buckets_of
 from tailkeep.audit.sketches import Distinct, Frequent
 from tailkeep.audit.tables import Table
-from tailkeep.audit.words import Words, words_of
+from tailkeep.data.hashed import (
+    BUCKETS,
+    Grams,
+    Words,
+    buckets_of,
+    distinct_in_documents,
+    documents_with,
+    equal_grams,
+    grams_of,
+    words_of,
+)
 
 Counts = dict[str, NDArray[np.int64]]
-
-BUCKETS = 10_000
-"""As in ToEdit's analysis (arXiv 2412.14689), after DSIR (arXiv 2302.03169)."""
 
 FREQUENT = 1 << 14
 LONGEST = 4

@@ -20,13 +20,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from tailkeep.audit.config import AuditConfig, load
-from tailkeep.audit.contrasts import log_ratios
-from tailkeep.audit.counting import BUCKETS, merge_counts
-from tailkeep.audit.grams import grams_of
-from tailkeep.audit.hashing import buckets_of
+from tailkeep.audit.counting import merge_counts
 from tailkeep.audit.shard_work import read_counts
-from tailkeep.audit.words import words_of
 from tailkeep.data.corpus import Rejected, find_shards, read_shard, write_weights
+from tailkeep.data.hashed import log_ratios, occurrences
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.runs import RunDirectory
 
@@ -142,10 +139,8 @@ def _likeness(audited: Path, inputs: str | Path | Sequence[str | Path], seed: in
     rng = np.random.default_rng(seed)
     found: Weighted = {}
     for name, texts in _texts(audited, inputs):
-        values = []
-        for text in texts.values():
-            grams = grams_of(words_of([text.encode("utf-8")]), 2)
-            values.append(sum(float(logs[buckets_of(own.hashes, BUCKETS)].sum()) for own in grams))
+        # One by one: the words of a whole file would take many times its memory.
+        values = [float((occurrences([text]) @ logs)[0]) for text in texts.values()]
         found[name] = (list(texts), np.array(values, np.float64) + rng.gumbel(size=len(values)))
     return found
 

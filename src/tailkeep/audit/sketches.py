@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from tailkeep.audit.hashing import Hashes
+from tailkeep.data.hashed import Hashes
 
 _BITS = 14
 _REGISTERS = 1 << _BITS

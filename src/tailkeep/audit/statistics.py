@@ -12,10 +12,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from tailkeep.audit.asking import SURE, probability_histogram, sure_tokens
-from tailkeep.audit.counting import BUCKETS
-from tailkeep.audit.grams import Grams, distinct_in_documents, grams_of
-from tailkeep.audit.hashing import buckets_of
-from tailkeep.audit.words import Words, words_of
+from tailkeep.data.hashed import BUCKETS, Grams, Words, buckets_of, distinct_in_documents, grams_of, words_of
 from tailkeep.metrics import distinct_share, entropy, gini, js_divergence, smoothed_kl, top_share, unseen_mass
 
 Numbers = NDArray[np.float64]

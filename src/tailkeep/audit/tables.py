@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from tailkeep.audit.hashing import Hashes
+from tailkeep.data.hashed import Hashes
 
 Numbers = NDArray[np.int64]
 

@@ -59,6 +59,7 @@ class UserStudy(Study):
     version: str
     options: dict[str, Any] = Field(default_factory=dict)
     edits: ClassVar[bool] = True
+    selects: ClassVar[bool] = True
 
 
 AnyStudy = Annotated[

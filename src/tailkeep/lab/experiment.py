@@ -19,6 +19,7 @@ from tailkeep.lab.config import LabConfig, dump, load
 from tailkeep.lab.editing import Edit
 from tailkeep.lab.protocols import Subject
 from tailkeep.lab.recursion import Chain, Event, Observer, run_chain
+from tailkeep.lab.regimes import Select
 from tailkeep.lab.study import Study
 from tailkeep.lab.subjects import Extensions, UserLearners, build_subject, load_libraries, sources_of
 from tailkeep.processes import deaf_to_ctrl_c, end_with
@@ -98,6 +99,11 @@ def _refuse_unable(study: Study, subject: Subject) -> None:
         raise ConfigError(
             f"regime.name: 'edit' asks each model to edit data, and those of {subject.name!r} cannot. Give them "
             "an `edit` (see lab.protocols.EditingModel) and the Subject edits=True, or choose another regime."
+        )
+    if isinstance(study.regime, Select) and subject.select is None:
+        raise ConfigError(
+            f"regime.name: 'select' weighs what models write, and {subject.name!r} does not say how. Give the Subject "
+            "a `select` (see lab.protocols.Selecting), or choose another regime."
         )
 
 

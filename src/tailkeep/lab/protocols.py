@@ -11,6 +11,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from tailkeep.lab.selectors import Selector
 from tailkeep.rules import Rule, Sampler
 
 Indices = NDArray[np.int64]
@@ -87,6 +88,23 @@ class EditingModel(Model, Protocol):
         ...
 
 
+class SelectedData(Data, Protocol):
+    """Data that were selected; `read` gives back the facts that `save` has written."""
+
+    @property
+    def facts(self) -> Mapping[str, float]:
+        """`candidates`, `selected_share`, `effective_sample_size`, and what else the selector tells."""
+        ...
+
+
+class Selecting(Protocol):
+    """How what a model has written is selected from, for the regime `select`."""
+
+    def __call__(self, model: Any, candidates: Any, *, by: Selector, size: int, seed: int) -> SelectedData:
+        """`size` of the `candidates` that `model` has written, drawn by the weights of the selector `by`."""
+        ...
+
+
 class Learner(Protocol):
     """A way of training. `budget` is the stage's size in real units, so that arms of different size train equally."""
 
@@ -119,7 +137,7 @@ class Subject:
     """What one arm studies: real data, a learner, the views its models are sampled through, and a measure.
 
     `views` maps a name to a sampler; "common" is the same decoder for all arms, "own" the arm's. `edits` says that the
-    learner's models are an `EditingModel`.
+    learner's models are an `EditingModel`. `select` selects from what they write, if that can be weighed.
     """
 
     name: str
@@ -128,3 +146,4 @@ class Subject:
     views: Mapping[str, View]
     measure: Measure
     edits: bool = False
+    select: Selecting | None = None

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -122,7 +123,9 @@ def _advance(chain: Chain, lineage: _Lineage, generation: int, observe: Observer
 
 
 def _write(chain: Chain, lineage: _Lineage, generation: int) -> None:
-    stage = Stage(generation, chain.subject.real, lambda: _training_set(chain, lineage, generation - 1), lineage.model)
+    subject = chain.subject
+    previous = partial(_training_set, chain, lineage, generation - 1)
+    stage = Stage(generation, subject.real, previous, lineage.model, subject.select)
     written = chain.regime.write(stage, seed=phase_seed(chain.seed, generation, "write"))
     if not chain.regime.keeps_history:
         lineage.written.clear()

@@ -13,6 +13,7 @@ from pydantic import Field
 from tailkeep.config import Settings
 from tailkeep.errors import ConfigError
 from tailkeep.lab.editing import Edit
+from tailkeep.lab.selectors import Selector
 from tailkeep.lab.stage import Stage, Written
 from tailkeep.metrics import golden_weight
 
@@ -70,20 +71,11 @@ class AccumulateSubsample(_Fresh):
         return _sample(_pool(generation, real, written), len(real), seed)
 
 
-class Mix(_Fresh):
-    """A fixed share of real data beside what the last generation wrote; the budget of examples is the real data's.
+class _PartlyReal(_Fresh):
+    """The regimes that keep `real_share` of the real data; the budget of examples is the real data's."""
 
-    With two generations this is the non-iterative experiment (ToEdit, arXiv 2412.14689, section 2).
-    """
-
-    name: Literal["mix"]
     keeps_history: ClassVar[bool] = False
     real_share: Annotated[float, Field(ge=0, le=1)]
-
-    def write(self, stage: Stage, *, seed: int) -> Any:
-        """The examples that are not real; a model is never asked for none."""
-        missing = len(stage.real) - self._kept(stage.real)
-        return stage.model.sample(missing, seed=seed) if missing else stage.real.take(np.arange(0))
 
     def mix(self, generation: int, real: Any, written: Written, *, seed: int) -> Any:
         """A random part of the real data, then the newest written data."""
@@ -91,6 +83,44 @@ class Mix(_Fresh):
 
     def _kept(self, real: Any) -> int:
         return round(self.real_share * len(real))
+
+
+class Mix(_PartlyReal):
+    """A fixed share of real data beside what the last generation wrote.
+
+    With two generations this is the non-iterative experiment (ToEdit, arXiv 2412.14689, section 2).
+    """
+
+    name: Literal["mix"]
+
+    def write(self, stage: Stage, *, seed: int) -> Any:
+        """The examples that are not real; a model is never asked for none."""
+        missing = len(stage.real) - self._kept(stage.real)
+        return stage.model.sample(missing, seed=seed) if missing else stage.real.take(np.arange(0))
+
+
+class Select(_PartlyReal):
+    """Each model writes more than is needed, and a selector says what the next one trains on.
+
+    `written` times as many documents are written as are missing beside the share of real ones, whatever the selector,
+    and as many as are missing are drawn by the weights of `by`; see `selectors` for the papers.
+    """
+
+    name: Literal["select"]
+    by: Selector
+    written: Annotated[float, Field(gt=1, le=20)] = 4.0
+    real_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    def write(self, stage: Stage, *, seed: int) -> Any:
+        """The selection; what was not selected is forgotten."""
+        missing = max(1, len(stage.real) - self._kept(stage.real))
+        candidates = stage.model.sample(max(missing + 1, round(self.written * missing)), seed=seed)
+        assert stage.select is not None, "refused before anything is trained"
+        return stage.select(stage.model, candidates, by=self.by, size=missing, seed=seed)
+
+    def facts(self, generation: int, written: Written) -> Mapping[str, float]:
+        """How many candidates there were, how many of them count, and what the selector found."""
+        return dict(written[generation].facts) if generation else {}
 
 
 class Weighted(_Quiet):
@@ -218,7 +248,7 @@ class Revise(_Fresh):
 
 
 AnyRegime = Annotated[
-    Replace | Accumulate | AccumulateSubsample | Mix | Weighted | Regenerate | Revise | Edit,
+    Replace | Accumulate | AccumulateSubsample | Mix | Select | Weighted | Regenerate | Revise | Edit,
     Field(discriminator="name"),
 ]
 

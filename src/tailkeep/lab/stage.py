@@ -10,12 +10,16 @@ Written = Mapping[int, Any]
 
 @dataclass(frozen=True)
 class Stage:
-    """Where a lineage stands when generation `generation` (>= 1) is about to be trained."""
+    """Where a lineage stands when generation `generation` (>= 1) is about to be trained.
+
+    `select` is that of the subject (`protocols.Selecting`), for the regime of that name.
+    """
 
     generation: int
     real: Any
     previous_training_set: Callable[[], Any]
     model: Any
+    select: Callable[..., Any] | None = None
 
 
 class Regime(Protocol):

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator
 
 from tailkeep.config import Settings
 from tailkeep.lab.editing import Edit
-from tailkeep.lab.regimes import AnyRegime, Replace
+from tailkeep.lab.regimes import AnyRegime, Replace, Select
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -17,20 +17,26 @@ class Study(Settings):
 
     `generations` counts the models; the first sees real data only. `record_every: 10` measures and keeps
     generations 0, 10, 20, ... and the last; those between live in memory. `edits` tells whether its models can have an
-    `edit`, for which the regime of that name asks.
+    `edit`, and `selects` whether what they write can be selected from, for which the regimes of these names ask.
     """
 
     edits: ClassVar[bool] = False
+    selects: ClassVar[bool] = False
     regime: AnyRegime = Replace(name="replace")
     generations: Positive = 5
     record_every: Positive = 1
 
     @field_validator("regime")
     @classmethod
-    def _can_edit(cls, regime: AnyRegime) -> AnyRegime:
+    def _can(cls, regime: AnyRegime) -> AnyRegime:
         if isinstance(regime, Edit) and not cls.edits:
             raise ValueError(
                 "'edit' draws tokens of a text anew, which this learner's models cannot. Use learner causal_lm, or "
+                "another regime"
+            )
+        if isinstance(regime, Select) and not cls.selects:
+            raise ValueError(
+                "'select' weighs written texts, and this learner writes none. Use learner causal_lm or ecosystem, or "
                 "another regime"
             )
         return regime

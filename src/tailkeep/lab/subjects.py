@@ -18,6 +18,7 @@ from tailkeep.lab.gaussian import GaussianStudy
 from tailkeep.lab.images.settings import VAEStudy
 from tailkeep.lab.mixture import MixtureStudy
 from tailkeep.lab.protocols import Subject
+from tailkeep.lab.regimes import Select
 from tailkeep.lab.regression import RegressionStudy
 from tailkeep.optional import require
 from tailkeep.runs import hash_path, versions
@@ -43,10 +44,13 @@ def load_libraries(studies: Iterable[AnyStudy]) -> None:
     Raises:
         MissingPackageError: one is not installed.
     """
+    studies = list(studies)
     for learner in {study.learner for study in studies}:
         extra, modules = _LIBRARIES.get(learner, ("", ()))
         for module in modules:
             require(module, extra=extra)
+    if any(_detects(study) for study in studies):
+        require("sklearn.linear_model", extra="detector")
 
 
 def default_workers(config: LabConfig) -> int:
@@ -151,7 +155,12 @@ def sources_of(config: LabConfig) -> dict[str, Any]:
 
 def _packages_of(study: AnyStudy) -> Sequence[str]:
     adapted = isinstance(study, LanguageStudy) and study.inherited.low_rank is not None
-    return (*_PACKAGES[study.learner], *(("peft",) if adapted else ()))
+    more = [*(["peft"] if adapted else []), *(["scipy", "scikit-learn"] if _detects(study) else [])]
+    return (*_PACKAGES[study.learner], *more)
+
+
+def _detects(study: AnyStudy) -> bool:
+    return isinstance(study, LanguageStudy) and isinstance(study.regime, Select) and study.regime.by.name == "detector"
 
 
 def _settings_of(study: AnyStudy) -> dict[str, Any]:

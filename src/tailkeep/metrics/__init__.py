@@ -50,6 +50,7 @@ from tailkeep.metrics.resampling import (
     mcnemar,
     median_time,
 )
+from tailkeep.metrics.selection import draw_by_weight, effective_size, highest
 from tailkeep.metrics.temperature import TEMPERATURES, fitted_temperature
 from tailkeep.metrics.transport import sliced_wasserstein
 
@@ -76,6 +77,8 @@ __all__ = [
     "density_floor",
     "distinct_n",
     "distinct_share",
+    "draw_by_weight",
+    "effective_size",
     "entropy",
     "error_unit",
     "expected_variance",
@@ -87,6 +90,7 @@ __all__ = [
     "gaussian_kl",
     "gini",
     "golden_weight",
+    "highest",
     "holm",
     "js_divergence",
     "kl_divergence",

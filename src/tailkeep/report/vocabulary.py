@@ -78,6 +78,28 @@ METRICS: Mapping[str, Metric] = {
         None,
         True,
     ),
+    "candidates": Metric("Candidates", "Documents that the last model wrote to be selected from."),
+    "selected_share": Metric(
+        "Selected candidates", "Share of the candidates that are trained on; one that is repeated counts once."
+    ),
+    "effective_sample_size": Metric(
+        "Effective sample size",
+        "How many equally weighted candidates the selector’s weights are worth: (Σ w)² / Σ w².",
+    ),
+    "accepted_share": Metric("Accepted candidates", "Share of the candidates that the verifier gave any weight."),
+    "detector_accuracy": Metric(
+        "Accuracy of the detector",
+        "On real and written texts that it was not fitted on, mean of both; 0.5 where it cannot tell them.",
+    ),
+    "candidate_true_share": Metric(
+        "True facts among candidates", "Share of the facts stated in all candidates that are true in the world."
+    ),
+    "selected_true_share": Metric(
+        "True facts in the selection",
+        "Share of the facts stated in what is trained on that are true in the world; see true facts among candidates.",
+        None,
+        True,
+    ),
     "decoder_temperature": Metric(
         "Temperature of the matched decoder",
         "At which the model’s own text is as likely to it as real text; above 1 for a model that is too sure.",
@@ -225,6 +247,7 @@ THEORY = {
     "variance_mean": ("variance_mean_theory", "the closed form of the expectation"),
     "cut_growth": ("cut_growth_theory", "the closed form η(a)"),
     "std_median": ("std_theory", "the closed form of the median, or the floor where truncation begins"),
+    "selected_true_share": ("candidate_true_share", "all candidates"),
 }
 """Metrics that are drawn beside another one, in its figure, and what they are called there."""
 

@@ -84,6 +84,19 @@ def test_remedies_in_weight_space_run_beside_their_rivals(tmp_path):
 
 
 @pytest.mark.slow
+def test_all_selections_have_as_many_candidates_and_say_what_became_of_them(tmp_path):
+    config = lab.load(lab.find_recipe("selection"), overrides=WORLD_SIZES)
+    lab.run(config, tmp_path / "run")
+    rows = [row for row in rows_of(tmp_path / "run") if row["generation"] == 1]
+    selected = {row["arm"]: row for row in rows if "candidates" in row}
+    assert config.arms.keys() - selected.keys() == {"plain", "accumulate"}
+    # Of hardly trained models nothing may be true, or stated at all.
+    assert len({(row["candidates"], str(row["candidate_true_share"])) for row in selected.values()}) == 1
+    assert selected["random"]["candidates"] == 160
+    assert report.write(tmp_path / "run").exists()
+
+
+@pytest.mark.slow
 def test_ecosystems_are_compared_with_a_single_lineage_in_one_table(tmp_path):
     sizes = [*WORLD_SIZES, *(f"arms.single.{override}" for override in WORLD_SIZES[1:-1])]
     config = lab.load(lab.find_recipe("ecosystem"), overrides=sizes)

@@ -12,6 +12,7 @@ from tailkeep.lab.ecosystem.learner import build
 from tailkeep.lab.ecosystem.measures import compare_members
 from tailkeep.lab.ecosystem.model import Pool
 from tailkeep.lab.ecosystem.sharing import deal, member_seed
+from tailkeep.lab.selectors import Surplexity
 from tests.lab.causal_lm.tiny import write_stories
 from tests.lab.ecosystem.small import load, member
 
@@ -267,3 +268,13 @@ def test_a_pretrained_member_with_another_tokenizer_is_refused(text, model_folde
 def test_what_does_not_fit_is_told_with_its_member(text, changes, message):
     with pytest.raises(ConfigError, match=message):
         built(text, **changes)
+
+
+def test_what_a_pool_has_written_is_selected_by_what_surprises_its_mixture(subject, pool):
+    written = pool.sample(12, seed=1)
+    chosen = subject.select(pool, written, by=Surplexity(name="surplexity"), size=3, seed=0)
+    scored = pool.log_probs(written.documents)
+    surprise = [-row[given - 1 :].mean() for row, given in zip(scored, written.prompts, strict=True)]
+    wanted = written.take(np.sort(np.argsort(surprise)[-3:]))
+    assert chosen.ids.tolist() == wanted.ids.tolist()
+    assert chosen.facts["candidates"] == 12

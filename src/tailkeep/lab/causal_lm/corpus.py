@@ -18,14 +18,19 @@ Truth = Callable[[Sequence[str]], dict[str, float]]
 
 @dataclass(frozen=True)
 class Corpus:
-    """Documents as text; none of `held_out` and `calibration` is trained on. The embedded world alone has a `truth`."""
+    """Documents as text; none of `held_out` and `calibration` is trained on. Of a file's there is no `world`."""
 
     real: list[str]
     held_out: list[str]
     questions: list[Question]
-    truth: Truth | None
+    world: World | None
     calibration: list[str] = field(default_factory=list)
     tests: Tests = field(default_factory=dict)
+
+    @property
+    def truth(self) -> Truth | None:
+        """How true documents are, where it is known."""
+        return None if self.world is None else self.world.truth_metrics
 
 
 def read_corpus(settings: TextCorpus | WorldCorpus) -> Corpus:
@@ -80,6 +85,4 @@ def _weighted(real: list[str], settings: TextCorpus, documents: int) -> list[str
 
 def _world(settings: WorldCorpus) -> Corpus:
     world = World(settings)
-    return Corpus(
-        world.corpus(), world.held_out(), world.questions(rounds=settings.question_rounds), world.truth_metrics
-    )
+    return Corpus(world.corpus(), world.held_out(), world.questions(rounds=settings.question_rounds), world)

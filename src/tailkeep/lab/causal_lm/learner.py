@@ -19,6 +19,7 @@ from tailkeep.lab.causal_lm.losses import UserLosses
 from tailkeep.lab.causal_lm.matching import match_temperature
 from tailkeep.lab.causal_lm.measures import TextMeasure
 from tailkeep.lab.causal_lm.model import DECODER_TEMPERATURE, LanguageModel
+from tailkeep.lab.causal_lm.selecting import TextSelecting
 from tailkeep.lab.causal_lm.settings import CausalLMStudy, Matched, Pretrained, Sampling, Windows
 from tailkeep.lab.causal_lm.source import new_network
 from tailkeep.lab.causal_lm.tokens import Tokens, refuse_short, training_rows
@@ -147,6 +148,7 @@ def build(study: CausalLMStudy, *, device: str, losses: UserLosses, shared: Muta
             prepared.positions,
         ),
         edits=True,
+        select=TextSelecting(real, prepared.corpus.world, study.training.block),
     )
 
 

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from tailkeep.config import InputPath, Settings
 from tailkeep.data import WorldConfig
 from tailkeep.lab.causal_lm.losses import AnyLoss, CrossEntropy
+from tailkeep.lab.regimes import Select
 from tailkeep.lab.study import Positive, Study
 
 
@@ -250,6 +251,7 @@ AnyModel = Annotated[Pretrained | Scratch, Field(discriminator="name")]
 class LanguageStudy(Study):
     """What arms of language models choose, of one or of several."""
 
+    selects: ClassVar[bool] = True
     data: Annotated[TextCorpus | WorldCorpus, Field(discriminator="name")]
     tokenizer: Tokenizer = Tokenizer()
     inherit: bool = True
@@ -264,6 +266,15 @@ class LanguageStudy(Study):
     def _has_heirs(self) -> Self:
         if not self.inherit and self.inherited != Inherited():
             raise ValueError("inherited has no effect where each generation starts anew. Set inherit: true")
+        return self
+
+    @model_validator(mode="after")
+    def _can_verify(self) -> Self:
+        if isinstance(self.regime, Select) and self.regime.by.name == "verifier" and self.data.name != "world":
+            raise ValueError(
+                "regime.by 'verifier' knows what is true in the embedded world, and nothing of a text file. Set "
+                "data.name: world, or choose another selector"
+            )
         return self
 
     @model_validator(mode="after")

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tailkeep.errors import InputError
 from tailkeep.lab.causal_lm.codec import Codec, Ids
 from tailkeep.lab.causal_lm.edits import Edits
+from tailkeep.lab.causal_lm.selection import Selection
 from tailkeep.lab.protocols import Indices
 
 Lengths = NDArray[np.int64]
@@ -29,6 +30,7 @@ class Tokens:
         prompts: how many leading tokens of each were given to the model, not written by it, (documents,).
         codec: reads the ids as text; it is not part of the data.
         edits: what an edit has left beside the tokens; parts and unions of edited documents have none.
+        selection: what a selection has left beside them; parts and unions have none.
     """
 
     ids: Ids
@@ -36,6 +38,7 @@ class Tokens:
     prompts: Lengths
     codec: Codec
     edits: Edits | None = None
+    selection: Selection | None = None
 
     @classmethod
     def of(cls, documents: Sequence[Ids], codec: Codec, *, prompts: Sequence[int] | None = None) -> Self:
@@ -55,8 +58,8 @@ class Tokens:
 
     @property
     def facts(self) -> Mapping[str, float]:
-        """How much of the text is edited; nothing if none is."""
-        return {} if self.edits is None else self.edits.facts
+        """What the edit or the selection tells that made this text; nothing if none did."""
+        return {name: value for made in (self.edits, self.selection) if made for name, value in made.facts.items()}
 
     @cached_property
     def documents(self) -> list[Ids]:
@@ -102,8 +105,9 @@ class Tokens:
         """Write the arrays, and `text.jsonl` for people: one line a document, {prompt, text}."""
         for name in ("ids", "lengths", "prompts"):
             np.save(folder / f"{name}.npy", getattr(self, name), allow_pickle=False)
-        if self.edits is not None:
-            self.edits.save(folder)
+        for made in (self.edits, self.selection):
+            if made is not None:
+                made.save(folder)
         with (folder / "text.jsonl").open("w", encoding="utf-8") as file:
             for document, given in zip(self.documents, self.prompts, strict=True):
                 whole = self.codec.decode(document)
@@ -118,7 +122,7 @@ class Tokens:
         ids, lengths, prompts = (
             np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("ids", "lengths", "prompts")
         )
-        return type(self)(ids, lengths, prompts, self.codec, Edits.read(folder))
+        return type(self)(ids, lengths, prompts, self.codec, Edits.read(folder), Selection.read(folder))
 
 
 def training_rows(data: Tokens, *, block: int, joined: bool) -> list[Ids]:

@@ -80,6 +80,7 @@ def build(study: EcosystemStudy, *, device: str, losses: UserLosses, shared: Mut
         learner=EcosystemLearner(study, {name: subject.learner for name, subject in subjects.items()}),
         views=first.views,
         measure=PoolMeasure(first.measure),
+        select=first.select,
     )
 
 

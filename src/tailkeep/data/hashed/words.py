@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tailkeep.audit.hashing import Hashes, hash_spans
+from tailkeep.data.hashed.hashing import Hashes, hash_spans
 
 Positions = NDArray[np.int64]
 

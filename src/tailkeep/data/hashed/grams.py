@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tailkeep.audit.hashing import Hashes, extended, mixed
-from tailkeep.audit.words import Positions, Words
+from tailkeep.data.hashed.hashing import Hashes, extended, mixed
+from tailkeep.data.hashed.words import Positions, Words
 
 _SHORT = 1 << 16
 _SLOT_BITS = 20

@@ -1,0 +1,33 @@
+"""Importance weights of hashed words, against closed forms."""
+
+import numpy as np
+import pytest
+
+from tailkeep.data.hashed import BUCKETS, buckets_of, grams_of, log_ratios, occurrences, words_of
+
+
+def test_a_text_has_its_words_and_its_pairs_of_words_and_nothing_across_texts():
+    counts = occurrences(["a b a", "", "b b"])
+    assert counts.shape == (3, BUCKETS)
+    assert counts.sum(axis=1).tolist() == [3 + 2, 0, 2 + 1]
+    (places,) = (buckets_of(own.hashes, BUCKETS) for own in grams_of(words_of([b"a b"]), 1))
+    assert counts.toarray()[:, places].tolist() == [[2, 1], [0, 0], [0, 2]]
+
+
+def test_a_ratio_is_that_of_the_shares_with_half_an_occurrence_added():
+    ours, theirs = np.array([3, 0, 1]), np.array([1, 2, 0])
+    expected = np.log([1.5 / 4.5, 2.5 / 4.5, 0.5 / 4.5]) - np.log([3.5 / 5.5, 0.5 / 5.5, 1.5 / 5.5])
+    assert log_ratios(ours, theirs) == pytest.approx(expected)
+    assert log_ratios(theirs, ours) == pytest.approx(-expected)
+
+
+def test_equal_corpora_give_every_text_the_weight_1():
+    counts = occurrences(["the red cat", "the old boat"])
+    assert counts @ log_ratios(counts.sum(axis=0), counts.sum(axis=0)) == pytest.approx([0, 0])
+
+
+def test_a_text_of_the_reference_weighs_more_than_one_of_the_input():
+    ours, theirs = occurrences(["the red cat"] * 9 + ["the old boat"]), occurrences(["the old boat"] * 9)
+    logs = log_ratios(ours.sum(axis=0), theirs.sum(axis=0))
+    cat, boat = occurrences(["the red cat", "the old boat"]) @ logs
+    assert cat < 0 < boat

@@ -1,0 +1,128 @@
+"""The regime `select` as a whole, on a text file and in the embedded world: what is told, kills, resumes."""
+
+import json
+
+import pytest
+
+from tailkeep import lab
+from tailkeep.lab.subjects import sources_of
+from tests.lab.causal_lm.test_recursion import phase_boundaries
+from tests.lab.causal_lm.tiny import study, write_stories
+from tests.runs.faults import Fault, FaultyStorage, content, interrupt
+from tests.runs.small_run import TIMINGS
+
+
+def by(name, **choices):
+    return {"regime": {"name": "select", "by": {"name": name, **choices}, "written": 2}}
+
+
+WINDOWS = {"form": {"name": "windows", "context": 6, "new_tokens": 4}}
+WORLD = {"data": {"name": "world", "people": 6, "documents": 30}}
+ARMS = {
+    "random": {**by("random"), **WORLD},
+    "verifier": {**by("verifier", error_rate=0.2, favours="people"), **WORLD},
+    "detector": {**by("detector"), **WORLD},
+    "surplexity": {**by("surplexity"), "writing": WINDOWS, "record_every": 2, "generations": 3},
+    "dsir": {**by("dsir"), "inherit": False},
+}
+FACTS = {"candidates", "selected_share", "effective_sample_size"}
+TOLD = {
+    "random": FACTS | {"candidate_true_share", "selected_true_share"},
+    "verifier": FACTS | {"candidate_true_share", "selected_true_share", "accepted_share"},
+    "detector": FACTS | {"candidate_true_share", "selected_true_share", "detector_accuracy"},
+    "surplexity": FACTS,
+    "dsir": FACTS,
+}
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    pytest.importorskip("sklearn.linear_model")
+    text = write_stories(tmp_path_factory.mktemp("text"))
+    return {"device": "cpu", "seeds": [3], "arms": ARMS, **study(text)}
+
+
+@pytest.fixture(scope="module")
+def files(tree, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("every") / "run"
+    lab.run(tree, folder, storage=FaultyStorage())
+    return content(folder, without=TIMINGS)
+
+
+@pytest.fixture(scope="module")
+def rows(files):
+    rows = [json.loads(line) for line in files["metrics.jsonl"].decode().splitlines()]
+    return {(row["arm"], row["generation"]): row for row in rows}
+
+
+def test_every_generation_after_the_first_tells_what_it_was_selected_from(rows):
+    every = set().union(*TOLD.values())
+    for (arm, generation), row in rows.items():
+        assert every & row.keys() == (TOLD[arm] if generation else set())
+        if generation:
+            assert row["candidates"] == (60 if arm in {"random", "verifier", "detector"} else 64)
+            assert 0 < row["selected_share"] <= 0.5
+            assert 1 <= row["effective_sample_size"] <= row["candidates"]
+
+
+def test_all_arms_select_from_the_same_candidates_at_first_and_train_on_equal_tokens(rows):
+    arms = ("random", "verifier", "detector")
+    assert len({str(rows[arm, 1].get("candidate_true_share")) for arm in arms}) == 1
+    # A training ends with the step that passes its budget, and rows differ in length.
+    units = [rows[arm, 1]["train_units"] for arm in arms]
+    assert max(units) < 1.5 * min(units)
+
+
+def test_the_selected_documents_are_as_many_as_the_real_ones_and_can_be_read(files):
+    for arm, generation, documents in (("detector", 1, 30), ("surplexity", 2, 32), ("dsir", 1, 32)):
+        lines = files[f"cells/{arm}/3/{generation}/written/{generation}/text.jsonl"].decode().splitlines()
+        assert len(lines) == documents
+        assert all(set(json.loads(line)) == {"prompt", "text"} for line in lines)
+
+
+def test_the_detectors_package_is_in_the_fingerprint(tree):
+    assert "scikit-learn" in sources_of(lab.load(tree))["packages"]
+    assert "scikit-learn" not in sources_of(lab.load(tree, arms=["dsir", "surplexity"]))["packages"]
+
+
+# Restarts: one arm that draws by weights and one that takes the highest; the rest is the same for all
+
+
+@pytest.fixture(scope="module")
+def config(tree):
+    return lab.load(tree, arms=["detector", "surplexity"])
+
+
+@pytest.fixture(scope="module")
+def undisturbed(config, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed") / "run"
+    storage = FaultyStorage()
+    lab.run(config, folder, storage=storage)
+    return storage.log, content(folder, without=TIMINGS)
+
+
+def check(config, undisturbed, folder, fault):
+    interrupt(lambda storage: lab.run(config, folder, storage=storage), fault)
+    lab.run(config, folder, storage=FaultyStorage())
+    assert content(folder, without=TIMINGS) == undisturbed[1], fault
+
+
+@pytest.mark.slow
+def test_a_run_killed_behind_a_selection_resumes_to_the_same_bytes(config, undisturbed, tmp_path):
+    written = [n for n in phase_boundaries(undisturbed[0]) if undisturbed[0][n - 1][1].name == "written"]
+    assert len(written) == 2
+    check(config, undisturbed, tmp_path / "run", Fault(written[0] + 1, "killed"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [0, 1])
+def test_a_run_killed_at_every_phase_boundary_resumes_to_the_same_bytes(after, config, undisturbed, tmp_path):
+    for n in phase_boundaries(undisturbed[0]):
+        if n + after <= len(undisturbed[0]):
+            check(config, undisturbed, tmp_path / str(n), Fault(n + after, "killed", half=True))
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_bytes_of_one(config, undisturbed, tmp_path):
+    lab.run(config, tmp_path / "run", workers=2)
+    assert content(tmp_path / "run", without=TIMINGS) == undisturbed[1]
