@@ -38,7 +38,7 @@ def paired(group: GroupSummary) -> tuple[str, ...]:
 
 
 def answered(group: GroupSummary) -> tuple[str, ...]:
-    """A sentence for each arm: on how many questions only it, or only the first arm, is right at the last generation."""
+    """A sentence for each arm: how many questions only it, or only the first one, gets right at the last generation."""
     said = []
     for arm in dict.fromkeys(one.arm for one in group.answers):
         last = max(one.generation for one in group.answers if one.arm == arm)

@@ -42,7 +42,7 @@ class Downstream(Settings):
 
 def _questions_have_a_form(kr_test: Path | None, kr_form: Form | None) -> None:
     if kr_form is not None and kr_test is None:
-        raise ValueError("kr_form has no effect without kr_test. Set data.kr_form=null")
+        raise ValueError("kr_form has no effect without kr_test. Give data.kr_test, or set data.kr_form=null")
 
 
 Calibration = Annotated[float, Field(gt=0, le=0.5)]
@@ -82,7 +82,10 @@ class TextCorpus(Settings):
     @model_validator(mode="after")
     def _held_out_once(self) -> Self:
         if self.held_out_limit is not None and self.held_out_path is None:
-            raise ValueError("held_out_limit has no effect without held_out_path. Set data.held_out_limit=null")
+            raise ValueError(
+                "held_out_limit has no effect without held_out_path. Give data.held_out_path, or set "
+                "data.held_out_limit=null"
+            )
         if self.held_out is not None and self.held_out_path is not None:
             raise ValueError("held_out has no effect beside held_out_path. Set data.held_out=null")
         return self
