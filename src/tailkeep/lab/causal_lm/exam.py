@@ -17,7 +17,7 @@ from tailkeep.errors import InputError
 from tailkeep.lab.causal_lm.codec import Ids
 from tailkeep.lab.causal_lm.corpus import Places
 from tailkeep.lab.protocols import Measurement
-from tailkeep.metrics import KRMargins, kr_accuracy, kr_compare, kr_margins, kr_parts, kr_rows
+from tailkeep.metrics import KRMargins, KRRow, kr_accuracy, kr_compare, kr_margins, kr_parts, kr_rows
 from tailkeep.scoring import question_rows
 
 Encode = Callable[[str], Ids]
@@ -49,37 +49,23 @@ class Exam:
         if not self.questions:
             return Measurement({})
         numbers = [number for number in range(len(self.questions)) if self._part(number) != OUTSIDE]
-        asked = [in_form(self.questions[number], self.form) for number in numbers]
-        margins = _margins(asked, log_probs, encode)
-        parts = None if self.parts is None else self.parts[numbers]
-        total, *fractions = kr_rows(margins, parts)
-        metrics = {
-            "kr_accuracy": total.accuracy.mean,
-            "kr_sum": total.by_sum,
-            "kr_mean": total.by_mean,
-            "kr_items": float(total.items),
-        }
-        for row in fractions:
-            name = f"kr_{row.part.replace(' ', '_')}"
-            metrics |= {name: row.accuracy.mean, f"{name}.items": float(row.items)}
-        if parts is not None:
-            metrics["kr_straddling"] = float(np.sum(parts == STRADDLING))
-            metrics["kr_outside"] = float(len(self.questions) - len(numbers))
+        written = [self.questions[number] for number in numbers]
+        margins = _margins([in_form(question, self.form) for question in written], log_probs, encode)
+        rows = kr_rows(margins, None if self.parts is None else self.parts[numbers])
+        metrics = {**_shares(rows), **self._left_out()}
         table: dict[str, Any] = {
             "file": self._digest(),
             "numbers": numbers,
             "margins": margins.common.tolist(),
-            "rows": [row.plain() for row in (total, *fractions)],
+            "rows": [row.plain() for row in rows],
         }
         if self.form != "plain":
-            written = [self.questions[number] for number in numbers]
-            changed = [place for place, (one, other) in enumerate(zip(asked, written, strict=True)) if one != other]
+            changed = [place for place, question in enumerate(written) if in_form(question, self.form) != question]
             plain = margins.common.copy()
             plain[changed] = _margins([written[place] for place in changed], log_probs, encode).common
             metrics |= {"kr_plain": kr_accuracy(plain), "kr_reformed": float(len(changed))}
-            test = kr_compare(margins.common, plain).test
-            table["form"] = {"name": self.form, "only_in_form": test.only_first, "only_plain": test.only_second}
-            table["form"]["p_value"] = test.p_value
+            only_in_form, only_plain, p_value = kr_compare(margins.common, plain).test
+            table["form"] = {"only_in_form": only_in_form, "only_plain": only_plain, "p_value": p_value}
         return Measurement(metrics, {"knowledge": table})
 
     def longest(self, encode: Encode) -> int:
@@ -89,6 +75,12 @@ class Exam:
 
     def _part(self, number: int) -> int:
         return 0 if self.parts is None else int(self.parts[number])
+
+    def _left_out(self) -> dict[str, float]:
+        if self.parts is None:
+            return {}
+        counts = {"kr_straddling": self.parts == STRADDLING, "kr_outside": self.parts == OUTSIDE}
+        return {name: float(np.sum(which)) for name, which in counts.items()}
 
     def _digest(self) -> str:
         """The same for the same questions, asked or not."""
@@ -121,6 +113,17 @@ def parts_of(questions: Sequence[Question], places: Places, fractions: Sequence[
             f"{places.end - 1} of the file. Give the questions of this text, or more documents (see data.limit)."
         )
     return np.where(inside < 0, OUTSIDE, parts)
+
+
+def _shares(rows: Sequence[KRRow]) -> dict[str, float]:
+    """The metrics of a test's rows, the total first."""
+    total, *fractions = rows
+    found = {"kr_accuracy": total.accuracy.mean, "kr_sum": total.by_sum, "kr_mean": total.by_mean}
+    found["kr_items"] = float(total.items)
+    for row in fractions:
+        name = f"kr_{row.part.replace(' ', '_')}"
+        found |= {name: row.accuracy.mean, f"{name}.items": float(row.items)}
+    return found
 
 
 def _margins(asked: Sequence[Question], log_probs: LogProbs, encode: Encode) -> KRMargins:
