@@ -3,7 +3,7 @@ import zipfile
 
 import pytest
 
-from tailkeep.data import Choice, read_choices, read_minimal_pairs
+from tailkeep.data import Choice, read_answered, read_choices, read_minimal_pairs
 from tailkeep.errors import InputError
 
 
@@ -43,6 +43,24 @@ def test_a_part_is_drawn_by_its_seed_and_in_the_files_order(tmp_path):
     numbers = [int(choice.query[1:]) for choice in drawn[0]]
     assert numbers == sorted(numbers)
     assert len(read_choices(path, limit=100)) == 50
+
+
+def test_what_is_skipped_is_never_asked(tmp_path):
+    path = lines(tmp_path / "c.jsonl", *(item(n) for n in range(50)))
+    assert [choice.query for choice in read_choices(path, skip=48)] == ["q48", "q49"]
+    drawn = read_choices(path, skip=20, limit=10, seed=3)
+    assert min(int(choice.query[1:]) for choice in drawn) >= 20
+    with pytest.raises(InputError, match="holds 50 questions, and 50 are to be skipped"):
+        read_choices(path, skip=50)
+
+
+def test_items_are_trained_on_in_the_form_in_which_they_are_asked(tmp_path):
+    path = lines(tmp_path / "c.jsonl", {"query": "Question: why?\n", "choices": ["x", "y"], "gold": 1}, item(3))
+    assert read_answered(path) == ["Question: why?\nAnswer: y", "q3 a3"]
+    problem = {"question": "What is 2 + 2?", "answer": "Think.\n#### 4"}
+    assert read_answered(lines(tmp_path / "g.jsonl", problem)) == ["Question: What is 2 + 2?\nAnswer: Think.\n#### 4"]
+    with pytest.raises(InputError, match="holds no question"):
+        read_answered(lines(tmp_path / "e.jsonl", ""))
 
 
 def test_a_sum_is_told_from_the_sums_of_three_other_problems(tmp_path):

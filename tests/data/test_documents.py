@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tailkeep.data import read_documents
+from tailkeep.data import read_documents, read_placed
 from tailkeep.errors import InputError
 
 
@@ -30,6 +30,26 @@ def write(tmp_path):
 def test_a_text_is_cut_at_its_separator(write, separator, documents):
     path = write("one\ntwo\n\nthree\n  \nfour | five\n")
     assert read_documents(path, separator=separator) == documents
+
+
+@pytest.mark.parametrize(
+    ("separator", "lines"), [("file", [2]), ("line", [2, 3, 5, 7]), ("blank-line", [2, 5, 7]), (" | ", [2, 7])]
+)
+def test_a_document_knows_the_line_in_which_it_begins(write, separator, lines):
+    path = write("\n \none\ntwo\n\nthree\n  \nfour | five\n")
+    found = read_placed(path, separator=separator)
+    assert [document.line for document in found] == lines
+    assert [document.text for document in found] == read_documents(path, separator=separator)
+
+
+def test_lines_of_jsonl_count_those_without_a_document(write):
+    path = write('{"text": " "}\n\n{"text": "a\\nb"}\n{"text": "c"}\n', "corpus.jsonl")
+    assert read_placed(path) == [(2, "a\nb"), (3, "c")]
+
+
+def test_a_separator_of_several_lines_is_counted(write):
+    found = read_placed(write("a\n--\n--\nb\n--\n--\nc"), separator="--\n--\n")
+    assert found == [(0, "a"), (3, "b"), (6, "c")]
 
 
 def test_white_space_around_documents_and_empty_documents_vanish(write):

@@ -3,15 +3,15 @@ import pytest
 
 from tailkeep.data import Question
 from tailkeep.errors import ConfigError
-from tailkeep.kr_test.results import Margins, compare, parts_of, row_lines, rows_of, tree_of
-from tailkeep.metrics import binomial_interval, holm
+from tailkeep.kr_test.results import Margins, compare, parts_of, row_lines, tree_of
+from tailkeep.metrics import binomial_interval, holm, kr_rows
 
 COMMON = np.array([1.0, 1.0, -1.0, 0.0, 2.0, -2.0])
 MARGINS = Margins(COMMON, -COMMON, np.ones(6), uneven=2)
 
 
 def test_the_total_and_each_fraction_have_their_own_row():
-    rows = rows_of(MARGINS, np.array([0, 0, 0, -1, 1, 1]))
+    rows = kr_rows(MARGINS, np.array([0, 0, 0, -1, 1, 1]))
     assert [(row.part, row.items) for row in rows] == [("total", 6), ("fraction 0", 3), ("fraction 1", 2)]
     assert rows[0].accuracy == binomial_interval(3.5, 6)
     assert (rows[0].by_sum, rows[0].by_mean) == (2.5 / 6, 1.0)
@@ -21,7 +21,7 @@ def test_the_total_and_each_fraction_have_their_own_row():
 
 
 def test_a_margin_that_is_no_number_makes_its_row_none():
-    (row,) = rows_of(Margins(np.array([1.0, np.nan]), np.ones(2), np.ones(2)))
+    (row,) = kr_rows(Margins(np.array([1.0, np.nan]), np.ones(2), np.ones(2)))
     assert np.isnan(row.accuracy).all()
     assert row.by_sum == 1.0
 
@@ -30,7 +30,7 @@ def test_two_models_are_compared_on_the_questions_that_both_decide():
     found = compare(COMMON, np.array([1.0, -1.0, -1.0, 1.0, -1.0, 0.0]), against="x")
     assert (found.test.only_first, found.test.only_second, found.left_out) == (2, 0, 2)
     assert found.test.p_value == 0.5
-    assert tree_of(rows_of(MARGINS), MARGINS, [found])["comparisons"][0]["test"]["only_first"] == 2
+    assert tree_of(kr_rows(MARGINS), MARGINS, [found])["comparisons"][0]["test"]["only_first"] == 2
 
 
 def test_questions_without_a_place_have_no_fractions():

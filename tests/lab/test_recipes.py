@@ -11,8 +11,18 @@ from tests.runs.faults import FaultyStorage
 
 RECIPES = lab.list_recipes()
 REQUIRED = {
+    "imagination": [f"data.sources.{name}.path=/{name}" for name in ("wiki", "piqa", "gsm8k")],
     "mnist": ["data.images=/images", "data.labels=/labels"],
     "tinystories": ["data.path=/stories.txt", "model.path=/model"],
+    "wikitext2": ["data.path=/wikitext.txt"],
+}
+# What other keys of a recipe do nothing without, so that it is refused too.
+IN_EFFECT = {
+    "imagination": [
+        "data.kr_test=/kr.json",
+        *(f"data.downstream.choices.{name}=/{name}" for name in ("piqa", "gsm8k")),
+    ],
+    "wikitext2": ["data.held_out_path=/valid.txt", "data.kr_test=/kr.json"],
 }
 REQUIRED_AT = {("mnist", "full"): ["data.test.images=/test-images", "data.test.labels=/test-labels"]}
 SCALES = [(recipe.name, scale) for recipe in RECIPES for scale in read_yaml(recipe.path).get("scales", {})]
@@ -20,7 +30,7 @@ by_name = pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.n
 
 
 def loaded(name, *overrides):
-    return lab.load(lab.find_recipe(name), overrides=[*REQUIRED.get(name, []), *overrides])
+    return lab.load(lab.find_recipe(name), overrides=[*REQUIRED.get(name, []), *IN_EFFECT.get(name, []), *overrides])
 
 
 def test_the_recipes_of_the_first_issue_are_there():
@@ -32,6 +42,13 @@ def test_a_recipe_that_wants_files_is_refused_without_them():
         with pytest.raises(ConfigError) as caught:
             lab.load(lab.find_recipe(name))
         assert all(key.partition("=")[0] in str(caught.value) for key in keys)
+
+
+@pytest.mark.parametrize(("name", "left_out"), [(name, one) for name, keys in IN_EFFECT.items() for one in keys])
+def test_a_recipe_says_which_file_its_other_keys_wait_for(name, left_out):
+    given = [*REQUIRED[name], *(one for one in IN_EFFECT[name] if one != left_out)]
+    with pytest.raises(ConfigError, match=r"has no effect|is no file in choices"):
+        lab.load(lab.find_recipe(name), overrides=given)
 
 
 @by_name

@@ -102,20 +102,22 @@ def run(
     ] = "plain",
 ) -> None:
     """Ask a model: does it find the true sentence likelier than the false one?"""
-    from tailkeep.data import read_questions
+    from tailkeep.data import FORMS, read_questions
     from tailkeep.kr_test import results
-    from tailkeep.kr_test.running import FORMS, Examinee
+    from tailkeep.kr_test.running import Examinee
+    from tailkeep.metrics import kr_rows
     from tailkeep.runs import Storage
 
-    if text_form not in FORMS:
+    form = next((name for name in FORMS if name == text_form), None)
+    if form is None:
         raise typer.BadParameter(f"{text_form!r}; give one of {', '.join(FORMS)}.", param_hint="--text-form")
     if lines is not None and fractions is None:
         raise typer.BadParameter("it does nothing without --fractions. Leave it out.", param_hint="--lines")
     asked = read_questions(questions)
     parts = None if fractions is None else results.parts_of(asked, fractions, total=lines)
     examinee = Examinee.load(model)
-    margins = examinee.answer(asked, form=text_form)
-    rows = results.rows_of(margins, parts)
+    margins = examinee.answer(asked, form=form)
+    rows = kr_rows(margins, parts)
     print("\n".join(results.row_lines(rows)))
     if parts is not None:
         print(f"left out of the fractions, since their source straddles two: {int((parts < 0).sum())}")
@@ -123,17 +125,17 @@ def run(
     if margins.beyond_window:
         print(f"longer than the model reads at once, scored without the start: {margins.beyond_window}")
     comparisons = []
-    if text_form != "plain":
+    if form != "plain":
         comparisons.append(results.compare(margins.common, examinee.answer(asked).common, against="the plain form"))
     for other in against or []:
-        theirs = Examinee.load(other).answer(asked, form=text_form)
+        theirs = Examinee.load(other).answer(asked, form=form)
         comparisons.append(results.compare(margins.common, theirs.common, against=str(other)))
     for item in comparisons:
         only = f"only here right {item.test.only_first}, only there {item.test.only_second}"
         print(visible(f"against {item.against}: {item.accuracy:.3f}; {only}, McNemar p {item.test.p_value:.2g}"))
     if out is not None:
         tree = results.tree_of(rows, margins, comparisons)
-        Storage().write_text(out, json.dumps({"model": str(model), "form": text_form, **tree}) + "\n")
+        Storage().write_text(out, json.dumps({"model": str(model), "form": form, **tree}) + "\n")
 
 
 @app.command()

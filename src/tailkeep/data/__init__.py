@@ -1,26 +1,41 @@
 """Documents, questions and worlds with known truth."""
 
-from tailkeep.data.choices import Choice, read_choices, read_minimal_pairs
-from tailkeep.data.documents import Separator, read_documents, read_text
-from tailkeep.data.questions import Question, parse_question, read_items, read_questions, write_questions
+from tailkeep.data.choices import Choice, read_answered, read_choices, read_minimal_pairs
+from tailkeep.data.documents import Placed, Separator, read_documents, read_placed, read_text
+from tailkeep.data.questions import (
+    FORMS,
+    Form,
+    Question,
+    in_form,
+    parse_question,
+    read_items,
+    read_questions,
+    write_questions,
+)
 from tailkeep.data.wikitext import ABBREVIATIONS, wikitext_form
 from tailkeep.data.world import Fact, Reading, Statement, World, WorldConfig
 
 __all__ = [
     "ABBREVIATIONS",
+    "FORMS",
     "Choice",
     "Fact",
+    "Form",
+    "Placed",
     "Question",
     "Reading",
     "Separator",
     "Statement",
     "World",
     "WorldConfig",
+    "in_form",
     "parse_question",
+    "read_answered",
     "read_choices",
     "read_documents",
     "read_items",
     "read_minimal_pairs",
+    "read_placed",
     "read_questions",
     "read_text",
     "wikitext_form",

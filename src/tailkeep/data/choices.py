@@ -28,8 +28,10 @@ class Choice:
     gold: int
 
 
-def read_choices(path: Path, *, limit: int | None = None, seed: int = 0) -> list[Choice]:
+def read_choices(path: Path, *, skip: int = 0, limit: int | None = None, seed: int = 0) -> list[Choice]:
     """At most `limit` items of a `.jsonl` file, drawn by `seed` and in the file's order; all if not given.
+
+    The first `skip` items are not asked, such as those that a model trains on.
 
     A line is {query, choices, gold} (`gold` the 0-based number of the right choice; a query with a line that begins
     with `Question:` gets a line `Answer:`), or a GSM8K problem {question, answer}: its answer is the number behind
@@ -41,11 +43,33 @@ def read_choices(path: Path, *, limit: int | None = None, seed: int = 0) -> list
     lines = list(_objects(read_text(path), str(path)))
     if not lines:
         raise InputError(f"{path} holds no question. Give a file with at least one.")
-    chosen = _drawn(len(lines), limit, seed)
+    if skip >= len(lines):
+        raise InputError(f"{path} holds {len(lines)} questions, and {skip} are to be skipped. Leave some to ask.")
+    chosen = [skip + number for number in _drawn(len(lines) - skip, limit, seed)]
     if "answer" not in lines[0][1]:
         return [_choice(*lines[number]) for number in chosen]
     problems = [_problem(where, item) for where, item in lines]
     return _sums(problems, chosen, path, seed)
+
+
+def read_answered(path: Path) -> list[str]:
+    """The items of a `.jsonl` file as texts to train on: what is asked, a space, and the right answer in full.
+
+    A line is as in `read_choices`, and asked in the same form; a GSM8K answer keeps its reasoning.
+
+    Raises:
+        InputError: the file cannot be read, holds no item, or a line is not of these forms; the message names it.
+    """
+    found = []
+    for where, item in _objects(read_text(path), str(path)):
+        if "answer" in item:
+            found.append(f"{_asked('Question: ' + _text(item, 'question', where))} {_text(item, 'answer', where)}")
+        else:
+            choice = _choice(where, item)
+            found.append(f"{choice.query} {choice.choices[choice.gold]}")
+    if not found:
+        raise InputError(f"{path} holds no question. Give a file with at least one.")
+    return found
 
 
 def read_minimal_pairs(path: Path, *, limit: int | None = None, seed: int = 0) -> dict[str, list[Choice]]:

@@ -4,13 +4,21 @@ Rule: a document is never empty and has no white space around it.
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from tailkeep.errors import InputError
 
 Separator = Literal["file", "line", "blank-line"] | str
 """What stands between two documents: nothing (the file is one), a line break, an empty line, or the text given."""
+
+
+class Placed(NamedTuple):
+    """A document and the 0-based line of the file in which it begins."""
+
+    line: int
+    text: str
 
 
 def read_documents(path: Path, *, separator: Separator = "line", field: str = "text") -> list[str]:
@@ -22,9 +30,18 @@ def read_documents(path: Path, *, separator: Separator = "line", field: str = "t
     Raises:
         InputError: the file is missing, is not UTF-8, holds no document, or has a line that is no such object.
     """
+    return [document.text for document in read_placed(path, separator=separator, field=field)]
+
+
+def read_placed(path: Path, *, separator: Separator = "line", field: str = "text") -> list[Placed]:
+    """As `read_documents`, each document with the line in which it begins.
+
+    Raises:
+        InputError: as there.
+    """
     text = read_text(path)
     pieces = _json_fields(text, field, path) if path.suffix == ".jsonl" else _cut(text, separator)
-    documents = [document for document in (piece.strip() for piece in pieces) if document]
+    documents = [Placed(line, piece.strip()) for line, piece in pieces if piece.strip()]
     if not documents:
         raise InputError(f"{path} holds no document: {len(text)} characters, all white space. Give a file with text.")
     return documents
@@ -52,37 +69,43 @@ def read_text(path: Path) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _cut(text: str, separator: Separator) -> list[str]:
+def _cut(text: str, separator: Separator) -> Iterator[tuple[int, str]]:
+    """The pieces of `text`, white ones too, each with the line of its first character that is not white space."""
     match separator:
-        case "file":
-            return [text]
-        case "line":
-            # Only at line breaks: str.splitlines would also cut at form feeds and U+2028.
-            return text.split("\n")
-        case "blank-line":
-            return _paragraphs(text)
         case "":
             raise InputError("the separator is empty. Give file, line, blank-line or the text that stands between.")
-    return text.split(separator)
+        case "file":
+            pieces, between = [text], ""
+        case "line":
+            # Only at line breaks: str.splitlines would also cut at form feeds and U+2028.
+            pieces, between = text.split("\n"), "\n"
+        case "blank-line":
+            pieces, between = _paragraphs(text), ""
+        case _:
+            pieces, between = text.split(separator), separator
+    line = 0
+    for piece in pieces:
+        yield line + piece[: len(piece) - len(piece.lstrip())].count("\n"), piece
+        line += piece.count("\n") + between.count("\n")
 
 
 def _paragraphs(text: str) -> list[str]:
-    """Runs of lines without an empty one between them; a line of white space is empty."""
+    """Runs of lines without an empty one between them; a line of white space is empty, and stands by itself."""
     paragraphs = [""]
+    written = False
     for line in text.split("\n"):
-        if line.strip():
+        if bool(line.strip()) == written:
             paragraphs[-1] += line + "\n"
-        elif paragraphs[-1]:
-            paragraphs.append("")
+        else:
+            paragraphs.append(line + "\n")
+            written = not written
     return paragraphs
 
 
-def _json_fields(text: str, field: str, path: Path) -> list[str]:
-    return [
-        _json_field(line, field, f"{path}, line {number}")
-        for number, line in enumerate(text.split("\n"), start=1)
-        if line.strip()
-    ]
+def _json_fields(text: str, field: str, path: Path) -> Iterator[tuple[int, str]]:
+    for number, line in enumerate(text.split("\n")):
+        if line.strip():
+            yield number, _json_field(line, field, f"{path}, line {number + 1}")
 
 
 def _json_field(line: str, field: str, where: str) -> str:

@@ -4,16 +4,21 @@ Rule: the sentences start without white space, since whoever scores them joins c
 """
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tailkeep.data.documents import read_text, require_unicode
+from tailkeep.data.wikitext import wikitext_form
 from tailkeep.errors import InputError
 from tailkeep.runs import Storage
 
 _TEXTS = ("context", "sentence_true", "sentence_false")
+
+Form = Literal["plain", "wikitext"]
+FORMS: Mapping[Form, Callable[[str], str]] = {"plain": str, "wikitext": wikitext_form}
+"""What a question's texts are put into before it is asked: nothing, or the token form of the corpus WikiText."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,12 @@ class Question:
     sentence_true: str
     sentence_false: str
     location: int | None = None
+
+
+def in_form(question: Question, form: Form) -> Question:
+    """`question` with its texts in `form`."""
+    context, true, false = (FORMS[form](getattr(question, key)) for key in _TEXTS)
+    return replace(question, context=context, sentence_true=true, sentence_false=false)
 
 
 def read_questions(path: Path) -> list[Question]:

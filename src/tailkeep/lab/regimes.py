@@ -179,7 +179,7 @@ class Regenerate(_Quiet):
 
     def mix(self, generation: int, real: Any, written: Written, *, seed: int) -> Any:  # noqa: ARG002
         """The regeneration, then this generation's part of the real data."""
-        parts = self._parts(real)
+        parts = self.parts(real)
         if generation == 0:
             return parts[0]
         newest = written[generation]
@@ -187,9 +187,14 @@ class Regenerate(_Quiet):
 
     def budget(self, generation: int, real: Any) -> int:
         """The size of the parts that have arrived."""
-        return sum(part.units for part in self._parts(real)[: generation + 1])
+        return sum(part.units for part in self.parts(real)[: generation + 1])
 
-    def _parts(self, real: Any) -> Any:
+    def parts(self, real: Any) -> Any:
+        """The real data in the order in which it arrives.
+
+        Raises:
+            ConfigError: there are fewer examples than parts.
+        """
         if len(real) < self.fractions:
             raise ConfigError(
                 f"regime.fractions: {len(real)} examples cannot be cut into {self.fractions} parts. Use fewer."

@@ -170,10 +170,10 @@ def _settings_of(study: AnyStudy) -> dict[str, Any]:
         owner: Any = study
         *parents, last = key.split(".")
         for parent in parents:
-            # An ecosystem's members are a list: `members.0.model.path`.
-            listed = isinstance(node, list)
-            node = node[int(parent)] if listed else node[parent]
-            owner = owner[int(parent)] if listed else getattr(owner, parent)
+            # An ecosystem's members are a list, `members.0.model.path`, and a corpus' sources a mapping.
+            place: Any = int(parent) if isinstance(node, list) else parent
+            node = node[place]
+            owner = owner[place] if isinstance(owner, list | tuple | dict) else getattr(owner, parent)
         if isinstance(owner, Pretrained):
             require("transformers", extra="hf")
             from tailkeep.scoring.source import local_folder

@@ -20,7 +20,7 @@ from tailkeep.metrics.histograms import (
     zipf_slope,
 )
 from tailkeep.metrics.intervals import Interval, binomial_interval, holm, mean_interval, slope
-from tailkeep.metrics.knowledge import kr_accuracy, kr_fractions, kr_margin
+from tailkeep.metrics.knowledge import kr_accuracy, kr_fractions, kr_margin, kr_parts
 from tailkeep.metrics.linear_theory import (
     accumulated_error,
     error_unit,
@@ -50,6 +50,7 @@ from tailkeep.metrics.resampling import (
     mcnemar,
     median_time,
 )
+from tailkeep.metrics.retention import KRComparison, KRMargins, KRRow, kr_compare, kr_margins, kr_rows
 from tailkeep.metrics.selection import draw_by_weight, effective_size, highest
 from tailkeep.metrics.temperature import TEMPERATURES, fitted_temperature
 from tailkeep.metrics.transport import sliced_wasserstein
@@ -62,6 +63,9 @@ __all__ = [
     "Failure",
     "FailureInterval",
     "Interval",
+    "KRComparison",
+    "KRMargins",
+    "KRRow",
     "McNemar",
     "accumulated_error",
     "accumulated_variance",
@@ -95,8 +99,12 @@ __all__ = [
     "js_divergence",
     "kl_divergence",
     "kr_accuracy",
+    "kr_compare",
     "kr_fractions",
     "kr_margin",
+    "kr_margins",
+    "kr_parts",
+    "kr_rows",
     "manifold_coverage",
     "margin_limit",
     "mcnemar",

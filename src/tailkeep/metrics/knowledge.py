@@ -50,8 +50,7 @@ def kr_fractions(locations: ArrayLike, fractions: int, *, total: int | None = No
     """Which of `fractions` equal consecutive parts of a corpus each question (n,) comes from; -1 if it straddles two.
 
     `locations` are where the sources of the questions begin, in lines or documents of a corpus that has `total` of
-    them; as many as the last location needs if not given. A source reaches to where the next begins that has
-    questions, and the last one to the end of the corpus.
+    them; as many as the last location needs if not given. How far a source reaches is told in `kr_parts`.
 
     Raises:
         ValueError: `fractions` is below 1, a location is negative or not below `total`, or there are none.
@@ -60,9 +59,27 @@ def kr_fractions(locations: ArrayLike, fractions: int, *, total: int | None = No
     if fractions < 1 or starts.size == 0 or starts.min() < 0:
         raise ValueError(f"{fractions} fractions of {starts.size} locations. Give at least one of each, none negative.")
     end = int(starts.max()) + 1 if total is None else total
-    if starts.max() >= end:
-        raise ValueError(f"location {starts.max()} of a corpus of {end}. Give a total above it.")
+    # The first lines x of each part k: x fractions // end = k.
+    return kr_parts(starts, [-(-part * end // fractions) for part in range(fractions + 1)], total=end)
+
+
+def kr_parts(locations: ArrayLike, bounds: ArrayLike, *, total: int) -> NDArray[np.int64]:
+    """In which part of a corpus the source of each question (n,) lies wholly; -1 if in none.
+
+    Part k reaches from `bounds[k]` up to `bounds[k + 1]`, which does not belong to it. A source reaches from its
+    location to where the next begins that has questions, and the last one to `total`, the end of the corpus.
+
+    Raises:
+        ValueError: a location is negative or not below `total`, or there are none.
+    """
+    starts = np.asarray(locations, dtype=np.int64).ravel()
+    if starts.size == 0 or starts.min() < 0:
+        raise ValueError(f"{starts.size} locations. Give at least one, none negative.")
+    if starts.max() >= total:
+        raise ValueError(f"location {starts.max()} of a corpus of {total}. Give a total above it.")
+    edges = np.asarray(bounds, dtype=np.int64).ravel()
     sources = np.unique(starts)
-    last = np.append(sources[1:], end)[np.searchsorted(sources, starts)] - 1
-    first_part, last_part = starts * fractions // end, last * fractions // end
-    return np.where(first_part == last_part, first_part, -1)
+    last = np.append(sources[1:], total)[np.searchsorted(sources, starts)] - 1
+    first_part, last_part = (np.searchsorted(edges, place, side="right") - 1 for place in (starts, last))
+    inside = (first_part == last_part) & (first_part >= 0) & (first_part < len(edges) - 1)
+    return np.where(inside, first_part, -1)

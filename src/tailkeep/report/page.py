@@ -16,6 +16,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from tailkeep.report import numbers
+from tailkeep.report.answers import AnswerTest
 from tailkeep.report.drawing import Pen
 from tailkeep.report.figures import GroupFigures, pens_of
 from tailkeep.report.reading import Group, Reading
@@ -75,6 +76,7 @@ class Section:
     figures: GroupFigures
     samples: tuple[Samples, ...]
     units: Units | None
+    answers: tuple[AnswerTest, ...]
 
 
 def page(reading: Reading, summary: Summary, figures: Sequence[GroupFigures]) -> str:
@@ -95,7 +97,14 @@ def page(reading: Reading, summary: Summary, figures: Sequence[GroupFigures]) ->
 
 def _section(place: int, group: Group, summary: GroupSummary, figures: GroupFigures) -> Section:
     samples = tuple(Samples(view, prompts(group, view, most=_PROMPTS)) for view in views(group))
-    return Section(f"learner-{place}", summary, sentences(summary), figures, samples, _units(group))
+    return Section(
+        f"learner-{place}", summary, sentences(summary), figures, samples, _units(group), _newest(summary.answers)
+    )
+
+
+def _newest(answers: Sequence[AnswerTest]) -> tuple[AnswerTest, ...]:
+    """Of each arm and seed the last."""
+    return tuple({(one.arm, one.seed): one for one in sorted(answers, key=lambda one: one.generation)}.values())
 
 
 def _units(group: Group) -> Units | None:

@@ -20,6 +20,7 @@ from tailkeep.metrics import (
     slope,
     time_to_failure,
 )
+from tailkeep.report.answers import AnswerTest, answer_tests
 from tailkeep.report.failure import FailureRule, failure_rules
 from tailkeep.report.reading import Entry, Group, Reading, read
 from tailkeep.report.vocabulary import headline_names
@@ -97,7 +98,8 @@ class GroupSummary:
     """The arms of one learner. `metrics` names the headline metrics, `rules` says when an arm counts as failed.
 
     `common_generation` is the last one that every seed of every arm has finished (None if there is none), and `common`
-    holds arm -> metric -> the level there. `differences` are those of each further arm from the first one.
+    holds arm -> metric -> the level there. `differences` are those of each further arm from the first one, `answers`
+    the tests of each further arm against it on the same questions, at every generation.
     """
 
     learner: str
@@ -107,6 +109,7 @@ class GroupSummary:
     common_generation: int | None
     common: dict[str, dict[str, Interval]]
     differences: tuple[Difference, ...] = ()
+    answers: tuple[AnswerTest, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,8 @@ def _group(group: Group) -> GroupSummary:
     generation = _common_generation(group)
     at = [entry for entry in group.entries if entry.generation == generation]
     common = {arm: {name: _level([e for e in at if e.arm == arm], name) for name in names} for arm in group.arms if at}
-    return GroupSummary(group.learner, names, rules, arms, generation, common, tuple(_differences(group, names)))
+    differences, answers = tuple(_differences(group, names)), tuple(answer_tests(group))
+    return GroupSummary(group.learner, names, rules, arms, generation, common, differences, answers)
 
 
 def _differences(group: Group, names: tuple[str, ...]) -> Iterator[Difference]:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from tailkeep.metrics import Interval
+from tailkeep.report.answers import part_rows
 from tailkeep.report.reading import Reading
 from tailkeep.report.summary import ArmSummary, FailureSummary, Summary
 from tailkeep.visible import visible
@@ -24,6 +25,14 @@ _DIFFERENCES = (
     *("learner", "arm", "from_arm", "metric", "seeds", "generation", "level", "level_low", "level_high"),
     *("slope", "slope_low", "slope_high"),
 )
+_ANSWERS = (
+    *("learner", "arm", "from_arm", "seed", "generation", "questions", "left_out"),
+    *("only_arm", "only_from_arm", "p_value"),
+)
+_KNOWLEDGE = (
+    *("learner", "arm", "seed", "generation", "part", "items", "accuracy", "wilson_low", "wilson_high"),
+    *("bootstrap_low", "bootstrap_high", "by_sum", "by_mean"),
+)
 _FAILURES = (
     *("learner", "arm", "rule", "time", "time_low", "time_high", "censored"),
     *("seeds_failed", "seeds_censored", "seeds_undefined"),
@@ -31,8 +40,11 @@ _FAILURES = (
 
 
 def tables(reading: Reading, summary: Summary) -> dict[str, str]:
-    """File name -> CSV."""
+    """File name -> CSV; those of the knowledge-retention test where one was asked."""
+    answers, knowledge = list(_answers(summary)), list(_knowledge(reading))
     return {
+        **({"answers.csv": _csv(_ANSWERS, answers)} if answers else {}),
+        **({"knowledge.csv": _csv(_KNOWLEDGE, knowledge)} if knowledge else {}),
         "differences.csv": _csv(_DIFFERENCES, _differences(summary)),
         "failures.csv": _csv(_FAILURES, _failures(summary)),
         "metrics.csv": _csv(_METRICS, _metrics(reading)),
@@ -82,6 +94,22 @@ def _differences(summary: Summary) -> Iterable[Row]:
             first = group.arms[0].arm
             bounds = *_bounds(one.level), *_bounds(one.slope)
             yield group.learner, one.arm, first, one.metric, one.seeds, one.generation, *bounds
+
+
+def _answers(summary: Summary) -> Iterable[Row]:
+    for group in summary.groups:
+        for one in group.answers:
+            where = one.seed, one.generation, one.questions, one.left_out
+            yield group.learner, one.arm, group.arms[0].arm, *where, *one.test
+
+
+def _knowledge(reading: Reading) -> Iterable[Row]:
+    for group in reading.groups:
+        for entry, row in part_rows(group):
+            wilson, drawn = row["accuracy"], row["bootstrap"]
+            bounds = wilson["mean"], wilson["low"], wilson["high"], drawn["low"], drawn["high"]
+            where = entry.arm, entry.seed, entry.generation, row["part"], row["items"]
+            yield group.learner, *where, *bounds, row["by_sum"], row["by_mean"]
 
 
 def _csv(header: Sequence[str], rows: Iterable[Row]) -> str:

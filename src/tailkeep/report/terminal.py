@@ -17,7 +17,7 @@ from tailkeep.report.reading import Group, Reading, read
 from tailkeep.report.summary import ArmSummary, GroupSummary, Summary, summarise_reading
 from tailkeep.report.texts import Prompt, prompts, views
 from tailkeep.report.vocabulary import VIEWS, describe
-from tailkeep.report.wording import paired, unfinished
+from tailkeep.report.wording import answered, paired, unfinished
 from tailkeep.runs import redact
 from tailkeep.visible import visible
 
@@ -78,7 +78,7 @@ def _print_groups(summary: Summary, console: Console) -> None:
         return
     for group in summary.groups:
         console.print(_group_table(group))
-        for line in (*_relative(group), *paired(group)):
+        for line in (*_relative(group), *paired(group), *answered(group)):
             console.print(_plain(line))
     for line in _footnote(summary):
         console.print(Text(line, "dim"))

@@ -1,11 +1,22 @@
-"""Metrics of language models that come in families: n-grams, bands of words, downstream tests."""
+"""Metrics of language models that come in families: n-grams, bands of words, parts of tests."""
 
+import re
 from collections.abc import Mapping
 
 from tailkeep.report.metric import Better, Metric
 from tailkeep.visible import visible
 
 TEXT_METRICS: Mapping[str, Metric] = {
+    "kr_sum": Metric(
+        "Knowledge retention, by sum", "By summed ln p, which makes a longer sentence pay for its length.", "higher"
+    ),
+    "kr_mean": Metric("Knowledge retention, by mean", "By the mean ln p over each sentence’s own length.", "higher"),
+    "kr_plain": Metric(
+        "Knowledge retention, plain form", "Of the questions as they are written, not in the corpus’ form.", "higher"
+    ),
+    "kr_reformed": Metric("KR questions reformed", "How many questions the corpus’ form changes."),
+    "kr_straddling": Metric("KR questions straddling", "Their source lies in two fractions: they count in neither."),
+    "kr_outside": Metric("KR questions not asked", "Their source is not among the real documents."),
     "held_out_nll_tempered": Metric(
         "Held-out NLL, tempered",
         "After temperature scaling: each half of the held-out text at the temperature that suits the other half.",
@@ -71,6 +82,17 @@ def test_metric(bare: str) -> Metric | None:
         return None
     words, note, better = _TESTS[part]
     return Metric(f"{visible(test, newline=' ')}{words}", note, better, not part)
+
+
+def fraction_metric(bare: str) -> Metric | None:
+    """What `kr_fraction_K` or `kr_fraction_K.items` is; None for other names."""
+    found = re.fullmatch(r"kr_fraction_(\d+)(\.items)?", bare)
+    if found is None:
+        return None
+    if found[2]:
+        return Metric(f"KR questions, fraction {found[1]}", "How many questions the accuracy rests on.")
+    note = "Share of right answers to questions about this part of the real data; it arrives at that generation."
+    return Metric(f"Knowledge of fraction {found[1]}", note, "higher", found[1] == "0")
 
 
 def is_test(name: str) -> bool:

@@ -7,7 +7,7 @@ its plain name.
 from collections.abc import Mapping
 
 from tailkeep.report.metric import Metric
-from tailkeep.report.text_metrics import TEXT_METRICS, is_test, test_metric
+from tailkeep.report.text_metrics import TEXT_METRICS, fraction_metric, is_test, test_metric
 from tailkeep.visible import visible
 
 METRICS: Mapping[str, Metric] = {
@@ -267,7 +267,7 @@ def companion_of(name: str) -> tuple[str, str] | None:
 
 
 def _known(bare: str) -> Metric | None:
-    return METRICS.get(bare) or test_metric(bare)
+    return METRICS.get(bare) or test_metric(bare) or fraction_metric(bare)
 
 
 def is_known(name: str) -> bool:

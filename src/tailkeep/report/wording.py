@@ -37,6 +37,21 @@ def paired(group: GroupSummary) -> tuple[str, ...]:
     return (f"Paired with {group.arms[0].arm} by seed, {where}, {_title(told[0].metric)} differs by {join(parts)}.",)
 
 
+def answered(group: GroupSummary) -> tuple[str, ...]:
+    """A sentence for each arm: how many questions only it, or only the first one, gets right at the last generation."""
+    said = []
+    for arm in dict.fromkeys(one.arm for one in group.answers):
+        last = max(one.generation for one in group.answers if one.arm == arm)
+        told = [one for one in group.answers if (one.arm, one.generation) == (arm, last)]
+        ours, theirs = (", ".join(str(one.test[side]) for one in told) for side in (0, 1))
+        p_values = ", ".join(numbers.number(one.test.p_value, digits=2) for one in told)
+        said.append(
+            f"Of the same questions at generation {last} only {arm} answers {ours} rightly and only "
+            f"{group.arms[0].arm} {theirs} (by seed; McNemar p {p_values})."
+        )
+    return tuple(said)
+
+
 def _paired(one: Difference) -> str:
     bounds = numbers.interval(one.level, signed=True)
     return f"{numbers.mean(one.level, signed=True)} for {one.arm}" + (f" ({bounds})" if bounds else "")

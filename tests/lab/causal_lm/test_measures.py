@@ -6,6 +6,7 @@ import torch
 
 from tailkeep.data import Question
 from tailkeep.lab.causal_lm.codec import Codec, train_tokenizer
+from tailkeep.lab.causal_lm.exam import Exam
 from tailkeep.lab.causal_lm.measures import TextMeasure
 from tailkeep.lab.causal_lm.model import LanguageModel
 from tailkeep.lab.causal_lm.settings import Writing
@@ -25,7 +26,7 @@ def model_of(network, codec, stories):
 
 
 def measure_of(stories, *, questions=(), truth=None, block=8):
-    return TextMeasure(stories, stories.take(np.arange(10)), questions, truth, block, joined=False)
+    return TextMeasure(stories, stories.take(np.arange(10)), Exam(questions), truth, block, joined=False)
 
 
 def samples_of(stories, prompt=2):

@@ -6,6 +6,7 @@ import pytest
 
 from tailkeep import lab, report
 from tailkeep.config import read_yaml
+from tailkeep.data import Question, write_questions
 from tests.lab.causal_lm.tiny import STORIES
 
 DEMO = [
@@ -20,6 +21,11 @@ STORY_SIZES = [
 ]  # fmt: skip
 
 
+CHAIN_SIZES = [
+    *STORY_SIZES, "training.epochs=1", "writing.decoder.beams=2", "tokenizer.train.vocab_size=300",
+    "model.config.hidden_size=16", "model.config.intermediate_size=32", "model.config.num_attention_heads=2",
+    "model.config.num_key_value_heads=1", "model.config.head_dim=8",
+]  # fmt: skip
 WORLD_SIZES = [
     "seeds=[0]", "generations=2", "data.people=4", "data.documents=40", "training.epochs=0.4", "training.block=16",
     "writing.form.new_tokens=24", "measuring.samples=6", "measuring.new_tokens=24", "device=cpu",
@@ -39,6 +45,72 @@ def test_the_demo_compares_language_models_and_gaussians_in_one_report(tmp_path)
     assert {row["learner"] for row in rows} == {"causal_lm", "gaussian"}
     assert all("kr_accuracy" in row for row in rows if row["learner"] == "causal_lm")
     assert all(arm in page.read_text(encoding="utf-8") for arm in config.arms)
+
+
+def write_wikitext(folder):
+    """A text of two articles, its held-out text and a question about each article."""
+    halves = STORIES[:21], STORIES[21:]
+    text = "".join(f" \n = {name} = \n \n" + "\n".join(half) + "\n" for name, half in zip("AB", halves, strict=True))
+    (folder / "text.txt").write_text(text)
+    (folder / "valid.txt").write_text(text)
+    # The titles stand in lines 1 and 25.
+    questions = [
+        Question("It's so", f"{who} saw a red cat.", f"{who} saw no cat.", n) for who, n in (("Ann", 1), ("Dov", 25))
+    ]
+    write_questions(folder / "kr.json", questions)
+    return [f"data.path={folder}/text.txt", f"data.held_out_path={folder}/valid.txt", f"data.kr_test={folder}/kr.json"]
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma2"])
+def test_wikitext2_asks_its_questions_by_fraction_of_any_architecture(tmp_path, architecture):
+    sizes = [*CHAIN_SIZES, *write_wikitext(tmp_path), f"model.type={architecture}", "data.kr_form=wikitext"]
+    config = lab.load("wikitext2", overrides=sizes, arms=["plain", "random-matched"])
+    run = lab.run(config, tmp_path / "run")
+    for row in rows_of(run.path):
+        assert (row["kr_fraction_0.items"], row["kr_fraction_1.items"]) == (1, 1)
+        assert (row["kr_straddling"], row["kr_outside"], row["kr_reformed"]) == (0, 0, 2)
+    page = report.write(run.path).read_text(encoding="utf-8")
+    assert "The same questions, one by one" in page
+
+
+@pytest.mark.slow
+def test_wikitext2_runs_on_the_real_text(real_data, tmp_path):
+    text = real_data / "text"
+    inputs = {
+        "data.path": text / "wikitext2_train_prefix.txt",
+        "data.held_out_path": text / "wikitext2_valid.txt",
+        "data.kr_test": real_data / "kr_test" / "wikitext2_train_prefix.json",
+    }
+    sizes = [*(f"{key}={path}" for key, path in inputs.items()), "seeds=[0]", "generations=2", "training.epochs=0.2"]
+    config = lab.load("wikitext2", overrides=[*sizes, "data.limit=60", "data.held_out_limit=20", "device=cpu"])
+    run = lab.run(config, tmp_path / "run")
+    rows = rows_of(run.path)
+    assert len(rows) == 2 * len(config.arms)
+    for row in rows:
+        in_fractions = sum(row[f"kr_fraction_{part}.items"] for part in range(4) if f"kr_fraction_{part}" in row)
+        assert in_fractions + row["kr_straddling"] == row["kr_items"] == 1264 - row["kr_outside"]
+
+
+@pytest.mark.slow
+def test_imagination_runs_on_real_text_questions_and_sums(real_data, tmp_path):
+    benchmarks = real_data / "benchmarks"
+    files = {"piqa": benchmarks / "piqa.jsonl", "gsm8k": benchmarks / "gsm8k_train.jsonl"}
+    inputs = {f"data.sources.{name}.path": path for name, path in files.items()}
+    inputs |= {f"data.downstream.choices.{name}": path for name, path in files.items()}
+    inputs["data.sources.wiki.path"] = real_data / "text" / "wikitext2_train_prefix.txt"
+    inputs["data.kr_test"] = real_data / "kr_test" / "wikitext2_train_prefix.json"
+    inputs["data.downstream.blimp"] = benchmarks / "blimp.zip"
+    sizes = [*(f"{key}={path}" for key, path in inputs.items()), "seeds=[0]", "generations=2", "training.epochs=0.2"]
+    sizes += [f"data.sources.{name}.limit=40" for name in ("wiki", *files)]
+    sizes += ["data.downstream.pairs=1", "data.downstream.limit=10", "device=cpu"]
+    config = lab.load("imagination", overrides=sizes, arms=["plain", "truncated-0.9"])
+    rows = rows_of(lab.run(config, tmp_path / "run").path)
+    assert len(rows) == 4
+    for row in rows:
+        assert {name for name in row if name.startswith("downstream.") and name.count(".") == 1} == {
+            "downstream.blimp", "downstream.piqa", "downstream.gsm8k",
+        }  # fmt: skip
+        assert row["downstream.gsm8k.items"] == 10
 
 
 @pytest.mark.slow

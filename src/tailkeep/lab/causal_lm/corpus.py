@@ -2,28 +2,54 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
-from tailkeep.data import Question, World, read_documents, read_questions
+from tailkeep.data import Placed, Question, World, read_answered, read_documents, read_placed, read_questions
 from tailkeep.data.corpus import read_weights, repeated
 from tailkeep.errors import InputError
 from tailkeep.lab.causal_lm.downstream import Tests, read_tests
-from tailkeep.lab.causal_lm.settings import TextCorpus, WorldCorpus
+from tailkeep.lab.causal_lm.settings import (
+    AnsweredSource,
+    AnyCorpus,
+    InterleavedCorpus,
+    TextCorpus,
+    TextSource,
+    WorldCorpus,
+)
 
 HELD_OUT = 0.1
 """The share of documents held out where the settings name neither a share nor a file."""
 
+Item = TypeVar("Item")
 Truth = Callable[[Sequence[str]], dict[str, float]]
 """Machine-written documents -> metrics against a known truth."""
 
 
 @dataclass(frozen=True)
+class Places:
+    """Where the real documents stand in the file that questions are about, which has `total` lines.
+
+    `lines` are those in which the documents begin, None for a document of another file; the last one ends before the
+    line `end`.
+    """
+
+    lines: Sequence[int | None]
+    end: int
+    total: int
+
+
+@dataclass(frozen=True)
 class Corpus:
-    """Documents as text; none of `held_out` and `calibration` is trained on. Of a file's there is no `world`."""
+    """Documents as text; none of `held_out` and `calibration` is trained on. Of a file's there is no `world`.
+
+    `places` is None where the locations of questions are no lines of a file, or its documents are drawn anew.
+    """
 
     real: list[str]
     held_out: list[str]
     questions: list[Question]
     world: World | None
+    places: Places | None = None
     calibration: list[str] = field(default_factory=list)
     tests: Tests = field(default_factory=dict)
 
@@ -33,41 +59,104 @@ class Corpus:
         return None if self.world is None else self.world.truth_metrics
 
 
-def read_corpus(settings: TextCorpus | WorldCorpus) -> Corpus:
+def read_corpus(settings: AnyCorpus) -> Corpus:
     """The corpus that `settings` describes.
 
     Raises:
         InputError: a file is missing, empty, not UTF-8, or leaves nothing to train on or to hold out.
     """
-    corpus = _world(settings) if isinstance(settings, WorldCorpus) else _text(settings)
-    aside = 0 if settings.calibration is None else max(1, round(settings.calibration * len(corpus.real)))
+    match settings:
+        case TextCorpus():
+            corpus = _text(settings)
+        case InterleavedCorpus():
+            corpus = _interleaved(settings)
+        case WorldCorpus():
+            corpus = _world(settings)
+    share = None if isinstance(settings, InterleavedCorpus) else settings.calibration
+    aside = 0 if share is None else max(1, round(share * len(corpus.real)))
     if aside >= len(corpus.real):
         raise InputError(
             f"data.calibration: {len(corpus.real)} real document(s) cannot be parted. Give more documents."
         )
     cut = len(corpus.real) - aside
     tests = read_tests(settings.downstream)
-    return replace(corpus, real=corpus.real[:cut], calibration=corpus.real[cut:], tests=tests)
+    places = corpus.places and _until(corpus.places, cut)
+    return replace(corpus, real=corpus.real[:cut], calibration=corpus.real[cut:], tests=tests, places=places)
+
+
+def interleave(sources: Sequence[Sequence[Item]], chunks: int) -> list[Item]:
+    """Part 1 of `chunks` of each source in turn, then part 2 of each: source s is cut at k len(s) // chunks."""
+    return [
+        item
+        for chunk in range(chunks)
+        for source in sources
+        for item in source[chunk * len(source) // chunks : (chunk + 1) * len(source) // chunks]
+    ]
 
 
 def _text(settings: TextCorpus) -> Corpus:
     separator = "blank-line" if settings.separator is None else settings.separator
-    whole = read_documents(settings.path, separator=separator)
+    whole = read_placed(settings.path, separator=separator)
     documents = whole[: settings.limit]
+    cut = len(documents)
     if settings.held_out_path is not None:
-        real, held_out = documents, read_documents(settings.held_out_path, separator=separator)
+        held_out = read_documents(settings.held_out_path, separator=separator)[: settings.held_out_limit]
     else:
-        cut = len(documents) - round((settings.held_out or HELD_OUT) * len(documents))
-        real, held_out = documents[:cut], documents[cut:]
-    if not real or not held_out:
+        cut -= round((settings.held_out or HELD_OUT) * len(documents))
+        held_out = [document.text for document in documents[cut:]]
+    if not cut or not held_out:
         raise InputError(
             f"{settings.path}: {len(documents)} document(s) cannot be parted into real and held-out ones. "
             "Give more documents (see data.separator), or data.held_out_path."
         )
+    real = [document.text for document in documents[:cut]]
+    places: Places | None = _places(whole, [document.line for document in documents[:cut]])
     if settings.weights is not None:
-        real = _weighted(real, settings, len(whole))
+        real, places = _weighted(real, settings, len(whole)), None
     questions = read_questions(settings.kr_test) if settings.kr_test else []
-    return Corpus(real, held_out, questions, None)
+    return Corpus(real, held_out, questions, None, places)
+
+
+def _interleaved(settings: InterleavedCorpus) -> Corpus:
+    whole = [_source(source) for source in settings.sources.values()]
+    real, held_out = [], []
+    for name, source, documents in zip(settings.sources, settings.sources.values(), whole, strict=True):
+        chosen = documents[: source.limit]
+        cut = len(chosen) - max(1, round(settings.held_out * len(chosen)))
+        if cut < settings.chunks:
+            raise InputError(
+                f"data.sources.{name}: {len(chosen)} document(s) cannot be parted into {settings.chunks} chunks and "
+                "held-out ones. Give more documents, or set data.chunks."
+            )
+        real.append(chosen[:cut])
+        held_out += [document.text for document in chosen[cut:]]
+    pool = interleave([[(place, document) for document in part] for place, part in enumerate(real)], settings.chunks)
+    lines = [document.line if place == 0 else None for place, document in pool]
+    questions = read_questions(settings.kr_test) if settings.kr_test else []
+    return Corpus([document.text for _, document in pool], held_out, questions, None, _places(whole[0], lines))
+
+
+def _source(settings: TextSource | AnsweredSource) -> list[Placed]:
+    if isinstance(settings, TextSource):
+        separator = "blank-line" if settings.separator is None else settings.separator
+        return read_placed(settings.path, separator=separator)
+    return [Placed(number, text) for number, text in enumerate(read_answered(settings.path))]
+
+
+def _places(whole: Sequence[Placed], lines: Sequence[int | None]) -> Places:
+    total = whole[-1].line + whole[-1].text.count("\n") + 1
+    return _ended(lines, [*(document.line for document in whole), total], total)
+
+
+def _ended(lines: Sequence[int | None], begins: Sequence[int], total: int) -> Places:
+    last = max((line for line in lines if line is not None), default=-1)
+    return Places(lines, min((line for line in begins if line > last), default=total), total)
+
+
+def _until(places: Places, count: int) -> Places:
+    """Of the first `count` documents alone."""
+    begins = [line for line in (*places.lines, places.end) if line is not None]
+    return _ended(places.lines[:count], begins, places.total)
 
 
 def _weighted(real: list[str], settings: TextCorpus, documents: int) -> list[str]:

@@ -33,7 +33,7 @@ def read_tests(settings: Downstream | None) -> Tests:
         paradigms = read_minimal_pairs(settings.blimp, limit=settings.pairs, seed=settings.seed)
         tests[BLIMP] = [pair for pairs in paradigms.values() for pair in pairs]
     for name, path in settings.choices.items():
-        tests[name] = read_choices(path, limit=settings.limit, seed=settings.seed)
+        tests[name] = read_choices(path, skip=settings.skip.get(name, 0), limit=settings.limit, seed=settings.seed)
     return tests
 
 

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from tailkeep.data import Form
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.lab.causal_lm.automatic import is_automatic, settle
 from tailkeep.lab.causal_lm.codec import Codec, Ids, load_tokenizer, train_tokenizer
 from tailkeep.lab.causal_lm.corpus import Corpus, read_corpus
+from tailkeep.lab.causal_lm.exam import Exam, parts_of
 from tailkeep.lab.causal_lm.losses import UserLosses
 from tailkeep.lab.causal_lm.matching import match_temperature
 from tailkeep.lab.causal_lm.measures import TextMeasure
@@ -28,8 +30,8 @@ from tailkeep.lab.causal_lm.weight_space import add_adapters, extrapolate, merge
 from tailkeep.lab.causal_lm.weighting import build_weighting
 from tailkeep.lab.editing import Edit
 from tailkeep.lab.protocols import Subject, View
+from tailkeep.lab.regimes import Regenerate
 from tailkeep.optional import require
-from tailkeep.scoring import question_rows
 from tailkeep.scoring.quiet import quiet_transformers
 from tailkeep.scoring.source import load_network, local_folder
 
@@ -140,7 +142,7 @@ def build(study: CausalLMStudy, *, device: str, losses: UserLosses, shared: Muta
         measure=TextMeasure(
             real,
             held_out,
-            prepared.corpus.questions,
+            _exam(study, prepared),
             prepared.corpus.truth,
             study.training.block,
             joined,
@@ -162,9 +164,20 @@ def _prepare(study: CausalLMStudy) -> Prepared:
         Tokens.of([codec.encode(text) for text in texts], codec)
         for texts in (corpus.real, corpus.held_out, corpus.calibration)
     )
-    asked = [row for question in corpus.questions for row in question_rows(question, codec.encode_open)[1:]]
-    longest = max(map(len, asked), default=0)
+    longest = Exam(corpus.questions, _form(study)).longest(codec.encode_open)
     return Prepared(corpus, codec, real, held_out, calibration, longest, _start(study, codec, folder))
+
+
+def _exam(study: CausalLMStudy, prepared: Prepared) -> Exam:
+    questions, places = prepared.corpus.questions, prepared.corpus.places
+    parts = None
+    if isinstance(study.regime, Regenerate) and places is not None:
+        parts = parts_of(questions, places, [len(part) for part in study.regime.parts(prepared.real)])
+    return Exam(questions, _form(study), parts)
+
+
+def _form(study: CausalLMStudy) -> Form:
+    return getattr(study.data, "kr_form", None) or "plain"
 
 
 def _codec(study: CausalLMStudy, corpus: Corpus, folder: Path | None) -> Codec:

@@ -7,10 +7,10 @@ from functools import cached_property
 
 import numpy as np
 
-from tailkeep.data import Question
 from tailkeep.lab.causal_lm.codec import Ids
 from tailkeep.lab.causal_lm.corpus import Truth
 from tailkeep.lab.causal_lm.downstream import Tests, downstream_metrics
+from tailkeep.lab.causal_lm.exam import Exam
 from tailkeep.lab.causal_lm.model import LanguageModel
 from tailkeep.lab.causal_lm.tail import coverage_of, words_of, written_words
 from tailkeep.lab.causal_lm.tokens import Tokens, training_rows
@@ -21,14 +21,12 @@ from tailkeep.metrics import (
     distinct_n,
     fitted_temperature,
     kl_divergence,
-    kr_accuracy,
-    kr_margin,
     ngram_kl,
     perplexity,
     share_above,
     unigram_counts,
 )
-from tailkeep.scoring import question_rows, tempered_nll, token_log_probs
+from tailkeep.scoring import tempered_nll, token_log_probs
 
 BINS = 20
 GRAMS = (1, 2, 3, 4)
@@ -40,7 +38,7 @@ class TextMeasure:
 
     real: Tokens
     held_out: Tokens
-    questions: Sequence[Question]
+    exam: Exam
     truth: Truth | None
     block: int
     joined: bool
@@ -51,12 +49,13 @@ class TextMeasure:
         """All metrics of one generation; those of samples carry their view's name."""
         held_out = self._log_probs(model, self.held_out)
         own = {view: self._written_log_probs(model, tokens) for view, tokens in samples.items()}
+        knowledge = self.exam.measure(model.log_probs, model.codec.encode_open)
         metrics = {
             "held_out_nll": -float(held_out.mean()),
             "held_out_above_90": share_above(held_out, 0.9),
             "held_out_above_99": share_above(held_out, 0.99),
             **self._tempered(model),
-            **self._knowledge(model),
+            **knowledge.metrics,
             **downstream_metrics(model, self.tests, positions=self.positions),
         }
         for view, tokens in samples.items():
@@ -68,7 +67,7 @@ class TextMeasure:
             "real": confidence_histogram(held_out, bins=BINS).tolist(),
             "common": confidence_histogram(own["common"], bins=BINS).tolist(),
         }
-        return Measurement(metrics, {"confidence": confidence})
+        return Measurement(metrics, {"confidence": confidence, **knowledge.tables})
 
     def _log_probs(self, model: LanguageModel, data: Tokens) -> np.ndarray:
         rows = training_rows(data, block=self.block, joined=self.joined)
@@ -97,18 +96,6 @@ class TextMeasure:
             for half, temperature in zip(halves, reversed(best), strict=True)
         )
         return {"held_out_nll_tempered": float(sum(swapped)) / int(ends[-1]), "temperature": sum(best) / 2}
-
-    def _knowledge(self, model: LanguageModel) -> dict[str, float]:
-        if not self.questions:
-            return {}
-        pairs = [question_rows(question, model.codec.encode_open) for question in self.questions]
-        rows = [row for _, true, false in pairs for row in (true, false)]
-        scored = token_log_probs(model.network, rows, pad=model.codec.pad)
-        margins = [
-            kr_margin(scored[2 * i][context - 1 :], scored[2 * i + 1][context - 1 :])
-            for i, (context, _, _) in enumerate(pairs)
-        ]
-        return {"kr_accuracy": kr_accuracy(margins), "kr_items": float(len(margins))}
 
     def _shape(self, tokens: Tokens) -> dict[str, float]:
         written = tokens.continuations

@@ -10,8 +10,7 @@ from tailkeep.lab.causal_lm.measures import BINS, TextMeasure
 from tailkeep.lab.causal_lm.tokens import Tokens, training_rows
 from tailkeep.lab.ecosystem.model import Pool
 from tailkeep.lab.protocols import Measurement
-from tailkeep.metrics import confidence_histogram, kr_accuracy, kr_margin, perplexity, share_above
-from tailkeep.scoring import question_rows
+from tailkeep.metrics import confidence_histogram, perplexity, share_above
 
 _OF_MEMBERS = ("held_out_nll", "kr_accuracy")
 _OF_A_READER = ("own_perplexity", "above_99")
@@ -37,11 +36,12 @@ class PoolMeasure:
         rows = training_rows(self.text.held_out, block=self.text.block, joined=self.text.joined)
         held_out = np.concatenate(pool.log_probs(rows))
         own = {view: _written_log_probs(pool, tokens) for view, tokens in samples.items()}
+        knowledge = self.text.exam.measure(pool.log_probs, pool.codec.encode_open)
         reading = {
             "held_out_nll": -float(held_out.mean()),
             "held_out_above_90": share_above(held_out, 0.9),
             "held_out_above_99": share_above(held_out, 0.99),
-            **self._knowledge(pool),
+            **knowledge.metrics,
         }
         for view, found in own.items():
             reading |= {f"{view}.own_perplexity": perplexity(found), f"{view}.above_99": share_above(found, 0.99)}
@@ -52,17 +52,7 @@ class PoolMeasure:
             "real": confidence_histogram(held_out, bins=BINS).tolist(),
             "common": confidence_histogram(own["common"], bins=BINS).tolist(),
         }
-        return Measurement({**of_text, **reading, **beside, **flat}, {"confidence": confidence})
-
-    def _knowledge(self, pool: Pool) -> dict[str, float]:
-        if not self.text.questions:
-            return {}
-        asked = [question_rows(question, pool.codec.encode_open) for question in self.text.questions]
-        true = pool.log_probs([true for _, true, _ in asked])
-        false = pool.log_probs([false for _, _, false in asked])
-        starts = [context - 1 for context, _, _ in asked]
-        margins = [kr_margin(one[at:], other[at:]) for at, one, other in zip(starts, true, false, strict=True)]
-        return {"kr_accuracy": kr_accuracy(margins), "kr_items": float(len(margins))}
+        return Measurement({**of_text, **reading, **beside, **flat}, {"confidence": confidence, **knowledge.tables})
 
 
 def compare_members(

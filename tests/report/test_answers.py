@@ -1,0 +1,90 @@
+"""Oracles are closed forms: counts of questions by hand, and the binomial test of coin throws."""
+
+import csv
+
+import pytest
+
+from tailkeep.report import summarise, write
+from tailkeep.report.wording import answered
+from tests.report.built_runs import finish, new_run
+
+PLAIN = [1.0, 1.0, -1.0, -1.0, 0.0, 1.0]
+OTHER = [1.0, -1.0, 1.0, 1.0, 1.0, 1.0]
+
+
+def knowledge(margins, numbers=None, file="f"):
+    """A table `knowledge` as the laboratory writes it."""
+    share = sum(margin > 0 for margin in margins) / len(margins)
+    bounds = {"mean": share, "low": 0.0, "high": 1.0}
+    row = {"part": "total", "items": len(margins), "accuracy": bounds, "bootstrap": bounds}
+    row |= {"by_sum": 0.25, "by_mean": 0.75}
+    numbers = list(range(len(margins))) if numbers is None else numbers
+    return {"knowledge": {"file": file, "numbers": numbers, "margins": margins, "rows": [row]}}
+
+
+def written(path, tables):
+    """A run in which arm -> the tables of generation 0, 1, ... under seed 0."""
+    with new_run(path, arms=tables, seeds=(0,), generations=max(map(len, tables.values()))) as run:
+        for arm, found in tables.items():
+            for generation, table in enumerate(found):
+                finish(run.cell(arm, 0, generation), {"kr_accuracy": 0.6}, learner="causal_lm", tables=table)
+    return path
+
+
+def rows(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_arms_are_compared_question_by_question_at_every_generation(tmp_path):
+    run = written(tmp_path / "r", {"plain": [knowledge(PLAIN)] * 2, "b": [knowledge(PLAIN), knowledge(OTHER)]})
+    before, after = summarise(run).groups[0].answers
+    assert (before.test, before.left_out) == ((0, 0, 1.0), 1)
+    assert (after.arm, after.seed, after.generation, after.questions, after.left_out) == ("b", 0, 1, 6, 1)
+    # Two questions against one: of three throws all but none are as far from even.
+    assert after.test == (2, 1, pytest.approx(1.0))
+
+
+def test_only_questions_that_both_were_asked_count(tmp_path):
+    tables = {"plain": [knowledge(PLAIN[:3], [0, 1, 2])], "b": [knowledge(OTHER[1:4], [1, 2, 3])]}
+    (one,) = summarise(written(tmp_path / "r", tables)).groups[0].answers
+    assert (one.questions, one.test.only_first, one.test.only_second) == (2, 1, 1)
+
+
+def test_answers_to_another_file_are_not_compared(tmp_path):
+    tables = {"plain": [knowledge(PLAIN)], "b": [knowledge(OTHER, file="g")], "c": [{}]}
+    assert summarise(written(tmp_path / "r", tables)).groups[0].answers == ()
+
+
+def test_the_page_and_the_tables_tell_them(tmp_path):
+    run = written(tmp_path / "r", {"plain": [knowledge(PLAIN)] * 2, "b": [knowledge(OTHER)] * 2})
+    page = write(run).read_text(encoding="utf-8")
+    assert "The same questions, one by one" in page
+    assert "<td>0</td><td>1</td><td>5</td><td>2</td><td>1</td>" in page
+    assert [row["generation"] for row in rows(run / "tables" / "answers.csv")] == ["0", "1"]
+    assert {(row["part"], row["by_sum"]) for row in rows(run / "tables" / "knowledge.csv")} == {("total", "0.25")}
+
+
+def test_a_terminal_tells_them_in_a_sentence_an_arm(tmp_path):
+    group = summarise(written(tmp_path / "r", {"plain": [knowledge(PLAIN)], "b": [knowledge(OTHER)]})).groups[0]
+    assert answered(group) == (
+        "Of the same questions at generation 0 only b answers 2 rightly and only plain 1 (by seed; McNemar p 1.0).",
+    )
+
+
+def test_without_questions_there_is_no_such_table(tmp_path):
+    run = written(tmp_path / "r", {"plain": [{}], "b": [{}]})
+    assert "one by one" not in write(run).read_text(encoding="utf-8")
+    assert not (run / "tables" / "answers.csv").exists()
+
+
+def test_where_real_data_arrives_in_fractions_the_first_is_judged(tmp_path):
+    with new_run(tmp_path / "r", arms=["a"], seeds=(0,), generations=3) as run:
+        for generation, share in enumerate((0.9, 0.8, 0.6)):
+            metrics = {"kr_accuracy": 0.4, "kr_fraction_0": share, "kr_fraction_0.items": 100.0}
+            finish(run.cell("a", 0, generation), metrics, learner="causal_lm")
+    failures = summarise(tmp_path / "r").groups[0].arms[0].failures
+    assert failures.keys() == {"kr_fraction_0", "kr_fraction_0_margin"}
+    assert failures["kr_fraction_0"].time == pytest.approx(1.25)
+    # Half of the margin of .4 over guessing is lost at .7.
+    assert failures["kr_fraction_0_margin"].time == pytest.approx(1.5)
