@@ -2,8 +2,8 @@ import math
 
 import pytest
 
-from tailkeep.report import write
-from tailkeep.report.maps import map_of, paired
+from tailkeep.report import summarise, write
+from tailkeep.report.maps import findings, map_of
 from tailkeep.report.reading import read
 from tests.report.built_runs import finish, new_run
 
@@ -32,18 +32,22 @@ def test_a_map_pairs_seeds_and_tells_what_is_sure(crossed):
     assert (found.reference, found.columns) == ("plain", ("cut", "random"))
     fields = {(found.rows[f.row], found.columns[f.column]): f for f in found.fields}
     sure, unsure = fields["greedy · no", "cut"], fields["sample · yes", "cut"]
-    assert sure.difference.mean == pytest.approx(-0.5)
-    assert sure.is_sure
+    assert sure.difference.level.mean == pytest.approx(-0.5)
+    assert sure.difference.is_sure
     assert sure.better
-    assert unsure.difference.mean == pytest.approx(0)
-    assert not unsure.is_sure
+    assert unsure.difference.level.mean == pytest.approx(0)
+    assert not unsure.difference.is_sure
 
 
-def test_differences_are_taken_at_the_last_generation_that_all_have():
-    ours = {0: {0: 5.0, 1: 7.0}, 1: {0: 5.0, 1: 9.0, 2: 99.0}, 2: {0: 1.0}}
-    base = {0: {0: 5.0, 1: 6.0, 2: 1.0}, 1: {0: 5.0, 1: 5.0, 2: 1.0}}
-    assert paired(ours, base) == [1.0, 4.0]
-    assert paired(ours, {}) == []
+def test_a_grid_is_told_by_what_is_sure_and_every_arm_is_paired_within_its_circumstance(crossed):
+    reading = read(crossed)
+    (nll,) = findings(reading.groups[0], reading.grid)
+    assert nll.startswith("Held-out NLL, each choice against plain in the same circumstance, paired by seed, is of 8")
+    assert "better in 2: cut with greedy · yes (−0.500), cut with greedy · no (−0.500); in the others" in nll
+    assert {(one.arm, one.base) for one in summarise(crossed).groups[0].differences} == {
+        (f"{d}-{i}-{loss}", f"{d}-{i}-plain")
+        for d in GRID["decoder"] for i in GRID["inherit"] for loss in GRID["loss"][1:]
+    }  # fmt: skip
 
 
 def test_without_a_grid_or_a_direction_there_is_no_map(crossed, language):
@@ -68,8 +72,8 @@ def test_the_page_of_a_grid_has_its_map_and_a_panel_for_each_circumstance(crosse
 
 def test_a_single_seed_has_no_interval_and_is_never_sure(crossed):
     group = read(crossed).groups[0]
-    assert math.isnan(map_of(one_seed(group), GRID, "held_out_nll").fields[0].difference.low)
-    assert not any(field.is_sure for field in map_of(one_seed(group), GRID, "held_out_nll").fields)
+    assert math.isnan(map_of(one_seed(group), GRID, "held_out_nll").fields[0].difference.level.low)
+    assert not any(field.difference.is_sure for field in map_of(one_seed(group), GRID, "held_out_nll").fields)
 
 
 def one_seed(group):

@@ -13,13 +13,14 @@ from tailkeep.report.reading import Entry, Group
 
 @dataclass(frozen=True)
 class AnswerTest:
-    """McNemar's exact test of an arm against the group's first one, at one generation under one seed.
+    """McNemar's exact test of an arm against the one it is compared with, at one generation under one seed.
 
-    `test.only_first` counts the questions that only `arm` answers rightly, `test.only_second` those that only the first
-    arm does. `questions` are those that both were asked, `left_out` those of them on which one finds no difference.
+    `test.only_first` counts the questions that only `arm` answers rightly, `test.only_second` those that only `base`
+    does. `questions` are those that both were asked, `left_out` those of them on which one finds no difference.
     """
 
     arm: str
+    base: str
     seed: int
     generation: int
     questions: int
@@ -29,14 +30,14 @@ class AnswerTest:
 
 def answer_tests(group: Group) -> Iterator[AnswerTest]:
     """By arm, seed and generation; nothing where no questions were asked."""
-    first = {(entry.seed, entry.generation): _answers(entry) for entry in group.of(group.arms[0])}
-    for arm in group.arms[1:]:
+    for arm in group.compared:
+        first = {(entry.seed, entry.generation): _answers(entry) for entry in group.of(group.base_of(arm))}
         for entry in group.of(arm):
             (file, ours), (other, theirs) = _answers(entry), first.get((entry.seed, entry.generation), ("", {}))
             both = sorted(ours.keys() & theirs.keys())
             if file == other and both:
                 test, left_out = kr_compare([ours[n] for n in both], [theirs[n] for n in both])
-                yield AnswerTest(arm, entry.seed, entry.generation, len(both), left_out, test)
+                yield AnswerTest(arm, group.base_of(arm), entry.seed, entry.generation, len(both), left_out, test)
 
 
 def part_rows(group: Group) -> Iterator[tuple[Entry, Mapping[str, Any]]]:

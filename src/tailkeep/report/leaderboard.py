@@ -6,9 +6,9 @@ Rule: a difference is paired over seeds, at the last generation that both arms h
 import math
 from typing import TYPE_CHECKING
 
-from tailkeep.metrics import Interval, mean_interval
+from tailkeep.metrics import Interval
 from tailkeep.report.drawing import COLOURS, HAIR, INK, MUTED, SMALL, WIDTH, Drawing, canvas, label, name_axis
-from tailkeep.report.maps import paired
+from tailkeep.report.pairing import measured_difference
 from tailkeep.report.reading import Group
 from tailkeep.report.vocabulary import describe
 
@@ -44,9 +44,8 @@ def leaderboard(group: Group, metric: str, name: str) -> Drawing | None:
 
 def ranked(group: Group, metric: str, *, higher: bool) -> Rows:
     """Each further arm with its difference from the first, the best first; arms without one are left out."""
-    base = group.series(group.arms[0], metric)
-    found = [(arm, paired(group.series(arm, metric), base)) for arm in group.arms[1:]]
-    rows = [(arm, mean_interval(differences)) for arm, differences in found if differences]
+    found = (measured_difference(group, arm, metric) for arm in group.compared)
+    rows = [(one.arm, one.level) for one in found if one is not None and math.isfinite(one.level.mean)]
     return sorted(rows, key=lambda row: row[1].mean, reverse=higher)
 
 

@@ -1,7 +1,6 @@
 """Where a choice helps: differences between the levels of a grid's last axis, circumstance by circumstance.
 
-Rule: a difference is paired over seeds, at the last generation that both arms have finished, and one whose 95 %
-interval holds 0 is written as such.
+Rule: a difference is paired over seeds, see `pairing`, and one whose 95 % interval holds 0 is written as such.
 """
 
 import math
@@ -9,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tailkeep.metrics import Interval, mean_interval
+from tailkeep.report import numbers
 from tailkeep.report.drawing import COLOURS, INK, SMALL, WIDTH, Drawing, canvas, label
+from tailkeep.report.pairing import Difference, measured_difference
 from tailkeep.report.reading import Group, circumstances
-from tailkeep.report.vocabulary import describe
+from tailkeep.report.vocabulary import describe, headline_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _FAINT, _FULL = 0.06, 0.75
 _ROW_HEIGHT, _HEAD_HEIGHT = 0.21, 0.75
+_TOLD, _LISTED = 2, 6
 
 
 @dataclass(frozen=True)
@@ -28,13 +29,8 @@ class Field:
 
     row: int
     column: int
-    difference: Interval
+    difference: Difference
     better: bool
-
-    @property
-    def is_sure(self) -> bool:
-        """Whether the interval leaves 0 out."""
-        return self.difference.low > 0 or self.difference.high < 0
 
 
 @dataclass(frozen=True)
@@ -57,25 +53,38 @@ def map_of(group: Group, grid: Mapping[str, Sequence[str]], metric: str) -> Map 
     sign = 1 if better == "higher" else -1
     fields = []
     for row, names in enumerate(rows.values()):
-        arms = [group.series(arm, metric) for arm in names.values()]
-        for column, arm in enumerate(arms[1:]):
-            if differences := paired(arm, arms[0]):
-                interval = mean_interval(differences)
-                fields.append(Field(row, column, interval, sign * interval.mean > 0))
+        for column, arm in enumerate(list(names.values())[1:]):
+            if found := measured_difference(group, arm, metric):
+                fields.append(Field(row, column, found, sign * found.level.mean > 0))
     if not fields:
         return None
     return Map(levels[0], tuple(rows), tuple(levels[1:]), tuple(fields))
 
 
-def paired(ours: Mapping[int, Mapping[int, float]], base: Mapping[int, Mapping[int, float]]) -> list[float]:
-    """For each seed of both, by how much ours is above the base at the last generation that every seed of both has."""
-    seeds = sorted(ours.keys() & base.keys())
-    shared = [ours[seed].keys() & base[seed].keys() for seed in seeds]
-    generations = set.intersection(*map(set, shared)) if shared else set()
-    if not generations:
-        return []
-    last = max(generations)
-    return [ours[seed][last] - base[seed][last] for seed in seeds]
+def findings(group: Group, grid: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """What the maps of the first comparable metrics say, a sentence each; nothing without a grid of two axes."""
+    told = [name for name in headline_names(group.names) if describe(name).better][:_TOLD]
+    maps = ((name, map_of(group, grid, name)) for name in told)
+    return tuple(_finding(describe(name).title, found) for name, found in maps if found is not None)
+
+
+def _finding(title: str, found: Map) -> str:
+    sure = sorted((f for f in found.fields if f.difference.is_sure), key=lambda f: -abs(f.difference.level.mean))
+    lead = f"{title}, each choice against {found.reference} in the same circumstance, paired by seed"
+    if not sure:
+        return f"{lead}: none of {len(found.fields)} differences leaves 0 out of its interval."
+    parts = []
+    for word, fields in (("better", [f for f in sure if f.better]), ("worse", [f for f in sure if not f.better])):
+        if fields:
+            shown = [_shown(found, f) for f in fields[:_LISTED]]
+            more = f" and {len(fields) - _LISTED} more" if len(fields) > _LISTED else ""
+            parts.append(f"{word} in {len(fields)}: {', '.join(shown)}{more}")
+    return f"{lead}, is of {len(found.fields)} {'; '.join(parts)}; in the others the interval holds 0."
+
+
+def _shown(found: Map, field: Field) -> str:
+    change = numbers.mean(field.difference.level, signed=True)
+    return f"{found.columns[field.column]} with {found.rows[field.row]} ({change})"
 
 
 def choice_map(group: Group, grid: Mapping[str, Sequence[str]], metric: str, name: str) -> Drawing | None:
@@ -85,7 +94,8 @@ def choice_map(group: Group, grid: Mapping[str, Sequence[str]], metric: str, nam
         return None
     title = f"{describe(metric).title}: change by {list(grid)[-1]}"
     told = "; ".join(
-        f"{found.rows[f.row]}, {found.columns[f.column]}: {f.difference.mean:+.3g}{'' if f.is_sure else ' (unsure)'}"
+        f"{found.rows[f.row]}, {found.columns[f.column]}: {f.difference.level.mean:+.3g}"
+        f"{'' if f.difference.is_sure else ' (unsure)'}"
         for f in found.fields
     )
     return Drawing(
@@ -104,7 +114,8 @@ def choice_map(group: Group, grid: Mapping[str, Sequence[str]], metric: str, nam
 def _build(title: str, found: Map) -> "Figure":
     height = _HEAD_HEIGHT + _ROW_HEIGHT * len(found.rows)
     figure, (panel,) = canvas(title, width=1.6 * WIDTH, height=height)
-    largest = max((abs(f.difference.mean) for f in found.fields if math.isfinite(f.difference.mean)), default=0.0)
+    sizes = [abs(f.difference.level.mean) for f in found.fields if math.isfinite(f.difference.level.mean)]
+    largest = max(sizes, default=0.0)
     for field in found.fields:
         _draw(panel, field, largest)
     panel.set_xlim(-0.5, len(found.columns) - 0.5)
@@ -121,17 +132,19 @@ def _build(title: str, found: Map) -> "Figure":
 def _draw(panel: "Axes", field: Field, largest: float) -> None:
     from matplotlib.patches import Rectangle
 
-    share = abs(field.difference.mean) / largest if largest > 0 else 0.0
+    mean, is_sure = field.difference.level.mean, field.difference.is_sure
+    share = abs(mean) / largest if largest > 0 and math.isfinite(mean) else 0.0
     colour = COLOURS[0 if field.better else 1][0]
     place = (field.column - 0.48, field.row - 0.46)
     panel.add_patch(Rectangle(place, 0.96, 0.92, color=colour, alpha=_FAINT + (_FULL - _FAINT) * share, linewidth=0))
+    written = f"{mean:+.3f}" if math.isfinite(mean) else numbers.DASH
     panel.text(
         field.column,
         field.row,
-        f"{field.difference.mean:+.3f}" if field.is_sure else f"({field.difference.mean:+.3f})",
+        written if is_sure else f"({written})",
         ha="center",
         va="center",
         fontsize=SMALL,
         color=INK,
-        fontweight="bold" if field.is_sure else "normal",
+        fontweight="bold" if is_sure else "normal",
     )

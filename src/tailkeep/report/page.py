@@ -19,11 +19,13 @@ from tailkeep.report import numbers
 from tailkeep.report.answers import AnswerTest
 from tailkeep.report.drawing import Pen
 from tailkeep.report.figures import GroupFigures, pens_of
+from tailkeep.report.maps import findings
+from tailkeep.report.pairing import Difference
 from tailkeep.report.reading import Group, Reading
-from tailkeep.report.summary import Difference, GroupSummary, Summary
+from tailkeep.report.summary import GroupSummary, Summary
 from tailkeep.report.texts import Prompt, first_middle_last, prompts, views
 from tailkeep.report.vocabulary import LEARNERS, VIEWS, describe
-from tailkeep.report.wording import sentences, unfinished
+from tailkeep.report.wording import far_edits, sentences, unfinished
 from tailkeep.runs import redact
 from tailkeep.visible import visible
 
@@ -87,7 +89,7 @@ def page(reading: Reading, summary: Summary, figures: Sequence[GroupFigures]) ->
         style=style_sheet(),
         reading=reading,
         record=record,
-        sections=[_section(n, *some) for n, some in enumerate(groups, 1)],
+        sections=[_section(n, *some, reading.grid) for n, some in enumerate(groups, 1)],
         pens=pens_of(reading),
         unfinished=unfinished(reading.missing),
         timings=_timings(reading),
@@ -95,11 +97,14 @@ def page(reading: Reading, summary: Summary, figures: Sequence[GroupFigures]) ->
     return html
 
 
-def _section(place: int, group: Group, summary: GroupSummary, figures: GroupFigures) -> Section:
+def _section(
+    place: int, group: Group, summary: GroupSummary, figures: GroupFigures, grid: Mapping[str, Sequence[str]]
+) -> Section:
     samples = tuple(Samples(view, prompts(group, view, most=_PROMPTS)) for view in views(group))
-    return Section(
-        f"learner-{place}", summary, sentences(summary), figures, samples, _units(group), _newest(summary.answers)
-    )
+    # Sentences that name every arm of a grid are not read by anyone.
+    found = findings(group, grid)
+    told = (*found, *far_edits(summary)) if found else sentences(summary)
+    return Section(f"learner-{place}", summary, told, figures, samples, _units(group), _newest(summary.answers))
 
 
 def _newest(answers: Sequence[AnswerTest]) -> tuple[AnswerTest, ...]:

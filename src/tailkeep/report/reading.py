@@ -6,7 +6,7 @@ Rule: files are all that is known. A run that has not ended is read like one tha
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,16 @@ class Group:
     learner: str
     arms: tuple[str, ...]
     entries: tuple[Entry, ...]
+    bases: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """The arms that are compared with another one."""
+        return tuple(arm for arm in self.arms if self.base_of(arm) != arm and self.base_of(arm) in self.arms)
+
+    def base_of(self, arm: str) -> str:
+        """What `arm` is compared with: the first level of a grid's last axis in its circumstance, or the first arm."""
+        return self.bases.get(arm, self.arms[0])
 
     @property
     def names(self) -> set[str]:
@@ -123,7 +133,7 @@ def read(path: Path | str) -> Reading:
     config = read_yaml(config_path) if config_path.exists() else {}
     cells = run.cells(only_done=False)
     entries = [_entry(cell) for cell in cells if cell.done]
-    arms = _arms(config, cells)
+    arms, grid = _arms(config, cells), _grid(config)
     learners = sorted({e.learner for e in entries}, key=lambda name: _first_arm(name, entries, arms))
     return Reading(
         run=run,
@@ -131,8 +141,8 @@ def read(path: Path | str) -> Reading:
         shows=_cut(config.get("shows") or "", _LONGEST_SENTENCE),
         config_text=config_path.read_text(encoding="utf-8") if config_path.exists() else "",
         arms=arms,
-        grid=_grid(config),
-        groups=tuple(_group(learner, entries, arms) for learner in learners),
+        grid=grid,
+        groups=tuple(_group(learner, entries, arms, grid) for learner in learners),
         missing=tuple(_missing(run, config, cells, arms)),
         finished=len(entries),
     )
@@ -172,12 +182,14 @@ def _first_arm(learner: str, entries: list[Entry], arms: tuple[str, ...]) -> tup
     return min(arms.index(entry.arm) for entry in entries if entry.learner == learner), learner
 
 
-def _group(learner: str, entries: list[Entry], arms: tuple[str, ...]) -> Group:
+def _group(learner: str, entries: list[Entry], arms: tuple[str, ...], grid: Mapping[str, Sequence[str]]) -> Group:
     own = sorted(
         (entry for entry in entries if entry.learner == learner),
         key=lambda entry: (arms.index(entry.arm), entry.seed, entry.generation),
     )
-    return Group(learner, tuple(dict.fromkeys(entry.arm for entry in own)), tuple(own))
+    rows = [list(row.values()) for row in circumstances(grid).values()] if grid else []
+    bases = {arm: row[0] for row in rows for arm in row}
+    return Group(learner, tuple(dict.fromkeys(entry.arm for entry in own)), tuple(own), bases)
 
 
 def _missing(

@@ -6,7 +6,7 @@ so that no seed is averaged with another one's past.
 
 import math
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from tailkeep.metrics import (
 )
 from tailkeep.report.answers import AnswerTest, answer_tests
 from tailkeep.report.failure import FailureRule, failure_rules
+from tailkeep.report.pairing import Difference, difference
 from tailkeep.report.reading import Entry, Group, Reading, read
 from tailkeep.report.vocabulary import headline_names
 
@@ -79,27 +80,12 @@ class ArmSummary:
 
 
 @dataclass(frozen=True)
-class Difference:
-    """An arm less the group's first one, seed by seed: 95 % Student-t intervals over the `seeds` that both have.
-
-    `level` is at `generation`, the last that both have finished under all those seeds, `slope` per generation up to it.
-    """
-
-    arm: str
-    metric: str
-    seeds: int
-    generation: int
-    level: Interval
-    slope: Interval
-
-
-@dataclass(frozen=True)
 class GroupSummary:
     """The arms of one learner. `metrics` names the headline metrics, `rules` says when an arm counts as failed.
 
     `common_generation` is the last one that every seed of every arm has finished (None if there is none), and `common`
-    holds arm -> metric -> the level there. `differences` are those of each further arm from the first one, `answers`
-    the tests of each further arm against it on the same questions, at every generation.
+    holds arm -> metric -> the level there. `differences` are those of each arm from its base, `answers` the
+    tests of each against it on the same questions, at every generation.
     """
 
     learner: str
@@ -147,34 +133,9 @@ def _group(group: Group) -> GroupSummary:
 
 
 def _differences(group: Group, names: tuple[str, ...]) -> Iterator[Difference]:
-    for arm in group.arms[1:]:
-        cells = {
-            (entry.arm, entry.seed, entry.generation): entry.metrics
-            for entry in group.entries
-            if entry.arm in (group.arms[0], arm)
-        }
-        seeds = sorted({seed for a, seed, _ in cells if a == arm} & {seed for a, seed, _ in cells if a != arm})
-        shared = set.intersection(
-            *({g for a, s, g in cells if (a, s) == (one, seed)} for one in (group.arms[0], arm) for seed in seeds),
-            {generation for _, _, generation in cells},
-        )
-        if not seeds or not shared:
-            continue
-        generations = sorted(shared)
-        for name in names:
-            rows = [
-                [_value(cells, arm, seed, g, name) - _value(cells, group.arms[0], seed, g, name) for g in generations]
-                for seed in seeds
-            ]
-            level = mean_interval([row[-1] for row in rows])
-            slopes = mean_interval([slope(generations, row) for row in rows])
-            yield Difference(arm, name, len(seeds), generations[-1], level, slopes)
-
-
-def _value(
-    cells: Mapping[tuple[str, int, int], Mapping[str, float]], arm: str, seed: int, generation: int, name: str
-) -> float:
-    return cells[arm, seed, generation].get(name, math.nan)
+    for arm in group.compared:
+        found = (difference(group, arm, name) for name in names)
+        yield from (one for one in found if one is not None)
 
 
 def _common_generation(group: Group) -> int | None:

@@ -91,9 +91,8 @@ def _times(failure: FailureSummary) -> tuple[float, float, float]:
 def _differences(summary: Summary) -> Iterable[Row]:
     for group in summary.groups:
         for one in group.differences:
-            first = group.arms[0].arm
             bounds = *_bounds(one.level), *_bounds(one.slope)
-            yield group.learner, one.arm, first, one.metric, one.seeds, one.generation, *bounds
+            yield group.learner, one.arm, one.base, one.metric, one.seeds, one.generation, *bounds
 
 
 def _answers(summary: Summary) -> Iterable[Row]:

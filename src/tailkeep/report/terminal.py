@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tailkeep.report import numbers
+from tailkeep.report.maps import findings
 from tailkeep.report.reading import Group, Reading, read
 from tailkeep.report.summary import ArmSummary, GroupSummary, Summary, summarise_reading
 from tailkeep.report.texts import Prompt, prompts, views
@@ -28,7 +29,7 @@ def print_summary(path: Path | str, console: Console) -> None:
     Raises:
         InputError: there is no run at `path`, or one of its files cannot be read.
     """
-    _print_groups(summarise_reading(read(path)), console)
+    _print_groups(read(path), console)
 
 
 def show(path: Path | str, console: Console, *, samples: int = 3) -> None:
@@ -39,7 +40,7 @@ def show(path: Path | str, console: Console, *, samples: int = 3) -> None:
     """
     reading = read(path)
     _print_facts(reading, console)
-    _print_groups(summarise_reading(reading), console)
+    _print_groups(reading, console)
     for group in reading.groups:
         for view in views(group):
             for prompt in prompts(group, view, most=samples):
@@ -72,13 +73,15 @@ def _print_facts(reading: Reading, console: Console) -> None:
     console.print(Padding(table, (1, 0)))
 
 
-def _print_groups(summary: Summary, console: Console) -> None:
+def _print_groups(reading: Reading, console: Console) -> None:
+    summary = summarise_reading(reading)
     if not summary.groups:
         console.print(Text("No cell is finished yet."))
         return
-    for group in summary.groups:
+    for read_group, group in zip(reading.groups, summary.groups, strict=True):
         console.print(_group_table(group))
-        for line in (*_relative(group), *paired(group), *answered(group)):
+        lines = findings(read_group, reading.grid) or (*_relative(group), *paired(group), *answered(group))
+        for line in lines:
             console.print(_plain(line))
     for line in _footnote(summary):
         console.print(Text(line, "dim"))

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from tailkeep.metrics import Interval
 from tailkeep.report import numbers
 from tailkeep.report.failure import FailureRule
+from tailkeep.report.pairing import Difference
 from tailkeep.report.reading import Missing
-from tailkeep.report.summary import Difference, GroupSummary
+from tailkeep.report.summary import GroupSummary
 from tailkeep.report.vocabulary import BOUNDED_SHARE, describe, is_known
 
 _TOLD = 2
@@ -21,7 +22,7 @@ def sentences(group: GroupSummary) -> tuple[str, ...]:
     """One sentence for each of the first two comparable metrics, each rule of failure, and edits that go far."""
     told = [name for name in group.metrics if describe(name).better][:_TOLD]
     said = [_comparison(group, name) if len(group.arms) > 1 else _alone(group, name) for name in told]
-    return (*filter(None, said), *(_failures(group, rule) for rule in group.rules), *_far_edits(group))
+    return (*filter(None, said), *(_failures(group, rule) for rule in group.rules), *far_edits(group))
 
 
 def paired(group: GroupSummary) -> tuple[str, ...]:
@@ -38,7 +39,7 @@ def paired(group: GroupSummary) -> tuple[str, ...]:
 
 
 def answered(group: GroupSummary) -> tuple[str, ...]:
-    """A sentence for each arm: how many questions only it, or only the first one, gets right at the last generation."""
+    """A sentence for each arm: how many questions only it, or only its rival, gets right at the last generation."""
     said = []
     for arm in dict.fromkeys(one.arm for one in group.answers):
         last = max(one.generation for one in group.answers if one.arm == arm)
@@ -47,7 +48,7 @@ def answered(group: GroupSummary) -> tuple[str, ...]:
         p_values = ", ".join(numbers.number(one.test.p_value, digits=2) for one in told)
         said.append(
             f"Of the same questions at generation {last} only {arm} answers {ours} rightly and only "
-            f"{group.arms[0].arm} {theirs} (by seed; McNemar p {p_values})."
+            f"{told[0].base} {theirs} (by seed; McNemar p {p_values})."
         )
     return tuple(said)
 
@@ -57,7 +58,8 @@ def _paired(one: Difference) -> str:
     return f"{numbers.mean(one.level, signed=True)} for {one.arm}" + (f" ({bounds})" if bounds else "")
 
 
-def _far_edits(group: GroupSummary) -> tuple[str, ...]:
+def far_edits(group: GroupSummary) -> tuple[str, ...]:
+    """A sentence where edits have changed more of the real data than the bound on collapse allows."""
     told = {arm.arm: arm.metrics.get("cumulative_changed_share") for arm in group.arms}
     shares = {arm: metric.level.mean for arm, metric in told.items() if metric}
     far = [f"{numbers.number(share)} for {arm}" for arm, share in shares.items() if share > BOUNDED_SHARE]
