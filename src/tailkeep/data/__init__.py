@@ -1,7 +1,7 @@
 """Documents, questions and worlds with known truth."""
 
 from tailkeep.data.choices import Choice, read_choices, read_minimal_pairs
-from tailkeep.data.documents import Separator, read_documents, read_text
+from tailkeep.data.documents import Record, Separator, read_documents, read_records, read_text
 from tailkeep.data.questions import Question, parse_question, read_items, read_questions, write_questions
 from tailkeep.data.wikitext import ABBREVIATIONS, wikitext_form
 from tailkeep.data.world import Fact, Reading, Statement, World, WorldConfig
@@ -12,6 +12,7 @@ __all__ = [
     "Fact",
     "Question",
     "Reading",
+    "Record",
     "Separator",
     "Statement",
     "World",
@@ -22,6 +23,7 @@ __all__ = [
     "read_items",
     "read_minimal_pairs",
     "read_questions",
+    "read_records",
     "read_text",
     "wikitext_form",
     "write_questions",

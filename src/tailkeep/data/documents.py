@@ -4,6 +4,7 @@ Rule: a document is never empty and has no white space around it.
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +12,40 @@ from tailkeep.errors import InputError
 
 Separator = Literal["file", "line", "blank-line"] | str
 """What stands between two documents: nothing (the file is one), a line break, an empty line, or the text given."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A document; where a `prompt` stands before its `text`, it stands on lines of its own and is given, not learnt."""
+
+    text: str
+    prompt: str = ""
+
+    @property
+    def start(self) -> int:
+        """Where in `whole` the text begins."""
+        return len(self.prompt) + 1 if self.prompt else 0
+
+    @property
+    def whole(self) -> str:
+        """Prompt and text as one."""
+        return f"{self.prompt}\n{self.text}" if self.prompt else self.text
+
+
+def read_records(path: Path, *, prompt_field: str, text_field: str = "text") -> list[Record]:
+    """The lines of a `.jsonl` file whose text and prompt are not empty, as `read_documents` reads fields.
+
+    Raises:
+        InputError: as there.
+    """
+    content = read_text(path)
+    prompts, texts = (
+        [piece.strip() for piece in _json_fields(content, field, path)] for field in (prompt_field, text_field)
+    )
+    records = [Record(text, prompt) for text, prompt in zip(texts, prompts, strict=True) if text and prompt]
+    if not records:
+        raise InputError(f"{path} holds no record with both {prompt_field!r} and {text_field!r}. Give some.")
+    return records
 
 
 def read_documents(path: Path, *, separator: Separator = "line", field: str = "text") -> list[str]:

@@ -119,7 +119,8 @@ class Subject:
     """What one arm studies: real data, a learner, the views its models are sampled through, and a measure.
 
     `views` maps a name to a sampler; "common" is the same decoder for all arms, "own" the arm's. `edits` says that the
-    learner's models are an `EditingModel`.
+    learner's models are an `EditingModel`. `first`, a function of a seed, makes what generation 0 trains on where that
+    is not the real data: `EditedData`, whose facts stand among the metrics.
     """
 
     name: str
@@ -128,3 +129,4 @@ class Subject:
     views: Mapping[str, View]
     measure: Measure
     edits: bool = False
+    first: Callable[[int], Any] | None = None

@@ -50,7 +50,10 @@ class Chain:
 
 @dataclass
 class _Lineage:
-    """What the next generation needs: the newest model, and what was written for each generation so far."""
+    """What the next generation needs: the newest model, and what was written for each generation so far.
+
+    Something is written for generation 0 only by the subject's `first`.
+    """
 
     model: Any
     written: dict[int, Any]
@@ -112,7 +115,7 @@ def _advance(chain: Chain, lineage: _Lineage, generation: int, observe: Observer
     else:
         if recorded and cell.written.exists():
             lineage.written.update(_read_written(chain, [generation]))
-        elif generation:
+        elif generation or chain.subject.first is not None:
             with _phase(chain, lineage, generation, "write", observe):
                 _write(chain, lineage, generation)
         with _phase(chain, lineage, generation, "train", observe):
@@ -122,8 +125,14 @@ def _advance(chain: Chain, lineage: _Lineage, generation: int, observe: Observer
 
 
 def _write(chain: Chain, lineage: _Lineage, generation: int) -> None:
-    stage = Stage(generation, chain.subject.real, lambda: _training_set(chain, lineage, generation - 1), lineage.model)
-    written = chain.regime.write(stage, seed=phase_seed(chain.seed, generation, "write"))
+    seed = phase_seed(chain.seed, generation, "write")
+    if generation:
+        real, model = chain.subject.real, lineage.model
+        stage = Stage(generation, real, lambda: _training_set(chain, lineage, generation - 1), model)
+        written = chain.regime.write(stage, seed=seed)
+    else:
+        assert chain.subject.first is not None, "generation 0 trains on real data, which nobody writes"
+        written = chain.subject.first(seed)
     if not chain.regime.keeps_history:
         lineage.written.clear()
     lineage.written[generation] = written
@@ -149,6 +158,8 @@ def _train(chain: Chain, lineage: _Lineage, generation: int) -> None:
 
 
 def _training_set(chain: Chain, lineage: _Lineage, generation: int) -> Any:
+    if not generation and 0 in lineage.written:
+        return lineage.written[0]
     seed = phase_seed(chain.seed, generation, "mix")
     return chain.regime.mix(generation, chain.subject.real, lineage.written, seed=seed)
 
@@ -165,9 +176,15 @@ def _sample_and_measure(chain: Chain, lineage: _Lineage, generation: int, observ
     with _phase(chain, lineage, generation, "measure", observe):
         measured = chain.subject.measure(lineage.model, samples)
         training = {"train_data_units": float(_training_set(chain, lineage, generation).units), **lineage.model.facts}
-        written = chain.regime.facts(generation, lineage.written)
+        written = _facts(chain, lineage, generation)
         cell.write_metrics({**training, **written, **measured.metrics}, measured.tables, learner=chain.subject.name)
     cell.finish()
+
+
+def _facts(chain: Chain, lineage: _Lineage, generation: int) -> Mapping[str, float]:
+    if not generation and 0 in lineage.written:
+        return dict(lineage.written[0].facts)
+    return chain.regime.facts(generation, lineage.written)
 
 
 def _save_each(folder: Any, parts: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ from tailkeep.config import input_paths
 from tailkeep.errors import ConfigError
 from tailkeep.lab import gaussian, mixture, regression
 from tailkeep.lab.causal_lm.losses import UserLosses
+from tailkeep.lab.causal_lm.outside import OutsideModel
 from tailkeep.lab.causal_lm.settings import CausalLMStudy, LanguageStudy, Pretrained
 from tailkeep.lab.config import AnyStudy, LabConfig, UserStudy
 from tailkeep.lab.ecosystem.settings import EcosystemStudy
@@ -165,7 +166,7 @@ def _settings_of(study: AnyStudy) -> dict[str, Any]:
             listed = isinstance(node, list)
             node = node[int(parent)] if listed else node[parent]
             owner = owner[int(parent)] if listed else getattr(owner, parent)
-        if isinstance(owner, Pretrained):
+        if isinstance(owner, Pretrained | OutsideModel):
             require("transformers", extra="hf")
             from tailkeep.scoring.source import local_folder
 

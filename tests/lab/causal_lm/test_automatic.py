@@ -7,9 +7,10 @@ import torch
 from tailkeep import lab
 from tailkeep.errors import ConfigError
 from tailkeep.lab.causal_lm.automatic import gap_of, settle
+from tailkeep.lab.causal_lm.decoders import Sampling
 from tailkeep.lab.causal_lm.losses import RandomMatched, Truncated
 from tailkeep.lab.causal_lm.model import LanguageModel
-from tailkeep.lab.causal_lm.settings import Documents, Sampling, Windows, Writing
+from tailkeep.lab.causal_lm.settings import Documents, Windows, Writing
 from tailkeep.lab.causal_lm.tokens import Tokens
 from tests.lab.causal_lm.tiny import study, write_stories
 from tests.runs.faults import FaultyStorage, content

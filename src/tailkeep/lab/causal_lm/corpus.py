@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
-from tailkeep.data import Question, World, read_documents, read_questions
+from tailkeep.data import Question, Record, World, read_documents, read_questions, read_records
 from tailkeep.data.corpus import read_weights, repeated
 from tailkeep.errors import InputError
 from tailkeep.lab.causal_lm.downstream import Tests, read_tests
@@ -18,13 +19,13 @@ Truth = Callable[[Sequence[str]], dict[str, float]]
 
 @dataclass(frozen=True)
 class Corpus:
-    """Documents as text; none of `held_out` and `calibration` is trained on. The embedded world alone has a `truth`."""
+    """Documents; none of `held_out` and `calibration` is trained on. The embedded world alone has a `truth`."""
 
-    real: list[str]
-    held_out: list[str]
+    real: list[Record]
+    held_out: list[Record]
     questions: list[Question]
     truth: Truth | None
-    calibration: list[str] = field(default_factory=list)
+    calibration: list[Record] = field(default_factory=list)
     tests: Tests = field(default_factory=dict)
 
 
@@ -46,11 +47,10 @@ def read_corpus(settings: TextCorpus | WorldCorpus) -> Corpus:
 
 
 def _text(settings: TextCorpus) -> Corpus:
-    separator = "blank-line" if settings.separator is None else settings.separator
-    whole = read_documents(settings.path, separator=separator)
+    whole = _read(settings.path, settings)
     documents = whole[: settings.limit]
     if settings.held_out_path is not None:
-        real, held_out = documents, read_documents(settings.held_out_path, separator=separator)
+        real, held_out = documents, _read(settings.held_out_path, settings)
     else:
         cut = len(documents) - round((settings.held_out or HELD_OUT) * len(documents))
         real, held_out = documents[:cut], documents[cut:]
@@ -65,7 +65,15 @@ def _text(settings: TextCorpus) -> Corpus:
     return Corpus(real, held_out, questions, None)
 
 
-def _weighted(real: list[str], settings: TextCorpus, documents: int) -> list[str]:
+def _read(path: Path, settings: TextCorpus) -> list[Record]:
+    field = settings.text_field or "text"
+    if settings.prompt_field is not None:
+        return read_records(path, prompt_field=settings.prompt_field, text_field=field)
+    separator = "blank-line" if settings.separator is None else settings.separator
+    return [Record(text) for text in read_documents(path, separator=separator, field=field)]
+
+
+def _weighted(real: list[Record], settings: TextCorpus, documents: int) -> list[Record]:
     """As many documents as `real`, which are the file's first, each in proportion to its weight."""
     assert settings.weights is not None
     weights = list(read_weights(settings.weights).values())
@@ -75,11 +83,10 @@ def _weighted(real: list[str], settings: TextCorpus, documents: int) -> list[str
             "Select from this very file, with its documents cut alike (see data.separator)."
         )
     counts = repeated(weights[: len(real)], len(real), seed=settings.weights_seed or 0)
-    return [text for text, count in zip(real, counts, strict=True) for _ in range(count)]
+    return [record for record, count in zip(real, counts, strict=True) for _ in range(count)]
 
 
 def _world(settings: WorldCorpus) -> Corpus:
     world = World(settings)
-    return Corpus(
-        world.corpus(), world.held_out(), world.questions(rounds=settings.question_rounds), world.truth_metrics
-    )
+    real, held_out = ([Record(text) for text in texts] for texts in (world.corpus(), world.held_out()))
+    return Corpus(real, held_out, world.questions(rounds=settings.question_rounds), world.truth_metrics)

@@ -2,8 +2,8 @@
 
 import copy
 import json
-from collections.abc import Callable, MutableMapping
-from dataclasses import dataclass
+from collections.abc import Callable, MutableMapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,18 +11,23 @@ from typing import Any
 import numpy as np
 import torch
 
+from tailkeep.data import Record
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.lab.causal_lm.automatic import is_automatic, settle
 from tailkeep.lab.causal_lm.codec import Codec, Ids, load_tokenizer, train_tokenizer
 from tailkeep.lab.causal_lm.corpus import Corpus, read_corpus
+from tailkeep.lab.causal_lm.decoders import Sampling
+from tailkeep.lab.causal_lm.edits import Edits
 from tailkeep.lab.causal_lm.losses import UserLosses
 from tailkeep.lab.causal_lm.matching import match_temperature
 from tailkeep.lab.causal_lm.measures import TextMeasure
 from tailkeep.lab.causal_lm.model import DECODER_TEMPERATURE, LanguageModel
-from tailkeep.lab.causal_lm.settings import CausalLMStudy, Matched, Pretrained, Sampling, Windows
+from tailkeep.lab.causal_lm.outside import OutsideText
+from tailkeep.lab.causal_lm.settings import CausalLMStudy, Matched, Pretrained, TextCorpus, Windows
 from tailkeep.lab.causal_lm.source import new_network
-from tailkeep.lab.causal_lm.tokens import Tokens, refuse_short, training_rows
+from tailkeep.lab.causal_lm.tokens import Tokens, first_targets, refuse_short, training_rows
 from tailkeep.lab.causal_lm.training import train
+from tailkeep.lab.causal_lm.treating import edited, load_outside, shared_beginning, written
 from tailkeep.lab.causal_lm.weight_space import add_adapters, extrapolate, merge_adapters, relative_change
 from tailkeep.lab.causal_lm.weighting import build_weighting
 from tailkeep.lab.editing import Edit
@@ -67,6 +72,7 @@ class CausalLMLearner:
                 seed=seed,
                 device=self.device,
                 bf16=self.bf16,
+                firsts=first_targets(data, block=self.study.training.block) if _answers(self.study) else None,
             )
             network = merge_adapters(adapted) if adapted else network
         network.eval()
@@ -106,17 +112,17 @@ class Prepared:
         return found
 
 
-def build(study: CausalLMStudy, *, device: str, losses: UserLosses, shared: MutableMapping[str, Prepared]) -> Subject:
+def build(study: CausalLMStudy, *, device: str, losses: UserLosses, shared: MutableMapping[str, Any]) -> Subject:
     """The language-model recursion that `study` describes; `shared` keeps what other arms and seeds need too.
 
     Raises:
         InputError: a corpus, tokenizer or model that cannot be read or used.
         ConfigError: choices that exclude each other.
     """
-    key = study.model_dump_json(include={"data", "model", "tokenizer"})
+    key = study.model_dump_json(include={"data", "model", "tokenizer"}, exclude={"data": {"prior", "edit", "written"}})
     if key not in shared:
         shared[key] = _prepare(study)
-    prepared = shared[key]
+    prepared: Prepared = shared[key]
     _refuse_misfits(study, prepared)
     device = _device(device)
     joined = _joined(study)
@@ -145,9 +151,45 @@ def build(study: CausalLMStudy, *, device: str, losses: UserLosses, shared: Muta
             joined,
             prepared.corpus.tests,
             prepared.positions,
+            answers=_answers(study),
         ),
         edits=True,
+        first=_first(study, prepared, device, shared),
     )
+
+
+def _first(
+    study: CausalLMStudy, prepared: Prepared, device: str, shared: MutableMapping[str, Any]
+) -> Callable[[int], Tokens] | None:
+    """What makes the training set of generation 0 where an outside model does; the model is loaded here."""
+    data = study.data
+    if not isinstance(data, TextCorpus) or data.outside is None:
+        return None
+    assert data.prior is not None
+    key = f"outside {data.prior.model_dump_json()}"
+    if key not in shared:
+        folder = local_folder(data.prior.path, revision=data.prior.revision, key="data.prior")
+        shared[key] = load_outside(folder, device=device)
+    outside, real, codec = shared[key], prepared.corpus.real, prepared.codec
+
+    def first(seed: int) -> Tokens:
+        if isinstance(data.outside, OutsideText):
+            return tokens_of(written(outside, real, data.outside, seed=seed), codec)
+        assert data.outside is not None
+        records, counts = edited(outside, real, data.outside, seed=seed)
+        return replace(tokens_of(records, codec), edits=Edits(None, counts))
+
+    return first
+
+
+def tokens_of(records: Sequence[Record], codec: Codec) -> Tokens:
+    """The documents as tokens, of which those of a record's prompt are given."""
+    documents = [codec.encode(record.whole) for record in records]
+    prompts = [
+        shared_beginning(codec, record, document) if record.prompt else 0
+        for record, document in zip(records, documents, strict=True)
+    ]
+    return Tokens.of(documents, codec, prompts=prompts)
 
 
 def _prepare(study: CausalLMStudy) -> Prepared:
@@ -157,8 +199,7 @@ def _prepare(study: CausalLMStudy) -> Prepared:
         folder = local_folder(study.model.path, revision=study.model.revision, key="model")
     codec = _codec(study, corpus, folder)
     real, held_out, calibration = (
-        Tokens.of([codec.encode(text) for text in texts], codec)
-        for texts in (corpus.real, corpus.held_out, corpus.calibration)
+        tokens_of(records, codec) for records in (corpus.real, corpus.held_out, corpus.calibration)
     )
     asked = [row for question in corpus.questions for row in question_rows(question, codec.encode_open)[1:]]
     longest = max(map(len, asked), default=0)
@@ -173,7 +214,7 @@ def _codec(study: CausalLMStudy, corpus: Corpus, folder: Path | None) -> Codec:
             "Leave it out, or start from scratch (model.name=scratch)."
         )
     if choice.train is not None:
-        tokenizer = train_tokenizer(corpus.real, vocab_size=choice.train.vocab_size)
+        tokenizer = train_tokenizer([record.whole for record in corpus.real], vocab_size=choice.train.vocab_size)
     elif choice.path is not None or folder is not None:
         tokenizer = load_tokenizer(choice.path or folder or Path())
     else:
@@ -246,6 +287,11 @@ def prompts_for_samples(held_out: Tokens, *, samples: int, tokens: int, joined: 
         return [held_out.ids[place : place + tokens] for place in places]
     begun = [document[: max(1, min(tokens, len(document) - 1))] for document in held_out.documents]
     return [begun[i % len(begun)] for i in range(samples)]
+
+
+def _answers(study: CausalLMStudy) -> bool:
+    """Whether documents are records, of which only what stands behind the prompt is a target."""
+    return isinstance(study.data, TextCorpus) and study.data.prompt_field is not None
 
 
 def _joined(study: CausalLMStudy) -> bool:

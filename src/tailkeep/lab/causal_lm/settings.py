@@ -6,7 +6,10 @@ from pydantic import Field, model_validator
 
 from tailkeep.config import InputPath, Settings
 from tailkeep.data import WorldConfig
+from tailkeep.lab.causal_lm.decoders import FixedDecoder, Sampling
 from tailkeep.lab.causal_lm.losses import AnyLoss, CrossEntropy
+from tailkeep.lab.causal_lm.outside import OutsideEdit, OutsideModel, OutsideText
+from tailkeep.lab.regimes import Replace
 from tailkeep.lab.study import Positive, Study
 
 
@@ -42,6 +45,11 @@ class TextCorpus(Settings):
     (.1 if not given). Text is cut at `separator` (blank lines if not given), a `.jsonl` file at its lines. `weights` is
     a file of weights that `tailkeep select` wrote of `path`: as many real documents as there are, each left out, taken
     or repeated in proportion to its weight, with the seed `weights_seed` (0 if not given); held-out ones stay.
+
+    A line of `.jsonl` has its text in `text_field`. With a `prompt_field` it is a record of instruction: the prompt
+    stands before the text, on a line of its own, and only the text is a target, in training and in what is measured.
+
+    `edit` and `written` put text of the outside model `prior` in the training documents' place.
     """
 
     name: Literal["text"]
@@ -50,11 +58,36 @@ class TextCorpus(Settings):
     held_out: Annotated[float, Field(gt=0, lt=1)] | None = None
     held_out_path: InputPath | None = None
     limit: Positive | None = None
+    text_field: str | None = None
+    prompt_field: str | None = None
     weights: InputPath | None = None
     weights_seed: Annotated[int, Field(ge=0)] | None = None
     kr_test: InputPath | None = None
     downstream: Downstream | None = None
     calibration: Calibration | None = None
+    prior: OutsideModel | None = None
+    edit: OutsideEdit | None = None
+    written: OutsideText | None = None
+
+    @property
+    def outside(self) -> OutsideEdit | OutsideText | None:
+        """What the prior makes of the training documents, if anything."""
+        return self.edit or self.written
+
+    @model_validator(mode="after")
+    def _one_outside_text(self) -> Self:
+        if self.edit is not None and self.written is not None:
+            raise ValueError("edit and written each replace the training text. Set one of them to null")
+        if self.outside is not None and self.prior is None:
+            raise ValueError("edit and written need an outside model. Set data.prior.path")
+        return self
+
+    @model_validator(mode="after")
+    def _fields_of_lines(self) -> Self:
+        named = [key for key in ("text_field", "prompt_field") if getattr(self, key) is not None]
+        if named and self.path.suffix != ".jsonl":
+            raise ValueError(f"{named[0]} has no effect on text that is no .jsonl. Set data.{named[0]}=null")
+        return self
 
     @model_validator(mode="after")
     def _held_out_once(self) -> Self:
@@ -115,32 +148,6 @@ class Scratch(Settings):
     config: dict[str, Any] = Field(default_factory=dict)
 
 
-class Greedy(Settings):
-    """The most likely token."""
-
-    name: Literal["greedy"]
-    repetition_penalty: Annotated[float, Field(gt=0)] = 1.0
-
-
-class Beam(Settings):
-    """Beam search; the published ForTIFAI decoder is five beams with repetition penalty 3."""
-
-    name: Literal["beam"]
-    beams: Annotated[int, Field(ge=2)] = 5
-    repetition_penalty: Annotated[float, Field(gt=0)] = 1.0
-
-
-class Sampling(Settings):
-    """Random draws: from the whole distribution unless a cut is given."""
-
-    name: Literal["sample"]
-    temperature: Annotated[float, Field(gt=0)] = 1.0
-    top_k: Positive | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    min_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    repetition_penalty: Annotated[float, Field(gt=0)] = 1.0
-
-
 class Matched(Settings):
     """Random draws at the temperature at which the model's own text is as likely to it as real text is.
 
@@ -167,7 +174,6 @@ class Matched(Settings):
         return Sampling(name="sample", temperature=temperature, top_p=self.top_p, min_p=self.min_p)
 
 
-FixedDecoder = Greedy | Beam | Sampling
 AnyDecoder = Annotated[FixedDecoder | Matched, Field(discriminator="name")]
 
 
@@ -259,6 +265,25 @@ class LanguageStudy(Study):
     writing: Writing = Writing()
     measuring: Measuring = Measuring()
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+
+    @model_validator(mode="after")
+    def _trains_on_them_once(self) -> Self:
+        if self.generations == 1 or not isinstance(self.data, TextCorpus):
+            return self
+        if self.data.outside is not None and not isinstance(self.regime, Replace):
+            raise ValueError(
+                f"data.edit and data.written are what generation 0 trains on, and the regime {self.regime.name!r} "
+                "gives later ones real text. Set generations: 1, or regime replace"
+            )
+        if self.data.prompt_field is not None:
+            raise ValueError("data.prompt_field is for one training: no model writes records. Set generations: 1")
+        return self
+
+    @model_validator(mode="after")
+    def _keeps_records_apart(self) -> Self:
+        if isinstance(self.writing.form, Windows) and getattr(self.data, "prompt_field", None) is not None:
+            raise ValueError("windows join records into one text. Set writing.form.name=documents")
+        return self
 
     @model_validator(mode="after")
     def _has_heirs(self) -> Self:

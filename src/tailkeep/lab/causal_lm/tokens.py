@@ -134,6 +134,18 @@ def training_rows(data: Tokens, *, block: int, joined: bool) -> list[Ids]:
     return [text[i : i + block + 1] for text in texts for i in range(0, len(text) - 1, block)]
 
 
+def first_targets(data: Tokens, *, block: int) -> list[int]:
+    """Of each of `training_rows(data, block=block, joined=False)`, where it leaves its document's prompt, at least 1.
+
+    A row that lies in the prompt has its own length: nothing in it is a target.
+    """
+    return [
+        min(max(1, int(given) - i), len(document[i : i + block + 1]))
+        for document, given in zip(data.documents, data.prompts, strict=True)
+        for i in range(0, len(document) - 1, block)
+    ]
+
+
 def refuse_short(data: Tokens, *, block: int, joined: bool, what: str) -> None:
     """Refuse a text that is shorter than one block, or leaves nothing to predict.
 
