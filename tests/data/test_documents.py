@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tailkeep.data import read_documents
+from tailkeep.data import Record, read_documents, read_records
 from tailkeep.errors import InputError
 
 
@@ -117,3 +117,19 @@ def test_a_line_that_holds_no_document_is_named(write, line, message):
 def test_an_empty_separator_is_refused(write):
     with pytest.raises(InputError, match="separator is empty"):
         read_documents(write("a"), separator="")
+
+
+def test_a_record_is_a_prompt_on_its_own_lines_and_a_text(write):
+    lines = '{"q": " 1 + 1? ", "a": "2 "}\n{"q": "", "a": "no question"}\n{"q": "no answer?", "a": " "}\n'
+    (record,) = read_records(write(lines, "corpus.jsonl"), prompt_field="q", text_field="a")
+    assert (record.prompt, record.text, record.whole) == ("1 + 1?", "2", "1 + 1?\n2")
+    assert record.whole[record.start :] == record.text
+
+
+def test_a_document_without_a_prompt_is_its_text():
+    assert (Record("a").whole, Record("a").start) == ("a", 0)
+
+
+def test_a_file_without_a_whole_record_is_refused(write):
+    with pytest.raises(InputError, match="no record with both 'q' and 'a'"):
+        read_records(write('{"q": "", "a": "b"}\n', "corpus.jsonl"), prompt_field="q", text_field="a")
