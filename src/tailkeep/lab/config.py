@@ -20,7 +20,8 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from tailkeep.config import Settings, Tree, dotted, dump_tree, merge, parse_assignments, read_yaml, validate
 from tailkeep.errors import ConfigError
-from tailkeep.lab.causal_lm.settings import CausalLMStudy, LanguageStudy, TextCorpus
+from tailkeep.lab.causal_lm.corpora import TextCorpus
+from tailkeep.lab.causal_lm.settings import CausalLMStudy, LanguageStudy
 from tailkeep.lab.ecosystem.settings import EcosystemStudy
 from tailkeep.lab.flow.settings import FlowStudy
 from tailkeep.lab.gan.settings import GANStudy

@@ -105,8 +105,8 @@ def test_a_run_records_its_thresholds_and_is_the_same_after_a_kill(tmp_path):
 
 
 def test_documents_set_aside_are_in_no_training_set(tmp_path):
+    from tailkeep.lab.causal_lm.corpora import TextCorpus
     from tailkeep.lab.causal_lm.corpus import read_corpus
-    from tailkeep.lab.causal_lm.settings import TextCorpus
 
     path = write_stories(tmp_path)
     whole = read_corpus(TextCorpus(name="text", path=path, separator="line", held_out=0.2))

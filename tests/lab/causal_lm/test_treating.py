@@ -6,9 +6,8 @@ import pytest
 from tailkeep.data import Record
 from tailkeep.errors import InputError
 from tailkeep.lab.causal_lm.editing import Choice, Editor, edit_tokens, places_at_random
-from tailkeep.lab.causal_lm.learner import tokens_of
 from tailkeep.lab.causal_lm.outside import OutsideEdit, OutsideText
-from tailkeep.lab.causal_lm.tokens import first_targets, training_rows
+from tailkeep.lab.causal_lm.tokens import Tokens, first_targets, training_rows
 from tailkeep.lab.causal_lm.treating import edited, load_outside, pieces_of, written
 from tailkeep.rules import Low, Random, Sampler, ToEdit
 from tailkeep.scoring.halves import Halves
@@ -107,7 +106,7 @@ def test_a_document_longer_than_the_model_is_written_in_pieces(outside, codec):
     long = Record(" ".join(STORIES))
     pieces = pieces_of(outside, 0, long, OutsideText(prompt_tokens=4))
     assert len(pieces) > 2
-    assert all(len(piece.start) + piece.missing <= outside.positions for piece in pieces)
+    assert all(len(piece.start) + piece.missing <= outside.model.positions for piece in pieces)
     assert sum(len(piece.kept) + piece.missing for piece in pieces) == len(codec.encode_open(long.whole)) - 1
     assert all(piece.start[0] == codec.start for piece in pieces)
 
@@ -124,7 +123,7 @@ def test_a_written_answer_stands_behind_the_question(outside, codec):
 
 
 def test_only_what_stands_behind_a_prompt_is_a_target(codec):
-    data = tokens_of(PROMPTED, codec)
+    data = Tokens.of_records(PROMPTED, codec)
     rows, firsts = training_rows(data, block=8, joined=False), first_targets(data, block=8)
     learnt = [row[first:] for row, first in zip(rows, firsts, strict=True)]
     answers = [document[given:] for document, given in zip(data.documents, data.prompts, strict=True)]

@@ -7,8 +7,8 @@ from pathlib import Path
 from tailkeep.data import Question, Record, World, read_documents, read_questions, read_records
 from tailkeep.data.corpus import read_weights, repeated
 from tailkeep.errors import InputError
+from tailkeep.lab.causal_lm.corpora import TextCorpus, WorldCorpus
 from tailkeep.lab.causal_lm.downstream import Tests, read_tests
-from tailkeep.lab.causal_lm.settings import TextCorpus, WorldCorpus
 
 HELD_OUT = 0.1
 """The share of documents held out where the settings name neither a share nor a file."""

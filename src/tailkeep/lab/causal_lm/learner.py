@@ -2,8 +2,8 @@
 
 import copy
 import json
-from collections.abc import Callable, MutableMapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,23 +11,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from tailkeep.data import Record
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.lab.causal_lm.automatic import is_automatic, settle
 from tailkeep.lab.causal_lm.codec import Codec, Ids, load_tokenizer, train_tokenizer
+from tailkeep.lab.causal_lm.corpora import TextCorpus
 from tailkeep.lab.causal_lm.corpus import Corpus, read_corpus
 from tailkeep.lab.causal_lm.decoders import Sampling
-from tailkeep.lab.causal_lm.edits import Edits
 from tailkeep.lab.causal_lm.losses import UserLosses
 from tailkeep.lab.causal_lm.matching import match_temperature
 from tailkeep.lab.causal_lm.measures import TextMeasure
 from tailkeep.lab.causal_lm.model import DECODER_TEMPERATURE, LanguageModel
-from tailkeep.lab.causal_lm.outside import OutsideText
-from tailkeep.lab.causal_lm.settings import CausalLMStudy, Matched, Pretrained, TextCorpus, Windows
+from tailkeep.lab.causal_lm.settings import CausalLMStudy, Matched, Pretrained, Windows
 from tailkeep.lab.causal_lm.source import new_network
 from tailkeep.lab.causal_lm.tokens import Tokens, first_targets, refuse_short, training_rows
 from tailkeep.lab.causal_lm.training import train
-from tailkeep.lab.causal_lm.treating import edited, load_outside, shared_beginning, written
+from tailkeep.lab.causal_lm.treating import first_text, load_outside
 from tailkeep.lab.causal_lm.weight_space import add_adapters, extrapolate, merge_adapters, relative_change
 from tailkeep.lab.causal_lm.weighting import build_weighting
 from tailkeep.lab.editing import Edit
@@ -170,26 +168,7 @@ def _first(
     if key not in shared:
         folder = local_folder(data.prior.path, revision=data.prior.revision, key="data.prior")
         shared[key] = load_outside(folder, device=device)
-    outside, real, codec = shared[key], prepared.corpus.real, prepared.codec
-
-    def first(seed: int) -> Tokens:
-        if isinstance(data.outside, OutsideText):
-            return tokens_of(written(outside, real, data.outside, seed=seed), codec)
-        assert data.outside is not None
-        records, counts = edited(outside, real, data.outside, seed=seed)
-        return replace(tokens_of(records, codec), edits=Edits(None, counts))
-
-    return first
-
-
-def tokens_of(records: Sequence[Record], codec: Codec) -> Tokens:
-    """The documents as tokens, of which those of a record's prompt are given."""
-    documents = [codec.encode(record.whole) for record in records]
-    prompts = [
-        shared_beginning(codec, record, document) if record.prompt else 0
-        for record, document in zip(records, documents, strict=True)
-    ]
-    return Tokens.of(documents, codec, prompts=prompts)
+    return first_text(shared[key], data.outside, prepared.corpus.real, prepared.codec)
 
 
 def _prepare(study: CausalLMStudy) -> Prepared:
@@ -199,7 +178,7 @@ def _prepare(study: CausalLMStudy) -> Prepared:
         folder = local_folder(study.model.path, revision=study.model.revision, key="model")
     codec = _codec(study, corpus, folder)
     real, held_out, calibration = (
-        tokens_of(records, codec) for records in (corpus.real, corpus.held_out, corpus.calibration)
+        Tokens.of_records(records, codec) for records in (corpus.real, corpus.held_out, corpus.calibration)
     )
     asked = [row for question in corpus.questions for row in question_rows(question, codec.encode_open)[1:]]
     longest = max(map(len, asked), default=0)

@@ -11,6 +11,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from tailkeep.data import Record
 from tailkeep.errors import InputError
 from tailkeep.lab.causal_lm.codec import Codec, Ids
 from tailkeep.lab.causal_lm.edits import Edits
@@ -44,6 +45,13 @@ class Tokens:
         lengths = np.array([len(document) for document in documents], dtype=np.int64)
         given = np.zeros(len(documents), np.int64) if prompts is None else np.array(prompts, dtype=np.int64)
         return cls(ids, lengths, given, codec)
+
+    @classmethod
+    def of_records(cls, records: Sequence[Record], codec: Codec) -> Self:
+        """The documents as tokens, of which those of a record's prompt are given."""
+        documents = [codec.encode(record.whole) for record in records]
+        prompts = [codec.given(record, document) for record, document in zip(records, documents, strict=True)]
+        return cls.of(documents, codec, prompts=prompts)
 
     def __len__(self) -> int:
         return len(self.lengths)

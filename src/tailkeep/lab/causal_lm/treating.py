@@ -4,10 +4,9 @@ Rule: what becomes of a document is a function of the model, the document, the c
 prompt stays as it is, and what no edit has touched stays character by character.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,7 @@ from tailkeep.errors import InputError
 from tailkeep.lab.causal_lm.codec import Codec, Ids, load_tokenizer
 from tailkeep.lab.causal_lm.decoding import continue_prompts
 from tailkeep.lab.causal_lm.editing import Choice, Editor
-from tailkeep.lab.causal_lm.edits import Counts
+from tailkeep.lab.causal_lm.edits import Counts, Edits
 from tailkeep.lab.causal_lm.outside import OutsideEdit, OutsideText
 from tailkeep.lab.causal_lm.tokens import Tokens
 from tailkeep.rules import TextTokenizer, splice
@@ -33,14 +32,9 @@ _PIECE = 1024
 class Outside:
     """An outside model with its tokenizer both ways: to ids, and to ids with their places in a text."""
 
-    network: Any
+    model: Halves
     codec: Codec
     places: TextTokenizer
-
-    @property
-    def positions(self) -> int | None:
-        """The longest sequence that it reads, if its configuration says."""
-        return Halves(self.network).positions
 
 
 def load_outside(folder: Path, *, device: str) -> Outside:
@@ -50,15 +44,29 @@ def load_outside(folder: Path, *, device: str) -> Outside:
         InputError: it or its tokenizer cannot be read, or they do not belong together.
     """
     codec = Codec(load_tokenizer(folder), append_eos=False)
-    network = load_network(folder).to(device)
+    model = Halves(load_network(folder).to(device))
     # Refused here if the tokenizer does not tell what its tokens read as.
-    known, read = len(codec.surfaces.texts), Halves(network).readable
-    if known > read:
+    known = len(codec.surfaces.texts)
+    if known > model.readable:
         raise InputError(
-            f"data.prior.path: the tokenizer has {known} ids, the model reads {read}. "
+            f"data.prior.path: the tokenizer has {known} ids, the model reads {model.readable}. "
             "Give a folder with the tokenizer that belongs to the model."
         )
-    return Outside(network, codec, TextTokenizer(codec.tokenizer))
+    return Outside(model, codec, TextTokenizer(codec.tokenizer))
+
+
+def first_text(
+    outside: Outside, choice: OutsideEdit | OutsideText, records: Sequence[Record], codec: Codec
+) -> Callable[[int], Tokens]:
+    """A function of a seed: the tokens, in the trained model's `codec`, of what `outside` makes of `records`."""
+
+    def first(seed: int) -> Tokens:
+        if isinstance(choice, OutsideText):
+            return Tokens.of_records(written(outside, records, choice, seed=seed), codec)
+        found, counts = edited(outside, records, choice, seed=seed)
+        return replace(Tokens.of_records(found, codec), edits=Edits(None, counts))
+
+    return first
 
 
 def edited(outside: Outside, records: Sequence[Record], edit: OutsideEdit, *, seed: int) -> tuple[list[Record], Counts]:
@@ -71,7 +79,7 @@ def edited(outside: Outside, records: Sequence[Record], edit: OutsideEdit, *, se
     data = Tokens.of([whole.ids.astype(np.int32) for whole in wholes], outside.codec)
     inside = [_inside(record, whole) for record, whole in zip(records, wholes, strict=True)]
     choice = Choice(edit.rule, edit.sampler, seed, edit.at_random)
-    editor = Editor(data, Halves(outside.network), choice, within=np.concatenate(inside))
+    editor = Editor(data, outside.model, choice, within=np.concatenate(inside))
     scored = editor.scored()
     found, changed, deleted = [], 0, 0
     for record, whole, changes in zip(records, wholes, editor.changes(scored), strict=True):
@@ -100,7 +108,7 @@ def written(outside: Outside, records: Sequence[Record], choice: OutsideText, *,
         if not longest:
             continue
         made = continue_prompts(
-            outside.network,
+            outside.model.network,
             outside.codec,
             [pieces[i].start for i in chosen],
             decoder=choice.decoder,
@@ -133,9 +141,9 @@ class Piece:
 def pieces_of(outside: Outside, number: int, record: Record, choice: OutsideText) -> list[Piece]:
     """The text of `record` cut to what the model writes at once; all pieces stand behind the prompt."""
     whole = outside.codec.encode_open(record.whole)
-    given = shared_beginning(outside.codec, record, whole) if record.prompt else int(outside.codec.start is not None)
+    given = outside.codec.given(record, whole) or int(outside.codec.start is not None)
     prompt, text = whole[:given], whole[given:]
-    room = outside.positions or _PIECE
+    room = outside.model.positions or _PIECE
     # Of a prompt that leaves no room the end is what counts.
     prompt = prompt[-(room // 2) :]
     size = room - len(prompt)
@@ -146,14 +154,6 @@ def pieces_of(outside: Outside, number: int, record: Record, choice: OutsideText
         cut = min(len(part), max(choice.prompt_tokens, int(not len(prompt))))
         found.append(Piece(number, np.concatenate([prompt, part[:cut]]), part[:cut], len(part) - cut))
     return found
-
-
-def shared_beginning(codec: Codec, record: Record, whole: Ids) -> int:
-    """How many of the tokens of `record.whole` are its prompt's; one that spans the join is the text's."""
-    prompt = codec.encode_open(record.whole[: record.start])
-    shared = min(len(prompt), len(whole))
-    same = whole[:shared] == prompt[:shared]
-    return int(shared if same.all() else same.argmin())
 
 
 def _inside(record: Record, whole: Placed) -> NDArray[np.bool_]:
