@@ -8,10 +8,11 @@ import pytest
 
 from tailkeep import edit
 from tailkeep.audit import run, select
+from tailkeep.data import Record
 from tailkeep.data.corpus import read_weights, repeated, write_weights
 from tailkeep.errors import ConfigError, InputError
+from tailkeep.lab.causal_lm.corpora import TextCorpus
 from tailkeep.lab.causal_lm.corpus import read_corpus
-from tailkeep.lab.causal_lm.settings import TextCorpus
 from tests.audit.conftest import prose, write_jsonl
 from tests.edit.test_command import tailkeep
 from tests.lab.causal_lm.tiny import STORIES
@@ -152,8 +153,8 @@ def test_the_laboratory_draws_real_documents_by_weight_and_leaves_the_held_out_a
     file = write_weights(tmp_path, "x", [f"d{n}" for n in range(20)], weights, method="m", fingerprint="f")
     settings = {"name": "text", "path": path, "held_out": 0.2}
     plain, drawn = read_corpus(TextCorpus(**settings)), read_corpus(TextCorpus(**settings, weights=file))
-    assert drawn.held_out == plain.held_out == texts[16:]
-    assert drawn.real == [text for text in texts[:16:2] for _ in range(2)]
+    assert drawn.held_out == plain.held_out == [Record(text, line=16 + n) for n, text in enumerate(texts[16:])]
+    assert [record.text for record in drawn.real] == [text for text in texts[:16:2] for _ in range(2)]
     write_jsonl(path, texts[:19])
     with pytest.raises(InputError, match=r"has 20 weights, and .* 19 documents"):
         read_corpus(TextCorpus(**settings, weights=file))

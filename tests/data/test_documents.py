@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tailkeep.data import read_documents, read_placed
+from tailkeep.data import Record, read_documents, read_prompted, read_records
 from tailkeep.errors import InputError
 
 
@@ -37,19 +37,19 @@ def test_a_text_is_cut_at_its_separator(write, separator, documents):
 )
 def test_a_document_knows_the_line_in_which_it_begins(write, separator, lines):
     path = write("\n \none\ntwo\n\nthree\n  \nfour | five\n")
-    found = read_placed(path, separator=separator)
+    found = read_records(path, separator=separator)
     assert [document.line for document in found] == lines
     assert [document.text for document in found] == read_documents(path, separator=separator)
 
 
 def test_lines_of_jsonl_count_those_without_a_document(write):
     path = write('{"text": " "}\n\n{"text": "a\\nb"}\n{"text": "c"}\n', "corpus.jsonl")
-    assert read_placed(path) == [(2, "a\nb"), (3, "c")]
+    assert read_records(path) == [Record("a\nb", line=2), Record("c", line=3)]
 
 
 def test_a_separator_of_several_lines_is_counted(write):
-    found = read_placed(write("a\n--\n--\nb\n--\n--\nc"), separator="--\n--\n")
-    assert found == [(0, "a"), (3, "b"), (6, "c")]
+    found = read_records(write("a\n--\n--\nb\n--\n--\nc"), separator="--\n--\n")
+    assert [(record.line, record.text) for record in found] == [(0, "a"), (3, "b"), (6, "c")]
 
 
 def test_white_space_around_documents_and_empty_documents_vanish(write):
@@ -137,3 +137,19 @@ def test_a_line_that_holds_no_document_is_named(write, line, message):
 def test_an_empty_separator_is_refused(write):
     with pytest.raises(InputError, match="separator is empty"):
         read_documents(write("a"), separator="")
+
+
+def test_a_record_is_a_prompt_on_its_own_lines_and_a_text(write):
+    lines = '{"q": "", "a": "no question"}\n{"q": " 1 + 1? ", "a": "2 "}\n{"q": "no answer?", "a": " "}\n'
+    (record,) = read_prompted(write(lines, "corpus.jsonl"), prompt_field="q", field="a")
+    assert (record.prompt, record.text, record.whole, record.line) == ("1 + 1?", "2", "1 + 1?\n2", 1)
+    assert record.whole[record.start :] == record.text
+
+
+def test_a_document_without_a_prompt_is_its_text():
+    assert (Record("a").whole, Record("a").start) == ("a", 0)
+
+
+def test_a_file_without_a_whole_record_is_refused(write):
+    with pytest.raises(InputError, match="no record with both 'q' and 'a'"):
+        read_prompted(write('{"q": "", "a": "b"}\n', "corpus.jsonl"), prompt_field="q", field="a")

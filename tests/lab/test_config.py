@@ -2,6 +2,7 @@ import pytest
 
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.lab import dump, find_recipe, list_recipes, load
+from tests.lab.test_recipes import IN_EFFECT, REQUIRED
 
 GAUSSIAN = {"learner": "gaussian"}
 LANGUAGE = {"learner": "causal_lm", "data": {"name": "world"}, "model": {"name": "scratch"}}
@@ -323,17 +324,9 @@ def test_a_file_that_is_not_there_is_one_clear_error(tmp_path):
 # Dumping
 
 
-def required(recipe):
-    paths = {
-        "mnist": ["data.images=/images", "data.labels=/labels"],
-        "tinystories": ["data.path=/stories", "model.path=/model"],
-    }
-    return paths.get(recipe.name, [])
-
-
 @pytest.mark.parametrize("recipe", list_recipes(), ids=lambda recipe: recipe.name)
 def test_a_dumped_recipe_is_read_back_to_the_same_configuration(recipe, tmp_path):
-    config = load(find_recipe(recipe.name), overrides=required(recipe))
+    config = load(find_recipe(recipe.name), overrides=[*REQUIRED.get(recipe.name, []), *IN_EFFECT.get(recipe.name, [])])
     (tmp_path / "dumped.yaml").write_text(dump(config))
     assert load(tmp_path / "dumped.yaml") == config
 

@@ -11,6 +11,9 @@ from tests.runs.faults import FaultyStorage
 
 RECIPES = lab.list_recipes()
 REQUIRED = {
+    "editing-continual": ["data.path=/abstracts.jsonl", "data.prior.path=/prior", "model.path=/model"],
+    "editing-finetune": ["data.path=/records.jsonl", "data.prior.path=/prior", "model.path=/model"],
+    "editing-map": ["data.path=/stories.txt", "data.prior.path=/prior"],
     "imagination": [f"data.sources.{name}.path=/{name}" for name in ("wiki", "piqa", "gsm8k")],
     "mnist": ["data.images=/images", "data.labels=/labels"],
     "tinystories": ["data.path=/stories.txt", "model.path=/model"],

@@ -1,7 +1,7 @@
 """Documents, questions and worlds with known truth."""
 
 from tailkeep.data.choices import Choice, read_answered, read_choices, read_minimal_pairs
-from tailkeep.data.documents import Placed, Separator, read_documents, read_placed, read_text
+from tailkeep.data.documents import Record, Separator, read_documents, read_prompted, read_records, read_text
 from tailkeep.data.questions import (
     FORMS,
     Form,
@@ -21,9 +21,9 @@ __all__ = [
     "Choice",
     "Fact",
     "Form",
-    "Placed",
     "Question",
     "Reading",
+    "Record",
     "Separator",
     "Statement",
     "World",
@@ -35,8 +35,9 @@ __all__ = [
     "read_documents",
     "read_items",
     "read_minimal_pairs",
-    "read_placed",
+    "read_prompted",
     "read_questions",
+    "read_records",
     "read_text",
     "wikitext_form",
     "write_questions",

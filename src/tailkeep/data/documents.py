@@ -5,8 +5,9 @@ Rule: a document is never empty and has no white space around it.
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from tailkeep.errors import InputError
 
@@ -14,11 +15,26 @@ Separator = Literal["file", "line", "blank-line"] | str
 """What stands between two documents: nothing (the file is one), a line break, an empty line, or the text given."""
 
 
-class Placed(NamedTuple):
-    """A document and the 0-based line of the file in which it begins."""
+@dataclass(frozen=True)
+class Record:
+    """A document; where a `prompt` stands before its `text`, it stands on lines of its own and is given, not learnt.
 
-    line: int
+    `line` is the 0-based line of the file in which it begins, None where it is of no file that matters.
+    """
+
     text: str
+    prompt: str = ""
+    line: int | None = None
+
+    @property
+    def start(self) -> int:
+        """Where in `whole` the text begins."""
+        return len(self.prompt) + 1 if self.prompt else 0
+
+    @property
+    def whole(self) -> str:
+        """Prompt and text as one."""
+        return f"{self.prompt}\n{self.text}" if self.prompt else self.text
 
 
 def read_documents(path: Path, *, separator: Separator = "line", field: str = "text") -> list[str]:
@@ -30,10 +46,10 @@ def read_documents(path: Path, *, separator: Separator = "line", field: str = "t
     Raises:
         InputError: the file is missing, is not UTF-8, holds no document, or has a line that is no such object.
     """
-    return [document.text for document in read_placed(path, separator=separator, field=field)]
+    return [record.text for record in read_records(path, separator=separator, field=field)]
 
 
-def read_placed(path: Path, *, separator: Separator = "line", field: str = "text") -> list[Placed]:
+def read_records(path: Path, *, separator: Separator = "line", field: str = "text") -> list[Record]:
     """As `read_documents`, each document with the line in which it begins.
 
     Raises:
@@ -41,10 +57,25 @@ def read_placed(path: Path, *, separator: Separator = "line", field: str = "text
     """
     text = read_text(path)
     pieces = _json_fields(text, field, path) if path.suffix == ".jsonl" else _cut(text, separator)
-    documents = [Placed(line, piece.strip()) for line, piece in pieces if piece.strip()]
-    if not documents:
+    records = [Record(piece.strip(), line=line) for line, piece in pieces if piece.strip()]
+    if not records:
         raise InputError(f"{path} holds no document: {len(text)} characters, all white space. Give a file with text.")
-    return documents
+    return records
+
+
+def read_prompted(path: Path, *, prompt_field: str, field: str = "text") -> list[Record]:
+    """The lines of a `.jsonl` file of which neither text nor prompt is empty, as `read_records` reads a field.
+
+    Raises:
+        InputError: as there.
+    """
+    content = read_text(path)
+    prompts, texts = (_json_fields(content, name, path) for name in (prompt_field, field))
+    pairs = [(line, text.strip(), prompt.strip()) for (line, text), (_, prompt) in zip(texts, prompts, strict=True)]
+    records = [Record(text, prompt, line) for line, text, prompt in pairs if text and prompt]
+    if not records:
+        raise InputError(f"{path} holds no record with both {prompt_field!r} and {field!r}. Give some.")
+    return records
 
 
 def read_text(path: Path) -> str:

@@ -20,7 +20,8 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from tailkeep.config import Settings, Tree, dotted, dump_tree, merge, parse_assignments, read_yaml, validate
 from tailkeep.errors import ConfigError
-from tailkeep.lab.causal_lm.settings import CausalLMStudy
+from tailkeep.lab.causal_lm.corpora import TextCorpus
+from tailkeep.lab.causal_lm.settings import CausalLMStudy, LanguageStudy
 from tailkeep.lab.ecosystem.settings import EcosystemStudy
 from tailkeep.lab.flow.settings import FlowStudy
 from tailkeep.lab.gan.settings import GANStudy
@@ -102,6 +103,14 @@ class LabConfig(Settings):
         able = {"causal_lm", "ecosystem", "flow", "gan", "user", "vae"}
         if self.device == "cuda" and not any(study.learner in able for study in self.arms.values()):
             raise ValueError("device 'cuda' has no effect: no arm here computes on one; leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _prior_is_asked(self) -> Self:
+        read = [study.data for study in self.arms.values() if isinstance(study, LanguageStudy)]
+        texts = [data for data in read if isinstance(data, TextCorpus)]
+        if any(text.prior for text in texts) and not any(text.outside for text in texts):
+            raise ValueError("data.prior has no effect: no arm here has data.edit or data.written; leave it out")
         return self
 
     @model_validator(mode="after")

@@ -137,7 +137,9 @@ class Subject:
     """What one arm studies: real data, a learner, the views its models are sampled through, and a measure.
 
     `views` maps a name to a sampler; "common" is the same decoder for all arms, "own" the arm's. `edits` says that the
-    learner's models are an `EditingModel`. `select` selects from what they write, if that can be weighed.
+    learner's models are an `EditingModel`. `select` selects from what they write, if that can be weighed. `first`, a
+    function of a seed, makes what generation 0 trains on where that is not the real data: `EditedData`, whose facts
+    stand among the metrics.
     """
 
     name: str
@@ -147,3 +149,4 @@ class Subject:
     measure: Measure
     edits: bool = False
     select: Selecting | None = None
+    first: Callable[[int], Any] | None = None

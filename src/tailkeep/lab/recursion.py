@@ -51,7 +51,10 @@ class Chain:
 
 @dataclass
 class _Lineage:
-    """What the next generation needs: the newest model, and what was written for each generation so far."""
+    """What the next generation needs: the newest model, and what was written for each generation so far.
+
+    Something is written for generation 0 only by the subject's `first`.
+    """
 
     model: Any
     written: dict[int, Any]
@@ -113,7 +116,7 @@ def _advance(chain: Chain, lineage: _Lineage, generation: int, observe: Observer
     else:
         if recorded and cell.written.exists():
             lineage.written.update(_read_written(chain, [generation]))
-        elif generation:
+        elif generation or chain.subject.first is not None:
             with _phase(chain, lineage, generation, "write", observe):
                 _write(chain, lineage, generation)
         with _phase(chain, lineage, generation, "train", observe):
@@ -123,10 +126,14 @@ def _advance(chain: Chain, lineage: _Lineage, generation: int, observe: Observer
 
 
 def _write(chain: Chain, lineage: _Lineage, generation: int) -> None:
-    subject = chain.subject
-    previous = partial(_training_set, chain, lineage, generation - 1)
-    stage = Stage(generation, subject.real, previous, lineage.model, subject.select)
-    written = chain.regime.write(stage, seed=phase_seed(chain.seed, generation, "write"))
+    subject, seed = chain.subject, phase_seed(chain.seed, generation, "write")
+    if generation:
+        previous = partial(_training_set, chain, lineage, generation - 1)
+        stage = Stage(generation, subject.real, previous, lineage.model, subject.select)
+        written = chain.regime.write(stage, seed=seed)
+    else:
+        assert subject.first is not None, "generation 0 trains on real data, which nobody writes"
+        written = subject.first(seed)
     if not chain.regime.keeps_history:
         lineage.written.clear()
     lineage.written[generation] = written
@@ -152,6 +159,8 @@ def _train(chain: Chain, lineage: _Lineage, generation: int) -> None:
 
 
 def _training_set(chain: Chain, lineage: _Lineage, generation: int) -> Any:
+    if not generation and 0 in lineage.written:
+        return lineage.written[0]
     seed = phase_seed(chain.seed, generation, "mix")
     return chain.regime.mix(generation, chain.subject.real, lineage.written, seed=seed)
 
@@ -168,9 +177,15 @@ def _sample_and_measure(chain: Chain, lineage: _Lineage, generation: int, observ
     with _phase(chain, lineage, generation, "measure", observe):
         measured = chain.subject.measure(lineage.model, samples)
         training = {"train_data_units": float(_training_set(chain, lineage, generation).units), **lineage.model.facts}
-        written = chain.regime.facts(generation, lineage.written)
+        written = _facts(chain, lineage, generation)
         cell.write_metrics({**training, **written, **measured.metrics}, measured.tables, learner=chain.subject.name)
     cell.finish()
+
+
+def _facts(chain: Chain, lineage: _Lineage, generation: int) -> Mapping[str, float]:
+    if not generation and 0 in lineage.written:
+        return dict(lineage.written[0].facts)
+    return chain.regime.facts(generation, lineage.written)
 
 
 def _save_each(folder: Any, parts: Mapping[str, Any]) -> None:

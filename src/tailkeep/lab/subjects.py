@@ -9,6 +9,7 @@ from tailkeep.config import input_paths
 from tailkeep.errors import ConfigError
 from tailkeep.lab import gaussian, mixture, regression
 from tailkeep.lab.causal_lm.losses import UserLosses
+from tailkeep.lab.causal_lm.outside import OutsideModel
 from tailkeep.lab.causal_lm.settings import CausalLMStudy, LanguageStudy, Pretrained
 from tailkeep.lab.config import AnyStudy, LabConfig, UserStudy
 from tailkeep.lab.ecosystem.settings import EcosystemStudy
@@ -174,7 +175,7 @@ def _settings_of(study: AnyStudy) -> dict[str, Any]:
             place: Any = int(parent) if isinstance(node, list) else parent
             node = node[place]
             owner = owner[place] if isinstance(owner, list | tuple | dict) else getattr(owner, parent)
-        if isinstance(owner, Pretrained):
+        if isinstance(owner, Pretrained | OutsideModel):
             require("transformers", extra="hf")
             from tailkeep.scoring.source import local_folder
 

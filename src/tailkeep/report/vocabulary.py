@@ -69,7 +69,7 @@ METRICS: Mapping[str, Metric] = {
     "train_data_units": Metric("Size of the training set", "Tokens or examples in the generation's training set."),
     "flagged_share": Metric(
         "Flagged tokens",
-        "Share of the tokens that the last model drew anew; most stay what they are, see changed tokens.",
+        "Share of the tokens that a model drew anew; most stay what they are, see changed tokens.",
     ),
     "changed_share": Metric("Changed tokens", "Share of the tokens that this edit made others, or deleted."),
     "cumulative_changed_share": Metric(

@@ -4,8 +4,8 @@ import torch
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from tailkeep.lab.causal_lm.codec import Codec
+from tailkeep.lab.causal_lm.decoders import Beam, Greedy, Sampling
 from tailkeep.lab.causal_lm.decoding import continue_prompts
-from tailkeep.lab.causal_lm.settings import Beam, Greedy, Sampling
 from tests.lab.causal_lm.tiny import SHAPE
 
 GREEDY = Greedy(name="greedy")

@@ -9,9 +9,10 @@ from tailkeep import lab
 from tailkeep.data import Choice
 from tailkeep.errors import ConfigError, FingerprintError
 from tailkeep.lab.causal_lm.codec import Codec
+from tailkeep.lab.causal_lm.corpora import Downstream
 from tailkeep.lab.causal_lm.downstream import choice_rows, choice_scores, downstream_metrics, read_tests
 from tailkeep.lab.causal_lm.model import LanguageModel
-from tailkeep.lab.causal_lm.settings import Downstream, Writing
+from tailkeep.lab.causal_lm.settings import Writing
 from tests.lab.causal_lm.tiny import study, write_stories
 
 

@@ -4,9 +4,9 @@ import pytest
 from tailkeep import lab, report
 from tailkeep.data import Question, write_questions
 from tailkeep.errors import ConfigError, FingerprintError, InputError
+from tailkeep.lab.causal_lm.corpora import InterleavedCorpus, TextCorpus
 from tailkeep.lab.causal_lm.corpus import Places, interleave, read_corpus
 from tailkeep.lab.causal_lm.exam import OUTSIDE, STRADDLING, Exam, parts_of
-from tailkeep.lab.causal_lm.settings import InterleavedCorpus, TextCorpus
 from tests.lab.causal_lm.tiny import STORIES, study, write_stories
 
 
@@ -94,10 +94,14 @@ def test_without_questions_nothing_is_measured(codec):
 # What the documents of a corpus know of their places
 
 
+def texts(records):
+    return [record.text for record in records]
+
+
 def test_documents_know_their_lines_and_where_the_last_one_ends(tmp_path):
     (tmp_path / "t.txt").write_text("\n = A = \n\n one\n two\n\n = B = \n\n three\n")
     corpus = read_corpus(TextCorpus(name="text", path=tmp_path / "t.txt", limit=3, held_out=0.3))
-    assert corpus.real == ["= A =", "one\n two"]
+    assert texts(corpus.real) == ["= A =", "one\n two"]
     assert corpus.places == Places([1, 3], 6, 9)
 
 
@@ -111,7 +115,16 @@ def test_text_set_aside_or_drawn_anew_ends_or_loses_the_places(tmp_path):
 def test_held_out_documents_can_be_few(tmp_path):
     (tmp_path / "t.txt").write_text("a\nb\nc")
     settings = {"name": "text", "path": tmp_path / "t.txt", "separator": "line", "held_out_path": tmp_path / "t.txt"}
-    assert read_corpus(TextCorpus(**settings, held_out_limit=2)).held_out == ["a", "b"]
+    assert texts(read_corpus(TextCorpus(**settings, held_out_limit=2)).held_out) == ["a", "b"]
+
+
+def test_records_with_prompts_know_their_lines_too(tmp_path):
+    path = tmp_path / "r.jsonl"
+    path.write_text("".join(f'{{"q": "{n or ""}", "text": "answer {n}"}}\n' for n in range(5)))
+    settings = {"name": "text", "path": path, "prompt_field": "q", "held_out_path": path}
+    corpus = read_corpus(TextCorpus(**settings, held_out_limit=1))
+    assert corpus.places == Places([1, 2, 3, 4], 5, 5)
+    assert [record.whole for record in corpus.held_out] == ["1\nanswer 1"]
 
 
 def test_sources_are_interleaved_in_equal_parts_and_nothing_is_lost():
@@ -137,10 +150,10 @@ def interleaved(tmp_path, **changes):
 def test_each_source_holds_its_last_documents_out(tmp_path):
     corpus = read_corpus(interleaved(tmp_path))
     sums = [f"Question: q{n}\nAnswer: r{n}\n#### {n}" for n in range(5)]
-    assert corpus.real == [
+    assert texts(corpus.real) == [
         *(f"text {n}" for n in range(4)), *sums[:2], *(f"text {n}" for n in range(4, 8)), *sums[2:4],
     ]  # fmt: skip
-    assert corpus.held_out == ["text 8", "text 9", sums[4]]
+    assert texts(corpus.held_out) == ["text 8", "text 9", sums[4]]
     assert corpus.places == Places([0, 2, 4, 6, None, None, 8, 10, 12, 14, None, None], 16, 19)
 
 

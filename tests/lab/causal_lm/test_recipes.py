@@ -190,3 +190,43 @@ def test_the_automatic_threshold_stands_beside_fixed_ones_under_every_decoder(tm
     lab.run(config, tmp_path / "run")
     chosen = {row["arm"]: row["threshold"] for row in rows_of(tmp_path / "run") if "threshold" in row}
     assert chosen.keys() == {f"{decoder}-automatic" for decoder in ("greedy", "nucleus", "sample")}
+
+
+EDIT_SIZES = ["seeds=[0]", "training.epochs=0.3", "measuring.samples=4", "measuring.new_tokens=8", "device=cpu"]
+
+
+@pytest.mark.slow
+def test_the_map_of_edits_tells_what_each_edit_of_real_stories_flags_and_changes(real_data, tmp_path):
+    inputs = [f"data.path={real_data}/text/tinystories.txt", f"data.prior.path={real_data}/priors/stories260k"]
+    rules = ("unedited", "over-0.99", "over-0.99-at-random", "under-0.01")
+    arms = [f"top-8-t-1-{original}-{rule}" for original in ("staying", "going") for rule in rules]
+    config = lab.load("editing-map", overrides=[*EDIT_SIZES, "data.limit=20", *inputs], arms=[*arms, "written"])
+    lab.run(config, tmp_path / "run")
+    rows = {row["arm"]: row for row in rows_of(tmp_path / "run")}
+    assert rows.keys() == config.arms.keys()
+    flagged, changed = ({arm: row.get(f"{what}_share") for arm, row in rows.items()} for what in ("flagged", "changed"))
+    assert flagged["written"] is flagged["top-8-t-1-going-unedited"] is None
+    for original in ("staying", "going"):
+        sure, control = (f"top-8-t-1-{original}-{rule}" for rule in rules[1:3])
+        assert 0.1 < flagged[sure] == flagged[control] < 0.3
+        assert changed[sure] < changed[control] or original == "going"
+    assert changed["top-8-t-1-staying-over-0.99"] < 0.02 * flagged["top-8-t-1-staying-over-0.99"]
+    assert changed["top-8-t-1-going-over-0.99"] == pytest.approx(flagged["top-8-t-1-going-over-0.99"], rel=0.01)
+    assert report.write(tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_answers_are_fine_tuned_on_and_text_is_trained_on_further(model_folder, tmp_path):
+    path = tmp_path / "records.jsonl"
+    records = [{"question": f"Who was at {n}?", "answer": text, "text": text} for n, text in enumerate(STORIES)]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    inputs = [f"data.path={path}", f"model.path={model_folder}", f"data.prior.path={model_folder}"]
+    sizes = [*EDIT_SIZES, "training.block=32", "measuring.prompt_tokens=2"]
+    for recipe in ("editing-finetune", "editing-continual"):
+        config = lab.load(recipe, overrides=[*sizes, *inputs])
+        lab.run(config, tmp_path / recipe)
+        rows = {row["arm"]: row for row in rows_of(tmp_path / recipe)}
+        assert rows.keys() == config.arms.keys()
+        units = {arm: row["train_units"] for arm, row in rows.items() if arm not in {"untrained", "written"}}
+        assert max(units.values()) < 1.3 * min(units.values())
+        assert rows["untrained"]["train_steps"] == 1

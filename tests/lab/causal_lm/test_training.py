@@ -155,14 +155,14 @@ def test_one_seed_gives_one_model_and_another_seed_another(network, stories):
 
 
 def test_padding_is_masked_and_is_no_target():
-    batch = _Collator(7)([np.array([1, 2, 3], np.int32), np.array([4, 5], np.int32)])
+    batch = _Collator(7)([(np.array([1, 2, 3], np.int32), 1), (np.array([4, 5], np.int32), 1)])
     assert batch["input_ids"].tolist() == [[1, 2, 3], [4, 5, 7]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]]
     assert batch["labels"].tolist() == [[-100, 2, 3], [-100, 5, -100]]
 
 
 def test_a_pad_id_that_is_also_a_word_is_still_a_target():
-    batch = _Collator(5)([np.array([1, 5, 5], np.int32), np.array([5, 5], np.int32)])
+    batch = _Collator(5)([(np.array([1, 5, 5], np.int32), 1), (np.array([5, 5], np.int32), 1)])
     assert batch["labels"].tolist() == [[-100, 5, 5], [-100, 5, -100]]
 
 
@@ -211,5 +211,5 @@ def test_evaluation_is_plain_cross_entropy_whatever_the_loss(network, stories):
 
 def test_a_rows_first_token_is_no_target_so_every_architecture_counts_the_same():
     """Trainer counts labels from the second on for some architectures and all of them for the rest, such as GPT-2."""
-    labels = _Collator(pad=0)([np.arange(5, 10, dtype=np.int32), np.arange(5, 8, dtype=np.int32)])["labels"]
+    labels = _Collator(pad=0)([(np.arange(5, 10, dtype=np.int32), 1), (np.arange(5, 8, dtype=np.int32), 1)])["labels"]
     assert (labels != -100).sum() == (labels[:, 1:] != -100).sum() == 6

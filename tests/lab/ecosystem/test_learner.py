@@ -7,7 +7,7 @@ from transformers import AutoModelForCausalLM
 
 from tailkeep.errors import ConfigError, InputError, TrainingError
 from tailkeep.lab.causal_lm.codec import train_tokenizer
-from tailkeep.lab.causal_lm.settings import Greedy
+from tailkeep.lab.causal_lm.decoders import Greedy
 from tailkeep.lab.ecosystem.learner import build
 from tailkeep.lab.ecosystem.measures import compare_members
 from tailkeep.lab.ecosystem.model import Pool

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from tailkeep.data import Record
 from tailkeep.errors import InputError
 from tailkeep.rules import Surfaces, read_surfaces
 from tailkeep.scoring import encode_open
@@ -76,6 +77,18 @@ class Codec:
     def encode_open(self, text: str) -> Ids:
         """As `encode`, without the stop token: a text that goes on."""
         return encode_open(self.tokenizer, text)
+
+    def given(self, record: Record, whole: Ids) -> int:
+        """How many of `whole`, the tokens of `record.whole`, are its prompt's; one that spans the join is the text's.
+
+        0 without a prompt.
+        """
+        if not record.prompt:
+            return 0
+        prompt = self.encode_open(record.whole[: record.start])
+        shared = min(len(prompt), len(whole))
+        same = whole[:shared] == prompt[:shared]
+        return int(shared if same.all() else same.argmin())
 
     def decode(self, ids: Sequence[int] | Ids) -> str:
         """Readable text, without special tokens."""

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TypeVar
 
-from tailkeep.data import Placed, Question, World, read_answered, read_documents, read_placed, read_questions
+from tailkeep.data import Question, Record, World, read_answered, read_prompted, read_questions, read_records
 from tailkeep.data.corpus import read_weights, repeated
 from tailkeep.errors import InputError
-from tailkeep.lab.causal_lm.downstream import Tests, read_tests
-from tailkeep.lab.causal_lm.settings import (
+from tailkeep.lab.causal_lm.corpora import (
     AnsweredSource,
     AnyCorpus,
     InterleavedCorpus,
@@ -16,6 +16,7 @@ from tailkeep.lab.causal_lm.settings import (
     TextSource,
     WorldCorpus,
 )
+from tailkeep.lab.causal_lm.downstream import Tests, read_tests
 
 HELD_OUT = 0.1
 """The share of documents held out where the settings name neither a share nor a file."""
@@ -40,17 +41,17 @@ class Places:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Documents as text; none of `held_out` and `calibration` is trained on. Of a file's there is no `world`.
+    """Documents; none of `held_out` and `calibration` is trained on. Of a file's there is no `world`.
 
     `places` is None where the locations of questions are no lines of a file, or its documents are drawn anew.
     """
 
-    real: list[str]
-    held_out: list[str]
+    real: list[Record]
+    held_out: list[Record]
     questions: list[Question]
     world: World | None
     places: Places | None = None
-    calibration: list[str] = field(default_factory=list)
+    calibration: list[Record] = field(default_factory=list)
     tests: Tests = field(default_factory=dict)
 
     @property
@@ -95,31 +96,30 @@ def interleave(sources: Sequence[Sequence[Item]], chunks: int) -> list[Item]:
 
 
 def _text(settings: TextCorpus) -> Corpus:
-    separator = "blank-line" if settings.separator is None else settings.separator
-    whole = read_placed(settings.path, separator=separator)
+    whole = _read(settings.path, settings)
     documents = whole[: settings.limit]
     cut = len(documents)
     if settings.held_out_path is not None:
-        held_out = read_documents(settings.held_out_path, separator=separator)[: settings.held_out_limit]
+        held_out = _read(settings.held_out_path, settings)[: settings.held_out_limit]
     else:
         cut -= round((settings.held_out or HELD_OUT) * len(documents))
-        held_out = [document.text for document in documents[cut:]]
+        held_out = documents[cut:]
     if not cut or not held_out:
         raise InputError(
             f"{settings.path}: {len(documents)} document(s) cannot be parted into real and held-out ones. "
             "Give more documents (see data.separator), or data.held_out_path."
         )
-    real = [document.text for document in documents[:cut]]
-    places: Places | None = _places(whole, [document.line for document in documents[:cut]])
-    if settings.weights is not None:
-        real, places = _weighted(real, settings, len(whole)), None
     questions = read_questions(settings.kr_test) if settings.kr_test else []
-    return Corpus(real, held_out, questions, None, places)
+    real = documents[:cut]
+    if settings.weights is not None:
+        return Corpus(_weighted(real, settings, len(whole)), held_out, questions, None)
+    return Corpus(real, held_out, questions, None, _places(whole, real))
 
 
 def _interleaved(settings: InterleavedCorpus) -> Corpus:
     whole = [_source(source) for source in settings.sources.values()]
-    real, held_out = [], []
+    real: list[list[Record]] = []
+    held_out: list[Record] = []
     for name, source, documents in zip(settings.sources, settings.sources.values(), whole, strict=True):
         chosen = documents[: source.limit]
         cut = len(chosen) - max(1, round(settings.held_out * len(chosen)))
@@ -129,23 +129,29 @@ def _interleaved(settings: InterleavedCorpus) -> Corpus:
                 "held-out ones. Give more documents, or set data.chunks."
             )
         real.append(chosen[:cut])
-        held_out += [document.text for document in chosen[cut:]]
-    pool = interleave([[(place, document) for document in part] for place, part in enumerate(real)], settings.chunks)
-    lines = [document.line if place == 0 else None for place, document in pool]
+        held_out += chosen[cut:]
+    # Questions are about the first source alone.
+    others = [[replace(document, line=None) for document in part] for part in real[1:]]
+    pool = interleave([real[0], *others], settings.chunks)
     questions = read_questions(settings.kr_test) if settings.kr_test else []
-    return Corpus([document.text for _, document in pool], held_out, questions, None, _places(whole[0], lines))
+    return Corpus(pool, held_out, questions, None, _places(whole[0], pool))
 
 
-def _source(settings: TextSource | AnsweredSource) -> list[Placed]:
+def _source(settings: TextSource | AnsweredSource) -> list[Record]:
     if isinstance(settings, TextSource):
-        separator = "blank-line" if settings.separator is None else settings.separator
-        return read_placed(settings.path, separator=separator)
-    return [Placed(number, text) for number, text in enumerate(read_answered(settings.path))]
+        return read_records(settings.path, separator=_separator(settings))
+    return [Record(text, line=number) for number, text in enumerate(read_answered(settings.path))]
 
 
-def _places(whole: Sequence[Placed], lines: Sequence[int | None]) -> Places:
-    total = whole[-1].line + whole[-1].text.count("\n") + 1
-    return _ended(lines, [*(document.line for document in whole), total], total)
+def _separator(settings: TextSource | TextCorpus) -> str:
+    return "blank-line" if settings.separator is None else settings.separator
+
+
+def _places(whole: Sequence[Record], real: Sequence[Record]) -> Places:
+    """Of `real`, documents of `whole`, a file's, and documents without a line."""
+    begins = [record.line for record in whole if record.line is not None]
+    total = begins[-1] + whole[-1].text.count("\n") + 1
+    return _ended([record.line for record in real], [*begins, total], total)
 
 
 def _ended(lines: Sequence[int | None], begins: Sequence[int], total: int) -> Places:
@@ -159,7 +165,14 @@ def _until(places: Places, count: int) -> Places:
     return _ended(places.lines[:count], begins, places.total)
 
 
-def _weighted(real: list[str], settings: TextCorpus, documents: int) -> list[str]:
+def _read(path: Path, settings: TextCorpus) -> list[Record]:
+    field = settings.text_field or "text"
+    if settings.prompt_field is not None:
+        return read_prompted(path, prompt_field=settings.prompt_field, field=field)
+    return read_records(path, separator=_separator(settings), field=field)
+
+
+def _weighted(real: list[Record], settings: TextCorpus, documents: int) -> list[Record]:
     """As many documents as `real`, which are the file's first, each in proportion to its weight."""
     assert settings.weights is not None
     weights = list(read_weights(settings.weights).values())
@@ -169,9 +182,10 @@ def _weighted(real: list[str], settings: TextCorpus, documents: int) -> list[str
             "Select from this very file, with its documents cut alike (see data.separator)."
         )
     counts = repeated(weights[: len(real)], len(real), seed=settings.weights_seed or 0)
-    return [text for text, count in zip(real, counts, strict=True) for _ in range(count)]
+    return [record for record, count in zip(real, counts, strict=True) for _ in range(count)]
 
 
 def _world(settings: WorldCorpus) -> Corpus:
     world = World(settings)
-    return Corpus(world.corpus(), world.held_out(), world.questions(rounds=settings.question_rounds), world)
+    real, held_out = ([Record(text) for text in texts] for texts in (world.corpus(), world.held_out()))
+    return Corpus(real, held_out, world.questions(rounds=settings.question_rounds), world)

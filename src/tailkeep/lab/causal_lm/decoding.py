@@ -14,7 +14,7 @@ import torch
 from transformers import GenerationConfig
 
 from tailkeep.lab.causal_lm.codec import Codec, Ids
-from tailkeep.lab.causal_lm.settings import Beam, FixedDecoder, Greedy, Sampling
+from tailkeep.lab.causal_lm.decoders import Beam, FixedDecoder, Greedy, Sampling
 
 
 def continue_prompts(

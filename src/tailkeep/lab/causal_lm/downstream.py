@@ -10,8 +10,8 @@ import numpy as np
 
 from tailkeep.data import Choice, read_choices, read_minimal_pairs
 from tailkeep.lab.causal_lm.codec import Codec, Ids
+from tailkeep.lab.causal_lm.corpora import Downstream
 from tailkeep.lab.causal_lm.model import LanguageModel
-from tailkeep.lab.causal_lm.settings import Downstream
 from tailkeep.metrics import binomial_interval
 from tailkeep.scoring import token_log_probs
 

@@ -14,6 +14,7 @@ import numpy as np
 from tailkeep.lab.causal_lm.codec import Ids
 
 _COUNTS = "edits.json"
+_PRISTINE = "pristine.npy"
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,12 @@ class Counts:
 
 @dataclass(frozen=True)
 class Edits:
-    """`pristine` (T,): the id that each token of the edited text had before any edit."""
+    """`pristine` (T,): the id that each token of the edited text had before any edit.
 
-    pristine: Ids
+    It is None where an outside model has edited text, since its tokens need not be those of the data.
+    """
+
+    pristine: Ids | None
     counts: Counts
 
     @property
@@ -55,8 +59,9 @@ class Edits:
         }
 
     def save(self, folder: Path) -> None:
-        """Write `pristine.npy` and `edits.json`."""
-        np.save(folder / "pristine.npy", self.pristine, allow_pickle=False)
+        """Write `edits.json`, and `pristine.npy` if it is known."""
+        if self.pristine is not None:
+            np.save(folder / _PRISTINE, self.pristine, allow_pickle=False)
         (folder / _COUNTS).write_text(json.dumps(asdict(self.counts)) + "\n", encoding="utf-8")
 
     @classmethod
@@ -65,4 +70,5 @@ class Edits:
         if not (folder / _COUNTS).exists():
             return None
         counts = Counts(**json.loads((folder / _COUNTS).read_text(encoding="utf-8")))
-        return cls(np.load(folder / "pristine.npy", allow_pickle=False), counts)
+        known = (folder / _PRISTINE).exists()
+        return cls(np.load(folder / _PRISTINE, allow_pickle=False) if known else None, counts)

@@ -4,33 +4,31 @@ import copy
 import json
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from tailkeep.data import Form
-from tailkeep.errors import ConfigError, InputError
+from tailkeep.errors import ConfigError
 from tailkeep.lab.causal_lm.automatic import is_automatic, settle
-from tailkeep.lab.causal_lm.codec import Codec, Ids, load_tokenizer, train_tokenizer
-from tailkeep.lab.causal_lm.corpus import Corpus, read_corpus
-from tailkeep.lab.causal_lm.exam import Exam, parts_of
+from tailkeep.lab.causal_lm.codec import Codec, Ids
+from tailkeep.lab.causal_lm.corpora import TextCorpus
+from tailkeep.lab.causal_lm.decoders import Sampling
 from tailkeep.lab.causal_lm.losses import UserLosses
 from tailkeep.lab.causal_lm.matching import match_temperature
 from tailkeep.lab.causal_lm.measures import TextMeasure
 from tailkeep.lab.causal_lm.model import DECODER_TEMPERATURE, LanguageModel
+from tailkeep.lab.causal_lm.preparing import Prepared, exam_of, prepare, refuse_misfits
 from tailkeep.lab.causal_lm.selecting import TextSelecting
-from tailkeep.lab.causal_lm.settings import CausalLMStudy, Matched, Pretrained, Sampling, Windows
-from tailkeep.lab.causal_lm.source import new_network
-from tailkeep.lab.causal_lm.tokens import Tokens, refuse_short, training_rows
+from tailkeep.lab.causal_lm.settings import CausalLMStudy, Matched
+from tailkeep.lab.causal_lm.tokens import Tokens, first_targets, training_rows
 from tailkeep.lab.causal_lm.training import train
+from tailkeep.lab.causal_lm.treating import first_text, load_outside
 from tailkeep.lab.causal_lm.weight_space import add_adapters, extrapolate, merge_adapters, relative_change
 from tailkeep.lab.causal_lm.weighting import build_weighting
 from tailkeep.lab.editing import Edit
 from tailkeep.lab.protocols import Subject, View
-from tailkeep.lab.regimes import Regenerate
 from tailkeep.optional import require
 from tailkeep.scoring.quiet import quiet_transformers
 from tailkeep.scoring.source import load_network, local_folder
@@ -62,7 +60,7 @@ class CausalLMLearner:
             adapted = add_adapters(network, low_rank, seed=seed) if low_rank else None
             facts = train(
                 network,
-                training_rows(data, block=self.study.training.block, joined=_joined(self.study)),
+                training_rows(data, block=self.study.training.block, joined=self.study.joined),
                 training=self.study.inherited.training(self.study.training) if heir else self.study.training,
                 weighting=build_weighting(loss, self.losses, seed=seed),
                 budget=budget,
@@ -70,6 +68,7 @@ class CausalLMLearner:
                 seed=seed,
                 device=self.device,
                 bf16=self.bf16,
+                firsts=first_targets(data, block=self.study.training.block) if self.study.answers else None,
             )
             network = merge_adapters(adapted) if adapted else network
         network.eval()
@@ -90,39 +89,19 @@ class CausalLMLearner:
         return LanguageModel(network, self.codec, self.study.writing, self.prompts, facts)
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """What arms and seeds share: the corpus as tokens, and where every generation starts."""
-
-    corpus: Corpus
-    codec: Codec
-    real: Tokens
-    held_out: Tokens
-    calibration: Tokens
-    longest_question: int
-    start: Callable[[int], Any]
-
-    @cached_property
-    def positions(self) -> int | None:
-        """The longest row that the network reads, if its configuration says."""
-        found: int | None = getattr(self.start(0).config.get_text_config(), "max_position_embeddings", None)
-        return found
-
-
-def build(study: CausalLMStudy, *, device: str, losses: UserLosses, shared: MutableMapping[str, Prepared]) -> Subject:
+def build(study: CausalLMStudy, *, device: str, losses: UserLosses, shared: MutableMapping[str, Any]) -> Subject:
     """The language-model recursion that `study` describes; `shared` keeps what other arms and seeds need too.
 
     Raises:
         InputError: a corpus, tokenizer or model that cannot be read or used.
         ConfigError: choices that exclude each other.
     """
-    key = study.model_dump_json(include={"data", "model", "tokenizer"})
+    key = study.model_dump_json(include={"data", "model", "tokenizer"}, exclude={"data": {"prior", "edit", "written"}})
     if key not in shared:
-        shared[key] = _prepare(study)
-    prepared = shared[key]
-    _refuse_misfits(study, prepared)
+        shared[key] = prepare(study)
+    prepared: Prepared = shared[key]
+    refuse_misfits(study, prepared)
     device = _device(device)
-    joined = _joined(study)
     real, held_out = prepared.real, prepared.held_out
     if not is_automatic(study.loss):
         build_weighting(study.loss, losses)
@@ -142,98 +121,39 @@ def build(study: CausalLMStudy, *, device: str, losses: UserLosses, shared: Muta
         measure=TextMeasure(
             real,
             held_out,
-            _exam(study, prepared),
+            exam_of(study, prepared),
             prepared.corpus.truth,
             study.training.block,
-            joined,
+            study.joined,
             prepared.corpus.tests,
             prepared.positions,
+            answers=study.answers,
         ),
         edits=True,
         select=TextSelecting(real, prepared.corpus.world, study.training.block),
+        first=_first(study, prepared, device, shared),
     )
 
 
-def _prepare(study: CausalLMStudy) -> Prepared:
-    corpus = read_corpus(study.data)
-    folder = None
-    if isinstance(study.model, Pretrained):
-        folder = local_folder(study.model.path, revision=study.model.revision, key="model")
-    codec = _codec(study, corpus, folder)
-    real, held_out, calibration = (
-        Tokens.of([codec.encode(text) for text in texts], codec)
-        for texts in (corpus.real, corpus.held_out, corpus.calibration)
-    )
-    longest = Exam(corpus.questions, _form(study)).longest(codec.encode_open)
-    return Prepared(corpus, codec, real, held_out, calibration, longest, _start(study, codec, folder))
-
-
-def _exam(study: CausalLMStudy, prepared: Prepared) -> Exam:
-    questions, places = prepared.corpus.questions, prepared.corpus.places
-    parts = None
-    if isinstance(study.regime, Regenerate) and places is not None:
-        parts = parts_of(questions, places, [len(part) for part in study.regime.parts(prepared.real)])
-    return Exam(questions, _form(study), parts)
-
-
-def _form(study: CausalLMStudy) -> Form:
-    return getattr(study.data, "kr_form", None) or "plain"
-
-
-def _codec(study: CausalLMStudy, corpus: Corpus, folder: Path | None) -> Codec:
-    choice = study.tokenizer
-    if choice.train is not None and (choice.path is not None or folder is not None):
-        raise ConfigError(
-            "tokenizer.train makes a new vocabulary, which fits neither tokenizer.path nor a pretrained model. "
-            "Leave it out, or start from scratch (model.name=scratch)."
-        )
-    if choice.train is not None:
-        tokenizer = train_tokenizer(corpus.real, vocab_size=choice.train.vocab_size)
-    elif choice.path is not None or folder is not None:
-        tokenizer = load_tokenizer(choice.path or folder or Path())
-    else:
-        raise ConfigError(
-            "tokenizer: a model from scratch needs one. Set tokenizer.train.vocab_size or tokenizer.path."
-        )
-    if tokenizer.eos_token_id is None and choice.append_eos:
-        raise ConfigError("tokenizer.append_eos: this tokenizer has no end-of-text token. Set it to false.")
-    return Codec(tokenizer, choice.append_eos)
-
-
-def _start(study: CausalLMStudy, codec: Codec, folder: Path | None) -> Callable[[int], Any]:
-    if folder is not None:
-        network = load_network(folder)
-        return lambda seed: copy.deepcopy(network)  # noqa: ARG005
-    model = study.model
-    assert not isinstance(model, Pretrained)
-    return lambda seed: new_network(model, codec, seed=seed)
-
-
-def _refuse_misfits(study: CausalLMStudy, prepared: Prepared) -> None:
-    """Lengths and vocabularies that the network cannot take, and text too short, found before an hour of training."""
-    config = prepared.start(0).config.get_text_config()
-    if prepared.codec.size > config.vocab_size:
-        raise InputError(
-            f"the tokenizer has {prepared.codec.size} ids, the model {config.vocab_size}. "
-            "Give the tokenizer that the model was trained with."
-        )
-    for what, text in (("real", prepared.real), ("held-out", prepared.held_out)):
-        refuse_short(text, block=study.training.block, joined=_joined(study), what=what)
-    positions = prepared.positions
-    form = study.writing.form
-    written = form.new_tokens + (form.context if isinstance(form, Windows) else form.prompt_tokens)
-    measured = study.measuring.prompt_tokens + study.measuring.new_tokens
-    needs = {"training.block": study.training.block + 1, "writing.form": written, "measuring": measured}
-    needs["a question of the KR-test"] = prepared.longest_question
-    for key, needed in needs.items():
-        if positions is not None and needed > positions:
-            raise ConfigError(f"{key} needs {needed} positions, the model has {positions}. Choose shorter texts.")
+def _first(
+    study: CausalLMStudy, prepared: Prepared, device: str, shared: MutableMapping[str, Any]
+) -> Callable[[int], Tokens] | None:
+    """What makes the training set of generation 0 where an outside model does; the model is loaded here."""
+    data = study.data
+    if not isinstance(data, TextCorpus) or data.outside is None:
+        return None
+    assert data.prior is not None
+    key = f"outside {data.prior.model_dump_json()}"
+    if key not in shared:
+        folder = local_folder(data.prior.path, revision=data.prior.revision, key="data.prior")
+        shared[key] = load_outside(folder, device=device)
+    return first_text(shared[key], data.outside, prepared.corpus.real, prepared.codec)
 
 
 def _views(study: CausalLMStudy, held_out: Tokens) -> dict[str, View]:
     measuring = study.measuring
     starts = prompts_for_samples(
-        held_out, samples=measuring.samples, tokens=measuring.prompt_tokens, joined=_joined(study)
+        held_out, samples=measuring.samples, tokens=measuring.prompt_tokens, joined=study.joined
     )
 
     def through(decoder: Any) -> View:
@@ -243,7 +163,7 @@ def _views(study: CausalLMStudy, held_out: Tokens) -> dict[str, View]:
             new_tokens=measuring.new_tokens,
             seed=seed,
             batch=measuring.batch,
-            stops=not _joined(study),
+            stops=not study.joined,
         )
 
     own = study.writing.decoder
@@ -261,10 +181,6 @@ def prompts_for_samples(held_out: Tokens, *, samples: int, tokens: int, joined: 
         return [held_out.ids[place : place + tokens] for place in places]
     begun = [document[: max(1, min(tokens, len(document) - 1))] for document in held_out.documents]
     return [begun[i % len(begun)] for i in range(samples)]
-
-
-def _joined(study: CausalLMStudy) -> bool:
-    return isinstance(study.writing.form, Windows)
 
 
 def _device(choice: str) -> str:

@@ -13,7 +13,7 @@ from tailkeep.lab.causal_lm.downstream import Tests, downstream_metrics
 from tailkeep.lab.causal_lm.exam import Exam
 from tailkeep.lab.causal_lm.model import LanguageModel
 from tailkeep.lab.causal_lm.tail import coverage_of, words_of, written_words
-from tailkeep.lab.causal_lm.tokens import Tokens, training_rows
+from tailkeep.lab.causal_lm.tokens import Tokens, first_targets, training_rows
 from tailkeep.lab.protocols import Measurement
 from tailkeep.metrics import (
     TEMPERATURES,
@@ -34,7 +34,10 @@ GRAMS = (1, 2, 3, 4)
 
 @dataclass(frozen=True)
 class TextMeasure:
-    """Held-out likelihood, retained knowledge, and the shape of what the model writes."""
+    """Held-out likelihood, retained knowledge, and the shape of what the model writes.
+
+    `answers`: likelihood is that of what stands behind the prompts of held-out records, each document by itself.
+    """
 
     real: Tokens
     held_out: Tokens
@@ -44,6 +47,7 @@ class TextMeasure:
     joined: bool
     tests: Tests = field(default_factory=dict)
     positions: int | None = None
+    answers: bool = False
 
     def __call__(self, model: LanguageModel, samples: Mapping[str, Tokens]) -> Measurement:
         """All metrics of one generation; those of samples carry their view's name."""
@@ -71,7 +75,11 @@ class TextMeasure:
 
     def _log_probs(self, model: LanguageModel, data: Tokens) -> np.ndarray:
         rows = training_rows(data, block=self.block, joined=self.joined)
-        return np.concatenate(token_log_probs(model.network, rows, pad=model.codec.pad))
+        scored = token_log_probs(model.network, rows, pad=model.codec.pad)
+        if not self.answers:
+            return np.concatenate(scored)
+        firsts = first_targets(data, block=self.block)
+        return np.concatenate([row[first - 1 :] for row, first in zip(scored, firsts, strict=True)])
 
     def _written_log_probs(self, model: LanguageModel, data: Tokens) -> np.ndarray:
         """Of what the model wrote, not of what it was given."""
@@ -80,7 +88,12 @@ class TextMeasure:
         return np.concatenate([*written, np.zeros(0, np.float32)])
 
     def _tempered(self, model: LanguageModel) -> dict[str, float]:
-        """The NLL of each half of the held-out rows at the temperature that suits the other half best."""
+        """The NLL of each half of the held-out rows at the temperature that suits the other half best.
+
+        None of records, whose rows would count with their prompts.
+        """
+        if self.answers:
+            return {}
         rows = training_rows(self.held_out, block=self.block, joined=self.joined)
         ends = np.cumsum([len(row) - 1 for row in rows])
         middle = int(np.searchsorted(ends, ends[-1] / 2)) + 1

@@ -1,161 +1,15 @@
 """The choices of a study with a causal language model: where it starts, how it trains, writes and is measured."""
 
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from tailkeep.config import InputPath, Settings
-from tailkeep.data import Form, WorldConfig
+from tailkeep.lab.causal_lm.corpora import AnyCorpus, InterleavedCorpus, TextCorpus
+from tailkeep.lab.causal_lm.decoders import FixedDecoder, Sampling
 from tailkeep.lab.causal_lm.losses import AnyLoss, CrossEntropy
-from tailkeep.lab.regimes import Select
+from tailkeep.lab.regimes import Replace, Select
 from tailkeep.lab.study import Positive, Study
-
-Name = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,30}$")]
-"""What a user calls a test or a source."""
-
-
-class Downstream(Settings):
-    """Tests by likelihood: `blimp`, a folder or zip of minimal pairs, and `choices`, multiple-choice files by name.
-
-    `pairs` of each paradigm and `limit` items of each file are asked, drawn once by `seed`. `skip` says how many of a
-    file's first items are never asked, because models train on them.
-    """
-
-    blimp: InputPath | None = None
-    choices: dict[Name, InputPath] = Field(default_factory=dict)
-    skip: dict[Name, Positive] = Field(default_factory=dict)
-    pairs: Positive = 10
-    limit: Positive = 200
-    seed: Annotated[int, Field(ge=0)] = 0
-
-    @model_validator(mode="after")
-    def _tests_something(self) -> Self:
-        if self.blimp is None and not self.choices:
-            raise ValueError("names no test. Give blimp or choices, or leave data.downstream out")
-        if "blimp" in self.choices:
-            raise ValueError("'blimp' is the name of the minimal pairs. Call the file in choices something else")
-        stray = sorted(self.skip.keys() - self.choices.keys())
-        if stray:
-            raise ValueError(f"skip has no effect on {stray[0]!r}, which is no file in choices. Leave it out")
-        return self
-
-
-def _questions_have_a_form(kr_test: Path | None, kr_form: Form | None) -> None:
-    if kr_form is not None and kr_test is None:
-        raise ValueError("kr_form has no effect without kr_test. Give data.kr_test, or set data.kr_form=null")
-
-
-Calibration = Annotated[float, Field(gt=0, le=0.5)]
-"""A share of the real documents, the last ones, that no arm trains on and no metric is measured on."""
-
-
-class TextCorpus(Settings):
-    """A text file as real data.
-
-    No model trains on the documents of `held_out_path`, of which the first `held_out_limit` are read, or, without it,
-    on the last share `held_out` of the file's (.1 if not given). Text is cut at `separator` (blank lines if not given),
-    a `.jsonl` file at its lines. `weights` is a file of weights that `tailkeep select` wrote of `path`: as many real
-    documents as there are, each left out, taken or repeated in proportion to its weight, with the seed `weights_seed`
-    (0 if not given); held-out ones stay. `kr_test` is a file of questions, asked in the form `kr_form` (`plain`, as
-    they are written, if not given).
-    """
-
-    name: Literal["text"]
-    path: InputPath
-    separator: str | None = None
-    held_out: Annotated[float, Field(gt=0, lt=1)] | None = None
-    held_out_path: InputPath | None = None
-    held_out_limit: Positive | None = None
-    limit: Positive | None = None
-    weights: InputPath | None = None
-    weights_seed: Annotated[int, Field(ge=0)] | None = None
-    kr_test: InputPath | None = None
-    kr_form: Form | None = None
-    downstream: Downstream | None = None
-    calibration: Calibration | None = None
-
-    @model_validator(mode="after")
-    def _asks_in_a_form(self) -> Self:
-        _questions_have_a_form(self.kr_test, self.kr_form)
-        return self
-
-    @model_validator(mode="after")
-    def _held_out_once(self) -> Self:
-        if self.held_out_limit is not None and self.held_out_path is None:
-            raise ValueError(
-                "held_out_limit has no effect without held_out_path. Give data.held_out_path, or set "
-                "data.held_out_limit=null"
-            )
-        if self.held_out is not None and self.held_out_path is not None:
-            raise ValueError("held_out has no effect beside held_out_path. Set data.held_out=null")
-        return self
-
-    @model_validator(mode="after")
-    def _draws_by_weight(self) -> Self:
-        if self.weights_seed is not None and self.weights is None:
-            raise ValueError("weights_seed has no effect without weights. Set data.weights_seed=null")
-        return self
-
-    @model_validator(mode="after")
-    def _separates_text(self) -> Self:
-        paths = [path for path in (self.path, self.held_out_path) if path is not None]
-        if self.separator is not None and all(path.suffix == ".jsonl" for path in paths):
-            raise ValueError("separator has no effect on .jsonl, one document a line. Set data.separator=null")
-        return self
-
-
-class TextSource(Settings):
-    """Text as in the corpus `text`: the first `limit` documents of `path`, cut at `separator`."""
-
-    form: Literal["text"]
-    path: InputPath
-    separator: str | None = None
-    limit: Positive | None = None
-
-    @model_validator(mode="after")
-    def _separates_text(self) -> Self:
-        if self.separator is not None and self.path.suffix == ".jsonl":
-            raise ValueError("separator has no effect on .jsonl, one document a line. Set it to null")
-        return self
-
-
-class AnsweredSource(Settings):
-    """The first `limit` items of a file of questions, each with its right answer; see `data.read_answered`."""
-
-    form: Literal["answered"]
-    path: InputPath
-    limit: Positive | None = None
-
-
-class InterleavedCorpus(Settings):
-    """Several sources as one text: `chunks` times an equal part of the first, then of the second, and so on.
-
-    The last share `held_out` of each source is not trained on; held-out documents stand source by source. The questions
-    of `kr_test` are about the first source. Interleaved as in ForTIFAI's Imagination-of-Web (arXiv 2509.08972).
-    """
-
-    name: Literal["interleaved"]
-    sources: dict[Name, Annotated[TextSource | AnsweredSource, Field(discriminator="form")]] = Field(min_length=2)
-    chunks: Positive = 6
-    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    kr_test: InputPath | None = None
-    kr_form: Form | None = None
-    downstream: Downstream | None = None
-
-    @model_validator(mode="after")
-    def _asks_in_a_form(self) -> Self:
-        _questions_have_a_form(self.kr_test, self.kr_form)
-        return self
-
-
-class WorldCorpus(WorldConfig):
-    """The embedded world of short biographies, whose truth is known."""
-
-    name: Literal["world"]
-    question_rounds: Positive = 1
-    downstream: Downstream | None = None
-    calibration: Calibration | None = None
 
 
 class TrainTokenizer(Settings):
@@ -188,32 +42,6 @@ class Scratch(Settings):
     config: dict[str, Any] = Field(default_factory=dict)
 
 
-class Greedy(Settings):
-    """The most likely token."""
-
-    name: Literal["greedy"]
-    repetition_penalty: Annotated[float, Field(gt=0)] = 1.0
-
-
-class Beam(Settings):
-    """Beam search; the published ForTIFAI decoder is five beams with repetition penalty 3."""
-
-    name: Literal["beam"]
-    beams: Annotated[int, Field(ge=2)] = 5
-    repetition_penalty: Annotated[float, Field(gt=0)] = 1.0
-
-
-class Sampling(Settings):
-    """Random draws: from the whole distribution unless a cut is given."""
-
-    name: Literal["sample"]
-    temperature: Annotated[float, Field(gt=0)] = 1.0
-    top_k: Positive | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    min_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    repetition_penalty: Annotated[float, Field(gt=0)] = 1.0
-
-
 class Matched(Settings):
     """Random draws at the temperature at which the model's own text is as likely to it as real text is.
 
@@ -240,7 +68,6 @@ class Matched(Settings):
         return Sampling(name="sample", temperature=temperature, top_p=self.top_p, min_p=self.min_p)
 
 
-FixedDecoder = Greedy | Beam | Sampling
 AnyDecoder = Annotated[FixedDecoder | Matched, Field(discriminator="name")]
 
 
@@ -317,7 +144,6 @@ class Measuring(Settings):
     batch: Positive = 256
 
 
-AnyCorpus = TextCorpus | InterleavedCorpus | WorldCorpus
 AnyModel = Annotated[Pretrained | Scratch, Field(discriminator="name")]
 
 
@@ -325,7 +151,7 @@ class LanguageStudy(Study):
     """What arms of language models choose, of one or of several."""
 
     selects: ClassVar[bool] = True
-    data: Annotated[AnyCorpus, Field(discriminator="name")]
+    data: AnyCorpus
     tokenizer: Tokenizer = Tokenizer()
     inherit: bool = True
     loss: AnyLoss = CrossEntropy(name="cross_entropy")
@@ -334,6 +160,35 @@ class LanguageStudy(Study):
     writing: Writing = Writing()
     measuring: Measuring = Measuring()
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+
+    @property
+    def joined(self) -> bool:
+        """Whether documents are one text, which is written and scored in windows."""
+        return isinstance(self.writing.form, Windows)
+
+    @property
+    def answers(self) -> bool:
+        """Whether documents are records, of which only what stands behind the prompt is a target."""
+        return isinstance(self.data, TextCorpus) and self.data.prompt_field is not None
+
+    @model_validator(mode="after")
+    def _trains_on_them_once(self) -> Self:
+        if self.generations == 1 or not isinstance(self.data, TextCorpus):
+            return self
+        if self.data.outside is not None and not isinstance(self.regime, Replace):
+            raise ValueError(
+                f"data.edit and data.written are what generation 0 trains on, and under the regime "
+                f"{self.regime.name!r} later ones may read real text. Set generations: 1, or regime replace"
+            )
+        if self.answers:
+            raise ValueError("data.prompt_field is for one training: no model writes records. Set generations: 1")
+        return self
+
+    @model_validator(mode="after")
+    def _keeps_records_apart(self) -> Self:
+        if self.joined and self.answers:
+            raise ValueError("windows join records into one text. Set writing.form.name=documents")
+        return self
 
     @model_validator(mode="after")
     def _has_heirs(self) -> Self:

@@ -11,6 +11,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from tailkeep.data import Record
 from tailkeep.errors import InputError
 from tailkeep.lab.causal_lm.codec import Codec, Ids
 from tailkeep.lab.causal_lm.edits import Edits
@@ -47,6 +48,13 @@ class Tokens:
         lengths = np.array([len(document) for document in documents], dtype=np.int64)
         given = np.zeros(len(documents), np.int64) if prompts is None else np.array(prompts, dtype=np.int64)
         return cls(ids, lengths, given, codec)
+
+    @classmethod
+    def of_records(cls, records: Sequence[Record], codec: Codec) -> Self:
+        """The documents as tokens, of which those of a record's prompt are given."""
+        documents = [codec.encode(record.whole) for record in records]
+        prompts = [codec.given(record, document) for record, document in zip(records, documents, strict=True)]
+        return cls.of(documents, codec, prompts=prompts)
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -136,6 +144,18 @@ def training_rows(data: Tokens, *, block: int, joined: bool) -> list[Ids]:
     """
     texts = [data.ids] if joined else data.documents
     return [text[i : i + block + 1] for text in texts for i in range(0, len(text) - 1, block)]
+
+
+def first_targets(data: Tokens, *, block: int) -> list[int]:
+    """Of each of `training_rows(data, block=block, joined=False)`, where it leaves its document's prompt, at least 1.
+
+    A row that lies in the prompt has its own length: nothing in it is a target.
+    """
+    return [
+        min(max(1, int(given) - i), len(document[i : i + block + 1]))
+        for document, given in zip(data.documents, data.prompts, strict=True)
+        for i in range(0, len(document) - 1, block)
+    ]
 
 
 def refuse_short(data: Tokens, *, block: int, joined: bool, what: str) -> None:

@@ -25,6 +25,8 @@ from tailkeep.lab.causal_lm.settings import Training
 from tailkeep.losses import Weighting, attach, detach, read_stats
 
 IGNORE = -100
+Row = tuple[Ids, int]
+"""Token ids, and where the targets begin, at least 1."""
 
 
 def train(
@@ -38,11 +40,13 @@ def train(
     seed: int,
     device: str,
     bf16: bool,
+    firsts: Sequence[int] | None = None,
 ) -> dict[str, float]:
     """Train `network` in place; return its facts.
 
     Args:
         rows: token ids; every token but a row's first is a target.
+        firsts: where the targets of each row begin, if not at its second token; see `first_targets`.
         budget: the tokens of one epoch, whatever the rows hold.
 
     Returns:
@@ -53,7 +57,11 @@ def train(
     Raises:
         TrainingError: the weights are not finite at the end.
     """
-    steps = _steps(rows, training, budget)
+    begun = zip(rows, [1] * len(rows) if firsts is None else firsts, strict=True)
+    learnt = [(row, first) for row, first in begun if first < len(row)]
+    # Rows that are all prompt are part of the budget, and nobody reads them.
+    share = sum(len(row) - 1 for row, _ in learnt) / sum(len(row) - 1 for row in rows)
+    steps = _steps([row for row, _ in learnt], training, budget * share)
     _refuse_infinite(network, training)
     attach(network, weighting)
 
@@ -85,7 +93,7 @@ def train(
         trainer = Trainer(
             model=network,
             args=arguments,
-            train_dataset=_Rows(rows),
+            train_dataset=_Rows(learnt),
             data_collator=_Collator(pad),
         )
         trainer.remove_callback(PrinterCallback)
@@ -119,7 +127,7 @@ def _kept_generators() -> Iterator[None]:
         np.random.set_state(numpy)
 
 
-def _steps(rows: Sequence[Ids], training: Training, budget: int) -> int:
+def _steps(rows: Sequence[Ids], training: Training, budget: float) -> int:
     """Optimiser steps: `epochs` passes over the budget, or over the rows if tokens are not to be equal."""
     per_pass = math.ceil(len(rows) / (training.batch * training.gradient_accumulation))
     targets = sum(len(row) - 1 for row in rows)
@@ -135,14 +143,14 @@ def _refuse_infinite(network: Any, training: Training) -> None:
         )
 
 
-class _Rows(Dataset[Ids]):
-    def __init__(self, rows: Sequence[Ids]) -> None:
+class _Rows(Dataset[Row]):
+    def __init__(self, rows: Sequence[Row]) -> None:
         self.rows = rows
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> Ids:
+    def __getitem__(self, index: int) -> Row:
         return self.rows[index]
 
 
@@ -152,15 +160,16 @@ class _Collator:
 
     pad: int
 
-    def __call__(self, rows: Sequence[Ids]) -> dict[str, Tensor]:
-        width = max(len(row) for row in rows)
+    def __call__(self, rows: Sequence[Row]) -> dict[str, Tensor]:
+        width = max(len(row) for row, _ in rows)
         ids = np.full((len(rows), width), self.pad, dtype=np.int64)
         labels = np.full((len(rows), width), IGNORE, dtype=np.int64)
-        for place, row in enumerate(rows):
-            ids[place, : len(row)] = labels[place, : len(row)] = row
-        # A row's first token is no target. Trainer knows that of some architectures only, and counts it for the rest.
-        labels[:, 0] = IGNORE
-        mask = np.arange(width) < np.array([[len(row)] for row in rows])
+        for place, (row, first) in enumerate(rows):
+            ids[place, : len(row)] = row
+            # A row's first token is no target. Trainer knows that of some architectures only, and counts it for the
+            # rest.
+            labels[place, first : len(row)] = row[first:]
+        mask = np.arange(width) < np.array([[len(row)] for row, _ in rows])
         return {
             "input_ids": torch.from_numpy(ids),
             "attention_mask": torch.from_numpy(mask.astype(np.int64)),

@@ -40,6 +40,13 @@ class EcosystemStudy(LanguageStudy):
     compute: Literal["shared", "each"] = "shared"
 
     @model_validator(mode="after")
+    def _reads_real_text(self) -> Self:
+        given = [key for key in ("edit", "written", "prompt_field") if getattr(self.data, key, None) is not None]
+        if given:
+            raise ValueError(f"data.{given[0]} is for single models. Use learner causal_lm, or leave it out")
+        return self
+
+    @model_validator(mode="after")
     def _members_share_one_pool(self) -> Self:
         names, total = [member.name for member in self.members], sum(member.share for member in self.members)
         if len(names) < 2:

@@ -1,0 +1,185 @@
+"""Arms whose training text an outside model has edited or written: what is refused, what the metrics tell, resumes."""
+
+import json
+
+import pytest
+
+from tailkeep import lab
+from tailkeep.errors import ConfigError
+from tailkeep.lab.subjects import sources_of
+from tests.lab.causal_lm.test_recursion import phase_boundaries
+from tests.lab.causal_lm.tiny import STORIES, study, write_stories
+from tests.runs.faults import Fault, FaultyStorage, content, interrupt
+from tests.runs.small_run import TIMINGS
+
+EDIT = {"rule": {"threshold": 0.002}, "sampler": {"exclude_original": True}}
+ARMS = {
+    "unedited": {},
+    "edited": {"data": {"edit": EDIT}},
+    "at-random": {"data": {"edit": {**EDIT, "at_random": True}}},
+    "written": {"data": {"written": {"prompt_tokens": 2}}, "generations": 2},
+}
+
+
+def tree(text, folder, **changes):
+    found = study(text, device="cpu", seeds=[3], generations=1, arms=ARMS)
+    return {**found, "data": {**found["data"], "prior": {"path": str(folder)}}, **changes}
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory, model_folder):
+    return lab.load(tree(write_stories(tmp_path_factory.mktemp("text")), model_folder))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(config, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed") / "run"
+    storage = FaultyStorage()
+    lab.run(config, folder, storage=storage)
+    return storage.log, content(folder, without=TIMINGS)
+
+
+def rows_of(files):
+    rows = [json.loads(line) for line in files["metrics.jsonl"].decode().splitlines()]
+    return {(row["arm"], row["generation"]): row for row in rows}
+
+
+def texts_in(files, arm):
+    lines = files[f"cells/{arm}/3/0/written/0/text.jsonl"].decode().splitlines()
+    return [json.loads(line)["text"] for line in lines]
+
+
+# A run
+
+
+def test_generation_0_tells_what_was_flagged_and_what_changed(undisturbed):
+    rows = rows_of(undisturbed[1])
+    edited, control = rows["edited", 0], rows["at-random", 0]
+    assert 0 < edited["flagged_share"] == edited["changed_share"] == control["changed_share"] < 1
+    assert "flagged_share" not in rows["unedited", 0]
+    assert "flagged_share" not in rows["written", 0]
+
+
+def test_the_text_that_was_trained_on_can_be_read_and_only_training_documents_are_in_it(undisturbed):
+    training = len(STORIES) - round(0.2 * len(STORIES))
+    for arm in ("edited", "at-random", "written"):
+        found = texts_in(undisturbed[1], arm)
+        assert len(found) == training
+        assert found != STORIES[:training]
+    assert not any(name.startswith("cells/unedited/3/0/written") for name in undisturbed[1])
+
+
+def test_arms_read_as_many_tokens_of_one_tokenizer_whatever_was_made_of_the_text(undisturbed):
+    rows = rows_of(undisturbed[1])
+    units = [rows[arm, 0]["train_units"] for arm in ARMS]
+    assert max(units) < 1.2 * min(units)
+    files = undisturbed[1]
+    (tokenizer,) = {files[f"cells/{arm}/3/0/model/tokenizer.json"] for arm in ARMS if arm != "written"}
+    assert tokenizer
+
+
+def test_under_replace_the_next_generation_reads_what_the_first_has_written(undisturbed):
+    inside = "cells/written/3/1/written/"
+    assert {name.removeprefix(inside).split("/")[0] for name in undisturbed[1] if name.startswith(inside)} == {"1"}
+
+
+def check(config, undisturbed, folder, fault):
+    interrupt(lambda storage: lab.run(config, folder, storage=storage), fault)
+    lab.run(config, folder, storage=FaultyStorage())
+    assert content(folder, without=TIMINGS) == undisturbed[1], fault
+
+
+def test_a_run_killed_behind_an_outside_edit_resumes_to_the_same_bytes(config, undisturbed, tmp_path):
+    written = [n for n in phase_boundaries(undisturbed[0]) if undisturbed[0][n - 1][1].name == "written"]
+    assert len(written) == 4
+    check(config, undisturbed, tmp_path / "run", Fault(written[0] + 1, "killed"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [0, 1])
+def test_a_run_killed_at_every_phase_boundary_resumes_to_the_same_bytes(after, config, undisturbed, tmp_path):
+    for n in phase_boundaries(undisturbed[0]):
+        if n + after <= len(undisturbed[0]):
+            check(config, undisturbed, tmp_path / str(n), Fault(n + after, "killed", half=True))
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_bytes_of_one(config, undisturbed, tmp_path):
+    lab.run(config, tmp_path / "run", workers=2)
+    assert content(tmp_path / "run", without=TIMINGS) == undisturbed[1]
+
+
+def test_the_priors_content_is_in_the_fingerprint_and_its_path_is_not(config, model_folder, tmp_path):
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for file in model_folder.iterdir():
+        (moved / file.name).write_bytes(file.read_bytes())
+    text = write_stories(tmp_path)
+    here, there = (sources_of(lab.load(tree(text, folder))) for folder in (model_folder, moved))
+    assert here == there
+    assert here["arms"]["edited"]["data"]["prior"]["path"].startswith("sha256:")
+    (moved / "config.json").write_text((moved / "config.json").read_text() + "\n")
+    assert sources_of(lab.load(tree(text, moved))) != here
+
+
+# Records
+
+
+def test_of_records_only_the_answers_are_edited_learnt_and_measured(model_folder, tmp_path):
+    path = tmp_path / "records.jsonl"
+    lines = [{"question": f"What is told at place {n}?", "answer": text} for n, text in enumerate(STORIES)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    data = {"name": "text", "path": str(path), "text_field": "answer", "prompt_field": "question", "held_out": 0.2}
+    arms = {"unedited": {}, "edited": {"data": {"edit": EDIT}}}
+    given = {**data, "prior": {"path": str(model_folder)}}
+    directory = lab.run(tree("", model_folder, data=given, arms=arms), tmp_path / "run", storage=FaultyStorage())
+    unedited, edited = (directory.cell(arm, 3, 0).metrics()["metrics"] for arm in arms)
+    assert "held_out_nll_tempered" not in unedited
+    assert unedited["train_units"] < 0.9 * unedited["train_data_units"]
+    assert 0 < edited["changed_share"] < 1
+    made = (tmp_path / "run/cells/edited/3/0/written/0/text.jsonl").read_text().splitlines()
+    assert [json.loads(line)["prompt"].strip() for line in made] == [line["question"] for line in lines[: len(made)]]
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data": {"prior": None, "edit": {}}}, "edit and written need an outside model. Set data.prior.path"),
+        ({"data": {"edit": {}, "written": {}}}, "edit and written each replace the training text"),
+        ({"data": {"edit": {}}, "generations": 2, "regime": {"name": "accumulate"}}, "later ones may read real text"),
+        ({"data": {"edit": {"rule": {"name": "random", "share": 0.1}, "at_random": True}}}, "at_random has no effect"),
+        ({"data": {"edit": {"rule": {"delete_below": 0.1}, "at_random": True}}}, "deletes none"),
+        ({"data": {"edit": {"sampler": {"top_p": 0.9}}}}, "only the original could be drawn"),
+        ({"data": {"prompt_field": "question"}}, "prompt_field has no effect on text that is no .jsonl"),
+        ({"data": {}}, "data.prior has no effect: no arm here has data.edit or data.written"),
+    ],
+)
+def test_a_choice_that_cannot_work_is_told_in_one_line(changes, message, model_folder, tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        lab.load(tree(write_stories(tmp_path), model_folder, arms={"one": changes}))
+    assert message in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_records_are_for_one_training_and_stay_apart(model_folder, tmp_path):
+    data = {"name": "text", "path": "records.jsonl", "prompt_field": "question"}
+    for changes in ({"generations": 2}, {"writing": {"form": {"name": "windows"}}}):
+        with pytest.raises(ConfigError, match="records"):
+            lab.load({**study(""), "generations": 1, "data": data, **changes})
+
+
+def test_ecosystems_read_real_text(model_folder, tmp_path):
+    member = {"share": 0.5, "model": {"name": "scratch"}}
+    with pytest.raises(ConfigError, match=r"data\.edit is for single models"):
+        lab.load(
+            {
+                **tree(write_stories(tmp_path), model_folder),
+                "learner": "ecosystem",
+                "model": None,
+                "members": [{"name": "a", **member}, {"name": "b", **member}],
+                "arms": {"edited": {"data": {"edit": {}}}},
+            }
+        )
