@@ -221,7 +221,7 @@ def test_answers_are_fine_tuned_on_and_text_is_trained_on_further(model_folder, 
     records = [{"question": f"Who was at {n}?", "answer": text, "text": text} for n, text in enumerate(STORIES)]
     path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
     inputs = [f"data.path={path}", f"model.path={model_folder}", f"data.prior.path={model_folder}"]
-    sizes = [*EDIT_SIZES, "training.block=32", "measuring.prompt_tokens=2"]
+    sizes = [*EDIT_SIZES, "training.block=32", "writing.form.new_tokens=8", "measuring.prompt_tokens=2"]
     for recipe in ("editing-finetune", "editing-continual"):
         config = lab.load(recipe, overrides=[*sizes, *inputs])
         lab.run(config, tmp_path / recipe)
