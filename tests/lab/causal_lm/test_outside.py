@@ -149,7 +149,11 @@ def test_of_records_only_the_answers_are_edited_learnt_and_measured(model_folder
     [
         ({"data": {"prior": None, "edit": {}}}, "edit and written need an outside model. Set data.prior.path"),
         ({"data": {"edit": {}, "written": {}}}, "edit and written each replace the training text"),
-        ({"data": {"edit": {}}, "generations": 2, "regime": {"name": "accumulate"}}, "later ones may read real text"),
+        (
+            {"data": {"edit": {}}, "generations": 2, "regime": {"name": "accumulate"}},
+            "gives it, or later ones, real text",
+        ),
+        ({"data": {"edit": {}}, "regime": {"name": "regenerate"}}, "gives it, or later ones, real text"),
         ({"data": {"edit": {"rule": {"name": "random", "share": 0.1}, "at_random": True}}}, "at_random has no effect"),
         ({"data": {"edit": {"rule": {"delete_below": 0.1}, "at_random": True}}}, "deletes none"),
         ({"data": {"edit": {"sampler": {"top_p": 0.9}}}}, "only the original could be drawn"),

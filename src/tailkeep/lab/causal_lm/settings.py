@@ -173,14 +173,14 @@ class LanguageStudy(Study):
 
     @model_validator(mode="after")
     def _trains_on_them_once(self) -> Self:
-        if self.generations == 1 or not isinstance(self.data, TextCorpus):
+        if not isinstance(self.data, TextCorpus):
             return self
         if self.data.outside is not None and not isinstance(self.regime, Replace):
             raise ValueError(
-                f"data.edit and data.written are what generation 0 trains on, and under the regime "
-                f"{self.regime.name!r} later ones may read real text. Set generations: 1, or regime replace"
+                f"data.edit and data.written are all that generation 0 trains on, and the regime {self.regime.name!r} "
+                "gives it, or later ones, real text. Set regime.name: replace"
             )
-        if self.answers:
+        if self.answers and self.generations > 1:
             raise ValueError("data.prompt_field is for one training: no model writes records. Set generations: 1")
         return self
 
