@@ -222,11 +222,13 @@ def test_answers_are_fine_tuned_on_and_text_is_trained_on_further(model_folder, 
     path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
     inputs = [f"data.path={path}", f"model.path={model_folder}", f"data.prior.path={model_folder}"]
     sizes = [*EDIT_SIZES, "training.block=32", "writing.form.new_tokens=8", "measuring.prompt_tokens=2"]
+    arms = ("unedited", "over-0.99-going", "written", "untrained")
     for recipe in ("editing-finetune", "editing-continual"):
-        config = lab.load(recipe, overrides=[*sizes, *inputs])
+        config = lab.load(recipe, overrides=[*sizes, *inputs], arms=arms)
         lab.run(config, tmp_path / recipe)
         rows = {row["arm"]: row for row in rows_of(tmp_path / recipe)}
         assert rows.keys() == config.arms.keys()
-        units = {arm: row["train_units"] for arm, row in rows.items() if arm not in {"untrained", "written"}}
-        assert max(units.values()) < 1.3 * min(units.values())
+        # A model that is sure of nothing flags nothing, so the edited text is the text.
+        assert rows["over-0.99-going"]["train_units"] == rows["unedited"]["train_units"]
+        assert rows["over-0.99-going"]["held_out_nll"] == rows["unedited"]["held_out_nll"]
         assert rows["untrained"]["train_steps"] == 1
