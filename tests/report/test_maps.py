@@ -42,8 +42,8 @@ def test_a_map_pairs_seeds_and_tells_what_is_sure(crossed):
 def test_a_grid_is_told_by_what_is_sure_and_every_arm_is_paired_within_its_circumstance(crossed):
     reading = read(crossed)
     (nll,) = findings(reading.groups[0], reading.grid)
-    assert nll.startswith("Held-out NLL, each choice against plain in the same circumstance, paired by seed, is of 8")
-    assert "better in 2: cut with greedy · yes (−0.500), cut with greedy · no (−0.500); in the others" in nll
+    assert nll.startswith("Held-out NLL, each choice against plain in the same circumstance, paired by seed, is better")
+    assert "better in 2 of 8: cut with greedy · yes (−0.500), cut with greedy · no (−0.500). In the others" in nll
     assert {(one.arm, one.base) for one in summarise(crossed).groups[0].differences} == {
         (f"{d}-{i}-{loss}", f"{d}-{i}-plain")
         for d in GRID["decoder"] for i in GRID["inherit"] for loss in GRID["loss"][1:]

@@ -78,8 +78,8 @@ def _finding(title: str, found: Map) -> str:
         if fields:
             shown = [_shown(found, f) for f in fields[:_LISTED]]
             more = f" and {len(fields) - _LISTED} more" if len(fields) > _LISTED else ""
-            parts.append(f"{word} in {len(fields)}: {', '.join(shown)}{more}")
-    return f"{lead}, is of {len(found.fields)} {'; '.join(parts)}; in the others the interval holds 0."
+            parts.append(f"{word} in {len(fields)} of {len(found.fields)}: {', '.join(shown)}{more}")
+    return f"{lead}, is {'; '.join(parts)}. In the others the interval holds 0."
 
 
 def _shown(found: Map, field: Field) -> str:
