@@ -3,6 +3,7 @@
 Rule: the server is moto's; what stands here only looks at the requests on their way to it.
 """
 
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -82,6 +83,8 @@ def running() -> Iterator[Server]:
         for name, value in server.environment().items():
             patched.setenv(name, value)
         s3fs.S3FileSystem.clear_instance_cache()
+        # What an earlier server of this process was given is still there.
+        urllib.request.urlopen(urllib.request.Request(f"{server.url}/moto-api/reset", method="POST")).close()
         server.store().mkdir(BUCKET)
         yield server
         s3fs.S3FileSystem.clear_instance_cache()
