@@ -13,7 +13,7 @@ from tailkeep.audit.documents import Document, batches_of, pieces_of
 from tailkeep.audit.sketches import DISTINCT_ERROR, Distinct, Frequent, count_distinct
 from tailkeep.audit.spectrum import Spectrum, quantiles_of
 from tailkeep.audit.tables import Table, added, merged
-from tailkeep.data.hashed import BUCKETS, distinct_in_documents, documents_with, equal_grams, grams_of, words_of
+from tailkeep.data.hashed import BUCKETS, distinct_in_documents, documents_with, equal_grams, grams_of, mixed, words_of
 from tailkeep.metrics import entropy, gini, top_share
 
 texts = st.lists(st.text(alphabet="ab c.\né\u3042\u2014\u00a0", max_size=30), min_size=1, max_size=6)
@@ -147,6 +147,24 @@ def test_frequent_items_are_never_too_high_and_too_low_by_the_error_at_most():
         assert exact[hash_] - halves[0].error <= count <= exact[hash_]
     kept = {hash_ for hash_, _, _ in halves[0].items()}
     assert all(item in kept for item, count in exact.items() if count > halves[0].error)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 60), min_size=1, max_size=80), min_size=1, max_size=5), st.integers(1, 20))
+def test_items_that_cannot_stay_are_passed_over_without_a_trace(batches, size):
+    sketch, kept, error = Frequent(size), Counter(), 0
+    for batch in batches:
+        types, counts = np.unique(batch, return_counts=True)
+        hashes = mixed(types.astype(np.uint64))
+        sketch.add(hashes, counts, lambda items, types=types: [b"%d" % t for t in types[items]])
+        # Misra and Gries with all items before it.
+        kept.update(dict(zip(hashes.tolist(), counts.tolist(), strict=True)))
+        cut = sorted(kept.values())[-size - 1] if len(kept) > size else 0
+        error += cut
+        kept = Counter({item: count - cut for item, count in kept.items() if count > cut})
+    assert dict(zip(sketch.hashes.tolist(), sketch.counts.tolist(), strict=True)) == kept
+    assert sketch.error == error
+    assert all(mixed(np.array([int(text)], np.uint64))[0] == hash_ for hash_, text, _ in sketch.items())
 
 
 def test_tables_that_spill_hold_what_those_in_memory_hold(tmp_path):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from tailkeep.data.hashed import Hashes
+from tailkeep.data.hashed import SLOTS, Hashes, slots_of
 
 _BITS = 14
 _REGISTERS = 1 << _BITS
@@ -101,6 +101,8 @@ class Frequent:
 
     def add(self, hashes: Hashes, counts: NDArray[np.int64], texts_of: TextsOf) -> None:
         """Count items with different `hashes` (V,), each `counts` (V,) times; `texts_of` reads some of them."""
+        floor, likely = self._likely(hashes, counts)
+        hashes, counts = hashes[likely], counts[likely]
         both = np.concatenate([self.hashes, hashes])
         numbers = np.argsort(both, kind="stable")
         is_first = np.ones(len(both), np.bool_)
@@ -108,18 +110,31 @@ class Frequent:
         firsts = np.flatnonzero(is_first)
         summed = np.add.reduceat(np.concatenate([self.counts, counts])[numbers], firsts) if len(firsts) else self.counts
         places = numbers[firsts]
-        if len(places) > self.size:
-            cut = int(np.partition(summed, -self.size - 1)[-self.size - 1])
+        if len(places) > self.size or floor:
+            highest = np.partition(summed, -self.size - 1)[-self.size - 1] if len(places) > self.size else 0
+            cut = max(int(highest), floor)
             self.error += cut
             kept = np.flatnonzero(summed > cut)
             summed, places = summed[kept] - cut, places[kept]
         old = len(self.hashes)
         new = places[places >= old]
-        texts = dict(zip(both[new].tolist(), texts_of(new - old), strict=True))
+        texts = dict(zip(both[new].tolist(), texts_of(likely[new - old]), strict=True))
         self.hashes, self.counts = both[places], summed
         if len(self.texts) + len(texts) > 4 * self.size:
             self.texts = {hash_: self.texts[hash_] for hash_ in both[places[places < old]].tolist()}
         self.texts.update(texts)
+
+    def _likely(self, hashes: Hashes, counts: NDArray[np.int64]) -> tuple[int, NDArray[np.int64]]:
+        """A count that more than `size` items reach, or 0, and the items that may stay: the others do not pass it.
+
+        Those that are kept already may stay, and a few more that share a slot with one.
+        """
+        if len(hashes) <= self.size:
+            return 0, np.arange(len(hashes))
+        floor = int(np.partition(counts, -self.size - 1)[-self.size - 1])
+        is_taken = np.zeros(SLOTS, np.bool_)
+        is_taken[slots_of(self.hashes)] = True
+        return floor, np.flatnonzero((counts > floor) | is_taken[slots_of(hashes)])
 
     def merge(self, other: "Frequent") -> None:
         """Count all that `other` has counted."""

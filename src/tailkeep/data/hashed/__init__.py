@@ -4,12 +4,13 @@ Rule: a hash is a function of the bytes alone, so counts of any texts can be com
 """
 
 from tailkeep.data.hashed.grams import Equal, Grams, distinct_in_documents, documents_with, equal_grams, grams_of
-from tailkeep.data.hashed.hashing import Hashes, buckets_of, extended, hash_spans, mixed
+from tailkeep.data.hashed.hashing import SLOTS, Hashes, buckets_of, extended, hash_spans, mixed, slots_of
 from tailkeep.data.hashed.importance import BUCKETS, log_ratios, occurrences
 from tailkeep.data.hashed.words import Positions, Words, words_of
 
 __all__ = [
     "BUCKETS",
+    "SLOTS",
     "Equal",
     "Grams",
     "Hashes",
@@ -25,5 +26,6 @@ __all__ = [
     "log_ratios",
     "mixed",
     "occurrences",
+    "slots_of",
     "words_of",
 ]

@@ -14,6 +14,8 @@ _BASE = 0x9E6C_63D0_876A_9A47
 _STEP = np.uint64(0xD6E8_FEB8_6659_FD93)
 _WORD = (1 << 64) - 1
 _BLOCK = 1 << 15
+_SLOT_BITS = 20
+SLOTS = 1 << _SLOT_BITS
 
 
 def hash_spans(data: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> Hashes:
@@ -51,6 +53,11 @@ def extended(grams: Hashes, following: Hashes) -> Hashes:
 def buckets_of(hashes: Hashes, buckets: int) -> NDArray[np.int64]:
     """The bucket of each hash, from 0 to `buckets` - 1 (at most 2^32)."""
     return (((hashes >> np.uint64(32)) * np.uint64(buckets)) >> np.uint64(32)).astype(np.int64)
+
+
+def slots_of(hashes: Hashes) -> NDArray[np.int32]:
+    """The slot of each hash, from 0 to `SLOTS` - 1: few enough for tables that a processor's cache holds."""
+    return (hashes >> np.uint64(64 - _SLOT_BITS)).astype(np.int32)
 
 
 @cache
