@@ -26,8 +26,6 @@ from tailkeep.scoring.text import load_tokenizer
 from tailkeep.scoring.windows import Window, batches_of, windows_of
 from tailkeep.scoring.windows import groups_of as scored_together
 
-_LOGITS = 1 << 23
-
 
 @dataclass(frozen=True)
 class Batch:
@@ -108,7 +106,7 @@ def bare(prior: Path, path: Path, document: str, *, threads: int) -> Spent:
 def _log_probs(network: Network, batch: Batch) -> Tensor:
     hidden = network.hidden(batch)
     found = torch.empty(len(hidden))
-    chunk = max(1, _LOGITS // network.model.config.vocab_size)
+    chunk = network.own.scorer._model.chunk
     for start in range(0, len(hidden), chunk):
         part = slice(start, start + chunk)
         logits = network.model.lm_head(hidden[part])

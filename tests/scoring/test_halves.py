@@ -35,6 +35,7 @@ def test_chunks_of_any_size_give_the_same_scores(any_network, monkeypatch):
     rows = rows_of(9, 17, 30)
     whole = token_log_probs(any_network, rows)
     for size in (1, 3 * SIZE, 7 * SIZE + 1):
+        monkeypatch.setattr(halves, "_ROWS", 1)
         monkeypatch.setitem(halves._LOGITS, "cpu", size)
         for one, other in zip(whole, token_log_probs(any_network, rows), strict=True):
             assert np.abs(one - other).max() < 1e-5
@@ -60,6 +61,7 @@ def test_no_tensor_of_all_tokens_times_the_vocabulary_exists(kind, monkeypatch):
     with Largest() as bare, torch.no_grad():
         network(input_ids=torch.tensor(np.stack(rows).astype(np.int64)))
     assert bare.numbers == 200 * vocabulary
+    monkeypatch.setattr(halves, "_ROWS", 1)
     monkeypatch.setitem(halves._LOGITS, "cpu", 8 * vocabulary)
     with Largest() as chunked:
         token_log_probs(network, rows)
@@ -112,6 +114,7 @@ def test_what_is_done_to_the_logits_is_repeated_on_each_chunk(name, monkeypatch)
     torch.manual_seed(0)
     odd = Odd(own(name))
     rows = [row % 40 for row in rows_of(9, 5)]
+    monkeypatch.setattr(halves, "_ROWS", 1)
     monkeypatch.setitem(halves._LOGITS, "cpu", 2 * SIZE)
     for row, values in zip(rows, token_log_probs(odd, rows), strict=True):
         ids = torch.tensor(row[None].astype(np.int64))

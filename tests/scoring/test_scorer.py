@@ -52,6 +52,7 @@ def test_what_is_drawn_comes_from_the_whole_distribution_at_the_flagged_position
 def test_every_scored_token_is_judged_once_and_drawn_if_flagged(scorer, monkeypatch):
     judged, seen = Counter(), Counter()
     flagged = {(0, 3), (2, 1), (2, 29), (4, 5)}
+    monkeypatch.setattr(halves, "_ROWS", 1)
     monkeypatch.setitem(halves._LOGITS, "cpu", 2 * SIZE)
 
     def judge(documents, positions, log_probs):

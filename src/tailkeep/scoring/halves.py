@@ -19,6 +19,8 @@ from tailkeep.errors import InputError
 # The most logits in memory at once, 32 MiB and 256 MiB in float32. A processor is slower above and below; a GPU that
 # multiplies fewer rows waits for the weights.
 _LOGITS = {"cpu": 1 << 23, "cuda": 1 << 26}
+# Unless these are fewer rows: the weights of a large vocabulary are read from memory anew for each chunk.
+_ROWS = 256
 # Between numbers of one token computed among other tokens, in units of the largest.
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 _HALF_TOLERANCE = 5e-2
@@ -57,7 +59,7 @@ class Halves:
     @property
     def chunk(self) -> int:
         """The number of tokens whose logits are computed at once."""
-        return max(1, _LOGITS.get(self.device.type, _LOGITS["cuda"]) // self.vocab_size)
+        return max(_ROWS, _LOGITS.get(self.device.type, _LOGITS["cuda"]) // self.vocab_size)
 
     def hidden(self, ids: Tensor) -> Tensor:
         """What the output layer is given: (B, T, D) for `ids` (B, T), padded on the right with any id.

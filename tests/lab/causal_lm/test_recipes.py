@@ -139,6 +139,8 @@ def test_decoders_losses_and_editing_are_crossed_completely(tmp_path):
         assert (chosen.writing.decoder.name == "matched") == (decoder == "matched")
         assert (chosen.loss.name == "truncated") == (loss == "truncated")
         assert chosen.regime.name == editing
+    arms = ["sample-plain-replace", "matched-plain-edit", "floor-truncated-edit", "matched-truncated-replace"]
+    config = lab.load("decoding", overrides=WORLD_SIZES, arms=arms)
     lab.run(config, tmp_path / "run")
     rows = rows_of(tmp_path / "run")
     assert {row["arm"] for row in rows if "decoder_temperature" in row} == {a for a in config.arms if "matched" in a}
