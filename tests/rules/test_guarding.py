@@ -39,6 +39,12 @@ def test_edits_that_only_work_together_stay_together():
     assert guard_python(text, edits) == edits
 
 
+def test_code_that_needs_no_dedent_needs_none_afterwards():
+    text = "value\n"
+    assert guard_python(text, [Edit(0, 0, 5, "value", " other", 1, 2)]) == []
+    assert guard_python(" value\n", [Edit(0, 0, 6, " value", "  other", 1, 2)]) != []
+
+
 def test_text_that_is_not_python_is_not_guarded():
     text = "This is no code at all: it is English.\n"
     edits = [edit(text, "code", "def")]
