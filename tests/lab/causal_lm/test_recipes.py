@@ -178,7 +178,7 @@ def test_ecosystems_are_compared_with_a_single_lineage_in_one_table(tmp_path):
     rows = rows_of(tmp_path / "run")
     assert {row["learner"] for row in rows} == {"causal_lm"}
     assert {row["arm"]: row.get("members", 1) for row in rows} == {
-        "single": 1, "twins-part": 2, "families-part": 2, "families-pool": 2,
+        "single": 1, "twins-part": 2, "families-part": 2, "families-pool": 2, "sizes-pool": 2,
     }  # fmt: skip
     units = {row["arm"]: row["train_units"] for row in rows if row["generation"] == 0}
     assert all(value == pytest.approx(units["single"], rel=0.2) for value in units.values())
