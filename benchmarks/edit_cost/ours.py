@@ -21,7 +21,7 @@ _STAGES = (
     ("reading", "passage.py", "records"),
     ("writing", "passage.py", "write"),
     ("random numbers", "randomness.py", "uniforms"),
-    ("judging", "editing.py", "flag"),
+    ("judging", "deciding.py", "flag"),
     ("splicing", "editing.py", "_spliced"),
     ("counting", "counting.py", "add"),
     ("publishing and manifest", "destination.py", "publish"),

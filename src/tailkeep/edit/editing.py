@@ -7,20 +7,19 @@ which a shard alone decides.
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from tailkeep.data.corpus import Content
 from tailkeep.edit.config import EditConfig
 from tailkeep.edit.loading import Model
 from tailkeep.edit.preparing import Piece, Prepared
 from tailkeep.errors import InputError
-from tailkeep.rules import Action, Edit, Tokens, apply_edits, judge, protected_spans, splice, uniforms
-from tailkeep.rules.drawing import draw
+from tailkeep.rules import Action, Edit, Tokens, apply_edits, protected_spans, splice, uniforms
+from tailkeep.rules.deciding import Decisions
 from tailkeep.scoring import Scored
 
 
@@ -97,35 +96,22 @@ class Editor:
             InputError: the prior gives no probability for a token.
         """
         lengths = [len(prepared.tokens.ids) for prepared in group]
-        starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        numbers = [self._uniforms(group, f"draw {number}") for number in range(self._config.sampler.tries)]
-        chances = torch.from_numpy(np.stack(numbers, axis=1))
-        editable = np.concatenate([prepared.editable for prepared in group])
-        coins = self._uniforms(group, "judge") if self._config.rule.name == "random" else None
-        actions = np.full(len(editable), Action.KEEP, np.int8)
-
-        def flag(
-            documents: NDArray[np.int64], positions: NDArray[np.int64], log_probs: NDArray[np.float32]
-        ) -> NDArray[np.bool_]:
-            at = starts[documents] + positions
-            found = judge(log_probs, self._config.rule, uniforms=None if coins is None else coins[at])
-            actions[at] = np.where(editable[at], found, Action.KEEP)
-            resampled: NDArray[np.bool_] = actions[at] == Action.RESAMPLE
-            return resampled
-
-        def draw_anew(
-            documents: NDArray[np.int64], positions: NDArray[np.int64], rows: Tensor, originals: Tensor
-        ) -> tuple[Tensor, Tensor]:
-            own = chances[torch.from_numpy(starts[documents] + positions)].to(rows.device)
-            return draw(rows, originals, own, self._config.sampler, allowed=self._allowed.to(rows.device))
-
-        scores = self._model.scorer.score(
-            [prepared.tokens.ids.astype(np.int32, copy=False) for prepared in group], flag, draw_anew
+        starts = np.cumsum([0, *lengths[:-1]])
+        decisions = Decisions(
+            self._config.rule,
+            self._config.sampler,
+            starts=starts,
+            editable=np.concatenate([prepared.editable for prepared in group]),
+            allowed=self._allowed,
+            stream=partial(self._uniforms, group),
         )
-        for prepared, scored, start in zip(group, scores, starts[:-1], strict=True):
+        scores = self._model.scorer.score(
+            [prepared.tokens.ids.astype(np.int32, copy=False) for prepared in group], decisions.flag, decisions.draw
+        )
+        for prepared, scored, start, length in zip(group, scores, starts, lengths, strict=True):
             self._check(prepared, scored)
-            own_actions = actions[start : start + len(scored.log_probs)]
-            yield self._spliced(prepared, scored, np.flatnonzero(own_actions == Action.DELETE))
+            deleted = np.flatnonzero(decisions.actions[start : start + length] == Action.DELETE)
+            yield self._spliced(prepared, scored, deleted)
 
     def _uniforms(self, group: Sequence[Prepared], stream: str) -> NDArray[np.float64]:
         seed = self._config.seed

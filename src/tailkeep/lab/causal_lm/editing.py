@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from tailkeep.errors import TrainingError
 from tailkeep.lab.causal_lm.codec import Ids
 from tailkeep.lab.causal_lm.edits import Counts, Edits
 from tailkeep.lab.causal_lm.tokens import Tokens
-from tailkeep.rules import Action, Rule, Sampler, judge, uniforms
-from tailkeep.rules.drawing import draw
+from tailkeep.rules import Action, Rule, Sampler, uniforms
+from tailkeep.rules.deciding import Decisions
 from tailkeep.scoring import Judge, Scored
 from tailkeep.scoring.halves import Halves
 from tailkeep.scoring.log_probs import score_rows
@@ -54,7 +53,7 @@ class Choice:
 
 
 class Editor:
-    """The judge and the draw of one edit, and what they come to; its arrays are flat, as `data.ids` is.
+    """One edit of `data` by `model`, and what it comes to; its arrays are flat, as `data.ids` is.
 
     Args:
         within: (T,) which tokens may be edited, of those that can be; all if not given.
@@ -63,59 +62,48 @@ class Editor:
     def __init__(self, data: Tokens, model: Halves, choice: Choice, *, within: NDArray[np.bool_] | None = None) -> None:
         self._data, self._model, self._choice = data, model, choice
         allowed = data.codec.surfaces.allowed(model.vocab_size)
-        self._drawable = torch.from_numpy(allowed)
         self._starts = np.cumsum(data.lengths) - data.lengths
         # Which tokens the model judges and an edit may touch.
         self._editable = allowed[data.ids] if within is None else allowed[data.ids] & within
         self._editable[self._starts[data.lengths > 0]] = False
-        self._actions = np.full(len(data.ids), Action.KEEP, np.int8)
-        self._chosen: NDArray[np.bool_] | None = None
-        self._coins = self._uniforms("judge") if choice.rule.name == "random" else None
-        self._chances = np.stack([self._uniforms(f"draw {number}") for number in range(choice.sampler.tries)], axis=1)
+        self._decisions = Decisions(
+            choice.rule,
+            choice.sampler,
+            starts=self._starts,
+            editable=self._editable,
+            allowed=torch.from_numpy(allowed),
+            stream=self._uniforms,
+        )
 
     def scored(self) -> list[Scored]:
         """Each document's scores, and what was drawn at its flagged tokens."""
-        if self._choice.at_random:
-            self._score(lambda *at: self.judge(*at) & False)
-            flagged = int((self._actions == Action.RESAMPLE).sum())
-            self._chosen = places_at_random(self._editable, self._uniforms("place"), flagged)
-        return self._score(self.judge)
+        if not self._choice.at_random:
+            return self._score(self._flag)
+        self._score(lambda *at: self._flag(*at) & False)
+        flagged = int((self._decisions.actions == Action.RESAMPLE).sum())
+        chosen = places_at_random(self._editable, self._uniforms("place"), flagged)
+        return self._score(lambda documents, positions, _: chosen[self._starts[documents] + positions])
 
     def _score(self, judge: Judge) -> list[Scored]:
         window = min(self._model.positions or _BATCH_TOKENS, _BATCH_TOKENS)
         limits = {"batch_tokens": _BATCH_TOKENS, "window": window, "pad": self._data.codec.pad}
-        return list(score_rows(self._model, self._data.documents, judge, self.draw, **limits))
+        return list(score_rows(self._model, self._data.documents, judge, self._decisions.draw, **limits))
 
-    def judge(
+    def _flag(
         self, documents: NDArray[np.int64], positions: NDArray[np.int64], log_probs: NDArray[np.float32]
     ) -> NDArray[np.bool_]:
-        """See `scoring.Judge`."""
         if np.isnan(log_probs).any():
             raise TrainingError(
                 "the model gives a token a probability that is not a number, so nothing can be edited. "
                 "Lower training.learning_rate."
             )
-        at = self._starts[documents] + positions
-        if self._chosen is not None:
-            found = np.where(self._chosen[at], Action.RESAMPLE, Action.KEEP)
-        else:
-            found = judge(log_probs, self._choice.rule, uniforms=None if self._coins is None else self._coins[at])
-        self._actions[at] = np.where(self._editable[at], found, Action.KEEP)
-        resampled: NDArray[np.bool_] = self._actions[at] == Action.RESAMPLE
-        return resampled
-
-    def draw(
-        self, documents: NDArray[np.int64], positions: NDArray[np.int64], rows: Tensor, originals: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """See `scoring.Draw`."""
-        own = torch.from_numpy(self._chances[self._starts[documents] + positions]).to(rows.device)
-        return draw(rows, originals, own, self._choice.sampler, allowed=self._drawable.to(rows.device))
+        return self._decisions.flag(documents, positions, log_probs)
 
     def changes(self, scored: Sequence[Scored]) -> list[dict[int, int | None]]:
         """Of each document, the new id at each position that is to change, None where the rule deletes the token."""
         wanted = []
         for document, start, found in zip(self._data.documents, self._starts, scored, strict=True):
-            actions = self._actions[start : start + len(document)]
+            actions = self._decisions.actions[start : start + len(document)]
             drawn = zip(found.positions.tolist(), found.ids.tolist(), strict=True)
             deleted: dict[int, int | None] = dict.fromkeys(np.flatnonzero(actions == Action.DELETE).tolist())
             wanted.append(deleted | {at: new for at, new in drawn if new != document[at]})
@@ -129,7 +117,7 @@ class Editor:
     def edited(self, scored: Sequence[Scored]) -> Tokens:
         """The data with what was drawn and without what was deleted."""
         data = self._data
-        ids, kept = data.ids.copy(), self._actions != Action.DELETE
+        ids, kept = data.ids.copy(), self._decisions.actions != Action.DELETE
         for start, found in zip(self._starts, scored, strict=True):
             ids[start + found.positions] = found.ids
         lengths = np.array([part.sum() for part in np.split(kept, self._starts[1:])], np.int64)
