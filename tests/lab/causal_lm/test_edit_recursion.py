@@ -5,10 +5,9 @@ import json
 import pytest
 
 from tailkeep import lab
-from tests.lab.causal_lm.test_recursion import phase_boundaries
 from tests.lab.causal_lm.tiny import study, write_stories
-from tests.runs.faults import Fault, FaultyStorage, content, interrupt
-from tests.runs.small_run import TIMINGS
+from tests.lab.restarts import check, check_boundaries, check_two_workers, phase_boundaries, rows_of, undisturbed_run
+from tests.runs.faults import Fault
 
 CHANGING = {"name": "edit", "rule": {"name": "random", "share": 0.3}, "sampler": {"exclude_original": True}}
 # A model that has hardly been trained gives each of its 300 tokens about 1 / 300.
@@ -29,15 +28,7 @@ def config(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def undisturbed(config, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("undisturbed") / "run"
-    storage = FaultyStorage()
-    lab.run(config, folder, storage=storage)
-    return storage.log, content(folder, without=TIMINGS)
-
-
-def rows_of(files):
-    rows = [json.loads(line) for line in files["metrics.jsonl"].decode().splitlines()]
-    return {(row["arm"], row["generation"]): row for row in rows}
+    return undisturbed_run(config, tmp_path_factory.mktemp("undisturbed") / "run")
 
 
 def test_every_generation_after_the_first_tells_what_was_flagged_and_what_changed(undisturbed):
@@ -60,12 +51,6 @@ def test_the_edited_text_can_be_read(undisturbed):
     assert all(set(json.loads(line)) == {"prompt", "text"} for line in lines)
 
 
-def check(config, undisturbed, folder, fault):
-    interrupt(lambda storage: lab.run(config, folder, storage=storage), fault)
-    lab.run(config, folder, storage=FaultyStorage())
-    assert content(folder, without=TIMINGS) == undisturbed[1], fault
-
-
 @pytest.mark.slow
 def test_a_run_killed_behind_an_edit_resumes_to_the_same_bytes(config, undisturbed, tmp_path):
     written = [n for n in phase_boundaries(undisturbed[0]) if undisturbed[0][n - 1][1].name == "written"]
@@ -76,12 +61,9 @@ def test_a_run_killed_behind_an_edit_resumes_to_the_same_bytes(config, undisturb
 @pytest.mark.slow
 @pytest.mark.parametrize("after", [0, 1])
 def test_a_run_killed_at_every_phase_boundary_resumes_to_the_same_bytes(after, config, undisturbed, tmp_path):
-    for n in phase_boundaries(undisturbed[0]):
-        if n + after <= len(undisturbed[0]):
-            check(config, undisturbed, tmp_path / str(n), Fault(n + after, "killed", half=True))
+    check_boundaries(config, undisturbed, tmp_path, after=after)
 
 
 @pytest.mark.slow
 def test_two_processes_give_the_bytes_of_one(config, undisturbed, tmp_path):
-    lab.run(config, tmp_path / "run", workers=2)
-    assert content(tmp_path / "run", without=TIMINGS) == undisturbed[1]
+    check_two_workers(config, undisturbed, tmp_path / "run")

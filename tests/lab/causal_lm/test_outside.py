@@ -7,10 +7,9 @@ import pytest
 from tailkeep import lab
 from tailkeep.errors import ConfigError
 from tailkeep.lab.subjects import sources_of
-from tests.lab.causal_lm.test_recursion import phase_boundaries
 from tests.lab.causal_lm.tiny import STORIES, study, write_stories
-from tests.runs.faults import Fault, FaultyStorage, content, interrupt
-from tests.runs.small_run import TIMINGS
+from tests.lab.restarts import check, check_boundaries, check_two_workers, phase_boundaries, rows_of, undisturbed_run
+from tests.runs.faults import Fault, FaultyStorage
 
 EDIT = {"rule": {"threshold": 0.002}, "sampler": {"exclude_original": True}}
 ARMS = {
@@ -33,15 +32,7 @@ def config(tmp_path_factory, model_folder):
 
 @pytest.fixture(scope="module")
 def undisturbed(config, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("undisturbed") / "run"
-    storage = FaultyStorage()
-    lab.run(config, folder, storage=storage)
-    return storage.log, content(folder, without=TIMINGS)
-
-
-def rows_of(files):
-    rows = [json.loads(line) for line in files["metrics.jsonl"].decode().splitlines()]
-    return {(row["arm"], row["generation"]): row for row in rows}
+    return undisturbed_run(config, tmp_path_factory.mktemp("undisturbed") / "run")
 
 
 def texts_in(files, arm):
@@ -83,12 +74,6 @@ def test_under_replace_the_next_generation_reads_what_the_first_has_written(undi
     assert {name.removeprefix(inside).split("/")[0] for name in undisturbed[1] if name.startswith(inside)} == {"1"}
 
 
-def check(config, undisturbed, folder, fault):
-    interrupt(lambda storage: lab.run(config, folder, storage=storage), fault)
-    lab.run(config, folder, storage=FaultyStorage())
-    assert content(folder, without=TIMINGS) == undisturbed[1], fault
-
-
 def test_a_run_killed_behind_an_outside_edit_resumes_to_the_same_bytes(config, undisturbed, tmp_path):
     written = [n for n in phase_boundaries(undisturbed[0]) if undisturbed[0][n - 1][1].name == "written"]
     assert len(written) == 4
@@ -98,15 +83,12 @@ def test_a_run_killed_behind_an_outside_edit_resumes_to_the_same_bytes(config, u
 @pytest.mark.slow
 @pytest.mark.parametrize("after", [0, 1])
 def test_a_run_killed_at_every_phase_boundary_resumes_to_the_same_bytes(after, config, undisturbed, tmp_path):
-    for n in phase_boundaries(undisturbed[0]):
-        if n + after <= len(undisturbed[0]):
-            check(config, undisturbed, tmp_path / str(n), Fault(n + after, "killed", half=True))
+    check_boundaries(config, undisturbed, tmp_path, after=after)
 
 
 @pytest.mark.slow
 def test_two_processes_give_the_bytes_of_one(config, undisturbed, tmp_path):
-    lab.run(config, tmp_path / "run", workers=2)
-    assert content(tmp_path / "run", without=TIMINGS) == undisturbed[1]
+    check_two_workers(config, undisturbed, tmp_path / "run")
 
 
 def test_the_priors_content_is_in_the_fingerprint_and_its_path_is_not(config, model_folder, tmp_path):

@@ -6,8 +6,8 @@ import pytest
 
 from tailkeep import lab
 from tests.lab.causal_lm.tiny import study, write_stories
-from tests.runs.faults import Fault, FaultyStorage, content, interrupt
-from tests.runs.small_run import TIMINGS
+from tests.lab.restarts import check, check_boundaries, check_two_workers, phase_boundaries, undisturbed_run
+from tests.runs.faults import Fault
 
 # safetensors writes the same bytes for the same tensors, so whole cells can be compared.
 MATCHED = {"name": "matched", "texts": 8, "steps": 2}
@@ -29,16 +29,7 @@ def config(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def undisturbed(config, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("undisturbed") / "run"
-    storage = FaultyStorage()
-    lab.run(config, folder, storage=storage)
-    return storage.log, content(folder, without=TIMINGS)
-
-
-def phase_boundaries(log):
-    """The operations that finish a phase: each renames a folder or a file that a resumed run looks for."""
-    names = {"written", "model", "samples", "metrics.json", "DONE", "metrics.jsonl", "run.json"}
-    return [n for n, (operation, path) in enumerate(log, start=1) if operation == "rename" and path.name in names]
+    return undisturbed_run(config, tmp_path_factory.mktemp("undisturbed") / "run")
 
 
 def test_every_arm_and_generation_is_finished_and_measured(undisturbed):
@@ -56,12 +47,6 @@ def test_no_file_of_a_run_is_a_pickle(undisturbed):
     assert not [name for name in undisturbed[1] if name.endswith((".bin", ".pt", ".pth", ".pkl", ".pickle"))]
 
 
-def check(config, undisturbed, folder, fault):
-    interrupt(lambda storage: lab.run(config, folder, storage=storage), fault)
-    lab.run(config, folder, storage=FaultyStorage())
-    assert content(folder, without=TIMINGS) == undisturbed[1], fault
-
-
 def test_a_run_killed_in_the_middle_resumes_to_the_same_bytes(config, undisturbed, tmp_path):
     boundaries = phase_boundaries(undisturbed[0])
     assert len(boundaries) > 10
@@ -72,9 +57,7 @@ def test_a_run_killed_in_the_middle_resumes_to_the_same_bytes(config, undisturbe
 @pytest.mark.slow
 @pytest.mark.parametrize("after", [0, 1])
 def test_a_run_killed_at_every_phase_boundary_resumes_to_the_same_bytes(after, config, undisturbed, tmp_path):
-    for n in phase_boundaries(undisturbed[0]):
-        if n + after <= len(undisturbed[0]):
-            check(config, undisturbed, tmp_path / str(n), Fault(n + after, "killed", half=True))
+    check_boundaries(config, undisturbed, tmp_path, after=after)
 
 
 @pytest.mark.slow
@@ -87,5 +70,4 @@ def test_a_run_that_fails_at_any_operation_resumes_to_the_same_bytes(kind, confi
 
 @pytest.mark.slow
 def test_two_processes_give_the_bytes_of_one(config, undisturbed, tmp_path):
-    lab.run(config, tmp_path / "run", workers=2)
-    assert content(tmp_path / "run", without=TIMINGS) == undisturbed[1]
+    check_two_workers(config, undisturbed, tmp_path / "run")

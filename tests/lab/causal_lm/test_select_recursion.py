@@ -6,10 +6,9 @@ import pytest
 
 from tailkeep import lab
 from tailkeep.lab.subjects import sources_of
-from tests.lab.causal_lm.test_recursion import phase_boundaries
 from tests.lab.causal_lm.tiny import study, write_stories
-from tests.runs.faults import Fault, FaultyStorage, content, interrupt
-from tests.runs.small_run import TIMINGS
+from tests.lab.restarts import check, check_boundaries, check_two_workers, phase_boundaries, rows_of, undisturbed_run
+from tests.runs.faults import Fault
 
 
 def by(name, **choices):
@@ -44,15 +43,12 @@ def tree(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def files(tree, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("every") / "run"
-    lab.run(tree, folder, storage=FaultyStorage())
-    return content(folder, without=TIMINGS)
+    return undisturbed_run(tree, tmp_path_factory.mktemp("every") / "run")[1]
 
 
 @pytest.fixture(scope="module")
 def rows(files):
-    rows = [json.loads(line) for line in files["metrics.jsonl"].decode().splitlines()]
-    return {(row["arm"], row["generation"]): row for row in rows}
+    return rows_of(files)
 
 
 def test_every_generation_after_the_first_tells_what_it_was_selected_from(rows):
@@ -95,16 +91,7 @@ def config(tree):
 
 @pytest.fixture(scope="module")
 def undisturbed(config, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("undisturbed") / "run"
-    storage = FaultyStorage()
-    lab.run(config, folder, storage=storage)
-    return storage.log, content(folder, without=TIMINGS)
-
-
-def check(config, undisturbed, folder, fault):
-    interrupt(lambda storage: lab.run(config, folder, storage=storage), fault)
-    lab.run(config, folder, storage=FaultyStorage())
-    assert content(folder, without=TIMINGS) == undisturbed[1], fault
+    return undisturbed_run(config, tmp_path_factory.mktemp("undisturbed") / "run")
 
 
 @pytest.mark.slow
@@ -117,12 +104,9 @@ def test_a_run_killed_behind_a_selection_resumes_to_the_same_bytes(config, undis
 @pytest.mark.slow
 @pytest.mark.parametrize("after", [0, 1])
 def test_a_run_killed_at_every_phase_boundary_resumes_to_the_same_bytes(after, config, undisturbed, tmp_path):
-    for n in phase_boundaries(undisturbed[0]):
-        if n + after <= len(undisturbed[0]):
-            check(config, undisturbed, tmp_path / str(n), Fault(n + after, "killed", half=True))
+    check_boundaries(config, undisturbed, tmp_path, after=after)
 
 
 @pytest.mark.slow
 def test_two_processes_give_the_bytes_of_one(config, undisturbed, tmp_path):
-    lab.run(config, tmp_path / "run", workers=2)
-    assert content(tmp_path / "run", without=TIMINGS) == undisturbed[1]
+    check_two_workers(config, undisturbed, tmp_path / "run")

@@ -8,8 +8,8 @@ from tailkeep import lab
 from tailkeep.lab.subjects import sources_of
 from tests.lab.causal_lm.tiny import write_stories
 from tests.lab.ecosystem.small import ecosystem
-from tests.runs.faults import Fault, FaultyStorage, content, interrupt
-from tests.runs.small_run import TIMINGS
+from tests.lab.restarts import check, check_boundaries, phase_boundaries, undisturbed_run
+from tests.runs.faults import Fault
 
 ARMS = {"pool": {}, "part": {"reads": "part", "regime": {"name": "regenerate", "fractions": 2}}}
 
@@ -26,21 +26,7 @@ def config(text):
 
 @pytest.fixture(scope="module")
 def undisturbed(config, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("undisturbed") / "run"
-    storage = FaultyStorage()
-    lab.run(config, folder, storage=storage)
-    return storage.log, content(folder, without=TIMINGS)
-
-
-def boundaries(log):
-    names = {"written", "model", "samples", "metrics.json", "DONE"}
-    return [n for n, (operation, path) in enumerate(log, start=1) if operation == "rename" and path.name in names]
-
-
-def check(config, undisturbed, folder, n):
-    interrupt(lambda storage: lab.run(config, folder, storage=storage), Fault(n, "killed", half=True))
-    lab.run(config, folder, storage=FaultyStorage())
-    assert content(folder, without=TIMINGS) == undisturbed[1]
+    return undisturbed_run(config, tmp_path_factory.mktemp("undisturbed") / "run")
 
 
 def test_every_generation_is_measured_as_a_pool_and_member_by_member(undisturbed):
@@ -62,14 +48,13 @@ def test_a_model_is_kept_as_one_folder_of_safetensors_a_member(undisturbed):
 
 @pytest.mark.slow
 def test_a_killed_run_ends_in_the_same_bytes(config, undisturbed, tmp_path):
-    places = boundaries(undisturbed[0])
-    check(config, undisturbed, tmp_path / "run", places[len(places) // 2] + 1)
+    places = phase_boundaries(undisturbed[0])
+    check(config, undisturbed, tmp_path / "run", Fault(places[len(places) // 2] + 1, "killed", half=True))
 
 
 @pytest.mark.slow
 def test_a_run_killed_at_any_boundary_ends_in_the_same_bytes(config, undisturbed, tmp_path):
-    for n in boundaries(undisturbed[0]):
-        check(config, undisturbed, tmp_path / str(n), n)
+    check_boundaries(config, undisturbed, tmp_path, after=0)
 
 
 def test_a_moved_member_is_the_same_input(text, model_folder, tmp_path):
