@@ -65,6 +65,19 @@ def test_the_page_and_the_tables_tell_them(tmp_path):
     assert {(row["part"], row["by_sum"]) for row in rows(run / "tables" / "knowledge.csv")} == {("total", "0.25")}
 
 
+def test_in_a_grid_the_table_names_what_each_arm_is_compared_with(tmp_path):
+    arms = {f"{decoder}-{loss}": PLAIN for decoder in ("greedy", "sample") for loss in ("plain", "cut")}
+    grid = {"decoder": ["greedy", "sample"], "loss": ["plain", "cut"]}
+    with new_run(tmp_path / "r", arms=arms, seeds=(0,), generations=1, grid=grid) as run:
+        for arm, margins in arms.items():
+            finish(run.cell(arm, 0, 0), {"kr_accuracy": 0.6}, learner="causal_lm", tables=knowledge(margins))
+    write(tmp_path / "r")
+    told = rows(tmp_path / "r" / "tables" / "answers.csv")
+    assert [(row["arm"], row["from_arm"]) for row in told] == [
+        ("greedy-cut", "greedy-plain"), ("sample-cut", "sample-plain"),
+    ]  # fmt: skip
+
+
 def test_a_terminal_tells_them_in_a_sentence_an_arm(tmp_path):
     group = summarise(written(tmp_path / "r", {"plain": [knowledge(PLAIN)], "b": [knowledge(OTHER)]})).groups[0]
     assert answered(group) == (

@@ -5,7 +5,7 @@ is not finite there makes the difference one too.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from tailkeep.metrics import Interval, mean_interval, slope
@@ -35,25 +35,27 @@ class Difference:
         return self.level.low > 0 or self.level.high < 0
 
 
-def difference(group: Group, arm: str, metric: str) -> Difference | None:
-    """By how much `arm` lies above what it is compared with; None where the two have no generation in common."""
+def differences(group: Group, arm: str, metrics: Iterable[str]) -> list[Difference]:
+    """By how much `arm` lies above what it is compared with; nothing where the two have no generation in common."""
     base = group.base_of(arm)
     ours, theirs = _cells(group, arm), _cells(group, base)
     seeds = sorted(ours.keys() & theirs.keys())
     shared = set.intersection(*(set(ours[seed].keys() & theirs[seed].keys()) for seed in seeds)) if seeds else set()
-    if not shared:
-        return None
     generations = sorted(shared)
-    rows = [[_value(ours, seed, g, metric) - _value(theirs, seed, g, metric) for g in generations] for seed in seeds]
-    level = mean_interval([row[-1] for row in rows])
-    slopes = mean_interval([slope(generations, row) for row in rows])
-    return Difference(arm, base, metric, len(seeds), generations[-1], level, slopes)
+
+    def one(metric: str) -> Difference:
+        rows = [[_value(ours, s, g, metric) - _value(theirs, s, g, metric) for g in generations] for s in seeds]
+        level = mean_interval([row[-1] for row in rows])
+        slopes = mean_interval([slope(generations, row) for row in rows])
+        return Difference(arm, base, metric, len(seeds), generations[-1], level, slopes)
+
+    return [one(metric) for metric in metrics] if generations else []
 
 
 def measured_difference(group: Group, arm: str, metric: str) -> Difference | None:
-    """The same, and None where one of the two never has the metric."""
+    """The difference in `metric`; None where one of the two never has it, or they have no generation in common."""
     have = {entry.arm for entry in group.entries if metric in entry.metrics}
-    return difference(group, arm, metric) if {arm, group.base_of(arm)} <= have else None
+    return next(iter(differences(group, arm, [metric])), None) if {arm, group.base_of(arm)} <= have else None
 
 
 def _cells(group: Group, arm: str) -> Cells:

@@ -6,7 +6,6 @@ so that no seed is averaged with another one's past.
 
 import math
 import statistics
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from tailkeep.metrics import (
 )
 from tailkeep.report.answers import AnswerTest, answer_tests
 from tailkeep.report.failure import FailureRule, failure_rules
-from tailkeep.report.pairing import Difference, difference
+from tailkeep.report.pairing import Difference, differences
 from tailkeep.report.reading import Entry, Group, Reading, read
 from tailkeep.report.vocabulary import headline_names
 
@@ -128,14 +127,9 @@ def _group(group: Group) -> GroupSummary:
     generation = _common_generation(group)
     at = [entry for entry in group.entries if entry.generation == generation]
     common = {arm: {name: _level([e for e in at if e.arm == arm], name) for name in names} for arm in group.arms if at}
-    differences, answers = tuple(_differences(group, names)), tuple(answer_tests(group))
-    return GroupSummary(group.learner, names, rules, arms, generation, common, differences, answers)
-
-
-def _differences(group: Group, names: tuple[str, ...]) -> Iterator[Difference]:
-    for arm in group.compared:
-        found = (difference(group, arm, name) for name in names)
-        yield from (one for one in found if one is not None)
+    paired = tuple(one for arm in group.compared for one in differences(group, arm, names))
+    answers = tuple(answer_tests(group))
+    return GroupSummary(group.learner, names, rules, arms, generation, common, paired, answers)
 
 
 def _common_generation(group: Group) -> int | None:

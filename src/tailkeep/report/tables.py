@@ -99,7 +99,7 @@ def _answers(summary: Summary) -> Iterable[Row]:
     for group in summary.groups:
         for one in group.answers:
             where = one.seed, one.generation, one.questions, one.left_out
-            yield group.learner, one.arm, group.arms[0].arm, *where, *one.test
+            yield group.learner, one.arm, one.base, *where, *one.test
 
 
 def _knowledge(reading: Reading) -> Iterable[Row]:
