@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tailkeep.audit.asking import Asker, Asking
@@ -108,11 +109,13 @@ def read_counts(path: Path) -> Counts:
 
 def write_frequent(sketches: Mapping[int, Frequent], path: Path) -> None:
     """The sketches by length of n-gram as a parquet file, their errors in its metadata."""
-    rows = [(length, *item) for length, sketch in sketches.items() for item in sketch.items()]
     schema = pa.schema([("length", pa.int64()), ("hash", pa.uint64()), ("text", pa.string()), ("count", pa.int64())])
-    columns = {name: [row[number] for row in rows] for number, name in enumerate(schema.names)}
     errors = {f"error/{length}": str(sketch.error) for length, sketch in sketches.items()}
-    pq.write_table(pa.table(columns, schema=schema.with_metadata(errors)), path, compression="zstd")
+    tables = [
+        pa.table([np.full(len(sketch.hashes), length), sketch.hashes, sketch.read(), sketch.counts], schema=schema)
+        for length, sketch in sketches.items()
+    ]
+    pq.write_table(pa.concat_tables(tables).replace_schema_metadata(errors), path, compression="zstd")
 
 
 def read_frequent(path: Path, size: int) -> dict[int, Frequent]:
@@ -122,10 +125,8 @@ def read_frequent(path: Path, size: int) -> dict[int, Frequent]:
     found = {}
     for name, error in sorted(errors.items()):
         length = int(name.partition("/")[2])
-        rows = sorted((row for row in table.to_pylist() if row["length"] == length), key=lambda row: row["hash"])
-        hashes = np.array([row["hash"] for row in rows], np.uint64)
-        counts = np.array([row["count"] for row in rows], np.int64)
-        found[length] = Frequent(
-            size, hashes, counts, {row["hash"]: row["text"].encode("utf-8") for row in rows}, error
-        )
+        own = table.filter(pc.equal(table["length"], length))
+        hashes, counts = (own[column].to_numpy() for column in ("hash", "count"))
+        texts = dict(zip(hashes.tolist(), own["text"].cast(pa.binary()).to_pylist(), strict=True))
+        found[length] = Frequent(size, hashes, counts, texts, error)
     return found

@@ -17,6 +17,7 @@ _REGISTERS = 1 << _BITS
 _RANKS = 64
 _SIGNIFICAND = np.uint64(52)
 _EXPONENT_BIAS = np.uint64(1023)
+_SMALL = 1 << 12
 
 DISTINCT_ERROR = 1.04 / math.sqrt(_REGISTERS)
 """The standard error of a count of different hashes, relative to it: .8 %."""
@@ -111,8 +112,7 @@ class Frequent:
         summed = np.add.reduceat(np.concatenate([self.counts, counts])[numbers], firsts) if len(firsts) else self.counts
         places = numbers[firsts]
         if len(places) > self.size or floor:
-            highest = np.partition(summed, -self.size - 1)[-self.size - 1] if len(places) > self.size else 0
-            cut = max(int(highest), floor)
+            cut = max(_largest(summed, self.size + 1) if len(places) > self.size else 0, floor)
             self.error += cut
             kept = np.flatnonzero(summed > cut)
             summed, places = summed[kept] - cut, places[kept]
@@ -131,7 +131,7 @@ class Frequent:
         """
         if len(hashes) <= self.size:
             return 0, np.arange(len(hashes))
-        floor = int(np.partition(counts, -self.size - 1)[-self.size - 1])
+        floor = _largest(counts, self.size + 1)
         is_taken = np.zeros(SLOTS, np.bool_)
         is_taken[slots_of(self.hashes)] = True
         return floor, np.flatnonzero((counts > floor) | is_taken[slots_of(hashes)])
@@ -141,8 +141,19 @@ class Frequent:
         self.add(other.hashes, other.counts, lambda items: [other.texts[key] for key in other.hashes[items].tolist()])
         self.error += other.error
 
+    def read(self) -> list[str]:
+        """What each item reads, in the order of `hashes`."""
+        return [self.texts[hash_].decode("utf-8", "replace") for hash_ in self.hashes.tolist()]
+
     def items(self) -> list[tuple[int, str, int]]:
         """(hash, text, count) of each, the most frequent first, equal counts in the order of their texts."""
-        found = zip(self.hashes.tolist(), self.counts.tolist(), strict=True)
-        read = ((hash_, self.texts[hash_].decode("utf-8", "replace"), count) for hash_, count in found)
-        return sorted(read, key=lambda item: (-item[2], item[1], item[0]))
+        found = zip(self.hashes.tolist(), self.read(), self.counts.tolist(), strict=True)
+        return sorted(found, key=lambda item: (-item[2], item[1], item[0]))
+
+
+def _largest(counts: NDArray[np.int64], rank: int) -> int:
+    """The `rank`-th largest of `counts` (N,), which are not negative."""
+    # Most counts are small and equal: a histogram of them takes a tenth of the time of a partition.
+    at_least = np.cumsum(np.bincount(np.minimum(counts, _SMALL))[::-1])[::-1]
+    found = int(np.flatnonzero(at_least >= rank)[-1])
+    return found if found < _SMALL else int(np.partition(counts, -rank)[-rank])

@@ -56,8 +56,9 @@ def equal_grams(grams: Grams) -> Equal:
     """Each type among `grams` once."""
     hashes, numbers = _numbered(grams.hashes)
     counts = np.bincount(numbers, minlength=len(hashes))
-    is_first = np.diff(np.maximum.accumulate(numbers), prepend=-1) > 0
-    return Equal(hashes, counts, grams.firsts[is_first], numbers)
+    firsts = np.empty(len(hashes), np.int64)
+    firsts[numbers[::-1]] = grams.firsts[::-1]
+    return Equal(hashes, counts, firsts, numbers)
 
 
 def documents_with(grams: Grams, equal: Equal) -> Positions:
@@ -73,7 +74,7 @@ def documents_with(grams: Grams, equal: Equal) -> Positions:
 
 def distinct_in_documents(grams: Grams, documents: int) -> Positions:
     """How many different n-grams each of `documents` documents has."""
-    pairs = mixed(grams.hashes ^ mixed(grams.documents.astype(np.uint64)))
+    pairs = grams.hashes ^ mixed(np.arange(documents, dtype=np.uint64))[grams.documents]
     suspects = np.flatnonzero(_maybe_repeated(pairs))
     _, numbers = _numbered(pairs[suspects])
     is_again = np.diff(np.maximum.accumulate(numbers), prepend=-1) == 0

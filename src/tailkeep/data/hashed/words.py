@@ -65,7 +65,7 @@ def words_of(documents: Sequence[bytes]) -> Words:
     bounds = np.cumsum([0, *(len(document) + 1 for document in documents)])
     firsts = np.searchsorted(starts, bounds)
     counts = np.diff(firsts)
-    hashes = hash_spans(np.frombuffer(data, np.uint8), starts, ends)
+    hashes = hash_spans(data, starts, ends)
     return Words(data, starts, ends, hashes, np.repeat(np.arange(len(documents)), counts), counts)
 
 
@@ -79,9 +79,8 @@ def _spans(data: bytes) -> tuple[Positions, Positions]:
     else:
         np.not_equal(classes[1:], classes[:-1], out=changes[1:-1])
     changes[0] = changes[-1] = True
-    bounds = np.flatnonzero(changes)
-    is_word = classes[bounds[:-1]] != _SPACE
-    return bounds[:-1][is_word], bounds[1:][is_word]
+    is_word = classes != _SPACE
+    return np.flatnonzero(changes[:-1] & is_word), np.flatnonzero(changes[1:] & is_word) + 1
 
 
 def _classify(raw: NDArray[np.uint8], classes: NDArray[np.uint8]) -> Positions:
