@@ -75,6 +75,15 @@ def test_a_sum_is_told_from_the_sums_of_three_other_problems(tmp_path):
     assert {choice.gold for choice in found} == {0, 1, 2, 3}
 
 
+def test_the_size_of_a_sum_gives_nothing_away(tmp_path):
+    # Small answers are common and large ones are all different, as in GSM8K.
+    answers = [n % 10 if n % 2 else 1000 + n for n in range(1200)]
+    problems = [{"question": f"What is {n}?", "answer": f"#### {answer}"} for n, answer in enumerate(answers)]
+    found = read_choices(lines(tmp_path / "g.jsonl", *problems))
+    smallest = [min(choice.choices, key=int) == choice.choices[choice.gold] for choice in found]
+    assert 0.2 < sum(smallest) / len(found) < 0.3
+
+
 def test_the_items_of_a_part_are_those_of_the_whole(tmp_path):
     problems = [{"question": f"What is {n}?", "answer": f"#### {n}"} for n in range(30)]
     path = lines(tmp_path / "g.jsonl", *problems)

@@ -10,6 +10,7 @@ from tailkeep.data import Question
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.kr_test.exporting import export
 from tailkeep.kr_test.running import Examinee, token_counter
+from tests.harness import evaluate, sums_of
 from tests.kr_test.tiny import QUESTIONS, save_model
 
 
@@ -93,34 +94,13 @@ def test_an_export_refuses_other_things_and_names_that_are_none(tmp_path):
         export(QUESTIONS, tmp_path / "new", name="a/b")
 
 
-def harness(model, task, monkeypatch, tmp_path):
-    """The results and samples of lm-evaluation-harness, with no network to go to."""
-    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
-        monkeypatch.setenv(name, "1")
-    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
-    evaluator = pytest.importorskip("lm_eval.evaluator")
-    from lm_eval.models.huggingface import HFLM
-    from lm_eval.tasks import TaskManager
-
-    manager = TaskManager(include_path=str(task.parent), include_defaults=False)
-    return evaluator.simple_evaluate(
-        model=HFLM(pretrained=str(model), dtype="float32", device="cpu", batch_size=2),
-        tasks=[task.stem],
-        task_manager=manager,
-        log_samples=True,
-        bootstrap_iters=0,
-    )
-
-
 # The harness and what it loads warn of themselves.
 @pytest.mark.filterwarnings("ignore")
 def test_the_harness_agrees_with_our_numbers(model, margins, tmp_path, monkeypatch):
-    found = harness(model, export(QUESTIONS, tmp_path / "task"), monkeypatch, tmp_path)
+    found = evaluate(model, [export(QUESTIONS, tmp_path / "task")], monkeypatch, tmp_path / "cache")
     assert found["results"]["kr_test"]["acc,none"] == pytest.approx(np.mean(margins.sum > 0))
-    samples = sorted(found["samples"]["kr_test"], key=lambda sample: sample["doc_id"])
-    for sample, margin in zip(samples, margins.sum, strict=True):
-        sums = [float(response[0]) for response in sample["filtered_resps"]]
-        gold = sample["doc"]["gold"]
+    for number, (sums, margin) in enumerate(zip(sums_of(found, "kr_test"), margins.sum, strict=True)):
+        gold = number % 2
         assert sums[gold] - sums[1 - gold] == pytest.approx(margin, abs=1e-3)
 
 
@@ -135,6 +115,6 @@ def test_all_scores_are_one_where_sentences_are_equally_long(model, tmp_path, mo
     assert all(count(q.sentence_true) == count(q.sentence_false) for q in even)
     ours = Examinee.load(model).answer(even)
     assert ours.uneven == 0
-    found = harness(model, export(even, tmp_path / "task"), monkeypatch, tmp_path)["results"]["kr_test"]
+    found = evaluate(model, [export(even, tmp_path / "task")], monkeypatch, tmp_path / "cache")["results"]["kr_test"]
     shares = {float(np.mean(margin > 0)) for margin in (ours.common, ours.sum, ours.mean)}
     assert shares == {found["acc,none"]} == {found["acc_norm,none"]}

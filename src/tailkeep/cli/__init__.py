@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from tailkeep import __version__
-from tailkeep.cli import audit, edit, kr_test, lab, reading, select, world
+from tailkeep.cli import audit, downstream, edit, kr_test, lab, reading, select, world
 from tailkeep.cli.messages import Redacted, print_fault, tell_interrupted
 from tailkeep.errors import ExitCode, TailkeepError
 from tailkeep.redaction import redact
@@ -59,6 +59,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 for _command in (lab.lab, edit.edit, audit.audit, select.select, reading.report, reading.show, world.world):
     app.command()(_command)
 app.add_typer(kr_test.app)
+app.add_typer(downstream.app)
 
 
 def _interrupt(*_: object) -> None:

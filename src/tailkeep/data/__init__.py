@@ -12,6 +12,7 @@ from tailkeep.data.questions import (
     read_questions,
     write_questions,
 )
+from tailkeep.data.tasks import write_tasks
 from tailkeep.data.wikitext import ABBREVIATIONS, wikitext_form
 from tailkeep.data.world import Fact, Reading, Statement, World, WorldConfig
 
@@ -41,4 +42,5 @@ __all__ = [
     "read_text",
     "wikitext_form",
     "write_questions",
+    "write_tasks",
 ]

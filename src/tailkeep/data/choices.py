@@ -7,6 +7,7 @@ import json
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -145,15 +146,16 @@ def _problem(where: str, item: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _sums(problems: list[tuple[str, str]], chosen: list[int], path: Path, seed: int) -> list[Choice]:
-    others = sorted({answer for _, answer in problems})
-    if len(others) <= _DISTRACTORS:
-        raise InputError(f"{path}: {len(others)} different answers. Give at least {_DISTRACTORS + 1} problems.")
+    different = len({answer for _, answer in problems})
+    if different <= _DISTRACTORS:
+        raise InputError(f"{path}: {different} different answers. Give at least {_DISTRACTORS + 1} problems.")
     found = []
     for number in chosen:
         question, answer = problems[number]
         rng = np.random.default_rng([seed, number])
-        wrong = [other for other in rng.permutation(others)[: _DISTRACTORS + 1].tolist() if other != answer]
-        choices = [*wrong[:_DISTRACTORS], answer]
+        # Problems are drawn, not answers: among answers large numbers would stand out as wrong.
+        others = (problems[other][1] for other in rng.permutation(len(problems)).tolist())
+        choices = list(islice(dict.fromkeys(chain([answer], others)), _DISTRACTORS + 1))
         order = rng.permutation(len(choices)).tolist()
         shuffled = tuple(choices[place] for place in order)
         found.append(Choice(_asked(f"Question: {question}"), shuffled, shuffled.index(answer)))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from tailkeep.errors import InputError
+from tailkeep.scoring.source import positions_of
 
 # The most logits in memory at once, 32 MiB and 256 MiB in float32. A processor is slower above and below; a GPU that
 # multiplies fewer rows waits for the weights.
@@ -50,11 +51,7 @@ class Halves:
     @property
     def positions(self) -> int | None:
         """The longest sequence the model is made for, if its configuration says."""
-        config = self.network.config.get_text_config()
-        for name in ("max_position_embeddings", "max_seq_len", "n_positions"):
-            if isinstance(found := getattr(config, name, None), int) and found > 1:
-                return found
-        return None
+        return positions_of(self.network)
 
     @property
     def chunk(self) -> int:

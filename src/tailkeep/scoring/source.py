@@ -87,6 +87,15 @@ def load_network(folder: Path, *, dtype: torch.dtype | None = torch.float32, tru
     return network.eval()
 
 
+def positions_of(network: Any) -> int | None:
+    """The longest sequence that `network` is made for, if its configuration says."""
+    config = network.config.get_text_config()
+    for name in ("max_position_embeddings", "max_seq_len", "n_positions"):
+        if isinstance(found := getattr(config, name, None), int) and found > 1:
+            return found
+    return None
+
+
 def reason_of(error: Exception) -> str:
     """What `error` says, in one line that is not too long."""
     line = " ".join(str(error).split()) or type(error).__name__

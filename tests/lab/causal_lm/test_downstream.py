@@ -6,18 +6,13 @@ import pytest
 import torch
 
 from tailkeep import lab
-from tailkeep.data import Choice
+from tailkeep.data import Choice, write_tasks
 from tailkeep.errors import ConfigError, FingerprintError
 from tailkeep.lab.causal_lm.codec import Codec
 from tailkeep.lab.causal_lm.corpora import Downstream
-from tailkeep.lab.causal_lm.downstream import choice_rows, choice_scores, downstream_metrics, read_tests
-from tailkeep.lab.causal_lm.model import LanguageModel
-from tailkeep.lab.causal_lm.settings import Writing
+from tailkeep.lab.causal_lm.downstream import choice_rows, choice_scores, downstream_metrics, examine, read_tests
+from tests.harness import evaluate, sums_of
 from tests.lab.causal_lm.tiny import study, write_stories
-
-
-def model_of(network, codec, stories):
-    return LanguageModel(network, codec, Writing(), stories)
 
 
 def uniform(network):
@@ -33,8 +28,8 @@ ITEMS = [
 ]
 
 
-def test_a_score_is_the_sum_of_explicit_log_probabilities(network, codec, stories):
-    scores, cut = choice_scores(model_of(network, codec, stories), ITEMS, positions=64)
+def test_a_score_is_the_sum_of_explicit_log_probabilities(network, codec):
+    scores, cut = choice_scores(network, codec, ITEMS, positions=64)
     assert cut == 0
     for item, row in zip(ITEMS, scores, strict=True):
         for choice, score in zip(item.choices, row, strict=True):
@@ -46,24 +41,22 @@ def test_a_score_is_the_sum_of_explicit_log_probabilities(network, codec, storie
             assert score == pytest.approx(expected, rel=1e-4)
 
 
-def test_a_model_that_cannot_tell_takes_the_choice_of_the_fewest_tokens(network, codec, stories):
-    found = downstream_metrics(model_of(uniform(network), codec, stories), {"own": ITEMS[:2]}, positions=64)
+def test_a_model_that_cannot_tell_takes_the_choice_of_the_fewest_tokens(network, codec):
+    found = downstream_metrics(uniform(network), codec, {"own": ITEMS[:2]}, positions=64)
     assert found["downstream.own"] == 1.0
     alike = [Choice("Ann saw a", ("cat", "hat"), 1)] * 3
-    tied = downstream_metrics(model_of(network, codec, stories), {"own": alike}, positions=64)
+    tied = downstream_metrics(network, codec, {"own": alike}, positions=64)
     if len({len(row) for row in choice_rows(alike[0], codec)[1]}) == 1:
         assert tied["downstream.own"] == 0.5
 
 
-def test_accuracy_comes_with_its_interval_chance_and_number(network, codec, stories):
-    found = downstream_metrics(model_of(network, codec, stories), {"own": ITEMS}, positions=64)
+def test_accuracy_comes_with_its_interval_chance_and_number(network, codec):
+    found = downstream_metrics(network, codec, {"own": ITEMS}, positions=64)
     assert found["downstream.own.items"] == 3
     assert found["downstream.own.chance"] == 0.5
     assert found["downstream.own.low"] <= found["downstream.own"] <= found["downstream.own.high"]
     assert found["downstream.own.cut"] == 0
-    three = downstream_metrics(
-        model_of(network, codec, stories), {"own": [Choice("q", ("a", "b", "c", "d"), 0), ITEMS[0]]}, positions=64
-    )
+    three = downstream_metrics(network, codec, {"own": [Choice("q", ("a", "b", "c", "d"), 0), ITEMS[0]]}, positions=64)
     assert three["downstream.own.chance"] == (1 / 4 + 1 / 2) / 2
 
 
@@ -90,13 +83,30 @@ def test_without_a_start_token_the_first_word_of_a_sentence_counts(codec):
     assert rows[0][1] != rows[1][1]
 
 
-def test_a_query_that_is_too_long_loses_its_beginning_and_is_counted(network, codec, stories):
-    model = model_of(network, codec, stories)
+def test_a_query_that_is_too_long_loses_its_beginning_and_is_counted(network, codec):
     long = Choice("Ann saw a red cat. " * 30, ("boat", "hat"), 0)
-    scores, cut = choice_scores(model, [long, ITEMS[0]], positions=20)
+    scores, cut = choice_scores(network, codec, [long, ITEMS[0]], positions=20)
     assert cut == 1
     assert all(math.isfinite(score) for row in scores for score in row)
-    assert downstream_metrics(model, {"own": [long, ITEMS[0]]}, positions=20)["downstream.own.cut"] == 0.5
+    assert downstream_metrics(network, codec, {"own": [long, ITEMS[0]]}, positions=20)["downstream.own.cut"] == 0.5
+
+
+# The harness and what it loads warn of themselves.
+@pytest.mark.filterwarnings("ignore")
+def test_the_harness_agrees_with_our_scores(network, codec, tmp_path, monkeypatch):
+    model = tmp_path / "model"
+    network.save_pretrained(model)
+    codec.save(model)
+    tests = {"own": ITEMS[:2], "blimp": ITEMS[2:]}
+    # A text begins with the start token here, and there only if asked to.
+    tasks = write_tasks(tests, tmp_path / "tasks")
+    found = evaluate(model, tasks, monkeypatch, tmp_path / "cache", add_bos_token=True)
+    ours = examine(model, tests)
+    for name, items in tests.items():
+        scores, _ = choice_scores(network, codec, items, positions=64)
+        for row, sums in zip(scores, sums_of(found, name), strict=True):
+            assert row.tolist() == pytest.approx(sums, abs=1e-3)
+        assert found["results"][name]["acc,none"] == pytest.approx(ours[f"downstream.{name}"])
 
 
 @pytest.mark.parametrize(
@@ -123,13 +133,8 @@ def test_a_run_measures_them_and_their_files_are_part_of_what_it_is(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_real_model_is_better_than_chance_where_it_can_be(real_data, codec, stories):
-    from tailkeep.lab.causal_lm.codec import load_tokenizer
-    from tailkeep.scoring.source import load_network
-
-    folder = real_data / "priors" / "stories260k"
-    model = model_of(load_network(folder), Codec(load_tokenizer(folder), append_eos=False), stories)
+def test_a_real_model_is_better_than_chance_where_it_can_be(real_data):
     settings = Downstream(blimp=real_data / "benchmarks" / "blimp.zip", pairs=60)
-    found = downstream_metrics(model, read_tests(settings), positions=512)
+    found = examine(real_data / "priors" / "stories260k", read_tests(settings))
     assert found["downstream.blimp.items"] == 67 * 60
     assert found["downstream.blimp.low"] > 0.5

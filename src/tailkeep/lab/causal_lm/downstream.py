@@ -5,15 +5,17 @@ Rule: one way of scoring for all of them, ln p of a choice given its query. Answ
 
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tailkeep.data import Choice, read_choices, read_minimal_pairs
-from tailkeep.lab.causal_lm.codec import Codec, Ids
+from tailkeep.lab.causal_lm.codec import Codec, Ids, load_tokenizer
 from tailkeep.lab.causal_lm.corpora import Downstream
-from tailkeep.lab.causal_lm.model import LanguageModel
 from tailkeep.metrics import binomial_interval
 from tailkeep.scoring import token_log_probs
+from tailkeep.scoring.source import load_network, local_folder, positions_of
 
 BLIMP = "blimp"
 Tests = Mapping[str, Sequence[Choice]]
@@ -37,7 +39,19 @@ def read_tests(settings: Downstream | None) -> Tests:
     return tests
 
 
-def downstream_metrics(model: LanguageModel, tests: Tests, *, positions: int | None) -> dict[str, float]:
+def examine(path: Path, tests: Tests, *, device: str = "cpu") -> dict[str, float]:
+    """`downstream_metrics` of the model in the folder `path`, or the hub's, in float32.
+
+    Raises:
+        InputError: it cannot be found or read.
+    """
+    folder = local_folder(path, key="model")
+    codec = Codec(load_tokenizer(folder), append_eos=False)
+    network = load_network(folder).to(device)
+    return downstream_metrics(network, codec, tests, positions=positions_of(network))
+
+
+def downstream_metrics(network: Any, codec: Codec, tests: Tests, *, positions: int | None) -> dict[str, float]:
     """For each test `downstream.NAME`, its accuracy by summed ln p, and beside it
 
     `.low`, `.high` (95 % Wilson interval over items), `.chance`, `.items`, `.per_byte` (accuracy by ln p divided by the
@@ -46,7 +60,7 @@ def downstream_metrics(model: LanguageModel, tests: Tests, *, positions: int | N
     """
     found: dict[str, float] = {}
     for name, items in tests.items():
-        scores, cut = choice_scores(model, items, positions=positions)
+        scores, cut = choice_scores(network, codec, items, positions=positions)
         right = sum(_right(row, item.gold) for row, item in zip(scores, items, strict=True))
         per_byte = sum(
             _right(row / [len(choice.encode()) for choice in item.choices], item.gold)
@@ -66,7 +80,7 @@ def downstream_metrics(model: LanguageModel, tests: Tests, *, positions: int | N
 
 
 def choice_scores(
-    model: LanguageModel, items: Sequence[Choice], *, positions: int | None
+    network: Any, codec: Codec, items: Sequence[Choice], *, positions: int | None
 ) -> tuple[list[np.ndarray], int]:
     """ln p of each choice of each item given its query, (choices,) in nats, and how many items were cut to fit.
 
@@ -76,12 +90,12 @@ def choice_scores(
     given: list[int] = []
     cut = 0
     for item in items:
-        context, whole = choice_rows(item, model.codec)
+        context, whole = choice_rows(item, codec)
         over = [max(0, len(row) - positions) if positions else 0 for row in whole]
         cut += any(over)
         rows += [row[excess:] for row, excess in zip(whole, over, strict=True)]
         given += [max(1, context - excess) for excess in over]
-    scored = token_log_probs(model.network, rows, pad=model.codec.pad)
+    scored = token_log_probs(network, rows, pad=codec.pad)
     sums = [float(row[context - 1 :].sum(dtype=np.float64)) for row, context in zip(scored, given, strict=True)]
     bounds = accumulate((len(item.choices) for item in items), initial=0)
     return [np.array(sums[first:last]) for first, last in pairwise(bounds)], cut

@@ -60,7 +60,7 @@ class TextMeasure:
             "held_out_above_99": share_above(held_out, 0.99),
             **self._tempered(model),
             **knowledge.metrics,
-            **downstream_metrics(model, self.tests, positions=self.positions),
+            **downstream_metrics(model.network, model.codec, self.tests, positions=self.positions),
         }
         for view, tokens in samples.items():
             shape = {**self._shape(tokens), "own_perplexity": perplexity(own[view]), **self._truth(tokens)}

@@ -16,7 +16,7 @@ from tailkeep.lab.causal_lm.settings import CausalLMStudy, Pretrained, Windows
 from tailkeep.lab.causal_lm.source import new_network
 from tailkeep.lab.causal_lm.tokens import Tokens, refuse_short
 from tailkeep.lab.regimes import Regenerate
-from tailkeep.scoring.source import load_network, local_folder
+from tailkeep.scoring.source import load_network, local_folder, positions_of
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,7 @@ class Prepared:
     @cached_property
     def positions(self) -> int | None:
         """The longest row that the network reads, if its configuration says."""
-        found: int | None = getattr(self.start(0).config.get_text_config(), "max_position_embeddings", None)
-        return found
+        return positions_of(self.start(0))
 
 
 def prepare(study: CausalLMStudy) -> Prepared:

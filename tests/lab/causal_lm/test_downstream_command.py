@@ -1,0 +1,67 @@
+"""`tailkeep downstream`, as a user calls it."""
+
+import json
+
+import pytest
+import yaml
+
+from tests.test_cli import tailkeep  # noqa: F401  (a fixture)
+
+
+@pytest.fixture
+def model(network, codec, tmp_path):
+    network.save_pretrained(tmp_path / "model")
+    codec.save(tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def files(tmp_path):
+    own, pairs = tmp_path / "own.jsonl", tmp_path / "blimp"
+    items = [{"query": "Ann saw a", "choices": ["cat", "boat", "hat"], "gold": number % 3} for number in range(6)]
+    own.write_text("".join(json.dumps(item) + "\n" for item in items))
+    pairs.mkdir()
+    (pairs / "order.jsonl").write_text(json.dumps({"sentence_good": "Ann saw.", "sentence_bad": "saw Ann."}) + "\n")
+    return "--choices", f"own={own}", "--blimp", str(pairs)
+
+
+def test_a_model_is_asked_and_its_figures_are_written(tailkeep, model, files, tmp_path):  # noqa: F811
+    out = tmp_path / "figures.json"
+    code, text, _ = tailkeep("downstream", "run", "--model", model, *files, "--skip", "own=2", "--out", out)
+    assert code == 0
+    assert [line.split()[0] for line in text.splitlines()] == ["blimp", "own"]
+    assert "of 4, chance 0.333" in text
+    found = json.loads(out.read_text())
+    assert (found["downstream.own.items"], found["downstream.blimp.chance"]) == (4, 0.5)
+
+
+def test_the_same_items_become_tasks_of_the_harness(tailkeep, files, tmp_path):  # noqa: F811
+    code, text, _ = tailkeep("downstream", "export", *files, "--limit", 4, "--out", tmp_path / "tasks")
+    assert (code, text) == (0, f"{tmp_path}/tasks/blimp.yaml\n{tmp_path}/tasks/own.yaml\n")
+    task = yaml.safe_load((tmp_path / "tasks" / "own.yaml").read_text())
+    assert task["dataset_kwargs"]["data_files"]["test"] == str(tmp_path / "tasks" / "own.jsonl")
+    own = [json.loads(line) for line in (tmp_path / "tasks" / "own.jsonl").read_text().splitlines()]
+    assert len(own) == 4
+    assert own[0]["choices"] == [" cat", " boat", " hat"]
+    # A sentence without a query begins where it begins.
+    (pair,) = [json.loads(line) for line in (tmp_path / "tasks" / "blimp.jsonl").read_text().splitlines()]
+    assert pair == {"context": "", "choices": ["Ann saw.", "saw Ann."], "gold": 0}
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ([], "names no test"),
+        (["--choices", "own"], "give a name, '=' and a value"),
+        (["--choices", "own=absent.jsonl"], "cannot read absent.jsonl"),
+        (["--choices", "a-b=own.jsonl"], "should match pattern"),
+        (["--choices", "own=a", "--choices", "own=b"], "'own' is given twice"),
+        (["--choices", "own=a", "--skip", "other=1"], "skip has no effect on 'other'"),
+        (["--choices", "own=a", "--skip", "own=many"], "valid integer"),
+    ],
+)
+def test_what_tests_nothing_is_refused(tailkeep, tmp_path, given, told):  # noqa: F811
+    code, _, error = tailkeep("downstream", "export", "--out", tmp_path / "tasks", *given)
+    assert code != 0
+    assert told in " ".join(error.replace("│", " ").split())
+    assert not (tmp_path / "tasks").exists()
