@@ -150,12 +150,13 @@ def test_frequent_items_are_never_too_high_and_too_low_by_the_error_at_most():
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.lists(st.integers(0, 60), min_size=1, max_size=80), min_size=1, max_size=5), st.integers(1, 20))
-def test_items_that_cannot_stay_are_passed_over_without_a_trace(batches, size):
+@given(st.lists(st.lists(st.integers(0, 60), min_size=1, max_size=80), min_size=1, max_size=5), st.integers(1, 20),
+       st.sampled_from([1, 5000]))  # fmt: skip
+def test_items_that_cannot_stay_are_passed_over_without_a_trace(batches, size, times):
     sketch, kept, error = Frequent(size), Counter(), 0
     for batch in batches:
         types, counts = np.unique(batch, return_counts=True)
-        hashes = mixed(types.astype(np.uint64))
+        hashes, counts = mixed(types.astype(np.uint64)), counts * times
         sketch.add(hashes, counts, lambda items, types=types: [b"%d" % t for t in types[items]])
         # Misra and Gries with all items before it.
         kept.update(dict(zip(hashes.tolist(), counts.tolist(), strict=True)))

@@ -1,0 +1,36 @@
+"""Hashes of words: of their bytes, and of nothing else."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tailkeep.data.hashed import hash_spans
+
+# Lengths around eight bytes, where the next number begins, and around 64, from where on a word is hashed by itself.
+LENGTHS = st.sampled_from([1, 2, 7, 8, 9, 15, 16, 17, 63, 64, 65, 72, 300])
+WORDS = st.lists(LENGTHS.flatmap(lambda n: st.binary(min_size=n, max_size=n)), min_size=1, max_size=12)
+
+
+def hashes(words, between=b""):
+    """Of `words`, joined by `between`."""
+    data = between.join(words)
+    ends = np.cumsum([len(word) + len(between) for word in words]) - len(between)
+    return hash_spans(data, ends - [len(word) for word in words], ends).tolist()
+
+
+@settings(max_examples=200, deadline=None)
+@given(WORDS, st.binary(max_size=9), st.randoms())
+def test_equal_words_share_a_hash_wherever_they_stand_and_different_ones_do_not(words, between, random):
+    found = dict(zip(words, hashes(words), strict=True))
+    assert len(set(found.values())) == len(set(words))
+    shuffled = random.sample(words, len(words))
+    assert hashes(shuffled, between) == [found[word] for word in shuffled]
+
+
+def test_one_changed_byte_changes_half_of_the_bits():
+    for length in (1, 8, 9, 64, 65):
+        words = [bytes(length)] + [bytes([0] * place + [1] + [0] * (length - place - 1)) for place in range(length)]
+        first, *others = hashes(words)
+        flipped = [(first ^ other).bit_count() for other in others]
+        assert min(flipped) > 16
+        assert max(flipped) < 48
