@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from tailkeep.data import Choice, read_choices, read_minimal_pairs
 from tailkeep.lab.causal_lm.codec import Codec, Ids, load_tokenizer
@@ -39,15 +40,15 @@ def read_tests(settings: Downstream | None) -> Tests:
     return tests
 
 
-def examine(path: Path, tests: Tests, *, device: str = "cpu") -> dict[str, float]:
-    """`downstream_metrics` of the model in the folder `path`, or the hub's, in float32.
+def examine(path: Path, tests: Tests) -> dict[str, float]:
+    """`downstream_metrics` of the model in the folder `path`, or the hub's, in float32, on a GPU if there is one.
 
     Raises:
         InputError: it cannot be found or read.
     """
     folder = local_folder(path, key="model")
     codec = Codec(load_tokenizer(folder), append_eos=False)
-    network = load_network(folder).to(device)
+    network = load_network(folder).to("cuda" if torch.cuda.is_available() else "cpu")
     return downstream_metrics(network, codec, tests, positions=positions_of(network))
 
 
