@@ -4,4 +4,4 @@ The package itself imports nothing heavy. Each room is imported by name, for exa
 `from tailkeep.losses import truncated_cross_entropy` or `from tailkeep import lab`.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"

@@ -27,7 +27,7 @@ def copied(folder, tmp_path):
 
 
 def test_a_folder_is_read_as_it_was_saved(folder, network):
-    assert local_folder(folder, key="model") == folder
+    assert local_folder(folder, key="model.path") == folder
     loaded = load_network(folder)
     assert not loaded.training
     assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in network.state_dict().items())
@@ -47,7 +47,7 @@ def test_a_folder_with_only_a_pickle_is_refused_and_not_executed(copied, tmp_pat
     trace = tmp_path / "executed"
     (copied / "pytorch_model.bin").write_bytes(pickle.dumps(Hostile(trace)))
     with pytest.raises(InputError, match=r"holds no \*.safetensors, and other formats are not read"):
-        local_folder(copied, key="model")
+        local_folder(copied, key="model.path")
     with pytest.raises(InputError, match="the model cannot be read"):
         load_network(copied)
     assert not trace.exists()
@@ -118,14 +118,14 @@ def test_a_broken_configuration_is_one_clear_error(copied, content):
 
 def test_a_folder_that_holds_no_model_is_named(tmp_path):
     with pytest.raises(InputError, match=r"holds no config.json. Give a folder saved by save_pretrained"):
-        local_folder(tmp_path, key="model")
+        local_folder(tmp_path, key="model.path")
 
 
 @pytest.mark.parametrize("name", ["nobody/no-such-model-here", "nowhere"])
 def test_what_is_neither_here_nor_on_the_hub_is_one_clear_error(name, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(InputError, match="is neither a folder here nor a model on the hub") as caught:
-        local_folder(Path(name), key="model")
+        local_folder(Path(name), key="model.path")
     assert "\n" not in str(caught.value)
 
 
@@ -136,9 +136,9 @@ def test_a_missing_folder_is_not_looked_for_on_the_hub(name, monkeypatch):
 
     monkeypatch.setattr("tailkeep.scoring.source.snapshot_download", asked)
     with pytest.raises(InputError, match=r"^model\.path: there is no folder .*(nowhere|at/all)"):
-        local_folder(Path(name), key="model")
+        local_folder(Path(name), key="model.path")
 
 
 def test_a_revision_of_a_folder_would_do_nothing_and_is_refused(folder):
     with pytest.raises(ConfigError, match=r"model\.revision: 'main' has no effect"):
-        local_folder(folder, key="model", revision="main")
+        local_folder(folder, key="model.path", revision="main")

@@ -9,7 +9,7 @@ import typer
 from tailkeep.visible import visible
 
 if TYPE_CHECKING:
-    from tailkeep.lab.causal_lm.downstream import Tests
+    from tailkeep.lab.causal_lm.corpora import Downstream
 
 app = typer.Typer(
     name="downstream", help="Tests by likelihood: multiple choice, sums, minimal pairs.", no_args_is_help=True
@@ -20,8 +20,8 @@ Choices = Annotated[
     typer.Option("--choices", metavar="NAME=FILE", help="A .jsonl file of multiple choice or sums. Repeatable."),
 ]
 Blimp = Annotated[Path | None, typer.Option(metavar="PATH", help="BLiMP: a folder or zip of minimal pairs.")]
-Limit = Annotated[int, typer.Option(min=1, help="Items of each file, drawn.")]
-Pairs = Annotated[int, typer.Option(min=1, help="Pairs of each paradigm, drawn.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Items of each file, drawn; 200 if not given.")]
+Pairs = Annotated[int | None, typer.Option(min=1, help="Pairs of each paradigm of BLiMP, drawn; 10 if not given.")]
 Skip = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME=N", help="First items of a file that are not asked. Repeatable."),
@@ -34,17 +34,18 @@ def run(
     model: Annotated[Path, typer.Option(metavar="PATH", help="A causal language model: a folder or hub id.")],
     choices: Choices = None,
     blimp: Blimp = None,
-    limit: Limit = 200,
-    pairs: Pairs = 10,
+    limit: Limit = None,
+    pairs: Pairs = None,
     skip: Skip = None,
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write all figures as JSON.")] = None,
 ) -> None:
     """Ask a model: which of several texts does it find likeliest?"""
-    from tailkeep.lab.causal_lm.downstream import examine
+    from tailkeep.lab.causal_lm.downstream import examine, read_tests
     from tailkeep.runs import Storage
 
-    tests = _tests(choices, blimp, limit, pairs, skip, seed)
+    settings = _settings(choices, blimp, limit, pairs, skip, seed)
+    tests = read_tests(settings)
     found = examine(model, tests)
     for name in tests:
         share, low, high, chance, items, cut = (
@@ -53,7 +54,9 @@ def run(
         beyond = f", {cut:.1%} of the queries cut to fit" if cut else ""
         print(f"{name:16} {share:.3f} ({low:.3f} to {high:.3f}) of {items:,.0f}, chance {chance:.3g}{beyond}")
     if out is not None:
-        Storage().write_text(out, json.dumps({"model": str(model), **found}) + "\n")
+        Storage().write_text(
+            out, json.dumps({"model": str(model), "settings": settings.model_dump(mode="json"), **found}) + "\n"
+        )
 
 
 @app.command()
@@ -61,28 +64,42 @@ def export(
     out: Annotated[Path, typer.Option(metavar="DIR", help="A new or empty folder, to stay where it is.")],
     choices: Choices = None,
     blimp: Blimp = None,
-    limit: Limit = 200,
-    pairs: Pairs = 10,
+    limit: Limit = None,
+    pairs: Pairs = None,
     skip: Skip = None,
     seed: Seed = 0,
 ) -> None:
     """Write the same tests as tasks for lm-evaluation-harness that run offline."""
     from tailkeep.data import write_tasks
+    from tailkeep.lab.causal_lm.downstream import read_tests
 
-    for path in write_tasks(_tests(choices, blimp, limit, pairs, skip, seed), out):
+    for path in write_tasks(read_tests(_settings(choices, blimp, limit, pairs, skip, seed)), out):
         print(visible(str(path)))
 
 
-def _tests(
-    choices: list[str] | None, blimp: Path | None, limit: int, pairs: int, skip: list[str] | None, seed: int
-) -> "Tests":
+def _settings(
+    choices: list[str] | None,
+    blimp: Path | None,
+    limit: int | None,
+    pairs: int | None,
+    skip: list[str] | None,
+    seed: int,
+) -> "Downstream":
     from tailkeep.config import validate
     from tailkeep.lab.causal_lm.corpora import Downstream
-    from tailkeep.lab.causal_lm.downstream import read_tests
 
-    given: dict[str, Any] = {"limit": limit, "pairs": pairs, "seed": seed, "blimp": blimp}
+    if not choices and blimp is None:
+        raise typer.BadParameter("there is no test. Give --choices NAME=FILE, or --blimp PATH.", param_hint="--choices")
+    for option, value, other, needed in (
+        ("--limit", limit, "--choices", choices),
+        ("--skip", skip, "--choices", choices),
+        ("--pairs", pairs, "--blimp", blimp),
+    ):
+        if value and not needed:
+            raise typer.BadParameter(f"it does nothing without {other}. Leave it out.", param_hint=option)
+    given: dict[str, Any] = {"limit": limit, "pairs": pairs, "blimp": blimp, "seed": seed}
     given |= {"choices": _named(choices, "--choices"), "skip": _named(skip, "--skip")}
-    return read_tests(validate(Downstream, given, source="downstream"))
+    return validate(Downstream, {key: value for key, value in given.items() if value is not None}, source="downstream")
 
 
 def _named(pairs: list[str] | None, option: str) -> dict[str, str]:

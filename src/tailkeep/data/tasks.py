@@ -47,14 +47,15 @@ def write_tasks(tests: Mapping[str, Sequence[Choice]], out: Path, *, storage: St
 
 
 def _task(name: str, data: Path) -> dict[str, Any]:
+    # Bare names of columns: the harness takes a rendered template for a Python value where it looks like one.
     return {
         "task": name,
         "dataset_path": "json",
         "dataset_kwargs": {"data_files": {"test": str(data)}},
         "test_split": "test",
         "output_type": "multiple_choice",
-        "doc_to_text": "{{context}}",
-        "doc_to_choice": "{{choices}}",
+        "doc_to_text": "context",
+        "doc_to_choice": "choices",
         "doc_to_target": "gold",
         "target_delimiter": "",
         "metric_list": [

@@ -179,7 +179,7 @@ def _settings_of(study: AnyStudy) -> dict[str, Any]:
             require("transformers", extra="hf")
             from tailkeep.scoring.source import local_folder
 
-            path = local_folder(path, revision=owner.revision, key=".".join(parents))
+            path = local_folder(path, revision=owner.revision, key=key)
         # The name's ending says how a file is read, so it counts beside the content.
         node[last] = f"sha256:{hash_path(path)}{path.suffix if path.is_file() else ''}"
     return tree

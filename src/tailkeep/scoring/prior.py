@@ -30,7 +30,7 @@ class Prior(Settings):
 def local_folder(prior: Prior) -> Path:
     """The folder that holds `prior`, see `source.local_folder`."""
     return source.local_folder(
-        prior.path, revision=prior.revision, key="prior", trust_remote_code=prior.trust_remote_code
+        prior.path, revision=prior.revision, key="prior.path", trust_remote_code=prior.trust_remote_code
     )
 
 

@@ -33,7 +33,7 @@ def local_folder(path: Path, *, revision: str | None = None, key: str, trust_rem
     """The folder that holds the model `path`: itself, or the hub's copy of it.
 
     Args:
-        key: of the setting that names the model, such as `prior`; the messages speak of `prior.path`.
+        key: the setting that names the model, such as `prior.path`; the messages speak of it.
         trust_remote_code: whether the copy is to hold the model's own code.
 
     Raises:
@@ -42,13 +42,14 @@ def local_folder(path: Path, *, revision: str | None = None, key: str, trust_rem
     """
     here = path.exists()
     if here and revision is not None:
-        raise ConfigError(f"{key}.revision: {revision!r} has no effect, since {path} is a folder here. Leave it out.")
+        which = key.removesuffix("path") + "revision"
+        raise ConfigError(f"{which}: {revision!r} has no effect, since {path} is a folder here. Leave it out.")
     folder = path if here else _download(path, revision, key, (*CODE,) if trust_remote_code else ())
     if not (folder / "config.json").is_file():
-        raise InputError(f"{key}.path: {path} holds no config.json. Give a folder saved by save_pretrained.")
+        raise InputError(f"{key}: {path} holds no config.json. Give a folder saved by save_pretrained.")
     if not any(folder.glob("*.safetensors")):
         raise InputError(
-            f"{key}.path: {path} holds no *.safetensors, and other formats are not read, since loading them can "
+            f"{key}: {path} holds no *.safetensors, and other formats are not read, since loading them can "
             "run code. Save it again with save_pretrained."
         )
     return folder
@@ -110,12 +111,12 @@ def _saved_dtype(config: Any) -> torch.dtype:
 def _download(path: Path, revision: str | None, key: str, more: tuple[str, ...]) -> Path:
     # A hub id is `name` or `owner/name`; whoever wrote something else meant a folder.
     if path.is_absolute() or len(path.parts) > _HUB_PARTS or path.parts[:1] in _OF_FOLDERS:
-        raise InputError(f"{key}.path: there is no folder {path}. Give the path of a model folder, or a hub id.")
+        raise InputError(f"{key}: there is no folder {path}. Give the path of a model folder, or a hub id.")
     wanted = ["config.json", *WEIGHTS, *TOKENIZER, *more]
     try:
         return Path(snapshot_download(str(path), revision=revision, allow_patterns=wanted))
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         raise InputError(
-            f"{key}.path: {path} is neither a folder here nor a model on the hub that can be reached "
+            f"{key}: {path} is neither a folder here nor a model on the hub that can be reached "
             f"({reason_of(error)}). Give the path of a model folder."
         ) from None

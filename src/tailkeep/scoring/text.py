@@ -18,7 +18,7 @@ def load_tokenizer(folder: Path, *, trust_remote_code: bool = False, key: str = 
         InputError: there is none that transformers can read.
     """
     if not any((folder / name).is_file() for name in _FILES):
-        raise InputError(f"{key}: {folder} holds no tokenizer (no tokenizer.json). Save the prior's own there.")
+        raise InputError(f"{key}: {folder} holds no tokenizer (no tokenizer.json). Save the model's own there.")
     try:
         with quiet_transformers():
             return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)

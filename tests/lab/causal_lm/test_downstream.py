@@ -97,7 +97,7 @@ def test_the_harness_agrees_with_our_scores(network, codec, tmp_path, monkeypatc
     model = tmp_path / "model"
     network.save_pretrained(model)
     codec.save(model)
-    tests = {"own": ITEMS[:2], "blimp": ITEMS[2:]}
+    tests = {"own": [*ITEMS[:2], Choice("12", ("34", "[1, 2]"), 1)], "blimp": ITEMS[2:]}
     # A text begins with the start token here, and there only if asked to.
     tasks = write_tasks(tests, tmp_path / "tasks")
     found = evaluate(model, tasks, monkeypatch, tmp_path / "cache", add_bos_token=True)

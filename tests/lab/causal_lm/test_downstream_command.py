@@ -33,6 +33,12 @@ def test_a_model_is_asked_and_its_figures_are_written(tailkeep, model, files, tm
     assert "of 4, chance 0.333" in text
     found = json.loads(out.read_text())
     assert (found["downstream.own.items"], found["downstream.blimp.chance"]) == (4, 0.5)
+    assert found["settings"]["skip"] == {"own": 2}
+
+
+def test_a_model_that_is_not_there_is_named_by_the_option(tailkeep, files):  # noqa: F811
+    code, _, error = tailkeep("downstream", "run", "--model", "/nowhere", *files)
+    assert (code != 0, error.startswith("error: --model: there is no folder /nowhere.")) == (True, True)
 
 
 def test_the_same_items_become_tasks_of_the_harness(tailkeep, files, tmp_path):  # noqa: F811
@@ -51,7 +57,9 @@ def test_the_same_items_become_tasks_of_the_harness(tailkeep, files, tmp_path): 
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ([], "names no test"),
+        ([], "there is no test. Give --choices NAME=FILE, or --blimp PATH"),
+        (["--choices", "own=a", "--pairs", 3], "it does nothing without --blimp"),
+        (["--blimp", "a", "--limit", 3], "it does nothing without --choices"),
         (["--choices", "own"], "give a name, '=' and a value"),
         (["--choices", "own=absent.jsonl"], "cannot read absent.jsonl"),
         (["--choices", "a-b=own.jsonl"], "should match pattern"),

@@ -234,3 +234,13 @@ def test_answers_are_fine_tuned_on_and_text_is_trained_on_further(model_folder, 
         assert rows["over-0.99-going"]["train_units"] == rows["unedited"]["train_units"]
         assert rows["over-0.99-going"]["held_out_nll"] == rows["unedited"]["held_out_nll"]
         assert rows["untrained"]["train_steps"] == 1
+
+
+@pytest.mark.slow
+def test_heirs_of_the_stopping_recipe_train_as_little_as_they_are_told(tmp_path):
+    config = lab.load(lab.find_recipe("stopping"), overrides=[*WORLD_SIZES, "training.epochs=4"])
+    lab.run(config, tmp_path / "run")
+    units = {row["arm"]: row["train_units"] for row in rows_of(tmp_path / "run") if row["generation"] == 1}
+    assert units.keys() == config.arms.keys()
+    assert units["heirs-third-epoch"] < units["heirs-1-epoch"] < units["heirs-3-epochs"] <= units["plain"]
+    assert report.write(tmp_path / "run").exists()

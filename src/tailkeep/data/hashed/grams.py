@@ -56,8 +56,8 @@ def equal_grams(grams: Grams) -> Equal:
     """Each type among `grams` once."""
     hashes, numbers = _numbered(grams.hashes)
     counts = np.bincount(numbers, minlength=len(hashes))
-    firsts = np.empty(len(hashes), np.int64)
-    firsts[numbers[::-1]] = grams.firsts[::-1]
+    firsts = np.full(len(hashes), np.iinfo(np.int64).max)
+    np.minimum.at(firsts, numbers, grams.firsts)
     return Equal(hashes, counts, firsts, numbers)
 
 

@@ -29,7 +29,7 @@ def hash_spans(data: bytes, starts: NDArray[np.int64], ends: NDArray[np.int64]) 
     # The eight bytes from each place on: places overlap, so this is a view and no copy.
     eights = np.ndarray(len(data) + 1, "<u8", padded, strides=(1,))
     lengths = ends - starts
-    found = _absorbed(lengths.astype(np.uint64), eights[starts], lengths)
+    found = _absorbed(mixed(lengths.astype(np.uint64)), eights[starts], lengths)
     longer = np.flatnonzero(lengths > _EIGHT)
     for offset in range(_EIGHT, _LONG, _EIGHT):
         found[longer] = _absorbed(found[longer], eights[starts[longer] + offset], lengths[longer] - offset)

@@ -12,11 +12,12 @@ import numpy as np
 import torch
 
 from tailkeep.data import Choice, read_choices, read_minimal_pairs
-from tailkeep.lab.causal_lm.codec import Codec, Ids, load_tokenizer
+from tailkeep.lab.causal_lm.codec import Codec, Ids
 from tailkeep.lab.causal_lm.corpora import Downstream
 from tailkeep.metrics import binomial_interval
 from tailkeep.scoring import token_log_probs
 from tailkeep.scoring.source import load_network, local_folder, positions_of
+from tailkeep.scoring.text import load_tokenizer
 
 BLIMP = "blimp"
 Tests = Mapping[str, Sequence[Choice]]
@@ -46,8 +47,8 @@ def examine(path: Path, tests: Tests) -> dict[str, float]:
     Raises:
         InputError: it cannot be found or read.
     """
-    folder = local_folder(path, key="model")
-    codec = Codec(load_tokenizer(folder), append_eos=False)
+    folder = local_folder(path, key="--model")
+    codec = Codec(load_tokenizer(folder, key="--model"), append_eos=False)
     network = load_network(folder).to("cuda" if torch.cuda.is_available() else "cpu")
     return downstream_metrics(network, codec, tests, positions=positions_of(network))
 

@@ -145,7 +145,7 @@ def _first(
     assert data.prior is not None
     key = f"outside {data.prior.model_dump_json()}"
     if key not in shared:
-        folder = local_folder(data.prior.path, revision=data.prior.revision, key="data.prior")
+        folder = local_folder(data.prior.path, revision=data.prior.revision, key="data.prior.path")
         shared[key] = load_outside(folder, device=device)
     return first_text(shared[key], data.outside, prepared.corpus.real, prepared.codec)
 

@@ -47,7 +47,7 @@ def prepare(study: CausalLMStudy) -> Prepared:
     corpus = read_corpus(study.data)
     folder = None
     if isinstance(study.model, Pretrained):
-        folder = local_folder(study.model.path, revision=study.model.revision, key="model")
+        folder = local_folder(study.model.path, revision=study.model.revision, key="model.path")
     codec = _codec(study, corpus, folder)
     real, held_out, calibration = (
         Tokens.of_records(records, codec) for records in (corpus.real, corpus.held_out, corpus.calibration)
