@@ -37,8 +37,10 @@ def parsed() -> argparse.Namespace:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     arguments.add_argument("--rounds", type=int, default=3)
-    arguments.add_argument("--bytes", type=int, default=8_000_000, help="text of `speed` and `profile`")
-    arguments.add_argument("--document-bytes", type=int, help="join its documents, which have 220 bytes, up to so many")
+    arguments.add_argument("--bytes", type=int, default=64_000_000, help="text of `speed` and `profile`")
+    arguments.add_argument(
+        "--document-bytes", type=int, default=2000, help="join its documents, of 220 bytes, up to so many"
+    )
     arguments.add_argument("--scale", type=int, nargs="+", default=[1, 10, 100])
     arguments.add_argument("--unit-bytes", type=int, default=1_000_000, help="x1 of the scale, a file each")
     arguments.add_argument("--memory", type=int, default=64, help="--memory of the scale, in MB")
