@@ -143,3 +143,20 @@ def test_files_that_hold_no_test_are_refused(tmp_path):
     lines(tmp_path / "a" / "a.jsonl", {"sentence_good": "x"})
     with pytest.raises(InputError, match=r"a: a\.jsonl, line 1: 'sentence_bad' is None"):
         read_minimal_pairs(tmp_path / "a")
+
+
+def test_an_archive_of_minimal_pairs_that_cannot_be_used_is_one_clear_error(tmp_path):
+    empty, twice, locked = tmp_path / "empty", tmp_path / "twice.zip", tmp_path / "locked.zip"
+    empty.mkdir()
+    (empty / "p.jsonl").touch()
+    with zipfile.ZipFile(twice, "w") as archive:
+        for folder in ("a", "b"):
+            archive.writestr(f"{folder}/p.jsonl", json.dumps(PAIR) + "\n")
+    raw = bytearray(twice.read_bytes())
+    # The bit that says that a file is encrypted, in its own header and in the directory at the end.
+    for mark, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        raw[raw.find(mark) + place] |= 1
+    locked.write_bytes(raw)
+    for path, told in ((empty, "p.jsonl holds no pair"), (twice, "two files called p.jsonl"), (locked, "is encrypted")):
+        with pytest.raises(InputError, match=told):
+            read_minimal_pairs(path)

@@ -1,6 +1,7 @@
 """`tailkeep downstream`: tests by likelihood of any model, here and for lm-evaluation-harness."""
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,8 @@ from tailkeep.visible import visible
 
 if TYPE_CHECKING:
     from tailkeep.lab.causal_lm.corpora import Downstream
+
+_NAME = re.compile(r"[a-z0-9_]{1,30}")
 
 app = typer.Typer(
     name="downstream", help="Tests by likelihood: multiple choice, sums, minimal pairs.", no_args_is_help=True
@@ -44,6 +47,8 @@ def run(
     from tailkeep.lab.causal_lm.downstream import examine, read_tests
     from tailkeep.runs import Storage
 
+    if out is not None and out.is_dir():
+        raise typer.BadParameter(f"{out} is a folder. Give a file.", param_hint="--out")
     settings = _settings(choices, blimp, limit, pairs, skip, seed)
     tests = read_tests(settings)
     found = examine(model, tests)
@@ -98,16 +103,18 @@ def _settings(
         if value and not needed:
             raise typer.BadParameter(f"it does nothing without {other}. Leave it out.", param_hint=option)
     given: dict[str, Any] = {"limit": limit, "pairs": pairs, "blimp": blimp, "seed": seed}
-    given |= {"choices": _named(choices, "--choices"), "skip": _named(skip, "--skip")}
+    given |= {"choices": _named(choices, "--choices", "FILE"), "skip": _named(skip, "--skip", "N")}
     return validate(Downstream, {key: value for key, value in given.items() if value is not None}, source="downstream")
 
 
-def _named(pairs: list[str] | None, option: str) -> dict[str, str]:
+def _named(pairs: list[str] | None, option: str, what: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for pair in pairs or []:
         name, sign, value = pair.partition("=")
-        if not (name and sign and value):
-            raise typer.BadParameter(f"{pair!r}; give a name, '=' and a value.", param_hint=option)
+        if not (_NAME.fullmatch(name) and sign and value):
+            raise typer.BadParameter(
+                f"{pair!r}; give NAME={what}, a name of 1 to 30 of a-z, 0-9, _.", param_hint=option
+            )
         if name in found:
             raise typer.BadParameter(f"{name!r} is given twice. Give each test once.", param_hint=option)
         found[name] = value

@@ -81,13 +81,18 @@ def read_minimal_pairs(path: Path, *, limit: int | None = None, seed: int = 0) -
     Raises:
         InputError: there is no such file, or a line is not of this form; the message names it.
     """
-    texts = dict(sorted(_members(path)))
-    if not texts:
-        raise InputError(f"{path} holds no .jsonl file of minimal pairs. Give BLiMP's folder or zip archive.")
-    found = {}
-    for name, text in texts.items():
+    found: dict[str, list[Choice]] = {}
+    for name, text in sorted(_members(path)):
         lines = list(_objects(text, f"{path}: {name}"))
+        if not lines:
+            raise InputError(f"{path}: {name} holds no pair. Leave it out, or give one with at least one.")
+        if Path(name).stem in found:
+            raise InputError(f"{path} holds two files called {name}. Give each paradigm a name of its own.")
         found[Path(name).stem] = [_pair(*lines[number]) for number in _drawn(len(lines), limit, seed)]
+    if not found:
+        raise InputError(
+            f"{path} holds no .jsonl file of minimal pairs. Give a zip archive, or the folder in which they lie."
+        )
     return found
 
 
@@ -101,7 +106,8 @@ def _members(path: Path) -> Iterator[tuple[str, str]]:
                 # An archive made on a Mac has a hidden twin, `._name`, of each file.
                 if name.endswith(".jsonl") and not Path(name).name.startswith("."):
                     yield Path(name).name, archive.read(name).decode("utf-8")
-    except (OSError, zipfile.BadZipFile, UnicodeDecodeError) as error:
+    # An archive with a password or an unknown compression raises the last two.
+    except (OSError, zipfile.BadZipFile, UnicodeDecodeError, RuntimeError, NotImplementedError) as error:
         raise InputError(f"cannot read {path} ({error}). Give a folder or a zip archive of .jsonl files.") from None
 
 
@@ -128,7 +134,7 @@ def _drawn(size: int, limit: int | None, seed: int) -> list[int]:
 def _choice(where: str, item: Mapping[str, Any]) -> Choice:
     query, choices, gold = _text(item, "query", where), item.get("choices"), item.get("gold")
     if not isinstance(choices, list) or len(choices) < 2 or not all(isinstance(c, str) and c.strip() for c in choices):
-        raise InputError(f"{where}: 'choices' is {choices!r}. Give a list of two or more texts.")
+        raise InputError(f"{where}: 'choices' is {choices!r}. Give a list of two or more texts, none of them empty.")
     if isinstance(gold, bool) or not isinstance(gold, int) or not 0 <= gold < len(choices):
         raise InputError(f"{where}: 'gold' is {gold!r}. Give the number of the right choice, from 0.")
     return Choice(_asked(query), tuple(require_unicode(choice, where).strip() for choice in choices), gold)
@@ -148,7 +154,8 @@ def _problem(where: str, item: Mapping[str, Any]) -> tuple[str, str]:
 def _sums(problems: list[tuple[str, str]], chosen: list[int], path: Path, seed: int) -> list[Choice]:
     different = len({answer for _, answer in problems})
     if different <= _DISTRACTORS:
-        raise InputError(f"{path}: {different} different answers. Give at least {_DISTRACTORS + 1} problems.")
+        least = _DISTRACTORS + 1
+        raise InputError(f"{path}: {different} different answers. Give at least {least} problems with different ones.")
     found = []
     for number in chosen:
         question, answer = problems[number]

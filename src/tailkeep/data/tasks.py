@@ -32,7 +32,8 @@ def write_tasks(tests: Mapping[str, Sequence[Choice]], out: Path, *, storage: St
         if not _NAME.fullmatch(name):
             raise ConfigError(f"{name!r} cannot name a task. Use letters, digits and '_'.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} is not empty. Give a new or an empty folder.")
+        state = "is not empty" if out.is_dir() else "is a file"
+        raise InputError(f"{out} {state}. Give a new or an empty folder.")
     target = out.resolve()
 
     def fill(folder: Path) -> None:

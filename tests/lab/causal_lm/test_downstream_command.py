@@ -60,9 +60,9 @@ def test_the_same_items_become_tasks_of_the_harness(tailkeep, files, tmp_path): 
         ([], "there is no test. Give --choices NAME=FILE, or --blimp PATH"),
         (["--choices", "own=a", "--pairs", 3], "it does nothing without --blimp"),
         (["--blimp", "a", "--limit", 3], "it does nothing without --choices"),
-        (["--choices", "own"], "give a name, '=' and a value"),
+        (["--choices", "own"], "'own'; give NAME=FILE"),
         (["--choices", "own=absent.jsonl"], "cannot read absent.jsonl"),
-        (["--choices", "a-b=own.jsonl"], "should match pattern"),
+        (["--choices", "a-b=own.jsonl"], "a name of 1 to 30 of a-z, 0-9, _"),
         (["--choices", "own=a", "--choices", "own=b"], "'own' is given twice"),
         (["--choices", "own=a", "--skip", "other=1"], "skip has no effect on 'other'"),
         (["--choices", "own=a", "--skip", "own=many"], "valid integer"),
@@ -73,3 +73,9 @@ def test_what_tests_nothing_is_refused(tailkeep, tmp_path, given, told):  # noqa
     assert code != 0
     assert told in " ".join(error.replace("│", " ").split())
     assert not (tmp_path / "tasks").exists()
+
+
+def test_a_folder_for_the_figures_is_refused_before_anything_is_asked(tailkeep, files, tmp_path):  # noqa: F811
+    code, text, error = tailkeep("downstream", "run", "--model", "/nowhere", *files, "--out", tmp_path)
+    assert (code != 0, text) == (True, "")
+    assert "is a folder. Give a file" in " ".join(error.replace("│", " ").split())
