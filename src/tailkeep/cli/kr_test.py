@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tailkeep.cli.figures import FiguresFile
 from tailkeep.cli.messages import tell
 from tailkeep.errors import ConfigError
 from tailkeep.visible import visible
@@ -89,7 +90,7 @@ def check(file: Annotated[Path, typer.Argument(metavar="FILE", help="A question 
 def run(
     model: Annotated[Path, typer.Option(metavar="PATH", help="A causal language model: a folder or hub id.")],
     questions: Questions,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write all figures as JSON.")] = None,
+    out: FiguresFile = None,
     against: Annotated[
         list[Path] | None, typer.Option(metavar="PATH", help="Another model, compared by McNemar's test. Repeatable.")
     ] = None,

@@ -106,8 +106,8 @@ def _members(path: Path) -> Iterator[tuple[str, str]]:
                 # An archive made on a Mac has a hidden twin, `._name`, of each file.
                 if name.endswith(".jsonl") and not Path(name).name.startswith("."):
                     yield Path(name).name, archive.read(name).decode("utf-8")
-    # An archive with a password or an unknown compression raises the last two.
-    except (OSError, zipfile.BadZipFile, UnicodeDecodeError, RuntimeError, NotImplementedError) as error:
+    # An archive with a password or an unknown compression raises the last.
+    except (OSError, zipfile.BadZipFile, UnicodeDecodeError, RuntimeError) as error:
         raise InputError(f"cannot read {path} ({error}). Give a folder or a zip archive of .jsonl files.") from None
 
 

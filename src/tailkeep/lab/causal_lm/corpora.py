@@ -1,16 +1,24 @@
 """The choices of what a language model is studied on: text files or the embedded world, and the tests beside them."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from tailkeep.config import InputPath, Settings
 from tailkeep.data import Form, WorldConfig
 from tailkeep.lab.causal_lm.outside import OutsideEdit, OutsideModel, OutsideText
 from tailkeep.lab.study import Positive
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,30}$")]
+
+def _is_a_name(name: str) -> str:
+    if not re.fullmatch(r"[a-z0-9_]{1,30}", name):
+        raise ValueError(f"{name!r} is no name. Give a name of 1 to 30 of a-z, 0-9, _")
+    return name
+
+
+Name = Annotated[str, AfterValidator(_is_a_name)]
 """What a user calls a test or a source."""
 
 
