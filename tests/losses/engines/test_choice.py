@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from tailkeep.errors import ConfigError, MissingPackageError
 from tailkeep.losses.engines import IMPLEMENTATIONS, choose
 from tailkeep.losses.engines.chunked import Chunked
-from tailkeep.losses.engines.elementwise import InPlace
 from tailkeep.losses.head import Head
 from tailkeep.losses.linear import explain_engine, linear_token_nll, linear_truncated_cross_entropy
 from tests.losses.engines import truth
@@ -52,7 +51,8 @@ def test_on_a_gpu_auto_is_triton_where_it_is_installed(entropy):
 @pytest.mark.usefixtures("without_triton")
 def test_on_a_gpu_without_triton_auto_is_chunked_and_says_how_to_get_it():
     engine, reason = choose("auto", ON_CUDA, HEAD)
-    assert isinstance(engine.elementwise, InPlace)
+    assert isinstance(engine, Chunked)
+    assert engine.elementwise is None
     assert reason == "chunked: triton is not installed; pip install 'tailkeep[triton]' brings the faster kernels."
     with pytest.raises(MissingPackageError, match=r"triton is not installed.*pip install 'tailkeep\[triton\]'"):
         choose("triton", ON_CUDA, HEAD)

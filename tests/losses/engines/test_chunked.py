@@ -1,5 +1,7 @@
 """What the chunked engine saves, counted: memory, and arithmetic of tokens that do not count."""
 
+import math
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -12,19 +14,21 @@ from tailkeep.losses.truncation import truncated
 from tailkeep.losses.weighting import Weighting
 from tests.losses.engines import truth
 
-TOKENS, WIDTH, VOCABULARY = 2048, 8, 300
+TOKENS, WIDTH, VOCABULARY = 4096, 8, 300
 
 
-class Largest(TorchDispatchMode):
-    """The most elements of a tensor that any operation gave."""
+class Made(TorchDispatchMode):
+    """The shapes and types of all tensors that any operation gave."""
 
-    elements = 0
+    def __init__(self):
+        super().__init__()
+        self.kinds = set()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
         for tensor in result if isinstance(result, (tuple, list)) else [result]:
             if isinstance(tensor, torch.Tensor):
-                self.elements = max(self.elements, tensor.numel())
+                self.kinds.add((tuple(tensor.shape), tensor.dtype))
         return result
 
 
@@ -34,10 +38,10 @@ def model(*, seed=0, dtype=torch.float32, **head):
 
 
 def largest_of(given, impl, compute):
-    with Largest() as seen:
+    with Made() as made:
         loss = compute(given.hidden, given.weight, given.targets, **given.head, impl=impl)
         truth.gradients(loss.sum(), given)
-    return seen.elements
+    return max(math.prod(shape) for shape, _ in made.kinds)
 
 
 def token_losses(*args, **options):
@@ -55,6 +59,15 @@ def test_the_logits_of_all_tokens_are_never_in_memory(dtype, head, compute):
     given = model(dtype=dtype, **head)
     assert largest_of(given, "chunked", compute) <= TOKENS * VOCABULARY // 4
     assert largest_of(given, "reference", compute) >= TOKENS * VOCABULARY  # the instrument sees them where they are
+
+
+@pytest.mark.parametrize(("tokens", "widened"), [(TOKENS, True), (500, False)])
+def test_a_weights_gradient_in_bfloat16_is_widened_only_to_be_added_up(tokens, widened):
+    given = model(dtype=torch.bfloat16)
+    with Made() as made:
+        loss = linear_truncated_cross_entropy(given.hidden[:tokens], given.weight, given.targets[:tokens])
+        truth.gradients(loss, given)
+    assert (((VOCABULARY, WIDTH), torch.float32) in made.kinds) == widened
 
 
 def flops_of(compute):

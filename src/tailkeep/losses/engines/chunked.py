@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from tailkeep.losses.engines.elementwise import Elementwise, InPlace, wide
+from tailkeep.losses.engines.elementwise import Elementwise, plain, wide
 from tailkeep.losses.engines.protocol import Rows
 from tailkeep.losses.engines.reference import times
 from tailkeep.losses.engines.workspace import Gradients, Workspace
@@ -25,7 +25,7 @@ class Chunked:
 
     def __init__(self, rows: int | None = None, elementwise: Elementwise | None = None) -> None:
         self.rows = rows
-        self.elementwise = InPlace() if elementwise is None else elementwise
+        self.elementwise = elementwise
 
     def token_nll(
         self, hidden: Tensor, head: Head, targets: Tensor, *, entropy: Entropy
@@ -44,7 +44,7 @@ class Chunked:
 
     def workspace(self, hidden: Tensor, head: Head) -> Workspace:
         """Room for chunks of `hidden` (N, D)."""
-        return Workspace.of(hidden, head, self.elementwise, self.rows)
+        return Workspace.of(hidden, head, self.elementwise or plain(hidden.dtype), self.rows)
 
 
 def most_likely(hidden: Tensor, head: Head, targets: Tensor) -> Tensor:
@@ -95,8 +95,8 @@ class _TokenNLL(torch.autograd.Function):
 class _Weighted(torch.autograd.Function):
     """Weighted losses whose gradients are ready when the forward pass ends, for the `expected` upstream gradient.
 
-    A pass over a gradient of the size of the vocabulary is saved where it is the one that comes. In half precision
-    1 is expected: probabilities times a small number would leave float16's range.
+    A pass over a gradient of the size of the vocabulary is saved where it is the one that comes. In float16 1 is
+    expected: probabilities times a small number would leave its range.
     """
 
     @staticmethod
@@ -111,7 +111,7 @@ class _Weighted(torch.autograd.Function):
         engine: Chunked,
         expected: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        if expected is None or hidden.dtype != wide(hidden.dtype):
+        if expected is None or hidden.dtype == torch.float16:
             expected = torch.ones((), dtype=wide(hidden.dtype), device=hidden.device)
         work = engine.workspace(hidden, head)
         losses, nll, weights, factors = (_numbers(hidden) for _ in range(4))
@@ -125,12 +125,11 @@ class _Weighted(torch.autograd.Function):
             if gradients.wanted:
                 losses[chunk], weights[chunk], factors[chunk] = _weigh(weighting, found.nll, found.entropy)
                 work.keep(found, start, factors[chunk] * expected)
-                work.flush(gradients, hidden, unless_room=True)
+                work.flush(gradients, hidden, more=chunk.stop < len(hidden))
             else:
                 weights[chunk] = weighting.factors(found.nll, found.entropy)
                 losses[chunk] = times(found.nll, weights[chunk])
             start = chunk.stop
-        work.flush(gradients, hidden)
         ctx.save_for_backward(hidden, weight, bias, targets, factors, expected)
         ctx.head, ctx.engine, ctx.ready = head, engine, gradients
         ctx.mark_non_differentiable(nll, weights, correct)
@@ -188,5 +187,5 @@ def _recomputed(
     for chunk in work.chunks(len(counted)):
         places = counted[chunk]
         work.keep(work.read(hidden[places], targets[places]), places, factors[places])
-        work.flush(gradients, hidden)
+        work.flush(gradients, hidden, more=chunk.stop < len(counted))
     return gradients.finish()

@@ -3,6 +3,7 @@
 Rule: rows never mix, so a token's numbers do not depend on the chunk that it fell into.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,10 +13,12 @@ from torch import Tensor
 from tailkeep.losses.head import Head
 from tailkeep.losses.weighting import Entropy
 
-_PIECE = 32
-"""Rows that a temporary copy may hold."""
-_CACHED = 1 << 18
-"""Logits of which a CPU's cache surely holds two copies."""
+_CPU_PIECE = 1 << 18
+"""Logits at a time on a CPU: its cache holds them between operations, which saves 3 to 8 % of a step."""
+_GPU_PIECE = 1 << 24
+"""Logits at a time elsewhere, where a copy of them in float32 takes 64 MiB."""
+_MOVED = 32
+"""Rows that are moved at a time."""
 
 
 @dataclass(frozen=True)
@@ -62,38 +65,62 @@ class Elementwise(Protocol):
         ...
 
 
-class InPlace:
-    """Plain PyTorch in one buffer of at least float32: products become logits, exponentials, then gradients."""
+class Wide:
+    """Plain PyTorch for float32 and float64, in one buffer: products become probabilities, then gradients."""
 
     def buffers(self, rows: int, hidden: Tensor, head: Head) -> tuple[Tensor, Tensor]:
         """See `Elementwise`."""
-        buffer = hidden.new_empty((rows, len(head.weight)), dtype=wide(hidden.dtype))
-        return buffer, buffer
+        return _shared(rows, hidden, head)
 
     def read(self, rows: Tensor, targets: Tensor, head: Head, entropy: Entropy) -> Found:
-        """See `Elementwise`; leaves exp(z - highest) in `rows`."""
-        # On a CPU a few rows at a time: they stay in its cache between operations, which saves 3 to 8 % of a step.
-        size = max(1, _CACHED // rows.shape[1]) if rows.device.type == "cpu" else len(rows)
-        pieces = zip(torch.split(rows, size), torch.split(targets, size), strict=True)
-        chosen, highest, sums = torch.cat([_exponentials(*piece, head) for piece in pieces], 1)
-        nll = sums.log() + (highest - chosen)
-        spread = None if entropy is None else _entropy(rows, sums, entropy)
-        return Found(rows, targets, chosen, highest, sums, nll, spread)
+        """See `Elementwise`; leaves probabilities times the cap's slopes in `rows`."""
+        facts = []
+        for piece in _pieces(rows):
+            z = _logits(rows[piece], head)
+            slopes = _slopes(z, head)
+            facts.append(_predict(z, targets[piece], entropy))
+            if slopes is not None:
+                z.mul_(slopes)
+        return _found(rows, targets, facts, entropy)
 
     def keep(self, found: Found, factors: Tensor, head: Head, out: Tensor) -> tuple[Tensor, Tensor]:
         """See `Elementwise`."""
         kept, holes = _fewest_moves(factors.nonzero().squeeze(1))
-        for piece in torch.split(holes, _PIECE):
+        for piece in torch.split(holes, _MOVED):
             out.index_copy_(0, piece, out.index_select(0, kept[piece]))
-        out, sums = out[: len(kept)], found.sums[kept]
-        # (p - [target]) times the row's sum, which the factors divide by again.
-        minus = -sums
-        if head.softcap is not None:
-            _flatten(out, found.highest[kept], head.softcap)
-            # Not from the exponential, which is 0 for a target far below the highest logit.
-            minus *= 1 - (found.chosen[kept] / head.softcap).square_()
-        out.scatter_add_(1, found.targets[kept, None], minus[:, None])
-        return kept, factors[kept] / sums * head.scale
+        out[: len(kept)].scatter_(1, found.targets[kept, None], _at_targets(found, kept, head))
+        return kept, factors[kept] * head.scale
+
+
+class Narrow:
+    """Plain PyTorch for float16 and bfloat16, in one buffer: products stay, and become gradients of rows that count.
+
+    What is between is computed in float32, a few rows at a time, and rounded once.
+    """
+
+    def buffers(self, rows: int, hidden: Tensor, head: Head) -> tuple[Tensor, Tensor]:
+        """See `Elementwise`."""
+        return _shared(rows, hidden, head)
+
+    def read(self, rows: Tensor, targets: Tensor, head: Head, entropy: Entropy) -> Found:
+        """See `Elementwise`; leaves `rows` as they are."""
+        facts = [_predict(_logits(rows[piece].float(), head), targets[piece], entropy) for piece in _pieces(rows)]
+        return _found(rows, targets, facts, entropy)
+
+    def keep(self, found: Found, factors: Tensor, head: Head, out: Tensor) -> tuple[Tensor, None]:
+        """See `Elementwise`; the factors are in."""
+        kept, _ = _fewest_moves(factors.nonzero().squeeze(1))
+        gradients = out[: len(kept)]
+        for piece in _pieces(gradients):
+            here = kept[piece]
+            z = _logits(found.rows.index_select(0, here).float(), head)
+            slopes = _slopes(z, head)
+            torch.softmax(z, 1, out=z)
+            if slopes is not None:
+                z.mul_(slopes)
+            z.scatter_(1, found.targets[here, None], _at_targets(found, here, head))
+            gradients[piece] = z.mul_(factors[here, None] * head.scale)
+        return kept, None
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:
@@ -101,17 +128,69 @@ def wide(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def _exponentials(rows: Tensor, targets: Tensor, head: Head) -> Tensor:
-    """Turn products into exponentials, in place; (3, n) the target's logit, the highest one and the row's sum."""
+def plain(dtype: torch.dtype) -> Elementwise:
+    """The one for inputs of `dtype`, on any device."""
+    return Wide() if dtype == wide(dtype) else Narrow()
+
+
+def _shared(rows: int, hidden: Tensor, head: Head) -> tuple[Tensor, Tensor]:
+    """One buffer for both."""
+    buffer = hidden.new_empty((rows, len(head.weight)))
+    return buffer, buffer
+
+
+def _pieces(rows: Tensor) -> Iterator[slice]:
+    """All of `rows` (n, V), a few at a time."""
+    size = max(1, (_CPU_PIECE if rows.device.type == "cpu" else _GPU_PIECE) // rows.shape[1])
+    return (slice(start, start + size) for start in range(0, len(rows), size))
+
+
+def _logits(products: Tensor, head: Head) -> Tensor:
+    """Turn products into logits, in place."""
     if head.bias is not None:
-        rows.add_(head.bias)
+        products.add_(head.bias)
     if head.scale != 1:
-        rows.mul_(head.scale)
+        products.mul_(head.scale)
     if head.softcap is not None:
-        rows.div_(head.softcap).tanh_().mul_(head.softcap)
-    chosen = rows.gather(1, targets[:, None]).squeeze(1)
-    highest = rows.amax(1)
-    return torch.stack([chosen, highest, rows.sub_(highest[:, None]).exp_().sum(1)])
+        products.div_(head.softcap).tanh_().mul_(head.softcap)
+    return products
+
+
+def _slopes(logits: Tensor, head: Head) -> Tensor | None:
+    """d z / d (what the cap was put on), 1 - (z / softcap)^2; None without a cap."""
+    return None if head.softcap is None else 1 - (logits / head.softcap).square_()
+
+
+def _predict(logits: Tensor, targets: Tensor, entropy: Entropy) -> tuple[Tensor, ...]:
+    """Turn logits (n, V) into probabilities, in place; (n,) `chosen`, `highest`, `sums` and, if wanted, the entropy."""
+    chosen, highest = logits.gather(1, targets[:, None]).squeeze(1), logits.amax(1)
+    torch.softmax(logits, 1, out=logits)
+    # The largest probability is exp(0) / sum.
+    facts = chosen, highest, logits.amax(1).reciprocal_()
+    return facts if entropy is None else (*facts, _entropy(logits, entropy))
+
+
+def _entropy(probabilities: Tensor, entropy: Entropy) -> Tensor:
+    """(n,) entropy in nats of each row, or of its `entropy` largest numbers made to sum to 1."""
+    if entropy is not None and entropy != "full":
+        probabilities = probabilities.topk(min(entropy, probabilities.shape[1])).values
+        probabilities /= probabilities.sum(1, keepdim=True)
+    spread: Tensor = torch.special.entr(probabilities).sum(1)
+    return spread
+
+
+def _found(rows: Tensor, targets: Tensor, facts: list[tuple[Tensor, ...]], entropy: Entropy) -> Found:
+    """The chunk whose pieces gave `facts`."""
+    chosen, highest, sums, *spread = (torch.cat(parts) for parts in zip(*facts, strict=True))
+    nll = sums.log() + (highest - chosen)
+    return Found(rows, targets, chosen, highest, sums, nll, None if entropy is None else spread[0])
+
+
+def _at_targets(found: Found, kept: Tensor, head: Head) -> Tensor:
+    """(k, 1) p - 1 times the cap's slope, at the targets of the rows `kept`."""
+    slopes = _slopes(found.chosen[kept], head)
+    gradient = torch.expm1(-found.nll[kept])
+    return (gradient if slopes is None else gradient * slopes)[:, None]
 
 
 def _fewest_moves(kept: Tensor) -> tuple[Tensor, Tensor]:
@@ -123,21 +202,3 @@ def _fewest_moves(kept: Tensor) -> tuple[Tensor, Tensor]:
     holes = torch.ones_like(kept, dtype=torch.bool).index_fill_(0, staying, False).nonzero().squeeze(1)
     places = torch.arange(len(kept), device=kept.device)
     return places.index_copy_(0, holes, kept[len(staying) :]), holes
-
-
-def _entropy(exponents: Tensor, sums: Tensor, entropy: Entropy) -> Tensor:
-    """(n,) entropy in nats of each row's prediction, or of its `entropy` most likely tokens."""
-    parts: list[Tensor] = []
-    for rows, total in zip(torch.split(exponents, _PIECE), torch.split(sums, _PIECE), strict=True):
-        if entropy is not None and entropy != "full":
-            rows = rows.topk(min(entropy, rows.shape[1])).values
-            total = rows.sum(1)
-        parts.append(torch.special.entr(rows).sum(1) / total + total.log())
-    return torch.cat(parts)
-
-
-def _flatten(exponents: Tensor, highest: Tensor, softcap: float) -> None:
-    """Multiply by the cap's slope, 1 - (z / softcap)^2, in place; z = ln e + highest."""
-    for rows, top in zip(torch.split(exponents, _PIECE), torch.split(highest, _PIECE), strict=True):
-        capped = (rows.log() + top[:, None]).div_(softcap).clamp_(-1, 1)
-        rows.mul_(1 - capped.square_())
