@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from tailkeep.errors import ConfigError
+from tailkeep.losses.engines.elementwise import wide
 from tailkeep.losses.engines.reference import all_logits
 from tailkeep.losses.engines.workspace import rows_for
 from tailkeep.losses.head import Head, autocast, check_factors
@@ -167,5 +168,5 @@ def _chunks(rows: Tensor, hidden: Tensor, head: Head) -> tuple[Tensor, ...]:
     """Row numbers by the chunk; none for a rank without a part of the vocabulary."""
     if len(rows) == 0 or len(head.weight) == 0:
         return ()
-    # Each chunk has a few copies of its logits at a time.
-    return torch.split(rows, rows_for(hidden, head) // 4)
+    # Each chunk has a few copies of its logits at a time, in the wide type.
+    return torch.split(rows, rows_for(hidden, head, wide(hidden.dtype)) // 4)

@@ -7,6 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from tailkeep.losses.engines import elementwise, workspace
 from tailkeep.losses.engines.chunked import Chunked
 from tailkeep.losses.head import Head
 from tailkeep.losses.linear import linear_token_nll, linear_truncated_cross_entropy, linear_weighted_cross_entropy
@@ -130,6 +131,41 @@ def test_memory_that_nobody_wrote_is_never_read(dtype, threshold):
         assert all(truth.finite(grad) for grad in truth.gradients(loss.sum() * (threshold > 0.1), given))
 
 
+@pytest.fixture
+def small_parts(monkeypatch):
+    """Every loop over a part of a chunk or of the vocabulary has several turns."""
+    for module, name, size in (
+        (elementwise, "_CPU_PIECE", 70),
+        (elementwise, "_MOVED", 2),
+        (workspace, "_WIDE_WORDS", 5),
+        (workspace, "_NARROW_WORDS", 5),
+    ):
+        assert hasattr(module, name)
+        monkeypatch.setattr(module, name, size)
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("rows", [7, 40])
+@pytest.mark.parametrize("head", [{}, {"bias": True, "scale": 0.5, "softcap": 3.0}])
+@pytest.mark.parametrize("kept", ["all", "half"])
+def test_parts_change_no_number_beyond_rounding(dtype, rows, head, kept):
+    given = truth.problem(3, ignored=0, **head)
+    threshold = 1.0 if kept == "all" else truth.middle(given)
+    ours = given.leaves(dtype)
+    shape = Head(ours.weight, ours.bias, ours.scale, ours.softcap)
+    losses = Chunked(rows).weighted(ours.hidden, shape, ours.targets, truncated(threshold)).losses
+    exact = given.leaves(dtype).leaves(torch.float64)
+    true = truth.truncated(exact, threshold, reduction="none")
+    near = {torch.float32: 1e-5, torch.float16: 2e-2, torch.bfloat16: 1e-1}[dtype]
+    assert truth.distance(losses, true) < near
+    for ours_grad, true_grad in zip(
+        truth.gradients(losses.sum(), ours), truth.gradients(true.sum(), exact), strict=True
+    ):
+        assert truth.distance(ours_grad, true_grad) < near
+
+
+@pytest.mark.usefixtures("small_parts")
 @pytest.mark.parametrize("rows", [1, 2, 7, 32, 33, 40, 41, 1000])
 @pytest.mark.parametrize("head", [{}, {"bias": True, "softcap": 3.0}])
 def test_the_size_of_a_chunk_changes_no_number(rows, head):

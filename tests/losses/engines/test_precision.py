@@ -69,15 +69,17 @@ def test_loss_and_gradients_are_no_worse_than_eager(impl, device, dtype, bias, k
 
 
 @everywhere(needs=lambda: {"dtype": torch.float16})
-def test_a_sum_too_large_for_float16_has_a_finite_mean(impl, device):
+@pytest.mark.parametrize("autocast", [False, True])
+def test_a_sum_too_large_for_float16_has_a_finite_mean(impl, device, autocast):
     given = truth.problem(1, shape=(200,), width=8, vocabulary=5, ignored=0, spread=0.1)
     with torch.no_grad():
         given.hidden[:, 0] = 600.0
         given.weight[:, 0] = 0.0
     given.targets.fill_(3)
-    given = given.leaves(torch.float16, device)
-    exact = given.leaves(torch.float64, "cpu")
-    loss = linear_truncated_cross_entropy(given.hidden, given.weight, given.targets, threshold=1.0, impl=impl)
+    exact = given.leaves(torch.float16).leaves(torch.float64, "cpu")
+    given = given.leaves(torch.float32 if autocast else torch.float16, device)
+    with torch.autocast(device, torch.float16, enabled=autocast):
+        loss = linear_truncated_cross_entropy(given.hidden, given.weight, given.targets, threshold=1.0, impl=impl)
     (grad,) = torch.autograd.grad(loss, given.weight)
     (true,) = torch.autograd.grad(truth.truncated(exact, 1.0), exact.weight)
     assert (true * 200).abs().max() > torch.finfo(torch.float16).max

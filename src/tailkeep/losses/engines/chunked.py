@@ -44,7 +44,9 @@ class Chunked:
 
     def workspace(self, hidden: Tensor, head: Head) -> Workspace:
         """Room for chunks of `hidden` (N, D)."""
-        return Workspace.of(hidden, head, self.elementwise or plain(hidden.dtype), self.rows)
+        return Workspace.of(
+            hidden, head, plain(hidden.dtype) if self.elementwise is None else self.elementwise, self.rows
+        )
 
 
 def most_likely(hidden: Tensor, head: Head, targets: Tensor) -> Tensor:
@@ -142,7 +144,7 @@ class _Weighted(torch.autograd.Function):
         # Used up by one backward pass; a second one over a retained graph computes anew.
         ready, ctx.ready = ctx.ready, None
         counted = upstream[factors != 0]
-        if ready is not None and (len(counted) == 0 or bool((counted == counted[0]).all())):
+        if ready is not None and (len(counted) == 0 or bool(((counted == counted[0]) & (expected != 0)).all())):
             came = len(counted) == 0 or bool(counted[0] == expected)
             return (*ready.finish(None if came else counted[0] / expected), None, None, None, None, None)
         head = replace(ctx.head, weight=weight, bias=bias)

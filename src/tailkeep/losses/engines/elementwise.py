@@ -109,7 +109,8 @@ class Narrow:
 
     def keep(self, found: Found, factors: Tensor, head: Head, out: Tensor) -> tuple[Tensor, None]:
         """See `Elementwise`; the factors are in."""
-        kept, _ = _fewest_moves(factors.nonzero().squeeze(1))
+        kept = factors.nonzero().squeeze(1)
+        # In their order no row is overwritten before it is read: the i-th one kept was never before place i.
         gradients = out[: len(kept)]
         for piece in _pieces(gradients):
             here = kept[piece]

@@ -15,7 +15,7 @@ from tailkeep.losses.head import Head
 from tailkeep.losses.weighting import Entropy
 
 _CPU_ROW_BYTES = 2048
-"""Bytes of a buffer for each word of the vocabulary: 512 rows in float32, 1,024 in bfloat16."""
+"""Bytes of a buffer for each word of the vocabulary: 512 rows in float32, 1,024 in bfloat16, 256 in float64."""
 _GPU_ROWS = 512
 _GPU_LOGITS = 1 << 28
 _WIDE_WORDS = 1024
@@ -24,10 +24,14 @@ _NARROW_WORDS = 4096
 """Words of the vocabulary whose narrow gradients are made before they are added up in the wide type."""
 
 
-def rows_for(hidden: Tensor, head: Head) -> int:
-    """How many rows of logits to hold at once."""
+_ROOM = 0.75
+"""Share of the buffer that a chunk needs to be worth its pass over the weight; 0 to 4 % faster than .5."""
+
+
+def rows_for(hidden: Tensor, head: Head, dtype: torch.dtype | None = None) -> int:
+    """How many rows of logits to hold at once, in `dtype` if not in that of `hidden`."""
     if hidden.device.type == "cpu":
-        return _CPU_ROW_BYTES // hidden.itemsize
+        return _CPU_ROW_BYTES // (dtype or hidden.dtype).itemsize
     return max(_GPU_ROWS, _GPU_LOGITS // len(head.weight))
 
 
@@ -61,7 +65,9 @@ class Workspace:
     def read(self, hidden: Tensor, targets: Tensor, entropy: Entropy = None) -> Found:
         """The losses of `hidden` (n, D), n at most `room`."""
         rows = self.products[self.filled : self.filled + len(hidden)]
-        words = _WIDE_WORDS if hidden.device.type == "cpu" and hidden.itemsize > 2 else len(self.head.weight)
+        words = (
+            _WIDE_WORDS if hidden.device.type == "cpu" and hidden.dtype == wide(hidden.dtype) else len(self.head.weight)
+        )
         for weight, products in zip(torch.split(self.head.weight, words), torch.split(rows, words, 1), strict=True):
             torch.mm(hidden, weight.T, out=products)
         return self.elementwise.read(rows, targets, self.head, entropy)
@@ -80,7 +86,7 @@ class Workspace:
 
     def flush(self, gradients: "Gradients", hidden: Tensor, *, more: bool) -> None:
         """Add what waits to `gradients`; if `more` rows may come, only what leaves them too little room."""
-        if self.filled and not (more and self.room >= 0.75 * len(self.waiting)):
+        if self.filled and not (more and self.room >= _ROOM * len(self.waiting)):
             factors = torch.cat(self.factors) if self.factors else None
             gradients.add(
                 self.waiting[: self.filled], factors, torch.cat(self.places), hidden, self.head, last=not more
@@ -92,7 +98,7 @@ class Workspace:
 
 @dataclass
 class Gradients:
-    """Sums over kept rows, in the wide type; None where a gradient is not wanted.
+    """Sums over kept rows in the wide type, and the rows' own gradients in theirs; None where one is not wanted.
 
     `weight` is None until the first product comes. One in bfloat16 that stays alone is not widened: nothing is added.
     """
@@ -158,10 +164,12 @@ def _plus_product(total: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
         total = left.new_empty((len(left), right.shape[1]), dtype=dtype)
     if total.is_cuda:
         return torch.addmm(total, left, right, out_dtype=dtype, beta=beta, out=total)
-    if left.dtype == torch.float16:
-        # Here a sum over tokens may be too large for it, and on a CPU its products are no faster than these.
-        right = right.to(dtype)
     for part, some in zip(torch.split(total, _NARROW_WORDS), torch.split(left, _NARROW_WORDS), strict=True):
-        product = some.to(right.dtype) @ right
-        part.copy_(product) if beta == 0 else part.add_(product)
+        if left.dtype == torch.float16:
+            # A sum over tokens may be too large for float16. Autocast leaves alone what is written to `out`.
+            torch.addmm(part, some.to(dtype), right.to(dtype), beta=beta, out=part)
+        elif beta == 0:
+            part.copy_(some @ right)
+        else:
+            part.add_(some @ right)
     return total
