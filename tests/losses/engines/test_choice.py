@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from tailkeep.errors import ConfigError, MissingPackageError
 from tailkeep.losses.engines import IMPLEMENTATIONS, choose
 from tailkeep.losses.engines.chunked import Chunked
+from tailkeep.losses.engines.elementwise import Narrow, Wide, plain
 from tailkeep.losses.head import Head
 from tailkeep.losses.linear import explain_engine, linear_token_nll, linear_truncated_cross_entropy
 from tests.losses.engines import truth
@@ -56,6 +57,11 @@ def test_on_a_gpu_without_triton_auto_is_chunked_and_says_how_to_get_it():
     assert reason == "chunked: triton is not installed; pip install 'tailkeep[triton]' brings the faster kernels."
     with pytest.raises(MissingPackageError, match=r"triton is not installed.*pip install 'tailkeep\[triton\]'"):
         choose("triton", ON_CUDA, HEAD)
+
+
+def test_plain_pytorch_keeps_half_precision_narrow():
+    assert all(isinstance(plain(dtype), Wide) for dtype in (torch.float32, torch.float64))
+    assert all(isinstance(plain(dtype), Narrow) for dtype in (torch.bfloat16, torch.float16))
 
 
 def test_auto_never_refuses():

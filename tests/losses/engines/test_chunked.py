@@ -110,6 +110,28 @@ def test_no_gradient_is_computed_that_nobody_wants():
     assert flops_of(loss) == 1
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_an_expected_gradient_of_0_is_as_good_as_another(dtype):
+    given = model(dtype=dtype)
+    first, other = (
+        truth.gradients(
+            linear_weighted_cross_entropy(
+                given.hidden,
+                given.weight,
+                given.targets,
+                truncated(0.9),
+                reduction="sum",
+                expected_gradient=torch.tensor(expected),
+            ),
+            given,
+        )
+        for expected in (0.0, 1.0)
+    )
+    for one, two in zip(first, other, strict=True):
+        assert truth.finite(one)
+        assert truth.distance(one, two) < (1e-5 if dtype == torch.float32 else 2e-2)
+
+
 @pytest.fixture
 def unwritten_is_nan():
     """Memory that is not written holds NaN, not what happens to be there."""
@@ -165,10 +187,12 @@ def test_parts_change_no_number_beyond_rounding(dtype, rows, head, kept):
         assert truth.distance(ours_grad, true_grad) < near
 
 
-@pytest.mark.usefixtures("small_parts")
 @pytest.mark.parametrize("rows", [1, 2, 7, 32, 33, 40, 41, 1000])
 @pytest.mark.parametrize("head", [{}, {"bias": True, "softcap": 3.0}])
-def test_the_size_of_a_chunk_changes_no_number(rows, head):
+@pytest.mark.parametrize("parts", ["whole", "small"])
+def test_the_size_of_a_chunk_changes_no_number(rows, head, parts, request):
+    if parts == "small":
+        request.getfixturevalue("small_parts")
     expected = truth.problem(1, ignored=0, **head)
     ours, threshold = expected.leaves(), truth.middle(expected)
     shape = Head(ours.weight, ours.bias, ours.scale, ours.softcap)

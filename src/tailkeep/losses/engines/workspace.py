@@ -22,8 +22,6 @@ _WIDE_WORDS = 1024
 """Words of the vocabulary in a forward product on a CPU in a wide type: an eighth faster than all of them at once."""
 _NARROW_WORDS = 4096
 """Words of the vocabulary whose narrow gradients are made before they are added up in the wide type."""
-
-
 _ROOM = 0.75
 """Share of the buffer that a chunk needs to be worth its pass over the weight; 0 to 4 % faster than .5."""
 
@@ -129,11 +127,7 @@ class Gradients:
         if self.hidden is not None:
             self.hidden[places] = _times(rows @ head.weight, factors)
         if self.weight_wanted:
-            right = _times(hidden[places], factors)
-            if self.weight is None and last and rows.dtype == torch.bfloat16:
-                self.weight = rows.T @ right
-            else:
-                self.weight = _plus_product(self.weight, rows.T, right)
+            self.weight = _plus_product(self.weight, rows.T, _times(hidden[places], factors), last=last)
 
     def finish(self, factor: Tensor | None = None) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """The gradients times `factor`, in the type of what they belong to; the sums are used up."""
@@ -154,10 +148,13 @@ def _times(rows: Tensor, factors: Tensor | None) -> Tensor:
     return rows if factors is None else rows.mul_(factors[:, None])
 
 
-def _plus_product(total: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
-    """total + left @ right in the wide type, in place, without rounding a narrow product where the device can."""
+def _plus_product(total: Tensor | None, left: Tensor, right: Tensor, *, last: bool) -> Tensor:
+    """total + left @ right, in place and in the wide type unless nothing is ever added.
+
+    On a GPU a narrow product is not rounded before it is added; elsewhere one in bfloat16 is.
+    """
     dtype = wide(left.dtype)
-    if left.dtype == dtype:
+    if left.dtype == dtype or (total is None and last and left.dtype == torch.bfloat16):
         return left @ right if total is None else torch.addmm(total, left, right, out=total)
     beta = 0 if total is None else 1
     if total is None:
