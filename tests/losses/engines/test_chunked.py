@@ -7,7 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from tailkeep.losses.engines import elementwise, workspace
+from tailkeep.losses.engines import elementwise, gradients, workspace
 from tailkeep.losses.engines.chunked import Chunked
 from tailkeep.losses.head import Head
 from tailkeep.losses.linear import linear_token_nll, linear_truncated_cross_entropy, linear_weighted_cross_entropy
@@ -160,7 +160,7 @@ def small_parts(monkeypatch):
         (elementwise, "_CPU_PIECE", 70),
         (elementwise, "_MOVED", 2),
         (workspace, "_WIDE_WORDS", 5),
-        (workspace, "_NARROW_WORDS", 5),
+        (gradients, "_NARROW_WORDS", 5),
     ):
         assert hasattr(module, name)
         monkeypatch.setattr(module, name, size)

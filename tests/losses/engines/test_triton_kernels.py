@@ -24,12 +24,11 @@ def engine(block, *, padding=None, rows=None):
     from tailkeep.losses.engines.triton_rows import TritonRows
 
     class Padded(TritonRows):
-        def buffers(self, rows, hidden, head):
-            buffers = super().buffers(rows, hidden, head)
+        def buffer(self, rows, hidden, head):
+            buffer = super().buffer(rows, hidden, head)
             if padding is not None:
-                for buffer in buffers:
-                    torch.as_strided(buffer, (rows, buffer.stride(0)), buffer.stride()).fill_(padding)
-            return buffers
+                torch.as_strided(buffer, (rows, buffer.stride(0)), buffer.stride()).fill_(padding)
+            return buffer
 
     return Chunked(rows, Padded(block))
 

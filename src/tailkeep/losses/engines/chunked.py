@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 from tailkeep.losses.engines.elementwise import Elementwise, plain, wide
 from tailkeep.losses.engines.protocol import Rows
 from tailkeep.losses.engines.reference import times
-from tailkeep.losses.engines.workspace import Gradients, Workspace
+from tailkeep.losses.engines.workspace import Workspace
 from tailkeep.losses.head import Head
 from tailkeep.losses.weighting import Entropy, Weighting
 
@@ -42,11 +42,13 @@ class Chunked:
         inputs = (*_inputs(hidden, head), targets, head, weighting, self, expected)
         return Rows(*_Weighted.apply(*inputs))  # type: ignore[no-untyped-call]
 
-    def workspace(self, hidden: Tensor, head: Head) -> Workspace:
-        """Room for chunks of `hidden` (N, D)."""
-        return Workspace.of(
-            hidden, head, plain(hidden.dtype) if self.elementwise is None else self.elementwise, self.rows
-        )
+    def workspace(
+        self, hidden: Tensor, head: Head, *, tokens: int | None = None, wanted: tuple[bool, ...] = (False, False, False)
+    ) -> Workspace:
+        """Room for chunks of `tokens` rows of `hidden` (N, D), all if not given, and the gradients `wanted` of them."""
+        elementwise = plain(hidden.dtype) if self.elementwise is None else self.elementwise
+        tokens = len(hidden) if tokens is None else tokens
+        return Workspace.of(hidden, head, elementwise, tokens=tokens, rows=self.rows, wanted=wanted)
 
 
 def most_likely(hidden: Tensor, head: Head, targets: Tensor) -> Tensor:
@@ -54,7 +56,7 @@ def most_likely(hidden: Tensor, head: Head, targets: Tensor) -> Tensor:
     correct = torch.zeros_like(targets, dtype=torch.bool)
     with torch.no_grad():
         work = Chunked().workspace(hidden, head)
-        for chunk in work.chunks(len(hidden)):
+        for chunk in work.chunks():
             correct[chunk] = work.read(hidden[chunk], targets[chunk]).correct
     return correct
 
@@ -75,7 +77,7 @@ class _TokenNLL(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         work = engine.workspace(hidden, head)
         nll, spread = _numbers(hidden), _numbers(hidden)
-        for chunk in work.chunks(len(hidden)):
+        for chunk in work.chunks():
             found = work.read(hidden[chunk], targets[chunk], entropy)
             nll[chunk] = found.nll
             if found.entropy is not None:
@@ -115,25 +117,21 @@ class _Weighted(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         if expected is None or hidden.dtype == torch.float16:
             expected = torch.ones((), dtype=wide(hidden.dtype), device=hidden.device)
-        work = engine.workspace(hidden, head)
+        work = engine.workspace(hidden, head, wanted=ctx.needs_input_grad)
         losses, nll, weights, factors = (_numbers(hidden) for _ in range(4))
         correct = torch.zeros_like(targets, dtype=torch.bool)
-        gradients = Gradients.of(hidden, head, ctx.needs_input_grad)
-        start = 0
-        while start < len(hidden):
-            chunk = slice(start, start + work.room)
+        for chunk in work.chunks():
             found = work.read(hidden[chunk], targets[chunk], weighting.entropy)
             nll[chunk], correct[chunk] = found.nll, found.correct
-            if gradients.wanted:
+            if work.gradients.wanted:
                 losses[chunk], weights[chunk], factors[chunk] = _weigh(weighting, found.nll, found.entropy)
-                work.keep(found, start, factors[chunk] * expected)
-                work.flush(gradients, hidden, more=chunk.stop < len(hidden))
+                work.keep(found, chunk.start, factors[chunk] * expected)
+                work.flush()
             else:
                 weights[chunk] = weighting.factors(found.nll, found.entropy)
                 losses[chunk] = times(found.nll, weights[chunk])
-            start = chunk.stop
         ctx.save_for_backward(hidden, weight, bias, targets, factors, expected)
-        ctx.head, ctx.engine, ctx.ready = head, engine, gradients
+        ctx.head, ctx.engine, ctx.ready = head, engine, work.gradients
         ctx.mark_non_differentiable(nll, weights, correct)
         return losses, nll, weights, correct
 
@@ -146,7 +144,7 @@ class _Weighted(torch.autograd.Function):
         counted = upstream[factors != 0]
         if ready is not None and (len(counted) == 0 or bool(((counted == counted[0]) & (expected != 0)).all())):
             came = len(counted) == 0 or bool(counted[0] == expected)
-            return (*ready.finish(None if came else counted[0] / expected), None, None, None, None, None)
+            return (*ready.finish(weight, None if came else counted[0] / expected), None, None, None, None, None)
         head = replace(ctx.head, weight=weight, bias=bias)
         gradients = _recomputed(hidden, head, targets, upstream * factors, ctx.needs_input_grad, ctx.engine)
         return (*gradients, None, None, None, None, None)
@@ -183,11 +181,10 @@ def _recomputed(
     hidden: Tensor, head: Head, targets: Tensor, factors: Tensor, wanted: tuple[bool, ...], engine: Chunked
 ) -> tuple[Tensor | None, ...]:
     """Gradients of sum(factors * nll), from logits computed again for the rows with a factor."""
-    gradients = Gradients.of(hidden, head, wanted)
-    work = engine.workspace(hidden, head)
     counted = factors.nonzero().squeeze(1)
-    for chunk in work.chunks(len(counted)):
+    work = engine.workspace(hidden, head, tokens=len(counted), wanted=wanted)
+    for chunk in work.chunks():
         places = counted[chunk]
         work.keep(work.read(hidden[places], targets[places]), places, factors[places])
-        work.flush(gradients, hidden, more=chunk.stop < len(counted))
-    return gradients.finish()
+        work.flush()
+    return work.gradients.finish(head.weight)

@@ -46,32 +46,39 @@ class Found:
 class Elementwise(Protocol):
     """From products hidden @ weight.T to losses, and on to the gradient at those products."""
 
-    def buffers(self, rows: int, hidden: Tensor, head: Head) -> tuple[Tensor, Tensor]:
-        """Room for (rows, V) products and for as many gradients; one buffer for both if `keep` works in place."""
+    in_place: bool
+    """Whether `keep` may write to the rows that it reads."""
+
+    def buffer(self, rows: int, hidden: Tensor, head: Head) -> Tensor:
+        """Room for (rows, V) products or gradients."""
         ...
 
     def read(self, rows: Tensor, targets: Tensor, head: Head, entropy: Entropy) -> Found:
         """The losses of the products `rows` (n, V), which may be overwritten."""
         ...
 
-    def keep(self, found: Found, factors: Tensor, head: Head, out: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The gradient of sum(factors * nll) at the products of the k rows with a factor, as the first k rows of `out`.
+    def keep(
+        self, found: Found, kept: Tensor, factors: Tensor, head: Head, out: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """The gradient of sum(factors * nll) at the products of the k rows `kept`, as the first k rows of `out`.
 
-        `factors` are (n,), `out` is (n, V) and `found.rows` itself if both share a buffer.
+        `factors` are (n,), and not 0 at the rows `kept` (k,), which ascend. `out` has at least k rows, and begins where
+        `found.rows` does if both share a buffer.
 
         Returns:
-            Which rows they are, (k,), and (k,) factors by which they still have to be multiplied, None if by none.
+            `kept` in the order of `out`, and (k,) factors by which its rows have yet to be multiplied, None if by none.
         """
         ...
 
 
 class InPlace:
-    """One buffer for products and gradients."""
+    """What both have that need no second buffer."""
 
-    def buffers(self, rows: int, hidden: Tensor, head: Head) -> tuple[Tensor, Tensor]:
+    in_place = True
+
+    def buffer(self, rows: int, hidden: Tensor, head: Head) -> Tensor:
         """See `Elementwise`."""
-        buffer = hidden.new_empty((rows, len(head.weight)))
-        return buffer, buffer
+        return hidden.new_empty((rows, len(head.weight)))
 
 
 class Wide(InPlace):
@@ -88,9 +95,9 @@ class Wide(InPlace):
                 z.mul_(slopes)
         return _found(rows, targets, facts, entropy)
 
-    def keep(self, found: Found, factors: Tensor, head: Head, out: Tensor) -> tuple[Tensor, Tensor]:
+    def keep(self, found: Found, kept: Tensor, factors: Tensor, head: Head, out: Tensor) -> tuple[Tensor, Tensor]:
         """See `Elementwise`."""
-        kept, holes = _fewest_moves(factors.nonzero().squeeze(1))
+        kept, holes = _fewest_moves(kept)
         for piece in torch.split(holes, _MOVED):
             out.index_copy_(0, piece, out.index_select(0, kept[piece]))
         out[: len(kept)].scatter_(1, found.targets[kept, None], _at_targets(found, kept, head))
@@ -108,9 +115,8 @@ class Narrow(InPlace):
         facts = [_predict(_logits(rows[piece].float(), head), targets[piece], entropy) for piece in _pieces(rows)]
         return _found(rows, targets, facts, entropy)
 
-    def keep(self, found: Found, factors: Tensor, head: Head, out: Tensor) -> tuple[Tensor, None]:
+    def keep(self, found: Found, kept: Tensor, factors: Tensor, head: Head, out: Tensor) -> tuple[Tensor, None]:
         """See `Elementwise`; the factors are in."""
-        kept = factors.nonzero().squeeze(1)
         # In their order no row is overwritten before it is read: the i-th one kept was never before place i.
         gradients = out[: len(kept)]
         for piece in _pieces(gradients):

@@ -24,14 +24,16 @@ _ALIGNED = 64
 class TritonRows:
     """See `Elementwise`. `block` is the number of logits that a program holds at a time, a power of 2."""
 
+    # Programs that write rows and such that read them run at once.
+    in_place = False
+
     def __init__(self, block: int = _BLOCK) -> None:
         self.block = block
 
-    def buffers(self, rows: int, hidden: Tensor, head: Head) -> tuple[Tensor, Tensor]:
-        """See `Elementwise`; two of them, since programs that write rows and such that read them run at once."""
+    def buffer(self, rows: int, hidden: Tensor, head: Head) -> Tensor:
+        """See `Elementwise`."""
         vocabulary = len(head.weight)
-        products, waiting = hidden.new_empty((2, rows, -(-vocabulary // _ALIGNED) * _ALIGNED))[..., :vocabulary]
-        return products, waiting
+        return hidden.new_empty((rows, -(-vocabulary // _ALIGNED) * _ALIGNED))[:, :vocabulary]
 
     def read(self, rows: Tensor, targets: Tensor, head: Head, entropy: Entropy) -> Found:
         """See `Elementwise`; leaves `rows` as they are."""
@@ -47,9 +49,9 @@ class TritonRows:
             return Found(rows, targets, chosen, highest, sums, nll, None if entropy is None else spread)
         return Found(rows, targets, chosen, highest, sums, nll, _largest(rows, head, entropy))
 
-    def keep(self, found: Found, factors: Tensor, head: Head, out: Tensor) -> tuple[Tensor, None]:
+    def keep(self, found: Found, kept: Tensor, factors: Tensor, head: Head, out: Tensor) -> tuple[Tensor, None]:
         """See `Elementwise`; the factors are in."""
-        kept, constants = factors.nonzero().squeeze(1), self._constants(out, head)
+        constants = self._constants(out, head)
         if len(kept):
             with torch.cuda.device_of(out):  # type: ignore[no-untyped-call]
                 keep_rows[(len(kept), -(-out.shape[1] // constants["BLOCK"]))](
