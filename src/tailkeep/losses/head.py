@@ -61,8 +61,10 @@ def check_factors(scale: float, softcap: float | None) -> None:
         raise ConfigError(f"softcap {softcap} is not in (0, inf). Leave it out where the model has none.")
 
 
-def check_inputs(hidden: Tensor, head: Head, targets: Tensor, *, ignore_index: int) -> Tensor:
-    """The targets as int64, if all fits together.
+def check_inputs(hidden: Tensor, head: Head, targets: Tensor, *, ignore_index: int) -> tuple[Tensor, Tensor, bool]:
+    """If all fits together: the targets as int64, which of them count, and whether all do.
+
+    The device is waited for once.
 
     Raises:
         ConfigError: shapes, types, devices, or a target outside the vocabulary.
@@ -81,16 +83,19 @@ def check_inputs(hidden: Tensor, head: Head, targets: Tensor, *, ignore_index: i
     if len({tensor.device for tensor in (*given, targets)}) > 1:
         places = ", ".join(str(tensor.device) for tensor in (*given, targets))
         raise ConfigError(f"hidden, weight, bias and targets are on {places}. Move them to one device.")
-    valid = targets[targets != ignore_index]
-    if len(valid):
-        low, high = (int(bound) for bound in torch.stack(torch.aminmax(valid)).tolist())
-        if low < 0 or high >= len(weight):
-            wrong = low if low < 0 else high
-            raise ConfigError(
-                f"target {wrong} is outside the vocabulary of {len(weight)}. "
-                f"Mark targets that do not count with ignore_index, which is {ignore_index}."
-            )
-    return targets
+    valid = targets != ignore_index
+    if targets.numel() == 0:
+        return targets, valid, True
+    # 0 is in every vocabulary.
+    low, high = torch.aminmax(torch.where(valid, targets, 0))
+    low, high, counted = torch.stack([low, high, valid.sum()]).tolist()
+    if low < 0 or high >= len(weight):
+        wrong = low if low < 0 else high
+        raise ConfigError(
+            f"target {wrong} is outside the vocabulary of {len(weight)}. "
+            f"Mark targets that do not count with ignore_index, which is {ignore_index}."
+        )
+    return targets, valid, counted == targets.numel()
 
 
 def autocast(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -13,7 +13,7 @@ from tailkeep.errors import ConfigError
 from tailkeep.losses.engines import Engine, choose, most_likely
 from tailkeep.losses.engines.elementwise import wide
 from tailkeep.losses.head import Head, autocast, check_inputs, head_of
-from tailkeep.losses.token import Reduction, at_least_something, reduce_nll
+from tailkeep.losses.token import Reduction, at_least_something, count_on, reduce_nll
 from tailkeep.losses.truncation import truncated
 from tailkeep.losses.weighting import Entropy, Weighting, check_weighting
 
@@ -164,7 +164,7 @@ def linear_weighted_cross_entropy(
         rows.nll.mean(),
         torch.exp(-rows.nll).mean(),
         correct.float().mean(),
-        torch.as_tensor(len(rows.nll), device=rows.nll.device),
+        count_on(rows.nll.device, len(rows.nll)),
     )
     return loss, stats
 
@@ -185,7 +185,7 @@ def _check_expected(gradient: Tensor, reduction: Reduction) -> None:
 def share_of(num_items: int | Tensor, hidden: Tensor) -> Tensor:
     """The gradient of a mean over `num_items` at each loss, to the bit that division would give."""
     one = torch.ones((), dtype=wide(hidden.dtype), device=hidden.device)
-    return one / at_least_something(torch.as_tensor(num_items, device=hidden.device))
+    return one / at_least_something(count_on(hidden.device, num_items))
 
 
 @dataclass(frozen=True)
@@ -226,14 +226,13 @@ class _Call:
         head = head_of(
             weight, bias=bias, scale=given.scale, softcap=given.softcap, valid_vocab_size=given.valid_vocab_size
         )
-        targets = check_inputs(hidden, head, targets, ignore_index=ignore_index)
+        targets, valid, all_valid = check_inputs(hidden, head, targets, ignore_index=ignore_index)
         if entropy is not None and entropy != "full" and not (type(entropy) is int and entropy >= 1):
             raise ConfigError(f'return_entropy {entropy!r} is neither "full" nor a number of tokens, at least 1.')
         engine, _ = choose(impl, hidden, head, entropy)
         shape = targets.shape
-        flat, targets = hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1)
-        valid = targets != ignore_index
-        if bool(valid.all()):
+        flat, targets, valid = hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1), valid.reshape(-1)
+        if all_valid:
             return cls(engine, flat, head, targets, shape, valid, None)
         places = valid.nonzero().squeeze(1)
         return cls(engine, flat[places], head, targets[places], shape, valid, places)

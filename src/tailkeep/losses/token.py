@@ -112,7 +112,7 @@ def reduce_nll(
         return total
     if num_items is None:
         num_items = (kept if reduction == "mean_kept" else valid).sum()
-    return total / at_least_something(torch.as_tensor(num_items, device=total.device))
+    return total / at_least_something(count_on(total.device, num_items))
 
 
 def check_count(num_items: float | Tensor) -> None:
@@ -123,6 +123,11 @@ def check_count(num_items: float | Tensor) -> None:
     """
     if not isinstance(num_items, Tensor) and not num_items >= 0:
         raise ConfigError(f"num_items {num_items} is not a count. Give the valid targets of the whole step, all ranks.")
+
+
+def count_on(device: torch.device, num_items: float | Tensor) -> Tensor:
+    """`num_items` as a scalar there. A number is written there, since a copy of it would wait for the device."""
+    return num_items.to(device) if isinstance(num_items, Tensor) else torch.full((), num_items, device=device)
 
 
 def at_least_something(num_items: Tensor) -> Tensor:

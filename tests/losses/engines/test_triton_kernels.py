@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tailkeep.losses.engines.chunked import Chunked
 from tailkeep.losses.head import Head
@@ -77,6 +78,36 @@ def test_a_row_whose_first_block_is_impossible_is_read_to_its_end():
     grads = truth.gradients(nll.sum(), given)
     assert all(truth.finite(grad) for grad in grads)
     assert (grads[1][:20] == 0).all()
+
+
+class Waits(TorchDispatchMode):
+    """The operations that must wait for a device, since their result's size or value is used at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        mask = name in ("index", "index_put", "index_put_") and any(
+            part is not None and part.dtype == torch.bool for part in args[1]
+        )
+        if mask or name in ("nonzero", "masked_select", "_local_scalar_dense", "equal"):
+            self.found.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("ignored", [0, 0.3])
+def test_a_step_waits_for_the_device_once_for_each_of_its_questions(ignored, monkeypatch):
+    given = truth.problem(3, shape=(30,), ignored=ignored).leaves(torch.float32, DEVICE)
+    with Waits() as waits:
+        tolist = torch.Tensor.tolist
+        monkeypatch.setattr(torch.Tensor, "tolist", lambda self: waits.found.append("tolist") or tolist(self))
+        linear_truncated_cross_entropy(
+            given.hidden, given.weight, given.targets, threshold=0.5, impl="triton"
+        ).backward()
+    # Are targets in the vocabulary, where are those that count; which rows are kept; is the gradient the expected one?
+    assert waits.found == ["tolist", *(["nonzero"] if ignored else []), "nonzero", "tolist"]
 
 
 @pytest.mark.skipif(INTERPRETED, reason="the interpreter has no device memory")

@@ -8,7 +8,6 @@ the gradient reaches that tensor; what the model makes of it afterwards is only 
 from collections.abc import Callable
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -16,7 +15,7 @@ from tailkeep.errors import AttachmentError
 from tailkeep.losses.attached.attachment import Attachment, Call
 from tailkeep.losses.attached.parts import backbone_of, has_own_loss, output_layer
 from tailkeep.losses.linear import linear_weighted_cross_entropy, share_of
-from tailkeep.losses.token import at_least_something, check_count
+from tailkeep.losses.token import at_least_something, check_count, count_on
 from tailkeep.losses.weighting import Weighting
 
 CALL = "_tailkeep_call"
@@ -121,7 +120,7 @@ def _call(arguments: dict[str, Any], weighting: Weighting) -> Call:
         targets = F.pad(labels, (0, 1), value=ignore_index)[..., 1:]
     if num_items is not None:
         check_count(num_items)
-    items = (targets != ignore_index).sum() if num_items is None else torch.as_tensor(num_items)
+    items = (targets != ignore_index).sum() if num_items is None else count_on(targets.device, num_items)
     return Call(targets, ignore_index, at_least_something(items), weighting)
 
 

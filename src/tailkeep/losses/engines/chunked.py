@@ -141,10 +141,10 @@ class _Weighted(torch.autograd.Function):
         hidden, weight, bias, targets, factors, expected = ctx.saved_tensors
         # Used up by one backward pass; a second one over a retained graph computes anew.
         ready, ctx.ready = ctx.ready, None
-        counted = upstream[factors != 0]
-        if ready is not None and (len(counted) == 0 or bool(((counted == counted[0]) & (expected != 0)).all())):
-            came = len(counted) == 0 or bool(counted[0] == expected)
-            return (*ready.finish(weight, None if came else counted[0] / expected), None, None, None, None, None)
+        if ready is not None:
+            alike, factor = _alike(upstream, factors, expected)
+            if alike:
+                return (*ready.finish(weight, factor), None, None, None, None, None)
         head = replace(ctx.head, weight=weight, bias=bias)
         gradients = _recomputed(hidden, head, targets, upstream * factors, ctx.needs_input_grad, ctx.engine)
         return (*gradients, None, None, None, None, None)
@@ -175,6 +175,20 @@ def _weigh(weighting: Weighting, nll: Tensor, entropy: Tensor | None) -> tuple[T
 
 def _itself(tensor: Tensor) -> Tensor:
     return tensor
+
+
+def _alike(upstream: Tensor, factors: Tensor, expected: Tensor) -> tuple[bool, Tensor | None]:
+    """Whether all tokens with a factor have one upstream gradient; and that over the `expected` one, None if it is it.
+
+    The device is waited for once.
+    """
+    if len(upstream) == 0:
+        return True, None
+    counted = factors != 0
+    low = torch.where(counted, upstream, torch.inf).amin()
+    high = torch.where(counted, upstream, -torch.inf).amax()
+    none, same, came = torch.stack([low > high, (low == high) & (expected != 0), high == expected]).tolist()
+    return none or same, None if none or came else high / expected
 
 
 def _recomputed(
