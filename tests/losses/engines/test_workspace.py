@@ -81,8 +81,9 @@ def test_however_rows_wait_the_gradients_are_the_same(width, order, share):
     [
         (32, 1, 64, 1),  # in bfloat16 64 rows of the vocabulary are as large as a sum in float32
         (31, 1, 31, 3),
-        (16, 0.25, 24, 1),
-        (128, 0.25, 24, 1),
+        (16, 0.25, 20, 1),
+        (128, 0.25, 20, 1),
+        (128, 0.0625, 8, 1),
         (4, 1, 16, 4),
     ],
 )
@@ -96,6 +97,13 @@ def test_all_rows_wait_where_that_takes_no_more_than_a_wide_sum(width, share, wa
     assert elementwise.rows == [ROWS, waiting]
     assert len(products) == times
     assert sum(products) == share * TOKENS
+
+
+def test_in_float16_a_wide_sum_is_not_to_be_saved():
+    made, _ = given(32)
+    elementwise = Apart()
+    gradients(made, 1.0, elementwise, dtype=torch.float16)
+    assert elementwise.rows == [ROWS, 32]
 
 
 def test_where_the_weight_is_frozen_rows_wait_for_two_chunks():

@@ -126,7 +126,6 @@ class _Weighted(torch.autograd.Function):
             if work.gradients.wanted:
                 losses[chunk], weights[chunk], factors[chunk] = _weigh(weighting, found.nll, found.entropy)
                 work.keep(found, chunk.start, factors[chunk] * expected)
-                work.flush()
             else:
                 weights[chunk] = weighting.factors(found.nll, found.entropy)
                 losses[chunk] = times(found.nll, weights[chunk])
@@ -200,5 +199,4 @@ def _recomputed(
     for chunk in work.chunks():
         places = counted[chunk]
         work.keep(work.read(hidden[places], targets[places]), places, factors[places])
-        work.flush()
     return work.gradients.finish(head.weight)

@@ -68,6 +68,11 @@ class Gradients:
         return final(self.hidden), final(self.weight), final(self.bias)
 
 
+def may_stay_narrow(dtype: torch.dtype) -> bool:
+    """Whether a lone product of `dtype` may be the gradient. A sum over tokens may be too large for float16."""
+    return dtype == torch.bfloat16
+
+
 def _times(rows: Tensor, factors: Tensor | None) -> Tensor:
     """Rows that nobody else holds, times a factor each."""
     return rows if factors is None else rows.mul_(factors[:, None])
@@ -79,7 +84,7 @@ def _plus_product(total: Tensor | None, left: Tensor, right: Tensor, *, last: bo
     On a GPU a narrow product is not rounded before it is added; elsewhere one in bfloat16 is.
     """
     dtype = wide(left.dtype)
-    if left.dtype == dtype or (total is None and last and left.dtype == torch.bfloat16):
+    if left.dtype == dtype or (total is None and last and may_stay_narrow(left.dtype)):
         return left @ right if total is None else torch.addmm(total, left, right, out=total)
     beta = 0 if total is None else 1
     if total is None:
@@ -88,7 +93,7 @@ def _plus_product(total: Tensor | None, left: Tensor, right: Tensor, *, last: bo
         return torch.addmm(total, left, right, out_dtype=dtype, beta=beta, out=total)
     for part, some in zip(torch.split(total, _NARROW_WORDS), torch.split(left, _NARROW_WORDS), strict=True):
         if left.dtype == torch.float16:
-            # A sum over tokens may be too large for float16. Autocast leaves alone what is written to `out`.
+            # In the wide type, see `may_stay_narrow`. Autocast leaves alone what is written to `out`.
             torch.addmm(part, some.to(dtype), right.to(dtype), beta=beta, out=part)
         elif beta == 0:
             part.copy_(some @ right)

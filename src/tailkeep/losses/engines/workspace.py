@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tailkeep.losses.engines.elementwise import Elementwise, Found, wide
-from tailkeep.losses.engines.gradients import Gradients
+from tailkeep.losses.engines.gradients import Gradients, may_stay_narrow
 from tailkeep.losses.head import Head
 from tailkeep.losses.weighting import Entropy
 
@@ -24,6 +24,8 @@ _WIDE_WORDS = 1024
 """Words of the vocabulary in a forward product on a CPU in a wide type: an eighth faster than all of them at once."""
 _ROOM = 0.75
 """Share of the buffer that a chunk needs to be worth its pass over the weight; 0 to 4 % faster than .5."""
+_SPARE = 1.25
+"""Room for waiting rows over what the first chunk foretells."""
 
 
 def rows_for(hidden: Tensor, head: Head, dtype: torch.dtype | None = None) -> int:
@@ -74,8 +76,7 @@ class Workspace:
     @property
     def room(self) -> int:
         """How many rows the next chunk may have."""
-        rows = len(self.products)
-        return rows if self.waiting is None else min(rows, len(self.waiting) - self.filled)
+        return len(self.products) - (self.filled if self.elementwise.in_place else 0)
 
     def chunks(self) -> Iterator[slice]:
         """All `tokens`, as many at a time as there is room for."""
@@ -86,7 +87,7 @@ class Workspace:
 
     def read(self, hidden: Tensor, targets: Tensor, entropy: Entropy = None) -> Found:
         """The losses of `hidden` (n, D), n at most `room`."""
-        start = self.filled if self.waiting is self.products else 0
+        start = self.filled if self.elementwise.in_place else 0
         rows = self.products[start : start + len(hidden)]
         words = (
             _WIDE_WORDS if hidden.device.type == "cpu" and hidden.dtype == wide(hidden.dtype) else len(self.head.weight)
@@ -96,7 +97,7 @@ class Workspace:
         return self.elementwise.read(rows, targets, self.head, entropy)
 
     def keep(self, found: Found, places: Tensor | int, factors: Tensor) -> None:
-        """Leave in the buffer what the backward product needs of the rows with a factor.
+        """Let the rows with a factor wait for the backward product, and compute it once there is no room for more.
 
         `factors` are (n,); `places` are the rows' positions in `hidden`, or the first one of them.
         """
@@ -104,21 +105,22 @@ class Workspace:
         if self.waiting is None:
             rows = self._will_wait(len(kept) / len(factors))
             self.waiting = self.elementwise.buffer(rows, self.hidden, self.head)
+        if self.filled + len(kept) > len(self.waiting):
+            self._add_up(last=False)
         kept, left = self.elementwise.keep(found, kept, factors, self.head, self.waiting[self.filled :])
         if left is not None:
             self.factors.append(left)
         self.places.append(kept + places if isinstance(places, int) else places[kept])
         self.filled += len(kept)
+        if not self.remaining or self.room < min(self.remaining, _ROOM * len(self.products)):
+            self._add_up(last=not self.remaining)
 
-    def flush(self) -> None:
-        """Add what waits to `gradients`, unless there is room for more rows, and more to come."""
-        enough = self.room >= min(self.remaining, _ROOM * len(self.products))
-        if self.waiting is not None and self.filled and not (self.remaining and enough):
+    def _add_up(self, *, last: bool) -> None:
+        """Add what waits to `gradients`."""
+        if self.waiting is not None and self.filled:
             factors = torch.cat(self.factors) if self.factors else None
             places = torch.cat(self.places)
-            self.gradients.add(
-                self.waiting[: self.filled], factors, places, self.hidden, self.head, last=not self.remaining
-            )
+            self.gradients.add(self.waiting[: self.filled], factors, places, self.hidden, self.head, last=last)
             self.filled = 0
             self.places.clear()
             self.factors.clear()
@@ -126,12 +128,13 @@ class Workspace:
     def _will_wait(self, share: float) -> int:
         """How many rows are to wait in a buffer of their own, if `share` of them all is kept as of the first chunk.
 
-        All, and a chunk more, if that takes no more memory than a sum in the wide type: one product then gives the
-        weight's gradient, in its own type. Else as many as take the memory of that gradient, or two chunks.
+        All, and some more, where one product then gives the weight's gradient in its own type, and they take no more
+        memory than the sum in float32 that is saved. Else as many as take the gradient's memory, or two chunks.
         """
         chunk, width = len(self.products), self.hidden.shape[1]
-        kept = min(self.tokens, math.ceil(share * self.tokens) + chunk)
+        kept = min(self.tokens, max(chunk, math.ceil(_SPARE * share * self.tokens)))
         if not self.gradients.weight_wanted:
             return min(kept, 2 * chunk)
-        as_sum = width * wide(self.hidden.dtype).itemsize // self.hidden.dtype.itemsize
-        return kept if kept <= as_sum else min(kept, max(2 * chunk, width))
+        if may_stay_narrow(self.hidden.dtype) and kept <= 2 * width:
+            return kept
+        return min(kept, max(2 * chunk, width))
