@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -70,12 +71,17 @@ def test_truncated_losses_and_gradients_are_those_of_all_logits(impl, device, he
 
 
 @everywhere()
-@pytest.mark.parametrize("num_items", [7, torch.tensor(50), 0])
+@pytest.mark.parametrize("num_items", [7, 7.5, 0, torch.tensor(50), torch.tensor([[50]]), np.int64(50), np.array([50])])
 def test_a_mean_over_given_items_divides_by_them(impl, device, num_items):
     expected = truth.problem(4)
     ours, threshold = expected.leaves(device=device), truth.middle(expected)
     loss = truncated_of(ours, impl, threshold=threshold, num_items=num_items)
-    agree(ours, expected, loss, truth.truncated(expected, threshold, reduction="sum") / max(1, int(num_items)))
+    agree(
+        ours,
+        expected,
+        loss,
+        truth.truncated(expected, threshold, reduction="sum") / (np.asarray(num_items).item() or 1),
+    )
 
 
 @everywhere()

@@ -52,7 +52,7 @@ def focal_cross_entropy(
     detach: bool = False,
     ignore_index: int = -100,
     reduction: Reduction = "mean",
-    num_items: int | Tensor | None = None,
+    num_items: float | Tensor | None = None,
 ) -> Tensor:
     """Focal loss of the targets; shapes, reductions and errors as in `truncated_cross_entropy`."""
     nll = token_nll(logits, targets, ignore_index=ignore_index)

@@ -84,7 +84,7 @@ def linear_truncated_cross_entropy(
     ignore_index: int = -100,
     valid_vocab_size: int | None = None,
     reduction: Reduction = "mean",
-    num_items: int | Tensor | None = None,
+    num_items: float | Tensor | None = None,
     return_stats: bool = False,
     impl: str = "auto",
 ) -> Any:
@@ -128,7 +128,7 @@ def linear_weighted_cross_entropy(
     ignore_index: int = -100,
     valid_vocab_size: int | None = None,
     reduction: Reduction = "mean",
-    num_items: int | Tensor | None = None,
+    num_items: float | Tensor | None = None,
     expected_gradient: Tensor | None = None,
     return_stats: bool = False,
     impl: str = "auto",
@@ -182,7 +182,7 @@ def _check_expected(gradient: Tensor, reduction: Reduction) -> None:
         raise ConfigError(f"expected_gradient {gradient!r} is no scalar tensor. Give 1 / targets, for one.")
 
 
-def share_of(num_items: int | Tensor, hidden: Tensor) -> Tensor:
+def share_of(num_items: float | Tensor, hidden: Tensor) -> Tensor:
     """The gradient of a mean over `num_items` at each loss, to the bit that division would give."""
     one = torch.ones((), dtype=wide(hidden.dtype), device=hidden.device)
     return one / at_least_something(count_on(hidden.device, num_items))

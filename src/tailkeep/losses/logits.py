@@ -20,7 +20,7 @@ def weighted_cross_entropy(
     *,
     ignore_index: int = -100,
     reduction: Reduction = "mean",
-    num_items: int | Tensor | None = None,
+    num_items: float | Tensor | None = None,
 ) -> Tensor:
     """Cross-entropy under any `weighting`.
 

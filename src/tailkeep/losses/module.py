@@ -60,7 +60,7 @@ class TruncatedCrossEntropyLoss(nn.Module):
         self.reduction: Reduction = reduction
         self.register_buffer("weight", weight)
 
-    def forward(self, input: Tensor, target: Tensor, *, num_items: int | Tensor | None = None) -> Tensor:
+    def forward(self, input: Tensor, target: Tensor, *, num_items: float | Tensor | None = None) -> Tensor:
         """The loss of `target` (N, d1, ...) or () under the logits `input` (N, C, d1, ...) or (C,).
 
         Args:

@@ -67,7 +67,7 @@ def reduce_nll(
     *,
     valid: Tensor | None = None,
     reduction: Reduction = "mean",
-    num_items: int | Tensor | None = None,
+    num_items: float | Tensor | None = None,
 ) -> Tensor:
     """The weighted per-token losses as one number, or as they are.
 
@@ -126,8 +126,19 @@ def check_count(num_items: float | Tensor) -> None:
 
 
 def count_on(device: torch.device, num_items: float | Tensor) -> Tensor:
-    """`num_items` as a scalar there. A number is written there, since a copy of it would wait for the device."""
-    return num_items.to(device) if isinstance(num_items, Tensor) else torch.full((), num_items, device=device)
+    """`num_items` as a scalar there. A number is written there, since a copy of it would wait for the device.
+
+    Raises:
+        ConfigError: a tensor or array of several numbers.
+    """
+    if isinstance(num_items, int | float):
+        return torch.full((), num_items, device=device)
+    count = torch.as_tensor(num_items, device=device)
+    if count.numel() != 1:
+        raise ConfigError(
+            f"num_items has the shape {tuple(count.shape)}. Give one number: the valid targets of the whole step."
+        )
+    return count.reshape(())
 
 
 def at_least_something(num_items: Tensor) -> Tensor:

@@ -66,7 +66,7 @@ def truncated_cross_entropy(
     threshold: float = 0.99,
     ignore_index: int = -100,
     reduction: Reduction = "mean",
-    num_items: int | Tensor | None = None,
+    num_items: float | Tensor | None = None,
 ) -> Tensor:
     """Cross-entropy of the targets whose probability is at most `threshold`.
 

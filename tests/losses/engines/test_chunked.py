@@ -153,11 +153,19 @@ def test_memory_that_nobody_wrote_is_never_read(dtype, threshold):
         assert all(truth.finite(grad) for grad in truth.gradients(loss.sum() * (threshold > 0.1), given))
 
 
+@pytest.mark.parametrize(("vocabulary", "rows"), [(1, 3 << 17), (1 << 16, 6), (1 << 17, 3), (1 << 18, 3)])
+def test_between_products_each_thread_has_as_many_rows(vocabulary, rows, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    first, *_ = elementwise._pieces(torch.empty(1).expand(7, vocabulary))
+    assert first == slice(0, rows)
+
+
 @pytest.fixture
 def small_parts(monkeypatch):
     """Every loop over a part of a chunk or of the vocabulary has several turns."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     for module, name, size in (
-        (elementwise, "_CPU_PIECE", 70),
+        (elementwise, "_CPU_PIECE", 15),
         (elementwise, "_MOVED", 2),
         (workspace, "_WIDE_WORDS", 5),
         (gradients, "_NARROW_WORDS", 5),

@@ -1,16 +1,22 @@
 """Which rows wait for which: how often there is a backward product, and how much memory waiting takes."""
 
+import weakref
+from collections import namedtuple
+
 import pytest
 import torch
 
 from tailkeep.losses.engines.chunked import Chunked
 from tailkeep.losses.engines.elementwise import Narrow, plain
 from tailkeep.losses.engines.gradients import Gradients
+from tailkeep.losses.engines.workspace import Workspace
 from tailkeep.losses.head import Head
-from tailkeep.losses.truncation import truncated
 from tests.losses.engines import truth
 
 TOKENS, ROWS, VOCABULARY = 64, 8, 11
+
+Product = namedtuple("Product", "rows last dtype")
+"""A backward product: its number of rows, whether no other follows, and the type of the sum after it."""
 
 
 class Apart(Narrow):
@@ -20,108 +26,161 @@ class Apart(Narrow):
 
     def __init__(self):
         self.rows = []
+        self.buffers = []
 
     def buffer(self, rows, hidden, head):
+        assert sum(buffer() is not None for buffer in self.buffers) <= 1, "rows wait in two buffers at once"
         self.rows.append(rows)
-        return super().buffer(rows, hidden, head)
+        made = super().buffer(rows, hidden, head)
+        self.buffers.append(weakref.ref(made))
+        return made
 
 
 @pytest.fixture
 def products(monkeypatch):
-    """The number of rows in each backward product."""
-    counts, add = [], Gradients.add
+    """The backward products of a test, in their order."""
+    found, add = [], Gradients.add
 
-    def counted(self, rows, *args, **options):
-        counts.append(len(rows))
-        return add(self, rows, *args, **options)
+    def noted(self, rows, *args, last):
+        add(self, rows, *args, last=last)
+        found.append(Product(len(rows), last, None if self.weight is None else self.weight.dtype))
 
-    monkeypatch.setattr(Gradients, "add", counted)
-    return counts
-
-
-def given(width, *, order=None, seed=4):
-    """Inputs that bfloat16 has too, and the thresholds that keep a share; `order` sorts tokens by their loss."""
-    made = truth.problem(seed, shape=(TOKENS,), width=width, vocabulary=VOCABULARY, ignored=0, spread=width**-0.5)
-    made = made.leaves(torch.bfloat16).leaves(torch.float64)
-    if order is not None:
-        ranks = truth.token_nll(made).argsort(descending=order == "unsure first")
-        made = truth.Problem(made.hidden.detach()[ranks].requires_grad_(), made.weight, made.targets[ranks])
-    p = torch.exp(-truth.token_nll(made).detach()).sort().values
-
-    def keeping(share):
-        kept = int(share * TOKENS)
-        return 1.0 if kept == TOKENS else float(p[kept - 1] + p[kept]) / 2
-
-    return made, keeping
+    monkeypatch.setattr(Gradients, "add", noted)
+    return found
 
 
-def gradients(made, threshold, elementwise, rows=ROWS, dtype=torch.bfloat16):
-    """Of the summed losses, and the same in float64."""
+def factors_of(share, order="mixed"):
+    """(64,) 0 or 1: `share` of them 1, in each chunk alike, or the first or last ones."""
+    kept = torch.zeros(TOKENS, dtype=torch.float64)
+    kept[: int(share * TOKENS)] = 1
+    return {"mixed": kept.view(ROWS, -1).T.flatten(), "first": kept, "last": kept.flip(0)}[order]
+
+
+def problem(width):
+    """Inputs that bfloat16 has too."""
+    made = truth.problem(4, shape=(TOKENS,), width=width, vocabulary=VOCABULARY, ignored=0, spread=width**-0.5)
+    return made.leaves(torch.bfloat16).leaves(torch.float64)
+
+
+def errors(made, factors, elementwise, *, rows=ROWS, dtype=torch.bfloat16, wanted=(True, True, False)):
+    """Of the gradients of hidden states and weight that a workspace gives for sum(factors * nll)."""
     ours = made.leaves(dtype)
-    losses = (
-        Chunked(rows, elementwise)
-        .weighted(ours.hidden, Head(ours.weight, None), ours.targets, truncated(threshold))
-        .losses
-    )
-    true = truth.truncated(made, threshold, reduction="sum")
-    return truth.gradients(losses.sum(), ours), truth.gradients(true, made)
+    hidden, head = ours.hidden.detach(), Head(ours.weight.detach(), None)
+    work = Workspace.of(hidden, head, elementwise, tokens=TOKENS, rows=rows, wanted=wanted)
+    for chunk in work.chunks():
+        work.keep(work.read(hidden[chunk], ours.targets[chunk]), chunk.start, factors[chunk].float())
+    true = truth.gradients((truth.token_nll(made) * factors).sum(), made)
+    found = work.gradients.finish(head.weight)[:2]
+    return [truth.distance(one, two) for one, two in zip(found, true, strict=True) if one is not None]
 
 
-@pytest.mark.parametrize("share", [1, 0.5, 0.25])
-@pytest.mark.parametrize("order", [None, "sure first", "unsure first"])
+@pytest.mark.parametrize("share", [1, 0.75, 0.25, 0.125, 0])
+@pytest.mark.parametrize("order", ["mixed", "first", "last"])
 @pytest.mark.parametrize("width", [4, 16, 32, 128])
-def test_however_rows_wait_the_gradients_are_the_same(width, order, share):
-    made, keeping = given(width, order=order)
-    for ours, true in zip(*gradients(made, keeping(share), Apart()), strict=True):
-        assert truth.distance(ours, true) < 2e-2
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_however_rows_wait_the_gradients_are_the_same(dtype, width, order, share):
+    assert max(errors(problem(width), factors_of(share, order), Apart(), dtype=dtype)) < 1e-2
 
 
 @pytest.mark.parametrize(
-    ("width", "share", "waiting", "times"),
+    ("width", "share", "waiting"),
     [
-        (32, 1, 64, 1),  # in bfloat16 64 rows of the vocabulary are as large as a sum in float32
-        (31, 1, 31, 3),
-        (16, 0.25, 20, 1),
-        (128, 0.25, 20, 1),
-        (128, 0.0625, 8, 1),
-        (4, 1, 16, 4),
+        (32, 1, 64),  # in bfloat16 64 rows of the vocabulary are as large as a sum in float32
+        (32, 0.25, 20),  # 2 of the first 8, and a quarter more than 14 of the others
+        (128, 0.25, 20),
+        (128, 0.125, 10),
     ],
 )
-def test_all_rows_wait_where_that_takes_no_more_than_a_wide_sum(width, share, waiting, times, products):
-    made, keeping = given(width)
-    # As many in the first chunk as in all.
-    order = truth.token_nll(made).argsort().view(8, 8).T.flatten()
-    made = truth.Problem(made.hidden.detach()[order].requires_grad_(), made.weight, made.targets[order])
+def test_all_rows_wait_where_they_take_no_more_than_a_wide_sum(width, share, waiting, products):
     elementwise = Apart()
-    gradients(made, keeping(share), elementwise)
+    errors(problem(width), factors_of(share), elementwise)
     assert elementwise.rows == [ROWS, waiting]
-    assert len(products) == times
-    assert sum(products) == share * TOKENS
+    assert products == [(share * TOKENS, True, torch.bfloat16)]
 
 
-def test_in_float16_a_wide_sum_is_not_to_be_saved():
-    made, _ = given(32)
+@pytest.mark.parametrize(
+    ("width", "dtype", "waiting"),
+    [
+        (31, torch.bfloat16, 31),  # as large as the gradient
+        (4, torch.bfloat16, 16),  # two chunks
+        (64, torch.float16, 64),
+        (32, torch.float16, 32),  # its sum is wide in any case
+        (64, torch.float32, 16),  # whose sum is not copied in the end
+    ],
+)
+def test_where_they_would_take_more_few_rows_wait(width, dtype, waiting):
+    work = Workspace.of(
+        torch.empty(TOKENS, width, dtype=dtype),
+        Head(torch.empty(VOCABULARY, width, dtype=dtype), None),
+        elementwise := Apart(),
+        tokens=TOKENS,
+        rows=ROWS,
+        wanted=(True, True, False),
+    )
+    next(work.chunks())
+    assert work._will_wait(ROWS, ROWS) == waiting
+    assert elementwise.rows == [ROWS]
+
+
+@pytest.mark.parametrize(("width", "buffers"), [(128, [8, 0, 55]), (20, [8, 0, 20]), (4, [8, 0, 16])])
+def test_where_more_rows_come_than_the_first_chunk_foretold_there_is_room_for_them(width, buffers, products):
+    factors = factors_of(0.875, "last")
+    factors[ROWS] = 0
     elementwise = Apart()
-    gradients(made, 1.0, elementwise, dtype=torch.float16)
-    assert elementwise.rows == [ROWS, 32]
+    errors(problem(width), factors, elementwise)
+    assert elementwise.rows == buffers
+    assert sum(product.rows for product in products) == 55
+    if len(products) > 1:
+        assert {product.dtype for product in products} == {torch.float32}
+    assert [product.last for product in products] == [False] * (len(products) - 1) + [True]
 
 
-def test_where_the_weight_is_frozen_rows_wait_for_two_chunks():
-    made, _ = given(128)
-    made.weight.requires_grad_(False)
+@pytest.mark.parametrize(("width", "room"), [(128, 48), (20, 20), (4, 16)])
+def test_rows_that_no_longer_fit_are_added_up_in_the_wide_type(width, room, products):
+    factors = factors_of(0.875, "last")
+    factors[0] = 1  # foretells 9 rows more
     elementwise = Apart()
-    gradients(made, 1.0, elementwise)
+    assert max(errors(problem(width), factors, elementwise)) < 1e-2
+    assert elementwise.rows == [ROWS, 10, room]
+    assert len(products) > 1
+    assert {product.dtype for product in products} == {torch.float32}
+    assert [product.last for product in products] == [False] * (len(products) - 1) + [True]
+
+
+def test_a_single_chunk_makes_room_for_what_it_keeps():
+    elementwise = Apart()
+    errors(problem(128), factors_of(0.125), elementwise, rows=TOKENS)
+    assert elementwise.rows == [TOKENS, 8]
+
+
+def test_where_the_weight_is_frozen_two_chunks_wait():
+    elementwise = Apart()
+    errors(problem(128), factors_of(1), elementwise, wanted=(True, False, False))
     assert elementwise.rows == [ROWS, 2 * ROWS]
 
 
 def test_where_nobody_wants_a_gradient_no_room_is_made_for_it():
-    made, _ = given(16)
-    elementwise = Apart()
+    made, elementwise = problem(16), Apart()
     Chunked(ROWS, elementwise).token_nll(made.hidden, Head(made.weight, None), made.targets, entropy=None)
     assert elementwise.rows == [ROWS]
 
 
 def test_a_few_last_rows_wait_with_those_before_them(products):
-    made, keeping = given(4)
-    gradients(made, keeping(0.5), plain(torch.float32), rows=52, dtype=torch.float32)
-    assert products == [32]
+    factors = factors_of(1)
+    factors[26:52] = 0
+    errors(problem(4), factors, plain(torch.float32), rows=52, dtype=torch.float32)
+    assert [product.rows for product in products] == [38]
+
+
+def test_two_buffers_hold_as_many_logits_as_one():
+    hidden, head = torch.empty(2048, 2), Head(torch.empty(3, 2), None)
+    one, two = (
+        Workspace.of(hidden, head, elementwise, tokens=2048, rows=None, wanted=(True, True, False))
+        for elementwise in (plain(torch.float32), Apart())
+    )
+    assert len(one.products) == 2 * len(two.products)
+
+
+def test_in_one_buffer_a_narrow_weight_is_added_up_in_the_wide_type_too(products):
+    assert max(errors(problem(128), factors_of(1), plain(torch.bfloat16))) < 1e-2
+    assert products == [(ROWS, last, torch.float32) for last in [False] * 7 + [True]]

@@ -120,7 +120,8 @@ def _call(arguments: dict[str, Any], weighting: Weighting) -> Call:
         targets = F.pad(labels, (0, 1), value=ignore_index)[..., 1:]
     if num_items is not None:
         check_count(num_items)
-    items = (targets != ignore_index).sum() if num_items is None else count_on(targets.device, num_items)
+    device = num_items.device if isinstance(num_items, Tensor) else targets.device
+    items = (targets != ignore_index).sum() if num_items is None else count_on(device, num_items)
     return Call(targets, ignore_index, at_least_something(items), weighting)
 
 

@@ -144,6 +144,7 @@ class _Weighted(torch.autograd.Function):
             alike, factor = _alike(upstream, factors, expected)
             if alike:
                 return (*ready.finish(weight, factor), None, None, None, None, None)
+            del ready
         head = replace(ctx.head, weight=weight, bias=bias)
         gradients = _recomputed(hidden, head, targets, upstream * factors, ctx.needs_input_grad, ctx.engine)
         return (*gradients, None, None, None, None, None)
@@ -186,8 +187,9 @@ def _alike(upstream: Tensor, factors: Tensor, expected: Tensor) -> tuple[bool, T
     counted = factors != 0
     low = torch.where(counted, upstream, torch.inf).amin()
     high = torch.where(counted, upstream, -torch.inf).amax()
-    none, same, came = torch.stack([low > high, (low == high) & (expected != 0), high == expected]).tolist()
-    return none or same, None if none or came else high / expected
+    factor = high / expected
+    none, same, came = torch.stack([low > high, (low == high) & factor.isfinite(), high == expected]).tolist()
+    return none or same, None if none or came else factor
 
 
 def _recomputed(

@@ -52,7 +52,7 @@ class Gradients:
     def finish(
         self, weight: Tensor, factor: Tensor | None = None
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """The gradients times `factor`, in the type of `weight` (V, D), whose own is 0 so far if nothing came.
+        """The gradients times `factor`, in the type of `weight` (V, D); where no row was added its gradient is 0.
 
         The sums are used up.
         """

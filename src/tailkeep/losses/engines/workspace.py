@@ -25,7 +25,7 @@ _WIDE_WORDS = 1024
 _ROOM = 0.75
 """Share of the buffer that a chunk needs to be worth its pass over the weight; 0 to 4 % faster than .5."""
 _SPARE = 1.25
-"""Room for waiting rows over what the first chunk foretells."""
+"""Room for waiting rows, to what the first chunk foretells."""
 
 
 def rows_for(hidden: Tensor, head: Head, dtype: torch.dtype | None = None) -> int:
@@ -40,16 +40,16 @@ class Workspace:
     """Room for (rows, V) products and gradients of `hidden` (N, D), and what has come of them.
 
     The first `filled` rows of `waiting` wait for the backward product. It is `products` itself if both share a buffer;
-    else None until the first chunk shows how many rows will wait. `remaining` rows are in no chunk yet, of `tokens`.
+    else None until the first chunk shows how many rows will wait. Of all `tokens`, `remaining` are in no chunk yet.
     """
 
     hidden: Tensor
     head: Head
     elementwise: Elementwise
     gradients: Gradients
-    tokens: int
     products: Tensor
     waiting: Tensor | None
+    tokens: int
     remaining: int
     filled: int = 0
     places: list[Tensor] = field(default_factory=list)
@@ -71,7 +71,8 @@ class Workspace:
             rows = rows_for(hidden, head) // (1 if elementwise.in_place else 2)
         products = elementwise.buffer(max(1, min(rows, tokens)), hidden, head)
         waiting = products if elementwise.in_place else None
-        return cls(hidden, head, elementwise, Gradients.of(hidden, head, wanted), tokens, products, waiting, tokens)
+        gradients = Gradients.of(hidden, head, wanted)
+        return cls(hidden, head, elementwise, gradients, products, waiting, tokens=tokens, remaining=tokens)
 
     @property
     def room(self) -> int:
@@ -102,12 +103,8 @@ class Workspace:
         `factors` are (n,); `places` are the rows' positions in `hidden`, or the first one of them.
         """
         kept = factors.nonzero().squeeze(1)
-        if self.waiting is None:
-            rows = self._will_wait(len(kept) / len(factors))
-            self.waiting = self.elementwise.buffer(rows, self.hidden, self.head)
-        if self.filled + len(kept) > len(self.waiting):
-            self._add_up(last=False)
-        kept, left = self.elementwise.keep(found, kept, factors, self.head, self.waiting[self.filled :])
+        out = self._place_for(len(kept), len(factors))
+        kept, left = self.elementwise.keep(found, kept, factors, self.head, out)
         if left is not None:
             self.factors.append(left)
         self.places.append(kept + places if isinstance(places, int) else places[kept])
@@ -125,16 +122,31 @@ class Workspace:
             self.places.clear()
             self.factors.clear()
 
-    def _will_wait(self, share: float) -> int:
-        """How many rows are to wait in a buffer of their own, if `share` of them all is kept as of the first chunk.
+    def _place_for(self, kept: int, read: int) -> Tensor:
+        """Where the rows `kept` of the last `read` ones are to wait, at least so many."""
+        if self.waiting is None or self.filled + kept > len(self.waiting):
+            self._add_up(last=False)
+            rows = self._will_wait(kept, read)
+            if self.waiting is None or len(self.waiting) < rows:
+                self.waiting = None  # never two of them
+                self.waiting = self.elementwise.buffer(rows, self.hidden, self.head)
+        return self.waiting[self.filled :]
 
-        All, and some more, where one product then gives the weight's gradient in its own type, and they take no more
-        memory than the sum in float32 that is saved. Else as many as take the gradient's memory, or two chunks.
+    def _will_wait(self, kept: int, read: int) -> int:
+        """How many rows are to wait in a buffer of their own, those `kept` of the last `read` ones among them.
+
+        As many as take the memory of the weight's gradient, or two chunks, if so many come. Or all, where their product
+        is the gradient in its own type: they take no more than the sum in float32 that it saves. Either way there is
+        never more than three times the gradient, as when such a sum becomes narrow.
         """
-        chunk, width = len(self.products), self.hidden.shape[1]
-        kept = min(self.tokens, max(chunk, math.ceil(_SPARE * share * self.tokens)))
-        if not self.gradients.weight_wanted:
-            return min(kept, 2 * chunk)
-        if may_stay_narrow(self.hidden.dtype) and kept <= 2 * width:
-            return kept
-        return min(kept, max(2 * chunk, width))
+        width, dtype, wanted = self.hidden.shape[1], self.hidden.dtype, self.gradients.weight_wanted
+        most, coming = 2 * len(self.products), kept + self.remaining
+        if wanted and dtype != wide(dtype):
+            most = max(most, width)
+        if self.gradients.weight is None:
+            foreseen = kept + math.ceil(_SPARE * kept / read * self.remaining)
+            if foreseen <= most:
+                return min(foreseen, coming)
+            if wanted and may_stay_narrow(dtype) and coming <= 2 * width:
+                return coming
+        return min(most, coming)
