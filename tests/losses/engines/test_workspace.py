@@ -5,7 +5,10 @@ from collections import namedtuple
 
 import pytest
 import torch
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from tailkeep.losses.engines import elementwise, gradients
 from tailkeep.losses.engines.chunked import Chunked
 from tailkeep.losses.engines.elementwise import Narrow, plain
 from tailkeep.losses.engines.gradients import Gradients
@@ -184,3 +187,47 @@ def test_two_buffers_hold_as_many_logits_as_one():
 def test_in_one_buffer_a_narrow_weight_is_added_up_in_the_wide_type_too(products):
     assert max(errors(problem(128), factors_of(1), plain(torch.bfloat16))) < 1e-2
     assert products == [(ROWS, last, torch.float32) for last in [False] * 7 + [True]]
+
+
+class Live(TorchDispatchMode):
+    """The most bytes that tensors had at once, without those of `inputs`."""
+
+    def __init__(self, *inputs):
+        super().__init__()
+        self.given = {tensor.untyped_storage()._cdata for tensor in inputs}
+        self.storages = {}
+        self.peak = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, (tuple, list)) else [result]:
+            if isinstance(tensor, torch.Tensor) and (storage := tensor.untyped_storage())._cdata not in self.given:
+                self.storages[storage._cdata] = StorageWeakRef(storage), storage.nbytes()
+        self.storages = {key: found for key, found in self.storages.items() if not found[0].expired()}
+        self.peak = max(self.peak, sum(size for _, size in self.storages.values()))
+        return result
+
+
+@pytest.mark.parametrize("share", [1, 0.75, 0.5, 0.125])
+@pytest.mark.parametrize("order", ["mixed", "first", "last"])
+@pytest.mark.parametrize("width", [16, 24, 32, 64, 128])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_nothing_takes_more_than_a_chunk_and_three_times_the_gradient(dtype, width, order, share, monkeypatch):
+    # What a CPU has between products, and a GPU keeps in registers, is to be small.
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    monkeypatch.setattr(elementwise, "_CPU_PIECE", 1)
+    monkeypatch.setattr(gradients, "_NARROW_WORDS", 16)
+    vocabulary = 4096
+    made = truth.problem(5, shape=(TOKENS,), width=width, vocabulary=vocabulary, ignored=0).leaves(dtype)
+    hidden, head, factors = made.hidden.detach(), Head(made.weight.detach(), None), factors_of(share, order).float()
+    gradient = vocabulary * width * dtype.itemsize
+    with Live(hidden, head.weight, made.targets, factors) as live:
+        work = Workspace.of(hidden, head, Apart(), tokens=TOKENS, rows=ROWS, wanted=(True, True, False))
+        for chunk in work.chunks():
+            work.keep(work.read(hidden[chunk], made.targets[chunk]), chunk.start, factors[chunk])
+        sums = work.gradients
+        del work
+        sums.finish(head.weight)
+    chunk = ROWS * vocabulary * dtype.itemsize
+    # Beside them the gradient of the hidden states, and copies of single rows.
+    assert gradient < live.peak < 3 * gradient + 2 * chunk
