@@ -17,5 +17,9 @@ def test_gradients_are_those_of_one_process(wrapping, tied, tmp_path: Path):
     module = "tests.losses.attached.two_processes"
     command = [sys.executable, "-m", module, wrapping, str(int(tied)), str(tmp_path / "meeting")]
     workers = [subprocess.Popen([*command, str(rank)], stderr=subprocess.PIPE, text=True) for rank in range(2)]
-    errors = [worker.communicate(timeout=180)[1] for worker in workers]
+    try:
+        errors = [worker.communicate(timeout=180)[1] for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
     assert [worker.returncode for worker in workers] == [0, 0], "\n".join(errors)
