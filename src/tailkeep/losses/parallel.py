@@ -122,17 +122,17 @@ class _ShardedNLL(torch.autograd.Function):
         hidden, weight, bias, places, own, lse = ctx.saved_tensors
         head = Head(weight, bias, *ctx.factors)
         wanted = ctx.needs_input_grad
-        wide = upstream.dtype
-        to_hidden = torch.zeros_like(hidden, dtype=wide) if wanted[0] else None
-        to_weight = torch.zeros_like(weight, dtype=wide) if wanted[1] else None
-        to_bias = torch.zeros_like(bias, dtype=wide) if bias is not None and wanted[2] else None
+        sums = upstream.dtype
+        to_hidden = torch.zeros_like(hidden, dtype=sums) if wanted[0] else None
+        to_weight = torch.zeros_like(weight, dtype=sums) if wanted[1] else None
+        to_bias = torch.zeros_like(bias, dtype=sums) if bias is not None and wanted[2] else None
         for rows in _chunks(upstream.nonzero().squeeze(1), hidden, head):
             slopes = _slopes(hidden[rows], head, own[rows], places[rows], lse[rows]).mul_(upstream[rows, None])
             if to_bias is not None:
                 to_bias += slopes.sum(0)
             narrow = slopes.to(hidden.dtype)
             if to_hidden is not None:
-                to_hidden[rows] = (narrow @ weight).to(wide)
+                to_hidden[rows] = (narrow @ weight).to(sums)
             if to_weight is not None:
                 to_weight += narrow.T @ hidden[rows]
         if to_hidden is not None and len(hidden):
@@ -143,8 +143,7 @@ class _ShardedNLL(torch.autograd.Function):
 
 def _local(hidden: Tensor, head: Head, own: Tensor, places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Of this rank's logits z, (N,) each: the highest, the sum of exp(z - highest), the target's or 0 if not here."""
-    wide = torch.float64 if hidden.dtype == torch.float64 else torch.float32
-    highest = hidden.new_full((len(hidden),), -torch.inf, dtype=wide)
+    highest = hidden.new_full((len(hidden),), -torch.inf, dtype=wide(hidden.dtype))
     sums, chosen = torch.zeros_like(highest), torch.zeros_like(highest)
     for rows in _chunks(torch.arange(len(hidden), device=hidden.device), hidden, head):
         logits = all_logits(hidden[rows], head)

@@ -118,10 +118,11 @@ def _call(arguments: dict[str, Any], weighting: Weighting) -> Call:
     ignore_index = arguments.pop("ignore_index", -100)
     if targets is None:
         targets = F.pad(labels, (0, 1), value=ignore_index)[..., 1:]
-    if num_items is not None:
+    if num_items is None:
+        items = (targets != ignore_index).sum()
+    else:
         check_count(num_items)
-    device = num_items.device if isinstance(num_items, Tensor) else targets.device
-    items = (targets != ignore_index).sum() if num_items is None else count_on(device, num_items)
+        items = count_on(num_items.device if isinstance(num_items, Tensor) else targets.device, num_items)
     return Call(targets, ignore_index, at_least_something(items), weighting)
 
 

@@ -72,7 +72,7 @@ class Elementwise(Protocol):
 
 
 class InPlace:
-    """What both have that need no second buffer."""
+    """For rows whose gradients take the place of products, so that one buffer holds both."""
 
     in_place = True
 

@@ -91,10 +91,12 @@ def _plus_product(total: Tensor | None, left: Tensor, right: Tensor, *, last: bo
         total = left.new_empty((len(left), right.shape[1]), dtype=dtype)
     if total.is_cuda:
         return torch.addmm(total, left, right, out_dtype=dtype, beta=beta, out=total)
+    if not may_stay_narrow(left.dtype):
+        right = right.to(dtype)
     for part, some in zip(torch.split(total, _NARROW_WORDS), torch.split(left, _NARROW_WORDS), strict=True):
-        if left.dtype == torch.float16:
-            # In the wide type, see `may_stay_narrow`. Autocast leaves alone what is written to `out`.
-            torch.addmm(part, some.to(dtype), right.to(dtype), beta=beta, out=part)
+        if right.dtype == dtype:
+            # Autocast leaves alone what is written to `out`.
+            torch.addmm(part, some.to(dtype), right, beta=beta, out=part)
         elif beta == 0:
             part.copy_(some @ right)
         else:
