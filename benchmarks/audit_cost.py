@@ -10,9 +10,9 @@ from typing import Any
 from edit_cost.measuring import Spent, Stopwatch
 
 from tailkeep.audit import load
-from tailkeep.audit.asking import asker_of
-from tailkeep.audit.concluding import conclude
-from tailkeep.audit.shard_work import ShardWork
+from tailkeep.audit.prior_scores import asker_of
+from tailkeep.audit.shard import ShardWork
+from tailkeep.audit.summary import conclude
 from tailkeep.data.corpus import find_shards, finish_shard, open_destination
 
 _SHOWN = 12

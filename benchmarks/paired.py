@@ -22,11 +22,10 @@ from typing import Any
 
 import numpy as np
 
-from tailkeep.audit.asking import Asker
-from tailkeep.audit.comparing import Comparison, compare, each_p, match, permuted
+from tailkeep.audit.comparison import Comparison, compare, each_p, match, permuted, statistics
 from tailkeep.audit.config import Sample, Testing
-from tailkeep.audit.sampling import Sampled
-from tailkeep.audit.statistics import statistics
+from tailkeep.audit.documents import Sampled
+from tailkeep.audit.prior_scores import Asker
 from tailkeep.metrics import binomial_interval, holm
 
 PARTS = ("pairs", "alarms")

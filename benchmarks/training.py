@@ -20,10 +20,10 @@ import torch
 import torch.nn.functional as F
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from tailkeep.lab.causal_lm.settings import Training
+from tailkeep.lab.causal_lm.config import Training
 from tailkeep.lab.causal_lm.training import train
 from tailkeep.losses import truncation_mask
-from tailkeep.scoring.quiet import quiet_transformers
+from tailkeep.scoring.loading import quiet_transformers
 
 ROWS, BLOCK, VOCABULARY, BATCH = 512, 128, 512, 16
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tailkeep.errors import MissingPackageError
-from tailkeep.lab.subjects import _LIBRARIES
+from tailkeep.lab.learners import _LIBRARIES
 from tailkeep.optional import require
 
 ROOT = Path(__file__).parents[1]

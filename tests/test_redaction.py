@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailkeep.redaction import HIDDEN, redact, redact_tree
+from tailkeep.sanitize import HIDDEN, redact, redact_tree
 
 SECRET = "s3cr3tValue0123456789"
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailkeep.visible import visible
+from tailkeep.sanitize import visible
 
 
 @pytest.mark.parametrize(

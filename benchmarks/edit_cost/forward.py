@@ -18,13 +18,12 @@ from torch.nn import functional
 
 from edit_cost.measuring import Spent, Stopwatch
 from tailkeep.data.corpus import Layout, Record, find_shards, read_shard
-from tailkeep.edit.loading import Model, load_model
-from tailkeep.edit.preparing import groups_of
+from tailkeep.edit.editor import groups_of
+from tailkeep.edit.prior import Model, load_model
 from tailkeep.scoring import Prior
-from tailkeep.scoring.log_probs import _BATCHES
-from tailkeep.scoring.text import load_tokenizer
-from tailkeep.scoring.windows import Window, batches_of, windows_of
-from tailkeep.scoring.windows import groups_of as scored_together
+from tailkeep.scoring.loading import load_tokenizer
+from tailkeep.scoring.scorer import _BATCHES, Window, batches_of, windows_of
+from tailkeep.scoring.scorer import groups_of as scored_together
 
 
 @dataclass(frozen=True)

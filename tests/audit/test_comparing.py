@@ -3,14 +3,13 @@
 import numpy as np
 import pytest
 
-from tailkeep.audit.comparing import each_p, match, permuted
+from tailkeep.audit.comparison import asked_statistics, each_p, match, permuted, statistics
 from tailkeep.audit.config import MOST_TESTS, Sample
-from tailkeep.audit.contrasts import importance, log_odds, separation
 from tailkeep.audit.coverage import _bands, _within
-from tailkeep.audit.mixing import plan
-from tailkeep.audit.sampling import Sampled, Sampling, smallest
-from tailkeep.audit.statistics import asked_statistics, statistics
-from tailkeep.data.hashed import BUCKETS, buckets_of, grams_of, words_of
+from tailkeep.audit.documents import Sampled, Sampling, smallest
+from tailkeep.audit.keywords import importance, log_odds, separation
+from tailkeep.audit.recommend import plan
+from tailkeep.data.hashing import BUCKETS, buckets_of, grams_of, words_of
 from tailkeep.errors import InputError
 from tailkeep.metrics import holm
 from tests.audit.conftest import prose

@@ -8,12 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tailkeep.audit.counting import Counting, merge_counts
-from tailkeep.audit.documents import Document, batches_of, pieces_of
-from tailkeep.audit.sketches import DISTINCT_ERROR, Distinct, Frequent, count_distinct
-from tailkeep.audit.spectrum import Spectrum, quantiles_of
-from tailkeep.audit.tables import Table, added, merged
-from tailkeep.data.hashed import BUCKETS, distinct_in_documents, documents_with, equal_grams, grams_of, mixed, words_of
+from tailkeep.audit.corpus_stats import Spectrum, quantiles_of
+from tailkeep.data.count_tables import Table, added, merged
+from tailkeep.data.counters import Counting, Document, batches_of, merge_counts, pieces_of
+from tailkeep.data.hashing import BUCKETS, distinct_in_documents, documents_with, equal_grams, grams_of, mixed, words_of
+from tailkeep.data.sketches import DISTINCT_ERROR, Distinct, Frequent, count_distinct
 from tailkeep.metrics import entropy, gini, top_share
 
 texts = st.lists(st.text(alphabet="ab c.\né\u3042\u2014\u00a0", max_size=30), min_size=1, max_size=6)

@@ -71,7 +71,7 @@ def test_workers_leave_the_bytes_of_one(asked, tmp_path):
 
 
 def test_the_probability_that_is_not_a_number_stops_the_run(asked, monkeypatch):
-    from tailkeep.audit.asking import Asker
+    from tailkeep.audit.prior_scores import Asker
     from tailkeep.errors import InputError
     from tailkeep.scoring import Scored
 

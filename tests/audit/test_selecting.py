@@ -11,8 +11,8 @@ from tailkeep.audit import run, select
 from tailkeep.data import Record
 from tailkeep.data.corpus import read_weights, repeated, write_weights
 from tailkeep.errors import ConfigError, InputError
-from tailkeep.lab.causal_lm.corpora import TextCorpus
-from tailkeep.lab.causal_lm.corpus import read_corpus
+from tailkeep.lab.causal_lm.data_config import TextCorpus
+from tailkeep.lab.causal_lm.dataset import read_corpus
 from tests.audit.conftest import prose, write_jsonl
 from tests.edit.test_command import tailkeep
 from tests.lab.causal_lm.tiny import STORIES

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tailkeep.data import World, WorldConfig
-from tailkeep.data.world.asking import pair
+from tailkeep.data.world.questions import pair
 
 WORLD = World(WorldConfig(people=20, values=6, values_exponent=0.0))
 

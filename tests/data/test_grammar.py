@@ -2,8 +2,8 @@ from itertools import product
 
 import pytest
 
-from tailkeep.data.world.config import MOST_ATTRIBUTES, MOST_PHRASINGS
 from tailkeep.data.world.grammar import ATTRIBUTES
+from tailkeep.data.world.population import MOST_ATTRIBUTES, MOST_PHRASINGS
 
 PHRASINGS = [phrasing for attribute in ATTRIBUTES for phrasing in attribute.phrasings]
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tailkeep.data.hashed import hash_spans
+from tailkeep.data.hashing import hash_spans
 
 # Lengths around eight bytes, where the next number begins, and around 64, from where on a word is hashed by itself.
 LENGTHS = st.sampled_from([1, 2, 7, 8, 9, 15, 16, 17, 63, 64, 65, 72, 300])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tailkeep.data.hashed import BUCKETS, buckets_of, grams_of, log_ratios, occurrences, words_of
+from tailkeep.data.hashing import BUCKETS, buckets_of, grams_of, log_ratios, occurrences, words_of
 
 
 def test_a_text_has_its_words_and_its_pairs_of_words_and_nothing_across_texts():

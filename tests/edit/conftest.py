@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from tailkeep.lab.causal_lm.codec import Codec, train_tokenizer
-from tailkeep.lab.causal_lm.settings import Scratch
-from tailkeep.lab.causal_lm.source import new_network
+from tailkeep.lab.causal_lm.config import Scratch
+from tailkeep.lab.causal_lm.model import new_network
+from tailkeep.lab.causal_lm.tokenizer import Codec, train_tokenizer
 from tests.lab.causal_lm.tiny import SHAPE, STORIES
 
 THRESHOLD = 0.002

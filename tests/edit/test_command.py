@@ -14,7 +14,7 @@ import yaml
 
 from tailkeep import cli
 from tailkeep.edit import Outcome
-from tailkeep.report.edit_reading import read_edit
+from tailkeep.report.edit import read_edit
 from tests.edit.conftest import THRESHOLD
 from tests.report.built_runs import HOSTILE_TEXT
 

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tailkeep.edit import estimate, load, run
-from tailkeep.edit.outcome import Outcome
+from tailkeep.edit.stats import Outcome
 from tailkeep.errors import InputError
 
 

@@ -105,7 +105,7 @@ class Otherwise:
     """Works here, with another torch than the run."""
 
     def run(self, setup, shards):
-        from tailkeep.edit import workers
+        from tailkeep.edit import run as workers
 
         with pytest.MonkeyPatch.context() as patched:
             there = workers.versions

@@ -160,7 +160,7 @@ def test_a_missing_folder_is_not_looked_for_on_the_hub(corpus, tmp_path, monkeyp
     def asked(*_, **__):
         raise AssertionError("the hub was asked")
 
-    monkeypatch.setattr("tailkeep.scoring.source.snapshot_download", asked)
+    monkeypatch.setattr("tailkeep.scoring.loading.snapshot_download", asked)
     with pytest.raises(InputError, match=r"there is no folder .*no.such.model"):
         run({"prior": {"path": name}}, corpus, tmp_path / "out")
 

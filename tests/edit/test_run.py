@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tailkeep.data.corpus import find_shards
 from tailkeep.edit import Task, run
-from tailkeep.edit.counting import BANDS, bands_of
+from tailkeep.edit.stats import BANDS, bands_of
 from tailkeep.errors import BusyError, ConfigError, FingerprintError, InputError
 from tailkeep.runs import RunDirectory
 from tests.edit.conftest import THRESHOLD, lines

@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 from tailkeep.edit import estimate, load, run
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.rules import read_surfaces
-from tailkeep.scoring.text import load_tokenizer
+from tailkeep.scoring.loading import load_tokenizer
 from tests.edit.conftest import left_by
 from tests.lab.causal_lm.tiny import STORIES
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tailkeep.kr_test.reading import Document
+from tailkeep.kr_test.corpus import Document
 
 FIRST = [name + ending for name in ("Abe", "Bra", "Cor", "Dor") for ending in "lmno"]
 TOWNS = ["Arden", "Bodel", "Cambo", "Delft", "Eborn", "Fynal", "Goral", "Halde"]

@@ -3,11 +3,18 @@ import json
 import pytest
 
 from tailkeep.errors import BusyError, InputError
-from tailkeep.kr_test.answers import open_answers
-from tailkeep.kr_test.asking import Passage, estimate, passages_of, questions_in
-from tailkeep.kr_test.building import build_asked, unanswered
-from tailkeep.kr_test.endpoint import Endpoint, EndpointError, Reply
-from tailkeep.kr_test.reading import Document
+from tailkeep.kr_test.build import build_asked, unanswered
+from tailkeep.kr_test.corpus import Document
+from tailkeep.kr_test.llm_writer import (
+    Endpoint,
+    EndpointError,
+    Passage,
+    Reply,
+    estimate,
+    open_answers,
+    passages_of,
+    questions_in,
+)
 from tests.kr_test.corpus import documents
 from tests.kr_test.server import answer, questions, serving
 

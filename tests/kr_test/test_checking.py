@@ -5,8 +5,7 @@ import pytest
 
 from tailkeep.data import Question
 from tailkeep.errors import InputError
-from tailkeep.kr_test.checking import check, leaks
-from tailkeep.kr_test.shortcuts import bag_of_words_signs, find_shortcuts
+from tailkeep.kr_test.lint import bag_of_words_signs, check, find_shortcuts, leaks
 from tests.kr_test.corpus import FIRST
 
 

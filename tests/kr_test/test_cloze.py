@@ -5,12 +5,10 @@ import pytest
 from tailkeep.data import read_documents
 from tailkeep.data.corpus import Layout
 from tailkeep.errors import InputError
-from tailkeep.kr_test.building import build_cloze
-from tailkeep.kr_test.checking import leaks
+from tailkeep.kr_test.build import build_cloze
 from tailkeep.kr_test.cloze import blanks_of, gather, pair_up, present, questions_of
-from tailkeep.kr_test.reading import Document, read_corpus
-from tailkeep.kr_test.sentences import sentences_of
-from tailkeep.kr_test.shortcuts import find_shortcuts
+from tailkeep.kr_test.corpus import Document, read_corpus, sentences_of
+from tailkeep.kr_test.lint import find_shortcuts, leaks
 from tests.kr_test.corpus import documents, write
 
 

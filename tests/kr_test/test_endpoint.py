@@ -1,7 +1,7 @@
 import pytest
 
 from tailkeep.errors import ConfigError
-from tailkeep.kr_test.endpoint import Endpoint, EndpointError, Reply, key_in
+from tailkeep.kr_test.llm_writer import Endpoint, EndpointError, Reply, key_in
 from tests.kr_test.server import answer, serving
 
 KEY = "a-key-of-no-known-shape-4711"

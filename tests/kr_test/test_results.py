@@ -3,7 +3,7 @@ import pytest
 
 from tailkeep.data import Question
 from tailkeep.errors import ConfigError
-from tailkeep.kr_test.results import Margins, compare, parts_of, row_lines, tree_of
+from tailkeep.kr_test.evaluate import Margins, compare, parts_of, row_lines, tree_of
 from tailkeep.metrics import binomial_interval, holm, kr_rows
 
 COMMON = np.array([1.0, 1.0, -1.0, 0.0, 2.0, -2.0])

@@ -8,8 +8,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tailkeep.data import Question
 from tailkeep.errors import ConfigError, InputError
-from tailkeep.kr_test.exporting import export
-from tailkeep.kr_test.running import Examinee, token_counter
+from tailkeep.kr_test.build import export
+from tailkeep.kr_test.evaluate import Examinee, token_counter
 from tests.harness import evaluate, sums_of
 from tests.kr_test.tiny import QUESTIONS, save_model
 

@@ -1,6 +1,6 @@
 import pytest
 
-from tailkeep.kr_test.sentences import entities_of, sentences_of, words_of
+from tailkeep.kr_test.corpus import entities_of, sentences_of, words_of
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from tailkeep.data import Question
-from tailkeep.lab.causal_lm.codec import train_tokenizer
+from tailkeep.lab.causal_lm.tokenizer import train_tokenizer
 from tests.lab.causal_lm.tiny import SHAPE, STORIES
 
 QUESTIONS = [

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from tailkeep.lab import Measurement, Subject
-from tailkeep.lab.numbers import Floats, Numbers
+from tailkeep.lab.toy_data import Floats, Numbers
 
 
 def numbers(*values: float) -> Numbers:

@@ -6,9 +6,9 @@ import pytest
 
 from tailkeep import lab
 from tailkeep.errors import ConfigError
-from tailkeep.lab.editing import Edit
-from tailkeep.lab.numbers import Numbers
-from tailkeep.lab.stage import Stage
+from tailkeep.lab.protocols import Stage
+from tailkeep.lab.regimes import Edit
+from tailkeep.lab.toy_data import Numbers
 from tailkeep.rules import Sampler, ToEdit
 from tests.lab.stubs import Asked, TraceModel, listed, real, trace_learners, trace_subject
 

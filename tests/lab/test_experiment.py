@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_info
 
 from tailkeep import lab
 from tailkeep.errors import ConfigError, FingerprintError, InputError, WorkerError
-from tailkeep.lab.experiment import _worker
+from tailkeep.lab.run import _worker
 from tests.lab.small_lab import TREE, outcome, raising, run
 from tests.lab.stubs import Asked, trace_learners
 from tests.runs.faults import FaultyStorage, content
@@ -151,7 +151,7 @@ def test_workers_change_neither_bytes_nor_what_is_told(tmp_path):
 
 
 def test_more_workers_than_chains_are_not_started(tmp_path, monkeypatch):
-    monkeypatch.setattr("tailkeep.lab.experiment.ProcessPoolExecutor", None)
+    monkeypatch.setattr("tailkeep.lab.run.ProcessPoolExecutor", None)
     lab.run({**TREE, "arms": {"a": {}}}, tmp_path / "run", workers=8)
 
 

@@ -7,7 +7,7 @@ from scipy.stats import norm
 from tailkeep.errors import ConfigError, TrainingError
 from tailkeep.lab import load
 from tailkeep.lab.gaussian import DensityCut, GaussianLearner, Gaussians, GaussianStudy, RelativeCut, build
-from tailkeep.lab.numbers import NormalWorld, Numbers
+from tailkeep.lab.toy_data import NormalWorld, Numbers
 from tailkeep.metrics import accumulated_variance, balanced_width, median_variance, variance_growth
 
 PLAIN = GaussianLearner(None)

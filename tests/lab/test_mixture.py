@@ -6,9 +6,9 @@ from scipy.stats import norm
 
 from tailkeep import lab
 from tailkeep.errors import ConfigError, InputError
+from tailkeep.lab.loop import phase_seed
 from tailkeep.lab.mixture import Mixture, MixtureLearner, MixtureStudy, build
-from tailkeep.lab.numbers import ModesWorld, Numbers
-from tailkeep.lab.recursion import phase_seed
+from tailkeep.lab.toy_data import ModesWorld, Numbers
 from tests.runs.faults import FaultyStorage
 
 sklearn_mixture = pytest.importorskip("sklearn.mixture")

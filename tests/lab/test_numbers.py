@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailkeep.lab.numbers import ModesWorld, NormalWorld, Numbers, load_model, save_model
+from tailkeep.lab.toy_data import ModesWorld, NormalWorld, Numbers, load_model, save_model
 from tests.lab.stubs import listed, numbers, real
 
 

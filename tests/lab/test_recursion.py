@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tailkeep import lab
-from tailkeep.lab.recursion import phase_seed
+from tailkeep.lab.loop import phase_seed
 from tests.lab.stubs import Asked, trace_learners
 from tests.runs.faults import FaultyStorage, content
 

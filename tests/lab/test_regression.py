@@ -5,7 +5,7 @@ import pytest
 
 from tailkeep import lab
 from tailkeep.errors import ConfigError, InputError
-from tailkeep.lab.recursion import phase_seed
+from tailkeep.lab.loop import phase_seed
 from tailkeep.lab.regimes import Accumulate, Replace, Revise, Stage
 from tailkeep.lab.regression import Labels, LeastSquares, LinearFit, LinearWorld, RegressionStudy, build
 from tailkeep.metrics import accumulated_error, error_unit, replaced_error, wide_edit_error

@@ -7,10 +7,10 @@ import pytest
 
 from tailkeep import lab
 from tailkeep.errors import ConfigError
-from tailkeep.lab.numbers import Numbers
+from tailkeep.lab.protocols import Stage
 from tailkeep.lab.regimes import Select
 from tailkeep.lab.selectors import AtRandom, Detector, Surplexity
-from tailkeep.lab.stage import Stage
+from tailkeep.lab.toy_data import Numbers
 from tests.lab.stubs import Asked, TraceModel, listed, real, trace_learners, trace_subject
 
 RANDOM = {"name": "select", "by": {"name": "random"}}

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from tailkeep.errors import ConfigError
 from tailkeep.losses.adaptive import dynamic_truncation, scheduled_truncation, target_kept_fraction
+from tailkeep.losses.cross_entropy import weighted_cross_entropy
 from tailkeep.losses.linear import linear_weighted_cross_entropy
-from tailkeep.losses.logits import weighted_cross_entropy
 from tailkeep.losses.truncation import truncated, truncated_cross_entropy
 from tests.losses.reference import logits_of
 

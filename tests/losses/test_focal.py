@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailkeep.errors import ConfigError
-from tailkeep.losses.focal import focal, focal_cross_entropy, focal_weights
-from tailkeep.losses.logits import weighted_cross_entropy
+from tailkeep.losses.cross_entropy import weighted_cross_entropy
+from tailkeep.losses.weightings import focal, focal_cross_entropy, focal_weights
 from tests.losses.reference import logits_of
 
 EXPONENTS = [0.0, 0.5, 1.0, 2.0, 5.0]

@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 
 from tailkeep.errors import ConfigError
+from tailkeep.losses.cross_entropy import weighted_cross_entropy
 from tailkeep.losses.linear import linear_weighted_cross_entropy
-from tailkeep.losses.logits import weighted_cross_entropy
-from tailkeep.losses.named import WEIGHTINGS, named_weighting
+from tailkeep.losses.registry import WEIGHTINGS, named_weighting
 from tailkeep.losses.truncation import truncated, truncated_cross_entropy
 from tailkeep.losses.weighting import CROSS_ENTROPY, Weighting
 from tests.losses.reference import weighted

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from tailkeep.errors import ConfigError
-from tailkeep.losses.module import TruncatedCrossEntropyLoss
+from tailkeep.losses.cross_entropy import TruncatedCrossEntropyLoss
 from tailkeep.losses.truncation import truncated_cross_entropy
 
 SHAPES = [(5,), (7, 5), (0, 5), (3, 5, 4), (2, 5, 3, 4), (2, 5, 0)]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tailkeep.errors import ConfigError
-from tailkeep.losses.named import WEIGHTINGS, named_weighting
+from tailkeep.losses.registry import WEIGHTINGS, named_weighting
 from tailkeep.losses.weighting import CROSS_ENTROPY
 
 OPTIONS = {

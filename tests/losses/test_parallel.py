@@ -7,9 +7,9 @@ import torch.multiprocessing as mp
 import torch.nn.functional as F
 
 from tailkeep.errors import ConfigError
-from tailkeep.losses.parallel import vocab_parallel_token_nll
-from tailkeep.losses.token import reduce_nll
+from tailkeep.losses.nll import reduce_nll
 from tailkeep.losses.truncation import truncation_mask
+from tailkeep.losses.vocab_parallel import vocab_parallel_token_nll
 
 RANKS = 2
 CASES = {

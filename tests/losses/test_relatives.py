@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailkeep.errors import ConfigError
-from tailkeep.losses.logits import weighted_cross_entropy
-from tailkeep.losses.relatives import dft, eaft, mile, random_truncation, stm
+from tailkeep.losses.cross_entropy import weighted_cross_entropy
+from tailkeep.losses.weightings import dft, eaft, mile, random_truncation, stm
 from tests.losses.reference import logits_of
 
 PROBABILITIES = st.floats(1e-4, 0.999)

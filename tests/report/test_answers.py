@@ -5,7 +5,7 @@ import csv
 import pytest
 
 from tailkeep.report import summarise, write
-from tailkeep.report.wording import answered
+from tailkeep.report.lab.sentences import answered
 from tests.report.built_runs import finish, new_run
 
 PLAIN = [1.0, 1.0, -1.0, -1.0, 0.0, 1.0]

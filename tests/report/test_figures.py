@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailkeep.report import drawing
-from tailkeep.report.curves import Line
-from tailkeep.report.figures import draw, pens_of
-from tailkeep.report.reading import read
+from tailkeep.report import svg as drawing
+from tailkeep.report.lab.charts import Line
+from tailkeep.report.lab.page import draw, pens_of
+from tailkeep.report.lab.run import read
 from tests.report.built_runs import finish, new_run
 
 COLOUR = re.compile(r"#[0-9a-f]{6}")

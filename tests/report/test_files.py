@@ -5,7 +5,7 @@ import pytest
 
 from tailkeep.errors import StorageError
 from tailkeep.report import write
-from tailkeep.report.figures import _Names
+from tailkeep.report.lab.page import _Names
 from tailkeep.runs import Storage
 from tests.report.built_runs import finish, new_run
 

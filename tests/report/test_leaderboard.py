@@ -2,8 +2,8 @@ import math
 
 import pytest
 
-from tailkeep.report.leaderboard import leaderboard, ranked
-from tailkeep.report.reading import read
+from tailkeep.report.lab.comparisons import leaderboard, ranked
+from tailkeep.report.lab.run import read
 from tests.report.built_runs import finish, new_run
 
 ARMS = ("plain", "worse", "better", "same", "unsure")

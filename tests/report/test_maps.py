@@ -3,8 +3,8 @@ import math
 import pytest
 
 from tailkeep.report import summarise, write
-from tailkeep.report.maps import findings, map_of
-from tailkeep.report.reading import read
+from tailkeep.report.lab.comparisons import findings, map_of
+from tailkeep.report.lab.run import read
 from tests.report.built_runs import finish, new_run
 
 GRID = {"decoder": ["greedy", "sample"], "inherit": ["yes", "no"], "loss": ["plain", "cut", "random"]}

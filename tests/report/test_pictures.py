@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tailkeep.report import write
-from tailkeep.report.pictures import mosaic
+from tailkeep.report.lab.samples import mosaic
 from tests.report.built_runs import finish, new_run
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from tailkeep.errors import InputError
-from tailkeep.report.reading import Missing, read
+from tailkeep.report.lab.run import Missing, read
 from tests.report.built_runs import finish, new_run
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from tailkeep.report import summarise, write
-from tailkeep.report.numbers import failed_seeds
+from tailkeep.report.formatting import failed_seeds
 from tests.report.built_runs import finish, new_run
 
 T_TWO = 4.302652729911275

@@ -1,4 +1,4 @@
-from tailkeep.report.vocabulary import bounds_of, companion_of, describe, further_names, headline_names
+from tailkeep.report.metric_catalog import bounds_of, companion_of, describe, further_names, headline_names
 
 NAMES = {
     "held_out_nll", "downstream.piqa", "downstream.piqa.low", "downstream.piqa.high", "downstream.piqa.chance",

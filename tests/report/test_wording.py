@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailkeep.metrics import Interval
-from tailkeep.report import numbers, summarise
-from tailkeep.report.wording import paired, sentences
+from tailkeep.report import formatting, summarise
+from tailkeep.report.lab.sentences import paired, sentences
 from tests.report.built_runs import finish, new_run
 
 
@@ -111,18 +111,18 @@ def test_arms_at_different_generations_are_compared_where_both_have_been(tmp_pat
     [(0.0, "0"), (2.184, "2.18"), (-0.0123, "−0.0123"), (31400.0, "31,400"), (math.nan, "–"), (math.inf, "∞")],
 )
 def test_a_number_has_three_significant_digits(value, text):
-    assert numbers.number(value) == text
+    assert formatting.number(value) == text
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-5, 1e5))
 def test_the_bounds_of_an_interval_never_read_the_same(middle, half):
-    low, high = numbers.interval(Interval(middle, middle - half, middle + half)).split(" to ")
+    low, high = formatting.interval(Interval(middle, middle - half, middle + half)).split(" to ")
     assert low != high
 
 
 def test_the_mean_has_the_decimals_of_its_bounds():
-    assert numbers.mean(Interval(2.18437, 2.1, 2.26874)) == "2.18"
-    assert numbers.interval(Interval(2.18437, 2.1, 2.26874)) == "2.10 to 2.27"
+    assert formatting.mean(Interval(2.18437, 2.1, 2.26874)) == "2.18"
+    assert formatting.interval(Interval(2.18437, 2.1, 2.26874)) == "2.10 to 2.27"
 
 
 def test_paired_differences_are_told_of_the_first_metric_with_their_intervals(tmp_path):

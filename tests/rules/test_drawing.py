@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from tailkeep.rules import Sampler, uniforms
-from tailkeep.rules.drawing import draw
+from tailkeep.rules.sampler import draw
 
 DRAWS = 40_000
 FULL = {"top_k": None}

@@ -7,8 +7,8 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tailkeep.errors import InputError
-from tailkeep.scoring import halves, token_log_probs
-from tailkeep.scoring.halves import Halves
+from tailkeep.scoring import split_model, token_log_probs
+from tailkeep.scoring.split_model import Halves
 from tests.scoring.conftest import SIZE, chosen, naive, new_network, rows_of
 
 
@@ -35,8 +35,8 @@ def test_chunks_of_any_size_give_the_same_scores(any_network, monkeypatch):
     rows = rows_of(9, 17, 30)
     whole = token_log_probs(any_network, rows)
     for size in (1, 3 * SIZE, 7 * SIZE + 1):
-        monkeypatch.setattr(halves, "_ROWS", 1)
-        monkeypatch.setitem(halves._LOGITS, "cpu", size)
+        monkeypatch.setattr(split_model, "_ROWS", 1)
+        monkeypatch.setitem(split_model._LOGITS, "cpu", size)
         for one, other in zip(whole, token_log_probs(any_network, rows), strict=True):
             assert np.abs(one - other).max() < 1e-5
 
@@ -61,8 +61,8 @@ def test_no_tensor_of_all_tokens_times_the_vocabulary_exists(kind, monkeypatch):
     with Largest() as bare, torch.no_grad():
         network(input_ids=torch.tensor(np.stack(rows).astype(np.int64)))
     assert bare.numbers == 200 * vocabulary
-    monkeypatch.setattr(halves, "_ROWS", 1)
-    monkeypatch.setitem(halves._LOGITS, "cpu", 8 * vocabulary)
+    monkeypatch.setattr(split_model, "_ROWS", 1)
+    monkeypatch.setitem(split_model._LOGITS, "cpu", 8 * vocabulary)
     with Largest() as chunked:
         token_log_probs(network, rows)
     assert chunked.numbers <= max(8, network.config.hidden_size) * vocabulary
@@ -72,7 +72,7 @@ def test_probabilities_near_one_keep_their_distance_from_it(network):
     model = Halves(network)
     logits = torch.full((2, SIZE), 100.0)
     logits[0, 5], logits[1, 6] = 114.0, 116.0
-    model._head, model._steps = nn.Identity(), halves._Steps(logits, [], logits)
+    model._head, model._steps = nn.Identity(), split_model._Steps(logits, [], logits)
     wanted = -torch.log1p(torch.tensor([60 * np.exp(-14.0), 60 * np.exp(-16.0)]))
     found = model.distributions(logits)[[0, 1], [5, 6]]
     assert found.tolist() == pytest.approx(wanted.tolist(), abs=2e-7, rel=1e-2)
@@ -114,8 +114,8 @@ def test_what_is_done_to_the_logits_is_repeated_on_each_chunk(name, monkeypatch)
     torch.manual_seed(0)
     odd = Odd(own(name))
     rows = [row % 40 for row in rows_of(9, 5)]
-    monkeypatch.setattr(halves, "_ROWS", 1)
-    monkeypatch.setitem(halves._LOGITS, "cpu", 2 * SIZE)
+    monkeypatch.setattr(split_model, "_ROWS", 1)
+    monkeypatch.setitem(split_model._LOGITS, "cpu", 2 * SIZE)
     for row, values in zip(rows, token_log_probs(odd, rows), strict=True):
         ids = torch.tensor(row[None].astype(np.int64))
         with torch.no_grad():

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from tailkeep.errors import ConfigError
-from tailkeep.scoring import CausalLMScorer, Prior, halves, log_probs
+from tailkeep.scoring import CausalLMScorer, Prior, split_model
+from tailkeep.scoring import scorer as scorer_module
 from tests.scoring.conftest import SIZE, chosen, naive, rows_of
 
 
@@ -52,8 +53,8 @@ def test_what_is_drawn_comes_from_the_whole_distribution_at_the_flagged_position
 def test_every_scored_token_is_judged_once_and_drawn_if_flagged(scorer, monkeypatch):
     judged, seen = Counter(), Counter()
     flagged = {(0, 3), (2, 1), (2, 29), (4, 5)}
-    monkeypatch.setattr(halves, "_ROWS", 1)
-    monkeypatch.setitem(halves._LOGITS, "cpu", 2 * SIZE)
+    monkeypatch.setattr(split_model, "_ROWS", 1)
+    monkeypatch.setitem(split_model._LOGITS, "cpu", 2 * SIZE)
 
     def judge(documents, positions, log_probs):
         places = list(zip(documents.tolist(), positions.tolist(), strict=True))
@@ -117,7 +118,7 @@ def test_scores_repeat_to_the_last_bit(scorer):
 
 
 def test_documents_are_numbered_through_all_groups(scorer, monkeypatch):
-    monkeypatch.setattr(log_probs, "_BATCHES", 1)
+    monkeypatch.setattr(scorer_module, "_BATCHES", 1)
     rows, seen = rows_of(*[9] * 20), set()
 
     def judge(documents, positions, log_probs):

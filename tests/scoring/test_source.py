@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tailkeep.errors import ConfigError, InputError
-from tailkeep.scoring.source import load_network, local_folder
+from tailkeep.scoring.loading import load_network, local_folder
 
 
 class Hostile:
@@ -134,7 +134,7 @@ def test_a_missing_folder_is_not_looked_for_on_the_hub(name, monkeypatch):
     def asked(*_, **__):
         raise AssertionError("the hub was asked")
 
-    monkeypatch.setattr("tailkeep.scoring.source.snapshot_download", asked)
+    monkeypatch.setattr("tailkeep.scoring.loading.snapshot_download", asked)
     with pytest.raises(InputError, match=r"^model\.path: there is no folder .*(nowhere|at/all)"):
         local_folder(Path(name), key="model.path")
 

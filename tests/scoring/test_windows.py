@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailkeep.scoring.windows import batches_of, groups_of, windows_of
+from tailkeep.scoring.scorer import batches_of, groups_of, windows_of
 
 
 @given(length=st.integers(0, 300), size=st.integers(2, 40))

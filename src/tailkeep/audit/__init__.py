@@ -4,11 +4,9 @@ Rule: without a prior nothing here needs torch.
 """
 
 from tailkeep.audit.config import AuditConfig, dump, load
-from tailkeep.audit.mixing import Advice, plan
-from tailkeep.audit.outcome import Outcome
-from tailkeep.audit.run import run
-from tailkeep.audit.selecting import Selected, select
-from tailkeep.audit.workers import gpus_for
+from tailkeep.audit.recommend import Advice, plan
+from tailkeep.audit.run import Outcome, gpus_for, run
+from tailkeep.audit.select import Selected, select
 from tailkeep.data.corpus import Lines, Progress, Task, task_here
 
 __all__ = [

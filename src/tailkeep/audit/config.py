@@ -14,9 +14,27 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from tailkeep.audit.prior import checked_prior
 from tailkeep.config import Settings, dump_tree, merge, parse_assignments, read_yaml, validate
 from tailkeep.data.corpus import Layout, OnError
+from tailkeep.errors import ConfigError
+from tailkeep.optional import require
+
+# The choice of a prior, checked where torch is at hand. Rule: an audit without one never comes here.
+
+
+def checked_prior(tree: Mapping[str, Any]) -> Any:
+    """The `Prior` that `tree` describes.
+
+    Raises:
+        ConfigError: its keys are wrong.
+    """
+    require("transformers", extra="hf")
+    from tailkeep.scoring import Prior
+
+    if not tree.get("path"):
+        raise ConfigError("the key 'prior.path' is missing. Give --prior PATH, or prior: {path: ...} in the file.")
+    return validate(Prior, dict(tree), source="prior")
+
 
 FREE = ("on_error", "memory")
 MOST_TESTS = 32

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom
 
-from tailkeep.audit.tables import added, ranges_of
+from tailkeep.data.count_tables import added, ranges_of
 
 _BANDS = 12
 

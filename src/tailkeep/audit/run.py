@@ -3,25 +3,27 @@
 Rule: a shard is finished when its manifest says so; the summary is a function of what all of them have left.
 """
 
+import json
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tailkeep.audit.asking import Asker, asker_of
-from tailkeep.audit.concluding import conclude
-from tailkeep.audit.config import AuditConfig, dump, load
-from tailkeep.audit.directory import CONTENTS
-from tailkeep.audit.outcome import Outcome
-from tailkeep.audit.workers import elsewhere, load_worker, local_pool, sources_of, worker
+from tailkeep.audit.config import AuditConfig, checked_prior, dump, load
+from tailkeep.audit.prior_scores import Asker, asker_of
+from tailkeep.audit.shard import ShardWork
+from tailkeep.audit.summary import conclude
 from tailkeep.data.corpus import (
+    Contents,
     Executor,
     Inline,
+    LocalPool,
     Manifest,
     Observer,
     OpenRun,
+    Rejects,
     Setup,
     Shard,
     ShardStorage,
@@ -29,9 +31,11 @@ from tailkeep.data.corpus import (
     drive,
     find_shards,
     fingerprint_of,
+    finish_shard,
     finished,
     my_tasks,
     nobody,
+    open_destination,
     open_run,
     read_rejects,
     refuse_idle_hands,
@@ -40,8 +44,151 @@ from tailkeep.data.corpus import (
     total,
 )
 from tailkeep.errors import ConfigError, InputError
-from tailkeep.redaction import redact
-from tailkeep.runs import RunRecord, hash_tree
+from tailkeep.runs import RunRecord, hash_tree, versions
+from tailkeep.sanitize import redact
+
+# Who audits shards. Rule: a worker that would write other bytes than whoever sends it shards refuses to begin.
+
+
+def sources_of(config: AuditConfig, asker: Asker | None) -> dict[str, Any]:
+    """What of a process decides what it writes, as parts of a run's sources."""
+    packages = ["numpy", "scipy", "pyarrow"]
+    packages += ["datasketch"] if config.near_duplicates else []
+    packages += ["torch", "transformers", "tokenizers"] if asker else []
+    return {"model": asker.identity() if asker else None, "packages": versions(*packages)}
+
+
+def local_pool(config: AuditConfig, workers: int) -> LocalPool:
+    """Processes on this machine; with a prior on GPUs, each takes its own."""
+    if config.prior is None:
+        return LocalPool(workers)
+    from tailkeep.scoring import local_pool as pool_with_prior
+
+    return pool_with_prior(checked_prior(config.prior), workers)
+
+
+def gpus_for(config: AuditConfig) -> int:
+    """How many GPUs a worker wants."""
+    if config.prior is None:
+        return 0
+    from tailkeep.scoring import uses_gpu
+
+    return int(uses_gpu(checked_prior(config.prior)))
+
+
+def elsewhere(config: AuditConfig, record: RunRecord) -> AuditConfig:
+    """`config` for a worker in another process, with what `auto` and a relative path mean in this one."""
+    if config.prior is None:
+        return config
+    from tailkeep.scoring import prior_elsewhere
+
+    prior = prior_elsewhere(checked_prior(config.prior), record.sources["model"]["prior"])
+    return config.model_copy(update={"prior": prior.model_dump(mode="json")})
+
+
+def load_worker(config: AuditConfig, out: str | Path, record: RunRecord) -> Callable[[Shard], Manifest]:
+    """What a worker of its own process does with a shard; called there, once.
+
+    Raises:
+        InputError: the prior or the packages there are others than those of the run.
+        TailkeepError: the prior or the output cannot be opened there.
+    """
+    asker = asker_of(config)
+    record.refuse_unequal(sources_of(config, asker))
+    return worker(asker, config, out, record)
+
+
+def worker(
+    asker: Asker | None, config: AuditConfig, out: str | Path, record: RunRecord, storage: ShardStorage | None = None
+) -> Callable[[Shard], Manifest]:
+    """What a worker does with a shard."""
+    work = ShardWork(config, asker)
+    destination = open_destination(out, storage=storage)
+
+    def finish(shard: Shard) -> Manifest:
+        return finish_shard(shard, work, destination, fingerprint=fingerprint_of(shard, record.sources))
+
+    return finish
+
+
+# The output of an audit.
+#
+#     run.json  config.yaml  manifests/  summary.json  tables/  lab/  report.html
+#     counts/  types/  frequent/  copies/  sample/  near/  scores/  rejects/
+#
+# Rule: the first line is for people, the second is what shards leave, from which the first can be made again.
+
+
+CONTENTS = Contents(("counts", "types", "frequent", "copies", "sample", "near", "scores", "rejects"))
+
+
+# What an audit has found so far. Rule: the summary holds no path outside of the run and no moment in time.
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The totals of an audit's finished shards, and once all are, its summary.
+
+    Attributes:
+        fingerprint: of the run.
+        shards: how many the run has, over all tasks.
+        finished: how many of them are finished.
+        counts: of the finished ones: documents, rejected, words.
+        rejects: what the rejected documents say.
+        summary: see `summary.json`; nothing before every shard is finished.
+    """
+
+    fingerprint: str
+    shards: int
+    finished: int
+    counts: Mapping[str, int | float]
+    rejects: Rejects = field(default_factory=Rejects)
+    summary: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every shard is finished."""
+        return self.finished == self.shards
+
+    @property
+    def rejected(self) -> int:
+        """How many documents are rejected."""
+        return int(self.counts.get("rejected", 0))
+
+    @property
+    def flagged(self) -> list[str]:
+        """The statistics that passed their corrected level."""
+        comparison = self.summary.get("comparison") or {"tests": []}
+        return [test["name"] for test in comparison["tests"] if test["flagged"]]
+
+    def text(self) -> str:
+        """The content of `summary.json`."""
+        tree = {"fingerprint": self.fingerprint, "shards": self.shards, **self.summary}
+        return json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    def lines(self) -> list[str]:
+        """The findings in words."""
+        found = [f"{self.finished} of {self.shards} shards are finished"]
+        if self.finished:
+            count = {name: int(value) for name, value in self.counts.items()}
+            found.append(
+                f"documents: {count['documents']:,} read, {count['rejected']:,} rejected; {count['words']:,} words"
+            )
+        found += [
+            f"{'[flagged] ' if finding['flagged'] else ''}{finding['sentence']}"
+            for finding in self.summary.get("findings", ())
+        ]
+        for advice in self.summary.get("mixing", ()):
+            weight = "" if advice["real_weight"] is None else f" (weight of real data {advice['real_weight']:.2f})"
+            found.append(f"mixing: {advice['rule']}{weight}; {advice['source']}; under: {advice['assumes']}")
+        if command := self.summary.get("lab_command"):
+            found.append(f"to ask a model, in the output's folder: {command}")
+        return found
+
+    def warnings(self) -> list[str]:
+        """What should be looked at."""
+        return [f"{name} is torn: all behind the damage is lost. Copy the file again" for name in self.rejects.torn]
+
 
 Inputs = str | Path | Sequence[str | Path]
 

@@ -11,11 +11,11 @@ from typing import Annotated
 import typer
 
 from tailkeep import __version__
-from tailkeep.cli import audit, downstream, edit, kr_test, lab, reading, select, world
-from tailkeep.cli.messages import Redacted, print_fault, tell_interrupted
+from tailkeep.cli import audit, downstream, edit, kr_test, lab, select, world
+from tailkeep.cli import report as reading
+from tailkeep.cli.output import Redacted, print_fault, tell_interrupted
 from tailkeep.errors import ExitCode, TailkeepError
-from tailkeep.redaction import redact
-from tailkeep.visible import visible
+from tailkeep.sanitize import redact, visible
 
 app = typer.Typer(
     name="tailkeep",

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tailkeep.cli.figures import FiguresFile
-from tailkeep.visible import visible
+from tailkeep.cli.output import FiguresFile
+from tailkeep.sanitize import visible
 
 if TYPE_CHECKING:
-    from tailkeep.lab.causal_lm.corpora import Downstream
+    from tailkeep.lab.causal_lm.data_config import Downstream
 
 app = typer.Typer(
     name="downstream", help="Tests by likelihood: multiple choice, sums, minimal pairs.", no_args_is_help=True
@@ -87,7 +87,7 @@ def _settings(
     seed: int,
 ) -> "Downstream":
     from tailkeep.config import validate
-    from tailkeep.lab.causal_lm.corpora import Downstream
+    from tailkeep.lab.causal_lm.data_config import Downstream
 
     if not choices and blimp is None:
         raise typer.BadParameter("there is no test. Give --choices NAME=FILE, or --blimp PATH.", param_hint="--choices")

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tailkeep.cli.shards import (
+from tailkeep.cli.corpus_options import (
     DocumentKind,
     DumpConfig,
     Engine,

@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tailkeep.cli.figures import FiguresFile
-from tailkeep.cli.messages import tell
+from tailkeep.cli.output import FiguresFile, tell
 from tailkeep.errors import ConfigError
-from tailkeep.visible import visible
+from tailkeep.sanitize import visible
 
 if TYPE_CHECKING:
     from tailkeep.data.corpus import Layout
-    from tailkeep.kr_test.building import Built
+    from tailkeep.kr_test.build import Built
 
 app = typer.Typer(name="kr-test", help="Questions that only a reader of a corpus can answer.", no_args_is_help=True)
 
@@ -54,8 +53,7 @@ def build(
 ) -> None:
     """Make questions of a corpus: by swapping entities within it, or through a chat endpoint."""
     from tailkeep.data import write_questions
-    from tailkeep.kr_test.checking import shortcut_lines
-    from tailkeep.kr_test.shortcuts import find_shortcuts
+    from tailkeep.kr_test.lint import find_shortcuts, shortcut_lines
 
     layout = _layout(text_field, document)
     if endpoint is None:
@@ -81,7 +79,7 @@ def build(
 @app.command()
 def check(file: Annotated[Path, typer.Argument(metavar="FILE", help="A question file, .json or .jsonl.")]) -> None:
     """Look for faults of a question file: repeats, leaks, and shortcuts that need no knowledge."""
-    from tailkeep.kr_test import checking
+    from tailkeep.kr_test import lint as checking
 
     print(visible("\n".join(checking.check(file).lines())))
 
@@ -104,8 +102,8 @@ def run(
 ) -> None:
     """Ask a model: does it find the true sentence likelier than the false one?"""
     from tailkeep.data import FORMS, read_questions
-    from tailkeep.kr_test import results
-    from tailkeep.kr_test.running import Examinee
+    from tailkeep.kr_test import evaluate as results
+    from tailkeep.kr_test.evaluate import Examinee
     from tailkeep.metrics import kr_rows
     from tailkeep.runs import Storage
 
@@ -147,7 +145,7 @@ def export(
 ) -> None:
     """Write a task for lm-evaluation-harness that runs offline."""
     from tailkeep.data import read_questions
-    from tailkeep.kr_test import exporting
+    from tailkeep.kr_test import build as exporting
 
     print(visible(str(exporting.export(read_questions(questions), out, name=name))))
 
@@ -163,11 +161,11 @@ def _layout(text_field: list[str] | None, document: str | None) -> "Layout":
 def _cloze(
     inputs: list[str], layout: "Layout", wanted: int, seed: int, sentences: int, tokenizer: Path | None
 ) -> "Built":
-    from tailkeep.kr_test.building import build_cloze
+    from tailkeep.kr_test.build import build_cloze
 
     length = None
     if tokenizer is not None:
-        from tailkeep.kr_test.running import token_counter
+        from tailkeep.kr_test.evaluate import token_counter
 
         length = token_counter(tokenizer)
     return build_cloze(inputs, layout, wanted=wanted, seed=seed, sentences=sentences, length=length)
@@ -184,10 +182,8 @@ def _asked(
     *,
     yes: bool,
 ) -> "Built":
-    from tailkeep.kr_test.answers import open_answers
-    from tailkeep.kr_test.asking import estimate
-    from tailkeep.kr_test.building import build_asked, find_passages, unanswered
-    from tailkeep.kr_test.endpoint import Endpoint, key_in
+    from tailkeep.kr_test.build import build_asked, find_passages, unanswered
+    from tailkeep.kr_test.llm_writer import Endpoint, estimate, key_in, open_answers
 
     url, model, variable = chosen
     endpoint = Endpoint(url, model, key_in(variable))

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tailkeep.cli.messages import tell
+from tailkeep.cli.output import tell
 
 WorldKeys = Annotated[
     list[str] | None,

@@ -4,9 +4,8 @@ Precedence is override > file > default. Each room owns its own models; this pac
 """
 
 from tailkeep.config.faults import suggest, validate
-from tailkeep.config.overrides import dotted, merge, parse_assignments
+from tailkeep.config.loader import Tree, dotted, dump, dump_tree, merge, parse_assignments, parse_yaml, read_yaml
 from tailkeep.config.settings import InputPath, Settings, input_paths
-from tailkeep.config.yaml_text import Tree, dump, dump_tree, parse_yaml, read_yaml
 
 __all__ = [
     "InputPath",

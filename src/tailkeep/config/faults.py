@@ -13,11 +13,10 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import ValidationError
 
-from tailkeep.config.overrides import dotted
+from tailkeep.config.loader import dotted
 from tailkeep.config.settings import Settings
 from tailkeep.errors import ConfigError
-from tailkeep.redaction import redact, redact_tree
-from tailkeep.visible import visible
+from tailkeep.sanitize import redact, redact_tree, visible
 
 S = TypeVar("S", bound=Settings)
 

@@ -1,8 +1,8 @@
 """Documents, questions and worlds with known truth."""
 
-from tailkeep.data.choices import Choice, read_answered, read_choices, read_minimal_pairs
 from tailkeep.data.documents import Record, Separator, read_documents, read_prompted, read_records, read_text
-from tailkeep.data.questions import (
+from tailkeep.data.kr_questions import (
+    ABBREVIATIONS,
     FORMS,
     Form,
     Question,
@@ -10,10 +10,10 @@ from tailkeep.data.questions import (
     parse_question,
     read_items,
     read_questions,
+    wikitext_form,
     write_questions,
 )
-from tailkeep.data.tasks import write_tasks
-from tailkeep.data.wikitext import ABBREVIATIONS, wikitext_form
+from tailkeep.data.multiple_choice import Choice, read_answered, read_choices, read_minimal_pairs, write_tasks
 from tailkeep.data.world import Fact, Reading, Statement, World, WorldConfig
 
 __all__ = [

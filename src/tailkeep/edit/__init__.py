@@ -7,9 +7,9 @@ require("transformers", extra="hf")
 
 from tailkeep.data.corpus import Lines, Progress, Task, task_here  # noqa: E402
 from tailkeep.edit.config import EditConfig, dump, load  # noqa: E402
-from tailkeep.edit.outcome import Outcome  # noqa: E402
+from tailkeep.edit.estimate import Estimate, estimate  # noqa: E402
 from tailkeep.edit.run import run  # noqa: E402
-from tailkeep.edit.sampling import Estimate, estimate  # noqa: E402
+from tailkeep.edit.stats import Outcome  # noqa: E402
 
 __all__ = [
     "EditConfig",

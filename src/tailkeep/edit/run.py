@@ -5,12 +5,15 @@ Rule: a shard is finished when its manifest says so; what is left is done in any
 
 import posixpath
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tailkeep.data.corpus import (
+    Contents,
     Destination,
     Executor,
     Inline,
@@ -23,8 +26,14 @@ from tailkeep.data.corpus import (
     Task,
     drive,
     find_shards,
+    fingerprint_of,
+    finish_shard,
+    finished,
+    input_sha256,
+    join_parts,
     my_tasks,
     nobody,
+    open_destination,
     open_run,
     read_rejects,
     refuse_equal_ids,
@@ -34,15 +43,130 @@ from tailkeep.data.corpus import (
     total,
 )
 from tailkeep.edit.config import EditConfig, dump, load
-from tailkeep.edit.directory import CONTENTS
-from tailkeep.edit.joining import finished_by, join_files
-from tailkeep.edit.loading import Model, load_model
-from tailkeep.edit.marks import NAME, Mark, refuse_edited, share_before
-from tailkeep.edit.outcome import Outcome
-from tailkeep.edit.token_input import refuse_foreign_ids
-from tailkeep.edit.workers import elsewhere, load_worker, sources_of, worker
-from tailkeep.runs import RunRecord, hash_path, hash_tree
-from tailkeep.scoring import local_pool
+from tailkeep.edit.prior import Model, load_model
+from tailkeep.edit.provenance import NAME, Mark, refuse_edited, share_before
+from tailkeep.edit.shard import ShardWork, told
+from tailkeep.edit.stats import Outcome
+from tailkeep.edit.token_ids import refuse_foreign_ids
+from tailkeep.runs import RunRecord, hash_path, hash_tree, versions
+from tailkeep.scoring import local_pool, prior_elsewhere
+
+# Who edits shards: this process, processes of this machine, or whoever is handed in.
+#
+# Rule: a worker that would write other bytes than the process that sends it shards refuses to begin.
+
+
+_PACKAGES = ("numpy", "pyarrow", "torch", "transformers", "tokenizers")
+
+
+def sources_of(model: Model) -> dict[str, Any]:
+    """What of a process decides what it writes, as parts of a run's sources."""
+    return {"model": model.identity(), "packages": versions(*_PACKAGES)}
+
+
+def elsewhere(config: EditConfig, record: RunRecord) -> EditConfig:
+    """`config` for a worker in another process, with what `auto` and a relative path mean in this one."""
+    prior = prior_elsewhere(config.prior, record.sources["model"]["prior"])
+    weights = config.weights and config.weights.absolute()
+    return config.model_copy(update={"prior": prior, "weights": weights})
+
+
+def load_worker(config: EditConfig, out: str | Path, record: RunRecord) -> Callable[[Shard], Manifest]:
+    """What a worker of its own process does with a shard; called there, once.
+
+    Raises:
+        InputError: the prior or the packages there are others than those of the run.
+        TailkeepError: the prior or the output cannot be opened there.
+    """
+    model = load_model(config.prior)
+    record.refuse_unequal(sources_of(model))
+    return worker(model, config, out, record)
+
+
+def worker(
+    model: Model, config: EditConfig, out: str | Path, record: RunRecord, storage: ShardStorage | None = None
+) -> Callable[[Shard], Manifest]:
+    """What a worker does with a shard."""
+    work = ShardWork(model, config, Mark(run=record.fingerprint).metadata())
+    destination = open_destination(out, storage=storage)
+
+    def finish(shard: Shard) -> Manifest:
+        with told(shard, destination, run=record.fingerprint):
+            return finish_shard(shard, work, destination, fingerprint=fingerprint_of(shard, record.sources))
+
+    return finish
+
+
+# The output of an edit.
+#
+#     run.json  config.yaml  documents/  edits/  tokens/  rejects/  ids/  failures/  manifests/  summary.json
+#
+# Rule: the marks that tell readers of an edit are there before its first shard.
+
+
+CONTENTS = Contents(("documents", "parts", "edits", "tokens", "rejects", "ids"), early=frozenset({NAME}))
+
+
+# Parquet files that were edited in parts: which parts are finished, and the whole file out of them.
+#
+# Rule: parts are taken away only when the manifest of the whole tells all that theirs did.
+
+
+_PARTS = "parts/"
+
+
+def finished_by(shard: Shard, record: RunRecord, destination: Destination) -> Manifest | None:
+    """The manifest that tells of `shard`: that of the file of which it is a part, else its own."""
+    # In this order: what is left of the parts behind a joined file must not count twice.
+    for unit in dict.fromkeys((_whole(shard), shard)):
+        if found := finished(unit, destination, fingerprint=fingerprint_of(unit, record.sources)):
+            return found
+    return None
+
+
+def join_files(shards: Sequence[Shard], record: RunRecord, opened: OpenRun) -> None:
+    """Put each file together of which all parts are finished."""
+    files: dict[str, list[Shard]] = defaultdict(list)
+    for shard in shards:
+        if shard.row_groups is not None:
+            files[shard.name].append(shard)
+    for parts in files.values():
+        whole = _whole(parts[0])
+        fingerprint = fingerprint_of(whole, record.sources)
+        if not finished(whole, opened.destination, fingerprint=fingerprint):
+            manifests = [found for part in parts if (found := finished_by(part, record, opened.destination))]
+            assert len(manifests) == len(parts), "only finished parts make a file"
+            _join(whole, manifests, fingerprint, opened)
+        for part in parts:
+            opened.destination.remove(f"manifests/{part.key}.json")
+            opened.destination.remove(part.documents)
+
+
+def _join(whole: Shard, manifests: Sequence[Manifest], fingerprint: str, opened: OpenRun) -> None:
+    outputs = {name: output for manifest in manifests for name, output in manifest.outputs.items()}
+    parts = [name for name in outputs if name.startswith(_PARTS)]
+
+    def fill(folder: Path) -> None:
+        target = folder / whole.documents
+        target.parent.mkdir(parents=True)
+        with tempfile.TemporaryDirectory(prefix="tailkeep-") as copies:
+            join_parts([opened.local(name, Path(copies)) for name in parts], target)
+
+    # Without text there is nothing to join.
+    joined = opened.destination.publish(whole.key, fill) if parts else {}
+    kept = {name: output for name, output in outputs.items() if name not in parts}
+    manifest = Manifest(
+        shard=whole.key,
+        fingerprint=fingerprint,
+        input=input_sha256(whole),
+        counts=total(manifests),
+        outputs={**kept, **joined},
+    )
+    opened.destination.write_text(f"manifests/{whole.key}.json", manifest.text())
+
+
+def _whole(shard: Shard) -> Shard:
+    return replace(shard, row_groups=None)
 
 
 def run(

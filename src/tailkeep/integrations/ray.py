@@ -18,7 +18,7 @@ from tailkeep.data.corpus import Setup, Shard
 from tailkeep.data.corpus.executors import Result
 from tailkeep.errors import ConfigError, TailkeepError, WorkerError
 from tailkeep.optional import require
-from tailkeep.redaction import redact
+from tailkeep.sanitize import redact
 
 _LOCAL = "local"
 # Shards and results are small. Ray's default is a third of the memory, more than many a container's /dev/shm.

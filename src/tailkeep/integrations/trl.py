@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from tailkeep.errors import AttachmentError, ConfigError, MissingPackageError
 from tailkeep.integrations.logged import logged
 from tailkeep.losses import LossStats, Weighting, is_attached
-from tailkeep.losses.attached.chosen import chosen, truncates
-from tailkeep.losses.attached.monitor import Monitor
 from tailkeep.losses.engines.reference import times
+from tailkeep.losses.hf.attach import chosen, truncates
+from tailkeep.losses.hf.state import Monitor
 from tailkeep.optional import require
 
 TrainerT = TypeVar("TrainerT")

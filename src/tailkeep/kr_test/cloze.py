@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from tailkeep.data import Question
-from tailkeep.kr_test.reading import Document
-from tailkeep.kr_test.sentences import Entity, entities_of, sentences_of, words_of
+from tailkeep.kr_test.corpus import Document, Entity, entities_of, sentences_of, words_of
 
 Length = Callable[[str], Hashable]
 """What two sentences must share beside the lengths of their entities, such as a number of tokens."""

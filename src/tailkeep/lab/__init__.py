@@ -6,13 +6,12 @@ lab.run("gaussian", "out")
 report.write(Path("out"))
 """
 
-from tailkeep.lab.config import LabConfig, dump, load
-from tailkeep.lab.embedded import write_world
-from tailkeep.lab.experiment import run
+from tailkeep.lab.config import LabConfig, Recipe, dump, find_recipe, list_recipes, load
+from tailkeep.lab.learners import default_workers
+from tailkeep.lab.loop import Event
+from tailkeep.lab.make_world import write_world
 from tailkeep.lab.protocols import Data, Learner, Measurement, Model, Subject
-from tailkeep.lab.recipes import Recipe, find_recipe, list_recipes
-from tailkeep.lab.recursion import Event
-from tailkeep.lab.subjects import default_workers
+from tailkeep.lab.run import run
 
 __all__ = [
     "Data",

@@ -13,28 +13,66 @@ Arms may also be the crossing of choices, see `grid`. Rule: an override beats th
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from tailkeep.config import Settings, Tree, dotted, dump_tree, merge, parse_assignments, read_yaml, validate
+from tailkeep.config import Settings, Tree, dotted, dump_tree, merge, parse_assignments, read_yaml, suggest, validate
 from tailkeep.errors import ConfigError
-from tailkeep.lab.causal_lm.corpora import TextCorpus
-from tailkeep.lab.causal_lm.settings import CausalLMStudy, LanguageStudy
-from tailkeep.lab.ecosystem.settings import EcosystemStudy
-from tailkeep.lab.flow.settings import FlowStudy
-from tailkeep.lab.gan.settings import GANStudy
+from tailkeep.lab.arm import Positive, Study
+from tailkeep.lab.causal_lm.config import CausalLMStudy, LanguageStudy
+from tailkeep.lab.causal_lm.data_config import TextCorpus
+from tailkeep.lab.ecosystem.config import EcosystemStudy
 from tailkeep.lab.gaussian import GaussianStudy
-from tailkeep.lab.grid import combinations, expanded
-from tailkeep.lab.images.settings import VAEStudy
-from tailkeep.lab.layers import Layer, check_overridden, choose_arms, merge_bases, merge_layers, scaled
+from tailkeep.lab.generative.config import FlowStudy, GANStudy, VAEStudy
+from tailkeep.lab.layers import (
+    Layer,
+    check_overridden,
+    choose_arms,
+    combinations,
+    expanded,
+    merge_bases,
+    merge_layers,
+    scaled,
+)
+from tailkeep.lab.loop import KeepModels
 from tailkeep.lab.mixture import MixtureStudy
-from tailkeep.lab.recipes import find_recipe
-from tailkeep.lab.recursion import KeepModels
 from tailkeep.lab.regression import RegressionStudy
-from tailkeep.lab.study import Positive, Study
 from tailkeep.runs.storage import TEMPORARY
+
+# The recipes that ship with the package: one YAML file an experiment, with what it shows in its header.
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A packaged experiment."""
+
+    name: str
+    path: Path
+    shows: str
+
+
+def list_recipes() -> list[Recipe]:
+    """Every packaged recipe, by name."""
+    folder = Path(str(files("tailkeep") / "recipes"))
+    return [Recipe(path.stem, path, str(read_yaml(path).get("shows", ""))) for path in sorted(folder.glob("*.yaml"))]
+
+
+def find_recipe(name: str) -> Path:
+    """The file of the recipe called `name`, or `name` itself if it is a YAML file.
+
+    Raises:
+        ConfigError: neither exists.
+    """
+    if Path(name).suffix in {".yaml", ".yml"}:
+        return Path(name)
+    recipes = {recipe.name: recipe.path for recipe in list_recipes()}
+    if name in recipes:
+        return recipes[name]
+    raise ConfigError(f"no recipe is called {name!r}.{suggest(name, [*recipes])} Or give a path that ends in .yaml.")
 
 
 def _names_a_folder(name: str) -> str:

@@ -16,10 +16,10 @@ from scipy.stats import norm
 
 from tailkeep.config import Settings
 from tailkeep.errors import TrainingError
-from tailkeep.lab.numbers import Floats, NormalWorld, Numbers, load_model, save_model
+from tailkeep.lab.arm import Study
 from tailkeep.lab.protocols import Measurement, Subject
 from tailkeep.lab.regimes import Accumulate, Replace
-from tailkeep.lab.study import Study
+from tailkeep.lab.toy_data import Floats, NormalWorld, Numbers, load_model, save_model
 from tailkeep.metrics import (
     accumulated_variance,
     density_floor,

@@ -14,9 +14,9 @@ from pydantic import Field
 from scipy.stats import norm
 
 from tailkeep.errors import InputError
-from tailkeep.lab.numbers import Floats, ModesWorld, Numbers, load_model, save_model
+from tailkeep.lab.arm import Positive, Study
 from tailkeep.lab.protocols import Measurement, Subject
-from tailkeep.lab.study import Positive, Study
+from tailkeep.lab.toy_data import Floats, ModesWorld, Numbers, load_model, save_model
 from tailkeep.metrics import mode_shares, modes_alive, weight_distance
 from tailkeep.optional import require
 

@@ -15,10 +15,10 @@ from pydantic import Field, model_validator
 
 from tailkeep.config import Settings
 from tailkeep.errors import InputError
-from tailkeep.lab.numbers import Floats, load_model, save_model
+from tailkeep.lab.arm import Positive, Study
 from tailkeep.lab.protocols import Indices, Measurement, Subject
 from tailkeep.lab.regimes import Accumulate, AnyRegime, Replace, Revise
-from tailkeep.lab.study import Positive, Study
+from tailkeep.lab.toy_data import Floats, load_model, save_model
 from tailkeep.metrics import (
     accumulated_error,
     error_unit,

@@ -5,8 +5,8 @@ Hugging Face model: `attach`.
 """
 
 from tailkeep.losses.adaptive import dynamic_truncation, scheduled_truncation, target_kept_fraction
-from tailkeep.losses.attached import attach, detach, is_attached, plain, read_stats, weighting_of
-from tailkeep.losses.focal import focal, focal_cross_entropy, focal_weights
+from tailkeep.losses.cross_entropy import TruncatedCrossEntropyLoss, weighted_cross_entropy
+from tailkeep.losses.hf.attach import attach, detach, is_attached, plain, read_stats, weighting_of
 from tailkeep.losses.linear import (
     LossStats,
     explain_engine,
@@ -14,15 +14,22 @@ from tailkeep.losses.linear import (
     linear_truncated_cross_entropy,
     linear_weighted_cross_entropy,
 )
-from tailkeep.losses.logits import weighted_cross_entropy
-from tailkeep.losses.matched import random_matched
-from tailkeep.losses.module import TruncatedCrossEntropyLoss
-from tailkeep.losses.named import WEIGHTINGS, named_weighting
-from tailkeep.losses.parallel import vocab_parallel_token_nll
-from tailkeep.losses.relatives import dft, eaft, mile, random_truncation, stm
-from tailkeep.losses.token import Reduction, reduce_nll, token_nll
+from tailkeep.losses.nll import Reduction, reduce_nll, token_nll
+from tailkeep.losses.registry import WEIGHTINGS, named_weighting
 from tailkeep.losses.truncation import truncated, truncated_cross_entropy, truncation_mask
+from tailkeep.losses.vocab_parallel import vocab_parallel_token_nll
 from tailkeep.losses.weighting import CROSS_ENTROPY, Entropy, Weighting
+from tailkeep.losses.weightings import (
+    dft,
+    eaft,
+    focal,
+    focal_cross_entropy,
+    focal_weights,
+    mile,
+    random_matched,
+    random_truncation,
+    stm,
+)
 
 __all__ = [
     "CROSS_ENTROPY",

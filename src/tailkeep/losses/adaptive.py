@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from tailkeep.errors import ConfigError
-from tailkeep.losses.relatives import check_fraction
 from tailkeep.losses.truncation import check_threshold, truncation_mask
 from tailkeep.losses.weighting import State, Weighting, check_state
+from tailkeep.losses.weightings import check_fraction
 
 _MOST_TOKENS = 8192
 """Tokens that a micro-batch leaves behind: 16 micro-batches then estimate a share to .15 % (one standard error)."""

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from tailkeep.errors import ConfigError
 from tailkeep.losses.engines import Engine, choose, most_likely
-from tailkeep.losses.engines.elementwise import wide
-from tailkeep.losses.head import Head, autocast, check_inputs, head_of
-from tailkeep.losses.token import Reduction, at_least_something, count_on, reduce_nll
+from tailkeep.losses.engines.logit_ops import wide
+from tailkeep.losses.lm_head import Head, autocast, check_inputs, head_of
+from tailkeep.losses.nll import Reduction, at_least_something, count_on, reduce_nll
 from tailkeep.losses.truncation import truncated
 from tailkeep.losses.weighting import Entropy, Weighting, check_weighting
 

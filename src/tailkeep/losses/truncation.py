@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tailkeep.errors import ConfigError
-from tailkeep.losses.token import Reduction, reduce_nll, token_nll
+from tailkeep.losses.nll import Reduction, reduce_nll, token_nll
 from tailkeep.losses.weighting import Weighting
 
 

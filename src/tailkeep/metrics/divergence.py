@@ -3,8 +3,11 @@
 Rule: the argument order is that of KL(p || q); p is what is judged, q what it is judged by.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import wasserstein_distance
 
 
 def unigram_counts(tokens: ArrayLike, vocab_size: int) -> NDArray[np.int64]:
@@ -73,3 +76,212 @@ def gaussian_kl(mean_p: ArrayLike, std_p: ArrayLike, mean_q: ArrayLike, std_q: A
     collapsed = (s_p == 0) | (s_q == 0)
     result: NDArray[np.float64] = np.where(collapsed, np.where(s_p == s_q, points, np.inf), divergence)
     return result
+
+
+# What a histogram of counts, or many of them side by side, says of concentration and distance.
+#
+# Rule: cells lie along the first axis, (v,) or (v, k); the result has the shape of what is left. Logarithms are
+# natural.
+
+
+Numbers = NDArray[np.float64]
+
+
+def entropy(counts: ArrayLike) -> Numbers:
+    """-sum p ln p in nats of counts (v, ...); ln v if all cells hold as much. NaN without any count."""
+    shares = _shares(counts)
+    return np.asarray(-_times_log(shares, shares).sum(axis=0))
+
+
+def gini(counts: ArrayLike) -> Numbers:
+    """The Gini coefficient of counts (v, ...), empty cells among them: 0 if equal, (v - 1) / v if one holds all."""
+    ordered = np.sort(_checked(counts), axis=0)
+    cells = len(ordered)
+    ranks = np.arange(1, cells + 1).reshape(-1, *[1] * (ordered.ndim - 1))
+    with np.errstate(invalid="ignore"):
+        return np.asarray(2 * (ranks * ordered).sum(axis=0) / (cells * ordered.sum(axis=0)) - (cells + 1) / cells)
+
+
+def top_share(counts: ArrayLike, cells: int) -> Numbers:
+    """The share of all counts (v, ...) that lies in the `cells` fullest.
+
+    Raises:
+        ValueError: `cells` is below 1.
+    """
+    if cells < 1:
+        raise ValueError(f"the share of {cells} cells. Give at least 1.")
+    values = _checked(counts)
+    cells = min(cells, len(values))
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.partition(values, -cells, axis=0)[-cells:].sum(axis=0) / values.sum(axis=0))
+
+
+def js_divergence(p_counts: ArrayLike, q_counts: ArrayLike) -> Numbers:
+    """The Jensen-Shannon divergence in nats of two histograms (v, ...): 0 if equal, ln 2 without a common cell."""
+    p, q = _shares(p_counts), _shares(q_counts)
+    middle = (p + q) / 2
+    half = _times_log(p, p) + _times_log(q, q) - 2 * _times_log(middle, middle)
+    return np.asarray(np.maximum(half.sum(axis=0) / 2, 0.0))
+
+
+def smoothed_kl(p_counts: ArrayLike, q_counts: ArrayLike, *, smoothing: float) -> Numbers:
+    """KL(p || q) in nats of two histograms (v, ...), `smoothing` > 0 added to each cell of both.
+
+    Raises:
+        ValueError: `smoothing` is not above 0.
+    """
+    if not smoothing > 0:
+        raise ValueError(f"smoothing of {smoothing}. Give a number above 0.")
+    p, q = _shares(_checked(p_counts) + smoothing), _shares(_checked(q_counts) + smoothing)
+    return np.asarray((p * (np.log(p) - np.log(q))).sum(axis=0))
+
+
+def unseen_mass(counts: ArrayLike) -> Numbers:
+    """The share of items whose type occurs once, of counts (v, ...) by type.
+
+    By Good and Turing (Good 1953) it estimates the probability that the next item is of a type not seen before.
+    """
+    values = _checked(counts)
+    with np.errstate(invalid="ignore"):
+        return np.asarray((values == 1).sum(axis=0) / values.sum(axis=0))
+
+
+def distinct_share(counts: ArrayLike) -> Numbers:
+    """Types divided by items, of counts (v, ...) by type; it falls with the number of items."""
+    values = _checked(counts)
+    with np.errstate(invalid="ignore"):
+        return np.asarray((values > 0).sum(axis=0) / values.sum(axis=0))
+
+
+def zipf_slope(ordered: ArrayLike, *, first: int = 10, last: int = 1000) -> float:
+    """The slope of ln count over ln rank between two ranks, of counts (v,) in descending order; about -1 in prose.
+
+    Least squares with weights 1 / rank, so that each factor of the rank counts alike. The most frequent words, which
+    are grammar, and the staircase of rare ones stay out. NaN with fewer than three ranks.
+    """
+    values = _checked(ordered)[first - 1 : last]
+    values = values[values > 0]
+    if len(values) < 3:
+        return float("nan")
+    ranks = np.arange(first, first + len(values), dtype=np.float64)
+    return float(np.polyfit(np.log(ranks), np.log(values), 1, w=1 / np.sqrt(ranks))[0])
+
+
+def _shares(counts: ArrayLike) -> Numbers:
+    values = _checked(counts)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(values / values.sum(axis=0))
+
+
+def _checked(counts: ArrayLike) -> Numbers:
+    values = np.asarray(counts, dtype=np.float64)
+    if values.ndim == 0 or not np.isfinite(values).all() or (values < 0).any():
+        raise ValueError("no histogram of counts. Give numbers from 0 upward along the first axis.")
+    return values
+
+
+def _times_log(weights: Numbers, shares: Numbers) -> Numbers:
+    """weight times ln share, 0 where the share is."""
+    return np.asarray(weights * np.log(np.where(shares > 0, shares, 1.0)))
+
+
+# How far points in the plane have to be moved to become others.
+#
+# Rule: directions are fixed, not drawn, so the same points give the same number.
+
+
+def sliced_wasserstein(points: ArrayLike, others: ArrayLike, *, directions: int = 32) -> float:
+    """The sliced 1-Wasserstein distance of `points` (n, 2) from `others` (m, 2), in their unit.
+
+    The mean over `directions` evenly spaced through half a turn of the distance between the two sets' shadows on a line
+    in that direction (Bonneel et al. 2015).
+
+    Raises:
+        ValueError: a set is empty, not in the plane or not finite, or there is no direction.
+    """
+    first, second = np.asarray(points, dtype=np.float64), np.asarray(others, dtype=np.float64)
+    if any(rows.ndim != 2 or rows.shape[1] != 2 or len(rows) == 0 for rows in (first, second)):
+        raise ValueError(f"points of shapes {first.shape} and {second.shape}. Give (n, 2) and (m, 2).")
+    if not (np.isfinite(first).all() and np.isfinite(second).all()):
+        raise ValueError("a point is not finite. Give numbers.")
+    if directions < 1:
+        raise ValueError(f"{directions} directions. Give 1 or more.")
+    angles = np.pi * np.arange(directions) / directions
+    axes = np.stack([np.cos(angles), np.sin(angles)])
+    shadows = zip((first @ axes).T, (second @ axes).T, strict=True)
+    return float(np.mean([wasserstein_distance(one, other) for one, other in shadows]))
+
+
+# n-grams of two corpora compared at the same number of them.
+#
+# Rule: a histogram of more n-grams covers more cells, so the longer side is thinned to the other's number before they
+# meet. The cells are the n-grams that occur on either side then: exact ones, none hashed together.
+
+
+Grams = NDArray[np.int64]
+
+
+def ngram_counts(sequences: Iterable[ArrayLike], others: Iterable[ArrayLike], n: int) -> NDArray[np.int64]:
+    """How often each n-gram that occurs in either set of integer sequences occurs in each of them; shape (2, cells).
+
+    An n-gram never crosses from one sequence into the next. No n-gram at all gives shape (2, 0).
+
+    Raises:
+        ValueError: `n` is below 1.
+    """
+    return _counted(_grams(sequences, n), _grams(others, n))
+
+
+def ngram_kl(
+    p: Iterable[ArrayLike],
+    q: Iterable[ArrayLike],
+    n: int,
+    *,
+    smoothing: float = 0.5,
+    most: int | None = None,
+    seed: int = 0,
+) -> float:
+    """KL(p || q) in nats of the n-grams of two sets of integer sequences, as many of one as of the other.
+
+    Of the side that has more, as many as the other has (and at most `most`) are drawn by `seed` without replacement,
+    the same ones for KL(q || p). `smoothing` is added to every cell that is filled on either side then. The more cells,
+    the further apart are also two samples of one text: read it beside that number for real text. NaN where a side has
+    no n-gram.
+
+    Raises:
+        ValueError: `n` is below 1, or `smoothing` is negative.
+    """
+    a, b = _grams(p, n), _grams(q, n)
+    size = min(len(a), len(b), len(a) if most is None else most)
+    if size == 0:
+        return float("nan")
+    counts = _counted(_thinned(a, size, seed), _thinned(b, size, seed))
+    return kl_divergence(counts[0], counts[1], floor=0.0, smoothing=smoothing)
+
+
+def _counted(first: Grams, second: Grams) -> NDArray[np.int64]:
+    tokens = np.concatenate([first, second])
+    ranks = np.unique(tokens, return_inverse=True)[1].reshape(tokens.shape)
+    size = int(ranks.max(initial=0)) + 1
+    # A prefix is named by its rank among the prefixes, so a code stays below the number of n-grams times `size`.
+    where = ranks[:, 0]
+    for column in range(1, tokens.shape[1]):
+        where = np.unique(where * size + ranks[:, column], return_inverse=True)[1]
+    cells = int(where.max(initial=-1)) + 1
+    halves = (where[: len(first)], where[len(first) :])
+    return np.stack([np.bincount(half, minlength=cells) for half in halves]).astype(np.int64)
+
+
+def _thinned(grams: Grams, size: int, seed: int) -> Grams:
+    if len(grams) == size:
+        return grams
+    return grams[np.random.default_rng(seed).choice(len(grams), size=size, replace=False)]
+
+
+def _grams(sequences: Iterable[ArrayLike], n: int) -> Grams:
+    """All n-grams, (count, n)."""
+    if n < 1:
+        raise ValueError(f"n is {n}. Give at least 1.")
+    rows = [np.asarray(sequence, dtype=np.int64).ravel() for sequence in sequences]
+    views = [np.lib.stride_tricks.sliding_window_view(row, n) for row in rows if len(row) >= n]
+    return np.concatenate([np.zeros((0, n), np.int64), *views])

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 
 from tailkeep.report.metric import Better, Metric
-from tailkeep.visible import visible
+from tailkeep.sanitize import visible
 
 TEXT_METRICS: Mapping[str, Metric] = {
     "kr_sum": Metric(

@@ -3,17 +3,23 @@
 `draw` is in `rules.drawing`: it alone needs torch, and choices are read without.
 """
 
-from tailkeep.rules.guarding import guard_python
-from tailkeep.rules.judging import Action, judge
-from tailkeep.rules.placing import Place, Reason, Span, Tokens, find_place, merge_spans
-from tailkeep.rules.protection import protected_spans
+from tailkeep.rules.config import Band, Low, Protection, Random, Rule, Sampler, ToEdit, refuse_idle
+from tailkeep.rules.policy import Action, judge
+from tailkeep.rules.protected_spans import protected_spans
 from tailkeep.rules.randomness import uniforms
-from tailkeep.rules.replacing import Edit, apply_edits
-from tailkeep.rules.settings import Band, Low, Protection, Random, Rule, Sampler, ToEdit, refuse_idle
-from tailkeep.rules.spelling import Speller
-from tailkeep.rules.splicing import Spliced, splice
-from tailkeep.rules.surfaces import Surfaces, read_surfaces
-from tailkeep.rules.tokenizing import TextTokenizer
+from tailkeep.rules.splice import Edit, Spliced, apply_edits, guard_python, splice
+from tailkeep.rules.tokens import (
+    Place,
+    Reason,
+    Span,
+    Speller,
+    Surfaces,
+    TextTokenizer,
+    Tokens,
+    find_place,
+    merge_spans,
+    read_surfaces,
+)
 
 __all__ = [
     "Action",

@@ -15,10 +15,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from tailkeep.errors import BusyError, ConfigError, InputError
-from tailkeep.redaction import redact
 from tailkeep.runs.cell import Cell
 from tailkeep.runs.record import RunRecord
 from tailkeep.runs.storage import TEMPORARY, Storage
+from tailkeep.sanitize import redact
 
 _LOCK = ".lock"
 _BEFORE_RECORD = {_LOCK, "config.yaml", f"config.yaml{TEMPORARY}", f"run.json{TEMPORARY}"}

@@ -11,8 +11,8 @@ from typing import Any
 
 from tailkeep.config import Settings, validate
 from tailkeep.errors import ConfigError, FingerprintError, InputError
-from tailkeep.redaction import redact_tree
 from tailkeep.runs.fingerprint import differences, hash_tree
+from tailkeep.sanitize import redact_tree
 
 
 class RunRecord(Settings):

@@ -1,12 +1,9 @@
 """A language model used only to score text."""
 
-from tailkeep.scoring.causal_lm import CausalLMScorer
-from tailkeep.scoring.log_probs import token_log_probs
-from tailkeep.scoring.prior import Prior
+from tailkeep.scoring.prior import Prior, local_pool, prior_elsewhere, uses_gpu
 from tailkeep.scoring.protocol import Draw, Judge, Scored, Scorer
-from tailkeep.scoring.questions import encode_open, question_rows
-from tailkeep.scoring.tempered import tempered_nll
-from tailkeep.scoring.workers import local_pool, prior_elsewhere, uses_gpu
+from tailkeep.scoring.questions import encode_open, question_rows, tempered_nll
+from tailkeep.scoring.scorer import CausalLMScorer, token_log_probs
 
 __all__ = [
     "CausalLMScorer",

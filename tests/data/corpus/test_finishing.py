@@ -24,7 +24,7 @@ from tailkeep.data.corpus import (
     total,
 )
 from tailkeep.data.corpus.destination import Output
-from tailkeep.data.corpus.identity import IdList
+from tailkeep.data.corpus.unique_ids import IdList
 from tailkeep.errors import ConfigError, InputError, StorageError, WorkerError
 from tests.data.corpus.job import carry, finish, run, small_corpus
 from tests.runs.faults import Fault, FaultyStorage, Killed, content, every_fault

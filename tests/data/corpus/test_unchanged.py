@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tailkeep.data.corpus import find_shards, finish_shard, finished, input_sha256, open_destination
-from tailkeep.data.corpus.unchanged import forget_inputs
+from tailkeep.data.corpus.manifest import forget_inputs
 from tailkeep.errors import FingerprintError
 from tests.data.corpus.job import carry
 
@@ -69,7 +69,7 @@ def test_what_is_older_than_its_manifest_is_not_read_again(file, out, monkeypatc
     manifest = out / "manifests" / "x.txt.json"
     later = manifest.stat().st_mtime + 2 * MINUTE
     os.utime(manifest, (later, later))
-    monkeypatch.setattr("tailkeep.data.corpus.unchanged.open_input", None)
+    monkeypatch.setattr("tailkeep.data.corpus.manifest.open_input", None)
     assert done(file, out)
 
 

@@ -6,11 +6,11 @@ import torch
 
 from tailkeep import lab
 from tailkeep.errors import ConfigError
-from tailkeep.lab.causal_lm.automatic import gap_of, settle
-from tailkeep.lab.causal_lm.decoders import Sampling
-from tailkeep.lab.causal_lm.losses import RandomMatched, Truncated
+from tailkeep.lab.causal_lm.config import Documents, Windows, Writing
+from tailkeep.lab.causal_lm.data_config import Sampling
+from tailkeep.lab.causal_lm.loss import gap_of, settle
+from tailkeep.lab.causal_lm.loss_config import RandomMatched, Truncated
 from tailkeep.lab.causal_lm.model import LanguageModel
-from tailkeep.lab.causal_lm.settings import Documents, Windows, Writing
 from tailkeep.lab.causal_lm.tokens import Tokens
 from tests.lab.causal_lm.tiny import study, write_stories
 from tests.runs.faults import FaultyStorage, content
@@ -105,8 +105,8 @@ def test_a_run_records_its_thresholds_and_is_the_same_after_a_kill(tmp_path):
 
 
 def test_documents_set_aside_are_in_no_training_set(tmp_path):
-    from tailkeep.lab.causal_lm.corpora import TextCorpus
-    from tailkeep.lab.causal_lm.corpus import read_corpus
+    from tailkeep.lab.causal_lm.data_config import TextCorpus
+    from tailkeep.lab.causal_lm.dataset import read_corpus
 
     path = write_stories(tmp_path)
     whole = read_corpus(TextCorpus(name="text", path=path, separator="line", held_out=0.2))

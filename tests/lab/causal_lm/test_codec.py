@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tokenizers import processors
 
 from tailkeep.errors import InputError
-from tailkeep.lab.causal_lm.codec import Codec, load_tokenizer, train_tokenizer
+from tailkeep.lab.causal_lm.tokenizer import Codec, load_tokenizer, train_tokenizer
 from tests.lab.causal_lm.tiny import STORIES
 
 
@@ -95,7 +95,7 @@ def test_a_trained_tokenizer_is_no_larger_than_asked_for(vocab_size):
 
 def test_training_is_the_same_in_every_process(tmp_path):
     code = (
-        "import sys; from tailkeep.lab.causal_lm.codec import train_tokenizer as train; "
+        "import sys; from tailkeep.lab.causal_lm.tokenizer import train_tokenizer as train; "
         "from tests.lab.causal_lm.tiny import STORIES; train(STORIES, vocab_size=320).save_pretrained(sys.argv[1])"
     )
     environment = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": str(Path(__file__).parents[3])}

@@ -3,9 +3,9 @@ import pytest
 import torch
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-from tailkeep.lab.causal_lm.codec import Codec
-from tailkeep.lab.causal_lm.decoders import Beam, Greedy, Sampling
-from tailkeep.lab.causal_lm.decoding import continue_prompts
+from tailkeep.lab.causal_lm.data_config import Beam, Greedy, Sampling
+from tailkeep.lab.causal_lm.generation import continue_prompts
+from tailkeep.lab.causal_lm.tokenizer import Codec
 from tests.lab.causal_lm.tiny import SHAPE
 
 GREEDY = Greedy(name="greedy")

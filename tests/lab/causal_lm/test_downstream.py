@@ -8,9 +8,9 @@ import torch
 from tailkeep import lab
 from tailkeep.data import Choice, write_tasks
 from tailkeep.errors import ConfigError, FingerprintError
-from tailkeep.lab.causal_lm.codec import Codec
-from tailkeep.lab.causal_lm.corpora import Downstream
+from tailkeep.lab.causal_lm.data_config import Downstream
 from tailkeep.lab.causal_lm.downstream import choice_rows, choice_scores, downstream_metrics, examine, read_tests
+from tailkeep.lab.causal_lm.tokenizer import Codec
 from tests.harness import evaluate, sums_of
 from tests.lab.causal_lm.tiny import study, write_stories
 

@@ -8,13 +8,13 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from tailkeep.errors import TrainingError
-from tailkeep.lab.causal_lm.codec import Codec, load_tokenizer
+from tailkeep.lab.causal_lm.config import Writing
 from tailkeep.lab.causal_lm.editing import edit_tokens
 from tailkeep.lab.causal_lm.model import LanguageModel
-from tailkeep.lab.causal_lm.settings import Writing
+from tailkeep.lab.causal_lm.tokenizer import Codec, load_tokenizer
 from tailkeep.lab.causal_lm.tokens import Tokens
 from tailkeep.rules import Band, Low, Random, Sampler, ToEdit, uniforms
-from tailkeep.rules.drawing import draw
+from tailkeep.rules.sampler import draw
 
 # Random weights are sure of little: these flag about a third of the tokens, and what is flagged changes.
 RULE = ToEdit(threshold=0.002)

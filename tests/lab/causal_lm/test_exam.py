@@ -4,9 +4,9 @@ import pytest
 from tailkeep import lab, report
 from tailkeep.data import Question, write_questions
 from tailkeep.errors import ConfigError, FingerprintError, InputError
-from tailkeep.lab.causal_lm.corpora import InterleavedCorpus, TextCorpus
-from tailkeep.lab.causal_lm.corpus import Places, interleave, read_corpus
-from tailkeep.lab.causal_lm.exam import OUTSIDE, STRADDLING, Exam, parts_of
+from tailkeep.lab.causal_lm.data_config import InterleavedCorpus, TextCorpus
+from tailkeep.lab.causal_lm.dataset import Places, interleave, read_corpus
+from tailkeep.lab.causal_lm.kr_eval import OUTSIDE, STRADDLING, Exam, parts_of
 from tests.lab.causal_lm.tiny import STORIES, study, write_stories
 
 

@@ -6,11 +6,10 @@ import pytest
 
 from tailkeep import lab
 from tailkeep.errors import ConfigError
-from tailkeep.lab.causal_lm.decoders import Sampling
-from tailkeep.lab.causal_lm.decoding import continue_prompts
+from tailkeep.lab.causal_lm.config import Documents, Matched, Windows, Writing
+from tailkeep.lab.causal_lm.data_config import Sampling
+from tailkeep.lab.causal_lm.generation import beginnings, bisect_falling, continue_prompts, match_temperature
 from tailkeep.lab.causal_lm.learner import build
-from tailkeep.lab.causal_lm.matching import beginnings, bisect_falling, match_temperature
-from tailkeep.lab.causal_lm.settings import Documents, Matched, Windows, Writing
 from tailkeep.lab.causal_lm.tokens import Tokens
 from tests.lab.causal_lm.tiny import study, write_stories
 

@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from tailkeep.data import Question
-from tailkeep.lab.causal_lm.codec import Codec, train_tokenizer
-from tailkeep.lab.causal_lm.exam import Exam
+from tailkeep.lab.causal_lm.config import Writing
+from tailkeep.lab.causal_lm.kr_eval import Exam
 from tailkeep.lab.causal_lm.measures import TextMeasure
 from tailkeep.lab.causal_lm.model import LanguageModel
-from tailkeep.lab.causal_lm.settings import Writing
+from tailkeep.lab.causal_lm.tokenizer import Codec, train_tokenizer
 from tailkeep.lab.causal_lm.tokens import Tokens
 from tailkeep.scoring import question_rows
 from tests.lab.causal_lm.tiny import STORIES

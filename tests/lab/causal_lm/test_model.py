@@ -6,9 +6,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tailkeep.lab.causal_lm.decoders import Greedy, Sampling
+from tailkeep.lab.causal_lm.config import Documents, Windows, Writing
+from tailkeep.lab.causal_lm.data_config import Greedy, Sampling
 from tailkeep.lab.causal_lm.model import LanguageModel
-from tailkeep.lab.causal_lm.settings import Documents, Windows, Writing
 
 GREEDY = Greedy(name="greedy")
 

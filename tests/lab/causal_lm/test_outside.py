@@ -6,7 +6,7 @@ import pytest
 
 from tailkeep import lab
 from tailkeep.errors import ConfigError
-from tailkeep.lab.subjects import sources_of
+from tailkeep.lab.learners import sources_of
 from tests.lab.causal_lm.tiny import STORIES, study, write_stories
 from tests.lab.restarts import check, check_boundaries, check_two_workers, phase_boundaries, rows_of, undisturbed_run
 from tests.runs.faults import Fault, FaultyStorage

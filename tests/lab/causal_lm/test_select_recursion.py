@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tailkeep import lab
-from tailkeep.lab.subjects import sources_of
+from tailkeep.lab.learners import sources_of
 from tests.lab.causal_lm.tiny import study, write_stories
 from tests.lab.restarts import check, check_boundaries, check_two_workers, phase_boundaries, rows_of, undisturbed_run
 from tests.runs.faults import Fault

@@ -4,12 +4,10 @@ import numpy as np
 import pytest
 
 from tailkeep.data import World, WorldConfig
-from tailkeep.lab.causal_lm.detecting import machine_probability
-from tailkeep.lab.causal_lm.selecting import TextSelecting, surprise
-from tailkeep.lab.causal_lm.tokens import Tokens
-from tailkeep.lab.causal_lm.verifying import liking, verdicts
+from tailkeep.lab.causal_lm.selection import TextSelecting, surprise
+from tailkeep.lab.causal_lm.tokens import Tokens, liking, machine_probability, verdicts
 from tailkeep.lab.selectors import DSIR, AtRandom, Detector, Surplexity, Verifier
-from tailkeep.threads import limited_threads
+from tailkeep.workers import limited_threads
 from tests.lab.causal_lm.tiny import STORIES
 
 WORLD = World(WorldConfig(people=8, values=6, documents=60))

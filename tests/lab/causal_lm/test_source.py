@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from tailkeep.errors import ConfigError
-from tailkeep.lab.causal_lm.settings import Scratch
-from tailkeep.lab.causal_lm.source import new_network
+from tailkeep.lab.causal_lm.config import Scratch
+from tailkeep.lab.causal_lm.model import new_network
 from tests.lab.causal_lm.tiny import SHAPE
 
 

@@ -4,7 +4,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from tailkeep.lab.causal_lm.tail import coverage_of, words_of, written_words
+from tailkeep.lab.causal_lm.measures import coverage_of, words_of, written_words
 from tailkeep.lab.causal_lm.tokens import Tokens
 
 

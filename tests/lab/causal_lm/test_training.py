@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 
 from tailkeep.errors import TrainingError
-from tailkeep.lab.causal_lm.losses import CrossEntropy, Focal, Truncated
-from tailkeep.lab.causal_lm.settings import Training
+from tailkeep.lab.causal_lm.config import Training
+from tailkeep.lab.causal_lm.loss import build_weighting
+from tailkeep.lab.causal_lm.loss_config import CrossEntropy, Focal, Truncated
 from tailkeep.lab.causal_lm.tokens import training_rows
 from tailkeep.lab.causal_lm.training import _Collator, _steps, train
-from tailkeep.lab.causal_lm.weighting import build_weighting
-from tailkeep.scoring.quiet import quiet_transformers
+from tailkeep.scoring.loading import quiet_transformers
 
 CE = CrossEntropy(name="cross_entropy")
 TCE = Truncated(name="truncated", threshold=0.5)

@@ -5,12 +5,20 @@ import pytest
 
 from tailkeep.data import Record
 from tailkeep.errors import InputError
-from tailkeep.lab.causal_lm.editing import Choice, Editor, edit_tokens, places_at_random
-from tailkeep.lab.causal_lm.outside import OutsideEdit, OutsideText
+from tailkeep.lab.causal_lm.data_config import OutsideEdit, OutsideText
+from tailkeep.lab.causal_lm.editing import (
+    Choice,
+    Editor,
+    edit_tokens,
+    edited,
+    load_outside,
+    pieces_of,
+    places_at_random,
+    written,
+)
 from tailkeep.lab.causal_lm.tokens import Tokens, first_targets, training_rows
-from tailkeep.lab.causal_lm.treating import edited, load_outside, pieces_of, written
 from tailkeep.rules import Low, Random, Sampler, ToEdit
-from tailkeep.scoring.halves import Halves
+from tailkeep.scoring.split_model import Halves
 from tests.lab.causal_lm.tiny import STORIES
 
 RECORDS = [Record(text) for text in STORIES]

@@ -7,10 +7,10 @@ import torch
 
 from tailkeep import lab
 from tailkeep.errors import ConfigError, MissingPackageError
+from tailkeep.lab.causal_lm.config import LowRank
 from tailkeep.lab.causal_lm.learner import build
-from tailkeep.lab.causal_lm.settings import LowRank
-from tailkeep.lab.causal_lm.weight_space import add_adapters, extrapolate, merge_adapters, relative_change
-from tailkeep.lab.subjects import sources_of
+from tailkeep.lab.causal_lm.model import add_adapters, extrapolate, merge_adapters, relative_change
+from tailkeep.lab.learners import sources_of
 from tests.lab.causal_lm.tiny import study, write_stories
 from tests.runs.faults import Fault, FaultyStorage, content, interrupt
 from tests.runs.small_run import TIMINGS

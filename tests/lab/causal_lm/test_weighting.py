@@ -5,8 +5,8 @@ import torch
 from pydantic import TypeAdapter
 
 from tailkeep.errors import ConfigError
-from tailkeep.lab.causal_lm.losses import AnyLoss, CrossEntropy, Focal, MiLe, RandomTruncation, Truncated, UserLoss
-from tailkeep.lab.causal_lm.weighting import build_weighting
+from tailkeep.lab.causal_lm.loss import build_weighting
+from tailkeep.lab.causal_lm.loss_config import AnyLoss, CrossEntropy, Focal, MiLe, RandomTruncation, Truncated, UserLoss
 from tailkeep.losses import CROSS_ENTROPY, WEIGHTINGS
 
 NLL = torch.tensor([0.0, -math.log(0.95), -math.log(0.5)])

@@ -6,12 +6,9 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from tailkeep.errors import ConfigError, InputError, TrainingError
-from tailkeep.lab.causal_lm.codec import train_tokenizer
-from tailkeep.lab.causal_lm.decoders import Greedy
-from tailkeep.lab.ecosystem.learner import build
-from tailkeep.lab.ecosystem.measures import compare_members
-from tailkeep.lab.ecosystem.model import Pool
-from tailkeep.lab.ecosystem.sharing import deal, member_seed
+from tailkeep.lab.causal_lm.data_config import Greedy
+from tailkeep.lab.causal_lm.tokenizer import train_tokenizer
+from tailkeep.lab.ecosystem.learner import Pool, build, compare_members, deal, member_seed
 from tailkeep.lab.selectors import Surplexity
 from tests.lab.causal_lm.tiny import write_stories
 from tests.lab.ecosystem.small import load, member

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tailkeep import lab
-from tailkeep.lab.subjects import sources_of
+from tailkeep.lab.learners import sources_of
 from tests.lab.causal_lm.tiny import write_stories
 from tests.lab.ecosystem.small import ecosystem
 from tests.lab.restarts import check, check_boundaries, phase_boundaries, undisturbed_run

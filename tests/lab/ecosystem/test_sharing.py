@@ -3,13 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailkeep.lab.ecosystem.sharing import (
-    consecutive,
-    deal,
-    member_seed,
-    mixture_log_probs,
-    shuffle_and_deal,
-)
+from tailkeep.lab.ecosystem.learner import consecutive, deal, member_seed, mixture_log_probs, shuffle_and_deal
 
 shares_of_one = st.lists(st.integers(1, 20), min_size=2, max_size=5).map(lambda parts: [p / sum(parts) for p in parts])
 

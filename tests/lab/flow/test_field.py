@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tailkeep.lab.flow.field import Field, carry, log_density, squared_errors  # noqa: E402
+from tailkeep.lab.generative.flow import Field, carry, log_density, squared_errors  # noqa: E402
 
 
 class Growing(torch.nn.Module):

@@ -6,10 +6,10 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from tailkeep.errors import ConfigError  # noqa: E402
-from tailkeep.lab.flow.learner import FlowLearner, build  # noqa: E402
-from tailkeep.lab.flow.settings import FlowStudy  # noqa: E402
-from tailkeep.lab.numbers import ModesWorld  # noqa: E402
-from tailkeep.lab.spaces.plane import draw_plane  # noqa: E402
+from tailkeep.lab.generative.config import FlowStudy  # noqa: E402
+from tailkeep.lab.generative.flow import FlowLearner, build  # noqa: E402
+from tailkeep.lab.generative.spaces import draw_plane  # noqa: E402
+from tailkeep.lab.toy_data import ModesWorld  # noqa: E402
 
 WORLD = {"name": "modes", "layout": "ring", "modes": 3, "spacing": 3.0, "std": 0.3, "size": 200}
 PLANE = draw_plane(ModesWorld(**WORLD), seed=0)
@@ -65,12 +65,12 @@ def test_a_truncated_generation_keeps_its_share_and_is_another_model(name, at_ra
 
 
 def test_what_the_likeliest_cut_leaves_out_is_likelier_than_what_it_keeps(model, monkeypatch):
-    from tailkeep.lab.flow import training
+    from tailkeep.lab.generative import flow
 
     seen = []
-    whole = training._train
+    whole = flow._train
     monkeypatch.setattr(
-        training, "_train", lambda field, examples, *a, **k: seen.append(examples) or whole(field, examples, *a, **k)
+        flow, "_train", lambda field, examples, *a, **k: seen.append(examples) or whole(field, examples, *a, **k)
     )
     fit(**TRAINED, truncate={"name": "likely", "share": 0.5})
     everything, kept = (PLANE.decode(examples) for examples in seen)

@@ -5,12 +5,11 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from tailkeep.errors import ConfigError  # noqa: E402
-from tailkeep.lab.gan import training  # noqa: E402
-from tailkeep.lab.gan.learner import GANLearner, build  # noqa: E402
-from tailkeep.lab.gan.networks import Discriminator, fooled, told  # noqa: E402
-from tailkeep.lab.gan.settings import GANStudy  # noqa: E402
-from tailkeep.lab.numbers import ModesWorld  # noqa: E402
-from tailkeep.lab.spaces.plane import draw_plane  # noqa: E402
+from tailkeep.lab.generative import gan  # noqa: E402
+from tailkeep.lab.generative.config import GANStudy  # noqa: E402
+from tailkeep.lab.generative.gan import Discriminator, GANLearner, build, fooled, told  # noqa: E402  # noqa: E402
+from tailkeep.lab.generative.spaces import draw_plane  # noqa: E402
+from tailkeep.lab.toy_data import ModesWorld  # noqa: E402
 
 WORLD = {"name": "modes", "layout": "ring", "modes": 3, "spacing": 3.0, "std": 0.3, "size": 200}
 PLANE = draw_plane(ModesWorld(**WORLD), seed=0)
@@ -72,9 +71,9 @@ def test_a_truncated_generation_keeps_its_share_and_is_another_model(of, kept, a
 
 def test_a_cut_leaves_out_what_the_discriminator_tells_best_and_what_fools_it_best(monkeypatch):
     seen = []
-    whole = training.kept_examples
+    whole = gan.kept_examples
     monkeypatch.setattr(
-        training, "kept_examples", lambda losses, **k: seen.append((losses, whole(losses, **k))) or seen[-1][1]
+        gan, "kept_examples", lambda losses, **k: seen.append((losses, whole(losses, **k))) or seen[-1][1]
     )
     for of, batches in (("discriminator", 2), ("generator", 1)):
         seen.clear()

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from tailkeep.lab.images.learner import AutoencoderLearner
-from tailkeep.lab.images.pictures import Pictures
-from tailkeep.lab.images.settings import VAEStudy
+from tailkeep.lab.generative.config import VAEStudy
+from tailkeep.lab.generative.images import Pictures
+from tailkeep.lab.generative.vae_learner import AutoencoderLearner
 
 SMALL = {
     "learner": "vae",

@@ -7,8 +7,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from tailkeep.errors import ConfigError  # noqa: E402
-from tailkeep.lab.images.cuts import cut_loss, left_out  # noqa: E402
-from tailkeep.lab.images.settings import PixelCut, SampleCut  # noqa: E402
+from tailkeep.lab.generative.config import PixelCut, SampleCut  # noqa: E402
+from tailkeep.lab.generative.vae import cut_loss, left_out  # noqa: E402
 
 PIXELS = torch.tensor([[0.001, 0.02, 3.0], [0.009, 0.5, 0.2], [0.0, 0.0, 4.0], [1.0, 1.0, 1.0]], dtype=torch.float64)
 DIVERGENCE = torch.tensor([1.0, 2.0, 0.5, 5.0], dtype=torch.float64)

@@ -6,11 +6,14 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from tailkeep.errors import ConfigError, InputError, TrainingError  # noqa: E402
-from tailkeep.lab.images.learner import build  # noqa: E402
-from tailkeep.lab.images.network import Autoencoder, bound_parts  # noqa: E402
-from tailkeep.lab.images.pictures import Pictures  # noqa: E402
-from tailkeep.lab.images.training import batches  # noqa: E402
-from tailkeep.lab.recursion import phase_seed  # noqa: E402
+from tailkeep.lab.generative.images import Pictures  # noqa: E402
+from tailkeep.lab.generative.vae import (  # noqa: E402
+    Autoencoder,
+    batches,
+    bound_parts,
+)
+from tailkeep.lab.generative.vae_learner import build  # noqa: E402
+from tailkeep.lab.loop import phase_seed  # noqa: E402
 from tests.lab.images.small import bars, learner, study  # noqa: E402
 
 TRAINED = {"network": {"channels": 8, "latent": 4}, "training": {"batch": 32, "epochs": 30, "learning_rate": 5e-3}}

@@ -9,9 +9,8 @@ import pytest
 
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.lab import load
-from tailkeep.lab.images.idx import read_idx
-from tailkeep.lab.images.settings import Digits, Idx
-from tailkeep.lab.images.source import read_images
+from tailkeep.lab.generative.config import Digits, Idx
+from tailkeep.lab.generative.images import read_idx, read_images
 from tests.lab.images.idx_files import idx_bytes, pair, write_idx
 
 IMAGES = np.arange(3 * 8 * 8, dtype=np.uint8).reshape(3, 8, 8)

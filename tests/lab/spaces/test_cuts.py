@@ -5,7 +5,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from tailkeep.errors import ConfigError  # noqa: E402
-from tailkeep.lab.spaces.cuts import kept_examples, left_out  # noqa: E402
+from tailkeep.lab.generative.training import kept_examples, left_out  # noqa: E402
 
 LOSSES = torch.tensor([3.0, 0.5, 2.0, 0.1, 9.0, 1.0])
 

@@ -6,12 +6,10 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from tailkeep.errors import ConfigError, TrainingError  # noqa: E402
-from tailkeep.lab.flow import learner as flow  # noqa: E402
-from tailkeep.lab.flow.settings import FlowStudy  # noqa: E402
-from tailkeep.lab.gan import learner as gan  # noqa: E402
-from tailkeep.lab.gan.settings import GANStudy  # noqa: E402
-from tailkeep.lab.numbers import ModesWorld  # noqa: E402
-from tailkeep.lab.spaces.plane import draw_plane  # noqa: E402
+from tailkeep.lab.generative import flow, gan  # noqa: E402
+from tailkeep.lab.generative.config import FlowStudy, GANStudy  # noqa: E402
+from tailkeep.lab.generative.spaces import draw_plane  # noqa: E402
+from tailkeep.lab.toy_data import ModesWorld  # noqa: E402
 
 WORLD = {"name": "modes", "layout": "ring", "modes": 3, "size": 60}
 PLANE = draw_plane(ModesWorld(**WORLD), seed=0)

@@ -5,7 +5,7 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from tailkeep.lab.spaces.moons import MoonsWorld
+from tailkeep.lab.toy_data import MoonsWorld
 
 WORLD = MoonsWorld(name="moons", pieces=6, std=0.05, size=4000)
 
@@ -32,7 +32,7 @@ def test_a_draw_is_a_function_of_its_seed():
 
 def test_the_finely_cut_arcs_are_the_density_of_the_arcs():
     pytest.importorskip("torch")
-    from tailkeep.lab.spaces.plane import true_log_density
+    from tailkeep.lab.generative.spaces import true_log_density
 
     places = np.array([[-0.5, 0.75], [0.5, 0.25], [1.4, 0.2], [-1.52, -0.3]])
     found = true_log_density(WORLD, places)

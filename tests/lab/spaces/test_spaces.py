@@ -5,12 +5,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tailkeep.lab.images.pictures import Pictures  # noqa: E402
-from tailkeep.lab.images.settings import ImageMeasuring  # noqa: E402
-from tailkeep.lab.numbers import ModesWorld, Numbers  # noqa: E402
-from tailkeep.lab.spaces.building import build_space  # noqa: E402
-from tailkeep.lab.spaces.plane import draw_plane, true_log_density  # noqa: E402
-from tailkeep.lab.spaces.settings import SpaceStudy  # noqa: E402
+from tailkeep.lab.generative.config import ImageMeasuring, SpaceStudy  # noqa: E402
+from tailkeep.lab.generative.images import Pictures  # noqa: E402
+from tailkeep.lab.generative.spaces import (  # noqa: E402
+    build_space,
+    draw_plane,
+    true_log_density,
+)
+from tailkeep.lab.toy_data import ModesWorld, Numbers  # noqa: E402
 
 WORLD = ModesWorld(layout="ring", modes=4, spacing=2.0, std=0.2, zipf=1.0, size=300)
 

@@ -11,8 +11,8 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 from tailkeep.errors import ConfigError
-from tailkeep.losses.attached import attach, detach, is_attached, plain, read_stats, weighting_of
-from tailkeep.losses.named import named_weighting
+from tailkeep.losses.hf.attach import attach, detach, is_attached, plain, read_stats, weighting_of
+from tailkeep.losses.registry import named_weighting
 from tests.losses.attached.families import tiny
 from tests.losses.attached.unfused import attached_llama, batch, fused, gradients, same, unfused
 

@@ -10,7 +10,7 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 
 from tailkeep.errors import AttachmentError
-from tailkeep.losses.attached import attach, detach, plain
+from tailkeep.losses.hf.attach import attach, detach, plain
 from tests.losses.attached.families import tiny
 from tests.losses.attached.unfused import attached_llama, batch, fused, gradients, same
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tailkeep.losses.attached import attach, read_stats
+from tailkeep.losses.hf.attach import attach, read_stats
 from tests.losses.attached.families import FAMILIES, REPRESENTATIVES, tiny
 from tests.losses.attached.unfused import batch, fused, halving_threshold, unfused, worst
 

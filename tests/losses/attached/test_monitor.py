@@ -7,11 +7,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tailkeep.losses.attached import attach, read_stats
-from tailkeep.losses.attached.chosen import truncates
-from tailkeep.losses.attached.monitor import PATIENCE, Monitor
+from tailkeep.losses.hf.attach import attach, read_stats, truncates
+from tailkeep.losses.hf.state import PATIENCE, Monitor
 from tailkeep.losses.linear import LossStats
-from tailkeep.losses.named import named_weighting
+from tailkeep.losses.registry import named_weighting
 from tests.losses.attached.families import tiny
 from tests.losses.attached.unfused import batch, halving_threshold
 

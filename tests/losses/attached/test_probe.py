@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from tailkeep.losses.attached.attachment import Transformation
-from tailkeep.losses.attached.probe import transformation_of
+from tailkeep.losses.hf.logit_transform import transformation_of
+from tailkeep.losses.hf.state import Transformation
 from tests.losses.attached.families import tiny
 
 

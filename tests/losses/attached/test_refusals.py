@@ -7,7 +7,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoModelForSeq2SeqLM
 
 from tailkeep.errors import ConfigError
-from tailkeep.losses.attached import attach, is_attached, read_stats
+from tailkeep.losses.hf.attach import attach, is_attached, read_stats
 from tests.losses.attached.families import tiny
 from tests.losses.attached.unfused import batch, fused, gradients, halving_threshold, unfused, worst
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tailkeep.losses.attached import attach, detach
+from tailkeep.losses.hf.attach import attach, detach
 from tests.losses.attached.families import tiny
 from tests.losses.attached.unfused import (
     Trained,

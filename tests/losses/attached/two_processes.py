@@ -13,7 +13,7 @@ from torch import nn
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-from tailkeep.losses.attached import attach, read_stats
+from tailkeep.losses.hf.attach import attach, read_stats
 from tests.losses.attached.families import tiny
 from tests.losses.attached.unfused import Trained, batch, halving_threshold, unfused, worst
 

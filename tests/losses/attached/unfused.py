@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tailkeep.losses.attached import attach
+from tailkeep.losses.hf.attach import attach
 from tailkeep.losses.truncation import truncated_cross_entropy
 from tests.losses.attached.families import VOCABULARY, tiny
 

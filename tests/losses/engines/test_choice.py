@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from tailkeep.errors import ConfigError, MissingPackageError
 from tailkeep.losses.engines import IMPLEMENTATIONS, choose
 from tailkeep.losses.engines.chunked import Chunked
-from tailkeep.losses.engines.elementwise import Narrow, Wide, plain
-from tailkeep.losses.head import Head
+from tailkeep.losses.engines.logit_ops import Narrow, Wide, plain
 from tailkeep.losses.linear import explain_engine, linear_token_nll, linear_truncated_cross_entropy
+from tailkeep.losses.lm_head import Head
 from tests.losses.engines import truth
 
 HEAD = Head(torch.ones(5, 3), None)
@@ -42,7 +42,7 @@ def test_on_a_device_that_triton_does_not_know_auto_is_chunked():
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
 @pytest.mark.parametrize("entropy", [None, "full", 20])
 def test_on_a_gpu_auto_is_triton_where_it_is_installed(entropy):
-    from tailkeep.losses.engines.triton_rows import TritonRows
+    from tailkeep.losses.engines.triton import TritonRows
 
     engine, reason = choose("auto", ON_CUDA, Head(torch.ones(5, 3), None, softcap=30.0), entropy)
     assert isinstance(engine.elementwise, TritonRows)

@@ -7,10 +7,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from tailkeep.losses.engines import elementwise, gradients, workspace
+from tailkeep.losses.engines import buffers, logit_ops
 from tailkeep.losses.engines.chunked import Chunked
-from tailkeep.losses.head import Head
 from tailkeep.losses.linear import linear_token_nll, linear_truncated_cross_entropy, linear_weighted_cross_entropy
+from tailkeep.losses.lm_head import Head
 from tailkeep.losses.truncation import truncated
 from tailkeep.losses.weighting import Weighting
 from tests.losses.engines import truth
@@ -156,7 +156,7 @@ def test_memory_that_nobody_wrote_is_never_read(dtype, threshold):
 @pytest.mark.parametrize(("vocabulary", "rows"), [(1, 3 << 17), (1 << 16, 6), (1 << 17, 3), (1 << 18, 3)])
 def test_between_products_each_thread_has_as_many_rows(vocabulary, rows, monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    first, *_ = elementwise._pieces(torch.empty(1).expand(7, vocabulary))
+    first, *_ = logit_ops._pieces(torch.empty(1).expand(7, vocabulary))
     assert first == slice(0, rows)
 
 
@@ -165,10 +165,10 @@ def small_parts(monkeypatch):
     """Every loop over a part of a chunk or of the vocabulary has several turns."""
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     for module, name, size in (
-        (elementwise, "_CPU_PIECE", 15),
-        (elementwise, "_MOVED", 2),
-        (workspace, "_WIDE_WORDS", 5),
-        (gradients, "_NARROW_WORDS", 5),
+        (logit_ops, "_CPU_PIECE", 15),
+        (logit_ops, "_MOVED", 2),
+        (buffers, "_WIDE_WORDS", 5),
+        (buffers, "_NARROW_WORDS", 5),
     ):
         assert hasattr(module, name)
         monkeypatch.setattr(module, name, size)

@@ -5,8 +5,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tailkeep.losses.engines.chunked import Chunked
-from tailkeep.losses.head import Head
 from tailkeep.losses.linear import linear_truncated_cross_entropy
+from tailkeep.losses.lm_head import Head
 from tailkeep.losses.truncation import truncated
 from tests.losses.engines import truth
 from tests.losses.engines.places import INTERPRETED
@@ -22,7 +22,7 @@ pytestmark = [] if INTERPRETED else [pytest.mark.gpu]
 
 def engine(block, *, padding=None, rows=None):
     """The engine with blocks so small that every row has several, and `padding` where no kernel should look."""
-    from tailkeep.losses.engines.triton_rows import TritonRows
+    from tailkeep.losses.engines.triton import TritonRows
 
     class Padded(TritonRows):
         def buffer(self, rows, hidden, head):

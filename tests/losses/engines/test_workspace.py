@@ -8,12 +8,11 @@ import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tailkeep.losses.engines import elementwise, gradients
+from tailkeep.losses.engines import buffers, logit_ops
+from tailkeep.losses.engines.buffers import Gradients, Workspace
 from tailkeep.losses.engines.chunked import Chunked
-from tailkeep.losses.engines.elementwise import Narrow, plain
-from tailkeep.losses.engines.gradients import Gradients
-from tailkeep.losses.engines.workspace import Workspace
-from tailkeep.losses.head import Head
+from tailkeep.losses.engines.logit_ops import Narrow, plain
+from tailkeep.losses.lm_head import Head
 from tests.losses.engines import truth
 
 TOKENS, ROWS, VOCABULARY = 64, 8, 11
@@ -215,8 +214,8 @@ class Live(TorchDispatchMode):
 def test_nothing_takes_more_than_a_chunk_and_three_times_the_gradient(dtype, width, order, share, monkeypatch):
     # What a CPU has between products, and a GPU keeps in registers, is to be small.
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    monkeypatch.setattr(elementwise, "_CPU_PIECE", 1)
-    monkeypatch.setattr(gradients, "_NARROW_WORDS", 16)
+    monkeypatch.setattr(logit_ops, "_CPU_PIECE", 1)
+    monkeypatch.setattr(buffers, "_NARROW_WORDS", 16)
     vocabulary = 4096
     made = truth.problem(5, shape=(TOKENS,), width=width, vocabulary=vocabulary, ignored=0).leaves(dtype)
     hidden, head, factors = made.hidden.detach(), Head(made.weight.detach(), None), factors_of(share, order).float()

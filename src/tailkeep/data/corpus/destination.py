@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from tailkeep.config import Settings
-from tailkeep.data.corpus.stores import changed_at, is_local, open_store, reason, refusals, send
+from tailkeep.data.corpus.io import changed_at, is_local, open_store, reason, refusals, send
 from tailkeep.errors import StorageError
-from tailkeep.redaction import redact
 from tailkeep.runs import Storage
 from tailkeep.runs.storage import TEMPORARY
+from tailkeep.sanitize import redact
 
 Fill = Callable[[Path], None]
 

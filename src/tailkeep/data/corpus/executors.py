@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 from tailkeep.data.corpus.shards import Shard
 from tailkeep.errors import ConfigError, WorkerError
-from tailkeep.processes import deaf_to_ctrl_c, end_with
+from tailkeep.workers import deaf_to_ctrl_c, end_with
 
 Result = TypeVar("Result")
 Setup = Callable[[], Callable[[Shard], Result]]

@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from tailkeep.data.corpus.stores import changed_at, is_local, open_store
-from tailkeep.data.corpus.streams import Compression, TornError, open_parquet, readable
+from tailkeep.data.corpus.io import Compression, TornError, changed_at, is_local, open_parquet, open_store, readable
 from tailkeep.errors import ConfigError, InputError
-from tailkeep.redaction import redact
 from tailkeep.runs.storage import TEMPORARY
+from tailkeep.sanitize import redact
 
 Kind = Literal["jsonl", "txt", "parquet"]
 

@@ -12,12 +12,11 @@ import numpy as np
 import torch
 
 from tailkeep.data import Choice, read_choices, read_minimal_pairs
-from tailkeep.lab.causal_lm.codec import Codec, Ids
-from tailkeep.lab.causal_lm.corpora import Downstream
+from tailkeep.lab.causal_lm.data_config import Downstream
+from tailkeep.lab.causal_lm.tokenizer import Codec, Ids
 from tailkeep.metrics import binomial_interval
 from tailkeep.scoring import token_log_probs
-from tailkeep.scoring.source import load_network, local_folder, positions_of
-from tailkeep.scoring.text import load_tokenizer
+from tailkeep.scoring.loading import load_network, load_tokenizer, local_folder, positions_of
 
 BLIMP = "blimp"
 Tests = Mapping[str, Sequence[Choice]]

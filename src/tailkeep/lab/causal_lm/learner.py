@@ -11,27 +11,30 @@ import numpy as np
 import torch
 
 from tailkeep.errors import ConfigError
-from tailkeep.lab.causal_lm.automatic import is_automatic, settle
-from tailkeep.lab.causal_lm.codec import Codec, Ids
-from tailkeep.lab.causal_lm.corpora import TextCorpus
-from tailkeep.lab.causal_lm.decoders import Sampling
-from tailkeep.lab.causal_lm.losses import UserLosses
-from tailkeep.lab.causal_lm.matching import match_temperature
+from tailkeep.lab.causal_lm.config import CausalLMStudy, Matched
+from tailkeep.lab.causal_lm.data_config import Sampling, TextCorpus
+from tailkeep.lab.causal_lm.editing import first_text, load_outside
+from tailkeep.lab.causal_lm.generation import match_temperature
+from tailkeep.lab.causal_lm.loss import build_weighting, is_automatic, settle
+from tailkeep.lab.causal_lm.loss_config import UserLosses
 from tailkeep.lab.causal_lm.measures import TextMeasure
-from tailkeep.lab.causal_lm.model import DECODER_TEMPERATURE, LanguageModel
-from tailkeep.lab.causal_lm.preparing import Prepared, exam_of, prepare, refuse_misfits
-from tailkeep.lab.causal_lm.selecting import TextSelecting
-from tailkeep.lab.causal_lm.settings import CausalLMStudy, Matched
+from tailkeep.lab.causal_lm.model import (
+    DECODER_TEMPERATURE,
+    LanguageModel,
+    add_adapters,
+    extrapolate,
+    merge_adapters,
+    relative_change,
+)
+from tailkeep.lab.causal_lm.prepare import Prepared, exam_of, prepare, refuse_misfits
+from tailkeep.lab.causal_lm.selection import TextSelecting
+from tailkeep.lab.causal_lm.tokenizer import Codec, Ids
 from tailkeep.lab.causal_lm.tokens import Tokens, first_targets, training_rows
 from tailkeep.lab.causal_lm.training import train
-from tailkeep.lab.causal_lm.treating import first_text, load_outside
-from tailkeep.lab.causal_lm.weight_space import add_adapters, extrapolate, merge_adapters, relative_change
-from tailkeep.lab.causal_lm.weighting import build_weighting
-from tailkeep.lab.editing import Edit
 from tailkeep.lab.protocols import Subject, View
+from tailkeep.lab.regimes import Edit
 from tailkeep.optional import require
-from tailkeep.scoring.quiet import quiet_transformers
-from tailkeep.scoring.source import load_network, local_folder
+from tailkeep.scoring.loading import load_network, local_folder, quiet_transformers
 
 COMMON = Sampling(name="sample")
 

@@ -1,5 +1,6 @@
 """What is measured on a trained language model: always plain likelihood, always on fresh samples of a fixed size."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,16 +8,17 @@ from functools import cached_property
 
 import numpy as np
 
-from tailkeep.lab.causal_lm.codec import Ids
-from tailkeep.lab.causal_lm.corpus import Truth
+from tailkeep.lab.causal_lm.dataset import Truth
 from tailkeep.lab.causal_lm.downstream import Tests, downstream_metrics
-from tailkeep.lab.causal_lm.exam import Exam
+from tailkeep.lab.causal_lm.kr_eval import Exam
 from tailkeep.lab.causal_lm.model import LanguageModel
-from tailkeep.lab.causal_lm.tail import coverage_of, words_of, written_words
+from tailkeep.lab.causal_lm.tokenizer import Ids
 from tailkeep.lab.causal_lm.tokens import Tokens, first_targets, training_rows
 from tailkeep.lab.protocols import Measurement
 from tailkeep.metrics import (
     TEMPERATURES,
+    CoverageBand,
+    band_coverage,
     confidence_histogram,
     distinct_n,
     fitted_temperature,
@@ -27,6 +29,41 @@ from tailkeep.metrics import (
     unigram_counts,
 )
 from tailkeep.scoring import tempered_nll, token_log_probs
+
+# How much of the real text's tail a model's samples keep: words by how often they occur in the real text.
+#
+# Rule: words are runs of letters and digits, as a reader sees them, so tokenizers can be compared.
+
+
+_WORD = re.compile(r"\w+")
+
+
+def words_of(texts: Sequence[str]) -> list[str]:
+    """The words of `texts`, in order."""
+    return [word for text in texts for word in _WORD.findall(text)]
+
+
+def written_words(tokens: Tokens) -> list[str]:
+    """The words of what the model wrote, without the documents' prompts; a word begun by the prompt is left out."""
+    texts = []
+    for document, given in zip(tokens.documents, tokens.prompts, strict=True):
+        whole, prompt = tokens.codec.decode(document), tokens.codec.decode(document[:given])
+        tail = whole[len(prompt) :] if whole.startswith(prompt) else whole
+        begun = _WORD.match(tail) if prompt[-1:].isalnum() else None
+        texts.append(tail[begun.end() :] if begun else tail)
+    return words_of(texts)
+
+
+def coverage_of(words: Sequence[str], real: Mapping[str, int]) -> list[CoverageBand]:
+    """The bands of the `real` counts by word; of more words than those, the first as many count."""
+    types = {word: place for place, word in enumerate(real)}
+    found = Counter(words[: sum(real.values())])
+    # One more cell for all words that the real text does not have: they are a part of the sample, and of no band.
+    counts = np.zeros(len(types) + 1, np.int64)
+    for word, count in found.items():
+        counts[types.get(word, -1)] += count
+    return band_coverage(np.array([*real.values(), 0], np.int64), counts)
+
 
 BINS = 20
 GRAMS = (1, 2, 3, 4)

@@ -1,22 +1,29 @@
 """A language model of one generation: how it writes documents, regenerates a text, and is kept on disk."""
 
+import difflib
 import json
+import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from transformers import AutoConfig, AutoModelForCausalLM
 
-from tailkeep.lab.causal_lm.codec import Codec, Ids
-from tailkeep.lab.causal_lm.decoding import continue_prompts
+from tailkeep.errors import ConfigError
+from tailkeep.lab.causal_lm.config import AnyDecoder, Documents, LowRank, Matched, Scratch, Windows, Writing
 from tailkeep.lab.causal_lm.editing import edit_tokens
-from tailkeep.lab.causal_lm.settings import AnyDecoder, Documents, Matched, Windows, Writing
+from tailkeep.lab.causal_lm.generation import continue_prompts
+from tailkeep.lab.causal_lm.tokenizer import Codec, Ids
 from tailkeep.lab.causal_lm.tokens import Tokens
+from tailkeep.optional import require
 from tailkeep.rules import Rule, Sampler
 from tailkeep.scoring import token_log_probs
-from tailkeep.scoring.quiet import quiet_transformers
+from tailkeep.scoring.loading import UNREADABLE, quiet_transformers, reason_of
 
 DECODER_TEMPERATURE = "decoder_temperature"
 """The fact that holds what the decoder `matched` was matched to."""
@@ -116,3 +123,93 @@ class LanguageModel:
             batch=batch or self.writing.batch,
             seed=seed,
         )
+
+
+# New weights of a named architecture. Rule: code is transformers' own; a pretrained model is `scoring.source`'s.
+
+
+def new_network(model: Scratch, codec: Codec, *, seed: int) -> Any:
+    """Random weights for `codec`'s vocabulary.
+
+    Raises:
+        ConfigError: the architecture or its configuration is refused.
+    """
+    try:
+        _refuse_unknown(model)
+        config = AutoConfig.for_model(
+            model.type,
+            **{
+                "vocab_size": codec.size,
+                "bos_token_id": codec.start,
+                "eos_token_id": codec.tokenizer.eos_token_id,
+                "pad_token_id": codec.tokenizer.pad_token_id,
+                **model.config,
+            },
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
+    except ConfigError:
+        raise
+    except UNREADABLE as error:
+        raise ConfigError(
+            f"model.type {model.type!r} cannot be built ({reason_of(error)}). Correct model.type or model.config."
+        ) from None
+
+
+def _refuse_unknown(model: Scratch) -> None:
+    """transformers keeps a key that the architecture does not know, and does nothing with it."""
+    default = AutoConfig.for_model(model.type)
+    known = [*vars(default), *default.attribute_map]
+    for key in model.config:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f"Did you mean {close[0]!r}?" if close else "Remove it."
+            raise ConfigError(f"unknown key 'model.config.{key}' for model.type {model.type!r}. {hint}")
+
+
+# What an heir does in the space of weights: moves in few dimensions, or away from where its own text has drawn it.
+#
+# Rule: what comes out is a plain model of the same shape, which saves, writes and is measured as any other.
+
+
+def add_adapters(network: Any, low_rank: LowRank, *, seed: int) -> Any:
+    """LoRA (Hu et al. 2021) on every linear layer of `network` but its output: the only weights that then train.
+
+    `network` itself is changed and stays what is trained; the result is for `merge_adapters`. The adapters add nothing
+    at first.
+    """
+    peft = require("peft", extra="lora")
+    config = peft.LoraConfig(r=low_rank.rank, lora_alpha=low_rank.alpha, target_modules="all-linear")
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())), warnings.catch_warnings():
+        # peft asks by a name that transformers has given up.
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
+        torch.manual_seed(seed)
+        return peft.get_peft_model(network, config)
+
+
+def merge_adapters(adapted: Any) -> Any:
+    """The plain model with the adapters added into its weights, all of which can be trained again."""
+    network = adapted.merge_and_unload()
+    network.requires_grad_(True)
+    return network
+
+
+def extrapolate(network: Any, base: Any, factor: float) -> None:
+    """Move `network` to the other side of `base`, in place: base - factor * (network - base) (Neon, arXiv 2510.03597).
+
+    `base` is the model whose text `network` was trained on, before that training; the two have the same shape.
+    """
+    with torch.no_grad():
+        for trained, start in zip(network.parameters(), base.parameters(), strict=True):
+            trained.copy_(start - factor * (trained - start))
+
+
+def relative_change(network: Any, base: Any) -> float:
+    """|network - base| / |base|, Euclidean over all weights."""
+    moved = total = 0.0
+    with torch.no_grad():
+        for trained, start in zip(network.parameters(), base.parameters(), strict=True):
+            moved += float((trained.double() - start.double()).square().sum())
+            total += float(start.double().square().sum())
+    return math.sqrt(moved / total)

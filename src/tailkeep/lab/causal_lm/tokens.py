@@ -1,22 +1,176 @@
 """Documents as token ids: the data of a language model's recursion, and the rows it trains on."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tailkeep.data import Record
+from tailkeep.data import Record, World
+from tailkeep.data.hashing import occurrences
 from tailkeep.errors import InputError
-from tailkeep.lab.causal_lm.codec import Codec, Ids
-from tailkeep.lab.causal_lm.edits import Edits
-from tailkeep.lab.causal_lm.selection import Selection
+from tailkeep.lab.causal_lm.tokenizer import Codec, Ids
 from tailkeep.lab.protocols import Indices
+from tailkeep.lab.selectors import Verifier
+from tailkeep.optional import require
+
+# What an edit leaves beside a text's tokens: what they were before any edit, and counts.
+#
+# Rule: flagged and changed are counted apart, since what is flagged is drawn anew and mostly stays what it is.
+
+
+_COUNTS = "edits.json"
+_PRISTINE = "pristine.npy"
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Tokens by what became of them.
+
+    Attributes:
+        pristine: those of the text before any edit that an edit may touch.
+        judged: those of them that this edit found.
+        flagged: drawn anew by this edit.
+        changed: became others by this edit.
+        deleted: by this edit.
+        lost: of the pristine ones, those that are others or gone by now, by this edit and those before it.
+    """
+
+    pristine: int
+    judged: int
+    flagged: int
+    changed: int
+    deleted: int
+    lost: int
+
+
+@dataclass(frozen=True)
+class Edits:
+    """`pristine` (T,): the id that each token of the edited text had before any edit.
+
+    It is None where an outside model has edited text, since its tokens need not be those of the data.
+    """
+
+    pristine: Ids | None
+    counts: Counts
+
+    @property
+    def facts(self) -> Mapping[str, float]:
+        """`flagged_share` and `changed_share` (deleted ones too) of this edit, `cumulative_changed_share` of all."""
+        counts, judged = self.counts, max(self.counts.judged, 1)
+        return {
+            "flagged_share": counts.flagged / judged,
+            "changed_share": (counts.changed + counts.deleted) / judged,
+            "cumulative_changed_share": counts.lost / max(counts.pristine, 1),
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write `edits.json`, and `pristine.npy` if it is known."""
+        if self.pristine is not None:
+            np.save(folder / _PRISTINE, self.pristine, allow_pickle=False)
+        (folder / _COUNTS).write_text(json.dumps(asdict(self.counts)) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> Self | None:
+        """What `save` has written; None where a text was not edited."""
+        if not (folder / _COUNTS).exists():
+            return None
+        counts = Counts(**json.loads((folder / _COUNTS).read_text(encoding="utf-8")))
+        known = (folder / _PRISTINE).exists()
+        return cls(np.load(folder / _PRISTINE, allow_pickle=False) if known else None, counts)
+
+
+# What a selection leaves beside the tokens that it has chosen: its facts.
+
+
+_FACTS = "selection.json"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """`facts` of the selection that chose a text, as they stand among the metrics."""
+
+    facts: Mapping[str, float]
+
+    def save(self, folder: Path) -> None:
+        """Write `selection.json`."""
+        (folder / _FACTS).write_text(json.dumps(dict(self.facts)) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> Self | None:
+        """What `save` has written; None where a text was not selected."""
+        path = folder / _FACTS
+        return cls(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+
+
+# A detector of machine text: a logistic regression on hashed words and pairs of words.
+#
+# Rule: a text is judged by a detector that was fitted on others.
+
+
+FOLDS = 5
+
+
+def machine_probability(real: Sequence[str], written: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """q of each of the `real` texts and of each of the `written` ones: the chance that it is machine-written.
+
+    Every fifth text of both is judged by a detector fitted on the others, to which both kinds are equally likely.
+
+    Raises:
+        MissingPackageError: scikit-learn is not installed.
+    """
+    linear: Any = require("sklearn.linear_model", extra="detector")
+    counts = occurrences([*real, *written])
+    # A bucket that is nowhere filled would only cost time.
+    counts = counts[:, np.unique(counts.indices)]
+    is_written = np.arange(counts.shape[0]) >= len(real)
+    fold = np.concatenate([np.arange(len(real)), np.arange(len(written))]) % FOLDS
+    found = np.full(len(fold), 0.5)
+    for number in range(FOLDS):
+        asked = fold == number
+        # Fewer texts than folds may leave one kind alone, of which nothing can be learnt.
+        if asked.any() and len(set(is_written[~asked].tolist())) == 2:
+            fitted = linear.LogisticRegression(class_weight="balanced", max_iter=1000)
+            found[asked] = fitted.fit(counts[~asked], is_written[~asked]).predict_proba(counts[asked])[:, 1]
+    return found[: len(real)], found[len(real) :]
+
+
+# A verifier of documents about the embedded world, with the errors and the biases that it is given.
+#
+# Rule: right is what the world itself could have written; errors fall on right and on wrong documents alike.
+
+
+Weights = NDArray[np.float64]
+
+
+def verdicts(texts: Sequence[str], verifier: Verifier, world: World, rng: np.random.Generator) -> Weights:
+    """The weight (n,) that `verifier` gives to each text, 0 if it does not accept it; see its settings."""
+    right = np.array([math.isfinite(world.log_probability(text.strip())) for text in texts], np.bool_)
+    accepted = right ^ (rng.random(len(texts)) < verifier.error_rate)
+    return np.where(accepted, liking(texts, verifier, world), 0.0)
+
+
+def liking(texts: Sequence[str], verifier: Verifier, world: World) -> Weights:
+    """How much `verifier` likes each text (n,), from 0 to 1, whatever is true; 1 without a bias."""
+    if verifier.favours is None:
+        return np.ones(len(texts))
+    shares = world.population.people_share
+    liked = []
+    for text in texts:
+        statements = world.read(text).statements
+        if verifier.favours == "people":
+            found = [0.0 if s.person is None else float(shares[s.person] / shares.max()) for s in statements]
+        else:
+            found = [float(s.phrasing == 0) for s in statements]
+        liked.append(sum(found) / len(found) if found else 0.0)
+    return np.array(liked, np.float64)
+
 
 Lengths = NDArray[np.int64]
 

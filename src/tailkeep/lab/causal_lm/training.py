@@ -20,8 +20,8 @@ from torch.utils.data import Dataset
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from tailkeep.errors import TrainingError
-from tailkeep.lab.causal_lm.codec import Ids
-from tailkeep.lab.causal_lm.settings import Training
+from tailkeep.lab.causal_lm.config import Training
+from tailkeep.lab.causal_lm.tokenizer import Ids
 from tailkeep.losses import Weighting, attach, detach, read_stats
 
 IGNORE = -100

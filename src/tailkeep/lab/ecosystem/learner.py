@@ -6,17 +6,225 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tailkeep.errors import ConfigError, InputError, TrainingError
+from tailkeep.lab.causal_lm.config import AnyDecoder
 from tailkeep.lab.causal_lm.learner import build as build_member
-from tailkeep.lab.causal_lm.losses import UserLosses
-from tailkeep.lab.causal_lm.measures import TextMeasure
-from tailkeep.lab.causal_lm.tokens import Tokens
-from tailkeep.lab.ecosystem.measures import PoolMeasure
-from tailkeep.lab.ecosystem.model import Pool
-from tailkeep.lab.ecosystem.settings import EcosystemStudy
-from tailkeep.lab.ecosystem.sharing import deal, member_seed, shuffle_and_deal
-from tailkeep.lab.protocols import Learner, Subject
+from tailkeep.lab.causal_lm.loss_config import UserLosses
+from tailkeep.lab.causal_lm.measures import BINS, TextMeasure
+from tailkeep.lab.causal_lm.model import LanguageModel
+from tailkeep.lab.causal_lm.tokenizer import Codec, Ids
+from tailkeep.lab.causal_lm.tokens import Tokens, training_rows
+from tailkeep.lab.ecosystem.config import EcosystemStudy
+from tailkeep.lab.protocols import Indices, Learner, Measurement, Subject
+from tailkeep.metrics import confidence_histogram, perplexity, share_above
+
+# Who does what: places dealt out in given shares. Rule: what a member gets is a function of the numbers alone.
+
+
+def deal(places: int, shares: Sequence[float]) -> Indices:
+    """(places,) the member of each place, so that every beginning of the row is shared as evenly as whole places allow.
+
+    Each place goes to whoever is furthest behind its share, the first of them in a tie.
+    """
+    wanted = np.asarray(shares, dtype=np.float64)
+    given = np.zeros(len(wanted))
+    members = np.empty(places, dtype=np.int64)
+    for place in range(places):
+        # Without rounding, equal shares would not be equal: 3 * .1 is not .3.
+        members[place] = np.round(wanted * (place + 1) - given, 9).argmax()
+        given[members[place]] += 1
+    return members
+
+
+def shuffle_and_deal(places: int, shares: Sequence[float], *, seed: int) -> Indices:
+    """As `deal`, in an order drawn at random."""
+    members = np.empty(places, dtype=np.int64)
+    members[np.random.default_rng(seed).permutation(places)] = deal(places, shares)
+    return members
+
+
+def consecutive(places: int, shares: Sequence[float], *, seed: int) -> list[tuple[int, Indices]]:
+    """(member, places) in the order of the places: one unbroken piece each, the members in an order drawn at random.
+
+    Members whose share is less than half a place may get none and are left out.
+    """
+    order = np.random.default_rng(seed).permutation(len(shares))
+    ends = np.rint(np.cumsum(np.asarray(shares, dtype=np.float64)[order]) * places).astype(np.int64)
+    starts = [0, *ends[:-1]]
+    pieces = ((int(m), np.arange(a, b)) for m, a, b in zip(order, starts, ends, strict=True))
+    return [(member, piece) for member, piece in pieces if len(piece)]
+
+
+def member_seed(seed: int, member: int) -> int:
+    """The seed of one member's draws, so that equal members do not write the same."""
+    return int(np.random.SeedSequence([seed, member]).generate_state(1)[0])
+
+
+def mixture_log_probs(log_probs: Sequence[NDArray[np.float32]], shares: Sequence[float]) -> NDArray[np.float32]:
+    """ln of the share-weighted mean of probabilities, sum over m of share_m exp(log_probs[m]); each of shape (T,).
+
+    Taken in float64, and an impossible token stays impossible.
+    """
+    weighted = np.stack([row.astype(np.float64) + np.log(s) for row, s in zip(log_probs, shares, strict=True)])
+    result: NDArray[np.float32] = np.logaddexp.reduce(weighted, axis=0).astype(np.float32)
+    return result
+
+
+# The language models of one generation as one model: they write a pool in their shares, and read as a mixture.
+
+
+_SUMS = ("train_units", "train_steps", "train_flops")
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The members by name, and the share of the pool that each writes; a document has one writer."""
+
+    members: Mapping[str, LanguageModel]
+    shares: Sequence[float]
+
+    @property
+    def codec(self) -> Codec:
+        """The one that all members share."""
+        return next(iter(self.members.values())).codec
+
+    @property
+    def facts(self) -> Mapping[str, float]:
+        """Those of all members together, and each one's own under its name.
+
+        `train_units`, `train_steps` and `train_flops` are sums, the others means weighted by `train_units`.
+        """
+        of_members = {name: model.facts for name, model in self.members.items()}
+        weights = [facts["train_units"] for facts in of_members.values()]
+        joint: dict[str, float] = {}
+        for key in next(iter(of_members.values())):
+            values = [facts[key] for facts in of_members.values()]
+            joint[key] = float(sum(values)) if key in _SUMS else float(np.average(values, weights=weights))
+        own = {f"{name}.{key}": value for name, facts in of_members.items() for key, value in facts.items()}
+        return {**joint, **own}
+
+    def sample(self, n: int, *, seed: int) -> Tokens:
+        """`n` documents: the first member's share, then the second's, and so on."""
+        counts = np.bincount(deal(n, self.shares), minlength=len(self.shares))
+        written = [
+            model.sample(int(count), seed=member_seed(seed, i))
+            for i, (model, count) in enumerate(zip(self.members.values(), counts, strict=True))
+            if count
+        ]
+        return written[0].concat(*written[1:])
+
+    def regenerate(self, data: Tokens, *, seed: int) -> Tokens:
+        """`data` written anew, each member an unbroken piece of it; which one is drawn at random."""
+        models = list(self.members.values())
+        written = [
+            models[i].regenerate(data.take(piece), seed=member_seed(seed, i))
+            for i, piece in consecutive(len(data), self.shares, seed=seed)
+        ]
+        return written[0].concat(*written[1:])
+
+    def complete(
+        self,
+        starts: list[Ids],
+        decoder: AnyDecoder,
+        *,
+        new_tokens: int,
+        seed: int,
+        batch: int | None = None,
+        stops: bool = True,
+    ) -> Tokens:
+        """Each start with a continuation by the member that it is dealt to; see `LanguageModel.complete`."""
+        owners = deal(len(starts), self.shares)
+        written = []
+        for i, model in enumerate(self.members.values()):
+            own = [starts[place] for place in np.flatnonzero(owners == i)]
+            one = member_seed(seed, i)
+            written.append(model.complete(own, decoder, new_tokens=new_tokens, seed=one, batch=batch, stops=stops))
+        order = np.argsort(np.argsort(owners, kind="stable"), kind="stable")
+        return written[0].concat(*written[1:]).take(order)
+
+    def log_probs(self, rows: Sequence[Ids]) -> list[NDArray[np.float32]]:
+        """ln p of every token of each row but the first, p being the share-weighted mean of the members' p."""
+        of_members = [model.log_probs(rows) for model in self.members.values()]
+        return [mixture_log_probs(row, self.shares) for row in zip(*of_members, strict=True)]
+
+    def save(self, folder: Path) -> None:
+        """Write each member into a folder of its name."""
+        for name, model in self.members.items():
+            (folder / name).mkdir()
+            model.save(folder / name)
+
+
+# What is measured on an ecosystem: the pool as one model, and the members beside it.
+
+
+_OF_MEMBERS = ("held_out_nll", "kr_accuracy")
+_OF_A_READER = ("own_perplexity", "above_99")
+"""The measures of a sample that depend on who reads it; the others are the text's alone."""
+
+
+@dataclass(frozen=True)
+class PoolMeasure:
+    """The measures of a language model, on the mixture of the members and on the pool that they write together."""
+
+    text: TextMeasure
+
+    def __call__(self, pool: Pool, samples: Mapping[str, Tokens]) -> Measurement:
+        """All metrics of one generation.
+
+        Those without a member's name are the pool's, where a token's probability is the share-weighted mean of the
+        members'. `mixture_gain` is what that mean is worth: the members' mean held-out NLL, weighted by share, less
+        the pool's, in nats. It is 0 for members that agree on every token and grows as they differ.
+        """
+        members = {name: self.text(model, samples).metrics for name, model in pool.members.items()}
+        first = next(iter(members.values()))
+        of_text = {key: value for key, value in first.items() if _is_of_text(key, samples)}
+        rows = training_rows(self.text.held_out, block=self.text.block, joined=self.text.joined)
+        held_out = np.concatenate(pool.log_probs(rows))
+        own = {view: _written_log_probs(pool, tokens) for view, tokens in samples.items()}
+        knowledge = self.text.exam.measure(pool.log_probs, pool.codec.encode_open)
+        reading = {
+            "held_out_nll": -float(held_out.mean()),
+            "held_out_above_90": share_above(held_out, 0.9),
+            "held_out_above_99": share_above(held_out, 0.99),
+            **knowledge.metrics,
+        }
+        for view, found in own.items():
+            reading |= {f"{view}.own_perplexity": perplexity(found), f"{view}.above_99": share_above(found, 0.99)}
+        beside = compare_members(reading, list(members.values()), pool.shares)
+        flat = {f"{name}.{key}": found[key] for name, found in members.items() for key in _OF_MEMBERS if key in found}
+        confidence = {
+            "edges": np.linspace(0, 1, BINS + 1).tolist(),
+            "real": confidence_histogram(held_out, bins=BINS).tolist(),
+            "common": confidence_histogram(own["common"], bins=BINS).tolist(),
+        }
+        return Measurement({**of_text, **reading, **beside, **flat}, {"confidence": confidence, **knowledge.tables})
+
+
+def compare_members(
+    pool: Mapping[str, float], members: Sequence[Mapping[str, float]], shares: Sequence[float]
+) -> dict[str, float]:
+    """`mixture_gain`, and the mean and best knowledge of the members where the pool's is known."""
+    nll = np.average([found["held_out_nll"] for found in members], weights=shares)
+    beside = {"members": float(len(members)), "mixture_gain": float(nll) - pool["held_out_nll"]}
+    if "kr_accuracy" in pool:
+        known = [found["kr_accuracy"] for found in members]
+        beside |= {"member_kr_mean": float(np.mean(known)), "member_kr_best": float(np.max(known))}
+    return beside
+
+
+def _is_of_text(key: str, views: Mapping[str, Tokens]) -> bool:
+    view, _, name = key.partition(".")
+    return view in views and name not in _OF_A_READER
+
+
+def _written_log_probs(pool: Pool, data: Tokens) -> NDArray[np.float32]:
+    """Of what the members wrote, not of what they were given."""
+    scored = pool.log_probs(data.documents)
+    written = [row[max(0, given - 1) :] for row, given in zip(scored, data.prompts, strict=True)]
+    result: NDArray[np.float32] = np.concatenate([*written, np.zeros(0, np.float32)])
+    return result
 
 
 @dataclass(frozen=True)

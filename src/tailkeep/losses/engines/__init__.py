@@ -1,7 +1,7 @@
 """Ways to compute per-token losses from hidden states. One rule: an engine changes time and memory, never a number."""
 
-from tailkeep.losses.engines.choice import IMPLEMENTATIONS, Implementation, choose
+from tailkeep.losses.engines.base import Engine, Rows
 from tailkeep.losses.engines.chunked import most_likely
-from tailkeep.losses.engines.protocol import Engine, Rows
+from tailkeep.losses.engines.select import IMPLEMENTATIONS, Implementation, choose
 
 __all__ = ["IMPLEMENTATIONS", "Engine", "Implementation", "Rows", "choose", "most_likely"]

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from tailkeep.losses.engines.elementwise import Elementwise, plain, wide
-from tailkeep.losses.engines.protocol import Rows
+from tailkeep.losses.engines.base import Rows
+from tailkeep.losses.engines.buffers import Workspace
+from tailkeep.losses.engines.logit_ops import Elementwise, plain, wide
 from tailkeep.losses.engines.reference import times
-from tailkeep.losses.engines.workspace import Workspace
-from tailkeep.losses.head import Head
+from tailkeep.losses.lm_head import Head
 from tailkeep.losses.weighting import Entropy, Weighting
 
 

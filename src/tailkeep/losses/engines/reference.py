@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tailkeep.losses.engines.protocol import Rows
-from tailkeep.losses.head import Head
+from tailkeep.losses.engines.base import Rows
+from tailkeep.losses.lm_head import Head
 from tailkeep.losses.weighting import Entropy, Weighting
 
 

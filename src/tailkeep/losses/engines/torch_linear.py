@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tailkeep.errors import ConfigError
-from tailkeep.losses.engines.protocol import Rows
+from tailkeep.losses.engines.base import Rows
 from tailkeep.losses.engines.reference import times
-from tailkeep.losses.head import Head
+from tailkeep.losses.lm_head import Head
 from tailkeep.losses.weighting import Entropy, Weighting
 
 # Its own choice is about 8 rows for a language model, which took 10 times as long on a CPU.

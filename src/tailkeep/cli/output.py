@@ -1,0 +1,50 @@
+"""What the command says beside its results. Rule: no credential, and no character that a terminal would obey."""
+
+import logging
+import sys
+import traceback
+from pathlib import Path
+from types import TracebackType
+from typing import Annotated
+
+import typer
+
+from tailkeep.sanitize import redact, visible
+
+
+def tell(line: str) -> None:
+    """A line on stderr."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def tell_interrupted() -> None:
+    """How to go on after Ctrl-C."""
+    tell("interrupted: run the same command again to go on from what is finished.")
+
+
+class Redacted(logging.Formatter):
+    """Log lines without credentials and without characters that a terminal would obey."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line as it may be shown."""
+        return visible(redact(super().format(record)))
+
+
+def print_fault(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """A fault of ours: its traceback, shown as safely as a log line. Python then exits with 1."""
+    print(visible(redact("".join(traceback.format_exception(kind, error, trace)))), file=sys.stderr, end="")
+
+
+# Where a command that prints a table writes its figures. Rule: refused before anything is computed.
+
+
+def _is_a_file(out: Path | None) -> Path | None:
+    if out is not None and out.is_dir():
+        raise typer.BadParameter(f"{out} is a folder. Give a file.")
+    return out
+
+
+FiguresFile = Annotated[
+    Path | None, typer.Option(metavar="FILE", callback=_is_a_file, help="Also write all figures as JSON.")
+]
+"""Where figures go, None for nowhere."""

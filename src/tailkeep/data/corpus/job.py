@@ -1,0 +1,389 @@
+"""A task driven to its end: shards are handed to an executor, and whoever watches is told of each that is done."""
+
+import fcntl
+import json
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Any
+
+from filelock import FileLock, Timeout
+
+from tailkeep.data.corpus.destination import Destination, Folder, ShardStorage, open_destination
+from tailkeep.data.corpus.executors import Executor, Setup
+from tailkeep.data.corpus.io import open_store, readable
+from tailkeep.data.corpus.manifest import Manifest, forget_inputs
+from tailkeep.data.corpus.shards import Shard
+from tailkeep.errors import BusyError, ConfigError, InputError
+from tailkeep.runs import RunRecord
+from tailkeep.runs.storage import TEMPORARY
+from tailkeep.sanitize import redact
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a task is: shards `done` of `shards`, `resumed` of them by an earlier run; this one did an `amount`."""
+
+    done: int
+    shards: int
+    resumed: int
+    amount: int
+    unit: str
+
+
+Observer = Callable[[Progress], None]
+
+
+def refuse_idle_hands(workers: int, executor: Executor | None, storage: ShardStorage | None) -> None:
+    """Refuse ways of working of which one would do nothing beside the other.
+
+    Raises:
+        ConfigError: several workers and an executor, or a storage that neither would use.
+    """
+    if executor is not None and workers != 1:
+        raise ConfigError(f"workers={workers}, and an executor brings its own. Give one of the two.")
+    if storage is not None and (executor is not None or workers != 1):
+        raise ConfigError("a storage of your own works in this process. Use workers=1 and no executor.")
+
+
+def nobody(progress: Progress) -> None:
+    """The observer that looks away."""
+    del progress
+
+
+def drive(
+    executor: Executor, work: Setup[Manifest], left: Sequence[Shard], observe: Observer, *, shards: int, unit: str
+) -> None:
+    """Have `work` done on the shards that are `left` of a task's `shards`.
+
+    Args:
+        executor: who does it.
+        work: see `Setup`.
+        left: what is to be done.
+        observe: told of the start and of each finished shard.
+        shards: how many the task has, finished ones among them.
+        unit: what is counted, one of the counts of a manifest.
+    """
+    progress = Progress(shards - len(left), shards, shards - len(left), 0, unit.partition("_")[0])
+    observe(progress)
+    for _, manifest in executor.run(work, left):
+        amount = progress.amount + int(manifest.counts[unit])
+        progress = replace(progress, done=progress.done + 1, amount=amount)
+        observe(progress)
+
+
+# The share of a run that one process does, as an element of a job array.
+#
+# Rule: shares are cut from the sorted list of all shards, so the number of tasks changes no output.
+
+
+_INDEX, _COUNT, _FIRST, _STEP = (f"SLURM_ARRAY_TASK_{name}" for name in ("ID", "COUNT", "MIN", "STEP"))
+
+
+@dataclass(frozen=True)
+class Task:
+    """Number `index`, from 0, of `count` tasks."""
+
+    index: int = 0
+    count: int = 1
+
+    @property
+    def name(self) -> str:
+        """The task as a name of a file."""
+        return f"{self.index}-of-{self.count}"
+
+
+def task_here(index: int | None, count: int | None, environment: Mapping[str, str]) -> Task:
+    """The task of this process: what is given, else what a Slurm array says, else the whole.
+
+    Raises:
+        ConfigError: only one of the two is known.
+    """
+    if index is None and _INDEX in environment:
+        first, step = int(environment.get(_FIRST, "0")), int(environment.get(_STEP, "1"))
+        index = (int(environment[_INDEX]) - first) // step
+    if count is None and _COUNT in environment:
+        count = int(environment[_COUNT])
+    if index is None and count is None:
+        return Task()
+    if index is None or count is None:
+        given, missing = ("num_tasks", "task_index") if index is None else ("task_index", "num_tasks")
+        raise ConfigError(f"{given} is {count if index is None else index}, and {missing} is missing. Give both.")
+    return Task(index, count)
+
+
+# What a run tells while it works: one line now and then on stderr.
+
+
+_QUIET_SECONDS = 5.0
+
+
+def _now() -> float:
+    return time.monotonic()
+
+
+class Lines:
+    """An observer that prints a line a finished shard, but not more than one every few seconds, and the last always."""
+
+    def __init__(self, clock: Callable[[], float] = _now) -> None:
+        self._clock = clock
+        self._start = self._printed = clock()
+
+    def __call__(self, progress: Progress) -> None:
+        """See `Observer`."""
+        now = self._clock()
+        worked = progress.done - progress.resumed
+        if worked == 0:
+            # What came before, such as loading, says nothing of the shards to come.
+            self._start = self._printed = now
+            if progress.resumed:
+                _print(f"{progress.resumed} of {progress.shards} shards were finished before")
+            return
+        if now - self._printed < _QUIET_SECONDS and progress.done < progress.shards:
+            return
+        self._printed = now
+        seconds = max(now - self._start, 1e-9)
+        left = seconds / worked * (progress.shards - progress.done)
+        _print(
+            f"{progress.done}/{progress.shards} shards, {progress.amount:,} {progress.unit}, "
+            f"{progress.amount / seconds:,.0f} {progress.unit}/s, {seconds:.0f} s, about {left:.0f} s left"
+        )
+
+
+def _print(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+# The output of a run over shards, in which several tasks may be at work at once.
+#
+#     run.json  config.yaml  manifests/  what the run leaves of each shard  summary.json
+#
+# Rule: each task is done by one process at a time; whoever finds nobody else at work sweeps up after the killed.
+
+
+RECORD, CONFIG = "run.json", "config.yaml"
+_LOCK, _LOCKS, _STAGING = ".lock", ".locks", ".staging"
+_BEFORE_RECORD = {_LOCK, _LOCKS, _STAGING, CONFIG, f"{CONFIG}{TEMPORARY}", f"{RECORD}{TEMPORARY}"}
+
+
+@dataclass(frozen=True)
+class OpenRun:
+    """The output of a run at `url`, held by one process; `root` is its folder, None in a store."""
+
+    url: str
+    destination: Destination
+    root: Path | None
+
+    def alone(self) -> AbstractContextManager[object]:
+        """Hold what tasks write together, such as the summary; wait for another that does so."""
+        return FileLock(self.root / _LOCKS / "together") if self.root else nullcontext()
+
+    def local(self, name: str, folder: Path) -> Path:
+        """The file `name` on this machine; of a store a copy, below `folder`."""
+        if self.root:
+            return self.root / name
+        store, path = open_store(self.url)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        with readable(redact(f"{path}/{name}")):
+            store.get_file(f"{path}/{name}", str(folder / name))
+        return folder / name
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a kind of run leaves: the folders of its shards' files, and names that are there before any shard is."""
+
+    folders: tuple[str, ...]
+    early: frozenset[str] = frozenset()
+
+
+@contextmanager
+def open_run(
+    out: str | Path,
+    record: RunRecord,
+    *,
+    config: str,
+    task: Task,
+    contents: Contents,
+    storage: ShardStorage | None = None,
+) -> Iterator[OpenRun]:
+    """Start the run `record` at `out`, or go on with it, and hold `task` of it against other processes.
+
+    In a store behind fsspec there are no locks.
+
+    Raises:
+        BusyError: a process is at work on this task.
+        FingerprintError: the run there came from something else and has finished a shard; the message says what
+            differs.
+        InputError: `out` is a file, a folder of other things, or cannot be written.
+        StorageError: the file system refused a write.
+    """
+    forget_inputs()
+    destination = open_destination(out, storage=storage)
+    if not isinstance(destination, Folder):
+        _begin(destination, record, config, str(out))
+        yield OpenRun(str(out), destination, None)
+        return
+    root = Path(open_store(str(out))[1])
+    _make_folder(root)
+    with _opened(root / _LOCK) as lock, _held(root, task):
+        _prepare(lock, destination, record, config, root, contents)
+        yield OpenRun(str(out), destination, root)
+        # A worker that was killed and replaced has left what it was writing.
+        if _take_alone(lock):
+            destination.sweep()
+
+
+def _prepare(
+    lock: IO[str], destination: Destination, record: RunRecord, config: str, root: Path, contents: Contents
+) -> None:
+    """Leave `lock` shared, and the record of the run in `destination`."""
+    while True:
+        if _take_alone(lock):
+            _refuse_other_content(root)
+            _begin(destination, record, config, str(root), anew=_holds_nothing(root, contents))
+            destination.sweep()
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            return
+        # Somebody is beginning the run, or at work on another task of it.
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        if destination.read_text(RECORD) is not None:
+            _begin(destination, record, config, str(root))
+            return
+        fcntl.flock(lock, fcntl.LOCK_UN)
+
+
+def _begin(destination: Destination, record: RunRecord, config: str, out: str, *, anew: bool = False) -> None:
+    """Leave `record` in `destination`; with `anew`, in place of that of another of its kind."""
+    text = destination.read_text(RECORD)
+    if text is None:
+        _write(destination, record, config)
+        return
+    try:
+        there = RunRecord.model_validate_json(text)
+    except ValueError:
+        raise InputError(f"{redact(out)}/{RECORD} is not the record of a run. Give a new or an empty folder.") from None
+    if anew and there.kind == record.kind:
+        _write(destination, record, config)
+    else:
+        record.refuse_other(there, redact(out))
+
+
+def _write(destination: Destination, record: RunRecord, config: str) -> None:
+    destination.write_text(CONFIG, redact(config))
+    destination.write_text(RECORD, record.text())
+
+
+def _holds_nothing(root: Path, contents: Contents) -> bool:
+    """Whether no shard has left anything at `root`: then a first mistake in the configuration costs no folder."""
+    left = (path for name in ("manifests", *contents.folders) for path in (root / name).rglob("*") if path.is_file())
+    return all(path.name in contents.early for path in left)
+
+
+def _refuse_other_content(root: Path) -> None:
+    # The locks are the first files of ours.
+    others = sorted({path.name for path in root.iterdir()} - _BEFORE_RECORD)
+    if others and not (root / RECORD).exists():
+        raise InputError(f"{root} holds other things, such as {others[0]!r}. Give a new or an empty folder.")
+
+
+def _make_folder(path: Path) -> None:
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file. Give the path of a folder.")
+    try:
+        (path / _LOCKS).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot create {path}: {error.strerror}. Give a folder that can be written.") from None
+
+
+def _take_alone(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[str]]:
+    # The kernel drops a lock with its process, so a killed run never blocks the next one.
+    try:
+        file = path.open("a")
+    except OSError as error:
+        raise InputError(
+            f"cannot write in {path.parent}: {error.strerror}. Give a folder that can be written."
+        ) from None
+    with file:
+        yield file
+
+
+@contextmanager
+def _held(root: Path, task: Task) -> Iterator[None]:
+    lock = FileLock(root / _LOCKS / task.name)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        what = "" if task.count == 1 else f"task {task.index} of {task.count} of "
+        raise BusyError(f"another process is at work on {what}{root}. Wait for it, or give another --out.") from None
+    except OSError as error:
+        raise InputError(f"cannot write in {root}: {error.strerror}. Give a folder that can be written.") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def refuse_inside(out: str | Path, inputs: tuple[str, ...]) -> None:
+    """Refuse an output in a folder that is input: the next run would take it for input.
+
+    Raises:
+        ConfigError: `out` lies there.
+    """
+    if "://" in str(out):
+        return
+    target = Path(out).resolve()
+    for given in inputs:
+        if "://" not in given and Path(given).is_dir() and target.is_relative_to(Path(given).resolve()):
+            raise ConfigError(f"--out {out} lies in the input {given}. Give a folder outside of it.")
+
+
+# What the rejected documents of a run say. Rule: one reason stands for all, but each torn file is named.
+
+
+_FOLDER = "rejects/"
+
+
+@dataclass(frozen=True)
+class Rejects:
+    """The place and the reason of the first rejected document, and the `torn` files, whose rest is lost."""
+
+    first: str = ""
+    torn: tuple[str, ...] = ()
+
+
+def read_rejects(manifests: Sequence[Manifest], opened: OpenRun) -> Rejects:
+    """Those of the shards of `manifests`, in their order."""
+    first, torn = "", []
+    for manifest in manifests:
+        for name in (name for name in manifest.outputs if name.startswith(_FOLDER)):
+            # A copy from a store is thrown away before the next one, for there may be many.
+            with tempfile.TemporaryDirectory(prefix="tailkeep-") as folder:
+                head, last = _ends(opened.local(name, Path(folder)))
+            first = first or f"{head['where']}: {head['reason']}"
+            # Behind a tear nothing is read, so it is the last.
+            if last.get("torn"):
+                torn.append(name.removeprefix(_FOLDER).removesuffix(".jsonl"))
+    return Rejects(first, tuple(torn))
+
+
+def _ends(log: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The first and the last line of `log`; lines between are not held, since they carry whole documents."""
+    with log.open("rb") as lines:
+        first = next(lines)
+        last = deque(lines, maxlen=1)
+    return json.loads(first), json.loads(last[0] if last else first)

@@ -1,0 +1,237 @@
+"""A shard on its way from input to output. Rule: documents in are documents out and rejects, or there is an error.
+
+documents/<name>   edits/<key>.jsonl   rejects/<key>.jsonl   ids/<key>.ids
+"""
+
+import base64
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any, Literal, Protocol
+
+from tailkeep.data.corpus.io import TornError, open_output
+from tailkeep.data.corpus.parquet import open_parquet_writer, read_parquet
+from tailkeep.data.corpus.schema import Content, Layout, Record, Rejected
+from tailkeep.data.corpus.shards import Shard
+from tailkeep.data.corpus.text_files import LineWriter, read_lines
+from tailkeep.data.corpus.unique_ids import IdList
+from tailkeep.errors import ConfigError, InputError
+
+OnError = Literal["stop", "skip"]
+
+
+class Writer(Protocol):
+    """Writes the documents of one shard in their order."""
+
+    def write(self, record: Record, contents: Mapping[str, Content]) -> None:
+        """Write `record` with the strings or ids in `contents` exchanged."""
+
+    def refuses(self, record: Record, contents: Mapping[str, Content]) -> str:
+        """Why the format cannot hold `contents` as this one document, or nothing."""
+
+
+def read_shard(shard: Shard, layout: Layout) -> Iterator[Record | Rejected]:
+    """The documents of `shard` in their order, each as a record or as rejected.
+
+    Raises:
+        InputError: the file cannot be read at all.
+    """
+    return read_parquet(shard, layout) if shard.kind == "parquet" else read_lines(shard, layout)
+
+
+class Passage:
+    """The documents of one shard, each to be written or rejected once, in their order. Made by `open_passage`."""
+
+    def __init__(self, shard: Shard, layout: Layout, folder: Path, on_error: OnError) -> None:
+        self.shard, self.folder = shard, folder
+        self.read = self.written = self.edited = self.rejected = self.left_out = 0
+        self._layout, self._on_error = layout, on_error
+        self._stack = ExitStack()
+        self._writer: Writer | None = None
+        self._rejects: IO[str] | None = None
+        self._ids = self._stack.enter_context(closing(IdList()))
+
+    def records(self) -> Iterator[Record]:
+        """The documents that can be read; the others are rejected on the way.
+
+        Raises:
+            InputError: a document cannot be read and `on_error` is "stop", or the file cannot be read at all.
+        """
+        for item in read_shard(self.shard, self._layout):
+            self.read += 1
+            if isinstance(item, Rejected):
+                self._reject(item)
+                continue
+            if self._layout.id_field is not None:
+                self._ids.add(item.id, item.row)
+            yield item
+
+    def write(self, record: Record, contents: Mapping[str, Content]) -> None:
+        """Write `record`; `contents` are its new strings or ids by path, of which those that differ are edits.
+
+        Raises:
+            InputError: its format cannot hold them; `refuses` tells beforehand.
+        """
+        assert self._writer is not None
+        edits = _differing(record, contents)
+        if reason := self.refuses(record, contents):
+            raise InputError(f"{record.where}: {reason}. Keep the edit within the document.")
+        self._writer.write(record, edits)
+        self.written += 1
+        self.edited += bool(edits)
+
+    def refuses(self, record: Record, contents: Mapping[str, Content]) -> str:
+        """Why the format cannot hold `contents` as this one document, or nothing.
+
+        A line of plain text holds no line break, and no document of it white space at its ends.
+        """
+        assert self._writer is not None
+        return self._writer.refuses(record, _differing(record, contents))
+
+    def leave_out(self) -> None:
+        """Count a document that is not to be written, since its weight is 0."""
+        self.left_out += 1
+
+    def reject(self, record: Record, reason: str) -> None:
+        """Leave `record` out of the output, and say why.
+
+        Raises:
+            InputError: `on_error` is "stop".
+        """
+        raw = getattr(record.origin, "raw", None)
+        if raw is None:
+            raw = json.dumps(record.contents, ensure_ascii=False).encode("utf-8")
+        self._reject(Rejected(record.row, reason, record.where, raw))
+
+    def counts(self) -> dict[str, int]:
+        """How many documents were read, written, edited and rejected, and if any were, left out."""
+        left = {"left_out": self.left_out} if self.left_out else {}
+        found = {"documents": self.read, "written": self.written, "edited": self.edited, "rejected": self.rejected}
+        return {**found, **left}
+
+    def _reject(self, rejected: Rejected) -> None:
+        if self._on_error == "stop":
+            raise InputError(f"{rejected.where}: {rejected.reason}.")
+        if self._rejects is None:
+            path = self.file("rejects")
+            self._rejects = self._stack.enter_context(path.open("w", encoding="utf-8", newline=""))
+        self._rejects.write(reject_line(rejected))
+        self.rejected += 1
+
+    def file(self, kind: str, ending: str = ".jsonl") -> Path:
+        """Where this shard's file of `kind` goes, such as `edits`; its folder is made."""
+        return _made(self.folder / kind / f"{self.shard.key}{ending}")
+
+    def _open(self, mark: Mapping[str, str]) -> None:
+        path = _made(self.folder / self.shard.documents)
+        if self.shard.kind == "parquet":
+            try:
+                self._writer = self._stack.enter_context(open_parquet_writer(self.shard, path, mark))
+            except TornError:
+                return  # its one document is rejected
+        else:
+            file = self._stack.enter_context(open_output(path, self.shard.compression))
+            self._writer = LineWriter(file, self.shard, self._layout)
+
+    def _finish(self) -> None:
+        if self.read != self.written + self.rejected + self.left_out:
+            raise AssertionError(
+                f"{self.shard.key}: {self.read} documents were read, {self.written} written, {self.rejected} rejected, "
+                f"{self.left_out} left out"
+            )
+        if self._layout.id_field is not None and self.written:
+            self._ids.write(self.file("ids", ".ids"), self.shard.name)
+
+
+@contextmanager
+def open_passage(
+    shard: Shard, layout: Layout, folder: Path, *, on_error: OnError = "stop", mark: Mapping[str, str] | None = None
+) -> Iterator[Passage]:
+    """Carry the documents of `shard` into files below the local `folder`, for `finish_shard` to publish.
+
+    Args:
+        shard: what to read.
+        layout: where its documents are.
+        folder: where the output goes, in the folders that the finished output has.
+        on_error: whether the first document that cannot be read stops the work, or is rejected.
+        mark: pairs for the metadata of a parquet output.
+
+    Raises:
+        InputError: as `records` does, and for two documents with one id.
+    """
+    passage = Passage(shard, layout, folder, on_error)
+    with passage._stack:
+        passage._open(mark or {})
+        yield passage
+        passage._finish()
+
+
+def _differing(record: Record, contents: Mapping[str, Content]) -> dict[str, Content]:
+    before = record.contents
+    return {path: content for path, content in contents.items() if content != before[path]}
+
+
+def reject_line(rejected: Rejected) -> str:
+    """`rejected` as a line of a rejects file: where, why, and its bytes in base64."""
+    raw = rejected.raw
+    item: dict[str, Any] = {
+        "row": rejected.row,
+        "where": rejected.where,
+        "reason": rejected.reason,
+        "offset": rejected.offset,
+        "length": rejected.length,
+        "base64": None if raw is None else base64.b64encode(raw).decode("ascii"),
+    }
+    if rejected.torn:
+        item["torn"] = True
+    return json.dumps(item, ensure_ascii=False) + "\n"
+
+
+def _made(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+# Choices of a layout that would do nothing for the files at hand. Rule: they are refused before any work.
+
+
+_SHARDS = 8
+_DOCUMENTS = 100
+_DEFAULT = Layout()
+
+
+def refuse_idle_layout(layout: Layout, shards: Sequence[Shard]) -> None:
+    """Refuse a `document` without plain text, a `token_field` with it, an `id_field` that no first document has.
+
+    The defaults are never refused: they need not fit every corpus.
+
+    Raises:
+        ConfigError: one of them would do nothing.
+        InputError: a file cannot be read at all.
+    """
+    if layout.document != _DEFAULT.document and not any(shard.kind == "txt" for shard in shards):
+        raise ConfigError(
+            f"layout.document: {layout.document!r} is for plain text, and no input file is (.txt, .txt.gz, .txt.zst). "
+            "Leave it out."
+        )
+    if layout.token_field and (texts := [shard.name for shard in shards if shard.kind == "txt"]):
+        raise ConfigError(
+            f"layout.token_field: {texts[0]} is plain text and has no field. Give jsonl or parquet, or no token_field."
+        )
+    if layout.id_field in (None, _DEFAULT.id_field):
+        return
+    read = 0
+    for number in range(min(_SHARDS, len(shards))):
+        shard = shards[number * len(shards) // min(_SHARDS, len(shards))]
+        for item in islice(read_shard(shard, layout), _DOCUMENTS):
+            if isinstance(item, Record):
+                read += 1
+                if item.id != f"{shard.name}:{item.row}":
+                    return
+    if read:
+        raise ConfigError(
+            f"layout.id_field: none of the first {read} documents has the field {layout.id_field!r}. Name the field "
+            "that holds the id, or leave it out."
+        )

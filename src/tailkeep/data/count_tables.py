@@ -1,0 +1,148 @@
+"""Counts by hash on the disk: sorted files, read together in ranges of the hash.
+
+Rule: counts are exact at any size. What does not fit into memory waits on the disk as sorted runs, and how often that
+happens changes no byte of a table.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from tailkeep.data.hashing import Hashes
+
+Numbers = NDArray[np.int64]
+
+_GROUP = 1 << 16
+_ROW_BYTES = 24
+# Sorting and adding hold several copies of what they work on.
+_COPIES = 6
+_SCHEMA = pa.schema([("hash", pa.uint64()), ("count", pa.int64()), ("other", pa.int64())])
+_SPACE = 1 << 64
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Items by ascending hash (V,): how often each occurs, and one more number of it.
+
+    Of a word the other number is in how many documents it occurs, of a document the row where it stands.
+    """
+
+    hashes: Hashes
+    counts: Numbers
+    others: Numbers
+
+    def __len__(self) -> int:
+        return len(self.hashes)
+
+
+Meeting = Literal["sum", "first", "apart"]
+"""What becomes of rows with one hash: both numbers add up, the other number of the first stays, or all rows do."""
+
+
+def added(parts: Sequence[Rows], meeting: Meeting = "sum") -> Rows:
+    """The rows of all `parts` in ascending order of the hash, equal hashes in the order of the parts."""
+    hashes = np.concatenate([np.zeros(0, np.uint64), *(part.hashes for part in parts)])
+    order = np.argsort(hashes, kind="stable")
+    hashes = hashes[order]
+    firsts = np.flatnonzero(np.diff(hashes, prepend=hashes[:1] + np.uint64(1)))
+    counts, others = (
+        np.concatenate([np.zeros(0, np.int64), *columns])[order]
+        for columns in ([part.counts for part in parts], [part.others for part in parts])
+    )
+    if len(firsts) == 0 or meeting == "apart":
+        return Rows(hashes, counts, others)
+    kept = others[firsts] if meeting == "first" else np.add.reduceat(others, firsts)
+    return Rows(hashes[firsts], np.add.reduceat(counts, firsts), kept)
+
+
+class Table:
+    """Counts in at most about `memory` bytes; runs go to files below the local `folder`."""
+
+    def __init__(self, memory: int, folder: Path, meeting: Meeting = "sum") -> None:
+        self._room = max(memory // (_ROW_BYTES * _COPIES), _GROUP)
+        self._folder, self._meeting = folder, meeting
+        self._base = added([])
+        self._new: list[Rows] = []
+        self._waiting = 0
+        self._runs: list[Path] = []
+
+    def add(self, hashes: Hashes, counts: Numbers, others: Numbers) -> None:
+        """Count different `hashes` (V,), in any order."""
+        self._new.append(Rows(hashes, counts, others))
+        self._waiting += len(hashes)
+        # Put together when the new rows are as many as the old, a row is moved a logarithmic number of times.
+        if self._waiting > max(len(self._base), _GROUP):
+            self._gather()
+            if len(self._base) > self._room:
+                self._spill()
+
+    def write(self, path: Path) -> None:
+        """All rows, ascending, as a parquet file at `path`."""
+        self._gather()
+        if not self._runs:
+            write_rows([self._base], path)
+            return
+        self._spill()
+        memory = self._room * _ROW_BYTES * _COPIES
+        write_rows(merged(self._runs, self._meeting, memory=memory), path)
+
+    def _gather(self) -> None:
+        self._base = added([self._base, *self._new], self._meeting)
+        self._new, self._waiting = [], 0
+
+    def _spill(self) -> None:
+        self._runs.append(self._folder / f"run-{len(self._runs):06d}.parquet")
+        write_rows([self._base], self._runs[-1])
+        self._base = added([])
+
+
+def write_rows(ranges: Iterator[Rows] | Sequence[Rows], path: Path) -> None:
+    """Write ascending ranges to `path`, in groups of one size however they come."""
+    with pq.ParquetWriter(path, _SCHEMA, compression="zstd", use_dictionary=False) as writer:
+        waiting = pa.table([[], [], []], schema=_SCHEMA)
+        for rows in ranges:
+            columns = [pa.array(rows.hashes), pa.array(rows.counts), pa.array(rows.others)]
+            waiting = pa.concat_tables([waiting, pa.table(columns, schema=_SCHEMA)])
+            whole = len(waiting) // _GROUP * _GROUP
+            if whole:
+                writer.write_table(waiting.slice(0, whole), row_group_size=_GROUP)
+                waiting = waiting.slice(whole)
+        if len(waiting):
+            writer.write_table(waiting, row_group_size=_GROUP)
+
+
+def merged(paths: Sequence[Path], meeting: Meeting = "sum", *, memory: int) -> Iterator[Rows]:
+    """The sum of the tables in `paths`, in ascending ranges that take about `memory` bytes each."""
+    for parts in ranges_of(paths, memory=memory):
+        yield added(parts, meeting)
+
+
+def ranges_of(paths: Sequence[Path], *, memory: int) -> Iterator[list[Rows]]:
+    """For ascending ranges of the hash, the rows of each file; hashes spread evenly, so equal ranges do."""
+    total = sum(pq.read_metadata(path).num_rows for path in paths)
+    count = max(1, math.ceil(total * _ROW_BYTES * _COPIES / max(memory, 1)))
+    for number in range(count):
+        low, high = _SPACE * number // count, _SPACE * (number + 1) // count
+        yield [_between(path, low, high) for path in paths]
+
+
+def _between(path: Path, low: int, high: int) -> Rows:
+    """The rows of the file at `path` with `low` <= hash < `high`."""
+    with pq.ParquetFile(path) as file:
+        groups = []
+        for number in range(file.metadata.num_row_groups):
+            found = file.metadata.row_group(number).column(0).statistics
+            if int(found.min) < high and int(found.max) >= low:
+                groups.append(number)
+        table = file.read_row_groups(groups)
+    hashes = table["hash"].to_numpy()
+    start = int(np.searchsorted(hashes, np.uint64(low)))
+    stop = len(hashes) if high == _SPACE else int(np.searchsorted(hashes, np.uint64(high)))
+    return Rows(*(table[name].to_numpy()[start:stop] for name in _SCHEMA.names))

@@ -1,0 +1,229 @@
+"""Questions of the knowledge-retention test: a context, a true sentence and its false twin (arXiv 2509.08972).
+
+Rule: the sentences start without white space, since whoever scores them joins context and sentence with one space.
+"""
+
+import json
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from tailkeep.data.documents import read_text, require_unicode
+from tailkeep.errors import InputError
+from tailkeep.runs import Storage
+
+# Plain English in the token form of WikiText: `real-time games, 1,000 of Sega's.` is `real @-@ time games , 1 @,@ 000
+# of Sega 's .` there.
+#
+# Rule: only white space and the `@` marks are added; text in the form already stays as it is.
+
+
+ABBREVIATIONS = frozenset(
+    [
+        "Adm",
+        "Bros",
+        "Brig",
+        "Capt",
+        "Cmdr",
+        "Co",
+        "Col",
+        "Comdr",
+        "Corp",
+        "Dr",
+        "Drs",
+        "Esq",
+        "Gen",
+        "Gov",
+        "Hon",
+        "Inc",
+        "Jr",
+        "Lt",
+        "Ltd",
+        "Maj",
+        "Messrs",
+        "Mr",
+        "Mrs",
+        "Ms",
+        "Mt",
+        "No",
+        "Prof",
+        "Rep",
+        "Rev",
+        "Sen",
+        "Sens",
+        "Sgt",
+        "Sr",
+        "St",
+        "v",
+        "vs",
+    ]
+)
+"""Words that keep their full stop; single capitals and words with a full stop inside (U.S.) do too."""
+_MARKED = re.compile(r"(?<=\d)([,.])(?=\d)")
+_HYPHEN = re.compile(r"(?<=[^\W_])-(?=[^\W_])")
+_SINGLE = re.compile(r"\.\.\.|--|[][(){}<>,;:!?\"“”…–—/&%$£€#*=+]")
+_MARKS = re.compile(r"@-@|@,@|@\.@|<unk>")
+_INNER = re.compile(r"(?<=[^\W\d_])['’](?=[^\W\d_])")
+_CLITIC = re.compile(r"['’](?:s|t|re|ve|ll|d|m|S|T)")
+_JOINED = "\ue000"  # stands for an apostrophe that belongs to what follows: O 'Connell, Sega 's
+
+
+def wikitext_form(text: str) -> str:
+    """`text` as WikiText writes it: punctuation apart, ` @-@ ` inside compounds, ` @,@ ` and ` @.@ ` inside numbers.
+
+    The rules are those of the Moses tokenizer for English (Koehn et al. 2007) with marked hyphens, written anew; where
+    that one consults the next line or longer lists of abbreviations the two can differ.
+    """
+    return " ".join(piece for word in unicodedata.normalize("NFC", text).split() for piece in _pieces(word))
+
+
+def _pieces(word: str) -> list[str]:
+    if _MARKS.fullmatch(word):
+        return [word]
+    word = _MARKED.sub(lambda mark: f" @{mark[1]}@ ", word)
+    word = _HYPHEN.sub(" @-@ ", word)
+    pieces = [piece for part in word.split() for piece in ([part] if _MARKS.fullmatch(part) else _apart(part))]
+    return _final_stop(pieces)
+
+
+def _apart(part: str) -> list[str]:
+    spaced = _SINGLE.sub(lambda mark: f" {mark[0]} ", part)
+    spaced = _INNER.sub(f" {_JOINED}", spaced)
+    found = []
+    for piece in spaced.split():
+        if piece[0] == _JOINED:
+            found.append("'" + piece[1:])
+        elif _CLITIC.fullmatch(piece):
+            found.append(piece)
+        else:
+            found += re.findall(r"^['’‘]|['’]$|(?:(?!['’]$).)+", piece)
+    return found
+
+
+def _final_stop(pieces: list[str]) -> list[str]:
+    """The full stop at the end of a word apart, also in front of closing quotes and brackets."""
+    at = len(pieces) - 1
+    while at > 0 and pieces[at] in {'"', "'", ")", "]", "”"}:
+        at -= 1
+    stem = pieces[at][:-1]
+    if pieces[at] == "..." or not pieces[at].endswith(".") or not stem:
+        return pieces
+    if "." in stem or stem in ABBREVIATIONS or (len(stem) == 1 and stem.isupper()):
+        return pieces
+    return [*pieces[:at], stem, ".", *pieces[at + 1 :]]
+
+
+_TEXTS = ("context", "sentence_true", "sentence_false")
+
+Form = Literal["plain", "wikitext"]
+FORMS: Mapping[Form, Callable[[str], str]] = {"plain": str, "wikitext": wikitext_form}
+"""What a question's texts are put into before it is asked: nothing, or the token form of the corpus WikiText."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """Which of two sentences follows `context`? `location` says where the fact comes from.
+
+    In the published files `location` is the 0-based line of the article's title; in an embedded world it is the
+    index of the fact.
+    """
+
+    context: str
+    sentence_true: str
+    sentence_false: str
+    location: int | None = None
+
+
+def in_form(question: Question, form: Form) -> Question:
+    """`question` with its texts in `form`."""
+    context, true, false = (FORMS[form](getattr(question, key)) for key in _TEXTS)
+    return replace(question, context=context, sentence_true=true, sentence_false=false)
+
+
+def read_questions(path: Path) -> list[Question]:
+    """The questions in the file at `path`: a JSON list of objects, or one object a line if its name ends in `.jsonl`.
+
+    Each object has `context`, `sentence_true`, `sentence_false` and, if known, `location`. Other keys are passed over.
+    White space around the texts is cut off.
+
+    Raises:
+        InputError: the file cannot be read, holds no question, or an item is not of this form; the message names it.
+    """
+    return [parse_question(item, where) for where, item in read_items(path)]
+
+
+def read_items(path: Path) -> list[tuple[str, Any]]:
+    """The items of the question file at `path` as they stand there, each with the words that say where it stands.
+
+    Raises:
+        InputError: the file cannot be read, is not JSON or holds no item.
+    """
+    text = read_text(path)
+    items = _items_of_lines(text, path) if path.suffix == ".jsonl" else _items_of_list(text, path)
+    if not items:
+        raise InputError(f"{path} holds no question. Give a file with at least one.")
+    return items
+
+
+def write_questions(path: Path, questions: Iterable[Question], *, storage: Storage | None = None) -> None:
+    """Write `questions` to `path`, in the form and by the ending that `read_questions` reads.
+
+    Raises:
+        StorageError: the file system refused; nothing at `path` changed.
+    """
+    items = [{key: value for key, value in asdict(question).items() if value is not None} for question in questions]
+    if path.suffix == ".jsonl":
+        text = "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in items)
+    else:
+        text = json.dumps(items, ensure_ascii=False, indent=1) + "\n"
+    (storage or Storage()).write_text(path, text)
+
+
+def _items_of_list(text: str, path: Path) -> list[tuple[str, Any]]:
+    tree = _json(text, str(path), "Write a list of objects.")
+    if not isinstance(tree, list):
+        raise InputError(f"{path}: expected a list of objects, found {type(tree).__name__}.")
+    return [(f"{path}, item {number}", item) for number, item in enumerate(tree, start=1)]
+
+
+def _items_of_lines(text: str, path: Path) -> list[tuple[str, Any]]:
+    lines = ((f"{path}, line {number}", line) for number, line in enumerate(text.split("\n"), start=1))
+    return [(where, _json(line, where, "Write one object a line.")) for where, line in lines if line.strip()]
+
+
+def _json(text: str, where: str, advice: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: not JSON ({error}). {advice}") from None
+
+
+def parse_question(item: Any, where: str) -> Question:
+    """`item` as a question, see `read_questions`; `where` says in messages where it stands.
+
+    Raises:
+        InputError: it is not of that form.
+    """
+    if not isinstance(item, Mapping):
+        raise InputError(f"{where}: expected an object, found {type(item).__name__}. Write {{'context': ..., ...}}.")
+    context, true, false = (_text(item, key, where) for key in _TEXTS)
+    if true == false:
+        raise InputError(f"{where}: both sentences are {true!r}. Give one that is true and one that is false.")
+    location = item.get("location")
+    if location is not None and (isinstance(location, bool) or not isinstance(location, int)):
+        raise InputError(f"{where}: 'location' is {location!r}. Give a whole number, or leave the key out.")
+    return Question(context, true, false, location)
+
+
+def _text(item: Mapping[str, Any], key: str, where: str) -> str:
+    if key not in item:
+        raise InputError(f"{where}: the key {key!r} is missing; there are {sorted(item)}. Add it.")
+    value = item[key]
+    if not isinstance(value, str):
+        raise InputError(f"{where}: {key!r} is {value!r}. Give text.")
+    if not value.strip():
+        raise InputError(f"{where}: {key!r} is empty. Give a sentence.")
+    return require_unicode(value, f"{where}, {key!r}").strip()

@@ -1,0 +1,243 @@
+"""The edit of documents: scored, judged, drawn, spliced.
+
+Rule: what becomes of a document is a function of (document, prior, rule, seed) and of the documents scored beside it,
+which a shard alone decides.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tailkeep.data.corpus import Content, Part, Record
+from tailkeep.edit.config import EditConfig
+from tailkeep.edit.prior import Model
+from tailkeep.errors import InputError
+from tailkeep.rules import Action, Edit, Speller, TextTokenizer, Tokens, apply_edits, protected_spans, splice, uniforms
+from tailkeep.rules.edit_plan import Decisions
+from tailkeep.scoring import Scored
+
+# Documents as rows of tokens for the prior; those that are token ids already are spelled as text.
+#
+# Rule: all strings of a document make one text, prompts before what they prompt, so that every token is judged on the
+# whole document before it; which characters may be edited is known of each token.
+
+
+BETWEEN = "\n"
+"""What stands between two strings of a document; it is never edited and never written."""
+
+# A group is read, scored and written together: enough for batches without much padding, few enough for any memory.
+_CHARACTERS = 1 << 20
+_PER_TOKEN = 4
+_DOCUMENTS = 1 << 14
+
+
+@dataclass(frozen=True)
+class Piece:
+    """An editable part, which begins at character `start` of the document's text, and the positions of its tokens."""
+
+    part: Part
+    start: int
+    positions: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A document with its tokens; `editable` (T,) tells which stand, whole, in an editable part."""
+
+    record: Record
+    tokens: Tokens
+    pieces: tuple[Piece, ...]
+    editable: NDArray[np.bool_]
+
+
+def groups_of(records: Iterable[Record], tokenizer: TextTokenizer, speller: Speller) -> Iterator[list[Prepared]]:
+    """Consecutive documents that are worked on together; how they are cut depends on the documents alone."""
+    group: list[Record] = []
+    characters = 0
+    for record in records:
+        group.append(record)
+        characters += sum(len(part.text) + _PER_TOKEN * len(part.ids or ()) for part in record.parts)
+        if characters >= _CHARACTERS or len(group) >= _DOCUMENTS:
+            yield _prepare_any(group, tokenizer, speller)
+            group, characters = [], 0
+    if group:
+        yield _prepare_any(group, tokenizer, speller)
+
+
+def _prepare_any(records: list[Record], tokenizer: TextTokenizer, speller: Speller) -> list[Prepared]:
+    return prepare_ids(records, speller) if records[0].tokens else prepare(records, tokenizer)
+
+
+def prepare(records: list[Record], tokenizer: TextTokenizer) -> list[Prepared]:
+    """Each of `records` with its tokens."""
+    texts = [BETWEEN.join(part.text for part in record.parts) for record in records]
+    return [_prepared(record, tokens) for record, tokens in zip(records, tokenizer(texts), strict=True)]
+
+
+def prepare_ids(records: list[Record], speller: Speller) -> list[Prepared]:
+    """Each of `records`, which hold one list of token ids, with these as its tokens."""
+    found = zip(records, speller([np.array(record.parts[0].ids, np.int32) for record in records]), strict=True)
+    return [
+        _prepared(replace(record, parts=(replace(record.parts[0], text=text),)), tokens)
+        for record, (text, tokens) in found
+    ]
+
+
+def _prepared(record: Record, tokens: Tokens) -> Prepared:
+    starts, ends = tokens.offsets.reshape(-1, 2).T
+    editable = np.zeros(len(tokens.ids), np.bool_)
+    pieces = []
+    start = 0
+    for part in record.parts:
+        if part.editable:
+            inside = (starts >= start) & (ends <= start + len(part.text)) & (ends > starts)
+            editable |= inside
+            pieces.append(Piece(part, start, np.flatnonzero(inside)))
+        start += len(part.text) + len(BETWEEN)
+    return Prepared(record, tokens, tuple(pieces), editable)
+
+
+@dataclass(frozen=True)
+class Change:
+    """An edit of one string: its path, the token's position in the document, and ln p of what is drawn."""
+
+    path: str
+    position: int
+    edit: Edit
+    new_log_prob: float | None
+
+
+@dataclass(frozen=True)
+class Edited:
+    """A document after its edit.
+
+    Attributes:
+        log_probs: (T,) of the original tokens, in nats.
+        flagged: (F,) positions that were drawn anew, of which most stay what they were.
+        deleted: positions that the rule deletes.
+        changes: what was changed, in order.
+        refused: how many changes were refused, by reason.
+    """
+
+    prepared: Prepared
+    log_probs: NDArray[np.float32]
+    flagged: NDArray[np.int64]
+    deleted: NDArray[np.int64]
+    changes: tuple[Change, ...]
+    refused: Mapping[str, int]
+
+    @cached_property
+    def texts(self) -> dict[str, str]:
+        """The document's editable strings by path; none if it is token ids."""
+        texts = self.prepared.record.texts
+        for path in texts.keys() & {change.path for change in self.changes}:
+            texts[path] = apply_edits(texts[path], (change.edit for change in self.changes if change.path == path))
+        return texts
+
+    @property
+    def contents(self) -> dict[str, Content]:
+        """The document's editable strings by path, or its token ids."""
+        tokens = self.prepared.record.tokens
+        return {tokens.path: tuple(self.ids.tolist())} if tokens else {**self.texts}
+
+    @property
+    def ids(self) -> NDArray[np.int32]:
+        """The document's tokens with the changes, among them those of prompts and those put around the text."""
+        ids = self.prepared.tokens.ids.astype(np.int32)
+        for change in self.changes:
+            if change.edit.new_id is not None:
+                ids[change.position] = change.edit.new_id
+        return np.delete(ids, [change.position for change in self.changes if change.edit.new_id is None])
+
+    def keeping(self, changes: Sequence[Change], reason: str) -> "Edited":
+        """The same with these changes only; the others are refused for `reason`."""
+        refused = Counter(self.refused)
+        refused[reason] += len(self.changes) - len(changes)
+        return replace(self, changes=tuple(changes), refused=refused)
+
+
+class Editor:
+    """Edits groups of documents. `barred` are characters that no drawn token may hold."""
+
+    def __init__(self, model: Model, config: EditConfig, *, barred: str = "") -> None:
+        self._model, self._config = model, config
+        self._allowed = torch.from_numpy(model.surfaces.allowed(model.scorer.vocab_size, without=barred))
+
+    def edit(self, group: Sequence[Prepared]) -> Iterator[Edited]:
+        """Each document of `group` after its edit, in order.
+
+        Raises:
+            InputError: the prior gives no probability for a token.
+        """
+        lengths = [len(prepared.tokens.ids) for prepared in group]
+        starts = np.cumsum([0, *lengths[:-1]])
+        decisions = Decisions(
+            self._config.rule,
+            self._config.sampler,
+            starts=starts,
+            editable=np.concatenate([prepared.editable for prepared in group]),
+            allowed=self._allowed,
+            stream=partial(self._uniforms, group),
+        )
+        scores = self._model.scorer.score(
+            [prepared.tokens.ids.astype(np.int32, copy=False) for prepared in group], decisions.flag, decisions.draw
+        )
+        for prepared, scored, start, length in zip(group, scores, starts, lengths, strict=True):
+            self._check(prepared, scored)
+            deleted = np.flatnonzero(decisions.actions[start : start + length] == Action.DELETE)
+            yield self._spliced(prepared, scored, deleted)
+
+    def _uniforms(self, group: Sequence[Prepared], stream: str) -> NDArray[np.float64]:
+        seed = self._config.seed
+        return np.concatenate([uniforms(seed, it.record.id, len(it.tokens.ids), stream) for it in group])
+
+    @staticmethod
+    def _check(prepared: Prepared, scored: Scored) -> None:
+        if np.isnan(scored.log_probs[1:]).any():
+            raise InputError(
+                f"{prepared.record.where}: the prior's probability of a token is not a number. "
+                "Set prior.dtype=float32, or give another prior."
+            )
+
+    def _spliced(self, prepared: Prepared, scored: Scored, deleted: NDArray[np.int64]) -> Edited:
+        originals = prepared.tokens.ids[scored.positions]
+        other = scored.ids != originals
+        wanted: dict[int, int | None] = dict.fromkeys(deleted.tolist())
+        drawn = zip(scored.positions[other].tolist(), scored.ids[other].tolist(), strict=True)
+        wanted.update(drawn)
+        found = zip(scored.positions.tolist(), scored.new_log_probs.tolist(), strict=True)
+        log_probs = dict(found) if wanted else {}
+        changes: list[Change] = []
+        refused: Counter[str] = Counter()
+        for piece in prepared.pieces if wanted else ():
+            spliced = self._splice(prepared, piece, wanted)
+            if spliced is not None:
+                edits, reasons = spliced
+                changes += [
+                    Change(piece.part.path, position, edit, None if edit.new_id is None else log_probs[position])
+                    for position, edit in edits
+                ]
+                refused += reasons
+        return Edited(prepared, scored.log_probs, scored.positions, deleted, tuple(changes), refused)
+
+    def _splice(
+        self, prepared: Prepared, piece: Piece, wanted: Mapping[int, int | None]
+    ) -> tuple[list[tuple[int, Edit]], Counter[str]] | None:
+        """The edits of one part with the positions of their tokens, and the reasons of those refused."""
+        positions = piece.positions
+        inside = {place: wanted[at] for place, at in enumerate(positions.tolist()) if at in wanted}
+        if not inside:
+            return None
+        tokens = Tokens(prepared.tokens.ids[positions], prepared.tokens.offsets[positions] - piece.start)
+        protection = self._config.protection
+        protected = protected_spans(piece.part.text, protection, literals=self._model.literals)
+        spliced = splice(
+            piece.part.text, tokens, inside, self._model.surfaces, protected=protected, guard=protection.guard
+        )
+        edits = [(int(positions[edit.position]), edit) for edit in spliced.applied]
+        return edits, Counter({str(reason): count for reason, count in spliced.reasons.items()})

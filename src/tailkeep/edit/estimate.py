@@ -1,0 +1,110 @@
+"""What an edit would do, told from a few documents. Rule: nothing is written that stays."""
+
+import tempfile
+import time
+import zlib
+from array import array
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from tailkeep.data.corpus import Record, Shard, find_shards, read_shard, refuse_idle_layout
+from tailkeep.edit.config import EditConfig
+from tailkeep.edit.prior import load_model
+from tailkeep.edit.provenance import refuse_edited, share_before
+from tailkeep.edit.shard import ShardWork
+from tailkeep.edit.stats import Outcome
+from tailkeep.edit.token_ids import refuse_foreign_ids
+
+_SHARDS = 8
+_LEVEL = 6
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a sample tells of the whole: `seconds` is for one worker, `bytes` for the output on the disk."""
+
+    outcome: Outcome
+    documents: int
+    tokens_per_second: float
+    seconds: float
+    bytes: float
+
+    def lines(self) -> list[str]:
+        """The estimate in words."""
+        return [
+            f"sample: {self.documents:,} documents of {self.outcome.finished} of {self.outcome.shards} shards",
+            *self.outcome.lines()[1:],
+            *(f"warning: {line}" for line in self.outcome.warnings()),
+            f"speed: {self.tokens_per_second:,.0f} tokens/s with one worker",
+            f"the whole: about {_duration(self.seconds)} with one worker, about {_size(self.bytes)} on the disk",
+            "nothing was written",
+        ]
+
+
+def estimate(config: EditConfig, inputs: str | Path | Sequence[str | Path], *, limit: int) -> Estimate:
+    """Edit the first documents of some shards, `limit` in all, and throw the result away.
+
+    Args:
+        config: as of `run`.
+        inputs: as of `run`.
+        limit: how many documents, taken in equal parts from shards that lie evenly among all of them.
+
+    Raises:
+        TailkeepError: as `run` does.
+    """
+    shards = find_shards(inputs)
+    refuse_idle_layout(config.layout, shards)
+    count = min(_SHARDS, len(shards), limit)
+    sample = [shards[number * len(shards) // count] for number in range(count)]
+    marks = refuse_edited(shards, anchors=config.anchors, force=config.force)
+    model = load_model(config.prior)
+    refuse_foreign_ids(config, shards, model.surfaces)
+    work = ShardWork(model, config, {})
+    counts: Counter[str] = Counter()
+    seconds = read = written = 0.0
+    for number, shard in enumerate(sample):
+        most = limit * (number + 1) // count - limit * number // count
+        with tempfile.TemporaryDirectory(prefix="tailkeep-") as folder:
+            start = time.perf_counter()
+            counts.update(work.work(shard, Path(folder), limit=most))
+            seconds += time.perf_counter() - start
+            written += sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
+        read += _bytes_read(shard, config, most)
+    whole = sum(shard.size for shard in shards) / max(read, 1)
+    outcome = Outcome("", len(shards), len(sample), counts, share_before(marks))
+    speed = counts["tokens_read"] / max(seconds, 1e-9)
+    return Estimate(outcome, counts["documents"], speed, seconds * whole, written * whole)
+
+
+def _bytes_read(shard: Shard, config: EditConfig, limit: int) -> float:
+    """About how many bytes of the file the first `limit` documents take."""
+    records = islice((item for item in read_shard(shard, config.layout) if isinstance(item, Record)), limit)
+    raw = b"\n".join(_raw(record) for record in records)
+    is_packed = shard.compression != "none" or shard.kind == "parquet"
+    return min(len(zlib.compress(raw, _LEVEL)) if is_packed else len(raw), shard.size)
+
+
+def _raw(record: Record) -> bytes:
+    raw: bytes | None = getattr(record.origin, "raw", None)
+    if raw is not None:
+        return raw
+    if record.tokens:
+        return array("i", record.tokens.ids or ()).tobytes()
+    return "".join(part.text for part in record.parts).encode()
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:,.1f} {unit}"
+    return f"{seconds:.1f} s"
+
+
+def _size(count: float) -> str:
+    for unit, length in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if count >= length:
+            return f"{count / length:,.1f} {unit}"
+    return f"{count / 1e3:,.1f} kB"

@@ -1,0 +1,200 @@
+"""What an edit did to the tokens of a shard, as counts that add up over shards.
+
+    tokens/<band> flagged/<band> changed/<band> deleted/<band> after/<band> refused/<reason>
+
+Rule: a band is named by its lowest probability, and a token belongs to that of its probability on the original prefix.
+"""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailkeep.data.corpus import Rejects
+from tailkeep.edit.editor import Edited
+
+BANDS = ("0", "0.1", "0.2", "0.3", "0.4", "0.5", "0.6", "0.7", "0.8", "0.9", "0.99", "0.999")
+"""The least probability of each band; the last three are parts of the last tenth, where ToEdit works."""
+
+# As the rules take theirs: in log space and in float32, so that a threshold of 0.99 flags whole bands.
+_LOGS = np.array([math.log(float(name)) for name in BANDS[1:]], np.float32)
+_KINDS = ("tokens", "flagged", "changed", "deleted", "after")
+
+
+class TokenCounts:
+    """Adds up what was done to documents."""
+
+    def __init__(self) -> None:
+        self._bands = {kind: np.zeros(len(BANDS), np.int64) for kind in _KINDS}
+        self._refused: Counter[str] = Counter()
+        self._read = self._unscored = self._left = 0
+
+    def add(self, edited: Edited) -> None:
+        """Count one document: of its editable tokens, those that the prior scored."""
+        editable = edited.prepared.editable
+        bands = bands_of(edited.log_probs)
+        scored = editable & ~np.isnan(edited.log_probs)
+        self._read += len(editable)
+        self._unscored += int(editable.sum() - scored.sum())
+        tokens = _histogram(bands[scored])
+        changed = [change for change in edited.changes if change.new_log_prob is not None]
+        deleted = [change.position for change in edited.changes if change.new_log_prob is None]
+        old = _histogram(bands[[change.position for change in changed]])
+        gone = _histogram(bands[deleted])
+        new = _histogram(bands_of(np.array([change.new_log_prob for change in changed], np.float32)))
+        self._bands["tokens"] += tokens
+        self._bands["flagged"] += _histogram(bands[edited.flagged])
+        self._bands["changed"] += old
+        self._bands["deleted"] += gone
+        self._bands["after"] += tokens - old - gone + new
+        self._refused.update(edited.refused)
+        ids = edited.prepared.record.tokens
+        self._left += bool(edited.changes and ids and ids.repeats)
+
+    def counts(self) -> dict[str, int]:
+        """All of them by name, and `tokens_read`, which takes in prompts and tokens around the text.
+
+        `repeats_left`, if there are any, are edited documents of ids with another list that repeats the original ones.
+        """
+        found = {
+            f"{kind}/{band}": int(count)
+            for kind, row in self._bands.items()
+            for band, count in zip(BANDS, row, strict=True)
+        }
+        totals = {kind: int(row.sum()) for kind, row in self._bands.items() if kind != "after"}
+        refused = {f"refused/{reason}": count for reason, count in sorted(self._refused.items())}
+        left = {"repeats_left": self._left} if self._left else {}
+        return {**totals, **left, "tokens_read": self._read, "tokens_unscored": self._unscored, **found, **refused}
+
+
+def bands_of(log_probs: NDArray[np.float32]) -> NDArray[np.int64]:
+    """The number of each token's band; of a token without a score, some number."""
+    return np.searchsorted(_LOGS, log_probs, side="right")
+
+
+def _histogram(bands: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.bincount(bands, minlength=len(BANDS))
+
+
+# What a run has done so far, and the numbers that are told of it.
+#
+# Rule: flagged and changed shares are told apart, always: what is flagged is drawn anew, and mostly stays what it is.
+
+
+WARNED_SHARE = 0.4
+"""Above it the bound's assumptions wear out: its simulation doubles the error at a half."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The totals of a run's finished shards.
+
+    Attributes:
+        fingerprint: of the run.
+        shards: how many the run has, over all tasks.
+        finished: how many of them are finished.
+        counts: of the finished ones, see `TokenCounts`.
+        changed_before: the share of tokens that earlier edits of this corpus changed, None if it is not known.
+        rejects: what the rejected documents say.
+    """
+
+    fingerprint: str
+    shards: int
+    finished: int
+    counts: Mapping[str, int | float]
+    changed_before: float | None = 0.0
+    rejects: Rejects = field(default_factory=Rejects)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every shard is finished."""
+        return self.finished == self.shards
+
+    @property
+    def rejected(self) -> int:
+        """How many documents are rejected."""
+        return int(self.counts.get("rejected", 0))
+
+    @property
+    def flagged_share(self) -> float:
+        """The share of tokens that were flagged."""
+        return self._share("flagged")
+
+    @property
+    def changed_share(self) -> float:
+        """The share of tokens that became others or were deleted."""
+        return self._share("changed") + self._share("deleted")
+
+    @property
+    def cumulative_share(self) -> float | None:
+        """The changed share over this edit and those before it, at most; None if it is not known."""
+        return None if self.changed_before is None else min(1.0, self.changed_before + self.changed_share)
+
+    def summary(self) -> str:
+        """The content of `summary.json`."""
+        tree = {
+            "fingerprint": self.fingerprint,
+            "shards": self.shards,
+            "flagged_share": self.flagged_share,
+            "changed_share": self.changed_share,
+            "cumulative_changed_share": self.cumulative_share,
+            "counts": dict(self.counts),
+        }
+        return json.dumps(tree, indent=2, ensure_ascii=False) + "\n"
+
+    def lines(self) -> list[str]:
+        """The totals in words."""
+        count = {name: int(value) for name, value in self.counts.items()}
+        if not self.finished:
+            return [f"0 of {self.shards} shards are finished"]
+        found = [
+            f"{self.finished} of {self.shards} shards are finished",
+            f"documents: {count['documents']:,} read, {count['written']:,} written, {count['edited']:,} of them "
+            f"edited, {count['rejected']:,} rejected"
+            + (f", {count['left_out']:,} left out for their weight of 0" if "left_out" in count else ""),
+            f"tokens: {count['tokens']:,} judged, {self.flagged_share:.2%} flagged, "
+            f"{self.changed_share:.2%} changed ({count['deleted']:,} of them deleted)",
+        ]
+        reasons = {name.partition("/")[2]: value for name, value in count.items() if name.startswith("refused/")}
+        if reasons:
+            listed = ", ".join(f"{reason} {value:,}" for reason, value in sorted(reasons.items()))
+            found.append(f"refused edits: {listed}")
+        if count["tokens"] and not count["changed"] + count["deleted"]:
+            found.append(f"hint: {self._why_nothing_changed()}")
+        return found
+
+    def warnings(self) -> list[str]:
+        """What should be looked at."""
+        found = []
+        share = self.cumulative_share
+        if share is None:
+            found.append("earlier edits of this corpus left no changed share, so the sum of them is not known")
+        elif share > WARNED_SHARE:
+            found.append(
+                f"{share:.0%} of the tokens of the pristine corpus are changed by now; above {WARNED_SHARE:.0%} the "
+                "bound on collapse does not hold. Edit less, and always the pristine corpus"
+            )
+        if left := int(self.counts.get("repeats_left", 0)):
+            found.append(
+                f"{left:,} edited documents have another list that repeats their token ids, such as labels, and it "
+                "still holds the original ones. Make it anew from the edited ids"
+            )
+        found += [f"{name} is torn: all behind the damage is lost. Copy the file again" for name in self.rejects.torn]
+        return found
+
+    def _why_nothing_changed(self) -> str:
+        if self.counts["flagged"] == 0:
+            return "no token was flagged; lower rule.threshold, or give a prior that fits the corpus better"
+        if any(count for name, count in self.counts.items() if name.startswith("refused/")):
+            return "every edit was refused, for the reasons above, or drew the token that was there"
+        return (
+            "each flagged token was drawn as it was; set sampler.temperature=1.5, or sampler.exclude_original=true "
+            "to change them all"
+        )
+
+    def _share(self, kind: str) -> float:
+        return self.counts.get(kind, 0) / max(self.counts.get("tokens", 0), 1)

@@ -1,0 +1,136 @@
+"""From a corpus to its questions, without a model or through an endpoint.
+
+Rule: the same corpus, options and seed give the same file; through an endpoint, the same answers do.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tailkeep.data import Choice, Question, write_tasks
+from tailkeep.data.corpus import Layout
+from tailkeep.errors import InputError
+from tailkeep.kr_test.cloze import Length, gather, pair_up, present, questions_of
+from tailkeep.kr_test.corpus import read_corpus
+from tailkeep.kr_test.llm_writer import Answers, Endpoint, Passage, passages_of, questions_in
+from tailkeep.runs import Storage
+
+
+@dataclass(frozen=True)
+class Built:
+    """The questions, and what was counted on the way."""
+
+    questions: list[Question]
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+def build_cloze(
+    inputs: Sequence[str],
+    layout: Layout,
+    *,
+    wanted: int,
+    seed: int = 0,
+    sentences: int = 1,
+    length: Length | None = None,
+) -> Built:
+    """At most `wanted` questions of the corpus `inputs`, two a pair; see `cloze`.
+
+    Args:
+        inputs: files, folders or globs.
+        layout: where the documents are.
+        wanted: how many questions; an odd number is taken for one less.
+        seed: draws documents and pairs.
+        sentences: how many sentences of context at most.
+        length: what a true and a false sentence must have in common beside their words and characters.
+
+    Raises:
+        InputError: a document cannot be read, or no two sentences can exchange an entity.
+    """
+    blanks = gather(read_corpus(inputs, layout), wanted=wanted, seed=seed, sentences=sentences)
+    pairs = pair_up(blanks, wanted=wanted // 2, seed=seed, length=length)
+    asked = questions_of(pairs)
+    spoilt = present((question.sentence_false for question in asked), read_corpus(inputs, layout))
+    questions = questions_of(pairs, without=spoilt)
+    if not questions:
+        raise InputError(
+            f"{len(blanks):,} entities were found in {', '.join(inputs)}, and no two that could be exchanged. Give a "
+            "larger corpus of prose with names, years or numbers, or more of it in one document (--document)."
+        )
+    kinds = Counter(one.entity.kind for one, _ in pairs)
+    counts = Counter({"entities": len(blanks), "pairs": len(pairs), "false sentences of the corpus": len(spoilt)})
+    counts["pairs within one document"] = sum(one.location == other.location for one, other in pairs)
+    return Built(questions, counts + Counter({f"pairs of kind {kind}": count for kind, count in kinds.items()}))
+
+
+def find_passages(inputs: Sequence[str], layout: Layout, *, wanted: int, seed: int = 0) -> list[Passage]:
+    """The passages to ask an endpoint about, for about `wanted` questions, two a passage.
+
+    Raises:
+        InputError: a document cannot be read, or none is long enough.
+    """
+    passages = passages_of(read_corpus(inputs, layout), wanted=-(-wanted // 2), seed=seed)
+    if not passages:
+        raise InputError(f"no document of {', '.join(inputs)} has fifteen words. Give longer ones (--document).")
+    return passages
+
+
+def build_asked(
+    passages: Sequence[Passage],
+    endpoint: Endpoint,
+    answers: Answers,
+) -> Built:
+    """The questions that `endpoint` writes about `passages`; those in `answers` are not asked for again.
+
+    Raises:
+        EndpointError: the endpoint fails; what it has answered is in `answers`.
+        InputError: none of the answers holds a question.
+    """
+    found: list[Question] = []
+    counts: Counter[str] = Counter()
+    for passage in passages:
+        key = passage.key(endpoint.model)
+        reply = answers.get(key)
+        if reply is None:
+            reply = endpoint.ask(passage.messages())
+            answers.add(key, reply)
+            counts["asked"] += 1
+        else:
+            counts["answered before"] += 1
+        counts["prompt tokens"] += reply.prompt_tokens
+        counts["completion tokens"] += reply.completion_tokens
+        questions, left = questions_in(passage, reply.content)
+        found += questions
+        counts += left
+    if not found:
+        raise InputError(
+            f"{endpoint.host} wrote no usable question in {len(passages)} answers: {dict(counts)}. Try another --model."
+        )
+    return Built(found, counts)
+
+
+def unanswered(passages: Sequence[Passage], model: str, answers: Answers) -> list[Passage]:
+    """Those of `passages` that are still to be paid for."""
+    return [passage for passage in passages if answers.get(passage.key(model)) is None]
+
+
+# A test as a task of lm-evaluation-harness. Rule: the harness' `acc` is our `sum`.
+
+
+def export(questions: Sequence[Question], out: Path, *, name: str = "kr_test", storage: Storage | None = None) -> Path:
+    """Write `questions` as the task `name` into the new or empty folder `out`; returns the YAML file.
+
+    The true sentence is the first choice of every other question, so that ties count half on average.
+
+    Raises:
+        ConfigError: the name cannot be that of a task.
+        InputError: `out` holds other things.
+        StorageError: the file system refused.
+    """
+    items = [_choice(question, number % 2) for number, question in enumerate(questions)]
+    return write_tasks({name: items}, out, storage=storage)[0]
+
+
+def _choice(question: Question, gold: int) -> Choice:
+    sentences = (question.sentence_true, question.sentence_false)
+    return Choice(question.context, sentences if gold == 0 else sentences[::-1], gold)

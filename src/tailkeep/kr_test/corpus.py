@@ -1,0 +1,145 @@
+"""The documents of a corpus with their places. Rule: a place is the number of the document over all inputs, from 0."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from tailkeep.data import ABBREVIATIONS
+from tailkeep.data.corpus import Layout, Rejected, find_shards, read_shard
+from tailkeep.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A text and its place; of plain text cut by lines the place is the line in all files together."""
+
+    location: int
+    text: str
+
+
+def read_corpus(inputs: Sequence[str], layout: Layout) -> Iterator[Document]:
+    """The documents of `inputs`, shard after shard by name.
+
+    Raises:
+        InputError: nothing is there, or a document cannot be read.
+    """
+    offset = 0
+    for shard in find_shards(inputs):
+        row = -1
+        for item in read_shard(shard, layout):
+            if isinstance(item, Rejected):
+                raise InputError(f"{item.where}: {item.reason}. Give files whose documents can all be read.")
+            row = item.row
+            yield Document(offset + row, "\n".join(item.texts.values()))
+        offset += row + 1
+
+
+# Sentences of a document, and the entities in them that can be swapped.
+#
+# Rule: a sentence is a piece of the document as it stands there, plain or in a token form such as WikiText's.
+
+
+Kind = Literal["year", "number", "month", "weekday", "acronym", "name"]
+
+_BREAK = re.compile(r"(?<=[.!?])(?: ?[\"'”’)\]])*\s+(?=[\"'“‘(\[]*\s?[A-Z0-9])|\n+")
+_LAST_WORD = re.compile(r"(\S+)\.$")
+_MONTHS = frozenset(
+    [
+        "January",
+        "February",
+        "March",
+        "April",
+        "May",
+        "June",
+        "July",
+        "August",
+        "September",
+        "October",
+        "November",
+        "December",
+    ]
+)
+_WEEKDAYS = frozenset(["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"])
+_NAME_WORD = r"[^\W\d_a-zß-öø-ÿ](?:\w|[-.]\w|['’](?!s\b)\w)*"
+_NUMBER = r"\d+(?:(?:[.,]| @[.,]@ )\d+)*"
+_ENTITY = re.compile(
+    rf"(?<![\w@.,'’/-])(?:(?P<number>{_NUMBER})|(?P<name>{_NAME_WORD}(?: {_NAME_WORD})*))(?![\w@/-]| [@/])"
+)
+_YEAR = re.compile(r"1\d{3}|20\d{2}")
+_WORD = re.compile(r"\w+(?:['’]\w+)*")
+_SHORT_NOT, _NOT = re.compile(r"n ?['’]t\b"), "n_t"
+# Words whose capital at the start of a sentence is not that of a name, so that a name can follow.
+_OPENERS = (
+    "a|after|all|although|an|and|as|at|because|before|both|but|by|during|for|from|if|in|like|many|most|near|of|on|"
+    "since|some|that|the|this|to|under|until|when|where|while|with"
+)
+_OPENING = re.compile(rf"[\"'“‘(\[ ]*(?:{_OPENERS})\b", re.IGNORECASE)
+_BEFORE = re.compile(r"(\S+)\s*$")
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """What stands at `start` of a sentence: its kind, its text, and the word before it in small letters."""
+
+    kind: Kind
+    start: int
+    text: str
+    before: str
+
+    @property
+    def shape(self) -> tuple[str, ...]:
+        """What two entities share that can stand for each other: kind, words and their lengths in all, the word before.
+
+        Of a number also where its digits are, so that `1,200` is never swapped for `12.50`.
+        """
+        digits = re.sub(r"\d", "0", self.text) if self.kind == "number" else ""
+        return (self.kind, str(len(self.text.split())), str(len(self.text)), digits, self.before)
+
+
+def sentences_of(text: str) -> list[str]:
+    """The sentences of `text` in their order, without white space around them."""
+    found, start = [], 0
+    for gap in _BREAK.finditer(text):
+        end = gap.end() - len(gap[0]) + len(gap[0].rstrip())
+        if "\n" not in gap[0] and _goes_on(text[start : gap.start()]):
+            continue
+        found.append(text[start:end].strip())
+        start = gap.end()
+    found.append(text[start:].strip())
+    return [sentence for sentence in found if sentence]
+
+
+def entities_of(sentence: str) -> Iterator[Entity]:
+    """The entities of `sentence` that can be swapped: never the first word, which is a capital for another reason."""
+    opening = _OPENING.match(sentence)
+    for match in _ENTITY.finditer(sentence, opening.end() if opening else 0):
+        before = _BEFORE.search(sentence[: match.start()])
+        if before is None or not any(map(str.isalnum, sentence[: match.start()])) or before[1][-1] in ".!?@/-":
+            continue
+        yield Entity(_kind_of(match), match.start(), match[0], before[1].lower())
+
+
+def words_of(text: str) -> list[str]:
+    """The words of `text` in small letters, a negation such as `n't` as one of its own."""
+    return ["n't" if word == _NOT else word for word in _WORD.findall(_SHORT_NOT.sub(f" {_NOT} ", text.casefold()))]
+
+
+def _goes_on(piece: str) -> bool:
+    """Whether the full stop at the end of `piece` belongs to an abbreviation or an initial."""
+    word = _LAST_WORD.search(piece)
+    if word is None:
+        return False
+    stem = word[1].lstrip("(\"'“‘[")
+    return stem in ABBREVIATIONS or (len(stem) == 1 and stem.isupper())
+
+
+def _kind_of(match: re.Match[str]) -> Kind:
+    text = match[0]
+    if match["number"]:
+        return "year" if _YEAR.fullmatch(text) else "number"
+    if text in _MONTHS:
+        return "month"
+    if text in _WEEKDAYS:
+        return "weekday"
+    return "acronym" if len(text) > 1 and text.isupper() else "name"

@@ -1,0 +1,128 @@
+"""What a model makes of the questions of a test. Rule: plain likelihood, with the cut of `scoring.question_rows`."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailkeep.data import Form, Question, in_form
+from tailkeep.errors import ConfigError
+from tailkeep.metrics import KRMargins, KRRow, McNemar, kr_accuracy, kr_compare, kr_fractions, kr_margins
+from tailkeep.scoring import CausalLMScorer, Prior, encode_open, question_rows
+from tailkeep.scoring.loading import load_tokenizer
+
+# What a knowledge-retention test of a model came to, as lines and as a tree. Rule: the figures are `metrics`' own.
+
+
+@dataclass(frozen=True, eq=False)
+class Margins(KRMargins):
+    """Those of a model's answers to a whole test.
+
+    `uneven` is the number of questions whose sentences have different numbers of tokens, `beyond_window` of those that
+    the model cannot read in one piece, so that the sentence is scored without the beginning of its context.
+    """
+
+    uneven: int = 0
+    beyond_window: int = 0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A model against another on the same questions; `left_out` are those where one of them finds no difference."""
+
+    against: str
+    accuracy: float
+    test: McNemar
+    left_out: int
+
+
+def compare(one: NDArray[np.float64], other: NDArray[np.float64], *, against: str) -> Comparison:
+    """McNemar's test of two models' margins of the same questions (n,)."""
+    test, left_out = kr_compare(one, other)
+    return Comparison(against, kr_accuracy(other), test, left_out)
+
+
+def parts_of(questions: Sequence[Question], fractions: int, *, total: int | None = None) -> NDArray[np.int64]:
+    """The fraction of each question, -1 where its source straddles two; see `metrics.kr_fractions`.
+
+    Raises:
+        ConfigError: a question has no location, or the corpus is smaller than a location says.
+    """
+    locations = [question.location for question in questions]
+    if None in locations:
+        raise ConfigError(
+            f"--fractions: {locations.count(None)} of {len(locations)} questions have no 'location'. "
+            "Add it to the file, or leave the option out."
+        )
+    try:
+        return kr_fractions([location for location in locations if location is not None], fractions, total=total)
+    except ValueError as error:
+        raise ConfigError(f"--fractions and --lines: {error}") from None
+
+
+def row_lines(rows: Sequence[KRRow]) -> Iterator[str]:
+    """A table for a terminal."""
+    yield f"{'part':<12} {'items':>6}  common (95 % Wilson, bootstrap)                   sum   mean"
+    for row in rows:
+        wilson, drawn = row.accuracy, row.bootstrap
+        yield (
+            f"{row.part:<12} {row.items:>6}  {wilson.mean:.3f} ({wilson.low:.3f} to {wilson.high:.3f}, "
+            f"{drawn.low:.3f} to {drawn.high:.3f})  {row.by_sum:.3f}  {row.by_mean:.3f}"
+        )
+
+
+def tree_of(rows: Sequence[KRRow], margins: Margins, comparisons: Sequence[Comparison]) -> dict[str, Any]:
+    """All figures as plain values, the margins of each question among them."""
+    return {
+        "rows": [row.plain() for row in rows],
+        "comparisons": [{**asdict(item), "test": item.test._asdict()} for item in comparisons],
+        "uneven": margins.uneven,
+        "beyond_window": margins.beyond_window,
+        "margins": {name: getattr(margins, name).tolist() for name in ("common", "sum", "mean")},
+    }
+
+
+@dataclass(frozen=True)
+class Examinee:
+    """A model with its tokenizer."""
+
+    name: str
+    scorer: CausalLMScorer
+    tokenizer: object
+
+    @classmethod
+    def load(cls, path: Path) -> "Examinee":
+        """The model in the folder `path`, or the hub's.
+
+        Raises:
+            InputError: it cannot be found or read.
+        """
+        scorer = CausalLMScorer(Prior(path=path))
+        return cls(str(path), scorer, load_tokenizer(scorer.folder, key="--model"))
+
+    def answer(self, questions: Sequence[Question], *, form: Form = "plain") -> Margins:
+        """How much likelier it finds each true sentence, by each way of counting, see `metrics.kr_margin`."""
+        asked = [in_form(question, form) for question in questions]
+        rows = [question_rows(question, lambda text: encode_open(self.tokenizer, text)) for question in asked]
+        scored = [row.log_probs for row in self.scorer.score(row for _, *both in rows for row in both)]
+        cut = [
+            (scored[2 * number][context:], scored[2 * number + 1][context:])
+            for number, (context, _, _) in enumerate(rows)
+        ]
+        found = kr_margins(cut)
+        longer = sum(max(len(true), len(false)) > self.scorer.window for _, true, false in rows)
+        uneven = sum(len(true) != len(false) for true, false in cut)
+        return Margins(found.common, found.sum, found.mean, uneven=uneven, beyond_window=longer)
+
+
+def token_counter(path: Path) -> Callable[[str], int]:
+    """How many tokens the tokenizer in the folder `path` makes of a text.
+
+    Raises:
+        InputError: there is none that transformers can read.
+    """
+    tokenizer = load_tokenizer(path, key="--tokenizer")
+    return lambda text: len(encode_open(tokenizer, f" {text}"))

@@ -1,0 +1,254 @@
+"""The faults of a question file. Rule: everything in the file is looked at; a fault is told, never mended."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import log
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from tailkeep.data import Question, parse_question, read_items
+from tailkeep.errors import InputError
+from tailkeep.kr_test.corpus import words_of
+from tailkeep.metrics import Interval, binomial_interval, holm, kr_accuracy
+from tailkeep.optional import require
+
+# Whether the questions of a test can be answered without knowing anything.
+#
+# Rule: a shortcut sees no corpus and no model; what it gets right beyond chance is no knowledge, and so is what it gets
+# wrong beyond chance, since its opposite is a shortcut too.
+
+
+LEVEL = 0.05
+"""Of all shortcuts of a test together."""
+FOLDS = 5
+_NEGATION = frozenset(
+    [
+        "no",
+        "not",
+        "never",
+        "none",
+        "nobody",
+        "nothing",
+        "nor",
+        "neither",
+        "nowhere",
+        "without",
+        "cannot",
+        "n't",
+        "failed",
+        "fails",
+        "refused",
+        "lacked",
+        "lacks",
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Shortcut:
+    """How one shortcut does.
+
+    Attributes:
+        name: what it looks at; it takes the sentence that has more of it.
+        decided: on how many questions the two sentences differ in it.
+        right: how many of these it answers rightly.
+        accuracy: over all questions, where those that it cannot decide count half, with the Wilson interval.
+        p_value: two-sided, exact, over the decided questions; adjusted for all shortcuts together (Holm 1979).
+    """
+
+    name: str
+    decided: int
+    right: int
+    accuracy: Interval
+    p_value: float
+
+    @property
+    def found(self) -> bool:
+        """Whether it differs from chance, at a level of .05 for all shortcuts together."""
+        return self.p_value <= LEVEL
+
+
+def find_shortcuts(questions: Sequence[Question], *, seed: int = 0) -> list[Shortcut]:
+    """What each shortcut makes of `questions`. None can be tested with too few of them: the p-values say so.
+
+    Raises:
+        MissingPackageError: scikit-learn is not installed.
+    """
+    heard = {name: [_sign(rule, question) for question in questions] for name, rule in _rules(questions).items()}
+    heard["bag of words"] = bag_of_words_signs(questions, seed=seed).tolist()
+    counted = {name: (sum(s != 0 for s in signs), sum(s > 0 for s in signs)) for name, signs in heard.items()}
+    p_values = [float(stats.binomtest(right, n).pvalue) if n else 1.0 for n, right in counted.values()]
+    accuracies = [binomial_interval(kr_accuracy(signs) * len(signs), len(signs)) for signs in heard.values()]
+    return [
+        Shortcut(name, *counted[name], accuracy, p)
+        for name, accuracy, p in zip(counted, accuracies, holm(p_values), strict=True)
+    ]
+
+
+def bag_of_words_signs(questions: Sequence[Question], *, seed: int = 0) -> NDArray[np.int64]:
+    """(n,) 1 where a classifier of words alone finds the true sentence, -1 where the false one, 0 where it sees none.
+
+    A logistic regression on the difference of the sentences' word counts, without a constant, fitted on four fifths of
+    the questions and asked about the rest. Questions that swap the same words stand in the same fifth: seeing one
+    answered tells the other.
+
+    Raises:
+        MissingPackageError: scikit-learn is not installed.
+    """
+    differences = [_difference(question) for question in questions]
+    groups = [repr(sorted(difference)) for difference in differences]
+    signs = np.zeros(len(questions), np.int64)
+    if len(set(groups)) < FOLDS:
+        return signs
+    features: Any = require("sklearn.feature_extraction", extra="kr-test")
+    linear: Any = require("sklearn.linear_model", extra="kr-test")
+    selection: Any = require("sklearn.model_selection", extra="kr-test")
+    counts = features.DictVectorizer().fit_transform(differences)
+    # A true sentence less its false twin, and the other way round, are the two classes: they are balanced by that.
+    labels = np.random.default_rng(seed).choice([-1, 1], len(questions))
+    signed = counts.multiply(labels[:, None]).tocsr()
+    for seen, asked in selection.GroupKFold(FOLDS, shuffle=True, random_state=seed).split(signed, labels, groups):
+        if len(set(labels[seen].tolist())) < 2:
+            continue
+        fitted = linear.LogisticRegression(fit_intercept=False, max_iter=1000).fit(signed[seen], labels[seen])
+        signs[asked] = np.sign(np.round(counts[asked] @ fitted.coef_[0], 9)).astype(np.int64)
+    return signs
+
+
+def _difference(question: Question) -> dict[str, int]:
+    """How much more often each word stands in the true sentence."""
+    counts = Counter(words_of(question.sentence_true))
+    counts.subtract(words_of(question.sentence_false))
+    return {word: count for word, count in counts.items() if count}
+
+
+def _rules(questions: Sequence[Question]) -> Mapping[str, Callable[[str, str], float]]:
+    """What each rule counts in (context, sentence)."""
+    known = Counter(
+        word
+        for question in questions
+        for text in (question.context, question.sentence_true, question.sentence_false)
+        for word in words_of(text)
+    )
+
+    def frequency(_: str, sentence: str) -> float:
+        words = words_of(sentence)
+        return round(sum(log(known[word]) for word in words) / max(len(words), 1), 9)
+
+    return {
+        "words": lambda _, sentence: len(sentence.split()),
+        "characters": lambda _, sentence: len(sentence),
+        "negation": lambda _, sentence: sum(word in _NEGATION for word in words_of(sentence)),
+        "digits": lambda _, sentence: sum(map(str.isdigit, sentence)),
+        "capitals": lambda _, sentence: sum(map(str.isupper, sentence)),
+        "words of the context": lambda context, sentence: len({*words_of(context)} & {*words_of(sentence)}),
+        "frequent words": frequency,
+    }
+
+
+def _sign(rule: Callable[[str, str], float], question: Question) -> int:
+    true, false = (rule(question.context, text) for text in (question.sentence_true, question.sentence_false))
+    return (true > false) - (true < false)
+
+
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What is wrong with a test; each list names the places (`FILE, item N`), with a reason where one is needed.
+
+    Attributes:
+        items: how many the file has.
+        malformed: those that are no questions, among them those whose sentences are the same to the letter.
+        identical: those whose sentences differ in white space or capitals alone.
+        repeated: those that an earlier one asks in the same words.
+        leaking: those whose answer stands in the context: the true sentence itself, or all words that only it has,
+            while the context lacks a word that only the false one has.
+        shortcuts: of the questions that can be read.
+    """
+
+    items: int
+    malformed: list[str]
+    identical: list[str]
+    repeated: list[str]
+    leaking: list[str]
+    shortcuts: list[Shortcut]
+
+    def lines(self) -> Iterator[str]:
+        """The findings in words, for a terminal."""
+        yield f"{self.items:,} items"
+        for name, places in (
+            ("cannot be read", self.malformed),
+            ("have identical sentences", self.identical),
+            ("repeat an earlier one", self.repeated),
+            ("leak: the answer stands in the context", self.leaking),
+        ):
+            more = "; ..." if len(places) > _SHOWN else ""
+            yield f"{len(places):,} {name}" + (f" ({'; '.join(places[:_SHOWN])}{more})" if places else "")
+        yield from shortcut_lines(self.shortcuts)
+
+
+def check(path: Path, *, seed: int = 0) -> Checked:
+    """The faults of the questions in the file at `path`; `seed` is that of the bag-of-words classifier's folds.
+
+    Raises:
+        InputError: the file cannot be read, or none of its items is a question.
+        MissingPackageError: scikit-learn is not installed.
+    """
+    malformed: list[str] = []
+    placed: list[tuple[str, Question]] = []
+    items = read_items(path)
+    for where, item in items:
+        try:
+            placed.append((where, parse_question(item, where)))
+        except InputError as error:
+            malformed.append(str(error))
+    if not placed:
+        raise InputError(f"{path}: none of its {len(items)} items is a question. The first: {malformed[0]}")
+    seen: Counter[tuple[str, ...]] = Counter()
+    identical, repeated, leaking = [], [], []
+    for where, question in placed:
+        short = where.removeprefix(f"{path}, ")
+        key = tuple(map(_folded, (question.context, question.sentence_true, question.sentence_false)))
+        if key[1] == key[2]:
+            identical.append(short)
+        if seen[key]:
+            repeated.append(short)
+        seen[key] += 1
+        if leaks(question):
+            leaking.append(short)
+    questions = [question for _, question in placed]
+    return Checked(len(items), malformed, identical, repeated, leaking, find_shortcuts(questions, seed=seed))
+
+
+def leaks(question: Question) -> bool:
+    """Whether the context gives the answer away to whoever looks for the same words; see `Checked.leaking`."""
+    if _folded(question.sentence_true) in _folded(question.context):
+        return True
+    context, true, false = (
+        set(words_of(text)) for text in (question.context, question.sentence_true, question.sentence_false)
+    )
+    return bool(true - false) and true - false <= context and not false - true <= context
+
+
+def shortcut_lines(shortcuts: Sequence[Shortcut]) -> Iterator[str]:
+    """A line for each shortcut, with the accuracy of chance beside those that pass."""
+    yield "shortcuts: share answered by taking the sentence with more of it (.500 is chance; ties count half)"
+    for shortcut in shortcuts:
+        accuracy = shortcut.accuracy
+        verdict = "differs from chance" if shortcut.found else "no difference from chance shown"
+        yield (
+            f"  {shortcut.name:<21} {accuracy.mean:.3f} ({accuracy.low:.3f} to {accuracy.high:.3f}), "
+            f"{shortcut.right:,} of {shortcut.decided:,} decided, p {shortcut.p_value:.2g}: {verdict}"
+        )
+
+
+def _folded(text: str) -> str:
+    return re.sub(r"\s+", " ", text.casefold()).strip()

@@ -1,0 +1,228 @@
+"""The choices of a study with a causal language model: where it starts, how it trains, writes and is measured."""
+
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from tailkeep.config import InputPath, Settings
+from tailkeep.lab.arm import Positive, Study
+from tailkeep.lab.causal_lm.data_config import AnyCorpus, FixedDecoder, InterleavedCorpus, Sampling, TextCorpus
+from tailkeep.lab.causal_lm.loss_config import AnyLoss, CrossEntropy
+from tailkeep.lab.regimes import Replace, Select
+
+
+class TrainTokenizer(Settings):
+    """A byte-level BPE tokenizer trained on the real training text."""
+
+    vocab_size: Annotated[int, Field(ge=260)] = 512
+
+
+class Tokenizer(Settings):
+    """`path` of a tokenizer folder, or `train` a new one; neither means the pretrained model's own."""
+
+    path: InputPath | None = None
+    train: TrainTokenizer | None = None
+    append_eos: bool = True
+
+
+class Pretrained(Settings):
+    """A folder or hub id that holds safetensors weights."""
+
+    name: Literal["pretrained"]
+    path: InputPath
+    revision: str | None = None
+
+
+class Scratch(Settings):
+    """New weights: `type` is a transformers model type, `config` its configuration without the vocabulary."""
+
+    name: Literal["scratch"]
+    type: str = "llama"
+    config: dict[str, Any] = Field(default_factory=dict)
+
+
+class Matched(Settings):
+    """Random draws at the temperature at which the model's own text is as likely to it as real text is.
+
+    It is found anew for each generation, when its training ends, on `texts` beginnings from the real training text, by
+    `steps` halvings between `low` and `high`; see `matching`. The cuts apply while it is sought and when it is used.
+    """
+
+    name: Literal["matched"]
+    texts: Positive = 128
+    low: Annotated[float, Field(gt=0)] = 0.25
+    high: Annotated[float, Field(gt=0)] = 4.0
+    steps: Positive = 8
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    min_p: Annotated[float, Field(gt=0, le=1)] | None = None
+
+    @model_validator(mode="after")
+    def _leaves_room(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"low {self.low} is not below high {self.high}, so there is nothing between to choose")
+        return self
+
+    def at(self, temperature: float) -> Sampling:
+        """The decoder that draws at `temperature`."""
+        return Sampling(name="sample", temperature=temperature, top_p=self.top_p, min_p=self.min_p)
+
+
+AnyDecoder = Annotated[FixedDecoder | Matched, Field(discriminator="name")]
+
+
+class Documents(Settings):
+    """Documents one by one: the first `prompt_tokens` of a real one, then up to `new_tokens` of the model's."""
+
+    name: Literal["documents"]
+    prompt_tokens: Positive = 1
+    new_tokens: Positive = 64
+
+
+class Windows(Settings):
+    """ForTIFAI's windows over the joined text: `context` tokens, then exactly `new_tokens`, moving on by as many."""
+
+    name: Literal["windows"]
+    context: Positive = 96
+    new_tokens: Positive = 32
+
+
+AnyForm = Annotated[Documents | Windows, Field(discriminator="name")]
+
+
+class Writing(Settings):
+    """How a generation writes the next one's data, `batch` sequences at a time."""
+
+    form: AnyForm = Documents(name="documents")
+    decoder: AnyDecoder = Sampling(name="sample")
+    batch: Positive = 256
+
+
+class Training(Settings):
+    """Adam at a constant learning rate; `epochs` count passes over the stage's budget, not over its training set."""
+
+    block: Annotated[int, Field(ge=2)] = 128
+    batch: Positive = 16
+    epochs: Annotated[float, Field(gt=0)] = 4
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    equal_tokens: bool = True
+    gradient_accumulation: Positive = 1
+    max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
+
+
+class LowRank(Settings):
+    """Low-rank adapters of all linear layers but the output, merged when training ends, scaled by `alpha` / `rank`."""
+
+    rank: Positive = 8
+    alpha: Annotated[float, Field(gt=0)] = 16
+
+
+class Inherited(Settings):
+    """How a generation trains that begins with its predecessor's weights, where that differs from `training`.
+
+    `extrapolate` w: the model becomes base - w (trained - base), base being the predecessor, whose text it was trained
+    on, and trained what comes of it, adapters included (Neon, arXiv 2510.03597).
+    """
+
+    epochs: Annotated[float, Field(gt=0)] | None = None
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    low_rank: LowRank | None = None
+    extrapolate: Annotated[float, Field(gt=0)] | None = None
+
+    def training(self, first: Training) -> Training:
+        """`first`, the training of a model that inherits nothing, with what differs."""
+        given = {"epochs": self.epochs, "learning_rate": self.learning_rate}
+        return first.model_copy(update={key: value for key, value in given.items() if value is not None})
+
+
+class Measuring(Settings):
+    """Fresh samples of a fixed size: `samples` continuations of `prompt_tokens` of held-out text."""
+
+    samples: Positive = 200
+    prompt_tokens: Positive = 8
+    new_tokens: Positive = 64
+    batch: Positive = 256
+
+
+AnyModel = Annotated[Pretrained | Scratch, Field(discriminator="name")]
+
+
+class LanguageStudy(Study):
+    """What arms of language models choose, of one or of several."""
+
+    selects: ClassVar[bool] = True
+    data: AnyCorpus
+    tokenizer: Tokenizer = Tokenizer()
+    inherit: bool = True
+    loss: AnyLoss = CrossEntropy(name="cross_entropy")
+    training: Training = Training()
+    inherited: Inherited = Inherited()
+    writing: Writing = Writing()
+    measuring: Measuring = Measuring()
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+
+    @property
+    def joined(self) -> bool:
+        """Whether documents are one text, which is written and scored in windows."""
+        return isinstance(self.writing.form, Windows)
+
+    @property
+    def answers(self) -> bool:
+        """Whether documents are records, of which only what stands behind the prompt is a target."""
+        return isinstance(self.data, TextCorpus) and self.data.prompt_field is not None
+
+    @model_validator(mode="after")
+    def _trains_on_them_once(self) -> Self:
+        if not isinstance(self.data, TextCorpus):
+            return self
+        if self.data.outside is not None and not isinstance(self.regime, Replace):
+            raise ValueError(
+                f"data.edit and data.written are all that generation 0 trains on, and the regime {self.regime.name!r} "
+                "gives it, or later ones, real text. Set regime.name: replace"
+            )
+        if self.answers and self.generations > 1:
+            raise ValueError("data.prompt_field is for one training: no model writes records. Set generations: 1")
+        return self
+
+    @model_validator(mode="after")
+    def _keeps_records_apart(self) -> Self:
+        if self.joined and self.answers:
+            raise ValueError("windows join records into one text. Set writing.form.name=documents")
+        return self
+
+    @model_validator(mode="after")
+    def _has_heirs(self) -> Self:
+        if not self.inherit and self.inherited != Inherited():
+            raise ValueError("inherited has no effect where each generation starts anew. Set inherit: true")
+        return self
+
+    @model_validator(mode="after")
+    def _can_verify(self) -> Self:
+        if isinstance(self.regime, Select) and self.regime.by.name == "verifier" and self.data.name != "world":
+            raise ValueError(
+                "regime.by 'verifier' knows what is true in the embedded world, and nothing of a text file. Set "
+                "data.name: world, or choose another selector"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _calibrates(self) -> Self:
+        if getattr(self.loss, "threshold", None) != "auto":
+            return self
+        if isinstance(self.data, InterleavedCorpus):
+            raise ValueError(
+                "loss.threshold 'auto' is chosen on text set aside, and data 'interleaved' has none. Give a number"
+            )
+        if self.data.calibration is None:
+            raise ValueError(
+                "loss.threshold 'auto' is chosen on real text that no arm trains on. Set data.calibration, a share of "
+                "the documents such as 0.1, for all arms"
+            )
+        return self
+
+
+class CausalLMStudy(LanguageStudy):
+    """An arm whose learner is a Hugging Face causal language model."""
+
+    edits: ClassVar[bool] = True
+    learner: Literal["causal_lm"]
+    model: AnyModel

@@ -1,0 +1,191 @@
+"""What a language model is studied on: real and held-out documents, questions, and the truth where it is known."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar
+
+from tailkeep.data import Question, Record, World, read_answered, read_prompted, read_questions, read_records
+from tailkeep.data.corpus import read_weights, repeated
+from tailkeep.errors import InputError
+from tailkeep.lab.causal_lm.data_config import (
+    AnsweredSource,
+    AnyCorpus,
+    InterleavedCorpus,
+    TextCorpus,
+    TextSource,
+    WorldCorpus,
+)
+from tailkeep.lab.causal_lm.downstream import Tests, read_tests
+
+HELD_OUT = 0.1
+"""The share of documents held out where the settings name neither a share nor a file."""
+
+Item = TypeVar("Item")
+Truth = Callable[[Sequence[str]], dict[str, float]]
+"""Machine-written documents -> metrics against a known truth."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the real documents stand in the file that questions are about, which has `total` lines.
+
+    `lines` are those in which the documents begin, None for a document of another file; the last one ends before the
+    line `end`.
+    """
+
+    lines: Sequence[int | None]
+    end: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Documents; none of `held_out` and `calibration` is trained on. Of a file's there is no `world`.
+
+    `places` is None where the locations of questions are no lines of a file, or its documents are drawn anew.
+    """
+
+    real: list[Record]
+    held_out: list[Record]
+    questions: list[Question]
+    world: World | None
+    places: Places | None = None
+    calibration: list[Record] = field(default_factory=list)
+    tests: Tests = field(default_factory=dict)
+
+    @property
+    def truth(self) -> Truth | None:
+        """How true documents are, where it is known."""
+        return None if self.world is None else self.world.truth_metrics
+
+
+def read_corpus(settings: AnyCorpus) -> Corpus:
+    """The corpus that `settings` describes.
+
+    Raises:
+        InputError: a file is missing, empty, not UTF-8, or leaves nothing to train on or to hold out.
+    """
+    match settings:
+        case TextCorpus():
+            corpus = _text(settings)
+        case InterleavedCorpus():
+            corpus = _interleaved(settings)
+        case WorldCorpus():
+            corpus = _world(settings)
+    share = None if isinstance(settings, InterleavedCorpus) else settings.calibration
+    aside = 0 if share is None else max(1, round(share * len(corpus.real)))
+    if aside >= len(corpus.real):
+        raise InputError(
+            f"data.calibration: {len(corpus.real)} real document(s) cannot be parted. Give more documents."
+        )
+    cut = len(corpus.real) - aside
+    tests = read_tests(settings.downstream)
+    places = corpus.places and _until(corpus.places, cut)
+    return replace(corpus, real=corpus.real[:cut], calibration=corpus.real[cut:], tests=tests, places=places)
+
+
+def interleave(sources: Sequence[Sequence[Item]], chunks: int) -> list[Item]:
+    """Part 1 of `chunks` of each source in turn, then part 2 of each: source s is cut at k len(s) // chunks."""
+    return [
+        item
+        for chunk in range(chunks)
+        for source in sources
+        for item in source[chunk * len(source) // chunks : (chunk + 1) * len(source) // chunks]
+    ]
+
+
+def _text(settings: TextCorpus) -> Corpus:
+    whole = _read(settings.path, settings)
+    documents = whole[: settings.limit]
+    cut = len(documents)
+    if settings.held_out_path is not None:
+        held_out = _read(settings.held_out_path, settings)[: settings.held_out_limit]
+    else:
+        cut -= round((settings.held_out or HELD_OUT) * len(documents))
+        held_out = documents[cut:]
+    if not cut or not held_out:
+        raise InputError(
+            f"{settings.path}: {len(documents)} document(s) cannot be parted into real and held-out ones. "
+            "Give more documents (see data.separator), or data.held_out_path."
+        )
+    questions = read_questions(settings.kr_test) if settings.kr_test else []
+    real = documents[:cut]
+    if settings.weights is not None:
+        return Corpus(_weighted(real, settings, len(whole)), held_out, questions, None)
+    return Corpus(real, held_out, questions, None, _places(whole, real))
+
+
+def _interleaved(settings: InterleavedCorpus) -> Corpus:
+    whole = [_source(source) for source in settings.sources.values()]
+    real: list[list[Record]] = []
+    held_out: list[Record] = []
+    for name, source, documents in zip(settings.sources, settings.sources.values(), whole, strict=True):
+        chosen = documents[: source.limit]
+        cut = len(chosen) - max(1, round(settings.held_out * len(chosen)))
+        if cut < settings.chunks:
+            raise InputError(
+                f"data.sources.{name}: {len(chosen)} document(s) cannot be parted into {settings.chunks} chunks and "
+                "held-out ones. Give more documents, or set data.chunks."
+            )
+        real.append(chosen[:cut])
+        held_out += chosen[cut:]
+    # Questions are about the first source alone.
+    others = [[replace(document, line=None) for document in part] for part in real[1:]]
+    pool = interleave([real[0], *others], settings.chunks)
+    questions = read_questions(settings.kr_test) if settings.kr_test else []
+    return Corpus(pool, held_out, questions, None, _places(whole[0], pool))
+
+
+def _source(settings: TextSource | AnsweredSource) -> list[Record]:
+    if isinstance(settings, TextSource):
+        return read_records(settings.path, separator=_separator(settings))
+    return [Record(text, line=number) for number, text in enumerate(read_answered(settings.path))]
+
+
+def _separator(settings: TextSource | TextCorpus) -> str:
+    return "blank-line" if settings.separator is None else settings.separator
+
+
+def _places(whole: Sequence[Record], real: Sequence[Record]) -> Places:
+    """Of `real`, documents of `whole`, a file's, and documents without a line."""
+    begins = [record.line for record in whole if record.line is not None]
+    total = begins[-1] + whole[-1].text.count("\n") + 1
+    return _ended([record.line for record in real], [*begins, total], total)
+
+
+def _ended(lines: Sequence[int | None], begins: Sequence[int], total: int) -> Places:
+    last = max((line for line in lines if line is not None), default=-1)
+    return Places(lines, min((line for line in begins if line > last), default=total), total)
+
+
+def _until(places: Places, count: int) -> Places:
+    """Of the first `count` documents alone."""
+    begins = [line for line in (*places.lines, places.end) if line is not None]
+    return _ended(places.lines[:count], begins, places.total)
+
+
+def _read(path: Path, settings: TextCorpus) -> list[Record]:
+    field = settings.text_field or "text"
+    if settings.prompt_field is not None:
+        return read_prompted(path, prompt_field=settings.prompt_field, field=field)
+    return read_records(path, separator=_separator(settings), field=field)
+
+
+def _weighted(real: list[Record], settings: TextCorpus, documents: int) -> list[Record]:
+    """As many documents as `real`, which are the file's first, each in proportion to its weight."""
+    assert settings.weights is not None
+    weights = list(read_weights(settings.weights).values())
+    if len(weights) != documents:
+        raise InputError(
+            f"{settings.weights} has {len(weights)} weights, and {settings.path} {documents} documents. "
+            "Select from this very file, with its documents cut alike (see data.separator)."
+        )
+    counts = repeated(weights[: len(real)], len(real), seed=settings.weights_seed or 0)
+    return [record for record, count in zip(real, counts, strict=True) for _ in range(count)]
+
+
+def _world(settings: WorldCorpus) -> Corpus:
+    world = World(settings)
+    real, held_out = ([Record(text) for text in texts] for texts in (world.corpus(), world.held_out()))
+    return Corpus(real, held_out, world.questions(rounds=settings.question_rounds), world)

@@ -1,0 +1,101 @@
+"""From a loss's settings to its weighting, a new one for each generation, since some have a state."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from tailkeep.errors import ConfigError
+from tailkeep.lab.causal_lm.config import Windows
+from tailkeep.lab.causal_lm.loss_config import AnyLoss, RandomMatched, RandomTruncation, Truncated, UserLoss, UserLosses
+from tailkeep.lab.causal_lm.model import LanguageModel
+from tailkeep.lab.causal_lm.tokens import Tokens, training_rows
+from tailkeep.losses import Weighting, named_weighting
+from tailkeep.metrics import ConfidenceGap, confidence_gap
+from tailkeep.scoring import token_log_probs
+
+
+def build_weighting(loss: AnyLoss, user: UserLosses, *, seed: int = 0) -> Weighting:
+    """The weighting that `loss` describes; a threshold that is `auto` is settled before (see `automatic`).
+
+    Raises:
+        ConfigError: a loss of the caller's own that was not handed over.
+    """
+    options = loss.model_dump(exclude={"name"})
+    match loss:
+        case UserLoss(id=name):
+            if name not in user:
+                raise ConfigError(
+                    f"loss.id: {name!r} was not handed over. "
+                    f"Call tailkeep.lab.run(config, out, losses={{{name!r}: ...}})."
+                )
+            made = user[name](loss.options)
+            return made if isinstance(made, Weighting) else Weighting(name, _OfNLL(made))
+        case RandomTruncation() | RandomMatched():
+            options["seed"] = seed
+    return named_weighting(loss.name, **options)
+
+
+@dataclass(frozen=True)
+class _OfNLL:
+    """A weighting that looks at the NLL alone; unlike a closure it can be copied with a model."""
+
+    function: Callable[[Tensor], Tensor]
+
+    def __call__(self, nll: Tensor, entropy: Tensor | None) -> Tensor:
+        del entropy
+        return self.function(nll)
+
+
+# The automatic threshold of a generation: from how sure its predecessor is of its own text and of real text.
+#
+# Rule: the real text is `data.calibration`, which no arm trains on and no reported metric is measured on.
+
+
+def settle(
+    loss: AnyLoss, previous: LanguageModel | None, calibration: Tokens, *, seed: int
+) -> tuple[AnyLoss, Mapping[str, float]]:
+    """`loss` with a number where its threshold is `auto`, and the facts about that.
+
+    The first generation has no predecessor, and real data only: its threshold is 1, which truncates nothing.
+    """
+    if not is_automatic(loss):
+        return loss, {}
+    assert isinstance(loss, Truncated | RandomMatched)
+    if previous is None:
+        return loss.model_copy(update={"threshold": 1.0}), {"threshold": 1.0}
+    found = gap_of(previous, calibration, seed=seed)
+    facts = {"threshold": found.threshold, "confidence_gap": found.gap}
+    return loss.model_copy(update={"threshold": max(found.threshold, 1e-6)}), facts
+
+
+def is_automatic(loss: AnyLoss) -> bool:
+    """Whether the threshold of `loss` is to be chosen."""
+    return isinstance(loss, Truncated | RandomMatched) and loss.threshold == "auto"
+
+
+def gap_of(model: LanguageModel, calibration: Tokens, *, seed: int) -> ConfidenceGap:
+    """The gap between real documents and the same documents as `model` writes them anew, by its arm's decoder.
+
+    Only what was written counts, and of the real documents the tokens at the same places.
+    """
+    # What the model writes for the next generation draws from the generation's own seeds.
+    own = model.regenerate(calibration, seed=int(np.random.SeedSequence([seed, 1]).generate_state(1)[0]))
+    if isinstance(form := model.writing.form, Windows):
+        rows = (training_rows(text, block=form.context, joined=True) for text in (calibration, own))
+        return confidence_gap(*(_log_probs(model, some) for some in rows))
+    longest = max(map(len, own.documents))
+    real = dataclasses.replace(calibration, prompts=own.prompts)
+    return confidence_gap(*(_written(model, text, longest) for text in (real, own)))
+
+
+def _written(model: LanguageModel, text: Tokens, longest: int) -> list[Any]:
+    scored = _log_probs(model, [document[:longest] for document in text.documents])
+    return [row[max(0, given - 1) :] for row, given in zip(scored, text.prompts, strict=True)]
+
+
+def _log_probs(model: LanguageModel, rows: list[Any]) -> list[Any]:
+    return token_log_probs(model.network, rows, pad=model.codec.pad)

@@ -1,0 +1,141 @@
+"""Text to token ids and back, with a document's boundary tokens.
+
+Rule: ids are kept, text is only for reading, and a text that spells `</s>` is text, never a boundary.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from tailkeep.data import Record
+from tailkeep.errors import InputError
+from tailkeep.rules import Surfaces, read_surfaces
+from tailkeep.scoring import encode_open
+from tailkeep.scoring.loading import quiet_transformers
+
+Ids = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Codec:
+    """A tokenizer, and whether a document ends with its end-of-text token."""
+
+    tokenizer: Any
+    append_eos: bool
+
+    @property
+    def start(self) -> int | None:
+        """The token a document begins with, if the tokenizer has one."""
+        bos: int | None = self.tokenizer.bos_token_id
+        return bos
+
+    @property
+    def stop(self) -> int | None:
+        """The token a document ends with, if documents end with one."""
+        eos: int | None = self.tokenizer.eos_token_id
+        return eos if self.append_eos else None
+
+    @property
+    def pad(self) -> int:
+        """An id to fill batches with; it is masked wherever it stands."""
+        for candidate in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id):
+            if candidate is not None:
+                return int(candidate)
+        return 0
+
+    @property
+    def size(self) -> int:
+        """The number of ids."""
+        return len(self.tokenizer)
+
+    @property
+    def silent(self) -> list[int]:
+        """Special tokens that never belong into a document: all but its start and its stop."""
+        return sorted(i for i in self.tokenizer.all_special_ids if i not in {self.start, self.stop})
+
+    @cached_property
+    def surfaces(self) -> Surfaces:
+        """What each id reads as in the middle of a text.
+
+        Raises:
+            InputError: the tokenizer does not tell.
+        """
+        return read_surfaces(self.tokenizer)
+
+    def encode(self, text: str) -> Ids:
+        """A document's ids: start token (if there is one), text, stop token (if documents end with one)."""
+        ids = self.encode_open(text)
+        return ids if self.stop is None else np.append(ids, np.int32(self.stop))
+
+    def encode_open(self, text: str) -> Ids:
+        """As `encode`, without the stop token: a text that goes on."""
+        return encode_open(self.tokenizer, text)
+
+    def given(self, record: Record, whole: Ids) -> int:
+        """How many of `whole`, the tokens of `record.whole`, are its prompt's; one that spans the join is the text's.
+
+        0 without a prompt.
+        """
+        if not record.prompt:
+            return 0
+        prompt = self.encode_open(record.whole[: record.start])
+        shared = min(len(prompt), len(whole))
+        same = whole[:shared] == prompt[:shared]
+        return int(shared if same.all() else same.argmin())
+
+    def decode(self, ids: Sequence[int] | Ids) -> str:
+        """Readable text, without special tokens."""
+        return str(
+            self.tokenizer.decode(list(map(int, ids)), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write the tokenizer's files."""
+        self.tokenizer.save_pretrained(folder)
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer in `folder`.
+
+    Raises:
+        InputError: there is none that transformers can read.
+    """
+    if not any((folder / name).exists() for name in ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")):
+        raise InputError(
+            f"{folder} holds no tokenizer (no tokenizer.json). Save one there, or set tokenizer.path "
+            "or tokenizer.train."
+        )
+    try:
+        with quiet_transformers():
+            return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:  # noqa: BLE001  (the tokenizers library raises bare Exceptions)
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"{folder}: the tokenizer cannot be read ({reason}). Save it again with save_pretrained."
+        ) from None
+
+
+def train_tokenizer(documents: Sequence[str], *, vocab_size: int) -> Any:
+    """A byte-level BPE tokenizer with `<s>`, `</s>` and `<pad>`, at most `vocab_size` ids in all."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=["<s>", "</s>", "<pad>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(documents, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", tokenizer.token_to_id("<s>"))]
+    )
+    names = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)

@@ -1,0 +1,64 @@
+"""The choices of an ecosystem: its members, what each writes of the pool and what it trains on."""
+
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from tailkeep.config import Settings
+from tailkeep.lab.causal_lm.config import AnyModel, CausalLMStudy, LanguageStudy
+
+_ROUNDING = 1e-6
+
+
+def _names_a_folder(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}", name):
+        raise ValueError("a member's name becomes a folder. Use up to 40 letters, digits, '-' and '_'")
+    return name
+
+
+class Member(Settings):
+    """One language model of the ecosystem; `share` of the pool is what it writes."""
+
+    name: Annotated[str, AfterValidator(_names_a_folder)]
+    share: Annotated[float, Field(gt=0, lt=1)]
+    model: AnyModel
+
+
+class EcosystemStudy(LanguageStudy):
+    """An arm whose learner is several causal language models that share a tokenizer and a pool of text.
+
+    In every generation each member writes its share of the next training set, the pool. `reads`: each member trains on
+    the whole `pool`, or on a `part` of its documents that is its share, drawn anew each generation and disjoint from
+    the others' (data split over models, arXiv 2512.15011). `compute`: members train on their share of the tokens that
+    a single model would (`shared`, so the total is a single lineage's), or `each` on as many as it.
+    """
+
+    learner: Literal["ecosystem"]
+    members: tuple[Member, ...]
+    reads: Literal["pool", "part"] = "pool"
+    compute: Literal["shared", "each"] = "shared"
+
+    @model_validator(mode="after")
+    def _reads_real_text(self) -> Self:
+        given = [key for key in ("edit", "written", "prompt_field") if getattr(self.data, key, None) is not None]
+        if given:
+            raise ValueError(f"data.{given[0]} is for single models. Use learner causal_lm, or leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _members_share_one_pool(self) -> Self:
+        names, total = [member.name for member in self.members], sum(member.share for member in self.members)
+        if len(names) < 2:
+            raise ValueError(f"members: {len(names)} is no ecosystem. Give two or more, or use learner causal_lm")
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"members: the name {twice[0]!r} stands here twice. Name each member differently")
+        if abs(total - 1) > _ROUNDING:
+            raise ValueError(f"members: their shares sum to {total:.6g}. Let them sum to 1")
+        return self
+
+    def alone(self, member: Member) -> CausalLMStudy:
+        """The study of one member, as a learner that trains on as many tokens as its budget says."""
+        shared = {name: getattr(self, name) for name in LanguageStudy.model_fields}
+        training = self.training.model_copy(update={"equal_tokens": True})
+        return CausalLMStudy(**{**shared, "learner": "causal_lm", "model": member.model, "training": training})

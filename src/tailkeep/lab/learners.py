@@ -1,0 +1,190 @@
+"""From an arm's settings to what it studies. The only place that knows every learner."""
+
+import os
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tailkeep.config import input_paths
+from tailkeep.errors import ConfigError
+from tailkeep.lab import gaussian, mixture, regression
+from tailkeep.lab.causal_lm.config import CausalLMStudy, LanguageStudy, Pretrained
+from tailkeep.lab.causal_lm.data_config import OutsideModel
+from tailkeep.lab.causal_lm.loss_config import UserLosses
+from tailkeep.lab.config import AnyStudy, LabConfig, UserStudy
+from tailkeep.lab.ecosystem.config import EcosystemStudy
+from tailkeep.lab.gaussian import GaussianStudy
+from tailkeep.lab.generative.config import FlowStudy, GANStudy, VAEStudy
+from tailkeep.lab.mixture import MixtureStudy
+from tailkeep.lab.protocols import Subject
+from tailkeep.lab.regimes import Select
+from tailkeep.lab.regression import RegressionStudy
+from tailkeep.optional import require
+from tailkeep.runs import hash_path, versions
+
+UserLearners = Mapping[str, Callable[[Mapping[str, Any], int], Subject]]
+"""A caller's own learners: id -> a function of (options, seed) that returns a subject."""
+
+
+@dataclass(frozen=True)
+class Extensions:
+    """What a caller brings: learners and losses by the id that the configuration names."""
+
+    learners: UserLearners = field(default_factory=dict)
+    losses: UserLosses = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.learners or self.losses)
+
+
+def load_libraries(studies: Iterable[AnyStudy]) -> None:
+    """Import what `studies` compute with: threads are limited only in libraries that are loaded.
+
+    Raises:
+        MissingPackageError: one is not installed.
+    """
+    studies = list(studies)
+    for learner in {study.learner for study in studies}:
+        extra, modules = _LIBRARIES.get(learner, ("", ()))
+        for module in modules:
+            require(module, extra=extra)
+    if any(_detects(study) for study in studies):
+        require("sklearn.linear_model", extra="detector")
+
+
+def default_workers(config: LabConfig) -> int:
+    """How many processes suit this machine: one for each `threads` cores, but one in all where a GPU does the work.
+
+    Raises:
+        MissingPackageError: what an arm computes with is not installed.
+    """
+    on_a_gpu = [study for study in config.arms.values() if study.learner in _ON_A_GPU]
+    load_libraries(on_a_gpu)
+    if on_a_gpu and _device_name(config.device) != "cpu":
+        return 1
+    return max(1, (os.cpu_count() or 1) // config.threads)
+
+
+def build_subject(
+    study: AnyStudy, *, seed: int, device: str, extensions: Extensions, shared: MutableMapping[str, Any]
+) -> Subject:
+    """What the arm `study` studies under `seed`; `shared` carries work that other arms and seeds need too.
+
+    Call `load_libraries` first.
+
+    Raises:
+        TailkeepError: files, packages or choices that cannot be used.
+    """
+    match study:
+        case GaussianStudy():
+            return gaussian.build(study, seed=seed)
+        case MixtureStudy():
+            return mixture.build(study, seed=seed)
+        case RegressionStudy():
+            return regression.build(study, seed=seed)
+        case CausalLMStudy():
+            from tailkeep.lab.causal_lm import learner
+
+            return learner.build(study, device=device, losses=extensions.losses, shared=shared)
+        case EcosystemStudy():
+            from tailkeep.lab.ecosystem import learner as ecosystem
+
+            return ecosystem.build(study, device=device, losses=extensions.losses, shared=shared)
+        case FlowStudy():
+            from tailkeep.lab.generative import flow
+
+            return flow.build(study, seed=seed, device=device, shared=shared)
+        case GANStudy():
+            from tailkeep.lab.generative import gan
+
+            return gan.build(study, seed=seed, device=device, shared=shared)
+        case VAEStudy():
+            from tailkeep.lab.generative import vae_learner as images
+
+            return images.build(study, seed=seed, device=device, shared=shared)
+        case UserStudy(id=name):
+            if name not in extensions.learners:
+                raise ConfigError(
+                    f"id: the learner {name!r} was not handed over. "
+                    f"Call tailkeep.lab.run(config, out, learners={{{name!r}: ...}})."
+                )
+            return extensions.learners[name](study.options, seed)
+
+
+_ON_A_GPU = frozenset({"causal_lm", "ecosystem", "flow", "gan", "vae"})
+"""The learners that compute on a GPU where there is one."""
+
+_LIBRARIES = {
+    "causal_lm": ("hf", ("torch", "transformers", "accelerate")),
+    "ecosystem": ("hf", ("torch", "transformers", "accelerate")),
+    "flow": ("images", ("torch",)),
+    "gan": ("images", ("torch",)),
+    "mixture": ("mixture", ("sklearn.mixture",)),
+    "vae": ("images", ("torch",)),
+}
+_PACKAGES = {
+    "causal_lm": ("numpy", "torch", "transformers", "accelerate", "tokenizers"),
+    "ecosystem": ("numpy", "torch", "transformers", "accelerate", "tokenizers"),
+    "flow": ("numpy", "scipy", "scikit-learn", "torch"),
+    "gan": ("numpy", "scipy", "scikit-learn", "torch"),
+    "gaussian": ("numpy", "scipy"),
+    "mixture": ("numpy", "scipy", "scikit-learn"),
+    "regression": ("numpy", "scipy"),
+    "user": ("numpy",),
+    "vae": ("numpy", "scipy", "scikit-learn", "torch"),
+}
+
+
+def sources_of(config: LabConfig) -> dict[str, Any]:
+    """What can change a result, for the fingerprint: settings, the content of input files, packages, device, threads.
+
+    A path is replaced by the hash of what it holds, so a moved file is the same input.
+    """
+    arms = {name: _settings_of(study) for name, study in config.arms.items()}
+    learners = sorted({study.learner for study in config.arms.values()})
+    packages = sorted({package for study in config.arms.values() for package in _packages_of(study)})
+    return {
+        "arms": arms,
+        "seeds": list(config.seeds),
+        "threads": config.threads,
+        "device": _device_name(config.device) if _ON_A_GPU.intersection(learners) else "cpu",
+        "packages": versions(*packages),
+    }
+
+
+def _packages_of(study: AnyStudy) -> Sequence[str]:
+    adapted = isinstance(study, LanguageStudy) and study.inherited.low_rank is not None
+    more = [*(["peft"] if adapted else []), *(["scipy", "scikit-learn"] if _detects(study) else [])]
+    return (*_PACKAGES[study.learner], *more)
+
+
+def _detects(study: AnyStudy) -> bool:
+    return isinstance(study, LanguageStudy) and isinstance(study.regime, Select) and study.regime.by.name == "detector"
+
+
+def _settings_of(study: AnyStudy) -> dict[str, Any]:
+    tree: dict[str, Any] = study.model_dump(mode="json")
+    for key, path in input_paths(study):
+        node: Any = tree
+        owner: Any = study
+        *parents, last = key.split(".")
+        for parent in parents:
+            # An ecosystem's members are a list, `members.0.model.path`, and a corpus' sources a mapping.
+            place: Any = int(parent) if isinstance(node, list) else parent
+            node = node[place]
+            owner = owner[place] if isinstance(owner, list | tuple | dict) else getattr(owner, parent)
+        if isinstance(owner, Pretrained | OutsideModel):
+            require("transformers", extra="hf")
+            from tailkeep.scoring.loading import local_folder
+
+            path = local_folder(path, revision=owner.revision, key=key)
+        # The name's ending says how a file is read, so it counts beside the content.
+        node[last] = f"sha256:{hash_path(path)}{path.suffix if path.is_file() else ''}"
+    return tree
+
+
+def _device_name(choice: str) -> str:
+    torch = require("torch", extra="torch")
+    if choice == "cpu" or not torch.cuda.is_available():
+        return "cpu"
+    return str(torch.cuda.get_device_name())

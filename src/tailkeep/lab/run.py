@@ -1,0 +1,187 @@
+"""One run of the laboratory: every arm under every seed, into one run directory.
+
+Rule: chains share nothing but what they read: in any order, in one process or several, the result is the same.
+"""
+
+import multiprocessing
+import os
+import queue
+from collections.abc import Callable, Mapping
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from tailkeep.errors import ConfigError, WorkerError
+from tailkeep.lab.arm import Study
+from tailkeep.lab.causal_lm.loss_config import UserLosses
+from tailkeep.lab.config import LabConfig, dump, load
+from tailkeep.lab.learners import Extensions, UserLearners, build_subject, load_libraries, sources_of
+from tailkeep.lab.loop import Chain, Event, Observer, run_chain
+from tailkeep.lab.protocols import Subject
+from tailkeep.lab.regimes import Edit, Select
+from tailkeep.runs import RunDirectory, RunRecord, Storage, versions
+from tailkeep.workers import deaf_to_ctrl_c, end_with, limited_threads
+
+
+def _nobody(event: Event) -> None:
+    """The observer that looks away."""
+    del event
+
+
+def run(
+    config: LabConfig | Mapping[str, Any] | Path | str,
+    out: Path | str,
+    *,
+    learners: UserLearners | None = None,
+    losses: UserLosses | None = None,
+    observe: Observer = _nobody,
+    workers: int = 1,
+    storage: Storage | None = None,
+) -> RunDirectory:
+    """Run the recursion that `config` describes into the folder `out`, or finish the run that is there.
+
+    Args:
+        config: a configuration, a mapping or YAML file of one, or a recipe's name.
+        learners: the caller's own, for arms with `learner: user`: {id: (options, seed) -> Subject}.
+        losses: the caller's own, for `loss: {name: user}`: {id: options -> weighting}; see `causal_lm.weighting`.
+        observe: told of each phase that starts and each generation that is finished.
+        workers: processes that work on chains (one arm under one seed) side by side; it changes no result.
+        storage: where writes go; tests hand in faulty ones.
+
+    Returns:
+        The finished run directory. `tailkeep.report.write(out)` makes its report.
+
+    Raises:
+        TailkeepError: bad input or configuration, another fingerprint, a busy or a full disk.
+    """
+    if not isinstance(config, LabConfig):
+        config = load(config)
+    out = Path(out)
+    extensions = Extensions(learners or {}, losses or {})
+    if workers < 1:
+        raise ConfigError(f"workers={workers}: somebody must do the work. Use workers=1 or more.")
+    if workers > 1 and (extensions or storage):
+        raise ConfigError(
+            f"workers={workers}: learners, losses and storage of your own run in one process. Use workers=1."
+        )
+    # Before the sources, which name the GPU and so want torch for whatever extra brings it.
+    load_libraries(config.arms.values())
+    sources = sources_of(config)
+    packages = [name for name in sources["packages"] if name not in {"tailkeep", "python"}]
+    record = RunRecord.of("lab", sources, versions=versions(*packages), seeds=config.seeds)
+    shared: dict[str, Any] = {}
+    with limited_threads(config.threads):
+        # Everything that can be refused is refused before a folder is made, such as data too few to be cut.
+        for study in config.arms.values():
+            subject = build_subject(
+                study, seed=config.seeds[0], device=config.device, extensions=extensions, shared=shared
+            )
+            _refuse_unable(study, subject)
+            study.regime.budget(0, subject.real)
+        with RunDirectory.create(out, record, config=dump(config), storage=storage) as directory:
+            names = [(arm, seed) for seed in config.seeds for arm in config.arms]
+            if min(workers, len(names)) > 1:
+                shared.clear()
+                _run_in_processes(config, out, names, observe, min(workers, len(names)))
+            else:
+                for arm, seed in names:
+                    _run_one(config, directory, arm, seed, extensions, shared, observe)
+            directory.collect()
+    return directory
+
+
+def _refuse_unable(study: Study, subject: Subject) -> None:
+    if isinstance(study.regime, Edit) and not subject.edits:
+        raise ConfigError(
+            f"regime.name: 'edit' asks each model to edit data, and those of {subject.name!r} cannot. Give them "
+            "an `edit` (see lab.protocols.EditingModel) and the Subject edits=True, or choose another regime."
+        )
+    if isinstance(study.regime, Select) and subject.select is None:
+        raise ConfigError(
+            f"regime.name: 'select' weighs what models write, and {subject.name!r} does not say how. Give the Subject "
+            "a `select` (see lab.protocols.Selecting), or choose another regime."
+        )
+
+
+def _run_one(
+    config: LabConfig,
+    directory: RunDirectory,
+    arm: str,
+    seed: int,
+    extensions: Extensions,
+    shared: dict[str, Any],
+    observe: Observer,
+) -> None:
+    study = config.arms[arm]
+    chain = Chain(
+        arm=arm,
+        seed=seed,
+        subject=build_subject(study, seed=seed, device=config.device, extensions=extensions, shared=shared),
+        regime=study.regime,
+        generations=study.generations,
+        recorded=study.recorded,
+        keep_models=config.keep_models,
+        cell=lambda generation: directory.cell(arm, seed, generation),
+    )
+    run_chain(chain, observe)
+
+
+def _run_in_processes(
+    config: LabConfig, out: Path, names: list[tuple[str, int]], observe: Observer, workers: int
+) -> None:
+    context = multiprocessing.get_context("spawn")
+    events = context.Queue()
+    lifeline, held = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(config, out, events, lifeline))
+    with lifeline, held, pool:
+        try:
+            with deaf_to_ctrl_c():
+                pending = {pool.submit(_work, arm, seed) for arm, seed in names}
+            # The executor lists the processes that it watches before a submission starts one, so it would miss the
+            # death of the last. One more submission, when all are there, makes it look again.
+            pool.submit(os.getpid)
+            while pending:
+                done, pending = wait(pending, timeout=_RELAY_SECONDS, return_when=FIRST_EXCEPTION)
+                _relay(events, observe)
+                for future in done:
+                    future.result()
+        except BrokenProcessPool:
+            raise WorkerError(
+                "a worker process was ended from outside, perhaps for want of memory. "
+                "Run the same command again to go on, with fewer workers if that was it."
+            ) from None
+        finally:
+            # Nobody waits for a chain whose result no longer matters: what it has finished is on the disk.
+            if pending:
+                held.close()
+    _relay(events, observe)
+
+
+def _relay(events: Any, observe: Observer) -> None:
+    """Hand what the workers have told so far to `observe`."""
+    while True:
+        try:
+            event = events.get_nowait()
+        except queue.Empty:
+            return
+        observe(event)
+
+
+_RELAY_SECONDS = 0.1
+_worker: dict[str, Any] = {}
+"""What `_start_worker` has laid ready in a worker process; empty in any other."""
+
+
+def _start_worker(config: LabConfig, out: Path, events: Any, lifeline: Connection) -> None:
+    end_with(lifeline)
+    load_libraries(config.arms.values())
+    _worker.update(config=config, directory=RunDirectory.open(out), events=events, shared={})
+
+
+def _work(arm: str, seed: int) -> None:
+    config: LabConfig = _worker["config"]
+    observe: Callable[[Event], None] = _worker["events"].put
+    with limited_threads(config.threads):
+        _run_one(config, _worker["directory"], arm, seed, Extensions(), _worker["shared"], observe)

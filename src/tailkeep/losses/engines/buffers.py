@@ -1,0 +1,249 @@
+"""The buffers of logits that are used again for every chunk.
+
+Rule: rows that count wait for others, so that each backward product has enough rows to be worth its pass over the
+vocabulary. They wait at the front of the products' own buffer, or in another where products cannot be overwritten.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from tailkeep.losses.engines.logit_ops import Elementwise, Found, wide
+from tailkeep.losses.lm_head import Head
+from tailkeep.losses.weighting import Entropy
+
+# Gradients that are added up from the rows that wait in a workspace.
+#
+# Rule: what is added up is wide, and becomes narrow once.
+
+
+_NARROW_WORDS = 4096
+"""Words of the vocabulary whose narrow gradients are made before they are added up in the wide type."""
+
+
+@dataclass
+class Gradients:
+    """Sums over kept rows in the wide type, and the rows' own gradients in theirs; None where one is not wanted.
+
+    `weight` is None until the first product comes. One in bfloat16 that stays alone is not widened: nothing is added.
+    """
+
+    hidden: Tensor | None
+    bias: Tensor | None
+    weight: Tensor | None
+    weight_wanted: bool
+
+    @classmethod
+    def of(cls, hidden: Tensor, head: Head, wanted: tuple[bool, ...]) -> "Gradients":
+        """Nothing yet for those of (hidden, weight, bias) that are wanted."""
+        bias = torch.zeros_like(head.bias, dtype=wide(hidden.dtype)) if head.bias is not None and wanted[2] else None
+        return cls(torch.zeros_like(hidden) if wanted[0] else None, bias, None, wanted[1])
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there is anything to compute."""
+        return self.weight_wanted or self.hidden is not None or self.bias is not None
+
+    def add(
+        self, rows: Tensor, factors: Tensor | None, places: Tensor, hidden: Tensor, head: Head, *, last: bool
+    ) -> None:
+        """Add the part of kept rows: `rows` (n, V), times `factors` (n,) if given, is the gradient at the products."""
+        if self.bias is not None:
+            self.bias += rows.sum(0, dtype=self.bias.dtype) if factors is None else rows.T @ factors
+        if self.hidden is not None:
+            self.hidden[places] = _times(rows @ head.weight, factors)
+        if self.weight_wanted:
+            self.weight = _plus_product(self.weight, rows.T, _times(hidden[places], factors), last=last)
+
+    def finish(
+        self, weight: Tensor, factor: Tensor | None = None
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """The gradients times `factor`, in the type of `weight` (V, D); where no row was added its gradient is 0.
+
+        The sums are used up.
+        """
+        if self.weight_wanted and self.weight is None:
+            self.weight = torch.zeros_like(weight, memory_format=torch.contiguous_format)
+
+        def final(gradient: Tensor | None) -> Tensor | None:
+            if gradient is None:
+                return None
+            # Before a sum becomes narrow: over all tokens it may be too large for float16, where their mean is not.
+            return (gradient if factor is None else gradient.mul_(factor)).to(weight.dtype)
+
+        return final(self.hidden), final(self.weight), final(self.bias)
+
+
+def may_stay_narrow(dtype: torch.dtype) -> bool:
+    """Whether a lone product of `dtype` may be the gradient. A sum over tokens may be too large for float16."""
+    return dtype == torch.bfloat16
+
+
+def _times(rows: Tensor, factors: Tensor | None) -> Tensor:
+    """Rows that nobody else holds, times a factor each."""
+    return rows if factors is None else rows.mul_(factors[:, None])
+
+
+def _plus_product(total: Tensor | None, left: Tensor, right: Tensor, *, last: bool) -> Tensor:
+    """total + left @ right, in place and in the wide type unless nothing is ever added.
+
+    On a GPU a narrow product is not rounded before it is added; elsewhere one in bfloat16 is.
+    """
+    dtype = wide(left.dtype)
+    if left.dtype == dtype or (total is None and last and may_stay_narrow(left.dtype)):
+        return left @ right if total is None else torch.addmm(total, left, right, out=total)
+    beta = 0 if total is None else 1
+    if total is None:
+        total = left.new_empty((len(left), right.shape[1]), dtype=dtype)
+    if total.is_cuda:
+        return torch.addmm(total, left, right, out_dtype=dtype, beta=beta, out=total)
+    if not may_stay_narrow(left.dtype):
+        right = right.to(dtype)
+    for part, some in zip(torch.split(total, _NARROW_WORDS), torch.split(left, _NARROW_WORDS), strict=True):
+        if right.dtype == dtype:
+            # Autocast leaves alone what is written to `out`.
+            torch.addmm(part, some.to(dtype), right, beta=beta, out=part)
+        elif beta == 0:
+            part.copy_(some @ right)
+        else:
+            part.add_(some @ right)
+    return total
+
+
+_CPU_ROW_BYTES = 2048
+"""Bytes of a buffer for each word of the vocabulary: 512 rows in float32, 1,024 in bfloat16, 256 in float64."""
+_GPU_ROWS = 512
+_GPU_LOGITS = 1 << 28
+_WIDE_WORDS = 1024
+"""Words of the vocabulary in a forward product on a CPU in a wide type: an eighth faster than all of them at once."""
+_ROOM = 0.75
+"""Share of the buffer that a chunk needs to be worth its pass over the weight; 0 to 4 % faster than .5."""
+_SPARE = 1.25
+"""Room for waiting rows, to what the first chunk foretells."""
+
+
+def rows_for(hidden: Tensor, head: Head, dtype: torch.dtype | None = None) -> int:
+    """How many rows of logits to hold at once, in `dtype` if not in that of `hidden`."""
+    if hidden.device.type == "cpu":
+        return _CPU_ROW_BYTES // (dtype or hidden.dtype).itemsize
+    return max(_GPU_ROWS, _GPU_LOGITS // len(head.weight))
+
+
+@dataclass
+class Workspace:
+    """Room for (rows, V) products and gradients of `hidden` (N, D), and what has come of them.
+
+    The first `filled` rows of `waiting` wait for the backward product. It is `products` itself if both share a buffer;
+    else None until the first chunk shows how many rows will wait. Of all `tokens`, `remaining` are in no chunk yet.
+    """
+
+    hidden: Tensor
+    head: Head
+    elementwise: Elementwise
+    gradients: Gradients
+    products: Tensor
+    waiting: Tensor | None
+    tokens: int
+    remaining: int
+    filled: int = 0
+    places: list[Tensor] = field(default_factory=list)
+    factors: list[Tensor] = field(default_factory=list)
+
+    @classmethod
+    def of(
+        cls,
+        hidden: Tensor,
+        head: Head,
+        elementwise: Elementwise,
+        *,
+        tokens: int,
+        rows: int | None,
+        wanted: tuple[bool, ...],
+    ) -> "Workspace":
+        """An empty one for `tokens` rows, `rows` at a time, and the gradients of (hidden, weight, bias) if `wanted`."""
+        if rows is None:
+            rows = rows_for(hidden, head) // (1 if elementwise.in_place else 2)
+        products = elementwise.buffer(max(1, min(rows, tokens)), hidden, head)
+        waiting = products if elementwise.in_place else None
+        gradients = Gradients.of(hidden, head, wanted)
+        return cls(hidden, head, elementwise, gradients, products, waiting, tokens=tokens, remaining=tokens)
+
+    @property
+    def room(self) -> int:
+        """How many rows the next chunk may have."""
+        return len(self.products) - (self.filled if self.elementwise.in_place else 0)
+
+    def chunks(self) -> Iterator[slice]:
+        """All `tokens`, as many at a time as there is room for."""
+        while self.remaining:
+            start, n = self.tokens - self.remaining, min(self.room, self.remaining)
+            self.remaining -= n
+            yield slice(start, start + n)
+
+    def read(self, hidden: Tensor, targets: Tensor, entropy: Entropy = None) -> Found:
+        """The losses of `hidden` (n, D), n at most `room`."""
+        start = self.filled if self.elementwise.in_place else 0
+        rows = self.products[start : start + len(hidden)]
+        words = (
+            _WIDE_WORDS if hidden.device.type == "cpu" and hidden.dtype == wide(hidden.dtype) else len(self.head.weight)
+        )
+        for weight, products in zip(torch.split(self.head.weight, words), torch.split(rows, words, 1), strict=True):
+            torch.mm(hidden, weight.T, out=products)
+        return self.elementwise.read(rows, targets, self.head, entropy)
+
+    def keep(self, found: Found, places: Tensor | int, factors: Tensor) -> None:
+        """Let the rows with a factor wait for the backward product, and compute it once there is no room for more.
+
+        `factors` are (n,); `places` are the rows' positions in `hidden`, or the first one of them.
+        """
+        kept = factors.nonzero().squeeze(1)
+        out = self._place_for(len(kept), len(factors))
+        kept, left = self.elementwise.keep(found, kept, factors, self.head, out)
+        if left is not None:
+            self.factors.append(left)
+        self.places.append(kept + places if isinstance(places, int) else places[kept])
+        self.filled += len(kept)
+        if not self.remaining or self.room < min(self.remaining, _ROOM * len(self.products)):
+            self._add_up(last=not self.remaining)
+
+    def _add_up(self, *, last: bool) -> None:
+        """Add what waits to `gradients`."""
+        if self.waiting is not None and self.filled:
+            factors = torch.cat(self.factors) if self.factors else None
+            places = torch.cat(self.places)
+            self.gradients.add(self.waiting[: self.filled], factors, places, self.hidden, self.head, last=last)
+            self.filled = 0
+            self.places.clear()
+            self.factors.clear()
+
+    def _place_for(self, kept: int, read: int) -> Tensor:
+        """Where the rows `kept` of the last `read` ones are to wait, at least so many."""
+        if self.waiting is None or self.filled + kept > len(self.waiting):
+            self._add_up(last=False)
+            rows = self._will_wait(kept, read)
+            if self.waiting is None or len(self.waiting) < rows:
+                self.waiting = None  # never two of them
+                self.waiting = self.elementwise.buffer(rows, self.hidden, self.head)
+        return self.waiting[self.filled :]
+
+    def _will_wait(self, kept: int, read: int) -> int:
+        """How many rows are to wait in a buffer of their own, those `kept` of the last `read` ones among them.
+
+        As many as take the memory of the weight's gradient, or two chunks, if so many come. Or all, where their product
+        is the gradient in its own type: they take no more than the sum in float32 that it saves. Either way there is
+        never more than three times the gradient, as when such a sum becomes narrow.
+        """
+        width, dtype, wanted = self.hidden.shape[1], self.hidden.dtype, self.gradients.weight_wanted
+        most, coming = 2 * len(self.products), kept + self.remaining
+        if wanted and dtype != wide(dtype):
+            most = max(most, width)
+        if self.gradients.weight is None:
+            foreseen = kept + math.ceil(_SPARE * kept / read * self.remaining)
+            if foreseen <= most:
+                return min(foreseen, coming)
+            if wanted and may_stay_narrow(dtype) and coming <= 2 * width:
+                return coming
+        return min(most, coming)

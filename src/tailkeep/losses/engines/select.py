@@ -1,0 +1,63 @@
+"""Which engine computes a loss, and why. Rule: `auto` never picks one that would refuse; a named one refuses aloud."""
+
+import os
+from importlib.util import find_spec
+from typing import Literal, TypeAlias, get_args
+
+from torch import Tensor
+
+from tailkeep.errors import ConfigError
+from tailkeep.losses.engines.base import Engine
+from tailkeep.losses.engines.chunked import Chunked
+from tailkeep.losses.engines.reference import Reference
+from tailkeep.losses.engines.torch_linear import TorchLinear, check_torch_linear
+from tailkeep.losses.lm_head import Head
+from tailkeep.losses.weighting import Entropy
+from tailkeep.optional import require
+
+Implementation: TypeAlias = Literal["auto", "reference", "chunked", "torch", "triton"]
+IMPLEMENTATIONS: tuple[str, ...] = get_args(Implementation)
+
+
+def choose(impl: str, hidden: Tensor, head: Head, entropy: Entropy = None) -> tuple[Engine, str]:
+    """The engine for `impl`, and the reason in a sentence.
+
+    Raises:
+        ConfigError: an unknown name, or an engine that cannot compute this.
+        MissingPackageError: an engine whose package is not installed.
+    """
+    reason = f"{impl}: it was asked for."
+    if impl == "auto":
+        impl, reason = _best(hidden)
+    match impl:
+        case "reference":
+            return Reference(), reason
+        case "chunked":
+            return Chunked(), reason
+        case "torch":
+            check_torch_linear(hidden, head, entropy)
+            return TorchLinear(), reason
+        case "triton":
+            return _triton(hidden), reason
+    raise ConfigError(f"impl {impl!r} is unknown. Use one of {', '.join(IMPLEMENTATIONS)}.")
+
+
+def _best(hidden: Tensor) -> tuple[str, str]:
+    device = hidden.device.type
+    if device != "cuda":
+        return "chunked", f"chunked: hidden is on {device}, and triton needs a CUDA device."
+    if find_spec("triton") is None:
+        return "chunked", "chunked: triton is not installed; pip install 'tailkeep[triton]' brings the faster kernels."
+    return "triton", "triton: hidden is on a CUDA device, and triton is installed."
+
+
+def _triton(hidden: Tensor) -> Engine:
+    if hidden.device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
+        raise ConfigError(
+            f"impl 'triton' needs a CUDA device, and hidden is on {hidden.device}. Use impl='chunked'; only tests set "
+            "TRITON_INTERPRET=1, which runs the kernels on a CPU very slowly."
+        )
+    require("triton", extra="triton")
+    from tailkeep.losses.engines.triton import TritonRows
+
+    return Chunked(elementwise=TritonRows())

@@ -1,0 +1,87 @@
+"""The elementwise half of the chunked losses as two Triton kernels, for CUDA devices.
+
+Rule: products and gradients are in the inputs' type, everything between is at least float32 and stays in registers: a
+logit is read once to find a row's loss, and once more if the row counts.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tailkeep.losses.engines.logit_ops import Found, wide
+from tailkeep.losses.engines.reference import scaled
+from tailkeep.losses.engines.triton_kernels import TYPES, keep_rows, read_rows
+from tailkeep.losses.lm_head import Head
+from tailkeep.losses.weighting import Entropy
+
+_BLOCK = 4096
+_PIECE = 256
+# Columns to which rows are padded: whole words of memory for matrix products and loads, whatever the vocabulary.
+_ALIGNED = 64
+
+
+class TritonRows:
+    """See `Elementwise`. `block` is the number of logits that a program holds at a time, a power of 2."""
+
+    # Programs that write rows and such that read them run at once.
+    in_place = False
+
+    def __init__(self, block: int = _BLOCK) -> None:
+        self.block = block
+
+    def buffer(self, rows: int, hidden: Tensor, head: Head) -> Tensor:
+        """See `Elementwise`."""
+        vocabulary = len(head.weight)
+        return hidden.new_empty((rows, -(-vocabulary // _ALIGNED) * _ALIGNED))[:, :vocabulary]
+
+    def read(self, rows: Tensor, targets: Tensor, head: Head, entropy: Entropy) -> Found:
+        """See `Elementwise`; leaves `rows` as they are."""
+        targets = targets.contiguous()
+        chosen, highest, sums, spread = torch.empty((4, len(rows)), dtype=wide(rows.dtype), device=rows.device)
+        with torch.cuda.device_of(rows):  # type: ignore[no-untyped-call]
+            read_rows[(len(rows),)](
+                rows, _dense(head.bias), targets, chosen, highest, sums, spread, rows.stride(0), rows.shape[1],
+                ENTROPY=entropy == "full", **self._constants(rows, head)
+            )  # fmt: skip
+        nll = sums.log() + (highest - chosen)
+        if entropy is None or entropy == "full":
+            return Found(rows, targets, chosen, highest, sums, nll, None if entropy is None else spread)
+        return Found(rows, targets, chosen, highest, sums, nll, _largest(rows, head, entropy))
+
+    def keep(self, found: Found, kept: Tensor, factors: Tensor, head: Head, out: Tensor) -> tuple[Tensor, None]:
+        """See `Elementwise`; the factors are in."""
+        constants = self._constants(out, head)
+        if len(kept):
+            with torch.cuda.device_of(out):  # type: ignore[no-untyped-call]
+                keep_rows[(len(kept), -(-out.shape[1] // constants["BLOCK"]))](
+                    out, found.rows, _dense(head.bias), kept, found.targets, found.highest, found.sums, factors[kept],
+                    out.stride(0), out.shape[1], **constants
+                )  # fmt: skip
+        return kept, None
+
+    def _constants(self, rows: Tensor, head: Head) -> dict[str, Any]:
+        block = min(self.block, 1 << (rows.shape[1] - 1).bit_length())
+        return {
+            "SCALE": head.scale,
+            "SOFTCAP": head.softcap,
+            "WIDE": TYPES[wide(rows.dtype)],
+            "BLOCK": block,
+            "num_warps": 8 if block >= _BLOCK else 4,
+            # A target's logit is to be the same number alone and in its row.
+            "enable_fp_fusion": False,
+        }
+
+
+def _dense(bias: Tensor | None) -> Tensor | None:
+    return None if bias is None else bias.contiguous()
+
+
+def _largest(rows: Tensor, head: Head, entropy: int) -> Tensor:
+    """The entropy of each row's `entropy` most likely tokens; PyTorch already sorts on the device."""
+    parts = []
+    for piece in torch.split(rows, _PIECE):
+        logits = piece.to(wide(piece.dtype)) if head.bias is None else piece + head.bias.to(wide(piece.dtype))
+        largest = scaled(logits, head).topk(min(entropy, logits.shape[1])).values
+        parts.append(torch.special.entr(largest.softmax(1)).sum(1))
+    return torch.cat(parts)

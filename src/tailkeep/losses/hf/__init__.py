@@ -1,0 +1,1 @@
+"""The loss inside a Hugging Face causal language model: `attach`."""

@@ -1,0 +1,173 @@
+"""Attach a fused loss to a causal language model of transformers, and take it off again.
+
+Rule: a model is exact under its loss or refused, and after `detach` it is what it was.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from tailkeep.errors import AttachmentError, ConfigError
+from tailkeep.losses.hf.logit_transform import backbone_of, causal_lm, check_attachable, transformation_of
+from tailkeep.losses.hf.patching import own_class, restore, role_of, swap
+from tailkeep.losses.hf.self_check import check_exact
+from tailkeep.losses.hf.state import Attachment, Monitor
+from tailkeep.losses.registry import named_weighting
+from tailkeep.losses.weighting import Weighting
+
+# Which weighting the arguments of `attach` stand for, and whether it is one that truncates.
+
+
+_TRUNCATIONS = {"truncated", "dynamic", "scheduled", "target_kept"}
+
+
+def chosen(loss: str | Weighting, threshold: float | None, options: Mapping[str, Any]) -> Weighting:
+    """The weighting named `loss`, with its options, or `loss` itself.
+
+    Raises:
+        ConfigError: neither a name nor a weighting, an unknown name, or options that it does not have.
+    """
+    given = {**({} if threshold is None else {"threshold": threshold}), **options}
+    if isinstance(loss, str):
+        return named_weighting(loss, **given)
+    if not isinstance(loss, Weighting):
+        raise ConfigError(
+            f"loss {loss!r} is neither a name nor a Weighting. Give a name such as 'truncated', or make a Weighting."
+        )
+    if given:
+        raise ConfigError(f"{', '.join(given)} have no effect with a Weighting object. Give them where it is made.")
+    return loss
+
+
+def truncates(weighting: Weighting) -> bool:
+    """Whether a kept fraction of 1 means that the weighting did nothing; a threshold of 1 asks for it."""
+    return weighting.name in _TRUNCATIONS and not bool(weighting.weigh(torch.zeros(1), None).any())
+
+
+ModelT = TypeVar("ModelT", bound=nn.Module)
+
+
+def attach(
+    model: ModelT,
+    loss: str | Weighting = "truncated",
+    *,
+    threshold: float | None = None,
+    impl: str = "auto",
+    check: bool = True,
+    **options: Any,
+) -> ModelT:
+    """Make `model(..., labels=...)` in training mode return the fused loss, without logits.
+
+    Evaluation, generation and saving stay the model's own. Labels are shifted inside, and `num_items_in_batch`,
+    `shift_labels` and auxiliary losses are used as transformers does. Attach before DDP, `fully_shard`,
+    `torch.compile` or `Accelerator.prepare`, and before the optimizer sees the model or after, as you like.
+
+    Args:
+        model: a causal language model of transformers, or a PEFT model around one; changed in place.
+        loss: a name, or any `Weighting`.
+        threshold: of the losses that have one; a probability in (0, 1]. None leaves the loss its own default, which
+            for truncated cross-entropy is 0.99.
+        impl: the engine, see `linear_token_nll`.
+        check: compare the fused loss with the unfused one on a tiny batch first.
+        **options: those of the named loss.
+
+    Returns:
+        `model`.
+
+    Raises:
+        ConfigError: a model whose fused loss would not be exact, with the reason and the unfused way; or a loss or
+            options that cannot be used.
+    """
+    inner = causal_lm(model)
+    weighting = chosen(loss, threshold, options)
+    head = check_attachable(inner)
+    forward = own_class(inner).forward
+    transformation = transformation_of(inner, head)
+    attachment = Attachment(weighting, transformation, impl, Monitor(truncates(weighting)))
+    backbone = backbone_of(inner)
+    swap(inner, "model", attachment)
+    swap(head, "head", attachment)
+    if backbone is not None:
+        swap(backbone, "backbone", attachment)
+    if check:
+        with contextlib.ExitStack() as undo:
+            undo.callback(detach, model)
+            # The judge is the model's own loss, differentiated in evaluation mode.
+            with plain(model):
+                _check(inner, head, forward, weighting)
+            undo.pop_all()
+    return model
+
+
+def _check(model: nn.Module, head: nn.Linear, forward: Callable[..., Any], weighting: Weighting) -> None:
+    try:
+        check_exact(model, head, forward, weighting)
+    except AttachmentError as error:
+        raise ConfigError(str(error)) from error
+
+
+def detach(model: ModelT) -> ModelT:
+    """Undo `attach`, also where the output layer was replaced since.
+
+    Raises:
+        ConfigError: nothing is attached, or another library has changed the classes since.
+    """
+    _of(model)
+    parts = [module for module in model.modules() if role_of(module) is not None]
+    for module in parts:
+        restore(module)
+    return model
+
+
+def is_attached(model: nn.Module) -> bool:
+    """Whether a loss is attached to `model`, or to a model that it wraps."""
+    return any(role_of(module) == "model" for module in model.modules())
+
+
+def read_stats(model: nn.Module) -> dict[str, float]:
+    """Means over the valid targets of this process's training calls since the last reading, which starts anew.
+
+    Returns:
+        `kept_fraction`, `cross_entropy` in nats (plain, whatever the loss), `confidence` (mean probability of the
+        target), `accuracy` (share of targets that were the most likely token) and `targets`, their number; empty if
+        there was none.
+
+    Raises:
+        ConfigError: nothing is attached.
+    """
+    return _of(model).monitor.read()
+
+
+def weighting_of(model: nn.Module) -> Weighting:
+    """The attached loss, whose state a checkpoint may want to hold.
+
+    Raises:
+        ConfigError: nothing is attached.
+    """
+    return _of(model).weighting
+
+
+@contextlib.contextmanager
+def plain(model: nn.Module) -> Iterator[None]:
+    """Let `model` be its own within: logits in training mode, its own loss with gradients, its backbone alone.
+
+    Raises:
+        ConfigError: nothing is attached.
+    """
+    attachment = _of(model)
+    attachment.plain += 1
+    try:
+        yield
+    finally:
+        attachment.plain -= 1
+
+
+def _of(model: nn.Module) -> Attachment:
+    for module in model.modules():
+        if role_of(module) == "model":
+            found: Attachment = module.__dict__["_tailkeep"]
+            return found
+    raise ConfigError(f"{type(model).__name__} has no loss attached. Call attach(model) first.")

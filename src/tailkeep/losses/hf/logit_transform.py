@@ -1,0 +1,236 @@
+"""What a model does to the logits of its output layer, found by asking it instead of by the names in its configuration.
+
+The model runs once with made-up logits in place of its output layer's, over five amplitudes and both signs. Rule: what
+comes out is a factor, or a factor and a tanh cap, to float32's precision and at every amplitude, or it is refused.
+"""
+
+import contextlib
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tailkeep.errors import ConfigError
+from tailkeep.losses.hf.state import Transformation
+
+# The parts of a model that a loss attaches to, and the models it does not attach to, each with the reason.
+#
+# Rule: what cannot be exact is refused here, before anything is changed.
+
+
+UNFUSED = (
+    "Compute the loss from the logits instead, as in "
+    "Trainer(compute_loss_func=...) with tailkeep.losses.truncated_cross_entropy on shifted labels."
+)
+
+
+def causal_lm(model: Any) -> nn.Module:
+    """The language model itself: what PEFT wraps, or `model`.
+
+    Raises:
+        ConfigError: a module without an output layer to ask for.
+    """
+    if hasattr(model, "get_base_model"):
+        inner: nn.Module = model.get_base_model()
+        return inner
+    if not hasattr(model, "get_output_embeddings"):
+        raise ConfigError(
+            f"{type(model).__name__} has no get_output_embeddings(). "
+            "Attach to the Hugging Face model itself, before DDP, torch.compile or a Lightning module wraps it."
+        )
+    itself: nn.Module = model
+    return itself
+
+
+def output_layer(model: Any) -> nn.Module | None:
+    """What turns hidden states into logits."""
+    head: nn.Module | None = model.get_output_embeddings()
+    return head
+
+
+def backbone_of(model: Any) -> nn.Module | None:
+    """What turns tokens into hidden states, where the model keeps it as a module of its own."""
+    backbone = getattr(model, "base_model", None)
+    return backbone if isinstance(backbone, nn.Module) and backbone is not model else None
+
+
+def has_own_loss(model: nn.Module) -> bool:
+    """Whether `model.loss_function` was set on the object, which is where transformers keeps it."""
+    return hasattr(model, "_loss_function")
+
+
+def check_attachable(model: nn.Module) -> nn.Linear:
+    """The output layer of a model that a loss can be attached to.
+
+    Raises:
+        ConfigError: the model, or its output layer, is of a kind whose loss would not be exact.
+    """
+    name = type(model).__name__
+    if "_tailkeep" in vars(model):
+        raise ConfigError(f"{name} has a loss attached already. Call detach(model) first.")
+    if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+        raise ConfigError(f"{name} is an encoder-decoder, whose labels are not shifted. {UNFUSED}")
+    if has_own_loss(model):
+        raise ConfigError(
+            f"{name} has a loss_function set on the object, which the attached loss would replace without a word. "
+            "Attach to a model without it, or keep it and do not attach."
+        )
+    head = output_layer(model)
+    if head is None:
+        raise ConfigError(f"{name} has no output layer: get_output_embeddings() is None. {UNFUSED}")
+    for part in (model, head, backbone_of(model)):
+        if part is not None and hasattr(part, "_hf_hook"):
+            raise ConfigError(
+                f"{type(part).__name__} has a device hook of accelerate (device_map or offload), which would pass the "
+                f"loss by. Load the model without device_map, or train it unfused. {UNFUSED}"
+            )
+        if part is not None and "forward" in vars(part):
+            raise ConfigError(
+                f"the forward of {type(part).__name__} was replaced on the object, by another library or by "
+                "Accelerator.prepare, which would pass the loss by. Call attach(model) before that."
+            )
+    if type(head) is not nn.Linear:
+        raise ConfigError(
+            f"the output layer is a {type(head).__module__}.{type(head).__name__}, not a plain torch.nn.Linear (LoRA, "
+            f"modules_to_save and quantisation replace it). Leave the output layer out of those. {UNFUSED}"
+        )
+    if type(head.weight) is not nn.Parameter:
+        raise ConfigError(
+            f"the output layer's weight is a {type(head.weight).__name__}, not a plain parameter. Call attach(model) "
+            f"before fully_shard. Under tensor parallelism or quantisation of the output layer: {UNFUSED}"
+        )
+    if head.weight.is_meta:
+        raise ConfigError(f"{name} has no weights yet, it is on the meta device. Load them, then attach.")
+    return head
+
+
+BATCH, LENGTH = 2, 8
+_AMPLITUDES = (0.125, 1.0, 8.0, 48.0, 384.0)
+_TOLERANCE = 1e-5
+
+
+def tiny_batch(model: Any, head: nn.Linear) -> Tensor:
+    """(2, 8) token ids that are none of the configuration's special tokens."""
+    embedding = model.get_input_embeddings()
+    size = min(getattr(embedding, "num_embeddings", head.out_features), head.out_features)
+    special = {
+        token
+        for name in ("pad_token_id", "bos_token_id", "eos_token_id")
+        for token in _listed(getattr(getattr(model, "config", None), name, None))
+    }
+    usable = [token for token in range(min(size, 64)) if token not in special] or [0]
+    picked = [usable[(7 * i + 3) % len(usable)] for i in range(BATCH * LENGTH)]
+    device = head.weight.device if not isinstance(embedding, nn.Embedding) else embedding.weight.device
+    return torch.tensor(picked, device=device).view(BATCH, LENGTH)
+
+
+@contextlib.contextmanager
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode within; every module's mode and the random state as they were, after."""
+    modes = [(module, module.training) for module in model.modules()]
+    devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
+    model.eval()
+    try:
+        with torch.random.fork_rng(devices=devices):
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def transformation_of(model: nn.Module, head: nn.Linear) -> Transformation:
+    """The transformation between `head` and the model's logits.
+
+    Raises:
+        ConfigError: one that the fused losses do not have, or a model that does not call its output layer once.
+    """
+    calls: list[tuple[int, ...]] = []
+
+    def replace(module: nn.Module, args: Any, logits: Tensor) -> Tensor:
+        del module, args
+        calls.append(tuple(logits.shape[:-1]))
+        return _made_up(logits)
+
+    tokens = tiny_batch(model, head)
+    handle = head.register_forward_hook(replace)
+    try:
+        with undisturbed(model), torch.no_grad():
+            found = model(input_ids=tokens, use_cache=False, return_dict=True).logits
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        error.add_note(
+            f"attach ran {type(model).__name__} on 2 x 8 tokens alone, which it must be able to do. {UNFUSED}"
+        )
+        raise
+    finally:
+        handle.remove()
+    if calls != [tuple(tokens.shape)]:
+        raise ConfigError(
+            f"{type(model).__name__} called its output layer with positions {calls} for tokens {tuple(tokens.shape)}, "
+            f"not once with all of them. {UNFUSED}"
+        )
+    return _recognised(type(model).__name__, found, _made_up(found.new_empty((BATCH, LENGTH, head.out_features))))
+
+
+def _made_up(logits: Tensor) -> Tensor:
+    """One amplitude a position, in float32, the sign changing along the vocabulary."""
+    sizes = torch.tensor(_AMPLITUDES, device=logits.device)
+    positions = torch.arange(logits.shape[0] * logits.shape[1], device=logits.device) % len(_AMPLITUDES)
+    signs = 1 - 2 * (torch.arange(logits.shape[2], device=logits.device) % 2)
+    return sizes[positions].view(*logits.shape[:2], 1) * signs
+
+
+def _recognised(name: str, found: Tensor, given: Tensor) -> Transformation:
+    cut = found.shape[-1]
+    if found.shape[:-1] != given.shape[:-1] or cut > given.shape[-1]:
+        raise ConfigError(f"{name} makes logits {tuple(found.shape)} of {tuple(given.shape)}. {UNFUSED}")
+    vocab_size = None if cut == given.shape[-1] else cut
+    got, asked = found.double().cpu(), given[..., :cut].double().cpu()
+    by_size = {size: float(got[asked == size].mean()) for size in _AMPLITUDES}
+    scale, softcap = _fitted(by_size)
+    expected = scale * asked
+    if softcap is not None:
+        expected = softcap * torch.tanh(expected / softcap)
+    if scale == 0 or not bool(((got - expected).abs() <= _TOLERANCE * expected.abs()).all()):
+        raise ConfigError(
+            f"{name} changes the logits of its output layer in a way that is neither a factor nor a tanh cap. {UNFUSED}"
+        )
+    return Transformation(scale, softcap, vocab_size)
+
+
+def _fitted(by_size: dict[float, float]) -> tuple[float, float | None]:
+    """Scale and cap from the outputs at each amplitude; nonsense in, nonsense out, which the caller then sees."""
+    low, high = _AMPLITUDES[0], _AMPLITUDES[-1]
+    scale = by_size[low] / low
+    if not math.isfinite(scale) or scale == 0 or abs(by_size[high] / high - scale) <= _TOLERANCE * abs(scale):
+        return (_rounded(scale) if math.isfinite(scale) else 0.0), None
+    softcap = math.inf
+    for _ in range(20):
+        softcap = _cap(by_size[high], scale * high)
+        if not 0 < softcap < math.inf or abs(by_size[low]) >= softcap:
+            return scale, None
+        scale = softcap * math.atanh(by_size[low] / softcap) / low
+    return _rounded(scale), _rounded(softcap)
+
+
+def _cap(capped: float, z: float) -> float:
+    """The cap with cap * tanh(z / cap) = capped, by bisection: the left side rises with the cap, from 0 to z."""
+    low, high = 0.0, 1e6
+    for _ in range(200):
+        middle = (low + high) / 2
+        if middle * math.tanh(abs(z) / middle) < abs(capped):
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def _rounded(value: float) -> float:
+    """A number as a configuration would hold it, where float32 cannot tell the two apart."""
+    short = float(f"{value:.5g}")
+    return short if abs(short - value) <= 2e-7 * abs(value) else value
+
+
+def _listed(tokens: int | list[int] | None) -> list[int]:
+    return [] if tokens is None else [tokens] if isinstance(tokens, int) else list(tokens)

@@ -1,0 +1,359 @@
+"""Subclasses that attached modules become, under the names of their own classes.
+
+A module changes its class and nothing else, so `copy.deepcopy`, pickling, FSDP2 and `save_pretrained` see an ordinary
+module: a copy runs its own weights, which a method stored on the object would not. Rule: a class here never calls a
+loss by itself; it decides which of the model's own forward and `training_forward` runs, and raises where a model is
+trained past both.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tailkeep.errors import AttachmentError, ConfigError
+from tailkeep.losses.hf.logit_transform import backbone_of, has_own_loss, output_layer
+from tailkeep.losses.hf.state import Attachment, Call
+from tailkeep.losses.linear import linear_weighted_cross_entropy, share_of
+from tailkeep.losses.nll import at_least_something, check_count, count_on
+from tailkeep.losses.weighting import Weighting
+
+# The training call of an attached model: the loss is computed inside the output layer's own call.
+#
+# There every wrapper that acts on modules (DDP, FSDP2, autocast, device hooks) acts as it does for logits. Rule: the
+# loss is built from the very tensor that the output layer returned, since FSDP2 gathers the weights for the backward
+# pass when the gradient reaches that tensor; what the model makes of it afterwards is only looked at for its shape.
+
+
+CALL = "_tailkeep_call"
+"""Where a module finds the call it is part of: in its own `__dict__`, so that replicas in threads do not mix."""
+
+
+def training_forward(
+    model: nn.Module, forward: Callable[..., Any], arguments: dict[str, Any], weighting: Weighting
+) -> tuple[Any, Call]:
+    """The model's own output with the attached loss in place of its own, and without logits.
+
+    Args:
+        model: an attached model, in any mode.
+        forward: the forward of the model's own class.
+        arguments: the caller's, by name, with `labels` or `shift_labels`.
+        weighting: the loss.
+
+    Raises:
+        AttachmentError: the output layer is no longer the attached one, what it returned was changed on the way, or
+            the model was given a loss function of its own.
+    """
+    name = type(model).__name__
+    if has_own_loss(model):
+        raise AttachmentError(
+            f"loss_function was set on {name} after attach, which the attached loss would replace without a word. "
+            "Call detach(model) to train with it, or `del model._loss_function`."
+        )
+    return_dict = arguments.pop("return_dict", None)
+    call = _call(arguments, weighting)
+    parts = _parts(model)
+    for module in parts:
+        module.__dict__[CALL] = call
+    try:
+        output = forward(model, **arguments, return_dict=True)
+    finally:
+        for module in parts:
+            module.__dict__.pop(CALL, None)
+    if call.losses is None:
+        raise AttachmentError(f"{name} did not call its output layer, so the attached loss had no part. {_RETURN}")
+    if output.logits.shape != call.losses.shape:
+        raise AttachmentError(
+            f"{name} changed the shape of what its output layer returned from {tuple(call.losses.shape)} to "
+            f"{tuple(output.logits.shape)}. Leave out logits_to_keep and the like. {_RETURN}"
+        )
+    result = _with_loss(model, output, call.losses.sum() / call.items.to(call.losses.device))
+    if return_dict is None:
+        return_dict = getattr(getattr(model, "config", None), "return_dict", True)
+    return (result if return_dict else result.to_tuple()), call
+
+
+def token_losses(head: nn.Linear, call: Call, hidden: Tensor) -> Tensor:
+    """(B, T, 1) weighted losses in place of (B, T, V) logits.
+
+    Raises:
+        AttachmentError: a second call, positions that do not fit the targets, or a weight split over devices.
+    """
+    if call.stats is not None:
+        raise AttachmentError(f"The output layer was called twice in one training step. {_RETURN}")
+    if hidden.shape[:-1] != call.targets.shape:
+        raise AttachmentError(
+            f"The output layer got positions {tuple(hidden.shape[:-1])} for targets {tuple(call.targets.shape)}. "
+            f"Leave out logits_to_keep and the like. {_RETURN}"
+        )
+    if hasattr(head.weight, "placements"):
+        raise AttachmentError(f"The output layer is split over devices (tensor parallel), its loss is not. {_RETURN}")
+    attachment: Attachment = head.__dict__["_tailkeep"]
+    output = attachment.transformation
+    losses, call.stats = linear_weighted_cross_entropy(
+        hidden,
+        head.weight,
+        call.targets.to(hidden.device),
+        call.weighting,
+        bias=head.bias,
+        softcap=output.softcap,
+        scale=output.scale,
+        ignore_index=call.ignore_index,
+        valid_vocab_size=output.vocab_size,
+        reduction="none",
+        expected_gradient=share_of(call.items, hidden),
+        return_stats=True,
+        impl=attachment.impl,
+    )
+    per_token: Tensor = losses
+    return per_token.unsqueeze(-1)
+
+
+def with_auxiliary(model: nn.Module, output: Any, loss: Tensor) -> Tensor:
+    """The loss and, where the model was asked for it, that of its experts' router, weighed as the model weighs it."""
+    auxiliary = output.get("aux_loss")
+    return loss + _router_factor(model) * auxiliary.to(loss.device) if isinstance(auxiliary, Tensor) else loss
+
+
+_RETURN = "Call detach(model) and compute the loss from the logits, with truncated_cross_entropy for one."
+
+
+def _call(arguments: dict[str, Any], weighting: Weighting) -> Call:
+    """Take what concerns the loss out of `arguments`, as the loss functions of transformers do."""
+    labels, targets = arguments.pop("labels", None), arguments.pop("shift_labels", None)
+    num_items = arguments.pop("num_items_in_batch", None)
+    ignore_index = arguments.pop("ignore_index", -100)
+    if targets is None:
+        targets = F.pad(labels, (0, 1), value=ignore_index)[..., 1:]
+    if num_items is None:
+        items = (targets != ignore_index).sum()
+    else:
+        check_count(num_items)
+        items = count_on(num_items.device if isinstance(num_items, Tensor) else targets.device, num_items)
+    return Call(targets, ignore_index, at_least_something(items), weighting)
+
+
+def _parts(model: nn.Module) -> list[nn.Module]:
+    """The attached modules under `model`; those of a copy are its own."""
+    head, backbone = output_layer(model), backbone_of(model)
+    mine = model.__dict__["_tailkeep"]
+    if head is None or head.__dict__.get("_tailkeep") is not mine or "forward" in vars(head):
+        raise AttachmentError(
+            f"The output layer of {type(model).__name__} was replaced after attach, so the attached loss would have no "
+            "part. Call detach(model), then attach(model, ...) again, last."
+        )
+    return [head] if backbone is None else [head, backbone]
+
+
+def _with_loss(model: nn.Module, output: Any, loss: Tensor) -> Any:
+    others = {name: value for name, value in output.items() if name not in ("loss", "logits")}
+    return type(output)(loss=with_auxiliary(model, output, loss), **others)
+
+
+def _router_factor(model: nn.Module) -> float:
+    for holder in (model, getattr(model, "config", None)):
+        factor = getattr(holder, "router_aux_loss_coef", None)
+        if factor is not None:
+            return float(factor)
+    raise AttachmentError(f"{type(model).__name__} has an aux_loss, but no router_aux_loss_coef to weigh it. {_RETURN}")
+
+
+Role: TypeAlias = Literal["model", "head", "backbone"]
+
+
+def swap(module: nn.Module, role: Role, attachment: Attachment) -> None:
+    """Make `module` an attached one."""
+    kind: Any = own_class(module)
+    module.__class__ = attached_class(kind, role)
+    module.__dict__["_tailkeep"] = attachment
+
+
+def restore(module: nn.Module) -> None:
+    """Undo `swap`.
+
+    Raises:
+        ConfigError: another library has changed the class since.
+    """
+    if own_class(module) is type(module):
+        raise ConfigError(
+            f"the class of {type(module).__name__} was changed after attach, by fully_shard for one. "
+            "Detach from a model that is not sharded, such as one loaded from its checkpoint."
+        )
+    module.__class__ = own_class(module)
+    del module.__dict__["_tailkeep"]
+
+
+def own_class(module: nn.Module) -> type[nn.Module]:
+    """The class of `module`, or the one that it had before `swap`."""
+    own: tuple[type[nn.Module], Role] | None = vars(type(module)).get("_tailkeep_class")
+    return type(module) if own is None else own[0]
+
+
+def role_of(module: nn.Module) -> Role | None:
+    """Which part of an attached model `module` is; classes that others made from an attached one count."""
+    own: tuple[type, Role] | None = getattr(type(module), "_tailkeep_class", None)
+    return own[1] if own is not None and "_tailkeep" in vars(module) else None
+
+
+@functools.cache
+def attached_class(base: Any, role: Role) -> type[nn.Module]:
+    """The subclass of `base` for one role."""
+    body: dict[str, Any] = {
+        "__module__": base.__module__,
+        "__qualname__": base.__qualname__,
+        "__doc__": base.__doc__,
+        "__reduce_ex__": _reduce,
+        "_tailkeep_class": (base, role),
+        "forward": _FORWARDS[role](base),
+    }
+    if role == "head":
+        body["__call__"] = _head_call(base)
+    if role == "model":
+        # The sum over num_items_in_batch is right whatever the model's own forward does with it.
+        body["accepts_loss_kwargs"] = True
+    return type(base.__name__, (base,), body)
+
+
+def _reduce(self: nn.Module, protocol: Any) -> Any:
+    # The class cannot be found by its name, which is that of its base: it is made again.
+    del protocol
+    return _blank, vars(type(self))["_tailkeep_class"], self.__dict__
+
+
+def _blank(base: Any, role: Role) -> nn.Module:
+    made = attached_class(base, role)
+    blank: nn.Module = made.__new__(made)
+    return blank
+
+
+def _model_forward(base: type[nn.Module]) -> Callable[..., Any]:
+    parameters = inspect.signature(base.forward).parameters.values()
+    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)][1:]
+    count: Callable[..., None] = torch.compiler.disable(_count)  # type: ignore[no-untyped-call]
+    takes_items = any(p.kind == p.VAR_KEYWORD or p.name == "num_items_in_batch" for p in parameters)
+
+    @functools.wraps(base.forward)
+    def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        # A new object of this class, as type(model).from_pretrained makes, has nothing attached.
+        attachment: Attachment | None = self.__dict__.get("_tailkeep")
+        if attachment is None:
+            return base.forward(self, *args, **kwargs)
+        if len(args) > len(names):
+            raise TypeError(f"{base.__name__}.forward takes {len(names)} positional arguments, {len(args)} were given")
+        arguments = {**dict(zip(names, args, strict=False)), **kwargs}
+        has_labels = arguments.get("labels") is not None or arguments.get("shift_labels") is not None
+        if self.training and has_labels and not attachment.plain:
+            output, call = training_forward(self, base.forward, arguments, attachment.weighting)
+            count(attachment, call)
+            return output
+        if not takes_items:
+            arguments.pop("num_items_in_batch", None)
+        if attachment.plain or not torch.is_grad_enabled():
+            return base.forward(self, **arguments)
+        if self.training:
+            raise AttachmentError(_NO_LABELS.format(name=base.__name__))
+        output = base.forward(self, **arguments)
+        _watch(output)
+        return output
+
+    return forward
+
+
+def _count(attachment: Attachment, call: Call) -> None:
+    if call.stats is not None:
+        attachment.monitor.add(call.stats)
+
+
+def _head_forward(base: type[nn.Module]) -> Callable[..., Any]:
+    @functools.wraps(base.forward)
+    def forward(self: nn.Linear, input: Tensor) -> Tensor:
+        call = self.__dict__.get(CALL)
+        if call is not None:
+            return token_losses(self, call, input)
+        watched = _is_bypass(self, "output layer")
+        logits: Tensor = base.forward(self, input)
+        if watched:
+            _watch(logits)
+        return logits
+
+    return forward
+
+
+def _head_call(base: type[nn.Module]) -> Callable[..., Any]:
+    def training_call(self: nn.Linear, call: Call, *args: Any, **kwargs: Any) -> Any:
+        # Behind all hooks: what a hook made of the losses is what the model goes on with.
+        call.losses = base.__call__(self, *args, **kwargs)
+        return call.losses
+
+    # Which tokens are kept is known only at run time, so a compiled graph would break here many times over.
+    eager: Callable[..., Any] = torch.compiler.disable(training_call)  # type: ignore[no-untyped-call]
+
+    def __call__(self: nn.Linear, *args: Any, **kwargs: Any) -> Any:  # noqa: N807 - a method of the class to be
+        call = self.__dict__.get(CALL)
+        return base.__call__(self, *args, **kwargs) if call is None else eager(self, call, *args, **kwargs)
+
+    return __call__
+
+
+def _backbone_forward(base: type[nn.Module]) -> Callable[..., Any]:
+    @functools.wraps(base.forward)
+    def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        watched = self.__dict__.get(CALL) is None and _is_bypass(self, "backbone")
+        output = base.forward(self, *args, **kwargs)
+        if watched:
+            _watch(output)
+        return output
+
+    return forward
+
+
+_FORWARDS: dict[Role, Callable[[type[nn.Module]], Callable[..., Any]]] = {
+    "model": _model_forward,
+    "head": _head_forward,
+    "backbone": _backbone_forward,
+}
+
+_HOW = (
+    "A trainer with a loss of its own needs its adapter (for TRL tailkeep.integrations.trl) in place of attach, or "
+    "detach(model) and a loss on the logits. Where no loss is meant, use torch.no_grad() or `with plain(model):`."
+)
+_NO_LABELS = (
+    "{name} has a loss attached and was called in training mode without labels, so the attached loss would have no "
+    "part. Pass labels to the model, and no compute_loss_func or label_smoothing_factor to the trainer. " + _HOW
+)
+_BYPASS = (
+    "The {part} of a model with an attached loss was called in training mode past the model's own forward, so the "
+    "attached loss would have no part. " + _HOW
+)
+_EVALUATION = (
+    "A backward pass reached a model with an attached loss in evaluation mode, where from_pretrained leaves it and "
+    "the attached loss has no part. Call model.train() before training. Where this is no training, use "
+    "`with plain(model):`."
+)
+
+
+def _is_bypass(module: nn.Module, part: str) -> bool:
+    """Whether a backward pass through `module` would be past the loss; in training mode one will come, so it raises."""
+    attachment: Attachment | None = module.__dict__.get("_tailkeep")
+    if attachment is None or attachment.plain or not torch.is_grad_enabled():
+        return False
+    if module.training:
+        raise AttachmentError(_BYPASS.format(part=part))
+    return True
+
+
+def _watch(output: Any) -> None:
+    """Let a backward pass raise that reaches `output`, or a tensor in it."""
+    found = output.values() if isinstance(output, Mapping) else output if isinstance(output, tuple) else (output,)
+    for tensor in found:
+        if isinstance(tensor, Tensor) and tensor.requires_grad:
+            tensor.register_hook(_refuse)  # type: ignore[no-untyped-call]
+
+
+def _refuse(gradient: Tensor) -> None:
+    del gradient
+    raise AttachmentError(_EVALUATION)

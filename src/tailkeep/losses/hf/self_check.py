@@ -1,0 +1,140 @@
+"""Proof at attach that the fused loss is the model's own: on a tiny batch, value and gradient at the hidden states.
+
+Rule: the judge is the model's own forward. Its plain loss must come out for plain cross-entropy, which also judges the
+shift of the labels and auxiliary losses; in float32 the weighting of its logits must come out for the attached loss.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tailkeep.errors import ConfigError
+from tailkeep.losses.engines.reference import entropy_of, times
+from tailkeep.losses.hf.logit_transform import UNFUSED, tiny_batch, undisturbed
+from tailkeep.losses.hf.patching import training_forward, with_auxiliary
+from tailkeep.losses.nll import token_nll
+from tailkeep.losses.weighting import CROSS_ENTROPY, Weighting
+
+_TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-4}
+_HALF_TOLERANCE = 5e-2
+
+
+def check_exact(model: nn.Module, head: nn.Linear, forward: Callable[..., Any], weighting: Weighting) -> None:
+    """Compare `training_forward` on an attached model with the unfused losses; nothing of the model is changed.
+
+    Args:
+        model: the attached model.
+        head: its output layer.
+        forward: the forward of the model's own class.
+        weighting: the loss; its `observe` is not called.
+
+    Raises:
+        ConfigError: the two differ.
+    """
+    tokens = tiny_batch(model, head)
+    labels = tokens.clone()
+    labels[:, :2] = -100
+    given = {"input_ids": tokens, "use_cache": False}
+    weighting = replace(weighting, observe=None)
+    tolerance = _TOLERANCE.get(head.weight.dtype, _HALF_TOLERANCE)
+
+    def fused(loss: Weighting) -> Tensor:
+        output, _ = training_forward(model, forward, {**given, "labels": labels}, loss)
+        value: Tensor = output.loss
+        return value
+
+    def own() -> Tensor:
+        value: Tensor = forward(model, **given, labels=labels, return_dict=True).loss
+        return value
+
+    def unfused() -> Tensor:
+        output = forward(model, **given, return_dict=True)
+        logits = output.logits[:, :-1]
+        nll = token_nll(logits, labels[:, 1:])
+        factors = weighting.factors(nll.flatten(), _entropy(logits, weighting))
+        loss = times(nll.flatten(), factors).sum() / (labels[:, 1:] != -100).sum()
+        return with_auxiliary(model, output, loss)
+
+    with undisturbed(model), _frozen(head), _undrawn(weighting), torch.enable_grad():
+        pairs = [("its own cross-entropy", own, CROSS_ENTROPY)]
+        # One that draws random numbers has nothing to be compared with, and half-precision caps and factors may round a
+        # token across a threshold.
+        if tolerance < _HALF_TOLERANCE and not _draws(weighting, tokens.device):
+            pairs.append((f"{weighting.name} on its logits", unfused, weighting))
+        for name, judge, loss in pairs:
+            _compare(
+                type(model).__name__,
+                name,
+                _traced(head, judge),
+                _traced(head, partial(fused, loss)),
+                tolerance,
+            )
+
+
+@contextlib.contextmanager
+def _frozen(head: nn.Linear) -> Iterator[None]:
+    """No gradients of the output layer within, which for a large vocabulary are gigabytes."""
+    wanted = [(parameter, parameter.requires_grad) for parameter in head.parameters()]
+    try:
+        for parameter, _ in wanted:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter, flag in wanted:
+            parameter.requires_grad_(flag)
+
+
+@contextlib.contextmanager
+def _undrawn(weighting: Weighting) -> Iterator[None]:
+    """The weighting's state as it was, after."""
+    state = weighting.state_dict()
+    try:
+        yield
+    finally:
+        weighting.load_state_dict(state)
+
+
+def _entropy(logits: Tensor, weighting: Weighting) -> Tensor | None:
+    return entropy_of(logits.detach().float().flatten(0, 1), weighting.entropy)
+
+
+def _draws(weighting: Weighting, device: torch.device) -> bool:
+    nll = torch.linspace(0.01, 10, 64, device=device)
+    entropy = None if weighting.entropy is None else nll / 2
+    return not torch.equal(weighting.factors(nll, entropy), weighting.factors(nll, entropy))
+
+
+def _traced(head: nn.Linear, compute: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
+    """A loss and its gradient at the output layer's input."""
+    leaves: list[Tensor] = []
+
+    def cut(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        del module
+        leaves.append(args[0].detach().requires_grad_())
+        return (leaves[-1], *args[1:])
+
+    handle = head.register_forward_pre_hook(cut)
+    try:
+        loss = compute()
+    finally:
+        handle.remove()
+    (gradient,) = torch.autograd.grad(loss, leaves)
+    return loss.detach(), gradient
+
+
+def _compare(
+    model: str, name: str, wanted: tuple[Tensor, Tensor], got: tuple[Tensor, Tensor], tolerance: float
+) -> None:
+    for what, expected, found in zip(("value", "gradient"), wanted, got, strict=True):
+        error = (found.double() - expected.double()).norm()
+        # Weightings may leave nothing of a tiny batch: then there must be nothing here too.
+        if not bool(error <= tolerance * expected.double().norm() + 1e-8):
+            raise ConfigError(
+                f"the {what} of the fused loss on {model} differs from {name} by {float(error):.3g} "
+                f"(its norm is {float(expected.double().norm()):.3g}). {UNFUSED}"
+            )

@@ -1,0 +1,117 @@
+"""What an attached model carries besides its weights.
+
+Rule: plain data without references to modules, so that copies and pickles of a model have their own.
+"""
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tailkeep.losses.linear import LossStats
+from tailkeep.losses.weighting import Weighting
+
+# What an attached loss did since it was last asked: sums on the device, one synchronisation a reading.
+#
+# Rule: a training step never waits for the monitor, but for one look in every hundred.
+
+
+PATIENCE = 100
+"""Training calls in a row without a truncated token, after which truncation is said to do nothing."""
+
+_NAMES = ("kept_fraction", "cross_entropy", "confidence", "accuracy")
+
+
+@dataclass
+class Monitor:
+    """Sums over this process's valid targets; `truncates` says whether a kept fraction of 1 is worth a warning."""
+
+    truncates: bool
+    sums: Tensor | None = None
+    streak: Tensor | None = None
+    calls: int = 0
+    warned: bool = False
+
+    def add(self, stats: LossStats) -> None:
+        """Count one training call."""
+        # Float32 counts no further than 2^24 targets, and Apple's GPUs have nothing wider.
+        wide = torch.float32 if stats.targets.device.type == "mps" else torch.float64
+        targets = stats.targets.to(wide)
+        means = torch.stack([getattr(stats, name).to(wide) for name in _NAMES])
+        # The means of no target are NaN and count for nothing; those of a broken model are NaN too, and show.
+        row = torch.cat([torch.where(targets > 0, means * targets, 0), targets.view(1)])
+        self.sums = row if self.sums is None else self.sums.to(row.device) + row
+        if self.truncates and not self.warned:
+            self._watch(stats.kept_fraction, targets)
+
+    def read(self) -> dict[str, float]:
+        """The means since the last reading, which are forgotten; nothing if no target was seen."""
+        if self.sums is None:
+            return {}
+        *totals, targets = self.sums.tolist()
+        self.sums = None
+        means = {name: total / targets for name, total in zip(_NAMES, totals, strict=True)} if targets else {}
+        return means | ({"targets": targets} if targets else {})
+
+    def _watch(self, kept_fraction: Tensor, targets: Tensor) -> None:
+        streak = torch.zeros_like(targets) if self.streak is None else self.streak.to(targets.device)
+        self.streak = torch.where(targets > 0, (streak + 1) * (kept_fraction == 1), streak)
+        self.calls += 1
+        if self.calls % PATIENCE == 0 and self.streak.item() >= PATIENCE:
+            self.warned = True
+            warnings.warn(
+                f"No token was truncated in {PATIENCE} training calls, so the attached loss is plain cross-entropy so "
+                "far. Lower the threshold, or wait if the model is only beginning to learn.",
+                UserWarning,
+                stacklevel=2,
+            )
+
+
+@dataclass(frozen=True)
+class Transformation:
+    """What a model does to the logits z of its output layer: scale * z, then softcap * tanh(z / softcap) if it has one.
+
+    Only the first `vocab_size` logits count, where a model cuts off those that pad the vocabulary.
+    """
+
+    scale: float = 1.0
+    softcap: float | None = None
+    vocab_size: int | None = None
+
+    def __str__(self) -> str:
+        parts = [] if self.scale == 1 else [f"scale {self.scale:g}"]
+        parts += [] if self.softcap is None else [f"softcap {self.softcap:g}"]
+        parts += [] if self.vocab_size is None else [f"first {self.vocab_size}"]
+        return ", ".join(parts) or "identity"
+
+
+@dataclass
+class Attachment:
+    """The loss of one model, shared by its attached modules. `plain` counts the `plain` contexts it is in."""
+
+    weighting: Weighting
+    transformation: Transformation
+    impl: str
+    monitor: Monitor
+    plain: int = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy made within `plain` would never leave it.
+        return {**vars(self), "plain": 0}
+
+
+@dataclass
+class Call:
+    """One training call: targets (B, T) on their way to the output layer, losses (B, T, 1) on their way back.
+
+    `items` is what the sum of the losses is divided by.
+    """
+
+    targets: Tensor
+    ignore_index: int
+    items: Tensor
+    weighting: Weighting
+    losses: Tensor | None = None
+    stats: LossStats | None = None

@@ -1,0 +1,257 @@
+"""Focal loss (Lin et al., arXiv 1708.02002) on tokens: sure tokens carry less loss, none carries nothing.
+
+FL(p) = (1 - p)^exponent * -ln p
+"""
+
+import math
+from collections import deque
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tailkeep.errors import ConfigError
+from tailkeep.losses.nll import Reduction, reduce_nll, token_nll
+from tailkeep.losses.truncation import check_threshold, truncation_mask
+from tailkeep.losses.weighting import Weighting, check_state
+
+
+def focal_weights(nll: Tensor, *, exponent: float = 2.0, detach: bool = False) -> Tensor:
+    """(1 - p)^exponent for each token.
+
+    Args:
+        nll: (...) per-token negative log-likelihood in nats, float32.
+        exponent: at least 0; 0 is plain cross-entropy.
+        detach: whether the factor is a constant to the gradient. It is not in the published losses.
+
+    Raises:
+        ConfigError: an exponent that is negative or not finite.
+    """
+    _check(exponent)
+    # 1 - exp(-nll) without cancellation; the floor keeps the power's gradient finite at p = 1.
+    doubt = (-torch.expm1(-nll)).clamp_min(torch.finfo(nll.dtype).tiny)
+    weights = doubt**exponent
+    return weights.detach() if detach else weights
+
+
+def focal(exponent: float = 2.0, detach: bool = False) -> Weighting:
+    """(1 - p)^exponent. Direction: spares sure tokens, gradually.
+
+    ForTIFAI trains it with exponent 2 as its rival, its gradient passing through the factor.
+
+    Raises:
+        ConfigError: an exponent that is negative or not finite.
+    """
+    _check(exponent)
+    return Weighting("focal", partial(_weigh, exponent=exponent, detach=detach))
+
+
+def focal_cross_entropy(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    exponent: float = 2.0,
+    detach: bool = False,
+    ignore_index: int = -100,
+    reduction: Reduction = "mean",
+    num_items: float | Tensor | None = None,
+) -> Tensor:
+    """Focal loss of the targets; shapes, reductions and errors as in `truncated_cross_entropy`."""
+    nll = token_nll(logits, targets, ignore_index=ignore_index)
+    weights = focal_weights(nll, exponent=exponent, detach=detach)
+    return reduce_nll(nll, weights, valid=targets != ignore_index, reduction=reduction, num_items=num_items)
+
+
+def _weigh(nll: Tensor, entropy: Tensor | None, *, exponent: float, detach: bool) -> Tensor:
+    del entropy
+    return focal_weights(nll, exponent=exponent, detach=detach)
+
+
+def _check(exponent: float) -> None:
+    if not 0 <= exponent < math.inf:
+        raise ConfigError(f"exponent {exponent} is not in [0, inf). 2 is the published choice, 0 plain cross-entropy.")
+
+
+# The relatives of truncated cross-entropy, each a weighting with its paper; focal loss is in `focal`.
+#
+# Rule: each says its direction. Against collapse the sure tokens are spared, so that the tail keeps its share of the
+# gradient; losses against forgetting spare the unsure ones, and serve here as controls.
+
+
+def mile(exponent: float = 1.0) -> Weighting:
+    """MiLe (Su et al., arXiv 2310.19531): (1 + H)^exponent, H the entropy of the prediction in nats, detached.
+
+    Direction: spares sure predictions; the least weight is 1. Unlike focal loss it does not take a target among many
+    good ones for a hard one. The paper also divides by the mean weight of the batch; that is left out, since it
+    would make a token's loss depend on how a batch is split. Adam does not see a constant factor, other optimisers do.
+
+    Args:
+        exponent: at least 0; 0 is plain cross-entropy, 1 the published choice.
+
+    Raises:
+        ConfigError: an exponent that is negative or not finite.
+    """
+    if not 0 <= exponent < math.inf:
+        raise ConfigError(f"exponent {exponent} is not in [0, inf). 1 is the published choice, 0 plain cross-entropy.")
+    return Weighting("mile", partial(_mile, exponent=exponent), entropy="full")
+
+
+def _mile(nll: Tensor, entropy: Tensor | None, *, exponent: float) -> Tensor:
+    del nll
+    return (1 + _given(entropy)) ** exponent
+
+
+def eaft(k: int = 20) -> Weighting:
+    """EAFT (Diao et al., arXiv 2601.02151): H_k / ln k, H_k the entropy of the k most likely tokens, detached.
+
+    Direction: spares sure predictions, right or wrong, so that also a surprising target moves a sure model little;
+    meant against forgetting. The paper has k = 20, and its code 3 for ln 20 = 2.996.
+
+    Raises:
+        ConfigError: fewer than 2 tokens, whose entropy is 0.
+    """
+    if k < 2:
+        raise ConfigError(f"k {k} is below 2, and one token has no entropy. 20 is the published choice.")
+    return Weighting("eaft", partial(_eaft, k=k), entropy=k)
+
+
+def _eaft(nll: Tensor, entropy: Tensor | None, *, k: int) -> Tensor:
+    del nll
+    return _given(entropy) / math.log(k)
+
+
+def dft() -> Weighting:
+    """DFT (Wu et al., arXiv 2508.05629): p, detached, so that the gradient is that of -p.
+
+    Direction: spares unsure tokens, the opposite of truncation.
+    """
+    return Weighting("dft", _dft)
+
+
+def _dft(nll: Tensor, entropy: Tensor | None) -> Tensor:
+    del entropy
+    return torch.exp(-nll.detach())
+
+
+def stm(threshold: float = 0.4) -> Weighting:
+    """Selective token masking (Wu et al., arXiv 2501.14315): [p >= threshold], the indicator detached.
+
+    Direction: spares unsure tokens, the opposite of truncation. The paper masks perplexities above 2.5, a token's being
+    1 / p, hence 0.4; it takes them from the model before fine-tuning, this from the model as it trains.
+
+    Raises:
+        ConfigError: `threshold` is not in (0, 1].
+    """
+    if not 0 < threshold <= 1:
+        raise ConfigError(f"threshold {threshold} is not in (0, 1]. 0.4 is the published perplexity of 2.5.")
+    return Weighting("stm", partial(_stm, threshold=threshold))
+
+
+def _stm(nll: Tensor, entropy: Tensor | None, *, threshold: float) -> Tensor:
+    del entropy
+    # A loss that is not a number is kept, so that a broken model shows.
+    return (~(nll.detach() > -math.log(threshold))).to(nll.dtype)
+
+
+def random_truncation(kept_fraction: float, seed: int) -> Weighting:
+    """[u < kept_fraction], u uniform on [0, 1) and drawn anew for every token.
+
+    Direction: none. The control of a truncation that keeps the same share. Draws come from a generator of its own in
+    the order of the valid tokens, so neither chunks nor ignored targets change them; ranks need a seed each.
+
+    Raises:
+        ConfigError: `kept_fraction` is not in (0, 1].
+    """
+    check_fraction("kept_fraction", kept_fraction)
+    coin = _Coin(kept_fraction, torch.Generator().manual_seed(seed))
+    return Weighting("random", coin.weigh, state=coin)
+
+
+class _Coin:
+    def __init__(self, kept_fraction: float, generator: torch.Generator) -> None:
+        self.kept_fraction = kept_fraction
+        self.generator = generator
+
+    def weigh(self, nll: Tensor, entropy: Tensor | None) -> Tensor:
+        del entropy
+        return (torch.rand(nll.shape, generator=self.generator) < self.kept_fraction).to(nll)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        check_state(state, "random", "generator")
+        self.generator.set_state(state["generator"].cpu())
+
+
+def check_fraction(name: str, fraction: float) -> None:
+    """Refuse what is no share of tokens to keep.
+
+    Raises:
+        ConfigError: `fraction` is not in (0, 1].
+    """
+    if not 0 < fraction <= 1:
+        raise ConfigError(f"{name} {fraction} is not in (0, 1]. 1 is plain cross-entropy.")
+
+
+def _given(entropy: Tensor | None) -> Tensor:
+    assert entropy is not None, "an engine gives the entropy that a weighting asks for"
+    # Rounding may leave a sure prediction with an entropy below 0.
+    return entropy.clamp_min(0)
+
+
+# Random truncation that keeps as many tokens as truncation at a threshold would: the control of that truncation.
+#
+# Rule: the share follows the model that is trained with it, micro-batch by micro-batch; which tokens are kept does not.
+
+
+def random_matched(threshold: float, seed: int, window: int = 16) -> Weighting:
+    """[u < share], u uniform on [0, 1) for every token, share = kept by [p <= threshold] in recent micro-batches.
+
+    Direction: none. The share is that of this model on what it trains on, before the step is taken. It is not the share
+    of another run: a model that is truncated grows less sure than this control, so it keeps more. `random_truncation`
+    with that run's kept fraction matches the mean instead.
+
+    Args:
+        threshold: a probability in (0, 1], the one of the truncation that this controls.
+        seed: of the draws; ranks need one each.
+        window: how many micro-batches count as recent, at least 1. Before the first all tokens are kept.
+
+    Raises:
+        ConfigError: an option outside its range.
+    """
+    check_threshold(threshold)
+    if window < 1:
+        raise ConfigError(f"window {window} is below 1 micro-batch. 16 is the default.")
+    coin = _MatchedCoin(threshold, torch.Generator().manual_seed(seed), window)
+    return Weighting("random_matched", coin.weigh, observe=coin.observe, state=coin)
+
+
+class _MatchedCoin:
+    def __init__(self, threshold: float, generator: torch.Generator, window: int) -> None:
+        self.threshold = threshold
+        self.generator = generator
+        self.recent: deque[tuple[int, int]] = deque(maxlen=window)
+
+    @property
+    def share(self) -> float:
+        kept, seen = (sum(column) for column in zip(*self.recent, strict=True)) if self.recent else (1, 1)
+        return kept / seen
+
+    def weigh(self, nll: Tensor, entropy: Tensor | None) -> Tensor:
+        del entropy
+        return (torch.rand(nll.shape, generator=self.generator) < self.share).to(nll)
+
+    def observe(self, nll: Tensor) -> None:
+        if len(nll):
+            self.recent.append((int(truncation_mask(nll, threshold=self.threshold).sum()), len(nll)))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"generator": self.generator.get_state(), "recent": list(self.recent)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        check_state(state, "random_matched", "generator", "recent")
+        self.generator.set_state(state["generator"].cpu())
+        self.recent = deque(map(tuple, state["recent"]), maxlen=self.recent.maxlen)

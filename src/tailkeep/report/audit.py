@@ -1,0 +1,175 @@
+"""The page of an audit, and what `tailkeep show` prints of it.
+
+Rule: autoescape is on and every text that came from a corpus or a name passes the filters of `page`.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from tailkeep.report import formatting
+from tailkeep.report.audit_charts import LABELS, audit_figures
+from tailkeep.report.audit_run import AuditReading, Row, read_audit
+from tailkeep.report.lab.page import new_environment, own_text, style_sheet
+from tailkeep.runs import Storage, redact
+from tailkeep.sanitize import visible
+
+if TYPE_CHECKING:
+    pass
+
+
+_CONTRASTS = 20
+_DUPLICATES = 10
+_FIGURES: tuple[tuple[str, tuple[str, ...], str], ...] = (
+    ("Documents", ("documents",), "count"),
+    ("Rejected", ("rejected",), "count"),
+    ("Words", ("words",), "count"),
+    ("Words in a document, median", ("words_per_document", "median"), "number"),
+    ("Exact copies", ("exact_copies_share",), "share"),
+    ("Near copies", ("near_copies_share",), "share"),
+    ("Repeated runs of four words", ("repeated_4grams_share",), "share"),
+    ("Different words", ("spectrum", "types"), "count"),
+    ("Entropy of words, nats", ("spectrum", "entropy"), "number"),
+    ("Gini of words", ("spectrum", "gini"), "number"),
+    ("Share of the 100 commonest", ("spectrum", "top_100_share"), "share"),
+    ("Zipf slope, ranks 10 to 1,000", ("spectrum", "zipf_slope"), "number"),
+    ("Words that occur up to 3 times", ("spectrum", "tail_mass"), "share"),
+    ("distinct-1", ("distinct", "1"), "number"),
+    ("distinct-2", ("distinct", "2"), "number"),
+    ("distinct-4", ("distinct", "4"), "number"),
+    ("Compression", ("compression",), "number"),
+    ("Perplexity under the prior", ("prior", "perplexity"), "number"),
+    ("of 5 % of the documents below", ("prior", "document_perplexity", "p5"), "number"),
+    ("of 95 % of the documents below", ("prior", "document_perplexity", "p95"), "number"),
+    ("Tokens over .9", ("prior", "over", "0.9"), "share"),
+    ("Tokens over .99: ToEdit flags, TCE truncates", ("prior", "over", "0.99"), "share"),
+)
+
+
+def write_audit(path: Path | str, *, storage: Storage | None = None) -> Path:
+    """Write (or write anew) the report of the audit at `path`, finished or not, and return the page's path.
+
+    Raises:
+        InputError: there is no run at `path`, or one of its files cannot be read.
+        StorageError: the file system refused a write.
+    """
+    reading = read_audit(path)
+    (storage or Storage()).write_text(reading.path / "report.html", audit_page(reading))
+    return reading.path / "report.html"
+
+
+def audit_page(reading: AuditReading) -> str:
+    """The HTML of the report."""
+    html: str = (
+        new_environment()
+        .from_string(own_text("audit.html"))
+        .render(
+            style=style_sheet(),
+            reading=reading,
+            record=reading.record,
+            summary=reading.summary,
+            labels=[LABELS[side] for side in reading.sides],
+            figures=audit_figures(reading) if reading.summary else [],
+            table=list(_side_by_side(reading)),
+            tests=[_test(row) for row in reading.rows("tests")],
+            contrasts=[_contrasts(reading, kind) for kind in ("over", "under")] if reading.rows("contrasts") else [],
+            duplicates=reading.rows("duplicates")[:_DUPLICATES],
+            examples=list(_ends(reading)),
+            number=formatting.number,
+        )
+    )
+    return html
+
+
+def show_audit(path: Path | str, console: Console) -> None:
+    """Print what the audit at `path` found.
+
+    Raises:
+        InputError: there is no run of an audit at `path`, or one of its files cannot be read.
+    """
+    reading = read_audit(path)
+    console.print(_plain(f"{reading.name}: an audit, fingerprint {reading.record.fingerprint[:12]}", "bold"))
+    if not reading.summary:
+        console.print(Text("It is not finished: the same command again goes on."))
+        return
+    for finding in reading.summary["findings"]:
+        mark = Text("flagged  " if finding["flagged"] else "         ", "bold")
+        console.print(Padding(mark.append_text(_plain(finding["sentence"])), (0, 0, 1, 0)))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    for heading in ("", *(LABELS[side] for side in reading.sides)):
+        table.add_column(heading, justify="right" if heading else "left")
+    for row in _side_by_side(reading):
+        table.add_row(*row)
+    console.print(table)
+    if command := reading.summary["lab_command"]:
+        console.print(_plain(f"To ask a model, in the audit's folder: {command}"))
+
+
+def _side_by_side(reading: AuditReading) -> Iterator[list[str]]:
+    for label, path, kind in _FIGURES:
+        values = [_lookup(reading.summary[side], path) for side in reading.sides]
+        if any(value is not None for value in values):
+            yield [label, *(_shown(value, kind) for value in values)]
+
+
+def _lookup(tree: Any, path: tuple[str, ...]) -> float | None:
+    for key in path:
+        tree = tree.get(key) if isinstance(tree, Mapping) else None
+    return None if tree is None else float(tree)
+
+
+def _shown(value: float | None, kind: str) -> str:
+    if value is None:
+        return formatting.DASH
+    if kind == "share":
+        return f"{value:.2%}"
+    return formatting.count(value) if kind == "count" else formatting.number(value)
+
+
+def _test(row: Row) -> dict[str, Any]:
+    shown = {key: formatting.number(float(row[key])) if row[key] else formatting.DASH for key in ("input", "against")}
+    null = f"{formatting.number(float(row['null_low']))} to {formatting.number(float(row['null_high']))}"
+    return {
+        "name": row["name"],
+        **shown,
+        "difference": formatting.number(float(row["difference"]), signed=True),
+        "null": null,
+        "p": formatting.number(float(row["adjusted_p"]), digits=2),
+        "flagged": row["flagged"] == "1",
+    }
+
+
+def _contrasts(reading: AuditReading, kind: str) -> dict[str, Any]:
+    rows = sorted(reading.rows("contrasts", in_input=kind), key=lambda row: -abs(float(row["score"])))[:_CONTRASTS]
+    title = "More than in the reference" if kind == "over" else "Less than in the reference"
+    return {
+        "title": title,
+        "rows": [
+            (row["text"], *(formatting.number(float(row[side])) for side in ("input", "against")), row["n"])
+            for row in rows
+        ],
+    }
+
+
+def _ends(reading: AuditReading) -> Iterator[dict[str, Any]]:
+    """The documents to read: of this corpus least and most like the reference, of the reference least like it."""
+    own = [item for item in reading.examples if item["side"] == "input"]
+    half = len(own) // 2
+    parts = (
+        ("Of this corpus, least like the reference", own[:half]),
+        ("Of this corpus, most like the reference", own[half:]),
+        ("Of the reference, most like this corpus", [item for item in reading.examples if item["side"] == "against"]),
+    )
+    for title, items in parts:
+        if items:
+            yield {"title": title, "items": items}
+
+
+def _plain(text: str, style: str = "") -> Text:
+    return Text(visible(redact(text), newline=" "), style=style)

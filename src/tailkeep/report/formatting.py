@@ -1,0 +1,113 @@
+"""Numbers as text, for the page and the terminal alike. Rule: a number that is not there is a dash, never `nan`."""
+
+import math
+
+from tailkeep.metrics import Interval
+from tailkeep.report.lab.stats import FailureSummary
+
+DASH = "–"
+MINUS = "\N{MINUS SIGN}"
+COVERAGE = "95\N{NO-BREAK SPACE}%"
+
+
+def number(value: float, *, digits: int = 3, signed: bool = False) -> str:
+    """`value` with `digits` significant digits, such as `0.0123`, `2.18`, `31,400` or `1.2e+08`."""
+    if math.isnan(value):
+        return DASH
+    if math.isinf(value):
+        return "∞" if value > 0 else MINUS + "∞"
+    sign = MINUS if value < 0 else "+" if signed and value > 0 else ""
+    size = abs(value)
+    if size == 0:
+        return "0"
+    if size >= 1e7 or size < 1e-4:
+        return sign + f"{size:.{digits - 1}e}"
+    places = max(0, digits - 1 - math.floor(math.log10(size)))
+    return sign + f"{size:,.{places}f}"
+
+
+def mean(value: Interval, *, signed: bool = False) -> str:
+    """The mean, with the decimals of its bounds where it has bounds."""
+    places = _places(value)
+    return number(value.mean, signed=signed) if places is None else _fixed(value.mean, places, signed)
+
+
+def as_printed(value: Interval) -> float:
+    """The finite mean of `value` as the reader sees it: the number that `mean` prints."""
+    return float(mean(value).replace(",", "").replace(MINUS, "-"))
+
+
+def interval(value: Interval, *, signed: bool = False) -> str:
+    """The bounds as `2.10 to 2.26`, with the decimals that tell them apart; empty where there are none."""
+    if math.isnan(value.low) or math.isnan(value.high):
+        return ""
+    places = _places(value)
+    low, high = (
+        number(bound, signed=signed) if places is None else _fixed(bound, places, signed)
+        for bound in (value.low, value.high)
+    )
+    return f"{low} to {high}"
+
+
+def is_there(value: Interval) -> bool:
+    """Whether there is a mean to show."""
+    return not math.isnan(value.mean)
+
+
+def _places(value: Interval) -> int | None:
+    """One digit of the half-width, two if it begins with 1 or 2; None where the bounds say nothing about that."""
+    half = (value.high - value.low) / 2
+    if not half >= 1e-6 or max(abs(value.low), abs(value.high)) >= 1e7:
+        return None
+    exponent = math.floor(math.log10(half))
+    return max(0, (1 if half / 10**exponent < 3 else 0) - exponent)
+
+
+def _fixed(value: float, places: int, signed: bool) -> str:
+    text = f"{abs(value):,.{places}f}"
+    zero = not text.strip("0.,")
+    return text if zero else (MINUS if value < 0 else "+" if signed else "") + text
+
+
+def count(value: float) -> str:
+    """A mean of counts: whole where it is whole, such as `262,144`."""
+    return f"{value:,.0f}" if value.is_integer() and abs(value) < 1e15 else number(value, digits=4)
+
+
+def failure(summary: FailureSummary) -> str:
+    """The median time to failure: `3.4`, `> 5` when it was never reached, a dash when it cannot be said."""
+    if math.isnan(summary.time):
+        return DASH
+    text = f"{summary.time:.1f}".removesuffix(".0")
+    return f"> {text}" if summary.censored else text
+
+
+def times(bounds: Interval) -> str:
+    """The bounds of a time to failure as `1.2 to 3.4` or `2.1 to ∞`; empty where there are none, or no seed failed."""
+    if not math.isfinite(bounds.low) or math.isnan(bounds.high):
+        return ""
+    low, high = (f"{bound:.1f}".removesuffix(".0") if math.isfinite(bound) else "∞" for bound in bounds[1:])
+    return f"{low} to {high}"
+
+
+def failed_seeds(summary: FailureSummary) -> str:
+    """`2 of 3 seeds failed`, and what kept the others from being judged."""
+    judged = summary.failed + summary.censored_seeds
+    if not judged:
+        return unjudged(summary)
+    text = f"{summary.failed} of {seeds(judged)} failed"
+    return text + (f"; {summary.undefined} {unjudged(summary)}" if summary.undefined else "")
+
+
+def unjudged(summary: FailureSummary) -> str:
+    """Why the undefined seeds have no time to failure, as a predicate for one or many."""
+    if not summary.measured:
+        return "had no such measure"
+    if summary.beyond == summary.undefined:
+        return "began beyond the limit"
+    return ("began beyond the limit, or " if summary.beyond else "") + "had no usable value at generation 0"
+
+
+def seeds(count: int) -> str:
+    """`1 seed`, `3 seeds`."""
+    return f"{count} seed" if count == 1 else f"{count} seeds"

@@ -1,0 +1,243 @@
+"""A metric over the generations, one line an arm.
+
+Rule: a line is the mean over seeds, drawn only where every seed of the arm has a finite value; a gap is a gap.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from tailkeep.report.lab.run import Group, circumstances
+from tailkeep.report.metric_catalog import describe
+from tailkeep.report.svg import HAIR, SMALL, Drawing, canvas, label, name_axis, pen
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
+
+from tailkeep.report.lab.run import Entry
+from tailkeep.report.lab.stats import failure_rules
+from tailkeep.report.metric_catalog import bounds_of, companion_of
+from tailkeep.report.svg import (
+    MUTED,
+    Pen,
+    label_ends,
+    plain_ticks,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+_MOST_MARKERS = 12
+
+
+class Line:
+    """The mean over seeds of one arm, and its band, by generation. Values are NaN where a seed lacks one."""
+
+    def __init__(self, entries: tuple[Entry, ...], metric: str) -> None:
+        cells: dict[int, list[Entry]] = {}
+        for entry in entries:
+            cells.setdefault(entry.generation, []).append(entry)
+        seeds = len({entry.seed for entry in entries})
+        whole = {g: found for g, found in sorted(cells.items()) if len(found) == seeds}
+        self.generations = list(whole)
+        self.mean = [_mean(found, metric) for found in whole.values()]
+        bounds = bounds_of(metric)
+        if bounds and all(name in entry.metrics for entry in entries for name in bounds):
+            self.low = [_mean(found, bounds[0]) for found in whole.values()]
+            self.high = [_mean(found, bounds[1]) for found in whole.values()]
+        else:
+            values = [_values(found, metric) for found in whole.values()]
+            self.low = [min(some, default=math.nan) for some in values]
+            self.high = [max(some, default=math.nan) for some in values]
+
+    @property
+    def end(self) -> float:
+        """The last finite value, NaN if there is none."""
+        return next((value for value in reversed(self.mean) if math.isfinite(value)), math.nan)
+
+
+def curve(group: Group, metric: str, pens: "Mapping[str, Pen]", name: str) -> Drawing | None:
+    """The curves of `metric`; None where no arm has a finite value to draw."""
+    lines = {arm: Line(group.of(arm), metric) for arm in group.arms}
+    lines = {arm: line for arm, line in lines.items() if math.isfinite(line.end)}
+    if not lines:
+        return None
+    known = describe(metric)
+    seeds = max(len({entry.seed for entry in group.of(arm)}) for arm in group.arms)
+    ends = "; ".join(f"{arm} ends at {line.end:.4g}" for arm, line in lines.items())
+    return Drawing(
+        name=name,
+        title=known.title,
+        caption=" ".join(filter(None, notes_of(group, metric, seeds))),
+        alt=f"{known.title} over the generations: {ends}.",
+        build=lambda: _build_curves(group, metric, lines, pens),
+    )
+
+
+def _build_curves(group: Group, metric: str, lines: "Mapping[str, Line]", pens: "Mapping[str, Pen]") -> "Figure":
+    from matplotlib.ticker import MaxNLocator
+
+    known = describe(metric)
+    figure, (panel,) = canvas(known.title)
+    panel.grid(axis="y", color=HAIR, linewidth=0.5)
+    for arm, line in lines.items():
+        # Many bands over each other would hide the lines.
+        draw_line(panel, line, pens[arm], shade=min(0.14, 0.45 / len(lines)))
+        _draw_theory(panel, Line(group.of(arm), _theory(metric)), pens[arm])
+    if known.log and all(v > 0 for line in lines.values() for v in (*line.mean, *line.low) if math.isfinite(v)):
+        panel.set_yscale("log")
+        plain_ticks(panel)
+    for limit in _limits(group, metric):
+        panel.axhline(limit, color=MUTED, linewidth=0.8, linestyle=(0, (2, 2)), zorder=1)
+    panel.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    if len(group.generations()) == 1:
+        panel.set_xticks(group.generations())
+    panel.margins(x=0.02)
+    name_axis(panel, x="generation")
+    panel.tick_params(axis="y", which="both", length=0)
+    panel.spines["left"].set_visible(False)
+    label_ends(panel, [(line.end, arm, pens[arm].colour) for arm, line in lines.items()])
+    return figure
+
+
+def draw_line(panel: "Axes", line: Line, pen: Pen, *, shade: float) -> None:
+    """A line with its band."""
+    panel.fill_between(line.generations, line.low, line.high, color=pen.colour, alpha=shade, linewidth=0)
+    panel.plot(
+        line.generations,
+        line.mean,
+        color=pen.colour,
+        linestyle=pen.dash,
+        linewidth=1.6,
+        marker=pen.marker,
+        markersize=4,
+        markeredgewidth=0,
+        markevery=max(1, math.ceil(len(line.generations) / _MOST_MARKERS)),
+    )
+
+
+def _draw_theory(panel: "Axes", line: Line, pen: Pen) -> None:
+    if math.isfinite(line.end):
+        panel.plot(line.generations, line.mean, color=pen.colour, linestyle=(0, (1, 1.5)), linewidth=1.1, zorder=1.5)
+
+
+def _theory(metric: str) -> str:
+    companion = companion_of(metric)
+    return companion[0] if companion else ""
+
+
+def _band_note(metric: str, group: Group, seeds: int) -> str:
+    bounds = bounds_of(metric)
+    if bounds and set(bounds) <= group.names:
+        of_items = metric.startswith("downstream.")
+        return f"Band: {'95 % interval over items' if of_items else 'the middle 80 % of the lineages'}."
+    return f"Line: mean of {seeds} seeds; band: lowest to highest seed." if seeds > 1 else "One seed, so no band."
+
+
+def notes_of(group: Group, metric: str, seeds: int) -> list[str]:
+    """What stands beneath the curves of `metric`, some of it empty."""
+    known = describe(metric)
+    limit = "Dotted: the limit of failure." if _limits(group, metric) else ""
+    better = f"{known.better.capitalize()} is better." if known.better else ""
+    companion = companion_of(metric)
+    beside = companion is not None and companion[0] in group.names
+    theory = f"Fine dots, without markers: {companion[1]}." if companion and beside else ""
+    return [known.note, _band_note(metric, group, seeds), theory, limit, better]
+
+
+def _limits(group: Group, metric: str) -> list[float]:
+    """The fixed limits of failure of `metric`; one that is relative to a seed's start is no single line."""
+    return [rule.limit for rule in failure_rules(group.names) if rule.metric == metric and rule.reference is None]
+
+
+def _mean(entries: list[Entry], metric: str) -> float:
+    values = _values(entries, metric)
+    return sum(values) / len(values) if values else math.nan
+
+
+def _values(entries: list[Entry], metric: str) -> list[float]:
+    """The value of every entry, or nothing if one of them is not finite."""
+    values = [entry.metrics.get(metric, math.nan) for entry in entries]
+    return values if all(map(math.isfinite, values)) else []
+
+
+# A metric over the generations where arms cross choices: a panel for each circumstance, a line for each level.
+#
+# Rule: all panels share their axes, and a level has the same pen in each.
+
+
+_COLUMNS = 4
+_PANEL_WIDTH, _PANEL_HEIGHT, _HEAD = 1.75, 1.35, 0.6
+
+Panels = Mapping[str, Mapping[str, Line]]
+"""The line of each level, by circumstance."""
+
+
+def facets(group: Group, grid: Mapping[str, Sequence[str]], metric: str, name: str) -> Drawing | None:
+    """The curves of `metric` over a grid of at least two axes; None where no arm of it has a finite value."""
+    if len(grid) < 2:
+        return None
+    axis, levels = list(grid.items())[-1]
+    found: dict[str, dict[str, Line]] = {}
+    for circumstance, arms in circumstances(grid).items():
+        lines = {level: Line(group.of(arm), metric) for level, arm in arms.items()}
+        found[circumstance] = {level: line for level, line in lines.items() if math.isfinite(line.end)}
+    if not any(found.values()):
+        return None
+    known = describe(metric)
+    seeds = max(len({entry.seed for entry in group.of(arm)}) for arm in group.arms)
+    ends = "; ".join(
+        f"{place}, {level} ends at {line.end:.4g}" for place, lines in found.items() for level, line in lines.items()
+    )
+    return Drawing(
+        name=name,
+        title=f"{known.title} by {axis}",
+        caption=" ".join(filter(None, notes_of(group, metric, seeds))),
+        alt=f"{known.title} over the generations: {ends}.",
+        build=lambda: _build_facets(f"{known.title} by {axis}", found, levels),
+    )
+
+
+def _build_facets(title: str, panels: Panels, levels: Sequence[str]) -> "Figure":
+    from matplotlib.ticker import MaxNLocator
+
+    columns = min(_COLUMNS, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    figure, axes = canvas(
+        title, rows=rows, columns=columns, width=_PANEL_WIDTH * columns, height=_HEAD + _PANEL_HEIGHT * rows
+    )
+    pens = {level: pen(place) for place, level in enumerate(levels)}
+    for panel, (place, lines) in zip(axes, panels.items(), strict=False):
+        panel.set_title(label(place, 26), fontsize=SMALL, loc="left")
+        panel.grid(axis="y", color=HAIR, linewidth=0.5)
+        panel.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
+        for level, line in lines.items():
+            draw_line(panel, line, pens[level], shade=0.45 / len(levels))
+    for panel in axes[1 : len(panels)]:
+        panel.sharex(axes[0])
+        panel.sharey(axes[0])
+    for panel in axes[len(panels) :]:
+        panel.set_visible(False)
+    for number, panel in enumerate(axes):
+        name_axis(panel, x="generation" if number + columns >= len(panels) else "")
+    handles = [
+        axes[0].plot([], [], color=p.colour, linestyle=p.dash, marker=p.marker, markersize=4)[0] for p in pens.values()
+    ]
+    figure.legend(
+        handles,
+        [label(level) for level in levels],
+        loc="outside upper right",
+        ncols=len(levels),
+        frameon=False,
+        fontsize=SMALL,
+    )
+    return figure

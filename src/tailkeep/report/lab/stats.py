@@ -1,0 +1,356 @@
+"""The numbers of a run: per arm and headline metric its level, its slope, and when it failed.
+
+Rule: intervals are over seeds, and a level is read at the last generation that all of the arm's seeds have finished,
+so that no seed is averaged with another one's past.
+"""
+
+import math
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+
+from tailkeep.metrics import (
+    Failure,
+    Interval,
+    binomial_interval,
+    margin_limit,
+    mean_interval,
+    median_time,
+    slope,
+    time_to_failure,
+)
+from tailkeep.report.lab.paired_differences import AnswerTest, Difference, answer_tests, differences
+from tailkeep.report.lab.run import Entry, Group, Reading, read
+from tailkeep.report.metric_catalog import headline_names
+
+# When an arm counts as failed.
+#
+# Rule: a limit is fixed, or relative to what the same seed began with.
+
+
+@dataclass(frozen=True)
+class FailureRule:
+    """When a seed has failed: its metric crosses a limit, fixed or relative to `reference`.
+
+    The limit is `limit`, or `limit` times the generation-0 value of `reference`. With `chance` only the margin over it
+    counts, and must be above 0 by its 95 % interval over as many questions as the metric `items` says. `words` names
+    the rule, `past` says that it came true; `name` tells the rules of one metric apart.
+    """
+
+    metric: str
+    limit: float
+    falling: bool
+    words: str
+    past: str
+    reference: str | None = None
+    chance: float = 0.0
+    items: str = ""
+    name: str = ""
+
+    @property
+    def key(self) -> str:
+        """The metric, or a name of its own for another rule of the same metric."""
+        return self.name or self.metric
+
+
+_RULES = (
+    FailureRule("kr_accuracy", 0.75, True, "knowledge retention < 0.75", "knowledge retention fell below 0.75"),
+    FailureRule(
+        "kr_accuracy",
+        0.5,
+        True,
+        "knowledge retention, half of its margin over guessing lost",
+        "knowledge retention lost half of its margin over guessing",
+        "kr_accuracy",
+        0.5,
+        "kr_items",
+        "kr_accuracy_margin",
+    ),
+    FailureRule(
+        "kr_fraction_0",
+        0.75,
+        True,
+        "knowledge of the first fraction < 0.75",
+        "knowledge of the first fraction fell below 0.75",
+    ),
+    FailureRule(
+        "kr_fraction_0",
+        0.5,
+        True,
+        "knowledge of the first fraction, half of its margin over guessing lost",
+        "knowledge of the first fraction lost half of its margin over guessing",
+        "kr_fraction_0",
+        0.5,
+        "kr_fraction_0.items",
+        "kr_fraction_0_margin",
+    ),
+    FailureRule(
+        "held_out_nll",
+        1.1,
+        False,
+        "held-out NLL 10 % above generation 0",
+        "held-out NLL rose 10 % above generation 0",
+        "held_out_nll",
+    ),
+    FailureRule(
+        "std_median", 0.5, True, "median σ < half the real σ", "the median σ fell below half the real σ", "std_real"
+    ),
+    FailureRule(
+        "latent_std",
+        0.8,
+        True,
+        "latent spread 20 % below generation 0",
+        "the latent spread fell 20 % below generation 0",
+        "latent_std",
+    ),
+    FailureRule(
+        "modes_alive",
+        0.75,
+        True,
+        "fewer than 75 % of the modes",
+        "fewer than 75 % of the modes were alive",
+        "modes_total",
+    ),
+    FailureRule(
+        "coverage",
+        0.8,
+        True,
+        "coverage 20 % below generation 0",
+        "coverage fell 20 % below generation 0",
+        "coverage",
+    ),
+    FailureRule(
+        "bound_ratio",
+        1.0,
+        False,
+        "test error above its published bound",
+        "the test error rose above its published bound",
+    ),
+)
+
+
+def failure_rules(names: set[str]) -> tuple[FailureRule, ...]:
+    """The rules that a group with the metrics `names` is judged by.
+
+    The NLL of a density has no natural zero, so "10 % above" means nothing for a mixture. Where real data arrives in
+    fractions, the first one is judged, which all generations have rewritten: the whole test asks of later ones too.
+    """
+    idle = {"held_out_nll"} if "modes_total" in names else set()
+    idle |= {"kr_accuracy"} if "kr_fraction_0" in names else set()
+    return tuple(rule for rule in _RULES if rule.metric in names - idle)
+
+
+@dataclass(frozen=True)
+class FailureSummary:
+    """Time to failure over seeds, in generations.
+
+    `time` is the median of the seeds for which it is defined (NaN if none); `censored` says that seeds
+    which never failed decide it, so that it is a lower bound. `failed`, `censored_seeds` and `undefined` count seeds;
+    `beyond` counts the undefined ones that started beyond the limit; `measured` is false where the arm never measures
+    what the rule judges. `bounds` are those of a bootstrap over seeds, NaN for a single one and infinite where seeds
+    never failed.
+    """
+
+    rule: FailureRule
+    time: float
+    censored: bool
+    failed: int
+    censored_seeds: int
+    undefined: int
+    beyond: int
+    measured: bool
+    bounds: Interval
+
+
+@dataclass(frozen=True)
+class MetricSummary:
+    """One metric of one arm over its seeds: 95 % Student-t intervals, NaN bounds for a single seed.
+
+    `level` is at `generation`, `first` at the first one, `slope` per generation, by least squares over all up to
+    `generation`. `unusable` counts the seeds without a finite value there; if there are any, the interval is NaN.
+    `measured` is false where no cell of the arm has the metric at all.
+    """
+
+    name: str
+    generation: int
+    first: Interval
+    level: Interval
+    slope: Interval
+    seeds: int
+    unusable: int
+    measured: bool
+
+
+@dataclass(frozen=True)
+class ArmSummary:
+    """One arm: its headline metrics by name, in the group's order, and its times to failure by metric."""
+
+    arm: str
+    seeds: tuple[int, ...]
+    generation: int
+    metrics: dict[str, MetricSummary]
+    failures: dict[str, FailureSummary]
+
+
+@dataclass(frozen=True)
+class GroupSummary:
+    """The arms of one learner. `metrics` names the headline metrics, `rules` says when an arm counts as failed.
+
+    `common_generation` is the last one that every seed of every arm has finished (None if there is none), and `common`
+    holds arm -> metric -> the level there. `differences` are those of each arm from its base, `answers` the
+    tests of each against it on the same questions, at every generation.
+    """
+
+    learner: str
+    metrics: tuple[str, ...]
+    rules: tuple[FailureRule, ...]
+    arms: tuple[ArmSummary, ...]
+    common_generation: int | None
+    common: dict[str, dict[str, Interval]]
+    differences: tuple[Difference, ...] = ()
+    answers: tuple[AnswerTest, ...] = ()
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A run in numbers."""
+
+    name: str
+    shows: str
+    groups: tuple[GroupSummary, ...]
+
+
+def summarise(path: Path | str) -> Summary:
+    """The numbers of the run at `path`, finished or not.
+
+    Raises:
+        InputError: there is no run at `path`, or one of its files cannot be read.
+    """
+    return summarise_reading(read(path))
+
+
+def summarise_reading(reading: Reading) -> Summary:
+    """The numbers of a run that has been read."""
+    return Summary(reading.name, reading.shows, tuple(_group(group) for group in reading.groups))
+
+
+def _group(group: Group) -> GroupSummary:
+    names = headline_names(group.names)
+    rules = failure_rules(group.names)
+    arms = tuple(_arm(group, arm, names, rules) for arm in group.arms)
+    generation = _common_generation(group)
+    at = [entry for entry in group.entries if entry.generation == generation]
+    common = {arm: {name: _level([e for e in at if e.arm == arm], name) for name in names} for arm in group.arms if at}
+    paired = tuple(one for arm in group.compared for one in differences(group, arm, names))
+    answers = tuple(answer_tests(group))
+    return GroupSummary(group.learner, names, rules, arms, generation, common, paired, answers)
+
+
+def _common_generation(group: Group) -> int | None:
+    recorded: dict[tuple[str, int], set[int]] = {}
+    for entry in group.entries:
+        recorded.setdefault((entry.arm, entry.seed), set()).add(entry.generation)
+    return max(set.intersection(*recorded.values()), default=None)
+
+
+def _level(entries: list[Entry], name: str) -> Interval:
+    return mean_interval([entry.metrics.get(name, math.nan) for entry in entries])
+
+
+def _arm(group: Group, arm: str, names: tuple[str, ...], rules: tuple[FailureRule, ...]) -> ArmSummary:
+    by_seed: dict[int, list[Entry]] = {}
+    for entry in group.of(arm):
+        by_seed.setdefault(entry.seed, []).append(entry)
+    generation = min(entries[-1].generation for entries in by_seed.values())
+    shared = {seed: [e for e in entries if e.generation <= generation] for seed, entries in by_seed.items()}
+    return ArmSummary(
+        arm=arm,
+        seeds=tuple(by_seed),
+        generation=generation,
+        metrics={name: metric_summary(name, list(shared.values())) for name in names},
+        failures={rule.key: _failure(rule, list(by_seed.values())) for rule in rules},
+    )
+
+
+def metric_summary(name: str, seeds: list[list[Entry]]) -> MetricSummary:
+    """The summary of `name` over `seeds`, each the entries of one seed by generation, all with the same last one."""
+    series = [[(float(e.generation), e.metrics.get(name, math.nan)) for e in entries] for entries in seeds]
+    last = [points[-1][1] for points in series]
+    return MetricSummary(
+        name=name,
+        generation=int(series[0][-1][0]),
+        first=mean_interval([points[0][1] for points in series]),
+        level=mean_interval(last),
+        slope=mean_interval([slope([g for g, _ in points], [v for _, v in points]) for points in series]),
+        seeds=len(series),
+        unusable=sum(not math.isfinite(value) for value in last),
+        measured=_measured(name, seeds),
+    )
+
+
+def _failure(rule: FailureRule, seeds: list[list[Entry]]) -> FailureSummary:
+    failures = [_seed_failure(rule, entries) for entries in seeds]
+    states = [failure.state for failure in failures]
+    time, censored = _median([failure for failure in failures if failure.state != "undefined"])
+    return FailureSummary(
+        rule=rule,
+        time=time,
+        censored=censored,
+        failed=states.count("failed"),
+        censored_seeds=states.count("censored"),
+        undefined=states.count("undefined"),
+        beyond=sum(_starts_beyond(rule, entries) for entries in seeds),
+        measured=_measured(rule.metric, seeds),
+        bounds=median_time(failures),
+    )
+
+
+def _measured(name: str, seeds: list[list[Entry]]) -> bool:
+    return any(name in entry.metrics for entries in seeds for entry in entries)
+
+
+def _limit(rule: FailureRule, entries: list[Entry]) -> float:
+    """The limit for one seed, NaN where its reference has no positive value at generation 0."""
+    if rule.reference is None:
+        return rule.limit
+    start = entries[0].metrics.get(rule.reference, math.nan) if entries[0].generation == 0 else math.nan
+    if rule.chance and not _passes(rule, entries[0], start):
+        return math.nan
+    limit = margin_limit(start, rule.chance, left=rule.limit)
+    return limit if math.isfinite(limit) else math.nan
+
+
+def _passes(rule: FailureRule, first: Entry, start: float) -> bool:
+    """Whether the start is above chance by more than the sampling of questions explains."""
+    items = first.metrics.get(rule.items, math.nan)
+    if not math.isfinite(items) or not 0 <= start <= 1:
+        return start > rule.chance
+    return binomial_interval(start * items, int(items)).low > rule.chance
+
+
+def _starts_beyond(rule: FailureRule, entries: list[Entry]) -> bool:
+    first, limit = entries[0].metrics.get(rule.metric, math.nan), _limit(rule, entries)
+    if rule.chance and math.isfinite(first) and not _passes(rule, entries[0], first):
+        return True
+    return first < limit if rule.falling else first > limit
+
+
+def _seed_failure(rule: FailureRule, entries: list[Entry]) -> Failure:
+    limit = _limit(rule, entries)
+    if math.isnan(limit):
+        return Failure(math.nan, "undefined")
+    values = [entry.metrics.get(rule.metric, math.nan) for entry in entries]
+    return time_to_failure([entry.generation for entry in entries], values, limit=limit, falling=rule.falling)
+
+
+def _median(failures: list[Failure]) -> tuple[float, bool]:
+    """The median time, and whether it is only a lower bound.
+
+    A seed that never failed would have done so at some later time, or not at all: the median is exact if it is the
+    same for both extremes.
+    """
+    if not failures:
+        return math.nan, False
+    earliest = statistics.median(failure.time for failure in failures)
+    latest = statistics.median(math.inf if failure.state == "censored" else failure.time for failure in failures)
+    return earliest, earliest != latest

@@ -1,0 +1,57 @@
+"""Which tokens a rule edits, from their log-probabilities under the prior on the original prefix.
+
+Rule: each token is judged by itself, in log space and in float32; one without a score is never touched.
+"""
+
+import math
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailkeep.rules.config import Band, Low, Random, Rule, ToEdit
+
+Actions = NDArray[np.int8]
+
+
+class Action(IntEnum):
+    """What happens to a token."""
+
+    KEEP = 0
+    RESAMPLE = 1
+    DELETE = 2
+
+
+def judge(log_probs: NDArray[np.float32], rule: Rule, *, uniforms: NDArray[np.float64] | None = None) -> Actions:
+    """What `rule` does to each of N tokens, of one document or of several.
+
+    Args:
+        log_probs: (N,) ln p of each token given the original tokens before it; NaN where there is no score, as for
+            the first token of a document.
+        uniforms: (N,) in [0, 1); only `Random` reads them.
+
+    Returns:
+        (N,) values of `Action`. A token that is drawn anew may still stay itself, see `draw`.
+
+    Source: arXiv 2412.14689, equation 1: x stays if P(x | prefix) < p, and is drawn from the prior otherwise.
+    """
+    values = np.asarray(log_probs, np.float32)
+    actions = np.full(values.shape, Action.KEEP, np.int8)
+    match rule:
+        case ToEdit():
+            actions[values >= _log(rule.threshold)] = Action.RESAMPLE
+            if rule.delete_below is not None:
+                actions[values < _log(rule.delete_below)] = Action.DELETE
+        case Low():
+            actions[values < _log(rule.threshold)] = Action.DELETE if rule.action == "delete" else Action.RESAMPLE
+        case Band():
+            below = values < _log(rule.high) if rule.high < 1 else values <= np.inf
+            actions[(values >= _log(rule.low)) & below] = Action.RESAMPLE
+        case Random():
+            assert uniforms is not None, "a random rule needs a uniform number per token"
+            actions[(uniforms < rule.share) & ~np.isnan(values)] = Action.RESAMPLE
+    return actions
+
+
+def _log(probability: float) -> np.float32:
+    return np.float32(math.log(probability) if probability > 0 else -math.inf)

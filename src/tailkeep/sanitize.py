@@ -1,0 +1,123 @@
+"""Text from a corpus or a file, made safe to print.
+
+Control and bidirectional characters are shown as visible escapes, so that no text can move the cursor,
+reorder a line or colour a terminal. One rule: what is printed is what is there.
+"""
+
+import os
+import re
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+
+def visible(text: str, *, newline: str = "\n") -> str:
+    """`text` with each control, format, surrogate, private and unassigned character written as `\\x1b` or `\\u202e`.
+
+    Line breaks become `newline`: pass `"⏎"` to keep a text on one line. Everything else stays, the backslash too.
+    """
+    if text.isprintable():
+        return text
+    return "".join(newline if character == "\n" else _shown(character) for character in text)
+
+
+def _shown(character: str) -> str:
+    category = unicodedata.category(character)
+    if not category.startswith("C") and category not in {"Zl", "Zp"}:
+        return character
+    if character == "\t":
+        return "\\t"
+    code = ord(character)
+    if code <= 0xFF:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+
+
+# Credentials never reach a file, a log, an error or a report: they are replaced before text leaves the process.
+#
+# Three things give a credential away: its shape, the key beside it, and a secret variable of this process that holds
+# it.
+
+
+HIDDEN = "[redacted]"
+
+_SHORTEST_SECRET = 8
+_SECRET_WORD = r"(?:token|password|passwd|passphrase|secret|(?:api|access|private|secret)[_-]?key|credentials?)"  # noqa: S105
+# A tokenizer's special tokens are settings, not credentials.
+_SPECIAL_TOKEN = r"(?:bos|eos|pad|unk|sep|cls|mask|start|end|stop|begin|separator|image|audio|video)[_-]token"  # noqa: S105
+_SECRET_KEY = re.compile(rf"(?i)(?!(?:.*[._-])?{_SPECIAL_TOKEN}$)(?:.*[._-])?{_SECRET_WORD}")
+_SECRET_VARIABLE = re.compile(rf"(?i){_SECRET_WORD}$")
+
+_SECRET_TEXT = [
+    # user:password@ in a URL, and a lone token before the @ of a web address
+    (re.compile(r"(?<=://)[^/\s:@'\"]*:[^/\s'\"]+(?=@)"), HIDDEN),
+    (re.compile(r"(?i)(?<=\bhttps://)[^/\s:@'\"]+(?=@)|(?<=\bhttp://)[^/\s:@'\"]+(?=@)"), HIDDEN),
+    # ?token=... &X-Amz-Signature=...
+    (
+        re.compile(
+            r"(?i)([?&](?:[\w-]*(?:token|signature|secret|password|credential|api[_-]?key)[\w-]*|sig|key)=)[^&\s'\"]+"
+        ),
+        rf"\1{HIDDEN}",
+    ),
+    # the published shapes of Hugging Face, OpenAI-style, GitHub, GitLab, Slack and AWS keys
+    (
+        re.compile(
+            r"(?<![A-Za-z0-9])(?:hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{20,}"
+            r"|github_pat_\w{20,}|glpat-[\w-]{20,}|xox[abpr]-[\w-]{10,}|A[KS]IA[A-Z0-9]{16})"
+        ),
+        HIDDEN,
+    ),
+    (
+        re.compile(
+            r"(?i)\b(authorization[\"']?\s*[:=]\s*[\"']?(?:(?:basic|bearer|token|digest|negotiate)\s+)?)[^\s\"',]+"
+        ),
+        rf"\1{HIDDEN}",
+    ),
+    (re.compile(r"(?i)\b(bearer )[A-Za-z0-9._~+/=-]{8,}"), rf"\1{HIDDEN}"),
+]
+# key: value and key=value. A bare `token` counts only at the start of a line: parsers report an "unexpected token: x".
+_ASSIGNED = re.compile(
+    r"(?im)(?P<before>(?:^[ \t{-]*[\"']?|(?<![\w-])(?!token\b))(?P<key>[\w-]+)[\"']?[ \t]*[:=][ \t]*[\"']?)"
+    r"(?P<value>[^\s\"',;&}]+)"
+)
+
+
+def redact(text: str) -> str:
+    """`text` without credentials: known shapes, URL passwords, values beside a secret key or in a secret variable."""
+    for value in _secret_values():
+        text = text.replace(value, HIDDEN)
+    for pattern, replacement in _SECRET_TEXT:
+        text = pattern.sub(replacement, text)
+    return _ASSIGNED.sub(_hide_assigned, text)
+
+
+def redact_tree(value: Any) -> Any:
+    """`value` (mappings, sequences and scalars) with what secret keys hold hidden and every string redacted.
+
+    Numbers stay: a metric may well be called `nll_per_token`.
+    """
+    if isinstance(value, Mapping):
+        return {
+            key: HIDDEN if _SECRET_KEY.fullmatch(str(key)) and _may_hide(item) else redact_tree(item)
+            for key, item in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [redact_tree(item) for item in value]
+    return redact(value) if isinstance(value, str) else value
+
+
+def _secret_values() -> list[str]:
+    values = {
+        value for name, value in os.environ.items() if len(value) >= _SHORTEST_SECRET and _SECRET_VARIABLE.search(name)
+    }
+    # The longest first, so that a value inside another leaves nothing of it behind.
+    return sorted(values, key=len, reverse=True)
+
+
+def _hide_assigned(match: re.Match[str]) -> str:
+    hidden = _SECRET_KEY.fullmatch(match["key"]) and not match["value"].startswith(("[", "{"))
+    return match["before"] + HIDDEN if hidden else match[0]
+
+
+def _may_hide(value: Any) -> bool:
+    return isinstance(value, str | Mapping | list | tuple) and len(value) > 0

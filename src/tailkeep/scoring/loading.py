@@ -1,0 +1,163 @@
+"""A model's folder, here or from the hub, and the network in it: one way for priors and for models that are trained.
+
+Rule: weights are safetensors and nothing is unpickled; a model's own code runs only if `trust_remote_code`.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, StrictDataclassError
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
+
+from tailkeep.errors import ConfigError, InputError
+
+# Transformers without its progress bars and advice: what our users need to know, our own messages say.
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Only errors inside; afterwards everything is as it was."""
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+# The files that decide what a model computes and how text becomes its tokens.
+WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+TOKENIZER = ("tokenizer*", "*.model", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json")
+CODE = ("*.py",)
+UNREADABLE = (
+    *(OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, ImportError),
+    *(SafetensorError, StrictDataclassError),
+)
+"""What transformers raises about a configuration or weights that it cannot use, from the libraries below it too."""
+_LONGEST_REASON = 200
+_HUB_PARTS = 2
+_OF_FOLDERS = ((".",), ("..",), ("~",))
+
+
+def local_folder(path: Path, *, revision: str | None = None, key: str, trust_remote_code: bool = False) -> Path:
+    """The folder that holds the model `path`: itself, or the hub's copy of it.
+
+    Args:
+        key: the setting that names the model, such as `prior.path`; the messages speak of it.
+        trust_remote_code: whether the copy is to hold the model's own code.
+
+    Raises:
+        InputError: there is no such folder and no such hub id, or it holds no safetensors.
+        ConfigError: a revision of a folder.
+    """
+    here = path.exists()
+    if here and revision is not None:
+        which = key.removesuffix("path") + "revision"
+        raise ConfigError(f"{which}: {revision!r} has no effect, since {path} is a folder here. Leave it out.")
+    folder = path if here else _download(path, revision, key, (*CODE,) if trust_remote_code else ())
+    if not (folder / "config.json").is_file():
+        raise InputError(f"{key}: {path} holds no config.json. Give a folder saved by save_pretrained.")
+    if not any(folder.glob("*.safetensors")):
+        raise InputError(
+            f"{key}: {path} holds no *.safetensors, and other formats are not read, since loading them can "
+            "run code. Save it again with save_pretrained."
+        )
+    return folder
+
+
+def load_network(folder: Path, *, dtype: torch.dtype | None = torch.float32, trust_remote_code: bool = False) -> Any:
+    """The model in `folder`, in evaluation mode, on the processor.
+
+    Args:
+        dtype: of the weights; None means bfloat16 if they are saved in it, else float32.
+
+    Raises:
+        InputError: it cannot be read, or lacks weights of its architecture.
+    """
+    try:
+        with quiet_transformers():
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                folder,
+                config=config,
+                dtype=_saved_dtype(config) if dtype is None else dtype,
+                use_safetensors=True,
+                trust_remote_code=trust_remote_code,
+                output_loading_info=True,
+            )
+    except UNREADABLE as error:
+        raise InputError(
+            f"{folder}: the model cannot be read ({reason_of(error)}). Save it again with save_pretrained."
+        ) from None
+    network, found = loaded
+    # transformers would fill them up with random numbers.
+    if missing := sorted(found["missing_keys"]):
+        raise InputError(
+            f"{folder}: {len(missing)} weights are missing, such as {missing[0]}. Give a whole causal language model."
+        )
+    return network.eval()
+
+
+def positions_of(network: Any) -> int | None:
+    """The longest sequence that `network` is made for, if its configuration says."""
+    config = network.config.get_text_config()
+    for name in ("max_position_embeddings", "max_seq_len", "n_positions"):
+        if isinstance(found := getattr(config, name, None), int) and found > 1:
+            return found
+    return None
+
+
+def reason_of(error: Exception) -> str:
+    """What `error` says, in one line that is not too long."""
+    line = " ".join(str(error).split()) or type(error).__name__
+    return line if len(line) <= _LONGEST_REASON else line[:_LONGEST_REASON] + "..."
+
+
+def _saved_dtype(config: Any) -> torch.dtype:
+    saved = str(getattr(config.get_text_config(), "dtype", None)).removeprefix("torch.")
+    return torch.bfloat16 if saved == "bfloat16" else torch.float32
+
+
+def _download(path: Path, revision: str | None, key: str, more: tuple[str, ...]) -> Path:
+    # A hub id is `name` or `owner/name`; whoever wrote something else meant a folder.
+    if path.is_absolute() or len(path.parts) > _HUB_PARTS or path.parts[:1] in _OF_FOLDERS:
+        raise InputError(f"{key}: there is no folder {path}. Give the path of a model folder, or a hub id.")
+    wanted = ["config.json", *WEIGHTS, *TOKENIZER, *more]
+    try:
+        return Path(snapshot_download(str(path), revision=revision, allow_patterns=wanted))
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        raise InputError(
+            f"{key}: {path} is neither a folder here nor a model on the hub that can be reached "
+            f"({reason_of(error)}). Give the path of a model folder."
+        ) from None
+
+
+# The tokenizer that belongs to a model. Rule: nothing is unpickled, and no foreign code runs unasked.
+
+
+_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+
+
+def load_tokenizer(folder: Path, *, trust_remote_code: bool = False, key: str = "prior.path") -> Any:
+    """The tokenizer in `folder`, which the choice `key` names.
+
+    Raises:
+        InputError: there is none that transformers can read.
+    """
+    if not any((folder / name).is_file() for name in _FILES):
+        raise InputError(f"{key}: {folder} holds no tokenizer (no tokenizer.json). Save the model's own there.")
+    try:
+        with quiet_transformers():
+            return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    except Exception as error:  # noqa: BLE001  (the tokenizers library raises bare Exceptions)
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{key}: {folder}: the tokenizer cannot be read ({reason}). Save it again.") from None

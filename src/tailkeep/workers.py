@@ -1,0 +1,54 @@
+"""What processes that work for another one owe it: to leave Ctrl-C to it, and never to outlive it."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+
+from threadpoolctl import threadpool_limits
+
+
+def end_with(lifeline: Connection) -> None:
+    """Die when the parent closes its end or dies itself, even by SIGKILL.
+
+    An orphan must not write where nobody holds the directory, and nobody would look at what it has done.
+    """
+
+    def watch() -> None:
+        lifeline.poll(None)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def deaf_to_ctrl_c() -> Iterator[None]:
+    """Processes started inside never see Ctrl-C, which reaches the whole group: the parent answers it, afterwards."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+# A fixed number of threads for every numerical library, since sums differ with the number of threads.
+#
+# Rule: only what is loaded can be limited, so what a run computes with is imported first.
+
+
+@contextmanager
+def limited_threads(threads: int) -> Iterator[None]:
+    """Let each of BLAS, OpenMP and torch that is loaded by now use `threads` threads inside."""
+    torch = sys.modules.get("torch")
+    before = torch.get_num_threads() if torch else 0
+    with threadpool_limits(threads):
+        if torch:
+            torch.set_num_threads(threads)
+        try:
+            yield
+        finally:
+            if torch:
+                torch.set_num_threads(before)
