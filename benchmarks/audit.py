@@ -96,7 +96,7 @@ def scale(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]
         units = folder / f"x{factor}"
         made = {"kind": "texts", "folder": units, "units": factor, "unit_bytes": options.unit_bytes}
         in_own_process(made, nice=options.nice)
-        config = {"layout": {"document": "line"}, "memory": options.memory}
+        config = {"layout": {"document": "line"}, "memory_mb": options.memory}
         spent = in_own_process(audit_job(units, folder, config), nice=options.nice)
         megabytes = spent["bytes"] / 1e6
         print(

@@ -22,10 +22,10 @@ from typing import Any
 
 import numpy as np
 
-from tailkeep.audit.comparison import Comparison, compare, each_p, match, permuted, statistics
-from tailkeep.audit.config import Sample, Testing
-from tailkeep.audit.documents import Sampled
-from tailkeep.audit.prior_scores import Asker
+from tailkeep.audit.comparison import Comparison, compare, match, permutation_p_values, permuted, statistics
+from tailkeep.audit.config import SampleConfig, Testing
+from tailkeep.audit.documents import SampledDocument
+from tailkeep.audit.prior_scores import PriorScorer
 from tailkeep.metrics import binomial_interval, holm
 
 PARTS = ("pairs", "alarms")
@@ -51,14 +51,14 @@ def main() -> None:
     files = sorted(folder.glob("*.raw_data.json"))
     if not files:
         sys.exit(f"{folder} holds no *.raw_data.json. Set TAILKEEP_DATA, or give --folder.")
-    ask = Asker({"path": str(options.prior)}).log_probs if options.prior else None
+    ask = PriorScorer({"path": str(options.prior)}).log_probs if options.prior else None
     testing = Testing(permutations=options.permutations)
     rows: list[dict[str, Any]] = []
     for file in files if "pairs" in options.parts else ():
         human, machine = read_pairs(file)
         for form in ("as they are", "prepared"):
             sides = [human, machine] if form == "as they are" else prepared(human, machine)
-            comparison = compare(sampled(sides[1]), sampled(sides[0]), Sample(), testing, 0, ask)
+            comparison = compare(sampled(sides[1]), sampled(sides[0]), SampleConfig(), testing, 0, ask)
             name = file.name.removesuffix(".raw_data.json")
             print(f"\n{name}, {form}: {comparison.documents} documents of {comparison.words} words on each side\n")
             rows += [{"file": name, "form": form, **row} for row in table(comparison)]
@@ -90,9 +90,12 @@ def prepared(human: Sequence[str], machine: Sequence[str]) -> list[list[str]]:
     return found
 
 
-def sampled(texts: Sequence[str]) -> list[Sampled]:
+def sampled(texts: Sequence[str]) -> list[SampledDocument]:
     """The texts as documents of a sample, in their order."""
-    return [Sampled(number, f"x:{number}", str(number), len(text.encode()), text) for number, text in enumerate(texts)]
+    return [
+        SampledDocument(number, f"x:{number}", str(number), len(text.encode()), text)
+        for number, text in enumerate(texts)
+    ]
 
 
 def table(comparison: Comparison) -> Iterator[dict[str, Any]]:
@@ -135,9 +138,9 @@ def false_alarms(files: Sequence[Path], testing: Testing, splits: int) -> None:
 def divisions(human: Sequence[str], testing: Testing) -> tuple[int, int]:
     """Each division of one pool of documents, taken for the true one and ranked among all: how many, and the alarms."""
     halves = [sampled(half) for half in (human[::2], human[1::2])]
-    matched = match(halves[0], halves[1], Sample())
+    matched = match(halves[0], halves[1], SampleConfig())
     is_input = permuted(matched.documents, testing.permutations, 0)[:, 1:]
-    p_values = np.stack([each_p(name, values) for name, values, _ in statistics(matched, is_input)])
+    p_values = np.stack([permutation_p_values(name, values) for name, values, _ in statistics(matched, is_input)])
     alarms = sum(min(holm(column)) <= testing.level for column in p_values.T.tolist())
     return p_values.shape[1], alarms
 
@@ -148,7 +151,7 @@ def whole_comparisons(human: Sequence[str], testing: Testing, splits: int) -> tu
     for seed in range(splits):
         order = np.random.default_rng([seed, len(human)]).permutation(len(human))
         halves = [sampled([human[place] for place in half]) for half in np.array_split(order, 2)]
-        alarms += bool(compare(halves[0], halves[1], Sample(), testing, seed).flagged)
+        alarms += bool(compare(halves[0], halves[1], SampleConfig(), testing, seed).flagged)
     return splits, alarms
 
 

@@ -25,7 +25,7 @@ CONFIG: dict[str, Any] = {
     },
     "tokenizer": {"train": {"vocab_size": 400}},
     "training": {"block": 64, "batch": 8, "epochs": 2, "learning_rate": 3e-3},
-    "measuring": {"samples": 20, "prompt_tokens": 1, "new_tokens": 40},
+    "evaluation": {"samples": 20, "prompt_tokens": 1, "new_tokens": 40},
     "arms": {
         "plain": {},
         # id and version enter the fingerprint: change the version when the function changes.

@@ -117,7 +117,7 @@ def test_the_list_names_every_recipe_with_what_it_shows(tailkeep):
     assert (code, err) == (0, "")
     for recipe in lab.list_recipes():
         assert recipe.name in out
-        assert recipe.shows.split()[0] in out
+        assert recipe.description.split()[0] in out
 
 
 def test_the_version_is_printed(tailkeep):
@@ -175,13 +175,13 @@ def test_a_world_that_is_refused_says_nothing_else(tailkeep, tmp_path):
 
 def test_each_command_has_an_override_of_its_own_as_an_example(tailkeep):
     helps = {command: " ".join(tailkeep(command, "--help")[1].split()) for command in ("lab", "world")}
-    assert "scale=full" in helps["lab"]
-    assert "scale=full" not in helps["world"]
+    assert "preset=full" in helps["lab"]
+    assert "preset=full" not in helps["world"]
     assert "people=100" in helps["world"]
 
 
 def test_hostile_text_is_shown_and_does_nothing(tailkeep, tmp_path):
-    with new_run(tmp_path / "run", arms=["plain"], seeds=(0,), generations=1, shows=HOSTILE_TEXT) as run:
+    with new_run(tmp_path / "run", arms=["plain"], seeds=(0,), generations=1, description=HOSTILE_TEXT) as run:
         cell = run.cell("plain", 0, 0)
         write_texts(cell, "common", [(HOSTILE_TEXT, HOSTILE_TEXT)])
         finish(cell, {"held_out_nll": 1.0}, learner="causal_lm")

@@ -19,7 +19,7 @@ _STAGES = (
     ("flagged: draw", "drawing.py", "draw"),
     ("text to tokens", "preparing.py", "prepare"),
     ("reading", "passage.py", "records"),
-    ("writing", "passage.py", "write"),
+    ("generation", "passage.py", "write"),
     ("random numbers", "randomness.py", "uniforms"),
     ("judging", "deciding.py", "flag"),
     ("splicing", "editing.py", "_spliced"),
@@ -34,7 +34,9 @@ def edited(
     """What the edit of the documents of `path` into the folder `out` takes; its stages if `profile`."""
     watch = Stopwatch()
     profiler = cProfile.Profile() if profile else None
-    config = edit.load({"prior": {"path": str(prior)}, "layout": {"document": document}, "threads": threads, **rule})
+    config = edit.load(
+        {"prior": {"path": str(prior)}, "layout": {"document": document}, "num_threads": threads, **rule}
+    )
     begun = False
 
     def observe(progress: object) -> None:

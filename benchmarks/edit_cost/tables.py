@@ -92,7 +92,7 @@ def cost(options: argparse.Namespace, folder: Path, temporary: Path) -> Rows:
             yield from _rows("cost", subject.name, name, spents, options)
 
 
-BARE, OURS, PUBLISHED = "(a) bare forward pass", "(b) tailkeep edit", "(c) published way"
+BARE, INTERNAL_ERROR, PUBLISHED = "(a) bare forward pass", "(b) tailkeep edit", "(c) published way"
 
 
 def _contenders(subject: Subject, options: argparse.Namespace, temporary: Path) -> dict[str, Any]:
@@ -102,13 +102,13 @@ def _contenders(subject: Subject, options: argparse.Namespace, temporary: Path) 
     published = {"threshold": 0.99, "share": subject.share, "out": fresh.folder / "published.jsonl"}
     return {
         BARE: lambda: {**shared, "kind": "bare"},
-        OURS: lambda: {**shared, "kind": "edit", "rule": subject.rule, "out": fresh()},
+        INTERNAL_ERROR: lambda: {**shared, "kind": "edit", "rule": subject.rule, "out": fresh()},
         PUBLISHED: lambda: {**shared, "kind": "published", **published},
     }
 
 
 def _print_cost(subject: Subject, found: dict[str, list[Spent]], options: argparse.Namespace) -> None:
-    tokens = found[OURS][0]["tokens"]
+    tokens = found[INTERNAL_ERROR][0]["tokens"]
     about = f", {subject.note}" if subject.note else ""
     print(f"\ncost: {subject.name}, {tokens:,} tokens, {options.threads} thread(s), {options.rounds} rounds{about}")
     print("speed is a ratio of tokens per second of CPU time, then by the clock: median (least-largest)")
@@ -143,7 +143,7 @@ def profile(options: argparse.Namespace, folder: Path, temporary: Path) -> Rows:
         for name, seconds in stages.items():
             share, each = seconds / stages["all"], 1e6 * seconds / spent["tokens"]
             print(f"{name:26}{seconds:9.3f} s{share:9.1%}{each:9.2f} us/token")
-        yield from _rows("profile", subject.name, OURS, [spent], options)
+        yield from _rows("profile", subject.name, INTERNAL_ERROR, [spent], options)
 
 
 def scale(options: argparse.Namespace, folder: Path, temporary: Path) -> Rows:

@@ -10,7 +10,7 @@ class ExitCode(IntEnum):
     """What the `tailkeep` command returns to the shell."""
 
     DONE = 0
-    OURS = 1
+    INTERNAL_ERROR = 1
     BAD_INPUT = 2
     OTHER_FINGERPRINT = 3
     DONE_WITH_REJECTS = 4  # of a corpus command

@@ -25,7 +25,7 @@ def end_with(lifeline: Connection) -> None:
 
 
 @contextmanager
-def deaf_to_ctrl_c() -> Iterator[None]:
+def ignore_sigint() -> Iterator[None]:
     """Processes started inside never see Ctrl-C, which reaches the whole group: the parent answers it, afterwards."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

@@ -53,11 +53,11 @@ def test_a_share_of_the_tasks_says_what_is_left(tailkeep, corpus, tmp_path):
 
 
 def test_what_the_resolved_config_prints_can_be_run(tailkeep, tmp_path):
-    more = ["--near-duplicates", "--compression", "zstd", "--text-field", "body", "--memory", 64]
+    more = ["--near-duplicates", "--compression", "zstd", "--text-field", "body", "--memory-mb", 64]
     code, out, _ = tailkeep("audit", *more, "--dump-config")
     assert code == 0
     tree = yaml.safe_load(out)
-    assert (tree["near_duplicates"]["bands"], tree["compression"], tree["memory"]) == (14, "zstd", 64)
+    assert (tree["near_duplicates"]["bands"], tree["compression"], tree["memory_mb"]) == (14, "zstd", 64)
     (tmp_path / "audit.yaml").write_text(out)
     assert tailkeep("audit", "--config", tmp_path / "audit.yaml", "--dump-config")[1] == out
 
@@ -124,7 +124,7 @@ def test_the_laboratory_runs_what_the_audit_prints(corpus, reference, tailkeep, 
     assert max(sizes) - min(sizes) <= 8
     smaller = {**tree, "seeds": [0], "arms": {name: tree["arms"][name] for name in ("input-0", "input-100")}}
     smaller["model"]["config"] |= {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
-    smaller |= {"training": {"block": 64, "batch": 8, "epochs": 0.3}, "measuring": {"samples": 4, "new_tokens": 8}}
+    smaller |= {"training": {"block": 64, "batch": 8, "epochs": 0.3}, "evaluation": {"samples": 4, "new_tokens": 8}}
     run_lab(smaller, tmp_path / "out" / "lab" / "run")
     rows = [json.loads(line) for line in (tmp_path / "out" / "lab" / "run" / "metrics.jsonl").read_text().splitlines()]
     assert {row["arm"] for row in rows} == {"input-0", "input-100"}

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from tailkeep.audit.comparison import asked_statistics, each_p, match, permuted, statistics
-from tailkeep.audit.config import MOST_TESTS, Sample
+from tailkeep.audit.comparison import match, permutation_p_values, permuted, prior_statistics, statistics
+from tailkeep.audit.config import MOST_TESTS, SampleConfig
 from tailkeep.audit.coverage import _bands, _within
-from tailkeep.audit.documents import Sampled, Sampling, smallest
+from tailkeep.audit.documents import HashSample, SampledDocument, smallest
 from tailkeep.audit.keywords import importance, log_odds, separation
 from tailkeep.audit.recommend import plan
 from tailkeep.data.hashing import BUCKETS, buckets_of, grams_of, words_of
@@ -17,7 +17,10 @@ from tests.audit.test_counting import documents_of
 
 
 def sampled(texts):
-    return [Sampled(number, f"x:{number}", str(number), len(text.encode()), text) for number, text in enumerate(texts)]
+    return [
+        SampledDocument(number, f"x:{number}", str(number), len(text.encode()), text)
+        for number, text in enumerate(texts)
+    ]
 
 
 def test_holm_rejects_step_by_step():
@@ -35,21 +38,21 @@ def test_no_division_favours_a_side_and_the_first_is_the_true_one():
 
 def test_both_sides_have_as_many_documents_of_as_many_words():
     texts = prose(60, words=20, seed=0)
-    matched = match(sampled(texts[:25]), sampled(texts[25:]), Sample(documents=20, words=10))
+    matched = match(sampled(texts[:25]), sampled(texts[25:]), SampleConfig(documents=20, words=10))
     assert matched.words == 10
     assert len(matched.texts) == 2 * matched.documents == 50
     assert words_of(matched.texts).counts.tolist() == [10] * 50
     with pytest.raises(InputError, match="the samples have 19 and 35 documents"):
-        match(sampled(texts[:19]), sampled(texts[25:]), Sample())
+        match(sampled(texts[:19]), sampled(texts[25:]), SampleConfig())
 
 
 @pytest.mark.slow
 def test_documents_of_one_kind_are_told_apart_no_oftener_than_the_level():
     """Each division in turn is taken for the true one and ranked among all."""
     texts = prose(60, words=20, seed=3, types=300)
-    matched = match(sampled(texts[:30]), sampled(texts[30:]), Sample(words=16))
+    matched = match(sampled(texts[:30]), sampled(texts[30:]), SampleConfig(words=16))
     found = list(statistics(matched, permuted(matched.documents, 640, 0)))
-    p_values = np.stack([each_p(name, values) for name, values, _ in found])
+    p_values = np.stack([permutation_p_values(name, values) for name, values, _ in found])
     assert p_values.min() == pytest.approx(1 / 641)
     alarms = [min(holm(column)) <= 0.05 for column in p_values.T.tolist()]
     assert 0 < np.mean(alarms) <= 0.05
@@ -59,7 +62,7 @@ def test_a_prior_that_is_surer_of_one_side_is_seen_and_its_spread():
     rng = np.random.default_rng(0)
     sides = [rng.normal(-1, 0.05, (60, 40)), rng.normal(-2, 0.05, (60, 40)) + rng.normal(0, 0.6, (60, 1))]
     asked = [row.astype(np.float32) for row in np.minimum(np.concatenate(sides), -1e-6)]
-    found = {name: (values, values_of) for name, values, values_of in asked_statistics(asked, permuted(60, 640, 0))}
+    found = {name: (values, values_of) for name, values, values_of in prior_statistics(asked, permuted(60, 640, 0))}
     assert len(found) + 20 <= MOST_TESTS
     surprise, (ours, theirs) = found["prior: surprise"]
     assert (ours, theirs) == pytest.approx((1, 2), abs=0.2)
@@ -72,14 +75,14 @@ def test_a_prior_that_is_surer_of_one_side_is_seen_and_its_spread():
 
 def test_a_sample_is_the_same_from_any_cut_and_hash_takes_every_document_alike():
     documents = documents_of([f"text {number}" for number in range(400)])
-    whole = Sampling(50, "a.jsonl", 0)
-    parts = [Sampling(50, "a.jsonl", 0), Sampling(50, "a.jsonl", 0)]
+    whole = HashSample(50, "a.jsonl", 0)
+    parts = [HashSample(50, "a.jsonl", 0), HashSample(50, "a.jsonl", 0)]
     for document in documents:
         whole.add(document)
         parts[document.row % 2].add(document)
     together = smallest([item for part in parts for item in part.sample()], 50)
     assert together == whole.sample()
-    other = Sampling(50, "a.jsonl", 1)
+    other = HashSample(50, "a.jsonl", 1)
     for document in documents:
         other.add(document)
     assert other.sample() != whole.sample()

@@ -72,7 +72,7 @@ def test_how_a_corpus_is_cut_into_row_groups_changes_no_figure(corpus, tmp_path)
 def test_a_tight_memory_changes_no_byte_of_the_tables(tmp_path):
     path = write_jsonl(tmp_path / "x.jsonl", prose(400, words=60, seed=4, types=30_000))
     for memory in (16, 1024):
-        run({"memory": memory}, path, tmp_path / str(memory))
+        run({"memory_mb": memory}, path, tmp_path / str(memory))
     left = [left_by(tmp_path / str(memory)) for memory in (16, 1024)]
     for found in left:
         del found["config.yaml"]

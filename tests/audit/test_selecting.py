@@ -8,11 +8,11 @@ import pytest
 
 from tailkeep import edit
 from tailkeep.audit import run, select
-from tailkeep.data import Record
-from tailkeep.data.corpus import read_weights, repeated, write_weights
+from tailkeep.data import TextRecord
+from tailkeep.data.corpus import read_weights, repeat_count, write_weights
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.lab.causal_lm.data_config import TextCorpus
-from tailkeep.lab.causal_lm.dataset import read_corpus
+from tailkeep.lab.causal_lm.dataset import read_dataset
 from tests.audit.conftest import prose, write_jsonl
 from tests.edit.test_command import tailkeep
 from tests.lab.causal_lm.tiny import STORIES
@@ -135,15 +135,15 @@ def test_a_document_without_a_weight_stops_an_edit(audited, prior, tmp_path):
 
 
 def test_documents_are_repeated_in_proportion_to_their_weight():
-    assert list(repeated([1, 1, 1, 1], 4, seed=0)) == [1, 1, 1, 1]
-    assert list(repeated([0, 3, 1, 0], 8, seed=1)) == [0, 6, 2, 0]
+    assert list(repeat_count([1, 1, 1, 1], 4, seed=0)) == [1, 1, 1, 1]
+    assert list(repeat_count([0, 3, 1, 0], 8, seed=1)) == [0, 6, 2, 0]
     rng = np.random.default_rng(0)
     weights = rng.random(50)
-    means = np.mean([list(repeated(weights, 80, seed=seed)) for seed in range(400)], axis=0)
+    means = np.mean([list(repeat_count(weights, 80, seed=seed)) for seed in range(400)], axis=0)
     assert means == pytest.approx(80 * weights / weights.sum(), abs=0.12)
-    assert all(sum(repeated(weights, 80, seed=seed)) == 80 for seed in range(20))
+    assert all(sum(repeat_count(weights, 80, seed=seed)) == 80 for seed in range(20))
     with pytest.raises(InputError, match="weight 0"):
-        list(repeated([0.0, 0.0], 2, seed=0))
+        list(repeat_count([0.0, 0.0], 2, seed=0))
 
 
 def test_the_laboratory_draws_real_documents_by_weight_and_leaves_the_held_out_alone(tmp_path):
@@ -152,11 +152,11 @@ def test_the_laboratory_draws_real_documents_by_weight_and_leaves_the_held_out_a
     weights = np.array([2.0, 0.0] * 10)
     file = write_weights(tmp_path, "x", [f"d{n}" for n in range(20)], weights, method="m", fingerprint="f")
     settings = {"name": "text", "path": path, "held_out": 0.2}
-    plain, drawn = read_corpus(TextCorpus(**settings)), read_corpus(TextCorpus(**settings, weights=file))
-    assert drawn.held_out == plain.held_out == [Record(text, line=16 + n) for n, text in enumerate(texts[16:])]
+    plain, drawn = read_dataset(TextCorpus(**settings)), read_dataset(TextCorpus(**settings, weights=file))
+    assert drawn.held_out == plain.held_out == [TextRecord(text, line=16 + n) for n, text in enumerate(texts[16:])]
     assert [record.text for record in drawn.real] == [text for text in texts[:16:2] for _ in range(2)]
     write_jsonl(path, texts[:19])
     with pytest.raises(InputError, match=r"has 20 weights, and .* 19 documents"):
-        read_corpus(TextCorpus(**settings, weights=file))
+        read_dataset(TextCorpus(**settings, weights=file))
     with pytest.raises(ValueError, match="weights_seed has no effect"):
         TextCorpus(**settings, weights_seed=1)

@@ -3,7 +3,7 @@ import zipfile
 
 import pytest
 
-from tailkeep.data import Choice, read_answered, read_choices, read_minimal_pairs
+from tailkeep.data import MultipleChoice, read_answered, read_choices, read_minimal_pairs
 from tailkeep.errors import InputError
 
 
@@ -18,7 +18,7 @@ def item(number, gold=0):
 
 def test_items_are_read_as_they_stand(tmp_path):
     path = lines(tmp_path / "c.jsonl", item(0, 1), {"query": "Why?", "choices": [" x ", "y", "z"], "gold": 2})
-    assert read_choices(path) == [Choice("q0", ("a0", "b0"), 1), Choice("Why?", ("x", "y", "z"), 2)]
+    assert read_choices(path) == [MultipleChoice("q0", ("a0", "b0"), 1), MultipleChoice("Why?", ("x", "y", "z"), 2)]
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_minimal_pairs_come_from_a_folder_or_an_archive(tmp_path):
             archive.writestr(f"__MACOSX/data/._{name}.jsonl", b"\xb0")
     found = read_minimal_pairs(folder)
     assert list(found) == ["a", "b"]
-    assert found["a"] == [Choice("", ("He runs.", "He run."), 0), Choice("", ("a sees.", "He run."), 0)]
+    assert found["a"] == [MultipleChoice("", ("He runs.", "He run."), 0), MultipleChoice("", ("a sees.", "He run."), 0)]
     assert read_minimal_pairs(tmp_path / "blimp.zip") == found
     assert {name: len(pairs) for name, pairs in read_minimal_pairs(folder, limit=1).items()} == {"a": 1, "b": 1}
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tailkeep.data import Record, read_documents, read_prompted, read_records
+from tailkeep.data import TextRecord, read_documents, read_prompted, read_records
 from tailkeep.errors import InputError
 
 
@@ -44,7 +44,7 @@ def test_a_document_knows_the_line_in_which_it_begins(write, separator, lines):
 
 def test_lines_of_jsonl_count_those_without_a_document(write):
     path = write('{"text": " "}\n\n{"text": "a\\nb"}\n{"text": "c"}\n', "corpus.jsonl")
-    assert read_records(path) == [Record("a\nb", line=2), Record("c", line=3)]
+    assert read_records(path) == [TextRecord("a\nb", line=2), TextRecord("c", line=3)]
 
 
 def test_a_separator_of_several_lines_is_counted(write):
@@ -147,7 +147,7 @@ def test_a_record_is_a_prompt_on_its_own_lines_and_a_text(write):
 
 
 def test_a_document_without_a_prompt_is_its_text():
-    assert (Record("a").whole, Record("a").start) == ("a", 0)
+    assert (TextRecord("a").whole, TextRecord("a").start) == ("a", 0)
 
 
 def test_a_file_without_a_whole_record_is_refused(write):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tailkeep.config import dump, parse_yaml, validate
 from tailkeep.data import World, WorldConfig
-from tailkeep.data.world.population import Choice, draw, zipf
+from tailkeep.data.world.population import AttributeChoice, draw, zipf
 from tailkeep.errors import ConfigError
 
 TINY = World(WorldConfig(seed=3, people=3, attributes=3, values=2, phrasings=2, shortest=1, longest=3))
@@ -28,7 +28,7 @@ def derivations(world):
 
 def write(world, person, attributes, phrasings):
     truth = world.population.truth
-    choices = [Choice(a, p, int(truth[person, a])) for a, p in zip(attributes, phrasings, strict=True)]
+    choices = [AttributeChoice(a, p, int(truth[person, a])) for a, p in zip(attributes, phrasings, strict=True)]
     return world.population.document(person, choices)
 
 

@@ -15,7 +15,7 @@ import torch
 
 from tailkeep.lab.causal_lm.config import Scratch
 from tailkeep.lab.causal_lm.model import new_network
-from tailkeep.lab.causal_lm.tokenizer import Codec, train_tokenizer
+from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, train_tokenizer
 from tests.lab.causal_lm.tiny import SHAPE, STORIES
 
 THRESHOLD = 0.002
@@ -32,7 +32,7 @@ def one_thread():
 @pytest.fixture(scope="session")
 def prior(tmp_path_factory):
     folder = tmp_path_factory.mktemp("prior")
-    codec = Codec(train_tokenizer(STORIES, vocab_size=300), append_eos=True)
+    codec = DocumentTokenizer(train_tokenizer(STORIES, vocab_size=300), append_eos=True)
     network = new_network(Scratch(name="scratch", type="llama", config=SHAPE), codec, seed=0)
     with torch.no_grad():
         network.lm_head.weight.mul_(30)

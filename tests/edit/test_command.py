@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from tailkeep import cli
-from tailkeep.edit import Outcome
-from tailkeep.report.edit import read_edit
+from tailkeep.edit import EditOutcome
+from tailkeep.report.edit import read_edit_run
 from tests.edit.conftest import THRESHOLD
 from tests.report.built_runs import HOSTILE_TEXT
 
@@ -76,11 +76,11 @@ def test_a_run_that_changes_nothing_says_what_would(tailkeep, corpus, prior, tmp
     _, out, _ = tailkeep(*arguments, "rule.threshold=0.999999", "--limit", 4)
     assert "hint: no token was flagged; lower rule.threshold" in out
     counts = dict.fromkeys(("documents", "written", "rejected", "tokens", "flagged"), 1)
-    same = Outcome("", 1, 1, {**counts, "edited": 0, "changed": 0, "deleted": 0})
+    same = EditOutcome("", 1, 1, {**counts, "edited": 0, "changed": 0, "deleted": 0})
     assert "hint: each flagged token was drawn as it was; set sampler.temperature=1.5" in same.lines()[-1]
-    refused = Outcome("", 1, 1, {**same.counts, "refused/fragment": 1})
+    refused = EditOutcome("", 1, 1, {**same.counts, "refused/fragment": 1})
     assert refused.lines()[-1].startswith("hint: every edit was refused, for the reasons above")
-    assert "hint" not in Outcome("", 1, 1, {**same.counts, "changed": 1}).lines()[-1]
+    assert "hint" not in EditOutcome("", 1, 1, {**same.counts, "changed": 1}).lines()[-1]
 
 
 def test_a_share_of_the_tasks_says_what_is_left(tailkeep, arguments, tmp_path, monkeypatch):
@@ -210,7 +210,7 @@ def test_a_text_that_is_read_in_part_ends_before_the_next_edit(tailkeep, prior, 
     tailkeep("edit", "--input", tmp_path / "x.txt", "--prior", prior, "--out", tmp_path / "out", *wild)
     total = len((tmp_path / "out" / "edits" / "x.txt.jsonl").read_text().splitlines())
     for count in range(1, total + 1):
-        (found,) = read_edit(tmp_path / "out", edits=count).texts
+        (found,) = read_edit_run(tmp_path / "out", edits=count).texts
         before = "".join(kept + change.old for kept, change in zip(found.kept, found.changes, strict=False))
         before += found.kept[-1]
         assert text.startswith(before)

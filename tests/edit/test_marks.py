@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tailkeep.edit import estimate, load, run
-from tailkeep.edit.stats import Outcome
+from tailkeep.edit.stats import EditOutcome
 from tailkeep.errors import InputError
 
 
@@ -107,5 +107,5 @@ def test_a_run_that_did_not_end_marks_its_output_too(corpus, config, tmp_path):
 
 @pytest.mark.parametrize(("changed", "warned"), [(39, False), (41, True)])
 def test_more_than_two_fifths_changed_is_warned_about(changed, warned):
-    outcome = Outcome("", 1, 1, {"tokens": 200, "changed": changed, "deleted": 0}, changed_before=0.2)
+    outcome = EditOutcome("", 1, 1, {"tokens": 200, "changed": changed, "deleted": 0}, changed_before=0.2)
     assert bool(outcome.warnings()) == warned

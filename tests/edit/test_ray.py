@@ -1,5 +1,6 @@
 """Ray as the engine of an edit, on a real cluster on this machine whose actors and driver are killed."""
 
+import importlib
 import json
 import os
 import signal
@@ -105,7 +106,7 @@ class Otherwise:
     """Works here, with another torch than the run."""
 
     def run(self, setup, shards):
-        from tailkeep.edit import run as workers
+        workers = importlib.import_module("tailkeep.edit.run")
 
         with pytest.MonkeyPatch.context() as patched:
             there = workers.versions
@@ -123,7 +124,7 @@ def test_the_command_reserves_the_cores_of_each_worker(corpus, prior, tmp_path, 
     # No executor means that the edit does the work itself.
     monkeypatch.setattr("tailkeep.integrations.ray.RayActors", lambda *given, **named: asked.append((given, named)))
     monkeypatch.setenv("RAY_DEDUP_LOGS_SKIP_REGEX", "")
-    chosen = ["--set", "threads=2", "--set", "prior.device=cpu", "--engine", "ray", "--workers", 3]
+    chosen = ["--set", "num_threads=2", "--set", "prior.device=cpu", "--engine", "ray", "--workers", 3]
     arguments = ["edit", "--input", corpus / "c.txt", "--prior", prior, "--out", tmp_path / "out", *chosen]
     assert typer_run(arguments, monkeypatch) == 0
     assert asked == [((3,), {"cpus": 2, "gpus": 0})]

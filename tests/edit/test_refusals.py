@@ -211,8 +211,10 @@ def test_outputs_without_their_manifest_are_not_written_over_by_another_configur
 
 
 def test_options_beat_overrides_and_these_the_file(tmp_path, prior):
-    (tmp_path / "edit.yaml").write_text(f"prior: {{path: {prior}}}\nseed: 1\nthreads: 1\nrule: {{threshold: 0.5}}\n")
-    found = load(tmp_path / "edit.yaml", overrides=["seed=2", "threads=2"], options={"threads": 3})
+    (tmp_path / "edit.yaml").write_text(
+        f"prior: {{path: {prior}}}\nseed: 1\nnum_threads: 1\nrule: {{threshold: 0.5}}\n"
+    )
+    found = load(tmp_path / "edit.yaml", overrides=["seed=2", "num_threads=2"], options={"num_threads": 3})
     assert (found.seed, found.threads, found.rule.threshold) == (2, 3, 0.5)
 
 

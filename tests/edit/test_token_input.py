@@ -9,7 +9,7 @@ from transformers import AutoTokenizer
 
 from tailkeep.edit import estimate, load, run
 from tailkeep.errors import ConfigError, InputError
-from tailkeep.rules import read_surfaces
+from tailkeep.rules import read_token_texts
 from tailkeep.scoring.loading import load_tokenizer
 from tests.edit.conftest import left_by
 from tests.lab.causal_lm.tiny import STORIES
@@ -22,7 +22,7 @@ def tokenizer(prior):
 
 @pytest.fixture(scope="module")
 def own_hash(prior):
-    return read_surfaces(load_tokenizer(prior)).fingerprint
+    return read_token_texts(load_tokenizer(prior)).fingerprint
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +146,7 @@ def test_special_tokens_and_parts_of_characters_are_never_touched(chosen, tokeni
     wild = {"rule": {"name": "random", "share": 1.0}, "sampler": {"top_k": None, "temperature": 1e6}}
     outcome = run({**chosen, **wild}, tmp_path / "x.jsonl", tmp_path / "out")
     edited = json.loads((tmp_path / "out" / "documents" / "x.jsonl").read_text())["input_ids"]
-    surfaces = read_surfaces(tokenizer)
+    surfaces = read_token_texts(tokenizer)
     fixed = [at for at, token in enumerate(row) if surfaces[token] is None]
     assert len(fixed) > 4
     assert [edited[at] for at in fixed] == [row[at] for at in fixed]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tailkeep.kr_test.corpus import Document
+from tailkeep.kr_test.corpus import AnnotatedDocument
 
 FIRST = [name + ending for name in ("Abe", "Bra", "Cor", "Dor") for ending in "lmno"]
 TOWNS = ["Arden", "Bodel", "Cambo", "Delft", "Eborn", "Fynal", "Goral", "Halde"]
@@ -20,7 +20,7 @@ def document(number, seed=0):
 
 
 def documents(count=60):
-    return [Document(number, document(number)) for number in range(count)]
+    return [AnnotatedDocument(number, document(number)) for number in range(count)]
 
 
 def write(path, count=60):

@@ -4,7 +4,7 @@ import pytest
 
 from tailkeep.errors import BusyError, InputError
 from tailkeep.kr_test.build import build_asked, unanswered
-from tailkeep.kr_test.corpus import Document
+from tailkeep.kr_test.corpus import AnnotatedDocument
 from tailkeep.kr_test.llm_writer import (
     Endpoint,
     EndpointError,
@@ -100,8 +100,8 @@ def test_passages_are_drawn_by_the_seed_and_stand_in_the_order_of_the_corpus():
     drawn = passages_of(documents(), wanted=5, seed=1)
     assert [p.location for p in drawn] == sorted(p.location for p in drawn)
     assert drawn == passages_of(documents(), wanted=5, seed=1) != passages_of(documents(), wanted=5, seed=2)
-    assert passages_of([Document(0, "too short")], wanted=5, seed=0) == []
-    (long,) = passages_of([Document(0, "word " * 2000)], wanted=1, seed=0)
+    assert passages_of([AnnotatedDocument(0, "too short")], wanted=5, seed=0) == []
+    (long,) = passages_of([AnnotatedDocument(0, "word " * 2000)], wanted=1, seed=0)
     assert len(long.text) <= 4000
     assert long.text.endswith("word")
 

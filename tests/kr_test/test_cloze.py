@@ -7,7 +7,7 @@ from tailkeep.data.corpus import Layout
 from tailkeep.errors import InputError
 from tailkeep.kr_test.build import build_cloze
 from tailkeep.kr_test.cloze import blanks_of, gather, pair_up, present, questions_of
-from tailkeep.kr_test.corpus import Document, read_corpus, sentences_of
+from tailkeep.kr_test.corpus import AnnotatedDocument, read_corpus, sentences_of
 from tailkeep.kr_test.lint import find_shortcuts, leaks
 from tests.kr_test.corpus import documents, write
 
@@ -57,7 +57,7 @@ def test_a_pair_whose_false_sentence_is_in_the_corpus_gives_no_question():
     questions = questions_of(pairs)
     left = questions_of(pairs, without=frozenset([questions[0].sentence_false]))
     assert len(left) == len(questions) - 2
-    spoilt = Document(99, f"A start. {questions[0].sentence_false}")
+    spoilt = AnnotatedDocument(99, f"A start. {questions[0].sentence_false}")
     assert present([questions[0].sentence_false, "No."], [spoilt]) == {questions[0].sentence_false}
 
 
@@ -68,7 +68,7 @@ def test_the_seed_decides_and_nothing_else():
 
 def test_an_entity_whose_word_stands_in_the_context_is_not_asked_for():
     text = "Anna Lee sang in the old hall. The people of the town liked Kurt Lee very much."
-    assert list(blanks_of(Document(0, text))) == []
+    assert list(blanks_of(AnnotatedDocument(0, text))) == []
 
 
 def test_no_entity_is_asked_for_more_than_four_times():

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tailkeep.data import Question
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.kr_test.build import export
-from tailkeep.kr_test.evaluate import Examinee, token_counter
+from tailkeep.kr_test.evaluate import KRModel, token_counter
 from tests.harness import evaluate, sums_of
 from tests.kr_test.tiny import QUESTIONS, save_model
 
@@ -21,7 +21,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def margins(model):
-    return Examinee.load(model).answer(QUESTIONS)
+    return KRModel.load(model).answer(QUESTIONS)
 
 
 def sentence_log_probs(folder, context, sentence):
@@ -53,11 +53,11 @@ def test_sentences_of_different_lengths_are_counted(margins):
 
 def test_questions_that_the_model_cannot_read_at_once_are_counted(model):
     long = Question("Ann saw a cat. " * 30, "Ben had a hat.", "Ben had a cat.")
-    assert Examinee.load(model).answer([long, QUESTIONS[0]]).beyond_window == 1
+    assert KRModel.load(model).answer([long, QUESTIONS[0]]).beyond_window == 1
 
 
 def test_the_form_of_wikitext_changes_what_the_model_reads(model, margins):
-    assert np.abs(Examinee.load(model).answer(QUESTIONS, form="wikitext").sum - margins.sum).min() > 0
+    assert np.abs(KRModel.load(model).answer(QUESTIONS, form="wikitext").sum - margins.sum).min() > 0
 
 
 def test_tokens_are_counted_as_the_tokenizer_cuts_them(model):
@@ -67,7 +67,7 @@ def test_tokens_are_counted_as_the_tokenizer_cuts_them(model):
 
 def test_a_folder_without_a_model_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"no config\.json"):
-        Examinee.load(tmp_path)
+        KRModel.load(tmp_path)
 
 
 # The export
@@ -113,7 +113,7 @@ def test_all_scores_are_one_where_sentences_are_equally_long(model, tmp_path, mo
     ]
     count = token_counter(model)
     assert all(count(q.sentence_true) == count(q.sentence_false) for q in even)
-    ours = Examinee.load(model).answer(even)
+    ours = KRModel.load(model).answer(even)
     assert ours.uneven == 0
     found = evaluate(model, [export(even, tmp_path / "task")], monkeypatch, tmp_path / "cache")["results"]["kr_test"]
     shares = {float(np.mean(margin > 0)) for margin in (ours.common, ours.sum, ours.mean)}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tailkeep.lab import Measurement, Subject
+from tailkeep.lab import Experiment, Measurement
 from tailkeep.lab.toy_data import Floats, Numbers
 
 
@@ -79,8 +79,8 @@ def measure(model: TraceModel, samples: Mapping[str, Numbers]) -> Measurement:
     return Measurement({"mean": float(samples["common"].values.mean()), "last": float(model.trained_on[-1])})
 
 
-def trace_subject(asked: Asked, *, size: int = 6) -> Subject:
-    return Subject(
+def trace_subject(asked: Asked, *, size: int = 6) -> Experiment:
+    return Experiment(
         name="trace",
         real=real(size),
         learner=TraceLearner(asked),
@@ -89,5 +89,5 @@ def trace_subject(asked: Asked, *, size: int = 6) -> Subject:
     )
 
 
-def trace_learners(asked: Asked, *, size: int = 6) -> dict[str, Callable[[Mapping[str, object], int], Subject]]:
+def trace_learners(asked: Asked, *, size: int = 6) -> dict[str, Callable[[Mapping[str, object], int], Experiment]]:
     return {"trace": lambda options, seed: trace_subject(asked, size=size)}

@@ -6,12 +6,12 @@ from tests.lab.test_recipes import IN_EFFECT, REQUIRED
 
 GAUSSIAN = {"learner": "gaussian"}
 LANGUAGE = {"learner": "causal_lm", "data": {"name": "world"}, "model": {"name": "scratch"}}
-SCALED = {
+WITH_PRESETS = {
     **GAUSSIAN,
-    "scale": "quick",
+    "preset": "quick",
     "generations": 7,
     "record_every": 2,
-    "scales": {"quick": {"generations": 3}, "full": {"generations": 70, "seeds": [0, 1]}, "file": None},
+    "presets": {"quick": {"generations": 3}, "full": {"generations": 70, "seeds": [0, 1]}, "file": None},
 }
 
 
@@ -63,12 +63,12 @@ def test_a_kind_that_an_arm_changes_takes_no_keys_of_the_old_kind():
 
 
 def test_the_chosen_scale_beats_the_file_and_an_override_beats_both():
-    assert load(SCALED).arms["plain"].generations == 3
-    assert load(SCALED, overrides=["scale=full"]).arms["plain"].generations == 70
-    assert load(SCALED, overrides=["scale=full"]).seeds == (0, 1)
-    assert load(SCALED, overrides=["scale=file"]).arms["plain"].generations == 7
-    assert load(SCALED, overrides=["generations=5"]).arms["plain"].generations == 5
-    assert load(SCALED, overrides=["scale=full", "generations=5"]).arms["plain"].record_every == 2
+    assert load(WITH_PRESETS).arms["plain"].generations == 3
+    assert load(WITH_PRESETS, overrides=["preset=full"]).arms["plain"].generations == 70
+    assert load(WITH_PRESETS, overrides=["preset=full"]).seeds == (0, 1)
+    assert load(WITH_PRESETS, overrides=["preset=file"]).arms["plain"].generations == 7
+    assert load(WITH_PRESETS, overrides=["generations=5"]).arms["plain"].generations == 5
+    assert load(WITH_PRESETS, overrides=["preset=full", "generations=5"]).arms["plain"].record_every == 2
 
 
 def test_an_override_of_the_base_reaches_the_arms_that_set_the_key_themselves():
@@ -78,7 +78,7 @@ def test_an_override_of_the_base_reaches_the_arms_that_set_the_key_themselves():
 
 
 def test_the_base_of_a_scale_reaches_the_arms_that_set_the_key_themselves():
-    tree = {**SCALED, "arms": {"a": {}, "b": {"generations": 9}}}
+    tree = {**WITH_PRESETS, "arms": {"a": {}, "b": {"generations": 9}}}
     assert {arm.generations for arm in load(tree).arms.values()} == {3}
 
 
@@ -99,8 +99,8 @@ def test_a_scale_can_add_an_arm():
     tree = {
         **GAUSSIAN,
         "arms": {"a": {}},
-        "scale": "full",
-        "scales": {"full": {"arms": {"wide": {"data": {"std": 2}}}}},
+        "preset": "full",
+        "presets": {"full": {"arms": {"wide": {"data": {"std": 2}}}}},
     }
     assert list(load(tree).arms) == ["a", "wide"]
     assert load(tree).arms["wide"].data.std == 2
@@ -134,7 +134,7 @@ def test_arms_are_chosen_by_name_and_keep_the_order_of_the_source():
 
 
 def test_an_arm_of_the_chosen_scale_can_be_chosen():
-    tree = {**GAUSSIAN, "arms": {"a": {}}, "scale": "full", "scales": {"full": {"arms": {"b": {}}}}}
+    tree = {**GAUSSIAN, "arms": {"a": {}}, "preset": "full", "presets": {"full": {"arms": {"b": {}}}}}
     assert list(load(tree, arms=["b"]).arms) == ["b"]
 
 
@@ -201,10 +201,10 @@ def test_an_override_that_would_add_an_arm_or_change_none_is_refused(override, m
 
 
 def test_a_fault_that_an_override_brings_in_is_told_as_its_own():
-    tree = {**GAUSSIAN, "data": {"std": 0}, "threads": 0, "arms": {"a": {}, "b": {}}}
-    lines = lines_of(tree, overrides=["threads=0", "generatons=2", "arms.b.data.size=0"])
+    tree = {**GAUSSIAN, "data": {"std": 0}, "num_threads": 0, "arms": {"a": {}, "b": {}}}
+    lines = lines_of(tree, overrides=["num_threads=0", "generatons=2", "arms.b.data.size=0"])
     assert [line.split(" ")[:2] for line in lines] == [
-        ["config:", "threads:"], ["config:", "data.std:"], ["--set:", "arms.b.data.size:"], ["--set:", "unknown"],
+        ["config:", "num_threads:"], ["config:", "data.std:"], ["--set:", "arms.b.data.size:"], ["--set:", "unknown"],
     ]  # fmt: skip
     assert lines[3] == "--set: unknown key 'generatons'. Did you mean 'generations'?"
 
@@ -218,8 +218,8 @@ def test_a_value_that_an_override_makes_worse_is_told_as_the_overrides():
 def test_an_unknown_key_at_the_top_is_answered_with_the_keys_of_run_and_study():
     (line,) = lines_of({**GAUSSIAN, "zzz": 1, "arms": {"a": {}, "b": {"learner": "mixture"}}})
     assert line == (
-        "config: unknown key 'zzz'. Known: arms, data, device, generations, grid, keep_models, learner, name, "
-        "record_every, regime, scale, scales, seeds, shows, threads, truncate."
+        "config: unknown key 'zzz'. Known: arms, data, description, device, generations, grid, keep_models, learner, "
+        "name, num_threads, preset, presets, record_every, regime, seeds, truncate."
     )
     assert lines_of({**GAUSSIAN, "sedes": [1], "arms": {"a": {}, "b": {}}}) == [
         "config: unknown key 'sedes'. Did you mean 'seeds'?"
@@ -267,7 +267,7 @@ def test_a_missing_learner_is_told_with_the_kinds_there_are():
         ({**GAUSSIAN, "seeds": 0}, r"seeds: expected a list of whole numbers, such as \[0, 1, 2\] \(received 0\)"),
         ({**GAUSSIAN, "seeds": "01"}, r"seeds: expected a list of whole numbers.*received \"01\""),
         ({**GAUSSIAN, "seeds": [-1]}, r"seeds\.0: .*received -1"),
-        ({**GAUSSIAN, "threads": 0}, r"threads: .*received 0"),
+        ({**GAUSSIAN, "num_threads": 0}, r"num_threads: .*received 0"),
         ({**GAUSSIAN, "keep_models": "lsat"}, r"'lsat' is unknown\. Did you mean 'last'"),
         ({**GAUSSIAN, "keepmodels": "last"}, r"unknown key 'keepmodels'\. Did you mean 'keep_models'"),
         ({"learner": "gausian"}, r"'gausian' is unknown\. Did you mean 'gaussian'"),
@@ -280,9 +280,9 @@ def test_a_missing_learner_is_told_with_the_kinds_there_are():
         ({**LANGUAGE, "loss": {"name": "truncated", "treshold": 0.9}}, r"'loss\.treshold'\. Did you mean 'threshold'"),
         ({**GAUSSIAN, "arms": [1]}, r"arms: expected names with keys of their own"),
         ({**GAUSSIAN, "arms": {"a": 3}}, r"arms: expected names with keys of their own"),
-        ({**GAUSSIAN, "scales": [1]}, r"scales: expected names with keys"),
-        ({**SCALED, "scale": "huge"}, r"scale: 'huge' is not offered here\. Known: quick, full, file"),
-        ({**SCALED, "scale": None}, r"scale: None is not offered here\. Known: quick"),
+        ({**GAUSSIAN, "presets": [1]}, r"presets: expected names with keys"),
+        ({**WITH_PRESETS, "preset": "huge"}, r"preset: 'huge' is not offered here\. Known: quick, full, file"),
+        ({**WITH_PRESETS, "preset": None}, r"preset: None is not offered here\. Known: quick"),
     ],
 )
 def test_what_cannot_be_used_is_refused_with_its_key(tree, message):
@@ -291,8 +291,8 @@ def test_what_cannot_be_used_is_refused_with_its_key(tree, message):
 
 
 def test_a_scale_of_a_configuration_that_offers_none_is_refused():
-    with pytest.raises(ConfigError, match=r"scale: 'full' is not offered here\. It offers none"):
-        load(GAUSSIAN, overrides=["scale=full"])
+    with pytest.raises(ConfigError, match=r"preset: 'full' is not offered here\. It offers none"):
+        load(GAUSSIAN, overrides=["preset=full"])
 
 
 @pytest.mark.parametrize("name", ["", ".hidden", "../up", "a/b", "a b", "-a", "ä", "a.partial", "x" * 61, "a\n"])
@@ -345,12 +345,12 @@ def test_arms_of_different_kinds_are_dumped_whole():
 
 
 def test_an_override_of_a_dumped_configuration_still_works(tmp_path):
-    (tmp_path / "dumped.yaml").write_text(dump(load({**SCALED, "arms": {"a": {}, "b": {"record_every": 3}}})))
+    (tmp_path / "dumped.yaml").write_text(dump(load({**WITH_PRESETS, "arms": {"a": {}, "b": {"record_every": 3}}})))
     config = load(tmp_path / "dumped.yaml", overrides=["generations=2"])
-    assert config.scale == "quick"
+    assert config.preset == "quick"
     assert {arm.generations for arm in config.arms.values()} == {2}
-    with pytest.raises(ConfigError, match="scale"):
-        load(tmp_path / "dumped.yaml", overrides=["scale=full"])
+    with pytest.raises(ConfigError, match="preset"):
+        load(tmp_path / "dumped.yaml", overrides=["preset=full"])
 
 
 def test_a_device_that_nothing_here_computes_on_is_refused():

@@ -7,7 +7,7 @@ import pytest
 from tailkeep import lab
 from tailkeep.errors import ConfigError
 from tailkeep.lab.protocols import Stage
-from tailkeep.lab.regimes import Edit
+from tailkeep.lab.regimes import EditRegime
 from tailkeep.lab.toy_data import Numbers
 from tailkeep.rules import Sampler, ToEdit
 from tests.lab.stubs import Asked, TraceModel, listed, real, trace_learners, trace_subject
@@ -44,7 +44,7 @@ def recursion(regime, generations):
 
 
 def test_each_generation_trains_on_the_real_data_as_the_last_model_has_edited_it():
-    regime = Edit(name="edit", rule=ToEdit(threshold=0.5), sampler=Sampler(temperature=2.0))
+    regime = EditRegime(name="edit", rule=ToEdit(threshold=0.5), sampler=Sampler(temperature=2.0))
     sets, facts, asked = recursion(regime, 3)
     assert sets == [[0, 1], [0.25, 1.25], [0.25, 1.25]]
     assert asked == [(model, [0, 1], regime.rule, regime.sampler, model + 1) for model in (0, 1)]
@@ -52,13 +52,13 @@ def test_each_generation_trains_on_the_real_data_as_the_last_model_has_edited_it
 
 
 def test_without_the_anchor_edits_are_of_edits():
-    sets, facts, _ = recursion(Edit(name="edit", anchored=False), 4)
+    sets, facts, _ = recursion(EditRegime(name="edit", anchored=False), 4)
     assert sets == [[0, 1], [0.25, 1.25], [0.5, 1.5], [0.75, 1.75]]
     assert [told.get("changed_share") for told in facts] == [None, 0.25, 0.5, 0.75]
 
 
 def test_what_a_model_has_written_can_be_edited_by_itself():
-    sets, facts, asked = recursion(Edit(name="edit", of="written"), 3)
+    sets, facts, asked = recursion(EditRegime(name="edit", of="written"), 3)
     written = [TraceModel(generation, Asked(), ()).sample(2, seed=generation + 1) for generation in (0, 1)]
     assert [call[1] for call in asked] == [listed(data) for data in written]
     assert sets[1:] == [[value + 0.25 for value in listed(data)] for data in written]
@@ -66,7 +66,7 @@ def test_what_a_model_has_written_can_be_edited_by_itself():
 
 
 def test_every_generation_stands_for_the_real_data():
-    assert Edit(name="edit").budget(3, real(7)) == 7
+    assert EditRegime(name="edit").budget(3, real(7)) == 7
 
 
 def test_the_defaults_are_the_papers_and_anchored():

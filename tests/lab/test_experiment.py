@@ -1,5 +1,6 @@
 """One call of `lab.run`: what it refuses before it writes, worker processes, and a caller's own learners and losses."""
 
+import importlib
 import os
 import signal
 import subprocess
@@ -51,7 +52,7 @@ def test_an_arms_result_does_not_depend_on_the_other_arms(tmp_path):
     assert both == one
 
 
-@pytest.mark.parametrize("keys", [{"seeds": [1]}, {"threads": 2}, {"generations": 5}, {"data": {"size": 9}}])
+@pytest.mark.parametrize("keys", [{"seeds": [1]}, {"num_threads": 2}, {"generations": 5}, {"data": {"size": 9}}])
 def test_other_settings_are_another_run(tmp_path, keys):
     run(tmp_path)
     with pytest.raises(FingerprintError, match="What differs") as caught:
@@ -59,7 +60,9 @@ def test_other_settings_are_another_run(tmp_path, keys):
     assert caught.value.exit_code == 3
 
 
-@pytest.mark.parametrize("keys", [{"name": "other"}, {"shows": "other"}, {"keep_models": "none"}, {"device": "cpu"}])
+@pytest.mark.parametrize(
+    "keys", [{"name": "other"}, {"description": "other"}, {"keep_models": "none"}, {"device": "cpu"}]
+)
 def test_what_changes_no_result_is_no_other_run(tmp_path, keys):
     run(tmp_path)
     run(tmp_path, **keys)
@@ -99,7 +102,7 @@ def limits():
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_limit_of_threads_ends_with_the_run(tmp_path, workers):
     before = limits()
-    lab.run({**TREE, "threads": 1}, tmp_path / "run", workers=workers)
+    lab.run({**TREE, "num_threads": 1}, tmp_path / "run", workers=workers)
     assert limits() == before
 
 
@@ -151,7 +154,7 @@ def test_workers_change_neither_bytes_nor_what_is_told(tmp_path):
 
 
 def test_more_workers_than_chains_are_not_started(tmp_path, monkeypatch):
-    monkeypatch.setattr("tailkeep.lab.run.ProcessPoolExecutor", None)
+    monkeypatch.setattr(importlib.import_module("tailkeep.lab.run"), "ProcessPoolExecutor", None)
     lab.run({**TREE, "arms": {"a": {}}}, tmp_path / "run", workers=8)
 
 
@@ -253,8 +256,8 @@ def test_what_cannot_cross_into_another_process_needs_one_worker(tmp_path, own):
 def test_by_default_each_worker_has_its_cores(monkeypatch):
     monkeypatch.setattr("os.cpu_count", lambda: 8)
     assert lab.default_workers(lab.load({"learner": "gaussian"})) == 8
-    assert lab.default_workers(lab.load({"learner": "gaussian", "threads": 3})) == 2
-    assert lab.default_workers(lab.load({"learner": "gaussian", "threads": 99})) == 1
+    assert lab.default_workers(lab.load({"learner": "gaussian", "num_threads": 3})) == 2
+    assert lab.default_workers(lab.load({"learner": "gaussian", "num_threads": 99})) == 1
 
 
 def test_a_language_model_on_a_gpu_has_one_worker(monkeypatch):

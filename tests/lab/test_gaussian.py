@@ -6,7 +6,7 @@ from scipy.stats import norm
 
 from tailkeep.errors import ConfigError, TrainingError
 from tailkeep.lab import load
-from tailkeep.lab.gaussian import DensityCut, GaussianLearner, Gaussians, GaussianStudy, RelativeCut, build
+from tailkeep.lab.gaussian import DensityCut, GaussianArm, GaussianLearner, Gaussians, RelativeCut, build
 from tailkeep.lab.toy_data import NormalWorld, Numbers
 from tailkeep.metrics import accumulated_variance, balanced_width, median_variance, variance_growth
 
@@ -97,7 +97,7 @@ def test_a_width_of_zero_neither_warns_nor_dies(learner, value):
     again = fit(learner, model.sample(10, seed=1))
     assert np.isfinite(again.mean).all()
     world = NormalWorld(lineages=3)
-    study = GaussianStudy(learner="gaussian", data=world)
+    study = GaussianArm(learner="gaussian", data=world)
     measured = build(study, seed=0).measure(model, {}).metrics
     assert measured["std_median"] == pytest.approx(0, abs=1e-15)
     assert measured["kl_model_real_median"] > 30
@@ -178,7 +178,7 @@ def test_a_saved_model_writes_the_same_samples(tmp_path):
 
 
 def test_the_measure_of_the_true_model_is_no_divergence_at_all():
-    study = GaussianStudy(learner="gaussian", data=NormalWorld(mean=2.0, std=3.0, lineages=4))
+    study = GaussianArm(learner="gaussian", data=NormalWorld(mean=2.0, std=3.0, lineages=4))
     subject = build(study, seed=0)
     measured = subject.measure(Gaussians(np.full(4, 2.0), np.full(4, 3.0)), {})
     assert measured.metrics["kl_model_real_median"] == pytest.approx(0, abs=1e-12)
@@ -189,7 +189,7 @@ def test_the_measure_of_the_true_model_is_no_divergence_at_all():
 
 
 def test_a_model_without_width_has_no_finite_divergence():
-    subject = build(GaussianStudy(learner="gaussian"), seed=0)
+    subject = build(GaussianArm(learner="gaussian"), seed=0)
     assert subject.measure(Gaussians(np.zeros(3), np.zeros(3)), {}).metrics["kl_model_real_median"] == np.inf
 
 
@@ -227,7 +227,7 @@ def test_a_saved_model_knows_its_generation(tmp_path):
 
 
 def test_a_plain_arm_has_the_closed_forms_of_mean_and_median_beside_it():
-    study = GaussianStudy(learner="gaussian", data=NormalWorld(size=50, std=3.0, lineages=2))
+    study = GaussianArm(learner="gaussian", data=NormalWorld(size=50, std=3.0, lineages=2))
     found = measured(study, Gaussians(np.zeros(2), np.ones(2), generation=4))
     assert found["variance_mean_theory"] == pytest.approx(9 * (49 / 50) ** 5)
     assert found["std_theory"] == pytest.approx(3 * np.sqrt(median_variance(50, 4)))
@@ -235,7 +235,7 @@ def test_a_plain_arm_has_the_closed_forms_of_mean_and_median_beside_it():
 
 def test_a_relative_cut_multiplies_both_by_eta():
     cut = RelativeCut(name="relative", width=0.2)
-    study = GaussianStudy(learner="gaussian", data=NormalWorld(size=50, lineages=2), truncate=cut)
+    study = GaussianArm(learner="gaussian", data=NormalWorld(size=50, lineages=2), truncate=cut)
     found = measured(study, Gaussians(np.zeros(2), np.ones(2), generation=1))
     assert found["variance_mean_theory"] == pytest.approx((49 / 50 * variance_growth(0.2)) ** 2)
     assert found["std_theory"] == pytest.approx(np.sqrt(median_variance(50, 1)) * variance_growth(0.2))
@@ -243,13 +243,13 @@ def test_a_relative_cut_multiplies_both_by_eta():
 
 def test_a_relative_cut_has_eta_beside_its_measured_growth_and_no_other_cut_has():
     for cut, beside in ((RelativeCut(name="relative", width=0.5), True), (DensityCut(name="density"), False)):
-        study = GaussianStudy(learner="gaussian", data=NormalWorld(lineages=2), truncate=cut)
+        study = GaussianArm(learner="gaussian", data=NormalWorld(lineages=2), truncate=cut)
         found = measured(study, Gaussians(np.zeros(2), np.ones(2)))
         assert found.get("cut_growth_theory") == (variance_growth(0.5) if beside else None)
 
 
 def test_monte_carlo_errors_are_the_spread_of_repeated_measures():
-    study = GaussianStudy(learner="gaussian", data=NormalWorld(lineages=400))
+    study = GaussianArm(learner="gaussian", data=NormalWorld(lineages=400))
     widths_of = np.random.default_rng(0).lognormal(sigma=0.5, size=(600, 400))
     found = [measured(study, Gaussians(np.zeros(400), std)) for std in widths_of]
     for name in ("variance_mean", "std_median"):
@@ -260,16 +260,16 @@ def test_monte_carlo_errors_are_the_spread_of_repeated_measures():
 
 
 def test_a_single_lineage_has_no_monte_carlo_error():
-    study = GaussianStudy(learner="gaussian", data=NormalWorld(lineages=1))
+    study = GaussianArm(learner="gaussian", data=NormalWorld(lineages=1))
     assert not {"variance_mean_se", "std_median_se"} & measured(study, Gaussians(np.zeros(1), np.ones(1))).keys()
 
 
 def test_a_density_cut_has_its_floor_and_accumulation_its_mean():
     cut = DensityCut(name="density", threshold=0.85)
-    floored = measured(GaussianStudy(learner="gaussian", truncate=cut), Gaussians(np.zeros(2), np.ones(2)))
+    floored = measured(GaussianArm(learner="gaussian", truncate=cut), Gaussians(np.zeros(2), np.ones(2)))
     assert floored["std_theory"] == pytest.approx(norm.pdf(0) / 0.85)
     assert "variance_mean_theory" not in floored
-    kept = GaussianStudy(learner="gaussian", regime={"name": "accumulate"})
+    kept = GaussianArm(learner="gaussian", regime={"name": "accumulate"})
     found = measured(kept, Gaussians(np.zeros(2), np.ones(2), generation=7))
     assert found["variance_mean_theory"] == accumulated_variance(100, 7)
     assert "std_theory" not in found

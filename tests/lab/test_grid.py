@@ -31,8 +31,8 @@ def test_arms_of_ones_own_stand_beside_those_of_a_grid_and_override_them():
 
 
 def test_a_scale_adds_levels_and_an_override_changes_one_arm():
-    tree = {**GRID, "scales": {"full": {"grid": {"size": {"most": {"data": {"size": 9000}}}}}}}
-    config = load(tree, overrides=["scale=full", "arms.most-plain.generations=7"])
+    tree = {**GRID, "presets": {"full": {"grid": {"size": {"most": {"data": {"size": 9000}}}}}}}
+    config = load(tree, overrides=["preset=full", "arms.most-plain.generations=7"])
     assert len(config.arms) == 6
     assert config.arms["most-plain"].generations == 7
 

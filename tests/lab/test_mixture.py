@@ -7,7 +7,7 @@ from scipy.stats import norm
 from tailkeep import lab
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.lab.loop import phase_seed
-from tailkeep.lab.mixture import Mixture, MixtureLearner, MixtureStudy, build
+from tailkeep.lab.mixture import Mixture, MixtureArm, MixtureLearner, build
 from tailkeep.lab.toy_data import ModesWorld, Numbers
 from tests.runs.faults import FaultyStorage
 
@@ -138,7 +138,7 @@ def test_a_rewriting_has_as_many_points_as_what_it_rewrites(model):
 
 
 def test_the_true_mixture_keeps_all_its_modes_and_the_entropy_of_the_world(model):
-    study = MixtureStudy(learner="mixture", data=CLEAN, components=4)
+    study = MixtureArm(learner="mixture", data=CLEAN, components=4)
     subject = build(study, seed=0)
     truth = Mixture(CLEAN.weights, CLEAN.centres, np.broadcast_to(0.25 * np.eye(2), (4, 2, 2)))
     measured = subject.measure(truth, {"common": subject.views["common"](truth, 3)}).metrics
@@ -150,7 +150,7 @@ def test_the_true_mixture_keeps_all_its_modes_and_the_entropy_of_the_world(model
 
 
 def test_held_out_points_are_no_training_points():
-    subject = build(MixtureStudy(learner="mixture", data=CLEAN, components=4), seed=0)
+    subject = build(MixtureArm(learner="mixture", data=CLEAN, components=4), seed=0)
     # A model with one narrow component on every training point would know its own points, and no others.
     points = subject.real.values
     spikes = Mixture(
@@ -161,7 +161,7 @@ def test_held_out_points_are_no_training_points():
 
 
 def test_a_mode_that_no_sample_reaches_is_dead():
-    subject = build(MixtureStudy(learner="mixture", data=CLEAN, components=4), seed=0)
+    subject = build(MixtureArm(learner="mixture", data=CLEAN, components=4), seed=0)
     lost = Mixture(np.ones(1), CLEAN.centres[:1], 0.25 * np.eye(2)[None])
     measured = subject.measure(lost, {"common": lost.sample(500, seed=0)}).metrics
     assert measured["modes_alive"] == 1
@@ -169,7 +169,7 @@ def test_a_mode_that_no_sample_reaches_is_dead():
 
 
 def test_the_density_along_the_first_axis_is_the_mixtures():
-    subject = build(MixtureStudy(learner="mixture", data=CLEAN, components=4), seed=0)
+    subject = build(MixtureArm(learner="mixture", data=CLEAN, components=4), seed=0)
     model = Mixture(np.array([0.25, 0.75]), np.array([[0.0, 9.0], [3.0, 1.0]]), np.diag([4.0, 1.0])[None].repeat(2, 0))
     table = subject.measure(model, {"common": subject.real}).tables["density"]
     x = np.array(table["x"])
@@ -183,7 +183,7 @@ def test_held_out_points_share_no_seed_with_anything_that_a_chain_draws(seed, mo
     seeds = []
     draw = ModesWorld.draw
     monkeypatch.setattr(ModesWorld, "draw", lambda self, seed: seeds.append(seed) or draw(self, seed))
-    build(MixtureStudy(learner="mixture", data=CLEAN, components=4), seed=seed)
+    build(MixtureArm(learner="mixture", data=CLEAN, components=4), seed=seed)
     phases = ("write", "train", "sample", "measure", "mix")
     used = {phase_seed(seed, generation, phase) for generation in range(50) for phase in phases}
     assert len(set(seeds)) == 2

@@ -28,7 +28,7 @@ IN_EFFECT = {
     "wikitext2": ["data.held_out_path=/valid.txt", "data.kr_test=/kr.json"],
 }
 REQUIRED_AT = {("mnist", "full"): ["data.test.images=/test-images", "data.test.labels=/test-labels"]}
-SCALES = [(recipe.name, scale) for recipe in RECIPES for scale in read_yaml(recipe.path).get("scales", {})]
+SCALES = [(recipe.name, preset) for recipe in RECIPES for preset in read_yaml(recipe.path).get("presets", {})]
 by_name = pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
 
 
@@ -58,8 +58,8 @@ def test_a_recipe_says_which_file_its_other_keys_wait_for(name, left_out):
 def test_a_recipe_is_called_as_its_file_and_says_what_it_shows(recipe):
     config = loaded(recipe.name)
     assert config.name == recipe.name == recipe.path.stem
-    assert config.shows == recipe.shows
-    assert len(recipe.shows) > 40
+    assert config.description == recipe.description
+    assert len(recipe.description) > 40
 
 
 @by_name
@@ -75,12 +75,12 @@ def test_a_recipe_studies_three_seeds_at_least(recipe):
 
 @by_name
 def test_a_recipe_takes_a_quick_and_a_full_scale(recipe):
-    assert {scale for name, scale in SCALES if name == recipe.name} >= {"quick", "full"}
+    assert {preset for name, preset in SCALES if name == recipe.name} >= {"quick", "full"}
 
 
-@pytest.mark.parametrize(("name", "scale"), SCALES)
-def test_a_recipe_can_be_read_at_every_scale(name, scale):
-    assert loaded(name, f"scale={scale}", *REQUIRED_AT.get((name, scale), [])).scale == scale
+@pytest.mark.parametrize(("name", "preset"), SCALES)
+def test_a_recipe_can_be_read_at_every_scale(name, preset):
+    assert loaded(name, f"preset={preset}", *REQUIRED_AT.get((name, preset), [])).preset == preset
 
 
 @pytest.mark.parametrize(

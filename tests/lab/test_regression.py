@@ -7,7 +7,7 @@ from tailkeep import lab
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.lab.loop import phase_seed
 from tailkeep.lab.regimes import Accumulate, Replace, Revise, Stage
-from tailkeep.lab.regression import Labels, LeastSquares, LinearFit, LinearWorld, RegressionStudy, build
+from tailkeep.lab.regression import Labels, LeastSquares, LinearFit, LinearWorld, RegressionArm, build
 from tailkeep.metrics import accumulated_error, error_unit, replaced_error, wide_edit_error
 from tests.runs.faults import FaultyStorage
 
@@ -35,7 +35,7 @@ def recursion(learner, real, regime, generations):
 def errors(regime, *, generations, size=100, width=10, lineages=250, drop=0.0):
     """The measured test error of each generation, in units, and its Monte-Carlo error; no theory beside it."""
     world = LinearWorld(size=size, width=width, lineages=lineages, noise=2.0)
-    subject = build(RegressionStudy(learner="regression", data=world, regime=regime, drop=drop), seed=3)
+    subject = build(RegressionArm(learner="regression", data=world, regime=regime, drop=drop), seed=3)
     models, _ = recursion(subject.learner, subject.real, regime, generations)
     found = [subject.measure(model, {}).metrics for model in models]
     return [one["test_error"] for one in found], [one["test_error_se"] for one in found]
@@ -45,7 +45,7 @@ def errors(regime, *, generations, size=100, width=10, lineages=250, drop=0.0):
 
 
 def test_a_fit_is_numpys_least_squares_lineage_by_lineage():
-    subject = build(RegressionStudy(learner="regression", data=SMALL), seed=0)
+    subject = build(RegressionArm(learner="regression", data=SMALL), seed=0)
     fit = subject.learner.fit(subject.real, seed=0, budget=20)
     for lineage in (0, 7):
         design = subject.learner.design[lineage]
@@ -63,7 +63,7 @@ def test_a_row_with_two_labels_counts_twice_and_one_without_none():
 
 
 def test_truncation_leaves_out_the_labels_nearest_to_the_plain_fit():
-    subject = build(RegressionStudy(learner="regression", data=SMALL), seed=0)
+    subject = build(RegressionArm(learner="regression", data=SMALL), seed=0)
     design, values = subject.learner.design[0], subject.real.values[:, 0]
     plain = np.linalg.lstsq(design, values, rcond=None)[0]
     left = np.argsort(np.abs(values - design @ plain))[5:]
@@ -188,7 +188,7 @@ def test_labels_come_back_from_their_folder_and_keep_their_rows(tmp_path):
 
 
 def test_a_saved_fit_writes_the_same_labels_and_knows_its_generation(tmp_path):
-    subject = build(RegressionStudy(learner="regression", data=SMALL), seed=0)
+    subject = build(RegressionArm(learner="regression", data=SMALL), seed=0)
     first = subject.learner.fit(subject.real, seed=0, budget=20)
     second = subject.learner.fit(first.sample(20, seed=1), seed=0, budget=20, previous=first)
     second.save(tmp_path)
@@ -226,7 +226,7 @@ def test_a_truncated_generation_runs_and_has_no_theory_beside_it(tmp_path):
 def test_a_measure_says_what_the_papers_say_of_each_regime():
     found = {}
     for regime in (REPLACE, ACCUMULATE, revise("disjoint", 0.05), revise("overlapping", 0.1, 0.25)):
-        subject = build(RegressionStudy(learner="regression", data=SMALL, regime=regime), seed=0)
+        subject = build(RegressionArm(learner="regression", data=SMALL, regime=regime), seed=0)
         fit = LinearFit(
             subject.learner.fit(subject.real, seed=0, budget=1).coefficients, 4, subject.learner.design, 1.0
         )

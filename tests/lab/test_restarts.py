@@ -1,4 +1,4 @@
-"""Each learner of numbers, killed at every training and every measuring: what is left ends in the same bytes."""
+"""Each learner of numbers, killed at every training and evaluation, ends in the same bytes when it is run again."""
 
 import pytest
 

@@ -8,8 +8,8 @@ import pytest
 from tailkeep import lab
 from tailkeep.errors import ConfigError
 from tailkeep.lab.protocols import Stage
-from tailkeep.lab.regimes import Select
-from tailkeep.lab.selectors import AtRandom, Detector, Surplexity
+from tailkeep.lab.regimes import SelectRegime
+from tailkeep.lab.selectors import Detector, Surplexity, Uniform
 from tailkeep.lab.toy_data import Numbers
 from tests.lab.stubs import Asked, TraceModel, listed, real, trace_learners, trace_subject
 
@@ -44,7 +44,7 @@ def recursion(regime, size, generations):
 
 
 def test_each_generation_trains_on_what_was_selected_of_several_times_as_much():
-    regime = Select(name="select", by=Surplexity(name="surplexity"), written=3)
+    regime = SelectRegime(name="select", by=Surplexity(name="surplexity"), written=3)
     sets, facts, asked = recursion(regime, 2, 3)
     assert sets == [[0, 1], [1004, 1005], [2004, 2005]]
     assert asked.of("sample") == [(0, 6, 1), (1, 6, 2)]
@@ -54,7 +54,7 @@ def test_each_generation_trains_on_what_was_selected_of_several_times_as_much():
 
 
 def test_beside_real_data_only_the_missing_examples_are_written_and_selected():
-    regime = Select(name="select", by=AtRandom(name="random"), written=2, real_share=0.75)
+    regime = SelectRegime(name="select", by=Uniform(name="random"), written=2, real_share=0.75)
     sets, _, asked = recursion(regime, 8, 2)
     assert asked.of("sample") == [(0, 4, 1)]
     assert sets[1][-2:] == [1002, 1003]
@@ -69,7 +69,7 @@ def test_every_selector_has_as_many_candidates_and_there_is_always_a_choice():
         _, _, asked = recursion(lab.load(tree).arms["plain"].regime, 5, 2)
         calls[by] = asked.of("sample")
     assert set(map(str, calls.values())) == {"[(0, 20, 1)]"}
-    _, _, asked = recursion(Select(name="select", by=AtRandom(name="random"), written=1.01), 5, 2)
+    _, _, asked = recursion(SelectRegime(name="select", by=Uniform(name="random"), written=1.01), 5, 2)
     assert asked.of("sample") == [(0, 6, 1)]
 
 
@@ -124,5 +124,5 @@ def test_a_subject_of_ones_own_that_selects_is_asked_to(tmp_path):
     able = replace(trace_subject(asked, size=2), select=last_ones)
     run = lab.run(USER, tmp_path / "run", learners={"trace": lambda options, seed: able})
     assert run.cell("plain", 0, 1).metrics()["metrics"]["selected_share"] == 1006
-    assert [call[:3] for call in asked.of("select")] == [(8, AtRandom(name="random"), 2)]
+    assert [call[:3] for call in asked.of("select")] == [(8, Uniform(name="random"), 2)]
     assert np.load(run.path / "cells/plain/0/1/written/1/values.npy").tolist() == [1006, 1007]

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from tailkeep.runs import Cell, RunDirectory, RunRecord
+from tailkeep.runs import GenerationDir, RunDirectory, RunRecord
 
 LANGUAGE_ARMS = ("cross-entropy", "truncated-0.90", "truncated-0.99", "accumulate")
 HOSTILE_TEXT = "<script>alert(1)</script> $x^2$ \u202egnp.exe \x1b[31mred\x1b[0m [bold]not markup[/bold] &amp;"
@@ -29,7 +29,9 @@ def new_run(
         yield run
 
 
-def finish(cell: Cell, metrics: Mapping[str, float], *, learner: str, tables: Mapping[str, Any] | None = None) -> None:
+def finish(
+    cell: GenerationDir, metrics: Mapping[str, float], *, learner: str, tables: Mapping[str, Any] | None = None
+) -> None:
     cell.path.mkdir(parents=True, exist_ok=True)
     cell.add_timing("train", 1.5)
     cell.add_timing("measure", 0.25)
@@ -37,7 +39,7 @@ def finish(cell: Cell, metrics: Mapping[str, float], *, learner: str, tables: Ma
     cell.finish()
 
 
-def write_texts(cell: Cell, view: str, lines: Iterable[tuple[str, str]]) -> None:
+def write_texts(cell: GenerationDir, view: str, lines: Iterable[tuple[str, str]]) -> None:
     folder = cell.samples / view
     folder.mkdir(parents=True, exist_ok=True)
     rows = [json.dumps({"prompt": prompt, "text": text}) for prompt, text in lines]
@@ -47,7 +49,7 @@ def write_texts(cell: Cell, view: str, lines: Iterable[tuple[str, str]]) -> None
 def language_run(path: Path, *, seeds: tuple[int, ...] = (0, 1, 2), generations: int = 6) -> Path:
     """Four arms of a language model; cross-entropy collapses, accumulate hardly does. One seed is unfinished."""
     shows = "Cross-entropy loses rare facts; dropping the surest tokens, or keeping the data, slows it."
-    with new_run(path, arms=LANGUAGE_ARMS, seeds=seeds, generations=generations, name="demo", shows=shows) as run:
+    with new_run(path, arms=LANGUAGE_ARMS, seeds=seeds, generations=generations, name="demo", description=shows) as run:
         for place, arm in enumerate(LANGUAGE_ARMS):
             decay = (0.16, 0.09, 0.12, 0.02)[place]
             for seed in seeds:
@@ -60,7 +62,7 @@ def language_run(path: Path, *, seeds: tuple[int, ...] = (0, 1, 2), generations:
     return path
 
 
-def _language_cell(cell: Cell, lost: float, noise: random.Random) -> None:
+def _language_cell(cell: GenerationDir, lost: float, noise: random.Random) -> None:
     def near(value: float, spread: float = 0.01) -> float:
         return value * (1 + noise.gauss(0, spread))
 
@@ -118,7 +120,9 @@ def _texts(generation: int, lost: float) -> list[tuple[str, str]]:
 def numbers_run(path: Path) -> Path:
     """A Gaussian and a mixture in one run, three seeds, sparse generations."""
     arms = ("gaussian-ce", "gaussian-truncated", "mixture-ce", "mixture-accumulate")
-    with new_run(path, arms=arms, seeds=(0, 1, 2), generations=501, name="numbers", shows="Numbers, not text.") as run:
+    with new_run(
+        path, arms=arms, seeds=(0, 1, 2), generations=501, name="numbers", description="Numbers, not text."
+    ) as run:
         for seed in (0, 1, 2):
             for generation in (0, 10, 50, 100, 200, 300, 400, 500):
                 noise = random.Random(f"{seed} {generation}")
@@ -131,7 +135,7 @@ def numbers_run(path: Path) -> Path:
     return path
 
 
-def _gaussian_cell(cell: Cell, std: float, noise: random.Random) -> None:
+def _gaussian_cell(cell: GenerationDir, std: float, noise: random.Random) -> None:
     std *= 1 + noise.gauss(0, 0.02)
     xs = [-4 + 0.1 * n for n in range(81)]
 
@@ -154,7 +158,7 @@ def _gaussian_cell(cell: Cell, std: float, noise: random.Random) -> None:
     finish(cell, metrics, learner="gaussian", tables={"density": density})
 
 
-def _mixture_cell(cell: Cell, alive: int, seed: int) -> None:
+def _mixture_cell(cell: GenerationDir, alive: int, seed: int) -> None:
     noise = random.Random(f"{cell.arm} {seed} {cell.generation}")
     centres = [(x, y) for x in range(4) for y in range(4)]
     points = [noise.choice(centres[:alive]) for _ in range(400)]
@@ -181,7 +185,7 @@ def hostile_run(path: Path) -> Path:
     """One seed, one generation, NaN and infinite metrics, no KR, and names and texts that try to be more than text."""
     name, long = HOSTILE_TEXT, "W" * 3000
     with new_run(
-        path, arms=("a_1", "W" * 90, HOSTILE_TEXT), seeds=(7,), generations=1, name=name, shows=name + long
+        path, arms=("a_1", "W" * 90, HOSTILE_TEXT), seeds=(7,), generations=1, name=name, description=name + long
     ) as run:
         for arm in ("a_1", "W" * 90):
             metrics = {

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from tailkeep.report import svg as drawing
 from tailkeep.report.lab.charts import Line
-from tailkeep.report.lab.page import draw, pens_of
-from tailkeep.report.lab.run import read
+from tailkeep.report.lab.page import draw, line_styles_of
+from tailkeep.report.lab.run import read_lab_run
 from tests.report.built_runs import finish, new_run
 
 COLOUR = re.compile(r"#[0-9a-f]{6}")
@@ -18,7 +18,7 @@ COLOUR = re.compile(r"#[0-9a-f]{6}")
 
 @pytest.fixture(scope="module")
 def drawn(numbers):
-    return draw(read(numbers))
+    return draw(read_lab_run(numbers))
 
 
 def test_every_figure_is_svg_without_anything_that_runs_or_loads(language, hostile):
@@ -51,7 +51,7 @@ def test_an_arm_has_one_pen_and_no_two_arms_share_one():
 
 
 def test_an_arm_keeps_its_colour_in_every_figure(numbers, drawn):
-    pens = pens_of(read(numbers))
+    pens = line_styles_of(read_lab_run(numbers))
     for figure in drawn[1].headline:
         assert pens["mixture-ce"].colour in figure.light
         assert pens["gaussian-ce"].colour not in figure.light
@@ -68,7 +68,7 @@ def test_the_mean_is_drawn_only_where_every_seed_has_a_finite_value(tmp_path):
         for seed, row in enumerate([[1.0, float("nan"), 3.0], [3.0, 2.0]]):
             for generation, value in enumerate(row):
                 finish(run.cell("a", seed, generation), {"score": value}, learner="own")
-    line = Line(read(tmp_path / "r").groups[0].of("a"), "score")
+    line = Line(read_lab_run(tmp_path / "r").groups[0].of("a"), "score")
     assert line.generations == [0, 1]
     assert line.mean[0] == 2.0
     assert line.mean[1] != line.mean[1]

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from tailkeep.report.lab.comparisons import leaderboard, ranked
-from tailkeep.report.lab.run import read
+from tailkeep.report.lab.run import read_lab_run
 from tests.report.built_runs import finish, new_run
 
 ARMS = ("plain", "worse", "better", "same", "unsure")
@@ -20,7 +20,7 @@ def group(tmp_path_factory):
                 for generation in (0, 1):
                     metrics = {"kr_accuracy": 0.7 + 0.05 * seed + generation * change, "train_units": 1.0}
                     finish(run.cell(arm, seed, generation), metrics, learner="causal_lm")
-    return read(path).groups[0]
+    return read_lab_run(path).groups[0]
 
 
 def test_arms_are_ranked_by_their_paired_difference_from_the_first(group):
@@ -41,7 +41,7 @@ def test_the_leaderboard_says_what_it_draws(group):
 
 def test_there_is_none_without_a_direction_or_for_few_arms(group, language):
     assert leaderboard(group, "train_units", "x") is None
-    few = read(language).groups[0]
+    few = read_lab_run(language).groups[0]
     assert len(few.arms) == 4
     assert leaderboard(few, "kr_accuracy", "x") is None
 

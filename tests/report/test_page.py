@@ -102,7 +102,7 @@ def test_a_run_of_another_kind_without_a_config_has_a_page(tmp_path):
 
 def test_credentials_in_names_and_texts_do_not_reach_the_page(tmp_path):
     token = "hf_" + "a1B2" * 8
-    with new_run(tmp_path / "r", arms=["a"], seeds=(0,), generations=1, shows=f"with {token}") as run:
+    with new_run(tmp_path / "r", arms=["a"], seeds=(0,), generations=1, description=f"with {token}") as run:
         write_texts(run.cell("a", 0, 0), "common", [(token, f"my key is {token}")])
         finish(run.cell("a", 0, 0), {"score": 1.0}, learner="own")
     (tmp_path / "r" / "config.yaml").write_text(f"name: n\ntoken: {token}\n")

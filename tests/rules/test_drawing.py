@@ -16,13 +16,13 @@ DRAWS = 40_000
 FULL = {"top_k": None}
 
 
-def grid(n, tries=1):
+def grid(n, max_attempts=1):
     """Stratified numbers: shares of draws are then exact to 1 / n."""
-    return torch.linspace(0.5 / n, 1 - 0.5 / n, n, dtype=torch.float64)[:, None].expand(n, tries)
+    return torch.linspace(0.5 / n, 1 - 0.5 / n, n, dtype=torch.float64)[:, None].expand(n, max_attempts)
 
 
-def independent(n, tries):
-    return torch.from_numpy(np.stack([uniforms(0, "d", n, f"draw-{i}") for i in range(tries)], 1))
+def independent(n, max_attempts):
+    return torch.from_numpy(np.stack([uniforms(0, "d", n, f"draw-{i}") for i in range(max_attempts)], 1))
 
 
 def draws(p, original, sampler, *, n=DRAWS, numbers=None, allowed=None):
@@ -52,10 +52,10 @@ def expected(p, original, sampler, allowed=None):
         weight /= weight.sum()
     q = np.zeros(size)
     q[candidates] = weight
-    if sampler.tries > 1:
+    if sampler.max_attempts > 1:
         stay = q[original]
-        q *= (1 - stay**sampler.tries) / (1 - stay)
-        q[original] = stay**sampler.tries
+        q *= (1 - stay**sampler.max_attempts) / (1 - stay)
+        q[original] = stay**sampler.max_attempts
     return q
 
 
@@ -69,8 +69,8 @@ SAMPLERS = [
     Sampler(top_k=6, top_p=0.7, temperature=1.5),
     Sampler(temperature=0.5),
     Sampler(top_k=None, temperature=2, exclude_original=True),
-    Sampler(tries=3),
-    Sampler(top_k=None, tries=5, temperature=1.5),
+    Sampler(max_attempts=3),
+    Sampler(top_k=None, max_attempts=5, temperature=1.5),
 ]
 
 
@@ -80,7 +80,7 @@ def test_draws_follow_the_samplers_distribution(sampler, barred):
     p = np.array([0.05, 0.4, 0.1, 0.1, 0.2, 0.03, 0.02, 0.04, 0.01, 0.05])
     allowed = [i not in barred for i in range(10)]
     q = expected(p, 1, sampler, allowed)
-    ids = draws(p, 1, sampler, numbers=independent(DRAWS, sampler.tries), allowed=allowed)
+    ids = draws(p, 1, sampler, numbers=independent(DRAWS, sampler.max_attempts), allowed=allowed)
     counts = np.bincount(ids.numpy(), minlength=10)
     assert counts[q == 0].sum() == 0
     assert stats.chisquare(counts[q > 0], q[q > 0] * DRAWS).pvalue > 1e-4
@@ -94,17 +94,17 @@ def test_draws_follow_the_samplers_distribution(sampler, barred):
         (Sampler(), 8),
         (Sampler(temperature=1.5), 8),
         (Sampler(top_k=64, temperature=1.5), 64),
-        (Sampler(tries=4), 8),
+        (Sampler(max_attempts=4), 8),
     ],
     ids=str,
 )
 def test_a_flagged_token_changes_as_rarely_as_the_closed_form_says(p, sampler, candidates):
     q = [p] + [(1 - p) / (candidates - 1)] * (candidates - 1)
     tempered = np.array(q) ** (1 / sampler.temperature)
-    changes = 1 - (tempered[0] / tempered.sum()) ** sampler.tries
-    numbers = grid(DRAWS) if sampler.tries == 1 else independent(DRAWS, sampler.tries)
+    changes = 1 - (tempered[0] / tempered.sum()) ** sampler.max_attempts
+    numbers = grid(DRAWS) if sampler.max_attempts == 1 else independent(DRAWS, sampler.max_attempts)
     share = (draws(q, 0, sampler, numbers=numbers) != 0).double().mean().item()
-    noise = 1.5 / DRAWS if sampler.tries == 1 else 5 * math.sqrt(changes / DRAWS)
+    noise = 1.5 / DRAWS if sampler.max_attempts == 1 else 5 * math.sqrt(changes / DRAWS)
     assert share == pytest.approx(changes, abs=noise)
 
 
@@ -130,7 +130,7 @@ def test_without_the_original_every_draw_changes():
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
 def test_where_nothing_is_allowed_the_original_stays(sampler):
-    ids = draws([0.2, 0.3, 0.5], 1, sampler, n=50, numbers=independent(50, sampler.tries), allowed=[False] * 3)
+    ids = draws([0.2, 0.3, 0.5], 1, sampler, n=50, numbers=independent(50, sampler.max_attempts), allowed=[False] * 3)
     assert (ids == 1).all()
 
 
@@ -159,7 +159,7 @@ def test_a_draw_does_not_depend_on_the_rows_beside_it(seed, sampler):
     # Coarse values, so that there are ties.
     log_probs = (torch.randn(6, 30, generator=source) * 4).round().log_softmax(1)
     originals = torch.randint(30, (6,), generator=source)
-    numbers = torch.rand(6, sampler.tries, dtype=torch.float64, generator=source)
+    numbers = torch.rand(6, sampler.max_attempts, dtype=torch.float64, generator=source)
     allowed = torch.rand(30, generator=source) < 0.7
     ids, found = draw(log_probs, originals, numbers, sampler, allowed=allowed)
     for row in range(6):
@@ -193,14 +193,14 @@ def test_improbable_tokens_are_neither_lost_nor_favoured():
 def test_a_row_with_nan_stays_as_it_is():
     log_probs = torch.tensor([[float("nan"), -1.0, -1.0], [-1.0, -1.0, -1.0]])
     for sampler in SAMPLERS:
-        ids, _ = draw(log_probs, torch.tensor([1, 1]), torch.full((2, sampler.tries), 0.9).double(), sampler)
+        ids, _ = draw(log_probs, torch.tensor([1, 1]), torch.full((2, sampler.max_attempts), 0.9).double(), sampler)
         assert ids[0] == 1
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
 def test_no_positions_give_no_draws(sampler):
     ids, found = draw(
-        torch.zeros(0, 5), torch.zeros(0, dtype=torch.long), torch.zeros(0, sampler.tries).double(), sampler
+        torch.zeros(0, 5), torch.zeros(0, dtype=torch.long), torch.zeros(0, sampler.max_attempts).double(), sampler
     )
     assert ids.shape == found.shape == (0,)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailkeep.rules import Edit, TextTokenizer, apply_edits, guard_python, read_surfaces, splice
+from tailkeep.rules import Edit, TextTokenizer, apply_edits, guard_python, read_token_texts, splice
 from tests.rules.families import tokenizer_of
 
 CODE = "def double(x):\n    y = x * 2\n    return y\n\nprint(double(4))\n"
@@ -83,7 +83,7 @@ def test_what_the_parser_gives_up_on_is_taken_back(new):
 @given(seed=st.integers(0, 10**6), share=st.sampled_from([0.05, 0.3, 1]))
 def test_guarded_code_parses_whatever_is_drawn(family, seed, share):
     tokenizer = tokenizer_of(family)
-    surfaces, (tokens,) = read_surfaces(tokenizer), TextTokenizer(tokenizer)([CODE])
+    surfaces, (tokens,) = read_token_texts(tokenizer), TextTokenizer(tokenizer)([CODE])
     source = random.Random(seed)
     candidates = surfaces.allowed(len(tokenizer)).nonzero()[0].tolist()
     changes = {i: source.choice(candidates) for i in range(len(tokens.ids)) if source.random() < share}

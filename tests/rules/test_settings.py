@@ -9,7 +9,7 @@ from tailkeep.rules import Band, Low, Protection, Random, Rule, Sampler, ToEdit
 def test_the_defaults_are_the_papers():
     assert ToEdit().threshold == 0.99
     assert ToEdit().delete_below is None
-    assert Sampler() == Sampler(top_k=8, temperature=1, top_p=None, exclude_original=False, tries=1)
+    assert Sampler() == Sampler(top_k=8, temperature=1, top_p=None, exclude_original=False, max_attempts=1)
     assert Protection().model_dump(exclude_defaults=True) == {}
 
 
@@ -39,7 +39,7 @@ def test_a_rule_is_chosen_by_name(tree, rule):
         (Sampler, {"temperature": 0}, "greater than 0"),
         (Sampler, {"temperature": float("nan")}, "finite"),
         (Sampler, {"top_p": 1}, "less than 1"),
-        (Sampler, {"exclude_original": True, "tries": 2}, "no effect"),
+        (Sampler, {"exclude_original": True, "max_attempts": 2}, "no effect"),
         (Protection, {"guard": "rust"}, "python"),
         (Protection, {"prompt_until": ""}, "at least 1 character"),
     ],

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tailkeep.rules import Speller, TextTokenizer, find_place, read_surfaces
+from tailkeep.rules import Detokenizer, TextTokenizer, find_place, read_token_texts
 from tests.rules.families import FAMILIES, LOSSLESS, tokenizer_of
 
 TEXT = " Ann saw naïve 数 cats 😀 at 10:30."
@@ -12,9 +12,9 @@ TEXT = " Ann saw naïve 数 cats 😀 at 10:30."
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_token_with_a_surface_has_its_place_and_no_other_has_one(family):
     tokenizer = tokenizer_of(family)
-    surfaces = read_surfaces(tokenizer)
+    surfaces = read_token_texts(tokenizer)
     (tokens,) = TextTokenizer(tokenizer)([TEXT])
-    ((text, spelled),) = Speller(tokenizer, surfaces)([tokens.ids])
+    ((text, spelled),) = Detokenizer(tokenizer, surfaces)([tokens.ids])
     assert np.array_equal(spelled.ids, tokens.ids)
     for position, token in enumerate(tokens.ids.tolist()):
         place = find_place(text, spelled, position, surfaces)
@@ -27,7 +27,7 @@ def test_every_token_with_a_surface_has_its_place_and_no_other_has_one(family):
 @pytest.mark.parametrize("family", LOSSLESS)
 def test_what_was_a_text_is_spelled_as_it(family):
     tokenizer = tokenizer_of(family)
-    speller = Speller(tokenizer, read_surfaces(tokenizer))
+    speller = Detokenizer(tokenizer, read_token_texts(tokenizer))
     ids = np.array(tokenizer(TEXT, add_special_tokens=False)["input_ids"], np.int32)
     ((text, _),) = speller([ids])
     assert text.strip() == TEXT.strip()
@@ -35,7 +35,7 @@ def test_what_was_a_text_is_spelled_as_it(family):
 
 def test_a_special_token_is_written_and_has_no_characters_of_its_own():
     tokenizer = tokenizer_of(FAMILIES[0])
-    speller = Speller(tokenizer, read_surfaces(tokenizer))
+    speller = Detokenizer(tokenizer, read_token_texts(tokenizer))
     (special, *_) = tokenizer.all_special_ids
     letters = tokenizer("abc", add_special_tokens=False)["input_ids"]
     ((text, tokens),) = speller([np.array([*letters, special, *letters], np.int32)])
@@ -46,7 +46,7 @@ def test_a_special_token_is_written_and_has_no_characters_of_its_own():
 
 def test_no_document_and_an_empty_one_are_spelled_too():
     tokenizer = tokenizer_of(FAMILIES[0])
-    speller = Speller(tokenizer, read_surfaces(tokenizer))
+    speller = Detokenizer(tokenizer, read_token_texts(tokenizer))
     assert speller([]) == []
     ((text, tokens),) = speller([np.zeros(0, np.int32)])
     assert (text, tokens.offsets.shape) == ("", (0, 2))

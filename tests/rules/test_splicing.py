@@ -19,7 +19,7 @@ from tailkeep.rules import (
     apply_edits,
     find_place,
     merge_spans,
-    read_surfaces,
+    read_token_texts,
     splice,
 )
 from tests.rules.families import DOCUMENTS, FAMILIES, LOSSLESS, document, tokenizer_of
@@ -34,7 +34,7 @@ texts = st.builds(document, st.integers(0, 10**6), st.integers(0, 40), st.sample
 @cache
 def tools(family):
     tokenizer = tokenizer_of(family)
-    surfaces = read_surfaces(tokenizer)
+    surfaces = read_token_texts(tokenizer)
     return TextTokenizer(tokenizer), surfaces, np.flatnonzero(surfaces.allowed(len(tokenizer))).tolist()
 
 
@@ -172,7 +172,7 @@ def test_white_space_around_an_edited_word_is_what_the_new_token_says(family, te
     (position,) = [i for i, (a, b) in enumerate(tokens.offsets) if text[a:b].strip() == at][:1]
     token = tokenizer.convert_tokens_to_ids(new)
     assert token != tokenizer.unk_token_id
-    assert splice(text, tokens, {position: token}, read_surfaces(tokenizer)).text == result
+    assert splice(text, tokens, {position: token}, read_token_texts(tokenizer)).text == result
 
 
 @given(st.data())
@@ -227,7 +227,7 @@ def test_real_text_and_a_real_tokenizer(name):
 
     tokenizer = AutoTokenizer.from_pretrained(Path(folder) / "priors" / "stories260k")
     text = (Path(folder) / "text" / f"{name}.txt").read_text(encoding="utf-8")[:100_000]
-    surfaces = read_surfaces(tokenizer)
+    surfaces = read_token_texts(tokenizer)
     (tokens,) = TextTokenizer(tokenizer)([text])
     source = random.Random(0)
     candidates = np.flatnonzero(surfaces.allowed(len(tokenizer))).tolist()

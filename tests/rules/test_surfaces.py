@@ -5,7 +5,7 @@ from tokenizers import Tokenizer, decoders, models
 from transformers import PreTrainedTokenizerFast
 
 from tailkeep.errors import InputError
-from tailkeep.rules import read_surfaces
+from tailkeep.rules import read_token_texts
 from tests.rules.families import FAMILIES, LOSSLESS, SPECIAL, tokenizer_of
 
 
@@ -16,7 +16,7 @@ def tokenizer(request):
 
 @pytest.fixture
 def surfaces(tokenizer):
-    return read_surfaces(tokenizer)
+    return read_token_texts(tokenizer)
 
 
 def test_every_surface_is_complete_text(surfaces):
@@ -45,7 +45,7 @@ def test_the_allowed_ids_are_those_with_a_surface(tokenizer, surfaces):
 
 
 def test_ids_that_would_break_a_line_can_be_barred():
-    surfaces = read_surfaces(tokenizer_of("gpt2"))
+    surfaces = read_token_texts(tokenizer_of("gpt2"))
     barred = [
         surfaces.texts[i] for i in (surfaces.allowed(5000) & ~surfaces.allowed(5000, without="\n\r")).nonzero()[0]
     ]
@@ -73,45 +73,45 @@ def test_the_surface_is_the_text_that_an_id_adds_to_a_text(family, token, surfac
     tokenizer = tokenizer_of(family)
     found = tokenizer.convert_tokens_to_ids(token)
     assert found != tokenizer.unk_token_id
-    assert read_surfaces(tokenizer)[found] == surface
+    assert read_token_texts(tokenizer)[found] == surface
 
 
 @pytest.mark.parametrize("family", LOSSLESS)
 def test_surfaces_of_a_lossless_tokenizer_add_up_to_the_text(family):
     tokenizer, text = tokenizer_of(family), "the girl found it, and she was happy. once upon a time"
-    surfaces = read_surfaces(tokenizer)
+    surfaces = read_token_texts(tokenizer)
     ids = tokenizer(" " + text if family != "spm" else text)["input_ids"]
     assert "".join(surfaces[i] for i in ids) == " " + text
 
 
 def test_the_fingerprint_is_that_of_the_tokenizer_not_of_its_last_call(tokenizer, tmp_path):
-    before = read_surfaces(tokenizer).fingerprint
+    before = read_token_texts(tokenizer).fingerprint
     tokenizer.save_pretrained(tmp_path)
     copy = PreTrainedTokenizerFast.from_pretrained(tmp_path)
-    assert read_surfaces(copy).fingerprint == before
+    assert read_token_texts(copy).fingerprint == before
     copy("a text", truncation=True, max_length=2)
-    assert read_surfaces(copy).fingerprint == before
+    assert read_token_texts(copy).fingerprint == before
     copy.add_tokens(["[more]"])
-    assert read_surfaces(copy).fingerprint != before
+    assert read_token_texts(copy).fingerprint != before
 
 
 def test_tokenizers_differ_in_their_fingerprints():
-    assert len({read_surfaces(tokenizer_of(family)).fingerprint for family in FAMILIES}) == len(FAMILIES)
+    assert len({read_token_texts(tokenizer_of(family)).fingerprint for family in FAMILIES}) == len(FAMILIES)
 
 
 def test_a_tokenizer_without_offsets_is_refused():
     with pytest.raises(InputError, match=r"object is not a fast tokenizer.*tokenizer\.json"):
-        read_surfaces(object())
+        read_token_texts(object())
 
 
 def test_a_tokenizer_that_cannot_spell_a_letter_is_refused():
     backend = Tokenizer(models.WordLevel({"<unk>": 0, "hello": 1}, unk_token="<unk>"))
     with pytest.raises(InputError, match="single letter"):
-        read_surfaces(PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>"))
+        read_token_texts(PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>"))
 
 
 def test_an_id_that_changes_the_text_before_it_has_no_surface():
     backend = Tokenizer(models.WordLevel({"<unk>": 0, "a": 1, "b": 2, "c": 3}, unk_token="<unk>"))
     backend.decoder = decoders.Sequence([decoders.Fuse(), decoders.Replace("ab", "A")])
-    surfaces = read_surfaces(PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>"))
+    surfaces = read_token_texts(PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>"))
     assert surfaces.texts == (None, "a", None, "c")

@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tailkeep.errors import InputError
 from tailkeep.scoring import split_model, token_log_probs
-from tailkeep.scoring.split_model import Halves
+from tailkeep.scoring.split_model import SplitModel
 from tests.scoring.conftest import SIZE, chosen, naive, new_network, rows_of
 
 
@@ -69,7 +69,7 @@ def test_no_tensor_of_all_tokens_times_the_vocabulary_exists(kind, monkeypatch):
 
 
 def test_probabilities_near_one_keep_their_distance_from_it(network):
-    model = Halves(network)
+    model = SplitModel(network)
     logits = torch.full((2, SIZE), 100.0)
     logits[0, 5], logits[1, 6] = 114.0, 116.0
     model._head, model._steps = nn.Identity(), split_model._Steps(logits, [], logits)
@@ -139,12 +139,12 @@ def test_what_is_done_to_the_logits_is_repeated_on_each_chunk(name, monkeypatch)
 )
 def test_a_model_that_cannot_be_taken_apart_is_refused(forward, reason):
     with pytest.raises((InputError, RuntimeError), match=reason):
-        Halves(Odd(forward))
+        SplitModel(Odd(forward))
 
 
 def test_a_model_whose_tokens_see_later_ones_is_refused():
     with pytest.raises(InputError, match="tokens of Odd see what comes after them"):
-        Halves(Odd(lambda odd, hidden: odd.head(hidden + hidden.mean(1, keepdim=True))))
+        SplitModel(Odd(lambda odd, hidden: odd.head(hidden + hidden.mean(1, keepdim=True))))
 
 
 def test_padding_cannot_make_a_score_of_a_sliding_window_nan():
@@ -156,20 +156,20 @@ def test_a_model_without_an_output_layer_is_refused():
     odd = Odd(lambda odd, hidden: odd.head(hidden))
     odd.get_output_embeddings = lambda: None
     with pytest.raises(InputError, match="Odd names no output layer"):
-        Halves(odd)
+        SplitModel(odd)
 
 
 def test_taking_apart_leaves_no_hook_behind(network):
     network.train()
     try:
-        Halves(network)
+        SplitModel(network)
         assert network.training
     finally:
         network.eval()
     head = network.get_output_embeddings()
     assert not head._forward_hooks
     assert not head._forward_pre_hooks
-    model = Halves(network)
+    model = SplitModel(network)
     with pytest.raises(IndexError), torch.no_grad():
         model.hidden(torch.tensor([[SIZE]]))
     assert not head._forward_pre_hooks

@@ -5,17 +5,17 @@ Rule: without a prior nothing here needs torch.
 
 from tailkeep.audit.config import AuditConfig, dump, load
 from tailkeep.audit.recommend import Advice, plan
-from tailkeep.audit.run import Outcome, gpus_for, run
-from tailkeep.audit.select import Selected, select
-from tailkeep.data.corpus import Lines, Progress, Task, task_here
+from tailkeep.audit.run import AuditOutcome, gpus_for, run
+from tailkeep.audit.select import SelectionCounts, select
+from tailkeep.data.corpus import Progress, ProgressPrinter, Task, task_here
 
 __all__ = [
     "Advice",
     "AuditConfig",
-    "Lines",
-    "Outcome",
+    "AuditOutcome",
     "Progress",
-    "Selected",
+    "ProgressPrinter",
+    "SelectionCounts",
     "Task",
     "dump",
     "gpus_for",

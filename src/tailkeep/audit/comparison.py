@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from tailkeep.audit.config import MOST_TESTS, Sample, Testing
-from tailkeep.audit.documents import Sampled
-from tailkeep.audit.prior_scores import SURE, probability_histogram, sure_tokens
+from tailkeep.audit.config import MOST_TESTS, SampleConfig, Testing
+from tailkeep.audit.documents import SampledDocument
+from tailkeep.audit.prior_scores import SURE, confident_tokens, probability_histogram
 from tailkeep.data.hashing import BUCKETS, Grams, Words, buckets_of, distinct_in_documents, grams_of, words_of
 from tailkeep.errors import InputError
 from tailkeep.metrics import distinct_share, entropy, gini, holm, js_divergence, smoothed_kl, top_share, unseen_mass
@@ -36,7 +36,7 @@ _LEVEL = 6
 
 
 @dataclass(frozen=True, eq=False)
-class Matched:
+class MatchedDocuments:
     """Documents of equal length, those of the input first: bytes of each (2n,), and how many words they have."""
 
     texts: list[bytes]
@@ -53,7 +53,7 @@ Found = tuple[str, Numbers, tuple[float, float] | None]
 """The name of a statistic, its difference in each permutation (1 + P,), and its true values on both sides."""
 
 
-def statistics(matched: Matched, is_input: NDArray[np.bool_]) -> Iterator[Found]:
+def statistics(matched: MatchedDocuments, is_input: NDArray[np.bool_]) -> Iterator[Found]:
     """Every statistic of `matched` under each division into two sides."""
     words = words_of(matched.texts)
     grams = grams_of(words, 4)
@@ -122,11 +122,11 @@ def _of_counts(
         yield name, np.concatenate(parts), sides.get(name)
 
 
-def asked_statistics(asked: Sequence[NDArray[np.float32]], is_input: NDArray[np.bool_]) -> Iterator[Found]:
+def prior_statistics(asked: Sequence[NDArray[np.float32]], is_input: NDArray[np.bool_]) -> Iterator[Found]:
     """What a prior says of documents (2n of them, ln p of the tokens of each) under each division into two sides."""
     tokens = np.array([max(len(one), 1) for one in asked], np.float64)
     surprise = np.array([-float(one.sum(dtype=np.float64)) for one in asked]) / tokens
-    sure = np.array([sure_tokens(one) for one in asked], np.float64) / tokens[:, None]
+    sure = np.array([confident_tokens(one) for one in asked], np.float64) / tokens[:, None]
     histograms = np.stack([probability_histogram(one) for one in asked], axis=1).astype(np.float64)
     ours = histograms @ is_input
     theirs = histograms.sum(axis=1, keepdims=True) - ours
@@ -201,9 +201,9 @@ Ask = Callable[[Sequence[str]], Iterable[NDArray[np.float32]]]
 
 
 def compare(
-    input_: Sequence[Sampled],
-    against: Sequence[Sampled],
-    sample: Sample,
+    input_: Sequence[SampledDocument],
+    against: Sequence[SampledDocument],
+    sample: SampleConfig,
     testing: Testing,
     seed: int,
     ask: Ask | None = None,
@@ -224,9 +224,9 @@ def compare(
     found = list(statistics(matched, is_input))
     if ask is not None:
         texts = [text.decode("utf-8", "replace") for text in matched.texts]
-        found += asked_statistics(list(ask(texts)), is_input)
+        found += prior_statistics(list(ask(texts)), is_input)
     assert len(found) <= MOST_TESTS
-    p_values = [float(each_p(name, values)[0]) for name, values, _ in found]
+    p_values = [float(permutation_p_values(name, values)[0]) for name, values, _ in found]
     adjusted = holm(p_values)
     tests = [
         _test(name, values, sides, p, corrected, testing.level)
@@ -235,7 +235,9 @@ def compare(
     return Comparison(matched.documents, matched.words, tests)
 
 
-def match(input_: Sequence[Sampled], against: Sequence[Sampled], sample: Sample) -> Matched:
+def match(
+    input_: Sequence[SampledDocument], against: Sequence[SampledDocument], sample: SampleConfig
+) -> MatchedDocuments:
     """As many documents of each side, cut to one number of words that at least 80 % of either side have."""
     sides = [[item.text.encode("utf-8") for item in side] for side in (input_, against)]
     split = [words_of(side) for side in sides]
@@ -256,7 +258,7 @@ def match(input_: Sequence[Sampled], against: Sequence[Sampled], sample: Sample)
             texts.append(words.data[start:end])
             # Of a long document only the beginning is in the sample.
             lengths.append(np.log(words.counts[place] * side[place].bytes / max(len(side[place].text.encode()), 1)))
-    return Matched(texts, length, np.array(lengths))
+    return MatchedDocuments(texts, length, np.array(lengths))
 
 
 def permuted(documents: int, permutations: int, seed: int) -> NDArray[np.bool_]:
@@ -266,7 +268,7 @@ def permuted(documents: int, permutations: int, seed: int) -> NDArray[np.bool_]:
     return np.stack([is_input, *(generator.permutation(is_input) for _ in range(permutations))], axis=1)
 
 
-def each_p(name: str, values: Numbers) -> Numbers:
+def permutation_p_values(name: str, values: Numbers) -> Numbers:
     """The p-value (1 + P,) of each division if it were the true one: the share of all that differ at least as much.
 
     A divergence differs upward only, a difference either way from the mean of all divisions.

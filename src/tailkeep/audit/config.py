@@ -36,12 +36,12 @@ def checked_prior(tree: Mapping[str, Any]) -> Any:
     return validate(Prior, dict(tree), source="prior")
 
 
-FREE = ("on_error", "memory")
+FREE = ("on_error", "memory_mb")
 MOST_TESTS = 32
 """No comparison has more statistics."""
 
 
-class Sample(Settings):
+class SampleConfig(Settings):
     """The documents that stand for a corpus in tests and to be read: those with the smallest hash of their place.
 
     Attributes:
@@ -79,7 +79,7 @@ class Testing(Settings):
         return self
 
 
-class NearDuplicates(Settings):
+class NearDuplicateConfig(Settings):
     """MinHash (Broder 1997) of runs of `shingle` words, in `bands` bands of `rows` values.
 
     Two documents that share a part J of their runs meet in some band with probability 1 - (1 - J^rows)^bands: with the
@@ -106,23 +106,23 @@ class AuditConfig(Settings):
         near_duplicates: off unless given, since it takes several times as long as all else; {} for the defaults.
         compression: of blocks of consecutive documents; off unless given.
         row_groups: cut a parquet file into shards of so many row groups, for more workers than files.
-        memory: megabytes that a worker may hold counts in; beyond that they wait on the disk.
-        threads: of each worker, for the prior.
+        memory_mb: megabytes that a worker may hold counts in; beyond that they wait on the disk.
+        num_threads: of each worker, for the prior.
     """
 
     layout: Layout = Layout()
-    sample: Sample = Sample()
+    sample: SampleConfig = SampleConfig()
     testing: Testing = Testing()
-    near_duplicates: NearDuplicates | None = None
+    near_duplicates: NearDuplicateConfig | None = None
     compression: Literal["zlib", "zstd"] | None = None
     prior: dict[str, Any] | None = None
     mixing: Mixing | None = None
     top: Annotated[int, Field(ge=1, le=1000)] = 50
     seed: Annotated[int, Field(ge=0)] = 0
-    threads: Annotated[int, Field(ge=1)] = 1
+    num_threads: Annotated[int, Field(ge=1)] = 1
     row_groups: Annotated[int, Field(ge=1)] | None = None
     on_error: OnError = "stop"
-    memory: Annotated[int, Field(ge=16)] = 1024
+    memory_mb: Annotated[int, Field(ge=16)] = 1024
 
     @model_validator(mode="after")
     def _reads_text(self) -> Self:

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailkeep.audit.config import AuditConfig
-from tailkeep.audit.documents import Sampled, read_sample, smallest
+from tailkeep.audit.documents import SampledDocument, read_sample, smallest
 from tailkeep.audit.prior_scores import MICRO, SURE, SURPRISE_BINS, SURPRISE_STEP
 from tailkeep.audit.shard import read_counts, read_frequent
 from tailkeep.data.corpus import Manifest
-from tailkeep.data.count_tables import Rows, added, ranges_of
+from tailkeep.data.count_tables import CountRows, added, ranges_of
 from tailkeep.data.counters import FREQUENT, LENGTH_BINS, LONGEST, PER_OCTAVE, REPETITION_BINS, Counts, merge_counts
 from tailkeep.data.sketches import DISTINCT_ERROR, Frequent, count_distinct
 from tailkeep.metrics import entropy, gini, top_share, zipf_slope
@@ -143,7 +143,7 @@ class Duplicates:
 
 
 @dataclass(frozen=True, eq=False)
-class Corpus:
+class CorpusStats:
     """The figures of one side.
 
     Attributes:
@@ -158,7 +158,7 @@ class Corpus:
 
     counts: Counts
     frequent: dict[int, Frequent]
-    sample: list[Sampled]
+    sample: list[SampledDocument]
     spectrum: Spectrum
     duplicates: Duplicates
     near: int | None
@@ -169,12 +169,12 @@ class Corpus:
         return int(self.counts[name][0]) if name in self.counts else 0
 
 
-def read_corpus(manifests: Sequence[Manifest], local: Local, config: AuditConfig) -> Corpus:
+def read_corpus(manifests: Sequence[Manifest], local: Local, config: AuditConfig) -> CorpusStats:
     """The shards of one side, of which `manifests` tell, together."""
-    memory = config.memory * _MEGABYTE // 2
+    memory = config.memory_mb * _MEGABYTE // 2
     counts: Counts = {}
     frequent = {length: Frequent(FREQUENT) for length in (1, 2)}
-    sample: list[Sampled] = []
+    sample: list[SampledDocument] = []
     for manifest in manifests:
         counts = merge_counts([counts, read_counts(local(_file("counts", manifest)))])
         for length, sketch in read_frequent(local(_file("frequent", manifest)), FREQUENT).items():
@@ -185,7 +185,7 @@ def read_corpus(manifests: Sequence[Manifest], local: Local, config: AuditConfig
     for parts in ranges_of(tables, memory=memory):
         spectrum.add(added(parts).counts)
     near = _near(manifests, local, memory) if config.near_duplicates else None
-    return Corpus(counts, frequent, sample, spectrum, _duplicates(manifests, local, memory), near, tables)
+    return CorpusStats(counts, frequent, sample, spectrum, _duplicates(manifests, local, memory), near, tables)
 
 
 def _duplicates(manifests: Sequence[Manifest], local: Local, memory: int) -> Duplicates:
@@ -212,8 +212,8 @@ _ROWS = 1 << 40
 """More rows than a shard has: a place is a number of a shard times this, and a row."""
 
 
-def _placed(rows: Rows, number: int) -> Rows:
-    return Rows(rows.hashes, rows.counts, rows.others + number * _ROWS)
+def _placed(rows: CountRows, number: int) -> CountRows:
+    return CountRows(rows.hashes, rows.counts, rows.others + number * _ROWS)
 
 
 def _near(manifests: Sequence[Manifest], local: Local, memory: int) -> int:
@@ -245,7 +245,7 @@ REPETITION_EDGES = np.linspace(0, 1, REPETITION_BINS + 1)
 SURPRISE_EDGES: NDArray[np.float64] = np.arange(SURPRISE_BINS + 1, dtype=np.float64) * SURPRISE_STEP
 
 
-def figures_of(corpus: Corpus, rejected: int) -> Tree:
+def figures_of(corpus: CorpusStats, rejected: int) -> Tree:
     """All figures of `corpus`, of which `rejected` documents could not be read."""
     documents = corpus.number("documents")
     found: Tree = {
@@ -271,12 +271,12 @@ def figures_of(corpus: Corpus, rejected: int) -> Tree:
         # A corpus below one block has no ratio.
         found["compression"] = _ratio(corpus.number("compressed/before"), corpus.number("compressed/after"))
     if "asked/tokens" in corpus.counts:
-        found["prior"] = asked_figures(corpus)
+        found["prior"] = prior_figures(corpus)
     plain: Tree = without_nan(found)
     return plain
 
 
-def asked_figures(corpus: Corpus) -> Tree:
+def prior_figures(corpus: CorpusStats) -> Tree:
     """What the prior says of all documents, whole."""
     tokens = corpus.number("asked/tokens")
     surprise = _ratio(corpus.number("asked/micronats"), MICRO * tokens)
@@ -303,7 +303,7 @@ def without_nan(tree: Any) -> Any:
     return None if isinstance(tree, float) and not math.isfinite(tree) else tree
 
 
-def _distinct(corpus: Corpus) -> Tree:
+def _distinct(corpus: CorpusStats) -> Tree:
     """The share of different n-grams among all, by n."""
     words, types = corpus.number("words"), corpus.spectrum.figures().get("types", math.nan)
     found = {"1": _ratio(types, words)}

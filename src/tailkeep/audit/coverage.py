@@ -19,7 +19,7 @@ _BANDS = 12
 
 
 @dataclass(frozen=True)
-class Band:
+class FrequencyBand:
     """Words that occur in `first` to `last` documents (None: and more) of a part of the reference.
 
     Attributes:
@@ -35,7 +35,9 @@ class Band:
     own: float
 
 
-def coverage(corpus: Sequence[Path], reference: Sequence[Path], words: tuple[int, int], *, memory: int) -> list[Band]:
+def coverage(
+    corpus: Sequence[Path], reference: Sequence[Path], words: tuple[int, int], *, memory: int
+) -> list[FrequencyBand]:
     """The bands of a reference and what a corpus has of each, from tables of types.
 
     A part is a share s of the reference's documents, so that it has as many words as a second, disjoint part of the
@@ -74,7 +76,7 @@ def _by_documents(documents: NDArray[np.int64], expected: NDArray[np.float64]) -
     return zip(values.tolist(), np.bincount(numbers).tolist(), np.bincount(numbers, expected).tolist(), strict=True)
 
 
-def _bands(rows: NDArray[np.float64], share: float) -> list[Band]:
+def _bands(rows: NDArray[np.float64], share: float) -> list[FrequencyBand]:
     """From rows of (documents of the reference, types, types expected in the corpus)."""
     documents, types, hits = rows.T
     found = []
@@ -86,7 +88,7 @@ def _bands(rows: NDArray[np.float64], share: float) -> list[Band]:
         if total < 1:
             continue
         missed = np.exp(documents * np.log1p(-share)) * _within(documents, share / (1 - share), first, last)
-        found.append(Band(first, last, total, float(hits @ inside) / total, 1 - float(types @ missed) / total))
+        found.append(FrequencyBand(first, last, total, float(hits @ inside) / total, 1 - float(types @ missed) / total))
     return found
 
 

@@ -17,7 +17,7 @@ from tailkeep.data.counters import Document
 from tailkeep.errors import InputError
 
 
-class Reader:
+class DocumentReader:
     """Reads the documents of `shard`; `read` and `rejected` count them."""
 
     def __init__(self, shard: Shard, layout: Layout, folder: Path, on_error: OnError) -> None:
@@ -58,7 +58,7 @@ TEXT_BYTES = 1 << 14
 
 
 @dataclass(frozen=True, slots=True)
-class Sampled:
+class SampledDocument:
     """A document of the sample; `text` is its beginning, `bytes` the length of all of it, `place` its file and row."""
 
     priority: int
@@ -68,13 +68,13 @@ class Sampled:
     text: str
 
 
-class Sampling:
+class HashSample:
     """Keeps `size` documents of the file `name`."""
 
     def __init__(self, size: int, name: str, seed: int) -> None:
         self._size, self._name = size, name
         self._key = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=16).digest()
-        self._heap: list[tuple[int, int, Sampled]] = []
+        self._heap: list[tuple[int, int, SampledDocument]] = []
 
     def add(self, document: Document) -> None:
         """Take `document` if its turn has come."""
@@ -84,28 +84,28 @@ class Sampling:
             return
         text = document.raw[:TEXT_BYTES].decode("utf-8", "ignore")
         place = f"{self._name}:{document.row}"
-        item = (-priority, document.row, Sampled(priority, place, document.id, len(document.raw), text))
+        item = (-priority, document.row, SampledDocument(priority, place, document.id, len(document.raw), text))
         (heapq.heappush if len(self._heap) < self._size else heapq.heapreplace)(self._heap, item)
 
-    def sample(self) -> list[Sampled]:
+    def sample(self) -> list[SampledDocument]:
         """The sample, the smallest hash first."""
         return smallest((item for _, _, item in self._heap), self._size)
 
 
-def smallest(sampled: Iterable[Sampled], size: int) -> list[Sampled]:
+def smallest(sampled: Iterable[SampledDocument], size: int) -> list[SampledDocument]:
     """The `size` documents with the smallest hashes."""
     return heapq.nsmallest(size, sampled, key=lambda item: (item.priority, item.place))
 
 
-def write_sample(sampled: list[Sampled], path: Path) -> None:
+def write_sample(sampled: list[SampledDocument], path: Path) -> None:
     """`sampled` as a parquet file."""
     columns = {name: [getattr(item, name) for item in sampled] for name, _ in _FIELDS}
     pq.write_table(pa.table(columns, schema=pa.schema(_FIELDS)), path, compression="zstd")
 
 
-def read_sample(path: Path) -> list[Sampled]:
+def read_sample(path: Path) -> list[SampledDocument]:
     """What `write_sample` has written."""
-    return [Sampled(**row) for row in pq.read_table(path).to_pylist()]
+    return [SampledDocument(**row) for row in pq.read_table(path).to_pylist()]
 
 
 _FIELDS = [

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tailkeep.audit.config import NearDuplicates
+from tailkeep.audit.config import NearDuplicateConfig
 from tailkeep.data.count_tables import Table
 from tailkeep.data.counters import Document
 from tailkeep.data.hashing import Hashes, extended, grams_of, mixed, words_of
@@ -20,7 +20,7 @@ _TOGETHER = 4096
 _MINHASH_BITS = 32
 
 
-class Copies:
+class ExactDuplicates:
     """The hashes of a shard's documents, each with the row where it first stands."""
 
     def __init__(self, memory: int, folder: Path) -> None:
@@ -46,14 +46,14 @@ class Copies:
         self._waiting = []
 
 
-class Near:
+class NearDuplicates:
     """The bands of a shard's documents; a document has a row in the table for each.
 
     Raises:
         MissingPackageError: datasketch is not installed.
     """
 
-    def __init__(self, settings: NearDuplicates, seed: int, memory: int, folder: Path) -> None:
+    def __init__(self, settings: NearDuplicateConfig, seed: int, memory: int, folder: Path) -> None:
         self._settings = settings
         self.table = Table(memory, folder, "apart")
         # Its permutations are the costly part of a signature, so all share them.
@@ -87,11 +87,11 @@ def _bands(values: Hashes, bands: int) -> Hashes:
     return found
 
 
-def chance_of_meeting(settings: NearDuplicates, jaccard: float) -> float:
+def chance_of_meeting(settings: NearDuplicateConfig, jaccard: float) -> float:
     """The probability with which two documents that share a part `jaccard` of their runs are found."""
     return 1 - (1 - jaccard**settings.rows) ** settings.bands
 
 
-def typical_jaccard(settings: NearDuplicates) -> float:
+def typical_jaccard(settings: NearDuplicateConfig) -> float:
     """The shared part at which a pair is found half of the time."""
     return float((-math.expm1(math.log(0.5) / settings.bands)) ** (1 / settings.rows))

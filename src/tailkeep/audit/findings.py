@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tailkeep.audit.comparison import Comparison, Test
-from tailkeep.audit.coverage import Band
+from tailkeep.audit.coverage import FrequencyBand
 
 Tree = Mapping[str, Any]
 
@@ -124,7 +124,7 @@ def _sign(sign: _Sign, tests: Sequence[Test]) -> Finding:
     return Finding(bool(better), f"{told}.", figures, sign.source)
 
 
-def covered(bands: Sequence[Band]) -> Finding | None:
+def covered(bands: Sequence[FrequencyBand]) -> Finding | None:
     """What is left of the reference's rarest words; a figure, not a test."""
     if not bands:
         return None
@@ -187,7 +187,7 @@ def _figures(test: Test) -> dict[str, Any]:
     return {"input": test.input, "against": test.against, "difference": test.difference, "adjusted_p": test.adjusted}
 
 
-def _span(band: Band) -> str:
+def _span(band: FrequencyBand) -> str:
     if band.last is None:
         return f"{band.first:,} or more"
     return f"{band.first:,}" if band.last == band.first else f"{band.first:,} to {band.last:,}"

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from tailkeep.audit.documents import Sampled
+from tailkeep.audit.documents import SampledDocument
 from tailkeep.data.hashing import log_ratios, occurrences
 from tailkeep.data.sketches import Frequent
 
@@ -21,7 +21,7 @@ _SHOWN_CHARACTERS = 600
 
 
 @dataclass(frozen=True)
-class Contrast:
+class KeywordScore:
     """An n-gram with its occurrences per million on both sides; `score` > 0 if the input has more of it."""
 
     text: str
@@ -30,9 +30,9 @@ class Contrast:
     score: float
 
 
-def contrasts(
+def keyword_scores(
     ours: Frequent, theirs: Frequent, totals: tuple[int, int], limit: int
-) -> tuple[list[Contrast], list[Contrast]]:
+) -> tuple[list[KeywordScore], list[KeywordScore]]:
     """The `limit` n-grams that the first side has too many of, and too few, the most telling first.
 
     The score is the log odds ratio with an informative Dirichlet prior, the pooled frequencies at a weight of 1,000,
@@ -53,9 +53,9 @@ def contrasts(
     millions = counts / np.array(totals)[:, None] * 1e6
     order = np.argsort(scores, kind="stable")
 
-    def shown(places: NDArray[np.int64]) -> list[Contrast]:
+    def shown(places: NDArray[np.int64]) -> list[KeywordScore]:
         return [
-            Contrast(
+            KeywordScore(
                 texts[hashes[i]].decode("utf-8", "replace"),
                 float(millions[0, i]),
                 float(millions[1, i]),
@@ -70,7 +70,7 @@ def contrasts(
 
 
 def log_odds(counts: NDArray[np.float64], totals: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The score (V,) of types with `counts` (2, V) of `totals` (2,) items, see `contrasts`."""
+    """The score (V,) of types with `counts` (2, V) of `totals` (2,) items, see `keyword_scores`."""
     prior = _PRIOR * counts.sum(axis=0) / totals.sum()
     inside = counts + prior
     outside = totals[:, None] + _PRIOR - inside
@@ -106,7 +106,7 @@ class Importance:
 
 
 def importance(
-    samples: tuple[Sequence[Sampled], Sequence[Sampled]],
+    samples: tuple[Sequence[SampledDocument], Sequence[SampledDocument]],
     buckets: tuple[NDArray[np.int64], NDArray[np.int64]],
     limit: int,
 ) -> Importance:
@@ -155,7 +155,7 @@ def _logs(
 
 
 def _examples(
-    side: str, sample: Sequence[Sampled], weights: NDArray[np.float64], limit: int, *, rising: bool = True
+    side: str, sample: Sequence[SampledDocument], weights: NDArray[np.float64], limit: int, *, rising: bool = True
 ) -> list[Example]:
     order = np.argsort(weights if rising else -weights, kind="stable")[:limit].tolist()
     return [

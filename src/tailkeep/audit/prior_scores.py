@@ -2,7 +2,7 @@
 
     scores/<key>.parquet   document_id, row, tokens, log_prob (nats, their sum), over_0.9, over_0.99
 
-Rule: torch is loaded by whoever makes an `Asker`, never by importing this.
+Rule: torch is loaded by whoever makes an `PriorScorer`, never by importing this.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,7 +45,7 @@ _SCHEMA = pa.schema(
 )
 
 
-class Asker:
+class PriorScorer:
     """A prior with its tokenizer, as functions of texts.
 
     Raises:
@@ -56,7 +56,7 @@ class Asker:
 
     def __init__(self, prior: Mapping[str, Any]) -> None:
         require("transformers", extra="hf")
-        from tailkeep.rules import TextTokenizer, read_surfaces
+        from tailkeep.rules import TextTokenizer, read_token_texts
         from tailkeep.scoring import CausalLMScorer
         from tailkeep.scoring.loading import load_tokenizer
 
@@ -64,7 +64,7 @@ class Asker:
         self._scorer = CausalLMScorer(chosen)
         loaded = load_tokenizer(self._scorer.folder, trust_remote_code=chosen.trust_remote_code)
         self._tokenizer = TextTokenizer(loaded)
-        self._surfaces = read_surfaces(loaded)
+        self._surfaces = read_token_texts(loaded)
 
     def identity(self) -> dict[str, Any]:
         """What can change a score, as plain values for a fingerprint."""
@@ -83,10 +83,10 @@ class Asker:
             yield found
 
 
-class Asking:
+class ScoreWriter:
     """Asks for all documents of a shard and writes their scores to `path`."""
 
-    def __init__(self, asker: Asker, path: Path) -> None:
+    def __init__(self, asker: PriorScorer, path: Path) -> None:
         self._asker = asker
         path.parent.mkdir(parents=True, exist_ok=True)
         self._writer = pq.ParquetWriter(path, _SCHEMA, compression="zstd")
@@ -116,7 +116,7 @@ class Asking:
             self._waiting, self._asker.log_probs([item.text for item in self._waiting]), strict=True
         ):
             total = float(found.sum(dtype=np.float64))
-            over = sure_tokens(found)
+            over = confident_tokens(found)
             self._probabilities += probability_histogram(found)
             # Whole numbers add up to the same in any order.
             self._totals += [len(found), round(-total * MICRO), *over]
@@ -140,7 +140,7 @@ class Asking:
         self._writer.close()
 
 
-def sure_tokens(log_probs: NDArray[np.float32]) -> tuple[int, int]:
+def confident_tokens(log_probs: NDArray[np.float32]) -> tuple[int, int]:
     """How many tokens have at least each probability of `SURE`, as an edit and a truncated loss compare them."""
     over = [int((log_probs >= log).sum()) for log in _LOGS]
     return over[0], over[1]
@@ -152,6 +152,6 @@ def probability_histogram(log_probs: NDArray[np.float32]) -> NDArray[np.int64]:
     return np.bincount(places, minlength=BINS)
 
 
-def asker_of(config: AuditConfig) -> Asker | None:
+def prior_scorer_of(config: AuditConfig) -> PriorScorer | None:
     """The prior that `config` names, loaded; None if it names none."""
-    return None if config.prior is None else Asker(config.prior)
+    return None if config.prior is None else PriorScorer(config.prior)

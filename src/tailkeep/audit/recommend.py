@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tailkeep.audit.documents import Sampled
+from tailkeep.audit.documents import SampledDocument
 from tailkeep.config import dump_tree
 from tailkeep.metrics import golden_weight
 
@@ -143,7 +143,9 @@ _SCRATCH = {
 }
 
 
-def experiment(sides: Mapping[str, Sequence[Sampled]], prior: Mapping[str, Any] | None) -> tuple[str, dict[str, str]]:
+def experiment(
+    sides: Mapping[str, Sequence[SampledDocument]], prior: Mapping[str, Any] | None
+) -> tuple[str, dict[str, str]]:
     """The command, to be run in the output's folder, and files by name; nothing of either for too little text."""
     if "against" in sides:
         found = _mixtures(sides["input"], sides["against"])
@@ -165,7 +167,7 @@ def experiment(sides: Mapping[str, Sequence[Sampled]], prior: Mapping[str, Any] 
         "data": {"name": "text", "path": first, "held_out_path": "lab/held-out.jsonl"},
         **model,
         "training": {"block": 128, "batch": 16, "epochs": 4},
-        "measuring": {"samples": 50},
+        "evaluation": {"samples": 50},
         "arms": arms,
     }
     files = {f"lab/{name}.yaml": dump_tree(config), **found}
@@ -182,7 +184,7 @@ def _arm(name: str) -> str:
     return name.removeprefix("lab/").removesuffix(".jsonl")
 
 
-def _mixtures(ours: Sequence[Sampled], theirs: Sequence[Sampled]) -> dict[str, str]:
+def _mixtures(ours: Sequence[SampledDocument], theirs: Sequence[SampledDocument]) -> dict[str, str]:
     cut = max(1, round(_HELD_OUT * len(theirs)))
     held, real = theirs[:cut], theirs[cut:]
     size = min(_BYTES, *(sum(len(item.text.encode()) for item in side) for side in (ours, real)))
@@ -195,7 +197,7 @@ def _mixtures(ours: Sequence[Sampled], theirs: Sequence[Sampled]) -> dict[str, s
     return found
 
 
-def _parted(ours: Sequence[Sampled]) -> dict[str, str]:
+def _parted(ours: Sequence[SampledDocument]) -> dict[str, str]:
     cut = max(1, round(_HELD_OUT * len(ours)))
     if sum(len(item.text.encode()) for item in ours[cut:]) < _LEAST:
         return {}
@@ -205,7 +207,7 @@ def _parted(ours: Sequence[Sampled]) -> dict[str, str]:
     }
 
 
-def _filled(sample: Sequence[Sampled], size: int) -> Iterator[str]:
+def _filled(sample: Sequence[SampledDocument], size: int) -> Iterator[str]:
     """Texts of `size` bytes in all, the last one cut."""
     for item in sample:
         raw = item.text.encode()

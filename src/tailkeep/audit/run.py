@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from tailkeep.audit.config import AuditConfig, checked_prior, dump, load
-from tailkeep.audit.prior_scores import Asker, asker_of
-from tailkeep.audit.shard import ShardWork
-from tailkeep.audit.summary import conclude
+from tailkeep.audit.prior_scores import PriorScorer, prior_scorer_of
+from tailkeep.audit.shard import ShardAuditor
+from tailkeep.audit.summary import write_summary
 from tailkeep.data.corpus import (
     Contents,
     Executor,
@@ -22,25 +22,25 @@ from tailkeep.data.corpus import (
     LocalPool,
     Manifest,
     Observer,
-    OpenRun,
+    OutputRun,
     Rejects,
     Setup,
     Shard,
     ShardStorage,
     Task,
-    drive,
+    check_executor_has_effect,
+    check_layout_has_effect,
+    check_output_outside_input,
     find_shards,
     fingerprint_of,
     finish_shard,
     finished,
     my_tasks,
-    nobody,
+    no_progress,
     open_destination,
-    open_run,
+    open_output_run,
     read_rejects,
-    refuse_idle_hands,
-    refuse_idle_layout,
-    refuse_inside,
+    run_shards,
     total,
 )
 from tailkeep.errors import ConfigError, InputError
@@ -50,7 +50,7 @@ from tailkeep.sanitize import redact
 # Who audits shards. Rule: a worker that would write other bytes than whoever sends it shards refuses to begin.
 
 
-def sources_of(config: AuditConfig, asker: Asker | None) -> dict[str, Any]:
+def sources_of(config: AuditConfig, asker: PriorScorer | None) -> dict[str, Any]:
     """What of a process decides what it writes, as parts of a run's sources."""
     packages = ["numpy", "scipy", "pyarrow"]
     packages += ["datasketch"] if config.near_duplicates else []
@@ -76,7 +76,7 @@ def gpus_for(config: AuditConfig) -> int:
     return int(uses_gpu(checked_prior(config.prior)))
 
 
-def elsewhere(config: AuditConfig, record: RunRecord) -> AuditConfig:
+def config_for_worker(config: AuditConfig, record: RunRecord) -> AuditConfig:
     """`config` for a worker in another process, with what `auto` and a relative path mean in this one."""
     if config.prior is None:
         return config
@@ -93,16 +93,20 @@ def load_worker(config: AuditConfig, out: str | Path, record: RunRecord) -> Call
         InputError: the prior or the packages there are others than those of the run.
         TailkeepError: the prior or the output cannot be opened there.
     """
-    asker = asker_of(config)
+    asker = prior_scorer_of(config)
     record.refuse_unequal(sources_of(config, asker))
     return worker(asker, config, out, record)
 
 
 def worker(
-    asker: Asker | None, config: AuditConfig, out: str | Path, record: RunRecord, storage: ShardStorage | None = None
+    asker: PriorScorer | None,
+    config: AuditConfig,
+    out: str | Path,
+    record: RunRecord,
+    storage: ShardStorage | None = None,
 ) -> Callable[[Shard], Manifest]:
     """What a worker does with a shard."""
-    work = ShardWork(config, asker)
+    work = ShardAuditor(config, asker)
     destination = open_destination(out, storage=storage)
 
     def finish(shard: Shard) -> Manifest:
@@ -126,7 +130,7 @@ CONTENTS = Contents(("counts", "types", "frequent", "copies", "sample", "near", 
 
 
 @dataclass(frozen=True)
-class Outcome:
+class AuditOutcome:
     """The totals of an audit's finished shards, and once all are, its summary.
 
     Attributes:
@@ -202,9 +206,9 @@ def run(
     workers: int = 1,
     executor: Executor | None = None,
     task: Task | None = None,
-    observe: Observer = nobody,
+    observe: Observer = no_progress,
     storage: ShardStorage | None = None,
-) -> Outcome:
+) -> AuditOutcome:
     """Audit `inputs` into `out`, or finish the audit that is there.
 
     Args:
@@ -227,13 +231,13 @@ def run(
     config = config if isinstance(config, AuditConfig) else load(config)
     task = task or Task()
     given, trusted = _listed(inputs), _listed(against)
-    refuse_idle_hands(workers, executor, storage)
-    refuse_inside(out, (*given, *trusted))
+    check_executor_has_effect(workers, executor, storage)
+    check_output_outside_input(out, (*given, *trusted))
     shards = _shards(config, given, trusted)
     mine = my_tasks(shards, task.index, task.count)
-    asker = asker_of(config)
+    asker = prior_scorer_of(config)
     record = _record(config, asker, shards)
-    with open_run(out, record, config=dump(config), task=task, contents=CONTENTS, storage=storage) as opened:
+    with open_output_run(out, record, config=dump(config), task=task, contents=CONTENTS, storage=storage) as opened:
         left = [shard for shard in mine if not _finished(shard, record, opened)]
         if executor is None and workers == 1:
             who: Executor = Inline()
@@ -242,8 +246,8 @@ def run(
             # Workers load it themselves, and the memory may be too small for one more.
             asker = None
             who = executor or local_pool(config, workers)
-            setup = partial(load_worker, elsewhere(config, record), opened.root or out, record)
-        drive(who, setup, left, observe, shards=len(mine), unit="words")
+            setup = partial(load_worker, config_for_worker(config, record), opened.root or out, record)
+        run_shards(who, setup, left, observe, shards=len(mine), unit="words")
         with opened.alone():
             return _concluded(config, shards, record, opened, asker)
 
@@ -259,7 +263,7 @@ def _shards(config: AuditConfig, given: Sequence[str], trusted: Sequence[str]) -
     for side, inputs in (("input", given), ("against", trusted)):
         shards = find_shards(inputs, row_groups=config.row_groups) if inputs or side == "input" else []
         if shards:
-            refuse_idle_layout(config.layout, shards)
+            check_layout_has_effect(config.layout, shards)
         for shard in shards:
             if urls.setdefault(shard.url, side) != side:
                 raise InputError(
@@ -272,7 +276,7 @@ def _shards(config: AuditConfig, given: Sequence[str], trusted: Sequence[str]) -
     return found
 
 
-def _record(config: AuditConfig, asker: Asker | None, shards: Sequence[Shard]) -> RunRecord:
+def _record(config: AuditConfig, asker: PriorScorer | None, shards: Sequence[Shard]) -> RunRecord:
     sources = {
         "config": config.deciding(),
         **sources_of(config, asker),
@@ -285,21 +289,21 @@ def _record(config: AuditConfig, asker: Asker | None, shards: Sequence[Shard]) -
     return RunRecord.of("audit", sources, versions=sources["packages"], seeds=(config.seed,))
 
 
-def _finished(shard: Shard, record: RunRecord, opened: OpenRun) -> Manifest | None:
+def _finished(shard: Shard, record: RunRecord, opened: OutputRun) -> Manifest | None:
     return finished(shard, opened.destination, fingerprint=fingerprint_of(shard, record.sources))
 
 
 def _concluded(
-    config: AuditConfig, shards: Sequence[Shard], record: RunRecord, opened: OpenRun, asker: Asker | None
-) -> Outcome:
+    config: AuditConfig, shards: Sequence[Shard], record: RunRecord, opened: OutputRun, asker: PriorScorer | None
+) -> AuditOutcome:
     """The totals; with the last shard finished, the summary and the tables."""
     manifests = [manifest for shard in shards if (manifest := _finished(shard, record, opened))]
     rejects = read_rejects(manifests, opened)
-    outcome = Outcome(record.fingerprint, len(shards), len(manifests), total(manifests), rejects)
+    outcome = AuditOutcome(record.fingerprint, len(shards), len(manifests), total(manifests), rejects)
     if not outcome.complete:
         return outcome
     with tempfile.TemporaryDirectory(prefix="tailkeep-") as folder:
-        found = conclude(config, manifests, lambda name: opened.local(name, Path(folder)), asker)
+        found = write_summary(config, manifests, lambda name: opened.local(name, Path(folder)), asker)
     for name, text in sorted(found.files.items()):
         opened.destination.write_text(name, text)
     whole = replace(outcome, summary=found.summary)

@@ -35,7 +35,7 @@ _PART = re.compile(r"/\d{6}-\d{6}$")
 
 
 @dataclass(frozen=True)
-class Selected:
+class SelectionCounts:
     """How many of the documents have a weight above 0, in how many files."""
 
     documents: int
@@ -52,7 +52,7 @@ def select(
     seed: int = 0,
     inputs: str | Path | Sequence[str | Path] = (),
     scores: Path | Judge | None = None,
-) -> Selected:
+) -> SelectionCounts:
     """Weigh the documents that the finished audit at `audited` has read, into `out`/weights/.
 
     Args:
@@ -84,7 +84,7 @@ def select(
             found = _from_file(run.path, scores) if isinstance(scores, Path) else _judged(run.path, inputs, scores)
     for name, (ids, weights) in found.items():
         write_weights(Path(out), name, ids, weights, method=method, fingerprint=run.record.fingerprint)
-    return Selected(
+    return SelectionCounts(
         sum(len(ids) for ids, _ in found.values()), sum(int((w > 0).sum()) for _, w in found.values()), len(found)
     )
 

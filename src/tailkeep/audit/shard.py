@@ -20,9 +20,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tailkeep.audit.config import AuditConfig
-from tailkeep.audit.documents import Reader, Sampling, write_sample
-from tailkeep.audit.duplicates import Copies, Near
-from tailkeep.audit.prior_scores import Asker, Asking
+from tailkeep.audit.documents import DocumentReader, HashSample, write_sample
+from tailkeep.audit.duplicates import ExactDuplicates, NearDuplicates
+from tailkeep.audit.prior_scores import PriorScorer, ScoreWriter
 from tailkeep.data.corpus import Shard
 from tailkeep.data.counters import Compressing, Counting, Counts, Document, batches_of
 from tailkeep.data.sketches import Frequent
@@ -31,28 +31,28 @@ from tailkeep.workers import limited_threads
 _MEGABYTE = 1 << 20
 
 
-class ShardWork:
+class ShardAuditor:
     """Audits shards whose names begin with their side, `input/` or `against/`. It is a `ShardFunction`."""
 
-    def __init__(self, config: AuditConfig, asker: Asker | None = None) -> None:
+    def __init__(self, config: AuditConfig, asker: PriorScorer | None = None) -> None:
         self._config, self._asker = config, asker
 
     def __call__(self, shard: Shard, folder: Path) -> Mapping[str, int]:
         """Audit all of `shard` into files below `folder`; how many documents and words there are."""
-        config, share = self._config, self._config.memory * _MEGABYTE // 4
+        config, share = self._config, self._config.memory_mb * _MEGABYTE // 4
         with (
-            limited_threads(config.threads),
+            limited_threads(config.num_threads),
             tempfile.TemporaryDirectory(prefix="tailkeep-") as runs,
             self._asking(folder, shard) as asking,
         ):
             places = {name: Path(runs, name) for name in ("types", "copies", "near")}
             for place in places.values():
                 place.mkdir()
-            counting, copies = Counting(share, places["types"]), Copies(share, places["copies"])
-            sampling = Sampling(config.sample.documents, bare_name(shard), config.seed)
-            near = config.near_duplicates and Near(config.near_duplicates, config.seed, share, places["near"])
+            counting, copies = Counting(share, places["types"]), ExactDuplicates(share, places["copies"])
+            sampling = HashSample(config.sample.documents, bare_name(shard), config.seed)
+            near = config.near_duplicates and NearDuplicates(config.near_duplicates, config.seed, share, places["near"])
             packing = config.compression and Compressing(config.compression)
-            reader = Reader(shard, config.layout, folder, config.on_error)
+            reader = DocumentReader(shard, config.layout, folder, config.on_error)
             takers = [taker.add for taker in (copies, sampling, near, asking) if taker]
 
             def documents() -> Iterator[Document]:
@@ -77,8 +77,8 @@ class ShardWork:
             write_sample(sampling.sample(), made(folder, "sample", shard))
         return {"documents": reader.read, "rejected": reader.rejected, "words": counting.words}
 
-    def _asking(self, folder: Path, shard: Shard) -> Asking | nullcontext[None]:
-        return nullcontext() if self._asker is None else Asking(self._asker, made(folder, "scores", shard))
+    def _asking(self, folder: Path, shard: Shard) -> ScoreWriter | nullcontext[None]:
+        return nullcontext() if self._asker is None else ScoreWriter(self._asker, made(folder, "scores", shard))
 
 
 def bare_name(shard: Shard) -> str:

@@ -20,16 +20,16 @@ from tailkeep.audit.corpus_stats import (
     LENGTH_EDGES,
     REPETITION_EDGES,
     SURPRISE_EDGES,
-    Corpus,
+    CorpusStats,
     Local,
     figures_of,
     read_corpus,
     without_nan,
 )
-from tailkeep.audit.coverage import Band, coverage
+from tailkeep.audit.coverage import FrequencyBand, coverage
 from tailkeep.audit.findings import Finding, alone, compared, covered
-from tailkeep.audit.keywords import Contrast, Importance, contrasts, importance
-from tailkeep.audit.prior_scores import BINS, Asker, asker_of
+from tailkeep.audit.keywords import Importance, KeywordScore, importance, keyword_scores
+from tailkeep.audit.prior_scores import BINS, PriorScorer, prior_scorer_of
 from tailkeep.audit.recommend import experiment
 from tailkeep.data.corpus import Manifest, total
 from tailkeep.errors import InputError
@@ -41,7 +41,7 @@ _ENDS = 5
 
 
 @dataclass(frozen=True)
-class Conclusion:
+class SummaryFiles:
     """The content of `summary.json`, and the texts of further files by name."""
 
     summary: Mapping[str, Any]
@@ -49,17 +49,19 @@ class Conclusion:
 
 
 @dataclass(frozen=True, eq=False)
-class Contrasted:
+class SideComparison:
     """All that needs both sides. `comparison` is None where `refused` says why there could be none."""
 
     comparison: Comparison | None
     refused: str
-    bands: list[Band]
+    bands: list[FrequencyBand]
     importance: Importance
-    over: dict[int, tuple[list[Contrast], list[Contrast]]]
+    over: dict[int, tuple[list[KeywordScore], list[KeywordScore]]]
 
 
-def conclude(config: AuditConfig, manifests: Sequence[Manifest], local: Local, asker: Asker | None) -> Conclusion:
+def write_summary(
+    config: AuditConfig, manifests: Sequence[Manifest], local: Local, asker: PriorScorer | None
+) -> SummaryFiles:
     """The summary and tables of finished shards.
 
     Args:
@@ -69,12 +71,12 @@ def conclude(config: AuditConfig, manifests: Sequence[Manifest], local: Local, a
         asker: the prior, if it is loaded.
     """
     sides = {side: [item for item in manifests if item.shard.startswith(f"{side}/")] for side in ("input", "against")}
-    with limited_threads(config.threads):
+    with limited_threads(config.num_threads):
         corpora = {side: read_corpus(found, local, config) for side, found in sides.items() if found}
         figures = {side: figures_of(corpus, int(total(sides[side])["rejected"])) for side, corpus in corpora.items()}
         found = None
         if "against" in corpora:
-            found = _contrasted(config, corpora, asker or asker_of(config))
+            found = _contrasted(config, corpora, asker or prior_scorer_of(config))
     # The texts that were read can hold anything; so can the names of files.
     command, lab = experiment({side: corpus.sample for side, corpus in corpora.items()}, config.prior)
     findings = list(_findings(config, figures["input"], found))
@@ -92,10 +94,10 @@ def conclude(config: AuditConfig, manifests: Sequence[Manifest], local: Local, a
     tables = of_corpora(corpora, config.top)
     if found is not None:
         tables |= of_contrasts(found.comparison, found.bands, found.importance, found.over)
-    return Conclusion(without_nan(redact_tree(summary)), {**tables, **lab})
+    return SummaryFiles(without_nan(redact_tree(summary)), {**tables, **lab})
 
 
-def _contrasted(config: AuditConfig, corpora: Mapping[str, Corpus], asker: Asker | None) -> Contrasted:
+def _contrasted(config: AuditConfig, corpora: Mapping[str, CorpusStats], asker: PriorScorer | None) -> SideComparison:
     ours, theirs = corpora["input"], corpora["against"]
     comparison, refused = None, ""
     try:
@@ -108,21 +110,21 @@ def _contrasted(config: AuditConfig, corpora: Mapping[str, Corpus], asker: Asker
         ours.tables,
         theirs.tables,
         (ours.number("words"), theirs.number("words")),
-        memory=config.memory * _MEGABYTE // 2,
+        memory=config.memory_mb * _MEGABYTE // 2,
     )
     buckets = [corpus.counts["buckets/1"] + corpus.counts["buckets/2"] for corpus in (ours, theirs)]
     weights = importance((ours.sample, theirs.sample), (buckets[0], buckets[1]), _ENDS)
     totals = {1: "words", 2: "bigrams"}
     over = {
-        length: contrasts(
+        length: keyword_scores(
             ours.frequent[length], theirs.frequent[length], (ours.number(name), theirs.number(name)), config.top
         )
         for length, name in totals.items()
     }
-    return Contrasted(comparison, refused, bands, weights, over)
+    return SideComparison(comparison, refused, bands, weights, over)
 
 
-def _findings(config: AuditConfig, figures: Mapping[str, Any], found: Contrasted | None) -> list[Finding]:
+def _findings(config: AuditConfig, figures: Mapping[str, Any], found: SideComparison | None) -> list[Finding]:
     own = list(alone(figures))
     if found is None:
         told = (
@@ -157,7 +159,7 @@ _POINTS = 200
 _WEIGHT_BINS = 40
 
 
-def of_corpora(corpora: Mapping[str, Corpus], top: int) -> dict[str, str]:
+def of_corpora(corpora: Mapping[str, CorpusStats], top: int) -> dict[str, str]:
     """What each side has by itself, both in one table."""
     sides = list(corpora.items())
     found = {
@@ -192,9 +194,9 @@ def of_corpora(corpora: Mapping[str, Corpus], top: int) -> dict[str, str]:
 
 def of_contrasts(
     comparison: Comparison | None,
-    bands: Sequence[Band],
+    bands: Sequence[FrequencyBand],
     weights: Importance,
-    over: Mapping[int, tuple[list[Contrast], list[Contrast]]],
+    over: Mapping[int, tuple[list[KeywordScore], list[KeywordScore]]],
 ) -> dict[str, str]:
     """What both sides say together."""
     rows = (
@@ -203,10 +205,12 @@ def of_contrasts(
         for number, items in enumerate(pair)
         for item in items
     )
-    header = ("n", "in_input", *(field.name for field in fields(Contrast)))
+    header = ("n", "in_input", *(field.name for field in fields(KeywordScore)))
     found = {
         "tables/contrasts.csv": _table(header, rows),
-        "tables/coverage.csv": _table([field.name for field in fields(Band)], (astuple(band) for band in bands)),
+        "tables/coverage.csv": _table(
+            [field.name for field in fields(FrequencyBand)], (astuple(band) for band in bands)
+        ),
         "tables/importance.csv": _table(("side", "from_weight", "to_weight", "documents"), _weights(weights)),
         "tables/examples.jsonl": "".join(
             redact(json.dumps(asdict(item), ensure_ascii=False)) + "\n" for item in weights.ends
@@ -234,7 +238,7 @@ def of_contrasts(
 
 
 def _histograms(
-    sides: Sequence[tuple[str, Corpus]], name: str, edges: NDArray[np.float64]
+    sides: Sequence[tuple[str, CorpusStats]], name: str, edges: NDArray[np.float64]
 ) -> Iterator[tuple[Any, ...]]:
     """Rows from the first bin that either side fills to the last."""
     counts = [corpus.counts[name] for _, corpus in sides]
@@ -244,7 +248,7 @@ def _histograms(
             yield side, float(edges[place]), float(edges[place + 1]), int(own[place])
 
 
-def _buckets(sides: Sequence[tuple[str, Corpus]]) -> Iterator[tuple[Any, ...]]:
+def _buckets(sides: Sequence[tuple[str, CorpusStats]]) -> Iterator[tuple[Any, ...]]:
     """The concentration curve over hashed n-grams: the fullest buckets first."""
     for side, corpus in sides:
         for length in (1, 2):
@@ -254,7 +258,7 @@ def _buckets(sides: Sequence[tuple[str, Corpus]]) -> Iterator[tuple[Any, ...]]:
             yield from ((side, length, place / len(counts), float(sums[place - 1])) for place in places.tolist())
 
 
-def _frequent(sides: Sequence[tuple[str, Corpus]], top: int) -> Iterator[tuple[Any, ...]]:
+def _frequent(sides: Sequence[tuple[str, CorpusStats]], top: int) -> Iterator[tuple[Any, ...]]:
     for side, corpus in sides:
         for length, sketch in corpus.frequent.items():
             for _, text, count in sketch.items()[:top]:

@@ -9,8 +9,8 @@ import typer
 from tailkeep.cli.corpus_options import (
     DocumentKind,
     DumpConfig,
-    Engine,
     EngineOption,
+    ExecutorName,
     IdField,
     MaxDocumentBytes,
     NumTasks,
@@ -43,7 +43,7 @@ def audit(
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="A YAML file with any of the keys.")] = None,
     overrides: AuditKeys = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes side by side.")] = 1,
-    engine: EngineOption = Engine.LOCAL,
+    engine: EngineOption = ExecutorName.LOCAL,
     task_index: TaskIndex = None,
     num_tasks: NumTasks = None,
     near_duplicates: Annotated[
@@ -52,7 +52,7 @@ def audit(
     compression: Annotated[
         str | None, typer.Option(metavar="zlib|zstd", help="Compress the text too, which takes longer.")
     ] = None,
-    memory: Annotated[int | None, typer.Option(min=16, help="Megabytes for counts, of each worker.")] = None,
+    memory_mb: Annotated[int | None, typer.Option(min=16, help="Megabytes for counts, of each worker.")] = None,
     text_field: Annotated[
         list[str] | None, typer.Option(metavar="PATH", help="A field to count, such as text or a.b. Repeatable.")
     ] = None,
@@ -71,7 +71,7 @@ def audit(
         "document": document,
         "max_document_bytes": max_document_bytes,
     }
-    options = {"prior": {"path": prior}, "layout": layout, "on_error": on_error, "memory": memory}
+    options = {"prior": {"path": prior}, "layout": layout, "on_error": on_error, "memory_mb": memory_mb}
     chosen = room.load(
         config,
         overrides=overrides or [],
@@ -86,7 +86,7 @@ def audit(
         raise typer.BadParameter("give where to write to, such as --out audited.", param_hint="--out")
     task = room.task_here(task_index, num_tasks, os.environ)
     hands: dict[str, Any] = {"workers": workers}
-    if engine is Engine.RAY:
-        hands = {"executor": actors(workers, cpus=chosen.threads, gpus=room.gpus_for(chosen))}
-    outcome = room.run(chosen, inputs, out, against=against or [], **hands, task=task, observe=room.Lines())
+    if engine is ExecutorName.RAY:
+        hands = {"executor": actors(workers, cpus=chosen.num_threads, gpus=room.gpus_for(chosen))}
+    outcome = room.run(chosen, inputs, out, against=against or [], **hands, task=task, observe=room.ProgressPrinter())
     tell_outcome(outcome, out)

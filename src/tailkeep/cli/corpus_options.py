@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tailkeep.integrations.ray import RayActors
 
 
-class Engine(StrEnum):
+class ExecutorName(StrEnum):
     """Who works on the shards."""
 
     LOCAL = "local"
@@ -24,7 +24,7 @@ class Engine(StrEnum):
 
 
 EngineOption = Annotated[
-    Engine, typer.Option(help="Where they run: on this machine, or as actors of the Ray cluster at RAY_ADDRESS.")
+    ExecutorName, typer.Option(help="Where they run: on this machine, or as actors of the Ray cluster at RAY_ADDRESS.")
 ]
 TaskIndex = Annotated[int | None, typer.Option(min=0, help="Number of this job, from 0; in a Slurm array its own.")]
 NumTasks = Annotated[int | None, typer.Option(min=1, help="How many jobs share the work.")]
@@ -41,7 +41,7 @@ OutOption = Annotated[str | None, typer.Option(metavar="DIR", help="The output, 
 DumpConfig = Annotated[bool, typer.Option("--dump-config", help="Print the resolved config and exit.")]
 
 
-class Ended(Protocol):
+class RunOutcome(Protocol):
     """What is known of a run when the command ends."""
 
     @property
@@ -59,7 +59,7 @@ class Ended(Protocol):
         """What should be looked at."""
 
 
-def tell_outcome(outcome: Ended, out: str) -> None:
+def tell_outcome(outcome: RunOutcome, out: str) -> None:
     """Print what a run into `out` found, warn, and end with a code of its own if documents were rejected."""
     for line in outcome.warnings():
         tell(f"warning: {visible(redact(line), newline=' ')}.")

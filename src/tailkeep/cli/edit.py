@@ -9,8 +9,8 @@ import typer
 from tailkeep.cli.corpus_options import (
     DocumentKind,
     DumpConfig,
-    Engine,
     EngineOption,
+    ExecutorName,
     IdField,
     MaxDocumentBytes,
     NumTasks,
@@ -40,7 +40,7 @@ def edit(
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="A YAML file with any of the keys.")] = None,
     overrides: EditKeys = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes side by side, each with the prior.")] = 1,
-    engine: EngineOption = Engine.LOCAL,
+    engine: EngineOption = ExecutorName.LOCAL,
     task_index: TaskIndex = None,
     num_tasks: NumTasks = None,
     limit: Annotated[
@@ -82,7 +82,7 @@ def edit(
     if not inputs:
         raise typer.BadParameter("give what to edit, such as --input 'corpus/*.jsonl'.", param_hint="--input")
     if limit is not None:
-        if engine is not Engine.LOCAL:
+        if engine is not ExecutorName.LOCAL:
             raise typer.BadParameter("a sample is taken on this machine; leave it out.", param_hint="--engine")
         print("\n".join(room.estimate(chosen, inputs, limit=limit).lines()))
         return
@@ -90,9 +90,9 @@ def edit(
         raise typer.BadParameter("give where to write to, such as --out edited.", param_hint="--out")
     task = room.task_here(task_index, num_tasks, os.environ)
     hands: dict[str, Any] = {"workers": workers}
-    if engine is Engine.RAY:
+    if engine is ExecutorName.RAY:
         from tailkeep.scoring import uses_gpu
 
-        hands = {"executor": actors(workers, cpus=chosen.threads, gpus=int(uses_gpu(chosen.prior)))}
-    outcome = room.run(chosen, inputs, out, **hands, task=task, observe=room.Lines())
+        hands = {"executor": actors(workers, cpus=chosen.num_threads, gpus=int(uses_gpu(chosen.prior)))}
+    outcome = room.run(chosen, inputs, out, **hands, task=task, observe=room.ProgressPrinter())
     tell_outcome(outcome, out)

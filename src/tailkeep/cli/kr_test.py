@@ -103,7 +103,7 @@ def run(
     """Ask a model: does it find the true sentence likelier than the false one?"""
     from tailkeep.data import FORMS, read_questions
     from tailkeep.kr_test import evaluate as results
-    from tailkeep.kr_test.evaluate import Examinee
+    from tailkeep.kr_test.evaluate import KRModel
     from tailkeep.metrics import kr_rows
     from tailkeep.runs import Storage
 
@@ -114,7 +114,7 @@ def run(
         raise typer.BadParameter("it does nothing without --fractions. Leave it out.", param_hint="--lines")
     asked = read_questions(questions)
     parts = None if fractions is None else results.parts_of(asked, fractions, total=lines)
-    examinee = Examinee.load(model)
+    examinee = KRModel.load(model)
     margins = examinee.answer(asked, form=form)
     rows = kr_rows(margins, parts)
     print("\n".join(results.row_lines(rows)))
@@ -127,7 +127,7 @@ def run(
     if form != "plain":
         comparisons.append(results.compare(margins.common, examinee.answer(asked).common, against="the plain form"))
     for other in against or []:
-        theirs = Examinee.load(other).answer(asked, form=form)
+        theirs = KRModel.load(other).answer(asked, form=form)
         comparisons.append(results.compare(margins.common, theirs.common, against=str(other)))
     for item in comparisons:
         only = f"only here right {item.test.only_first}, only there {item.test.only_second}"

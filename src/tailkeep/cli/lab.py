@@ -11,7 +11,8 @@ from rich.text import Text
 from tailkeep.cli.report import print_report
 
 Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key, such as scale=full. Repeatable.")
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key, such as preset=full. Repeatable."),
 ]
 
 
@@ -57,5 +58,5 @@ def _print_recipes(recipes: Any) -> None:
     table.add_column("recipe")
     table.add_column("what it shows")
     for recipe in recipes:
-        table.add_row(Text(recipe.name), Text(" ".join(recipe.shows.split())))
+        table.add_row(Text(recipe.name), Text(" ".join(recipe.description.split())))
     Console().print(table)

@@ -1,6 +1,6 @@
 """Documents, questions and worlds with known truth."""
 
-from tailkeep.data.documents import Record, Separator, read_documents, read_prompted, read_records, read_text
+from tailkeep.data.documents import Separator, TextRecord, read_documents, read_prompted, read_records, read_text
 from tailkeep.data.kr_questions import (
     ABBREVIATIONS,
     FORMS,
@@ -13,20 +13,20 @@ from tailkeep.data.kr_questions import (
     wikitext_form,
     write_questions,
 )
-from tailkeep.data.multiple_choice import Choice, read_answered, read_choices, read_minimal_pairs, write_tasks
-from tailkeep.data.world import Fact, Reading, Statement, World, WorldConfig
+from tailkeep.data.multiple_choice import MultipleChoice, read_answered, read_choices, read_minimal_pairs, write_tasks
+from tailkeep.data.world import Fact, ParsedText, Statement, World, WorldConfig
 
 __all__ = [
     "ABBREVIATIONS",
     "FORMS",
-    "Choice",
     "Fact",
     "Form",
+    "MultipleChoice",
+    "ParsedText",
     "Question",
-    "Reading",
-    "Record",
     "Separator",
     "Statement",
+    "TextRecord",
     "World",
     "WorldConfig",
     "in_form",

@@ -28,7 +28,7 @@ _SPACE = 1 << 64
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class CountRows:
     """Items by ascending hash (V,): how often each occurs, and one more number of it.
 
     Of a word the other number is in how many documents it occurs, of a document the row where it stands.
@@ -42,11 +42,11 @@ class Rows:
         return len(self.hashes)
 
 
-Meeting = Literal["sum", "first", "apart"]
+MergeRule = Literal["sum", "first", "apart"]
 """What becomes of rows with one hash: both numbers add up, the other number of the first stays, or all rows do."""
 
 
-def added(parts: Sequence[Rows], meeting: Meeting = "sum") -> Rows:
+def added(parts: Sequence[CountRows], meeting: MergeRule = "sum") -> CountRows:
     """The rows of all `parts` in ascending order of the hash, equal hashes in the order of the parts."""
     hashes = np.concatenate([np.zeros(0, np.uint64), *(part.hashes for part in parts)])
     order = np.argsort(hashes, kind="stable")
@@ -57,25 +57,25 @@ def added(parts: Sequence[Rows], meeting: Meeting = "sum") -> Rows:
         for columns in ([part.counts for part in parts], [part.others for part in parts])
     )
     if len(firsts) == 0 or meeting == "apart":
-        return Rows(hashes, counts, others)
+        return CountRows(hashes, counts, others)
     kept = others[firsts] if meeting == "first" else np.add.reduceat(others, firsts)
-    return Rows(hashes[firsts], np.add.reduceat(counts, firsts), kept)
+    return CountRows(hashes[firsts], np.add.reduceat(counts, firsts), kept)
 
 
 class Table:
     """Counts in at most about `memory` bytes; runs go to files below the local `folder`."""
 
-    def __init__(self, memory: int, folder: Path, meeting: Meeting = "sum") -> None:
+    def __init__(self, memory: int, folder: Path, meeting: MergeRule = "sum") -> None:
         self._room = max(memory // (_ROW_BYTES * _COPIES), _GROUP)
         self._folder, self._meeting = folder, meeting
         self._base = added([])
-        self._new: list[Rows] = []
+        self._new: list[CountRows] = []
         self._waiting = 0
         self._runs: list[Path] = []
 
     def add(self, hashes: Hashes, counts: Numbers, others: Numbers) -> None:
         """Count different `hashes` (V,), in any order."""
-        self._new.append(Rows(hashes, counts, others))
+        self._new.append(CountRows(hashes, counts, others))
         self._waiting += len(hashes)
         # Put together when the new rows are as many as the old, a row is moved a logarithmic number of times.
         if self._waiting > max(len(self._base), _GROUP):
@@ -103,7 +103,7 @@ class Table:
         self._base = added([])
 
 
-def write_rows(ranges: Iterator[Rows] | Sequence[Rows], path: Path) -> None:
+def write_rows(ranges: Iterator[CountRows] | Sequence[CountRows], path: Path) -> None:
     """Write ascending ranges to `path`, in groups of one size however they come."""
     with pq.ParquetWriter(path, _SCHEMA, compression="zstd", use_dictionary=False) as writer:
         waiting = pa.table([[], [], []], schema=_SCHEMA)
@@ -118,13 +118,13 @@ def write_rows(ranges: Iterator[Rows] | Sequence[Rows], path: Path) -> None:
             writer.write_table(waiting, row_group_size=_GROUP)
 
 
-def merged(paths: Sequence[Path], meeting: Meeting = "sum", *, memory: int) -> Iterator[Rows]:
+def merged(paths: Sequence[Path], meeting: MergeRule = "sum", *, memory: int) -> Iterator[CountRows]:
     """The sum of the tables in `paths`, in ascending ranges that take about `memory` bytes each."""
     for parts in ranges_of(paths, memory=memory):
         yield added(parts, meeting)
 
 
-def ranges_of(paths: Sequence[Path], *, memory: int) -> Iterator[list[Rows]]:
+def ranges_of(paths: Sequence[Path], *, memory: int) -> Iterator[list[CountRows]]:
     """For ascending ranges of the hash, the rows of each file; hashes spread evenly, so equal ranges do."""
     total = sum(pq.read_metadata(path).num_rows for path in paths)
     count = max(1, math.ceil(total * _ROW_BYTES * _COPIES / max(memory, 1)))
@@ -133,7 +133,7 @@ def ranges_of(paths: Sequence[Path], *, memory: int) -> Iterator[list[Rows]]:
         yield [_between(path, low, high) for path in paths]
 
 
-def _between(path: Path, low: int, high: int) -> Rows:
+def _between(path: Path, low: int, high: int) -> CountRows:
     """The rows of the file at `path` with `low` <= hash < `high`."""
     with pq.ParquetFile(path) as file:
         groups = []
@@ -145,4 +145,4 @@ def _between(path: Path, low: int, high: int) -> Rows:
     hashes = table["hash"].to_numpy()
     start = int(np.searchsorted(hashes, np.uint64(low)))
     stop = len(hashes) if high == _SPACE else int(np.searchsorted(hashes, np.uint64(high)))
-    return Rows(*(table[name].to_numpy()[start:stop] for name in _SCHEMA.names))
+    return CountRows(*(table[name].to_numpy()[start:stop] for name in _SCHEMA.names))

@@ -16,7 +16,7 @@ Separator = Literal["file", "line", "blank-line"] | str
 
 
 @dataclass(frozen=True)
-class Record:
+class TextRecord:
     """A document; where a `prompt` stands before its `text`, it stands on lines of its own and is given, not learnt.
 
     `line` is the 0-based line of the file in which it begins, None where it is of no file that matters.
@@ -49,7 +49,7 @@ def read_documents(path: Path, *, separator: Separator = "line", field: str = "t
     return [record.text for record in read_records(path, separator=separator, field=field)]
 
 
-def read_records(path: Path, *, separator: Separator = "line", field: str = "text") -> list[Record]:
+def read_records(path: Path, *, separator: Separator = "line", field: str = "text") -> list[TextRecord]:
     """As `read_documents`, each document with the line in which it begins.
 
     Raises:
@@ -57,13 +57,13 @@ def read_records(path: Path, *, separator: Separator = "line", field: str = "tex
     """
     text = read_text(path)
     pieces = _json_fields(text, field, path) if path.suffix == ".jsonl" else _cut(text, separator)
-    records = [Record(piece.strip(), line=line) for line, piece in pieces if piece.strip()]
+    records = [TextRecord(piece.strip(), line=line) for line, piece in pieces if piece.strip()]
     if not records:
         raise InputError(f"{path} holds no document: {len(text)} characters, all white space. Give a file with text.")
     return records
 
 
-def read_prompted(path: Path, *, prompt_field: str, field: str = "text") -> list[Record]:
+def read_prompted(path: Path, *, prompt_field: str, field: str = "text") -> list[TextRecord]:
     """The lines of a `.jsonl` file of which neither text nor prompt is empty, as `read_records` reads a field.
 
     Raises:
@@ -72,7 +72,7 @@ def read_prompted(path: Path, *, prompt_field: str, field: str = "text") -> list
     content = read_text(path)
     prompts, texts = (_json_fields(content, name, path) for name in (prompt_field, field))
     pairs = [(line, text.strip(), prompt.strip()) for (line, text), (_, prompt) in zip(texts, prompts, strict=True)]
-    records = [Record(text, prompt, line) for line, text, prompt in pairs if text and prompt]
+    records = [TextRecord(text, prompt, line) for line, text, prompt in pairs if text and prompt]
     if not records:
         raise InputError(f"{path} holds no record with both {prompt_field!r} and {field!r}. Give some.")
     return records

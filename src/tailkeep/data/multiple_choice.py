@@ -24,7 +24,7 @@ _SUM = "#### "
 
 
 @dataclass(frozen=True)
-class Choice:
+class MultipleChoice:
     """A text and what may follow it: `choices[gold]` is right. In a minimal pair `query` is empty."""
 
     query: str
@@ -32,7 +32,7 @@ class Choice:
     gold: int
 
 
-def read_choices(path: Path, *, skip: int = 0, limit: int | None = None, seed: int = 0) -> list[Choice]:
+def read_choices(path: Path, *, skip: int = 0, limit: int | None = None, seed: int = 0) -> list[MultipleChoice]:
     """At most `limit` items of a `.jsonl` file, drawn by `seed` and in the file's order; all if not given.
 
     The first `skip` items are not asked, such as those that a model trains on.
@@ -76,7 +76,7 @@ def read_answered(path: Path) -> list[str]:
     return found
 
 
-def read_minimal_pairs(path: Path, *, limit: int | None = None, seed: int = 0) -> dict[str, list[Choice]]:
+def read_minimal_pairs(path: Path, *, limit: int | None = None, seed: int = 0) -> dict[str, list[MultipleChoice]]:
     """BLiMP's minimal pairs by paradigm: at most `limit` of each `.jsonl` file in the folder or zip archive at `path`.
 
     A line is {sentence_good, sentence_bad}; a paradigm is named by its file. The good sentence is choice 0.
@@ -84,7 +84,7 @@ def read_minimal_pairs(path: Path, *, limit: int | None = None, seed: int = 0) -
     Raises:
         InputError: there is no such file, or a line is not of this form; the message names it.
     """
-    found: dict[str, list[Choice]] = {}
+    found: dict[str, list[MultipleChoice]] = {}
     for name, text in sorted(_members(path)):
         lines = list(_objects(text, f"{path}: {name}"))
         if not lines:
@@ -134,17 +134,17 @@ def _drawn(size: int, limit: int | None, seed: int) -> list[int]:
     return sorted(np.random.default_rng(seed).choice(size, size=limit, replace=False).tolist())
 
 
-def _choice(where: str, item: Mapping[str, Any]) -> Choice:
+def _choice(where: str, item: Mapping[str, Any]) -> MultipleChoice:
     query, choices, gold = _text(item, "query", where), item.get("choices"), item.get("gold")
     if not isinstance(choices, list) or len(choices) < 2 or not all(isinstance(c, str) and c.strip() for c in choices):
         raise InputError(f"{where}: 'choices' is {choices!r}. Give a list of two or more texts, none of them empty.")
     if isinstance(gold, bool) or not isinstance(gold, int) or not 0 <= gold < len(choices):
         raise InputError(f"{where}: 'gold' is {gold!r}. Give the number of the right choice, from 0.")
-    return Choice(_asked(query), tuple(require_unicode(choice, where).strip() for choice in choices), gold)
+    return MultipleChoice(_asked(query), tuple(require_unicode(choice, where).strip() for choice in choices), gold)
 
 
-def _pair(where: str, item: Mapping[str, Any]) -> Choice:
-    return Choice("", (_text(item, "sentence_good", where), _text(item, "sentence_bad", where)), 0)
+def _pair(where: str, item: Mapping[str, Any]) -> MultipleChoice:
+    return MultipleChoice("", (_text(item, "sentence_good", where), _text(item, "sentence_bad", where)), 0)
 
 
 def _problem(where: str, item: Mapping[str, Any]) -> tuple[str, str]:
@@ -154,7 +154,7 @@ def _problem(where: str, item: Mapping[str, Any]) -> tuple[str, str]:
     return question, answer.rsplit(_SUM, 1)[1].strip()
 
 
-def _sums(problems: list[tuple[str, str]], chosen: list[int], path: Path, seed: int) -> list[Choice]:
+def _sums(problems: list[tuple[str, str]], chosen: list[int], path: Path, seed: int) -> list[MultipleChoice]:
     different = len({answer for _, answer in problems})
     if different <= _DISTRACTORS:
         least = _DISTRACTORS + 1
@@ -168,7 +168,7 @@ def _sums(problems: list[tuple[str, str]], chosen: list[int], path: Path, seed: 
         choices = list(islice(dict.fromkeys(chain([answer], others)), _DISTRACTORS + 1))
         order = rng.permutation(len(choices)).tolist()
         shuffled = tuple(choices[place] for place in order)
-        found.append(Choice(_asked(f"Question: {question}"), shuffled, shuffled.index(answer)))
+        found.append(MultipleChoice(_asked(f"Question: {question}"), shuffled, shuffled.index(answer)))
     return found
 
 
@@ -193,7 +193,9 @@ def _text(item: Mapping[str, Any], key: str, where: str) -> str:
 _NAME = re.compile(r"[A-Za-z0-9_]+")
 
 
-def write_tasks(tests: Mapping[str, Sequence[Choice]], out: Path, *, storage: Storage | None = None) -> list[Path]:
+def write_tasks(
+    tests: Mapping[str, Sequence[MultipleChoice]], out: Path, *, storage: Storage | None = None
+) -> list[Path]:
     """Write each test as the task of its name into the new or empty folder `out`; the YAML files, in their order.
 
     A YAML names its data by the absolute path, since the harness reads relative ones from wherever it is started.
@@ -241,6 +243,6 @@ def _task(name: str, data: Path) -> dict[str, Any]:
     }
 
 
-def _document(item: Choice) -> dict[str, Any]:
+def _document(item: MultipleChoice) -> dict[str, Any]:
     choices = [f" {choice}" if item.query else choice for choice in item.choices]
     return {"context": item.query, "choices": choices, "gold": item.gold}

@@ -5,18 +5,18 @@ from tailkeep.optional import require
 # Explained before the modules below fail on it.
 require("transformers", extra="hf")
 
-from tailkeep.data.corpus import Lines, Progress, Task, task_here  # noqa: E402
+from tailkeep.data.corpus import Progress, ProgressPrinter, Task, task_here  # noqa: E402
 from tailkeep.edit.config import EditConfig, dump, load  # noqa: E402
-from tailkeep.edit.estimate import Estimate, estimate  # noqa: E402
+from tailkeep.edit.estimate import EditEstimate, estimate  # noqa: E402
 from tailkeep.edit.run import run  # noqa: E402
-from tailkeep.edit.stats import Outcome  # noqa: E402
+from tailkeep.edit.stats import EditOutcome  # noqa: E402
 
 __all__ = [
     "EditConfig",
-    "Estimate",
-    "Lines",
-    "Outcome",
+    "EditEstimate",
+    "EditOutcome",
     "Progress",
+    "ProgressPrinter",
     "Task",
     "dump",
     "estimate",

@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from tailkeep.config import InputPath, Settings, dump_tree, merge, parse_assignments, read_yaml, validate
 from tailkeep.data.corpus import Layout, OnError
 from tailkeep.errors import ConfigError, InputError
-from tailkeep.rules import Protection, Rule, Sampler, ToEdit, refuse_idle
+from tailkeep.rules import Protection, Rule, Sampler, ToEdit, check_has_effect
 from tailkeep.scoring import Prior
 
 # They decide whether a run goes on, never what a finished shard holds, so they stay out of the fingerprint.
@@ -28,7 +28,7 @@ class EditConfig(Settings):
     """An edit of a corpus.
 
     Attributes:
-        threads: of each worker; sums differ with their number.
+        num_threads: of each worker; sums differ with their number.
         output: the edited documents, the token ids with the edits, or both. Ids of edited text are not what
             tokenizing it again gives, so a trainer that wants what the prior saw takes the ids.
         row_groups: cut a parquet file into shards of so many row groups, for more workers than files; the output is
@@ -46,7 +46,7 @@ class EditConfig(Settings):
     protection: Protection = Protection()
     layout: Layout = Layout()
     seed: Annotated[int, Field(ge=0)] = 0
-    threads: Annotated[int, Field(ge=1)] = 1
+    num_threads: Annotated[int, Field(ge=1)] = 1
     output: Literal["text", "tokens", "both"] = "text"
     row_groups: Annotated[int, Field(ge=1)] | None = None
     on_error: OnError = "stop"
@@ -65,7 +65,7 @@ class EditConfig(Settings):
 
     @model_validator(mode="after")
     def _can_change_something(self) -> Self:
-        refuse_idle(self.rule, self.sampler)
+        check_has_effect(self.rule, self.sampler)
         return self
 
     def deciding(self) -> dict[str, Any]:

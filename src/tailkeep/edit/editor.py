@@ -13,12 +13,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tailkeep.data.corpus import Content, Part, Record
+from tailkeep.data.corpus import Content, Record, TextField
 from tailkeep.edit.config import EditConfig
-from tailkeep.edit.prior import Model
+from tailkeep.edit.prior import EditPrior
 from tailkeep.errors import InputError
-from tailkeep.rules import Action, Edit, Speller, TextTokenizer, Tokens, apply_edits, protected_spans, splice, uniforms
-from tailkeep.rules.edit_plan import Decisions
+from tailkeep.rules import (
+    Action,
+    Detokenizer,
+    Edit,
+    TextTokenizer,
+    Tokens,
+    apply_edits,
+    protected_spans,
+    splice,
+    uniforms,
+)
+from tailkeep.rules.edit_plan import EditPlan
 from tailkeep.scoring import Scored
 
 # Documents as rows of tokens for the prior; those that are token ids already are spelled as text.
@@ -37,25 +47,27 @@ _DOCUMENTS = 1 << 14
 
 
 @dataclass(frozen=True)
-class Piece:
+class TextPiece:
     """An editable part, which begins at character `start` of the document's text, and the positions of its tokens."""
 
-    part: Part
+    part: TextField
     start: int
     positions: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedDocument:
     """A document with its tokens; `editable` (T,) tells which stand, whole, in an editable part."""
 
     record: Record
     tokens: Tokens
-    pieces: tuple[Piece, ...]
+    pieces: tuple[TextPiece, ...]
     editable: NDArray[np.bool_]
 
 
-def groups_of(records: Iterable[Record], tokenizer: TextTokenizer, speller: Speller) -> Iterator[list[Prepared]]:
+def groups_of(
+    records: Iterable[Record], tokenizer: TextTokenizer, speller: Detokenizer
+) -> Iterator[list[PreparedDocument]]:
     """Consecutive documents that are worked on together; how they are cut depends on the documents alone."""
     group: list[Record] = []
     characters = 0
@@ -69,17 +81,17 @@ def groups_of(records: Iterable[Record], tokenizer: TextTokenizer, speller: Spel
         yield _prepare_any(group, tokenizer, speller)
 
 
-def _prepare_any(records: list[Record], tokenizer: TextTokenizer, speller: Speller) -> list[Prepared]:
+def _prepare_any(records: list[Record], tokenizer: TextTokenizer, speller: Detokenizer) -> list[PreparedDocument]:
     return prepare_ids(records, speller) if records[0].tokens else prepare(records, tokenizer)
 
 
-def prepare(records: list[Record], tokenizer: TextTokenizer) -> list[Prepared]:
+def prepare(records: list[Record], tokenizer: TextTokenizer) -> list[PreparedDocument]:
     """Each of `records` with its tokens."""
     texts = [BETWEEN.join(part.text for part in record.parts) for record in records]
     return [_prepared(record, tokens) for record, tokens in zip(records, tokenizer(texts), strict=True)]
 
 
-def prepare_ids(records: list[Record], speller: Speller) -> list[Prepared]:
+def prepare_ids(records: list[Record], speller: Detokenizer) -> list[PreparedDocument]:
     """Each of `records`, which hold one list of token ids, with these as its tokens."""
     found = zip(records, speller([np.array(record.parts[0].ids, np.int32) for record in records]), strict=True)
     return [
@@ -88,7 +100,7 @@ def prepare_ids(records: list[Record], speller: Speller) -> list[Prepared]:
     ]
 
 
-def _prepared(record: Record, tokens: Tokens) -> Prepared:
+def _prepared(record: Record, tokens: Tokens) -> PreparedDocument:
     starts, ends = tokens.offsets.reshape(-1, 2).T
     editable = np.zeros(len(tokens.ids), np.bool_)
     pieces = []
@@ -97,13 +109,13 @@ def _prepared(record: Record, tokens: Tokens) -> Prepared:
         if part.editable:
             inside = (starts >= start) & (ends <= start + len(part.text)) & (ends > starts)
             editable |= inside
-            pieces.append(Piece(part, start, np.flatnonzero(inside)))
+            pieces.append(TextPiece(part, start, np.flatnonzero(inside)))
         start += len(part.text) + len(BETWEEN)
-    return Prepared(record, tokens, tuple(pieces), editable)
+    return PreparedDocument(record, tokens, tuple(pieces), editable)
 
 
 @dataclass(frozen=True)
-class Change:
+class TokenChange:
     """An edit of one string: its path, the token's position in the document, and ln p of what is drawn."""
 
     path: str
@@ -113,7 +125,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Edited:
+class EditedDocument:
     """A document after its edit.
 
     Attributes:
@@ -124,11 +136,11 @@ class Edited:
         refused: how many changes were refused, by reason.
     """
 
-    prepared: Prepared
+    prepared: PreparedDocument
     log_probs: NDArray[np.float32]
     flagged: NDArray[np.int64]
     deleted: NDArray[np.int64]
-    changes: tuple[Change, ...]
+    changes: tuple[TokenChange, ...]
     refused: Mapping[str, int]
 
     @cached_property
@@ -154,21 +166,21 @@ class Edited:
                 ids[change.position] = change.edit.new_id
         return np.delete(ids, [change.position for change in self.changes if change.edit.new_id is None])
 
-    def keeping(self, changes: Sequence[Change], reason: str) -> "Edited":
+    def keeping(self, changes: Sequence[TokenChange], reason: str) -> "EditedDocument":
         """The same with these changes only; the others are refused for `reason`."""
         refused = Counter(self.refused)
         refused[reason] += len(self.changes) - len(changes)
         return replace(self, changes=tuple(changes), refused=refused)
 
 
-class Editor:
+class DocumentEditor:
     """Edits groups of documents. `barred` are characters that no drawn token may hold."""
 
-    def __init__(self, model: Model, config: EditConfig, *, barred: str = "") -> None:
+    def __init__(self, model: EditPrior, config: EditConfig, *, barred: str = "") -> None:
         self._model, self._config = model, config
         self._allowed = torch.from_numpy(model.surfaces.allowed(model.scorer.vocab_size, without=barred))
 
-    def edit(self, group: Sequence[Prepared]) -> Iterator[Edited]:
+    def edit(self, group: Sequence[PreparedDocument]) -> Iterator[EditedDocument]:
         """Each document of `group` after its edit, in order.
 
         Raises:
@@ -176,7 +188,7 @@ class Editor:
         """
         lengths = [len(prepared.tokens.ids) for prepared in group]
         starts = np.cumsum([0, *lengths[:-1]])
-        decisions = Decisions(
+        decisions = EditPlan(
             self._config.rule,
             self._config.sampler,
             starts=starts,
@@ -192,19 +204,19 @@ class Editor:
             deleted = np.flatnonzero(decisions.actions[start : start + length] == Action.DELETE)
             yield self._spliced(prepared, scored, deleted)
 
-    def _uniforms(self, group: Sequence[Prepared], stream: str) -> NDArray[np.float64]:
+    def _uniforms(self, group: Sequence[PreparedDocument], stream: str) -> NDArray[np.float64]:
         seed = self._config.seed
         return np.concatenate([uniforms(seed, it.record.id, len(it.tokens.ids), stream) for it in group])
 
     @staticmethod
-    def _check(prepared: Prepared, scored: Scored) -> None:
+    def _check(prepared: PreparedDocument, scored: Scored) -> None:
         if np.isnan(scored.log_probs[1:]).any():
             raise InputError(
                 f"{prepared.record.where}: the prior's probability of a token is not a number. "
                 "Set prior.dtype=float32, or give another prior."
             )
 
-    def _spliced(self, prepared: Prepared, scored: Scored, deleted: NDArray[np.int64]) -> Edited:
+    def _spliced(self, prepared: PreparedDocument, scored: Scored, deleted: NDArray[np.int64]) -> EditedDocument:
         originals = prepared.tokens.ids[scored.positions]
         other = scored.ids != originals
         wanted: dict[int, int | None] = dict.fromkeys(deleted.tolist())
@@ -212,21 +224,21 @@ class Editor:
         wanted.update(drawn)
         found = zip(scored.positions.tolist(), scored.new_log_probs.tolist(), strict=True)
         log_probs = dict(found) if wanted else {}
-        changes: list[Change] = []
+        changes: list[TokenChange] = []
         refused: Counter[str] = Counter()
         for piece in prepared.pieces if wanted else ():
             spliced = self._splice(prepared, piece, wanted)
             if spliced is not None:
                 edits, reasons = spliced
                 changes += [
-                    Change(piece.part.path, position, edit, None if edit.new_id is None else log_probs[position])
+                    TokenChange(piece.part.path, position, edit, None if edit.new_id is None else log_probs[position])
                     for position, edit in edits
                 ]
                 refused += reasons
-        return Edited(prepared, scored.log_probs, scored.positions, deleted, tuple(changes), refused)
+        return EditedDocument(prepared, scored.log_probs, scored.positions, deleted, tuple(changes), refused)
 
     def _splice(
-        self, prepared: Prepared, piece: Piece, wanted: Mapping[int, int | None]
+        self, prepared: PreparedDocument, piece: TextPiece, wanted: Mapping[int, int | None]
     ) -> tuple[list[tuple[int, Edit]], Counter[str]] | None:
         """The edits of one part with the positions of their tokens, and the reasons of those refused."""
         positions = piece.positions

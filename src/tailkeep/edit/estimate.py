@@ -10,23 +10,23 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from tailkeep.data.corpus import Record, Shard, find_shards, read_shard, refuse_idle_layout
+from tailkeep.data.corpus import Record, Shard, check_layout_has_effect, find_shards, read_shard
 from tailkeep.edit.config import EditConfig
 from tailkeep.edit.prior import load_model
-from tailkeep.edit.provenance import refuse_edited, share_before
-from tailkeep.edit.shard import ShardWork
-from tailkeep.edit.stats import Outcome
-from tailkeep.edit.token_ids import refuse_foreign_ids
+from tailkeep.edit.provenance import check_not_edited, share_before
+from tailkeep.edit.shard import ShardEditor
+from tailkeep.edit.stats import EditOutcome
+from tailkeep.edit.token_ids import check_tokenizer_of_ids
 
 _SHARDS = 8
 _LEVEL = 6
 
 
 @dataclass(frozen=True)
-class Estimate:
+class EditEstimate:
     """What a sample tells of the whole: `seconds` is for one worker, `bytes` for the output on the disk."""
 
-    outcome: Outcome
+    outcome: EditOutcome
     documents: int
     tokens_per_second: float
     seconds: float
@@ -44,7 +44,7 @@ class Estimate:
         ]
 
 
-def estimate(config: EditConfig, inputs: str | Path | Sequence[str | Path], *, limit: int) -> Estimate:
+def estimate(config: EditConfig, inputs: str | Path | Sequence[str | Path], *, limit: int) -> EditEstimate:
     """Edit the first documents of some shards, `limit` in all, and throw the result away.
 
     Args:
@@ -56,13 +56,13 @@ def estimate(config: EditConfig, inputs: str | Path | Sequence[str | Path], *, l
         TailkeepError: as `run` does.
     """
     shards = find_shards(inputs)
-    refuse_idle_layout(config.layout, shards)
+    check_layout_has_effect(config.layout, shards)
     count = min(_SHARDS, len(shards), limit)
     sample = [shards[number * len(shards) // count] for number in range(count)]
-    marks = refuse_edited(shards, anchors=config.anchors, force=config.force)
+    marks = check_not_edited(shards, anchors=config.anchors, force=config.force)
     model = load_model(config.prior)
-    refuse_foreign_ids(config, shards, model.surfaces)
-    work = ShardWork(model, config, {})
+    check_tokenizer_of_ids(config, shards, model.surfaces)
+    work = ShardEditor(model, config, {})
     counts: Counter[str] = Counter()
     seconds = read = written = 0.0
     for number, shard in enumerate(sample):
@@ -74,9 +74,9 @@ def estimate(config: EditConfig, inputs: str | Path | Sequence[str | Path], *, l
             written += sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
         read += _bytes_read(shard, config, most)
     whole = sum(shard.size for shard in shards) / max(read, 1)
-    outcome = Outcome("", len(shards), len(sample), counts, share_before(marks))
+    outcome = EditOutcome("", len(shards), len(sample), counts, share_before(marks))
     speed = counts["tokens_read"] / max(seconds, 1e-9)
-    return Estimate(outcome, counts["documents"], speed, seconds * whole, written * whole)
+    return EditEstimate(outcome, counts["documents"], speed, seconds * whole, written * whole)
 
 
 def _bytes_read(shard: Shard, config: EditConfig, limit: int) -> float:

@@ -4,19 +4,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from tailkeep.errors import InputError
-from tailkeep.rules import Speller, Surfaces, TextTokenizer, read_surfaces
+from tailkeep.rules import Detokenizer, TextTokenizer, TokenTexts, read_token_texts
 from tailkeep.scoring import CausalLMScorer, Prior, Scorer
 from tailkeep.scoring.loading import load_tokenizer
 
 
 @dataclass(frozen=True)
-class Model:
+class EditPrior:
     """A scorer, its tokenizer both ways, the surfaces of its tokens, and the strings that are tokens of their own."""
 
     scorer: Scorer
     tokenizer: TextTokenizer
-    speller: Speller
-    surfaces: Surfaces
+    speller: Detokenizer
+    surfaces: TokenTexts
     literals: tuple[str, ...]
 
     def identity(self) -> dict[str, Any]:
@@ -24,7 +24,7 @@ class Model:
         return {"prior": self.scorer.identity(), "tokenizer": self.surfaces.fingerprint}
 
 
-def load_model(prior: Prior) -> Model:
+def load_model(prior: Prior) -> EditPrior:
     """`prior` and its tokenizer.
 
     Raises:
@@ -33,7 +33,7 @@ def load_model(prior: Prior) -> Model:
     """
     scorer = CausalLMScorer(prior)
     tokenizer = load_tokenizer(scorer.folder, trust_remote_code=prior.trust_remote_code)
-    surfaces = read_surfaces(tokenizer)
+    surfaces = read_token_texts(tokenizer)
     if len(surfaces.texts) > scorer.vocab_size:
         raise InputError(
             f"prior.path: the tokenizer has {len(surfaces.texts)} ids, the model's embedding {scorer.vocab_size}. "
@@ -41,4 +41,4 @@ def load_model(prior: Prior) -> Model:
         )
     added = tokenizer.backend_tokenizer.get_added_tokens_decoder().values()
     literals = tuple(sorted(token.content for token in added))
-    return Model(scorer, TextTokenizer(tokenizer), Speller(tokenizer, surfaces), surfaces, literals)
+    return EditPrior(scorer, TextTokenizer(tokenizer), Detokenizer(tokenizer, surfaces), surfaces, literals)

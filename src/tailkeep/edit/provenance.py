@@ -26,7 +26,7 @@ NAME = "tailkeep.json"
 _DOCUMENTS = ("documents/", "parts/")
 
 
-class Mark(Settings):
+class Provenance(Settings):
     """That something was edited: by which run, and which share of the tokens of the pristine corpus has changed.
 
     The share takes in all edits in a row; it is None as long as it is not known.
@@ -44,13 +44,13 @@ class Mark(Settings):
         return {KEY: json.dumps({"run": self.run})}
 
 
-def marks_of(shards: Sequence[Shard]) -> dict[str, Mark]:
+def marks_of(shards: Sequence[Shard]) -> dict[str, Provenance]:
     """The marks on those of `shards` that have one, by the shard's name.
 
     Raises:
         InputError: a file cannot be read.
     """
-    folders: dict[str, Mark | None] = {}
+    folders: dict[str, Provenance | None] = {}
     found = {}
     for shard in shards:
         folder = posixpath.dirname(shard.url)
@@ -62,14 +62,14 @@ def marks_of(shards: Sequence[Shard]) -> dict[str, Mark]:
     return found
 
 
-def refuse_edited(
+def check_not_edited(
     shards: Sequence[Shard], *, anchors: Sequence[str], force: bool, among: Sequence[Shard] | None = None
-) -> dict[str, Mark]:
+) -> dict[str, Provenance]:
     """The marks on `shards` if the edit is forced; else none, since there are none.
 
     Args:
         shards: all of a run.
-        anchors: see `refuse_copies`.
+        anchors: see `check_no_copies`.
         force: edit them whatever they carry.
         among: those that are looked at, of a task; all if not given.
 
@@ -79,12 +79,12 @@ def refuse_edited(
     if force:
         return marks_of(shards)
     mine = shards if among is None else among
-    refuse_marked(marks_of(mine))
-    refuse_copies(mine, anchors)
+    check_not_marked(marks_of(mine))
+    check_no_copies(mine, anchors)
     return {}
 
 
-def refuse_marked(marks: Mapping[str, Mark]) -> None:
+def check_not_marked(marks: Mapping[str, Provenance]) -> None:
     """Refuse what is edited already.
 
     Raises:
@@ -97,7 +97,7 @@ def refuse_marked(marks: Mapping[str, Mark]) -> None:
         )
 
 
-def refuse_copies(shards: Sequence[Shard], anchors: Sequence[str]) -> None:
+def check_no_copies(shards: Sequence[Shard], anchors: Sequence[str]) -> None:
     """Refuse files with the sha256 of an output of one of the runs in `anchors`.
 
     Raises:
@@ -143,7 +143,7 @@ def _outputs(anchor: str) -> dict[str, str]:
     return {name: digest for name, digest in outputs.items() if name.startswith(_DOCUMENTS)}
 
 
-def _beside(folder: str) -> Mark | None:
+def _beside(folder: str) -> Provenance | None:
     if "://" not in folder:  # a '::' in a local path means something in a URL
         path = Path(folder, NAME)
         return _parsed(path.read_bytes()) if path.is_file() else None
@@ -152,7 +152,7 @@ def _beside(folder: str) -> Mark | None:
         return _parsed(store.cat_file(name)) if store.isfile(name) else None
 
 
-def _inside(shard: Shard) -> Mark | None:
+def _inside(shard: Shard) -> Provenance | None:
     try:
         with open_parquet(shard.url, shard.name) as file:
             text = (file.schema_arrow.metadata or {}).get(KEY.encode())
@@ -161,15 +161,15 @@ def _inside(shard: Shard) -> Mark | None:
     return None if text is None else _parsed(b'{"%s": %s}' % (KEY.encode(), text))
 
 
-def _parsed(text: bytes) -> Mark:
+def _parsed(text: bytes) -> Provenance:
     """The mark in `text`; one that cannot be read is a mark all the same."""
     try:
-        return validate(Mark, json.loads(text)[KEY], source=NAME)
+        return validate(Provenance, json.loads(text)[KEY], source=NAME)
     except (ConfigError, ValueError, KeyError, TypeError):
-        return Mark(run="unreadable")
+        return Provenance(run="unreadable")
 
 
-def share_before(marks: Mapping[str, Mark]) -> float | None:
+def share_before(marks: Mapping[str, Provenance]) -> float | None:
     """The changed share of what `marks` are on, the largest of them; None if one is not known."""
     shares = [mark.changed_share for mark in marks.values()]
     known = [share for share in shares if share is not None]

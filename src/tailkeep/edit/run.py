@@ -19,12 +19,15 @@ from tailkeep.data.corpus import (
     Inline,
     Manifest,
     Observer,
-    OpenRun,
+    OutputRun,
     Setup,
     Shard,
     ShardStorage,
     Task,
-    drive,
+    check_executor_has_effect,
+    check_layout_has_effect,
+    check_output_outside_input,
+    check_unique_ids,
     find_shards,
     fingerprint_of,
     finish_shard,
@@ -32,22 +35,19 @@ from tailkeep.data.corpus import (
     input_sha256,
     join_parts,
     my_tasks,
-    nobody,
+    no_progress,
     open_destination,
-    open_run,
+    open_output_run,
     read_rejects,
-    refuse_equal_ids,
-    refuse_idle_hands,
-    refuse_idle_layout,
-    refuse_inside,
+    run_shards,
     total,
 )
 from tailkeep.edit.config import EditConfig, dump, load
-from tailkeep.edit.prior import Model, load_model
-from tailkeep.edit.provenance import NAME, Mark, refuse_edited, share_before
-from tailkeep.edit.shard import ShardWork, told
-from tailkeep.edit.stats import Outcome
-from tailkeep.edit.token_ids import refuse_foreign_ids
+from tailkeep.edit.prior import EditPrior, load_model
+from tailkeep.edit.provenance import NAME, Provenance, check_not_edited, share_before
+from tailkeep.edit.shard import ShardEditor, record_failure
+from tailkeep.edit.stats import EditOutcome
+from tailkeep.edit.token_ids import check_tokenizer_of_ids
 from tailkeep.runs import RunRecord, hash_path, hash_tree, versions
 from tailkeep.scoring import local_pool, prior_elsewhere
 
@@ -59,12 +59,12 @@ from tailkeep.scoring import local_pool, prior_elsewhere
 _PACKAGES = ("numpy", "pyarrow", "torch", "transformers", "tokenizers")
 
 
-def sources_of(model: Model) -> dict[str, Any]:
+def sources_of(model: EditPrior) -> dict[str, Any]:
     """What of a process decides what it writes, as parts of a run's sources."""
     return {"model": model.identity(), "packages": versions(*_PACKAGES)}
 
 
-def elsewhere(config: EditConfig, record: RunRecord) -> EditConfig:
+def config_for_worker(config: EditConfig, record: RunRecord) -> EditConfig:
     """`config` for a worker in another process, with what `auto` and a relative path mean in this one."""
     prior = prior_elsewhere(config.prior, record.sources["model"]["prior"])
     weights = config.weights and config.weights.absolute()
@@ -84,14 +84,14 @@ def load_worker(config: EditConfig, out: str | Path, record: RunRecord) -> Calla
 
 
 def worker(
-    model: Model, config: EditConfig, out: str | Path, record: RunRecord, storage: ShardStorage | None = None
+    model: EditPrior, config: EditConfig, out: str | Path, record: RunRecord, storage: ShardStorage | None = None
 ) -> Callable[[Shard], Manifest]:
     """What a worker does with a shard."""
-    work = ShardWork(model, config, Mark(run=record.fingerprint).metadata())
+    work = ShardEditor(model, config, Provenance(run=record.fingerprint).metadata())
     destination = open_destination(out, storage=storage)
 
     def finish(shard: Shard) -> Manifest:
-        with told(shard, destination, run=record.fingerprint):
+        with record_failure(shard, destination, run=record.fingerprint):
             return finish_shard(shard, work, destination, fingerprint=fingerprint_of(shard, record.sources))
 
     return finish
@@ -124,7 +124,7 @@ def finished_by(shard: Shard, record: RunRecord, destination: Destination) -> Ma
     return None
 
 
-def join_files(shards: Sequence[Shard], record: RunRecord, opened: OpenRun) -> None:
+def join_files(shards: Sequence[Shard], record: RunRecord, opened: OutputRun) -> None:
     """Put each file together of which all parts are finished."""
     files: dict[str, list[Shard]] = defaultdict(list)
     for shard in shards:
@@ -142,7 +142,7 @@ def join_files(shards: Sequence[Shard], record: RunRecord, opened: OpenRun) -> N
             opened.destination.remove(part.documents)
 
 
-def _join(whole: Shard, manifests: Sequence[Manifest], fingerprint: str, opened: OpenRun) -> None:
+def _join(whole: Shard, manifests: Sequence[Manifest], fingerprint: str, opened: OutputRun) -> None:
     outputs = {name: output for manifest in manifests for name, output in manifest.outputs.items()}
     parts = [name for name in outputs if name.startswith(_PARTS)]
 
@@ -177,9 +177,9 @@ def run(
     workers: int = 1,
     executor: Executor | None = None,
     task: Task | None = None,
-    observe: Observer = nobody,
+    observe: Observer = no_progress,
     storage: ShardStorage | None = None,
-) -> Outcome:
+) -> EditOutcome:
     """Edit `inputs` into `out`, or finish the run that is there.
 
     Args:
@@ -201,18 +201,18 @@ def run(
     config = config if isinstance(config, EditConfig) else load(config)
     task = task or Task()
     given = [str(inputs)] if isinstance(inputs, str | Path) else [str(item) for item in inputs]
-    refuse_idle_hands(workers, executor, storage)
-    refuse_inside(out, tuple(given))
+    check_executor_has_effect(workers, executor, storage)
+    check_output_outside_input(out, tuple(given))
     shards = find_shards(given, row_groups=config.row_groups)
     mine = my_tasks(shards, task.index, task.count)
-    refuse_idle_layout(config.layout, shards)
-    marks = refuse_edited(shards, anchors=config.anchors, force=config.force, among=mine)
+    check_layout_has_effect(config.layout, shards)
+    marks = check_not_edited(shards, anchors=config.anchors, force=config.force, among=mine)
     model = load_model(config.prior)
-    refuse_foreign_ids(config, mine, model.surfaces)
+    check_tokenizer_of_ids(config, mine, model.surfaces)
     record = _record(config, model, shards, marks)
-    with open_run(out, record, config=dump(config), task=task, contents=CONTENTS, storage=storage) as opened:
+    with open_output_run(out, record, config=dump(config), task=task, contents=CONTENTS, storage=storage) as opened:
         with opened.alone():
-            _begin_marks(shards, Mark(run=record.fingerprint), opened)
+            _begin_marks(shards, Provenance(run=record.fingerprint), opened)
         left = [shard for shard in mine if not finished_by(shard, record, opened.destination)]
         if executor is None and workers == 1:
             who: Executor = Inline()
@@ -221,13 +221,15 @@ def run(
             # Workers load it themselves, and the memory may be too small for one more.
             del model
             who = executor or local_pool(config.prior, workers)
-            setup = partial(load_worker, elsewhere(config, record), opened.root or out, record)
-        drive(who, setup, left, observe, shards=len(mine), unit="tokens_read")
+            setup = partial(load_worker, config_for_worker(config, record), opened.root or out, record)
+        run_shards(who, setup, left, observe, shards=len(mine), unit="tokens_read")
         with opened.alone():
             return _concluded(shards, record, opened, share_before(marks))
 
 
-def _record(config: EditConfig, model: Model, shards: Sequence[Shard], marks: Mapping[str, Mark]) -> RunRecord:
+def _record(
+    config: EditConfig, model: EditPrior, shards: Sequence[Shard], marks: Mapping[str, Provenance]
+) -> RunRecord:
     weights = {} if config.weights is None else {"weights": hash_path(config.weights / "weights")}
     sources = {
         "config": config.deciding(),
@@ -243,14 +245,16 @@ def _record(config: EditConfig, model: Model, shards: Sequence[Shard], marks: Ma
     return RunRecord.of("edit", sources, versions=sources["packages"], seeds=(config.seed,))
 
 
-def _concluded(shards: Sequence[Shard], record: RunRecord, opened: OpenRun, changed_before: float | None) -> Outcome:
+def _concluded(
+    shards: Sequence[Shard], record: RunRecord, opened: OutputRun, changed_before: float | None
+) -> EditOutcome:
     """The totals; with the last shard finished, the checks that need all of them, and what is written last."""
     destination = opened.destination
     found = [manifest for shard in shards if (manifest := finished_by(shard, record, destination))]
     # The manifest of a file tells of all its parts.
     manifests = list({manifest.shard: manifest for manifest in found}.values())
     rejects = read_rejects(manifests, opened)
-    outcome = Outcome(record.fingerprint, len(shards), len(found), total(manifests), changed_before, rejects)
+    outcome = EditOutcome(record.fingerprint, len(shards), len(found), total(manifests), changed_before, rejects)
     if not outcome.complete:
         return outcome
     counts = outcome.counts
@@ -258,19 +262,19 @@ def _concluded(shards: Sequence[Shard], record: RunRecord, opened: OpenRun, chan
     assert counts["documents"] == out, "documents in are documents out, rejects and those left out"
     _refuse_equal_ids(manifests, opened)
     join_files(shards, record, opened)
-    _write_marks(shards, Mark(run=record.fingerprint, changed_share=outcome.cumulative_share), destination)
+    _write_marks(shards, Provenance(run=record.fingerprint, changed_share=outcome.cumulative_share), destination)
     destination.write_text("summary.json", outcome.summary())
     return outcome
 
 
-def _refuse_equal_ids(manifests: Sequence[Manifest], opened: OpenRun) -> None:
+def _refuse_equal_ids(manifests: Sequence[Manifest], opened: OutputRun) -> None:
     lists = [name for manifest in manifests for name in manifest.outputs if name.startswith("ids/")]
     with tempfile.TemporaryDirectory(prefix="tailkeep-") as folder:
         files = {name: opened.local(name, Path(folder)) for name in lists}
-        refuse_equal_ids({name[len("ids/") : -len(".ids")]: file for name, file in files.items()})
+        check_unique_ids({name[len("ids/") : -len(".ids")]: file for name, file in files.items()})
 
 
-def _begin_marks(shards: Sequence[Shard], mark: Mark, opened: OpenRun) -> None:
+def _begin_marks(shards: Sequence[Shard], mark: Provenance, opened: OutputRun) -> None:
     """Write marks where there are none of this run; one that is there may already tell the changed share."""
     names = _mark_names(shards)
     for name in names:
@@ -279,7 +283,7 @@ def _begin_marks(shards: Sequence[Shard], mark: Mark, opened: OpenRun) -> None:
             opened.destination.write_text(name, mark.text())
 
 
-def _write_marks(shards: Sequence[Shard], mark: Mark, destination: Destination) -> None:
+def _write_marks(shards: Sequence[Shard], mark: Provenance, destination: Destination) -> None:
     for name in _mark_names(shards):
         if destination.read_text(name) != mark.text():
             destination.write_text(name, mark.text())

@@ -17,10 +17,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tailkeep.data.corpus import Destination, Passage, Record, Shard, open_passage, read_weights, weight_of
+from tailkeep.data.corpus import Destination, Record, Shard, ShardIO, open_shard_io, read_weights, weight_of
 from tailkeep.edit.config import EditConfig
-from tailkeep.edit.editor import Change, Edited, Editor, groups_of, prepare
-from tailkeep.edit.prior import Model
+from tailkeep.edit.editor import DocumentEditor, EditedDocument, TokenChange, groups_of, prepare
+from tailkeep.edit.prior import EditPrior
 from tailkeep.edit.stats import TokenCounts
 from tailkeep.edit.token_ids import TOKENIZER, readable
 from tailkeep.errors import StorageError, TailkeepError
@@ -40,12 +40,12 @@ _ROWS = 1 << 14
 _IDS = 1 << 22
 
 
-def log_lines(edited: Edited) -> str:
+def log_lines(edited: EditedDocument) -> str:
     """The lines of the log for one document."""
     return "".join(_line(edited, change) for change in edited.changes)
 
 
-def _line(edited: Edited, change: Change) -> str:
+def _line(edited: EditedDocument, change: TokenChange) -> str:
     edit = change.edit
     is_ids = edited.prepared.record.tokens is not None
     start, end = (change.position, change.position + 1) if is_ids else (edit.start, edit.end)
@@ -80,7 +80,7 @@ class TokenFile:
         self._ids: list[pa.Array] = []
         self._held = 0
 
-    def add(self, edited: Edited) -> None:
+    def add(self, edited: EditedDocument) -> None:
         """Write one document's."""
         self._documents.append(edited.prepared.record.id)
         self._ids.append(edited.ids)
@@ -119,7 +119,7 @@ FOLDER = "failures"
 
 
 @contextmanager
-def told(shard: Shard, destination: Destination, *, run: str) -> Iterator[None]:
+def record_failure(shard: Shard, destination: Destination, *, run: str) -> Iterator[None]:
     """Inside, `shard` is worked on for the run with the fingerprint `run`; an error is left at `destination`.
 
     Raises:
@@ -141,14 +141,14 @@ LINE_BREAKS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 """What `str.splitlines` takes for the end of a line, and so do many readers."""
 
 
-class ShardWork:
+class ShardEditor:
     """Edits shards; `mark` goes into the metadata of parquet outputs, and of ids their tokenizer. A `ShardFunction`."""
 
-    def __init__(self, model: Model, config: EditConfig, mark: Mapping[str, str]) -> None:
+    def __init__(self, model: EditPrior, config: EditConfig, mark: Mapping[str, str]) -> None:
         self._model, self._config = model, config
         own = {TOKENIZER: model.surfaces.fingerprint} if config.layout.token_field else {}
         self._mark = {**mark, **own}
-        self._editors: dict[str, Editor] = {}
+        self._editors: dict[str, DocumentEditor] = {}
 
     def __call__(self, shard: Shard, folder: Path) -> Mapping[str, int]:
         """Edit all of `shard` into files below `folder`; the counts of documents and tokens."""
@@ -158,8 +158,8 @@ class ShardWork:
         """As a call, of at most the first `limit` documents that can be read."""
         config, counts, drifted = self._config, TokenCounts(), 0
         with (
-            limited_threads(config.threads),
-            open_passage(shard, config.layout, folder, on_error=config.on_error, mark=self._mark) as passage,
+            limited_threads(config.num_threads),
+            open_shard_io(shard, config.layout, folder, on_error=config.on_error, mark=self._mark) as passage,
             passage.file("edits").open("w", encoding="utf-8", newline="") as log,
             self._token_file(passage) as tokens,
         ):
@@ -180,7 +180,7 @@ class ShardWork:
         found = {**passage.counts(), **counts.counts()}
         return found if config.output == "text" else {**found, "retokenized_otherwise": drifted}
 
-    def _chosen(self, records: Iterable[Record], passage: Passage) -> Iterator[Record]:
+    def _chosen(self, records: Iterable[Record], passage: ShardIO) -> Iterator[Record]:
         """Those of `records` whose weight is above 0, all if there are no weights; the others are counted."""
         root = self._config.weights
         if root is None:
@@ -193,19 +193,19 @@ class ShardWork:
             else:
                 passage.leave_out()
 
-    def _editor(self, shard: Shard) -> Editor:
+    def _editor(self, shard: Shard) -> DocumentEditor:
         barred = LINE_BREAKS if shard.kind == "txt" and self._config.layout.document == "line" else ""
         if barred not in self._editors:
-            self._editors[barred] = Editor(self._model, self._config, barred=barred)
+            self._editors[barred] = DocumentEditor(self._model, self._config, barred=barred)
         return self._editors[barred]
 
-    def _token_file(self, passage: Passage) -> TokenFile | nullcontext[None]:
+    def _token_file(self, passage: ShardIO) -> TokenFile | nullcontext[None]:
         if self._config.output == "text":
             return nullcontext()
         metadata = {TOKENIZER: self._model.surfaces.fingerprint, **self._mark}
         return TokenFile(passage.file("tokens", ".parquet"), metadata)
 
-    def _drifts(self, edited: Edited) -> bool:
+    def _drifts(self, edited: EditedDocument) -> bool:
         """Whether tokenizing the edited document again gives other ids than the edit."""
         if not edited.changes:
             return False
@@ -215,7 +215,7 @@ class ShardWork:
         return not np.array_equal(again.tokens.ids, edited.ids)
 
 
-def _fitting(edited: Edited, passage: Passage) -> Edited:
+def _fitting(edited: EditedDocument, passage: ShardIO) -> EditedDocument:
     """`edited` without what its file's format cannot hold: edits at the ends of a plain text, else all of them."""
     record = edited.prepared.record
     if not edited.changes or not passage.refuses(record, edited.contents):

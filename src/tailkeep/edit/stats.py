@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailkeep.data.corpus import Rejects
-from tailkeep.edit.editor import Edited
+from tailkeep.edit.editor import EditedDocument
 
 BANDS = ("0", "0.1", "0.2", "0.3", "0.4", "0.5", "0.6", "0.7", "0.8", "0.9", "0.99", "0.999")
 """The least probability of each band; the last three are parts of the last tenth, where ToEdit works."""
@@ -33,7 +33,7 @@ class TokenCounts:
         self._refused: Counter[str] = Counter()
         self._read = self._unscored = self._left = 0
 
-    def add(self, edited: Edited) -> None:
+    def add(self, edited: EditedDocument) -> None:
         """Count one document: of its editable tokens, those that the prior scored."""
         editable = edited.prepared.editable
         bands = bands_of(edited.log_probs)
@@ -90,7 +90,7 @@ WARNED_SHARE = 0.4
 
 
 @dataclass(frozen=True)
-class Outcome:
+class EditOutcome:
     """The totals of a run's finished shards.
 
     Attributes:

@@ -13,12 +13,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tailkeep.data.corpus import Part, Passage, Record, Shard
+from tailkeep.data.corpus import Record, Shard, ShardIO, TextField
 from tailkeep.data.corpus.io import TornError, open_parquet
 from tailkeep.edit.config import EditConfig
-from tailkeep.edit.prior import Model
+from tailkeep.edit.prior import EditPrior
 from tailkeep.errors import ConfigError, InputError
-from tailkeep.rules import Low, Rule, Surfaces, ToEdit, read_surfaces
+from tailkeep.rules import Low, Rule, ToEdit, TokenTexts, read_token_texts
 from tailkeep.scoring.loading import load_tokenizer
 
 TOKENIZER = "tailkeep.tokenizer"
@@ -26,7 +26,7 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 _SHOWN = 12
 
 
-def refuse_foreign_ids(config: EditConfig, shards: Sequence[Shard], surfaces: Surfaces) -> None:
+def check_tokenizer_of_ids(config: EditConfig, shards: Sequence[Shard], surfaces: TokenTexts) -> None:
     """Refuse token ids that are not, or may not be, of the tokenizer with these `surfaces`; text passes.
 
     Raises:
@@ -58,7 +58,7 @@ def refuse_foreign_ids(config: EditConfig, shards: Sequence[Shard], surfaces: Su
             )
 
 
-def readable(records: Iterable[Record], passage: Passage, model: Model, config: EditConfig) -> Iterator[Record]:
+def readable(records: Iterable[Record], passage: ShardIO, model: EditPrior, config: EditConfig) -> Iterator[Record]:
     """Those of `records` whose ids the tokenizer knows; the others are rejected on the way. Text passes.
 
     Raises:
@@ -76,7 +76,7 @@ def readable(records: Iterable[Record], passage: Passage, model: Model, config: 
         yield record
 
 
-def _fault(tokens: Part, known: int) -> str:
+def _fault(tokens: TextField, known: int) -> str:
     """What is wrong with the ids, or nothing."""
     ids = tokens.ids or ()
     if max(ids, default=0) < known:
@@ -88,7 +88,7 @@ def _fault(tokens: Part, known: int) -> str:
     )
 
 
-def _refuse_aligned(record: Record, tokens: Part) -> None:
+def _refuse_aligned(record: Record, tokens: TextField) -> None:
     if tokens.aligned:
         raise ConfigError(
             f"{record.where}: the field {tokens.aligned[0]!r} is as long as {tokens.path!r}, and a rule that deletes "
@@ -110,7 +110,7 @@ def _hash_of(tokenizer: str) -> str:
         raise InputError(
             f"layout.tokenizer: {tokenizer} is no folder, and no hash of 64 digits. Give the folder of the tokenizer."
         )
-    return read_surfaces(load_tokenizer(Path(tokenizer), key="layout.tokenizer")).fingerprint
+    return read_token_texts(load_tokenizer(Path(tokenizer), key="layout.tokenizer")).fingerprint
 
 
 def _told_by(shard: Shard, path: str) -> tuple[str | None, pa.DataType | None]:

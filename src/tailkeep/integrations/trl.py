@@ -15,7 +15,7 @@ from tailkeep.errors import AttachmentError, ConfigError, MissingPackageError
 from tailkeep.integrations.logged import logged
 from tailkeep.losses import LossStats, Weighting, is_attached
 from tailkeep.losses.engines.reference import times
-from tailkeep.losses.hf.attach import chosen, truncates
+from tailkeep.losses.hf.attach import resolve_weighting, truncates
 from tailkeep.losses.hf.state import Monitor
 from tailkeep.optional import require
 
@@ -41,7 +41,7 @@ def use_loss(
             cannot be used.
         MissingPackageError: trl is missing, or is older than its fused output layer (1.15).
     """
-    weighting = chosen(loss, threshold, options)
+    weighting = resolve_weighting(loss, threshold, options)
     _check(trainer, weighting)
     trainer.__dict__["_tailkeep"] = _Loss(weighting)
     base: Any = type(trainer)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tailkeep.data import Choice, Question, write_tasks
+from tailkeep.data import MultipleChoice, Question, write_tasks
 from tailkeep.data.corpus import Layout
 from tailkeep.errors import InputError
 from tailkeep.kr_test.cloze import Length, gather, pair_up, present, questions_of
@@ -131,6 +131,6 @@ def export(questions: Sequence[Question], out: Path, *, name: str = "kr_test", s
     return write_tasks({name: items}, out, storage=storage)[0]
 
 
-def _choice(question: Question, gold: int) -> Choice:
+def _choice(question: Question, gold: int) -> MultipleChoice:
     sentences = (question.sentence_true, question.sentence_false)
-    return Choice(question.context, sentences if gold == 0 else sentences[::-1], gold)
+    return MultipleChoice(question.context, sentences if gold == 0 else sentences[::-1], gold)

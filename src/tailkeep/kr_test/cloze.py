@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from tailkeep.data import Question
-from tailkeep.kr_test.corpus import Document, Entity, entities_of, sentences_of, words_of
+from tailkeep.kr_test.corpus import AnnotatedDocument, Entity, entities_of, sentences_of, words_of
 
 Length = Callable[[str], Hashable]
 """What two sentences must share beside the lengths of their entities, such as a number of tokens."""
@@ -41,7 +41,7 @@ class Blank:
 Pair = tuple[Blank, Blank]
 
 
-def blanks_of(document: Document, *, sentences: int = 1) -> Iterator[Blank]:
+def blanks_of(document: AnnotatedDocument, *, sentences: int = 1) -> Iterator[Blank]:
     """The blanks of `document` whose context, `sentences` sentences long at most, does not give the answer away."""
     found = sentences_of(document.text)
     for number in range(1, len(found)):
@@ -54,7 +54,7 @@ def blanks_of(document: Document, *, sentences: int = 1) -> Iterator[Blank]:
                 yield Blank(document.location, context, sentence, entity)
 
 
-def gather(documents: Iterable[Document], *, wanted: int, seed: int, sentences: int = 1) -> list[Blank]:
+def gather(documents: Iterable[AnnotatedDocument], *, wanted: int, seed: int, sentences: int = 1) -> list[Blank]:
     """The blanks of as many documents as hold about forty for each question `wanted`, drawn by `seed`.
 
     Documents with the smallest hash of seed and place are kept, so memory does not grow with the corpus.
@@ -108,7 +108,7 @@ def questions_of(pairs: Iterable[Pair], *, without: frozenset[str] = frozenset()
     return sorted(asked, key=lambda question: (question.location or 0, question.sentence_true))
 
 
-def present(sentences: Iterable[str], documents: Iterable[Document]) -> frozenset[str]:
+def present(sentences: Iterable[str], documents: Iterable[AnnotatedDocument]) -> frozenset[str]:
     """Those of `sentences` that are sentences of `documents` too."""
     sought = frozenset(sentences)
     return frozenset(found for document in documents for found in sentences_of(document.text) if found in sought)

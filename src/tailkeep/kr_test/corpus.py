@@ -11,14 +11,14 @@ from tailkeep.errors import InputError
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
+class AnnotatedDocument:
     """A text and its place; of plain text cut by lines the place is the line in all files together."""
 
     location: int
     text: str
 
 
-def read_corpus(inputs: Sequence[str], layout: Layout) -> Iterator[Document]:
+def read_corpus(inputs: Sequence[str], layout: Layout) -> Iterator[AnnotatedDocument]:
     """The documents of `inputs`, shard after shard by name.
 
     Raises:
@@ -31,7 +31,7 @@ def read_corpus(inputs: Sequence[str], layout: Layout) -> Iterator[Document]:
             if isinstance(item, Rejected):
                 raise InputError(f"{item.where}: {item.reason}. Give files whose documents can all be read.")
             row = item.row
-            yield Document(offset + row, "\n".join(item.texts.values()))
+            yield AnnotatedDocument(offset + row, "\n".join(item.texts.values()))
         offset += row + 1
 
 

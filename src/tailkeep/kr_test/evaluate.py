@@ -30,7 +30,7 @@ class Margins(KRMargins):
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ModelComparison:
     """A model against another on the same questions; `left_out` are those where one of them finds no difference."""
 
     against: str
@@ -39,10 +39,10 @@ class Comparison:
     left_out: int
 
 
-def compare(one: NDArray[np.float64], other: NDArray[np.float64], *, against: str) -> Comparison:
+def compare(one: NDArray[np.float64], other: NDArray[np.float64], *, against: str) -> ModelComparison:
     """McNemar's test of two models' margins of the same questions (n,)."""
     test, left_out = kr_compare(one, other)
-    return Comparison(against, kr_accuracy(other), test, left_out)
+    return ModelComparison(against, kr_accuracy(other), test, left_out)
 
 
 def parts_of(questions: Sequence[Question], fractions: int, *, total: int | None = None) -> NDArray[np.int64]:
@@ -74,7 +74,7 @@ def row_lines(rows: Sequence[KRRow]) -> Iterator[str]:
         )
 
 
-def tree_of(rows: Sequence[KRRow], margins: Margins, comparisons: Sequence[Comparison]) -> dict[str, Any]:
+def tree_of(rows: Sequence[KRRow], margins: Margins, comparisons: Sequence[ModelComparison]) -> dict[str, Any]:
     """All figures as plain values, the margins of each question among them."""
     return {
         "rows": [row.plain() for row in rows],
@@ -86,7 +86,7 @@ def tree_of(rows: Sequence[KRRow], margins: Margins, comparisons: Sequence[Compa
 
 
 @dataclass(frozen=True)
-class Examinee:
+class KRModel:
     """A model with its tokenizer."""
 
     name: str
@@ -94,7 +94,7 @@ class Examinee:
     tokenizer: object
 
     @classmethod
-    def load(cls, path: Path) -> "Examinee":
+    def load(cls, path: Path) -> "KRModel":
         """The model in the folder `path`, or the hub's.
 
         Raises:

@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 from tailkeep.data import Question, parse_question
 from tailkeep.errors import BusyError, ConfigError, InputError, StorageError
 from tailkeep.kr_test.cloze import SHORTEST
-from tailkeep.kr_test.corpus import Document
+from tailkeep.kr_test.corpus import AnnotatedDocument
 from tailkeep.kr_test.lint import leaks
 from tailkeep.sanitize import HIDDEN, redact, visible
 
@@ -60,7 +60,7 @@ class Passage:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class CostEstimate:
     """What asking about some passages takes. Tokens are reckoned at four characters each, answers at 220."""
 
     passages: int
@@ -73,7 +73,7 @@ class Estimate:
         return (self.prompt_tokens * price_in + self.completion_tokens * price_out) / 1e6
 
 
-def passages_of(documents: Iterable[Document], *, wanted: int, seed: int) -> list[Passage]:
+def passages_of(documents: Iterable[AnnotatedDocument], *, wanted: int, seed: int) -> list[Passage]:
     """At most `wanted` documents of fifteen words or more, drawn by `seed`, in the order of the corpus."""
     drawn: list[tuple[str, Passage]] = []
     for document in documents:
@@ -90,11 +90,11 @@ def passages_of(documents: Iterable[Document], *, wanted: int, seed: int) -> lis
     return sorted(chosen, key=lambda passage: passage.location)
 
 
-def estimate(passages: Iterable[Passage]) -> Estimate:
+def estimate(passages: Iterable[Passage]) -> CostEstimate:
     """What asking about `passages` takes."""
     sizes = [sum(len(message["content"]) for message in passage.messages()) for passage in passages]
     tokens = sum(-(-size // CHARACTERS_PER_TOKEN) for size in sizes)
-    return Estimate(len(sizes), sum(sizes), tokens, _ANSWER_TOKENS * len(sizes))
+    return CostEstimate(len(sizes), sum(sizes), tokens, _ANSWER_TOKENS * len(sizes))
 
 
 def questions_in(passage: Passage, content: str) -> tuple[list[Question], Counter[str]]:

@@ -10,18 +10,18 @@ from tailkeep.lab.config import LabConfig, Recipe, dump, find_recipe, list_recip
 from tailkeep.lab.learners import default_workers
 from tailkeep.lab.loop import Event
 from tailkeep.lab.make_world import write_world
-from tailkeep.lab.protocols import Data, Learner, Measurement, Model, Subject
+from tailkeep.lab.protocols import Data, Experiment, Learner, Measurement, Model
 from tailkeep.lab.run import run
 
 __all__ = [
     "Data",
     "Event",
+    "Experiment",
     "LabConfig",
     "Learner",
     "Measurement",
     "Model",
     "Recipe",
-    "Subject",
     "default_workers",
     "dump",
     "find_recipe",

@@ -6,12 +6,12 @@ from typing import Annotated, ClassVar
 from pydantic import Field, field_validator
 
 from tailkeep.config import Settings
-from tailkeep.lab.regimes import AnyRegime, Edit, Replace, Select
+from tailkeep.lab.regimes import AnyRegime, EditRegime, Replace, SelectRegime
 
 Positive = Annotated[int, Field(ge=1)]
 
 
-class Study(Settings):
+class ArmConfig(Settings):
     """One arm: the regime, how many models are trained in a row, and which of them get a cell on disk.
 
     `generations` counts the models; the first sees real data only. `record_every: 10` measures and keeps
@@ -28,12 +28,12 @@ class Study(Settings):
     @field_validator("regime")
     @classmethod
     def _can(cls, regime: AnyRegime) -> AnyRegime:
-        if isinstance(regime, Edit) and not cls.edits:
+        if isinstance(regime, EditRegime) and not cls.edits:
             raise ValueError(
                 "'edit' draws tokens of a text anew, which this learner's models cannot. Use learner causal_lm, or "
                 "another regime"
             )
-        if isinstance(regime, Select) and not cls.selects:
+        if isinstance(regime, SelectRegime) and not cls.selects:
             raise ValueError(
                 "'select' weighs written texts, and this learner writes none. Use learner causal_lm or ecosystem, or "
                 "another regime"

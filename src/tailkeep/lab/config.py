@@ -7,7 +7,7 @@
       plain: {}
       truncated: {loss: {name: truncated, threshold: 0.99}}
 
-Arms may also be the crossing of choices, see `grid`. Rule: an override beats the chosen scale, which beats the file.
+Arms may also be the crossing of choices, see `grid`. Rule: an override beats the chosen preset, which beats the file.
 `layers` lays them over each other.
 """
 
@@ -22,12 +22,12 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from tailkeep.config import Settings, Tree, dotted, dump_tree, merge, parse_assignments, read_yaml, suggest, validate
 from tailkeep.errors import ConfigError
-from tailkeep.lab.arm import Positive, Study
-from tailkeep.lab.causal_lm.config import CausalLMStudy, LanguageStudy
+from tailkeep.lab.arm import ArmConfig, Positive
+from tailkeep.lab.causal_lm.config import CausalLMArm, LanguageArm
 from tailkeep.lab.causal_lm.data_config import TextCorpus
-from tailkeep.lab.ecosystem.config import EcosystemStudy
-from tailkeep.lab.gaussian import GaussianStudy
-from tailkeep.lab.generative.config import FlowStudy, GANStudy, VAEStudy
+from tailkeep.lab.ecosystem.config import EcosystemArm
+from tailkeep.lab.gaussian import GaussianArm
+from tailkeep.lab.generative.config import FlowArm, GANArm, VAEArm
 from tailkeep.lab.layers import (
     Layer,
     check_overridden,
@@ -36,11 +36,11 @@ from tailkeep.lab.layers import (
     expanded,
     merge_bases,
     merge_layers,
-    scaled,
+    with_preset,
 )
 from tailkeep.lab.loop import KeepModels
-from tailkeep.lab.mixture import MixtureStudy
-from tailkeep.lab.regression import RegressionStudy
+from tailkeep.lab.mixture import MixtureArm
+from tailkeep.lab.regression import RegressionArm
 from tailkeep.runs.storage import TEMPORARY
 
 # The recipes that ship with the package: one YAML file an experiment, with what it shows in its header.
@@ -52,13 +52,15 @@ class Recipe:
 
     name: str
     path: Path
-    shows: str
+    description: str
 
 
 def list_recipes() -> list[Recipe]:
     """Every packaged recipe, by name."""
     folder = Path(str(files("tailkeep") / "recipes"))
-    return [Recipe(path.stem, path, str(read_yaml(path).get("shows", ""))) for path in sorted(folder.glob("*.yaml"))]
+    return [
+        Recipe(path.stem, path, str(read_yaml(path).get("description", ""))) for path in sorted(folder.glob("*.yaml"))
+    ]
 
 
 def find_recipe(name: str) -> Path:
@@ -87,7 +89,7 @@ def _names_a_folder(name: str) -> str:
 ArmName = Annotated[str, AfterValidator(_names_a_folder)]
 
 
-class UserStudy(Study):
+class UserArm(ArmConfig):
     """An arm whose learner is the caller's own, handed to `run(..., learners={id: ...})`.
 
     Change `version` when the learner changes: it is part of the fingerprint.
@@ -101,16 +103,8 @@ class UserStudy(Study):
     selects: ClassVar[bool] = True
 
 
-AnyStudy = Annotated[
-    CausalLMStudy
-    | EcosystemStudy
-    | FlowStudy
-    | GANStudy
-    | GaussianStudy
-    | MixtureStudy
-    | RegressionStudy
-    | UserStudy
-    | VAEStudy,
+AnyArm = Annotated[
+    CausalLMArm | EcosystemArm | FlowArm | GANArm | GaussianArm | MixtureArm | RegressionArm | UserArm | VAEArm,
     Field(discriminator="learner"),
 ]
 
@@ -122,14 +116,14 @@ class LabConfig(Settings):
     """
 
     name: str = "lab"
-    shows: str = ""
-    scale: str | None = None
+    description: str = ""
+    preset: str | None = None
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
     keep_models: KeepModels = "last"
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: Positive = 1
+    num_threads: Positive = 1
     grid: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    arms: Annotated[dict[ArmName, AnyStudy], Field(min_length=1)]
+    arms: Annotated[dict[ArmName, AnyArm], Field(min_length=1)]
 
     @property
     def cells(self) -> int:
@@ -145,7 +139,7 @@ class LabConfig(Settings):
 
     @model_validator(mode="after")
     def _prior_is_asked(self) -> Self:
-        read = [study.data for study in self.arms.values() if isinstance(study, LanguageStudy)]
+        read = [study.data for study in self.arms.values() if isinstance(study, LanguageArm)]
         texts = [data for data in read if isinstance(data, TextCorpus)]
         if any(text.prior for text in texts) and not any(text.outside for text in texts):
             raise ValueError("data.prior has no effect: no arm here has data.edit or data.written; leave it out")
@@ -173,16 +167,16 @@ class LabConfig(Settings):
 
 
 _RUN_KEYS = frozenset(LabConfig.model_fields) - {"arms"}
-_STUDIES: Mapping[str, type[Study]] = {
-    "causal_lm": CausalLMStudy,
-    "ecosystem": EcosystemStudy,
-    "flow": FlowStudy,
-    "gan": GANStudy,
-    "gaussian": GaussianStudy,
-    "mixture": MixtureStudy,
-    "regression": RegressionStudy,
-    "user": UserStudy,
-    "vae": VAEStudy,
+_STUDIES: Mapping[str, type[ArmConfig]] = {
+    "causal_lm": CausalLMArm,
+    "ecosystem": EcosystemArm,
+    "flow": FlowArm,
+    "gan": GANArm,
+    "gaussian": GaussianArm,
+    "mixture": MixtureArm,
+    "regression": RegressionArm,
+    "user": UserArm,
+    "vae": VAEArm,
 }
 _OVERRIDES = "--set"
 
@@ -190,9 +184,9 @@ _OVERRIDES = "--set"
 def load(
     source: Path | str | Mapping[str, Any], *, overrides: Sequence[str] = (), arms: Sequence[str] = ()
 ) -> LabConfig:
-    """The configuration in a file or a mapping, with `overrides` such as `scale=full` or `training.epochs=2` on top.
+    """The configuration in a file or a mapping, with `overrides` such as `preset=full` or `training.epochs=2` on top.
 
-    Precedence is override > the chosen scale > file > default.
+    Precedence is override > the chosen preset > file > default.
 
     Args:
         source: a YAML file, a packaged recipe's name, or the mapping itself.
@@ -200,7 +194,7 @@ def load(
         arms: which of the source's arms to run; all if empty.
 
     Raises:
-        ConfigError: unknown keys or arms, values that cannot be used, a scale that the source does not offer.
+        ConfigError: unknown keys or arms, values that cannot be used, a preset that the source does not offer.
         InputError: the file cannot be read.
     """
     if isinstance(source, str):
@@ -211,13 +205,13 @@ def load(
 
 
 def parse(tree: Mapping[str, Any], overrides: Mapping[str, Any], *, name: str, arms: Sequence[str] = ()) -> LabConfig:
-    """`tree` with its scale and `overrides` applied and only the chosen `arms`; `name` stands in the messages."""
+    """`tree` with its preset and `overrides` applied and only the chosen `arms`; `name` stands in the messages."""
     if "grid" in overrides:
         raise ConfigError("--set grid: its arms are changed as any others: --set arms.NAME.KEY=VALUE.")
-    file, scale = scaled(tree, overrides, name)
-    more = {"grid": scale.pop("grid")} if "grid" in scale else {}
+    file, preset = with_preset(tree, overrides, name)
+    more = {"grid": preset.pop("grid")} if "grid" in preset else {}
     crossed = expanded(merge(file, more), name)
-    own = [Layer.of(layer, name, _RUN_KEYS) for layer in (crossed, scale)]
+    own = [Layer.of(layer, name, _RUN_KEYS) for layer in (crossed, preset)]
     known = list(dict.fromkeys(arm for layer in own for arm in layer.arms)) or ["plain"]
     check_overridden(overrides, known)
     chosen = choose_arms(arms, known)
@@ -252,7 +246,7 @@ def _validate(layers: Sequence[Layer], arms: Sequence[str], source: str) -> LabC
     strays = {key: value for key, value in base.items() if key not in known}
     run, base, studies = merge_layers([layer.without(strays) for layer in layers], arms)
     try:
-        return validate(LabConfig, {**run, **strays, "arms": studies}, source=source, also_known={*known, "scales"})
+        return validate(LabConfig, {**run, **strays, "arms": studies}, source=source, also_known={*known, "presets"})
     except ConfigError as error:
         raise ConfigError(_without_repeats(str(error), studies, base, source)) from None
 

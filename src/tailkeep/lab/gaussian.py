@@ -16,8 +16,8 @@ from scipy.stats import norm
 
 from tailkeep.config import Settings
 from tailkeep.errors import TrainingError
-from tailkeep.lab.arm import Study
-from tailkeep.lab.protocols import Measurement, Subject
+from tailkeep.lab.arm import ArmConfig
+from tailkeep.lab.protocols import Experiment, Measurement
 from tailkeep.lab.regimes import Accumulate, Replace
 from tailkeep.lab.toy_data import Floats, NormalWorld, Numbers, load_model, save_model
 from tailkeep.metrics import (
@@ -59,7 +59,7 @@ class RelativeCut(Settings):
         return np.asarray(np.abs(distance) >= self.width)
 
 
-class GaussianStudy(Study):
+class GaussianArm(ArmConfig):
     """An arm whose learner is a normal distribution; without `truncate` the fit is plain maximum likelihood."""
 
     learner: Literal["gaussian"]
@@ -144,10 +144,10 @@ class GaussianLearner:
         return Gaussians(arrays["mean"], arrays["std"], facts, int(arrays["generation"][0]))
 
 
-def build(study: GaussianStudy, *, seed: int) -> Subject:
+def build(study: GaussianArm, *, seed: int) -> Experiment:
     """The Gaussian recursion on real data drawn with `seed`."""
     world = study.data
-    return Subject(
+    return Experiment(
         name="gaussian",
         real=world.draw(seed),
         learner=GaussianLearner(study.truncate),
@@ -156,7 +156,7 @@ def build(study: GaussianStudy, *, seed: int) -> Subject:
     )
 
 
-def _measure(model: Gaussians, samples: Mapping[str, Any], study: GaussianStudy) -> Measurement:  # noqa: ARG001
+def _measure(model: Gaussians, samples: Mapping[str, Any], study: GaussianArm) -> Measurement:  # noqa: ARG001
     world = study.data
     low, median, high = np.quantile(model.std, [0.1, 0.5, 0.9])
     positive = model.std > 0
@@ -198,7 +198,7 @@ def _monte_carlo_errors(std: Floats) -> dict[str, float]:
     }
 
 
-def _theory(study: GaussianStudy, generation: int) -> dict[str, float]:
+def _theory(study: GaussianArm, generation: int) -> dict[str, float]:
     """The closed forms of this arm, see `metrics.normal_theory`; nothing where there are none."""
     size, std, cut = study.data.size, study.data.std, study.truncate
     if isinstance(cut, DensityCut):

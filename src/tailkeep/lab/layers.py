@@ -1,4 +1,4 @@
-"""Layers of a laboratory's configuration: the file, its chosen scale, the overrides.
+"""Layers of a laboratory's configuration: the file, its chosen preset, the overrides.
 
 Rule: the later layer wins, and within one an arm beats the base. An arm that names another `learner` takes nothing of
 the base's, since its keys belong to another kind.
@@ -43,23 +43,25 @@ class Layer:
         return replace(self, base={key: value for key, value in self.base.items() if key not in keys})
 
 
-def scaled(tree: Mapping[str, Any], overrides: Mapping[str, Any], name: str) -> tuple[Tree, Tree]:
-    """The file without its scales, and the keys of the chosen one.
+def with_preset(tree: Mapping[str, Any], overrides: Mapping[str, Any], name: str) -> tuple[Tree, Tree]:
+    """The file without its presets, and the keys of the chosen one.
 
     Raises:
-        ConfigError: the scale is not offered.
+        ConfigError: the preset is not offered.
     """
-    plain = {key: value for key, value in tree.items() if key != "scales"}
-    scales = tree.get("scales") or {}
-    if not isinstance(scales, Mapping) or not all(isinstance(keys or {}, Mapping) for keys in scales.values()):
-        raise ConfigError(f"{name}: scales: expected names with keys, such as `scales: {{quick: {{generations: 3}}}}`.")
-    scale = overrides.get("scale", tree.get("scale"))
-    if scale in scales:
-        return plain, {**(scales[scale] or {}), "scale": scale}
-    # A dumped configuration still says which scale it came from, and offers none.
-    if scales or scale != tree.get("scale"):
-        known = f"Known: {', '.join(map(str, scales))}." if scales else "It offers none; leave the scale out."
-        raise ConfigError(f"{name}: scale: {scale!r} is not offered here. {known}")
+    plain = {key: value for key, value in tree.items() if key != "presets"}
+    presets = tree.get("presets") or {}
+    if not isinstance(presets, Mapping) or not all(isinstance(keys or {}, Mapping) for keys in presets.values()):
+        raise ConfigError(
+            f"{name}: presets: expected names with keys, such as `presets: {{quick: {{generations: 3}}}}`."
+        )
+    preset = overrides.get("preset", tree.get("preset"))
+    if preset in presets:
+        return plain, {**(presets[preset] or {}), "preset": preset}
+    # A dumped configuration still says which preset it came from, and offers none.
+    if presets or preset != tree.get("preset"):
+        known = f"Known: {', '.join(map(str, presets))}." if presets else "It offers none; leave the preset out."
+        raise ConfigError(f"{name}: preset: {preset!r} is not offered here. {known}")
     return plain, {}
 
 
@@ -139,8 +141,8 @@ def _is_other_learner(base: Mapping[str, Any], override: Mapping[str, Any]) -> b
 #
 #     grid:
 #       decoder:
-#         greedy: {writing: {decoder: {name: greedy}}}
-#         sample: {writing: {decoder: {name: sample}}}
+#         greedy: {generation: {decoder: {name: greedy}}}
+#         sample: {generation: {decoder: {name: sample}}}
 #       loss:
 #         plain: {}
 #         truncated: {loss: {name: truncated, threshold: 0.99}}

@@ -8,21 +8,21 @@ from typing import Any
 from tailkeep.config import input_paths
 from tailkeep.errors import ConfigError
 from tailkeep.lab import gaussian, mixture, regression
-from tailkeep.lab.causal_lm.config import CausalLMStudy, LanguageStudy, Pretrained
-from tailkeep.lab.causal_lm.data_config import OutsideModel
+from tailkeep.lab.causal_lm.config import CausalLMArm, LanguageArm, Pretrained
+from tailkeep.lab.causal_lm.data_config import ExternalModel
 from tailkeep.lab.causal_lm.loss_config import UserLosses
-from tailkeep.lab.config import AnyStudy, LabConfig, UserStudy
-from tailkeep.lab.ecosystem.config import EcosystemStudy
-from tailkeep.lab.gaussian import GaussianStudy
-from tailkeep.lab.generative.config import FlowStudy, GANStudy, VAEStudy
-from tailkeep.lab.mixture import MixtureStudy
-from tailkeep.lab.protocols import Subject
-from tailkeep.lab.regimes import Select
-from tailkeep.lab.regression import RegressionStudy
+from tailkeep.lab.config import AnyArm, LabConfig, UserArm
+from tailkeep.lab.ecosystem.config import EcosystemArm
+from tailkeep.lab.gaussian import GaussianArm
+from tailkeep.lab.generative.config import FlowArm, GANArm, VAEArm
+from tailkeep.lab.mixture import MixtureArm
+from tailkeep.lab.protocols import Experiment
+from tailkeep.lab.regimes import SelectRegime
+from tailkeep.lab.regression import RegressionArm
 from tailkeep.optional import require
 from tailkeep.runs import hash_path, versions
 
-UserLearners = Mapping[str, Callable[[Mapping[str, Any], int], Subject]]
+UserLearners = Mapping[str, Callable[[Mapping[str, Any], int], Experiment]]
 """A caller's own learners: id -> a function of (options, seed) that returns a subject."""
 
 
@@ -37,7 +37,7 @@ class Extensions:
         return bool(self.learners or self.losses)
 
 
-def load_libraries(studies: Iterable[AnyStudy]) -> None:
+def load_libraries(studies: Iterable[AnyArm]) -> None:
     """Import what `studies` compute with: threads are limited only in libraries that are loaded.
 
     Raises:
@@ -62,12 +62,12 @@ def default_workers(config: LabConfig) -> int:
     load_libraries(on_a_gpu)
     if on_a_gpu and _device_name(config.device) != "cpu":
         return 1
-    return max(1, (os.cpu_count() or 1) // config.threads)
+    return max(1, (os.cpu_count() or 1) // config.num_threads)
 
 
-def build_subject(
-    study: AnyStudy, *, seed: int, device: str, extensions: Extensions, shared: MutableMapping[str, Any]
-) -> Subject:
+def build_experiment(
+    study: AnyArm, *, seed: int, device: str, extensions: Extensions, shared: MutableMapping[str, Any]
+) -> Experiment:
     """What the arm `study` studies under `seed`; `shared` carries work that other arms and seeds need too.
 
     Call `load_libraries` first.
@@ -76,33 +76,33 @@ def build_subject(
         TailkeepError: files, packages or choices that cannot be used.
     """
     match study:
-        case GaussianStudy():
+        case GaussianArm():
             return gaussian.build(study, seed=seed)
-        case MixtureStudy():
+        case MixtureArm():
             return mixture.build(study, seed=seed)
-        case RegressionStudy():
+        case RegressionArm():
             return regression.build(study, seed=seed)
-        case CausalLMStudy():
+        case CausalLMArm():
             from tailkeep.lab.causal_lm import learner
 
             return learner.build(study, device=device, losses=extensions.losses, shared=shared)
-        case EcosystemStudy():
+        case EcosystemArm():
             from tailkeep.lab.ecosystem import learner as ecosystem
 
             return ecosystem.build(study, device=device, losses=extensions.losses, shared=shared)
-        case FlowStudy():
+        case FlowArm():
             from tailkeep.lab.generative import flow
 
             return flow.build(study, seed=seed, device=device, shared=shared)
-        case GANStudy():
+        case GANArm():
             from tailkeep.lab.generative import gan
 
             return gan.build(study, seed=seed, device=device, shared=shared)
-        case VAEStudy():
+        case VAEArm():
             from tailkeep.lab.generative import vae_learner as images
 
             return images.build(study, seed=seed, device=device, shared=shared)
-        case UserStudy(id=name):
+        case UserArm(id=name):
             if name not in extensions.learners:
                 raise ConfigError(
                     f"id: the learner {name!r} was not handed over. "
@@ -146,23 +146,25 @@ def sources_of(config: LabConfig) -> dict[str, Any]:
     return {
         "arms": arms,
         "seeds": list(config.seeds),
-        "threads": config.threads,
+        "threads": config.num_threads,
         "device": _device_name(config.device) if _ON_A_GPU.intersection(learners) else "cpu",
         "packages": versions(*packages),
     }
 
 
-def _packages_of(study: AnyStudy) -> Sequence[str]:
-    adapted = isinstance(study, LanguageStudy) and study.inherited.low_rank is not None
+def _packages_of(study: AnyArm) -> Sequence[str]:
+    adapted = isinstance(study, LanguageArm) and study.finetune.low_rank is not None
     more = [*(["peft"] if adapted else []), *(["scipy", "scikit-learn"] if _detects(study) else [])]
     return (*_PACKAGES[study.learner], *more)
 
 
-def _detects(study: AnyStudy) -> bool:
-    return isinstance(study, LanguageStudy) and isinstance(study.regime, Select) and study.regime.by.name == "detector"
+def _detects(study: AnyArm) -> bool:
+    return (
+        isinstance(study, LanguageArm) and isinstance(study.regime, SelectRegime) and study.regime.by.name == "detector"
+    )
 
 
-def _settings_of(study: AnyStudy) -> dict[str, Any]:
+def _settings_of(study: AnyArm) -> dict[str, Any]:
     tree: dict[str, Any] = study.model_dump(mode="json")
     for key, path in input_paths(study):
         node: Any = tree
@@ -173,7 +175,7 @@ def _settings_of(study: AnyStudy) -> dict[str, Any]:
             place: Any = int(parent) if isinstance(node, list) else parent
             node = node[place]
             owner = owner[place] if isinstance(owner, list | tuple | dict) else getattr(owner, parent)
-        if isinstance(owner, Pretrained | OutsideModel):
+        if isinstance(owner, Pretrained | ExternalModel):
             require("transformers", extra="hf")
             from tailkeep.scoring.loading import local_folder
 

@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tailkeep.lab.protocols import Regime, Stage, Subject
-from tailkeep.runs import Cell
+from tailkeep.lab.protocols import Experiment, Regime, Stage
+from tailkeep.runs import GenerationDir
 
 Phase = Literal["write", "train", "sample", "measure"]
 KeepModels = Literal["last", "all", "none"]
@@ -40,16 +40,16 @@ class Chain:
 
     arm: str
     seed: int
-    subject: Subject
+    subject: Experiment
     regime: Regime
     generations: int
     recorded: Sequence[int]
     keep_models: KeepModels
-    cell: Callable[[int], Cell]
+    cell: Callable[[int], GenerationDir]
 
 
 @dataclass
-class _Lineage:
+class _ChainState:
     """What the next generation needs: the newest model, and what was written for each generation so far.
 
     Something is written for generation 0 only by the subject's `first`.
@@ -81,19 +81,19 @@ def run_chain(chain: Chain, observe: Observer) -> None:
     _forget_models(chain, chain.recorded[:-1] if chain.keep_models == "last" else chain.recorded)
 
 
-def _resume(chain: Chain) -> tuple[int, _Lineage]:
+def _resume(chain: Chain) -> tuple[int, _ChainState]:
     """The first generation to work on, and the lineage that leads to it."""
     done = [g for g in chain.recorded if chain.cell(g).done]
     if len(done) == len(chain.recorded):
-        return chain.generations, _Lineage(None, {})
+        return chain.generations, _ChainState(None, {})
     trained = [g for g in chain.recorded if not chain.cell(g).done and chain.cell(g).model.exists()]
     last = trained[-1] if trained else (done[-1] if done else None)
     if last is None:
-        return 0, _Lineage(None, {})
+        return 0, _ChainState(None, {})
     written = _read_written(chain, [g for g in chain.recorded if g <= last])
     if trained:
-        return last, _Lineage(None, written)
-    return last + 1, _Lineage(chain.subject.learner.load(chain.cell(last).model), written)
+        return last, _ChainState(None, written)
+    return last + 1, _ChainState(chain.subject.learner.load(chain.cell(last).model), written)
 
 
 def _read_written(chain: Chain, generations: list[int]) -> dict[int, Any]:
@@ -106,7 +106,7 @@ def _read_written(chain: Chain, generations: list[int]) -> dict[int, Any]:
     }
 
 
-def _advance(chain: Chain, lineage: _Lineage, generation: int, observe: Observer) -> None:
+def _advance(chain: Chain, lineage: _ChainState, generation: int, observe: Observer) -> None:
     """Train `generation` and, if it is a recorded one, fill its cell."""
     recorded = generation in chain.recorded
     cell = chain.cell(generation)
@@ -124,7 +124,7 @@ def _advance(chain: Chain, lineage: _Lineage, generation: int, observe: Observer
         _sample_and_measure(chain, lineage, generation, observe)
 
 
-def _write(chain: Chain, lineage: _Lineage, generation: int) -> None:
+def _write(chain: Chain, lineage: _ChainState, generation: int) -> None:
     subject, seed = chain.subject, phase_seed(chain.seed, generation, "write")
     if generation:
         previous = partial(_training_set, chain, lineage, generation - 1)
@@ -144,7 +144,7 @@ def _write(chain: Chain, lineage: _Lineage, generation: int) -> None:
         )
 
 
-def _train(chain: Chain, lineage: _Lineage, generation: int) -> None:
+def _train(chain: Chain, lineage: _ChainState, generation: int) -> None:
     data = _training_set(chain, lineage, generation)
     lineage.model = chain.subject.learner.fit(
         data,
@@ -157,14 +157,14 @@ def _train(chain: Chain, lineage: _Lineage, generation: int) -> None:
         cell.storage.write_folder(cell.model, lineage.model.save)
 
 
-def _training_set(chain: Chain, lineage: _Lineage, generation: int) -> Any:
+def _training_set(chain: Chain, lineage: _ChainState, generation: int) -> Any:
     if not generation and 0 in lineage.written:
         return lineage.written[0]
     seed = phase_seed(chain.seed, generation, "mix")
     return chain.regime.mix(generation, chain.subject.real, lineage.written, seed=seed)
 
 
-def _sample_and_measure(chain: Chain, lineage: _Lineage, generation: int, observe: Observer) -> None:
+def _sample_and_measure(chain: Chain, lineage: _ChainState, generation: int, observe: Observer) -> None:
     cell = chain.cell(generation)
     if cell.samples.exists():
         samples = {name: chain.subject.real.read(cell.samples / name) for name in chain.subject.views}
@@ -181,7 +181,7 @@ def _sample_and_measure(chain: Chain, lineage: _Lineage, generation: int, observ
     cell.finish()
 
 
-def _facts(chain: Chain, lineage: _Lineage, generation: int) -> Mapping[str, float]:
+def _facts(chain: Chain, lineage: _ChainState, generation: int) -> Mapping[str, float]:
     if not generation and 0 in lineage.written:
         return dict(lineage.written[0].facts)
     return chain.regime.facts(generation, lineage.written)
@@ -206,7 +206,7 @@ def _forget_models(chain: Chain, generations: Iterable[int]) -> None:
 
 
 @contextmanager
-def _phase(chain: Chain, lineage: _Lineage, generation: int, phase: Phase, observe: Observer) -> Iterator[None]:
+def _phase(chain: Chain, lineage: _ChainState, generation: int, phase: Phase, observe: Observer) -> Iterator[None]:
     recorded = generation in chain.recorded
     if recorded:
         observe(Event(chain.arm, chain.seed, generation, phase))

@@ -8,7 +8,7 @@ from tailkeep.config import validate
 from tailkeep.data import World, WorldConfig, write_questions
 from tailkeep.errors import InputError
 from tailkeep.lab.config import parse
-from tailkeep.lab.learners import Extensions, build_subject, load_libraries
+from tailkeep.lab.learners import Extensions, build_experiment, load_libraries
 from tailkeep.runs import Storage
 from tailkeep.workers import limited_threads
 
@@ -76,8 +76,8 @@ def _train_prior(folder: Path, world: WorldConfig, tell: Callable[[str], None]) 
     study = config.arms["plain"]
     load_libraries([study])
     tell(f"training a small prior on {world.documents} documents (about half a minute for 1000) ...")
-    with limited_threads(config.threads):
-        subject = build_subject(study, seed=0, device=config.device, extensions=Extensions(), shared={})
+    with limited_threads(config.num_threads):
+        subject = build_experiment(study, seed=0, device=config.device, extensions=Extensions(), shared={})
         model = subject.learner.fit(subject.real, seed=0, budget=subject.real.units)
         folder.mkdir()
         model.save(folder)

@@ -14,8 +14,8 @@ from pydantic import Field
 from scipy.stats import norm
 
 from tailkeep.errors import InputError
-from tailkeep.lab.arm import Positive, Study
-from tailkeep.lab.protocols import Measurement, Subject
+from tailkeep.lab.arm import ArmConfig, Positive
+from tailkeep.lab.protocols import Experiment, Measurement
 from tailkeep.lab.toy_data import Floats, ModesWorld, Numbers, load_model, save_model
 from tailkeep.metrics import mode_shares, modes_alive, weight_distance
 from tailkeep.optional import require
@@ -24,7 +24,7 @@ _SHOWN = 600
 _HELD_OUT = 1000  # beyond the numbers of the phases
 
 
-class MixtureStudy(Study):
+class MixtureArm(ArmConfig):
     """An arm whose learner is a Gaussian mixture; `drop` is the share of most likely points left out of the fit."""
 
     learner: Literal["mixture"]
@@ -126,7 +126,7 @@ class MixtureLearner:
         return Mixture(em.weights_, em.means_, em.covariances_)
 
 
-def build(study: MixtureStudy, *, seed: int) -> Subject:
+def build(study: MixtureArm, *, seed: int) -> Experiment:
     """The mixture recursion on real points drawn with `seed`.
 
     Raises:
@@ -139,7 +139,7 @@ def build(study: MixtureStudy, *, seed: int) -> Subject:
     real = world.draw(seed)
     # Not [seed, 1], which numpy pads with zeros into the seed of the first writing (`recursion.phase_seed`).
     held_out = world.draw(int(np.random.SeedSequence([seed, 0, _HELD_OUT]).generate_state(1)[0]))
-    return Subject(
+    return Experiment(
         name="mixture",
         real=real,
         learner=learner,

@@ -133,7 +133,7 @@ Measure = Callable[[Any, Mapping[str, Any]], Measurement]
 
 
 @dataclass(frozen=True)
-class Subject:
+class Experiment:
     """What one arm studies: real data, a learner, the views its models are sampled through, and a measure.
 
     `views` maps a name to a sampler; "common" is the same decoder for all arms, "own" the arm's. `edits` says that the

@@ -15,7 +15,7 @@ from tailkeep.errors import ConfigError
 from tailkeep.lab.protocols import Stage, Written
 from tailkeep.lab.selectors import Selector
 from tailkeep.metrics import golden_weight
-from tailkeep.rules import Rule, Sampler, ToEdit, refuse_idle
+from tailkeep.rules import Rule, Sampler, ToEdit, check_has_effect
 
 # The regime `edit`: what models write for each other is the text they were given, with some of its tokens drawn anew.
 #
@@ -23,7 +23,7 @@ from tailkeep.rules import Rule, Sampler, ToEdit, refuse_idle
 # a model has written.
 
 
-class Edit(Settings):
+class EditRegime(Settings):
     """Each generation trains on the real data as the last model has edited it (ToEdit, arXiv 2412.14689).
 
     Tokens are judged on the original text before them and drawn in one pass; `rule` and `sampler` are those of
@@ -41,7 +41,7 @@ class Edit(Settings):
 
     @model_validator(mode="after")
     def _can_change_something(self) -> Self:
-        refuse_idle(self.rule, self.sampler)
+        check_has_effect(self.rule, self.sampler)
         if self.of == "written" and not self.anchored:
             raise ValueError("anchored has no effect beside of: written, text that is new each time; leave it out")
         return self
@@ -148,7 +148,7 @@ class Mix(_PartlyReal):
         return stage.model.sample(missing, seed=seed) if missing else stage.real.take(np.arange(0))
 
 
-class Select(_PartlyReal):
+class SelectRegime(_PartlyReal):
     """Each model writes more than is needed, and a selector says what the next one trains on.
 
     `written` times as many documents are written as are missing beside the share of real ones, whatever the selector,
@@ -302,7 +302,7 @@ class Revise(_Fresh):
 
 
 AnyRegime = Annotated[
-    Replace | Accumulate | AccumulateSubsample | Mix | Select | Weighted | Regenerate | Revise | Edit,
+    Replace | Accumulate | AccumulateSubsample | Mix | SelectRegime | Weighted | Regenerate | Revise | EditRegime,
     Field(discriminator="name"),
 ]
 

@@ -15,8 +15,8 @@ from pydantic import Field, model_validator
 
 from tailkeep.config import Settings
 from tailkeep.errors import InputError
-from tailkeep.lab.arm import Positive, Study
-from tailkeep.lab.protocols import Indices, Measurement, Subject
+from tailkeep.lab.arm import ArmConfig, Positive
+from tailkeep.lab.protocols import Experiment, Indices, Measurement
 from tailkeep.lab.regimes import Accumulate, AnyRegime, Replace, Revise
 from tailkeep.lab.toy_data import Floats, load_model, save_model
 from tailkeep.metrics import (
@@ -56,7 +56,7 @@ class LinearWorld(Settings):
         return design, truth, self.noise * rng.standard_normal((self.size, self.lineages))
 
 
-class RegressionStudy(Study):
+class RegressionArm(ArmConfig):
     """An arm whose learner is least squares; `drop` is the share of labels nearest to a plain fit that are left out."""
 
     learner: Literal["regression"]
@@ -194,7 +194,7 @@ _RATIOS = {
 """What the measured error is divided by, and what the quotient is called. An arm has one closed form of its own."""
 
 
-def build(study: RegressionStudy, *, seed: int) -> Subject:
+def build(study: RegressionArm, *, seed: int) -> Experiment:
     """The recursion of labels on a design drawn with `seed`. Its test error is exact, so nothing is sampled for it.
 
     Raises:
@@ -206,7 +206,7 @@ def build(study: RegressionStudy, *, seed: int) -> Subject:
     real = Labels(LinearFit(truth, 0, design, world.noise).predict() + noise, np.arange(world.size))
     # What cannot be fitted is refused before a folder is made.
     learner.fit(real, seed=seed, budget=len(real))
-    return Subject(
+    return Experiment(
         name="regression",
         real=real,
         learner=learner,
@@ -215,7 +215,7 @@ def build(study: RegressionStudy, *, seed: int) -> Subject:
     )
 
 
-def _measure(model: LinearFit, truth: Floats, study: RegressionStudy) -> Measurement:
+def _measure(model: LinearFit, truth: Floats, study: RegressionArm) -> Measurement:
     """E |w - w*|² in units of the first fit's, its Monte-Carlo error over lineages, and what theory says of it."""
     world = study.data
     errors = ((model.coefficients - truth) ** 2).sum(axis=1) / error_unit(world.size, world.width, world.noise)

@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from tailkeep.errors import ConfigError, WorkerError
-from tailkeep.lab.arm import Study
+from tailkeep.lab.arm import ArmConfig
 from tailkeep.lab.causal_lm.loss_config import UserLosses
 from tailkeep.lab.config import LabConfig, dump, load
-from tailkeep.lab.learners import Extensions, UserLearners, build_subject, load_libraries, sources_of
+from tailkeep.lab.learners import Extensions, UserLearners, build_experiment, load_libraries, sources_of
 from tailkeep.lab.loop import Chain, Event, Observer, run_chain
-from tailkeep.lab.protocols import Subject
-from tailkeep.lab.regimes import Edit, Select
+from tailkeep.lab.protocols import Experiment
+from tailkeep.lab.regimes import EditRegime, SelectRegime
 from tailkeep.runs import RunDirectory, RunRecord, Storage, versions
-from tailkeep.workers import deaf_to_ctrl_c, end_with, limited_threads
+from tailkeep.workers import end_with, ignore_sigint, limited_threads
 
 
 def _nobody(event: Event) -> None:
@@ -72,10 +72,10 @@ def run(
     packages = [name for name in sources["packages"] if name not in {"tailkeep", "python"}]
     record = RunRecord.of("lab", sources, versions=versions(*packages), seeds=config.seeds)
     shared: dict[str, Any] = {}
-    with limited_threads(config.threads):
+    with limited_threads(config.num_threads):
         # Everything that can be refused is refused before a folder is made, such as data too few to be cut.
         for study in config.arms.values():
-            subject = build_subject(
+            subject = build_experiment(
                 study, seed=config.seeds[0], device=config.device, extensions=extensions, shared=shared
             )
             _refuse_unable(study, subject)
@@ -92,13 +92,13 @@ def run(
     return directory
 
 
-def _refuse_unable(study: Study, subject: Subject) -> None:
-    if isinstance(study.regime, Edit) and not subject.edits:
+def _refuse_unable(study: ArmConfig, subject: Experiment) -> None:
+    if isinstance(study.regime, EditRegime) and not subject.edits:
         raise ConfigError(
             f"regime.name: 'edit' asks each model to edit data, and those of {subject.name!r} cannot. Give them "
             "an `edit` (see lab.protocols.EditingModel) and the Subject edits=True, or choose another regime."
         )
-    if isinstance(study.regime, Select) and subject.select is None:
+    if isinstance(study.regime, SelectRegime) and subject.select is None:
         raise ConfigError(
             f"regime.name: 'select' weighs what models write, and {subject.name!r} does not say how. Give the Subject "
             "a `select` (see lab.protocols.Selecting), or choose another regime."
@@ -118,7 +118,7 @@ def _run_one(
     chain = Chain(
         arm=arm,
         seed=seed,
-        subject=build_subject(study, seed=seed, device=config.device, extensions=extensions, shared=shared),
+        subject=build_experiment(study, seed=seed, device=config.device, extensions=extensions, shared=shared),
         regime=study.regime,
         generations=study.generations,
         recorded=study.recorded,
@@ -137,7 +137,7 @@ def _run_in_processes(
     pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(config, out, events, lifeline))
     with lifeline, held, pool:
         try:
-            with deaf_to_ctrl_c():
+            with ignore_sigint():
                 pending = {pool.submit(_work, arm, seed) for arm, seed in names}
             # The executor lists the processes that it watches before a submission starts one, so it would miss the
             # death of the last. One more submission, when all are there, makes it look again.
@@ -183,5 +183,5 @@ def _start_worker(config: LabConfig, out: Path, events: Any, lifeline: Connectio
 def _work(arm: str, seed: int) -> None:
     config: LabConfig = _worker["config"]
     observe: Callable[[Event], None] = _worker["events"].put
-    with limited_threads(config.threads):
+    with limited_threads(config.num_threads):
         _run_one(config, _worker["directory"], arm, seed, Extensions(), _worker["shared"], observe)

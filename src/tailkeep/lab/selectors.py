@@ -11,7 +11,7 @@ from pydantic import Field
 from tailkeep.config import Settings
 
 
-class AtRandom(Settings):
+class Uniform(Settings):
     """Every candidate counts alike: the control, which pays for as many candidates."""
 
     name: Literal["random"]
@@ -45,7 +45,7 @@ class Verifier(Settings):
     Feng et al. 2024 (arXiv 2406.07515): a verifier that errs can be enough. `error_rate` is the chance that a verdict
     is the wrong one, be the document right or wrong. If none is accepted, all count alike, and `accepted_share` is 0.
 
-    `favours` is a bias, for comparison: what it likes less it accepts less often, however true. `people`: a sentence
+    `bias` is a bias, for comparison: what it likes less it accepts less often, however true. `people`: a sentence
     counts in proportion to how often the world speaks of its person; `phrasing`: only one in the most frequent
     phrasing of its attribute counts; a document has the mean over its sentences. A recursion converges to what its
     verifier likes (arXiv 2510.16657), and a biased reference hastens the collapse (arXiv 2606.13732).
@@ -53,7 +53,7 @@ class Verifier(Settings):
 
     name: Literal["verifier"]
     error_rate: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-    favours: Literal["people", "phrasing"] | None = None
+    bias: Literal["people", "phrasing"] | None = None
     copies: ClassVar[int] = 1
 
 
@@ -70,4 +70,4 @@ class Detector(Settings):
     copies: Annotated[int, Field(ge=1, le=10)] = 3
 
 
-Selector = Annotated[AtRandom | Surplexity | DSIR | Verifier | Detector, Field(discriminator="name")]
+Selector = Annotated[Uniform | Surplexity | DSIR | Verifier | Detector, Field(discriminator="name")]

@@ -6,7 +6,7 @@ Hugging Face model: `attach`.
 
 from tailkeep.losses.adaptive import dynamic_truncation, scheduled_truncation, target_kept_fraction
 from tailkeep.losses.cross_entropy import TruncatedCrossEntropyLoss, weighted_cross_entropy
-from tailkeep.losses.hf.attach import attach, detach, is_attached, plain, read_stats, weighting_of
+from tailkeep.losses.hf.attach import attach, detach, is_attached, read_stats, weighting_of, without_attached_loss
 from tailkeep.losses.linear import (
     LossStats,
     explain_engine,
@@ -54,7 +54,6 @@ __all__ = [
     "linear_weighted_cross_entropy",
     "mile",
     "named_weighting",
-    "plain",
     "random_matched",
     "random_truncation",
     "read_stats",
@@ -69,4 +68,5 @@ __all__ = [
     "vocab_parallel_token_nll",
     "weighted_cross_entropy",
     "weighting_of",
+    "without_attached_loss",
 ]

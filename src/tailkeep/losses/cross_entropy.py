@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tailkeep.errors import ConfigError
 from tailkeep.losses.engines.reference import entropy_of
-from tailkeep.losses.nll import Reduction, at_least_something, reduce_nll, token_nll
+from tailkeep.losses.nll import Reduction, clamp_count, reduce_nll, token_nll
 from tailkeep.losses.truncation import check_threshold, truncation_mask
 from tailkeep.losses.weighting import Weighting, check_weighting
 
@@ -133,7 +133,7 @@ class TruncatedCrossEntropyLoss(nn.Module):
         total = reduce_nll(nll, kept * share, valid=valid, reduction="sum")
         counted = valid & kept if self.reduction == "mean_kept" else valid
         mass = torch.where(counted, share, share.new_zeros(())).sum()
-        return total / at_least_something(mass)
+        return total / clamp_count(mass)
 
     def extra_repr(self) -> str:
         """What `repr` shows between the brackets."""

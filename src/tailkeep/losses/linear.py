@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from tailkeep.errors import ConfigError
-from tailkeep.losses.engines import Engine, choose, most_likely
-from tailkeep.losses.engines.logit_ops import wide
+from tailkeep.losses.engines import Engine, most_likely, select_engine
+from tailkeep.losses.engines.logit_ops import accumulation_dtype
 from tailkeep.losses.lm_head import Head, autocast, check_inputs, head_of
-from tailkeep.losses.nll import Reduction, at_least_something, count_on, reduce_nll
+from tailkeep.losses.nll import Reduction, clamp_count, count_on, reduce_nll
 from tailkeep.losses.truncation import truncated
 from tailkeep.losses.weighting import Entropy, Weighting, check_weighting
 
@@ -172,7 +172,7 @@ def linear_weighted_cross_entropy(
 def explain_engine(hidden: Tensor, weight: Tensor) -> str:
     """Which engine `impl="auto"` takes for such tensors, and why, in one sentence."""
     head = head_of(weight, bias=None, scale=1.0, softcap=None, valid_vocab_size=None)
-    return choose("auto", hidden, head)[1]
+    return select_engine("auto", hidden, head)[1]
 
 
 def _check_expected(gradient: Tensor, reduction: Reduction) -> None:
@@ -184,8 +184,8 @@ def _check_expected(gradient: Tensor, reduction: Reduction) -> None:
 
 def share_of(num_items: float | Tensor, hidden: Tensor) -> Tensor:
     """The gradient of a mean over `num_items` at each loss, to the bit that division would give."""
-    one = torch.ones((), dtype=wide(hidden.dtype), device=hidden.device)
-    return one / at_least_something(count_on(hidden.device, num_items))
+    one = torch.ones((), dtype=accumulation_dtype(hidden.dtype), device=hidden.device)
+    return one / clamp_count(count_on(hidden.device, num_items))
 
 
 @dataclass(frozen=True)
@@ -229,7 +229,7 @@ class _Call:
         targets, valid, all_valid = check_inputs(hidden, head, targets, ignore_index=ignore_index)
         if entropy is not None and entropy != "full" and not (type(entropy) is int and entropy >= 1):
             raise ConfigError(f'return_entropy {entropy!r} is neither "full" nor a number of tokens, at least 1.')
-        engine, _ = choose(impl, hidden, head, entropy)
+        engine, _ = select_engine(impl, hidden, head, entropy)
         shape = targets.shape
         flat, targets, valid = hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1), valid.reshape(-1)
         if all_valid:

@@ -112,7 +112,7 @@ def reduce_nll(
         return total
     if num_items is None:
         num_items = (kept if reduction == "mean_kept" else valid).sum()
-    return total / at_least_something(count_on(total.device, num_items))
+    return total / clamp_count(count_on(total.device, num_items))
 
 
 def check_count(num_items: float | Tensor) -> None:
@@ -141,6 +141,6 @@ def count_on(device: torch.device, num_items: float | Tensor) -> Tensor:
     return count.reshape(())
 
 
-def at_least_something(num_items: Tensor) -> Tensor:
+def clamp_count(num_items: Tensor) -> Tensor:
     """`num_items`, or 1 in place of 0: a step without a valid target has a loss of 0."""
     return torch.where(num_items == 0, torch.ones_like(num_items), num_items)

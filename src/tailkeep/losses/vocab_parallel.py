@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from tailkeep.errors import ConfigError
 from tailkeep.losses.engines.buffers import rows_for
-from tailkeep.losses.engines.logit_ops import wide
+from tailkeep.losses.engines.logit_ops import accumulation_dtype
 from tailkeep.losses.engines.reference import all_logits
 from tailkeep.losses.lm_head import Head, autocast, check_factors
 from tailkeep.losses.nll import whole
@@ -143,7 +143,7 @@ class _ShardedNLL(torch.autograd.Function):
 
 def _local(hidden: Tensor, head: Head, own: Tensor, places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Of this rank's logits z, (N,) each: the highest, the sum of exp(z - highest), the target's or 0 if not here."""
-    highest = hidden.new_full((len(hidden),), -torch.inf, dtype=wide(hidden.dtype))
+    highest = hidden.new_full((len(hidden),), -torch.inf, dtype=accumulation_dtype(hidden.dtype))
     sums, chosen = torch.zeros_like(highest), torch.zeros_like(highest)
     for rows in _chunks(torch.arange(len(hidden), device=hidden.device), hidden, head):
         logits = all_logits(hidden[rows], head)
@@ -168,4 +168,4 @@ def _chunks(rows: Tensor, hidden: Tensor, head: Head) -> tuple[Tensor, ...]:
     if len(rows) == 0 or len(head.weight) == 0:
         return ()
     # Each chunk has a few copies of its logits at a time, in the wide type.
-    return torch.split(rows, rows_for(hidden, head, wide(hidden.dtype)) // 4)
+    return torch.split(rows, rows_for(hidden, head, accumulation_dtype(hidden.dtype)) // 4)

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from tailkeep.report import formatting
 from tailkeep.report.audit_charts import LABELS, audit_figures
-from tailkeep.report.audit_run import AuditReading, Row, read_audit
+from tailkeep.report.audit_run import AuditRun, Row, read_audit_run
 from tailkeep.report.lab.page import new_environment, own_text, style_sheet
 from tailkeep.runs import Storage, redact
 from tailkeep.sanitize import visible
@@ -59,12 +59,12 @@ def write_audit(path: Path | str, *, storage: Storage | None = None) -> Path:
         InputError: there is no run at `path`, or one of its files cannot be read.
         StorageError: the file system refused a write.
     """
-    reading = read_audit(path)
+    reading = read_audit_run(path)
     (storage or Storage()).write_text(reading.path / "report.html", audit_page(reading))
     return reading.path / "report.html"
 
 
-def audit_page(reading: AuditReading) -> str:
+def audit_page(reading: AuditRun) -> str:
     """The HTML of the report."""
     html: str = (
         new_environment()
@@ -93,7 +93,7 @@ def show_audit(path: Path | str, console: Console) -> None:
     Raises:
         InputError: there is no run of an audit at `path`, or one of its files cannot be read.
     """
-    reading = read_audit(path)
+    reading = read_audit_run(path)
     console.print(_plain(f"{reading.name}: an audit, fingerprint {reading.record.fingerprint[:12]}", "bold"))
     if not reading.summary:
         console.print(Text("It is not finished: the same command again goes on."))
@@ -111,7 +111,7 @@ def show_audit(path: Path | str, console: Console) -> None:
         console.print(_plain(f"To ask a model, in the audit's folder: {command}"))
 
 
-def _side_by_side(reading: AuditReading) -> Iterator[list[str]]:
+def _side_by_side(reading: AuditRun) -> Iterator[list[str]]:
     for label, path, kind in _FIGURES:
         values = [_lookup(reading.summary[side], path) for side in reading.sides]
         if any(value is not None for value in values):
@@ -145,7 +145,7 @@ def _test(row: Row) -> dict[str, Any]:
     }
 
 
-def _contrasts(reading: AuditReading, kind: str) -> dict[str, Any]:
+def _contrasts(reading: AuditRun, kind: str) -> dict[str, Any]:
     rows = sorted(reading.rows("contrasts", in_input=kind), key=lambda row: -abs(float(row["score"])))[:_CONTRASTS]
     title = "More than in the reference" if kind == "over" else "Less than in the reference"
     return {
@@ -157,7 +157,7 @@ def _contrasts(reading: AuditReading, kind: str) -> dict[str, Any]:
     }
 
 
-def _ends(reading: AuditReading) -> Iterator[dict[str, Any]]:
+def _ends(reading: AuditRun) -> Iterator[dict[str, Any]]:
     """The documents to read: of this corpus least and most like the reference, of the reference least like it."""
     own = [item for item in reading.examples if item["side"] == "input"]
     half = len(own) // 2

@@ -7,25 +7,25 @@ corpora of different size can lie over each other.
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from tailkeep.report.svg import HAIR, Drawing, Pen, Rendered, canvas, name_axis, pen, render
+from tailkeep.report.svg import HAIR, Drawing, LineStyle, Rendered, canvas, line_style, name_axis, render
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-from tailkeep.report.audit_run import AuditReading
+from tailkeep.report.audit_run import AuditRun
 
 LABELS = {"input": "this corpus", "against": "the reference"}
 # Of an axis that spans less, powers of ten are too few ticks.
 _NARROW = 100
-_PENS = {"input": pen(0), "against": pen(1)}
+_PENS = {"input": line_style(0), "against": line_style(1)}
 
 
-def audit_figures(reading: AuditReading) -> list[Rendered]:
+def audit_figures(reading: AuditRun) -> list[Rendered]:
     """Every figure there are numbers for."""
     return [render(drawing) for drawing in _drawings(reading)]
 
 
-def _drawings(reading: AuditReading) -> Iterator[Drawing]:
+def _drawings(reading: AuditRun) -> Iterator[Drawing]:
     if reading.rows("probabilities"):
         yield _histogram(
             reading, "probabilities", ("from_p", "to_p", "tokens"), "Probability of tokens",
@@ -78,7 +78,7 @@ _COVERAGE = (
 
 
 def _histogram(
-    reading: AuditReading,
+    reading: AuditRun,
     table: str,
     names: tuple[str, str, str],
     title: str,
@@ -110,7 +110,7 @@ def _histogram(
 
 
 def _lines(
-    reading: AuditReading,
+    reading: AuditRun,
     table: str,
     names: tuple[str, str],
     title: str,
@@ -133,7 +133,7 @@ def _lines(
     return Drawing(table, title, caption, f"{title}: curve of {_named(reading)}.", build)
 
 
-def _ranks(reading: AuditReading) -> Drawing:
+def _ranks(reading: AuditRun) -> Drawing:
     def build() -> "Figure":
         figure, (panel,) = canvas("Zipf's law")
         for side in reading.sides:
@@ -148,7 +148,7 @@ def _ranks(reading: AuditReading) -> Drawing:
     return Drawing("ranks", "Zipf's law", caption, f"Frequency by rank of {_named(reading)}.", build)
 
 
-def _coverage(reading: AuditReading) -> "Figure":
+def _coverage(reading: AuditRun) -> "Figure":
     figure, (panel,) = canvas("Words of the reference that occur")
     first, covered, own = reading.columns("coverage", "first", "covered", "own")
     panel.plot(first, [100 * share for share in covered], marker="o", markersize=4, **_style("input"))
@@ -159,7 +159,7 @@ def _coverage(reading: AuditReading) -> "Figure":
 
 
 def _style(side: str) -> dict[str, Any]:
-    chosen: Pen = _PENS[side]
+    chosen: LineStyle = _PENS[side]
     return {"color": chosen.colour, "linestyle": chosen.dash, "linewidth": 1.5}
 
 
@@ -175,7 +175,7 @@ def _log_axis(panel: "Axes", which: str) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def _finished(figure: "Figure", panel: "Axes", reading: AuditReading, x: str, y: str) -> "Figure":
+def _finished(figure: "Figure", panel: "Axes", reading: AuditRun, x: str, y: str) -> "Figure":
     panel.grid(axis="y", color=HAIR, linewidth=0.5)
     name_axis(panel, x=x, y=y)
     if panel.get_yscale() == "linear":
@@ -191,5 +191,5 @@ def _finished(figure: "Figure", panel: "Axes", reading: AuditReading, x: str, y:
     return figure
 
 
-def _named(reading: AuditReading) -> str:
+def _named(reading: AuditRun) -> str:
     return " and ".join(LABELS[side] for side in reading.sides)

@@ -22,7 +22,7 @@ SIDES = ("input", "against")
 
 
 @dataclass(frozen=True)
-class AuditReading:
+class AuditRun:
     """What is known of the audit at `path`. `tables` are rows of text by name; `summary` is empty before the end."""
 
     path: Path
@@ -57,7 +57,7 @@ class AuditReading:
             raise InputError(f"{self.path}/tables/{table}.csv: {error}. Run the audit again.") from None
 
 
-def read_audit(path: Path | str) -> AuditReading:
+def read_audit_run(path: Path | str) -> AuditRun:
     """Read the audit at `path`.
 
     Raises:
@@ -66,13 +66,11 @@ def read_audit(path: Path | str) -> AuditReading:
     run = RunDirectory.open(Path(path))
     summary = run.path / "summary.json"
     if not summary.is_file():
-        return AuditReading(run.path, run.record, {}, {}, ())
+        return AuditRun(run.path, run.record, {}, {}, ())
     tables = {file.stem: list(_rows(file)) for file in sorted((run.path / "tables").glob("*.csv"))}
     examples = run.path / "tables" / "examples.jsonl"
     lines = _read(examples).splitlines() if examples.is_file() else []
-    return AuditReading(
-        run.path, run.record, _json(summary, _read(summary)), tables, [_json(examples, x) for x in lines]
-    )
+    return AuditRun(run.path, run.record, _json(summary, _read(summary)), tables, [_json(examples, x) for x in lines])
 
 
 def _rows(path: Path) -> Iterator[Row]:

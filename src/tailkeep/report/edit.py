@@ -30,7 +30,7 @@ from tailkeep.sanitize import visible
 
 
 @dataclass(frozen=True)
-class Change:
+class ShownChange:
     """An edit: the text and the probability before and after; a deletion has no new probability."""
 
     old: str
@@ -47,12 +47,12 @@ class EditedText:
     """
 
     document: str
-    changes: tuple[Change, ...]
+    changes: tuple[ShownChange, ...]
     kept: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class EditReading:
+class EditRun:
     """What is known of the run at `path`.
 
     Attributes:
@@ -96,7 +96,7 @@ class EditReading:
         return sorted((name.partition("/")[2] for name in self.counts if name.startswith("tokens/")), key=float)
 
 
-def read_edit(path: Path | str, *, edits: int, rejects: int = 0) -> EditReading:
+def read_edit_run(path: Path | str, *, edits: int, rejects: int = 0) -> EditRun:
     """Read the run at `path`, with at most so many edits and rejects, from shards that lie evenly among all.
 
     Raises:
@@ -115,7 +115,7 @@ def read_edit(path: Path | str, *, edits: int, rejects: int = 0) -> EditReading:
     texts = [text for name, items in _sample(run.path / "edits", edits) for text in _in_context(run.path, name, items)]
     rejected = [item for _, items in _sample(run.path / "rejects", rejects) for item in items[:-1]]
     complete = (run.path / "summary.json").is_file()
-    return EditReading(run.path, run.record, complete, shards, failures, tuple(texts), tuple(rejected))
+    return EditRun(run.path, run.record, complete, shards, failures, tuple(texts), tuple(rejected))
 
 
 def _sample(folder: Path, most: int) -> Iterator[tuple[str, list[dict[str, Any]]]]:
@@ -145,7 +145,7 @@ def _in_context(path: Path, name: str, items: Sequence[Mapping[str, Any]]) -> It
 
 def _cut(document: str, text: str, items: Sequence[Mapping[str, Any]], end: int | None) -> EditedText:
     """The pieces of the edited `text` up to the character `end` of the original, None for all of it."""
-    changes = tuple(Change(item["old"], item["new"], item["old_p"], item["new_p"]) for item in items)
+    changes = tuple(ShownChange(item["old"], item["new"], item["old_p"], item["new_p"]) for item in items)
     kept, done, shift = [], 0, 0
     for item in items:
         start = item["start"] + shift
@@ -199,7 +199,7 @@ def show_edits(path: Path | str, console: Console, *, edits: int = 20) -> None:
     Raises:
         InputError: there is no run of an edit at `path`, or one of its files cannot be read.
     """
-    reading = read_edit(path, edits=edits)
+    reading = read_edit_run(path, edits=edits)
     console.print(_plain(f"{reading.name}: an edit, fingerprint {reading.record.fingerprint[:12]}", "bold"))
     for shard, error in reading.failures.items():
         console.print(_plain(f"failed: {shard}: {error}", "red"))
@@ -229,7 +229,7 @@ def share(part: int, whole: int) -> str:
     return f"{part / whole:.2%}" if whole else formatting.DASH
 
 
-def _band_table(reading: EditReading) -> Table:
+def _band_table(reading: EditRun) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     for heading in ("p from", "tokens", "share", "flagged", "changed", "after"):
         table.add_column(heading, justify="right")
@@ -273,12 +273,12 @@ def write_edits(path: Path | str, *, storage: Storage | None = None) -> Path:
         InputError: there is no run at `path`, or one of its files cannot be read.
         StorageError: the file system refused a write.
     """
-    reading = read_edit(path, edits=_EDITS, rejects=_REJECTS)
+    reading = read_edit_run(path, edits=_EDITS, rejects=_REJECTS)
     (storage or Storage()).write_text(reading.path / "report.html", edit_page(reading))
     return reading.path / "report.html"
 
 
-def edit_page(reading: EditReading) -> str:
+def edit_page(reading: EditRun) -> str:
     """The HTML of the report."""
     counts = reading.counts
     refused = {name.partition("/")[2]: count for name, count in sorted(counts.items()) if name.startswith("refused/")}
@@ -305,7 +305,7 @@ def edit_page(reading: EditReading) -> str:
     return html
 
 
-def _bars(reading: EditReading) -> Iterator[dict[str, Any]]:
+def _bars(reading: EditRun) -> Iterator[dict[str, Any]]:
     counts = reading.counts
     most = max([1, *(counts[f"{kind}/{band}"] for band in reading.bands for kind in ("tokens", "after"))])
     for band in reading.bands:
@@ -313,7 +313,7 @@ def _bars(reading: EditReading) -> Iterator[dict[str, Any]]:
         yield {"band": band, "before": before, "after": after}
 
 
-def _bands(reading: EditReading) -> Iterator[list[str]]:
+def _bands(reading: EditRun) -> Iterator[list[str]]:
     counts = reading.counts
     for band in reading.bands:
         tokens, flagged, after = (counts[f"{kind}/{band}"] for kind in ("tokens", "flagged", "after"))
@@ -322,7 +322,7 @@ def _bands(reading: EditReading) -> Iterator[list[str]]:
         yield [band, f"{tokens:,}", *shares, f"{after:,}"]
 
 
-def _pieces(text: EditedText) -> list[tuple[str, Change | None]]:
+def _pieces(text: EditedText) -> list[tuple[str, ShownChange | None]]:
     """What was kept, shortened, each with the change that follows it."""
     return [(_shortened(kept), change) for kept, change in zip(text.kept, (*text.changes, None), strict=True)]
 
@@ -332,7 +332,7 @@ def _shortened(text: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[:half]} … {text[-half:]}"
 
 
-def _shards(reading: EditReading) -> Iterator[list[str]]:
+def _shards(reading: EditRun) -> Iterator[list[str]]:
     for name, counts in list(reading.shards.items())[:_SHARDS]:
         changed = counts["changed"] + counts["deleted"]
         numbers = (f"{counts[kind]:,}" for kind in ("documents", "edited", "rejected", "tokens"))

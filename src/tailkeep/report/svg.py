@@ -45,7 +45,7 @@ _SYSTEM_FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue',
 
 
 @dataclass(frozen=True)
-class Pen:
+class LineStyle:
     """How an arm is drawn."""
 
     colour: str
@@ -81,11 +81,11 @@ class Rendered:
         return f'{head}<rect width="100%" height="100%" fill="{PAPER}"/>\n {tag}{rest}'
 
 
-def pen(place: int) -> Pen:
+def line_style(place: int) -> LineStyle:
     """The pen of the arm at `place` in the run's order. The first 32 differ in colour or dash."""
     colour, dark = COLOURS[place % len(COLOURS)]
     dash = _DASHES[(place + place // len(COLOURS)) % len(_DASHES)]
-    return Pen(colour, dark, dash, _MARKERS[place % len(_MARKERS)])
+    return LineStyle(colour, dark, dash, _MARKERS[place % len(_MARKERS)])
 
 
 def label(text: str, longest: int = _LONGEST_LABEL) -> str:

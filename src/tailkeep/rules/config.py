@@ -81,7 +81,8 @@ class Sampler(Settings):
     The candidates are the tokens with a surface of their own and the original. They are divided by `temperature`,
     cut to the `top_k` most probable (null: all), then to the fewest that hold `top_p` of what is left (null: all).
 
-    `exclude_original` takes the original out first, so that a position that is drawn changes. `tries` is rejection
+    `exclude_original` takes the original out first, so that a position that is drawn changes. `max_attempts` is
+    rejection
     sampling: draw again while the draw is the original, at most so often. The paper names rejection sampling in an
     ablation and does not define it; drawing until p falls below a threshold above 1/2 is the same thing, since only
     the original can be above it.
@@ -93,16 +94,18 @@ class Sampler(Settings):
     top_k: Annotated[int, Field(ge=1)] | None = 8
     top_p: Annotated[float, Field(gt=0, lt=1)] | None = None
     exclude_original: bool = False
-    tries: Annotated[int, Field(ge=1, le=1000)] = 1
+    max_attempts: Annotated[int, Field(ge=1, le=1000)] = 1
 
     @model_validator(mode="after")
     def _can_try(self) -> Self:
-        if self.exclude_original and self.tries > 1:
-            raise ValueError(f"tries {self.tries} has no effect beside exclude_original; leave one of them out")
+        if self.exclude_original and self.max_attempts > 1:
+            raise ValueError(
+                f"max_attempts {self.max_attempts} has no effect beside exclude_original; leave one of them out"
+            )
         return self
 
 
-def refuse_idle(rule: Rule, sampler: Sampler) -> None:
+def check_has_effect(rule: Rule, sampler: Sampler) -> None:
     """Refuse a sampler that leaves nothing but the original of each token that `rule` flags.
 
     Raises:

@@ -18,7 +18,7 @@ Stream = Callable[[str], NDArray[np.float64]]
 """The name of a stream -> a uniform number for each token (T,)."""
 
 
-class Decisions:
+class EditPlan:
     """What a rule and a sampler make of T tokens, which stand document by document; `flag` and `draw` are for a scorer.
 
     Args:
@@ -45,7 +45,7 @@ class Decisions:
         self._rule, self._sampler = rule, sampler
         self._starts, self._editable, self._allowed = starts, editable, allowed
         self._coins = stream("judge") if rule.name == "random" else None
-        self._chances = np.stack([stream(f"draw {number}") for number in range(sampler.tries)], axis=1)
+        self._chances = np.stack([stream(f"draw {number}") for number in range(sampler.max_attempts)], axis=1)
 
     def flag(
         self, documents: NDArray[np.int64], positions: NDArray[np.int64], log_probs: NDArray[np.float32]

@@ -23,7 +23,7 @@ def draw(
         log_probs: (F, V) the prior's full distribution at each position, in nats; half precision becomes float32.
         originals: (F,) int64, the token that stands there. It is a candidate also if it is not allowed, since
             staying is always possible, unless the sampler excludes it.
-        uniforms: (F, tries) float64 in [0, 1).
+        uniforms: (F, max_attempts) float64 in [0, 1).
         allowed: (V,) boolean, the tokens that may be drawn; all if not given.
 
     Returns:
@@ -91,7 +91,8 @@ def _nucleus(weights: Tensor, top_p: float) -> Tensor:
 
 
 def _places(sums: Tensor, uniforms: Tensor) -> Tensor:
-    """(F, tries) the place of each draw: the first where the sum of the weights exceeds its share of the total."""
+    """(F, max_attempts) the place of each draw: the first where the sum of the weights exceeds its share of the
+    total."""
     total = sums[:, -1:]
     shares = torch.minimum((uniforms.double() * total.double()).long(), total - 1)
     return torch.searchsorted(sums, shares, right=True).clamp(max=sums.shape[1] - 1)

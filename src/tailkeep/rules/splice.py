@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tailkeep.rules.tokens import Reason, Span, Surfaces, Tokens, find_place
+from tailkeep.rules.tokens import Reason, Span, Tokens, TokenTexts, find_place
 
 # An edit of a text, and a text with its edits.
 #
@@ -147,7 +147,7 @@ def splice(
     text: str,
     tokens: Tokens,
     changes: Mapping[int, int | None],
-    surfaces: Surfaces,
+    surfaces: TokenTexts,
     *,
     protected: Sequence[Span] = (),
     guard: Literal["python"] | None = None,
@@ -175,7 +175,7 @@ def splice(
 
 
 def _edit(
-    text: str, tokens: Tokens, position: int, new_id: int | None, *, surfaces: Surfaces, protected: Sequence[Span]
+    text: str, tokens: Tokens, position: int, new_id: int | None, *, surfaces: TokenTexts, protected: Sequence[Span]
 ) -> Edit | Reason:
     place = find_place(text, tokens, position, surfaces, protected)
     if isinstance(place, str):

@@ -26,7 +26,7 @@ _STATE = ("truncation", "padding")
 
 
 @dataclass(frozen=True)
-class Surfaces:
+class TokenTexts:
     """The surface of each id, None where there is none; the special and added ids; the tokenizer's hash."""
 
     texts: tuple[str | None, ...]
@@ -50,7 +50,7 @@ class Surfaces:
         return mask
 
 
-def read_surfaces(tokenizer: Any) -> Surfaces:
+def read_token_texts(tokenizer: Any) -> TokenTexts:
     """The surfaces of a Hugging Face fast tokenizer.
 
     The surface of an id is what decoding a letter and the id gives beyond the letter: at the start of a text, some
@@ -70,7 +70,7 @@ def read_surfaces(tokenizer: Any) -> Surfaces:
         if surface and REPLACEMENT not in surface:
             texts[token] = surface
     lasting = {key: value for key, value in tree.items() if key not in _STATE}
-    return Surfaces(tuple(texts), special, hash_tree(lasting))
+    return TokenTexts(tuple(texts), special, hash_tree(lasting))
 
 
 def decoded_after(backend: Any, base: int, runs: Sequence[Sequence[int]]) -> list[str]:
@@ -168,7 +168,7 @@ class Place:
 
 
 def find_place(
-    text: str, tokens: Tokens, position: int, surfaces: Surfaces, protected: Sequence[Span] = ()
+    text: str, tokens: Tokens, position: int, surfaces: TokenTexts, protected: Sequence[Span] = ()
 ) -> Place | Reason:
     """Where the token at `position` stands in `text`, or why it cannot be edited.
 
@@ -286,16 +286,16 @@ def _with_whole_offsets(tree: Any) -> Any:
 Ids = NDArray[np.integer]
 
 
-class Speller:
+class Detokenizer:
     """Spells documents of token ids.
 
     A run of tokens that are parts of characters is decoded as a whole and is the place of each of them. Special and
     added tokens stand as they are written, with no place of their own, as a tokenizer's own around a text.
     """
 
-    def __init__(self, tokenizer: Any, surfaces: Surfaces) -> None:
+    def __init__(self, tokenizer: Any, surfaces: TokenTexts) -> None:
         self._backend, self._surfaces = fast_backend(tokenizer), surfaces
-        # A single letter or digit, which `read_surfaces` has found to be there.
+        # A single letter or digit, which `read_token_texts` has found to be there.
         self._base = next(i for i, text in enumerate(surfaces.texts) if text and len(text) == 1 and text.isalnum())
 
     def __call__(self, documents: Sequence[Ids]) -> list[tuple[str, Tokens]]:

@@ -15,7 +15,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from tailkeep.errors import BusyError, ConfigError, InputError
-from tailkeep.runs.cell import Cell
+from tailkeep.runs.generation_dir import GenerationDir
 from tailkeep.runs.record import RunRecord
 from tailkeep.runs.storage import TEMPORARY, Storage
 from tailkeep.sanitize import redact
@@ -70,7 +70,7 @@ class RunDirectory:
                 storage.write_text(path / "run.json", record.text())
             yield cls(path, record, storage)
 
-    def cell(self, arm: str, seed: int, generation: int) -> Cell:
+    def cell(self, arm: str, seed: int, generation: int) -> GenerationDir:
         """The cell of that name, finished or not.
 
         Raises:
@@ -82,9 +82,9 @@ class RunDirectory:
                 f"begin with none of the last two and do not end with {TEMPORARY!r}."
             )
         folder = self.path / "cells" / arm / str(seed) / str(generation)
-        return Cell(arm, seed, generation, folder, self.storage)
+        return GenerationDir(arm, seed, generation, folder, self.storage)
 
-    def cells(self, *, only_done: bool = True) -> list[Cell]:
+    def cells(self, *, only_done: bool = True) -> list[GenerationDir]:
         """All cells, by arm, seed and generation; unfinished ones on request."""
         found = [
             self.cell(arm, int(seed), int(generation))

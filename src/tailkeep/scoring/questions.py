@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tailkeep.data import Question
 from tailkeep.scoring.scorer import Window, batches_of
-from tailkeep.scoring.split_model import Halves, evaluating
+from tailkeep.scoring.split_model import SplitModel, evaluating
 
 Ids = NDArray[np.int32]
 
@@ -69,9 +69,9 @@ def tempered_nll(
         batch_tokens: the most tokens, padding included, in a forward pass of more than one row.
 
     Raises:
-        InputError: a model that cannot be taken apart (see `Halves`).
+        InputError: a model that cannot be taken apart (see `SplitModel`).
     """
-    model = Halves(network)
+    model = SplitModel(network)
     found = np.zeros((len(rows), len(temperatures)))
     windows = [Window(number, 0, 1, len(row)) for number, row in enumerate(rows) if len(row) > 1]
     with evaluating(network), torch.inference_mode():
@@ -82,7 +82,7 @@ def tempered_nll(
 
 def _add(
     found: NDArray[np.float64],
-    model: Halves,
+    model: SplitModel,
     batch: list[tuple[int, NDArray[np.int32]]],
     temperatures: Sequence[float],
     pad: int,

@@ -18,7 +18,7 @@ from tailkeep.runs import hash_path
 from tailkeep.scoring.loading import CODE, TOKENIZER, WEIGHTS
 from tailkeep.scoring.prior import Prior, load_network, local_folder
 from tailkeep.scoring.protocol import Draw, Judge, Scored
-from tailkeep.scoring.split_model import Halves, evaluating
+from tailkeep.scoring.split_model import SplitModel, evaluating
 
 # Which tokens are read together: documents cut into overlapping windows, windows put into batches of similar length.
 #
@@ -89,12 +89,12 @@ def groups_of(rows: Iterable[RowT], tokens: int) -> Iterator[list[RowT]]:
 # Rule: batches and chunks are a function of the documents' lengths alone, so what a token is scored beside is one too.
 
 
-class Group:
+class WindowGroup:
     """Documents `rows`, the first of which has the number `offset`; its tokens lie one after another in flat arrays."""
 
     def __init__(
         self,
-        model: Halves,
+        model: SplitModel,
         rows: Sequence[NDArray[np.int32]],
         *,
         offset: int,
@@ -202,26 +202,26 @@ def token_log_probs(
         For each row an array of L - 1 values in nats, in the order of `rows`.
 
     Raises:
-        InputError: a token id that the model cannot read, or a model that cannot be taken apart (see `Halves`).
+        InputError: a token id that the model cannot read, or a model that cannot be taken apart (see `SplitModel`).
     """
     window = max([2, *map(len, rows)])
-    scored = score_rows(Halves(network), rows, None, None, batch_tokens=batch_tokens, window=window, pad=pad)
+    scored = score_rows(SplitModel(network), rows, None, None, batch_tokens=batch_tokens, window=window, pad=pad)
     return [row.log_probs[1:] for row in scored]
 
 
 def score_rows(
-    model: Halves,
+    model: SplitModel,
     rows: Iterable[NDArray[np.int32]],
     judge: Judge | None,
     draw: Draw | None,
     **limits: int,
 ) -> Iterator[Scored]:
-    """`Scorer.score` for a model taken apart; `limits` are those of `Group`."""
+    """`Scorer.score` for a model taken apart; `limits` are those of `WindowGroup`."""
     offset = 0
     for group in groups_of(rows, _BATCHES * limits["batch_tokens"]):
         # Neither mode must reach the caller of this generator between two documents.
         with evaluating(model.network), torch.inference_mode():
-            scored = Group(model, group, offset=offset, **limits).score(judge, draw)
+            scored = WindowGroup(model, group, offset=offset, **limits).score(judge, draw)
         yield from scored
         offset += len(group)
 
@@ -238,7 +238,7 @@ class CausalLMScorer:
         self.folder: Path = local_folder(prior)
         self.name = str(prior.path) if prior.revision is None else f"{prior.path}@{prior.revision}"
         self._prior = prior
-        self._model = Halves(load_network(prior, self.folder))
+        self._model = SplitModel(load_network(prior, self.folder))
         self.vocab_size = self._model.vocab_size
         self.window = _window_of(prior, self._model.positions)
 

@@ -27,7 +27,7 @@ _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 _HALF_TOLERANCE = 5e-2
 
 
-class Halves:
+class SplitModel:
     """The two halves of `network`, whose mode is the caller's affair.
 
     Raises:

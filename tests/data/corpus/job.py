@@ -22,7 +22,7 @@ from tailkeep.data.corpus import (
     finish_shard,
     finished,
     open_destination,
-    open_passage,
+    open_shard_io,
 )
 
 Change = Callable[[Record], Mapping[str, str]]
@@ -39,7 +39,7 @@ def exchange(record: Record) -> dict[str, str]:
 
 
 def carry(shard: Shard, folder: Path, *, change: Change = exchange, layout: Layout | None = None, on_error="stop"):
-    with open_passage(shard, layout or Layout(), folder, on_error=on_error) as passage:
+    with open_shard_io(shard, layout or Layout(), folder, on_error=on_error) as passage:
         for record in passage.records():
             passage.write(record, change(record))
     return passage.counts()

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tailkeep.config import validate
-from tailkeep.data.corpus import Chat, Layout, find_shards, open_passage, read_shard
+from tailkeep.data.corpus import Chat, Layout, find_shards, open_shard_io, read_shard
 from tailkeep.errors import ConfigError, InputError
 from tests.data.corpus.job import carry, copy, unchanged
 
@@ -171,7 +171,7 @@ def test_a_document_that_is_neither_written_nor_rejected_is_noticed(tmp_path):
     (shard,) = find_shards(tmp_path / "x.jsonl")
 
     def forget() -> None:
-        with open_passage(shard, Layout(), tmp_path / "out") as passage:
+        with open_shard_io(shard, Layout(), tmp_path / "out") as passage:
             for record in passage.records():
                 if record.row:
                     passage.write(record, {})
@@ -183,7 +183,7 @@ def test_a_document_that_is_neither_written_nor_rejected_is_noticed(tmp_path):
 def test_a_document_that_the_caller_rejects_keeps_its_bytes(tmp_path):
     (tmp_path / "x.jsonl").write_bytes(GOOD * 2)
     (shard,) = find_shards(tmp_path / "x.jsonl")
-    with open_passage(shard, Layout(), tmp_path / "out", on_error="skip") as passage:
+    with open_shard_io(shard, Layout(), tmp_path / "out", on_error="skip") as passage:
         for record in passage.records():
             passage.reject(record, "too dull") if record.row else passage.write(record, {})
     (item,) = rejects(tmp_path / "out", "x.jsonl")

@@ -15,12 +15,12 @@ from tailkeep.data.corpus import (
     Inline,
     LocalPool,
     ShardStorage,
+    check_unique_ids,
     find_shards,
     finish_shard,
     finished,
     my_tasks,
     open_destination,
-    refuse_equal_ids,
     total,
 )
 from tailkeep.data.corpus.destination import Output
@@ -324,9 +324,9 @@ def test_an_id_in_two_shards_is_refused_with_both_places(tmp_path):
     one = listed(tmp_path, "one", [f"a{n}" for n in range(20)])
     two = listed(tmp_path, "two", [f"b{n}" for n in range(10)])
     three = listed(tmp_path, "three", ["c", "a7"])
-    refuse_equal_ids({"one": one, "two": two})
+    check_unique_ids({"one": one, "two": two})
     with pytest.raises(InputError, match=r"one, document 7, and three, document 1, from 0"):
-        refuse_equal_ids({"one": one, "two": two, "three": three})
+        check_unique_ids({"one": one, "two": two, "three": three})
 
 
 def test_ids_are_listed_alike_however_many_fit_in_memory(tmp_path):

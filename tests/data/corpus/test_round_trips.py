@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tailkeep.data.corpus import Chat, Layout, find_shards, open_passage, read_shard
+from tailkeep.data.corpus import Chat, Layout, find_shards, open_shard_io, read_shard
 from tests.data.corpus.job import copy
 
 # Texts in a JSON of any spelling
@@ -245,7 +245,7 @@ def test_text_is_cut_as_asked_and_an_edit_leaves_what_stands_around_it(tmp_path,
 def test_a_text_that_would_no_longer_be_one_document_is_refused(tmp_path, document, new):
     (tmp_path / "x.txt").write_bytes(b"one--two--")
     (shard,) = find_shards(tmp_path / "x.txt")
-    with open_passage(shard, Layout(document=document), tmp_path / "out") as passage:
+    with open_shard_io(shard, Layout(document=document), tmp_path / "out") as passage:
         for record in passage.records():
             assert "no longer this one document" in passage.refuses(record, {"": new})
             assert passage.refuses(record, {"": "three"}) == ""
@@ -329,7 +329,7 @@ def test_an_edit_in_parquet_changes_one_string(tmp_path, layout):
 def test_the_mark_stands_in_the_metadata_of_parquet(tmp_path):
     tables(tmp_path)
     (shard,) = find_shards(tmp_path / "x.parquet")
-    with open_passage(shard, Layout(), tmp_path / "out", mark={"tailkeep.edit": "{}"}) as passage:
+    with open_shard_io(shard, Layout(), tmp_path / "out", mark={"tailkeep.edit": "{}"}) as passage:
         for record in passage.records():
             passage.write(record, record.texts)
     metadata = pq.read_schema(tmp_path / "out" / shard.documents).metadata

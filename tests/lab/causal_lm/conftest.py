@@ -15,8 +15,8 @@ import torch
 
 from tailkeep.lab.causal_lm.config import Scratch
 from tailkeep.lab.causal_lm.model import new_network
-from tailkeep.lab.causal_lm.tokenizer import Codec, train_tokenizer
-from tailkeep.lab.causal_lm.tokens import Tokens
+from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, train_tokenizer
+from tailkeep.lab.causal_lm.tokens import TokenData
 from tests.lab.causal_lm.tiny import SHAPE, STORIES
 
 
@@ -36,7 +36,7 @@ def tokenizer():
 
 @pytest.fixture(scope="session")
 def codec(tokenizer):
-    return Codec(tokenizer, append_eos=True)
+    return DocumentTokenizer(tokenizer, append_eos=True)
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +55,7 @@ def network(weights):
 
 @pytest.fixture(scope="session")
 def stories(codec):
-    return Tokens.of([codec.encode(text) for text in STORIES], codec)
+    return TokenData.of([codec.encode(text) for text in STORIES], codec)
 
 
 @pytest.fixture(scope="session")

@@ -6,12 +6,12 @@ import torch
 
 from tailkeep import lab
 from tailkeep.errors import ConfigError
-from tailkeep.lab.causal_lm.config import Documents, Windows, Writing
+from tailkeep.lab.causal_lm.config import DocumentPrompts, Generation, WindowPrompts
 from tailkeep.lab.causal_lm.data_config import Sampling
 from tailkeep.lab.causal_lm.loss import gap_of, settle
 from tailkeep.lab.causal_lm.loss_config import RandomMatched, Truncated
 from tailkeep.lab.causal_lm.model import LanguageModel
-from tailkeep.lab.causal_lm.tokens import Tokens
+from tailkeep.lab.causal_lm.tokens import TokenData
 from tests.lab.causal_lm.tiny import study, write_stories
 from tests.runs.faults import FaultyStorage, content
 from tests.runs.small_run import TIMINGS
@@ -21,8 +21,8 @@ AUTO = Truncated(name="truncated", threshold="auto")
 
 def model_of(network, codec, stories, *, form=None, temperature=1.0):
     decoder = Sampling(name="sample", temperature=temperature)
-    form = form or Documents(name="documents", prompt_tokens=2, new_tokens=12)
-    return LanguageModel(network, codec, Writing(form=form, decoder=decoder), stories)
+    form = form or DocumentPrompts(name="documents", prompt_tokens=2, new_tokens=12)
+    return LanguageModel(network, codec, Generation(form=form, decoder=decoder), stories)
 
 
 def repeated(stories, times=6):
@@ -39,7 +39,7 @@ def test_a_fixed_threshold_is_left_alone(network, codec, stories):
     assert settle(loss, model_of(network, codec, stories), stories, seed=0) == (loss, {})
 
 
-@pytest.mark.parametrize("form", [None, Windows(name="windows", context=8, new_tokens=4)])
+@pytest.mark.parametrize("form", [None, WindowPrompts(name="windows", context=8, new_tokens=4)])
 def test_a_decoder_that_narrows_leads_to_a_threshold_and_the_threshold_drops_the_gap(network, codec, stories, form):
     model = model_of(network, codec, stories, form=form, temperature=0.3)
     loss, facts = settle(AUTO, model, repeated(stories), seed=0)
@@ -50,13 +50,13 @@ def test_a_decoder_that_narrows_leads_to_a_threshold_and_the_threshold_drops_the
 def test_a_model_whose_text_is_as_likely_as_the_real_one_truncates_nothing(network, codec, stories):
     model = model_of(network, codec, stories)
     real = model.regenerate(repeated(stories), seed=1)
-    found = gap_of(model, Tokens.of(real.documents, codec), seed=2)
+    found = gap_of(model, TokenData.of(real.documents, codec), seed=2)
     assert found.threshold == 1
 
 
 def test_what_was_given_does_not_count(network, codec, stories):
     # The prompts are all of the real documents but their last token: one token of each is compared.
-    form = Documents(name="documents", prompt_tokens=100, new_tokens=1)
+    form = DocumentPrompts(name="documents", prompt_tokens=100, new_tokens=1)
     with torch.no_grad():
         network.lm_head.weight.zero_()
     found = gap_of(model_of(network, codec, stories, form=form), stories, seed=0)
@@ -106,11 +106,11 @@ def test_a_run_records_its_thresholds_and_is_the_same_after_a_kill(tmp_path):
 
 def test_documents_set_aside_are_in_no_training_set(tmp_path):
     from tailkeep.lab.causal_lm.data_config import TextCorpus
-    from tailkeep.lab.causal_lm.dataset import read_corpus
+    from tailkeep.lab.causal_lm.dataset import read_dataset
 
     path = write_stories(tmp_path)
-    whole = read_corpus(TextCorpus(name="text", path=path, separator="line", held_out=0.2))
-    parted = read_corpus(TextCorpus(name="text", path=path, separator="line", held_out=0.2, calibration=0.25))
+    whole = read_dataset(TextCorpus(name="text", path=path, separator="line", held_out=0.2))
+    parted = read_dataset(TextCorpus(name="text", path=path, separator="line", held_out=0.2, calibration=0.25))
     assert parted.real + parted.calibration == whole.real
     assert parted.held_out == whole.held_out
     assert len(parted.calibration) == 8

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tokenizers import processors
 
 from tailkeep.errors import InputError
-from tailkeep.lab.causal_lm.tokenizer import Codec, load_tokenizer, train_tokenizer
+from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, load_tokenizer, train_tokenizer
 from tests.lab.causal_lm.tiny import STORIES
 
 
@@ -28,7 +28,7 @@ def test_a_text_that_goes_on_has_no_stop(codec):
 
 
 def test_documents_without_a_stop_token_are_open(tokenizer):
-    codec = Codec(tokenizer, append_eos=False)
+    codec = DocumentTokenizer(tokenizer, append_eos=False)
     assert codec.stop is None
     assert codec.encode("Ann").tolist() == codec.encode_open("Ann").tolist()
 
@@ -43,7 +43,7 @@ def test_a_tokenizer_that_ends_texts_itself_changes_nothing(append_eos):
     names = [("<s>", plain.bos_token_id), ("</s>", plain.eos_token_id)]
     ending._tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=names)
     assert ending("Ann")["input_ids"][-1] == ending.eos_token_id
-    one, other = Codec(plain, append_eos), Codec(ending, append_eos)
+    one, other = DocumentTokenizer(plain, append_eos), DocumentTokenizer(ending, append_eos)
     assert one.encode("Ann saw").tolist() == other.encode("Ann saw").tolist()
     assert one.encode_open("Ann saw").tolist() == other.encode_open("Ann saw").tolist()
 
@@ -52,7 +52,7 @@ def test_a_tokenizer_without_a_start_token_has_none():
     tokenizer = train_tokenizer(STORIES, vocab_size=300)
     tokenizer.bos_token = None
     tokenizer._tokenizer.post_processor = processors.TemplateProcessing(single="$A", special_tokens=[])
-    codec = Codec(tokenizer, append_eos=True)
+    codec = DocumentTokenizer(tokenizer, append_eos=True)
     assert codec.start is None
     assert codec.encode("Ann")[0] not in tokenizer.all_special_ids
 
@@ -75,20 +75,20 @@ def test_padding_is_silent_and_the_ends_are_not(codec):
 
 
 def test_an_end_that_documents_do_not_use_is_silent(tokenizer):
-    assert tokenizer.eos_token_id in Codec(tokenizer, append_eos=False).silent
+    assert tokenizer.eos_token_id in DocumentTokenizer(tokenizer, append_eos=False).silent
 
 
 def test_a_tokenizer_without_padding_pads_with_its_end():
     tokenizer = train_tokenizer(STORIES, vocab_size=300)
     tokenizer.pad_token = None
-    assert Codec(tokenizer, append_eos=True).pad == tokenizer.eos_token_id
+    assert DocumentTokenizer(tokenizer, append_eos=True).pad == tokenizer.eos_token_id
     tokenizer.eos_token = None
-    assert Codec(tokenizer, append_eos=False).pad == 0
+    assert DocumentTokenizer(tokenizer, append_eos=False).pad == 0
 
 
 @pytest.mark.parametrize("vocab_size", [260, 300, 5000])
 def test_a_trained_tokenizer_is_no_larger_than_asked_for(vocab_size):
-    codec = Codec(train_tokenizer(STORIES, vocab_size=vocab_size), append_eos=True)
+    codec = DocumentTokenizer(train_tokenizer(STORIES, vocab_size=vocab_size), append_eos=True)
     assert 259 <= codec.size <= vocab_size
     assert max(codec.encode("".join(STORIES))) < codec.size
 
@@ -107,7 +107,7 @@ def test_training_is_the_same_in_every_process(tmp_path):
 
 def test_a_saved_tokenizer_reads_and_writes_as_before(codec, tmp_path):
     codec.save(tmp_path)
-    loaded = Codec(load_tokenizer(tmp_path), append_eos=True)
+    loaded = DocumentTokenizer(load_tokenizer(tmp_path), append_eos=True)
     for text in (*STORIES[:3], "<s> naïve 😀"):
         assert loaded.encode(text).tolist() == codec.encode(text).tolist()
         assert loaded.decode(loaded.encode(text)) == text
@@ -144,7 +144,7 @@ def test_code_in_a_tokenizer_folder_is_not_run(codec, tmp_path):
 
 
 def test_a_real_tokenizer_gives_back_real_text(real_data):
-    codec = Codec(load_tokenizer(real_data / "priors" / "stories260k"), append_eos=False)
+    codec = DocumentTokenizer(load_tokenizer(real_data / "priors" / "stories260k"), append_eos=False)
     text = (real_data / "text" / "tinystories.txt").read_text(encoding="utf-8")
     for story in text.split("<|endoftext|>")[:20]:
         assert codec.decode(codec.encode(story.strip())) == story.strip()

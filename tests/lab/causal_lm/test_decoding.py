@@ -5,7 +5,7 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from tailkeep.lab.causal_lm.data_config import Beam, Greedy, Sampling
 from tailkeep.lab.causal_lm.generation import continue_prompts
-from tailkeep.lab.causal_lm.tokenizer import Codec
+from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer
 from tests.lab.causal_lm.tiny import SHAPE
 
 GREEDY = Greedy(name="greedy")
@@ -84,7 +84,7 @@ def test_greedy_stops_where_the_argmax_is_the_stop_token(network, codec):
     names = {"bos_token_id": codec.start, "eos_token_id": fourth, "pad_token_id": 0}
     special = {"all_special_ids": codec.tokenizer.all_special_ids, "__len__": lambda _: codec.size}
     tokenizer = type("Tokenizer", (), names | special)()
-    shifted = Codec(tokenizer, append_eos=True)
+    shifted = DocumentTokenizer(tokenizer, append_eos=True)
     expected = naive_greedy(network, shifted, prompt, 8, stop=fourth, silent=shifted.silent)
     assert write(network, shifted, [prompt], stops=True)[0].tolist() == expected
     assert len(expected) <= 4

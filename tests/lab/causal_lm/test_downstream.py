@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from tailkeep import lab
-from tailkeep.data import Choice, write_tasks
+from tailkeep.data import MultipleChoice, write_tasks
 from tailkeep.errors import ConfigError, FingerprintError
 from tailkeep.lab.causal_lm.data_config import Downstream
 from tailkeep.lab.causal_lm.downstream import choice_rows, choice_scores, downstream_metrics, examine, read_tests
-from tailkeep.lab.causal_lm.tokenizer import Codec
+from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer
 from tests.harness import evaluate, sums_of
 from tests.lab.causal_lm.tiny import study, write_stories
 
@@ -22,9 +22,9 @@ def uniform(network):
 
 
 ITEMS = [
-    Choice("Ann saw a red", ("cat.", "little old boat."), 0),
-    Choice("Ben had a", ("green tree", "hat"), 1),
-    Choice("", ("Cleo saw a hat.", "saw Cleo hat a."), 0),
+    MultipleChoice("Ann saw a red", ("cat.", "little old boat."), 0),
+    MultipleChoice("Ben had a", ("green tree", "hat"), 1),
+    MultipleChoice("", ("Cleo saw a hat.", "saw Cleo hat a."), 0),
 ]
 
 
@@ -44,7 +44,7 @@ def test_a_score_is_the_sum_of_explicit_log_probabilities(network, codec):
 def test_a_model_that_cannot_tell_takes_the_choice_of_the_fewest_tokens(network, codec):
     found = downstream_metrics(uniform(network), codec, {"own": ITEMS[:2]}, positions=64)
     assert found["downstream.own"] == 1.0
-    alike = [Choice("Ann saw a", ("cat", "hat"), 1)] * 3
+    alike = [MultipleChoice("Ann saw a", ("cat", "hat"), 1)] * 3
     tied = downstream_metrics(network, codec, {"own": alike}, positions=64)
     if len({len(row) for row in choice_rows(alike[0], codec)[1]}) == 1:
         assert tied["downstream.own"] == 0.5
@@ -56,7 +56,9 @@ def test_accuracy_comes_with_its_interval_chance_and_number(network, codec):
     assert found["downstream.own.chance"] == 0.5
     assert found["downstream.own.low"] <= found["downstream.own"] <= found["downstream.own.high"]
     assert found["downstream.own.cut"] == 0
-    three = downstream_metrics(network, codec, {"own": [Choice("q", ("a", "b", "c", "d"), 0), ITEMS[0]]}, positions=64)
+    three = downstream_metrics(
+        network, codec, {"own": [MultipleChoice("q", ("a", "b", "c", "d"), 0), ITEMS[0]]}, positions=64
+    )
     assert three["downstream.own.chance"] == (1 / 4 + 1 / 2) / 2
 
 
@@ -77,14 +79,16 @@ def test_without_a_start_token_the_first_word_of_a_sentence_counts(codec):
         def __call__(self, text, **options):
             return {"input_ids": codec.tokenizer(text, **options)["input_ids"][1:]}
 
-    context, rows = choice_rows(Choice("", ("Ann saw.", "Ben saw."), 0), Codec(Bare(), append_eos=True))
+    context, rows = choice_rows(
+        MultipleChoice("", ("Ann saw.", "Ben saw."), 0), DocumentTokenizer(Bare(), append_eos=True)
+    )
     assert context == 1
     assert rows[0][0] == rows[1][0] == codec.stop
     assert rows[0][1] != rows[1][1]
 
 
 def test_a_query_that_is_too_long_loses_its_beginning_and_is_counted(network, codec):
-    long = Choice("Ann saw a red cat. " * 30, ("boat", "hat"), 0)
+    long = MultipleChoice("Ann saw a red cat. " * 30, ("boat", "hat"), 0)
     scores, cut = choice_scores(network, codec, [long, ITEMS[0]], positions=20)
     assert cut == 1
     assert all(math.isfinite(score) for row in scores for score in row)
@@ -97,7 +101,7 @@ def test_the_harness_agrees_with_our_scores(network, codec, tmp_path, monkeypatc
     model = tmp_path / "model"
     network.save_pretrained(model)
     codec.save(model)
-    tests = {"own": [*ITEMS[:2], Choice("12", ("34", "[1, 2]"), 1)], "blimp": ITEMS[2:]}
+    tests = {"own": [*ITEMS[:2], MultipleChoice("12", ("34", "[1, 2]"), 1)], "blimp": ITEMS[2:]}
     # A text begins with the start token here, and there only if asked to.
     tasks = write_tasks(tests, tmp_path / "tasks")
     found = evaluate(model, tasks, monkeypatch, tmp_path / "cache", add_bos_token=True)

@@ -15,7 +15,7 @@ DELETING = {"name": "edit", "rule": {"threshold": 0.004, "delete_below": 0.0034}
 WINDOWS = {"form": {"name": "windows", "context": 6, "new_tokens": 4}}
 ARMS = {
     "anchored": {"regime": CHANGING},
-    "joined": {"regime": DELETING, "writing": WINDOWS, "record_every": 2, "generations": 3},
+    "joined": {"regime": DELETING, "generation": WINDOWS, "record_every": 2, "generations": 3},
     "world": {"regime": CHANGING, "data": {"name": "world", "people": 12, "documents": 40}},
 }
 

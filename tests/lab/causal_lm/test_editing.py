@@ -8,11 +8,11 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from tailkeep.errors import TrainingError
-from tailkeep.lab.causal_lm.config import Writing
+from tailkeep.lab.causal_lm.config import Generation
 from tailkeep.lab.causal_lm.editing import edit_tokens
 from tailkeep.lab.causal_lm.model import LanguageModel
-from tailkeep.lab.causal_lm.tokenizer import Codec, load_tokenizer
-from tailkeep.lab.causal_lm.tokens import Tokens
+from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, load_tokenizer
+from tailkeep.lab.causal_lm.tokens import TokenData
 from tailkeep.rules import Band, Low, Random, Sampler, ToEdit, uniforms
 from tailkeep.rules.sampler import draw
 
@@ -37,14 +37,16 @@ def editable(codec, document):
     return ~silent & (np.arange(len(document)) > 0)
 
 
-@pytest.mark.parametrize("sampler", [CHANGING, Sampler(), Sampler(top_k=None, tries=3)])
+@pytest.mark.parametrize("sampler", [CHANGING, Sampler(), Sampler(top_k=None, max_attempts=3)])
 def test_an_edit_is_that_of_each_token_alone(network, codec, stories, sampler):
     found = edited(network, stories, sampler=sampler)
     allowed = torch.from_numpy(codec.surfaces.allowed(codec.size))
     flagged = 0
     for number, (before, after) in enumerate(zip(stories.documents, found.documents, strict=True)):
         table = distributions(network, before)
-        chances = np.stack([uniforms(5, str(number), len(before), f"draw {t}") for t in range(sampler.tries)], axis=1)
+        chances = np.stack(
+            [uniforms(5, str(number), len(before), f"draw {t}") for t in range(sampler.max_attempts)], axis=1
+        )
         expected = before.copy()
         for position in np.flatnonzero(editable(codec, before)):
             row = table[position - 1]
@@ -115,7 +117,7 @@ def test_an_edit_is_a_function_of_its_seed(network, stories, generators):
 
 
 def test_documents_that_are_longer_than_the_model_are_edited_to_their_end(network, codec, stories):
-    long = Tokens.of([np.concatenate([stories.documents[0][:-1]] * 20)], codec)
+    long = TokenData.of([np.concatenate([stories.documents[0][:-1]] * 20)], codec)
     assert long.units > 2 * network.config.max_position_embeddings
     found = edited(network, long, rule=Random(share=0.5))
     changed = np.flatnonzero(found.ids != long.ids)
@@ -140,14 +142,14 @@ def test_a_part_of_edited_text_is_text(network, stories):
 
 
 def test_a_model_edits_through_its_own_method_and_stays_as_it_was(network, codec, stories):
-    model = LanguageModel(network.train(), codec, Writing(), stories)
+    model = LanguageModel(network.train(), codec, Generation(), stories)
     found = model.edit(stories, rule=RULE, sampler=CHANGING, seed=5)
     assert network.training
     assert found.ids.tolist() == edited(network, stories).ids.tolist()
 
 
 def test_a_document_of_one_token_stays(network, codec, stories):
-    data = Tokens.of([stories.ids[:1], stories.documents[0]], codec)
+    data = TokenData.of([stories.ids[:1], stories.documents[0]], codec)
     found = edited(network, data)
     assert found.documents[0].tolist() == [codec.start]
     assert found.edits.counts.changed > 0
@@ -161,19 +163,19 @@ def test_a_model_whose_probabilities_are_no_numbers_edits_nothing(network, stori
 
 
 def test_an_edit_that_leaves_nothing_to_train_on_is_refused(network, tokenizer, stories):
-    open_ended = Codec(tokenizer, append_eos=False)
-    data = Tokens.of([document[:-1] for document in stories.documents], open_ended)
+    open_ended = DocumentTokenizer(tokenizer, append_eos=False)
+    data = TokenData.of([document[:-1] for document in stories.documents], open_ended)
     with pytest.raises(TrainingError, match="no document with more than its first token"):
         edited(network, data, rule=Low(threshold=1.0, action="delete"))
 
 
 def test_a_real_prior_flags_some_of_its_stories_and_changes_fewer(real_data):
     folder = real_data / "priors" / "stories260k"
-    codec = Codec(load_tokenizer(folder), append_eos=False)
+    codec = DocumentTokenizer(load_tokenizer(folder), append_eos=False)
     network = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     texts = (real_data / "text" / "tinystories.txt").read_text(encoding="utf-8").split("<|endoftext|>")[:8]
     found = edited(
-        network, Tokens.of([codec.encode(text.strip()) for text in texts], codec), rule=ToEdit(), sampler=Sampler()
+        network, TokenData.of([codec.encode(text.strip()) for text in texts], codec), rule=ToEdit(), sampler=Sampler()
     )
     facts = found.facts
     assert 0.05 < facts["flagged_share"] < 0.3

@@ -5,8 +5,8 @@ from tailkeep import lab, report
 from tailkeep.data import Question, write_questions
 from tailkeep.errors import ConfigError, FingerprintError, InputError
 from tailkeep.lab.causal_lm.data_config import InterleavedCorpus, TextCorpus
-from tailkeep.lab.causal_lm.dataset import Places, interleave, read_corpus
-from tailkeep.lab.causal_lm.kr_eval import OUTSIDE, STRADDLING, Exam, parts_of
+from tailkeep.lab.causal_lm.dataset import Places, interleave, read_dataset
+from tailkeep.lab.causal_lm.kr_eval import OUTSIDE, STRADDLING, KREvaluator, parts_of
 from tests.lab.causal_lm.tiny import STORIES, study, write_stories
 
 
@@ -50,7 +50,7 @@ def test_questions_about_another_text_are_refused():
 
 
 def test_what_is_outside_is_not_asked_and_what_straddles_is_in_no_fraction(codec):
-    exam = Exam(QUESTIONS, parts=np.array([0, STRADDLING, OUTSIDE]))
+    exam = KREvaluator(QUESTIONS, parts=np.array([0, STRADDLING, OUTSIDE]))
     found = exam.measure(constant(codec, "cat"), codec.encode_open)
     assert found.metrics["kr_items"] == 2
     assert (found.metrics["kr_straddling"], found.metrics["kr_outside"]) == (1, 1)
@@ -62,16 +62,16 @@ def test_what_is_outside_is_not_asked_and_what_straddles_is_in_no_fraction(codec
 def test_sum_and_mean_stand_beside_the_primary_score(codec):
     # The true sentence is as likely a token and longer, so it loses by its sum alone; ties count half.
     questions = [Question("Ann saw a red", "cat cat cat", "cat")]
-    found = Exam(questions).measure(constant(codec, " cat"), codec.encode_open).metrics
+    found = KREvaluator(questions).measure(constant(codec, " cat"), codec.encode_open).metrics
     assert (found["kr_accuracy"], found["kr_mean"], found["kr_sum"]) == (0.5, 0.5, 0.0)
 
 
 def test_the_effect_of_a_form_is_told(codec):
     # In WikiText's form the full stop stands apart, and only a word on its own is likely here.
     questions = [*QUESTIONS[:2], Question("Ann saw a red", "cat-boat", "boat-cat")]
-    found = Exam(questions, "wikitext").measure(constant(codec, " @"), codec.encode_open)
+    found = KREvaluator(questions, "wikitext").measure(constant(codec, " @"), codec.encode_open)
     assert found.metrics["kr_reformed"] == 1
-    plain = Exam(questions).measure(constant(codec, " @"), codec.encode_open).metrics
+    plain = KREvaluator(questions).measure(constant(codec, " @"), codec.encode_open).metrics
     assert found.metrics["kr_plain"] == plain["kr_accuracy"]
     assert found.tables["knowledge"]["form"]["p_value"] <= 1
     assert "kr_plain" not in plain
@@ -80,15 +80,15 @@ def test_the_effect_of_a_form_is_told(codec):
 def test_a_file_is_told_by_its_questions_asked_or_not(codec):
     log_probs = constant(codec, "cat")
     files = [
-        Exam(questions, parts=parts).measure(log_probs, codec.encode_open).tables["knowledge"]["file"]
+        KREvaluator(questions, parts=parts).measure(log_probs, codec.encode_open).tables["knowledge"]["file"]
         for questions, parts in ((QUESTIONS, None), (QUESTIONS, np.array([0, 0, OUTSIDE])), (QUESTIONS[:2], None))
     ]
     assert files[0] == files[1] != files[2]
 
 
 def test_without_questions_nothing_is_measured(codec):
-    assert Exam().measure(constant(codec, "cat"), codec.encode_open).metrics == {}
-    assert Exam().longest(codec.encode_open) == 0
+    assert KREvaluator().measure(constant(codec, "cat"), codec.encode_open).metrics == {}
+    assert KREvaluator().longest(codec.encode_open) == 0
 
 
 # What the documents of a corpus know of their places
@@ -100,7 +100,7 @@ def texts(records):
 
 def test_documents_know_their_lines_and_where_the_last_one_ends(tmp_path):
     (tmp_path / "t.txt").write_text("\n = A = \n\n one\n two\n\n = B = \n\n three\n")
-    corpus = read_corpus(TextCorpus(name="text", path=tmp_path / "t.txt", limit=3, held_out=0.3))
+    corpus = read_dataset(TextCorpus(name="text", path=tmp_path / "t.txt", limit=3, held_out=0.3))
     assert texts(corpus.real) == ["= A =", "one\n two"]
     assert corpus.places == Places([1, 3], 6, 9)
 
@@ -108,21 +108,21 @@ def test_documents_know_their_lines_and_where_the_last_one_ends(tmp_path):
 def test_text_set_aside_or_drawn_anew_ends_or_loses_the_places(tmp_path):
     (tmp_path / "t.txt").write_text("\n".join("abcdefghij"))
     settings = {"name": "text", "path": tmp_path / "t.txt", "separator": "line"}
-    corpus = read_corpus(TextCorpus(**settings, calibration=0.3))
+    corpus = read_dataset(TextCorpus(**settings, calibration=0.3))
     assert corpus.places == Places(list(range(6)), 6, 10)
 
 
 def test_held_out_documents_can_be_few(tmp_path):
     (tmp_path / "t.txt").write_text("a\nb\nc")
     settings = {"name": "text", "path": tmp_path / "t.txt", "separator": "line", "held_out_path": tmp_path / "t.txt"}
-    assert texts(read_corpus(TextCorpus(**settings, held_out_limit=2)).held_out) == ["a", "b"]
+    assert texts(read_dataset(TextCorpus(**settings, held_out_limit=2)).held_out) == ["a", "b"]
 
 
 def test_records_with_prompts_know_their_lines_too(tmp_path):
     path = tmp_path / "r.jsonl"
     path.write_text("".join(f'{{"q": "{n or ""}", "text": "answer {n}"}}\n' for n in range(5)))
     settings = {"name": "text", "path": path, "prompt_field": "q", "held_out_path": path}
-    corpus = read_corpus(TextCorpus(**settings, held_out_limit=1))
+    corpus = read_dataset(TextCorpus(**settings, held_out_limit=1))
     assert corpus.places == Places([1, 2, 3, 4], 5, 5)
     assert [record.whole for record in corpus.held_out] == ["1\nanswer 1"]
 
@@ -148,7 +148,7 @@ def interleaved(tmp_path, **changes):
 
 
 def test_each_source_holds_its_last_documents_out(tmp_path):
-    corpus = read_corpus(interleaved(tmp_path))
+    corpus = read_dataset(interleaved(tmp_path))
     sums = [f"Question: q{n}\nAnswer: r{n}\n#### {n}" for n in range(5)]
     assert texts(corpus.real) == [
         *(f"text {n}" for n in range(4)), *sums[:2], *(f"text {n}" for n in range(4, 8)), *sums[2:4],
@@ -159,7 +159,7 @@ def test_each_source_holds_its_last_documents_out(tmp_path):
 
 def test_a_source_too_small_for_the_chunks_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"data\.sources\.sums: 5 document\(s\) cannot be parted into 5 chunks"):
-        read_corpus(interleaved(tmp_path, chunks=5))
+        read_dataset(interleaved(tmp_path, chunks=5))
 
 
 # In a recursion

@@ -55,7 +55,7 @@ def test_fitting_leaves_the_predecessor_as_it_is(text):
 def test_an_heir_begins_with_its_predecessors_weights_and_a_restart_with_new_ones(text):
     still = {"block": 8, "batch": 64, "epochs": 1, "learning_rate": 1e-12}
     for inherit in (True, False):
-        subject = built(text, training=still, inherit=inherit)
+        subject = built(text, training=still, init_from_previous=inherit)
         other = built(text, training={**still, "learning_rate": 1e-2}).learner
         first = other.fit(subject.real, seed=0, budget=subject.real.units)
         second = subject.learner.fit(subject.real, seed=1, budget=subject.real.units, previous=first)
@@ -64,7 +64,7 @@ def test_an_heir_begins_with_its_predecessors_weights_and_a_restart_with_new_one
 
 def test_a_pretrained_model_is_where_every_restart_begins(text, model_folder, weights):
     still = {"block": 8, "batch": 64, "epochs": 1, "learning_rate": 1e-12}
-    subject = built(text, training=still, inherit=False, **pretrained(model_folder))
+    subject = built(text, training=still, init_from_previous=False, **pretrained(model_folder))
     for seed in (0, 1):
         model = subject.learner.fit(subject.real, seed=seed, budget=subject.real.units)
         expected = torch.cat([parameter.flatten() for parameter in weights.parameters()])
@@ -88,12 +88,12 @@ def test_a_saved_model_writes_and_measures_as_before(text, tmp_path):
 def test_the_own_view_is_left_out_where_it_is_the_common_one(text):
     form = {"name": "documents", "new_tokens": 10}
     assert list(built(text).views) == ["common"]
-    greedy = built(text, writing={"form": form, "decoder": {"name": "greedy"}})
+    greedy = built(text, generation={"form": form, "decoder": {"name": "greedy"}})
     assert list(greedy.views) == ["common", "own"]
 
 
 def test_samples_have_a_fixed_size_and_begin_with_held_out_text(text):
-    subject = built(text, measuring={"samples": 11, "prompt_tokens": 3, "new_tokens": 4})
+    subject = built(text, evaluation={"samples": 11, "prompt_tokens": 3, "new_tokens": 4})
     model = subject.learner.fit(subject.real, seed=0, budget=8)
     samples = subject.views["common"](model, 0)
     held_out = subject.measure.held_out.documents
@@ -135,9 +135,12 @@ def small(**shape):
     ("changes", "message"),
     [
         (small(max_position_embeddings=8), "training.block needs 9 positions, the model has 8"),
-        ({"writing": {"form": {"name": "documents", "new_tokens": 64}}}, "writing.form needs 65 positions"),
-        ({"writing": {"form": {"name": "windows", "context": 60, "new_tokens": 5}}}, "writing.form needs 65 positions"),
-        ({"measuring": {"prompt_tokens": 60, "new_tokens": 5}}, "measuring needs 65 positions, the model has 64"),
+        ({"generation": {"form": {"name": "documents", "new_tokens": 64}}}, "generation.form needs 65 positions"),
+        (
+            {"generation": {"form": {"name": "windows", "context": 60, "new_tokens": 5}}},
+            "generation.form needs 65 positions",
+        ),
+        ({"evaluation": {"prompt_tokens": 60, "new_tokens": 5}}, "evaluation needs 65 positions, the model has 64"),
         (small(vocab_size=299), "the tokenizer has 300 ids, the model 299"),
         ({"training": {"block": 400}}, r"the real text has \d+ tokens .*shorter than one block of 400"),
         ({"tokenizer": {}}, "a model from scratch needs one. Set tokenizer.train.vocab_size or tokenizer.path"),
@@ -218,7 +221,7 @@ def test_another_architecture_runs_through_everything(text, codec, tmp_path):
     codec.save(tmp_path)
     decoder = {"name": "greedy", "repetition_penalty": 1.5}
     form = {"name": "documents", "prompt_tokens": 3, "new_tokens": 10}
-    subject = built(text, writing={"form": form, "decoder": decoder}, **pretrained(tmp_path))
+    subject = built(text, generation={"form": form, "decoder": decoder}, **pretrained(tmp_path))
     model = subject.learner.fit(subject.real, seed=0, budget=subject.real.units)
     measured = subject.measure(model, {name: view(model, 0) for name, view in subject.views.items()})
     # A model that ends its documents at once writes no n-gram to count.
@@ -234,8 +237,8 @@ def test_a_real_model_reads_real_text_well_and_writes_english(real_data, tmp_pat
             "held_out": 0.1, "limit": 40,
         },
         training={"block": 128, "epochs": 0.01},
-        writing={"form": {"name": "windows", "context": 96, "new_tokens": 32}, "decoder": {"name": "greedy"}},
-        measuring={"samples": 8, "prompt_tokens": 8, "new_tokens": 32},
+        generation={"form": {"name": "windows", "context": 96, "new_tokens": 32}, "decoder": {"name": "greedy"}},
+        evaluation={"samples": 8, "prompt_tokens": 8, "new_tokens": 32},
     )  # fmt: skip
     model = subject.learner.fit(subject.real, seed=0, budget=10)
     measured = subject.measure(model, {name: view(model, 0) for name, view in subject.views.items()})

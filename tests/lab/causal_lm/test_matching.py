@@ -6,26 +6,26 @@ import pytest
 
 from tailkeep import lab
 from tailkeep.errors import ConfigError
-from tailkeep.lab.causal_lm.config import Documents, Matched, Windows, Writing
+from tailkeep.lab.causal_lm.config import DocumentPrompts, Generation, MatchedTemperature, WindowPrompts
 from tailkeep.lab.causal_lm.data_config import Sampling
 from tailkeep.lab.causal_lm.generation import beginnings, bisect_falling, continue_prompts, match_temperature
 from tailkeep.lab.causal_lm.learner import build
-from tailkeep.lab.causal_lm.tokens import Tokens
+from tailkeep.lab.causal_lm.tokens import TokenData
 from tests.lab.causal_lm.tiny import study, write_stories
 
-FORM = Documents(name="documents", prompt_tokens=2, new_tokens=16)
+FORM = DocumentPrompts(name="documents", prompt_tokens=2, new_tokens=16)
 
 
 def text_at(network, codec, starts, temperature, *, stops=True):
     """What the model itself writes at `temperature`, as if it were real."""
     decoder = Sampling(name="sample", temperature=temperature)
     written = continue_prompts(network, codec, starts, decoder=decoder, new_tokens=16, stops=stops, batch=256, seed=77)
-    return Tokens.of([np.concatenate([s, w]) for s, w in zip(starts, written, strict=True)], codec)
+    return TokenData.of([np.concatenate([s, w]) for s, w in zip(starts, written, strict=True)], codec)
 
 
 def matched(network, codec, real, *, form=FORM, seed=0, **choices):
-    decoder = Matched(name="matched", texts=256, **choices)
-    return match_temperature(network, codec, real, Writing(form=form, decoder=decoder), decoder, seed=seed)
+    decoder = MatchedTemperature(name="matched", texts=256, **choices)
+    return match_temperature(network, codec, real, Generation(form=form, decoder=decoder), decoder, seed=seed)
 
 
 @pytest.mark.parametrize("root", [0.3, 1.0, 3.5])
@@ -50,13 +50,13 @@ def test_a_models_own_text_is_matched_by_the_temperature_that_wrote_it(network, 
 def test_windows_are_matched_too(network, codec, stories):
     starts = [document[:2] for document in stories.documents] * 4
     real = text_at(network, codec, starts, 1.4, stops=False)
-    form = Windows(name="windows", context=12, new_tokens=6)
+    form = WindowPrompts(name="windows", context=12, new_tokens=6)
     assert matched(network, codec, real, form=form) == pytest.approx(1.4, rel=0.25)
 
 
 def test_text_beyond_all_temperatures_gives_a_bound(network, codec, stories):
     noise = np.random.default_rng(0).integers(3, codec.size, size=(40, 20)).astype(np.int32)
-    assert matched(network, codec, Tokens.of(list(noise), codec), high=1.5) == 1.5
+    assert matched(network, codec, TokenData.of(list(noise), codec), high=1.5) == 1.5
     starts = [document[:2] for document in stories.documents]
     assert matched(network, codec, text_at(network, codec, starts, 1e-6), low=0.8) == 0.8
 
@@ -75,7 +75,7 @@ def test_documents_begin_with_their_own_first_tokens(stories):
 
 
 def test_windows_stand_where_the_joined_text_has_them(stories):
-    form = Windows(name="windows", context=7, new_tokens=4)
+    form = WindowPrompts(name="windows", context=7, new_tokens=4)
     contexts, tails = beginnings(stories, form, 50, seed=0)
     text = stories.ids.tolist()
     for context, tail in zip(contexts, tails, strict=True):
@@ -92,7 +92,7 @@ WRITING = {
 
 
 def test_a_model_writes_at_the_temperature_that_its_facts_tell(tmp_path):
-    arm = lab.load(study(write_stories(tmp_path), writing=WRITING)).arms["plain"]
+    arm = lab.load(study(write_stories(tmp_path), generation=WRITING)).arms["plain"]
     subject = build(arm, device="cpu", losses={}, shared={})
     model = subject.learner.fit(subject.real, seed=0, budget=subject.real.units)
     temperature = model.facts["decoder_temperature"]
@@ -100,7 +100,8 @@ def test_a_model_writes_at_the_temperature_that_its_facts_tell(tmp_path):
     starts = [document[:1] for document in subject.real.documents]
     same = Sampling(name="sample", temperature=temperature, top_p=0.9)
     one, other = (
-        model.complete(starts, decoder, new_tokens=10, seed=3).ids.tolist() for decoder in (arm.writing.decoder, same)
+        model.complete(starts, decoder, new_tokens=10, seed=3).ids.tolist()
+        for decoder in (arm.generation.decoder, same)
     )
     assert one == other
     (tmp_path / "model").mkdir()
@@ -112,7 +113,7 @@ def test_a_model_writes_at_the_temperature_that_its_facts_tell(tmp_path):
 
 
 def test_the_temperature_stands_among_a_generations_metrics(tmp_path):
-    config = {"device": "cpu", **study(write_stories(tmp_path), writing=WRITING)}
+    config = {"device": "cpu", **study(write_stories(tmp_path), generation=WRITING)}
     run = lab.run(config, tmp_path / "run")
     rows = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     assert len(rows) == 2
@@ -122,4 +123,4 @@ def test_the_temperature_stands_among_a_generations_metrics(tmp_path):
 def test_bounds_that_leave_nothing_are_refused(tmp_path):
     decoder = {"name": "matched", "low": 2, "high": 1}
     with pytest.raises(ConfigError, match=r"low 2\.0 is not below high 1\.0"):
-        lab.load(study(tmp_path / "text", writing={"decoder": decoder}))
+        lab.load(study(tmp_path / "text", generation={"decoder": decoder}))

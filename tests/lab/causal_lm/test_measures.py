@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from tailkeep.data import Question
-from tailkeep.lab.causal_lm.config import Writing
-from tailkeep.lab.causal_lm.kr_eval import Exam
+from tailkeep.lab.causal_lm.config import Generation
+from tailkeep.lab.causal_lm.kr_eval import KREvaluator
 from tailkeep.lab.causal_lm.measures import TextMeasure
 from tailkeep.lab.causal_lm.model import LanguageModel
-from tailkeep.lab.causal_lm.tokenizer import Codec, train_tokenizer
-from tailkeep.lab.causal_lm.tokens import Tokens
+from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, train_tokenizer
+from tailkeep.lab.causal_lm.tokens import TokenData
 from tailkeep.scoring import question_rows
 from tests.lab.causal_lm.tiny import STORIES
 
@@ -22,15 +22,15 @@ def uniform(network):
 
 
 def model_of(network, codec, stories):
-    return LanguageModel(network, codec, Writing(), stories)
+    return LanguageModel(network, codec, Generation(), stories)
 
 
 def measure_of(stories, *, questions=(), truth=None, block=8):
-    return TextMeasure(stories, stories.take(np.arange(10)), Exam(questions), truth, block, joined=False)
+    return TextMeasure(stories, stories.take(np.arange(10)), KREvaluator(questions), truth, block, joined=False)
 
 
 def samples_of(stories, prompt=2):
-    return Tokens.of(stories.documents[:6], stories.codec, prompts=[prompt] * 6)
+    return TokenData.of(stories.documents[:6], stories.codec, prompts=[prompt] * 6)
 
 
 def test_a_model_that_knows_nothing_has_the_logarithm_of_its_vocabulary(network, codec, stories):
@@ -55,7 +55,7 @@ def test_each_view_is_measured_under_its_own_name(network, codec, stories):
 def test_what_was_given_is_not_measured_as_written(network, codec, stories):
     # The prompts are all one word, the continuations another: only the second may count.
     word, other = codec.encode_open("cat")[-1], codec.encode_open("boat")[-1]
-    tokens = Tokens.of([np.array([0, word, word, other, other], np.int32)] * 3, codec, prompts=[3] * 3)
+    tokens = TokenData.of([np.array([0, word, word, other, other], np.int32)] * 3, codec, prompts=[3] * 3)
     measured = measure_of(stories)(model_of(network, codec, stories), {"common": tokens})
     assert measured.metrics["common.mean_length"] == 2
     assert measured.metrics["common.distinct_1"] == pytest.approx(1 / 6)
@@ -94,7 +94,7 @@ def test_a_stop_token_is_not_part_of_a_sentence(codec):
 
 def test_a_token_that_spans_the_join_belongs_to_the_sentence():
     text = ["go to now x"] * 50 + ["a to b to c"] * 50
-    codec = Codec(train_tokenizer(text, vocab_size=300), append_eos=True)
+    codec = DocumentTokenizer(train_tokenizer(text, vocab_size=300), append_eos=True)
     # " to" is one token, so a context that ends in a space is cut where its last token becomes part of the sentence.
     question = Question("go ", "to now", "x now")
     context, true, false = question_rows(question, codec.encode_open)
@@ -148,7 +148,7 @@ def test_without_questions_there_is_no_accuracy(network, codec, stories):
 
 
 def test_a_text_that_is_the_real_one_does_not_diverge_from_it(network, codec, stories):
-    whole = Tokens.of(stories.documents, codec)
+    whole = TokenData.of(stories.documents, codec)
     measured = measure_of(stories)(model_of(network, codec, stories), {"common": whole})
     assert measured.metrics["common.kl_sample_real"] == pytest.approx(0, abs=1e-9)
     assert measured.metrics["common.kl_real_sample"] == pytest.approx(0, abs=1e-9)
@@ -173,7 +173,7 @@ def test_ngrams_are_compared_at_equal_counts_and_beside_held_out_text(network, c
 
 
 def test_the_whole_real_text_covers_every_band(network, codec, stories):
-    whole = Tokens.of(stories.documents, codec)
+    whole = TokenData.of(stories.documents, codec)
     measured = measure_of(stories)(model_of(network, codec, stories), {"common": whole}).metrics
     bands = {name: value for name, value in measured.items() if name.startswith("common.coverage_")}
     assert bands

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tailkeep.lab.causal_lm.config import Documents, Windows, Writing
+from tailkeep.lab.causal_lm.config import DocumentPrompts, Generation, WindowPrompts
 from tailkeep.lab.causal_lm.data_config import Greedy, Sampling
 from tailkeep.lab.causal_lm.model import LanguageModel
 
@@ -14,11 +14,13 @@ GREEDY = Greedy(name="greedy")
 
 
 def model_of(network, codec, stories, form, decoder=GREEDY):
-    return LanguageModel(network, codec, Writing(form=form, decoder=decoder), stories, {"train_units": 5.0})
+    return LanguageModel(network, codec, Generation(form=form, decoder=decoder), stories, {"train_units": 5.0})
 
 
 def windowed(network, codec, stories, *, context=6, new_tokens=4, decoder=GREEDY):
-    return model_of(network, codec, stories, Windows(name="windows", context=context, new_tokens=new_tokens), decoder)
+    return model_of(
+        network, codec, stories, WindowPrompts(name="windows", context=context, new_tokens=new_tokens), decoder
+    )
 
 
 def argmax_tail(network, codec, prompt, count):
@@ -59,7 +61,7 @@ def test_a_text_of_one_token_has_nothing_to_rewrite(network, codec, stories):
 
 
 def test_documents_are_begun_by_the_originals_first_tokens(network, codec, stories):
-    form = Documents(name="documents", prompt_tokens=3, new_tokens=5)
+    form = DocumentPrompts(name="documents", prompt_tokens=3, new_tokens=5)
     written = model_of(network, codec, stories, form).regenerate(stories.take(np.arange(4)), seed=0)
     assert len(written) == 4
     assert written.prompts.tolist() == [3] * 4
@@ -70,21 +72,21 @@ def test_documents_are_begun_by_the_originals_first_tokens(network, codec, stori
 
 def test_a_document_shorter_than_the_prompt_leaves_the_model_something_to_write(network, codec, stories):
     short = type(stories).of([stories.documents[0][:2], stories.documents[0][:1]], codec)
-    form = Documents(name="documents", prompt_tokens=9, new_tokens=5)
+    form = DocumentPrompts(name="documents", prompt_tokens=9, new_tokens=5)
     written = model_of(network, codec, stories, form).regenerate(short, seed=0)
     assert written.prompts.tolist() == [1, 1]
     assert all(len(tail) for tail in written.continuations)
 
 
 def test_samples_are_begun_by_different_real_documents(network, codec, stories):
-    form = Documents(name="documents", prompt_tokens=4, new_tokens=3)
+    form = DocumentPrompts(name="documents", prompt_tokens=4, new_tokens=3)
     written = model_of(network, codec, stories, form).sample(len(stories), seed=1)
     starts = sorted(tuple(document[:4]) for document in stories.documents)
     assert sorted(tuple(document[:4]) for document in written.documents) == starts
 
 
 def test_more_samples_than_documents_can_be_asked_for(network, codec, stories):
-    form = Documents(name="documents", new_tokens=2)
+    form = DocumentPrompts(name="documents", new_tokens=2)
     assert len(model_of(network, codec, stories, form).sample(len(stories) + 9, seed=0)) == len(stories) + 9
 
 

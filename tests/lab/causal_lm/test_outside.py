@@ -152,7 +152,7 @@ def test_a_choice_that_cannot_work_is_told_in_one_line(changes, message, model_f
 
 def test_records_are_for_one_training_and_stay_apart(model_folder, tmp_path):
     data = {"name": "text", "path": "records.jsonl", "prompt_field": "question"}
-    for changes in ({"generations": 2}, {"writing": {"form": {"name": "windows"}}}):
+    for changes in ({"generations": 2}, {"generation": {"form": {"name": "windows"}}}):
         with pytest.raises(ConfigError, match="records"):
             lab.load({**study(""), "generations": 1, "data": data, **changes})
 

@@ -11,24 +11,24 @@ from tests.lab.causal_lm.tiny import STORIES
 
 DEMO = [
     "seeds=[0]", "generations=2", "data.people=4", "data.documents=40", "training.epochs=0.2", "training.block=16",
-    "writing.form.new_tokens=24", "measuring.samples=6", "measuring.new_tokens=24", "device=cpu",
+    "generation.form.new_tokens=24", "evaluation.samples=6", "evaluation.new_tokens=24", "device=cpu",
     "arms.gaussian-plain.generations=3", "arms.gaussian-truncated.generations=3",
 ]  # fmt: skip
 STORY_SIZES = [
-    "seeds=[0]", "generations=2", "regime.fractions=2", "training.block=8", "writing.form.context=6",
-    "writing.form.new_tokens=4", "measuring.samples=4", "measuring.new_tokens=6", "measuring.prompt_tokens=2",
+    "seeds=[0]", "generations=2", "regime.fractions=2", "training.block=8", "generation.form.context=6",
+    "generation.form.new_tokens=4", "evaluation.samples=4", "evaluation.new_tokens=6", "evaluation.prompt_tokens=2",
     "device=cpu",
 ]  # fmt: skip
 
 
 CHAIN_SIZES = [
-    *STORY_SIZES, "training.epochs=1", "writing.decoder.repetition_penalty=3", "tokenizer.train.vocab_size=300",
+    *STORY_SIZES, "training.epochs=1", "generation.decoder.repetition_penalty=3", "tokenizer.train.vocab_size=300",
     "model.config.hidden_size=16", "model.config.intermediate_size=32", "model.config.num_attention_heads=2",
     "model.config.num_key_value_heads=1", "model.config.head_dim=8",
 ]  # fmt: skip
 WORLD_SIZES = [
     "seeds=[0]", "generations=2", "data.people=4", "data.documents=40", "training.epochs=0.4", "training.block=16",
-    "writing.form.new_tokens=24", "measuring.samples=6", "measuring.new_tokens=24", "device=cpu",
+    "generation.form.new_tokens=24", "evaluation.samples=6", "evaluation.new_tokens=24", "device=cpu",
 ]  # fmt: skip
 
 
@@ -114,14 +114,14 @@ def test_imagination_runs_on_real_text_questions_and_sums(real_data, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scale", ["quick", "full"])
-def test_tinystories_runs_on_any_model_and_text(model_folder, tmp_path, scale):
+@pytest.mark.parametrize("preset", ["quick", "full"])
+def test_tinystories_runs_on_any_model_and_text(model_folder, tmp_path, preset):
     text = tmp_path / "stories.txt"
     text.write_text("<|endoftext|>".join(STORIES), encoding="utf-8")
     recipe = read_yaml(lab.find_recipe("tinystories"))
     for arm in recipe["arms"].values():
         arm["training"]["epochs"] = 1
-    inputs = [f"data.path={text}", f"model.path={model_folder}", f"scale={scale}"]
+    inputs = [f"data.path={text}", f"model.path={model_folder}", f"preset={preset}"]
     config = lab.load(recipe, overrides=[*STORY_SIZES, *inputs])
     lab.run(config, tmp_path / "run")
     rows = rows_of(tmp_path / "run")
@@ -136,7 +136,7 @@ def test_decoders_losses_and_editing_are_crossed_completely(tmp_path):
     assert len(config.arms) == 5 * 2 * 2 == len({tuple(arm.split("-")) for arm in config.arms})
     for arm, chosen in config.arms.items():
         decoder, loss, editing = arm.split("-")
-        assert (chosen.writing.decoder.name == "matched") == (decoder == "matched")
+        assert (chosen.generation.decoder.name == "matched") == (decoder == "matched")
         assert (chosen.loss.name == "truncated") == (loss == "truncated")
         assert chosen.regime.name == editing
     arms = ["sample-plain-replace", "matched-plain-edit", "floor-truncated-edit", "matched-truncated-replace"]
@@ -194,7 +194,7 @@ def test_the_automatic_threshold_stands_beside_fixed_ones_under_every_decoder(tm
     assert chosen.keys() == {f"{decoder}-automatic" for decoder in ("greedy", "nucleus", "sample")}
 
 
-EDIT_SIZES = ["seeds=[0]", "training.epochs=0.3", "measuring.samples=4", "measuring.new_tokens=8", "device=cpu"]
+EDIT_SIZES = ["seeds=[0]", "training.epochs=0.3", "evaluation.samples=4", "evaluation.new_tokens=8", "device=cpu"]
 
 
 @pytest.mark.slow
@@ -223,7 +223,7 @@ def test_answers_are_fine_tuned_on_and_text_is_trained_on_further(model_folder, 
     records = [{"question": f"Who was at {n}?", "answer": text, "text": text} for n, text in enumerate(STORIES)]
     path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
     inputs = [f"data.path={path}", f"model.path={model_folder}", f"data.prior.path={model_folder}"]
-    sizes = [*EDIT_SIZES, "training.block=32", "writing.form.new_tokens=8", "measuring.prompt_tokens=2"]
+    sizes = [*EDIT_SIZES, "training.block=32", "generation.form.new_tokens=8", "evaluation.prompt_tokens=2"]
     arms = ("unedited", "over-0.99-going", "written", "untrained")
     for recipe in ("editing-finetune", "editing-continual"):
         config = lab.load(recipe, overrides=[*sizes, *inputs], arms=arms)

@@ -14,10 +14,10 @@ MATCHED = {"name": "matched", "texts": 8, "steps": 2}
 ARMS = {
     "windows": {
         "regime": {"name": "regenerate", "fractions": 2},
-        "writing": {"form": {"name": "windows", "context": 6, "new_tokens": 4}, "decoder": {"name": "greedy"}},
+        "generation": {"form": {"name": "windows", "context": 6, "new_tokens": 4}, "decoder": {"name": "greedy"}},
         "loss": {"name": "truncated", "threshold": 0.9},
     },
-    "documents": {"regime": {"name": "accumulate"}, "inherit": False, "writing": {"decoder": MATCHED}},
+    "documents": {"regime": {"name": "accumulate"}, "init_from_previous": False, "generation": {"decoder": MATCHED}},
 }
 
 

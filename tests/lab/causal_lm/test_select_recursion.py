@@ -19,10 +19,10 @@ WINDOWS = {"form": {"name": "windows", "context": 6, "new_tokens": 4}}
 WORLD = {"data": {"name": "world", "people": 6, "documents": 30}}
 ARMS = {
     "random": {**by("random"), **WORLD},
-    "verifier": {**by("verifier", error_rate=0.2, favours="people"), **WORLD},
+    "verifier": {**by("verifier", error_rate=0.2, bias="people"), **WORLD},
     "detector": {**by("detector"), **WORLD},
-    "surplexity": {**by("surplexity"), "writing": WINDOWS, "record_every": 2, "generations": 3},
-    "dsir": {**by("dsir"), "inherit": False},
+    "surplexity": {**by("surplexity"), "generation": WINDOWS, "record_every": 2, "generations": 3},
+    "dsir": {**by("dsir"), "init_from_previous": False},
 }
 FACTS = {"candidates", "selected_share", "effective_sample_size"}
 TOLD = {

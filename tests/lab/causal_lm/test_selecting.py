@@ -5,15 +5,15 @@ import pytest
 
 from tailkeep.data import World, WorldConfig
 from tailkeep.lab.causal_lm.selection import TextSelecting, surprise
-from tailkeep.lab.causal_lm.tokens import Tokens, liking, machine_probability, verdicts
-from tailkeep.lab.selectors import DSIR, AtRandom, Detector, Surplexity, Verifier
+from tailkeep.lab.causal_lm.tokens import TokenData, liking, machine_probability, verdicts
+from tailkeep.lab.selectors import DSIR, Detector, Surplexity, Uniform, Verifier
 from tailkeep.workers import limited_threads
 from tests.lab.causal_lm.tiny import STORIES
 
 WORLD = World(WorldConfig(people=8, values=6, documents=60))
 TRUE = WORLD.corpus()[:40]
 OTHER = World(WorldConfig(people=8, values=6, seed=1)).corpus()[:40]
-RANDOM = AtRandom(name="random")
+RANDOM = Uniform(name="random")
 VERIFIER = Verifier(name="verifier")
 
 
@@ -30,7 +30,7 @@ def lies(texts):
 
 
 def tokens_of(texts, codec, given=1):
-    return Tokens.of([codec.encode(text) for text in texts], codec, prompts=[given] * len(texts))
+    return TokenData.of([codec.encode(text) for text in texts], codec, prompts=[given] * len(texts))
 
 
 def select(codec, texts, by, size, *, real=TRUE, seed=0, world=WORLD, model=None, block=512):
@@ -73,8 +73,8 @@ def test_surprise_is_the_mean_of_what_the_model_wrote_in_rows_as_it_is_trained(c
         def log_probs(self, rows):
             return [-np.arange(1, len(row), dtype=np.float32) for row in rows]
 
-    data = Tokens.of([np.arange(6, dtype=np.int32), np.arange(2, dtype=np.int32), np.arange(1, dtype=np.int32)], codec,
-                     prompts=[3, 1, 1])  # fmt: skip
+    rows = [np.arange(length, dtype=np.int32) for length in (6, 2, 1)]
+    data = TokenData.of(rows, codec, prompts=[3, 1, 1])
     # The first document: places 1 to 5 in one row, of which those behind the prompt are 3, 4, 5; in rows of 4: 3, 4, 1.
     assert surprise(Places(), data, block=8).tolist() == [4, 1, 2.5]
     assert surprise(Places(), data, block=4)[0] == pytest.approx((3 + 4 + 1) / 3)
@@ -123,14 +123,14 @@ def test_an_error_rate_is_the_share_of_wrong_verdicts_on_right_and_on_wrong_docu
 
 def test_a_bias_towards_people_weighs_a_document_by_how_often_its_person_is_spoken_of():
     shares = WORLD.population.people_share
-    found = liking(TRUE, Verifier(name="verifier", favours="people"), WORLD)
+    found = liking(TRUE, Verifier(name="verifier", bias="people"), WORLD)
     people = [WORLD.read(text).statements[0].person for text in TRUE]
     assert found == pytest.approx(shares[people] / shares[0])
-    assert liking(["Nobody knows."], Verifier(name="verifier", favours="people"), WORLD).tolist() == [0]
+    assert liking(["Nobody knows."], Verifier(name="verifier", bias="people"), WORLD).tolist() == [0]
 
 
 def test_a_bias_towards_a_phrasing_weighs_a_document_by_its_sentences_in_the_commonest_one():
-    found = liking(TRUE, Verifier(name="verifier", favours="phrasing"), WORLD)
+    found = liking(TRUE, Verifier(name="verifier", bias="phrasing"), WORLD)
     expected = [np.mean([s.phrasing == 0 for s in WORLD.read(text).statements]) for text in TRUE]
     assert found == pytest.approx(expected)
     assert liking(TRUE, VERIFIER, WORLD).tolist() == [1] * len(TRUE)

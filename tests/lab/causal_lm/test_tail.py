@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tailkeep.lab.causal_lm.measures import coverage_of, words_of, written_words
-from tailkeep.lab.causal_lm.tokens import Tokens
+from tailkeep.lab.causal_lm.tokens import TokenData
 
 
 def test_words_are_runs_of_letters_and_digits():
@@ -15,7 +15,7 @@ def test_words_are_runs_of_letters_and_digits():
 def written(codec, prompt, text):
     whole = codec.encode_open(prompt + text)
     given = len(codec.encode_open(prompt))
-    return Tokens.of([whole], codec, prompts=[given])
+    return TokenData.of([whole], codec, prompts=[given])
 
 
 def test_what_was_given_is_not_counted(codec):
@@ -26,7 +26,7 @@ def test_a_word_that_the_prompt_began_is_left_out(codec):
     whole = codec.encode_open("Ann saw a boat. It was")
     # Cut behind the first token of a word that has several.
     cut = next(n for n in range(2, len(whole)) if not codec.decode(whole[n:]).startswith((" ", ".")))
-    words = written_words(Tokens.of([whole], codec, prompts=[cut]))
+    words = written_words(TokenData.of([whole], codec, prompts=[cut]))
     assert set(words) < {"Ann", "saw", "a", "boat", "It", "was"}
 
 

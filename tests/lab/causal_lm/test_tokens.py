@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailkeep.errors import InputError
-from tailkeep.lab.causal_lm.tokens import Tokens, refuse_short, training_rows
+from tailkeep.lab.causal_lm.tokens import TokenData, refuse_short, training_rows
 
 LENGTHS = st.lists(st.integers(1, 12), min_size=1, max_size=30)
 
@@ -19,7 +19,7 @@ def documents_of(lengths):
 
 
 def tokens_of(lengths, codec=None, prompts=None):
-    return Tokens.of(documents_of(lengths), codec, prompts=prompts)
+    return TokenData.of(documents_of(lengths), codec, prompts=prompts)
 
 
 def lists(arrays):
@@ -35,7 +35,7 @@ def test_documents_lie_one_after_another():
 
 
 def test_no_documents_are_data_too():
-    data = Tokens.of([], None)
+    data = TokenData.of([], None)
     assert (len(data), data.units, data.documents) == (0, 0, [])
     assert len(tokens_of([2, 1]).concat(data)) == 2
 
@@ -89,7 +89,7 @@ def test_other_tokens_take_over_the_boundaries():
 
 
 def test_what_is_saved_is_read_back(stories, tmp_path):
-    data = Tokens.of(stories.documents, stories.codec, prompts=[3] * len(stories))
+    data = TokenData.of(stories.documents, stories.codec, prompts=[3] * len(stories))
     data.save(tmp_path)
     read = stories.read(tmp_path)
     for name in ("ids", "lengths", "prompts"):
@@ -101,7 +101,7 @@ def test_what_is_saved_is_read_back(stories, tmp_path):
 def test_people_read_the_prompt_and_what_was_written_behind_it(codec, tmp_path):
     document = codec.encode("Ann saw a cat.\nAnd 😀")
     given_tokens = len(codec.encode_open("Ann saw"))
-    Tokens.of([document, document], codec, prompts=[given_tokens, 0]).save(tmp_path)
+    TokenData.of([document, document], codec, prompts=[given_tokens, 0]).save(tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "text.jsonl").read_text(encoding="utf-8").splitlines()]
     assert lines == [
         {"prompt": "Ann saw", "text": " a cat.\nAnd 😀"},
@@ -111,7 +111,7 @@ def test_people_read_the_prompt_and_what_was_written_behind_it(codec, tmp_path):
 
 def test_a_character_that_the_prompt_cuts_in_two_is_shown_once(codec, tmp_path):
     document = codec.encode("I 😀 you")
-    Tokens.of([document] * len(document), codec, prompts=range(len(document))).save(tmp_path)
+    TokenData.of([document] * len(document), codec, prompts=range(len(document))).save(tmp_path)
     for line in map(json.loads, (tmp_path / "text.jsonl").read_text(encoding="utf-8").splitlines()):
         assert line["prompt"] + line["text"] == "I 😀 you"
 

@@ -3,37 +3,37 @@
 import numpy as np
 import pytest
 
-from tailkeep.data import Record
+from tailkeep.data import TextRecord
 from tailkeep.errors import InputError
-from tailkeep.lab.causal_lm.data_config import OutsideEdit, OutsideText
+from tailkeep.lab.causal_lm.data_config import ExternalEdit, ExternalText
 from tailkeep.lab.causal_lm.editing import (
-    Choice,
-    Editor,
+    EditChoice,
+    TokenEditor,
+    edit_records,
     edit_tokens,
-    edited,
-    load_outside,
-    pieces_of,
+    gaps_of,
+    generate_records,
+    load_external,
     places_at_random,
-    written,
 )
-from tailkeep.lab.causal_lm.tokens import Tokens, first_targets, training_rows
+from tailkeep.lab.causal_lm.tokens import TokenData, first_targets, training_rows
 from tailkeep.rules import Low, Random, Sampler, ToEdit
-from tailkeep.scoring.split_model import Halves
+from tailkeep.scoring.split_model import SplitModel
 from tests.lab.causal_lm.tiny import STORIES
 
-RECORDS = [Record(text) for text in STORIES]
-PROMPTED = [Record(text, f"What of number {number}?") for number, text in enumerate(STORIES)]
+RECORDS = [TextRecord(text) for text in STORIES]
+PROMPTED = [TextRecord(text, f"What of number {number}?") for number, text in enumerate(STORIES)]
 # Random weights are sure of little: these flag about a third of the tokens, and what is flagged changes.
-CHANGING = OutsideEdit(rule=ToEdit(threshold=0.002), sampler=Sampler(exclude_original=True))
+CHANGING = ExternalEdit(rule=ToEdit(threshold=0.002), sampler=Sampler(exclude_original=True))
 
 
 @pytest.fixture(scope="module")
 def outside(model_folder):
-    return load_outside(model_folder, device="cpu")
+    return load_external(model_folder, device="cpu")
 
 
 def test_an_edit_of_text_is_that_of_its_tokens(outside, weights, codec, stories):
-    found, counts = edited(outside, RECORDS, CHANGING, seed=5)
+    found, counts = edit_records(outside, RECORDS, CHANGING, seed=5)
     tokens = edit_tokens(weights, stories, rule=CHANGING.rule, sampler=CHANGING.sampler, seed=5)
     # The stories' own tokens end with a stop token, which no edit touches.
     assert [record.text for record in found] == [codec.decode(document) for document in tokens.documents]
@@ -42,40 +42,40 @@ def test_an_edit_of_text_is_that_of_its_tokens(outside, weights, codec, stories)
 
 
 def test_an_edit_that_changes_nothing_leaves_every_character(outside):
-    found, counts = edited(outside, RECORDS, OutsideEdit(), seed=5)
+    found, counts = edit_records(outside, RECORDS, ExternalEdit(), seed=5)
     assert found == RECORDS
     assert counts.changed == counts.deleted == 0 < counts.judged
 
 
 def test_what_becomes_of_a_document_depends_on_the_seed_and_not_on_the_others(outside):
-    first, _ = edited(outside, RECORDS, CHANGING, seed=5)
-    alone, _ = edited(outside, RECORDS[:1], CHANGING, seed=5)
-    again, _ = edited(outside, RECORDS, CHANGING, seed=6)
+    first, _ = edit_records(outside, RECORDS, CHANGING, seed=5)
+    alone, _ = edit_records(outside, RECORDS[:1], CHANGING, seed=5)
+    again, _ = edit_records(outside, RECORDS, CHANGING, seed=6)
     assert alone == first[:1]
     assert again != first
 
 
 def test_a_prompt_is_read_and_never_edited(outside):
-    everything = OutsideEdit(rule=Random(share=1.0), sampler=Sampler(exclude_original=True))
-    found, counts = edited(outside, PROMPTED, everything, seed=5)
+    everything = ExternalEdit(rule=Random(share=1.0), sampler=Sampler(exclude_original=True))
+    found, counts = edit_records(outside, PROMPTED, everything, seed=5)
     assert [record.prompt for record in found] == [record.prompt for record in PROMPTED]
     assert all(after.text != before.text for before, after in zip(PROMPTED, found, strict=True))
     assert counts.judged == counts.changed
     # The same answers without their questions are judged otherwise.
-    assert edited(outside, RECORDS, CHANGING, seed=5)[0] != [
-        Record(record.text) for record in edited(outside, PROMPTED, CHANGING, seed=5)[0]
+    assert edit_records(outside, RECORDS, CHANGING, seed=5)[0] != [
+        TextRecord(record.text) for record in edit_records(outside, PROMPTED, CHANGING, seed=5)[0]
     ]
 
 
 def test_the_control_draws_as_many_tokens_anew_but_others(outside):
-    sure, counts = edited(outside, RECORDS, CHANGING, seed=5)
-    any_, control = edited(outside, RECORDS, CHANGING.model_copy(update={"at_random": True}), seed=5)
+    sure, counts = edit_records(outside, RECORDS, CHANGING, seed=5)
+    any_, control = edit_records(outside, RECORDS, CHANGING.model_copy(update={"at_random": True}), seed=5)
     assert control.flagged == counts.flagged == control.changed > 20
     assert any_ != sure
 
 
 def test_the_control_flags_likely_and_unlikely_tokens_alike(outside, weights, stories):
-    editor = Editor(stories, Halves(weights), Choice(CHANGING.rule, CHANGING.sampler, 5, at_random=True))
+    editor = TokenEditor(stories, SplitModel(weights), EditChoice(CHANGING.rule, CHANGING.sampler, 5, at_random=True))
     scored = editor.scored()
     flagged = np.concatenate([one.log_probs[one.positions] for one in scored])
     sure = (flagged >= np.log(CHANGING.rule.threshold)).mean()
@@ -91,28 +91,32 @@ def test_places_at_random_are_editable_ones():
 
 
 def test_a_rule_that_deletes_shortens_the_text_and_is_counted(outside):
-    delete = OutsideEdit(rule=Low(threshold=0.002, action="delete"))
-    found, counts = edited(outside, RECORDS, delete, seed=5)
+    delete = ExternalEdit(rule=Low(threshold=0.002, action="delete"))
+    found, counts = edit_records(outside, RECORDS, delete, seed=5)
     assert counts.deleted == counts.lost > 0 == counts.changed
     assert sum(len(record.text) for record in found) < sum(map(len, STORIES))
 
 
 @pytest.mark.parametrize("prompt_tokens", [0, 3])
 def test_written_text_begins_as_the_real_one_and_has_as_many_tokens(outside, codec, prompt_tokens):
-    choice = OutsideText(prompt_tokens=prompt_tokens, batch=16)
-    pieces = [pieces_of(outside, 0, record, choice) for record in RECORDS]
+    choice = ExternalText(prompt_tokens=prompt_tokens, batch=16)
+    pieces = [gaps_of(outside, 0, record, choice) for record in RECORDS]
     assert [sum(len(piece.kept) + piece.missing for piece in found) + 1 for found in pieces] == [
         len(codec.encode_open(text)) for text in STORIES
     ]
-    found = written(outside, RECORDS, choice, seed=5)
+    found = generate_records(outside, RECORDS, choice, seed=5)
     begun = [codec.decode(codec.encode_open(text)[: 1 + prompt_tokens]) for text in STORIES]
     assert all(record.text.startswith(start) for record, start in zip(found, begun, strict=True))
-    assert found == written(outside, RECORDS, choice, seed=5) != written(outside, RECORDS, choice, seed=6)
+    assert (
+        found
+        == generate_records(outside, RECORDS, choice, seed=5)
+        != generate_records(outside, RECORDS, choice, seed=6)
+    )
 
 
 def test_a_document_longer_than_the_model_is_written_in_pieces(outside, codec):
-    long = Record(" ".join(STORIES))
-    pieces = pieces_of(outside, 0, long, OutsideText(prompt_tokens=4))
+    long = TextRecord(" ".join(STORIES))
+    pieces = gaps_of(outside, 0, long, ExternalText(prompt_tokens=4))
     assert len(pieces) > 2
     assert all(len(piece.start) + piece.missing <= outside.model.positions for piece in pieces)
     assert sum(len(piece.kept) + piece.missing for piece in pieces) == len(codec.encode_open(long.whole)) - 1
@@ -120,18 +124,18 @@ def test_a_document_longer_than_the_model_is_written_in_pieces(outside, codec):
 
 
 def test_a_written_answer_stands_behind_the_question(outside, codec):
-    choice = OutsideText(prompt_tokens=0)
+    choice = ExternalText(prompt_tokens=0)
     for number, record in enumerate(PROMPTED):
-        (piece,) = pieces_of(outside, number, record, choice)
+        (piece,) = gaps_of(outside, number, record, choice)
         assert codec.decode(piece.start) == record.prompt + "\n"
         assert not len(piece.kept)
-    assert [record.prompt for record in written(outside, PROMPTED, choice, seed=5)] == [
+    assert [record.prompt for record in generate_records(outside, PROMPTED, choice, seed=5)] == [
         record.prompt for record in PROMPTED
     ]
 
 
 def test_only_what_stands_behind_a_prompt_is_a_target(codec):
-    data = Tokens.of_records(PROMPTED, codec)
+    data = TokenData.of_records(PROMPTED, codec)
     rows, firsts = training_rows(data, block=8, joined=False), first_targets(data, block=8)
     learnt = [row[first:] for row, first in zip(rows, firsts, strict=True)]
     answers = [document[given:] for document, given in zip(data.documents, data.prompts, strict=True)]
@@ -147,4 +151,4 @@ def test_without_prompts_every_token_but_a_documents_first_is_a_target(codec, st
 def test_a_folder_without_a_tokenizer_is_refused(weights, tmp_path):
     weights.save_pretrained(tmp_path)
     with pytest.raises(InputError, match="holds no tokenizer"):
-        load_outside(tmp_path, device="cpu")
+        load_external(tmp_path, device="cpu")

@@ -22,8 +22,8 @@ def text(tmp_path_factory):
 
 
 def heirs(text, **inherited):
-    """What a first model and its heir come to, with `inherited` for the heir."""
-    subject = build(lab.load(study(text, inherited=inherited)).arms["plain"], device="cpu", losses={}, shared={})
+    """What a first model and its heir come to, with `finetune` for the heir."""
+    subject = build(lab.load(study(text, finetune=inherited)).arms["plain"], device="cpu", losses={}, shared={})
     first = subject.learner.fit(subject.real, seed=0, budget=subject.real.units)
     heir = subject.learner.fit(subject.real, seed=1, budget=subject.real.units, previous=first)
     return first, heir
@@ -105,28 +105,28 @@ def test_what_an_heir_does_otherwise_is_not_what_the_first_does(text):
 
 
 def test_heirs_that_are_not_there_are_refused(text):
-    with pytest.raises(ConfigError, match="inherited has no effect where each generation starts anew"):
-        lab.load(study(text, inherit=False, inherited={"extrapolate": 0.5}))
-    with pytest.raises(ConfigError, match=r"inherited\.extrapolate"):
-        lab.load(study(text, inherited={"extrapolate": 0}))
+    with pytest.raises(ConfigError, match="finetune has no effect where each generation starts from the first model"):
+        lab.load(study(text, init_from_previous=False, finetune={"extrapolate": 0.5}))
+    with pytest.raises(ConfigError, match=r"finetune\.extrapolate"):
+        lab.load(study(text, finetune={"extrapolate": 0}))
 
 
 def test_a_missing_package_is_named_before_anything_is_trained(text, monkeypatch):
-    arm = lab.load(study(text, inherited={"low_rank": {}})).arms["plain"]
+    arm = lab.load(study(text, finetune={"low_rank": {}})).arms["plain"]
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(MissingPackageError, match=r"peft is not installed.*tailkeep\[lora\]"):
         build(arm, device="cpu", losses={}, shared={})
 
 
 def test_the_version_of_the_adapters_package_counts_where_it_is_used(text):
-    plain, adapted = (lab.load(study(text, device="cpu", inherited=own)) for own in ({}, {"low_rank": {}}))
+    plain, adapted = (lab.load(study(text, device="cpu", finetune=own)) for own in ({}, {"low_rank": {}}))
     assert "peft" in sources_of(adapted)["packages"]
     assert "peft" not in sources_of(plain)["packages"]
 
 
 @pytest.mark.slow
 def test_a_killed_run_ends_in_the_same_bytes(text, tmp_path):
-    arms = {"away": {"inherited": {"extrapolate": 0.5}}, "low-rank": {"inherited": {"low_rank": {"rank": 2}}}}
+    arms = {"away": {"finetune": {"extrapolate": 0.5}}, "low-rank": {"finetune": {"low_rank": {"rank": 2}}}}
     config = lab.load({"device": "cpu", "arms": arms, **study(text)})
     storage = FaultyStorage()
     lab.run(config, tmp_path / "whole", storage=storage)

@@ -28,8 +28,8 @@ def study(text, **changes: Any) -> dict[str, Any]:
         "model": {"name": "scratch", "type": "llama", "config": SHAPE},
         "tokenizer": {"train": {"vocab_size": 300}},
         "training": {"block": 8, "batch": 8, "epochs": 1},
-        "writing": {"form": {"name": "documents", "new_tokens": 10}},
-        "measuring": {"samples": 6, "prompt_tokens": 2, "new_tokens": 8},
+        "generation": {"form": {"name": "documents", "new_tokens": 10}},
+        "evaluation": {"samples": 6, "prompt_tokens": 2, "new_tokens": 8},
         **changes,
     }
 

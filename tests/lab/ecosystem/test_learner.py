@@ -156,7 +156,7 @@ def test_a_member_without_a_place_is_not_asked(pool):
     [{"name": "documents", "prompt_tokens": 2, "new_tokens": 8}, {"name": "windows", "context": 6, "new_tokens": 4}],
 )
 def test_a_regenerated_pool_keeps_its_documents_in_order(text, form):
-    subject = built(text, writing={"form": form})
+    subject = built(text, generation={"form": form})
     pool = fitted(subject)
     anew = pool.regenerate(subject.real, seed=5)
     assert len(anew) == len(subject.real)
@@ -258,7 +258,10 @@ def test_a_pretrained_member_with_another_tokenizer_is_refused(text, model_folde
             {"members": [member("a", 0.5), member("b", 0.5, max_position_embeddings=8)]},
             "member 'b': training.block needs",
         ),
-        ({"measuring": {"samples": 1, "prompt_tokens": 2, "new_tokens": 8}}, "measuring.samples is 1, of which member"),
+        (
+            {"evaluation": {"samples": 1, "prompt_tokens": 2, "new_tokens": 8}},
+            "evaluation.samples is 1, of which member",
+        ),
         ({"tokenizer": {}}, "member 'large': tokenizer: a model from scratch needs one"),
     ],
 )

@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tailkeep.lab.generative.flow import Field, carry, log_density, squared_errors  # noqa: E402
+from tailkeep.lab.generative.flow import VelocityField, carry, log_density, squared_errors  # noqa: E402
 
 
 class Growing(torch.nn.Module):
@@ -41,7 +41,7 @@ def test_the_likelihood_of_a_growing_field_is_that_of_the_stretched_normal_distr
 
 def test_the_likelihood_of_any_field_integrates_to_one():
     torch.manual_seed(0)
-    field = Field(2, width=8, layers=2)
+    field = VelocityField(2, width=8, layers=2)
     line = torch.linspace(-7, 7, 71)
     density = log_density(field, torch.cartesian_prod(line, line), steps=16).exp()
     assert float(density.sum() * 0.2**2) == pytest.approx(1, abs=1e-3)

@@ -6,7 +6,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from tailkeep.errors import ConfigError  # noqa: E402
-from tailkeep.lab.generative.config import FlowStudy  # noqa: E402
+from tailkeep.lab.generative.config import FlowArm  # noqa: E402
 from tailkeep.lab.generative.flow import FlowLearner, build  # noqa: E402
 from tailkeep.lab.generative.spaces import draw_plane  # noqa: E402
 from tailkeep.lab.toy_data import ModesWorld  # noqa: E402
@@ -18,7 +18,7 @@ TRAINED = {"training": {"batch": 100, "epochs": 120, "times": 2}}
 
 
 def study(**keys):
-    return FlowStudy(**{**SMALL, **keys})
+    return FlowArm(**{**SMALL, **keys})
 
 
 def learner(**keys):

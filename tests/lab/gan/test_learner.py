@@ -6,8 +6,8 @@ torch = pytest.importorskip("torch")
 
 from tailkeep.errors import ConfigError  # noqa: E402
 from tailkeep.lab.generative import gan  # noqa: E402
-from tailkeep.lab.generative.config import GANStudy  # noqa: E402
-from tailkeep.lab.generative.gan import Discriminator, GANLearner, build, fooled, told  # noqa: E402  # noqa: E402
+from tailkeep.lab.generative.config import GANArm  # noqa: E402
+from tailkeep.lab.generative.gan import Discriminator, GANLearner, build, discriminator_loss, generator_loss  # noqa: E402  # noqa: E402
 from tailkeep.lab.generative.spaces import draw_plane  # noqa: E402
 from tailkeep.lab.toy_data import ModesWorld  # noqa: E402
 
@@ -18,7 +18,7 @@ TRAINED = {"training": {"batch": 50, "epochs": 120, "learning_rate": 4e-3}}
 
 
 def study(**keys):
-    return GANStudy(**{**SMALL, **keys})
+    return GANArm(**{**SMALL, **keys})
 
 
 def learner(**keys):
@@ -39,11 +39,11 @@ def test_the_losses_are_the_cross_entropies_of_true_and_drawn_and_the_slope_is_t
     discriminator = Discriminator(2, width=8, layers=2).double()
     examples = torch.randn(6, 2, dtype=torch.float64)
     chance = discriminator(examples).sigmoid()
-    real, slope = told(discriminator, examples, drawn=False)
-    drawn, _ = told(discriminator, examples, drawn=True)
+    real, slope = discriminator_loss(discriminator, examples, drawn=False)
+    drawn, _ = discriminator_loss(discriminator, examples, drawn=True)
     assert torch.allclose(real, -chance.log())
     assert torch.allclose(drawn, -(1 - chance).log())
-    assert torch.allclose(fooled(discriminator, examples), -chance.log())
+    assert torch.allclose(generator_loss(discriminator, examples), -chance.log())
     step = 1e-6 * torch.eye(2, dtype=torch.float64)
     numeric = torch.stack([discriminator(examples + s) - discriminator(examples - s) for s in step]) / 2e-6
     assert torch.allclose(slope, numeric.square().sum(dim=0), atol=1e-6)

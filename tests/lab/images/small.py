@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tailkeep.lab.generative.config import VAEStudy
+from tailkeep.lab.generative.config import VAEArm
 from tailkeep.lab.generative.images import Pictures
 from tailkeep.lab.generative.vae_learner import AutoencoderLearner
 
@@ -11,12 +11,12 @@ SMALL = {
     "data": {"name": "digits", "held_out": 1700},
     "network": {"channels": 2, "latent": 3},
     "training": {"batch": 16, "epochs": 1},
-    "measuring": {"classifier_steps": 100},
+    "evaluation": {"classifier_steps": 100},
 }
 
 
 def study(**keys):
-    return VAEStudy(**{**SMALL, **keys})
+    return VAEArm(**{**SMALL, **keys})
 
 
 def learner(**keys):

@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch")
 
 from tailkeep.errors import ConfigError  # noqa: E402
 from tailkeep.lab.generative.config import PixelCut, SampleCut  # noqa: E402
-from tailkeep.lab.generative.vae import cut_loss, left_out  # noqa: E402
+from tailkeep.lab.generative.vae import cut_loss, truncated_count  # noqa: E402
 
 PIXELS = torch.tensor([[0.001, 0.02, 3.0], [0.009, 0.5, 0.2], [0.0, 0.0, 4.0], [1.0, 1.0, 1.0]], dtype=torch.float64)
 DIVERGENCE = torch.tensor([1.0, 2.0, 0.5, 5.0], dtype=torch.float64)
@@ -79,4 +79,4 @@ def test_a_loss_that_is_no_number_is_kept_so_that_it_shows():
 @pytest.mark.parametrize(("share", "batch", "count"), [(0.99, 16, 16), (0.01, 16, 0), (0.5, 1, 0)])
 def test_a_share_that_leaves_out_all_of_a_batch_or_none_is_one_clear_error(share, batch, count):
     with pytest.raises(ConfigError, match=rf"share: {share} of a batch of {batch} images leaves out {count}\."):
-        left_out(SampleCut(name="samples", share=share), batch)
+        truncated_count(SampleCut(name="samples", share=share), batch)

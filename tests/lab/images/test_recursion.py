@@ -16,7 +16,7 @@ from tests.runs.faults import FaultyStorage
 TREE = {
     **SMALL,
     "generations": 2,
-    "measuring": {"classifier_steps": 3},
+    "evaluation": {"classifier_steps": 3},
     "device": "cpu",
     "arms": {
         "pixels": {"truncate": {"name": "pixels", "threshold": 0.9, "at_random": True}},
@@ -28,7 +28,7 @@ CUT_DOWN = [
     "generations=2",
     "network.channels=2",
     "training.epochs=0.1",
-    "measuring.classifier_steps=3",
+    "evaluation.classifier_steps=3",
     "device=cpu",
 ]
 
@@ -60,14 +60,14 @@ def test_the_recipe_of_mnist_runs_on_idx_files_at_every_scale(tmp_path):
         paths[name] = pair(tmp_path / name, images=60, side=28, ending=".gz")
     files = [f"data.{what}={path}" for what, path in zip(("images", "labels"), paths["train"], strict=True)]
     test = [f"data.test.{what}={path}" for what, path in zip(("images", "labels"), paths["test"], strict=True)]
-    scales = {"quick": ["data.take=60", "data.held_out=20"], "full": test}
-    for scale, keys in scales.items():
-        config = lab.load("mnist", overrides=[*CUT_DOWN, f"scale={scale}", *files, *keys])
-        assert config.arms["plain"].training.batch == {"quick": 128, "full": 256}[scale]
-        lab.run(config, tmp_path / scale, storage=FaultyStorage())
-        rows = rows_of(tmp_path / scale)
+    presets = {"quick": ["data.take=60", "data.held_out=20"], "full": test}
+    for preset, keys in presets.items():
+        config = lab.load("mnist", overrides=[*CUT_DOWN, f"preset={preset}", *files, *keys])
+        assert config.arms["plain"].training.batch == {"quick": 128, "full": 256}[preset]
+        lab.run(config, tmp_path / preset, storage=FaultyStorage())
+        rows = rows_of(tmp_path / preset)
         assert {row["train_data_units"] for row in rows if row["arm"] == "plain"} == {
-            40.0 if scale == "quick" else 60.0
+            40.0 if preset == "quick" else 60.0
         }
 
 

@@ -5,7 +5,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from tailkeep.errors import ConfigError  # noqa: E402
-from tailkeep.lab.generative.training import kept_examples, left_out  # noqa: E402
+from tailkeep.lab.generative.training import kept_examples, truncated_count  # noqa: E402
 
 LOSSES = torch.tensor([3.0, 0.5, 2.0, 0.1, 9.0, 1.0])
 
@@ -37,4 +37,4 @@ def test_the_control_leaves_out_as_many_of_any():
 @pytest.mark.parametrize(("share", "count", "number"), [(0.99, 16, 16), (0.01, 16, 0), (0.5, 1, 0)])
 def test_a_share_that_leaves_out_all_or_nothing_is_one_clear_error(share, count, number):
     with pytest.raises(ConfigError, match=rf"share: {share} of {count} examples leaves out {number}\. Choose a share"):
-        left_out(share, count)
+        truncated_count(share, count)

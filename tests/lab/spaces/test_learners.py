@@ -7,7 +7,7 @@ torch = pytest.importorskip("torch")
 
 from tailkeep.errors import ConfigError, TrainingError  # noqa: E402
 from tailkeep.lab.generative import flow, gan  # noqa: E402
-from tailkeep.lab.generative.config import FlowStudy, GANStudy  # noqa: E402
+from tailkeep.lab.generative.config import FlowArm, GANArm  # noqa: E402
 from tailkeep.lab.generative.spaces import draw_plane  # noqa: E402
 from tailkeep.lab.toy_data import ModesWorld  # noqa: E402
 
@@ -17,11 +17,11 @@ SMALL = {"data": WORLD, "network": {"width": 8, "layers": 1}, "training": {"batc
 
 
 def flow_study(**keys):
-    return FlowStudy(**{"learner": "flow", **SMALL, **keys})
+    return FlowArm(**{"learner": "flow", **SMALL, **keys})
 
 
 def gan_study(**keys):
-    return GANStudy(**{"learner": "gan", **SMALL, **keys})
+    return GANArm(**{"learner": "gan", **SMALL, **keys})
 
 
 def flow_learner(**keys):

@@ -64,7 +64,7 @@ def test_a_run_that_was_killed_ends_in_the_same_bytes(learner, tmp_path):
 @pytest.mark.parametrize("recipe", ["flow", "gan"])
 @pytest.mark.parametrize("digits", [False, True])
 def test_a_recipe_runs_and_trains_its_arms_equally(recipe, digits, tmp_path):
-    keys = ["data.held_out=40", "training.epochs=0.1", "measuring.classifier_steps=3"] if digits else ["data.size=60"]
+    keys = ["data.held_out=40", "training.epochs=0.1", "evaluation.classifier_steps=3"] if digits else ["data.size=60"]
     config = lab.load(f"{recipe}-digits" if digits else recipe, overrides=[*CUT_DOWN, *keys])
     lab.run(config, tmp_path, storage=FaultyStorage())
     rows = rows_of(tmp_path)
@@ -77,7 +77,7 @@ def test_a_recipe_runs_and_trains_its_arms_equally(recipe, digits, tmp_path):
 def test_the_recipes_of_digits_read_images_from_idx_files(recipe, tmp_path):
     images, labels = pair(tmp_path, images=60, side=28, ending=".gz")
     data = ["data.name=idx", f"data.images={images}", f"data.labels={labels}", "data.held_out=20"]
-    config = lab.load(recipe, overrides=[*CUT_DOWN, *data, "measuring.classifier_steps=3"], arms=["plain"])
+    config = lab.load(recipe, overrides=[*CUT_DOWN, *data, "evaluation.classifier_steps=3"], arms=["plain"])
     lab.run(config, tmp_path / "run", storage=FaultyStorage())
     assert [row["train_data_units"] for row in rows_of(tmp_path / "run")] == [40.0, 40.0]
 

@@ -5,7 +5,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tailkeep.lab.generative.config import ImageMeasuring, SpaceStudy  # noqa: E402
+from tailkeep.lab.generative.config import ImageEvaluation, SpaceArm  # noqa: E402
 from tailkeep.lab.generative.images import Pictures  # noqa: E402
 from tailkeep.lab.generative.spaces import (  # noqa: E402
     build_space,
@@ -25,8 +25,8 @@ def plane():
 @pytest.fixture(scope="module")
 def gallery():
     pytest.importorskip("sklearn")
-    measuring = ImageMeasuring(classifier_steps=100)
-    study = SpaceStudy(data={"name": "digits", "held_out": 1600}, measuring=measuring)
+    measuring = ImageEvaluation(classifier_steps=100)
+    study = SpaceArm(data={"name": "digits", "held_out": 1600}, evaluation=measuring)
     return build_space(study, seed=0, device="cpu", shared={})
 
 
@@ -88,12 +88,12 @@ def test_held_out_images_are_perfect_samples_and_one_image_covers_next_to_nothin
 def test_arms_share_images_and_their_classifier():
     pytest.importorskip("sklearn")
     shared = {}
-    study = SpaceStudy(data={"name": "digits", "held_out": 1700}, measuring={"classifier_steps": 2})
+    study = SpaceArm(data={"name": "digits", "held_out": 1700}, evaluation={"classifier_steps": 2})
     first, second = (build_space(study, seed=seed, device="cpu", shared=shared) for seed in (0, 1))
     assert first.real is second.real
     assert first.classifier() is second.classifier()
 
 
 def test_a_classifiers_training_has_no_effect_on_points_and_is_refused():
-    with pytest.raises(ValueError, match="measuring has no effect on points"):
-        SpaceStudy(measuring={"classifier_steps": 5})
+    with pytest.raises(ValueError, match="evaluation has no effect on points"):
+        SpaceArm(evaluation={"classifier_steps": 5})

@@ -11,7 +11,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 from tailkeep.errors import ConfigError
-from tailkeep.losses.hf.attach import attach, detach, is_attached, plain, read_stats, weighting_of
+from tailkeep.losses.hf.attach import attach, detach, is_attached, read_stats, weighting_of, without_attached_loss
 from tailkeep.losses.registry import named_weighting
 from tests.losses.attached.families import tiny
 from tests.losses.attached.unfused import attached_llama, batch, fused, gradients, same, unfused
@@ -143,7 +143,7 @@ def test_plain_cross_entropy_is_the_models_own_loss():
     own = model(**inputs)
     attach(model, "cross_entropy")
     torch.testing.assert_close(model(**inputs).loss, own.loss, rtol=1e-6, atol=0)
-    with plain(model):
+    with without_attached_loss(model):
         output = model(**inputs)
         assert torch.equal(output.loss, own.loss)
         assert torch.equal(output.logits, own.logits)

@@ -10,7 +10,7 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 
 from tailkeep.errors import AttachmentError
-from tailkeep.losses.hf.attach import attach, detach, plain
+from tailkeep.losses.hf.attach import attach, detach, without_attached_loss
 from tests.losses.attached.families import tiny
 from tests.losses.attached.unfused import attached_llama, batch, fused, gradients, same
 
@@ -108,7 +108,7 @@ def test_training_in_evaluation_mode_is_refused_at_the_backward_pass(family, way
     with pytest.raises(AttachmentError, match=r"evaluation mode.*model\.train\(\)"):
         loss.backward()
     model.zero_grad()
-    with plain(model):
+    with without_attached_loss(model):
         loss = WAYS_PAST[way](model, inputs)
     loss.backward()
     assert gradients(model)
@@ -156,7 +156,7 @@ def test_without_gradients_everything_may_be_called():
 def test_plain_allows_what_is_meant():
     model, inputs = attach(tiny("llama")), batch()
     own = detach(copy.deepcopy(model))
-    with plain(model), plain(model):
+    with without_attached_loss(model), without_attached_loss(model):
         assert torch.equal(model(inputs["input_ids"]).logits, own(inputs["input_ids"]).logits)
         model.model(inputs["input_ids"])
         model.eval()(**inputs).loss.backward()
@@ -166,7 +166,7 @@ def test_plain_allows_what_is_meant():
 
 def test_a_copy_made_within_plain_is_no_longer_in_it():
     model = attach(tiny("llama"))
-    with plain(model):
+    with without_attached_loss(model):
         other = copy.deepcopy(model)
     with pytest.raises(AttachmentError):
         other(batch()["input_ids"])

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 
 from tailkeep.errors import ConfigError, MissingPackageError
-from tailkeep.losses.engines import IMPLEMENTATIONS, choose
+from tailkeep.losses.engines import IMPLEMENTATIONS, select_engine
 from tailkeep.losses.engines.chunked import Chunked
-from tailkeep.losses.engines.logit_ops import Narrow, Wide, plain
+from tailkeep.losses.engines.logit_ops import FullPrecisionOps, HalfPrecisionOps, logit_ops_for
 from tailkeep.losses.linear import explain_engine, linear_token_nll, linear_truncated_cross_entropy
 from tailkeep.losses.lm_head import Head
 from tests.losses.engines import truth
@@ -29,39 +29,39 @@ def without_triton(monkeypatch):
 
 
 def test_on_a_cpu_auto_is_chunked_and_says_why():
-    engine, reason = choose("auto", ON_CPU, HEAD)
+    engine, reason = select_engine("auto", ON_CPU, HEAD)
     assert isinstance(engine, Chunked)
     assert reason == "chunked: hidden is on cpu, and triton needs a CUDA device."
     assert explain_engine(torch.ones(2, 3), torch.ones(5, 3)) == reason
 
 
 def test_on_a_device_that_triton_does_not_know_auto_is_chunked():
-    assert choose("auto", ON_METAL, HEAD)[1] == "chunked: hidden is on mps, and triton needs a CUDA device."
+    assert select_engine("auto", ON_METAL, HEAD)[1] == "chunked: hidden is on mps, and triton needs a CUDA device."
 
 
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
 @pytest.mark.parametrize("entropy", [None, "full", 20])
 def test_on_a_gpu_auto_is_triton_where_it_is_installed(entropy):
-    from tailkeep.losses.engines.triton import TritonRows
+    from tailkeep.losses.engines.triton import TritonOps
 
-    engine, reason = choose("auto", ON_CUDA, Head(torch.ones(5, 3), None, softcap=30.0), entropy)
-    assert isinstance(engine.elementwise, TritonRows)
+    engine, reason = select_engine("auto", ON_CUDA, Head(torch.ones(5, 3), None, softcap=30.0), entropy)
+    assert isinstance(engine.elementwise, TritonOps)
     assert reason == "triton: hidden is on a CUDA device, and triton is installed."
 
 
 @pytest.mark.usefixtures("without_triton")
 def test_on_a_gpu_without_triton_auto_is_chunked_and_says_how_to_get_it():
-    engine, reason = choose("auto", ON_CUDA, HEAD)
+    engine, reason = select_engine("auto", ON_CUDA, HEAD)
     assert isinstance(engine, Chunked)
     assert engine.elementwise is None
     assert reason == "chunked: triton is not installed; pip install 'tailkeep[triton]' brings the faster kernels."
     with pytest.raises(MissingPackageError, match=r"triton is not installed.*pip install 'tailkeep\[triton\]'"):
-        choose("triton", ON_CUDA, HEAD)
+        select_engine("triton", ON_CUDA, HEAD)
 
 
 def test_plain_pytorch_keeps_half_precision_narrow():
-    assert all(isinstance(plain(dtype), Wide) for dtype in (torch.float32, torch.float64))
-    assert all(isinstance(plain(dtype), Narrow) for dtype in (torch.bfloat16, torch.float16))
+    assert all(isinstance(logit_ops_for(dtype), FullPrecisionOps) for dtype in (torch.float32, torch.float64))
+    assert all(isinstance(logit_ops_for(dtype), HalfPrecisionOps) for dtype in (torch.bfloat16, torch.float16))
 
 
 def test_auto_never_refuses():
@@ -75,19 +75,19 @@ def test_auto_never_refuses():
 @pytest.mark.parametrize("impl", ["Chunked", "liger", "", None])
 def test_an_unknown_engine_is_refused_with_those_that_exist(impl):
     with pytest.raises(ConfigError, match=r"is unknown\. Use one of auto, reference, chunked, torch, triton"):
-        choose(impl, ON_CPU, HEAD)
+        select_engine(impl, ON_CPU, HEAD)
 
 
 def test_each_engine_can_be_asked_for():
     assert IMPLEMENTATIONS == ("auto", "reference", "chunked", "torch", "triton")
     for impl in ("reference", "chunked", "torch"):
-        assert choose(impl, ON_CPU, HEAD)[1] == f"{impl}: it was asked for."
+        assert select_engine(impl, ON_CPU, HEAD)[1] == f"{impl}: it was asked for."
 
 
 def test_triton_without_a_gpu_is_refused_with_what_to_use(monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     with pytest.raises(ConfigError, match=r"'triton' needs a CUDA device, and hidden is on cpu\. Use impl='chunked'"):
-        choose("triton", ON_CPU, HEAD)
+        select_engine("triton", ON_CPU, HEAD)
 
 
 @pytest.mark.parametrize(
@@ -103,13 +103,13 @@ def test_triton_without_a_gpu_is_refused_with_what_to_use(monkeypatch):
 def test_what_pytorch_cannot_compute_is_refused_with_the_reason(given, message):
     hidden = SimpleNamespace(device=torch.device("cpu"), dtype=given.get("dtype", torch.float32))
     with pytest.raises(ConfigError, match=message):
-        choose("torch", hidden, Head(HEAD.weight, None, softcap=given.get("softcap")), given.get("entropy"))
+        select_engine("torch", hidden, Head(HEAD.weight, None, softcap=given.get("softcap")), given.get("entropy"))
 
 
 def test_an_older_pytorch_is_named(monkeypatch):
     monkeypatch.delattr(F, "linear_cross_entropy")
     with pytest.raises(ConfigError, match=r"impl 'torch' needs PyTorch 2\.13, this is .* Use impl='chunked'"):
-        choose("torch", ON_CPU, HEAD)
+        select_engine("torch", ON_CPU, HEAD)
 
 
 def test_pytorch_does_the_work_where_it_is_asked_for(monkeypatch):

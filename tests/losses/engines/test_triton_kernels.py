@@ -22,9 +22,9 @@ pytestmark = [] if INTERPRETED else [pytest.mark.gpu]
 
 def engine(block, *, padding=None, rows=None):
     """The engine with blocks so small that every row has several, and `padding` where no kernel should look."""
-    from tailkeep.losses.engines.triton import TritonRows
+    from tailkeep.losses.engines.triton import TritonOps
 
-    class Padded(TritonRows):
+    class Padded(TritonOps):
         def buffer(self, rows, hidden, head):
             buffer = super().buffer(rows, hidden, head)
             if padding is not None:

@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tailkeep.losses.engines import buffers, logit_ops
 from tailkeep.losses.engines.buffers import Gradients, Workspace
 from tailkeep.losses.engines.chunked import Chunked
-from tailkeep.losses.engines.logit_ops import Narrow, plain
+from tailkeep.losses.engines.logit_ops import HalfPrecisionOps, logit_ops_for
 from tailkeep.losses.lm_head import Head
 from tests.losses.engines import truth
 
@@ -21,7 +21,7 @@ Product = namedtuple("Product", "rows last dtype")
 """A backward product: its number of rows, whether no other follows, and the type of the sum after it."""
 
 
-class Apart(Narrow):
+class Apart(HalfPrecisionOps):
     """Products and waiting rows in buffers of their own, as on a GPU; remembers how many rows each has."""
 
     in_place = False
@@ -170,7 +170,7 @@ def test_where_nobody_wants_a_gradient_no_room_is_made_for_it():
 def test_a_few_last_rows_wait_with_those_before_them(products):
     factors = factors_of(1)
     factors[26:52] = 0
-    errors(problem(4), factors, plain(torch.float32), rows=52, dtype=torch.float32)
+    errors(problem(4), factors, logit_ops_for(torch.float32), rows=52, dtype=torch.float32)
     assert [product.rows for product in products] == [38]
 
 
@@ -178,13 +178,13 @@ def test_two_buffers_hold_as_many_logits_as_one():
     hidden, head = torch.empty(2048, 2), Head(torch.empty(3, 2), None)
     one, two = (
         Workspace.of(hidden, head, elementwise, tokens=2048, rows=None, wanted=(True, True, False))
-        for elementwise in (plain(torch.float32), Apart())
+        for elementwise in (logit_ops_for(torch.float32), Apart())
     )
     assert len(one.products) == 2 * len(two.products)
 
 
 def test_in_one_buffer_a_narrow_weight_is_added_up_in_the_wide_type_too(products):
-    assert max(errors(problem(128), factors_of(1), plain(torch.bfloat16))) < 1e-2
+    assert max(errors(problem(128), factors_of(1), logit_ops_for(torch.bfloat16))) < 1e-2
     assert products == [(ROWS, last, torch.float32) for last in [False] * 7 + [True]]
 
 

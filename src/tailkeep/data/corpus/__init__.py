@@ -4,18 +4,18 @@ from tailkeep.data.corpus.destination import Bucket, Destination, Folder, Output
 from tailkeep.data.corpus.executors import Executor, Inline, LocalPool, Setup
 from tailkeep.data.corpus.job import (
     Contents,
-    Lines,
     Observer,
-    OpenRun,
+    OutputRun,
     Progress,
+    ProgressPrinter,
     Rejects,
     Task,
-    drive,
-    nobody,
-    open_run,
+    check_executor_has_effect,
+    check_output_outside_input,
+    no_progress,
+    open_output_run,
     read_rejects,
-    refuse_idle_hands,
-    refuse_inside,
+    run_shards,
     task_here,
 )
 from tailkeep.data.corpus.manifest import (
@@ -28,11 +28,18 @@ from tailkeep.data.corpus.manifest import (
     total,
 )
 from tailkeep.data.corpus.parquet import join_parts
-from tailkeep.data.corpus.sample_weights import read_weights, repeated, weight_of, write_weights
-from tailkeep.data.corpus.schema import Chat, Content, Layout, Part, Record, Rejected
-from tailkeep.data.corpus.shard_io import OnError, Passage, open_passage, read_shard, refuse_idle_layout, reject_line
+from tailkeep.data.corpus.sample_weights import read_weights, repeat_count, weight_of, write_weights
+from tailkeep.data.corpus.schema import Chat, Content, Layout, Record, Rejected, TextField
+from tailkeep.data.corpus.shard_io import (
+    OnError,
+    ShardIO,
+    check_layout_has_effect,
+    open_shard_io,
+    read_shard,
+    reject_line,
+)
 from tailkeep.data.corpus.shards import Shard, find_shards, my_tasks
-from tailkeep.data.corpus.unique_ids import refuse_equal_ids
+from tailkeep.data.corpus.unique_ids import check_unique_ids
 
 __all__ = [
     "Bucket",
@@ -44,25 +51,28 @@ __all__ = [
     "Folder",
     "Inline",
     "Layout",
-    "Lines",
     "LocalPool",
     "Manifest",
     "Observer",
     "OnError",
-    "OpenRun",
     "Output",
-    "Part",
-    "Passage",
+    "OutputRun",
     "Progress",
+    "ProgressPrinter",
     "Record",
     "Rejected",
     "Rejects",
     "Setup",
     "Shard",
     "ShardFunction",
+    "ShardIO",
     "ShardStorage",
     "Task",
-    "drive",
+    "TextField",
+    "check_executor_has_effect",
+    "check_layout_has_effect",
+    "check_output_outside_input",
+    "check_unique_ids",
     "find_shards",
     "fingerprint_of",
     "finish_shard",
@@ -70,19 +80,16 @@ __all__ = [
     "input_sha256",
     "join_parts",
     "my_tasks",
-    "nobody",
+    "no_progress",
     "open_destination",
-    "open_passage",
-    "open_run",
+    "open_output_run",
+    "open_shard_io",
     "read_rejects",
     "read_shard",
     "read_weights",
-    "refuse_equal_ids",
-    "refuse_idle_hands",
-    "refuse_idle_layout",
-    "refuse_inside",
     "reject_line",
-    "repeated",
+    "repeat_count",
+    "run_shards",
     "task_here",
     "total",
     "weight_of",

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 from tailkeep.data.corpus.shards import Shard
 from tailkeep.errors import ConfigError, WorkerError
-from tailkeep.workers import deaf_to_ctrl_c, end_with
+from tailkeep.workers import end_with, ignore_sigint
 
 Result = TypeVar("Result")
 Setup = Callable[[], Callable[[Shard], Result]]
@@ -69,7 +69,7 @@ class LocalPool:
         waiting: dict[Future[Any], Shard] = {}
         with lifeline, held, pool:
             try:
-                with deaf_to_ctrl_c():
+                with ignore_sigint():
                     waiting |= {pool.submit(_work, shard): shard for shard in shards}
                 # The executor lists the processes that it watches before a submission starts one, so it would miss
                 # the death of the last. One more submission, when all are there, makes it look again.

@@ -39,7 +39,7 @@ class Progress:
 Observer = Callable[[Progress], None]
 
 
-def refuse_idle_hands(workers: int, executor: Executor | None, storage: ShardStorage | None) -> None:
+def check_executor_has_effect(workers: int, executor: Executor | None, storage: ShardStorage | None) -> None:
     """Refuse ways of working of which one would do nothing beside the other.
 
     Raises:
@@ -51,12 +51,12 @@ def refuse_idle_hands(workers: int, executor: Executor | None, storage: ShardSto
         raise ConfigError("a storage of your own works in this process. Use workers=1 and no executor.")
 
 
-def nobody(progress: Progress) -> None:
+def no_progress(progress: Progress) -> None:
     """The observer that looks away."""
     del progress
 
 
-def drive(
+def run_shards(
     executor: Executor, work: Setup[Manifest], left: Sequence[Shard], observe: Observer, *, shards: int, unit: str
 ) -> None:
     """Have `work` done on the shards that are `left` of a task's `shards`.
@@ -127,7 +127,7 @@ def _now() -> float:
     return time.monotonic()
 
 
-class Lines:
+class ProgressPrinter:
     """An observer that prints a line a finished shard, but not more than one every few seconds, and the last always."""
 
     def __init__(self, clock: Callable[[], float] = _now) -> None:
@@ -172,7 +172,7 @@ _BEFORE_RECORD = {_LOCK, _LOCKS, _STAGING, CONFIG, f"{CONFIG}{TEMPORARY}", f"{RE
 
 
 @dataclass(frozen=True)
-class OpenRun:
+class OutputRun:
     """The output of a run at `url`, held by one process; `root` is its folder, None in a store."""
 
     url: str
@@ -203,7 +203,7 @@ class Contents:
 
 
 @contextmanager
-def open_run(
+def open_output_run(
     out: str | Path,
     record: RunRecord,
     *,
@@ -211,7 +211,7 @@ def open_run(
     task: Task,
     contents: Contents,
     storage: ShardStorage | None = None,
-) -> Iterator[OpenRun]:
+) -> Iterator[OutputRun]:
     """Start the run `record` at `out`, or go on with it, and hold `task` of it against other processes.
 
     In a store behind fsspec there are no locks.
@@ -227,13 +227,13 @@ def open_run(
     destination = open_destination(out, storage=storage)
     if not isinstance(destination, Folder):
         _begin(destination, record, config, str(out))
-        yield OpenRun(str(out), destination, None)
+        yield OutputRun(str(out), destination, None)
         return
     root = Path(open_store(str(out))[1])
     _make_folder(root)
     with _opened(root / _LOCK) as lock, _held(root, task):
         _prepare(lock, destination, record, config, root, contents)
-        yield OpenRun(str(out), destination, root)
+        yield OutputRun(str(out), destination, root)
         # A worker that was killed and replaced has left what it was writing.
         if _take_alone(lock):
             destination.sweep()
@@ -338,7 +338,7 @@ def _held(root: Path, task: Task) -> Iterator[None]:
         lock.release()
 
 
-def refuse_inside(out: str | Path, inputs: tuple[str, ...]) -> None:
+def check_output_outside_input(out: str | Path, inputs: tuple[str, ...]) -> None:
     """Refuse an output in a folder that is input: the next run would take it for input.
 
     Raises:
@@ -366,7 +366,7 @@ class Rejects:
     torn: tuple[str, ...] = ()
 
 
-def read_rejects(manifests: Sequence[Manifest], opened: OpenRun) -> Rejects:
+def read_rejects(manifests: Sequence[Manifest], opened: OutputRun) -> Rejects:
     """Those of the shards of `manifests`, in their order."""
     first, torn = "", []
     for manifest in manifests:

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tailkeep.data.corpus.io import TornError, open_parquet, torn
-from tailkeep.data.corpus.schema import Content, Layout, Record, Rejected, UnfitError, id_of, parts_of
+from tailkeep.data.corpus.schema import Content, Layout, Record, Rejected, UnfitError, fields_of, id_of
 from tailkeep.data.corpus.shards import Shard
 from tailkeep.errors import InputError
 
@@ -124,7 +124,7 @@ _DICTIONARIES = {"PLAIN_DICTIONARY", "RLE_DICTIONARY"}
 
 
 @dataclass(eq=False)
-class Group:
+class RowGroup:
     """A row group in memory: its number, its rows, and what became of them."""
 
     number: int
@@ -162,10 +162,10 @@ def _documents(file: pq.ParquetFile, shard: Shard, layout: Layout) -> Iterator[R
             yield _document(tree, row, shard, layout, (group, row - rows.start))
 
 
-def _group(file: pq.ParquetFile, number: int) -> tuple[Group | None, str]:
+def _group(file: pq.ParquetFile, number: int) -> tuple[RowGroup | None, str]:
     """The row group, or what is wrong with it."""
     try:
-        return Group(number, file.read_row_group(number)), ""
+        return RowGroup(number, file.read_row_group(number)), ""
     except (pa.ArrowInvalid, OSError) as error:
         return None, f"{torn(error, 'damaged parquet data')}. Copy or write it again"
 
@@ -208,13 +208,13 @@ def _tree(batch: pa.RecordBatch) -> dict[str, Any] | None:
 
 
 def _document(
-    tree: Mapping[str, Any] | None, row: int, shard: Shard, layout: Layout, origin: tuple[Group, int]
+    tree: Mapping[str, Any] | None, row: int, shard: Shard, layout: Layout, origin: tuple[RowGroup, int]
 ) -> Record | Rejected:
     where = _where(shard, row)
     try:
         if tree is None:
             raise UnfitError("text that is not UTF-8. Write the file again")
-        record = Record(id_of(tree, layout, f"{shard.name}:{row}"), row, where, parts_of(tree, layout), origin)
+        record = Record(id_of(tree, layout, f"{shard.name}:{row}"), row, where, fields_of(tree, layout), origin)
         length = sum(part.bytes for part in record.parts)
         if length > layout.max_document_bytes:
             raise UnfitError(f"{length} bytes are longer than a document may be. Raise max_document_bytes")
@@ -233,7 +233,7 @@ class ParquetWriter:
 
     def __init__(self, file: pq.ParquetWriter) -> None:
         self._file = file
-        self._group: Group | None = None
+        self._group: RowGroup | None = None
 
     def write(self, record: Record, contents: Mapping[str, Content]) -> None:
         """Write `record` with what is in `contents` exchanged, all of which differs from its own."""

@@ -71,7 +71,7 @@ def weight_of(weights: dict[str, float], document: str, where: str) -> float:
     return weights[document]
 
 
-def repeated(weights: Iterable[float], total: int, *, seed: int) -> Iterator[int]:
+def repeat_count(weights: Iterable[float], total: int, *, seed: int) -> Iterator[int]:
     """How often each document is taken so that `total` are, each about in proportion to its weight.
 
     Systematic resampling: each count is the expected one rounded up or down, so equal weights give every document once.

@@ -74,7 +74,7 @@ class Layout(Settings):
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class TextField:
     """One string of a record and the path it lies at; `role` is that of a chat's turn, else empty.
 
     Or one list of token `ids`, then without text: `aligned` are the fields beside it that are lists as long, such as a
@@ -110,7 +110,7 @@ class Record:
     id: str
     row: int
     where: str
-    parts: tuple[Part, ...]
+    parts: tuple[TextField, ...]
     origin: Any = field(repr=False, compare=False, default=None)
 
     @property
@@ -119,7 +119,7 @@ class Record:
         return {part.path: part.text for part in self.parts if part.editable and part.ids is None}
 
     @property
-    def tokens(self) -> Part | None:
+    def tokens(self) -> TextField | None:
         """The part that is a list of token ids, if the document is one."""
         return next((part for part in self.parts if part.ids is not None), None)
 
@@ -147,7 +147,7 @@ class Rejected:
     torn: bool = False
 
 
-def parts_of(tree: Mapping[str, Any], layout: Layout) -> tuple[Part, ...]:
+def fields_of(tree: Mapping[str, Any], layout: Layout) -> tuple[TextField, ...]:
     """The strings of a record, or its token ids.
 
     Raises:
@@ -157,8 +157,8 @@ def parts_of(tree: Mapping[str, Any], layout: Layout) -> tuple[Part, ...]:
         return (_ids(tree, layout.token_field),)
     if layout.chat:
         return tuple(_turns(tree, layout.chat))
-    prompts = [Part(path, _text(tree, path), editable=False) for path in layout.prompt_fields]
-    return (*prompts, *(Part(path, _text(tree, path)) for path in layout.text_fields))
+    prompts = [TextField(path, _text(tree, path), editable=False) for path in layout.prompt_fields]
+    return (*prompts, *(TextField(path, _text(tree, path)) for path in layout.text_fields))
 
 
 def id_of(tree: Mapping[str, Any], layout: Layout, otherwise: str) -> str:
@@ -218,7 +218,7 @@ def _text(tree: Mapping[str, Any], path: str) -> str:
     return whole_text(value, path)
 
 
-def _ids(tree: Mapping[str, Any], path: str) -> Part:
+def _ids(tree: Mapping[str, Any], path: str) -> TextField:
     value = lookup(tree, path)
     if not isinstance(value, list):
         raise UnfitError(f"the field {path!r} is {_named(value)}. Give a list of token ids")
@@ -229,7 +229,7 @@ def _ids(tree: Mapping[str, Any], path: str) -> Part:
             raise UnfitError(f"number {number} of {path!r} is {item}, and no token id is negative. Give token ids")
     beside = dict(_beside(tree, path, len(value)))
     repeats = [name for name, other in beside.items() if _repeats(other, value)]
-    return Part(path, "", ids=tuple(value), aligned=tuple(beside), repeats=tuple(repeats))
+    return TextField(path, "", ids=tuple(value), aligned=tuple(beside), repeats=tuple(repeats))
 
 
 def _beside(tree: Mapping[str, Any], path: str, length: int) -> Iterator[tuple[str, list[Any]]]:
@@ -250,7 +250,7 @@ def _repeats(other: list[Any], ids: list[int]) -> bool:
     return bool(pairs) and all(one == id_ for one, id_ in pairs)
 
 
-def _turns(tree: Mapping[str, Any], chat: Chat) -> list[Part]:
+def _turns(tree: Mapping[str, Any], chat: Chat) -> list[TextField]:
     turns = lookup(tree, chat.turns)
     if not isinstance(turns, list):
         raise UnfitError(f"the field {chat.turns!r} is {_named(turns)}. Give a list of turns")
@@ -260,7 +260,7 @@ def _turns(tree: Mapping[str, Any], chat: Chat) -> list[Part]:
         # A turn that only calls a tool has no content, or null.
         if turn.get(chat.content) is not None:
             path = f"{chat.turns}.{number}.{chat.content}"
-            parts.append(Part(path, _text(tree, path), editable=role in chat.editable, role=role))
+            parts.append(TextField(path, _text(tree, path), editable=role in chat.editable, role=role))
     return parts
 
 

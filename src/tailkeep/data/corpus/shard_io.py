@@ -41,8 +41,8 @@ def read_shard(shard: Shard, layout: Layout) -> Iterator[Record | Rejected]:
     return read_parquet(shard, layout) if shard.kind == "parquet" else read_lines(shard, layout)
 
 
-class Passage:
-    """The documents of one shard, each to be written or rejected once, in their order. Made by `open_passage`."""
+class ShardIO:
+    """The documents of one shard, each to be written or rejected once, in their order. Made by `open_shard_io`."""
 
     def __init__(self, shard: Shard, layout: Layout, folder: Path, on_error: OnError) -> None:
         self.shard, self.folder = shard, folder
@@ -146,9 +146,9 @@ class Passage:
 
 
 @contextmanager
-def open_passage(
+def open_shard_io(
     shard: Shard, layout: Layout, folder: Path, *, on_error: OnError = "stop", mark: Mapping[str, str] | None = None
-) -> Iterator[Passage]:
+) -> Iterator[ShardIO]:
     """Carry the documents of `shard` into files below the local `folder`, for `finish_shard` to publish.
 
     Args:
@@ -161,7 +161,7 @@ def open_passage(
     Raises:
         InputError: as `records` does, and for two documents with one id.
     """
-    passage = Passage(shard, layout, folder, on_error)
+    passage = ShardIO(shard, layout, folder, on_error)
     with passage._stack:
         passage._open(mark or {})
         yield passage
@@ -202,7 +202,7 @@ _DOCUMENTS = 100
 _DEFAULT = Layout()
 
 
-def refuse_idle_layout(layout: Layout, shards: Sequence[Shard]) -> None:
+def check_layout_has_effect(layout: Layout, shards: Sequence[Shard]) -> None:
     """Refuse a `document` without plain text, a `token_field` with it, an `id_field` that no first document has.
 
     The defaults are never refused: they need not fit every corpus.

@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from tailkeep.data.corpus.io import TornError, blocks, open_input
 from tailkeep.data.corpus.json_splice import replace_values
-from tailkeep.data.corpus.schema import Content, Layout, Part, Record, Rejected, UnfitError, id_of, parts_of
+from tailkeep.data.corpus.schema import Content, Layout, Record, Rejected, TextField, UnfitError, fields_of, id_of
 from tailkeep.data.corpus.shards import Shard
 from tailkeep.errors import InputError
 
@@ -25,7 +25,7 @@ BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class Chunk:
     """Bytes between two delimiters, with the delimiter behind them; `raw` is None if they are longer than the limit.
 
     `offset` counts bytes from the start of the stream, `line` its lines from 1; `delimiter` is the length of the one at
@@ -46,15 +46,15 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class ChunkSpan:
     """A piece that is no mere white space, and the white space that stands before it and after it in the stream."""
 
     before: bytes
-    piece: Piece | None
+    piece: Chunk | None
     after: bytes
 
 
-def cut(stream: Iterable[bytes], delimiter: bytes | None, limit: int) -> Iterator[Piece]:
+def cut(stream: Iterable[bytes], delimiter: bytes | None, limit: int) -> Iterator[Chunk]:
     """Cut behind each `delimiter`, or nowhere; together the pieces are the whole stream.
 
     `limit` counts the bytes of a piece without its delimiter.
@@ -82,7 +82,7 @@ class _Cutter:
         self.searched = self.dropped = self.offset = 0
         self.line = self.next_line = 1
 
-    def feed(self, block: bytes) -> Iterator[Piece]:
+    def feed(self, block: bytes) -> Iterator[Chunk]:
         self.buffer += block
         if self.delimiter is not None:
             done = 0
@@ -95,7 +95,7 @@ class _Cutter:
             self.searched = max(0, len(self.buffer) - len(self.delimiter) + 1)
         self._pass_over()
 
-    def rest(self, fault: str) -> Piece:
+    def rest(self, fault: str) -> Chunk:
         piece = self._piece(0, len(self.buffer), 0)
         return replace(piece, fault=fault)
 
@@ -108,18 +108,18 @@ class _Cutter:
             del self.buffer[:count]
             self.searched = 0
 
-    def _piece(self, start: int, end: int, delimiter: int) -> Piece:
+    def _piece(self, start: int, end: int, delimiter: int) -> Chunk:
         length = self.dropped + end - start
         raw = None if length - delimiter > self.limit else bytes(self.buffer[start:end])
-        piece = Piece(raw, self.offset, length, self.line, delimiter)
+        piece = Chunk(raw, self.offset, length, self.line, delimiter)
         self.next_line += self.buffer.count(b"\n", start, end)
         self.offset, self.line, self.dropped = self.offset + length, self.next_line, 0
         return piece
 
 
-def paragraphs(lines: Iterable[Piece], limit: int) -> Iterator[Piece]:
+def paragraphs(lines: Iterable[Chunk], limit: int) -> Iterator[Chunk]:
     """Join lines that no blank line parts; a blank line stays a piece of its own."""
-    group: list[Piece] = []
+    group: list[Chunk] = []
     length = 0
     for line in lines:
         if _is_blank(line):
@@ -137,17 +137,18 @@ def paragraphs(lines: Iterable[Piece], limit: int) -> Iterator[Piece]:
         yield _join_pieces(group, limit)
 
 
-def _join_pieces(group: list[Piece], limit: int) -> Piece:
+def _join_pieces(group: list[Chunk], limit: int) -> Chunk:
     length = sum(piece.length for piece in group)
     whole = b"".join(piece.raw for piece in group if piece.raw is not None)
     is_held = all(piece.raw is not None for piece in group) and len(whole.removesuffix(b"\n")) <= limit
-    return Piece(whole if is_held else None, group[0].offset, length, group[0].line, fault=group[-1].fault)
+    return Chunk(whole if is_held else None, group[0].offset, length, group[0].line, fault=group[-1].fault)
 
 
-def place(pieces: Iterable[Piece], limit: int) -> Iterator[Placed]:
+def place(pieces: Iterable[Chunk], limit: int) -> Iterator[ChunkSpan]:
     """Give each piece the white space around it: what follows belongs to the one before, what leads to the first.
 
-    A stream without any document is one `Placed` without a piece. A byte order mark at its start counts as white space.
+    A stream without any document is one `ChunkSpan` without a piece. A byte order mark at its start counts as white
+    space.
     """
     before, current, after = b"", None, bytearray()
     for piece in pieces:
@@ -155,7 +156,7 @@ def place(pieces: Iterable[Piece], limit: int) -> Iterator[Placed]:
         before += lead
         if not _is_blank(piece):
             if current is not None:
-                yield Placed(before, current, bytes(after))
+                yield ChunkSpan(before, current, bytes(after))
                 before = b""
             else:
                 before += bytes(after)
@@ -164,7 +165,7 @@ def place(pieces: Iterable[Piece], limit: int) -> Iterator[Placed]:
             after += piece.raw
             if len(after) > limit:
                 raise BlankError(piece.line)
-    yield Placed(before, current, bytes(after))
+    yield ChunkSpan(before, current, bytes(after))
 
 
 class BlankError(ValueError):
@@ -175,13 +176,13 @@ class BlankError(ValueError):
         self.line = line
 
 
-def _without_mark(piece: Piece) -> tuple[bytes, Piece]:
+def _without_mark(piece: Chunk) -> tuple[bytes, Chunk]:
     if piece.offset == 0 and piece.raw is not None and piece.raw.startswith(BOM):
         return BOM, replace(piece, raw=piece.raw[len(BOM) :], length=piece.length - len(BOM))
     return b"", piece
 
 
-def _is_blank(piece: Piece) -> bool:
+def _is_blank(piece: Chunk) -> bool:
     if piece.raw is None or piece.fault:
         return False
     head = piece.body.lstrip()
@@ -247,7 +248,7 @@ def _joined(origin: Bytes) -> bytes:
     return origin.before + origin.raw + origin.after
 
 
-def _pieces(stream: Iterable[bytes], shard: Shard, layout: Layout, limit: int) -> Iterator[Piece]:
+def _pieces(stream: Iterable[bytes], shard: Shard, layout: Layout, limit: int) -> Iterator[Chunk]:
     if shard.kind == "jsonl" or layout.document == "line":
         return cut(stream, b"\n", limit)
     if layout.document == "file":
@@ -257,7 +258,7 @@ def _pieces(stream: Iterable[bytes], shard: Shard, layout: Layout, limit: int) -
     return cut(stream, layout.document.encode("utf-8"), limit)
 
 
-def _document(placed: Placed, row: int, shard: Shard, layout: Layout) -> Record | Rejected:
+def _document(placed: ChunkSpan, row: int, shard: Shard, layout: Layout) -> Record | Rejected:
     piece = placed.piece
     if piece is None:
         white = placed.before + placed.after
@@ -270,15 +271,15 @@ def _document(placed: Placed, row: int, shard: Shard, layout: Layout) -> Record 
             raise UnfitError(f"{piece.length} bytes are longer than a document may be. Raise max_document_bytes")
         origin, text = _text(piece, placed)
         if shard.kind == "txt":
-            return Record(f"{shard.name}:{row}", row, where, (Part("", text),), origin)
+            return Record(f"{shard.name}:{row}", row, where, (TextField("", text),), origin)
         tree = _tree(text)
         name = id_of(tree, layout, f"{shard.name}:{row}")
-        return Record(name, row, where, parts_of(tree, layout), origin)
+        return Record(name, row, where, fields_of(tree, layout), origin)
     except UnfitError as error:
         return Rejected(row, str(error), where, piece.raw, piece.offset, piece.length, torn=bool(piece.fault))
 
 
-def _text(piece: Piece, placed: Placed) -> tuple[Bytes, str]:
+def _text(piece: Chunk, placed: ChunkSpan) -> tuple[Bytes, str]:
     """The document without white space around it, as bytes and as text."""
     assert piece.raw is not None
     body = piece.body

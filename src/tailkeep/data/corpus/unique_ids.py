@@ -62,7 +62,7 @@ class IdList:
         self._entries.clear()
 
 
-def refuse_equal_ids(lists: Mapping[str, Path]) -> None:
+def check_unique_ids(lists: Mapping[str, Path]) -> None:
     """Check that no id stands in two of the files in `lists`, {shard name: path}.
 
     Raises:

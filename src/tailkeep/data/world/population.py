@@ -56,7 +56,7 @@ class WorldConfig(Settings):
 
 
 @dataclass(frozen=True)
-class Choice:
+class AttributeChoice:
     """One sentence of a document, by index: which attribute, in which phrasing, with which value."""
 
     attribute: int
@@ -117,7 +117,7 @@ class Population:
             for person, attribute in itertools.product(range(self.config.people), range(self.config.attributes))
         )
 
-    def document(self, person: int, choices: Sequence[Choice]) -> str:
+    def document(self, person: int, choices: Sequence[AttributeChoice]) -> str:
         """The text that states `choices` of `person`: the full name first, then the given name alone."""
         given, family = self.names[person]
         mentions = itertools.chain([f"{given} {family}"], itertools.repeat(given))

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailkeep.data.kr_questions import Question
-from tailkeep.data.world.population import Choice, Population, draw
+from tailkeep.data.world.population import AttributeChoice, Population, draw
 
 
 def ask(population: Population, *, rounds: int, rng: np.random.Generator) -> Iterator[Question]:
@@ -84,7 +84,7 @@ class Statement:
 
 
 @dataclass(frozen=True)
-class Reading:
+class ParsedText:
     """What one document states. `well_formed`: the whole text is a document of the grammar, be it true or false."""
 
     statements: tuple[Statement, ...]
@@ -92,17 +92,17 @@ class Reading:
 
 
 @dataclass(frozen=True, eq=False)
-class Reader:
+class TextParser:
     """Reads texts about one population."""
 
     population: Population
 
-    def read(self, document: str) -> Reading:
+    def read(self, document: str) -> ParsedText:
         """The statements in `document`, in order; white space around it is ignored. Never raises."""
         text = document.strip()
         sentences = _SENTENCE_BREAK.split(text)
         statements = tuple(s for s in map(self._statement, sentences) if s is not None)
-        return Reading(statements, self._rewritten(statements) == text)
+        return ParsedText(statements, self._rewritten(statements) == text)
 
     def _statement(self, sentence: str) -> Statement | None:
         tables = self.population
@@ -125,7 +125,7 @@ class Reader:
         if len(people) != 1 or len(attributes) != len(statements) or len(statements) not in self.population.lengths:
             return None
         (person,) = people
-        choices = [Choice(s.attribute, s.phrasing, s.value) for s in statements if s.value is not None]
+        choices = [AttributeChoice(s.attribute, s.phrasing, s.value) for s in statements if s.value is not None]
         return None if person is None else self.population.document(person, choices)
 
     @cached_property

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailkeep.data.kr_questions import Question
-from tailkeep.data.world.population import Choice, Fact, Population, WorldConfig, draw, populate
-from tailkeep.data.world.questions import Reader, Reading, ask
+from tailkeep.data.world.population import AttributeChoice, Fact, Population, WorldConfig, draw, populate
+from tailkeep.data.world.questions import ParsedText, TextParser, ask
 
 # How much of a world a set of documents keeps.
 #
@@ -21,7 +21,7 @@ from tailkeep.data.world.questions import Reader, Reading, ask
 # world itself at any sample size.
 
 
-def truth_metrics(population: Population, readings: Sequence[Reading]) -> dict[str, float]:
+def truth_metrics(population: Population, readings: Sequence[ParsedText]) -> dict[str, float]:
     """Five numbers about n documents, given what was read in each. NaN where there is nothing to divide by.
 
     - `valid_share`: documents inside the grammar, true or not, over n.
@@ -146,7 +146,7 @@ class World:
         phrasing = float(np.mean(tables.lengths)) * _entropy(tables.phrasing_share)
         return _entropy(tables.people_share) + math.log(len(tables.lengths)) + float(orders) + phrasing
 
-    def read(self, document: str) -> Reading:
+    def read(self, document: str) -> ParsedText:
         """What `document` states, true or not, and whether it is a document of the grammar. Takes any text."""
         return self._reader.read(document)
 
@@ -155,8 +155,8 @@ class World:
         return truth_metrics(self.population, [self.read(document) for document in documents])
 
     @cached_property
-    def _reader(self) -> Reader:
-        return Reader(self.population)
+    def _reader(self) -> TextParser:
+        return TextParser(self.population)
 
     def _rng(self, stream: int) -> np.random.Generator:
         return np.random.default_rng([self.config.seed, stream])
@@ -166,7 +166,7 @@ class World:
         attributes = rng.permutation(self.config.attributes)[:length].tolist()
         phrasings = draw(tables.phrasing_share, length, rng).tolist()
         choices = [
-            Choice(attribute, phrasing, int(tables.truth[person, attribute]))
+            AttributeChoice(attribute, phrasing, int(tables.truth[person, attribute]))
             for attribute, phrasing in zip(attributes, phrasings, strict=True)
         ]
         return tables.document(person, choices)

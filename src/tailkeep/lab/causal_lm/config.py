@@ -5,10 +5,10 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from tailkeep.config import InputPath, Settings
-from tailkeep.lab.arm import Positive, Study
+from tailkeep.lab.arm import ArmConfig, Positive
 from tailkeep.lab.causal_lm.data_config import AnyCorpus, FixedDecoder, InterleavedCorpus, Sampling, TextCorpus
 from tailkeep.lab.causal_lm.loss_config import AnyLoss, CrossEntropy
-from tailkeep.lab.regimes import Replace, Select
+from tailkeep.lab.regimes import Replace, SelectRegime
 
 
 class TrainTokenizer(Settings):
@@ -41,7 +41,7 @@ class Scratch(Settings):
     config: dict[str, Any] = Field(default_factory=dict)
 
 
-class Matched(Settings):
+class MatchedTemperature(Settings):
     """Random draws at the temperature at which the model's own text is as likely to it as real text is.
 
     It is found anew for each generation, when its training ends, on `texts` beginnings from the real training text, by
@@ -67,10 +67,10 @@ class Matched(Settings):
         return Sampling(name="sample", temperature=temperature, top_p=self.top_p, min_p=self.min_p)
 
 
-AnyDecoder = Annotated[FixedDecoder | Matched, Field(discriminator="name")]
+AnyDecoder = Annotated[FixedDecoder | MatchedTemperature, Field(discriminator="name")]
 
 
-class Documents(Settings):
+class DocumentPrompts(Settings):
     """Documents one by one: the first `prompt_tokens` of a real one, then up to `new_tokens` of the model's."""
 
     name: Literal["documents"]
@@ -78,7 +78,7 @@ class Documents(Settings):
     new_tokens: Positive = 64
 
 
-class Windows(Settings):
+class WindowPrompts(Settings):
     """ForTIFAI's windows over the joined text: `context` tokens, then exactly `new_tokens`, moving on by as many."""
 
     name: Literal["windows"]
@@ -86,13 +86,13 @@ class Windows(Settings):
     new_tokens: Positive = 32
 
 
-AnyForm = Annotated[Documents | Windows, Field(discriminator="name")]
+AnyForm = Annotated[DocumentPrompts | WindowPrompts, Field(discriminator="name")]
 
 
-class Writing(Settings):
+class Generation(Settings):
     """How a generation writes the next one's data, `batch` sequences at a time."""
 
-    form: AnyForm = Documents(name="documents")
+    form: AnyForm = DocumentPrompts(name="documents")
     decoder: AnyDecoder = Sampling(name="sample")
     batch: Positive = 256
 
@@ -116,7 +116,7 @@ class LowRank(Settings):
     alpha: Annotated[float, Field(gt=0)] = 16
 
 
-class Inherited(Settings):
+class Finetune(Settings):
     """How a generation trains that begins with its predecessor's weights, where that differs from `training`.
 
     `extrapolate` w: the model becomes base - w (trained - base), base being the predecessor, whose text it was trained
@@ -134,7 +134,7 @@ class Inherited(Settings):
         return first.model_copy(update={key: value for key, value in given.items() if value is not None})
 
 
-class Measuring(Settings):
+class Evaluation(Settings):
     """Fresh samples of a fixed size: `samples` continuations of `prompt_tokens` of held-out text."""
 
     samples: Positive = 200
@@ -146,24 +146,24 @@ class Measuring(Settings):
 AnyModel = Annotated[Pretrained | Scratch, Field(discriminator="name")]
 
 
-class LanguageStudy(Study):
+class LanguageArm(ArmConfig):
     """What arms of language models choose, of one or of several."""
 
     selects: ClassVar[bool] = True
     data: AnyCorpus
     tokenizer: Tokenizer = Tokenizer()
-    inherit: bool = True
+    init_from_previous: bool = True
     loss: AnyLoss = CrossEntropy(name="cross_entropy")
     training: Training = Training()
-    inherited: Inherited = Inherited()
-    writing: Writing = Writing()
-    measuring: Measuring = Measuring()
+    finetune: Finetune = Finetune()
+    generation: Generation = Generation()
+    evaluation: Evaluation = Evaluation()
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
 
     @property
     def joined(self) -> bool:
         """Whether documents are one text, which is written and scored in windows."""
-        return isinstance(self.writing.form, Windows)
+        return isinstance(self.generation.form, WindowPrompts)
 
     @property
     def answers(self) -> bool:
@@ -186,18 +186,20 @@ class LanguageStudy(Study):
     @model_validator(mode="after")
     def _keeps_records_apart(self) -> Self:
         if self.joined and self.answers:
-            raise ValueError("windows join records into one text. Set writing.form.name=documents")
+            raise ValueError("windows join records into one text. Set generation.form.name=documents")
         return self
 
     @model_validator(mode="after")
     def _has_heirs(self) -> Self:
-        if not self.inherit and self.inherited != Inherited():
-            raise ValueError("inherited has no effect where each generation starts anew. Set inherit: true")
+        if not self.init_from_previous and self.finetune != Finetune():
+            raise ValueError(
+                "finetune has no effect where each generation starts from the first model. Set init_from_previous: true"
+            )
         return self
 
     @model_validator(mode="after")
     def _can_verify(self) -> Self:
-        if isinstance(self.regime, Select) and self.regime.by.name == "verifier" and self.data.name != "world":
+        if isinstance(self.regime, SelectRegime) and self.regime.by.name == "verifier" and self.data.name != "world":
             raise ValueError(
                 "regime.by 'verifier' knows what is true in the embedded world, and nothing of a text file. Set "
                 "data.name: world, or choose another selector"
@@ -220,7 +222,7 @@ class LanguageStudy(Study):
         return self
 
 
-class CausalLMStudy(LanguageStudy):
+class CausalLMArm(LanguageArm):
     """An arm whose learner is a Hugging Face causal language model."""
 
     edits: ClassVar[bool] = True

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 from tailkeep.config import InputPath, Settings
 from tailkeep.data import Form, WorldConfig
 from tailkeep.lab.arm import Positive
-from tailkeep.rules import Low, Random, Rule, Sampler, ToEdit, refuse_idle
+from tailkeep.rules import Low, Random, Rule, Sampler, ToEdit, check_has_effect
 
 # How a language model's tokens are chosen when it writes: the decoders without a state.
 
@@ -48,14 +48,14 @@ FixedDecoder = Greedy | Beam | Sampling
 # Rule: only training documents are touched; held-out and calibration documents stay as they were written.
 
 
-class OutsideModel(Settings):
+class ExternalModel(Settings):
     """A folder or hub id of a causal language model with its tokenizer, which need not be the trained model's."""
 
     path: InputPath
     revision: str | None = None
 
 
-class OutsideEdit(Settings):
+class ExternalEdit(Settings):
     """The training documents as `data.prior` has edited them (ToEdit, arXiv 2412.14689).
 
     `rule` and `sampler` are those of `tailkeep edit`. `at_random` is the control: as many tokens as the rule flags are
@@ -69,7 +69,7 @@ class OutsideEdit(Settings):
     @model_validator(mode="after")
     def _can_change_something(self) -> Self:
         if not self.at_random:
-            refuse_idle(self.rule, self.sampler)
+            check_has_effect(self.rule, self.sampler)
         elif isinstance(self.rule, Random):
             raise ValueError("at_random has no effect beside the rule random, whose tokens are any; leave it out")
         elif self.deletes:
@@ -87,7 +87,7 @@ class OutsideEdit(Settings):
         return False
 
 
-class OutsideText(Settings):
+class ExternalText(Settings):
     """Text of `data.prior` in the place of the training documents: fully synthetic, of the same size.
 
     Each document begins with the first `prompt_tokens` of the real one and has as many tokens of the prior's, whatever
@@ -175,12 +175,12 @@ class TextCorpus(Settings):
     kr_form: Form | None = None
     downstream: Downstream | None = None
     calibration: Calibration | None = None
-    prior: OutsideModel | None = None
-    edit: OutsideEdit | None = None
-    written: OutsideText | None = None
+    prior: ExternalModel | None = None
+    edit: ExternalEdit | None = None
+    written: ExternalText | None = None
 
     @property
-    def outside(self) -> OutsideEdit | OutsideText | None:
+    def outside(self) -> ExternalEdit | ExternalText | None:
         """What the prior makes of the training documents, if anything."""
         return self.edit or self.written
 

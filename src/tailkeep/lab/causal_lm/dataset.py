@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from tailkeep.data import Question, Record, World, read_answered, read_prompted, read_questions, read_records
-from tailkeep.data.corpus import read_weights, repeated
+from tailkeep.data import Question, TextRecord, World, read_answered, read_prompted, read_questions, read_records
+from tailkeep.data.corpus import read_weights, repeat_count
 from tailkeep.errors import InputError
 from tailkeep.lab.causal_lm.data_config import (
     AnsweredSource,
@@ -40,18 +40,18 @@ class Places:
 
 
 @dataclass(frozen=True)
-class Corpus:
+class TextDataset:
     """Documents; none of `held_out` and `calibration` is trained on. Of a file's there is no `world`.
 
     `places` is None where the locations of questions are no lines of a file, or its documents are drawn anew.
     """
 
-    real: list[Record]
-    held_out: list[Record]
+    real: list[TextRecord]
+    held_out: list[TextRecord]
     questions: list[Question]
     world: World | None
     places: Places | None = None
-    calibration: list[Record] = field(default_factory=list)
+    calibration: list[TextRecord] = field(default_factory=list)
     tests: Tests = field(default_factory=dict)
 
     @property
@@ -60,7 +60,7 @@ class Corpus:
         return None if self.world is None else self.world.truth_metrics
 
 
-def read_corpus(settings: AnyCorpus) -> Corpus:
+def read_dataset(settings: AnyCorpus) -> TextDataset:
     """The corpus that `settings` describes.
 
     Raises:
@@ -95,7 +95,7 @@ def interleave(sources: Sequence[Sequence[Item]], chunks: int) -> list[Item]:
     ]
 
 
-def _text(settings: TextCorpus) -> Corpus:
+def _text(settings: TextCorpus) -> TextDataset:
     whole = _read(settings.path, settings)
     documents = whole[: settings.limit]
     cut = len(documents)
@@ -112,14 +112,14 @@ def _text(settings: TextCorpus) -> Corpus:
     questions = read_questions(settings.kr_test) if settings.kr_test else []
     real = documents[:cut]
     if settings.weights is not None:
-        return Corpus(_weighted(real, settings, len(whole)), held_out, questions, None)
-    return Corpus(real, held_out, questions, None, _places(whole, real))
+        return TextDataset(_weighted(real, settings, len(whole)), held_out, questions, None)
+    return TextDataset(real, held_out, questions, None, _places(whole, real))
 
 
-def _interleaved(settings: InterleavedCorpus) -> Corpus:
+def _interleaved(settings: InterleavedCorpus) -> TextDataset:
     whole = [_source(source) for source in settings.sources.values()]
-    real: list[list[Record]] = []
-    held_out: list[Record] = []
+    real: list[list[TextRecord]] = []
+    held_out: list[TextRecord] = []
     for name, source, documents in zip(settings.sources, settings.sources.values(), whole, strict=True):
         chosen = documents[: source.limit]
         cut = len(chosen) - max(1, round(settings.held_out * len(chosen)))
@@ -134,20 +134,20 @@ def _interleaved(settings: InterleavedCorpus) -> Corpus:
     others = [[replace(document, line=None) for document in part] for part in real[1:]]
     pool = interleave([real[0], *others], settings.chunks)
     questions = read_questions(settings.kr_test) if settings.kr_test else []
-    return Corpus(pool, held_out, questions, None, _places(whole[0], pool))
+    return TextDataset(pool, held_out, questions, None, _places(whole[0], pool))
 
 
-def _source(settings: TextSource | AnsweredSource) -> list[Record]:
+def _source(settings: TextSource | AnsweredSource) -> list[TextRecord]:
     if isinstance(settings, TextSource):
         return read_records(settings.path, separator=_separator(settings))
-    return [Record(text, line=number) for number, text in enumerate(read_answered(settings.path))]
+    return [TextRecord(text, line=number) for number, text in enumerate(read_answered(settings.path))]
 
 
 def _separator(settings: TextSource | TextCorpus) -> str:
     return "blank-line" if settings.separator is None else settings.separator
 
 
-def _places(whole: Sequence[Record], real: Sequence[Record]) -> Places:
+def _places(whole: Sequence[TextRecord], real: Sequence[TextRecord]) -> Places:
     """Of `real`, documents of `whole`, a file's, and documents without a line."""
     begins = [record.line for record in whole if record.line is not None]
     total = begins[-1] + whole[-1].text.count("\n") + 1
@@ -165,14 +165,14 @@ def _until(places: Places, count: int) -> Places:
     return _ended(places.lines[:count], begins, places.total)
 
 
-def _read(path: Path, settings: TextCorpus) -> list[Record]:
+def _read(path: Path, settings: TextCorpus) -> list[TextRecord]:
     field = settings.text_field or "text"
     if settings.prompt_field is not None:
         return read_prompted(path, prompt_field=settings.prompt_field, field=field)
     return read_records(path, separator=_separator(settings), field=field)
 
 
-def _weighted(real: list[Record], settings: TextCorpus, documents: int) -> list[Record]:
+def _weighted(real: list[TextRecord], settings: TextCorpus, documents: int) -> list[TextRecord]:
     """As many documents as `real`, which are the file's first, each in proportion to its weight."""
     assert settings.weights is not None
     weights = list(read_weights(settings.weights).values())
@@ -181,11 +181,11 @@ def _weighted(real: list[Record], settings: TextCorpus, documents: int) -> list[
             f"{settings.weights} has {len(weights)} weights, and {settings.path} {documents} documents. "
             "Select from this very file, with its documents cut alike (see data.separator)."
         )
-    counts = repeated(weights[: len(real)], len(real), seed=settings.weights_seed or 0)
+    counts = repeat_count(weights[: len(real)], len(real), seed=settings.weights_seed or 0)
     return [record for record, count in zip(real, counts, strict=True) for _ in range(count)]
 
 
-def _world(settings: WorldCorpus) -> Corpus:
+def _world(settings: WorldCorpus) -> TextDataset:
     world = World(settings)
-    real, held_out = ([Record(text) for text in texts] for texts in (world.corpus(), world.held_out()))
-    return Corpus(real, held_out, world.questions(rounds=settings.question_rounds), world)
+    real, held_out = ([TextRecord(text) for text in texts] for texts in (world.corpus(), world.held_out()))
+    return TextDataset(real, held_out, world.questions(rounds=settings.question_rounds), world)

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from tailkeep.data import Choice, read_choices, read_minimal_pairs
+from tailkeep.data import MultipleChoice, read_choices, read_minimal_pairs
 from tailkeep.lab.causal_lm.data_config import Downstream
-from tailkeep.lab.causal_lm.tokenizer import Codec, Ids
+from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, Ids
 from tailkeep.metrics import binomial_interval
 from tailkeep.scoring import token_log_probs
 from tailkeep.scoring.loading import load_network, load_tokenizer, local_folder, positions_of
 
 BLIMP = "blimp"
-Tests = Mapping[str, Sequence[Choice]]
+Tests = Mapping[str, Sequence[MultipleChoice]]
 """Name -> items."""
 
 
@@ -31,7 +31,7 @@ def read_tests(settings: Downstream | None) -> Tests:
     """
     if settings is None:
         return {}
-    tests: dict[str, Sequence[Choice]] = {}
+    tests: dict[str, Sequence[MultipleChoice]] = {}
     if settings.blimp is not None:
         paradigms = read_minimal_pairs(settings.blimp, limit=settings.pairs, seed=settings.seed)
         tests[BLIMP] = [pair for pairs in paradigms.values() for pair in pairs]
@@ -47,12 +47,14 @@ def examine(path: Path, tests: Tests) -> dict[str, float]:
         InputError: it cannot be found or read.
     """
     folder = local_folder(path, key="--model")
-    codec = Codec(load_tokenizer(folder, key="--model"), append_eos=False)
+    codec = DocumentTokenizer(load_tokenizer(folder, key="--model"), append_eos=False)
     network = load_network(folder).to("cuda" if torch.cuda.is_available() else "cpu")
     return downstream_metrics(network, codec, tests, positions=positions_of(network))
 
 
-def downstream_metrics(network: Any, codec: Codec, tests: Tests, *, positions: int | None) -> dict[str, float]:
+def downstream_metrics(
+    network: Any, codec: DocumentTokenizer, tests: Tests, *, positions: int | None
+) -> dict[str, float]:
     """For each test `downstream.NAME`, its accuracy by summed ln p, and beside it
 
     `.low`, `.high` (95 % Wilson interval over items), `.chance`, `.items`, `.per_byte` (accuracy by ln p divided by the
@@ -81,7 +83,7 @@ def downstream_metrics(network: Any, codec: Codec, tests: Tests, *, positions: i
 
 
 def choice_scores(
-    network: Any, codec: Codec, items: Sequence[Choice], *, positions: int | None
+    network: Any, codec: DocumentTokenizer, items: Sequence[MultipleChoice], *, positions: int | None
 ) -> tuple[list[np.ndarray], int]:
     """ln p of each choice of each item given its query, (choices,) in nats, and how many items were cut to fit.
 
@@ -102,7 +104,7 @@ def choice_scores(
     return [np.array(sums[first:last]) for first, last in pairwise(bounds)], cut
 
 
-def choice_rows(item: Choice, codec: Codec) -> tuple[int, list[Ids]]:
+def choice_rows(item: MultipleChoice, codec: DocumentTokenizer) -> tuple[int, list[Ids]]:
     """The number of query tokens, at least 1, and query + choice for each choice, without a stop token.
 
     The query ends where its own tokens and those of any row first differ, so a token that spans the join belongs to the

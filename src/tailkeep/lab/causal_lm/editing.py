@@ -13,24 +13,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tailkeep.data import Record
+from tailkeep.data import TextRecord
 from tailkeep.errors import InputError, TrainingError
-from tailkeep.lab.causal_lm.data_config import OutsideEdit, OutsideText
+from tailkeep.lab.causal_lm.data_config import ExternalEdit, ExternalText
 from tailkeep.lab.causal_lm.generation import continue_prompts
-from tailkeep.lab.causal_lm.tokenizer import Codec, Ids, load_tokenizer
-from tailkeep.lab.causal_lm.tokens import Counts, Edits, Tokens
+from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, Ids, load_tokenizer
+from tailkeep.lab.causal_lm.tokens import Edits, TokenData, TokenFates
 from tailkeep.rules import Action, Rule, Sampler, TextTokenizer, splice, uniforms
-from tailkeep.rules import Tokens as Placed
-from tailkeep.rules.edit_plan import Decisions
+from tailkeep.rules import Tokens as LocatedTokens
+from tailkeep.rules.edit_plan import EditPlan
 from tailkeep.scoring import Judge, Scored
 from tailkeep.scoring.loading import load_network
 from tailkeep.scoring.scorer import score_rows
-from tailkeep.scoring.split_model import Halves
+from tailkeep.scoring.split_model import SplitModel
 
 _BATCH_TOKENS = 16_384
 
 
-def edit_tokens(network: Any, data: Tokens, *, rule: Rule, sampler: Sampler, seed: int) -> Tokens:
+def edit_tokens(network: Any, data: TokenData, *, rule: Rule, sampler: Sampler, seed: int) -> TokenData:
     """`data` with some tokens drawn anew or deleted, document by document.
 
     Args:
@@ -43,12 +43,12 @@ def edit_tokens(network: Any, data: Tokens, *, rule: Rule, sampler: Sampler, see
         InputError: the tokenizer does not tell what its tokens read as, or the model cannot be taken apart.
         TrainingError: a probability is not a number, or nothing is left to train on.
     """
-    editor = Editor(data, Halves(network), Choice(rule, sampler, seed))
+    editor = TokenEditor(data, SplitModel(network), EditChoice(rule, sampler, seed))
     return editor.edited(editor.scored())
 
 
 @dataclass(frozen=True)
-class Choice:
+class EditChoice:
     """What is drawn anew and how; `at_random`: as many tokens as the rule flags, but any."""
 
     rule: Rule
@@ -57,21 +57,23 @@ class Choice:
     at_random: bool = False
 
 
-class Editor:
+class TokenEditor:
     """One edit of `data` by `model`, and what it comes to; its arrays are flat, as `data.ids` is.
 
     Args:
         within: (T,) which tokens may be edited, of those that can be; all if not given.
     """
 
-    def __init__(self, data: Tokens, model: Halves, choice: Choice, *, within: NDArray[np.bool_] | None = None) -> None:
+    def __init__(
+        self, data: TokenData, model: SplitModel, choice: EditChoice, *, within: NDArray[np.bool_] | None = None
+    ) -> None:
         self._data, self._model, self._choice = data, model, choice
         allowed = data.codec.surfaces.allowed(model.vocab_size)
         self._starts = np.cumsum(data.lengths) - data.lengths
         # Which tokens the model judges and an edit may touch.
         self._editable = allowed[data.ids] if within is None else allowed[data.ids] & within
         self._editable[self._starts[data.lengths > 0]] = False
-        self._decisions = Decisions(
+        self._decisions = EditPlan(
             choice.rule,
             choice.sampler,
             starts=self._starts,
@@ -119,7 +121,7 @@ class Editor:
         """How many tokens an edit may touch."""
         return int(self._editable.sum())
 
-    def edited(self, scored: Sequence[Scored]) -> Tokens:
+    def edited(self, scored: Sequence[Scored]) -> TokenData:
         """The data with what was drawn and without what was deleted."""
         data = self._data
         ids, kept = data.ids.copy(), self._decisions.actions != Action.DELETE
@@ -132,7 +134,7 @@ class Editor:
             )
         flagged = sum(len(found.positions) for found in scored)
         edits = _edits(data, ids, kept, judged=self.judged, flagged=flagged)
-        return Tokens(ids[kept], lengths, np.zeros(len(data), np.int64), data.codec, edits)
+        return TokenData(ids[kept], lengths, np.zeros(len(data), np.int64), data.codec, edits)
 
     def _uniforms(self, stream: str) -> NDArray[np.float64]:
         rows = [uniforms(self._choice.seed, str(number), int(n), stream) for number, n in enumerate(self._data.lengths)]
@@ -146,7 +148,7 @@ def places_at_random(editable: NDArray[np.bool_], uniforms: NDArray[np.float64],
     return chosen
 
 
-def _edits(data: Tokens, ids: Ids, kept: NDArray[np.bool_], *, judged: int, flagged: int) -> Edits:
+def _edits(data: TokenData, ids: Ids, kept: NDArray[np.bool_], *, judged: int, flagged: int) -> Edits:
     """What is told of an edit that makes `ids` of those of `data`, as far as they are `kept`."""
     before, pristine, gone = data.ids, judged, 0
     if data.edits is not None:
@@ -154,7 +156,7 @@ def _edits(data: Tokens, ids: Ids, kept: NDArray[np.bool_], *, judged: int, flag
         before, pristine = data.edits.pristine, data.edits.counts.pristine
         gone = data.edits.counts.lost - int((before != data.ids).sum())
     deleted = int((~kept).sum())
-    counts = Counts(
+    counts = TokenFates(
         pristine=pristine,
         judged=judged,
         flagged=flagged,
@@ -176,22 +178,22 @@ _PIECE = 1024
 
 
 @dataclass(frozen=True)
-class Outside:
+class ExternalWriter:
     """An outside model with its tokenizer both ways: to ids, and to ids with their places in a text."""
 
-    model: Halves
-    codec: Codec
+    model: SplitModel
+    codec: DocumentTokenizer
     places: TextTokenizer
 
 
-def load_outside(folder: Path, *, device: str) -> Outside:
+def load_external(folder: Path, *, device: str) -> ExternalWriter:
     """The model in `folder`.
 
     Raises:
         InputError: it or its tokenizer cannot be read, or they do not belong together.
     """
-    codec = Codec(load_tokenizer(folder), append_eos=False)
-    model = Halves(load_network(folder).to(device))
+    codec = DocumentTokenizer(load_tokenizer(folder), append_eos=False)
+    model = SplitModel(load_network(folder).to(device))
     # Refused here if the tokenizer does not tell what its tokens read as.
     known = len(codec.surfaces.texts)
     if known > model.readable:
@@ -199,34 +201,39 @@ def load_outside(folder: Path, *, device: str) -> Outside:
             f"data.prior.path: the tokenizer has {known} ids, the model reads {model.readable}. "
             "Give a folder with the tokenizer that belongs to the model."
         )
-    return Outside(model, codec, TextTokenizer(codec.tokenizer))
+    return ExternalWriter(model, codec, TextTokenizer(codec.tokenizer))
 
 
 def first_text(
-    outside: Outside, choice: OutsideEdit | OutsideText, records: Sequence[Record], codec: Codec
-) -> Callable[[int], Tokens]:
+    outside: ExternalWriter,
+    choice: ExternalEdit | ExternalText,
+    records: Sequence[TextRecord],
+    codec: DocumentTokenizer,
+) -> Callable[[int], TokenData]:
     """A function of a seed: the tokens, in the trained model's `codec`, of what `outside` makes of `records`."""
 
-    def first(seed: int) -> Tokens:
-        if isinstance(choice, OutsideText):
-            return Tokens.of_records(written(outside, records, choice, seed=seed), codec)
-        found, counts = edited(outside, records, choice, seed=seed)
-        return replace(Tokens.of_records(found, codec), edits=Edits(None, counts))
+    def first(seed: int) -> TokenData:
+        if isinstance(choice, ExternalText):
+            return TokenData.of_records(generate_records(outside, records, choice, seed=seed), codec)
+        found, counts = edit_records(outside, records, choice, seed=seed)
+        return replace(TokenData.of_records(found, codec), edits=Edits(None, counts))
 
     return first
 
 
-def edited(outside: Outside, records: Sequence[Record], edit: OutsideEdit, *, seed: int) -> tuple[list[Record], Counts]:
+def edit_records(
+    outside: ExternalWriter, records: Sequence[TextRecord], edit: ExternalEdit, *, seed: int
+) -> tuple[list[TextRecord], TokenFates]:
     """`records` with the tokens of their texts that the rule flags drawn anew, and what became of the tokens.
 
     A change that cannot be put into the text at the place of its token is refused, as in `tailkeep edit`, and is not
     counted as one.
     """
     wholes = outside.places([record.whole for record in records])
-    data = Tokens.of([whole.ids.astype(np.int32) for whole in wholes], outside.codec)
+    data = TokenData.of([whole.ids.astype(np.int32) for whole in wholes], outside.codec)
     inside = [_inside(record, whole) for record, whole in zip(records, wholes, strict=True)]
-    choice = Choice(edit.rule, edit.sampler, seed, edit.at_random)
-    editor = Editor(data, outside.model, choice, within=np.concatenate(inside))
+    choice = EditChoice(edit.rule, edit.sampler, seed, edit.at_random)
+    editor = TokenEditor(data, outside.model, choice, within=np.concatenate(inside))
     scored = editor.scored()
     found, changed, deleted = [], 0, 0
     for record, whole, changes in zip(records, wholes, editor.changes(scored), strict=True):
@@ -238,14 +245,17 @@ def edited(outside: Outside, records: Sequence[Record], edit: OutsideEdit, *, se
         changed += len(spliced.applied) - gone
     flagged = sum(len(one.positions) for one in scored)
     judged = editor.judged
-    return found, Counts(
+    return found, TokenFates(
         pristine=judged, judged=judged, flagged=flagged, changed=changed, deleted=deleted, lost=changed + deleted
     )
 
 
-def written(outside: Outside, records: Sequence[Record], choice: OutsideText, *, seed: int) -> list[Record]:
-    """As many texts as `records`, each begun as the real one, or by its prompt, and of as many tokens; see `Piece`."""
-    pieces = [piece for n, record in enumerate(records) for piece in pieces_of(outside, n, record, choice)]
+def generate_records(
+    outside: ExternalWriter, records: Sequence[TextRecord], choice: ExternalText, *, seed: int
+) -> list[TextRecord]:
+    """As many texts as `records`, each begun as the real one, or by its prompt, and of as many tokens; see
+    `TextGap`."""
+    pieces = [piece for n, record in enumerate(records) for piece in gaps_of(outside, n, record, choice)]
     # Of one length together, so that little is written that nobody needs.
     order = sorted(range(len(pieces)), key=lambda i: (pieces[i].missing, i))
     tails: list[Ids] = [np.zeros(0, np.int32)] * len(pieces)
@@ -276,7 +286,7 @@ def written(outside: Outside, records: Sequence[Record], choice: OutsideText, *,
 
 
 @dataclass(frozen=True)
-class Piece:
+class TextGap:
     """A part of a record's text: `missing` tokens are to be written behind `start`, whose end `kept` is text too."""
 
     record: int
@@ -285,7 +295,7 @@ class Piece:
     missing: int
 
 
-def pieces_of(outside: Outside, number: int, record: Record, choice: OutsideText) -> list[Piece]:
+def gaps_of(outside: ExternalWriter, number: int, record: TextRecord, choice: ExternalText) -> list[TextGap]:
     """The text of `record` cut to what the model writes at once; all pieces stand behind the prompt."""
     whole = outside.codec.encode_open(record.whole)
     given = outside.codec.given(record, whole) or int(outside.codec.start is not None)
@@ -299,11 +309,11 @@ def pieces_of(outside: Outside, number: int, record: Record, choice: OutsideText
         part = text[first : first + size]
         # A model is never asked behind nothing.
         cut = min(len(part), max(choice.prompt_tokens, int(not len(prompt))))
-        found.append(Piece(number, np.concatenate([prompt, part[:cut]]), part[:cut], len(part) - cut))
+        found.append(TextGap(number, np.concatenate([prompt, part[:cut]]), part[:cut], len(part) - cut))
     return found
 
 
-def _inside(record: Record, whole: Placed) -> NDArray[np.bool_]:
+def _inside(record: TextRecord, whole: LocatedTokens) -> NDArray[np.bool_]:
     """(T,) which tokens stand, whole, in the text of `record`."""
     starts, ends = whole.offsets.reshape(-1, 2).T
     inside: NDArray[np.bool_] = (starts >= record.start) & (ends > starts)

@@ -14,16 +14,16 @@ import numpy as np
 import torch
 from transformers import GenerationConfig
 
-from tailkeep.lab.causal_lm.config import AnyForm, Documents, Matched, Writing
+from tailkeep.lab.causal_lm.config import AnyForm, DocumentPrompts, Generation, MatchedTemperature
 from tailkeep.lab.causal_lm.data_config import Beam, FixedDecoder, Greedy, Sampling
-from tailkeep.lab.causal_lm.tokenizer import Codec, Ids
-from tailkeep.lab.causal_lm.tokens import Tokens
+from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, Ids
+from tailkeep.lab.causal_lm.tokens import TokenData
 from tailkeep.scoring import token_log_probs
 
 
 def continue_prompts(
     network: Any,
-    codec: Codec,
+    codec: DocumentTokenizer,
     prompts: Sequence[Ids],
     *,
     decoder: FixedDecoder,
@@ -89,7 +89,7 @@ def _batches(lengths: Sequence[int], batch: int) -> Iterator[list[int]]:
 
 
 def _generation_config(
-    decoder: FixedDecoder, codec: Codec, new_tokens: int, stop: int | None, silent: list[int]
+    decoder: FixedDecoder, codec: DocumentTokenizer, new_tokens: int, stop: int | None, silent: list[int]
 ) -> GenerationConfig:
     common: dict[str, Any] = {
         "max_new_tokens": new_tokens,
@@ -128,7 +128,13 @@ def _until(row: Ids, stop: int | None) -> Ids:
 
 
 def match_temperature(
-    network: Any, codec: Codec, real: Tokens, writing: Writing, matched: Matched, *, seed: int
+    network: Any,
+    codec: DocumentTokenizer,
+    real: TokenData,
+    generation: Generation,
+    matched: MatchedTemperature,
+    *,
+    seed: int,
 ) -> float:
     """The temperature T at which mean ln p of what the model writes is mean ln p of what really stands there.
 
@@ -137,9 +143,9 @@ def match_temperature(
     than real text and gets T > 1, one trained too briefly T < 1. Every temperature is tried with the same `seed`, so T
     is a function of the arguments.
     """
-    contexts, tails = beginnings(real, writing.form, matched.texts, seed=seed)
+    contexts, tails = beginnings(real, generation.form, matched.texts, seed=seed)
     wanted = _mean_log_prob(network, codec, contexts, tails)
-    stops = isinstance(writing.form, Documents)
+    stops = isinstance(generation.form, DocumentPrompts)
 
     def excess(temperature: float) -> float:
         written = continue_prompts(
@@ -147,9 +153,9 @@ def match_temperature(
             codec,
             contexts,
             decoder=matched.at(temperature),
-            new_tokens=writing.form.new_tokens,
+            new_tokens=generation.form.new_tokens,
             stops=stops,
-            batch=writing.batch,
+            batch=generation.batch,
             seed=seed,
         )
         return _mean_log_prob(network, codec, contexts, written) - wanted
@@ -173,14 +179,14 @@ def bisect_falling(function: Callable[[float], float], *, low: float, high: floa
     return math.sqrt(low * high)
 
 
-def beginnings(real: Tokens, form: AnyForm, texts: int, *, seed: int) -> tuple[list[Ids], list[Ids]]:
+def beginnings(real: TokenData, form: AnyForm, texts: int, *, seed: int) -> tuple[list[Ids], list[Ids]]:
     """`texts` places of `real` to write on from: what stands before each, and what really follows.
 
     In the form `documents` whole documents are drawn, without repetition as long as there are enough; in `windows`
     places of the joined text, as many tokens apart from each other as chance will have it.
     """
     rng = np.random.default_rng(seed)
-    if isinstance(form, Documents):
+    if isinstance(form, DocumentPrompts):
         usable = np.flatnonzero(real.lengths > 1)
         drawn = [real.documents[i] for i in rng.choice(usable, size=texts, replace=texts > len(usable))]
         cuts = [min(form.prompt_tokens, len(document) - 1) for document in drawn]
@@ -195,7 +201,7 @@ def beginnings(real: Tokens, form: AnyForm, texts: int, *, seed: int) -> tuple[l
     )
 
 
-def _mean_log_prob(network: Any, codec: Codec, contexts: Sequence[Ids], tails: Sequence[Ids]) -> float:
+def _mean_log_prob(network: Any, codec: DocumentTokenizer, contexts: Sequence[Ids], tails: Sequence[Ids]) -> float:
     """Mean over all tokens of `tails`, each behind its context."""
     rows = [np.concatenate([context, tail]) for context, tail in zip(contexts, tails, strict=True)]
     scored = token_log_probs(network, rows, pad=codec.pad)

@@ -29,7 +29,7 @@ STRADDLING, OUTSIDE = -1, -2
 
 
 @dataclass(frozen=True)
-class Exam:
+class KREvaluator:
     """The questions of a file, and the form in which they are asked.
 
     `parts` (questions,) are the fractions of the real data in which their sources lie, or `STRADDLING`, or `OUTSIDE`,
@@ -88,7 +88,7 @@ class Exam:
 
 
 def parts_of(questions: Sequence[Question], places: Places, fractions: Sequence[int]) -> NDArray[np.int64] | None:
-    """The fraction of each question's source, see `Exam`, where the real documents arrive in parts of so many.
+    """The fraction of each question's source, see `KREvaluator`, where the real documents arrive in parts of so many.
 
     A location is a line of the file that questions are about; a source reaches to where the next begins that has
     questions, and the last one to the end of the file. None where a question has no location.

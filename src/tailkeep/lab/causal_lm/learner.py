@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from tailkeep.errors import ConfigError
-from tailkeep.lab.causal_lm.config import CausalLMStudy, Matched
+from tailkeep.lab.causal_lm.config import CausalLMArm, MatchedTemperature
 from tailkeep.lab.causal_lm.data_config import Sampling, TextCorpus
-from tailkeep.lab.causal_lm.editing import first_text, load_outside
+from tailkeep.lab.causal_lm.editing import first_text, load_external
 from tailkeep.lab.causal_lm.generation import match_temperature
 from tailkeep.lab.causal_lm.loss import build_weighting, is_automatic, settle
 from tailkeep.lab.causal_lm.loss_config import UserLosses
@@ -26,13 +26,13 @@ from tailkeep.lab.causal_lm.model import (
     merge_adapters,
     relative_change,
 )
-from tailkeep.lab.causal_lm.prepare import Prepared, exam_of, prepare, refuse_misfits
+from tailkeep.lab.causal_lm.prepare import PreparedData, check_fits, kr_evaluator_of, prepare
 from tailkeep.lab.causal_lm.selection import TextSelecting
-from tailkeep.lab.causal_lm.tokenizer import Codec, Ids
-from tailkeep.lab.causal_lm.tokens import Tokens, first_targets, training_rows
+from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, Ids
+from tailkeep.lab.causal_lm.tokens import TokenData, first_targets, training_rows
 from tailkeep.lab.causal_lm.training import train
-from tailkeep.lab.protocols import Subject, View
-from tailkeep.lab.regimes import Edit
+from tailkeep.lab.protocols import Experiment, View
+from tailkeep.lab.regimes import EditRegime
 from tailkeep.optional import require
 from tailkeep.scoring.loading import load_network, local_folder, quiet_transformers
 
@@ -43,28 +43,28 @@ COMMON = Sampling(name="sample")
 class CausalLMLearner:
     """Trains with the arm's loss, from the predecessor's weights or from where every generation starts."""
 
-    study: CausalLMStudy
-    codec: Codec
-    prompts: Tokens
-    calibration: Tokens
+    study: CausalLMArm
+    codec: DocumentTokenizer
+    prompts: TokenData
+    calibration: TokenData
     losses: UserLosses
     start: Callable[[int], Any]
     device: str
     bf16: bool
 
-    def fit(self, data: Tokens, *, seed: int, budget: int, previous: LanguageModel | None = None) -> LanguageModel:
+    def fit(self, data: TokenData, *, seed: int, budget: int, previous: LanguageModel | None = None) -> LanguageModel:
         """A new model; `previous` is left as it is."""
-        heir = previous if self.study.inherit else None
+        heir = previous if self.study.init_from_previous else None
         network = copy.deepcopy(heir.network) if heir else self.start(seed)
         network.to(self.device).train()
-        low_rank = self.study.inherited.low_rank if heir else None
+        low_rank = self.study.finetune.low_rank if heir else None
         with quiet_transformers():
             loss, chosen = settle(self.study.loss, previous, self.calibration, seed=seed)
             adapted = add_adapters(network, low_rank, seed=seed) if low_rank else None
             facts = train(
                 network,
                 training_rows(data, block=self.study.training.block, joined=self.study.joined),
-                training=self.study.inherited.training(self.study.training) if heir else self.study.training,
+                training=self.study.finetune.training(self.study.training) if heir else self.study.training,
                 weighting=build_weighting(loss, self.losses, seed=seed),
                 budget=budget,
                 pad=self.codec.pad,
@@ -77,22 +77,22 @@ class CausalLMLearner:
         network.eval()
         if heir:
             facts["weight_change"] = relative_change(network, heir.network)
-            if self.study.inherited.extrapolate is not None:
-                extrapolate(network, heir.network, self.study.inherited.extrapolate)
-        decoder = self.study.writing.decoder
-        if isinstance(decoder, Matched):
-            found = match_temperature(network, self.codec, self.prompts, self.study.writing, decoder, seed=seed)
+            if self.study.finetune.extrapolate is not None:
+                extrapolate(network, heir.network, self.study.finetune.extrapolate)
+        decoder = self.study.generation.decoder
+        if isinstance(decoder, MatchedTemperature):
+            found = match_temperature(network, self.codec, self.prompts, self.study.generation, decoder, seed=seed)
             facts[DECODER_TEMPERATURE] = found
-        return LanguageModel(network, self.codec, self.study.writing, self.prompts, {**facts, **chosen})
+        return LanguageModel(network, self.codec, self.study.generation, self.prompts, {**facts, **chosen})
 
     def load(self, folder: Path) -> LanguageModel:
         """A saved model, on this learner's device."""
         network = load_network(folder).to(self.device)
         facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
-        return LanguageModel(network, self.codec, self.study.writing, self.prompts, facts)
+        return LanguageModel(network, self.codec, self.study.generation, self.prompts, facts)
 
 
-def build(study: CausalLMStudy, *, device: str, losses: UserLosses, shared: MutableMapping[str, Any]) -> Subject:
+def build(study: CausalLMArm, *, device: str, losses: UserLosses, shared: MutableMapping[str, Any]) -> Experiment:
     """The language-model recursion that `study` describes; `shared` keeps what other arms and seeds need too.
 
     Raises:
@@ -102,19 +102,19 @@ def build(study: CausalLMStudy, *, device: str, losses: UserLosses, shared: Muta
     key = study.model_dump_json(include={"data", "model", "tokenizer"}, exclude={"data": {"prior", "edit", "written"}})
     if key not in shared:
         shared[key] = prepare(study)
-    prepared: Prepared = shared[key]
-    refuse_misfits(study, prepared)
+    prepared: PreparedData = shared[key]
+    check_fits(study, prepared)
     device = _device(device)
     real, held_out = prepared.real, prepared.held_out
     if not is_automatic(study.loss):
         build_weighting(study.loss, losses)
-    if study.inherited.low_rank is not None:
+    if study.finetune.low_rank is not None:
         require("peft", extra="lora")
-    if isinstance(study.regime, Edit):
+    if isinstance(study.regime, EditRegime):
         # Refused here if the tokenizer does not tell what its tokens read as.
         _ = prepared.codec.surfaces
     bf16 = _bf16(study, device)
-    return Subject(
+    return Experiment(
         name="causal_lm",
         real=real,
         learner=CausalLMLearner(
@@ -124,7 +124,7 @@ def build(study: CausalLMStudy, *, device: str, losses: UserLosses, shared: Muta
         measure=TextMeasure(
             real,
             held_out,
-            exam_of(study, prepared),
+            kr_evaluator_of(study, prepared),
             prepared.corpus.truth,
             study.training.block,
             study.joined,
@@ -139,8 +139,8 @@ def build(study: CausalLMStudy, *, device: str, losses: UserLosses, shared: Muta
 
 
 def _first(
-    study: CausalLMStudy, prepared: Prepared, device: str, shared: MutableMapping[str, Any]
-) -> Callable[[int], Tokens] | None:
+    study: CausalLMArm, prepared: PreparedData, device: str, shared: MutableMapping[str, Any]
+) -> Callable[[int], TokenData] | None:
     """What makes the training set of generation 0 where an outside model does; the model is loaded here."""
     data = study.data
     if not isinstance(data, TextCorpus) or data.outside is None:
@@ -149,31 +149,31 @@ def _first(
     key = f"outside {data.prior.model_dump_json()}"
     if key not in shared:
         folder = local_folder(data.prior.path, revision=data.prior.revision, key="data.prior.path")
-        shared[key] = load_outside(folder, device=device)
+        shared[key] = load_external(folder, device=device)
     return first_text(shared[key], data.outside, prepared.corpus.real, prepared.codec)
 
 
-def _views(study: CausalLMStudy, held_out: Tokens) -> dict[str, View]:
-    measuring = study.measuring
+def _views(study: CausalLMArm, held_out: TokenData) -> dict[str, View]:
+    evaluation = study.evaluation
     starts = prompts_for_samples(
-        held_out, samples=measuring.samples, tokens=measuring.prompt_tokens, joined=study.joined
+        held_out, samples=evaluation.samples, tokens=evaluation.prompt_tokens, joined=study.joined
     )
 
     def through(decoder: Any) -> View:
         return lambda model, seed: model.complete(
             starts,
             decoder,
-            new_tokens=measuring.new_tokens,
+            new_tokens=evaluation.new_tokens,
             seed=seed,
-            batch=measuring.batch,
+            batch=evaluation.batch,
             stops=not study.joined,
         )
 
-    own = study.writing.decoder
+    own = study.generation.decoder
     return {"common": through(COMMON)} | ({} if own == COMMON else {"own": through(own)})
 
 
-def prompts_for_samples(held_out: Tokens, *, samples: int, tokens: int, joined: bool) -> list[Ids]:
+def prompts_for_samples(held_out: TokenData, *, samples: int, tokens: int, joined: bool) -> list[Ids]:
     """`samples` prompts of `tokens` held-out tokens: the documents' first ones, in turn.
 
     Where documents are `joined` into one text, they are taken at even distances all over it: a deterministic decoder
@@ -192,7 +192,7 @@ def _device(choice: str) -> str:
     return ("cuda" if torch.cuda.is_available() else "cpu") if choice == "auto" else choice
 
 
-def _bf16(study: CausalLMStudy, device: str) -> bool:
+def _bf16(study: CausalLMArm, device: str) -> bool:
     can = device == "cuda" and torch.cuda.is_bf16_supported()
     if study.dtype == "bfloat16" and not can:
         raise ConfigError("dtype: bfloat16 was asked for, but this device has none. Use dtype=auto.")

@@ -9,10 +9,10 @@ import numpy as np
 from torch import Tensor
 
 from tailkeep.errors import ConfigError
-from tailkeep.lab.causal_lm.config import Windows
+from tailkeep.lab.causal_lm.config import WindowPrompts
 from tailkeep.lab.causal_lm.loss_config import AnyLoss, RandomMatched, RandomTruncation, Truncated, UserLoss, UserLosses
 from tailkeep.lab.causal_lm.model import LanguageModel
-from tailkeep.lab.causal_lm.tokens import Tokens, training_rows
+from tailkeep.lab.causal_lm.tokens import TokenData, training_rows
 from tailkeep.losses import Weighting, named_weighting
 from tailkeep.metrics import ConfidenceGap, confidence_gap
 from tailkeep.scoring import token_log_probs
@@ -56,7 +56,7 @@ class _OfNLL:
 
 
 def settle(
-    loss: AnyLoss, previous: LanguageModel | None, calibration: Tokens, *, seed: int
+    loss: AnyLoss, previous: LanguageModel | None, calibration: TokenData, *, seed: int
 ) -> tuple[AnyLoss, Mapping[str, float]]:
     """`loss` with a number where its threshold is `auto`, and the facts about that.
 
@@ -77,14 +77,14 @@ def is_automatic(loss: AnyLoss) -> bool:
     return isinstance(loss, Truncated | RandomMatched) and loss.threshold == "auto"
 
 
-def gap_of(model: LanguageModel, calibration: Tokens, *, seed: int) -> ConfidenceGap:
+def gap_of(model: LanguageModel, calibration: TokenData, *, seed: int) -> ConfidenceGap:
     """The gap between real documents and the same documents as `model` writes them anew, by its arm's decoder.
 
     Only what was written counts, and of the real documents the tokens at the same places.
     """
     # What the model writes for the next generation draws from the generation's own seeds.
     own = model.regenerate(calibration, seed=int(np.random.SeedSequence([seed, 1]).generate_state(1)[0]))
-    if isinstance(form := model.writing.form, Windows):
+    if isinstance(form := model.generation.form, WindowPrompts):
         rows = (training_rows(text, block=form.context, joined=True) for text in (calibration, own))
         return confidence_gap(*(_log_probs(model, some) for some in rows))
     longest = max(map(len, own.documents))
@@ -92,7 +92,7 @@ def gap_of(model: LanguageModel, calibration: Tokens, *, seed: int) -> Confidenc
     return confidence_gap(*(_written(model, text, longest) for text in (real, own)))
 
 
-def _written(model: LanguageModel, text: Tokens, longest: int) -> list[Any]:
+def _written(model: LanguageModel, text: TokenData, longest: int) -> list[Any]:
     scored = _log_probs(model, [document[:longest] for document in text.documents])
     return [row[max(0, given - 1) :] for row, given in zip(scored, text.prompts, strict=True)]
 

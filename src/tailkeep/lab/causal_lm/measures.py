@@ -10,10 +10,10 @@ import numpy as np
 
 from tailkeep.lab.causal_lm.dataset import Truth
 from tailkeep.lab.causal_lm.downstream import Tests, downstream_metrics
-from tailkeep.lab.causal_lm.kr_eval import Exam
+from tailkeep.lab.causal_lm.kr_eval import KREvaluator
 from tailkeep.lab.causal_lm.model import LanguageModel
 from tailkeep.lab.causal_lm.tokenizer import Ids
-from tailkeep.lab.causal_lm.tokens import Tokens, first_targets, training_rows
+from tailkeep.lab.causal_lm.tokens import TokenData, first_targets, training_rows
 from tailkeep.lab.protocols import Measurement
 from tailkeep.metrics import (
     TEMPERATURES,
@@ -43,7 +43,7 @@ def words_of(texts: Sequence[str]) -> list[str]:
     return [word for text in texts for word in _WORD.findall(text)]
 
 
-def written_words(tokens: Tokens) -> list[str]:
+def written_words(tokens: TokenData) -> list[str]:
     """The words of what the model wrote, without the documents' prompts; a word begun by the prompt is left out."""
     texts = []
     for document, given in zip(tokens.documents, tokens.prompts, strict=True):
@@ -76,9 +76,9 @@ class TextMeasure:
     `answers`: likelihood is that of what stands behind the prompts of held-out records, each document by itself.
     """
 
-    real: Tokens
-    held_out: Tokens
-    exam: Exam
+    real: TokenData
+    held_out: TokenData
+    exam: KREvaluator
     truth: Truth | None
     block: int
     joined: bool
@@ -86,7 +86,7 @@ class TextMeasure:
     positions: int | None = None
     answers: bool = False
 
-    def __call__(self, model: LanguageModel, samples: Mapping[str, Tokens]) -> Measurement:
+    def __call__(self, model: LanguageModel, samples: Mapping[str, TokenData]) -> Measurement:
         """All metrics of one generation; those of samples carry their view's name."""
         held_out = self._log_probs(model, self.held_out)
         own = {view: self._written_log_probs(model, tokens) for view, tokens in samples.items()}
@@ -110,7 +110,7 @@ class TextMeasure:
         }
         return Measurement(metrics, {"confidence": confidence, **knowledge.tables})
 
-    def _log_probs(self, model: LanguageModel, data: Tokens) -> np.ndarray:
+    def _log_probs(self, model: LanguageModel, data: TokenData) -> np.ndarray:
         rows = training_rows(data, block=self.block, joined=self.joined)
         scored = token_log_probs(model.network, rows, pad=model.codec.pad)
         if not self.answers:
@@ -118,7 +118,7 @@ class TextMeasure:
         firsts = first_targets(data, block=self.block)
         return np.concatenate([row[first - 1 :] for row, first in zip(scored, firsts, strict=True)])
 
-    def _written_log_probs(self, model: LanguageModel, data: Tokens) -> np.ndarray:
+    def _written_log_probs(self, model: LanguageModel, data: TokenData) -> np.ndarray:
         """Of what the model wrote, not of what it was given."""
         scored = token_log_probs(model.network, data.documents, pad=model.codec.pad)
         written = [row[max(0, given - 1) :] for row, given in zip(scored, data.prompts, strict=True)]
@@ -147,7 +147,7 @@ class TextMeasure:
         )
         return {"held_out_nll_tempered": float(sum(swapped)) / int(ends[-1]), "temperature": sum(best) / 2}
 
-    def _shape(self, tokens: Tokens) -> dict[str, float]:
+    def _shape(self, tokens: TokenData) -> dict[str, float]:
         written = tokens.continuations
         size = tokens.codec.size
         sampled = unigram_counts(np.concatenate([*written, np.zeros(0, np.int32)]), size)
@@ -173,19 +173,19 @@ class TextMeasure:
             found[f"kl_{n}_real_sample_expected"] = ngram_kl(real, other, n, most=size)
         return found
 
-    def _coverage(self, tokens: Tokens) -> dict[str, float]:
+    def _coverage(self, tokens: TokenData) -> dict[str, float]:
         bands = coverage_of(written_words(tokens), self._real_words)
         covered = {f"coverage_{band.name}": band.covered for band in bands if band.types}
         return covered | {f"coverage_{band.name}_expected": band.expected for band in bands if band.types}
 
-    def _texts_of(self, data: Tokens) -> Sequence[Ids]:
+    def _texts_of(self, data: TokenData) -> Sequence[Ids]:
         return [data.ids] if self.joined else data.documents
 
     @cached_property
     def _real_words(self) -> Mapping[str, int]:
         return Counter(words_of([self.real.codec.decode(document) for document in self.real.documents]))
 
-    def _truth(self, tokens: Tokens) -> dict[str, float]:
+    def _truth(self, tokens: TokenData) -> dict[str, float]:
         if self.truth is None:
             return {}
         return self.truth([tokens.codec.decode(document) for document in tokens.documents])

@@ -15,11 +15,19 @@ from numpy.typing import NDArray
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from tailkeep.errors import ConfigError
-from tailkeep.lab.causal_lm.config import AnyDecoder, Documents, LowRank, Matched, Scratch, Windows, Writing
+from tailkeep.lab.causal_lm.config import (
+    AnyDecoder,
+    DocumentPrompts,
+    Generation,
+    LowRank,
+    MatchedTemperature,
+    Scratch,
+    WindowPrompts,
+)
 from tailkeep.lab.causal_lm.editing import edit_tokens
 from tailkeep.lab.causal_lm.generation import continue_prompts
-from tailkeep.lab.causal_lm.tokenizer import Codec, Ids
-from tailkeep.lab.causal_lm.tokens import Tokens
+from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, Ids
+from tailkeep.lab.causal_lm.tokens import TokenData
 from tailkeep.optional import require
 from tailkeep.rules import Rule, Sampler
 from tailkeep.scoring import token_log_probs
@@ -37,12 +45,12 @@ class LanguageModel:
     """
 
     network: Any
-    codec: Codec
-    writing: Writing
-    prompts: Tokens
+    codec: DocumentTokenizer
+    generation: Generation
+    prompts: TokenData
     facts: Mapping[str, float] = field(default_factory=dict)
 
-    def sample(self, n: int, *, seed: int) -> Tokens:
+    def sample(self, n: int, *, seed: int) -> TokenData:
         """`n` documents, each begun by the first tokens of a real one drawn at random.
 
         In the form `windows` the drawn documents are joined and rewritten window by window.
@@ -51,16 +59,16 @@ class LanguageModel:
         drawn = self.prompts.take(rng.choice(len(self.prompts), size=n, replace=n > len(self.prompts)))
         return self.regenerate(drawn, seed=seed)
 
-    def regenerate(self, data: Tokens, *, seed: int) -> Tokens:
+    def regenerate(self, data: TokenData, *, seed: int) -> TokenData:
         """`data` written anew: document by document behind its first tokens, or window by window."""
-        match self.writing.form:
-            case Documents() as form:
+        match self.generation.form:
+            case DocumentPrompts() as form:
                 starts = [document[: max(1, min(form.prompt_tokens, len(document) - 1))] for document in data.documents]
-                return self.complete(starts, self.writing.decoder, new_tokens=form.new_tokens, seed=seed)
-            case Windows() as form:
+                return self.complete(starts, self.generation.decoder, new_tokens=form.new_tokens, seed=seed)
+            case WindowPrompts() as form:
                 return data.like(self._rewrite(data.ids, form, seed))
 
-    def edit(self, data: Tokens, *, rule: Rule, sampler: Sampler, seed: int) -> Tokens:
+    def edit(self, data: TokenData, *, rule: Rule, sampler: Sampler, seed: int) -> TokenData:
         """`data` with the tokens that `rule` flags drawn anew; see `editing`."""
         return edit_tokens(self.network, data, rule=rule, sampler=sampler, seed=seed)
 
@@ -73,14 +81,14 @@ class LanguageModel:
         seed: int,
         batch: int | None = None,
         stops: bool = True,
-    ) -> Tokens:
+    ) -> TokenData:
         """Each start with the model's continuation: `new_tokens`, or fewer if it `stops` at the stop token.
 
         `batch` is that of the arm's writing if not given; the draws depend on it.
         """
         written = self._continue(starts, decoder, new_tokens, seed, stops=stops, batch=batch)
         documents = [np.concatenate([start, tail]) for start, tail in zip(starts, written, strict=True)]
-        return Tokens.of(documents, self.codec, prompts=[len(start) for start in starts])
+        return TokenData.of(documents, self.codec, prompts=[len(start) for start in starts])
 
     def log_probs(self, rows: Sequence[Ids]) -> list[NDArray[np.float32]]:
         """ln p of every token of each row but the first; see `scoring.token_log_probs`."""
@@ -93,14 +101,14 @@ class LanguageModel:
             self.codec.save(folder)
         (folder / "facts.json").write_text(json.dumps(dict(self.facts)), encoding="utf-8")
 
-    def _rewrite(self, ids: Ids, form: Windows, seed: int) -> Ids:
+    def _rewrite(self, ids: Ids, form: WindowPrompts, seed: int) -> Ids:
         """The text window by window, each prompted by the original text before it (ForTIFAI, section on experiments).
 
         The first token is kept, since nothing stands before it; windows near the start have the context there is.
         """
         firsts = range(1, len(ids), form.new_tokens)
         contexts = [ids[max(0, first - form.context) : first] for first in firsts]
-        windows = self._continue(contexts, self.writing.decoder, form.new_tokens, seed, stops=False)
+        windows = self._continue(contexts, self.generation.decoder, form.new_tokens, seed, stops=False)
         return np.concatenate([ids[:1], *windows])[: len(ids)].astype(np.int32)
 
     def _continue(
@@ -117,10 +125,10 @@ class LanguageModel:
             self.network,
             self.codec,
             starts,
-            decoder=decoder.at(self.facts[DECODER_TEMPERATURE]) if isinstance(decoder, Matched) else decoder,
+            decoder=decoder.at(self.facts[DECODER_TEMPERATURE]) if isinstance(decoder, MatchedTemperature) else decoder,
             new_tokens=new_tokens,
             stops=stops,
-            batch=batch or self.writing.batch,
+            batch=batch or self.generation.batch,
             seed=seed,
         )
 
@@ -128,7 +136,7 @@ class LanguageModel:
 # New weights of a named architecture. Rule: code is transformers' own; a pretrained model is `scoring.source`'s.
 
 
-def new_network(model: Scratch, codec: Codec, *, seed: int) -> Any:
+def new_network(model: Scratch, codec: DocumentTokenizer, *, seed: int) -> Any:
     """Random weights for `codec`'s vocabulary.
 
     Raises:

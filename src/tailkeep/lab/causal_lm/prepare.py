@@ -9,25 +9,25 @@ from typing import Any
 
 from tailkeep.data import Form
 from tailkeep.errors import ConfigError, InputError
-from tailkeep.lab.causal_lm.config import CausalLMStudy, Pretrained, Windows
-from tailkeep.lab.causal_lm.dataset import Corpus, read_corpus
-from tailkeep.lab.causal_lm.kr_eval import Exam, parts_of
+from tailkeep.lab.causal_lm.config import CausalLMArm, Pretrained, WindowPrompts
+from tailkeep.lab.causal_lm.dataset import TextDataset, read_dataset
+from tailkeep.lab.causal_lm.kr_eval import KREvaluator, parts_of
 from tailkeep.lab.causal_lm.model import new_network
-from tailkeep.lab.causal_lm.tokenizer import Codec, load_tokenizer, train_tokenizer
-from tailkeep.lab.causal_lm.tokens import Tokens, refuse_short
+from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, load_tokenizer, train_tokenizer
+from tailkeep.lab.causal_lm.tokens import TokenData, refuse_short
 from tailkeep.lab.regimes import Regenerate
 from tailkeep.scoring.loading import load_network, local_folder, positions_of
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedData:
     """What arms and seeds share: the corpus as tokens, and where every generation starts."""
 
-    corpus: Corpus
-    codec: Codec
-    real: Tokens
-    held_out: Tokens
-    calibration: Tokens
+    corpus: TextDataset
+    codec: DocumentTokenizer
+    real: TokenData
+    held_out: TokenData
+    calibration: TokenData
     longest_question: int
     start: Callable[[int], Any]
 
@@ -37,26 +37,26 @@ class Prepared:
         return positions_of(self.start(0))
 
 
-def prepare(study: CausalLMStudy) -> Prepared:
+def prepare(study: CausalLMArm) -> PreparedData:
     """The files of `study`, read.
 
     Raises:
         InputError: a corpus, tokenizer or model that cannot be read or used.
         ConfigError: choices that exclude each other.
     """
-    corpus = read_corpus(study.data)
+    corpus = read_dataset(study.data)
     folder = None
     if isinstance(study.model, Pretrained):
         folder = local_folder(study.model.path, revision=study.model.revision, key="model.path")
     codec = _codec(study, corpus, folder)
     real, held_out, calibration = (
-        Tokens.of_records(records, codec) for records in (corpus.real, corpus.held_out, corpus.calibration)
+        TokenData.of_records(records, codec) for records in (corpus.real, corpus.held_out, corpus.calibration)
     )
-    longest = Exam(corpus.questions, _form(study)).longest(codec.encode_open)
-    return Prepared(corpus, codec, real, held_out, calibration, longest, _start(study, codec, folder))
+    longest = KREvaluator(corpus.questions, _form(study)).longest(codec.encode_open)
+    return PreparedData(corpus, codec, real, held_out, calibration, longest, _start(study, codec, folder))
 
 
-def _codec(study: CausalLMStudy, corpus: Corpus, folder: Path | None) -> Codec:
+def _codec(study: CausalLMArm, corpus: TextDataset, folder: Path | None) -> DocumentTokenizer:
     choice = study.tokenizer
     if choice.train is not None and (choice.path is not None or folder is not None):
         raise ConfigError(
@@ -73,10 +73,10 @@ def _codec(study: CausalLMStudy, corpus: Corpus, folder: Path | None) -> Codec:
         )
     if tokenizer.eos_token_id is None and choice.append_eos:
         raise ConfigError("tokenizer.append_eos: this tokenizer has no end-of-text token. Set it to false.")
-    return Codec(tokenizer, choice.append_eos)
+    return DocumentTokenizer(tokenizer, choice.append_eos)
 
 
-def _start(study: CausalLMStudy, codec: Codec, folder: Path | None) -> Callable[[int], Any]:
+def _start(study: CausalLMArm, codec: DocumentTokenizer, folder: Path | None) -> Callable[[int], Any]:
     if folder is not None:
         network = load_network(folder)
         return lambda seed: copy.deepcopy(network)  # noqa: ARG005
@@ -85,7 +85,7 @@ def _start(study: CausalLMStudy, codec: Codec, folder: Path | None) -> Callable[
     return lambda seed: new_network(model, codec, seed=seed)
 
 
-def refuse_misfits(study: CausalLMStudy, prepared: Prepared) -> None:
+def check_fits(study: CausalLMArm, prepared: PreparedData) -> None:
     """Lengths and vocabularies that the network cannot take, and text too short, found before an hour of training."""
     config = prepared.start(0).config.get_text_config()
     if prepared.codec.size > config.vocab_size:
@@ -96,24 +96,24 @@ def refuse_misfits(study: CausalLMStudy, prepared: Prepared) -> None:
     for what, text in (("real", prepared.real), ("held-out", prepared.held_out)):
         refuse_short(text, block=study.training.block, joined=study.joined, what=what)
     positions = prepared.positions
-    form = study.writing.form
-    written = form.new_tokens + (form.context if isinstance(form, Windows) else form.prompt_tokens)
-    measured = study.measuring.prompt_tokens + study.measuring.new_tokens
-    needs = {"training.block": study.training.block + 1, "writing.form": written, "measuring": measured}
+    form = study.generation.form
+    written = form.new_tokens + (form.context if isinstance(form, WindowPrompts) else form.prompt_tokens)
+    measured = study.evaluation.prompt_tokens + study.evaluation.new_tokens
+    needs = {"training.block": study.training.block + 1, "generation.form": written, "evaluation": measured}
     needs["a question of the KR-test"] = prepared.longest_question
     for key, needed in needs.items():
         if positions is not None and needed > positions:
             raise ConfigError(f"{key} needs {needed} positions, the model has {positions}. Choose shorter texts.")
 
 
-def exam_of(study: CausalLMStudy, prepared: Prepared) -> Exam:
+def kr_evaluator_of(study: CausalLMArm, prepared: PreparedData) -> KREvaluator:
     """The KR-test, by fraction where the real data arrives in fractions."""
     questions, places = prepared.corpus.questions, prepared.corpus.places
     parts = None
     if isinstance(study.regime, Regenerate) and places is not None:
         parts = parts_of(questions, places, [len(part) for part in study.regime.parts(prepared.real)])
-    return Exam(questions, _form(study), parts)
+    return KREvaluator(questions, _form(study), parts)
 
 
-def _form(study: CausalLMStudy) -> Form:
+def _form(study: CausalLMArm) -> Form:
     return getattr(study.data, "kr_form", None) or "plain"

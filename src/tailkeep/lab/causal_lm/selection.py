@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from tailkeep.data import World
 from tailkeep.data.hashing import log_ratios, occurrences
 from tailkeep.lab.causal_lm.tokenizer import Ids
-from tailkeep.lab.causal_lm.tokens import Selection, Tokens, machine_probability, training_rows, verdicts
-from tailkeep.lab.selectors import DSIR, AtRandom, Detector, Selector, Surplexity, Verifier
+from tailkeep.lab.causal_lm.tokens import SelectionFacts, TokenData, machine_probability, training_rows, verdicts
+from tailkeep.lab.selectors import DSIR, Detector, Selector, Surplexity, Uniform, Verifier
 from tailkeep.metrics import draw_by_weight, effective_size, highest
 
 Values = NDArray[np.float64]
@@ -42,11 +42,11 @@ class TextSelecting:
     A document is scored in rows of `block` predictions, as it is trained on.
     """
 
-    real: Tokens
+    real: TokenData
     world: World | None
     block: int
 
-    def __call__(self, model: Scoring, candidates: Tokens, *, by: Selector, size: int, seed: int) -> Tokens:
+    def __call__(self, model: Scoring, candidates: TokenData, *, by: Selector, size: int, seed: int) -> TokenData:
         """`size` of the `candidates`, with the facts of their selection."""
         rng = np.random.default_rng([seed, _STREAM])
         texts = _texts(candidates)
@@ -59,12 +59,12 @@ class TextSelecting:
             **found,
             **self._truth(texts, [texts[place] for place in chosen]),
         }
-        return replace(candidates.take(chosen), selection=Selection(facts))
+        return replace(candidates.take(chosen), selection=SelectionFacts(facts))
 
     def _weigh(
         self,
         model: Scoring,
-        candidates: Tokens,
+        candidates: TokenData,
         texts: Sequence[str],
         by: Selector,
         size: int,
@@ -73,7 +73,7 @@ class TextSelecting:
         """ln of each candidate's weight, and what the selector found."""
         alike = np.zeros(len(candidates))
         match by:
-            case AtRandom():
+            case Uniform():
                 return alike, {}
             case Surplexity():
                 return highest(surprise(model, candidates, block=self.block), size), {}
@@ -102,7 +102,7 @@ class TextSelecting:
         return _texts(self.real)
 
 
-def surprise(model: Scoring, data: Tokens, *, block: int) -> Values:
+def surprise(model: Scoring, data: TokenData, *, block: int) -> Values:
     """Mean -ln p of what `model` has written of each document; one without a token of its own has the middle value."""
     rows = [training_rows(data.take(np.array([place])), block=block, joined=False) for place in range(len(data))]
     scored = iter(model.log_probs([row for own in rows for row in own]))
@@ -115,5 +115,5 @@ def surprise(model: Scoring, data: Tokens, *, block: int) -> Values:
     return np.where(known, found, float(np.median(found[known])) if known.any() else 0.0)
 
 
-def _texts(data: Tokens) -> list[str]:
+def _texts(data: TokenData) -> list[str]:
     return [data.codec.decode(document) for document in data.documents]

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from tailkeep.data import Record
+from tailkeep.data import TextRecord
 from tailkeep.errors import InputError
-from tailkeep.rules import Surfaces, read_surfaces
+from tailkeep.rules import TokenTexts, read_token_texts
 from tailkeep.scoring import encode_open
 from tailkeep.scoring.loading import quiet_transformers
 
@@ -24,7 +24,7 @@ Ids = NDArray[np.int32]
 
 
 @dataclass(frozen=True)
-class Codec:
+class DocumentTokenizer:
     """A tokenizer, and whether a document ends with its end-of-text token."""
 
     tokenizer: Any
@@ -61,13 +61,13 @@ class Codec:
         return sorted(i for i in self.tokenizer.all_special_ids if i not in {self.start, self.stop})
 
     @cached_property
-    def surfaces(self) -> Surfaces:
+    def surfaces(self) -> TokenTexts:
         """What each id reads as in the middle of a text.
 
         Raises:
             InputError: the tokenizer does not tell.
         """
-        return read_surfaces(self.tokenizer)
+        return read_token_texts(self.tokenizer)
 
     def encode(self, text: str) -> Ids:
         """A document's ids: start token (if there is one), text, stop token (if documents end with one)."""
@@ -78,7 +78,7 @@ class Codec:
         """As `encode`, without the stop token: a text that goes on."""
         return encode_open(self.tokenizer, text)
 
-    def given(self, record: Record, whole: Ids) -> int:
+    def given(self, record: TextRecord, whole: Ids) -> int:
         """How many of `whole`, the tokens of `record.whole`, are its prompt's; one that spans the join is the text's.
 
         0 without a prompt.

@@ -12,10 +12,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from tailkeep.data import Record, World
+from tailkeep.data import TextRecord, World
 from tailkeep.data.hashing import occurrences
 from tailkeep.errors import InputError
-from tailkeep.lab.causal_lm.tokenizer import Codec, Ids
+from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, Ids
 from tailkeep.lab.protocols import Indices
 from tailkeep.lab.selectors import Verifier
 from tailkeep.optional import require
@@ -30,7 +30,7 @@ _PRISTINE = "pristine.npy"
 
 
 @dataclass(frozen=True)
-class Counts:
+class TokenFates:
     """Tokens by what became of them.
 
     Attributes:
@@ -58,7 +58,7 @@ class Edits:
     """
 
     pristine: Ids | None
-    counts: Counts
+    counts: TokenFates
 
     @property
     def facts(self) -> Mapping[str, float]:
@@ -81,7 +81,7 @@ class Edits:
         """What `save` has written; None where a text was not edited."""
         if not (folder / _COUNTS).exists():
             return None
-        counts = Counts(**json.loads((folder / _COUNTS).read_text(encoding="utf-8")))
+        counts = TokenFates(**json.loads((folder / _COUNTS).read_text(encoding="utf-8")))
         known = (folder / _PRISTINE).exists()
         return cls(np.load(folder / _PRISTINE, allow_pickle=False) if known else None, counts)
 
@@ -93,7 +93,7 @@ _FACTS = "selection.json"
 
 
 @dataclass(frozen=True)
-class Selection:
+class SelectionFacts:
     """`facts` of the selection that chose a text, as they stand among the metrics."""
 
     facts: Mapping[str, float]
@@ -158,13 +158,13 @@ def verdicts(texts: Sequence[str], verifier: Verifier, world: World, rng: np.ran
 
 def liking(texts: Sequence[str], verifier: Verifier, world: World) -> Weights:
     """How much `verifier` likes each text (n,), from 0 to 1, whatever is true; 1 without a bias."""
-    if verifier.favours is None:
+    if verifier.bias is None:
         return np.ones(len(texts))
     shares = world.population.people_share
     liked = []
     for text in texts:
         statements = world.read(text).statements
-        if verifier.favours == "people":
+        if verifier.bias == "people":
             found = [0.0 if s.person is None else float(shares[s.person] / shares.max()) for s in statements]
         else:
             found = [float(s.phrasing == 0) for s in statements]
@@ -176,7 +176,7 @@ Lengths = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Tokens:
+class TokenData:
     """Documents one after another.
 
     Args:
@@ -191,12 +191,12 @@ class Tokens:
     ids: Ids
     lengths: Lengths
     prompts: Lengths
-    codec: Codec
+    codec: DocumentTokenizer
     edits: Edits | None = None
-    selection: Selection | None = None
+    selection: SelectionFacts | None = None
 
     @classmethod
-    def of(cls, documents: Sequence[Ids], codec: Codec, *, prompts: Sequence[int] | None = None) -> Self:
+    def of(cls, documents: Sequence[Ids], codec: DocumentTokenizer, *, prompts: Sequence[int] | None = None) -> Self:
         """These documents, of which the first `prompts` tokens were given."""
         ids = np.concatenate([*documents, np.zeros(0, np.int32)]).astype(np.int32)
         lengths = np.array([len(document) for document in documents], dtype=np.int64)
@@ -204,7 +204,7 @@ class Tokens:
         return cls(ids, lengths, given, codec)
 
     @classmethod
-    def of_records(cls, records: Sequence[Record], codec: Codec) -> Self:
+    def of_records(cls, records: Sequence[TextRecord], codec: DocumentTokenizer) -> Self:
         """The documents as tokens, of which those of a record's prompt are given."""
         documents = [codec.encode(record.whole) for record in records]
         prompts = [codec.given(record, document) for record, document in zip(records, documents, strict=True)]
@@ -284,10 +284,10 @@ class Tokens:
         ids, lengths, prompts = (
             np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("ids", "lengths", "prompts")
         )
-        return type(self)(ids, lengths, prompts, self.codec, Edits.read(folder), Selection.read(folder))
+        return type(self)(ids, lengths, prompts, self.codec, Edits.read(folder), SelectionFacts.read(folder))
 
 
-def training_rows(data: Tokens, *, block: int, joined: bool) -> list[Ids]:
+def training_rows(data: TokenData, *, block: int, joined: bool) -> list[Ids]:
     """The rows to train on: up to `block` predictions each, so up to `block` + 1 tokens.
 
     Neighbouring rows share one token, so every token but a text's first is predicted exactly once. Rows never cross
@@ -300,7 +300,7 @@ def training_rows(data: Tokens, *, block: int, joined: bool) -> list[Ids]:
     return [text[i : i + block + 1] for text in texts for i in range(0, len(text) - 1, block)]
 
 
-def first_targets(data: Tokens, *, block: int) -> list[int]:
+def first_targets(data: TokenData, *, block: int) -> list[int]:
     """Of each of `training_rows(data, block=block, joined=False)`, where it leaves its document's prompt, at least 1.
 
     A row that lies in the prompt has its own length: nothing in it is a target.
@@ -312,7 +312,7 @@ def first_targets(data: Tokens, *, block: int) -> list[int]:
     ]
 
 
-def refuse_short(data: Tokens, *, block: int, joined: bool, what: str) -> None:
+def refuse_short(data: TokenData, *, block: int, joined: bool, what: str) -> None:
     """Refuse a text that is shorter than one block, or leaves nothing to predict.
 
     Raises:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from tailkeep.config import Settings
-from tailkeep.lab.causal_lm.config import AnyModel, CausalLMStudy, LanguageStudy
+from tailkeep.lab.causal_lm.config import AnyModel, CausalLMArm, LanguageArm
 
 _ROUNDING = 1e-6
 
@@ -25,7 +25,7 @@ class Member(Settings):
     model: AnyModel
 
 
-class EcosystemStudy(LanguageStudy):
+class EcosystemArm(LanguageArm):
     """An arm whose learner is several causal language models that share a tokenizer and a pool of text.
 
     In every generation each member writes its share of the next training set, the pool. `reads`: each member trains on
@@ -57,8 +57,8 @@ class EcosystemStudy(LanguageStudy):
             raise ValueError(f"members: their shares sum to {total:.6g}. Let them sum to 1")
         return self
 
-    def alone(self, member: Member) -> CausalLMStudy:
+    def alone(self, member: Member) -> CausalLMArm:
         """The study of one member, as a learner that trains on as many tokens as its budget says."""
-        shared = {name: getattr(self, name) for name in LanguageStudy.model_fields}
+        shared = {name: getattr(self, name) for name in LanguageArm.model_fields}
         training = self.training.model_copy(update={"equal_tokens": True})
-        return CausalLMStudy(**{**shared, "learner": "causal_lm", "model": member.model, "training": training})
+        return CausalLMArm(**{**shared, "learner": "causal_lm", "model": member.model, "training": training})

@@ -14,10 +14,10 @@ from tailkeep.lab.causal_lm.learner import build as build_member
 from tailkeep.lab.causal_lm.loss_config import UserLosses
 from tailkeep.lab.causal_lm.measures import BINS, TextMeasure
 from tailkeep.lab.causal_lm.model import LanguageModel
-from tailkeep.lab.causal_lm.tokenizer import Codec, Ids
-from tailkeep.lab.causal_lm.tokens import Tokens, training_rows
-from tailkeep.lab.ecosystem.config import EcosystemStudy
-from tailkeep.lab.protocols import Indices, Learner, Measurement, Subject
+from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, Ids
+from tailkeep.lab.causal_lm.tokens import TokenData, training_rows
+from tailkeep.lab.ecosystem.config import EcosystemArm
+from tailkeep.lab.protocols import Experiment, Indices, Learner, Measurement
 from tailkeep.metrics import confidence_histogram, perplexity, share_above
 
 # Who does what: places dealt out in given shares. Rule: what a member gets is a function of the numbers alone.
@@ -86,7 +86,7 @@ class Pool:
     shares: Sequence[float]
 
     @property
-    def codec(self) -> Codec:
+    def codec(self) -> DocumentTokenizer:
         """The one that all members share."""
         return next(iter(self.members.values())).codec
 
@@ -105,7 +105,7 @@ class Pool:
         own = {f"{name}.{key}": value for name, facts in of_members.items() for key, value in facts.items()}
         return {**joint, **own}
 
-    def sample(self, n: int, *, seed: int) -> Tokens:
+    def sample(self, n: int, *, seed: int) -> TokenData:
         """`n` documents: the first member's share, then the second's, and so on."""
         counts = np.bincount(deal(n, self.shares), minlength=len(self.shares))
         written = [
@@ -115,7 +115,7 @@ class Pool:
         ]
         return written[0].concat(*written[1:])
 
-    def regenerate(self, data: Tokens, *, seed: int) -> Tokens:
+    def regenerate(self, data: TokenData, *, seed: int) -> TokenData:
         """`data` written anew, each member an unbroken piece of it; which one is drawn at random."""
         models = list(self.members.values())
         written = [
@@ -133,7 +133,7 @@ class Pool:
         seed: int,
         batch: int | None = None,
         stops: bool = True,
-    ) -> Tokens:
+    ) -> TokenData:
         """Each start with a continuation by the member that it is dealt to; see `LanguageModel.complete`."""
         owners = deal(len(starts), self.shares)
         written = []
@@ -170,7 +170,7 @@ class PoolMeasure:
 
     text: TextMeasure
 
-    def __call__(self, pool: Pool, samples: Mapping[str, Tokens]) -> Measurement:
+    def __call__(self, pool: Pool, samples: Mapping[str, TokenData]) -> Measurement:
         """All metrics of one generation.
 
         Those without a member's name are the pool's, where a token's probability is the share-weighted mean of the
@@ -214,12 +214,12 @@ def compare_members(
     return beside
 
 
-def _is_of_text(key: str, views: Mapping[str, Tokens]) -> bool:
+def _is_of_text(key: str, views: Mapping[str, TokenData]) -> bool:
     view, _, name = key.partition(".")
     return view in views and name not in _OF_A_READER
 
 
-def _written_log_probs(pool: Pool, data: Tokens) -> NDArray[np.float32]:
+def _written_log_probs(pool: Pool, data: TokenData) -> NDArray[np.float32]:
     """Of what the members wrote, not of what they were given."""
     scored = pool.log_probs(data.documents)
     written = [row[max(0, given - 1) :] for row, given in zip(scored, data.prompts, strict=True)]
@@ -231,10 +231,10 @@ def _written_log_probs(pool: Pool, data: Tokens) -> NDArray[np.float32]:
 class EcosystemLearner:
     """The members' learners by name; a member inherits from the member of its name."""
 
-    study: EcosystemStudy
+    study: EcosystemArm
     learners: Mapping[str, Learner]
 
-    def fit(self, data: Tokens, *, seed: int, budget: int, previous: Pool | None = None) -> Pool:
+    def fit(self, data: TokenData, *, seed: int, budget: int, previous: Pool | None = None) -> Pool:
         """Every member's new model; `previous` is left as it is.
 
         Raises:
@@ -264,7 +264,7 @@ class EcosystemLearner:
         return Pool({name: one.load(folder / name) for name, one in self.learners.items()}, _shares(self.study))
 
 
-def build(study: EcosystemStudy, *, device: str, losses: UserLosses, shared: MutableMapping[str, Any]) -> Subject:
+def build(study: EcosystemArm, *, device: str, losses: UserLosses, shared: MutableMapping[str, Any]) -> Experiment:
     """The recursion of the ecosystem that `study` describes; `shared` is as for single language models.
 
     Raises:
@@ -282,7 +282,7 @@ def build(study: EcosystemStudy, *, device: str, losses: UserLosses, shared: Mut
     _refuse_idle_members(study, len(first.real))
     assert isinstance(first.measure, TextMeasure)
     # Under the name of single language models, so that a report compares them.
-    return Subject(
+    return Experiment(
         name="causal_lm",
         real=first.real,
         learner=EcosystemLearner(study, {name: subject.learner for name, subject in subjects.items()}),
@@ -292,11 +292,11 @@ def build(study: EcosystemStudy, *, device: str, losses: UserLosses, shared: Mut
     )
 
 
-def _shares(study: EcosystemStudy) -> Sequence[float]:
+def _shares(study: EcosystemArm) -> Sequence[float]:
     return [member.share for member in study.members]
 
 
-def _refuse_other_tokens(name: str, real: Tokens, first: Tokens) -> None:
+def _refuse_other_tokens(name: str, real: TokenData, first: TokenData) -> None:
     one, other = real.codec.tokenizer, first.codec.tokenizer
     if one.get_vocab() != other.get_vocab() or not np.array_equal(real.ids, first.ids):
         raise InputError(
@@ -305,8 +305,8 @@ def _refuse_other_tokens(name: str, real: Tokens, first: Tokens) -> None:
         )
 
 
-def _refuse_idle_members(study: EcosystemStudy, documents: int) -> None:
-    needs = {"measuring.samples": study.measuring.samples, "data, by its number of documents,": documents}
+def _refuse_idle_members(study: EcosystemArm, documents: int) -> None:
+    needs = {"evaluation.samples": study.evaluation.samples, "data, by its number of documents,": documents}
     for key, places in needs.items():
         counts = np.bincount(deal(places, _shares(study)), minlength=len(study.members))
         if (counts == 0).any():

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from tailkeep.config import InputPath, Settings
-from tailkeep.lab.arm import Positive, Study
+from tailkeep.lab.arm import ArmConfig, Positive
 from tailkeep.lab.toy_data import ModesWorld, MoonsWorld
 
 Count = Annotated[int, Field(ge=10)]
@@ -57,7 +57,7 @@ class ImageTraining(Settings):
     weight_decay: Annotated[float, Field(ge=0)] = 1e-5
 
 
-class ImageMeasuring(Settings):
+class ImageEvaluation(Settings):
     """The classifier of real images that measures drawn ones trains for `classifier_steps` batches of 64."""
 
     classifier_steps: Positive = 1000
@@ -89,7 +89,7 @@ class SampleCut(Settings):
 AnyCut = Annotated[PixelCut | SampleCut, Field(discriminator="name")]
 
 
-class VAEStudy(Study):
+class VAEArm(ArmConfig):
     """An arm whose learner is a convolutional variational autoencoder, trained anew in every generation."""
 
     learner: Literal["vae"]
@@ -97,7 +97,7 @@ class VAEStudy(Study):
     network: VAENetwork = VAENetwork()
     training: ImageTraining = ImageTraining()
     truncate: AnyCut | None = None
-    measuring: ImageMeasuring = ImageMeasuring()
+    evaluation: ImageEvaluation = ImageEvaluation()
 
 
 # The choices that `flow` and `gan` share: what they learn to draw, and the size of their networks.
@@ -107,24 +107,26 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 AboveZero = Annotated[float, Field(gt=0)]
 
 
-class Network(Settings):
+class DenseNetwork(Settings):
     """Fully connected: `layers` hidden layers of `width` each."""
 
     width: Positive = 64
     layers: Positive = 3
 
 
-class SpaceStudy(Study):
-    """An arm that learns to draw points or images; `measuring` is of the classifier that images are measured by."""
+class SpaceArm(ArmConfig):
+    """An arm that learns to draw points or images; `evaluation` is of the classifier that images are measured by."""
 
     data: Annotated[ModesWorld | MoonsWorld | Digits | Idx, Field(discriminator="name")] = ModesWorld()
-    network: Network = Network()
-    measuring: ImageMeasuring | None = None
+    network: DenseNetwork = DenseNetwork()
+    evaluation: ImageEvaluation | None = None
 
     @model_validator(mode="after")
     def _measuring_is_used(self) -> Self:
-        if self.measuring is not None and self.in_the_plane:
-            raise ValueError("measuring has no effect on points, which are measured without a classifier; leave it out")
+        if self.evaluation is not None and self.in_the_plane:
+            raise ValueError(
+                "evaluation has no effect on points, which are measured without a classifier; leave it out"
+            )
         return self
 
     @property
@@ -174,7 +176,7 @@ class LikelyCut(Settings):
 AnyFlowCut = Annotated[LossCut | LikelyCut, Field(discriminator="name")]
 
 
-class FlowStudy(SpaceStudy):
+class FlowArm(SpaceArm):
     """An arm whose learner is a flow, trained anew in every generation and drawn from in `solver_steps` steps."""
 
     learner: Literal["flow"]
@@ -220,7 +222,7 @@ class SureCut(Settings):
     at_random: bool = False
 
 
-class GANStudy(SpaceStudy):
+class GANArm(SpaceArm):
     """An arm whose learner is a generator from `latent` normal numbers, trained anew with its discriminator."""
 
     learner: Literal["gan"]

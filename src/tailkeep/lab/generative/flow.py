@@ -12,21 +12,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tailkeep.lab.generative.config import FlowStudy, FlowTraining, LikelyCut, LossCut
+from tailkeep.lab.generative.config import FlowArm, FlowTraining, LikelyCut, LossCut
 from tailkeep.lab.generative.spaces import Gallery, Plane, Space, build_space
 from tailkeep.lab.generative.training import (
     batches_of,
     device_of,
     falling,
     kept_examples,
-    left_out,
     load_network,
     noise_of,
     refuse_broken,
     save_network,
     steps_of,
+    truncated_count,
 )
-from tailkeep.lab.protocols import Measurement, Subject
+from tailkeep.lab.protocols import Experiment, Measurement
 from tailkeep.lab.toy_data import Floats, Numbers
 
 # A velocity field that carries noise to data, and the path along it (Lipman et al. 2023, arXiv 2210.02747).
@@ -42,7 +42,7 @@ _FREQUENCIES = 8
 _LOG_ROOT_2PI = 0.5 * math.log(2 * math.pi)
 
 
-class Field(nn.Module):
+class VelocityField(nn.Module):
     """(n, d) places and (n,) times -> (n, d) velocities, by a fully connected network with SiLU."""
 
     def __init__(self, dimension: int, *, width: int, layers: int) -> None:
@@ -59,7 +59,7 @@ class Field(nn.Module):
         return velocities
 
 
-def squared_errors(field: Field, examples: Tensor, noise: Tensor, times: Tensor) -> Tensor:
+def squared_errors(field: VelocityField, examples: Tensor, noise: Tensor, times: Tensor) -> Tensor:
     """|field(x_t, t) - (x - z)|² of each example, mean over its times.
 
     Args:
@@ -76,7 +76,7 @@ def squared_errors(field: Field, examples: Tensor, noise: Tensor, times: Tensor)
     return (found - (examples - noise)).square().sum(dim=2).mean(dim=0)
 
 
-def carry(field: Field, noise: Tensor, *, steps: int) -> Tensor:
+def carry(field: VelocityField, noise: Tensor, *, steps: int) -> Tensor:
     """(n, d) noise carried to data by the midpoint rule in `steps` equal steps, detached."""
     with torch.no_grad():
         places = noise
@@ -85,7 +85,7 @@ def carry(field: Field, noise: Tensor, *, steps: int) -> Tensor:
         return places
 
 
-def log_density(field: Field, examples: Tensor, *, steps: int) -> Tensor:
+def log_density(field: VelocityField, examples: Tensor, *, steps: int) -> Tensor:
     """ln p of `examples` (n, d) in nats, float64, detached: the path back to noise and the divergence along it.
 
     ln p(x_1) = ln N(x_0) - ∫ div v dt (Chen et al. 2018, arXiv 1806.07366, equation 8), in float64 and with the exact
@@ -124,7 +124,7 @@ def _filled(places: Tensor, time: float) -> Tensor:
 # Training of one flow: as many steps for every arm, whatever the size of its training set and whatever is left out.
 
 
-def train(study: FlowStudy, examples: Tensor, *, budget: int, seed: int) -> tuple[Field, dict[str, float]]:
+def train(study: FlowArm, examples: Tensor, *, budget: int, seed: int) -> tuple[VelocityField, dict[str, float]]:
     """A new field of `examples` (n, d), and facts about its training.
 
     Raises:
@@ -140,14 +140,14 @@ def train(study: FlowStudy, examples: Tensor, *, budget: int, seed: int) -> tupl
     return field, {**facts, "kept_fraction": facts["kept_fraction"] * len(examples) / whole}
 
 
-def new_field(study: FlowStudy, dimension: int, *, seed: int) -> Field:
+def new_velocity_field(study: FlowArm, dimension: int, *, seed: int) -> VelocityField:
     """Fresh weights; the global generator is left alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Field(dimension, width=study.network.width, layers=study.network.layers)
+        return VelocityField(dimension, width=study.network.width, layers=study.network.layers)
 
 
-def _less_likely(study: FlowStudy, cut: LikelyCut, examples: Tensor, budget: int, seed: int) -> Tensor:
+def _less_likely(study: FlowArm, cut: LikelyCut, examples: Tensor, budget: int, seed: int) -> Tensor:
     """(n,) boolean: all but the examples that a plain flow finds likeliest."""
     generator = torch.Generator(examples.device).manual_seed(seed)
     losses = torch.zeros(len(examples), device=examples.device)
@@ -159,7 +159,7 @@ def _less_likely(study: FlowStudy, cut: LikelyCut, examples: Tensor, budget: int
 
 
 def _train(
-    field: Field, examples: Tensor, training: FlowTraining, cut: LossCut | None, *, budget: int, seed: int
+    field: VelocityField, examples: Tensor, training: FlowTraining, cut: LossCut | None, *, budget: int, seed: int
 ) -> dict[str, float]:
     device, times = examples.device, training.times
     generator = torch.Generator(device).manual_seed(seed)
@@ -192,15 +192,15 @@ def _train(
     }
 
 
-def _new(study: FlowStudy, examples: Tensor, seed: int) -> Field:
-    return new_field(study, examples.shape[1], seed=seed).to(examples.device)
+def _new(study: FlowArm, examples: Tensor, seed: int) -> VelocityField:
+    return new_velocity_field(study, examples.shape[1], seed=seed).to(examples.device)
 
 
 @dataclass(frozen=True)
 class FlowModel:
     """A trained field of one generation, and the space that it draws in."""
 
-    field: Field
+    field: VelocityField
     space: Space
     solver_steps: int
     facts: Mapping[str, float]
@@ -230,7 +230,7 @@ class FlowModel:
 class FlowLearner:
     """Trains a fresh field in each generation."""
 
-    study: FlowStudy
+    study: FlowArm
     space: Space
     device: str
 
@@ -245,11 +245,11 @@ class FlowLearner:
 
     def load(self, folder: Path) -> FlowModel:
         """Read `model.safetensors`."""
-        fresh = new_field(self.study, self.space.dimension, seed=0).to(self.device)
+        fresh = new_velocity_field(self.study, self.space.dimension, seed=0).to(self.device)
         return FlowModel(fresh, self.space, self.study.solver_steps, load_network(folder, fresh))
 
 
-def build(study: FlowStudy, *, seed: int, device: str, shared: MutableMapping[str, Any]) -> Subject:
+def build(study: FlowArm, *, seed: int, device: str, shared: MutableMapping[str, Any]) -> Experiment:
     """The recursion of flows that `study` describes; `shared` keeps what other arms and seeds need too.
 
     Raises:
@@ -260,10 +260,10 @@ def build(study: FlowStudy, *, seed: int, device: str, shared: MutableMapping[st
     space = build_space(study, seed=seed, device=device, shared=shared)
     match study.truncate:
         case LossCut(share=share):
-            left_out(share, min(study.training.batch, len(space.real)))
+            truncated_count(share, min(study.training.batch, len(space.real)))
         case LikelyCut(share=share):
-            left_out(share, len(space.real))
-    return Subject(
+            truncated_count(share, len(space.real))
+    return Experiment(
         name="flow",
         real=space.real,
         learner=FlowLearner(study, space, device),

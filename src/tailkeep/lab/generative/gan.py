@@ -10,21 +10,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from tailkeep.lab.generative.config import GANStudy, SureCut
+from tailkeep.lab.generative.config import GANArm, SureCut
 from tailkeep.lab.generative.spaces import Space, build_space
 from tailkeep.lab.generative.training import (
     batches_of,
     device_of,
     falling,
     kept_examples,
-    left_out,
     load_network,
     noise_of,
     refuse_broken,
     save_network,
     steps_of,
+    truncated_count,
 )
-from tailkeep.lab.protocols import Subject
+from tailkeep.lab.protocols import Experiment
 
 # The two networks, and their losses example by example (Goodfellow et al. 2014, the generator's in its second form).
 #
@@ -62,7 +62,7 @@ class Discriminator(nn.Module):
         return logits[:, 0]
 
 
-def told(discriminator: Discriminator, examples: Tensor, *, drawn: bool) -> tuple[Tensor, Tensor]:
+def discriminator_loss(discriminator: Discriminator, examples: Tensor, *, drawn: bool) -> tuple[Tensor, Tensor]:
     """The discriminator's loss on each of `examples` (n, d), and its squared gradient there, both (n,).
 
     The gradient's weight is Mescheder et al.'s zero-centred penalty (2018, arXiv 1801.04406).
@@ -73,7 +73,7 @@ def told(discriminator: Discriminator, examples: Tensor, *, drawn: bool) -> tupl
     return softplus(logits if drawn else -logits), slope.square().sum(dim=1)
 
 
-def fooled(discriminator: Discriminator, drawn: Tensor) -> Tensor:
+def generator_loss(discriminator: Discriminator, drawn: Tensor) -> Tensor:
     """The generator's loss on each of `drawn` (n, d); (n,)."""
     return softplus(-discriminator(drawn))
 
@@ -92,7 +92,7 @@ def _layers(first: int, last: int, *, width: int, layers: int) -> nn.Sequential:
 _BETAS = (0.0, 0.99)  # Mescheder et al. 2018: momentum makes the two circle around each other
 
 
-def new_generator(study: GANStudy, dimension: int, *, bounded: bool, seed: int) -> Generator:
+def new_generator(study: GANArm, dimension: int, *, bounded: bool, seed: int) -> Generator:
     """Fresh weights; the global generator is left alone."""
     network = study.network
     with torch.random.fork_rng(devices=[]):
@@ -101,7 +101,7 @@ def new_generator(study: GANStudy, dimension: int, *, bounded: bool, seed: int) 
 
 
 def train(
-    study: GANStudy, examples: Tensor, *, bounded: bool, budget: int, seed: int
+    study: GANArm, examples: Tensor, *, bounded: bool, budget: int, seed: int
 ) -> tuple[Generator, dict[str, float]]:
     """A new generator of `examples` (n, d), and facts about its training.
 
@@ -127,12 +127,12 @@ def train(
         return found
 
     for found in batches_of(examples, size=batch, steps=steps, seed=seed):
-        real, real_slope = told(discriminator, found, drawn=False)
-        fake, fake_slope = told(discriminator, drawn(), drawn=True)
+        real, real_slope = discriminator_loss(discriminator, found, drawn=False)
+        fake, fake_slope = discriminator_loss(discriminator, drawn(), drawn=True)
         stay = [_kept(losses, study.truncate, "discriminator", random) for losses in (real, fake)]
         cost = (real * stay[0] + fake * stay[1] + 0.5 * training.penalty * (real_slope + fake_slope)).mean()
         _step(adams[0], cost)
-        losses = fooled(discriminator, drawn())
+        losses = generator_loss(discriminator, drawn())
         stay.append(_kept(losses, study.truncate, "generator", random))
         _step(adams[1], (losses * stay[2]).mean())
         for rate in rates:
@@ -162,7 +162,7 @@ def _kept(losses: Tensor, cut: SureCut | None, of: str, random: torch.Generator)
     return kept_examples(losses, share=cut.share, at_random=cut.at_random, generator=random)
 
 
-def _new_discriminator(study: GANStudy, dimension: int, *, seed: int) -> Discriminator:
+def _new_discriminator(study: GANArm, dimension: int, *, seed: int) -> Discriminator:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 1)
         return Discriminator(dimension, width=study.network.width, layers=study.network.layers)
@@ -196,7 +196,7 @@ class GANModel:
 class GANLearner:
     """Trains a fresh pair of networks in each generation."""
 
-    study: GANStudy
+    study: GANArm
     space: Space
     device: str
 
@@ -216,7 +216,7 @@ class GANLearner:
         return GANModel(fresh, self.space, load_network(folder, fresh))
 
 
-def build(study: GANStudy, *, seed: int, device: str, shared: MutableMapping[str, Any]) -> Subject:
+def build(study: GANArm, *, seed: int, device: str, shared: MutableMapping[str, Any]) -> Experiment:
     """The recursion of generators that `study` describes; `shared` keeps what other arms and seeds need too.
 
     Raises:
@@ -226,8 +226,8 @@ def build(study: GANStudy, *, seed: int, device: str, shared: MutableMapping[str
     device = device_of(device)
     space = build_space(study, seed=seed, device=device, shared=shared)
     if study.truncate:
-        left_out(study.truncate.share, min(study.training.batch, len(space.real)))
-    return Subject(
+        truncated_count(study.truncate.share, min(study.training.batch, len(space.real)))
+    return Experiment(
         name="gan",
         real=space.real,
         learner=GANLearner(study, space, device),

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tailkeep.lab.generative.config import ImageMeasuring, SpaceStudy
+from tailkeep.lab.generative.config import ImageEvaluation, SpaceArm
 from tailkeep.lab.generative.images import Pictures, RealImages, read_images
 from tailkeep.lab.generative.measures import Classifier, compared, train_classifier
 from tailkeep.lab.mixture import Mixture
@@ -207,7 +207,7 @@ class Space(Protocol):
 # From the data that a study names to the space it draws in; what costs is made once and shared by all arms.
 
 
-def build_space(study: SpaceStudy, *, seed: int, device: str, shared: MutableMapping[str, Any]) -> Plane | Gallery:
+def build_space(study: SpaceArm, *, seed: int, device: str, shared: MutableMapping[str, Any]) -> Plane | Gallery:
     """The space of `study.data`, points drawn with `seed` or images as they are.
 
     Raises:
@@ -215,7 +215,7 @@ def build_space(study: SpaceStudy, *, seed: int, device: str, shared: MutableMap
     """
     if isinstance(study.data, ModesWorld | MoonsWorld):
         return draw_plane(study.data, seed=seed)
-    data, steps = study.data, (study.measuring or ImageMeasuring()).classifier_steps
+    data, steps = study.data, (study.evaluation or ImageEvaluation()).classifier_steps
     source = study.model_dump_json(include={"data"})
     images = _once(shared, f"images {source}", lambda: read_images(data))
     return Gallery(

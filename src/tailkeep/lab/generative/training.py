@@ -87,7 +87,7 @@ def kept_examples(losses: Tensor, *, share: float, at_random: bool, generator: t
 
     Args:
         losses: (n,), any numbers of which low ones mean that the model is sure.
-        share: between 0 and 1; see `left_out`.
+        share: between 0 and 1; see `truncated_count`.
         at_random: leave out as many of any: the control.
         generator: of the losses' device; only the control draws from it.
 
@@ -98,11 +98,11 @@ def kept_examples(losses: Tensor, *, share: float, at_random: bool, generator: t
     if at_random:
         values = torch.rand(values.shape, generator=generator, device=values.device)
     kept = torch.ones_like(values, dtype=torch.bool)
-    kept[values.argsort(stable=True)[: left_out(share, len(values))]] = False
+    kept[values.argsort(stable=True)[: truncated_count(share, len(values))]] = False
     return kept
 
 
-def left_out(share: float, count: int) -> int:
+def truncated_count(share: float, count: int) -> int:
     """How many of `count` examples are left out, to the nearest whole number.
 
     Raises:

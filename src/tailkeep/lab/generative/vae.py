@@ -119,14 +119,14 @@ def cut_loss(
             each = pixels.sum(dim=1) + divergence
             kept = torch.ones_like(each, dtype=torch.bool)
             # The highest evidence bound is the smallest loss.
-            surest = each.detach().argsort(stable=True)[: left_out(cut, len(each))]
+            surest = each.detach().argsort(stable=True)[: truncated_count(cut, len(each))]
             kept[surest] = False
             if cut.at_random:
                 kept = _shuffled(kept, generator)
             return CutLoss((each * kept).sum(), kept)
 
 
-def left_out(cut: SampleCut, batch: int) -> int:
+def truncated_count(cut: SampleCut, batch: int) -> int:
     """How many images of a batch of `batch` are left out, to the nearest whole number.
 
     Raises:
@@ -171,7 +171,7 @@ def train(
     adam = torch.optim.Adam(network.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay)
     batch = min(training.batch, len(data))
     if isinstance(cut, SampleCut):
-        left_out(cut, batch)
+        truncated_count(cut, batch)
     steps = max(1, math.ceil(training.epochs * budget / batch))
     bound, kept, judged = torch.zeros((), device=device), torch.zeros((), device=device), 0
     for indices in batches(len(data), size=batch, steps=steps, seed=seed):

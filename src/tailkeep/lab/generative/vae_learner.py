@@ -10,19 +10,19 @@ import torch
 from safetensors import safe_open
 
 from tailkeep.errors import ConfigError
-from tailkeep.lab.generative.config import SampleCut, VAEStudy
+from tailkeep.lab.generative.config import SampleCut, VAEArm
 from tailkeep.lab.generative.images import Pictures, read_images
 from tailkeep.lab.generative.measures import ImageMeasure, train_classifier
-from tailkeep.lab.generative.vae import Autoencoder, AutoencoderModel, left_out, train
+from tailkeep.lab.generative.vae import Autoencoder, AutoencoderModel, train, truncated_count
 from tailkeep.lab.loop import phase_seed
-from tailkeep.lab.protocols import Subject
+from tailkeep.lab.protocols import Experiment
 
 
 @dataclass(frozen=True)
 class AutoencoderLearner:
     """Trains a fresh autoencoder in each generation, as the published experiment does."""
 
-    study: VAEStudy
+    study: VAEArm
     size: tuple[int, int]
     device: str
 
@@ -59,7 +59,7 @@ class AutoencoderLearner:
             return Autoencoder(self.size, channels=choice.channels, latent=choice.latent).to(self.device)
 
 
-def build(study: VAEStudy, *, seed: int, device: str, shared: MutableMapping[str, Any]) -> Subject:
+def build(study: VAEArm, *, seed: int, device: str, shared: MutableMapping[str, Any]) -> Experiment:
     """The recursion of autoencoders that `study` describes; `shared` keeps what other arms and seeds need too.
 
     Raises:
@@ -68,10 +68,10 @@ def build(study: VAEStudy, *, seed: int, device: str, shared: MutableMapping[str
     """
     device = _device(device)
     source = study.model_dump_json(include={"data"})
-    steps = study.measuring.classifier_steps
+    steps = study.evaluation.classifier_steps
     real = _once(shared, f"images {source}", lambda: read_images(study.data))
     if isinstance(study.truncate, SampleCut):
-        left_out(study.truncate, min(study.training.batch, len(real.train)))
+        truncated_count(study.truncate, min(study.training.batch, len(real.train)))
     plain = study.model_copy(update={"truncate": None})
     whose = plain.model_dump_json(include={"data", "network", "training"})
 
@@ -80,7 +80,7 @@ def build(study: VAEStudy, *, seed: int, device: str, shared: MutableMapping[str
         learner = AutoencoderLearner(plain, real.train.size, device)
         return learner.fit(real.train, seed=phase_seed(seed, 0, "train"), budget=len(real.train))
 
-    return Subject(
+    return Experiment(
         name="vae",
         real=real.train,
         learner=AutoencoderLearner(study, real.train.size, device),

@@ -10,7 +10,7 @@ from tailkeep.losses.weighting import Entropy, Weighting
 
 
 @dataclass(frozen=True)
-class Rows:
+class TokenLosses:
     """Facts of N tokens from one pass, all (N,) and detached but `losses`.
 
     `losses` are the weighted losses, connected to hidden states and head. `correct` says whether the target was the
@@ -34,7 +34,7 @@ class Engine(Protocol):
 
     def weighted(
         self, hidden: Tensor, head: Head, targets: Tensor, weighting: Weighting, *, expected: Tensor | None = None
-    ) -> Rows:
+    ) -> TokenLosses:
         """The weighted losses, best where the upstream gradient is the same for all of them.
 
         `expected` is what it will probably be, a scalar, 1 if not given; another one is right too.

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from tailkeep.losses.engines.logit_ops import Elementwise, Found, wide
+from tailkeep.losses.engines.logit_ops import LogitOps, LogitStats, accumulation_dtype
 from tailkeep.losses.lm_head import Head
 from tailkeep.losses.weighting import Entropy
 
@@ -39,7 +39,11 @@ class Gradients:
     @classmethod
     def of(cls, hidden: Tensor, head: Head, wanted: tuple[bool, ...]) -> "Gradients":
         """Nothing yet for those of (hidden, weight, bias) that are wanted."""
-        bias = torch.zeros_like(head.bias, dtype=wide(hidden.dtype)) if head.bias is not None and wanted[2] else None
+        bias = (
+            torch.zeros_like(head.bias, dtype=accumulation_dtype(hidden.dtype))
+            if head.bias is not None and wanted[2]
+            else None
+        )
         return cls(torch.zeros_like(hidden) if wanted[0] else None, bias, None, wanted[1])
 
     @property
@@ -92,7 +96,7 @@ def _plus_product(total: Tensor | None, left: Tensor, right: Tensor, *, last: bo
 
     On a GPU a narrow product is not rounded before it is added; elsewhere one in bfloat16 is.
     """
-    dtype = wide(left.dtype)
+    dtype = accumulation_dtype(left.dtype)
     if left.dtype == dtype or (total is None and last and may_stay_narrow(left.dtype)):
         return left @ right if total is None else torch.addmm(total, left, right, out=total)
     beta = 0 if total is None else 1
@@ -142,7 +146,7 @@ class Workspace:
 
     hidden: Tensor
     head: Head
-    elementwise: Elementwise
+    elementwise: LogitOps
     gradients: Gradients
     products: Tensor
     waiting: Tensor | None
@@ -157,7 +161,7 @@ class Workspace:
         cls,
         hidden: Tensor,
         head: Head,
-        elementwise: Elementwise,
+        elementwise: LogitOps,
         *,
         tokens: int,
         rows: int | None,
@@ -183,18 +187,20 @@ class Workspace:
             self.remaining -= n
             yield slice(start, start + n)
 
-    def read(self, hidden: Tensor, targets: Tensor, entropy: Entropy = None) -> Found:
+    def read(self, hidden: Tensor, targets: Tensor, entropy: Entropy = None) -> LogitStats:
         """The losses of `hidden` (n, D), n at most `room`."""
         start = self.filled if self.elementwise.in_place else 0
         rows = self.products[start : start + len(hidden)]
         words = (
-            _WIDE_WORDS if hidden.device.type == "cpu" and hidden.dtype == wide(hidden.dtype) else len(self.head.weight)
+            _WIDE_WORDS
+            if hidden.device.type == "cpu" and hidden.dtype == accumulation_dtype(hidden.dtype)
+            else len(self.head.weight)
         )
         for weight, products in zip(torch.split(self.head.weight, words), torch.split(rows, words, 1), strict=True):
             torch.mm(hidden, weight.T, out=products)
         return self.elementwise.read(rows, targets, self.head, entropy)
 
-    def keep(self, found: Found, places: Tensor | int, factors: Tensor) -> None:
+    def keep(self, found: LogitStats, places: Tensor | int, factors: Tensor) -> None:
         """Let the rows with a factor wait for the backward product, and compute it once there is no room for more.
 
         `factors` are (n,); `places` are the rows' positions in `hidden`, or the first one of them.
@@ -238,7 +244,7 @@ class Workspace:
         """
         width, dtype, wanted = self.hidden.shape[1], self.hidden.dtype, self.gradients.weight_wanted
         most, coming = 2 * len(self.products), kept + self.remaining
-        if wanted and dtype != wide(dtype):
+        if wanted and dtype != accumulation_dtype(dtype):
             most = max(most, width)
         if self.gradients.weight is None:
             foreseen = kept + math.ceil(_SPARE * kept / read * self.remaining)

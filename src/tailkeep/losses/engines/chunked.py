@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from tailkeep.losses.engines.base import Rows
+from tailkeep.losses.engines.base import TokenLosses
 from tailkeep.losses.engines.buffers import Workspace
-from tailkeep.losses.engines.logit_ops import Elementwise, plain, wide
+from tailkeep.losses.engines.logit_ops import LogitOps, accumulation_dtype, logit_ops_for
 from tailkeep.losses.engines.reference import times
 from tailkeep.losses.lm_head import Head
 from tailkeep.losses.weighting import Entropy, Weighting
@@ -23,7 +23,7 @@ from tailkeep.losses.weighting import Entropy, Weighting
 class Chunked:
     """Any device. `rows` is the number of tokens in a chunk; measured defaults if not given."""
 
-    def __init__(self, rows: int | None = None, elementwise: Elementwise | None = None) -> None:
+    def __init__(self, rows: int | None = None, elementwise: LogitOps | None = None) -> None:
         self.rows = rows
         self.elementwise = elementwise
 
@@ -37,16 +37,16 @@ class Chunked:
 
     def weighted(
         self, hidden: Tensor, head: Head, targets: Tensor, weighting: Weighting, *, expected: Tensor | None = None
-    ) -> Rows:
+    ) -> TokenLosses:
         """See `Engine`."""
         inputs = (*_inputs(hidden, head), targets, head, weighting, self, expected)
-        return Rows(*_Weighted.apply(*inputs))  # type: ignore[no-untyped-call]
+        return TokenLosses(*_Weighted.apply(*inputs))  # type: ignore[no-untyped-call]
 
     def workspace(
         self, hidden: Tensor, head: Head, *, tokens: int | None = None, wanted: tuple[bool, ...] = (False, False, False)
     ) -> Workspace:
         """Room for chunks of `tokens` rows of `hidden` (N, D), all if not given, and the gradients `wanted` of them."""
-        elementwise = plain(hidden.dtype) if self.elementwise is None else self.elementwise
+        elementwise = logit_ops_for(hidden.dtype) if self.elementwise is None else self.elementwise
         tokens = len(hidden) if tokens is None else tokens
         return Workspace.of(hidden, head, elementwise, tokens=tokens, rows=self.rows, wanted=wanted)
 
@@ -116,7 +116,7 @@ class _Weighted(torch.autograd.Function):
         expected: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         if expected is None or hidden.dtype == torch.float16:
-            expected = torch.ones((), dtype=wide(hidden.dtype), device=hidden.device)
+            expected = torch.ones((), dtype=accumulation_dtype(hidden.dtype), device=hidden.device)
         work = engine.workspace(hidden, head, wanted=ctx.needs_input_grad)
         losses, nll, weights, factors = (_numbers(hidden) for _ in range(4))
         correct = torch.zeros_like(targets, dtype=torch.bool)
@@ -159,7 +159,7 @@ def _inputs(hidden: Tensor, head: Head) -> tuple[Tensor, Tensor, Tensor | None]:
 
 def _numbers(hidden: Tensor) -> Tensor:
     """Room for one number a token."""
-    return hidden.new_zeros(len(hidden), dtype=wide(hidden.dtype))
+    return hidden.new_zeros(len(hidden), dtype=accumulation_dtype(hidden.dtype))
 
 
 def _weigh(weighting: Weighting, nll: Tensor, entropy: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:

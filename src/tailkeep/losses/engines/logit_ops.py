@@ -22,7 +22,7 @@ _MOVED = 32
 
 
 @dataclass(frozen=True)
-class Found:
+class LogitStats:
     """A chunk of n tokens after the forward pass; all but `rows` are (n,).
 
     `rows` (n, V) is what `Elementwise.keep` needs to see again, `chosen` the target's logit z, `highest` the row's
@@ -43,7 +43,7 @@ class Found:
         return self.chosen >= self.highest
 
 
-class Elementwise(Protocol):
+class LogitOps(Protocol):
     """From products hidden @ weight.T to losses, and on to the gradient at those products."""
 
     in_place: bool
@@ -53,12 +53,12 @@ class Elementwise(Protocol):
         """Room for (rows, V) products or gradients."""
         ...
 
-    def read(self, rows: Tensor, targets: Tensor, head: Head, entropy: Entropy) -> Found:
+    def read(self, rows: Tensor, targets: Tensor, head: Head, entropy: Entropy) -> LogitStats:
         """The losses of the products `rows` (n, V), which may be overwritten."""
         ...
 
     def keep(
-        self, found: Found, kept: Tensor, factors: Tensor, head: Head, out: Tensor
+        self, found: LogitStats, kept: Tensor, factors: Tensor, head: Head, out: Tensor
     ) -> tuple[Tensor, Tensor | None]:
         """The gradient of sum(factors * nll) at the products of the k rows `kept`, as the first k rows of `out`.
 
@@ -71,21 +71,21 @@ class Elementwise(Protocol):
         ...
 
 
-class InPlace:
+class InPlaceOps:
     """For rows whose gradients take the place of products, so that one buffer holds both."""
 
     in_place = True
 
     def buffer(self, rows: int, hidden: Tensor, head: Head) -> Tensor:
-        """See `Elementwise`."""
+        """See `LogitOps`."""
         return hidden.new_empty((rows, len(head.weight)))
 
 
-class Wide(InPlace):
+class FullPrecisionOps(InPlaceOps):
     """Plain PyTorch for float32 and float64: products become probabilities, then gradients."""
 
-    def read(self, rows: Tensor, targets: Tensor, head: Head, entropy: Entropy) -> Found:
-        """See `Elementwise`; leaves probabilities times the cap's slopes in `rows`."""
+    def read(self, rows: Tensor, targets: Tensor, head: Head, entropy: Entropy) -> LogitStats:
+        """See `LogitOps`; leaves probabilities times the cap's slopes in `rows`."""
         facts = []
         for piece in _pieces(rows):
             z = _logits(rows[piece], head)
@@ -95,8 +95,8 @@ class Wide(InPlace):
                 z.mul_(slopes)
         return _found(rows, targets, facts, entropy)
 
-    def keep(self, found: Found, kept: Tensor, factors: Tensor, head: Head, out: Tensor) -> tuple[Tensor, Tensor]:
-        """See `Elementwise`."""
+    def keep(self, found: LogitStats, kept: Tensor, factors: Tensor, head: Head, out: Tensor) -> tuple[Tensor, Tensor]:
+        """See `LogitOps`."""
         kept, holes = _fewest_moves(kept)
         for piece in torch.split(holes, _MOVED):
             out.index_copy_(0, piece, out.index_select(0, kept[piece]))
@@ -104,19 +104,19 @@ class Wide(InPlace):
         return kept, factors[kept] * head.scale
 
 
-class Narrow(InPlace):
+class HalfPrecisionOps(InPlaceOps):
     """Plain PyTorch for float16 and bfloat16: products stay, and become gradients of the rows that count.
 
     What is between is computed in float32, a few rows at a time, and rounded once.
     """
 
-    def read(self, rows: Tensor, targets: Tensor, head: Head, entropy: Entropy) -> Found:
-        """See `Elementwise`; leaves `rows` as they are."""
+    def read(self, rows: Tensor, targets: Tensor, head: Head, entropy: Entropy) -> LogitStats:
+        """See `LogitOps`; leaves `rows` as they are."""
         facts = [_predict(_logits(rows[piece].float(), head), targets[piece], entropy) for piece in _pieces(rows)]
         return _found(rows, targets, facts, entropy)
 
-    def keep(self, found: Found, kept: Tensor, factors: Tensor, head: Head, out: Tensor) -> tuple[Tensor, None]:
-        """See `Elementwise`; the factors are in."""
+    def keep(self, found: LogitStats, kept: Tensor, factors: Tensor, head: Head, out: Tensor) -> tuple[Tensor, None]:
+        """See `LogitOps`; the factors are in."""
         # In their order no row is overwritten before it is read: the i-th one kept was never before place i.
         gradients = out[: len(kept)]
         for piece in _pieces(gradients):
@@ -131,14 +131,14 @@ class Narrow(InPlace):
         return kept, None
 
 
-def wide(dtype: torch.dtype) -> torch.dtype:
+def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     """The type in which losses of `dtype` inputs are computed and added up."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def plain(dtype: torch.dtype) -> Elementwise:
+def logit_ops_for(dtype: torch.dtype) -> LogitOps:
     """The one for inputs of `dtype`, on any device."""
-    return Wide() if dtype == wide(dtype) else Narrow()
+    return FullPrecisionOps() if dtype == accumulation_dtype(dtype) else HalfPrecisionOps()
 
 
 def _pieces(rows: Tensor) -> Iterator[slice]:
@@ -185,14 +185,14 @@ def _entropy(probabilities: Tensor, entropy: Entropy) -> Tensor:
     return spread
 
 
-def _found(rows: Tensor, targets: Tensor, facts: list[tuple[Tensor, ...]], entropy: Entropy) -> Found:
+def _found(rows: Tensor, targets: Tensor, facts: list[tuple[Tensor, ...]], entropy: Entropy) -> LogitStats:
     """The chunk whose pieces gave `facts`."""
     chosen, highest, sums, *spread = (torch.cat(parts) for parts in zip(*facts, strict=True))
     nll = sums.log() + (highest - chosen)
-    return Found(rows, targets, chosen, highest, sums, nll, None if entropy is None else spread[0])
+    return LogitStats(rows, targets, chosen, highest, sums, nll, None if entropy is None else spread[0])
 
 
-def _at_targets(found: Found, kept: Tensor, head: Head) -> Tensor:
+def _at_targets(found: LogitStats, kept: Tensor, head: Head) -> Tensor:
     """(k, 1) p - 1 times the cap's slope, at the targets of the rows `kept`."""
     slopes = _slopes(found.chosen[kept], head)
     gradient = torch.expm1(-found.nll[kept])

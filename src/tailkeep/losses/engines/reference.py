@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tailkeep.losses.engines.base import Rows
+from tailkeep.losses.engines.base import TokenLosses
 from tailkeep.losses.lm_head import Head
 from tailkeep.losses.weighting import Entropy, Weighting
 
@@ -22,14 +22,14 @@ class Reference:
 
     def weighted(
         self, hidden: Tensor, head: Head, targets: Tensor, weighting: Weighting, *, expected: Tensor | None = None
-    ) -> Rows:
+    ) -> TokenLosses:
         """See `Engine`."""
         del expected
         logits = all_logits(hidden, head)
         nll = F.cross_entropy(logits, targets, reduction="none")
         weights = weighting.factors(nll, entropy_of(logits.detach(), weighting.entropy))
         correct = logits.detach().amax(-1) <= logits.detach().gather(1, targets[:, None]).squeeze(1)
-        return Rows(times(nll, weights), nll.detach(), weights.detach(), correct)
+        return TokenLosses(times(nll, weights), nll.detach(), weights.detach(), correct)
 
 
 def all_logits(hidden: Tensor, head: Head) -> Tensor:

@@ -19,7 +19,7 @@ Implementation: TypeAlias = Literal["auto", "reference", "chunked", "torch", "tr
 IMPLEMENTATIONS: tuple[str, ...] = get_args(Implementation)
 
 
-def choose(impl: str, hidden: Tensor, head: Head, entropy: Entropy = None) -> tuple[Engine, str]:
+def select_engine(impl: str, hidden: Tensor, head: Head, entropy: Entropy = None) -> tuple[Engine, str]:
     """The engine for `impl`, and the reason in a sentence.
 
     Raises:
@@ -58,6 +58,6 @@ def _triton(hidden: Tensor) -> Engine:
             "TRITON_INTERPRET=1, which runs the kernels on a CPU very slowly."
         )
     require("triton", extra="triton")
-    from tailkeep.losses.engines.triton import TritonRows
+    from tailkeep.losses.engines.triton import TritonOps
 
-    return Chunked(elementwise=TritonRows())
+    return Chunked(elementwise=TritonOps())

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tailkeep.errors import ConfigError
-from tailkeep.losses.engines.base import Rows
+from tailkeep.losses.engines.base import TokenLosses
 from tailkeep.losses.engines.reference import times
 from tailkeep.losses.lm_head import Head
 from tailkeep.losses.weighting import Entropy, Weighting
@@ -36,12 +36,12 @@ class TorchLinear:
 
     def weighted(
         self, hidden: Tensor, head: Head, targets: Tensor, weighting: Weighting, *, expected: Tensor | None = None
-    ) -> Rows:
+    ) -> TokenLosses:
         """See `Engine`."""
         del expected
         nll, _ = self.token_nll(hidden, head, targets, entropy=None)
         weights = weighting.factors(nll, None)
-        return Rows(times(nll, weights), nll.detach(), weights.detach(), None)
+        return TokenLosses(times(nll, weights), nll.detach(), weights.detach(), None)
 
 
 def check_torch_linear(hidden: Tensor, head: Head, entropy: Entropy) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tailkeep.losses.engines.logit_ops import Found, wide
+from tailkeep.losses.engines.logit_ops import LogitStats, accumulation_dtype
 from tailkeep.losses.engines.reference import scaled
 from tailkeep.losses.engines.triton_kernels import TYPES, keep_rows, read_rows
 from tailkeep.losses.lm_head import Head
@@ -21,7 +21,7 @@ _PIECE = 256
 _ALIGNED = 64
 
 
-class TritonRows:
+class TritonOps:
     """See `Elementwise`. `block` is the number of logits that a program holds at a time, a power of 2."""
 
     # Programs that write rows and such that read them run at once.
@@ -35,10 +35,12 @@ class TritonRows:
         vocabulary = len(head.weight)
         return hidden.new_empty((rows, -(-vocabulary // _ALIGNED) * _ALIGNED))[:, :vocabulary]
 
-    def read(self, rows: Tensor, targets: Tensor, head: Head, entropy: Entropy) -> Found:
+    def read(self, rows: Tensor, targets: Tensor, head: Head, entropy: Entropy) -> LogitStats:
         """See `Elementwise`; leaves `rows` as they are."""
         targets = targets.contiguous()
-        chosen, highest, sums, spread = torch.empty((4, len(rows)), dtype=wide(rows.dtype), device=rows.device)
+        chosen, highest, sums, spread = torch.empty(
+            (4, len(rows)), dtype=accumulation_dtype(rows.dtype), device=rows.device
+        )
         with torch.cuda.device_of(rows):  # type: ignore[no-untyped-call]
             read_rows[(len(rows),)](
                 rows, _dense(head.bias), targets, chosen, highest, sums, spread, rows.stride(0), rows.shape[1],
@@ -46,10 +48,10 @@ class TritonRows:
             )  # fmt: skip
         nll = sums.log() + (highest - chosen)
         if entropy is None or entropy == "full":
-            return Found(rows, targets, chosen, highest, sums, nll, None if entropy is None else spread)
-        return Found(rows, targets, chosen, highest, sums, nll, _largest(rows, head, entropy))
+            return LogitStats(rows, targets, chosen, highest, sums, nll, None if entropy is None else spread)
+        return LogitStats(rows, targets, chosen, highest, sums, nll, _largest(rows, head, entropy))
 
-    def keep(self, found: Found, kept: Tensor, factors: Tensor, head: Head, out: Tensor) -> tuple[Tensor, None]:
+    def keep(self, found: LogitStats, kept: Tensor, factors: Tensor, head: Head, out: Tensor) -> tuple[Tensor, None]:
         """See `Elementwise`; the factors are in."""
         constants = self._constants(out, head)
         if len(kept):
@@ -65,7 +67,7 @@ class TritonRows:
         return {
             "SCALE": head.scale,
             "SOFTCAP": head.softcap,
-            "WIDE": TYPES[wide(rows.dtype)],
+            "WIDE": TYPES[accumulation_dtype(rows.dtype)],
             "BLOCK": block,
             "num_warps": 8 if block >= _BLOCK else 4,
             # A target's logit is to be the same number alone and in its row.
@@ -81,7 +83,11 @@ def _largest(rows: Tensor, head: Head, entropy: int) -> Tensor:
     """The entropy of each row's `entropy` most likely tokens; PyTorch already sorts on the device."""
     parts = []
     for piece in torch.split(rows, _PIECE):
-        logits = piece.to(wide(piece.dtype)) if head.bias is None else piece + head.bias.to(wide(piece.dtype))
+        logits = (
+            piece.to(accumulation_dtype(piece.dtype))
+            if head.bias is None
+            else piece + head.bias.to(accumulation_dtype(piece.dtype))
+        )
         largest = scaled(logits, head).topk(min(entropy, logits.shape[1])).values
         parts.append(torch.special.entr(largest.softmax(1)).sum(1))
     return torch.cat(parts)

@@ -24,7 +24,7 @@ from tailkeep.losses.weighting import Weighting
 _TRUNCATIONS = {"truncated", "dynamic", "scheduled", "target_kept"}
 
 
-def chosen(loss: str | Weighting, threshold: float | None, options: Mapping[str, Any]) -> Weighting:
+def resolve_weighting(loss: str | Weighting, threshold: float | None, options: Mapping[str, Any]) -> Weighting:
     """The weighting named `loss`, with its options, or `loss` itself.
 
     Raises:
@@ -82,7 +82,7 @@ def attach(
             options that cannot be used.
     """
     inner = causal_lm(model)
-    weighting = chosen(loss, threshold, options)
+    weighting = resolve_weighting(loss, threshold, options)
     head = check_attachable(inner)
     forward = own_class(inner).forward
     transformation = transformation_of(inner, head)
@@ -96,7 +96,7 @@ def attach(
         with contextlib.ExitStack() as undo:
             undo.callback(detach, model)
             # The judge is the model's own loss, differentiated in evaluation mode.
-            with plain(model):
+            with without_attached_loss(model):
                 _check(inner, head, forward, weighting)
             undo.pop_all()
     return model
@@ -151,7 +151,7 @@ def weighting_of(model: nn.Module) -> Weighting:
 
 
 @contextlib.contextmanager
-def plain(model: nn.Module) -> Iterator[None]:
+def without_attached_loss(model: nn.Module) -> Iterator[None]:
     """Let `model` be its own within: logits in training mode, its own loss with gradients, its backbone alone.
 
     Raises:

@@ -19,7 +19,7 @@ from tailkeep.errors import AttachmentError, ConfigError
 from tailkeep.losses.hf.logit_transform import backbone_of, has_own_loss, output_layer
 from tailkeep.losses.hf.state import Attachment, Call
 from tailkeep.losses.linear import linear_weighted_cross_entropy, share_of
-from tailkeep.losses.nll import at_least_something, check_count, count_on
+from tailkeep.losses.nll import check_count, clamp_count, count_on
 from tailkeep.losses.weighting import Weighting
 
 # The training call of an attached model: the loss is computed inside the output layer's own call.
@@ -134,7 +134,7 @@ def _call(arguments: dict[str, Any], weighting: Weighting) -> Call:
     else:
         check_count(num_items)
         items = count_on(num_items.device if isinstance(num_items, Tensor) else targets.device, num_items)
-    return Call(targets, ignore_index, at_least_something(items), weighting)
+    return Call(targets, ignore_index, clamp_count(items), weighting)
 
 
 def _parts(model: nn.Module) -> list[nn.Module]:

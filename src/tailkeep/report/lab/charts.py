@@ -7,9 +7,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from tailkeep.report.lab.run import Group, circumstances
+from tailkeep.report.lab.run import ArmGroup, settings_of
 from tailkeep.report.metric_catalog import describe
-from tailkeep.report.svg import HAIR, SMALL, Drawing, canvas, label, name_axis, pen
+from tailkeep.report.svg import HAIR, SMALL, Drawing, canvas, label, line_style, name_axis
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,7 +20,7 @@ from tailkeep.report.lab.stats import failure_rules
 from tailkeep.report.metric_catalog import bounds_of, companion_of
 from tailkeep.report.svg import (
     MUTED,
-    Pen,
+    LineStyle,
     label_ends,
     plain_ticks,
 )
@@ -65,7 +65,7 @@ class Line:
         return next((value for value in reversed(self.mean) if math.isfinite(value)), math.nan)
 
 
-def curve(group: Group, metric: str, pens: "Mapping[str, Pen]", name: str) -> Drawing | None:
+def curve(group: ArmGroup, metric: str, pens: "Mapping[str, LineStyle]", name: str) -> Drawing | None:
     """The curves of `metric`; None where no arm has a finite value to draw."""
     lines = {arm: Line(group.of(arm), metric) for arm in group.arms}
     lines = {arm: line for arm, line in lines.items() if math.isfinite(line.end)}
@@ -83,7 +83,9 @@ def curve(group: Group, metric: str, pens: "Mapping[str, Pen]", name: str) -> Dr
     )
 
 
-def _build_curves(group: Group, metric: str, lines: "Mapping[str, Line]", pens: "Mapping[str, Pen]") -> "Figure":
+def _build_curves(
+    group: ArmGroup, metric: str, lines: "Mapping[str, Line]", pens: "Mapping[str, LineStyle]"
+) -> "Figure":
     from matplotlib.ticker import MaxNLocator
 
     known = describe(metric)
@@ -109,25 +111,27 @@ def _build_curves(group: Group, metric: str, lines: "Mapping[str, Line]", pens: 
     return figure
 
 
-def draw_line(panel: "Axes", line: Line, pen: Pen, *, shade: float) -> None:
+def draw_line(panel: "Axes", line: Line, line_style: LineStyle, *, shade: float) -> None:
     """A line with its band."""
-    panel.fill_between(line.generations, line.low, line.high, color=pen.colour, alpha=shade, linewidth=0)
+    panel.fill_between(line.generations, line.low, line.high, color=line_style.colour, alpha=shade, linewidth=0)
     panel.plot(
         line.generations,
         line.mean,
-        color=pen.colour,
-        linestyle=pen.dash,
+        color=line_style.colour,
+        linestyle=line_style.dash,
         linewidth=1.6,
-        marker=pen.marker,
+        marker=line_style.marker,
         markersize=4,
         markeredgewidth=0,
         markevery=max(1, math.ceil(len(line.generations) / _MOST_MARKERS)),
     )
 
 
-def _draw_theory(panel: "Axes", line: Line, pen: Pen) -> None:
+def _draw_theory(panel: "Axes", line: Line, line_style: LineStyle) -> None:
     if math.isfinite(line.end):
-        panel.plot(line.generations, line.mean, color=pen.colour, linestyle=(0, (1, 1.5)), linewidth=1.1, zorder=1.5)
+        panel.plot(
+            line.generations, line.mean, color=line_style.colour, linestyle=(0, (1, 1.5)), linewidth=1.1, zorder=1.5
+        )
 
 
 def _theory(metric: str) -> str:
@@ -135,7 +139,7 @@ def _theory(metric: str) -> str:
     return companion[0] if companion else ""
 
 
-def _band_note(metric: str, group: Group, seeds: int) -> str:
+def _band_note(metric: str, group: ArmGroup, seeds: int) -> str:
     bounds = bounds_of(metric)
     if bounds and set(bounds) <= group.names:
         of_items = metric.startswith("downstream.")
@@ -143,7 +147,7 @@ def _band_note(metric: str, group: Group, seeds: int) -> str:
     return f"Line: mean of {seeds} seeds; band: lowest to highest seed." if seeds > 1 else "One seed, so no band."
 
 
-def notes_of(group: Group, metric: str, seeds: int) -> list[str]:
+def notes_of(group: ArmGroup, metric: str, seeds: int) -> list[str]:
     """What stands beneath the curves of `metric`, some of it empty."""
     known = describe(metric)
     limit = "Dotted: the limit of failure." if _limits(group, metric) else ""
@@ -154,7 +158,7 @@ def notes_of(group: Group, metric: str, seeds: int) -> list[str]:
     return [known.note, _band_note(metric, group, seeds), theory, limit, better]
 
 
-def _limits(group: Group, metric: str) -> list[float]:
+def _limits(group: ArmGroup, metric: str) -> list[float]:
     """The fixed limits of failure of `metric`; one that is relative to a seed's start is no single line."""
     return [rule.limit for rule in failure_rules(group.names) if rule.metric == metric and rule.reference is None]
 
@@ -182,13 +186,13 @@ Panels = Mapping[str, Mapping[str, Line]]
 """The line of each level, by circumstance."""
 
 
-def facets(group: Group, grid: Mapping[str, Sequence[str]], metric: str, name: str) -> Drawing | None:
+def facets(group: ArmGroup, grid: Mapping[str, Sequence[str]], metric: str, name: str) -> Drawing | None:
     """The curves of `metric` over a grid of at least two axes; None where no arm of it has a finite value."""
     if len(grid) < 2:
         return None
     axis, levels = list(grid.items())[-1]
     found: dict[str, dict[str, Line]] = {}
-    for circumstance, arms in circumstances(grid).items():
+    for circumstance, arms in settings_of(grid).items():
         lines = {level: Line(group.of(arm), metric) for level, arm in arms.items()}
         found[circumstance] = {level: line for level, line in lines.items() if math.isfinite(line.end)}
     if not any(found.values()):
@@ -215,7 +219,7 @@ def _build_facets(title: str, panels: Panels, levels: Sequence[str]) -> "Figure"
     figure, axes = canvas(
         title, rows=rows, columns=columns, width=_PANEL_WIDTH * columns, height=_HEAD + _PANEL_HEIGHT * rows
     )
-    pens = {level: pen(place) for place, level in enumerate(levels)}
+    pens = {level: line_style(place) for place, level in enumerate(levels)}
     for panel, (place, lines) in zip(axes, panels.items(), strict=False):
         panel.set_title(label(place, 26), fontsize=SMALL, loc="left")
         panel.grid(axis="y", color=HAIR, linewidth=0.5)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from tailkeep.metrics import Interval
 from tailkeep.report import formatting
 from tailkeep.report.lab.paired_differences import Difference, measured_difference
-from tailkeep.report.lab.run import Group, circumstances
+from tailkeep.report.lab.run import ArmGroup, settings_of
 from tailkeep.report.metric_catalog import describe, headline_names
 from tailkeep.report.svg import COLOURS, HAIR, INK, MUTED, SMALL, WIDTH, Drawing, canvas, label, name_axis
 
@@ -28,7 +28,7 @@ _TOLD, _LISTED = 2, 6
 
 
 @dataclass(frozen=True)
-class Field:
+class EffectCell:
     """What the level `column` changes in the circumstance `row`, and whether for the better."""
 
     row: int
@@ -38,41 +38,41 @@ class Field:
 
 
 @dataclass(frozen=True)
-class Map:
+class EffectMap:
     """All fields of one metric; `rows` are the circumstances, `columns` the levels compared with `reference`."""
 
     reference: str
     rows: tuple[str, ...]
     columns: tuple[str, ...]
-    fields: tuple[Field, ...]
+    fields: tuple[EffectCell, ...]
 
 
-def map_of(group: Group, grid: Mapping[str, Sequence[str]], metric: str) -> Map | None:
+def effect_map(group: ArmGroup, grid: Mapping[str, Sequence[str]], metric: str) -> EffectMap | None:
     """The map of `metric` over a grid of at least two axes; None where no two arms of a row have it."""
     better = describe(metric).better
     if len(grid) < 2 or better is None:
         return None
-    rows = circumstances(grid)
+    rows = settings_of(grid)
     levels = list(grid.values())[-1]
     sign = 1 if better == "higher" else -1
     fields = []
     for row, names in enumerate(rows.values()):
         for column, arm in enumerate(list(names.values())[1:]):
             if found := measured_difference(group, arm, metric):
-                fields.append(Field(row, column, found, sign * found.level.mean > 0))
+                fields.append(EffectCell(row, column, found, sign * found.level.mean > 0))
     if not fields:
         return None
-    return Map(levels[0], tuple(rows), tuple(levels[1:]), tuple(fields))
+    return EffectMap(levels[0], tuple(rows), tuple(levels[1:]), tuple(fields))
 
 
-def findings(group: Group, grid: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+def findings(group: ArmGroup, grid: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
     """What the maps of the first comparable metrics say, a sentence each; nothing without a grid of two axes."""
     told = [name for name in headline_names(group.names) if describe(name).better][:_TOLD]
-    maps = ((name, map_of(group, grid, name)) for name in told)
+    maps = ((name, effect_map(group, grid, name)) for name in told)
     return tuple(_finding(describe(name).title, found) for name, found in maps if found is not None)
 
 
-def _finding(title: str, found: Map) -> str:
+def _finding(title: str, found: EffectMap) -> str:
     sure = sorted((f for f in found.fields if f.difference.is_sure), key=lambda f: -abs(f.difference.level.mean))
     lead = f"{title}, each choice against {found.reference} in the same circumstance, paired by seed"
     if not sure:
@@ -86,14 +86,14 @@ def _finding(title: str, found: Map) -> str:
     return f"{lead}, is {'; '.join(parts)}. In the others the interval holds 0."
 
 
-def _shown(found: Map, field: Field) -> str:
+def _shown(found: EffectMap, field: EffectCell) -> str:
     change = formatting.mean(field.difference.level, signed=True)
     return f"{found.columns[field.column]} with {found.rows[field.row]} ({change})"
 
 
-def choice_map(group: Group, grid: Mapping[str, Sequence[str]], metric: str, name: str) -> Drawing | None:
+def choice_map(group: ArmGroup, grid: Mapping[str, Sequence[str]], metric: str, name: str) -> Drawing | None:
     """The map of `metric` as a figure."""
-    found = map_of(group, grid, metric)
+    found = effect_map(group, grid, metric)
     if found is None:
         return None
     title = f"{describe(metric).title}: change by {list(grid)[-1]}"
@@ -115,7 +115,7 @@ def choice_map(group: Group, grid: Mapping[str, Sequence[str]], metric: str, nam
     )
 
 
-def _build_map(title: str, found: Map) -> "Figure":
+def _build_map(title: str, found: EffectMap) -> "Figure":
     height = _MAP_HEAD_HEIGHT + _MAP_ROW_HEIGHT * len(found.rows)
     figure, (panel,) = canvas(title, width=1.6 * WIDTH, height=height)
     sizes = [abs(f.difference.level.mean) for f in found.fields if math.isfinite(f.difference.level.mean)]
@@ -133,7 +133,7 @@ def _build_map(title: str, found: Map) -> "Figure":
     return figure
 
 
-def _draw(panel: "Axes", field: Field, largest: float) -> None:
+def _draw(panel: "Axes", field: EffectCell, largest: float) -> None:
     from matplotlib.patches import Rectangle
 
     mean, is_sure = field.difference.level.mean, field.difference.is_sure
@@ -165,7 +165,7 @@ _BOARD_ROW_HEIGHT, _BOARD_HEAD_HEIGHT = 0.2, 0.85
 Rows = list[tuple[str, Interval]]
 
 
-def leaderboard(group: Group, metric: str, name: str) -> Drawing | None:
+def leaderboard(group: ArmGroup, metric: str, name: str) -> Drawing | None:
     """The leaderboard of `metric`; None with fewer than five arms, one seed, or a metric without a better direction."""
     better = describe(metric).better
     if better is None or len(group.arms) < _FEWEST:
@@ -186,7 +186,7 @@ def leaderboard(group: Group, metric: str, name: str) -> Drawing | None:
     )
 
 
-def ranked(group: Group, metric: str, *, higher: bool) -> Rows:
+def ranked(group: ArmGroup, metric: str, *, higher: bool) -> Rows:
     """Each further arm with its difference from the first, the best first; arms without one are left out."""
     found = (measured_difference(group, arm, metric) for arm in group.compared)
     rows = [(one.arm, one.level) for one in found if one is not None and math.isfinite(one.level.mean)]

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from tailkeep.metrics import Interval
 from tailkeep.report.lab.paired_differences import part_rows
-from tailkeep.report.lab.run import Reading
+from tailkeep.report.lab.run import LabRun
 from tailkeep.report.lab.stats import ArmSummary, FailureSummary, Summary
 from tailkeep.sanitize import visible
 
@@ -39,7 +39,7 @@ _FAILURES = (
 )
 
 
-def tables(reading: Reading, summary: Summary) -> dict[str, str]:
+def tables(reading: LabRun, summary: Summary) -> dict[str, str]:
     """File name -> CSV; those of the knowledge-retention test where one was asked."""
     answers, knowledge = list(_answers(summary)), list(_knowledge(reading))
     return {
@@ -52,7 +52,7 @@ def tables(reading: Reading, summary: Summary) -> dict[str, str]:
     }
 
 
-def _metrics(reading: Reading) -> Iterable[Row]:
+def _metrics(reading: LabRun) -> Iterable[Row]:
     for group in reading.groups:
         for entry in group.entries:
             for name, value in entry.metrics.items():
@@ -102,7 +102,7 @@ def _answers(summary: Summary) -> Iterable[Row]:
             yield group.learner, one.arm, one.base, *where, *one.test
 
 
-def _knowledge(reading: Reading) -> Iterable[Row]:
+def _knowledge(reading: LabRun) -> Iterable[Row]:
     for group in reading.groups:
         for entry, row in part_rows(group):
             wilson, drawn = row["accuracy"], row["bootstrap"]

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tailkeep.report.lab.run import Entry, Group
+from tailkeep.report.lab.run import ArmGroup, Entry
 from tailkeep.report.lab.samples import first_middle_last
-from tailkeep.report.svg import HAIR, INK, MUTED, SMALL, Drawing, Pen, canvas, keys, name_axis
+from tailkeep.report.svg import HAIR, INK, MUTED, SMALL, Drawing, LineStyle, canvas, keys, name_axis
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,7 +26,7 @@ class Columns:
     values: Mapping[str, Sequence[float]]
 
 
-def confidence(group: Group, arm: str, pen: Pen, name: str) -> Drawing | None:
+def confidence(group: ArmGroup, arm: str, pen: LineStyle, name: str) -> Drawing | None:
     """Token probabilities at the first and the last generation, on held-out text and on the model's own samples."""
     tables = _summed(group.of(arm))
     if not tables:
@@ -44,7 +44,7 @@ def confidence(group: Group, arm: str, pen: Pen, name: str) -> Drawing | None:
     )
 
 
-def density(group: Group, arm: str, pen: Pen, name: str) -> Drawing | None:
+def density(group: ArmGroup, arm: str, pen: LineStyle, name: str) -> Drawing | None:
     """The fitted density at up to five generations, over the real one."""
     tables = _first_seed(group, arm, "density", ("x", "model", "real"))
     if not tables:
@@ -61,7 +61,7 @@ def density(group: Group, arm: str, pen: Pen, name: str) -> Drawing | None:
     )
 
 
-def points(group: Group, arm: str, pen: Pen, name: str) -> Drawing | None:
+def points(group: ArmGroup, arm: str, pen: LineStyle, name: str) -> Drawing | None:
     """Samples of the model over the real centres, at up to four generations."""
     tables = _first_seed(group, arm, "points", ("x", "y"), most=4)
     centres = _first_seed(group, arm, "centres", ("x", "y"), most=4)
@@ -76,7 +76,7 @@ def points(group: Group, arm: str, pen: Pen, name: str) -> Drawing | None:
     )
 
 
-def _confidence(tables: Sequence[Columns], arm: str, pen: Pen) -> "Figure":
+def _confidence(tables: Sequence[Columns], arm: str, pen: LineStyle) -> "Figure":
     figure, panels = canvas(f"Confidence of {arm}", columns=2)
     first, last = tables[0], tables[-1]
     for panel, column, words in zip(panels, ("real", "common"), ("held-out text", "own samples"), strict=True):
@@ -100,7 +100,7 @@ def _confidence(tables: Sequence[Columns], arm: str, pen: Pen) -> "Figure":
     return figure
 
 
-def _density(tables: Sequence[Columns], arm: str, pen: Pen) -> "Figure":
+def _density(tables: Sequence[Columns], arm: str, pen: LineStyle) -> "Figure":
     figure, (panel,) = canvas(f"Density of {arm}")
     real = tables[0]
     for table, opacity in zip(tables, _ramp(len(tables)), strict=True):
@@ -119,7 +119,7 @@ def _density(tables: Sequence[Columns], arm: str, pen: Pen) -> "Figure":
     return figure
 
 
-def _points(tables: Sequence[Columns], centres: Columns, arm: str, pen: Pen) -> "Figure":
+def _points(tables: Sequence[Columns], centres: Columns, arm: str, pen: LineStyle) -> "Figure":
     side = 1 if len(tables) == 1 else 2
     rows = -(-len(tables) // side)
     figure, panels = canvas(f"Samples of {arm}", rows=rows, columns=side, height=2.1 * rows + 0.4)
@@ -178,7 +178,7 @@ def _summed(entries: Sequence[Entry]) -> list[Columns]:
     ]
 
 
-def _first_seed(group: Group, arm: str, table: str, names: tuple[str, ...], most: int = 5) -> list[Columns]:
+def _first_seed(group: ArmGroup, arm: str, table: str, names: tuple[str, ...], most: int = 5) -> list[Columns]:
     entries = group.of(arm)
     seed = entries[0].seed
     found = {e.generation: _columns(e.tables.get(table), names) for e in entries if e.seed == seed}

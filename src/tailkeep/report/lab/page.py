@@ -22,12 +22,12 @@ from tailkeep.report.lab.comparisons import choice_map, findings, leaderboard
 from tailkeep.report.lab.csv import tables
 from tailkeep.report.lab.distributions import confidence, density, points
 from tailkeep.report.lab.paired_differences import AnswerTest, Difference
-from tailkeep.report.lab.run import Group, Reading, read
+from tailkeep.report.lab.run import ArmGroup, LabRun, read_lab_run
 from tailkeep.report.lab.samples import Prompt, first_middle_last, pictures, prompts, views
 from tailkeep.report.lab.sentences import far_edits, sentences, unfinished
-from tailkeep.report.lab.stats import GroupSummary, Summary, summarise_reading
+from tailkeep.report.lab.stats import GroupSummary, Summary, summarise_run
 from tailkeep.report.metric_catalog import LEARNERS, VIEWS, describe, further_names, headline_names
-from tailkeep.report.svg import Drawing, Pen, Rendered, pen, render
+from tailkeep.report.svg import Drawing, LineStyle, Rendered, line_style, render
 from tailkeep.runs import Storage, redact
 from tailkeep.sanitize import visible
 
@@ -52,25 +52,27 @@ class GroupFigures:
         return (*self.compared, *self.headline, *self.shapes, *self.pictures, *self.further)
 
 
-def pens_of(reading: Reading) -> dict[str, Pen]:
+def line_styles_of(reading: LabRun) -> dict[str, LineStyle]:
     """The pen of each arm, by its place in the config."""
-    return {arm: pen(place) for place, arm in enumerate(reading.arms)}
+    return {arm: line_style(place) for place, arm in enumerate(reading.arms)}
 
 
-def draw(reading: Reading) -> tuple[GroupFigures, ...]:
+def draw(reading: LabRun) -> tuple[GroupFigures, ...]:
     """All figures, group by group."""
-    pens, names = pens_of(reading), _Names()
+    pens, names = line_styles_of(reading), _Names()
     return tuple(_group(group, reading.grid, pens, names) for group in reading.groups)
 
 
-def _group(group: Group, grid: Mapping[str, tuple[str, ...]], pens: Mapping[str, Pen], names: "_Names") -> GroupFigures:
+def _group(
+    group: ArmGroup, grid: Mapping[str, tuple[str, ...]], pens: Mapping[str, LineStyle], names: "_Names"
+) -> GroupFigures:
     def curves(metrics: tuple[str, ...]) -> Iterator[Drawing | None]:
         for metric in metrics:
             name = names.new(group.learner, metric)
             # The lines of a grid's arms in one panel could not be told apart.
             yield facets(group, grid, metric, name) or curve(group, metric, pens, name)
 
-    def shapes(kind: Callable[[Group, str, Pen, str], Drawing | None], word: str) -> Iterator[Drawing | None]:
+    def shapes(kind: Callable[[ArmGroup, str, LineStyle, str], Drawing | None], word: str) -> Iterator[Drawing | None]:
         return (kind(group, arm, pens[arm], names.new(group.learner, word, arm)) for arm in group.arms)
 
     def compared(metrics: tuple[str, ...]) -> Iterator[Drawing | None]:
@@ -161,7 +163,7 @@ class Section:
     answers: tuple[AnswerTest, ...]
 
 
-def page(reading: Reading, summary: Summary, figures: Sequence[GroupFigures]) -> str:
+def page(reading: LabRun, summary: Summary, figures: Sequence[GroupFigures]) -> str:
     """The HTML of the report."""
     groups = zip(reading.groups, summary.groups, figures, strict=True)
     record = reading.run.record
@@ -170,7 +172,7 @@ def page(reading: Reading, summary: Summary, figures: Sequence[GroupFigures]) ->
         reading=reading,
         record=record,
         sections=[_section(n, *some, reading.grid) for n, some in enumerate(groups, 1)],
-        pens=pens_of(reading),
+        pens=line_styles_of(reading),
         unfinished=unfinished(reading.missing),
         timings=_timings(reading),
     )
@@ -178,7 +180,7 @@ def page(reading: Reading, summary: Summary, figures: Sequence[GroupFigures]) ->
 
 
 def _section(
-    place: int, group: Group, summary: GroupSummary, figures: GroupFigures, grid: Mapping[str, Sequence[str]]
+    place: int, group: ArmGroup, summary: GroupSummary, figures: GroupFigures, grid: Mapping[str, Sequence[str]]
 ) -> Section:
     samples = tuple(Samples(view, prompts(group, view, most=_PROMPTS)) for view in views(group))
     # Sentences that name every arm of a grid are not read by anyone.
@@ -192,7 +194,7 @@ def _newest(answers: Sequence[AnswerTest]) -> tuple[AnswerTest, ...]:
     return tuple({(one.arm, one.seed): one for one in sorted(answers, key=lambda one: one.generation)}.values())
 
 
-def _units(group: Group) -> Units | None:
+def _units(group: ArmGroup) -> Units | None:
     series = {arm: group.series(arm, "train_units") for arm in group.arms}
     means = {arm: _means(by_seed) for arm, by_seed in series.items() if by_seed}
     if not means:
@@ -210,7 +212,7 @@ def _means(by_seed: Mapping[int, Mapping[int, float]]) -> dict[int, float]:
     return {g: sum(values) / len(values) for g, values in found.items()}
 
 
-def _timings(reading: Reading) -> tuple[tuple[str, dict[str, float], float], ...]:
+def _timings(reading: LabRun) -> tuple[tuple[str, dict[str, float], float], ...]:
     """For each arm the seconds of each phase and of all, over its finished cells."""
     totals: dict[str, dict[str, float]] = {}
     for group in reading.groups:
@@ -290,9 +292,9 @@ def own_text(name: str) -> str:
     return resources.files("tailkeep.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def _swatch(pen: Pen) -> str:
+def _swatch(line_style: LineStyle) -> str:
     """The dash pattern of a pen for an inline SVG line of width 2.4."""
-    return "" if pen.dash == "solid" else " ".join(f"{2.4 * length:g}" for length in pen.dash[1])
+    return "" if line_style.dash == "solid" else " ".join(f"{2.4 * length:g}" for length in line_style.dash[1])
 
 
 # The report's files: report.html, figures/, tables/.
@@ -307,10 +309,10 @@ def write(path: Path | str, *, storage: Storage | None = None) -> Path:
         InputError: there is no run at `path`, or one of its files cannot be read.
         StorageError: the file system refused a write.
     """
-    reading = read(path)
+    reading = read_lab_run(path)
     folder = reading.run.path
     storage = storage or reading.run.storage
-    summary = summarise_reading(reading)
+    summary = summarise_run(reading)
     figures = draw(reading)
     rendered = [figure for group in figures for figure in group.all]
     images = {f"{figure.drawing.name}.svg": figure.file.encode() for figure in rendered}

@@ -16,7 +16,7 @@ from tailkeep.metrics import (
     mean_interval,
     slope,
 )
-from tailkeep.report.lab.run import Entry, Group
+from tailkeep.report.lab.run import ArmGroup, Entry
 
 Cells = Mapping[int, Mapping[int, Mapping[str, float]]]
 
@@ -42,7 +42,7 @@ class Difference:
         return self.level.low > 0 or self.level.high < 0
 
 
-def differences(group: Group, arm: str, metrics: Iterable[str]) -> list[Difference]:
+def differences(group: ArmGroup, arm: str, metrics: Iterable[str]) -> list[Difference]:
     """By how much `arm` lies above what it is compared with; nothing where the two have no generation in common."""
     base = group.base_of(arm)
     ours, theirs = _cells(group, arm), _cells(group, base)
@@ -59,13 +59,13 @@ def differences(group: Group, arm: str, metrics: Iterable[str]) -> list[Differen
     return [one(metric) for metric in metrics] if generations else []
 
 
-def measured_difference(group: Group, arm: str, metric: str) -> Difference | None:
+def measured_difference(group: ArmGroup, arm: str, metric: str) -> Difference | None:
     """The difference in `metric`; None where one of the two never has it, or they have no generation in common."""
     have = {entry.arm for entry in group.entries if metric in entry.metrics}
     return next(iter(differences(group, arm, [metric])), None) if {arm, group.base_of(arm)} <= have else None
 
 
-def _cells(group: Group, arm: str) -> Cells:
+def _cells(group: ArmGroup, arm: str) -> Cells:
     found: dict[int, dict[int, Mapping[str, float]]] = {}
     for entry in group.of(arm):
         found.setdefault(entry.seed, {})[entry.generation] = entry.metrics
@@ -98,7 +98,7 @@ class AnswerTest:
     test: McNemar
 
 
-def answer_tests(group: Group) -> Iterator[AnswerTest]:
+def answer_tests(group: ArmGroup) -> Iterator[AnswerTest]:
     """By arm, seed and generation; nothing where no questions were asked."""
     for arm in group.compared:
         first = {(entry.seed, entry.generation): _answers(entry) for entry in group.of(group.base_of(arm))}
@@ -110,7 +110,7 @@ def answer_tests(group: Group) -> Iterator[AnswerTest]:
                 yield AnswerTest(arm, group.base_of(arm), entry.seed, entry.generation, len(both), left_out, test)
 
 
-def part_rows(group: Group) -> Iterator[tuple[Entry, Mapping[str, Any]]]:
+def part_rows(group: ArmGroup) -> Iterator[tuple[Entry, Mapping[str, Any]]]:
     """The rows of the table `knowledge` of every entry: the whole test, and behind it each fraction."""
     for entry in group.entries:
         yield from ((entry, row) for row in _table(entry).get("rows", ()) if isinstance(row, Mapping))

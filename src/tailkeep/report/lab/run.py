@@ -12,7 +12,7 @@ from typing import Any
 
 from tailkeep.config import read_yaml
 from tailkeep.errors import InputError
-from tailkeep.runs import Cell, RunDirectory
+from tailkeep.runs import GenerationDir, RunDirectory
 
 _LONGEST_NAME = 120
 _LONGEST_SENTENCE = 600
@@ -22,7 +22,7 @@ _LONGEST_SENTENCE = 600
 class Entry:
     """One finished cell. `metrics` holds floats only (NaN where the run recorded no number), `tables` is as written."""
 
-    cell: Cell
+    cell: GenerationDir
     learner: str
     metrics: Mapping[str, float]
     tables: Mapping[str, Any]
@@ -44,7 +44,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Group:
+class ArmGroup:
     """All arms of one learner. Arms are in the order of the config, entries by arm, seed and generation."""
 
     learner: str
@@ -95,7 +95,7 @@ class Missing:
 
 
 @dataclass(frozen=True)
-class Reading:
+class LabRun:
     """A run and everything that the report says about it.
 
     `arms` holds every arm, also one without a finished cell; `grid` the levels of each axis that arms cross.
@@ -103,16 +103,16 @@ class Reading:
 
     run: RunDirectory
     name: str
-    shows: str
+    description: str
     config_text: str
     arms: tuple[str, ...]
     grid: Mapping[str, tuple[str, ...]]
-    groups: tuple[Group, ...]
+    groups: tuple[ArmGroup, ...]
     missing: tuple[Missing, ...]
     finished: int
 
 
-def circumstances(grid: Mapping[str, Sequence[str]]) -> dict[str, dict[str, str]]:
+def settings_of(grid: Mapping[str, Sequence[str]]) -> dict[str, dict[str, str]]:
     """By each combination of a grid's other axes, as it is shown, the arm of every level of the last one."""
     *others, levels = grid.values()
     return {
@@ -121,7 +121,7 @@ def circumstances(grid: Mapping[str, Sequence[str]]) -> dict[str, dict[str, str]
     }
 
 
-def read(path: Path | str) -> Reading:
+def read_lab_run(path: Path | str) -> LabRun:
     """The run at `path`.
 
     Raises:
@@ -135,10 +135,10 @@ def read(path: Path | str) -> Reading:
     entries = [_entry(cell) for cell in cells if cell.done]
     arms, grid = _arms(config, cells), _grid(config)
     learners = sorted({e.learner for e in entries}, key=lambda name: _first_arm(name, entries, arms))
-    return Reading(
+    return LabRun(
         run=run,
         name=_cut(config.get("name") or run.path.resolve().name, _LONGEST_NAME),
-        shows=_cut(config.get("shows") or "", _LONGEST_SENTENCE),
+        description=_cut(config.get("description") or "", _LONGEST_SENTENCE),
         config_text=config_path.read_text(encoding="utf-8") if config_path.exists() else "",
         arms=arms,
         grid=grid,
@@ -153,7 +153,7 @@ def _cut(text: object, longest: int) -> str:
     return whole if len(whole) <= longest else whole[:longest] + "…"
 
 
-def _entry(cell: Cell) -> Entry:
+def _entry(cell: GenerationDir) -> Entry:
     tree = cell.metrics()
     metrics, tables = tree.get("metrics", {}), tree.get("tables", {})
     if not isinstance(metrics, Mapping) or not isinstance(tables, Mapping):
@@ -165,7 +165,7 @@ def _number(value: object) -> float:
     return float(value) if isinstance(value, int | float) else math.nan
 
 
-def _arms(config: Mapping[str, Any], cells: list[Cell]) -> tuple[str, ...]:
+def _arms(config: Mapping[str, Any], cells: list[GenerationDir]) -> tuple[str, ...]:
     listed = config.get("arms")
     names = [str(name) for name in listed] if isinstance(listed, Mapping) else []
     return tuple(dict.fromkeys([*names, *(cell.arm for cell in cells)]))
@@ -182,18 +182,18 @@ def _first_arm(learner: str, entries: list[Entry], arms: tuple[str, ...]) -> tup
     return min(arms.index(entry.arm) for entry in entries if entry.learner == learner), learner
 
 
-def _group(learner: str, entries: list[Entry], arms: tuple[str, ...], grid: Mapping[str, Sequence[str]]) -> Group:
+def _group(learner: str, entries: list[Entry], arms: tuple[str, ...], grid: Mapping[str, Sequence[str]]) -> ArmGroup:
     own = sorted(
         (entry for entry in entries if entry.learner == learner),
         key=lambda entry: (arms.index(entry.arm), entry.seed, entry.generation),
     )
-    rows = [list(row.values()) for row in circumstances(grid).values()] if grid else []
+    rows = [list(row.values()) for row in settings_of(grid).values()] if grid else []
     bases = {arm: row[0] for row in rows for arm in row}
-    return Group(learner, tuple(dict.fromkeys(entry.arm for entry in own)), tuple(own), bases)
+    return ArmGroup(learner, tuple(dict.fromkeys(entry.arm for entry in own)), tuple(own), bases)
 
 
 def _missing(
-    run: RunDirectory, config: Mapping[str, Any], cells: list[Cell], arms: tuple[str, ...]
+    run: RunDirectory, config: Mapping[str, Any], cells: list[GenerationDir], arms: tuple[str, ...]
 ) -> Iterator[Missing]:
     done = [cell for cell in cells if cell.done]
     seeds = sorted({*run.record.seeds, *(cell.seed for cell in cells)})
@@ -207,7 +207,7 @@ def _missing(
                 yield Missing(arm, seed, last, min(begun, default=None))
 
 
-def _end(config: Mapping[str, Any], arm: str, done: list[Cell]) -> int:
+def _end(config: Mapping[str, Any], arm: str, done: list[GenerationDir]) -> int:
     """The last generation that `arm` is expected to reach; they are counted from 0."""
     overrides = config["arms"].get(arm) if isinstance(config.get("arms"), Mapping) else None
     stated = (overrides or {}).get("generations") if isinstance(overrides or {}, Mapping) else None

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tailkeep.report.lab.run import Entry, Group
-from tailkeep.report.svg import MUTED, SMALL, Drawing, Pen, canvas
+from tailkeep.report.lab.run import ArmGroup, Entry
+from tailkeep.report.svg import MUTED, SMALL, Drawing, LineStyle, canvas
 from tailkeep.runs import redact
 from tailkeep.sanitize import visible
 
@@ -32,7 +32,7 @@ _SHOWN_GENERATIONS = 3
 
 
 @dataclass(frozen=True)
-class Sample:
+class SampleText:
     """One text and the prompt that it continues, both visible and at most `LONGEST` characters."""
 
     prompt: str
@@ -57,7 +57,7 @@ def first_middle_last(generations: list[int], most: int = _SHOWN_GENERATIONS) ->
     return tuple(generations[round(i * last / (most - 1))] for i in range(most))
 
 
-def views(group: Group) -> tuple[str, ...]:
+def views(group: ArmGroup) -> tuple[str, ...]:
     """The decoders of which some entry of `group` has texts, the common one first."""
     found = {
         folder.name
@@ -69,11 +69,11 @@ def views(group: Group) -> tuple[str, ...]:
     return tuple(sorted(found, key=lambda view: (view != "common", view)))
 
 
-def prompts(group: Group, view: str, *, most: int) -> tuple[Prompt, ...]:
+def prompts(group: ArmGroup, view: str, *, most: int) -> tuple[Prompt, ...]:
     """The first `most` prompts of the lowest seed, with what each arm wrote to them in a few generations."""
     seed = min(entry.seed for entry in group.entries)
     generations = first_middle_last(group.generations())
-    read: dict[tuple[int, str], list[Sample]] = {
+    read: dict[tuple[int, str], list[SampleText]] = {
         (entry.generation, entry.arm): samples(entry, view, most=most)
         for entry in group.entries
         if entry.seed == seed and entry.generation in generations
@@ -83,7 +83,7 @@ def prompts(group: Group, view: str, *, most: int) -> tuple[Prompt, ...]:
 
 
 def _prompt(
-    n: int, read: dict[tuple[int, str], list[Sample]], generations: tuple[int, ...], arms: tuple[str, ...]
+    n: int, read: dict[tuple[int, str], list[SampleText]], generations: tuple[int, ...], arms: tuple[str, ...]
 ) -> Prompt:
     prompt = next(found[n].prompt for found in read.values() if len(found) > n)
 
@@ -96,13 +96,13 @@ def _prompt(
     return Prompt(n + 1, prompt, tuple(g for g, _ in written), tuple(texts for _, texts in written))
 
 
-def samples(entry: Entry, view: str, *, most: int) -> list[Sample]:
+def samples(entry: Entry, view: str, *, most: int) -> list[SampleText]:
     """The first `most` texts of `entry` through `view`; none where it has no text."""
     path = entry.cell.samples / view / "text.jsonl"
     return list(islice(_lines(path), most)) if path.is_file() else []
 
 
-def _lines(path: Path) -> Iterator[Sample]:
+def _lines(path: Path) -> Iterator[SampleText]:
     with path.open(encoding="utf-8", errors="replace") as file:
         for line in file:
             try:
@@ -110,7 +110,7 @@ def _lines(path: Path) -> Iterator[Sample]:
             except ValueError:
                 tree = {"text": line}
             tree = tree if isinstance(tree, dict) else {"text": line}
-            yield Sample(_shown(tree.get("prompt", "")), _shown(tree.get("text", "")))
+            yield SampleText(_shown(tree.get("prompt", "")), _shown(tree.get("text", "")))
 
 
 def _shown(text: object) -> str:
@@ -131,7 +131,7 @@ _PIXELS = 560
 Images = NDArray[np.uint8]
 
 
-def pictures(group: Group, arm: str, pen: Pen, name: str) -> Drawing | None:
+def pictures(group: ArmGroup, arm: str, pen: LineStyle, name: str) -> Drawing | None:
     """Up to 100 drawn images of the first seed at each of up to five generations, the first and the last among them."""
     del pen
     entries = group.of(arm)

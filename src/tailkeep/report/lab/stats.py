@@ -20,7 +20,7 @@ from tailkeep.metrics import (
     time_to_failure,
 )
 from tailkeep.report.lab.paired_differences import AnswerTest, Difference, answer_tests, differences
-from tailkeep.report.lab.run import Entry, Group, Reading, read
+from tailkeep.report.lab.run import ArmGroup, Entry, LabRun, read_lab_run
 from tailkeep.report.metric_catalog import headline_names
 
 # When an arm counts as failed.
@@ -216,7 +216,7 @@ class Summary:
     """A run in numbers."""
 
     name: str
-    shows: str
+    description: str
     groups: tuple[GroupSummary, ...]
 
 
@@ -226,15 +226,15 @@ def summarise(path: Path | str) -> Summary:
     Raises:
         InputError: there is no run at `path`, or one of its files cannot be read.
     """
-    return summarise_reading(read(path))
+    return summarise_run(read_lab_run(path))
 
 
-def summarise_reading(reading: Reading) -> Summary:
+def summarise_run(reading: LabRun) -> Summary:
     """The numbers of a run that has been read."""
-    return Summary(reading.name, reading.shows, tuple(_group(group) for group in reading.groups))
+    return Summary(reading.name, reading.description, tuple(_group(group) for group in reading.groups))
 
 
-def _group(group: Group) -> GroupSummary:
+def _group(group: ArmGroup) -> GroupSummary:
     names = headline_names(group.names)
     rules = failure_rules(group.names)
     arms = tuple(_arm(group, arm, names, rules) for arm in group.arms)
@@ -246,7 +246,7 @@ def _group(group: Group) -> GroupSummary:
     return GroupSummary(group.learner, names, rules, arms, generation, common, paired, answers)
 
 
-def _common_generation(group: Group) -> int | None:
+def _common_generation(group: ArmGroup) -> int | None:
     recorded: dict[tuple[str, int], set[int]] = {}
     for entry in group.entries:
         recorded.setdefault((entry.arm, entry.seed), set()).add(entry.generation)
@@ -257,7 +257,7 @@ def _level(entries: list[Entry], name: str) -> Interval:
     return mean_interval([entry.metrics.get(name, math.nan) for entry in entries])
 
 
-def _arm(group: Group, arm: str, names: tuple[str, ...], rules: tuple[FailureRule, ...]) -> ArmSummary:
+def _arm(group: ArmGroup, arm: str, names: tuple[str, ...], rules: tuple[FailureRule, ...]) -> ArmSummary:
     by_seed: dict[int, list[Entry]] = {}
     for entry in group.of(arm):
         by_seed.setdefault(entry.seed, []).append(entry)

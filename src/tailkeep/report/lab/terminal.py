@@ -14,10 +14,10 @@ from rich.text import Text
 
 from tailkeep.report import formatting
 from tailkeep.report.lab.comparisons import findings
-from tailkeep.report.lab.run import Group, Reading, read
+from tailkeep.report.lab.run import ArmGroup, LabRun, read_lab_run
 from tailkeep.report.lab.samples import Prompt, prompts, views
 from tailkeep.report.lab.sentences import answered, paired, unfinished
-from tailkeep.report.lab.stats import ArmSummary, GroupSummary, Summary, summarise_reading
+from tailkeep.report.lab.stats import ArmSummary, GroupSummary, Summary, summarise_run
 from tailkeep.report.metric_catalog import VIEWS, describe
 from tailkeep.runs import redact
 from tailkeep.sanitize import visible
@@ -29,7 +29,7 @@ def print_summary(path: Path | str, console: Console) -> None:
     Raises:
         InputError: there is no run at `path`, or one of its files cannot be read.
     """
-    _print_groups(read(path), console)
+    _print_groups(read_lab_run(path), console)
 
 
 def show(path: Path | str, console: Console, *, samples: int = 3) -> None:
@@ -38,7 +38,7 @@ def show(path: Path | str, console: Console, *, samples: int = 3) -> None:
     Raises:
         InputError: there is no run at `path`, or one of its files cannot be read.
     """
-    reading = read(path)
+    reading = read_lab_run(path)
     _print_facts(reading, console)
     _print_groups(reading, console)
     for group in reading.groups:
@@ -51,11 +51,11 @@ def _plain(text: str, style: str = "") -> Text:
     return Text(visible(redact(text), newline=" "), style=style)
 
 
-def _print_facts(reading: Reading, console: Console) -> None:
+def _print_facts(reading: LabRun, console: Console) -> None:
     record = reading.run.record
     console.print(_plain(reading.name, "bold"))
-    if reading.shows:
-        console.print(_plain(reading.shows))
+    if reading.description:
+        console.print(_plain(reading.description))
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -73,8 +73,8 @@ def _print_facts(reading: Reading, console: Console) -> None:
     console.print(Padding(table, (1, 0)))
 
 
-def _print_groups(reading: Reading, console: Console) -> None:
-    summary = summarise_reading(reading)
+def _print_groups(reading: LabRun, console: Console) -> None:
+    summary = summarise_run(reading)
     if not summary.groups:
         console.print(Text("No cell is finished yet."))
         return
@@ -143,7 +143,7 @@ def _row(arm: ArmSummary, name: str, *, at: bool) -> list[Text]:
     return [_plain("  " + arm.arm), *(Text(cell) for cell in cells)]
 
 
-def _print_prompt(group: Group, view: str, prompt: Prompt, console: Console) -> None:
+def _print_prompt(group: ArmGroup, view: str, prompt: Prompt, console: Console) -> None:
     console.print()
     console.print(Text(f"Prompt {prompt.number}, {VIEWS.get(view, visible(view))}", "bold"))
     console.print(Padding(Text(prompt.prompt or "(empty)", "italic"), (0, 2)))

@@ -16,7 +16,7 @@ from tailkeep.runs.storage import Storage
 
 
 @dataclass(frozen=True)
-class Cell:
+class GenerationDir:
     """One generation of one arm and seed. Its folder fills phase by phase; `DONE` closes it."""
 
     arm: str
