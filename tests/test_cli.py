@@ -163,7 +163,7 @@ def test_a_world_says_what_takes_long_before_it_starts(tailkeep, tmp_path, monke
     def cut_short(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tailkeep.lab.make_world.build_subject", cut_short)
+    monkeypatch.setattr("tailkeep.lab.make_world.build_experiment", cut_short)
     code, out, err = tailkeep("world", "--out", tmp_path / "world", "--set", "documents=7")
     assert (code, out) == (130, "")
     assert err.startswith("training a small prior on 7 documents (about half a minute for 1000) ...\n")

@@ -215,7 +215,7 @@ def test_options_beat_overrides_and_these_the_file(tmp_path, prior):
         f"prior: {{path: {prior}}}\nseed: 1\nnum_threads: 1\nrule: {{threshold: 0.5}}\n"
     )
     found = load(tmp_path / "edit.yaml", overrides=["seed=2", "num_threads=2"], options={"num_threads": 3})
-    assert (found.seed, found.threads, found.rule.threshold) == (2, 3, 0.5)
+    assert (found.seed, found.num_threads, found.rule.threshold) == (2, 3, 0.5)
 
 
 # Tasks
