@@ -7,7 +7,7 @@ from rich.console import Console
 
 from tailkeep import progress
 from tailkeep.lab import Event
-from tailkeep.progress import shown_progress
+from tailkeep.progress import show_progress
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def finished(generation, arm="plain", seed=0):
 
 
 def test_off_a_terminal_a_finished_generation_is_a_plain_line_on_stderr(clock, capsys):
-    with shown_progress(4) as observe:
+    with show_progress(4) as observe:
         clock(10)
         observe(finished(0))
     captured = capsys.readouterr()
@@ -36,7 +36,7 @@ def test_off_a_terminal_a_finished_generation_is_a_plain_line_on_stderr(clock, c
 
 
 def test_phases_print_no_line_of_their_own(clock, capsys):
-    with shown_progress(2) as observe:
+    with show_progress(2) as observe:
         for phase in ("write", "train", "sample", "measure"):
             clock(10)
             observe(Event("plain", 0, 0, phase))
@@ -44,7 +44,7 @@ def test_phases_print_no_line_of_their_own(clock, capsys):
 
 
 def test_lines_are_seconds_apart_but_the_last_is_always_printed(clock, capsys):
-    with shown_progress(100) as observe:
+    with show_progress(100) as observe:
         for generation in range(100):
             clock(0.25)
             observe(finished(generation))
@@ -54,7 +54,7 @@ def test_lines_are_seconds_apart_but_the_last_is_always_printed(clock, capsys):
 
 
 def test_what_an_earlier_run_has_done_does_not_count_as_fast_work(clock, capsys):
-    with shown_progress(4) as observe:
+    with show_progress(4) as observe:
         observe(Event("plain", 0, 0, None, resumed=True))
         observe(Event("plain", 0, 1, None, resumed=True))
         clock(10)
@@ -63,7 +63,7 @@ def test_what_an_earlier_run_has_done_does_not_count_as_fast_work(clock, capsys)
 
 
 def test_a_run_that_was_finished_before_gives_no_time_left(clock, capsys):
-    with shown_progress(1) as observe:
+    with show_progress(1) as observe:
         observe(Event("plain", 0, 0, None, resumed=True))
     assert capsys.readouterr().err == "1/1 cells, 0 s (plain seed 0 generation 0)\n"
 
@@ -77,7 +77,7 @@ def test_on_a_terminal_there_is_a_bar_that_says_what_is_at_work(monkeypatch):
     shown = Terminal()
     monkeypatch.setattr(sys, "stderr", shown)
     monkeypatch.setattr(progress, "Console", lambda **_: Console(file=shown, force_terminal=True, width=120))
-    with shown_progress(2) as observe:
+    with show_progress(2) as observe:
         for generation, phase in itertools.product(range(2), ("train", "measure", None)):
             observe(Event("[bold]odd[/bold]", 3, generation, phase))
     text = shown.getvalue()
@@ -88,7 +88,7 @@ def test_on_a_terminal_there_is_a_bar_that_says_what_is_at_work(monkeypatch):
 def test_the_cursor_comes_back_when_the_work_fails(monkeypatch):
     shown = Terminal()
     monkeypatch.setattr(progress, "Console", lambda **_: Console(file=shown, force_terminal=True, width=80))
-    with pytest.raises(RuntimeError), shown_progress(2):
+    with pytest.raises(RuntimeError), show_progress(2):
         raise RuntimeError
     text = shown.getvalue()
     assert 0 <= text.index("\x1b[?25l") < text.rindex("\x1b[?25h")

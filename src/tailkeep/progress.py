@@ -1,4 +1,4 @@
-"""What a long run tells while it runs: bars on a terminal, plain lines elsewhere, always on stderr."""
+"""Progress of a long run: bars on a terminal, plain lines elsewhere, always on stderr."""
 
 import sys
 import time
@@ -9,7 +9,7 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-_QUIET_SECONDS = 5.0
+_MIN_SECONDS_BETWEEN_LINES = 5.0
 
 
 class Step(Protocol):
@@ -28,7 +28,7 @@ class Step(Protocol):
 
 
 @contextmanager
-def shown_progress(total: int) -> Iterator[Callable[[Step], None]]:
+def show_progress(total: int) -> Iterator[Callable[[Step], None]]:
     """A function that takes steps and shows them; `total` cells are to be finished in all."""
     console = Console(stderr=True)
     if not console.is_terminal:
@@ -55,7 +55,7 @@ def shown_progress(total: int) -> Iterator[Callable[[Step], None]]:
 
 
 class _Lines:
-    """One line a finished cell, but not more than one every few seconds; the last is always printed."""
+    """One line per finished generation, but not more than one every few seconds; the last is always printed."""
 
     def __init__(self, total: int) -> None:
         self.total = total
@@ -69,13 +69,13 @@ class _Lines:
         self.done += 1
         self.resumed += step.resumed
         now = time.monotonic()
-        if now - self.printed < _QUIET_SECONDS and self.done < self.total:
+        if now - self.printed < _MIN_SECONDS_BETWEEN_LINES and self.done < self.total:
             return
         self.printed = now
         elapsed = now - self.start
         worked = self.done - self.resumed
-        left = f", about {elapsed / worked * (self.total - self.done):.0f} s left" if worked else ""
-        line = f"{self.done}/{self.total} cells, {elapsed:.0f} s{left} ({_describe(step)})"
+        remaining = f", about {elapsed / worked * (self.total - self.done):.0f} s left" if worked else ""
+        line = f"{self.done}/{self.total} cells, {elapsed:.0f} s{remaining} ({_describe(step)})"
         print(line, file=sys.stderr, flush=True)
 
 

@@ -1,7 +1,8 @@
-"""Text from a corpus or a file, made safe to print.
+"""Text made safe to print and to keep: visible control characters, and no credentials.
 
-Control and bidirectional characters are shown as visible escapes, so that no text can move the cursor,
-reorder a line or colour a terminal. One rule: what is printed is what is there.
+Control and bidirectional characters become visible escapes, so that no text can move the cursor, reorder a line or
+colour a terminal. Credentials never reach a file, a log, an error or a report: they are replaced before text leaves the
+process. Rule: what is printed is what is there, but for credentials.
 """
 
 import os
@@ -33,8 +34,6 @@ def _shown(character: str) -> str:
     return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
 
 
-# Credentials never reach a file, a log, an error or a report: they are replaced before text leaves the process.
-#
 # Three things give a credential away: its shape, the key beside it, and a secret variable of this process that holds
 # it.
 

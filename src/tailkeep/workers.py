@@ -1,4 +1,7 @@
-"""What processes that work for another one owe it: to leave Ctrl-C to it, and never to outlive it."""
+"""Worker processes and threads: workers leave Ctrl-C to their parent and never outlive it; threads are fixed in number.
+
+Rule: sums differ with the number of threads, so each library that is loaded gets the same number.
+"""
 
 import os
 import signal
@@ -32,11 +35,6 @@ def ignore_sigint() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-# A fixed number of threads for every numerical library, since sums differ with the number of threads.
-#
-# Rule: only what is loaded can be limited, so what a run computes with is imported first.
 
 
 @contextmanager

@@ -6,14 +6,16 @@ from tailkeep.data import read_documents
 from tailkeep.data.corpus import Layout
 from tailkeep.errors import InputError
 from tailkeep.kr_test.build import build_cloze
-from tailkeep.kr_test.cloze import blanks_of, gather, pair_up, present, questions_of
+from tailkeep.kr_test.cloze import blanks_of, gather, pair_up, questions_of, sentences_among
 from tailkeep.kr_test.corpus import AnnotatedDocument, read_corpus, sentences_of
 from tailkeep.kr_test.lint import find_shortcuts, leaks
 from tests.kr_test.corpus import documents, write
 
 
-def paired(wanted=40, seed=0, **choices):
-    return pair_up(gather(documents(), wanted=wanted, seed=seed), wanted=wanted // 2, seed=seed, **choices)
+def paired(num_questions=40, seed=0, **choices):
+    return pair_up(
+        gather(documents(), num_questions=num_questions, seed=seed), num_pairs=num_questions // 2, seed=seed, **choices
+    )
 
 
 def built(**choices):
@@ -42,23 +44,23 @@ def test_every_word_is_as_often_right_as_wrong():
 
 def test_no_shortcut_finds_anything():
     shortcuts = find_shortcuts(built())
-    assert [shortcut.name for shortcut in shortcuts if shortcut.accuracy.mean != 0.5 or shortcut.found] == []
+    assert [shortcut.name for shortcut in shortcuts if shortcut.accuracy.mean != 0.5 or shortcut.is_significant] == []
 
 
 def test_no_answer_leaks_and_no_false_sentence_stands_in_the_corpus():
     questions = built()
     assert questions
     assert not any(map(leaks, questions))
-    assert present((question.sentence_false for question in questions), documents()) == frozenset()
+    assert sentences_among((question.sentence_false for question in questions), documents()) == frozenset()
 
 
 def test_a_pair_whose_false_sentence_is_in_the_corpus_gives_no_question():
     pairs = paired()
     questions = questions_of(pairs)
-    left = questions_of(pairs, without=frozenset([questions[0].sentence_false]))
+    left = questions_of(pairs, excluded=frozenset([questions[0].sentence_false]))
     assert len(left) == len(questions) - 2
     spoilt = AnnotatedDocument(99, f"A start. {questions[0].sentence_false}")
-    assert present([questions[0].sentence_false, "No."], [spoilt]) == {questions[0].sentence_false}
+    assert sentences_among([questions[0].sentence_false, "No."], [spoilt]) == {questions[0].sentence_false}
 
 
 def test_the_seed_decides_and_nothing_else():
@@ -72,7 +74,7 @@ def test_an_entity_whose_word_stands_in_the_context_is_not_asked_for():
 
 
 def test_no_entity_is_asked_for_more_than_four_times():
-    counts = Counter(blank.entity.text for pair in paired(wanted=90) for blank in pair)
+    counts = Counter(blank.entity.text for pair in paired(num_questions=90) for blank in pair)
     assert max(counts.values()) <= 4
 
 
@@ -83,7 +85,7 @@ def test_sentences_of_unequal_length_by_the_given_measure_are_not_paired():
 
 
 def test_few_documents_are_held_of_a_large_corpus():
-    few = gather(documents(60), wanted=1, seed=0)
+    few = gather(documents(60), num_questions=1, seed=0)
     assert 40 <= len(few) < 50
     assert {blank.location for blank in few} != set(range(len({blank.location for blank in few})))
 
@@ -95,7 +97,7 @@ def test_the_place_of_a_document_is_its_line_in_all_files_together(tmp_path):
 
 
 def test_a_build_from_files_counts_what_it_found(tmp_path):
-    found = build_cloze([str(write(tmp_path / "corpus.txt"))], Layout(), wanted=10)
+    found = build_cloze([str(write(tmp_path / "corpus.txt"))], Layout(), num_questions=10)
     assert len(found.questions) == 10
     assert found.counts["pairs"] == 5
     lines = read_documents(tmp_path / "corpus.txt")
@@ -105,4 +107,4 @@ def test_a_build_from_files_counts_what_it_found(tmp_path):
 def test_a_corpus_without_entities_is_refused(tmp_path):
     (tmp_path / "x.txt").write_text("it ran and it ran and it ran.\n")
     with pytest.raises(InputError, match="0 entities were found"):
-        build_cloze([str(tmp_path / "x.txt")], Layout(), wanted=10)
+        build_cloze([str(tmp_path / "x.txt")], Layout(), num_questions=10)

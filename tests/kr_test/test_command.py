@@ -28,12 +28,12 @@ def test_questions_are_built_checked_run_and_exported(tailkeep, corpus, tmp_path
     figures = tmp_path / "figures.json"
     code, text, _ = tailkeep(
         "kr-test", "run", "--model", model, "--questions", out, "--out", figures,
-        "--against", model, "--fractions", 2, "--lines", 60, "--text-form", "wikitext",
+        "--reference", model, "--num-parts", 2, "--num-documents", 60, "--text-form", "wikitext",
     )  # fmt: skip
     assert code == 0
     assert [line.split()[0] for line in text.splitlines()[1:4]] == ["total", "fraction", "fraction"]
-    assert "against the plain form" in text
-    assert f"against {model}" in text
+    assert "reference the plain form" in text
+    assert f"reference {model}" in text
     tree = json.loads(figures.read_text())
     assert len(tree["margins"]["common"]) == 20
     assert tree["comparisons"][1]["test"] == {"only_first": 0, "only_second": 0, "p_value": 1.0}
@@ -52,13 +52,13 @@ def test_an_endpoint_is_told_of_before_and_the_key_stands_nowhere(tailkeep, corp
     monkeypatch.setenv("MY_PLACE", KEY)
     out = tmp_path / "asked" / "kr.json"
     with serving(questions("old")) as server:
-        code, text, told = ask(tailkeep, server, corpus, out, "--yes", "--key-variable", "MY_PLACE", "--price", "1,2")
+        code, text, told = ask(tailkeep, server, corpus, out, "--yes", "--api-key-env", "MY_PLACE", "--price", "1,2")
         assert code == 0
         assert f"to {server.url[7:-3]}, model m: 2 requests" in told
         assert "at the prices given" in told
         assert server.requests[0][1]["Authorization"] == f"Bearer {KEY}"
         # Everything is paid for: nothing is asked, and nobody is asked.
-        assert ask(tailkeep, server, corpus, out, "--key-variable", "MY_PLACE")[0] == 0
+        assert ask(tailkeep, server, corpus, out, "--api-key-env", "MY_PLACE")[0] == 0
         assert len(server.requests) == 2
     written = b"".join(path.read_bytes() for path in out.parent.rglob("*") if path.is_file())
     assert KEY.encode() not in written
@@ -68,7 +68,7 @@ def test_an_endpoint_is_told_of_before_and_the_key_stands_nowhere(tailkeep, corp
 def test_nothing_is_sent_without_a_yes(tailkeep, corpus, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.setattr("typer.confirm", lambda *_, **__: False)
     with serving(questions("old")) as server:
-        code, _, told = ask(tailkeep, server, corpus, tmp_path / "kr.json", "--key-variable", "")
+        code, _, told = ask(tailkeep, server, corpus, tmp_path / "kr.json", "--api-key-env", "")
     assert (code, server.requests) == (2, [])
     assert "no price is given" in told
     assert "nothing was sent" in told
@@ -103,7 +103,7 @@ def test_nothing_is_sent_without_a_yes(tailkeep, corpus, tmp_path, monkeypatch):
         (["check", "nowhere.json"], "cannot read nowhere.json"),
         (["check", "{corpus}"], "not JSON"),
         (["run", "--model", "nowhere/at/all", "--questions", "nowhere.json"], "cannot read nowhere.json"),
-        (["run", "--model", "m", "--questions", "x", "--lines", "4"], "does nothing without --fractions"),
+        (["run", "--model", "m", "--questions", "x", "--num-documents", "4"], "does nothing without --num-parts"),
         (["run", "--model", "m", "--questions", "x", "--text-form", "x"], "give one of plain, wikitext"),
         (["export", "--questions", "nowhere.json", "--out", "d"], "cannot read nowhere.json"),
     ],

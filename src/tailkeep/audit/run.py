@@ -94,7 +94,7 @@ def load_worker(config: AuditConfig, out: str | Path, record: RunRecord) -> Call
         TailkeepError: the prior or the output cannot be opened there.
     """
     asker = prior_scorer_of(config)
-    record.refuse_unequal(sources_of(config, asker))
+    record.check_same_sources(sources_of(config, asker))
     return worker(asker, config, out, record)
 
 

@@ -13,7 +13,7 @@ import typer
 from tailkeep import __version__
 from tailkeep.cli import audit, downstream, edit, kr_test, lab, select, world
 from tailkeep.cli import report as reading
-from tailkeep.cli.output import Redacted, print_fault, tell_interrupted
+from tailkeep.cli.output import Redacted, print_internal_error, print_interrupted
 from tailkeep.errors import ExitCode, TailkeepError
 from tailkeep.sanitize import redact, visible
 
@@ -28,7 +28,7 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line and exit with the code that says how it ended."""
-    sys.excepthook = print_fault
+    sys.excepthook = print_internal_error
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Redacted("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
@@ -37,7 +37,7 @@ def main() -> None:
         app(standalone_mode=True)
     except KeyboardInterrupt:
         # One that came before typer listens, or while it ends.
-        tell_interrupted()
+        print_interrupted()
         sys.exit(ExitCode.INTERRUPTED)
     except TailkeepError as error:
         print(f"error: {visible(redact(str(error)))}", file=sys.stderr)
@@ -45,7 +45,7 @@ def main() -> None:
     except SystemExit as end:
         # typer turns an interrupt into its exit code and says nothing.
         if end.code == ExitCode.INTERRUPTED:
-            tell_interrupted()
+            print_interrupted()
         raise
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
-from tailkeep.cli.output import tell
+from tailkeep.cli.output import print_status
 from tailkeep.errors import ExitCode
 from tailkeep.sanitize import redact, visible
 
@@ -62,11 +62,11 @@ class RunOutcome(Protocol):
 def tell_outcome(outcome: RunOutcome, out: str) -> None:
     """Print what a run into `out` found, warn, and end with a code of its own if documents were rejected."""
     for line in outcome.warnings():
-        tell(f"warning: {visible(redact(line), newline=' ')}.")
+        print_status(f"warning: {visible(redact(line), newline=' ')}.")
     print(visible("\n".join([*outcome.lines(), f"output: {redact(out)}"])), flush=True)
     if outcome.rejected:
         first = visible(redact(outcome.rejects.first), newline=" ")
-        tell(f"rejected: {outcome.rejected:,} documents, see {redact(out)}/rejects/. The first is {first}.")
+        print_status(f"rejected: {outcome.rejected:,} documents, see {redact(out)}/rejects/. The first is {first}.")
         raise typer.Exit(ExitCode.DONE_WITH_REJECTS)
 
 

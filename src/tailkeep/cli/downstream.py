@@ -21,13 +21,13 @@ Choices = Annotated[
     typer.Option("--choices", metavar="NAME=FILE", help="A .jsonl file of multiple choice or sums. Repeatable."),
 ]
 Blimp = Annotated[Path | None, typer.Option(metavar="PATH", help="BLiMP: a folder or zip of minimal pairs.")]
-Limit = Annotated[int | None, typer.Option(min=1, help="Items of each file, drawn; 200 if not given.")]
-Pairs = Annotated[int | None, typer.Option(min=1, help="Pairs of each paradigm of BLiMP, drawn; 10 if not given.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Items sampled from each file; 200 if not given.")]
+Pairs = Annotated[int | None, typer.Option(min=1, help="Pairs sampled from each paradigm of BLiMP; 10 if not given.")]
 Skip = Annotated[
     list[str] | None,
-    typer.Option(metavar="NAME=N", help="First items of a file that are not asked. Repeatable."),
+    typer.Option(metavar="NAME=N", help="First items of a file to leave out. Repeatable."),
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Of the draw.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of the sample.")]
 
 
 @app.command()
@@ -41,22 +41,22 @@ def run(
     seed: Seed = 0,
     out: FiguresFile = None,
 ) -> None:
-    """Ask a model: which of several texts does it find likeliest?"""
+    """Evaluate a model: to which of several texts does it assign the highest likelihood?"""
     from tailkeep.lab.causal_lm.downstream import examine, read_tests
     from tailkeep.runs import Storage
 
     settings = _settings(choices, blimp, limit, pairs, skip, seed)
     tests = read_tests(settings)
-    found = examine(model, tests)
+    metrics = examine(model, tests)
     for name in tests:
         share, low, high, chance, items, cut = (
-            found[f"downstream.{name}{end}"] for end in ("", ".low", ".high", ".chance", ".items", ".cut")
+            metrics[f"downstream.{name}{end}"] for end in ("", ".low", ".high", ".chance", ".items", ".cut")
         )
         beyond = f", {cut:.1%} of the queries cut to fit" if cut else ""
         print(f"{name:16} {share:.3f} ({low:.3f} to {high:.3f}) of {items:,.0f}, chance {chance:.3g}{beyond}")
     if out is not None:
         Storage().write_text(
-            out, json.dumps({"model": str(model), "settings": settings.model_dump(mode="json"), **found}) + "\n"
+            out, json.dumps({"model": str(model), "settings": settings.model_dump(mode="json"), **metrics}) + "\n"
         )
 
 
@@ -98,18 +98,20 @@ def _settings(
     ):
         if value and not needed:
             raise typer.BadParameter(f"it does nothing without {other}. Leave it out.", param_hint=option)
-    given: dict[str, Any] = {"limit": limit, "pairs": pairs, "blimp": blimp, "seed": seed}
-    given |= {"choices": _named(choices, "--choices", "FILE"), "skip": _named(skip, "--skip", "N")}
-    return validate(Downstream, {key: value for key, value in given.items() if value is not None}, source="downstream")
+    options: dict[str, Any] = {"limit": limit, "pairs": pairs, "blimp": blimp, "seed": seed}
+    options |= {"choices": _named(choices, "--choices", "FILE"), "skip": _named(skip, "--skip", "N")}
+    return validate(
+        Downstream, {key: value for key, value in options.items() if value is not None}, source="downstream"
+    )
 
 
 def _named(pairs: list[str] | None, option: str, what: str) -> dict[str, str]:
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     for pair in pairs or []:
         name, sign, value = pair.partition("=")
         if not (name and sign and value):
             raise typer.BadParameter(f"{pair!r}; give NAME={what}.", param_hint=option)
-        if name in found:
+        if name in values:
             raise typer.BadParameter(f"{name!r} is given twice. Give each test once.", param_hint=option)
-        found[name] = value
-    return found
+        values[name] = value
+    return values

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tailkeep.cli.output import FiguresFile, tell
+from tailkeep.cli.output import FiguresFile, print_status
 from tailkeep.errors import ConfigError
 from tailkeep.sanitize import visible
 
 if TYPE_CHECKING:
     from tailkeep.data.corpus import Layout
-    from tailkeep.kr_test.build import Built
+    from tailkeep.kr_test.build import BuiltTest
 
 app = typer.Typer(name="kr-test", help="Questions that only a reader of a corpus can answer.", no_args_is_help=True)
 
@@ -24,7 +24,7 @@ def build(
     inputs: Annotated[list[str], typer.Option("--input", metavar="GLOB", help="Files, folders or globs. Repeatable.")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The question file, .json or .jsonl.")],
     questions: Annotated[int, typer.Option(min=2, help="How many at most.")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draw of documents and pairs.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the sample of documents and pairs.")] = 0,
     sentences: Annotated[
         int | None, typer.Option(min=1, help="Sentences of context at most; 1 if not given. Not with --endpoint.")
     ] = None,
@@ -39,36 +39,37 @@ def build(
         typer.Option(metavar="KIND", help="A document of plain text: line, file, blank-line or up to a separator."),
     ] = None,
     endpoint: Annotated[
-        str | None, typer.Option(metavar="URL", help="Let the model behind this OpenAI-compatible address write them.")
+        str | None,
+        typer.Option(metavar="URL", help="Let the model behind this OpenAI-compatible URL write them."),
     ] = None,
     model: Annotated[str | None, typer.Option(metavar="NAME", help="Which of its models.")] = None,
-    key_variable: Annotated[
+    api_key_env: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="The environment variable with the key; OPENAI_API_KEY if not given."),
     ] = None,
     price: Annotated[
-        str | None, typer.Option(metavar="IN,OUT", help="Prices of a million tokens, to reckon the cost.")
+        str | None, typer.Option(metavar="IN,OUT", help="Prices per million tokens, to estimate the cost.")
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Send without asking.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Send without confirmation.")] = False,
 ) -> None:
-    """Make questions of a corpus: by swapping entities within it, or through a chat endpoint."""
+    """Build questions from a corpus: by swapping entities within it, or through a chat endpoint."""
     from tailkeep.data import write_questions
     from tailkeep.kr_test.lint import find_shortcuts, shortcut_lines
 
     layout = _layout(text_field, document)
     if endpoint is None:
-        for name, value in (("--model", model), ("--key-variable", key_variable), ("--price", price), ("--yes", yes)):
+        for name, value in (("--model", model), ("--api-key-env", api_key_env), ("--price", price), ("--yes", yes)):
             if value:
                 raise typer.BadParameter("it does nothing without --endpoint. Leave it out.", param_hint=name)
         built = _cloze(inputs, layout, questions, seed, sentences or 1, tokenizer)
     else:
-        for name, given in (("--sentences", sentences), ("--tokenizer", tokenizer)):
-            if given is not None:
+        for name, option in (("--sentences", sentences), ("--tokenizer", tokenizer)):
+            if option is not None:
                 raise typer.BadParameter("it does nothing beside --endpoint. Leave it out.", param_hint=name)
         if model is None:
             raise typer.BadParameter("give the name of a model of the endpoint.", param_hint="--model")
-        variable = "OPENAI_API_KEY" if key_variable is None else key_variable
-        built = _asked(inputs, layout, questions, seed, out, (endpoint, model, variable), _prices(price), yes=yes)
+        variable = "OPENAI_API_KEY" if api_key_env is None else api_key_env
+        built = _by_llm(inputs, layout, questions, seed, out, (endpoint, model, variable), _prices(price), yes=yes)
     write_questions(out, built.questions)
     for name, count in sorted(built.counts.items()):
         print(f"{name}: {count:,}")
@@ -79,9 +80,9 @@ def build(
 @app.command()
 def check(file: Annotated[Path, typer.Argument(metavar="FILE", help="A question file, .json or .jsonl.")]) -> None:
     """Look for faults of a question file: repeats, leaks, and shortcuts that need no knowledge."""
-    from tailkeep.kr_test import lint as checking
+    from tailkeep.kr_test import lint
 
-    print(visible("\n".join(checking.check(file).lines())))
+    print(visible("\n".join(lint.check(file).lines())))
 
 
 @app.command()
@@ -89,20 +90,22 @@ def run(
     model: Annotated[Path, typer.Option(metavar="PATH", help="A causal language model: a folder or hub id.")],
     questions: Questions,
     out: FiguresFile = None,
-    against: Annotated[
+    reference: Annotated[
         list[Path] | None, typer.Option(metavar="PATH", help="Another model, compared by McNemar's test. Repeatable.")
     ] = None,
-    fractions: Annotated[
-        int | None, typer.Option(min=2, help="Also by so many equal consecutive parts of the corpus.")
+    num_parts: Annotated[
+        int | None, typer.Option(min=2, help="Also report this many equal consecutive parts of the corpus.")
     ] = None,
-    lines: Annotated[int | None, typer.Option(min=1, help="Lines (documents) of the corpus, for --fractions.")] = None,
+    num_documents: Annotated[
+        int | None, typer.Option(min=1, help="Number of documents (lines) of the corpus, for --num-parts.")
+    ] = None,
     text_form: Annotated[
         str, typer.Option(metavar="plain|wikitext", help="Put questions into this form first; shown against plain.")
     ] = "plain",
 ) -> None:
-    """Ask a model: does it find the true sentence likelier than the false one?"""
+    """Evaluate a model: does it assign the true sentence a higher likelihood than the false one?"""
     from tailkeep.data import FORMS, read_questions
-    from tailkeep.kr_test import evaluate as results
+    from tailkeep.kr_test import evaluate
     from tailkeep.kr_test.evaluate import KRModel
     from tailkeep.metrics import kr_rows
     from tailkeep.runs import Storage
@@ -110,30 +113,33 @@ def run(
     form = next((name for name in FORMS if name == text_form), None)
     if form is None:
         raise typer.BadParameter(f"{text_form!r}; give one of {', '.join(FORMS)}.", param_hint="--text-form")
-    if lines is not None and fractions is None:
-        raise typer.BadParameter("it does nothing without --fractions. Leave it out.", param_hint="--lines")
-    asked = read_questions(questions)
-    parts = None if fractions is None else results.parts_of(asked, fractions, total=lines)
-    examinee = KRModel.load(model)
-    margins = examinee.answer(asked, form=form)
+    if num_documents is not None and num_parts is None:
+        raise typer.BadParameter("it does nothing without --num-parts. Leave it out.", param_hint="--num-documents")
+    items = read_questions(questions)
+    parts = None if num_parts is None else evaluate.parts_of(items, num_parts, total=num_documents)
+    kr_model = KRModel.load(model)
+    margins = kr_model.answer(items, form=form)
     rows = kr_rows(margins, parts)
-    print("\n".join(results.row_lines(rows)))
+    print("\n".join(evaluate.row_lines(rows)))
     if parts is not None:
-        print(f"left out of the fractions, since their source straddles two: {int((parts < 0).sum())}")
-    print(f"sentences of different lengths: {margins.uneven} of {len(asked)}")
+        print(f"in no part, since their source straddles two: {int((parts < 0).sum())}")
+    print(f"sentence pairs of unequal token counts: {margins.uneven} of {len(items)}")
     if margins.beyond_window:
-        print(f"longer than the model reads at once, scored without the start: {margins.beyond_window}")
+        print(f"longer than the context window, scored without the beginning: {margins.beyond_window}")
     comparisons = []
     if form != "plain":
-        comparisons.append(results.compare(margins.common, examinee.answer(asked).common, against="the plain form"))
-    for other in against or []:
-        theirs = KRModel.load(other).answer(asked, form=form)
-        comparisons.append(results.compare(margins.common, theirs.common, against=str(other)))
+        comparisons.append(evaluate.compare(margins.common, kr_model.answer(items).common, reference="the plain form"))
+    for path in reference or []:
+        reference_margins = KRModel.load(path).answer(items, form=form)
+        comparison = evaluate.compare(margins.common, reference_margins.common, reference=str(path))
+        comparisons.append(comparison)
     for item in comparisons:
-        only = f"only here right {item.test.only_first}, only there {item.test.only_second}"
-        print(visible(f"against {item.against}: {item.accuracy:.3f}; {only}, McNemar p {item.test.p_value:.2g}"))
+        discordant = f"discordant pairs {item.test.only_first} and {item.test.only_second}"
+        print(
+            visible(f"reference {item.reference}: {item.accuracy:.3f}; {discordant}, McNemar p {item.test.p_value:.2g}")
+        )
     if out is not None:
-        tree = results.tree_of(rows, margins, comparisons)
+        tree = evaluate.tree_of(rows, margins, comparisons)
         Storage().write_text(out, json.dumps({"model": str(model), "form": form, **tree}) + "\n")
 
 
@@ -145,22 +151,22 @@ def export(
 ) -> None:
     """Write a task for lm-evaluation-harness that runs offline."""
     from tailkeep.data import read_questions
-    from tailkeep.kr_test import build as exporting
+    from tailkeep.kr_test import build as kr_build
 
-    print(visible(str(exporting.export(read_questions(questions), out, name=name))))
+    print(visible(str(kr_build.export(read_questions(questions), out, name=name))))
 
 
 def _layout(text_field: list[str] | None, document: str | None) -> "Layout":
     from tailkeep.config import validate
     from tailkeep.data.corpus import Layout
 
-    given: dict[str, Any] = {"text_fields": text_field, "document": document}
-    return validate(Layout, {key: value for key, value in given.items() if value}, source="layout")
+    options: dict[str, Any] = {"text_fields": text_field, "document": document}
+    return validate(Layout, {key: value for key, value in options.items() if value}, source="layout")
 
 
 def _cloze(
-    inputs: list[str], layout: "Layout", wanted: int, seed: int, sentences: int, tokenizer: Path | None
-) -> "Built":
+    inputs: list[str], layout: "Layout", num_questions: int, seed: int, sentences: int, tokenizer: Path | None
+) -> "BuiltTest":
     from tailkeep.kr_test.build import build_cloze
 
     length = None
@@ -168,43 +174,43 @@ def _cloze(
         from tailkeep.kr_test.evaluate import token_counter
 
         length = token_counter(tokenizer)
-    return build_cloze(inputs, layout, wanted=wanted, seed=seed, sentences=sentences, length=length)
+    return build_cloze(inputs, layout, num_questions=num_questions, seed=seed, sentences=sentences, length=length)
 
 
-def _asked(
+def _by_llm(
     inputs: list[str],
     layout: "Layout",
-    wanted: int,
+    num_questions: int,
     seed: int,
     out: Path,
-    chosen: tuple[str, str, str],
+    endpoint_model_key: tuple[str, str, str],
     prices: tuple[float, float] | None,
     *,
     yes: bool,
-) -> "Built":
-    from tailkeep.kr_test.build import build_asked, find_passages, unanswered
+) -> "BuiltTest":
+    from tailkeep.kr_test.build import build_by_llm, find_passages, unanswered
     from tailkeep.kr_test.llm_writer import Endpoint, estimate, key_in, open_answers
 
-    url, model, variable = chosen
+    url, model, variable = endpoint_model_key
     endpoint = Endpoint(url, model, key_in(variable))
-    passages = find_passages(inputs, layout, wanted=wanted, seed=seed)
+    passages = find_passages(inputs, layout, num_questions=num_questions, seed=seed)
     with open_answers(out) as answers:
-        left = unanswered(passages, model, answers)
-        if left:
-            sent = estimate(left)
+        missing = unanswered(passages, model, answers)
+        if missing:
+            sent = estimate(missing)
             cost = "no price is given" if prices is None else f"about {sent.cost(*prices):.4g} at the prices given"
-            tell(
+            print_status(
                 visible(
                     f"to {endpoint.host}, model {model}: {sent.passages:,} requests, {sent.characters:,} characters, "
                     f"about {sent.prompt_tokens:,} tokens there and {sent.completion_tokens:,} back; {cost}. "
-                    f"{len(passages) - len(left):,} answers are here already."
+                    f"{len(passages) - len(missing):,} answers are already on disk."
                 )
             )
             if not url.startswith("https://"):
-                tell("the connection is not encrypted.")
+                print_status("the connection is not encrypted.")
             if not yes and not typer.confirm("Send them?", err=True):
                 raise ConfigError("nothing was sent. Give --yes, or answer y.")
-        return build_asked(passages, endpoint, answers)
+        return build_by_llm(passages, endpoint, answers)
 
 
 def _prices(text: str | None) -> tuple[float, float] | None:

@@ -46,9 +46,9 @@ def lab(
         return
     if out is None:
         raise typer.BadParameter("give the folder to write to, such as --out runs/demo.", param_hint="--out")
-    from tailkeep.progress import shown_progress
+    from tailkeep.progress import show_progress
 
-    with shown_progress(config.cells) as observe:
+    with show_progress(config.cells) as observe:
         room.run(config, out, observe=observe, workers=workers or room.default_workers(config))
     print_report(out)
 

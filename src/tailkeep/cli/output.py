@@ -12,14 +12,14 @@ import typer
 from tailkeep.sanitize import redact, visible
 
 
-def tell(line: str) -> None:
+def print_status(line: str) -> None:
     """A line on stderr."""
     print(line, file=sys.stderr, flush=True)
 
 
-def tell_interrupted() -> None:
+def print_interrupted() -> None:
     """How to go on after Ctrl-C."""
-    tell("interrupted: run the same command again to go on from what is finished.")
+    print_status("interrupted: run the same command again to go on from what is finished.")
 
 
 class Redacted(logging.Formatter):
@@ -30,8 +30,8 @@ class Redacted(logging.Formatter):
         return visible(redact(super().format(record)))
 
 
-def print_fault(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """A fault of ours: its traceback, shown as safely as a log line. Python then exits with 1."""
+def print_internal_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """An internal error: its traceback, shown as safely as a log line. Python then exits with 1."""
     print(visible(redact("".join(traceback.format_exception(kind, error, trace)))), file=sys.stderr, end="")
 
 

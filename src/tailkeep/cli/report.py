@@ -9,13 +9,13 @@ from rich.console import Console
 
 def report(directory: Annotated[Path, typer.Argument(metavar="DIR", help="A run directory.")]) -> None:
     """Write the report of a run again: report.html, and of the laboratory figures/ and tables/."""
-    from tailkeep import report as room
+    from tailkeep import report as reports
 
     match _kind(directory):
         case "edit":
-            print(f"report: {room.write_edits(directory)}")
+            print(f"report: {reports.write_edits(directory)}")
         case "audit":
-            print(f"report: {room.write_audit(directory)}")
+            print(f"report: {reports.write_audit(directory)}")
         case _:
             print_report(directory)
 
@@ -28,29 +28,29 @@ def show(
     edits: Annotated[int | None, typer.Option(min=0, help="Of an edit: edits to print; 20 if not given.")] = None,
 ) -> None:
     """Print a run: what it is and what it found, with texts."""
-    from tailkeep import report as room
+    from tailkeep import report as reports
 
     kind = _kind(directory)
-    own = {"edit": "--edits", "audit": ""}.get(kind, "--samples")
+    option_of_kind = {"edit": "--edits", "audit": ""}.get(kind, "--samples")
     for option, value in (("--samples", samples), ("--edits", edits)):
-        if value is not None and option != own:
-            told = f"give {own}" if own else "leave it out"
-            raise typer.BadParameter(f"a run of this kind has none; {told}.", param_hint=option)
+        if value is not None and option != option_of_kind:
+            advice = f"give {option_of_kind}" if option_of_kind else "leave it out"
+            raise typer.BadParameter(f"a run of this kind has none; {advice}.", param_hint=option)
     match kind:
         case "edit":
-            room.show_edits(directory, Console(), edits=20 if edits is None else edits)
+            reports.show_edits(directory, Console(), edits=20 if edits is None else edits)
         case "audit":
-            room.show_audit(directory, Console())
+            reports.show_audit(directory, Console())
         case _:
-            room.show(directory, Console(), samples=1 if samples is None else samples)
+            reports.show(directory, Console(), samples=1 if samples is None else samples)
 
 
 def print_report(directory: Path) -> None:
     """Write the report of a laboratory run, and print its summary."""
-    from tailkeep import report as room
+    from tailkeep import report as reports
 
-    page = room.write(directory)
-    room.print_summary(directory, Console())
+    page = reports.write(directory)
+    reports.print_summary(directory, Console())
     print(f"report: {page}")
 
 

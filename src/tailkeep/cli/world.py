@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tailkeep.cli.output import tell
+from tailkeep.cli.output import print_status
 
 WorldKeys = Annotated[
     list[str] | None,
@@ -22,5 +22,5 @@ def world(
     from tailkeep import lab as room
     from tailkeep.config import parse_assignments
 
-    for path in room.write_world(out, parse_assignments(overrides or []), prior=prior, tell=tell):
+    for path in room.write_world(out, parse_assignments(overrides or []), prior=prior, tell=print_status):
         print(path)

@@ -42,7 +42,7 @@ def validate(kind: type[S], tree: Mapping[str, Any], *, source: str, also_known:
 
 
 def _explain(fault: Mapping[str, Any], kind: type[Settings], also_known: Iterable[str]) -> str:
-    path, here = _walk(kind, fault["loc"])
+    path, annotation = _walk(kind, fault["loc"])
     key = dotted(path)
     context = fault.get("ctx", {})
     match fault["type"]:
@@ -54,7 +54,7 @@ def _explain(fault: Mapping[str, Any], kind: type[Settings], also_known: Iterabl
             return f"the key {key!r} is missing. Set it in the file, or with --set {key}=..."
         case "union_tag_not_found" | "union_tag_invalid":
             discriminator = str(context["discriminator"]).strip("'")
-            kinds = [tag for kind in _settings_in(here) for name, tag in _tags(kind) if name == discriminator]
+            kinds = [tag for kind in _settings_in(annotation) for name, tag in _tags(kind) if name == discriminator]
             if fault["type"] == "union_tag_not_found":
                 return f"the key '{key}.{discriminator}' is missing; it says which kind this is. {_known(kinds)}"
             received = str(context["tag"])
@@ -81,16 +81,16 @@ def _received(fault: Mapping[str, Any]) -> str:
 
 def _walk(kind: type[Settings], location: Sequence[int | str]) -> tuple[list[str], Any]:
     """The keys of `location` as the user wrote them, and the annotation of what stands there."""
-    here: Any = kind
+    annotation: Any = kind
     path: list[str] = []
     for part in location:
-        here = _unwrap(here)
-        if _is_union(here):
-            here = next((member for member in get_args(here) if part in _labels(member)), Any)
+        annotation = _unwrap(annotation)
+        if _is_union(annotation):
+            annotation = next((member for member in get_args(annotation) if part in _labels(member)), Any)
             continue
         path.append(str(part))
-        here = _below(here, part)
-    return path, _unwrap(here)
+        annotation = _below(annotation, part)
+    return path, _unwrap(annotation)
 
 
 def _below(annotation: Any, part: int | str) -> Any:

@@ -96,9 +96,9 @@ def parse_yaml(text: str, *, source: str) -> Any:
     except _RefusedError as error:
         raise ConfigError(f"{_place(source, error)}: {visible(str(error.problem))}") from None
     except yaml.MarkedYAMLError as error:
-        found = ", ".join(part for part in (error.context, error.problem) if part)
+        problem = ", ".join(part for part in (error.context, error.problem) if part)
         raise ConfigError(
-            f"{_place(source, error)}: not YAML ({visible(found)}). Correct the line, or put the text in quotes."
+            f"{_place(source, error)}: not YAML ({visible(problem)}). Correct the line, or put the text in quotes."
         ) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
@@ -123,8 +123,8 @@ def read_yaml(path: Path) -> Tree:
         raise InputError(f"{path}: not UTF-8 at byte {error.start}. Save the file as UTF-8.") from None
     tree = parse_yaml(text, source=str(path))
     if not isinstance(tree, dict):
-        found = "nothing" if tree is None else type(tree).__name__
-        raise ConfigError(f"{path}: expected keys and values, found {found}. Write lines such as `seeds: [0, 1]`.")
+        kind = "nothing" if tree is None else type(tree).__name__
+        raise ConfigError(f"{path}: expected keys and values, got {kind}. Write lines such as `seeds: [0, 1]`.")
     return tree
 
 
@@ -160,10 +160,10 @@ def parse_assignments(assignments: Sequence[str]) -> Tree:
     """
     tree: Tree = {}
     for assignment in assignments:
-        found = _ASSIGNMENT.fullmatch(assignment)
-        if found is None:
+        match = _ASSIGNMENT.fullmatch(assignment)
+        if match is None:
             raise ConfigError(f"cannot read the override {redact(assignment)!r}. Write it as key.subkey=value.")
-        path, value = found.groups()
+        path, value = match.groups()
         keys = [key.strip().strip('"') for key in re.findall(_KEY, path)]
         node: Any = parse_yaml(value, source=f"--set {dotted(keys)}")
         for key in reversed(keys):

@@ -79,7 +79,7 @@ def load_worker(config: EditConfig, out: str | Path, record: RunRecord) -> Calla
         TailkeepError: the prior or the output cannot be opened there.
     """
     model = load_model(config.prior)
-    record.refuse_unequal(sources_of(model))
+    record.check_same_sources(sources_of(model))
     return worker(model, config, out, record)
 
 

@@ -11,14 +11,14 @@ from pathlib import Path
 from tailkeep.data import MultipleChoice, Question, write_tasks
 from tailkeep.data.corpus import Layout
 from tailkeep.errors import InputError
-from tailkeep.kr_test.cloze import Length, gather, pair_up, present, questions_of
+from tailkeep.kr_test.cloze import Length, gather, pair_up, questions_of, sentences_among
 from tailkeep.kr_test.corpus import read_corpus
 from tailkeep.kr_test.llm_writer import Answers, Endpoint, Passage, passages_of, questions_in
 from tailkeep.runs import Storage
 
 
 @dataclass(frozen=True)
-class Built:
+class BuiltTest:
     """The questions, and what was counted on the way."""
 
     questions: list[Question]
@@ -29,17 +29,17 @@ def build_cloze(
     inputs: Sequence[str],
     layout: Layout,
     *,
-    wanted: int,
+    num_questions: int,
     seed: int = 0,
     sentences: int = 1,
     length: Length | None = None,
-) -> Built:
-    """At most `wanted` questions of the corpus `inputs`, two a pair; see `cloze`.
+) -> BuiltTest:
+    """At most `num_questions` questions of the corpus `inputs`, two a pair; see `cloze`.
 
     Args:
         inputs: files, folders or globs.
         layout: where the documents are.
-        wanted: how many questions; an odd number is taken for one less.
+        num_questions: how many questions; an odd number is taken for one less.
         seed: draws documents and pairs.
         sentences: how many sentences of context at most.
         length: what a true and a false sentence must have in common beside their words and characters.
@@ -47,46 +47,48 @@ def build_cloze(
     Raises:
         InputError: a document cannot be read, or no two sentences can exchange an entity.
     """
-    blanks = gather(read_corpus(inputs, layout), wanted=wanted, seed=seed, sentences=sentences)
-    pairs = pair_up(blanks, wanted=wanted // 2, seed=seed, length=length)
-    asked = questions_of(pairs)
-    spoilt = present((question.sentence_false for question in asked), read_corpus(inputs, layout))
-    questions = questions_of(pairs, without=spoilt)
+    blanks = gather(read_corpus(inputs, layout), num_questions=num_questions, seed=seed, sentences=sentences)
+    pairs = pair_up(blanks, num_pairs=num_questions // 2, seed=seed, length=length)
+    candidates = questions_of(pairs)
+    true_elsewhere = sentences_among((question.sentence_false for question in candidates), read_corpus(inputs, layout))
+    questions = questions_of(pairs, excluded=true_elsewhere)
     if not questions:
         raise InputError(
             f"{len(blanks):,} entities were found in {', '.join(inputs)}, and no two that could be exchanged. Give a "
             "larger corpus of prose with names, years or numbers, or more of it in one document (--document)."
         )
     kinds = Counter(one.entity.kind for one, _ in pairs)
-    counts = Counter({"entities": len(blanks), "pairs": len(pairs), "false sentences of the corpus": len(spoilt)})
+    counts = Counter(
+        {"entities": len(blanks), "pairs": len(pairs), "false sentences of the corpus": len(true_elsewhere)}
+    )
     counts["pairs within one document"] = sum(one.location == other.location for one, other in pairs)
-    return Built(questions, counts + Counter({f"pairs of kind {kind}": count for kind, count in kinds.items()}))
+    return BuiltTest(questions, counts + Counter({f"pairs of kind {kind}": count for kind, count in kinds.items()}))
 
 
-def find_passages(inputs: Sequence[str], layout: Layout, *, wanted: int, seed: int = 0) -> list[Passage]:
-    """The passages to ask an endpoint about, for about `wanted` questions, two a passage.
+def find_passages(inputs: Sequence[str], layout: Layout, *, num_questions: int, seed: int = 0) -> list[Passage]:
+    """The passages to ask an endpoint about, for about `num_questions` questions, two a passage.
 
     Raises:
         InputError: a document cannot be read, or none is long enough.
     """
-    passages = passages_of(read_corpus(inputs, layout), wanted=-(-wanted // 2), seed=seed)
+    passages = passages_of(read_corpus(inputs, layout), num_passages=-(-num_questions // 2), seed=seed)
     if not passages:
         raise InputError(f"no document of {', '.join(inputs)} has fifteen words. Give longer ones (--document).")
     return passages
 
 
-def build_asked(
+def build_by_llm(
     passages: Sequence[Passage],
     endpoint: Endpoint,
     answers: Answers,
-) -> Built:
+) -> BuiltTest:
     """The questions that `endpoint` writes about `passages`; those in `answers` are not asked for again.
 
     Raises:
         EndpointError: the endpoint fails; what it has answered is in `answers`.
         InputError: none of the answers holds a question.
     """
-    found: list[Question] = []
+    questions: list[Question] = []
     counts: Counter[str] = Counter()
     for passage in passages:
         key = passage.key(endpoint.model)
@@ -94,19 +96,19 @@ def build_asked(
         if reply is None:
             reply = endpoint.ask(passage.messages())
             answers.add(key, reply)
-            counts["asked"] += 1
+            counts["requests"] += 1
         else:
             counts["answered before"] += 1
         counts["prompt tokens"] += reply.prompt_tokens
         counts["completion tokens"] += reply.completion_tokens
-        questions, left = questions_in(passage, reply.content)
-        found += questions
-        counts += left
-    if not found:
+        usable, rejected = questions_in(passage, reply.content)
+        questions += usable
+        counts += rejected
+    if not questions:
         raise InputError(
             f"{endpoint.host} wrote no usable question in {len(passages)} answers: {dict(counts)}. Try another --model."
         )
-    return Built(found, counts)
+    return BuiltTest(questions, counts)
 
 
 def unanswered(passages: Sequence[Passage], model: str, answers: Answers) -> list[Passage]:

@@ -1,4 +1,4 @@
-"""Questions without a model: two sentences of one corpus exchange an entity, and each is asked for.
+"""Questions without a model: two sentences of one corpus exchange an entity, and each becomes a question.
 
 Rule: every entity is as often the right answer as the wrong one, so nothing that is seen in the sentences alone, how
 long, frequent or rare the entities are, tells true from false.
@@ -16,8 +16,8 @@ from tailkeep.kr_test.corpus import AnnotatedDocument, Entity, entities_of, sent
 Length = Callable[[str], Hashable]
 """What two sentences must share beside the lengths of their entities, such as a number of tokens."""
 
-SHORTEST, LONGEST = 5, 40
-"""Words of a sentence that is asked for."""
+MIN_WORDS, MAX_WORDS = 5, 40
+"""Of a sentence that a question is made of."""
 _MOST_USES = 4
 _LOOK_AHEAD = 200
 _POOL = 40
@@ -43,39 +43,39 @@ Pair = tuple[Blank, Blank]
 
 def blanks_of(document: AnnotatedDocument, *, sentences: int = 1) -> Iterator[Blank]:
     """The blanks of `document` whose context, `sentences` sentences long at most, does not give the answer away."""
-    found = sentences_of(document.text)
-    for number in range(1, len(found)):
-        sentence = found[number]
-        if not SHORTEST <= len(sentence.split()) <= LONGEST or sentence[-1] not in ".!?" or "<unk>" in sentence:
+    all_sentences = sentences_of(document.text)
+    for number in range(1, len(all_sentences)):
+        sentence = all_sentences[number]
+        if not MIN_WORDS <= len(sentence.split()) <= MAX_WORDS or sentence[-1] not in ".!?" or "<unk>" in sentence:
             continue
-        context = " ".join(found[max(0, number - sentences) : number])
+        context = " ".join(all_sentences[max(0, number - sentences) : number])
         for entity in entities_of(sentence):
             if _count(entity.text, sentence) == 1 and not _echoed(entity.text, context):
                 yield Blank(document.location, context, sentence, entity)
 
 
-def gather(documents: Iterable[AnnotatedDocument], *, wanted: int, seed: int, sentences: int = 1) -> list[Blank]:
-    """The blanks of as many documents as hold about forty for each question `wanted`, drawn by `seed`.
+def gather(documents: Iterable[AnnotatedDocument], *, num_questions: int, seed: int, sentences: int = 1) -> list[Blank]:
+    """The blanks of as many documents as hold about forty per question of `num_questions`, sampled by `seed`.
 
     Documents with the smallest hash of seed and place are kept, so memory does not grow with the corpus.
     """
-    kept: dict[int, tuple[str, list[Blank]]] = {}
+    pool: dict[int, tuple[str, list[Blank]]] = {}
     held, bound = 0, "g"
     for document in documents:
         rank = _rank(seed, document.location)
         if rank >= bound:
             continue
         blanks = list(blanks_of(document, sentences=sentences))
-        kept[document.location] = (rank, blanks)
+        pool[document.location] = (rank, blanks)
         held += len(blanks)
-        if held > 2 * _POOL * wanted:
-            kept, held, bound = _smallest(kept, _POOL * wanted)
-    kept, _, _ = _smallest(kept, _POOL * wanted)
-    return [blank for _, blanks in sorted(kept.values(), key=lambda item: item[0]) for blank in blanks]
+        if held > 2 * _POOL * num_questions:
+            pool, held, bound = _smallest(pool, _POOL * num_questions)
+    pool, _, _ = _smallest(pool, _POOL * num_questions)
+    return [blank for _, blanks in sorted(pool.values(), key=lambda item: item[0]) for blank in blanks]
 
 
-def pair_up(blanks: Sequence[Blank], *, wanted: int, seed: int, length: Length | None = None) -> list[Pair]:
-    """Pairs of blanks that exchange their entities, at most `wanted`; each sentence in one at most.
+def pair_up(blanks: Sequence[Blank], *, num_pairs: int, seed: int, length: Length | None = None) -> list[Pair]:
+    """Pairs of blanks that exchange their entities, at most `num_pairs`; each sentence in one at most.
 
     Both have the same shape (see `Entity.shape`). Within one document pairs are made first, since an entity of
     another topic is no riddle; no entity is in more than four pairs.
@@ -92,26 +92,28 @@ def pair_up(blanks: Sequence[Blank], *, wanted: int, seed: int, length: Length |
     for near in (True, False):
         for shape in order:
             pairs += _pairs_in(groups[shape], used, uses, near=near, length=of)
-    return sorted(pairs, key=lambda pair: _rank(seed, pair[0].sentence, pair[1].sentence))[:wanted]
+    return sorted(pairs, key=lambda pair: _rank(seed, pair[0].sentence, pair[1].sentence))[:num_pairs]
 
 
-def questions_of(pairs: Iterable[Pair], *, without: frozenset[str] = frozenset()) -> list[Question]:
-    """Two questions a pair, by place; a pair with a false sentence in `without` gives none."""
-    asked = []
+def questions_of(pairs: Iterable[Pair], *, excluded: frozenset[str] = frozenset()) -> list[Question]:
+    """Two questions a pair, by place; a pair with a false sentence in `excluded` gives none."""
+    questions: list[Question] = []
     for one, other in pairs:
         both = [
-            Question(mine.context, mine.sentence, mine.filled(theirs.entity.text), mine.location)
-            for mine, theirs in ((one, other), (other, one))
+            Question(blank.context, blank.sentence, blank.filled(partner.entity.text), blank.location)
+            for blank, partner in ((one, other), (other, one))
         ]
-        if not any(question.sentence_false in without for question in both):
-            asked += both
-    return sorted(asked, key=lambda question: (question.location or 0, question.sentence_true))
+        if not any(question.sentence_false in excluded for question in both):
+            questions += both
+    return sorted(questions, key=lambda question: (question.location or 0, question.sentence_true))
 
 
-def present(sentences: Iterable[str], documents: Iterable[AnnotatedDocument]) -> frozenset[str]:
+def sentences_among(sentences: Iterable[str], documents: Iterable[AnnotatedDocument]) -> frozenset[str]:
     """Those of `sentences` that are sentences of `documents` too."""
-    sought = frozenset(sentences)
-    return frozenset(found for document in documents for found in sentences_of(document.text) if found in sought)
+    candidates = frozenset(sentences)
+    return frozenset(
+        sentence for document in documents for sentence in sentences_of(document.text) if sentence in candidates
+    )
 
 
 def _pairs_in(
@@ -134,8 +136,8 @@ def _pairs_in(
 
 def _exchangeable(one: Blank, other: Blank) -> bool:
     return one.entity.text.casefold() != other.entity.text.casefold() and not any(
-        _count(theirs.entity.text, mine.sentence) or _echoed(theirs.entity.text, mine.context)
-        for mine, theirs in ((one, other), (other, one))
+        _count(partner.entity.text, blank.sentence) or _echoed(partner.entity.text, blank.context)
+        for blank, partner in ((one, other), (other, one))
     )
 
 
@@ -146,8 +148,8 @@ def _echoed(entity: str, context: str) -> bool:
 
 def _even(one: Blank, other: Blank, length: Length) -> bool:
     return all(
-        length(mine.sentence) == length(mine.filled(theirs.entity.text))
-        for mine, theirs in ((one, other), (other, one))
+        length(blank.sentence) == length(blank.filled(partner.entity.text))
+        for blank, partner in ((one, other), (other, one))
     )
 
 
@@ -156,17 +158,17 @@ def _count(entity: str, text: str) -> int:
 
 
 def _smallest(
-    kept: Mapping[int, tuple[str, list[Blank]]], most: int
+    pool: Mapping[int, tuple[str, list[Blank]]], most: int
 ) -> tuple[dict[int, tuple[str, list[Blank]]], int, str]:
     """The documents with the smallest ranks that hold `most` blanks, how many they hold, and the rank of the next."""
-    chosen: dict[int, tuple[str, list[Blank]]] = {}
+    smallest: dict[int, tuple[str, list[Blank]]] = {}
     held = 0
-    for location, (rank, blanks) in sorted(kept.items(), key=lambda item: item[1][0]):
+    for location, (rank, blanks) in sorted(pool.items(), key=lambda item: item[1][0]):
         if held >= most:
-            return chosen, held, rank
-        chosen[location] = (rank, blanks)
+            return smallest, held, rank
+        smallest[location] = (rank, blanks)
         held += len(blanks)
-    return chosen, held, "g"
+    return smallest, held, "g"
 
 
 def _rank(seed: int, *parts: object) -> str:

@@ -1,4 +1,8 @@
-"""The documents of a corpus with their places. Rule: a place is the number of the document over all inputs, from 0."""
+"""The documents of a corpus with their locations, their sentences, and the entities that can be exchanged.
+
+Rule: a location is the number of the document over all inputs, from 0; a sentence stands in the document as it is,
+plain or in a token form such as WikiText's.
+"""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -33,11 +37,6 @@ def read_corpus(inputs: Sequence[str], layout: Layout) -> Iterator[AnnotatedDocu
             row = item.row
             yield AnnotatedDocument(offset + row, "\n".join(item.texts.values()))
         offset += row + 1
-
-
-# Sentences of a document, and the entities in them that can be swapped.
-#
-# Rule: a sentence is a piece of the document as it stands there, plain or in a token form such as WikiText's.
 
 
 Kind = Literal["year", "number", "month", "weekday", "acronym", "name"]
@@ -99,15 +98,15 @@ class Entity:
 
 def sentences_of(text: str) -> list[str]:
     """The sentences of `text` in their order, without white space around them."""
-    found, start = [], 0
+    sentences, start = [], 0
     for gap in _BREAK.finditer(text):
         end = gap.end() - len(gap[0]) + len(gap[0].rstrip())
         if "\n" not in gap[0] and _goes_on(text[start : gap.start()]):
             continue
-        found.append(text[start:end].strip())
+        sentences.append(text[start:end].strip())
         start = gap.end()
-    found.append(text[start:].strip())
-    return [sentence for sentence in found if sentence]
+    sentences.append(text[start:].strip())
+    return [sentence for sentence in sentences if sentence]
 
 
 def entities_of(sentence: str) -> Iterator[Entity]:

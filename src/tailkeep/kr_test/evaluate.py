@@ -1,4 +1,7 @@
-"""What a model makes of the questions of a test. Rule: plain likelihood, with the cut of `scoring.question_rows`."""
+"""A model evaluated on a KR-test: margins per question, a table of accuracies, McNemar tests between models.
+
+Rule: log-likelihoods are scored over the tokens that `scoring.question_rows` names; the figures are those of `metrics`.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -14,12 +17,10 @@ from tailkeep.metrics import KRMargins, KRRow, McNemar, kr_accuracy, kr_compare,
 from tailkeep.scoring import CausalLMScorer, Prior, encode_open, question_rows
 from tailkeep.scoring.loading import load_tokenizer
 
-# What a knowledge-retention test of a model came to, as lines and as a tree. Rule: the figures are `metrics`' own.
-
 
 @dataclass(frozen=True, eq=False)
-class Margins(KRMargins):
-    """Those of a model's answers to a whole test.
+class QuestionMargins(KRMargins):
+    """The margins of a model on a whole test.
 
     `uneven` is the number of questions whose sentences have different numbers of tokens, `beyond_window` of those that
     the model cannot read in one piece, so that the sentence is scored without the beginning of its context.
@@ -31,18 +32,18 @@ class Margins(KRMargins):
 
 @dataclass(frozen=True)
 class ModelComparison:
-    """A model against another on the same questions; `left_out` are those where one of them finds no difference."""
+    """A model compared with `reference` on the same questions; `num_ties` of them are ties of one model, not tested."""
 
-    against: str
+    reference: str
     accuracy: float
     test: McNemar
-    left_out: int
+    num_ties: int
 
 
-def compare(one: NDArray[np.float64], other: NDArray[np.float64], *, against: str) -> ModelComparison:
+def compare(one: NDArray[np.float64], other: NDArray[np.float64], *, reference: str) -> ModelComparison:
     """McNemar's test of two models' margins of the same questions (n,)."""
-    test, left_out = kr_compare(one, other)
-    return ModelComparison(against, kr_accuracy(other), test, left_out)
+    test, num_ties = kr_compare(one, other)
+    return ModelComparison(reference, kr_accuracy(other), test, num_ties)
 
 
 def parts_of(questions: Sequence[Question], fractions: int, *, total: int | None = None) -> NDArray[np.int64]:
@@ -67,14 +68,14 @@ def row_lines(rows: Sequence[KRRow]) -> Iterator[str]:
     """A table for a terminal."""
     yield f"{'part':<12} {'items':>6}  common (95 % Wilson, bootstrap)                   sum   mean"
     for row in rows:
-        wilson, drawn = row.accuracy, row.bootstrap
+        wilson, bootstrap = row.accuracy, row.bootstrap
         yield (
             f"{row.part:<12} {row.items:>6}  {wilson.mean:.3f} ({wilson.low:.3f} to {wilson.high:.3f}, "
-            f"{drawn.low:.3f} to {drawn.high:.3f})  {row.by_sum:.3f}  {row.by_mean:.3f}"
+            f"{bootstrap.low:.3f} to {bootstrap.high:.3f})  {row.by_sum:.3f}  {row.by_mean:.3f}"
         )
 
 
-def tree_of(rows: Sequence[KRRow], margins: Margins, comparisons: Sequence[ModelComparison]) -> dict[str, Any]:
+def tree_of(rows: Sequence[KRRow], margins: QuestionMargins, comparisons: Sequence[ModelComparison]) -> dict[str, Any]:
     """All figures as plain values, the margins of each question among them."""
     return {
         "rows": [row.plain() for row in rows],
@@ -103,19 +104,21 @@ class KRModel:
         scorer = CausalLMScorer(Prior(path=path))
         return cls(str(path), scorer, load_tokenizer(scorer.folder, key="--model"))
 
-    def answer(self, questions: Sequence[Question], *, form: Form = "plain") -> Margins:
-        """How much likelier it finds each true sentence, by each way of counting, see `metrics.kr_margin`."""
-        asked = [in_form(question, form) for question in questions]
-        rows = [question_rows(question, lambda text: encode_open(self.tokenizer, text)) for question in asked]
+    def answer(self, questions: Sequence[Question], *, form: Form = "plain") -> QuestionMargins:
+        """Log-odds of each true sentence over its false twin, by each way of counting, see `metrics.kr_margin`."""
+        rows = [
+            question_rows(in_form(question, form), lambda text: encode_open(self.tokenizer, text))
+            for question in questions
+        ]
         scored = [row.log_probs for row in self.scorer.score(row for _, *both in rows for row in both)]
-        cut = [
+        continuations = [
             (scored[2 * number][context:], scored[2 * number + 1][context:])
             for number, (context, _, _) in enumerate(rows)
         ]
-        found = kr_margins(cut)
+        margins = kr_margins(continuations)
         longer = sum(max(len(true), len(false)) > self.scorer.window for _, true, false in rows)
-        uneven = sum(len(true) != len(false) for true, false in cut)
-        return Margins(found.common, found.sum, found.mean, uneven=uneven, beyond_window=longer)
+        uneven = sum(len(true) != len(false) for true, false in continuations)
+        return QuestionMargins(margins.common, margins.sum, margins.mean, uneven=uneven, beyond_window=longer)
 
 
 def token_counter(path: Path) -> Callable[[str], int]:

@@ -1,4 +1,8 @@
-"""The faults of a question file. Rule: everything in the file is looked at; a fault is told, never mended."""
+"""The faults of a question file: malformed items, repeats, leaks, and shortcuts that need no knowledge.
+
+Rule: everything in the file is looked at; a fault is reported, never repaired. A shortcut sees no corpus and no model,
+and what it gets right or wrong beyond chance is no knowledge.
+"""
 
 import re
 from collections import Counter
@@ -17,12 +21,6 @@ from tailkeep.errors import InputError
 from tailkeep.kr_test.corpus import words_of
 from tailkeep.metrics import Interval, binomial_interval, holm, kr_accuracy
 from tailkeep.optional import require
-
-# Whether the questions of a test can be answered without knowing anything.
-#
-# Rule: a shortcut sees no corpus and no model; what it gets right beyond chance is no knowledge, and so is what it gets
-# wrong beyond chance, since its opposite is a shortcut too.
-
 
 LEVEL = 0.05
 """Of all shortcuts of a test together."""
@@ -69,8 +67,8 @@ class Shortcut:
     p_value: float
 
     @property
-    def found(self) -> bool:
-        """Whether it differs from chance, at a level of .05 for all shortcuts together."""
+    def is_significant(self) -> bool:
+        """Whether it differs from chance at level 0.05 for all shortcuts together."""
         return self.p_value <= LEVEL
 
 
@@ -80,14 +78,18 @@ def find_shortcuts(questions: Sequence[Question], *, seed: int = 0) -> list[Shor
     Raises:
         MissingPackageError: scikit-learn is not installed.
     """
-    heard = {name: [_sign(rule, question) for question in questions] for name, rule in _rules(questions).items()}
-    heard["bag of words"] = bag_of_words_signs(questions, seed=seed).tolist()
-    counted = {name: (sum(s != 0 for s in signs), sum(s > 0 for s in signs)) for name, signs in heard.items()}
-    p_values = [float(stats.binomtest(right, n).pvalue) if n else 1.0 for n, right in counted.values()]
-    accuracies = [binomial_interval(kr_accuracy(signs) * len(signs), len(signs)) for signs in heard.values()]
+    signs_by_name = {
+        name: [_sign(rule, question) for question in questions] for name, rule in _rules(questions).items()
+    }
+    signs_by_name["bag of words"] = bag_of_words_signs(questions, seed=seed).tolist()
+    decided_and_right = {
+        name: (sum(s != 0 for s in signs), sum(s > 0 for s in signs)) for name, signs in signs_by_name.items()
+    }
+    p_values = [float(stats.binomtest(right, n).pvalue) if n else 1.0 for n, right in decided_and_right.values()]
+    accuracies = [binomial_interval(kr_accuracy(signs) * len(signs), len(signs)) for signs in signs_by_name.values()]
     return [
-        Shortcut(name, *counted[name], accuracy, p)
-        for name, accuracy, p in zip(counted, accuracies, holm(p_values), strict=True)
+        Shortcut(name, *decided_and_right[name], accuracy, p)
+        for name, accuracy, p in zip(decided_and_right, accuracies, holm(p_values), strict=True)
     ]
 
 
@@ -95,8 +97,8 @@ def bag_of_words_signs(questions: Sequence[Question], *, seed: int = 0) -> NDArr
     """(n,) 1 where a classifier of words alone finds the true sentence, -1 where the false one, 0 where it sees none.
 
     A logistic regression on the difference of the sentences' word counts, without a constant, fitted on four fifths of
-    the questions and asked about the rest. Questions that swap the same words stand in the same fifth: seeing one
-    answered tells the other.
+    the questions and evaluated on the rest. Questions that swap the same words are in the same fifth: one would leak
+    the answer of the other.
 
     Raises:
         MissingPackageError: scikit-learn is not installed.
@@ -113,11 +115,11 @@ def bag_of_words_signs(questions: Sequence[Question], *, seed: int = 0) -> NDArr
     # A true sentence less its false twin, and the other way round, are the two classes: they are balanced by that.
     labels = np.random.default_rng(seed).choice([-1, 1], len(questions))
     signed = counts.multiply(labels[:, None]).tocsr()
-    for seen, asked in selection.GroupKFold(FOLDS, shuffle=True, random_state=seed).split(signed, labels, groups):
-        if len(set(labels[seen].tolist())) < 2:
+    for train, test in selection.GroupKFold(FOLDS, shuffle=True, random_state=seed).split(signed, labels, groups):
+        if len(set(labels[train].tolist())) < 2:
             continue
-        fitted = linear.LogisticRegression(fit_intercept=False, max_iter=1000).fit(signed[seen], labels[seen])
-        signs[asked] = np.sign(np.round(counts[asked] @ fitted.coef_[0], 9)).astype(np.int64)
+        fitted = linear.LogisticRegression(fit_intercept=False, max_iter=1000).fit(signed[train], labels[train])
+        signs[test] = np.sign(np.round(counts[test] @ fitted.coef_[0], 9)).astype(np.int64)
     return signs
 
 
@@ -203,18 +205,18 @@ def check(path: Path, *, seed: int = 0) -> Checked:
         MissingPackageError: scikit-learn is not installed.
     """
     malformed: list[str] = []
-    placed: list[tuple[str, Question]] = []
+    located: list[tuple[str, Question]] = []
     items = read_items(path)
     for where, item in items:
         try:
-            placed.append((where, parse_question(item, where)))
+            located.append((where, parse_question(item, where)))
         except InputError as error:
             malformed.append(str(error))
-    if not placed:
+    if not located:
         raise InputError(f"{path}: none of its {len(items)} items is a question. The first: {malformed[0]}")
     seen: Counter[tuple[str, ...]] = Counter()
     identical, repeated, leaking = [], [], []
-    for where, question in placed:
+    for where, question in located:
         short = where.removeprefix(f"{path}, ")
         key = tuple(map(_folded, (question.context, question.sentence_true, question.sentence_false)))
         if key[1] == key[2]:
@@ -224,7 +226,7 @@ def check(path: Path, *, seed: int = 0) -> Checked:
         seen[key] += 1
         if leaks(question):
             leaking.append(short)
-    questions = [question for _, question in placed]
+    questions = [question for _, question in located]
     return Checked(len(items), malformed, identical, repeated, leaking, find_shortcuts(questions, seed=seed))
 
 
@@ -243,7 +245,7 @@ def shortcut_lines(shortcuts: Sequence[Shortcut]) -> Iterator[str]:
     yield "shortcuts: share answered by taking the sentence with more of it (.500 is chance; ties count half)"
     for shortcut in shortcuts:
         accuracy = shortcut.accuracy
-        verdict = "differs from chance" if shortcut.found else "no difference from chance shown"
+        verdict = "differs from chance" if shortcut.is_significant else "no difference from chance shown"
         yield (
             f"  {shortcut.name:<21} {accuracy.mean:.3f} ({accuracy.low:.3f} to {accuracy.high:.3f}), "
             f"{shortcut.right:,} of {shortcut.decided:,} decided, p {shortcut.p_value:.2g}: {verdict}"

@@ -1,6 +1,6 @@
-"""Questions that another model writes: passages of the corpus, what is asked about them, what of the answers counts.
+"""Questions written by an LLM: passages of the corpus, prompts to a chat endpoint, and which answers count.
 
-Rule: an answer that is refused, malformed or gives itself away is counted and left out; nothing is put in its place.
+Rule: an answer that is refused, malformed or leaks its solution is counted and rejected; nothing replaces it.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 
 from tailkeep.data import Question, parse_question
 from tailkeep.errors import BusyError, ConfigError, InputError, StorageError
-from tailkeep.kr_test.cloze import SHORTEST
+from tailkeep.kr_test.cloze import MIN_WORDS
 from tailkeep.kr_test.corpus import AnnotatedDocument
 from tailkeep.kr_test.lint import leaks
 from tailkeep.sanitize import HIDDEN, redact, visible
@@ -36,7 +36,7 @@ SYSTEM = (
     "not differing in numbers or dates alone. Each can be understood without the passage."
 )
 """After the published prompt's rules (arXiv 2509.08972), in words of our own."""
-LONGEST = 4_000
+MAX_CHARACTERS = 4_000
 """Characters of a passage; a longer document is cut behind a word."""
 CHARACTERS_PER_TOKEN = 4
 _ANSWER_TOKENS = 220
@@ -45,7 +45,7 @@ _KEYS = ("context", "sentence_true", "sentence_false")
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A text to be asked about, and the document it is from."""
+    """A text to write questions about, and its document."""
 
     location: int
     text: str
@@ -61,7 +61,7 @@ class Passage:
 
 @dataclass(frozen=True)
 class CostEstimate:
-    """What asking about some passages takes. Tokens are reckoned at four characters each, answers at 220."""
+    """The cost of some passages, estimated at four characters per prompt token and 220 tokens per answer."""
 
     passages: int
     characters: int
@@ -73,32 +73,32 @@ class CostEstimate:
         return (self.prompt_tokens * price_in + self.completion_tokens * price_out) / 1e6
 
 
-def passages_of(documents: Iterable[AnnotatedDocument], *, wanted: int, seed: int) -> list[Passage]:
-    """At most `wanted` documents of fifteen words or more, drawn by `seed`, in the order of the corpus."""
-    drawn: list[tuple[str, Passage]] = []
+def passages_of(documents: Iterable[AnnotatedDocument], *, num_passages: int, seed: int) -> list[Passage]:
+    """At most `num_passages` documents of fifteen words or more, sampled by `seed`, in the order of the corpus."""
+    candidates: list[tuple[str, Passage]] = []
     for document in documents:
-        if len(document.text.split()) < 3 * SHORTEST:
+        if len(document.text.split()) < 3 * MIN_WORDS:
             continue
         text = document.text
-        if len(text) > LONGEST:
-            text = text[:LONGEST].rsplit(maxsplit=1)[0]
+        if len(text) > MAX_CHARACTERS:
+            text = text[:MAX_CHARACTERS].rsplit(maxsplit=1)[0]
         rank = hashlib.blake2b(repr((seed, document.location)).encode("utf-8"), digest_size=12).hexdigest()
-        drawn.append((rank, Passage(document.location, text)))
-        if len(drawn) >= 2 * wanted + 1000:
-            drawn = sorted(drawn, key=lambda item: item[0])[:wanted]
-    chosen = [passage for _, passage in sorted(drawn, key=lambda item: item[0])[:wanted]]
-    return sorted(chosen, key=lambda passage: passage.location)
+        candidates.append((rank, Passage(document.location, text)))
+        if len(candidates) >= 2 * num_passages + 1000:
+            candidates = sorted(candidates, key=lambda item: item[0])[:num_passages]
+    passages = [passage for _, passage in sorted(candidates, key=lambda item: item[0])[:num_passages]]
+    return sorted(passages, key=lambda passage: passage.location)
 
 
 def estimate(passages: Iterable[Passage]) -> CostEstimate:
-    """What asking about `passages` takes."""
+    """The cost of `passages`."""
     sizes = [sum(len(message["content"]) for message in passage.messages()) for passage in passages]
     tokens = sum(-(-size // CHARACTERS_PER_TOKEN) for size in sizes)
     return CostEstimate(len(sizes), sum(sizes), tokens, _ANSWER_TOKENS * len(sizes))
 
 
 def questions_in(passage: Passage, content: str) -> tuple[list[Question], Counter[str]]:
-    """The questions in an answer about `passage`, and how much of it was left out, by reason."""
+    """The questions in an answer about `passage`, and how many items were rejected, by reason."""
     if not content.strip():
         return [], Counter(refused=1)
     try:
@@ -108,21 +108,21 @@ def questions_in(passage: Passage, content: str) -> tuple[list[Question], Counte
     items = tree.get("questions") if isinstance(tree, Mapping) else None
     if not isinstance(items, list) or not items:
         return [], Counter(malformed=1)
-    found: list[Question] = []
-    left: Counter[str] = Counter()
+    questions: list[Question] = []
+    rejected: Counter[str] = Counter()
     for item in items:
         try:
             texts = {key: item[key] for key in _KEYS if key in item} if isinstance(item, Mapping) else item
             question = parse_question(texts, "answer")
         except InputError:
-            left["malformed"] += 1
+            rejected["malformed"] += 1
             continue
         question = Question(question.context, question.sentence_true, question.sentence_false, passage.location)
         if leaks(question):
-            left["leaking"] += 1
+            rejected["leaking"] += 1
         else:
-            found.append(question)
-    return found, left
+            questions.append(question)
+    return questions, rejected
 
 
 # An OpenAI-compatible chat endpoint: one question, one JSON answer.
@@ -131,7 +131,7 @@ def questions_in(passage: Passage, content: str) -> tuple[list[Question], Counte
 
 
 _RETRIED = {408, 409, 425, 429, 500, 502, 503, 504, 529}
-_LONGEST_WAIT = 60.0
+_MAX_WAIT_SECONDS = 60.0
 _SHOWN = 200
 
 
@@ -199,14 +199,14 @@ class Endpoint:
             try:
                 return self._post(json.dumps(body).encode("utf-8"))
             except urllib.error.HTTPError as error:
-                fault = f"HTTP {error.code}: {self._told(error)}"
+                fault = f"HTTP {error.code}: {self._error_text(error)}"
                 if error.code not in _RETRIED:
                     raise EndpointError(self._refusal(error.code, fault)) from None
-                wait = _asked_wait(error.headers.get("Retry-After"))
+                wait = _retry_after_seconds(error.headers.get("Retry-After"))
             except (OSError, HTTPException, ValueError) as error:
                 fault, wait = self._clean(str(error) or type(error).__name__), None
             if attempt < self.retries:
-                self.sleep(min(_LONGEST_WAIT, 2.0**attempt if wait is None else wait))
+                self.sleep(min(_MAX_WAIT_SECONDS, 2.0**attempt if wait is None else wait))
         raise EndpointError(
             f"{self.host} failed {self.retries + 1} times, at last with {fault}. "
             "What was answered is kept: run the same command again later."
@@ -225,26 +225,24 @@ class Endpoint:
 
     def _reply(self, tree: Any) -> Reply:
         """Of an answer without text, a refusal, the text is empty: it has been paid for too."""
-        found = tree if isinstance(tree, Mapping) else {}
-        choices = found.get("choices")
+        answer = tree if isinstance(tree, Mapping) else {}
+        choices = answer.get("choices")
         first = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], Mapping) else {}
         message = first.get("message")
         content = message.get("content") if isinstance(message, Mapping) else None
-        usage = found.get("usage")
+        usage = answer.get("usage")
         counts = usage if isinstance(usage, Mapping) else {}
         text = self._hidden(content) if isinstance(content, str) else ""
         return Reply(text, _count(counts.get("prompt_tokens")), _count(counts.get("completion_tokens")))
 
     def _refusal(self, code: int, fault: str) -> str:
         if code in {401, 403}:
-            return (
-                f"{self.host} refuses the key ({fault}). Put a valid one into the variable that --key-variable names."
-            )
+            return f"{self.host} refuses the key ({fault}). Put a valid one into the variable that --api-key-env names."
         if code in {301, 302, 303, 307, 308}:
             return f"{self.host} sends on to another address ({fault}). Give the final address as --endpoint."
         return f"{self.host} refuses the request ({fault}). Check --endpoint and --model."
 
-    def _told(self, error: urllib.error.HTTPError) -> str:
+    def _error_text(self, error: urllib.error.HTTPError) -> str:
         try:
             return self._clean(error.read(4096).decode("utf-8", "replace"))
         except (OSError, HTTPException):
@@ -269,15 +267,15 @@ def key_in(variable: str) -> str | None:
     key = os.environ.get(variable, "").strip()
     if not key:
         raise ConfigError(
-            f"the environment variable {variable} holds no key. Set it, name another with --key-variable, "
-            "or give --key-variable '' for an endpoint without keys."
+            f"the environment variable {variable} holds no key. Set it, name another with --api-key-env, "
+            "or give --api-key-env '' for an endpoint without keys."
         )
     if not (key.isascii() and key.isprintable()):
         raise ConfigError(f"the environment variable {variable} holds characters that no key has. Set it again.")
     return key
 
 
-def _asked_wait(text: str | None) -> float | None:
+def _retry_after_seconds(text: str | None) -> float | None:
     try:
         return max(0.0, float(text)) if text is not None else None
     except ValueError:
@@ -288,7 +286,7 @@ def _count(value: Any) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
 
 
-# The answers that have been paid for, one JSON object a line, beside the question file that is made of them.
+# The answers that have been paid for, one JSON object per line, beside the question file that is made of them.
 #
 # Rule: an answer is on the disk before the next question is asked; a line that a kill cut short was never there.
 

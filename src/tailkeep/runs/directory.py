@@ -60,10 +60,10 @@ class RunDirectory:
         """
         storage = storage or Storage()
         _make_folder(path)
-        _refuse_other_content(path)
-        with _held(path):
+        _check_no_other_content(path)
+        with _locked(path):
             if (path / "run.json").exists():
-                record.refuse_other(RunRecord.read(path / "run.json"), str(path))
+                record.check_same_run(RunRecord.read(path / "run.json"), str(path))
                 storage.remove_partial(path)
             else:
                 storage.write_text(path / "config.yaml", redact(config))
@@ -86,13 +86,13 @@ class RunDirectory:
 
     def cells(self, *, only_done: bool = True) -> list[GenerationDir]:
         """All cells, by arm, seed and generation; unfinished ones on request."""
-        found = [
+        folders = [
             self.cell(arm, int(seed), int(generation))
             for arm, seed, generation in (path.parts[-3:] for path in (self.path / "cells").glob("*/*/*"))
             if _ARM.fullmatch(arm) and _NUMBER.fullmatch(seed) and _NUMBER.fullmatch(generation)
         ]
-        found.sort(key=lambda cell: (cell.arm, cell.seed, cell.generation))
-        return [cell for cell in found if cell.done or not only_done]
+        folders.sort(key=lambda cell: (cell.arm, cell.seed, cell.generation))
+        return [cell for cell in folders if cell.done or not only_done]
 
     def collect(self) -> None:
         """Rebuild `metrics.jsonl` and `timings.jsonl` from finished cells."""
@@ -111,7 +111,7 @@ def _lines(rows: list[dict[str, Any]]) -> str:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def _refuse_other_content(path: Path) -> None:
+def _check_no_other_content(path: Path) -> None:
     # The lock is the first file of ours, so without it even a config.yaml is somebody else's.
     if (path / "run.json").exists():
         return
@@ -131,7 +131,7 @@ def _make_folder(path: Path) -> None:
 
 
 @contextmanager
-def _held(path: Path) -> Iterator[None]:
+def _locked(path: Path) -> Iterator[None]:
     # The kernel drops this lock with the process, so a killed run never blocks the next one.
     lock = FileLock(path / _LOCK)
     try:

@@ -15,7 +15,7 @@ from typing import Any
 from tailkeep import __version__
 from tailkeep.errors import InputError
 
-_LONGEST_VALUE = 80
+_MAX_VALUE_LENGTH = 80
 _MISSING = object()
 
 
@@ -47,23 +47,23 @@ def hash_path(path: Path) -> str:
 
 def versions(*packages: str) -> dict[str, str]:
     """The versions of tailkeep, Python and those of `packages` that are installed."""
-    found = {"tailkeep": __version__, "python": platform.python_version()}
+    installed = {"tailkeep": __version__, "python": platform.python_version()}
     for package in packages:
         try:
-            found[package] = metadata.version(package)
+            installed[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     """One line for each leaf in which `new` is not `old`, such as `config.seeds: [0] there, [1] here`."""
     for key in sorted({*old, *new}):
-        there, here = old.get(key, _MISSING), new.get(key, _MISSING)
-        if isinstance(there, Mapping) and isinstance(here, Mapping):
-            yield from differences(there, here, f"{prefix}{key}.")
-        elif there is _MISSING or here is _MISSING or _canonical(there) != _canonical(here):
-            yield f"{prefix}{key}: {_short(there)} there, {_short(here)} here"
+        before, now = old.get(key, _MISSING), new.get(key, _MISSING)
+        if isinstance(before, Mapping) and isinstance(now, Mapping):
+            yield from differences(before, now, f"{prefix}{key}.")
+        elif before is _MISSING or now is _MISSING or _canonical(before) != _canonical(now):
+            yield f"{prefix}{key}: {_short(before)} there, {_short(now)} here"
 
 
 def _hash_file(path: Path) -> bytes:
@@ -91,4 +91,4 @@ def _canonical(value: Any) -> str:
 
 def _short(value: Any) -> str:
     text = "nothing" if value is _MISSING else json.dumps(value, ensure_ascii=True)
-    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 3] + "..."
+    return text if len(text) <= _MAX_VALUE_LENGTH else text[: _MAX_VALUE_LENGTH - 3] + "..."

@@ -1,4 +1,4 @@
-"""A cell: one trained generation of one arm and seed.
+"""The folder of one trained generation of one arm and seed.
 
     cells/<arm>/<seed>/<generation>/{written/, model/, samples/, metrics.json, timings.json, DONE}
 

@@ -48,31 +48,31 @@ class RunRecord(Settings):
         except ConfigError as error:
             raise InputError(str(error)) from None
 
-    def refuse_other(self, there: "RunRecord", where: str) -> None:
-        """Refuse to go on with the run `there`, which is found at `where`, unless it is this one.
+    def check_same_run(self, existing: "RunRecord", where: str) -> None:
+        """Refuse to go on with the run `existing`, which stands at `where`, unless it is this one.
 
         Raises:
             FingerprintError: it came from something else; the message says what differs.
         """
-        if (there.fingerprint, there.kind) == (self.fingerprint, self.kind):
+        if (existing.fingerprint, existing.kind) == (self.fingerprint, self.kind):
             return
-        old, new = ({**record.sources, "kind": record.kind} for record in (there, self))
+        old, new = ({**record.sources, "kind": record.kind} for record in (existing, self))
         lines = "\n".join(f"  {line}" for line in differences(old, new))
         raise FingerprintError(
             f"{where} holds another run. What differs:\n{lines}\n"
             "Give another --out, or the settings of the run that is there."
         )
 
-    def refuse_unequal(self, here: Mapping[str, Any]) -> None:
-        """Refuse to work for this run in a process where the sources in `here` are others.
+    def check_same_sources(self, local: Mapping[str, Any]) -> None:
+        """Refuse to work for this run in a process whose sources `local` differ.
 
         Raises:
             InputError: one of them is.
         """
-        found = "; ".join(differences({key: self.sources[key] for key in here}, here))
-        if found:
+        differing = "; ".join(differences({key: self.sources[key] for key in local}, local))
+        if differing:
             raise InputError(
-                f"the worker on {os.uname().nodename} is not equipped as the run is: {found}. "
+                f"the worker on {os.uname().nodename} is not equipped as the run is: {differing}. "
                 "Give every machine the same packages and the same prior."
             )
 

@@ -158,8 +158,8 @@ def _translated() -> Iterator[None]:
     except OSError:
         raise
     except Exception as error:
-        found = re.search(r"\(os error (\d+)\)", str(error))
-        if found is None:
+        match = re.search(r"\(os error (\d+)\)", str(error))
+        if match is None:
             raise
-        number = int(found[1])
+        number = int(match[1])
         raise OSError(number, os.strerror(number)) from error

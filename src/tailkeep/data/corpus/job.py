@@ -271,7 +271,7 @@ def _begin(destination: Destination, record: RunRecord, config: str, out: str, *
     if anew and there.kind == record.kind:
         _write(destination, record, config)
     else:
-        record.refuse_other(there, redact(out))
+        record.check_same_run(there, redact(out))
 
 
 def _write(destination: Destination, record: RunRecord, config: str) -> None:

@@ -121,9 +121,9 @@ def test_a_file_is_read_as_a_mapping(tmp_path):
 @pytest.mark.parametrize(
     ("content", "error", "message"),
     [
-        (b"", ConfigError, "expected keys and values, found nothing. Write lines such as"),
-        (b"- a", ConfigError, "expected keys and values, found list"),
-        (b"text", ConfigError, "expected keys and values, found str"),
+        (b"", ConfigError, "expected keys and values, got nothing. Write lines such as"),
+        (b"- a", ConfigError, "expected keys and values, got list"),
+        (b"text", ConfigError, "expected keys and values, got str"),
         (b"a: \xe4", InputError, "not UTF-8 at byte 3. Save the file as UTF-8."),
         (b"a: 1\na: 2", ConfigError, "run.yaml, line 2: the key 'a' stands here twice"),
     ],

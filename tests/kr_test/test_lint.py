@@ -60,7 +60,7 @@ def many(true, false, count=60):
 )
 def test_a_shortcut_that_is_planted_is_found(name, true, false):
     (shortcut,) = (found for found in find_shortcuts(many(true, false)) if found.name == name)
-    assert shortcut.found
+    assert shortcut.is_significant
     assert abs(shortcut.accuracy.mean - 0.5) > 0.45
 
 
@@ -70,7 +70,7 @@ def test_words_alone_tell_nothing_where_their_sides_are_drawn():
         Question("A.", *(f"It is {word}." for word in rng.choice(FIRST, 2, replace=False))) for _ in range(400)
     ]
     assert abs(np.mean(bag_of_words_signs(questions) > 0) - 0.5) < 0.15
-    assert not any(shortcut.found for shortcut in find_shortcuts(questions))
+    assert not any(shortcut.is_significant for shortcut in find_shortcuts(questions))
 
 
 def test_too_few_questions_decide_nothing():

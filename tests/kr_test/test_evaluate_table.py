@@ -3,11 +3,11 @@ import pytest
 
 from tailkeep.data import Question
 from tailkeep.errors import ConfigError
-from tailkeep.kr_test.evaluate import Margins, compare, parts_of, row_lines, tree_of
+from tailkeep.kr_test.evaluate import QuestionMargins, compare, parts_of, row_lines, tree_of
 from tailkeep.metrics import binomial_interval, holm, kr_rows
 
 COMMON = np.array([1.0, 1.0, -1.0, 0.0, 2.0, -2.0])
-MARGINS = Margins(COMMON, -COMMON, np.ones(6), uneven=2)
+MARGINS = QuestionMargins(COMMON, -COMMON, np.ones(6), uneven=2)
 
 
 def test_the_total_and_each_fraction_have_their_own_row():
@@ -21,14 +21,14 @@ def test_the_total_and_each_fraction_have_their_own_row():
 
 
 def test_a_margin_that_is_no_number_makes_its_row_none():
-    (row,) = kr_rows(Margins(np.array([1.0, np.nan]), np.ones(2), np.ones(2)))
+    (row,) = kr_rows(QuestionMargins(np.array([1.0, np.nan]), np.ones(2), np.ones(2)))
     assert np.isnan(row.accuracy).all()
     assert row.by_sum == 1.0
 
 
 def test_two_models_are_compared_on_the_questions_that_both_decide():
-    found = compare(COMMON, np.array([1.0, -1.0, -1.0, 1.0, -1.0, 0.0]), against="x")
-    assert (found.test.only_first, found.test.only_second, found.left_out) == (2, 0, 2)
+    found = compare(COMMON, np.array([1.0, -1.0, -1.0, 1.0, -1.0, 0.0]), reference="x")
+    assert (found.test.only_first, found.test.only_second, found.num_ties) == (2, 0, 2)
     assert found.test.p_value == 0.5
     assert tree_of(kr_rows(MARGINS), MARGINS, [found])["comparisons"][0]["test"]["only_first"] == 2
 

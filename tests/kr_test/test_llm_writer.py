@@ -3,7 +3,7 @@ import json
 import pytest
 
 from tailkeep.errors import BusyError, InputError
-from tailkeep.kr_test.build import build_asked, unanswered
+from tailkeep.kr_test.build import build_by_llm, unanswered
 from tailkeep.kr_test.corpus import AnnotatedDocument
 from tailkeep.kr_test.llm_writer import (
     Endpoint,
@@ -24,7 +24,7 @@ PASSAGES = [Passage(number, f"passage {number}") for number in range(4)]
 def ask(server, out, **choices):
     endpoint = Endpoint(server.url, "m", sleep=lambda _: None, **choices)
     with open_answers(out) as answers:
-        return build_asked(PASSAGES, endpoint, answers)
+        return build_by_llm(PASSAGES, endpoint, answers)
 
 
 def test_refused_malformed_and_leaking_answers_are_counted_and_left_out(tmp_path):
@@ -38,8 +38,8 @@ def test_refused_malformed_and_leaking_answers_are_counted_and_left_out(tmp_path
     with serving(*replies) as server:
         built = ask(server, tmp_path / "kr.json")
     assert [(q.sentence_true, q.location) for q in built.questions] == [("It was old.", 3), ("It was new.", 3)]
-    assert {name: built.counts[name] for name in ("refused", "malformed", "leaking", "asked")} == {
-        "refused": 1, "malformed": 2, "leaking": 1, "asked": 4,
+    assert {name: built.counts[name] for name in ("refused", "malformed", "leaking", "requests")} == {
+        "refused": 1, "malformed": 2, "leaking": 1, "requests": 4,
     }  # fmt: skip
     assert (built.counts["prompt tokens"], built.counts["completion tokens"]) == (40, 20)
 
@@ -97,11 +97,13 @@ def test_an_estimate_counts_every_character_that_is_sent():
 
 
 def test_passages_are_drawn_by_the_seed_and_stand_in_the_order_of_the_corpus():
-    drawn = passages_of(documents(), wanted=5, seed=1)
-    assert [p.location for p in drawn] == sorted(p.location for p in drawn)
-    assert drawn == passages_of(documents(), wanted=5, seed=1) != passages_of(documents(), wanted=5, seed=2)
-    assert passages_of([AnnotatedDocument(0, "too short")], wanted=5, seed=0) == []
-    (long,) = passages_of([AnnotatedDocument(0, "word " * 2000)], wanted=1, seed=0)
+    sampled = passages_of(documents(), num_passages=5, seed=1)
+    assert [p.location for p in sampled] == sorted(p.location for p in sampled)
+    assert (
+        sampled == passages_of(documents(), num_passages=5, seed=1) != passages_of(documents(), num_passages=5, seed=2)
+    )
+    assert passages_of([AnnotatedDocument(0, "too short")], num_passages=5, seed=0) == []
+    (long,) = passages_of([AnnotatedDocument(0, "word " * 2000)], num_passages=1, seed=0)
     assert len(long.text) <= 4000
     assert long.text.endswith("word")
 
