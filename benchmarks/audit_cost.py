@@ -10,9 +10,9 @@ from typing import Any
 from edit_cost.measuring import Spent, Stopwatch
 
 from tailkeep.audit import load
-from tailkeep.audit.prior_scores import prior_scorer_of
+from tailkeep.audit.prior_scores import load_prior_scorer
 from tailkeep.audit.shard import ShardAuditor
-from tailkeep.audit.summary import write_summary
+from tailkeep.audit.summary import summarize
 from tailkeep.data.corpus import find_shards, finish_shard, open_destination
 
 _SHOWN = 12
@@ -22,8 +22,8 @@ def audited(path: Path, out: Path, config: Mapping[str, Any], *, profile: bool =
     """What the shards of `path` take, and `concluding` afterwards, in seconds of CPU; `bytes` of text."""
     watch = Stopwatch()
     chosen = load(config)
-    asker = prior_scorer_of(chosen)
-    work, destination = ShardAuditor(chosen, asker), open_destination(out)
+    scorer = load_prior_scorer(chosen)
+    work, destination = ShardAuditor(chosen, scorer), open_destination(out)
     shards = [_named(shard) for shard in find_shards([str(path)])]
     profiler = cProfile.Profile()
     watch.begin()
@@ -33,7 +33,7 @@ def audited(path: Path, out: Path, config: Mapping[str, Any], *, profile: bool =
     profiler.disable()
     spent = watch.spent(bytes=sum(shard.size for shard in shards))
     start = time.process_time()
-    found = write_summary(chosen, manifests, lambda name: out / name, asker)
+    found = summarize(chosen, manifests, lambda name: out / name, scorer)
     spent["concluding"] = time.process_time() - start
     asked = found.summary["input"].get("prior")
     # The first token of a document has no probability, and is read all the same.

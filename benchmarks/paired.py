@@ -103,7 +103,7 @@ def table(comparison: Comparison) -> Iterator[dict[str, Any]]:
     print("| statistic | machine | human | difference | 95 % of mixed-up documents | p, Holm | flagged |")
     print("|---|---|---|---|---|---|---|")
     for test in comparison.tests:
-        sides = ["" if value is None else f"{value:.4g}" for value in (test.input, test.against)]
+        sides = ["" if value is None else f"{value:.4g}" for value in (test.input, test.reference)]
         _, low, high = test.null
         print(
             f"| {test.name} | {sides[0]} | {sides[1]} | {test.difference:.3g} | {low:.3g} to {high:.3g} | "
@@ -112,7 +112,7 @@ def table(comparison: Comparison) -> Iterator[dict[str, Any]]:
         yield {
             "statistic": test.name,
             "machine": test.input,
-            "human": test.against,
+            "human": test.reference,
             "difference": test.difference,
             "null_low": low,
             "null_high": high,

@@ -19,8 +19,8 @@ def main() -> None:
     parser.add_argument("--prior")
     options = parser.parse_args()
     config = {"prior": {"path": options.prior}} if options.prior else {}
-    outcome = audit.run(config, options.machine, options.out, against=options.human)
-    human, machine = outcome.summary["against"], outcome.summary["input"]
+    outcome = audit.run(config, options.machine, options.out, reference=options.human)
+    human, machine = outcome.summary["reference"], outcome.summary["input"]
     print("| sign | published | human | machine | flagged |\n|---|---|---|---|---|")
     for name, published, key, tests in (
         ("entropy of pairs in 10,000 buckets, nats", "lower, a picture", "entropy", "pairs of words: entropy"),
@@ -32,7 +32,7 @@ def main() -> None:
         spans = ("{p5:.3g} to {p95:.3g}".format(**side["prior"]["document_perplexity"]) for side in (human, machine))
         name = "perplexity, 5 % to 95 % of documents"
         print(row(name, "1 to over 100 and 0 to 14", *spans, flagged(outcome, "prior: spread of surprise")))
-        tails = (u_shape(Path(options.out), side) for side in ("against", "input"))
+        tails = (u_shape(Path(options.out), side) for side in ("reference", "input"))
         print(row("tokens below .1 and from .9", "34.7 % and 27.1 %", *tails, flagged(outcome, "prior: JS divergence")))
     print(f"\nperplexity by synthetic share, published 20.99 22.06 23.48 27.60 51.93: cd {options.out} && ", end="")
     print(outcome.summary["lab_command"])

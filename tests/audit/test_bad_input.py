@@ -49,10 +49,10 @@ def test_an_empty_file_is_a_rejection_and_the_audit_of_nothing_says_so(tmp_path,
 @pytest.mark.parametrize("text", ["", "a", "  \n ", "\u3042" * 5, "!!! ...", "\x00\x01", "x" * 600_000])
 def test_a_strange_document_is_counted(tmp_path, text):
     (tmp_path / "x.jsonl").write_text(json.dumps({"text": text}) + "\n")
-    for against in ((), tmp_path / "y.jsonl"):
+    for reference in ((), tmp_path / "y.jsonl"):
         (tmp_path / "y.jsonl").write_text(json.dumps({"text": "Ann saw a cat."}) + "\n")
-        out = tmp_path / f"out{bool(against)}"
-        assert run({}, tmp_path / "x.jsonl", out, against=against).summary["input"]["documents"] == 1
+        out = tmp_path / f"out{bool(reference)}"
+        assert run({}, tmp_path / "x.jsonl", out, reference=reference).summary["input"]["documents"] == 1
 
 
 def test_what_is_not_there_is_named(tmp_path):
@@ -60,7 +60,7 @@ def test_what_is_not_there_is_named(tmp_path):
     with pytest.raises(InputError, match="matches no file"):
         run({}, tmp_path / "no" / "*.jsonl", tmp_path / "out")
     with pytest.raises(InputError, match="matches no file"):
-        run({}, tmp_path / "x.jsonl", tmp_path / "out", against=tmp_path / "no.jsonl")
+        run({}, tmp_path / "x.jsonl", tmp_path / "out", reference=tmp_path / "no.jsonl")
     with pytest.raises(ConfigError, match="lies in the input"):
         run({}, tmp_path, tmp_path / "out")
     with pytest.raises(InputError, match="there is no folder"):

@@ -16,7 +16,7 @@ FAST = ["--set", "testing.permutations=640"]
 
 
 def test_findings_go_to_stdout_and_progress_to_stderr(tailkeep, corpus, reference, tmp_path):
-    arguments = ["audit", "--input", corpus, "--against", reference, "--out", tmp_path / "out", *FAST]
+    arguments = ["audit", "--input", corpus, "--reference", reference, "--out", tmp_path / "out", *FAST]
     code, out, err = tailkeep(*arguments)
     assert code == 0
     assert "documents: 240 read, 0 rejected" in out
@@ -62,7 +62,9 @@ def test_what_the_resolved_config_prints_can_be_run(tailkeep, tmp_path):
     assert tailkeep("audit", "--config", tmp_path / "audit.yaml", "--dump-config")[1] == out
 
 
-@pytest.mark.parametrize(("arguments", "message"), [([], "give what to audit"), (["--input", "x"], "give where")])
+@pytest.mark.parametrize(
+    ("arguments", "message"), [([], "give the files to audit"), (["--input", "x"], "give the output folder")]
+)
 def test_what_is_missing_is_named(tailkeep, arguments, message):
     code, out, err = tailkeep("audit", *arguments)
     assert (code, out) == (2, "")
@@ -73,7 +75,7 @@ def test_the_page_and_the_terminal_show_both_sides_and_obey_no_text(tailkeep, tm
     texts = [f"{HOSTILE_TEXT} {text}" for text in prose(30, words=20, seed=1)]
     ours = write_jsonl(tmp_path / "a.jsonl", texts)
     theirs = write_jsonl(tmp_path / "b.jsonl", prose(30, words=20, seed=2, types=20))
-    code, out, _ = tailkeep("audit", "--input", ours, "--against", theirs, "--out", tmp_path / "out", *FAST)
+    code, out, _ = tailkeep("audit", "--input", ours, "--reference", theirs, "--out", tmp_path / "out", *FAST)
     assert code == 0
     assert "\x1b" not in out
     code, out, err = tailkeep("report", tmp_path / "out")
@@ -112,7 +114,7 @@ def texts_in(name):
 
 @pytest.mark.slow
 def test_the_laboratory_runs_what_the_audit_prints(corpus, reference, tailkeep, tmp_path, monkeypatch):
-    tailkeep("audit", "--input", corpus, "--against", reference, "--out", tmp_path / "out", *FAST)
+    tailkeep("audit", "--input", corpus, "--reference", reference, "--out", tmp_path / "out", *FAST)
     monkeypatch.chdir(tmp_path / "out")
     tree = yaml.safe_load((tmp_path / "out" / "lab" / "mix.yaml").read_text())
     held = set(texts_in("held-out"))

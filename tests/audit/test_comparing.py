@@ -38,7 +38,7 @@ def test_no_division_favours_a_side_and_the_first_is_the_true_one():
 
 def test_both_sides_have_as_many_documents_of_as_many_words():
     texts = prose(60, words=20, seed=0)
-    matched = match(sampled(texts[:25]), sampled(texts[25:]), SampleConfig(documents=20, words=10))
+    matched = match(sampled(texts[:25]), sampled(texts[25:]), SampleConfig(documents=20, max_words=10))
     assert matched.words == 10
     assert len(matched.texts) == 2 * matched.documents == 50
     assert words_of(matched.texts).counts.tolist() == [10] * 50
@@ -50,7 +50,7 @@ def test_both_sides_have_as_many_documents_of_as_many_words():
 def test_documents_of_one_kind_are_told_apart_no_oftener_than_the_level():
     """Each division in turn is taken for the true one and ranked among all."""
     texts = prose(60, words=20, seed=3, types=300)
-    matched = match(sampled(texts[:30]), sampled(texts[30:]), SampleConfig(words=16))
+    matched = match(sampled(texts[:30]), sampled(texts[30:]), SampleConfig(max_words=16))
     found = list(statistics(matched, permuted(matched.documents, 640, 0)))
     p_values = np.stack([permutation_p_values(name, values) for name, values, _ in found])
     assert p_values.min() == pytest.approx(1 / 641)
@@ -80,13 +80,13 @@ def test_a_sample_is_the_same_from_any_cut_and_hash_takes_every_document_alike()
     for document in documents:
         whole.add(document)
         parts[document.row % 2].add(document)
-    together = smallest([item for part in parts for item in part.sample()], 50)
-    assert together == whole.sample()
+    together = smallest([item for part in parts for item in part.documents()], 50)
+    assert together == whole.documents()
     other = HashSample(50, "a.jsonl", 1)
     for document in documents:
         other.add(document)
-    assert other.sample() != whole.sample()
-    rows = [int(item.place.partition(":")[2]) for item in whole.sample()]
+    assert other.documents() != whole.documents()
+    rows = [int(item.place.partition(":")[2]) for item in whole.documents()]
     assert 120 < np.mean(rows) < 280
 
 

@@ -22,7 +22,7 @@ def asked(prior, tmp_path_factory):
     ours = write_jsonl(folder / "a.jsonl", [f"{text} {STORIES[0]}" for text in STORIES[:20]])
     theirs = write_jsonl(folder / "b.jsonl", [f"{text} {STORIES[20]}" for text in STORIES[20:40]])
     config = {**FAST, "prior": {"path": str(prior), "batch_tokens": 256}}
-    return run(config, ours, folder / "out", against=theirs), folder, config
+    return run(config, ours, folder / "out", reference=theirs), folder, config
 
 
 def reference_log_probs(prior, text):
@@ -66,7 +66,7 @@ def test_the_figures_add_up_the_scores(asked):
 @pytest.mark.slow
 def test_workers_leave_the_bytes_of_one(asked, tmp_path):
     _, folder, config = asked
-    run(config, folder / "a.jsonl", tmp_path, against=folder / "b.jsonl", workers=2)
+    run(config, folder / "a.jsonl", tmp_path, reference=folder / "b.jsonl", workers=2)
     assert left_by(tmp_path) == left_by(folder / "out")
 
 
@@ -76,10 +76,10 @@ def test_the_probability_that_is_not_a_number_stops_the_run(asked, monkeypatch):
     from tailkeep.scoring import Scored
 
     _, _, config = asked
-    asker = PriorScorer(config["prior"])
+    scorer = PriorScorer(config["prior"])
     none = np.zeros(0, np.int64)
     monkeypatch.setattr(
-        asker._scorer, "score", lambda rows: (Scored(np.full(len(row), np.nan), none, none, none) for row in rows)
+        scorer._scorer, "score", lambda rows: (Scored(np.full(len(row), np.nan), none, none, none) for row in rows)
     )
     with pytest.raises(InputError, match="not a number"):
-        list(asker.log_probs(["Ann saw a cat."]))
+        list(scorer.log_probs(["Ann saw a cat."]))

@@ -20,9 +20,9 @@ def test_ray_counts_what_one_worker_counts_to_the_last_byte(corpus, reference, t
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     config = {"near_duplicates": {}}
-    alone = run(config, corpus, tmp_path / "alone", against=reference)
+    alone = run(config, corpus, tmp_path / "alone", reference=reference)
     # A relative output means the same folder to an actor.
     monkeypatch.chdir(tmp_path)
-    shared = run(config, corpus, "shared", against=reference, executor=RayActors(2))
+    shared = run(config, corpus, "shared", reference=reference, executor=RayActors(2))
     assert shared.summary == alone.summary
     assert left_by(tmp_path / "shared") == left_by(tmp_path / "alone")

@@ -21,18 +21,18 @@ class FaultyShardStorage(FaultyStorage, ShardStorage):
 @pytest.fixture(scope="module")
 def undisturbed(corpus, reference, tmp_path_factory):
     out = tmp_path_factory.mktemp("undisturbed") / "out"
-    run(CONFIG, corpus, out, against=reference)
+    run(CONFIG, corpus, out, reference=reference)
     return left_by(out)
 
 
 def test_two_workers_leave_the_bytes_of_one(corpus, reference, undisturbed, tmp_path):
-    run(CONFIG, corpus, tmp_path, against=reference, workers=2)
+    run(CONFIG, corpus, tmp_path, reference=reference, workers=2)
     assert left_by(tmp_path) == undisturbed
 
 
 @pytest.mark.slow
 def test_array_tasks_in_any_order_leave_the_bytes_of_one(corpus, reference, undisturbed, tmp_path):
-    outcomes = [run(CONFIG, corpus, tmp_path, against=reference, task=Task(index, 3)) for index in (2, 0, 1)]
+    outcomes = [run(CONFIG, corpus, tmp_path, reference=reference, task=Task(index, 3)) for index in (2, 0, 1)]
     assert [outcome.complete for outcome in outcomes] == [False, False, True]
     assert left_by(tmp_path) == undisturbed
 
@@ -54,7 +54,7 @@ def test_after_a_failure_at_any_operation_a_plain_rerun_leaves_the_same_bytes(co
 def test_a_store_gets_the_bytes_of_a_folder(corpus, reference, undisturbed):
     store = fsspec.filesystem("memory")
     try:
-        assert run(CONFIG, corpus, "memory://bucket/out", against=reference).complete
+        assert run(CONFIG, corpus, "memory://bucket/out", reference=reference).complete
         names = [path.removeprefix("/bucket/out/") for path in store.find("/bucket/out")]
         assert {name: store.cat_file(f"/bucket/out/{name}") for name in names} == undisturbed
     finally:

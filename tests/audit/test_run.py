@@ -19,7 +19,7 @@ FULL = {"near_duplicates": {}, "compression": "zlib"}
 @pytest.fixture(scope="module")
 def audited(corpus, reference, tmp_path_factory):
     out = tmp_path_factory.mktemp("audited") / "out"
-    return run(FULL, corpus, out, against=reference), out
+    return run(FULL, corpus, out, reference=reference), out
 
 
 def table(out, name):
@@ -43,9 +43,9 @@ def test_a_narrow_corpus_is_flagged_for_its_signs_with_the_figures_behind_them(a
     flagged = [finding for finding in outcome.summary["findings"] if finding["flagged"]]
     narrow = next(finding for finding in flagged if "vocabulary is narrower" in finding["sentence"])
     shown = narrow["figures"]["words: distinct"]
-    assert shown["input"] < shown["against"]
+    assert shown["input"] < shown["reference"]
     assert shown["adjusted_p"] <= 0.05
-    assert f"{shown['input']:.4g} against {shown['against']:.4g}" in narrow["sentence"]
+    assert f"{shown['input']:.4g} vs. {shown['reference']:.4g}" in narrow["sentence"]
 
 
 def test_text_of_one_kind_is_not_flagged(tmp_path):
@@ -54,31 +54,31 @@ def test_text_of_one_kind_is_not_flagged(tmp_path):
         texts, folder = prose(200, words=30, seed=seed), tmp_path / str(seed)
         folder.mkdir()
         outcome = run({"testing": {"permutations": 640}}, write_jsonl(folder / "a.jsonl", texts[:100]), folder / "out",
-                      against=write_jsonl(folder / "b.jsonl", texts[100:]))  # fmt: skip
+                      reference=write_jsonl(folder / "b.jsonl", texts[100:]))  # fmt: skip
         assert outcome.flagged == []
         sentence = outcome.summary["findings"][0]["sentence"]
-        assert sentence.startswith("Nothing tells this corpus from the reference")
+        assert sentence.startswith("No significant difference: 0 of 20 statistics")
 
 
 def test_without_a_reference_nothing_is_flagged_and_the_reader_is_told_why(corpus, tmp_path):
     outcome = run({}, corpus, tmp_path / "out")
     assert not any(finding["flagged"] for finding in outcome.summary["findings"])
     assert "no yardstick" in outcome.summary["findings"][0]["sentence"]
-    assert "against" not in outcome.summary
+    assert "reference" not in outcome.summary
     assert not (tmp_path / "out" / "tables" / "tests.csv").exists()
 
 
 def test_too_few_documents_are_counted_and_not_tested(tmp_path):
     texts = prose(24, words=30, seed=6)
     outcome = run({}, write_jsonl(tmp_path / "a.jsonl", texts[:12]), tmp_path / "out",
-                  against=write_jsonl(tmp_path / "b.jsonl", texts[12:]))  # fmt: skip
+                  reference=write_jsonl(tmp_path / "b.jsonl", texts[12:]))  # fmt: skip
     assert outcome.summary["comparison"] is None
     assert "Nothing was tested: the samples have 12 and 12" in outcome.summary["findings"][0]["sentence"]
 
 
 def test_the_tables_hold_both_sides(audited):
     _, out = audited
-    assert {row["side"] for row in table(out, "lengths")} == {"input", "against"}
+    assert {row["side"] for row in table(out, "lengths")} == {"input", "reference"}
     assert sum(int(row["documents"]) for row in table(out, "lengths") if row["side"] == "input") == 120
     assert table(out, "duplicates")[0]["copies"] == "2"
     tests = table(out, "tests")
@@ -88,7 +88,7 @@ def test_the_tables_hold_both_sides(audited):
     # The audited corpus has no w700x, the reference has.
     assert any(row["in_input"] == "under" and float(row["input"]) == 0 for row in contrasts)
     ends = [json.loads(line) for line in (out / "tables" / "examples.jsonl").read_text().splitlines()]
-    assert {item["side"] for item in ends} == {"input", "against"}
+    assert {item["side"] for item in ends} == {"input", "reference"}
 
 
 def test_the_planner_takes_the_sizes_that_are_given(corpus, tmp_path):
@@ -119,21 +119,21 @@ def test_a_choice_that_would_do_nothing_is_refused(corpus, tmp_path):
     ):
         with pytest.raises(ConfigError, match=message):
             load(config)
-    with pytest.raises(ConfigError, match="testing does nothing without --against"):
+    with pytest.raises(ConfigError, match="testing has no effect without --reference"):
         run({"testing": {"level": 0.1}}, corpus, tmp_path / "out")
 
 
 def test_a_corpus_is_not_compared_with_itself(corpus, tmp_path):
-    with pytest.raises(InputError, match="both --input and --against"):
-        run({}, corpus / "a.jsonl", tmp_path / "out", against=corpus)
+    with pytest.raises(InputError, match="both --input and --reference"):
+        run({}, corpus / "a.jsonl", tmp_path / "out", reference=corpus)
 
 
 def test_another_configuration_or_reference_is_another_run(corpus, reference, tmp_path):
     run({}, corpus / "a.jsonl", tmp_path / "out")
     before = left_by(tmp_path / "out")
-    for config, against in (({"seed": 1}, ()), ({}, reference / "a.jsonl")):
+    for config, trusted in (({"seed": 1}, ()), ({}, reference / "a.jsonl")):
         with pytest.raises(FingerprintError, match="holds another run"):
-            run(config, corpus / "a.jsonl", tmp_path / "out", against=against)
+            run(config, corpus / "a.jsonl", tmp_path / "out", reference=trusted)
     assert left_by(tmp_path / "out") == before
 
 

@@ -26,8 +26,8 @@ def audited(prior, tmp_path_factory):
     (folder / "in").mkdir()
     write_jsonl(folder / "in" / "a.jsonl", STORIES[:10], "a")
     write_jsonl(folder / "in" / "b.jsonl", [f"x{n} {text[:12]}" for n, text in enumerate(STORIES[10:20])], "b")
-    against = write_jsonl(folder / "ref" / "r.jsonl", [text.replace("x", "q") for text in STORIES[20:40]], "r")
-    run({"prior": {"path": str(prior)}}, folder / "in", folder / "out", against=against)
+    reference = write_jsonl(folder / "ref" / "r.jsonl", [text.replace("x", "q") for text in STORIES[20:40]], "r")
+    run({"prior": {"path": str(prior)}}, folder / "in", folder / "out", reference=reference)
     return folder
 
 
@@ -47,7 +47,7 @@ def surprise_of(audited):
 @pytest.mark.parametrize("method", ["perplexity", "surplexity"])
 def test_the_share_with_the_lowest_or_the_highest_perplexity_is_kept(audited, tmp_path, method):
     found = select(audited / "out", tmp_path, method, keep=0.3)
-    assert (found.documents, found.kept, found.files) == (20, 6, 2)
+    assert (found.documents, found.selected, found.files) == (20, 6, 2)
     surprise = surprise_of(audited)
     rows = [row for own in weights_in(tmp_path).values() for row in own]
     kept = {row["document_id"] for row in rows if row["weight"] > 0}
@@ -60,7 +60,7 @@ def test_the_share_with_the_lowest_or_the_highest_perplexity_is_kept(audited, tm
 def test_dsir_prefers_documents_like_the_reference_and_the_seed_decides(tmp_path):
     write_jsonl(tmp_path / "in" / "a.jsonl", prose(20, words=30, seed=1))
     write_jsonl(tmp_path / "in" / "b.jsonl", prose(20, words=30, seed=2, types=20))
-    run({}, tmp_path / "in", tmp_path / "out", against=write_jsonl(tmp_path / "r.jsonl", prose(15, words=30, seed=3)))
+    run({}, tmp_path / "in", tmp_path / "out", reference=write_jsonl(tmp_path / "r.jsonl", prose(15, words=30, seed=3)))
     drawn = {}
     for name, seed in (("first", 0), ("again", 0), ("other", 1)):
         select(tmp_path / "out", tmp_path / name, "dsir", inputs=tmp_path / "in", seed=seed, keep=0.25)

@@ -78,8 +78,8 @@ def _of_buckets(name: str, grams: Grams, words: Words, is_input: NDArray[np.bool
     def all_of(ours: Numbers, theirs: Numbers) -> dict[str, tuple[Numbers, Numbers | None]]:
         return {
             f"{name}: JS divergence": (js_divergence(ours, theirs), None),
-            f"{name}: KL(input ‖ against)": (smoothed_kl(ours, theirs, smoothing=SMOOTHING), None),
-            f"{name}: KL(against ‖ input)": (smoothed_kl(theirs, ours, smoothing=SMOOTHING), None),
+            f"{name}: KL(input ‖ reference)": (smoothed_kl(ours, theirs, smoothing=SMOOTHING), None),
+            f"{name}: KL(reference ‖ input)": (smoothed_kl(theirs, ours, smoothing=SMOOTHING), None),
             f"{name}: entropy": (entropy(ours), entropy(theirs)),
             f"{name}: Gini": (gini(ours), gini(theirs)),
             f"{name}: top {_TOP_BUCKETS} share": (top_share(ours, _TOP_BUCKETS), top_share(theirs, _TOP_BUCKETS)),
@@ -164,8 +164,8 @@ class Test:
 
     Attributes:
         name: of the statistic.
-        input, against: its value on either side, None for a divergence, which both have together.
-        difference: what is tested: the divergence, or input minus against.
+        input, reference: its value on either side, None for a divergence, which both have together.
+        difference: what is tested: the divergence, or input - reference.
         null: the mean and the 2.5 % and 97.5 % quantiles of the difference among mixed-up documents.
         p: the share of permutations, the true one among them, that differ as much.
         adjusted: p after Holm's correction over all tests.
@@ -174,7 +174,7 @@ class Test:
 
     name: str
     input: float | None
-    against: float | None
+    reference: float | None
     difference: float
     null: tuple[float, float, float]
     p: float
@@ -202,7 +202,7 @@ Ask = Callable[[Sequence[str]], Iterable[NDArray[np.float32]]]
 
 def compare(
     input_: Sequence[SampledDocument],
-    against: Sequence[SampledDocument],
+    reference: Sequence[SampledDocument],
     sample: SampleConfig,
     testing: Testing,
     seed: int,
@@ -211,7 +211,7 @@ def compare(
     """Test whether the documents of two samples could have changed places.
 
     Args:
-        input_, against: the two samples.
+        input_, reference: the two samples.
         sample, testing: the choices for them.
         seed: of the permutations.
         ask: a prior, asked for the documents as they are compared: cut to equal length.
@@ -219,7 +219,7 @@ def compare(
     Raises:
         InputError: a side has too few documents that are long enough.
     """
-    matched = match(input_, against, sample)
+    matched = match(input_, reference, sample)
     is_input = permuted(matched.documents, testing.permutations, seed)
     found = list(statistics(matched, is_input))
     if ask is not None:
@@ -236,22 +236,22 @@ def compare(
 
 
 def match(
-    input_: Sequence[SampledDocument], against: Sequence[SampledDocument], sample: SampleConfig
+    input_: Sequence[SampledDocument], reference: Sequence[SampledDocument], sample: SampleConfig
 ) -> MatchedDocuments:
     """As many documents of each side, cut to one number of words that at least 80 % of either side have."""
-    sides = [[item.text.encode("utf-8") for item in side] for side in (input_, against)]
+    sides = [[item.text.encode("utf-8") for item in side] for side in (input_, reference)]
     split = [words_of(side) for side in sides]
     counts = [words.counts for words in split]
     if min(len(count) for count in counts) < _LEAST_DOCUMENTS:
-        raise InputError(_too_few(counts, sample.shortest))
+        raise InputError(_too_few(counts, sample.min_words))
     typical = min(int(np.quantile(count, 1 - _LEAST_SHARE, method="lower")) for count in counts)
-    length = int(np.clip(typical, sample.shortest, sample.words))
+    length = int(np.clip(typical, sample.min_words, sample.max_words))
     long_enough = [np.flatnonzero(count >= length) for count in counts]
     documents = min(len(places) for places in long_enough)
     if documents < _LEAST_DOCUMENTS:
         raise InputError(_too_few(counts, length))
     texts, lengths = [], []
-    for side, words, places in zip((input_, against), split, long_enough, strict=True):
+    for side, words, places in zip((input_, reference), split, long_enough, strict=True):
         firsts = np.cumsum(words.counts) - words.counts
         for place in places[:documents]:
             start, end = words.starts[firsts[place]], words.ends[firsts[place] + length - 1]
@@ -297,5 +297,5 @@ def _too_few(counts: Sequence[NDArray[np.int64]], length: int) -> str:
     there = " and ".join(str(int((count >= length).sum())) for count in counts)
     return (
         f"the samples have {there} documents of {length} words or more, and a comparison needs {_LEAST_DOCUMENTS} of "
-        "each side. Give larger corpora, a smaller sample.shortest, or cut the documents otherwise (layout.document)."
+        "each side. Give larger corpora, a smaller sample.min_words, or cut the documents otherwise (layout.document)."
     )

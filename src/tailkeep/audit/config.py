@@ -1,7 +1,7 @@
 """What a user chooses of an audit.
 
     layout: {text_fields: [text]}
-    sample: {documents: 1000, words: 256}
+    sample: {documents: 1000, max_words: 256}
     prior: {path: some/folder}
 
 Rule: what can change a figure is in the fingerprint; how much memory is used, and what a bad document does, is not.
@@ -22,7 +22,7 @@ from tailkeep.optional import require
 # The choice of a prior, checked where torch is at hand. Rule: an audit without one never comes here.
 
 
-def checked_prior(tree: Mapping[str, Any]) -> Any:
+def validate_prior(tree: Mapping[str, Any]) -> Any:
     """The `Prior` that `tree` describes.
 
     Raises:
@@ -46,18 +46,18 @@ class SampleConfig(Settings):
 
     Attributes:
         documents: how many are kept of each corpus.
-        words: how many words of a document take part in a test, at most.
-        shortest: and at least; documents with fewer are left out of it.
+        min_words: documents with fewer words are left out of the tests.
+        max_words: a test reads so many words of a document at most.
     """
 
     documents: Annotated[int, Field(ge=20)] = 1000
-    words: Annotated[int, Field(ge=8, le=2000)] = 256
-    shortest: Annotated[int, Field(ge=4)] = 8
+    min_words: Annotated[int, Field(ge=4)] = 8
+    max_words: Annotated[int, Field(ge=8, le=2000)] = 256
 
     @model_validator(mode="after")
-    def _has_room(self) -> Self:
-        if self.shortest > self.words:
-            raise ValueError(f"shortest {self.shortest} is above words {self.words}. Lower it")
+    def _has_range(self) -> Self:
+        if self.min_words > self.max_words:
+            raise ValueError(f"min_words must be <= max_words={self.max_words}, got {self.min_words}")
         return self
 
 
@@ -117,7 +117,7 @@ class AuditConfig(Settings):
     compression: Literal["zlib", "zstd"] | None = None
     prior: dict[str, Any] | None = None
     mixing: Mixing | None = None
-    top: Annotated[int, Field(ge=1, le=1000)] = 50
+    num_keywords: Annotated[int, Field(ge=1, le=1000)] = 50
     seed: Annotated[int, Field(ge=0)] = 0
     num_threads: Annotated[int, Field(ge=1)] = 1
     row_groups: Annotated[int, Field(ge=1)] | None = None
@@ -161,7 +161,7 @@ def load(
     name = str(source) if isinstance(source, Path) else "config"
     chosen = validate(AuditConfig, merge(merge(tree, parse_assignments(overrides)), options or {}), source=name)
     if chosen.prior is not None:
-        checked_prior(chosen.prior)
+        validate_prior(chosen.prior)
     return chosen
 
 

@@ -192,7 +192,7 @@ def _duplicates(manifests: Sequence[Manifest], local: Local, memory: int) -> Dup
     names = [manifest.shard.partition("/")[2] for manifest in manifests]
     documents = kinds = groups = 0
     largest: list[tuple[int, int, int]] = []
-    for parts in ranges_of([local(_file("copies", manifest)) for manifest in manifests], memory=memory):
+    for parts in ranges_of([local(_file("duplicates", manifest)) for manifest in manifests], memory=memory):
         rows = added([_placed(part, number) for number, part in enumerate(parts)], "first")
         documents += int(rows.counts.sum())
         kinds += len(rows)
@@ -219,7 +219,7 @@ def _placed(rows: CountRows, number: int) -> CountRows:
 def _near(manifests: Sequence[Manifest], local: Local, memory: int) -> int:
     """How many documents share a band with an earlier one."""
     found = np.zeros(0, np.int64)
-    for parts in ranges_of([local(_file("near", manifest)) for manifest in manifests], memory=memory):
+    for parts in ranges_of([local(_file("near_duplicates", manifest)) for manifest in manifests], memory=memory):
         rows = added([_placed(part, number) for number, part in enumerate(parts)], "apart")
         found = np.union1d(found, rows.others[1:][rows.hashes[1:] == rows.hashes[:-1]])
     return len(found)
@@ -270,7 +270,7 @@ def figures_of(corpus: CorpusStats, rejected: int) -> Tree:
     if "compressed/before" in corpus.counts:
         # A corpus below one block has no ratio.
         found["compression"] = _ratio(corpus.number("compressed/before"), corpus.number("compressed/after"))
-    if "asked/tokens" in corpus.counts:
+    if "prior/tokens" in corpus.counts:
         found["prior"] = prior_figures(corpus)
     plain: Tree = without_nan(found)
     return plain
@@ -278,9 +278,9 @@ def figures_of(corpus: CorpusStats, rejected: int) -> Tree:
 
 def prior_figures(corpus: CorpusStats) -> Tree:
     """What the prior says of all documents, whole."""
-    tokens = corpus.number("asked/tokens")
-    surprise = _ratio(corpus.number("asked/micronats"), MICRO * tokens)
-    low, _, middle, _, high = quantiles_of(corpus.counts["asked/surprise"], SURPRISE_EDGES, _SHARES)
+    tokens = corpus.number("prior/tokens")
+    surprise = _ratio(corpus.number("prior/micronats"), MICRO * tokens)
+    low, _, middle, _, high = quantiles_of(corpus.counts["prior/surprise"], SURPRISE_EDGES, _SHARES)
     return {
         "tokens": tokens,
         "surprise": surprise,
@@ -288,9 +288,9 @@ def prior_figures(corpus: CorpusStats) -> Tree:
         "document_perplexity": {
             name: math.exp(value) for name, value in zip(("p5", "median", "p95"), (low, middle, high), strict=True)
         },
-        "over": {str(sure): _ratio(corpus.number(f"asked/over_{sure}"), tokens) for sure in SURE},
-        "toedit_would_flag": _ratio(corpus.number("asked/over_0.99"), tokens),
-        "tce_would_truncate": {str(sure): _ratio(corpus.number(f"asked/over_{sure}"), tokens) for sure in SURE},
+        "over": {str(sure): _ratio(corpus.number(f"prior/over_{sure}"), tokens) for sure in SURE},
+        "toedit_would_flag": _ratio(corpus.number("prior/over_0.99"), tokens),
+        "tce_would_truncate": {str(sure): _ratio(corpus.number(f"prior/over_{sure}"), tokens) for sure in SURE},
     }
 
 

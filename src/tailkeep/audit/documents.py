@@ -87,7 +87,7 @@ class HashSample:
         item = (-priority, document.row, SampledDocument(priority, place, document.id, len(document.raw), text))
         (heapq.heappush if len(self._heap) < self._size else heapq.heapreplace)(self._heap, item)
 
-    def sample(self) -> list[SampledDocument]:
+    def documents(self) -> list[SampledDocument]:
         """The sample, the smallest hash first."""
         return smallest((item for _, _, item in self._heap), self._size)
 

@@ -60,8 +60,8 @@ _SIGNS = (
         "repetition and compressibility of collapsed text",
     ),
     _Sign(
-        "The prior is surer of it than of the reference",
-        "The prior is not surer of it than of the reference",
+        "The prior assigns it higher confidence than the reference",
+        "The prior does not assign it higher confidence than the reference",
         {"prior: surprise": -1, "prior: share over 0.9": 1, "prior: share over 0.99": 1},
         "over-confidence, ForTIFAI (arXiv 2509.08972)",
     ),
@@ -79,20 +79,20 @@ def compared(comparison: Comparison, level: float) -> Iterator[Finding]:
     tests = {test.name: test for test in comparison.tests}
     flagged = comparison.flagged
     basis = (
-        f"of {len(tests)} statistics, over {comparison.documents:,} documents of {comparison.words} words on each "
-        f"side, documents exchanged whole, Holm's correction at {level:g}"
+        f"of {len(tests)} statistics (permutation tests of {comparison.documents:,} documents of "
+        f"{comparison.words} words per side, Holm's correction at {level:g})"
     )
     if not flagged:
         yield Finding(
             False,
-            f"Nothing tells this corpus from the reference: none {basis}. That is no proof of harmlessness; a larger "
-            "sample sees smaller differences.",
+            f"No significant difference: 0 {basis}. This does not prove that the corpus is harmless: a "
+            "larger sample detects smaller differences.",
             {"tests": len(tests), "flagged": 0},
         )
     else:
         yield Finding(
             True,
-            f"This corpus differs from the reference: {len(flagged)} {basis}.",
+            f"Significant differences from the reference: {len(flagged)} {basis}.",
             {"tests": len(tests), "flagged": len(flagged)},
         )
     signs = set()
@@ -178,13 +178,18 @@ def _asked(prior: Tree) -> Finding:
 
 
 def _told(test: Test) -> str:
-    if test.input is None or test.against is None:
+    if test.input is None or test.reference is None:
         return f"{test.name} {test.difference:.3g} nats (mixed up {test.null[0]:.3g}; p {test.adjusted:.2g})"
-    return f"{test.name} {test.input:.4g} against {test.against:.4g} (p {test.adjusted:.2g})"
+    return f"{test.name} {test.input:.4g} vs. {test.reference:.4g} (p {test.adjusted:.2g})"
 
 
 def _figures(test: Test) -> dict[str, Any]:
-    return {"input": test.input, "against": test.against, "difference": test.difference, "adjusted_p": test.adjusted}
+    return {
+        "input": test.input,
+        "reference": test.reference,
+        "difference": test.difference,
+        "adjusted_p": test.adjusted,
+    }
 
 
 def _span(band: FrequencyBand) -> str:

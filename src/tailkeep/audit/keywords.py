@@ -26,7 +26,7 @@ class KeywordScore:
 
     text: str
     input: float
-    against: float
+    reference: float
     score: float
 
 
@@ -94,13 +94,13 @@ class Importance:
     """Importance weights of the samples (DSIR, Xie et al. 2023, arXiv 2302.03169): ln p(x) / q(x) per n-gram.
 
     Attributes:
-        input, against: the weight of each document of either sample.
+        input, reference: the weight of each document of either sample.
         separation: the probability that a document of the reference has more weight than one of the input.
         ends: documents of the input that are least and most like the reference, and of the reference least like it.
     """
 
     input: NDArray[np.float64]
-    against: NDArray[np.float64]
+    reference: NDArray[np.float64]
     separation: float
     ends: list[Example]
 
@@ -131,7 +131,7 @@ def importance(
     ends = [
         *_examples("input", kept[0], ours, limit),
         *_examples("input", kept[0], ours, limit, rising=False),
-        *_examples("against", kept[1], theirs, limit),
+        *_examples("reference", kept[1], theirs, limit),
     ]
     return Importance(ours, theirs, separation(ours, theirs), ends)
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from tailkeep.audit.config import AuditConfig, checked_prior
+from tailkeep.audit.config import AuditConfig, validate_prior
 from tailkeep.data.counters import Counts, Document
 from tailkeep.errors import InputError
 from tailkeep.optional import require
@@ -60,7 +60,7 @@ class PriorScorer:
         from tailkeep.scoring import CausalLMScorer
         from tailkeep.scoring.loading import load_tokenizer
 
-        chosen = checked_prior(prior)
+        chosen = validate_prior(prior)
         self._scorer = CausalLMScorer(chosen)
         loaded = load_tokenizer(self._scorer.folder, trust_remote_code=chosen.trust_remote_code)
         self._tokenizer = TextTokenizer(loaded)
@@ -86,8 +86,8 @@ class PriorScorer:
 class ScoreWriter:
     """Asks for all documents of a shard and writes their scores to `path`."""
 
-    def __init__(self, asker: PriorScorer, path: Path) -> None:
-        self._asker = asker
+    def __init__(self, scorer: PriorScorer, path: Path) -> None:
+        self._prior_scorer = scorer
         path.parent.mkdir(parents=True, exist_ok=True)
         self._writer = pq.ParquetWriter(path, _SCHEMA, compression="zstd")
         self._waiting: list[Document] = []
@@ -106,14 +106,14 @@ class ScoreWriter:
     def counts(self) -> Counts:
         """What all documents say; call it once, at the end."""
         self._ask()
-        names = ("asked/tokens", "asked/micronats", "asked/over_0.9", "asked/over_0.99")
+        names = ("prior/tokens", "prior/micronats", "prior/over_0.9", "prior/over_0.99")
         found = dict(zip(names, self._totals[:, None], strict=True))
-        return {**found, "asked/probabilities": self._probabilities, "asked/surprise": self._surprise}
+        return {**found, "prior/probabilities": self._probabilities, "prior/surprise": self._surprise}
 
     def _ask(self) -> None:
         rows: list[tuple[str, int, int, float, int, int]] = []
         for document, found in zip(
-            self._waiting, self._asker.log_probs([item.text for item in self._waiting]), strict=True
+            self._waiting, self._prior_scorer.log_probs([item.text for item in self._waiting]), strict=True
         ):
             total = float(found.sum(dtype=np.float64))
             over = confident_tokens(found)
@@ -152,6 +152,6 @@ def probability_histogram(log_probs: NDArray[np.float32]) -> NDArray[np.int64]:
     return np.bincount(places, minlength=BINS)
 
 
-def prior_scorer_of(config: AuditConfig) -> PriorScorer | None:
+def load_prior_scorer(config: AuditConfig) -> PriorScorer | None:
     """The prior that `config` names, loaded; None if it names none."""
     return None if config.prior is None else PriorScorer(config.prior)

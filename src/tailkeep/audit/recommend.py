@@ -147,8 +147,8 @@ def experiment(
     sides: Mapping[str, Sequence[SampledDocument]], prior: Mapping[str, Any] | None
 ) -> tuple[str, dict[str, str]]:
     """The command, to be run in the output's folder, and files by name; nothing of either for too little text."""
-    if "against" in sides:
-        found = _mixtures(sides["input"], sides["against"])
+    if "reference" in sides:
+        found = _mixtures(sides["input"], sides["reference"])
         name, arms, extra = "mix", {key: {"data": {"path": key}} for key in found}, {"generations": 1}
         arms = {_arm(key): arm for key, arm in arms.items() if "held-out" not in key}
     else:

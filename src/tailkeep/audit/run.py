@@ -1,6 +1,10 @@
-"""One audit, from files to files.
+"""One audit of a corpus: its shards are audited one by one, and the last one to finish writes the summary.
 
-Rule: a shard is finished when its manifest says so; the summary is a function of what all of them have left.
+    run.json  config.yaml  manifests/  summary.json  tables/  lab/  report.html              for people
+    counts/  types/  frequent/  duplicates/  sample/  near_duplicates/  scores/  rejects/    per shard
+
+Rules: a shard is finished when its manifest says so. The summary is a function of the per-shard files alone. A worker
+whose prior or packages would write other bytes raises an error before its first shard.
 """
 
 import json
@@ -11,10 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tailkeep.audit.config import AuditConfig, checked_prior, dump, load
-from tailkeep.audit.prior_scores import PriorScorer, prior_scorer_of
+from tailkeep.audit.config import AuditConfig, dump, load, validate_prior
+from tailkeep.audit.prior_scores import PriorScorer, load_prior_scorer
 from tailkeep.audit.shard import ShardAuditor
-from tailkeep.audit.summary import write_summary
+from tailkeep.audit.summary import summarize
 from tailkeep.data.corpus import (
     Contents,
     Executor,
@@ -47,99 +51,88 @@ from tailkeep.errors import ConfigError, InputError
 from tailkeep.runs import RunRecord, hash_tree, versions
 from tailkeep.sanitize import redact
 
-# Who audits shards. Rule: a worker that would write other bytes than whoever sends it shards refuses to begin.
 
-
-def sources_of(config: AuditConfig, asker: PriorScorer | None) -> dict[str, Any]:
-    """What of a process decides what it writes, as parts of a run's sources."""
+def sources_of(config: AuditConfig, scorer: PriorScorer | None) -> dict[str, Any]:
+    """The prior and the packages of this process: the part of a run's sources that a worker must share."""
     packages = ["numpy", "scipy", "pyarrow"]
     packages += ["datasketch"] if config.near_duplicates else []
-    packages += ["torch", "transformers", "tokenizers"] if asker else []
-    return {"model": asker.identity() if asker else None, "packages": versions(*packages)}
+    packages += ["torch", "transformers", "tokenizers"] if scorer else []
+    return {"model": scorer.identity() if scorer else None, "packages": versions(*packages)}
 
 
 def local_pool(config: AuditConfig, workers: int) -> LocalPool:
-    """Processes on this machine; with a prior on GPUs, each takes its own."""
+    """A pool of processes on this machine. With a prior on GPUs each process takes one GPU."""
     if config.prior is None:
         return LocalPool(workers)
     from tailkeep.scoring import local_pool as pool_with_prior
 
-    return pool_with_prior(checked_prior(config.prior), workers)
+    return pool_with_prior(validate_prior(config.prior), workers)
 
 
 def gpus_for(config: AuditConfig) -> int:
-    """How many GPUs a worker wants."""
+    """How many GPUs a worker needs: 1 for a prior on a GPU, else 0."""
     if config.prior is None:
         return 0
     from tailkeep.scoring import uses_gpu
 
-    return int(uses_gpu(checked_prior(config.prior)))
+    return int(uses_gpu(validate_prior(config.prior)))
 
 
 def config_for_worker(config: AuditConfig, record: RunRecord) -> AuditConfig:
-    """`config` for a worker in another process, with what `auto` and a relative path mean in this one."""
+    """`config` for a worker in another process: `auto` and relative paths are resolved in this one."""
     if config.prior is None:
         return config
     from tailkeep.scoring import prior_elsewhere
 
-    prior = prior_elsewhere(checked_prior(config.prior), record.sources["model"]["prior"])
+    prior = prior_elsewhere(validate_prior(config.prior), record.sources["model"]["prior"])
     return config.model_copy(update={"prior": prior.model_dump(mode="json")})
 
 
 def load_worker(config: AuditConfig, out: str | Path, record: RunRecord) -> Callable[[Shard], Manifest]:
-    """What a worker of its own process does with a shard; called there, once.
+    """Load the prior in a worker process and return its shard function; called once per process.
 
     Raises:
-        InputError: the prior or the packages there are others than those of the run.
-        TailkeepError: the prior or the output cannot be opened there.
+        InputError: the worker's prior or packages differ from those of the run.
+        TailkeepError: the worker cannot open the prior or the output.
     """
-    asker = prior_scorer_of(config)
-    record.check_same_sources(sources_of(config, asker))
-    return worker(asker, config, out, record)
+    scorer = load_prior_scorer(config)
+    record.check_same_sources(sources_of(config, scorer))
+    return worker(scorer, config, out, record)
 
 
 def worker(
-    asker: PriorScorer | None,
+    scorer: PriorScorer | None,
     config: AuditConfig,
     out: str | Path,
     record: RunRecord,
     storage: ShardStorage | None = None,
 ) -> Callable[[Shard], Manifest]:
-    """What a worker does with a shard."""
-    work = ShardAuditor(config, asker)
+    """The function with which a worker audits and publishes one shard."""
+    auditor = ShardAuditor(config, scorer)
     destination = open_destination(out, storage=storage)
 
     def finish(shard: Shard) -> Manifest:
-        return finish_shard(shard, work, destination, fingerprint=fingerprint_of(shard, record.sources))
+        return finish_shard(shard, auditor, destination, fingerprint=fingerprint_of(shard, record.sources))
 
     return finish
 
 
-# The output of an audit.
-#
-#     run.json  config.yaml  manifests/  summary.json  tables/  lab/  report.html
-#     counts/  types/  frequent/  copies/  sample/  near/  scores/  rejects/
-#
-# Rule: the first line is for people, the second is what shards leave, from which the first can be made again.
-
-
-CONTENTS = Contents(("counts", "types", "frequent", "copies", "sample", "near", "scores", "rejects"))
-
-
-# What an audit has found so far. Rule: the summary holds no path outside of the run and no moment in time.
+CONTENTS = Contents(("counts", "types", "frequent", "duplicates", "sample", "near_duplicates", "scores", "rejects"))
 
 
 @dataclass(frozen=True)
 class AuditOutcome:
-    """The totals of an audit's finished shards, and once all are, its summary.
+    """The totals over the finished shards of an audit, and its summary once every shard is finished.
+
+    The summary holds no path outside of the run and no time.
 
     Attributes:
-        fingerprint: of the run.
-        shards: how many the run has, over all tasks.
-        finished: how many of them are finished.
-        counts: of the finished ones: documents, rejected, words.
-        rejects: what the rejected documents say.
-        summary: see `summary.json`; nothing before every shard is finished.
+        fingerprint: fingerprint of the run.
+        shards: number of shards of the run, over all tasks.
+        finished: number of finished shards.
+        counts: totals over the finished shards: documents, rejected, words.
+        rejects: the reasons of the rejected documents.
+        summary: the content of `summary.json`; empty until every shard is finished.
     """
 
     fingerprint: str
@@ -161,7 +154,7 @@ class AuditOutcome:
 
     @property
     def flagged(self) -> list[str]:
-        """The statistics that passed their corrected level."""
+        """The names of the statistics that differ significantly after correction."""
         comparison = self.summary.get("comparison") or {"tests": []}
         return [test["name"] for test in comparison["tests"] if test["flagged"]]
 
@@ -171,26 +164,26 @@ class AuditOutcome:
         return json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     def lines(self) -> list[str]:
-        """The findings in words."""
-        found = [f"{self.finished} of {self.shards} shards are finished"]
+        """The findings, one sentence per line."""
+        lines = [f"{self.finished} of {self.shards} shards are finished"]
         if self.finished:
             count = {name: int(value) for name, value in self.counts.items()}
-            found.append(
+            lines.append(
                 f"documents: {count['documents']:,} read, {count['rejected']:,} rejected; {count['words']:,} words"
             )
-        found += [
+        lines += [
             f"{'[flagged] ' if finding['flagged'] else ''}{finding['sentence']}"
             for finding in self.summary.get("findings", ())
         ]
         for advice in self.summary.get("mixing", ()):
             weight = "" if advice["real_weight"] is None else f" (weight of real data {advice['real_weight']:.2f})"
-            found.append(f"mixing: {advice['rule']}{weight}; {advice['source']}; under: {advice['assumes']}")
+            lines.append(f"mixing: {advice['rule']}{weight}; {advice['source']}; assumes: {advice['assumes']}")
         if command := self.summary.get("lab_command"):
-            found.append(f"to ask a model, in the output's folder: {command}")
-        return found
+            lines.append(f"to measure it with a model, run in the output folder: {command}")
+        return lines
 
     def warnings(self) -> list[str]:
-        """What should be looked at."""
+        """Sentences about damaged input."""
         return [f"{name} is torn: all behind the damage is lost. Copy the file again" for name in self.rejects.torn]
 
 
@@ -202,84 +195,84 @@ def run(
     inputs: Inputs,
     out: str | Path,
     *,
-    against: Inputs = (),
+    reference: Inputs = (),
     workers: int = 1,
     executor: Executor | None = None,
     task: Task | None = None,
     observe: Observer = no_progress,
     storage: ShardStorage | None = None,
 ) -> AuditOutcome:
-    """Audit `inputs` into `out`, or finish the audit that is there.
+    """Audit `inputs` into `out`, or resume the audit in `out`.
 
     Args:
-        config: a configuration, or a mapping or YAML file of one.
+        config: a configuration, or a mapping or YAML file that describes one.
         inputs: globs, folders or files, local or as fsspec URLs.
-        out: a folder or a store.
-        against: trusted human text to compare with, in the same forms.
-        workers: processes of this machine that work on shards side by side; it changes no result.
-        executor: who does the work instead, such as `tailkeep.integrations.ray.RayActors`; it changes no result.
-        task: the share of the shards to work on; all if not given.
-        observe: told of each finished shard.
-        storage: where writes go; tests hand in faulty ones.
+        out: a folder or the URL of a store.
+        reference: trusted human text to compare with, in the same forms.
+        workers: number of processes on this machine. It changes no result.
+        executor: runs the shards instead, such as `tailkeep.integrations.ray.RayActors`. It changes no result.
+        task: the share of the shards to work on; all of them by default.
+        observe: called after each finished shard.
+        storage: performs the writes; tests pass faulty ones.
 
     Returns:
-        The totals over all finished shards. If every one is, `summary.json` and `tables/` hold what was found.
+        The totals over all finished shards. Once every shard is finished, `summary.json` and `tables/` are written.
 
     Raises:
-        TailkeepError: bad input or configuration, another fingerprint, a busy or a full disk.
+        TailkeepError: the input or configuration is bad, `out` holds another run or is busy, or the disk is full.
     """
     config = config if isinstance(config, AuditConfig) else load(config)
     task = task or Task()
-    given, trusted = _listed(inputs), _listed(against)
+    input_paths, reference_paths = _as_list(inputs), _as_list(reference)
     check_executor_has_effect(workers, executor, storage)
-    check_output_outside_input(out, (*given, *trusted))
-    shards = _shards(config, given, trusted)
-    mine = my_tasks(shards, task.index, task.count)
-    asker = prior_scorer_of(config)
-    record = _record(config, asker, shards)
+    check_output_outside_input(out, (*input_paths, *reference_paths))
+    shards = _find_shards(config, input_paths, reference_paths)
+    task_shards = my_tasks(shards, task.index, task.count)
+    scorer = load_prior_scorer(config)
+    record = _record(config, scorer, shards)
     with open_output_run(out, record, config=dump(config), task=task, contents=CONTENTS, storage=storage) as opened:
-        left = [shard for shard in mine if not _finished(shard, record, opened)]
+        remaining_shards = [shard for shard in task_shards if not _manifest_of(shard, record, opened)]
         if executor is None and workers == 1:
-            who: Executor = Inline()
-            setup: Setup[Manifest] = partial(worker, asker, config, out, record, storage)
+            executor = Inline()
+            setup: Setup[Manifest] = partial(worker, scorer, config, out, record, storage)
         else:
-            # Workers load it themselves, and the memory may be too small for one more.
-            asker = None
-            who = executor or local_pool(config, workers)
+            # Each worker loads its own prior; memory may not hold another one here.
+            scorer = None
+            executor = executor or local_pool(config, workers)
             setup = partial(load_worker, config_for_worker(config, record), opened.root or out, record)
-        run_shards(who, setup, left, observe, shards=len(mine), unit="words")
+        run_shards(executor, setup, remaining_shards, observe, shards=len(task_shards), unit="words")
         with opened.alone():
-            return _concluded(config, shards, record, opened, asker)
+            return _conclude(config, shards, record, opened, scorer)
 
 
-def _listed(inputs: Inputs) -> list[str]:
+def _as_list(inputs: Inputs) -> list[str]:
     return [str(inputs)] if isinstance(inputs, str | Path) else [str(item) for item in inputs]
 
 
-def _shards(config: AuditConfig, given: Sequence[str], trusted: Sequence[str]) -> list[Shard]:
-    """The shards of both sides, named after their side."""
-    found: list[Shard] = []
+def _find_shards(config: AuditConfig, input_paths: Sequence[str], reference_paths: Sequence[str]) -> list[Shard]:
+    """The shards of both sides; the name of a shard begins with its side."""
+    all_shards: list[Shard] = []
     urls: dict[str, str] = {}
-    for side, inputs in (("input", given), ("against", trusted)):
-        shards = find_shards(inputs, row_groups=config.row_groups) if inputs or side == "input" else []
+    for side, paths in (("input", input_paths), ("reference", reference_paths)):
+        shards = find_shards(paths, row_groups=config.row_groups) if paths or side == "input" else []
         if shards:
             check_layout_has_effect(config.layout, shards)
         for shard in shards:
             if urls.setdefault(shard.url, side) != side:
                 raise InputError(
-                    f"{redact(shard.url)} is both --input and --against, and a corpus cannot be compared with itself. "
+                    f"{redact(shard.url)} is both --input and --reference. A corpus cannot be compared with itself. "
                     "Give different files."
                 )
-        found += [replace(shard, name=f"{side}/{shard.name}") for shard in shards]
-    if not trusted and {"testing"} & config.model_fields_set:
-        raise ConfigError("testing does nothing without --against. Give a reference, or leave it out.")
-    return found
+        all_shards += [replace(shard, name=f"{side}/{shard.name}") for shard in shards]
+    if not reference_paths and {"testing"} & config.model_fields_set:
+        raise ConfigError("testing has no effect without --reference. Give a reference, or remove the key testing.")
+    return all_shards
 
 
-def _record(config: AuditConfig, asker: PriorScorer | None, shards: Sequence[Shard]) -> RunRecord:
+def _record(config: AuditConfig, scorer: PriorScorer | None, shards: Sequence[Shard]) -> RunRecord:
     sources = {
         "config": config.deciding(),
-        **sources_of(config, asker),
+        **sources_of(config, scorer),
         "input": {
             "shards": len(shards),
             "bytes": sum(shard.size for shard in shards),
@@ -289,23 +282,23 @@ def _record(config: AuditConfig, asker: PriorScorer | None, shards: Sequence[Sha
     return RunRecord.of("audit", sources, versions=sources["packages"], seeds=(config.seed,))
 
 
-def _finished(shard: Shard, record: RunRecord, opened: OutputRun) -> Manifest | None:
+def _manifest_of(shard: Shard, record: RunRecord, opened: OutputRun) -> Manifest | None:
     return finished(shard, opened.destination, fingerprint=fingerprint_of(shard, record.sources))
 
 
-def _concluded(
-    config: AuditConfig, shards: Sequence[Shard], record: RunRecord, opened: OutputRun, asker: PriorScorer | None
+def _conclude(
+    config: AuditConfig, shards: Sequence[Shard], record: RunRecord, opened: OutputRun, scorer: PriorScorer | None
 ) -> AuditOutcome:
-    """The totals; with the last shard finished, the summary and the tables."""
-    manifests = [manifest for shard in shards if (manifest := _finished(shard, record, opened))]
+    """The totals. Once every shard is finished, write the summary and the tables."""
+    manifests = [manifest for shard in shards if (manifest := _manifest_of(shard, record, opened))]
     rejects = read_rejects(manifests, opened)
     outcome = AuditOutcome(record.fingerprint, len(shards), len(manifests), total(manifests), rejects)
     if not outcome.complete:
         return outcome
     with tempfile.TemporaryDirectory(prefix="tailkeep-") as folder:
-        found = write_summary(config, manifests, lambda name: opened.local(name, Path(folder)), asker)
-    for name, text in sorted(found.files.items()):
+        summary = summarize(config, manifests, lambda name: opened.local(name, Path(folder)), scorer)
+    for name, text in sorted(summary.files.items()):
         opened.destination.write_text(name, text)
-    whole = replace(outcome, summary=found.summary)
-    opened.destination.write_text("summary.json", whole.text())
-    return whole
+    outcome = replace(outcome, summary=summary.summary)
+    opened.destination.write_text("summary.json", outcome.text())
+    return outcome

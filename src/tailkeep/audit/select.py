@@ -39,7 +39,7 @@ class SelectionCounts:
     """How many of the documents have a weight above 0, in how many files."""
 
     documents: int
-    kept: int
+    selected: int
     files: int
 
 
@@ -134,7 +134,7 @@ def _surprise(audited: Path) -> Weighted:
 
 def _likeness(audited: Path, inputs: str | Path | Sequence[str | Path], seed: int) -> Weighted:
     """ln p(x) / q(x) of each document and a Gumbel number: the highest are a draw without replacement."""
-    sides = [_buckets(audited, side) for side in ("input", "against")]
+    sides = [_buckets(audited, side) for side in ("input", "reference")]
     logs = log_ratios(sides[0], sides[1])
     rng = np.random.default_rng(seed)
     found: Weighted = {}
@@ -148,7 +148,7 @@ def _likeness(audited: Path, inputs: str | Path | Sequence[str | Path], seed: in
 def _buckets(audited: Path, side: str) -> NDArray[np.int64]:
     files = sorted((audited / "counts" / side).rglob("*.parquet"))
     if not files:
-        raise InputError(f"{audited} was audited without a reference. Run the audit with --against, then select.")
+        raise InputError(f"{audited} was audited without a reference. Run the audit with --reference, then select.")
     counts = merge_counts([read_counts(file) for file in files])
     return counts["buckets/1"] + counts["buckets/2"]
 

@@ -1,11 +1,11 @@
-"""The audit of one shard, from its documents to the files that tell of it.
+"""The audit of one shard: one pass over its documents fills counters, which are written as files.
 
-    counts/<key>.parquet    numbers by name, see `counting`     types/<key>.parquet    how often each word occurs
-    frequent/<key>.parquet  frequent words and pairs of words   copies/<key>.parquet   hashes of documents
-    sample/<key>.parquet    documents of the sample             near/<key>.parquet     bands of MinHash
-    scores/<key>.parquet    how sure the prior is           rejects/<key>.jsonl    what could not be read
+    counts/<key>.parquet    numbers by name, see `data.counters`   types/<key>.parquet            count of each word
+    frequent/<key>.parquet  frequent words and pairs of words      duplicates/<key>.parquet       hashes of documents
+    sample/<key>.parquet    documents of the sample                near_duplicates/<key>.parquet  bands of MinHash
+    scores/<key>.parquet    log-probabilities under the prior      rejects/<key>.jsonl            unreadable documents
 
-Rule: a pure function of the shard and the configuration, and what it leaves can be put together in any order.
+Rule: the files are a pure function of the shard and the configuration, and can be merged in any order.
 """
 
 import tempfile
@@ -32,81 +32,83 @@ _MEGABYTE = 1 << 20
 
 
 class ShardAuditor:
-    """Audits shards whose names begin with their side, `input/` or `against/`. It is a `ShardFunction`."""
+    """A `ShardFunction`. The name of a shard begins with its side, `input/` or `reference/`."""
 
-    def __init__(self, config: AuditConfig, asker: PriorScorer | None = None) -> None:
-        self._config, self._asker = config, asker
+    def __init__(self, config: AuditConfig, scorer: PriorScorer | None = None) -> None:
+        self._config, self._scorer = config, scorer
 
     def __call__(self, shard: Shard, folder: Path) -> Mapping[str, int]:
-        """Audit all of `shard` into files below `folder`; how many documents and words there are."""
+        """Audit `shard` into files below `folder`. Return the numbers of documents, rejects and words."""
         config, share = self._config, self._config.memory_mb * _MEGABYTE // 4
         with (
             limited_threads(config.num_threads),
-            tempfile.TemporaryDirectory(prefix="tailkeep-") as runs,
-            self._asking(folder, shard) as asking,
+            tempfile.TemporaryDirectory(prefix="tailkeep-") as temporary,
+            self._score_writer(folder, shard) as score_writer,
         ):
-            places = {name: Path(runs, name) for name in ("types", "copies", "near")}
-            for place in places.values():
-                place.mkdir()
-            counting, copies = Counting(share, places["types"]), ExactDuplicates(share, places["copies"])
-            sampling = HashSample(config.sample.documents, bare_name(shard), config.seed)
-            near = config.near_duplicates and NearDuplicates(config.near_duplicates, config.seed, share, places["near"])
-            packing = config.compression and Compressing(config.compression)
+            spill = {name: Path(temporary, name) for name in ("types", "exact", "near")}
+            for spill_folder in spill.values():
+                spill_folder.mkdir()
+            counters, exact = Counting(share, spill["types"]), ExactDuplicates(share, spill["exact"])
+            sample = HashSample(config.sample.documents, name_in_side(shard), config.seed)
+            near = config.near_duplicates and NearDuplicates(config.near_duplicates, config.seed, share, spill["near"])
+            compression = config.compression and Compressing(config.compression)
             reader = DocumentReader(shard, config.layout, folder, config.on_error)
-            takers = [taker.add for taker in (copies, sampling, near, asking) if taker]
+            collectors = [collector for collector in (exact, sample, near, score_writer) if collector]
 
             def documents() -> Iterator[Document]:
-                for document in reader.documents(replace(shard, name=bare_name(shard))):
-                    for take in takers:
-                        take(document)
-                    if packing:
-                        packing.add(document.raw)
+                for document in reader.documents(replace(shard, name=name_in_side(shard))):
+                    for collector in collectors:
+                        collector.add(document)
+                    if compression:
+                        compression.add(document.raw)
                     yield document
 
             for batch in batches_of(documents()):
-                counting.add(batch)
-            counts = counting.counts() | {"documents": np.array([reader.read - reader.rejected])}
-            for more in (packing, asking):
-                counts |= more.counts() if more else {}
-            write_counts(counts, made(folder, "counts", shard))
-            counting.types.write(made(folder, "types", shard))
-            copies.write(made(folder, "copies", shard))
+                counters.add(batch)
+            counts = counters.counts() | {"documents": np.array([reader.read - reader.rejected])}
+            for optional in (compression, score_writer):
+                counts |= optional.counts() if optional else {}
+            write_counts(counts, make_output_path(folder, "counts", shard))
+            counters.types.write(make_output_path(folder, "types", shard))
+            exact.write(make_output_path(folder, "duplicates", shard))
             if near:
-                near.table.write(made(folder, "near", shard))
-            write_frequent(counting.frequent, made(folder, "frequent", shard))
-            write_sample(sampling.sample(), made(folder, "sample", shard))
-        return {"documents": reader.read, "rejected": reader.rejected, "words": counting.words}
+                near.table.write(make_output_path(folder, "near_duplicates", shard))
+            write_frequent(counters.frequent, make_output_path(folder, "frequent", shard))
+            write_sample(sample.documents(), make_output_path(folder, "sample", shard))
+        return {"documents": reader.read, "rejected": reader.rejected, "words": counters.words}
 
-    def _asking(self, folder: Path, shard: Shard) -> ScoreWriter | nullcontext[None]:
-        return nullcontext() if self._asker is None else ScoreWriter(self._asker, made(folder, "scores", shard))
+    def _score_writer(self, folder: Path, shard: Shard) -> ScoreWriter | nullcontext[None]:
+        if self._scorer is None:
+            return nullcontext()
+        return ScoreWriter(self._scorer, make_output_path(folder, "scores", shard))
 
 
-def bare_name(shard: Shard) -> str:
-    """The name of `shard` below its input, without its side."""
+def name_in_side(shard: Shard) -> str:
+    """The name of `shard` without its side."""
     return shard.name.partition("/")[2]
 
 
-def made(folder: Path, kind: str, shard: Shard) -> Path:
-    """Where the file of `kind` of `shard` goes; its folder is made."""
+def make_output_path(folder: Path, kind: str, shard: Shard) -> Path:
+    """The path of the file of `kind` of `shard`. Creates its folder."""
     path = folder / kind / f"{shard.key}.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
 
 
 def write_counts(counts: Counts, path: Path) -> None:
-    """`counts` as a parquet file."""
+    """Write `counts` as a parquet file."""
     columns = {"name": sorted(counts), "values": [counts[name].tolist() for name in sorted(counts)]}
     schema = pa.schema([("name", pa.string()), ("values", pa.list_(pa.int64()))])
     pq.write_table(pa.table(columns, schema=schema), path, compression="zstd")
 
 
 def read_counts(path: Path) -> Counts:
-    """What `write_counts` has written."""
+    """Read the counts that `write_counts` wrote."""
     return {row["name"]: np.array(row["values"], np.int64) for row in pq.read_table(path).to_pylist()}
 
 
 def write_frequent(sketches: Mapping[int, Frequent], path: Path) -> None:
-    """The sketches by length of n-gram as a parquet file, their errors in its metadata."""
+    """Write sketches by n-gram length as a parquet file, with their errors in its metadata."""
     schema = pa.schema([("length", pa.int64()), ("hash", pa.uint64()), ("text", pa.string()), ("count", pa.int64())])
     errors = {f"error/{length}": str(sketch.error) for length, sketch in sketches.items()}
     tables = [
@@ -117,14 +119,14 @@ def write_frequent(sketches: Mapping[int, Frequent], path: Path) -> None:
 
 
 def read_frequent(path: Path, size: int) -> dict[int, Frequent]:
-    """What `write_frequent` has written, of sketches of `size`."""
+    """Read the sketches of `size` that `write_frequent` wrote."""
     table = pq.read_table(path)
     errors = {key.decode(): int(value) for key, value in table.schema.metadata.items() if key.startswith(b"error/")}
-    found = {}
+    sketches = {}
     for name, error in sorted(errors.items()):
         length = int(name.partition("/")[2])
-        own = table.filter(pc.equal(table["length"], length))
-        hashes, counts = (own[column].to_numpy() for column in ("hash", "count"))
-        texts = dict(zip(hashes.tolist(), own["text"].cast(pa.binary()).to_pylist(), strict=True))
-        found[length] = Frequent(size, hashes, counts, texts, error)
-    return found
+        rows = table.filter(pc.equal(table["length"], length))
+        hashes, counts = (rows[column].to_numpy() for column in ("hash", "count"))
+        texts = dict(zip(hashes.tolist(), rows["text"].cast(pa.binary()).to_pylist(), strict=True))
+        sketches[length] = Frequent(size, hashes, counts, texts, error)
+    return sketches

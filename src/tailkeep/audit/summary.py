@@ -29,7 +29,7 @@ from tailkeep.audit.corpus_stats import (
 from tailkeep.audit.coverage import FrequencyBand, coverage
 from tailkeep.audit.findings import Finding, alone, compared, covered
 from tailkeep.audit.keywords import Importance, KeywordScore, importance, keyword_scores
-from tailkeep.audit.prior_scores import BINS, PriorScorer, prior_scorer_of
+from tailkeep.audit.prior_scores import BINS, PriorScorer, load_prior_scorer
 from tailkeep.audit.recommend import experiment
 from tailkeep.data.corpus import Manifest, total
 from tailkeep.errors import InputError
@@ -59,8 +59,8 @@ class SideComparison:
     over: dict[int, tuple[list[KeywordScore], list[KeywordScore]]]
 
 
-def write_summary(
-    config: AuditConfig, manifests: Sequence[Manifest], local: Local, asker: PriorScorer | None
+def summarize(
+    config: AuditConfig, manifests: Sequence[Manifest], local: Local, scorer: PriorScorer | None
 ) -> SummaryFiles:
     """The summary and tables of finished shards.
 
@@ -68,15 +68,15 @@ def write_summary(
         config: of the audit.
         manifests: of all shards, in their order.
         local: gives their files.
-        asker: the prior, if it is loaded.
+        scorer: the prior, if it is loaded.
     """
-    sides = {side: [item for item in manifests if item.shard.startswith(f"{side}/")] for side in ("input", "against")}
+    sides = {side: [item for item in manifests if item.shard.startswith(f"{side}/")] for side in ("input", "reference")}
     with limited_threads(config.num_threads):
         corpora = {side: read_corpus(found, local, config) for side, found in sides.items() if found}
         figures = {side: figures_of(corpus, int(total(sides[side])["rejected"])) for side, corpus in corpora.items()}
         found = None
-        if "against" in corpora:
-            found = _contrasted(config, corpora, asker or prior_scorer_of(config))
+        if "reference" in corpora:
+            found = _contrasted(config, corpora, scorer or load_prior_scorer(config))
     # The texts that were read can hold anything; so can the names of files.
     command, lab = experiment({side: corpus.sample for side, corpus in corpora.items()}, config.prior)
     findings = list(_findings(config, figures["input"], found))
@@ -91,17 +91,17 @@ def write_summary(
         summary["comparison"] = None if comparison is None else asdict(comparison)
         summary["coverage"] = [asdict(band) for band in found.bands]
         summary["separation_by_importance"] = found.importance.separation
-    tables = of_corpora(corpora, config.top)
+    tables = of_corpora(corpora, config.num_keywords)
     if found is not None:
         tables |= of_contrasts(found.comparison, found.bands, found.importance, found.over)
     return SummaryFiles(without_nan(redact_tree(summary)), {**tables, **lab})
 
 
-def _contrasted(config: AuditConfig, corpora: Mapping[str, CorpusStats], asker: PriorScorer | None) -> SideComparison:
-    ours, theirs = corpora["input"], corpora["against"]
+def _contrasted(config: AuditConfig, corpora: Mapping[str, CorpusStats], scorer: PriorScorer | None) -> SideComparison:
+    ours, theirs = corpora["input"], corpora["reference"]
     comparison, refused = None, ""
     try:
-        ask = asker.log_probs if asker else None
+        ask = scorer.log_probs if scorer else None
         comparison = compare(ours.sample, theirs.sample, config.sample, config.testing, config.seed, ask)
     except InputError as error:
         # Everything else stands; only the tests cannot be made.
@@ -117,7 +117,10 @@ def _contrasted(config: AuditConfig, corpora: Mapping[str, CorpusStats], asker: 
     totals = {1: "words", 2: "bigrams"}
     over = {
         length: keyword_scores(
-            ours.frequent[length], theirs.frequent[length], (ours.number(name), theirs.number(name)), config.top
+            ours.frequent[length],
+            theirs.frequent[length],
+            (ours.number(name), theirs.number(name)),
+            config.num_keywords,
         )
         for length, name in totals.items()
     }
@@ -128,7 +131,7 @@ def _findings(config: AuditConfig, figures: Mapping[str, Any], found: SideCompar
     own = list(alone(figures))
     if found is None:
         told = (
-            "No reference was given (--against), so nothing here can be flagged: the figures have no yardstick. "
+            "No reference was given (--reference), so nothing here can be flagged: the figures have no yardstick. "
             "Compare with text that people wrote, of the same kind."
         )
         return [Finding(False, told, {}), *own]
@@ -144,9 +147,9 @@ def _planned(config: AuditConfig, figures: Mapping[str, Mapping[str, Any]]) -> l
     """With sizes that are given; else, of two corpora, the reference's words as real and the input's as synthetic."""
     if config.mixing is not None:
         return recommend.plan(config.mixing.real, config.mixing.synthetic)
-    if "against" not in figures or not (figures["input"]["words"] and figures["against"]["words"]):
+    if "reference" not in figures or not (figures["input"]["words"] and figures["reference"]["words"]):
         return []
-    real, synthetic = figures["against"], figures["input"]
+    real, synthetic = figures["reference"], figures["input"]
     return recommend.plan(real["words"], synthetic["words"], examples=real["documents"])
 
 
@@ -159,7 +162,7 @@ _POINTS = 200
 _WEIGHT_BINS = 40
 
 
-def of_corpora(corpora: Mapping[str, CorpusStats], top: int) -> dict[str, str]:
+def of_corpora(corpora: Mapping[str, CorpusStats], num_keywords: int) -> dict[str, str]:
     """What each side has by itself, both in one table."""
     sides = list(corpora.items())
     found = {
@@ -175,19 +178,19 @@ def of_corpora(corpora: Mapping[str, CorpusStats], top: int) -> dict[str, str]:
             ("side", "rank", "count"), ((side, *row) for side, corpus in sides for row in corpus.spectrum.ranks())
         ),
         "buckets": _table(("side", "n", "share_of_buckets", "share_of_ngrams"), _buckets(sides)),
-        "frequent": _table(("side", "n", "text", "count", "at_most"), _frequent(sides, top)),
+        "frequent": _table(("side", "n", "text", "count", "at_most"), _frequent(sides, num_keywords)),
         "duplicates": _table(
             ("side", "copies", "first_at"),
             ((side, *row) for side, corpus in sides for row in corpus.duplicates.largest),
         ),
     }
-    if all("asked/tokens" in corpus.counts for _, corpus in sides):
+    if all("prior/tokens" in corpus.counts for _, corpus in sides):
         edges = np.linspace(0.0, 1.0, BINS + 1).astype(np.float64)
         found["probabilities"] = _table(
-            ("side", "from_p", "to_p", "tokens"), _histograms(sides, "asked/probabilities", edges)
+            ("side", "from_p", "to_p", "tokens"), _histograms(sides, "prior/probabilities", edges)
         )
         found["surprise"] = _table(
-            ("side", "from_nats", "to_nats", "documents"), _histograms(sides, "asked/surprise", SURPRISE_EDGES)
+            ("side", "from_nats", "to_nats", "documents"), _histograms(sides, "prior/surprise", SURPRISE_EDGES)
         )
     return {f"tables/{name}.csv": text for name, text in found.items()}
 
@@ -220,7 +223,7 @@ def of_contrasts(
         header = (
             "name",
             "input",
-            "against",
+            "reference",
             "difference",
             "null_mean",
             "null_low",
@@ -230,7 +233,7 @@ def of_contrasts(
             "flagged",
         )
         tests = (
-            (t.name, t.input, t.against, t.difference, *t.null, t.p, t.adjusted, int(t.flagged))
+            (t.name, t.input, t.reference, t.difference, *t.null, t.p, t.adjusted, int(t.flagged))
             for t in comparison.tests
         )
         found["tables/tests.csv"] = _table(header, tests)
@@ -258,19 +261,19 @@ def _buckets(sides: Sequence[tuple[str, CorpusStats]]) -> Iterator[tuple[Any, ..
             yield from ((side, length, place / len(counts), float(sums[place - 1])) for place in places.tolist())
 
 
-def _frequent(sides: Sequence[tuple[str, CorpusStats]], top: int) -> Iterator[tuple[Any, ...]]:
+def _frequent(sides: Sequence[tuple[str, CorpusStats]], num_keywords: int) -> Iterator[tuple[Any, ...]]:
     for side, corpus in sides:
         for length, sketch in corpus.frequent.items():
-            for _, text, count in sketch.items()[:top]:
+            for _, text, count in sketch.items()[:num_keywords]:
                 yield side, length, redact(text), count, count + sketch.error
 
 
 def _weights(weights: Importance) -> Iterator[tuple[Any, ...]]:
-    both = np.concatenate([weights.input, weights.against])
+    both = np.concatenate([weights.input, weights.reference])
     if not len(both):
         return
     edges = np.linspace(float(both.min()), float(both.max()) + 1e-9, _WEIGHT_BINS + 1)
-    for side, own in (("input", weights.input), ("against", weights.against)):
+    for side, own in (("input", weights.input), ("reference", weights.reference)):
         counts = np.histogram(own, edges)[0]
         for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True):
             yield side, float(low), float(high), int(count)

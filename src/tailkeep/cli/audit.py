@@ -1,4 +1,4 @@
-"""`tailkeep audit`: what a corpus is made of, and how it differs from trusted text."""
+"""The command `tailkeep audit`. Rule: every option is a key of `AuditConfig` or an argument of `audit.run`."""
 
 import os
 from pathlib import Path
@@ -33,26 +33,27 @@ def audit(
         list[str] | None,
         typer.Option("--input", metavar="GLOB", help="Files, folders or globs, local or as URLs. Repeatable."),
     ] = None,
-    against: Annotated[
+    reference: Annotated[
         list[str] | None, typer.Option(metavar="GLOB", help="Trusted human text of the same kind. Repeatable.")
     ] = None,
     prior: Annotated[
-        str | None, typer.Option(metavar="PATH", help="A causal language model to be asked too: a folder or hub id.")
+        str | None,
+        typer.Option(metavar="PATH", help="Also score the text with this causal LM (folder or hub id)."),
     ] = None,
     out: OutOption = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="A YAML file with any of the keys.")] = None,
     overrides: AuditKeys = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes side by side.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Number of worker processes.")] = 1,
     engine: EngineOption = ExecutorName.LOCAL,
     task_index: TaskIndex = None,
     num_tasks: NumTasks = None,
     near_duplicates: Annotated[
-        bool, typer.Option("--near-duplicates", help="Look for near duplicates too (MinHash), which takes longer.")
+        bool, typer.Option("--near-duplicates", help="Also count near duplicates (MinHash). Takes longer.")
     ] = False,
     compression: Annotated[
-        str | None, typer.Option(metavar="zlib|zstd", help="Compress the text too, which takes longer.")
+        str | None, typer.Option(metavar="zlib|zstd", help="Also measure the compression ratio. Takes longer.")
     ] = None,
-    memory_mb: Annotated[int | None, typer.Option(min=16, help="Megabytes for counts, of each worker.")] = None,
+    memory_mb: Annotated[int | None, typer.Option(min=16, help="Memory for counts per worker, in MB.")] = None,
     text_field: Annotated[
         list[str] | None, typer.Option(metavar="PATH", help="A field to count, such as text or a.b. Repeatable.")
     ] = None,
@@ -62,8 +63,8 @@ def audit(
     on_error: OnErrorOption = None,
     dump_config: DumpConfig = False,
 ) -> None:
-    """Tell what a corpus is made of, how it differs from trusted text, and what that means for training on it."""
-    from tailkeep import audit as room
+    """Describe a corpus, test how it differs from trusted text, and say what that means for training on it."""
+    from tailkeep.audit import ProgressPrinter, dump, gpus_for, load, run, task_here
 
     layout = {
         "text_fields": text_field,
@@ -72,21 +73,23 @@ def audit(
         "max_document_bytes": max_document_bytes,
     }
     options = {"prior": {"path": prior}, "layout": layout, "on_error": on_error, "memory_mb": memory_mb}
-    chosen = room.load(
+    audit_config = load(
         config,
         overrides=overrides or [],
         options=given({**options, "compression": compression}) | ({"near_duplicates": {}} if near_duplicates else {}),
     )
     if dump_config:
-        print(room.dump(chosen), end="")
+        print(dump(audit_config), end="")
         return
     if not inputs:
-        raise typer.BadParameter("give what to audit, such as --input 'corpus/*.jsonl'.", param_hint="--input")
+        raise typer.BadParameter("give the files to audit, such as --input 'corpus/*.jsonl'.", param_hint="--input")
     if out is None:
-        raise typer.BadParameter("give where to write to, such as --out audited.", param_hint="--out")
-    task = room.task_here(task_index, num_tasks, os.environ)
-    hands: dict[str, Any] = {"workers": workers}
+        raise typer.BadParameter("give the output folder, such as --out audited.", param_hint="--out")
+    task = task_here(task_index, num_tasks, os.environ)
+    execution: dict[str, Any] = {"workers": workers}
     if engine is ExecutorName.RAY:
-        hands = {"executor": actors(workers, cpus=chosen.num_threads, gpus=room.gpus_for(chosen))}
-    outcome = room.run(chosen, inputs, out, against=against or [], **hands, task=task, observe=room.ProgressPrinter())
+        execution = {"executor": actors(workers, cpus=audit_config.num_threads, gpus=gpus_for(audit_config))}
+    outcome = run(
+        audit_config, inputs, out, reference=reference or [], **execution, task=task, observe=ProgressPrinter()
+    )
     tell_outcome(outcome, out)

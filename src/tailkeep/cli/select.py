@@ -1,4 +1,4 @@
-"""`tailkeep select`: weights of the documents of an audited corpus."""
+"""The command `tailkeep select`: weights for the documents of an audited corpus."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -8,7 +8,7 @@ import typer
 
 
 class Method(StrEnum):
-    """How documents are weighed."""
+    """How documents are weighted."""
 
     PERPLEXITY = "perplexity"
     SURPLEXITY = "surplexity"
@@ -17,24 +17,24 @@ class Method(StrEnum):
 
 
 def select(
-    audited: Annotated[Path, typer.Argument(metavar="AUDIT", help="The output of tailkeep audit, run to its end.")],
+    audited: Annotated[Path, typer.Argument(metavar="AUDIT", help="The output of a finished tailkeep audit.")],
     method: Annotated[
         Method,
-        typer.Option(help="Keep what the prior expects, or what it does not; draw by likeness; or read scores."),
+        typer.Option(help="Keep low or high perplexity, resample by DSIR importance, or read scores."),
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where weights/ goes.")],
-    keep: Annotated[float, typer.Option(help="The share of the documents to keep; scores keep what is above 0.")] = 0.5,
-    seed: Annotated[int, typer.Option(min=0, help="Of dsir, which draws.")] = 0,
+    keep: Annotated[float, typer.Option(help="Share of the documents to keep. Of scores: those above 0.")] = 0.5,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the method dsir.")] = 0,
     inputs: Annotated[
-        list[str] | None, typer.Option("--input", metavar="GLOB", help="The audited input again, for dsir.")
+        list[str] | None, typer.Option("--input", metavar="GLOB", help="The audited input again, for the method dsir.")
     ] = None,
     scores: Annotated[
         Path | None, typer.Option(metavar="FILE", help="jsonl of document_id and score, for the method scores.")
     ] = None,
 ) -> None:
-    """Weigh the documents of an audited corpus: for `tailkeep edit --weights`, and `data.weights` of the laboratory."""
-    from tailkeep import audit as room
+    """Weight the documents of an audited corpus, for `tailkeep edit --weights` and `data.weights` of the lab."""
+    from tailkeep import audit
 
-    found = room.select(audited, out, method.value, keep=keep, seed=seed, inputs=inputs or (), scores=scores)
-    print(f"{found.kept:,} of {found.documents:,} documents of {found.files} files have a weight above 0")
+    counts = audit.select(audited, out, method.value, keep=keep, seed=seed, inputs=inputs or (), scores=scores)
+    print(f"{counts.selected:,} of {counts.documents:,} documents of {counts.files} files have a weight above 0")
     print(f"weights: {out}/weights")

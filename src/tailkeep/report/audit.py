@@ -133,7 +133,7 @@ def _shown(value: float | None, kind: str) -> str:
 
 
 def _test(row: Row) -> dict[str, Any]:
-    shown = {key: formatting.number(float(row[key])) if row[key] else formatting.DASH for key in ("input", "against")}
+    shown = {key: formatting.number(float(row[key])) if row[key] else formatting.DASH for key in ("input", "reference")}
     null = f"{formatting.number(float(row['null_low']))} to {formatting.number(float(row['null_high']))}"
     return {
         "name": row["name"],
@@ -151,7 +151,7 @@ def _contrasts(reading: AuditRun, kind: str) -> dict[str, Any]:
     return {
         "title": title,
         "rows": [
-            (row["text"], *(formatting.number(float(row[side])) for side in ("input", "against")), row["n"])
+            (row["text"], *(formatting.number(float(row[side])) for side in ("input", "reference")), row["n"])
             for row in rows
         ],
     }
@@ -164,7 +164,7 @@ def _ends(reading: AuditRun) -> Iterator[dict[str, Any]]:
     parts = (
         ("Of this corpus, least like the reference", own[:half]),
         ("Of this corpus, most like the reference", own[half:]),
-        ("Of the reference, most like this corpus", [item for item in reading.examples if item["side"] == "against"]),
+        ("Of the reference, most like this corpus", [item for item in reading.examples if item["side"] == "reference"]),
     )
     for title, items in parts:
         if items:

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 from tailkeep.report.audit_run import AuditRun
 
-LABELS = {"input": "this corpus", "against": "the reference"}
+LABELS = {"input": "this corpus", "reference": "the reference"}
 # Of an axis that spans less, powers of ten are too few ticks.
 _NARROW = 100
-_PENS = {"input": line_style(0), "against": line_style(1)}
+_PENS = {"input": line_style(0), "reference": line_style(1)}
 
 
 def audit_figures(reading: AuditRun) -> list[Rendered]:
@@ -152,7 +152,7 @@ def _coverage(reading: AuditRun) -> "Figure":
     figure, (panel,) = canvas("Words of the reference that occur")
     first, covered, own = reading.columns("coverage", "first", "covered", "own")
     panel.plot(first, [100 * share for share in covered], marker="o", markersize=4, **_style("input"))
-    panel.plot(first, [100 * share for share in own], marker="s", markersize=4, **_style("against"))
+    panel.plot(first, [100 * share for share in own], marker="s", markersize=4, **_style("reference"))
     _log_axis(panel, "x")
     panel.set_ylim(0, 103)
     return _finished(figure, panel, reading, "documents of the reference", "% of words")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 Row = Mapping[str, str]
-SIDES = ("input", "against")
+SIDES = ("input", "reference")
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class AuditRun:
 
     @property
     def sides(self) -> list[str]:
-        """`input`, and `against` if there is a reference."""
+        """`input`, and `reference` if there is a reference."""
         return [side for side in SIDES if side in self.summary]
 
     def rows(self, table: str, **wanted: str) -> list[Row]:
