@@ -26,7 +26,7 @@ from tailkeep.audit.comparison import Comparison, compare, match, permutation_p_
 from tailkeep.audit.config import SampleConfig, Testing
 from tailkeep.audit.documents import SampledDocument
 from tailkeep.audit.prior_scores import PriorScorer
-from tailkeep.metrics import binomial_interval, holm
+from tailkeep.metrics import binomial_interval, holm_correction
 
 PARTS = ("pairs", "alarms")
 
@@ -141,7 +141,7 @@ def divisions(human: Sequence[str], testing: Testing) -> tuple[int, int]:
     matched = match(halves[0], halves[1], SampleConfig())
     is_input = permuted(matched.documents, testing.permutations, 0)[:, 1:]
     p_values = np.stack([permutation_p_values(name, values) for name, values, _ in statistics(matched, is_input)])
-    alarms = sum(min(holm(column)) <= testing.level for column in p_values.T.tolist())
+    alarms = sum(min(holm_correction(column)) <= testing.level for column in p_values.T.tolist())
     return p_values.shape[1], alarms
 
 

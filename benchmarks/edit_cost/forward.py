@@ -22,8 +22,8 @@ from tailkeep.edit.editor import groups_of
 from tailkeep.edit.prior import EditPrior, load_model
 from tailkeep.scoring import Prior
 from tailkeep.scoring.loading import load_tokenizer
-from tailkeep.scoring.scorer import _BATCHES, Window, batches_of, windows_of
-from tailkeep.scoring.scorer import groups_of as scored_together
+from tailkeep.scoring.scorer import _BATCHES, Window, batch_windows, split_windows
+from tailkeep.scoring.scorer import group_rows as scored_together
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ def token_groups(network: Network, path: Path, document: str) -> Iterator[list[N
 
 def windows_in_batches(network: Network, rows: Sequence[NDArray[np.int32]]) -> list[list[Window]]:
     """The windows of `rows` in tailkeep's batches."""
-    windows = [found for row, ids in enumerate(rows) for found in windows_of(row, len(ids), network.window)]
-    return batches_of(windows, network.batch_tokens)
+    windows = [found for row, ids in enumerate(rows) for found in split_windows(row, len(ids), network.window)]
+    return batch_windows(windows, network.batch_tokens)
 
 
 def as_batch(rows: Sequence[NDArray[np.int32]], windows: Iterable[Window]) -> Batch:
@@ -105,7 +105,7 @@ def bare(prior: Path, path: Path, document: str, *, threads: int) -> Spent:
 def _log_probs(network: Network, batch: Batch) -> Tensor:
     hidden = network.hidden(batch)
     found = torch.empty(len(hidden))
-    chunk = network.own.scorer._model.chunk
+    chunk = network.own.scorer._model.chunk_size
     for start in range(0, len(hidden), chunk):
         part = slice(start, start + chunk)
         logits = network.model.lm_head(hidden[part])

@@ -49,8 +49,8 @@ def world_documents() -> Iterator[str]:
             people_exponent=0,
             values_exponent=0,
             phrasings_exponent=0,
-            shortest=3,
-            longest=8,
+            min_sentences=3,
+            max_sentences=8,
         )
         yield from World(config).sample(_OF_ONE_WORLD, np.random.default_rng(seed))
 

@@ -9,9 +9,9 @@ from tailkeep.audit.coverage import _bands, _within
 from tailkeep.audit.documents import HashSample, SampledDocument, smallest
 from tailkeep.audit.keywords import importance, log_odds, separation
 from tailkeep.audit.recommend import plan
-from tailkeep.data.hashing import BUCKETS, buckets_of, grams_of, words_of
+from tailkeep.data.hashing import BUCKETS, buckets_of, ngrams_of, split_words
 from tailkeep.errors import InputError
-from tailkeep.metrics import holm
+from tailkeep.metrics import holm_correction
 from tests.audit.conftest import prose
 from tests.audit.test_counting import documents_of
 
@@ -24,9 +24,9 @@ def sampled(texts):
 
 
 def test_holm_rejects_step_by_step():
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([0.5, 0.9]) == [1.0, 1.0]
-    assert holm([]) == []
+    assert holm_correction([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm_correction([0.5, 0.9]) == [1.0, 1.0]
+    assert holm_correction([]) == []
 
 
 def test_no_division_favours_a_side_and_the_first_is_the_true_one():
@@ -41,7 +41,7 @@ def test_both_sides_have_as_many_documents_of_as_many_words():
     matched = match(sampled(texts[:25]), sampled(texts[25:]), SampleConfig(documents=20, max_words=10))
     assert matched.words == 10
     assert len(matched.texts) == 2 * matched.documents == 50
-    assert words_of(matched.texts).counts.tolist() == [10] * 50
+    assert split_words(matched.texts).counts.tolist() == [10] * 50
     with pytest.raises(InputError, match="the samples have 19 and 35 documents"):
         match(sampled(texts[:19]), sampled(texts[25:]), SampleConfig())
 
@@ -54,7 +54,7 @@ def test_documents_of_one_kind_are_told_apart_no_oftener_than_the_level():
     found = list(statistics(matched, permuted(matched.documents, 640, 0)))
     p_values = np.stack([permutation_p_values(name, values) for name, values, _ in found])
     assert p_values.min() == pytest.approx(1 / 641)
-    alarms = [min(holm(column)) <= 0.05 for column in p_values.T.tolist()]
+    alarms = [min(holm_correction(column)) <= 0.05 for column in p_values.T.tolist()]
     assert 0 < np.mean(alarms) <= 0.05
 
 
@@ -105,7 +105,7 @@ def test_separation_is_the_chance_that_one_is_above_the_other():
 
 def counted(side):
     found = np.zeros(BUCKETS, np.int64)
-    for grams in grams_of(words_of([item.text.encode() for item in side]), 2):
+    for grams in ngrams_of(split_words([item.text.encode() for item in side]), 2):
         found += np.bincount(buckets_of(grams.hashes, BUCKETS), minlength=BUCKETS)
     return found
 

@@ -9,22 +9,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tailkeep.audit.corpus_stats import Spectrum, quantiles_of
-from tailkeep.data.count_tables import Table, added, merged
-from tailkeep.data.counters import Counting, Document, batches_of, merge_counts, pieces_of
-from tailkeep.data.hashing import BUCKETS, distinct_in_documents, documents_with, equal_grams, grams_of, mixed, words_of
-from tailkeep.data.sketches import DISTINCT_ERROR, Distinct, Frequent, count_distinct
+from tailkeep.data.count_tables import CountTable, merge_rows, merge_tables
+from tailkeep.data.counters import ShardCounter, ShardDocument, batch_documents, merge_counts, split_chunks
+from tailkeep.data.hashing import (
+    BUCKETS,
+    count_distinct_per_document,
+    count_documents_with,
+    group_equal_grams,
+    mix_bits,
+    ngrams_of,
+    split_words,
+)
+from tailkeep.data.sketches import DISTINCT_ERROR, DistinctCounter, FrequentItems, count_distinct
 from tailkeep.metrics import entropy, gini, top_share
 
 texts = st.lists(st.text(alphabet="ab c.\né\u3042\u2014\u00a0", max_size=30), min_size=1, max_size=6)
 
 
 def documents_of(some):
-    return [Document(number, number, str(number), text, text.encode()) for number, text in enumerate(some)]
+    return [ShardDocument(number, number, str(number), text, text.encode()) for number, text in enumerate(some)]
 
 
 def counted(some, folder):
-    counting = Counting(1 << 20, folder)
-    for batch in batches_of(documents_of(some)):
+    counting = ShardCounter(1 << 20, folder)
+    for batch in batch_documents(documents_of(some)):
         counting.add(batch)
     return counting
 
@@ -41,13 +49,13 @@ def counted(some, folder):
     ],
 )
 def test_a_word_is_a_run_of_letters_a_run_of_marks_or_a_sign(text, words):
-    found = words_of([text.encode()])
+    found = split_words([text.encode()])
     assert [raw.decode() for raw in found.texts(np.arange(len(found.hashes)))] == words
 
 
 def test_equal_words_have_equal_hashes_wherever_they_stand_and_different_ones_do_not():
     types = [f"w{number}" for number in range(5000)]
-    found = words_of([" ".join(types).encode(), " ".join(reversed(types)).encode()])
+    found = split_words([" ".join(types).encode(), " ".join(reversed(types)).encode()])
     assert len(set(found.hashes.tolist())) == 5000
     assert found.hashes[:5000].tolist() == found.hashes[5000:].tolist()[::-1]
 
@@ -55,22 +63,22 @@ def test_equal_words_have_equal_hashes_wherever_they_stand_and_different_ones_do
 @settings(max_examples=60, deadline=None)
 @given(texts)
 def test_grams_are_those_that_plain_python_counts(some):
-    words = words_of([text.encode() for text in some])
+    words = split_words([text.encode() for text in some])
     spelled = words.texts(np.arange(len(words.hashes)))
-    for length, grams in enumerate(grams_of(words, 3), 1):
+    for length, grams in enumerate(ngrams_of(words, 3), 1):
         wanted = Counter(
             (document, *spelled[first : first + length])
             for first, document in enumerate(words.documents.tolist())
             if words.documents[first : first + length].tolist() == [document] * length
         )
-        equal = equal_grams(grams)
+        equal = group_equal_grams(grams)
         totals = Counter({})
         for (_, *gram), count in wanted.items():
             totals[tuple(gram)] += count
         assert sorted(equal.counts.tolist()) == sorted(totals.values())
-        assert documents_with(grams, equal).sum() == len(wanted)
+        assert count_documents_with(grams, equal).sum() == len(wanted)
         per_document = Counter(document for document, *_ in wanted)
-        assert distinct_in_documents(grams, len(some)).tolist() == [per_document[n] for n in range(len(some))]
+        assert count_distinct_per_document(grams, len(some)).tolist() == [per_document[n] for n in range(len(some))]
 
 
 @settings(max_examples=30, deadline=None)
@@ -89,7 +97,7 @@ def test_any_cut_into_shards_adds_up_to_the_whole(tmp_path_factory, some, cut):
 
 def test_a_long_document_is_one_document_however_it_is_cut(tmp_path):
     text = "word " * 300_000
-    assert len(list(pieces_of(text.encode()))) > 1
+    assert len(list(split_chunks(text.encode()))) > 1
     counts = counted([text, "a b"], tmp_path).counts()
     assert int(counts["words"][0]) == 300_002
     assert int(counts["lengths"].sum()) == 2
@@ -99,10 +107,10 @@ def test_a_long_document_is_one_document_however_it_is_cut(tmp_path):
 @given(st.text(max_size=40), st.integers(1, 8))
 def test_pieces_are_the_document_and_whole_characters(text, factor):
     raw = (text * 4000 * factor).encode()
-    pieces = list(pieces_of(raw))
-    assert b"".join(pieces) == raw
-    for piece in pieces:
-        piece.decode()
+    chunks = list(split_chunks(raw))
+    assert b"".join(chunks) == raw
+    for chunk in chunks:
+        chunk.decode()
 
 
 def test_distinct_hashes_are_counted_within_the_stated_error():
@@ -110,7 +118,7 @@ def test_distinct_hashes_are_counted_within_the_stated_error():
     for size in (10, 1000, 300_000):
         errors = []
         for _ in range(5):
-            sketch, hashes = Distinct(), rng.integers(0, 1 << 64, size, np.uint64)
+            sketch, hashes = DistinctCounter(), rng.integers(0, 1 << 64, size, np.uint64)
             for part in np.array_split(np.concatenate([hashes, hashes[::2]]), 3):
                 sketch.add(part)
             errors.append(count_distinct(sketch.registers()) / size - 1)
@@ -120,10 +128,10 @@ def test_distinct_hashes_are_counted_within_the_stated_error():
 def test_two_sketches_together_are_one_over_both():
     rng = np.random.default_rng(1)
     first, second = rng.integers(0, 1 << 64, (2, 5000), np.uint64)
-    parts = [Distinct(), Distinct()]
+    parts = [DistinctCounter(), DistinctCounter()]
     parts[0].add(first)
     parts[1].add(second)
-    whole = Distinct()
+    whole = DistinctCounter()
     whole.add(np.concatenate([first, second]))
     assert np.maximum(*(part.registers() for part in parts)).tolist() == whole.registers().tolist()
 
@@ -133,7 +141,7 @@ def test_frequent_items_are_never_too_high_and_too_low_by_the_error_at_most():
     drawn = np.minimum(rng.zipf(1.3, 40_000), 5000)
     halves = []
     for half in np.array_split(drawn, 2):
-        sketch = Frequent(200)
+        sketch = FrequentItems(200)
         for part in np.array_split(half, 7):
             types, counts = np.unique(part, return_counts=True)
             sketch.add(types.astype(np.uint64), counts, lambda items, types=types: [b"%d" % t for t in types[items]])
@@ -152,10 +160,10 @@ def test_frequent_items_are_never_too_high_and_too_low_by_the_error_at_most():
 @given(st.lists(st.lists(st.integers(0, 60), min_size=1, max_size=80), min_size=1, max_size=5), st.integers(1, 20),
        st.sampled_from([1, 5000]))  # fmt: skip
 def test_items_that_cannot_stay_are_passed_over_without_a_trace(batches, size, times):
-    sketch, kept, error = Frequent(size), Counter(), 0
+    sketch, kept, error = FrequentItems(size), Counter(), 0
     for batch in batches:
         types, counts = np.unique(batch, return_counts=True)
-        hashes, counts = mixed(types.astype(np.uint64)), counts * times
+        hashes, counts = mix_bits(types.astype(np.uint64)), counts * times
         sketch.add(hashes, counts, lambda items, types=types: [b"%d" % t for t in types[items]])
         # Misra and Gries with all items before it.
         kept.update(dict(zip(hashes.tolist(), counts.tolist(), strict=True)))
@@ -164,7 +172,7 @@ def test_items_that_cannot_stay_are_passed_over_without_a_trace(batches, size, t
         kept = Counter({item: count - cut for item, count in kept.items() if count > cut})
     assert dict(zip(sketch.hashes.tolist(), sketch.counts.tolist(), strict=True)) == kept
     assert sketch.error == error
-    assert all(mixed(np.array([int(text)], np.uint64))[0] == hash_ for hash_, text, _ in sketch.items())
+    assert all(mix_bits(np.array([int(text)], np.uint64))[0] == hash_ for hash_, text, _ in sketch.items())
 
 
 def test_tables_that_spill_hold_what_those_in_memory_hold(tmp_path):
@@ -175,16 +183,16 @@ def test_tables_that_spill_hold_what_those_in_memory_hold(tmp_path):
     for memory in (1, 1 << 30):
         folder = tmp_path / str(memory)
         folder.mkdir()
-        table = Table(memory, folder)
+        table = CountTable(memory, folder)
         for part in hashes:
             table.add(part, np.ones(len(part), np.int64), np.full(len(part), 2))
         table.write(folder / "table.parquet")
         files.append((folder / "table.parquet").read_bytes())
         assert bool(list(folder.glob("run-*"))) == (memory == 1)
     assert files[0] == files[1]
-    rows = list(merged([tmp_path / "1" / "table.parquet"], memory=1 << 20))
+    rows = list(merge_tables([tmp_path / "1" / "table.parquet"], memory=1 << 20))
     exact = Counter(np.concatenate(hashes).tolist())
-    together = added(rows)
+    together = merge_rows(rows)
     assert dict(zip(together.hashes.tolist(), together.counts.tolist(), strict=True)) == exact
     assert (together.others == 2 * together.counts).all()
 

@@ -73,13 +73,15 @@ def test_workers_leave_the_bytes_of_one(asked, tmp_path):
 def test_the_probability_that_is_not_a_number_stops_the_run(asked, monkeypatch):
     from tailkeep.audit.prior_scores import PriorScorer
     from tailkeep.errors import InputError
-    from tailkeep.scoring import Scored
+    from tailkeep.scoring import ScoredDocument
 
     _, _, config = asked
     scorer = PriorScorer(config["prior"])
     none = np.zeros(0, np.int64)
     monkeypatch.setattr(
-        scorer._scorer, "score", lambda rows: (Scored(np.full(len(row), np.nan), none, none, none) for row in rows)
+        scorer._scorer,
+        "score",
+        lambda rows: (ScoredDocument(np.full(len(row), np.nan), none, none, none) for row in rows),
     )
     with pytest.raises(InputError, match="not a number"):
         list(scorer.log_probs(["Ann saw a cat."]))

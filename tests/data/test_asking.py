@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tailkeep.data import World, WorldConfig
-from tailkeep.data.world.questions import pair
+from tailkeep.data.world.questions import pair_different
 
 WORLD = World(WorldConfig(people=20, values=6, values_exponent=0.0))
 
@@ -14,7 +14,7 @@ WORLD = World(WorldConfig(people=20, values=6, values_exponent=0.0))
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 4), max_size=15), st.integers(0, 100))
 def test_pairs_are_disjoint_differ_and_are_as_many_as_possible(labels, seed):
-    pairs = pair(np.array(labels, dtype=np.int64), np.random.default_rng(seed))
+    pairs = pair_different(np.array(labels, dtype=np.int64), np.random.default_rng(seed))
     used = pairs.ravel().tolist()
     assert len(set(used)) == len(used)
     assert all(labels[one] != labels[other] for one, other in pairs)
@@ -31,7 +31,7 @@ def test_every_fact_is_asked_once_a_round():
 def test_the_true_sentence_is_true_and_the_false_one_false():
     for question in WORLD.questions():
         for sentence, truth in ((question.sentence_true, "true"), (question.sentence_false, "false")):
-            (statement,) = WORLD.read(f"{question.context} {sentence}").statements
+            (statement,) = WORLD.parse(f"{question.context} {sentence}").statements
             assert statement.truth == truth
             assert statement.person is not None
             assert statement.person * WORLD.config.attributes + statement.attribute == question.location

@@ -142,12 +142,12 @@ def test_an_empty_separator_is_refused(write):
 def test_a_record_is_a_prompt_on_its_own_lines_and_a_text(write):
     lines = '{"q": "", "a": "no question"}\n{"q": " 1 + 1? ", "a": "2 "}\n{"q": "no answer?", "a": " "}\n'
     (record,) = read_prompted(write(lines, "corpus.jsonl"), prompt_field="q", field="a")
-    assert (record.prompt, record.text, record.whole, record.line) == ("1 + 1?", "2", "1 + 1?\n2", 1)
-    assert record.whole[record.start :] == record.text
+    assert (record.prompt, record.text, record.full_text, record.line) == ("1 + 1?", "2", "1 + 1?\n2", 1)
+    assert record.full_text[record.text_start :] == record.text
 
 
 def test_a_document_without_a_prompt_is_its_text():
-    assert (TextRecord("a").whole, TextRecord("a").start) == ("a", 0)
+    assert (TextRecord("a").full_text, TextRecord("a").text_start) == ("a", 0)
 
 
 def test_a_file_without_a_whole_record_is_refused(write):

@@ -3,7 +3,7 @@ from itertools import product
 import pytest
 
 from tailkeep.data.world.grammar import ATTRIBUTES
-from tailkeep.data.world.population import MOST_ATTRIBUTES, MOST_PHRASINGS
+from tailkeep.data.world.population import MAX_ATTRIBUTES, MAX_PHRASINGS
 
 PHRASINGS = [phrasing for attribute in ATTRIBUTES for phrasing in attribute.phrasings]
 
@@ -29,12 +29,12 @@ def test_a_sentence_has_one_derivation(person):
 
 def test_a_cut_sentence_is_joined_again_by_one_space():
     for phrasing, person in product(PHRASINGS, ["Mara", "Mara Tolvin"]):
-        context, rest = phrasing.cut(person, "ostrel")
+        context, rest = phrasing.split(person, "ostrel")
         assert f"{context} {rest}" == phrasing.sentence(person, "ostrel")
         assert rest.startswith("ostrel")
         assert person in context
 
 
 def test_the_sizes_that_a_world_may_have_are_those_of_the_grammar():
-    assert len(ATTRIBUTES) == MOST_ATTRIBUTES
-    assert {len(attribute.phrasings) for attribute in ATTRIBUTES} == {MOST_PHRASINGS}
+    assert len(ATTRIBUTES) == MAX_ATTRIBUTES
+    assert {len(attribute.phrasings) for attribute in ATTRIBUTES} == {MAX_PHRASINGS}

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from tailkeep.data.hashing import BUCKETS, buckets_of, grams_of, log_ratios, occurrences, words_of
+from tailkeep.data.hashing import BUCKETS, buckets_of, count_features, log_ratios, ngrams_of, split_words
 
 
 def test_a_text_has_its_words_and_its_pairs_of_words_and_nothing_across_texts():
-    counts = occurrences(["a b a", "", "b b"])
+    counts = count_features(["a b a", "", "b b"])
     assert counts.shape == (3, BUCKETS)
     assert counts.sum(axis=1).tolist() == [3 + 2, 0, 2 + 1]
-    (places,) = (buckets_of(own.hashes, BUCKETS) for own in grams_of(words_of([b"a b"]), 1))
+    (places,) = (buckets_of(own.hashes, BUCKETS) for own in ngrams_of(split_words([b"a b"]), 1))
     assert counts.toarray()[:, places].tolist() == [[2, 1], [0, 0], [0, 2]]
 
 
@@ -22,12 +22,12 @@ def test_a_ratio_is_that_of_the_shares_with_half_an_occurrence_added():
 
 
 def test_equal_corpora_give_every_text_the_weight_1():
-    counts = occurrences(["the red cat", "the old boat"])
+    counts = count_features(["the red cat", "the old boat"])
     assert counts @ log_ratios(counts.sum(axis=0), counts.sum(axis=0)) == pytest.approx([0, 0])
 
 
 def test_a_text_of_the_reference_weighs_more_than_one_of_the_input():
-    ours, theirs = occurrences(["the red cat"] * 9 + ["the old boat"]), occurrences(["the old boat"] * 9)
+    ours, theirs = count_features(["the red cat"] * 9 + ["the old boat"]), count_features(["the old boat"] * 9)
     logs = log_ratios(ours.sum(axis=0), theirs.sum(axis=0))
-    cat, boat = occurrences(["the red cat", "the old boat"]) @ logs
+    cat, boat = count_features(["the red cat", "the old boat"]) @ logs
     assert cat < 0 < boat

@@ -16,7 +16,7 @@ ELSEWHERE = next(town for town in TOWNS if town != HOME)
 
 
 def truths(document):
-    return [statement.truth for statement in WORLD.read(document).statements]
+    return [statement.truth for statement in WORLD.parse(document).statements]
 
 
 def born(person, town):
@@ -50,7 +50,7 @@ def test_a_value_of_another_attribute_is_unknown():
     ],
 )
 def test_a_broken_sentence_states_nothing(text):
-    reading = WORLD.read(text.format(given=GIVEN, family=FAMILY, home=HOME))
+    reading = WORLD.parse(text.format(given=GIVEN, family=FAMILY, home=HOME))
     assert reading.statements == ()
     assert not reading.well_formed
 
@@ -58,15 +58,15 @@ def test_a_broken_sentence_states_nothing(text):
 def test_whole_sentences_are_read_among_broken_ones():
     text = f"the the. {born(GIVEN, HOME)} {GIVEN} was. \n\n {born(GIVEN, ELSEWHERE)} {GIVEN} lik"
     assert truths(text) == ["true", "false"]
-    assert not WORLD.read(text).well_formed
+    assert not WORLD.parse(text).well_formed
 
 
 def test_a_false_document_is_well_formed():
     first, rest = CORPUS[0].split(". ", 1)
-    statement = WORLD.read(first + ".").statements[0]
+    statement = WORLD.parse(first + ".").statements[0]
     words = WORLD.population.values[statement.attribute]
     false = first.replace(words[statement.value], words[statement.value - 1])
-    reading = WORLD.read(f"{false}. {rest}")
+    reading = WORLD.parse(f"{false}. {rest}")
     assert reading.well_formed
     assert reading.statements[0].truth == "false"
 
@@ -76,18 +76,18 @@ def test_a_document_is_about_one_person_named_in_full_once():
     instrument = WORLD.population.values[1][WORLD.population.truth[0, 1]]
     plays = f"{{}} plays the {instrument} in a small band."
     full = f"{GIVEN} {FAMILY}"
-    assert WORLD.read(f"{born(full, HOME)} {plays.format(GIVEN)}").well_formed
-    assert not WORLD.read(f"{born(full, HOME)} {plays.format(full)}").well_formed
-    assert not WORLD.read(f"{born(full, HOME)} {plays.format(other)}").well_formed
-    assert not WORLD.read(f"{born(GIVEN, HOME)} {plays.format(GIVEN)}").well_formed
-    assert not WORLD.read(f"{born(full, HOME)} {born(GIVEN, HOME)}").well_formed
-    assert not WORLD.read(f"{born(full, HOME)}  {plays.format(GIVEN)}").well_formed
+    assert WORLD.parse(f"{born(full, HOME)} {plays.format(GIVEN)}").well_formed
+    assert not WORLD.parse(f"{born(full, HOME)} {plays.format(full)}").well_formed
+    assert not WORLD.parse(f"{born(full, HOME)} {plays.format(other)}").well_formed
+    assert not WORLD.parse(f"{born(GIVEN, HOME)} {plays.format(GIVEN)}").well_formed
+    assert not WORLD.parse(f"{born(full, HOME)} {born(GIVEN, HOME)}").well_formed
+    assert not WORLD.parse(f"{born(full, HOME)}  {plays.format(GIVEN)}").well_formed
 
 
 @settings(deadline=None, max_examples=300)
 @given(st.text() | st.lists(st.sampled_from(" ".join(CORPUS).split()), max_size=30).map(" ".join))
 def test_any_text_can_be_read(text):
-    reading = WORLD.read(text)
+    reading = WORLD.parse(text)
     metrics = WORLD.truth_metrics([text])
     assert metrics["valid_share"] == float(reading.well_formed)
     if WORLD.log_probability(text) > -math.inf:
@@ -106,7 +106,7 @@ def test_metrics_of_the_true_world_are_one_in_expectation():
 
 def test_metrics_of_one_document_are_closed_forms():
     # One person, two attributes, both stated in each document; so p is 1 and one document covers all.
-    world = World(WorldConfig(people=1, attributes=2, phrasings=1, shortest=2, longest=2))
+    world = World(WorldConfig(people=1, attributes=2, phrasings=1, min_sentences=2, max_sentences=2))
     assert world.truth_metrics(world.sample(1, np.random.default_rng(0))) == pytest.approx(
         {
             "valid_share": 1.0,
@@ -121,7 +121,7 @@ def test_metrics_of_one_document_are_closed_forms():
 
 def test_coverage_of_a_half_empty_sample_is_the_closed_form():
     # Two people at 2/3 and 1/3; each of two attributes is stated with chance 1/2.
-    config = WorldConfig(people=2, attributes=2, values=2, phrasings=2, shortest=1, longest=1)
+    config = WorldConfig(people=2, attributes=2, values=2, phrasings=2, min_sentences=1, max_sentences=1)
     world = World(config)
     (given_0, family_0), (given_1, family_1) = world.population.names
     towns, truth = world.population.values[0], world.population.truth

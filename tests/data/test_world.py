@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from tailkeep.config import dump, parse_yaml, validate
 from tailkeep.data import World, WorldConfig
-from tailkeep.data.world.population import AttributeChoice, draw, zipf
+from tailkeep.data.world.population import AttributeChoice, draw_indices, zipf_shares
 from tailkeep.errors import ConfigError
 
-TINY = World(WorldConfig(seed=3, people=3, attributes=3, values=2, phrasings=2, shortest=1, longest=3))
+TINY = World(WorldConfig(seed=3, people=3, attributes=3, values=2, phrasings=2, min_sentences=1, max_sentences=3))
 DEMO = World()
 
 
@@ -20,7 +20,7 @@ def derivations(world):
     """Every way to make a document of `world`, spelled out independently of `World.sample`."""
     size = world.config
     for person in range(size.people):
-        for length in range(size.shortest, size.longest + 1):
+        for length in range(size.min_sentences, size.max_sentences + 1):
             for attributes in permutations(range(size.attributes), length):
                 for phrasings in product(range(size.phrasings), repeat=length):
                     yield person, attributes, phrasings
@@ -72,7 +72,7 @@ def test_facts_are_listed_from_frequent_to_rare_and_name_true_values():
     assert probabilities == sorted(probabilities, reverse=True)
     assert len(DEMO.facts) == DEMO.config.people * DEMO.config.attributes
     text = f"{DEMO.facts[0].person} was born in the town of {DEMO.facts[0].value}."
-    assert DEMO.read(text).statements[0].truth == "true"
+    assert DEMO.parse(text).statements[0].truth == "true"
 
 
 @settings(deadline=None, max_examples=50)
@@ -84,13 +84,13 @@ def test_a_sampled_document_is_read_as_what_it_was_written_from(seed, people, at
             people=people,
             attributes=attributes,
             phrasings=phrasings,
-            shortest=1,
-            longest=attributes,
+            min_sentences=1,
+            max_sentences=attributes,
             documents=20,
         )
     )
     for document in world.corpus():
-        reading = world.read(document)
+        reading = world.parse(document)
         assert reading.well_formed
         assert {statement.truth for statement in reading.statements} == {"true"}
         (person,) = {statement.person for statement in reading.statements}
@@ -121,7 +121,7 @@ def test_text_outside_the_grammar_has_no_probability(broken):
 def test_a_document_too_short_or_with_a_falsehood_has_no_probability():
     first, rest = DEMO.corpus()[0].split(". ", 1)
     assert DEMO.log_probability(first + ".") == -math.inf
-    statement = DEMO.read(first + ".").statements[0]
+    statement = DEMO.parse(first + ".").statements[0]
     words = DEMO.population.values[statement.attribute]
     false = first.replace(words[statement.value], words[statement.value - 1])
     assert DEMO.log_probability(f"{false}. {rest}") == -math.inf
@@ -157,9 +157,9 @@ def test_every_invented_word_names_one_thing_even_in_the_largest_world():
 
 
 def test_zipf_is_the_closed_form():
-    assert zipf(3, 1.0).tolist() == pytest.approx([6 / 11, 3 / 11, 2 / 11])
-    assert zipf(4, 0.0).tolist() == [0.25] * 4
-    assert zipf(2, 2.0).tolist() == pytest.approx([0.8, 0.2])
+    assert zipf_shares(3, 1.0).tolist() == pytest.approx([6 / 11, 3 / 11, 2 / 11])
+    assert zipf_shares(4, 0.0).tolist() == [0.25] * 4
+    assert zipf_shares(2, 2.0).tolist() == pytest.approx([0.8, 0.2])
 
 
 def test_a_draw_at_the_very_end_is_the_last_index():
@@ -167,15 +167,15 @@ def test_a_draw_at_the_very_end_is_the_last_index():
         def random(self, size):
             return np.full(size, np.nextafter(1, 0))
 
-    assert draw(zipf(60, 1.0), 2, AlmostOne()).tolist() == [59, 59]
-    assert draw(np.full(10, 0.1), 1, AlmostOne()).tolist() == [9]
+    assert draw_indices(zipf_shares(60, 1.0), 2, AlmostOne()).tolist() == [59, 59]
+    assert draw_indices(np.full(10, 0.1), 1, AlmostOne()).tolist() == [9]
 
 
 @pytest.mark.parametrize(
     ("choices", "message"),
     [
-        ({"longest": 5}, "shortest <= longest <= attributes"),
-        ({"shortest": 4, "longest": 3}, "shortest <= longest <= attributes"),
+        ({"max_sentences": 5}, "min_sentences <= max_sentences <= attributes"),
+        ({"min_sentences": 4, "max_sentences": 3}, "min_sentences <= max_sentences <= attributes"),
         ({"people": 0}, "people"),
         ({"attributes": 9}, "attributes"),
         ({"phrasings": 7}, "phrasings"),

@@ -4,7 +4,7 @@ import pytest
 from tailkeep.data import Question
 from tailkeep.errors import ConfigError
 from tailkeep.kr_test.evaluate import QuestionMargins, compare, parts_of, row_lines, tree_of
-from tailkeep.metrics import binomial_interval, holm, kr_rows
+from tailkeep.metrics import binomial_interval, holm_correction, kr_rows
 
 COMMON = np.array([1.0, 1.0, -1.0, 0.0, 2.0, -2.0])
 MARGINS = QuestionMargins(COMMON, -COMMON, np.ones(6), uneven=2)
@@ -41,6 +41,6 @@ def test_questions_without_a_place_have_no_fractions():
 
 
 def test_holm_multiplies_the_smallest_by_all_and_never_turns_the_order():
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([0.9, 0.8]) == [1.0, 1.0]
-    assert holm([]) == []
+    assert holm_correction([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm_correction([0.9, 0.8]) == [1.0, 1.0]
+    assert holm_correction([]) == []

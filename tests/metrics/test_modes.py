@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tailkeep.metrics import assign_modes, mode_shares, modes_alive, weight_distance
+from tailkeep.metrics import assign_modes, mode_shares, modes_alive, total_variation
 
 CENTRES = [[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]]
 
@@ -46,9 +46,9 @@ def test_samples_outside_the_radius_do_not_keep_a_mode_alive():
 
 
 def test_distance_of_weights_is_half_the_absolute_difference():
-    assert weight_distance([1, 1], [1, 3]) == pytest.approx(0.25)
-    assert weight_distance([1, 0], [0, 9]) == 1.0
-    assert weight_distance([2, 6], [1, 3]) == 0.0
+    assert total_variation([1, 1], [1, 3]) == pytest.approx(0.25)
+    assert total_variation([1, 0], [0, 9]) == 1.0
+    assert total_variation([2, 6], [1, 3]) == 0.0
 
 
 @pytest.mark.parametrize(("radius", "share"), [(0, 0.2), (np.nan, 0.2), (1, 0)])
@@ -65,10 +65,10 @@ def test_shapes_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="3 centres and 2 weights"):
         modes_alive([[0, 0]], CENTRES, [1, 1], radius=1)
     with pytest.raises(ValueError, match="2 weights and 1 weights"):
-        weight_distance([1, 1], [1])
+        total_variation([1, 1], [1])
 
 
 @pytest.mark.parametrize("weights", [[0, 0], [1, -1], [1, np.nan], []])
 def test_what_are_no_weights_is_refused(weights):
     with pytest.raises(ValueError, match="no weights"):
-        weight_distance(weights, weights)
+        total_variation(weights, weights)

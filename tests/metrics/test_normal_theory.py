@@ -52,18 +52,18 @@ def test_the_floor_is_where_the_peak_meets_the_threshold():
 @pytest.mark.parametrize(("size", "generation"), [(20, 0), (20, 30), (100, 100)])
 def test_mean_and_median_variance_are_those_of_products_of_chi_squares(size, generation):
     rng = np.random.default_rng(size)
-    lineages = 40_000
-    logs = np.zeros(lineages)
+    chains = 40_000
+    logs = np.zeros(chains)
     for _ in range(generation + 1):
-        logs += np.log(rng.chisquare(size - 1, lineages) / size)
+        logs += np.log(rng.chisquare(size - 1, chains) / size)
     # The sample median's standard error is 1.2533 standard deviations of one value over the root of the count.
-    error = 1.2533 * logs.std() / np.sqrt(lineages)
+    error = 1.2533 * logs.std() / np.sqrt(chains)
     assert abs(np.median(logs) - math.log(median_variance(size, generation))) < 5 * error
     variances = np.exp(logs)
-    error = expected_variance_error(size, generation, lineages=lineages)
+    error = expected_variance_error(size, generation, chains=chains)
     assert abs(variances.mean() - expected_variance(size, generation)) < 5 * error
     if generation == 0:
-        assert error == pytest.approx(variances.std() / np.sqrt(lineages), rel=0.03)
+        assert error == pytest.approx(variances.std() / np.sqrt(chains), rel=0.03)
 
 
 def test_a_balanced_cut_holds_the_mean_and_not_the_median():
@@ -87,8 +87,8 @@ def test_a_width_that_is_none_is_refused(width):
 def test_numbers_out_of_range_are_refused():
     with pytest.raises(ValueError, match="1 values have no variance"):
         balanced_width(1)
-    with pytest.raises(ValueError, match="0 lineages have no mean"):
-        expected_variance_error(10, 3, lineages=0)
+    with pytest.raises(ValueError, match="0 chains have no mean"):
+        expected_variance_error(10, 3, chains=0)
     with pytest.raises(ValueError, match="generation -1"):
         median_variance(10, -1)
     with pytest.raises(ValueError, match=r"a threshold of 0"):

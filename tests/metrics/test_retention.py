@@ -53,7 +53,7 @@ def test_bootstrap_bounds_of_many_questions_are_those_of_the_normal_law():
 
 def test_rows_are_plain_for_json():
     (row,) = kr_rows(margins_of([1.0, -1.0]))
-    assert row.plain()["accuracy"] == {"mean": 0.5, "low": row.accuracy.low, "high": row.accuracy.high}
+    assert row.to_dict()["accuracy"] == {"mean": 0.5, "low": row.accuracy.low, "high": row.accuracy.high}
 
 
 def test_models_are_compared_on_what_both_decide_by_the_exact_binomial_test():

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tailkeep.metrics import draw_by_weight, effective_size, highest
+from tailkeep.metrics import effective_size, sample_by_weight, top_log_weights
 
 
 def drawn(weights, size, draws, **choices):
@@ -9,7 +9,7 @@ def drawn(weights, size, draws, **choices):
     with np.errstate(divide="ignore"):
         logs = np.log(np.array(weights, np.float64))
     rng = np.random.default_rng(0)
-    found = [draw_by_weight(logs, size, rng, **choices) for _ in range(draws)]
+    found = [sample_by_weight(logs, size, rng, **choices) for _ in range(draws)]
     return np.mean([np.bincount(one, minlength=len(weights)) for one in found], axis=0), found
 
 
@@ -28,7 +28,7 @@ def test_two_items_are_drawn_as_the_closed_form_of_successive_draws_says():
 
 
 def test_with_copies_an_item_is_drawn_that_often_at_most():
-    counts, found = drawn([1, 1e9, 1, 1, 1], 5, 200, copies=3)
+    counts, found = drawn([1, 1e9, 1, 1, 1], 5, 200, max_repeats=3)
     assert counts[1] == 3
     assert max(np.bincount(one).max() for one in found) == 3
 
@@ -53,4 +53,4 @@ def test_weights_are_worth_as_many_as_kish_says():
 
 
 def test_the_highest_values_are_kept_and_ties_go_by_their_place():
-    assert np.exp(highest(np.array([1.0, 3.0, 2.0, 2.0]), 2)).tolist() == [0, 1, 1, 0]
+    assert np.exp(top_log_weights(np.array([1.0, 3.0, 2.0, 2.0]), 2)).tolist() == [0, 1, 1, 0]

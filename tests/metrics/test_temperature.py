@@ -5,13 +5,13 @@ import math
 import numpy as np
 import pytest
 
-from tailkeep.metrics import TEMPERATURES, fitted_temperature
+from tailkeep.metrics import TEMPERATURES, fit_temperature
 
 
 @pytest.mark.parametrize("best", [0.3, 0.77, 1.0, 1.9, 3.2])
 def test_the_vertex_of_a_parabola_is_found(best):
     nll = [1 + 0.3 * (math.log(t) - math.log(best)) ** 2 for t in TEMPERATURES]
-    assert fitted_temperature(nll) == pytest.approx(best)
+    assert fit_temperature(nll) == pytest.approx(best)
 
 
 @pytest.mark.parametrize("best", [0.5, 1.3, 2.6])
@@ -24,22 +24,22 @@ def test_a_model_that_is_too_sure_by_a_factor_is_cooled_by_it(best):
         claimed = best * z / temperature
         return float(np.mean(truth * np.logaddexp(0, -claimed) + (1 - truth) * np.logaddexp(0, claimed)))
 
-    found = fitted_temperature([nll(t) for t in TEMPERATURES])
+    found = fit_temperature([nll(t) for t in TEMPERATURES])
     assert found == pytest.approx(best, rel=0.03)
     assert nll(found) <= nll(best) + 2e-4
 
 
 def test_a_lowest_end_is_taken_as_it_is():
-    assert fitted_temperature([1.0, 2.0, 3.0], (0.5, 1.0, 2.0)) == 0.5
-    assert fitted_temperature([3.0, 2.0, 1.0], (0.5, 1.0, 2.0)) == 2.0
+    assert fit_temperature([1.0, 2.0, 3.0], (0.5, 1.0, 2.0)) == 0.5
+    assert fit_temperature([3.0, 2.0, 1.0], (0.5, 1.0, 2.0)) == 2.0
 
 
 def test_values_that_are_all_alike_keep_a_temperature_of_the_grid():
-    assert fitted_temperature([1.0, 1.0, 1.0], (0.5, 1.0, 2.0)) == 0.5
+    assert fit_temperature([1.0, 1.0, 1.0], (0.5, 1.0, 2.0)) == 0.5
 
 
 def test_a_missing_value_shows():
-    assert math.isnan(fitted_temperature([1.0, math.nan, 2.0], (0.5, 1.0, 2.0)))
+    assert math.isnan(fit_temperature([1.0, math.nan, 2.0], (0.5, 1.0, 2.0)))
 
 
 @pytest.mark.parametrize(
@@ -47,4 +47,4 @@ def test_a_missing_value_shows():
 )
 def test_a_grid_that_is_none_is_refused(nll, temperatures):
     with pytest.raises(ValueError, match="temperatures"):
-        fitted_temperature(nll, temperatures)
+        fit_temperature(nll, temperatures)

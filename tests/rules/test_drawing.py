@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from tailkeep.rules import Sampler, uniforms
-from tailkeep.rules.sampler import draw
+from tailkeep.rules.sampler import sample_tokens
 
 DRAWS = 40_000
 FULL = {"top_k": None}
@@ -29,7 +29,7 @@ def draws(p, original, sampler, *, n=DRAWS, numbers=None, allowed=None):
     log_probs = torch.tensor(p, dtype=torch.float64).log().float().expand(n, -1)
     originals = torch.full((n,), original)
     mask = None if allowed is None else torch.tensor(allowed)
-    ids, found = draw(log_probs, originals, grid(n) if numbers is None else numbers, sampler, allowed=mask)
+    ids, found = sample_tokens(log_probs, originals, grid(n) if numbers is None else numbers, sampler, allowed=mask)
     assert torch.equal(found, log_probs[torch.arange(n), ids])
     return ids
 
@@ -161,10 +161,10 @@ def test_a_draw_does_not_depend_on_the_rows_beside_it(seed, sampler):
     originals = torch.randint(30, (6,), generator=source)
     numbers = torch.rand(6, sampler.max_attempts, dtype=torch.float64, generator=source)
     allowed = torch.rand(30, generator=source) < 0.7
-    ids, found = draw(log_probs, originals, numbers, sampler, allowed=allowed)
+    ids, found = sample_tokens(log_probs, originals, numbers, sampler, allowed=allowed)
     for row in range(6):
         own = slice(row, row + 1)
-        alone = draw(log_probs[own], originals[own], numbers[own], sampler, allowed=allowed)
+        alone = sample_tokens(log_probs[own], originals[own], numbers[own], sampler, allowed=allowed)
         assert (ids[row], found[row]) == (alone[0][0], alone[1][0])
         assert allowed[ids[row]] or ids[row] == originals[row]
 
@@ -174,7 +174,9 @@ def test_the_inverse_of_the_distribution_function_is_that_of_float64(u, size):
     p = np.random.default_rng(size).dirichlet(np.full(size, 0.5)) + 1e-12
     p /= p.sum()
     log_probs = torch.from_numpy(np.log(p))[None].float()
-    (place,), _ = draw(log_probs, torch.zeros(1, dtype=torch.long), torch.tensor([[u]]).double(), Sampler(**FULL))
+    (place,), _ = sample_tokens(
+        log_probs, torch.zeros(1, dtype=torch.long), torch.tensor([[u]]).double(), Sampler(**FULL)
+    )
     sums = log_probs[0].double().exp().cumsum(0)
     sums /= sums[-1].clone()
     # float32 probabilities are off by 1e-7 each.
@@ -186,20 +188,22 @@ def test_improbable_tokens_are_neither_lost_nor_favoured():
     # A tail of 100,000 tokens holds the hundredth part, as under ToEdit with a large vocabulary.
     size = 100_001
     q = torch.tensor([0.99] + [0.01 / (size - 1)] * (size - 1), dtype=torch.float64).log().float().expand(200, -1)
-    ids, _ = draw(q, torch.zeros(200, dtype=torch.long), grid(200), Sampler(**FULL))
+    ids, _ = sample_tokens(q, torch.zeros(200, dtype=torch.long), grid(200), Sampler(**FULL))
     assert (ids != 0).sum() == 2
 
 
 def test_a_row_with_nan_stays_as_it_is():
     log_probs = torch.tensor([[float("nan"), -1.0, -1.0], [-1.0, -1.0, -1.0]])
     for sampler in SAMPLERS:
-        ids, _ = draw(log_probs, torch.tensor([1, 1]), torch.full((2, sampler.max_attempts), 0.9).double(), sampler)
+        ids, _ = sample_tokens(
+            log_probs, torch.tensor([1, 1]), torch.full((2, sampler.max_attempts), 0.9).double(), sampler
+        )
         assert ids[0] == 1
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
 def test_no_positions_give_no_draws(sampler):
-    ids, found = draw(
+    ids, found = sample_tokens(
         torch.zeros(0, 5), torch.zeros(0, dtype=torch.long), torch.zeros(0, sampler.max_attempts).double(), sampler
     )
     assert ids.shape == found.shape == (0,)
@@ -207,12 +211,12 @@ def test_no_positions_give_no_draws(sampler):
 
 def test_the_largest_uniform_draws_the_last_candidate():
     u = torch.tensor([[1 - 2**-53]], dtype=torch.float64)
-    ids, _ = draw(torch.tensor([[0.5, 0.25, 0.25]]).log(), torch.tensor([0]), u, Sampler(**FULL))
+    ids, _ = sample_tokens(torch.tensor([[0.5, 0.25, 0.25]]).log(), torch.tensor([0]), u, Sampler(**FULL))
     assert ids.tolist() == [2]
 
 
 @pytest.mark.parametrize("sampler", [Sampler(**FULL), Sampler(), Sampler(top_k=2, exclude_original=True)], ids=str)
 def test_the_smallest_uniform_draws_no_token_that_is_barred(sampler):
     log_probs, allowed = torch.tensor([[0.2, 0.3, 0.5]]).log(), torch.tensor([False, True, True])
-    ids, _ = draw(log_probs, torch.tensor([2]), torch.zeros(1, 1).double(), sampler, allowed=allowed)
+    ids, _ = sample_tokens(log_probs, torch.tensor([2]), torch.zeros(1, 1).double(), sampler, allowed=allowed)
     assert ids.item() != 0

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tailkeep.rules import Detokenizer, TextTokenizer, find_place, read_token_texts
+from tailkeep.rules import Detokenizer, TextTokenizer, locate_token, read_token_texts
 from tests.rules.families import FAMILIES, LOSSLESS, tokenizer_of
 
 TEXT = " Ann saw naïve 数 cats 😀 at 10:30."
@@ -17,7 +17,7 @@ def test_every_token_with_a_surface_has_its_place_and_no_other_has_one(family):
     ((text, spelled),) = Detokenizer(tokenizer, surfaces)([tokens.ids])
     assert np.array_equal(spelled.ids, tokens.ids)
     for position, token in enumerate(tokens.ids.tolist()):
-        place = find_place(text, spelled, position, surfaces)
+        place = locate_token(text, spelled, position, surfaces)
         if surfaces[token] is None:
             assert place in ("special", "fragment")
         else:

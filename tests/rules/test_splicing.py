@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from tailkeep.rules import (
     Edit,
-    Place,
     TextTokenizer,
-    Tokens,
+    TokenizedText,
+    TokenSpan,
     apply_edits,
-    find_place,
+    locate_token,
     merge_spans,
     read_token_texts,
     splice,
@@ -182,7 +182,7 @@ def test_wrong_offsets_never_corrupt_a_text(data):
     ids = tokenize([text])[0].ids
     bounds = st.tuples(st.integers(0, len(text)), st.integers(0, len(text)))
     offsets = np.array(data.draw(st.lists(bounds, min_size=len(ids), max_size=len(ids)))).reshape(-1, 2)
-    spliced = splice(text, Tokens(ids, offsets), dict.fromkeys(range(len(ids)), candidates[0]), surfaces)
+    spliced = splice(text, TokenizedText(ids, offsets), dict.fromkeys(range(len(ids)), candidates[0]), surfaces)
     before, after = untouched(text, spliced)
     assert before == after
     assert all(edit.old.strip() == surfaces[edit.old_id].strip() for edit in spliced.applied)
@@ -191,18 +191,18 @@ def test_wrong_offsets_never_corrupt_a_text(data):
 def test_a_token_whose_offsets_show_other_text_is_refused():
     tokenize, surfaces, _ = tools("gpt2")
     tokens = tokenize(["the girl"])[0]
-    shifted = Tokens(tokens.ids, tokens.offsets + np.array([[0, 0], [1, 0]]))
-    assert find_place("the girl", tokens, 1, surfaces).start == 3
+    shifted = TokenizedText(tokens.ids, tokens.offsets + np.array([[0, 0], [1, 0]]))
+    assert locate_token("the girl", tokens, 1, surfaces).start == 3
     # The space is missing from the offsets but is the token's own.
-    assert find_place("the girl", shifted, 1, surfaces).start == 3
-    assert find_place("the bird", tokens, 1, surfaces) == "misaligned"
+    assert locate_token("the girl", shifted, 1, surfaces).start == 3
+    assert locate_token("the bird", tokens, 1, surfaces) == "misaligned"
 
 
 def test_a_space_that_another_token_owns_is_not_taken():
     tokenize, surfaces, _ = tools("gpt2")
     (space,), (girl,) = (tokens.ids for tokens in tokenize([" ", " girl"]))
-    tokens = Tokens(np.array([space, girl]), np.array([[3, 4], [4, 8]]))
-    assert find_place("the girl", tokens, 1, surfaces) == Place(4, 8, glue=True)
+    tokens = TokenizedText(np.array([space, girl]), np.array([[3, 4], [4, 8]]))
+    assert locate_token("the girl", tokens, 1, surfaces) == TokenSpan(4, 8, drop_space=True)
 
 
 def test_edits_that_overlap_are_our_own_mistake():

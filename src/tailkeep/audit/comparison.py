@@ -15,9 +15,26 @@ from scipy import sparse
 from tailkeep.audit.config import MOST_TESTS, SampleConfig, Testing
 from tailkeep.audit.documents import SampledDocument
 from tailkeep.audit.prior_scores import SURE, confident_tokens, probability_histogram
-from tailkeep.data.hashing import BUCKETS, Grams, Words, buckets_of, distinct_in_documents, grams_of, words_of
+from tailkeep.data.hashing import (
+    BUCKETS,
+    NGrams,
+    Words,
+    buckets_of,
+    count_distinct_per_document,
+    ngrams_of,
+    split_words,
+)
 from tailkeep.errors import InputError
-from tailkeep.metrics import distinct_share, entropy, gini, holm, js_divergence, smoothed_kl, top_share, unseen_mass
+from tailkeep.metrics import (
+    distinct_share,
+    entropy,
+    gini,
+    holm_correction,
+    js_divergence,
+    smoothed_kl,
+    top_share,
+    unseen_mass,
+)
 
 # The statistics of two sides, for many divisions of the documents into two at once.
 #
@@ -55,14 +72,14 @@ Found = tuple[str, Numbers, tuple[float, float] | None]
 
 def statistics(matched: MatchedDocuments, is_input: NDArray[np.bool_]) -> Iterator[Found]:
     """Every statistic of `matched` under each division into two sides."""
-    words = words_of(matched.texts)
-    grams = grams_of(words, 4)
+    words = split_words(matched.texts)
+    grams = ngrams_of(words, 4)
     for length, name in ((1, "words"), (2, "pairs of words")):
         yield from _of_buckets(name, grams[length - 1], words, is_input)
         yield from _of_types(name, grams[length - 1], words, is_input)
     documents = len(matched.texts)
     runs = np.bincount(grams[-1].documents, minlength=documents)
-    repeated = 1 - distinct_in_documents(grams[-1], documents) / np.maximum(runs, 1)
+    repeated = 1 - count_distinct_per_document(grams[-1], documents) / np.maximum(runs, 1)
     packed = np.array([len(text) / len(zlib.compress(text, _LEVEL)) for text in matched.texts])
     spelled = np.bincount(words.documents, words.ends - words.starts, documents) / matched.words
     for name, values in (
@@ -74,7 +91,7 @@ def statistics(matched: MatchedDocuments, is_input: NDArray[np.bool_]) -> Iterat
         yield _of_means(name, values, is_input)
 
 
-def _of_buckets(name: str, grams: Grams, words: Words, is_input: NDArray[np.bool_]) -> Iterator[Found]:
+def _of_buckets(name: str, grams: NGrams, words: Words, is_input: NDArray[np.bool_]) -> Iterator[Found]:
     def all_of(ours: Numbers, theirs: Numbers) -> dict[str, tuple[Numbers, Numbers | None]]:
         return {
             f"{name}: JS divergence": (js_divergence(ours, theirs), None),
@@ -88,7 +105,7 @@ def _of_buckets(name: str, grams: Grams, words: Words, is_input: NDArray[np.bool
     yield from _of_counts(buckets_of(grams.hashes, BUCKETS), BUCKETS, grams, words, is_input, all_of)
 
 
-def _of_types(name: str, grams: Grams, words: Words, is_input: NDArray[np.bool_]) -> Iterator[Found]:
+def _of_types(name: str, grams: NGrams, words: Words, is_input: NDArray[np.bool_]) -> Iterator[Found]:
     def all_of(ours: Numbers, theirs: Numbers) -> dict[str, tuple[Numbers, Numbers | None]]:
         return {
             f"{name}: distinct": (distinct_share(ours), distinct_share(theirs)),
@@ -103,7 +120,7 @@ Statistics = Callable[[Numbers, Numbers], dict[str, tuple[Numbers, Numbers | Non
 
 
 def _of_counts(
-    cells: NDArray[np.int64], size: int, grams: Grams, words: Words, is_input: NDArray[np.bool_], all_of: Statistics
+    cells: NDArray[np.int64], size: int, grams: NGrams, words: Words, is_input: NDArray[np.bool_], all_of: Statistics
 ) -> Iterator[Found]:
     """The statistics of the counts of `cells` on both sides, some permutations at once."""
     ones = np.ones(len(cells), np.float32)
@@ -227,7 +244,7 @@ def compare(
         found += prior_statistics(list(ask(texts)), is_input)
     assert len(found) <= MOST_TESTS
     p_values = [float(permutation_p_values(name, values)[0]) for name, values, _ in found]
-    adjusted = holm(p_values)
+    adjusted = holm_correction(p_values)
     tests = [
         _test(name, values, sides, p, corrected, testing.level)
         for (name, values, sides), p, corrected in zip(found, p_values, adjusted, strict=True)
@@ -240,7 +257,7 @@ def match(
 ) -> MatchedDocuments:
     """As many documents of each side, cut to one number of words that at least 80 % of either side have."""
     sides = [[item.text.encode("utf-8") for item in side] for side in (input_, reference)]
-    split = [words_of(side) for side in sides]
+    split = [split_words(side) for side in sides]
     counts = [words.counts for words in split]
     if min(len(count) for count in counts) < _LEAST_DOCUMENTS:
         raise InputError(_too_few(counts, sample.min_words))

@@ -18,9 +18,17 @@ from tailkeep.audit.documents import SampledDocument, read_sample, smallest
 from tailkeep.audit.prior_scores import MICRO, SURE, SURPRISE_BINS, SURPRISE_STEP
 from tailkeep.audit.shard import read_counts, read_frequent
 from tailkeep.data.corpus import Manifest
-from tailkeep.data.count_tables import CountRows, added, ranges_of
-from tailkeep.data.counters import FREQUENT, LENGTH_BINS, LONGEST, PER_OCTAVE, REPETITION_BINS, Counts, merge_counts
-from tailkeep.data.sketches import DISTINCT_ERROR, Frequent, count_distinct
+from tailkeep.data.count_tables import CountRows, merge_rows, read_ranges
+from tailkeep.data.counters import (
+    BINS_PER_OCTAVE,
+    LENGTH_BINS,
+    MAX_FREQUENT,
+    MAX_N,
+    REPETITION_BINS,
+    Counts,
+    merge_counts,
+)
+from tailkeep.data.sketches import DISTINCT_ERROR, FrequentItems, count_distinct
 from tailkeep.metrics import entropy, gini, top_share, zipf_slope
 
 # How many types occur how often: all that concentration needs to know of any number of types.
@@ -157,7 +165,7 @@ class CorpusStats:
     """
 
     counts: Counts
-    frequent: dict[int, Frequent]
+    frequent: dict[int, FrequentItems]
     sample: list[SampledDocument]
     spectrum: Spectrum
     duplicates: Duplicates
@@ -173,17 +181,17 @@ def read_corpus(manifests: Sequence[Manifest], local: Local, config: AuditConfig
     """The shards of one side, of which `manifests` tell, together."""
     memory = config.memory_mb * _MEGABYTE // 2
     counts: Counts = {}
-    frequent = {length: Frequent(FREQUENT) for length in (1, 2)}
+    frequent = {length: FrequentItems(MAX_FREQUENT) for length in (1, 2)}
     sample: list[SampledDocument] = []
     for manifest in manifests:
         counts = merge_counts([counts, read_counts(local(_file("counts", manifest)))])
-        for length, sketch in read_frequent(local(_file("frequent", manifest)), FREQUENT).items():
+        for length, sketch in read_frequent(local(_file("frequent", manifest)), MAX_FREQUENT).items():
             frequent[length].merge(sketch)
         sample = smallest([*sample, *read_sample(local(_file("sample", manifest)))], config.sample.documents)
     tables = [local(_file("types", manifest)) for manifest in manifests]
     spectrum = Spectrum()
-    for parts in ranges_of(tables, memory=memory):
-        spectrum.add(added(parts).counts)
+    for parts in read_ranges(tables, memory=memory):
+        spectrum.add(merge_rows(parts).counts)
     near = _near(manifests, local, memory) if config.near_duplicates else None
     return CorpusStats(counts, frequent, sample, spectrum, _duplicates(manifests, local, memory), near, tables)
 
@@ -192,8 +200,8 @@ def _duplicates(manifests: Sequence[Manifest], local: Local, memory: int) -> Dup
     names = [manifest.shard.partition("/")[2] for manifest in manifests]
     documents = kinds = groups = 0
     largest: list[tuple[int, int, int]] = []
-    for parts in ranges_of([local(_file("duplicates", manifest)) for manifest in manifests], memory=memory):
-        rows = added([_placed(part, number) for number, part in enumerate(parts)], "first")
+    for parts in read_ranges([local(_file("duplicates", manifest)) for manifest in manifests], memory=memory):
+        rows = merge_rows([_placed(part, number) for number, part in enumerate(parts)], "first")
         documents += int(rows.counts.sum())
         kinds += len(rows)
         more = np.flatnonzero(rows.counts > 1)
@@ -219,8 +227,8 @@ def _placed(rows: CountRows, number: int) -> CountRows:
 def _near(manifests: Sequence[Manifest], local: Local, memory: int) -> int:
     """How many documents share a band with an earlier one."""
     found = np.zeros(0, np.int64)
-    for parts in ranges_of([local(_file("near_duplicates", manifest)) for manifest in manifests], memory=memory):
-        rows = added([_placed(part, number) for number, part in enumerate(parts)], "apart")
+    for parts in read_ranges([local(_file("near_duplicates", manifest)) for manifest in manifests], memory=memory):
+        rows = merge_rows([_placed(part, number) for number, part in enumerate(parts)], "separate")
         found = np.union1d(found, rows.others[1:][rows.hashes[1:] == rows.hashes[:-1]])
     return len(found)
 
@@ -240,7 +248,7 @@ Tree = dict[str, Any]
 _SHARES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _NAMES = ("p5", "p25", "median", "p75", "p95")
 _TOP = 100
-LENGTH_EDGES = 2 ** (np.arange(LENGTH_BINS + 1) / PER_OCTAVE) - 1
+LENGTH_EDGES = 2 ** (np.arange(LENGTH_BINS + 1) / BINS_PER_OCTAVE) - 1
 REPETITION_EDGES = np.linspace(0, 1, REPETITION_BINS + 1)
 SURPRISE_EDGES: NDArray[np.float64] = np.arange(SURPRISE_BINS + 1, dtype=np.float64) * SURPRISE_STEP
 
@@ -308,7 +316,7 @@ def _distinct(corpus: CorpusStats) -> Tree:
     words, types = corpus.number("words"), corpus.spectrum.figures().get("types", math.nan)
     found = {"1": _ratio(types, words)}
     lengths = corpus.number("bigrams"), corpus.number("trigrams"), corpus.number("runs")
-    for length, total in zip(range(2, LONGEST + 1), lengths, strict=True):
+    for length, total in zip(range(2, MAX_N + 1), lengths, strict=True):
         found[str(length)] = min(_ratio(count_distinct(corpus.counts[f"most/distinct/{length}"]), total), 1.0)
     return found
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom
 
-from tailkeep.data.count_tables import added, ranges_of
+from tailkeep.data.count_tables import merge_rows, read_ranges
 
 _BANDS = 12
 
@@ -57,8 +57,8 @@ def coverage(
     share, kept = size / theirs, size / ours
     # By the number of documents in the reference: how many words, and how many of them are expected in the corpus.
     found: dict[int, list[float]] = defaultdict(lambda: [0.0, 0.0])
-    for parts in ranges_of([*corpus, *reference], memory=memory):
-        here, there = added(parts[: len(corpus)]), added(parts[len(corpus) :])
+    for parts in read_ranges([*corpus, *reference], memory=memory):
+        here, there = merge_rows(parts[: len(corpus)]), merge_rows(parts[len(corpus) :])
         expected = np.zeros(len(there))
         places = np.searchsorted(here.hashes, there.hashes)
         is_there = np.zeros(len(there), np.bool_)

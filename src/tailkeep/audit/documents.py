@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tailkeep.data.corpus import Layout, OnError, Rejected, Shard, read_shard, reject_line
-from tailkeep.data.counters import Document
+from tailkeep.data.counters import ShardDocument
 from tailkeep.errors import InputError
 
 
@@ -24,7 +24,7 @@ class DocumentReader:
         self._shard, self._layout, self._folder, self._on_error = shard, layout, folder, on_error
         self.read = self.rejected = 0
 
-    def documents(self, shard: Shard) -> Iterator[Document]:
+    def documents(self, shard: Shard) -> Iterator[ShardDocument]:
         """The documents of `shard`, which is the reader's own as it lies in its input.
 
         Raises:
@@ -36,7 +36,7 @@ class DocumentReader:
                 self._reject(item)
                 continue
             text = "\n".join(item.texts.values())
-            yield Document(self.read - self.rejected - 1, item.row, item.id, text, text.encode("utf-8"))
+            yield ShardDocument(self.read - self.rejected - 1, item.row, item.id, text, text.encode("utf-8"))
 
     def _reject(self, rejected: Rejected) -> None:
         if self._on_error == "stop":
@@ -76,7 +76,7 @@ class HashSample:
         self._key = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=16).digest()
         self._heap: list[tuple[int, int, SampledDocument]] = []
 
-    def add(self, document: Document) -> None:
+    def add(self, document: ShardDocument) -> None:
         """Take `document` if its turn has come."""
         digest = hashlib.blake2b(document.row.to_bytes(8, "little"), key=self._key, digest_size=8).digest()
         priority = int.from_bytes(digest, "little")

@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from tailkeep.audit.config import NearDuplicateConfig
-from tailkeep.data.count_tables import Table
-from tailkeep.data.counters import Document
-from tailkeep.data.hashing import Hashes, extended, grams_of, mixed, words_of
+from tailkeep.data.count_tables import CountTable
+from tailkeep.data.counters import ShardDocument
+from tailkeep.data.hashing import Hashes, extend_grams, mix_bits, ngrams_of, split_words
 from tailkeep.optional import require
 
 _TOGETHER = 4096
@@ -24,10 +24,10 @@ class ExactDuplicates:
     """The hashes of a shard's documents, each with the row where it first stands."""
 
     def __init__(self, memory: int, folder: Path) -> None:
-        self.table = Table(memory, folder, "first")
+        self.table = CountTable(memory, folder, "first")
         self._waiting: list[tuple[int, int]] = []
 
-    def add(self, document: Document) -> None:
+    def add(self, document: ShardDocument) -> None:
         """Count `document`."""
         self._waiting.append((document.hash, document.row))
         if len(self._waiting) == _TOGETHER:
@@ -55,13 +55,13 @@ class NearDuplicates:
 
     def __init__(self, settings: NearDuplicateConfig, seed: int, memory: int, folder: Path) -> None:
         self._settings = settings
-        self.table = Table(memory, folder, "apart")
+        self.table = CountTable(memory, folder, "separate")
         # Its permutations are the costly part of a signature, so all share them.
         self._empty: Any = require("datasketch", extra="audit").MinHash(
             num_perm=settings.bands * settings.rows, seed=seed + 1, hashfunc=int
         )
 
-    def add(self, document: Document) -> None:
+    def add(self, document: ShardDocument) -> None:
         """Count `document`, unless it is shorter than a run."""
         shingles = _shingles(document.raw, self._settings.shingle)
         if not len(shingles):
@@ -75,15 +75,15 @@ class NearDuplicates:
 
 def _shingles(raw: bytes, length: int) -> Hashes:
     """The 32-bit hashes of all runs of `length` words in `raw`."""
-    grams = grams_of(words_of([raw]), length)[length - 1]
+    grams = ngrams_of(split_words([raw]), length)[length - 1]
     return np.asarray(pa.array(grams.hashes >> np.uint64(64 - _MINHASH_BITS)).unique().to_numpy())
 
 
 def _bands(values: Hashes, bands: int) -> Hashes:
     """One hash for each band of a signature; those of different bands never meet."""
-    found = mixed(np.arange(1, bands + 1, dtype=np.uint64))
+    found = mix_bits(np.arange(1, bands + 1, dtype=np.uint64))
     for column in values.reshape(bands, -1).T:
-        found = mixed(extended(found, column))
+        found = mix_bits(extend_grams(found, column))
     return found
 
 

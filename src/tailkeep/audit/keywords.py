@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from tailkeep.audit.documents import SampledDocument
-from tailkeep.data.hashing import log_ratios, occurrences
-from tailkeep.data.sketches import Frequent
+from tailkeep.data.hashing import count_features, log_ratios
+from tailkeep.data.sketches import FrequentItems
 
 _PRIOR = 1000.0
 _SHORTEST = 8
@@ -31,7 +31,7 @@ class KeywordScore:
 
 
 def keyword_scores(
-    ours: Frequent, theirs: Frequent, totals: tuple[int, int], limit: int
+    ours: FrequentItems, theirs: FrequentItems, totals: tuple[int, int], limit: int
 ) -> tuple[list[KeywordScore], list[KeywordScore]]:
     """The `limit` n-grams that the first side has too many of, and too few, the most telling first.
 
@@ -119,7 +119,7 @@ def importance(
             with it alone taken out, against it.
         limit: how many documents to give for each end.
     """
-    features = [occurrences([item.text for item in sample]).toarray() for sample in samples]
+    features = [count_features([item.text for item in sample]).toarray() for sample in samples]
     logs = [_logs(features, buckets, fold) for fold in range(_FOLDS)]
     weights, kept = [], []
     for sample, own in zip(samples, features, strict=True):

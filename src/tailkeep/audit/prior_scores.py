@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from tailkeep.audit.config import AuditConfig, validate_prior
-from tailkeep.data.counters import Counts, Document
+from tailkeep.data.counters import Counts, ShardDocument
 from tailkeep.errors import InputError
 from tailkeep.optional import require
 
@@ -90,13 +90,13 @@ class ScoreWriter:
         self._prior_scorer = scorer
         path.parent.mkdir(parents=True, exist_ok=True)
         self._writer = pq.ParquetWriter(path, _SCHEMA, compression="zstd")
-        self._waiting: list[Document] = []
+        self._waiting: list[ShardDocument] = []
         self._characters = 0
         self._probabilities = np.zeros(BINS, np.int64)
         self._surprise = np.zeros(SURPRISE_BINS, np.int64)
         self._totals = np.zeros(4, np.int64)
 
-    def add(self, document: Document) -> None:
+    def add(self, document: ShardDocument) -> None:
         """Take one document."""
         self._waiting.append(document)
         self._characters += len(document.text)

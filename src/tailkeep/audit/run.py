@@ -82,9 +82,9 @@ def config_for_worker(config: AuditConfig, record: RunRecord) -> AuditConfig:
     """`config` for a worker in another process: `auto` and relative paths are resolved in this one."""
     if config.prior is None:
         return config
-    from tailkeep.scoring import prior_elsewhere
+    from tailkeep.scoring import prior_for_worker
 
-    prior = prior_elsewhere(validate_prior(config.prior), record.sources["model"]["prior"])
+    prior = prior_for_worker(validate_prior(config.prior), record.sources["model"]["prior"])
     return config.model_copy(update={"prior": prior.model_dump(mode="json")})
 
 

@@ -23,7 +23,7 @@ from tailkeep.audit.config import AuditConfig, load
 from tailkeep.audit.shard import read_counts
 from tailkeep.data.corpus import Rejected, find_shards, read_shard, write_weights
 from tailkeep.data.counters import merge_counts
-from tailkeep.data.hashing import log_ratios, occurrences
+from tailkeep.data.hashing import count_features, log_ratios
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.runs import RunDirectory
 
@@ -140,7 +140,7 @@ def _likeness(audited: Path, inputs: str | Path | Sequence[str | Path], seed: in
     found: Weighted = {}
     for name, texts in _texts(audited, inputs):
         # One by one: the words of a whole file would take many times its memory.
-        values = [float((occurrences([text]) @ logs)[0]) for text in texts.values()]
+        values = [float((count_features([text]) @ logs)[0]) for text in texts.values()]
         found[name] = (list(texts), np.array(values, np.float64) + rng.gumbel(size=len(values)))
     return found
 

@@ -24,8 +24,8 @@ from tailkeep.audit.documents import DocumentReader, HashSample, write_sample
 from tailkeep.audit.duplicates import ExactDuplicates, NearDuplicates
 from tailkeep.audit.prior_scores import PriorScorer, ScoreWriter
 from tailkeep.data.corpus import Shard
-from tailkeep.data.counters import Compressing, Counting, Counts, Document, batches_of
-from tailkeep.data.sketches import Frequent
+from tailkeep.data.counters import CompressionCounter, Counts, ShardCounter, ShardDocument, batch_documents
+from tailkeep.data.sketches import FrequentItems
 from tailkeep.workers import limited_threads
 
 _MEGABYTE = 1 << 20
@@ -48,14 +48,14 @@ class ShardAuditor:
             spill = {name: Path(temporary, name) for name in ("types", "exact", "near")}
             for spill_folder in spill.values():
                 spill_folder.mkdir()
-            counters, exact = Counting(share, spill["types"]), ExactDuplicates(share, spill["exact"])
+            counters, exact = ShardCounter(share, spill["types"]), ExactDuplicates(share, spill["exact"])
             sample = HashSample(config.sample.documents, name_in_side(shard), config.seed)
             near = config.near_duplicates and NearDuplicates(config.near_duplicates, config.seed, share, spill["near"])
-            compression = config.compression and Compressing(config.compression)
+            compression = config.compression and CompressionCounter(config.compression)
             reader = DocumentReader(shard, config.layout, folder, config.on_error)
             collectors = [collector for collector in (exact, sample, near, score_writer) if collector]
 
-            def documents() -> Iterator[Document]:
+            def documents() -> Iterator[ShardDocument]:
                 for document in reader.documents(replace(shard, name=name_in_side(shard))):
                     for collector in collectors:
                         collector.add(document)
@@ -63,7 +63,7 @@ class ShardAuditor:
                         compression.add(document.raw)
                     yield document
 
-            for batch in batches_of(documents()):
+            for batch in batch_documents(documents()):
                 counters.add(batch)
             counts = counters.counts() | {"documents": np.array([reader.read - reader.rejected])}
             for optional in (compression, score_writer):
@@ -107,7 +107,7 @@ def read_counts(path: Path) -> Counts:
     return {row["name"]: np.array(row["values"], np.int64) for row in pq.read_table(path).to_pylist()}
 
 
-def write_frequent(sketches: Mapping[int, Frequent], path: Path) -> None:
+def write_frequent(sketches: Mapping[int, FrequentItems], path: Path) -> None:
     """Write sketches by n-gram length as a parquet file, with their errors in its metadata."""
     schema = pa.schema([("length", pa.int64()), ("hash", pa.uint64()), ("text", pa.string()), ("count", pa.int64())])
     errors = {f"error/{length}": str(sketch.error) for length, sketch in sketches.items()}
@@ -118,7 +118,7 @@ def write_frequent(sketches: Mapping[int, Frequent], path: Path) -> None:
     pq.write_table(pa.concat_tables(tables).replace_schema_metadata(errors), path, compression="zstd")
 
 
-def read_frequent(path: Path, size: int) -> dict[int, Frequent]:
+def read_frequent(path: Path, size: int) -> dict[int, FrequentItems]:
     """Read the sketches of `size` that `write_frequent` wrote."""
     table = pq.read_table(path)
     errors = {key.decode(): int(value) for key, value in table.schema.metadata.items() if key.startswith(b"error/")}
@@ -128,5 +128,5 @@ def read_frequent(path: Path, size: int) -> dict[int, Frequent]:
         rows = table.filter(pc.equal(table["length"], length))
         hashes, counts = (rows[column].to_numpy() for column in ("hash", "count"))
         texts = dict(zip(hashes.tolist(), rows["text"].cast(pa.binary()).to_pylist(), strict=True))
-        sketches[length] = Frequent(size, hashes, counts, texts, error)
+        sketches[length] = FrequentItems(size, hashes, counts, texts, error)
     return sketches

@@ -42,11 +42,11 @@ class CountRows:
         return len(self.hashes)
 
 
-MergeRule = Literal["sum", "first", "apart"]
+MergeRule = Literal["sum", "first", "separate"]
 """What becomes of rows with one hash: both numbers add up, the other number of the first stays, or all rows do."""
 
 
-def added(parts: Sequence[CountRows], meeting: MergeRule = "sum") -> CountRows:
+def merge_rows(parts: Sequence[CountRows], rule: MergeRule = "sum") -> CountRows:
     """The rows of all `parts` in ascending order of the hash, equal hashes in the order of the parts."""
     hashes = np.concatenate([np.zeros(0, np.uint64), *(part.hashes for part in parts)])
     order = np.argsort(hashes, kind="stable")
@@ -56,19 +56,19 @@ def added(parts: Sequence[CountRows], meeting: MergeRule = "sum") -> CountRows:
         np.concatenate([np.zeros(0, np.int64), *columns])[order]
         for columns in ([part.counts for part in parts], [part.others for part in parts])
     )
-    if len(firsts) == 0 or meeting == "apart":
+    if len(firsts) == 0 or rule == "separate":
         return CountRows(hashes, counts, others)
-    kept = others[firsts] if meeting == "first" else np.add.reduceat(others, firsts)
+    kept = others[firsts] if rule == "first" else np.add.reduceat(others, firsts)
     return CountRows(hashes[firsts], np.add.reduceat(counts, firsts), kept)
 
 
-class Table:
+class CountTable:
     """Counts in at most about `memory` bytes; runs go to files below the local `folder`."""
 
-    def __init__(self, memory: int, folder: Path, meeting: MergeRule = "sum") -> None:
-        self._room = max(memory // (_ROW_BYTES * _COPIES), _GROUP)
-        self._folder, self._meeting = folder, meeting
-        self._base = added([])
+    def __init__(self, memory: int, folder: Path, rule: MergeRule = "sum") -> None:
+        self._max_rows = max(memory // (_ROW_BYTES * _COPIES), _GROUP)
+        self._folder, self._rule = folder, rule
+        self._base = merge_rows([])
         self._new: list[CountRows] = []
         self._waiting = 0
         self._runs: list[Path] = []
@@ -80,7 +80,7 @@ class Table:
         # Put together when the new rows are as many as the old, a row is moved a logarithmic number of times.
         if self._waiting > max(len(self._base), _GROUP):
             self._gather()
-            if len(self._base) > self._room:
+            if len(self._base) > self._max_rows:
                 self._spill()
 
     def write(self, path: Path) -> None:
@@ -90,17 +90,17 @@ class Table:
             write_rows([self._base], path)
             return
         self._spill()
-        memory = self._room * _ROW_BYTES * _COPIES
-        write_rows(merged(self._runs, self._meeting, memory=memory), path)
+        memory = self._max_rows * _ROW_BYTES * _COPIES
+        write_rows(merge_tables(self._runs, self._rule, memory=memory), path)
 
     def _gather(self) -> None:
-        self._base = added([self._base, *self._new], self._meeting)
+        self._base = merge_rows([self._base, *self._new], self._rule)
         self._new, self._waiting = [], 0
 
     def _spill(self) -> None:
         self._runs.append(self._folder / f"run-{len(self._runs):06d}.parquet")
         write_rows([self._base], self._runs[-1])
-        self._base = added([])
+        self._base = merge_rows([])
 
 
 def write_rows(ranges: Iterator[CountRows] | Sequence[CountRows], path: Path) -> None:
@@ -118,13 +118,13 @@ def write_rows(ranges: Iterator[CountRows] | Sequence[CountRows], path: Path) ->
             writer.write_table(waiting, row_group_size=_GROUP)
 
 
-def merged(paths: Sequence[Path], meeting: MergeRule = "sum", *, memory: int) -> Iterator[CountRows]:
+def merge_tables(paths: Sequence[Path], rule: MergeRule = "sum", *, memory: int) -> Iterator[CountRows]:
     """The sum of the tables in `paths`, in ascending ranges that take about `memory` bytes each."""
-    for parts in ranges_of(paths, memory=memory):
-        yield added(parts, meeting)
+    for parts in read_ranges(paths, memory=memory):
+        yield merge_rows(parts, rule)
 
 
-def ranges_of(paths: Sequence[Path], *, memory: int) -> Iterator[list[CountRows]]:
+def read_ranges(paths: Sequence[Path], *, memory: int) -> Iterator[list[CountRows]]:
     """For ascending ranges of the hash, the rows of each file; hashes spread evenly, so equal ranges do."""
     total = sum(pq.read_metadata(path).num_rows for path in paths)
     count = max(1, math.ceil(total * _ROW_BYTES * _COPIES / max(memory, 1)))

@@ -14,26 +14,26 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tailkeep.data.count_tables import Table
+from tailkeep.data.count_tables import CountTable
 from tailkeep.data.hashing import (
     BUCKETS,
-    Grams,
+    NGrams,
     Words,
     buckets_of,
-    distinct_in_documents,
-    documents_with,
-    equal_grams,
-    grams_of,
-    words_of,
+    count_distinct_per_document,
+    count_documents_with,
+    group_equal_grams,
+    ngrams_of,
+    split_words,
 )
-from tailkeep.data.sketches import Distinct, Frequent
+from tailkeep.data.sketches import DistinctCounter, FrequentItems
 
-PIECE = 1 << 20
+CHUNK_BYTES = 1 << 20
 """The most bytes that are counted together: a longer document is cut, at white space if there is any."""
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
+class ShardDocument:
     """One document: its number among those of the shard that can be read, its row in the file, its id and its text."""
 
     number: int
@@ -49,33 +49,33 @@ class Document:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class DocumentBatch:
     """Pieces of consecutive documents, each with the number of its document."""
 
-    pieces: list[bytes]
-    owners: list[int]
+    chunks: list[bytes]
+    document_numbers: list[int]
 
 
-def batches_of(documents: Iterable[Document]) -> Iterator[Batch]:
-    """All of `documents` in batches of about `PIECE` bytes."""
-    batch, size = Batch([], []), 0
+def batch_documents(documents: Iterable[ShardDocument]) -> Iterator[DocumentBatch]:
+    """All of `documents` in batches of about `CHUNK_BYTES` bytes."""
+    batch, size = DocumentBatch([], []), 0
     for document in documents:
-        for piece in pieces_of(document.raw):
-            batch.pieces.append(piece)
-            batch.owners.append(document.number)
-            size += len(piece)
-            if size >= PIECE:
+        for chunk in split_chunks(document.raw):
+            batch.chunks.append(chunk)
+            batch.document_numbers.append(document.number)
+            size += len(chunk)
+            if size >= CHUNK_BYTES:
                 yield batch
-                batch, size = Batch([], []), 0
-    if batch.pieces:
+                batch, size = DocumentBatch([], []), 0
+    if batch.chunks:
         yield batch
 
 
-def pieces_of(raw: bytes) -> Iterator[bytes]:
-    """`raw` in pieces of at most `PIECE` bytes, none of which ends within a character of UTF-8."""
+def split_chunks(raw: bytes) -> Iterator[bytes]:
+    """`raw` in chunks of at most `CHUNK_BYTES` bytes, none of which ends within a character of UTF-8."""
     start = 0
-    while len(raw) - start > PIECE:
-        stop = start + PIECE
+    while len(raw) - start > CHUNK_BYTES:
+        stop = start + CHUNK_BYTES
         gap = max(raw.rfind(mark, start + 1, stop) for mark in (b" ", b"\n"))
         if gap > 0:
             stop = gap
@@ -88,20 +88,20 @@ def pieces_of(raw: bytes) -> Iterator[bytes]:
 
 Counts = dict[str, NDArray[np.int64]]
 
-FREQUENT = 1 << 14
-LONGEST = 4
-LENGTH_BINS, PER_OCTAVE = 160, 4
+MAX_FREQUENT = 1 << 14
+MAX_N = 4
+LENGTH_BINS, BINS_PER_OCTAVE = 160, 4
 REPETITION_BINS = 20
 
 
-class Counting:
+class ShardCounter:
     """Counts batches of one shard; `memory` bytes for the types, runs of which go below `folder`."""
 
     def __init__(self, memory: int, folder: Path) -> None:
-        self.types = Table(memory, folder)
-        self.frequent = {length: Frequent(FREQUENT) for length in (1, 2)}
+        self.types = CountTable(memory, folder)
+        self.frequent = {length: FrequentItems(MAX_FREQUENT) for length in (1, 2)}
         self._buckets = {length: np.zeros(BUCKETS, np.int64) for length in (1, 2)}
-        self._distinct = {length: Distinct() for length in range(2, LONGEST + 1)}
+        self._distinct = {length: DistinctCounter() for length in range(2, MAX_N + 1)}
         self._histograms = {
             "lengths": np.zeros(LENGTH_BINS, np.int64),
             "repetition": np.zeros(REPETITION_BINS, np.int64),
@@ -115,19 +115,19 @@ class Counting:
         """How many words were counted."""
         return int(self._totals[1])
 
-    def add(self, batch: Batch) -> None:
+    def add(self, batch: DocumentBatch) -> None:
         """Count `batch`."""
-        words = words_of(batch.pieces)
-        grams = grams_of(words, LONGEST)
+        words = split_words(batch.chunks)
+        grams = ngrams_of(words, MAX_N)
         for length in (1, 2):
             self._add_types(grams[length - 1], words, length)
-        for length in range(3, LONGEST + 1):
+        for length in range(3, MAX_N + 1):
             self._distinct[length].add(grams[length - 1].hashes)
-        runs = np.bincount(grams[-1].documents, minlength=len(batch.pieces))
-        different = distinct_in_documents(grams[-1], len(batch.pieces))
+        runs = np.bincount(grams[-1].documents, minlength=len(batch.chunks))
+        different = count_distinct_per_document(grams[-1], len(batch.chunks))
         lengths = [len(some.hashes) for some in grams[:-1]]
-        self._totals += [sum(map(len, batch.pieces)), *lengths, runs.sum(), different.sum()]
-        self._add_documents(batch.owners, np.stack([words.counts, runs, different], axis=1))
+        self._totals += [sum(map(len, batch.chunks)), *lengths, runs.sum(), different.sum()]
+        self._add_documents(batch.document_numbers, np.stack([words.counts, runs, different], axis=1))
 
     def counts(self) -> Counts:
         """All numbers by name; call it once, at the end."""
@@ -140,26 +140,26 @@ class Counting:
         found |= {f"most/distinct/{length}": sketch.registers() for length, sketch in self._distinct.items()}
         return found
 
-    def _add_types(self, grams: Grams, words: Words, length: int) -> None:
-        equal = equal_grams(grams)
+    def _add_types(self, grams: NGrams, words: Words, length: int) -> None:
+        equal = group_equal_grams(grams)
         buckets = buckets_of(equal.hashes, BUCKETS)
         # Sums below 2^53 are exact.
         self._buckets[length] += np.bincount(buckets, equal.counts, BUCKETS).astype(np.int64)
         self.frequent[length].add(equal.hashes, equal.counts, lambda items: words.texts(equal.firsts[items], length))
         if length == 1:
-            self.types.add(equal.hashes, equal.counts, documents_with(grams, equal))
+            self.types.add(equal.hashes, equal.counts, count_documents_with(grams, equal))
         else:
             self._distinct[length].add(equal.hashes)
 
-    def _add_documents(self, owners: Sequence[int], features: NDArray[np.int64]) -> None:
-        if self._open and self._open[0] == owners[0]:
+    def _add_documents(self, document_numbers: Sequence[int], features: NDArray[np.int64]) -> None:
+        if self._open and self._open[0] == document_numbers[0]:
             features[0] += self._open[1]
         elif self._open:
             self._close(self._open[1][None])
-        starts = np.flatnonzero(np.diff(owners, prepend=owners[0] - 1))
+        starts = np.flatnonzero(np.diff(document_numbers, prepend=document_numbers[0] - 1))
         summed = np.add.reduceat(features, starts)
         self._close(summed[:-1])
-        self._open = (owners[-1], summed[-1])
+        self._open = (document_numbers[-1], summed[-1])
 
     def _close(self, features: NDArray[np.int64]) -> None:
         """Put whole documents (D, 3) into the histograms."""
@@ -173,7 +173,7 @@ class Counting:
 
 def length_bin(words: NDArray[np.int64]) -> NDArray[np.int64]:
     """The bin of each number of words, four to an octave: bin b begins at 2^(b / 4) - 1."""
-    return np.asarray(np.floor(PER_OCTAVE * np.log2(words + 1.0)), np.int64)
+    return np.asarray(np.floor(BINS_PER_OCTAVE * np.log2(words + 1.0)), np.int64)
 
 
 def merge_counts(parts: Sequence[Counts]) -> Counts:
@@ -189,11 +189,11 @@ def merge_counts(parts: Sequence[Counts]) -> Counts:
 # How well consecutive documents compress. Rule: blocks have one size, since a longer text compresses better.
 
 
-BLOCK = 1 << 17
+BLOCK_BYTES = 1 << 17
 _LEVELS = {"zlib": 6, "zstd": 3}
 
 
-class Compressing:
+class CompressionCounter:
     """Compresses the documents of a shard, a line break between two, block by block."""
 
     def __init__(self, method: Literal["zlib", "zstd"]) -> None:
@@ -204,12 +204,12 @@ class Compressing:
     def add(self, raw: bytes) -> None:
         """Take one document."""
         self._waiting += raw + b"\n"
-        if len(self._waiting) < BLOCK:
+        if len(self._waiting) < BLOCK_BYTES:
             return
-        whole = len(self._waiting) // BLOCK * BLOCK
-        for start in range(0, whole, BLOCK):
-            block = bytes(self._waiting[start : start + BLOCK])
-            self._raw += BLOCK
+        whole = len(self._waiting) // BLOCK_BYTES * BLOCK_BYTES
+        for start in range(0, whole, BLOCK_BYTES):
+            block = bytes(self._waiting[start : start + BLOCK_BYTES])
+            self._raw += BLOCK_BYTES
             self._packed += len(self._pack(block))
         del self._waiting[:whole]
 

@@ -27,12 +27,12 @@ class TextRecord:
     line: int | None = None
 
     @property
-    def start(self) -> int:
-        """Where in `whole` the text begins."""
+    def text_start(self) -> int:
+        """Where in `full_text` the text begins."""
         return len(self.prompt) + 1 if self.prompt else 0
 
     @property
-    def whole(self) -> str:
+    def full_text(self) -> str:
         """Prompt and text as one."""
         return f"{self.prompt}\n{self.text}" if self.prompt else self.text
 
@@ -152,10 +152,10 @@ def _json_field(line: str, field: str, where: str) -> str:
         raise InputError(f"{where}: the field {field!r} is missing; there are {sorted(item)}. Name the field to read.")
     if not isinstance(item[field], str):
         raise InputError(f"{where}: {field!r} is of type {type(item[field]).__name__}. Give text.")
-    return require_unicode(item[field], where)
+    return check_unicode(item[field], where)
 
 
-def require_unicode(text: str, where: str) -> str:
+def check_unicode(text: str, where: str) -> str:
     """`text`, unless it holds half of a character: JSON can spell one as `\\ud83d`, and no tokenizer takes it.
 
     Raises:

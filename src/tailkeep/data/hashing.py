@@ -33,7 +33,7 @@ def hash_spans(data: bytes, starts: NDArray[np.int64], ends: NDArray[np.int64]) 
     # The eight bytes from each place on: places overlap, so this is a view and no copy.
     eights = np.ndarray(len(data) + 1, "<u8", padded, strides=(1,))
     lengths = ends - starts
-    found = _absorbed(mixed(lengths.astype(np.uint64)), eights[starts], lengths)
+    found = _absorbed(mix_bits(lengths.astype(np.uint64)), eights[starts], lengths)
     longer = np.flatnonzero(lengths > _EIGHT)
     for offset in range(_EIGHT, _LONG, _EIGHT):
         found[longer] = _absorbed(found[longer], eights[starts[longer] + offset], lengths[longer] - offset)
@@ -46,10 +46,10 @@ def hash_spans(data: bytes, starts: NDArray[np.int64], ends: NDArray[np.int64]) 
 
 def _absorbed(hashes: Hashes, eights: Hashes, lengths: NDArray[np.int64]) -> Hashes:
     """`hashes` with as many first bytes of `eights` mixed in as `lengths` says, all of the same shape."""
-    return mixed(hashes * _STEP + (eights & _FIRST_BYTES[np.minimum(lengths, _EIGHT)]))
+    return mix_bits(hashes * _STEP + (eights & _FIRST_BYTES[np.minimum(lengths, _EIGHT)]))
 
 
-def mixed(values: Hashes) -> Hashes:
+def mix_bits(values: Hashes) -> Hashes:
     """`values` (any shape) with every bit spread over all others; the finaliser of SplitMix64, one to one."""
     found = values ^ (values >> np.uint64(30))
     found *= np.uint64(0xBF58_476D_1CE4_E5B9)
@@ -59,7 +59,7 @@ def mixed(values: Hashes) -> Hashes:
     return found
 
 
-def extended(grams: Hashes, following: Hashes) -> Hashes:
+def extend_grams(grams: Hashes, following: Hashes) -> Hashes:
     """The hashes of n-grams, each prolonged by the word with the hash in `following`, of the same shape."""
     return grams * _STEP + following
 
@@ -126,7 +126,7 @@ class Words:
         return [data[start:end] for start, end in spans]
 
 
-def words_of(documents: Sequence[bytes]) -> Words:
+def split_words(documents: Sequence[bytes]) -> Words:
     """The words of `documents`, each UTF-8."""
     data = b"\n".join([*documents, b""]).translate(_SMALL)
     starts, ends = _spans(data)
@@ -181,7 +181,7 @@ _SHORT = 1 << 16
 
 
 @dataclass(frozen=True, eq=False)
-class Grams:
+class NGrams:
     """The n-grams of some documents: the hash of each (G,), the number of its first word and of its document."""
 
     hashes: Hashes
@@ -190,7 +190,7 @@ class Grams:
 
 
 @dataclass(frozen=True, eq=False)
-class Equal:
+class NGramTypes:
     """Equal n-grams put together, in the order of their first occurrence (V,).
 
     Attributes:
@@ -206,27 +206,27 @@ class Equal:
     numbers: NDArray[np.int32]
 
 
-def grams_of(words: Words, longest: int) -> list[Grams]:
+def ngrams_of(words: Words, longest: int) -> list[NGrams]:
     """The n-grams of `words` for n = 1 to `longest`."""
     hashes, documents = words.hashes, words.documents
-    found = [Grams(hashes, np.arange(len(hashes)), documents)]
+    found = [NGrams(hashes, np.arange(len(hashes)), documents)]
     for length in range(2, longest + 1):
-        hashes = extended(hashes[:-1], words.hashes[length - 1 :])
+        hashes = extend_grams(hashes[:-1], words.hashes[length - 1 :])
         inside = np.flatnonzero(documents[length - 1 :] == documents[: max(len(documents) - length + 1, 0)])
-        found.append(Grams(hashes[inside], inside, documents[inside]))
+        found.append(NGrams(hashes[inside], inside, documents[inside]))
     return found
 
 
-def equal_grams(grams: Grams) -> Equal:
+def group_equal_grams(grams: NGrams) -> NGramTypes:
     """Each type among `grams` once."""
     hashes, numbers = _numbered(grams.hashes)
     counts = np.bincount(numbers, minlength=len(hashes))
     firsts = np.full(len(hashes), np.iinfo(np.int64).max)
     np.minimum.at(firsts, numbers, grams.firsts)
-    return Equal(hashes, counts, firsts, numbers)
+    return NGramTypes(hashes, counts, firsts, numbers)
 
 
-def documents_with(grams: Grams, equal: Equal) -> Positions:
+def count_documents_with(grams: NGrams, equal: NGramTypes) -> Positions:
     """In how many documents each type of `equal` occurs (V,), among `grams`, of which it was made."""
     numbers, types = equal.numbers, len(equal.hashes)
     order = np.argsort(numbers.astype(np.uint16) if types <= _SHORT else numbers, kind="stable")
@@ -237,9 +237,9 @@ def documents_with(grams: Grams, equal: Equal) -> Positions:
     return np.bincount(numbers[order[is_new]], minlength=types)
 
 
-def distinct_in_documents(grams: Grams, documents: int) -> Positions:
+def count_distinct_per_document(grams: NGrams, documents: int) -> Positions:
     """How many different n-grams each of `documents` documents has."""
-    pairs = grams.hashes ^ mixed(np.arange(documents, dtype=np.uint64))[grams.documents]
+    pairs = grams.hashes ^ mix_bits(np.arange(documents, dtype=np.uint64))[grams.documents]
     suspects = np.flatnonzero(_maybe_repeated(pairs))
     _, numbers = _numbered(pairs[suspects])
     is_again = np.diff(np.maximum.accumulate(numbers), prepend=-1) == 0
@@ -279,9 +279,9 @@ BUCKETS = 10_000
 _SMOOTHING = 0.5
 
 
-def occurrences(texts: Sequence[str]) -> sparse.csr_array:
+def count_features(texts: Sequence[str]) -> sparse.csr_array:
     """(texts, buckets): how often words and pairs of words of each bucket occur in each text."""
-    grams = grams_of(words_of([text.encode("utf-8") for text in texts]), 2)
+    grams = ngrams_of(split_words([text.encode("utf-8") for text in texts]), 2)
     rows = np.concatenate([own.documents for own in grams])
     columns = np.concatenate([buckets_of(own.hashes, BUCKETS) for own in grams])
     counts = sparse.coo_array((np.ones(len(rows), np.int32), (rows, columns)), shape=(len(texts), BUCKETS))

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from tailkeep.data.documents import read_text, require_unicode
+from tailkeep.data.documents import check_unicode, read_text
 from tailkeep.errors import InputError
 from tailkeep.runs import Storage
 
@@ -137,7 +137,7 @@ class Question:
     location: int | None = None
 
 
-def in_form(question: Question, form: Form) -> Question:
+def format_question(question: Question, form: Form) -> Question:
     """`question` with its texts in `form`."""
     context, true, false = (FORMS[form](getattr(question, key)) for key in _TEXTS)
     return replace(question, context=context, sentence_true=true, sentence_false=false)
@@ -226,4 +226,4 @@ def _text(item: Mapping[str, Any], key: str, where: str) -> str:
         raise InputError(f"{where}: {key!r} is {value!r}. Give text.")
     if not value.strip():
         raise InputError(f"{where}: {key!r} is empty. Give a sentence.")
-    return require_unicode(value, f"{where}, {key!r}").strip()
+    return check_unicode(value, f"{where}, {key!r}").strip()

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tailkeep.config import dump_tree
-from tailkeep.data.documents import read_text, require_unicode
+from tailkeep.data.documents import check_unicode, read_text
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.runs import Storage
 
@@ -140,7 +140,7 @@ def _choice(where: str, item: Mapping[str, Any]) -> MultipleChoice:
         raise InputError(f"{where}: 'choices' is {choices!r}. Give a list of two or more texts, none of them empty.")
     if isinstance(gold, bool) or not isinstance(gold, int) or not 0 <= gold < len(choices):
         raise InputError(f"{where}: 'gold' is {gold!r}. Give the number of the right choice, from 0.")
-    return MultipleChoice(_asked(query), tuple(require_unicode(choice, where).strip() for choice in choices), gold)
+    return MultipleChoice(_asked(query), tuple(check_unicode(choice, where).strip() for choice in choices), gold)
 
 
 def _pair(where: str, item: Mapping[str, Any]) -> MultipleChoice:
@@ -181,7 +181,7 @@ def _text(item: Mapping[str, Any], key: str, where: str) -> str:
     value = item.get(key)
     if not isinstance(value, str) or not value.strip():
         raise InputError(f"{where}: {key!r} is {value!r}. Give text.")
-    return require_unicode(value, f"{where}, {key!r}").strip()
+    return check_unicode(value, f"{where}, {key!r}").strip()
 
 
 # Multiple choice as tasks of lm-evaluation-harness: two files each, which it runs offline.

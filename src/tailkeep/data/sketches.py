@@ -23,7 +23,7 @@ DISTINCT_ERROR = 1.04 / math.sqrt(_REGISTERS)
 """The standard error of a count of different hashes, relative to it: .8 %."""
 
 
-class Distinct:
+class DistinctCounter:
     """Counts different hashes in 16,384 registers (HyperLogLog, Flajolet et al. 2007)."""
 
     def __init__(self) -> None:
@@ -82,7 +82,7 @@ TextsOf = Callable[[NDArray[np.int64]], list[bytes]]
 
 
 @dataclass(eq=False)
-class Frequent:
+class FrequentItems:
     """The most frequent of any number of items (Misra and Gries 1982; merged as in Agarwal et al. 2012).
 
     A count is at most `error` too low and never too high; `error` is at most total / (size + 1), and 0 as long as no
@@ -136,7 +136,7 @@ class Frequent:
         is_taken[slots_of(self.hashes)] = True
         return floor, np.flatnonzero((counts > floor) | is_taken[slots_of(hashes)])
 
-    def merge(self, other: "Frequent") -> None:
+    def merge(self, other: "FrequentItems") -> None:
         """Count all that `other` has counted."""
         self.add(other.hashes, other.counts, lambda items: [other.texts[key] for key in other.hashes[items].tolist()])
         self.error += other.error

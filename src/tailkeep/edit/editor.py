@@ -22,14 +22,14 @@ from tailkeep.rules import (
     Detokenizer,
     Edit,
     TextTokenizer,
-    Tokens,
+    TokenizedText,
     apply_edits,
     protected_spans,
     splice,
     uniforms,
 )
 from tailkeep.rules.edit_plan import EditPlan
-from tailkeep.scoring import Scored
+from tailkeep.scoring import ScoredDocument
 
 # Documents as rows of tokens for the prior; those that are token ids already are spelled as text.
 #
@@ -60,7 +60,7 @@ class PreparedDocument:
     """A document with its tokens; `editable` (T,) tells which stand, whole, in an editable part."""
 
     record: Record
-    tokens: Tokens
+    tokens: TokenizedText
     pieces: tuple[TextPiece, ...]
     editable: NDArray[np.bool_]
 
@@ -100,7 +100,7 @@ def prepare_ids(records: list[Record], speller: Detokenizer) -> list[PreparedDoc
     ]
 
 
-def _prepared(record: Record, tokens: Tokens) -> PreparedDocument:
+def _prepared(record: Record, tokens: TokenizedText) -> PreparedDocument:
     starts, ends = tokens.offsets.reshape(-1, 2).T
     editable = np.zeros(len(tokens.ids), np.bool_)
     pieces = []
@@ -197,7 +197,7 @@ class DocumentEditor:
             stream=partial(self._uniforms, group),
         )
         scores = self._model.scorer.score(
-            [prepared.tokens.ids.astype(np.int32, copy=False) for prepared in group], decisions.flag, decisions.draw
+            [prepared.tokens.ids.astype(np.int32, copy=False) for prepared in group], decisions.flag, decisions.sample
         )
         for prepared, scored, start, length in zip(group, scores, starts, lengths, strict=True):
             self._check(prepared, scored)
@@ -209,14 +209,16 @@ class DocumentEditor:
         return np.concatenate([uniforms(seed, it.record.id, len(it.tokens.ids), stream) for it in group])
 
     @staticmethod
-    def _check(prepared: PreparedDocument, scored: Scored) -> None:
+    def _check(prepared: PreparedDocument, scored: ScoredDocument) -> None:
         if np.isnan(scored.log_probs[1:]).any():
             raise InputError(
                 f"{prepared.record.where}: the prior's probability of a token is not a number. "
                 "Set prior.dtype=float32, or give another prior."
             )
 
-    def _spliced(self, prepared: PreparedDocument, scored: Scored, deleted: NDArray[np.int64]) -> EditedDocument:
+    def _spliced(
+        self, prepared: PreparedDocument, scored: ScoredDocument, deleted: NDArray[np.int64]
+    ) -> EditedDocument:
         originals = prepared.tokens.ids[scored.positions]
         other = scored.ids != originals
         wanted: dict[int, int | None] = dict.fromkeys(deleted.tolist())
@@ -245,7 +247,7 @@ class DocumentEditor:
         inside = {place: wanted[at] for place, at in enumerate(positions.tolist()) if at in wanted}
         if not inside:
             return None
-        tokens = Tokens(prepared.tokens.ids[positions], prepared.tokens.offsets[positions] - piece.start)
+        tokens = TokenizedText(prepared.tokens.ids[positions], prepared.tokens.offsets[positions] - piece.start)
         protection = self._config.protection
         protected = protected_spans(piece.part.text, protection, literals=self._model.literals)
         spliced = splice(

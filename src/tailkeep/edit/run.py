@@ -49,7 +49,7 @@ from tailkeep.edit.shard import ShardEditor, record_failure
 from tailkeep.edit.stats import EditOutcome
 from tailkeep.edit.token_ids import check_tokenizer_of_ids
 from tailkeep.runs import RunRecord, hash_path, hash_tree, versions
-from tailkeep.scoring import local_pool, prior_elsewhere
+from tailkeep.scoring import local_pool, prior_for_worker
 
 # Who edits shards: this process, processes of this machine, or whoever is handed in.
 #
@@ -66,7 +66,7 @@ def sources_of(model: EditPrior) -> dict[str, Any]:
 
 def config_for_worker(config: EditConfig, record: RunRecord) -> EditConfig:
     """`config` for a worker in another process, with what `auto` and a relative path mean in this one."""
-    prior = prior_elsewhere(config.prior, record.sources["model"]["prior"])
+    prior = prior_for_worker(config.prior, record.sources["model"]["prior"])
     weights = config.weights and config.weights.absolute()
     return config.model_copy(update={"prior": prior, "weights": weights})
 

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tailkeep.data import Form, Question, in_form
+from tailkeep.data import Form, Question, format_question
 from tailkeep.errors import ConfigError
 from tailkeep.metrics import KRMargins, KRRow, McNemar, kr_accuracy, kr_compare, kr_fractions, kr_margins
-from tailkeep.scoring import CausalLMScorer, Prior, encode_open, question_rows
+from tailkeep.scoring import CausalLMScorer, Prior, encode_question, encode_without_eos
 from tailkeep.scoring.loading import load_tokenizer
 
 
@@ -78,7 +78,7 @@ def row_lines(rows: Sequence[KRRow]) -> Iterator[str]:
 def tree_of(rows: Sequence[KRRow], margins: QuestionMargins, comparisons: Sequence[ModelComparison]) -> dict[str, Any]:
     """All figures as plain values, the margins of each question among them."""
     return {
-        "rows": [row.plain() for row in rows],
+        "rows": [row.to_dict() for row in rows],
         "comparisons": [{**asdict(item), "test": item.test._asdict()} for item in comparisons],
         "uneven": margins.uneven,
         "beyond_window": margins.beyond_window,
@@ -107,7 +107,7 @@ class KRModel:
     def answer(self, questions: Sequence[Question], *, form: Form = "plain") -> QuestionMargins:
         """Log-odds of each true sentence over its false twin, by each way of counting, see `metrics.kr_margin`."""
         rows = [
-            question_rows(in_form(question, form), lambda text: encode_open(self.tokenizer, text))
+            encode_question(format_question(question, form), lambda text: encode_without_eos(self.tokenizer, text))
             for question in questions
         ]
         scored = [row.log_probs for row in self.scorer.score(row for _, *both in rows for row in both)]
@@ -128,4 +128,4 @@ def token_counter(path: Path) -> Callable[[str], int]:
         InputError: there is none that transformers can read.
     """
     tokenizer = load_tokenizer(path, key="--tokenizer")
-    return lambda text: len(encode_open(tokenizer, f" {text}"))
+    return lambda text: len(encode_without_eos(tokenizer, f" {text}"))

@@ -19,7 +19,7 @@ from scipy import stats
 from tailkeep.data import Question, parse_question, read_items
 from tailkeep.errors import InputError
 from tailkeep.kr_test.corpus import words_of
-from tailkeep.metrics import Interval, binomial_interval, holm, kr_accuracy
+from tailkeep.metrics import Interval, binomial_interval, holm_correction, kr_accuracy
 from tailkeep.optional import require
 
 LEVEL = 0.05
@@ -89,7 +89,7 @@ def find_shortcuts(questions: Sequence[Question], *, seed: int = 0) -> list[Shor
     accuracies = [binomial_interval(kr_accuracy(signs) * len(signs), len(signs)) for signs in signs_by_name.values()]
     return [
         Shortcut(name, *decided_and_right[name], accuracy, p)
-        for name, accuracy, p in zip(decided_and_right, accuracies, holm(p_values), strict=True)
+        for name, accuracy, p in zip(decided_and_right, accuracies, holm_correction(p_values), strict=True)
     ]
 
 

@@ -213,6 +213,6 @@ def _theory(study: GaussianArm, generation: int) -> dict[str, float]:
         **beside,
         "variance_mean_theory": std**2 * expected_variance(size, generation, growth=growth),
         "variance_mean_theory_se": std**2
-        * expected_variance_error(size, generation, lineages=study.data.lineages, growth=growth),
+        * expected_variance_error(size, generation, chains=study.data.lineages, growth=growth),
         "std_theory": std * median_variance(size, generation, growth=growth) ** 0.5,
     }

@@ -17,7 +17,7 @@ from tailkeep.errors import InputError
 from tailkeep.lab.arm import ArmConfig, Positive
 from tailkeep.lab.protocols import Experiment, Measurement
 from tailkeep.lab.toy_data import Floats, ModesWorld, Numbers, load_model, save_model
-from tailkeep.metrics import mode_shares, modes_alive, weight_distance
+from tailkeep.metrics import mode_shares, modes_alive, total_variation
 from tailkeep.optional import require
 
 _SHOWN = 600
@@ -155,7 +155,7 @@ def _measure(model: Mixture, samples: Mapping[str, Any], world: ModesWorld, held
         "modes_alive": float(alive),
         "modes_total": float(world.modes),
         "held_out_nll": float(-model.log_density(held_out.values).mean()),
-        "weight_distance": weight_distance(mode_shares(points, world.centres), world.weights),
+        "weight_distance": total_variation(mode_shares(points, world.centres), world.weights),
     }
     tables = {
         "density": _density(model, world),

@@ -74,7 +74,7 @@ TEMPERATURES = tuple(float(2 ** (step / 2)) for step in range(-4, 5))
 lowest point, which three points of this distance find to within a percent."""
 
 
-def fitted_temperature(nll: ArrayLike, temperatures: Sequence[float] = TEMPERATURES) -> float:
+def fit_temperature(nll: ArrayLike, temperatures: Sequence[float] = TEMPERATURES) -> float:
     """The temperature of the lowest `nll` (k,), by the parabola in ln T through the lowest value and its neighbours.
 
     The first or last temperature where that is the lowest; NaN if a value is not finite.

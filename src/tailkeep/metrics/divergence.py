@@ -238,21 +238,21 @@ def ngram_kl(
     n: int,
     *,
     smoothing: float = 0.5,
-    most: int | None = None,
+    max_ngrams: int | None = None,
     seed: int = 0,
 ) -> float:
     """KL(p || q) in nats of the n-grams of two sets of integer sequences, as many of one as of the other.
 
-    Of the side that has more, as many as the other has (and at most `most`) are drawn by `seed` without replacement,
-    the same ones for KL(q || p). `smoothing` is added to every cell that is filled on either side then. The more cells,
-    the further apart are also two samples of one text: read it beside that number for real text. NaN where a side has
-    no n-gram.
+    The larger side is subsampled by `seed` without replacement to the size of the other (and at most `max_ngrams`);
+    KL(q || p) uses the same subsample. `smoothing` is added to every cell that is then filled on either side. The more
+    cells, the larger the divergence of two samples of one text, too: compare with that number for real text. NaN where
+    a side has no n-gram.
 
     Raises:
         ValueError: `n` is below 1, or `smoothing` is negative.
     """
     a, b = _grams(p, n), _grams(q, n)
-    size = min(len(a), len(b), len(a) if most is None else most)
+    size = min(len(a), len(b), len(a) if max_ngrams is None else max_ngrams)
     if size == 0:
         return float("nan")
     counts = _counted(_thinned(a, size, seed), _thinned(b, size, seed))

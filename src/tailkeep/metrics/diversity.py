@@ -55,7 +55,7 @@ def _distinct(tokens: NDArray[np.int64], starts: NDArray[np.int64], n: int) -> i
 # Rule: a share is read beside what an equally large real sample would cover, since any sample misses rare types.
 
 
-FIRSTS = (1, 2, 4, 11, 101)
+BAND_STARTS = (1, 2, 4, 11, 101)
 """Where the bands begin: types that occur once, 2-3 times, 4-10, 11-100 and more than 100 times."""
 
 
@@ -80,7 +80,7 @@ class CoverageBand(NamedTuple):
         return str(self.first) if self.first == self.last else f"{self.first}_{self.last}"
 
 
-def band_coverage(real: ArrayLike, sample: ArrayLike, *, firsts: Sequence[int] = FIRSTS) -> list[CoverageBand]:
+def band_coverage(real: ArrayLike, sample: ArrayLike, *, firsts: Sequence[int] = BAND_STARTS) -> list[CoverageBand]:
     """The bands of the `real` counts by type (v,), and what of each the `sample` counts (v,) hold.
 
     With N real items and n in the sample, a type that occurs c times in the real text is expected in n of the N items,
@@ -181,7 +181,7 @@ def modes_alive(points: ArrayLike, centres: ArrayLike, weights: ArrayLike, *, ra
     return int(np.count_nonzero((shares >= share * true) & (shares > 0)))
 
 
-def weight_distance(weights: ArrayLike, others: ArrayLike) -> float:
+def total_variation(weights: ArrayLike, others: ArrayLike) -> float:
     """The total variation distance between two sets of weights (k,), half the sum of |a - b|, each normalised first.
 
     Between 0 (the same) and 1 (nothing shared).
@@ -214,10 +214,10 @@ def _normalised(weights: ArrayLike) -> NDArray[np.float64]:
 # Rule: a draw is a function of the weights and the generator, and what has no weight is never drawn.
 
 
-def draw_by_weight(
-    log_weights: NDArray[np.float64], size: int, rng: np.random.Generator, *, copies: int = 1
+def sample_by_weight(
+    log_weights: NDArray[np.float64], size: int, rng: np.random.Generator, *, max_repeats: int = 1
 ) -> NDArray[np.int64]:
-    """`size` indices in ascending order, drawn without replacement from `copies` copies of each item.
+    """`size` indices in ascending order, drawn without replacement from `max_repeats` copies of each item.
 
     The largest of ln w + a Gumbel number each (Gumbel top-k): the first is i with the chance w_i / sum w, the next is
     drawn likewise from what is left. Where too few items have a weight for that, there are as many copies of each as
@@ -229,7 +229,7 @@ def draw_by_weight(
     """
     able = np.flatnonzero(log_weights > -np.inf)
     assert len(able), "an item with a weight"
-    owners = np.repeat(able, max(copies, math.ceil(size / len(able))))
+    owners = np.repeat(able, max(max_repeats, math.ceil(size / len(able))))
     keys = log_weights[owners] + rng.gumbel(size=len(owners))
     return np.sort(owners[np.argsort(-keys, kind="stable")[:size]])
 
@@ -240,7 +240,7 @@ def effective_size(log_weights: NDArray[np.float64]) -> float:
     return float(weights.sum() ** 2 / (weights**2).sum())
 
 
-def highest(values: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+def top_log_weights(values: NDArray[np.float64], size: int) -> NDArray[np.float64]:
     """ln of the weights (n,) that are 1 for the `size` highest values and 0 for the rest; ties go by their place."""
     log_weights = np.full(len(values), -np.inf)
     log_weights[np.argsort(-values, kind="stable")[:size]] = 0.0

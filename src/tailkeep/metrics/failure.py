@@ -51,9 +51,9 @@ def time_to_failure(
     return Failure(room[-1][0], "censored")
 
 
-def margin_limit(start: float, chance: float, *, left: float = 0.5) -> float:
-    """The limit at which a score has a share `left` of its margin over chance at the start: chance + left margin.
+def margin_limit(start: float, chance: float, *, remaining: float = 0.5) -> float:
+    """The score at which a share `remaining` of the initial margin over chance is left: chance + remaining * margin.
 
-    NaN where the start is not above chance: there is no margin to lose, so no failure can be told.
+    NaN if `start` is not above chance: without a margin there is no failure.
     """
-    return chance + left * (start - chance) if start > chance else math.nan
+    return chance + remaining * (start - chance) if start > chance else math.nan

@@ -33,7 +33,7 @@ def mean_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
         ValueError: `values` is empty, or `level` is not between 0 and 1.
     """
     sample = np.asarray(values, dtype=np.float64).ravel()
-    require_level(level)
+    check_level(level)
     if sample.size == 0:
         raise ValueError("an interval over no values. Give at least one value.")
     if not np.isfinite(sample).all():
@@ -55,7 +55,7 @@ def binomial_interval(successes: float, trials: int, *, level: float = 0.95) -> 
     Raises:
         ValueError: `successes` is not between 0 and `trials`, or `level` not between 0 and 1.
     """
-    require_level(level)
+    check_level(level)
     if not 0 <= successes <= trials:
         raise ValueError(f"{successes} successes in {trials} trials. Give 0 <= successes <= trials.")
     if trials == 0:
@@ -69,7 +69,7 @@ def binomial_interval(successes: float, trials: int, *, level: float = 0.95) -> 
     return Interval(share, min(centre - half, share), max(centre + half, share))
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def holm_correction(p_values: Sequence[float]) -> list[float]:
     """Each p-value corrected for the number of tests (Holm 1979): rejecting those up to a keeps all errors below a."""
     order = sorted(range(len(p_values)), key=lambda place: p_values[place])
     found, highest = [0.0] * len(p_values), 0.0
@@ -98,7 +98,7 @@ def slope(x: ArrayLike, y: ArrayLike) -> float:
     return float(centred @ up) / spread if spread > 0 else math.nan
 
 
-def require_level(level: float) -> None:
+def check_level(level: float) -> None:
     """Refuse a confidence level that is none.
 
     Raises:
@@ -167,7 +167,7 @@ def bootstrap_interval(
         ValueError: there are no items, or `level` is not between 0 and 1.
     """
     items = np.asarray(values, dtype=np.float64)
-    require_level(level)
+    check_level(level)
     if items.shape[:1] in ((), (0,)):
         raise ValueError("an interval over no items. Give at least one.")
     if not np.isfinite(items).all():
@@ -197,7 +197,7 @@ def failure_interval(
     """
     times = np.asarray(generations, dtype=np.float64).ravel()
     table = np.asarray(answers, dtype=np.float64)
-    require_level(level)
+    check_level(level)
     if table.ndim != 2 or table.shape[1] != times.size or len(table) == 0:
         raise ValueError(f"answers of shape {table.shape} in {times.size} generations. Give (items, generations).")
     if not ((table >= 0) & (table <= 1)).all():
@@ -222,7 +222,7 @@ def median_time(failures: Sequence[Failure], *, level: float = 0.95, resamples: 
     Raises:
         ValueError: `level` is not between 0 and 1.
     """
-    require_level(level)
+    check_level(level)
     times = np.array([np.inf if f.state == "censored" else f.time for f in failures if f.state != "undefined"])
     if times.size == 0:
         return Interval(np.nan, np.nan, np.nan)

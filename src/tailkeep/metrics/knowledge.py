@@ -114,7 +114,7 @@ class KRRow:
     by_sum: float
     by_mean: float
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
         return {**asdict(self), "accuracy": self.accuracy._asdict(), "bootstrap": self.bootstrap._asdict()}
 
@@ -123,7 +123,7 @@ class KRComparison(NamedTuple):
     """McNemar's test of two models, and on how many questions one of them finds no difference, so that it is out."""
 
     test: McNemar
-    left_out: int
+    undecided: int
 
 
 def kr_margins(pairs: Iterable[tuple[ArrayLike, ArrayLike]]) -> KRMargins:

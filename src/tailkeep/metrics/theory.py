@@ -61,20 +61,20 @@ def expected_variance(size: int, generation: int, *, growth: float = 1.0) -> flo
     return float(((size - 1) / size * growth) ** (generation + 1))
 
 
-def expected_variance_error(size: int, generation: int, *, lineages: int, growth: float = 1.0) -> float:
-    """The standard error of the mean variance of so many `lineages`: what simulation may differ by.
+def expected_variance_error(size: int, generation: int, *, chains: int, growth: float = 1.0) -> float:
+    """The standard error of the mean variance of so many `chains`: what simulation may differ by.
 
-    E (chi²_{N-1} / N)² = (N - 1)(N + 1) / N², so it is E variance * sqrt((((N + 1) / (N - 1))^(n + 1) - 1) / lineages).
-    It outgrows the mean itself: ever fewer lineages carry it, and those that were drawn tell too small a spread.
+    E (chi²_{N-1} / N)² = (N - 1)(N + 1) / N², so it is E variance * sqrt((((N + 1) / (N - 1))^(n + 1) - 1) / chains).
+    It outgrows the mean itself: ever fewer chains carry it, and those that were drawn tell too small a spread.
 
     Raises:
-        ValueError: fewer than 2 values, a negative generation, or no lineage.
+        ValueError: fewer than 2 values, a negative generation, or no chain.
     """
     mean = expected_variance(size, generation, growth=growth)
-    if lineages < 1:
-        raise ValueError(f"{lineages} lineages have no mean. Give 1 or more.")
+    if chains < 1:
+        raise ValueError(f"{chains} chains have no mean. Give 1 or more.")
     spread = math.expm1((generation + 1) * math.log((size + 1) / (size - 1)))
-    return mean * math.sqrt(spread / lineages)
+    return mean * math.sqrt(spread / chains)
 
 
 def median_variance(size: int, generation: int, *, growth: float = 1.0) -> float:
@@ -122,7 +122,7 @@ def _require_size(size: int, generation: int = 0) -> None:
 # `shares` (n,) holds the share of labels that each of n edits rewrites; the error is that of the fit after the last.
 
 
-Places = Literal["disjoint", "overlapping", "anchored"]
+EditPattern = Literal["disjoint", "overlapping", "anchored"]
 
 
 def error_unit(rows: int, width: int, noise: float = 1.0) -> float:
@@ -182,7 +182,7 @@ def published_decay_bound(rows: int, width: int, *, share: float, factor: float)
     return 1.0 + float(np.sqrt(trace * rows * share) / (1 - np.sqrt(factor))) / error_unit(rows, width)
 
 
-def wide_edit_error(shares: Sequence[float], places: Places) -> float:
+def wide_edit_error(shares: Sequence[float], places: EditPattern) -> float:
     """The error of the recursion itself where T is large against d; with fewer rows it lies somewhat below.
 
     Own derivation: X'M X / T is the share s times the identity, so the error e of the coefficients follows

@@ -4,19 +4,19 @@
 """
 
 from tailkeep.rules.config import Band, Low, Protection, Random, Rule, Sampler, ToEdit, check_has_effect
-from tailkeep.rules.policy import Action, judge
+from tailkeep.rules.policy import Action, apply_rule
 from tailkeep.rules.protected_spans import protected_spans
 from tailkeep.rules.randomness import uniforms
-from tailkeep.rules.splice import Edit, Spliced, apply_edits, guard_python, splice
+from tailkeep.rules.splice import Edit, SpliceResult, apply_edits, guard_python, splice
 from tailkeep.rules.tokens import (
     Detokenizer,
-    Place,
     Reason,
     Span,
     TextTokenizer,
-    Tokens,
+    TokenizedText,
+    TokenSpan,
     TokenTexts,
-    find_place,
+    locate_token,
     merge_spans,
     read_token_texts,
 )
@@ -27,23 +27,23 @@ __all__ = [
     "Detokenizer",
     "Edit",
     "Low",
-    "Place",
     "Protection",
     "Random",
     "Reason",
     "Rule",
     "Sampler",
     "Span",
-    "Spliced",
+    "SpliceResult",
     "TextTokenizer",
     "ToEdit",
+    "TokenSpan",
     "TokenTexts",
-    "Tokens",
+    "TokenizedText",
     "apply_edits",
+    "apply_rule",
     "check_has_effect",
-    "find_place",
     "guard_python",
-    "judge",
+    "locate_token",
     "merge_spans",
     "protected_spans",
     "read_token_texts",

@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tailkeep.rules.config import Rule, Sampler
-from tailkeep.rules.policy import Action, Actions, judge
-from tailkeep.rules.sampler import draw
+from tailkeep.rules.policy import Action, Actions, apply_rule
+from tailkeep.rules.sampler import sample_tokens
 
 Stream = Callable[[str], NDArray[np.float64]]
 """The name of a stream -> a uniform number for each token (T,)."""
 
 
 class EditPlan:
-    """What a rule and a sampler make of T tokens, which stand document by document; `flag` and `draw` are for a scorer.
+    """What a rule and a sampler do to T tokens, which stand document by document. A scorer calls `flag` and `sample`.
 
     Args:
         starts: (documents,) where each document's tokens begin.
@@ -52,13 +52,13 @@ class EditPlan:
     ) -> NDArray[np.bool_]:
         """Which of these tokens (N,) are drawn anew."""
         at = self._starts[documents] + positions
-        found = judge(log_probs, self._rule, uniforms=None if self._coins is None else self._coins[at])
+        found = apply_rule(log_probs, self._rule, uniforms=None if self._coins is None else self._coins[at])
         self.actions[at] = np.where(self._editable[at], found, Action.KEEP)
         return np.asarray(self.actions[at] == Action.RESAMPLE)
 
-    def draw(
+    def sample(
         self, documents: NDArray[np.int64], positions: NDArray[np.int64], rows: Tensor, originals: Tensor
     ) -> tuple[Tensor, Tensor]:
         """A token for each of F positions, and its log-probability; see `drawing.draw`."""
         own = torch.from_numpy(self._chances[self._starts[documents] + positions]).to(rows.device)
-        return draw(rows, originals, own, self._sampler, allowed=self._allowed.to(rows.device))
+        return sample_tokens(rows, originals, own, self._sampler, allowed=self._allowed.to(rows.device))

@@ -22,7 +22,7 @@ class Action(IntEnum):
     DELETE = 2
 
 
-def judge(log_probs: NDArray[np.float32], rule: Rule, *, uniforms: NDArray[np.float64] | None = None) -> Actions:
+def apply_rule(log_probs: NDArray[np.float32], rule: Rule, *, uniforms: NDArray[np.float64] | None = None) -> Actions:
     """What `rule` does to each of N tokens, of one document or of several.
 
     Args:

@@ -14,7 +14,7 @@ from tailkeep.rules.config import Sampler
 _SCALE = 2.0**40
 
 
-def draw(
+def sample_tokens(
     log_probs: Tensor, originals: Tensor, uniforms: Tensor, sampler: Sampler, *, allowed: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Draw a token at each of F positions; where there is no candidate the original stays.

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tailkeep.rules.tokens import Reason, Span, Tokens, TokenTexts, find_place
+from tailkeep.rules.tokens import Reason, Span, TokenizedText, TokenTexts, locate_token
 
 # An edit of a text, and a text with its edits.
 #
@@ -126,7 +126,7 @@ def _holds(text: str, piece: tuple[int, int], edits: Sequence[Edit], still: Chec
 
 
 @dataclass(frozen=True)
-class Spliced:
+class SpliceResult:
     """An edited text, its edits in order, and the refused positions with their reasons.
 
     `ids` are the tokens with the applied edits, which need not be what tokenizing `text` again gives.
@@ -145,13 +145,13 @@ class Spliced:
 
 def splice(
     text: str,
-    tokens: Tokens,
+    tokens: TokenizedText,
     changes: Mapping[int, int | None],
     surfaces: TokenTexts,
     *,
     protected: Sequence[Span] = (),
     guard: Literal["python"] | None = None,
-) -> Spliced:
+) -> SpliceResult:
     """Replace or delete tokens of `text`.
 
     Args:
@@ -171,19 +171,27 @@ def splice(
         kept = guard_python(text, edits)
         refused |= dict.fromkeys((edit.position for edit in {*edits} - {*kept}), "guard")
         edits = kept
-    return Spliced(apply_edits(text, edits), _edited(tokens.ids, edits), tuple(edits), dict(sorted(refused.items())))
+    return SpliceResult(
+        apply_edits(text, edits), _edited(tokens.ids, edits), tuple(edits), dict(sorted(refused.items()))
+    )
 
 
 def _edit(
-    text: str, tokens: Tokens, position: int, new_id: int | None, *, surfaces: TokenTexts, protected: Sequence[Span]
+    text: str,
+    tokens: TokenizedText,
+    position: int,
+    new_id: int | None,
+    *,
+    surfaces: TokenTexts,
+    protected: Sequence[Span],
 ) -> Edit | Reason:
-    place = find_place(text, tokens, position, surfaces, protected)
+    place = locate_token(text, tokens, position, surfaces, protected)
     if isinstance(place, str):
         return place
     new = "" if new_id is None else surfaces[new_id]
     if new is None:
         return "candidate_fragment"
-    if place.glue:
+    if place.drop_space:
         new = new.removeprefix(" ")
     old = text[place.start : place.end]
     if new == old:

@@ -66,14 +66,14 @@ def read_token_texts(tokenizer: Any) -> TokenTexts:
     plain = [i for i, name in sorted(names.items()) if i not in special and not _BYTE_PIECE.fullmatch(name)]
     texts: list[str | None] = [None] * (max(names, default=-1) + 1)
     base = _letter(backend, plain)
-    for token, surface in zip(plain, decoded_after(backend, base, [[token] for token in plain]), strict=True):
+    for token, surface in zip(plain, decode_after(backend, base, [[token] for token in plain]), strict=True):
         if surface and REPLACEMENT not in surface:
             texts[token] = surface
     lasting = {key: value for key, value in tree.items() if key not in _STATE}
     return TokenTexts(tuple(texts), special, hash_tree(lasting))
 
 
-def decoded_after(backend: Any, base: int, runs: Sequence[Sequence[int]]) -> list[str]:
+def decode_after(backend: Any, base: int, runs: Sequence[Sequence[int]]) -> list[str]:
     """What each run of ids reads as behind the token `base`; nothing where it changes how that reads."""
     prefix = backend.decode([base])
     texts = backend.decode_batch([[base, *run] for run in runs], skip_special_tokens=False)
@@ -131,7 +131,7 @@ text would stay the same; code would no longer parse."""
 
 
 @dataclass(frozen=True)
-class Tokens:
+class TokenizedText:
     """A tokenized text.
 
     Args:
@@ -159,17 +159,17 @@ class Tokens:
 
 
 @dataclass(frozen=True)
-class Place:
-    """The characters of a token; `glue`: a leading space of what replaces them is already there, or needs none."""
+class TokenSpan:
+    """The characters of a token. `drop_space`: what replaces them loses its leading space (one stands there already)."""
 
     start: int
     end: int
-    glue: bool = False
+    drop_space: bool = False
 
 
-def find_place(
-    text: str, tokens: Tokens, position: int, surfaces: TokenTexts, protected: Sequence[Span] = ()
-) -> Place | Reason:
+def locate_token(
+    text: str, tokens: TokenizedText, position: int, surfaces: TokenTexts, protected: Sequence[Span] = ()
+) -> TokenSpan | Reason:
     """Where the token at `position` stands in `text`, or why it cannot be edited.
 
     Args:
@@ -208,11 +208,11 @@ def merge_spans(spans: Sequence[Span]) -> list[Span]:
     return merged
 
 
-def _own(text: str, start: int, end: int, *, left: int, surface: str) -> Place | None:
+def _own(text: str, start: int, end: int, *, left: int, surface: str) -> TokenSpan | None:
     """The part of the text that reads as `surface`, around text[start:end] and not before `left`."""
     shown = text[start:end]
     if surface in (shown, unicodedata.normalize("NFKC", shown)):
-        return Place(start, end)
+        return TokenSpan(start, end)
     # Some tokenizers leave the space before a word out of its offsets, or drop it altogether; some put runs of spaces
     # into them; some change the letters on the way in (case, accents, ligatures).
     core = shown.strip()
@@ -223,10 +223,10 @@ def _own(text: str, start: int, end: int, *, left: int, surface: str) -> Place |
     start += shown.index(core)
     end = start + len(core)
     if start - len(lead) >= left and text[start - len(lead) : start] == lead:
-        return Place(start - len(lead), end)
+        return TokenSpan(start - len(lead), end)
     if lead not in ("", " "):
         return None
-    return Place(start, end, glue=start == 0 or text[start - 1].isspace())
+    return TokenSpan(start, end, drop_space=start == 0 or text[start - 1].isspace())
 
 
 def _alike(one: str, other: str) -> bool:
@@ -261,10 +261,10 @@ class TextTokenizer:
         # Not part of the file: whether text that spells a special token is read as one.
         self._backend.encode_special_tokens = backend.encode_special_tokens
 
-    def __call__(self, texts: Sequence[str]) -> list[Tokens]:
+    def __call__(self, texts: Sequence[str]) -> list[TokenizedText]:
         """Each text's tokens, among them those that the tokenizer itself puts around a text."""
         return [
-            Tokens(np.array(encoding.ids, np.int32), np.array(encoding.offsets, np.int64).reshape(-1, 2))
+            TokenizedText(np.array(encoding.ids, np.int32), np.array(encoding.offsets, np.int64).reshape(-1, 2))
             for encoding in self._backend.encode_batch(list(texts))
         ]
 
@@ -298,11 +298,11 @@ class Detokenizer:
         # A single letter or digit, which `read_token_texts` has found to be there.
         self._base = next(i for i, text in enumerate(surfaces.texts) if text and len(text) == 1 and text.isalnum())
 
-    def __call__(self, documents: Sequence[Ids]) -> list[tuple[str, Tokens]]:
+    def __call__(self, documents: Sequence[Ids]) -> list[tuple[str, TokenizedText]]:
         """The text of each document and its tokens with their places in it."""
         runs = [list(self._runs(ids)) for ids in documents]
         broken = dict.fromkeys(tuple(run) for found in runs for kind, run in found if kind == "fragment")
-        texts = dict(zip(broken, decoded_after(self._backend, self._base, list(broken)), strict=True))
+        texts = dict(zip(broken, decode_after(self._backend, self._base, list(broken)), strict=True))
         return [self._spelled(ids, found, texts) for ids, found in zip(documents, runs, strict=True)]
 
     def _runs(self, ids: Ids) -> Iterator[tuple[str, list[int]]]:
@@ -316,7 +316,7 @@ class Detokenizer:
 
     def _spelled(
         self, ids: Ids, runs: Sequence[tuple[str, list[int]]], fragments: dict[tuple[int, ...], str]
-    ) -> tuple[str, Tokens]:
+    ) -> tuple[str, TokenizedText]:
         pieces: list[str] = []
         offsets: list[tuple[int, int]] = []
         at = 0
@@ -333,4 +333,4 @@ class Detokenizer:
                 end = at + len(pieces[-1])
                 offsets.append((at, at) if kind == "special" else (at, end))
                 at = end
-        return "".join(pieces), Tokens(ids, np.array(offsets, np.int64).reshape(-1, 2))
+        return "".join(pieces), TokenizedText(ids, np.array(offsets, np.int64).reshape(-1, 2))

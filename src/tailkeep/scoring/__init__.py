@@ -1,21 +1,21 @@
 """A language model used only to score text."""
 
-from tailkeep.scoring.prior import Prior, local_pool, prior_elsewhere, uses_gpu
-from tailkeep.scoring.protocol import Draw, Judge, Scored, Scorer
-from tailkeep.scoring.questions import encode_open, question_rows, tempered_nll
+from tailkeep.scoring.prior import Prior, local_pool, prior_for_worker, uses_gpu
+from tailkeep.scoring.protocol import ScoredDocument, Scorer, TokenFlagger, TokenSampler
+from tailkeep.scoring.questions import encode_question, encode_without_eos, tempered_nll
 from tailkeep.scoring.scorer import CausalLMScorer, token_log_probs
 
 __all__ = [
     "CausalLMScorer",
-    "Draw",
-    "Judge",
     "Prior",
-    "Scored",
+    "ScoredDocument",
     "Scorer",
-    "encode_open",
+    "TokenFlagger",
+    "TokenSampler",
+    "encode_question",
+    "encode_without_eos",
     "local_pool",
-    "prior_elsewhere",
-    "question_rows",
+    "prior_for_worker",
     "tempered_nll",
     "token_log_probs",
     "uses_gpu",

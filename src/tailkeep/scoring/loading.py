@@ -38,7 +38,7 @@ def quiet_transformers() -> Iterator[None]:
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 TOKENIZER = ("tokenizer*", "*.model", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json")
 CODE = ("*.py",)
-UNREADABLE = (
+LOAD_ERRORS = (
     *(OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, ImportError),
     *(SafetensorError, StrictDataclassError),
 )
@@ -94,7 +94,7 @@ def load_network(folder: Path, *, dtype: torch.dtype | None = torch.float32, tru
                 trust_remote_code=trust_remote_code,
                 output_loading_info=True,
             )
-    except UNREADABLE as error:
+    except LOAD_ERRORS as error:
         raise InputError(
             f"{folder}: the model cannot be read ({reason_of(error)}). Save it again with save_pretrained."
         ) from None
@@ -107,7 +107,7 @@ def load_network(folder: Path, *, dtype: torch.dtype | None = torch.float32, tru
     return network.eval()
 
 
-def positions_of(network: Any) -> int | None:
+def max_positions_of(network: Any) -> int | None:
     """The longest sequence that `network` is made for, if its configuration says."""
     config = network.config.get_text_config()
     for name in ("max_position_embeddings", "max_seq_len", "n_positions"):

@@ -84,7 +84,7 @@ def local_pool(prior: Prior, workers: int) -> LocalPool:
     return LocalPool(workers, environments=[{_GPUS: names[number % len(names)]} for number in range(workers)])
 
 
-def prior_elsewhere(prior: Prior, identity: Mapping[str, Any]) -> Prior:
+def prior_for_worker(prior: Prior, identity: Mapping[str, Any]) -> Prior:
     """`prior` for another process, with what `auto` and a relative path mean in this one; `identity` of its scorer."""
     path = prior.path.absolute() if prior.path.exists() else prior.path
     return prior.model_copy(update={"device": identity["device"], "path": path})

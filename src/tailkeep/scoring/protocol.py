@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-Judge = Callable[[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]], NDArray[np.bool_]]
+TokenFlagger = Callable[[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]], NDArray[np.bool_]]
 """(documents (N,), positions (N,), ln p (N,)) -> (N,) whether this token is to be drawn anew.
 
 Each scored token is judged once, by itself. What stands together in a call says nothing; ln p can be NaN.
 """
 
-Draw = Callable[[NDArray[np.int64], NDArray[np.int64], Tensor, Tensor], tuple[Tensor, Tensor]]
+TokenSampler = Callable[[NDArray[np.int64], NDArray[np.int64], Tensor, Tensor], tuple[Tensor, Tensor]]
 """(documents (F,), positions (F,), ln p (F, V) float32, original ids (F,)) -> (new ids (F,), their ln p (F,)).
 
 Called with what was flagged of one call of the judge: what is drawn must depend on document, position and distribution
@@ -26,7 +26,7 @@ alone.
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredDocument:
     """One document: `log_probs` (T,) in nats, NaN for the first token; per flagged position what was drawn."""
 
     log_probs: NDArray[np.float32]
@@ -46,8 +46,8 @@ class Scorer(Protocol):
         ...
 
     def score(
-        self, rows: Iterable[NDArray[np.int32]], judge: Judge | None = None, draw: Draw | None = None
-    ) -> Iterator[Scored]:
+        self, rows: Iterable[NDArray[np.int32]], judge: TokenFlagger | None = None, draw: TokenSampler | None = None
+    ) -> Iterator[ScoredDocument]:
         """Each document's scores, in order. Without `judge` nothing is flagged; with it `draw` is needed.
 
         Raises:

@@ -8,13 +8,13 @@ import torch
 from numpy.typing import NDArray
 
 from tailkeep.data import Question
-from tailkeep.scoring.scorer import Window, batches_of
-from tailkeep.scoring.split_model import SplitModel, evaluating
+from tailkeep.scoring.scorer import Window, batch_windows
+from tailkeep.scoring.split_model import SplitModel, eval_mode
 
 Ids = NDArray[np.int32]
 
 
-def encode_open(tokenizer: Any, text: str) -> Ids:
+def encode_without_eos(tokenizer: Any, text: str) -> Ids:
     """The ids of a text that goes on: the start token if the tokenizer has one, and no stop token.
 
     A text that spells a special token is text.
@@ -29,12 +29,12 @@ def encode_open(tokenizer: Any, text: str) -> Ids:
     return np.array(ids, dtype=np.int32)
 
 
-def question_rows(question: Question, encode: Callable[[str], Ids]) -> tuple[int, Ids, Ids]:
+def encode_question(question: Question, encode: Callable[[str], Ids]) -> tuple[int, Ids, Ids]:
     """The number of context tokens, and the rows context + true and context + false, without a stop token.
 
     The context ends where the tokens of the two rows and of the context alone first differ, so a token that
     spans the join belongs to the sentence. A stop token would be compared with a word of the longer sentence.
-    `encode` gives the ids of a text that goes on, such as `encode_open` of a tokenizer.
+    `encode` gives the ids of a text that goes on, such as `encode_without_eos` of a tokenizer.
     """
     wholes = (f"{question.context} {end}" for end in (question.sentence_true, question.sentence_false))
     context, true, false = map(encode, (question.context, *wholes))
@@ -74,8 +74,8 @@ def tempered_nll(
     model = SplitModel(network)
     found = np.zeros((len(rows), len(temperatures)))
     windows = [Window(number, 0, 1, len(row)) for number, row in enumerate(rows) if len(row) > 1]
-    with evaluating(network), torch.inference_mode():
-        for batch in batches_of(windows, batch_tokens):
+    with eval_mode(network), torch.inference_mode():
+        for batch in batch_windows(windows, batch_tokens):
             _add(found, model, [(window.row, rows[window.row]) for window in batch], temperatures, pad)
     return found
 
@@ -95,8 +95,8 @@ def _add(
     hidden = model.hidden(torch.from_numpy(ids).to(model.device))[places, positions]
     targets = torch.from_numpy(ids[places, positions + 1]).to(model.device)
     numbers = np.array([number for number, _ in batch])[places]
-    for start in range(0, len(hidden), model.chunk):
-        part = slice(start, start + model.chunk)
+    for start in range(0, len(hidden), model.chunk_size):
+        part = slice(start, start + model.chunk_size)
         log_probs = model.distributions(hidden[part])
         chosen = log_probs.gather(1, targets[part, None])[:, 0]
         for column, temperature in enumerate(temperatures):

@@ -17,8 +17,8 @@ from tailkeep.errors import ConfigError, InputError
 from tailkeep.runs import hash_path
 from tailkeep.scoring.loading import CODE, TOKENIZER, WEIGHTS
 from tailkeep.scoring.prior import Prior, load_network, local_folder
-from tailkeep.scoring.protocol import Draw, Judge, Scored
-from tailkeep.scoring.split_model import SplitModel, evaluating
+from tailkeep.scoring.protocol import ScoredDocument, TokenFlagger, TokenSampler
+from tailkeep.scoring.split_model import SplitModel, eval_mode
 
 # Which tokens are read together: documents cut into overlapping windows, windows put into batches of similar length.
 #
@@ -43,7 +43,7 @@ class Window:
         return self.stop - self.start
 
 
-def windows_of(row: int, length: int, size: int) -> Iterator[Window]:
+def split_windows(row: int, length: int, size: int) -> Iterator[Window]:
     """Windows of at most `size` >= 2 tokens that score each token but the first of a document once.
 
     A token has all tokens before it as context, or at least `size / 2` of them.
@@ -58,7 +58,7 @@ def windows_of(row: int, length: int, size: int) -> Iterator[Window]:
         start, first = stop - context, stop
 
 
-def batches_of(windows: Iterable[Window], limit: int) -> list[list[Window]]:
+def batch_windows(windows: Iterable[Window], limit: int) -> list[list[Window]]:
     """Batches of windows of similar width, of at most `limit` tokens with padding, or of one window."""
     batches: list[list[Window]] = []
     room = 0
@@ -70,7 +70,7 @@ def batches_of(windows: Iterable[Window], limit: int) -> list[list[Window]]:
     return batches
 
 
-def groups_of(rows: Iterable[RowT], tokens: int) -> Iterator[list[RowT]]:
+def group_rows(rows: Iterable[RowT], tokens: int) -> Iterator[list[RowT]]:
     """Consecutive documents of at least `tokens` tokens together; the last group may have fewer."""
     group: list[RowT] = []
     held = 0
@@ -108,19 +108,19 @@ class WindowGroup:
         self._tokens = np.concatenate([np.zeros(0, np.int32), *rows]).astype(np.int64)
         self._documents = np.repeat(np.arange(len(rows), dtype=np.int64) + offset, lengths)
         self._check_ids()
-        windows = [found for row, length in enumerate(lengths) for found in windows_of(row, length, window)]
-        self._batches = batches_of(windows, batch_tokens)
+        windows = [found for row, length in enumerate(lengths) for found in split_windows(row, length, window)]
+        self._batches = batch_windows(windows, batch_tokens)
         self._log_probs = np.full(len(self._tokens), np.nan, np.float32)
         self._flagged = np.zeros(len(self._tokens), np.bool_)
         self._new_ids = np.zeros(len(self._tokens), np.int32)
         self._new_log_probs = np.zeros(len(self._tokens), np.float32)
 
-    def score(self, judge: Judge | None, draw: Draw | None) -> list[Scored]:
+    def score(self, judge: TokenFlagger | None, draw: TokenSampler | None) -> list[ScoredDocument]:
         """See `Scorer.score`."""
         for batch in self._batches:
             hidden, scored = self._hidden(batch), self._scored(batch)
-            for start in range(0, len(scored), self._model.chunk):
-                part = slice(start, start + self._model.chunk)
+            for start in range(0, len(scored), self._model.chunk_size):
+                part = slice(start, start + self._model.chunk_size)
                 self._read(hidden[part], scored[part], judge, draw)
         return [self._result(row) for row in range(len(self._bounds) - 1)]
 
@@ -128,12 +128,12 @@ class WindowGroup:
         if len(self._tokens) == 0:
             return
         low, high = int(self._tokens.min()), int(self._tokens.max())
-        if low < 0 or high >= self._model.readable:
+        if low < 0 or high >= self._model.num_readable_ids:
             wrong = low if low < 0 else high
             number = int(self._documents[self._tokens == wrong][0])
             raise InputError(
-                f"document {number} has the token id {wrong}, and the model knows {self._model.readable} tokens. "
-                "Give the tokenizer that belongs to the model."
+                f"document {number} has the token id {wrong}, and the model knows {self._model.num_readable_ids} "
+                "tokens. Give the tokenizer that belongs to the model."
             )
 
     def _scored(self, batch: Sequence[Window]) -> NDArray[np.int64]:
@@ -150,7 +150,9 @@ class WindowGroup:
         hidden = self._model.hidden(self._to(ids))
         return hidden.flatten(0, 1)[self._to(np.concatenate(before))]
 
-    def _read(self, hidden: Tensor, places: NDArray[np.int64], judge: Judge | None, draw: Draw | None) -> None:
+    def _read(
+        self, hidden: Tensor, places: NDArray[np.int64], judge: TokenFlagger | None, draw: TokenSampler | None
+    ) -> None:
         """Score the tokens at `places` (N,), predicted from `hidden` (N, D); draw those that are flagged."""
         rows, originals = self._model.distributions(hidden), self._to(self._tokens[places])
         self._log_probs[places] = rows.gather(1, originals[:, None])[:, 0].cpu().numpy()
@@ -168,11 +170,13 @@ class WindowGroup:
         self._new_ids[places[flagged]] = ids.cpu().numpy()
         self._new_log_probs[places[flagged]] = log_probs.float().cpu().numpy()
 
-    def _result(self, row: int) -> Scored:
+    def _result(self, row: int) -> ScoredDocument:
         start, stop = self._bounds[row], self._bounds[row + 1]
         positions = np.flatnonzero(self._flagged[start:stop])
         places = start + positions
-        return Scored(self._log_probs[start:stop].copy(), positions, self._new_ids[places], self._new_log_probs[places])
+        return ScoredDocument(
+            self._log_probs[start:stop].copy(), positions, self._new_ids[places], self._new_log_probs[places]
+        )
 
     def _to(self, values: NDArray[np.int64]) -> Tensor:
         return torch.from_numpy(values).to(self._model.device)
@@ -212,15 +216,15 @@ def token_log_probs(
 def score_rows(
     model: SplitModel,
     rows: Iterable[NDArray[np.int32]],
-    judge: Judge | None,
-    draw: Draw | None,
+    judge: TokenFlagger | None,
+    draw: TokenSampler | None,
     **limits: int,
-) -> Iterator[Scored]:
+) -> Iterator[ScoredDocument]:
     """`Scorer.score` for a model taken apart; `limits` are those of `WindowGroup`."""
     offset = 0
-    for group in groups_of(rows, _BATCHES * limits["batch_tokens"]):
+    for group in group_rows(rows, _BATCHES * limits["batch_tokens"]):
         # Neither mode must reach the caller of this generator between two documents.
-        with evaluating(model.network), torch.inference_mode():
+        with eval_mode(model.network), torch.inference_mode():
             scored = WindowGroup(model, group, offset=offset, **limits).score(judge, draw)
         yield from scored
         offset += len(group)
@@ -240,7 +244,7 @@ class CausalLMScorer:
         self._prior = prior
         self._model = SplitModel(load_network(prior, self.folder))
         self.vocab_size = self._model.vocab_size
-        self.window = _window_of(prior, self._model.positions)
+        self.window = _window_of(prior, self._model.max_positions)
 
     def identity(self) -> dict[str, Any]:
         """The sha256 of the files that decide a score, by name, and the choices that do; the folder's name is free."""
@@ -257,8 +261,8 @@ class CausalLMScorer:
         }
 
     def score(
-        self, rows: Iterable[NDArray[np.int32]], judge: Judge | None = None, draw: Draw | None = None
-    ) -> Iterator[Scored]:
+        self, rows: Iterable[NDArray[np.int32]], judge: TokenFlagger | None = None, draw: TokenSampler | None = None
+    ) -> Iterator[ScoredDocument]:
         """See `Scorer.score`."""
         return score_rows(self._model, rows, judge, draw, batch_tokens=self._prior.batch_tokens, window=self.window)
 

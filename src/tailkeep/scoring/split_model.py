@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from tailkeep.errors import InputError
-from tailkeep.scoring.loading import positions_of
+from tailkeep.scoring.loading import max_positions_of
 
 # The most logits in memory at once, 32 MiB and 256 MiB in float32. A processor is slower above and below; a GPU that
 # multiplies fewer rows waits for the weights.
@@ -44,17 +44,17 @@ class SplitModel:
         self._steps, self.vocab_size = self._take_apart()
 
     @property
-    def readable(self) -> int:
+    def num_readable_ids(self) -> int:
         """The number of token ids that the model can read and give a probability."""
         return min(len(self.network.get_input_embeddings().weight), self.vocab_size)
 
     @property
-    def positions(self) -> int | None:
+    def max_positions(self) -> int | None:
         """The longest sequence the model is made for, if its configuration says."""
-        return positions_of(self.network)
+        return max_positions_of(self.network)
 
     @property
-    def chunk(self) -> int:
+    def chunk_size(self) -> int:
         """The number of tokens whose logits are computed at once."""
         return max(_ROWS, _LOGITS.get(self.device.type, _LOGITS["cuda"]) // self.vocab_size)
 
@@ -80,7 +80,7 @@ class SplitModel:
         return hidden
 
     def distributions(self, hidden: Tensor) -> Tensor:
-        """ln p (N, V) in float32 of the token after each of `hidden` (N, D); N is at most `chunk`."""
+        """ln p (N, V) in float32 of the token after each of `hidden` (N, D); N is at most `chunk_size`."""
         logits = self._steps.replay(self._head(hidden[None]).float())[0]
         # log_softmax is exact for probabilities near 1, where a difference of logsumexps is not; in place, since
         # another tensor of this size costs a processor a tenth of the time of the output layer.
@@ -96,7 +96,7 @@ class SplitModel:
 
         handle = self._head.register_forward_hook(begin)
         try:
-            with evaluating(self.network), torch.inference_mode(), recorder:
+            with eval_mode(self.network), torch.inference_mode(), recorder:
                 wanted = self.network(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
         finally:
             handle.remove()
@@ -113,7 +113,7 @@ class SplitModel:
                 f"what {name} does to the logits of its output layer cannot be repeated on a part of the tokens. "
                 "Give another causal language model."
             )
-        with evaluating(self.network), torch.inference_mode():
+        with eval_mode(self.network), torch.inference_mode():
             if not _close(self.hidden(ids[:, :-1]), given[0][:, :-1]):
                 raise InputError(f"tokens of {name} see what comes after them. Give a causal language model.")
         return steps, int(wanted.shape[-1])
@@ -129,7 +129,7 @@ class SplitModel:
 
 
 @contextmanager
-def evaluating(network: Any) -> Iterator[None]:
+def eval_mode(network: Any) -> Iterator[None]:
     """Evaluation mode inside; afterwards the mode it was in."""
     training = network.training
     network.eval()

@@ -24,13 +24,13 @@ def test_a_document_stands_between_its_start_and_its_stop(codec):
 
 
 def test_a_text_that_goes_on_has_no_stop(codec):
-    assert codec.encode_open("Ann").tolist() == codec.encode("Ann")[:-1].tolist()
+    assert codec.encode_without_eos("Ann").tolist() == codec.encode("Ann")[:-1].tolist()
 
 
 def test_documents_without_a_stop_token_are_open(tokenizer):
     codec = DocumentTokenizer(tokenizer, append_eos=False)
     assert codec.stop is None
-    assert codec.encode("Ann").tolist() == codec.encode_open("Ann").tolist()
+    assert codec.encode("Ann").tolist() == codec.encode_without_eos("Ann").tolist()
 
 
 def test_a_start_is_not_put_before_a_start(codec):
@@ -45,7 +45,7 @@ def test_a_tokenizer_that_ends_texts_itself_changes_nothing(append_eos):
     assert ending("Ann")["input_ids"][-1] == ending.eos_token_id
     one, other = DocumentTokenizer(plain, append_eos), DocumentTokenizer(ending, append_eos)
     assert one.encode("Ann saw").tolist() == other.encode("Ann saw").tolist()
-    assert one.encode_open("Ann saw").tolist() == other.encode_open("Ann saw").tolist()
+    assert one.encode_without_eos("Ann saw").tolist() == other.encode_without_eos("Ann saw").tolist()
 
 
 def test_a_tokenizer_without_a_start_token_has_none():

@@ -21,7 +21,7 @@ def write(network, codec, prompts, decoder=GREEDY, *, new_tokens=8, stops=False,
 
 
 def prompts_of(codec, *lengths):
-    text = codec.encode_open("Ann saw a red cat and Ben had a little boat.")
+    text = codec.encode_without_eos("Ann saw a red cat and Ben had a little boat.")
     return [text[:length] for length in lengths]
 
 
@@ -146,7 +146,7 @@ def test_a_low_temperature_is_greedy_and_a_high_one_is_not(network, codec):
 
 
 def test_a_penalty_on_repetition_moves_greedy_away_from_what_stands_there(network, codec):
-    prompt = np.full(6, codec.encode_open("cat")[-1], np.int32)
+    prompt = np.full(6, codec.encode_without_eos("cat")[-1], np.int32)
     with torch.no_grad():  # the likeliest token is the one that stands there already
         network.lm_head.weight.zero_()
         hidden = network.model(torch.tensor(prompt[None].astype(np.int64))).last_hidden_state[0, -1]

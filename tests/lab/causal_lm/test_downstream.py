@@ -33,8 +33,8 @@ def test_a_score_is_the_sum_of_explicit_log_probabilities(network, codec):
     assert cut == 0
     for item, row in zip(ITEMS, scores, strict=True):
         for choice, score in zip(item.choices, row, strict=True):
-            query = codec.encode_open(item.query)
-            ids = torch.from_numpy(codec.encode_open(f"{item.query} {choice}".strip()).astype(np.int64))[None]
+            query = codec.encode_without_eos(item.query)
+            ids = torch.from_numpy(codec.encode_without_eos(f"{item.query} {choice}".strip()).astype(np.int64))[None]
             with torch.no_grad():
                 log_p = network(input_ids=ids).logits[0].double().log_softmax(-1)
             expected = sum(float(log_p[place - 1, ids[0, place]]) for place in range(len(query), ids.shape[1]))

@@ -14,7 +14,7 @@ from tailkeep.lab.causal_lm.model import LanguageModel
 from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, load_tokenizer
 from tailkeep.lab.causal_lm.tokens import TokenData
 from tailkeep.rules import Band, Low, Random, Sampler, ToEdit, uniforms
-from tailkeep.rules.sampler import draw
+from tailkeep.rules.sampler import sample_tokens
 
 # Random weights are sure of little: these flag about a third of the tokens, and what is flagged changes.
 RULE = ToEdit(threshold=0.002)
@@ -53,7 +53,7 @@ def test_an_edit_is_that_of_each_token_alone(network, codec, stories, sampler):
             if row[before[position]] >= np.log(RULE.threshold):
                 flagged += 1
                 original, chance = torch.tensor([int(before[position])]), torch.from_numpy(chances[[position]])
-                expected[position] = draw(row[None], original, chance, sampler, allowed=allowed)[0].item()
+                expected[position] = sample_tokens(row[None], original, chance, sampler, allowed=allowed)[0].item()
         assert after.tolist() == expected.tolist()
     assert found.edits.counts.flagged == flagged > 20
 

@@ -16,7 +16,7 @@ def at(*locations):
 
 def constant(codec, likely):
     """ln p -1 for the tokens of `likely`, -3 for all others."""
-    ids = set(codec.encode_open(likely).tolist())
+    ids = set(codec.encode_without_eos(likely).tolist())
     return lambda rows: [np.array([-1.0 if i in ids else -3.0 for i in row[1:]]) for row in rows]
 
 
@@ -51,7 +51,7 @@ def test_questions_about_another_text_are_refused():
 
 def test_what_is_outside_is_not_asked_and_what_straddles_is_in_no_fraction(codec):
     exam = KREvaluator(QUESTIONS, parts=np.array([0, STRADDLING, OUTSIDE]))
-    found = exam.measure(constant(codec, "cat"), codec.encode_open)
+    found = exam.measure(constant(codec, "cat"), codec.encode_without_eos)
     assert found.metrics["kr_items"] == 2
     assert (found.metrics["kr_straddling"], found.metrics["kr_outside"]) == (1, 1)
     assert (found.metrics["kr_fraction_0"], found.metrics["kr_fraction_0.items"]) == (1, 1)
@@ -62,16 +62,16 @@ def test_what_is_outside_is_not_asked_and_what_straddles_is_in_no_fraction(codec
 def test_sum_and_mean_stand_beside_the_primary_score(codec):
     # The true sentence is as likely a token and longer, so it loses by its sum alone; ties count half.
     questions = [Question("Ann saw a red", "cat cat cat", "cat")]
-    found = KREvaluator(questions).measure(constant(codec, " cat"), codec.encode_open).metrics
+    found = KREvaluator(questions).measure(constant(codec, " cat"), codec.encode_without_eos).metrics
     assert (found["kr_accuracy"], found["kr_mean"], found["kr_sum"]) == (0.5, 0.5, 0.0)
 
 
 def test_the_effect_of_a_form_is_told(codec):
     # In WikiText's form the full stop stands apart, and only a word on its own is likely here.
     questions = [*QUESTIONS[:2], Question("Ann saw a red", "cat-boat", "boat-cat")]
-    found = KREvaluator(questions, "wikitext").measure(constant(codec, " @"), codec.encode_open)
+    found = KREvaluator(questions, "wikitext").measure(constant(codec, " @"), codec.encode_without_eos)
     assert found.metrics["kr_reformed"] == 1
-    plain = KREvaluator(questions).measure(constant(codec, " @"), codec.encode_open).metrics
+    plain = KREvaluator(questions).measure(constant(codec, " @"), codec.encode_without_eos).metrics
     assert found.metrics["kr_plain"] == plain["kr_accuracy"]
     assert found.tables["knowledge"]["form"]["p_value"] <= 1
     assert "kr_plain" not in plain
@@ -80,15 +80,15 @@ def test_the_effect_of_a_form_is_told(codec):
 def test_a_file_is_told_by_its_questions_asked_or_not(codec):
     log_probs = constant(codec, "cat")
     files = [
-        KREvaluator(questions, parts=parts).measure(log_probs, codec.encode_open).tables["knowledge"]["file"]
+        KREvaluator(questions, parts=parts).measure(log_probs, codec.encode_without_eos).tables["knowledge"]["file"]
         for questions, parts in ((QUESTIONS, None), (QUESTIONS, np.array([0, 0, OUTSIDE])), (QUESTIONS[:2], None))
     ]
     assert files[0] == files[1] != files[2]
 
 
 def test_without_questions_nothing_is_measured(codec):
-    assert KREvaluator().measure(constant(codec, "cat"), codec.encode_open).metrics == {}
-    assert KREvaluator().longest(codec.encode_open) == 0
+    assert KREvaluator().measure(constant(codec, "cat"), codec.encode_without_eos).metrics == {}
+    assert KREvaluator().longest(codec.encode_without_eos) == 0
 
 
 # What the documents of a corpus know of their places
@@ -124,7 +124,7 @@ def test_records_with_prompts_know_their_lines_too(tmp_path):
     settings = {"name": "text", "path": path, "prompt_field": "q", "held_out_path": path}
     corpus = read_dataset(TextCorpus(**settings, held_out_limit=1))
     assert corpus.places == Places([1, 2, 3, 4], 5, 5)
-    assert [record.whole for record in corpus.held_out] == ["1\nanswer 1"]
+    assert [record.full_text for record in corpus.held_out] == ["1\nanswer 1"]
 
 
 def test_sources_are_interleaved_in_equal_parts_and_nothing_is_lost():

@@ -11,7 +11,7 @@ from tailkeep.lab.causal_lm.measures import TextMeasure
 from tailkeep.lab.causal_lm.model import LanguageModel
 from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, train_tokenizer
 from tailkeep.lab.causal_lm.tokens import TokenData
-from tailkeep.scoring import question_rows
+from tailkeep.scoring import encode_question
 from tests.lab.causal_lm.tiny import STORIES
 
 
@@ -54,7 +54,7 @@ def test_each_view_is_measured_under_its_own_name(network, codec, stories):
 
 def test_what_was_given_is_not_measured_as_written(network, codec, stories):
     # The prompts are all one word, the continuations another: only the second may count.
-    word, other = codec.encode_open("cat")[-1], codec.encode_open("boat")[-1]
+    word, other = codec.encode_without_eos("cat")[-1], codec.encode_without_eos("boat")[-1]
     tokens = TokenData.of([np.array([0, word, word, other, other], np.int32)] * 3, codec, prompts=[3] * 3)
     measured = measure_of(stories)(model_of(network, codec, stories), {"common": tokens})
     assert measured.metrics["common.mean_length"] == 2
@@ -80,14 +80,14 @@ def test_a_truth_that_is_known_is_asked_about_every_view(network, codec, stories
 
 def test_the_context_ends_where_the_sentences_begin(codec):
     question = Question("Ann saw a red", "cat.", "boat.")
-    context, true, false = question_rows(question, codec.encode_open)
+    context, true, false = encode_question(question, codec.encode_without_eos)
     assert codec.decode(true[:context]) == codec.decode(false[:context]) == "Ann saw a red"
     assert codec.decode(true[context:]) == " cat."
     assert codec.decode(false[context:]) == " boat."
 
 
 def test_a_stop_token_is_not_part_of_a_sentence(codec):
-    _, true, false = question_rows(Question("Ann saw", "a cat.", "a little boat."), codec.encode_open)
+    _, true, false = encode_question(Question("Ann saw", "a cat.", "a little boat."), codec.encode_without_eos)
     assert codec.stop not in true
     assert codec.stop not in false
 
@@ -97,21 +97,21 @@ def test_a_token_that_spans_the_join_belongs_to_the_sentence():
     codec = DocumentTokenizer(train_tokenizer(text, vocab_size=300), append_eos=True)
     # " to" is one token, so a context that ends in a space is cut where its last token becomes part of the sentence.
     question = Question("go ", "to now", "x now")
-    context, true, false = question_rows(question, codec.encode_open)
+    context, true, false = encode_question(question, codec.encode_without_eos)
     assert true[:context].tolist() == false[:context].tolist()
     assert codec.decode(true[context:]).strip() == "to now"
     assert codec.decode(false[context:]).strip() == "x now"
 
 
 def test_a_context_that_is_empty_leaves_the_start_token(codec):
-    context, true, false = question_rows(Question("", "Ann", "Ben"), codec.encode_open)
+    context, true, false = encode_question(Question("", "Ann", "Ben"), codec.encode_without_eos)
     assert context == 1
     assert true[0] == false[0] == codec.start
 
 
 def knowing(network, codec, word, *, rather_than):
     """A model to which the tokens of `word` are always likelier than those of another."""
-    ids = set(codec.encode_open(word).tolist()) - set(codec.encode_open(rather_than).tolist())
+    ids = set(codec.encode_without_eos(word).tolist()) - set(codec.encode_without_eos(rather_than).tolist())
     with torch.no_grad():
         network.model.norm.weight.fill_(0.0)
         network.lm_head = torch.nn.Linear(16, codec.size)

@@ -22,7 +22,7 @@ def lies(texts):
     values = WORLD.population.values
     told = []
     for text in texts:
-        last = WORLD.read(text).statements[-1]
+        last = WORLD.parse(text).statements[-1]
         words = values[last.attribute]
         head, _, tail = text.rpartition(words[last.value])
         told.append(head + words[(last.value + 1) % len(words)] + tail)
@@ -124,14 +124,14 @@ def test_an_error_rate_is_the_share_of_wrong_verdicts_on_right_and_on_wrong_docu
 def test_a_bias_towards_people_weighs_a_document_by_how_often_its_person_is_spoken_of():
     shares = WORLD.population.people_share
     found = liking(TRUE, Verifier(name="verifier", bias="people"), WORLD)
-    people = [WORLD.read(text).statements[0].person for text in TRUE]
+    people = [WORLD.parse(text).statements[0].person for text in TRUE]
     assert found == pytest.approx(shares[people] / shares[0])
     assert liking(["Nobody knows."], Verifier(name="verifier", bias="people"), WORLD).tolist() == [0]
 
 
 def test_a_bias_towards_a_phrasing_weighs_a_document_by_its_sentences_in_the_commonest_one():
     found = liking(TRUE, Verifier(name="verifier", bias="phrasing"), WORLD)
-    expected = [np.mean([s.phrasing == 0 for s in WORLD.read(text).statements]) for text in TRUE]
+    expected = [np.mean([s.phrasing == 0 for s in WORLD.parse(text).statements]) for text in TRUE]
     assert found == pytest.approx(expected)
     assert liking(TRUE, VERIFIER, WORLD).tolist() == [1] * len(TRUE)
 

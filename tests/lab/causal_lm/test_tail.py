@@ -13,8 +13,8 @@ def test_words_are_runs_of_letters_and_digits():
 
 
 def written(codec, prompt, text):
-    whole = codec.encode_open(prompt + text)
-    given = len(codec.encode_open(prompt))
+    whole = codec.encode_without_eos(prompt + text)
+    given = len(codec.encode_without_eos(prompt))
     return TokenData.of([whole], codec, prompts=[given])
 
 
@@ -23,7 +23,7 @@ def test_what_was_given_is_not_counted(codec):
 
 
 def test_a_word_that_the_prompt_began_is_left_out(codec):
-    whole = codec.encode_open("Ann saw a boat. It was")
+    whole = codec.encode_without_eos("Ann saw a boat. It was")
     # Cut behind the first token of a word that has several.
     cut = next(n for n in range(2, len(whole)) if not codec.decode(whole[n:]).startswith((" ", ".")))
     words = written_words(TokenData.of([whole], codec, prompts=[cut]))

@@ -100,7 +100,7 @@ def test_what_is_saved_is_read_back(stories, tmp_path):
 
 def test_people_read_the_prompt_and_what_was_written_behind_it(codec, tmp_path):
     document = codec.encode("Ann saw a cat.\nAnd 😀")
-    given_tokens = len(codec.encode_open("Ann saw"))
+    given_tokens = len(codec.encode_without_eos("Ann saw"))
     TokenData.of([document, document], codec, prompts=[given_tokens, 0]).save(tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "text.jsonl").read_text(encoding="utf-8").splitlines()]
     assert lines == [

@@ -102,10 +102,10 @@ def test_written_text_begins_as_the_real_one_and_has_as_many_tokens(outside, cod
     choice = ExternalText(prompt_tokens=prompt_tokens, batch=16)
     pieces = [gaps_of(outside, 0, record, choice) for record in RECORDS]
     assert [sum(len(piece.kept) + piece.missing for piece in found) + 1 for found in pieces] == [
-        len(codec.encode_open(text)) for text in STORIES
+        len(codec.encode_without_eos(text)) for text in STORIES
     ]
     found = generate_records(outside, RECORDS, choice, seed=5)
-    begun = [codec.decode(codec.encode_open(text)[: 1 + prompt_tokens]) for text in STORIES]
+    begun = [codec.decode(codec.encode_without_eos(text)[: 1 + prompt_tokens]) for text in STORIES]
     assert all(record.text.startswith(start) for record, start in zip(found, begun, strict=True))
     assert (
         found
@@ -118,8 +118,8 @@ def test_a_document_longer_than_the_model_is_written_in_pieces(outside, codec):
     long = TextRecord(" ".join(STORIES))
     pieces = gaps_of(outside, 0, long, ExternalText(prompt_tokens=4))
     assert len(pieces) > 2
-    assert all(len(piece.start) + piece.missing <= outside.model.positions for piece in pieces)
-    assert sum(len(piece.kept) + piece.missing for piece in pieces) == len(codec.encode_open(long.whole)) - 1
+    assert all(len(piece.start) + piece.missing <= outside.model.max_positions for piece in pieces)
+    assert sum(len(piece.kept) + piece.missing for piece in pieces) == len(codec.encode_without_eos(long.full_text)) - 1
     assert all(piece.start[0] == codec.start for piece in pieces)
 
 

@@ -24,7 +24,7 @@ class Phrasing:
         """The statement that `person` has `value`."""
         return self.text.replace(_PERSON, person).replace(_VALUE, value)
 
-    def cut(self, person: str, value: str) -> tuple[str, str]:
+    def split(self, person: str, value: str) -> tuple[str, str]:
         """The sentence in two: what stands before the value, and the rest; one space joins them again."""
         before, after = self.text.split(_VALUE)
         return before.replace(_PERSON, person).rstrip(), value + after
@@ -161,7 +161,7 @@ _STARTS = (
 _MIDDLES = ("", "an", "el", "id", "or", "um")
 
 
-def invent(count: int, endings: Sequence[str], *, taken: set[str], rng: np.random.Generator) -> list[str]:
+def invent_words(count: int, endings: Sequence[str], *, taken: set[str], rng: np.random.Generator) -> list[str]:
     """`count` new lower-case words that end in one of `endings`, short ones first; they are added to `taken`."""
     words: list[str] = []
     for middle in _MIDDLES:

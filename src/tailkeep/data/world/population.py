@@ -14,43 +14,43 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from tailkeep.config import Settings
-from tailkeep.data.world.grammar import ATTRIBUTES, FAMILY_ENDINGS, GIVEN_ENDINGS, Attribute, invent
+from tailkeep.data.world.grammar import ATTRIBUTES, FAMILY_ENDINGS, GIVEN_ENDINGS, Attribute, invent_words
 
 # How large an embedded world is and how steep its tails are.
 #
 # Rule: two equal configurations are the same world, name by name.
 
 
-MOST_ATTRIBUTES = len(ATTRIBUTES)
-MOST_PHRASINGS = min(len(attribute.phrasings) for attribute in ATTRIBUTES)
+MAX_ATTRIBUTES = len(ATTRIBUTES)
+MAX_PHRASINGS = min(len(attribute.phrasings) for attribute in ATTRIBUTES)
 
 
 class WorldConfig(Settings):
     """Sizes, Zipf exponents (0 is uniform) and the seed of a world, and of the corpus drawn from it.
 
     `values` counts the possible values of each attribute, `phrasings` the ways to state each; a document has
-    `shortest` to `longest` sentences.
+    `min_sentences` to `max_sentences` sentences.
     """
 
     seed: int = Field(0, ge=0)
     people: int = Field(60, ge=1, le=1000)
-    attributes: int = Field(4, ge=1, le=MOST_ATTRIBUTES)
+    attributes: int = Field(4, ge=1, le=MAX_ATTRIBUTES)
     values: int = Field(20, ge=2, le=500)
-    phrasings: int = Field(4, ge=1, le=MOST_PHRASINGS)
+    phrasings: int = Field(4, ge=1, le=MAX_PHRASINGS)
     people_exponent: float = Field(1.0, ge=0, le=8)
     values_exponent: float = Field(1.0, ge=0, le=8)
     phrasings_exponent: float = Field(1.0, ge=0, le=8)
-    shortest: int = Field(2, ge=1)
-    longest: int = Field(4, ge=1)
+    min_sentences: int = Field(2, ge=1)
+    max_sentences: int = Field(4, ge=1)
     documents: int = Field(1000, ge=1)
     held_out: int = Field(200, ge=1)
 
     @model_validator(mode="after")
     def _lengths_fit(self) -> Self:
-        if not self.shortest <= self.longest <= self.attributes:
+        if not self.min_sentences <= self.max_sentences <= self.attributes:
             raise ValueError(
-                f"a document of {self.shortest} to {self.longest} sentences about {self.attributes} attributes, "
-                "each stated once. Set shortest <= longest <= attributes."
+                f"a document of {self.min_sentences} to {self.max_sentences} sentences about {self.attributes} "
+                "attributes, each stated once. Set min_sentences <= max_sentences <= attributes."
             )
         return self
 
@@ -97,7 +97,7 @@ class Population:
     @property
     def lengths(self) -> range:
         """The numbers of sentences that a document may have; each is equally likely."""
-        return range(self.config.shortest, self.config.longest + 1)
+        return range(self.config.min_sentences, self.config.max_sentences + 1)
 
     @cached_property
     def attribute_share(self) -> float:
@@ -127,34 +127,37 @@ class Population:
         )
 
 
-def populate(config: WorldConfig) -> Population:
+def build_population(config: WorldConfig) -> Population:
     """The tables of the world that `config` describes."""
     rng = np.random.default_rng([config.seed, 0])
     taken: set[str] = set()
-    given = invent(config.people, GIVEN_ENDINGS, taken=taken, rng=rng)
-    family = invent(config.people, FAMILY_ENDINGS, taken=taken, rng=rng)
+    first_names = invent_words(config.people, GIVEN_ENDINGS, taken=taken, rng=rng)
+    family_names = invent_words(config.people, FAMILY_ENDINGS, taken=taken, rng=rng)
     values = [
-        [word.capitalize() if a.capital else word for word in invent(config.values, a.endings, taken=taken, rng=rng)]
-        for a in ATTRIBUTES[: config.attributes]
+        invent_words(config.values, attribute.endings, taken=taken, rng=rng)
+        for attribute in ATTRIBUTES[: config.attributes]
     ]
-    share = zipf(config.values, config.values_exponent)
+    share = zipf_shares(config.values, config.values_exponent)
     return Population(
         config=config,
-        names=tuple((g.capitalize(), f.capitalize()) for g, f in zip(given, family, strict=True)),
-        values=tuple(tuple(words) for words in values),
-        truth=draw(share, config.people * config.attributes, rng).reshape(config.people, config.attributes),
-        people_share=zipf(config.people, config.people_exponent),
-        phrasing_share=zipf(config.phrasings, config.phrasings_exponent),
+        names=tuple((g.capitalize(), f.capitalize()) for g, f in zip(first_names, family_names, strict=True)),
+        values=tuple(
+            tuple(word.capitalize() if attribute.capital else word for word in words)
+            for attribute, words in zip(ATTRIBUTES, values, strict=False)
+        ),
+        truth=draw_indices(share, config.people * config.attributes, rng).reshape(config.people, config.attributes),
+        people_share=zipf_shares(config.people, config.people_exponent),
+        phrasing_share=zipf_shares(config.phrasings, config.phrasings_exponent),
     )
 
 
-def zipf(n: int, exponent: float) -> NDArray[np.float64]:
+def zipf_shares(n: int, exponent: float) -> NDArray[np.float64]:
     """Shares proportional to rank^-exponent for ranks 1 to n; they sum to 1."""
     weights = np.arange(1, n + 1, dtype=np.float64) ** -exponent
     return np.asarray(weights / weights.sum(), dtype=np.float64)
 
 
-def draw(share: NDArray[np.float64], size: int, rng: np.random.Generator) -> NDArray[np.int64]:
+def draw_indices(share: NDArray[np.float64], size: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """`size` independent indices with the chances `share`."""
     found = np.searchsorted(np.cumsum(share), rng.random(size), side="right")
     # A sum a hair below 1 must not lead past the last index.

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailkeep.data.kr_questions import Question
-from tailkeep.data.world.population import AttributeChoice, Population, draw
+from tailkeep.data.world.population import AttributeChoice, Population, draw_indices
 
 
-def ask(population: Population, *, rounds: int, rng: np.random.Generator) -> Iterator[Question]:
+def make_questions(population: Population, *, rounds: int, rng: np.random.Generator) -> Iterator[Question]:
     """`rounds` questions about each fact that finds a partner.
 
     In each round the people are paired at random within each attribute, such that their values differ, and each pair
@@ -26,14 +26,14 @@ def ask(population: Population, *, rounds: int, rng: np.random.Generator) -> Ite
     attributes = population.config.attributes
     for _ in range(rounds):
         for attribute in range(attributes):
-            pairs = pair(population.truth[:, attribute], rng)
-            phrasings = draw(population.phrasing_share, len(pairs), rng)
+            pairs = pair_different(population.truth[:, attribute], rng)
+            phrasings = draw_indices(population.phrasing_share, len(pairs), rng)
             for (one, other), phrasing in zip(pairs.tolist(), phrasings.tolist(), strict=True):
                 yield _question(population, one, other, attribute, phrasing)
                 yield _question(population, other, one, attribute, phrasing)
 
 
-def pair(labels: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+def pair_different(labels: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
     """As many disjoint pairs of positions with different `labels` (n,) as there can be; shape (pairs, 2).
 
     Positions are laid out label by label, the most frequent first, and each of the first half is paired with the
@@ -55,8 +55,8 @@ def _question(population: Population, person: int, other: int, attribute: int, p
     words = population.values[attribute]
     form = population.attributes[attribute].phrasings[phrasing]
     name = " ".join(population.names[person])
-    context, true = form.cut(name, words[population.truth[person, attribute]])
-    _, false = form.cut(name, words[population.truth[other, attribute]])
+    context, true = form.split(name, words[population.truth[person, attribute]])
+    _, false = form.split(name, words[population.truth[other, attribute]])
     return Question(context, true, false, location=person * population.config.attributes + attribute)
 
 
@@ -97,7 +97,7 @@ class TextParser:
 
     population: Population
 
-    def read(self, document: str) -> ParsedText:
+    def parse(self, document: str) -> ParsedText:
         """The statements in `document`, in order; white space around it is ignored. Never raises."""
         text = document.strip()
         sentences = _SENTENCE_BREAK.split(text)

@@ -12,8 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailkeep.data.kr_questions import Question
-from tailkeep.data.world.population import AttributeChoice, Fact, Population, WorldConfig, draw, populate
-from tailkeep.data.world.questions import ParsedText, TextParser, ask
+from tailkeep.data.world.population import (
+    AttributeChoice,
+    Fact,
+    Population,
+    WorldConfig,
+    build_population,
+    draw_indices,
+)
+from tailkeep.data.world.questions import ParsedText, TextParser, make_questions
 
 # How much of a world a set of documents keeps.
 #
@@ -77,7 +84,7 @@ _CORPUS, _HELD_OUT, _QUESTIONS = 1, 2, 3
 class World:
     """Biographies of invented people.
 
-    A document states `shortest` to `longest` different attributes of one person, one a sentence:
+    A document states `min_sentences` to `max_sentences` different attributes of one person, one a sentence:
     P(document) = P(person) * 1/lengths * (attributes - length)!/attributes! * product of P(phrasing).
     Lengths and orders of attributes are uniform, people and phrasings follow Zipf's law, and so did the values when
     the world was made; in the world as it is, each person has one true value of each attribute.
@@ -88,7 +95,7 @@ class World:
     @cached_property
     def population(self) -> Population:
         """Names, values, truth and frequencies."""
-        return populate(self.config)
+        return build_population(self.config)
 
     @property
     def facts(self) -> tuple[Fact, ...]:
@@ -98,8 +105,8 @@ class World:
     def sample(self, n: int, rng: np.random.Generator) -> list[str]:
         """`n` independent documents."""
         tables = self.population
-        people = draw(tables.people_share, n, rng).tolist()
-        lengths = rng.integers(self.config.shortest, self.config.longest + 1, size=n).tolist()
+        people = draw_indices(tables.people_share, n, rng).tolist()
+        lengths = rng.integers(self.config.min_sentences, self.config.max_sentences + 1, size=n).tolist()
         return [self._document(person, length, rng) for person, length in zip(people, lengths, strict=True)]
 
     def corpus(self) -> list[str]:
@@ -118,11 +125,11 @@ class World:
         """
         if rounds < 1:
             raise ValueError(f"{rounds} rounds of questions. Ask at least 1.")
-        return list(ask(self.population, rounds=rounds, rng=self._rng(_QUESTIONS)))
+        return list(make_questions(self.population, rounds=rounds, rng=self._rng(_QUESTIONS)))
 
     def log_probability(self, document: str) -> float:
         """The natural logarithm of the chance that `sample(1)` gives exactly this text; -inf if it never does."""
-        reading = self.read(document)
+        reading = self.parse(document)
         if not reading.well_formed or document != document.strip():
             return -math.inf
         if any(statement.truth != "true" for statement in reading.statements):
@@ -146,16 +153,16 @@ class World:
         phrasing = float(np.mean(tables.lengths)) * _entropy(tables.phrasing_share)
         return _entropy(tables.people_share) + math.log(len(tables.lengths)) + float(orders) + phrasing
 
-    def read(self, document: str) -> ParsedText:
+    def parse(self, document: str) -> ParsedText:
         """What `document` states, true or not, and whether it is a document of the grammar. Takes any text."""
-        return self._reader.read(document)
+        return self._parser.parse(document)
 
     def truth_metrics(self, documents: Sequence[str]) -> dict[str, float]:
         """How valid, how true and how complete `documents` are; the five numbers are defined in `truth`."""
-        return truth_metrics(self.population, [self.read(document) for document in documents])
+        return truth_metrics(self.population, [self.parse(document) for document in documents])
 
     @cached_property
-    def _reader(self) -> TextParser:
+    def _parser(self) -> TextParser:
         return TextParser(self.population)
 
     def _rng(self, stream: int) -> np.random.Generator:
@@ -164,7 +171,7 @@ class World:
     def _document(self, person: int, length: int, rng: np.random.Generator) -> str:
         tables = self.population
         attributes = rng.permutation(self.config.attributes)[:length].tolist()
-        phrasings = draw(tables.phrasing_share, length, rng).tolist()
+        phrasings = draw_indices(tables.phrasing_share, length, rng).tolist()
         choices = [
             AttributeChoice(attribute, phrasing, int(tables.truth[person, attribute]))
             for attribute, phrasing in zip(attributes, phrasings, strict=True)

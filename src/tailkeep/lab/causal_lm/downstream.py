@@ -16,7 +16,7 @@ from tailkeep.lab.causal_lm.data_config import Downstream
 from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, Ids
 from tailkeep.metrics import binomial_interval
 from tailkeep.scoring import token_log_probs
-from tailkeep.scoring.loading import load_network, load_tokenizer, local_folder, positions_of
+from tailkeep.scoring.loading import load_network, load_tokenizer, local_folder, max_positions_of
 
 BLIMP = "blimp"
 Tests = Mapping[str, Sequence[MultipleChoice]]
@@ -49,7 +49,7 @@ def examine(path: Path, tests: Tests) -> dict[str, float]:
     folder = local_folder(path, key="--model")
     codec = DocumentTokenizer(load_tokenizer(folder, key="--model"), append_eos=False)
     network = load_network(folder).to("cuda" if torch.cuda.is_available() else "cpu")
-    return downstream_metrics(network, codec, tests, positions=positions_of(network))
+    return downstream_metrics(network, codec, tests, positions=max_positions_of(network))
 
 
 def downstream_metrics(
@@ -112,8 +112,8 @@ def choice_rows(item: MultipleChoice, codec: DocumentTokenizer) -> tuple[int, li
     stands before a sentence without a query, or the first word would not count.
     """
     texts = [f"{item.query} {choice}" if item.query else choice for choice in item.choices]
-    rows = [codec.encode_open(text) for text in texts]
-    context = codec.encode_open(item.query)
+    rows = [codec.encode_without_eos(text) for text in texts]
+    context = codec.encode_without_eos(item.query)
     eos = codec.tokenizer.eos_token_id
     if codec.start is None and not item.query and eos is not None:
         rows, context = [np.append(np.int32(eos), row) for row in rows], np.array([eos], np.int32)

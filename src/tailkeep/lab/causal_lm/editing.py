@@ -20,9 +20,9 @@ from tailkeep.lab.causal_lm.generation import continue_prompts
 from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, Ids, load_tokenizer
 from tailkeep.lab.causal_lm.tokens import Edits, TokenData, TokenFates
 from tailkeep.rules import Action, Rule, Sampler, TextTokenizer, splice, uniforms
-from tailkeep.rules import Tokens as LocatedTokens
+from tailkeep.rules import TokenizedText as LocatedTokens
 from tailkeep.rules.edit_plan import EditPlan
-from tailkeep.scoring import Judge, Scored
+from tailkeep.scoring import ScoredDocument, TokenFlagger
 from tailkeep.scoring.loading import load_network
 from tailkeep.scoring.scorer import score_rows
 from tailkeep.scoring.split_model import SplitModel
@@ -82,7 +82,7 @@ class TokenEditor:
             stream=self._uniforms,
         )
 
-    def scored(self) -> list[Scored]:
+    def scored(self) -> list[ScoredDocument]:
         """Each document's scores, and what was drawn at its flagged tokens."""
         if not self._choice.at_random:
             return self._score(self._flag)
@@ -91,10 +91,10 @@ class TokenEditor:
         chosen = places_at_random(self._editable, self._uniforms("place"), flagged)
         return self._score(lambda documents, positions, _: chosen[self._starts[documents] + positions])
 
-    def _score(self, judge: Judge) -> list[Scored]:
-        window = min(self._model.positions or _BATCH_TOKENS, _BATCH_TOKENS)
+    def _score(self, judge: TokenFlagger) -> list[ScoredDocument]:
+        window = min(self._model.max_positions or _BATCH_TOKENS, _BATCH_TOKENS)
         limits = {"batch_tokens": _BATCH_TOKENS, "window": window, "pad": self._data.codec.pad}
-        return list(score_rows(self._model, self._data.documents, judge, self._decisions.draw, **limits))
+        return list(score_rows(self._model, self._data.documents, judge, self._decisions.sample, **limits))
 
     def _flag(
         self, documents: NDArray[np.int64], positions: NDArray[np.int64], log_probs: NDArray[np.float32]
@@ -106,7 +106,7 @@ class TokenEditor:
             )
         return self._decisions.flag(documents, positions, log_probs)
 
-    def changes(self, scored: Sequence[Scored]) -> list[dict[int, int | None]]:
+    def changes(self, scored: Sequence[ScoredDocument]) -> list[dict[int, int | None]]:
         """Of each document, the new id at each position that is to change, None where the rule deletes the token."""
         wanted = []
         for document, start, found in zip(self._data.documents, self._starts, scored, strict=True):
@@ -121,7 +121,7 @@ class TokenEditor:
         """How many tokens an edit may touch."""
         return int(self._editable.sum())
 
-    def edited(self, scored: Sequence[Scored]) -> TokenData:
+    def edited(self, scored: Sequence[ScoredDocument]) -> TokenData:
         """The data with what was drawn and without what was deleted."""
         data = self._data
         ids, kept = data.ids.copy(), self._decisions.actions != Action.DELETE
@@ -196,9 +196,9 @@ def load_external(folder: Path, *, device: str) -> ExternalWriter:
     model = SplitModel(load_network(folder).to(device))
     # Refused here if the tokenizer does not tell what its tokens read as.
     known = len(codec.surfaces.texts)
-    if known > model.readable:
+    if known > model.num_readable_ids:
         raise InputError(
-            f"data.prior.path: the tokenizer has {known} ids, the model reads {model.readable}. "
+            f"data.prior.path: the tokenizer has {known} ids, the model reads {model.num_readable_ids}. "
             "Give a folder with the tokenizer that belongs to the model."
         )
     return ExternalWriter(model, codec, TextTokenizer(codec.tokenizer))
@@ -229,7 +229,7 @@ def edit_records(
     A change that cannot be put into the text at the place of its token is refused, as in `tailkeep edit`, and is not
     counted as one.
     """
-    wholes = outside.places([record.whole for record in records])
+    wholes = outside.places([record.full_text for record in records])
     data = TokenData.of([whole.ids.astype(np.int32) for whole in wholes], outside.codec)
     inside = [_inside(record, whole) for record, whole in zip(records, wholes, strict=True)]
     choice = EditChoice(edit.rule, edit.sampler, seed, edit.at_random)
@@ -237,9 +237,9 @@ def edit_records(
     scored = editor.scored()
     found, changed, deleted = [], 0, 0
     for record, whole, changes in zip(records, wholes, editor.changes(scored), strict=True):
-        protected = [(0, record.start)] if record.start else []
-        spliced = splice(record.whole, whole, changes, outside.codec.surfaces, protected=protected)
-        found.append(replace(record, text=spliced.text[record.start :]))
+        protected = [(0, record.text_start)] if record.text_start else []
+        spliced = splice(record.full_text, whole, changes, outside.codec.surfaces, protected=protected)
+        found.append(replace(record, text=spliced.text[record.text_start :]))
         gone = sum(made.new_id is None for made in spliced.applied)
         deleted += gone
         changed += len(spliced.applied) - gone
@@ -297,10 +297,10 @@ class TextGap:
 
 def gaps_of(outside: ExternalWriter, number: int, record: TextRecord, choice: ExternalText) -> list[TextGap]:
     """The text of `record` cut to what the model writes at once; all pieces stand behind the prompt."""
-    whole = outside.codec.encode_open(record.whole)
+    whole = outside.codec.encode_without_eos(record.full_text)
     given = outside.codec.given(record, whole) or int(outside.codec.start is not None)
     prompt, text = whole[:given], whole[given:]
-    room = outside.model.positions or _PIECE
+    room = outside.model.max_positions or _PIECE
     # Of a prompt that leaves no room the end is what counts.
     prompt = prompt[-(room // 2) :]
     size = room - len(prompt)
@@ -316,5 +316,5 @@ def gaps_of(outside: ExternalWriter, number: int, record: TextRecord, choice: Ex
 def _inside(record: TextRecord, whole: LocatedTokens) -> NDArray[np.bool_]:
     """(T,) which tokens stand, whole, in the text of `record`."""
     starts, ends = whole.offsets.reshape(-1, 2).T
-    inside: NDArray[np.bool_] = (starts >= record.start) & (ends > starts)
+    inside: NDArray[np.bool_] = (starts >= record.text_start) & (ends > starts)
     return inside

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tailkeep.data import Form, Question, in_form
+from tailkeep.data import Form, Question, format_question
 from tailkeep.errors import InputError
 from tailkeep.lab.causal_lm.dataset import Places
 from tailkeep.lab.causal_lm.tokenizer import Ids
 from tailkeep.lab.protocols import Measurement
 from tailkeep.metrics import KRMargins, KRRow, kr_accuracy, kr_compare, kr_margins, kr_parts, kr_rows
-from tailkeep.scoring import question_rows
+from tailkeep.scoring import encode_question
 
 Encode = Callable[[str], Ids]
 LogProbs = Callable[[Sequence[Ids]], Sequence[NDArray[np.float32]]]
@@ -50,17 +50,19 @@ class KREvaluator:
             return Measurement({})
         numbers = [number for number in range(len(self.questions)) if self._part(number) != OUTSIDE]
         written = [self.questions[number] for number in numbers]
-        margins = _margins([in_form(question, self.form) for question in written], log_probs, encode)
+        margins = _margins([format_question(question, self.form) for question in written], log_probs, encode)
         rows = kr_rows(margins, None if self.parts is None else self.parts[numbers])
         metrics = {**_shares(rows), **self._left_out()}
         table: dict[str, Any] = {
             "file": self._digest(),
             "numbers": numbers,
             "margins": margins.common.tolist(),
-            "rows": [row.plain() for row in rows],
+            "rows": [row.to_dict() for row in rows],
         }
         if self.form != "plain":
-            changed = [place for place, question in enumerate(written) if in_form(question, self.form) != question]
+            changed = [
+                place for place, question in enumerate(written) if format_question(question, self.form) != question
+            ]
             plain = margins.common.copy()
             plain[changed] = _margins([written[place] for place in changed], log_probs, encode).common
             metrics |= {"kr_plain": kr_accuracy(plain), "kr_reformed": float(len(changed))}
@@ -70,8 +72,8 @@ class KREvaluator:
 
     def longest(self, encode: Encode) -> int:
         """The most tokens of a row that is asked."""
-        texts = [in_form(question, form) for question in self.questions for form in {"plain", self.form}]
-        return max((len(row) for text in texts for row in question_rows(text, encode)[1:]), default=0)
+        texts = [format_question(question, form) for question in self.questions for form in {"plain", self.form}]
+        return max((len(row) for text in texts for row in encode_question(text, encode)[1:]), default=0)
 
     def _part(self, number: int) -> int:
         return 0 if self.parts is None else int(self.parts[number])
@@ -127,7 +129,7 @@ def _shares(rows: Sequence[KRRow]) -> dict[str, float]:
 
 
 def _margins(asked: Sequence[Question], log_probs: LogProbs, encode: Encode) -> KRMargins:
-    rows = [question_rows(question, encode) for question in asked]
+    rows = [encode_question(question, encode) for question in asked]
     scored = log_probs([row for _, true, false in rows for row in (true, false)]) if rows else []
     return kr_margins(
         (scored[2 * number][context - 1 :], scored[2 * number + 1][context - 1 :])

@@ -21,7 +21,7 @@ from tailkeep.metrics import (
     band_coverage,
     confidence_histogram,
     distinct_n,
-    fitted_temperature,
+    fit_temperature,
     kl_divergence,
     ngram_kl,
     perplexity,
@@ -90,7 +90,7 @@ class TextMeasure:
         """All metrics of one generation; those of samples carry their view's name."""
         held_out = self._log_probs(model, self.held_out)
         own = {view: self._written_log_probs(model, tokens) for view, tokens in samples.items()}
-        knowledge = self.exam.measure(model.log_probs, model.codec.encode_open)
+        knowledge = self.exam.measure(model.log_probs, model.codec.encode_without_eos)
         metrics = {
             "held_out_nll": -float(held_out.mean()),
             "held_out_above_90": share_above(held_out, 0.9),
@@ -138,7 +138,7 @@ class TextMeasure:
         if not all(halves):
             return {}
         best = [
-            fitted_temperature(tempered_nll(model.network, half, TEMPERATURES, pad=model.codec.pad).sum(axis=0))
+            fit_temperature(tempered_nll(model.network, half, TEMPERATURES, pad=model.codec.pad).sum(axis=0))
             for half in halves
         ]
         swapped = (
@@ -167,10 +167,10 @@ class TextMeasure:
         real, other = self._texts_of(self.real), self._texts_of(self.held_out)
         for n in GRAMS:
             size = min(sum(max(0, len(row) - n + 1) for row in text) for text in (written, real, other))
-            found[f"kl_{n}_sample_real"] = ngram_kl(written, real, n, most=size)
-            found[f"kl_{n}_real_sample"] = ngram_kl(real, written, n, most=size)
-            found[f"kl_{n}_sample_real_expected"] = ngram_kl(other, real, n, most=size)
-            found[f"kl_{n}_real_sample_expected"] = ngram_kl(real, other, n, most=size)
+            found[f"kl_{n}_sample_real"] = ngram_kl(written, real, n, max_ngrams=size)
+            found[f"kl_{n}_real_sample"] = ngram_kl(real, written, n, max_ngrams=size)
+            found[f"kl_{n}_sample_real_expected"] = ngram_kl(other, real, n, max_ngrams=size)
+            found[f"kl_{n}_real_sample_expected"] = ngram_kl(real, other, n, max_ngrams=size)
         return found
 
     def _coverage(self, tokens: TokenData) -> dict[str, float]:

@@ -31,7 +31,7 @@ from tailkeep.lab.causal_lm.tokens import TokenData
 from tailkeep.optional import require
 from tailkeep.rules import Rule, Sampler
 from tailkeep.scoring import token_log_probs
-from tailkeep.scoring.loading import UNREADABLE, quiet_transformers, reason_of
+from tailkeep.scoring.loading import LOAD_ERRORS, quiet_transformers, reason_of
 
 DECODER_TEMPERATURE = "decoder_temperature"
 """The fact that holds what the decoder `matched` was matched to."""
@@ -159,7 +159,7 @@ def new_network(model: Scratch, codec: DocumentTokenizer, *, seed: int) -> Any:
             return AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
     except ConfigError:
         raise
-    except UNREADABLE as error:
+    except LOAD_ERRORS as error:
         raise ConfigError(
             f"model.type {model.type!r} cannot be built ({reason_of(error)}). Correct model.type or model.config."
         ) from None

@@ -16,7 +16,7 @@ from tailkeep.lab.causal_lm.model import new_network
 from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, load_tokenizer, train_tokenizer
 from tailkeep.lab.causal_lm.tokens import TokenData, refuse_short
 from tailkeep.lab.regimes import Regenerate
-from tailkeep.scoring.loading import load_network, local_folder, positions_of
+from tailkeep.scoring.loading import load_network, local_folder, max_positions_of
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class PreparedData:
     @cached_property
     def positions(self) -> int | None:
         """The longest row that the network reads, if its configuration says."""
-        return positions_of(self.start(0))
+        return max_positions_of(self.start(0))
 
 
 def prepare(study: CausalLMArm) -> PreparedData:
@@ -52,7 +52,7 @@ def prepare(study: CausalLMArm) -> PreparedData:
     real, held_out, calibration = (
         TokenData.of_records(records, codec) for records in (corpus.real, corpus.held_out, corpus.calibration)
     )
-    longest = KREvaluator(corpus.questions, _form(study)).longest(codec.encode_open)
+    longest = KREvaluator(corpus.questions, _form(study)).longest(codec.encode_without_eos)
     return PreparedData(corpus, codec, real, held_out, calibration, longest, _start(study, codec, folder))
 
 
@@ -64,7 +64,7 @@ def _codec(study: CausalLMArm, corpus: TextDataset, folder: Path | None) -> Docu
             "Leave it out, or start from scratch (model.name=scratch)."
         )
     if choice.train is not None:
-        tokenizer = train_tokenizer([record.whole for record in corpus.real], vocab_size=choice.train.vocab_size)
+        tokenizer = train_tokenizer([record.full_text for record in corpus.real], vocab_size=choice.train.vocab_size)
     elif choice.path is not None or folder is not None:
         tokenizer = load_tokenizer(choice.path or folder or Path())
     else:

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailkeep.data import World
-from tailkeep.data.hashing import log_ratios, occurrences
+from tailkeep.data.hashing import count_features, log_ratios
 from tailkeep.lab.causal_lm.tokenizer import Ids
 from tailkeep.lab.causal_lm.tokens import SelectionFacts, TokenData, machine_probability, training_rows, verdicts
 from tailkeep.lab.selectors import DSIR, Detector, Selector, Surplexity, Uniform, Verifier
-from tailkeep.metrics import draw_by_weight, effective_size, highest
+from tailkeep.metrics import effective_size, sample_by_weight, top_log_weights
 
 Values = NDArray[np.float64]
 _STREAM = 2
@@ -51,7 +51,7 @@ class TextSelecting:
         rng = np.random.default_rng([seed, _STREAM])
         texts = _texts(candidates)
         log_weights, found = self._weigh(model, candidates, texts, by, size, rng)
-        chosen = draw_by_weight(log_weights, size, rng, copies=by.copies)
+        chosen = sample_by_weight(log_weights, size, rng, max_repeats=by.copies)
         facts = {
             "candidates": float(len(candidates)),
             "selected_share": len(np.unique(chosen)) / len(candidates),
@@ -76,9 +76,9 @@ class TextSelecting:
             case Uniform():
                 return alike, {}
             case Surplexity():
-                return highest(surprise(model, candidates, block=self.block), size), {}
+                return top_log_weights(surprise(model, candidates, block=self.block), size), {}
             case DSIR():
-                ours, theirs = occurrences(texts), occurrences(self._real_texts)
+                ours, theirs = count_features(texts), count_features(self._real_texts)
                 return np.asarray(ours @ log_ratios(ours.sum(axis=0), theirs.sum(axis=0))), {}
             case Verifier():
                 assert self.world is not None, "refused before anything is trained"

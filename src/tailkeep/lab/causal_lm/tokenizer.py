@@ -17,7 +17,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from tailkeep.data import TextRecord
 from tailkeep.errors import InputError
 from tailkeep.rules import TokenTexts, read_token_texts
-from tailkeep.scoring import encode_open
+from tailkeep.scoring import encode_without_eos
 from tailkeep.scoring.loading import quiet_transformers
 
 Ids = NDArray[np.int32]
@@ -71,21 +71,21 @@ class DocumentTokenizer:
 
     def encode(self, text: str) -> Ids:
         """A document's ids: start token (if there is one), text, stop token (if documents end with one)."""
-        ids = self.encode_open(text)
+        ids = self.encode_without_eos(text)
         return ids if self.stop is None else np.append(ids, np.int32(self.stop))
 
-    def encode_open(self, text: str) -> Ids:
+    def encode_without_eos(self, text: str) -> Ids:
         """As `encode`, without the stop token: a text that goes on."""
-        return encode_open(self.tokenizer, text)
+        return encode_without_eos(self.tokenizer, text)
 
     def given(self, record: TextRecord, whole: Ids) -> int:
-        """How many of `whole`, the tokens of `record.whole`, are its prompt's; one that spans the join is the text's.
+        """How many of `whole`, the tokens of `record.full_text`, belong to its prompt; 0 without a prompt.
 
-        0 without a prompt.
+        A token that spans the join belongs to the text.
         """
         if not record.prompt:
             return 0
-        prompt = self.encode_open(record.whole[: record.start])
+        prompt = self.encode_without_eos(record.full_text[: record.text_start])
         shared = min(len(prompt), len(whole))
         same = whole[:shared] == prompt[:shared]
         return int(shared if same.all() else same.argmin())

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailkeep.data import TextRecord, World
-from tailkeep.data.hashing import occurrences
+from tailkeep.data.hashing import count_features
 from tailkeep.errors import InputError
 from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, Ids
 from tailkeep.lab.protocols import Indices
@@ -126,7 +126,7 @@ def machine_probability(real: Sequence[str], written: Sequence[str]) -> tuple[ND
         MissingPackageError: scikit-learn is not installed.
     """
     linear: Any = require("sklearn.linear_model", extra="detector")
-    counts = occurrences([*real, *written])
+    counts = count_features([*real, *written])
     # A bucket that is nowhere filled would only cost time.
     counts = counts[:, np.unique(counts.indices)]
     is_written = np.arange(counts.shape[0]) >= len(real)
@@ -163,7 +163,7 @@ def liking(texts: Sequence[str], verifier: Verifier, world: World) -> Weights:
     shares = world.population.people_share
     liked = []
     for text in texts:
-        statements = world.read(text).statements
+        statements = world.parse(text).statements
         if verifier.bias == "people":
             found = [0.0 if s.person is None else float(shares[s.person] / shares.max()) for s in statements]
         else:
@@ -206,7 +206,7 @@ class TokenData:
     @classmethod
     def of_records(cls, records: Sequence[TextRecord], codec: DocumentTokenizer) -> Self:
         """The documents as tokens, of which those of a record's prompt are given."""
-        documents = [codec.encode(record.whole) for record in records]
+        documents = [codec.encode(record.full_text) for record in records]
         prompts = [codec.given(record, document) for record, document in zip(records, documents, strict=True)]
         return cls.of(documents, codec, prompts=prompts)
 

@@ -183,7 +183,7 @@ class PoolMeasure:
         rows = training_rows(self.text.held_out, block=self.text.block, joined=self.text.joined)
         held_out = np.concatenate(pool.log_probs(rows))
         own = {view: _written_log_probs(pool, tokens) for view, tokens in samples.items()}
-        knowledge = self.text.exam.measure(pool.log_probs, pool.codec.encode_open)
+        knowledge = self.text.exam.measure(pool.log_probs, pool.codec.encode_without_eos)
         reading = {
             "held_out_nll": -float(held_out.mean()),
             "held_out_above_90": share_above(held_out, 0.9),

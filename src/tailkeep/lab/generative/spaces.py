@@ -23,7 +23,7 @@ from tailkeep.metrics import (
     modes_alive,
     precision_recall,
     sliced_wasserstein,
-    weight_distance,
+    total_variation,
 )
 
 _SHOWN = 600
@@ -78,7 +78,7 @@ class Plane:
         metrics = {
             "modes_alive": float(modes_alive(points, world.centres, world.weights, radius=reach)),
             "modes_total": float(world.modes),
-            "weight_distance": weight_distance(mode_shares(points, world.centres), world.weights),
+            "weight_distance": total_variation(mode_shares(points, world.centres), world.weights),
             "sliced_wasserstein": sliced_wasserstein(points, self.held_out.values),
             "precision": precision,
             "recall": recall,

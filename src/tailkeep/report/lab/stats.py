@@ -316,7 +316,7 @@ def _limit(rule: FailureRule, entries: list[Entry]) -> float:
     start = entries[0].metrics.get(rule.reference, math.nan) if entries[0].generation == 0 else math.nan
     if rule.chance and not _passes(rule, entries[0], start):
         return math.nan
-    limit = margin_limit(start, rule.chance, left=rule.limit)
+    limit = margin_limit(start, rule.chance, remaining=rule.limit)
     return limit if math.isfinite(limit) else math.nan
 
 
