@@ -1,4 +1,4 @@
-"""A loss of one's own in the laboratory: a weighting of per-token losses, beside the plain arm.
+"""A loss of one's own in the laboratory: a weighting of per-token losses, beside the baseline arm.
 
 python examples/own_loss.py runs/own-loss
 """
@@ -27,7 +27,7 @@ CONFIG: dict[str, Any] = {
     "training": {"block": 64, "batch": 8, "epochs": 2, "learning_rate": 3e-3},
     "evaluation": {"samples": 20, "prompt_tokens": 1, "new_tokens": 40},
     "arms": {
-        "plain": {},
+        "baseline": {},
         # id and version enter the fingerprint: change the version when the function changes.
         "half": {"loss": {"name": "user", "id": "softer", "version": "1", "options": {"weight": 0.5}}},
     },

@@ -22,7 +22,7 @@ SMALL = {
     "learner": "gaussian",
     "generations": 3,
     "data": {"name": "normal", "size": 20, "lineages": 4},
-    "arms": {"plain": {}, "cut": {"truncate": {"name": "density", "threshold": 0.85}}},
+    "arms": {"baseline": {}, "cut": {"truncate": {"name": "density", "threshold": 0.85}}},
 }
 
 
@@ -82,7 +82,7 @@ def blocked(*packages):
 def test_a_run_prints_its_results_and_says_the_rest_on_stderr(tailkeep, recipe, tmp_path):
     code, out, err = tailkeep("lab", recipe, "--out", tmp_path / "run", "--workers", 1)
     assert code == 0
-    assert "plain" in out
+    assert "baseline" in out
     assert "cut" in out
     assert out.splitlines()[-1] == f"report: {tmp_path / 'run' / 'report.html'}"
     assert (tmp_path / "run" / "report.html").is_file()
@@ -138,9 +138,9 @@ def test_a_dumped_configuration_is_the_same_run(tailkeep, recipe, tmp_path):
 
 
 def test_the_chosen_arms_alone_are_run_in_the_order_of_the_file(tailkeep, recipe, tmp_path):
-    code, out, _ = tailkeep("lab", recipe, "--arms", " cut , plain", "--dump-config")
+    code, out, _ = tailkeep("lab", recipe, "--arms", " cut , baseline", "--dump-config")
     assert code == 0
-    assert list(yaml.safe_load(out)["arms"]) == ["plain", "cut"]
+    assert list(yaml.safe_load(out)["arms"]) == ["baseline", "cut"]
     assert tailkeep("lab", recipe, "--arms", "cut", "--out", tmp_path / "run", "--workers", 1)[0] == 0
     assert {cell.arm for cell in RunDirectory.open(tmp_path / "run").cells()} == {"cut"}
 
@@ -181,8 +181,8 @@ def test_each_command_has_an_override_of_its_own_as_an_example(tailkeep):
 
 
 def test_hostile_text_is_shown_and_does_nothing(tailkeep, tmp_path):
-    with new_run(tmp_path / "run", arms=["plain"], seeds=(0,), generations=1, description=HOSTILE_TEXT) as run:
-        cell = run.cell("plain", 0, 0)
+    with new_run(tmp_path / "run", arms=["baseline"], seeds=(0,), generations=1, description=HOSTILE_TEXT) as run:
+        cell = run.cell("baseline", 0, 0)
         write_texts(cell, "common", [(HOSTILE_TEXT, HOSTILE_TEXT)])
         finish(cell, {"held_out_nll": 1.0}, learner="causal_lm")
     code, out, _ = tailkeep("show", tmp_path / "run")
@@ -214,7 +214,7 @@ def refused(result, message, code=2):
         ("regime.name=replac", "'replac' is unknown. Did you mean 'replace'"),
         ("learner=gausian", "'gausian' is unknown. Did you mean 'gaussian'"),
         ("seeds=0", r"^error: --set: seeds: expected a list of whole numbers, such as \[0, 1, 2\] \(received 0\)$"),
-        ("arms.plian.generations=2", r"^error: --set arms.plian: there is no such arm. Did you mean 'plain'"),
+        ("arms.basline.generations=2", r"^error: --set arms.basline: there is no such arm. Did you mean 'baseline'"),
         (
             "arms.cut=null",
             r"^error: --set arms.cut=null: it sets no key of the arm. To choose arms.*: --arms NAME,NAME",
@@ -239,10 +239,13 @@ def test_a_key_or_value_that_cannot_be_used_is_one_clear_error(tailkeep, recipe,
         (["lab", "gaussian", "--out", "x", "--workers", "-1"], "--workers"),
         (["lab", "gaussian", "--bogus"], "--bogus"),
         (
-            ["lab", "gaussian", "--out", "x", "--arms", "plian"],
-            r"^error: --arms: there is no arm 'plian'. Did you mean 'pla",
+            ["lab", "gaussian", "--out", "x", "--arms", "basline"],
+            r"^error: --arms: there is no arm 'basline'. Did you mean 'basel",
         ),
-        (["lab", "gaussian", "--out", "x", "--arms", "plain,"], r"^error: --arms: there is no arm ''. Known: plain, "),
+        (
+            ["lab", "gaussian", "--out", "x", "--arms", "baseline,"],
+            r"^error: --arms: there is no arm ''. Known: baseline, ",
+        ),
         (["lab", "gaussian", "--out", "x", "--arms", ""], r"^error: --arms: there is no arm ''"),
         (["nonsense"], "nonsense"),
         (["report"], "DIR"),

@@ -28,15 +28,15 @@ def test_an_own_learner_loses_words_unless_it_accumulates(tmp_path):
 def test_an_own_loss_trains_beside_the_plain_one(tmp_path):
     run("own_loss.py", tmp_path / "run")
     metrics = {
-        arm: (tmp_path / "run" / "cells" / arm / "0" / "1" / "metrics.json").read_text() for arm in ("plain", "half")
+        arm: (tmp_path / "run" / "cells" / arm / "0" / "1" / "metrics.json").read_text() for arm in ("baseline", "half")
     }
     assert '"kept_fraction": 1.0' in metrics["half"]
     nll = {arm: json.loads(text)["metrics"]["held_out_nll"] for arm, text in metrics.items()}
-    assert nll["half"] != nll["plain"]
+    assert nll["half"] != nll["baseline"]
 
 
 def test_remedies_that_add_up_are_told_from_those_that_cancel(tmp_path):
-    worth = {"sample-plain": 0.5, "sample-truncated": 0.6, "matched-plain": 0.7, "matched-truncated": 0.7}
+    worth = {"sample-baseline": 0.5, "sample-truncated": 0.6, "matched-baseline": 0.7, "matched-truncated": 0.7}
     rows = [
         {"arm": arm, "seed": seed, "generation": generation, "kr_accuracy": value + seed / 10 + seed * generation / 1e4}
         for arm, value in worth.items() for seed in (0, 1, 2) for generation in (0, 1)

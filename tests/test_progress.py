@@ -22,7 +22,7 @@ def clock(monkeypatch):
     return advance
 
 
-def finished(generation, arm="plain", seed=0):
+def finished(generation, arm="baseline", seed=0):
     return Event(arm, seed, generation, None)
 
 
@@ -32,14 +32,14 @@ def test_off_a_terminal_a_finished_generation_is_a_plain_line_on_stderr(clock, c
         observe(finished(0))
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err == "1/4 cells, 10 s, about 30 s left (plain seed 0 generation 0)\n"
+    assert captured.err == "1/4 cells, 10 s, about 30 s left (baseline seed 0 generation 0)\n"
 
 
 def test_phases_print_no_line_of_their_own(clock, capsys):
     with show_progress(2) as observe:
         for phase in ("write", "train", "sample", "measure"):
             clock(10)
-            observe(Event("plain", 0, 0, phase))
+            observe(Event("baseline", 0, 0, phase))
     assert capsys.readouterr().err == ""
 
 
@@ -50,22 +50,22 @@ def test_lines_are_seconds_apart_but_the_last_is_always_printed(clock, capsys):
             observe(finished(generation))
     lines = capsys.readouterr().err.splitlines()
     assert 4 <= len(lines) <= 6
-    assert lines[-1] == "100/100 cells, 25 s, about 0 s left (plain seed 0 generation 99)"
+    assert lines[-1] == "100/100 cells, 25 s, about 0 s left (baseline seed 0 generation 99)"
 
 
 def test_what_an_earlier_run_has_done_does_not_count_as_fast_work(clock, capsys):
     with show_progress(4) as observe:
-        observe(Event("plain", 0, 0, None, resumed=True))
-        observe(Event("plain", 0, 1, None, resumed=True))
+        observe(Event("baseline", 0, 0, None, resumed=True))
+        observe(Event("baseline", 0, 1, None, resumed=True))
         clock(10)
         observe(finished(2))
-    assert capsys.readouterr().err == "3/4 cells, 10 s, about 10 s left (plain seed 0 generation 2)\n"
+    assert capsys.readouterr().err == "3/4 cells, 10 s, about 10 s left (baseline seed 0 generation 2)\n"
 
 
 def test_a_run_that_was_finished_before_gives_no_time_left(clock, capsys):
     with show_progress(1) as observe:
-        observe(Event("plain", 0, 0, None, resumed=True))
-    assert capsys.readouterr().err == "1/1 cells, 0 s (plain seed 0 generation 0)\n"
+        observe(Event("baseline", 0, 0, None, resumed=True))
+    assert capsys.readouterr().err == "1/1 cells, 0 s (baseline seed 0 generation 0)\n"
 
 
 class Terminal(io.StringIO):

@@ -18,7 +18,7 @@ WITH_PRESETS = {
 CUT = {
     **GAUSSIAN,
     "truncate": {"name": "density"},
-    "arms": {"plain": {"truncate": None}, "cut-0.5": {"truncate": {"threshold": 0.5}}, "cut-0.9": {}},
+    "arms": {"baseline": {"truncate": None}, "cut-0.5": {"truncate": {"threshold": 0.5}}, "cut-0.9": {}},
 }
 
 
@@ -32,7 +32,7 @@ def lines_of(tree, *, overrides=()):
 
 
 def test_without_arms_the_base_is_the_one_arm():
-    assert list(load(GAUSSIAN).arms) == ["plain"]
+    assert list(load(GAUSSIAN).arms) == ["baseline"]
     assert load({**GAUSSIAN, "arms": None}) == load({**GAUSSIAN, "arms": {}}) == load(GAUSSIAN)
 
 
@@ -49,7 +49,7 @@ def test_an_arm_with_another_learner_takes_nothing_of_the_base():
     tree = {**LANGUAGE, "generations": 2, "arms": {"text": {}, "numbers": {"learner": "gaussian"}}}
     config = load(tree)
     assert config.arms["text"].generations == 2
-    assert config.arms["numbers"] == load(GAUSSIAN).arms["plain"]
+    assert config.arms["numbers"] == load(GAUSSIAN).arms["baseline"]
 
 
 def test_a_kind_that_an_arm_changes_takes_no_keys_of_the_old_kind():
@@ -63,12 +63,12 @@ def test_a_kind_that_an_arm_changes_takes_no_keys_of_the_old_kind():
 
 
 def test_the_chosen_scale_beats_the_file_and_an_override_beats_both():
-    assert load(WITH_PRESETS).arms["plain"].generations == 3
-    assert load(WITH_PRESETS, overrides=["preset=full"]).arms["plain"].generations == 70
+    assert load(WITH_PRESETS).arms["baseline"].generations == 3
+    assert load(WITH_PRESETS, overrides=["preset=full"]).arms["baseline"].generations == 70
     assert load(WITH_PRESETS, overrides=["preset=full"]).seeds == (0, 1)
-    assert load(WITH_PRESETS, overrides=["preset=file"]).arms["plain"].generations == 7
-    assert load(WITH_PRESETS, overrides=["generations=5"]).arms["plain"].generations == 5
-    assert load(WITH_PRESETS, overrides=["preset=full", "generations=5"]).arms["plain"].record_every == 2
+    assert load(WITH_PRESETS, overrides=["preset=file"]).arms["baseline"].generations == 7
+    assert load(WITH_PRESETS, overrides=["generations=5"]).arms["baseline"].generations == 5
+    assert load(WITH_PRESETS, overrides=["preset=full", "generations=5"]).arms["baseline"].record_every == 2
 
 
 def test_an_override_of_the_base_reaches_the_arms_that_set_the_key_themselves():
@@ -107,13 +107,13 @@ def test_a_scale_can_add_an_arm():
     assert load(tree, overrides=["arms.wide.data.std=3"]).arms["wide"].data.std == 3
 
 
-def test_the_arm_of_a_source_without_arms_is_called_plain():
-    assert load(GAUSSIAN, overrides=["arms.plain.data.std=2"]) == load(GAUSSIAN, overrides=["data.std=2"])
+def test_the_arm_of_a_source_without_arms_is_called_baseline():
+    assert load(GAUSSIAN, overrides=["arms.baseline.data.std=2"]) == load(GAUSSIAN, overrides=["data.std=2"])
 
 
 def test_another_learner_from_an_override_takes_nothing_of_the_files_base():
     config = load({**LANGUAGE, "generations": 3}, overrides=["learner=gaussian"])
-    assert config.arms["plain"] == load(GAUSSIAN).arms["plain"]
+    assert config.arms["baseline"] == load(GAUSSIAN).arms["baseline"]
 
 
 def test_what_an_arm_sets_is_not_dropped_silently_when_the_learner_changes():
@@ -130,7 +130,7 @@ def test_arms_are_chosen_by_name_and_keep_the_order_of_the_source():
     assert list(load(tree, arms=["c", "b"]).arms) == ["b", "c"]
     assert load(tree, arms=["a"]).arms["a"] == load(tree).arms["a"]
     assert load(tree, arms=[]) == load(tree)
-    assert list(load(GAUSSIAN, arms=["plain"]).arms) == ["plain"]
+    assert list(load(GAUSSIAN, arms=["baseline"]).arms) == ["baseline"]
 
 
 def test_an_arm_of_the_chosen_scale_can_be_chosen():
@@ -139,11 +139,11 @@ def test_an_arm_of_the_chosen_scale_can_be_chosen():
 
 
 @pytest.mark.parametrize(
-    ("name", "hint"), [("plian", "Did you mean 'plain'?"), ("", "Known: plain, cut-0.5, cut-0.9.")]
+    ("name", "hint"), [("basline", "Did you mean 'baseline'?"), ("", "Known: baseline, cut-0.5, cut-0.9.")]
 )
 def test_an_arm_that_is_not_there_cannot_be_chosen(name, hint):
     with pytest.raises(ConfigError) as caught:
-        load(CUT, arms=["plain", name])
+        load(CUT, arms=["baseline", name])
     assert str(caught.value) == f"--arms: there is no arm {name!r}. {hint}"
 
 
@@ -164,12 +164,12 @@ def test_an_arm_whose_name_holds_a_dot_is_overridden_in_quotes():
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("arms.plian.generations=2", "--set arms.plian: there is no such arm. Did you mean 'plain'? New ones"),
+        ("arms.basline.generations=2", "--set arms.basline: there is no such arm. Did you mean 'baseline'? New ones"),
         (
             "arms.z.generations=2",
-            "--set arms.z: there is no such arm. Known: plain, cut-0.5, cut-0.9. New ones go into",
+            "--set arms.z: there is no such arm. Known: baseline, cut-0.5, cut-0.9. New ones go into",
         ),
-        ("arms={plain: {generations: 2}, z: {}}", "--set arms.z: there is no such arm."),
+        ("arms={baseline: {generations: 2}, z: {}}", "--set arms.z: there is no such arm."),
         ('arms."z.1".generations=2', '--set arms."z.1": there is no such arm.'),
         (
             "arms.cut-0.9.generations=2",
@@ -177,17 +177,17 @@ def test_an_arm_whose_name_holds_a_dot_is_overridden_in_quotes():
             "--set 'arms.\"cut-0.5\".KEY=VALUE'.",
         ),
         (
-            "arms.plain=null",
-            "--set arms.plain=null: it sets no key of the arm. To choose arms, name them: --arms NAME,",
+            "arms.baseline=null",
+            "--set arms.baseline=null: it sets no key of the arm. To choose arms, name them: --arms NAME,",
         ),
-        ("arms.plain=", "--set arms.plain=null: it sets no key of the arm."),
-        ("arms.plain=7", "--set arms.plain=7: it sets no key of the arm."),
-        ("arms={plain: {}}", "--set arms.plain={}: it sets no key of the arm. To choose arms, name them: --arms"),
+        ("arms.baseline=", "--set arms.baseline=null: it sets no key of the arm."),
+        ("arms.baseline=7", "--set arms.baseline=7: it sets no key of the arm."),
+        ("arms={baseline: {}}", "--set arms.baseline={}: it sets no key of the arm. To choose arms, name them: --arms"),
         (
-            "arms=[plain]",
-            '--set arms=["plain"]: it sets no key of an arm. To choose arms, name them: --arms NAME,NAME.',
+            "arms=[baseline]",
+            '--set arms=["baseline"]: it sets no key of an arm. To choose arms, name them: --arms NAME,NAME.',
         ),
-        ("arms=plain", '--set arms="plain": it sets no key of an arm.'),
+        ("arms=baseline", '--set arms="baseline": it sets no key of an arm.'),
         ("arms={}", "--set arms={}: it sets no key of an arm."),
         ("arms=null", "--set arms=null: it sets no key of an arm."),
     ],
@@ -366,7 +366,7 @@ def test_a_share_beside_a_file_of_held_out_text_is_refused_with_the_way_out():
     tree = text_study(path="a.txt", held_out=0.2)
     with pytest.raises(ConfigError, match=r"held_out has no effect beside held_out_path\. Set data\.held_out=null"):
         load(tree, overrides=["data.held_out_path=b.txt"])
-    data = load(tree, overrides=["data.held_out_path=b.txt", "data.held_out=null"]).arms["plain"].data
+    data = load(tree, overrides=["data.held_out_path=b.txt", "data.held_out=null"]).arms["baseline"].data
     assert (str(data.held_out_path), data.held_out) == ("b.txt", None)
 
 
@@ -381,4 +381,4 @@ def test_a_separator_that_no_file_is_cut_at_is_refused_with_the_way_out(paths):
 @pytest.mark.parametrize("paths", [("a.txt", "b.jsonl"), ("a.jsonl", "b.txt")])
 def test_a_separator_may_be_for_one_of_two_files(paths):
     tree = text_study(path=paths[0], held_out_path=paths[1], separator="line")
-    assert load(tree).arms["plain"].data.separator == "line"
+    assert load(tree).arms["baseline"].data.separator == "line"

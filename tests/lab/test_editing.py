@@ -70,7 +70,7 @@ def test_every_generation_stands_for_the_real_data():
 
 
 def test_the_defaults_are_the_papers_and_anchored():
-    regime = lab.load({**LANGUAGE, "regime": {"name": "edit"}}).arms["plain"].regime
+    regime = lab.load({**LANGUAGE, "regime": {"name": "edit"}}).arms["baseline"].regime
     assert regime.anchored
     assert (regime.rule.name, regime.rule.threshold) == ("toedit", 0.99)
     assert (regime.sampler.top_k, regime.sampler.exclude_original) == (8, False)
@@ -78,9 +78,9 @@ def test_the_defaults_are_the_papers_and_anchored():
 
 def test_a_rule_without_a_name_is_toedit():
     config = lab.load({**LANGUAGE, "regime": {"name": "edit"}}, overrides=["regime.rule.threshold=0.9"])
-    assert config.arms["plain"].regime.rule == ToEdit(threshold=0.9)
+    assert config.arms["baseline"].regime.rule == ToEdit(threshold=0.9)
     assert (
-        lab.load({**LANGUAGE, "regime": {"name": "edit", "rule": {"name": "low"}}}).arms["plain"].regime.rule.name
+        lab.load({**LANGUAGE, "regime": {"name": "edit", "rule": {"name": "low"}}}).arms["baseline"].regime.rule.name
         == "low"
     )
 
@@ -125,6 +125,6 @@ def test_a_learner_of_ones_own_that_edits_is_asked_to(tmp_path):
 
     able = replace(subject, learner=Learner(asked), edits=True)
     run = lab.run(USER, tmp_path / "run", learners={"trace": lambda options, seed: able})
-    metrics = run.cell("plain", 0, 1).metrics()["metrics"]
+    metrics = run.cell("baseline", 0, 1).metrics()["metrics"]
     assert metrics["changed_share"] == 0.25
     assert len(asked.of("edit")) == 1

@@ -206,7 +206,7 @@ def test_a_worker_that_is_killed_is_one_clear_error(tmp_path):
 def test_a_learner_of_ones_own_runs_and_is_named_in_the_cells(tmp_path):
     directory = lab.run({**USER, "options": {"depth": 2}}, tmp_path, learners=trace_learners(Asked()))
     assert [cell.metrics()["learner"] for cell in directory.cells()] == ["trace", "trace"]
-    assert directory.record.sources["arms"]["plain"]["options"] == {"depth": 2}
+    assert directory.record.sources["arms"]["baseline"]["options"] == {"depth": 2}
 
 
 def test_a_learner_of_ones_own_is_given_its_options_and_the_seed(tmp_path):

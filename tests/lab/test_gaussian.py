@@ -128,7 +128,7 @@ def test_the_expected_variance_falls_by_n_minus_one_over_n_each_generation():
         (density(0.5), 0.97),
         (density(0.42), 1.15),
     ],
-    ids=["plain", "0.85", "0.99", "0.5", "0.42"],
+    ids=["baseline", "0.85", "0.99", "0.5", "0.42"],
 )
 def test_the_median_width_at_generation_100_is_the_known_one(learner, expected):
     median = np.median(widths(learner, n=100, lineages=600, generations=101)[-1])

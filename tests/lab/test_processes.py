@@ -19,7 +19,7 @@ TREE = {
     "generations": 101,
     "record_every": 10,
     "data": {"size": 1000, "lineages": 100},
-    "arms": {"plain": {}, "accumulate": {"regime": {"name": "accumulate"}, "generations": 21}},
+    "arms": {"baseline": {}, "accumulate": {"regime": {"name": "accumulate"}, "generations": 21}},
 }
 PATIENCE = 120.0
 
@@ -125,9 +125,9 @@ def test_an_interrupted_command_ends_with_130_and_no_traceback_and_resumes_to_th
 
 def test_a_second_command_on_a_live_directory_is_refused_and_changes_nothing(tmp_path):
     folder = tmp_path / "run"
-    endless = {**TREE, "generations": 10**6, "record_every": 10**6, "arms": {"plain": {}}}
+    endless = {**TREE, "generations": 10**6, "record_every": 10**6, "arms": {"baseline": {}}}
     with command(folder, workers=1, tree=endless):
-        wait_until(lambda: (folder / "cells" / "plain" / "0" / "0" / "DONE").exists())
+        wait_until(lambda: (folder / "cells" / "baseline" / "0" / "0" / "DONE").exists())
         before = outcome(folder)
         with command(folder, workers=1, tree=endless) as second:
             _, said = second.communicate(timeout=PATIENCE)

@@ -50,7 +50,7 @@ def events_of(folder, **keys):
 
 
 def models_in(folder):
-    return [int(path.parent.name) for path in sorted(folder.glob("cells/plain/0/*/model"))]
+    return [int(path.parent.name) for path in sorted(folder.glob("cells/baseline/0/*/model"))]
 
 
 # The order of things
@@ -127,7 +127,7 @@ def test_a_cell_holds_what_was_written_since_the_last_one_if_it_is_needed_again(
 
 def test_how_often_is_recorded_changes_no_result(tmp_path):
     every, few = (run(tmp_path / str(k), generations=5, record_every=k) for k in (1, 4))
-    assert few.cell("plain", 0, 4).metrics() == every.cell("plain", 0, 4).metrics()
+    assert few.cell("baseline", 0, 4).metrics() == every.cell("baseline", 0, 4).metrics()
 
 
 # Which models stay

@@ -19,7 +19,7 @@ TREES = {
     "mixture": {
         "data": {"size": 60, "modes": 3},
         "components": 3,
-        "arms": {"plain": {}, "drop": {"drop": 0.1}, "accumulate": ACCUMULATE},
+        "arms": {"baseline": {}, "drop": {"drop": 0.1}, "accumulate": ACCUMULATE},
     },
     "regression": {
         "data": {"size": 20, "width": 3, "lineages": 3},

@@ -66,7 +66,7 @@ def test_every_selector_has_as_many_candidates_and_there_is_always_a_choice():
     calls = {}
     for by in ("random", "surplexity", "dsir", "verifier", "detector"):
         tree = {**LANGUAGE, "regime": {"name": "select", "by": {"name": by}}}
-        _, _, asked = recursion(lab.load(tree).arms["plain"].regime, 5, 2)
+        _, _, asked = recursion(lab.load(tree).arms["baseline"].regime, 5, 2)
         calls[by] = asked.of("sample")
     assert set(map(str, calls.values())) == {"[(0, 20, 1)]"}
     _, _, asked = recursion(SelectRegime(name="select", by=Uniform(name="random"), written=1.01), 5, 2)
@@ -123,6 +123,6 @@ def test_a_subject_of_ones_own_that_selects_is_asked_to(tmp_path):
     asked = Asked()
     able = replace(trace_subject(asked, size=2), select=last_ones)
     run = lab.run(USER, tmp_path / "run", learners={"trace": lambda options, seed: able})
-    assert run.cell("plain", 0, 1).metrics()["metrics"]["selected_share"] == 1006
+    assert run.cell("baseline", 0, 1).metrics()["metrics"]["selected_share"] == 1006
     assert [call[:3] for call in asked.of("select")] == [(8, Uniform(name="random"), 2)]
-    assert np.load(run.path / "cells/plain/0/1/written/1/values.npy").tolist() == [1006, 1007]
+    assert np.load(run.path / "cells/baseline/0/1/written/1/values.npy").tolist() == [1006, 1007]

@@ -5,7 +5,7 @@ import pytest
 
 from tailkeep.metrics import factorial_effects, mean_interval
 
-FACTORS = {"decoder": ["plain", "matched", "cut"], "loss": ["plain", "truncated"], "edit": ["no", "yes"]}
+FACTORS = {"decoder": ["baseline", "matched", "cut"], "loss": ["baseline", "truncated"], "edit": ["no", "yes"]}
 
 
 def outcomes_of(function, seeds=3):
@@ -17,7 +17,7 @@ def found(effects):
 
 
 def test_what_adds_up_has_its_main_effects_and_no_interaction():
-    worth = {"plain": 0.0, "matched": 1.0, "cut": -2.0, "truncated": 0.5, "no": 0.0, "yes": 4.0}
+    worth = {"baseline": 0.0, "matched": 1.0, "cut": -2.0, "truncated": 0.5, "no": 0.0, "yes": 4.0}
     effects = found(
         factorial_effects(FACTORS, outcomes_of(lambda *cell: 7 * cell[-1] + sum(worth[level] for level in cell[:-1])))
     )
@@ -44,7 +44,7 @@ def test_the_intervals_are_over_seeds_of_what_each_seed_shows():
     outcomes = {cell: rng.normal(size=4) for cell in product(*FACTORS.values())}
     effects = found(factorial_effects(FACTORS, outcomes, level=0.9))
     others = product(FACTORS["loss"], FACTORS["edit"])
-    of_seeds = np.mean([outcomes["cut", *rest] - outcomes["plain", *rest] for rest in others], axis=0)
+    of_seeds = np.mean([outcomes["cut", *rest] - outcomes["baseline", *rest] for rest in others], axis=0)
     assert effects[("decoder", "cut"),] == pytest.approx(mean_interval(of_seeds, level=0.9))
 
 

@@ -37,7 +37,7 @@ def rows(path):
 
 
 def test_arms_are_compared_question_by_question_at_every_generation(tmp_path):
-    run = written(tmp_path / "r", {"plain": [knowledge(PLAIN)] * 2, "b": [knowledge(PLAIN), knowledge(OTHER)]})
+    run = written(tmp_path / "r", {"baseline": [knowledge(PLAIN)] * 2, "b": [knowledge(PLAIN), knowledge(OTHER)]})
     before, after = summarise(run).groups[0].answers
     assert (before.test, before.left_out) == ((0, 0, 1.0), 1)
     assert (after.arm, after.seed, after.generation, after.questions, after.left_out) == ("b", 0, 1, 6, 1)
@@ -46,18 +46,18 @@ def test_arms_are_compared_question_by_question_at_every_generation(tmp_path):
 
 
 def test_only_questions_that_both_were_asked_count(tmp_path):
-    tables = {"plain": [knowledge(PLAIN[:3], [0, 1, 2])], "b": [knowledge(OTHER[1:4], [1, 2, 3])]}
+    tables = {"baseline": [knowledge(PLAIN[:3], [0, 1, 2])], "b": [knowledge(OTHER[1:4], [1, 2, 3])]}
     (one,) = summarise(written(tmp_path / "r", tables)).groups[0].answers
     assert (one.questions, one.test.only_first, one.test.only_second) == (2, 1, 1)
 
 
 def test_answers_to_another_file_are_not_compared(tmp_path):
-    tables = {"plain": [knowledge(PLAIN)], "b": [knowledge(OTHER, file="g")], "c": [{}]}
+    tables = {"baseline": [knowledge(PLAIN)], "b": [knowledge(OTHER, file="g")], "c": [{}]}
     assert summarise(written(tmp_path / "r", tables)).groups[0].answers == ()
 
 
 def test_the_page_and_the_tables_tell_them(tmp_path):
-    run = written(tmp_path / "r", {"plain": [knowledge(PLAIN)] * 2, "b": [knowledge(OTHER)] * 2})
+    run = written(tmp_path / "r", {"baseline": [knowledge(PLAIN)] * 2, "b": [knowledge(OTHER)] * 2})
     page = write(run).read_text(encoding="utf-8")
     assert "The same questions, one by one" in page
     assert "<td>0</td><td>1</td><td>5</td><td>2</td><td>1</td>" in page
@@ -66,27 +66,27 @@ def test_the_page_and_the_tables_tell_them(tmp_path):
 
 
 def test_in_a_grid_the_table_names_what_each_arm_is_compared_with(tmp_path):
-    arms = {f"{decoder}-{loss}": PLAIN for decoder in ("greedy", "sample") for loss in ("plain", "cut")}
-    grid = {"decoder": ["greedy", "sample"], "loss": ["plain", "cut"]}
+    arms = {f"{decoder}-{loss}": PLAIN for decoder in ("greedy", "sample") for loss in ("baseline", "cut")}
+    grid = {"decoder": ["greedy", "sample"], "loss": ["baseline", "cut"]}
     with new_run(tmp_path / "r", arms=arms, seeds=(0,), generations=1, grid=grid) as run:
         for arm, margins in arms.items():
             finish(run.cell(arm, 0, 0), {"kr_accuracy": 0.6}, learner="causal_lm", tables=knowledge(margins))
     write(tmp_path / "r")
     told = rows(tmp_path / "r" / "tables" / "answers.csv")
     assert [(row["arm"], row["from_arm"]) for row in told] == [
-        ("greedy-cut", "greedy-plain"), ("sample-cut", "sample-plain"),
+        ("greedy-cut", "greedy-baseline"), ("sample-cut", "sample-baseline"),
     ]  # fmt: skip
 
 
 def test_a_terminal_tells_them_in_a_sentence_an_arm(tmp_path):
-    group = summarise(written(tmp_path / "r", {"plain": [knowledge(PLAIN)], "b": [knowledge(OTHER)]})).groups[0]
+    group = summarise(written(tmp_path / "r", {"baseline": [knowledge(PLAIN)], "b": [knowledge(OTHER)]})).groups[0]
     assert answered(group) == (
-        "Of the same questions at generation 0 only b answers 2 rightly and only plain 1 (by seed; McNemar p 1.0).",
+        "Of the same questions at generation 0 only b answers 2 rightly and only baseline 1 (by seed; McNemar p 1.0).",
     )
 
 
 def test_without_questions_there_is_no_such_table(tmp_path):
-    run = written(tmp_path / "r", {"plain": [{}], "b": [{}]})
+    run = written(tmp_path / "r", {"baseline": [{}], "b": [{}]})
     assert "one by one" not in write(run).read_text(encoding="utf-8")
     assert not (run / "tables" / "answers.csv").exists()
 

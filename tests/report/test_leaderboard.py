@@ -6,12 +6,12 @@ from tailkeep.report.lab.comparisons import leaderboard, ranked
 from tailkeep.report.lab.run import read_lab_run
 from tests.report.built_runs import finish, new_run
 
-ARMS = ("plain", "worse", "better", "same", "unsure")
+ARMS = ("baseline", "worse", "better", "same", "unsure")
 
 
 @pytest.fixture(scope="module")
 def group(tmp_path_factory):
-    """Three seeds; `better` and `worse` keep or lose .1 of what plain keeps in each, `unsure` by seed."""
+    """Three seeds; `better` and `worse` keep or lose .1 of what `baseline` keeps in each, `unsure` by seed."""
     path = tmp_path_factory.mktemp("ranked") / "run"
     with new_run(path, arms=ARMS, generations=2) as run:
         for arm in ARMS:
@@ -34,7 +34,7 @@ def test_arms_are_ranked_by_their_paired_difference_from_the_first(group):
 
 def test_the_leaderboard_says_what_it_draws(group):
     drawing = leaderboard(group, "kr_accuracy", "x")
-    assert drawing.title == "Knowledge retention: against plain"
+    assert drawing.title == "Knowledge retention: against baseline"
     assert "better: +0.1" in drawing.alt
     assert drawing.build() is not None
 

@@ -7,7 +7,7 @@ from tailkeep.report.lab.comparisons import effect_map, findings
 from tailkeep.report.lab.run import read_lab_run
 from tests.report.built_runs import finish, new_run
 
-GRID = {"decoder": ["greedy", "sample"], "init_from_previous": ["yes", "no"], "loss": ["plain", "cut", "random"]}
+GRID = {"decoder": ["greedy", "sample"], "init_from_previous": ["yes", "no"], "loss": ["baseline", "cut", "random"]}
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def test_a_map_pairs_seeds_and_tells_what_is_sure(crossed):
     reading = read_lab_run(crossed)
     found = effect_map(reading.groups[0], reading.grid, "held_out_nll")
     assert found.rows == ("greedy · yes", "greedy · no", "sample · yes", "sample · no")
-    assert (found.reference, found.columns) == ("plain", ("cut", "random"))
+    assert (found.reference, found.columns) == ("baseline", ("cut", "random"))
     fields = {(found.rows[f.row], found.columns[f.column]): f for f in found.fields}
     sure, unsure = fields["greedy · no", "cut"], fields["sample · yes", "cut"]
     assert sure.difference.level.mean == pytest.approx(-0.5)
@@ -42,10 +42,12 @@ def test_a_map_pairs_seeds_and_tells_what_is_sure(crossed):
 def test_a_grid_is_told_by_what_is_sure_and_every_arm_is_paired_within_its_circumstance(crossed):
     reading = read_lab_run(crossed)
     (nll,) = findings(reading.groups[0], reading.grid)
-    assert nll.startswith("Held-out NLL, each choice against plain in the same circumstance, paired by seed, is better")
+    assert nll.startswith(
+        "Held-out NLL, each choice against baseline in the same circumstance, paired by seed, is better"
+    )
     assert "better in 2 of 8: cut with greedy · yes (−0.500), cut with greedy · no (−0.500). In the others" in nll
     assert {(one.arm, one.base) for one in summarise(crossed).groups[0].differences} == {
-        (f"{d}-{i}-{loss}", f"{d}-{i}-plain")
+        (f"{d}-{i}-{loss}", f"{d}-{i}-baseline")
         for d in GRID["decoder"] for i in GRID["init_from_previous"] for loss in GRID["loss"][1:]
     }  # fmt: skip
 
@@ -54,9 +56,9 @@ def test_without_a_grid_or_a_direction_there_is_no_map(crossed, language):
     reading = read_lab_run(language)
     assert reading.grid == {}
     group = read_lab_run(crossed).groups[0]
-    assert effect_map(group, {"loss": ("plain", "cut")}, "held_out_nll") is None
+    assert effect_map(group, {"loss": ("baseline", "cut")}, "held_out_nll") is None
     assert effect_map(group, GRID, "train_units") is None
-    assert effect_map(group, {"a": ("x", "y"), "loss": ("plain", "cut")}, "held_out_nll") is None
+    assert effect_map(group, {"a": ("x", "y"), "loss": ("baseline", "cut")}, "held_out_nll") is None
 
 
 def test_the_page_of_a_grid_has_its_map_and_a_panel_for_each_circumstance(crossed):

@@ -9,9 +9,9 @@ from tests.report.built_runs import finish, new_run
 
 
 def picture_run(path, images, *, generations=5):
-    with new_run(path, arms=("plain",), seeds=(0,), generations=generations) as run:
+    with new_run(path, arms=("baseline",), seeds=(0,), generations=generations) as run:
         for generation in range(generations):
-            cell = run.cell("plain", 0, generation)
+            cell = run.cell("baseline", 0, generation)
             folder = cell.samples / "common"
             folder.mkdir(parents=True)
             if isinstance(images, bytes):
@@ -38,7 +38,7 @@ def test_more_than_a_hundred_images_are_cut():
 @pytest.mark.parametrize(("generations", "shown"), [(1, [0]), (5, [0, 1, 2, 3, 4]), (9, [0, 2, 4, 6, 8])])
 def test_the_page_shows_up_to_five_generations_of_an_arm(generations, shown, tmp_path):
     write(picture_run(tmp_path / "run", np.zeros((120, 8, 8), dtype=np.uint8), generations=generations))
-    svg = (tmp_path / "run" / "figures" / "vae-images-plain.svg").read_text(encoding="utf-8")
+    svg = (tmp_path / "run" / "figures" / "vae-images-baseline.svg").read_text(encoding="utf-8")
     assert svg.count("<image") == len(shown)
     assert all(f"generation {generation}" in svg for generation in shown)
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")

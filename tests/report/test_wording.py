@@ -126,18 +126,18 @@ def test_the_mean_has_the_decimals_of_its_bounds():
 
 
 def test_paired_differences_are_told_of_the_first_metric_with_their_intervals(tmp_path):
-    values = {"plain": (2.0, 2.1, 2.3), "near": (2.1, 2.2, 2.4), "mixed": (1.0, 2.1, 3.2)}
+    values = {"baseline": (2.0, 2.1, 2.3), "near": (2.1, 2.2, 2.4), "mixed": (1.0, 2.1, 3.2)}
     with new_run(tmp_path / "r", arms=values, seeds=(0, 1, 2), generations=1) as run:
         for arm, levels in values.items():
             for seed, value in enumerate(levels):
                 finish(run.cell(arm, seed, 0), {"held_out_nll": value}, learner="causal_lm")
     (line,) = paired(summarise(tmp_path / "r").groups[0])
-    assert line.startswith("Paired with plain by seed, over 3 seeds at generation 0, held-out NLL differs by ")
+    assert line.startswith("Paired with baseline by seed, over 3 seeds at generation 0, held-out NLL differs by ")
     assert "+0.100 for near" in line or "+0.1 for near" in line
     assert "for mixed (" in line
 
 
 def test_one_arm_has_nothing_to_be_paired_with(tmp_path):
-    with new_run(tmp_path / "r", arms=["plain"], seeds=(0,), generations=1) as run:
-        finish(run.cell("plain", 0, 0), {"held_out_nll": 2.0}, learner="causal_lm")
+    with new_run(tmp_path / "r", arms=["baseline"], seeds=(0,), generations=1) as run:
+        finish(run.cell("baseline", 0, 0), {"held_out_nll": 2.0}, learner="causal_lm")
     assert paired(summarise(tmp_path / "r").groups[0]) == ()

@@ -6,7 +6,7 @@ from tailkeep.runs import RunDirectory, RunRecord, Storage
 
 RECORD = RunRecord.of("small", {"config": {"seeds": [0], "rate": 1e-3}}, versions={"tailkeep": "0"}, seeds=(0,))
 CONFIG = "seeds: [0]\nrate: 0.001\n"
-ARMS = ("plain", "kept")
+ARMS = ("baseline", "kept")
 
 # The names in which a resumed run may differ: a phase cut off between its result and its time has no time.
 TIMINGS = (".lock", "timings.json", "timings.jsonl")

@@ -181,7 +181,7 @@ def test_the_tables_are_rebuilt_from_finished_cells_alone(tmp_path):
     before = content(tmp_path / "run")
     (tmp_path / "run" / "metrics.jsonl").write_text("spoilt")
     (tmp_path / "run" / "timings.jsonl").unlink()
-    directory.cell("plain", 0, 7).write_metrics({"nll": 9.0}, {}, learner="small")
+    directory.cell("baseline", 0, 7).write_metrics({"nll": 9.0}, {}, learner="small")
     directory.collect()
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before["metrics.jsonl"]
     assert (tmp_path / "run" / "timings.jsonl").read_bytes() == before["timings.jsonl"]

@@ -4,7 +4,7 @@
     learner: causal_lm            # the base study: every key that is not one of the run's own
     loss: {name: cross_entropy}
     arms:
-      plain: {}
+      baseline: {}
       truncated: {loss: {name: truncated, threshold: 0.99}}
 
 Arms may also be the crossing of choices, see `grid`. Rule: an override beats the chosen preset, which beats the file.
@@ -212,7 +212,7 @@ def parse(tree: Mapping[str, Any], overrides: Mapping[str, Any], *, name: str, a
     more = {"grid": preset.pop("grid")} if "grid" in preset else {}
     crossed = expanded(merge(file, more), name)
     own = [Layer.of(layer, name, _RUN_KEYS) for layer in (crossed, preset)]
-    known = list(dict.fromkeys(arm for layer in own for arm in layer.arms)) or ["plain"]
+    known = list(dict.fromkeys(arm for layer in own for arm in layer.arms)) or ["baseline"]
     check_overridden(overrides, known)
     chosen = choose_arms(arms, known)
     layers = [*own, Layer.of(overrides, _OVERRIDES, _RUN_KEYS)]

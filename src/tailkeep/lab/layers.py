@@ -33,7 +33,9 @@ class Layer:
         """
         arms = tree.get("arms") or {}
         if not isinstance(arms, Mapping) or not all(isinstance(arm or {}, Mapping) for arm in arms.values()):
-            raise ConfigError(f"{name}: arms: expected names with keys of their own, such as `arms: {{plain: {{}}}}`.")
+            raise ConfigError(
+                f"{name}: arms: expected names with keys of their own, such as `arms: {{baseline: {{}}}}`."
+            )
         run = {key: value for key, value in tree.items() if key in run_keys}
         base = {key: value for key, value in tree.items() if key not in run_keys and key != "arms"}
         return cls(run, base, {str(arm): dict(keys or {}) for arm, keys in arms.items()})
@@ -144,11 +146,11 @@ def _is_other_learner(base: Mapping[str, Any], override: Mapping[str, Any]) -> b
 #         greedy: {generation: {decoder: {name: greedy}}}
 #         sample: {generation: {decoder: {name: sample}}}
 #       loss:
-#         plain: {}
+#         baseline: {}
 #         truncated: {loss: {name: truncated, threshold: 0.99}}
 #
-# gives the arms greedy-plain, greedy-truncated, sample-plain and sample-truncated. Rule: the last axis is the one whose
-# levels a report compares, its first level what the others are compared with; the other axes are the circumstances.
+# gives the arms greedy-baseline, greedy-truncated, sample-baseline and sample-truncated. Rule: a report compares the
+# levels of the last axis with its first level; the other axes are the settings in which it does so.
 
 
 Axes = Mapping[str, tuple[str, ...]]
@@ -191,7 +193,7 @@ def _check(grid: Any, name: str) -> None:
     if not isinstance(grid, Mapping) or not all(_is_axis(levels) for levels in grid.values()):
         raise ConfigError(
             f"{name}: grid: expected axes of levels with keys of their own, such as "
-            "`grid: {loss: {plain: {}, truncated: {loss: {name: truncated}}}}`."
+            "`grid: {loss: {baseline: {}, truncated: {loss: {name: truncated}}}}`."
         )
     combined = [arm_name(levels) for levels in itertools.product(*grid.values())]
     if twice := next((arm for arm in combined if combined.count(arm) > 1), None):

@@ -73,7 +73,7 @@ def _fill(folder: Path, world: World, prior: bool, tell: Callable[[str], None]) 
 
 def _train_prior(folder: Path, world: WorldConfig, tell: Callable[[str], None]) -> None:
     config = parse({**PRIOR, "data": {"name": "world", **world.model_dump()}}, {}, name="world")
-    study = config.arms["plain"]
+    study = config.arms["baseline"]
     load_libraries([study])
     tell(f"training a small prior on {world.documents} documents (about half a minute for 1000) ...")
     with limited_threads(config.num_threads):

@@ -172,11 +172,11 @@ def test_a_recursion_asks_by_fraction_in_the_form_of_its_text(tmp_path):
     write_questions(tmp_path / "kr.json", questions)
     data = {"name": "text", "path": str(path), "separator": "line", "held_out": 0.2}
     data |= {"kr_test": str(tmp_path / "kr.json"), "kr_form": "wikitext"}
-    arms = {"plain": {}, "replace": {"regime": {"name": "replace"}}}
+    arms = {"baseline": {}, "replace": {"regime": {"name": "replace"}}}
     tree = study(path, data=data, regime={"name": "regenerate", "fractions": 2}, arms=arms)
     run = lab.run(tree, tmp_path / "run")
     found = {arm: run.cell(arm, 0, 1).metrics()["metrics"] for arm in arms}
-    counts = found["plain"]
+    counts = found["baseline"]
     assert counts["kr_fraction_0.items"] + counts["kr_fraction_1.items"] + counts["kr_straddling"] == counts["kr_items"]
     assert counts["kr_items"] + counts["kr_outside"] == len(questions) == found["replace"]["kr_items"]
     assert counts["kr_reformed"] == counts["kr_items"]
@@ -208,7 +208,7 @@ def test_an_interleaved_corpus_runs_and_is_told_by_its_content(tmp_path):
     settings["sources"]["text"]["path"] = str(tmp_path / "moved.txt")
     assert lab.run(tree, tmp_path / "one").record.fingerprint == first.record.fingerprint
     (tmp_path / "moved.txt").write_text("other\n\n" * 9)
-    with pytest.raises(FingerprintError, match=r"arms\.plain\.data\.sources\.text\.path"):
+    with pytest.raises(FingerprintError, match=r"arms\.baseline\.data\.sources\.text\.path"):
         lab.run(tree, tmp_path / "one")
 
 

@@ -18,7 +18,7 @@ def text(tmp_path_factory):
 
 
 def built(text, *, losses=None, shared=None, device="cpu", **changes):
-    arm = load(study(text, **changes)).arms["plain"]
+    arm = load(study(text, **changes)).arms["baseline"]
     return build(arm, device=device, losses=losses or {}, shared={} if shared is None else shared)
 
 

@@ -92,7 +92,7 @@ WRITING = {
 
 
 def test_a_model_writes_at_the_temperature_that_its_facts_tell(tmp_path):
-    arm = lab.load(study(write_stories(tmp_path), generation=WRITING)).arms["plain"]
+    arm = lab.load(study(write_stories(tmp_path), generation=WRITING)).arms["baseline"]
     subject = build(arm, device="cpu", losses={}, shared={})
     model = subject.learner.fit(subject.real, seed=0, budget=subject.real.units)
     temperature = model.facts["decoder_temperature"]

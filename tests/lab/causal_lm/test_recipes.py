@@ -12,7 +12,7 @@ from tests.lab.causal_lm.tiny import STORIES
 DEMO = [
     "seeds=[0]", "generations=2", "data.people=4", "data.documents=40", "training.epochs=0.2", "training.block=16",
     "generation.form.new_tokens=24", "evaluation.samples=6", "evaluation.new_tokens=24", "device=cpu",
-    "arms.gaussian-plain.generations=3", "arms.gaussian-truncated.generations=3",
+    "arms.gaussian-baseline.generations=3", "arms.gaussian-truncated.generations=3",
 ]  # fmt: skip
 STORY_SIZES = [
     "seeds=[0]", "generations=2", "regime.fractions=2", "training.block=8", "generation.form.context=6",
@@ -64,7 +64,7 @@ def write_wikitext(folder):
 @pytest.mark.parametrize("architecture", ["llama", "gemma2"])
 def test_wikitext2_asks_its_questions_by_fraction_of_any_architecture(tmp_path, architecture):
     sizes = [*CHAIN_SIZES, *write_wikitext(tmp_path), f"model.type={architecture}", "data.kr_form=wikitext"]
-    config = lab.load("wikitext2", overrides=sizes, arms=["plain", "random-matched"])
+    config = lab.load("wikitext2", overrides=sizes, arms=["baseline", "random-matched"])
     run = lab.run(config, tmp_path / "run")
     for row in rows_of(run.path):
         assert (row["kr_fraction_0.items"], row["kr_fraction_1.items"]) == (1, 1)
@@ -103,7 +103,7 @@ def test_imagination_runs_on_real_text_questions_and_sums(real_data, tmp_path):
     sizes = [*(f"{key}={path}" for key, path in inputs.items()), "seeds=[0]", "generations=2", "training.epochs=0.2"]
     sizes += [f"data.sources.{name}.limit=40" for name in ("wiki", *files)]
     sizes += ["data.downstream.pairs=1", "data.downstream.limit=10", "device=cpu"]
-    config = lab.load("imagination", overrides=sizes, arms=["plain", "truncated-0.9"])
+    config = lab.load("imagination", overrides=sizes, arms=["baseline", "truncated-0.9"])
     rows = rows_of(lab.run(config, tmp_path / "run").path)
     assert len(rows) == 4
     for row in rows:
@@ -139,7 +139,7 @@ def test_decoders_losses_and_editing_are_crossed_completely(tmp_path):
         assert (chosen.generation.decoder.name == "matched") == (decoder == "matched")
         assert (chosen.loss.name == "truncated") == (loss == "truncated")
         assert chosen.regime.name == editing
-    arms = ["sample-plain-replace", "matched-plain-edit", "floor-truncated-edit", "matched-truncated-replace"]
+    arms = ["sample-baseline-replace", "matched-baseline-edit", "min-p-truncated-edit", "matched-truncated-replace"]
     config = lab.load("decoding", overrides=WORLD_SIZES, arms=arms)
     lab.run(config, tmp_path / "run")
     rows = rows_of(tmp_path / "run")
@@ -154,7 +154,7 @@ def test_remedies_in_weight_space_run_beside_their_rivals(tmp_path):
     lab.run(config, tmp_path / "run")
     change = {row["arm"]: row["weight_change"] for row in rows_of(tmp_path / "run") if row["generation"] == 1}
     assert change.keys() == config.arms.keys()
-    assert max(change["low-rate"], change["extrapolate"]) < change["plain"]
+    assert max(change["low-rate"], change["extrapolate"]) < change["baseline"]
 
 
 @pytest.mark.slow
@@ -163,7 +163,7 @@ def test_all_selections_have_as_many_candidates_and_say_what_became_of_them(tmp_
     lab.run(config, tmp_path / "run")
     rows = [row for row in rows_of(tmp_path / "run") if row["generation"] == 1]
     selected = {row["arm"]: row for row in rows if "candidates" in row}
-    assert config.arms.keys() - selected.keys() == {"plain", "accumulate"}
+    assert config.arms.keys() - selected.keys() == {"baseline", "accumulate"}
     # Of hardly trained models nothing may be true, or stated at all.
     assert len({(row["candidates"], str(row["candidate_true_share"])) for row in selected.values()}) == 1
     assert selected["random"]["candidates"] == 160
@@ -200,20 +200,20 @@ EDIT_SIZES = ["seeds=[0]", "training.epochs=0.3", "evaluation.samples=4", "evalu
 @pytest.mark.slow
 def test_the_map_of_edits_tells_what_each_edit_of_real_stories_flags_and_changes(real_data, tmp_path):
     inputs = [f"data.path={real_data}/text/tinystories.txt", f"data.prior.path={real_data}/priors/stories260k"]
-    rules = ("unedited", "over-0.99", "over-0.99-at-random", "under-0.01")
-    arms = [f"top-8-t-1-{original}-{rule}" for original in ("staying", "going") for rule in rules]
-    config = lab.load("editing-map", overrides=[*EDIT_SIZES, "data.limit=20", *inputs], arms=[*arms, "written"])
+    rules = ("unedited", "over-0.99", "over-0.99-random", "under-0.01")
+    arms = [f"top-8-t-1-{original}-{rule}" for original in ("included", "excluded") for rule in rules]
+    config = lab.load("editing-map", overrides=[*EDIT_SIZES, "data.limit=20", *inputs], arms=[*arms, "synthetic"])
     lab.run(config, tmp_path / "run")
     rows = {row["arm"]: row for row in rows_of(tmp_path / "run")}
     assert rows.keys() == config.arms.keys()
     flagged, changed = ({arm: row.get(f"{what}_share") for arm, row in rows.items()} for what in ("flagged", "changed"))
-    assert flagged["written"] is flagged["top-8-t-1-going-unedited"] is None
-    for original in ("staying", "going"):
+    assert flagged["synthetic"] is flagged["top-8-t-1-excluded-unedited"] is None
+    for original in ("included", "excluded"):
         sure, control = (f"top-8-t-1-{original}-{rule}" for rule in rules[1:3])
         assert 0.1 < flagged[sure] == flagged[control] < 0.3
-        assert changed[sure] < changed[control] or original == "going"
-    assert changed["top-8-t-1-staying-over-0.99"] < 0.02 * flagged["top-8-t-1-staying-over-0.99"]
-    assert changed["top-8-t-1-going-over-0.99"] == pytest.approx(flagged["top-8-t-1-going-over-0.99"], rel=0.01)
+        assert changed[sure] < changed[control] or original == "excluded"
+    assert changed["top-8-t-1-included-over-0.99"] < 0.02 * flagged["top-8-t-1-included-over-0.99"]
+    assert changed["top-8-t-1-excluded-over-0.99"] == pytest.approx(flagged["top-8-t-1-excluded-over-0.99"], rel=0.01)
     assert report.write(tmp_path / "run").exists()
 
 
@@ -224,15 +224,15 @@ def test_answers_are_fine_tuned_on_and_text_is_trained_on_further(model_folder, 
     path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
     inputs = [f"data.path={path}", f"model.path={model_folder}", f"data.prior.path={model_folder}"]
     sizes = [*EDIT_SIZES, "training.block=32", "generation.form.new_tokens=8", "evaluation.prompt_tokens=2"]
-    arms = ("unedited", "over-0.99-going", "written", "untrained")
+    arms = ("unedited", "over-0.99-excluded", "synthetic", "untrained")
     for recipe in ("editing-finetune", "editing-continual"):
         config = lab.load(recipe, overrides=[*sizes, *inputs], arms=arms)
         lab.run(config, tmp_path / recipe)
         rows = {row["arm"]: row for row in rows_of(tmp_path / recipe)}
         assert rows.keys() == config.arms.keys()
         # A model that is sure of nothing flags nothing, so the edited text is the text.
-        assert rows["over-0.99-going"]["train_units"] == rows["unedited"]["train_units"]
-        assert rows["over-0.99-going"]["held_out_nll"] == rows["unedited"]["held_out_nll"]
+        assert rows["over-0.99-excluded"]["train_units"] == rows["unedited"]["train_units"]
+        assert rows["over-0.99-excluded"]["held_out_nll"] == rows["unedited"]["held_out_nll"]
         assert rows["untrained"]["train_steps"] == 1
 
 
@@ -242,5 +242,5 @@ def test_heirs_of_the_stopping_recipe_train_as_little_as_they_are_told(tmp_path)
     lab.run(config, tmp_path / "run")
     units = {row["arm"]: row["train_units"] for row in rows_of(tmp_path / "run") if row["generation"] == 1}
     assert units.keys() == config.arms.keys()
-    assert units["heirs-third-epoch"] < units["heirs-1-epoch"] < units["heirs-3-epochs"] <= units["plain"]
+    assert units["finetune-third-epoch"] < units["finetune-1-epoch"] < units["finetune-3-epochs"] <= units["baseline"]
     assert report.write(tmp_path / "run").exists()

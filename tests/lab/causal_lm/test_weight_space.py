@@ -23,7 +23,7 @@ def text(tmp_path_factory):
 
 def heirs(text, **inherited):
     """What a first model and its heir come to, with `finetune` for the heir."""
-    subject = build(lab.load(study(text, finetune=inherited)).arms["plain"], device="cpu", losses={}, shared={})
+    subject = build(lab.load(study(text, finetune=inherited)).arms["baseline"], device="cpu", losses={}, shared={})
     first = subject.learner.fit(subject.real, seed=0, budget=subject.real.units)
     heir = subject.learner.fit(subject.real, seed=1, budget=subject.real.units, previous=first)
     return first, heir
@@ -112,7 +112,7 @@ def test_heirs_that_are_not_there_are_refused(text):
 
 
 def test_a_missing_package_is_named_before_anything_is_trained(text, monkeypatch):
-    arm = lab.load(study(text, finetune={"low_rank": {}})).arms["plain"]
+    arm = lab.load(study(text, finetune={"low_rank": {}})).arms["baseline"]
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(MissingPackageError, match=r"peft is not installed.*tailkeep\[lora\]"):
         build(arm, device="cpu", losses={}, shared={})

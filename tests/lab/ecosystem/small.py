@@ -29,4 +29,4 @@ def ecosystem(text, *, members=MEMBERS, **changes: Any) -> dict[str, Any]:
 
 
 def load(text, **changes: Any):
-    return lab.load(ecosystem(text, **changes)).arms["plain"]
+    return lab.load(ecosystem(text, **changes)).arms["baseline"]

@@ -63,10 +63,10 @@ def test_the_recipe_of_mnist_runs_on_idx_files_at_every_scale(tmp_path):
     presets = {"quick": ["data.take=60", "data.held_out=20"], "full": test}
     for preset, keys in presets.items():
         config = lab.load("mnist", overrides=[*CUT_DOWN, f"preset={preset}", *files, *keys])
-        assert config.arms["plain"].training.batch == {"quick": 128, "full": 256}[preset]
+        assert config.arms["baseline"].training.batch == {"quick": 128, "full": 256}[preset]
         lab.run(config, tmp_path / preset, storage=FaultyStorage())
         rows = rows_of(tmp_path / preset)
-        assert {row["train_data_units"] for row in rows if row["arm"] == "plain"} == {
+        assert {row["train_data_units"] for row in rows if row["arm"] == "baseline"} == {
             40.0 if preset == "quick" else 60.0
         }
 

@@ -30,7 +30,7 @@ TREES = {
         "learner": "gan",
         "data": {"name": "moons", "size": 30},
         "arms": {
-            "plain": {"regime": {"name": "accumulate"}},
+            "baseline": {"regime": {"name": "accumulate"}},
             "sure": {"truncate": {"of": "discriminator", "at_random": True}},
         },
     },
@@ -77,7 +77,7 @@ def test_a_recipe_runs_and_trains_its_arms_equally(recipe, digits, tmp_path):
 def test_the_recipes_of_digits_read_images_from_idx_files(recipe, tmp_path):
     images, labels = pair(tmp_path, images=60, side=28, ending=".gz")
     data = ["data.name=idx", f"data.images={images}", f"data.labels={labels}", "data.held_out=20"]
-    config = lab.load(recipe, overrides=[*CUT_DOWN, *data, "evaluation.classifier_steps=3"], arms=["plain"])
+    config = lab.load(recipe, overrides=[*CUT_DOWN, *data, "evaluation.classifier_steps=3"], arms=["baseline"])
     lab.run(config, tmp_path / "run", storage=FaultyStorage())
     assert [row["train_data_units"] for row in rows_of(tmp_path / "run")] == [40.0, 40.0]
 
