@@ -22,8 +22,15 @@ from typing import Any
 
 import numpy as np
 
-from tailkeep.audit.comparison import Comparison, compare, match, permutation_p_values, permuted, statistics
-from tailkeep.audit.config import SampleConfig, Testing
+from tailkeep.audit.comparison import (
+    Comparison,
+    compare,
+    match_lengths,
+    permutation_p_values,
+    permute_sides,
+    statistics,
+)
+from tailkeep.audit.config import PermutationTestConfig, SampleConfig
 from tailkeep.audit.documents import SampledDocument
 from tailkeep.audit.prior_scores import PriorScorer
 from tailkeep.metrics import binomial_interval, holm_correction
@@ -52,7 +59,7 @@ def main() -> None:
     if not files:
         sys.exit(f"{folder} holds no *.raw_data.json. Set TAILKEEP_DATA, or give --folder.")
     ask = PriorScorer({"path": str(options.prior)}).log_probs if options.prior else None
-    testing = Testing(permutations=options.permutations)
+    testing = PermutationTestConfig(permutations=options.permutations)
     rows: list[dict[str, Any]] = []
     for file in files if "pairs" in options.parts else ():
         human, machine = read_pairs(file)
@@ -121,7 +128,7 @@ def table(comparison: Comparison) -> Iterator[dict[str, Any]]:
         }
 
 
-def false_alarms(files: Sequence[Path], testing: Testing, splits: int) -> None:
+def false_alarms(files: Sequence[Path], testing: PermutationTestConfig, splits: int) -> None:
     """Print how often two halves of the human documents of one file are told apart."""
     print("\nhuman against human\n")
     print("| file | documents of a half | divisions | with a false alarm | whole comparisons | with a false alarm |")
@@ -135,17 +142,17 @@ def false_alarms(files: Sequence[Path], testing: Testing, splits: int) -> None:
     print(line("all", "", totals))
 
 
-def divisions(human: Sequence[str], testing: Testing) -> tuple[int, int]:
+def divisions(human: Sequence[str], testing: PermutationTestConfig) -> tuple[int, int]:
     """Each division of one pool of documents, taken for the true one and ranked among all: how many, and the alarms."""
     halves = [sampled(half) for half in (human[::2], human[1::2])]
-    matched = match(halves[0], halves[1], SampleConfig())
-    is_input = permuted(matched.documents, testing.permutations, 0)[:, 1:]
+    matched = match_lengths(halves[0], halves[1], SampleConfig())
+    is_input = permute_sides(matched.documents, testing.permutations, 0)[:, 1:]
     p_values = np.stack([permutation_p_values(name, values) for name, values, _ in statistics(matched, is_input)])
     alarms = sum(min(holm_correction(column)) <= testing.level for column in p_values.T.tolist())
     return p_values.shape[1], alarms
 
 
-def whole_comparisons(human: Sequence[str], testing: Testing, splits: int) -> tuple[int, int]:
+def whole_comparisons(human: Sequence[str], testing: PermutationTestConfig, splits: int) -> tuple[int, int]:
     """Random halves, each compared as an audit does it: how many, and how many of them flag anything."""
     alarms = 0
     for seed in range(splits):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tailkeep.audit.corpus_stats import Spectrum, quantiles_of
+from tailkeep.audit.corpus_stats import Spectrum, histogram_quantiles
 from tailkeep.data.count_tables import CountTable, merge_rows, merge_tables
 from tailkeep.data.counters import ShardCounter, ShardDocument, batch_documents, merge_counts, split_chunks
 from tailkeep.data.hashing import (
@@ -215,5 +215,5 @@ def test_a_spectrum_says_what_the_counts_say():
 
 def test_quantiles_lie_straight_between_the_edges_of_a_bin():
     edges = np.array([0.0, 1.0, 3.0])
-    assert quantiles_of([2, 2], edges, [0.25, 0.5, 0.75]) == [0.5, 1.0, 2.0]
-    assert np.isnan(quantiles_of([0, 0], edges, [0.5])).all()
+    assert histogram_quantiles([2, 2], edges, [0.25, 0.5, 0.75]) == [0.5, 1.0, 2.0]
+    assert np.isnan(histogram_quantiles([0, 0], edges, [0.5])).all()

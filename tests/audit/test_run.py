@@ -30,8 +30,8 @@ def test_the_counts_are_those_of_the_corpus(audited, corpus):
     outcome, _ = audited
     figures = outcome.summary["input"]
     assert figures["documents"] == 120
-    assert figures["exact_copies"] == 4
-    assert figures["near_copies"] >= 4
+    assert figures["exact_duplicates"] == 4
+    assert figures["near_duplicates"] >= 4
     assert figures["compression"] is None  # less than one block
     assert figures["spectrum"]["types"] <= 56
     assert 0 < figures["distinct"]["1"] < figures["distinct"]["2"] < figures["distinct"]["4"] <= 1
@@ -63,7 +63,7 @@ def test_text_of_one_kind_is_not_flagged(tmp_path):
 def test_without_a_reference_nothing_is_flagged_and_the_reader_is_told_why(corpus, tmp_path):
     outcome = run({}, corpus, tmp_path / "out")
     assert not any(finding["flagged"] for finding in outcome.summary["findings"])
-    assert "no yardstick" in outcome.summary["findings"][0]["sentence"]
+    assert "there is no reference (--reference) to compare with" in outcome.summary["findings"][0]["sentence"]
     assert "reference" not in outcome.summary
     assert not (tmp_path / "out" / "tables" / "tests.csv").exists()
 
@@ -84,9 +84,9 @@ def test_the_tables_hold_both_sides(audited):
     tests = table(out, "tests")
     assert len(tests) == 20
     assert all(0 < float(row["p"]) <= float(row["adjusted_p"]) <= 1 for row in tests)
-    contrasts = table(out, "contrasts")
+    keywords = table(out, "keywords")
     # The audited corpus has no w700x, the reference has.
-    assert any(row["in_input"] == "under" and float(row["input"]) == 0 for row in contrasts)
+    assert any(row["in_input"] == "under" and float(row["input"]) == 0 for row in keywords)
     ends = [json.loads(line) for line in (out / "tables" / "examples.jsonl").read_text().splitlines()]
     assert {item["side"] for item in ends} == {"input", "reference"}
 
@@ -110,9 +110,9 @@ def test_an_edit_can_be_audited(corpus, tmp_path):
 
 def test_a_choice_that_would_do_nothing_is_refused(corpus, tmp_path):
     for config, message in (
-        ({"testing": {"permutations": 500}}, "500 permutations flag nothing at the level 0.05"),
-        ({"layout": {"token_field": "ids"}}, "counts words of text"),
-        ({"layout": {"prompt_fields": ["q"]}}, "do nothing in an audit"),
+        ({"testing": {"permutations": 500}}, "permutations must be >= 639 at level=0.05, got 500"),
+        ({"layout": {"token_field": "ids"}}, "token_field has no effect in an audit, which counts words of text"),
+        ({"layout": {"prompt_fields": ["q"]}}, "prompt_fields have no effect in an audit"),
         ({"sample": {"documnts": 20}}, "Did you mean 'documents'"),
         ({"prior": {"path": str(tmp_path), "dtyp": "x"}}, "Did you mean 'dtype'"),
         ({"prior": {"dtype": "auto"}}, "the key 'prior.path' is missing"),

@@ -95,8 +95,8 @@ def test_what_a_selection_lacks_is_named(audited, tmp_path):
         ((tmp_path / "plain", tmp_path, "perplexity"), {}, "audited without a prior"),
         ((tmp_path / "plain", tmp_path, "dsir"), {"inputs": audited / "in"}, "audited without a reference"),
         ((tmp_path / "plain", tmp_path, "dsir"), {}, "reads the documents again"),
-        ((audited / "out", tmp_path, "perplexity"), {"inputs": audited / "in"}, "does nothing for perplexity"),
-        ((audited / "out", tmp_path, "perplexity"), {"keep": 1}, "keeps all or none"),
+        ((audited / "out", tmp_path, "perplexity"), {"inputs": audited / "in"}, "has no effect with method perplexity"),
+        ((audited / "out", tmp_path, "perplexity"), {"keep": 1}, "keep must be between 0 and 1 .both excluded., got 1"),
         ((audited / "out", tmp_path, "scores"), {}, "Give both or neither|reads the documents again"),
     ):
         with pytest.raises((ConfigError, InputError), match=message):

@@ -1,10 +1,10 @@
-"""Audits of corpora: what a corpus is made of, how it differs from trusted text, and what that means for training.
+"""Audits: describe a corpus, test how it differs from trusted text, and say what that means for training.
 
-Rule: without a prior nothing here needs torch.
+Rule: without a prior nothing in this package needs torch.
 """
 
 from tailkeep.audit.config import AuditConfig, dump, load
-from tailkeep.audit.recommend import Advice, plan
+from tailkeep.audit.recommend import Advice, plan_mixing
 from tailkeep.audit.run import AuditOutcome, gpus_for, run
 from tailkeep.audit.select import SelectionCounts, select
 from tailkeep.data.corpus import Progress, ProgressPrinter, Task, task_here
@@ -20,7 +20,7 @@ __all__ = [
     "dump",
     "gpus_for",
     "load",
-    "plan",
+    "plan_mixing",
     "run",
     "select",
     "task_here",

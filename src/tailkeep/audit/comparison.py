@@ -1,7 +1,8 @@
-"""Two corpora compared at equal numbers of words, each statistic against what mixed-up documents give.
+"""Permutation tests of two corpora on equally many words.
 
-Rule: a difference counts only if it passes its level among all that were tested (Holm 1979). Documents are exchanged
-whole, since the words of one are not independent; so the p-values hold for documents drawn independently of each other.
+Rules: a difference counts only if it is significant after Holm's correction over all tests (Holm 1979). Whole documents
+are permuted, since the words of one document are not independent; the p-values hold for independent documents. Each
+statistic is a function of sums over documents, so a division of the documents into two sides is a column of a matrix.
 """
 
 import zlib
@@ -12,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from tailkeep.audit.config import MOST_TESTS, SampleConfig, Testing
+from tailkeep.audit.config import MAX_TESTS, PermutationTestConfig, SampleConfig
 from tailkeep.audit.documents import SampledDocument
-from tailkeep.audit.prior_scores import SURE, confident_tokens, probability_histogram
+from tailkeep.audit.prior_scores import CONFIDENCE_THRESHOLDS, count_confident, probability_histogram
 from tailkeep.data.hashing import (
     BUCKETS,
     NGrams,
@@ -36,25 +37,25 @@ from tailkeep.metrics import (
     unseen_mass,
 )
 
-# The statistics of two sides, for many divisions of the documents into two at once.
-#
-# Rule: each is a function of counts or of numbers that add up over documents, so that a division is a column of a
-# matrix.
-
-
 Numbers = NDArray[np.float64]
 
 SMOOTHING = 0.5
-"""Added to each bucket in a Kullback-Leibler divergence, Jeffreys' prior."""
+"""Added to each bucket before a Kullback-Leibler divergence: Jeffreys' prior."""
 
 _TOP_BUCKETS = 100
-_AT_ONCE = 32
-_LEVEL = 6
+_CHUNK = 32
+_ZLIB_LEVEL = 6
 
 
 @dataclass(frozen=True, eq=False)
 class MatchedDocuments:
-    """Documents of equal length, those of the input first: bytes of each (2n,), and how many words they have."""
+    """Documents cut to equal length: first n of the input, then n of the reference.
+
+    Attributes:
+        texts: (2n,) the bytes of each.
+        words: the number of words of each.
+        lengths: (2n,) ln of the number of words before the cut.
+    """
 
     texts: list[bytes]
     words: int
@@ -62,100 +63,110 @@ class MatchedDocuments:
 
     @property
     def documents(self) -> int:
-        """How many there are of each side."""
+        """The number n of documents per side."""
         return len(self.texts) // 2
 
 
-Found = tuple[str, Numbers, tuple[float, float] | None]
-"""The name of a statistic, its difference in each permutation (1 + P,), and its true values on both sides."""
+StatisticValues = tuple[str, Numbers, tuple[float, float] | None]
+"""The name of a statistic, its difference in each permutation (1 + P,), and its observed values on both sides."""
 
 
-def statistics(matched: MatchedDocuments, is_input: NDArray[np.bool_]) -> Iterator[Found]:
-    """Every statistic of `matched` under each division into two sides."""
+def statistics(matched: MatchedDocuments, is_input: NDArray[np.bool_]) -> Iterator[StatisticValues]:
+    """Every statistic of `matched` under each division `is_input` (2n, 1 + P) into two sides."""
     words = split_words(matched.texts)
     grams = ngrams_of(words, 4)
     for length, name in ((1, "words"), (2, "pairs of words")):
-        yield from _of_buckets(name, grams[length - 1], words, is_input)
-        yield from _of_types(name, grams[length - 1], words, is_input)
+        yield from _bucket_statistics(name, grams[length - 1], words, is_input)
+        yield from _type_statistics(name, grams[length - 1], words, is_input)
     documents = len(matched.texts)
     runs = np.bincount(grams[-1].documents, minlength=documents)
     repeated = 1 - count_distinct_per_document(grams[-1], documents) / np.maximum(runs, 1)
-    packed = np.array([len(text) / len(zlib.compress(text, _LEVEL)) for text in matched.texts])
-    spelled = np.bincount(words.documents, words.ends - words.starts, documents) / matched.words
+    compression = np.array([len(text) / len(zlib.compress(text, _ZLIB_LEVEL)) for text in matched.texts])
+    word_length = np.bincount(words.documents, words.ends - words.starts, documents) / matched.words
     for name, values in (
         ("repetition", repeated),
-        ("compression", packed),
-        ("word length", spelled),
+        ("compression", compression),
+        ("word length", word_length),
         ("document length", matched.lengths),
     ):
-        yield _of_means(name, values, is_input)
+        yield _mean_difference(name, values, is_input)
 
 
-def _of_buckets(name: str, grams: NGrams, words: Words, is_input: NDArray[np.bool_]) -> Iterator[Found]:
-    def all_of(ours: Numbers, theirs: Numbers) -> dict[str, tuple[Numbers, Numbers | None]]:
+def _bucket_statistics(
+    name: str, grams: NGrams, words: Words, is_input: NDArray[np.bool_]
+) -> Iterator[StatisticValues]:
+    def compute(left: Numbers, right: Numbers) -> dict[str, tuple[Numbers, Numbers | None]]:
         return {
-            f"{name}: JS divergence": (js_divergence(ours, theirs), None),
-            f"{name}: KL(input ‖ reference)": (smoothed_kl(ours, theirs, smoothing=SMOOTHING), None),
-            f"{name}: KL(reference ‖ input)": (smoothed_kl(theirs, ours, smoothing=SMOOTHING), None),
-            f"{name}: entropy": (entropy(ours), entropy(theirs)),
-            f"{name}: Gini": (gini(ours), gini(theirs)),
-            f"{name}: top {_TOP_BUCKETS} share": (top_share(ours, _TOP_BUCKETS), top_share(theirs, _TOP_BUCKETS)),
+            f"{name}: JS divergence": (js_divergence(left, right), None),
+            f"{name}: KL(input ‖ reference)": (smoothed_kl(left, right, smoothing=SMOOTHING), None),
+            f"{name}: KL(reference ‖ input)": (smoothed_kl(right, left, smoothing=SMOOTHING), None),
+            f"{name}: entropy": (entropy(left), entropy(right)),
+            f"{name}: Gini": (gini(left), gini(right)),
+            f"{name}: top {_TOP_BUCKETS} share": (top_share(left, _TOP_BUCKETS), top_share(right, _TOP_BUCKETS)),
         }
 
-    yield from _of_counts(buckets_of(grams.hashes, BUCKETS), BUCKETS, grams, words, is_input, all_of)
+    yield from _count_statistics(buckets_of(grams.hashes, BUCKETS), BUCKETS, grams, words, is_input, compute)
 
 
-def _of_types(name: str, grams: NGrams, words: Words, is_input: NDArray[np.bool_]) -> Iterator[Found]:
-    def all_of(ours: Numbers, theirs: Numbers) -> dict[str, tuple[Numbers, Numbers | None]]:
+def _type_statistics(name: str, grams: NGrams, words: Words, is_input: NDArray[np.bool_]) -> Iterator[StatisticValues]:
+    def compute(left: Numbers, right: Numbers) -> dict[str, tuple[Numbers, Numbers | None]]:
         return {
-            f"{name}: distinct": (distinct_share(ours), distinct_share(theirs)),
-            f"{name}: unseen mass": (unseen_mass(ours), unseen_mass(theirs)),
+            f"{name}: distinct": (distinct_share(left), distinct_share(right)),
+            f"{name}: unseen mass": (unseen_mass(left), unseen_mass(right)),
         }
 
-    types, numbers = np.unique(grams.hashes, return_inverse=True)
-    yield from _of_counts(numbers, len(types), grams, words, is_input, all_of)
+    types, type_ids = np.unique(grams.hashes, return_inverse=True)
+    yield from _count_statistics(type_ids, len(types), grams, words, is_input, compute)
 
 
-Statistics = Callable[[Numbers, Numbers], dict[str, tuple[Numbers, Numbers | None]]]
+CountStatistics = Callable[[Numbers, Numbers], dict[str, tuple[Numbers, Numbers | None]]]
+"""Counts of both sides -> per name the values of both sides, or (divergence, None)."""
 
 
-def _of_counts(
-    cells: NDArray[np.int64], size: int, grams: NGrams, words: Words, is_input: NDArray[np.bool_], all_of: Statistics
-) -> Iterator[Found]:
-    """The statistics of the counts of `cells` on both sides, some permutations at once."""
+def _count_statistics(
+    cells: NDArray[np.int64],
+    size: int,
+    grams: NGrams,
+    words: Words,
+    is_input: NDArray[np.bool_],
+    compute: CountStatistics,
+) -> Iterator[StatisticValues]:
+    """The statistics of the counts of `cells` on both sides, in chunks of permutations."""
     ones = np.ones(len(cells), np.float32)
     table = sparse.csr_matrix((ones, (cells, grams.documents)), shape=(size, len(words.counts)))
     total = np.asarray(table.sum(axis=1), np.float64)
-    found: dict[str, list[Numbers]] = {}
-    sides: dict[str, tuple[float, float]] = {}
-    for start in range(0, is_input.shape[1], _AT_ONCE):
-        # Counts of a sample are exact in single precision.
-        ours = np.asarray(table @ is_input[:, start : start + _AT_ONCE].astype(np.float32), np.float64)
-        for name, (left, right) in all_of(ours, total - ours).items():
-            found.setdefault(name, []).append(left if right is None else left - right)
+    chunks: dict[str, list[Numbers]] = {}
+    observed: dict[str, tuple[float, float]] = {}
+    for start in range(0, is_input.shape[1], _CHUNK):
+        # Counts of a sample are exact in float32.
+        input_counts = np.asarray(table @ is_input[:, start : start + _CHUNK].astype(np.float32), np.float64)
+        for name, (left, right) in compute(input_counts, total - input_counts).items():
+            chunks.setdefault(name, []).append(left if right is None else left - right)
             if right is not None and start == 0:
-                sides[name] = (float(left[0]), float(right[0]))
-    for name, parts in found.items():
-        yield name, np.concatenate(parts), sides.get(name)
+                observed[name] = (float(left[0]), float(right[0]))
+    for name, parts in chunks.items():
+        yield name, np.concatenate(parts), observed.get(name)
 
 
-def prior_statistics(asked: Sequence[NDArray[np.float32]], is_input: NDArray[np.bool_]) -> Iterator[Found]:
-    """What a prior says of documents (2n of them, ln p of the tokens of each) under each division into two sides."""
-    tokens = np.array([max(len(one), 1) for one in asked], np.float64)
-    surprise = np.array([-float(one.sum(dtype=np.float64)) for one in asked]) / tokens
-    sure = np.array([confident_tokens(one) for one in asked], np.float64) / tokens[:, None]
-    histograms = np.stack([probability_histogram(one) for one in asked], axis=1).astype(np.float64)
-    ours = histograms @ is_input
-    theirs = histograms.sum(axis=1, keepdims=True) - ours
-    yield "prior: JS divergence of probabilities", js_divergence(ours, theirs), None
-    yield _of_means("prior: surprise", surprise, is_input)
-    yield _of_spreads("prior: spread of surprise", surprise, is_input)
-    for number, threshold in enumerate(SURE):
-        yield _of_means(f"prior: share over {threshold}", sure[:, number], is_input)
+def prior_statistics(
+    log_probs: Sequence[NDArray[np.float32]], is_input: NDArray[np.bool_]
+) -> Iterator[StatisticValues]:
+    """The statistics of ln p of the tokens of 2n documents under each division into two sides."""
+    tokens = np.array([max(len(row), 1) for row in log_probs], np.float64)
+    surprise = np.array([-float(row.sum(dtype=np.float64)) for row in log_probs]) / tokens
+    confident = np.array([count_confident(row) for row in log_probs], np.float64) / tokens[:, None]
+    histograms = np.stack([probability_histogram(row) for row in log_probs], axis=1).astype(np.float64)
+    left = histograms @ is_input
+    right = histograms.sum(axis=1, keepdims=True) - left
+    yield "prior: JS divergence of probabilities", js_divergence(left, right), None
+    yield _mean_difference("prior: surprise", surprise, is_input)
+    yield _spread_difference("prior: spread of surprise", surprise, is_input)
+    for number, threshold in enumerate(CONFIDENCE_THRESHOLDS):
+        yield _mean_difference(f"prior: share over {threshold}", confident[:, number], is_input)
 
 
-def _of_spreads(name: str, values: Numbers, is_input: NDArray[np.bool_]) -> Found:
-    """The standard deviation over documents; that of documents is what the paper calls the range of perplexity."""
+def _spread_difference(name: str, values: Numbers, is_input: NDArray[np.bool_]) -> StatisticValues:
+    """The difference of the standard deviations over documents. The paper calls it the range of perplexity."""
     documents, centred = len(values) // 2, values - values.mean()
     sides = []
     for part in (is_input, ~is_input):
@@ -164,29 +175,29 @@ def _of_spreads(name: str, values: Numbers, is_input: NDArray[np.bool_]) -> Foun
     return name, sides[0] - sides[1], (float(sides[0][0]), float(sides[1][0]))
 
 
-def _of_means(name: str, values: Numbers, is_input: NDArray[np.bool_]) -> Found:
+def _mean_difference(name: str, values: Numbers, is_input: NDArray[np.bool_]) -> StatisticValues:
     documents = len(values) // 2
-    ours = values @ is_input / documents
-    theirs = values.sum() / documents - ours
-    return name, ours - theirs, (float(ours[0]), float(theirs[0]))
+    left = values @ is_input / documents
+    right = values.sum() / documents - left
+    return name, left - right, (float(left[0]), float(right[0]))
 
 
-_LEAST_SHARE = 0.8
-_LEAST_DOCUMENTS = 20
+_MIN_SHARE = 0.8
+_MIN_DOCUMENTS = 20
 
 
 @dataclass(frozen=True)
-class Test:
-    """One statistic of two corpora.
+class StatisticTest:
+    """The test of one statistic of two corpora.
 
     Attributes:
         name: of the statistic.
-        input, reference: its value on either side, None for a divergence, which both have together.
-        difference: what is tested: the divergence, or input - reference.
-        null: the mean and the 2.5 % and 97.5 % quantiles of the difference among mixed-up documents.
-        p: the share of permutations, the true one among them, that differ as much.
+        input, reference: its value on each side; None for a divergence, which has no value per side.
+        difference: the tested value: the divergence, or input - reference.
+        null: mean, 2.5 % and 97.5 % quantile of the difference over the permutations.
+        p: the share of permutations, with the observed division, whose difference is at least as extreme.
         adjusted: p after Holm's correction over all tests.
-        flagged: whether it is at most the level.
+        flagged: whether `adjusted` <= level.
     """
 
     name: str
@@ -201,99 +212,99 @@ class Test:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All tests, on `documents` of each side of which the first `words` words count."""
+    """All tests, on the first `words` words of `documents` documents per side."""
 
     documents: int
     words: int
-    tests: list[Test]
+    tests: list[StatisticTest]
 
     @property
-    def flagged(self) -> list[Test]:
-        """Those that passed their level."""
+    def flagged(self) -> list[StatisticTest]:
+        """The significant tests."""
         return [test for test in self.tests if test.flagged]
 
 
-Ask = Callable[[Sequence[str]], Iterable[NDArray[np.float32]]]
-"""Texts -> ln p of the tokens of each."""
+LogProbFunction = Callable[[Sequence[str]], Iterable[NDArray[np.float32]]]
+"""Texts -> ln p of the tokens of each text."""
 
 
 def compare(
     input_: Sequence[SampledDocument],
     reference: Sequence[SampledDocument],
     sample: SampleConfig,
-    testing: Testing,
+    testing: PermutationTestConfig,
     seed: int,
-    ask: Ask | None = None,
+    log_probs: LogProbFunction | None = None,
 ) -> Comparison:
-    """Test whether the documents of two samples could have changed places.
+    """Test whether the documents of two samples are exchangeable.
 
     Args:
         input_, reference: the two samples.
-        sample, testing: the choices for them.
-        seed: of the permutations.
-        ask: a prior, asked for the documents as they are compared: cut to equal length.
+        sample, testing: their configuration.
+        seed: seed of the permutations.
+        log_probs: scores the documents with a prior, cut to equal length as they are compared.
 
     Raises:
         InputError: a side has too few documents that are long enough.
     """
-    matched = match(input_, reference, sample)
-    is_input = permuted(matched.documents, testing.permutations, seed)
-    found = list(statistics(matched, is_input))
-    if ask is not None:
+    matched = match_lengths(input_, reference, sample)
+    is_input = permute_sides(matched.documents, testing.permutations, seed)
+    results = list(statistics(matched, is_input))
+    if log_probs is not None:
         texts = [text.decode("utf-8", "replace") for text in matched.texts]
-        found += prior_statistics(list(ask(texts)), is_input)
-    assert len(found) <= MOST_TESTS
-    p_values = [float(permutation_p_values(name, values)[0]) for name, values, _ in found]
+        results += prior_statistics(list(log_probs(texts)), is_input)
+    assert len(results) <= MAX_TESTS
+    p_values = [float(permutation_p_values(name, values)[0]) for name, values, _ in results]
     adjusted = holm_correction(p_values)
     tests = [
         _test(name, values, sides, p, corrected, testing.level)
-        for (name, values, sides), p, corrected in zip(found, p_values, adjusted, strict=True)
+        for (name, values, sides), p, corrected in zip(results, p_values, adjusted, strict=True)
     ]
     return Comparison(matched.documents, matched.words, tests)
 
 
-def match(
+def match_lengths(
     input_: Sequence[SampledDocument], reference: Sequence[SampledDocument], sample: SampleConfig
 ) -> MatchedDocuments:
-    """As many documents of each side, cut to one number of words that at least 80 % of either side have."""
+    """Equally many documents of each side, cut to a number of words that at least 80 % of each side have."""
     sides = [[item.text.encode("utf-8") for item in side] for side in (input_, reference)]
     split = [split_words(side) for side in sides]
     counts = [words.counts for words in split]
-    if min(len(count) for count in counts) < _LEAST_DOCUMENTS:
-        raise InputError(_too_few(counts, sample.min_words))
-    typical = min(int(np.quantile(count, 1 - _LEAST_SHARE, method="lower")) for count in counts)
+    if min(len(count) for count in counts) < _MIN_DOCUMENTS:
+        raise InputError(_too_few_message(counts, sample.min_words))
+    typical = min(int(np.quantile(count, 1 - _MIN_SHARE, method="lower")) for count in counts)
     length = int(np.clip(typical, sample.min_words, sample.max_words))
     long_enough = [np.flatnonzero(count >= length) for count in counts]
-    documents = min(len(places) for places in long_enough)
-    if documents < _LEAST_DOCUMENTS:
-        raise InputError(_too_few(counts, length))
+    documents = min(len(indices) for indices in long_enough)
+    if documents < _MIN_DOCUMENTS:
+        raise InputError(_too_few_message(counts, length))
     texts, lengths = [], []
-    for side, words, places in zip((input_, reference), split, long_enough, strict=True):
+    for side, words, indices in zip((input_, reference), split, long_enough, strict=True):
         firsts = np.cumsum(words.counts) - words.counts
-        for place in places[:documents]:
-            start, end = words.starts[firsts[place]], words.ends[firsts[place] + length - 1]
+        for index in indices[:documents]:
+            start, end = words.starts[firsts[index]], words.ends[firsts[index] + length - 1]
             texts.append(words.data[start:end])
-            # Of a long document only the beginning is in the sample.
-            lengths.append(np.log(words.counts[place] * side[place].bytes / max(len(side[place].text.encode()), 1)))
+            # The sample has only the beginning of a long document, so its length is extrapolated.
+            lengths.append(np.log(words.counts[index] * side[index].bytes / max(len(side[index].text.encode()), 1)))
     return MatchedDocuments(texts, length, np.array(lengths))
 
 
-def permuted(documents: int, permutations: int, seed: int) -> NDArray[np.bool_]:
-    """Which of 2n documents count as input (2n, 1 + permutations); in the first column those that are."""
+def permute_sides(documents: int, permutations: int, seed: int) -> NDArray[np.bool_]:
+    """Which of 2n documents count as input (2n, 1 + permutations). The first column is the observed division."""
     generator = np.random.default_rng(seed)
     is_input = np.arange(2 * documents) < documents
     return np.stack([is_input, *(generator.permutation(is_input) for _ in range(permutations))], axis=1)
 
 
 def permutation_p_values(name: str, values: Numbers) -> Numbers:
-    """The p-value (1 + P,) of each division if it were the true one: the share of all that differ at least as much.
+    """The p-value (1 + P,) of each division as if it were the observed one: the share of all at least as extreme.
 
-    A divergence differs upward only, a difference either way from the mean of all divisions.
+    A divergence is tested one-sided, a difference two-sided around the mean of all divisions.
     """
-    sizes = values if _is_divergence(name) else np.abs(values - values.mean())
-    # Sums in another order must not make a tie a difference.
-    bounds = sizes - 1e-9 * np.abs(sizes)
-    return np.asarray(1 - np.searchsorted(np.sort(sizes), bounds) / len(sizes))
+    extremes = values if _is_divergence(name) else np.abs(values - values.mean())
+    # A tie stays a tie if its sums were rounded in another order.
+    bounds = extremes - 1e-9 * np.abs(extremes)
+    return np.asarray(1 - np.searchsorted(np.sort(extremes), bounds) / len(extremes))
 
 
 def _is_divergence(name: str) -> bool:
@@ -302,17 +313,17 @@ def _is_divergence(name: str) -> bool:
 
 def _test(
     name: str, values: Numbers, sides: tuple[float, float] | None, p: float, adjusted: float, level: float
-) -> Test:
+) -> StatisticTest:
     null = values[1:]
     low, high = np.quantile(null, [0.025, 0.975])
-    ours, theirs = sides or (None, None)
-    spread = (float(null.mean()), float(low), float(high))
-    return Test(name, ours, theirs, float(values[0]), spread, p, adjusted, adjusted <= level)
+    left, right = sides or (None, None)
+    null_summary = (float(null.mean()), float(low), float(high))
+    return StatisticTest(name, left, right, float(values[0]), null_summary, p, adjusted, adjusted <= level)
 
 
-def _too_few(counts: Sequence[NDArray[np.int64]], length: int) -> str:
-    there = " and ".join(str(int((count >= length).sum())) for count in counts)
+def _too_few_message(counts: Sequence[NDArray[np.int64]], length: int) -> str:
+    numbers = " and ".join(str(int((count >= length).sum())) for count in counts)
     return (
-        f"the samples have {there} documents of {length} words or more, and a comparison needs {_LEAST_DOCUMENTS} of "
-        "each side. Give larger corpora, a smaller sample.min_words, or cut the documents otherwise (layout.document)."
+        f"the samples have {numbers} documents of at least {length} words. A comparison needs {_MIN_DOCUMENTS} "
+        "per side. Give larger corpora, lower sample.min_words, or form longer documents (layout.document)."
     )

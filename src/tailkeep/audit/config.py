@@ -1,10 +1,10 @@
-"""What a user chooses of an audit.
+"""The configuration of an audit.
 
     layout: {text_fields: [text]}
     sample: {documents: 1000, max_words: 256}
     prior: {path: some/folder}
 
-Rule: what can change a figure is in the fingerprint; how much memory is used, and what a bad document does, is not.
+Rule: every key that can change a figure is in the fingerprint. `on_error` and `memory_mb` are not.
 """
 
 import math
@@ -19,14 +19,12 @@ from tailkeep.data.corpus import Layout, OnError
 from tailkeep.errors import ConfigError
 from tailkeep.optional import require
 
-# The choice of a prior, checked where torch is at hand. Rule: an audit without one never comes here.
-
 
 def validate_prior(tree: Mapping[str, Any]) -> Any:
-    """The `Prior` that `tree` describes.
+    """The `Prior` of the mapping `tree`. It needs transformers, so an audit without a prior never calls this.
 
     Raises:
-        ConfigError: its keys are wrong.
+        ConfigError: `tree` has wrong keys.
     """
     require("transformers", extra="hf")
     from tailkeep.scoring import Prior
@@ -36,18 +34,18 @@ def validate_prior(tree: Mapping[str, Any]) -> Any:
     return validate(Prior, dict(tree), source="prior")
 
 
-FREE = ("on_error", "memory_mb")
-MOST_TESTS = 32
-"""No comparison has more statistics."""
+NOT_FINGERPRINTED = ("on_error", "memory_mb")
+MAX_TESTS = 32
+"""An upper bound on the number of statistics of a comparison."""
 
 
 class SampleConfig(Settings):
-    """The documents that stand for a corpus in tests and to be read: those with the smallest hash of their place.
+    """The documents of each corpus that are tested and shown: those with the smallest hashes of file and row.
 
     Attributes:
-        documents: how many are kept of each corpus.
+        documents: the number of documents per corpus.
         min_words: documents with fewer words are left out of the tests.
-        max_words: a test reads so many words of a document at most.
+        max_words: the tests use so many words of a document at most.
     """
 
     documents: Annotated[int, Field(ge=20)] = 1000
@@ -61,8 +59,8 @@ class SampleConfig(Settings):
         return self
 
 
-class Testing(Settings):
-    """How two corpora are compared: `permutations` of documents between them, the `level` for all tests together."""
+class PermutationTestConfig(Settings):
+    """The permutation tests: the number of `permutations`, and the significance `level` for all tests together."""
 
     permutations: Annotated[int, Field(ge=99)] = 999
     level: Annotated[float, Field(gt=0, lt=1)] = 0.05
@@ -70,20 +68,20 @@ class Testing(Settings):
     @model_validator(mode="after")
     def _can_flag(self) -> Self:
         # The smallest p-value, corrected for all tests, must be able to pass.
-        if MOST_TESTS / (self.permutations + 1) > self.level:
-            least = math.ceil(MOST_TESTS / self.level) - 1
+        if MAX_TESTS / (self.permutations + 1) > self.level:
+            least = math.ceil(MAX_TESTS / self.level) - 1
             raise ValueError(
-                f"{self.permutations} permutations flag nothing at the level {self.level} among {MOST_TESTS} tests. "
-                f"Use {least} or more"
+                f"permutations must be >= {least} at level={self.level}, got {self.permutations}: no p-value could "
+                f"pass the correction for {MAX_TESTS} tests"
             )
         return self
 
 
 class NearDuplicateConfig(Settings):
-    """MinHash (Broder 1997) of runs of `shingle` words, in `bands` bands of `rows` values.
+    """MinHash (Broder 1997) of n-grams of `shingle` words, in `bands` bands of `rows` values.
 
-    Two documents that share a part J of their runs meet in some band with probability 1 - (1 - J^rows)^bands: with the
-    defaults .5 at J = .71, .98 at .8, .02 at .5.
+    Two documents with Jaccard similarity J share a band with probability 1 - (1 - J^rows)^bands: with the defaults
+    0.02 at J = 0.5, 0.5 at 0.71 and 0.98 at 0.8.
     """
 
     shingle: Annotated[int, Field(ge=1)] = 5
@@ -91,8 +89,8 @@ class NearDuplicateConfig(Settings):
     rows: Annotated[int, Field(ge=1)] = 9
 
 
-class Mixing(Settings):
-    """How much real and synthetic data there is, in any one unit such as tokens, for the mixing planner."""
+class MixingConfig(Settings):
+    """The amounts of real and synthetic data in one unit, such as tokens, for the mixing advice."""
 
     real: Annotated[float, Field(gt=0)]
     synthetic: Annotated[float, Field(gt=0)]
@@ -102,21 +100,22 @@ class AuditConfig(Settings):
     """An audit of a corpus.
 
     Attributes:
-        prior: as of an edit, such as {path: FOLDER}; with one, every document is scored, which needs torch.
-        near_duplicates: off unless given, since it takes several times as long as all else; {} for the defaults.
-        compression: of blocks of consecutive documents; off unless given.
-        row_groups: cut a parquet file into shards of so many row groups, for more workers than files.
-        memory_mb: megabytes that a worker may hold counts in; beyond that they wait on the disk.
-        num_threads: of each worker, for the prior.
+        prior: as in an edit, such as {path: FOLDER}. Every document is then scored, which needs torch.
+        near_duplicates: {} for the defaults; off by default, since it takes several times as long as the rest.
+        compression: also measure the compression ratio of blocks of consecutive documents; off by default.
+        num_keywords: the number of rows per list of frequent or over-represented n-grams.
+        num_threads: CPU threads of the prior, per worker.
+        row_groups: split a parquet file into shards of so many row groups, for more workers than files.
+        memory_mb: memory for counts per worker, in MB. Counts beyond it are sorted on disk.
     """
 
     layout: Layout = Layout()
     sample: SampleConfig = SampleConfig()
-    testing: Testing = Testing()
+    testing: PermutationTestConfig = PermutationTestConfig()
     near_duplicates: NearDuplicateConfig | None = None
     compression: Literal["zlib", "zstd"] | None = None
     prior: dict[str, Any] | None = None
-    mixing: Mixing | None = None
+    mixing: MixingConfig | None = None
     num_keywords: Annotated[int, Field(ge=1, le=1000)] = 50
     seed: Annotated[int, Field(ge=0)] = 0
     num_threads: Annotated[int, Field(ge=1)] = 1
@@ -127,17 +126,19 @@ class AuditConfig(Settings):
     @model_validator(mode="after")
     def _reads_text(self) -> Self:
         if self.layout.token_field:
-            raise ValueError("layout.token_field: an audit counts words of text. Give the corpus as text")
+            raise ValueError(
+                "layout.token_field has no effect in an audit, which counts words of text. Give the corpus as text"
+            )
         if self.layout.prompt_fields:
             raise ValueError(
-                "layout.prompt_fields do nothing in an audit: only text_fields are counted. Leave them out"
+                "layout.prompt_fields have no effect in an audit, which counts text_fields. Remove the key"
             )
         return self
 
     def deciding(self) -> dict[str, Any]:
-        """What of it can change a figure, as plain values; the prior stands in by its identity elsewhere."""
+        """The keys that can change a figure, as plain values. The identity of the prior is recorded separately."""
         tree = self.model_dump(mode="json")
-        return {key: value for key, value in tree.items() if key not in {"prior", *FREE}}
+        return {key: value for key, value in tree.items() if key not in {"prior", *NOT_FINGERPRINTED}}
 
 
 def load(
@@ -146,30 +147,30 @@ def load(
     overrides: Sequence[str] = (),
     options: Mapping[str, Any] | None = None,
 ) -> AuditConfig:
-    """The configuration in a YAML file or a mapping, with overrides and options on top.
+    """Load the configuration from a YAML file or a mapping, with overrides and options on top.
 
     Args:
-        source: the file or the mapping; nothing but defaults if not given.
+        source: the file or the mapping; the defaults if None.
         overrides: `key.subkey=value`, such as `sample.documents=500`.
-        options: a tree that beats both, such as that of the command's own options.
+        options: a tree with precedence over both, such as the options of the command line.
 
     Raises:
-        ConfigError: unknown keys, or values that cannot be used.
+        ConfigError: a key is unknown or a value invalid.
         InputError: the file cannot be read.
     """
     tree = read_yaml(source) if isinstance(source, Path) else source or {}
     name = str(source) if isinstance(source, Path) else "config"
-    chosen = validate(AuditConfig, merge(merge(tree, parse_assignments(overrides)), options or {}), source=name)
-    if chosen.prior is not None:
-        validate_prior(chosen.prior)
-    return chosen
+    config = validate(AuditConfig, merge(merge(tree, parse_assignments(overrides)), options or {}), source=name)
+    if config.prior is not None:
+        validate_prior(config.prior)
+    return config
 
 
 def dump(config: AuditConfig) -> str:
-    """`config` as YAML that `load` reads back."""
+    """`config` as YAML that `load` accepts."""
     tree = config.model_dump(mode="json")
     if config.layout.chat:
-        # Beside a chat they have no effect and would be refused.
+        # With a chat these keys have no effect, and `load` would raise an error.
         tree["layout"] = {key: tree["layout"][key] for key in tree["layout"] if key not in _FIELDS}
     return dump_tree(tree)
 

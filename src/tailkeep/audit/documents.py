@@ -1,6 +1,7 @@
-"""The documents of a shard as an audit sees them, and batches of their pieces.
+"""The documents of a shard, and a sample of them.
 
-Rule: how documents are cut and put together depends on them alone, so that no worker can change a count.
+Rule: whether a document is sampled depends on its file and row alone: its hash is among the smallest. So the sample
+is the same however a corpus is split into shards and whichever worker reads it.
 """
 
 import hashlib
@@ -18,17 +19,17 @@ from tailkeep.errors import InputError
 
 
 class DocumentReader:
-    """Reads the documents of `shard`; `read` and `rejected` count them."""
+    """Reads the documents of `shard`. `read` and `rejected` count them."""
 
     def __init__(self, shard: Shard, layout: Layout, folder: Path, on_error: OnError) -> None:
         self._shard, self._layout, self._folder, self._on_error = shard, layout, folder, on_error
         self.read = self.rejected = 0
 
     def documents(self, shard: Shard) -> Iterator[ShardDocument]:
-        """The documents of `shard`, which is the reader's own as it lies in its input.
+        """Yield the documents of `shard`, the shard of the reader under the name it has in its input.
 
         Raises:
-            InputError: one cannot be read and `on_error` is "stop", or the file cannot be read at all.
+            InputError: a document cannot be read and `on_error` is "stop", or the file cannot be read.
         """
         for item in read_shard(shard, self._layout):
             self.read += 1
@@ -48,28 +49,23 @@ class DocumentReader:
             file.write(reject_line(rejected))
 
 
-# A sample of documents that is the same however a corpus is cut into shards and by whomever it is read.
-#
-# Rule: a document's place alone (file and row) decides whether it is in: its hash is among the smallest.
-
-
 TEXT_BYTES = 1 << 14
-"""How much of a document's beginning is kept: 2,000 words of most scripts."""
+"""A sampled text is truncated to so many bytes, about 2,000 words in most scripts."""
 
 
 @dataclass(frozen=True, slots=True)
 class SampledDocument:
-    """A document of the sample; `text` is its beginning, `bytes` the length of all of it, `place` its file and row."""
+    """A sampled document. `location` is its file and row, `bytes` its full length, `text` its beginning."""
 
     priority: int
-    place: str
+    location: str
     id: str
     bytes: int
     text: str
 
 
 class HashSample:
-    """Keeps `size` documents of the file `name`."""
+    """A sample of `size` documents of the file `name`: those with the smallest hashes."""
 
     def __init__(self, size: int, name: str, seed: int) -> None:
         self._size, self._name = size, name
@@ -77,14 +73,14 @@ class HashSample:
         self._heap: list[tuple[int, int, SampledDocument]] = []
 
     def add(self, document: ShardDocument) -> None:
-        """Take `document` if its turn has come."""
+        """Add `document` if its hash is among the smallest so far."""
         digest = hashlib.blake2b(document.row.to_bytes(8, "little"), key=self._key, digest_size=8).digest()
         priority = int.from_bytes(digest, "little")
         if len(self._heap) == self._size and -self._heap[0][0] <= priority:
             return
         text = document.raw[:TEXT_BYTES].decode("utf-8", "ignore")
-        place = f"{self._name}:{document.row}"
-        item = (-priority, document.row, SampledDocument(priority, place, document.id, len(document.raw), text))
+        location = f"{self._name}:{document.row}"
+        item = (-priority, document.row, SampledDocument(priority, location, document.id, len(document.raw), text))
         (heapq.heappush if len(self._heap) < self._size else heapq.heapreplace)(self._heap, item)
 
     def documents(self) -> list[SampledDocument]:
@@ -94,23 +90,23 @@ class HashSample:
 
 def smallest(sampled: Iterable[SampledDocument], size: int) -> list[SampledDocument]:
     """The `size` documents with the smallest hashes."""
-    return heapq.nsmallest(size, sampled, key=lambda item: (item.priority, item.place))
+    return heapq.nsmallest(size, sampled, key=lambda item: (item.priority, item.location))
 
 
 def write_sample(sampled: list[SampledDocument], path: Path) -> None:
-    """`sampled` as a parquet file."""
+    """Write `sampled` as a parquet file."""
     columns = {name: [getattr(item, name) for item in sampled] for name, _ in _FIELDS}
     pq.write_table(pa.table(columns, schema=pa.schema(_FIELDS)), path, compression="zstd")
 
 
 def read_sample(path: Path) -> list[SampledDocument]:
-    """What `write_sample` has written."""
+    """Read the documents that `write_sample` wrote."""
     return [SampledDocument(**row) for row in pq.read_table(path).to_pylist()]
 
 
 _FIELDS = [
     ("priority", pa.uint64()),
-    ("place", pa.string()),
+    ("location", pa.string()),
     ("id", pa.string()),
     ("bytes", pa.int64()),
     ("text", pa.string()),

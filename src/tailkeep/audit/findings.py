@@ -1,14 +1,14 @@
-"""What an audit means, in sentences, each with the figures behind it.
+"""The findings of an audit: sentences with their figures.
 
-Rule: nothing is flagged but by a test that passed its corrected level; what cannot be tested is told as a figure, and
-no score sums it up.
+Rule: only a test that is significant after correction flags a finding. What cannot be tested is reported as a figure,
+and no score sums the findings up.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tailkeep.audit.comparison import Comparison, Test
+from tailkeep.audit.comparison import Comparison, StatisticTest
 from tailkeep.audit.coverage import FrequencyBand
 
 Tree = Mapping[str, Any]
@@ -16,7 +16,7 @@ Tree = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Finding:
-    """A sentence; `flagged` if a test stands behind it; `figures` by name; `source` of the sign, if a paper has it."""
+    """A sentence with its figures by name. `flagged`: a test supports it. `source`: the paper that names the sign."""
 
     flagged: bool
     sentence: str
@@ -26,9 +26,9 @@ class Finding:
 
 @dataclass(frozen=True)
 class _Sign:
-    """A sign of harm: the statistics that show it, and in which direction (+1 if the input has more)."""
+    """A sign of harm: its statistics, and their direction (+1: higher in the input)."""
 
-    there: str
+    present: str
     absent: str
     directions: Mapping[str, int]
     source: str
@@ -44,8 +44,8 @@ _SIGNS = (
         f"narrow coverage, {_TOEDIT}",
     ),
     _Sign(
-        "Its words lie in fewer buckets than the reference's",
-        "Its words lie in no fewer buckets than the reference's",
+        "Its words are concentrated in fewer buckets than the reference's",
+        "Its words are not concentrated in fewer buckets than the reference's",
         {
             f"{name}: {what}": way
             for name in _BOTH
@@ -55,7 +55,7 @@ _SIGNS = (
     ),
     _Sign(
         "It repeats itself within documents more than the reference does",
-        "It repeats itself within documents no more than the reference does",
+        "It does not repeat itself within documents more than the reference does",
         {"repetition": 1, "compression": 1},
         "repetition and compressibility of collapsed text",
     ),
@@ -66,16 +66,16 @@ _SIGNS = (
         "over-confidence, ForTIFAI (arXiv 2509.08972)",
     ),
     _Sign(
-        "Its documents differ less in perplexity than the reference's",
-        "Its documents differ no less in perplexity than the reference's",
+        "The perplexity of its documents has a narrower spread than the reference's",
+        "The perplexity of its documents has no narrower spread than the reference's",
         {"prior: spread of surprise": -1},
         f"narrow range of perplexity, {_TOEDIT}",
     ),
 )
 
 
-def compared(comparison: Comparison, level: float) -> Iterator[Finding]:
-    """What the tests say: how many passed, each sign, and differences that are no sign."""
+def comparison_findings(comparison: Comparison, level: float) -> Iterator[Finding]:
+    """The findings of the tests: how many are significant, each sign, and significant differences that are no sign."""
     tests = {test.name: test for test in comparison.tests}
     flagged = comparison.flagged
     basis = (
@@ -100,90 +100,96 @@ def compared(comparison: Comparison, level: float) -> Iterator[Finding]:
         names = [name for name in sign.directions if name in tests]
         signs |= set(names)
         if names:
-            yield _sign(sign, [tests[name] for name in names])
+            yield _sign_finding(sign, [tests[name] for name in names])
     others = [test for test in flagged if test.name not in signs]
     if others:
         yield Finding(
             True,
-            "It also differs in " + ", ".join(_told(test) for test in others) + ". A difference is no harm by itself: "
-            "another topic or genre shows in these as well.",
+            "It also differs in " + _describe(others) + ". A difference alone is no harm: another topic or genre "
+            "causes such differences too.",
             {test.name: _figures(test) for test in others},
         )
 
 
-def _sign(sign: _Sign, tests: Sequence[Test]) -> Finding:
+def _sign_finding(sign: _Sign, tests: Sequence[StatisticTest]) -> Finding:
     worse = [test for test in tests if test.flagged and test.difference * sign.directions[test.name] > 0]
     better = [test for test in tests if test.flagged and test not in worse]
     figures = {test.name: _figures(test) for test in (worse or better or tests)}
     if worse:
-        told = f"{sign.there}: " + ", ".join(_told(test) for test in worse)
-        told += f"; but the other way in {', '.join(_told(test) for test in better)}" if better else ""
-        return Finding(True, f"{told}.", figures, sign.source)
-    told = sign.absent
-    told += f"; the other way round: {', '.join(_told(test) for test in better)}" if better else ""
-    return Finding(bool(better), f"{told}.", figures, sign.source)
+        opposite = f". But the opposite holds for {_describe(better)}" if better else ""
+        return Finding(True, f"{sign.present}: {_describe(worse)}{opposite}.", figures, sign.source)
+    opposite = f". The opposite holds for {_describe(better)}" if better else ""
+    return Finding(bool(better), f"{sign.absent}{opposite}.", figures, sign.source)
 
 
-def covered(bands: Sequence[FrequencyBand]) -> Finding | None:
-    """What is left of the reference's rarest words; a figure, not a test."""
+def coverage_finding(bands: Sequence[FrequencyBand]) -> Finding | None:
+    """How much of the rarest words of the reference the corpus covers: a figure, not a test."""
     if not bands:
         return None
     rare, common = bands[0], bands[-1]
     return Finding(
         False,
-        f"Of the words that stand in {_span(rare)} document of a part of the reference, {rare.covered:.1%} occur in as "
-        f"much text of this corpus, and {rare.own:.1%} in as much other text of the reference; of those in "
-        f"{_span(common)} documents {common.covered:.1%} and {common.own:.1%}. This is no test, since it takes in "
-        "whole corpora.",
+        f"Of the words in {_span(rare)} document of a part of the reference, {rare.covered:.1%} occur in as much text "
+        f"of this corpus, and {rare.reference_covered:.1%} in as much other text of the reference. Of those in "
+        f"{_span(common)} documents, {common.covered:.1%} and {common.reference_covered:.1%}. This is a figure of the "
+        "whole corpora, not a test.",
         {
-            f"in {_span(band)} documents": {"types": band.types, "covered": band.covered, "reference": band.own}
+            f"in {_span(band)} documents": {
+                "types": band.types,
+                "covered": band.covered,
+                "reference": band.reference_covered,
+            }
             for band in (rare, common)
         },
         f"a missing tail, {_TOEDIT}",
     )
 
 
-def alone(figures: Tree, threshold: float = 0.01) -> Iterator[Finding]:
-    """What the figures of one corpus say without another beside them."""
-    copies, share = figures["exact_copies"], figures["exact_copies_share"] or 0.0
-    near = f"; {figures['near_copies']:,} are near an earlier one" if "near_copies" in figures else ""
-    worth = (
-        " Leave them out before anything else: they weigh more than any other choice here." if share > threshold else ""
-    )
+def corpus_findings(figures: Tree, threshold: float = 0.01) -> Iterator[Finding]:
+    """The findings about one corpus, without a reference: duplicates, and confidence under the prior."""
+    copies, share = figures["exact_duplicates"], figures["exact_duplicates_share"] or 0.0
+    near = f"; {figures['near_duplicates']:,} are near duplicates" if "near_duplicates" in figures else ""
+    advice = " Remove them first: no other choice here matters as much." if share > threshold else ""
     yield Finding(
         False,
-        f"Of its {figures['documents']:,} documents {copies:,} ({share:.2%}) are exact copies of an earlier one{near}."
-        + worth,
-        {key: figures[key] for key in ("documents", "exact_copies", "near_copies") if key in figures},
+        f"Of its {figures['documents']:,} documents, {copies:,} ({share:.2%}) are exact copies of an earlier one{near}."
+        + advice,
+        {key: figures[key] for key in ("documents", "exact_duplicates", "near_duplicates") if key in figures},
         "repeated documents, Lee et al. 2022 (arXiv 2107.06499)",
     )
     if "prior" in figures:
-        yield _asked(figures["prior"])
+        yield _prior_finding(figures["prior"])
 
 
-def _asked(prior: Tree) -> Finding:
-    told: Callable[[Any], str] = lambda value: "no figure" if value is None else f"{value:.1%}"  # noqa: E731
+def _prior_finding(prior: Tree) -> Finding:
+    def percent(value: float | None) -> str:
+        return "an unknown share" if value is None else f"{value:.1%}"
+
     range_ = prior["document_perplexity"]
-    spans = "" if range_["p5"] is None else f", 5 % to 95 % of its documents {range_['p5']:.3g} to {range_['p95']:.3g}"
-    mean = "none" if prior["perplexity"] is None else f"{prior['perplexity']:.3g}"
+    span = "" if range_["p5"] is None else f" (5 % to 95 % of documents: {range_['p5']:.3g} to {range_['p95']:.3g})"
+    mean = "undefined" if prior["perplexity"] is None else f"{prior['perplexity']:.3g}"
+    truncated = prior["tce_would_truncate"]
     return Finding(
         False,
-        f"Its perplexity under the prior is {mean}{spans}. ToEdit at .99 would flag "
-        f"{told(prior['toedit_would_flag'])} of its tokens; truncated cross-entropy of a model as sure as the prior "
-        f"would leave out "
-        f"{told(prior['tce_would_truncate']['0.9'])} at .9 and {told(prior['tce_would_truncate']['0.99'])} at .99.",
+        f"Its perplexity under the prior is {mean}{span}. ToEdit with p >= 0.99 would flag "
+        f"{percent(prior['toedit_would_flag'])} of its tokens. Truncated cross-entropy of a model as confident as the "
+        f"prior would mask {percent(truncated['0.9'])} at 0.9 and {percent(truncated['0.99'])} at 0.99.",
         {key: prior[key] for key in ("perplexity", "document_perplexity", "over")},
         "ToEdit (arXiv 2412.14689), ForTIFAI (arXiv 2509.08972)",
     )
 
 
-def _told(test: Test) -> str:
+def _describe(tests: Sequence[StatisticTest]) -> str:
+    return ", ".join(_describe_test(test) for test in tests)
+
+
+def _describe_test(test: StatisticTest) -> str:
     if test.input is None or test.reference is None:
-        return f"{test.name} {test.difference:.3g} nats (mixed up {test.null[0]:.3g}; p {test.adjusted:.2g})"
+        return f"{test.name} {test.difference:.3g} nats (permuted {test.null[0]:.3g}; p {test.adjusted:.2g})"
     return f"{test.name} {test.input:.4g} vs. {test.reference:.4g} (p {test.adjusted:.2g})"
 
 
-def _figures(test: Test) -> dict[str, Any]:
+def _figures(test: StatisticTest) -> dict[str, Any]:
     return {
         "input": test.input,
         "reference": test.reference,

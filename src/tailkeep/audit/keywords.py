@@ -1,6 +1,6 @@
-"""Which words and pairs of words one corpus has more of than the other, and which documents are most like which.
+"""Which words and word pairs are over-represented in one corpus, and which documents resemble the reference.
 
-Rule: these are to be read, not to be tested: a list of extremes always has extremes.
+Rule: these lists are for reading, not for testing. A list of extremes always has extremes.
 """
 
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ from tailkeep.data.hashing import count_features, log_ratios
 from tailkeep.data.sketches import FrequentItems
 
 _PRIOR = 1000.0
-_SHORTEST = 8
+_MIN_WORDS = 8
 _FOLDS = 5
-_SHOWN_CHARACTERS = 600
+_EXCERPT_CHARACTERS = 600
 
 
 @dataclass(frozen=True)
 class KeywordScore:
-    """An n-gram with its occurrences per million on both sides; `score` > 0 if the input has more of it."""
+    """An n-gram with its count_features per million on both sides. `score` > 0: the input has more of it."""
 
     text: str
     input: float
@@ -31,29 +31,29 @@ class KeywordScore:
 
 
 def keyword_scores(
-    ours: FrequentItems, theirs: FrequentItems, totals: tuple[int, int], limit: int
+    input_: FrequentItems, reference: FrequentItems, totals: tuple[int, int], limit: int
 ) -> tuple[list[KeywordScore], list[KeywordScore]]:
-    """The `limit` n-grams that the first side has too many of, and too few, the most telling first.
+    """The `limit` n-grams that are most over-represented in the input, and the most under-represented ones.
 
     The score is the log odds ratio with an informative Dirichlet prior, the pooled frequencies at a weight of 1,000,
     over its standard deviation (Monroe, Colaresi and Quinn 2008, equations 16 and 22).
 
     Args:
-        ours, theirs: the frequent n-grams of both sides.
-        totals: how many n-grams each has in all.
-        limit: the length of either list.
+        input_, reference: the frequent n-grams of both sides.
+        totals: the total number of n-grams of each.
+        limit: the maximum length of each list.
     """
-    here, there = (dict(zip(side.hashes.tolist(), side.counts.tolist(), strict=True)) for side in (ours, theirs))
-    texts = ours.texts | theirs.texts
-    hashes = sorted(here.keys() | there.keys(), key=lambda hash_: texts[hash_])
+    sides = [dict(zip(side.hashes.tolist(), side.counts.tolist(), strict=True)) for side in (input_, reference)]
+    texts = input_.texts | reference.texts
+    hashes = sorted(sides[0].keys() | sides[1].keys(), key=lambda hash_: texts[hash_])
     if not hashes or not min(totals):
         return [], []
-    counts = np.array([[side.get(hash_, 0) for hash_ in hashes] for side in (here, there)], np.float64)
+    counts = np.array([[side.get(hash_, 0) for hash_ in hashes] for side in sides], np.float64)
     scores = log_odds(counts, np.array(totals, np.float64))
     millions = counts / np.array(totals)[:, None] * 1e6
     order = np.argsort(scores, kind="stable")
 
-    def shown(places: NDArray[np.int64]) -> list[KeywordScore]:
+    def keywords(indices: NDArray[np.int64]) -> list[KeywordScore]:
         return [
             KeywordScore(
                 texts[hashes[i]].decode("utf-8", "replace"),
@@ -61,12 +61,12 @@ def keyword_scores(
                 float(millions[1, i]),
                 float(scores[i]),
             )
-            for i in places
+            for i in indices
         ]
 
     over = order[::-1][:limit]
     under = order[:limit]
-    return shown(over[scores[over] > 0]), shown(under[scores[under] < 0])
+    return keywords(over[scores[over] > 0]), keywords(under[scores[under] < 0])
 
 
 def log_odds(counts: NDArray[np.float64], totals: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -80,85 +80,85 @@ def log_odds(counts: NDArray[np.float64], totals: NDArray[np.float64]) -> NDArra
 
 @dataclass(frozen=True)
 class Example:
-    """A document to read; `weight`, its mean log importance per n-gram, is above 0 if it is like the reference."""
+    """A document to read. `weight` is its mean log importance per n-gram; > 0: it resembles the reference."""
 
     side: str
-    place: str
+    location: str
     id: str
     weight: float
     text: str
 
 
 @dataclass(frozen=True, eq=False)
-class Importance:
+class ImportanceWeights:
     """Importance weights of the samples (DSIR, Xie et al. 2023, arXiv 2302.03169): ln p(x) / q(x) per n-gram.
 
     Attributes:
         input, reference: the weight of each document of either sample.
-        separation: the probability that a document of the reference has more weight than one of the input.
-        ends: documents of the input that are least and most like the reference, and of the reference least like it.
+        separation: the probability that a document of the reference has a higher weight than one of the input (AUC).
+        examples: documents of the input with the lowest and the highest weights, and of the reference with the lowest.
     """
 
     input: NDArray[np.float64]
     reference: NDArray[np.float64]
     separation: float
-    ends: list[Example]
+    examples: list[Example]
 
 
-def importance(
+def importance_weights(
     samples: tuple[Sequence[SampledDocument], Sequence[SampledDocument]],
     buckets: tuple[NDArray[np.int64], NDArray[np.int64]],
     limit: int,
-) -> Importance:
-    """How much more the hashed words and pairs of words of each document speak for the reference than for the input.
+) -> ImportanceWeights:
+    """The log likelihood ratio, reference over input, of the hashed words and word pairs of each document.
 
     Args:
         samples: documents of the input and of the reference.
-        buckets: (b,) words and pairs of words of both whole corpora in buckets. Before a document is weighed, a fifth
-            of both samples, its own among them, is taken out: or every document would speak for its own side, and
-            with it alone taken out, against it.
-        limit: how many documents to give for each end.
+        buckets: (b,) counts of words and word pairs of both whole corpora in buckets. The ratio of a document is
+            cross-fitted: a fifth of both samples, with the document itself, is subtracted first. Otherwise every
+            document would vote for its own side; with only itself subtracted, against it.
+        limit: the number of examples per end.
     """
     features = [count_features([item.text for item in sample]).toarray() for sample in samples]
-    logs = [_logs(features, buckets, fold) for fold in range(_FOLDS)]
-    weights, kept = [], []
-    for sample, own in zip(samples, features, strict=True):
-        long_enough = np.flatnonzero(own.sum(axis=1) >= 2 * _SHORTEST).tolist()
-        kept.append([sample[place] for place in long_enough])
-        found = [own[place] @ logs[place % _FOLDS] / own[place].sum() for place in long_enough]
-        weights.append(np.array(found, np.float64))
-    ours, theirs = weights
-    ends = [
-        *_examples("input", kept[0], ours, limit),
-        *_examples("input", kept[0], ours, limit, rising=False),
-        *_examples("reference", kept[1], theirs, limit),
+    logs = [_fold_log_ratios(features, buckets, fold) for fold in range(_FOLDS)]
+    weights, documents = [], []
+    for sample, counts in zip(samples, features, strict=True):
+        long_enough = np.flatnonzero(counts.sum(axis=1) >= 2 * _MIN_WORDS).tolist()
+        documents.append([sample[index] for index in long_enough])
+        ratios = [counts[index] @ logs[index % _FOLDS] / counts[index].sum() for index in long_enough]
+        weights.append(np.array(ratios, np.float64))
+    input_weights, reference_weights = weights
+    examples = [
+        *_examples("input", documents[0], input_weights, limit),
+        *_examples("input", documents[0], input_weights, limit, ascending=False),
+        *_examples("reference", documents[1], reference_weights, limit),
     ]
-    return Importance(ours, theirs, separation(ours, theirs), ends)
+    return ImportanceWeights(input_weights, reference_weights, separation(input_weights, reference_weights), examples)
 
 
-def separation(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> float:
-    """The probability that one of `theirs` is above one of `ours`, ties counted half; NaN if a side is empty."""
-    if not len(ours) or not len(theirs):
+def separation(low: NDArray[np.float64], high: NDArray[np.float64]) -> float:
+    """The AUC: P(a value of `high` > one of `low`), ties counted half; NaN if a side is empty."""
+    if not len(low) or not len(high):
         return float("nan")
-    ranks = rankdata(np.concatenate([ours, theirs]))[len(ours) :]
-    return float((ranks.sum() - len(theirs) * (len(theirs) + 1) / 2) / (len(ours) * len(theirs)))
+    ranks = rankdata(np.concatenate([low, high]))[len(low) :]
+    return float((ranks.sum() - len(high) * (len(high) + 1) / 2) / (len(low) * len(high)))
 
 
-def _logs(
+def _fold_log_ratios(
     features: Sequence[NDArray[np.int32]], buckets: tuple[NDArray[np.int64], NDArray[np.int64]], fold: int
 ) -> NDArray[np.float64]:
     """ln p / q (b,) of a bucket in the reference and in the input, both without the documents of `fold`."""
-    parts = [own[fold::_FOLDS].sum(axis=0) for own in features]
-    # Never below nothing: where the sample cuts a document, it has a word that the document has not.
-    left = [np.maximum(counts - part, 0) for part, counts in zip(parts, buckets, strict=True)]
-    return log_ratios(left[0], left[1])
+    parts = [counts[fold::_FOLDS].sum(axis=0) for counts in features]
+    # Clamped at 0: a truncated document can end in a word that the whole document does not have.
+    remaining = [np.maximum(total - part, 0) for part, total in zip(parts, buckets, strict=True)]
+    return log_ratios(remaining[0], remaining[1])
 
 
 def _examples(
-    side: str, sample: Sequence[SampledDocument], weights: NDArray[np.float64], limit: int, *, rising: bool = True
+    side: str, sample: Sequence[SampledDocument], weights: NDArray[np.float64], limit: int, *, ascending: bool = True
 ) -> list[Example]:
-    order = np.argsort(weights if rising else -weights, kind="stable")[:limit].tolist()
+    order = np.argsort(weights if ascending else -weights, kind="stable")[:limit].tolist()
     return [
-        Example(side, sample[i].place, sample[i].id, float(weights[i]), sample[i].text[:_SHOWN_CHARACTERS])
+        Example(side, sample[i].location, sample[i].id, float(weights[i]), sample[i].text[:_EXCERPT_CHARACTERS])
         for i in order
     ]

@@ -1,8 +1,8 @@
-"""How sure a prior is of documents: one forward pass, in the batches in which an edit would read them.
+"""Log-probabilities of documents under a prior: one forward pass, in the same batches as `tailkeep edit`.
 
     scores/<key>.parquet   document_id, row, tokens, log_prob (nats, their sum), over_0.9, over_0.99
 
-Rule: torch is loaded by whoever makes an `PriorScorer`, never by importing this.
+Rule: creating a `PriorScorer` imports torch. Importing this module does not.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,18 +21,18 @@ from tailkeep.errors import InputError
 from tailkeep.optional import require
 
 BINS = 20
-"""Of the histogram of token probabilities."""
+"""Bins of the histogram of token probabilities."""
 
 SURPRISE_BINS, SURPRISE_STEP = 160, 0.1
-"""Of the histogram of documents by mean -ln p, in nats."""
+"""Bins and bin width (nats/token) of the histogram of documents by mean -ln p."""
 
 MICRO = 1_000_000
-SURE = (0.9, 0.99)
-"""Thresholds of confidence: TCE's two (arXiv 2509.08972); the second is ToEdit's (arXiv 2412.14689) as well."""
+CONFIDENCE_THRESHOLDS = (0.9, 0.99)
+"""The two thresholds of TCE (arXiv 2509.08972). The second is also that of ToEdit (arXiv 2412.14689)."""
 
-_LOGS = np.log(np.array(SURE)).astype(np.float32)
-# As an edit groups documents: enough for batches without much padding, few enough for any memory.
-_CHARACTERS, _DOCUMENTS = 1 << 20, 1 << 14
+_LOG_THRESHOLDS = np.log(np.array(CONFIDENCE_THRESHOLDS)).astype(np.float32)
+# The grouping of `tailkeep edit`: enough documents for batches with little padding, few enough for any memory.
+_GROUP_CHARACTERS, _GROUP_DOCUMENTS = 1 << 20, 1 << 14
 _SCHEMA = pa.schema(
     [
         ("document_id", pa.string()),
@@ -46,12 +46,12 @@ _SCHEMA = pa.schema(
 
 
 class PriorScorer:
-    """A prior with its tokenizer, as functions of texts.
+    """A prior and its tokenizer; scores texts.
 
     Raises:
         MissingPackageError: torch or transformers is not installed.
-        InputError: the prior cannot be found or read.
-        ConfigError: its keys are wrong, or a device that is not there.
+        InputError: the prior does not exist or cannot be read.
+        ConfigError: a key is wrong, or the device is not available.
     """
 
     def __init__(self, prior: Mapping[str, Any]) -> None:
@@ -60,76 +60,74 @@ class PriorScorer:
         from tailkeep.scoring import CausalLMScorer
         from tailkeep.scoring.loading import load_tokenizer
 
-        chosen = validate_prior(prior)
-        self._scorer = CausalLMScorer(chosen)
-        loaded = load_tokenizer(self._scorer.folder, trust_remote_code=chosen.trust_remote_code)
+        config = validate_prior(prior)
+        self._scorer = CausalLMScorer(config)
+        loaded = load_tokenizer(self._scorer.folder, trust_remote_code=config.trust_remote_code)
         self._tokenizer = TextTokenizer(loaded)
-        self._surfaces = read_token_texts(loaded)
+        self._token_texts = read_token_texts(loaded)
 
     def identity(self) -> dict[str, Any]:
-        """What can change a score, as plain values for a fingerprint."""
-        return {"prior": self._scorer.identity(), "tokenizer": self._surfaces.fingerprint}
+        """Everything that can change a score, as plain values for a fingerprint."""
+        return {"prior": self._scorer.identity(), "tokenizer": self._token_texts.fingerprint}
 
     def log_probs(self, texts: Sequence[str]) -> Iterator[NDArray[np.float32]]:
-        """ln p of the tokens of each text, those without a probability left out."""
+        """ln p of the tokens of each text, without the first token, which has no probability."""
         rows = [tokens.ids.astype(np.int32, copy=False) for tokens in self._tokenizer(texts)]
         for scored in self._scorer.score(rows):
-            found = scored.log_probs[1:]
-            if np.isnan(found).any():
+            log_probs = scored.log_probs[1:]
+            if np.isnan(log_probs).any():
                 raise InputError(
-                    "the prior's probability of a token is not a number. Set prior.dtype=float32, "
-                    "or give another prior."
+                    "the prior's probability of a token is not a number. Set prior.dtype=float32 or use another prior."
                 )
-            yield found
+            yield log_probs
 
 
 class ScoreWriter:
-    """Asks for all documents of a shard and writes their scores to `path`."""
+    """Scores all documents of a shard and writes the scores to `path`."""
 
     def __init__(self, scorer: PriorScorer, path: Path) -> None:
-        self._prior_scorer = scorer
+        self._scorer = scorer
         path.parent.mkdir(parents=True, exist_ok=True)
         self._writer = pq.ParquetWriter(path, _SCHEMA, compression="zstd")
-        self._waiting: list[ShardDocument] = []
+        self._pending: list[ShardDocument] = []
         self._characters = 0
         self._probabilities = np.zeros(BINS, np.int64)
         self._surprise = np.zeros(SURPRISE_BINS, np.int64)
         self._totals = np.zeros(4, np.int64)
 
     def add(self, document: ShardDocument) -> None:
-        """Take one document."""
-        self._waiting.append(document)
+        """Add one document."""
+        self._pending.append(document)
         self._characters += len(document.text)
-        if self._characters >= _CHARACTERS or len(self._waiting) >= _DOCUMENTS:
-            self._ask()
+        if self._characters >= _GROUP_CHARACTERS or len(self._pending) >= _GROUP_DOCUMENTS:
+            self._score_pending()
 
     def counts(self) -> Counts:
-        """What all documents say; call it once, at the end."""
-        self._ask()
+        """The counts over all documents. Call it once, at the end."""
+        self._score_pending()
         names = ("prior/tokens", "prior/micronats", "prior/over_0.9", "prior/over_0.99")
-        found = dict(zip(names, self._totals[:, None], strict=True))
-        return {**found, "prior/probabilities": self._probabilities, "prior/surprise": self._surprise}
+        totals = dict(zip(names, self._totals[:, None], strict=True))
+        return {**totals, "prior/probabilities": self._probabilities, "prior/surprise": self._surprise}
 
-    def _ask(self) -> None:
+    def _score_pending(self) -> None:
         rows: list[tuple[str, int, int, float, int, int]] = []
-        for document, found in zip(
-            self._waiting, self._prior_scorer.log_probs([item.text for item in self._waiting]), strict=True
-        ):
-            total = float(found.sum(dtype=np.float64))
-            over = confident_tokens(found)
-            self._probabilities += probability_histogram(found)
-            # Whole numbers add up to the same in any order.
-            self._totals += [len(found), round(-total * MICRO), *over]
-            if len(found):
-                place = int(-total / len(found) / SURPRISE_STEP)
-                self._surprise[min(place, SURPRISE_BINS - 1)] += 1
-            rows.append((document.id, document.row, len(found), total, *over))
+        scored = self._scorer.log_probs([document.text for document in self._pending])
+        for document, log_probs in zip(self._pending, scored, strict=True):
+            total = float(log_probs.sum(dtype=np.float64))
+            over = count_confident(log_probs)
+            self._probabilities += probability_histogram(log_probs)
+            # Sums of integers do not depend on the order.
+            self._totals += [len(log_probs), round(-total * MICRO), *over]
+            if len(log_probs):
+                bin_ = int(-total / len(log_probs) / SURPRISE_STEP)
+                self._surprise[min(bin_, SURPRISE_BINS - 1)] += 1
+            rows.append((document.id, document.row, len(log_probs), total, *over))
         if rows:
             columns = [
                 pa.array(column, field.type) for column, field in zip(zip(*rows, strict=True), _SCHEMA, strict=True)
             ]
             self._writer.write_table(pa.table(columns, schema=_SCHEMA))
-        self._waiting, self._characters = [], 0
+        self._pending, self._characters = [], 0
 
     def __enter__(self) -> Self:
         return self
@@ -140,18 +138,18 @@ class ScoreWriter:
         self._writer.close()
 
 
-def confident_tokens(log_probs: NDArray[np.float32]) -> tuple[int, int]:
-    """How many tokens have at least each probability of `SURE`, as an edit and a truncated loss compare them."""
-    over = [int((log_probs >= log).sum()) for log in _LOGS]
+def count_confident(log_probs: NDArray[np.float32]) -> tuple[int, int]:
+    """The number of tokens with p >= each threshold, compared as edits and truncated losses do."""
+    over = [int((log_probs >= log).sum()) for log in _LOG_THRESHOLDS]
     return over[0], over[1]
 
 
 def probability_histogram(log_probs: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Tokens by probability in `BINS` equal bins (BINS,)."""
-    places = np.minimum((np.exp(log_probs.astype(np.float64)) * BINS).astype(np.int64), BINS - 1)
-    return np.bincount(places, minlength=BINS)
+    """The number of tokens per probability bin (BINS,)."""
+    bins = np.minimum((np.exp(log_probs.astype(np.float64)) * BINS).astype(np.int64), BINS - 1)
+    return np.bincount(bins, minlength=BINS)
 
 
 def load_prior_scorer(config: AuditConfig) -> PriorScorer | None:
-    """The prior that `config` names, loaded; None if it names none."""
+    """Load the prior of `config`; None if it has none."""
     return None if config.prior is None else PriorScorer(config.prior)

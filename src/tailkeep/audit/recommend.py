@@ -1,6 +1,11 @@
-"""How much weight the literature gives real data beside synthetic data.
+"""Recommendations: how to weight real and synthetic data, and a lab experiment that measures it on the corpus.
 
-Rule: each figure has its source and what it assumes; the audit's own figures stand beside them and change none.
+    lab/mix.yaml         with a reference: models trained on mixtures of both, evaluated on held-out reference text
+    lab/recursion.yaml   without: a model whose own text replaces the corpus, or is added to it
+    lab/*.jsonl          the texts, from the samples of the audit
+
+Rules: each advice names its source and its assumptions, and the figures of the audit change none of it. All mixtures
+have equally many bytes, and no held-out document is in any of them.
 """
 
 import json
@@ -13,19 +18,19 @@ from tailkeep.audit.documents import SampledDocument
 from tailkeep.config import dump_tree
 from tailkeep.metrics import golden_weight
 
-_FEW = 1024
+_FEW_EXAMPLES = 1024
 
 
 @dataclass(frozen=True)
 class Advice:
-    """What one source says.
+    """The advice of one paper.
 
     Attributes:
-        rule: in words.
-        real_weight: the share of the training weight that real data get, None if it gives none.
-        repeats: how often each real item is then seen when each synthetic one is seen once.
+        rule: the advice in words.
+        real_weight: the share of the training weight of the real data; None if the paper gives none.
+        repeats: how often each real item is seen per pass over the synthetic ones.
         source: the paper.
-        assumes: under what it holds.
+        assumes: the conditions under which it holds.
     """
 
     rule: str
@@ -35,12 +40,12 @@ class Advice:
     assumes: str
 
 
-def plan(real: float, synthetic: float, *, examples: int | None = None) -> list[Advice]:
-    """The weights that the literature supports for `real` and `synthetic` data, both in one unit.
+def plan_mixing(real: float, synthetic: float, *, examples: int | None = None) -> list[Advice]:
+    """The weights that the literature recommends for `real` and `synthetic` data.
 
     Args:
-        real, synthetic: how much there is of each, such as in words.
-        examples: how many documents the real data are, if it is known.
+        real, synthetic: the amounts of both in one unit, such as words.
+        examples: the number of real documents, if known.
     """
     ratio = real / synthetic
     return [
@@ -49,8 +54,8 @@ def plan(real: float, synthetic: float, *, examples: int | None = None) -> list[
             golden_weight(ratio),
             ratio,
             "He, Xu and Cheng 2025 (arXiv 2502.18049)",
-            "each generation is trained on fresh real data and on what the last one wrote; derived for estimating a "
-            "mean and for linear models, not for language models",
+            "each generation is trained on fresh real data and on samples of the previous one; derived for estimating "
+            "a mean and for linear models, not for language models",
         ),
         _advice(
             "keep all real data and add the synthetic, each item once",
@@ -58,7 +63,7 @@ def plan(real: float, synthetic: float, *, examples: int | None = None) -> list[
             ratio,
             "Gerstgrasser et al. 2024 (arXiv 2404.01413)",
             "data accumulate over generations: the error then stays bounded, at pi^2 / 6 of that of the first "
-            "generation in linear models. It is no claim that synthetic data help",
+            "generation in linear models. The paper does not claim that synthetic data help",
         ),
         _advice(
             "about 30 % rephrased synthetic text",
@@ -66,26 +71,26 @@ def plan(real: float, synthetic: float, *, examples: int | None = None) -> list[
             ratio,
             "Demystifying Synthetic Data 2025 (arXiv 2510.01631)",
             "language models trained from scratch on rephrased web text; text in the style of textbooks did worse, and "
-            "a share found on one corpus need not be that of another",
+            "the best share of one corpus need not be that of another",
         ),
         _advice(
             "at most a quarter synthetic text",
             0.75,
             ratio,
             "Zhu et al. 2024, ToEdit (arXiv 2412.14689), GPT-2 124M from scratch on Dolma and Cosmopedia",
-            "the smallest share that was tried: perplexity on 22 domains 22.06 against 20.99 without, 23.48 at one "
+            "the smallest share in the paper: perplexity on 22 domains 22.06, and 20.99 without, 23.48 at one "
             "half and 51.93 with synthetic text alone; synthetic text from prompts, one seed",
         ),
         Advice(
-            _few_or_many(examples),
-            None if examples is None or examples <= _FEW else 1.0,
+            _small_data_rule(examples),
+            None if examples is None or examples <= _FEW_EXAMPLES else 1.0,
             None,
             "Kazdan et al. 2024, Collapse or Thrive (arXiv 2410.16713)",
             "supervised fine-tuning of a 2-billion model, sizes counted in examples: at about 1,024 real examples the "
             "sign of the effect changed",
         ),
         Advice(
-            "any fixed share of synthetic data, even .1 %, ends the gains from more data",
+            "any fixed share of synthetic data, even 0.1 %, ends the gains from more data",
             1.0,
             None,
             "Dohmatob et al. 2024, Strong Model Collapse (arXiv 2410.04840)",
@@ -99,32 +104,22 @@ def _advice(rule: str, weight: float, ratio: float, source: str, assumes: str) -
     return Advice(rule, weight, weight / (1 - weight) / ratio, source, assumes)
 
 
-def _few_or_many(examples: int | None) -> str:
+def _small_data_rule(examples: int | None) -> str:
     if examples is None:
         return (
-            f"up to about {_FEW:,} real examples some synthetic ones may help; beyond, leaving them out may be better"
+            f"up to about {_FEW_EXAMPLES:,} real examples some synthetic ones may help; "
+            "above, omitting them may be better"
         )
-    if examples <= _FEW:
+    if examples <= _FEW_EXAMPLES:
         return f"with {examples:,} real examples, some synthetic ones may help"
-    return (
-        f"with {examples:,} real examples, leaving out the synthetic ones may be better than ten times more real data"
-    )
-
-
-# The laboratory's configuration that puts the question of an audit to a model, on the very corpus.
-#
-#     lab/mix.yaml            with a reference: models trained on mixtures of both, measured on held-out reference text
-#     lab/recursion.yaml      without: a model whose own text replaces the corpus, or is added to it
-#     lab/*.jsonl             the texts, out of the audit's samples
-#
-# Rule: every mixture has as many bytes, and no held-out document is in any of them.
+    return f"with {examples:,} real examples, omitting the synthetic ones may be better than ten times more real data"
 
 
 SHARES = (0, 25, 50, 75, 100)
 _HELD_OUT = 0.2
 _BYTES = 300_000
-_LEAST = 2_000
-# Bytes are the only tokens that all mixtures share without a prior, and a loss per token is comparable only then.
+_MIN_BYTES = 2_000
+# Without a prior only byte tokens are common to all mixtures, and only then are losses per token comparable.
 _SCRATCH = {
     "model": {
         "name": "scratch",
@@ -143,22 +138,22 @@ _SCRATCH = {
 }
 
 
-def experiment(
+def lab_experiment(
     sides: Mapping[str, Sequence[SampledDocument]], prior: Mapping[str, Any] | None
 ) -> tuple[str, dict[str, str]]:
-    """The command, to be run in the output's folder, and files by name; nothing of either for too little text."""
+    """The lab command, to be run in the output folder, and its files by name; empty for too little text."""
     if "reference" in sides:
-        found = _mixtures(sides["input"], sides["reference"])
-        name, arms, extra = "mix", {key: {"data": {"path": key}} for key in found}, {"generations": 1}
-        arms = {_arm(key): arm for key, arm in arms.items() if "held-out" not in key}
+        texts = _mixtures(sides["input"], sides["reference"])
+        name, arms, extra = "mix", {key: {"data": {"path": key}} for key in texts}, {"generations": 1}
+        arms = {_arm_name(key): arm for key, arm in arms.items() if "held-out" not in key}
     else:
-        found = _parted(sides["input"])
+        texts = _train_and_held_out(sides["input"])
         name, extra = "recursion", {"generations": 3}
         arms = {"replace": {"regime": {"name": "replace"}}, "accumulate": {"regime": {"name": "accumulate"}}}
-    if not found:
+    if not texts:
         return "", {}
     model: dict[str, Any] = _SCRATCH if prior is None else _pretrained(prior)
-    first = next(key for key in found if "held-out" not in key)
+    first = next(key for key in texts if "held-out" not in key)
     config = {
         "name": f"audit-{name}",
         "seeds": [0, 1, 2],
@@ -170,7 +165,7 @@ def experiment(
         "evaluation": {"samples": 50},
         "arms": arms,
     }
-    files = {f"lab/{name}.yaml": dump_tree(config), **found}
+    files = {f"lab/{name}.yaml": dump_tree(config), **texts}
     return f"tailkeep lab lab/{name}.yaml --out lab/run", files
 
 
@@ -180,35 +175,35 @@ def _pretrained(prior: Mapping[str, Any]) -> dict[str, Any]:
     return {"model": {**model, **({"revision": prior["revision"]} if prior.get("revision") else {})}}
 
 
-def _arm(name: str) -> str:
+def _arm_name(name: str) -> str:
     return name.removeprefix("lab/").removesuffix(".jsonl")
 
 
-def _mixtures(ours: Sequence[SampledDocument], theirs: Sequence[SampledDocument]) -> dict[str, str]:
-    cut = max(1, round(_HELD_OUT * len(theirs)))
-    held, real = theirs[:cut], theirs[cut:]
-    size = min(_BYTES, *(sum(len(item.text.encode()) for item in side) for side in (ours, real)))
-    if size < _LEAST:
+def _mixtures(synthetic: Sequence[SampledDocument], reference: Sequence[SampledDocument]) -> dict[str, str]:
+    size_held_out = max(1, round(_HELD_OUT * len(reference)))
+    held_out, real = reference[:size_held_out], reference[size_held_out:]
+    size = min(_BYTES, *(sum(len(item.text.encode()) for item in side) for side in (synthetic, real)))
+    if size < _MIN_BYTES:
         return {}
-    found = {"lab/held-out.jsonl": _lines(item.text for item in held)}
+    files = {"lab/held-out.jsonl": _as_jsonl(item.text for item in held_out)}
     for share in SHARES:
-        texts = [*_filled(real, size * (100 - share) // 100), *_filled(ours, size * share // 100)]
-        found[f"lab/input-{share}.jsonl"] = _lines(texts)
-    return found
+        texts = [*_take_bytes(real, size * (100 - share) // 100), *_take_bytes(synthetic, size * share // 100)]
+        files[f"lab/input-{share}.jsonl"] = _as_jsonl(texts)
+    return files
 
 
-def _parted(ours: Sequence[SampledDocument]) -> dict[str, str]:
-    cut = max(1, round(_HELD_OUT * len(ours)))
-    if sum(len(item.text.encode()) for item in ours[cut:]) < _LEAST:
+def _train_and_held_out(sample: Sequence[SampledDocument]) -> dict[str, str]:
+    size_held_out = max(1, round(_HELD_OUT * len(sample)))
+    if sum(len(item.text.encode()) for item in sample[size_held_out:]) < _MIN_BYTES:
         return {}
     return {
-        "lab/held-out.jsonl": _lines(item.text for item in ours[:cut]),
-        "lab/input.jsonl": _lines(_filled(ours[cut:], _BYTES)),
+        "lab/held-out.jsonl": _as_jsonl(item.text for item in sample[:size_held_out]),
+        "lab/input.jsonl": _as_jsonl(_take_bytes(sample[size_held_out:], _BYTES)),
     }
 
 
-def _filled(sample: Sequence[SampledDocument], size: int) -> Iterator[str]:
-    """Texts of `size` bytes in all, the last one cut."""
+def _take_bytes(sample: Sequence[SampledDocument], size: int) -> Iterator[str]:
+    """Texts of `size` bytes in total, the last one truncated."""
     for item in sample:
         raw = item.text.encode()
         if size <= 0:
@@ -217,5 +212,5 @@ def _filled(sample: Sequence[SampledDocument], size: int) -> Iterator[str]:
         size -= len(raw)
 
 
-def _lines(texts: Iterable[str]) -> str:
+def _as_jsonl(texts: Iterable[str]) -> str:
     return "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts if text.strip())

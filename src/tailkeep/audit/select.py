@@ -1,11 +1,11 @@
-"""Documents of an audited corpus chosen by weight.
+"""Select documents of an audited corpus: a weight per document.
 
-    perplexity   keep the documents that the prior expects most    CCNet (Wenzek et al. 2020, arXiv 1911.00359)
-    surplexity   keep those that it expects least                  Gambetta et al. 2024 (arXiv 2410.12341)
-    dsir         draw by likeness to the reference                 DSIR (Xie et al. 2023, arXiv 2302.03169)
-    scores       weights from elsewhere: a detector, a verifier    Drayson et al. 2025; Feng et al. 2406.07515
+    perplexity   keep the lowest perplexity                        CCNet (Wenzek et al. 2020, arXiv 1911.00359)
+    surplexity   keep the highest perplexity                       Gambetta et al. 2024 (arXiv 2410.12341)
+    dsir         resample by importance for the reference          DSIR (Xie et al. 2023, arXiv 2302.03169)
+    scores       external weights: a detector, a verifier          Drayson et al. 2025; Feng et al. 2406.07515
 
-Rule: a weight is a function of the document, the audit and the seed; what is kept is a share of all files together.
+Rule: a weight is a function of the document, the audit and the seed. `keep` is a share of all files together.
 """
 
 import json
@@ -28,15 +28,15 @@ from tailkeep.errors import ConfigError, InputError
 from tailkeep.runs import RunDirectory
 
 Method = Literal["perplexity", "surplexity", "dsir", "scores"]
-Judge = Callable[[str], float]
-"""A text -> its weight, from 0 up."""
+ScoreFunction = Callable[[str], float]
+"""A text -> its weight, >= 0."""
 
-_PART = re.compile(r"/\d{6}-\d{6}$")
+_ROW_GROUPS = re.compile(r"/\d{6}-\d{6}$")
 
 
 @dataclass(frozen=True)
 class SelectionCounts:
-    """How many of the documents have a weight above 0, in how many files."""
+    """The numbers of documents, of documents with a weight > 0, and of files."""
 
     documents: int
     selected: int
@@ -44,69 +44,78 @@ class SelectionCounts:
 
 
 def select(
-    audited: str | Path,
+    audit_dir: str | Path,
     out: str | Path,
     method: Method,
     *,
     keep: float = 0.5,
     seed: int = 0,
     inputs: str | Path | Sequence[str | Path] = (),
-    scores: Path | Judge | None = None,
+    scores: Path | ScoreFunction | None = None,
 ) -> SelectionCounts:
-    """Weigh the documents that the finished audit at `audited` has read, into `out`/weights/.
+    """Write weights for the documents of the finished audit at `audit_dir` into `out`/weights/.
 
     Args:
-        audited: the output of an audit; with a prior for `perplexity` and `surplexity`, with a reference for `dsir`.
+        audit_dir: the output of an audit, with a prior for `perplexity` and `surplexity`, with a reference for `dsir`.
         out: a folder.
-        method: see this module; `perplexity`, `surplexity` and `dsir` give the weights 1 and 0.
-        keep: the share of the documents with the weight 1.
-        seed: of `dsir`, which draws without replacement.
-        inputs: the audited input again, for methods that read it: `dsir`, and `scores` with a function.
-        scores: of the method `scores`, a jsonl file of {"document_id", "score"}, or a function of the text.
+        method: see this module. `perplexity`, `surplexity` and `dsir` give weights of 1 and 0.
+        keep: the share of the documents with weight 1.
+        seed: seed of `dsir`, which samples without replacement.
+        inputs: the audited input again, for `dsir`, and for `scores` with a function.
+        scores: for `scores`, a jsonl file of {"document_id", "score"}, or a function of the text.
 
     Raises:
-        ConfigError: an argument is missing, or would do nothing.
-        InputError: the audit lacks what the method needs.
+        ConfigError: an argument is missing or has no effect.
+        InputError: the audit was run without what the method needs.
     """
-    run = RunDirectory.open(Path(audited))
+    run = RunDirectory.open(Path(audit_dir))
     if run.record.kind != "audit" or not (run.path / "summary.json").is_file():
-        raise InputError(f"{audited} is no finished audit. Give the --out of tailkeep audit, run to its end.")
+        raise InputError(f"{audit_dir} is not a finished audit. Give the --out of a tailkeep audit that has finished.")
     if not 0 < keep < 1:
-        raise ConfigError(f"keep={keep} keeps all or none. Give a share between 0 and 1.")
-    _refuse_idle(method, bool(inputs), scores)
+        raise ConfigError(f"keep must be between 0 and 1 (both excluded), got {keep}.")
+    _check_arguments(method, bool(inputs), scores)
     match method:
         case "perplexity" | "surplexity":
-            found = _kept(_surprise(run.path), keep, rising=method == "perplexity")
+            weights = _keep_share(_surprise(run.path), keep, ascending=method == "perplexity")
         case "dsir":
-            found = _kept(_likeness(run.path, inputs, seed), keep, rising=False)
+            weights = _keep_share(_perturbed_importance(run.path, inputs, seed), keep, ascending=False)
         case "scores":
             assert scores is not None
-            found = _from_file(run.path, scores) if isinstance(scores, Path) else _judged(run.path, inputs, scores)
-    for name, (ids, weights) in found.items():
-        write_weights(Path(out), name, ids, weights, method=method, fingerprint=run.record.fingerprint)
+            if isinstance(scores, Path):
+                weights = _read_scores(run.path, scores)
+            else:
+                weights = _apply_function(run.path, inputs, scores)
+    for name, (ids, values) in weights.items():
+        write_weights(Path(out), name, ids, values, method=method, fingerprint=run.record.fingerprint)
     return SelectionCounts(
-        sum(len(ids) for ids, _ in found.values()), sum(int((w > 0).sum()) for _, w in found.values()), len(found)
+        documents=sum(len(ids) for ids, _ in weights.values()),
+        selected=sum(int((values > 0).sum()) for _, values in weights.values()),
+        files=len(weights),
     )
 
 
-Weighted = dict[str, tuple[list[str], NDArray[np.float64]]]
-"""By the name of a file: the ids of its documents, and a number for each."""
+DocumentValues = dict[str, tuple[list[str], NDArray[np.float64]]]
+"""File name -> the ids of its documents, and a value for each."""
 
 
-def _refuse_idle(method: Method, has_inputs: bool, scores: Path | Judge | None) -> None:
+def _check_arguments(method: Method, has_inputs: bool, scores: Path | ScoreFunction | None) -> None:
     reads = method == "dsir" or (method == "scores" and not isinstance(scores, Path))
     if reads and not has_inputs:
-        raise ConfigError(f"{method} reads the documents again. Give the audited input.")
+        raise ConfigError(f"method {method} reads the documents again. Give the audited input (inputs=, --input).")
     if has_inputs and not reads:
-        raise ConfigError(f"the input does nothing for {method}, which reads what the audit has left. Leave it out.")
+        raise ConfigError(
+            f"an input has no effect with method {method}, which reads the files of the audit. Remove it."
+        )
     if (method == "scores") != (scores is not None):
-        raise ConfigError("scores belong to the method 'scores'. Give both or neither.")
+        raise ConfigError(
+            f"scores and the method 'scores' belong together, got method {method!r}. Give both or neither."
+        )
 
 
-def _kept(values: Weighted, keep: float, *, rising: bool) -> Weighted:
-    """The weight 1 for the share `keep` of all documents, with the lowest or highest values; ties by their place."""
+def _keep_share(values: DocumentValues, keep: float, *, ascending: bool) -> DocumentValues:
+    """Weight 1 for the share `keep` of all documents with the lowest or highest values; ties by position."""
     flat = np.concatenate([np.zeros(0), *(numbers for _, numbers in values.values())])
-    order = np.argsort(flat if rising else -flat, kind="stable")
+    order = np.argsort(flat if ascending else -flat, kind="stable")
     weights = np.zeros(len(flat))
     weights[order[: round(keep * len(flat))]] = 1.0
     ends = np.cumsum([len(ids) for ids, _ in values.values()])
@@ -114,58 +123,63 @@ def _kept(values: Weighted, keep: float, *, rising: bool) -> Weighted:
     return {name: (ids, part) for (name, (ids, _)), part in zip(values.items(), parts, strict=True)}
 
 
-def _surprise(audited: Path) -> Weighted:
-    """The mean -ln p of each document; one without a scored token has that of the middle, which says nothing."""
-    found: dict[str, tuple[list[str], list[NDArray[np.float64]]]] = {}
-    files = sorted((audited / "scores" / "input").rglob("*.parquet"))
+def _surprise(audit_dir: Path) -> DocumentValues:
+    """The mean -ln p of each document in nats/token. A document without scored tokens gets the median."""
+    parts_by_file: dict[str, tuple[list[str], list[NDArray[np.float64]]]] = {}
+    files = sorted((audit_dir / "scores" / "input").rglob("*.parquet"))
     if not files:
-        raise InputError(f"{audited} was audited without a prior. Run the audit with --prior, then select.")
+        raise InputError(f"{audit_dir} was audited without a prior. Run the audit with --prior, then select.")
     for file in files:
-        key = file.relative_to(audited / "scores" / "input").as_posix().removesuffix(".parquet")
+        key = file.relative_to(audit_dir / "scores" / "input").as_posix().removesuffix(".parquet")
         table = pq.ParquetFile(file).read()
         tokens, totals = (table[name].to_numpy().astype(np.float64) for name in ("tokens", "log_prob"))
-        ids, parts = found.setdefault(_PART.sub("", key), ([], []))
+        ids, parts = parts_by_file.setdefault(_ROW_GROUPS.sub("", key), ([], []))
         ids += table["document_id"].to_pylist()
         parts.append(np.divide(-totals, tokens, out=np.full(len(tokens), np.nan), where=tokens > 0))
-    whole = {name: (ids, np.concatenate(parts)) for name, (ids, parts) in found.items()}
-    middle = float(np.nanmedian(np.concatenate([numbers for _, numbers in whole.values()])))
-    return {name: (ids, np.nan_to_num(numbers, nan=middle)) for name, (ids, numbers) in whole.items()}
+    values = {name: (ids, np.concatenate(parts)) for name, (ids, parts) in parts_by_file.items()}
+    median = float(np.nanmedian(np.concatenate([numbers for _, numbers in values.values()])))
+    return {name: (ids, np.nan_to_num(numbers, nan=median)) for name, (ids, numbers) in values.items()}
 
 
-def _likeness(audited: Path, inputs: str | Path | Sequence[str | Path], seed: int) -> Weighted:
-    """ln p(x) / q(x) of each document and a Gumbel number: the highest are a draw without replacement."""
-    sides = [_buckets(audited, side) for side in ("input", "reference")]
+def _perturbed_importance(audit_dir: Path, inputs: str | Path | Sequence[str | Path], seed: int) -> DocumentValues:
+    """ln p(x) / q(x) of each document plus Gumbel noise: the top k are a sample without replacement."""
+    sides = [_buckets(audit_dir, side) for side in ("input", "reference")]
     logs = log_ratios(sides[0], sides[1])
     rng = np.random.default_rng(seed)
-    found: Weighted = {}
-    for name, texts in _texts(audited, inputs):
-        # One by one: the words of a whole file would take many times its memory.
+    perturbed: DocumentValues = {}
+    for name, texts in _texts(audit_dir, inputs):
+        # One document at a time, since the words of a whole file would use many times its memory.
         values = [float((count_features([text]) @ logs)[0]) for text in texts.values()]
-        found[name] = (list(texts), np.array(values, np.float64) + rng.gumbel(size=len(values)))
-    return found
+        perturbed[name] = (list(texts), np.array(values, np.float64) + rng.gumbel(size=len(values)))
+    return perturbed
 
 
-def _buckets(audited: Path, side: str) -> NDArray[np.int64]:
-    files = sorted((audited / "counts" / side).rglob("*.parquet"))
+def _buckets(audit_dir: Path, side: str) -> NDArray[np.int64]:
+    files = sorted((audit_dir / "counts" / side).rglob("*.parquet"))
     if not files:
-        raise InputError(f"{audited} was audited without a reference. Run the audit with --reference, then select.")
+        raise InputError(f"{audit_dir} was audited without a reference. Run the audit with --reference, then select.")
     counts = merge_counts([read_counts(file) for file in files])
     return counts["buckets/1"] + counts["buckets/2"]
 
 
-def _judged(audited: Path, inputs: str | Path | Sequence[str | Path], judge: Judge) -> Weighted:
+def _apply_function(
+    audit_dir: Path, inputs: str | Path | Sequence[str | Path], function: ScoreFunction
+) -> DocumentValues:
     return {
-        name: (list(texts), np.array([float(judge(text)) for text in texts.values()]))
-        for name, texts in _texts(audited, inputs)
+        name: (list(texts), np.array([float(function(text)) for text in texts.values()]))
+        for name, texts in _texts(audit_dir, inputs)
     }
 
 
-def _from_file(audited: Path, path: Path) -> Weighted:
-    """The scores of a file, for the documents of the audit's one input file."""
-    names = sorted({_PART.sub("", file.relative_to(audited / "counts" / "input").as_posix().removesuffix(".parquet"))
-                    for file in (audited / "counts" / "input").rglob("*.parquet")})  # fmt: skip
+def _read_scores(audit_dir: Path, path: Path) -> DocumentValues:
+    """The scores of a file, for an audit of a single input file."""
+    folder = audit_dir / "counts" / "input"
+    keys = [file.relative_to(folder).as_posix().removesuffix(".parquet") for file in folder.rglob("*.parquet")]
+    names = sorted({_ROW_GROUPS.sub("", key) for key in keys})
     if len(names) > 1:
-        raise ConfigError(f"a file of scores is for one input file, and the audit has {len(names)}. Give a function.")
+        raise ConfigError(
+            f"a file of scores is for one input file, but the audit has {len(names)}. Pass a function instead."
+        )
     ids, weights = [], []
     number = 0
     try:
@@ -175,22 +189,22 @@ def _from_file(audited: Path, path: Path) -> Weighted:
             ids.append(str(item["document_id"]))
             weights.append(float(item["score"]))
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}. Give a file of scores.") from None
+        raise InputError(f"cannot read {path}: {error.strerror}. Give a jsonl file of scores.") from None
     except (ValueError, KeyError, TypeError):
         raise InputError(
-            f'{path}, line {number}: no {{"document_id": ..., "score": number}}. Write one a line.'
+            f'{path}, line {number}: expected {{"document_id": ..., "score": number}}, one per line.'
         ) from None
     return {names[0]: (ids, np.array(weights, np.float64))}
 
 
-def _texts(audited: Path, inputs: str | Path | Sequence[str | Path]) -> Iterator[tuple[str, Mapping[str, str]]]:
-    """Each input file's name, and its documents by id."""
-    config: AuditConfig = load(audited / "config.yaml")
+def _texts(audit_dir: Path, inputs: str | Path | Sequence[str | Path]) -> Iterator[tuple[str, Mapping[str, str]]]:
+    """Yield the name of each input file, and its texts by document id."""
+    config: AuditConfig = load(audit_dir / "config.yaml")
     for shard in find_shards(inputs):
-        found: dict[str, str] = {}
+        texts: dict[str, str] = {}
         for item in read_shard(shard, config.layout):
             if not isinstance(item, Rejected):
-                if item.id in found:
-                    raise InputError(f"{item.where}: the id {item.id!r} is there twice. Give each document its own.")
-                found[item.id] = "\n".join(item.texts.values())
-        yield shard.name, found
+                if item.id in texts:
+                    raise InputError(f"{item.where}: the id {item.id!r} occurs twice. Give each document a unique id.")
+                texts[item.id] = "\n".join(item.texts.values())
+        yield shard.name, texts

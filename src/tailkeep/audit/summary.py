@@ -1,6 +1,7 @@
-"""What all shards say together: the summary and the tables.
+"""The summary and the tables of an audit, from the files of its shards.
 
-Rule: figures first, tests second, words last; each is made of those before it.
+Rules: figures first, tests second, sentences last; each is computed from those before it. A table has one header, a
+fixed order of rows, and numbers that round-trip.
 """
 
 import csv
@@ -13,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tailkeep.audit import recommend
 from tailkeep.audit.comparison import Comparison, compare
 from tailkeep.audit.config import AuditConfig
 from tailkeep.audit.corpus_stats import (
@@ -22,22 +22,22 @@ from tailkeep.audit.corpus_stats import (
     SURPRISE_EDGES,
     CorpusStats,
     Local,
-    figures_of,
+    corpus_figures,
     read_corpus,
     without_nan,
 )
 from tailkeep.audit.coverage import FrequencyBand, coverage
-from tailkeep.audit.findings import Finding, alone, compared, covered
-from tailkeep.audit.keywords import Importance, KeywordScore, importance, keyword_scores
+from tailkeep.audit.findings import Finding, comparison_findings, corpus_findings, coverage_finding
+from tailkeep.audit.keywords import ImportanceWeights, KeywordScore, importance_weights, keyword_scores
 from tailkeep.audit.prior_scores import BINS, PriorScorer, load_prior_scorer
-from tailkeep.audit.recommend import experiment
+from tailkeep.audit.recommend import Advice, lab_experiment, plan_mixing
 from tailkeep.data.corpus import Manifest, total
 from tailkeep.errors import InputError
 from tailkeep.sanitize import redact, redact_tree
 from tailkeep.workers import limited_threads
 
 _MEGABYTE = 1 << 20
-_ENDS = 5
+_NUM_EXAMPLES = 5
 
 
 @dataclass(frozen=True)
@@ -50,122 +50,120 @@ class SummaryFiles:
 
 @dataclass(frozen=True, eq=False)
 class SideComparison:
-    """All that needs both sides. `comparison` is None where `refused` says why there could be none."""
+    """Everything that needs both sides. `comparison` is None if `not_tested` says why the tests are impossible."""
 
     comparison: Comparison | None
-    refused: str
+    not_tested: str
     bands: list[FrequencyBand]
-    importance: Importance
-    over: dict[int, tuple[list[KeywordScore], list[KeywordScore]]]
+    importance: ImportanceWeights
+    keywords: dict[int, tuple[list[KeywordScore], list[KeywordScore]]]
 
 
 def summarize(
     config: AuditConfig, manifests: Sequence[Manifest], local: Local, scorer: PriorScorer | None
 ) -> SummaryFiles:
-    """The summary and tables of finished shards.
+    """Summarize the finished shards of an audit.
 
     Args:
-        config: of the audit.
-        manifests: of all shards, in their order.
-        local: gives their files.
-        scorer: the prior, if it is loaded.
+        config: configuration of the audit.
+        manifests: manifests of all shards, in order.
+        local: returns local copies of their files.
+        scorer: the prior, if it is loaded already.
     """
     sides = {side: [item for item in manifests if item.shard.startswith(f"{side}/")] for side in ("input", "reference")}
     with limited_threads(config.num_threads):
-        corpora = {side: read_corpus(found, local, config) for side, found in sides.items() if found}
-        figures = {side: figures_of(corpus, int(total(sides[side])["rejected"])) for side, corpus in corpora.items()}
-        found = None
+        corpora = {side: read_corpus(shards, local, config) for side, shards in sides.items() if shards}
+        figures = {
+            side: corpus_figures(corpus, int(total(sides[side])["rejected"])) for side, corpus in corpora.items()
+        }
+        both = None
         if "reference" in corpora:
-            found = _contrasted(config, corpora, scorer or load_prior_scorer(config))
-    # The texts that were read can hold anything; so can the names of files.
-    command, lab = experiment({side: corpus.sample for side, corpus in corpora.items()}, config.prior)
-    findings = list(_findings(config, figures["input"], found))
+            both = _compare_sides(config, corpora, scorer or load_prior_scorer(config))
+    command, lab = lab_experiment({side: corpus.sample for side, corpus in corpora.items()}, config.prior)
+    findings = list(_findings(config, figures["input"], both))
     summary: dict[str, Any] = {
         "findings": [asdict(finding) for finding in findings],
         "lab_command": command,
-        "mixing": [asdict(advice) for advice in _planned(config, figures)],
+        "mixing": [asdict(advice) for advice in _mixing_advice(config, figures)],
         **figures,
     }
-    if found is not None:
-        comparison = found.comparison
-        summary["comparison"] = None if comparison is None else asdict(comparison)
-        summary["coverage"] = [asdict(band) for band in found.bands]
-        summary["separation_by_importance"] = found.importance.separation
-    tables = of_corpora(corpora, config.num_keywords)
-    if found is not None:
-        tables |= of_contrasts(found.comparison, found.bands, found.importance, found.over)
+    if both is not None:
+        summary["comparison"] = None if both.comparison is None else asdict(both.comparison)
+        summary["coverage"] = [asdict(band) for band in both.bands]
+        summary["separation_by_importance"] = both.importance.separation
+    tables = corpus_tables(corpora, config.num_keywords)
+    if both is not None:
+        tables |= comparison_tables(both)
+    # Texts and file names of the corpora can contain credentials.
     return SummaryFiles(without_nan(redact_tree(summary)), {**tables, **lab})
 
 
-def _contrasted(config: AuditConfig, corpora: Mapping[str, CorpusStats], scorer: PriorScorer | None) -> SideComparison:
-    ours, theirs = corpora["input"], corpora["reference"]
-    comparison, refused = None, ""
+def _compare_sides(
+    config: AuditConfig, corpora: Mapping[str, CorpusStats], scorer: PriorScorer | None
+) -> SideComparison:
+    input_stats, reference_stats = corpora["input"], corpora["reference"]
+    samples = input_stats.sample, reference_stats.sample
+    comparison, not_tested = None, ""
     try:
-        ask = scorer.log_probs if scorer else None
-        comparison = compare(ours.sample, theirs.sample, config.sample, config.testing, config.seed, ask)
+        log_probs = scorer.log_probs if scorer else None
+        comparison = compare(*samples, config.sample, config.testing, config.seed, log_probs)
     except InputError as error:
-        # Everything else stands; only the tests cannot be made.
-        refused = str(error)
+        # Only the tests are impossible. Everything else can be computed.
+        not_tested = str(error)
     bands = coverage(
-        ours.tables,
-        theirs.tables,
-        (ours.number("words"), theirs.number("words")),
+        input_stats.tables,
+        reference_stats.tables,
+        (input_stats.number("words"), reference_stats.number("words")),
         memory=config.memory_mb * _MEGABYTE // 2,
     )
-    buckets = [corpus.counts["buckets/1"] + corpus.counts["buckets/2"] for corpus in (ours, theirs)]
-    weights = importance((ours.sample, theirs.sample), (buckets[0], buckets[1]), _ENDS)
-    totals = {1: "words", 2: "bigrams"}
-    over = {
+    buckets = [stats.counts["buckets/1"] + stats.counts["buckets/2"] for stats in (input_stats, reference_stats)]
+    weights = importance_weights(samples, (buckets[0], buckets[1]), _NUM_EXAMPLES)
+    keywords = {
         length: keyword_scores(
-            ours.frequent[length],
-            theirs.frequent[length],
-            (ours.number(name), theirs.number(name)),
+            input_stats.frequent[length],
+            reference_stats.frequent[length],
+            (input_stats.number(name), reference_stats.number(name)),
             config.num_keywords,
         )
-        for length, name in totals.items()
+        for length, name in {1: "words", 2: "bigrams"}.items()
     }
-    return SideComparison(comparison, refused, bands, weights, over)
+    return SideComparison(comparison, not_tested, bands, weights, keywords)
 
 
-def _findings(config: AuditConfig, figures: Mapping[str, Any], found: SideComparison | None) -> list[Finding]:
-    own = list(alone(figures))
-    if found is None:
-        told = (
-            "No reference was given (--reference), so nothing here can be flagged: the figures have no yardstick. "
-            "Compare with text that people wrote, of the same kind."
+def _findings(config: AuditConfig, figures: Mapping[str, Any], both: SideComparison | None) -> list[Finding]:
+    of_input = list(corpus_findings(figures))
+    if both is None:
+        sentence = (
+            "Nothing is flagged, since there is no reference (--reference) to compare with. "
+            "Compare with human text of the same kind."
         )
-        return [Finding(False, told, {}), *own]
-    band = covered(found.bands)
-    if found.comparison is None:
-        tests = [Finding(False, f"Nothing was tested: {found.refused}", {})]
+        return [Finding(False, sentence, {}), *of_input]
+    band = coverage_finding(both.bands)
+    if both.comparison is None:
+        tests = [Finding(False, f"Nothing was tested: {both.not_tested}", {})]
     else:
-        tests = list(compared(found.comparison, config.testing.level))
-    return [*tests, *([band] if band else []), *own]
+        tests = list(comparison_findings(both.comparison, config.testing.level))
+    return [*tests, *([band] if band else []), *of_input]
 
 
-def _planned(config: AuditConfig, figures: Mapping[str, Mapping[str, Any]]) -> list[recommend.Advice]:
-    """With sizes that are given; else, of two corpora, the reference's words as real and the input's as synthetic."""
+def _mixing_advice(config: AuditConfig, figures: Mapping[str, Mapping[str, Any]]) -> list[Advice]:
+    """Advice for the configured sizes, else for the words of the reference (real) and of the input (synthetic)."""
     if config.mixing is not None:
-        return recommend.plan(config.mixing.real, config.mixing.synthetic)
+        return plan_mixing(config.mixing.real, config.mixing.synthetic)
     if "reference" not in figures or not (figures["input"]["words"] and figures["reference"]["words"]):
         return []
     real, synthetic = figures["reference"], figures["input"]
-    return recommend.plan(real["words"], synthetic["words"], examples=real["documents"])
-
-
-# The tables of an audit, as CSV and JSON lines by name.
-#
-# Rule: a table has one header, a fixed order of rows, and numbers that read back as they were.
+    return plan_mixing(real["words"], synthetic["words"], examples=real["documents"])
 
 
 _POINTS = 200
 _WEIGHT_BINS = 40
 
 
-def of_corpora(corpora: Mapping[str, CorpusStats], num_keywords: int) -> dict[str, str]:
-    """What each side has by itself, both in one table."""
+def corpus_tables(corpora: Mapping[str, CorpusStats], num_keywords: int) -> dict[str, str]:
+    """The tables of each side, both sides in one table."""
     sides = list(corpora.items())
-    found = {
+    tables = {
         "lengths": _table(("side", "from_words", "to_words", "documents"), _histograms(sides, "lengths", LENGTH_EDGES)),
         "repetition": _table(
             ("side", "from_share", "to_share", "documents"), _histograms(sides, "repetition", REPETITION_EDGES)
@@ -186,40 +184,35 @@ def of_corpora(corpora: Mapping[str, CorpusStats], num_keywords: int) -> dict[st
     }
     if all("prior/tokens" in corpus.counts for _, corpus in sides):
         edges = np.linspace(0.0, 1.0, BINS + 1).astype(np.float64)
-        found["probabilities"] = _table(
+        tables["probabilities"] = _table(
             ("side", "from_p", "to_p", "tokens"), _histograms(sides, "prior/probabilities", edges)
         )
-        found["surprise"] = _table(
+        tables["surprise"] = _table(
             ("side", "from_nats", "to_nats", "documents"), _histograms(sides, "prior/surprise", SURPRISE_EDGES)
         )
-    return {f"tables/{name}.csv": text for name, text in found.items()}
+    return {f"tables/{name}.csv": text for name, text in tables.items()}
 
 
-def of_contrasts(
-    comparison: Comparison | None,
-    bands: Sequence[FrequencyBand],
-    weights: Importance,
-    over: Mapping[int, tuple[list[KeywordScore], list[KeywordScore]]],
-) -> dict[str, str]:
-    """What both sides say together."""
+def comparison_tables(both: SideComparison) -> dict[str, str]:
+    """The tables of both sides together."""
     rows = (
-        (length, "over" if number == 0 else "under", *astuple(item))
-        for length, pair in over.items()
-        for number, items in enumerate(pair)
-        for item in items
+        (length, direction, *astuple(keyword))
+        for length, lists in both.keywords.items()
+        for direction, keywords in zip(("over", "under"), lists, strict=True)
+        for keyword in keywords
     )
     header = ("n", "in_input", *(field.name for field in fields(KeywordScore)))
-    found = {
-        "tables/contrasts.csv": _table(header, rows),
+    tables = {
+        "tables/keywords.csv": _table(header, rows),
         "tables/coverage.csv": _table(
-            [field.name for field in fields(FrequencyBand)], (astuple(band) for band in bands)
+            [field.name for field in fields(FrequencyBand)], (astuple(band) for band in both.bands)
         ),
-        "tables/importance.csv": _table(("side", "from_weight", "to_weight", "documents"), _weights(weights)),
+        "tables/importance.csv": _table(("side", "from_weight", "to_weight", "documents"), _weights(both.importance)),
         "tables/examples.jsonl": "".join(
-            redact(json.dumps(asdict(item), ensure_ascii=False)) + "\n" for item in weights.ends
+            redact(json.dumps(asdict(item), ensure_ascii=False)) + "\n" for item in both.importance.examples
         ),
     }
-    if comparison is not None:
+    if both.comparison is not None:
         header = (
             "name",
             "input",
@@ -234,31 +227,31 @@ def of_contrasts(
         )
         tests = (
             (t.name, t.input, t.reference, t.difference, *t.null, t.p, t.adjusted, int(t.flagged))
-            for t in comparison.tests
+            for t in both.comparison.tests
         )
-        found["tables/tests.csv"] = _table(header, tests)
-    return found
+        tables["tables/tests.csv"] = _table(header, tests)
+    return tables
 
 
 def _histograms(
     sides: Sequence[tuple[str, CorpusStats]], name: str, edges: NDArray[np.float64]
 ) -> Iterator[tuple[Any, ...]]:
-    """Rows from the first bin that either side fills to the last."""
+    """Rows from the first to the last bin that is not empty on both sides."""
     counts = [corpus.counts[name] for _, corpus in sides]
     filled = np.flatnonzero(np.sum(counts, axis=0))
-    for place in range(filled[0], filled[-1] + 1) if len(filled) else ():
-        for (side, _), own in zip(sides, counts, strict=True):
-            yield side, float(edges[place]), float(edges[place + 1]), int(own[place])
+    for bin_ in range(filled[0], filled[-1] + 1) if len(filled) else ():
+        for (side, _), side_counts in zip(sides, counts, strict=True):
+            yield side, float(edges[bin_]), float(edges[bin_ + 1]), int(side_counts[bin_])
 
 
 def _buckets(sides: Sequence[tuple[str, CorpusStats]]) -> Iterator[tuple[Any, ...]]:
-    """The concentration curve over hashed n-grams: the fullest buckets first."""
+    """The concentration curve of hashed n-grams, the fullest buckets first."""
     for side, corpus in sides:
         for length in (1, 2):
             counts = np.sort(corpus.counts[f"buckets/{length}"])[::-1]
             sums = np.cumsum(counts) / max(int(counts.sum()), 1)
-            places = np.unique(np.round(np.geomspace(1, len(counts), _POINTS)).astype(int))
-            yield from ((side, length, place / len(counts), float(sums[place - 1])) for place in places.tolist())
+            ranks = np.unique(np.round(np.geomspace(1, len(counts), _POINTS)).astype(int))
+            yield from ((side, length, rank / len(counts), float(sums[rank - 1])) for rank in ranks.tolist())
 
 
 def _frequent(sides: Sequence[tuple[str, CorpusStats]], num_keywords: int) -> Iterator[tuple[Any, ...]]:
@@ -268,13 +261,13 @@ def _frequent(sides: Sequence[tuple[str, CorpusStats]], num_keywords: int) -> It
                 yield side, length, redact(text), count, count + sketch.error
 
 
-def _weights(weights: Importance) -> Iterator[tuple[Any, ...]]:
+def _weights(weights: ImportanceWeights) -> Iterator[tuple[Any, ...]]:
     both = np.concatenate([weights.input, weights.reference])
     if not len(both):
         return
     edges = np.linspace(float(both.min()), float(both.max()) + 1e-9, _WEIGHT_BINS + 1)
-    for side, own in (("input", weights.input), ("reference", weights.reference)):
-        counts = np.histogram(own, edges)[0]
+    for side, values in (("input", weights.input), ("reference", weights.reference)):
+        counts = np.histogram(values, edges)[0]
         for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True):
             yield side, float(low), float(high), int(count)
 

@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     pass
 
 
-_CONTRASTS = 20
+_NUM_KEYWORDS = 20
 _DUPLICATES = 10
 _FIGURES: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("Documents", ("documents",), "count"),
     ("Rejected", ("rejected",), "count"),
     ("Words", ("words",), "count"),
     ("Words in a document, median", ("words_per_document", "median"), "number"),
-    ("Exact copies", ("exact_copies_share",), "share"),
-    ("Near copies", ("near_copies_share",), "share"),
+    ("Exact duplicates", ("exact_duplicates_share",), "share"),
+    ("Near duplicates", ("near_duplicates_share",), "share"),
     ("Repeated runs of four words", ("repeated_4grams_share",), "share"),
     ("Different words", ("spectrum", "types"), "count"),
     ("Entropy of words, nats", ("spectrum", "entropy"), "number"),
@@ -78,7 +78,7 @@ def audit_page(reading: AuditRun) -> str:
             figures=audit_figures(reading) if reading.summary else [],
             table=list(_side_by_side(reading)),
             tests=[_test(row) for row in reading.rows("tests")],
-            contrasts=[_contrasts(reading, kind) for kind in ("over", "under")] if reading.rows("contrasts") else [],
+            keywords=[_keywords(reading, kind) for kind in ("over", "under")] if reading.rows("keywords") else [],
             duplicates=reading.rows("duplicates")[:_DUPLICATES],
             examples=list(_ends(reading)),
             number=formatting.number,
@@ -145,8 +145,8 @@ def _test(row: Row) -> dict[str, Any]:
     }
 
 
-def _contrasts(reading: AuditRun, kind: str) -> dict[str, Any]:
-    rows = sorted(reading.rows("contrasts", in_input=kind), key=lambda row: -abs(float(row["score"])))[:_CONTRASTS]
+def _keywords(reading: AuditRun, kind: str) -> dict[str, Any]:
+    rows = sorted(reading.rows("keywords", in_input=kind), key=lambda row: -abs(float(row["score"])))[:_NUM_KEYWORDS]
     title = "More than in the reference" if kind == "over" else "Less than in the reference"
     return {
         "title": title,

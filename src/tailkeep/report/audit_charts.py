@@ -150,9 +150,9 @@ def _ranks(reading: AuditRun) -> Drawing:
 
 def _coverage(reading: AuditRun) -> "Figure":
     figure, (panel,) = canvas("Words of the reference that occur")
-    first, covered, own = reading.columns("coverage", "first", "covered", "own")
+    first, covered, reference = reading.columns("coverage", "first", "covered", "reference_covered")
     panel.plot(first, [100 * share for share in covered], marker="o", markersize=4, **_style("input"))
-    panel.plot(first, [100 * share for share in own], marker="s", markersize=4, **_style("reference"))
+    panel.plot(first, [100 * share for share in reference], marker="s", markersize=4, **_style("reference"))
     _log_axis(panel, "x")
     panel.set_ylim(0, 103)
     return _finished(figure, panel, reading, "documents of the reference", "% of words")
