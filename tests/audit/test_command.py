@@ -49,7 +49,7 @@ def test_a_share_of_the_tasks_says_what_is_left(tailkeep, corpus, tmp_path):
     assert not (tmp_path / "out" / "summary.json").exists()
     assert "not finished" in tailkeep("show", tmp_path / "out")[1]
     assert tailkeep("report", tmp_path / "out")[0] == 0
-    assert "has not ended" in (tmp_path / "out" / "report.html").read_text()
+    assert "This audit is not finished" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_what_the_resolved_config_prints_can_be_run(tailkeep, tmp_path):

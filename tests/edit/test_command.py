@@ -210,9 +210,9 @@ def test_a_text_that_is_read_in_part_ends_before_the_next_edit(tailkeep, prior, 
     tailkeep("edit", "--input", tmp_path / "x.txt", "--prior", prior, "--out", tmp_path / "out", *wild)
     total = len((tmp_path / "out" / "edits" / "x.txt.jsonl").read_text().splitlines())
     for count in range(1, total + 1):
-        (found,) = read_edit_run(tmp_path / "out", edits=count).texts
-        before = "".join(kept + change.old for kept, change in zip(found.kept, found.changes, strict=False))
-        before += found.kept[-1]
+        (edited,) = read_edit_run(tmp_path / "out", edits=count).texts
+        before = "".join(same + edit.old for same, edit in zip(edited.unchanged, edited.edits, strict=False))
+        before += edited.unchanged[-1]
         assert text.startswith(before)
     assert before == text
 

@@ -1,4 +1,4 @@
-"""Run directories with plausible numbers, written through the runs API. No learner is needed to test a report."""
+"""Run directories with plausible numbers, made with `tailkeep.runs` and without a learner."""
 
 import json
 import math
@@ -48,10 +48,10 @@ def write_texts(cell: GenerationDir, view: str, lines: Iterable[tuple[str, str]]
 
 def language_run(path: Path, *, seeds: tuple[int, ...] = (0, 1, 2), generations: int = 6) -> Path:
     """Four arms of a language model; cross-entropy collapses, accumulate hardly does. One seed is unfinished."""
-    shows = "Cross-entropy loses rare facts; dropping the surest tokens, or keeping the data, slows it."
-    with new_run(path, arms=LANGUAGE_ARMS, seeds=seeds, generations=generations, name="demo", description=shows) as run:
-        for place, arm in enumerate(LANGUAGE_ARMS):
-            decay = (0.16, 0.09, 0.12, 0.02)[place]
+    text = "Cross-entropy loses rare facts; truncating confident tokens, or keeping the data, slows it."
+    with new_run(path, arms=LANGUAGE_ARMS, seeds=seeds, generations=generations, name="demo", description=text) as run:
+        for index, arm in enumerate(LANGUAGE_ARMS):
+            decay = (0.16, 0.09, 0.12, 0.02)[index]
             for seed in seeds:
                 noise = random.Random(f"{arm} {seed}")
                 for generation in range(generations):

@@ -1,11 +1,11 @@
-"""The page of an audit, and what `tailkeep show` prints of it.
+"""The report of an audit: findings, figures and tables, on a page and on a terminal.
 
-Rule: autoescape is on and every text that came from a corpus or a name passes the filters of `page`.
+Rule: every text from a corpus or a name passes the filters of `lab/page`, or is a `Text` of visible characters.
 """
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -16,28 +16,24 @@ from rich.text import Text
 from tailkeep.report import formatting
 from tailkeep.report.audit_charts import LABELS, audit_figures
 from tailkeep.report.audit_run import AuditRun, Row, read_audit_run
-from tailkeep.report.lab.page import new_environment, own_text, style_sheet
+from tailkeep.report.lab.page import new_environment, read_template, style_sheet
 from tailkeep.runs import Storage, redact
 from tailkeep.sanitize import visible
 
-if TYPE_CHECKING:
-    pass
-
-
-_NUM_KEYWORDS = 20
-_DUPLICATES = 10
+_MAX_KEYWORDS = 20
+_MAX_DUPLICATES = 10
 _FIGURES: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("Documents", ("documents",), "count"),
     ("Rejected", ("rejected",), "count"),
     ("Words", ("words",), "count"),
-    ("Words in a document, median", ("words_per_document", "median"), "number"),
+    ("Words per document, median", ("words_per_document", "median"), "number"),
     ("Exact duplicates", ("exact_duplicates_share",), "share"),
     ("Near duplicates", ("near_duplicates_share",), "share"),
-    ("Repeated runs of four words", ("repeated_4grams_share",), "share"),
-    ("Different words", ("spectrum", "types"), "count"),
+    ("Repeated 4-grams of words", ("repeated_4grams_share",), "share"),
+    ("Distinct words", ("spectrum", "types"), "count"),
     ("Entropy of words, nats", ("spectrum", "entropy"), "number"),
     ("Gini of words", ("spectrum", "gini"), "number"),
-    ("Share of the 100 commonest", ("spectrum", "top_100_share"), "share"),
+    ("Share of the 100 most frequent words", ("spectrum", "top_100_share"), "share"),
     ("Zipf slope, ranks 10 to 1,000", ("spectrum", "zipf_slope"), "number"),
     ("Words that occur up to 3 times", ("spectrum", "tail_mass"), "share"),
     ("distinct-1", ("distinct", "1"), "number"),
@@ -45,42 +41,42 @@ _FIGURES: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("distinct-4", ("distinct", "4"), "number"),
     ("Compression", ("compression",), "number"),
     ("Perplexity under the prior", ("prior", "perplexity"), "number"),
-    ("of 5 % of the documents below", ("prior", "document_perplexity", "p5"), "number"),
-    ("of 95 % of the documents below", ("prior", "document_perplexity", "p95"), "number"),
-    ("Tokens over .9", ("prior", "over", "0.9"), "share"),
-    ("Tokens over .99: ToEdit flags, TCE truncates", ("prior", "over", "0.99"), "share"),
+    ("Perplexity of documents, 5th percentile", ("prior", "document_perplexity", "p5"), "number"),
+    ("Perplexity of documents, 95th percentile", ("prior", "document_perplexity", "p95"), "number"),
+    ("Tokens with p > 0.9", ("prior", "over", "0.9"), "share"),
+    ("Tokens with p > 0.99: ToEdit flags, TCE truncates", ("prior", "over", "0.99"), "share"),
 )
 
 
 def write_audit(path: Path | str, *, storage: Storage | None = None) -> Path:
-    """Write (or write anew) the report of the audit at `path`, finished or not, and return the page's path.
+    """Write (or rewrite) the report of the audit at `path`, finished or not, and return the page's path.
 
     Raises:
         InputError: there is no run at `path`, or one of its files cannot be read.
         StorageError: the file system refused a write.
     """
-    reading = read_audit_run(path)
-    (storage or Storage()).write_text(reading.path / "report.html", audit_page(reading))
-    return reading.path / "report.html"
+    run = read_audit_run(path)
+    (storage or Storage()).write_text(run.path / "report.html", audit_page(run))
+    return run.path / "report.html"
 
 
-def audit_page(reading: AuditRun) -> str:
+def audit_page(run: AuditRun) -> str:
     """The HTML of the report."""
     html: str = (
         new_environment()
-        .from_string(own_text("audit.html"))
+        .from_string(read_template("audit.html"))
         .render(
             style=style_sheet(),
-            reading=reading,
-            record=reading.record,
-            summary=reading.summary,
-            labels=[LABELS[side] for side in reading.sides],
-            figures=audit_figures(reading) if reading.summary else [],
-            table=list(_side_by_side(reading)),
-            tests=[_test(row) for row in reading.rows("tests")],
-            keywords=[_keywords(reading, kind) for kind in ("over", "under")] if reading.rows("keywords") else [],
-            duplicates=reading.rows("duplicates")[:_DUPLICATES],
-            examples=list(_ends(reading)),
+            run=run,
+            record=run.record,
+            summary=run.summary,
+            labels=[LABELS[side] for side in run.sides],
+            figures=audit_figures(run) if run.summary else [],
+            table=list(_side_by_side(run)),
+            tests=[_test(row) for row in run.rows("tests")],
+            keywords=[_keywords(run, kind) for kind in ("over", "under")] if run.rows("keywords") else [],
+            duplicates=run.rows("duplicates")[:_MAX_DUPLICATES],
+            examples=list(_examples(run)),
             number=formatting.number,
         )
     )
@@ -88,32 +84,32 @@ def audit_page(reading: AuditRun) -> str:
 
 
 def show_audit(path: Path | str, console: Console) -> None:
-    """Print what the audit at `path` found.
+    """Print the findings of the audit at `path` and its table of both corpora.
 
     Raises:
-        InputError: there is no run of an audit at `path`, or one of its files cannot be read.
+        InputError: there is no audit run at `path`, or one of its files cannot be read.
     """
-    reading = read_audit_run(path)
-    console.print(_plain(f"{reading.name}: an audit, fingerprint {reading.record.fingerprint[:12]}", "bold"))
-    if not reading.summary:
-        console.print(Text("It is not finished: the same command again goes on."))
+    run = read_audit_run(path)
+    console.print(_plain(f"{run.name}: an audit, fingerprint {run.record.fingerprint[:12]}", "bold"))
+    if not run.summary:
+        console.print(Text("The audit is not finished. Run the same command again to continue."))
         return
-    for finding in reading.summary["findings"]:
-        mark = Text("flagged  " if finding["flagged"] else "         ", "bold")
-        console.print(Padding(mark.append_text(_plain(finding["sentence"])), (0, 0, 1, 0)))
+    for finding in run.summary["findings"]:
+        flag = Text("flagged  " if finding["flagged"] else "         ", "bold")
+        console.print(Padding(flag.append_text(_plain(finding["sentence"])), (0, 0, 1, 0)))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-    for heading in ("", *(LABELS[side] for side in reading.sides)):
+    for heading in ("", *(LABELS[side] for side in run.sides)):
         table.add_column(heading, justify="right" if heading else "left")
-    for row in _side_by_side(reading):
+    for row in _side_by_side(run):
         table.add_row(*row)
     console.print(table)
-    if command := reading.summary["lab_command"]:
-        console.print(_plain(f"To ask a model, in the audit's folder: {command}"))
+    if command := run.summary["lab_command"]:
+        console.print(_plain(f"To measure it with a model, in the audit's folder: {command}"))
 
 
-def _side_by_side(reading: AuditRun) -> Iterator[list[str]]:
+def _side_by_side(run: AuditRun) -> Iterator[list[str]]:
     for label, path, kind in _FIGURES:
-        values = [_lookup(reading.summary[side], path) for side in reading.sides]
+        values = [_lookup(run.summary[side], path) for side in run.sides]
         if any(value is not None for value in values):
             yield [label, *(_shown(value, kind) for value in values)]
 
@@ -145,8 +141,8 @@ def _test(row: Row) -> dict[str, Any]:
     }
 
 
-def _keywords(reading: AuditRun, kind: str) -> dict[str, Any]:
-    rows = sorted(reading.rows("keywords", in_input=kind), key=lambda row: -abs(float(row["score"])))[:_NUM_KEYWORDS]
+def _keywords(run: AuditRun, kind: str) -> dict[str, Any]:
+    rows = sorted(run.rows("keywords", in_input=kind), key=lambda row: -abs(float(row["score"])))[:_MAX_KEYWORDS]
     title = "More than in the reference" if kind == "over" else "Less than in the reference"
     return {
         "title": title,
@@ -157,14 +153,14 @@ def _keywords(reading: AuditRun, kind: str) -> dict[str, Any]:
     }
 
 
-def _ends(reading: AuditRun) -> Iterator[dict[str, Any]]:
-    """The documents to read: of this corpus least and most like the reference, of the reference least like it."""
-    own = [item for item in reading.examples if item["side"] == "input"]
-    half = len(own) // 2
+def _examples(run: AuditRun) -> Iterator[dict[str, Any]]:
+    """Documents to read: of this corpus least and most like the reference, and of the reference most like this one."""
+    corpus = [item for item in run.examples if item["side"] == "input"]
+    half = len(corpus) // 2
     parts = (
-        ("Of this corpus, least like the reference", own[:half]),
-        ("Of this corpus, most like the reference", own[half:]),
-        ("Of the reference, most like this corpus", [item for item in reading.examples if item["side"] == "reference"]),
+        ("Of this corpus, least like the reference", corpus[:half]),
+        ("Of this corpus, most like the reference", corpus[half:]),
+        ("Of the reference, most like this corpus", [item for item in run.examples if item["side"] == "reference"]),
     )
     for title, items in parts:
         if items:

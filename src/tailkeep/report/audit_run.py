@@ -1,6 +1,6 @@
-"""The run of an audit as the report sees it: its summary and its tables.
+"""The run directory of an audit, read: its summary, its tables and its examples.
 
-Rule: files are all that is known; an audit that has not ended has neither.
+Rule: it reads files only; an unfinished audit has neither summary nor tables.
 """
 
 import csv
@@ -8,14 +8,10 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tailkeep.errors import InputError
 from tailkeep.runs import RunDirectory, RunRecord
-
-if TYPE_CHECKING:
-    pass
-
 
 Row = Mapping[str, str]
 SIDES = ("input", "reference")
@@ -23,7 +19,7 @@ SIDES = ("input", "reference")
 
 @dataclass(frozen=True)
 class AuditRun:
-    """What is known of the audit at `path`. `tables` are rows of text by name; `summary` is empty before the end."""
+    """The audit run at `path`. `tables` are rows of strings by name; `summary` is empty until the audit is finished."""
 
     path: Path
     record: RunRecord
@@ -33,7 +29,7 @@ class AuditRun:
 
     @property
     def name(self) -> str:
-        """The folder's own name."""
+        """The name of the folder."""
         return self.path.resolve().name
 
     @property
@@ -41,18 +37,18 @@ class AuditRun:
         """`input`, and `reference` if there is a reference."""
         return [side for side in SIDES if side in self.summary]
 
-    def rows(self, table: str, **wanted: str) -> list[Row]:
-        """The rows of `table` with these values."""
-        return [row for row in self.tables.get(table, ()) if all(row[key] == value for key, value in wanted.items())]
+    def rows(self, table: str, **values: str) -> list[Row]:
+        """The rows of `table` that hold `values`, by column."""
+        return [row for row in self.tables.get(table, ()) if all(row[key] == value for key, value in values.items())]
 
-    def columns(self, table: str, *names: str, **wanted: str) -> list[list[float]]:
-        """Columns `names` of those rows, as numbers.
+    def columns(self, table: str, *names: str, **values: str) -> list[list[float]]:
+        """The columns `names` of these rows, as numbers.
 
         Raises:
             InputError: a cell is no number.
         """
         try:
-            return [[float(row[name]) for row in self.rows(table, **wanted)] for name in names]
+            return [[float(row[name]) for row in self.rows(table, **values)] for name in names]
         except (KeyError, ValueError) as error:
             raise InputError(f"{self.path}/tables/{table}.csv: {error}. Run the audit again.") from None
 
@@ -63,14 +59,16 @@ def read_audit_run(path: Path | str) -> AuditRun:
     Raises:
         InputError: there is no run at `path`, or one of its files cannot be read.
     """
-    run = RunDirectory.open(Path(path))
-    summary = run.path / "summary.json"
+    directory = RunDirectory.open(Path(path))
+    summary = directory.path / "summary.json"
     if not summary.is_file():
-        return AuditRun(run.path, run.record, {}, {}, ())
-    tables = {file.stem: list(_rows(file)) for file in sorted((run.path / "tables").glob("*.csv"))}
-    examples = run.path / "tables" / "examples.jsonl"
+        return AuditRun(directory.path, directory.record, {}, {}, ())
+    tables = {file.stem: list(_rows(file)) for file in sorted((directory.path / "tables").glob("*.csv"))}
+    examples = directory.path / "tables" / "examples.jsonl"
     lines = _read(examples).splitlines() if examples.is_file() else []
-    return AuditRun(run.path, run.record, _json(summary, _read(summary)), tables, [_json(examples, x) for x in lines])
+    return AuditRun(
+        directory.path, directory.record, _json(summary, _read(summary)), tables, [_json(examples, x) for x in lines]
+    )
 
 
 def _rows(path: Path) -> Iterator[Row]:
@@ -85,7 +83,7 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {path}: {error}. Give a directory with a whole run.") from None
+        raise InputError(f"cannot read {path}: {error}. Give the directory of a complete run.") from None
 
 
 def _json(path: Path, text: str) -> dict[str, Any]:
@@ -94,5 +92,5 @@ def _json(path: Path, text: str) -> dict[str, Any]:
     except ValueError as error:
         raise InputError(f"cannot read {path}: {error}. Run the audit again.") from None
     if not isinstance(tree, dict):
-        raise InputError(f"cannot read {path}: no object. Run the audit again.")
+        raise InputError(f"cannot read {path}: not a JSON object. Run the audit again.")
     return tree

@@ -1,6 +1,7 @@
-"""The page of an edit: one HTML file that loads nothing and runs nothing.
+"""The report of an edit: the counts of its finished shards and some edits in context, on a page and on a terminal.
 
-Rule: autoescape is on and every text that came from a corpus or a name passes the filters of `page`.
+Rule: it reads files only. Every text from a corpus or a name passes the filters of `lab/page`, or is a `Text` of
+visible characters on a terminal.
 """
 
 import json
@@ -20,18 +21,22 @@ from tailkeep.config import read_yaml, validate
 from tailkeep.data.corpus import Layout, Record, find_shards, read_shard
 from tailkeep.errors import InputError
 from tailkeep.report import formatting
-from tailkeep.report.lab.page import new_environment, own_text, style_sheet
+from tailkeep.report.lab.page import new_environment, read_template, style_sheet
 from tailkeep.runs import RunDirectory, RunRecord, Storage, redact
 from tailkeep.sanitize import visible
 
-# The run of an edit as the report sees it: what its finished shards count, and some documents with their edits.
-#
-# Rule: files are all that is known. A run that has not ended is read like one that has; nothing here writes.
+_CONTEXT = 40
+_BAR = 16
+_MAX_EDITS = 40
+_MAX_REJECTS = 20
+_MAX_SHARDS = 200
+_MAX_TEXT = 400
+_HEIGHT = 180
 
 
 @dataclass(frozen=True)
-class ShownChange:
-    """An edit: the text and the probability before and after; a deletion has no new probability."""
+class ShownEdit:
+    """An edit: the text and its probability before and after; a deletion has no new probability."""
 
     old: str
     new: str
@@ -41,24 +46,24 @@ class ShownChange:
 
 @dataclass(frozen=True)
 class EditedText:
-    """One string of a document: `kept` texts with `changes` between them, so there is one text more.
+    """One string of a document: `edits`, and the `unchanged` texts around them, one more than there are edits.
 
-    It ends where an edit comes that was not read. Without the edited text at hand, all of `kept` is empty.
+    It ends before the first edit that was not read. Without the edited text every item of `unchanged` is empty.
     """
 
     document: str
-    changes: tuple[ShownChange, ...]
-    kept: tuple[str, ...]
+    edits: tuple[ShownEdit, ...]
+    unchanged: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class EditRun:
-    """What is known of the run at `path`.
+    """The edit run at `path`.
 
     Attributes:
-        complete: whether every shard is finished and the whole is checked.
+        complete: whether every shard is finished and the output is checked.
         shards: the counts of each finished shard.
-        failures: what stopped the work on shards that are not finished, by their names.
+        failures: the errors of unfinished shards, by shard.
         texts: some edited strings.
         rejects: some rejected documents.
     """
@@ -73,17 +78,17 @@ class EditRun:
 
     @property
     def planned(self) -> int:
-        """How many shards the run has; parts that were joined since count as one."""
+        """The number of shards of the run; parts that were joined count as one."""
         return len(self.shards) if self.complete else int(self.record.sources["input"]["shards"])
 
     @property
     def name(self) -> str:
-        """The folder's own name."""
+        """The name of the folder."""
         return self.path.resolve().name
 
     @property
     def counts(self) -> dict[str, int]:
-        """The counts of all finished shards, added up."""
+        """The sum of the counts of all finished shards."""
         total: dict[str, int] = {}
         for counts in self.shards.values():
             for name, count in counts.items():
@@ -92,36 +97,40 @@ class EditRun:
 
     @property
     def bands(self) -> list[str]:
-        """The lowest probability of each band, ascending."""
+        """The lower bound of each probability band, ascending."""
         return sorted((name.partition("/")[2] for name in self.counts if name.startswith("tokens/")), key=float)
 
 
 def read_edit_run(path: Path | str, *, edits: int, rejects: int = 0) -> EditRun:
-    """Read the run at `path`, with at most so many edits and rejects, from shards that lie evenly among all.
+    """Read the run at `path` with at most `edits` edits and `rejects` rejects, from evenly spaced shards.
 
     Raises:
         InputError: there is no run at `path`, or one of its files cannot be read.
     """
-    run = RunDirectory.open(Path(path))
+    directory = RunDirectory.open(Path(path))
     shards = {}
-    for file in sorted((run.path / "manifests").rglob("*.json")):
+    for file in sorted((directory.path / "manifests").rglob("*.json")):
         (tree,) = _lines(file, whole=True)
         shards[str(tree["shard"])] = tree["counts"]
     failures = {}
-    for file in sorted((run.path / "failures").rglob("*.json")):
+    for file in sorted((directory.path / "failures").rglob("*.json")):
         (tree,) = _lines(file, whole=True)
-        if tree["fingerprint"] == run.record.fingerprint and tree["shard"] not in shards:
+        if tree["fingerprint"] == directory.record.fingerprint and tree["shard"] not in shards:
             failures[str(tree["shard"])] = str(tree["error"])
-    texts = [text for name, items in _sample(run.path / "edits", edits) for text in _in_context(run.path, name, items)]
-    rejected = [item for _, items in _sample(run.path / "rejects", rejects) for item in items[:-1]]
-    complete = (run.path / "summary.json").is_file()
-    return EditRun(run.path, run.record, complete, shards, failures, tuple(texts), tuple(rejected))
+    texts = [
+        text
+        for name, items in _sample(directory.path / "edits", edits)
+        for text in _in_context(directory.path, name, items)
+    ]
+    rejected = [item for _, items in _sample(directory.path / "rejects", rejects) for item in items[:-1]]
+    complete = (directory.path / "summary.json").is_file()
+    return EditRun(directory.path, directory.record, complete, shards, failures, tuple(texts), tuple(rejected))
 
 
 def _sample(folder: Path, most: int) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """The first lines of some logs below `folder`, at most so many in all, with the names of their shards.
+    """At most `most` lines of evenly spaced logs below `folder`: (shard, its first lines and the next one).
 
-    Behind them stands the line that follows, or an empty one.
+    The next line is {} at the end of a log.
     """
     logs = [log for log in sorted(folder.rglob("*.jsonl")) if log.stat().st_size]
     count = min(most, len(logs))
@@ -135,87 +144,78 @@ def _sample(folder: Path, most: int) -> Iterator[tuple[str, list[dict[str, Any]]
 
 
 def _in_context(path: Path, name: str, items: Sequence[Mapping[str, Any]]) -> Iterator[EditedText]:
-    *own, following = items
-    texts = _edited_texts(path, name, {item["document"] for item in own})
-    for (document, field), group in groupby(own, key=lambda item: (item["document"], item["path"])):
-        goes_on = following and (following["document"], following["path"]) == (document, field)
-        end = following["start"] if goes_on else None
-        yield _cut(document, texts.get(document, {}).get(field, ""), list(group), end)
+    *sampled, following = items
+    texts = _edited_texts(path, name, {item["document"] for item in sampled})
+    for (document, field), group in groupby(sampled, key=lambda item: (item["document"], item["path"])):
+        continued = following and (following["document"], following["path"]) == (document, field)
+        end = following["start"] if continued else None
+        yield _split_at_edits(document, texts.get(document, {}).get(field, ""), list(group), end)
 
 
-def _cut(document: str, text: str, items: Sequence[Mapping[str, Any]], end: int | None) -> EditedText:
-    """The pieces of the edited `text` up to the character `end` of the original, None for all of it."""
-    changes = tuple(ShownChange(item["old"], item["new"], item["old_p"], item["new_p"]) for item in items)
-    kept, done, shift = [], 0, 0
+def _split_at_edits(document: str, text: str, items: Sequence[Mapping[str, Any]], end: int | None) -> EditedText:
+    """The edited `text` split at its edits, up to the character `end` of the original; None for all of it."""
+    edits = tuple(ShownEdit(item["old"], item["new"], item["old_p"], item["new_p"]) for item in items)
+    unchanged, done, shift = [], 0, 0
     for item in items:
         start = item["start"] + shift
         stop = start + len(item["new"])
         shift += len(item["new"]) - len(item["old"])
-        # Ids that count rows are others behind a rejected document; then there is no context to show.
+        # Ids that count rows are shifted after a rejected document; then there is no context to show.
         if text[start:stop] != item["new"] or not text:
-            return EditedText(document, changes, ("",) * (len(items) + 1))
-        kept.append(text[done:start])
+            return EditedText(document, edits, ("",) * (len(items) + 1))
+        unchanged.append(text[done:start])
         done = stop
-    return EditedText(document, changes, (*kept, text[done : None if end is None else end + shift]))
+    return EditedText(document, edits, (*unchanged, text[done : None if end is None else end + shift]))
 
 
 def _edited_texts(path: Path, name: str, ids: set[str]) -> dict[str, dict[str, str]]:
-    """The edited strings of the documents `ids` of the shard `name`, as far as they are there."""
+    """document -> field -> edited string, for the documents `ids` of the shard `name` that exist."""
     if not (path / "documents" / name).is_file():
         return {}
     layout = validate(Layout, read_yaml(path / "config.yaml").get("layout", {}), source=str(path / "config.yaml"))
     (shard,) = (shard for shard in find_shards(path / "documents") if shard.name == name)
-    found: dict[str, dict[str, str]] = {}
+    texts: dict[str, dict[str, str]] = {}
     for record in read_shard(shard, layout):
         if isinstance(record, Record) and record.id in ids:
-            found[record.id] = record.texts
-        if len(found) == len(ids):
+            texts[record.id] = record.texts
+        if len(texts) == len(ids):
             break
-    return found
+    return texts
 
 
 def _lines(path: Path, *, whole: bool = False) -> Iterator[dict[str, Any]]:
-    """The JSON of each line of a file, or of all of it."""
+    """The JSON of each line of a file, or with `whole` of the file."""
     try:
         with path.open(encoding="utf-8") as file:
             for text in [file.read()] if whole else file:
                 yield json.loads(text)
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {path}: {error}. Give a directory with a whole run.") from None
-
-
-# What an edit of a corpus did, on a terminal: totals, the bands of probability, and edits in their context.
-#
-# Rule: texts reach the console as `Text` of visible characters, never as markup.
-
-
-_CONTEXT = 40
-_BAR = 16
+        raise InputError(f"cannot read {path}: {error}. Give the directory of a complete run.") from None
 
 
 def show_edits(path: Path | str, console: Console, *, edits: int = 20) -> None:
-    """Print what the edit at `path` did, and `edits` of its edits, from shards that lie evenly among all.
+    """Print the counts of the edit at `path` and `edits` of its edits, from evenly spaced shards.
 
     Raises:
-        InputError: there is no run of an edit at `path`, or one of its files cannot be read.
+        InputError: there is no edit run at `path`, or one of its files cannot be read.
     """
-    reading = read_edit_run(path, edits=edits)
-    console.print(_plain(f"{reading.name}: an edit, fingerprint {reading.record.fingerprint[:12]}", "bold"))
-    for shard, error in reading.failures.items():
+    run = read_edit_run(path, edits=edits)
+    console.print(_plain(f"{run.name}: an edit, fingerprint {run.record.fingerprint[:12]}", "bold"))
+    for shard, error in run.failures.items():
         console.print(_plain(f"failed: {shard}: {error}", "red"))
-    if not reading.shards:
+    if not run.shards:
         console.print(Text("No shard is finished yet."))
         return
-    progress = "finished" if reading.complete else f"{len(reading.shards)} of {reading.planned} shards are finished"
-    console.print(Text(f"{progress}; {totals(reading.counts)}"))
-    console.print(_band_table(reading))
-    for text in reading.texts:
-        for line in _changes(text):
+    progress = "finished" if run.complete else f"{len(run.shards)} of {run.planned} shards are finished"
+    console.print(Text(f"{progress}; {totals(run.counts)}"))
+    console.print(_band_table(run))
+    for text in run.texts:
+        for line in _edit_lines(text):
             console.print(Padding(line, (0, 0, 1, 0)))
 
 
 def totals(counts: Mapping[str, int]) -> str:
-    """The totals in words; flagged and changed are told apart."""
+    """The totals as a sentence; flagged tokens need not be changed."""
     changed = counts["changed"] + counts["deleted"]
     return (
         f"{counts['documents']:,} documents, {counts['edited']:,} edited, {counts['rejected']:,} rejected; "
@@ -225,18 +225,18 @@ def totals(counts: Mapping[str, int]) -> str:
 
 
 def share(part: int, whole: int) -> str:
-    """`part` of `whole` in per cent."""
+    """`part` / `whole` in per cent."""
     return f"{part / whole:.2%}" if whole else formatting.DASH
 
 
-def _band_table(reading: EditRun) -> Table:
+def _band_table(run: EditRun) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     for heading in ("p from", "tokens", "share", "flagged", "changed", "after"):
         table.add_column(heading, justify="right")
     table.add_column("before")
-    counts = reading.counts
-    most = max(*(counts[f"tokens/{band}"] for band in reading.bands), 1)
-    for band in reading.bands:
+    counts = run.counts
+    most = max(*(counts[f"tokens/{band}"] for band in run.bands), 1)
+    for band in run.bands:
         tokens, flagged = counts[f"tokens/{band}"], counts[f"flagged/{band}"]
         changed = counts[f"changed/{band}"] + counts[f"deleted/{band}"]
         shares = [share(tokens, counts["tokens"]), share(flagged, tokens), share(changed, tokens)]
@@ -245,95 +245,88 @@ def _band_table(reading: EditRun) -> Table:
     return table
 
 
-def _changes(text: EditedText) -> Iterator[Text]:
-    for change, before, after in zip(text.changes, text.kept, text.kept[1:], strict=False):
+def _edit_lines(text: EditedText) -> Iterator[Text]:
+    for edit, before, after in zip(text.edits, text.unchanged, text.unchanged[1:], strict=False):
         line = _plain(f"{text.document}  ", "dim").append_text(_plain(before[-_CONTEXT:])).append("[")
-        # Brackets too: in a log or a pipe there is no colour that would tell where an edit ends.
-        line.append_text(_plain(change.old, "red strike")).append("→")
-        line.append_text(_plain(change.new or "(deleted)", "green")).append("]").append_text(_plain(after[:_CONTEXT]))
-        new_p = "" if change.new_p is None else f" → {change.new_p:.3g}"
-        yield line.append(f"  p {change.old_p:.4g}{new_p}", "cyan")
+        # Brackets, since a log or a pipe has no colours.
+        line.append_text(_plain(edit.old, "red strike")).append("→")
+        line.append_text(_plain(edit.new or "(deleted)", "green")).append("]").append_text(_plain(after[:_CONTEXT]))
+        new_p = "" if edit.new_p is None else f" → {edit.new_p:.3g}"
+        yield line.append(f"  p {edit.old_p:.4g}{new_p}", "cyan")
 
 
 def _plain(text: str, style: str = "") -> Text:
     return Text(visible(redact(text), newline=" "), style=style)
 
 
-_EDITS = 40
-_REJECTS = 20
-_SHARDS = 200
-_LONGEST = 400
-_HEIGHT = 180
-
-
 def write_edits(path: Path | str, *, storage: Storage | None = None) -> Path:
-    """Write (or write anew) the report of the edit at `path`, finished or not, and return the page's path.
+    """Write (or rewrite) the report of the edit at `path`, finished or not, and return the page's path.
 
     Raises:
         InputError: there is no run at `path`, or one of its files cannot be read.
         StorageError: the file system refused a write.
     """
-    reading = read_edit_run(path, edits=_EDITS, rejects=_REJECTS)
-    (storage or Storage()).write_text(reading.path / "report.html", edit_page(reading))
-    return reading.path / "report.html"
+    run = read_edit_run(path, edits=_MAX_EDITS, rejects=_MAX_REJECTS)
+    (storage or Storage()).write_text(run.path / "report.html", edit_page(run))
+    return run.path / "report.html"
 
 
-def edit_page(reading: EditRun) -> str:
+def edit_page(run: EditRun) -> str:
     """The HTML of the report."""
-    counts = reading.counts
+    counts = run.counts
     refused = {name.partition("/")[2]: count for name, count in sorted(counts.items()) if name.startswith("refused/")}
     html: str = (
         new_environment()
-        .from_string(own_text("edits.html"))
+        .from_string(read_template("edits.html"))
         .render(
             style=style_sheet(),
-            reading=reading,
-            record=reading.record,
+            run=run,
+            record=run.record,
             totals=totals(counts) if counts else "",
-            bars=list(_bars(reading)),
-            bands=list(_bands(reading)),
+            bars=list(_bars(run)),
+            bands=list(_bands(run)),
             refused=", ".join(f"{reason} {count:,}" for reason, count in refused.items()),
             texts=[
-                {"document": text.document, "changes": text.changes, "pieces": _pieces(text)}
-                for text in reading.texts
-                if any(text.kept)
+                {"document": text.document, "edits": text.edits, "parts": _parts(text)}
+                for text in run.texts
+                if any(text.unchanged)
             ],
-            shards=list(_shards(reading)),
-            more=max(0, len(reading.shards) - _SHARDS),
+            shards=list(_shards(run)),
+            more=max(0, len(run.shards) - _MAX_SHARDS),
         )
     )
     return html
 
 
-def _bars(reading: EditRun) -> Iterator[dict[str, Any]]:
-    counts = reading.counts
-    most = max([1, *(counts[f"{kind}/{band}"] for band in reading.bands for kind in ("tokens", "after"))])
-    for band in reading.bands:
+def _bars(run: EditRun) -> Iterator[dict[str, Any]]:
+    counts = run.counts
+    most = max([1, *(counts[f"{kind}/{band}"] for band in run.bands for kind in ("tokens", "after"))])
+    for band in run.bands:
         before, after = (round(_HEIGHT * counts[f"{kind}/{band}"] / most, 1) for kind in ("tokens", "after"))
         yield {"band": band, "before": before, "after": after}
 
 
-def _bands(reading: EditRun) -> Iterator[list[str]]:
-    counts = reading.counts
-    for band in reading.bands:
+def _bands(run: EditRun) -> Iterator[list[str]]:
+    counts = run.counts
+    for band in run.bands:
         tokens, flagged, after = (counts[f"{kind}/{band}"] for kind in ("tokens", "flagged", "after"))
         changed = counts[f"changed/{band}"] + counts[f"deleted/{band}"]
         shares = share(tokens, counts["tokens"]), share(flagged, tokens), share(changed, tokens)
         yield [band, f"{tokens:,}", *shares, f"{after:,}"]
 
 
-def _pieces(text: EditedText) -> list[tuple[str, ShownChange | None]]:
-    """What was kept, shortened, each with the change that follows it."""
-    return [(_shortened(kept), change) for kept, change in zip(text.kept, (*text.changes, None), strict=True)]
+def _parts(text: EditedText) -> list[tuple[str, ShownEdit | None]]:
+    """Each unchanged text, shortened, with the edit that follows it."""
+    return [(_shortened(same), edit) for same, edit in zip(text.unchanged, (*text.edits, None), strict=True)]
 
 
 def _shortened(text: str) -> str:
-    half = _LONGEST // 2
-    return text if len(text) <= _LONGEST else f"{text[:half]} … {text[-half:]}"
+    half = _MAX_TEXT // 2
+    return text if len(text) <= _MAX_TEXT else f"{text[:half]} … {text[-half:]}"
 
 
-def _shards(reading: EditRun) -> Iterator[list[str]]:
-    for name, counts in list(reading.shards.items())[:_SHARDS]:
+def _shards(run: EditRun) -> Iterator[list[str]]:
+    for name, counts in list(run.shards.items())[:_MAX_SHARDS]:
         changed = counts["changed"] + counts["deleted"]
         numbers = (f"{counts[kind]:,}" for kind in ("documents", "edited", "rejected", "tokens"))
         yield [name, *numbers, share(counts["flagged"], counts["tokens"]), share(changed, counts["tokens"])]

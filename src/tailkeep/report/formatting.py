@@ -1,4 +1,4 @@
-"""Numbers as text, for the page and the terminal alike. Rule: a number that is not there is a dash, never `nan`."""
+"""Numbers as text, for the page and the terminal alike. Rule: a missing number is a dash, never `nan`."""
 
 import math
 
@@ -32,13 +32,13 @@ def mean(value: Interval, *, signed: bool = False) -> str:
     return number(value.mean, signed=signed) if places is None else _fixed(value.mean, places, signed)
 
 
-def as_printed(value: Interval) -> float:
-    """The finite mean of `value` as the reader sees it: the number that `mean` prints."""
+def printed_mean(value: Interval) -> float:
+    """The finite mean of `value` rounded as `mean` prints it."""
     return float(mean(value).replace(",", "").replace(MINUS, "-"))
 
 
 def interval(value: Interval, *, signed: bool = False) -> str:
-    """The bounds as `2.10 to 2.26`, with the decimals that tell them apart; empty where there are none."""
+    """The bounds as `2.10 to 2.26`, with as many decimals as the width needs; empty where there are none."""
     if math.isnan(value.low) or math.isnan(value.high):
         return ""
     places = _places(value)
@@ -49,7 +49,7 @@ def interval(value: Interval, *, signed: bool = False) -> str:
     return f"{low} to {high}"
 
 
-def is_there(value: Interval) -> bool:
+def has_mean(value: Interval) -> bool:
     """Whether there is a mean to show."""
     return not math.isnan(value.mean)
 
@@ -75,14 +75,14 @@ def count(value: float) -> str:
 
 
 def failure(summary: FailureSummary) -> str:
-    """The median time to failure: `3.4`, `> 5` when it was never reached, a dash when it cannot be said."""
+    """The median time to failure: `3.4`, `> 5` when it was never reached, a dash where it is undefined."""
     if math.isnan(summary.time):
         return DASH
     text = f"{summary.time:.1f}".removesuffix(".0")
     return f"> {text}" if summary.censored else text
 
 
-def times(bounds: Interval) -> str:
+def time_bounds(bounds: Interval) -> str:
     """The bounds of a time to failure as `1.2 to 3.4` or `2.1 to ∞`; empty where there are none, or no seed failed."""
     if not math.isfinite(bounds.low) or math.isnan(bounds.high):
         return ""
@@ -91,21 +91,21 @@ def times(bounds: Interval) -> str:
 
 
 def failed_seeds(summary: FailureSummary) -> str:
-    """`2 of 3 seeds failed`, and what kept the others from being judged."""
-    judged = summary.failed + summary.censored_seeds
-    if not judged:
-        return unjudged(summary)
-    text = f"{summary.failed} of {seeds(judged)} failed"
-    return text + (f"; {summary.undefined} {unjudged(summary)}" if summary.undefined else "")
+    """`2 of 3 seeds failed`, and why the others have no time to failure."""
+    defined = summary.failed + summary.censored_seeds
+    if not defined:
+        return undefined_reason(summary)
+    text = f"{summary.failed} of {seeds(defined)} failed"
+    return text + (f"; {summary.undefined} {undefined_reason(summary)}" if summary.undefined else "")
 
 
-def unjudged(summary: FailureSummary) -> str:
+def undefined_reason(summary: FailureSummary) -> str:
     """Why the undefined seeds have no time to failure, as a predicate for one or many."""
     if not summary.measured:
-        return "had no such measure"
+        return "did not measure this metric"
     if summary.beyond == summary.undefined:
-        return "began beyond the limit"
-    return ("began beyond the limit, or " if summary.beyond else "") + "had no usable value at generation 0"
+        return "started beyond the limit"
+    return ("started beyond the limit, or " if summary.beyond else "") + "had no finite value at generation 0"
 
 
 def seeds(count: int) -> str:

@@ -1,7 +1,7 @@
-"""Pens, axes and files: how every figure of a report looks.
+"""Figures as SVG and PNG: line styles, axes, labels and rendering.
 
-Rule: an arm has one pen, the same in every figure, told apart by colour, dash and marker. No pyplot, no global state
-that outlives a call, no date: the same numbers give the same bytes.
+Rule: an arm has one line style (colour, dash, marker) in every figure. No pyplot, no global state, no date: the same
+numbers give the same bytes.
 """
 
 import io
@@ -56,7 +56,7 @@ class LineStyle:
 
 @dataclass(frozen=True)
 class Drawing:
-    """One figure: its file name without ending, what stands beneath it, and what a reader hears who cannot see it."""
+    """One figure: its file name without extension, its caption and its alternative text."""
 
     name: str
     title: str
@@ -76,29 +76,29 @@ class Rendered:
 
     @property
     def file(self) -> str:
-        """The light SVG with a white ground, to stand alone."""
+        """The light SVG on a white background, as a file of its own."""
         head, tag, rest = self.light.partition("<defs>")
         return f'{head}<rect width="100%" height="100%" fill="{PAPER}"/>\n {tag}{rest}'
 
 
-def line_style(place: int) -> LineStyle:
-    """The pen of the arm at `place` in the run's order. The first 32 differ in colour or dash."""
-    colour, dark = COLOURS[place % len(COLOURS)]
-    dash = _DASHES[(place + place // len(COLOURS)) % len(_DASHES)]
-    return LineStyle(colour, dark, dash, _MARKERS[place % len(_MARKERS)])
+def nth_line_style(index: int) -> LineStyle:
+    """The line style of the arm at `index` in the order of the config. The first 32 differ in colour or dash."""
+    colour, dark = COLOURS[index % len(COLOURS)]
+    dash = _DASHES[(index + index // len(COLOURS)) % len(_DASHES)]
+    return LineStyle(colour, dark, dash, _MARKERS[index % len(_MARKERS)])
 
 
 def label(text: str, longest: int = _LONGEST_LABEL) -> str:
-    """`text` on one line, visible characters only; a long one loses its middle, since variants differ at the end."""
+    """`text` on one line of visible characters; a long one loses its middle, since variants differ at the end."""
     shown = visible(text, newline=" ")
     if len(shown) <= longest:
         return shown
-    kept = longest - 1
-    return shown[: kept - kept // 2] + "…" + shown[len(shown) - kept // 2 :]
+    length = longest - 1
+    return shown[: length - length // 2] + "…" + shown[len(shown) - length // 2 :]
 
 
 def render(drawing: Drawing) -> Rendered:
-    """Draw it. The dark SVG is the light one in other colours, so that both show the same."""
+    """`drawing` as SVG and PNG. The dark SVG is the light one with other colours, so both show the same."""
     import matplotlib
 
     settings: Any = {
@@ -112,14 +112,14 @@ def render(drawing: Drawing) -> Rendered:
     }
     with matplotlib.rc_context(settings), _missing_glyphs_allowed():
         figure = drawing.build()
-        # The layout is solved once and then fixed; solving it anew for each format takes half of the time.
+        # The layout is solved once; solving it again for each format would double the time.
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
         vector, pixels = io.BytesIO(), io.BytesIO()
         empty = {"Date": None, "Creator": None, "Format": None, "Type": None}
         figure.savefig(vector, format="svg", transparent=True, metadata=empty)
         figure.savefig(pixels, format="png", dpi=160, facecolor=PAPER, metadata={"Software": None})
-    light = _own_fonts(vector.getvalue().decode("utf-8"))
+    light = _with_system_fonts(vector.getvalue().decode("utf-8"))
     dark = _DARK_PATTERN.sub(lambda match: _DARK[match[0]], light)
     return Rendered(drawing, light, dark, pixels.getvalue())
 
@@ -143,8 +143,8 @@ def canvas(
     return figure, axes
 
 
-def name_axis(panel: "Axes", *, x: str = "", y: str = "") -> None:
-    """Write the names of the axes."""
+def label_axes(panel: "Axes", *, x: str = "", y: str = "") -> None:
+    """Name the axes."""
     panel.set_xlabel(x, color=MUTED, fontsize=SMALL)
     panel.set_ylabel(y, color=MUTED, fontsize=SMALL)
 
@@ -154,13 +154,13 @@ def label_ends(panel: "Axes", ends: list[tuple[float, str, str]]) -> None:
 
     Call it after the limits are set.
     """
-    panel.get_ylim()  # matplotlib sets automatic limits only when they are asked for
+    panel.get_ylim()  # reading the limits makes matplotlib compute the automatic ones
     top = panel.transAxes.inverted()
     fractions = [float(top.transform(panel.transData.transform((0, y)))[1]) for y, _, _ in ends]
     # One line of text, as a share of the panel's height of about three quarters of the figure's.
     gap = min(1.3 * SMALL / (72 * HEIGHT * 0.72), 1 / max(1, len(ends) - 1))
-    for place, y in zip(sorted(range(len(ends)), key=lambda n: fractions[n]), spread(fractions, gap), strict=True):
-        _, text, colour = ends[place]
+    for index, y in zip(sorted(range(len(ends)), key=lambda n: fractions[n]), spread(fractions, gap), strict=True):
+        _, text, colour = ends[index]
         panel.text(1.02, y, label(text), color=colour, fontsize=SMALL, va="center", transform=panel.transAxes)
 
 
@@ -175,10 +175,10 @@ def spread(heights: list[float], gap: float) -> list[float]:
     return placed
 
 
-def keys(panel: "Axes", lines: list[tuple[str, str, float]], *, x: float, ha: str) -> None:
+def draw_legend(panel: "Axes", lines: list[tuple[str, str, float]], *, x: float, ha: str) -> None:
     """Write (text, colour, opacity) one under another from the top of `panel`: a legend without a box.
 
-    A pale line keeps a legible name.
+    The text of a pale line stays legible: its opacity is at least 0.7.
     """
     for n, (text, colour, opacity) in enumerate(lines):
         panel.text(
@@ -187,10 +187,10 @@ def keys(panel: "Axes", lines: list[tuple[str, str, float]], *, x: float, ha: st
         )  # fmt: skip
 
 
-def plain_ticks(panel: "Axes") -> None:
-    """Numbers such as 0.01 or 200 on a logarithmic axis, where matplotlib would write powers in its own mathematics.
+def set_decimal_ticks(panel: "Axes") -> None:
+    """Numbers such as 0.01 or 200 on a logarithmic axis, where matplotlib would write powers of ten.
 
-    An axis of less than two decades would have one or two of them, so it also has those times 2 and 5.
+    Below two decades the ticks at 2 and 5 times a power of ten are added.
     """
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
@@ -201,13 +201,13 @@ def plain_ticks(panel: "Axes") -> None:
     panel.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _own_fonts(svg: str) -> str:
+def _with_system_fonts(svg: str) -> str:
     return svg.replace(_FONT, _SYSTEM_FONTS)
 
 
 @contextmanager
 def _missing_glyphs_allowed() -> Iterator[None]:
-    # A name in a script that the PNG's font lacks is drawn as boxes there; the page's SVG uses the reader's fonts.
+    # Letters that the PNG's font lacks are drawn as boxes; the SVG uses the fonts of the reader's system.
     import warnings
 
     with warnings.catch_warnings():

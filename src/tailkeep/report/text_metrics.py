@@ -1,39 +1,64 @@
-"""Metrics of language models that come in families: n-grams, bands of words, parts of tests."""
+"""`Metric`, and the metrics of language models that come in families: n-grams, bands of words, parts of tests.
+
+Rule: a title is a noun phrase; a note says the definition and the unit.
+"""
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
 
-from tailkeep.report.metric import Better, Metric
 from tailkeep.sanitize import visible
 
+Better = Literal["higher", "lower"] | None
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a metric is presented. `note` is its definition and unit, `log` asks for a logarithmic axis."""
+
+    title: str
+    note: str = ""
+    better: Better = None
+    headline: bool = False
+    log: bool = False
+
+
 TEXT_METRICS: Mapping[str, Metric] = {
-    "kr_sum": Metric(
-        "Knowledge retention, by sum", "By summed ln p, which makes a longer sentence pay for its length.", "higher"
-    ),
-    "kr_mean": Metric("Knowledge retention, by mean", "By the mean ln p over each sentence’s own length.", "higher"),
+    "kr_sum": Metric("KR-test accuracy, by sum", "By summed ln p, which penalises longer sentences.", "higher"),
+    "kr_mean": Metric("KR-test accuracy, by mean", "By the mean ln p per token of each sentence.", "higher"),
     "kr_plain": Metric(
-        "Knowledge retention, plain form", "Of the questions as they are written, not in the corpus’ form.", "higher"
+        "KR-test accuracy, original form",
+        "On the questions as in the file, not in the form of the corpus.",
+        "higher",
     ),
-    "kr_reformed": Metric("KR questions reformed", "How many questions the corpus’ form changes."),
-    "kr_straddling": Metric("KR questions straddling", "Their source lies in two fractions: they count in neither."),
-    "kr_outside": Metric("KR questions not asked", "Their source is not among the real documents."),
+    "kr_reformed": Metric("KR questions reformatted", "Number of questions that change in the form of the corpus."),
+    "kr_straddling": Metric(
+        "KR questions across fractions",
+        "Their source lies in two fractions; they count in neither.",
+    ),
+    "kr_outside": Metric("KR questions not scored", "Their source is not among the real documents."),
     "held_out_nll_tempered": Metric(
         "Held-out NLL, tempered",
-        "After temperature scaling: each half of the held-out text at the temperature that suits the other half.",
+        "After temperature scaling: each half of the held-out text at the temperature fitted on the other half.",
         "lower",
     ),
     "temperature": Metric(
-        "Best temperature", "Above 1 the model is too sure on held-out text, below 1 not sure enough."
+        "Best temperature", "Above 1 the model is overconfident on held-out text, below 1 underconfident."
     ),
     **{
         f"kl_{n}_sample_real": Metric(
-            f"KL(samples ‖ real), {n}-grams", "Nats, of as many n-grams of each side, half a count added.", "lower"
+            f"KL(samples ‖ real), {n}-grams",
+            "Nats, over equally many n-grams of both, 0.5 added to each count.",
+            "lower",
         )
         for n in (1, 2, 3, 4)
     },
     **{
         f"kl_{n}_real_sample": Metric(
-            f"KL(real ‖ samples), {n}-grams", "Nats, of as many n-grams of each side, half a count added.", "lower"
+            f"KL(real ‖ samples), {n}-grams",
+            "Nats, over equally many n-grams of both, 0.5 added to each count.",
+            "lower",
         )
         for n in (1, 2, 3, 4)
     },
@@ -52,47 +77,48 @@ TEXT_METRICS: Mapping[str, Metric] = {
         )
     },
     "threshold": Metric(
-        "Threshold", "The probability above which this generation's loss left tokens out, chosen for it."
+        "Threshold",
+        "Probability above which this generation's loss truncates tokens, set automatically.",
     ),
     "confidence_gap": Metric(
         "Confidence gap",
-        "How many more sure tokens the last model's own text has than real text, as a share of tokens.",
+        "Share of high-confidence tokens in the last model's samples minus that in real text.",
     ),
 }
 
 _DOWNSTREAM = "downstream."
 _TESTS: Mapping[str, tuple[str, str, Better]] = {
-    "": ("", "Share of items whose right choice is likeliest, by summed ln p.", "higher"),
-    "chance": (", chance", "What guessing gives.", None),
-    "cut": (", cut short", "Share of items that lost the beginning of their query.", None),
+    "": ("", "Share of items whose correct choice is the most likely, by summed ln p.", "higher"),
+    "chance": (", chance", "Accuracy of guessing.", None),
+    "cut": (", truncated", "Share of items whose query was truncated at the start.", None),
     "high": (", upper bound", "Of the 95 % Wilson interval over items.", None),
-    "items": (", items", "How many items the accuracy rests on.", None),
+    "items": (", items", "Number of items of the accuracy.", None),
     "low": (", lower bound", "Of the 95 % Wilson interval over items.", None),
-    "per_byte": (" by byte", "Share of items whose right choice is likeliest by ln p per byte.", "higher"),
+    "per_byte": (" by byte", "Share of items whose correct choice is the most likely by ln p per byte.", "higher"),
 }
-"""What is recorded of a downstream test, by the last part of its name."""
+"""Metrics of a downstream test: last part of the name -> title, note and direction."""
 
 
 def test_metric(bare: str) -> Metric | None:
-    """What `downstream.NAME` or `downstream.NAME.PART` is; None for other names."""
+    """The metric `downstream.NAME` or `downstream.NAME.PART`; None for other names."""
     if not bare.startswith(_DOWNSTREAM):
         return None
     test, _, part = bare.removeprefix(_DOWNSTREAM).partition(".")
     if part not in _TESTS:
         return None
-    words, note, better = _TESTS[part]
-    return Metric(f"{visible(test, newline=' ')}{words}", note, better, not part)
+    suffix, note, better = _TESTS[part]
+    return Metric(f"{visible(test, newline=' ')}{suffix}", note, better, not part)
 
 
 def fraction_metric(bare: str) -> Metric | None:
-    """What `kr_fraction_K` or `kr_fraction_K.items` is; None for other names."""
-    found = re.fullmatch(r"kr_fraction_(\d+)(\.items)?", bare)
-    if found is None:
+    """The metric `kr_fraction_K` or `kr_fraction_K.items`; None for other names."""
+    match = re.fullmatch(r"kr_fraction_(\d+)(\.items)?", bare)
+    if match is None:
         return None
-    if found[2]:
-        return Metric(f"KR questions, fraction {found[1]}", "How many questions the accuracy rests on.")
-    note = "Share of right answers to questions about this part of the real data; it arrives at that generation."
-    return Metric(f"Knowledge of fraction {found[1]}", note, "higher", found[1] == "0")
+    if match[2]:
+        return Metric(f"KR questions, fraction {match[1]}", "Number of questions of the accuracy.")
+    note = "KR-test accuracy on the questions about this part of the real data, which arrives at that generation."
+    return Metric(f"KR-test accuracy, fraction {match[1]}", note, "higher", match[1] == "0")
 
 
 def is_test(name: str) -> bool:

@@ -182,7 +182,7 @@ def test_a_recursion_asks_by_fraction_in_the_form_of_its_text(tmp_path):
     assert counts["kr_reformed"] == counts["kr_items"]
     assert "kr_fraction_0" not in found["replace"]
     report.write(run.path)
-    assert (run.path / "tables" / "answers.csv").exists()
+    assert (run.path / "tables" / "mcnemar.csv").exists()
 
 
 @pytest.mark.parametrize(

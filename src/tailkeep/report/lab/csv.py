@@ -1,6 +1,6 @@
-"""The numbers of a run as CSV: every metric of every finished cell, and the summary.
+"""The tables of a run as CSV: every metric of every finished generation, and the summary.
 
-Rule: full precision, one header line, one row a fact; a number that is not there is an empty field.
+Rule: full precision, one header line, one row per fact; a missing number is an empty field.
 """
 
 import csv
@@ -18,18 +18,18 @@ Row = Sequence[str | int | float]
 
 _METRICS = ("learner", "arm", "seed", "generation", "metric", "value")
 _SUMMARY = (
-    *("learner", "arm", "metric", "seeds", "generation", "first", "level", "level_low", "level_high"),
+    *("learner", "arm", "metric", "seeds", "generation", "initial", "final", "final_low", "final_high"),
     *("slope", "slope_low", "slope_high"),
 )
 _DIFFERENCES = (
-    *("learner", "arm", "from_arm", "metric", "seeds", "generation", "level", "level_low", "level_high"),
+    *("learner", "arm", "baseline", "metric", "seeds", "generation", "final", "final_low", "final_high"),
     *("slope", "slope_low", "slope_high"),
 )
-_ANSWERS = (
-    *("learner", "arm", "from_arm", "seed", "generation", "questions", "left_out"),
-    *("only_arm", "only_from_arm", "p_value"),
+_MCNEMAR = (
+    *("learner", "arm", "baseline", "seed", "generation", "questions", "ties"),
+    *("only_arm", "only_baseline", "p_value"),
 )
-_KNOWLEDGE = (
+_KR_PARTS = (
     *("learner", "arm", "seed", "generation", "part", "items", "accuracy", "wilson_low", "wilson_high"),
     *("bootstrap_low", "bootstrap_high", "by_sum", "by_mean"),
 )
@@ -39,21 +39,21 @@ _FAILURES = (
 )
 
 
-def tables(reading: LabRun, summary: Summary) -> dict[str, str]:
-    """File name -> CSV; those of the knowledge-retention test where one was asked."""
-    answers, knowledge = list(_answers(summary)), list(_knowledge(reading))
+def tables(run: LabRun, summary: Summary) -> dict[str, str]:
+    """File name -> CSV; those of the KR-test only where it was run."""
+    mcnemar, kr_parts = list(_mcnemar(summary)), list(_kr_parts(run))
     return {
-        **({"answers.csv": _csv(_ANSWERS, answers)} if answers else {}),
-        **({"knowledge.csv": _csv(_KNOWLEDGE, knowledge)} if knowledge else {}),
+        **({"mcnemar.csv": _csv(_MCNEMAR, mcnemar)} if mcnemar else {}),
+        **({"kr_accuracy.csv": _csv(_KR_PARTS, kr_parts)} if kr_parts else {}),
         "differences.csv": _csv(_DIFFERENCES, _differences(summary)),
         "failures.csv": _csv(_FAILURES, _failures(summary)),
-        "metrics.csv": _csv(_METRICS, _metrics(reading)),
+        "metrics.csv": _csv(_METRICS, _metrics(run)),
         "summary.csv": _csv(_SUMMARY, _summary(summary)),
     }
 
 
-def _metrics(reading: LabRun) -> Iterable[Row]:
-    for group in reading.groups:
+def _metrics(run: LabRun) -> Iterable[Row]:
+    for group in run.groups:
         for entry in group.entries:
             for name, value in entry.metrics.items():
                 yield group.learner, entry.arm, entry.seed, entry.generation, name, value
@@ -68,8 +68,8 @@ def _summary(summary: Summary) -> Iterable[Row]:
 
 def _arm(arm: ArmSummary) -> Iterable[Row]:
     for name, metric in arm.metrics.items():
-        level, slope = _bounds(metric.level), _bounds(metric.slope)
-        yield name, metric.seeds, metric.generation, metric.first.mean, *level, *slope
+        final, slope = _bounds(metric.final), _bounds(metric.slope)
+        yield name, metric.seeds, metric.generation, metric.initial.mean, *final, *slope
 
 
 def _bounds(value: Interval) -> tuple[float, float, float]:
@@ -81,7 +81,7 @@ def _failures(summary: Summary) -> Iterable[Row]:
         for arm in group.arms:
             for failure in arm.failures.values():
                 counts = failure.failed, failure.censored_seeds, failure.undefined
-                yield group.learner, arm.arm, failure.rule.words, *_times(failure), int(failure.censored), *counts
+                yield group.learner, arm.arm, failure.rule.condition, *_times(failure), int(failure.censored), *counts
 
 
 def _times(failure: FailureSummary) -> tuple[float, float, float]:
@@ -91,22 +91,22 @@ def _times(failure: FailureSummary) -> tuple[float, float, float]:
 def _differences(summary: Summary) -> Iterable[Row]:
     for group in summary.groups:
         for one in group.differences:
-            bounds = *_bounds(one.level), *_bounds(one.slope)
-            yield group.learner, one.arm, one.base, one.metric, one.seeds, one.generation, *bounds
+            bounds = *_bounds(one.final), *_bounds(one.slope)
+            yield group.learner, one.arm, one.baseline, one.metric, one.seeds, one.generation, *bounds
 
 
-def _answers(summary: Summary) -> Iterable[Row]:
+def _mcnemar(summary: Summary) -> Iterable[Row]:
     for group in summary.groups:
-        for one in group.answers:
-            where = one.seed, one.generation, one.questions, one.left_out
-            yield group.learner, one.arm, one.base, *where, *one.test
+        for one in group.mcnemar:
+            where = one.seed, one.generation, one.questions, one.ties
+            yield group.learner, one.arm, one.baseline, *where, *one.test
 
 
-def _knowledge(reading: LabRun) -> Iterable[Row]:
-    for group in reading.groups:
+def _kr_parts(run: LabRun) -> Iterable[Row]:
+    for group in run.groups:
         for entry, row in part_rows(group):
-            wilson, drawn = row["accuracy"], row["bootstrap"]
-            bounds = wilson["mean"], wilson["low"], wilson["high"], drawn["low"], drawn["high"]
+            wilson, bootstrap = row["accuracy"], row["bootstrap"]
+            bounds = wilson["mean"], wilson["low"], wilson["high"], bootstrap["low"], bootstrap["high"]
             where = entry.arm, entry.seed, entry.generation, row["part"], row["items"]
             yield group.learner, *where, *bounds, row["by_sum"], row["by_mean"]
 

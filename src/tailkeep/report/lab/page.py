@@ -1,7 +1,7 @@
-"""The page: everything that a run says, in one HTML file that loads nothing and runs nothing.
+"""The report of a laboratory run: one HTML page that loads nothing and runs nothing, `figures/` and `tables/`.
 
-Rule: autoescape is on and every text that came from a corpus, a config or a name passes `_safe` first. The style sheet
-alone, which is our own, is marked as markup.
+Rule: autoescape is on, and every text from a corpus, a config or a name passes `_safe` first; only the style sheet is
+marked as markup. A report can be rebuilt at any time, and the same generations give the same bytes.
 """
 
 import base64
@@ -17,77 +17,73 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from tailkeep.report import formatting
-from tailkeep.report.lab.charts import curve, facets
-from tailkeep.report.lab.comparisons import choice_map, findings, leaderboard
+from tailkeep.report.lab.charts import plot_curve, plot_facets
+from tailkeep.report.lab.comparisons import effect_sentences, plot_effect_map, plot_leaderboard
 from tailkeep.report.lab.csv import tables
-from tailkeep.report.lab.distributions import confidence, density, points
-from tailkeep.report.lab.paired_differences import AnswerTest, Difference
+from tailkeep.report.lab.distributions import plot_confidence, plot_density, plot_points
+from tailkeep.report.lab.paired_differences import Difference, McNemarTest
 from tailkeep.report.lab.run import ArmGroup, LabRun, read_lab_run
-from tailkeep.report.lab.samples import Prompt, first_middle_last, pictures, prompts, views
-from tailkeep.report.lab.sentences import far_edits, sentences, unfinished
+from tailkeep.report.lab.samples import PromptSamples, first_middle_last, plot_images, read_prompts, sample_views
+from tailkeep.report.lab.sentences import edit_bound_sentences, sentences, unfinished_lines
 from tailkeep.report.lab.stats import GroupSummary, Summary, summarise_run
 from tailkeep.report.metric_catalog import LEARNERS, VIEWS, describe, further_names, headline_names
-from tailkeep.report.svg import Drawing, LineStyle, Rendered, line_style, render
+from tailkeep.report.svg import Drawing, LineStyle, Rendered, nth_line_style, render
 from tailkeep.runs import Storage, redact
 from tailkeep.sanitize import visible
-
-# Every figure of a run: which there are, under which names, with whose pens.
-#
-# Rule: an arm keeps its pen through all groups, and a figure without a finite number is left out.
 
 
 @dataclass(frozen=True)
 class GroupFigures:
-    """The figures of one learner: arms compared, headline and other curves, distributions and images by arm."""
+    """The figures of one learner: comparisons of arms, headline and further curves, distributions and images by arm."""
 
-    compared: tuple[Rendered, ...]
+    comparisons: tuple[Rendered, ...]
     headline: tuple[Rendered, ...]
     further: tuple[Rendered, ...]
-    shapes: tuple[Rendered, ...]
-    pictures: tuple[Rendered, ...]
+    distributions: tuple[Rendered, ...]
+    images: tuple[Rendered, ...]
 
     @property
     def all(self) -> tuple[Rendered, ...]:
         """Every figure, in the order of the page."""
-        return (*self.compared, *self.headline, *self.shapes, *self.pictures, *self.further)
+        return (*self.comparisons, *self.headline, *self.distributions, *self.images, *self.further)
 
 
-def line_styles_of(reading: LabRun) -> dict[str, LineStyle]:
-    """The pen of each arm, by its place in the config."""
-    return {arm: line_style(place) for place, arm in enumerate(reading.arms)}
+def line_styles_of(run: LabRun) -> dict[str, LineStyle]:
+    """The line style of each arm, by its index in the config."""
+    return {arm: nth_line_style(index) for index, arm in enumerate(run.arms)}
 
 
-def draw(reading: LabRun) -> tuple[GroupFigures, ...]:
-    """All figures, group by group."""
-    pens, names = line_styles_of(reading), _Names()
-    return tuple(_group(group, reading.grid, pens, names) for group in reading.groups)
+def render_figures(run: LabRun) -> tuple[GroupFigures, ...]:
+    """The figures of all groups, without those that have no finite number. An arm has one line style in all of them."""
+    line_styles, names = line_styles_of(run), _UniqueNames()
+    return tuple(_group(group, run.grid, line_styles, names) for group in run.groups)
 
 
 def _group(
-    group: ArmGroup, grid: Mapping[str, tuple[str, ...]], pens: Mapping[str, LineStyle], names: "_Names"
+    group: ArmGroup, grid: Mapping[str, tuple[str, ...]], line_styles: Mapping[str, LineStyle], names: "_UniqueNames"
 ) -> GroupFigures:
     def curves(metrics: tuple[str, ...]) -> Iterator[Drawing | None]:
         for metric in metrics:
             name = names.new(group.learner, metric)
-            # The lines of a grid's arms in one panel could not be told apart.
-            yield facets(group, grid, metric, name) or curve(group, metric, pens, name)
+            # The arms of a grid are too many for one panel.
+            yield plot_facets(group, grid, metric, name) or plot_curve(group, metric, line_styles, name)
 
-    def shapes(kind: Callable[[ArmGroup, str, LineStyle, str], Drawing | None], word: str) -> Iterator[Drawing | None]:
-        return (kind(group, arm, pens[arm], names.new(group.learner, word, arm)) for arm in group.arms)
+    def by_arm(plot: Callable[[ArmGroup, str, LineStyle, str], Drawing | None], word: str) -> Iterator[Drawing | None]:
+        return (plot(group, arm, line_styles[arm], names.new(group.learner, word, arm)) for arm in group.arms)
 
-    def compared(metrics: tuple[str, ...]) -> Iterator[Drawing | None]:
+    def comparisons(metrics: tuple[str, ...]) -> Iterator[Drawing | None]:
         for metric in metrics:
-            name = names.new(group.learner, "map" if grid else "against-first", metric)
-            yield choice_map(group, grid, metric, name) if grid else leaderboard(group, metric, name)
+            name = names.new(group.learner, "effects" if grid else "leaderboard", metric)
+            yield plot_effect_map(group, grid, metric, name) if grid else plot_leaderboard(group, metric, name)
 
     headline = headline_names(group.names)
-    by_arm = (("confidence", confidence), ("density", density), ("points", points))
+    kinds = (("confidence", plot_confidence), ("density", plot_density), ("points", plot_points))
     return GroupFigures(
-        _rendered(compared(headline)),
+        _rendered(comparisons(headline)),
         _rendered(curves(headline)),
         _rendered(curves(further_names(group.names))),
-        _rendered(drawing for word, kind in by_arm for drawing in shapes(kind, word)),
-        _rendered(shapes(pictures, "images")),
+        _rendered(drawing for word, plot in kinds for drawing in by_arm(plot, word)),
+        _rendered(by_arm(plot_images, "images")),
     )
 
 
@@ -95,45 +91,45 @@ def _rendered(drawings: Iterator[Drawing | None]) -> tuple[Rendered, ...]:
     return tuple(render(drawing) for drawing in drawings if drawing is not None)
 
 
-class _Names:
-    """File names, each given once: what a learner or metric is called may hold anything, a file name may not."""
+class _UniqueNames:
+    """Unique file names made of the names of learners, metrics and arms, which may hold any character."""
 
     def __init__(self) -> None:
-        self._given: set[str] = set()
+        self._used: set[str] = set()
 
     def new(self, *words: str) -> str:
         base = "-".join(re.sub(r"[^a-z0-9_.]+", "-", word.lower()).strip("-.")[:60] or "x" for word in words)
         name, number = base, 1
-        while name in self._given:
+        while name in self._used:
             number += 1
             name = f"{base}-{number}"
-        self._given.add(name)
+        self._used.add(name)
         return name
 
 
-_PROMPTS = 3
+_MAX_PROMPTS = 3
 _EQUAL_WITHIN = 0.01
-_MOST_UNIT_COLUMNS = 8
-# Of an absolute path that is a YAML value, all but its last two parts, and never the name of a user.
+_MAX_UNIT_COLUMNS = 8
+# Of an absolute path in YAML all but the last two parts, and always the name of a user.
 _FOLDERS = re.compile(
     r"""(?m)(?:(?<=[:-] )|(?<=[:-] ['"]))/(?:(?:home|Users)/[^/\n]+(?=/))?[^\n]*?(?=(?:/[^/\n]+){1,2}$)"""
 )
 
 
 @dataclass(frozen=True)
-class Samples:
-    """The sample texts of one group through one decoder."""
+class ViewSamples:
+    """The sample texts of one group by one decoder."""
 
     view: str
-    prompts: tuple[Prompt, ...]
+    prompts: tuple[PromptSamples, ...]
 
 
 @dataclass(frozen=True)
-class Units:
-    """Training units (mean over seeds) of each arm at some generations, and how far apart the arms are at most.
+class TrainingUnits:
+    """Training units (mean over seeds) of each arm at some generations, and the largest spread between arms.
 
-    `spread` is the largest (most / least - 1) of any generation. A whole number of batches cannot hit a budget exactly,
-    so up to 1 % counts as equal.
+    `spread` is the largest (max / min - 1) of any generation. Whole batches cannot meet a budget exactly, so up to 1 %
+    counts as equal.
     """
 
     generations: tuple[int, ...]
@@ -142,80 +138,80 @@ class Units:
 
     @property
     def verdict(self) -> str:
-        """In words."""
+        """Whether the arms trained equally, as a sentence."""
         if self.spread == 0:
             return "All arms trained equally."
         if self.spread <= _EQUAL_WITHIN:
             return f"All arms trained equally, to within {self.spread:.1%}.".replace("%", "\u202f%")
-        return "The arms did not train equally; read the comparison with that in mind."
+        return "The arms did not train equally, which may explain a part of the differences."
 
 
 @dataclass(frozen=True)
 class Section:
-    """What the page says about one learner."""
+    """The section of one learner."""
 
     anchor: str
     group: GroupSummary
     sentences: tuple[str, ...]
     figures: GroupFigures
-    samples: tuple[Samples, ...]
-    units: Units | None
-    answers: tuple[AnswerTest, ...]
+    samples: tuple[ViewSamples, ...]
+    units: TrainingUnits | None
+    mcnemar: tuple[McNemarTest, ...]
 
 
-def page(reading: LabRun, summary: Summary, figures: Sequence[GroupFigures]) -> str:
+def render_page(run: LabRun, summary: Summary, figures: Sequence[GroupFigures]) -> str:
     """The HTML of the report."""
-    groups = zip(reading.groups, summary.groups, figures, strict=True)
-    record = reading.run.record
+    groups = zip(run.groups, summary.groups, figures, strict=True)
+    record = run.directory.record
     html: str = _template().render(
         style=style_sheet(),
-        reading=reading,
+        run=run,
         record=record,
-        sections=[_section(n, *some, reading.grid) for n, some in enumerate(groups, 1)],
-        pens=line_styles_of(reading),
-        unfinished=unfinished(reading.missing),
-        timings=_timings(reading),
+        sections=[_section(n, *some, run.grid) for n, some in enumerate(groups, 1)],
+        line_styles=line_styles_of(run),
+        unfinished=unfinished_lines(run.unfinished),
+        timings=_timings(run),
     )
     return html
 
 
 def _section(
-    place: int, group: ArmGroup, summary: GroupSummary, figures: GroupFigures, grid: Mapping[str, Sequence[str]]
+    number: int, group: ArmGroup, summary: GroupSummary, figures: GroupFigures, grid: Mapping[str, Sequence[str]]
 ) -> Section:
-    samples = tuple(Samples(view, prompts(group, view, most=_PROMPTS)) for view in views(group))
-    # Sentences that name every arm of a grid are not read by anyone.
-    found = findings(group, grid)
-    told = (*found, *far_edits(summary)) if found else sentences(summary)
-    return Section(f"learner-{place}", summary, told, figures, samples, _units(group), _newest(summary.answers))
+    samples = tuple(ViewSamples(view, read_prompts(group, view, most=_MAX_PROMPTS)) for view in sample_views(group))
+    # A grid has too many arms to name each in a sentence.
+    effects = effect_sentences(group, grid)
+    lines = (*effects, *edit_bound_sentences(summary)) if effects else sentences(summary)
+    return Section(f"learner-{number}", summary, lines, figures, samples, _units(group), _last(summary.mcnemar))
 
 
-def _newest(answers: Sequence[AnswerTest]) -> tuple[AnswerTest, ...]:
-    """Of each arm and seed the last."""
-    return tuple({(one.arm, one.seed): one for one in sorted(answers, key=lambda one: one.generation)}.values())
+def _last(tests: Sequence[McNemarTest]) -> tuple[McNemarTest, ...]:
+    """The last test of each arm and seed."""
+    return tuple({(one.arm, one.seed): one for one in sorted(tests, key=lambda one: one.generation)}.values())
 
 
-def _units(group: ArmGroup) -> Units | None:
+def _units(group: ArmGroup) -> TrainingUnits | None:
     series = {arm: group.series(arm, "train_units") for arm in group.arms}
     means = {arm: _means(by_seed) for arm, by_seed in series.items() if by_seed}
     if not means:
         return None
     recorded = sorted({generation for row in means.values() for generation in row})
-    generations = first_middle_last(recorded, _MOST_UNIT_COLUMNS)
+    generations = first_middle_last(recorded, _MAX_UNIT_COLUMNS)
     rows = tuple((arm, tuple(row.get(g, float("nan")) for g in generations)) for arm, row in means.items())
     values = [[row[g] for row in means.values() if g in row] for g in recorded]
-    return Units(generations, rows, spread=max(max(at) / max(min(at), 1.0) - 1 for at in values))
+    return TrainingUnits(generations, rows, spread=max(max(at) / max(min(at), 1.0) - 1 for at in values))
 
 
 def _means(by_seed: Mapping[int, Mapping[int, float]]) -> dict[int, float]:
     generations = sorted({generation for row in by_seed.values() for generation in row})
-    found = {g: [row[g] for row in by_seed.values() if g in row] for g in generations}
-    return {g: sum(values) / len(values) for g, values in found.items()}
+    values = {g: [row[g] for row in by_seed.values() if g in row] for g in generations}
+    return {g: sum(row) / len(row) for g, row in values.items()}
 
 
-def _timings(reading: LabRun) -> tuple[tuple[str, dict[str, float], float], ...]:
-    """For each arm the seconds of each phase and of all, over its finished cells."""
+def _timings(run: LabRun) -> tuple[tuple[str, dict[str, float], float], ...]:
+    """For each arm the seconds of each phase and in total, over its finished generations."""
     totals: dict[str, dict[str, float]] = {}
-    for group in reading.groups:
+    for group in run.groups:
         for entry in group.entries:
             of_arm = totals.setdefault(entry.arm, {})
             for phase, seconds in entry.cell.timings().items():
@@ -224,18 +220,18 @@ def _timings(reading: LabRun) -> tuple[tuple[str, dict[str, float], float], ...]
 
 
 def style_sheet() -> Markup:
-    """The style of every page, which is our own file."""
-    return Markup(own_text("page.css"))  # noqa: S704
+    """The style sheet of every page, which is trusted."""
+    return Markup(read_template("page.css"))  # noqa: S704
 
 
 def new_environment() -> Environment:
-    """Templates with autoescape, and the filters that every foreign text passes."""
+    """A Jinja environment with autoescape and the filters for untrusted text."""
     environment = Environment(
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        loader=FunctionLoader(own_text),
+        loader=FunctionLoader(read_template),
     )
     filters: dict[str, Callable[..., Any]] = {
         "safe_text": _safe,
@@ -253,18 +249,18 @@ def new_environment() -> Environment:
 def _template() -> Any:
     environment = new_environment()
     environment.globals |= {
-        "numbers": formatting,
+        "formatting": formatting,
         "describe": describe,
         "learner_title": lambda learner: LEARNERS.get(learner, learner),
         "swatch": _swatch,
         "zip": lambda *columns: zip(*columns, strict=True),
         "view_name": lambda view: VIEWS.get(view, f"decoder {visible(view)}"),
     }
-    return environment.from_string(own_text("page.html"))
+    return environment.from_string(read_template("page.html"))
 
 
 def _by_arm(differences: Sequence[Difference]) -> list[tuple[str, list[Difference]]]:
-    """In their order, which is by arm."""
+    """`differences`, which are in the order of the arms, by arm."""
     return [(arm, list(row)) for arm, row in groupby(differences, key=lambda one: one.arm)]
 
 
@@ -273,7 +269,7 @@ def _safe(text: object, newline: str = "\n") -> str:
 
 
 def _without_folders(config: str) -> str:
-    """`config` with absolute paths cut to their last two parts: a page travels, its machine's folders need not."""
+    """`config` with absolute paths shortened to their last two parts, since a report may be published."""
     return _FOLDERS.sub("…", config)
 
 
@@ -287,40 +283,35 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-def own_text(name: str) -> str:
-    """The content of a file of this room."""
+def read_template(name: str) -> str:
+    """The text of a template or style sheet of this package."""
     return resources.files("tailkeep.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def _swatch(line_style: LineStyle) -> str:
-    """The dash pattern of a pen for an inline SVG line of width 2.4."""
+    """The dash pattern of a line style for an inline SVG line of width 2.4."""
     return "" if line_style.dash == "solid" else " ".join(f"{2.4 * length:g}" for length in line_style.dash[1])
 
 
-# The report's files: report.html, figures/, tables/.
-#
-# Rule: all of them can be rebuilt from finished cells at any time, and the same cells give the same bytes.
-
-
 def write(path: Path | str, *, storage: Storage | None = None) -> Path:
-    """Write (or write anew) the report of the run at `path`, finished or not, and return the page's path.
+    """Write (or rewrite) the report of the run at `path`, finished or not, and return the page's path.
 
     Raises:
         InputError: there is no run at `path`, or one of its files cannot be read.
         StorageError: the file system refused a write.
     """
-    reading = read_lab_run(path)
-    folder = reading.run.path
-    storage = storage or reading.run.storage
-    summary = summarise_run(reading)
-    figures = draw(reading)
+    run = read_lab_run(path)
+    folder = run.directory.path
+    storage = storage or run.directory.storage
+    summary = summarise_run(run)
+    figures = render_figures(run)
     rendered = [figure for group in figures for figure in group.all]
     images = {f"{figure.drawing.name}.svg": figure.file.encode() for figure in rendered}
     images |= {f"{figure.drawing.name}.png": figure.png for figure in rendered}
-    numbers = {name: text.encode() for name, text in tables(reading, summary).items()}
+    csv_files = {name: text.encode() for name, text in tables(run, summary).items()}
     _replace(storage, folder / "figures", images)
-    _replace(storage, folder / "tables", numbers)
-    storage.write_text(folder / "report.html", page(reading, summary, figures))
+    _replace(storage, folder / "tables", csv_files)
+    storage.write_text(folder / "report.html", render_page(run, summary, figures))
     return folder / "report.html"
 
 

@@ -1,6 +1,6 @@
-"""A run directory as the report sees it: arms in the order of the config, finished cells, and what is missing.
+"""The run directory of a laboratory run, read: arms by the config, finished generations, unfinished chains.
 
-Rule: files are all that is known. A run that has not ended is read like one that has; nothing here writes.
+Rule: it reads files only and writes nothing. An unfinished run is read like a finished one.
 """
 
 import itertools
@@ -20,7 +20,7 @@ _LONGEST_SENTENCE = 600
 
 @dataclass(frozen=True)
 class Entry:
-    """One finished cell. `metrics` holds floats only (NaN where the run recorded no number), `tables` is as written."""
+    """One finished generation. `metrics` holds floats (NaN where none was recorded), `tables` the JSON as stored."""
 
     cell: GenerationDir
     learner: str
@@ -29,17 +29,17 @@ class Entry:
 
     @property
     def arm(self) -> str:
-        """The cell's arm."""
+        """The arm."""
         return self.cell.arm
 
     @property
     def seed(self) -> int:
-        """The cell's seed."""
+        """The seed."""
         return self.cell.seed
 
     @property
     def generation(self) -> int:
-        """The cell's generation."""
+        """The generation."""
         return self.cell.generation
 
 
@@ -50,43 +50,43 @@ class ArmGroup:
     learner: str
     arms: tuple[str, ...]
     entries: tuple[Entry, ...]
-    bases: Mapping[str, str] = field(default_factory=dict)
+    baselines: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def compared(self) -> tuple[str, ...]:
-        """The arms that are compared with another one."""
-        return tuple(arm for arm in self.arms if self.base_of(arm) != arm and self.base_of(arm) in self.arms)
+    def compared_arms(self) -> tuple[str, ...]:
+        """The arms that have another arm as their baseline."""
+        return tuple(arm for arm in self.arms if self.baseline_of(arm) != arm and self.baseline_of(arm) in self.arms)
 
-    def base_of(self, arm: str) -> str:
-        """What `arm` is compared with: the first level of a grid's last axis in its circumstance, or the first arm."""
-        return self.bases.get(arm, self.arms[0])
+    def baseline_of(self, arm: str) -> str:
+        """The baseline of `arm`: in a grid the first level of the last axis in its setting, else the first arm."""
+        return self.baselines.get(arm, self.arms[0])
 
     @property
     def names(self) -> set[str]:
-        """Every metric that some entry has."""
+        """The metrics that at least one entry has."""
         return {name for entry in self.entries for name in entry.metrics}
 
-    def of(self, arm: str) -> tuple[Entry, ...]:
+    def entries_of(self, arm: str) -> tuple[Entry, ...]:
         """The entries of `arm`."""
         return tuple(entry for entry in self.entries if entry.arm == arm)
 
     def series(self, arm: str, metric: str) -> dict[int, dict[int, float]]:
         """seed -> generation -> value of `metric`, finite values only."""
-        found: dict[int, dict[int, float]] = {}
-        for entry in self.of(arm):
+        by_seed: dict[int, dict[int, float]] = {}
+        for entry in self.entries_of(arm):
             value = entry.metrics.get(metric, math.nan)
             if math.isfinite(value):
-                found.setdefault(entry.seed, {})[entry.generation] = value
-        return found
+                by_seed.setdefault(entry.seed, {})[entry.generation] = value
+        return by_seed
 
     def generations(self) -> list[int]:
-        """Every generation that some arm has recorded, ascending."""
+        """The generations that at least one arm has finished, ascending."""
         return sorted({entry.generation for entry in self.entries})
 
 
 @dataclass(frozen=True)
-class Missing:
-    """An arm and seed that is not at its end. `last` is its last finished generation, None if there is none."""
+class UnfinishedChain:
+    """An arm and seed short of its last generation. `last` is the last finished one, None if there is none."""
 
     arm: str
     seed: int
@@ -96,24 +96,24 @@ class Missing:
 
 @dataclass(frozen=True)
 class LabRun:
-    """A run and everything that the report says about it.
+    """A laboratory run.
 
-    `arms` holds every arm, also one without a finished cell; `grid` the levels of each axis that arms cross.
+    `arms` holds every arm, also one without a finished generation; `grid` the levels of each axis.
     """
 
-    run: RunDirectory
+    directory: RunDirectory
     name: str
     description: str
     config_text: str
     arms: tuple[str, ...]
     grid: Mapping[str, tuple[str, ...]]
     groups: tuple[ArmGroup, ...]
-    missing: tuple[Missing, ...]
-    finished: int
+    unfinished: tuple[UnfinishedChain, ...]
+    num_finished: int
 
 
 def settings_of(grid: Mapping[str, Sequence[str]]) -> dict[str, dict[str, str]]:
-    """By each combination of a grid's other axes, as it is shown, the arm of every level of the last one."""
+    """setting -> level -> arm. A setting combines all axes but the last; a level is a value of the last axis."""
     *others, levels = grid.values()
     return {
         " · ".join(names): {level: "-".join([*names, level]) for level in levels}
@@ -128,27 +128,27 @@ def read_lab_run(path: Path | str) -> LabRun:
         InputError: there is no run, or one of its files cannot be read.
         ConfigError: its config.yaml is not YAML.
     """
-    run = RunDirectory.open(Path(path))
-    config_path = run.path / "config.yaml"
+    directory = RunDirectory.open(Path(path))
+    config_path = directory.path / "config.yaml"
     config = read_yaml(config_path) if config_path.exists() else {}
-    cells = run.cells(only_done=False)
+    cells = directory.cells(only_done=False)
     entries = [_entry(cell) for cell in cells if cell.done]
     arms, grid = _arms(config, cells), _grid(config)
     learners = sorted({e.learner for e in entries}, key=lambda name: _first_arm(name, entries, arms))
     return LabRun(
-        run=run,
-        name=_cut(config.get("name") or run.path.resolve().name, _LONGEST_NAME),
-        description=_cut(config.get("description") or "", _LONGEST_SENTENCE),
+        directory=directory,
+        name=_shortened(config.get("name") or directory.path.resolve().name, _LONGEST_NAME),
+        description=_shortened(config.get("description") or "", _LONGEST_SENTENCE),
         config_text=config_path.read_text(encoding="utf-8") if config_path.exists() else "",
         arms=arms,
         grid=grid,
         groups=tuple(_group(learner, entries, arms, grid) for learner in learners),
-        missing=tuple(_missing(run, config, cells, arms)),
-        finished=len(entries),
+        unfinished=tuple(_unfinished(directory, config, cells, arms)),
+        num_finished=len(entries),
     )
 
 
-def _cut(text: object, longest: int) -> str:
+def _shortened(text: object, longest: int) -> str:
     whole = str(text)
     return whole if len(whole) <= longest else whole[:longest] + "…"
 
@@ -157,7 +157,7 @@ def _entry(cell: GenerationDir) -> Entry:
     tree = cell.metrics()
     metrics, tables = tree.get("metrics", {}), tree.get("tables", {})
     if not isinstance(metrics, Mapping) or not isinstance(tables, Mapping):
-        raise InputError(f"{cell.path / 'metrics.json'}: 'metrics' and 'tables' must be objects. Run the cell again.")
+        raise InputError(f"{cell.path / 'metrics.json'}: 'metrics' and 'tables' must be objects. Run it again.")
     return Entry(cell, str(tree.get("learner", "")), {str(k): _number(v) for k, v in metrics.items()}, tables)
 
 
@@ -183,20 +183,22 @@ def _first_arm(learner: str, entries: list[Entry], arms: tuple[str, ...]) -> tup
 
 
 def _group(learner: str, entries: list[Entry], arms: tuple[str, ...], grid: Mapping[str, Sequence[str]]) -> ArmGroup:
-    own = sorted(
+    group_entries = sorted(
         (entry for entry in entries if entry.learner == learner),
         key=lambda entry: (arms.index(entry.arm), entry.seed, entry.generation),
     )
     rows = [list(row.values()) for row in settings_of(grid).values()] if grid else []
-    bases = {arm: row[0] for row in rows for arm in row}
-    return ArmGroup(learner, tuple(dict.fromkeys(entry.arm for entry in own)), tuple(own), bases)
+    baselines = {arm: row[0] for row in rows for arm in row}
+    return ArmGroup(
+        learner, tuple(dict.fromkeys(entry.arm for entry in group_entries)), tuple(group_entries), baselines
+    )
 
 
-def _missing(
-    run: RunDirectory, config: Mapping[str, Any], cells: list[GenerationDir], arms: tuple[str, ...]
-) -> Iterator[Missing]:
+def _unfinished(
+    directory: RunDirectory, config: Mapping[str, Any], cells: list[GenerationDir], arms: tuple[str, ...]
+) -> Iterator[UnfinishedChain]:
     done = [cell for cell in cells if cell.done]
-    seeds = sorted({*run.record.seeds, *(cell.seed for cell in cells)})
+    seeds = sorted({*directory.record.seeds, *(cell.seed for cell in cells)})
     for arm in arms:
         end = _end(config, arm, done)
         for seed in seeds:
@@ -204,11 +206,11 @@ def _missing(
             begun = [c.generation for c in cells if not c.done and (c.arm, c.seed) == (arm, seed)]
             last = max(finished, default=None)
             if begun or last is None or last < end:
-                yield Missing(arm, seed, last, min(begun, default=None))
+                yield UnfinishedChain(arm, seed, last, min(begun, default=None))
 
 
 def _end(config: Mapping[str, Any], arm: str, done: list[GenerationDir]) -> int:
-    """The last generation that `arm` is expected to reach; they are counted from 0."""
+    """The last generation that `arm` should reach, counted from 0."""
     overrides = config["arms"].get(arm) if isinstance(config.get("arms"), Mapping) else None
     stated = (overrides or {}).get("generations") if isinstance(overrides or {}, Mapping) else None
     stated = stated if stated is not None else config.get("generations")

@@ -1,7 +1,7 @@
-"""What the numbers say, in sentences.
+"""The statistics of a run in sentences.
 
-Rule: nothing is claimed beyond the intervals. An order is stated only between arms whose intervals lie apart, and one
-seed has no interval.
+Rule: no claim goes beyond the intervals. Arms are ordered only where their 95 % CIs do not overlap, and one seed has no
+CI.
 """
 
 import math
@@ -10,83 +10,83 @@ from collections.abc import Mapping
 from tailkeep.metrics import Interval
 from tailkeep.report import formatting
 from tailkeep.report.lab.paired_differences import Difference
-from tailkeep.report.lab.run import Missing
+from tailkeep.report.lab.run import UnfinishedChain
 from tailkeep.report.lab.stats import FailureRule, GroupSummary
 from tailkeep.report.metric_catalog import BOUNDED_SHARE, describe, is_known
 
-_TOLD = 2
+_MAX_METRICS = 2
 
 
 def sentences(group: GroupSummary) -> tuple[str, ...]:
-    """One sentence for each of the first two comparable metrics, each rule of failure, and edits that go far."""
-    told = [name for name in group.metrics if describe(name).better][:_TOLD]
-    said = [_comparison(group, name) if len(group.arms) > 1 else _alone(group, name) for name in told]
-    return (*filter(None, said), *(_failures(group, rule) for rule in group.rules), *far_edits(group))
+    """One sentence for each of the first two comparable metrics, each rule of failure, and edits beyond the bound."""
+    names = [name for name in group.metrics if describe(name).better][:_MAX_METRICS]
+    lines = [_comparison(group, name) if len(group.arms) > 1 else _single_arm(group, name) for name in names]
+    return (*filter(None, lines), *(_failures(group, rule) for rule in group.rules), *edit_bound_sentences(group))
 
 
-def paired(group: GroupSummary) -> tuple[str, ...]:
-    """How far the first comparable metric of each arm lies from that of the first arm, seed by seed; or nothing."""
+def paired_sentences(group: GroupSummary) -> tuple[str, ...]:
+    """The paired difference of each arm from the first in the first comparable metric; empty where there is none."""
     name = next((name for name in group.metrics if describe(name).better), None)
-    told = [one for one in group.differences if one.metric == name and math.isfinite(one.level.mean)]
-    if not told:
+    finite = [one for one in group.differences if one.metric == name and math.isfinite(one.final.mean)]
+    if not finite:
         return ()
-    told = sorted(told, key=lambda one: one.level.mean)
-    parts = [_paired(one) for one in told]
-    seeds = {(one.seeds, one.generation) for one in told}
-    where = f"over {formatting.seeds(told[0].seeds)} at generation {told[0].generation}" if len(seeds) == 1 else "each"
-    return (f"Paired with {group.arms[0].arm} by seed, {where}, {_title(told[0].metric)} differs by {join(parts)}.",)
+    first, *_ = rows = sorted(finite, key=lambda one: one.final.mean)
+    shared = len({(one.seeds, one.generation) for one in rows}) == 1
+    where = f", over {formatting.seeds(first.seeds)} at generation {first.generation}" if shared else ""
+    parts = join([_paired(one) for one in rows])
+    return (f"Paired by seed{where}, {_title(first.metric)} minus that of {group.arms[0].arm} is {parts}.",)
 
 
-def answered(group: GroupSummary) -> tuple[str, ...]:
-    """A sentence for each arm: how many questions only it, or only its rival, gets right at the last generation."""
-    said = []
-    for arm in dict.fromkeys(one.arm for one in group.answers):
-        last = max(one.generation for one in group.answers if one.arm == arm)
-        told = [one for one in group.answers if (one.arm, one.generation) == (arm, last)]
-        ours, theirs = (", ".join(str(one.test[side]) for one in told) for side in (0, 1))
-        p_values = ", ".join(formatting.number(one.test.p_value, digits=2) for one in told)
-        said.append(
-            f"Of the same questions at generation {last} only {arm} answers {ours} rightly and only "
-            f"{told[0].base} {theirs} (by seed; McNemar p {p_values})."
+def mcnemar_sentences(group: GroupSummary) -> tuple[str, ...]:
+    """A sentence for each arm: the discordant pairs with its baseline at the last generation, by seed."""
+    lines = []
+    for arm in dict.fromkeys(one.arm for one in group.mcnemar):
+        last = max(one.generation for one in group.mcnemar if one.arm == arm)
+        tests = [one for one in group.mcnemar if (one.arm, one.generation) == (arm, last)]
+        only_arm, only_baseline = (", ".join(str(one.test[side]) for one in tests) for side in (0, 1))
+        p_values = ", ".join(formatting.number(one.test.p_value, digits=2) for one in tests)
+        lines.append(
+            f"Discordant pairs at generation {last}, by seed: {only_arm} questions that only {arm} answers correctly, "
+            f"{only_baseline} that only {tests[0].baseline} does (McNemar p {p_values})."
         )
-    return tuple(said)
+    return tuple(lines)
 
 
 def _paired(one: Difference) -> str:
-    bounds = formatting.interval(one.level, signed=True)
-    return f"{formatting.mean(one.level, signed=True)} for {one.arm}" + (f" ({bounds})" if bounds else "")
+    bounds = formatting.interval(one.final, signed=True)
+    return f"{formatting.mean(one.final, signed=True)} for {one.arm}" + (f" ({bounds})" if bounds else "")
 
 
-def far_edits(group: GroupSummary) -> tuple[str, ...]:
+def edit_bound_sentences(group: GroupSummary) -> tuple[str, ...]:
     """A sentence where edits have changed more of the real data than the bound on collapse allows."""
-    told = {arm.arm: arm.metrics.get("cumulative_changed_share") for arm in group.arms}
-    shares = {arm: metric.level.mean for arm, metric in told.items() if metric}
-    far = [f"{formatting.number(share)} for {arm}" for arm, share in shares.items() if share > BOUNDED_SHARE]
-    if not far:
+    metrics = {arm.arm: arm.metrics.get("cumulative_changed_share") for arm in group.arms}
+    shares = {arm: metric.final.mean for arm, metric in metrics.items() if metric}
+    beyond = [f"{formatting.number(share)} for {arm}" for arm, share in shares.items() if share > BOUNDED_SHARE]
+    if not beyond:
         return ()
     return (
-        f"The share of the real data's tokens that edits have changed is {join(far)}; above "
+        f"Edits have changed this share of the real data's tokens: {join(beyond)}. Above "
         f"{formatting.number(BOUNDED_SHARE)} the bound on collapse under edits does not hold.",
     )
 
 
 def _comparison(group: GroupSummary, name: str) -> str:
-    levels = {arm: row[name] for arm, row in group.common.items() if math.isfinite(row[name].mean)}
-    if len(levels) < 2:
+    values = {arm: row[name] for arm, row in group.common.items() if math.isfinite(row[name].mean)}
+    if len(values) < 2:
         return ""
     lower = describe(name).better == "lower"
-    order = sorted(levels, key=lambda arm: levels[arm].mean if lower else -levels[arm].mean)
-    best = [arm for arm in order if formatting.as_printed(levels[arm]) == formatting.as_printed(levels[order[0]])]
+    order = sorted(values, key=lambda arm: values[arm].mean if lower else -values[arm].mean)
+    best = [arm for arm in order if formatting.printed_mean(values[arm]) == formatting.printed_mean(values[order[0]])]
     others = [arm for arm in order if arm not in best]
-    lead = f"{_when(group)}, {_title(name)} is {_place('lowest' if lower else 'highest', best, others)} {join(best)}"
+    lead = f"{_when(group)}, {_title(name)} is {_rank('lowest' if lower else 'highest', best, others)} {join(best)}"
     seeds = next(len(arm.seeds) for arm in group.arms if arm.arm == best[0])
-    shown = _with_interval(levels[best[0]], seeds) if len(best) == 1 else formatting.mean(levels[best[0]])
-    lost = [arm for arm in group.common if arm not in levels]
+    shown = _with_interval(values[best[0]], seeds) if len(best) == 1 else formatting.mean(values[best[0]])
+    lost = [arm for arm in group.common if arm not in values]
     without = f" {join(lost)} {'has' if len(lost) == 1 else 'have'} no finite value there." if lost else ""
-    return f"{lead} ({shown}){_standing(levels, best, others)}{without}"
+    return f"{lead} ({shown}){_ranking(values, best, others)}{without}"
 
 
-def _place(extreme: str, best: list[str], others: list[str]) -> str:
+def _rank(extreme: str, best: list[str], others: list[str]) -> str:
     if len(best) == 1:
         return f"{extreme} for"
     return f"{extreme}, and equal to the printed precision, for" if others else "equal to the printed precision for"
@@ -99,21 +99,22 @@ def _when(group: GroupSummary) -> str:
     return f"At generation {generation}, the last that all arms share"
 
 
-def _standing(levels: Mapping[str, Interval], best: list[str], others: list[str]) -> str:
+def _ranking(values: Mapping[str, Interval], best: list[str], others: list[str]) -> str:
     if not others:
         return "."
-    if any(math.isnan(levels[arm].low) for arm in best):
-        listed = join([f"{formatting.number(levels[arm].mean)} for {arm}" for arm in others])
-        return f", against {listed}; one seed gives no interval, so the order may be chance."
-    unknown = [arm for arm in others if math.isnan(levels[arm].low)]
-    overlap = [a for a in others if a not in unknown and any(_overlap(levels[b], levels[a]) for b in best)]
-    apart = [arm for arm in others if arm not in unknown and arm not in overlap]
-    one = len(best) == 1
-    whose, they, s = ("its interval", "it", "s") if one else ("their intervals", "they", "")
-    parts = [f"{whose} lie{s} apart from {_those_of(apart)}"] if apart else []
-    they = they if apart else whose
-    parts += [f"{they} overlap{s} {_those_of(overlap)}, so no order is claimed there"] if overlap else []
-    parts += [f"{join(unknown)} {'has' if len(unknown) == 1 else 'have'} no interval"] if unknown else []
+    if any(math.isnan(values[arm].low) for arm in best):
+        listed = join([f"{formatting.number(values[arm].mean)} for {arm}" for arm in others])
+        return f", against {listed}; one seed gives no CI, so the order may be chance."
+    unknown = [arm for arm in others if math.isnan(values[arm].low)]
+    overlap = [a for a in others if a not in unknown and any(_overlap(values[b], values[a]) for b in best)]
+    separate = [arm for arm in others if arm not in unknown and arm not in overlap]
+    subject, pronoun, do, s = (
+        ("its 95 % CI", "it", "does", "s") if len(best) == 1 else ("their 95 % CIs", "they", "do", "")
+    )
+    parts = [f"{subject} {do} not overlap {_those_of(separate)}"] if separate else []
+    pronoun = pronoun if separate else subject
+    parts += [f"{pronoun} overlap{s} {_those_of(overlap)}, so these are not ranked"] if overlap else []
+    parts += [f"{join(unknown)} {'has' if len(unknown) == 1 else 'have'} no CI"] if unknown else []
     return f"; {'; '.join(parts)}."
 
 
@@ -125,40 +126,42 @@ def _overlap(one: Interval, other: Interval) -> bool:
     return one.low <= other.high and other.low <= one.high
 
 
-def _alone(group: GroupSummary, name: str) -> str:
+def _single_arm(group: GroupSummary, name: str) -> str:
     arm = group.arms[0]
     metric = arm.metrics[name]
-    if not (math.isfinite(metric.level.mean) and math.isfinite(metric.first.mean)) or arm.generation == 0:
+    if not (math.isfinite(metric.final.mean) and math.isfinite(metric.initial.mean)) or arm.generation == 0:
         return ""
     return (
         f"From generation 0 to {arm.generation}, {_title(name)} of {arm.arm} went from "
-        f"{formatting.number(metric.first.mean)} to {_with_interval(metric.level, metric.seeds)}."
+        f"{formatting.number(metric.initial.mean)} to {_with_interval(metric.final, metric.seeds)}."
     )
 
 
 def _failures(group: GroupSummary, rule: FailureRule) -> str:
     failed: list[str] = []
-    kept: list[str] = []
-    timeless: dict[str, list[str]] = {}
+    intact: list[str] = []
+    undefined: dict[str, list[str]] = {}
     for arm in group.arms:
         summary = arm.failures[rule.key]
-        judged = summary.failed + summary.censored_seeds
+        defined = summary.failed + summary.censored_seeds
         if summary.failed:
-            share = f"{summary.failed} of {formatting.seeds(judged)}"
+            share = f"{summary.failed} of {formatting.seeds(defined)}"
             failed.append(f"{share} of {arm.arm} (median time {formatting.failure(summary)})")
+        elif defined:
+            intact.append(arm.arm)
         else:
-            (kept if judged else timeless.setdefault(formatting.unjudged(summary), [])).append(arm.arm)
-    said = rule.past[0].upper() + rule.past[1:]
-    parts = [f"{said} in {join(failed)}"] if failed else []
-    parts += [f"in no seed of {join(kept)}" if failed else f"{said} in no seed of {join(kept)}"] if kept else []
-    told = [f"{join(arms)} {why}, so there is no time to failure" for why, arms in timeless.items()]
-    return ("" if parts else f"{rule.words[0].upper()}{rule.words[1:]}: ") + "; ".join(parts + told) + "."
+            undefined.setdefault(formatting.undefined_reason(summary), []).append(arm.arm)
+    event = rule.event[0].upper() + rule.event[1:]
+    parts = [f"{event} in {join(failed)}"] if failed else []
+    parts += [f"in no seed of {join(intact)}" if failed else f"{event} in no seed of {join(intact)}"] if intact else []
+    reasons = [f"{join(arms)} {reason}, so there is no time to failure" for reason, arms in undefined.items()]
+    return ("" if parts else f"{rule.condition[0].upper()}{rule.condition[1:]}: ") + "; ".join(parts + reasons) + "."
 
 
-def _with_interval(level: Interval, seeds: int) -> str:
-    bounds = formatting.interval(level)
-    mean = formatting.mean(level)
-    return f"{mean}; {formatting.COVERAGE} interval {bounds} over {formatting.seeds(seeds)}" if bounds else mean
+def _with_interval(value: Interval, seeds: int) -> str:
+    bounds = formatting.interval(value)
+    mean = formatting.mean(value)
+    return f"{mean}; {formatting.COVERAGE} CI {bounds} over {formatting.seeds(seeds)}" if bounds else mean
 
 
 def _title(name: str) -> str:
@@ -171,12 +174,12 @@ def join(names: list[str]) -> str:
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
 
 
-def unfinished(missing: tuple[Missing, ...]) -> tuple[str, ...]:
-    """One line for each arm and seed that is not at its end."""
-    return tuple(_unfinished(one) for one in missing)
+def unfinished_lines(chains: tuple[UnfinishedChain, ...]) -> tuple[str, ...]:
+    """One line for each chain that has not reached its last generation."""
+    return tuple(_unfinished(one) for one in chains)
 
 
-def _unfinished(one: Missing) -> str:
+def _unfinished(one: UnfinishedChain) -> str:
     last = "no generation finished" if one.last is None else f"finished up to generation {one.last}"
-    begun = "" if one.working_on is None else f", generation {one.working_on} begun"
-    return f"{one.arm}, seed {one.seed}: {last}{begun}"
+    started = "" if one.working_on is None else f", generation {one.working_on} started"
+    return f"{one.arm}, seed {one.seed}: {last}{started}"

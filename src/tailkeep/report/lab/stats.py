@@ -1,7 +1,7 @@
-"""The numbers of a run: per arm and headline metric its level, its slope, and when it failed.
+"""The statistics of a run: per arm and headline metric the final value, the slope and the time to failure.
 
-Rule: intervals are over seeds, and a level is read at the last generation that all of the arm's seeds have finished,
-so that no seed is averaged with another one's past.
+Rule: intervals are over seeds. The final value is taken at the last generation that all seeds of the arm have finished,
+so no seed is averaged with an earlier generation of another.
 """
 
 import math
@@ -19,13 +19,9 @@ from tailkeep.metrics import (
     slope,
     time_to_failure,
 )
-from tailkeep.report.lab.paired_differences import AnswerTest, Difference, answer_tests, differences
+from tailkeep.report.lab.paired_differences import Difference, McNemarTest, differences, mcnemar_tests
 from tailkeep.report.lab.run import ArmGroup, Entry, LabRun, read_lab_run
 from tailkeep.report.metric_catalog import headline_names
-
-# When an arm counts as failed.
-#
-# Rule: a limit is fixed, or relative to what the same seed began with.
 
 
 @dataclass(frozen=True)
@@ -33,15 +29,15 @@ class FailureRule:
     """When a seed has failed: its metric crosses a limit, fixed or relative to `reference`.
 
     The limit is `limit`, or `limit` times the generation-0 value of `reference`. With `chance` only the margin over it
-    counts, and must be above 0 by its 95 % interval over as many questions as the metric `items` says. `words` names
-    the rule, `past` says that it came true; `name` tells the rules of one metric apart.
+    counts, and it must be above 0 by its 95 % interval over the number of questions in the metric `items`. `condition`
+    is the rule in words, `event` the same in the past tense; `name` distinguishes two rules of one metric.
     """
 
     metric: str
     limit: float
     falling: bool
-    words: str
-    past: str
+    condition: str
+    event: str
     reference: str | None = None
     chance: float = 0.0
     items: str = ""
@@ -49,18 +45,18 @@ class FailureRule:
 
     @property
     def key(self) -> str:
-        """The metric, or a name of its own for another rule of the same metric."""
+        """`name`, or else the metric."""
         return self.name or self.metric
 
 
 _RULES = (
-    FailureRule("kr_accuracy", 0.75, True, "knowledge retention < 0.75", "knowledge retention fell below 0.75"),
+    FailureRule("kr_accuracy", 0.75, True, "KR-test accuracy < 0.75", "KR-test accuracy fell below 0.75"),
     FailureRule(
         "kr_accuracy",
         0.5,
         True,
-        "knowledge retention, half of its margin over guessing lost",
-        "knowledge retention lost half of its margin over guessing",
+        "KR-test accuracy, half of its margin over chance lost",
+        "KR-test accuracy lost half of its margin over chance",
         "kr_accuracy",
         0.5,
         "kr_items",
@@ -70,15 +66,15 @@ _RULES = (
         "kr_fraction_0",
         0.75,
         True,
-        "knowledge of the first fraction < 0.75",
-        "knowledge of the first fraction fell below 0.75",
+        "KR-test accuracy on the first fraction < 0.75",
+        "KR-test accuracy on the first fraction fell below 0.75",
     ),
     FailureRule(
         "kr_fraction_0",
         0.5,
         True,
-        "knowledge of the first fraction, half of its margin over guessing lost",
-        "knowledge of the first fraction lost half of its margin over guessing",
+        "KR-test accuracy on the first fraction, half of its margin over chance lost",
+        "KR-test accuracy on the first fraction lost half of its margin over chance",
         "kr_fraction_0",
         0.5,
         "kr_fraction_0.items",
@@ -130,10 +126,10 @@ _RULES = (
 
 
 def failure_rules(names: set[str]) -> tuple[FailureRule, ...]:
-    """The rules that a group with the metrics `names` is judged by.
+    """The rules that apply to a group with the metrics `names`.
 
     The NLL of a density has no natural zero, so "10 % above" means nothing for a mixture. Where real data arrives in
-    fractions, the first one is judged, which all generations have rewritten: the whole test asks of later ones too.
+    fractions, the first one decides, since every generation has trained on it: the whole test covers later ones too.
     """
     idle = {"held_out_nll"} if "modes_total" in names else set()
     idle |= {"kr_accuracy"} if "kr_fraction_0" in names else set()
@@ -147,7 +143,7 @@ class FailureSummary:
     `time` is the median of the seeds for which it is defined (NaN if none); `censored` says that seeds
     which never failed decide it, so that it is a lower bound. `failed`, `censored_seeds` and `undefined` count seeds;
     `beyond` counts the undefined ones that started beyond the limit; `measured` is false where the arm never measures
-    what the rule judges. `bounds` are those of a bootstrap over seeds, NaN for a single one and infinite where seeds
+    the metric of the rule. `bounds` are from a bootstrap over seeds, NaN for a single seed and infinite where seeds
     never failed.
     """
 
@@ -166,15 +162,15 @@ class FailureSummary:
 class MetricSummary:
     """One metric of one arm over its seeds: 95 % Student-t intervals, NaN bounds for a single seed.
 
-    `level` is at `generation`, `first` at the first one, `slope` per generation, by least squares over all up to
-    `generation`. `unusable` counts the seeds without a finite value there; if there are any, the interval is NaN.
-    `measured` is false where no cell of the arm has the metric at all.
+    `final` is at `generation`, `initial` at the first one, `slope` per generation by least squares over all up to
+    `generation`. `unusable` counts the seeds without a finite final value; with any of them the interval is NaN.
+    `measured` is false where no generation of the arm has the metric.
     """
 
     name: str
     generation: int
-    first: Interval
-    level: Interval
+    initial: Interval
+    final: Interval
     slope: Interval
     seeds: int
     unusable: int
@@ -194,11 +190,11 @@ class ArmSummary:
 
 @dataclass(frozen=True)
 class GroupSummary:
-    """The arms of one learner. `metrics` names the headline metrics, `rules` says when an arm counts as failed.
+    """The arms of one learner. `metrics` names the headline metrics, `rules` say when an arm has failed.
 
     `common_generation` is the last one that every seed of every arm has finished (None if there is none), and `common`
-    holds arm -> metric -> the level there. `differences` are those of each arm from its base, `answers` the
-    tests of each against it on the same questions, at every generation.
+    holds arm -> metric -> the value there. `differences` are those of each arm from its baseline, `mcnemar` the tests
+    of each arm against its baseline on the same questions, at every generation.
     """
 
     learner: str
@@ -208,12 +204,12 @@ class GroupSummary:
     common_generation: int | None
     common: dict[str, dict[str, Interval]]
     differences: tuple[Difference, ...] = ()
-    answers: tuple[AnswerTest, ...] = ()
+    mcnemar: tuple[McNemarTest, ...] = ()
 
 
 @dataclass(frozen=True)
 class Summary:
-    """A run in numbers."""
+    """The statistics of a run, group by group."""
 
     name: str
     description: str
@@ -221,7 +217,7 @@ class Summary:
 
 
 def summarise(path: Path | str) -> Summary:
-    """The numbers of the run at `path`, finished or not.
+    """The statistics of the run at `path`, finished or not.
 
     Raises:
         InputError: there is no run at `path`, or one of its files cannot be read.
@@ -229,9 +225,9 @@ def summarise(path: Path | str) -> Summary:
     return summarise_run(read_lab_run(path))
 
 
-def summarise_run(reading: LabRun) -> Summary:
-    """The numbers of a run that has been read."""
-    return Summary(reading.name, reading.description, tuple(_group(group) for group in reading.groups))
+def summarise_run(run: LabRun) -> Summary:
+    """The statistics of `run`."""
+    return Summary(run.name, run.description, tuple(_group(group) for group in run.groups))
 
 
 def _group(group: ArmGroup) -> GroupSummary:
@@ -239,11 +235,13 @@ def _group(group: ArmGroup) -> GroupSummary:
     rules = failure_rules(group.names)
     arms = tuple(_arm(group, arm, names, rules) for arm in group.arms)
     generation = _common_generation(group)
-    at = [entry for entry in group.entries if entry.generation == generation]
-    common = {arm: {name: _level([e for e in at if e.arm == arm], name) for name in names} for arm in group.arms if at}
-    paired = tuple(one for arm in group.compared for one in differences(group, arm, names))
-    answers = tuple(answer_tests(group))
-    return GroupSummary(group.learner, names, rules, arms, generation, common, paired, answers)
+    last = [entry for entry in group.entries if entry.generation == generation]
+    common = {
+        arm: {name: _mean([e for e in last if e.arm == arm], name) for name in names} for arm in group.arms if last
+    }
+    paired = tuple(one for arm in group.compared_arms for one in differences(group, arm, names))
+    mcnemar = tuple(mcnemar_tests(group))
+    return GroupSummary(group.learner, names, rules, arms, generation, common, paired, mcnemar)
 
 
 def _common_generation(group: ArmGroup) -> int | None:
@@ -253,13 +251,13 @@ def _common_generation(group: ArmGroup) -> int | None:
     return max(set.intersection(*recorded.values()), default=None)
 
 
-def _level(entries: list[Entry], name: str) -> Interval:
+def _mean(entries: list[Entry], name: str) -> Interval:
     return mean_interval([entry.metrics.get(name, math.nan) for entry in entries])
 
 
 def _arm(group: ArmGroup, arm: str, names: tuple[str, ...], rules: tuple[FailureRule, ...]) -> ArmSummary:
     by_seed: dict[int, list[Entry]] = {}
-    for entry in group.of(arm):
+    for entry in group.entries_of(arm):
         by_seed.setdefault(entry.seed, []).append(entry)
     generation = min(entries[-1].generation for entries in by_seed.values())
     shared = {seed: [e for e in entries if e.generation <= generation] for seed, entries in by_seed.items()}
@@ -279,8 +277,8 @@ def metric_summary(name: str, seeds: list[list[Entry]]) -> MetricSummary:
     return MetricSummary(
         name=name,
         generation=int(series[0][-1][0]),
-        first=mean_interval([points[0][1] for points in series]),
-        level=mean_interval(last),
+        initial=mean_interval([points[0][1] for points in series]),
+        final=mean_interval(last),
         slope=mean_interval([slope([g for g, _ in points], [v for _, v in points]) for points in series]),
         seeds=len(series),
         unusable=sum(not math.isfinite(value) for value in last),
@@ -314,14 +312,14 @@ def _limit(rule: FailureRule, entries: list[Entry]) -> float:
     if rule.reference is None:
         return rule.limit
     start = entries[0].metrics.get(rule.reference, math.nan) if entries[0].generation == 0 else math.nan
-    if rule.chance and not _passes(rule, entries[0], start):
+    if rule.chance and not _exceeds_chance(rule, entries[0], start):
         return math.nan
     limit = margin_limit(start, rule.chance, remaining=rule.limit)
     return limit if math.isfinite(limit) else math.nan
 
 
-def _passes(rule: FailureRule, first: Entry, start: float) -> bool:
-    """Whether the start is above chance by more than the sampling of questions explains."""
+def _exceeds_chance(rule: FailureRule, first: Entry, start: float) -> bool:
+    """Whether `start` is above chance by more than the sampling of questions explains."""
     items = first.metrics.get(rule.items, math.nan)
     if not math.isfinite(items) or not 0 <= start <= 1:
         return start > rule.chance
@@ -330,7 +328,7 @@ def _passes(rule: FailureRule, first: Entry, start: float) -> bool:
 
 def _starts_beyond(rule: FailureRule, entries: list[Entry]) -> bool:
     first, limit = entries[0].metrics.get(rule.metric, math.nan), _limit(rule, entries)
-    if rule.chance and math.isfinite(first) and not _passes(rule, entries[0], first):
+    if rule.chance and math.isfinite(first) and not _exceeds_chance(rule, entries[0], first):
         return True
     return first < limit if rule.falling else first > limit
 
@@ -346,8 +344,8 @@ def _seed_failure(rule: FailureRule, entries: list[Entry]) -> Failure:
 def _median(failures: list[Failure]) -> tuple[float, bool]:
     """The median time, and whether it is only a lower bound.
 
-    A seed that never failed would have done so at some later time, or not at all: the median is exact if it is the
-    same for both extremes.
+    A seed that did not fail may fail right after its last generation or never: the median is exact if both extremes
+    give the same.
     """
     if not failures:
         return math.nan, False

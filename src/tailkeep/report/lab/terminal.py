@@ -13,10 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from tailkeep.report import formatting
-from tailkeep.report.lab.comparisons import findings
+from tailkeep.report.lab.comparisons import effect_sentences
 from tailkeep.report.lab.run import ArmGroup, LabRun, read_lab_run
-from tailkeep.report.lab.samples import Prompt, prompts, views
-from tailkeep.report.lab.sentences import answered, paired, unfinished
+from tailkeep.report.lab.samples import PromptSamples, read_prompts, sample_views
+from tailkeep.report.lab.sentences import mcnemar_sentences, paired_sentences, unfinished_lines
 from tailkeep.report.lab.stats import ArmSummary, GroupSummary, Summary, summarise_run
 from tailkeep.report.metric_catalog import VIEWS, describe
 from tailkeep.runs import redact
@@ -24,7 +24,7 @@ from tailkeep.sanitize import visible
 
 
 def print_summary(path: Path | str, console: Console) -> None:
-    """Print the table of arms of the run at `path`, one learner after another.
+    """Print the table of arms of the run at `path` for each learner.
 
     Raises:
         InputError: there is no run at `path`, or one of its files cannot be read.
@@ -33,17 +33,17 @@ def print_summary(path: Path | str, console: Console) -> None:
 
 
 def show(path: Path | str, console: Console, *, samples: int = 3) -> None:
-    """Print what the run at `path` is, its table of arms, and `samples` prompts with what each arm wrote to them.
+    """Print the facts of the run at `path`, its table of arms, and `samples` prompts with the samples of each arm.
 
     Raises:
         InputError: there is no run at `path`, or one of its files cannot be read.
     """
-    reading = read_lab_run(path)
-    _print_facts(reading, console)
-    _print_groups(reading, console)
-    for group in reading.groups:
-        for view in views(group):
-            for prompt in prompts(group, view, most=samples):
+    run = read_lab_run(path)
+    _print_facts(run, console)
+    _print_groups(run, console)
+    for group in run.groups:
+        for view in sample_views(group):
+            for prompt in read_prompts(group, view, most=samples):
                 _print_prompt(group, view, prompt, console)
 
 
@@ -51,11 +51,11 @@ def _plain(text: str, style: str = "") -> Text:
     return Text(visible(redact(text), newline=" "), style=style)
 
 
-def _print_facts(reading: LabRun, console: Console) -> None:
-    record = reading.run.record
-    console.print(_plain(reading.name, "bold"))
-    if reading.description:
-        console.print(_plain(reading.description))
+def _print_facts(run: LabRun, console: Console) -> None:
+    record = run.directory.record
+    console.print(_plain(run.name, "bold"))
+    if run.description:
+        console.print(_plain(run.description))
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -64,23 +64,27 @@ def _print_facts(reading: LabRun, console: Console) -> None:
         "fingerprint": record.fingerprint[:12],
         "versions": ", ".join(f"{name} {version}" for name, version in record.versions.items()),
         "seeds": ", ".join(map(str, record.seeds)),
-        "finished": f"{reading.finished} cells",
+        "finished": f"{run.num_finished} generations",
     }
     for name, value in facts.items():
         table.add_row(Text(name, "dim"), _plain(value))
-    for line in unfinished(reading.missing):
+    for line in unfinished_lines(run.unfinished):
         table.add_row(Text("unfinished", "yellow"), _plain(line))
     console.print(Padding(table, (1, 0)))
 
 
-def _print_groups(reading: LabRun, console: Console) -> None:
-    summary = summarise_run(reading)
+def _print_groups(run: LabRun, console: Console) -> None:
+    summary = summarise_run(run)
     if not summary.groups:
-        console.print(Text("No cell is finished yet."))
+        console.print(Text("No generation is finished yet."))
         return
-    for read_group, group in zip(reading.groups, summary.groups, strict=True):
+    for arm_group, group in zip(run.groups, summary.groups, strict=True):
         console.print(_group_table(group))
-        lines = findings(read_group, reading.grid) or (*_relative(group), *paired(group), *answered(group))
+        lines = effect_sentences(arm_group, run.grid) or (
+            *_relative(group),
+            *paired_sentences(group),
+            *mcnemar_sentences(group),
+        )
         for line in lines:
             console.print(_plain(line))
     for line in _footnote(summary):
@@ -88,38 +92,38 @@ def _print_groups(reading: LabRun, console: Console) -> None:
 
 
 def _footnote(summary: Summary) -> Iterator[str]:
-    """What the columns hold, and the limits of failure."""
+    """The meaning of the columns, and the failure limits."""
     yield (
-        "Means over seeds: start at generation 0, level at the last (95 % Student-t interval beside it), slope per "
-        "generation."
+        "Means over seeds: initial value at generation 0, final value at the last (with its 95 % Student-t CI), slope "
+        "per generation."
     )
-    rules = dict.fromkeys(rule.words for group in summary.groups for rule in group.rules if not rule.name)
+    rules = dict.fromkeys(rule.condition for group in summary.groups for rule in group.rules if not rule.name)
     if rules:
         yield (
-            f"failure: generation at which the limit is passed, median over seeds ({'; '.join(rules)}). “> 5”: not by "
-            f"5. {formatting.DASH}: already beyond it, or not measured, at 0."
+            f"failure: generation at which the limit is crossed, median over seeds ({'; '.join(rules)}). “> 5”: not up "
+            f"to 5. {formatting.DASH}: beyond it or not measured at generation 0."
         )
 
 
 def _relative(group: GroupSummary) -> Iterator[str]:
-    """The rules of failure that have no column, a line each."""
+    """One line for each failure rule without a column."""
     for rule in group.rules:
         if rule.name:
             times = (f"{arm.arm} {formatting.failure(arm.failures[rule.key])}" for arm in group.arms)
-            yield f"Failure by {rule.words}: {', '.join(times)}."
+            yield f"Failure by {rule.condition}: {', '.join(times)}."
 
 
 def _group_table(group: GroupSummary) -> Table:
-    # A column only where arms differ: on 80 characters there is none to spare.
+    # A column only where arms differ: 80 characters leave no room for more.
     differ = any(arm.generation != group.arms[0].generation for arm in group.arms)
     title = _plain(group.learner, "bold")
     if not differ:
-        title.append(f", level at generation {group.arms[0].generation}", "not bold dim")
+        title.append(f", final value at generation {group.arms[0].generation}", "not bold dim")
     table = Table(
         title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True
     )
     table.add_column("", overflow="fold")
-    for heading in ("start", *(["at"] if differ else []), "level", "95 % interval", "slope", "failure"):
+    for heading in ("initial", *(["at"] if differ else []), "final", "95 % CI", "slope", "failure"):
         table.add_column(heading, justify="right", overflow="fold")
     for name in group.metrics:
         table.add_row(_plain(describe(name).title, "bold"))
@@ -133,17 +137,17 @@ def _row(arm: ArmSummary, name: str, *, at: bool) -> list[Text]:
     metric = arm.metrics[name]
     failure = arm.failures.get(name)
     cells = [
-        formatting.number(metric.first.mean),
+        formatting.number(metric.initial.mean),
         *([str(metric.generation)] if at else []),
-        formatting.mean(metric.level),
-        formatting.interval(metric.level) or formatting.DASH,
+        formatting.mean(metric.final),
+        formatting.interval(metric.final) or formatting.DASH,
         formatting.mean(metric.slope, signed=True),
         formatting.failure(failure) if failure else "",
     ]
     return [_plain("  " + arm.arm), *(Text(cell) for cell in cells)]
 
 
-def _print_prompt(group: ArmGroup, view: str, prompt: Prompt, console: Console) -> None:
+def _print_prompt(group: ArmGroup, view: str, prompt: PromptSamples, console: Console) -> None:
     console.print()
     console.print(Text(f"Prompt {prompt.number}, {VIEWS.get(view, visible(view))}", "bold"))
     console.print(Padding(Text(prompt.prompt or "(empty)", "italic"), (0, 2)))

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailkeep.report import svg as drawing
+from tailkeep.report import svg
 from tailkeep.report.lab.charts import Line
-from tailkeep.report.lab.page import draw, line_styles_of
+from tailkeep.report.lab.page import line_styles_of, render_figures
 from tailkeep.report.lab.run import read_lab_run
 from tests.report.built_runs import finish, new_run
 
@@ -17,8 +17,8 @@ COLOUR = re.compile(r"#[0-9a-f]{6}")
 
 
 @pytest.fixture(scope="module")
-def drawn(numbers):
-    return draw(read_lab_run(numbers))
+def figures(numbers):
+    return render_figures(read_lab_run(numbers))
 
 
 def test_every_figure_is_svg_without_anything_that_runs_or_loads(language, hostile):
@@ -37,24 +37,24 @@ def test_every_figure_is_also_a_png_of_a_printable_size(numbers):
         assert struct.unpack(">I", content[16:20])[0] >= 600
 
 
-def test_every_colour_of_a_figure_has_a_dark_counterpart(drawn):
-    for figure in (figure for group in drawn for figure in group.all):
+def test_every_colour_of_a_figure_has_a_dark_counterpart(figures):
+    for figure in (figure for group in figures for figure in group.all):
         light, dark = set(COLOUR.findall(figure.light)), set(COLOUR.findall(figure.dark))
         assert light
         assert light.isdisjoint(dark)
 
 
-def test_an_arm_has_one_pen_and_no_two_arms_share_one():
-    pens = [drawing.pen(place) for place in range(32)]
-    assert len({(pen.colour, str(pen.dash)) for pen in pens}) == 32
-    assert len({pen.colour for pen in pens[:8]}) == len({pen.marker for pen in pens[:8]}) == 8
+def test_no_two_of_32_arms_share_a_line_style():
+    styles = [svg.nth_line_style(index) for index in range(32)]
+    assert len({(style.colour, str(style.dash)) for style in styles}) == 32
+    assert len({style.colour for style in styles[:8]}) == len({style.marker for style in styles[:8]}) == 8
 
 
-def test_an_arm_keeps_its_colour_in_every_figure(numbers, drawn):
-    pens = line_styles_of(read_lab_run(numbers))
-    for figure in drawn[1].headline:
-        assert pens["mixture-ce"].colour in figure.light
-        assert pens["gaussian-ce"].colour not in figure.light
+def test_an_arm_keeps_its_colour_in_every_figure(numbers, figures):
+    styles = line_styles_of(read_lab_run(numbers))
+    for figure in figures[1].headline:
+        assert styles["mixture-ce"].colour in figure.light
+        assert styles["gaussian-ce"].colour not in figure.light
 
 
 def test_text_between_dollars_is_drawn_as_it_is(hostile):
@@ -67,8 +67,8 @@ def test_the_mean_is_drawn_only_where_every_seed_has_a_finite_value(tmp_path):
     with new_run(tmp_path / "r", arms=["a"], seeds=(0, 1), generations=3) as run:
         for seed, row in enumerate([[1.0, float("nan"), 3.0], [3.0, 2.0]]):
             for generation, value in enumerate(row):
-                finish(run.cell("a", seed, generation), {"score": value}, learner="own")
-    line = Line(read_lab_run(tmp_path / "r").groups[0].of("a"), "score")
+                finish(run.cell("a", seed, generation), {"score": value}, learner="custom")
+    line = Line(read_lab_run(tmp_path / "r").groups[0].entries_of("a"), "score")
     assert line.generations == [0, 1]
     assert line.mean[0] == 2.0
     assert line.mean[1] != line.mean[1]
@@ -83,18 +83,18 @@ def test_a_metric_without_any_finite_value_has_no_figure(hostile):
 
 @given(st.lists(st.floats(-1, 2), max_size=8))
 def test_labels_are_apart_inside_the_panel_and_in_order(heights):
-    placed = drawing.spread(heights, 0.125)
+    placed = svg.spread(heights, 0.125)
     assert all(later - earlier >= 0.125 - 1e-9 for earlier, later in itertools.pairwise(placed))
     assert all(-1e-9 <= height <= 1 + 1e-9 for height in placed)
 
 
 def test_a_label_with_room_stays_where_its_line_ends():
-    assert drawing.spread([0.2, 0.8], 0.1) == [0.2, 0.8]
+    assert svg.spread([0.2, 0.8], 0.1) == [0.2, 0.8]
 
 
 @given(st.text(max_size=60))
 def test_a_label_is_short_and_keeps_both_ends(text):
-    shown = drawing.label(text)
+    shown = svg.label(text)
     assert len(shown) <= 18
     assert "\n" not in shown
     if len(text) > 30 and text.isascii() and text.isalnum():

@@ -5,10 +5,10 @@ import csv
 import pytest
 
 from tailkeep.report import summarise, write
-from tailkeep.report.lab.sentences import answered
+from tailkeep.report.lab.sentences import mcnemar_sentences
 from tests.report.built_runs import finish, new_run
 
-PLAIN = [1.0, 1.0, -1.0, -1.0, 0.0, 1.0]
+BASELINE = [1.0, 1.0, -1.0, -1.0, 0.0, 1.0]
 OTHER = [1.0, -1.0, 1.0, 1.0, 1.0, 1.0]
 
 
@@ -22,11 +22,11 @@ def knowledge(margins, numbers=None, file="f"):
     return {"knowledge": {"file": file, "numbers": numbers, "margins": margins, "rows": [row]}}
 
 
-def written(path, tables):
+def lab_run(path, tables):
     """A run in which arm -> the tables of generation 0, 1, ... under seed 0."""
     with new_run(path, arms=tables, seeds=(0,), generations=max(map(len, tables.values()))) as run:
-        for arm, found in tables.items():
-            for generation, table in enumerate(found):
+        for arm, generations in tables.items():
+            for generation, table in enumerate(generations):
                 finish(run.cell(arm, 0, generation), {"kr_accuracy": 0.6}, learner="causal_lm", tables=table)
     return path
 
@@ -37,58 +37,59 @@ def rows(path):
 
 
 def test_arms_are_compared_question_by_question_at_every_generation(tmp_path):
-    run = written(tmp_path / "r", {"baseline": [knowledge(PLAIN)] * 2, "b": [knowledge(PLAIN), knowledge(OTHER)]})
-    before, after = summarise(run).groups[0].answers
-    assert (before.test, before.left_out) == ((0, 0, 1.0), 1)
-    assert (after.arm, after.seed, after.generation, after.questions, after.left_out) == ("b", 0, 1, 6, 1)
+    run = lab_run(tmp_path / "r", {"baseline": [knowledge(BASELINE)] * 2, "b": [knowledge(BASELINE), knowledge(OTHER)]})
+    before, after = summarise(run).groups[0].mcnemar
+    assert (before.test, before.ties) == ((0, 0, 1.0), 1)
+    assert (after.arm, after.seed, after.generation, after.questions, after.ties) == ("b", 0, 1, 6, 1)
     # Two questions against one: of three throws all but none are as far from even.
     assert after.test == (2, 1, pytest.approx(1.0))
 
 
-def test_only_questions_that_both_were_asked_count(tmp_path):
-    tables = {"baseline": [knowledge(PLAIN[:3], [0, 1, 2])], "b": [knowledge(OTHER[1:4], [1, 2, 3])]}
-    (one,) = summarise(written(tmp_path / "r", tables)).groups[0].answers
+def test_only_questions_that_both_were_scored_on_count(tmp_path):
+    tables = {"baseline": [knowledge(BASELINE[:3], [0, 1, 2])], "b": [knowledge(OTHER[1:4], [1, 2, 3])]}
+    (one,) = summarise(lab_run(tmp_path / "r", tables)).groups[0].mcnemar
     assert (one.questions, one.test.only_first, one.test.only_second) == (2, 1, 1)
 
 
 def test_answers_to_another_file_are_not_compared(tmp_path):
-    tables = {"baseline": [knowledge(PLAIN)], "b": [knowledge(OTHER, file="g")], "c": [{}]}
-    assert summarise(written(tmp_path / "r", tables)).groups[0].answers == ()
+    tables = {"baseline": [knowledge(BASELINE)], "b": [knowledge(OTHER, file="g")], "c": [{}]}
+    assert summarise(lab_run(tmp_path / "r", tables)).groups[0].mcnemar == ()
 
 
-def test_the_page_and_the_tables_tell_them(tmp_path):
-    run = written(tmp_path / "r", {"baseline": [knowledge(PLAIN)] * 2, "b": [knowledge(OTHER)] * 2})
+def test_the_page_and_the_tables_show_the_discordant_pairs(tmp_path):
+    run = lab_run(tmp_path / "r", {"baseline": [knowledge(BASELINE)] * 2, "b": [knowledge(OTHER)] * 2})
     page = write(run).read_text(encoding="utf-8")
     assert "The same questions, one by one" in page
     assert "<td>0</td><td>1</td><td>5</td><td>2</td><td>1</td>" in page
-    assert [row["generation"] for row in rows(run / "tables" / "answers.csv")] == ["0", "1"]
-    assert {(row["part"], row["by_sum"]) for row in rows(run / "tables" / "knowledge.csv")} == {("total", "0.25")}
+    assert [row["generation"] for row in rows(run / "tables" / "mcnemar.csv")] == ["0", "1"]
+    assert {(row["part"], row["by_sum"]) for row in rows(run / "tables" / "kr_accuracy.csv")} == {("total", "0.25")}
 
 
 def test_in_a_grid_the_table_names_what_each_arm_is_compared_with(tmp_path):
-    arms = {f"{decoder}-{loss}": PLAIN for decoder in ("greedy", "sample") for loss in ("baseline", "cut")}
-    grid = {"decoder": ["greedy", "sample"], "loss": ["baseline", "cut"]}
+    arms = {f"{decoder}-{loss}": BASELINE for decoder in ("greedy", "sample") for loss in ("baseline", "truncated")}
+    grid = {"decoder": ["greedy", "sample"], "loss": ["baseline", "truncated"]}
     with new_run(tmp_path / "r", arms=arms, seeds=(0,), generations=1, grid=grid) as run:
         for arm, margins in arms.items():
             finish(run.cell(arm, 0, 0), {"kr_accuracy": 0.6}, learner="causal_lm", tables=knowledge(margins))
     write(tmp_path / "r")
-    told = rows(tmp_path / "r" / "tables" / "answers.csv")
-    assert [(row["arm"], row["from_arm"]) for row in told] == [
-        ("greedy-cut", "greedy-baseline"), ("sample-cut", "sample-baseline"),
+    table = rows(tmp_path / "r" / "tables" / "mcnemar.csv")
+    assert [(row["arm"], row["baseline"]) for row in table] == [
+        ("greedy-truncated", "greedy-baseline"), ("sample-truncated", "sample-baseline"),
     ]  # fmt: skip
 
 
-def test_a_terminal_tells_them_in_a_sentence_an_arm(tmp_path):
-    group = summarise(written(tmp_path / "r", {"baseline": [knowledge(PLAIN)], "b": [knowledge(OTHER)]})).groups[0]
-    assert answered(group) == (
-        "Of the same questions at generation 0 only b answers 2 rightly and only baseline 1 (by seed; McNemar p 1.0).",
+def test_a_sentence_per_arm_names_the_discordant_pairs(tmp_path):
+    group = summarise(lab_run(tmp_path / "r", {"baseline": [knowledge(BASELINE)], "b": [knowledge(OTHER)]})).groups[0]
+    assert mcnemar_sentences(group) == (
+        "Discordant pairs at generation 0, by seed: 2 questions that only b answers correctly, 1 that only baseline "
+        "does (McNemar p 1.0).",
     )
 
 
 def test_without_questions_there_is_no_such_table(tmp_path):
-    run = written(tmp_path / "r", {"baseline": [{}], "b": [{}]})
+    run = lab_run(tmp_path / "r", {"baseline": [{}], "b": [{}]})
     assert "one by one" not in write(run).read_text(encoding="utf-8")
-    assert not (run / "tables" / "answers.csv").exists()
+    assert not (run / "tables" / "mcnemar.csv").exists()
 
 
 def test_where_real_data_arrives_in_fractions_the_first_is_judged(tmp_path):

@@ -14,21 +14,21 @@ def test_a_downstream_test_is_a_headline_with_its_interval_and_chance():
     assert companion_of("downstream.piqa") == ("downstream.piqa.chance", "the chance level")
 
 
-def test_what_is_drawn_beside_a_metric_has_no_figure_of_its_own():
+def test_a_companion_metric_has_no_separate_figure():
     assert further_names(NAMES) == ("downstream.piqa.items", "common.kl_2_real_sample", "common.coverage_1")
 
 
 def test_a_metric_and_its_companion_are_of_one_view():
-    assert companion_of("own.coverage_1") == ("own.coverage_1_expected", "as much real text")
+    assert companion_of("own.coverage_1") == ("own.coverage_1_expected", "an equal amount of real text")
     assert companion_of("own.coverage_1_expected") is None
     assert companion_of("distinct_1") is None
 
 
-def test_a_part_of_a_test_that_is_unknown_stands_under_its_plain_name():
+def test_a_part_of_a_test_that_is_unknown_is_shown_under_its_raw_name():
     assert describe("downstream.piqa.other").title == "downstream.piqa.other"
 
 
-def test_what_was_selected_is_drawn_beside_what_it_was_selected_from():
+def test_the_selection_is_drawn_beside_all_candidates():
     names = {"selected_true_share", "candidate_true_share", "effective_sample_size", "selected_share", "candidates"}
     assert companion_of("selected_true_share") == ("candidate_true_share", "all candidates")
     assert headline_names(names) == ("selected_true_share",)

@@ -6,11 +6,11 @@ from hypothesis import strategies as st
 
 from tailkeep.metrics import Interval
 from tailkeep.report import formatting, summarise
-from tailkeep.report.lab.sentences import paired, sentences
+from tailkeep.report.lab.sentences import paired_sentences, sentences
 from tests.report.built_runs import finish, new_run
 
 
-def said(path, table, metric="held_out_nll"):
+def sentences_of(path, table, metric="held_out_nll"):
     """The sentences about a run in which arm -> the last values of its seeds."""
     count = max(len(row) for row in table.values())
     with new_run(path, arms=table, seeds=tuple(range(count)), generations=2) as run:
@@ -21,54 +21,54 @@ def said(path, table, metric="held_out_nll"):
     return sentences(summarise(path).groups[0])
 
 
-def test_intervals_that_lie_apart_are_said_to_lie_apart(tmp_path):
-    first = said(tmp_path / "r", {"good": [2.00, 2.01, 2.02], "bad": [3.00, 3.01, 3.02]})[0]
-    assert first.startswith("At generation 1, held-out NLL is lowest for good (2.010; 95\u00a0% interval ")
-    assert first.endswith("over 3 seeds); its interval lies apart from that of bad.")
+def test_intervals_that_do_not_overlap_are_reported(tmp_path):
+    first = sentences_of(tmp_path / "r", {"good": [2.00, 2.01, 2.02], "bad": [3.00, 3.01, 3.02]})[0]
+    assert first.startswith("At generation 1, held-out NLL is lowest for good (2.010; 95\u00a0% CI ")
+    assert first.endswith("over 3 seeds); its 95 % CI does not overlap that of bad.")
 
 
 def test_no_order_is_claimed_where_intervals_overlap(tmp_path):
-    first = said(tmp_path / "r", {"one": [2.0, 2.2, 2.4], "two": [2.1, 2.3, 2.5]})[0]
-    assert "its interval overlaps that of two, so no order is claimed there" in first
-    assert "apart" not in first
+    first = sentences_of(tmp_path / "r", {"one": [2.0, 2.2, 2.4], "two": [2.1, 2.3, 2.5]})[0]
+    assert "its 95 % CI overlaps that of two, so these are not ranked" in first
+    assert "not overlap" not in first
 
 
 def test_one_seed_makes_no_claim(tmp_path):
-    first = said(tmp_path / "r", {"one": [2.0], "two": [2.9]})[0]
-    assert first.endswith("one seed gives no interval, so the order may be chance.")
+    first = sentences_of(tmp_path / "r", {"one": [2.0], "two": [2.9]})[0]
+    assert first.endswith("one seed gives no CI, so the order may be chance.")
 
 
 def test_the_highest_is_best_where_higher_is_better(tmp_path):
-    first = said(tmp_path / "r", {"low": [0.5, 0.5], "high": [0.9, 0.9]}, metric="kr_accuracy")[0]
+    first = sentences_of(tmp_path / "r", {"low": [0.5, 0.5], "high": [0.9, 0.9]}, metric="kr_accuracy")[0]
     assert "is highest for high" in first
 
 
 def test_a_tie_names_every_arm_that_prints_the_best_mean(tmp_path):
     table = {"one": [2.0, 2.4], "bad": [8.0, 8.1], "two": [2.001, 2.401]}
-    first = said(tmp_path / "r", table)[0]
+    first = sentences_of(tmp_path / "r", table)[0]
     assert first == (
         "At generation 1, held-out NLL is lowest, and equal to the printed precision, for one and two (2.2); "
-        "their intervals lie apart from that of bad."
+        "their 95 % CIs do not overlap that of bad."
     )
 
 
 def test_arms_that_all_print_the_same_mean_are_not_ranked(tmp_path):
-    first = said(tmp_path / "r", {"one": [0.5, 0.5], "two": [0.4, 0.6]}, metric="kr_accuracy")[0]
-    assert first == "At generation 1, knowledge retention is equal to the printed precision for one and two (0.500)."
+    first = sentences_of(tmp_path / "r", {"one": [0.5, 0.5], "two": [0.4, 0.6]}, metric="kr_accuracy")[0]
+    assert first == "At generation 1, KR-test accuracy is equal to the printed precision for one and two (0.500)."
 
 
 def test_a_tie_of_single_seeds_still_says_that_the_order_may_be_chance(tmp_path):
-    first = said(tmp_path / "r", {"one": [2.0], "two": [2.0001], "bad": [2.9]})[0]
+    first = sentences_of(tmp_path / "r", {"one": [2.0], "two": [2.0001], "bad": [2.9]})[0]
     assert "equal to the printed precision, for one and two (2.00), against 2.90 for bad; one seed" in first
 
 
 def test_an_arm_without_a_finite_value_is_named_and_not_ranked(tmp_path):
-    first = said(tmp_path / "r", {"a": [2.0, 2.1], "b": [3.0, 3.1], "lost": [math.nan, 2.0]})[0]
+    first = sentences_of(tmp_path / "r", {"a": [2.0, 2.1], "b": [3.0, 3.1], "lost": [math.nan, 2.0]})[0]
     assert first.endswith("lost has no finite value there.")
 
 
 def test_failures_are_counted_in_seeds(tmp_path):
-    last = said(tmp_path / "r", {"falls": [2.4, 2.4, 2.0], "holds": [2.0, 2.0, 2.0]})[-1]
+    last = sentences_of(tmp_path / "r", {"falls": [2.4, 2.4, 2.0], "holds": [2.0, 2.0, 2.0]})[-1]
     assert last == (
         "Held-out NLL rose 10 % above generation 0 in 2 of 3 seeds of falls (median time 0.5); in no seed of holds."
     )
@@ -81,9 +81,9 @@ def test_an_arm_that_starts_beyond_the_limit_is_said_to(tmp_path):
                 finish(run.cell(arm, 0, generation), {"kr_accuracy": value}, learner="causal_lm")
     *_, absolute, relative = sentences(summarise(tmp_path / "r").groups[0])
     assert "low (median time 0.5)" in relative
-    assert relative.endswith("lower began beyond the limit, so there is no time to failure.")
+    assert relative.endswith("lower started beyond the limit, so there is no time to failure.")
     assert absolute.endswith(
-        "of falls (median time 0.5); low and lower began beyond the limit, so there is no time to failure."
+        "of falls (median time 0.5); low and lower started beyond the limit, so there is no time to failure."
     )
 
 
@@ -93,7 +93,7 @@ def test_an_arm_without_a_value_at_generation_0_is_not_said_to_start_beyond_the_
             finish(run.cell("a", 0, generation), {"kr_accuracy": value}, learner="causal_lm")
     absolute = sentences(summarise(tmp_path / "r").groups[0])[-2]
     assert absolute == (
-        "Knowledge retention < 0.75: a had no usable value at generation 0, so there is no time to failure."
+        "KR-test accuracy < 0.75: a had no finite value at generation 0, so there is no time to failure."
     )
 
 
@@ -125,14 +125,14 @@ def test_the_mean_has_the_decimals_of_its_bounds():
     assert formatting.interval(Interval(2.18437, 2.1, 2.26874)) == "2.10 to 2.27"
 
 
-def test_paired_differences_are_told_of_the_first_metric_with_their_intervals(tmp_path):
+def test_paired_differences_of_the_first_metric_have_their_intervals(tmp_path):
     values = {"baseline": (2.0, 2.1, 2.3), "near": (2.1, 2.2, 2.4), "mixed": (1.0, 2.1, 3.2)}
     with new_run(tmp_path / "r", arms=values, seeds=(0, 1, 2), generations=1) as run:
         for arm, levels in values.items():
             for seed, value in enumerate(levels):
                 finish(run.cell(arm, seed, 0), {"held_out_nll": value}, learner="causal_lm")
-    (line,) = paired(summarise(tmp_path / "r").groups[0])
-    assert line.startswith("Paired with baseline by seed, over 3 seeds at generation 0, held-out NLL differs by ")
+    (line,) = paired_sentences(summarise(tmp_path / "r").groups[0])
+    assert line.startswith("Paired by seed, over 3 seeds at generation 0, held-out NLL minus that of baseline is ")
     assert "+0.100 for near" in line or "+0.1 for near" in line
     assert "for mixed (" in line
 
@@ -140,4 +140,4 @@ def test_paired_differences_are_told_of_the_first_metric_with_their_intervals(tm
 def test_one_arm_has_nothing_to_be_paired_with(tmp_path):
     with new_run(tmp_path / "r", arms=["baseline"], seeds=(0,), generations=1) as run:
         finish(run.cell("baseline", 0, 0), {"held_out_nll": 2.0}, learner="causal_lm")
-    assert paired(summarise(tmp_path / "r").groups[0]) == ()
+    assert paired_sentences(summarise(tmp_path / "r").groups[0]) == ()

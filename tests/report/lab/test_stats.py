@@ -12,7 +12,7 @@ T_TWO = 4.302652729911275
 """The 97.5 % quantile of Student's t with two degrees of freedom."""
 
 
-def written(path, values, *, metric="score", learner="own", arms=("a",)):
+def group_of(path, values, *, metric="score", learner="custom", arms=("a",)):
     """A run in which arm -> seed -> the values of `metric` at generations 0, 1, ..."""
     table = values if isinstance(values, dict) else {arms[0]: values}
     seeds = tuple(range(max(len(rows) for rows in table.values())))
@@ -26,50 +26,50 @@ def written(path, values, *, metric="score", learner="own", arms=("a",)):
     return summarise(path).groups[0]
 
 
-def test_a_level_is_the_mean_of_the_last_generation_with_its_t_interval(tmp_path):
-    metric = written(tmp_path / "r", [[9, 1.0], [9, 2.0], [9, 3.0]]).arms[0].metrics["score"]
+def test_a_final_value_is_the_mean_of_the_last_generation_with_its_t_interval(tmp_path):
+    metric = group_of(tmp_path / "r", [[9, 1.0], [9, 2.0], [9, 3.0]]).arms[0].metrics["score"]
     half = T_TWO * 1.0 / math.sqrt(3)
-    assert metric.level == pytest.approx((2.0, 2.0 - half, 2.0 + half))
-    assert (metric.first.mean, metric.generation, metric.seeds) == (9.0, 1, 3)
+    assert metric.final == pytest.approx((2.0, 2.0 - half, 2.0 + half))
+    assert (metric.initial.mean, metric.generation, metric.seeds) == (9.0, 1, 3)
 
 
 def test_a_slope_is_per_generation_also_where_generations_are_sparse(tmp_path):
     with new_run(tmp_path / "r", arms=["a"], seeds=(0, 1, 2), generations=41) as run:
         for seed, steepness in enumerate((0.1, 0.2, 0.3)):
             for generation in (0, 5, 40):
-                finish(run.cell("a", seed, generation), {"score": 7 + steepness * generation}, learner="own")
+                finish(run.cell("a", seed, generation), {"score": 7 + steepness * generation}, learner="custom")
     slope = summarise(tmp_path / "r").groups[0].arms[0].metrics["score"].slope
     half = T_TWO * 0.1 / math.sqrt(3)
     assert slope == pytest.approx((0.2, 0.2 - half, 0.2 + half))
 
 
-def test_a_seed_that_is_behind_holds_the_level_back(tmp_path):
-    arm = written(tmp_path / "r", [[1.0, 2.0, 30.0], [1.0, 4.0]]).arms[0]
+def test_a_seed_that_is_behind_holds_the_final_value_back(tmp_path):
+    arm = group_of(tmp_path / "r", [[1.0, 2.0, 30.0], [1.0, 4.0]]).arms[0]
     assert arm.generation == 1
-    assert arm.metrics["score"].level.mean == 3.0
+    assert arm.metrics["score"].final.mean == 3.0
 
 
 def test_arms_are_compared_at_the_last_generation_that_all_have_finished(tmp_path):
-    group = written(tmp_path / "r", {"quick": [[1.0, 2.0, 30.0]], "slow": [[5.0, 6.0]]})
+    group = group_of(tmp_path / "r", {"quick": [[1.0, 2.0, 30.0]], "slow": [[5.0, 6.0]]})
     assert group.common_generation == 1
     assert {arm: row["score"].mean for arm, row in group.common.items()} == {"quick": 2.0, "slow": 6.0}
 
 
-def test_one_seed_has_a_level_but_no_interval(tmp_path):
-    level = written(tmp_path / "r", [[1.0, 2.5]]).arms[0].metrics["score"].level
-    assert level.mean == 2.5
-    assert math.isnan(level.low)
-    assert math.isnan(level.high)
+def test_one_seed_has_a_final_value_but_no_interval(tmp_path):
+    final = group_of(tmp_path / "r", [[1.0, 2.5]]).arms[0].metrics["score"].final
+    assert final.mean == 2.5
+    assert math.isnan(final.low)
+    assert math.isnan(final.high)
 
 
 @pytest.mark.parametrize("lost", [math.nan, math.inf, None, "0.5"])
 def test_a_seed_without_a_finite_value_is_counted_and_not_averaged_away(tmp_path, lost):
-    metric = written(tmp_path / "r", [[1.0, 2.0], [1.0, lost]]).arms[0].metrics["score"]
+    metric = group_of(tmp_path / "r", [[1.0, 2.0], [1.0, lost]]).arms[0].metrics["score"]
     assert metric.unusable == 1
-    assert math.isnan(metric.level.mean)
+    assert math.isnan(metric.final.mean)
 
 
-def test_an_arm_that_never_measures_a_metric_is_told_from_one_that_lost_its_value(tmp_path):
+def test_an_arm_that_never_measures_a_metric_differs_from_one_that_lost_its_value(tmp_path):
     path = tmp_path / "r"
     with new_run(path, arms=("bounded", "free", "lost"), seeds=(0,), generations=2) as run:
         for generation in range(2):
@@ -86,112 +86,112 @@ def test_an_arm_that_never_measures_a_metric_is_told_from_one_that_lost_its_valu
         "lost": True,
     }
     words = {arm.arm: failed_seeds(arm.failures["bound_ratio"]) for arm in group.arms}
-    assert words["free"] == "had no such measure"
-    assert words["lost"] == "had no usable value at generation 0"
+    assert words["free"] == "did not measure this metric"
+    assert words["lost"] == "had no finite value at generation 0"
     page = write(path).read_text(encoding="utf-8")
     assert page.count("not measured in this arm") == 1
-    assert "free had no such measure, so there is no time to failure" in page
+    assert "free did not measure this metric, so there is no time to failure" in page
 
 
-def test_time_to_failure_is_interpolated_in_each_seed_and_the_median_is_told(tmp_path):
+def test_time_to_failure_is_interpolated_in_each_seed_and_the_median_is_reported(tmp_path):
     rows = [[0.85, 0.65], [0.95, 0.85, 0.65], [0.8, 0.8, 0.8, 0.6]]
-    failure = written(tmp_path / "r", rows, metric="kr_accuracy", learner="causal_lm").arms[0].failures["kr_accuracy"]
+    failure = group_of(tmp_path / "r", rows, metric="kr_accuracy", learner="causal_lm").arms[0].failures["kr_accuracy"]
     assert failure.time == pytest.approx(1.5)
     assert (failure.failed, failure.censored_seeds, failure.censored) == (3, 0, False)
 
 
 def test_a_median_seed_that_never_failed_makes_the_time_a_lower_bound(tmp_path):
     rows = [[0.85, 0.65], [0.9, 0.9, 0.9], [0.9, 0.9, 0.9]]
-    failure = written(tmp_path / "r", rows, metric="kr_accuracy", learner="causal_lm").arms[0].failures["kr_accuracy"]
+    failure = group_of(tmp_path / "r", rows, metric="kr_accuracy", learner="causal_lm").arms[0].failures["kr_accuracy"]
     assert (failure.time, failure.censored, failure.failed, failure.censored_seeds) == (2.0, True, 1, 2)
 
 
 def test_a_seed_watched_for_less_time_makes_the_median_a_lower_bound(tmp_path):
     rows = [[0.85, 0.85, 0.65], [0.85, 0.85, 0.85, 0.65], [0.9, 0.9]]
-    failure = written(tmp_path / "r", rows, metric="kr_accuracy", learner="causal_lm").arms[0].failures["kr_accuracy"]
+    failure = group_of(tmp_path / "r", rows, metric="kr_accuracy", learner="causal_lm").arms[0].failures["kr_accuracy"]
     assert failure.time == pytest.approx(1.5)
     assert failure.censored
 
 
-def test_a_seed_that_starts_past_the_limit_is_not_judged(tmp_path):
-    failure = written(tmp_path / "r", [[0.5, 0.4]], metric="kr_accuracy", learner="causal_lm").arms[0].failures
+def test_a_seed_that_starts_past_the_limit_has_no_time_to_failure(tmp_path):
+    failure = group_of(tmp_path / "r", [[0.5, 0.4]], metric="kr_accuracy", learner="causal_lm").arms[0].failures
     assert math.isnan(failure["kr_accuracy"].time)
     assert (failure["kr_accuracy"].undefined, failure["kr_accuracy"].beyond) == (1, 1)
 
 
-def test_only_a_seed_whose_first_value_is_past_the_limit_began_beyond_it(tmp_path):
+def test_only_a_seed_whose_first_value_is_past_the_limit_started_beyond_it(tmp_path):
     rows = [[0.5, 0.4], [math.nan, 0.4], [math.nan, math.nan], [0.85, 0.65]]
-    failure = written(tmp_path / "r", rows, metric="kr_accuracy", learner="causal_lm").arms[0].failures["kr_accuracy"]
+    failure = group_of(tmp_path / "r", rows, metric="kr_accuracy", learner="causal_lm").arms[0].failures["kr_accuracy"]
     assert (failure.failed, failure.undefined, failure.beyond) == (1, 3, 1)
 
 
-def test_nll_fails_ten_per_cent_above_its_own_start(tmp_path):
+def test_nll_fails_ten_per_cent_above_its_initial_value(tmp_path):
     rows = [[2.0, 2.1, 2.3], [4.0, 4.2, 4.6]]
-    failure = written(tmp_path / "r", rows, metric="held_out_nll", learner="causal_lm").arms[0].failures["held_out_nll"]
-    assert failure.time == pytest.approx(1.5)
+    failures = group_of(tmp_path / "r", rows, metric="held_out_nll", learner="causal_lm").arms[0].failures
+    assert failures["held_out_nll"].time == pytest.approx(1.5)
 
 
 def test_the_nll_of_a_density_has_no_ten_per_cent(tmp_path):
     rows = [[{"held_out_nll": 1.0, "modes_alive": 4.0, "modes_total": 4.0}]]
-    assert set(written(tmp_path / "r", rows, learner="mixture").arms[0].failures) == {"modes_alive"}
+    assert set(group_of(tmp_path / "r", rows, learner="mixture").arms[0].failures) == {"modes_alive"}
 
 
 def test_modes_fail_below_three_quarters_of_all(tmp_path):
     rows = [[{"modes_alive": alive, "modes_total": 8.0} for alive in (8.0, 7.0, 5.0)]]
-    failure = written(tmp_path / "r", rows, learner="mixture").arms[0].failures["modes_alive"]
+    failure = group_of(tmp_path / "r", rows, learner="mixture").arms[0].failures["modes_alive"]
     assert failure.time == pytest.approx(1.5)
 
 
 def test_a_group_of_unknown_metrics_is_summarised_by_all_of_them(tmp_path):
-    group = written(tmp_path / "r", [[{"zeta": 1.0, "alpha": 2.0}]])
+    group = group_of(tmp_path / "r", [[{"zeta": 1.0, "alpha": 2.0}]])
     assert group.metrics == ("alpha", "zeta")
 
 
-def test_a_relative_limit_is_half_of_the_margin_over_guessing(tmp_path):
+def test_a_relative_limit_is_half_of_the_margin_over_chance(tmp_path):
     rows = [[0.9, 0.8, 0.6], [0.9, 0.6, 0.5], [0.9, 0.9, 0.9]]
-    found = written(tmp_path / "r", rows, metric="kr_accuracy", learner="causal_lm").arms[0].failures
-    relative = found["kr_accuracy_margin"]
+    failures = group_of(tmp_path / "r", rows, metric="kr_accuracy", learner="causal_lm").arms[0].failures
+    relative = failures["kr_accuracy_margin"]
     # The limit is 0.7: passed at 1.5 and at 2 / 3, and never.
     assert relative.time == pytest.approx(1.5)
     assert (relative.failed, relative.censored_seeds) == (2, 1)
     assert relative.bounds == pytest.approx((1.5, 2 / 3, math.inf))
 
 
-def test_a_seed_that_begins_at_chance_has_no_relative_time(tmp_path):
-    found = written(tmp_path / "r", [[0.5, 0.4]], metric="kr_accuracy", learner="causal_lm").arms[0].failures
-    relative = found["kr_accuracy_margin"]
+def test_a_seed_that_starts_at_chance_has_no_relative_time(tmp_path):
+    failures = group_of(tmp_path / "r", [[0.5, 0.4]], metric="kr_accuracy", learner="causal_lm").arms[0].failures
+    relative = failures["kr_accuracy_margin"]
     assert (relative.undefined, relative.beyond) == (1, 1)
     assert math.isnan(relative.time)
 
 
 def test_differences_are_paired_by_seed(tmp_path):
-    # The seeds differ widely and the arms by 1, 2 and 3: unpaired, the interval would hold 0.
-    group = written(
+    # The seeds differ widely and the arms by 1, 2 and 3: unpaired, the 95 % CI would include 0.
+    group = group_of(
         tmp_path / "r", {"a": [[0.0, 10.0], [0.0, 20.0], [0.0, 30.0]], "b": [[0.0, 11.0], [0.0, 22.0], [0.0, 33.0]]}
     )
     (one,) = group.differences
     half = T_TWO / math.sqrt(3)
     assert (one.arm, one.metric, one.seeds, one.generation) == ("b", "score", 3, 1)
-    assert one.level == pytest.approx((2.0, 2.0 - half, 2.0 + half))
+    assert one.final == pytest.approx((2.0, 2.0 - half, 2.0 + half))
     assert one.slope == pytest.approx((2.0, 2.0 - half, 2.0 + half))
 
 
 def test_a_difference_is_of_the_seeds_and_generations_that_both_arms_have(tmp_path):
-    group = written(tmp_path / "r", {"a": [[1.0, 2.0, 9.0], [1.0, 4.0, 9.0]], "b": [[1.0, 5.0]]})
+    group = group_of(tmp_path / "r", {"a": [[1.0, 2.0, 9.0], [1.0, 4.0, 9.0]], "b": [[1.0, 5.0]]})
     (one,) = group.differences
-    assert (one.seeds, one.generation, one.level.mean) == (1, 1, 3.0)
-    assert math.isnan(one.level.low)
+    assert (one.seeds, one.generation, one.final.mean) == (1, 1, 3.0)
+    assert math.isnan(one.final.low)
 
 
 def test_a_single_arm_differs_from_nothing(tmp_path):
-    assert written(tmp_path / "r", [[1.0, 2.0]]).differences == ()
+    assert group_of(tmp_path / "r", [[1.0, 2.0]]).differences == ()
 
 
 def test_a_margin_that_chance_explains_has_no_relative_time(tmp_path):
-    def found(items):
+    def margin_failure(items):
         rows = [[{"kr_accuracy": 0.56, "kr_items": items}, {"kr_accuracy": 0.4, "kr_items": items}]]
-        return written(tmp_path / str(items), rows, learner="causal_lm").arms[0].failures["kr_accuracy_margin"]
+        return group_of(tmp_path / str(items), rows, learner="causal_lm").arms[0].failures["kr_accuracy_margin"]
 
-    few = found(50.0)
+    few = margin_failure(50.0)
     assert (few.undefined, few.beyond) == (1, 1)
-    assert found(5000.0).failed == 1
+    assert margin_failure(5000.0).failed == 1

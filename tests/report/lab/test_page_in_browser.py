@@ -1,4 +1,4 @@
-"""The page in headless Chromium: what a browser makes of it, not what we meant."""
+"""The page in headless Chromium."""
 
 import shutil
 import subprocess
@@ -15,7 +15,7 @@ pytestmark = [
 ]
 
 
-def opened(page, profile, *options):
+def open_page(page, profile, *options):
     command = [
         *(CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
         *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars"),
@@ -35,8 +35,8 @@ class Tags(HTMLParser):
 
 
 @pytest.mark.parametrize("name", ["language", "numbers", "hostile"])
-def test_a_browser_finds_no_script_and_nothing_to_complain_about(name, request, tmp_path):
-    done = opened(request.getfixturevalue(name) / "report.html", tmp_path, "--dump-dom")
+def test_a_browser_finds_no_script_and_logs_no_message(name, request, tmp_path):
+    done = open_page(request.getfixturevalue(name) / "report.html", tmp_path, "--dump-dom")
     tags = Tags(done.stdout).seen
     assert sum(tag == "picture" for tag, _ in tags) > 0
     assert not any(tag == "script" or any(key.startswith("on") for key in attributes) for tag, attributes in tags)
@@ -48,7 +48,7 @@ def test_the_policy_stops_a_script_that_got_in(hostile, tmp_path):
     page = tmp_path / "page.html"
     html = (hostile / "report.html").read_text(encoding="utf-8")
     page.write_text(html.replace("<main>", "<main><script>document.title = 'run'</script>"), encoding="utf-8")
-    done = opened(page, tmp_path / "profile", "--dump-dom")
+    done = open_page(page, tmp_path / "profile", "--dump-dom")
     assert "<title>run</title>" not in done.stdout
     assert "Content Security Policy" in done.stderr
 
@@ -61,12 +61,12 @@ def test_the_page_is_never_wider_than_the_window(name, width, request, tmp_path)
     policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
     probe = "<script>document.title = document.documentElement.scrollWidth + ' of ' + innerWidth</script></body>"
     page.write_text(html.replace(policy, "").replace("</body>", probe), encoding="utf-8")
-    done = opened(page, tmp_path / "profile", f"--window-size={width},900", "--dump-dom")
+    done = open_page(page, tmp_path / "profile", f"--window-size={width},900", "--dump-dom")
     title = done.stdout.partition("<title>")[2].partition("</title>")[0]
     assert title == f"{width} of {width}"
 
 
 def test_the_page_prints(language, tmp_path):
     target = tmp_path / "page.pdf"
-    opened(language / "report.html", tmp_path / "profile", f"--print-to-pdf={target}")
+    open_page(language / "report.html", tmp_path / "profile", f"--print-to-pdf={target}")
     assert target.read_bytes().startswith(b"%PDF")

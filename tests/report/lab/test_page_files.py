@@ -5,7 +5,7 @@ import pytest
 
 from tailkeep.errors import StorageError
 from tailkeep.report import write
-from tailkeep.report.lab.page import _Names
+from tailkeep.report.lab.page import _UniqueNames
 from tailkeep.runs import Storage
 from tests.report.built_runs import finish, new_run
 
@@ -27,21 +27,21 @@ def small(tmp_path):
 
 def test_every_number_of_every_cell_is_in_the_table_in_full(small):
     write(small)
-    found = rows(small / "tables" / "metrics.csv")
-    assert len(found) == 8
-    assert {row["metric"] for row in found} == {"kr_accuracy", 'odd, "name"'}
-    assert {row["value"] for row in found} == {"0.9", repr(0.9 - 0.2), ""}
+    table = rows(small / "tables" / "metrics.csv")
+    assert len(table) == 8
+    assert {row["metric"] for row in table} == {"kr_accuracy", 'odd, "name"'}
+    assert {row["value"] for row in table} == {"0.9", repr(0.9 - 0.2), ""}
 
 
-def test_the_summary_table_says_level_slope_and_failure(small):
+def test_the_summary_table_has_the_final_value_the_slope_and_the_failure(small):
     write(small)
     (row,) = rows(small / "tables" / "summary.csv")
-    assert float(row["level"]) == pytest.approx(0.7)
+    assert float(row["final"]) == pytest.approx(0.7)
     assert float(row["slope"]) == pytest.approx(-0.2)
     failure, relative = rows(small / "tables" / "failures.csv")
     assert float(failure["time"]) == pytest.approx(0.75)
     assert float(failure["time_low"]) == float(failure["time_high"]) == pytest.approx(0.75)
-    assert relative["rule"] == "knowledge retention, half of its margin over guessing lost"
+    assert relative["rule"] == "KR-test accuracy, half of its margin over chance lost"
     assert (failure["seeds_failed"], failure["censored"]) == ("2", "0")
 
 
@@ -69,9 +69,9 @@ def test_a_report_that_cannot_be_written_leaves_the_old_page(small):
     assert (small / "report.html").read_bytes() == before
 
 
-def test_file_names_are_plain_and_never_given_twice():
-    names = _Names()
-    given = [names.new(*words) for words in (("a/../b",), ("A b",), ("a b",), ("",), ("漢字",), ("x" * 300,))]
-    assert given[:3] == ["a-..-b", "a-b", "a-b-2"]
-    assert len(set(given)) == len(given)
-    assert all(len(name) < 80 and "/" not in name and not name.startswith(".") for name in given)
+def test_file_names_are_portable_and_unique():
+    names = _UniqueNames()
+    unique = [names.new(*words) for words in (("a/../b",), ("A b",), ("a b",), ("",), ("漢字",), ("x" * 300,))]
+    assert unique[:3] == ["a-..-b", "a-b", "a-b-2"]
+    assert len(set(unique)) == len(unique)
+    assert all(len(name) < 80 and "/" not in name and not name.startswith(".") for name in unique)
