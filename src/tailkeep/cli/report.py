@@ -8,7 +8,7 @@ from rich.console import Console
 
 
 def report(directory: Annotated[Path, typer.Argument(metavar="DIR", help="A run directory.")]) -> None:
-    """Write the report of a run again: report.html, and of the laboratory figures/ and tables/."""
+    """Rewrite the report of a run: report.html, and for the laboratory also figures/ and tables/."""
     from tailkeep import report as reports
 
     match _kind(directory):
@@ -27,7 +27,7 @@ def show(
     ] = None,
     edits: Annotated[int | None, typer.Option(min=0, help="Of an edit: edits to print; 20 if not given.")] = None,
 ) -> None:
-    """Print a run: what it is and what it found, with texts."""
+    """Print the facts and results of a run, with some of its texts."""
     from tailkeep import report as reports
 
     kind = _kind(directory)

@@ -17,8 +17,7 @@ from tailkeep.report import formatting
 from tailkeep.report.audit_charts import LABELS, audit_figures
 from tailkeep.report.audit_run import AuditRun, Row, read_audit_run
 from tailkeep.report.lab.page import new_environment, read_template, style_sheet
-from tailkeep.runs import Storage, redact
-from tailkeep.sanitize import visible
+from tailkeep.runs import Storage
 
 _MAX_KEYWORDS = 20
 _MAX_DUPLICATES = 10
@@ -90,13 +89,13 @@ def show_audit(path: Path | str, console: Console) -> None:
         InputError: there is no audit run at `path`, or one of its files cannot be read.
     """
     run = read_audit_run(path)
-    console.print(_plain(f"{run.name}: an audit, fingerprint {run.record.fingerprint[:12]}", "bold"))
+    console.print(formatting.terminal_text(f"{run.name}: an audit, fingerprint {run.record.fingerprint[:12]}", "bold"))
     if not run.summary:
         console.print(Text("The audit is not finished. Run the same command again to continue."))
         return
     for finding in run.summary["findings"]:
         flag = Text("flagged  " if finding["flagged"] else "         ", "bold")
-        console.print(Padding(flag.append_text(_plain(finding["sentence"])), (0, 0, 1, 0)))
+        console.print(Padding(flag.append_text(formatting.terminal_text(finding["sentence"])), (0, 0, 1, 0)))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     for heading in ("", *(LABELS[side] for side in run.sides)):
         table.add_column(heading, justify="right" if heading else "left")
@@ -104,7 +103,7 @@ def show_audit(path: Path | str, console: Console) -> None:
         table.add_row(*row)
     console.print(table)
     if command := run.summary["lab_command"]:
-        console.print(_plain(f"To measure it with a model, in the audit's folder: {command}"))
+        console.print(formatting.terminal_text(f"To measure it with a model, in the audit's folder: {command}"))
 
 
 def _side_by_side(run: AuditRun) -> Iterator[list[str]]:
@@ -165,7 +164,3 @@ def _examples(run: AuditRun) -> Iterator[dict[str, Any]]:
     for title, items in parts:
         if items:
             yield {"title": title, "items": items}
-
-
-def _plain(text: str, style: str = "") -> Text:
-    return Text(visible(redact(text), newline=" "), style=style)

@@ -21,9 +21,9 @@ from tailkeep.config import read_yaml, validate
 from tailkeep.data.corpus import Layout, Record, find_shards, read_shard
 from tailkeep.errors import InputError
 from tailkeep.report import formatting
+from tailkeep.report.formatting import terminal_text
 from tailkeep.report.lab.page import new_environment, read_template, style_sheet
-from tailkeep.runs import RunDirectory, RunRecord, Storage, redact
-from tailkeep.sanitize import visible
+from tailkeep.runs import RunDirectory, RunRecord, Storage
 
 _CONTEXT = 40
 _BAR = 16
@@ -200,9 +200,9 @@ def show_edits(path: Path | str, console: Console, *, edits: int = 20) -> None:
         InputError: there is no edit run at `path`, or one of its files cannot be read.
     """
     run = read_edit_run(path, edits=edits)
-    console.print(_plain(f"{run.name}: an edit, fingerprint {run.record.fingerprint[:12]}", "bold"))
+    console.print(terminal_text(f"{run.name}: an edit, fingerprint {run.record.fingerprint[:12]}", "bold"))
     for shard, error in run.failures.items():
-        console.print(_plain(f"failed: {shard}: {error}", "red"))
+        console.print(terminal_text(f"failed: {shard}: {error}", "red"))
     if not run.shards:
         console.print(Text("No shard is finished yet."))
         return
@@ -247,16 +247,13 @@ def _band_table(run: EditRun) -> Table:
 
 def _edit_lines(text: EditedText) -> Iterator[Text]:
     for edit, before, after in zip(text.edits, text.unchanged, text.unchanged[1:], strict=False):
-        line = _plain(f"{text.document}  ", "dim").append_text(_plain(before[-_CONTEXT:])).append("[")
+        line = terminal_text(f"{text.document}  ", "dim").append_text(terminal_text(before[-_CONTEXT:])).append("[")
         # Brackets, since a log or a pipe has no colours.
-        line.append_text(_plain(edit.old, "red strike")).append("→")
-        line.append_text(_plain(edit.new or "(deleted)", "green")).append("]").append_text(_plain(after[:_CONTEXT]))
+        line.append_text(terminal_text(edit.old, "red strike")).append("→")
+        line.append_text(terminal_text(edit.new or "(deleted)", "green")).append("]")
+        line.append_text(terminal_text(after[:_CONTEXT]))
         new_p = "" if edit.new_p is None else f" → {edit.new_p:.3g}"
         yield line.append(f"  p {edit.old_p:.4g}{new_p}", "cyan")
-
-
-def _plain(text: str, style: str = "") -> Text:
-    return Text(visible(redact(text), newline=" "), style=style)
 
 
 def write_edits(path: Path | str, *, storage: Storage | None = None) -> Path:

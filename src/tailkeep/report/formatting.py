@@ -1,9 +1,13 @@
-"""Numbers as text, for the page and the terminal alike. Rule: a missing number is a dash, never `nan`."""
+"""Numbers and names as text, for the page and the terminal alike. Rule: a missing number is a dash, never `nan`."""
 
 import math
 
+from rich.text import Text
+
 from tailkeep.metrics import Interval
 from tailkeep.report.lab.stats import FailureSummary
+from tailkeep.runs import redact
+from tailkeep.sanitize import visible
 
 DASH = "–"
 MINUS = "\N{MINUS SIGN}"
@@ -55,7 +59,7 @@ def has_mean(value: Interval) -> bool:
 
 
 def _places(value: Interval) -> int | None:
-    """One digit of the half-width, two if it begins with 1 or 2; None where the bounds say nothing about that."""
+    """Decimals for one digit of the half-width, two if it starts with 1 or 2; None where the bounds do not fix them."""
     half = (value.high - value.low) / 2
     if not half >= 1e-6 or max(abs(value.low), abs(value.high)) >= 1e7:
         return None
@@ -106,6 +110,11 @@ def undefined_reason(summary: FailureSummary) -> str:
     if summary.beyond == summary.undefined:
         return "started beyond the limit"
     return ("started beyond the limit, or " if summary.beyond else "") + "had no finite value at generation 0"
+
+
+def terminal_text(text: str, style: str = "") -> Text:
+    """`text` on one line of visible characters, without credentials and never interpreted as markup."""
+    return Text(visible(redact(text), newline=" "), style=style)
 
 
 def seeds(count: int) -> str:

@@ -214,7 +214,7 @@ def _timings(run: LabRun) -> tuple[tuple[str, dict[str, float], float], ...]:
     for group in run.groups:
         for entry in group.entries:
             of_arm = totals.setdefault(entry.arm, {})
-            for phase, seconds in entry.cell.timings().items():
+            for phase, seconds in entry.directory.timings().items():
                 of_arm[phase] = of_arm.get(phase, 0.0) + seconds
     return tuple((arm, phases, sum(phases.values())) for arm, phases in totals.items() if phases)
 

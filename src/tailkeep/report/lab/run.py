@@ -22,7 +22,7 @@ _LONGEST_SENTENCE = 600
 class Entry:
     """One finished generation. `metrics` holds floats (NaN where none was recorded), `tables` the JSON as stored."""
 
-    cell: GenerationDir
+    directory: GenerationDir
     learner: str
     metrics: Mapping[str, float]
     tables: Mapping[str, Any]
@@ -30,17 +30,17 @@ class Entry:
     @property
     def arm(self) -> str:
         """The arm."""
-        return self.cell.arm
+        return self.directory.arm
 
     @property
     def seed(self) -> int:
         """The seed."""
-        return self.cell.seed
+        return self.directory.seed
 
     @property
     def generation(self) -> int:
         """The generation."""
-        return self.cell.generation
+        return self.directory.generation
 
 
 @dataclass(frozen=True)
@@ -203,10 +203,10 @@ def _unfinished(
         end = _end(config, arm, done)
         for seed in seeds:
             finished = [c.generation for c in done if (c.arm, c.seed) == (arm, seed)]
-            begun = [c.generation for c in cells if not c.done and (c.arm, c.seed) == (arm, seed)]
+            started = [c.generation for c in cells if not c.done and (c.arm, c.seed) == (arm, seed)]
             last = max(finished, default=None)
-            if begun or last is None or last < end:
-                yield UnfinishedChain(arm, seed, last, min(begun, default=None))
+            if started or last is None or last < end:
+                yield UnfinishedChain(arm, seed, last, min(started, default=None))
 
 
 def _end(config: Mapping[str, Any], arm: str, done: list[GenerationDir]) -> int:

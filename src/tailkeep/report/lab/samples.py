@@ -67,8 +67,8 @@ def sample_views(group: ArmGroup) -> tuple[str, ...]:
     names = {
         folder.name
         for entry in group.entries
-        if entry.cell.samples.is_dir()
-        for folder in entry.cell.samples.iterdir()
+        if entry.directory.samples.is_dir()
+        for folder in entry.directory.samples.iterdir()
         if (folder / "text.jsonl").is_file()
     }
     return tuple(sorted(names, key=lambda view: (view != "common", view)))
@@ -103,7 +103,7 @@ def _prompt(
 
 def read_samples(entry: Entry, view: str, *, most: int) -> list[SampleText]:
     """The first `most` texts of `entry` by the decoder `view`; empty where it has none."""
-    path = entry.cell.samples / view / "text.jsonl"
+    path = entry.directory.samples / view / "text.jsonl"
     return list(islice(_lines(path), most)) if path.is_file() else []
 
 
@@ -172,7 +172,7 @@ def _grids(grids: dict[int, Images], arm: str) -> "Figure":
 
 def _images(entry: Entry) -> Images | None:
     """The first images of `entry` by the common decoder, if its file holds any."""
-    path = entry.cell.samples / "common" / "images.npy"
+    path = entry.directory.samples / "common" / "images.npy"
     if not path.is_file():
         return None
     try:

@@ -19,7 +19,6 @@ from tailkeep.report.lab.samples import PromptSamples, read_prompts, sample_view
 from tailkeep.report.lab.sentences import mcnemar_sentences, paired_sentences, unfinished_lines
 from tailkeep.report.lab.stats import ArmSummary, GroupSummary, Summary, summarise_run
 from tailkeep.report.metric_catalog import VIEWS, describe
-from tailkeep.runs import redact
 from tailkeep.sanitize import visible
 
 
@@ -47,15 +46,11 @@ def show(path: Path | str, console: Console, *, samples: int = 3) -> None:
                 _print_prompt(group, view, prompt, console)
 
 
-def _plain(text: str, style: str = "") -> Text:
-    return Text(visible(redact(text), newline=" "), style=style)
-
-
 def _print_facts(run: LabRun, console: Console) -> None:
     record = run.directory.record
-    console.print(_plain(run.name, "bold"))
+    console.print(formatting.terminal_text(run.name, "bold"))
     if run.description:
-        console.print(_plain(run.description))
+        console.print(formatting.terminal_text(run.description))
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -67,9 +62,9 @@ def _print_facts(run: LabRun, console: Console) -> None:
         "finished": f"{run.num_finished} generations",
     }
     for name, value in facts.items():
-        table.add_row(Text(name, "dim"), _plain(value))
+        table.add_row(Text(name, "dim"), formatting.terminal_text(value))
     for line in unfinished_lines(run.unfinished):
-        table.add_row(Text("unfinished", "yellow"), _plain(line))
+        table.add_row(Text("unfinished", "yellow"), formatting.terminal_text(line))
     console.print(Padding(table, (1, 0)))
 
 
@@ -86,7 +81,7 @@ def _print_groups(run: LabRun, console: Console) -> None:
             *mcnemar_sentences(group),
         )
         for line in lines:
-            console.print(_plain(line))
+            console.print(formatting.terminal_text(line))
     for line in _footnote(summary):
         console.print(Text(line, "dim"))
 
@@ -116,7 +111,7 @@ def _relative(group: GroupSummary) -> Iterator[str]:
 def _group_table(group: GroupSummary) -> Table:
     # A column only where arms differ: 80 characters leave no room for more.
     differ = any(arm.generation != group.arms[0].generation for arm in group.arms)
-    title = _plain(group.learner, "bold")
+    title = formatting.terminal_text(group.learner, "bold")
     if not differ:
         title.append(f", final value at generation {group.arms[0].generation}", "not bold dim")
     table = Table(
@@ -126,7 +121,7 @@ def _group_table(group: GroupSummary) -> Table:
     for heading in ("initial", *(["at"] if differ else []), "final", "95 % CI", "slope", "failure"):
         table.add_column(heading, justify="right", overflow="fold")
     for name in group.metrics:
-        table.add_row(_plain(describe(name).title, "bold"))
+        table.add_row(formatting.terminal_text(describe(name).title, "bold"))
         for arm in group.arms:
             table.add_row(*_row(arm, name, at=differ))
         table.add_section()
@@ -144,7 +139,7 @@ def _row(arm: ArmSummary, name: str, *, at: bool) -> list[Text]:
         formatting.mean(metric.slope, signed=True),
         formatting.failure(failure) if failure else "",
     ]
-    return [_plain("  " + arm.arm), *(Text(cell) for cell in cells)]
+    return [formatting.terminal_text("  " + arm.arm), *(Text(cell) for cell in cells)]
 
 
 def _print_prompt(group: ArmGroup, view: str, prompt: PromptSamples, console: Console) -> None:
@@ -152,7 +147,7 @@ def _print_prompt(group: ArmGroup, view: str, prompt: PromptSamples, console: Co
     console.print(Text(f"Prompt {prompt.number}, {VIEWS.get(view, visible(view))}", "bold"))
     console.print(Padding(Text(prompt.prompt or "(empty)", "italic"), (0, 2)))
     for column, arm in enumerate(group.arms):
-        console.print(_plain(arm, "bold"))
+        console.print(formatting.terminal_text(arm, "bold"))
         table = Table.grid(padding=(0, 2))
         table.add_column(no_wrap=True)
         table.add_column(overflow="fold")
