@@ -20,7 +20,7 @@ BAD = {
     "no field": (b'{"words": "Ann"}', "the field 'text' is missing"),
     "not UTF-8": (b'{"text": "\xff"}', "not UTF-8: byte 0xff"),
     "not text": (b'{"text": [1, 2, 3]}', "of type list"),
-    "too long": (b'{"text": "%s"}' % (b"a" * 200), "longer than a document may be"),
+    "too long": (b'{"text": "%s"}' % (b"a" * 200), "exceed max_document_bytes"),
 }
 
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from tailkeep.data.corpus import ShardStorage, find_shards, finished, open_destination
+from tailkeep.data.corpus import ShardStorage, find_shards, open_destination, read_finished
 from tailkeep.edit import Task, estimate, load, run
 from tailkeep.errors import FingerprintError, InputError, StorageError, WorkerError
 from tests.edit.conftest import left_by
@@ -67,7 +67,7 @@ def check_what_is_called_finished(corpus, out):
         text = destination.read_text(f"manifests/{shard.key}.json")
         if text is not None:
             fingerprint = text.split('"fingerprint": "')[1][:64]
-            assert finished(shard, destination, fingerprint=fingerprint, verify=True)
+            assert read_finished(shard, destination, fingerprint=fingerprint, verify=True)
 
 
 DRIVE = """

@@ -41,7 +41,7 @@ def test_the_threshold_is_never_below_the_crossing():
         assert found.threshold >= found.crossing
 
 
-def test_the_surer_the_own_text_the_more_is_truncated():
+def test_the_surer_the_own_text_the_more_as_truncation_error():
     thresholds = [confidence_gap(UNIFORM, documents(SHUFFLED ** (1 / power))) for power in (1.2, 2, 5)]
     dropped = [found.gap for found in thresholds]
     assert dropped == sorted(dropped)

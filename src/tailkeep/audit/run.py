@@ -28,24 +28,24 @@ from tailkeep.data.corpus import (
     Observer,
     OutputRun,
     Rejects,
-    Setup,
     Shard,
     ShardStorage,
     Task,
+    WorkerSetup,
     check_executor_has_effect,
     check_layout_has_effect,
     check_output_outside_input,
     find_shards,
     fingerprint_of,
     finish_shard,
-    finished,
-    my_tasks,
     no_progress,
     open_destination,
     open_output_run,
+    read_finished,
     read_rejects,
     run_shards,
-    total,
+    shards_of_task,
+    sum_counts,
 )
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.runs import RunRecord, hash_tree, versions
@@ -227,14 +227,14 @@ def run(
     check_executor_has_effect(workers, executor, storage)
     check_output_outside_input(out, (*input_paths, *reference_paths))
     shards = _find_shards(config, input_paths, reference_paths)
-    task_shards = my_tasks(shards, task.index, task.count)
+    task_shards = shards_of_task(shards, task.index, task.count)
     scorer = load_prior_scorer(config)
     record = _record(config, scorer, shards)
     with open_output_run(out, record, config=dump(config), task=task, contents=CONTENTS, storage=storage) as opened:
         remaining_shards = [shard for shard in task_shards if not _manifest_of(shard, record, opened)]
         if executor is None and workers == 1:
             executor = Inline()
-            setup: Setup[Manifest] = partial(worker, scorer, config, out, record, storage)
+            setup: WorkerSetup[Manifest] = partial(worker, scorer, config, out, record, storage)
         else:
             # Each worker loads its own prior; memory may not hold another one here.
             scorer = None
@@ -283,7 +283,7 @@ def _record(config: AuditConfig, scorer: PriorScorer | None, shards: Sequence[Sh
 
 
 def _manifest_of(shard: Shard, record: RunRecord, opened: OutputRun) -> Manifest | None:
-    return finished(shard, opened.destination, fingerprint=fingerprint_of(shard, record.sources))
+    return read_finished(shard, opened.destination, fingerprint=fingerprint_of(shard, record.sources))
 
 
 def _conclude(
@@ -292,7 +292,7 @@ def _conclude(
     """The totals. Once every shard is finished, write the summary and the tables."""
     manifests = [manifest for shard in shards if (manifest := _manifest_of(shard, record, opened))]
     rejects = read_rejects(manifests, opened)
-    outcome = AuditOutcome(record.fingerprint, len(shards), len(manifests), total(manifests), rejects)
+    outcome = AuditOutcome(record.fingerprint, len(shards), len(manifests), sum_counts(manifests), rejects)
     if not outcome.complete:
         return outcome
     with tempfile.TemporaryDirectory(prefix="tailkeep-") as folder:

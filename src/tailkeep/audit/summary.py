@@ -31,7 +31,7 @@ from tailkeep.audit.findings import Finding, comparison_findings, corpus_finding
 from tailkeep.audit.keywords import ImportanceWeights, KeywordScore, importance_weights, keyword_scores
 from tailkeep.audit.prior_scores import BINS, PriorScorer, load_prior_scorer
 from tailkeep.audit.recommend import Advice, lab_experiment, plan_mixing
-from tailkeep.data.corpus import Manifest, total
+from tailkeep.data.corpus import Manifest, sum_counts
 from tailkeep.errors import InputError
 from tailkeep.sanitize import redact, redact_tree
 from tailkeep.workers import limited_threads
@@ -74,7 +74,7 @@ def summarize(
     with limited_threads(config.num_threads):
         corpora = {side: read_corpus(shards, local, config) for side, shards in sides.items() if shards}
         figures = {
-            side: corpus_figures(corpus, int(total(sides[side])["rejected"])) for side, corpus in corpora.items()
+            side: corpus_figures(corpus, int(sum_counts(sides[side])["rejected"])) for side, corpus in corpora.items()
         }
         both = None
         if "reference" in corpora:

@@ -18,7 +18,7 @@ from tailkeep.cli.corpus_options import (
     OutOption,
     TaskIndex,
     actors,
-    given,
+    given_options,
     tell_outcome,
 )
 
@@ -76,7 +76,8 @@ def audit(
     audit_config = load(
         config,
         overrides=overrides or [],
-        options=given({**options, "compression": compression}) | ({"near_duplicates": {}} if near_duplicates else {}),
+        options=given_options({**options, "compression": compression})
+        | ({"near_duplicates": {}} if near_duplicates else {}),
     )
     if dump_config:
         print(dump(audit_config), end="")

@@ -79,7 +79,7 @@ def actors(workers: int, *, cpus: int, gpus: int) -> "RayActors":
     return RayActors(workers, cpus=cpus, gpus=gpus)
 
 
-def given(options: Mapping[str, Any]) -> dict[str, Any]:
+def given_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options that were given, as a tree."""
-    inner = {key: given(value) if isinstance(value, Mapping) else value for key, value in options.items()}
+    inner = {key: given_options(value) if isinstance(value, Mapping) else value for key, value in options.items()}
     return {key: value for key, value in inner.items() if value}

@@ -18,7 +18,7 @@ from tailkeep.cli.corpus_options import (
     OutOption,
     TaskIndex,
     actors,
-    given,
+    given_options,
     tell_outcome,
 )
 
@@ -75,16 +75,16 @@ def edit(
     options = {"prior": {"path": prior}, "layout": layout, "on_error": on_error, "anchors": anchor, "force": force} | {
         "weights": None if weights is None else str(weights)
     }
-    chosen = room.load(config, overrides=overrides or [], options=given(options))
+    edit_config = room.load(config, overrides=overrides or [], options=given_options(options))
     if dump_config:
-        print(room.dump(chosen), end="")
+        print(room.dump(edit_config), end="")
         return
     if not inputs:
         raise typer.BadParameter("give what to edit, such as --input 'corpus/*.jsonl'.", param_hint="--input")
     if limit is not None:
         if engine is not ExecutorName.LOCAL:
             raise typer.BadParameter("a sample is taken on this machine; leave it out.", param_hint="--engine")
-        print("\n".join(room.estimate(chosen, inputs, limit=limit).lines()))
+        print("\n".join(room.estimate(edit_config, inputs, limit=limit).lines()))
         return
     if out is None:
         raise typer.BadParameter("give where to write to, such as --out edited.", param_hint="--out")
@@ -93,6 +93,6 @@ def edit(
     if engine is ExecutorName.RAY:
         from tailkeep.scoring import uses_gpu
 
-        hands = {"executor": actors(workers, cpus=chosen.num_threads, gpus=int(uses_gpu(chosen.prior)))}
-    outcome = room.run(chosen, inputs, out, **hands, task=task, observe=room.ProgressPrinter())
+        hands = {"executor": actors(workers, cpus=edit_config.num_threads, gpus=int(uses_gpu(edit_config.prior)))}
+    outcome = room.run(edit_config, inputs, out, **hands, task=task, observe=room.ProgressPrinter())
     tell_outcome(outcome, out)

@@ -1,4 +1,4 @@
-"""Edits of corpora: the tokens that a prior is sure of are drawn anew, everything else stays as it is."""
+"""Edits of corpora: the tokens that a prior is confident of are resampled, everything else stays as it is."""
 
 from tailkeep.optional import require
 

@@ -95,16 +95,16 @@ def load(
     """
     tree = read_yaml(source) if isinstance(source, Path) else source or {}
     name = str(source) if isinstance(source, Path) else "config"
-    chosen = merge(merge(tree, parse_assignments(overrides)), options or {})
-    if chosen.get("prior") is None:
+    tree_with_overrides = merge(merge(tree, parse_assignments(overrides)), options or {})
+    if tree_with_overrides.get("prior") is None:
         raise ConfigError(
             f"{name}: the key 'prior' is missing. Give --prior PATH, or prior: {{path: ...}} in the file."
         )
-    path = chosen["prior"].get("path") if isinstance(chosen["prior"], Mapping) else None
-    # A Path forgets its './', and what is left could be a hub id.
+    path = tree_with_overrides["prior"].get("path") if isinstance(tree_with_overrides["prior"], Mapping) else None
+    # A Path forgets its './', and what remains could be a hub id.
     if isinstance(path, str) and path.startswith("./") and not Path(path).exists():
         raise InputError(f"prior.path: there is no folder {path}. Give the path of a model folder, or a hub id.")
-    return validate(EditConfig, chosen, source=name)
+    return validate(EditConfig, tree_with_overrides, source=name)
 
 
 def dump(config: EditConfig) -> str:

@@ -66,7 +66,7 @@ class PreparedDocument:
 
 
 def groups_of(
-    records: Iterable[Record], tokenizer: TextTokenizer, speller: Detokenizer
+    records: Iterable[Record], tokenizer: TextTokenizer, detokenize: Detokenizer
 ) -> Iterator[list[PreparedDocument]]:
     """Consecutive documents that are worked on together; how they are cut depends on the documents alone."""
     group: list[Record] = []
@@ -75,14 +75,14 @@ def groups_of(
         group.append(record)
         characters += sum(len(part.text) + _PER_TOKEN * len(part.ids or ()) for part in record.parts)
         if characters >= _CHARACTERS or len(group) >= _DOCUMENTS:
-            yield _prepare_any(group, tokenizer, speller)
+            yield _prepare_any(group, tokenizer, detokenize)
             group, characters = [], 0
     if group:
-        yield _prepare_any(group, tokenizer, speller)
+        yield _prepare_any(group, tokenizer, detokenize)
 
 
-def _prepare_any(records: list[Record], tokenizer: TextTokenizer, speller: Detokenizer) -> list[PreparedDocument]:
-    return prepare_ids(records, speller) if records[0].tokens else prepare(records, tokenizer)
+def _prepare_any(records: list[Record], tokenizer: TextTokenizer, detokenize: Detokenizer) -> list[PreparedDocument]:
+    return prepare_ids(records, detokenize) if records[0].tokens else prepare(records, tokenizer)
 
 
 def prepare(records: list[Record], tokenizer: TextTokenizer) -> list[PreparedDocument]:
@@ -91,12 +91,12 @@ def prepare(records: list[Record], tokenizer: TextTokenizer) -> list[PreparedDoc
     return [_prepared(record, tokens) for record, tokens in zip(records, tokenizer(texts), strict=True)]
 
 
-def prepare_ids(records: list[Record], speller: Detokenizer) -> list[PreparedDocument]:
+def prepare_ids(records: list[Record], detokenize: Detokenizer) -> list[PreparedDocument]:
     """Each of `records`, which hold one list of token ids, with these as its tokens."""
-    found = zip(records, speller([np.array(record.parts[0].ids, np.int32) for record in records]), strict=True)
+    decoded = zip(records, detokenize([np.array(record.parts[0].ids, np.int32) for record in records]), strict=True)
     return [
         _prepared(replace(record, parts=(replace(record.parts[0], text=text),)), tokens)
-        for record, (text, tokens) in found
+        for record, (text, tokens) in decoded
     ]
 
 
@@ -130,7 +130,7 @@ class EditedDocument:
 
     Attributes:
         log_probs: (T,) of the original tokens, in nats.
-        flagged: (F,) positions that were drawn anew, of which most stay what they were.
+        flagged: (F,) positions that were resampled, of which most stay what they were.
         deleted: positions that the rule deletes.
         changes: what was changed, in order.
         refused: how many changes were refused, by reason.
@@ -221,15 +221,14 @@ class DocumentEditor:
     ) -> EditedDocument:
         originals = prepared.tokens.ids[scored.positions]
         other = scored.ids != originals
-        wanted: dict[int, int | None] = dict.fromkeys(deleted.tolist())
-        drawn = zip(scored.positions[other].tolist(), scored.ids[other].tolist(), strict=True)
-        wanted.update(drawn)
-        found = zip(scored.positions.tolist(), scored.new_log_probs.tolist(), strict=True)
-        log_probs = dict(found) if wanted else {}
+        new_ids: dict[int, int | None] = dict.fromkeys(deleted.tolist())
+        new_ids.update(zip(scored.positions[other].tolist(), scored.ids[other].tolist(), strict=True))
+        new_log_probs = zip(scored.positions.tolist(), scored.new_log_probs.tolist(), strict=True)
+        log_probs = dict(new_log_probs) if new_ids else {}
         changes: list[TokenChange] = []
         refused: Counter[str] = Counter()
-        for piece in prepared.pieces if wanted else ():
-            spliced = self._splice(prepared, piece, wanted)
+        for piece in prepared.pieces if new_ids else ():
+            spliced = self._splice(prepared, piece, new_ids)
             if spliced is not None:
                 edits, reasons = spliced
                 changes += [
@@ -240,11 +239,11 @@ class DocumentEditor:
         return EditedDocument(prepared, scored.log_probs, scored.positions, deleted, tuple(changes), refused)
 
     def _splice(
-        self, prepared: PreparedDocument, piece: TextPiece, wanted: Mapping[int, int | None]
+        self, prepared: PreparedDocument, piece: TextPiece, new_ids: Mapping[int, int | None]
     ) -> tuple[list[tuple[int, Edit]], Counter[str]] | None:
         """The edits of one part with the positions of their tokens, and the reasons of those refused."""
         positions = piece.positions
-        inside = {place: wanted[at] for place, at in enumerate(positions.tolist()) if at in wanted}
+        inside = {place: new_ids[at] for place, at in enumerate(positions.tolist()) if at in new_ids}
         if not inside:
             return None
         tokens = TokenizedText(prepared.tokens.ids[positions], prepared.tokens.offsets[positions] - piece.start)

@@ -64,19 +64,19 @@ def estimate(config: EditConfig, inputs: str | Path | Sequence[str | Path], *, l
     check_tokenizer_of_ids(config, shards, model.surfaces)
     work = ShardEditor(model, config, {})
     counts: Counter[str] = Counter()
-    seconds = read = written = 0.0
+    seconds = read = written_bytes = 0.0
     for number, shard in enumerate(sample):
         most = limit * (number + 1) // count - limit * number // count
         with tempfile.TemporaryDirectory(prefix="tailkeep-") as folder:
             start = time.perf_counter()
             counts.update(work.work(shard, Path(folder), limit=most))
             seconds += time.perf_counter() - start
-            written += sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
+            written_bytes += sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
         read += _bytes_read(shard, config, most)
     whole = sum(shard.size for shard in shards) / max(read, 1)
     outcome = EditOutcome("", len(shards), len(sample), counts, share_before(marks))
     speed = counts["tokens_read"] / max(seconds, 1e-9)
-    return EditEstimate(outcome, counts["documents"], speed, seconds * whole, written * whole)
+    return EditEstimate(outcome, counts["documents"], speed, seconds * whole, written_bytes * whole)
 
 
 def _bytes_read(shard: Shard, config: EditConfig, limit: int) -> float:

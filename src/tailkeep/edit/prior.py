@@ -15,7 +15,7 @@ class EditPrior:
 
     scorer: Scorer
     tokenizer: TextTokenizer
-    speller: Detokenizer
+    detokenize: Detokenizer
     surfaces: TokenTexts
     literals: tuple[str, ...]
 

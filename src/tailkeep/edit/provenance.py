@@ -17,12 +17,12 @@ from typing import IO
 
 from tailkeep.config import Settings, validate
 from tailkeep.data.corpus import Shard
-from tailkeep.data.corpus.io import TornError, open_input, open_parquet, open_store, readable
+from tailkeep.data.corpus.io import TruncatedFileError, open_input, open_parquet, open_store, readable
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.sanitize import redact
 
 KEY = "tailkeep.edit"
-NAME = "tailkeep.json"
+PROVENANCE_FILE = "tailkeep.json"
 _DOCUMENTS = ("documents/", "parts/")
 
 
@@ -44,22 +44,22 @@ class Provenance(Settings):
         return {KEY: json.dumps({"run": self.run})}
 
 
-def marks_of(shards: Sequence[Shard]) -> dict[str, Provenance]:
+def provenance_of(shards: Sequence[Shard]) -> dict[str, Provenance]:
     """The marks on those of `shards` that have one, by the shard's name.
 
     Raises:
         InputError: a file cannot be read.
     """
     folders: dict[str, Provenance | None] = {}
-    found = {}
+    marks = {}
     for shard in shards:
         folder = posixpath.dirname(shard.url)
         if folder not in folders:
             folders[folder] = _beside(folder)
         mark = folders[folder] or (_inside(shard) if shard.kind == "parquet" else None)
         if mark is not None:
-            found[shard.name] = mark
-    return found
+            marks[shard.name] = mark
+    return marks
 
 
 def check_not_edited(
@@ -77,9 +77,9 @@ def check_not_edited(
         InputError: one of them is edited already.
     """
     if force:
-        return marks_of(shards)
+        return provenance_of(shards)
     mine = shards if among is None else among
-    check_not_marked(marks_of(mine))
+    check_not_marked(provenance_of(mine))
     check_no_copies(mine, anchors)
     return {}
 
@@ -145,10 +145,10 @@ def _outputs(anchor: str) -> dict[str, str]:
 
 def _beside(folder: str) -> Provenance | None:
     if "://" not in folder:  # a '::' in a local path means something in a URL
-        path = Path(folder, NAME)
+        path = Path(folder, PROVENANCE_FILE)
         return _parsed(path.read_bytes()) if path.is_file() else None
-    store, name = open_store(f"{folder}/{NAME}")
-    with readable(redact(f"{folder}/{NAME}")):
+    store, name = open_store(f"{folder}/{PROVENANCE_FILE}")
+    with readable(redact(f"{folder}/{PROVENANCE_FILE}")):
         return _parsed(store.cat_file(name)) if store.isfile(name) else None
 
 
@@ -156,7 +156,7 @@ def _inside(shard: Shard) -> Provenance | None:
     try:
         with open_parquet(shard.url, shard.name) as file:
             text = (file.schema_arrow.metadata or {}).get(KEY.encode())
-    except TornError:
+    except TruncatedFileError:
         return None  # whoever reads it rejects it
     return None if text is None else _parsed(b'{"%s": %s}' % (KEY.encode(), text))
 
@@ -164,7 +164,7 @@ def _inside(shard: Shard) -> Provenance | None:
 def _parsed(text: bytes) -> Provenance:
     """The mark in `text`; one that cannot be read is a mark all the same."""
     try:
-        return validate(Provenance, json.loads(text)[KEY], source=NAME)
+        return validate(Provenance, json.loads(text)[KEY], source=PROVENANCE_FILE)
     except (ConfigError, ValueError, KeyError, TypeError):
         return Provenance(run="unreadable")
 

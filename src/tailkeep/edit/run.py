@@ -1,6 +1,6 @@
 """One edit of a corpus, from files to files.
 
-Rule: a shard is finished when its manifest says so; what is left is done in any order, by any number of workers.
+Rule: a shard is finished when its manifest says so; what remains is done in any order, by any number of workers.
 """
 
 import posixpath
@@ -20,10 +20,10 @@ from tailkeep.data.corpus import (
     Manifest,
     Observer,
     OutputRun,
-    Setup,
     Shard,
     ShardStorage,
     Task,
+    WorkerSetup,
     check_executor_has_effect,
     check_layout_has_effect,
     check_output_outside_input,
@@ -31,20 +31,20 @@ from tailkeep.data.corpus import (
     find_shards,
     fingerprint_of,
     finish_shard,
-    finished,
     input_sha256,
     join_parts,
-    my_tasks,
     no_progress,
     open_destination,
     open_output_run,
+    read_finished,
     read_rejects,
     run_shards,
-    total,
+    shards_of_task,
+    sum_counts,
 )
 from tailkeep.edit.config import EditConfig, dump, load
 from tailkeep.edit.prior import EditPrior, load_model
-from tailkeep.edit.provenance import NAME, Provenance, check_not_edited, share_before
+from tailkeep.edit.provenance import PROVENANCE_FILE, Provenance, check_not_edited, share_before
 from tailkeep.edit.shard import ShardEditor, record_failure
 from tailkeep.edit.stats import EditOutcome
 from tailkeep.edit.token_ids import check_tokenizer_of_ids
@@ -104,7 +104,7 @@ def worker(
 # Rule: the marks that tell readers of an edit are there before its first shard.
 
 
-CONTENTS = Contents(("documents", "parts", "edits", "tokens", "rejects", "ids"), early=frozenset({NAME}))
+CONTENTS = Contents(("documents", "parts", "edits", "tokens", "rejects", "ids"), early=frozenset({PROVENANCE_FILE}))
 
 
 # Parquet files that were edited in parts: which parts are finished, and the whole file out of them.
@@ -117,10 +117,10 @@ _PARTS = "parts/"
 
 def finished_by(shard: Shard, record: RunRecord, destination: Destination) -> Manifest | None:
     """The manifest that tells of `shard`: that of the file of which it is a part, else its own."""
-    # In this order: what is left of the parts behind a joined file must not count twice.
+    # In this order: what remains of the parts behind a joined file must not count twice.
     for unit in dict.fromkeys((_whole(shard), shard)):
-        if found := finished(unit, destination, fingerprint=fingerprint_of(unit, record.sources)):
-            return found
+        if manifest := read_finished(unit, destination, fingerprint=fingerprint_of(unit, record.sources)):
+            return manifest
     return None
 
 
@@ -133,8 +133,8 @@ def join_files(shards: Sequence[Shard], record: RunRecord, opened: OutputRun) ->
     for parts in files.values():
         whole = _whole(parts[0])
         fingerprint = fingerprint_of(whole, record.sources)
-        if not finished(whole, opened.destination, fingerprint=fingerprint):
-            manifests = [found for part in parts if (found := finished_by(part, record, opened.destination))]
+        if not read_finished(whole, opened.destination, fingerprint=fingerprint):
+            manifests = [manifest for part in parts if (manifest := finished_by(part, record, opened.destination))]
             assert len(manifests) == len(parts), "only finished parts make a file"
             _join(whole, manifests, fingerprint, opened)
         for part in parts:
@@ -154,13 +154,13 @@ def _join(whole: Shard, manifests: Sequence[Manifest], fingerprint: str, opened:
 
     # Without text there is nothing to join.
     joined = opened.destination.publish(whole.key, fill) if parts else {}
-    kept = {name: output for name, output in outputs.items() if name not in parts}
+    own_outputs = {name: output for name, output in outputs.items() if name not in parts}
     manifest = Manifest(
         shard=whole.key,
         fingerprint=fingerprint,
         input=input_sha256(whole),
-        counts=total(manifests),
-        outputs={**kept, **joined},
+        counts=sum_counts(manifests),
+        outputs={**own_outputs, **joined},
     )
     opened.destination.write_text(f"manifests/{whole.key}.json", manifest.text())
 
@@ -189,7 +189,7 @@ def run(
         workers: processes of this machine that work on shards side by side; it changes no result.
         executor: who does the work instead, such as `tailkeep.integrations.ray.RayActors`; it changes no result.
         task: the share of the shards to work on; all if not given.
-        observe: told of each finished shard.
+        observe: called with each finished shard.
         storage: where writes go; tests hand in faulty ones.
 
     Returns:
@@ -200,11 +200,11 @@ def run(
     """
     config = config if isinstance(config, EditConfig) else load(config)
     task = task or Task()
-    given = [str(inputs)] if isinstance(inputs, str | Path) else [str(item) for item in inputs]
+    paths = [str(inputs)] if isinstance(inputs, str | Path) else [str(item) for item in inputs]
     check_executor_has_effect(workers, executor, storage)
-    check_output_outside_input(out, tuple(given))
-    shards = find_shards(given, row_groups=config.row_groups)
-    mine = my_tasks(shards, task.index, task.count)
+    check_output_outside_input(out, tuple(paths))
+    shards = find_shards(paths, row_groups=config.row_groups)
+    mine = shards_of_task(shards, task.index, task.count)
     check_layout_has_effect(config.layout, shards)
     marks = check_not_edited(shards, anchors=config.anchors, force=config.force, among=mine)
     model = load_model(config.prior)
@@ -213,16 +213,16 @@ def run(
     with open_output_run(out, record, config=dump(config), task=task, contents=CONTENTS, storage=storage) as opened:
         with opened.alone():
             _begin_marks(shards, Provenance(run=record.fingerprint), opened)
-        left = [shard for shard in mine if not finished_by(shard, record, opened.destination)]
+        remaining = [shard for shard in mine if not finished_by(shard, record, opened.destination)]
         if executor is None and workers == 1:
-            who: Executor = Inline()
-            setup: Setup[Manifest] = partial(worker, model, config, out, record, storage)
+            worker_pool: Executor = Inline()
+            setup: WorkerSetup[Manifest] = partial(worker, model, config, out, record, storage)
         else:
             # Workers load it themselves, and the memory may be too small for one more.
             del model
-            who = executor or local_pool(config.prior, workers)
+            worker_pool = executor or local_pool(config.prior, workers)
             setup = partial(load_worker, config_for_worker(config, record), opened.root or out, record)
-        run_shards(who, setup, left, observe, shards=len(mine), unit="tokens_read")
+        run_shards(worker_pool, setup, remaining, observe, shards=len(mine), unit="tokens_read")
         with opened.alone():
             return _concluded(shards, record, opened, share_before(marks))
 
@@ -250,11 +250,13 @@ def _concluded(
 ) -> EditOutcome:
     """The totals; with the last shard finished, the checks that need all of them, and what is written last."""
     destination = opened.destination
-    found = [manifest for shard in shards if (manifest := finished_by(shard, record, destination))]
+    finished_manifests = [manifest for shard in shards if (manifest := finished_by(shard, record, destination))]
     # The manifest of a file tells of all its parts.
-    manifests = list({manifest.shard: manifest for manifest in found}.values())
+    manifests = list({manifest.shard: manifest for manifest in finished_manifests}.values())
     rejects = read_rejects(manifests, opened)
-    outcome = EditOutcome(record.fingerprint, len(shards), len(found), total(manifests), changed_before, rejects)
+    outcome = EditOutcome(
+        record.fingerprint, len(shards), len(finished_manifests), sum_counts(manifests), changed_before, rejects
+    )
     if not outcome.complete:
         return outcome
     counts = outcome.counts
@@ -278,8 +280,8 @@ def _begin_marks(shards: Sequence[Shard], mark: Provenance, opened: OutputRun) -
     """Write marks where there are none of this run; one that is there may already tell the changed share."""
     names = _mark_names(shards)
     for name in names:
-        there = opened.destination.read_text(name)
-        if there is None or mark.run not in there:
+        existing = opened.destination.read_text(name)
+        if existing is None or mark.run not in existing:
             opened.destination.write_text(name, mark.text())
 
 
@@ -290,4 +292,4 @@ def _write_marks(shards: Sequence[Shard], mark: Provenance, destination: Destina
 
 
 def _mark_names(shards: Sequence[Shard]) -> list[str]:
-    return sorted({f"{posixpath.dirname(f'documents/{shard.name}')}/{NAME}" for shard in shards})
+    return sorted({f"{posixpath.dirname(f'documents/{shard.name}')}/{PROVENANCE_FILE}" for shard in shards})

@@ -22,7 +22,7 @@ from tailkeep.edit.config import EditConfig
 from tailkeep.edit.editor import DocumentEditor, EditedDocument, TokenChange, groups_of, prepare
 from tailkeep.edit.prior import EditPrior
 from tailkeep.edit.stats import TokenCounts
-from tailkeep.edit.token_ids import TOKENIZER, readable
+from tailkeep.edit.token_ids import TOKENIZER, decode_records
 from tailkeep.errors import StorageError, TailkeepError
 from tailkeep.sanitize import redact
 from tailkeep.workers import limited_threads
@@ -146,8 +146,8 @@ class ShardEditor:
 
     def __init__(self, model: EditPrior, config: EditConfig, mark: Mapping[str, str]) -> None:
         self._model, self._config = model, config
-        own = {TOKENIZER: model.surfaces.fingerprint} if config.layout.token_field else {}
-        self._mark = {**mark, **own}
+        tokenizer_mark = {TOKENIZER: model.surfaces.fingerprint} if config.layout.token_field else {}
+        self._mark = {**mark, **tokenizer_mark}
         self._editors: dict[str, DocumentEditor] = {}
 
     def __call__(self, shard: Shard, folder: Path) -> Mapping[str, int]:
@@ -159,17 +159,17 @@ class ShardEditor:
         config, counts, drifted = self._config, TokenCounts(), 0
         with (
             limited_threads(config.num_threads),
-            open_shard_io(shard, config.layout, folder, on_error=config.on_error, mark=self._mark) as passage,
-            passage.file("edits").open("w", encoding="utf-8", newline="") as log,
-            self._token_file(passage) as tokens,
+            open_shard_io(shard, config.layout, folder, on_error=config.on_error, mark=self._mark) as shard_io,
+            shard_io.file("edits").open("w", encoding="utf-8", newline="") as log,
+            self._token_file(shard_io) as tokens,
         ):
             editor = self._editor(shard)
-            chosen = self._chosen(islice(passage.records(), limit), passage)
-            records = readable(chosen, passage, self._model, config)
-            for group in groups_of(records, self._model.tokenizer, self._model.speller):
-                for drawn in editor.edit(group):
-                    edited = _fitting(drawn, passage)
-                    passage.write(edited.prepared.record, edited.contents)
+            records_to_edit = self._with_weight(islice(shard_io.records(), limit), shard_io)
+            records = decode_records(records_to_edit, shard_io, self._model, config)
+            for group in groups_of(records, self._model.tokenizer, self._model.detokenize):
+                for document in editor.edit(group):
+                    edited = _check_fits(document, shard_io)
+                    shard_io.write(edited.prepared.record, edited.contents)
                     log.write(log_lines(edited))
                     counts.add(edited)
                     if tokens is not None:
@@ -177,21 +177,21 @@ class ShardEditor:
                         drifted += self._drifts(edited)
         if config.output == "tokens":
             (folder / shard.documents).unlink(missing_ok=True)
-        found = {**passage.counts(), **counts.counts()}
-        return found if config.output == "text" else {**found, "retokenized_otherwise": drifted}
+        totals = {**shard_io.counts(), **counts.counts()}
+        return totals if config.output == "text" else {**totals, "retokenized_otherwise": drifted}
 
-    def _chosen(self, records: Iterable[Record], passage: ShardIO) -> Iterator[Record]:
+    def _with_weight(self, records: Iterable[Record], shard_io: ShardIO) -> Iterator[Record]:
         """Those of `records` whose weight is above 0, all if there are no weights; the others are counted."""
         root = self._config.weights
         if root is None:
             yield from records
             return
-        weights = read_weights(root / "weights" / f"{passage.shard.name}.parquet")
+        weights = read_weights(root / "weights" / f"{shard_io.shard.name}.parquet")
         for record in records:
             if weight_of(weights, record.id, record.where) > 0:
                 yield record
             else:
-                passage.leave_out()
+                shard_io.leave_out()
 
     def _editor(self, shard: Shard) -> DocumentEditor:
         barred = LINE_BREAKS if shard.kind == "txt" and self._config.layout.document == "line" else ""
@@ -199,11 +199,11 @@ class ShardEditor:
             self._editors[barred] = DocumentEditor(self._model, self._config, barred=barred)
         return self._editors[barred]
 
-    def _token_file(self, passage: ShardIO) -> TokenFile | nullcontext[None]:
+    def _token_file(self, shard_io: ShardIO) -> TokenFile | nullcontext[None]:
         if self._config.output == "text":
             return nullcontext()
         metadata = {TOKENIZER: self._model.surfaces.fingerprint, **self._mark}
-        return TokenFile(passage.file("tokens", ".parquet"), metadata)
+        return TokenFile(shard_io.file("tokens", ".parquet"), metadata)
 
     def _drifts(self, edited: EditedDocument) -> bool:
         """Whether tokenizing the edited document again gives other ids than the edit."""
@@ -215,12 +215,12 @@ class ShardEditor:
         return not np.array_equal(again.tokens.ids, edited.ids)
 
 
-def _fitting(edited: EditedDocument, passage: ShardIO) -> EditedDocument:
+def _check_fits(edited: EditedDocument, shard_io: ShardIO) -> EditedDocument:
     """`edited` without what its file's format cannot hold: edits at the ends of a plain text, else all of them."""
     record = edited.prepared.record
-    if not edited.changes or not passage.refuses(record, edited.contents):
+    if not edited.changes or not shard_io.refuses(record, edited.contents):
         return edited
     lengths = {part.path: len(part.text) for part in record.parts}
     inner = [change for change in edited.changes if change.edit.start > 0 and change.edit.end < lengths[change.path]]
     fewer = edited.keeping(inner, "format")
-    return fewer if not passage.refuses(record, fewer.contents) else edited.keeping([], "format")
+    return fewer if not shard_io.refuses(record, fewer.contents) else edited.keeping([], "format")

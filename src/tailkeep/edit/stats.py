@@ -31,7 +31,7 @@ class TokenCounts:
     def __init__(self) -> None:
         self._bands = {kind: np.zeros(len(BANDS), np.int64) for kind in _KINDS}
         self._refused: Counter[str] = Counter()
-        self._read = self._unscored = self._left = 0
+        self._read = self._unscored = self._repeats_left = 0
 
     def add(self, edited: EditedDocument) -> None:
         """Count one document: of its editable tokens, those that the prior scored."""
@@ -53,22 +53,22 @@ class TokenCounts:
         self._bands["after"] += tokens - old - gone + new
         self._refused.update(edited.refused)
         ids = edited.prepared.record.tokens
-        self._left += bool(edited.changes and ids and ids.repeats)
+        self._repeats_left += bool(edited.changes and ids and ids.repeats)
 
     def counts(self) -> dict[str, int]:
         """All of them by name, and `tokens_read`, which takes in prompts and tokens around the text.
 
         `repeats_left`, if there are any, are edited documents of ids with another list that repeats the original ones.
         """
-        found = {
+        bands = {
             f"{kind}/{band}": int(count)
             for kind, row in self._bands.items()
             for band, count in zip(BANDS, row, strict=True)
         }
         totals = {kind: int(row.sum()) for kind, row in self._bands.items() if kind != "after"}
         refused = {f"refused/{reason}": count for reason, count in sorted(self._refused.items())}
-        left = {"repeats_left": self._left} if self._left else {}
-        return {**totals, **left, "tokens_read": self._read, "tokens_unscored": self._unscored, **found, **refused}
+        repeats = {"repeats_left": self._repeats_left} if self._repeats_left else {}
+        return {**totals, **repeats, "tokens_read": self._read, "tokens_unscored": self._unscored, **bands, **refused}
 
 
 def bands_of(log_probs: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -80,9 +80,9 @@ def _histogram(bands: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.bincount(bands, minlength=len(BANDS))
 
 
-# What a run has done so far, and the numbers that are told of it.
+# What a run has done so far, and the numbers that are called with it.
 #
-# Rule: flagged and changed shares are told apart, always: what is flagged is drawn anew, and mostly stays what it is.
+# Rule: flagged and changed shares are told apart, always: what is flagged is resampled, and mostly stays what it is.
 
 
 WARNED_SHARE = 0.4
@@ -151,7 +151,7 @@ class EditOutcome:
         count = {name: int(value) for name, value in self.counts.items()}
         if not self.finished:
             return [f"0 of {self.shards} shards are finished"]
-        found = [
+        lines = [
             f"{self.finished} of {self.shards} shards are finished",
             f"documents: {count['documents']:,} read, {count['written']:,} written, {count['edited']:,} of them "
             f"edited, {count['rejected']:,} rejected"
@@ -162,29 +162,31 @@ class EditOutcome:
         reasons = {name.partition("/")[2]: value for name, value in count.items() if name.startswith("refused/")}
         if reasons:
             listed = ", ".join(f"{reason} {value:,}" for reason, value in sorted(reasons.items()))
-            found.append(f"refused edits: {listed}")
+            lines.append(f"refused edits: {listed}")
         if count["tokens"] and not count["changed"] + count["deleted"]:
-            found.append(f"hint: {self._why_nothing_changed()}")
-        return found
+            lines.append(f"hint: {self._why_nothing_changed()}")
+        return lines
 
     def warnings(self) -> list[str]:
         """What should be looked at."""
-        found = []
+        warnings = []
         share = self.cumulative_share
         if share is None:
-            found.append("earlier edits of this corpus left no changed share, so the sum of them is not known")
+            warnings.append("earlier edits of this corpus left no changed share, so the sum of them is not known")
         elif share > WARNED_SHARE:
-            found.append(
+            warnings.append(
                 f"{share:.0%} of the tokens of the pristine corpus are changed by now; above {WARNED_SHARE:.0%} the "
                 "bound on collapse does not hold. Edit less, and always the pristine corpus"
             )
-        if left := int(self.counts.get("repeats_left", 0)):
-            found.append(
-                f"{left:,} edited documents have another list that repeats their token ids, such as labels, and it "
+        if repeats := int(self.counts.get("repeats_left", 0)):
+            warnings.append(
+                f"{repeats:,} edited documents have another list that repeats their token ids, such as labels, and it "
                 "still holds the original ones. Make it anew from the edited ids"
             )
-        found += [f"{name} is torn: all behind the damage is lost. Copy the file again" for name in self.rejects.torn]
-        return found
+        warnings += [
+            f"{name} is torn: all behind the damage is lost. Copy the file again" for name in self.rejects.torn
+        ]
+        return warnings
 
     def _why_nothing_changed(self) -> str:
         if self.counts["flagged"] == 0:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tailkeep.data.corpus import Record, Shard, ShardIO, TextField
-from tailkeep.data.corpus.io import TornError, open_parquet
+from tailkeep.data.corpus.io import TruncatedFileError, open_parquet
 from tailkeep.edit.config import EditConfig
 from tailkeep.edit.prior import EditPrior
 from tailkeep.errors import ConfigError, InputError
@@ -36,29 +36,31 @@ def check_tokenizer_of_ids(config: EditConfig, shards: Sequence[Shard], surfaces
     layout = config.layout
     if layout.token_field is None:
         return
-    own = surfaces.fingerprint
+    prior_hash = surfaces.fingerprint
     stated = None if layout.tokenizer is None else _hash_of(layout.tokenizer)
-    if stated not in (None, own):
+    if stated not in (None, prior_hash):
         raise InputError(
             f"layout.tokenizer: the ids are of the tokenizer {str(stated)[:_SHOWN]}, and the prior's is "
-            f"{own[:_SHOWN]}. Give the prior whose tokenizer made them."
+            f"{prior_hash[:_SHOWN]}. Give the prior whose tokenizer made them."
         )
     for shard in {shard.url: shard for shard in shards}.values():
-        found, kind = _told_by(shard, layout.token_field)
+        file_hash, kind = _tokenizer_hash_of(shard, layout.token_field)
         _refuse_narrow(shard, kind, len(surfaces.texts), deletes=_deletes(config.rule))
-        if found not in (None, own):
+        if file_hash not in (None, prior_hash):
             raise InputError(
-                f"{shard.name} holds ids of the tokenizer {str(found)[:_SHOWN]}, and the prior's is {own[:_SHOWN]}. "
-                "Give the prior whose tokenizer made them, or edit the text."
+                f"{shard.name} holds ids of the tokenizer {str(file_hash)[:_SHOWN]}, but the prior's is "
+                f"{prior_hash[:_SHOWN]}. Give the prior whose tokenizer made them, or edit the text."
             )
-        if found is None and stated is None:
+        if file_hash is None and stated is None:
             raise InputError(
-                f"{shard.name} does not tell which tokenizer its ids are of, and those of another would be read as "
-                f"other words. Set layout.tokenizer to that tokenizer's folder, or to its hash; the prior's is {own}."
+                f"{shard.name} does not record which tokenizer produced its ids; ids from another tokenizer would "
+                f"decode to different text. Set layout.tokenizer to its folder or hash; the prior's is {prior_hash}."
             )
 
 
-def readable(records: Iterable[Record], passage: ShardIO, model: EditPrior, config: EditConfig) -> Iterator[Record]:
+def decode_records(
+    records: Iterable[Record], shard_io: ShardIO, model: EditPrior, config: EditConfig
+) -> Iterator[Record]:
     """Those of `records` whose ids the tokenizer knows; the others are rejected on the way. Text passes.
 
     Raises:
@@ -71,7 +73,7 @@ def readable(records: Iterable[Record], passage: ShardIO, model: EditPrior, conf
         if tokens is not None and deletes:
             _refuse_aligned(record, tokens)
         if tokens is not None and (fault := _fault(tokens, known)):
-            passage.reject(record, fault)
+            shard_io.reject(record, fault)
             continue
         yield record
 
@@ -113,21 +115,21 @@ def _hash_of(tokenizer: str) -> str:
     return read_token_texts(load_tokenizer(Path(tokenizer), key="layout.tokenizer")).fingerprint
 
 
-def _told_by(shard: Shard, path: str) -> tuple[str | None, pa.DataType | None]:
+def _tokenizer_hash_of(shard: Shard, path: str) -> tuple[str | None, pa.DataType | None]:
     """Of a parquet file the hash in its metadata, and the type of what lies at `path`."""
     if shard.kind != "parquet":
         return None, None
     try:
         with open_parquet(shard.url, shard.name) as file:
             schema = file.schema_arrow
-    except TornError:
+    except TruncatedFileError:
         return None, None  # whoever reads it rejects it
     kind = pa.struct(list(schema))
     for key in path.split("."):
         at = kind.get_field_index(key) if pa.types.is_struct(kind) else -1
         kind = kind.field(at).type if at >= 0 else pa.null()
-    told = (schema.metadata or {}).get(TOKENIZER.encode())
-    return None if told is None else told.decode("utf-8", "replace"), kind
+    stated = (schema.metadata or {}).get(TOKENIZER.encode())
+    return None if stated is None else stated.decode("utf-8", "replace"), kind
 
 
 def _refuse_narrow(shard: Shard, kind: pa.DataType | None, known: int, *, deletes: bool) -> None:

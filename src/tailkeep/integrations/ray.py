@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from tailkeep.data.corpus import Setup, Shard
+from tailkeep.data.corpus import Shard, WorkerSetup
 from tailkeep.data.corpus.executors import Result
 from tailkeep.errors import ConfigError, TailkeepError, WorkerError
 from tailkeep.optional import require
@@ -60,7 +60,7 @@ class RayActors:
         self._workers, self._cpus, self._gpus, self._attempts = workers, cpus, gpus, attempts
         self._address = address
 
-    def run(self, setup: Setup[Result], shards: Sequence[Shard]) -> Iterator[tuple[Shard, Result]]:
+    def run(self, setup: WorkerSetup[Result], shards: Sequence[Shard]) -> Iterator[tuple[Shard, Result]]:
         """See `Executor`.
 
         Raises:
@@ -152,7 +152,7 @@ class _UnreachedError(Exception):
 class _Actor:
     """Does `work` on shards in a process of Ray's. It loads when asked to, since an error in `__init__` is lost."""
 
-    def __init__(self, setup: Setup[Any]) -> None:
+    def __init__(self, setup: WorkerSetup[Any]) -> None:
         self._setup = setup
         self._work: Callable[[Shard], Any] | None = None
 

@@ -160,7 +160,7 @@ class TokenizedText:
 
 @dataclass(frozen=True)
 class TokenSpan:
-    """The characters of a token. `drop_space`: what replaces them loses its leading space (one stands there already)."""
+    """The characters of a token. `drop_space`: what replaces them loses its leading space (one is there already)."""
 
     start: int
     end: int

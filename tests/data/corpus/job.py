@@ -20,9 +20,9 @@ from tailkeep.data.corpus import (
     find_shards,
     fingerprint_of,
     finish_shard,
-    finished,
     open_destination,
     open_shard_io,
+    read_finished,
 )
 
 Change = Callable[[Record], Mapping[str, str]]
@@ -60,7 +60,7 @@ def setup(out: str | Path, storage=None) -> Callable[[Shard], Manifest]:
 
 def finish(destination: Destination, shard: Shard) -> Manifest:
     fingerprint = fingerprint_of(shard, {"job": "exchange"})
-    there = finished(shard, destination, fingerprint=fingerprint)
+    there = read_finished(shard, destination, fingerprint=fingerprint)
     return there or finish_shard(shard, carry, destination, fingerprint=fingerprint)
 
 

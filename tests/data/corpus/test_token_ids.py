@@ -88,7 +88,7 @@ def test_lists_may_become_shorter_beside_rows_that_hold_none(tmp_path):
         ([1, 2.0], "number 1 of 'ids' is of type float"),
         ([True], "number 0 of 'ids' is of type bool"),
         ([1, None], "number 1 of 'ids' is of type NoneType"),
-        ([5, -1], "number 1 of 'ids' is -1, and no token id is negative"),
+        ([5, -1], "number 1 of 'ids' is -1. Token ids are >= 0"),
     ],
 )
 def test_what_is_no_list_of_ids_is_rejected_with_its_line(tmp_path, value, reason):
@@ -104,7 +104,7 @@ def test_a_row_with_too_many_or_impossible_ids_is_rejected(tmp_path):
     pq.write_table(pa.table({"ids": [[1] * 30, [1] * 25, [1, -2], [1, None]]}), tmp_path / "x.parquet")
     (shard,) = find_shards(tmp_path / "x.parquet")
     long, good, negative, missing = read_shard(shard, Layout(token_field="ids", max_document_bytes=100))
-    assert long.reason.startswith("120 bytes are longer than a document may be")
+    assert long.reason.startswith("120 bytes exceed max_document_bytes")
     assert good.tokens.ids == (1,) * 25
     assert negative.reason.startswith("number 1 of 'ids' is -2")
     assert (missing.where, missing.reason[:29]) == ("x.parquet, row 3", "number 1 of 'ids' is of type ")

@@ -1,7 +1,7 @@
 """Corpora of any size: shards in and out, their manifests, and who works on them."""
 
 from tailkeep.data.corpus.destination import Bucket, Destination, Folder, Output, ShardStorage, open_destination
-from tailkeep.data.corpus.executors import Executor, Inline, LocalPool, Setup
+from tailkeep.data.corpus.executors import Executor, Inline, LocalPool, WorkerSetup
 from tailkeep.data.corpus.job import (
     Contents,
     Observer,
@@ -23,9 +23,9 @@ from tailkeep.data.corpus.manifest import (
     ShardFunction,
     fingerprint_of,
     finish_shard,
-    finished,
     input_sha256,
-    total,
+    read_finished,
+    sum_counts,
 )
 from tailkeep.data.corpus.parquet import join_parts
 from tailkeep.data.corpus.sample_weights import read_weights, repeat_count, weight_of, write_weights
@@ -38,7 +38,7 @@ from tailkeep.data.corpus.shard_io import (
     read_shard,
     reject_line,
 )
-from tailkeep.data.corpus.shards import Shard, find_shards, my_tasks
+from tailkeep.data.corpus.shards import Shard, find_shards, shards_of_task
 from tailkeep.data.corpus.unique_ids import check_unique_ids
 
 __all__ = [
@@ -62,13 +62,13 @@ __all__ = [
     "Record",
     "Rejected",
     "Rejects",
-    "Setup",
     "Shard",
     "ShardFunction",
     "ShardIO",
     "ShardStorage",
     "Task",
     "TextField",
+    "WorkerSetup",
     "check_executor_has_effect",
     "check_layout_has_effect",
     "check_output_outside_input",
@@ -76,22 +76,22 @@ __all__ = [
     "find_shards",
     "fingerprint_of",
     "finish_shard",
-    "finished",
     "input_sha256",
     "join_parts",
-    "my_tasks",
     "no_progress",
     "open_destination",
     "open_output_run",
     "open_shard_io",
+    "read_finished",
     "read_rejects",
     "read_shard",
     "read_weights",
     "reject_line",
     "repeat_count",
     "run_shards",
+    "shards_of_task",
+    "sum_counts",
     "task_here",
-    "total",
     "weight_of",
     "write_weights",
 ]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from tailkeep.config import Settings
-from tailkeep.data.corpus.io import changed_at, is_local, open_store, reason, refusals, send
+from tailkeep.data.corpus.io import changed_at, error_reason, is_local, open_store, store_errors, upload
 from tailkeep.errors import StorageError
 from tailkeep.runs import Storage
 from tailkeep.runs.storage import TEMPORARY
@@ -101,7 +101,7 @@ class ShardStorage(Storage):
             self._make(staging)
             try:
                 self._fill(staging, fill)
-                outputs = self._put(root, _found(staging))
+                outputs = self._put(root, _files_below(staging))
             except Exception:
                 # Half a shard would keep a full disk full until the next run.
                 with suppress(OSError):
@@ -110,9 +110,9 @@ class ShardStorage(Storage):
             self._remove(staging)
         return outputs
 
-    def _put(self, root: Path, found: Mapping[str, Path]) -> dict[str, Output]:
-        outputs = {name: Output.of(path) for name, path in found.items()}
-        for name, path in found.items():
+    def _put(self, root: Path, files: Mapping[str, Path]) -> dict[str, Output]:
+        outputs = {name: Output.of(path) for name, path in files.items()}
+        for name, path in files.items():
             self._fsync(path)
             self._ensure((root / name).parent)
             self._rename(path, root / name)
@@ -182,11 +182,11 @@ class Bucket:
         try:
             with _explained(str(staging)):
                 fill(staging)
-            found = _found(staging)
-            outputs = {name: Output.of(path) for name, path in found.items()}
-            for name, path in found.items():
+            files = _files_below(staging)
+            outputs = {name: Output.of(path) for name, path in files.items()}
+            for name, path in files.items():
                 with _explained(self._path(name)):
-                    send(self._store, path, self._path(name), outputs[name].sha256)
+                    upload(self._store, path, self._path(name), outputs[name].sha256)
         finally:
             shutil.rmtree(staging)
         return outputs
@@ -235,7 +235,7 @@ class Bucket:
         return f"{self._root}/{name}"
 
 
-def _found(folder: Path) -> Mapping[str, Path]:
+def _files_below(folder: Path) -> Mapping[str, Path]:
     return {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
@@ -252,9 +252,9 @@ def _explained(name: str) -> Iterator[None]:
         yield
     except StorageError:
         raise
-    except refusals() as error:
+    except store_errors() as error:
         raise StorageError(
-            f"cannot write {redact(name)}: {reason(error)}. Nothing finished is lost: free the disk or fix "
+            f"cannot write {redact(name)}: {error_reason(error)}. Nothing finished is lost: free the disk or fix "
             "the permissions, then run the same command again."
         ) from error
 
@@ -263,8 +263,8 @@ def _explained(name: str) -> Iterator[None]:
 def _answered(name: str) -> Iterator[None]:
     try:
         yield
-    except refusals() as error:
+    except store_errors() as error:
         raise StorageError(
-            f"cannot read {redact(name)}: {reason(error)}. Nothing finished is lost: see that the store answers and "
-            "lets you in, then run the same command again."
+            f"cannot read {redact(name)}: {error_reason(error)}. Nothing finished is lost: check the store "
+            "and your access, then run the same command again."
         ) from None

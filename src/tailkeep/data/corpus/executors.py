@@ -16,14 +16,14 @@ from tailkeep.errors import ConfigError, WorkerError
 from tailkeep.workers import end_with, ignore_sigint
 
 Result = TypeVar("Result")
-Setup = Callable[[], Callable[[Shard], Result]]
+WorkerSetup = Callable[[], Callable[[Shard], Result]]
 """Called once in each worker, where it loads what all shards need; what it returns is called for each shard."""
 
 
 class Executor(Protocol):
     """Runs work on shards."""
 
-    def run(self, setup: Setup[Result], shards: Sequence[Shard]) -> Iterator[tuple[Shard, Result]]:
+    def run(self, setup: WorkerSetup[Result], shards: Sequence[Shard]) -> Iterator[tuple[Shard, Result]]:
         """Each shard and its result, as they are done. The first error ends the rest; what failed is not tried again.
 
         Raises:
@@ -34,7 +34,7 @@ class Executor(Protocol):
 class Inline:
     """Works in this process, one shard after the other."""
 
-    def run(self, setup: Setup[Result], shards: Sequence[Shard]) -> Iterator[tuple[Shard, Result]]:
+    def run(self, setup: WorkerSetup[Result], shards: Sequence[Shard]) -> Iterator[tuple[Shard, Result]]:
         """See `Executor`."""
         work = setup()
         for shard in shards:
@@ -54,7 +54,7 @@ class LocalPool:
             raise ConfigError(f"{len(environments)} environments for {workers} workers. Give one for each.")
         self._environments = [dict(environment) for environment in environments] or [{}] * workers
 
-    def run(self, setup: Setup[Result], shards: Sequence[Shard]) -> Iterator[tuple[Shard, Result]]:
+    def run(self, setup: WorkerSetup[Result], shards: Sequence[Shard]) -> Iterator[tuple[Shard, Result]]:
         """See `Executor`."""
         if not shards:
             return
@@ -93,7 +93,7 @@ _worker: dict[str, Callable[..., Any]] = {}
 """What a worker process has: its `setup` and then its `work`; empty in any other process."""
 
 
-def _start(setup: Setup[Any], environments: Any, lifeline: Connection) -> None:
+def _start(setup: WorkerSetup[Any], environments: Any, lifeline: Connection) -> None:
     end_with(lifeline)
     os.environ.update(environments.get())
     _worker["setup"] = setup

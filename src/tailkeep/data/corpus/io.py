@@ -1,6 +1,6 @@
 """Bytes of input files, decompressed, and compressed bytes of output files.
 
-Rule: equal bytes in, equal bytes out: gzip carries no time and no name. What is torn is told apart from what the
+Rule: equal bytes in, equal bytes out: gzip carries no time and no name. What is torn is distinguished from what the
 store refuses: the first is the input's fault, the second may be gone on the next try.
 """
 
@@ -59,7 +59,7 @@ def is_local(store: Any) -> bool:
     return "file" in _protocols(store)
 
 
-def refusals() -> tuple[type[Exception], ...]:
+def store_errors() -> tuple[type[Exception], ...]:
     """What the clients of stores raise when one cannot be read or written. Call it where errors are caught.
 
     botocore's errors, such as that of missing credentials, are no OSErrors.
@@ -68,10 +68,10 @@ def refusals() -> tuple[type[Exception], ...]:
     return (OSError,) if botocore is None else (OSError, botocore.BotoCoreError, botocore.ClientError)
 
 
-def reason(error: Exception) -> str:
-    """What `error`, one of `refusals`, says, in one line without credentials."""
-    told = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
-    return redact(" ".join(told.split())).rstrip(".")
+def error_reason(error: Exception) -> str:
+    """What `error`, one of `store_errors`, says, in one line without credentials."""
+    message = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+    return redact(" ".join(message.split())).rstrip(".")
 
 
 def changed_at(details: Mapping[str, Any]) -> float | None:
@@ -79,12 +79,12 @@ def changed_at(details: Mapping[str, Any]) -> float | None:
 
     Of a local file that is no earlier than its last renaming, copying or unpacking, whatever time these carried over.
     """
-    told = [details[key] for key in _TIMES if key in details]
-    known = [float(time) for time in told if isinstance(time, int | float)]
-    return max([*known, *(time.timestamp() for time in told if isinstance(time, datetime))], default=None)
+    times = [details[key] for key in _TIMES if key in details]
+    known = [float(time) for time in times if isinstance(time, int | float)]
+    return max([*known, *(time.timestamp() for time in times if isinstance(time, datetime))], default=None)
 
 
-def send(store: Any, source: Path, target: str, sha256: str) -> None:
+def upload(store: Any, source: Path, target: str, sha256: str) -> None:
     """Put the local file `source`, with its `sha256`, at `target`, by one PUT; it is not held in memory."""
     size = source.stat().st_size
     if "s3" not in _protocols(store) or size > _LARGEST_PUT:
@@ -109,11 +109,11 @@ _BLOCK = 1 << 20
 _GZIP_LEVEL = 6  # the command's default; Python's own, 9, takes three times as long for 1 % less
 
 
-class TornError(ValueError):
+class TruncatedFileError(ValueError):
     """A file that ends too early or is damaged; the message says how."""
 
 
-def torn(error: Exception, what: str) -> TornError:
+def as_truncation_error(error: Exception, what: str) -> TruncatedFileError:
     """What to raise for an error of Arrow's: it uses OSError for bad bytes too, then without a number.
 
     Raises:
@@ -121,7 +121,7 @@ def torn(error: Exception, what: str) -> TornError:
     """
     if isinstance(error, OSError) and error.errno is not None:
         raise error
-    return TornError(f"{what} ({error})")
+    return TruncatedFileError(f"{what} ({error})")
 
 
 @contextmanager
@@ -133,8 +133,8 @@ def readable(name: str) -> Iterator[None]:
     """
     try:
         yield
-    except refusals() as error:
-        raise InputError(f"cannot read {name}: {reason(error)}. Check that it exists and may be read.") from None
+    except store_errors() as error:
+        raise InputError(f"cannot read {name}: {error_reason(error)}. Check that it exists and may be read.") from None
 
 
 @contextmanager
@@ -167,7 +167,7 @@ def open_parquet(url: str, name: str) -> Iterator[pq.ParquetFile]:
         try:
             opened = pq.ParquetFile(file)
         except (pa.ArrowInvalid, OSError) as error:
-            raise torn(error, "not a whole parquet file") from None
+            raise as_truncation_error(error, "not a whole parquet file") from None
         with opened:
             yield opened
 
@@ -194,7 +194,7 @@ def _gunzipped(file: IO[bytes]) -> Iterator[bytes]:
             try:
                 block = opened.read1(_BLOCK)
             except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-                raise TornError(f"damaged gzip data ({error})") from None
+                raise TruncatedFileError(f"damaged gzip data ({error})") from None
             if not block:
                 return
             yield block
@@ -206,7 +206,7 @@ def _unzstd(file: IO[bytes]) -> Iterator[bytes]:
             try:
                 block = opened.read(_BLOCK)
             except OSError as error:
-                raise torn(error, "damaged zstd data") from None
+                raise as_truncation_error(error, "damaged zstd data") from None
             if not block:
                 return
             yield block

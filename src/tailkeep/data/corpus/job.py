@@ -1,4 +1,4 @@
-"""A task driven to its end: shards are handed to an executor, and whoever watches is told of each that is done."""
+"""A task driven to its end: shards are handed to an executor, and whoever watches is called with each that is done."""
 
 import fcntl
 import json
@@ -15,9 +15,9 @@ from typing import IO, Any
 from filelock import FileLock, Timeout
 
 from tailkeep.data.corpus.destination import Destination, Folder, ShardStorage, open_destination
-from tailkeep.data.corpus.executors import Executor, Setup
+from tailkeep.data.corpus.executors import Executor, WorkerSetup
 from tailkeep.data.corpus.io import open_store, readable
-from tailkeep.data.corpus.manifest import Manifest, forget_inputs
+from tailkeep.data.corpus.manifest import Manifest, clear_input_hashes
 from tailkeep.data.corpus.shards import Shard
 from tailkeep.errors import BusyError, ConfigError, InputError
 from tailkeep.runs import RunRecord
@@ -57,21 +57,27 @@ def no_progress(progress: Progress) -> None:
 
 
 def run_shards(
-    executor: Executor, work: Setup[Manifest], left: Sequence[Shard], observe: Observer, *, shards: int, unit: str
+    executor: Executor,
+    work: WorkerSetup[Manifest],
+    remaining: Sequence[Shard],
+    observe: Observer,
+    *,
+    shards: int,
+    unit: str,
 ) -> None:
-    """Have `work` done on the shards that are `left` of a task's `shards`.
+    """Have `work` done on the `remaining` shards of a task's `shards`.
 
     Args:
         executor: who does it.
-        work: see `Setup`.
-        left: what is to be done.
-        observe: told of the start and of each finished shard.
+        work: see `WorkerSetup`.
+        remaining: the unfinished shards.
+        observe: called with the start and of each finished shard.
         shards: how many the task has, finished ones among them.
         unit: what is counted, one of the counts of a manifest.
     """
-    progress = Progress(shards - len(left), shards, shards - len(left), 0, unit.partition("_")[0])
+    progress = Progress(shards - len(remaining), shards, shards - len(remaining), 0, unit.partition("_")[0])
     observe(progress)
-    for _, manifest in executor.run(work, left):
+    for _, manifest in executor.run(work, remaining):
         amount = progress.amount + int(manifest.counts[unit])
         progress = replace(progress, done=progress.done + 1, amount=amount)
         observe(progress)
@@ -112,8 +118,8 @@ def task_here(index: int | None, count: int | None, environment: Mapping[str, st
     if index is None and count is None:
         return Task()
     if index is None or count is None:
-        given, missing = ("num_tasks", "task_index") if index is None else ("task_index", "num_tasks")
-        raise ConfigError(f"{given} is {count if index is None else index}, and {missing} is missing. Give both.")
+        stated, missing = ("num_tasks", "task_index") if index is None else ("task_index", "num_tasks")
+        raise ConfigError(f"{stated} is {count if index is None else index}, and {missing} is missing. Give both.")
     return Task(index, count)
 
 
@@ -148,10 +154,10 @@ class ProgressPrinter:
             return
         self._printed = now
         seconds = max(now - self._start, 1e-9)
-        left = seconds / worked * (progress.shards - progress.done)
+        seconds_left = seconds / worked * (progress.shards - progress.done)
         _print(
             f"{progress.done}/{progress.shards} shards, {progress.amount:,} {progress.unit}, "
-            f"{progress.amount / seconds:,.0f} {progress.unit}/s, {seconds:.0f} s, about {left:.0f} s left"
+            f"{progress.amount / seconds:,.0f} {progress.unit}/s, {seconds:.0f} s, about {seconds_left:.0f} s left"
         )
 
 
@@ -223,7 +229,7 @@ def open_output_run(
         InputError: `out` is a file, a folder of other things, or cannot be written.
         StorageError: the file system refused a write.
     """
-    forget_inputs()
+    clear_input_hashes()
     destination = open_destination(out, storage=storage)
     if not isinstance(destination, Folder):
         _begin(destination, record, config, str(out))
@@ -265,13 +271,13 @@ def _begin(destination: Destination, record: RunRecord, config: str, out: str, *
         _write(destination, record, config)
         return
     try:
-        there = RunRecord.model_validate_json(text)
+        existing = RunRecord.model_validate_json(text)
     except ValueError:
         raise InputError(f"{redact(out)}/{RECORD} is not the record of a run. Give a new or an empty folder.") from None
-    if anew and there.kind == record.kind:
+    if anew and existing.kind == record.kind:
         _write(destination, record, config)
     else:
-        record.check_same_run(there, redact(out))
+        record.check_same_run(existing, redact(out))
 
 
 def _write(destination: Destination, record: RunRecord, config: str) -> None:
@@ -281,8 +287,8 @@ def _write(destination: Destination, record: RunRecord, config: str) -> None:
 
 def _holds_nothing(root: Path, contents: Contents) -> bool:
     """Whether no shard has left anything at `root`: then a first mistake in the configuration costs no folder."""
-    left = (path for name in ("manifests", *contents.folders) for path in (root / name).rglob("*") if path.is_file())
-    return all(path.name in contents.early for path in left)
+    files = (path for name in ("manifests", *contents.folders) for path in (root / name).rglob("*") if path.is_file())
+    return all(path.name in contents.early for path in files)
 
 
 def _refuse_other_content(root: Path) -> None:
@@ -347,9 +353,9 @@ def check_output_outside_input(out: str | Path, inputs: tuple[str, ...]) -> None
     if "://" in str(out):
         return
     target = Path(out).resolve()
-    for given in inputs:
-        if "://" not in given and Path(given).is_dir() and target.is_relative_to(Path(given).resolve()):
-            raise ConfigError(f"--out {out} lies in the input {given}. Give a folder outside of it.")
+    for path in inputs:
+        if "://" not in path and Path(path).is_dir() and target.is_relative_to(Path(path).resolve()):
+            raise ConfigError(f"--out {out} lies in the input {path}. Give a folder outside of it.")
 
 
 # What the rejected documents of a run say. Rule: one reason stands for all, but each torn file is named.

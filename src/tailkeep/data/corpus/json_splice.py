@@ -51,10 +51,10 @@ def _escapes(literal: str, line: str) -> bool:
 
 def _numbers(literal: str, numbers: Sequence[int]) -> str:
     """The `literal` of a list of whole numbers with others in their place, of which there may be fewer."""
-    old = [found.span() for found in _NUMBER.finditer(literal)]
+    old = [match.span() for match in _NUMBER.finditer(literal)]
     if len(old) == len(numbers):
-        left = iter(numbers)
-        return _NUMBER.sub(lambda _: str(next(left)), literal)
+        remaining = iter(numbers)
+        return _NUMBER.sub(lambda _: str(next(remaining)), literal)
     between = literal[old[0][1] : old[1][0]] if len(old) > 1 else ", "
     return literal[: old[0][0]] + between.join(map(str, numbers)) + literal[old[-1][1] :]
 
@@ -70,23 +70,23 @@ def _start_of(line: str, path: str, seen: dict[int, dict[str, int]]) -> int:
 
 def _members(line: str, start: int) -> dict[str, int]:
     """Where each value of the object or list at `start` begins, by key or number."""
-    found: dict[str, int] = {}
+    starts: dict[str, int] = {}
     is_list = line[start] == "["
     at = _skip(line, start + 1)
     while line[at] not in "]}":
-        key = str(len(found))
+        key = str(len(starts))
         if not is_list:
             key, at = _DECODER.raw_decode(line, at)
             at = _skip(line, _skip(line, at) + 1)  # past the colon
-        found[key] = at
+        starts[key] = at
         _, at = _DECODER.raw_decode(line, at)
         at = _skip(line, at)
         if line[at] == ",":
             at = _skip(line, at + 1)
-    return found
+    return starts
 
 
 def _skip(line: str, at: int) -> int:
-    found = _SPACE.match(line, at)
-    assert found is not None
-    return found.end()
+    match = _SPACE.match(line, at)
+    assert match is not None
+    return match.end()

@@ -41,7 +41,7 @@ def input_sha256(shard: Shard) -> str:
     """The sha256 of the bytes of `shard`; of row groups that of theirs alone.
 
     Reading them once more costs little beside a forward pass over what they say. Within a run it is done once, since
-    all parts of a joined file ask for the whole; `forget_inputs` begins the next.
+    all parts of a joined file ask for the whole; `clear_input_hashes` begins the next.
 
     Raises:
         InputError: the file cannot be read.
@@ -55,18 +55,18 @@ def input_sha256(shard: Shard) -> str:
     return digest.hexdigest()
 
 
-def forget_inputs() -> None:
+def clear_input_hashes() -> None:
     """Read every input anew from now on: many stores tell times in whole seconds, so they name no content."""
     input_sha256.cache_clear()
 
 
-def refuse_changed(shard: Shard, sha256: str, *, finished: float | None) -> None:
-    """Refuse `shard` if its bytes are others than those of `sha256`, from which it was `finished` at that time.
+def check_unchanged(shard: Shard, sha256: str, *, finished_at: float | None) -> None:
+    """Refuse `shard` if its bytes are others than those of `sha256`, from which it was finished at that time.
 
     Raises:
         FingerprintError: they are.
     """
-    if shard.changed is not None and finished is not None and shard.changed + _MARGIN_SECONDS < finished:
+    if shard.changed is not None and finished_at is not None and shard.changed + _MARGIN_SECONDS < finished_at:
         return
     if (now := input_sha256(shard)) != sha256:
         raise FingerprintError(
@@ -93,9 +93,9 @@ def _span(file: pq.ParquetFile, number: int) -> tuple[int, int]:
     return min(starts), max(start + size for start, size in zip(starts, sizes, strict=True))
 
 
-def _blocks(file: IO[bytes], left: int) -> Iterator[bytes]:
-    while left and (block := file.read(min(left, _BLOCK))):
-        left -= len(block)
+def _blocks(file: IO[bytes], remaining: int) -> Iterator[bytes]:
+    while remaining and (block := file.read(min(remaining, _BLOCK))):
+        remaining -= len(block)
         yield block
 
 
@@ -142,7 +142,7 @@ def finish_shard(shard: Shard, work: ShardFunction, destination: Destination, *,
     return manifest
 
 
-def finished(shard: Shard, destination: Destination, *, fingerprint: str, verify: bool = False) -> Manifest | None:
+def read_finished(shard: Shard, destination: Destination, *, fingerprint: str, verify: bool = False) -> Manifest | None:
     """The manifest of `shard`, if it is of this fingerprint and its outputs are there with the recorded size.
 
     With `verify`, they are read and must have the recorded sha256 too.
@@ -156,11 +156,11 @@ def finished(shard: Shard, destination: Destination, *, fingerprint: str, verify
     for name, output in manifest.outputs.items():
         if destination.size(name) != output.bytes or (verify and destination.sha256(name) != output.sha256):
             return None
-    refuse_changed(shard, manifest.input, finished=destination.modified(_name(shard)))
+    check_unchanged(shard, manifest.input, finished_at=destination.modified(_name(shard)))
     return manifest
 
 
-def total(manifests: Iterable[Manifest]) -> dict[str, int | float]:
+def sum_counts(manifests: Iterable[Manifest]) -> dict[str, int | float]:
     """The counts of all of them, added up."""
     counts: Counter[str] = Counter()
     for manifest in manifests:

@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tailkeep.data.corpus.io import TornError, open_parquet, torn
-from tailkeep.data.corpus.schema import Content, Layout, Record, Rejected, UnfitError, fields_of, id_of
+from tailkeep.data.corpus.io import TruncatedFileError, as_truncation_error, open_parquet
+from tailkeep.data.corpus.schema import Content, Layout, Record, Rejected, UnusableRecordError, fields_of, id_of
 from tailkeep.data.corpus.shards import Shard
 from tailkeep.errors import InputError
 
@@ -38,9 +38,9 @@ def replace_in_table(table: pa.Table, edits: dict[int, dict[str, Content]]) -> p
         for path, content in contents.items():
             column, *rest = path.split(".")
             by_column[column].append((row, rest, content))
-    for column, found in by_column.items():
+    for column, replacements in by_column.items():
         index = table.schema.get_field_index(column)
-        table = table.set_column(index, table.schema.field(index), _replace_chunked(table.column(index), found))
+        table = table.set_column(index, table.schema.field(index), _replace_chunked(table.column(index), replacements))
     return table
 
 
@@ -129,7 +129,7 @@ class RowGroup:
 
     number: int
     table: pa.Table
-    kept: list[int] = field(default_factory=list)
+    kept_rows: list[int] = field(default_factory=list)
     edits: dict[int, dict[str, Content]] = field(default_factory=dict)
 
 
@@ -142,7 +142,7 @@ def read_parquet(shard: Shard, layout: Layout) -> Iterator[Record | Rejected]:
     try:
         with open_parquet(shard.url, shard.name) as file:
             yield from _documents(file, shard, layout)
-    except TornError as error:
+    except TruncatedFileError as error:
         yield Rejected(0, f"{error}. Copy or write it again", shard.name, torn=True)
 
 
@@ -167,7 +167,7 @@ def _group(file: pq.ParquetFile, number: int) -> tuple[RowGroup | None, str]:
     try:
         return RowGroup(number, file.read_row_group(number)), ""
     except (pa.ArrowInvalid, OSError) as error:
-        return None, f"{torn(error, 'damaged parquet data')}. Copy or write it again"
+        return None, f"{as_truncation_error(error, 'damaged parquet data')}. Copy or write it again"
 
 
 def _columns(schema: pa.Schema, layout: Layout) -> tuple[list[str], str]:
@@ -180,8 +180,8 @@ def _columns(schema: pa.Schema, layout: Layout) -> tuple[list[str], str]:
     columns = dict.fromkeys(path.partition(".")[0] for path in fields)
     for column in columns:
         if schema.names.count(column) != 1:
-            there = "stands there twice" if column in schema.names else f"is missing; there are {schema.names[:20]}"
-            return [], f"the column {column!r} {there}. Name the field to read"
+            problem = "stands there twice" if column in schema.names else f"is missing; there are {schema.names[:20]}"
+            return [], f"the column {column!r} {problem}. Name the field to read"
     identity = (layout.id_field or "").partition(".")[0]
     return [*columns, *([identity] if identity in schema.names and identity not in columns else [])], ""
 
@@ -213,12 +213,12 @@ def _document(
     where = _where(shard, row)
     try:
         if tree is None:
-            raise UnfitError("text that is not UTF-8. Write the file again")
+            raise UnusableRecordError("text that is not UTF-8. Write the file again")
         record = Record(id_of(tree, layout, f"{shard.name}:{row}"), row, where, fields_of(tree, layout), origin)
         length = sum(part.bytes for part in record.parts)
         if length > layout.max_document_bytes:
-            raise UnfitError(f"{length} bytes are longer than a document may be. Raise max_document_bytes")
-    except UnfitError as error:
+            raise UnusableRecordError(f"{length} bytes exceed max_document_bytes. Raise it")
+    except UnusableRecordError as error:
         raw = None if tree is None else json.dumps(tree, ensure_ascii=False, default=str).encode("utf-8")
         return Rejected(row, str(error), where, raw)
     return record
@@ -241,7 +241,7 @@ class ParquetWriter:
         if self._group is not group:
             self.flush()
             self._group = group
-        group.kept.append(at)
+        group.kept_rows.append(at)
         if contents:
             group.edits[at] = dict(contents)
 
@@ -255,9 +255,9 @@ class ParquetWriter:
         if self._group is None:
             return
         table = replace_in_table(self._group.table, self._group.edits)
-        if len(self._group.kept) < len(table):
+        if len(self._group.kept_rows) < len(table):
             mask = np.zeros(len(table), dtype=bool)
-            mask[self._group.kept] = True
+            mask[self._group.kept_rows] = True
             table = table.filter(pa.array(mask))
         self._file.write_table(table.replace_schema_metadata(self._file.schema.metadata), row_group_size=len(table))
         self._group = None

@@ -20,7 +20,7 @@ Content = str | tuple[int, ...]
 _ID_BYTES = 4
 
 
-class UnfitError(ValueError):
+class UnusableRecordError(ValueError):
     """A record that does not have what the layout asks for; the message says what."""
 
 
@@ -171,12 +171,12 @@ def id_of(tree: Mapping[str, Any], layout: Layout, otherwise: str) -> str:
         return otherwise
     try:
         value = lookup(tree, layout.id_field)
-    except UnfitError:
+    except UnusableRecordError:
         return otherwise
     if value is None:
         return otherwise
     if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
-        raise UnfitError(f"the id in {layout.id_field!r} is {_named(value)}. Give text or an integer")
+        raise UnusableRecordError(f"the id in {layout.id_field!r} is {_named(value)}. Give text or an integer")
     return whole_text(str(value), layout.id_field)
 
 
@@ -193,8 +193,8 @@ def lookup(tree: Any, path: str) -> Any:
         elif isinstance(value, list) and key.isdecimal() and int(key) < len(value):
             value = value[int(key)]
         else:
-            there = f"there are {sorted(value)[:20]}" if isinstance(value, Mapping) else f"there is {_named(value)}"
-            raise UnfitError(f"the field {path!r} is missing; {there}. Name the field to read")
+            available = f"there are {sorted(value)[:20]}" if isinstance(value, Mapping) else f"there is {_named(value)}"
+            raise UnusableRecordError(f"the field {path!r} is missing; {available}. Name the field to read")
     return value
 
 
@@ -207,26 +207,28 @@ def whole_text(text: str, path: str) -> str:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise UnfitError(f"half a surrogate pair at character {error.start} of {path!r}. Repair the text") from None
+        raise UnusableRecordError(
+            f"half a surrogate pair at character {error.start} of {path!r}. Repair the text"
+        ) from None
     return text
 
 
 def _text(tree: Mapping[str, Any], path: str) -> str:
     value = lookup(tree, path)
     if not isinstance(value, str):
-        raise UnfitError(f"the field {path!r} is {_named(value)}. Give text")
+        raise UnusableRecordError(f"the field {path!r} is {_named(value)}. Give text")
     return whole_text(value, path)
 
 
 def _ids(tree: Mapping[str, Any], path: str) -> TextField:
     value = lookup(tree, path)
     if not isinstance(value, list):
-        raise UnfitError(f"the field {path!r} is {_named(value)}. Give a list of token ids")
+        raise UnusableRecordError(f"the field {path!r} is {_named(value)}. Give a list of token ids")
     for number, item in enumerate(value):
         if type(item) is not int:
-            raise UnfitError(f"number {number} of {path!r} is {_named(item)}. Give a list of token ids")
+            raise UnusableRecordError(f"number {number} of {path!r} is {_named(item)}. Give a list of token ids")
         if item < 0:
-            raise UnfitError(f"number {number} of {path!r} is {item}, and no token id is negative. Give token ids")
+            raise UnusableRecordError(f"number {number} of {path!r} is {item}. Token ids are >= 0")
     beside = dict(_beside(tree, path, len(value)))
     repeats = [name for name, other in beside.items() if _repeats(other, value)]
     return TextField(path, "", ids=tuple(value), aligned=tuple(beside), repeats=tuple(repeats))
@@ -253,7 +255,7 @@ def _repeats(other: list[Any], ids: list[int]) -> bool:
 def _turns(tree: Mapping[str, Any], chat: Chat) -> list[TextField]:
     turns = lookup(tree, chat.turns)
     if not isinstance(turns, list):
-        raise UnfitError(f"the field {chat.turns!r} is {_named(turns)}. Give a list of turns")
+        raise UnusableRecordError(f"the field {chat.turns!r} is {_named(turns)}. Give a list of turns")
     parts = []
     for number, turn in enumerate(turns):
         role = _text(tree, f"{chat.turns}.{number}.{chat.role}")

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Literal, Protocol
 
-from tailkeep.data.corpus.io import TornError, open_output
+from tailkeep.data.corpus.io import TruncatedFileError, open_output
 from tailkeep.data.corpus.parquet import open_parquet_writer, read_parquet
 from tailkeep.data.corpus.schema import Content, Layout, Record, Rejected
 from tailkeep.data.corpus.shards import Shard
@@ -46,7 +46,7 @@ class ShardIO:
 
     def __init__(self, shard: Shard, layout: Layout, folder: Path, on_error: OnError) -> None:
         self.shard, self.folder = shard, folder
-        self.read = self.written = self.edited = self.rejected = self.left_out = 0
+        self.read = self.num_written = self.edited = self.rejected = self.excluded = 0
         self._layout, self._on_error = layout, on_error
         self._stack = ExitStack()
         self._writer: Writer | None = None
@@ -79,7 +79,7 @@ class ShardIO:
         if reason := self.refuses(record, contents):
             raise InputError(f"{record.where}: {reason}. Keep the edit within the document.")
         self._writer.write(record, edits)
-        self.written += 1
+        self.num_written += 1
         self.edited += bool(edits)
 
     def refuses(self, record: Record, contents: Mapping[str, Content]) -> str:
@@ -92,7 +92,7 @@ class ShardIO:
 
     def leave_out(self) -> None:
         """Count a document that is not to be written, since its weight is 0."""
-        self.left_out += 1
+        self.excluded += 1
 
     def reject(self, record: Record, reason: str) -> None:
         """Leave `record` out of the output, and say why.
@@ -107,9 +107,9 @@ class ShardIO:
 
     def counts(self) -> dict[str, int]:
         """How many documents were read, written, edited and rejected, and if any were, left out."""
-        left = {"left_out": self.left_out} if self.left_out else {}
-        found = {"documents": self.read, "written": self.written, "edited": self.edited, "rejected": self.rejected}
-        return {**found, **left}
+        excluded = {"left_out": self.excluded} if self.excluded else {}
+        totals = {"documents": self.read, "written": self.num_written, "edited": self.edited, "rejected": self.rejected}
+        return {**totals, **excluded}
 
     def _reject(self, rejected: Rejected) -> None:
         if self._on_error == "stop":
@@ -122,26 +122,26 @@ class ShardIO:
 
     def file(self, kind: str, ending: str = ".jsonl") -> Path:
         """Where this shard's file of `kind` goes, such as `edits`; its folder is made."""
-        return _made(self.folder / kind / f"{self.shard.key}{ending}")
+        return _with_parents(self.folder / kind / f"{self.shard.key}{ending}")
 
     def _open(self, mark: Mapping[str, str]) -> None:
-        path = _made(self.folder / self.shard.documents)
+        path = _with_parents(self.folder / self.shard.documents)
         if self.shard.kind == "parquet":
             try:
                 self._writer = self._stack.enter_context(open_parquet_writer(self.shard, path, mark))
-            except TornError:
+            except TruncatedFileError:
                 return  # its one document is rejected
         else:
             file = self._stack.enter_context(open_output(path, self.shard.compression))
             self._writer = LineWriter(file, self.shard, self._layout)
 
     def _finish(self) -> None:
-        if self.read != self.written + self.rejected + self.left_out:
+        if self.read != self.num_written + self.rejected + self.excluded:
             raise AssertionError(
-                f"{self.shard.key}: {self.read} documents were read, {self.written} written, {self.rejected} rejected, "
-                f"{self.left_out} left out"
+                f"{self.shard.key}: {self.read} documents were read, {self.num_written} written, "
+                f"{self.rejected} rejected, {self.excluded} excluded"
             )
-        if self._layout.id_field is not None and self.written:
+        if self._layout.id_field is not None and self.num_written:
             self._ids.write(self.file("ids", ".ids"), self.shard.name)
 
 
@@ -161,11 +161,11 @@ def open_shard_io(
     Raises:
         InputError: as `records` does, and for two documents with one id.
     """
-    passage = ShardIO(shard, layout, folder, on_error)
-    with passage._stack:
-        passage._open(mark or {})
-        yield passage
-        passage._finish()
+    shard_io = ShardIO(shard, layout, folder, on_error)
+    with shard_io._stack:
+        shard_io._open(mark or {})
+        yield shard_io
+        shard_io._finish()
 
 
 def _differing(record: Record, contents: Mapping[str, Content]) -> dict[str, Content]:
@@ -189,7 +189,7 @@ def reject_line(rejected: Rejected) -> str:
     return json.dumps(item, ensure_ascii=False) + "\n"
 
 
-def _made(path: Path) -> Path:
+def _with_parents(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
 

@@ -9,7 +9,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from tailkeep.data.corpus.io import Compression, TornError, changed_at, is_local, open_parquet, open_store, readable
+from tailkeep.data.corpus.io import (
+    Compression,
+    TruncatedFileError,
+    changed_at,
+    is_local,
+    open_parquet,
+    open_store,
+    readable,
+)
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.runs.storage import TEMPORARY
 from tailkeep.sanitize import redact
@@ -79,22 +87,22 @@ def find_shards(inputs: str | Path | Sequence[str | Path], *, row_groups: int | 
     Raises:
         InputError: there is no such file, its ending is unknown, or it cannot be listed.
     """
-    given = [str(item) for item in ([inputs] if isinstance(inputs, str | Path) else inputs)]
-    if not given:
+    paths = [str(item) for item in ([inputs] if isinstance(inputs, str | Path) else inputs)]
+    if not paths:
         raise InputError("no input is given. Name a file, a folder or a glob.")
-    found = [_expand(text) for text in given]
-    protocols = {prefix for prefix, _, _ in found}
+    expanded = [_expand(text) for text in paths]
+    protocols = {prefix for prefix, _, _ in expanded}
     if len(protocols) > 1:
         raise InputError(f"the inputs lie in different stores: {sorted(protocols)}. Run one command for each.")
-    root = _common_root([root for _, root, _ in found])
-    files = {path: (prefix, detail) for prefix, _, paths in found for path, detail in paths.items()}
+    root = _common_root([root for _, root, _ in expanded])
+    files = {path: (prefix, detail) for prefix, _, paths in expanded for path, detail in paths.items()}
     shards = [_shard(prefix + path, posixpath.relpath(path, root), detail) for path, (prefix, detail) in files.items()]
     if row_groups is not None:
         shards = [part for shard in shards for part in _split(shard, row_groups)]
     return sorted(shards, key=lambda shard: (shard.name, shard.row_groups or (0, 0)))
 
 
-def my_tasks(shards: Sequence[Shard], task_index: int, num_tasks: int) -> list[Shard]:
+def shards_of_task(shards: Sequence[Shard], task_index: int, num_tasks: int) -> list[Shard]:
     """The share of task `task_index` (from 0) of `num_tasks`: every `num_tasks`-th shard. The shares are disjoint.
 
     Raises:
@@ -170,7 +178,7 @@ def _split(shard: Shard, row_groups: int) -> list[Shard]:
     try:
         with open_parquet(shard.url, shard.name) as file:
             total = file.num_row_groups
-    except TornError:
+    except TruncatedFileError:
         return [shard]  # whoever reads it rejects it
     if total <= row_groups:
         return [shard]

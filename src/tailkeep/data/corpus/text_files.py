@@ -9,9 +9,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import IO, Any
 
-from tailkeep.data.corpus.io import TornError, blocks, open_input
+from tailkeep.data.corpus.io import TruncatedFileError, blocks, open_input
 from tailkeep.data.corpus.json_splice import replace_values
-from tailkeep.data.corpus.schema import Content, Layout, Record, Rejected, TextField, UnfitError, fields_of, id_of
+from tailkeep.data.corpus.schema import (
+    Content,
+    Layout,
+    Record,
+    Rejected,
+    TextField,
+    UnusableRecordError,
+    fields_of,
+    id_of,
+)
 from tailkeep.data.corpus.shards import Shard
 from tailkeep.errors import InputError
 
@@ -54,7 +63,7 @@ class ChunkSpan:
     after: bytes
 
 
-def cut(stream: Iterable[bytes], delimiter: bytes | None, limit: int) -> Iterator[Chunk]:
+def split_chunks(stream: Iterable[bytes], delimiter: bytes | None, limit: int) -> Iterator[Chunk]:
     """Cut behind each `delimiter`, or nowhere; together the pieces are the whole stream.
 
     `limit` counts the bytes of a piece without its delimiter.
@@ -65,7 +74,7 @@ def cut(stream: Iterable[bytes], delimiter: bytes | None, limit: int) -> Iterato
     while not fault:
         try:
             block = next(iterator, b"")
-        except TornError as error:
+        except TruncatedFileError as error:
             fault = str(error)
             break
         if not block:
@@ -86,8 +95,8 @@ class _Cutter:
         self.buffer += block
         if self.delimiter is not None:
             done = 0
-            while (found := self.buffer.find(self.delimiter, max(done, self.searched))) >= 0:
-                end = found + len(self.delimiter)
+            while (at := self.buffer.find(self.delimiter, max(done, self.searched))) >= 0:
+                end = at + len(self.delimiter)
                 yield self._piece(done, end, len(self.delimiter))
                 done = self.searched = end
             del self.buffer[:done]
@@ -100,9 +109,9 @@ class _Cutter:
         return replace(piece, fault=fault)
 
     def _pass_over(self) -> None:
-        kept = len(self.delimiter or b"")
-        if self.dropped + len(self.buffer) > self.limit + kept:
-            count = len(self.buffer) - max(kept - 1, 0)
+        delimiter_length = len(self.delimiter or b"")
+        if self.dropped + len(self.buffer) > self.limit + delimiter_length:
+            count = len(self.buffer) - max(delimiter_length - 1, 0)
             self.next_line += self.buffer.count(b"\n", 0, count)
             self.dropped += count
             del self.buffer[:count]
@@ -144,7 +153,7 @@ def _join_pieces(group: list[Chunk], limit: int) -> Chunk:
     return Chunk(whole if is_held else None, group[0].offset, length, group[0].line, fault=group[-1].fault)
 
 
-def place(pieces: Iterable[Chunk], limit: int) -> Iterator[ChunkSpan]:
+def attach_white_space(pieces: Iterable[Chunk], limit: int) -> Iterator[ChunkSpan]:
     """Give each piece the white space around it: what follows belongs to the one before, what leads to the first.
 
     A stream without any document is one `ChunkSpan` without a piece. A byte order mark at its start counts as white
@@ -208,7 +217,7 @@ def read_lines(shard: Shard, layout: Layout) -> Iterator[Record | Rejected]:
     with open_input(shard.url, shard.name) as file:
         pieces = _pieces(blocks(file, shard.compression), shard, layout, layout.max_document_bytes)
         try:
-            for row, placed in enumerate(place(pieces, layout.max_document_bytes)):
+            for row, placed in enumerate(attach_white_space(pieces, layout.max_document_bytes)):
                 yield _document(placed, row, shard, layout)
         except BlankError as error:
             raise InputError(
@@ -232,8 +241,11 @@ class LineWriter:
         if self._shard.kind == "jsonl" or not contents:
             return ""
         pieces = _pieces([self._edited(record, contents)], self._shard, self._layout, sys.maxsize)
-        found = [_document(placed, record.row, self._shard, self._layout) for placed in place(pieces, sys.maxsize)]
-        if [item.texts for item in found if isinstance(item, Record)] == [dict(contents)]:
+        documents = [
+            _document(placed, record.row, self._shard, self._layout)
+            for placed in attach_white_space(pieces, sys.maxsize)
+        ]
+        if [item.texts for item in documents if isinstance(item, Record)] == [dict(contents)]:
             return ""
         return f"as plain text cut by {self._layout.document!r} the new text is no longer this one document"
 
@@ -250,12 +262,12 @@ def _joined(origin: Bytes) -> bytes:
 
 def _pieces(stream: Iterable[bytes], shard: Shard, layout: Layout, limit: int) -> Iterator[Chunk]:
     if shard.kind == "jsonl" or layout.document == "line":
-        return cut(stream, b"\n", limit)
+        return split_chunks(stream, b"\n", limit)
     if layout.document == "file":
-        return cut(stream, None, limit)
+        return split_chunks(stream, None, limit)
     if layout.document == "blank-line":
-        return paragraphs(cut(stream, b"\n", limit), limit)
-    return cut(stream, layout.document.encode("utf-8"), limit)
+        return paragraphs(split_chunks(stream, b"\n", limit), limit)
+    return split_chunks(stream, layout.document.encode("utf-8"), limit)
 
 
 def _document(placed: ChunkSpan, row: int, shard: Shard, layout: Layout) -> Record | Rejected:
@@ -266,16 +278,16 @@ def _document(placed: ChunkSpan, row: int, shard: Shard, layout: Layout) -> Reco
     where = f"{shard.name}, line {piece.line}"
     try:
         if piece.fault:
-            raise UnfitError(f"{piece.fault}. Copy or write the file again")
+            raise UnusableRecordError(f"{piece.fault}. Copy or write the file again")
         if piece.raw is None:
-            raise UnfitError(f"{piece.length} bytes are longer than a document may be. Raise max_document_bytes")
+            raise UnusableRecordError(f"{piece.length} bytes exceed max_document_bytes. Raise it")
         origin, text = _text(piece, placed)
         if shard.kind == "txt":
             return Record(f"{shard.name}:{row}", row, where, (TextField("", text),), origin)
         tree = _tree(text)
         name = id_of(tree, layout, f"{shard.name}:{row}")
         return Record(name, row, where, fields_of(tree, layout), origin)
-    except UnfitError as error:
+    except UnusableRecordError as error:
         return Rejected(row, str(error), where, piece.raw, piece.offset, piece.length, torn=bool(piece.fault))
 
 
@@ -287,7 +299,7 @@ def _text(piece: Chunk, placed: ChunkSpan) -> tuple[Bytes, str]:
         padded = body.decode("utf-8")
     except UnicodeDecodeError as error:
         line = piece.line + body.count(b"\n", 0, error.start)
-        raise UnfitError(
+        raise UnusableRecordError(
             f"not UTF-8: byte 0x{body[error.start]:02x} at offset {piece.offset + error.start}, line {line}. "
             "Save the file as UTF-8"
         ) from None
@@ -302,7 +314,7 @@ def _tree(line: str) -> dict[str, Any]:
     try:
         tree = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise UnfitError(f"not JSON ({error}). Write one object a line") from None
+        raise UnusableRecordError(f"not JSON ({error}). Write one object per line") from None
     if not isinstance(tree, dict):
-        raise UnfitError(f"expected an object, found {type(tree).__name__}. Write one object a line")
+        raise UnusableRecordError(f"expected an object, found {type(tree).__name__}. Write one object per line")
     return tree

@@ -87,7 +87,9 @@ def _distinct(entries: Iterable[tuple[bytes, str]]) -> Iterator[bytes]:
     previous: tuple[bytes, str] | None = None
     for entry, name in entries:
         if previous is not None and entry[:_DIGEST] == previous[0][:_DIGEST]:
-            one, other = sorted((at, int.from_bytes(found[_DIGEST:], "big")) for found, at in (previous, (entry, name)))
+            one, other = sorted(
+                (at, int.from_bytes(record[_DIGEST:], "big")) for record, at in (previous, (entry, name))
+            )
             raise InputError(
                 f"two documents have one id: {one[0]}, document {one[1]}, and {other[0]}, document {other[1]}, from 0. "
                 "Make the ids unique, name another id field, or none to number the documents."

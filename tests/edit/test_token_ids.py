@@ -199,9 +199,9 @@ def test_a_list_that_repeats_the_ids_is_warned_about(chosen, ids, tmp_path):
 
 def test_ids_of_nobody_in_particular_are_refused_until_it_is_said(config, corpus_of_ids, own_hash, finished, tmp_path):
     unsaid = {**config, "layout": {"token_field": "input_ids"}}
-    with pytest.raises(InputError, match=rf"a\.jsonl does not tell which tokenizer .*layout\.tokenizer .*{own_hash}"):
+    with pytest.raises(InputError, match=rf"a\.jsonl does not record which tokenizer .*layout\.tokenizer .*{own_hash}"):
         run(unsaid, corpus_of_ids, tmp_path / "out")
-    with pytest.raises(InputError, match="does not tell which tokenizer"):
+    with pytest.raises(InputError, match="does not record which tokenizer"):
         estimate(load(unsaid), corpus_of_ids, limit=1)
     assert not (tmp_path / "out").exists()
     # How it is said is free: the run that named a folder goes on with the hash.

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tailkeep.data.corpus import find_shards, finish_shard, finished, input_sha256, open_destination
-from tailkeep.data.corpus.manifest import forget_inputs
+from tailkeep.data.corpus import find_shards, finish_shard, input_sha256, open_destination, read_finished
+from tailkeep.data.corpus.manifest import clear_input_hashes
 from tailkeep.errors import FingerprintError
 from tests.data.corpus.job import carry
 
@@ -17,7 +17,7 @@ MINUTE = 60
 
 @pytest.fixture(autouse=True)
 def each_run_reads_anew():
-    forget_inputs()
+    clear_input_hashes()
 
 
 @pytest.fixture
@@ -30,14 +30,14 @@ def file(tmp_path):
 
 def done(path, out):
     (shard,) = find_shards(path)
-    return finished(shard, open_destination(out), fingerprint="f")
+    return read_finished(shard, open_destination(out), fingerprint="f")
 
 
 @pytest.fixture
 def out(file, tmp_path):
     (shard,) = find_shards(file)
     finish_shard(shard, carry, open_destination(tmp_path / "out"), fingerprint="f")
-    forget_inputs()
+    clear_input_hashes()
     return tmp_path / "out"
 
 
@@ -45,7 +45,7 @@ def test_other_bytes_of_the_same_size_are_refused_and_the_old_ones_are_taken_aga
     file.write_text("Ann saw a dog.\n")
     with pytest.raises(FingerprintError, match=r"x\.txt is no longer what was edited: its sha256 was \w{12} and is"):
         done(file, out)
-    forget_inputs()
+    clear_input_hashes()
     file.write_text("Ann saw a cat.\n")
     assert done(file, out)
 
@@ -79,7 +79,7 @@ def test_a_row_group_that_changed_is_told_from_those_that_did_not(tmp_path):
     for last in ("same", "diff"):
         pq.write_table(pa.table({"text": ["Ann", "Ben", last]}), path, row_group_size=1, compression="none")
         hashes.append([input_sha256(shard) for shard in find_shards(path, row_groups=1)])
-        forget_inputs()
+        clear_input_hashes()
     before, after = hashes
     assert [one == other for one, other in zip(before, after, strict=True)] == [True, True, False]
     assert len(set(after)) == 3

@@ -18,10 +18,10 @@ from tailkeep.data.corpus import (
     check_unique_ids,
     find_shards,
     finish_shard,
-    finished,
-    my_tasks,
     open_destination,
-    total,
+    read_finished,
+    shards_of_task,
+    sum_counts,
 )
 from tailkeep.data.corpus.destination import Output
 from tailkeep.data.corpus.unique_ids import IdList
@@ -75,7 +75,7 @@ def left_finished(corpus, out):
         there = destination.read_text(f"manifests/{shard.key}.json")
         if there is not None:
             fingerprint = there.split('"fingerprint": "')[1][:64]
-            done[shard.key] = finished(shard, destination, fingerprint=fingerprint, verify=True)
+            done[shard.key] = read_finished(shard, destination, fingerprint=fingerprint, verify=True)
             assert done[shard.key] is not None
     return done
 
@@ -116,18 +116,18 @@ def test_an_output_of_the_right_size_and_other_bytes_is_seen_when_asked(corpus, 
     destination = open_destination(tmp_path)
     shard = find_shards(corpus)[0]
     work = partial(finish_shard, shard, carry, destination)
-    assert finished(shard, destination, fingerprint="f") is None
+    assert read_finished(shard, destination, fingerprint="f") is None
     manifest = work(fingerprint="f")
-    assert finished(shard, destination, fingerprint="f", verify=True) == manifest
-    assert finished(shard, destination, fingerprint="other") is None
+    assert read_finished(shard, destination, fingerprint="f", verify=True) == manifest
+    assert read_finished(shard, destination, fingerprint="other") is None
     path = tmp_path / "documents" / "a.jsonl"
     path.write_bytes(path.read_bytes().swapcase())
-    assert finished(shard, destination, fingerprint="f") == manifest
-    assert finished(shard, destination, fingerprint="f", verify=True) is None
+    assert read_finished(shard, destination, fingerprint="f") == manifest
+    assert read_finished(shard, destination, fingerprint="f", verify=True) is None
     path.unlink()
-    assert finished(shard, destination, fingerprint="f") is None
+    assert read_finished(shard, destination, fingerprint="f") is None
     (tmp_path / "manifests" / "a.jsonl.json").write_text("{")
-    assert finished(shard, destination, fingerprint="f") is None
+    assert read_finished(shard, destination, fingerprint="f") is None
 
 
 def test_an_output_that_a_new_run_no_longer_has_is_removed(corpus, tmp_path):
@@ -146,7 +146,7 @@ def test_an_output_that_a_new_run_no_longer_has_is_removed(corpus, tmp_path):
 
 
 def test_counts_add_up_over_shards(corpus, tmp_path):
-    counts = total(run(corpus, tmp_path).values())
+    counts = sum_counts(run(corpus, tmp_path).values())
     assert counts["documents"] == counts["written"] == 21
     assert counts["rejected"] == 0
     assert 0 < counts["edited"] < 21
@@ -213,7 +213,7 @@ def test_workers_and_tasks_change_no_byte(corpus, tmp_path, undisturbed):
     assert content(tmp_path / "two") == undisturbed
     for index in (2, 0, 1):
         destination = open_destination(tmp_path / "tasks")
-        for shard in reversed(my_tasks(find_shards(corpus), index, 3)):
+        for shard in reversed(shards_of_task(find_shards(corpus), index, 3)):
             finish(destination, shard)
     assert content(tmp_path / "tasks") == undisturbed
 
