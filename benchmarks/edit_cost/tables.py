@@ -219,7 +219,7 @@ def workers(options: argparse.Namespace, folder: Path, temporary: Path) -> Rows:
 def _command(
     prior: Path, texts: Path, out: Path, number: int, engine: str, engines: Sequence[str], options: argparse.Namespace
 ) -> list[str]:
-    chosen = ["--engine", engine] if "ray" in engines else []
+    chosen = ["--executor", engine] if "ray" in engines else []
     settings = [
         "--set",
         "rule.name=random",
@@ -228,15 +228,15 @@ def _command(
         "--set",
         f"threads={options.threads}",
     ]
-    what = ["--input", str(texts / "*.txt"), "--document", "line", "--prior", str(prior), "--out", str(out)]
+    what = ["--input", str(texts / "*.txt"), "--document-separator", "line", "--prior", str(prior), "--out", str(out)]
     return [sys.executable, "-m", "tailkeep", "edit", *what, "--workers", str(number), *chosen, *settings]
 
 
 def _no_ray() -> str:
     """Why there is no row of Ray, or nothing."""
-    command = [sys.executable, "-m", "tailkeep", "edit", "--engine", "ray", "--help"]
+    command = [sys.executable, "-m", "tailkeep", "edit", "--executor", "ray", "--help"]
     if subprocess.run(command, capture_output=True, check=False).returncode:  # noqa: S603
-        return "this version's `tailkeep edit` has no --engine ray"
+        return "this version's `tailkeep edit` has no --executor ray"
     found = subprocess.run([sys.executable, "-c", "import ray"], capture_output=True, check=False)
     return "the package ray is not installed" if found.returncode else ""
 

@@ -112,7 +112,7 @@ def test_what_a_selection_lacks_is_named(audited, tmp_path):
 
 def test_an_edit_leaves_documents_of_weight_0_out_and_counts_them(audited, prior, tmp_path):
     select(audited / "out", tmp_path, "surplexity", keep=0.4)
-    config = {"prior": {"path": str(prior)}, "rule": {"threshold": 0.002}, "weights": str(tmp_path)}
+    config = {"prior": {"path": str(prior)}, "rule": {"threshold": 0.002}, "sample_weights": str(tmp_path)}
     outcome = edit.run(config, audited / "in", tmp_path / "edited")
     counts = outcome.counts
     assert (counts["documents"], counts["written"], counts["left_out"]) == (20, 8, 12)
@@ -129,7 +129,7 @@ def test_an_edit_leaves_documents_of_weight_0_out_and_counts_them(audited, prior
 
 def test_a_document_without_a_weight_stops_an_edit(audited, prior, tmp_path):
     write_weights(tmp_path, "a.jsonl", ["a0"], np.array([1.0]), method="m", fingerprint="f")
-    config = {"prior": {"path": str(prior)}, "weights": str(tmp_path)}
+    config = {"prior": {"path": str(prior)}, "sample_weights": str(tmp_path)}
     with pytest.raises(InputError, match="'a1' has no weight"):
         edit.run(config, audited / "in" / "a.jsonl", tmp_path / "edited")
 

@@ -73,7 +73,7 @@ def test_a_run_with_rejects_ends_with_its_own_code(tailkeep, prior, tmp_path):
 
 def test_a_run_that_changes_nothing_says_what_would(tailkeep, corpus, prior, tmp_path):
     arguments = ["edit", "--input", corpus, "--prior", prior, "--set"]
-    _, out, _ = tailkeep(*arguments, "rule.threshold=0.999999", "--limit", 4)
+    _, out, _ = tailkeep(*arguments, "rule.threshold=0.999999", "--dry-run", 4)
     assert "hint: no token was flagged; lower rule.threshold" in out
     counts = dict.fromkeys(("documents", "written", "rejected", "tokens", "flagged"), 1)
     same = EditOutcome("", 1, 1, {**counts, "edited": 0, "changed": 0, "deleted": 0})
@@ -94,7 +94,7 @@ def test_a_share_of_the_tasks_says_what_is_left(tailkeep, arguments, tmp_path, m
 
 def test_a_sample_writes_nothing(tailkeep, arguments, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    code, out, _ = tailkeep(*arguments, "--limit", 6, "--out", tmp_path / "out")
+    code, out, _ = tailkeep(*arguments, "--dry-run", 6, "--out", tmp_path / "out")
     assert code == 0
     assert out.startswith("sample: 6 documents of 4 of 4 shards")
     assert "tokens/s" in out

@@ -73,7 +73,7 @@ def test_a_finished_run_in_a_bucket_is_left_alone_and_another_refused(config, se
         run(config, f"s3://{BUCKET}/again/documents/*.jsonl", f"s3://{BUCKET}/twice")
     server.store().copy(f"{BUCKET}/again/documents/a.jsonl", f"{BUCKET}/moved/x.jsonl")
     with pytest.raises(InputError, match=r"x\.jsonl is a copy of documents/a\.jsonl"):
-        run({**config, "anchors": [f"s3://{BUCKET}/again"]}, f"s3://{BUCKET}/moved", f"s3://{BUCKET}/twice")
+        run({**config, "previous_runs": [f"s3://{BUCKET}/again"]}, f"s3://{BUCKET}/moved", f"s3://{BUCKET}/twice")
     assert server.objects("twice") == {}
 
 

@@ -52,7 +52,7 @@ def test_a_copy_under_another_name_is_known_by_the_anchor_alone(edited, corpus, 
     _, out = edited
     shutil.copy(out / "documents" / "a.jsonl", tmp_path / "copy.jsonl")
     assert run(config, tmp_path / "copy.jsonl", tmp_path / "unseen").complete
-    anchored = {**config, "anchors": [str(out)]}
+    anchored = {**config, "previous_runs": [str(out)]}
     with pytest.raises(InputError, match=r"copy\.jsonl is a copy of documents/a\.jsonl"):
         run(anchored, tmp_path / "copy.jsonl", tmp_path / "again")
     assert run(anchored, corpus, tmp_path / "pristine").complete
@@ -60,7 +60,7 @@ def test_a_copy_under_another_name_is_known_by_the_anchor_alone(edited, corpus, 
 
 def test_an_anchor_that_is_no_run_is_refused(corpus, config, tmp_path):
     with pytest.raises(InputError, match="holds no manifests"):
-        run({**config, "anchors": [str(tmp_path)]}, corpus, tmp_path / "out")
+        run({**config, "previous_runs": [str(tmp_path)]}, corpus, tmp_path / "out")
 
 
 def test_a_forced_edit_adds_up_what_was_changed(edited, config, tmp_path):
@@ -80,7 +80,7 @@ def test_a_sample_of_an_edited_corpus_is_refused_as_the_run_is(edited, config, t
         estimate(load(config), out / "documents", limit=2)
     shutil.copy(out / "documents" / "a.jsonl", tmp_path / "copy.jsonl")
     with pytest.raises(InputError, match=r"copy\.jsonl is a copy of"):
-        estimate(load({**config, "anchors": [str(out)]}), tmp_path / "copy.jsonl", limit=2)
+        estimate(load({**config, "previous_runs": [str(out)]}), tmp_path / "copy.jsonl", limit=2)
     forced = estimate(load({**config, "force": True}), out / "documents", limit=2)
     assert forced.outcome.changed_before == edited[0].changed_share
     (tmp_path / "tailkeep.json").write_text("{}")

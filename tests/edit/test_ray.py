@@ -124,12 +124,12 @@ def test_the_command_reserves_the_cores_of_each_worker(corpus, prior, tmp_path, 
     # No executor means that the edit does the work itself.
     monkeypatch.setattr("tailkeep.integrations.ray.RayActors", lambda *given, **named: asked.append((given, named)))
     monkeypatch.setenv("RAY_DEDUP_LOGS_SKIP_REGEX", "")
-    chosen = ["--set", "num_threads=2", "--set", "prior.device=cpu", "--engine", "ray", "--workers", 3]
+    chosen = ["--set", "num_threads=2", "--set", "prior.device=cpu", "--executor", "ray", "--workers", 3]
     arguments = ["edit", "--input", corpus / "c.txt", "--prior", prior, "--out", tmp_path / "out", *chosen]
     assert typer_run(arguments, monkeypatch) == 0
     assert asked == [((3,), {"cpus": 2, "gpus": 0})]
-    assert typer_run([*arguments, "--limit", 3], monkeypatch) == 2
-    assert "a sample is taken on this machine" in " ".join(capsys.readouterr().err.split())
+    assert typer_run([*arguments, "--dry-run", 3], monkeypatch) == 2
+    assert "a dry run uses this machine" in " ".join(capsys.readouterr().err.split())
 
 
 def typer_run(arguments, monkeypatch):
@@ -168,7 +168,7 @@ def long_run(long_corpus, config, tmp_path_factory):
 
 def start(corpus, prior, out):
     rule = ["--set", f"rule.threshold={THRESHOLD}", "--set", "sampler.exclude_original=true"]
-    batch = ["--set", "prior.batch_tokens=256", "--engine", "ray", "--workers", "2"]
+    batch = ["--set", "prior.batch_tokens=256", "--executor", "ray", "--workers", "2"]
     arguments = ["--input", str(corpus), "--prior", str(prior), "--out", str(out), *rule, *batch]
     return subprocess.Popen(
         [sys.executable, "-W", "error", "-m", "tailkeep", "edit", *arguments],

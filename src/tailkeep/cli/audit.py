@@ -7,19 +7,19 @@ from typing import Annotated, Any
 import typer
 
 from tailkeep.cli.corpus_options import (
-    DocumentKind,
+    DocumentSeparator,
     DumpConfig,
-    EngineOption,
     ExecutorName,
+    ExecutorOption,
     IdField,
     MaxDocumentBytes,
     NumTasks,
     OnErrorOption,
     OutOption,
     TaskIndex,
-    actors,
     given_options,
-    tell_outcome,
+    print_outcome,
+    ray_actors,
 )
 
 AuditKeys = Annotated[
@@ -44,7 +44,7 @@ def audit(
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="A YAML file with any of the keys.")] = None,
     overrides: AuditKeys = None,
     workers: Annotated[int, typer.Option(min=1, help="Number of worker processes.")] = 1,
-    engine: EngineOption = ExecutorName.LOCAL,
+    executor: ExecutorOption = ExecutorName.LOCAL,
     task_index: TaskIndex = None,
     num_tasks: NumTasks = None,
     near_duplicates: Annotated[
@@ -58,7 +58,7 @@ def audit(
         list[str] | None, typer.Option(metavar="PATH", help="A field to count, such as text or a.b. Repeatable.")
     ] = None,
     id_field: IdField = None,
-    document: DocumentKind = None,
+    document_separator: DocumentSeparator = None,
     max_document_bytes: MaxDocumentBytes = None,
     on_error: OnErrorOption = None,
     dump_config: DumpConfig = False,
@@ -69,7 +69,7 @@ def audit(
     layout = {
         "text_fields": text_field,
         "id_field": id_field,
-        "document": document,
+        "document": document_separator,
         "max_document_bytes": max_document_bytes,
     }
     options = {"prior": {"path": prior}, "layout": layout, "on_error": on_error, "memory_mb": memory_mb}
@@ -88,9 +88,9 @@ def audit(
         raise typer.BadParameter("give the output folder, such as --out audited.", param_hint="--out")
     task = task_here(task_index, num_tasks, os.environ)
     execution: dict[str, Any] = {"workers": workers}
-    if engine is ExecutorName.RAY:
-        execution = {"executor": actors(workers, cpus=audit_config.num_threads, gpus=gpus_for(audit_config))}
+    if executor is ExecutorName.RAY:
+        execution = {"executor": ray_actors(workers, cpus=audit_config.num_threads, gpus=gpus_for(audit_config))}
     outcome = run(
         audit_config, inputs, out, reference=reference or [], **execution, task=task, observe=ProgressPrinter()
     )
-    tell_outcome(outcome, out)
+    print_outcome(outcome, out)

@@ -1,4 +1,4 @@
-"""What commands over shards of a corpus have in common: their options, and who does the work."""
+"""Options that commands over a corpus share, their executor, and how they print their outcome."""
 
 import os
 from collections.abc import Mapping
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
 
 
 class ExecutorName(StrEnum):
-    """Who works on the shards."""
+    """Where the shards are processed."""
 
     LOCAL = "local"
     RAY = "ray"
 
 
-EngineOption = Annotated[
-    ExecutorName, typer.Option(help="Where they run: on this machine, or as actors of the Ray cluster at RAY_ADDRESS.")
+ExecutorOption = Annotated[
+    ExecutorName, typer.Option(help="Run on this machine, or as actors of the Ray cluster at RAY_ADDRESS.")
 ]
 TaskIndex = Annotated[int | None, typer.Option(min=0, help="Number of this job, from 0; in a Slurm array its own.")]
 NumTasks = Annotated[int | None, typer.Option(min=1, help="How many jobs share the work.")]
 IdField = Annotated[str | None, typer.Option(metavar="PATH", help="The field with the document's id.")]
-DocumentKind = Annotated[
+DocumentSeparator = Annotated[
     str | None,
-    typer.Option(metavar="KIND", help="A document of plain text: line, file, blank-line or up to a separator."),
+    typer.Option(metavar="KIND", help="What ends a document of plain text: line, file, blank-line or a separator."),
 ]
 MaxDocumentBytes = Annotated[int | None, typer.Option(min=1, help="A longer document is rejected.")]
 OnErrorOption = Annotated[
@@ -59,7 +59,7 @@ class RunOutcome(Protocol):
         """What should be looked at."""
 
 
-def tell_outcome(outcome: RunOutcome, out: str) -> None:
+def print_outcome(outcome: RunOutcome, out: str) -> None:
     """Print what a run into `out` found, warn, and end with a code of its own if documents were rejected."""
     for line in outcome.warnings():
         print_status(f"warning: {visible(redact(line), newline=' ')}.")
@@ -70,7 +70,7 @@ def tell_outcome(outcome: RunOutcome, out: str) -> None:
         raise typer.Exit(ExitCode.DONE_WITH_REJECTS)
 
 
-def actors(workers: int, *, cpus: int, gpus: int) -> "RayActors":
+def ray_actors(workers: int, *, cpus: int, gpus: int) -> "RayActors":
     """The executor that works with `workers` actors of a Ray cluster, each with so many processors."""
     # Ray prints what it tells of lost actors on stdout, where results go; the executor tells of them itself.
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")

@@ -1,4 +1,4 @@
-"""`tailkeep edit`: the tokens that a prior is sure of are drawn anew."""
+"""`tailkeep edit`: resample the tokens to which a prior gives a high probability."""
 
 import os
 from pathlib import Path
@@ -7,19 +7,19 @@ from typing import Annotated, Any
 import typer
 
 from tailkeep.cli.corpus_options import (
-    DocumentKind,
+    DocumentSeparator,
     DumpConfig,
-    EngineOption,
     ExecutorName,
+    ExecutorOption,
     IdField,
     MaxDocumentBytes,
     NumTasks,
     OnErrorOption,
     OutOption,
     TaskIndex,
-    actors,
     given_options,
-    tell_outcome,
+    print_outcome,
+    ray_actors,
 )
 
 EditKeys = Annotated[
@@ -40,59 +40,65 @@ def edit(
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="A YAML file with any of the keys.")] = None,
     overrides: EditKeys = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes side by side, each with the prior.")] = 1,
-    engine: EngineOption = ExecutorName.LOCAL,
+    executor: ExecutorOption = ExecutorName.LOCAL,
     task_index: TaskIndex = None,
     num_tasks: NumTasks = None,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Try so many documents, print what to expect, and write nothing.")
+    dry_run: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Edit N documents, print an estimate, and write nothing.")
     ] = None,
     text_field: Annotated[
         list[str] | None, typer.Option(metavar="PATH", help="A field to edit, such as text or a.b. Repeatable.")
     ] = None,
     id_field: IdField = None,
-    document: DocumentKind = None,
+    document_separator: DocumentSeparator = None,
     max_document_bytes: MaxDocumentBytes = None,
     on_error: OnErrorOption = None,
-    anchor: Annotated[
+    previous_run: Annotated[
         list[str] | None,
-        typer.Option(metavar="DIR", help="An earlier run: refuse copies of what it wrote. Repeatable."),
+        typer.Option(metavar="DIR", help="A previous run: refuse copies of its output. Repeatable."),
     ] = None,
-    weights: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="What tailkeep select wrote: leave out documents of weight 0.")
+    sample_weights: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Output of tailkeep select: exclude documents of weight 0.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Edit a corpus that is edited already.")] = False,
     dump_config: DumpConfig = False,
 ) -> None:
-    """Flag the tokens that a prior is sure of, draw them from it, and leave every other character as it is."""
-    from tailkeep import edit as room
+    """Resample the tokens to which a prior gives a high probability, and leave every other character as it is."""
+    from tailkeep import edit as edits
 
     layout = {
         "text_fields": text_field,
         "id_field": id_field,
-        "document": document,
+        "document": document_separator,
         "max_document_bytes": max_document_bytes,
     }
-    options = {"prior": {"path": prior}, "layout": layout, "on_error": on_error, "anchors": anchor, "force": force} | {
-        "weights": None if weights is None else str(weights)
+    options = {
+        "prior": {"path": prior},
+        "layout": layout,
+        "on_error": on_error,
+        "previous_runs": previous_run,
+        "sample_weights": None if sample_weights is None else str(sample_weights),
+        "force": force,
     }
-    edit_config = room.load(config, overrides=overrides or [], options=given_options(options))
+    edit_config = edits.load(config, overrides=overrides or [], options=given_options(options))
     if dump_config:
-        print(room.dump(edit_config), end="")
+        print(edits.dump(edit_config), end="")
         return
     if not inputs:
         raise typer.BadParameter("give what to edit, such as --input 'corpus/*.jsonl'.", param_hint="--input")
-    if limit is not None:
-        if engine is not ExecutorName.LOCAL:
-            raise typer.BadParameter("a sample is taken on this machine; leave it out.", param_hint="--engine")
-        print("\n".join(room.estimate(edit_config, inputs, limit=limit).lines()))
+    if dry_run is not None:
+        if executor is not ExecutorName.LOCAL:
+            raise typer.BadParameter("a dry run uses this machine; leave it out.", param_hint="--executor")
+        print("\n".join(edits.estimate(edit_config, inputs, limit=dry_run).lines()))
         return
     if out is None:
         raise typer.BadParameter("give where to write to, such as --out edited.", param_hint="--out")
-    task = room.task_here(task_index, num_tasks, os.environ)
-    hands: dict[str, Any] = {"workers": workers}
-    if engine is ExecutorName.RAY:
+    task = edits.task_here(task_index, num_tasks, os.environ)
+    execution: dict[str, Any] = {"workers": workers}
+    if executor is ExecutorName.RAY:
         from tailkeep.scoring import uses_gpu
 
-        hands = {"executor": actors(workers, cpus=edit_config.num_threads, gpus=int(uses_gpu(edit_config.prior)))}
-    outcome = room.run(edit_config, inputs, out, **hands, task=task, observe=room.ProgressPrinter())
-    tell_outcome(outcome, out)
+        gpus = int(uses_gpu(edit_config.prior))
+        execution = {"executor": ray_actors(workers, cpus=edit_config.num_threads, gpus=gpus)}
+    outcome = edits.run(edit_config, inputs, out, **execution, task=task, observe=edits.ProgressPrinter())
+    print_outcome(outcome, out)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tailkeep.cli.corpus_options import DocumentSeparator
 from tailkeep.cli.output import FiguresFile, print_status
 from tailkeep.errors import ConfigError
 from tailkeep.sanitize import visible
@@ -34,10 +35,7 @@ def build(
     text_field: Annotated[
         list[str] | None, typer.Option(metavar="PATH", help="The field with the text, such as text or a.b. Repeatable.")
     ] = None,
-    document: Annotated[
-        str | None,
-        typer.Option(metavar="KIND", help="A document of plain text: line, file, blank-line or up to a separator."),
-    ] = None,
+    document_separator: DocumentSeparator = None,
     endpoint: Annotated[
         str | None,
         typer.Option(metavar="URL", help="Let the model behind this OpenAI-compatible URL write them."),
@@ -56,7 +54,7 @@ def build(
     from tailkeep.data import write_questions
     from tailkeep.kr_test.lint import find_shortcuts, shortcut_lines
 
-    layout = _layout(text_field, document)
+    layout = _layout(text_field, document_separator)
     if endpoint is None:
         for name, value in (("--model", model), ("--api-key-env", api_key_env), ("--price", price), ("--yes", yes)):
             if value:
@@ -156,11 +154,11 @@ def export(
     print(visible(str(kr_build.export(read_questions(questions), out, name=name))))
 
 
-def _layout(text_field: list[str] | None, document: str | None) -> "Layout":
+def _layout(text_field: list[str] | None, document_separator: str | None) -> "Layout":
     from tailkeep.config import validate
     from tailkeep.data.corpus import Layout
 
-    options: dict[str, Any] = {"text_fields": text_field, "document": document}
+    options: dict[str, Any] = {"text_fields": text_field, "document": document_separator}
     return validate(Layout, {key: value for key, value in options.items() if value}, source="layout")
 
 

@@ -32,7 +32,7 @@ def select(
         Path | None, typer.Option(metavar="FILE", help="jsonl of document_id and score, for the method scores.")
     ] = None,
 ) -> None:
-    """Weight the documents of an audited corpus, for `tailkeep edit --weights` and `data.weights` of the lab."""
+    """Weight the documents of an audited corpus, for `tailkeep edit --sample-weights` and `data.weights` of the lab."""
     from tailkeep import audit
 
     counts = audit.select(audited, out, method.value, keep=keep, seed=seed, inputs=inputs or (), scores=scores)

@@ -21,7 +21,7 @@ from tailkeep.rules import Protection, Rule, Sampler, ToEdit, check_has_effect
 from tailkeep.scoring import Prior
 
 # They decide whether a run goes on, never what a finished shard holds, so they stay out of the fingerprint.
-FREE = ("on_error", "anchors", "force", "weights")
+FREE = ("on_error", "previous_runs", "force", "sample_weights")
 
 
 class EditConfig(Settings):
@@ -34,9 +34,9 @@ class EditConfig(Settings):
         row_groups: cut a parquet file into shards of so many row groups, for more workers than files; the output is
             one file again.
         on_error: whether a document that cannot be read stops the run, or is rejected.
-        anchors: earlier runs; an input file with the sha256 of one of their outputs is an edited copy.
+        previous_runs: an input file with the sha256 of one of their outputs is an edited copy.
         force: edit a corpus that is known to be edited already.
-        weights: what `tailkeep select` wrote: documents of weight 0 are left out, all others edited once, since how
+        sample_weights: output of `tailkeep select`: documents of weight 0 are excluded, all others edited once, for how
             often a document is trained on is the trainer's affair. Their content is in the fingerprint.
     """
 
@@ -50,9 +50,9 @@ class EditConfig(Settings):
     output: Literal["text", "tokens", "both"] = "text"
     row_groups: Annotated[int, Field(ge=1)] | None = None
     on_error: OnError = "stop"
-    anchors: tuple[str, ...] = ()
+    previous_runs: tuple[str, ...] = ()
     force: bool = False
-    weights: InputPath | None = None
+    sample_weights: InputPath | None = None
 
     @model_validator(mode="after")
     def _ids_stay_ids(self) -> Self:

@@ -59,7 +59,7 @@ def estimate(config: EditConfig, inputs: str | Path | Sequence[str | Path], *, l
     check_layout_has_effect(config.layout, shards)
     count = min(_SHARDS, len(shards), limit)
     sample = [shards[number * len(shards) // count] for number in range(count)]
-    marks = check_not_edited(shards, anchors=config.anchors, force=config.force)
+    marks = check_not_edited(shards, previous_runs=config.previous_runs, force=config.force)
     model = load_model(config.prior)
     check_tokenizer_of_ids(config, shards, model.surfaces)
     work = ShardEditor(model, config, {})

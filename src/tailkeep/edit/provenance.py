@@ -63,13 +63,13 @@ def provenance_of(shards: Sequence[Shard]) -> dict[str, Provenance]:
 
 
 def check_not_edited(
-    shards: Sequence[Shard], *, anchors: Sequence[str], force: bool, among: Sequence[Shard] | None = None
+    shards: Sequence[Shard], *, previous_runs: Sequence[str], force: bool, among: Sequence[Shard] | None = None
 ) -> dict[str, Provenance]:
     """The marks on `shards` if the edit is forced; else none, since there are none.
 
     Args:
         shards: all of a run.
-        anchors: see `check_no_copies`.
+        previous_runs: see `check_no_copies`.
         force: edit them whatever they carry.
         among: those that are looked at, of a task; all if not given.
 
@@ -80,7 +80,7 @@ def check_not_edited(
         return provenance_of(shards)
     mine = shards if among is None else among
     check_not_marked(provenance_of(mine))
-    check_no_copies(mine, anchors)
+    check_no_copies(mine, previous_runs)
     return {}
 
 
@@ -97,20 +97,20 @@ def check_not_marked(marks: Mapping[str, Provenance]) -> None:
         )
 
 
-def check_no_copies(shards: Sequence[Shard], anchors: Sequence[str]) -> None:
-    """Refuse files with the sha256 of an output of one of the runs in `anchors`.
+def check_no_copies(shards: Sequence[Shard], previous_runs: Sequence[str]) -> None:
+    """Refuse files with the sha256 of an output of one of the runs in `previous_runs`.
 
     Raises:
-        InputError: there is one, or an anchor is no run.
+        InputError: there is one, or a previous run is no run.
     """
-    known = {digest: (anchor, name) for anchor in anchors for name, digest in _outputs(anchor).items()}
+    known = {digest: (run, name) for run in previous_runs for name, digest in _outputs(run).items()}
     for shard in {shard.url: shard for shard in shards}.values() if known else ():
         with open_input(shard.url, shard.name) as file:
             digest = _digest(file)
         if digest in known:
-            anchor, name = known[digest]
+            run, name = known[digest]
             raise InputError(
-                f"{shard.name} is a copy of {name}, an output of the run {redact(anchor)}. Edit the pristine corpus, "
+                f"{shard.name} is a copy of {name}, an output of the run {redact(run)}. Edit the pristine corpus, "
                 "since editing an edited copy voids the bound on collapse; or give --force."
             )
 
@@ -122,13 +122,13 @@ def _digest(file: IO[bytes]) -> str:
     return digest.hexdigest()
 
 
-def _outputs(anchor: str) -> dict[str, str]:
-    """The sha256 of each edited file that the run in the folder or store `anchor` has written, by name."""
-    store, root = open_store(anchor)
-    with readable(f"the anchor {redact(anchor)}"):
+def _outputs(previous_run: str) -> dict[str, str]:
+    """The sha256 of each edited file that the run in the folder or store `previous_run` has written, by name."""
+    store, root = open_store(previous_run)
+    with readable(f"the previous run {redact(previous_run)}"):
         paths = [path for path in store.find(f"{root}/manifests") if path.endswith(".json")]
     if not paths:
-        raise InputError(f"anchor {redact(anchor)} holds no manifests. Give the --out of an earlier edit.")
+        raise InputError(f"{redact(previous_run)} holds no manifests of a previous run. Give the --out of an edit.")
     outputs: dict[str, str] = {}
     for path in paths:
         with readable(redact(str(path))):

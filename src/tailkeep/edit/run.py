@@ -67,8 +67,8 @@ def sources_of(model: EditPrior) -> dict[str, Any]:
 def config_for_worker(config: EditConfig, record: RunRecord) -> EditConfig:
     """`config` for a worker in another process, with what `auto` and a relative path mean in this one."""
     prior = prior_for_worker(config.prior, record.sources["model"]["prior"])
-    weights = config.weights and config.weights.absolute()
-    return config.model_copy(update={"prior": prior, "weights": weights})
+    weights = config.sample_weights and config.sample_weights.absolute()
+    return config.model_copy(update={"prior": prior, "sample_weights": weights})
 
 
 def load_worker(config: EditConfig, out: str | Path, record: RunRecord) -> Callable[[Shard], Manifest]:
@@ -206,7 +206,7 @@ def run(
     shards = find_shards(paths, row_groups=config.row_groups)
     mine = shards_of_task(shards, task.index, task.count)
     check_layout_has_effect(config.layout, shards)
-    marks = check_not_edited(shards, anchors=config.anchors, force=config.force, among=mine)
+    marks = check_not_edited(shards, previous_runs=config.previous_runs, force=config.force, among=mine)
     model = load_model(config.prior)
     check_tokenizer_of_ids(config, mine, model.surfaces)
     record = _record(config, model, shards, marks)
@@ -230,7 +230,7 @@ def run(
 def _record(
     config: EditConfig, model: EditPrior, shards: Sequence[Shard], marks: Mapping[str, Provenance]
 ) -> RunRecord:
-    weights = {} if config.weights is None else {"weights": hash_path(config.weights / "weights")}
+    weights = {} if config.sample_weights is None else {"weights": hash_path(config.sample_weights / "weights")}
     sources = {
         "config": config.deciding(),
         **sources_of(model),

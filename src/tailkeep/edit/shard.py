@@ -182,7 +182,7 @@ class ShardEditor:
 
     def _with_weight(self, records: Iterable[Record], shard_io: ShardIO) -> Iterator[Record]:
         """Those of `records` whose weight is above 0, all if there are no weights; the others are counted."""
-        root = self._config.weights
+        root = self._config.sample_weights
         if root is None:
             yield from records
             return

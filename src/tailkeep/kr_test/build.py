@@ -55,7 +55,7 @@ def build_cloze(
     if not questions:
         raise InputError(
             f"{len(blanks):,} entities were found in {', '.join(inputs)}, and no two that could be exchanged. Give a "
-            "larger corpus of prose with names, years or numbers, or more of it in one document (--document)."
+            "larger corpus of prose with names, years or numbers, or more of it in one document (--document-separator)."
         )
     kinds = Counter(one.entity.kind for one, _ in pairs)
     counts = Counter(
@@ -73,7 +73,7 @@ def find_passages(inputs: Sequence[str], layout: Layout, *, num_questions: int, 
     """
     passages = passages_of(read_corpus(inputs, layout), num_passages=-(-num_questions // 2), seed=seed)
     if not passages:
-        raise InputError(f"no document of {', '.join(inputs)} has fifteen words. Give longer ones (--document).")
+        raise InputError(f"no document of {', '.join(inputs)} has 15 words. Give longer ones (--document-separator).")
     return passages
 
 
