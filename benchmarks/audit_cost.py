@@ -1,4 +1,4 @@
-"""One audit in a process of its own, timed from its first shard to its last and to its conclusion."""
+"""One audit in its own process: the time of its shards, and the time of its summary."""
 
 import cProfile
 import pstats
@@ -15,33 +15,33 @@ from tailkeep.audit.shard import ShardAuditor
 from tailkeep.audit.summary import summarize
 from tailkeep.data.corpus import find_shards, finish_shard, open_destination
 
-_SHOWN = 12
+_NUM_FUNCTIONS = 12
 
 
-def audited(path: Path, out: Path, config: Mapping[str, Any], *, profile: bool = False) -> Spent:
-    """What the shards of `path` take, and `concluding` afterwards, in seconds of CPU; `bytes` of text."""
+def measure_audit(path: Path, out: Path, config: Mapping[str, Any], *, profile: bool = False) -> Spent:
+    """The CPU seconds of the shards of `path` and of the summary (`concluding`), and the `bytes` of text."""
     watch = Stopwatch()
-    chosen = load(config)
-    scorer = load_prior_scorer(chosen)
-    work, destination = ShardAuditor(chosen, scorer), open_destination(out)
-    shards = [_named(shard) for shard in find_shards([str(path)])]
+    audit_config = load(config)
+    scorer = load_prior_scorer(audit_config)
+    auditor, destination = ShardAuditor(audit_config, scorer), open_destination(out)
+    shards = [_with_side(shard) for shard in find_shards([str(path)])]
     profiler = cProfile.Profile()
     watch.begin()
     if profile:
         profiler.enable()
-    manifests = [finish_shard(shard, work, destination, fingerprint="") for shard in shards]
+    manifests = [finish_shard(shard, auditor, destination, fingerprint="") for shard in shards]
     profiler.disable()
     spent = watch.spent(bytes=sum(shard.size for shard in shards))
     start = time.process_time()
-    found = summarize(chosen, manifests, lambda name: out / name, scorer)
+    result = summarize(audit_config, manifests, lambda name: out / name, scorer)
     spent["concluding"] = time.process_time() - start
-    asked = found.summary["input"].get("prior")
-    # The first token of a document has no probability, and is read all the same.
-    spent["tokens"] = asked["tokens"] + found.summary["input"]["documents"] if asked else 0
+    figures = result.summary["input"]
+    # The model also reads the first token of a document, which has no probability.
+    spent["tokens"] = figures["prior"]["tokens"] + figures["documents"] if "prior" in figures else 0
     return {**spent, "profile": _shares(profiler) if profile else [], "peak_mib": Stopwatch().spent()["peak_mib"]}
 
 
-def _named(shard: Any) -> Any:
+def _with_side(shard: Any) -> Any:
     from dataclasses import replace
 
     return replace(shard, name=f"input/{shard.name}")
@@ -50,5 +50,5 @@ def _named(shard: Any) -> Any:
 def _shares(profiler: cProfile.Profile) -> list[tuple[str, float]]:
     stats: Any = pstats.Stats(profiler).stats  # type: ignore[attr-defined]
     total = sum(entry[2] for entry in stats.values())
-    rows = sorted(((entry[2] / total, key) for key, entry in stats.items()), reverse=True)[:_SHOWN]
+    rows = sorted(((entry[2] / total, key) for key, entry in stats.items()), reverse=True)[:_NUM_FUNCTIONS]
     return [(f"{Path(file).name}:{name}", share) for share, (file, _, name) in rows]

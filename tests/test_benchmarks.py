@@ -126,7 +126,7 @@ def test_the_paired_texts_are_compared_and_halves_of_one_side(tmp_path):
     found = printed(PAIRED, *arguments)
     assert "x, prepared: " in found
     rows = list(csv.DictReader((tmp_path / "all.csv").read_text(encoding="utf-8").splitlines()))
-    assert {row["form"] for row in rows if row["flagged"] == "1"} == {"as they are", "prepared"}
+    assert {row["form"] for row in rows if row["flagged"] == "1"} == {"raw", "prepared"}
     alarms = next(line for line in found.splitlines() if line.startswith("| x |"))
     assert "| 640 | " in alarms
 

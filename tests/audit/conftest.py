@@ -1,4 +1,4 @@
-"""Small corpora in every format, and what a run has left."""
+"""Small corpora in every format."""
 
 import gzip
 import json
@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tailkeep.audit.documents import SampledDocument
 from tests.edit.conftest import left_by, one_thread, prior, real_data
 
 __all__ = ["left_by", "one_thread", "prior", "real_data"]
@@ -46,6 +47,13 @@ def write_corpus(folder: Path, texts) -> Path:
     (folder / "c.txt").write_text("\n".join(parts[2]) + "\n", encoding="utf-8")
     pq.write_table(pa.table({"text": parts[3]}), folder / "d.parquet", row_group_size=max(quarter // 3, 1))
     return folder
+
+
+def sample_of(texts):
+    return [
+        SampledDocument(number, f"x:{number}", str(number), len(text.encode()), text)
+        for number, text in enumerate(texts)
+    ]
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""What a prior adds: its figures are those of the model, its scores those that an edit sees."""
+"""Scores under a prior agree with the model in float64, and the figures with the scores."""
 
 import json
 import math
@@ -17,12 +17,12 @@ FAST = {"testing": {"permutations": 640}}
 
 
 @pytest.fixture(scope="module")
-def asked(prior, tmp_path_factory):
+def scored(prior, tmp_path_factory):
     folder = tmp_path_factory.mktemp("asked")
-    ours = write_jsonl(folder / "a.jsonl", [f"{text} {STORIES[0]}" for text in STORIES[:20]])
-    theirs = write_jsonl(folder / "b.jsonl", [f"{text} {STORIES[20]}" for text in STORIES[20:40]])
+    input_path = write_jsonl(folder / "a.jsonl", [f"{text} {STORIES[0]}" for text in STORIES[:20]])
+    reference_path = write_jsonl(folder / "b.jsonl", [f"{text} {STORIES[20]}" for text in STORIES[20:40]])
     config = {**FAST, "prior": {"path": str(prior), "batch_tokens": 256}}
-    return run(config, ours, folder / "out", reference=theirs), folder, config
+    return run(config, input_path, folder / "out", reference=reference_path), folder, config
 
 
 def reference_log_probs(prior, text):
@@ -33,20 +33,20 @@ def reference_log_probs(prior, text):
     return logits[0, :-1].gather(1, ids[0, 1:, None])[:, 0].numpy()
 
 
-def test_the_scores_are_those_of_the_model_in_double_precision(asked, prior):
-    _, folder, _ = asked
+def test_the_scores_are_those_of_the_model_in_double_precision(scored, prior):
+    _, folder, _ = scored
     rows = pq.read_table(folder / "out" / "scores" / "input" / "a.jsonl.parquet").to_pylist()
     texts = [json.loads(line)["text"] for line in (folder / "a.jsonl").read_text().splitlines()]
     assert [row["document_id"] for row in rows] == [f"d{number}" for number in range(20)]
     for row, text in list(zip(rows, texts, strict=True))[:5]:
-        wanted = reference_log_probs(prior, text)
-        assert row["tokens"] == len(wanted)
-        assert row["log_prob"] == pytest.approx(float(wanted.sum()), rel=1e-4)
-        assert row["over_0.9"] == int((wanted >= math.log(0.9)).sum())
+        expected = reference_log_probs(prior, text)
+        assert row["tokens"] == len(expected)
+        assert row["log_prob"] == pytest.approx(float(expected.sum()), rel=1e-4)
+        assert row["over_0.9"] == int((expected >= math.log(0.9)).sum())
 
 
-def test_the_figures_add_up_the_scores(asked):
-    outcome, folder, _ = asked
+def test_the_figures_add_up_the_scores(scored):
+    outcome, folder, _ = scored
     rows = pq.read_table(folder / "out" / "scores" / "input" / "a.jsonl.parquet").to_pylist()
     figures = outcome.summary["input"]["prior"]
     tokens = sum(row["tokens"] for row in rows)
@@ -64,18 +64,18 @@ def test_the_figures_add_up_the_scores(asked):
 
 
 @pytest.mark.slow
-def test_workers_leave_the_bytes_of_one(asked, tmp_path):
-    _, folder, config = asked
+def test_workers_leave_the_bytes_of_one(scored, tmp_path):
+    _, folder, config = scored
     run(config, folder / "a.jsonl", tmp_path, reference=folder / "b.jsonl", workers=2)
     assert left_by(tmp_path) == left_by(folder / "out")
 
 
-def test_the_probability_that_is_not_a_number_stops_the_run(asked, monkeypatch):
+def test_the_probability_that_is_not_a_number_stops_the_run(scored, monkeypatch):
     from tailkeep.audit.prior_scores import PriorScorer
     from tailkeep.errors import InputError
     from tailkeep.scoring import ScoredDocument
 
-    _, _, config = asked
+    _, _, config = scored
     scorer = PriorScorer(config["prior"])
     none = np.zeros(0, np.int64)
     monkeypatch.setattr(

@@ -14,9 +14,9 @@ pytestmark = [
 
 
 def test_a_bucket_is_audited_as_a_folder_is(corpus, reference, tmp_path):
-    here = run({}, corpus, tmp_path / "here", reference=reference)
+    local = run({}, corpus, tmp_path / "here", reference=reference)
     with running() as server:
         server.store().put(f"{corpus}/", f"{BUCKET}/in/", recursive=True)
-        there = run({}, f"s3://{BUCKET}/in", tmp_path / "there", reference=reference)
-    assert there.summary == here.summary
+        remote = run({}, f"s3://{BUCKET}/in", tmp_path / "there", reference=reference)
+    assert remote.summary == local.summary
     assert left_by(tmp_path / "there") == left_by(tmp_path / "here")

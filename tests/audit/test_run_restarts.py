@@ -1,4 +1,4 @@
-"""The same bytes whoever works, in whatever order, and however often they are killed."""
+"""The same bytes for any number of workers, any order and any number of kills."""
 
 import json
 
@@ -62,18 +62,18 @@ def test_a_store_gets_the_bytes_of_a_folder(corpus, reference, undisturbed):
 
 
 def test_how_a_corpus_is_cut_into_row_groups_changes_no_figure(corpus, tmp_path):
-    found = []
+    summaries = []
     for row_groups in (None, 1):
         run({"row_groups": row_groups}, corpus / "d.parquet", tmp_path / str(row_groups))
-        found.append(json.loads((tmp_path / str(row_groups) / "summary.json").read_text())["input"])
-    assert found[0] == found[1]
+        summaries.append(json.loads((tmp_path / str(row_groups) / "summary.json").read_text())["input"])
+    assert summaries[0] == summaries[1]
 
 
 def test_a_tight_memory_changes_no_byte_of_the_tables(tmp_path):
     path = write_jsonl(tmp_path / "x.jsonl", prose(400, words=60, seed=4, types=30_000))
     for memory in (16, 1024):
         run({"memory_mb": memory}, path, tmp_path / str(memory))
-    left = [left_by(tmp_path / str(memory)) for memory in (16, 1024)]
-    for found in left:
-        del found["config.yaml"]
-    assert left[0] == left[1]
+    outputs = [left_by(tmp_path / str(memory)) for memory in (16, 1024)]
+    for files in outputs:
+        del files["config.yaml"]
+    assert outputs[0] == outputs[1]

@@ -1,4 +1,4 @@
-"""Input that cannot be audited: one clear error each, or the documented rejection; as in an edit."""
+"""Bad input: one clear error each, or the documented rejection, as in an edit."""
 
 import base64
 import gzip
@@ -20,9 +20,9 @@ def test_a_bad_line_stops_the_run_with_file_and_line_or_is_rejected(tmp_path, ki
         run(config, tmp_path / "x.jsonl", tmp_path / "out")
     outcome = run({**config, "on_error": "skip"}, tmp_path / "x.jsonl", tmp_path / "out")
     assert (outcome.counts["documents"], outcome.rejected, outcome.summary["input"]["documents"]) == (3, 1, 2)
-    (found,) = map(json.loads, (tmp_path / "out" / "rejects" / "input" / "x.jsonl.jsonl").read_text().splitlines())
-    assert reason in found["reason"]
-    assert kind == "too long" or base64.b64decode(found["base64"]).strip() == line
+    (reject,) = map(json.loads, (tmp_path / "out" / "rejects" / "input" / "x.jsonl.jsonl").read_text().splitlines())
+    assert reason in reject["reason"]
+    assert kind == "too long" or base64.b64decode(reject["base64"]).strip() == line
 
 
 def test_a_torn_gzip_keeps_what_came_before(tmp_path):

@@ -1,4 +1,4 @@
-"""Ray as the engine of an audit, on a real cluster on this machine."""
+"""Ray as the executor of an audit, on a real cluster on this machine."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Weights of documents: who gets which, and what an edit and the laboratory make of them."""
+"""The weights of documents that `select` writes, and their use in an edit and in the lab."""
 
 import json
 
@@ -37,22 +37,22 @@ def weights_in(folder):
 
 
 def surprise_of(audited):
-    found = {}
+    surprise = {}
     for path in (audited / "out" / "scores" / "input").glob("*.parquet"):
         rows = pq.ParquetFile(path).read().to_pylist()
-        found |= {row["document_id"]: -row["log_prob"] / row["tokens"] for row in rows}
-    return found
+        surprise |= {row["document_id"]: -row["log_prob"] / row["tokens"] for row in rows}
+    return surprise
 
 
 @pytest.mark.parametrize("method", ["perplexity", "surplexity"])
 def test_the_share_with_the_lowest_or_the_highest_perplexity_is_kept(audited, tmp_path, method):
-    found = select(audited / "out", tmp_path, method, keep=0.3)
-    assert (found.documents, found.selected, found.files) == (20, 6, 2)
+    counts = select(audited / "out", tmp_path, method, keep=0.3)
+    assert (counts.documents, counts.selected, counts.files) == (20, 6, 2)
     surprise = surprise_of(audited)
-    rows = [row for own in weights_in(tmp_path).values() for row in own]
-    kept = {row["document_id"] for row in rows if row["weight"] > 0}
-    wanted = sorted(surprise, key=surprise.get, reverse=method == "surplexity")[:6]
-    assert kept == set(wanted)
+    rows = [row for file_rows in weights_in(tmp_path).values() for row in file_rows]
+    selected = {row["document_id"] for row in rows if row["weight"] > 0}
+    expected = sorted(surprise, key=surprise.get, reverse=method == "surplexity")[:6]
+    assert selected == set(expected)
     assert {row["method"] for row in rows} == {method}
     assert len({row["fingerprint"] for row in rows}) == 1
 
@@ -61,14 +61,14 @@ def test_dsir_prefers_documents_like_the_reference_and_the_seed_decides(tmp_path
     write_jsonl(tmp_path / "in" / "a.jsonl", prose(20, words=30, seed=1))
     write_jsonl(tmp_path / "in" / "b.jsonl", prose(20, words=30, seed=2, types=20))
     run({}, tmp_path / "in", tmp_path / "out", reference=write_jsonl(tmp_path / "r.jsonl", prose(15, words=30, seed=3)))
-    drawn = {}
+    selections = {}
     for name, seed in (("first", 0), ("again", 0), ("other", 1)):
         select(tmp_path / "out", tmp_path / name, "dsir", inputs=tmp_path / "in", seed=seed, keep=0.25)
-        drawn[name] = weights_in(tmp_path / name)
-        assert sum(row["weight"] for row in drawn[name]["a.jsonl"]) == 10
-        assert sum(row["weight"] for row in drawn[name]["b.jsonl"]) == 0
-    assert drawn["first"] == drawn["again"]
-    assert drawn["first"] != drawn["other"]
+        selections[name] = weights_in(tmp_path / name)
+        assert sum(row["weight"] for row in selections[name]["a.jsonl"]) == 10
+        assert sum(row["weight"] for row in selections[name]["b.jsonl"]) == 0
+    assert selections["first"] == selections["again"]
+    assert selections["first"] != selections["other"]
 
 
 def test_a_function_and_a_file_give_weights_of_ones_own(audited, tmp_path, tailkeep):
@@ -90,11 +90,11 @@ def test_a_function_and_a_file_give_weights_of_ones_own(audited, tmp_path, tailk
 
 
 def test_what_a_selection_lacks_is_named(audited, tmp_path):
-    run({}, audited / "in", tmp_path / "plain")
+    run({}, audited / "in", tmp_path / "bare")
     for arguments, more, message in (
-        ((tmp_path / "plain", tmp_path, "perplexity"), {}, "audited without a prior"),
-        ((tmp_path / "plain", tmp_path, "dsir"), {"inputs": audited / "in"}, "audited without a reference"),
-        ((tmp_path / "plain", tmp_path, "dsir"), {}, "reads the documents again"),
+        ((tmp_path / "bare", tmp_path, "perplexity"), {}, "audited without a prior"),
+        ((tmp_path / "bare", tmp_path, "dsir"), {"inputs": audited / "in"}, "audited without a reference"),
+        ((tmp_path / "bare", tmp_path, "dsir"), {}, "reads the documents again"),
         ((audited / "out", tmp_path, "perplexity"), {"inputs": audited / "in"}, "has no effect with method perplexity"),
         ((audited / "out", tmp_path, "perplexity"), {"keep": 1}, "keep must be between 0 and 1 .both excluded., got 1"),
         ((audited / "out", tmp_path, "scores"), {}, "Give both or neither|reads the documents again"),
@@ -117,11 +117,13 @@ def test_an_edit_leaves_documents_of_weight_0_out_and_counts_them(audited, prior
     counts = outcome.counts
     assert (counts["documents"], counts["written"], counts["left_out"]) == (20, 8, 12)
     assert "12 left out for their weight of 0" in outcome.lines()[1]
-    kept = {row["document_id"] for own in weights_in(tmp_path).values() for row in own if row["weight"] > 0}
+    selected = {
+        row["document_id"] for file_rows in weights_in(tmp_path).values() for row in file_rows if row["weight"] > 0
+    }
     lines = [
         line for path in (tmp_path / "edited" / "documents").glob("*.jsonl") for line in path.read_text().splitlines()
     ]
-    assert {json.loads(line)["id"] for line in lines} == kept
+    assert {json.loads(line)["id"] for line in lines} == selected
     select(audited / "out", tmp_path, "perplexity", keep=0.4)
     with pytest.raises(Exception, match="weights"):
         edit.run(config, audited / "in", tmp_path / "edited")
@@ -152,9 +154,11 @@ def test_the_laboratory_draws_real_documents_by_weight_and_leaves_the_held_out_a
     weights = np.array([2.0, 0.0] * 10)
     file = write_weights(tmp_path, "x", [f"d{n}" for n in range(20)], weights, method="m", fingerprint="f")
     settings = {"name": "text", "path": path, "held_out": 0.2}
-    plain, drawn = read_dataset(TextCorpus(**settings)), read_dataset(TextCorpus(**settings, weights=file))
-    assert drawn.held_out == plain.held_out == [TextRecord(text, line=16 + n) for n, text in enumerate(texts[16:])]
-    assert [record.text for record in drawn.real] == [text for text in texts[:16:2] for _ in range(2)]
+    unweighted, weighted = read_dataset(TextCorpus(**settings)), read_dataset(TextCorpus(**settings, weights=file))
+    assert (
+        weighted.held_out == unweighted.held_out == [TextRecord(text, line=16 + n) for n, text in enumerate(texts[16:])]
+    )
+    assert [record.text for record in weighted.real] == [text for text in texts[:16:2] for _ in range(2)]
     write_jsonl(path, texts[:19])
     with pytest.raises(InputError, match=r"has 20 weights, and .* 19 documents"):
         read_dataset(TextCorpus(**settings, weights=file))

@@ -1,0 +1,31 @@
+"""The frequency spectrum and histogram quantiles against closed forms."""
+
+from itertools import islice
+
+import numpy as np
+import pytest
+
+from tailkeep.audit.corpus_stats import Spectrum, histogram_quantiles
+from tailkeep.metrics import entropy, gini, top_share
+
+
+def test_a_spectrum_says_what_the_counts_say():
+    counts = np.array([9, 5, 5, 3, 1, 1, 1, 1])
+    spectrum = Spectrum()
+    for part in np.array_split(counts, 3):
+        spectrum.add(part)
+    figures = spectrum.figures()
+    assert figures["types"] == 8
+    assert figures["entropy"] == pytest.approx(float(entropy(counts)))
+    assert figures["gini"] == pytest.approx(float(gini(counts)))
+    assert figures["unseen_mass"] == pytest.approx(4 / 26)
+    assert figures["tail_mass"] == pytest.approx(7 / 26)
+    assert float(top_share(counts, 3)) == pytest.approx(19 / 26)
+    assert list(islice(spectrum.curve(), 3))[1] == pytest.approx((4 / 8, 4 / 26))
+    assert spectrum.ranks()[0] == (1, 9)
+
+
+def test_quantiles_lie_straight_between_the_edges_of_a_bin():
+    edges = np.array([0.0, 1.0, 3.0])
+    assert histogram_quantiles([2, 2], edges, [0.25, 0.5, 0.75]) == [0.5, 1.0, 2.0]
+    assert np.isnan(histogram_quantiles([0, 0], edges, [0.5])).all()

@@ -1,0 +1,37 @@
+"""Log odds, the AUC and importance weights against closed forms and known corpora."""
+
+import numpy as np
+import pytest
+
+from tailkeep.audit.keywords import importance_weights, log_odds, separation
+from tailkeep.data.hashing import BUCKETS, buckets_of, ngrams_of, split_words
+from tests.audit.conftest import prose, sample_of
+
+
+def bucket_counts(side):
+    totals = np.zeros(BUCKETS, np.int64)
+    for grams in ngrams_of(split_words([item.text.encode() for item in side]), 2):
+        totals += np.bincount(buckets_of(grams.hashes, BUCKETS), minlength=BUCKETS)
+    return totals
+
+
+def test_the_log_odds_of_equal_shares_are_zero_and_grow_with_evidence():
+    totals = np.array([1000.0, 2000.0])
+    scores = log_odds(np.array([[10.0, 10.0, 100.0], [20.0, 2.0, 20.0]]), totals)
+    assert scores[0] == pytest.approx(0, abs=1e-9)
+    assert 0 < scores[1] < scores[2]
+
+
+def test_separation_is_the_chance_that_one_is_above_the_other():
+    assert separation(np.array([0.0, 1.0]), np.array([2.0, 3.0])) == 1
+    assert separation(np.array([0.0, 1.0]), np.array([0.0, 1.0])) == 0.5
+    assert np.isnan(separation(np.array([]), np.array([1.0])))
+
+
+def test_importance_separates_different_corpora_and_not_halves_of_one():
+    narrow, wide, more = prose(60, words=40, seed=1, types=30), *(prose(60, words=40, seed=s) for s in (2, 3))
+    for input_texts, reference_texts, low, high in ((narrow, wide, 0.99, 1.0), (more, wide, 0.3, 0.7)):
+        sides = sample_of(input_texts), sample_of(reference_texts)
+        result = importance_weights(sides, tuple(bucket_counts(side) for side in sides), 3)
+        assert low <= result.separation <= high
+        assert len(result.examples) == 9

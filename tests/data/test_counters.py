@@ -1,0 +1,54 @@
+"""Counters of one shard: chunks of documents, and sums over any split into shards."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tailkeep.data.counters import ShardCounter, ShardDocument, batch_documents, merge_counts, split_chunks
+from tailkeep.data.hashing import (
+    BUCKETS,
+)
+
+texts = st.lists(st.text(alphabet="ab c.\né\u3042\u2014\u00a0", max_size=30), min_size=1, max_size=6)
+
+
+def documents_of(some):
+    return [ShardDocument(number, number, str(number), text, text.encode()) for number, text in enumerate(some)]
+
+
+def counted(some, folder):
+    counting = ShardCounter(1 << 20, folder)
+    for batch in batch_documents(documents_of(some)):
+        counting.add(batch)
+    return counting
+
+
+@settings(max_examples=30, deadline=None)
+@given(texts, st.integers(0, 6))
+def test_any_cut_into_shards_adds_up_to_the_whole(tmp_path_factory, some, cut):
+    folder = tmp_path_factory.mktemp("counts")
+    whole = counted(some, folder).counts()
+    parts = merge_counts([counted(part, folder).counts() for part in (some[:cut], some[cut:])])
+    assert {name: counts.tolist() for name, counts in parts.items()} == {
+        name: counts.tolist() for name, counts in whole.items()
+    }
+    assert int(whole["words"][0]) == int(whole["buckets/1"].sum())
+    assert int(whole["lengths"].sum()) == len(some)
+    assert len(whole["buckets/2"]) == BUCKETS
+
+
+def test_a_long_document_is_one_document_however_it_is_cut(tmp_path):
+    text = "word " * 300_000
+    assert len(list(split_chunks(text.encode()))) > 1
+    counts = counted([text, "a b"], tmp_path).counts()
+    assert int(counts["words"][0]) == 300_002
+    assert int(counts["lengths"].sum()) == 2
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.text(max_size=40), st.integers(1, 8))
+def test_pieces_are_the_document_and_whole_characters(text, factor):
+    raw = (text * 4000 * factor).encode()
+    chunks = list(split_chunks(raw))
+    assert b"".join(chunks) == raw
+    for chunk in chunks:
+        chunk.decode()
