@@ -58,7 +58,7 @@ def test_the_signs_of_synthetic_text_stand_beside_the_published_ones(tmp_path):
         write_jsonl(tmp_path / f"{name}.jsonl", prose(40, words=20, seed=types, types=types))
     command = [sys.executable, str(EXAMPLES / "audit_synthetic.py"), "human.jsonl", "machine.jsonl", "--out", "out"]
     found = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path).stdout.splitlines()
-    assert found[2].startswith("| entropy of pairs")
+    assert found[2].startswith("| entropy of word pairs")
     assert found[2].endswith("| yes |")
     assert found[-1].endswith("cd out && tailkeep lab lab/mix.yaml --out lab/run")
 
