@@ -1,4 +1,4 @@
-"""What the models of an arm generated, generation by generation: sample texts, and grids of images.
+"""The samples of an arm, generation by generation: texts, and grids of images.
 
 Rule: samples come from a model trained on a corpus, so nothing in them is interpreted. Texts are shortened and made
 visible; a file that holds no 8-bit images is not drawn.
