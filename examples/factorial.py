@@ -41,8 +41,8 @@ def main(run: Path, metric: str) -> None:
     for effect in effects:
         name = " x ".join(effect.levels.values())
         mean, low, high = effect.interval
-        said = verdict(effect, [alone[one] for one in effect.levels.values()]) if len(effect.levels) > 1 else ""
-        print(f"{name:24} {mean:+.3f} ({low:+.3f} to {high:+.3f})  {said}".rstrip())
+        comment = verdict(effect, [alone[one] for one in effect.levels.values()]) if len(effect.levels) > 1 else ""
+        print(f"{name:24} {mean:+.3f} ({low:+.3f} to {high:+.3f})  {comment}".rstrip())
 
 
 if __name__ == "__main__":

@@ -78,12 +78,12 @@ class Counting:
         return Frequencies(np.array(content["share"]), content["facts"])
 
 
-def subject(options: Mapping[str, Any], seed: int) -> lab.Subject:
+def experiment(options: Mapping[str, Any], seed: int) -> lab.Experiment:
     vocabulary, size = int(options["vocabulary"]), int(options["size"])
     share = 1 / np.arange(1, vocabulary + 1)
     share /= share.sum()
     real = Words(np.random.default_rng(seed).choice(vocabulary, size=size, p=share))
-    return lab.Subject(
+    return lab.Experiment(
         name="words",
         real=real,
         learner=Counting(vocabulary),
@@ -105,5 +105,5 @@ CONFIG: dict[str, Any] = {
 
 if __name__ == "__main__":
     out = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/own-learner")
-    lab.run(CONFIG, out, learners={"words": subject})
+    lab.run(CONFIG, out, learners={"words": experiment})
     print(report.write(out))

@@ -142,7 +142,7 @@ def test_the_chosen_arms_alone_are_run_in_the_order_of_the_file(tailkeep, recipe
     assert code == 0
     assert list(yaml.safe_load(out)["arms"]) == ["baseline", "cut"]
     assert tailkeep("lab", recipe, "--arms", "cut", "--out", tmp_path / "run", "--workers", 1)[0] == 0
-    assert {cell.arm for cell in RunDirectory.open(tmp_path / "run").cells()} == {"cut"}
+    assert {cell.arm for cell in RunDirectory.open(tmp_path / "run").generation_dirs()} == {"cut"}
 
 
 @pytest.mark.parametrize("name", ["demo", "gaussian", "mixture"])
@@ -182,7 +182,7 @@ def test_each_command_has_an_override_of_its_own_as_an_example(tailkeep):
 
 def test_hostile_text_is_shown_and_does_nothing(tailkeep, tmp_path):
     with new_run(tmp_path / "run", arms=["baseline"], seeds=(0,), generations=1, description=HOSTILE_TEXT) as run:
-        cell = run.cell("baseline", 0, 0)
+        cell = run.generation_dir("baseline", 0, 0)
         write_texts(cell, "common", [(HOSTILE_TEXT, HOSTILE_TEXT)])
         finish(cell, {"held_out_nll": 1.0}, learner="causal_lm")
     code, out, _ = tailkeep("show", tmp_path / "run")
@@ -209,7 +209,7 @@ def refused(result, message, code=2):
     [
         ("generatons=2", r"^error: --set: unknown key 'generatons'\. Did you mean 'generations'\?$"),
         ("truncate={name: density, threshold: 0}", r"truncate.*threshold.*greater than 0 \(received 0\)"),
-        ("seeds=[0, 0]", "a seed stands here twice"),
+        ("seeds=[0, 0]", "a seed is listed twice"),
         ("data.size=many", "data.size"),
         ("regime.name=replac", "'replac' is unknown. Did you mean 'replace'"),
         ("learner=gausian", "'gausian' is unknown. Did you mean 'gaussian'"),

@@ -41,7 +41,7 @@ def test_remedies_that_add_up_are_told_from_those_that_cancel(tmp_path):
         {"arm": arm, "seed": seed, "generation": generation, "kr_accuracy": value + seed / 10 + seed * generation / 1e4}
         for arm, value in worth.items() for seed in (0, 1, 2) for generation in (0, 1)
     ]  # fmt: skip
-    (tmp_path / "config.yaml").write_text("grid: {decoder: [sample, matched], loss: [plain, truncated]}\n")
+    (tmp_path / "config.yaml").write_text("grid: {decoder: [sample, matched], loss: [baseline, truncated]}\n")
     (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
     command = [sys.executable, str(EXAMPLES / "factorial.py"), str(tmp_path), "kr_accuracy"]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()

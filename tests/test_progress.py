@@ -37,7 +37,7 @@ def test_off_a_terminal_a_finished_generation_is_a_plain_line_on_stderr(clock, c
 
 def test_phases_print_no_line_of_their_own(clock, capsys):
     with show_progress(2) as observe:
-        for phase in ("write", "train", "sample", "measure"):
+        for phase in ("generate", "train", "sample", "measure"):
             clock(10)
             observe(Event("baseline", 0, 0, phase))
     assert capsys.readouterr().err == ""

@@ -16,7 +16,7 @@ def undisturbed_run(config, folder):
 
 def phase_boundaries(log):
     """The operations that finish a phase: each renames a folder or a file that a resumed run looks for."""
-    names = {"written", "model", "samples", "metrics.json", "DONE", "metrics.jsonl", "run.json"}
+    names = {"generated", "model", "samples", "metrics.json", "DONE", "metrics.jsonl", "run.json"}
     return [n for n, (operation, path) in enumerate(log, start=1) if operation == "rename" and path.name in names]
 
 

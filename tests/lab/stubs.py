@@ -79,7 +79,7 @@ def measure(model: TraceModel, samples: Mapping[str, Numbers]) -> Measurement:
     return Measurement({"mean": float(samples["common"].values.mean()), "last": float(model.trained_on[-1])})
 
 
-def trace_subject(asked: Asked, *, size: int = 6) -> Experiment:
+def trace_experiment(asked: Asked, *, size: int = 6) -> Experiment:
     return Experiment(
         name="trace",
         real=real(size),
@@ -90,4 +90,4 @@ def trace_subject(asked: Asked, *, size: int = 6) -> Experiment:
 
 
 def trace_learners(asked: Asked, *, size: int = 6) -> dict[str, Callable[[Mapping[str, object], int], Experiment]]:
-    return {"trace": lambda options, seed: trace_subject(asked, size=size)}
+    return {"trace": lambda options, seed: trace_experiment(asked, size=size)}

@@ -173,7 +173,7 @@ def test_an_arm_whose_name_holds_a_dot_is_overridden_in_quotes():
         ('arms."z.1".generations=2', '--set arms."z.1": there is no such arm.'),
         (
             "arms.cut-0.9.generations=2",
-            "--set arms.cut-0: there is no such arm. A name that holds a dot stands in double quotes: "
+            "--set arms.cut-0: there is no such arm. Put a name with a dot in double quotes: "
             "--set 'arms.\"cut-0.5\".KEY=VALUE'.",
         ),
         (
@@ -262,7 +262,7 @@ def test_a_missing_learner_is_told_with_the_kinds_there_are():
 @pytest.mark.parametrize(
     ("tree", "message"),
     [
-        ({**GAUSSIAN, "seeds": [0, 0]}, r"seeds: a seed stands here twice; keep one \(received \[0, 0\]\)"),
+        ({**GAUSSIAN, "seeds": [0, 0]}, r"seeds: a seed is listed twice; keep one \(received \[0, 0\]\)"),
         ({**GAUSSIAN, "seeds": []}, r"seeds: expected a list of whole numbers, such as \[0, 1, 2\] \(received \[\]\)"),
         ({**GAUSSIAN, "seeds": 0}, r"seeds: expected a list of whole numbers, such as \[0, 1, 2\] \(received 0\)"),
         ({**GAUSSIAN, "seeds": "01"}, r"seeds: expected a list of whole numbers.*received \"01\""),
@@ -278,11 +278,11 @@ def test_a_missing_learner_is_told_with_the_kinds_there_are():
         ({**LANGUAGE, "loss": {"name": "truncated", "threshold": 0}}, r"loss\.threshold: .*greater than 0"),
         ({**LANGUAGE, "loss": {"name": "truncated", "threshold": 1.5}}, r"loss\.threshold: .*received 1\.5"),
         ({**LANGUAGE, "loss": {"name": "truncated", "treshold": 0.9}}, r"'loss\.treshold'\. Did you mean 'threshold'"),
-        ({**GAUSSIAN, "arms": [1]}, r"arms: expected names with keys of their own"),
-        ({**GAUSSIAN, "arms": {"a": 3}}, r"arms: expected names with keys of their own"),
-        ({**GAUSSIAN, "presets": [1]}, r"presets: expected names with keys"),
-        ({**WITH_PRESETS, "preset": "huge"}, r"preset: 'huge' is not offered here\. Known: quick, full, file"),
-        ({**WITH_PRESETS, "preset": None}, r"preset: None is not offered here\. Known: quick"),
+        ({**GAUSSIAN, "arms": [1]}, r"arms: expected a mapping of names to keys"),
+        ({**GAUSSIAN, "arms": {"a": 3}}, r"arms: expected a mapping of names to keys"),
+        ({**GAUSSIAN, "presets": [1]}, r"presets: expected a mapping of names to keys"),
+        ({**WITH_PRESETS, "preset": "huge"}, r"preset: 'huge' is unknown\. Known: quick, full, file"),
+        ({**WITH_PRESETS, "preset": None}, r"preset: None is unknown\. Known: quick"),
     ],
 )
 def test_what_cannot_be_used_is_refused_with_its_key(tree, message):
@@ -291,7 +291,7 @@ def test_what_cannot_be_used_is_refused_with_its_key(tree, message):
 
 
 def test_a_scale_of_a_configuration_that_offers_none_is_refused():
-    with pytest.raises(ConfigError, match=r"preset: 'full' is not offered here\. It offers none"):
+    with pytest.raises(ConfigError, match=r"preset: 'full' is unknown\. It has no presets"):
         load(GAUSSIAN, overrides=["preset=full"])
 
 

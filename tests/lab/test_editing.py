@@ -10,7 +10,7 @@ from tailkeep.lab.protocols import Stage
 from tailkeep.lab.regimes import EditRegime
 from tailkeep.lab.toy_data import Numbers
 from tailkeep.rules import Sampler, ToEdit
-from tests.lab.stubs import Asked, TraceModel, listed, real, trace_learners, trace_subject
+from tests.lab.stubs import Asked, TraceModel, listed, real, trace_experiment, trace_learners
 
 USER = {"learner": "user", "id": "trace", "version": "1", "generations": 2, "regime": {"name": "edit"}}
 LANGUAGE = {"learner": "causal_lm", "data": {"name": "world"}, "model": {"name": "scratch"}}
@@ -32,14 +32,14 @@ class EditingTrace(TraceModel):
 
 def recursion(regime, generations):
     """The training set and the facts of each generation, and what was asked of the models."""
-    asked, sets, facts, written = Asked(), [], [], {}
+    asked, sets, facts, generated = Asked(), [], [], {}
     for generation in range(generations):
         if generation:
             model = EditingTrace(generation - 1, asked, sets[-1].values)
             stage = Stage(generation, real(2), lambda: sets[-1], model)
-            written = {generation: regime.write(stage, seed=generation)}
-        sets.append(regime.mix(generation, real(2), written, seed=0))
-        facts.append(regime.facts(generation, written))
+            generated = {generation: regime.generate(stage, seed=generation)}
+        sets.append(regime.mix(generation, real(2), generated, seed=0))
+        facts.append(regime.facts(generation, generated))
     return [listed(data) for data in sets], facts, asked.of("edit")
 
 
@@ -57,12 +57,12 @@ def test_without_the_anchor_edits_are_of_edits():
     assert [told.get("changed_share") for told in facts] == [None, 0.25, 0.5, 0.75]
 
 
-def test_what_a_model_has_written_can_be_edited_by_itself():
-    sets, facts, asked = recursion(EditRegime(name="edit", of="written"), 3)
-    written = [TraceModel(generation, Asked(), ()).sample(2, seed=generation + 1) for generation in (0, 1)]
-    assert [call[1] for call in asked] == [listed(data) for data in written]
-    assert sets[1:] == [[value + 0.25 for value in listed(data)] for data in written]
-    assert facts[1:] == [{"changed_share": pytest.approx(data.values[0] % 1 + 0.25)} for data in written]
+def test_what_a_model_has_generated_can_be_edited_by_itself():
+    sets, facts, asked = recursion(EditRegime(name="edit", source="generated"), 3)
+    generated = [TraceModel(generation, Asked(), ()).sample(2, seed=generation + 1) for generation in (0, 1)]
+    assert [call[1] for call in asked] == [listed(data) for data in generated]
+    assert sets[1:] == [[value + 0.25 for value in listed(data)] for data in generated]
+    assert facts[1:] == [{"changed_share": pytest.approx(data.values[0] % 1 + 0.25)} for data in generated]
 
 
 def test_every_generation_stands_for_the_real_data():
@@ -90,7 +90,7 @@ def test_a_rule_without_a_name_is_toedit():
     [
         ({"rule": {"treshold": 0.5}}, r"unknown key 'regime\.rule\.treshold'\. Did you mean 'threshold'"),
         ({"rule": {"name": "tooedit"}}, r"regime\.rule\.name: 'tooedit' is unknown\. Did you mean 'toedit'"),
-        ({"of": "written", "anchored": False}, "regime: anchored has no effect beside of: written"),
+        ({"source": "generated", "anchored": False}, "regime: anchored has no effect beside source: generated"),
         ({"sampler": {"top_k": 1}}, r"regime: sampler\.top_k 1 leaves only the original"),
     ],
 )
@@ -104,27 +104,27 @@ def test_a_learner_of_numbers_has_nothing_to_edit(learner):
     with pytest.raises(ConfigError) as caught:
         lab.load({"learner": learner, "regime": {"name": "edit"}, "arms": {"a": {}, "b": {}}})
     (line,) = str(caught.value).splitlines()
-    assert "config: regime: 'edit' draws tokens of a text anew, which this learner's models cannot" in line
+    assert "config: regime: 'edit' resamples tokens of a text, which this learner's models cannot" in line
 
 
 def test_a_learner_of_ones_own_that_cannot_edit_is_refused_before_a_folder_is_made(tmp_path):
-    with pytest.raises(ConfigError, match=r"regime\.name: 'edit' asks each model to edit data, and those of 'trace'"):
+    with pytest.raises(ConfigError, match=r"regime\.name: 'edit' needs models that edit data, and those of 'trace'"):
         lab.run(USER, tmp_path / "run", learners=trace_learners(Asked()))
     assert not (tmp_path / "run").exists()
 
 
 def test_a_learner_of_ones_own_that_edits_is_asked_to(tmp_path):
     asked = Asked()
-    subject = trace_subject(asked, size=2)
+    experiment = trace_experiment(asked, size=2)
 
     @dataclass(frozen=True)
-    class Learner(type(subject.learner)):
+    class Learner(type(experiment.learner)):
         def fit(self, data, *, seed, budget, previous=None):
             model = super().fit(data, seed=seed, budget=budget, previous=previous)
             return EditingTrace(model.generation, model.asked, model.trained_on)
 
-    able = replace(subject, learner=Learner(asked), edits=True)
+    able = replace(experiment, learner=Learner(asked), edits=True)
     run = lab.run(USER, tmp_path / "run", learners={"trace": lambda options, seed: able})
-    metrics = run.cell("baseline", 0, 1).metrics()["metrics"]
+    metrics = run.generation_dir("baseline", 0, 1).metrics()["metrics"]
     assert metrics["changed_share"] == 0.25
     assert len(asked.of("edit")) == 1

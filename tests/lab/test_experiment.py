@@ -76,9 +76,9 @@ def test_what_changes_no_result_is_no_other_run(tmp_path, keys):
     [
         (
             {"regime": {"name": "regenerate", "fractions": 9}, "arms": {"a": {}}},
-            "8 examples cannot be cut into 9 parts",
+            "8 examples cannot be split into 9 parts",
         ),
-        ({"arms": {"a": {}, "b": {"learner": "user", "id": "mine", "version": "1"}}}, "'mine' was not handed over"),
+        ({"arms": {"a": {}, "b": {"learner": "user", "id": "mine", "version": "1"}}}, "'mine' was not passed"),
     ],
 )
 def test_what_can_be_refused_is_refused_before_a_folder_is_made(tmp_path, keys, message):
@@ -88,7 +88,7 @@ def test_what_can_be_refused_is_refused_before_a_folder_is_made(tmp_path, keys, 
 
 
 def test_no_workers_are_refused(tmp_path):
-    with pytest.raises(ConfigError, match="workers=0"):
+    with pytest.raises(ConfigError, match=r"workers must be >= 1, got 0\."):
         lab.run(TREE, tmp_path / "run", workers=0)
 
 
@@ -195,7 +195,7 @@ def test_a_worker_that_is_killed_is_one_clear_error(tmp_path):
                 children.add(child.pid)
                 os.kill(child.pid, signal.SIGKILL)
 
-    with pytest.raises(WorkerError, match=r"a worker process was ended from outside.*fewer workers"):
+    with pytest.raises(WorkerError, match=r"a worker process was killed \(out of memory\?\).*fewer workers"):
         lab.run({"arms": {"a": ENDLESS, "b": ENDLESS}}, tmp_path / "run", workers=2, observe=observe)
     assert children
 
@@ -205,7 +205,7 @@ def test_a_worker_that_is_killed_is_one_clear_error(tmp_path):
 
 def test_a_learner_of_ones_own_runs_and_is_named_in_the_cells(tmp_path):
     directory = lab.run({**USER, "options": {"depth": 2}}, tmp_path, learners=trace_learners(Asked()))
-    assert [cell.metrics()["learner"] for cell in directory.cells()] == ["trace", "trace"]
+    assert [cell.metrics()["learner"] for cell in directory.generation_dirs()] == ["trace", "trace"]
     assert directory.record.sources["arms"]["baseline"]["options"] == {"depth": 2}
 
 
@@ -230,7 +230,7 @@ def test_a_changed_learner_of_ones_own_is_another_run(tmp_path, key, value):
 
 
 def test_a_learner_that_was_not_handed_over_is_named_with_the_call_that_does(tmp_path):
-    with pytest.raises(ConfigError, match=r"the learner 'trace' was not handed over.*learners=\{'trace': \.\.\.\}"):
+    with pytest.raises(ConfigError, match=r"the learner 'trace' was not passed.*learners=\{'trace': \.\.\.\}"):
         lab.run(USER, tmp_path / "run")
 
 

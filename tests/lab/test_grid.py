@@ -57,9 +57,9 @@ def test_chosen_arms_of_a_grid_keep_its_axes():
 @pytest.mark.parametrize(
     ("grid", "message"),
     [
-        ({"a": {"x": 3}}, "expected axes of levels with keys of their own"),
-        ({"a": {"x": {}}, "b": ["y"]}, "expected axes of levels with keys of their own"),
-        ([1], "expected axes of levels with keys of their own"),
+        ({"a": {"x": 3}}, "expected a mapping of axes to levels to keys"),
+        ({"a": {"x": {}}, "b": ["y"]}, "expected a mapping of axes to levels to keys"),
+        ([1], "expected a mapping of axes to levels to keys"),
         ({"a": {"x-y": {}, "x": {}}, "b": {"z": {}, "y-z": {}}}, "two combinations are called 'x-y-z'"),
         ({"a": ["x", "y"]}, "no arm here is one of its combinations"),
         ({"a": {"bad name": {}}}, "an arm's name becomes a folder"),

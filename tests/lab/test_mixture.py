@@ -184,7 +184,7 @@ def test_held_out_points_share_no_seed_with_anything_that_a_chain_draws(seed, mo
     draw = ModesWorld.draw
     monkeypatch.setattr(ModesWorld, "draw", lambda self, seed: seeds.append(seed) or draw(self, seed))
     build(MixtureArm(learner="mixture", data=CLEAN, components=4), seed=seed)
-    phases = ("write", "train", "sample", "measure", "mix")
+    phases = ("generate", "train", "sample", "measure", "mix")
     used = {phase_seed(seed, generation, phase) for generation in range(50) for phase in phases}
     assert len(set(seeds)) == 2
     assert not used & set(seeds)
@@ -193,7 +193,7 @@ def test_held_out_points_share_no_seed_with_anything_that_a_chain_draws(seed, mo
 def test_one_truncated_generation_after_another(tmp_path):
     config = {"learner": "mixture", "generations": 2, "components": 4, "drop": 0.2, "data": {"modes": 4, "size": 80}}
     run = lab.run(config, tmp_path, storage=FaultyStorage())
-    assert run.cell("baseline", 0, 1).metrics()["metrics"]["dropped_share"] == pytest.approx(0.2)
+    assert run.generation_dir("baseline", 0, 1).metrics()["metrics"]["dropped_share"] == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize(("key", "value"), [("components", 0), ("drop", 1.0), ("drop", -0.1), ("data.modes", 0)])

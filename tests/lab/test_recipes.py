@@ -99,10 +99,10 @@ def test_a_recipe_of_numbers_runs_small(name, overrides, tmp_path):
     config = loaded(name, "seeds=[0]", *overrides)
     directory = lab.run(config, tmp_path, storage=FaultyStorage())
     last = {arm: study.generations - 1 for arm, study in config.arms.items()}
-    assert {arm: directory.cell(arm, 0, generation).done for arm, generation in last.items()} == dict.fromkeys(
-        config.arms, True
-    )
-    assert len({cell.arm for cell in directory.cells()}) == len(config.arms) >= 4
+    assert {
+        arm: directory.generation_dir(arm, 0, generation).done for arm, generation in last.items()
+    } == dict.fromkeys(config.arms, True)
+    assert len({cell.arm for cell in directory.generation_dirs()}) == len(config.arms) >= 4
 
 
 @pytest.mark.parametrize("name", [recipe.name for recipe in RECIPES if recipe.name not in REQUIRED])

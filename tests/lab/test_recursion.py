@@ -60,7 +60,7 @@ def test_a_generation_is_written_trained_sampled_and_measured_in_this_order(tmp_
     seen = [(event.generation, event.phase) for event in events_of(tmp_path, generations=2)]
     assert seen == [
         *((0, phase) for phase in ("train", "sample", "measure", None)),
-        *((1, phase) for phase in ("write", "train", "sample", "measure", None)),
+        *((1, phase) for phase in ("generate", "train", "sample", "measure", None)),
     ]
 
 
@@ -80,7 +80,7 @@ def test_arms_share_their_seeds_and_seeds_do_not(tmp_path):
 
 
 def test_no_two_phases_of_a_chain_share_a_seed():
-    phases = ("write", "train", "sample", "measure", "mix")
+    phases = ("generate", "train", "sample", "measure", "mix")
     seeds = {phase_seed(seed, g, phase) for seed in range(5) for g in range(50) for phase in phases}
     assert len(seeds) == 5 * 50 * 5
     assert all(0 <= seed < 2**32 for seed in seeds)
@@ -95,8 +95,8 @@ def test_the_learner_is_given_the_stages_budget_and_its_predecessor(tmp_path):
 
 def test_the_cell_says_how_much_its_model_was_trained_on(tmp_path):
     directory = run(tmp_path, regime=REGIMES["accumulate"])
-    assert [cell.metrics()["metrics"]["train_data_units"] for cell in directory.cells()] == [6, 12, 18]
-    assert [cell.metrics()["metrics"]["train_units"] for cell in directory.cells()] == [6, 12, 18]
+    assert [cell.metrics()["metrics"]["train_data_units"] for cell in directory.generation_dirs()] == [6, 12, 18]
+    assert [cell.metrics()["metrics"]["train_units"] for cell in directory.generation_dirs()] == [6, 12, 18]
 
 
 # What is recorded
@@ -108,7 +108,7 @@ def test_the_cell_says_how_much_its_model_was_trained_on(tmp_path):
 )
 def test_the_first_each_kth_and_the_last_generation_get_a_cell(tmp_path, generations, every, recorded):
     directory = run(tmp_path, generations=generations, record_every=every)
-    assert [cell.generation for cell in directory.cells()] == recorded
+    assert [cell.generation for cell in directory.generation_dirs()] == recorded
 
 
 @pytest.mark.parametrize(
@@ -118,8 +118,8 @@ def test_the_first_each_kth_and_the_last_generation_get_a_cell(tmp_path, generat
 def test_a_cell_holds_what_was_written_since_the_last_one_if_it_is_needed_again(tmp_path, regime, written):
     directory = run(tmp_path, generations=8, record_every=3, regime=REGIMES[regime])
     found = {
-        cell.generation: sorted(int(path.name) for path in cell.written.iterdir())
-        for cell in directory.cells()
+        cell.generation: sorted(int(path.name) for path in cell.generated.iterdir())
+        for cell in directory.generation_dirs()
         if cell.generation
     }
     assert found == written
@@ -127,7 +127,7 @@ def test_a_cell_holds_what_was_written_since_the_last_one_if_it_is_needed_again(
 
 def test_how_often_is_recorded_changes_no_result(tmp_path):
     every, few = (run(tmp_path / str(k), generations=5, record_every=k) for k in (1, 4))
-    assert few.cell("baseline", 0, 4).metrics() == every.cell("baseline", 0, 4).metrics()
+    assert few.generation_dir("baseline", 0, 4).metrics() == every.generation_dir("baseline", 0, 4).metrics()
 
 
 # Which models stay
@@ -201,8 +201,8 @@ def test_a_resumed_run_knows_how_long_its_finished_phases_took(tmp_path):
         directory = run(folder)
         for path, times in before.items():
             assert times.items() <= json.loads(path.read_text()).items()
-        phases = [set(cell.timings()) for cell in directory.cells()]
-        assert phases == [{"train", "sample", "measure"}, *[{"write", "train", "sample", "measure"}] * 2]
+        phases = [set(cell.timings()) for cell in directory.generation_dirs()]
+        assert phases == [{"train", "sample", "measure"}, *[{"generate", "train", "sample", "measure"}] * 2]
 
 
 def test_a_resumed_run_tells_of_every_generation_once(tmp_path):
@@ -230,5 +230,5 @@ def _stop_in(event, generation):
 
 def test_samples_are_drawn_with_the_cells_own_seed(tmp_path):
     directory = run(tmp_path, seeds=[0, 1])
-    firsts = {float(np.load(cell.samples / "common" / "values.npy")[0]) % 1 for cell in directory.cells()}
+    firsts = {float(np.load(cell.samples / "common" / "values.npy")[0]) % 1 for cell in directory.generation_dirs()}
     assert len(firsts) == 6

@@ -22,17 +22,17 @@ def half(share):
 
 
 def recursion(regime, data, generations, *, seed=0):
-    """The training set of each generation, what was asked of each model, and all that was written."""
-    asked, written, sets = Asked(), {}, []
+    """The training set of each generation, what was asked of each model, and all that was generated."""
+    asked, generated, sets = Asked(), {}, []
     for generation in range(generations):
         if generation:
             model = TraceModel(generation - 1, asked, sets[-1].values)
             stage = Stage(generation, data, lambda: sets[-1], model)
             if not regime.keeps_history:
-                written.clear()
-            written[generation] = regime.write(stage, seed=seed + generation)
-        sets.append(regime.mix(generation, data, written, seed=seed + 100 + generation))
-    return sets, asked, written
+                generated.clear()
+            generated[generation] = regime.generate(stage, seed=seed + generation)
+        sets.append(regime.mix(generation, data, generated, seed=seed + 100 + generation))
+    return sets, asked, generated
 
 
 @pytest.mark.parametrize("regime", [REPLACE, ACCUMULATE, SUBSAMPLE, half(0.5)])
@@ -56,8 +56,8 @@ def test_accumulate_trains_on_the_real_data_and_on_every_generation_in_order():
 
 
 def test_a_subsample_of_the_pool_has_the_size_of_the_real_data_and_no_example_twice():
-    sets, _, written = recursion(SUBSAMPLE, real(40), 4)
-    pool = {*listed(real(40)), *(value for data in written.values() for value in listed(data))}
+    sets, _, generated = recursion(SUBSAMPLE, real(40), 4)
+    pool = {*listed(real(40)), *(value for data in generated.values() for value in listed(data))}
     for chosen in sets[1:]:
         assert len(chosen) == 40
         assert len(set(listed(chosen))) == 40
@@ -71,7 +71,7 @@ def test_a_subsample_takes_every_generation_in_equal_parts_on_average():
     for seed in range(200):
         sets, _, _ = recursion(SUBSAMPLE, real(20), 2, seed=seed)
         counts += np.bincount((sets[1].values >= 1000).astype(int), minlength=2)
-    # Hypergeometric: 20 of 40, half of them written; the standard error of the mean share over 200 draws is 0.0057.
+    # Hypergeometric: 20 of 40, half of them generated; the standard error of the mean share over 200 draws is 0.0057.
     assert counts[1] / counts.sum() == pytest.approx(0.5, abs=5 * 0.0057)
 
 
@@ -108,12 +108,12 @@ def test_regenerate_rewrites_the_whole_previous_training_set_and_adds_the_next_p
 
 def test_the_written_share_of_regenerate_is_s_of_s_plus_one():
     regime = Regenerate(name="regenerate", fractions=6)
-    sets, _, written = recursion(regime, real(60), 6)
+    sets, _, generated = recursion(regime, real(60), 6)
     for stage in range(1, 6):
         assert len(sets[stage]) == 10 * (stage + 1)
         given_anew = 10
         assert (len(sets[stage]) - given_anew) / len(sets[stage]) == pytest.approx(stage / (stage + 1))
-    assert len(written[5]) == 50
+    assert len(generated[5]) == 50
 
 
 def test_after_the_last_part_regenerate_brings_no_real_data_any_more():
@@ -123,7 +123,7 @@ def test_after_the_last_part_regenerate_brings_no_real_data_any_more():
 
 
 def test_more_parts_than_examples_are_refused_with_the_key():
-    with pytest.raises(ConfigError, match=r"regime\.fractions: 2 examples cannot be cut into 3 parts"):
+    with pytest.raises(ConfigError, match=r"regime\.fractions: 2 examples cannot be split into 3 parts"):
         REGENERATE.budget(0, real(2))
 
 
@@ -163,8 +163,8 @@ def test_a_regime_with_history_says_so(regime):
         regime.mix(2, real(3), {2: numbers(1.0)}, seed=0)
 
 
-def revise(places, share, factor=1.0):
-    return Revise(name="revise", places=places, share=share, factor=factor)
+def revise(subset, share, factor=1.0):
+    return Revise(name="revise", subset=subset, share=share, factor=factor)
 
 
 def rewritten(before, after):
@@ -172,13 +172,13 @@ def rewritten(before, after):
     return [place for place, (old, new) in enumerate(zip(listed(before), listed(after), strict=True)) if new != old]
 
 
-@pytest.mark.parametrize("places", ["disjoint", "overlapping", "anchored"])
-def test_revise_writes_its_share_anew_in_place_and_keeps_the_rest(places):
-    sets, asked, _ = recursion(revise(places, 0.25), real(8), 3)
-    base = real(8) if places == "anchored" else sets[1]
-    places_written = rewritten(base, sets[2])
-    assert len(places_written) == 2
-    assert [listed(sets[2])[place] for place in places_written] == [listed(base)[p] + 0.5 for p in places_written]
+@pytest.mark.parametrize("subset", ["disjoint", "overlapping", "anchored"])
+def test_revise_writes_its_share_anew_in_place_and_keeps_the_rest(subset):
+    sets, asked, _ = recursion(revise(subset, 0.25), real(8), 3)
+    base = real(8) if subset == "anchored" else sets[1]
+    changed = rewritten(base, sets[2])
+    assert len(changed) == 2
+    assert [listed(sets[2])[place] for place in changed] == [listed(base)[p] + 0.5 for p in changed]
     assert [len(examples) for _, examples, _ in asked.of("regenerate")] == [2, 2]
 
 
@@ -225,31 +225,31 @@ def test_a_model_that_writes_another_number_of_examples_cannot_revise():
 
     data = real(4)
     stage = Stage(1, data, lambda: data, Doubling(0, Asked(), data.values))
-    with pytest.raises(ConfigError, match=r"regime\.name: 'revise'.*4 were written for 2.*such as documents"):
-        revise("overlapping", 0.5).write(stage, seed=0)
+    with pytest.raises(ConfigError, match=r"regime\.name: 'revise'.*4 were generated for 2.*such as documents"):
+        revise("overlapping", 0.5).generate(stage, seed=0)
 
 
 @pytest.mark.parametrize(("key", "value"), [("share", 0.0), ("share", 1.1), ("factor", 0.0), ("factor", 1.1)])
 def test_a_revision_out_of_range_is_refused(key, value):
     with pytest.raises(ValueError, match=key):
-        Revise(**{"name": "revise", "places": "overlapping", "share": 0.5, key: value})
+        Revise(**{"name": "revise", "subset": "overlapping", "share": 0.5, key: value})
 
 
 def test_the_golden_weight_is_that_of_the_formula():
     assert Weighted(name="weighted").weight == pytest.approx((5**0.5 - 1) / 2)
-    assert Weighted(name="weighted", written=10).weight == pytest.approx(0.27, abs=0.001)
-    assert Weighted(name="weighted", written=0.1).weight == pytest.approx(0.92, abs=0.005)
+    assert Weighted(name="weighted", generated_ratio=10).weight == pytest.approx(0.27, abs=0.001)
+    assert Weighted(name="weighted", generated_ratio=0.1).weight == pytest.approx(0.92, abs=0.005)
     assert Weighted(name="weighted", real_weight=0.3).weight == 0.3
 
 
-@pytest.mark.parametrize(("weight", "written"), [("golden", 1.0), (0.8, 0.5), (0.1, 2.0)])
-def test_a_weighted_set_holds_real_data_in_its_share_and_each_example_about_equally_often(weight, written):
-    regime = Weighted(name="weighted", real_weight=weight, written=written)
+@pytest.mark.parametrize(("weight", "ratio"), [("golden", 1.0), (0.8, 0.5), (0.1, 2.0)])
+def test_a_weighted_set_holds_real_data_in_its_share_and_each_example_about_equally_often(weight, ratio):
+    regime = Weighted(name="weighted", real_weight=weight, generated_ratio=ratio)
     sets, asked, _ = recursion(regime, real(40), 3)
     assert listed(sets[0]) == listed(real(40))
-    assert [n for _, n, _ in asked.of("sample")] == [round(40 * written)] * 2
+    assert [n for _, n, _ in asked.of("sample")] == [round(40 * ratio)] * 2
     values = listed(sets[2])
-    assert len(values) == 40 + round(40 * written)
+    assert len(values) == 40 + round(40 * ratio)
     assert sum(value < 1000 for value in values) == round(regime.weight * len(values))
     for kind in ([v for v in values if v < 1000], [v for v in values if v >= 2000]):
         counts = [kind.count(value) for value in set(kind)]

@@ -15,8 +15,8 @@ REPLACE, ACCUMULATE = Replace(name="replace"), Accumulate(name="accumulate")
 SMALL = LinearWorld(size=20, width=4, lineages=50)
 
 
-def revise(places, share, factor=1.0):
-    return Revise(name="revise", places=places, share=share, factor=factor)
+def revise(subset, share, factor=1.0):
+    return Revise(name="revise", subset=subset, share=share, factor=factor)
 
 
 def recursion(learner, real, regime, generations):
@@ -25,7 +25,7 @@ def recursion(learner, real, regime, generations):
     for generation in range(generations):
         if generation:
             stage = Stage(generation, real, lambda: sets[-1], models[-1])
-            written[generation] = regime.write(stage, seed=1000 + generation)
+            written[generation] = regime.generate(stage, seed=1000 + generation)
         sets.append(regime.mix(generation, real, written, seed=0))
         previous = models[-1] if models else None
         models.append(learner.fit(sets[-1], seed=0, budget=len(real), previous=previous))
@@ -102,7 +102,7 @@ REVISIONS = [
 ]
 
 
-@pytest.mark.parametrize("regime", REVISIONS, ids=lambda r: f"{r.places}-{r.factor}")
+@pytest.mark.parametrize("regime", REVISIONS, ids=lambda r: f"{r.subset}-{r.factor}")
 def test_edits_follow_the_covariances_of_the_labels_exactly(regime):
     rows, width, lineages, generations = 20, 4, 4000, 5
     rng = np.random.default_rng(1)
@@ -115,10 +115,10 @@ def test_edits_follow_the_covariances_of_the_labels_exactly(regime):
     project = x @ inverse
     covariance, shared = np.eye(rows), np.eye(rows)
     for generation in range(1, generations):
-        base = real.values if regime.places == "anchored" else sets[generation - 1].values
+        base = real.values if regime.subset == "anchored" else sets[generation - 1].values
         edited = np.diag((sets[generation].values != base).all(axis=1).astype(float))
         kept = np.eye(rows) - edited
-        if regime.places == "anchored":
+        if regime.subset == "anchored":
             step = edited @ project
             cross = step @ shared @ kept
             covariance = step @ covariance @ step.T + kept + cross + cross.T + edited
@@ -131,10 +131,10 @@ def test_edits_follow_the_covariances_of_the_labels_exactly(regime):
         assert abs(squares.mean() - expected) < 5 * squares.std() / np.sqrt(lineages)
 
 
-@pytest.mark.parametrize("regime", REVISIONS, ids=lambda r: f"{r.places}-{r.factor}")
+@pytest.mark.parametrize("regime", REVISIONS, ids=lambda r: f"{r.subset}-{r.factor}")
 def test_with_many_rows_edits_cost_what_the_closed_form_says(regime):
     measured, error = errors(regime, generations=5, size=400, width=2, lineages=300)
-    expected = wide_edit_error(regime.shares(4), regime.places)
+    expected = wide_edit_error(regime.shares(4), regime.subset)
     # With d / T = 1/200 the closed form is within 2 % of the recursion.
     assert abs(measured[4] - expected) < 5 * error[4] + 0.02 * expected
 
@@ -203,7 +203,7 @@ def test_no_generation_writes_with_the_noise_of_the_real_labels(seed):
     design, truth, noise = SMALL.draw(seed)
     nothing = LinearFit(np.zeros_like(truth), 0, design, 1.0)
     for generation in range(1, 5):
-        written = nothing.sample(20, seed=phase_seed(seed, generation, "write"))
+        written = nothing.sample(20, seed=phase_seed(seed, generation, "generate"))
         # 1,000 pairs: the standard error of a correlation is 0.032.
         assert abs(np.corrcoef(written.values.ravel(), noise.ravel())[0, 1]) < 0.16
 
@@ -214,10 +214,10 @@ def test_a_truncated_generation_runs_and_has_no_theory_beside_it(tmp_path):
         "generations": 2,
         "drop": 0.2,
         "data": {"size": 20, "width": 3, "lineages": 4},
-        "arms": {"replace": {}, "anchored": {"regime": {"name": "revise", "places": "anchored", "share": 0.5}}},
+        "arms": {"replace": {}, "anchored": {"regime": {"name": "revise", "subset": "anchored", "share": 0.5}}},
     }
     run = lab.run(config, tmp_path, storage=FaultyStorage())
-    metrics = run.cell("replace", 0, 1).metrics()["metrics"]
+    metrics = run.generation_dir("replace", 0, 1).metrics()["metrics"]
     assert metrics["dropped_share"] == 0.2
     assert metrics["test_error"] > 0
     assert "test_error_theory" not in metrics

@@ -25,7 +25,7 @@ TREES = {
         "data": {"size": 20, "width": 3, "lineages": 3},
         "arms": {
             "drop": {"drop": 0.2},
-            "disjoint": {"regime": {"name": "revise", "places": "disjoint", "share": 0.3}},
+            "disjoint": {"regime": {"name": "revise", "subset": "disjoint", "share": 0.3}},
             "accumulate": ACCUMULATE,
         },
     },

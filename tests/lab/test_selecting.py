@@ -1,4 +1,4 @@
-"""The regime `select` against a subject that says what it was asked, and what is refused before anything is trained."""
+"""The regime `select` with an experiment that records its calls, and what is refused before anything is trained."""
 
 from dataclasses import dataclass, replace
 
@@ -11,7 +11,7 @@ from tailkeep.lab.protocols import Stage
 from tailkeep.lab.regimes import SelectRegime
 from tailkeep.lab.selectors import Detector, Surplexity, Uniform
 from tailkeep.lab.toy_data import Numbers
-from tests.lab.stubs import Asked, TraceModel, listed, real, trace_learners, trace_subject
+from tests.lab.stubs import Asked, TraceModel, listed, real, trace_experiment, trace_learners
 
 RANDOM = {"name": "select", "by": {"name": "random"}}
 USER = {"learner": "user", "id": "trace", "version": "1", "generations": 2, "regime": RANDOM}
@@ -32,19 +32,19 @@ def last_ones(model, candidates, *, by, size, seed):
 
 def recursion(regime, size, generations):
     """The training set and the facts of each generation, and what was asked of the models and of the selection."""
-    asked, sets, facts, written = Asked(), [], [], {}
+    asked, sets, facts, generated = Asked(), [], [], {}
     for generation in range(generations):
         if generation:
             model = TraceModel(generation - 1, asked, sets[-1].values)
             stage = Stage(generation, real(size), lambda: sets[-1], model, last_ones)
-            written = {generation: regime.write(stage, seed=generation)}
-        sets.append(regime.mix(generation, real(size), written, seed=0))
-        facts.append(regime.facts(generation, written))
+            generated = {generation: regime.generate(stage, seed=generation)}
+        sets.append(regime.mix(generation, real(size), generated, seed=0))
+        facts.append(regime.facts(generation, generated))
     return [listed(data) for data in sets], facts, asked
 
 
 def test_each_generation_trains_on_what_was_selected_of_several_times_as_much():
-    regime = SelectRegime(name="select", by=Surplexity(name="surplexity"), written=3)
+    regime = SelectRegime(name="select", by=Surplexity(name="surplexity"), oversampling=3)
     sets, facts, asked = recursion(regime, 2, 3)
     assert sets == [[0, 1], [1004, 1005], [2004, 2005]]
     assert asked.of("sample") == [(0, 6, 1), (1, 6, 2)]
@@ -54,7 +54,7 @@ def test_each_generation_trains_on_what_was_selected_of_several_times_as_much():
 
 
 def test_beside_real_data_only_the_missing_examples_are_written_and_selected():
-    regime = SelectRegime(name="select", by=Uniform(name="random"), written=2, real_share=0.75)
+    regime = SelectRegime(name="select", by=Uniform(name="random"), oversampling=2, real_share=0.75)
     sets, _, asked = recursion(regime, 8, 2)
     assert asked.of("sample") == [(0, 4, 1)]
     assert sets[1][-2:] == [1002, 1003]
@@ -69,12 +69,12 @@ def test_every_selector_has_as_many_candidates_and_there_is_always_a_choice():
         _, _, asked = recursion(lab.load(tree).arms["baseline"].regime, 5, 2)
         calls[by] = asked.of("sample")
     assert set(map(str, calls.values())) == {"[(0, 20, 1)]"}
-    _, _, asked = recursion(SelectRegime(name="select", by=Uniform(name="random"), written=1.01), 5, 2)
+    _, _, asked = recursion(SelectRegime(name="select", by=Uniform(name="random"), oversampling=1.01), 5, 2)
     assert asked.of("sample") == [(0, 6, 1)]
 
 
 def test_the_detector_weighs_as_in_the_paper_by_default():
-    assert (Detector(name="detector").exponent, Detector(name="detector").copies) == (10, 3)
+    assert (Detector(name="detector").exponent, Detector(name="detector").max_repeats) == (10, 3)
 
 
 @pytest.mark.parametrize(
@@ -83,10 +83,10 @@ def test_the_detector_weighs_as_in_the_paper_by_default():
         ({}, r"the key 'regime\.by' is missing"),
         ({"by": {"name": "perplexity"}}, r"regime\.by\.name: 'perplexity' is unknown\. Did you mean 'surplexity'"),
         ({"by": {"name": "verifier", "eror_rate": 0.1}}, r"unknown key 'regime\.by\.eror_rate'\. Did you mean"),
-        ({"by": {"name": "surplexity", "copies": 3}}, r"unknown key 'regime\.by\.copies'"),
+        ({"by": {"name": "surplexity", "max_repeats": 3}}, r"unknown key 'regime\.by\.max_repeats'"),
         ({"by": {"name": "verifier", "error_rate": 0.6}}, r"regime\.by\.error_rate"),
         ({"by": {"name": "detector", "exponent": 0}}, r"regime\.by\.exponent"),
-        ({"by": {"name": "random"}, "written": 1}, r"regime\.written"),
+        ({"by": {"name": "random"}, "oversampling": 1}, r"regime\.oversampling"),
         ({"by": {"name": "random"}, "real_share": 1}, r"regime\.real_share"),
     ],
 )
@@ -110,19 +110,19 @@ def test_a_learner_that_writes_no_text_has_nothing_to_select_from(learner):
         lab.load({"learner": learner, "regime": RANDOM, "arms": {"a": {}, "b": {}}})
     told = [line for line in str(caught.value).splitlines() if "regime" in line]
     assert len(told) == 1
-    assert "regime: 'select' weighs written texts, and this learner writes none" in told[0]
+    assert "regime: 'select' weights generated texts, but this learner generates none" in told[0]
 
 
 def test_a_learner_of_ones_own_that_cannot_select_is_refused_before_a_folder_is_made(tmp_path):
-    with pytest.raises(ConfigError, match=r"regime\.name: 'select' weighs what models write, and 'trace' does not"):
+    with pytest.raises(ConfigError, match=r"regime\.name: 'select' weights what models generate, but 'trace' does not"):
         lab.run(USER, tmp_path / "run", learners=trace_learners(Asked()))
     assert not (tmp_path / "run").exists()
 
 
 def test_a_subject_of_ones_own_that_selects_is_asked_to(tmp_path):
     asked = Asked()
-    able = replace(trace_subject(asked, size=2), select=last_ones)
+    able = replace(trace_experiment(asked, size=2), select=last_ones)
     run = lab.run(USER, tmp_path / "run", learners={"trace": lambda options, seed: able})
-    assert run.cell("baseline", 0, 1).metrics()["metrics"]["selected_share"] == 1006
+    assert run.generation_dir("baseline", 0, 1).metrics()["metrics"]["selected_share"] == 1006
     assert [call[:3] for call in asked.of("select")] == [(8, Uniform(name="random"), 2)]
-    assert np.load(run.path / "cells/baseline/0/1/written/1/values.npy").tolist() == [1006, 1007]
+    assert np.load(run.path / "cells/baseline/0/1/generated/1/values.npy").tolist() == [1006, 1007]

@@ -55,9 +55,9 @@ def language_run(path: Path, *, seeds: tuple[int, ...] = (0, 1, 2), generations:
             for seed in seeds:
                 noise = random.Random(f"{arm} {seed}")
                 for generation in range(generations):
-                    cell = run.cell(arm, seed, generation)
+                    cell = run.generation_dir(arm, seed, generation)
                     _language_cell(cell, decay * generation, noise)
-        unfinished = run.cell("accumulate", seeds[-1], generations - 1)
+        unfinished = run.generation_dir("accumulate", seeds[-1], generations - 1)
         (unfinished.path / "DONE").unlink()
     return path
 
@@ -126,12 +126,14 @@ def numbers_run(path: Path) -> Path:
         for seed in (0, 1, 2):
             for generation in (0, 10, 50, 100, 200, 300, 400, 500):
                 noise = random.Random(f"{seed} {generation}")
-                _gaussian_cell(run.cell("gaussian-ce", seed, generation), math.exp(-generation / 90), noise)
+                _gaussian_cell(run.generation_dir("gaussian-ce", seed, generation), math.exp(-generation / 90), noise)
                 floor = 0.57 + 0.43 * math.exp(-generation / 60)
-                _gaussian_cell(run.cell("gaussian-truncated", seed, generation), floor, noise)
+                _gaussian_cell(run.generation_dir("gaussian-truncated", seed, generation), floor, noise)
             for generation in range(0, 13, 2):
-                _mixture_cell(run.cell("mixture-ce", seed, generation), max(3, 16 - generation), seed)
-                _mixture_cell(run.cell("mixture-accumulate", seed, generation), max(14, 16 - generation // 3), seed)
+                _mixture_cell(run.generation_dir("mixture-ce", seed, generation), max(3, 16 - generation), seed)
+                _mixture_cell(
+                    run.generation_dir("mixture-accumulate", seed, generation), max(14, 16 - generation // 3), seed
+                )
     return path
 
 
@@ -195,7 +197,7 @@ def hostile_run(path: Path) -> Path:
                 "$x^2$": 4.0,
                 "漢字": 3.0,
             }
-            cell = run.cell(arm, 7, 0)
+            cell = run.generation_dir(arm, 7, 0)
             write_texts(cell, "common", [(name, name), (long, long), ("", "")])
             write_texts(cell, "\x1b<b>view", [(name, name)])
             broken = {

@@ -67,7 +67,7 @@ def test_the_mean_is_drawn_only_where_every_seed_has_a_finite_value(tmp_path):
     with new_run(tmp_path / "r", arms=["a"], seeds=(0, 1), generations=3) as run:
         for seed, row in enumerate([[1.0, float("nan"), 3.0], [3.0, 2.0]]):
             for generation, value in enumerate(row):
-                finish(run.cell("a", seed, generation), {"score": value}, learner="custom")
+                finish(run.generation_dir("a", seed, generation), {"score": value}, learner="custom")
     line = Line(read_lab_run(tmp_path / "r").groups[0].entries_of("a"), "score")
     assert line.generations == [0, 1]
     assert line.mean[0] == 2.0

@@ -22,7 +22,7 @@ def run(path: Path, storage: Storage | None = None, *, record: RunRecord = RECOR
 
 
 def _generation(directory: RunDirectory, arm: str, generation: int) -> None:
-    cell = directory.cell(arm, 0, generation)
+    cell = directory.generation_dir(arm, 0, generation)
     storage = directory.storage
     if not cell.done:
         if not cell.model.exists():
@@ -31,7 +31,7 @@ def _generation(directory: RunDirectory, arm: str, generation: int) -> None:
         cell.write_metrics({"nll": 2.0 + generation}, {"confidence": [1, 2]}, learner="small")
         cell.finish()
     if generation:
-        storage.remove_folder(directory.cell(arm, 0, generation - 1).model)
+        storage.remove_folder(directory.generation_dir(arm, 0, generation - 1).model)
 
 
 def _save(folder: Path, arm: str, generation: int) -> None:

@@ -136,7 +136,7 @@ def test_a_record_that_is_not_text_is_named(tmp_path):
 
 def test_leftovers_of_a_killed_process_are_gone_after_resuming(tmp_path):
     directory = create(tmp_path / "run")
-    leftover = directory.cell("arm", 0, 1).path / "model.partial"
+    leftover = directory.generation_dir("arm", 0, 1).path / "model.partial"
     leftover.mkdir(parents=True)
     create(tmp_path / "run")
     assert not leftover.exists()
@@ -145,34 +145,37 @@ def test_leftovers_of_a_killed_process_are_gone_after_resuming(tmp_path):
 @pytest.mark.parametrize("arm", ["", ".", "..", "../up", "a/b", ".hidden", "-o", "a b", "ä", "x.partial", "a\n"])
 def test_an_arm_that_cannot_name_a_folder_is_refused(tmp_path, arm):
     with pytest.raises(ConfigError, match="cannot name a folder"):
-        create(tmp_path / "run").cell(arm, 0, 0)
+        create(tmp_path / "run").generation_dir(arm, 0, 0)
 
 
 def test_an_unfinished_cell_is_not_listed(tmp_path):
     directory = create(tmp_path / "run")
-    directory.cell("b", 1, 0).write_metrics({}, {}, learner="x")
-    directory.cell("b", 0, 0).finish()
-    assert directory.cells() == [directory.cell("b", 0, 0)]
-    assert directory.cells(only_done=False) == [directory.cell("b", 0, 0), directory.cell("b", 1, 0)]
+    directory.generation_dir("b", 1, 0).write_metrics({}, {}, learner="x")
+    directory.generation_dir("b", 0, 0).finish()
+    assert directory.generation_dirs() == [directory.generation_dir("b", 0, 0)]
+    assert directory.generation_dirs(only_done=False) == [
+        directory.generation_dir("b", 0, 0),
+        directory.generation_dir("b", 1, 0),
+    ]
 
 
 def test_cells_come_in_the_order_of_numbers(tmp_path):
     directory = create(tmp_path / "run")
     names = [("a", 2, 0), ("a", 10, 0), ("b", 0, 9), ("b", 0, 10)]
     for name in reversed(names):
-        directory.cell(*name).finish()
-    assert [(cell.arm, cell.seed, cell.generation) for cell in directory.cells()] == names
+        directory.generation_dir(*name).finish()
+    assert [(cell.arm, cell.seed, cell.generation) for cell in directory.generation_dirs()] == names
 
 
 def test_folders_that_are_no_cells_are_passed_over(tmp_path):
     directory = create(tmp_path / "run")
     for name in ("arm/notes/0", "arm/0/x", "arm/0/²", ".arm/0/0"):
         (directory.path / "cells" / name).mkdir(parents=True)
-    assert directory.cells(only_done=False) == []
+    assert directory.generation_dirs(only_done=False) == []
 
 
 def test_a_run_without_cells_lists_none(tmp_path):
-    assert create(tmp_path / "run").cells(only_done=False) == []
+    assert create(tmp_path / "run").generation_dirs(only_done=False) == []
 
 
 def test_the_tables_are_rebuilt_from_finished_cells_alone(tmp_path):
@@ -181,7 +184,7 @@ def test_the_tables_are_rebuilt_from_finished_cells_alone(tmp_path):
     before = content(tmp_path / "run")
     (tmp_path / "run" / "metrics.jsonl").write_text("spoilt")
     (tmp_path / "run" / "timings.jsonl").unlink()
-    directory.cell("baseline", 0, 7).write_metrics({"nll": 9.0}, {}, learner="small")
+    directory.generation_dir("baseline", 0, 7).write_metrics({"nll": 9.0}, {}, learner="small")
     directory.collect()
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before["metrics.jsonl"]
     assert (tmp_path / "run" / "timings.jsonl").read_bytes() == before["timings.jsonl"]
@@ -190,11 +193,11 @@ def test_the_tables_are_rebuilt_from_finished_cells_alone(tmp_path):
 def test_a_row_holds_the_names_of_its_cell_and_its_metrics(tmp_path):
     run(tmp_path / "run")
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert rows[1] == {"arm": "kept", "seed": 0, "generation": 1, "learner": "small", "nll": 3.0}
+    assert rows[-1] == {"arm": "kept", "seed": 0, "generation": 1, "learner": "small", "nll": 3.0}
 
 
 def test_a_number_that_is_not_finite_is_read_back(tmp_path):
-    cell = create(tmp_path / "run").cell("arm", 0, 0)
+    cell = create(tmp_path / "run").generation_dir("arm", 0, 0)
     cell.write_metrics({"nan": math.nan, "inf": -math.inf}, {}, learner="x")
     metrics = cell.metrics()["metrics"]
     assert math.isnan(metrics["nan"])
@@ -202,7 +205,7 @@ def test_a_number_that_is_not_finite_is_read_back(tmp_path):
 
 
 def test_timings_add_up_phase_by_phase(tmp_path):
-    cell = create(tmp_path / "run").cell("arm", 0, 0)
+    cell = create(tmp_path / "run").generation_dir("arm", 0, 0)
     assert cell.timings() == {}
     cell.add_timing("fit", 1.23456)
     cell.add_timing("sample", 2.0)
@@ -211,7 +214,7 @@ def test_timings_add_up_phase_by_phase(tmp_path):
 
 
 def test_a_cell_is_done_once_its_last_file_is_there(tmp_path):
-    cell = create(tmp_path / "run").cell("arm", 0, 0)
+    cell = create(tmp_path / "run").generation_dir("arm", 0, 0)
     cell.storage.write_folder(cell.model, lambda folder: None)
     cell.write_metrics({}, {}, learner="x")
     assert not cell.done
@@ -220,18 +223,18 @@ def test_a_cell_is_done_once_its_last_file_is_there(tmp_path):
 
 
 def test_missing_metrics_are_named(tmp_path):
-    cell = create(tmp_path / "run").cell("arm", 0, 0)
+    cell = create(tmp_path / "run").generation_dir("arm", 0, 0)
     with pytest.raises(InputError, match=r"cannot read .*metrics.json: No such file"):
         cell.metrics()
 
 
 def test_the_folders_of_a_cell_are_named_after_what_they_hold():
     directory = RunDirectory(Path("out"), RECORD, with_fault(1, "killed"))
-    cell = directory.cell("truncated.99", 3, 12)
+    cell = directory.generation_dir("truncated.99", 3, 12)
     folder = Path("out/cells/truncated.99/3/12")
-    assert (cell.path, cell.written, cell.model, cell.samples) == (
+    assert (cell.path, cell.generated, cell.model, cell.samples) == (
         folder,
-        folder / "written",
+        folder / "generated",
         folder / "model",
         folder / "samples",
     )

@@ -25,7 +25,7 @@ def check_what_is_readable(folder):
     """Whatever has its final name is whole, at any moment."""
     if not (folder / "run.json").exists():
         return
-    for cell in RunDirectory.open(folder).cells(only_done=False):
+    for cell in RunDirectory.open(folder).generation_dirs(only_done=False):
         cell.timings()
         if cell.model.exists():
             assert {path.name for path in cell.model.iterdir()} == {"config.json", "weights"}

@@ -20,7 +20,7 @@ from pathlib import Path
 from tailkeep.runs import RunDirectory
 from tests.runs.small_run import CONFIG, RECORD
 with RunDirectory.create(Path(sys.argv[1]), RECORD, config=CONFIG) as directory:
-    partial = directory.cell("baseline", 0, 0).path / "model.partial"
+    partial = directory.generation_dir("baseline", 0, 0).path / "model.partial"
     partial.mkdir(parents=True)
     (partial / "weights").write_bytes(b"half")
     print("held", flush=True)

@@ -20,36 +20,34 @@ def lab(
     name: Annotated[str | None, typer.Argument(metavar="NAME|FILE", help="A recipe's name, or a YAML file.")] = None,
     out: Annotated[Path | None, typer.Option(help="The run directory, new or to be resumed.")] = None,
     overrides: Overrides = None,
-    arms: Annotated[
-        str | None, typer.Option(metavar="NAME,NAME", help="Run these arms only; all if not given.")
-    ] = None,
+    arms: Annotated[str | None, typer.Option(metavar="NAME,NAME", help="Run only these arms; all by default.")] = None,
     workers: Annotated[
-        int, typer.Option(min=0, help="Processes side by side; 0 means one a core on a CPU, one in all on a GPU.")
+        int, typer.Option(min=0, help="Parallel processes; 0 means one per core on a CPU, a single one on a GPU.")
     ] = 0,
     list_all: Annotated[bool, typer.Option("--list", help="List the recipes and exit.")] = False,
     dump_config: Annotated[bool, typer.Option("--dump-config", help="Print the resolved config and exit.")] = False,
 ) -> None:
-    """Train generation after generation on machine-written data, and measure what is lost."""
-    from tailkeep import lab as room
+    """Train generation after generation on model-generated data, and measure what is lost."""
+    from tailkeep import lab as laboratory
 
     if list_all:
-        _print_recipes(room.list_recipes())
+        _print_recipes(laboratory.list_recipes())
         return
     if name is None:
         raise typer.BadParameter(
             "give a recipe's name or a YAML file; --list shows the recipes.", param_hint="NAME|FILE"
         )
-    chosen = [] if arms is None else [arm.strip() for arm in arms.split(",")]
-    config = room.load(name, overrides=overrides or [], arms=chosen)
+    names = [] if arms is None else [arm.strip() for arm in arms.split(",")]
+    config = laboratory.load(name, overrides=overrides or [], arms=names)
     if dump_config:
-        print(room.dump(config), end="")
+        print(laboratory.dump(config), end="")
         return
     if out is None:
         raise typer.BadParameter("give the folder to write to, such as --out runs/demo.", param_hint="--out")
     from tailkeep.progress import show_progress
 
-    with show_progress(config.cells) as observe:
-        room.run(config, out, observe=observe, workers=workers or room.default_workers(config))
+    with show_progress(config.num_recorded) as observe:
+        laboratory.run(config, out, observe=observe, workers=workers or laboratory.default_workers(config))
     print_report(out)
 
 

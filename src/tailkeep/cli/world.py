@@ -1,4 +1,4 @@
-"""`tailkeep world`: a corpus with known truth, to try everything on."""
+"""`tailkeep world`: a corpus with known truth, to try every command on."""
 
 from pathlib import Path
 from typing import Annotated
@@ -18,9 +18,9 @@ def world(
     overrides: WorldKeys = None,
     prior: Annotated[bool, typer.Option(help="Also train a small language model on the corpus.")] = True,
 ) -> None:
-    """Write a corpus with known truth, its questions and a small trained prior, to try everything on."""
-    from tailkeep import lab as room
+    """Write a corpus with known truth, its questions and a small trained prior, to try every command on."""
+    from tailkeep import lab
     from tailkeep.config import parse_assignments
 
-    for path in room.write_world(out, parse_assignments(overrides or []), prior=prior, tell=print_status):
+    for path in lab.write_world(out, parse_assignments(overrides or []), prior=prior, on_status=print_status):
         print(path)

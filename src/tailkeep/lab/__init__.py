@@ -1,4 +1,4 @@
-"""The laboratory: train generation after generation on machine-written data, and measure what is lost.
+"""The laboratory: train generation after generation on model-generated data, and measure what is lost.
 
 from pathlib import Path
 from tailkeep import lab, report

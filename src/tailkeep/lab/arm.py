@@ -1,4 +1,4 @@
-"""What every arm chooses, whatever it studies."""
+"""What every arm's configuration holds, whatever its learner. Rule: `generations` counts models, not data sets."""
 
 from collections.abc import Sequence
 from typing import Annotated, ClassVar
@@ -12,11 +12,11 @@ Positive = Annotated[int, Field(ge=1)]
 
 
 class ArmConfig(Settings):
-    """One arm: the regime, how many models are trained in a row, and which of them get a cell on disk.
+    """One arm: the regime, how many models are trained in a row, and which of them are saved.
 
-    `generations` counts the models; the first sees real data only. `record_every: 10` measures and keeps
-    generations 0, 10, 20, ... and the last; those between live in memory. `edits` tells whether its models can have an
-    `edit`, and `selects` whether what they write can be selected from, for which the regimes of these names ask.
+    The first of the `generations` sees real data only. `record_every: 10` measures and saves generations 0, 10, 20, ...
+    and the last; those between live in memory. `edits` says whether the arm's models have an `edit`, and `selects`
+    whether what they generate can be selected from; the regimes of these names need them.
     """
 
     edits: ClassVar[bool] = False
@@ -27,20 +27,20 @@ class ArmConfig(Settings):
 
     @field_validator("regime")
     @classmethod
-    def _can(cls, regime: AnyRegime) -> AnyRegime:
+    def _check_regime(cls, regime: AnyRegime) -> AnyRegime:
         if isinstance(regime, EditRegime) and not cls.edits:
             raise ValueError(
-                "'edit' draws tokens of a text anew, which this learner's models cannot. Use learner causal_lm, or "
+                "'edit' resamples tokens of a text, which this learner's models cannot. Use learner causal_lm, or "
                 "another regime"
             )
         if isinstance(regime, SelectRegime) and not cls.selects:
             raise ValueError(
-                "'select' weighs written texts, and this learner writes none. Use learner causal_lm or ecosystem, or "
-                "another regime"
+                "'select' weights generated texts, but this learner generates none. Use learner causal_lm or "
+                "ecosystem, or another regime"
             )
         return regime
 
     @property
     def recorded(self) -> Sequence[int]:
-        """The generations that get a cell, in order."""
+        """The generations that are saved, in order."""
         return sorted({*range(0, self.generations, self.record_every), self.generations - 1})

@@ -1,14 +1,14 @@
-"""The laboratory's configuration: shared keys, a base study, and arms as named overrides of the base.
+"""The laboratory's configuration: shared keys, a base arm, and arms as named overrides of the base.
 
     seeds: [0, 1, 2]
-    learner: causal_lm            # the base study: every key that is not one of the run's own
+    learner: causal_lm            # the base arm: every key that is none of the run's
     loss: {name: cross_entropy}
     arms:
       baseline: {}
       truncated: {loss: {name: truncated, threshold: 0.99}}
 
-Arms may also be the crossing of choices, see `grid`. Rule: an override beats the chosen preset, which beats the file.
-`layers` lays them over each other.
+Arms may also be the combinations of a `grid`. Rule: an override beats the selected preset, which beats the file;
+`layers` merges them.
 """
 
 import re
@@ -30,25 +30,23 @@ from tailkeep.lab.gaussian import GaussianArm
 from tailkeep.lab.generative.config import FlowArm, GANArm, VAEArm
 from tailkeep.lab.layers import (
     Layer,
-    check_overridden,
-    choose_arms,
+    check_overrides,
     combinations,
-    expanded,
+    expand_grid,
     merge_bases,
     merge_layers,
-    with_preset,
+    select_arms,
+    split_preset,
 )
 from tailkeep.lab.loop import KeepModels
 from tailkeep.lab.mixture import MixtureArm
 from tailkeep.lab.regression import RegressionArm
 from tailkeep.runs.storage import TEMPORARY
 
-# The recipes that ship with the package: one YAML file an experiment, with what it shows in its header.
-
 
 @dataclass(frozen=True)
 class Recipe:
-    """A packaged experiment."""
+    """A packaged experiment: one YAML file."""
 
     name: str
     path: Path
@@ -64,7 +62,7 @@ def list_recipes() -> list[Recipe]:
 
 
 def find_recipe(name: str) -> Path:
-    """The file of the recipe called `name`, or `name` itself if it is a YAML file.
+    """The file of the recipe `name`, or `name` itself if it is a YAML file.
 
     Raises:
         ConfigError: neither exists.
@@ -77,7 +75,7 @@ def find_recipe(name: str) -> Path:
     raise ConfigError(f"no recipe is called {name!r}.{suggest(name, [*recipes])} Or give a path that ends in .yaml.")
 
 
-def _names_a_folder(name: str) -> str:
+def _check_folder_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}", name) or name.endswith(TEMPORARY):
         raise ValueError(
             "an arm's name becomes a folder. Use up to 60 letters, digits, '-', '_' and '.', "
@@ -86,11 +84,11 @@ def _names_a_folder(name: str) -> str:
     return name
 
 
-ArmName = Annotated[str, AfterValidator(_names_a_folder)]
+ArmName = Annotated[str, AfterValidator(_check_folder_name)]
 
 
 class UserArm(ArmConfig):
-    """An arm whose learner is the caller's own, handed to `run(..., learners={id: ...})`.
+    """An arm with a user learner, passed to `run(..., learners={id: ...})`.
 
     Change `version` when the learner changes: it is part of the fingerprint.
     """
@@ -110,9 +108,9 @@ AnyArm = Annotated[
 
 
 class LabConfig(Settings):
-    """A whole run: every arm under every seed. `threads` is per worker process.
+    """A whole run: every arm under every seed. `num_threads` is per worker process.
 
-    `grid` names the levels of each axis that arms cross, and is empty where they do not.
+    `grid` names the levels of each axis whose combinations are arms; it is empty without a grid.
     """
 
     name: str = "lab"
@@ -126,48 +124,50 @@ class LabConfig(Settings):
     arms: Annotated[dict[ArmName, AnyArm], Field(min_length=1)]
 
     @property
-    def cells(self) -> int:
-        """How many cells a finished run has."""
-        return len(self.seeds) * sum(len(study.recorded) for study in self.arms.values())
+    def num_recorded(self) -> int:
+        """How many generations a finished run has saved, over all arms and seeds."""
+        return len(self.seeds) * sum(len(arm.recorded) for arm in self.arms.values())
 
     @model_validator(mode="after")
-    def _device_is_used(self) -> Self:
-        able = {"causal_lm", "ecosystem", "flow", "gan", "user", "vae"}
-        if self.device == "cuda" and not any(study.learner in able for study in self.arms.values()):
-            raise ValueError("device 'cuda' has no effect: no arm here computes on one; leave it out")
+    def _check_device(self) -> Self:
+        gpu_learners = {"causal_lm", "ecosystem", "flow", "gan", "user", "vae"}
+        if self.device == "cuda" and not any(arm.learner in gpu_learners for arm in self.arms.values()):
+            raise ValueError("device 'cuda' has no effect: no arm of this run computes on one; leave it out")
         return self
 
     @model_validator(mode="after")
-    def _prior_is_asked(self) -> Self:
-        read = [study.data for study in self.arms.values() if isinstance(study, LanguageArm)]
-        texts = [data for data in read if isinstance(data, TextCorpus)]
+    def _check_prior(self) -> Self:
+        corpora = [arm.data for arm in self.arms.values() if isinstance(arm, LanguageArm)]
+        texts = [data for data in corpora if isinstance(data, TextCorpus)]
         if any(text.prior for text in texts) and not any(text.outside for text in texts):
-            raise ValueError("data.prior has no effect: no arm here has data.edit or data.written; leave it out")
+            raise ValueError(
+                "data.prior has no effect: no arm here has data.external_edit or data.external_text; leave it out"
+            )
         return self
 
     @model_validator(mode="after")
-    def _grid_is_of_arms(self) -> Self:
+    def _check_grid(self) -> Self:
         if self.grid and not self.arms.keys() & combinations(self.grid).keys():
             raise ValueError("grid has no effect: no arm here is one of its combinations; leave it out")
         return self
 
     @field_validator("seeds", mode="before")
     @classmethod
-    def _a_list(cls, seeds: object) -> object:
+    def _check_list(cls, seeds: object) -> object:
         if not isinstance(seeds, list | tuple) or not seeds:
             raise ValueError("expected a list of whole numbers, such as [0, 1, 2]")
         return seeds
 
     @field_validator("seeds")
     @classmethod
-    def _distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+    def _check_distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
         if len(set(seeds)) != len(seeds):
-            raise ValueError("a seed stands here twice; keep one")
+            raise ValueError("a seed is listed twice; keep one")
         return seeds
 
 
 _RUN_KEYS = frozenset(LabConfig.model_fields) - {"arms"}
-_STUDIES: Mapping[str, type[ArmConfig]] = {
+_ARM_TYPES: Mapping[str, type[ArmConfig]] = {
     "causal_lm": CausalLMArm,
     "ecosystem": EcosystemArm,
     "flow": FlowArm,
@@ -186,7 +186,7 @@ def load(
 ) -> LabConfig:
     """The configuration in a file or a mapping, with `overrides` such as `preset=full` or `training.epochs=2` on top.
 
-    Precedence is override > the chosen preset > file > default.
+    Precedence: override > selected preset > file > default.
 
     Args:
         source: a YAML file, a packaged recipe's name, or the mapping itself.
@@ -205,50 +205,54 @@ def load(
 
 
 def parse(tree: Mapping[str, Any], overrides: Mapping[str, Any], *, name: str, arms: Sequence[str] = ()) -> LabConfig:
-    """`tree` with its preset and `overrides` applied and only the chosen `arms`; `name` stands in the messages."""
+    """`tree` with its preset and `overrides` applied, reduced to `arms`; `name` stands in the messages."""
     if "grid" in overrides:
-        raise ConfigError("--set grid: its arms are changed as any others: --set arms.NAME.KEY=VALUE.")
-    file, preset = with_preset(tree, overrides, name)
+        raise ConfigError(
+            "--set grid: a grid cannot be overridden. Change its arms as any others: --set arms.NAME.KEY=VALUE."
+        )
+    file, preset = split_preset(tree, overrides, name)
     more = {"grid": preset.pop("grid")} if "grid" in preset else {}
-    crossed = expanded(merge(file, more), name)
-    own = [Layer.of(layer, name, _RUN_KEYS) for layer in (crossed, preset)]
-    known = list(dict.fromkeys(arm for layer in own for arm in layer.arms)) or ["baseline"]
-    check_overridden(overrides, known)
-    chosen = choose_arms(arms, known)
-    layers = [*own, Layer.of(overrides, _OVERRIDES, _RUN_KEYS)]
+    crossed = expand_grid(merge(file, more), name)
+    source = [Layer.of(layer, name, _RUN_KEYS) for layer in (crossed, preset)]
+    known = list(dict.fromkeys(arm for layer in source for arm in layer.arms)) or ["baseline"]
+    check_overrides(overrides, known)
+    selected = select_arms(arms, known)
+    layers = [*source, Layer.of(overrides, _OVERRIDES, _RUN_KEYS)]
     try:
-        return _validate(layers, chosen, name)
+        return _validate(layers, selected, name)
     except ConfigError as error:
         faults = str(error).splitlines()
-    # What the source alone would not have shown is the overrides' fault, and is told as theirs.
-    of_source = _faults(own, chosen, name)
-    of_overrides = _faults(layers, chosen, _OVERRIDES)
+    # A fault that the source alone does not show is reported as one of the overrides.
+    of_source = _faults(source, selected, name)
+    of_overrides = _faults(layers, selected, _OVERRIDES)
     raise ConfigError(
-        "\n".join(here if here in of_source else there for here, there in zip(faults, of_overrides, strict=True))
+        "\n".join(
+            fault if fault in of_source else override for fault, override in zip(faults, of_overrides, strict=True)
+        )
     )
 
 
 def dump(config: LabConfig) -> str:
-    """`config` as YAML that `load` reads back: what all arms share stands once, above the arms."""
+    """`config` as YAML that `load` reads back; what all arms share is written once, above the arms."""
     tree = config.model_dump(mode="json")
     arms: dict[str, Tree] = tree.pop("arms")
     first = next(iter(arms.values()))
     shared = {key: value for key, value in first.items() if all(a.get(key, ...) == value for a in arms.values())}
-    own = {name: {k: v for k, v in arm.items() if k not in shared} for name, arm in arms.items()}
-    return dump_tree({**tree, **shared, "arms": own})
+    differing = {name: {k: v for k, v in arm.items() if k not in shared} for name, arm in arms.items()}
+    return dump_tree({**tree, **shared, "arms": differing})
 
 
 def _validate(layers: Sequence[Layer], arms: Sequence[str], source: str) -> LabConfig:
     base = merge_bases(layers)
-    kind = _STUDIES.get(str(base.get("learner")))
-    known = {key for study in ([kind] if kind else _STUDIES.values()) for key in study.model_fields}
-    # A key that no study knows is told as one of the whole run's, not once an arm.
+    kind = _ARM_TYPES.get(str(base.get("learner")))
+    known = {key for arm in ([kind] if kind else _ARM_TYPES.values()) for key in arm.model_fields}
+    # A key that no arm knows is reported once as the run's, not once per arm.
     strays = {key: value for key, value in base.items() if key not in known}
-    run, base, studies = merge_layers([layer.without(strays) for layer in layers], arms)
+    run, base, trees = merge_layers([layer.without(strays) for layer in layers], arms)
     try:
-        return validate(LabConfig, {**run, **strays, "arms": studies}, source=source, also_known={*known, "presets"})
+        return validate(LabConfig, {**run, **strays, "arms": trees}, source=source, also_known={*known, "presets"})
     except ConfigError as error:
-        raise ConfigError(_without_repeats(str(error), studies, base, source)) from None
+        raise ConfigError(_without_repeats(str(error), trees, base, source)) from None
 
 
 def _faults(layers: Sequence[Layer], arms: Sequence[str], source: str) -> Sequence[str]:
@@ -260,7 +264,7 @@ def _faults(layers: Sequence[Layer], arms: Sequence[str], source: str) -> Sequen
 
 
 def _without_repeats(message: str, arms: Mapping[str, Tree], base: Tree, name: str) -> str:
-    """`message` with each fault that the base alone shows too told once, under the base's key."""
+    """`message` in which each fault that the base alone shows too is listed once, under the base's key."""
     try:
         validate(LabConfig, {"arms": {"base": base}}, source=name)
         faults_of_base: set[str] = set()

@@ -1,7 +1,7 @@
-"""Layers of a laboratory's configuration: the file, its chosen preset, the overrides.
+"""Layers of a laboratory's configuration: the file (whose grid is expanded first), its selected preset, the overrides.
 
-Rule: the later layer wins, and within one an arm beats the base. An arm that names another `learner` takes nothing of
-the base's, since its keys belong to another kind.
+Rule: the later layer wins, and within one an arm beats the base. An arm with another `learner` inherits nothing from
+the base.
 """
 
 import itertools
@@ -18,7 +18,7 @@ _CHOOSE = "To choose arms, name them: --arms NAME,NAME."
 
 @dataclass(frozen=True)
 class Layer:
-    """What one source sets: keys of the run, of the base study, and of single arms."""
+    """What one source sets: keys of the run, of the base arm, and of single arms."""
 
     run: Tree
     base: Tree
@@ -29,13 +29,11 @@ class Layer:
         """The parts of `tree`; `name` stands in the messages.
 
         Raises:
-            ConfigError: `arms` holds something else than names with keys.
+            ConfigError: `arms` is no mapping of names to keys.
         """
         arms = tree.get("arms") or {}
         if not isinstance(arms, Mapping) or not all(isinstance(arm or {}, Mapping) for arm in arms.values()):
-            raise ConfigError(
-                f"{name}: arms: expected names with keys of their own, such as `arms: {{baseline: {{}}}}`."
-            )
+            raise ConfigError(f"{name}: arms: expected a mapping of names to keys, such as `arms: {{baseline: {{}}}}`.")
         run = {key: value for key, value in tree.items() if key in run_keys}
         base = {key: value for key, value in tree.items() if key not in run_keys and key != "arms"}
         return cls(run, base, {str(arm): dict(keys or {}) for arm, keys in arms.items()})
@@ -45,33 +43,33 @@ class Layer:
         return replace(self, base={key: value for key, value in self.base.items() if key not in keys})
 
 
-def with_preset(tree: Mapping[str, Any], overrides: Mapping[str, Any], name: str) -> tuple[Tree, Tree]:
-    """The file without its presets, and the keys of the chosen one.
+def split_preset(tree: Mapping[str, Any], overrides: Mapping[str, Any], name: str) -> tuple[Tree, Tree]:
+    """The file without its presets, and the keys of the selected one.
 
     Raises:
-        ConfigError: the preset is not offered.
+        ConfigError: the preset is unknown.
     """
-    plain = {key: value for key, value in tree.items() if key != "presets"}
+    file = {key: value for key, value in tree.items() if key != "presets"}
     presets = tree.get("presets") or {}
     if not isinstance(presets, Mapping) or not all(isinstance(keys or {}, Mapping) for keys in presets.values()):
         raise ConfigError(
-            f"{name}: presets: expected names with keys, such as `presets: {{quick: {{generations: 3}}}}`."
+            f"{name}: presets: expected a mapping of names to keys, such as `presets: {{quick: {{generations: 3}}}}`."
         )
     preset = overrides.get("preset", tree.get("preset"))
     if preset in presets:
-        return plain, {**(presets[preset] or {}), "preset": preset}
-    # A dumped configuration still says which preset it came from, and offers none.
+        return file, {**(presets[preset] or {}), "preset": preset}
+    # A dumped configuration names the preset it came from and has no presets itself.
     if presets or preset != tree.get("preset"):
-        known = f"Known: {', '.join(map(str, presets))}." if presets else "It offers none; leave the preset out."
-        raise ConfigError(f"{name}: preset: {preset!r} is not offered here. {known}")
-    return plain, {}
+        known = f"Known: {', '.join(map(str, presets))}." if presets else "It has no presets; leave the preset out."
+        raise ConfigError(f"{name}: preset: {preset!r} is unknown. {known}")
+    return file, {}
 
 
-def check_overridden(overrides: Mapping[str, Any], known: Sequence[str]) -> None:
-    """Refuse overrides that would make a new arm, or change none of the `known` ones.
+def check_overrides(overrides: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Check that overrides change `known` arms and make no new one.
 
     Raises:
-        ConfigError: they would.
+        ConfigError: they do not.
     """
     arms = overrides.get("arms", {})
     if not isinstance(arms, Mapping) or ("arms" in overrides and not arms):
@@ -84,7 +82,7 @@ def check_overridden(overrides: Mapping[str, Any], known: Sequence[str]) -> None
             raise ConfigError(f"--set {key}={json.dumps(keys)}: it sets no key of the arm. {_CHOOSE}")
 
 
-def choose_arms(arms: Sequence[str], known: Sequence[str]) -> Sequence[str]:
+def select_arms(arms: Sequence[str], known: Sequence[str]) -> Sequence[str]:
     """`arms` in the order of the source, or all that are `known` if none is named.
 
     Raises:
@@ -97,15 +95,15 @@ def choose_arms(arms: Sequence[str], known: Sequence[str]) -> Sequence[str]:
 
 
 def merge_bases(layers: Iterable[Layer]) -> Tree:
-    """The base study, layer upon layer."""
+    """The base arm, layer upon layer."""
     base: Tree = {}
     for layer in layers:
-        base = _merge_study(base, layer.base)
+        base = _merge_arm(base, layer.base)
     return base
 
 
 def merge_layers(layers: Sequence[Layer], arms: Iterable[str]) -> tuple[Tree, Tree, dict[str, Tree]]:
-    """The run's keys, the base study, and the study of each of `arms`."""
+    """The run's keys, the base arm, and the tree of each of `arms`."""
     run: Tree = {}
     for layer in layers:
         run = merge(run, layer.run)
@@ -114,24 +112,24 @@ def merge_layers(layers: Sequence[Layer], arms: Iterable[str]) -> tuple[Tree, Tr
 
 
 def _nearest(arm: str, known: Sequence[str]) -> str:
-    cut = next((name for name in known if name.startswith(f"{arm}.")), None)
-    if cut is not None:
-        return f" A name that holds a dot stands in double quotes: --set '{dotted(['arms', cut])}.KEY=VALUE'."
+    dotted_name = next((name for name in known if name.startswith(f"{arm}.")), None)
+    if dotted_name is not None:
+        return f" Put a name with a dot in double quotes: --set '{dotted(['arms', dotted_name])}.KEY=VALUE'."
     return f"{suggest(arm, known)} New ones go into a file."
 
 
 def _arm(arm: str, base: Tree, layers: Sequence[Layer]) -> Tree:
-    """The arm's study, layer upon layer: its own keys alone if it studies another kind than `base`."""
-    own: Tree = {}
-    study: Tree = {}
+    """The arm's tree, layer upon layer: the keys set for it alone if its learner is not that of `base`."""
+    alone: Tree = {}
+    tree: Tree = {}
     for layer in layers:
         keys = layer.arms.get(arm, {})
-        study = merge(layer.base, own) if _is_other_learner(study, layer.base) else merge(study, layer.base)
-        own, study = _merge_study(own, keys), merge(study, keys)
-    return own if _is_other_learner(base, own) else study
+        tree = merge(layer.base, alone) if _is_other_learner(tree, layer.base) else merge(tree, layer.base)
+        alone, tree = _merge_arm(alone, keys), merge(tree, keys)
+    return alone if _is_other_learner(base, alone) else tree
 
 
-def _merge_study(base: Mapping[str, Any], override: Mapping[str, Any]) -> Tree:
+def _merge_arm(base: Mapping[str, Any], override: Mapping[str, Any]) -> Tree:
     return dict(override) if _is_other_learner(base, override) else merge(base, override)
 
 
@@ -139,7 +137,7 @@ def _is_other_learner(base: Mapping[str, Any], override: Mapping[str, Any]) -> b
     return "learner" in base and "learner" in override and base["learner"] != override["learner"]
 
 
-# Arms by the crossing of choices: one arm for each combination of the levels of a grid's axes.
+# A grid: one arm for each combination of the levels of its axes.
 #
 #     grid:
 #       decoder:
@@ -157,26 +155,26 @@ Axes = Mapping[str, tuple[str, ...]]
 """The names of the levels of each axis."""
 
 
-def expanded(tree: Mapping[str, Any], name: str) -> Tree:
-    """`tree` with the arms of its `grid` before its own `arms`, which may override them, and names alone in `grid`.
+def expand_grid(tree: Mapping[str, Any], name: str) -> Tree:
+    """`tree` with the arms of its `grid` before its own `arms`, which may override them, and only names in `grid`.
 
-    A grid that holds names alone, as in a dumped configuration, is left as it is. `name` stands in the messages.
+    A grid of names, as in a dumped configuration, stays as it is. `name` stands in the messages.
 
     Raises:
-        ConfigError: a grid that is not axes of levels with keys.
+        ConfigError: the grid does not map axes to levels to keys.
     """
     grid = tree.get("grid")
     if not grid or (isinstance(grid, Mapping) and not any(isinstance(levels, Mapping) for levels in grid.values())):
         return dict(tree)
-    _check(grid, name)
-    made: Tree = {}
-    for chosen in itertools.product(*(levels.items() for levels in grid.values())):
+    _check_grid(grid, name)
+    arms: Tree = {}
+    for combination in itertools.product(*(levels.items() for levels in grid.values())):
         arm: Tree = {}
-        for _, keys in chosen:
+        for _, keys in combination:
             arm = merge(arm, keys or {})
-        made[arm_name(level for level, _ in chosen)] = arm
+        arms[arm_name(level for level, _ in combination)] = arm
     axes = {str(axis): [str(level) for level in levels] for axis, levels in grid.items()}
-    return {**tree, "grid": axes, "arms": merge(made, tree.get("arms") or {})}
+    return {**tree, "grid": axes, "arms": merge(arms, tree.get("arms") or {})}
 
 
 def arm_name(levels: Any) -> str:
@@ -189,15 +187,15 @@ def combinations(axes: Axes) -> Mapping[str, tuple[str, ...]]:
     return {arm_name(levels): levels for levels in itertools.product(*axes.values())}
 
 
-def _check(grid: Any, name: str) -> None:
+def _check_grid(grid: Any, name: str) -> None:
     if not isinstance(grid, Mapping) or not all(_is_axis(levels) for levels in grid.values()):
         raise ConfigError(
-            f"{name}: grid: expected axes of levels with keys of their own, such as "
+            f"{name}: grid: expected a mapping of axes to levels to keys, such as "
             "`grid: {loss: {baseline: {}, truncated: {loss: {name: truncated}}}}`."
         )
     combined = [arm_name(levels) for levels in itertools.product(*grid.values())]
-    if twice := next((arm for arm in combined if combined.count(arm) > 1), None):
-        raise ConfigError(f"{name}: grid: two combinations are called {twice!r}. Rename a level.")
+    if duplicate := next((arm for arm in combined if combined.count(arm) > 1), None):
+        raise ConfigError(f"{name}: grid: two combinations are called {duplicate!r}. Rename a level.")
 
 
 def _is_axis(levels: Any) -> bool:

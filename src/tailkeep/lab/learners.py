@@ -1,4 +1,4 @@
-"""From an arm's settings to what it studies. The only place that knows every learner."""
+"""From an arm's configuration to its experiment. Rule: this is the only module that knows every learner."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
@@ -23,12 +23,12 @@ from tailkeep.optional import require
 from tailkeep.runs import hash_path, versions
 
 UserLearners = Mapping[str, Callable[[Mapping[str, Any], int], Experiment]]
-"""A caller's own learners: id -> a function of (options, seed) that returns a subject."""
+"""User learners: id -> a function of (options, seed) that returns an experiment."""
 
 
 @dataclass(frozen=True)
 class Extensions:
-    """What a caller brings: learners and losses by the id that the configuration names."""
+    """User learners and losses by the id that the configuration names."""
 
     learners: UserLearners = field(default_factory=dict)
     losses: UserLosses = field(default_factory=dict)
@@ -37,28 +37,28 @@ class Extensions:
         return bool(self.learners or self.losses)
 
 
-def load_libraries(studies: Iterable[AnyArm]) -> None:
-    """Import what `studies` compute with: threads are limited only in libraries that are loaded.
+def load_libraries(arms: Iterable[AnyArm]) -> None:
+    """Import what `arms` compute with: threads can be limited only in libraries that are loaded.
 
     Raises:
         MissingPackageError: one is not installed.
     """
-    studies = list(studies)
-    for learner in {study.learner for study in studies}:
+    arms = list(arms)
+    for learner in {arm.learner for arm in arms}:
         extra, modules = _LIBRARIES.get(learner, ("", ()))
         for module in modules:
             require(module, extra=extra)
-    if any(_detects(study) for study in studies):
+    if any(_uses_detector(arm) for arm in arms):
         require("sklearn.linear_model", extra="detector")
 
 
 def default_workers(config: LabConfig) -> int:
-    """How many processes suit this machine: one for each `threads` cores, but one in all where a GPU does the work.
+    """How many processes suit this machine: one per `num_threads` cores, but a single one where a GPU does the work.
 
     Raises:
         MissingPackageError: what an arm computes with is not installed.
     """
-    on_a_gpu = [study for study in config.arms.values() if study.learner in _ON_A_GPU]
+    on_a_gpu = [arm for arm in config.arms.values() if arm.learner in _ON_A_GPU]
     load_libraries(on_a_gpu)
     if on_a_gpu and _device_name(config.device) != "cpu":
         return 1
@@ -66,49 +66,49 @@ def default_workers(config: LabConfig) -> int:
 
 
 def build_experiment(
-    study: AnyArm, *, seed: int, device: str, extensions: Extensions, shared: MutableMapping[str, Any]
+    arm: AnyArm, *, seed: int, device: str, extensions: Extensions, shared: MutableMapping[str, Any]
 ) -> Experiment:
-    """What the arm `study` studies under `seed`; `shared` carries work that other arms and seeds need too.
+    """The experiment of `arm` under `seed`; `shared` carries work that other arms and seeds need too.
 
     Call `load_libraries` first.
 
     Raises:
         TailkeepError: files, packages or choices that cannot be used.
     """
-    match study:
+    match arm:
         case GaussianArm():
-            return gaussian.build(study, seed=seed)
+            return gaussian.build(arm, seed=seed)
         case MixtureArm():
-            return mixture.build(study, seed=seed)
+            return mixture.build(arm, seed=seed)
         case RegressionArm():
-            return regression.build(study, seed=seed)
+            return regression.build(arm, seed=seed)
         case CausalLMArm():
             from tailkeep.lab.causal_lm import learner
 
-            return learner.build(study, device=device, losses=extensions.losses, shared=shared)
+            return learner.build(arm, device=device, losses=extensions.losses, shared=shared)
         case EcosystemArm():
             from tailkeep.lab.ecosystem import learner as ecosystem
 
-            return ecosystem.build(study, device=device, losses=extensions.losses, shared=shared)
+            return ecosystem.build(arm, device=device, losses=extensions.losses, shared=shared)
         case FlowArm():
             from tailkeep.lab.generative import flow
 
-            return flow.build(study, seed=seed, device=device, shared=shared)
+            return flow.build(arm, seed=seed, device=device, shared=shared)
         case GANArm():
             from tailkeep.lab.generative import gan
 
-            return gan.build(study, seed=seed, device=device, shared=shared)
+            return gan.build(arm, seed=seed, device=device, shared=shared)
         case VAEArm():
-            from tailkeep.lab.generative import vae_learner as images
+            from tailkeep.lab.generative import vae_learner
 
-            return images.build(study, seed=seed, device=device, shared=shared)
+            return vae_learner.build(arm, seed=seed, device=device, shared=shared)
         case UserArm(id=name):
             if name not in extensions.learners:
                 raise ConfigError(
-                    f"id: the learner {name!r} was not handed over. "
+                    f"id: the learner {name!r} was not passed. "
                     f"Call tailkeep.lab.run(config, out, learners={{{name!r}: ...}})."
                 )
-            return extensions.learners[name](study.options, seed)
+            return extensions.learners[name](arm.options, seed)
 
 
 _ON_A_GPU = frozenset({"causal_lm", "ecosystem", "flow", "gan", "vae"})
@@ -140,9 +140,9 @@ def sources_of(config: LabConfig) -> dict[str, Any]:
 
     A path is replaced by the hash of what it holds, so a moved file is the same input.
     """
-    arms = {name: _settings_of(study) for name, study in config.arms.items()}
-    learners = sorted({study.learner for study in config.arms.values()})
-    packages = sorted({package for study in config.arms.values() for package in _packages_of(study)})
+    arms = {name: _hashed_config(arm) for name, arm in config.arms.items()}
+    learners = sorted({arm.learner for arm in config.arms.values()})
+    packages = sorted({package for arm in config.arms.values() for package in _packages_of(arm)})
     return {
         "arms": arms,
         "seeds": list(config.seeds),
@@ -152,35 +152,33 @@ def sources_of(config: LabConfig) -> dict[str, Any]:
     }
 
 
-def _packages_of(study: AnyArm) -> Sequence[str]:
-    adapted = isinstance(study, LanguageArm) and study.finetune.low_rank is not None
-    more = [*(["peft"] if adapted else []), *(["scipy", "scikit-learn"] if _detects(study) else [])]
-    return (*_PACKAGES[study.learner], *more)
+def _packages_of(arm: AnyArm) -> Sequence[str]:
+    adapted = isinstance(arm, LanguageArm) and arm.finetune.low_rank is not None
+    more = [*(["peft"] if adapted else []), *(["scipy", "scikit-learn"] if _uses_detector(arm) else [])]
+    return (*_PACKAGES[arm.learner], *more)
 
 
-def _detects(study: AnyArm) -> bool:
-    return (
-        isinstance(study, LanguageArm) and isinstance(study.regime, SelectRegime) and study.regime.by.name == "detector"
-    )
+def _uses_detector(arm: AnyArm) -> bool:
+    return isinstance(arm, LanguageArm) and isinstance(arm.regime, SelectRegime) and arm.regime.by.name == "detector"
 
 
-def _settings_of(study: AnyArm) -> dict[str, Any]:
-    tree: dict[str, Any] = study.model_dump(mode="json")
-    for key, path in input_paths(study):
+def _hashed_config(arm: AnyArm) -> dict[str, Any]:
+    tree: dict[str, Any] = arm.model_dump(mode="json")
+    for key, path in input_paths(arm):
         node: Any = tree
-        owner: Any = study
+        owner: Any = arm
         *parents, last = key.split(".")
         for parent in parents:
-            # An ecosystem's members are a list, `members.0.model.path`, and a corpus' sources a mapping.
-            place: Any = int(parent) if isinstance(node, list) else parent
-            node = node[place]
-            owner = owner[place] if isinstance(owner, list | tuple | dict) else getattr(owner, parent)
+            # An ecosystem's members are a list, `members.0.model.path`, a corpus' sources a mapping.
+            key_or_index: Any = int(parent) if isinstance(node, list) else parent
+            node = node[key_or_index]
+            owner = owner[key_or_index] if isinstance(owner, list | tuple | dict) else getattr(owner, parent)
         if isinstance(owner, Pretrained | ExternalModel):
             require("transformers", extra="hf")
             from tailkeep.scoring.loading import local_folder
 
             path = local_folder(path, revision=owner.revision, key=key)
-        # The name's ending says how a file is read, so it counts beside the content.
+        # The suffix decides how a file is read, so it counts beside the content.
         node[last] = f"sha256:{hash_path(path)}{path.suffix if path.is_file() else ''}"
     return tree
 

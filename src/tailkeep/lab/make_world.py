@@ -1,4 +1,7 @@
-"""`tailkeep world`: the embedded world on disk, so that every command can be tried without a download."""
+"""The embedded world on disk (`tailkeep world`): every command can be tried without a download.
+
+Rule: the prior is generation 0 of an ordinary laboratory arm.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -31,10 +34,10 @@ PRIOR = {
     "tokenizer": {"train": {"vocab_size": 768}},
     "training": {"block": 64, "batch": 8, "epochs": 8, "learning_rate": 3e-3},
 }
-"""The study whose generation 0 is the small prior; the packaged `demo` starts from the same settings."""
+"""The arm whose generation 0 is the small prior; the recipe `demo` starts from the same settings."""
 
 
-def _unheard(line: str) -> None:
+def _ignore(line: str) -> None:
     del line
 
 
@@ -43,41 +46,42 @@ def write_world(
     overrides: Mapping[str, Any],
     *,
     prior: bool = True,
-    tell: Callable[[str], None] = _unheard,
+    on_status: Callable[[str], None] = _ignore,
     storage: Storage | None = None,
 ) -> Sequence[Path]:
-    """Write corpus.txt, held_out.txt, kr_test.json and, if asked, prior/ into the folder `out`.
+    """Write corpus.txt, held_out.txt, kr_test.json and, with `prior`, prior/ into the folder `out`.
 
-    `overrides` are keys of the world, such as {"people": 100}; `tell` is told of what takes long before it starts.
+    `overrides` are keys of the world, such as {"people": 100}; `on_status` is called with a line of text
+    before a slow step.
 
     Raises:
-        ConfigError: a key or value the world does not know.
-        InputError: `out` holds other things.
+        ConfigError: a key or value that the world does not know.
+        InputError: `out` is not empty.
     """
     config = validate(WorldConfig, overrides, source="world")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} is not empty. Give a new or an empty folder.")
     world = World(config)
     storage = storage or Storage()
-    storage.write_folder(out, lambda folder: _fill(folder, world, prior, tell))
+    storage.write_folder(out, lambda folder: _fill(folder, world, prior, on_status))
     return sorted(out.iterdir())
 
 
-def _fill(folder: Path, world: World, prior: bool, tell: Callable[[str], None]) -> None:
+def _fill(folder: Path, world: World, prior: bool, on_status: Callable[[str], None]) -> None:
     (folder / "corpus.txt").write_text("\n".join(world.corpus()) + "\n", encoding="utf-8")
     (folder / "held_out.txt").write_text("\n".join(world.held_out()) + "\n", encoding="utf-8")
     write_questions(folder / "kr_test.json", world.questions())
     if prior:
-        _train_prior(folder / "prior", world.config, tell)
+        _train_prior(folder / "prior", world.config, on_status)
 
 
-def _train_prior(folder: Path, world: WorldConfig, tell: Callable[[str], None]) -> None:
+def _train_prior(folder: Path, world: WorldConfig, on_status: Callable[[str], None]) -> None:
     config = parse({**PRIOR, "data": {"name": "world", **world.model_dump()}}, {}, name="world")
-    study = config.arms["baseline"]
-    load_libraries([study])
-    tell(f"training a small prior on {world.documents} documents (about half a minute for 1000) ...")
+    arm = config.arms["baseline"]
+    load_libraries([arm])
+    on_status(f"training a small prior on {world.documents} documents (about half a minute for 1000) ...")
     with limited_threads(config.num_threads):
-        subject = build_experiment(study, seed=0, device=config.device, extensions=Extensions(), shared={})
-        model = subject.learner.fit(subject.real, seed=0, budget=subject.real.units)
+        experiment = build_experiment(arm, seed=0, device=config.device, extensions=Extensions(), shared={})
+        model = experiment.learner.fit(experiment.real, seed=0, budget=experiment.real.units)
         folder.mkdir()
         model.save(folder)

@@ -241,13 +241,13 @@ def _theory(regime: AnyRegime, generation: int, world: LinearWorld) -> dict[str,
             return _exact(replaced_error(generation))
         case Accumulate():
             return _exact(accumulated_error(generation))
-        case Revise(places="anchored"):
+        case Revise(subset="anchored"):
             return {"test_error_wide": wide_edit_error(regime.shares(generation), "anchored")}
         case Revise():
             shares = regime.shares(generation)
             return {
                 "test_error_theory": published_edit_error(shares),
-                "test_error_wide": wide_edit_error(shares, regime.places),
+                "test_error_wide": wide_edit_error(shares, regime.subset),
                 "test_error_bound": published_edit_bound(),
                 **_decay_bound(regime, world),
             }

@@ -1,6 +1,6 @@
 """One run of the laboratory: every arm under every seed, into one run directory.
 
-Rule: chains share nothing but what they read: in any order, in one process or several, the result is the same.
+Rule: chains share nothing but their input: in any order, in one process or several, the result is the same.
 """
 
 import multiprocessing
@@ -25,8 +25,8 @@ from tailkeep.runs import RunDirectory, RunRecord, Storage, versions
 from tailkeep.workers import end_with, ignore_sigint, limited_threads
 
 
-def _nobody(event: Event) -> None:
-    """The observer that looks away."""
+def _ignore(event: Event) -> None:
+    """The observer that does nothing."""
     del event
 
 
@@ -36,7 +36,7 @@ def run(
     *,
     learners: UserLearners | None = None,
     losses: UserLosses | None = None,
-    observe: Observer = _nobody,
+    observe: Observer = _ignore,
     workers: int = 1,
     storage: Storage | None = None,
 ) -> RunDirectory:
@@ -44,11 +44,11 @@ def run(
 
     Args:
         config: a configuration, a mapping or YAML file of one, or a recipe's name.
-        learners: the caller's own, for arms with `learner: user`: {id: (options, seed) -> Subject}.
-        losses: the caller's own, for `loss: {name: user}`: {id: options -> weighting}; see `causal_lm.weighting`.
-        observe: told of each phase that starts and each generation that is finished.
+        learners: the caller's, for arms with `learner: user`: {id: (options, seed) -> Experiment}.
+        losses: the caller's, for `loss: {name: user}`: {id: options -> weighting}; see `causal_lm.loss`.
+        observe: called with an `Event` for each phase that starts and each generation that is finished.
         workers: processes that work on chains (one arm under one seed) side by side; it changes no result.
-        storage: where writes go; tests hand in faulty ones.
+        storage: where writes go; tests pass faulty ones.
 
     Returns:
         The finished run directory. `tailkeep.report.write(out)` makes its report.
@@ -61,11 +61,9 @@ def run(
     out = Path(out)
     extensions = Extensions(learners or {}, losses or {})
     if workers < 1:
-        raise ConfigError(f"workers={workers}: somebody must do the work. Use workers=1 or more.")
+        raise ConfigError(f"workers must be >= 1, got {workers}.")
     if workers > 1 and (extensions or storage):
-        raise ConfigError(
-            f"workers={workers}: learners, losses and storage of your own run in one process. Use workers=1."
-        )
+        raise ConfigError(f"workers={workers}: user learners, losses and storage run in one process. Use workers=1.")
     # Before the sources, which name the GPU and so want torch for whatever extra brings it.
     load_libraries(config.arms.values())
     sources = sources_of(config)
@@ -73,63 +71,63 @@ def run(
     record = RunRecord.of("lab", sources, versions=versions(*packages), seeds=config.seeds)
     shared: dict[str, Any] = {}
     with limited_threads(config.num_threads):
-        # Everything that can be refused is refused before a folder is made, such as data too few to be cut.
-        for study in config.arms.values():
-            subject = build_experiment(
-                study, seed=config.seeds[0], device=config.device, extensions=extensions, shared=shared
+        # Everything that can be checked is checked before a folder is made, such as data too few to be split.
+        for arm in config.arms.values():
+            experiment = build_experiment(
+                arm, seed=config.seeds[0], device=config.device, extensions=extensions, shared=shared
             )
-            _refuse_unable(study, subject)
-            study.regime.budget(0, subject.real)
+            _check_able(arm, experiment)
+            arm.regime.budget(0, experiment.real)
         with RunDirectory.create(out, record, config=dump(config), storage=storage) as directory:
-            names = [(arm, seed) for seed in config.seeds for arm in config.arms]
-            if min(workers, len(names)) > 1:
+            chains = [(name, seed) for seed in config.seeds for name in config.arms]
+            if min(workers, len(chains)) > 1:
                 shared.clear()
-                _run_in_processes(config, out, names, observe, min(workers, len(names)))
+                _run_in_processes(config, out, chains, observe, min(workers, len(chains)))
             else:
-                for arm, seed in names:
-                    _run_one(config, directory, arm, seed, extensions, shared, observe)
+                for name, seed in chains:
+                    _run_one(config, directory, name, seed, extensions, shared, observe)
             directory.collect()
     return directory
 
 
-def _refuse_unable(study: ArmConfig, subject: Experiment) -> None:
-    if isinstance(study.regime, EditRegime) and not subject.edits:
+def _check_able(arm: ArmConfig, experiment: Experiment) -> None:
+    if isinstance(arm.regime, EditRegime) and not experiment.edits:
         raise ConfigError(
-            f"regime.name: 'edit' asks each model to edit data, and those of {subject.name!r} cannot. Give them "
-            "an `edit` (see lab.protocols.EditingModel) and the Subject edits=True, or choose another regime."
+            f"regime.name: 'edit' needs models that edit data, and those of {experiment.name!r} cannot. Give them "
+            "an `edit` (see lab.protocols.EditingModel) and the Experiment edits=True, or choose another regime."
         )
-    if isinstance(study.regime, SelectRegime) and subject.select is None:
+    if isinstance(arm.regime, SelectRegime) and experiment.select is None:
         raise ConfigError(
-            f"regime.name: 'select' weighs what models write, and {subject.name!r} does not say how. Give the Subject "
-            "a `select` (see lab.protocols.Selecting), or choose another regime."
+            f"regime.name: 'select' weights what models generate, but {experiment.name!r} does not say how. Give the "
+            "Experiment a `select` (see lab.protocols.SelectFunction), or choose another regime."
         )
 
 
 def _run_one(
     config: LabConfig,
     directory: RunDirectory,
-    arm: str,
+    name: str,
     seed: int,
     extensions: Extensions,
     shared: dict[str, Any],
     observe: Observer,
 ) -> None:
-    study = config.arms[arm]
+    arm = config.arms[name]
     chain = Chain(
-        arm=arm,
+        arm=name,
         seed=seed,
-        subject=build_experiment(study, seed=seed, device=config.device, extensions=extensions, shared=shared),
-        regime=study.regime,
-        generations=study.generations,
-        recorded=study.recorded,
+        experiment=build_experiment(arm, seed=seed, device=config.device, extensions=extensions, shared=shared),
+        regime=arm.regime,
+        generations=arm.generations,
+        recorded=arm.recorded,
         keep_models=config.keep_models,
-        cell=lambda generation: directory.cell(arm, seed, generation),
+        generation_dir=lambda generation: directory.generation_dir(name, seed, generation),
     )
     run_chain(chain, observe)
 
 
 def _run_in_processes(
-    config: LabConfig, out: Path, names: list[tuple[str, int]], observe: Observer, workers: int
+    config: LabConfig, out: Path, chains: list[tuple[str, int]], observe: Observer, workers: int
 ) -> None:
     context = multiprocessing.get_context("spawn")
     events = context.Queue()
@@ -138,9 +136,9 @@ def _run_in_processes(
     with lifeline, held, pool:
         try:
             with ignore_sigint():
-                pending = {pool.submit(_work, arm, seed) for arm, seed in names}
+                pending = {pool.submit(_run_in_worker, name, seed) for name, seed in chains}
             # The executor lists the processes that it watches before a submission starts one, so it would miss the
-            # death of the last. One more submission, when all are there, makes it look again.
+            # death of the last. One more submission, when all have started, makes it look again.
             pool.submit(os.getpid)
             while pending:
                 done, pending = wait(pending, timeout=_RELAY_SECONDS, return_when=FIRST_EXCEPTION)
@@ -149,18 +147,18 @@ def _run_in_processes(
                     future.result()
         except BrokenProcessPool:
             raise WorkerError(
-                "a worker process was ended from outside, perhaps for want of memory. "
-                "Run the same command again to go on, with fewer workers if that was it."
+                "a worker process was killed (out of memory?). "
+                "Run the same command again to resume, with fewer workers if memory was short."
             ) from None
         finally:
-            # Nobody waits for a chain whose result no longer matters: what it has finished is on the disk.
+            # Do not wait for a chain whose result no longer matters: what it has finished is on the disk.
             if pending:
                 held.close()
     _relay(events, observe)
 
 
 def _relay(events: Any, observe: Observer) -> None:
-    """Hand what the workers have told so far to `observe`."""
+    """Pass the workers' events so far to `observe`."""
     while True:
         try:
             event = events.get_nowait()
@@ -171,7 +169,7 @@ def _relay(events: Any, observe: Observer) -> None:
 
 _RELAY_SECONDS = 0.1
 _worker: dict[str, Any] = {}
-"""What `_start_worker` has laid ready in a worker process; empty in any other."""
+"""What `_start_worker` has prepared in a worker process; empty in any other."""
 
 
 def _start_worker(config: LabConfig, out: Path, events: Any, lifeline: Connection) -> None:
@@ -180,8 +178,8 @@ def _start_worker(config: LabConfig, out: Path, events: Any, lifeline: Connectio
     _worker.update(config=config, directory=RunDirectory.open(out), events=events, shared={})
 
 
-def _work(arm: str, seed: int) -> None:
+def _run_in_worker(name: str, seed: int) -> None:
     config: LabConfig = _worker["config"]
     observe: Callable[[Event], None] = _worker["events"].put
     with limited_threads(config.num_threads):
-        _run_one(config, _worker["directory"], arm, seed, Extensions(), _worker["shared"], observe)
+        _run_one(config, _worker["directory"], name, seed, Extensions(), _worker["shared"], observe)

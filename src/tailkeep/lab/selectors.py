@@ -1,7 +1,7 @@
-"""The selectors of the regime `select`: what makes one machine-written document count more than another.
+"""The selectors of the regime `select`: what makes one generated document count more than another.
 
-Rule: a selector weighs candidates and does nothing else; how many are written, and how they are drawn by weight, is
-the same for all, so that `random` is the control of every other.
+Rule: a selector weights candidates and does nothing else; how many are generated, and how they are sampled by weight,
+is the same for all, so that `random` is the control of every other.
 """
 
 from typing import Annotated, ClassVar, Literal
@@ -12,62 +12,62 @@ from tailkeep.config import Settings
 
 
 class Uniform(Settings):
-    """Every candidate counts alike: the control, which pays for as many candidates."""
+    """Every candidate counts alike: the control, which generates as many candidates."""
 
     name: Literal["random"]
-    copies: ClassVar[int] = 1
+    max_repeats: ClassVar[int] = 1
 
 
 class Surplexity(Settings):
-    """The documents that surprise the model most: the highest mean -ln p over what it has written.
+    """The documents that surprise the model most: the highest mean -ln p over what it has generated.
 
-    Gambetta et al. 2024 (arXiv 2410.12341). The model that wrote them is asked, which is also the one that goes on
-    training where generations inherit. Nothing is drawn: the highest are taken.
+    Gambetta et al. 2024 (arXiv 2410.12341). The model that generated them scores them; where weights are inherited it
+    is also the one that is trained next. Nothing is sampled: the highest are taken.
     """
 
     name: Literal["surplexity"]
-    copies: ClassVar[int] = 1
+    max_repeats: ClassVar[int] = 1
 
 
 class DSIR(Settings):
     """Importance resampling by hashed words and pairs of words: p(x) / q(x), p of the real training text.
 
-    Xie et al. 2023 (arXiv 2302.03169); q is counted in the candidates. Drawn without replacement, as there.
+    Xie et al. 2023 (arXiv 2302.03169); q is counted in the candidates. Sampled without replacement, as there.
     """
 
     name: Literal["dsir"]
-    copies: ClassVar[int] = 1
+    max_repeats: ClassVar[int] = 1
 
 
 class Verifier(Settings):
     """What a verifier accepts: documents of the embedded world that state nothing but what is true, in its grammar.
 
     Feng et al. 2024 (arXiv 2406.07515): a verifier that errs can be enough. `error_rate` is the chance that a verdict
-    is the wrong one, be the document right or wrong. If none is accepted, all count alike, and `accepted_share` is 0.
+    is wrong, whether the document is right or not. If none is accepted, all count alike, and `accepted_share` is 0.
 
-    `bias` is a bias, for comparison: what it likes less it accepts less often, however true. `people`: a sentence
-    counts in proportion to how often the world speaks of its person; `phrasing`: only one in the most frequent
-    phrasing of its attribute counts; a document has the mean over its sentences. A recursion converges to what its
-    verifier likes (arXiv 2510.16657), and a biased reference hastens the collapse (arXiv 2606.13732).
+    `bias`, for comparison: what the verifier likes less it accepts less often, however true. `people`: a sentence
+    counts in proportion to how often the world mentions its person; `phrasing`: only one in the most frequent phrasing
+    of its attribute counts; a document has the mean over its sentences. A recursion converges to what its verifier
+    likes (arXiv 2510.16657), and a biased reference hastens the collapse (arXiv 2606.13732).
     """
 
     name: Literal["verifier"]
     error_rate: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     bias: Literal["people", "phrasing"] | None = None
-    copies: ClassVar[int] = 1
+    max_repeats: ClassVar[int] = 1
 
 
 class Detector(Settings):
     """What a detector of machine text takes for real: the weight (1 - q)^`exponent`, q its probability of machine text.
 
-    Drayson et al. 2025 (exponent 10, at most 3 copies of a document, there with a large detector trained beforehand).
-    Here it is a logistic regression on hashed words and pairs of words, fitted anew each generation to tell the
-    candidates from the real training text, and asked about texts that it was not fitted on.
+    Drayson et al. 2025 (exponent 10, a document taken at most 3 times, there with a large detector trained beforehand).
+    Here it is a logistic regression on hashed words and pairs of words, fitted again in each generation to separate the
+    candidates from the real training text, and applied to texts that it was not fitted on.
     """
 
     name: Literal["detector"]
     exponent: Annotated[float, Field(gt=0, le=100)] = 10.0
-    copies: Annotated[int, Field(ge=1, le=10)] = 3
+    max_repeats: Annotated[int, Field(ge=1, le=10)] = 3
 
 
 Selector = Annotated[Uniform | Surplexity | DSIR | Verifier | Detector, Field(discriminator="name")]

@@ -70,7 +70,7 @@ class RunDirectory:
                 storage.write_text(path / "run.json", record.text())
             yield cls(path, record, storage)
 
-    def cell(self, arm: str, seed: int, generation: int) -> GenerationDir:
+    def generation_dir(self, arm: str, seed: int, generation: int) -> GenerationDir:
         """The cell of that name, finished or not.
 
         Raises:
@@ -84,10 +84,10 @@ class RunDirectory:
         folder = self.path / "cells" / arm / str(seed) / str(generation)
         return GenerationDir(arm, seed, generation, folder, self.storage)
 
-    def cells(self, *, only_done: bool = True) -> list[GenerationDir]:
+    def generation_dirs(self, *, only_done: bool = True) -> list[GenerationDir]:
         """All cells, by arm, seed and generation; unfinished ones on request."""
         folders = [
-            self.cell(arm, int(seed), int(generation))
+            self.generation_dir(arm, int(seed), int(generation))
             for arm, seed, generation in (path.parts[-3:] for path in (self.path / "cells").glob("*/*/*"))
             if _ARM.fullmatch(arm) and _NUMBER.fullmatch(seed) and _NUMBER.fullmatch(generation)
         ]
@@ -96,7 +96,7 @@ class RunDirectory:
 
     def collect(self) -> None:
         """Rebuild `metrics.jsonl` and `timings.jsonl` from finished cells."""
-        cells = self.cells()
+        cells = self.generation_dirs()
         names = ("arm", "seed", "generation", "learner")
         rows = [cell.metrics() for cell in cells]
         flat = [{**{name: row[name] for name in names}, **row["metrics"]} for row in rows]

@@ -1,6 +1,6 @@
 """The folder of one trained generation of one arm and seed.
 
-    cells/<arm>/<seed>/<generation>/{written/, model/, samples/, metrics.json, timings.json, DONE}
+    cells/<arm>/<seed>/<generation>/{generated/, model/, samples/, metrics.json, timings.json, DONE}
 
 Rule: each phase is finished when its name exists, and DONE is written last.
 """
@@ -26,9 +26,9 @@ class GenerationDir:
     storage: Storage = field(default_factory=Storage, repr=False, compare=False)
 
     @property
-    def written(self) -> Path:
-        """What the previous generation's model wrote, one folder a generation."""
-        return self.path / "written"
+    def generated(self) -> Path:
+        """What the previous model generated, one folder per generation."""
+        return self.path / "generated"
 
     @property
     def model(self) -> Path:

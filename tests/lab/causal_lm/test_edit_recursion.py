@@ -39,21 +39,21 @@ def test_every_generation_after_the_first_tells_what_was_flagged_and_what_change
             assert 0 < row["changed_share"] <= 1
             if arm != "joined":
                 assert row["cumulative_changed_share"] == row["changed_share"]
-    counts = json.loads(undisturbed[1]["cells/joined/3/2/written/2/edits.json"])
+    counts = json.loads(undisturbed[1]["cells/joined/3/2/generated/2/edits.json"])
     assert rows["joined", 2]["cumulative_changed_share"] == counts["lost"] / counts["pristine"]
     assert rows["joined", 2]["train_data_units"] < rows["joined", 0]["train_data_units"]
 
 
 def test_the_edited_text_can_be_read(undisturbed):
     files = undisturbed[1]
-    lines = files["cells/world/3/1/written/1/text.jsonl"].decode().splitlines()
+    lines = files["cells/world/3/1/generated/1/text.jsonl"].decode().splitlines()
     assert len(lines) == 40
     assert all(set(json.loads(line)) == {"prompt", "text"} for line in lines)
 
 
 @pytest.mark.slow
 def test_a_run_killed_behind_an_edit_resumes_to_the_same_bytes(config, undisturbed, tmp_path):
-    written = [n for n in phase_boundaries(undisturbed[0]) if undisturbed[0][n - 1][1].name == "written"]
+    written = [n for n in phase_boundaries(undisturbed[0]) if undisturbed[0][n - 1][1].name == "generated"]
     assert len(written) == 3
     check(config, undisturbed, tmp_path / "run", Fault(written[1] + 1, "killed"))
 

@@ -175,7 +175,7 @@ def test_a_recursion_asks_by_fraction_in_the_form_of_its_text(tmp_path):
     arms = {"baseline": {}, "replace": {"regime": {"name": "replace"}}}
     tree = study(path, data=data, regime={"name": "regenerate", "fractions": 2}, arms=arms)
     run = lab.run(tree, tmp_path / "run")
-    found = {arm: run.cell(arm, 0, 1).metrics()["metrics"] for arm in arms}
+    found = {arm: run.generation_dir(arm, 0, 1).metrics()["metrics"] for arm in arms}
     counts = found["baseline"]
     assert counts["kr_fraction_0.items"] + counts["kr_fraction_1.items"] + counts["kr_straddling"] == counts["kr_items"]
     assert counts["kr_items"] + counts["kr_outside"] == len(questions) == found["replace"]["kr_items"]

@@ -31,9 +31,9 @@ def parameters(model):
 
 
 def test_the_last_documents_are_held_out(text):
-    subject = built(text)
-    assert (len(subject.real), len(subject.measure.held_out)) == (32, 8)
-    assert subject.real.codec.decode(subject.measure.held_out.documents[-1]) == STORIES[-1]
+    experiment = built(text)
+    assert (len(experiment.real), len(experiment.measure.held_out)) == (32, 8)
+    assert experiment.real.codec.decode(experiment.measure.held_out.documents[-1]) == STORIES[-1]
 
 
 def test_the_tokenizer_sees_no_held_out_text(tmp_path):
@@ -44,10 +44,10 @@ def test_the_tokenizer_sees_no_held_out_text(tmp_path):
 
 
 def test_fitting_leaves_the_predecessor_as_it_is(text):
-    subject = built(text)
-    first = subject.learner.fit(subject.real, seed=0, budget=subject.real.units)
+    experiment = built(text)
+    first = experiment.learner.fit(experiment.real, seed=0, budget=experiment.real.units)
     before = parameters(first).clone()
-    second = subject.learner.fit(subject.real, seed=1, budget=subject.real.units, previous=first)
+    second = experiment.learner.fit(experiment.real, seed=1, budget=experiment.real.units, previous=first)
     assert torch.equal(parameters(first), before)
     assert not torch.equal(parameters(second), before)
 
@@ -55,34 +55,34 @@ def test_fitting_leaves_the_predecessor_as_it_is(text):
 def test_an_heir_begins_with_its_predecessors_weights_and_a_restart_with_new_ones(text):
     still = {"block": 8, "batch": 64, "epochs": 1, "learning_rate": 1e-12}
     for inherit in (True, False):
-        subject = built(text, training=still, init_from_previous=inherit)
+        experiment = built(text, training=still, init_from_previous=inherit)
         other = built(text, training={**still, "learning_rate": 1e-2}).learner
-        first = other.fit(subject.real, seed=0, budget=subject.real.units)
-        second = subject.learner.fit(subject.real, seed=1, budget=subject.real.units, previous=first)
+        first = other.fit(experiment.real, seed=0, budget=experiment.real.units)
+        second = experiment.learner.fit(experiment.real, seed=1, budget=experiment.real.units, previous=first)
         assert torch.allclose(parameters(first), parameters(second), atol=1e-6) is inherit
 
 
 def test_a_pretrained_model_is_where_every_restart_begins(text, model_folder, weights):
     still = {"block": 8, "batch": 64, "epochs": 1, "learning_rate": 1e-12}
-    subject = built(text, training=still, init_from_previous=False, **pretrained(model_folder))
+    experiment = built(text, training=still, init_from_previous=False, **pretrained(model_folder))
     for seed in (0, 1):
-        model = subject.learner.fit(subject.real, seed=seed, budget=subject.real.units)
+        model = experiment.learner.fit(experiment.real, seed=seed, budget=experiment.real.units)
         expected = torch.cat([parameter.flatten() for parameter in weights.parameters()])
         assert torch.allclose(parameters(model), expected, atol=1e-6)
 
 
 def test_a_saved_model_writes_and_measures_as_before(text, tmp_path):
-    subject = built(text)
-    model = subject.learner.fit(subject.real, seed=0, budget=subject.real.units)
+    experiment = built(text)
+    model = experiment.learner.fit(experiment.real, seed=0, budget=experiment.real.units)
     model.save(tmp_path)
-    loaded = subject.learner.load(tmp_path)
-    samples = {name: view(model, 3) for name, view in subject.views.items()}
-    again = {name: view(loaded, 3) for name, view in subject.views.items()}
+    loaded = experiment.learner.load(tmp_path)
+    samples = {name: view(model, 3) for name, view in experiment.views.items()}
+    again = {name: view(loaded, 3) for name, view in experiment.views.items()}
     assert {name: tokens.ids.tolist() for name, tokens in samples.items()} == {
         name: tokens.ids.tolist() for name, tokens in again.items()
     }
     assert loaded.facts == model.facts
-    assert subject.measure(model, samples) == subject.measure(loaded, again)
+    assert experiment.measure(model, samples) == experiment.measure(loaded, again)
 
 
 def test_the_own_view_is_left_out_where_it_is_the_common_one(text):
@@ -93,10 +93,10 @@ def test_the_own_view_is_left_out_where_it_is_the_common_one(text):
 
 
 def test_samples_have_a_fixed_size_and_begin_with_held_out_text(text):
-    subject = built(text, evaluation={"samples": 11, "prompt_tokens": 3, "new_tokens": 4})
-    model = subject.learner.fit(subject.real, seed=0, budget=8)
-    samples = subject.views["common"](model, 0)
-    held_out = subject.measure.held_out.documents
+    experiment = built(text, evaluation={"samples": 11, "prompt_tokens": 3, "new_tokens": 4})
+    model = experiment.learner.fit(experiment.real, seed=0, budget=8)
+    samples = experiment.views["common"](model, 0)
+    held_out = experiment.measure.held_out.documents
     assert len(samples) == 11
     for i, document in enumerate(samples.documents):
         assert document[:3].tolist() == held_out[i % len(held_out)][:3].tolist()
@@ -122,8 +122,8 @@ def test_a_loss_of_the_callers_own_is_trained_with(text):
         return weigh
 
     own = {"name": "user", "id": "mine", "version": "1", "options": {"by": 2}}
-    subject = built(text, loss=own, losses={"mine": weighting})
-    subject.learner.fit(subject.real, seed=0, budget=8)
+    experiment = built(text, loss=own, losses={"mine": weighting})
+    experiment.learner.fit(experiment.real, seed=0, budget=8)
     assert set(seen) == {2}
 
 
@@ -182,8 +182,8 @@ def test_a_model_folder_without_a_tokenizer_is_named(text, model_folder, tmp_pat
     folder = shutil.copytree(model_folder, tmp_path / "bare", ignore=shutil.ignore_patterns("tokenizer*"))
     with pytest.raises(InputError, match="holds no tokenizer"):
         built(text, **pretrained(folder))
-    subject = built(text, **{**pretrained(folder), "tokenizer": {"path": str(model_folder)}})
-    assert len(subject.real) == 32
+    experiment = built(text, **{**pretrained(folder), "tokenizer": {"path": str(model_folder)}})
+    assert len(experiment.real) == 32
 
 
 def test_a_tokenizer_without_an_end_cannot_append_one(text, model_folder, tmp_path):
@@ -201,8 +201,8 @@ def test_a_model_that_its_writer_has_advised_to_cut_is_sampled_uncut(text, model
     plain, advised = (built(text, **pretrained(path)) for path in (model_folder, folder))
     (folder / "generation_config.json").write_text(json.dumps({"do_sample": True, "top_k": 1, "eos_token_id": 5}))
     written = [
-        subject.views["common"](subject.learner.load(path_with_facts(path, tmp_path)), 0).ids.tolist()
-        for subject, path in ((plain, model_folder), (advised, folder))
+        experiment.views["common"](experiment.learner.load(path_with_facts(path, tmp_path)), 0).ids.tolist()
+        for experiment, path in ((plain, model_folder), (advised, folder))
     ]
     assert written[0] == written[1]
 
@@ -221,15 +221,15 @@ def test_another_architecture_runs_through_everything(text, codec, tmp_path):
     codec.save(tmp_path)
     decoder = {"name": "greedy", "repetition_penalty": 1.5}
     form = {"name": "documents", "prompt_tokens": 3, "new_tokens": 10}
-    subject = built(text, generation={"form": form, "decoder": decoder}, **pretrained(tmp_path))
-    model = subject.learner.fit(subject.real, seed=0, budget=subject.real.units)
-    measured = subject.measure(model, {name: view(model, 0) for name, view in subject.views.items()})
+    experiment = built(text, generation={"form": form, "decoder": decoder}, **pretrained(tmp_path))
+    model = experiment.learner.fit(experiment.real, seed=0, budget=experiment.real.units)
+    measured = experiment.measure(model, {name: view(model, 0) for name, view in experiment.views.items()})
     # A model that ends its documents at once writes no n-gram to count.
     assert all(np.isfinite(value) for name, value in measured.metrics.items() if "own.distinct" not in name)
 
 
 def test_a_real_model_reads_real_text_well_and_writes_english(real_data, tmp_path):
-    subject = built(
+    experiment = built(
         real_data / "text" / "tinystories.txt",
         **{**pretrained(real_data / "priors" / "stories260k"), "tokenizer": {"append_eos": False}},
         data={
@@ -240,8 +240,8 @@ def test_a_real_model_reads_real_text_well_and_writes_english(real_data, tmp_pat
         generation={"form": {"name": "windows", "context": 96, "new_tokens": 32}, "decoder": {"name": "greedy"}},
         evaluation={"samples": 8, "prompt_tokens": 8, "new_tokens": 32},
     )  # fmt: skip
-    model = subject.learner.fit(subject.real, seed=0, budget=10)
-    measured = subject.measure(model, {name: view(model, 0) for name, view in subject.views.items()})
+    model = experiment.learner.fit(experiment.real, seed=0, budget=10)
+    measured = experiment.measure(model, {name: view(model, 0) for name, view in experiment.views.items()})
     assert 1.1 < measured.metrics["held_out_nll"] < 2.0
-    part = subject.real.take(np.arange(2))
+    part = experiment.real.take(np.arange(2))
     assert model.regenerate(part, seed=0).units == part.units

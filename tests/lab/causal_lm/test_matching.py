@@ -93,11 +93,11 @@ WRITING = {
 
 def test_a_model_writes_at_the_temperature_that_its_facts_tell(tmp_path):
     arm = lab.load(study(write_stories(tmp_path), generation=WRITING)).arms["baseline"]
-    subject = build(arm, device="cpu", losses={}, shared={})
-    model = subject.learner.fit(subject.real, seed=0, budget=subject.real.units)
+    experiment = build(arm, device="cpu", losses={}, shared={})
+    model = experiment.learner.fit(experiment.real, seed=0, budget=experiment.real.units)
     temperature = model.facts["decoder_temperature"]
     assert 0.25 <= temperature <= 4
-    starts = [document[:1] for document in subject.real.documents]
+    starts = [document[:1] for document in experiment.real.documents]
     same = Sampling(name="sample", temperature=temperature, top_p=0.9)
     one, other = (
         model.complete(starts, decoder, new_tokens=10, seed=3).ids.tolist()
@@ -106,10 +106,10 @@ def test_a_model_writes_at_the_temperature_that_its_facts_tell(tmp_path):
     assert one == other
     (tmp_path / "model").mkdir()
     model.save(tmp_path / "model")
-    loaded = subject.learner.load(tmp_path / "model")
+    loaded = experiment.learner.load(tmp_path / "model")
     assert loaded.facts["decoder_temperature"] == temperature
     assert loaded.sample(4, seed=1).ids.tolist() == model.sample(4, seed=1).ids.tolist()
-    assert list(subject.views) == ["common", "own"]
+    assert list(experiment.views) == ["common", "own"]
 
 
 def test_the_temperature_stands_among_a_generations_metrics(tmp_path):

@@ -14,9 +14,9 @@ from tests.runs.faults import Fault, FaultyStorage
 EDIT = {"rule": {"threshold": 0.002}, "sampler": {"exclude_original": True}}
 ARMS = {
     "unedited": {},
-    "edited": {"data": {"edit": EDIT}},
-    "at-random": {"data": {"edit": {**EDIT, "at_random": True}}},
-    "written": {"data": {"written": {"prompt_tokens": 2}}, "generations": 2},
+    "edited": {"data": {"external_edit": EDIT}},
+    "random": {"data": {"external_edit": {**EDIT, "control": "random"}}},
+    "synthetic": {"data": {"external_text": {"prompt_tokens": 2}}, "generations": 2},
 }
 
 
@@ -36,7 +36,7 @@ def undisturbed(config, tmp_path_factory):
 
 
 def texts_in(files, arm):
-    lines = files[f"cells/{arm}/3/0/written/0/text.jsonl"].decode().splitlines()
+    lines = files[f"cells/{arm}/3/0/generated/0/text.jsonl"].decode().splitlines()
     return [json.loads(line)["text"] for line in lines]
 
 
@@ -45,19 +45,19 @@ def texts_in(files, arm):
 
 def test_generation_0_tells_what_was_flagged_and_what_changed(undisturbed):
     rows = rows_of(undisturbed[1])
-    edited, control = rows["edited", 0], rows["at-random", 0]
+    edited, control = rows["edited", 0], rows["random", 0]
     assert 0 < edited["flagged_share"] == edited["changed_share"] == control["changed_share"] < 1
     assert "flagged_share" not in rows["unedited", 0]
-    assert "flagged_share" not in rows["written", 0]
+    assert "flagged_share" not in rows["synthetic", 0]
 
 
 def test_the_text_that_was_trained_on_can_be_read_and_only_training_documents_are_in_it(undisturbed):
     training = len(STORIES) - round(0.2 * len(STORIES))
-    for arm in ("edited", "at-random", "written"):
+    for arm in ("edited", "random", "synthetic"):
         found = texts_in(undisturbed[1], arm)
         assert len(found) == training
         assert found != STORIES[:training]
-    assert not any(name.startswith("cells/unedited/3/0/written") for name in undisturbed[1])
+    assert not any(name.startswith("cells/unedited/3/0/generated") for name in undisturbed[1])
 
 
 def test_arms_read_as_many_tokens_of_one_tokenizer_whatever_was_made_of_the_text(undisturbed):
@@ -65,19 +65,19 @@ def test_arms_read_as_many_tokens_of_one_tokenizer_whatever_was_made_of_the_text
     units = [rows[arm, 0]["train_units"] for arm in ARMS]
     assert max(units) < 1.2 * min(units)
     files = undisturbed[1]
-    (tokenizer,) = {files[f"cells/{arm}/3/0/model/tokenizer.json"] for arm in ARMS if arm != "written"}
+    (tokenizer,) = {files[f"cells/{arm}/3/0/model/tokenizer.json"] for arm in ARMS if arm != "synthetic"}
     assert tokenizer
 
 
 def test_under_replace_the_next_generation_reads_what_the_first_has_written(undisturbed):
-    inside = "cells/written/3/1/written/"
+    inside = "cells/synthetic/3/1/generated/"
     assert {name.removeprefix(inside).split("/")[0] for name in undisturbed[1] if name.startswith(inside)} == {"1"}
 
 
 def test_a_run_killed_behind_an_outside_edit_resumes_to_the_same_bytes(config, undisturbed, tmp_path):
-    written = [n for n in phase_boundaries(undisturbed[0]) if undisturbed[0][n - 1][1].name == "written"]
-    assert len(written) == 4
-    check(config, undisturbed, tmp_path / "run", Fault(written[0] + 1, "killed"))
+    boundaries = [n for n in phase_boundaries(undisturbed[0]) if undisturbed[0][n - 1][1].name == "generated"]
+    assert len(boundaries) == 4
+    check(config, undisturbed, tmp_path / "run", Fault(boundaries[0] + 1, "killed"))
 
 
 @pytest.mark.slow
@@ -112,14 +112,14 @@ def test_of_records_only_the_answers_are_edited_learnt_and_measured(model_folder
     lines = [{"question": f"What is told at place {n}?", "answer": text} for n, text in enumerate(STORIES)]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     data = {"name": "text", "path": str(path), "text_field": "answer", "prompt_field": "question", "held_out": 0.2}
-    arms = {"unedited": {}, "edited": {"data": {"edit": EDIT}}}
+    arms = {"unedited": {}, "edited": {"data": {"external_edit": EDIT}}}
     given = {**data, "prior": {"path": str(model_folder)}}
     directory = lab.run(tree("", model_folder, data=given, arms=arms), tmp_path / "run", storage=FaultyStorage())
-    unedited, edited = (directory.cell(arm, 3, 0).metrics()["metrics"] for arm in arms)
+    unedited, edited = (directory.generation_dir(arm, 3, 0).metrics()["metrics"] for arm in arms)
     assert "held_out_nll_tempered" not in unedited
     assert unedited["train_units"] < 0.9 * unedited["train_data_units"]
     assert 0 < edited["changed_share"] < 1
-    made = (tmp_path / "run/cells/edited/3/0/written/0/text.jsonl").read_text().splitlines()
+    made = (tmp_path / "run/cells/edited/3/0/generated/0/text.jsonl").read_text().splitlines()
     assert [json.loads(line)["prompt"].strip() for line in made] == [line["question"] for line in lines[: len(made)]]
 
 
@@ -129,18 +129,27 @@ def test_of_records_only_the_answers_are_edited_learnt_and_measured(model_folder
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"data": {"prior": None, "edit": {}}}, "edit and written need an outside model. Set data.prior.path"),
-        ({"data": {"edit": {}, "written": {}}}, "edit and written each replace the training text"),
         (
-            {"data": {"edit": {}}, "generations": 2, "regime": {"name": "accumulate"}},
-            "gives it, or later ones, real text",
+            {"data": {"prior": None, "external_edit": {}}},
+            "external_edit and external_text need an outside model. Set data.prior.path",
         ),
-        ({"data": {"edit": {}}, "regime": {"name": "regenerate"}}, "gives it, or later ones, real text"),
-        ({"data": {"edit": {"rule": {"name": "random", "share": 0.1}, "at_random": True}}}, "at_random has no effect"),
-        ({"data": {"edit": {"rule": {"delete_below": 0.1}, "at_random": True}}}, "deletes none"),
-        ({"data": {"edit": {"sampler": {"top_p": 0.9}}}}, "only the original could be drawn"),
+        (
+            {"data": {"external_edit": {}, "external_text": {}}},
+            "external_edit and external_text each replace the training text",
+        ),
+        (
+            {"data": {"external_edit": {}}, "generations": 2, "regime": {"name": "accumulate"}},
+            "trains on real text",
+        ),
+        ({"data": {"external_edit": {}}, "regime": {"name": "regenerate"}}, "trains on real text"),
+        (
+            {"data": {"external_edit": {"rule": {"name": "random", "share": 0.1}, "control": "random"}}},
+            "control has no effect",
+        ),
+        ({"data": {"external_edit": {"rule": {"delete_below": 0.1}, "control": "random"}}}, "deletes none"),
+        ({"data": {"external_edit": {"sampler": {"top_p": 0.9}}}}, "only the original could be drawn"),
         ({"data": {"prompt_field": "question"}}, "prompt_field has no effect on text that is no .jsonl"),
-        ({"data": {}}, "data.prior has no effect: no arm here has data.edit or data.written"),
+        ({"data": {}}, "data.prior has no effect: no arm here has data.external_edit or data.external_text"),
     ],
 )
 def test_a_choice_that_cannot_work_is_told_in_one_line(changes, message, model_folder, tmp_path):
@@ -159,13 +168,13 @@ def test_records_are_for_one_training_and_stay_apart(model_folder, tmp_path):
 
 def test_ecosystems_read_real_text(model_folder, tmp_path):
     member = {"share": 0.5, "model": {"name": "scratch"}}
-    with pytest.raises(ConfigError, match=r"data\.edit is for single models"):
+    with pytest.raises(ConfigError, match=r"data\.external_edit is for single models"):
         lab.load(
             {
                 **tree(write_stories(tmp_path), model_folder),
                 "learner": "ecosystem",
                 "model": None,
                 "members": [{"name": "a", **member}, {"name": "b", **member}],
-                "arms": {"edited": {"data": {"edit": {}}}},
+                "arms": {"edited": {"data": {"external_edit": {}}}},
             }
         )

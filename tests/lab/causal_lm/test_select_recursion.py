@@ -12,7 +12,7 @@ from tests.runs.faults import Fault
 
 
 def by(name, **choices):
-    return {"regime": {"name": "select", "by": {"name": name, **choices}, "written": 2}}
+    return {"regime": {"name": "select", "by": {"name": name, **choices}, "oversampling": 2}}
 
 
 WINDOWS = {"form": {"name": "windows", "context": 6, "new_tokens": 4}}
@@ -71,7 +71,7 @@ def test_all_arms_select_from_the_same_candidates_at_first_and_train_on_equal_to
 
 def test_the_selected_documents_are_as_many_as_the_real_ones_and_can_be_read(files):
     for arm, generation, documents in (("detector", 1, 30), ("surplexity", 2, 32), ("dsir", 1, 32)):
-        lines = files[f"cells/{arm}/3/{generation}/written/{generation}/text.jsonl"].decode().splitlines()
+        lines = files[f"cells/{arm}/3/{generation}/generated/{generation}/text.jsonl"].decode().splitlines()
         assert len(lines) == documents
         assert all(set(json.loads(line)) == {"prompt", "text"} for line in lines)
 
@@ -96,7 +96,7 @@ def undisturbed(config, tmp_path_factory):
 
 @pytest.mark.slow
 def test_a_run_killed_behind_a_selection_resumes_to_the_same_bytes(config, undisturbed, tmp_path):
-    written = [n for n in phase_boundaries(undisturbed[0]) if undisturbed[0][n - 1][1].name == "written"]
+    written = [n for n in phase_boundaries(undisturbed[0]) if undisturbed[0][n - 1][1].name == "generated"]
     assert len(written) == 2
     check(config, undisturbed, tmp_path / "run", Fault(written[0] + 1, "killed"))
 

@@ -69,7 +69,7 @@ def test_a_prompt_is_read_and_never_edited(outside):
 
 def test_the_control_draws_as_many_tokens_anew_but_others(outside):
     sure, counts = edit_records(outside, RECORDS, CHANGING, seed=5)
-    any_, control = edit_records(outside, RECORDS, CHANGING.model_copy(update={"at_random": True}), seed=5)
+    any_, control = edit_records(outside, RECORDS, CHANGING.model_copy(update={"control": "random"}), seed=5)
     assert control.flagged == counts.flagged == control.changed > 20
     assert any_ != sure
 

@@ -23,9 +23,9 @@ def text(tmp_path_factory):
 
 def heirs(text, **inherited):
     """What a first model and its heir come to, with `finetune` for the heir."""
-    subject = build(lab.load(study(text, finetune=inherited)).arms["baseline"], device="cpu", losses={}, shared={})
-    first = subject.learner.fit(subject.real, seed=0, budget=subject.real.units)
-    heir = subject.learner.fit(subject.real, seed=1, budget=subject.real.units, previous=first)
+    experiment = build(lab.load(study(text, finetune=inherited)).arms["baseline"], device="cpu", losses={}, shared={})
+    first = experiment.learner.fit(experiment.real, seed=0, budget=experiment.real.units)
+    heir = experiment.learner.fit(experiment.real, seed=1, budget=experiment.real.units, previous=first)
     return first, heir
 
 

@@ -23,18 +23,18 @@ def built(text, **changes):
     return build(load(text, **changes), device="cpu", losses={}, shared={})
 
 
-def fitted(subject, seed=0, **options):
-    return subject.learner.fit(subject.real, seed=seed, budget=subject.real.units, **options)
+def fitted(experiment, seed=0, **options):
+    return experiment.learner.fit(experiment.real, seed=seed, budget=experiment.real.units, **options)
 
 
 @pytest.fixture(scope="module")
-def subject(text):
+def experiment(text):
     return built(text)
 
 
 @pytest.fixture(scope="module")
-def pool(subject):
-    return fitted(subject)
+def pool(experiment):
+    return fitted(experiment)
 
 
 def weights_of(model):
@@ -55,24 +55,24 @@ LONG = {"block": 8, "batch": 8, "epochs": 6}
 
 
 def test_a_shared_budget_is_a_single_models_number_of_tokens(text):
-    subject = built(text, training=LONG)
-    facts = fitted(subject).facts
+    experiment = built(text, training=LONG)
+    facts = fitted(experiment).facts
     assert facts["train_units"] == facts["large.train_units"] + facts["small.train_units"]
-    assert facts["train_units"] == pytest.approx(6 * subject.real.units, rel=0.06)
+    assert facts["train_units"] == pytest.approx(6 * experiment.real.units, rel=0.06)
     assert facts["large.train_units"] == pytest.approx(3 * facts["small.train_units"], rel=0.1)
 
 
 def test_each_member_can_have_the_budget_of_a_single_model(text):
-    subject = built(text, training=LONG, compute="each", reads="part")
-    facts = fitted(subject).facts
+    experiment = built(text, training=LONG, compute="each", train_on="part")
+    facts = fitted(experiment).facts
     for name in ("large", "small"):
-        assert facts[f"{name}.train_units"] == pytest.approx(6 * subject.real.units, rel=0.06)
+        assert facts[f"{name}.train_units"] == pytest.approx(6 * experiment.real.units, rel=0.06)
 
 
 def test_epochs_over_the_training_set_are_shared_too(text):
-    subject = built(text, training={**LONG, "equal_tokens": False})
-    half = subject.real.take(np.arange(16))
-    pool = subject.learner.fit(half, seed=0, budget=10**9)
+    experiment = built(text, training={**LONG, "equal_tokens": False})
+    half = experiment.real.take(np.arange(16))
+    pool = experiment.learner.fit(half, seed=0, budget=10**9)
     assert pool.facts["train_units"] == pytest.approx(6 * half.units, rel=0.1)
 
 
@@ -98,17 +98,17 @@ class Recorder:
 
 
 def recorded(text, **changes):
-    subject = built(text, **changes)
-    learner = type(subject.learner)(subject.learner.study, {"large": Recorder(), "small": Recorder()})
-    learner.fit(subject.real, seed=4, budget=1000)
-    return subject.real, [one.seen[0] for one in learner.learners.values()]
+    experiment = built(text, **changes)
+    learner = type(experiment.learner)(experiment.learner.study, {"large": Recorder(), "small": Recorder()})
+    learner.fit(experiment.real, seed=4, budget=1000)
+    return experiment.real, [one.seen[0] for one in learner.learners.values()]
 
 
 def test_each_member_reads_the_whole_pool_or_a_part_that_no_other_reads(text):
     real, seen = recorded(text)
     assert all(data is real for data, _ in seen)
     assert [options["budget"] for _, options in seen] == [750, 250]
-    real, seen = recorded(text, reads="part", compute="each")
+    real, seen = recorded(text, train_on="part", compute="each")
     parts = [ids_of(data) for data, _ in seen]
     assert [len(part) for part in parts] == [24, 8]
     assert sorted(parts[0] + parts[1]) == sorted(ids_of(real))
@@ -126,16 +126,16 @@ def test_twins_begin_and_write_differently(text):
 
 def test_an_heir_inherits_from_the_member_of_its_name(text):
     still = {"block": 8, "batch": 64, "epochs": 1, "learning_rate": 1e-12}
-    subject = built(text, training=still)
-    first = fitted(subject)
-    second = fitted(subject, seed=9, previous=first)
+    experiment = built(text, training=still)
+    first = fitted(experiment)
+    second = fitted(experiment, seed=9, previous=first)
     for name in ("large", "small"):
         assert torch.allclose(weights_of(first.members[name]), weights_of(second.members[name]), atol=1e-6)
 
 
-def test_a_part_without_text_is_told_with_its_member(text, subject):
-    learner = built(text, reads="part").learner
-    bare = subject.real.take(np.arange(1)).like(subject.real.documents[0])
+def test_a_part_without_text_is_told_with_its_member(text, experiment):
+    learner = built(text, train_on="part").learner
+    bare = experiment.real.take(np.arange(1)).like(experiment.real.documents[0])
     with pytest.raises(TrainingError, match="member 'small': its part of the pool, 0 document"):
         learner.fit(bare, seed=0, budget=100)
 
@@ -156,19 +156,19 @@ def test_a_member_without_a_place_is_not_asked(pool):
     [{"name": "documents", "prompt_tokens": 2, "new_tokens": 8}, {"name": "windows", "context": 6, "new_tokens": 4}],
 )
 def test_a_regenerated_pool_keeps_its_documents_in_order(text, form):
-    subject = built(text, generation={"form": form})
-    pool = fitted(subject)
-    anew = pool.regenerate(subject.real, seed=5)
-    assert len(anew) == len(subject.real)
-    assert ids_of(anew) == ids_of(pool.regenerate(subject.real, seed=5))
+    experiment = built(text, generation={"form": form})
+    pool = fitted(experiment)
+    anew = pool.regenerate(experiment.real, seed=5)
+    assert len(anew) == len(experiment.real)
+    assert ids_of(anew) == ids_of(pool.regenerate(experiment.real, seed=5))
     if form["name"] == "documents":
-        assert [d[:2].tolist() for d in anew.documents] == [d[:2].tolist() for d in subject.real.documents]
+        assert [d[:2].tolist() for d in anew.documents] == [d[:2].tolist() for d in experiment.real.documents]
     else:
-        assert anew.lengths.tolist() == subject.real.lengths.tolist()
+        assert anew.lengths.tolist() == experiment.real.lengths.tolist()
 
 
-def test_samples_are_dealt_out_and_come_back_in_their_places(pool, subject):
-    starts = [document[:3] for document in subject.real.documents[:8]]
+def test_samples_are_dealt_out_and_come_back_in_their_places(pool, experiment):
+    starts = [document[:3] for document in experiment.real.documents[:8]]
     greedy = Greedy(name="greedy")
     written = pool.complete(starts, greedy, new_tokens=6, seed=0, stops=False)
     alone = [ids_of(m.complete(starts, greedy, new_tokens=6, seed=0, stops=False)) for m in pool.members.values()]
@@ -176,28 +176,28 @@ def test_samples_are_dealt_out_and_come_back_in_their_places(pool, subject):
     assert written.prompts.tolist() == [3] * 8
 
 
-def test_the_pool_reads_as_the_mean_of_its_members_probabilities(pool, subject):
-    rows = subject.real.documents[:3]
+def test_the_pool_reads_as_the_mean_of_its_members_probabilities(pool, experiment):
+    rows = experiment.real.documents[:3]
     large, small = (model.log_probs(rows) for model in pool.members.values())
     for mixed, one, other in zip(pool.log_probs(rows), large, small, strict=True):
         np.testing.assert_allclose(np.exp(mixed), 0.75 * np.exp(one) + 0.25 * np.exp(other), rtol=1e-5)
 
 
-def test_a_saved_ecosystem_writes_and_measures_as_before(pool, subject, tmp_path):
+def test_a_saved_ecosystem_writes_and_measures_as_before(pool, experiment, tmp_path):
     pool.save(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["large", "small"]
     assert not [path for path in tmp_path.rglob("*") if path.suffix in {".bin", ".pt", ".pkl"}]
-    loaded = subject.learner.load(tmp_path)
-    samples = {name: view(pool, 3) for name, view in subject.views.items()}
-    again = {name: view(loaded, 3) for name, view in subject.views.items()}
+    loaded = experiment.learner.load(tmp_path)
+    samples = {name: view(pool, 3) for name, view in experiment.views.items()}
+    again = {name: view(loaded, 3) for name, view in experiment.views.items()}
     assert ids_of(samples["common"]) == ids_of(again["common"])
     assert loaded.facts == pool.facts
-    assert subject.measure(pool, samples) == subject.measure(loaded, again)
+    assert experiment.measure(pool, samples) == experiment.measure(loaded, again)
 
 
-def test_members_are_measured_beside_the_pool(pool, subject):
-    samples = {name: view(pool, 3) for name, view in subject.views.items()}
-    metrics = subject.measure(pool, samples).metrics
+def test_members_are_measured_beside_the_pool(pool, experiment):
+    samples = {name: view(pool, 3) for name, view in experiment.views.items()}
+    metrics = experiment.measure(pool, samples).metrics
     large, small = metrics["large.held_out_nll"], metrics["small.held_out_nll"]
     assert metrics["members"] == 2
     assert metrics["mixture_gain"] == pytest.approx(0.75 * large + 0.25 * small - metrics["held_out_nll"])
@@ -205,11 +205,11 @@ def test_members_are_measured_beside_the_pool(pool, subject):
     assert metrics["mixture_gain"] > 0
 
 
-def test_members_that_agree_read_and_write_as_one_of_them_alone(pool, subject):
+def test_members_that_agree_read_and_write_as_one_of_them_alone(pool, experiment):
     large = pool.members["large"]
     twins = Pool({"one": large, "two": large}, [0.75, 0.25])
-    samples = {name: view(twins, 3) for name, view in subject.views.items()}
-    together, alone = subject.measure(twins, samples), subject.measure.text(large, samples)
+    samples = {name: view(twins, 3) for name, view in experiment.views.items()}
+    together, alone = experiment.measure(twins, samples), experiment.measure.text(large, samples)
     both = alone.metrics.keys() & together.metrics.keys()
     assert both >= {
         "held_out_nll",
@@ -223,11 +223,11 @@ def test_members_that_agree_read_and_write_as_one_of_them_alone(pool, subject):
     assert together.tables["confidence"] == alone.tables["confidence"]
 
 
-def test_twins_that_agree_gain_nothing_by_mixing(pool, subject):
+def test_twins_that_agree_gain_nothing_by_mixing(pool, experiment):
     large = pool.members["large"]
     twins = Pool({"one": large, "two": large}, [0.75, 0.25])
-    samples = {name: view(twins, 3) for name, view in subject.views.items()}
-    assert subject.measure(twins, samples).metrics["mixture_gain"] == pytest.approx(0, abs=1e-6)
+    samples = {name: view(twins, 3) for name, view in experiment.views.items()}
+    assert experiment.measure(twins, samples).metrics["mixture_gain"] == pytest.approx(0, abs=1e-6)
 
 
 def test_the_members_knowledge_is_told_as_mean_and_best():
@@ -270,9 +270,9 @@ def test_what_does_not_fit_is_told_with_its_member(text, changes, message):
         built(text, **changes)
 
 
-def test_what_a_pool_has_written_is_selected_by_what_surprises_its_mixture(subject, pool):
+def test_what_a_pool_has_written_is_selected_by_what_surprises_its_mixture(experiment, pool):
     written = pool.sample(12, seed=1)
-    chosen = subject.select(pool, written, by=Surplexity(name="surplexity"), size=3, seed=0)
+    chosen = experiment.select(pool, written, by=Surplexity(name="surplexity"), size=3, seed=0)
     scored = pool.log_probs(written.documents)
     surprise = [-row[given - 1 :].mean() for row, given in zip(scored, written.prompts, strict=True)]
     wanted = written.take(np.sort(np.argsort(surprise)[-3:]))

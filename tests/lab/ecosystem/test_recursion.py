@@ -11,7 +11,7 @@ from tests.lab.ecosystem.small import ecosystem
 from tests.lab.restarts import check, check_boundaries, phase_boundaries, undisturbed_run
 from tests.runs.faults import Fault
 
-ARMS = {"pool": {}, "part": {"reads": "part", "regime": {"name": "regenerate", "fractions": 2}}}
+ARMS = {"pool": {}, "part": {"train_on": "part", "regime": {"name": "regenerate", "fractions": 2}}}
 
 
 @pytest.fixture(scope="module")

@@ -56,9 +56,9 @@ def test_the_likelihood_in_the_planes_unit_integrates_to_one(model):
 
 
 @pytest.mark.parametrize("name", ["loss", "likely"])
-@pytest.mark.parametrize("at_random", [False, True])
-def test_a_truncated_generation_keeps_its_share_and_is_another_model(name, at_random):
-    cut = fit(truncate={"name": name, "share": 0.2, "at_random": at_random})
+@pytest.mark.parametrize("control", [None, "random"])
+def test_a_truncated_generation_keeps_its_share_and_is_another_model(name, control):
+    cut = fit(truncate={"name": name, "share": 0.2, "control": control})
     assert cut.facts["kept_fraction"] == pytest.approx(0.8)
     assert cut.facts["train_steps"] == fit().facts["train_steps"]
     assert cut.sample(9, seed=0).values.tobytes() != fit().sample(9, seed=0).values.tobytes()

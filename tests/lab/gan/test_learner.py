@@ -61,9 +61,9 @@ def test_a_trained_generator_draws_every_mode(model):
 
 
 @pytest.mark.parametrize(("of", "kept"), [("discriminator", (0.8 + 0.8 + 1) / 3), ("generator", (1 + 1 + 0.8) / 3)])
-@pytest.mark.parametrize("at_random", [False, True])
-def test_a_truncated_generation_keeps_its_share_and_is_another_model(of, kept, at_random):
-    cut = fit(truncate={"of": of, "share": 0.2, "at_random": at_random})
+@pytest.mark.parametrize("control", [None, "random"])
+def test_a_truncated_generation_keeps_its_share_and_is_another_model(of, kept, control):
+    cut = fit(truncate={"of": of, "share": 0.2, "control": control})
     assert cut.facts["kept_fraction"] == pytest.approx(kept)
     assert cut.facts["train_steps"] == fit().facts["train_steps"]
     assert cut.sample(9, seed=0).values.tobytes() != fit().sample(9, seed=0).values.tobytes()

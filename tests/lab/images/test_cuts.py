@@ -60,7 +60,7 @@ def test_the_images_with_the_highest_bound_are_left_out_whole():
     "cut", [PixelCut(name="pixels", threshold=0.98), SampleCut(name="samples", share=0.25)], ids=["pixels", "samples"]
 )
 def test_a_control_leaves_out_as_many_at_random(cut):
-    control = cut.model_copy(update={"at_random": True})
+    control = cut.model_copy(update={"control": "random"})
     masks = [loss(control, seed)[0].kept for seed in range(40)]
     counts = {int(mask.sum()) for mask in masks}
     assert counts == {int(loss(cut)[0].kept.sum())}

@@ -110,9 +110,9 @@ def test_every_image_is_in_one_batch_of_each_pass():
     "truncate",
     [
         {"name": "pixels", "threshold": 0.9},
-        {"name": "pixels", "threshold": 0.9, "at_random": True},
+        {"name": "pixels", "threshold": 0.9, "control": "random"},
         {"name": "samples", "share": 0.25},
-        {"name": "samples", "share": 0.25, "at_random": True},
+        {"name": "samples", "share": 0.25, "control": "random"},
     ],
     ids=str,
 )

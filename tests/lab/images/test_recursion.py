@@ -19,7 +19,7 @@ TREE = {
     "evaluation": {"classifier_steps": 3},
     "device": "cpu",
     "arms": {
-        "pixels": {"truncate": {"name": "pixels", "threshold": 0.9, "at_random": True}},
+        "pixels": {"truncate": {"name": "pixels", "threshold": 0.9, "control": "random"}},
         "accumulate": {"regime": {"name": "accumulate"}},
     },
 }

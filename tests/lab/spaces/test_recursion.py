@@ -21,7 +21,7 @@ TREES = {
         "data": RING,
         "solver_steps": 2,
         "arms": {
-            "loss": {"truncate": {"name": "loss", "at_random": True}},
+            "loss": {"truncate": {"name": "loss", "control": "random"}},
             "likely": {"truncate": {"name": "likely"}, "regime": {"name": "accumulate"}},
         },
     },
@@ -31,7 +31,7 @@ TREES = {
         "data": {"name": "moons", "size": 30},
         "arms": {
             "baseline": {"regime": {"name": "accumulate"}},
-            "sure": {"truncate": {"of": "discriminator", "at_random": True}},
+            "sure": {"truncate": {"of": "discriminator", "control": "random"}},
         },
     },
 }

@@ -25,7 +25,7 @@ def crossed(tmp_path_factory):
                 for generation in range(3):
                     change = 0.5 if "greedy" in arm else seed - 1
                     value = 3 + 0.1 * seed + generation - (change if "truncated" in arm else 0)
-                    finish(run.cell(arm, seed, generation), {"held_out_nll": value}, learner="causal_lm")
+                    finish(run.generation_dir(arm, seed, generation), {"held_out_nll": value}, learner="causal_lm")
     return path
 
 

@@ -19,7 +19,7 @@ def group(tmp_path_factory):
                 change = {"better": 0.1, "worse": -0.1, "unclear": 0.2 * (seed - 0.9)}.get(arm, 0.0)
                 for generation in (0, 1):
                     metrics = {"kr_accuracy": 0.7 + 0.05 * seed + generation * change, "train_units": 1.0}
-                    finish(run.cell(arm, seed, generation), metrics, learner="causal_lm")
+                    finish(run.generation_dir(arm, seed, generation), metrics, learner="causal_lm")
     return read_lab_run(path).groups[0]
 
 

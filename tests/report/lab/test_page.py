@@ -103,8 +103,8 @@ def test_a_run_of_another_kind_without_a_config_has_a_page(tmp_path):
 def test_credentials_in_names_and_texts_do_not_reach_the_page(tmp_path):
     token = "hf_" + "a1B2" * 8
     with new_run(tmp_path / "r", arms=["a"], seeds=(0,), generations=1, description=f"with {token}") as run:
-        write_texts(run.cell("a", 0, 0), "common", [(token, f"my key is {token}")])
-        finish(run.cell("a", 0, 0), {"score": 1.0}, learner="custom")
+        write_texts(run.generation_dir("a", 0, 0), "common", [(token, f"my key is {token}")])
+        finish(run.generation_dir("a", 0, 0), {"score": 1.0}, learner="custom")
     (tmp_path / "r" / "config.yaml").write_text(f"name: n\ntoken: {token}\n")
     assert token not in write(tmp_path / "r").read_text(encoding="utf-8")
 
@@ -119,7 +119,7 @@ def test_the_page_keeps_the_last_parts_of_a_path_and_not_the_folders_of_a_machin
         "runs/one/two/three": "runs/one/two/three",
     }
     with new_run(tmp_path / "r", arms=["a"], seeds=(0,), generations=1) as run:
-        finish(run.cell("a", 0, 0), {"score": 1.0}, learner="custom")
+        finish(run.generation_dir("a", 0, 0), {"score": 1.0}, learner="custom")
     config = "".join(f"key{n}: {path}\n" for n, path in enumerate(shown))
     (tmp_path / "r" / "config.yaml").write_text(config)
     write(tmp_path / "r")
@@ -142,16 +142,16 @@ def test_the_same_generations_give_the_same_bytes(tmp_path):
 
 def test_unequal_training_is_said(tmp_path):
     with new_run(tmp_path / "r", arms=["a", "b"], seeds=(0,), generations=1) as run:
-        finish(run.cell("a", 0, 0), {"train_units": 100.0}, learner="custom")
-        finish(run.cell("b", 0, 0), {"train_units": 200.0}, learner="custom")
+        finish(run.generation_dir("a", 0, 0), {"train_units": 100.0}, learner="custom")
+        finish(run.generation_dir("b", 0, 0), {"train_units": 200.0}, learner="custom")
     write(tmp_path / "r")
     assert "The arms did not train equally" in outline(tmp_path / "r").text
 
 
 def test_training_that_differs_by_part_of_a_batch_counts_as_equal(tmp_path):
     with new_run(tmp_path / "r", arms=["a", "b"], seeds=(0,), generations=1) as run:
-        finish(run.cell("a", 0, 0), {"train_units": 1000.0}, learner="custom")
-        finish(run.cell("b", 0, 0), {"train_units": 1005.0}, learner="custom")
+        finish(run.generation_dir("a", 0, 0), {"train_units": 1000.0}, learner="custom")
+        finish(run.generation_dir("b", 0, 0), {"train_units": 1005.0}, learner="custom")
     write(tmp_path / "r")
     assert "All arms trained equally, to within 0.5" in outline(tmp_path / "r").text
 

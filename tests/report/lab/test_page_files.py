@@ -21,7 +21,7 @@ def small(tmp_path):
         for seed in (0, 1):
             for generation in (0, 1):
                 metrics = {"kr_accuracy": 0.9 - 0.2 * generation, 'odd, "name"': math.nan}
-                finish(run.cell("a", seed, generation), metrics, learner="causal_lm")
+                finish(run.generation_dir("a", seed, generation), metrics, learner="causal_lm")
     return tmp_path / "r"
 
 

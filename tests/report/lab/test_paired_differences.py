@@ -27,7 +27,7 @@ def lab_run(path, tables):
     with new_run(path, arms=tables, seeds=(0,), generations=max(map(len, tables.values()))) as run:
         for arm, generations in tables.items():
             for generation, table in enumerate(generations):
-                finish(run.cell(arm, 0, generation), {"kr_accuracy": 0.6}, learner="causal_lm", tables=table)
+                finish(run.generation_dir(arm, 0, generation), {"kr_accuracy": 0.6}, learner="causal_lm", tables=table)
     return path
 
 
@@ -70,7 +70,7 @@ def test_in_a_grid_the_table_names_what_each_arm_is_compared_with(tmp_path):
     grid = {"decoder": ["greedy", "sample"], "loss": ["baseline", "truncated"]}
     with new_run(tmp_path / "r", arms=arms, seeds=(0,), generations=1, grid=grid) as run:
         for arm, margins in arms.items():
-            finish(run.cell(arm, 0, 0), {"kr_accuracy": 0.6}, learner="causal_lm", tables=knowledge(margins))
+            finish(run.generation_dir(arm, 0, 0), {"kr_accuracy": 0.6}, learner="causal_lm", tables=knowledge(margins))
     write(tmp_path / "r")
     table = rows(tmp_path / "r" / "tables" / "mcnemar.csv")
     assert [(row["arm"], row["baseline"]) for row in table] == [
@@ -96,7 +96,7 @@ def test_where_real_data_arrives_in_fractions_the_first_is_judged(tmp_path):
     with new_run(tmp_path / "r", arms=["a"], seeds=(0,), generations=3) as run:
         for generation, share in enumerate((0.9, 0.8, 0.6)):
             metrics = {"kr_accuracy": 0.4, "kr_fraction_0": share, "kr_fraction_0.items": 100.0}
-            finish(run.cell("a", 0, generation), metrics, learner="causal_lm")
+            finish(run.generation_dir("a", 0, generation), metrics, learner="causal_lm")
     failures = summarise(tmp_path / "r").groups[0].arms[0].failures
     assert failures.keys() == {"kr_fraction_0", "kr_fraction_0_margin"}
     assert failures["kr_fraction_0"].time == pytest.approx(1.25)

@@ -8,7 +8,7 @@ from tests.report.built_runs import finish, new_run
 def test_arms_stand_in_the_order_of_the_config(tmp_path):
     with new_run(tmp_path / "r", arms=["zulu", "alpha", "mike"], seeds=(0,), generations=1) as run:
         for arm in ("alpha", "mike", "zulu"):
-            finish(run.cell(arm, 0, 0), {"score": 1.0}, learner="custom")
+            finish(run.generation_dir(arm, 0, 0), {"score": 1.0}, learner="custom")
     lab_run = read_lab_run(tmp_path / "r")
     assert lab_run.arms == ("zulu", "alpha", "mike")
     assert lab_run.groups[0].arms == ("zulu", "alpha", "mike")
@@ -16,9 +16,9 @@ def test_arms_stand_in_the_order_of_the_config(tmp_path):
 
 def test_an_unfinished_generation_is_named_and_not_read(tmp_path):
     with new_run(tmp_path / "r", arms=["a"], seeds=(0,), generations=3) as run:
-        finish(run.cell("a", 0, 0), {"score": 1.0}, learner="custom")
-        run.cell("a", 0, 1).path.mkdir(parents=True)
-        (run.cell("a", 0, 1).path / "metrics.json").write_text("half a fi")
+        finish(run.generation_dir("a", 0, 0), {"score": 1.0}, learner="custom")
+        run.generation_dir("a", 0, 1).path.mkdir(parents=True)
+        (run.generation_dir("a", 0, 1).path / "metrics.json").write_text("half a fi")
     lab_run = read_lab_run(tmp_path / "r")
     assert [entry.generation for entry in lab_run.groups[0].entries] == [0]
     assert lab_run.unfinished == (UnfinishedChain("a", 0, 0, 1),)
@@ -27,7 +27,7 @@ def test_an_unfinished_generation_is_named_and_not_read(tmp_path):
 def test_an_arm_that_has_not_started_is_unfinished_under_each_seed(tmp_path):
     with new_run(tmp_path / "r", arms=["a", "b"], seeds=(3, 4), generations=1) as run:
         for seed in (3, 4):
-            finish(run.cell("a", seed, 0), {"score": 1.0}, learner="custom")
+            finish(run.generation_dir("a", seed, 0), {"score": 1.0}, learner="custom")
     assert read_lab_run(tmp_path / "r").unfinished == (
         UnfinishedChain("b", 3, None, None),
         UnfinishedChain("b", 4, None, None),
@@ -46,7 +46,7 @@ def test_learners_make_groups_in_the_order_of_their_first_arm(numbers):
 
 def test_a_finished_generation_with_broken_metrics_is_one_clear_error(tmp_path):
     with new_run(tmp_path / "r", arms=["a"], seeds=(0,), generations=1) as run:
-        cell = run.cell("a", 0, 0)
+        cell = run.generation_dir("a", 0, 0)
         finish(cell, {"score": 1.0}, learner="custom")
         (cell.path / "metrics.json").write_text('{"metrics": [1]}')
     with pytest.raises(InputError, match=r"metrics\.json"):

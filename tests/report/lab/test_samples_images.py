@@ -11,7 +11,7 @@ from tests.report.built_runs import finish, new_run
 def image_run(path, images, *, generations=5):
     with new_run(path, arms=("baseline",), seeds=(0,), generations=generations) as run:
         for generation in range(generations):
-            cell = run.cell("baseline", 0, generation)
+            cell = run.generation_dir("baseline", 0, generation)
             folder = cell.samples / "common"
             folder.mkdir(parents=True)
             if isinstance(images, bytes):

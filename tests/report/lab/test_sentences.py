@@ -17,7 +17,7 @@ def sentences_of(path, table, metric="held_out_nll"):
         for arm, row in table.items():
             for seed, value in enumerate(row):
                 for generation, at in enumerate((2.0, value)):
-                    finish(run.cell(arm, seed, generation), {metric: at}, learner="causal_lm")
+                    finish(run.generation_dir(arm, seed, generation), {metric: at}, learner="causal_lm")
     return sentences(summarise(path).groups[0])
 
 
@@ -78,7 +78,7 @@ def test_an_arm_that_starts_beyond_the_limit_is_said_to(tmp_path):
     with new_run(tmp_path / "r", arms=["low", "lower", "falls"], seeds=(0,), generations=2) as run:
         for arm, values in {"low": (0.6, 0.5), "lower": (0.5, 0.5), "falls": (0.85, 0.65)}.items():
             for generation, value in enumerate(values):
-                finish(run.cell(arm, 0, generation), {"kr_accuracy": value}, learner="causal_lm")
+                finish(run.generation_dir(arm, 0, generation), {"kr_accuracy": value}, learner="causal_lm")
     *_, absolute, relative = sentences(summarise(tmp_path / "r").groups[0])
     assert "low (median time 0.5)" in relative
     assert relative.endswith("lower started beyond the limit, so there is no time to failure.")
@@ -90,7 +90,7 @@ def test_an_arm_that_starts_beyond_the_limit_is_said_to(tmp_path):
 def test_an_arm_without_a_value_at_generation_0_is_not_said_to_start_beyond_the_limit(tmp_path):
     with new_run(tmp_path / "r", arms=["a"], seeds=(0,), generations=2) as run:
         for generation, value in enumerate((math.nan, 0.5)):
-            finish(run.cell("a", 0, generation), {"kr_accuracy": value}, learner="causal_lm")
+            finish(run.generation_dir("a", 0, generation), {"kr_accuracy": value}, learner="causal_lm")
     absolute = sentences(summarise(tmp_path / "r").groups[0])[-2]
     assert absolute == (
         "KR-test accuracy < 0.75: a had no finite value at generation 0, so there is no time to failure."
@@ -100,8 +100,8 @@ def test_an_arm_without_a_value_at_generation_0_is_not_said_to_start_beyond_the_
 def test_arms_at_different_generations_are_compared_where_both_have_been(tmp_path):
     with new_run(tmp_path / "r", arms=["far", "near"], seeds=(0,), generations=3) as run:
         for generation in range(3):
-            finish(run.cell("far", 0, generation), {"held_out_nll": 2.0 + generation}, learner="causal_lm")
-        finish(run.cell("near", 0, 0), {"held_out_nll": 2.5}, learner="causal_lm")
+            finish(run.generation_dir("far", 0, generation), {"held_out_nll": 2.0 + generation}, learner="causal_lm")
+        finish(run.generation_dir("near", 0, 0), {"held_out_nll": 2.5}, learner="causal_lm")
     first = sentences(summarise(tmp_path / "r").groups[0])[0]
     assert first.startswith("At generation 0, the last that all arms share, held-out NLL is lowest for far (2.00)")
 
@@ -130,7 +130,7 @@ def test_paired_differences_of_the_first_metric_have_their_intervals(tmp_path):
     with new_run(tmp_path / "r", arms=values, seeds=(0, 1, 2), generations=1) as run:
         for arm, levels in values.items():
             for seed, value in enumerate(levels):
-                finish(run.cell(arm, seed, 0), {"held_out_nll": value}, learner="causal_lm")
+                finish(run.generation_dir(arm, seed, 0), {"held_out_nll": value}, learner="causal_lm")
     (line,) = paired_sentences(summarise(tmp_path / "r").groups[0])
     assert line.startswith("Paired by seed, over 3 seeds at generation 0, held-out NLL minus that of baseline is ")
     assert "+0.100 for near" in line or "+0.1 for near" in line
@@ -139,5 +139,5 @@ def test_paired_differences_of_the_first_metric_have_their_intervals(tmp_path):
 
 def test_one_arm_has_nothing_to_be_paired_with(tmp_path):
     with new_run(tmp_path / "r", arms=["baseline"], seeds=(0,), generations=1) as run:
-        finish(run.cell("baseline", 0, 0), {"held_out_nll": 2.0}, learner="causal_lm")
+        finish(run.generation_dir("baseline", 0, 0), {"held_out_nll": 2.0}, learner="causal_lm")
     assert paired_sentences(summarise(tmp_path / "r").groups[0]) == ()

@@ -22,7 +22,7 @@ def group_of(path, values, *, metric="score", learner="custom", arms=("a",)):
             for seed, row in enumerate(rows):
                 for generation, value in enumerate(row):
                     metrics = value if isinstance(value, dict) else {metric: value}
-                    finish(run.cell(arm, seed, generation), metrics, learner=learner)
+                    finish(run.generation_dir(arm, seed, generation), metrics, learner=learner)
     return summarise(path).groups[0]
 
 
@@ -37,7 +37,9 @@ def test_a_slope_is_per_generation_also_where_generations_are_sparse(tmp_path):
     with new_run(tmp_path / "r", arms=["a"], seeds=(0, 1, 2), generations=41) as run:
         for seed, steepness in enumerate((0.1, 0.2, 0.3)):
             for generation in (0, 5, 40):
-                finish(run.cell("a", seed, generation), {"score": 7 + steepness * generation}, learner="custom")
+                finish(
+                    run.generation_dir("a", seed, generation), {"score": 7 + steepness * generation}, learner="custom"
+                )
     slope = summarise(tmp_path / "r").groups[0].arms[0].metrics["score"].slope
     half = T_TWO * 0.1 / math.sqrt(3)
     assert slope == pytest.approx((0.2, 0.2 - half, 0.2 + half))
@@ -78,7 +80,7 @@ def test_an_arm_that_never_measures_a_metric_differs_from_one_that_lost_its_valu
                 "free": {},
                 "lost": {"bound_ratio": math.nan},
             }.items():
-                finish(run.cell(arm, 0, generation), {"test_error": 1.0, **metrics}, learner="regression")
+                finish(run.generation_dir(arm, 0, generation), {"test_error": 1.0, **metrics}, learner="regression")
     group = summarise(path).groups[0]
     assert {arm.arm: arm.metrics["bound_ratio"].measured for arm in group.arms} == {
         "bounded": True,

@@ -52,7 +52,11 @@ def test_a_narrow_terminal_loses_no_digit(tmp_path):
         for seed in (0, 1):
             for generation in (0, 1):
                 value = 123.456 + seed + generation
-                finish(run.cell("a-rather-long-name-of-an-arm", seed, generation), {"score": value}, learner="custom")
+                finish(
+                    run.generation_dir("a-rather-long-name-of-an-arm", seed, generation),
+                    {"score": value},
+                    learner="custom",
+                )
     text = plain_text(print_summary, tmp_path / "r", width=60)
     assert "…" not in text
 
@@ -68,7 +72,7 @@ def run_to(path, last_generations):
     with new_run(path, arms=last_generations, seeds=(0,), generations=8) as run:
         for arm, last in last_generations.items():
             for generation in (0, last):
-                finish(run.cell(arm, 0, generation), {"score": 0.5}, learner="custom")
+                finish(run.generation_dir(arm, 0, generation), {"score": 0.5}, learner="custom")
     return path
 
 
@@ -100,7 +104,7 @@ def test_the_columns_and_the_limits_of_failure_are_defined_once_beneath_the_tabl
     ):
         assert note.count(word) == 1
     with new_run(tmp_path / "r", arms=["a"], seeds=(0,), generations=1) as run:
-        finish(run.cell("a", 0, 0), {"score": 1.0}, learner="custom")
+        finish(run.generation_dir("a", 0, 0), {"score": 1.0}, learner="custom")
     assert "failure:" not in plain_text(print_summary, tmp_path / "r")
 
 

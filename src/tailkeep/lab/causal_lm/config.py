@@ -176,8 +176,8 @@ class LanguageArm(ArmConfig):
             return self
         if self.data.outside is not None and not isinstance(self.regime, Replace):
             raise ValueError(
-                f"data.edit and data.written are all that generation 0 trains on, and the regime {self.regime.name!r} "
-                "gives it, or later ones, real text. Set regime.name: replace"
+                "data.external_edit and data.external_text replace all real text, but the regime "
+                f"{self.regime.name!r} trains on real text. Set regime.name: replace"
             )
         if self.answers and self.generations > 1:
             raise ValueError("data.prompt_field is for one training: no model writes records. Set generations: 1")

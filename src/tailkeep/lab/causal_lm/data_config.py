@@ -58,22 +58,22 @@ class ExternalModel(Settings):
 class ExternalEdit(Settings):
     """The training documents as `data.prior` has edited them (ToEdit, arXiv 2412.14689).
 
-    `rule` and `sampler` are those of `tailkeep edit`. `at_random` is the control: as many tokens as the rule flags are
-    drawn anew by the same sampler, but any.
+    `rule` and `sampler` are those of `tailkeep edit`. With `control: random` as many tokens as the rule flags are
+    resampled by the same sampler, but random ones.
     """
 
     rule: Rule = Field(default_factory=ToEdit)
     sampler: Sampler = Sampler()
-    at_random: bool = False
+    control: Literal["random"] | None = None
 
     @model_validator(mode="after")
     def _can_change_something(self) -> Self:
-        if not self.at_random:
+        if self.control is None:
             check_has_effect(self.rule, self.sampler)
         elif isinstance(self.rule, Random):
-            raise ValueError("at_random has no effect beside the rule random, whose tokens are any; leave it out")
+            raise ValueError("control has no effect beside the rule random, whose tokens are any; leave it out")
         elif self.deletes:
-            raise ValueError("at_random draws tokens anew and deletes none. Give it a rule that does not delete")
+            raise ValueError("control: random resamples tokens and deletes none. Give it a rule that does not delete")
         return self
 
     @property
@@ -157,7 +157,7 @@ class TextCorpus(Settings):
     A line of `.jsonl` has its text in `text_field`. With a `prompt_field` it is a record of instruction: the prompt
     stands before the text, on a line of its own, and only the text is a target, in training and in what is measured.
 
-    `edit` and `written` put text of the outside model `prior` in the training documents' place.
+    `external_edit` and `external_text` put text of the outside model `prior` in the training documents' place.
     """
 
     name: Literal["text"]
@@ -176,20 +176,20 @@ class TextCorpus(Settings):
     downstream: Downstream | None = None
     calibration: Calibration | None = None
     prior: ExternalModel | None = None
-    edit: ExternalEdit | None = None
-    written: ExternalText | None = None
+    external_edit: ExternalEdit | None = None
+    external_text: ExternalText | None = None
 
     @property
     def outside(self) -> ExternalEdit | ExternalText | None:
         """What the prior makes of the training documents, if anything."""
-        return self.edit or self.written
+        return self.external_edit or self.external_text
 
     @model_validator(mode="after")
     def _one_outside_text(self) -> Self:
-        if self.edit is not None and self.written is not None:
-            raise ValueError("edit and written each replace the training text. Set one of them to null")
+        if self.external_edit is not None and self.external_text is not None:
+            raise ValueError("external_edit and external_text each replace the training text. Set one of them to null")
         if self.outside is not None and self.prior is None:
-            raise ValueError("edit and written need an outside model. Set data.prior.path")
+            raise ValueError("external_edit and external_text need an outside model. Set data.prior.path")
         return self
 
     @model_validator(mode="after")

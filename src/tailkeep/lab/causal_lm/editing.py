@@ -232,7 +232,7 @@ def edit_records(
     wholes = outside.places([record.full_text for record in records])
     data = TokenData.of([whole.ids.astype(np.int32) for whole in wholes], outside.codec)
     inside = [_inside(record, whole) for record, whole in zip(records, wholes, strict=True)]
-    choice = EditChoice(edit.rule, edit.sampler, seed, edit.at_random)
+    choice = EditChoice(edit.rule, edit.sampler, seed, at_random=edit.control == "random")
     editor = TokenEditor(data, outside.model, choice, within=np.concatenate(inside))
     scored = editor.scored()
     found, changed, deleted = [], 0, 0

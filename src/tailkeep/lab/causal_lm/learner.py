@@ -99,7 +99,9 @@ def build(study: CausalLMArm, *, device: str, losses: UserLosses, shared: Mutabl
         InputError: a corpus, tokenizer or model that cannot be read or used.
         ConfigError: choices that exclude each other.
     """
-    key = study.model_dump_json(include={"data", "model", "tokenizer"}, exclude={"data": {"prior", "edit", "written"}})
+    key = study.model_dump_json(
+        include={"data", "model", "tokenizer"}, exclude={"data": {"prior", "external_edit", "external_text"}}
+    )
     if key not in shared:
         shared[key] = prepare(study)
     prepared: PreparedData = shared[key]
@@ -134,7 +136,7 @@ def build(study: CausalLMArm, *, device: str, losses: UserLosses, shared: Mutabl
         ),
         edits=True,
         select=TextSelecting(real, prepared.corpus.world, study.training.block),
-        first=_first(study, prepared, device, shared),
+        first_data=_first(study, prepared, device, shared),
     )
 
 

@@ -51,7 +51,7 @@ class TextSelecting:
         rng = np.random.default_rng([seed, _STREAM])
         texts = _texts(candidates)
         log_weights, found = self._weigh(model, candidates, texts, by, size, rng)
-        chosen = sample_by_weight(log_weights, size, rng, max_repeats=by.copies)
+        chosen = sample_by_weight(log_weights, size, rng, max_repeats=by.max_repeats)
         facts = {
             "candidates": float(len(candidates)),
             "selected_share": len(np.unique(chosen)) / len(candidates),

@@ -28,20 +28,24 @@ class Member(Settings):
 class EcosystemArm(LanguageArm):
     """An arm whose learner is several causal language models that share a tokenizer and a pool of text.
 
-    In every generation each member writes its share of the next training set, the pool. `reads`: each member trains on
-    the whole `pool`, or on a `part` of its documents that is its share, drawn anew each generation and disjoint from
-    the others' (data split over models, arXiv 2512.15011). `compute`: members train on their share of the tokens that
-    a single model would (`shared`, so the total is a single lineage's), or `each` on as many as it.
+    In every generation each member generates its share of the next training set, the pool. `train_on`: each member
+    trains on the whole `pool`, or on a `part` of its documents that is its share, drawn again in each generation and
+    disjoint from the others' (data split over models, arXiv 2512.15011). `compute`: members train on their share of the
+    tokens that a single model would (`shared`, so the total is a single chain's), or `each` on as many as it.
     """
 
     learner: Literal["ecosystem"]
     members: tuple[Member, ...]
-    reads: Literal["pool", "part"] = "pool"
+    train_on: Literal["pool", "part"] = "pool"
     compute: Literal["shared", "each"] = "shared"
 
     @model_validator(mode="after")
     def _reads_real_text(self) -> Self:
-        given = [key for key in ("edit", "written", "prompt_field") if getattr(self.data, key, None) is not None]
+        given = [
+            key
+            for key in ("external_edit", "external_text", "prompt_field")
+            if getattr(self.data, key, None) is not None
+        ]
         if given:
             raise ValueError(f"data.{given[0]} is for single models. Use learner causal_lm, or leave it out")
         return self

@@ -245,11 +245,11 @@ class EcosystemLearner:
         whole = budget if self.study.training.equal_tokens else data.units
         trained = {}
         for i, (name, learner) in enumerate(self.learners.items()):
-            own = data if self.study.reads == "pool" else data.take(np.flatnonzero(owners == i))
+            own = data if self.study.train_on == "pool" else data.take(np.flatnonzero(owners == i))
             if not (own.lengths > 1).any():
                 raise TrainingError(
                     f"member {name!r}: its part of the pool, {len(own)} document(s), holds nothing to predict. "
-                    "Use reads: pool, or give more documents."
+                    "Use train_on: pool, or give more documents."
                 )
             trained[name] = learner.fit(
                 own,

@@ -67,23 +67,23 @@ class PixelCut(Settings):
     """Leave pixels out of the reconstruction whose likelihood under the decoder exceeds `threshold`.
 
     A pixel of grey x in 0..1 decoded as y has the likelihood y^x (1 - y)^(1 - x), of which only black and white ones
-    reach 1. `at_random` leaves out as many pixels of each batch, but any: the control.
+    reach 1. `control: random` leaves out as many pixels of each batch, but any: the control.
     """
 
     name: Literal["pixels"]
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.99
-    at_random: bool = False
+    control: Literal["random"] | None = None
 
 
 class SampleCut(Settings):
     """Leave the `share` of each batch's images out of the loss that have the highest evidence bound.
 
-    `at_random` leaves out as many images, but any: the control.
+    `control: random` leaves out as many images, but any: the control.
     """
 
     name: Literal["samples"]
     share: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    at_random: bool = False
+    control: Literal["random"] | None = None
 
 
 AnyCut = Annotated[PixelCut | SampleCut, Field(discriminator="name")]
@@ -153,12 +153,12 @@ class FlowTraining(Settings):
 class LossCut(Settings):
     """Leave the `share` of each batch's examples out of the loss whose own loss, over the same times, is lowest.
 
-    `at_random` leaves out as many, but any: the control.
+    `control: random` leaves out as many, but any: the control.
     """
 
     name: Literal["loss"]
     share: Share = 0.1
-    at_random: bool = False
+    control: Literal["random"] | None = None
 
 
 class LikelyCut(Settings):
@@ -170,7 +170,7 @@ class LikelyCut(Settings):
 
     name: Literal["likely"]
     share: Share = 0.1
-    at_random: bool = False
+    control: Literal["random"] | None = None
 
 
 AnyFlowCut = Annotated[LossCut | LikelyCut, Field(discriminator="name")]
@@ -213,13 +213,13 @@ class SureCut(Settings):
     """Leave the `share` of a batch out of a network's loss that the discriminator is surest of.
 
     `of: discriminator`: those that it tells best, so training examples it takes for real and drawn ones it takes for
-    drawn. `of: generator`: drawn ones that it takes for real. `at_random` leaves out as many, but any: the control.
+    drawn. `of: generator`: drawn ones that it takes for real. `control: random` leaves out as many random ones.
     """
 
     name: Literal["sure"] = "sure"
     of: Literal["discriminator", "generator"]
     share: Share = 0.1
-    at_random: bool = False
+    control: Literal["random"] | None = None
 
 
 class GANArm(SpaceArm):

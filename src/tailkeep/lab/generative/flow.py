@@ -151,11 +151,11 @@ def _less_likely(study: FlowArm, cut: LikelyCut, examples: Tensor, budget: int, 
     """(n,) boolean: all but the examples that a plain flow finds likeliest."""
     generator = torch.Generator(examples.device).manual_seed(seed)
     losses = torch.zeros(len(examples), device=examples.device)
-    if not cut.at_random:
+    if cut.control is None:
         plain = _new(study, examples, seed)
         _train(plain, examples, study.training, None, budget=budget, seed=seed)
         losses = -log_density(plain, examples, steps=study.solver_steps)
-    return kept_examples(losses, share=cut.share, at_random=cut.at_random, generator=generator)
+    return kept_examples(losses, share=cut.share, at_random=cut.control == "random", generator=generator)
 
 
 def _train(
@@ -176,7 +176,7 @@ def _train(
         losses = squared_errors(field, found, noise, asked[:, None].expand(times, batch))
         stay = torch.ones_like(losses, dtype=torch.bool)
         if cut:
-            stay = kept_examples(losses, share=cut.share, at_random=cut.at_random, generator=generator)
+            stay = kept_examples(losses, share=cut.share, at_random=cut.control == "random", generator=generator)
         adam.zero_grad()
         (losses * stay).mean().backward()
         adam.step()

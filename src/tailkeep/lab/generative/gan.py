@@ -159,7 +159,7 @@ def _step(adam: torch.optim.Optimizer, cost: Tensor) -> None:
 def _kept(losses: Tensor, cut: SureCut | None, of: str, random: torch.Generator) -> Tensor:
     if cut is None or cut.of != of:
         return torch.ones_like(losses, dtype=torch.bool)
-    return kept_examples(losses, share=cut.share, at_random=cut.at_random, generator=random)
+    return kept_examples(losses, share=cut.share, at_random=cut.control == "random", generator=random)
 
 
 def _new_discriminator(study: GANArm, dimension: int, *, seed: int) -> Discriminator:

@@ -112,7 +112,7 @@ def cut_loss(
             return CutLoss(pixels.sum() + divergence.sum(), torch.ones_like(divergence, dtype=torch.bool))
         case PixelCut():
             kept = truncation_mask(pixels, threshold=cut.threshold)
-            if cut.at_random:
+            if cut.control == "random":
                 kept = _shuffled(kept, generator)
             return CutLoss((pixels * kept).sum() + divergence.sum(), kept)
         case SampleCut():
@@ -121,7 +121,7 @@ def cut_loss(
             # The highest evidence bound is the smallest loss.
             surest = each.detach().argsort(stable=True)[: truncated_count(cut, len(each))]
             kept[surest] = False
-            if cut.at_random:
+            if cut.control == "random":
                 kept = _shuffled(kept, generator)
             return CutLoss((each * kept).sum(), kept)
 

@@ -131,7 +131,7 @@ def read_lab_run(path: Path | str) -> LabRun:
     directory = RunDirectory.open(Path(path))
     config_path = directory.path / "config.yaml"
     config = read_yaml(config_path) if config_path.exists() else {}
-    cells = directory.cells(only_done=False)
+    cells = directory.generation_dirs(only_done=False)
     entries = [_entry(cell) for cell in cells if cell.done]
     arms, grid = _arms(config, cells), _grid(config)
     learners = sorted({e.learner for e in entries}, key=lambda name: _first_arm(name, entries, arms))
