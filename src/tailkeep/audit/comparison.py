@@ -49,12 +49,12 @@ _ZLIB_LEVEL = 6
 
 @dataclass(frozen=True, eq=False)
 class MatchedDocuments:
-    """Documents cut to equal length: first n of the input, then n of the reference.
+    """Documents truncated to equal length: first n of the input, then n of the reference.
 
     Attributes:
         texts: (2n,) the bytes of each.
         words: the number of words of each.
-        lengths: (2n,) ln of the number of words before the cut.
+        lengths: (2n,) ln of the number of words before truncation.
     """
 
     texts: list[bytes]
@@ -242,7 +242,7 @@ def compare(
         input_, reference: the two samples.
         sample, testing: their configuration.
         seed: seed of the permutations.
-        log_probs: scores the documents with a prior, cut to equal length as they are compared.
+        log_probs: scores the documents with a prior, truncated to equal length as in the other tests.
 
     Raises:
         InputError: a side has too few documents that are long enough.
@@ -266,7 +266,7 @@ def compare(
 def match_lengths(
     input_: Sequence[SampledDocument], reference: Sequence[SampledDocument], sample: SampleConfig
 ) -> MatchedDocuments:
-    """Equally many documents of each side, cut to a number of words that at least 80 % of each side have."""
+    """Equally many documents of each side, truncated to a number of words that at least 80 % of each side have."""
     sides = [[item.text.encode("utf-8") for item in side] for side in (input_, reference)]
     split = [split_words(side) for side in sides]
     counts = [words.counts for words in split]
