@@ -132,7 +132,7 @@ def test_a_token_that_has_a_text_of_its_own_is_never_drawn_or_replaced(own_prior
         ({"sampler": {"top_p": 0.9}}, "nothing would change"),
         ({"sampler": {"top_k": 1}}, "nothing would change"),
         ({"rule": {"treshold": 0.9}}, "Did you mean 'threshold'"),
-        ({"rule": {"name": "toedit", "delete_below": 0.999}}, "both drawn"),
+        ({"rule": {"name": "toedit", "delete_below": 0.999}}, "both resampled"),
         ({"outputs": "text"}, "Did you mean 'output'"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Uniform numbers that depend on a place, not on an order."""
+"""Uniform numbers that depend on a position, not on an order."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from tailkeep.rules import uniforms
 
 
 @given(st.integers(0, 2**70), st.text(max_size=20), st.text(max_size=8), st.integers(0, 40), st.integers(0, 40))
-def test_a_number_does_not_depend_on_how_many_are_asked_for(seed, document_id, stream, few, more):
+def test_a_number_does_not_depend_on_how_many_there_are(seed, document_id, stream, few, more):
     long = uniforms(seed, document_id, few + more, stream)
     assert (long[:few] == uniforms(seed, document_id, few, stream)).all()
 

@@ -1,4 +1,4 @@
-"""Tiny models with random weights, of the architectures whose logits are not plainly what the output layer returns."""
+"""Tiny models with random weights, of architectures whose logits are more than the output of the LM head."""
 
 import os
 from pathlib import Path
@@ -22,8 +22,8 @@ SHAPE = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
-# A cap and a factor that bite.
-OWN = {
+# A softcap and a logit scale with a visible effect.
+OPTIONS = {
     "llama": {},
     "gpt2": {},
     "gemma2": {"final_logit_softcapping": 3.0, "sliding_window": 16},
@@ -31,9 +31,9 @@ OWN = {
 }
 
 
-def new_network(kind, **more):
+def new_network(architecture, **options):
     torch.manual_seed(0)
-    config = AutoConfig.for_model(kind, **{**SHAPE, **OWN[kind], **more})
+    config = AutoConfig.for_model(architecture, **{**SHAPE, **OPTIONS[architecture], **options})
     network = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
     # Random weights are nearly uniform: larger ones make probabilities that differ.
     network.get_output_embeddings().weight.data.mul_(20)
@@ -45,19 +45,19 @@ def rows_of(*lengths, seed=0, size=SIZE):
     return [rng.integers(3, size, n).astype(np.int32) for n in lengths]
 
 
-def naive(network, row):
+def reference_log_probs(network, row):
     """ln p (T - 1, V) after each token but the last, the row alone in its batch, softmax in float64."""
     with torch.no_grad():
         logits = network(input_ids=torch.tensor(row[None].astype(np.int64))).logits[0, :-1].double()
     return logits.log_softmax(-1).numpy()
 
 
-def chosen(table, row):
-    """ln p of each token of `row` but the first, out of `naive`."""
+def pick(table, row):
+    """ln p of each token of `row` but the first, out of `reference_log_probs`."""
     return np.take_along_axis(table, row[1:, None].astype(np.int64), 1)[:, 0]
 
 
-@pytest.fixture(scope="session", params=list(OWN))
+@pytest.fixture(scope="session", params=list(OPTIONS))
 def any_network(request):
     return new_network(request.param)
 

@@ -8,24 +8,24 @@ from tailkeep.scoring import CausalLMScorer, Prior
 
 
 def test_a_prior_that_cannot_be_read_is_refused(folder, tmp_path):
-    def refused(match, kind=InputError, **choices):
-        with pytest.raises(kind, match=match):
-            CausalLMScorer(Prior(**{"path": tmp_path, "device": "cpu", **choices}))
+    def check_error(message, error=InputError, **options):
+        with pytest.raises(error, match=message):
+            CausalLMScorer(Prior(**{"path": tmp_path, "device": "cpu", **options}))
 
-    refused("holds no config.json")
+    check_error("holds no config.json")
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
     (tmp_path / "pytorch_model.bin").write_bytes(b"\x80")
-    refused("holds no .*safetensors")
+    check_error("holds no .*safetensors")
     (tmp_path / "model.safetensors").write_bytes(b"nothing")
-    refused("cannot be read")
-    refused("revision: 'main' has no effect", ConfigError, path=folder, revision="main")
+    check_error("cannot be read")
+    check_error("revision: 'main' has no effect", ConfigError, path=folder, revision="main")
     if not torch.cuda.is_available():
-        refused("torch sees no GPU", ConfigError, path=folder, device="cuda")
+        check_error("torch sees no GPU", ConfigError, path=folder, device="cuda")
     config["num_hidden_layers"] = 3
     (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
     (tmp_path / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
-    refused("weights are missing, such as model.layers.2")
+    check_error("weights are missing, such as model.layers.2")
 
 
 def test_code_beside_the_weights_runs_only_if_asked_for(folder, tmp_path, monkeypatch):
@@ -46,7 +46,7 @@ def test_code_beside_the_weights_runs_only_if_asked_for(folder, tmp_path, monkey
         "class Own(LlamaForCausalLM):\n    config_class = OwnConfig\n",
         encoding="utf-8",
     )
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, message="cannot be read"):
         CausalLMScorer(Prior(path=tmp_path, device="cpu"))
-    again = CausalLMScorer(Prior(path=tmp_path, device="cpu", trust_remote_code=True))
-    assert "own.py" in again.identity()["files"]
+    trusted = CausalLMScorer(Prior(path=tmp_path, device="cpu", trust_remote_code=True))
+    assert "own.py" in trusted.identity()["files"]

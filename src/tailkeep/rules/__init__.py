@@ -1,6 +1,6 @@
-"""Rules of editing: which tokens, what in their place, and how that gets into the text. Nothing here asks a model.
+"""Edit rules: which tokens change, what replaces them, and how that enters the text. Nothing here runs a model.
 
-`draw` is in `rules.drawing`: it alone needs torch, and choices are read without.
+`sample_tokens` is in `rules.sampler` and not exported: it needs torch, and a config is read without torch.
 """
 
 from tailkeep.rules.config import Band, Low, Protection, Random, Rule, Sampler, ToEdit, check_has_effect

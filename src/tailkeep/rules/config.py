@@ -1,6 +1,6 @@
-"""What a user chooses of an edit: which tokens are edited, what is drawn in their place, what stays as it is.
+"""The config of an edit: which tokens are edited, how replacements are sampled, and which text is protected.
 
-Rule: the defaults are those of ToEdit (arXiv 2412.14689), and a choice without effect is refused.
+Rule: the defaults are those of ToEdit (arXiv 2412.14689), and an option without effect is an error.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ Threshold = Annotated[float, Field(gt=0, le=1)]
 
 
 class ToEdit(Settings):
-    """Draw anew where p >= `threshold`, the paper's rule; delete where p < `delete_below`, if given.
+    """Resample where p >= `threshold`, the paper's rule; delete where p < `delete_below`, if set.
 
     The published code's `up_revise` is this rule with the sampler's temperature at 1.5, its `low_drop_up_revise` is
     `delete_below=0.001` at temperature 1, both over the 64 most probable tokens.
@@ -25,17 +25,17 @@ class ToEdit(Settings):
     delete_below: Threshold | None = None
 
     @model_validator(mode="after")
-    def _apart(self) -> Self:
+    def _check_thresholds(self) -> Self:
         if self.delete_below is not None and self.delete_below > self.threshold:
             raise ValueError(
-                f"delete_below {self.delete_below} is above threshold {self.threshold}; a token would be both drawn "
-                "anew and deleted. Set it to at most the threshold"
+                f"delete_below {self.delete_below} is above threshold {self.threshold}; a token would be both "
+                "resampled and deleted. Set it to at most the threshold"
             )
         return self
 
 
 class Low(Settings):
-    """Draw anew or delete where p < `threshold`: the paper's ablation, and the published code's `filtering`."""
+    """Resample or delete where p < `threshold`: the paper's ablation, and the published code's `filtering`."""
 
     name: Literal["low"] = "low"
     threshold: Threshold = 0.001
@@ -43,51 +43,50 @@ class Low(Settings):
 
 
 class Band(Settings):
-    """Draw anew where `low` <= p < `high`; a `high` of 1 takes p = 1 in, so that bands can cover every token once."""
+    """Resample where `low` <= p < `high`. A `high` of 1 includes p = 1, so bands can cover every token once."""
 
     name: Literal["band"] = "band"
     low: Annotated[float, Field(ge=0, lt=1)]
     high: Threshold
 
     @model_validator(mode="after")
-    def _not_empty(self) -> Self:
+    def _check_bounds(self) -> Self:
         if self.low >= self.high:
             raise ValueError(f"no p is in [{self.low}, {self.high}). Set low to less than high")
         return self
 
 
 class Random(Settings):
-    """Draw anew at each scored token with probability `share`, whatever its p: the control.
+    """Resample each scored token with probability `share`, whatever its p: the random control.
 
-    For random words instead of the prior's, let the sampler have `top_k` null and `temperature` 1e6.
+    For random tokens instead of the prior's, set the sampler's `top_k` to null and its `temperature` to 1e6.
     """
 
     name: Literal["random"] = "random"
     share: Threshold
 
 
-def _toedit_unless_said(rule: object) -> object:
+def _default_to_toedit(rule: object) -> object:
     return {"name": "toedit", **rule} if isinstance(rule, Mapping) else rule
 
 
 Rule = Annotated[
-    Annotated[ToEdit | Low | Band | Random, Field(discriminator="name")], BeforeValidator(_toedit_unless_said)
+    Annotated[ToEdit | Low | Band | Random, Field(discriminator="name")], BeforeValidator(_default_to_toedit)
 ]
 
 
 class Sampler(Settings):
-    """How a token is drawn from the prior's distribution at a position.
+    """How a token is sampled from the prior's distribution at a position.
 
-    The candidates are the tokens with a surface of their own and the original. They are divided by `temperature`,
-    cut to the `top_k` most probable (null: all), then to the fewest that hold `top_p` of what is left (null: all).
+    The candidates are the original token and all tokens with a text. Their logits are divided by `temperature`; `top_k`
+    keeps the most probable (null: all), then `top_p` the fewest that hold this share of the rest (null: all).
 
-    `exclude_original` takes the original out first, so that a position that is drawn changes. `max_attempts` is
-    rejection
-    sampling: draw again while the draw is the original, at most so often. The paper names rejection sampling in an
-    ablation and does not define it; drawing until p falls below a threshold above 1/2 is the same thing, since only
-    the original can be above it.
+    `exclude_original` removes the original first, so every sampled position changes. `max_attempts` is rejection
+    sampling: sample again while the result is the original, at most so often. The paper names rejection sampling in an
+    ablation and does not define it; sampling until p falls below a threshold above 1/2 is equivalent, since only the
+    original can be above it.
 
-    Under ToEdit, a `top_p` of at most the threshold leaves nothing but the original, so nothing ever changes.
+    Under ToEdit, a `top_p` of at most the threshold leaves only the original, so nothing ever changes.
     """
 
     temperature: Annotated[float, Field(gt=0)] = 1.0
@@ -97,19 +96,19 @@ class Sampler(Settings):
     max_attempts: Annotated[int, Field(ge=1, le=1000)] = 1
 
     @model_validator(mode="after")
-    def _can_try(self) -> Self:
+    def _check_attempts(self) -> Self:
         if self.exclude_original and self.max_attempts > 1:
             raise ValueError(
-                f"max_attempts {self.max_attempts} has no effect beside exclude_original; leave one of them out"
+                f"max_attempts {self.max_attempts} has no effect with exclude_original; set only one of them"
             )
         return self
 
 
 def check_has_effect(rule: Rule, sampler: Sampler) -> None:
-    """Refuse a sampler that leaves nothing but the original of each token that `rule` flags.
+    """Check that `sampler` can change a token that `rule` flags.
 
     Raises:
-        ValueError: it does; which keys to change.
+        ValueError: only the original token can be sampled; the message names the keys to change.
     """
     if not isinstance(rule, ToEdit) or rule.delete_below is not None or sampler.exclude_original:
         return
@@ -117,7 +116,7 @@ def check_has_effect(rule: Rule, sampler: Sampler) -> None:
     if sampler.temperature <= 1 and sampler.top_p is not None and sampler.top_p <= rule.threshold:
         raise ValueError(
             f"sampler.top_p {sampler.top_p} is not above rule.threshold {rule.threshold}, so only the original "
-            "could be drawn and nothing would change. Raise top_p, or set sampler.exclude_original"
+            "could be sampled and nothing would change. Raise top_p, or set sampler.exclude_original"
         )
     if sampler.top_k == 1 and rule.threshold > 0.5:
         raise ValueError(
@@ -129,9 +128,9 @@ def check_has_effect(rule: Rule, sampler: Sampler) -> None:
 class Protection(Settings):
     """Which parts of a text are never edited, and whether edits must leave Python code that parses.
 
-    `chat_tokens` are the markers of chat templates and the role that stands behind them. Everything up to the end of
-    the first `prompt_until` is a prompt; a text without it is all prompt. `guard: python` takes back edits after
-    which a text, or a fenced block of it, that was Python no longer is.
+    `chat_tokens` are the markers of chat templates with the role after them. Everything up to the end of the first
+    `prompt_until` is a prompt; a text without it is all prompt. `guard: python` reverts edits after which a text, or
+    a fenced block of it, no longer parses as Python although it did before.
     """
 
     numbers: bool = False

@@ -1,6 +1,6 @@
-"""Which tokens a rule edits, from their log-probabilities under the prior on the original prefix.
+"""Which tokens a rule edits, from their log-probabilities under the prior given the original prefix.
 
-Rule: each token is judged by itself, in log space and in float32; one without a score is never touched.
+Rule: each token is decided by itself, in log space and in float32; a token without a score is never edited.
 """
 
 import math
@@ -31,9 +31,9 @@ def apply_rule(log_probs: NDArray[np.float32], rule: Rule, *, uniforms: NDArray[
         uniforms: (N,) in [0, 1); only `Random` reads them.
 
     Returns:
-        (N,) values of `Action`. A token that is drawn anew may still stay itself, see `draw`.
+        (N,) values of `Action`. A resampled token may stay the same, see `sample_tokens`.
 
-    Source: arXiv 2412.14689, equation 1: x stays if P(x | prefix) < p, and is drawn from the prior otherwise.
+    Source: arXiv 2412.14689, equation 1: x stays if P(x | prefix) < p, and is sampled from the prior otherwise.
     """
     values = np.asarray(log_probs, np.float32)
     actions = np.full(values.shape, Action.KEEP, np.int8)

@@ -1,6 +1,6 @@
-"""Parts of a text that are never edited, found by their form.
+"""Spans of a text that are never edited, detected by regular expressions.
 
-Rule: when in doubt a part is protected; every pattern runs in time linear in the text.
+Rule: when in doubt a span is protected; every pattern runs in time linear in the text.
 """
 
 import re
@@ -32,8 +32,8 @@ def protected_spans(
     """The protected characters of `text` as sorted spans that do not overlap.
 
     Args:
-        literals: strings that are chat tokens too, such as the tokenizer's added tokens.
-        prompts: spans that the caller knows to be prompts; they are protected whatever the options.
+        literals: more strings that are chat tokens, such as the tokenizer's added tokens.
+        prompts: spans of prompts, protected whatever the options.
     """
     spans: list[Span] = list(prompts)
     if protection.numbers:
@@ -56,17 +56,17 @@ def _matches(pattern: re.Pattern[str], text: str) -> Iterator[Span]:
 
 
 def _code_fences(text: str) -> Iterator[Span]:
-    """Blocks from an opening fence to the end of the line that closes it; one never closed runs to the end."""
-    opened: tuple[int, str] | None = None
+    """Blocks from an opening fence to the end of its closing line; an unclosed block runs to the end of the text."""
+    opening: tuple[int, str] | None = None
     for match in _FENCE.finditer(text):
         fence = match[1]
-        if opened is None:
-            opened = match.start(), fence
-        elif fence[0] == opened[1][0] and len(fence) >= len(opened[1]):
-            yield opened[0], _line_end(text, match.end())
-            opened = None
-    if opened is not None:
-        yield opened[0], len(text)
+        if opening is None:
+            opening = match.start(), fence
+        elif fence[0] == opening[1][0] and len(fence) >= len(opening[1]):
+            yield opening[0], _line_end(text, match.end())
+            opening = None
+    if opening is not None:
+        yield opening[0], len(text)
 
 
 def _line_end(text: str, start: int) -> int:
@@ -75,5 +75,5 @@ def _line_end(text: str, start: int) -> int:
 
 
 def _prompt_end(text: str, until: str) -> int:
-    found = text.find(until)
-    return len(text) if found < 0 else found + len(until)
+    start = text.find(until)
+    return len(text) if start < 0 else start + len(until)

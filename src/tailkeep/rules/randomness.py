@@ -1,4 +1,4 @@
-"""Uniform numbers that belong to a place in a document, not to the order in which work is done.
+"""Uniform numbers that belong to a position in a document, not to the order in which work is done.
 
 Rule: a number is a function of (seed, document, stream, position) alone; another length or another worker cannot
 change it, and neither can another release of numpy, which promises the raw output of its bit generators.
@@ -19,7 +19,7 @@ def uniforms(seed: int, document_id: str, n: int, stream: str) -> NDArray[np.flo
     Args:
         stream: what the numbers are for, such as `judge`; streams are independent of each other.
     """
-    # JSON tells ("a", "b c") from ("a b", "c"), and spells a lone surrogate that no encoding takes.
+    # JSON separates ("a", "b c") from ("a b", "c"), and escapes a lone surrogate that no encoding accepts.
     name = json.dumps([seed, document_id, stream]).encode()
     key = int.from_bytes(hashlib.blake2b(name, digest_size=16).digest(), "little")
     raw = np.random.Philox(key=key).random_raw(n)

@@ -1,7 +1,8 @@
-"""Edits put into a text at the characters of the edited tokens.
+"""Token edits applied to a text at the characters of the edited tokens.
 
-Rule: a character that belongs to no applied edit is the original's; nothing is ever decoded as a whole, since decoding
-changes text that no one edited: lossy normalizers, lost spaces, characters cut in two.
+Rule: a character outside every applied edit is the original's. No text is ever decoded as a whole, since decoding
+changes unedited text: lossy normalizers, lost spaces, split characters. Edits name characters of the original text, so
+any subset of them can be applied.
 """
 
 import ast
@@ -17,10 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailkeep.rules.tokens import Reason, Span, TokenizedText, TokenTexts, locate_token
-
-# An edit of a text, and a text with its edits.
-#
-# Rule: edits name characters of the original text, so any subset of them can be applied.
 
 
 @dataclass(frozen=True)
@@ -40,19 +37,17 @@ class Edit:
 
 
 def apply_edits(text: str, edits: Iterable[Edit]) -> str:
-    """`text` with `edits`, which are in order and do not overlap; without any, `text` itself."""
-    pieces: list[str] = []
+    """`text` with `edits`, which are in order and do not overlap; without edits, `text` itself."""
+    parts: list[str] = []
     done = 0
     for edit in edits:
         assert edit.start >= done, f"the edit at token {edit.position} overlaps the one before it"
-        pieces += text[done : edit.start], edit.new
+        parts += text[done : edit.start], edit.new
         done = edit.end
-    return "".join([*pieces, text[done:]]) if pieces else text
+    return "".join([*parts, text[done:]]) if parts else text
 
 
-# Edits of Python code that leave it Python.
-#
-# Rule: what parsed before parses after, and no more edits are taken back than halving finds to be at fault.
+# The Python guard: code that parsed before parses after. Bisection finds the edits to revert.
 
 
 _FENCED = re.compile(
@@ -65,31 +60,31 @@ Check = Callable[[str], bool]
 
 
 def guard_python(text: str, edits: Sequence[Edit]) -> list[Edit]:
-    """The edits, in order, with which every piece of Python in `text` still parses.
+    """The edits, in order, with which all Python code in `text` still parses.
 
-    A piece is the text if it parses as a whole, otherwise each block fenced as python that does. A piece that does
-    not parse before is not guarded. Of the edits in a piece the largest runs that do no harm are kept, from left to
-    right.
+    The code is the text if it parses as a whole, otherwise each block fenced as python that parses. Code that does not
+    parse before is not guarded. In each code block the largest harmless runs of edits are kept, from left to right.
     """
-    kept = list(edits)
-    for start, end in list(_pieces(text)) if edits else ():
-        inside = [edit for edit in kept if start < edit.end and edit.start < end]
+    remaining = list(edits)
+    for span in list(_code_spans(text)) if edits else ():
+        start, end = span
+        inside = [edit for edit in remaining if start < edit.end and edit.start < end]
         # Code that needs no dedent must not need one afterwards.
-        still = parses_as_it_is if parses_as_it_is(text[start:end]) else parses
-        harmful = {*inside} - {*_harmless(text, (start, end), [], inside, still)}
-        kept = [edit for edit in kept if edit not in harmful]
-    return kept
+        check = parses_without_dedent if parses_without_dedent(text[start:end]) else parses
+        harmful = {*inside} - {*_harmless(text, span, [], inside, check)}
+        remaining = [edit for edit in remaining if edit not in harmful]
+    return remaining
 
 
 def parses(code: str) -> bool:
-    """Whether `code`, as a whole indented or not, is Python for this interpreter."""
-    return parses_as_it_is(textwrap.dedent(code))
+    """Whether `code`, dedented first, is valid Python for this interpreter."""
+    return parses_without_dedent(textwrap.dedent(code))
 
 
-def parses_as_it_is(code: str) -> bool:
-    """Whether `code` is Python for this interpreter."""
+def parses_without_dedent(code: str) -> bool:
+    """Whether `code` as it stands is valid Python for this interpreter."""
     with warnings.catch_warnings():
-        # Invalid escapes and the like are warnings about code that does parse.
+        # Invalid escapes and the like are warnings about code that parses.
         warnings.simplefilter("ignore")
         try:
             ast.parse(code)
@@ -98,7 +93,7 @@ def parses_as_it_is(code: str) -> bool:
     return True
 
 
-def _pieces(text: str) -> Iterator[tuple[int, int]]:
+def _code_spans(text: str) -> Iterator[Span]:
     if parses(text):
         yield 0, len(text)
         return
@@ -107,29 +102,28 @@ def _pieces(text: str) -> Iterator[tuple[int, int]]:
             yield block.span("code")
 
 
-def _harmless(text: str, piece: tuple[int, int], kept: list[Edit], edits: list[Edit], still: Check) -> list[Edit]:
-    """`kept` and as many of `edits` as halving finds."""
-    if not edits or _holds(text, piece, [*kept, *edits], still):
-        return [*kept, *edits]
+def _harmless(text: str, span: Span, accepted: list[Edit], edits: list[Edit], check: Check) -> list[Edit]:
+    """`accepted` and those of `edits` that bisection finds harmless."""
+    if not edits or _passes(text, span, [*accepted, *edits], check):
+        return [*accepted, *edits]
     if len(edits) == 1:
-        return kept
+        return accepted
     middle = len(edits) // 2
-    return _harmless(text, piece, _harmless(text, piece, kept, edits[:middle], still), edits[middle:], still)
+    return _harmless(text, span, _harmless(text, span, accepted, edits[:middle], check), edits[middle:], check)
 
 
-def _holds(text: str, piece: tuple[int, int], edits: Sequence[Edit], still: Check) -> bool:
-    start, end = piece
+def _passes(text: str, span: Span, edits: Sequence[Edit], check: Check) -> bool:
+    start, end = span
     if any(edit.start < start or edit.end > end for edit in edits):
         return False
-    within = apply_edits(text[:end], edits)
-    return still(within[start:])
+    return check(apply_edits(text[:end], edits)[start:])
 
 
 @dataclass(frozen=True)
 class SpliceResult:
     """An edited text, its edits in order, and the refused positions with their reasons.
 
-    `ids` are the tokens with the applied edits, which need not be what tokenizing `text` again gives.
+    `ids` are the token ids after the applied edits; tokenizing `text` again need not give the same ids.
     """
 
     text: str
@@ -147,7 +141,7 @@ def splice(
     text: str,
     tokens: TokenizedText,
     changes: Mapping[int, int | None],
-    surfaces: TokenTexts,
+    token_texts: TokenTexts,
     *,
     protected: Sequence[Span] = (),
     guard: Literal["python"] | None = None,
@@ -155,24 +149,24 @@ def splice(
     """Replace or delete tokens of `text`.
 
     Args:
-        changes: the new id at each position that changes, None to delete the token.
-        protected: sorted spans that do not overlap and stay as they are, see `protected_spans`.
-        guard: take back edits after which Python code no longer parses, see `guard_python`.
+        changes: position -> the new id, None to delete the token.
+        protected: sorted spans that do not overlap and never change, see `protected_spans`.
+        guard: revert edits after which Python code no longer parses, see `guard_python`.
     """
     refused: dict[int, Reason] = {}
     edits: list[Edit] = []
     for position in sorted(changes):
-        edit = _edit(text, tokens, position, changes[position], surfaces=surfaces, protected=protected)
+        edit = _edit(text, tokens, position, changes[position], token_texts=token_texts, protected=protected)
         if isinstance(edit, Edit):
             edits.append(edit)
         else:
             refused[position] = edit
     if guard == "python":
-        kept = guard_python(text, edits)
-        refused |= dict.fromkeys((edit.position for edit in {*edits} - {*kept}), "guard")
-        edits = kept
+        harmless = guard_python(text, edits)
+        refused |= dict.fromkeys((edit.position for edit in {*edits} - {*harmless}), "guard")
+        edits = harmless
     return SpliceResult(
-        apply_edits(text, edits), _edited(tokens.ids, edits), tuple(edits), dict(sorted(refused.items()))
+        apply_edits(text, edits), _apply_to_ids(tokens.ids, edits), tuple(edits), dict(sorted(refused.items()))
     )
 
 
@@ -182,24 +176,24 @@ def _edit(
     position: int,
     new_id: int | None,
     *,
-    surfaces: TokenTexts,
+    token_texts: TokenTexts,
     protected: Sequence[Span],
 ) -> Edit | Reason:
-    place = locate_token(text, tokens, position, surfaces, protected)
-    if isinstance(place, str):
-        return place
-    new = "" if new_id is None else surfaces[new_id]
+    span = locate_token(text, tokens, position, token_texts, protected)
+    if isinstance(span, str):
+        return span
+    new = "" if new_id is None else token_texts[new_id]
     if new is None:
         return "candidate_fragment"
-    if place.drop_space:
+    if span.drop_space:
         new = new.removeprefix(" ")
-    old = text[place.start : place.end]
+    old = text[span.start : span.end]
     if new == old:
         return "same_text"
-    return Edit(position, place.start, place.end, old, new, int(tokens.ids[position]), new_id)
+    return Edit(position, span.start, span.end, old, new, int(tokens.ids[position]), new_id)
 
 
-def _edited(ids: NDArray[np.integer], edits: Sequence[Edit]) -> NDArray[np.integer]:
+def _apply_to_ids(ids: NDArray[np.integer], edits: Sequence[Edit]) -> NDArray[np.integer]:
     edited = ids.copy()
     for edit in edits:
         if edit.new_id is not None:

@@ -1,6 +1,7 @@
-"""The text that each token stands for in the middle of a text, and which tokens stand for a text of their own.
+"""The text of each token, the characters at which it stands in a document, and token ids as text.
 
-Rule: a token without a complete surface (a special or added one, a byte or another part of a character) has none.
+Rule: a token has a text only if it is complete: special and added tokens, bytes and other parts of characters have
+none and are never edited. Offsets are verified: a span is used only if it reads as the token's text.
 """
 
 import json
@@ -20,14 +21,14 @@ from tailkeep.errors import InputError
 from tailkeep.runs import hash_tree
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
-_BYTE_PIECE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
-# What a call with `truncation=` or `padding=` leaves behind in a tokenizer; it is no part of what the ids mean.
+_BYTE_TOKEN = re.compile(r"<0x[0-9A-Fa-f]{2}>")
+# A call with `truncation=` or `padding=` leaves these behind in a tokenizer. They do not change what an id means.
 _STATE = ("truncation", "padding")
 
 
 @dataclass(frozen=True)
 class TokenTexts:
-    """The surface of each id, None where there is none; the special and added ids; the tokenizer's hash."""
+    """The text of each id in the middle of a document (None if it has none), the special and added ids, and a hash."""
 
     texts: tuple[str | None, ...]
     special: frozenset[int]
@@ -37,24 +38,24 @@ class TokenTexts:
         return self.texts[token] if token < len(self.texts) else None
 
     def allowed(self, size: int, *, without: str = "") -> NDArray[np.bool_]:
-        """(size,) which ids may be drawn: those with a surface that holds no character of `without`.
+        """(size,) the mask of ids that may be sampled: those with a text that has no character of `without`.
 
         Args:
-            size: the prior's number of ids, which need not be the tokenizer's.
-            without: such as the line breaks that end a document in a file of lines.
+            size: the prior's number of ids, which may differ from the tokenizer's.
+            without: for example the line breaks that end a document in a file of lines.
         """
-        barred = set(without)
+        forbidden = set(without)
         mask = np.zeros(size, np.bool_)
-        clean = [text is not None and barred.isdisjoint(text) for text in self.texts[:size]]
+        clean = [text is not None and forbidden.isdisjoint(text) for text in self.texts[:size]]
         mask[: len(clean)] = clean
         return mask
 
 
 def read_token_texts(tokenizer: Any) -> TokenTexts:
-    """The surfaces of a Hugging Face fast tokenizer.
+    """The token texts of a Hugging Face fast tokenizer.
 
-    The surface of an id is what decoding a letter and the id gives beyond the letter: at the start of a text, some
-    tokenizers would leave out a leading space.
+    The text of an id is what decoding a letter and the id gives after the letter: at the start of a text, some
+    tokenizers would omit a leading space.
 
     Raises:
         InputError: the tokenizer is not a fast one, or none of its tokens is a letter or digit.
@@ -63,20 +64,20 @@ def read_token_texts(tokenizer: Any) -> TokenTexts:
     names = {token: name for name, token in backend.get_vocab(with_added_tokens=True).items()}
     tree = json.loads(backend.to_str())
     special = frozenset({*backend.get_added_tokens_decoder(), *tokenizer.all_special_ids, *_unknown(tree["model"])})
-    plain = [i for i, name in sorted(names.items()) if i not in special and not _BYTE_PIECE.fullmatch(name)]
+    ordinary = [i for i, name in sorted(names.items()) if i not in special and not _BYTE_TOKEN.fullmatch(name)]
     texts: list[str | None] = [None] * (max(names, default=-1) + 1)
-    base = _letter(backend, plain)
-    for token, surface in zip(plain, decode_after(backend, base, [[token] for token in plain]), strict=True):
-        if surface and REPLACEMENT not in surface:
-            texts[token] = surface
-    lasting = {key: value for key, value in tree.items() if key not in _STATE}
-    return TokenTexts(tuple(texts), special, hash_tree(lasting))
+    letter = _find_letter(backend, ordinary)
+    for token, text in zip(ordinary, decode_after(backend, letter, [[token] for token in ordinary]), strict=True):
+        if text and REPLACEMENT not in text:
+            texts[token] = text
+    stateless = {key: value for key, value in tree.items() if key not in _STATE}
+    return TokenTexts(tuple(texts), special, hash_tree(stateless))
 
 
-def decode_after(backend: Any, base: int, runs: Sequence[Sequence[int]]) -> list[str]:
-    """What each run of ids reads as behind the token `base`; nothing where it changes how that reads."""
-    prefix = backend.decode([base])
-    texts = backend.decode_batch([[base, *run] for run in runs], skip_special_tokens=False)
+def decode_after(backend: Any, first: int, runs: Sequence[Sequence[int]]) -> list[str]:
+    """The text of each run of ids after the token `first`; empty if the run changes the text of `first`."""
+    prefix = backend.decode([first])
+    texts = backend.decode_batch([[first, *run] for run in runs], skip_special_tokens=False)
     return [text.removeprefix(prefix) if text.startswith(prefix) else "" for text in texts]
 
 
@@ -89,25 +90,25 @@ def fast_backend(tokenizer: Any) -> Any:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise InputError(
-            f"{type(tokenizer).__name__} is not a fast tokenizer, and edits need the place of each token in the "
-            "text. Give a tokenizer that has a tokenizer.json."
+            f"{type(tokenizer).__name__} is not a fast tokenizer, and edits need the offsets of each token. "
+            "Give a tokenizer that has a tokenizer.json."
         )
     return backend
 
 
-def _letter(backend: Any, plain: list[int]) -> int:
+def _find_letter(backend: Any, tokens: list[int]) -> int:
     """The first id that is a letter or digit."""
-    for token, text in zip(plain, backend.decode_batch([[token] for token in plain]), strict=True):
+    for token, text in zip(tokens, backend.decode_batch([[token] for token in tokens]), strict=True):
         if len(text) == 1 and text.isalnum():
             return token
     raise InputError(
-        f"none of the tokenizer's {len(plain)} ids is a single letter or digit, so surfaces cannot be read. "
-        "Give the tokenizer of a language model of text."
+        f"none of the tokenizer's {len(tokens)} ids is a single letter or digit, so the texts of its tokens cannot be "
+        "read. Give the tokenizer of a language model of text."
     )
 
 
 def _unknown(model: dict[str, Any]) -> Iterator[int]:
-    """The id for what the vocabulary cannot spell, which need not be declared special."""
+    """The id of the unknown token, which need not be declared special."""
     if isinstance(model.get("unk_id"), int):
         yield model["unk_id"]
     name = model.get("unk_token")
@@ -115,19 +116,16 @@ def _unknown(model: dict[str, Any]) -> Iterator[int]:
         yield model["vocab"][name]
 
 
-# Where in a text a token stands: the characters that an edit of it may replace.
-#
-# Rule: offsets are checked, not believed. A place is used only if it is the token's own and reads as the token's
-# surface.
+# The characters of a token in its document, which an edit of it may replace.
 
 
 Span = tuple[int, int]
 """Characters start to end - 1 of a text."""
 
 Reason = Literal["special", "fragment", "shared", "misaligned", "protected", "candidate_fragment", "same_text", "guard"]
-"""Why an edit was refused: the token is special or added; it has no surface of its own; it shares characters with
-another token; its offsets do not show its surface; its characters are protected; the new token has no surface; the
-text would stay the same; code would no longer parse."""
+"""Why an edit was refused: the token is special or added; it has no text; it shares characters with another token; its
+offsets do not read as its text; its characters are protected; the new token has no text; the text would stay the same;
+code would no longer parse."""
 
 
 @dataclass(frozen=True)
@@ -137,22 +135,22 @@ class TokenizedText:
     Args:
         ids: (T,) token ids.
         offsets: (T, 2) the characters of each token, as `return_offsets_mapping` gives them; empty for tokens that
-            the tokenizer put around the text.
+            the tokenizer adds around the text.
     """
 
     ids: NDArray[np.integer]
     offsets: NDArray[np.integer]
 
     @cached_property
-    def left(self) -> NDArray[np.int64]:
-        """(T,) how far the tokens before each reach."""
+    def previous_ends(self) -> NDArray[np.int64]:
+        """(T,) where the tokens before each end."""
         starts, ends = self.offsets.reshape(-1, 2).T.astype(np.int64)
         reach = np.maximum.accumulate(np.where(ends > starts, ends, 0))
         return np.concatenate([np.zeros(1, np.int64), reach])[: len(starts)]
 
     @cached_property
-    def right(self) -> NDArray[np.int64]:
-        """(T,) where the tokens after each begin."""
+    def next_starts(self) -> NDArray[np.int64]:
+        """(T,) where the tokens after each start."""
         starts, ends = self.offsets.reshape(-1, 2).T.astype(np.int64)
         begin = np.minimum.accumulate(np.where(ends > starts, starts, np.iinfo(np.int64).max)[::-1])[::-1]
         return np.concatenate([begin, np.full(1, np.iinfo(np.int64).max)])[1:]
@@ -160,7 +158,7 @@ class TokenizedText:
 
 @dataclass(frozen=True)
 class TokenSpan:
-    """The characters of a token. `drop_space`: what replaces them loses its leading space (one is there already)."""
+    """The characters of a token. `drop_space`: a replacement loses its leading space, since the text has one there."""
 
     start: int
     end: int
@@ -168,27 +166,27 @@ class TokenSpan:
 
 
 def locate_token(
-    text: str, tokens: TokenizedText, position: int, surfaces: TokenTexts, protected: Sequence[Span] = ()
+    text: str, tokens: TokenizedText, position: int, token_texts: TokenTexts, protected: Sequence[Span] = ()
 ) -> TokenSpan | Reason:
-    """Where the token at `position` stands in `text`, or why it cannot be edited.
+    """The span of the token at `position` in `text`, or why it cannot be edited.
 
     Args:
         protected: sorted spans that do not overlap, see `merge_spans`.
     """
     token = int(tokens.ids[position])
-    if token in surfaces.special:
+    if token in token_texts.special:
         return "special"
-    surface = surfaces[token]
-    if surface is None:
+    token_text = token_texts[token]
+    if token_text is None:
         return "fragment"
     start, end = map(int, tokens.offsets[position])
-    left = int(tokens.left[position])
-    if start < left or end > tokens.right[position]:
+    previous_end = int(tokens.previous_ends[position])
+    if start < previous_end or end > tokens.next_starts[position]:
         return "shared"
-    place = _own(text, start, end, left=left, surface=surface)
-    if place is None:
+    span = _match_span(text, start, end, previous_end=previous_end, token_text=token_text)
+    if span is None:
         return "misaligned"
-    return "protected" if overlaps(protected, place.start, place.end) else place
+    return "protected" if overlaps(protected, span.start, span.end) else span
 
 
 def overlaps(spans: Sequence[Span], start: int, end: int) -> bool:
@@ -208,47 +206,41 @@ def merge_spans(spans: Sequence[Span]) -> list[Span]:
     return merged
 
 
-def _own(text: str, start: int, end: int, *, left: int, surface: str) -> TokenSpan | None:
-    """The part of the text that reads as `surface`, around text[start:end] and not before `left`."""
-    shown = text[start:end]
-    if surface in (shown, unicodedata.normalize("NFKC", shown)):
+def _match_span(text: str, start: int, end: int, *, previous_end: int, token_text: str) -> TokenSpan | None:
+    """The span that reads as `token_text`, around text[start:end] and not before `previous_end`."""
+    covered = text[start:end]
+    if token_text in (covered, unicodedata.normalize("NFKC", covered)):
         return TokenSpan(start, end)
-    # Some tokenizers leave the space before a word out of its offsets, or drop it altogether; some put runs of spaces
-    # into them; some change the letters on the way in (case, accents, ligatures).
-    core = shown.strip()
-    body = surface.lstrip()
-    if not core or surface != surface.rstrip() or not _alike(core, body):
+    # Some tokenizers leave the space before a word out of its offsets, or drop it altogether; some include runs of
+    # spaces; some normalize the letters (case, accents, ligatures).
+    core = covered.strip()
+    body = token_text.lstrip()
+    if not core or token_text != token_text.rstrip() or _normalize(core) != _normalize(body):
         return None
-    lead = surface[: len(surface) - len(body)]
-    start += shown.index(core)
+    lead = token_text[: len(token_text) - len(body)]
+    start += covered.index(core)
     end = start + len(core)
-    if start - len(lead) >= left and text[start - len(lead) : start] == lead:
+    if start - len(lead) >= previous_end and text[start - len(lead) : start] == lead:
         return TokenSpan(start - len(lead), end)
     if lead not in ("", " "):
         return None
     return TokenSpan(start, end, drop_space=start == 0 or text[start - 1].isspace())
 
 
-def _alike(one: str, other: str) -> bool:
-    """Whether two strings are the same word to a normalizer: NFKC, without case, accents and invisible characters."""
-    return one == other or _plain(one) == _plain(other)
-
-
-def _plain(text: str) -> str:
+def _normalize(text: str) -> str:
+    """NFKC without case, accents and invisible characters."""
     folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", text).casefold())
     return "".join(letter for letter in folded if unicodedata.category(letter)[0] not in "MC")
 
 
-# Texts as tokens with the characters of each.
-#
-# Rule: a tokenizer's settings for batches never enter; a text is neither cut nor filled up, and no offset is shortened.
+# Text to tokens with offsets, and token ids to text.
 
 
 class TextTokenizer:
     """A Hugging Face fast tokenizer as a function of texts alone.
 
-    Some byte-level tokenizers leave white space out of a token's offsets (`trim_offsets`); this copy does not, which
-    changes no id.
+    It never truncates or pads, whatever the tokenizer's batch settings. Some byte-level tokenizers leave white space
+    out of a token's offsets (`trim_offsets`); this copy does not, which changes no id.
 
     Raises:
         InputError: the tokenizer is not a fast one.
@@ -258,11 +250,11 @@ class TextTokenizer:
         backend = fast_backend(tokenizer)
         tree = _with_whole_offsets(json.loads(backend.to_str()))
         self._backend = type(backend).from_str(json.dumps({**tree, "truncation": None, "padding": None}))
-        # Not part of the file: whether text that spells a special token is read as one.
+        # Not saved in the file: whether text that spells a special token is encoded as that token.
         self._backend.encode_special_tokens = backend.encode_special_tokens
 
     def __call__(self, texts: Sequence[str]) -> list[TokenizedText]:
-        """Each text's tokens, among them those that the tokenizer itself puts around a text."""
+        """The tokens of each text, including those that the tokenizer adds around a text."""
         return [
             TokenizedText(np.array(encoding.ids, np.int32), np.array(encoding.offsets, np.int64).reshape(-1, 2))
             for encoding in self._backend.encode_batch(list(texts))
@@ -278,59 +270,55 @@ def _with_whole_offsets(tree: Any) -> Any:
     return [_with_whole_offsets(item) for item in tree] if isinstance(tree, list) else tree
 
 
-# Token ids as a text in which each token has its place, for documents that come without one.
-#
-# Rule: a token stands for its surface; what has none is spelled for the reader, and is never edited.
-
-
 Ids = NDArray[np.integer]
 
 
 class Detokenizer:
-    """Spells documents of token ids.
+    """Decodes documents of token ids into texts with offsets.
 
-    A run of tokens that are parts of characters is decoded as a whole and is the place of each of them. Special and
-    added tokens stand as they are written, with no place of their own, as a tokenizer's own around a text.
+    A run of tokens that are parts of characters is decoded as a whole, and its characters are the offsets of each of
+    them. Special and added tokens appear by name with empty offsets, like those a tokenizer adds around a text.
     """
 
-    def __init__(self, tokenizer: Any, surfaces: TokenTexts) -> None:
-        self._backend, self._surfaces = fast_backend(tokenizer), surfaces
-        # A single letter or digit, which `read_token_texts` has found to be there.
-        self._base = next(i for i, text in enumerate(surfaces.texts) if text and len(text) == 1 and text.isalnum())
+    def __init__(self, tokenizer: Any, token_texts: TokenTexts) -> None:
+        self._backend, self._token_texts = fast_backend(tokenizer), token_texts
+        # A single letter or digit; `read_token_texts` checks that there is one.
+        self._letter = next(i for i, text in enumerate(token_texts.texts) if text and len(text) == 1 and text.isalnum())
 
     def __call__(self, documents: Sequence[Ids]) -> list[tuple[str, TokenizedText]]:
-        """The text of each document and its tokens with their places in it."""
+        """The text of each document and its tokens with their offsets."""
         runs = [list(self._runs(ids)) for ids in documents]
-        broken = dict.fromkeys(tuple(run) for found in runs for kind, run in found if kind == "fragment")
-        texts = dict(zip(broken, decode_after(self._backend, self._base, list(broken)), strict=True))
-        return [self._spelled(ids, found, texts) for ids, found in zip(documents, runs, strict=True)]
+        fragments = dict.fromkeys(tuple(run) for row in runs for kind, run in row if kind == "fragment")
+        texts = dict(zip(fragments, decode_after(self._backend, self._letter, list(fragments)), strict=True))
+        return [self._decode(ids, row, texts) for ids, row in zip(documents, runs, strict=True)]
 
     def _runs(self, ids: Ids) -> Iterator[tuple[str, list[int]]]:
         for kind, run in groupby(ids.tolist(), self._kind):
             yield kind, list(run)
 
     def _kind(self, token: int) -> str:
-        if token in self._surfaces.special:
+        if token in self._token_texts.special:
             return "special"
-        return "fragment" if self._surfaces[token] is None else "plain"
+        return "fragment" if self._token_texts[token] is None else "ordinary"
 
-    def _spelled(
+    def _decode(
         self, ids: Ids, runs: Sequence[tuple[str, list[int]]], fragments: dict[tuple[int, ...], str]
     ) -> tuple[str, TokenizedText]:
-        pieces: list[str] = []
-        offsets: list[tuple[int, int]] = []
-        at = 0
+        parts: list[str] = []
+        offsets: list[Span] = []
+        start = 0
         for kind, run in runs:
             if kind == "fragment":
-                shown = fragments[tuple(run)]
-                pieces.append(shown)
-                offsets += [(at, at + len(shown))] * len(run)
-                at += len(shown)
+                parts.append(fragments[tuple(run)])
+                end = start + len(parts[-1])
+                offsets += [(start, end)] * len(run)
+                start = end
                 continue
             for token in run:
-                written = self._backend.id_to_token(token) if kind == "special" else self._surfaces[token]
-                pieces.append(written or "")
-                end = at + len(pieces[-1])
-                offsets.append((at, at) if kind == "special" else (at, end))
-                at = end
-        return "".join(pieces), TokenizedText(ids, np.array(offsets, np.int64).reshape(-1, 2))
+                parts.append(
+                    (self._backend.id_to_token(token) if kind == "special" else self._token_texts[token]) or ""
+                )
+                end = start + len(parts[-1])
+                offsets.append((start, start) if kind == "special" else (start, end))
+                start = end
+        return "".join(parts), TokenizedText(ids, np.array(offsets, np.int64).reshape(-1, 2))

@@ -1,6 +1,6 @@
-"""A model's folder, here or from the hub, and the network in it: one way for priors and for models that are trained.
+"""Loading of a model and its tokenizer from a folder or the hub, the same for priors and for models to train.
 
-Rule: weights are safetensors and nothing is unpickled; a model's own code runs only if `trust_remote_code`.
+Rule: weights are safetensors and nothing is unpickled; a model's own code runs only with `trust_remote_code`.
 """
 
 from collections.abc import Iterator
@@ -17,12 +17,10 @@ from transformers.utils import logging
 
 from tailkeep.errors import ConfigError, InputError
 
-# Transformers without its progress bars and advice: what our users need to know, our own messages say.
-
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Only errors inside; afterwards everything is as it was."""
+    """No progress bars and no warnings of transformers inside; afterwards its settings are as before."""
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -42,28 +40,29 @@ LOAD_ERRORS = (
     *(OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, ImportError),
     *(SafetensorError, StrictDataclassError),
 )
-"""What transformers raises about a configuration or weights that it cannot use, from the libraries below it too."""
-_LONGEST_REASON = 200
-_HUB_PARTS = 2
-_OF_FOLDERS = ((".",), ("..",), ("~",))
+"""What transformers and the libraries below it raise for a configuration or weights that they cannot use."""
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+_MAX_REASON = 200
+_MAX_HUB_PARTS = 2
+_FOLDER_PREFIXES = ((".",), ("..",), ("~",))
 
 
 def local_folder(path: Path, *, revision: str | None = None, key: str, trust_remote_code: bool = False) -> Path:
-    """The folder that holds the model `path`: itself, or the hub's copy of it.
+    """The folder that holds the model `path`: itself, or a local copy from the hub.
 
     Args:
-        key: the setting that names the model, such as `prior.path`; the messages speak of it.
-        trust_remote_code: whether the copy is to hold the model's own code.
+        key: the config key of the model for error messages, such as `prior.path`.
+        trust_remote_code: also download the model's own code.
 
     Raises:
         InputError: there is no such folder and no such hub id, or it holds no safetensors.
         ConfigError: a revision of a folder.
     """
-    here = path.exists()
-    if here and revision is not None:
-        which = key.removesuffix("path") + "revision"
-        raise ConfigError(f"{which}: {revision!r} has no effect, since {path} is a folder here. Leave it out.")
-    folder = path if here else _download(path, revision, key, (*CODE,) if trust_remote_code else ())
+    is_local = path.exists()
+    if is_local and revision is not None:
+        revision_key = key.removesuffix("path") + "revision"
+        raise ConfigError(f"{revision_key}: {revision!r} has no effect, since {path} is a local folder. Leave it out.")
+    folder = path if is_local else _download(path, revision, key, (*CODE,) if trust_remote_code else ())
     if not (folder / "config.json").is_file():
         raise InputError(f"{key}: {path} holds no config.json. Give a folder saved by save_pretrained.")
     if not any(folder.glob("*.safetensors")):
@@ -75,7 +74,7 @@ def local_folder(path: Path, *, revision: str | None = None, key: str, trust_rem
 
 
 def load_network(folder: Path, *, dtype: torch.dtype | None = torch.float32, trust_remote_code: bool = False) -> Any:
-    """The model in `folder`, in evaluation mode, on the processor.
+    """The model in `folder`, in evaluation mode, on the CPU.
 
     Args:
         dtype: of the weights; None means bfloat16 if they are saved in it, else float32.
@@ -98,9 +97,9 @@ def load_network(folder: Path, *, dtype: torch.dtype | None = torch.float32, tru
         raise InputError(
             f"{folder}: the model cannot be read ({reason_of(error)}). Save it again with save_pretrained."
         ) from None
-    network, found = loaded
-    # transformers would fill them up with random numbers.
-    if missing := sorted(found["missing_keys"]):
+    network, info = loaded
+    # transformers would fill them with random numbers.
+    if missing := sorted(info["missing_keys"]):
         raise InputError(
             f"{folder}: {len(missing)} weights are missing, such as {missing[0]}. Give a whole causal language model."
         )
@@ -108,18 +107,18 @@ def load_network(folder: Path, *, dtype: torch.dtype | None = torch.float32, tru
 
 
 def max_positions_of(network: Any) -> int | None:
-    """The longest sequence that `network` is made for, if its configuration says."""
+    """The longest sequence that `network` supports, if its configuration states one."""
     config = network.config.get_text_config()
     for name in ("max_position_embeddings", "max_seq_len", "n_positions"):
-        if isinstance(found := getattr(config, name, None), int) and found > 1:
-            return found
+        if isinstance(value := getattr(config, name, None), int) and value > 1:
+            return value
     return None
 
 
 def reason_of(error: Exception) -> str:
-    """What `error` says, in one line that is not too long."""
+    """The message of `error` in one line, truncated."""
     line = " ".join(str(error).split()) or type(error).__name__
-    return line if len(line) <= _LONGEST_REASON else line[:_LONGEST_REASON] + "..."
+    return line if len(line) <= _MAX_REASON else line[:_MAX_REASON] + "..."
 
 
 def _saved_dtype(config: Any) -> torch.dtype:
@@ -127,33 +126,27 @@ def _saved_dtype(config: Any) -> torch.dtype:
     return torch.bfloat16 if saved == "bfloat16" else torch.float32
 
 
-def _download(path: Path, revision: str | None, key: str, more: tuple[str, ...]) -> Path:
-    # A hub id is `name` or `owner/name`; whoever wrote something else meant a folder.
-    if path.is_absolute() or len(path.parts) > _HUB_PARTS or path.parts[:1] in _OF_FOLDERS:
+def _download(path: Path, revision: str | None, key: str, code: tuple[str, ...]) -> Path:
+    # A hub id is `name` or `owner/name`; anything else means a folder.
+    if path.is_absolute() or len(path.parts) > _MAX_HUB_PARTS or path.parts[:1] in _FOLDER_PREFIXES:
         raise InputError(f"{key}: there is no folder {path}. Give the path of a model folder, or a hub id.")
-    wanted = ["config.json", *WEIGHTS, *TOKENIZER, *more]
+    patterns = ["config.json", *WEIGHTS, *TOKENIZER, *code]
     try:
-        return Path(snapshot_download(str(path), revision=revision, allow_patterns=wanted))
+        return Path(snapshot_download(str(path), revision=revision, allow_patterns=patterns))
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         raise InputError(
-            f"{key}: {path} is neither a folder here nor a model on the hub that can be reached "
+            f"{key}: {path} is neither a local folder nor a model that can be downloaded from the hub "
             f"({reason_of(error)}). Give the path of a model folder."
         ) from None
 
 
-# The tokenizer that belongs to a model. Rule: nothing is unpickled, and no foreign code runs unasked.
-
-
-_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
-
-
 def load_tokenizer(folder: Path, *, trust_remote_code: bool = False, key: str = "prior.path") -> Any:
-    """The tokenizer in `folder`, which the choice `key` names.
+    """The tokenizer in `folder`, which the config key `key` names.
 
     Raises:
         InputError: there is none that transformers can read.
     """
-    if not any((folder / name).is_file() for name in _FILES):
+    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
         raise InputError(f"{key}: {folder} holds no tokenizer (no tokenizer.json). Save the model's own there.")
     try:
         with quiet_transformers():

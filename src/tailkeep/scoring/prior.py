@@ -1,4 +1,4 @@
-"""The choice of a prior, and how it is loaded. Rule: how is decided in `source`, for every model alike."""
+"""The config of a prior, and its devices. Rule: every model is loaded by `scoring.loading`, in one way."""
 
 import os
 from collections.abc import Mapping
@@ -13,12 +13,15 @@ from tailkeep.data.corpus import LocalPool
 from tailkeep.errors import ConfigError
 from tailkeep.scoring import loading
 
+_DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}
+_GPUS = "CUDA_VISIBLE_DEVICES"
+
 
 class Prior(Settings):
     """A causal language model that scores text: a folder or hub id that holds safetensors weights.
 
-    `auto` means a GPU if there is one, and bfloat16 there if the weights are saved in it, else float32. `window` is the
-    longest sequence in a forward pass; not given, the model's positions or `batch_tokens`, whichever is smaller.
+    `auto` means a GPU if one is available, and there bfloat16 if the weights are saved in it, else float32. `window` is
+    the longest sequence of a forward pass; by default the model's positions or `batch_tokens`, whichever is smaller.
     """
 
     path: InputPath
@@ -38,53 +41,43 @@ def local_folder(prior: Prior) -> Path:
 
 
 def device_of(prior: Prior) -> torch.device:
-    """Where `prior` is to run.
+    """The device on which `prior` runs.
 
     Raises:
-        ConfigError: a GPU that is not there.
+        ConfigError: `cuda` without a GPU.
     """
-    there = torch.cuda.is_available()
-    if prior.device == "cuda" and not there:
-        raise ConfigError("prior.device: 'cuda', and torch sees no GPU here. Set prior.device=cpu.")
-    return torch.device("cuda" if there and prior.device != "cpu" else "cpu")
+    if prior.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("prior.device: 'cuda', but torch sees no GPU. Set prior.device=cpu.")
+    return torch.device("cuda" if uses_gpu(prior) else "cpu")
 
 
 def load_network(prior: Prior, folder: Path) -> Any:
-    """The model in `folder`, in evaluation mode, of the type and on the device that `prior` asks for.
+    """The model in `folder`, in evaluation mode, with the dtype and on the device of `prior`.
 
     Raises:
         InputError: it cannot be read, or lacks weights of its architecture.
-        ConfigError: a GPU that is not there.
+        ConfigError: `cuda` without a GPU.
     """
     device = device_of(prior)
     dtype = _DTYPES[prior.dtype] if prior.dtype != "auto" or device.type == "cuda" else torch.float32
     return loading.load_network(folder, dtype=dtype, trust_remote_code=prior.trust_remote_code).to(device)
 
 
-_DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}
-
-
-# Priors in several processes: who gets which GPU, and what a choice means elsewhere.
-
-
-_GPUS = "CUDA_VISIBLE_DEVICES"
-
-
 def uses_gpu(prior: Prior) -> bool:
-    """Whether `prior` works on a GPU: it is allowed to, and there is one."""
+    """Whether `prior` runs on a GPU: its config allows it, and one is available."""
     return prior.device != "cpu" and torch.cuda.is_available()
 
 
 def local_pool(prior: Prior, workers: int) -> LocalPool:
-    """Processes on this machine; if GPUs do the work, each takes its own in turn."""
+    """Processes on this machine; if `prior` runs on GPUs, the processes take turns on them."""
     if not uses_gpu(prior):
         return LocalPool(workers)
-    named = os.environ.get(_GPUS)
-    names = named.split(",") if named else [str(number) for number in range(torch.cuda.device_count())]
-    return LocalPool(workers, environments=[{_GPUS: names[number % len(names)]} for number in range(workers)])
+    visible = os.environ.get(_GPUS)
+    gpus = visible.split(",") if visible else [str(number) for number in range(torch.cuda.device_count())]
+    return LocalPool(workers, environments=[{_GPUS: gpus[number % len(gpus)]} for number in range(workers)])
 
 
 def prior_for_worker(prior: Prior, identity: Mapping[str, Any]) -> Prior:
-    """`prior` for another process, with what `auto` and a relative path mean in this one; `identity` of its scorer."""
+    """`prior` for another process: `auto` and a relative path resolved in this one; `identity` is its scorer's."""
     path = prior.path.absolute() if prior.path.exists() else prior.path
     return prior.model_copy(update={"device": identity["device"], "path": path})

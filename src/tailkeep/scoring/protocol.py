@@ -1,6 +1,6 @@
-"""What a scorer offers the room that edits, and what it asks of it.
+"""The interface of a scorer: a language model that scores tokens and hands its distributions to two callbacks.
 
-Rule: nothing here knows a rule; which tokens go and what comes instead are two functions handed in.
+Rule: a scorer knows no edit rule; which tokens are replaced and by what are two function arguments.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -12,22 +12,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 TokenFlagger = Callable[[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]], NDArray[np.bool_]]
-"""(documents (N,), positions (N,), ln p (N,)) -> (N,) whether this token is to be drawn anew.
+"""(documents (N,), positions (N,), ln p (N,)) -> (N,) mask of the tokens to resample.
 
-Each scored token is judged once, by itself. What stands together in a call says nothing; ln p can be NaN.
+Each scored token is passed once. Which tokens share a call has no meaning; ln p can be NaN.
 """
 
 TokenSampler = Callable[[NDArray[np.int64], NDArray[np.int64], Tensor, Tensor], tuple[Tensor, Tensor]]
 """(documents (F,), positions (F,), ln p (F, V) float32, original ids (F,)) -> (new ids (F,), their ln p (F,)).
 
-Called with what was flagged of one call of the judge: what is drawn must depend on document, position and distribution
-alone.
+Called with the tokens that one call of the flagger flagged. A result may depend only on document, position and
+distribution.
 """
 
 
 @dataclass(frozen=True)
 class ScoredDocument:
-    """One document: `log_probs` (T,) in nats, NaN for the first token; per flagged position what was drawn."""
+    """One document: `log_probs` (T,) in nats, NaN for the first token; for each flagged position the sampled token."""
 
     log_probs: NDArray[np.float32]
     positions: NDArray[np.int64]
@@ -42,13 +42,13 @@ class Scorer(Protocol):
     vocab_size: int
 
     def identity(self) -> dict[str, Any]:
-        """What can change a score, as plain values for a fingerprint."""
+        """Everything that can change a score, as JSON values for a fingerprint."""
         ...
 
     def score(
-        self, rows: Iterable[NDArray[np.int32]], judge: TokenFlagger | None = None, draw: TokenSampler | None = None
+        self, rows: Iterable[NDArray[np.int32]], flag: TokenFlagger | None = None, sample: TokenSampler | None = None
     ) -> Iterator[ScoredDocument]:
-        """Each document's scores, in order. Without `judge` nothing is flagged; with it `draw` is needed.
+        """The scores of each document, in order. Without `flag` nothing is flagged; with it `sample` is required.
 
         Raises:
             InputError: a token id that the model cannot read.

@@ -1,4 +1,4 @@
-"""Edits in texts of five families of tokenizers: what no one edited stays."""
+"""Edits in texts of five families of tokenizers: unedited text stays."""
 
 import os
 import random
@@ -34,18 +34,18 @@ texts = st.builds(document, st.integers(0, 10**6), st.integers(0, 40), st.sample
 @cache
 def tools(family):
     tokenizer = tokenizer_of(family)
-    surfaces = read_token_texts(tokenizer)
-    return TextTokenizer(tokenizer), surfaces, np.flatnonzero(surfaces.allowed(len(tokenizer))).tolist()
+    token_texts = read_token_texts(tokenizer)
+    return TextTokenizer(tokenizer), token_texts, np.flatnonzero(token_texts.allowed(len(tokenizer))).tolist()
 
 
 def edited(family, text, seed, share, protected=()):
     """`text` with a share of its tokens replaced at random, some deleted."""
-    tokenize, surfaces, candidates = tools(family)
+    tokenize, token_texts, candidates = tools(family)
     (tokens,) = tokenize([text])
     source = random.Random(seed)
     positions = [i for i in range(len(tokens.ids)) if source.random() < share]
     changes = {i: None if source.random() < 0.2 else source.choice(candidates) for i in positions}
-    return tokens, changes, splice(text, tokens, changes, surfaces, protected=protected)
+    return tokens, changes, splice(text, tokens, changes, token_texts, protected=protected)
 
 
 def untouched(text, spliced):
@@ -85,9 +85,9 @@ def test_no_character_of_another_token_is_touched(family, text, seed):
 @pytest.mark.parametrize("family", FAMILIES)
 @given(text=texts)
 def test_an_unedited_document_is_returned_as_it_is(family, text):
-    tokenize, surfaces, _ = tools(family)
+    tokenize, token_texts, _ = tools(family)
     (tokens,) = tokenize([text])
-    spliced = splice(text, tokens, {}, surfaces, guard="python")
+    spliced = splice(text, tokens, {}, token_texts, guard="python")
     assert spliced.text is text
     assert (spliced.ids == tokens.ids).all()
     assert (spliced.applied, spliced.refused) == ((), {})
@@ -131,21 +131,21 @@ def test_protected_characters_stay(family):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_special_and_added_tokens_and_pieces_of_characters_stay(family):
-    tokenize, surfaces, candidates = tools(family)
+def test_special_and_added_tokens_and_parts_of_characters_stay(family):
+    tokenize, token_texts, candidates = tools(family)
     text = "the girl <s> said [added] 𝕏🧑🏽 and went <|im_start|> home"
     (tokens,) = tokenize([text])
-    spliced = splice(text, tokens, dict.fromkeys(range(len(tokens.ids)), candidates[-1]), surfaces)
+    spliced = splice(text, tokens, dict.fromkeys(range(len(tokens.ids)), candidates[-1]), token_texts)
     assert spliced.reasons["special"] >= 3
-    for kept in ("<s>", "[added]", "𝕏🧑🏽", "<|im_start|>"):
-        assert kept in spliced.text
+    for part in ("<s>", "[added]", "𝕏🧑🏽", "<|im_start|>"):
+        assert part in spliced.text
 
 
-def test_a_candidate_without_a_surface_is_refused():
-    tokenize, surfaces, _ = tools("gpt2")
+def test_a_candidate_without_a_text_is_refused():
+    tokenize, token_texts, _ = tools("gpt2")
     (tokens,) = tokenize(["the girl"])
-    fragment = surfaces.texts.index(None, 10)
-    spliced = splice("the girl", tokens, {0: fragment, 1: 10**6}, surfaces)
+    fragment = token_texts.texts.index(None, 10)
+    spliced = splice("the girl", tokens, {0: fragment, 1: 10**6}, token_texts)
     assert spliced.refused == {0: "candidate_fragment", 1: "candidate_fragment"}
 
 
@@ -177,35 +177,35 @@ def test_white_space_around_an_edited_word_is_what_the_new_token_says(family, te
 
 @given(st.data())
 def test_wrong_offsets_never_corrupt_a_text(data):
-    tokenize, surfaces, candidates = tools("gpt2")
+    tokenize, token_texts, candidates = tools("gpt2")
     text = document(data.draw(st.integers(0, 99)), 10)
     ids = tokenize([text])[0].ids
     bounds = st.tuples(st.integers(0, len(text)), st.integers(0, len(text)))
     offsets = np.array(data.draw(st.lists(bounds, min_size=len(ids), max_size=len(ids)))).reshape(-1, 2)
-    spliced = splice(text, TokenizedText(ids, offsets), dict.fromkeys(range(len(ids)), candidates[0]), surfaces)
+    spliced = splice(text, TokenizedText(ids, offsets), dict.fromkeys(range(len(ids)), candidates[0]), token_texts)
     before, after = untouched(text, spliced)
     assert before == after
-    assert all(edit.old.strip() == surfaces[edit.old_id].strip() for edit in spliced.applied)
+    assert all(edit.old.strip() == token_texts[edit.old_id].strip() for edit in spliced.applied)
 
 
 def test_a_token_whose_offsets_show_other_text_is_refused():
-    tokenize, surfaces, _ = tools("gpt2")
+    tokenize, token_texts, _ = tools("gpt2")
     tokens = tokenize(["the girl"])[0]
     shifted = TokenizedText(tokens.ids, tokens.offsets + np.array([[0, 0], [1, 0]]))
-    assert locate_token("the girl", tokens, 1, surfaces).start == 3
+    assert locate_token("the girl", tokens, 1, token_texts).start == 3
     # The space is missing from the offsets but is the token's own.
-    assert locate_token("the girl", shifted, 1, surfaces).start == 3
-    assert locate_token("the bird", tokens, 1, surfaces) == "misaligned"
+    assert locate_token("the girl", shifted, 1, token_texts).start == 3
+    assert locate_token("the bird", tokens, 1, token_texts) == "misaligned"
 
 
 def test_a_space_that_another_token_owns_is_not_taken():
-    tokenize, surfaces, _ = tools("gpt2")
+    tokenize, token_texts, _ = tools("gpt2")
     (space,), (girl,) = (tokens.ids for tokens in tokenize([" ", " girl"]))
     tokens = TokenizedText(np.array([space, girl]), np.array([[3, 4], [4, 8]]))
-    assert locate_token("the girl", tokens, 1, surfaces) == TokenSpan(4, 8, drop_space=True)
+    assert locate_token("the girl", tokens, 1, token_texts) == TokenSpan(4, 8, drop_space=True)
 
 
-def test_edits_that_overlap_are_our_own_mistake():
+def test_overlapping_edits_are_an_internal_error():
     edit = Edit(0, 0, 3, "abc", "x", 1, 2)
     with pytest.raises(AssertionError, match="overlaps"):
         apply_edits("abcdef", [edit, Edit(1, 2, 4, "cd", "y", 1, 2)])
@@ -227,12 +227,12 @@ def test_real_text_and_a_real_tokenizer(name):
 
     tokenizer = AutoTokenizer.from_pretrained(Path(folder) / "priors" / "stories260k")
     text = (Path(folder) / "text" / f"{name}.txt").read_text(encoding="utf-8")[:100_000]
-    surfaces = read_token_texts(tokenizer)
+    token_texts = read_token_texts(tokenizer)
     (tokens,) = TextTokenizer(tokenizer)([text])
     source = random.Random(0)
-    candidates = np.flatnonzero(surfaces.allowed(len(tokenizer))).tolist()
+    candidates = np.flatnonzero(token_texts.allowed(len(tokenizer))).tolist()
     changes = {i: source.choice(candidates) for i in range(len(tokens.ids)) if source.random() < 0.1}
-    spliced = splice(text, tokens, changes, surfaces)
+    spliced = splice(text, tokens, changes, token_texts)
     before, after = untouched(text, spliced)
     assert before == after
     assert spliced.reasons.keys() <= NOT_CLEAN

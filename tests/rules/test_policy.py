@@ -1,4 +1,4 @@
-"""The rules of editing as decisions on log-probabilities."""
+"""Edit rules as decisions on log-probabilities."""
 
 import math
 
@@ -14,7 +14,7 @@ PROBABILITIES = [0.5, 0.995, 0.99, 0.98, 1.0, 1e-4, 0.3, 0.0]
 log_probs = arrays(np.float32, st.integers(1, 40), elements=st.floats(-30, 0, width=32) | st.just(np.float32("nan")))
 
 
-def judged(rule, probabilities=PROBABILITIES):
+def actions_of(rule, probabilities=PROBABILITIES):
     with np.errstate(divide="ignore"):
         values = np.log(np.array(probabilities)).astype(np.float32)
     return [Action(a).name[0] for a in apply_rule(values, rule)]
@@ -34,7 +34,7 @@ def judged(rule, probabilities=PROBABILITIES):
     ],
 )
 def test_a_rule_flags_what_its_formula_says(rule, actions):
-    assert "".join(judged(rule)) == actions
+    assert "".join(actions_of(rule)) == actions
 
 
 @given(log_probs, st.floats(1e-6, 1))

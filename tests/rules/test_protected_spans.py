@@ -1,4 +1,4 @@
-"""Parts of a text that no edit may touch."""
+"""Spans of a text that no edit may change."""
 
 from itertools import pairwise
 
@@ -11,7 +11,7 @@ from tailkeep.rules import Protection, protected_spans
 ALL = Protection(numbers=True, urls=True, code_fences=True, chat_tokens=True)
 
 
-def found(text, **options):
+def protected_parts(text, **options):
     return [text[a:b] for a, b in protected_spans(text, Protection(**options))]
 
 
@@ -27,7 +27,7 @@ def found(text, **options):
     ],
 )
 def test_numbers_are_found_whole(text, parts):
-    assert found(text, numbers=True) == parts
+    assert protected_parts(text, numbers=True) == parts
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_numbers_are_found_whole(text, parts):
     ],
 )
 def test_addresses_are_found_whole(text, parts):
-    assert found(text, urls=True) == parts
+    assert protected_parts(text, urls=True) == parts
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_addresses_are_found_whole(text, parts):
     ],
 )
 def test_fenced_code_is_found_with_its_fences(text, parts):
-    assert found(text, code_fences=True) == parts
+    assert protected_parts(text, code_fences=True) == parts
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_fenced_code_is_found_with_its_fences(text, parts):
     ],
 )
 def test_markers_of_chat_templates_are_found(text, parts):
-    assert found(text, chat_tokens=True) == parts
+    assert protected_parts(text, chat_tokens=True) == parts
 
 
 def test_the_tokenizers_own_added_tokens_are_chat_tokens_too():
@@ -85,9 +85,9 @@ def test_the_tokenizers_own_added_tokens_are_chat_tokens_too():
     assert [text[a:b] for a, b in spans] == ["[TURN]", "[TURN_END]"]
 
 
-def test_a_prompt_ends_with_its_mark_and_a_text_without_one_is_all_prompt():
-    assert found("Q: why? A: because A: so", prompt_until="A:") == ["Q: why? A:"]
-    assert found("no mark here", prompt_until="A:") == ["no mark here"]
+def test_a_prompt_ends_with_prompt_until_and_a_text_without_it_is_all_prompt():
+    assert protected_parts("Q: why? A: because A: so", prompt_until="A:") == ["Q: why? A:"]
+    assert protected_parts("no mark here", prompt_until="A:") == ["no mark here"]
 
 
 def test_spans_of_prompts_are_taken_as_given_and_merged():
@@ -108,7 +108,7 @@ def test_spans_lie_in_the_text_apart_and_in_order(text):
 @pytest.mark.parametrize(
     "piece", ["1", "1,", "a", "a.", "a@", "`", "```\n", "<|", "<|a", "http", "[", "w.", "\uff5c", "<\uff5c"]
 )
-def test_the_spans_of_a_book_of_one_piece_are_found(piece):
+def test_the_spans_of_a_long_repetition_are_found(piece):
     size = 400_000
     spans = protected_spans((piece * size)[:size], ALL)
     # A pattern that takes quadratic time would not come to an end here.

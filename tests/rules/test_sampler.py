@@ -1,4 +1,4 @@
-"""Draws against the distributions they claim to come from."""
+"""Samples against the distributions they claim to come from."""
 
 import math
 
@@ -17,7 +17,7 @@ FULL = {"top_k": None}
 
 
 def grid(n, max_attempts=1):
-    """Stratified numbers: shares of draws are then exact to 1 / n."""
+    """Stratified numbers: shares of samples are then exact to 1 / n."""
     return torch.linspace(0.5 / n, 1 - 0.5 / n, n, dtype=torch.float64)[:, None].expand(n, max_attempts)
 
 
@@ -29,8 +29,8 @@ def draws(p, original, sampler, *, n=DRAWS, numbers=None, allowed=None):
     log_probs = torch.tensor(p, dtype=torch.float64).log().float().expand(n, -1)
     originals = torch.full((n,), original)
     mask = None if allowed is None else torch.tensor(allowed)
-    ids, found = sample_tokens(log_probs, originals, grid(n) if numbers is None else numbers, sampler, allowed=mask)
-    assert torch.equal(found, log_probs[torch.arange(n), ids])
+    ids, values = sample_tokens(log_probs, originals, grid(n) if numbers is None else numbers, sampler, allowed=mask)
+    assert torch.equal(values, log_probs[torch.arange(n), ids])
     return ids
 
 
@@ -39,7 +39,7 @@ def shares(ids, size):
 
 
 def expected(p, original, sampler, allowed=None):
-    """The distribution of a draw, from the definition, in float64 and one step at a time."""
+    """The distribution of a sample, from the definition, in float64 and one step at a time."""
     size = len(p)
     candidates = [i for i in range(size) if allowed is None or allowed[i] or i == original]
     if sampler.exclude_original:
@@ -75,10 +75,10 @@ SAMPLERS = [
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
-@pytest.mark.parametrize("barred", [(), (1, 4)])
-def test_draws_follow_the_samplers_distribution(sampler, barred):
+@pytest.mark.parametrize("forbidden", [(), (1, 4)])
+def test_draws_follow_the_samplers_distribution(sampler, forbidden):
     p = np.array([0.05, 0.4, 0.1, 0.1, 0.2, 0.03, 0.02, 0.04, 0.01, 0.05])
-    allowed = [i not in barred for i in range(10)]
+    allowed = [i not in forbidden for i in range(10)]
     q = expected(p, 1, sampler, allowed)
     ids = draws(p, 1, sampler, numbers=independent(DRAWS, sampler.max_attempts), allowed=allowed)
     counts = np.bincount(ids.numpy(), minlength=10)
@@ -161,11 +161,11 @@ def test_a_draw_does_not_depend_on_the_rows_beside_it(seed, sampler):
     originals = torch.randint(30, (6,), generator=source)
     numbers = torch.rand(6, sampler.max_attempts, dtype=torch.float64, generator=source)
     allowed = torch.rand(30, generator=source) < 0.7
-    ids, found = sample_tokens(log_probs, originals, numbers, sampler, allowed=allowed)
+    ids, values = sample_tokens(log_probs, originals, numbers, sampler, allowed=allowed)
     for row in range(6):
-        own = slice(row, row + 1)
-        alone = sample_tokens(log_probs[own], originals[own], numbers[own], sampler, allowed=allowed)
-        assert (ids[row], found[row]) == (alone[0][0], alone[1][0])
+        one = slice(row, row + 1)
+        alone = sample_tokens(log_probs[one], originals[one], numbers[one], sampler, allowed=allowed)
+        assert (ids[row], values[row]) == (alone[0][0], alone[1][0])
         assert allowed[ids[row]] or ids[row] == originals[row]
 
 
@@ -174,14 +174,14 @@ def test_the_inverse_of_the_distribution_function_is_that_of_float64(u, size):
     p = np.random.default_rng(size).dirichlet(np.full(size, 0.5)) + 1e-12
     p /= p.sum()
     log_probs = torch.from_numpy(np.log(p))[None].float()
-    (place,), _ = sample_tokens(
+    (span,), _ = sample_tokens(
         log_probs, torch.zeros(1, dtype=torch.long), torch.tensor([[u]]).double(), Sampler(**FULL)
     )
     sums = log_probs[0].double().exp().cumsum(0)
     sums /= sums[-1].clone()
     # float32 probabilities are off by 1e-7 each.
-    assert sums[place] > u - 1e-5
-    assert place == 0 or sums[place - 1] <= u + 1e-5
+    assert sums[span] > u - 1e-5
+    assert span == 0 or sums[span - 1] <= u + 1e-5
 
 
 def test_improbable_tokens_are_neither_lost_nor_favoured():
@@ -203,10 +203,10 @@ def test_a_row_with_nan_stays_as_it_is():
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
 def test_no_positions_give_no_draws(sampler):
-    ids, found = sample_tokens(
+    ids, values = sample_tokens(
         torch.zeros(0, 5), torch.zeros(0, dtype=torch.long), torch.zeros(0, sampler.max_attempts).double(), sampler
     )
-    assert ids.shape == found.shape == (0,)
+    assert ids.shape == values.shape == (0,)
 
 
 def test_the_largest_uniform_draws_the_last_candidate():
@@ -216,7 +216,7 @@ def test_the_largest_uniform_draws_the_last_candidate():
 
 
 @pytest.mark.parametrize("sampler", [Sampler(**FULL), Sampler(), Sampler(top_k=2, exclude_original=True)], ids=str)
-def test_the_smallest_uniform_draws_no_token_that_is_barred(sampler):
+def test_the_smallest_uniform_samples_no_forbidden_token(sampler):
     log_probs, allowed = torch.tensor([[0.2, 0.3, 0.5]]).log(), torch.tensor([False, True, True])
     ids, _ = sample_tokens(log_probs, torch.tensor([2]), torch.zeros(1, 1).double(), sampler, allowed=allowed)
     assert ids.item() != 0

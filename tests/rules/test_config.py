@@ -1,4 +1,4 @@
-"""What a user can ask of an edit, and what is refused."""
+"""The config of an edit, and its errors."""
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
@@ -44,6 +44,6 @@ def test_a_rule_is_chosen_by_name(tree, rule):
         (Protection, {"prompt_until": ""}, "at least 1 character"),
     ],
 )
-def test_a_choice_that_cannot_be_or_does_nothing_is_refused(model, values, message):
+def test_an_option_that_is_invalid_or_has_no_effect_is_an_error(model, values, message):
     with pytest.raises(ValidationError, match=message):
         model(**values)

@@ -1,4 +1,4 @@
-"""What each id stands for in the middle of a text."""
+"""The text of each token id in the middle of a document."""
 
 import pytest
 from tokenizers import Tokenizer, decoders, models
@@ -15,46 +15,47 @@ def tokenizer(request):
 
 
 @pytest.fixture
-def surfaces(tokenizer):
+def token_texts(tokenizer):
     return read_token_texts(tokenizer)
 
 
-def test_every_surface_is_complete_text(surfaces):
-    for text in filter(None, surfaces.texts):
+def test_every_token_text_is_complete_text(token_texts):
+    for text in filter(None, token_texts.texts):
         assert "\ufffd" not in text
         text.encode()
 
 
-def test_special_and_added_tokens_have_no_surface(tokenizer, surfaces):
+def test_special_and_added_tokens_have_no_text(tokenizer, token_texts):
     for name in [*SPECIAL, "[added]"]:
         token = tokenizer.convert_tokens_to_ids(name)
-        assert token in surfaces.special
-        assert surfaces[token] is None
+        assert token in token_texts.special
+        assert token_texts[token] is None
 
 
-def test_an_id_beyond_the_tokenizer_has_no_surface(tokenizer, surfaces):
-    assert surfaces[len(tokenizer)] is None
-    assert not surfaces.allowed(len(tokenizer) + 64)[len(tokenizer) :].any()
-    assert len(surfaces.allowed(10)) == 10
+def test_an_id_beyond_the_tokenizer_has_no_text(tokenizer, token_texts):
+    assert token_texts[len(tokenizer)] is None
+    assert not token_texts.allowed(len(tokenizer) + 64)[len(tokenizer) :].any()
+    assert len(token_texts.allowed(10)) == 10
 
 
-def test_the_allowed_ids_are_those_with_a_surface(tokenizer, surfaces):
-    allowed = surfaces.allowed(len(tokenizer))
-    assert [bool(mark) for mark in allowed] == [text is not None for text in surfaces.texts]
+def test_the_allowed_ids_are_those_with_a_text(tokenizer, token_texts):
+    allowed = token_texts.allowed(len(tokenizer))
+    assert allowed.tolist() == [text is not None for text in token_texts.texts]
     assert allowed.sum() > 300
 
 
-def test_ids_that_would_break_a_line_can_be_barred():
-    surfaces = read_token_texts(tokenizer_of("gpt2"))
-    barred = [
-        surfaces.texts[i] for i in (surfaces.allowed(5000) & ~surfaces.allowed(5000, without="\n\r")).nonzero()[0]
+def test_ids_that_would_break_a_line_can_be_forbidden():
+    token_texts = read_token_texts(tokenizer_of("gpt2"))
+    forbidden = [
+        token_texts.texts[i]
+        for i in (token_texts.allowed(5000) & ~token_texts.allowed(5000, without="\n\r")).nonzero()[0]
     ]
-    assert "\n" in barred
-    assert all("\n" in text or "\r" in text for text in barred)
+    assert "\n" in forbidden
+    assert all("\n" in text or "\r" in text for text in forbidden)
 
 
 @pytest.mark.parametrize(
-    ("family", "token", "surface"),
+    ("family", "token", "text"),
     [
         ("gpt2", "Ġthe", " the"),
         ("gpt2", "Ã", None),
@@ -69,19 +70,19 @@ def test_ids_that_would_break_a_line_can_be_barred():
         ("wordpiece", ",", ","),
     ],
 )
-def test_the_surface_is_the_text_that_an_id_adds_to_a_text(family, token, surface):
+def test_the_token_text_is_the_text_that_an_id_adds_to_a_text(family, token, text):
     tokenizer = tokenizer_of(family)
-    found = tokenizer.convert_tokens_to_ids(token)
-    assert found != tokenizer.unk_token_id
-    assert read_token_texts(tokenizer)[found] == surface
+    token_id = tokenizer.convert_tokens_to_ids(token)
+    assert token_id != tokenizer.unk_token_id
+    assert read_token_texts(tokenizer)[token_id] == text
 
 
 @pytest.mark.parametrize("family", LOSSLESS)
-def test_surfaces_of_a_lossless_tokenizer_add_up_to_the_text(family):
+def test_texts_of_a_lossless_tokenizer_add_up_to_the_text(family):
     tokenizer, text = tokenizer_of(family), "the girl found it, and she was happy. once upon a time"
-    surfaces = read_token_texts(tokenizer)
+    token_texts = read_token_texts(tokenizer)
     ids = tokenizer(" " + text if family != "spm" else text)["input_ids"]
-    assert "".join(surfaces[i] for i in ids) == " " + text
+    assert "".join(token_texts[i] for i in ids) == " " + text
 
 
 def test_the_fingerprint_is_that_of_the_tokenizer_not_of_its_last_call(tokenizer, tmp_path):
@@ -110,8 +111,8 @@ def test_a_tokenizer_that_cannot_spell_a_letter_is_refused():
         read_token_texts(PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>"))
 
 
-def test_an_id_that_changes_the_text_before_it_has_no_surface():
+def test_an_id_that_changes_the_text_before_it_has_no_text():
     backend = Tokenizer(models.WordLevel({"<unk>": 0, "a": 1, "b": 2, "c": 3}, unk_token="<unk>"))
     backend.decoder = decoders.Sequence([decoders.Fuse(), decoders.Replace("ab", "A")])
-    surfaces = read_token_texts(PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>"))
-    assert surfaces.texts == (None, "a", None, "c")
+    token_texts = read_token_texts(PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>"))
+    assert token_texts.texts == (None, "a", None, "c")

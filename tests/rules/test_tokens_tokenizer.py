@@ -1,4 +1,4 @@
-"""Texts as tokens and their characters."""
+"""Texts tokenized with offsets."""
 
 import pytest
 from transformers import PreTrainedTokenizerFast
@@ -18,8 +18,8 @@ def test_the_ids_are_those_of_the_tokenizer(family):
 
 
 def test_offsets_hold_the_white_space_that_some_tokenizers_leave_out():
-    plain, trimmed = (TextTokenizer(tokenizer_of(name))(DOCUMENTS[:20]) for name in ("gpt2", "gpt2-trimmed"))
-    assert all((a.offsets == b.offsets).all() for a, b in zip(plain, trimmed, strict=True))
+    untrimmed, trimmed = (TextTokenizer(tokenizer_of(name))(DOCUMENTS[:20]) for name in ("gpt2", "gpt2-trimmed"))
+    assert all((a.offsets == b.offsets).all() for a, b in zip(untrimmed, trimmed, strict=True))
 
 
 def test_what_a_call_left_behind_in_the_tokenizer_does_not_cut_a_text(tmp_path):

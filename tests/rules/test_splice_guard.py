@@ -1,4 +1,4 @@
-"""Edits of Python that leave it Python."""
+"""The Python guard of `splice`."""
 
 import ast
 import random
@@ -21,16 +21,16 @@ def edit(text, old, new, *, position=0, nth=0):
     return Edit(position, start, start + len(old), old, new, 1, 2)
 
 
-def test_an_edit_that_leaves_python_is_kept_and_one_that_does_not_is_taken_back():
+def test_an_edit_that_leaves_python_stays_and_one_that_does_not_is_reverted():
     good, bad = edit(CODE, "2", "3"), edit(CODE, ":", ";")
     assert guard_python(CODE, [bad, good]) == [good]
 
 
-def test_only_the_edits_at_fault_are_taken_back():
+def test_only_the_harmful_edits_are_reverted():
     edits = [edit(CODE, "x", "z"), edit(CODE, ":", " "), edit(CODE, "2", "3"), edit(CODE, "print", "if")]
-    kept = guard_python(CODE, edits)
-    assert kept == [edits[0], edits[2]]
-    ast.parse(apply_edits(CODE, kept))
+    remaining = guard_python(CODE, edits)
+    assert remaining == [edits[0], edits[2]]
+    ast.parse(apply_edits(CODE, remaining))
 
 
 def test_edits_that_only_work_together_stay_together():
@@ -75,19 +75,19 @@ def test_code_that_the_interpreter_warns_about_is_code():
 
 
 @pytest.mark.parametrize("new", ["\0", "'\ud800'", "(" * 500, "-" * 100_000 + "1"])
-def test_what_the_parser_gives_up_on_is_taken_back(new):
+def test_edits_that_the_parser_rejects_are_reverted(new):
     assert guard_python("x = 1\n", [edit("x = 1\n", "1", new)]) == []
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama3", "spm"])
 @given(seed=st.integers(0, 10**6), share=st.sampled_from([0.05, 0.3, 1]))
-def test_guarded_code_parses_whatever_is_drawn(family, seed, share):
+def test_guarded_code_parses_whatever_is_sampled(family, seed, share):
     tokenizer = tokenizer_of(family)
-    surfaces, (tokens,) = read_token_texts(tokenizer), TextTokenizer(tokenizer)([CODE])
+    token_texts, (tokens,) = read_token_texts(tokenizer), TextTokenizer(tokenizer)([CODE])
     source = random.Random(seed)
-    candidates = surfaces.allowed(len(tokenizer)).nonzero()[0].tolist()
+    candidates = token_texts.allowed(len(tokenizer)).nonzero()[0].tolist()
     changes = {i: source.choice(candidates) for i in range(len(tokens.ids)) if source.random() < share}
-    free, guarded = (splice(CODE, tokens, changes, surfaces, guard=guard) for guard in (None, "python"))
+    free, guarded = (splice(CODE, tokens, changes, token_texts, guard=guard) for guard in (None, "python"))
     ast.parse(guarded.text)
     assert guarded.reasons - free.reasons == Counter(guard=len(free.applied) - len(guarded.applied))
     assert list(guarded.refused) == sorted(guarded.refused)

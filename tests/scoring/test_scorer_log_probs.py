@@ -5,7 +5,7 @@ from transformers import LlamaForCausalLM
 
 from tailkeep.errors import InputError
 from tailkeep.scoring import token_log_probs
-from tests.scoring.conftest import SIZE, chosen, naive, rows_of
+from tests.scoring.conftest import SIZE, pick, reference_log_probs, rows_of
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 20, 16_384])
@@ -15,7 +15,7 @@ def test_each_token_has_the_probability_that_its_row_alone_gives_it(network, bat
     assert len(scored) == len(rows)
     for row, values in zip(rows, scored, strict=True):
         assert values.dtype == np.float32
-        assert np.abs(values - chosen(naive(network, row), row)).max() < 1e-5
+        assert np.abs(values - pick(reference_log_probs(network, row), row)).max() < 1e-5
 
 
 @pytest.mark.parametrize("pad", [0, 7])
@@ -43,10 +43,10 @@ def test_a_row_of_one_token_has_nothing_to_predict(network):
 
 def test_no_probability_exceeds_one(network):
     with torch.no_grad():
-        sure = LlamaForCausalLM(network.config)
-        sure.lm_head.weight.zero_()
-        sure.model.norm.weight.zero_()
-    values = token_log_probs(sure, rows_of(30, 30))
+        uniform = LlamaForCausalLM(network.config)
+        uniform.lm_head.weight.zero_()
+        uniform.model.norm.weight.zero_()
+    values = token_log_probs(uniform, rows_of(30, 30))
     assert np.concatenate(values) == pytest.approx(-np.log(SIZE), rel=1e-6)
     assert all((row <= 0).all() for row in token_log_probs(network, rows_of(40, 40)))
 
@@ -82,5 +82,5 @@ def test_no_forward_pass_is_larger_than_asked_for(network):
     finally:
         handle.remove()
     assert all(rows * width <= 24 for rows, width in seen)
-    # One pass takes the model apart.
+    # One pass splits the model.
     assert len(seen) - 1 < 6

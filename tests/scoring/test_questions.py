@@ -22,14 +22,14 @@ ROWS = [np.random.default_rng(n).integers(0, 40, length).astype(np.int32) for n,
 
 
 def test_temperature_one_is_the_model_itself(network):
-    found = tempered_nll(network, ROWS, [1.0])[:, 0]
-    assert found == pytest.approx([-row.sum() for row in token_log_probs(network, ROWS)], rel=1e-5)
+    nll = tempered_nll(network, ROWS, [1.0])[:, 0]
+    assert nll == pytest.approx([-row.sum() for row in token_log_probs(network, ROWS)], rel=1e-5)
 
 
 def test_each_row_is_that_of_explicit_logits_in_float64(network):
-    found = tempered_nll(network, ROWS, TEMPERATURES)
-    assert found.shape == (len(ROWS), len(TEMPERATURES))
-    for row, sums in zip(ROWS, found, strict=True):
+    nll = tempered_nll(network, ROWS, TEMPERATURES)
+    assert nll.shape == (len(ROWS), len(TEMPERATURES))
+    for row, sums in zip(ROWS, nll, strict=True):
         ids = torch.from_numpy(row.astype(np.int64))[None]
         with torch.no_grad():
             logits = network(ids).logits[0, :-1].double()
@@ -39,8 +39,8 @@ def test_each_row_is_that_of_explicit_logits_in_float64(network):
 
 
 def test_batches_change_nothing(network):
-    whole, alone = (tempered_nll(network, ROWS, TEMPERATURES, batch_tokens=size) for size in (10_000, 1))
-    assert whole == pytest.approx(alone, rel=1e-5)
+    batched, alone = (tempered_nll(network, ROWS, TEMPERATURES, batch_tokens=size) for size in (10_000, 1))
+    assert batched == pytest.approx(alone, rel=1e-5)
 
 
 def test_the_mode_of_the_network_is_kept(network):

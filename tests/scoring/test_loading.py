@@ -22,7 +22,7 @@ class Hostile:
 
 
 @pytest.fixture
-def copied(folder, tmp_path):
+def model_folder(folder, tmp_path):
     return shutil.copytree(folder, tmp_path / "model")
 
 
@@ -33,87 +33,87 @@ def test_a_folder_is_read_as_it_was_saved(folder, network):
     assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in network.state_dict().items())
 
 
-def test_weights_are_float32_whatever_was_saved_unless_asked_for(copied):
-    weights_in_half = {name: value.bfloat16() for name, value in load_file(copied / "model.safetensors").items()}
-    save_file(weights_in_half, copied / "model.safetensors", metadata={"format": "pt"})
-    config = json.loads((copied / "config.json").read_text())
-    (copied / "config.json").write_text(json.dumps({**config, "dtype": "bfloat16"}))
-    assert {parameter.dtype for parameter in load_network(copied).parameters()} == {torch.float32}
-    assert {parameter.dtype for parameter in load_network(copied, dtype=None).parameters()} == {torch.bfloat16}
+def test_weights_are_float32_whatever_was_saved_unless_asked_for(model_folder):
+    weights_in_half = {name: value.bfloat16() for name, value in load_file(model_folder / "model.safetensors").items()}
+    save_file(weights_in_half, model_folder / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((model_folder / "config.json").read_text())
+    (model_folder / "config.json").write_text(json.dumps({**config, "dtype": "bfloat16"}))
+    assert {parameter.dtype for parameter in load_network(model_folder).parameters()} == {torch.float32}
+    assert {parameter.dtype for parameter in load_network(model_folder, dtype=None).parameters()} == {torch.bfloat16}
 
 
-def test_a_folder_with_only_a_pickle_is_refused_and_not_executed(copied, tmp_path):
-    (copied / "model.safetensors").unlink()
+def test_a_folder_with_only_a_pickle_is_an_error_and_not_executed(model_folder, tmp_path):
+    (model_folder / "model.safetensors").unlink()
     trace = tmp_path / "executed"
-    (copied / "pytorch_model.bin").write_bytes(pickle.dumps(Hostile(trace)))
+    (model_folder / "pytorch_model.bin").write_bytes(pickle.dumps(Hostile(trace)))
     with pytest.raises(InputError, match=r"holds no \*.safetensors, and other formats are not read"):
-        local_folder(copied, key="model.path")
+        local_folder(model_folder, key="model.path")
     with pytest.raises(InputError, match="the model cannot be read"):
-        load_network(copied)
+        load_network(model_folder)
     assert not trace.exists()
-    with (copied / "pytorch_model.bin").open("rb") as file:  # the trap does work
+    with (model_folder / "pytorch_model.bin").open("rb") as file:  # the trap does work
         pickle.load(file).close()
     assert trace.exists()
 
 
-def test_a_pickle_beside_the_weights_is_passed_over(copied, tmp_path):
+def test_a_pickle_beside_the_weights_is_passed_over(model_folder, tmp_path):
     trace = tmp_path / "executed"
     for name in ("pytorch_model.bin", "training_args.bin", "optimizer.pt"):
-        (copied / name).write_bytes(pickle.dumps(Hostile(trace)))
-    load_network(copied)
+        (model_folder / name).write_bytes(pickle.dumps(Hostile(trace)))
+    load_network(model_folder)
     assert not trace.exists()
 
 
-def test_weights_that_are_a_pickle_in_disguise_are_one_clear_error(copied, tmp_path):
+def test_weights_that_are_a_pickle_in_disguise_are_one_clear_error(model_folder, tmp_path):
     trace = tmp_path / "executed"
-    (copied / "model.safetensors").write_bytes(pickle.dumps(Hostile(trace)))
+    (model_folder / "model.safetensors").write_bytes(pickle.dumps(Hostile(trace)))
     with pytest.raises(InputError, match=r"the model cannot be read \(.*\). Save it again") as caught:
-        load_network(copied)
+        load_network(model_folder)
     assert "\n" not in str(caught.value)
     assert not trace.exists()
 
 
-def test_code_in_a_model_folder_is_not_run(copied, tmp_path):
-    config = json.loads((copied / "config.json").read_text())
+def test_code_in_a_model_folder_is_not_run(model_folder, tmp_path):
+    config = json.loads((model_folder / "config.json").read_text())
     config["auto_map"] = {"AutoConfig": "hostile.Config", "AutoModelForCausalLM": "hostile.Model"}
     config["model_type"] = "hostile"
-    (copied / "config.json").write_text(json.dumps(config))
+    (model_folder / "config.json").write_text(json.dumps(config))
     trace = tmp_path / "executed"
-    (copied / "hostile.py").write_text(f"open({str(trace)!r}, 'w').close()")
+    (model_folder / "hostile.py").write_text(f"open({str(trace)!r}, 'w').close()")
     with pytest.raises(InputError, match="the model cannot be read"):
-        load_network(copied)
+        load_network(model_folder)
     assert not trace.exists()
 
 
 @pytest.mark.parametrize("size", [0, 100, -5])
-def test_weights_that_are_cut_off_are_one_clear_error(copied, size):
-    content = (copied / "model.safetensors").read_bytes()
-    (copied / "model.safetensors").write_bytes(content[:size])
+def test_weights_that_are_cut_off_are_one_clear_error(model_folder, size):
+    content = (model_folder / "model.safetensors").read_bytes()
+    (model_folder / "model.safetensors").write_bytes(content[:size])
     with pytest.raises(InputError, match="the model cannot be read"):
-        load_network(copied)
+        load_network(model_folder)
 
 
-def test_weights_that_are_missing_are_not_made_up(copied):
-    tensors = load_file(copied / "model.safetensors")
+def test_weights_that_are_missing_are_not_made_up(model_folder):
+    tensors = load_file(model_folder / "model.safetensors")
     name = next(name for name in tensors if "layers.1" in name)
     del tensors[name]
-    save_file(tensors, copied / "model.safetensors", metadata={"format": "pt"})
+    save_file(tensors, model_folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(InputError, match=f"1 weights are missing, such as {name}"):
-        load_network(copied)
+        load_network(model_folder)
 
 
-def test_weights_of_another_shape_are_one_clear_error(copied):
-    config = json.loads((copied / "config.json").read_text())
-    (copied / "config.json").write_text(json.dumps({**config, "vocab_size": 17}))
+def test_weights_of_another_shape_are_one_clear_error(model_folder):
+    config = json.loads((model_folder / "config.json").read_text())
+    (model_folder / "config.json").write_text(json.dumps({**config, "vocab_size": 17}))
     with pytest.raises(InputError, match="the model cannot be read"):
-        load_network(copied)
+        load_network(model_folder)
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"model_type": "no-such-thing"}'])
-def test_a_broken_configuration_is_one_clear_error(copied, content):
-    (copied / "config.json").write_text(content)
+def test_a_broken_configuration_is_one_clear_error(model_folder, content):
+    (model_folder / "config.json").write_text(content)
     with pytest.raises(InputError, match="the model cannot be read"):
-        load_network(copied)
+        load_network(model_folder)
 
 
 def test_a_folder_that_holds_no_model_is_named(tmp_path):
@@ -124,17 +124,17 @@ def test_a_folder_that_holds_no_model_is_named(tmp_path):
 @pytest.mark.parametrize("name", ["nobody/no-such-model-here", "nowhere"])
 def test_what_is_neither_here_nor_on_the_hub_is_one_clear_error(name, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(InputError, match="is neither a folder here nor a model on the hub") as caught:
+    with pytest.raises(InputError, match="is neither a local folder nor a model that can be downloaded") as caught:
         local_folder(Path(name), key="model.path")
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["no/such/folder/at/all", "/nowhere", "../nowhere", "~/nowhere"])
 def test_a_missing_folder_is_not_looked_for_on_the_hub(name, monkeypatch):
-    def asked(*_, **__):
-        raise AssertionError("the hub was asked")
+    def download(*_, **__):
+        raise AssertionError("the hub was contacted")
 
-    monkeypatch.setattr("tailkeep.scoring.loading.snapshot_download", asked)
+    monkeypatch.setattr("tailkeep.scoring.loading.snapshot_download", download)
     with pytest.raises(InputError, match=r"^model\.path: there is no folder .*(nowhere|at/all)"):
         local_folder(Path(name), key="model.path")
 
