@@ -37,9 +37,9 @@ def test_a_text_is_cut_at_its_separator(write, separator, documents):
 )
 def test_a_document_knows_the_line_in_which_it_begins(write, separator, lines):
     path = write("\n \none\ntwo\n\nthree\n  \nfour | five\n")
-    found = read_records(path, separator=separator)
-    assert [document.line for document in found] == lines
-    assert [document.text for document in found] == read_documents(path, separator=separator)
+    records = read_records(path, separator=separator)
+    assert [document.line for document in records] == lines
+    assert [document.text for document in records] == read_documents(path, separator=separator)
 
 
 def test_lines_of_jsonl_count_those_without_a_document(write):
@@ -48,8 +48,8 @@ def test_lines_of_jsonl_count_those_without_a_document(write):
 
 
 def test_a_separator_of_several_lines_is_counted(write):
-    found = read_records(write("a\n--\n--\nb\n--\n--\nc"), separator="--\n--\n")
-    assert [(record.line, record.text) for record in found] == [(0, "a"), (3, "b"), (6, "c")]
+    records = read_records(write("a\n--\n--\nb\n--\n--\nc"), separator="--\n--\n")
+    assert [(record.line, record.text) for record in records] == [(0, "a"), (3, "b"), (6, "c")]
 
 
 def test_white_space_around_documents_and_empty_documents_vanish(write):
@@ -122,8 +122,8 @@ def test_a_corpus_without_text_is_refused(write, content):
     ("line", "message"),
     [
         ("{'text': 1}", "line 2: not JSON"),
-        ('["a"]', "line 2: expected an object, found list"),
-        ('{"body": "a"}', r"line 2: the field 'text' is missing; there are \['body'\]"),
+        ('["a"]', "line 2: expected an object, got list"),
+        ('{"body": "a"}', r"line 2: the field 'text' is missing; the fields are \['body'\]"),
         ('{"text": 1}', "line 2: 'text' is of type int"),
         ('{"text": "\\ud83d"}', "line 2: half a surrogate pair at character 0"),
         ("[" * 100_000, "line 2: not JSON"),

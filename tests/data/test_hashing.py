@@ -21,10 +21,10 @@ def hashes(words, between=b""):
 @settings(max_examples=200, deadline=None)
 @given(WORDS, st.binary(max_size=9), st.randoms())
 def test_equal_words_share_a_hash_wherever_they_stand_and_different_ones_do_not(words, between, random):
-    found = dict(zip(words, hashes(words), strict=True))
-    assert len(set(found.values())) == len(set(words))
+    hash_of = dict(zip(words, hashes(words), strict=True))
+    assert len(set(hash_of.values())) == len(set(words))
     shuffled = random.sample(words, len(words))
-    assert hashes(shuffled, between) == [found[word] for word in shuffled]
+    assert hashes(shuffled, between) == [hash_of[word] for word in shuffled]
 
 
 def test_one_changed_byte_changes_half_of_the_bits():

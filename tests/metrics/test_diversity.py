@@ -44,5 +44,5 @@ def test_sequences_shorter_than_n_have_no_diversity():
 
 
 def test_n_below_one_is_refused():
-    with pytest.raises(ValueError, match="n is 0"):
+    with pytest.raises(ValueError, match="n must be >= 1, got 0"):
         distinct_n([[1]], 0)

@@ -76,5 +76,5 @@ def test_fractions_that_begin_with_a_source_lose_no_question():
     ("locations", "fractions", "total"), [([], 1, None), ([0], 0, None), ([-1], 1, None), ([7], 2, 7)]
 )
 def test_fractions_of_what_is_no_corpus_are_refused(locations, fractions, total):
-    with pytest.raises(ValueError, match=r"Give (at least one|a total)"):
+    with pytest.raises(ValueError, match=r"Pass at least one|total must be above the last location 7, got 7"):
         kr_fractions(locations, fractions, total=total)

@@ -46,7 +46,7 @@ def test_code_beside_the_weights_runs_only_if_asked_for(folder, tmp_path, monkey
         "class Own(LlamaForCausalLM):\n    config_class = OwnConfig\n",
         encoding="utf-8",
     )
-    with pytest.raises(InputError, message="cannot be read"):
+    with pytest.raises(InputError, match="cannot be read"):
         CausalLMScorer(Prior(path=tmp_path, device="cpu"))
     trusted = CausalLMScorer(Prior(path=tmp_path, device="cpu", trust_remote_code=True))
     assert "own.py" in trusted.identity()["files"]

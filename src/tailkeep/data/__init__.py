@@ -1,4 +1,4 @@
-"""Documents, questions and worlds with known truth."""
+"""Documents, questions, and worlds with known truth."""
 
 from tailkeep.data.documents import Separator, TextRecord, read_documents, read_prompted, read_records, read_text
 from tailkeep.data.kr_questions import (

@@ -1,7 +1,7 @@
-"""Counts by hash on the disk: sorted files, read together in ranges of the hash.
+"""Counts by hash on disk: sorted files, merged in ranges of the hash.
 
-Rule: counts are exact at any size. What does not fit into memory waits on the disk as sorted runs, and how often that
-happens changes no byte of a table.
+Rule: counts are exact at any size. Rows that do not fit into memory go to disk as sorted runs, and the number of runs
+changes no byte of a table.
 """
 
 import math
@@ -21,7 +21,7 @@ Numbers = NDArray[np.int64]
 
 _GROUP = 1 << 16
 _ROW_BYTES = 24
-# Sorting and adding hold several copies of what they work on.
+# Sorting and merging hold several copies of the rows.
 _COPIES = 6
 _SCHEMA = pa.schema([("hash", pa.uint64()), ("count", pa.int64()), ("other", pa.int64())])
 _SPACE = 1 << 64
@@ -29,9 +29,9 @@ _SPACE = 1 << 64
 
 @dataclass(frozen=True, eq=False)
 class CountRows:
-    """Items by ascending hash (V,): how often each occurs, and one more number of it.
+    """Items by ascending hash (V,), their counts, and another number per item.
 
-    Of a word the other number is in how many documents it occurs, of a document the row where it stands.
+    For a word the other number is its document frequency, for a document its row.
     """
 
     hashes: Hashes
@@ -43,7 +43,7 @@ class CountRows:
 
 
 MergeRule = Literal["sum", "first", "separate"]
-"""What becomes of rows with one hash: both numbers add up, the other number of the first stays, or all rows do."""
+"""How rows with equal hashes merge: sum both numbers, sum counts and keep the first other number, or do not merge."""
 
 
 def merge_rows(parts: Sequence[CountRows], rule: MergeRule = "sum") -> CountRows:
@@ -58,8 +58,8 @@ def merge_rows(parts: Sequence[CountRows], rule: MergeRule = "sum") -> CountRows
     )
     if len(firsts) == 0 or rule == "separate":
         return CountRows(hashes, counts, others)
-    kept = others[firsts] if rule == "first" else np.add.reduceat(others, firsts)
-    return CountRows(hashes[firsts], np.add.reduceat(counts, firsts), kept)
+    others = others[firsts] if rule == "first" else np.add.reduceat(others, firsts)
+    return CountRows(hashes[firsts], np.add.reduceat(counts, firsts), others)
 
 
 class CountTable:
@@ -70,15 +70,15 @@ class CountTable:
         self._folder, self._rule = folder, rule
         self._base = merge_rows([])
         self._new: list[CountRows] = []
-        self._waiting = 0
+        self._num_new = 0
         self._runs: list[Path] = []
 
     def add(self, hashes: Hashes, counts: Numbers, others: Numbers) -> None:
-        """Count different `hashes` (V,), in any order."""
+        """Add distinct `hashes` (V,), in any order."""
         self._new.append(CountRows(hashes, counts, others))
-        self._waiting += len(hashes)
-        # Put together when the new rows are as many as the old, a row is moved a logarithmic number of times.
-        if self._waiting > max(len(self._base), _GROUP):
+        self._num_new += len(hashes)
+        # Merging once the new rows are as many as the old moves each row a logarithmic number of times.
+        if self._num_new > max(len(self._base), _GROUP):
             self._gather()
             if len(self._base) > self._max_rows:
                 self._spill()
@@ -95,7 +95,7 @@ class CountTable:
 
     def _gather(self) -> None:
         self._base = merge_rows([self._base, *self._new], self._rule)
-        self._new, self._waiting = [], 0
+        self._new, self._num_new = [], 0
 
     def _spill(self) -> None:
         self._runs.append(self._folder / f"run-{len(self._runs):06d}.parquet")
@@ -104,28 +104,28 @@ class CountTable:
 
 
 def write_rows(ranges: Iterator[CountRows] | Sequence[CountRows], path: Path) -> None:
-    """Write ascending ranges to `path`, in groups of one size however they come."""
+    """Write ascending ranges to `path`, in row groups of one size whatever the sizes of the ranges."""
     with pq.ParquetWriter(path, _SCHEMA, compression="zstd", use_dictionary=False) as writer:
-        waiting = pa.table([[], [], []], schema=_SCHEMA)
+        pending = pa.table([[], [], []], schema=_SCHEMA)
         for rows in ranges:
             columns = [pa.array(rows.hashes), pa.array(rows.counts), pa.array(rows.others)]
-            waiting = pa.concat_tables([waiting, pa.table(columns, schema=_SCHEMA)])
-            whole = len(waiting) // _GROUP * _GROUP
+            pending = pa.concat_tables([pending, pa.table(columns, schema=_SCHEMA)])
+            whole = len(pending) // _GROUP * _GROUP
             if whole:
-                writer.write_table(waiting.slice(0, whole), row_group_size=_GROUP)
-                waiting = waiting.slice(whole)
-        if len(waiting):
-            writer.write_table(waiting, row_group_size=_GROUP)
+                writer.write_table(pending.slice(0, whole), row_group_size=_GROUP)
+                pending = pending.slice(whole)
+        if len(pending):
+            writer.write_table(pending, row_group_size=_GROUP)
 
 
 def merge_tables(paths: Sequence[Path], rule: MergeRule = "sum", *, memory: int) -> Iterator[CountRows]:
-    """The sum of the tables in `paths`, in ascending ranges that take about `memory` bytes each."""
+    """Merge the tables in `paths`, in ascending ranges of about `memory` bytes each."""
     for parts in read_ranges(paths, memory=memory):
         yield merge_rows(parts, rule)
 
 
 def read_ranges(paths: Sequence[Path], *, memory: int) -> Iterator[list[CountRows]]:
-    """For ascending ranges of the hash, the rows of each file; hashes spread evenly, so equal ranges do."""
+    """The rows of each file, range by range; hashes are uniform, so equal ranges have about equal sizes."""
     total = sum(pq.read_metadata(path).num_rows for path in paths)
     count = max(1, math.ceil(total * _ROW_BYTES * _COPIES / max(memory, 1)))
     for number in range(count):
@@ -138,8 +138,8 @@ def _between(path: Path, low: int, high: int) -> CountRows:
     with pq.ParquetFile(path) as file:
         groups = []
         for number in range(file.metadata.num_row_groups):
-            found = file.metadata.row_group(number).column(0).statistics
-            if int(found.min) < high and int(found.max) >= low:
+            statistics = file.metadata.row_group(number).column(0).statistics
+            if int(statistics.min) < high and int(statistics.max) >= low:
                 groups.append(number)
         table = file.read_row_groups(groups)
     hashes = table["hash"].to_numpy()

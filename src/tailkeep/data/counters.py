@@ -1,6 +1,6 @@
-"""The words of one shard, counted: n-grams in buckets, types, frequent ones, lengths, repetition.
+"""Counters of one shard: n-grams in buckets, types, frequent n-grams, document lengths, repetition, compression.
 
-Rule: all that is kept of a shard can be put together with that of any other: numbers add up or the larger stays.
+Rule: the counts of any two shards can be merged, by sum or by maximum.
 """
 
 import hashlib
@@ -29,12 +29,12 @@ from tailkeep.data.hashing import (
 from tailkeep.data.sketches import DistinctCounter, FrequentItems
 
 CHUNK_BYTES = 1 << 20
-"""The most bytes that are counted together: a longer document is cut, at white space if there is any."""
+"""The most bytes counted together: a longer document is split, at white space if it has any."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShardDocument:
-    """One document: its number among those of the shard that can be read, its row in the file, its id and its text."""
+    """A document: its number among the readable ones of the shard, its row in the file, its id and its text."""
 
     number: int
     row: int
@@ -44,13 +44,13 @@ class ShardDocument:
 
     @property
     def hash(self) -> int:
-        """64 bits of a cryptographic hash: equal texts share it, and different ones with a probability of 2^-64."""
+        """64 bits of a cryptographic hash of the text; different texts collide with a probability of 2^-64."""
         return int.from_bytes(hashlib.blake2b(self.raw, digest_size=8).digest(), "little")
 
 
 @dataclass(frozen=True, slots=True)
 class DocumentBatch:
-    """Pieces of consecutive documents, each with the number of its document."""
+    """Chunks of consecutive documents, each with the number of its document."""
 
     chunks: list[bytes]
     document_numbers: list[int]
@@ -72,13 +72,13 @@ def batch_documents(documents: Iterable[ShardDocument]) -> Iterator[DocumentBatc
 
 
 def split_chunks(raw: bytes) -> Iterator[bytes]:
-    """`raw` in chunks of at most `CHUNK_BYTES` bytes, none of which ends within a character of UTF-8."""
+    """`raw` in chunks of at most `CHUNK_BYTES` bytes, none of which ends within a UTF-8 character."""
     start = 0
     while len(raw) - start > CHUNK_BYTES:
         stop = start + CHUNK_BYTES
-        gap = max(raw.rfind(mark, start + 1, stop) for mark in (b" ", b"\n"))
-        if gap > 0:
-            stop = gap
+        space = max(raw.rfind(character, start + 1, stop) for character in (b" ", b"\n"))
+        if space > 0:
+            stop = space
         while raw[stop] & 0xC0 == 0x80:
             stop -= 1
         yield raw[start:stop]
@@ -95,7 +95,7 @@ REPETITION_BINS = 20
 
 
 class ShardCounter:
-    """Counts batches of one shard; `memory` bytes for the types, runs of which go below `folder`."""
+    """Counts batches of one shard; the types take `memory` bytes and spill to files below `folder`."""
 
     def __init__(self, memory: int, folder: Path) -> None:
         self.types = CountTable(memory, folder)
@@ -107,12 +107,12 @@ class ShardCounter:
             "repetition": np.zeros(REPETITION_BINS, np.int64),
         }
         self._totals = np.zeros(6, np.int64)
-        # Words, n-grams and different n-grams of the document that the next batch may go on with.
-        self._open: tuple[int, NDArray[np.int64]] | None = None
+        # Number, words, n-grams and distinct n-grams of the last document, which the next batch may continue.
+        self._last: tuple[int, NDArray[np.int64]] | None = None
 
     @property
     def words(self) -> int:
-        """How many words were counted."""
+        """The number of words counted."""
         return int(self._totals[1])
 
     def add(self, batch: DocumentBatch) -> None:
@@ -124,21 +124,21 @@ class ShardCounter:
         for length in range(3, MAX_N + 1):
             self._distinct[length].add(grams[length - 1].hashes)
         runs = np.bincount(grams[-1].documents, minlength=len(batch.chunks))
-        different = count_distinct_per_document(grams[-1], len(batch.chunks))
-        lengths = [len(some.hashes) for some in grams[:-1]]
-        self._totals += [sum(map(len, batch.chunks)), *lengths, runs.sum(), different.sum()]
-        self._add_documents(batch.document_numbers, np.stack([words.counts, runs, different], axis=1))
+        distinct = count_distinct_per_document(grams[-1], len(batch.chunks))
+        lengths = [len(ngrams.hashes) for ngrams in grams[:-1]]
+        self._totals += [sum(map(len, batch.chunks)), *lengths, runs.sum(), distinct.sum()]
+        self._add_documents(batch.document_numbers, np.stack([words.counts, runs, distinct], axis=1))
 
     def counts(self) -> Counts:
-        """All numbers by name; call it once, at the end."""
-        if self._open:
-            self._close(self._open[1][None])
+        """All counts by name; call it once, at the end."""
+        if self._last:
+            self._add_features(self._last[1][None])
         names = ("bytes", "words", "bigrams", "trigrams", "runs", "different_runs")
-        found = dict(zip(names, self._totals[:, None], strict=True))
-        found |= self._histograms
-        found |= {f"buckets/{length}": counts for length, counts in self._buckets.items()}
-        found |= {f"most/distinct/{length}": sketch.registers() for length, sketch in self._distinct.items()}
-        return found
+        counts = dict(zip(names, self._totals[:, None], strict=True))
+        counts |= self._histograms
+        counts |= {f"buckets/{length}": buckets for length, buckets in self._buckets.items()}
+        counts |= {f"most/distinct/{length}": sketch.registers() for length, sketch in self._distinct.items()}
+        return counts
 
     def _add_types(self, grams: NGrams, words: Words, length: int) -> None:
         equal = group_equal_grams(grams)
@@ -152,41 +152,38 @@ class ShardCounter:
             self._distinct[length].add(equal.hashes)
 
     def _add_documents(self, document_numbers: Sequence[int], features: NDArray[np.int64]) -> None:
-        if self._open and self._open[0] == document_numbers[0]:
-            features[0] += self._open[1]
-        elif self._open:
-            self._close(self._open[1][None])
+        if self._last and self._last[0] == document_numbers[0]:
+            features[0] += self._last[1]
+        elif self._last:
+            self._add_features(self._last[1][None])
         starts = np.flatnonzero(np.diff(document_numbers, prepend=document_numbers[0] - 1))
         summed = np.add.reduceat(features, starts)
-        self._close(summed[:-1])
-        self._open = (document_numbers[-1], summed[-1])
+        self._add_features(summed[:-1])
+        self._last = (document_numbers[-1], summed[-1])
 
-    def _close(self, features: NDArray[np.int64]) -> None:
-        """Put whole documents (D, 3) into the histograms."""
-        words, runs, different = features.T
+    def _add_features(self, features: NDArray[np.int64]) -> None:
+        """Add complete documents (D, 3) to the histograms."""
+        words, runs, distinct = features.T
         self._histograms["lengths"] += np.bincount(length_bin(words), minlength=LENGTH_BINS)
         has_runs = runs > 0
-        share = 1 - different[has_runs] / runs[has_runs]
+        share = 1 - distinct[has_runs] / runs[has_runs]
         bins = np.minimum((share * REPETITION_BINS).astype(np.int64), REPETITION_BINS - 1)
         self._histograms["repetition"] += np.bincount(bins, minlength=REPETITION_BINS)
 
 
 def length_bin(words: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The bin of each number of words, four to an octave: bin b begins at 2^(b / 4) - 1."""
+    """The bin of each number of words, four per octave: bin b begins at 2^(b / 4) - 1."""
     return np.asarray(np.floor(BINS_PER_OCTAVE * np.log2(words + 1.0)), np.int64)
 
 
 def merge_counts(parts: Sequence[Counts]) -> Counts:
-    """The numbers of several shards together: the larger of those whose name begins with `most/`, the sum of others."""
+    """Merge the counts of several shards: the maximum where a name begins with `most/`, the sum elsewhere."""
     names = sorted({name for part in parts for name in part})
-    together = {name: [part[name] for part in parts if name in part] for name in names}
+    arrays_by_name = {name: [part[name] for part in parts if name in part] for name in names}
     return {
         name: np.asarray((np.maximum if name.startswith("most/") else np.add).reduce(arrays))
-        for name, arrays in together.items()
+        for name, arrays in arrays_by_name.items()
     }
-
-
-# How well consecutive documents compress. Rule: blocks have one size, since a longer text compresses better.
 
 
 BLOCK_BYTES = 1 << 17
@@ -194,30 +191,33 @@ _LEVELS = {"zlib": 6, "zstd": 3}
 
 
 class CompressionCounter:
-    """Compresses the documents of a shard, a line break between two, block by block."""
+    """Compresses the documents of a shard, joined by line breaks, in blocks of one size.
+
+    The size is fixed since a longer text compresses better.
+    """
 
     def __init__(self, method: Literal["zlib", "zstd"]) -> None:
         self._codec = None if method == "zlib" else pa.Codec("zstd", compression_level=_LEVELS["zstd"])
-        self._waiting = bytearray()
-        self._raw = self._packed = 0
+        self._buffer = bytearray()
+        self._raw = self._compressed = 0
 
     def add(self, raw: bytes) -> None:
-        """Take one document."""
-        self._waiting += raw + b"\n"
-        if len(self._waiting) < BLOCK_BYTES:
+        """Add one document."""
+        self._buffer += raw + b"\n"
+        if len(self._buffer) < BLOCK_BYTES:
             return
-        whole = len(self._waiting) // BLOCK_BYTES * BLOCK_BYTES
+        whole = len(self._buffer) // BLOCK_BYTES * BLOCK_BYTES
         for start in range(0, whole, BLOCK_BYTES):
-            block = bytes(self._waiting[start : start + BLOCK_BYTES])
+            block = bytes(self._buffer[start : start + BLOCK_BYTES])
             self._raw += BLOCK_BYTES
-            self._packed += len(self._pack(block))
-        del self._waiting[:whole]
+            self._compressed += len(self._compress(block))
+        del self._buffer[:whole]
 
     def counts(self) -> Counts:
-        """The bytes of all whole blocks before and after."""
-        return {"compressed/before": np.array([self._raw]), "compressed/after": np.array([self._packed])}
+        """The bytes of all complete blocks before and after compression."""
+        return {"compressed/before": np.array([self._raw]), "compressed/after": np.array([self._compressed])}
 
-    def _pack(self, block: bytes) -> bytes:
+    def _compress(self, block: bytes) -> bytes:
         if self._codec is None:
             return zlib.compress(block, _LEVELS["zlib"])
         return bytes(self._codec.compress(block, asbytes=True))

@@ -1,4 +1,4 @@
-"""Documents from a file: UTF-8 text cut at a separator, or one JSON object a line.
+"""Documents from a file: UTF-8 text split at a separator, or one JSON object per line.
 
 Rule: a document is never empty and has no white space around it.
 """
@@ -12,14 +12,14 @@ from typing import Literal
 from tailkeep.errors import InputError
 
 Separator = Literal["file", "line", "blank-line"] | str
-"""What stands between two documents: nothing (the file is one), a line break, an empty line, or the text given."""
+"""What separates documents: nothing (the file is one document), a line break, an empty line, or any other text."""
 
 
 @dataclass(frozen=True)
 class TextRecord:
-    """A document; where a `prompt` stands before its `text`, it stands on lines of its own and is given, not learnt.
+    """A document. A `prompt` before its `text` stands on its own lines and is context, not a training target.
 
-    `line` is the 0-based line of the file in which it begins, None where it is of no file that matters.
+    `line` is the 0-based line of the file in which the document begins, None without a file.
     """
 
     text: str
@@ -33,15 +33,15 @@ class TextRecord:
 
     @property
     def full_text(self) -> str:
-        """Prompt and text as one."""
+        """Prompt and text together."""
         return f"{self.prompt}\n{self.text}" if self.prompt else self.text
 
 
 def read_documents(path: Path, *, separator: Separator = "line", field: str = "text") -> list[str]:
     """The documents of the file at `path`, in its order.
 
-    A name that ends in `.jsonl` is read as one JSON object a line, its document under `field`, whatever the separator;
-    any other file as text. White space around a document is cut off and empty documents are dropped.
+    A `.jsonl` file is read as one JSON object per line with the document under `field`, whatever the separator; any
+    other file as text. White space around a document is stripped and empty documents are dropped.
 
     Raises:
         InputError: the file is missing, is not UTF-8, holds no document, or has a line that is no such object.
@@ -56,8 +56,8 @@ def read_records(path: Path, *, separator: Separator = "line", field: str = "tex
         InputError: as there.
     """
     text = read_text(path)
-    pieces = _json_fields(text, field, path) if path.suffix == ".jsonl" else _cut(text, separator)
-    records = [TextRecord(piece.strip(), line=line) for line, piece in pieces if piece.strip()]
+    parts = _json_fields(text, field, path) if path.suffix == ".jsonl" else _split(text, separator)
+    records = [TextRecord(part.strip(), line=line) for line, part in parts if part.strip()]
     if not records:
         raise InputError(f"{path} holds no document: {len(text)} characters, all white space. Give a file with text.")
     return records
@@ -74,7 +74,7 @@ def read_prompted(path: Path, *, prompt_field: str, field: str = "text") -> list
     pairs = [(line, text.strip(), prompt.strip()) for (line, text), (_, prompt) in zip(texts, prompts, strict=True)]
     records = [TextRecord(text, prompt, line) for line, text, prompt in pairs if text and prompt]
     if not records:
-        raise InputError(f"{path} holds no record with both {prompt_field!r} and {field!r}. Give some.")
+        raise InputError(f"{path} holds no record with both {prompt_field!r} and {field!r}. Give at least one.")
     return records
 
 
@@ -91,7 +91,7 @@ def read_text(path: Path) -> str:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        # The offset counts from behind a byte order mark, the file from before it.
+        # The error's offset starts after a byte order mark, the file's before it.
         start = error.start + len(content) - len(error.object)
         line = content.count(b"\n", 0, start) + 1
         raise InputError(
@@ -100,36 +100,36 @@ def read_text(path: Path) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _cut(text: str, separator: Separator) -> Iterator[tuple[int, str]]:
-    """The pieces of `text`, white ones too, each with the line of its first character that is not white space."""
+def _split(text: str, separator: Separator) -> Iterator[tuple[int, str]]:
+    """The parts of `text`, blank ones too, each with the line of its first character that is not white space."""
     match separator:
         case "":
-            raise InputError("the separator is empty. Give file, line, blank-line or the text that stands between.")
+            raise InputError("the separator is empty. Give file, line, blank-line or the text between two documents.")
         case "file":
-            pieces, between = [text], ""
+            parts, between = [text], ""
         case "line":
-            # Only at line breaks: str.splitlines would also cut at form feeds and U+2028.
-            pieces, between = text.split("\n"), "\n"
+            # Only at line breaks: str.splitlines would also split at form feeds and U+2028.
+            parts, between = text.split("\n"), "\n"
         case "blank-line":
-            pieces, between = _paragraphs(text), ""
+            parts, between = _paragraphs(text), ""
         case _:
-            pieces, between = text.split(separator), separator
+            parts, between = text.split(separator), separator
     line = 0
-    for piece in pieces:
-        yield line + piece[: len(piece) - len(piece.lstrip())].count("\n"), piece
-        line += piece.count("\n") + between.count("\n")
+    for part in parts:
+        yield line + part[: len(part) - len(part.lstrip())].count("\n"), part
+        line += part.count("\n") + between.count("\n")
 
 
 def _paragraphs(text: str) -> list[str]:
-    """Runs of lines without an empty one between them; a line of white space is empty, and stands by itself."""
+    """Runs of nonblank lines, and the runs of blank lines between them."""
     paragraphs = [""]
-    written = False
+    in_paragraph = False
     for line in text.split("\n"):
-        if bool(line.strip()) == written:
+        if bool(line.strip()) == in_paragraph:
             paragraphs[-1] += line + "\n"
         else:
             paragraphs.append(line + "\n")
-            written = not written
+            in_paragraph = not in_paragraph
     return paragraphs
 
 
@@ -143,23 +143,23 @@ def _json_field(line: str, field: str, where: str) -> str:
     try:
         item = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: not JSON ({error}). Write one object a line.") from None
+        raise InputError(f"{where}: not JSON ({error}). Write one object per line.") from None
     if not isinstance(item, dict):
-        raise InputError(
-            f"{where}: expected an object, found {type(item).__name__}. Write {{{json.dumps(field)}: ...}}."
-        )
+        raise InputError(f"{where}: expected an object, got {type(item).__name__}. Write {{{json.dumps(field)}: ...}}.")
     if field not in item:
-        raise InputError(f"{where}: the field {field!r} is missing; there are {sorted(item)}. Name the field to read.")
+        raise InputError(
+            f"{where}: the field {field!r} is missing; the fields are {sorted(item)}. Name the field to read."
+        )
     if not isinstance(item[field], str):
         raise InputError(f"{where}: {field!r} is of type {type(item[field]).__name__}. Give text.")
     return check_unicode(item[field], where)
 
 
 def check_unicode(text: str, where: str) -> str:
-    """`text`, unless it holds half of a character: JSON can spell one as `\\ud83d`, and no tokenizer takes it.
+    """Return `text` if it can be encoded: JSON can hold a lone surrogate such as `\\ud83d`, which no tokenizer accepts.
 
     Raises:
-        InputError: it does; the message starts with `where`.
+        InputError: it cannot; the message starts with `where`.
     """
     try:
         text.encode("utf-8")

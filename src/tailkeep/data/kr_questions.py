@@ -1,6 +1,6 @@
 """Questions of the knowledge-retention test: a context, a true sentence and its false twin (arXiv 2509.08972).
 
-Rule: the sentences start without white space, since whoever scores them joins context and sentence with one space.
+Rule: a sentence starts without white space, since scoring joins context and sentence with one space.
 """
 
 import json
@@ -14,12 +14,6 @@ from typing import Any, Literal
 from tailkeep.data.documents import check_unicode, read_text
 from tailkeep.errors import InputError
 from tailkeep.runs import Storage
-
-# Plain English in the token form of WikiText: `real-time games, 1,000 of Sega's.` is `real @-@ time games , 1 @,@ 000
-# of Sega 's .` there.
-#
-# Rule: only white space and the `@` marks are added; text in the form already stays as it is.
-
 
 ABBREVIATIONS = frozenset(
     [
@@ -65,67 +59,69 @@ ABBREVIATIONS = frozenset(
 _MARKED = re.compile(r"(?<=\d)([,.])(?=\d)")
 _HYPHEN = re.compile(r"(?<=[^\W_])-(?=[^\W_])")
 _SINGLE = re.compile(r"\.\.\.|--|[][(){}<>,;:!?\"“”…–—/&%$£€#*=+]")
-_MARKS = re.compile(r"@-@|@,@|@\.@|<unk>")
+_SEPARATORS = re.compile(r"@-@|@,@|@\.@|<unk>")
 _INNER = re.compile(r"(?<=[^\W\d_])['’](?=[^\W\d_])")
 _CLITIC = re.compile(r"['’](?:s|t|re|ve|ll|d|m|S|T)")
-_JOINED = "\ue000"  # stands for an apostrophe that belongs to what follows: O 'Connell, Sega 's
+_JOINED = "\ue000"  # replaces an apostrophe that belongs to the text after it: O 'Connell, Sega 's
 
 
 def wikitext_form(text: str) -> str:
-    """`text` as WikiText writes it: punctuation apart, ` @-@ ` inside compounds, ` @,@ ` and ` @.@ ` inside numbers.
+    """`text` as WikiText tokenizes it: punctuation apart, ` @-@ ` inside compounds, ` @,@ ` and ` @.@ ` inside numbers.
 
-    The rules are those of the Moses tokenizer for English (Koehn et al. 2007) with marked hyphens, written anew; where
-    that one consults the next line or longer lists of abbreviations the two can differ.
+    `real-time games, 1,000 of Sega's.` becomes `real @-@ time games , 1 @,@ 000 of Sega 's .`. Only white space and `@`
+    are added, and text in this form stays the same. The rules are those of the Moses tokenizer for English (Koehn et
+    al. 2007) with marked hyphens, implemented independently; where Moses consults the next line or longer lists of
+    abbreviations the two can differ.
     """
-    return " ".join(piece for word in unicodedata.normalize("NFC", text).split() for piece in _pieces(word))
+    return " ".join(token for word in unicodedata.normalize("NFC", text).split() for token in _tokenize(word))
 
 
-def _pieces(word: str) -> list[str]:
-    if _MARKS.fullmatch(word):
+def _tokenize(word: str) -> list[str]:
+    if _SEPARATORS.fullmatch(word):
         return [word]
-    word = _MARKED.sub(lambda mark: f" @{mark[1]}@ ", word)
+    word = _MARKED.sub(lambda match: f" @{match[1]}@ ", word)
     word = _HYPHEN.sub(" @-@ ", word)
-    pieces = [piece for part in word.split() for piece in ([part] if _MARKS.fullmatch(part) else _apart(part))]
-    return _final_stop(pieces)
+    parts = [[part] if _SEPARATORS.fullmatch(part) else _split_punctuation(part) for part in word.split()]
+    return _split_full_stop([token for tokens in parts for token in tokens])
 
 
-def _apart(part: str) -> list[str]:
-    spaced = _SINGLE.sub(lambda mark: f" {mark[0]} ", part)
+def _split_punctuation(part: str) -> list[str]:
+    spaced = _SINGLE.sub(lambda match: f" {match[0]} ", part)
     spaced = _INNER.sub(f" {_JOINED}", spaced)
-    found = []
-    for piece in spaced.split():
-        if piece[0] == _JOINED:
-            found.append("'" + piece[1:])
-        elif _CLITIC.fullmatch(piece):
-            found.append(piece)
+    tokens = []
+    for token in spaced.split():
+        if token[0] == _JOINED:
+            tokens.append("'" + token[1:])
+        elif _CLITIC.fullmatch(token):
+            tokens.append(token)
         else:
-            found += re.findall(r"^['’‘]|['’]$|(?:(?!['’]$).)+", piece)
-    return found
+            tokens += re.findall(r"^['’‘]|['’]$|(?:(?!['’]$).)+", token)
+    return tokens
 
 
-def _final_stop(pieces: list[str]) -> list[str]:
-    """The full stop at the end of a word apart, also in front of closing quotes and brackets."""
-    at = len(pieces) - 1
-    while at > 0 and pieces[at] in {'"', "'", ")", "]", "”"}:
+def _split_full_stop(tokens: list[str]) -> list[str]:
+    """Split off the full stop at the end of a word, also before closing quotes and brackets."""
+    at = len(tokens) - 1
+    while at > 0 and tokens[at] in {'"', "'", ")", "]", "”"}:
         at -= 1
-    stem = pieces[at][:-1]
-    if pieces[at] == "..." or not pieces[at].endswith(".") or not stem:
-        return pieces
+    stem = tokens[at][:-1]
+    if tokens[at] == "..." or not tokens[at].endswith(".") or not stem:
+        return tokens
     if "." in stem or stem in ABBREVIATIONS or (len(stem) == 1 and stem.isupper()):
-        return pieces
-    return [*pieces[:at], stem, ".", *pieces[at + 1 :]]
+        return tokens
+    return [*tokens[:at], stem, ".", *tokens[at + 1 :]]
 
 
 _TEXTS = ("context", "sentence_true", "sentence_false")
 
 Form = Literal["plain", "wikitext"]
 FORMS: Mapping[Form, Callable[[str], str]] = {"plain": str, "wikitext": wikitext_form}
-"""What a question's texts are put into before it is asked: nothing, or the token form of the corpus WikiText."""
+"""How the texts of a question are formatted before scoring: unchanged, or tokenized like WikiText."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """Which of two sentences follows `context`? `location` says where the fact comes from.
+    """Which of two sentences follows `context`? `location` is the source of the fact.
 
     In the published files `location` is the 0-based line of the article's title; in an embedded world it is the
     index of the fact.
@@ -144,10 +140,10 @@ def format_question(question: Question, form: Form) -> Question:
 
 
 def read_questions(path: Path) -> list[Question]:
-    """The questions in the file at `path`: a JSON list of objects, or one object a line if its name ends in `.jsonl`.
+    """The questions in the file at `path`: a JSON list of objects, or one object per line if its name ends in `.jsonl`.
 
-    Each object has `context`, `sentence_true`, `sentence_false` and, if known, `location`. Other keys are passed over.
-    White space around the texts is cut off.
+    Each object has `context`, `sentence_true`, `sentence_false` and, if known, `location`. Other keys are ignored.
+    White space around the texts is stripped.
 
     Raises:
         InputError: the file cannot be read, holds no question, or an item is not of this form; the message names it.
@@ -156,7 +152,7 @@ def read_questions(path: Path) -> list[Question]:
 
 
 def read_items(path: Path) -> list[tuple[str, Any]]:
-    """The items of the question file at `path` as they stand there, each with the words that say where it stands.
+    """The raw items of the question file at `path`, each with its location for error messages.
 
     Raises:
         InputError: the file cannot be read, is not JSON or holds no item.
@@ -169,7 +165,7 @@ def read_items(path: Path) -> list[tuple[str, Any]]:
 
 
 def write_questions(path: Path, questions: Iterable[Question], *, storage: Storage | None = None) -> None:
-    """Write `questions` to `path`, in the form and by the ending that `read_questions` reads.
+    """Write `questions` to `path` in the format of `read_questions`.
 
     Raises:
         StorageError: the file system refused; nothing at `path` changed.
@@ -185,13 +181,13 @@ def write_questions(path: Path, questions: Iterable[Question], *, storage: Stora
 def _items_of_list(text: str, path: Path) -> list[tuple[str, Any]]:
     tree = _json(text, str(path), "Write a list of objects.")
     if not isinstance(tree, list):
-        raise InputError(f"{path}: expected a list of objects, found {type(tree).__name__}.")
+        raise InputError(f"{path}: expected a list of objects, got {type(tree).__name__}.")
     return [(f"{path}, item {number}", item) for number, item in enumerate(tree, start=1)]
 
 
 def _items_of_lines(text: str, path: Path) -> list[tuple[str, Any]]:
     lines = ((f"{path}, line {number}", line) for number, line in enumerate(text.split("\n"), start=1))
-    return [(where, _json(line, where, "Write one object a line.")) for where, line in lines if line.strip()]
+    return [(where, _json(line, where, "Write one object per line.")) for where, line in lines if line.strip()]
 
 
 def _json(text: str, where: str, advice: str) -> Any:
@@ -202,25 +198,25 @@ def _json(text: str, where: str, advice: str) -> Any:
 
 
 def parse_question(item: Any, where: str) -> Question:
-    """`item` as a question, see `read_questions`; `where` says in messages where it stands.
+    """`item` as a question, see `read_questions`; `where` is its location for error messages.
 
     Raises:
         InputError: it is not of that form.
     """
     if not isinstance(item, Mapping):
-        raise InputError(f"{where}: expected an object, found {type(item).__name__}. Write {{'context': ..., ...}}.")
+        raise InputError(f"{where}: expected an object, got {type(item).__name__}. Write {{'context': ..., ...}}.")
     context, true, false = (_text(item, key, where) for key in _TEXTS)
     if true == false:
         raise InputError(f"{where}: both sentences are {true!r}. Give one that is true and one that is false.")
     location = item.get("location")
     if location is not None and (isinstance(location, bool) or not isinstance(location, int)):
-        raise InputError(f"{where}: 'location' is {location!r}. Give a whole number, or leave the key out.")
+        raise InputError(f"{where}: 'location' is {location!r}. Give a whole number, or omit the key.")
     return Question(context, true, false, location)
 
 
 def _text(item: Mapping[str, Any], key: str, where: str) -> str:
     if key not in item:
-        raise InputError(f"{where}: the key {key!r} is missing; there are {sorted(item)}. Add it.")
+        raise InputError(f"{where}: the key {key!r} is missing in {sorted(item)}. Add it.")
     value = item[key]
     if not isinstance(value, str):
         raise InputError(f"{where}: {key!r} is {value!r}. Give text.")

@@ -1,6 +1,6 @@
-"""Questions with several answers, from the files of downstream tests: multiple choice, minimal pairs, sums.
+"""Downstream tests: multiple choice, minimal pairs and GSM8K problems, read from files or written for lm-eval.
 
-Rule: which items are asked depends on the file, the number and the seed alone, so every model answers the same ones.
+Rule: which items are evaluated depends only on the file, their number and the seed, so every model answers the same.
 """
 
 import json
@@ -20,12 +20,12 @@ from tailkeep.errors import ConfigError, InputError
 from tailkeep.runs import Storage
 
 _DISTRACTORS = 3
-_SUM = "#### "
+_ANSWER_MARKER = "#### "
 
 
 @dataclass(frozen=True)
 class MultipleChoice:
-    """A text and what may follow it: `choices[gold]` is right. In a minimal pair `query` is empty."""
+    """A query and its possible answers: `choices[gold]` is correct. In a minimal pair `query` is empty."""
 
     query: str
     choices: tuple[str, ...]
@@ -33,13 +33,13 @@ class MultipleChoice:
 
 
 def read_choices(path: Path, *, skip: int = 0, limit: int | None = None, seed: int = 0) -> list[MultipleChoice]:
-    """At most `limit` items of a `.jsonl` file, drawn by `seed` and in the file's order; all if not given.
+    """At most `limit` items of a `.jsonl` file, sampled by `seed` and in the file's order; all by default.
 
-    The first `skip` items are not asked, such as those that a model trains on.
+    The first `skip` items are left out, such as those that a model trains on.
 
-    A line is {query, choices, gold} (`gold` the 0-based number of the right choice; a query with a line that begins
-    with `Question:` gets a line `Answer:`), or a GSM8K problem {question, answer}: its answer is the number behind
-    `####`, to be told from the answers of three other problems, drawn by `seed`, so that chance is 1/4.
+    A line is {query, choices, gold} (`gold` is the 0-based index of the correct choice; a query with a line that begins
+    with `Question:` gets a line `Answer:`), or a GSM8K problem {question, answer}: its answer is the number after
+    `####`, and the answers of three other problems, sampled by `seed`, are the wrong choices, so chance is 1/4.
 
     Raises:
         InputError: the file cannot be read, holds no item, or a line is not of these forms; the message names it.
@@ -48,55 +48,54 @@ def read_choices(path: Path, *, skip: int = 0, limit: int | None = None, seed: i
     if not lines:
         raise InputError(f"{path} holds no question. Give a file with at least one.")
     if skip >= len(lines):
-        raise InputError(f"{path} holds {len(lines)} questions, and {skip} are to be skipped. Leave some to ask.")
-    chosen = [skip + number for number in _drawn(len(lines) - skip, limit, seed)]
+        raise InputError(f"{path} holds {len(lines)} questions, and {skip} are to be skipped. Lower skip.")
+    indices = [skip + index for index in _sample_indices(len(lines) - skip, limit, seed)]
     if "answer" not in lines[0][1]:
-        return [_choice(*lines[number]) for number in chosen]
-    problems = [_problem(where, item) for where, item in lines]
-    return _sums(problems, chosen, path, seed)
+        return [_parse_choice(*lines[index]) for index in indices]
+    problems = [_parse_problem(where, item) for where, item in lines]
+    return _problem_choices(problems, indices, path, seed)
 
 
 def read_answered(path: Path) -> list[str]:
-    """The items of a `.jsonl` file as texts to train on: what is asked, a space, and the right answer in full.
+    """The items of a `.jsonl` file as texts to train on: the query, a space, and the full correct answer.
 
-    A line is as in `read_choices`, and asked in the same form; a GSM8K answer keeps its reasoning.
+    Lines and queries are as in `read_choices`; a GSM8K answer keeps its reasoning.
 
     Raises:
         InputError: the file cannot be read, holds no item, or a line is not of these forms; the message names it.
     """
-    found = []
+    texts = []
     for where, item in _objects(read_text(path), str(path)):
         if "answer" in item:
-            found.append(f"{_asked('Question: ' + _text(item, 'question', where))} {_text(item, 'answer', where)}")
+            query = _format_query("Question: " + _text(item, "question", where))
+            texts.append(f"{query} {_text(item, 'answer', where)}")
         else:
-            choice = _choice(where, item)
-            found.append(f"{choice.query} {choice.choices[choice.gold]}")
-    if not found:
+            choice = _parse_choice(where, item)
+            texts.append(f"{choice.query} {choice.choices[choice.gold]}")
+    if not texts:
         raise InputError(f"{path} holds no question. Give a file with at least one.")
-    return found
+    return texts
 
 
 def read_minimal_pairs(path: Path, *, limit: int | None = None, seed: int = 0) -> dict[str, list[MultipleChoice]]:
     """BLiMP's minimal pairs by paradigm: at most `limit` of each `.jsonl` file in the folder or zip archive at `path`.
 
-    A line is {sentence_good, sentence_bad}; a paradigm is named by its file. The good sentence is choice 0.
+    A line is {sentence_good, sentence_bad}; a paradigm has the name of its file. The good sentence is choice 0.
 
     Raises:
         InputError: there is no such file, or a line is not of this form; the message names it.
     """
-    found: dict[str, list[MultipleChoice]] = {}
+    pairs: dict[str, list[MultipleChoice]] = {}
     for name, text in sorted(_members(path)):
         lines = list(_objects(text, f"{path}: {name}"))
         if not lines:
-            raise InputError(f"{path}: {name} holds no pair. Leave it out, or give one with at least one.")
-        if Path(name).stem in found:
-            raise InputError(f"{path} holds two files called {name}. Give each paradigm a name of its own.")
-        found[Path(name).stem] = [_pair(*lines[number]) for number in _drawn(len(lines), limit, seed)]
-    if not found:
-        raise InputError(
-            f"{path} holds no .jsonl file of minimal pairs. Give a zip archive, or the folder in which they lie."
-        )
-    return found
+            raise InputError(f"{path}: {name} holds no pair. Remove the file, or add a pair.")
+        if Path(name).stem in pairs:
+            raise InputError(f"{path} holds two files called {name}. Rename one of them.")
+        pairs[Path(name).stem] = [_parse_pair(*lines[index]) for index in _sample_indices(len(lines), limit, seed)]
+    if not pairs:
+        raise InputError(f"{path} holds no .jsonl file of minimal pairs. Give a zip archive or a folder of such files.")
+    return pairs
 
 
 def _members(path: Path) -> Iterator[tuple[str, str]]:
@@ -109,7 +108,7 @@ def _members(path: Path) -> Iterator[tuple[str, str]]:
                 # An archive made on a Mac has a hidden twin, `._name`, of each file.
                 if name.endswith(".jsonl") and not Path(name).name.startswith("."):
                     yield Path(name).name, archive.read(name).decode("utf-8")
-    # An archive with a password or an unknown compression raises the last.
+    # An archive with a password or an unknown compression raises RuntimeError.
     except (OSError, zipfile.BadZipFile, UnicodeDecodeError, RuntimeError) as error:
         raise InputError(f"cannot read {path} ({error}). Give a folder or a zip archive of .jsonl files.") from None
 
@@ -122,57 +121,59 @@ def _objects(text: str, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
         try:
             item = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise InputError(f"{where}: not JSON ({error}). Write one object a line.") from None
+            raise InputError(f"{where}: not JSON ({error}). Write one object per line.") from None
         if not isinstance(item, Mapping):
-            raise InputError(f"{where}: expected an object, found {type(item).__name__}. Write one object a line.")
+            raise InputError(f"{where}: expected an object, got {type(item).__name__}. Write one object per line.")
         yield where, item
 
 
-def _drawn(size: int, limit: int | None, seed: int) -> list[int]:
+def _sample_indices(size: int, limit: int | None, seed: int) -> list[int]:
     if limit is None or size <= limit:
         return list(range(size))
     return sorted(np.random.default_rng(seed).choice(size, size=limit, replace=False).tolist())
 
 
-def _choice(where: str, item: Mapping[str, Any]) -> MultipleChoice:
+def _parse_choice(where: str, item: Mapping[str, Any]) -> MultipleChoice:
     query, choices, gold = _text(item, "query", where), item.get("choices"), item.get("gold")
     if not isinstance(choices, list) or len(choices) < 2 or not all(isinstance(c, str) and c.strip() for c in choices):
         raise InputError(f"{where}: 'choices' is {choices!r}. Give a list of two or more texts, none of them empty.")
     if isinstance(gold, bool) or not isinstance(gold, int) or not 0 <= gold < len(choices):
-        raise InputError(f"{where}: 'gold' is {gold!r}. Give the number of the right choice, from 0.")
-    return MultipleChoice(_asked(query), tuple(check_unicode(choice, where).strip() for choice in choices), gold)
+        raise InputError(f"{where}: 'gold' is {gold!r}. Give the index of the correct choice, from 0.")
+    return MultipleChoice(_format_query(query), tuple(check_unicode(choice, where).strip() for choice in choices), gold)
 
 
-def _pair(where: str, item: Mapping[str, Any]) -> MultipleChoice:
+def _parse_pair(where: str, item: Mapping[str, Any]) -> MultipleChoice:
     return MultipleChoice("", (_text(item, "sentence_good", where), _text(item, "sentence_bad", where)), 0)
 
 
-def _problem(where: str, item: Mapping[str, Any]) -> tuple[str, str]:
+def _parse_problem(where: str, item: Mapping[str, Any]) -> tuple[str, str]:
     question, answer = _text(item, "question", where), _text(item, "answer", where)
-    if _SUM not in answer:
-        raise InputError(f"{where}: 'answer' has no '{_SUM}' before its number. Give GSM8K's form.")
-    return question, answer.rsplit(_SUM, 1)[1].strip()
+    if _ANSWER_MARKER not in answer:
+        raise InputError(f"{where}: 'answer' has no '{_ANSWER_MARKER}' before its number. Give GSM8K's form.")
+    return question, answer.rsplit(_ANSWER_MARKER, 1)[1].strip()
 
 
-def _sums(problems: list[tuple[str, str]], chosen: list[int], path: Path, seed: int) -> list[MultipleChoice]:
-    different = len({answer for _, answer in problems})
-    if different <= _DISTRACTORS:
+def _problem_choices(
+    problems: list[tuple[str, str]], indices: list[int], path: Path, seed: int
+) -> list[MultipleChoice]:
+    distinct = len({answer for _, answer in problems})
+    if distinct <= _DISTRACTORS:
         least = _DISTRACTORS + 1
-        raise InputError(f"{path}: {different} different answers. Give at least {least} problems with different ones.")
-    found = []
-    for number in chosen:
-        question, answer = problems[number]
-        rng = np.random.default_rng([seed, number])
-        # Problems are drawn, not answers: among answers large numbers would stand out as wrong.
+        raise InputError(f"{path}: {distinct} different answers. Give at least {least} problems with different ones.")
+    items = []
+    for index in indices:
+        question, answer = problems[index]
+        rng = np.random.default_rng([seed, index])
+        # Problems are sampled, not answers: among distinct answers large numbers would stand out as wrong.
         others = (problems[other][1] for other in rng.permutation(len(problems)).tolist())
         choices = list(islice(dict.fromkeys(chain([answer], others)), _DISTRACTORS + 1))
         order = rng.permutation(len(choices)).tolist()
-        shuffled = tuple(choices[place] for place in order)
-        found.append(MultipleChoice(_asked(f"Question: {question}"), shuffled, shuffled.index(answer)))
-    return found
+        shuffled = tuple(choices[position] for position in order)
+        items.append(MultipleChoice(_format_query(f"Question: {question}"), shuffled, shuffled.index(answer)))
+    return items
 
 
-def _asked(query: str) -> str:
+def _format_query(query: str) -> str:
     is_question = any(line.startswith("Question:") for line in query.split("\n"))
     return f"{query}\nAnswer:" if is_question and not query.endswith("Answer:") else query
 
@@ -184,29 +185,27 @@ def _text(item: Mapping[str, Any], key: str, where: str) -> str:
     return check_unicode(value, f"{where}, {key!r}").strip()
 
 
-# Multiple choice as tasks of lm-evaluation-harness: two files each, which it runs offline.
-#
-# Rule: the harness joins a query and its choices itself, so a choice begins with the space; its `acc` compares summed
-# log-probabilities.
+# Tasks of lm-evaluation-harness, two files each, which it runs offline. The harness joins a query and its choices
+# without a space, so each choice begins with one; its `acc` compares summed log-probabilities.
 
 
-_NAME = re.compile(r"[A-Za-z0-9_]+")
+_TASK_NAME = re.compile(r"[A-Za-z0-9_]+")
 
 
 def write_tasks(
     tests: Mapping[str, Sequence[MultipleChoice]], out: Path, *, storage: Storage | None = None
 ) -> list[Path]:
-    """Write each test as the task of its name into the new or empty folder `out`; the YAML files, in their order.
+    """Write each test as a task into the new or empty folder `out`; return the YAML files in the order of `tests`.
 
-    A YAML names its data by the absolute path, since the harness reads relative ones from wherever it is started.
+    A YAML file holds the absolute path of its data: the harness resolves relative ones from its working directory.
 
     Raises:
-        ConfigError: a name cannot be that of a task.
-        InputError: `out` holds other things.
+        ConfigError: a name is not valid for a task.
+        InputError: `out` is not empty, or is a file.
         StorageError: the file system refused.
     """
     for name in tests:
-        if not _NAME.fullmatch(name):
+        if not _TASK_NAME.fullmatch(name):
             raise ConfigError(f"{name!r} cannot name a task. Use letters, digits and '_'.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         state = "is not empty" if out.is_dir() else "is a file"
@@ -225,7 +224,7 @@ def write_tasks(
 
 
 def _task(name: str, data: Path) -> dict[str, Any]:
-    # Bare names of columns: the harness takes a rendered template for a Python value where it looks like one.
+    # Bare column names: the harness parses a rendered template as a Python value where it looks like one.
     return {
         "task": name,
         "dataset_path": "json",

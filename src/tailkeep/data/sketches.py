@@ -1,6 +1,6 @@
-"""Counts without bound in memory with one: how many are different, and which are frequent.
+"""Sketches in bounded memory: how many items are distinct, and which are frequent.
 
-Rule: two sketches put together say what one over both would be allowed to say, within the error that each states.
+Rule: merging two sketches is valid within the error that the merged sketch states.
 """
 
 import math
@@ -20,20 +20,20 @@ _EXPONENT_BIAS = np.uint64(1023)
 _SMALL = 1 << 12
 
 DISTINCT_ERROR = 1.04 / math.sqrt(_REGISTERS)
-"""The standard error of a count of different hashes, relative to it: .8 %."""
+"""The relative standard error of a count of distinct hashes: 0.8 %."""
 
 
 class DistinctCounter:
-    """Counts different hashes in 16,384 registers (HyperLogLog, Flajolet et al. 2007)."""
+    """Counts distinct hashes in 16,384 registers (HyperLogLog, Flajolet et al. 2007)."""
 
     def __init__(self) -> None:
         self._registers = np.zeros(_REGISTERS, np.uint64)
 
     def add(self, hashes: Hashes) -> None:
-        """Count `hashes` (N,), of which any number may be equal."""
-        # The guard ends the run of zeros where the hash does, and the float's exponent tells its length.
+        """Add `hashes` (N,), which may repeat."""
+        # A guard bit ends the run of zeros at the end of the hash; the float's exponent gives its length.
         rest = (hashes << np.uint64(_BITS)) | np.uint64(1 << (_BITS - 1))
-        # A rank that no register is below changes none: soon most of them.
+        # A rank that is not above the lowest register changes nothing; soon most ranks are not.
         if lowest := int(self._registers.min()):
             higher = np.flatnonzero(rest < np.uint64(1 << (_RANKS - lowest)))
             hashes, rest = hashes[higher], rest[higher]
@@ -42,12 +42,12 @@ class DistinctCounter:
         np.maximum.at(self._registers, (hashes >> np.uint64(64 - _BITS)).astype(np.int64), ranks)
 
     def registers(self) -> NDArray[np.int64]:
-        """The highest rank in each register (16384,); the maximum of two of them is that of both together."""
+        """The highest rank in each register (16384,); two sketches merge by their maximum."""
         return self._registers.astype(np.int64)
 
 
 def count_distinct(registers: NDArray[np.int64]) -> float:
-    """How many different hashes have led to `registers`; Ertl 2017 (arXiv 1702.01284), algorithm 6."""
+    """The estimated number of distinct hashes behind `registers`; Ertl 2017 (arXiv 1702.01284), algorithm 6."""
     size, zeros_at_most = len(registers), 64 - _BITS
     counts = np.bincount(registers, minlength=zeros_at_most + 2)
     if counts[0] == size:
@@ -59,39 +59,39 @@ def count_distinct(registers: NDArray[np.int64]) -> float:
 
 
 def _sigma(x: float) -> float:
-    power, weight, found, before = x, 1.0, x, -1.0
-    while found != before and x < 1:
-        power, before = power * power, found
-        found += power * weight
+    power, weight, total, previous = x, 1.0, x, -1.0
+    while total != previous and x < 1:
+        power, previous = power * power, total
+        total += power * weight
         weight *= 2
-    return found
+    return total
 
 
 def _tau(x: float) -> float:
     if x in (0.0, 1.0):
         return 0.0
-    weight, found, before = 1.0, 1 - x, -1.0
-    while found != before:
-        x, before, weight = math.sqrt(x), found, weight / 2
-        found -= (1 - x) ** 2 * weight
-    return found / 3
+    weight, total, previous = 1.0, 1 - x, -1.0
+    while total != previous:
+        x, previous, weight = math.sqrt(x), total, weight / 2
+        total -= (1 - x) ** 2 * weight
+    return total / 3
 
 
 TextsOf = Callable[[NDArray[np.int64]], list[bytes]]
-"""Numbers of items (K,) -> what each of them reads, in UTF-8."""
+"""Indices of items (K,) -> the text of each, in UTF-8."""
 
 
 @dataclass(eq=False)
 class FrequentItems:
     """The most frequent of any number of items (Misra and Gries 1982; merged as in Agarwal et al. 2012).
 
-    A count is at most `error` too low and never too high; `error` is at most total / (size + 1), and 0 as long as no
-    more than `size` different items came.
+    A count is at most `error` too low and never too high; `error` is at most total / (size + 1), and 0 as long as at
+    most `size` distinct items were added.
 
     Attributes:
-        size: how many items are kept.
-        hashes, counts: of those that are, in ascending order of the hash.
-        texts: what each of them reads.
+        size: the most items in the sketch.
+        hashes, counts: those of the items in it, in ascending order of the hash.
+        texts: the text of each by hash.
     """
 
     size: int
@@ -101,7 +101,7 @@ class FrequentItems:
     error: int = 0
 
     def add(self, hashes: Hashes, counts: NDArray[np.int64], texts_of: TextsOf) -> None:
-        """Count items with different `hashes` (V,), each `counts` (V,) times; `texts_of` reads some of them."""
+        """Add items with distinct `hashes` (V,), each `counts` (V,) times; `texts_of` gives the texts of some."""
         floor, likely = self._likely(hashes, counts)
         hashes, counts = hashes[likely], counts[likely]
         both = np.concatenate([self.hashes, hashes])
@@ -110,24 +110,24 @@ class FrequentItems:
         np.not_equal(both[numbers[1:]], both[numbers[:-1]], out=is_first[1:])
         firsts = np.flatnonzero(is_first)
         summed = np.add.reduceat(np.concatenate([self.counts, counts])[numbers], firsts) if len(firsts) else self.counts
-        places = numbers[firsts]
-        if len(places) > self.size or floor:
-            cut = max(_largest(summed, self.size + 1) if len(places) > self.size else 0, floor)
-            self.error += cut
-            kept = np.flatnonzero(summed > cut)
-            summed, places = summed[kept] - cut, places[kept]
+        indices = numbers[firsts]
+        if len(indices) > self.size or floor:
+            threshold = max(_largest(summed, self.size + 1) if len(indices) > self.size else 0, floor)
+            self.error += threshold
+            above = np.flatnonzero(summed > threshold)
+            summed, indices = summed[above] - threshold, indices[above]
         old = len(self.hashes)
-        new = places[places >= old]
+        new = indices[indices >= old]
         texts = dict(zip(both[new].tolist(), texts_of(likely[new - old]), strict=True))
-        self.hashes, self.counts = both[places], summed
+        self.hashes, self.counts = both[indices], summed
         if len(self.texts) + len(texts) > 4 * self.size:
-            self.texts = {hash_: self.texts[hash_] for hash_ in both[places[places < old]].tolist()}
+            self.texts = {hash_: self.texts[hash_] for hash_ in both[indices[indices < old]].tolist()}
         self.texts.update(texts)
 
     def _likely(self, hashes: Hashes, counts: NDArray[np.int64]) -> tuple[int, NDArray[np.int64]]:
-        """A count that more than `size` items reach, or 0, and the items that may stay: the others do not pass it.
+        """A count that more than `size` items reach, or 0, and the indices of the items that may exceed it.
 
-        Those that are kept already may stay, and a few more that share a slot with one.
+        Items already in the sketch may exceed it, and a few more that share a slot with one are included.
         """
         if len(hashes) <= self.size:
             return 0, np.arange(len(hashes))
@@ -137,23 +137,23 @@ class FrequentItems:
         return floor, np.flatnonzero((counts > floor) | is_taken[slots_of(hashes)])
 
     def merge(self, other: "FrequentItems") -> None:
-        """Count all that `other` has counted."""
+        """Add all items of `other`."""
         self.add(other.hashes, other.counts, lambda items: [other.texts[key] for key in other.hashes[items].tolist()])
         self.error += other.error
 
     def read(self) -> list[str]:
-        """What each item reads, in the order of `hashes`."""
+        """The text of each item, in the order of `hashes`."""
         return [self.texts[hash_].decode("utf-8", "replace") for hash_ in self.hashes.tolist()]
 
     def items(self) -> list[tuple[int, str, int]]:
-        """(hash, text, count) of each, the most frequent first, equal counts in the order of their texts."""
-        found = zip(self.hashes.tolist(), self.read(), self.counts.tolist(), strict=True)
-        return sorted(found, key=lambda item: (-item[2], item[1], item[0]))
+        """(hash, text, count) of each item by descending count, then by text."""
+        rows = zip(self.hashes.tolist(), self.read(), self.counts.tolist(), strict=True)
+        return sorted(rows, key=lambda item: (-item[2], item[1], item[0]))
 
 
 def _largest(counts: NDArray[np.int64], rank: int) -> int:
     """The `rank`-th largest of `counts` (N,), which are not negative."""
-    # Most counts are small and equal: a histogram of them takes a fifth of the time of a partition.
+    # Most counts are small: their histogram takes a fifth of the time of a partition.
     at_least = np.cumsum(np.bincount(np.minimum(counts, _SMALL))[::-1])[::-1]
-    found = int(np.flatnonzero(at_least >= rank)[-1])
-    return found if found < _SMALL else int(np.partition(counts, -rank)[-rank])
+    count = int(np.flatnonzero(at_least >= rank)[-1])
+    return count if count < _SMALL else int(np.partition(counts, -rank)[-rank])

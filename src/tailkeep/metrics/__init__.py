@@ -1,4 +1,4 @@
-"""Pure functions of numbers: what collapse looks like. No model, no file, no text enters this room."""
+"""Measures of collapse as pure functions of numbers. Nothing here reads a model, a file or a text."""
 
 from tailkeep.metrics.calibration import (
     TEMPERATURES,

@@ -1,6 +1,7 @@
-"""How far one distribution lies from another, in nats.
+"""Divergences between distributions, statistics of histograms, and n-gram divergences; logarithms are natural.
 
-Rule: the argument order is that of KL(p || q); p is what is judged, q what it is judged by.
+Rule: the argument order is that of KL(p || q): p is evaluated against the reference q. A histogram has its cells along
+the first axis, (v,) or (v, k), and a result has the shape of the other axes.
 """
 
 from collections.abc import Iterable
@@ -20,7 +21,7 @@ def unigram_counts(tokens: ArrayLike, vocab_size: int) -> NDArray[np.int64]:
     if flat.size == 0:
         return np.zeros(vocab_size, dtype=np.int64)
     if not np.issubdtype(flat.dtype, np.integer):
-        raise ValueError(f"token ids of type {flat.dtype}. Give integers.")
+        raise ValueError(f"token ids must be integers, got {flat.dtype}.")
     lowest, highest = int(flat.min()), int(flat.max())
     if lowest < 0 or highest >= vocab_size:
         worst = lowest if lowest < 0 else highest
@@ -51,9 +52,9 @@ def kl_divergence(p_counts: ArrayLike, q_counts: ArrayLike, *, floor: float = 1e
         return float("nan")
     p, q = p / p.sum(), q / q.sum()
     p, q = np.where(p == 0, floor, p), np.where(q == 0, floor, q)
-    held = p > 0
+    filled = p > 0
     with np.errstate(divide="ignore"):
-        return float(np.sum(p[held] * (np.log(p[held]) - np.log(q[held]))))
+        return float(np.sum(p[filled] * (np.log(p[filled]) - np.log(q[filled]))))
 
 
 def gaussian_kl(mean_p: ArrayLike, std_p: ArrayLike, mean_q: ArrayLike, std_q: ArrayLike) -> NDArray[np.float64]:
@@ -78,24 +79,21 @@ def gaussian_kl(mean_p: ArrayLike, std_p: ArrayLike, mean_q: ArrayLike, std_q: A
     return result
 
 
-# What a histogram of counts, or many of them side by side, says of concentration and distance.
-#
-# Rule: cells lie along the first axis, (v,) or (v, k); the result has the shape of what is left. Logarithms are
-# natural.
+# Statistics of histograms.
 
 
 Numbers = NDArray[np.float64]
 
 
 def entropy(counts: ArrayLike) -> Numbers:
-    """-sum p ln p in nats of counts (v, ...); ln v if all cells hold as much. NaN without any count."""
+    """-sum p ln p in nats of counts (v, ...); ln v if all cells are equal. NaN without any count."""
     shares = _shares(counts)
     return np.asarray(-_times_log(shares, shares).sum(axis=0))
 
 
 def gini(counts: ArrayLike) -> Numbers:
-    """The Gini coefficient of counts (v, ...), empty cells among them: 0 if equal, (v - 1) / v if one holds all."""
-    ordered = np.sort(_checked(counts), axis=0)
+    """The Gini coefficient of counts (v, ...) with empty cells: 0 if all are equal, (v - 1) / v if one has all."""
+    ordered = np.sort(_as_counts(counts), axis=0)
     cells = len(ordered)
     ranks = np.arange(1, cells + 1).reshape(-1, *[1] * (ordered.ndim - 1))
     with np.errstate(invalid="ignore"):
@@ -103,14 +101,14 @@ def gini(counts: ArrayLike) -> Numbers:
 
 
 def top_share(counts: ArrayLike, cells: int) -> Numbers:
-    """The share of all counts (v, ...) that lies in the `cells` fullest.
+    """The share of all counts (v, ...) in the `cells` largest cells.
 
     Raises:
         ValueError: `cells` is below 1.
     """
     if cells < 1:
-        raise ValueError(f"the share of {cells} cells. Give at least 1.")
-    values = _checked(counts)
+        raise ValueError(f"cells must be >= 1, got {cells}.")
+    values = _as_counts(counts)
     cells = min(cells, len(values))
     with np.errstate(invalid="ignore"):
         return np.asarray(np.partition(values, -cells, axis=0)[-cells:].sum(axis=0) / values.sum(axis=0))
@@ -131,24 +129,24 @@ def smoothed_kl(p_counts: ArrayLike, q_counts: ArrayLike, *, smoothing: float) -
         ValueError: `smoothing` is not above 0.
     """
     if not smoothing > 0:
-        raise ValueError(f"smoothing of {smoothing}. Give a number above 0.")
-    p, q = _shares(_checked(p_counts) + smoothing), _shares(_checked(q_counts) + smoothing)
+        raise ValueError(f"smoothing must be > 0, got {smoothing}.")
+    p, q = _shares(_as_counts(p_counts) + smoothing), _shares(_as_counts(q_counts) + smoothing)
     return np.asarray((p * (np.log(p) - np.log(q))).sum(axis=0))
 
 
 def unseen_mass(counts: ArrayLike) -> Numbers:
     """The share of items whose type occurs once, of counts (v, ...) by type.
 
-    By Good and Turing (Good 1953) it estimates the probability that the next item is of a type not seen before.
+    The Good-Turing estimate (Good 1953) of the probability that the next item has an unseen type.
     """
-    values = _checked(counts)
+    values = _as_counts(counts)
     with np.errstate(invalid="ignore"):
         return np.asarray((values == 1).sum(axis=0) / values.sum(axis=0))
 
 
 def distinct_share(counts: ArrayLike) -> Numbers:
-    """Types divided by items, of counts (v, ...) by type; it falls with the number of items."""
-    values = _checked(counts)
+    """The type-token ratio of counts (v, ...) by type; it falls with the number of items."""
+    values = _as_counts(counts)
     with np.errstate(invalid="ignore"):
         return np.asarray((values > 0).sum(axis=0) / values.sum(axis=0))
 
@@ -156,10 +154,10 @@ def distinct_share(counts: ArrayLike) -> Numbers:
 def zipf_slope(ordered: ArrayLike, *, first: int = 10, last: int = 1000) -> float:
     """The slope of ln count over ln rank between two ranks, of counts (v,) in descending order; about -1 in prose.
 
-    Least squares with weights 1 / rank, so that each factor of the rank counts alike. The most frequent words, which
-    are grammar, and the staircase of rare ones stay out. NaN with fewer than three ranks.
+    Least squares with weights 1 / rank, so that equal factors of the rank count equally. The most frequent words, which
+    are function words, and the staircase of rare ones are excluded. NaN with fewer than three ranks.
     """
-    values = _checked(ordered)[first - 1 : last]
+    values = _as_counts(ordered)[first - 1 : last]
     values = values[values > 0]
     if len(values) < 3:
         return float("nan")
@@ -168,33 +166,31 @@ def zipf_slope(ordered: ArrayLike, *, first: int = 10, last: int = 1000) -> floa
 
 
 def _shares(counts: ArrayLike) -> Numbers:
-    values = _checked(counts)
+    values = _as_counts(counts)
     with np.errstate(invalid="ignore"):
         return np.asarray(values / values.sum(axis=0))
 
 
-def _checked(counts: ArrayLike) -> Numbers:
+def _as_counts(counts: ArrayLike) -> Numbers:
     values = np.asarray(counts, dtype=np.float64)
     if values.ndim == 0 or not np.isfinite(values).all() or (values < 0).any():
-        raise ValueError("no histogram of counts. Give numbers from 0 upward along the first axis.")
+        raise ValueError("counts must be finite numbers >= 0 along the first axis.")
     return values
 
 
 def _times_log(weights: Numbers, shares: Numbers) -> Numbers:
-    """weight times ln share, 0 where the share is."""
+    """weights * ln(shares), 0 where a share is 0."""
     return np.asarray(weights * np.log(np.where(shares > 0, shares, 1.0)))
 
 
-# How far points in the plane have to be moved to become others.
-#
-# Rule: directions are fixed, not drawn, so the same points give the same number.
+# Distance of point sets in the plane.
 
 
 def sliced_wasserstein(points: ArrayLike, others: ArrayLike, *, directions: int = 32) -> float:
     """The sliced 1-Wasserstein distance of `points` (n, 2) from `others` (m, 2), in their unit.
 
-    The mean over `directions` evenly spaced through half a turn of the distance between the two sets' shadows on a line
-    in that direction (Bonneel et al. 2015).
+    The mean distance of the two sets' projections over `directions` evenly spaced through half a turn (Bonneel et al.
+    2015). Directions are fixed, not random, so the same points give the same number.
 
     Raises:
         ValueError: a set is empty, not in the plane or not finite, or there is no direction.
@@ -205,20 +201,18 @@ def sliced_wasserstein(points: ArrayLike, others: ArrayLike, *, directions: int 
     if not (np.isfinite(first).all() and np.isfinite(second).all()):
         raise ValueError("a point is not finite. Give numbers.")
     if directions < 1:
-        raise ValueError(f"{directions} directions. Give 1 or more.")
+        raise ValueError(f"directions must be >= 1, got {directions}.")
     angles = np.pi * np.arange(directions) / directions
     axes = np.stack([np.cos(angles), np.sin(angles)])
-    shadows = zip((first @ axes).T, (second @ axes).T, strict=True)
-    return float(np.mean([wasserstein_distance(one, other) for one, other in shadows]))
+    projections = zip((first @ axes).T, (second @ axes).T, strict=True)
+    return float(np.mean([wasserstein_distance(one, other) for one, other in projections]))
 
 
-# n-grams of two corpora compared at the same number of them.
-#
-# Rule: a histogram of more n-grams covers more cells, so the longer side is thinned to the other's number before they
-# meet. The cells are the n-grams that occur on either side then: exact ones, none hashed together.
+# n-grams of two corpora, compared at equal numbers: a histogram of more n-grams covers more cells, so the larger side
+# is subsampled first. The cells are the exact n-grams that then occur on either side; none are hashed.
 
 
-Grams = NDArray[np.int64]
+TokenNGrams = NDArray[np.int64]
 
 
 def ngram_counts(sequences: Iterable[ArrayLike], others: Iterable[ArrayLike], n: int) -> NDArray[np.int64]:
@@ -229,7 +223,7 @@ def ngram_counts(sequences: Iterable[ArrayLike], others: Iterable[ArrayLike], n:
     Raises:
         ValueError: `n` is below 1.
     """
-    return _counted(_grams(sequences, n), _grams(others, n))
+    return _count_cells(_all_ngrams(sequences, n), _all_ngrams(others, n))
 
 
 def ngram_kl(
@@ -241,7 +235,7 @@ def ngram_kl(
     max_ngrams: int | None = None,
     seed: int = 0,
 ) -> float:
-    """KL(p || q) in nats of the n-grams of two sets of integer sequences, as many of one as of the other.
+    """KL(p || q) in nats of the n-grams of two sets of integer sequences, at equal numbers of n-grams.
 
     The larger side is subsampled by `seed` without replacement to the size of the other (and at most `max_ngrams`);
     KL(q || p) uses the same subsample. `smoothing` is added to every cell that is then filled on either side. The more
@@ -251,37 +245,37 @@ def ngram_kl(
     Raises:
         ValueError: `n` is below 1, or `smoothing` is negative.
     """
-    a, b = _grams(p, n), _grams(q, n)
+    a, b = _all_ngrams(p, n), _all_ngrams(q, n)
     size = min(len(a), len(b), len(a) if max_ngrams is None else max_ngrams)
     if size == 0:
         return float("nan")
-    counts = _counted(_thinned(a, size, seed), _thinned(b, size, seed))
+    counts = _count_cells(_subsample(a, size, seed), _subsample(b, size, seed))
     return kl_divergence(counts[0], counts[1], floor=0.0, smoothing=smoothing)
 
 
-def _counted(first: Grams, second: Grams) -> NDArray[np.int64]:
+def _count_cells(first: TokenNGrams, second: TokenNGrams) -> NDArray[np.int64]:
     tokens = np.concatenate([first, second])
     ranks = np.unique(tokens, return_inverse=True)[1].reshape(tokens.shape)
     size = int(ranks.max(initial=0)) + 1
-    # A prefix is named by its rank among the prefixes, so a code stays below the number of n-grams times `size`.
-    where = ranks[:, 0]
+    # A prefix is encoded by its rank among the prefixes, so a code stays below the number of n-grams times `size`.
+    codes = ranks[:, 0]
     for column in range(1, tokens.shape[1]):
-        where = np.unique(where * size + ranks[:, column], return_inverse=True)[1]
-    cells = int(where.max(initial=-1)) + 1
-    halves = (where[: len(first)], where[len(first) :])
+        codes = np.unique(codes * size + ranks[:, column], return_inverse=True)[1]
+    cells = int(codes.max(initial=-1)) + 1
+    halves = (codes[: len(first)], codes[len(first) :])
     return np.stack([np.bincount(half, minlength=cells) for half in halves]).astype(np.int64)
 
 
-def _thinned(grams: Grams, size: int, seed: int) -> Grams:
+def _subsample(grams: TokenNGrams, size: int, seed: int) -> TokenNGrams:
     if len(grams) == size:
         return grams
     return grams[np.random.default_rng(seed).choice(len(grams), size=size, replace=False)]
 
 
-def _grams(sequences: Iterable[ArrayLike], n: int) -> Grams:
+def _all_ngrams(sequences: Iterable[ArrayLike], n: int) -> TokenNGrams:
     """All n-grams, (count, n)."""
     if n < 1:
-        raise ValueError(f"n is {n}. Give at least 1.")
+        raise ValueError(f"n must be >= 1, got {n}.")
     rows = [np.asarray(sequence, dtype=np.int64).ravel() for sequence in sequences]
     views = [np.lib.stride_tricks.sliding_window_view(row, n) for row in rows if len(row) >= n]
     return np.concatenate([np.zeros((0, n), np.int64), *views])

@@ -1,6 +1,6 @@
-"""Time to failure: after how many generations a number first goes past a limit (ForTIFAI, arXiv 2509.08972).
+"""Time to failure: the number of generations until a metric first crosses a limit (ForTIFAI, arXiv 2509.08972).
 
-Rule: a crossing is interpolated between the two generations around it, and one never seen is said to be censored.
+Rule: a crossing is interpolated between the two generations around it; without a crossing the time is censored.
 """
 
 import itertools
@@ -12,10 +12,10 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Failure:
-    """When a number failed.
+    """The time at which a metric failed.
 
     `failed`: it crossed the limit at `time` (generations, fractional). `censored`: it never did, and `time` is the last
-    generation watched. `undefined`: it started past the limit or was never recorded, and `time` is NaN.
+    generation observed. `undefined`: it started past the limit or was never recorded, and `time` is NaN.
     """
 
     time: float
@@ -25,30 +25,28 @@ class Failure:
 def time_to_failure(
     generations: Sequence[float], values: Sequence[float], *, limit: float, falling: bool = True
 ) -> Failure:
-    """The first time at which `values`, joined by straight lines over `generations`, go past `limit`.
+    """The first time at which `values`, interpolated linearly over `generations`, cross `limit`.
 
-    Past means below when `falling`, above when not; a value equal to the limit has not failed. Published crossing
-    points such as 1.3 generations imply this interpolation. A NaN value counts as not recorded.
+    A value fails below the limit if `falling`, else above it; a value equal to the limit has not failed. Published
+    crossing points such as 1.3 generations imply this interpolation. A NaN value counts as not recorded.
 
     Raises:
         ValueError: the lengths differ, or the generations do not increase.
     """
     if len(generations) != len(values):
-        raise ValueError(
-            f"{len(generations)} generations and {len(values)} values. Give one value for each generation."
-        )
+        raise ValueError(f"{len(generations)} generations and {len(values)} values. Pass one value per generation.")
     if any(later <= earlier for earlier, later in itertools.pairwise(generations)):
-        raise ValueError(f"the generations {list(generations)} do not increase. Give them in order, each once.")
+        raise ValueError(f"the generations {list(generations)} do not increase. Sort them, each once.")
     sign = 1.0 if falling else -1.0
-    # Room above the limit: negative means past it, whichever way the number moves.
-    room = [(float(g), sign * (v - limit)) for g, v in zip(generations, values, strict=True) if not math.isnan(v)]
-    if not room or room[0][1] < 0:
+    # Negative margins are past the limit, whichever way the metric moves.
+    margins = [(float(g), sign * (v - limit)) for g, v in zip(generations, values, strict=True) if not math.isnan(v)]
+    if not margins or margins[0][1] < 0:
         return Failure(math.nan, "undefined")
-    for (before, above), (after, below) in itertools.pairwise(room):
+    for (before, above), (after, below) in itertools.pairwise(margins):
         if below < 0:
             share = 1.0 if math.isinf(above) else above / (above - below)
             return Failure(before + share * (after - before), "failed")
-    return Failure(room[-1][0], "censored")
+    return Failure(margins[-1][0], "censored")
 
 
 def margin_limit(start: float, chance: float, *, remaining: float = 0.5) -> float:

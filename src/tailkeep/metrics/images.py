@@ -1,6 +1,6 @@
-"""Two sets of feature vectors compared: how far apart, how much of the one lies within the other.
+"""Metrics of generated images: two sets of feature vectors compared, and the classes that are still generated.
 
-Rule: rows are examples, and what a feature means is the caller's business.
+Rule: rows are examples, and the caller chooses the features.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ def frechet_distance(features: ArrayLike, others: ArrayLike) -> float:
     """The squared Fréchet distance of the normal distributions fitted to two sets of features (n, d) and (m, d).
 
     |a - b|² + tr(A + B - 2 (A^½ B A^½)^½) with means a, b and covariances A, B (divided by n, maximum likelihood);
-    Heusel et al. 2017 (arXiv 1706.08500) with the features of a network of theirs. In the features' unit, squared.
+    Heusel et al. 2017 (arXiv 1706.08500) use the features of an Inception network. In the features' unit, squared.
 
     Raises:
         ValueError: the dimensions differ, a set has fewer than two rows, or a feature is not finite.
@@ -37,7 +37,7 @@ def precision_recall(real: ArrayLike, generated: ArrayLike, *, neighbours: int =
         ValueError: the dimensions differ, a set has no more than `neighbours` rows, or a feature is not finite.
     """
     if neighbours < 1:
-        raise ValueError(f"{neighbours} neighbours. Give 1 or more.")
+        raise ValueError(f"neighbours must be >= 1, got {neighbours}.")
     first, second = _sets(real, generated, least=neighbours + 1)
     distances = cdist(first, second)
     within_real = (distances <= _radii(first, neighbours)[:, None]).any(axis=0)
@@ -55,7 +55,7 @@ def manifold_coverage(real: ArrayLike, generated: ArrayLike, *, neighbours: int 
         ValueError: the dimensions differ, a set has no more than `neighbours` rows, or a feature is not finite.
     """
     if neighbours < 1:
-        raise ValueError(f"{neighbours} neighbours. Give 1 or more.")
+        raise ValueError(f"neighbours must be >= 1, got {neighbours}.")
     first, second = _sets(real, generated, least=neighbours + 1)
     nearest = cdist(first, second).min(axis=1)
     return float((nearest <= _radii(first, neighbours)).mean())
@@ -72,7 +72,7 @@ def _root(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _eigenvalues(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    # Rounding may leave a matrix without negative eigenvalues with some.
+    # Rounding may give a positive semidefinite matrix negative eigenvalues.
     return np.asarray(np.maximum(eigh((matrix + matrix.T) / 2, eigvals_only=True), 0))
 
 
@@ -87,11 +87,11 @@ def _sets(one: ArrayLike, other: ArrayLike, *, least: int) -> tuple[NDArray[np.f
     return first, second
 
 
-# How many classes generated examples still show, from the counts of a classifier's answers.
+# Classes of generated examples, from the counts of a classifier's predictions.
 
 
 def class_entropy(counts: ArrayLike) -> float:
-    """The entropy of the classes' shares in nats, from `counts` (k,); ln k if all are equally frequent.
+    """The entropy of the class shares in nats, from `counts` (k,); ln k if all are equally frequent.
 
     Raises:
         ValueError: a count is negative or not finite, or there is nothing to count.
@@ -108,12 +108,12 @@ def classes_alive(counts: ArrayLike, *, share: float = 0.01) -> int:
         ValueError: a count is negative or not finite, there is nothing to count, or the share is not in [0, 1).
     """
     if not 0 <= share < 1:
-        raise ValueError(f"the share is {share}. Give a number from 0 to below 1.")
+        raise ValueError(f"share must be in [0, 1), got {share}.")
     return int(np.count_nonzero(_shares(counts) > share))
 
 
 def _shares(counts: ArrayLike) -> NDArray[np.float64]:
     values = np.asarray(counts, dtype=np.float64).ravel()
     if not np.isfinite(values).all() or (values < 0).any() or values.sum() == 0:
-        raise ValueError(f"{values.tolist()} are no counts. Give numbers from 0 upward, not all 0.")
+        raise ValueError(f"counts must be finite, >= 0 and not all 0, got {values.tolist()}.")
     return np.asarray(values / values.sum())

@@ -1,6 +1,7 @@
-"""How sure a number is: intervals over seeds and over items, and the slope of a curve.
+"""Confidence intervals over seeds and over items, tests of two models, factorial effects, and the slope of a curve.
 
-Rule: a value that is not finite is never skipped; it makes the result NaN, so that a failed seed shows.
+Rule: a value that is not finite is never skipped; it makes the result NaN, so that a failed seed shows. Items are the
+unit of resampling: all values of one item (its answers in all generations) stay together.
 """
 
 import math
@@ -35,7 +36,7 @@ def mean_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
     sample = np.asarray(values, dtype=np.float64).ravel()
     check_level(level)
     if sample.size == 0:
-        raise ValueError("an interval over no values. Give at least one value.")
+        raise ValueError("values is empty. Pass at least one value.")
     if not np.isfinite(sample).all():
         return Interval(math.nan, math.nan, math.nan)
     mean = float(sample.mean())
@@ -57,7 +58,7 @@ def binomial_interval(successes: float, trials: int, *, level: float = 0.95) -> 
     """
     check_level(level)
     if not 0 <= successes <= trials:
-        raise ValueError(f"{successes} successes in {trials} trials. Give 0 <= successes <= trials.")
+        raise ValueError(f"successes must be in [0, trials], got {successes} of {trials}.")
     if trials == 0:
         return Interval(math.nan, math.nan, math.nan)
     share = successes / trials
@@ -70,52 +71,48 @@ def binomial_interval(successes: float, trials: int, *, level: float = 0.95) -> 
 
 
 def holm_correction(p_values: Sequence[float]) -> list[float]:
-    """Each p-value corrected for the number of tests (Holm 1979): rejecting those up to a keeps all errors below a."""
-    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
-    found, highest = [0.0] * len(p_values), 0.0
-    for done, place in enumerate(order):
-        highest = max(highest, min(1.0, (len(p_values) - done) * p_values[place]))
-        found[place] = highest
-    return found
+    """Each p-value corrected for the number of tests (Holm 1979), which controls the family-wise error rate."""
+    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
+    corrected, highest = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        corrected[index] = highest
+    return corrected
 
 
 def slope(x: ArrayLike, y: ArrayLike) -> float:
     """The least-squares slope of `y` (n,) on `x` (n,), in units of y per unit of x.
 
-    NaN when fewer than two distinct x are given, or a value is not finite.
+    NaN with fewer than two distinct x, or with a value that is not finite.
 
     Raises:
         ValueError: the lengths differ.
     """
-    across = np.asarray(x, dtype=np.float64).ravel()
-    up = np.asarray(y, dtype=np.float64).ravel()
-    if across.size != up.size:
-        raise ValueError(f"{across.size} x and {up.size} y. Give one y for each x.")
-    if across.size < 2 or not (np.isfinite(across).all() and np.isfinite(up).all()):
+    xs, ys = np.asarray(x, dtype=np.float64).ravel(), np.asarray(y, dtype=np.float64).ravel()
+    if xs.size != ys.size:
+        raise ValueError(f"x has {xs.size} values and y {ys.size}. Pass one y per x.")
+    if xs.size < 2 or not (np.isfinite(xs).all() and np.isfinite(ys).all()):
         return math.nan
-    centred = across - across.mean()
+    centred = xs - xs.mean()
     spread = float(centred @ centred)
-    return float(centred @ up) / spread if spread > 0 else math.nan
+    return float(centred @ ys) / spread if spread > 0 else math.nan
 
 
 def check_level(level: float) -> None:
-    """Refuse a confidence level that is none.
+    """Check a confidence level.
 
     Raises:
         ValueError: `level` is not between 0 and 1.
     """
     if not 0 < level < 1:
-        raise ValueError(f"the level is {level}. Give a share between 0 and 1, such as 0.95.")
+        raise ValueError(f"level must be between 0 and 1, got {level}.")
 
 
-# How sure a number over items is, and whether two models differ on the same items.
-#
-# Rule: items are the unit that is drawn again; what belongs to one item (its answers in all generations) stays
-# together.
+# Intervals over items, and tests of two models on the same items.
 
 
 class McNemar(NamedTuple):
-    """On how many items only the first, or only the second model is right, and the two-sided exact p-value."""
+    """The discordant pairs (only the first or only the second model is correct) and the two-sided exact p-value."""
 
     only_first: int
     only_second: int
@@ -123,9 +120,9 @@ class McNemar(NamedTuple):
 
 
 class FailureInterval(NamedTuple):
-    """A time to failure with bounds in generations; `censored` is the share of the resamples that never failed.
+    """A time to failure with bounds in generations; `censored` is the share of resamples that never failed.
 
-    A bound is infinite where that many of the resamples never failed.
+    A bound is infinite if so many of the resamples never failed.
     """
 
     failure: Failure
@@ -135,16 +132,16 @@ class FailureInterval(NamedTuple):
 
 
 def mcnemar(first: ArrayLike, second: ArrayLike) -> McNemar:
-    """Whether two models that answered the same items (n,), right or wrong, differ (McNemar 1947, exact binomial).
+    """McNemar's exact binomial test (1947) of two models that answered the same items (n,), correctly (1) or not (0).
 
-    Items on which both are right or both are wrong say nothing. With none left the p-value is 1.
+    Concordant pairs do not matter. Without discordant pairs the p-value is 1.
 
     Raises:
-        ValueError: the lengths differ, or an answer is neither right (1, True) nor wrong (0, False).
+        ValueError: the lengths differ, or an answer is neither 1 (True) nor 0 (False).
     """
     a, b = _answers(first), _answers(second)
     if a.shape != b.shape:
-        raise ValueError(f"answers to {a.size} and {b.size} items. Give both models the same items.")
+        raise ValueError(f"answers to {a.size} and {b.size} items. Pass the same items for both models.")
     only_a, only_b = int(np.sum(a & ~b)), int(np.sum(b & ~a))
     differing = only_a + only_b
     p_value = float(stats.binomtest(only_a, differing, 0.5).pvalue) if differing else 1.0
@@ -159,7 +156,7 @@ def bootstrap_interval(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """`statistic` (the mean if not given) of the items `values` (n, ...) with percentile bootstrap bounds (Efron 1979).
+    """`statistic` (by default the mean) of the items `values` (n, ...) with percentile bootstrap bounds (Efron 1979).
 
     A value that is not finite makes all three NaN.
 
@@ -169,12 +166,12 @@ def bootstrap_interval(
     items = np.asarray(values, dtype=np.float64)
     check_level(level)
     if items.shape[:1] in ((), (0,)):
-        raise ValueError("an interval over no items. Give at least one.")
+        raise ValueError("values has no items. Pass at least one.")
     if not np.isfinite(items).all():
         return Interval(np.nan, np.nan, np.nan)
-    of = statistic or (lambda drawn: float(drawn.mean()))
-    found = [of(items[rows]) for rows in _draws(len(items), resamples, seed)]
-    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+    of = statistic or (lambda resample: float(resample.mean()))
+    statistics = [of(items[rows]) for rows in _resample(len(items), resamples, seed)]
+    low, high = np.quantile(statistics, [(1 - level) / 2, (1 + level) / 2])
     return Interval(of(items), float(low), float(high))
 
 
@@ -187,10 +184,10 @@ def failure_interval(
     resamples: int = 2000,
     seed: int = 0,
 ) -> FailureInterval:
-    """When the share of right `answers` (items, generations) falls below `limit`, with bounds over items.
+    """When the share of correct `answers` (items, generations) falls below `limit`, with bootstrap bounds over items.
 
-    A tie counts as half an answer. A resample that never fails, or fails at the start, counts as infinitely late or
-    as 0. The share of those that never fail is told apart, since a bound of infinity means only that.
+    A tie counts as half an answer. A resample that never fails counts as infinity, one that fails at the start as 0.
+    The share of resamples that never fail is reported separately.
 
     Raises:
         ValueError: the shapes differ, an answer is not in [0, 1], or `level` is not between 0 and 1.
@@ -199,16 +196,16 @@ def failure_interval(
     table = np.asarray(answers, dtype=np.float64)
     check_level(level)
     if table.ndim != 2 or table.shape[1] != times.size or len(table) == 0:
-        raise ValueError(f"answers of shape {table.shape} in {times.size} generations. Give (items, generations).")
+        raise ValueError(f"answers of shape {table.shape} in {times.size} generations. Pass (items, generations).")
     if not ((table >= 0) & (table <= 1)).all():
-        raise ValueError("an answer is not between 0 (wrong) and 1 (right). Give 0.5 for a tie.")
+        raise ValueError("answers must be from 0 (wrong) to 1 (correct), 0.5 for a tie.")
 
     def failure_of(rows: NDArray[np.int64] | slice) -> Failure:
         return time_to_failure(times.tolist(), table[rows].mean(axis=0).tolist(), limit=limit)
 
-    found = [failure_of(rows) for rows in _draws(len(table), resamples, seed)]
-    late = np.array([{"failed": f.time, "censored": np.inf, "undefined": 0.0}[f.state] for f in found])
-    # An order statistic: between a time and infinity there is nothing to interpolate.
+    failures = [failure_of(rows) for rows in _resample(len(table), resamples, seed)]
+    late = np.array([{"failed": f.time, "censored": np.inf, "undefined": 0.0}[f.state] for f in failures])
+    # An order statistic: between a time and infinity nothing can be interpolated.
     low, high = np.quantile(late, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
     return FailureInterval(failure_of(slice(None)), float(low), float(high), float(np.isinf(late).mean()))
 
@@ -216,8 +213,8 @@ def failure_interval(
 def median_time(failures: Sequence[Failure], *, level: float = 0.95, resamples: int = 2000, seed: int = 0) -> Interval:
     """The median time to failure of independent repetitions (seeds), with percentile bootstrap bounds over them.
 
-    One that never failed counts as infinitely late, so a median or a bound may be infinite; undefined ones are left
-    out. One repetition has NaN bounds, and none a NaN median. The bounds of three are their extremes.
+    A repetition that never failed counts as infinity, so a median or a bound may be infinite; undefined ones are
+    skipped. One repetition has NaN bounds, and none a NaN median. The bounds of three are their extremes.
 
     Raises:
         ValueError: `level` is not between 0 and 1.
@@ -228,12 +225,12 @@ def median_time(failures: Sequence[Failure], *, level: float = 0.95, resamples: 
         return Interval(np.nan, np.nan, np.nan)
     if times.size == 1:
         return Interval(float(times[0]), np.nan, np.nan)
-    found = [float(np.median(times[rows])) for rows in _draws(len(times), resamples, seed)]
-    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
+    medians = [float(np.median(times[rows])) for rows in _resample(len(times), resamples, seed)]
+    low, high = np.quantile(medians, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
     return Interval(float(np.median(times)), float(low), float(high))
 
 
-def _draws(items: int, resamples: int, seed: int) -> Iterator[NDArray[np.int64]]:
+def _resample(items: int, resamples: int, seed: int) -> Iterator[NDArray[np.int64]]:
     rng = np.random.default_rng(seed)
     return (rng.integers(0, items, items) for _ in range(resamples))
 
@@ -241,23 +238,22 @@ def _draws(items: int, resamples: int, seed: int) -> Iterator[NDArray[np.int64]]
 def _answers(values: ArrayLike) -> NDArray[np.bool_]:
     answers = np.asarray(values).ravel()
     if not np.isin(answers, (0, 1)).all():
-        raise ValueError("an answer is neither right (1) nor wrong (0). Leave ties out, or decide them.")
+        raise ValueError("answers must be 1 (correct) or 0 (wrong). Remove ties, or decide them.")
     return answers.astype(bool)
 
 
-# Which of several remedies add up and which cancel: effects in an experiment that crosses all of them.
-#
-# Rule: every effect is taken within a seed and only then averaged, so what seeds have in common cancels.
+# Effects in a factorial experiment. Every effect is taken within a seed and only then averaged, so the variation that
+# arms of one seed share cancels.
 
 
 @dataclass(frozen=True)
 class Effect:
-    """What changing one factor (or two together) does, against each factor's first level.
+    """The effect of changing one factor (or two together) from its first level.
 
     Attributes:
-        levels: factor -> the level that it is changed to, of one factor or of two.
-        interval: over seeds. Of one factor: the change of the outcome. Of two: how much more both changes do together
-            than the sum of what each does alone; 0 if they add up.
+        levels: factor -> its new level, of one factor or of two.
+        interval: over seeds. Of one factor: the change of the outcome. Of two: the effect of both changes minus the
+            sum of the effects of each alone; 0 if they add up.
     """
 
     levels: Mapping[str, str]
@@ -273,25 +269,25 @@ def factorial_effects(
     y(a, .) - y(0, .), the interaction of a and b the mean of y(a, b, .) - y(a, 0, .) - y(0, b, .) + y(0, 0, .).
 
     Args:
-        factors: name -> its levels, the first being what the others are compared with.
-        outcomes: one level of each factor, in the order of `factors` -> the outcome under each seed, (seeds,).
-        level: of the Student-t intervals over seeds.
+        factors: name -> its levels, the first being the baseline.
+        outcomes: one level of each factor, in the order of `factors` -> the outcome per seed, (seeds,).
+        level: the confidence level of the Student-t intervals over seeds.
 
     Raises:
-        ValueError: a factor has fewer than two levels, a combination is missing, or seeds are not the same in number.
+        ValueError: a factor has fewer than two levels, a combination is missing, or the numbers of seeds differ.
     """
     values = _values(factors, outcomes)
     names = list(factors)
     effects = []
     for size in (1, 2):
-        for chosen in combinations(range(len(names)), size):
-            for changed in product(*(range(1, len(factors[names[place]])) for place in chosen)):
+        for axes in combinations(range(len(names)), size):
+            for changed in product(*(range(1, len(factors[names[axis]])) for axis in axes)):
                 contrast = values
-                # From the last axis on, so that the places of the others stay.
-                for axis, to in sorted(zip(chosen, changed, strict=True), reverse=True):
+                # From the last axis on: the order of the subtractions fixes their rounding.
+                for axis, to in sorted(zip(axes, changed, strict=True), reverse=True):
                     contrast = np.take(contrast, [to], axis=axis) - np.take(contrast, [0], axis=axis)
                 of_seeds = contrast.reshape(-1, values.shape[-1]).mean(axis=0)
-                levels = {names[place]: factors[names[place]][to] for place, to in zip(chosen, changed, strict=True)}
+                levels = {names[axis]: factors[names[axis]][to] for axis, to in zip(axes, changed, strict=True)}
                 effects.append(Effect(levels, mean_interval(of_seeds, level=level)))
     return effects
 
@@ -299,11 +295,11 @@ def factorial_effects(
 def _values(factors: Mapping[str, Sequence[str]], outcomes: Mapping[tuple[str, ...], ArrayLike]) -> NDArray[np.float64]:
     """(levels of the first factor, ..., seeds)."""
     if few := [name for name, levels in factors.items() if len(levels) < 2]:
-        raise ValueError(f"the factor {few[0]!r} has fewer than two levels. Leave it out, or give another level.")
+        raise ValueError(f"the factor {few[0]!r} has fewer than two levels. Remove it, or add a level.")
     cells = list(product(*factors.values()))
     if missing := [cell for cell in cells if cell not in outcomes]:
-        raise ValueError(f"the combination {' + '.join(missing[0])} is missing. Give an outcome for each.")
+        raise ValueError(f"the combination {' + '.join(missing[0])} is missing. Pass an outcome for each combination.")
     rows = [np.asarray(outcomes[cell], dtype=np.float64).ravel() for cell in cells]
     if len({row.size for row in rows}) != 1:
-        raise ValueError("the combinations have different numbers of seeds. Give each the same seeds in one order.")
+        raise ValueError("the combinations have different numbers of seeds. Pass the same seeds in the same order.")
     return np.stack(rows).reshape(*(len(levels) for levels in factors.values()), -1)

@@ -1,6 +1,7 @@
-"""Knowledge retention: does a model find a true sentence likelier than its false twin? (ForTIFAI, arXiv 2509.08972)
+"""Knowledge retention: is a true sentence more probable than its false twin? (ForTIFAI, arXiv 2509.08972)
 
-Rule: the published score judges both sentences over the same number of tokens, or the longer would pay for its length.
+Rule: the primary score is the published one, the mean log-probability over the length that both sentences have, since
+a sum would penalize the longer sentence. Sum and full mean are reported beside it.
 """
 
 from collections.abc import Iterable
@@ -13,15 +14,15 @@ from numpy.typing import ArrayLike, NDArray
 from tailkeep.metrics.intervals import Interval, McNemar, binomial_interval, bootstrap_interval, mcnemar
 
 Over = Literal["common", "mean", "sum"]
-"""How the tokens of a sentence count: their mean over the length that both have, their mean, or their sum."""
+"""How the tokens of a sentence count: their mean over the common length, their mean, or their sum."""
 
 
 def kr_margin(true_log_probs: ArrayLike, false_log_probs: ArrayLike, *, over: Over = "common") -> float:
-    """How much likelier a model finds the true sentence of one question than the false one; positive is right.
+    """The margin of the true over the false sentence of one question; positive is correct.
 
     The arguments are the log-probabilities of the sentences' tokens given the context, (t,) and (f,). By `over`:
-    `common` averages each over its first min(t, f) tokens, as in the published test; `mean` over all its tokens
-    (both in nats per token); `sum` adds them up (in nats), so that it compares the sentences' probabilities.
+    `common` averages each over its first min(t, f) tokens, as in the published test; `mean` over all its tokens (both
+    in nats/token); `sum` adds them up (in nats), which compares the sentences' probabilities.
 
     Raises:
         ValueError: a sentence has no tokens.
@@ -30,19 +31,19 @@ def kr_margin(true_log_probs: ArrayLike, false_log_probs: ArrayLike, *, over: Ov
     false = np.asarray(false_log_probs, dtype=np.float64).ravel()
     common = min(true.size, false.size)
     if common == 0:
-        raise ValueError(f"sentences of {true.size} and {false.size} tokens. Give at least one token each.")
+        raise ValueError(f"sentences of {true.size} and {false.size} tokens. Pass at least one token each.")
     if over == "sum":
         return float(true.sum()) - float(false.sum())
     if over == "mean":
         common = max(true.size, false.size)
-    # Plain floats: two impossible sentences give -inf - -inf = NaN, which `kr_accuracy` passes on.
+    # Python floats: two impossible sentences give -inf - -inf = NaN without a warning; `kr_accuracy` propagates it.
     return float(true[:common].mean()) - float(false[:common].mean())
 
 
 def kr_accuracy(margins: ArrayLike) -> float:
-    """The share of questions (n,) answered rightly, those with a positive margin; a margin of 0 counts half.
+    """The share of questions (n,) answered correctly, with a positive margin; a margin of 0 counts half.
 
-    0.5 is chance. A NaN margin makes it NaN, and so does an empty set of questions.
+    0.5 is chance. NaN with a NaN margin or without questions.
     """
     values = np.asarray(margins, dtype=np.float64).ravel()
     if values.size == 0 or np.isnan(values).any():
@@ -54,49 +55,47 @@ def kr_fractions(locations: ArrayLike, fractions: int, *, total: int | None = No
     """Which of `fractions` equal consecutive parts of a corpus each question (n,) comes from; -1 if it straddles two.
 
     `locations` are where the sources of the questions begin, in lines or documents of a corpus that has `total` of
-    them; as many as the last location needs if not given. How far a source reaches is told in `kr_parts`.
+    them; by default up to the last location. `kr_parts` defines the extent of a source.
 
     Raises:
         ValueError: `fractions` is below 1, a location is negative or not below `total`, or there are none.
     """
     starts = np.asarray(locations, dtype=np.int64).ravel()
     if fractions < 1 or starts.size == 0 or starts.min() < 0:
-        raise ValueError(f"{fractions} fractions of {starts.size} locations. Give at least one of each, none negative.")
+        raise ValueError(f"{fractions} fractions of {starts.size} locations. Pass at least one of each, none negative.")
     end = int(starts.max()) + 1 if total is None else total
     # The first lines x of each part k: x fractions // end = k.
     return kr_parts(starts, [-(-part * end // fractions) for part in range(fractions + 1)], total=end)
 
 
 def kr_parts(locations: ArrayLike, bounds: ArrayLike, *, total: int) -> NDArray[np.int64]:
-    """In which part of a corpus the source of each question (n,) lies wholly; -1 if in none.
+    """The part of a corpus in which the whole source of each question (n,) lies; -1 if in none.
 
-    Part k reaches from `bounds[k]` up to `bounds[k + 1]`, which does not belong to it. A source reaches from its
-    location to where the next begins that has questions, and the last one to `total`, the end of the corpus.
+    Part k is [`bounds[k]`, `bounds[k + 1]`). A source extends from its location to the next location that has
+    questions, and the last one to `total`, the end of the corpus.
 
     Raises:
         ValueError: a location is negative or not below `total`, or there are none.
     """
     starts = np.asarray(locations, dtype=np.int64).ravel()
     if starts.size == 0 or starts.min() < 0:
-        raise ValueError(f"{starts.size} locations. Give at least one, none negative.")
+        raise ValueError(f"{starts.size} locations. Pass at least one, none negative.")
     if starts.max() >= total:
-        raise ValueError(f"location {starts.max()} of a corpus of {total}. Give a total above it.")
+        raise ValueError(f"total must be above the last location {starts.max()}, got {total}.")
     edges = np.asarray(bounds, dtype=np.int64).ravel()
     sources = np.unique(starts)
     last = np.append(sources[1:], total)[np.searchsorted(sources, starts)] - 1
-    first_part, last_part = (np.searchsorted(edges, place, side="right") - 1 for place in (starts, last))
+    first_part, last_part = (np.searchsorted(edges, lines, side="right") - 1 for lines in (starts, last))
     inside = (first_part == last_part) & (first_part >= 0) & (first_part < len(edges) - 1)
     return np.where(inside, first_part, -1)
 
 
-# The table of a knowledge-retention test: shares of right answers, how sure they are, and two models compared.
-#
-# Rule: the primary score is ForTIFAI's, the mean over the common length; sum and full mean stand beside it.
+# The table of a knowledge-retention test: accuracies with intervals, and two models compared.
 
 
 @dataclass(frozen=True, eq=False)
 class KRMargins:
-    """Of each question (n,) how much likelier the true sentence is, in nats (per token in `common` and `mean`)."""
+    """The margins of questions (n,), in nats (nats/token in `common` and `mean`)."""
 
     common: NDArray[np.float64]
     sum: NDArray[np.float64]
@@ -105,7 +104,7 @@ class KRMargins:
 
 @dataclass(frozen=True)
 class KRRow:
-    """One part of the test: its number of questions and what the model got right of them (`accuracy`, by `common`)."""
+    """One part of the test: its number of questions and the model's accuracy (`accuracy` is by `common`)."""
 
     part: str
     items: int
@@ -115,55 +114,54 @@ class KRRow:
     by_mean: float
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it."""
+        """The row as JSON values."""
         return {**asdict(self), "accuracy": self.accuracy._asdict(), "bootstrap": self.bootstrap._asdict()}
 
 
 class KRComparison(NamedTuple):
-    """McNemar's test of two models, and on how many questions one of them finds no difference, so that it is out."""
+    """McNemar's test of two models; `undecided` questions, on which a model has no preference, are excluded."""
 
     test: McNemar
     undecided: int
 
 
 def kr_margins(pairs: Iterable[tuple[ArrayLike, ArrayLike]]) -> KRMargins:
-    """The margins of questions, each given as the log-probabilities of its true and of its false sentence's tokens."""
-    asked = list(pairs)
+    """The margins of questions; a pair is the log-probabilities of the true and of the false sentence's tokens."""
+    questions = list(pairs)
 
     def by(over: Over) -> NDArray[np.float64]:
-        return np.array([kr_margin(true, false, over=over) for true, false in asked], dtype=np.float64)
+        return np.array([kr_margin(true, false, over=over) for true, false in questions], dtype=np.float64)
 
     return KRMargins(by("common"), by("sum"), by("mean"))
 
 
 def kr_rows(margins: KRMargins, parts: NDArray[np.int64] | None = None) -> list[KRRow]:
-    """The total, and behind it each part if `parts` (n,) numbers them; questions with a negative number are in none."""
-    everything = np.ones(len(margins.common), np.bool_)
-    found = [_row("total", margins, everything)]
+    """The total, then each part by `parts` (n,) if given; questions with a negative number are in no part."""
+    rows = [_row("total", margins, np.ones(len(margins.common), np.bool_))]
     if parts is not None:
         numbers = sorted({int(part) for part in parts if part >= 0})
-        found += [_row(f"fraction {number}", margins, parts == number) for number in numbers]
-    return found
+        rows += [_row(f"fraction {number}", margins, parts == number) for number in numbers]
+    return rows
 
 
 def kr_compare(one: ArrayLike, other: ArrayLike) -> KRComparison:
-    """McNemar's test of two models' margins of the same questions (n,); a margin of 0 or NaN decides nothing."""
+    """McNemar's test of two models' margins on the same questions (n,); a margin of 0 or NaN is undecided."""
     a, b = (np.asarray(margins, dtype=np.float64).ravel() for margins in (one, other))
     decided = (a != 0) & (b != 0) & ~np.isnan(a) & ~np.isnan(b)
     return KRComparison(mcnemar(a[decided] > 0, b[decided] > 0), int(np.sum(~decided)))
 
 
-def _row(part: str, margins: KRMargins, chosen: NDArray[np.bool_]) -> KRRow:
-    common = margins.common[chosen]
+def _row(part: str, margins: KRMargins, mask: NDArray[np.bool_]) -> KRRow:
+    common = margins.common[mask]
     share = kr_accuracy(common)
-    right = (np.sign(common) + 1) / 2
+    answers = (np.sign(common) + 1) / 2
     unknown = Interval(share, np.nan, np.nan)
-    sure = not np.isnan(share)
+    is_known = not np.isnan(share)
     return KRRow(
         part,
         len(common),
-        binomial_interval(share * len(common), len(common)) if sure else unknown,
-        bootstrap_interval(right) if sure else unknown,
-        kr_accuracy(margins.sum[chosen]),
-        kr_accuracy(margins.mean[chosen]),
+        binomial_interval(share * len(common), len(common)) if is_known else unknown,
+        bootstrap_interval(answers) if is_known else unknown,
+        kr_accuracy(margins.sum[mask]),
+        kr_accuracy(margins.mean[mask]),
     )

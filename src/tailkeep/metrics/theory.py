@@ -1,7 +1,11 @@
-"""The width of a normal distribution that is refitted to its own samples: closed forms.
+"""Closed forms of the recursion: the variance of a refitted normal distribution, and the error of least squares.
 
-Rule: `size` N values a generation, maximum likelihood, real variance 1; generation 0 has seen real data once. Variances
-of another world scale by its own. Truncation drops the values nearest the mean (ForTIFAI, arXiv 2509.08972).
+Rule for normals: `size` N values per generation, maximum likelihood, real variance 1; generation 0 is fitted to real
+data. Other variances scale. Truncation drops the values nearest the mean (ForTIFAI, arXiv 2509.08972).
+
+Rule for least squares: an error is E |w - w*|² in units of the first fit's, sigma² d / (T - d - 1), so generation 0 has
+error 1. The design is fixed, its T rows are isotropic normal in d dimensions, and generated labels carry fresh noise.
+`shares` (n,) holds the share of labels that each of n edits replaces; the error is that of the fit after the last.
 """
 
 import math
@@ -15,13 +19,13 @@ from scipy.stats import norm
 
 
 def variance_growth(width: float) -> float:
-    """eta(a) = 1 + a phi(a) / (1 - Phi(a)): the variance of a standard normal of which |x| < a = `width` is cut out.
+    """eta(a) = 1 + a phi(a) / (1 - Phi(a)): the variance of a standard normal without |x| < a = `width`.
 
     Raises:
         ValueError: the width is negative or not finite.
     """
     if not 0 <= width < math.inf:
-        raise ValueError(f"a width of {width}. Give a number of standard deviations from 0 upward.")
+        raise ValueError(f"width must be a finite number >= 0 of standard deviations, got {width}.")
     # The ratio by logarithms: both densities underflow beyond 38 standard deviations.
     return 1.0 + width * math.exp(float(norm.logpdf(width) - norm.logsf(width)))
 
@@ -34,7 +38,7 @@ def balanced_width(size: int) -> float:
     Raises:
         ValueError: fewer than 2 values.
     """
-    _require_size(size)
+    _check_size(size)
     return float(brentq(lambda width: (size - 1) / size * variance_growth(width) - 1, 0.0, 2.0, xtol=1e-14))
 
 
@@ -45,48 +49,48 @@ def density_floor(threshold: float) -> float:
         ValueError: the threshold is not positive.
     """
     if not threshold > 0:
-        raise ValueError(f"a threshold of {threshold}. Give a density above 0.")
+        raise ValueError(f"threshold must be a density > 0, got {threshold}.")
     return float(norm.pdf(0)) / threshold
 
 
 def expected_variance(size: int, generation: int, *, growth: float = 1.0) -> float:
     """((N - 1) / N * eta)^(n + 1): the mean variance where each generation fits only its predecessor's samples.
 
-    Exact without truncation (`growth` 1); with a relative cut, to first order in 1 / N.
+    Exact without truncation (`growth` 1); with relative truncation, to first order in 1 / N.
 
     Raises:
         ValueError: fewer than 2 values, or a negative generation.
     """
-    _require_size(size, generation)
+    _check_size(size, generation)
     return float(((size - 1) / size * growth) ** (generation + 1))
 
 
 def expected_variance_error(size: int, generation: int, *, chains: int, growth: float = 1.0) -> float:
-    """The standard error of the mean variance of so many `chains`: what simulation may differ by.
+    """The standard error of the mean variance over `chains` chains: how far a simulation may differ.
 
     E (chi²_{N-1} / N)² = (N - 1)(N + 1) / N², so it is E variance * sqrt((((N + 1) / (N - 1))^(n + 1) - 1) / chains).
-    It outgrows the mean itself: ever fewer chains carry it, and those that were drawn tell too small a spread.
+    It outgrows the mean: ever fewer chains carry the mean, and the sampled ones underestimate the spread.
 
     Raises:
         ValueError: fewer than 2 values, a negative generation, or no chain.
     """
     mean = expected_variance(size, generation, growth=growth)
     if chains < 1:
-        raise ValueError(f"{chains} chains have no mean. Give 1 or more.")
+        raise ValueError(f"chains must be >= 1, got {chains}.")
     spread = math.expm1((generation + 1) * math.log((size + 1) / (size - 1)))
     return mean * math.sqrt(spread / chains)
 
 
 def median_variance(size: int, generation: int, *, growth: float = 1.0) -> float:
-    """The median variance of the same recursion, which falls faster than the mean, and also where that stands still.
+    """The median variance of the same recursion, which falls faster than the mean, also if the mean is constant.
 
-    ln variance is a sum of n + 1 independent ln(chi²_{N-1} / N). Its mean is psi((N - 1) / 2) + ln(2 / N) a generation;
-    its median differs from that by a sixth of the third cumulant over the variance (Cornish and Fisher 1938).
+    ln variance is a sum of n + 1 independent ln(chi²_{N-1} / N). Its mean is psi((N - 1) / 2) + ln(2 / N) per
+    generation; its median differs by a sixth of the third cumulant over the variance (Cornish and Fisher 1938).
 
     Raises:
         ValueError: fewer than 2 values, or a negative generation.
     """
-    _require_size(size, generation)
+    _check_size(size, generation)
     half = (size - 1) / 2
     step = float(psi(half)) + math.log(2 / size) + math.log(growth)
     skew = float(polygamma(2, half) / (6 * polygamma(1, half)))
@@ -94,32 +98,27 @@ def median_variance(size: int, generation: int, *, growth: float = 1.0) -> float
 
 
 def accumulated_variance(size: int, generation: int) -> float:
-    """prod (1 - 1 / (N k²)) for k = 1 ... n + 1: the mean variance where every generation fits all data so far.
+    """prod (1 - 1 / (N k²)) for k = 1 ... n + 1: the mean variance if every generation fits all data so far.
 
-    Own derivation: N new values, drawn from the fit of k N, keep E variance but for 1 / (N (k + 1)²). Its limit is
-    sin(pi / sqrt N) / (pi / sqrt N), .984 for N = 100.
+    Own derivation: N new values, sampled from the fit of k N, keep E variance up to 1 / (N (k + 1)²). Its limit is
+    sin(pi / sqrt N) / (pi / sqrt N), 0.984 for N = 100.
 
     Raises:
         ValueError: fewer than 2 values, or a negative generation.
     """
-    _require_size(size, generation)
+    _check_size(size, generation)
     pools = np.arange(1, generation + 2, dtype=np.float64)
     return float(np.prod(1 - 1 / (size * pools**2)))
 
 
-def _require_size(size: int, generation: int = 0) -> None:
+def _check_size(size: int, generation: int = 0) -> None:
     if size < 2:
-        raise ValueError(f"{size} values have no variance. Give 2 or more.")
+        raise ValueError(f"size must be >= 2, got {size}.")
     if generation < 0:
-        raise ValueError(f"generation {generation}. Give a number from 0 upward.")
+        raise ValueError(f"generation must be >= 0, got {generation}.")
 
 
-# Test errors of least squares on its own labels: closed forms, published bounds, and the limit of wide data.
-#
-# Rule: an error is E |w - w*|² in units of the first fit's own, sigma² d / (T - d - 1); generation 0 has 1. The design
-# is fixed, its T rows are isotropic normal in d dimensions, and labels carry fresh noise each time they are written.
-#
-# `shares` (n,) holds the share of labels that each of n edits rewrites; the error is that of the fit after the last.
+# Test errors of least squares on its own labels: closed forms, published bounds, and the limit of many rows.
 
 
 EditPattern = Literal["disjoint", "overlapping", "anchored"]
@@ -133,40 +132,40 @@ def error_unit(rows: int, width: int, noise: float = 1.0) -> float:
     """
     if rows < width + 2:
         raise ValueError(
-            f"{rows} rows for {width} coefficients: the expected error is infinite. Give {width + 2} or more."
+            f"{rows} rows for {width} coefficients: the expected error is infinite. Pass at least {width + 2} rows."
         )
     return noise**2 * width / (rows - width - 1)
 
 
 def replaced_error(generation: int) -> float:
-    """n + 1: each generation fits only what the last one wrote, and adds its own noise (arXiv 2404.01413)."""
+    """n + 1: each generation fits only the labels of the previous one, and adds its own noise (arXiv 2404.01413)."""
     return float(generation + 1)
 
 
 def accumulated_error(generation: int) -> float:
-    """sum of 1 / i² for i = 1 ... n + 1, below pi² / 6: all labels ever written are kept (arXiv 2404.01413)."""
+    """sum of 1 / i² for i = 1 ... n + 1, below pi² / 6: all labels accumulate (arXiv 2404.01413)."""
     return float(np.sum(1.0 / np.arange(1, generation + 2, dtype=np.float64) ** 2))
 
 
 def published_edit_error(shares: Sequence[float]) -> float:
-    """1 + sum of the shares: what Theorem 1 of ToEdit (arXiv 2412.14689) comes to.
+    """1 + sum of the shares: the result of Theorem 1 of ToEdit (arXiv 2412.14689).
 
-    w = w* + (X'X)^-1 X' (E_1 + sum M_i E_{i+1}), whose terms are independent and whose rows are exchangeable. It leaves
-    out that an edited label carries the error of the model that wrote it; `wide_edit_error` has that.
+    w = w* + (X'X)^-1 X' (E_1 + sum M_i E_{i+1}), whose terms are independent and whose rows are exchangeable. It omits
+    that an edited label carries the error of the model that generated it; `wide_edit_error` includes it.
     """
-    _require_shares(shares)
+    _check_shares(shares)
     return 1.0 + float(sum(shares))
 
 
 def published_edit_bound() -> float:
-    """2: the first bound of Theorem 2 of ToEdit, for edits that never touch a label twice."""
+    """2: the first bound of Theorem 2 of ToEdit, for edits that never replace a label twice."""
     return 2.0
 
 
 def published_decay_bound(rows: int, width: int, *, share: float, factor: float) -> float:
     """The second bound of Theorem 2 of ToEdit, for edits of `share`, `share * factor`, `share * factor²`, ...
 
-    1 + sqrt(E tr (X'X)^-2) sqrt(T share) / (1 - eta) / unit. |M_i| = eta |M_{i-1}| is read as Frobenius norms, roots
+    1 + sqrt(E tr (X'X)^-2) sqrt(T share) / (1 - eta) / unit. |M_i| = eta |M_{i-1}| is taken as Frobenius norms, roots
     of the numbers of edited labels, so eta = sqrt(factor). (X'X)^-1 is inverse Wishart:
     E tr (X'X)^-2 = d (T - 1) / ((T - d) (T - d - 1) (T - d - 3)).
 
@@ -174,29 +173,29 @@ def published_decay_bound(rows: int, width: int, *, share: float, factor: float)
         ValueError: T < d + 4, the share is not in (0, 1], or the factor not in (0, 1).
     """
     if rows < width + 4:
-        raise ValueError(f"{rows} rows for {width} coefficients have no finite bound. Give {width + 4} or more.")
+        raise ValueError(f"{rows} rows for {width} coefficients have no finite bound. Pass at least {width + 4} rows.")
     if not 0 < share <= 1 or not 0 < factor < 1:
-        raise ValueError(f"a share of {share} and a factor of {factor}. Give 0 < share <= 1 and 0 < factor < 1.")
+        raise ValueError(f"share must be in (0, 1] and factor in (0, 1), got {share} and {factor}.")
     free = rows - width
     trace = width * (rows - 1) / (free * (free - 1) * (free - 3))
     return 1.0 + float(np.sqrt(trace * rows * share) / (1 - np.sqrt(factor))) / error_unit(rows, width)
 
 
-def wide_edit_error(shares: Sequence[float], places: EditPattern) -> float:
-    """The error of the recursion itself where T is large against d; with fewer rows it lies somewhat below.
+def wide_edit_error(shares: Sequence[float], pattern: EditPattern) -> float:
+    """The error of the recursion itself for T much larger than d; with fewer rows it is somewhat lower.
 
     Own derivation: X'M X / T is the share s times the identity, so the error e of the coefficients follows
     e' = s e + (noise of the edited labels) + (noise of the others). With v = E |e|²:
 
-        overlapping  v' = v + 2 s - s²              no limit while edits go on; s = 1 is `replaced_error`
-        anchored     v' = 1 + s² (v - 1) + 2 s - s²      settles at 1 + s (2 - s) / (1 - s²)
+        overlapping  v' = v + 2 s - s²              no limit as edits continue; s = 1 is `replaced_error`
+        anchored     v' = 1 + s² (v - 1) + 2 s - s²      converges to 1 + s (2 - s) / (1 - s²)
         disjoint     exact sum over the blocks; 2 exp(sum of s) - 1 for many small ones, above 2 from 41 % on
 
     Raises:
         ValueError: a share is outside [0, 1], or disjoint ones sum to more than 1.
     """
-    _require_shares(shares)
-    match places:
+    _check_shares(shares)
+    match pattern:
         case "overlapping":
             return 1.0 + sum(2 * share - share**2 for share in shares)
         case "anchored":
@@ -209,31 +208,30 @@ def wide_edit_error(shares: Sequence[float], places: EditPattern) -> float:
 
 
 def _disjoint(shares: Sequence[float]) -> float:
-    """The sum of squared coefficients of every independent noise: an edit adds s e, less the old noise of its block."""
+    """The sum of squared coefficients of every independent noise: an edit adds s e minus the old noise of its block."""
     if sum(shares) > 1 + 1e-9:
-        raise ValueError(f"disjoint shares that sum to {sum(shares)}. Give shares that sum to 1 or less.")
+        raise ValueError(f"disjoint shares must sum to at most 1, got {sum(shares)}.")
     sizes = np.asarray(shares, dtype=np.float64)
     growth = float(np.prod(1 + sizes))
-    # What an edit adds is carried on by every later one.
+    # Every later edit carries on what an edit adds.
     carried = growth / np.cumprod(1 + sizes)
     edited = float(np.sum(sizes * ((growth - carried) ** 2 + carried**2)))
     return edited + (1 - float(sizes.sum())) * growth**2
 
 
-def _require_shares(shares: Sequence[float]) -> None:
+def _check_shares(shares: Sequence[float]) -> None:
     for share in shares:
         if not 0 <= share <= 1:
-            raise ValueError(f"a share of {share}. Give numbers from 0 to 1.")
+            raise ValueError(f"shares must be in [0, 1], got {share}.")
 
 
-# How much weight real data deserve beside data that a model wrote.
+# The weight of real data in a mix with generated data.
 
 
 def golden_weight(ratio: float) -> float:
-    """(sqrt(k^2 + 4 k) - k) / 2 for k = n_real / n_written: .618 at 1, towards 1 for much real data.
+    """(sqrt(k^2 + 4 k) - k) / 2 for k = n_real / n_generated: 0.618 at 1, towards 1 for much real data.
 
-    The weight of real data that is best for estimating a mean when generation follows generation (He, Xu and Cheng,
-    arXiv 2502.18049).
+    The optimal weight of real data for estimating a mean over many generations (He, Xu and Cheng, arXiv 2502.18049).
     """
     # This form keeps its digits for large k.
     return 2 / (1 + math.sqrt(1 + 4 / ratio))

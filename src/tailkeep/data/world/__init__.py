@@ -1,4 +1,4 @@
-"""Worlds with known truth: what a document says, how likely it is and what a sample forgets are exact."""
+"""Worlds with known truth: the statements, the probability and the coverage of documents are exact."""
 
 from tailkeep.data.world.population import Fact, WorldConfig
 from tailkeep.data.world.questions import ParsedText, Statement

@@ -1,7 +1,7 @@
-"""The sentences of an embedded world: for each attribute, the ways to state its value.
+"""The sentences of an embedded world: for each attribute, the phrasings that state its value.
 
 Rule: a sentence names its person before its value and ends with its only full stop, so that it has one derivation
-and can be cut before the value into a question.
+and can be split before the value into a question.
 """
 
 import re
@@ -25,14 +25,14 @@ class Phrasing:
         return self.text.replace(_PERSON, person).replace(_VALUE, value)
 
     def split(self, person: str, value: str) -> tuple[str, str]:
-        """The sentence in two: what stands before the value, and the rest; one space joins them again."""
+        """The sentence in two parts: the text before the value, and the rest; one space joins them again."""
         before, after = self.text.split(_VALUE)
         return before.replace(_PERSON, person).rstrip(), value + after
 
     def match(self, sentence: str) -> tuple[str, str] | None:
-        """The words that stand for person (one or two) and value (one), known or not, if `sentence` has this form."""
-        found = self._pattern.fullmatch(sentence)
-        return (found["person"], found["value"]) if found else None
+        """The words for person (one or two) and value (one), known or not, if `sentence` has this form."""
+        match = self._pattern.fullmatch(sentence)
+        return (match["person"], match["value"]) if match else None
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
@@ -142,14 +142,12 @@ ATTRIBUTES = (
 )
 """In the order in which a world takes them; a world of four has the first four. Frequent phrasings come first."""
 
-GIVEN_ENDINGS = ("a", "o", "in", "is", "ek", "ane", "ette", "us")
-FAMILY_ENDINGS = ("vin", "ton", "der", "low", "kin", "quist", "mond", "sen")
+FIRST_NAME_ENDINGS = ("a", "o", "in", "is", "ek", "ane", "ette", "us")
+FAMILY_NAME_ENDINGS = ("vin", "ton", "der", "low", "kin", "quist", "mond", "sen")
 
 
-# Invented words: pronounceable, distinct, and made of few syllables, so that a small vocabulary spells them shortly.
-#
-# Rule: no word is given out twice in one world, whatever it names.
-
+# Invented words: pronounceable, and made of few syllables, so that a small vocabulary encodes them in few tokens. No
+# word occurs twice in one world, whatever it names.
 
 # fmt: off
 _STARTS = (

@@ -1,6 +1,7 @@
-"""Who and what is in a world, what is true of whom, and how often each is spoken of.
+"""The config and the tables of a world: people, values and phrasings, the true facts, and their frequencies.
 
-Rule: people, values and phrasings are listed from frequent to rare, and everything follows from the configuration.
+Rule: people, values and phrasings are listed from frequent to rare, and everything follows from the config: two equal
+configs are the same world, name by name.
 """
 
 import itertools
@@ -14,12 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from tailkeep.config import Settings
-from tailkeep.data.world.grammar import ATTRIBUTES, FAMILY_ENDINGS, GIVEN_ENDINGS, Attribute, invent_words
-
-# How large an embedded world is and how steep its tails are.
-#
-# Rule: two equal configurations are the same world, name by name.
-
+from tailkeep.data.world.grammar import ATTRIBUTES, FAMILY_NAME_ENDINGS, FIRST_NAME_ENDINGS, Attribute, invent_words
 
 MAX_ATTRIBUTES = len(ATTRIBUTES)
 MAX_PHRASINGS = min(len(attribute.phrasings) for attribute in ATTRIBUTES)
@@ -28,8 +24,8 @@ MAX_PHRASINGS = min(len(attribute.phrasings) for attribute in ATTRIBUTES)
 class WorldConfig(Settings):
     """Sizes, Zipf exponents (0 is uniform) and the seed of a world, and of the corpus drawn from it.
 
-    `values` counts the possible values of each attribute, `phrasings` the ways to state each; a document has
-    `min_sentences` to `max_sentences` sentences.
+    `values` is the number of possible values of each attribute, `phrasings` the number of ways to state it; a document
+    has `min_sentences` to `max_sentences` sentences.
     """
 
     seed: int = Field(0, ge=0)
@@ -66,7 +62,7 @@ class AttributeChoice:
 
 @dataclass(frozen=True)
 class Fact:
-    """Something true. `probability` is the chance that one document of the world states it."""
+    """A true fact. `probability` is the chance that one document of the world states it."""
 
     person: str
     attribute: str
@@ -78,7 +74,7 @@ class Fact:
 class Population:
     """The tables of a world.
 
-    `names` (given, family) by person; `values` by attribute; `truth` (people, attributes) holds the index of each
+    `names` (first, family) by person; `values` by attribute; `truth` (people, attributes) holds the index of each
     true value; `people_share` and `phrasing_share` sum to 1.
     """
 
@@ -96,7 +92,7 @@ class Population:
 
     @property
     def lengths(self) -> range:
-        """The numbers of sentences that a document may have; each is equally likely."""
+        """The possible numbers of sentences of a document; all are equally likely."""
         return range(self.config.min_sentences, self.config.max_sentences + 1)
 
     @cached_property
@@ -106,7 +102,7 @@ class Population:
 
     @cached_property
     def facts(self) -> tuple[Fact, ...]:
-        """Every fact, from frequent to rare; that of person i and attribute j has index i * attributes + j."""
+        """Every fact, from frequent to rare; the fact of person i and attribute j has index i * attributes + j."""
         return tuple(
             Fact(
                 " ".join(self.names[person]),
@@ -118,9 +114,9 @@ class Population:
         )
 
     def document(self, person: int, choices: Sequence[AttributeChoice]) -> str:
-        """The text that states `choices` of `person`: the full name first, then the given name alone."""
-        given, family = self.names[person]
-        mentions = itertools.chain([f"{given} {family}"], itertools.repeat(given))
+        """The text that states `choices` of `person`: the full name first, then the first name alone."""
+        first, family = self.names[person]
+        mentions = itertools.chain([f"{first} {family}"], itertools.repeat(first))
         return " ".join(
             self.attributes[c.attribute].phrasings[c.phrasing].sentence(mention, self.values[c.attribute][c.value])
             for mention, c in zip(mentions, choices, strict=False)
@@ -131,8 +127,8 @@ def build_population(config: WorldConfig) -> Population:
     """The tables of the world that `config` describes."""
     rng = np.random.default_rng([config.seed, 0])
     taken: set[str] = set()
-    first_names = invent_words(config.people, GIVEN_ENDINGS, taken=taken, rng=rng)
-    family_names = invent_words(config.people, FAMILY_ENDINGS, taken=taken, rng=rng)
+    first_names = invent_words(config.people, FIRST_NAME_ENDINGS, taken=taken, rng=rng)
+    family_names = invent_words(config.people, FAMILY_NAME_ENDINGS, taken=taken, rng=rng)
     values = [
         invent_words(config.values, attribute.endings, taken=taken, rng=rng)
         for attribute in ATTRIBUTES[: config.attributes]
@@ -158,7 +154,7 @@ def zipf_shares(n: int, exponent: float) -> NDArray[np.float64]:
 
 
 def draw_indices(share: NDArray[np.float64], size: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """`size` independent indices with the chances `share`."""
-    found = np.searchsorted(np.cumsum(share), rng.random(size), side="right")
-    # A sum a hair below 1 must not lead past the last index.
-    return np.minimum(found, len(share) - 1).astype(np.int64)
+    """`size` independent indices with the probabilities `share`."""
+    indices = np.searchsorted(np.cumsum(share), rng.random(size), side="right")
+    # A sum slightly below 1 must not lead past the last index.
+    return np.minimum(indices, len(share) - 1).astype(np.int64)

@@ -1,7 +1,8 @@
-"""The knowledge-retention test of a world, right by construction.
+"""The knowledge-retention test of a world, and the parser of texts about it.
 
-Rule: questions come in pairs of two people whose values are swapped, so whoever looks only at the values, how
-popular, long or likely they are, answers exactly one of the two.
+Rule: questions come in pairs of two people with swapped values, so a model that looks only at the values (how popular,
+long or likely they are) answers exactly one of the two. The parser accepts any text; only a whole sentence of the
+grammar is a statement, and a document is well formed if its statements, generated again, give the same text.
 """
 
 import re
@@ -16,12 +17,14 @@ from numpy.typing import NDArray
 from tailkeep.data.kr_questions import Question
 from tailkeep.data.world.population import AttributeChoice, Population, draw_indices
 
+_SENTENCE_BREAK = re.compile(r"(?<=\.)\s+")
+
 
 def make_questions(population: Population, *, rounds: int, rng: np.random.Generator) -> Iterator[Question]:
     """`rounds` questions about each fact that finds a partner.
 
     In each round the people are paired at random within each attribute, such that their values differ, and each pair
-    is asked in one phrasing drawn with its true chance. `location` is the index of the fact.
+    shares one phrasing, sampled with its true probability. `location` is the index of the fact.
     """
     attributes = population.config.attributes
     for _ in range(rounds):
@@ -34,21 +37,22 @@ def make_questions(population: Population, *, rounds: int, rng: np.random.Genera
 
 
 def pair_different(labels: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
-    """As many disjoint pairs of positions with different `labels` (n,) as there can be; shape (pairs, 2).
+    """The most disjoint pairs of positions with different `labels` (n,); shape (pairs, 2).
 
-    Positions are laid out label by label, the most frequent first, and each of the first half is paired with the
-    one half the way on: equal labels meet only if one label has more than half, and then none could be paired better.
+    Positions are sorted by label, the most frequent first, and position i of the first half is paired with position i
+    of the second: equal labels meet only if one label has more than half, and then no pairing is larger.
     """
     shuffled = rng.permutation(len(labels))
     kinds, counts = np.unique(labels, return_counts=True)
-    order = {int(kind): place for place, kind in enumerate(kinds[rng.permutation(len(kinds))])}
+    order = {int(kind): rank for rank, kind in enumerate(kinds[rng.permutation(len(kinds))])}
     if len(kinds):
         order[int(kinds[counts.argmax()])] = -1
-    laid = sorted(shuffled.tolist(), key=lambda position: order[int(labels[position])])
-    laid = laid[len(laid) % 2 :]
-    half = len(laid) // 2
-    pairs = [(one, other) for one, other in zip(laid[:half], laid[half:], strict=True) if labels[one] != labels[other]]
-    return np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    positions = sorted(shuffled.tolist(), key=lambda position: order[int(labels[position])])
+    positions = positions[len(positions) % 2 :]
+    half = len(positions) // 2
+    pairs = zip(positions[:half], positions[half:], strict=True)
+    different = [(one, other) for one, other in pairs if labels[one] != labels[other]]
+    return np.array(different, dtype=np.int64).reshape(-1, 2)
 
 
 def _question(population: Population, person: int, other: int, attribute: int, phrasing: int) -> Question:
@@ -60,20 +64,11 @@ def _question(population: Population, person: int, other: int, attribute: int, p
     return Question(context, true, false, location=person * population.config.attributes + attribute)
 
 
-# What a text says about a world, however broken the text.
-#
-# Rule: only a whole sentence of the grammar states something, and a document is well formed if writing anew what was
-# read in it gives the same text.
-
-
-_SENTENCE_BREAK = re.compile(r"(?<=\.)\s+")
-
-
 @dataclass(frozen=True)
 class Statement:
-    """A sentence of the grammar, by index. `person` and `value` are None where the word names none of this world.
+    """A sentence of the grammar, by index. `person` and `value` are None if the word names none of this world.
 
-    `truth` is `unknown` if the person or the value is, else `true` or `false`.
+    `truth` is `unknown` if the person or the value is None, else `true` or `false`.
     """
 
     person: int | None
@@ -85,7 +80,7 @@ class Statement:
 
 @dataclass(frozen=True)
 class ParsedText:
-    """What one document states. `well_formed`: the whole text is a document of the grammar, be it true or false."""
+    """The statements of a document. `well_formed`: the whole text is a document of the grammar, true or false."""
 
     statements: tuple[Statement, ...]
     well_formed: bool
@@ -93,7 +88,7 @@ class ParsedText:
 
 @dataclass(frozen=True, eq=False)
 class TextParser:
-    """Reads texts about one population."""
+    """Parses texts about one population."""
 
     population: Population
 
@@ -102,14 +97,14 @@ class TextParser:
         text = document.strip()
         sentences = _SENTENCE_BREAK.split(text)
         statements = tuple(s for s in map(self._statement, sentences) if s is not None)
-        return ParsedText(statements, self._rewritten(statements) == text)
+        return ParsedText(statements, self._generate(statements) == text)
 
     def _statement(self, sentence: str) -> Statement | None:
         tables = self.population
         for a, attribute in enumerate(tables.attributes):
             for p, phrasing in enumerate(attribute.phrasings[: tables.config.phrasings]):
-                if found := phrasing.match(sentence):
-                    person, value = self._people.get(found[0]), self._values[a].get(found[1])
+                if words := phrasing.match(sentence):
+                    person, value = self._people.get(words[0]), self._values[a].get(words[1])
                     return Statement(person, a, p, value, self._truth(person, a, value))
         return None
 
@@ -118,8 +113,8 @@ class TextParser:
             return "unknown"
         return "true" if self.population.truth[person, attribute] == value else "false"
 
-    def _rewritten(self, statements: tuple[Statement, ...]) -> str | None:
-        """The document of the grammar that makes these statements, if there is one."""
+    def _generate(self, statements: tuple[Statement, ...]) -> str | None:
+        """The document of the grammar with these statements, if there is one."""
         people = {s.person for s in statements}
         attributes = {s.attribute for s in statements}
         if len(people) != 1 or len(attributes) != len(statements) or len(statements) not in self.population.lengths:
@@ -131,8 +126,8 @@ class TextParser:
     @cached_property
     def _people(self) -> dict[str, int]:
         names = self.population.names
-        full = {f"{given} {family}": i for i, (given, family) in enumerate(names)}
-        return full | {given: i for i, (given, _) in enumerate(names)}
+        full = {f"{first} {family}": i for i, (first, family) in enumerate(names)}
+        return full | {first: i for i, (first, _) in enumerate(names)}
 
     @cached_property
     def _values(self) -> tuple[dict[str, int], ...]:

@@ -1,6 +1,7 @@
-"""The embedded world: short biographies whose every probability is known, so that truth needs no download.
+"""The embedded world: short biographies whose probabilities are all known, so that ground truth needs no download.
 
-Rule: a document is drawn in five steps, person, length, attributes in order, and a phrasing each; nothing else varies.
+Rule: a document is sampled as person, length, attributes in order, and a phrasing each; nothing else varies. Coverage
+is relative to the expected coverage of equally many true documents, so it is 1 for the world itself at any size.
 """
 
 import math
@@ -22,26 +23,20 @@ from tailkeep.data.world.population import (
 )
 from tailkeep.data.world.questions import ParsedText, TextParser, make_questions
 
-# How much of a world a set of documents keeps.
-#
-# Rule: coverage is measured against what as many documents of the true world would cover in expectation, so 1 is the
-# world itself at any sample size.
 
-
-def truth_metrics(population: Population, readings: Sequence[ParsedText]) -> dict[str, float]:
-    """Five numbers about n documents, given what was read in each. NaN where there is nothing to divide by.
+def truth_metrics(population: Population, texts: Sequence[ParsedText]) -> dict[str, float]:
+    """Five metrics of n parsed documents. NaN where the denominator is 0.
 
     - `valid_share`: documents inside the grammar, true or not, over n.
-    - `true_share`: true statements over all statements. One about a person or with a value that the world does not
-      know is not true.
-    - `common_fact_coverage`, `rare_fact_coverage`: facts are ranked by their probability and cut in half, the middle
-      one being common. Facts of that half stated at least once, over sum 1 - (1 - p)^n, p being the chance that
+    - `true_share`: true statements over all statements. A statement with an unknown person or value is not true.
+    - `common_fact_coverage`, `rare_fact_coverage`: facts are ranked by probability and split in half, the middle one
+      being common. Facts of that half stated at least once, over sum 1 - (1 - p)^n, where p is the probability that
       one document states the fact.
     - `rare_phrasing_coverage`: the same over pairs of a person and a phrasing of the rarer half of each attribute's
-      phrasings, whether the value stated is true or not. Single phrasings would all be covered by any sample.
+      phrasings, whether the stated value is true or not. Any sample would cover all single phrasings.
     """
-    n = len(readings)
-    statements = [statement for reading in readings for statement in reading.statements]
+    n = len(texts)
+    statements = [statement for parsed in texts for statement in parsed.statements]
     tables = population.config
     people, attributes, phrasings = tables.people, tables.attributes, tables.phrasings
     stated = np.zeros((people, attributes), dtype=bool)
@@ -60,7 +55,7 @@ def truth_metrics(population: Population, readings: Sequence[ParsedText]) -> dic
     rare = (phrasings + 1) // 2
     true = sum(statement.truth == "true" for statement in statements)
     return {
-        "valid_share": _ratio(sum(reading.well_formed for reading in readings), n),
+        "valid_share": _ratio(sum(parsed.well_formed for parsed in texts), n),
         "true_share": _ratio(true, len(statements)),
         "common_fact_coverage": _coverage(stated.ravel()[:middle], fact_chance[:middle], n),
         "rare_fact_coverage": _coverage(stated.ravel()[middle:], fact_chance[middle:], n),
@@ -77,17 +72,17 @@ def _ratio(part: float, whole: float) -> float:
 
 
 _CORPUS, _HELD_OUT, _QUESTIONS = 1, 2, 3
-"""Streams of randomness beside 0, from which the world itself is made."""
+"""Random streams; stream 0 generates the world itself."""
 
 
 @dataclass(frozen=True)
 class World:
     """Biographies of invented people.
 
-    A document states `min_sentences` to `max_sentences` different attributes of one person, one a sentence:
+    A document states `min_sentences` to `max_sentences` different attributes of one person, one per sentence:
     P(document) = P(person) * 1/lengths * (attributes - length)!/attributes! * product of P(phrasing).
-    Lengths and orders of attributes are uniform, people and phrasings follow Zipf's law, and so did the values when
-    the world was made; in the world as it is, each person has one true value of each attribute.
+    Lengths and orders of attributes are uniform; people and phrasings follow Zipf's law. Each person has one true value
+    of each attribute, sampled by Zipf's law when the world is generated.
     """
 
     config: WorldConfig = field(default_factory=WorldConfig)
@@ -99,7 +94,7 @@ class World:
 
     @property
     def facts(self) -> tuple[Fact, ...]:
-        """Every fact with the chance that a document states it, from frequent to rare."""
+        """Every fact with the probability that a document states it, from frequent to rare."""
         return self.population.facts
 
     def sample(self, n: int, rng: np.random.Generator) -> list[str]:
@@ -114,29 +109,29 @@ class World:
         return self.sample(self.config.documents, self._rng(_CORPUS))
 
     def held_out(self) -> list[str]:
-        """The held-out documents: `held_out` more, drawn independently of the corpus."""
+        """The held-out documents: `held_out` more, independent of the corpus."""
         return self.sample(self.config.held_out, self._rng(_HELD_OUT))
 
     def questions(self, *, rounds: int = 1) -> list[Question]:
-        """The knowledge-retention test: `rounds` questions about each fact, always the same; see `asking`.
+        """The knowledge-retention test: `rounds` questions about each fact, always the same; see `make_questions`.
 
         Raises:
             ValueError: `rounds` is below 1.
         """
         if rounds < 1:
-            raise ValueError(f"{rounds} rounds of questions. Ask at least 1.")
+            raise ValueError(f"rounds must be >= 1, got {rounds}.")
         return list(make_questions(self.population, rounds=rounds, rng=self._rng(_QUESTIONS)))
 
     def log_probability(self, document: str) -> float:
-        """The natural logarithm of the chance that `sample(1)` gives exactly this text; -inf if it never does."""
-        reading = self.parse(document)
-        if not reading.well_formed or document != document.strip():
+        """The natural logarithm of the probability that `sample(1)` gives exactly this text; -inf if it never does."""
+        parsed = self.parse(document)
+        if not parsed.well_formed or document != document.strip():
             return -math.inf
-        if any(statement.truth != "true" for statement in reading.statements):
+        if any(statement.truth != "true" for statement in parsed.statements):
             return -math.inf
-        person = reading.statements[0].person
-        length = len(reading.statements)
-        phrasings = [statement.phrasing for statement in reading.statements]
+        person = parsed.statements[0].person
+        length = len(parsed.statements)
+        phrasings = [statement.phrasing for statement in parsed.statements]
         tables = self.population
         return (
             math.log(tables.people_share[person])
@@ -147,18 +142,18 @@ class World:
 
     @cached_property
     def entropy(self) -> float:
-        """Mean of -log_probability over documents, in nats a document: no model has a lower expected NLL."""
+        """Mean of -log_probability over documents, in nats/document: no model has a lower expected NLL."""
         tables = self.population
         orders = np.mean([math.log(math.perm(self.config.attributes, length)) for length in tables.lengths])
         phrasing = float(np.mean(tables.lengths)) * _entropy(tables.phrasing_share)
         return _entropy(tables.people_share) + math.log(len(tables.lengths)) + float(orders) + phrasing
 
     def parse(self, document: str) -> ParsedText:
-        """What `document` states, true or not, and whether it is a document of the grammar. Takes any text."""
+        """The statements of `document`, true or not, and whether it is a document of the grammar. Accepts any text."""
         return self._parser.parse(document)
 
     def truth_metrics(self, documents: Sequence[str]) -> dict[str, float]:
-        """How valid, how true and how complete `documents` are; the five numbers are defined in `truth`."""
+        """Validity, truth and coverage of `documents`; see the function `truth_metrics`."""
         return truth_metrics(self.population, [self.parse(document) for document in documents])
 
     @cached_property

@@ -15,18 +15,18 @@ def margins_of(common):
 def test_three_ways_of_counting_in_closed_form():
     # The true sentence has 3 tokens of ln 1/2, the false one 2 of ln 1/4: half the nats a token, 3/4 of all.
     half, quarter = math.log(1 / 2), math.log(1 / 4)
-    found = kr_margins([([half] * 3, [quarter] * 2)])
-    assert found.common == pytest.approx([math.log(2)])
-    assert found.mean == pytest.approx([math.log(2)])
-    assert found.sum == pytest.approx([3 * half - 2 * quarter])
+    rows = kr_margins([([half] * 3, [quarter] * 2)])
+    assert rows.common == pytest.approx([math.log(2)])
+    assert rows.mean == pytest.approx([math.log(2)])
+    assert rows.sum == pytest.approx([3 * half - 2 * quarter])
 
 
 def test_the_ways_of_counting_may_disagree():
     # Beyond the common length the true sentence has an unlikely word: only the common mean does not see it.
-    found = kr_margins([([-1.0, -1.0, -30.0], [-2.0, -2.0])])
-    assert found.common > 0
-    assert found.mean < 0
-    assert found.sum < 0
+    rows = kr_margins([([-1.0, -1.0, -30.0], [-2.0, -2.0])])
+    assert rows.common > 0
+    assert rows.mean < 0
+    assert rows.sum < 0
 
 
 def test_no_questions_have_no_margins():
@@ -59,8 +59,8 @@ def test_rows_are_plain_for_json():
 def test_models_are_compared_on_what_both_decide_by_the_exact_binomial_test():
     one = [1.0] * 9 + [-1.0] * 3 + [1.0, 0.0, math.nan]
     other = [-1.0] * 9 + [1.0] * 3 + [1.0, 1.0, 1.0]
-    (first, second, p_value), left_out = kr_compare(one, other)
-    assert (first, second, left_out) == (9, 3, 2)
+    (first, second, p_value), undecided = kr_compare(one, other)
+    assert (first, second, undecided) == (9, 3, 2)
     # Two-sided: 2 P(X >= 9) of 12 fair throws.
     assert p_value == pytest.approx(2 * stats.binom.sf(8, 12, 0.5))
 
@@ -85,5 +85,5 @@ def test_equal_parts_are_the_fractions():
 def test_locations_that_are_none_are_refused():
     with pytest.raises(ValueError, match="none negative"):
         kr_parts([], [0, 1], total=1)
-    with pytest.raises(ValueError, match="Give a total above it"):
+    with pytest.raises(ValueError, match="total must be above the last location 4, got 4"):
         kr_parts([4], [0, 4], total=4)

@@ -22,7 +22,7 @@ def test_items_are_read_as_they_stand(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("query", "asked"),
+    ("query", "prompt"),
     [
         ("Question: why?\n", "Question: why?\nAnswer:"),
         ("Passage: a b\nQuestion: why?", "Passage: a b\nQuestion: why?\nAnswer:"),
@@ -30,17 +30,17 @@ def test_items_are_read_as_they_stand(tmp_path):
         ("The Question: of", "The Question: of"),
     ],
 )
-def test_a_question_is_followed_by_a_line_for_its_answer(tmp_path, query, asked):
+def test_a_question_is_followed_by_a_line_for_its_answer(tmp_path, query, prompt):
     (choice,) = read_choices(lines(tmp_path / "c.jsonl", {"query": query, "choices": ["a", "b"], "gold": 0}))
-    assert choice.query == asked
+    assert choice.query == prompt
 
 
 def test_a_part_is_drawn_by_its_seed_and_in_the_files_order(tmp_path):
     path = lines(tmp_path / "c.jsonl", *(item(n) for n in range(50)))
-    drawn = [read_choices(path, limit=10, seed=seed) for seed in (0, 0, 1)]
-    assert drawn[0] == drawn[1] != drawn[2]
-    assert len(drawn[0]) == 10
-    numbers = [int(choice.query[1:]) for choice in drawn[0]]
+    sampled = [read_choices(path, limit=10, seed=seed) for seed in (0, 0, 1)]
+    assert sampled[0] == sampled[1] != sampled[2]
+    assert len(sampled[0]) == 10
+    numbers = [int(choice.query[1:]) for choice in sampled[0]]
     assert numbers == sorted(numbers)
     assert len(read_choices(path, limit=100)) == 50
 
@@ -48,8 +48,8 @@ def test_a_part_is_drawn_by_its_seed_and_in_the_files_order(tmp_path):
 def test_what_is_skipped_is_never_asked(tmp_path):
     path = lines(tmp_path / "c.jsonl", *(item(n) for n in range(50)))
     assert [choice.query for choice in read_choices(path, skip=48)] == ["q48", "q49"]
-    drawn = read_choices(path, skip=20, limit=10, seed=3)
-    assert min(int(choice.query[1:]) for choice in drawn) >= 20
+    sampled = read_choices(path, skip=20, limit=10, seed=3)
+    assert min(int(choice.query[1:]) for choice in sampled) >= 20
     with pytest.raises(InputError, match="holds 50 questions, and 50 are to be skipped"):
         read_choices(path, skip=50)
 
@@ -65,23 +65,23 @@ def test_items_are_trained_on_in_the_form_in_which_they_are_asked(tmp_path):
 
 def test_a_sum_is_told_from_the_sums_of_three_other_problems(tmp_path):
     problems = [{"question": f"What is {n}?", "answer": f"Think.\n#### {n % 7}"} for n in range(40)]
-    found = read_choices(lines(tmp_path / "g.jsonl", *problems))
-    for number, choice in enumerate(found):
+    items = read_choices(lines(tmp_path / "g.jsonl", *problems))
+    for number, choice in enumerate(items):
         assert choice.query == f"Question: What is {number}?\nAnswer:"
         assert choice.choices[choice.gold] == str(number % 7)
         assert len(set(choice.choices)) == 4
         assert set(choice.choices) <= set("0123456")
     # The right answer stands at no particular place.
-    assert {choice.gold for choice in found} == {0, 1, 2, 3}
+    assert {choice.gold for choice in items} == {0, 1, 2, 3}
 
 
 def test_the_size_of_a_sum_gives_nothing_away(tmp_path):
     # Small answers are common and large ones are all different, as in GSM8K.
     answers = [n % 10 if n % 2 else 1000 + n for n in range(1200)]
     problems = [{"question": f"What is {n}?", "answer": f"#### {answer}"} for n, answer in enumerate(answers)]
-    found = read_choices(lines(tmp_path / "g.jsonl", *problems))
-    smallest = [min(choice.choices, key=int) == choice.choices[choice.gold] for choice in found]
-    assert 0.2 < sum(smallest) / len(found) < 0.3
+    items = read_choices(lines(tmp_path / "g.jsonl", *problems))
+    smallest = [min(choice.choices, key=int) == choice.choices[choice.gold] for choice in items]
+    assert 0.2 < sum(smallest) / len(items) < 0.3
 
 
 def test_the_items_of_a_part_are_those_of_the_whole(tmp_path):
@@ -102,10 +102,10 @@ def test_minimal_pairs_come_from_a_folder_or_an_archive(tmp_path):
         for name in ("b", "a"):
             archive.write(folder / f"{name}.jsonl", f"data/{name}.jsonl")
             archive.writestr(f"__MACOSX/data/._{name}.jsonl", b"\xb0")
-    found = read_minimal_pairs(folder)
-    assert list(found) == ["a", "b"]
-    assert found["a"] == [MultipleChoice("", ("He runs.", "He run."), 0), MultipleChoice("", ("a sees.", "He run."), 0)]
-    assert read_minimal_pairs(tmp_path / "blimp.zip") == found
+    items = read_minimal_pairs(folder)
+    assert list(items) == ["a", "b"]
+    assert items["a"] == [MultipleChoice("", ("He runs.", "He run."), 0), MultipleChoice("", ("a sees.", "He run."), 0)]
+    assert read_minimal_pairs(tmp_path / "blimp.zip") == items
     assert {name: len(pairs) for name, pairs in read_minimal_pairs(folder, limit=1).items()} == {"a": 1, "b": 1}
 
 
@@ -113,7 +113,7 @@ def test_minimal_pairs_come_from_a_folder_or_an_archive(tmp_path):
     ("wrong", "reason"),
     [
         ("{", r"line 2: not JSON"),
-        ("[1]", "line 2: expected an object, found list"),
+        ("[1]", "line 2: expected an object, got list"),
         ({"query": "q", "choices": ["a"], "gold": 0}, r"line 2: 'choices' is \['a'\]"),
         ({"query": "q", "choices": ["a", " "], "gold": 0}, "line 2: 'choices' is"),
         ({"query": "q", "choices": ["a", "b"], "gold": 2}, "line 2: 'gold' is 2"),
@@ -157,6 +157,10 @@ def test_an_archive_of_minimal_pairs_that_cannot_be_used_is_one_clear_error(tmp_
     for mark, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         raw[raw.find(mark) + place] |= 1
     locked.write_bytes(raw)
-    for path, told in ((empty, "p.jsonl holds no pair"), (twice, "two files called p.jsonl"), (locked, "is encrypted")):
-        with pytest.raises(InputError, match=told):
+    for path, message in (
+        (empty, "p.jsonl holds no pair"),
+        (twice, "two files called p.jsonl"),
+        (locked, "is encrypted"),
+    ):
+        with pytest.raises(InputError, match=message):
             read_minimal_pairs(path)

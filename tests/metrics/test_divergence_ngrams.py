@@ -27,8 +27,8 @@ def test_every_ngram_is_counted_once(first, second, n):
 @settings(deadline=None)
 @given(corpora, st.integers(1, 4))
 def test_a_corpus_does_not_differ_from_itself(corpus, n):
-    found = ngram_kl(corpus, corpus, n)
-    assert math.isnan(found) or found == pytest.approx(0.0, abs=1e-12)
+    divergence = ngram_kl(corpus, corpus, n)
+    assert math.isnan(divergence) or divergence == pytest.approx(0.0, abs=1e-12)
 
 
 def test_unigrams_agree_with_the_histograms():
@@ -46,8 +46,8 @@ def test_as_many_ngrams_of_each_side_are_compared():
 
 def test_what_is_drawn_of_the_longer_side_follows_the_seed_and_serves_both_ways():
     short, long = [[1, 2, 3, 1, 1, 2]], [list(np.random.default_rng(0).integers(0, 9, 400))]
-    found = {ngram_kl(short, long, 1, seed=seed) for seed in range(20)}
-    assert len(found) > 1
+    divergences = {ngram_kl(short, long, 1, seed=seed) for seed in range(20)}
+    assert len(divergences) > 1
     assert ngram_kl(short, long, 1, seed=3) == ngram_kl(short, long, 1, seed=3)
     # With one seed, the sum of both ways is symmetric: the same n-grams were drawn.
     both = ngram_kl(short, long, 2, seed=3) + ngram_kl(long, short, 2, seed=3)
@@ -67,5 +67,5 @@ def test_a_side_without_ngrams_gives_nan():
 
 
 def test_an_ngram_of_no_tokens_is_refused():
-    with pytest.raises(ValueError, match="n is 0"):
+    with pytest.raises(ValueError, match="n must be >= 1, got 0"):
         ngram_counts([[1]], [[1]], 0)

@@ -4,17 +4,17 @@ import pytest
 from tailkeep.metrics import effective_size, sample_by_weight, top_log_weights
 
 
-def drawn(weights, size, draws, **choices):
+def repeat_sampling(weights, size, draws, **choices):
     """How often each item is drawn, mean over `draws`."""
     with np.errstate(divide="ignore"):
         logs = np.log(np.array(weights, np.float64))
     rng = np.random.default_rng(0)
-    found = [sample_by_weight(logs, size, rng, **choices) for _ in range(draws)]
-    return np.mean([np.bincount(one, minlength=len(weights)) for one in found], axis=0), found
+    shares = [sample_by_weight(logs, size, rng, **choices) for _ in range(draws)]
+    return np.mean([np.bincount(one, minlength=len(weights)) for one in shares], axis=0), shares
 
 
 def test_one_item_is_drawn_with_the_chance_of_its_weight():
-    counts, _ = drawn([1, 2, 5, 0], 1, 4000)
+    counts, _ = repeat_sampling([1, 2, 5, 0], 1, 4000)
     assert counts == pytest.approx([0.125, 0.25, 0.625, 0], abs=5 * 0.008)
 
 
@@ -22,26 +22,26 @@ def test_two_items_are_drawn_as_the_closed_form_of_successive_draws_says():
     shares = np.array([0.125, 0.25, 0.625])
     # First i, or first another j and then i among what is left.
     closed = [shares[i] + sum(shares[j] * shares[i] / (1 - shares[j]) for j in range(3) if j != i) for i in range(3)]
-    counts, found = drawn([1, 2, 5], 2, 4000)
+    counts, shares = repeat_sampling([1, 2, 5], 2, 4000)
     assert counts == pytest.approx(closed, abs=5 * 0.008)
-    assert all(len(set(one)) == 2 and list(one) == sorted(one) for one in found)
+    assert all(len(set(one)) == 2 and list(one) == sorted(one) for one in shares)
 
 
 def test_with_copies_an_item_is_drawn_that_often_at_most():
-    counts, found = drawn([1, 1e9, 1, 1, 1], 5, 200, max_repeats=3)
+    counts, shares = repeat_sampling([1, 1e9, 1, 1, 1], 5, 200, max_repeats=3)
     assert counts[1] == 3
-    assert max(np.bincount(one).max() for one in found) == 3
+    assert max(np.bincount(one).max() for one in shares) == 3
 
 
 def test_what_has_no_weight_is_never_drawn_though_others_must_be_repeated():
-    counts, found = drawn([0, 1, 0, 1], 5, 50)
+    counts, shares = repeat_sampling([0, 1, 0, 1], 5, 50)
     assert counts[0] == counts[2] == 0
-    assert {tuple(np.bincount(one, minlength=4)[[1, 3]]) for one in found} == {(2, 3), (3, 2)}
+    assert {tuple(np.bincount(one, minlength=4)[[1, 3]]) for one in shares} == {(2, 3), (3, 2)}
 
 
 def test_nothing_is_drawn_where_nothing_is_wanted_and_all_where_all_are():
-    assert drawn([1, 1], 0, 1)[1][0].tolist() == []
-    assert drawn([1, 7, 2], 3, 1)[1][0].tolist() == [0, 1, 2]
+    assert repeat_sampling([1, 1], 0, 1)[1][0].tolist() == []
+    assert repeat_sampling([1, 7, 2], 3, 1)[1][0].tolist() == [0, 1, 2]
 
 
 def test_weights_are_worth_as_many_as_kish_says():

@@ -26,10 +26,10 @@ def test_a_band_counts_its_types_and_those_that_the_sample_has():
 
 
 def test_the_expectation_is_that_of_items_drawn_without_replacement():
-    real, drawn = np.array([1, 3, 6]), 4
+    real, sample_counts = np.array([1, 3, 6]), 4
     total = int(real.sum())
     for band, count in zip(band_coverage(real, [4, 0, 0], firsts=(1, 2, 4)), real, strict=True):
-        assert band.expected == pytest.approx(1 - comb(total - count, drawn) / comb(total, drawn))
+        assert band.expected == pytest.approx(1 - comb(total - count, sample_counts) / comb(total, sample_counts))
 
 
 def test_the_whole_real_text_covers_itself():
@@ -46,7 +46,7 @@ def test_real_samples_cover_what_is_expected_on_average():
     real = np.repeat([1, 2, 5, 20, 150], [400, 200, 100, 40, 10])
     items = np.repeat(np.arange(len(real)), real)
     draws = [np.bincount(rng.permutation(items)[:1000], minlength=len(real)) for _ in range(300)]
-    for bands in zip(*(band_coverage(real, drawn) for drawn in draws), strict=True):
+    for bands in zip(*(band_coverage(real, sample_counts) for sample_counts in draws), strict=True):
         # Four standard errors of the mean of 300 draws, at most .5 / sqrt(types) each.
         room = 4 * 0.5 / math.sqrt(300 * bands[0].types)
         assert np.mean([band.covered for band in bands]) == pytest.approx(bands[0].expected, abs=room)
@@ -56,9 +56,9 @@ def test_real_samples_cover_what_is_expected_on_average():
     ("real", "sample", "firsts", "reason"),
     [
         ([1, 2], [1], (1,), "same types"),
-        ([1, 1], [2, 1], (1,), "sample of 3 items of 2"),
-        ([1.5], [1.0], (1,), "no counts"),
-        ([-1], [0], (1,), "no counts"),
+        ([1, 1], [2, 1], (1,), "the sample has 3 items, the real text 2"),
+        ([1.5], [1.0], (1,), "counts must be one whole number >= 0 per type"),
+        ([-1], [0], (1,), "counts must be one whole number >= 0 per type"),
         ([1], [1], (2, 1), "begin at"),
         ([1], [1], (0, 1), "begin at"),
     ],

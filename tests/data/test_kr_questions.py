@@ -16,11 +16,11 @@ questions = st.builds(Question, plain, plain, plain, st.none() | st.integers(0, 
 
 
 @settings(deadline=None)
-@given(asked=st.lists(questions, min_size=1), ending=st.sampled_from(["json", "jsonl"]))
-def test_questions_written_are_read_back(tmp_path_factory, asked, ending):
-    path = tmp_path_factory.mktemp("questions") / f"kr.{ending}"
-    write_questions(path, asked)
-    assert read_questions(path) == asked
+@given(items=st.lists(questions, min_size=1), ending=st.sampled_from(["json", "jsonl"]))
+def test_questions_written_are_read_back(tmp_path_factory, items, ending):
+    path = tmp_path_factory.mktemp("items") / f"kr.{ending}"
+    write_questions(path, items)
+    assert read_questions(path) == items
 
 
 def test_the_published_form_is_read(tmp_path):
@@ -45,7 +45,7 @@ def test_sentences_start_without_white_space(tmp_path):
         (PUBLISHED | {"location": "4"}, "item 2: 'location' is '4'"),
         (PUBLISHED | {"location": True}, "item 2: 'location' is True"),
         (PUBLISHED | {"context": "\ud83d"}, "item 2, 'context': half a surrogate pair"),
-        ("C", "item 2: expected an object, found str"),
+        ("C", "item 2: expected an object, got str"),
     ],
 )
 def test_an_item_that_is_no_question_is_named(tmp_path, item, message):
@@ -59,7 +59,7 @@ def test_an_item_that_is_no_question_is_named(tmp_path, item, message):
     ("name", "content", "message"),
     [
         ("kr.json", "[", "not JSON"),
-        ("kr.json", "{}", "expected a list of objects, found dict"),
+        ("kr.json", "{}", "expected a list of objects, got dict"),
         ("kr.json", "[]", "holds no question"),
         ("kr.jsonl", "\n", "holds no question"),
         ("kr.jsonl", json.dumps(PUBLISHED) + "\n\n{", "line 3: not JSON"),

@@ -62,5 +62,5 @@ def test_people_who_all_agree_cannot_be_asked_about():
 
 
 def test_no_round_is_refused():
-    with pytest.raises(ValueError, match="0 rounds"):
+    with pytest.raises(ValueError, match="rounds must be >= 1, got 0"):
         WORLD.questions(rounds=0)

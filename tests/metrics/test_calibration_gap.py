@@ -18,47 +18,47 @@ UNIFORM, RISING = documents(SHUFFLED), documents(np.sqrt(SHUFFLED))
 
 
 def test_the_gap_is_widest_where_the_densities_cross():
-    found = confidence_gap(UNIFORM, RISING)
+    gap_result = confidence_gap(UNIFORM, RISING)
     # S_own - S_real = t - t^2, largest at 1/2.
-    assert found.gap == pytest.approx(0.25, abs=1e-3)
-    assert found.crossing == pytest.approx(0.5, abs=0.02)
+    assert gap_result.gap == pytest.approx(0.25, abs=1e-3)
+    assert gap_result.crossing == pytest.approx(0.5, abs=0.02)
 
 
 def test_the_threshold_drops_as_many_own_tokens_as_there_are_too_many():
-    found = confidence_gap(UNIFORM, RISING)
+    gap_result = confidence_gap(UNIFORM, RISING)
     # 1 - t^2 = 1/4.
-    assert found.threshold == pytest.approx(math.sqrt(0.75), abs=1e-3)
-    own, real = np.exp(np.concatenate(RISING)), np.exp(np.concatenate(UNIFORM))
-    assert np.mean(own > found.threshold) == pytest.approx(found.gap, abs=1e-4)
-    kept = np.mean((own > found.crossing) & (own <= found.threshold))
-    assert kept == pytest.approx(np.mean(real > found.crossing), abs=1e-4)
+    assert gap_result.threshold == pytest.approx(math.sqrt(0.75), abs=1e-3)
+    generated, real = np.exp(np.concatenate(RISING)), np.exp(np.concatenate(UNIFORM))
+    assert np.mean(generated > gap_result.threshold) == pytest.approx(gap_result.gap, abs=1e-4)
+    remaining = np.mean((generated > gap_result.crossing) & (generated <= gap_result.threshold))
+    assert remaining == pytest.approx(np.mean(real > gap_result.crossing), abs=1e-4)
 
 
 def test_the_threshold_is_never_below_the_crossing():
     rng = np.random.default_rng(1)
     for power in (1.05, 1.5, 3.0, 20.0):
-        found = confidence_gap(documents(rng.random(5000)), documents(rng.random(5000) ** (1 / power)))
-        assert found.threshold >= found.crossing
+        gap_result = confidence_gap(documents(rng.random(5000)), documents(rng.random(5000) ** (1 / power)))
+        assert gap_result.threshold >= gap_result.crossing
 
 
 def test_the_surer_the_own_text_the_more_as_truncation_error():
     thresholds = [confidence_gap(UNIFORM, documents(SHUFFLED ** (1 / power))) for power in (1.2, 2, 5)]
-    dropped = [found.gap for found in thresholds]
+    dropped = [gap_result.gap for gap_result in thresholds]
     assert dropped == sorted(dropped)
-    assert all(found.threshold < 1 for found in thresholds)
+    assert all(gap_result.threshold < 1 for gap_result in thresholds)
 
 
 def test_texts_that_are_alike_truncate_nothing():
     rng = np.random.default_rng(2)
-    found = [confidence_gap(documents(rng.random(4000)), documents(rng.random(4000))) for _ in range(60)]
-    assert all(one.threshold == 1 for one in found)
+    gap_result = [confidence_gap(documents(rng.random(4000)), documents(rng.random(4000))) for _ in range(60)]
+    assert all(one.threshold == 1 for one in gap_result)
     assert confidence_gap(UNIFORM, UNIFORM).threshold == 1
 
 
 def test_own_text_that_is_nowhere_surer_truncates_nothing():
-    found = confidence_gap(RISING, UNIFORM)
-    assert (found.gap, found.threshold) == (0.0, 1.0)
-    assert math.isnan(found.crossing)
+    gap_result = confidence_gap(RISING, UNIFORM)
+    assert (gap_result.gap, gap_result.threshold) == (0.0, 1.0)
+    assert math.isnan(gap_result.crossing)
 
 
 def test_tokens_that_hang_together_count_as_the_document_they_are_of():
@@ -71,24 +71,28 @@ def test_tokens_that_hang_together_count_as_the_document_they_are_of():
 
 
 def test_one_document_has_no_error_and_truncates_nothing():
-    found = confidence_gap([np.log(SHUFFLED)], [np.log(np.sqrt(SHUFFLED))])
-    assert math.isinf(found.error)
-    assert found.threshold == 1
+    gap_result = confidence_gap([np.log(SHUFFLED)], [np.log(np.sqrt(SHUFFLED))])
+    assert math.isinf(gap_result.error)
+    assert gap_result.threshold == 1
 
 
 def test_tokens_of_equal_confidence_are_kept_together():
     # Half of the own tokens are certain: dropping them all would drop more than the gap.
-    own = [np.array([0.0, -2.0])] * 500
+    generated = [np.array([0.0, -2.0])] * 500
     real = [np.array([0.0, -2.0, -2.0, -2.0])] * 500
-    found = confidence_gap(real, own)
-    assert found.gap == pytest.approx(0.25)
-    assert found.threshold == 1
+    gap_result = confidence_gap(real, generated)
+    assert gap_result.gap == pytest.approx(0.25)
+    assert gap_result.threshold == 1
 
 
 @pytest.mark.parametrize(
-    ("real", "own", "reason"),
-    [([], [[-1.0]], "real text has no token"), ([[-1.0]], [[]], "own text"), ([[0.5]], [[-1.0]], "no logarithm")],
+    ("real", "generated", "reason"),
+    [
+        ([], [[-1.0]], "real text has no token"),
+        ([[-1.0]], [[]], "generated text has no token"),
+        ([[0.5]], [[-1.0]], "log-probabilities must be <= 0"),
+    ],
 )
-def test_a_side_without_confidences_is_refused(real, own, reason):
+def test_a_side_without_confidences_is_refused(real, generated, reason):
     with pytest.raises(ValueError, match=reason):
-        confidence_gap(real, own)
+        confidence_gap(real, generated)

@@ -24,9 +24,9 @@ def test_a_model_that_is_too_sure_by_a_factor_is_cooled_by_it(best):
         claimed = best * z / temperature
         return float(np.mean(truth * np.logaddexp(0, -claimed) + (1 - truth) * np.logaddexp(0, claimed)))
 
-    found = fit_temperature([nll(t) for t in TEMPERATURES])
-    assert found == pytest.approx(best, rel=0.03)
-    assert nll(found) <= nll(best) + 2e-4
+    temperature = fit_temperature([nll(t) for t in TEMPERATURES])
+    assert temperature == pytest.approx(best, rel=0.03)
+    assert nll(temperature) <= nll(best) + 2e-4
 
 
 def test_a_lowest_end_is_taken_as_it_is():

@@ -10,15 +10,15 @@ def test_a_text_has_its_words_and_its_pairs_of_words_and_nothing_across_texts():
     counts = count_features(["a b a", "", "b b"])
     assert counts.shape == (3, BUCKETS)
     assert counts.sum(axis=1).tolist() == [3 + 2, 0, 2 + 1]
-    (places,) = (buckets_of(own.hashes, BUCKETS) for own in ngrams_of(split_words([b"a b"]), 1))
+    (places,) = (buckets_of(ngrams.hashes, BUCKETS) for ngrams in ngrams_of(split_words([b"a b"]), 1))
     assert counts.toarray()[:, places].tolist() == [[2, 1], [0, 0], [0, 2]]
 
 
 def test_a_ratio_is_that_of_the_shares_with_half_an_occurrence_added():
-    ours, theirs = np.array([3, 0, 1]), np.array([1, 2, 0])
+    input_counts, reference_counts = np.array([3, 0, 1]), np.array([1, 2, 0])
     expected = np.log([1.5 / 4.5, 2.5 / 4.5, 0.5 / 4.5]) - np.log([3.5 / 5.5, 0.5 / 5.5, 1.5 / 5.5])
-    assert log_ratios(ours, theirs) == pytest.approx(expected)
-    assert log_ratios(theirs, ours) == pytest.approx(-expected)
+    assert log_ratios(input_counts, reference_counts) == pytest.approx(expected)
+    assert log_ratios(reference_counts, input_counts) == pytest.approx(-expected)
 
 
 def test_equal_corpora_give_every_text_the_weight_1():
@@ -27,7 +27,8 @@ def test_equal_corpora_give_every_text_the_weight_1():
 
 
 def test_a_text_of_the_reference_weighs_more_than_one_of_the_input():
-    ours, theirs = count_features(["the red cat"] * 9 + ["the old boat"]), count_features(["the old boat"] * 9)
-    logs = log_ratios(ours.sum(axis=0), theirs.sum(axis=0))
+    input_counts = count_features(["the red cat"] * 9 + ["the old boat"])
+    reference_counts = count_features(["the old boat"] * 9)
+    logs = log_ratios(input_counts.sum(axis=0), reference_counts.sum(axis=0))
     cat, boat = count_features(["the red cat", "the old boat"]) @ logs
     assert cat < 0 < boat

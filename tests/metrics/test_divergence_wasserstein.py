@@ -14,8 +14,8 @@ def test_a_set_has_no_distance_to_itself_in_any_order():
 
 def test_a_shift_costs_its_length_times_two_over_pi():
     # The mean of |cos| over half a turn.
-    found = sliced_wasserstein(POINTS, POINTS + np.array([3, 4]), directions=1000)
-    assert found == pytest.approx(5 * 2 / np.pi, rel=1e-5)
+    distance = sliced_wasserstein(POINTS, POINTS + np.array([3, 4]), directions=1000)
+    assert distance == pytest.approx(5 * 2 / np.pi, rel=1e-5)
 
 
 def test_doubling_a_set_costs_the_mean_shadow():
@@ -34,7 +34,7 @@ def test_sets_of_different_sizes_are_compared_as_distributions():
         (np.zeros((4, 3)), 8, "in the plane|Give"),
         (np.zeros((0, 2)), 8, "Give"),
         (np.full((4, 2), np.nan), 8, "not finite"),
-        (POINTS, 0, "0 directions"),
+        (POINTS, 0, "directions must be >= 1, got 0"),
     ],
 )
 def test_what_is_no_set_of_points_is_refused(other, directions, words):
