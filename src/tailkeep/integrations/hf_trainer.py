@@ -51,9 +51,9 @@ class LossStatsCallback(TrainerCallback):
         # Evaluation and the summary at the end are logged too; training alone has a "loss".
         if logs is None or "loss" not in logs:
             return
-        found = logged(read_stats(model))
-        logs.update(found)
-        state.log_history[-1].update(found)
+        loss_stats = logged(read_stats(model))
+        logs.update(loss_stats)
+        state.log_history[-1].update(loss_stats)
 
 
 def log_loss_stats(trainer: Trainer) -> None:

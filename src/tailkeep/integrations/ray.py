@@ -84,7 +84,7 @@ class RayActors:
 
     def _hand_out(self, actors: Sequence[Any], shards: Sequence[Shard]) -> Iterator[tuple[Shard, Any]]:
         """Give each actor that is free the next shard; one for which the cluster has no room yet never holds any."""
-        left, unfinished = deque(shards), len(shards)
+        waiting, unfinished = deque(shards), len(shards)
         processes: dict[Any, str] = {}
         unreached: Counter[Any] = Counter()
         busy: dict[Any, tuple[Any, Shard | None]] = {actor.load.remote(): (actor, None) for actor in actors}
@@ -104,8 +104,8 @@ class RayActors:
             if processes.setdefault(actor, process) != process:
                 processes[actor] = process
                 _log.warning("an actor was lost, and another one has taken its place (now %s)", process)
-            if left:
-                following = left.popleft()
+            if waiting:
+                following = waiting.popleft()
                 busy[actor.work.remote(following)] = actor, following
             else:
                 # Its place may be the only one left for an actor whose node is gone.

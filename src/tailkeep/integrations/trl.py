@@ -148,8 +148,8 @@ def _check(trainer: Any, weighting: Weighting) -> None:
             f"the loss {weighting.name!r} needs the entropy of the {weighting.entropy} most likely tokens, and TRL "
             "computes the whole one. Use attach(model) with a Trainer of transformers, or another loss."
         )
-    for setting, value, wanted in _settings(trainer):
-        if value not in wanted:
+    for setting, value, accepted in _settings(trainer):
+        if value not in accepted:
             raise ConfigError(f"{setting} is {value!r}, with which TRL computes another loss. Leave it out.")
 
 

@@ -40,7 +40,7 @@ class Rule(State, Protocol):
 
 @dataclass(frozen=True)
 class AdaptiveTruncation(Weighting):
-    """Truncated cross-entropy at a threshold that `state` moves. Direction: spares sure tokens."""
+    """Truncated cross-entropy at a threshold that `state` moves. Direction: spares high-confidence tokens."""
 
     state: Rule = field(kw_only=True)
 
@@ -89,7 +89,7 @@ def scheduled_truncation(start: float, end: float, steps: int) -> AdaptiveTrunca
 def target_kept_fraction(fraction: float, start: float = 0.99, window: int = 16) -> AdaptiveTruncation:
     """A threshold that holds the share of kept tokens: the `fraction`-quantile of p over recent micro-batches.
 
-    Tokens of equal p are kept or truncated together: of the tokens seen, more may be kept than asked for, never fewer.
+    Tokens of equal p are kept or truncated together: of the tokens seen, more may be kept than requested, never fewer.
 
     Args:
         fraction: the share to keep, in (0, 1].

@@ -1,6 +1,7 @@
-"""Weighted cross-entropy of logits that are already there. From hidden states, `linear` never holds them all.
+"""Weighted cross-entropy of logits that exist, as a function and as a module. From hidden states see `linear`.
 
-Rule: a weighting sees valid targets only, in their order, as it does in `linear`, so that both give the same loss.
+Rule: a weighting sees valid targets only, in their order, as in `linear`, so that both give the same loss. The module
+has the shapes of `torch.nn.CrossEntropyLoss`; at threshold 1 it gives the same values, but 0 for NaN without a target.
 """
 
 from typing import get_args
@@ -57,11 +58,6 @@ def _entropy(logits: Tensor, valid: Tensor, weighting: Weighting) -> Tensor | No
     return torch.cat([piece for piece in pieces if piece is not None])
 
 
-# Truncated cross-entropy as a module in place of `torch.nn.CrossEntropyLoss`: the same shapes, the class axis second.
-#
-# Rule: a threshold of 1 gives what `torch.nn.CrossEntropyLoss` gives, but 0 for NaN where no target is valid.
-
-
 class TruncatedCrossEntropyLoss(nn.Module):
     """[p <= threshold] * w * -ln p, p being the target's probability and w the weight of its class.
 
@@ -97,8 +93,8 @@ class TruncatedCrossEntropyLoss(nn.Module):
             raise ConfigError(f"reduction {reduction!r} is unknown. Use one of {', '.join(get_args(Reduction))}.")
         if label_smoothing != 0:
             raise ConfigError(
-                f"label_smoothing {label_smoothing} does not go with truncation, which leaves out the sure tokens that "
-                "smoothing would pull back. Leave it at 0, or use torch.nn.CrossEntropyLoss."
+                f"label_smoothing {label_smoothing} does not go with truncation, which excludes the high-confidence "
+                "tokens that smoothing would pull back. Leave it at 0, or use torch.nn.CrossEntropyLoss."
             )
         if weight is not None and not (weight.ndim == 1 and weight.is_floating_point()):
             raise ConfigError(
@@ -124,14 +120,14 @@ class TruncatedCrossEntropyLoss(nn.Module):
         logits = self._class_last(input, target)
         nll = token_nll(logits, target, ignore_index=self.ignore_index)
         valid = target != self.ignore_index
-        kept = truncation_mask(nll, threshold=self.threshold)
+        kept_mask = truncation_mask(nll, threshold=self.threshold)
         if self.weight is None:
-            return reduce_nll(nll, kept, valid=valid, reduction=self.reduction, num_items=num_items)
+            return reduce_nll(nll, kept_mask, valid=valid, reduction=self.reduction, num_items=num_items)
         share = self.weight.to(nll.dtype)[torch.where(valid, target, 0).long()]
         if num_items is not None or self.reduction in ("none", "sum"):
-            return reduce_nll(nll, kept * share, valid=valid, reduction=self.reduction, num_items=num_items)
-        total = reduce_nll(nll, kept * share, valid=valid, reduction="sum")
-        counted = valid & kept if self.reduction == "mean_kept" else valid
+            return reduce_nll(nll, kept_mask * share, valid=valid, reduction=self.reduction, num_items=num_items)
+        total = reduce_nll(nll, kept_mask * share, valid=valid, reduction="sum")
+        counted = valid & kept_mask if self.reduction == "mean_kept" else valid
         mass = torch.where(counted, share, share.new_zeros(())).sum()
         return total / clamp_count(mass)
 

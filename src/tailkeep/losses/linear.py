@@ -216,15 +216,15 @@ class _Call:
         hidden: Tensor,
         weight: Tensor,
         targets: Tensor,
-        given: "_HeadShape",
+        options: "_HeadShape",
         *,
         ignore_index: int,
         impl: str,
         entropy: Entropy,
     ) -> "_Call":
-        hidden, weight, bias = autocast(hidden, weight, given.bias)
+        hidden, weight, bias = autocast(hidden, weight, options.bias)
         head = head_of(
-            weight, bias=bias, scale=given.scale, softcap=given.softcap, valid_vocab_size=given.valid_vocab_size
+            weight, bias=bias, scale=options.scale, softcap=options.softcap, valid_vocab_size=options.valid_vocab_size
         )
         targets, valid, all_valid = check_inputs(hidden, head, targets, ignore_index=ignore_index)
         if entropy is not None and entropy != "full" and not (type(entropy) is int and entropy >= 1):

@@ -75,13 +75,13 @@ def check_inputs(hidden: Tensor, head: Head, targets: Tensor, *, ignore_index: i
             f"hidden {tuple(hidden.shape)}, weight {tuple(weight.shape)}, targets {tuple(targets.shape)} do not fit. "
             "Give hidden (..., D), weight (V, D) and targets (...), shifted by the caller."
         )
-    given = [hidden, weight, *([] if head.bias is None else [head.bias])]
-    if not all(tensor.is_floating_point() for tensor in given) or len({tensor.dtype for tensor in given}) > 1:
-        types = ", ".join(str(tensor.dtype) for tensor in given)
+    tensors = [hidden, weight, *([] if head.bias is None else [head.bias])]
+    if not all(tensor.is_floating_point() for tensor in tensors) or len({tensor.dtype for tensor in tensors}) > 1:
+        types = ", ".join(str(tensor.dtype) for tensor in tensors)
         raise ConfigError(f"hidden, weight and bias are {types}. Give one floating-point type to all.")
     targets = whole(targets)
-    if len({tensor.device for tensor in (*given, targets)}) > 1:
-        places = ", ".join(str(tensor.device) for tensor in (*given, targets))
+    if len({tensor.device for tensor in (*tensors, targets)}) > 1:
+        places = ", ".join(str(tensor.device) for tensor in (*tensors, targets))
         raise ConfigError(f"hidden, weight, bias and targets are on {places}. Move them to one device.")
     valid = targets != ignore_index
     if targets.numel() == 0:

@@ -103,15 +103,15 @@ def reduce_nll(
     if not nll.shape == weights.shape == valid.shape:
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in (nll, weights, valid))
         raise ConfigError(f"nll, weights and valid have the shapes {shapes}. Give one shape to all.")
-    kept = valid & (weights != 0)
-    weighted = torch.where(kept, nll * weights, nll.new_zeros(()))
+    kept_mask = valid & (weights != 0)
+    weighted = torch.where(kept_mask, nll * weights, nll.new_zeros(()))
     if reduction == "none":
         return weighted
     total = weighted.sum()
     if reduction == "sum":
         return total
     if num_items is None:
-        num_items = (kept if reduction == "mean_kept" else valid).sum()
+        num_items = (kept_mask if reduction == "mean_kept" else valid).sum()
     return total / clamp_count(count_on(total.device, num_items))
 
 

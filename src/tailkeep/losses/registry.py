@@ -57,9 +57,9 @@ def named_weighting(name: str, **options: object) -> Weighting:
 
 def _check_type(name: str, parameter: inspect.Parameter, value: object) -> None:
     kind = parameter.annotation
-    wanted = (int, float) if kind is float else kind
+    accepted_types = (int, float) if kind is float else kind
     # A bool is an int to Python, and a threshold of True would be 1.
-    if not isinstance(value, wanted) or (isinstance(value, bool) and kind is not bool):
+    if not isinstance(value, accepted_types) or (isinstance(value, bool) and kind is not bool):
         raise ConfigError(
             f"the loss {name!r} has the option {parameter.name} of {value!r}, a {type(value).__name__}. "
             f"Give {_WORDS[kind]}."

@@ -40,7 +40,7 @@ def truncation_mask(nll: Tensor, *, threshold: float) -> Tensor:
 
 
 def truncated(threshold: float = 0.99) -> Weighting:
-    """Truncated cross-entropy as a weighting: 1 for kept tokens, 0 for the others. Direction: spares sure tokens.
+    """Truncated cross-entropy as a weighting: 1 for kept tokens, 0 for others. Direction: spares high confidence.
 
     Raises:
         ConfigError: `threshold` is not in (0, 1].

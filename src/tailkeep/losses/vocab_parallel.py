@@ -82,9 +82,9 @@ def _check(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor)
             f"hidden, weight_shard, targets (and bias_shard) have the shapes {shapes} and do not fit. "
             "Give hidden (..., D), weight_shard (V_rank, D), targets (...) and bias_shard (V_rank,)."
         )
-    given = [hidden, weight, *([] if bias is None else [bias])]
-    if not hidden.is_floating_point() or len({tensor.dtype for tensor in given}) > 1:
-        types = ", ".join(str(tensor.dtype) for tensor in given)
+    tensors = [hidden, weight, *([] if bias is None else [bias])]
+    if not hidden.is_floating_point() or len({tensor.dtype for tensor in tensors}) > 1:
+        types = ", ".join(str(tensor.dtype) for tensor in tensors)
         raise ConfigError(f"hidden, weight_shard and bias_shard are {types}. Give one floating-point type to all.")
 
 
@@ -95,39 +95,39 @@ class _ShardedNLL(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, places: Tensor, head: Head, group: "Group"
     ) -> Tensor:
-        own = (places >= 0) & (places < len(weight))
-        places = torch.where(own, places, 0)
-        highest, sums, chosen = _local(hidden, head, own, places)
-        top = highest.clone()
+        owned = (places >= 0) & (places < len(weight))
+        places = torch.where(owned, places, 0)
+        max_logits, sums, target_logits = _local(hidden, head, owned, places)
+        top = max_logits.clone()
         # Targets are the same everywhere, so no rank waits for one that has none.
         if len(hidden):
             dist.all_reduce(top, dist.ReduceOp.MAX, group=group)
-        parts = torch.stack([sums * torch.exp(highest - top), chosen, own.to(sums.dtype)])
+        parts = torch.stack([sums * torch.exp(max_logits - top), target_logits, owned.to(sums.dtype)])
         if len(hidden):
             dist.all_reduce(parts, group=group)
-        total, chosen, owners = parts
+        total, target_logits, owners = parts
         if not bool((owners == 1).all()):
             raise ConfigError(
                 f"{int((owners != 1).sum())} of {len(hidden)} targets are in no shard or in several. Give each rank "
                 "the vocab_start of its first row, and mark targets that do not count with ignore_index."
             )
-        ctx.save_for_backward(hidden, weight, bias, places, own, total.log() + top)
+        ctx.save_for_backward(hidden, weight, bias, places, owned, total.log() + top)
         ctx.factors, ctx.group = (head.scale, head.softcap), group
-        nll: Tensor = total.log() + (top - chosen)
+        nll: Tensor = total.log() + (top - target_logits)
         return nll
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        hidden, weight, bias, places, own, lse = ctx.saved_tensors
+        hidden, weight, bias, places, owned, lse = ctx.saved_tensors
         head = Head(weight, bias, *ctx.factors)
-        wanted = ctx.needs_input_grad
+        needs_grad = ctx.needs_input_grad
         sums = upstream.dtype
-        to_hidden = torch.zeros_like(hidden, dtype=sums) if wanted[0] else None
-        to_weight = torch.zeros_like(weight, dtype=sums) if wanted[1] else None
-        to_bias = torch.zeros_like(bias, dtype=sums) if bias is not None and wanted[2] else None
+        to_hidden = torch.zeros_like(hidden, dtype=sums) if needs_grad[0] else None
+        to_weight = torch.zeros_like(weight, dtype=sums) if needs_grad[1] else None
+        to_bias = torch.zeros_like(bias, dtype=sums) if bias is not None and needs_grad[2] else None
         for rows in _chunks(upstream.nonzero().squeeze(1), hidden, head):
-            slopes = _slopes(hidden[rows], head, own[rows], places[rows], lse[rows]).mul_(upstream[rows, None])
+            slopes = _slopes(hidden[rows], head, owned[rows], places[rows], lse[rows]).mul_(upstream[rows, None])
             if to_bias is not None:
                 to_bias += slopes.sum(0)
             narrow = slopes.to(hidden.dtype)
@@ -137,27 +137,27 @@ class _ShardedNLL(torch.autograd.Function):
                 to_weight += narrow.T @ hidden[rows]
         if to_hidden is not None and len(hidden):
             dist.all_reduce(to_hidden, group=ctx.group)
-        given = zip((to_hidden, to_weight, to_bias), (hidden, weight, bias), strict=True)
-        return (*(None if grad is None else grad.to(of.dtype) for grad, of in given), None, None, None)
+        gradients = zip((to_hidden, to_weight, to_bias), (hidden, weight, bias), strict=True)
+        return (*(None if grad is None else grad.to(of.dtype) for grad, of in gradients), None, None, None)
 
 
-def _local(hidden: Tensor, head: Head, own: Tensor, places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _local(hidden: Tensor, head: Head, owned: Tensor, places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Of this rank's logits z, (N,) each: the highest, the sum of exp(z - highest), the target's or 0 if not here."""
-    highest = hidden.new_full((len(hidden),), -torch.inf, dtype=accumulation_dtype(hidden.dtype))
-    sums, chosen = torch.zeros_like(highest), torch.zeros_like(highest)
+    max_logits = hidden.new_full((len(hidden),), -torch.inf, dtype=accumulation_dtype(hidden.dtype))
+    sums, target_logits = torch.zeros_like(max_logits), torch.zeros_like(max_logits)
     for rows in _chunks(torch.arange(len(hidden), device=hidden.device), hidden, head):
         logits = all_logits(hidden[rows], head)
-        chosen[rows] = torch.where(own[rows], logits.gather(1, places[rows, None]).squeeze(1), 0)
-        highest[rows] = logits.amax(1)
-        sums[rows] = logits.sub_(highest[rows, None]).exp_().sum(1)
-    return highest, sums, chosen
+        target_logits[rows] = torch.where(owned[rows], logits.gather(1, places[rows, None]).squeeze(1), 0)
+        max_logits[rows] = logits.amax(1)
+        sums[rows] = logits.sub_(max_logits[rows, None]).exp_().sum(1)
+    return max_logits, sums, target_logits
 
 
-def _slopes(hidden: Tensor, head: Head, own: Tensor, places: Tensor, lse: Tensor) -> Tensor:
+def _slopes(hidden: Tensor, head: Head, owned: Tensor, places: Tensor, lse: Tensor) -> Tensor:
     """d NLL / d (hidden @ weight.T + bias), (n, V_rank)."""
     logits = all_logits(hidden, head)
     slopes = torch.exp(logits - lse[:, None])
-    slopes.scatter_add_(1, places[:, None], -own[:, None].to(slopes.dtype))
+    slopes.scatter_add_(1, places[:, None], -owned[:, None].to(slopes.dtype))
     if head.softcap is not None:
         slopes.mul_(1 - (logits / head.softcap).square())
     return slopes.mul_(head.scale)

@@ -1,6 +1,6 @@
 """What a collapse-resistant loss adds to cross-entropy: how much each token's loss counts.
 
-Rule: a weighting sees a token's own numbers only, so it may be asked for any part of a micro-batch at a time; what
+Rule: a weighting sees a token's own numbers only, so it may be requested any part of a micro-batch at a time; what
 must look at a whole micro-batch does so in `observe`, for the next one.
 """
 

@@ -1,6 +1,8 @@
-"""Focal loss (Lin et al., arXiv 1708.02002) on tokens: sure tokens carry less loss, none carries nothing.
+"""Weightings of per-token NLL, each with its paper: focal, MiLe, EAFT, DFT, STM and random controls.
 
-FL(p) = (1 - p)^exponent * -ln p
+Rule: each states its direction. Against collapse high-confidence tokens carry less loss, so that the tail keeps its
+share of the gradient; losses against forgetting spare low-confidence tokens and serve here as controls, as random
+truncation does, which keeps as many tokens as a threshold would.
 """
 
 import math
@@ -37,7 +39,7 @@ def focal_weights(nll: Tensor, *, exponent: float = 2.0, detach: bool = False) -
 
 
 def focal(exponent: float = 2.0, detach: bool = False) -> Weighting:
-    """(1 - p)^exponent. Direction: spares sure tokens, gradually.
+    """(1 - p)^exponent. Direction: spares high-confidence tokens, gradually.
 
     ForTIFAI trains it with exponent 2 as its rival, its gradient passing through the factor.
 
@@ -74,12 +76,6 @@ def _check(exponent: float) -> None:
         raise ConfigError(f"exponent {exponent} is not in [0, inf). 2 is the published choice, 0 plain cross-entropy.")
 
 
-# The relatives of truncated cross-entropy, each a weighting with its paper; focal loss is in `focal`.
-#
-# Rule: each says its direction. Against collapse the sure tokens are spared, so that the tail keeps its share of the
-# gradient; losses against forgetting spare the unsure ones, and serve here as controls.
-
-
 def mile(exponent: float = 1.0) -> Weighting:
     """MiLe (Su et al., arXiv 2310.19531): (1 + H)^exponent, H the entropy of the prediction in nats, detached.
 
@@ -100,7 +96,7 @@ def mile(exponent: float = 1.0) -> Weighting:
 
 def _mile(nll: Tensor, entropy: Tensor | None, *, exponent: float) -> Tensor:
     del nll
-    return (1 + _given(entropy)) ** exponent
+    return (1 + _require_entropy(entropy)) ** exponent
 
 
 def eaft(k: int = 20) -> Weighting:
@@ -119,13 +115,13 @@ def eaft(k: int = 20) -> Weighting:
 
 def _eaft(nll: Tensor, entropy: Tensor | None, *, k: int) -> Tensor:
     del nll
-    return _given(entropy) / math.log(k)
+    return _require_entropy(entropy) / math.log(k)
 
 
 def dft() -> Weighting:
     """DFT (Wu et al., arXiv 2508.05629): p, detached, so that the gradient is that of -p.
 
-    Direction: spares unsure tokens, the opposite of truncation.
+    Direction: spares unhigh-confidence tokens, the opposite of truncation.
     """
     return Weighting("dft", _dft)
 
@@ -138,8 +134,8 @@ def _dft(nll: Tensor, entropy: Tensor | None) -> Tensor:
 def stm(threshold: float = 0.4) -> Weighting:
     """Selective token masking (Wu et al., arXiv 2501.14315): [p >= threshold], the indicator detached.
 
-    Direction: spares unsure tokens, the opposite of truncation. The paper masks perplexities above 2.5, a token's being
-    1 / p, hence 0.4; it takes them from the model before fine-tuning, this from the model as it trains.
+    Direction: spares low confidence, the opposite of truncation. The paper masks perplexities above 2.5, a token's
+    being 1 / p, hence 0.4; it takes them from the model before fine-tuning, this from the model as it trains.
 
     Raises:
         ConfigError: `threshold` is not in (0, 1].
@@ -196,15 +192,10 @@ def check_fraction(name: str, fraction: float) -> None:
         raise ConfigError(f"{name} {fraction} is not in (0, 1]. 1 is plain cross-entropy.")
 
 
-def _given(entropy: Tensor | None) -> Tensor:
+def _require_entropy(entropy: Tensor | None) -> Tensor:
     assert entropy is not None, "an engine gives the entropy that a weighting asks for"
     # Rounding may leave a sure prediction with an entropy below 0.
     return entropy.clamp_min(0)
-
-
-# Random truncation that keeps as many tokens as truncation at a threshold would: the control of that truncation.
-#
-# Rule: the share follows the model that is trained with it, micro-batch by micro-batch; which tokens are kept does not.
 
 
 def random_matched(threshold: float, seed: int, window: int = 16) -> Weighting:
@@ -237,8 +228,8 @@ class _MatchedCoin:
 
     @property
     def share(self) -> float:
-        kept, seen = (sum(column) for column in zip(*self.recent, strict=True)) if self.recent else (1, 1)
-        return kept / seen
+        num_kept, num_seen = (sum(column) for column in zip(*self.recent, strict=True)) if self.recent else (1, 1)
+        return num_kept / num_seen
 
     def weigh(self, nll: Tensor, entropy: Tensor | None) -> Tensor:
         del entropy

@@ -36,9 +36,9 @@ def test_the_kernels_compile_for_gpus_that_are_not_here(tmp_path, monkeypatch, d
         "WIDE": getattr(triton.language, f"float{wide[2:]}"),
         "BLOCK": 4096,
     }
-    integers = {"targets": "*i64", "kept": "*i64", "stride": "i32", "vocabulary": "i32"}
+    integers = {"targets": "*i64", "rows_kept": "*i64", "stride": "i32", "vocabulary": "i32"}
     inputs = {"products": f"*{dtype}", "out": f"*{dtype}", "bias": f"*{dtype}"}
-    for kernel, more in ((triton_kernels.read_rows, {"ENTROPY": entropy}), (triton_kernels.keep_rows, {})):
+    for kernel, more in ((triton_kernels.forward_rows, {"ENTROPY": entropy}), (triton_kernels.backward_rows, {})):
         fixed = {**constants, **more, **({} if softcap else {"bias": None})}
         types = {
             name: "constexpr" if name in fixed else {**integers, **inputs}.get(name, f"*{wide}")

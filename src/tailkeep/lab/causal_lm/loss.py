@@ -32,8 +32,8 @@ def build_weighting(loss: AnyLoss, user: UserLosses, *, seed: int = 0) -> Weight
                     f"loss.id: {name!r} was not handed over. "
                     f"Call tailkeep.lab.run(config, out, losses={{{name!r}: ...}})."
                 )
-            made = user[name](loss.options)
-            return made if isinstance(made, Weighting) else Weighting(name, _OfNLL(made))
+            user_weighting = user[name](loss.options)
+            return user_weighting if isinstance(user_weighting, Weighting) else Weighting(name, _OfNLL(user_weighting))
         case RandomTruncation() | RandomMatched():
             options["seed"] = seed
     return named_weighting(loss.name, **options)
@@ -67,9 +67,9 @@ def settle(
     assert isinstance(loss, Truncated | RandomMatched)
     if previous is None:
         return loss.model_copy(update={"threshold": 1.0}), {"threshold": 1.0}
-    found = gap_of(previous, calibration, seed=seed)
-    facts = {"threshold": found.threshold, "confidence_gap": found.gap}
-    return loss.model_copy(update={"threshold": max(found.threshold, 1e-6)}), facts
+    gap = gap_of(previous, calibration, seed=seed)
+    facts = {"threshold": gap.threshold, "confidence_gap": gap.gap}
+    return loss.model_copy(update={"threshold": max(gap.threshold, 1e-6)}), facts
 
 
 def is_automatic(loss: AnyLoss) -> bool:
@@ -83,18 +83,18 @@ def gap_of(model: LanguageModel, calibration: TokenData, *, seed: int) -> Confid
     Only what was written counts, and of the real documents the tokens at the same places.
     """
     # What the model writes for the next generation draws from the generation's own seeds.
-    own = model.regenerate(calibration, seed=int(np.random.SeedSequence([seed, 1]).generate_state(1)[0]))
+    generated = model.regenerate(calibration, seed=int(np.random.SeedSequence([seed, 1]).generate_state(1)[0]))
     if isinstance(form := model.generation.form, WindowPrompts):
-        rows = (training_rows(text, block=form.context, joined=True) for text in (calibration, own))
+        rows = (training_rows(text, block=form.context, joined=True) for text in (calibration, generated))
         return confidence_gap(*(_log_probs(model, some) for some in rows))
-    longest = max(map(len, own.documents))
-    real = dataclasses.replace(calibration, prompts=own.prompts)
-    return confidence_gap(*(_written(model, text, longest) for text in (real, own)))
+    longest = max(map(len, generated.documents))
+    real = dataclasses.replace(calibration, prompts=generated.prompts)
+    return confidence_gap(*(_generated_log_probs(model, text, longest) for text in (real, generated)))
 
 
-def _written(model: LanguageModel, text: TokenData, longest: int) -> list[Any]:
+def _generated_log_probs(model: LanguageModel, text: TokenData, longest: int) -> list[Any]:
     scored = _log_probs(model, [document[:longest] for document in text.documents])
-    return [row[max(0, given - 1) :] for row, given in zip(scored, text.prompts, strict=True)]
+    return [row[max(0, num_prompt_tokens - 1) :] for row, num_prompt_tokens in zip(scored, text.prompts, strict=True)]
 
 
 def _log_probs(model: LanguageModel, rows: list[Any]) -> list[Any]:

@@ -29,7 +29,7 @@ class Engine(Protocol):
     def token_nll(
         self, hidden: Tensor, head: Head, targets: Tensor, *, entropy: Entropy
     ) -> tuple[Tensor, Tensor | None]:
-        """(N,) float32 NLL, with right gradients for any upstream ones, and the (N,) detached entropy if wanted."""
+        """(N,) float32 NLL, with right gradients for any upstream ones, and the (N,) detached entropy if requested."""
         ...
 
     def weighted(

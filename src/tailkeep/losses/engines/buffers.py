@@ -1,7 +1,8 @@
-"""The buffers of logits that are used again for every chunk.
+"""The buffers of logits that every chunk uses again, and the gradients that are added up from them.
 
-Rule: rows that count wait for others, so that each backward product has enough rows to be worth its pass over the
-vocabulary. They wait at the front of the products' own buffer, or in another where products cannot be overwritten.
+Rule: what is added up is in the wide type and is cast once. Rows that count wait for others, so that each backward
+product has enough rows to be worth its pass over the vocabulary. They wait at the front of the products' own buffer, or
+in another where products cannot be overwritten.
 """
 
 import math
@@ -15,18 +16,13 @@ from tailkeep.losses.engines.logit_ops import LogitOps, LogitStats, accumulation
 from tailkeep.losses.lm_head import Head
 from tailkeep.losses.weighting import Entropy
 
-# Gradients that are added up from the rows that wait in a workspace.
-#
-# Rule: what is added up is wide, and becomes narrow once.
-
-
 _NARROW_WORDS = 4096
 """Words of the vocabulary whose narrow gradients are made before they are added up in the wide type."""
 
 
 @dataclass
 class Gradients:
-    """Sums over kept rows in the wide type, and the rows' own gradients in theirs; None where one is not wanted.
+    """Sums over kept rows in the wide type, and the rows' own gradients in theirs; None where one needs no gradient.
 
     `weight` is None until the first product comes. One in bfloat16 that stays alone is not widened: nothing is added.
     """
@@ -34,22 +30,22 @@ class Gradients:
     hidden: Tensor | None
     bias: Tensor | None
     weight: Tensor | None
-    weight_wanted: bool
+    weight_needs_grad: bool
 
     @classmethod
-    def of(cls, hidden: Tensor, head: Head, wanted: tuple[bool, ...]) -> "Gradients":
-        """Nothing yet for those of (hidden, weight, bias) that are wanted."""
+    def of(cls, hidden: Tensor, head: Head, needs_grad: tuple[bool, ...]) -> "Gradients":
+        """Nothing yet, for those of (hidden, weight, bias) that need a gradient."""
         bias = (
             torch.zeros_like(head.bias, dtype=accumulation_dtype(hidden.dtype))
-            if head.bias is not None and wanted[2]
+            if head.bias is not None and needs_grad[2]
             else None
         )
-        return cls(torch.zeros_like(hidden) if wanted[0] else None, bias, None, wanted[1])
+        return cls(torch.zeros_like(hidden) if needs_grad[0] else None, bias, None, needs_grad[1])
 
     @property
-    def wanted(self) -> bool:
+    def needs_grad(self) -> bool:
         """Whether there is anything to compute."""
-        return self.weight_wanted or self.hidden is not None or self.bias is not None
+        return self.weight_needs_grad or self.hidden is not None or self.bias is not None
 
     def add(
         self, rows: Tensor, factors: Tensor | None, places: Tensor, hidden: Tensor, head: Head, *, last: bool
@@ -59,7 +55,7 @@ class Gradients:
             self.bias += rows.sum(0, dtype=self.bias.dtype) if factors is None else rows.T @ factors
         if self.hidden is not None:
             self.hidden[places] = _times(rows @ head.weight, factors)
-        if self.weight_wanted:
+        if self.weight_needs_grad:
             self.weight = _plus_product(self.weight, rows.T, _times(hidden[places], factors), last=last)
 
     def finish(
@@ -69,7 +65,7 @@ class Gradients:
 
         The sums are used up.
         """
-        if self.weight_wanted and self.weight is None:
+        if self.weight_needs_grad and self.weight is None:
             self.weight = torch.zeros_like(weight, memory_format=torch.contiguous_format)
 
         def final(gradient: Tensor | None) -> Tensor | None:
@@ -91,22 +87,22 @@ def _times(rows: Tensor, factors: Tensor | None) -> Tensor:
     return rows if factors is None else rows.mul_(factors[:, None])
 
 
-def _plus_product(total: Tensor | None, left: Tensor, right: Tensor, *, last: bool) -> Tensor:
+def _plus_product(total: Tensor | None, row_factors: Tensor, right: Tensor, *, last: bool) -> Tensor:
     """total + left @ right, in place and in the wide type unless nothing is ever added.
 
     On a GPU a narrow product is not rounded before it is added; elsewhere one in bfloat16 is.
     """
-    dtype = accumulation_dtype(left.dtype)
-    if left.dtype == dtype or (total is None and last and may_stay_narrow(left.dtype)):
-        return left @ right if total is None else torch.addmm(total, left, right, out=total)
+    dtype = accumulation_dtype(row_factors.dtype)
+    if row_factors.dtype == dtype or (total is None and last and may_stay_narrow(row_factors.dtype)):
+        return row_factors @ right if total is None else torch.addmm(total, row_factors, right, out=total)
     beta = 0 if total is None else 1
     if total is None:
-        total = left.new_empty((len(left), right.shape[1]), dtype=dtype)
+        total = row_factors.new_empty((len(row_factors), right.shape[1]), dtype=dtype)
     if total.is_cuda:
-        return torch.addmm(total, left, right, out_dtype=dtype, beta=beta, out=total)
-    if not may_stay_narrow(left.dtype):
+        return torch.addmm(total, row_factors, right, out_dtype=dtype, beta=beta, out=total)
+    if not may_stay_narrow(row_factors.dtype):
         right = right.to(dtype)
-    for part, some in zip(torch.split(total, _NARROW_WORDS), torch.split(left, _NARROW_WORDS), strict=True):
+    for part, some in zip(torch.split(total, _NARROW_WORDS), torch.split(row_factors, _NARROW_WORDS), strict=True):
         if right.dtype == dtype:
             # Autocast leaves alone what is written to `out`.
             torch.addmm(part, some.to(dtype), right, beta=beta, out=part)
@@ -146,7 +142,7 @@ class Workspace:
 
     hidden: Tensor
     head: Head
-    elementwise: LogitOps
+    logit_ops: LogitOps
     gradients: Gradients
     products: Tensor
     waiting: Tensor | None
@@ -161,24 +157,24 @@ class Workspace:
         cls,
         hidden: Tensor,
         head: Head,
-        elementwise: LogitOps,
+        logit_ops: LogitOps,
         *,
         tokens: int,
         rows: int | None,
-        wanted: tuple[bool, ...],
+        needs_grad: tuple[bool, ...],
     ) -> "Workspace":
-        """An empty one for `tokens` rows, `rows` at a time, and the gradients of (hidden, weight, bias) if `wanted`."""
+        """An empty one for `tokens` rows, `rows` at a time; `needs_grad` is that of (hidden, weight, bias)."""
         if rows is None:
-            rows = rows_for(hidden, head) // (1 if elementwise.in_place else 2)
-        products = elementwise.buffer(max(1, min(rows, tokens)), hidden, head)
-        waiting = products if elementwise.in_place else None
-        gradients = Gradients.of(hidden, head, wanted)
-        return cls(hidden, head, elementwise, gradients, products, waiting, tokens=tokens, remaining=tokens)
+            rows = rows_for(hidden, head) // (1 if logit_ops.in_place else 2)
+        products = logit_ops.buffer(max(1, min(rows, tokens)), hidden, head)
+        waiting = products if logit_ops.in_place else None
+        gradients = Gradients.of(hidden, head, needs_grad)
+        return cls(hidden, head, logit_ops, gradients, products, waiting, tokens=tokens, remaining=tokens)
 
     @property
     def room(self) -> int:
         """How many rows the next chunk may have."""
-        return len(self.products) - (self.filled if self.elementwise.in_place else 0)
+        return len(self.products) - (self.filled if self.logit_ops.in_place else 0)
 
     def chunks(self) -> Iterator[slice]:
         """All `tokens`, as many at a time as there is room for."""
@@ -187,9 +183,9 @@ class Workspace:
             self.remaining -= n
             yield slice(start, start + n)
 
-    def read(self, hidden: Tensor, targets: Tensor, entropy: Entropy = None) -> LogitStats:
+    def forward_chunk(self, hidden: Tensor, targets: Tensor, entropy: Entropy = None) -> LogitStats:
         """The losses of `hidden` (n, D), n at most `room`."""
-        start = self.filled if self.elementwise.in_place else 0
+        start = self.filled if self.logit_ops.in_place else 0
         rows = self.products[start : start + len(hidden)]
         words = (
             _WIDE_WORDS
@@ -198,20 +194,20 @@ class Workspace:
         )
         for weight, products in zip(torch.split(self.head.weight, words), torch.split(rows, words, 1), strict=True):
             torch.mm(hidden, weight.T, out=products)
-        return self.elementwise.read(rows, targets, self.head, entropy)
+        return self.logit_ops.forward(rows, targets, self.head, entropy)
 
-    def keep(self, found: LogitStats, places: Tensor | int, factors: Tensor) -> None:
+    def accumulate_backward(self, stats: LogitStats, places: Tensor | int, factors: Tensor) -> None:
         """Let the rows with a factor wait for the backward product, and compute it once there is no room for more.
 
         `factors` are (n,); `places` are the rows' positions in `hidden`, or the first one of them.
         """
-        kept = factors.nonzero().squeeze(1)
-        out = self._place_for(len(kept), len(factors))
-        kept, left = self.elementwise.keep(found, kept, factors, self.head, out)
-        if left is not None:
-            self.factors.append(left)
-        self.places.append(kept + places if isinstance(places, int) else places[kept])
-        self.filled += len(kept)
+        rows_kept = factors.nonzero().squeeze(1)
+        out = self._place_for(len(rows_kept), len(factors))
+        rows_kept, row_factors = self.logit_ops.backward(stats, rows_kept, factors, self.head, out)
+        if row_factors is not None:
+            self.factors.append(row_factors)
+        self.places.append(rows_kept + places if isinstance(places, int) else places[rows_kept])
+        self.filled += len(rows_kept)
         if not self.remaining or self.room < min(self.remaining, _ROOM * len(self.products)):
             self._add_up(last=not self.remaining)
 
@@ -225,31 +221,31 @@ class Workspace:
             self.places.clear()
             self.factors.clear()
 
-    def _place_for(self, kept: int, read: int) -> Tensor:
+    def _place_for(self, rows_kept: int, read: int) -> Tensor:
         """Where the rows `kept` of the last `read` ones are to wait, at least so many."""
-        if self.waiting is None or self.filled + kept > len(self.waiting):
+        if self.waiting is None or self.filled + rows_kept > len(self.waiting):
             self._add_up(last=False)
-            rows = self._will_wait(kept, read)
+            rows = self._will_wait(rows_kept, read)
             if self.waiting is None or len(self.waiting) < rows:
                 self.waiting = None  # never two of them
-                self.waiting = self.elementwise.buffer(rows, self.hidden, self.head)
+                self.waiting = self.logit_ops.buffer(rows, self.hidden, self.head)
         return self.waiting[self.filled :]
 
-    def _will_wait(self, kept: int, read: int) -> int:
+    def _will_wait(self, rows_kept: int, read: int) -> int:
         """How many rows are to wait in a buffer of their own, those `kept` of the last `read` ones among them.
 
         As many as take the memory of the weight's gradient, or two chunks, if so many come. Or all, where their product
         is the gradient in its own type: they take no more than the sum in float32 that it saves. Either way there is
         never more than three times the gradient, as when such a sum becomes narrow.
         """
-        width, dtype, wanted = self.hidden.shape[1], self.hidden.dtype, self.gradients.weight_wanted
-        most, coming = 2 * len(self.products), kept + self.remaining
-        if wanted and dtype != accumulation_dtype(dtype):
+        width, dtype, needs_grad = self.hidden.shape[1], self.hidden.dtype, self.gradients.weight_needs_grad
+        most, coming = 2 * len(self.products), rows_kept + self.remaining
+        if needs_grad and dtype != accumulation_dtype(dtype):
             most = max(most, width)
         if self.gradients.weight is None:
-            foreseen = kept + math.ceil(_SPARE * kept / read * self.remaining)
+            foreseen = rows_kept + math.ceil(_SPARE * rows_kept / read * self.remaining)
             if foreseen <= most:
                 return min(foreseen, coming)
-            if wanted and may_stay_narrow(dtype) and coming <= 2 * width:
+            if needs_grad and may_stay_narrow(dtype) and coming <= 2 * width:
                 return coming
         return min(most, coming)

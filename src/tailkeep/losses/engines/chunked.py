@@ -23,9 +23,9 @@ from tailkeep.losses.weighting import Entropy, Weighting
 class Chunked:
     """Any device. `rows` is the number of tokens in a chunk; measured defaults if not given."""
 
-    def __init__(self, rows: int | None = None, elementwise: LogitOps | None = None) -> None:
+    def __init__(self, rows: int | None = None, logit_ops: LogitOps | None = None) -> None:
         self.rows = rows
-        self.elementwise = elementwise
+        self.logit_ops = logit_ops
 
     def token_nll(
         self, hidden: Tensor, head: Head, targets: Tensor, *, entropy: Entropy
@@ -43,12 +43,17 @@ class Chunked:
         return TokenLosses(*_Weighted.apply(*inputs))  # type: ignore[no-untyped-call]
 
     def workspace(
-        self, hidden: Tensor, head: Head, *, tokens: int | None = None, wanted: tuple[bool, ...] = (False, False, False)
+        self,
+        hidden: Tensor,
+        head: Head,
+        *,
+        tokens: int | None = None,
+        needs_grad: tuple[bool, ...] = (False, False, False),
     ) -> Workspace:
-        """Room for chunks of `tokens` rows of `hidden` (N, D), all if not given, and the gradients `wanted` of them."""
-        elementwise = logit_ops_for(hidden.dtype) if self.elementwise is None else self.elementwise
+        """Room for chunks of `tokens` rows of `hidden` (N, D), all if not given, and for the gradients."""
+        logit_ops = logit_ops_for(hidden.dtype) if self.logit_ops is None else self.logit_ops
         tokens = len(hidden) if tokens is None else tokens
-        return Workspace.of(hidden, head, elementwise, tokens=tokens, rows=self.rows, wanted=wanted)
+        return Workspace.of(hidden, head, logit_ops, tokens=tokens, rows=self.rows, needs_grad=needs_grad)
 
 
 def most_likely(hidden: Tensor, head: Head, targets: Tensor) -> Tensor:
@@ -57,7 +62,7 @@ def most_likely(hidden: Tensor, head: Head, targets: Tensor) -> Tensor:
     with torch.no_grad():
         work = Chunked().workspace(hidden, head)
         for chunk in work.chunks():
-            correct[chunk] = work.read(hidden[chunk], targets[chunk]).correct
+            correct[chunk] = work.forward_chunk(hidden[chunk], targets[chunk]).correct
     return correct
 
 
@@ -78,10 +83,10 @@ class _TokenNLL(torch.autograd.Function):
         work = engine.workspace(hidden, head)
         nll, spread = _numbers(hidden), _numbers(hidden)
         for chunk in work.chunks():
-            found = work.read(hidden[chunk], targets[chunk], entropy)
-            nll[chunk] = found.nll
-            if found.entropy is not None:
-                spread[chunk] = found.entropy
+            stats = work.forward_chunk(hidden[chunk], targets[chunk], entropy)
+            nll[chunk] = stats.nll
+            if stats.entropy is not None:
+                spread[chunk] = stats.entropy
         ctx.save_for_backward(hidden, weight, bias, targets)
         ctx.head, ctx.engine = head, engine
         ctx.mark_non_differentiable(spread)
@@ -117,18 +122,18 @@ class _Weighted(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         if expected is None or hidden.dtype == torch.float16:
             expected = torch.ones((), dtype=accumulation_dtype(hidden.dtype), device=hidden.device)
-        work = engine.workspace(hidden, head, wanted=ctx.needs_input_grad)
+        work = engine.workspace(hidden, head, needs_grad=ctx.needs_input_grad)
         losses, nll, weights, factors = (_numbers(hidden) for _ in range(4))
         correct = torch.zeros_like(targets, dtype=torch.bool)
         for chunk in work.chunks():
-            found = work.read(hidden[chunk], targets[chunk], weighting.entropy)
-            nll[chunk], correct[chunk] = found.nll, found.correct
-            if work.gradients.wanted:
-                losses[chunk], weights[chunk], factors[chunk] = _weigh(weighting, found.nll, found.entropy)
-                work.keep(found, chunk.start, factors[chunk] * expected)
+            stats = work.forward_chunk(hidden[chunk], targets[chunk], weighting.entropy)
+            nll[chunk], correct[chunk] = stats.nll, stats.correct
+            if work.gradients.needs_grad:
+                losses[chunk], weights[chunk], factors[chunk] = _weigh(weighting, stats.nll, stats.entropy)
+                work.accumulate_backward(stats, chunk.start, factors[chunk] * expected)
             else:
-                weights[chunk] = weighting.factors(found.nll, found.entropy)
-                losses[chunk] = times(found.nll, weights[chunk])
+                weights[chunk] = weighting.factors(stats.nll, stats.entropy)
+                losses[chunk] = times(stats.nll, weights[chunk])
         ctx.save_for_backward(hidden, weight, bias, targets, factors, expected)
         ctx.head, ctx.engine, ctx.ready = head, engine, work.gradients
         ctx.mark_non_differentiable(nll, weights, correct)
@@ -193,12 +198,12 @@ def _alike(upstream: Tensor, factors: Tensor, expected: Tensor) -> tuple[bool, T
 
 
 def _recomputed(
-    hidden: Tensor, head: Head, targets: Tensor, factors: Tensor, wanted: tuple[bool, ...], engine: Chunked
+    hidden: Tensor, head: Head, targets: Tensor, factors: Tensor, needs_grad: tuple[bool, ...], engine: Chunked
 ) -> tuple[Tensor | None, ...]:
     """Gradients of sum(factors * nll), from logits computed again for the rows with a factor."""
     counted = factors.nonzero().squeeze(1)
-    work = engine.workspace(hidden, head, tokens=len(counted), wanted=wanted)
+    work = engine.workspace(hidden, head, tokens=len(counted), needs_grad=needs_grad)
     for chunk in work.chunks():
         places = counted[chunk]
-        work.keep(work.read(hidden[places], targets[places]), places, factors[places])
+        work.accumulate_backward(work.forward_chunk(hidden[places], targets[places]), places, factors[places])
     return work.gradients.finish(head.weight)

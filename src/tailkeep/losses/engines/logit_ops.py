@@ -1,4 +1,4 @@
-"""The elementwise half of the chunked losses: what happens to a chunk's logits between two matrix products.
+"""The logit_ops half of the chunked losses: what happens to a chunk's logits between two matrix products.
 
 Rule: rows never mix, so a token's numbers do not depend on the chunk that it fell into.
 """
@@ -25,14 +25,14 @@ _MOVED = 32
 class LogitStats:
     """A chunk of n tokens after the forward pass; all but `rows` are (n,).
 
-    `rows` (n, V) is what `Elementwise.keep` needs to see again, `chosen` the target's logit z, `highest` the row's
-    largest one, `sums` the sum of exp(z - highest), `entropy` that of the prediction, if wanted.
+    `rows` (n, V) is what `LogitOps.backward` needs again, `target_logits` the logit z of the target, `max_logits`
+    the largest one of the row, `sums` the sum of exp(z - max_logits), `entropy` that of the prediction, if requested.
     """
 
     rows: Tensor
     targets: Tensor
-    chosen: Tensor
-    highest: Tensor
+    target_logits: Tensor
+    max_logits: Tensor
     sums: Tensor
     nll: Tensor
     entropy: Tensor | None
@@ -40,25 +40,25 @@ class LogitStats:
     @property
     def correct(self) -> Tensor:
         """Whether the target has the largest logit."""
-        return self.chosen >= self.highest
+        return self.target_logits >= self.max_logits
 
 
 class LogitOps(Protocol):
     """From products hidden @ weight.T to losses, and on to the gradient at those products."""
 
     in_place: bool
-    """Whether `keep` may write to the rows that it reads."""
+    """Whether `backward` may write to the rows that it reads."""
 
     def buffer(self, rows: int, hidden: Tensor, head: Head) -> Tensor:
         """Room for (rows, V) products or gradients."""
         ...
 
-    def read(self, rows: Tensor, targets: Tensor, head: Head, entropy: Entropy) -> LogitStats:
+    def forward(self, rows: Tensor, targets: Tensor, head: Head, entropy: Entropy) -> LogitStats:
         """The losses of the products `rows` (n, V), which may be overwritten."""
         ...
 
-    def keep(
-        self, found: LogitStats, kept: Tensor, factors: Tensor, head: Head, out: Tensor
+    def backward(
+        self, stats: LogitStats, rows_kept: Tensor, factors: Tensor, head: Head, out: Tensor
     ) -> tuple[Tensor, Tensor | None]:
         """The gradient of sum(factors * nll) at the products of the k rows `kept`, as the first k rows of `out`.
 
@@ -84,7 +84,7 @@ class InPlaceOps:
 class FullPrecisionOps(InPlaceOps):
     """Plain PyTorch for float32 and float64: products become probabilities, then gradients."""
 
-    def read(self, rows: Tensor, targets: Tensor, head: Head, entropy: Entropy) -> LogitStats:
+    def forward(self, rows: Tensor, targets: Tensor, head: Head, entropy: Entropy) -> LogitStats:
         """See `LogitOps`; leaves probabilities times the cap's slopes in `rows`."""
         facts = []
         for piece in _pieces(rows):
@@ -93,15 +93,17 @@ class FullPrecisionOps(InPlaceOps):
             facts.append(_predict(z, targets[piece], entropy))
             if slopes is not None:
                 z.mul_(slopes)
-        return _found(rows, targets, facts, entropy)
+        return _join_stats(rows, targets, facts, entropy)
 
-    def keep(self, found: LogitStats, kept: Tensor, factors: Tensor, head: Head, out: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(
+        self, stats: LogitStats, rows_kept: Tensor, factors: Tensor, head: Head, out: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """See `LogitOps`."""
-        kept, holes = _fewest_moves(kept)
+        rows_kept, holes = _fewest_moves(rows_kept)
         for piece in torch.split(holes, _MOVED):
-            out.index_copy_(0, piece, out.index_select(0, kept[piece]))
-        out[: len(kept)].scatter_(1, found.targets[kept, None], _at_targets(found, kept, head))
-        return kept, factors[kept] * head.scale
+            out.index_copy_(0, piece, out.index_select(0, rows_kept[piece]))
+        out[: len(rows_kept)].scatter_(1, stats.targets[rows_kept, None], _at_targets(stats, rows_kept, head))
+        return rows_kept, factors[rows_kept] * head.scale
 
 
 class HalfPrecisionOps(InPlaceOps):
@@ -110,25 +112,27 @@ class HalfPrecisionOps(InPlaceOps):
     What is between is computed in float32, a few rows at a time, and rounded once.
     """
 
-    def read(self, rows: Tensor, targets: Tensor, head: Head, entropy: Entropy) -> LogitStats:
+    def forward(self, rows: Tensor, targets: Tensor, head: Head, entropy: Entropy) -> LogitStats:
         """See `LogitOps`; leaves `rows` as they are."""
         facts = [_predict(_logits(rows[piece].float(), head), targets[piece], entropy) for piece in _pieces(rows)]
-        return _found(rows, targets, facts, entropy)
+        return _join_stats(rows, targets, facts, entropy)
 
-    def keep(self, found: LogitStats, kept: Tensor, factors: Tensor, head: Head, out: Tensor) -> tuple[Tensor, None]:
+    def backward(
+        self, stats: LogitStats, rows_kept: Tensor, factors: Tensor, head: Head, out: Tensor
+    ) -> tuple[Tensor, None]:
         """See `LogitOps`; the factors are in."""
         # In their order no row is overwritten before it is read: the i-th one kept was never before place i.
-        gradients = out[: len(kept)]
+        gradients = out[: len(rows_kept)]
         for piece in _pieces(gradients):
-            here = kept[piece]
-            z = _logits(found.rows.index_select(0, here).float(), head)
+            row_ids = rows_kept[piece]
+            z = _logits(stats.rows.index_select(0, row_ids).float(), head)
             slopes = _slopes(z, head)
             torch.softmax(z, 1, out=z)
             if slopes is not None:
                 z.mul_(slopes)
-            z.scatter_(1, found.targets[here, None], _at_targets(found, here, head))
-            gradients[piece] = z.mul_(factors[here, None] * head.scale)
-        return kept, None
+            z.scatter_(1, stats.targets[row_ids, None], _at_targets(stats, row_ids, head))
+            gradients[piece] = z.mul_(factors[row_ids, None] * head.scale)
+        return rows_kept, None
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -168,11 +172,11 @@ def _slopes(logits: Tensor, head: Head) -> Tensor | None:
 
 
 def _predict(logits: Tensor, targets: Tensor, entropy: Entropy) -> tuple[Tensor, ...]:
-    """Turn logits (n, V) into probabilities, in place; (n,) `chosen`, `highest`, `sums` and, if wanted, the entropy."""
-    chosen, highest = logits.gather(1, targets[:, None]).squeeze(1), logits.amax(1)
+    """Turn logits (n, V) into probabilities, in place; (n,) `target_logits`, `max_logits`, `sums`, and the entropy."""
+    target_logits, max_logits = logits.gather(1, targets[:, None]).squeeze(1), logits.amax(1)
     torch.softmax(logits, 1, out=logits)
     # The largest probability is exp(0) / sum.
-    facts = chosen, highest, logits.amax(1).reciprocal_()
+    facts = target_logits, max_logits, logits.amax(1).reciprocal_()
     return facts if entropy is None else (*facts, _entropy(logits, entropy))
 
 
@@ -185,26 +189,26 @@ def _entropy(probabilities: Tensor, entropy: Entropy) -> Tensor:
     return spread
 
 
-def _found(rows: Tensor, targets: Tensor, facts: list[tuple[Tensor, ...]], entropy: Entropy) -> LogitStats:
+def _join_stats(rows: Tensor, targets: Tensor, facts: list[tuple[Tensor, ...]], entropy: Entropy) -> LogitStats:
     """The chunk whose pieces gave `facts`."""
-    chosen, highest, sums, *spread = (torch.cat(parts) for parts in zip(*facts, strict=True))
-    nll = sums.log() + (highest - chosen)
-    return LogitStats(rows, targets, chosen, highest, sums, nll, None if entropy is None else spread[0])
+    target_logits, max_logits, sums, *spread = (torch.cat(parts) for parts in zip(*facts, strict=True))
+    nll = sums.log() + (max_logits - target_logits)
+    return LogitStats(rows, targets, target_logits, max_logits, sums, nll, None if entropy is None else spread[0])
 
 
-def _at_targets(found: LogitStats, kept: Tensor, head: Head) -> Tensor:
+def _at_targets(stats: LogitStats, rows_kept: Tensor, head: Head) -> Tensor:
     """(k, 1) p - 1 times the cap's slope, at the targets of the rows `kept`."""
-    slopes = _slopes(found.chosen[kept], head)
-    gradient = torch.expm1(-found.nll[kept])
+    slopes = _slopes(stats.target_logits[rows_kept], head)
+    gradient = torch.expm1(-stats.nll[rows_kept])
     return (gradient if slopes is None else gradient * slopes)[:, None]
 
 
-def _fewest_moves(kept: Tensor) -> tuple[Tensor, Tensor]:
+def _fewest_moves(rows_kept: Tensor) -> tuple[Tensor, Tensor]:
     """An order of the k rows `kept` in which most stay where they are, and the places below k that others come to.
 
     With most rows kept, moving each one forward in its order took a twentieth of a step's time.
     """
-    staying = kept[kept < len(kept)]
-    holes = torch.ones_like(kept, dtype=torch.bool).index_fill_(0, staying, False).nonzero().squeeze(1)
-    places = torch.arange(len(kept), device=kept.device)
-    return places.index_copy_(0, holes, kept[len(staying) :]), holes
+    staying = rows_kept[rows_kept < len(rows_kept)]
+    holes = torch.ones_like(rows_kept, dtype=torch.bool).index_fill_(0, staying, False).nonzero().squeeze(1)
+    places = torch.arange(len(rows_kept), device=rows_kept.device)
+    return places.index_copy_(0, holes, rows_kept[len(staying) :]), holes

@@ -26,7 +26,7 @@ def select_engine(impl: str, hidden: Tensor, head: Head, entropy: Entropy = None
         ConfigError: an unknown name, or an engine that cannot compute this.
         MissingPackageError: an engine whose package is not installed.
     """
-    reason = f"{impl}: it was asked for."
+    reason = f"{impl}: requested by name."
     if impl == "auto":
         impl, reason = _best(hidden)
     match impl:
@@ -60,4 +60,4 @@ def _triton(hidden: Tensor) -> Engine:
     require("triton", extra="triton")
     from tailkeep.losses.engines.triton import TritonOps
 
-    return Chunked(elementwise=TritonOps())
+    return Chunked(logit_ops=TritonOps())

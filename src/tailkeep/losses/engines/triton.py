@@ -1,4 +1,4 @@
-"""The elementwise half of the chunked losses as two Triton kernels, for CUDA devices.
+"""The logit_ops half of the chunked losses as two Triton kernels, for CUDA devices.
 
 Rule: products and gradients are in the inputs' type, everything between is at least float32 and stays in registers: a
 logit is read once to find a row's loss, and once more if the row counts.
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tailkeep.losses.engines.logit_ops import LogitStats, accumulation_dtype
 from tailkeep.losses.engines.reference import scaled
-from tailkeep.losses.engines.triton_kernels import TYPES, keep_rows, read_rows
+from tailkeep.losses.engines.triton_kernels import TYPES, backward_rows, forward_rows
 from tailkeep.losses.lm_head import Head
 from tailkeep.losses.weighting import Entropy
 
@@ -22,7 +22,7 @@ _ALIGNED = 64
 
 
 class TritonOps:
-    """See `Elementwise`. `block` is the number of logits that a program holds at a time, a power of 2."""
+    """See `LogitOps`. `block` is the number of logits that a program holds at a time, a power of 2."""
 
     # Programs that write rows and such that read them run at once.
     in_place = False
@@ -31,36 +31,40 @@ class TritonOps:
         self.block = block
 
     def buffer(self, rows: int, hidden: Tensor, head: Head) -> Tensor:
-        """See `Elementwise`."""
+        """See `LogitOps`."""
         vocabulary = len(head.weight)
         return hidden.new_empty((rows, -(-vocabulary // _ALIGNED) * _ALIGNED))[:, :vocabulary]
 
-    def read(self, rows: Tensor, targets: Tensor, head: Head, entropy: Entropy) -> LogitStats:
-        """See `Elementwise`; leaves `rows` as they are."""
+    def forward(self, rows: Tensor, targets: Tensor, head: Head, entropy: Entropy) -> LogitStats:
+        """See `LogitOps`; leaves `rows` as they are."""
         targets = targets.contiguous()
-        chosen, highest, sums, spread = torch.empty(
+        target_logits, max_logits, sums, spread = torch.empty(
             (4, len(rows)), dtype=accumulation_dtype(rows.dtype), device=rows.device
         )
         with torch.cuda.device_of(rows):  # type: ignore[no-untyped-call]
-            read_rows[(len(rows),)](
-                rows, _dense(head.bias), targets, chosen, highest, sums, spread, rows.stride(0), rows.shape[1],
+            forward_rows[(len(rows),)](
+                rows, _dense(head.bias), targets, target_logits, max_logits, sums, spread,
+                rows.stride(0), rows.shape[1],
                 ENTROPY=entropy == "full", **self._constants(rows, head)
             )  # fmt: skip
-        nll = sums.log() + (highest - chosen)
+        nll = sums.log() + (max_logits - target_logits)
         if entropy is None or entropy == "full":
-            return LogitStats(rows, targets, chosen, highest, sums, nll, None if entropy is None else spread)
-        return LogitStats(rows, targets, chosen, highest, sums, nll, _largest(rows, head, entropy))
+            return LogitStats(rows, targets, target_logits, max_logits, sums, nll, None if entropy is None else spread)
+        return LogitStats(rows, targets, target_logits, max_logits, sums, nll, _largest(rows, head, entropy))
 
-    def keep(self, found: LogitStats, kept: Tensor, factors: Tensor, head: Head, out: Tensor) -> tuple[Tensor, None]:
-        """See `Elementwise`; the factors are in."""
+    def backward(
+        self, stats: LogitStats, rows_kept: Tensor, factors: Tensor, head: Head, out: Tensor
+    ) -> tuple[Tensor, None]:
+        """See `LogitOps`; the factors are in."""
         constants = self._constants(out, head)
-        if len(kept):
+        if len(rows_kept):
             with torch.cuda.device_of(out):  # type: ignore[no-untyped-call]
-                keep_rows[(len(kept), -(-out.shape[1] // constants["BLOCK"]))](
-                    out, found.rows, _dense(head.bias), kept, found.targets, found.highest, found.sums, factors[kept],
+                backward_rows[(len(rows_kept), -(-out.shape[1] // constants["BLOCK"]))](
+                    out, stats.rows, _dense(head.bias), rows_kept, stats.targets, stats.max_logits,
+                    stats.sums, factors[rows_kept],
                     out.stride(0), out.shape[1], **constants
                 )  # fmt: skip
-        return kept, None
+        return rows_kept, None
 
     def _constants(self, rows: Tensor, head: Head) -> dict[str, Any]:
         block = min(self.block, 1 << (rows.shape[1] - 1).bit_length())

@@ -35,8 +35,8 @@ def logit_at(
 
 
 @triton.jit
-def read_rows(
-    products, bias, targets, chosen, highest, sums, spread, stride, vocabulary,
+def forward_rows(
+    products, bias, targets, target_logits, highest, sums, spread, stride, vocabulary,
     ENTROPY: tl.constexpr, SCALE: tl.constexpr, SOFTCAP: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """One program a row: its largest logit, sum of exponentials and entropy, all rescaled as the largest grows."""
@@ -61,7 +61,7 @@ def read_rows(
         total = shrink * total + tl.sum(exponents, 0)
         top = higher
     target = tl.load(targets + row)
-    tl.store(chosen + row, logit_at(products, bias, target, stride, vocabulary, SCALE, SOFTCAP, WIDE))
+    tl.store(target_logits + row, logit_at(products, bias, target, stride, vocabulary, SCALE, SOFTCAP, WIDE))
     tl.store(highest + row, top)
     tl.store(sums + row, total)
     if ENTROPY:
@@ -69,13 +69,13 @@ def read_rows(
 
 
 @triton.jit
-def keep_rows(
-    out, products, bias, kept, targets, highest, sums, factors, stride, vocabulary,
+def backward_rows(
+    out, products, bias, rows_kept, targets, highest, sums, factors, stride, vocabulary,
     SCALE: tl.constexpr, SOFTCAP: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """One program a block of a kept row: factor * (p - [target]) * d z / d product."""
+    """One program a block of a rows_kept row: factor * (p - [target]) * d z / d product."""
     place = tl.program_id(0)
-    row = tl.load(kept + place)
+    row = tl.load(rows_kept + place)
     columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     z = logit_at(products + row * stride, bias, columns, stride, vocabulary, SCALE, SOFTCAP, WIDE)
     p = tl.exp(z - tl.load(highest + row)) / tl.load(sums + row)

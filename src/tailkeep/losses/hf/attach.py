@@ -18,9 +18,6 @@ from tailkeep.losses.hf.state import Attachment, Monitor
 from tailkeep.losses.registry import named_weighting
 from tailkeep.losses.weighting import Weighting
 
-# Which weighting the arguments of `attach` stand for, and whether it is one that truncates.
-
-
 _TRUNCATIONS = {"truncated", "dynamic", "scheduled", "target_kept"}
 
 
@@ -30,15 +27,16 @@ def resolve_weighting(loss: str | Weighting, threshold: float | None, options: M
     Raises:
         ConfigError: neither a name nor a weighting, an unknown name, or options that it does not have.
     """
-    given = {**({} if threshold is None else {"threshold": threshold}), **options}
+    loss_options = {**({} if threshold is None else {"threshold": threshold}), **options}
     if isinstance(loss, str):
-        return named_weighting(loss, **given)
+        return named_weighting(loss, **loss_options)
     if not isinstance(loss, Weighting):
         raise ConfigError(
             f"loss {loss!r} is neither a name nor a Weighting. Give a name such as 'truncated', or make a Weighting."
         )
-    if given:
-        raise ConfigError(f"{', '.join(given)} have no effect with a Weighting object. Give them where it is made.")
+    if loss_options:
+        names = ", ".join(loss_options)
+        raise ConfigError(f"{names} have no effect with a Weighting object. Give them to its constructor.")
     return loss
 
 
@@ -168,6 +166,6 @@ def without_attached_loss(model: nn.Module) -> Iterator[None]:
 def _of(model: nn.Module) -> Attachment:
     for module in model.modules():
         if role_of(module) == "model":
-            found: Attachment = module.__dict__["_tailkeep"]
-            return found
+            attachment: Attachment = module.__dict__["_tailkeep"]
+            return attachment
     raise ConfigError(f"{type(model).__name__} has no loss attached. Call attach(model) first.")

@@ -1,7 +1,8 @@
-"""What a model does to the logits of its output layer, found by asking it instead of by the names in its configuration.
+"""The output layer of a model and what the model does to its logits, measured instead of read from its configuration.
 
-The model runs once with made-up logits in place of its output layer's, over five amplitudes and both signs. Rule: what
-comes out is a factor, or a factor and a tanh cap, to float32's precision and at every amplitude, or it is refused.
+The model runs once with synthetic logits in place of those of its output layer, over five amplitudes and both signs.
+Rule: the result is a factor, or a factor and a tanh cap, to float32 precision at every amplitude, or the model is
+refused before anything is changed.
 """
 
 import contextlib
@@ -14,11 +15,6 @@ from torch import Tensor, nn
 
 from tailkeep.errors import ConfigError
 from tailkeep.losses.hf.state import Transformation
-
-# The parts of a model that a loss attaches to, and the models it does not attach to, each with the reason.
-#
-# Rule: what cannot be exact is refused here, before anything is changed.
-
 
 UNFUSED = (
     "Compute the loss from the logits instead, as in "
@@ -157,7 +153,7 @@ def transformation_of(model: nn.Module, head: nn.Linear) -> Transformation:
     handle = head.register_forward_hook(replace)
     try:
         with undisturbed(model), torch.no_grad():
-            found = model(input_ids=tokens, use_cache=False, return_dict=True).logits
+            logits = model(input_ids=tokens, use_cache=False, return_dict=True).logits
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         error.add_note(
             f"attach ran {type(model).__name__} on 2 x 8 tokens alone, which it must be able to do. {UNFUSED}"
@@ -170,7 +166,7 @@ def transformation_of(model: nn.Module, head: nn.Linear) -> Transformation:
             f"{type(model).__name__} called its output layer with positions {calls} for tokens {tuple(tokens.shape)}, "
             f"not once with all of them. {UNFUSED}"
         )
-    return _recognised(type(model).__name__, found, _made_up(found.new_empty((BATCH, LENGTH, head.out_features))))
+    return _recognised(type(model).__name__, logits, _made_up(logits.new_empty((BATCH, LENGTH, head.out_features))))
 
 
 def _made_up(logits: Tensor) -> Tensor:
@@ -181,15 +177,15 @@ def _made_up(logits: Tensor) -> Tensor:
     return sizes[positions].view(*logits.shape[:2], 1) * signs
 
 
-def _recognised(name: str, found: Tensor, given: Tensor) -> Transformation:
-    cut = found.shape[-1]
-    if found.shape[:-1] != given.shape[:-1] or cut > given.shape[-1]:
-        raise ConfigError(f"{name} makes logits {tuple(found.shape)} of {tuple(given.shape)}. {UNFUSED}")
-    vocab_size = None if cut == given.shape[-1] else cut
-    got, asked = found.double().cpu(), given[..., :cut].double().cpu()
-    by_size = {size: float(got[asked == size].mean()) for size in _AMPLITUDES}
+def _recognised(name: str, logits: Tensor, raw_logits: Tensor) -> Transformation:
+    cut = logits.shape[-1]
+    if logits.shape[:-1] != raw_logits.shape[:-1] or cut > raw_logits.shape[-1]:
+        raise ConfigError(f"{name} makes logits {tuple(logits.shape)} of {tuple(raw_logits.shape)}. {UNFUSED}")
+    vocab_size = None if cut == raw_logits.shape[-1] else cut
+    got, expected_logits = logits.double().cpu(), raw_logits[..., :cut].double().cpu()
+    by_size = {size: float(got[expected_logits == size].mean()) for size in _AMPLITUDES}
     scale, softcap = _fitted(by_size)
-    expected = scale * asked
+    expected = scale * expected_logits
     if softcap is not None:
         expected = softcap * torch.tanh(expected / softcap)
     if scale == 0 or not bool(((got - expected).abs() <= _TOLERANCE * expected.abs()).all()):

@@ -1,9 +1,10 @@
-"""Subclasses that attached modules become, under the names of their own classes.
+"""Attached modules: subclasses under the names of their own classes, and the training call that computes the loss.
 
 A module changes its class and nothing else, so `copy.deepcopy`, pickling, FSDP2 and `save_pretrained` see an ordinary
-module: a copy runs its own weights, which a method stored on the object would not. Rule: a class here never calls a
-loss by itself; it decides which of the model's own forward and `training_forward` runs, and raises where a model is
-trained past both.
+module: a copy runs its own weights, which a method stored on the object would not. The loss is computed inside the
+output layer's own call, where every wrapper that acts on modules (DDP, FSDP2, autocast, device hooks) acts as it does
+for logits. Rule: the loss is built from the very tensor that the output layer returned, since FSDP2 gathers the weights
+for the backward pass when the gradient reaches that tensor; a model that is trained past both ways raises.
 """
 
 import functools
@@ -21,13 +22,6 @@ from tailkeep.losses.hf.state import Attachment, Call
 from tailkeep.losses.linear import linear_weighted_cross_entropy, share_of
 from tailkeep.losses.nll import check_count, clamp_count, count_on
 from tailkeep.losses.weighting import Weighting
-
-# The training call of an attached model: the loss is computed inside the output layer's own call.
-#
-# There every wrapper that acts on modules (DDP, FSDP2, autocast, device hooks) acts as it does for logits. Rule: the
-# loss is built from the very tensor that the output layer returned, since FSDP2 gathers the weights for the backward
-# pass when the gradient reaches that tensor; what the model makes of it afterwards is only looked at for its shape.
-
 
 CALL = "_tailkeep_call"
 """Where a module finds the call it is part of: in its own `__dict__`, so that replicas in threads do not mix."""
@@ -114,7 +108,7 @@ def token_losses(head: nn.Linear, call: Call, hidden: Tensor) -> Tensor:
 
 
 def with_auxiliary(model: nn.Module, output: Any, loss: Tensor) -> Tensor:
-    """The loss and, where the model was asked for it, that of its experts' router, weighed as the model weighs it."""
+    """The loss and, where the model was requested it, that of its experts' router, weighed as the model weighs it."""
     auxiliary = output.get("aux_loss")
     return loss + _router_factor(model) * auxiliary.to(loss.device) if isinstance(auxiliary, Tensor) else loss
 
@@ -189,14 +183,14 @@ def restore(module: nn.Module) -> None:
 
 def own_class(module: nn.Module) -> type[nn.Module]:
     """The class of `module`, or the one that it had before `swap`."""
-    own: tuple[type[nn.Module], Role] | None = vars(type(module)).get("_tailkeep_class")
-    return type(module) if own is None else own[0]
+    attached: tuple[type[nn.Module], Role] | None = vars(type(module)).get("_tailkeep_class")
+    return type(module) if attached is None else attached[0]
 
 
 def role_of(module: nn.Module) -> Role | None:
     """Which part of an attached model `module` is; classes that others made from an attached one count."""
-    own: tuple[type, Role] | None = getattr(type(module), "_tailkeep_class", None)
-    return own[1] if own is not None and "_tailkeep" in vars(module) else None
+    attached: tuple[type, Role] | None = getattr(type(module), "_tailkeep_class", None)
+    return attached[1] if attached is not None and "_tailkeep" in vars(module) else None
 
 
 @functools.cache
@@ -225,8 +219,8 @@ def _reduce(self: nn.Module, protocol: Any) -> Any:
 
 
 def _blank(base: Any, role: Role) -> nn.Module:
-    made = attached_class(base, role)
-    blank: nn.Module = made.__new__(made)
+    new_class = attached_class(base, role)
+    blank: nn.Module = new_class.__new__(new_class)
     return blank
 
 
@@ -348,8 +342,8 @@ def _is_bypass(module: nn.Module, part: str) -> bool:
 
 def _watch(output: Any) -> None:
     """Let a backward pass raise that reaches `output`, or a tensor in it."""
-    found = output.values() if isinstance(output, Mapping) else output if isinstance(output, tuple) else (output,)
-    for tensor in found:
+    parts = output.values() if isinstance(output, Mapping) else output if isinstance(output, tuple) else (output,)
+    for tensor in parts:
         if isinstance(tensor, Tensor) and tensor.requires_grad:
             tensor.register_hook(_refuse)  # type: ignore[no-untyped-call]
 

@@ -39,21 +39,21 @@ def check_exact(model: nn.Module, head: nn.Linear, forward: Callable[..., Any], 
     tokens = tiny_batch(model, head)
     labels = tokens.clone()
     labels[:, :2] = -100
-    given = {"input_ids": tokens, "use_cache": False}
+    inputs = {"input_ids": tokens, "use_cache": False}
     weighting = replace(weighting, observe=None)
     tolerance = _TOLERANCE.get(head.weight.dtype, _HALF_TOLERANCE)
 
     def fused(loss: Weighting) -> Tensor:
-        output, _ = training_forward(model, forward, {**given, "labels": labels}, loss)
+        output, _ = training_forward(model, forward, {**inputs, "labels": labels}, loss)
         value: Tensor = output.loss
         return value
 
-    def own() -> Tensor:
-        value: Tensor = forward(model, **given, labels=labels, return_dict=True).loss
+    def model_loss() -> Tensor:
+        value: Tensor = forward(model, **inputs, labels=labels, return_dict=True).loss
         return value
 
     def unfused() -> Tensor:
-        output = forward(model, **given, return_dict=True)
+        output = forward(model, **inputs, return_dict=True)
         logits = output.logits[:, :-1]
         nll = token_nll(logits, labels[:, 1:])
         factors = weighting.factors(nll.flatten(), _entropy(logits, weighting))
@@ -61,7 +61,7 @@ def check_exact(model: nn.Module, head: nn.Linear, forward: Callable[..., Any], 
         return with_auxiliary(model, output, loss)
 
     with undisturbed(model), _frozen(head), _undrawn(weighting), torch.enable_grad():
-        pairs = [("its own cross-entropy", own, CROSS_ENTROPY)]
+        pairs = [("its own cross-entropy", model_loss, CROSS_ENTROPY)]
         # One that draws random numbers has nothing to be compared with, and half-precision caps and factors may round a
         # token across a threshold.
         if tolerance < _HALF_TOLERANCE and not _draws(weighting, tokens.device):
@@ -79,13 +79,13 @@ def check_exact(model: nn.Module, head: nn.Linear, forward: Callable[..., Any], 
 @contextlib.contextmanager
 def _frozen(head: nn.Linear) -> Iterator[None]:
     """No gradients of the output layer within, which for a large vocabulary are gigabytes."""
-    wanted = [(parameter, parameter.requires_grad) for parameter in head.parameters()]
+    expected = [(parameter, parameter.requires_grad) for parameter in head.parameters()]
     try:
-        for parameter, _ in wanted:
+        for parameter, _ in expected:
             parameter.requires_grad_(False)
         yield
     finally:
-        for parameter, flag in wanted:
+        for parameter, flag in expected:
             parameter.requires_grad_(flag)
 
 
@@ -128,10 +128,10 @@ def _traced(head: nn.Linear, compute: Callable[[], Tensor]) -> tuple[Tensor, Ten
 
 
 def _compare(
-    model: str, name: str, wanted: tuple[Tensor, Tensor], got: tuple[Tensor, Tensor], tolerance: float
+    model: str, name: str, references: tuple[Tensor, Tensor], results: tuple[Tensor, Tensor], tolerance: float
 ) -> None:
-    for what, expected, found in zip(("value", "gradient"), wanted, got, strict=True):
-        error = (found.double() - expected.double()).norm()
+    for what, expected, result in zip(("value", "gradient"), references, results, strict=True):
+        error = (result.double() - expected.double()).norm()
         # Weightings may leave nothing of a tiny batch: then there must be nothing here too.
         if not bool(error <= tolerance * expected.double().norm() + 1e-8):
             raise ConfigError(

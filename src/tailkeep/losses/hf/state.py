@@ -1,6 +1,7 @@
-"""What an attached model carries besides its weights.
+"""What an attached model carries besides its weights: the loss, its statistics, the transformation of its logits.
 
-Rule: plain data without references to modules, so that copies and pickles of a model have their own.
+Rule: plain data without references to modules, so that copies and pickles of a model have their own. Statistics are
+sums on the device with one synchronisation per reading; a training step waits for them once in a hundred.
 """
 
 import warnings
@@ -12,11 +13,6 @@ from torch import Tensor
 
 from tailkeep.losses.linear import LossStats
 from tailkeep.losses.weighting import Weighting
-
-# What an attached loss did since it was last asked: sums on the device, one synchronisation a reading.
-#
-# Rule: a training step never waits for the monitor, but for one look in every hundred.
-
 
 PATIENCE = 100
 """Training calls in a row without a truncated token, after which truncation is said to do nothing."""

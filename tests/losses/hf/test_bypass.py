@@ -11,8 +11,8 @@ from torch import nn
 
 from tailkeep.errors import AttachmentError
 from tailkeep.losses.hf.attach import attach, detach, without_attached_loss
-from tests.losses.attached.families import tiny
-from tests.losses.attached.unfused import attached_llama, batch, fused, gradients, same
+from tests.losses.hf.families import tiny
+from tests.losses.hf.unfused import attached_llama, batch, fused, gradients, same
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:transformers")
 

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 def test_gradients_are_those_of_one_process(wrapping, tied, tmp_path: Path):
     if wrapping == "fsdp2_head" and tied:
         pytest.skip("a weight that two modules share cannot be sharded apart from one of them")
-    module = "tests.losses.attached.two_processes"
+    module = "tests.losses.hf.two_processes"
     command = [sys.executable, "-m", module, wrapping, str(int(tied)), str(tmp_path / "meeting")]
     workers = [subprocess.Popen([*command, str(rank)], stderr=subprocess.PIPE, text=True) for rank in range(2)]
     try:

@@ -13,8 +13,8 @@ from transformers import AutoModelForCausalLM
 from tailkeep.errors import ConfigError
 from tailkeep.losses.hf.attach import attach, detach, is_attached, read_stats, weighting_of, without_attached_loss
 from tailkeep.losses.registry import named_weighting
-from tests.losses.attached.families import tiny
-from tests.losses.attached.unfused import attached_llama, batch, fused, gradients, same, unfused
+from tests.losses.hf.families import tiny
+from tests.losses.hf.unfused import attached_llama, batch, fused, gradients, same, unfused
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:transformers")
 

@@ -64,13 +64,14 @@ def problem(width):
     return made.leaves(torch.bfloat16).leaves(torch.float64)
 
 
-def errors(made, factors, elementwise, *, rows=ROWS, dtype=torch.bfloat16, wanted=(True, True, False)):
+def errors(made, factors, ops, *, rows=ROWS, dtype=torch.bfloat16, needs_grad=(True, True, False)):
     """Of the gradients of hidden states and weight that a workspace gives for sum(factors * nll)."""
     ours = made.leaves(dtype)
     hidden, head = ours.hidden.detach(), Head(ours.weight.detach(), None)
-    work = Workspace.of(hidden, head, elementwise, tokens=TOKENS, rows=rows, wanted=wanted)
+    work = Workspace.of(hidden, head, ops, tokens=TOKENS, rows=rows, needs_grad=needs_grad)
     for chunk in work.chunks():
-        work.keep(work.read(hidden[chunk], ours.targets[chunk]), chunk.start, factors[chunk].float())
+        stats = work.forward_chunk(hidden[chunk], ours.targets[chunk])
+        work.accumulate_backward(stats, chunk.start, factors[chunk].float())
     true = truth.gradients((truth.token_nll(made) * factors).sum(), made)
     found = work.gradients.finish(head.weight)[:2]
     return [truth.distance(one, two) for one, two in zip(found, true, strict=True) if one is not None]
@@ -94,9 +95,9 @@ def test_however_rows_wait_the_gradients_are_the_same(dtype, width, order, share
     ],
 )
 def test_all_rows_wait_where_they_take_no_more_than_a_wide_sum(width, share, waiting, products):
-    elementwise = Apart()
-    errors(problem(width), factors_of(share), elementwise)
-    assert elementwise.rows == [ROWS, waiting]
+    ops = Apart()
+    errors(problem(width), factors_of(share), ops)
+    assert ops.rows == [ROWS, waiting]
     assert products == [(share * TOKENS, True, torch.bfloat16)]
 
 
@@ -114,23 +115,23 @@ def test_where_they_would_take_more_few_rows_wait(width, dtype, waiting):
     work = Workspace.of(
         torch.empty(TOKENS, width, dtype=dtype),
         Head(torch.empty(VOCABULARY, width, dtype=dtype), None),
-        elementwise := Apart(),
+        ops := Apart(),
         tokens=TOKENS,
         rows=ROWS,
-        wanted=(True, True, False),
+        needs_grad=(True, True, False),
     )
     next(work.chunks())
     assert work._will_wait(ROWS, ROWS) == waiting
-    assert elementwise.rows == [ROWS]
+    assert ops.rows == [ROWS]
 
 
 @pytest.mark.parametrize(("width", "buffers"), [(128, [8, 0, 55]), (20, [8, 0, 20]), (4, [8, 0, 16])])
 def test_where_more_rows_come_than_the_first_chunk_foretold_there_is_room_for_them(width, buffers, products):
     factors = factors_of(0.875, "last")
     factors[ROWS] = 0
-    elementwise = Apart()
-    errors(problem(width), factors, elementwise)
-    assert elementwise.rows == buffers
+    ops = Apart()
+    errors(problem(width), factors, ops)
+    assert ops.rows == buffers
     assert sum(product.rows for product in products) == 55
     if len(products) > 1:
         assert {product.dtype for product in products} == {torch.float32}
@@ -141,30 +142,30 @@ def test_where_more_rows_come_than_the_first_chunk_foretold_there_is_room_for_th
 def test_rows_that_no_longer_fit_are_added_up_in_the_wide_type(width, room, products):
     factors = factors_of(0.875, "last")
     factors[0] = 1  # foretells 9 rows more
-    elementwise = Apart()
-    assert max(errors(problem(width), factors, elementwise)) < 1e-2
-    assert elementwise.rows == [ROWS, 10, room]
+    ops = Apart()
+    assert max(errors(problem(width), factors, ops)) < 1e-2
+    assert ops.rows == [ROWS, 10, room]
     assert len(products) > 1
     assert {product.dtype for product in products} == {torch.float32}
     assert [product.last for product in products] == [False] * (len(products) - 1) + [True]
 
 
 def test_a_single_chunk_makes_room_for_what_it_keeps():
-    elementwise = Apart()
-    errors(problem(128), factors_of(0.125), elementwise, rows=TOKENS)
-    assert elementwise.rows == [TOKENS, 8]
+    ops = Apart()
+    errors(problem(128), factors_of(0.125), ops, rows=TOKENS)
+    assert ops.rows == [TOKENS, 8]
 
 
 def test_where_the_weight_is_frozen_two_chunks_wait():
-    elementwise = Apart()
-    errors(problem(128), factors_of(1), elementwise, wanted=(True, False, False))
-    assert elementwise.rows == [ROWS, 2 * ROWS]
+    ops = Apart()
+    errors(problem(128), factors_of(1), ops, needs_grad=(True, False, False))
+    assert ops.rows == [ROWS, 2 * ROWS]
 
 
 def test_where_nobody_wants_a_gradient_no_room_is_made_for_it():
-    made, elementwise = problem(16), Apart()
-    Chunked(ROWS, elementwise).token_nll(made.hidden, Head(made.weight, None), made.targets, entropy=None)
-    assert elementwise.rows == [ROWS]
+    made, ops = problem(16), Apart()
+    Chunked(ROWS, ops).token_nll(made.hidden, Head(made.weight, None), made.targets, entropy=None)
+    assert ops.rows == [ROWS]
 
 
 def test_a_few_last_rows_wait_with_those_before_them(products):
@@ -177,8 +178,8 @@ def test_a_few_last_rows_wait_with_those_before_them(products):
 def test_two_buffers_hold_as_many_logits_as_one():
     hidden, head = torch.empty(2048, 2), Head(torch.empty(3, 2), None)
     one, two = (
-        Workspace.of(hidden, head, elementwise, tokens=2048, rows=None, wanted=(True, True, False))
-        for elementwise in (logit_ops_for(torch.float32), Apart())
+        Workspace.of(hidden, head, ops, tokens=2048, rows=None, needs_grad=(True, True, False))
+        for ops in (logit_ops_for(torch.float32), Apart())
     )
     assert len(one.products) == 2 * len(two.products)
 
@@ -221,9 +222,10 @@ def test_nothing_takes_more_than_a_chunk_and_three_times_the_gradient(dtype, wid
     hidden, head, factors = made.hidden.detach(), Head(made.weight.detach(), None), factors_of(share, order).float()
     gradient = vocabulary * width * dtype.itemsize
     with Live(hidden, head.weight, made.targets, factors) as live:
-        work = Workspace.of(hidden, head, Apart(), tokens=TOKENS, rows=ROWS, wanted=(True, True, False))
+        work = Workspace.of(hidden, head, Apart(), tokens=TOKENS, rows=ROWS, needs_grad=(True, True, False))
         for chunk in work.chunks():
-            work.keep(work.read(hidden[chunk], made.targets[chunk]), chunk.start, factors[chunk])
+            stats = work.forward_chunk(hidden[chunk], made.targets[chunk])
+            work.accumulate_backward(stats, chunk.start, factors[chunk])
         sums = work.gradients
         del work
         sums.finish(head.weight)

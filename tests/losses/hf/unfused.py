@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tailkeep.losses.hf.attach import attach
 from tailkeep.losses.truncation import truncated_cross_entropy
-from tests.losses.attached.families import VOCABULARY, tiny
+from tests.losses.hf.families import VOCABULARY, tiny
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import torch
 
 from tailkeep.losses.hf.logit_transform import transformation_of
 from tailkeep.losses.hf.state import Transformation
-from tests.losses.attached.families import tiny
+from tests.losses.hf.families import tiny
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from tailkeep.losses.hf.attach import attach, read_stats, truncates
 from tailkeep.losses.hf.state import PATIENCE, Monitor
 from tailkeep.losses.linear import LossStats
 from tailkeep.losses.registry import named_weighting
-from tests.losses.attached.families import tiny
-from tests.losses.attached.unfused import batch, halving_threshold
+from tests.losses.hf.families import tiny
+from tests.losses.hf.unfused import batch, halving_threshold
 
 
 def step(kept: float, targets: int = 10, cross_entropy: float = 2.0) -> LossStats:

@@ -1,4 +1,4 @@
-"""One of two processes on gloo: python -m tests.losses.attached.two_processes WRAPPING TIED MEETING RANK.
+"""One of two processes on gloo: python -m tests.losses.hf.two_processes WRAPPING TIED MEETING RANK.
 
 Attaches, wraps, takes one step on this rank's half of a batch, and compares every gradient with that of the unfused
 loss of the whole batch, computed here alone.
@@ -14,8 +14,8 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from tailkeep.losses.hf.attach import attach, read_stats
-from tests.losses.attached.families import tiny
-from tests.losses.attached.unfused import Trained, batch, halving_threshold, unfused, worst
+from tests.losses.hf.families import tiny
+from tests.losses.hf.unfused import Trained, batch, halving_threshold, unfused, worst
 
 
 def wrapped(model, wrapping: str) -> nn.Module:

@@ -45,7 +45,7 @@ def test_on_a_gpu_auto_is_triton_where_it_is_installed(entropy):
     from tailkeep.losses.engines.triton import TritonOps
 
     engine, reason = select_engine("auto", ON_CUDA, Head(torch.ones(5, 3), None, softcap=30.0), entropy)
-    assert isinstance(engine.elementwise, TritonOps)
+    assert isinstance(engine.logit_ops, TritonOps)
     assert reason == "triton: hidden is on a CUDA device, and triton is installed."
 
 
@@ -53,7 +53,7 @@ def test_on_a_gpu_auto_is_triton_where_it_is_installed(entropy):
 def test_on_a_gpu_without_triton_auto_is_chunked_and_says_how_to_get_it():
     engine, reason = select_engine("auto", ON_CUDA, HEAD)
     assert isinstance(engine, Chunked)
-    assert engine.elementwise is None
+    assert engine.logit_ops is None
     assert reason == "chunked: triton is not installed; pip install 'tailkeep[triton]' brings the faster kernels."
     with pytest.raises(MissingPackageError, match=r"triton is not installed.*pip install 'tailkeep\[triton\]'"):
         select_engine("triton", ON_CUDA, HEAD)
@@ -81,7 +81,7 @@ def test_an_unknown_engine_is_refused_with_those_that_exist(impl):
 def test_each_engine_can_be_asked_for():
     assert IMPLEMENTATIONS == ("auto", "reference", "chunked", "torch", "triton")
     for impl in ("reference", "chunked", "torch"):
-        assert select_engine(impl, ON_CPU, HEAD)[1] == f"{impl}: it was asked for."
+        assert select_engine(impl, ON_CPU, HEAD)[1] == f"{impl}: requested by name."
 
 
 def test_triton_without_a_gpu_is_refused_with_what_to_use(monkeypatch):

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from tailkeep.losses.hf.attach import attach, read_stats
-from tests.losses.attached.families import FAMILIES, REPRESENTATIVES, tiny
-from tests.losses.attached.unfused import batch, fused, halving_threshold, unfused, worst
+from tests.losses.hf.families import FAMILIES, REPRESENTATIVES, tiny
+from tests.losses.hf.unfused import batch, fused, halving_threshold, unfused, worst
 
 pytestmark = [
     # deprecations that transformers raises in its own modelling code

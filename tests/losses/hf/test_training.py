@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from tailkeep.losses.hf.attach import attach, detach
-from tests.losses.attached.families import tiny
-from tests.losses.attached.unfused import (
+from tests.losses.hf.families import tiny
+from tests.losses.hf.unfused import (
     Trained,
     attached_llama,
     batch,

@@ -8,8 +8,8 @@ from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoModelF
 
 from tailkeep.errors import ConfigError
 from tailkeep.losses.hf.attach import attach, is_attached, read_stats
-from tests.losses.attached.families import tiny
-from tests.losses.attached.unfused import batch, fused, gradients, halving_threshold, unfused, worst
+from tests.losses.hf.families import tiny
+from tests.losses.hf.unfused import batch, fused, gradients, halving_threshold, unfused, worst
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:transformers")
 

@@ -11,7 +11,7 @@ from tailkeep.losses.registry import WEIGHTINGS, named_weighting
 from tailkeep.losses.truncation import truncated, truncated_cross_entropy
 from tailkeep.losses.weighting import CROSS_ENTROPY, Weighting
 from tests.losses.reference import weighted
-from tests.losses.test_named import OPTIONS
+from tests.losses.test_registry import OPTIONS
 
 REDUCTIONS = ["none", "sum", "mean", "mean_kept"]
 
