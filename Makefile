@@ -28,8 +28,8 @@ test-all: $(READY)
 	$(BIN)/python -m pytest -m "slow or not slow"
 
 check: $(READY)
-	$(BIN)/ruff check src tests benchmarks examples
-	$(BIN)/ruff format --check src tests benchmarks examples
+	$(BIN)/ruff check src tests benchmarks examples docs
+	$(BIN)/ruff format --check src tests benchmarks examples docs
 	$(BIN)/mypy
 
 bench: $(READY)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import special, stats
 
-from tailkeep.metrics import binomial_interval, mean_interval, slope
+from tailkeep.metrics import binomial_interval, mean_interval, share_interval, slope
 
 numbers = st.floats(-1e6, 1e6)
 
@@ -104,3 +104,30 @@ def test_a_slope_that_no_line_has_is_nan(x, y):
 def test_a_slope_over_unequal_lengths_is_refused():
     with pytest.raises(ValueError, match="x has 2 values and y 1"):
         slope([0, 1], [1])
+
+
+@pytest.mark.parametrize("values", [(0.99, 0.94, 0.9), (0.01, 0.0, 0.002), (1.0, 0.2, 0.9), (0.5, 0.5, 0.51)])
+def test_the_interval_of_a_share_lies_within_its_range_and_around_its_mean(values):
+    mean, low, high = share_interval(values)
+    assert 0 < low < mean < high < 1
+    assert mean == pytest.approx(np.mean(values))
+
+
+def test_far_from_the_bounds_the_interval_of_a_share_is_students():
+    values = 0.5 + 1e-4 * np.array([-1, 0, 1])
+    np.testing.assert_allclose(share_interval(values), mean_interval(values), rtol=1e-6)
+
+
+def test_the_interval_of_a_share_on_the_logit_scale_is_symmetric_and_as_wide_as_the_delta_method_says():
+    values = np.array([0.8, 0.9, 0.97])
+    mean, low, high = share_interval(values)
+    centre = special.logit(mean)
+    half = stats.t.ppf(0.975, 2) * values.std(ddof=1) / np.sqrt(3) / (mean * (1 - mean))
+    np.testing.assert_allclose([centre - special.logit(low), special.logit(high) - centre], half)
+
+
+def test_equal_shares_have_no_width_and_one_has_no_bounds():
+    assert share_interval([1.0, 1.0, 1.0]) == (1, 1, 1)
+    assert np.isnan(share_interval([0.4])[1:]).all()
+    with pytest.raises(ValueError, match=r"shares must be between 0 and 1, got 0\.2 to 1\.5"):
+        share_interval([0.2, 1.5])

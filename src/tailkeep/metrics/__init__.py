@@ -52,6 +52,7 @@ from tailkeep.metrics.intervals import (
     mcnemar,
     mean_interval,
     median_time,
+    share_interval,
     slope,
 )
 from tailkeep.metrics.knowledge import (
@@ -150,6 +151,7 @@ __all__ = [
     "replaced_error",
     "sample_by_weight",
     "share_above",
+    "share_interval",
     "sliced_wasserstein",
     "slope",
     "smoothed_kl",

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special, stats
 
 from tailkeep.metrics.failure import Failure, time_to_failure
 
@@ -45,6 +45,26 @@ def mean_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
     error = float(sample.std(ddof=1)) / math.sqrt(sample.size)
     half = float(stats.t.ppf((1 + level) / 2, sample.size - 1)) * error
     return Interval(mean, mean - half, mean + half)
+
+
+def share_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
+    """The mean of shares `values` (n,) with an interval inside 0 to 1: Student's t on the logit scale.
+
+    By the delta method the half-width there is t_{n-1} s / (sqrt(n) m (1 - m)) for the mean m. Equal values have no
+    width. One value has NaN bounds; a NaN or infinite value makes all three NaN.
+
+    Raises:
+        ValueError: `values` is empty or holds a number outside 0 to 1, or `level` is not between 0 and 1.
+    """
+    sample = np.asarray(values, dtype=np.float64).ravel()
+    mean, low, high = mean_interval(sample, level=level)
+    finite = sample[np.isfinite(sample)]
+    if ((finite < 0) | (finite > 1)).any():
+        raise ValueError(f"shares must be between 0 and 1, got {finite.min()} to {finite.max()}.")
+    if not math.isfinite(low) or low == high or not 0 < mean < 1:
+        return Interval(mean, low, high)
+    centre, half = math.log(mean / (1 - mean)), (high - mean) / (mean * (1 - mean))
+    return Interval(mean, *(float(special.expit(centre + side * half)) for side in (-1, 1)))
 
 
 def binomial_interval(successes: float, trials: int, *, level: float = 0.95) -> Interval:
