@@ -26,22 +26,11 @@ def file_list(source: Path) -> str:
     folders = [source, *sorted(path for path in source.rglob("*") if path.is_dir() and any(path.glob("*.py")))]
     for folder in folders:
         name = folder.relative_to(source.parent).as_posix()
-        lines += [
-            "",
-            f"### `{name}/`",
-            "",
-            first_line(folder / "__init__.py") + ".",
-            "",
-            "| file | what it is |",
-            "|---|---|",
-        ]
-        lines += [
-            f"| `{path.name}` | {first_line(path)} |"
-            for path in sorted(folder.glob("*.py"))
-            if path.name != "__init__.py"
-        ]
-        if lines[-1] == "|---|---|":
-            del lines[-3:]
+        lines += ["", f"### `{name}/`", "", f"{first_line(folder / '__init__.py')}."]
+        files = [path for path in sorted(folder.glob("*.py")) if path.name != "__init__.py"]
+        if files:
+            lines += ["", "| file | what it is |", "|---|---|"]
+            lines += [f"| `{path.name}` | {first_line(path)} |" for path in files]
     return "\n".join(lines[1:]) + "\n"
 
 

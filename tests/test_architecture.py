@@ -204,6 +204,12 @@ def test_the_laboratory_waits_with_what_is_heavy_for_an_arm_that_needs_it():
     assert loaded & HEAVY <= {"safetensors"}
 
 
+def test_the_architecture_page_lists_every_file_by_its_first_line():
+    script = SOURCE.parents[1] / "docs" / "architecture.py"
+    ended = subprocess.run([sys.executable, script, "--check"], check=False, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
 # The reader itself: each rule is seen to be broken
 
 

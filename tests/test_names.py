@@ -15,23 +15,8 @@ from tests.test_architecture import SOURCE, modules_of, package
 
 REFUSED = frozenset(
     [
-        "found",
-        "given",
-        "made",
-        "told",
-        "own",
-        "chosen",
-        "wanted",
-        "asked",
-        "kept",
-        "written",
-        "drawn",
-        "ours",
-        "theirs",
-        "there",
-        "here",
-        "left",
-        "left_out",
+        *("found", "given", "made", "told", "own", "chosen", "wanted", "asked", "kept", "written", "drawn"),
+        *("ours", "theirs", "there", "here", "left", "left_out"),
     ]
 )
 
