@@ -4,7 +4,7 @@ z = scale * (hidden @ weight.T + bias), then softcap * tanh(z / softcap)      nl
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal, TypedDict, Unpack, overload
 
 import torch
 from torch import Tensor
@@ -33,6 +33,47 @@ class LossStats:
     targets: Tensor
 
 
+class _HeadOptions(TypedDict, total=False):
+    """What each function below takes; its overloads, which differ in the result alone, need not repeat it."""
+
+    bias: Tensor | None
+    softcap: float | None
+    scale: float
+    ignore_index: int
+    valid_vocab_size: int | None
+    impl: str
+
+
+class _LossOptions(_HeadOptions, total=False):
+    reduction: Reduction
+    num_items: float | Tensor | None
+
+
+class _TruncationOptions(_LossOptions, total=False):
+    threshold: float
+
+
+class _WeightingOptions(_LossOptions, total=False):
+    expected_gradient: Tensor | None
+
+
+@overload
+def linear_token_nll(
+    hidden: Tensor, weight: Tensor, targets: Tensor, *, return_entropy: None = None, **head: Unpack[_HeadOptions]
+) -> Tensor: ...
+@overload
+def linear_token_nll(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    *,
+    return_entropy: Literal["full"] | int,
+    **head: Unpack[_HeadOptions],
+) -> tuple[Tensor, Tensor]: ...
+@overload
+def linear_token_nll(
+    hidden: Tensor, weight: Tensor, targets: Tensor, *, return_entropy: Entropy, **head: Unpack[_HeadOptions]
+) -> Tensor | tuple[Tensor, Tensor]: ...
 def linear_token_nll(
     hidden: Tensor,
     weight: Tensor,
@@ -45,7 +86,7 @@ def linear_token_nll(
     valid_vocab_size: int | None = None,
     return_entropy: Entropy = None,
     impl: str = "auto",
-) -> Any:
+) -> Tensor | tuple[Tensor, Tensor]:
     """Negative log-likelihood of each target, in nats and float32, with right gradients for any upstream ones.
 
     Args:
@@ -72,6 +113,28 @@ def linear_token_nll(
     return call.spread(nll) if entropy is None else (call.spread(nll), call.spread(entropy))
 
 
+@overload
+def linear_truncated_cross_entropy(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    *,
+    return_stats: Literal[False] = False,
+    **options: Unpack[_TruncationOptions],
+) -> Tensor: ...
+@overload
+def linear_truncated_cross_entropy(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    *,
+    return_stats: Literal[True],
+    **options: Unpack[_TruncationOptions],
+) -> tuple[Tensor, LossStats]: ...
+@overload
+def linear_truncated_cross_entropy(
+    hidden: Tensor, weight: Tensor, targets: Tensor, *, return_stats: bool, **options: Unpack[_TruncationOptions]
+) -> Tensor | tuple[Tensor, LossStats]: ...
 def linear_truncated_cross_entropy(
     hidden: Tensor,
     weight: Tensor,
@@ -87,7 +150,7 @@ def linear_truncated_cross_entropy(
     num_items: float | Tensor | None = None,
     return_stats: bool = False,
     impl: str = "auto",
-) -> Any:
+) -> Tensor | tuple[Tensor, LossStats]:
     """Truncated cross-entropy in a single pass, with gradients for kept tokens only.
 
     Arguments of the output layer are those of `linear_token_nll`; `threshold`, `reduction` and `num_items` are those of
@@ -116,6 +179,36 @@ def linear_truncated_cross_entropy(
     )
 
 
+@overload
+def linear_weighted_cross_entropy(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    weighting: Weighting,
+    *,
+    return_stats: Literal[False] = False,
+    **options: Unpack[_WeightingOptions],
+) -> Tensor: ...
+@overload
+def linear_weighted_cross_entropy(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    weighting: Weighting,
+    *,
+    return_stats: Literal[True],
+    **options: Unpack[_WeightingOptions],
+) -> tuple[Tensor, LossStats]: ...
+@overload
+def linear_weighted_cross_entropy(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    weighting: Weighting,
+    *,
+    return_stats: bool,
+    **options: Unpack[_WeightingOptions],
+) -> Tensor | tuple[Tensor, LossStats]: ...
 def linear_weighted_cross_entropy(
     hidden: Tensor,
     weight: Tensor,
@@ -132,7 +225,7 @@ def linear_weighted_cross_entropy(
     expected_gradient: Tensor | None = None,
     return_stats: bool = False,
     impl: str = "auto",
-) -> Any:
+) -> Tensor | tuple[Tensor, LossStats]:
     """Cross-entropy under any `weighting`, in a single pass; arguments as in `linear_truncated_cross_entropy`.
 
     The single pass needs a loss that is a sum of token losses times one number, as every reduction but `none` is. With
