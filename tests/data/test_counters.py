@@ -24,7 +24,7 @@ def counted(some, folder):
 
 @settings(max_examples=30, deadline=None)
 @given(texts, st.integers(0, 6))
-def test_any_cut_into_shards_adds_up_to_the_whole(tmp_path_factory, some, cut):
+def test_any_split_into_shards_adds_up_to_the_whole(tmp_path_factory, some, cut):
     folder = tmp_path_factory.mktemp("counts")
     whole = counted(some, folder).counts()
     parts = merge_counts([counted(part, folder).counts() for part in (some[:cut], some[cut:])])
@@ -36,7 +36,7 @@ def test_any_cut_into_shards_adds_up_to_the_whole(tmp_path_factory, some, cut):
     assert len(whole["buckets/2"]) == BUCKETS
 
 
-def test_a_long_document_is_one_document_however_it_is_cut(tmp_path):
+def test_a_long_document_is_one_document_however_it_is_split(tmp_path):
     text = "word " * 300_000
     assert len(list(split_chunks(text.encode()))) > 1
     counts = counted([text, "a b"], tmp_path).counts()
@@ -46,7 +46,7 @@ def test_a_long_document_is_one_document_however_it_is_cut(tmp_path):
 
 @settings(max_examples=40, deadline=None)
 @given(st.text(max_size=40), st.integers(1, 8))
-def test_pieces_are_the_document_and_whole_characters(text, factor):
+def test_chunks_are_the_document_and_whole_characters(text, factor):
     raw = (text * 4000 * factor).encode()
     chunks = list(split_chunks(raw))
     assert b"".join(chunks) == raw

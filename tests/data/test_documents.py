@@ -113,7 +113,7 @@ def test_bytes_that_are_not_utf8_are_named_with_their_place(write, content, mess
 
 
 @pytest.mark.parametrize("content", ["", "\n \n\t\n", "\ufeff"])
-def test_a_corpus_without_text_is_refused(write, content):
+def test_a_corpus_without_text_is_an_error(write, content):
     with pytest.raises(InputError, match="holds no document"):
         read_documents(write(content), separator="line")
 
@@ -134,7 +134,7 @@ def test_a_line_that_holds_no_document_is_named(write, line, message):
         read_documents(write('{"text": "a"}\n' + line, "corpus.jsonl"))
 
 
-def test_an_empty_separator_is_refused(write):
+def test_an_empty_separator_is_an_error(write):
     with pytest.raises(InputError, match="separator is empty"):
         read_documents(write("a"), separator="")
 
@@ -150,6 +150,6 @@ def test_a_document_without_a_prompt_is_its_text():
     assert (TextRecord("a").full_text, TextRecord("a").text_start) == ("a", 0)
 
 
-def test_a_file_without_a_whole_record_is_refused(write):
+def test_a_file_without_a_whole_record_is_an_error(write):
     with pytest.raises(InputError, match="no record with both 'q' and 'a'"):
         read_prompted(write('{"q": "", "a": "b"}\n', "corpus.jsonl"), prompt_field="q", field="a")

@@ -48,7 +48,7 @@ def test_sentences_start_without_white_space(tmp_path):
         ("C", "item 2: expected an object, got str"),
     ],
 )
-def test_an_item_that_is_no_question_is_named(tmp_path, item, message):
+def test_an_invalid_question_is_named(tmp_path, item, message):
     path = tmp_path / "kr.json"
     path.write_text(json.dumps([PUBLISHED, item]))
     with pytest.raises(InputError, match=message):

@@ -21,7 +21,7 @@ from tailkeep.data import wikitext_form
         ("", ""),
     ],
 )  # fmt: skip
-def test_plain_text_is_written_as_wikitext_writes_it(plain, form):
+def test_plain_text_is_tokenized_like_wikitext(plain, form):
     assert wikitext_form(plain) == form
 
 
@@ -30,7 +30,7 @@ def test_text_in_the_form_stays_as_it_is():
     assert wikitext_form(text) == text
 
 
-def test_only_white_space_and_marks_are_added():
+def test_only_white_space_and_separators_are_added():
     plain = "A half-hearted \"yes\" (1,234.5) - isn't it? St. John's, U.S.A.; etc."
     bare = re.sub(r"\s", "", re.sub(r"@([-,.])@", r"\1", wikitext_form(plain)))
     assert bare == re.sub(r"\s", "", plain)

@@ -35,7 +35,7 @@ def test_a_question_is_followed_by_a_line_for_its_answer(tmp_path, query, prompt
     assert choice.query == prompt
 
 
-def test_a_part_is_drawn_by_its_seed_and_in_the_files_order(tmp_path):
+def test_a_part_is_sampled_by_its_seed_and_in_the_files_order(tmp_path):
     path = lines(tmp_path / "c.jsonl", *(item(n) for n in range(50)))
     sampled = [read_choices(path, limit=10, seed=seed) for seed in (0, 0, 1)]
     assert sampled[0] == sampled[1] != sampled[2]
@@ -45,7 +45,7 @@ def test_a_part_is_drawn_by_its_seed_and_in_the_files_order(tmp_path):
     assert len(read_choices(path, limit=100)) == 50
 
 
-def test_what_is_skipped_is_never_asked(tmp_path):
+def test_skipped_items_are_never_returned(tmp_path):
     path = lines(tmp_path / "c.jsonl", *(item(n) for n in range(50)))
     assert [choice.query for choice in read_choices(path, skip=48)] == ["q48", "q49"]
     sampled = read_choices(path, skip=20, limit=10, seed=3)
@@ -54,7 +54,7 @@ def test_what_is_skipped_is_never_asked(tmp_path):
         read_choices(path, skip=50)
 
 
-def test_items_are_trained_on_in_the_form_in_which_they_are_asked(tmp_path):
+def test_training_texts_have_the_form_of_the_queries(tmp_path):
     path = lines(tmp_path / "c.jsonl", {"query": "Question: why?\n", "choices": ["x", "y"], "gold": 1}, item(3))
     assert read_answered(path) == ["Question: why?\nAnswer: y", "q3 a3"]
     problem = {"question": "What is 2 + 2?", "answer": "Think.\n#### 4"}
@@ -63,7 +63,7 @@ def test_items_are_trained_on_in_the_form_in_which_they_are_asked(tmp_path):
         read_answered(lines(tmp_path / "e.jsonl", ""))
 
 
-def test_a_sum_is_told_from_the_sums_of_three_other_problems(tmp_path):
+def test_a_gsm8k_answer_stands_among_those_of_three_other_problems(tmp_path):
     problems = [{"question": f"What is {n}?", "answer": f"Think.\n#### {n % 7}"} for n in range(40)]
     items = read_choices(lines(tmp_path / "g.jsonl", *problems))
     for number, choice in enumerate(items):
@@ -75,7 +75,7 @@ def test_a_sum_is_told_from_the_sums_of_three_other_problems(tmp_path):
     assert {choice.gold for choice in items} == {0, 1, 2, 3}
 
 
-def test_the_size_of_a_sum_gives_nothing_away(tmp_path):
+def test_the_size_of_a_gsm8k_answer_gives_nothing_away(tmp_path):
     # Small answers are common and large ones are all different, as in GSM8K.
     answers = [n % 10 if n % 2 else 1000 + n for n in range(1200)]
     problems = [{"question": f"What is {n}?", "answer": f"#### {answer}"} for n, answer in enumerate(answers)]
@@ -121,12 +121,12 @@ def test_minimal_pairs_come_from_a_folder_or_an_archive(tmp_path):
         ({"query": " ", "choices": ["a", "b"], "gold": 0}, "line 2: 'query' is ' '"),
     ],
 )
-def test_a_line_that_is_no_item_is_named(tmp_path, wrong, reason):
+def test_an_invalid_line_is_named(tmp_path, wrong, reason):
     with pytest.raises(InputError, match=reason):
         read_choices(lines(tmp_path / "c.jsonl", item(0), wrong))
 
 
-def test_files_that_hold_no_test_are_refused(tmp_path):
+def test_files_that_hold_no_test_are_an_error(tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(InputError, match="holds no question"):

@@ -58,7 +58,7 @@ def test_frequent_items_are_never_too_high_and_too_low_by_the_error_at_most():
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.lists(st.integers(0, 60), min_size=1, max_size=80), min_size=1, max_size=5), st.integers(1, 20),
        st.sampled_from([1, 5000]))  # fmt: skip
-def test_items_that_cannot_stay_are_passed_over_without_a_trace(batches, size, times):
+def test_items_that_cannot_stay_are_skipped_without_a_trace(batches, size, times):
     sketch, counters, error = FrequentItems(size), Counter(), 0
     for batch in batches:
         types, counts = np.unique(batch, return_counts=True)

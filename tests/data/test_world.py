@@ -77,7 +77,7 @@ def test_facts_are_listed_from_frequent_to_rare_and_name_true_values():
 
 @settings(deadline=None, max_examples=50)
 @given(seed=st.integers(0, 1000), people=st.integers(1, 30), attributes=st.integers(1, 8), phrasings=st.integers(1, 6))
-def test_a_sampled_document_is_read_as_what_it_was_written_from(seed, people, attributes, phrasings):
+def test_a_sampled_document_is_parsed_into_its_statements(seed, people, attributes, phrasings):
     world = World(
         WorldConfig(
             seed=seed,
@@ -127,7 +127,7 @@ def test_a_document_too_short_or_with_a_falsehood_has_no_probability():
     assert DEMO.log_probability(f"{false}. {rest}") == -math.inf
 
 
-def test_a_world_follows_from_its_configuration_alone():
+def test_a_world_follows_from_its_config_alone():
     config = WorldConfig(seed=5, people=7, documents=30, held_out=10)
     same = World(validate(WorldConfig, parse_yaml(dump(config), source="test"), source="test"))
     assert same.corpus() == World(config).corpus()
@@ -162,7 +162,7 @@ def test_zipf_is_the_closed_form():
     assert zipf_shares(2, 2.0).tolist() == pytest.approx([0.8, 0.2])
 
 
-def test_a_draw_at_the_very_end_is_the_last_index():
+def test_a_uniform_number_at_the_very_end_gives_the_last_index():
     class AlmostOne:
         def random(self, size):
             return np.full(size, np.nextafter(1, 0))
@@ -184,6 +184,6 @@ def test_a_draw_at_the_very_end_is_the_last_index():
         ({"persons": 3}, "Did you mean 'people'|unknown key"),
     ],
 )
-def test_a_world_that_cannot_be_is_refused(choices, message):
+def test_an_impossible_world_is_an_error(choices, message):
     with pytest.raises(ConfigError, match=message):
         validate(WorldConfig, choices, source="test")

@@ -27,7 +27,7 @@ def test_a_sentence_has_one_derivation(person):
         assert matches == [(phrasing, (person, "ostrel"))]
 
 
-def test_a_cut_sentence_is_joined_again_by_one_space():
+def test_a_split_sentence_is_joined_again_by_one_space():
     for phrasing, person in product(PHRASINGS, ["Mara", "Mara Tolvin"]):
         context, rest = phrasing.split(person, "ostrel")
         assert f"{context} {rest}" == phrasing.sentence(person, "ostrel")

@@ -55,7 +55,7 @@ def test_a_broken_sentence_states_nothing(text):
     assert not reading.well_formed
 
 
-def test_whole_sentences_are_read_among_broken_ones():
+def test_whole_sentences_are_parsed_among_broken_ones():
     text = f"the the. {born(GIVEN, HOME)} {GIVEN} was. \n\n {born(GIVEN, ELSEWHERE)} {GIVEN} lik"
     assert truths(text) == ["true", "false"]
     assert not WORLD.parse(text).well_formed
@@ -86,7 +86,7 @@ def test_a_document_is_about_one_person_named_in_full_once():
 
 @settings(deadline=None, max_examples=300)
 @given(st.text() | st.lists(st.sampled_from(" ".join(CORPUS).split()), max_size=30).map(" ".join))
-def test_any_text_can_be_read(text):
+def test_any_text_can_be_parsed(text):
     reading = WORLD.parse(text)
     metrics = WORLD.truth_metrics([text])
     assert metrics["valid_share"] == float(reading.well_formed)

@@ -22,7 +22,7 @@ def test_pairs_are_disjoint_differ_and_are_as_many_as_possible(labels, seed):
     assert len(pairs) == min(len(labels) // 2, len(labels) - most)
 
 
-def test_every_fact_is_asked_once_a_round():
+def test_every_fact_has_one_question_per_round():
     locations = Counter(question.location for question in WORLD.questions(rounds=3))
     assert set(locations.values()) == {3}
     assert locations.keys() == set(range(len(WORLD.facts)))
@@ -56,11 +56,11 @@ def test_a_scorer_that_ignores_the_person_answers_exactly_half(taste):
     assert points == len(questions) / 2
 
 
-def test_people_who_all_agree_cannot_be_asked_about():
+def test_people_with_equal_values_have_no_questions():
     world = World(WorldConfig(people=1))
     assert world.questions() == []
 
 
-def test_no_round_is_refused():
+def test_zero_rounds_are_an_error():
     with pytest.raises(ValueError, match="rounds must be >= 1, got 0"):
         WORLD.questions(rounds=0)

@@ -59,17 +59,17 @@ def test_no_tokens_have_neither_perplexity_nor_share():
 
 
 @pytest.mark.parametrize("bad", [math.nan, 0.5, math.inf])
-def test_what_is_no_log_probability_is_refused(bad):
+def test_an_invalid_log_probability_is_an_error(bad):
     for measure in (confidence_histogram, perplexity, lambda values: share_above(values, 0.5)):
         with pytest.raises(ValueError, match="log-probabilities must be <= 0"):
             measure([-1.0, bad])
 
 
-def test_a_threshold_that_is_no_probability_is_refused():
+def test_a_threshold_outside_0_to_1_is_an_error():
     with pytest.raises(ValueError, match=r"threshold must be in \[0, 1\], got 1\.5"):
         share_above([-1.0], 1.5)
 
 
-def test_a_histogram_without_bins_is_refused():
+def test_a_histogram_without_bins_is_an_error():
     with pytest.raises(ValueError, match="bins must be >= 1, got 0"):
         confidence_histogram([-1.0], bins=0)

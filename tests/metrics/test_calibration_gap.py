@@ -24,7 +24,7 @@ def test_the_gap_is_widest_where_the_densities_cross():
     assert gap_result.crossing == pytest.approx(0.5, abs=0.02)
 
 
-def test_the_threshold_drops_as_many_own_tokens_as_there_are_too_many():
+def test_the_threshold_drops_the_excess_of_confident_generated_tokens():
     gap_result = confidence_gap(UNIFORM, RISING)
     # 1 - t^2 = 1/4.
     assert gap_result.threshold == pytest.approx(math.sqrt(0.75), abs=1e-3)
@@ -41,27 +41,27 @@ def test_the_threshold_is_never_below_the_crossing():
         assert gap_result.threshold >= gap_result.crossing
 
 
-def test_the_surer_the_own_text_the_more_as_truncation_error():
+def test_the_more_confident_the_generated_text_the_more_is_truncated():
     thresholds = [confidence_gap(UNIFORM, documents(SHUFFLED ** (1 / power))) for power in (1.2, 2, 5)]
     dropped = [gap_result.gap for gap_result in thresholds]
     assert dropped == sorted(dropped)
     assert all(gap_result.threshold < 1 for gap_result in thresholds)
 
 
-def test_texts_that_are_alike_truncate_nothing():
+def test_texts_of_one_distribution_truncate_nothing():
     rng = np.random.default_rng(2)
     gap_result = [confidence_gap(documents(rng.random(4000)), documents(rng.random(4000))) for _ in range(60)]
     assert all(one.threshold == 1 for one in gap_result)
     assert confidence_gap(UNIFORM, UNIFORM).threshold == 1
 
 
-def test_own_text_that_is_nowhere_surer_truncates_nothing():
+def test_generated_text_that_is_nowhere_more_confident_truncates_nothing():
     gap_result = confidence_gap(RISING, UNIFORM)
     assert (gap_result.gap, gap_result.threshold) == (0.0, 1.0)
     assert math.isnan(gap_result.crossing)
 
 
-def test_tokens_that_hang_together_count_as_the_document_they_are_of():
+def test_the_standard_error_is_taken_over_documents():
     # Two confidences only, one a document: 10 documents say little, however long they are.
     def texts(sure, of):
         return [np.full(1000, math.log(0.95 if n < sure else 0.2)) for n in range(of)]
@@ -76,7 +76,7 @@ def test_one_document_has_no_error_and_truncates_nothing():
     assert gap_result.threshold == 1
 
 
-def test_tokens_of_equal_confidence_are_kept_together():
+def test_tokens_of_equal_confidence_stay_together():
     # Half of the own tokens are certain: dropping them all would drop more than the gap.
     generated = [np.array([0.0, -2.0])] * 500
     real = [np.array([0.0, -2.0, -2.0, -2.0])] * 500
@@ -93,6 +93,6 @@ def test_tokens_of_equal_confidence_are_kept_together():
         ([[0.5]], [[-1.0]], "log-probabilities must be <= 0"),
     ],
 )
-def test_a_side_without_confidences_is_refused(real, generated, reason):
+def test_a_side_without_log_probabilities_is_an_error(real, generated, reason):
     with pytest.raises(ValueError, match=reason):
         confidence_gap(real, generated)

@@ -15,7 +15,7 @@ def test_the_vertex_of_a_parabola_is_found(best):
 
 
 @pytest.mark.parametrize("best", [0.5, 1.3, 2.6])
-def test_a_model_that_is_too_sure_by_a_factor_is_cooled_by_it(best):
+def test_an_overconfident_model_gets_the_temperature_of_its_overconfidence(best):
     # A two-way choice with odds exp(z) in truth, and exp(best * z) by the model.
     z = np.random.default_rng(0).normal(0, 2, 20_000)
     truth = 1 / (1 + np.exp(-z))
@@ -45,6 +45,6 @@ def test_a_missing_value_shows():
 @pytest.mark.parametrize(
     ("nll", "temperatures"), [([1.0, 2.0], (1.0, 2.0)), ([1.0] * 3, (1.0, 1.0, 2.0)), ([1.0] * 3, (0.0, 1.0, 2.0))]
 )
-def test_a_grid_that_is_none_is_refused(nll, temperatures):
+def test_a_grid_that_is_none_is_an_error(nll, temperatures):
     with pytest.raises(ValueError, match="temperatures"):
         fit_temperature(nll, temperatures)

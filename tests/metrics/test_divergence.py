@@ -22,12 +22,12 @@ def test_no_tokens_count_nothing():
 
 
 @pytest.mark.parametrize("token", [-1, 4])
-def test_a_token_outside_the_vocabulary_is_refused(token):
+def test_a_token_outside_the_vocabulary_is_an_error(token):
     with pytest.raises(ValueError, match=f"token id {token} is outside the vocabulary of 4"):
         unigram_counts([0, token], 4)
 
 
-def test_tokens_that_are_no_integers_are_refused():
+def test_tokens_that_are_no_integers_are_an_error():
     with pytest.raises(ValueError, match="float64"):
         unigram_counts([0.0, 1.0], 4)
 
@@ -72,7 +72,7 @@ def test_a_histogram_without_counts_has_no_divergence():
 
 
 @pytest.mark.parametrize(("p", "q"), [([1, 2], [1, 2, 3]), ([[1]], [[1]]), ([1, -1], [1, 1]), ([1, math.nan], [1, 1])])
-def test_what_is_no_pair_of_histograms_is_refused(p, q):
+def test_what_is_no_pair_of_histograms_is_an_error(p, q):
     with pytest.raises(ValueError, match=r"histograms of shapes|negative or not finite"):
         kl_divergence(p, q)
 
@@ -97,6 +97,6 @@ def test_a_nearly_collapsed_gaussian_is_still_measured():
     assert gaussian_kl(0, 1e-200, 0, 1) == pytest.approx(200 * math.log(10) - 0.5)
 
 
-def test_a_negative_deviation_is_refused():
+def test_a_negative_deviation_is_an_error():
     with pytest.raises(ValueError, match="negative"):
         gaussian_kl(0, -1, 0, 1)

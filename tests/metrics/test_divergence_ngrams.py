@@ -44,7 +44,7 @@ def test_as_many_ngrams_of_each_side_are_compared():
     assert ngram_kl([[3, 4, 5, 6]], [[1, 2]], 2) == pytest.approx(apart)
 
 
-def test_what_is_drawn_of_the_longer_side_follows_the_seed_and_serves_both_ways():
+def test_the_subsample_of_the_larger_side_follows_the_seed_and_serves_both_directions():
     short, long = [[1, 2, 3, 1, 1, 2]], [list(np.random.default_rng(0).integers(0, 9, 400))]
     divergences = {ngram_kl(short, long, 1, seed=seed) for seed in range(20)}
     assert len(divergences) > 1
@@ -66,6 +66,6 @@ def test_a_side_without_ngrams_gives_nan():
     assert math.isnan(ngram_kl([], [[1, 2]], 1))
 
 
-def test_an_ngram_of_no_tokens_is_refused():
+def test_an_ngram_of_no_tokens_is_an_error():
     with pytest.raises(ValueError, match="n must be >= 1, got 0"):
         ngram_counts([[1]], [[1]], 0)

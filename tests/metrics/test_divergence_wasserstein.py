@@ -37,6 +37,6 @@ def test_sets_of_different_sizes_are_compared_as_distributions():
         (POINTS, 0, "directions must be >= 1, got 0"),
     ],
 )
-def test_what_is_no_set_of_points_is_refused(other, directions, words):
+def test_invalid_points_are_an_error(other, directions, words):
     with pytest.raises(ValueError, match=words):
         sliced_wasserstein(POINTS, other, directions=directions)

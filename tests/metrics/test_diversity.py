@@ -43,6 +43,6 @@ def test_sequences_shorter_than_n_have_no_diversity():
     assert math.isnan(distinct_n([], 1))
 
 
-def test_n_below_one_is_refused():
+def test_n_below_one_is_an_error():
     with pytest.raises(ValueError, match="n must be >= 1, got 0"):
         distinct_n([[1]], 0)

@@ -25,7 +25,7 @@ def test_a_band_counts_its_types_and_those_that_the_sample_has():
     assert math.isnan(bands["11_100"].expected)
 
 
-def test_the_expectation_is_that_of_items_drawn_without_replacement():
+def test_the_expectation_is_that_of_sampling_without_replacement():
     real, sample_counts = np.array([1, 3, 6]), 4
     total = int(real.sum())
     for band, count in zip(band_coverage(real, [4, 0, 0], firsts=(1, 2, 4)), real, strict=True):
@@ -63,6 +63,6 @@ def test_real_samples_cover_what_is_expected_on_average():
         ([1], [1], (0, 1), "begin at"),
     ],
 )
-def test_counts_that_are_none_are_refused(real, sample, firsts, reason):
+def test_invalid_counts_are_an_error(real, sample, firsts, reason):
     with pytest.raises(ValueError, match=reason):
         band_coverage(np.array(real), np.array(sample), firsts=firsts)

@@ -52,12 +52,12 @@ def test_distance_of_weights_is_half_the_absolute_difference():
 
 
 @pytest.mark.parametrize(("radius", "share"), [(0, 0.2), (np.nan, 0.2), (1, 0)])
-def test_a_radius_or_share_that_says_nothing_is_refused(radius, share):
+def test_a_radius_or_share_that_says_nothing_is_an_error(radius, share):
     with pytest.raises(ValueError, match=r"(radius|share) must be > 0, got"):
         modes_alive([[0, 0]], CENTRES, [1, 1, 1], radius=radius, share=share)
 
 
-def test_shapes_that_do_not_fit_are_refused():
+def test_shapes_that_do_not_fit_are_an_error():
     with pytest.raises(ValueError, match="shape"):
         assign_modes([[0.0]], CENTRES)
     with pytest.raises(ValueError, match="shape"):
@@ -69,6 +69,6 @@ def test_shapes_that_do_not_fit_are_refused():
 
 
 @pytest.mark.parametrize("weights", [[0, 0], [1, -1], [1, np.nan], []])
-def test_what_are_no_weights_is_refused(weights):
+def test_invalid_weights_are_an_error(weights):
     with pytest.raises(ValueError, match="weights must be finite, >= 0 and not all 0"):
         total_variation(weights, weights)

@@ -65,14 +65,14 @@ def test_infinite_values_cross_at_the_generation_that_is_finite():
     assert time_to_failure([0, 1], [1.0, -math.inf], limit=0.5).time == 0.0
 
 
-def test_generations_out_of_order_are_refused():
+def test_generations_out_of_order_are_an_error():
     with pytest.raises(ValueError, match="increase"):
         time_to_failure([0, 2, 1], [1, 1, 1], limit=0.5)
     with pytest.raises(ValueError, match="increase"):
         time_to_failure([0, 0], [1, 1], limit=0.5)
 
 
-def test_generations_without_values_are_refused():
+def test_generations_without_values_are_an_error():
     with pytest.raises(ValueError, match="2 generations and 1 values"):
         time_to_failure([0, 1], [1], limit=0.5)
 

@@ -66,18 +66,18 @@ def test_a_ball_reaches_to_the_kth_nearest_other_point_and_includes_its_edge():
         (np.full((5, 2), np.nan), np.zeros((5, 2)), "not finite"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(one, other, words):
+def test_what_cannot_be_compared_is_an_error(one, other, words):
     for measure in (frechet_distance, precision_recall):
         with pytest.raises(ValueError, match=words):
             measure(one, other)
 
 
-def test_no_neighbours_are_refused():
+def test_no_neighbours_are_an_error():
     with pytest.raises(ValueError, match="neighbours must be >= 1, got 0"):
         precision_recall(np.zeros((5, 1)), np.zeros((5, 1)), neighbours=0)
 
 
-def test_a_real_point_is_covered_by_a_drawn_one_that_is_no_farther_than_its_kth_neighbour():
+def test_a_real_point_is_covered_by_a_generated_one_that_is_no_farther_than_its_kth_neighbour():
     real = np.array([[0.0], [1.0], [3.0], [7.0]])
     # Radii of the second nearest other: 3, 2, 3, 6.
     assert manifold_coverage(real, np.array([[-2.0], *[[90.0]] * 2]), neighbours=2) == 0.25
@@ -97,7 +97,7 @@ def test_stray_points_that_recall_takes_for_a_wide_manifold_cover_little():
     assert manifold_coverage(real, stray) < 0.1
 
 
-def test_a_coverage_of_no_neighbours_or_too_few_points_is_refused():
+def test_a_coverage_of_no_neighbours_or_too_few_points_is_an_error():
     with pytest.raises(ValueError, match="neighbours must be >= 1, got 0"):
         manifold_coverage(np.zeros((9, 2)), np.zeros((9, 2)), neighbours=0)
     with pytest.raises(ValueError, match="at least 6"):

@@ -17,12 +17,12 @@ def test_a_class_is_alive_above_the_share_not_at_it():
 
 
 @pytest.mark.parametrize("counts", [[], [0, 0], [-1, 2], [np.nan, 1]])
-def test_what_are_no_counts_is_refused(counts):
+def test_invalid_counts_are_an_error(counts):
     for measure in (class_entropy, classes_alive):
         with pytest.raises(ValueError, match="counts must be finite, >= 0 and not all 0"):
             measure(counts)
 
 
-def test_a_share_of_all_is_refused():
+def test_a_share_of_all_is_an_error():
     with pytest.raises(ValueError, match=r"share must be in \[0, 1\), got 1"):
         classes_alive([1], share=1)

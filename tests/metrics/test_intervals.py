@@ -40,13 +40,13 @@ def test_a_higher_level_gives_a_wider_interval():
     assert wide.low < narrow.low < narrow.high < wide.high
 
 
-def test_an_interval_over_no_values_is_refused():
+def test_an_interval_over_no_values_is_an_error():
     with pytest.raises(ValueError, match="values is empty"):
         mean_interval([])
 
 
 @pytest.mark.parametrize("level", [0.0, 1.0, 95.0, math.nan])
-def test_a_level_that_is_no_share_is_refused(level):
+def test_a_level_that_is_no_share_is_an_error(level):
     with pytest.raises(ValueError, match="level"):
         mean_interval([1.0, 2.0], level=level)
     with pytest.raises(ValueError, match="level"):
@@ -78,7 +78,7 @@ def test_no_trials_have_no_interval():
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(-1, 10), (11, 10), (1, 0)])
-def test_impossible_numbers_of_successes_are_refused(successes, trials):
+def test_impossible_numbers_of_successes_are_an_error(successes, trials):
     with pytest.raises(ValueError, match="successes"):
         binomial_interval(successes, trials)
 
@@ -101,7 +101,7 @@ def test_a_slope_that_no_line_has_is_nan(x, y):
     assert math.isnan(slope(x, y))
 
 
-def test_a_slope_over_unequal_lengths_is_refused():
+def test_a_slope_over_unequal_lengths_is_an_error():
     with pytest.raises(ValueError, match="x has 2 values and y 1"):
         slope([0, 1], [1])
 

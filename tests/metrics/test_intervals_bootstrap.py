@@ -29,7 +29,7 @@ def test_swapping_the_models_keeps_the_p_value():
     ("first", "second", "reason"),
     [([1], [1, 0], "1 and 2 items"), ([0.5], [1], r"answers must be 1 \(correct\) or 0")],
 )
-def test_answers_that_cannot_be_paired_are_refused(first, second, reason):
+def test_answers_that_cannot_be_paired_are_an_error(first, second, reason):
     with pytest.raises(ValueError, match=reason):
         mcnemar(first, second)
 
@@ -52,13 +52,13 @@ def test_the_bootstrap_covers_the_truth_as_often_as_it_says():
     assert 85 <= hits < 100
 
 
-def test_a_statistic_of_ones_own_is_taken():
+def test_another_statistic_can_be_given():
     interval = bootstrap_interval([1.0, 2.0, 9.0], lambda resample: float(np.median(resample)))
     assert interval.mean == 2.0
     assert (interval.low, interval.high) == (1.0, 9.0)
 
 
-def test_a_missing_answer_shows_and_no_item_is_refused():
+def test_a_missing_answer_shows_and_no_item_is_an_error():
     assert math.isnan(bootstrap_interval([1.0, math.nan]).mean)
     with pytest.raises(ValueError, match="values has no items"):
         bootstrap_interval([])
@@ -83,7 +83,7 @@ def test_items_that_never_fail_have_no_upper_bound():
     assert interval.censored == 1.0
 
 
-def test_answers_in_another_shape_than_the_generations_are_refused():
+def test_answers_in_another_shape_than_the_generations_are_an_error():
     with pytest.raises(ValueError, match="2 generations"):
         failure_interval([0, 1], np.ones((4, 3)), limit=0.75)
 

@@ -56,6 +56,6 @@ def test_the_intervals_are_over_seeds_of_what_each_seed_shows():
         ({"a": ["x", "y"]}, {("x",): [1.0], ("y",): [1.0, 2.0]}, "different numbers of seeds"),
     ],
 )
-def test_what_is_not_crossed_completely_is_refused(factors, outcomes, message):
+def test_what_is_not_crossed_completely_is_an_error(factors, outcomes, message):
     with pytest.raises(ValueError, match=message):
         factorial_effects(factors, outcomes)

@@ -25,7 +25,7 @@ def test_tokens_beyond_the_shorter_sentence_change_nothing(sentence, more):
     assert kr_margin(sentence + more, sentence) == 0.0
 
 
-def test_a_sentence_without_tokens_is_refused():
+def test_a_sentence_without_tokens_is_an_error():
     with pytest.raises(ValueError, match="sentences of 0 and 1 tokens"):
         kr_margin([], [-1.0])
 
@@ -75,6 +75,6 @@ def test_fractions_that_begin_with_a_source_lose_no_question():
 @pytest.mark.parametrize(
     ("locations", "fractions", "total"), [([], 1, None), ([0], 0, None), ([-1], 1, None), ([7], 2, 7)]
 )
-def test_fractions_of_what_is_no_corpus_are_refused(locations, fractions, total):
+def test_fractions_of_what_is_no_corpus_are_an_error(locations, fractions, total):
     with pytest.raises(ValueError, match=r"Pass at least one|total must be above the last location 7, got 7"):
         kr_fractions(locations, fractions, total=total)

@@ -82,7 +82,7 @@ def test_equal_parts_are_the_fractions():
         assert equal.tolist() == kr_parts(locations, bounds, total=100).tolist()
 
 
-def test_locations_that_are_none_are_refused():
+def test_invalid_locations_are_an_error():
     with pytest.raises(ValueError, match="none negative"):
         kr_parts([], [0, 1], total=1)
     with pytest.raises(ValueError, match="total must be above the last location 4, got 4"):

@@ -26,12 +26,12 @@ def test_eta_has_its_known_values(width, eta):
 
 
 @pytest.mark.parametrize("width", [0.0, 0.3, 2.0, 5.0])
-def test_eta_is_the_variance_outside_the_cut(width):
+def test_eta_is_the_variance_outside_the_truncated_part(width):
     variance = 2 * quad(lambda x: x * x * norm.pdf(x), width, np.inf)[0] / (2 * norm.sf(width))
     assert variance_growth(width) == pytest.approx(variance, rel=1e-7)
 
 
-def test_eta_of_a_cut_far_out_is_finite():
+def test_eta_of_a_wide_truncation_is_finite():
     assert variance_growth(60.0) == pytest.approx(60.0**2 + 2, rel=1e-3)
 
 
@@ -66,7 +66,7 @@ def test_mean_and_median_variance_are_those_of_products_of_chi_squares(size, gen
         assert error == pytest.approx(variances.std() / np.sqrt(chains), rel=0.03)
 
 
-def test_a_balanced_cut_holds_the_mean_and_not_the_median():
+def test_a_balanced_truncation_keeps_the_mean_and_not_the_median():
     growth = variance_growth(balanced_width(100))
     assert expected_variance(100, 500, growth=growth) == pytest.approx(1)
     assert median_variance(100, 100, growth=growth) ** 0.5 == pytest.approx(0.60, abs=0.01)
@@ -79,12 +79,12 @@ def test_accumulated_variance_has_its_limit():
 
 
 @pytest.mark.parametrize("width", [-0.1, math.inf, math.nan])
-def test_a_width_that_is_none_is_refused(width):
+def test_a_width_that_is_none_is_an_error(width):
     with pytest.raises(ValueError, match="width must be a finite number >= 0"):
         variance_growth(width)
 
 
-def test_numbers_out_of_range_are_refused():
+def test_numbers_out_of_range_are_an_error():
     with pytest.raises(ValueError, match="size must be >= 2, got 1"):
         balanced_width(1)
     with pytest.raises(ValueError, match="chains must be >= 1, got 0"):

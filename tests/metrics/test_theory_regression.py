@@ -83,19 +83,19 @@ def test_the_published_bound_is_passed_at_two_fifths():
 
 
 @pytest.mark.parametrize("shares", [[-0.1], [0.2, 1.1]])
-def test_a_share_out_of_range_is_refused(shares):
+def test_a_share_out_of_range_is_an_error(shares):
     with pytest.raises(ValueError, match=r"shares must be in \[0, 1\], got "):
         wide_edit_error(shares, "overlapping")
     with pytest.raises(ValueError, match=r"shares must be in \[0, 1\], got "):
         published_edit_error(shares)
 
 
-def test_disjoint_shares_of_more_than_all_are_refused():
+def test_disjoint_shares_of_more_than_all_are_an_error():
     with pytest.raises(ValueError, match=r"disjoint shares must sum to at most 1, got 1\.2"):
         wide_edit_error([0.6, 0.6], "disjoint")
 
 
 @pytest.mark.parametrize(("rows", "share", "factor"), [(7, 0.1, 0.5), (20, 0.0, 0.5), (20, 0.1, 1.0)])
-def test_a_decay_bound_that_is_none_is_refused(rows, share, factor):
+def test_a_decay_bound_that_is_none_is_an_error(rows, share, factor):
     with pytest.raises(ValueError, match=r"Pass at least 8 rows|share must be in \(0, 1\] and factor in \(0, 1\), got"):
         published_decay_bound(rows, 4, share=share, factor=factor)

@@ -139,6 +139,6 @@ def test_a_missing_folder_is_not_looked_for_on_the_hub(name, monkeypatch):
         local_folder(Path(name), key="model.path")
 
 
-def test_a_revision_of_a_folder_would_do_nothing_and_is_refused(folder):
+def test_a_revision_of_a_folder_would_do_nothing_and_is_an_error(folder):
     with pytest.raises(ConfigError, match=r"model\.revision: 'main' has no effect"):
         local_folder(folder, key="model.path", revision="main")

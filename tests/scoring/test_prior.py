@@ -7,7 +7,7 @@ from tailkeep.errors import ConfigError, InputError
 from tailkeep.scoring import CausalLMScorer, Prior
 
 
-def test_a_prior_that_cannot_be_read_is_refused(folder, tmp_path):
+def test_a_prior_that_cannot_be_read_is_an_error(folder, tmp_path):
     def check_error(message, error=InputError, **options):
         with pytest.raises(error, match=message):
             CausalLMScorer(Prior(**{"path": tmp_path, "device": "cpu", **options}))

@@ -22,7 +22,7 @@ MAX_PHRASINGS = min(len(attribute.phrasings) for attribute in ATTRIBUTES)
 
 
 class WorldConfig(Settings):
-    """Sizes, Zipf exponents (0 is uniform) and the seed of a world, and of the corpus drawn from it.
+    """Sizes, Zipf exponents (0 is uniform) and the seed of a world, and of the corpus sampled from it.
 
     `values` is the number of possible values of each attribute, `phrasings` the number of ways to state it; a document
     has `min_sentences` to `max_sentences` sentences.
