@@ -38,7 +38,7 @@ def test_every_error_is_caught_as_tailkeeps_and_keeps_its_words(kind):
 def test_exit_codes_are_what_the_shell_is_promised():
     assert {code.name: int(code) for code in ExitCode} == {
         "DONE": 0,
-        "OURS": 1,
+        "INTERNAL_ERROR": 1,
         "BAD_INPUT": 2,
         "OTHER_FINGERPRINT": 3,
         "DONE_WITH_REJECTS": 4,

@@ -36,7 +36,7 @@ def test_two_models_are_compared_on_the_questions_that_both_decide():
 def test_questions_without_a_place_have_no_fractions():
     with pytest.raises(ConfigError, match="1 of 2 questions have no 'location'"):
         parts_of([Question("a", "b", "c", 1), Question("a", "b", "c")], 2)
-    with pytest.raises(ConfigError, match="Give a total above it"):
+    with pytest.raises(ConfigError, match="total must be above the last location 5, got 3"):
         parts_of([Question("a", "b", "c", 5)], 2, total=3)
 
 
