@@ -33,7 +33,7 @@ def test_a_torn_gzip_keeps_what_came_before(tmp_path):
     outcome = run({"on_error": "skip"}, tmp_path / "x.jsonl.gz", tmp_path / "out")
     assert outcome.rejected == 1
     assert outcome.summary["input"]["documents"] > 0
-    assert outcome.warnings() == ["input/x.jsonl.gz is torn: all behind the damage is lost. Copy the file again"]
+    assert outcome.warnings() == ["input/x.jsonl.gz is torn: everything after the damage is lost. Copy the file again"]
 
 
 @pytest.mark.parametrize("name", ["x.jsonl", "x.txt", "x.parquet"])

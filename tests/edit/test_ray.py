@@ -115,7 +115,7 @@ class Otherwise:
 
 
 def test_workers_and_an_executor_are_one_too_many(corpus, config, tmp_path):
-    with pytest.raises(ConfigError, match="workers=3, and an executor brings its own"):
+    with pytest.raises(ConfigError, match="workers=3, but an executor brings its own workers"):
         run(config, corpus, tmp_path / "out", workers=3, executor=Otherwise())
 
 

@@ -135,7 +135,7 @@ class AuditConfig(Settings):
             )
         return self
 
-    def deciding(self) -> dict[str, Any]:
+    def fingerprint_tree(self) -> dict[str, Any]:
         """The keys that can change a figure, as plain values. The identity of the prior is recorded separately."""
         tree = self.model_dump(mode="json")
         return {key: value for key, value in tree.items() if key not in {"prior", *NOT_FINGERPRINTED}}

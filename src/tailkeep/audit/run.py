@@ -21,34 +21,36 @@ from tailkeep.audit.shard import ShardAuditor
 from tailkeep.audit.summary import summarize
 from tailkeep.data.corpus import (
     Contents,
+    Destination,
     Executor,
-    Inline,
+    Inputs,
     LocalPool,
     Manifest,
     Observer,
     OutputRun,
-    Rejects,
+    RunOutcome,
     Shard,
+    ShardJob,
     ShardStorage,
     Task,
-    WorkerSetup,
-    check_executor_has_effect,
+    absolute_output,
     check_layout_has_effect,
     check_output_outside_input,
     find_shards,
     fingerprint_of,
     finish_shard,
+    inline_executor,
+    input_sources,
     no_progress,
     open_destination,
-    open_output_run,
+    path_list,
     read_finished,
-    read_rejects,
-    run_shards,
+    run_job,
     shards_of_task,
-    sum_counts,
+    totals,
 )
 from tailkeep.errors import ConfigError, InputError
-from tailkeep.runs import RunRecord, hash_tree, versions
+from tailkeep.runs import RunRecord, versions
 from tailkeep.sanitize import redact
 
 
@@ -121,36 +123,14 @@ CONTENTS = Contents(("counts", "types", "frequent", "duplicates", "sample", "nea
 
 
 @dataclass(frozen=True)
-class AuditOutcome:
-    """The totals over the finished shards of an audit, and its summary once every shard is finished.
-
-    The summary holds no path outside of the run and no time.
+class AuditOutcome(RunOutcome):
+    """The totals of an audit, and its summary once every shard is finished. It holds no outside path and no time.
 
     Attributes:
-        fingerprint: fingerprint of the run.
-        shards: number of shards of the run, over all tasks.
-        finished: number of finished shards.
-        counts: totals over the finished shards: documents, rejected, words.
-        rejects: the reasons of the rejected documents.
         summary: the content of `summary.json`; empty until every shard is finished.
     """
 
-    fingerprint: str
-    shards: int
-    finished: int
-    counts: Mapping[str, int | float]
-    rejects: Rejects = field(default_factory=Rejects)
     summary: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def complete(self) -> bool:
-        """Whether every shard is finished."""
-        return self.finished == self.shards
-
-    @property
-    def rejected(self) -> int:
-        """How many documents are rejected."""
-        return int(self.counts.get("rejected", 0))
 
     @property
     def flagged(self) -> list[str]:
@@ -184,10 +164,7 @@ class AuditOutcome:
 
     def warnings(self) -> list[str]:
         """Sentences about damaged input."""
-        return [f"{name} is torn: all behind the damage is lost. Copy the file again" for name in self.rejects.torn]
-
-
-Inputs = str | Path | Sequence[str | Path]
+        return self.truncation_warnings()
 
 
 def run(
@@ -223,30 +200,31 @@ def run(
     """
     config = config if isinstance(config, AuditConfig) else load(config)
     task = task or Task()
-    input_paths, reference_paths = _as_list(inputs), _as_list(reference)
-    check_executor_has_effect(workers, executor, storage)
+    input_paths, reference_paths = path_list(inputs), path_list(reference)
+    inline = inline_executor(workers, executor, storage)
     check_output_outside_input(out, (*input_paths, *reference_paths))
     shards = _find_shards(config, input_paths, reference_paths)
-    task_shards = shards_of_task(shards, task.index, task.count)
+    shards_of_task(shards, task)  # refuses a task that does not exist before the prior is loaded
     scorer = load_prior_scorer(config)
     record = _record(config, scorer, shards)
-    with open_output_run(out, record, config=dump(config), task=task, contents=CONTENTS, storage=storage) as opened:
-        remaining_shards = [shard for shard in task_shards if not _manifest_of(shard, record, opened)]
-        if executor is None and workers == 1:
-            executor = Inline()
-            setup: WorkerSetup[Manifest] = partial(worker, scorer, config, out, record, storage)
-        else:
-            # Each worker loads its own prior; memory may not hold another one here.
-            scorer = None
-            executor = executor or local_pool(config, workers)
-            setup = partial(load_worker, config_for_worker(config, record), opened.root or out, record)
-        run_shards(executor, setup, remaining_shards, observe, shards=len(task_shards), unit="words")
-        with opened.alone():
-            return _conclude(config, shards, record, opened, scorer)
-
-
-def _as_list(inputs: Inputs) -> list[str]:
-    return [str(inputs)] if isinstance(inputs, str | Path) else [str(item) for item in inputs]
+    if inline:
+        setup = partial(worker, scorer, config, out, record, storage)
+    else:
+        # Each worker loads its own prior; memory may not hold another one here.
+        scorer = None
+        setup = partial(load_worker, config_for_worker(config, record), absolute_output(out), record)
+    job = ShardJob(
+        record=record,
+        config=dump(config),
+        contents=CONTENTS,
+        shards=shards,
+        executor=inline or executor or local_pool(config, workers),
+        setup=setup,
+        finished_manifest=partial(_finished_manifest, record=record),
+        conclude=partial(_conclude, config, shards, record, scorer),
+        unit="words",
+    )
+    return run_job(job, out, task=task, observe=observe, storage=storage)
 
 
 def _find_shards(config: AuditConfig, input_paths: Sequence[str], reference_paths: Sequence[str]) -> list[Shard]:
@@ -270,35 +248,31 @@ def _find_shards(config: AuditConfig, input_paths: Sequence[str], reference_path
 
 
 def _record(config: AuditConfig, scorer: PriorScorer | None, shards: Sequence[Shard]) -> RunRecord:
-    sources = {
-        "config": config.deciding(),
-        **sources_of(config, scorer),
-        "input": {
-            "shards": len(shards),
-            "bytes": sum(shard.size for shard in shards),
-            "hash": hash_tree({shard.key: shard.sources() for shard in shards}),
-        },
-    }
+    sources = {"config": config.fingerprint_tree(), **sources_of(config, scorer), "input": input_sources(shards)}
     return RunRecord.of("audit", sources, versions=sources["packages"], seeds=(config.seed,))
 
 
-def _manifest_of(shard: Shard, record: RunRecord, opened: OutputRun) -> Manifest | None:
-    return read_finished(shard, opened.destination, fingerprint=fingerprint_of(shard, record.sources))
+def _finished_manifest(shard: Shard, destination: Destination, *, record: RunRecord) -> Manifest | None:
+    return read_finished(shard, destination, fingerprint=fingerprint_of(shard, record.sources))
 
 
 def _conclude(
-    config: AuditConfig, shards: Sequence[Shard], record: RunRecord, opened: OutputRun, scorer: PriorScorer | None
+    config: AuditConfig,
+    shards: Sequence[Shard],
+    record: RunRecord,
+    scorer: PriorScorer | None,
+    finished: Mapping[str, Manifest],
+    output: OutputRun,
 ) -> AuditOutcome:
     """The totals. Once every shard is finished, write the summary and the tables."""
-    manifests = [manifest for shard in shards if (manifest := _manifest_of(shard, record, opened))]
-    rejects = read_rejects(manifests, opened)
-    outcome = AuditOutcome(record.fingerprint, len(shards), len(manifests), sum_counts(manifests), rejects)
+    outcome = AuditOutcome(**totals(record, shards, finished, output))
     if not outcome.complete:
         return outcome
     with tempfile.TemporaryDirectory(prefix="tailkeep-") as folder:
-        summary = summarize(config, manifests, lambda name: opened.local(name, Path(folder)), scorer)
+        manifests = list(finished.values())
+        summary = summarize(config, manifests, lambda name: output.local(name, Path(folder)), scorer)
     for name, text in sorted(summary.files.items()):
-        opened.destination.write_text(name, text)
+        output.destination.write_text(name, text)
     outcome = replace(outcome, summary=summary.summary)
-    opened.destination.write_text("summary.json", outcome.text())
+    output.destination.write_text("summary.json", outcome.text())
     return outcome

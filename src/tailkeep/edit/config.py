@@ -21,7 +21,7 @@ from tailkeep.rules import Protection, Rule, Sampler, ToEdit, check_has_effect
 from tailkeep.scoring import Prior
 
 # They decide whether a run goes on, never what a finished shard holds, so they stay out of the fingerprint.
-FREE = ("on_error", "previous_runs", "force", "sample_weights")
+NOT_FINGERPRINTED = ("on_error", "previous_runs", "force", "sample_weights")
 
 
 class EditConfig(Settings):
@@ -68,12 +68,12 @@ class EditConfig(Settings):
         check_has_effect(self.rule, self.sampler)
         return self
 
-    def deciding(self) -> dict[str, Any]:
-        """What of it can change an output, as plain values; the prior stands in by its identity elsewhere."""
+    def fingerprint_tree(self) -> dict[str, Any]:
+        """The keys that can change an output, as plain values. The identity of the prior is recorded separately."""
         tree = self.model_dump(mode="json")
         # Whose ids they are is either that of the prior's tokenizer or refused.
         del tree["layout"]["tokenizer"]
-        return {key: value for key, value in tree.items() if key not in {"prior", *FREE}}
+        return {key: value for key, value in tree.items() if key not in {"prior", *NOT_FINGERPRINTED}}
 
 
 def load(

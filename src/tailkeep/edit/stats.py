@@ -8,13 +8,12 @@ Rule: a band is named by its lowest probability, and a token belongs to that of 
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tailkeep.data.corpus import Rejects
+from tailkeep.data.corpus import RunOutcome
 from tailkeep.edit.editor import EditedDocument
 
 BANDS = ("0", "0.1", "0.2", "0.3", "0.4", "0.5", "0.6", "0.7", "0.8", "0.9", "0.99", "0.999")
@@ -90,34 +89,14 @@ WARNED_SHARE = 0.4
 
 
 @dataclass(frozen=True)
-class EditOutcome:
-    """The totals of a run's finished shards.
+class EditOutcome(RunOutcome):
+    """The totals of an edit; its `counts` see `TokenCounts`.
 
     Attributes:
-        fingerprint: of the run.
-        shards: how many the run has, over all tasks.
-        finished: how many of them are finished.
-        counts: of the finished ones, see `TokenCounts`.
         changed_before: the share of tokens that earlier edits of this corpus changed, None if it is not known.
-        rejects: what the rejected documents say.
     """
 
-    fingerprint: str
-    shards: int
-    finished: int
-    counts: Mapping[str, int | float]
     changed_before: float | None = 0.0
-    rejects: Rejects = field(default_factory=Rejects)
-
-    @property
-    def complete(self) -> bool:
-        """Whether every shard is finished."""
-        return self.finished == self.shards
-
-    @property
-    def rejected(self) -> int:
-        """How many documents are rejected."""
-        return int(self.counts.get("rejected", 0))
 
     @property
     def flagged_share(self) -> float:
@@ -183,9 +162,7 @@ class EditOutcome:
                 f"{repeats:,} edited documents have another list that repeats their token ids, such as labels, and it "
                 "still holds the original ones. Make it anew from the edited ids"
             )
-        warnings += [
-            f"{name} is torn: all behind the damage is lost. Copy the file again" for name in self.rejects.torn
-        ]
+        warnings += self.truncation_warnings()
         return warnings
 
     def _why_nothing_changed(self) -> str:

@@ -15,6 +15,7 @@ from tailkeep.data.corpus import (
     Inline,
     LocalPool,
     ShardStorage,
+    Task,
     check_unique_ids,
     find_shards,
     finish_shard,
@@ -213,7 +214,7 @@ def test_workers_and_tasks_change_no_byte(corpus, tmp_path, undisturbed):
     assert content(tmp_path / "two") == undisturbed
     for index in (2, 0, 1):
         destination = open_destination(tmp_path / "tasks")
-        for shard in reversed(shards_of_task(find_shards(corpus), index, 3)):
+        for shard in reversed(shards_of_task(find_shards(corpus), Task(index, 3))):
             finish(destination, shard)
     assert content(tmp_path / "tasks") == undisturbed
 

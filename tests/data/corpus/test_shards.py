@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailkeep.data.corpus import Layout, find_shards, join_parts, read_shard, shards_of_task
+from tailkeep.data.corpus import Layout, Task, find_shards, join_parts, read_shard, shards_of_task
 from tailkeep.errors import ConfigError, InputError
 from tests.data.corpus.job import carry, unchanged
 
@@ -107,7 +107,7 @@ def test_a_store_that_is_unknown_is_refused_and_no_password_is_shown(corpus):
 @given(count=st.integers(0, 30), tasks=st.integers(1, 9))
 def test_tasks_share_all_shards_and_no_shard_twice(count, tasks):
     shards = list(range(count))
-    shares = [shards_of_task(shards, index, tasks) for index in range(tasks)]
+    shares = [shards_of_task(shards, Task(index, tasks)) for index in range(tasks)]
     assert sorted(shard for share in shares for shard in share) == shards
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
@@ -115,7 +115,7 @@ def test_tasks_share_all_shards_and_no_shard_twice(count, tasks):
 @pytest.mark.parametrize(("index", "tasks"), [(2, 2), (-1, 2), (0, 0)])
 def test_a_task_that_does_not_exist_is_refused(index, tasks):
     with pytest.raises(ConfigError, match="does not exist"):
-        shards_of_task([], index, tasks)
+        shards_of_task([], Task(index, tasks))
 
 
 def test_row_groups_give_the_same_documents_and_join_to_the_same_file(tmp_path):

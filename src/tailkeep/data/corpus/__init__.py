@@ -3,20 +3,20 @@
 from tailkeep.data.corpus.destination import Bucket, Destination, Folder, Output, ShardStorage, open_destination
 from tailkeep.data.corpus.executors import Executor, Inline, LocalPool, WorkerSetup
 from tailkeep.data.corpus.job import (
-    Contents,
+    Inputs,
     Observer,
-    OutputRun,
     Progress,
     ProgressPrinter,
-    Rejects,
-    Task,
-    check_executor_has_effect,
-    check_output_outside_input,
+    RunOutcome,
+    ShardJob,
+    inline_executor,
+    input_sources,
     no_progress,
-    open_output_run,
-    read_rejects,
+    path_list,
+    run_job,
     run_shards,
-    task_here,
+    totals,
+    unique_manifests,
 )
 from tailkeep.data.corpus.manifest import (
     Manifest,
@@ -26,6 +26,15 @@ from tailkeep.data.corpus.manifest import (
     input_sha256,
     read_finished,
     sum_counts,
+)
+from tailkeep.data.corpus.output_run import (
+    Contents,
+    OutputRun,
+    Rejects,
+    absolute_output,
+    check_output_outside_input,
+    open_output_run,
+    read_rejects,
 )
 from tailkeep.data.corpus.parquet import join_parts
 from tailkeep.data.corpus.sample_weights import read_weights, repeat_count, weight_of, write_weights
@@ -38,7 +47,7 @@ from tailkeep.data.corpus.shard_io import (
     read_shard,
     reject_line,
 )
-from tailkeep.data.corpus.shards import Shard, find_shards, shards_of_task
+from tailkeep.data.corpus.shards import Shard, Task, find_shards, shards_of_task, task_here
 from tailkeep.data.corpus.unique_ids import check_unique_ids
 
 __all__ = [
@@ -50,6 +59,7 @@ __all__ = [
     "Executor",
     "Folder",
     "Inline",
+    "Inputs",
     "Layout",
     "LocalPool",
     "Manifest",
@@ -62,36 +72,44 @@ __all__ = [
     "Record",
     "Rejected",
     "Rejects",
+    "RunOutcome",
     "Shard",
     "ShardFunction",
     "ShardIO",
+    "ShardJob",
     "ShardStorage",
     "Task",
     "TextField",
     "WorkerSetup",
-    "check_executor_has_effect",
+    "absolute_output",
     "check_layout_has_effect",
     "check_output_outside_input",
     "check_unique_ids",
     "find_shards",
     "fingerprint_of",
     "finish_shard",
+    "inline_executor",
     "input_sha256",
+    "input_sources",
     "join_parts",
     "no_progress",
     "open_destination",
     "open_output_run",
     "open_shard_io",
+    "path_list",
     "read_finished",
     "read_rejects",
     "read_shard",
     "read_weights",
     "reject_line",
     "repeat_count",
+    "run_job",
     "run_shards",
     "shards_of_task",
     "sum_counts",
     "task_here",
+    "totals",
+    "unique_manifests",
     "weight_of",
     "write_weights",
 ]

@@ -49,7 +49,7 @@ class LocalPool:
 
     def __init__(self, workers: int, *, environments: Sequence[Mapping[str, str]] = ()) -> None:
         if workers < 1:
-            raise ConfigError(f"workers={workers}: somebody must do the work. Use workers=1 or more.")
+            raise ConfigError(f"workers must be >= 1, got {workers}.")
         if environments and len(environments) != workers:
             raise ConfigError(f"{len(environments)} environments for {workers} workers. Give one for each.")
         self._environments = [dict(environment) for environment in environments] or [{}] * workers
@@ -80,7 +80,7 @@ class LocalPool:
                         yield waiting.pop(future), result
             except BrokenProcessPool:
                 raise WorkerError(
-                    "a worker process was ended from outside, perhaps for want of memory. "
+                    "a worker process was killed (out of memory?). "
                     "Run the same command again to go on, with fewer workers if that was it."
                 ) from None
             finally:

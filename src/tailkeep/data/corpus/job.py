@@ -1,28 +1,147 @@
-"""A task driven to its end: shards are handed to an executor, and whoever watches is called with each that is done."""
+"""A job over the shards of a corpus: what edit and audit bring to it, and the one way in which it is driven to its end.
 
-import fcntl
-import json
+Rule: a shard is finished when `manifest.read_finished` says so. What remains is done in any order, by any number of
+workers, and whoever finishes the last shard writes what needs all of them.
+"""
+
 import sys
-import tempfile
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, Generic, TypeVar
 
-from filelock import FileLock, Timeout
+from tailkeep.data.corpus.destination import Destination, ShardStorage
+from tailkeep.data.corpus.executors import Executor, Inline, WorkerSetup
+from tailkeep.data.corpus.manifest import Manifest, sum_counts
+from tailkeep.data.corpus.output_run import Contents, OutputRun, Rejects, open_output_run, read_rejects
+from tailkeep.data.corpus.shards import Shard, Task, shards_of_task
+from tailkeep.errors import ConfigError
+from tailkeep.runs import RunRecord, hash_tree
 
-from tailkeep.data.corpus.destination import Destination, Folder, ShardStorage, open_destination
-from tailkeep.data.corpus.executors import Executor, WorkerSetup
-from tailkeep.data.corpus.io import open_store, readable
-from tailkeep.data.corpus.manifest import Manifest, clear_input_hashes
-from tailkeep.data.corpus.shards import Shard
-from tailkeep.errors import BusyError, ConfigError, InputError
-from tailkeep.runs import RunRecord
-from tailkeep.runs.storage import TEMPORARY
-from tailkeep.sanitize import redact
+Inputs = str | Path | Sequence[str | Path]
+OutcomeT = TypeVar("OutcomeT")
+
+
+def path_list(inputs: Inputs) -> list[str]:
+    """`inputs` as a list of strings."""
+    return [str(inputs)] if isinstance(inputs, str | Path) else [str(item) for item in inputs]
+
+
+def input_sources(shards: Sequence[Shard]) -> dict[str, Any]:
+    """What a fingerprint says of the input."""
+    return {
+        "shards": len(shards),
+        "bytes": sum(shard.size for shard in shards),
+        "hash": hash_tree({shard.key: shard.sources() for shard in shards}),
+    }
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """The totals of the finished shards of a run.
+
+    Attributes:
+        fingerprint: of the run.
+        shards: number of shards of the run, over all tasks.
+        finished: number of finished shards.
+        counts: totals over the finished shards.
+        rejects: the reasons of the rejected documents.
+    """
+
+    fingerprint: str
+    shards: int
+    finished: int
+    counts: Mapping[str, int | float]
+    rejects: Rejects = field(default_factory=Rejects)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every shard is finished."""
+        return self.finished == self.shards
+
+    @property
+    def rejected(self) -> int:
+        """How many documents are rejected."""
+        return int(self.counts.get("rejected", 0))
+
+    def truncation_warnings(self) -> list[str]:
+        """A sentence for each file whose end is lost."""
+        return [
+            f"{name} is torn: everything after the damage is lost. Copy the file again" for name in self.rejects.torn
+        ]
+
+
+@dataclass(frozen=True)
+class ShardJob(Generic[OutcomeT]):
+    """What a verb brings: a run over `shards`, of which `record` holds all that decides the result.
+
+    Attributes:
+        config: content of `config.yaml`.
+        contents: the folders that the run fills.
+        executor: runs the remaining shards.
+        setup: what each worker calls once.
+        finished_manifest: (shard, destination) -> the manifest that declares the shard finished, or None.
+        conclude: (finished manifests by shard, output) -> the outcome; writes what needs all shards.
+        unit: the count of a manifest that progress shows.
+        begin: writes what must exist before the first shard.
+    """
+
+    record: RunRecord
+    config: str
+    contents: Contents
+    shards: Sequence[Shard]
+    executor: Executor
+    setup: WorkerSetup[Manifest]
+    finished_manifest: Callable[[Shard, Destination], Manifest | None]
+    conclude: Callable[[Mapping[str, Manifest], OutputRun], OutcomeT]
+    unit: str
+    begin: Callable[[OutputRun], None] | None = None
+
+
+def run_job(
+    job: ShardJob[OutcomeT], out: str | Path, *, task: Task, observe: "Observer", storage: ShardStorage | None
+) -> OutcomeT:
+    """Do what remains of `task`, and conclude.
+
+    Raises:
+        TailkeepError: another fingerprint, a busy output or a full disk; whatever the work raises.
+    """
+    shards = shards_of_task(job.shards, task)
+    with open_output_run(
+        out, job.record, config=job.config, task=task, contents=job.contents, storage=storage
+    ) as output:
+        if job.begin:
+            with output.alone():
+                job.begin(output)
+        remaining = [shard for shard in shards if not job.finished_manifest(shard, output.destination)]
+        run_shards(job.executor, job.setup, remaining, observe, shards=len(shards), unit=job.unit)
+        with output.alone():
+            finished = {
+                shard.key: manifest
+                for shard in job.shards
+                if (manifest := job.finished_manifest(shard, output.destination))
+            }
+            return job.conclude(finished, output)
+
+
+def totals(
+    record: RunRecord, shards: Sequence[Shard], finished: Mapping[str, Manifest], output: OutputRun
+) -> dict[str, Any]:
+    """The fields of a `RunOutcome`. A manifest that speaks for several shards counts once."""
+    manifests = unique_manifests(finished)
+    return {
+        "fingerprint": record.fingerprint,
+        "shards": len(shards),
+        "finished": len(finished),
+        "counts": sum_counts(manifests),
+        "rejects": read_rejects(manifests, output),
+    }
+
+
+def unique_manifests(finished: Mapping[str, Manifest]) -> list[Manifest]:
+    """The manifests of the finished shards, each once, in the order of the shards."""
+    return list({manifest.shard: manifest for manifest in finished.values()}.values())
 
 
 @dataclass(frozen=True)
@@ -39,21 +158,22 @@ class Progress:
 Observer = Callable[[Progress], None]
 
 
-def check_executor_has_effect(workers: int, executor: Executor | None, storage: ShardStorage | None) -> None:
-    """Refuse ways of working of which one would do nothing beside the other.
+def no_progress(progress: Progress) -> None:
+    """The observer that does nothing."""
+    del progress
+
+
+def inline_executor(workers: int, executor: Executor | None, storage: ShardStorage | None) -> Inline | None:
+    """The executor of this process if it does the work itself, else None.
 
     Raises:
         ConfigError: several workers and an executor, or a storage that neither would use.
     """
     if executor is not None and workers != 1:
-        raise ConfigError(f"workers={workers}, and an executor brings its own. Give one of the two.")
+        raise ConfigError(f"workers={workers}, but an executor brings its own workers. Give one of the two.")
     if storage is not None and (executor is not None or workers != 1):
-        raise ConfigError("a storage of your own works in this process. Use workers=1 and no executor.")
-
-
-def no_progress(progress: Progress) -> None:
-    """The observer that looks away."""
-    del progress
+        raise ConfigError("storage works in this process only. Use workers=1 and no executor.")
+    return Inline() if executor is None and workers == 1 else None
 
 
 def run_shards(
@@ -81,49 +201,6 @@ def run_shards(
         amount = progress.amount + int(manifest.counts[unit])
         progress = replace(progress, done=progress.done + 1, amount=amount)
         observe(progress)
-
-
-# The share of a run that one process does, as an element of a job array.
-#
-# Rule: shares are cut from the sorted list of all shards, so the number of tasks changes no output.
-
-
-_INDEX, _COUNT, _FIRST, _STEP = (f"SLURM_ARRAY_TASK_{name}" for name in ("ID", "COUNT", "MIN", "STEP"))
-
-
-@dataclass(frozen=True)
-class Task:
-    """Number `index`, from 0, of `count` tasks."""
-
-    index: int = 0
-    count: int = 1
-
-    @property
-    def name(self) -> str:
-        """The task as a name of a file."""
-        return f"{self.index}-of-{self.count}"
-
-
-def task_here(index: int | None, count: int | None, environment: Mapping[str, str]) -> Task:
-    """The task of this process: what is given, else what a Slurm array says, else the whole.
-
-    Raises:
-        ConfigError: only one of the two is known.
-    """
-    if index is None and _INDEX in environment:
-        first, step = int(environment.get(_FIRST, "0")), int(environment.get(_STEP, "1"))
-        index = (int(environment[_INDEX]) - first) // step
-    if count is None and _COUNT in environment:
-        count = int(environment[_COUNT])
-    if index is None and count is None:
-        return Task()
-    if index is None or count is None:
-        stated, missing = ("num_tasks", "task_index") if index is None else ("task_index", "num_tasks")
-        raise ConfigError(f"{stated} is {count if index is None else index}, and {missing} is missing. Give both.")
-    return Task(index, count)
-
-
-# What a run tells while it works: one line now and then on stderr.
 
 
 _QUIET_SECONDS = 5.0
@@ -163,233 +240,3 @@ class ProgressPrinter:
 
 def _print(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
-
-
-# The output of a run over shards, in which several tasks may be at work at once.
-#
-#     run.json  config.yaml  manifests/  what the run leaves of each shard  summary.json
-#
-# Rule: each task is done by one process at a time; whoever finds nobody else at work sweeps up after the killed.
-
-
-RECORD, CONFIG = "run.json", "config.yaml"
-_LOCK, _LOCKS, _STAGING = ".lock", ".locks", ".staging"
-_BEFORE_RECORD = {_LOCK, _LOCKS, _STAGING, CONFIG, f"{CONFIG}{TEMPORARY}", f"{RECORD}{TEMPORARY}"}
-
-
-@dataclass(frozen=True)
-class OutputRun:
-    """The output of a run at `url`, held by one process; `root` is its folder, None in a store."""
-
-    url: str
-    destination: Destination
-    root: Path | None
-
-    def alone(self) -> AbstractContextManager[object]:
-        """Hold what tasks write together, such as the summary; wait for another that does so."""
-        return FileLock(self.root / _LOCKS / "together") if self.root else nullcontext()
-
-    def local(self, name: str, folder: Path) -> Path:
-        """The file `name` on this machine; of a store a copy, below `folder`."""
-        if self.root:
-            return self.root / name
-        store, path = open_store(self.url)
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        with readable(redact(f"{path}/{name}")):
-            store.get_file(f"{path}/{name}", str(folder / name))
-        return folder / name
-
-
-@dataclass(frozen=True)
-class Contents:
-    """What a kind of run leaves: the folders of its shards' files, and names that are there before any shard is."""
-
-    folders: tuple[str, ...]
-    early: frozenset[str] = frozenset()
-
-
-@contextmanager
-def open_output_run(
-    out: str | Path,
-    record: RunRecord,
-    *,
-    config: str,
-    task: Task,
-    contents: Contents,
-    storage: ShardStorage | None = None,
-) -> Iterator[OutputRun]:
-    """Start the run `record` at `out`, or go on with it, and hold `task` of it against other processes.
-
-    In a store behind fsspec there are no locks.
-
-    Raises:
-        BusyError: a process is at work on this task.
-        FingerprintError: the run there came from something else and has finished a shard; the message says what
-            differs.
-        InputError: `out` is a file, a folder of other things, or cannot be written.
-        StorageError: the file system refused a write.
-    """
-    clear_input_hashes()
-    destination = open_destination(out, storage=storage)
-    if not isinstance(destination, Folder):
-        _begin(destination, record, config, str(out))
-        yield OutputRun(str(out), destination, None)
-        return
-    root = Path(open_store(str(out))[1])
-    _make_folder(root)
-    with _opened(root / _LOCK) as lock, _held(root, task):
-        _prepare(lock, destination, record, config, root, contents)
-        yield OutputRun(str(out), destination, root)
-        # A worker that was killed and replaced has left what it was writing.
-        if _take_alone(lock):
-            destination.sweep()
-
-
-def _prepare(
-    lock: IO[str], destination: Destination, record: RunRecord, config: str, root: Path, contents: Contents
-) -> None:
-    """Leave `lock` shared, and the record of the run in `destination`."""
-    while True:
-        if _take_alone(lock):
-            _refuse_other_content(root)
-            _begin(destination, record, config, str(root), anew=_holds_nothing(root, contents))
-            destination.sweep()
-            fcntl.flock(lock, fcntl.LOCK_SH)
-            return
-        # Somebody is beginning the run, or at work on another task of it.
-        fcntl.flock(lock, fcntl.LOCK_SH)
-        if destination.read_text(RECORD) is not None:
-            _begin(destination, record, config, str(root))
-            return
-        fcntl.flock(lock, fcntl.LOCK_UN)
-
-
-def _begin(destination: Destination, record: RunRecord, config: str, out: str, *, anew: bool = False) -> None:
-    """Leave `record` in `destination`; with `anew`, in place of that of another of its kind."""
-    text = destination.read_text(RECORD)
-    if text is None:
-        _write(destination, record, config)
-        return
-    try:
-        existing = RunRecord.model_validate_json(text)
-    except ValueError:
-        raise InputError(f"{redact(out)}/{RECORD} is not the record of a run. Give a new or an empty folder.") from None
-    if anew and existing.kind == record.kind:
-        _write(destination, record, config)
-    else:
-        record.check_same_run(existing, redact(out))
-
-
-def _write(destination: Destination, record: RunRecord, config: str) -> None:
-    destination.write_text(CONFIG, redact(config))
-    destination.write_text(RECORD, record.text())
-
-
-def _holds_nothing(root: Path, contents: Contents) -> bool:
-    """Whether no shard has left anything at `root`: then a first mistake in the configuration costs no folder."""
-    files = (path for name in ("manifests", *contents.folders) for path in (root / name).rglob("*") if path.is_file())
-    return all(path.name in contents.early for path in files)
-
-
-def _refuse_other_content(root: Path) -> None:
-    # The locks are the first files of ours.
-    others = sorted({path.name for path in root.iterdir()} - _BEFORE_RECORD)
-    if others and not (root / RECORD).exists():
-        raise InputError(f"{root} holds other things, such as {others[0]!r}. Give a new or an empty folder.")
-
-
-def _make_folder(path: Path) -> None:
-    if path.exists() and not path.is_dir():
-        raise InputError(f"{path} is a file. Give the path of a folder.")
-    try:
-        (path / _LOCKS).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot create {path}: {error.strerror}. Give a folder that can be written.") from None
-
-
-def _take_alone(lock: IO[str]) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[IO[str]]:
-    # The kernel drops a lock with its process, so a killed run never blocks the next one.
-    try:
-        file = path.open("a")
-    except OSError as error:
-        raise InputError(
-            f"cannot write in {path.parent}: {error.strerror}. Give a folder that can be written."
-        ) from None
-    with file:
-        yield file
-
-
-@contextmanager
-def _held(root: Path, task: Task) -> Iterator[None]:
-    lock = FileLock(root / _LOCKS / task.name)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        what = "" if task.count == 1 else f"task {task.index} of {task.count} of "
-        raise BusyError(f"another process is at work on {what}{root}. Wait for it, or give another --out.") from None
-    except OSError as error:
-        raise InputError(f"cannot write in {root}: {error.strerror}. Give a folder that can be written.") from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def check_output_outside_input(out: str | Path, inputs: tuple[str, ...]) -> None:
-    """Refuse an output in a folder that is input: the next run would take it for input.
-
-    Raises:
-        ConfigError: `out` lies there.
-    """
-    if "://" in str(out):
-        return
-    target = Path(out).resolve()
-    for path in inputs:
-        if "://" not in path and Path(path).is_dir() and target.is_relative_to(Path(path).resolve()):
-            raise ConfigError(f"--out {out} lies in the input {path}. Give a folder outside of it.")
-
-
-# What the rejected documents of a run say. Rule: one reason stands for all, but each torn file is named.
-
-
-_FOLDER = "rejects/"
-
-
-@dataclass(frozen=True)
-class Rejects:
-    """The place and the reason of the first rejected document, and the `torn` files, whose rest is lost."""
-
-    first: str = ""
-    torn: tuple[str, ...] = ()
-
-
-def read_rejects(manifests: Sequence[Manifest], opened: OutputRun) -> Rejects:
-    """Those of the shards of `manifests`, in their order."""
-    first, torn = "", []
-    for manifest in manifests:
-        for name in (name for name in manifest.outputs if name.startswith(_FOLDER)):
-            # A copy from a store is thrown away before the next one, for there may be many.
-            with tempfile.TemporaryDirectory(prefix="tailkeep-") as folder:
-                head, last = _ends(opened.local(name, Path(folder)))
-            first = first or f"{head['where']}: {head['reason']}"
-            # Behind a tear nothing is read, so it is the last.
-            if last.get("torn"):
-                torn.append(name.removeprefix(_FOLDER).removesuffix(".jsonl"))
-    return Rejects(first, tuple(torn))
-
-
-def _ends(log: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The first and the last line of `log`; lines between are not held, since they carry whole documents."""
-    with log.open("rb") as lines:
-        first = next(lines)
-        last = deque(lines, maxlen=1)
-    return json.loads(first), json.loads(last[0] if last else first)

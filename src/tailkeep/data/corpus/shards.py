@@ -102,15 +102,50 @@ def find_shards(inputs: str | Path | Sequence[str | Path], *, row_groups: int | 
     return sorted(shards, key=lambda shard: (shard.name, shard.row_groups or (0, 0)))
 
 
-def shards_of_task(shards: Sequence[Shard], task_index: int, num_tasks: int) -> list[Shard]:
-    """The share of task `task_index` (from 0) of `num_tasks`: every `num_tasks`-th shard. The shares are disjoint.
+_INDEX, _COUNT, _FIRST, _STEP = (f"SLURM_ARRAY_TASK_{name}" for name in ("ID", "COUNT", "MIN", "STEP"))
+
+
+@dataclass(frozen=True)
+class Task:
+    """Number `index`, from 0, of `count` tasks."""
+
+    index: int = 0
+    count: int = 1
+
+    @property
+    def name(self) -> str:
+        """The task as a name of a file."""
+        return f"{self.index}-of-{self.count}"
+
+
+def task_here(index: int | None, count: int | None, environment: Mapping[str, str]) -> Task:
+    """The task of this process: what is given, else what a Slurm array says, else the whole.
+
+    Raises:
+        ConfigError: only one of the two is known.
+    """
+    if index is None and _INDEX in environment:
+        first, step = int(environment.get(_FIRST, "0")), int(environment.get(_STEP, "1"))
+        index = (int(environment[_INDEX]) - first) // step
+    if count is None and _COUNT in environment:
+        count = int(environment[_COUNT])
+    if index is None and count is None:
+        return Task()
+    if index is None or count is None:
+        stated, missing = ("num_tasks", "task_index") if index is None else ("task_index", "num_tasks")
+        raise ConfigError(f"{stated} is {count if index is None else index}, and {missing} is missing. Give both.")
+    return Task(index, count)
+
+
+def shards_of_task(shards: Sequence[Shard], task: Task) -> list[Shard]:
+    """The share of `task`, every `task.count`-th shard: the number of tasks changes no output.
 
     Raises:
         ConfigError: there is no such task.
     """
-    if num_tasks < 1 or not 0 <= task_index < num_tasks:
-        raise ConfigError(f"task {task_index} of {num_tasks} does not exist. Count tasks from 0 to num_tasks - 1.")
-    return list(shards[task_index::num_tasks])
+    if task.count < 1 or not 0 <= task.index < task.count:
+        raise ConfigError(f"task {task.index} of {task.count} does not exist. Count tasks from 0 to num_tasks - 1.")
+    return list(shards[task.index :: task.count])
 
 
 def _expand(text: str) -> tuple[str, str, dict[str, Mapping[str, Any]]]:
