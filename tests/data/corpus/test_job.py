@@ -234,7 +234,7 @@ def prepare(work, *arguments):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_killed_worker_is_noticed_and_the_next_run_goes_on(corpus, tmp_path, undisturbed, workers):
     setup = partial(prepare, die_once, tmp_path / "marker")
-    with pytest.raises(WorkerError, match="ended from outside"):
+    with pytest.raises(WorkerError, match="worker process was killed"):
         list(LocalPool(workers).run(setup, find_shards(corpus)))
     open_destination(tmp_path / "out").sweep()
     assert len(list(LocalPool(workers).run(setup, find_shards(corpus)))) == 4
