@@ -23,7 +23,7 @@ import yaml
 from numpy.typing import NDArray
 
 from tailkeep.data import WorldConfig
-from tailkeep.data.world.population import populate
+from tailkeep.data.world.population import build_population
 from tailkeep.metrics import Interval, share_interval
 from tailkeep.scoring import CausalLMScorer, Prior
 
@@ -107,7 +107,7 @@ class Run:
 
     def people(self) -> list[str]:
         data = self.config["arms"][BASELINE]["data"]
-        world = populate(WorldConfig(**{key: data[key] for key in WorldConfig.model_fields if key in data}))
+        world = build_population(WorldConfig(**{key: data[key] for key in WorldConfig.model_fields if key in data}))
         return [" ".join(name) for name in world.names]
 
 
@@ -122,7 +122,7 @@ def own_log_probs(folder: Path) -> NDArray[np.float64]:
     rows = np.split(ids.astype(np.int64), np.cumsum(lengths)[:-1])
     scorer = CausalLMScorer(Prior(path=folder / "model", device="cpu"))
     scored = scorer.score(row for row in rows if len(row) > 1)
-    starts = [max(prompt - 1, 0) for prompt, row in zip(prompts.tolist(), rows, strict=True) if len(row) > 1]
+    starts = [max(prompt, 1) for prompt, row in zip(prompts.tolist(), rows, strict=True) if len(row) > 1]
     parts = [score.log_probs[start:] for start, score in zip(starts, scored, strict=True)]
     return np.concatenate(parts).astype(np.float64)
 
