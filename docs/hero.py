@@ -204,7 +204,7 @@ def confidence_panel(run: Run, left: float, right: float) -> list[str]:
         heights = [y(100 * count / counts.sum()) for count in counts]
         steps = [(x(edge), height) for n, height in enumerate(heights) for edge in LOGIT_EDGES[n : n + 2]]
         drawing.append(stroke([(start, y(0)), *steps, (right, y(0))], kind))
-        shares[generation] = float((log_probs > math.log(0.99)).mean())
+        shares[generation] = float(np.mean(run.values(BASELINE, generation, "common.above_99")))
     for p in TICKS:
         at = x(math.log(p / (1 - p)))
         drawing.append(stroke([(at, BOTTOM), (at, BOTTOM + 5)], "tick"))
