@@ -12,7 +12,7 @@ import yaml
 
 from tailkeep import __version__, cli, lab
 from tailkeep.runs import RunDirectory
-from tests.lab.causal_lm.tiny import study, write_stories
+from tests.lab.causal_lm.tiny import config_tree, write_stories
 from tests.report.built_runs import HOSTILE_TEXT, finish, new_run, write_texts
 from tests.runs.test_full_disk import on_small_disk
 
@@ -289,7 +289,7 @@ def test_a_folder_of_other_things_is_left_alone(tailkeep, recipe, tmp_path):
 LANGUAGE_FAULTS = {
     "missing file": ({"data": {"path": "nowhere.txt"}}, "nowhere.txt"),
     "empty corpus": ({"data": {"path": "empty.txt"}}, "empty.txt holds no document"),
-    "one document": ({"data": {"separator": "file"}}, r"1 document\(s\) cannot be parted into real and held-out ones"),
+    "one document": ({"data": {"separator": "file"}}, r"1 document\(s\) cannot be split into real and held-out ones"),
     "not text": ({"data": {"path": "binary.txt"}}, "binary.txt: not UTF-8: byte 0xff"),
     "shorter than a block": ({"training": {"block": 500}}, "shorter than one block of 500. Give more text"),
     "threshold 0": (
@@ -322,7 +322,7 @@ def test_a_language_study_that_cannot_start_is_one_clear_error(tailkeep, tmp_pat
         for name in files:
             (tmp_path / folder / name).write_text("{}")
     change, message = LANGUAGE_FAULTS[fault]
-    tree = study("stories.txt")
+    tree = config_tree("stories.txt")
     data = {**tree["data"], **change.get("data", {})}
     write(tmp_path / "study.yaml", {**tree, **change, "data": data})
     assert refused(tailkeep("lab", "study.yaml", "--out", "run", "--workers", 1), message)

@@ -42,12 +42,12 @@ def run(
     out: FiguresFile = None,
 ) -> None:
     """Evaluate a model: to which of several texts does it assign the highest likelihood?"""
-    from tailkeep.lab.causal_lm.downstream import examine, read_tests
+    from tailkeep.lab.causal_lm.downstream import evaluate_model, read_tests
     from tailkeep.runs import Storage
 
     settings = _settings(choices, blimp, limit, pairs, skip, seed)
     tests = read_tests(settings)
-    metrics = examine(model, tests)
+    metrics = evaluate_model(model, tests)
     for name in tests:
         share, low, high, chance, items, cut = (
             metrics[f"downstream.{name}{end}"] for end in ("", ".low", ".high", ".chance", ".items", ".cut")

@@ -139,7 +139,7 @@ class LabConfig(Settings):
     def _check_prior(self) -> Self:
         corpora = [arm.data for arm in self.arms.values() if isinstance(arm, LanguageArm)]
         texts = [data for data in corpora if isinstance(data, TextCorpus)]
-        if any(text.prior for text in texts) and not any(text.outside for text in texts):
+        if any(text.prior for text in texts) and not any(text.external for text in texts):
             raise ValueError(
                 "data.prior has no effect: no arm here has data.external_edit or data.external_text; leave it out"
             )

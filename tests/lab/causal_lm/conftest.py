@@ -30,19 +30,19 @@ def one_thread():
 
 
 @pytest.fixture(scope="session")
-def tokenizer():
+def hf_tokenizer():
     return train_tokenizer(STORIES, vocab_size=300)
 
 
 @pytest.fixture(scope="session")
-def codec(tokenizer):
-    return DocumentTokenizer(tokenizer, append_eos=True)
+def tokenizer(hf_tokenizer):
+    return DocumentTokenizer(hf_tokenizer, append_eos=True)
 
 
 @pytest.fixture(scope="session")
-def weights(codec):
+def weights(tokenizer):
     """A tiny Llama whose next tokens are far from uniform; take a copy (`network`) to change it."""
-    network = new_network(Scratch(name="scratch", type="llama", config=SHAPE), codec, seed=0)
+    network = new_network(Scratch(name="scratch", type="llama", config=SHAPE), tokenizer, seed=0)
     with torch.no_grad():
         network.lm_head.weight.mul_(30)
     return network.eval()
@@ -54,16 +54,16 @@ def network(weights):
 
 
 @pytest.fixture(scope="session")
-def stories(codec):
-    return TokenData.of([codec.encode(text) for text in STORIES], codec)
+def stories(tokenizer):
+    return TokenData.from_documents([tokenizer.encode(text) for text in STORIES], tokenizer)
 
 
 @pytest.fixture(scope="session")
-def model_folder(weights, codec, tmp_path_factory):
+def model_folder(weights, tokenizer, tmp_path_factory):
     """A Hugging Face folder of the tiny model, as a user would have it."""
     folder = tmp_path_factory.mktemp("tiny-model")
     weights.save_pretrained(folder)
-    codec.save(folder)
+    tokenizer.save(folder)
     return folder
 
 

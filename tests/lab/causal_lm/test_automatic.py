@@ -12,17 +12,17 @@ from tailkeep.lab.causal_lm.loss import gap_of, settle
 from tailkeep.lab.causal_lm.loss_config import RandomMatched, Truncated
 from tailkeep.lab.causal_lm.model import LanguageModel
 from tailkeep.lab.causal_lm.tokens import TokenData
-from tests.lab.causal_lm.tiny import study, write_stories
+from tests.lab.causal_lm.tiny import config_tree, write_stories
 from tests.runs.faults import FaultyStorage, content
 from tests.runs.small_run import TIMINGS
 
 AUTO = Truncated(name="truncated", threshold="auto")
 
 
-def model_of(network, codec, stories, *, form=None, temperature=1.0):
+def model_of(network, tokenizer, stories, *, form=None, temperature=1.0):
     decoder = Sampling(name="sample", temperature=temperature)
     form = form or DocumentPrompts(name="documents", prompt_tokens=2, new_tokens=12)
-    return LanguageModel(network, codec, Generation(form=form, decoder=decoder), stories)
+    return LanguageModel(network, tokenizer, Generation(form=form, decoder=decoder), stories)
 
 
 def repeated(stories, times=6):
@@ -34,59 +34,64 @@ def test_the_first_generation_truncates_nothing(stories):
     assert loss.threshold == facts["threshold"] == 1
 
 
-def test_a_fixed_threshold_is_left_alone(network, codec, stories):
+def test_a_fixed_threshold_is_left_alone(network, tokenizer, stories):
     loss = Truncated(name="truncated", threshold=0.9)
-    assert settle(loss, model_of(network, codec, stories), stories, seed=0) == (loss, {})
+    assert settle(loss, model_of(network, tokenizer, stories), stories, seed=0) == (loss, {})
 
 
 @pytest.mark.parametrize("form", [None, WindowPrompts(name="windows", context=8, new_tokens=4)])
-def test_a_decoder_that_narrows_leads_to_a_threshold_and_the_threshold_drops_the_gap(network, codec, stories, form):
-    model = model_of(network, codec, stories, form=form, temperature=0.3)
+def test_a_decoder_that_narrows_leads_to_a_threshold_and_the_threshold_drops_the_gap(network, tokenizer, stories, form):
+    model = model_of(network, tokenizer, stories, form=form, temperature=0.3)
     loss, facts = settle(AUTO, model, repeated(stories), seed=0)
     assert 0 < facts["confidence_gap"] < 1
     assert loss.threshold == facts["threshold"] < 1
 
 
-def test_a_model_whose_text_is_as_likely_as_the_real_one_truncates_nothing(network, codec, stories):
-    model = model_of(network, codec, stories)
+def test_a_model_whose_text_is_as_likely_as_the_real_one_truncates_nothing(network, tokenizer, stories):
+    model = model_of(network, tokenizer, stories)
     real = model.regenerate(repeated(stories), seed=1)
-    found = gap_of(model, TokenData.of(real.documents, codec), seed=2)
+    found = gap_of(model, TokenData.from_documents(real.documents, tokenizer), seed=2)
     assert found.threshold == 1
 
 
-def test_what_was_given_does_not_count(network, codec, stories):
+def test_what_was_given_does_not_count(network, tokenizer, stories):
     # The prompts are all of the real documents but their last token: one token of each is compared.
     form = DocumentPrompts(name="documents", prompt_tokens=100, new_tokens=1)
     with torch.no_grad():
         network.lm_head.weight.zero_()
-    found = gap_of(model_of(network, codec, stories, form=form), stories, seed=0)
+    found = gap_of(model_of(network, tokenizer, stories, form=form), stories, seed=0)
     # Every token has the probability 1 / vocabulary on both sides.
     assert (found.gap, found.threshold) == (0.0, 1.0)
     assert math.isnan(found.crossing)
 
 
-def test_the_choice_is_a_function_of_the_seed(network, codec, stories):
-    model = model_of(network, codec, stories, temperature=0.5)
+def test_the_choice_is_a_function_of_the_seed(network, tokenizer, stories):
+    model = model_of(network, tokenizer, stories, temperature=0.5)
     same = [gap_of(model, repeated(stories), seed=seed).gap for seed in (0, 0, 1)]
     assert same[0] == same[1] != same[2]
 
 
-def test_the_control_takes_the_same_threshold(network, codec, stories):
-    model, calibration = model_of(network, codec, stories, temperature=0.3), repeated(stories)
+def test_the_control_takes_the_same_threshold(network, tokenizer, stories):
+    model, calibration = model_of(network, tokenizer, stories, temperature=0.3), repeated(stories)
     control = RandomMatched(name="random_matched", threshold="auto")
     chosen = [settle(loss, model, calibration, seed=0)[0].threshold for loss in (AUTO, control)]
     assert chosen[0] == chosen[1] < 1
 
 
 def test_it_needs_text_to_calibrate_on(tmp_path):
-    with pytest.raises(ConfigError, match=r"'auto' is chosen on real text that no arm trains on. Set data.calibration"):
-        lab.load(study(write_stories(tmp_path), loss={"name": "truncated", "threshold": "auto"}))
+    with pytest.raises(ConfigError, match=r"'auto' needs real text that no arm trains on. Set data.calibration"):
+        lab.load(config_tree(write_stories(tmp_path), loss={"name": "truncated", "threshold": "auto"}))
 
 
 def test_a_run_records_its_thresholds_and_is_the_same_after_a_kill(tmp_path):
     data = {"name": "text", "path": str(write_stories(tmp_path)), "separator": "line", "calibration": 0.25}
     config = lab.load(
-        {**study("", loss={"name": "truncated", "threshold": "auto"}), "data": data, "generations": 3, "device": "cpu"}
+        {
+            **config_tree("", loss={"name": "truncated", "threshold": "auto"}),
+            "data": data,
+            "generations": 3,
+            "device": "cpu",
+        }
     )
     lab.run(config, tmp_path / "whole")
     rows = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]

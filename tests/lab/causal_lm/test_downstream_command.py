@@ -9,9 +9,9 @@ from tests.test_cli import tailkeep  # noqa: F401  (a fixture)
 
 
 @pytest.fixture
-def model(network, codec, tmp_path):
+def model(network, tokenizer, tmp_path):
     network.save_pretrained(tmp_path / "model")
-    codec.save(tmp_path / "model")
+    tokenizer.save(tmp_path / "model")
     return tmp_path / "model"
 
 
@@ -62,7 +62,7 @@ def test_the_same_items_become_tasks_of_the_harness(tailkeep, files, tmp_path): 
         (["--blimp", "a", "--limit", 3], "it does nothing without --choices"),
         (["--choices", "own"], "'own'; give NAME=FILE"),
         (["--choices", "own=absent.jsonl"], "cannot read absent.jsonl"),
-        (["--choices", "a-b=own.jsonl"], "a name of 1 to 30 of a-z, 0-9, _"),
+        (["--choices", "a-b=own.jsonl"], "not a valid name. Use 1 to 30 characters of a-z, 0-9 and _"),
         (["--choices", "own=a", "--choices", "own=b"], "'own' is given twice"),
         (["--choices", "own=a", "--skip", "other=1"], "skip has no effect on 'other'"),
         (["--choices", "own=a", "--skip", "own=many"], "valid integer"),

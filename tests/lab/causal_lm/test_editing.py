@@ -32,15 +32,15 @@ def distributions(network, document):
     return logits.double().log_softmax(-1)
 
 
-def editable(codec, document):
-    silent = np.array([codec.surfaces[int(token)] is None for token in document])
-    return ~silent & (np.arange(len(document)) > 0)
+def editable(tokenizer, document):
+    suppressed_ids = np.array([tokenizer.token_texts[int(token)] is None for token in document])
+    return ~suppressed_ids & (np.arange(len(document)) > 0)
 
 
 @pytest.mark.parametrize("sampler", [CHANGING, Sampler(), Sampler(top_k=None, max_attempts=3)])
-def test_an_edit_is_that_of_each_token_alone(network, codec, stories, sampler):
+def test_an_edit_is_that_of_each_token_alone(network, tokenizer, stories, sampler):
     found = edited(network, stories, sampler=sampler)
-    allowed = torch.from_numpy(codec.surfaces.allowed(codec.size))
+    allowed = torch.from_numpy(tokenizer.token_texts.allowed(tokenizer.size))
     flagged = 0
     for number, (before, after) in enumerate(zip(stories.documents, found.documents, strict=True)):
         table = distributions(network, before)
@@ -48,7 +48,7 @@ def test_an_edit_is_that_of_each_token_alone(network, codec, stories, sampler):
             [uniforms(5, str(number), len(before), f"draw {t}") for t in range(sampler.max_attempts)], axis=1
         )
         expected = before.copy()
-        for position in np.flatnonzero(editable(codec, before)):
+        for position in np.flatnonzero(editable(tokenizer, before)):
             row = table[position - 1]
             if row[before[position]] >= np.log(RULE.threshold):
                 flagged += 1
@@ -58,14 +58,14 @@ def test_an_edit_is_that_of_each_token_alone(network, codec, stories, sampler):
     assert found.edits.counts.flagged == flagged > 20
 
 
-def test_boundaries_and_special_tokens_are_neither_edited_nor_drawn(network, codec, stories):
+def test_boundaries_and_special_tokens_are_neither_edited_nor_drawn(network, tokenizer, stories):
     found = edited(network, stories, rule=Band(low=0, high=1))
     assert found.lengths.tolist() == stories.lengths.tolist()
     for before, after in zip(stories.documents, found.documents, strict=True):
-        free = editable(codec, before)
+        free = editable(tokenizer, before)
         assert (before != after).tolist() == free.tolist()
-        assert {before[0], before[-1]} == {codec.start, codec.stop}
-        assert all(codec.surfaces[int(token)] for token in after[free])
+        assert {before[0], before[-1]} == {tokenizer.start, tokenizer.stop}
+        assert all(tokenizer.token_texts[int(token)] for token in after[free])
 
 
 def test_flagged_and_changed_are_counted_apart(network, stories):
@@ -73,9 +73,9 @@ def test_flagged_and_changed_are_counted_apart(network, stories):
     assert plain.edits.counts.flagged == forced.edits.counts.flagged == forced.edits.counts.changed
     changed = int((plain.ids != stories.ids).sum())
     assert plain.edits.counts.changed == changed < plain.edits.counts.flagged
-    facts, judged = plain.facts, plain.edits.counts.judged
-    assert facts["changed_share"] == facts["cumulative_changed_share"] == changed / judged
-    assert facts["flagged_share"] == plain.edits.counts.flagged / judged
+    facts, editable = plain.facts, plain.edits.counts.editable
+    assert facts["changed_share"] == facts["cumulative_changed_share"] == changed / editable
+    assert facts["flagged_share"] == plain.edits.counts.flagged / editable
 
 
 def test_text_that_no_edit_has_touched_has_no_facts(stories):
@@ -88,21 +88,21 @@ def test_edits_of_edits_are_counted_against_the_pristine_text(network, stories):
     lost = (twice.ids != stories.ids).sum()
     assert twice.edits.counts.lost == lost > once.edits.counts.lost
     assert twice.edits.counts.changed == (twice.ids != once.ids).sum()
-    assert twice.facts["cumulative_changed_share"] == lost / once.edits.counts.judged
+    assert twice.facts["cumulative_changed_share"] == lost / once.edits.counts.editable
 
 
-def test_deleting_shortens_documents_and_counts_as_lost_for_good(network, codec, stories):
+def test_deleting_shortens_documents_and_counts_as_lost_for_good(network, tokenizer, stories):
     rule = ToEdit(threshold=0.002, delete_below=0.0005)
     once = edited(network, stories, rule=rule)
     gone = stories.units - once.units
     assert gone == once.edits.counts.deleted > 10
     assert once.lengths.sum() == once.units
     assert len(once) == len(stories)
-    assert all(document[0] == codec.start and document[-1] == codec.stop for document in once.documents)
+    assert all(document[0] == tokenizer.start and document[-1] == tokenizer.stop for document in once.documents)
     assert once.edits.counts.lost == gone + once.edits.counts.changed
     twice = edited(network, once, rule=rule, seed=6)
     gone += twice.edits.counts.deleted
-    assert twice.edits.counts.pristine == once.edits.counts.pristine > twice.edits.counts.judged
+    assert twice.edits.counts.pristine == once.edits.counts.pristine > twice.edits.counts.editable
     assert twice.edits.counts.lost == gone + (twice.ids != twice.edits.pristine).sum()
 
 
@@ -116,8 +116,8 @@ def test_an_edit_is_a_function_of_its_seed(network, stories, generators):
     assert one == again != other
 
 
-def test_documents_that_are_longer_than_the_model_are_edited_to_their_end(network, codec, stories):
-    long = TokenData.of([np.concatenate([stories.documents[0][:-1]] * 20)], codec)
+def test_documents_that_are_longer_than_the_model_are_edited_to_their_end(network, tokenizer, stories):
+    long = TokenData.from_documents([np.concatenate([stories.documents[0][:-1]] * 20)], tokenizer)
     assert long.units > 2 * network.config.max_position_embeddings
     found = edited(network, long, rule=Random(share=0.5))
     changed = np.flatnonzero(found.ids != long.ids)
@@ -132,7 +132,7 @@ def test_the_edited_text_and_its_facts_are_read_back_as_they_were_saved(network,
     assert again.ids.tolist() == found.ids.tolist()
     assert edited(network, again, seed=6).facts == edited(network, found, seed=6).facts
     lines = [json.loads(line) for line in (tmp_path / "text.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert [line["text"] for line in lines] == [found.codec.decode(document) for document in found.documents]
+    assert [line["text"] for line in lines] == [found.tokenizer.decode(document) for document in found.documents]
 
 
 def test_a_part_of_edited_text_is_text(network, stories):
@@ -141,41 +141,44 @@ def test_a_part_of_edited_text_is_text(network, stories):
     assert found.concat(stories).facts == {}
 
 
-def test_a_model_edits_through_its_own_method_and_stays_as_it_was(network, codec, stories):
-    model = LanguageModel(network.train(), codec, Generation(), stories)
+def test_a_model_edits_through_its_own_method_and_stays_as_it_was(network, tokenizer, stories):
+    model = LanguageModel(network.train(), tokenizer, Generation(), stories)
     found = model.edit(stories, rule=RULE, sampler=CHANGING, seed=5)
     assert network.training
     assert found.ids.tolist() == edited(network, stories).ids.tolist()
 
 
-def test_a_document_of_one_token_stays(network, codec, stories):
-    data = TokenData.of([stories.ids[:1], stories.documents[0]], codec)
+def test_a_document_of_one_token_stays(network, tokenizer, stories):
+    data = TokenData.from_documents([stories.ids[:1], stories.documents[0]], tokenizer)
     found = edited(network, data)
-    assert found.documents[0].tolist() == [codec.start]
+    assert found.documents[0].tolist() == [tokenizer.start]
     assert found.edits.counts.changed > 0
 
 
 def test_a_model_whose_probabilities_are_no_numbers_edits_nothing(network, stories):
     with torch.no_grad():
         network.model.embed_tokens.weight[int(stories.ids[2])] = torch.nan
-    with pytest.raises(TrainingError, match="a probability that is not a number"):
+    with pytest.raises(TrainingError, match="a token's log-probability is NaN"):
         edited(network, stories)
 
 
-def test_an_edit_that_leaves_nothing_to_train_on_is_refused(network, tokenizer, stories):
-    open_ended = DocumentTokenizer(tokenizer, append_eos=False)
-    data = TokenData.of([document[:-1] for document in stories.documents], open_ended)
+def test_an_edit_that_leaves_nothing_to_train_on_is_refused(network, hf_tokenizer, stories):
+    open_ended = DocumentTokenizer(hf_tokenizer, append_eos=False)
+    data = TokenData.from_documents([document[:-1] for document in stories.documents], open_ended)
     with pytest.raises(TrainingError, match="no document with more than its first token"):
         edited(network, data, rule=Low(threshold=1.0, action="delete"))
 
 
 def test_a_real_prior_flags_some_of_its_stories_and_changes_fewer(real_data):
     folder = real_data / "priors" / "stories260k"
-    codec = DocumentTokenizer(load_tokenizer(folder), append_eos=False)
+    tokenizer = DocumentTokenizer(load_tokenizer(folder), append_eos=False)
     network = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     texts = (real_data / "text" / "tinystories.txt").read_text(encoding="utf-8").split("<|endoftext|>")[:8]
     found = edited(
-        network, TokenData.of([codec.encode(text.strip()) for text in texts], codec), rule=ToEdit(), sampler=Sampler()
+        network,
+        TokenData.from_documents([tokenizer.encode(text.strip()) for text in texts], tokenizer),
+        rule=ToEdit(),
+        sampler=Sampler(),
     )
     facts = found.facts
     assert 0.05 < facts["flagged_share"] < 0.3

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tailkeep import lab
-from tests.lab.causal_lm.tiny import study, write_stories
+from tests.lab.causal_lm.tiny import config_tree, write_stories
 from tests.runs.faults import content
 from tests.runs.small_run import TIMINGS
 
@@ -21,7 +21,7 @@ pytestmark = [
 
 @pytest.mark.parametrize("dtype", ["auto", "float32"])
 def test_a_recursion_on_a_gpu_ends_says_so_and_is_resumed(dtype, tmp_path):
-    config = lab.load({"device": "cuda", **study(write_stories(tmp_path), dtype=dtype, loss=TRUNCATED)})
+    config = lab.load({"device": "cuda", **config_tree(write_stories(tmp_path), dtype=dtype, loss=TRUNCATED)})
     directory = lab.run(config, tmp_path / "run")
     assert directory.record.sources["device"] == torch.cuda.get_device_name()
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]

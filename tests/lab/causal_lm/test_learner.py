@@ -9,7 +9,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.lab.causal_lm.learner import build
 from tailkeep.lab.config import load
-from tests.lab.causal_lm.tiny import SHAPE, STORIES, study, write_stories
+from tests.lab.causal_lm.tiny import SHAPE, STORIES, config_tree, write_stories
 
 
 @pytest.fixture(scope="session")
@@ -18,7 +18,7 @@ def text(tmp_path_factory):
 
 
 def built(text, *, losses=None, shared=None, device="cpu", **changes):
-    arm = load(study(text, **changes)).arms["baseline"]
+    arm = load(config_tree(text, **changes)).arms["baseline"]
     return build(arm, device=device, losses=losses or {}, shared={} if shared is None else shared)
 
 
@@ -33,7 +33,7 @@ def parameters(model):
 def test_the_last_documents_are_held_out(text):
     experiment = built(text)
     assert (len(experiment.real), len(experiment.measure.held_out)) == (32, 8)
-    assert experiment.real.codec.decode(experiment.measure.held_out.documents[-1]) == STORIES[-1]
+    assert experiment.real.tokenizer.decode(experiment.measure.held_out.documents[-1]) == STORIES[-1]
 
 
 def test_the_tokenizer_sees_no_held_out_text(tmp_path):
@@ -145,7 +145,7 @@ def small(**shape):
         ({"training": {"block": 400}}, r"the real text has \d+ tokens .*shorter than one block of 400"),
         ({"tokenizer": {}}, "a model from scratch needs one. Set tokenizer.train.vocab_size or tokenizer.path"),
         ({"loss": {"name": "user", "id": "mine", "version": "1"}}, "'mine' was not handed over"),
-        ({"dtype": "bfloat16"}, "bfloat16 was asked for, but this device has none"),
+        ({"dtype": "bfloat16"}, "bfloat16 is not supported by this device"),
     ],
 )
 def test_what_does_not_fit_together_is_refused_before_any_training(text, changes, message):
@@ -154,7 +154,7 @@ def test_what_does_not_fit_together_is_refused_before_any_training(text, changes
 
 
 def test_a_held_out_text_shorter_than_a_block_is_named_as_such(text):
-    data = {**study(text)["data"], "held_out": 0.03}
+    data = {**config_tree(text)["data"], "held_out": 0.03}
     with pytest.raises(InputError, match=r"the held-out text has \d+ tokens in 1 .*shorter than one block of 30"):
         built(text, data=data, training={"block": 30})
 
@@ -162,14 +162,14 @@ def test_a_held_out_text_shorter_than_a_block_is_named_as_such(text):
 def test_a_question_longer_than_the_model_can_read_is_refused(text, tmp_path):
     long = {"context": "Ann " * 80, "sentence_true": "saw", "sentence_false": "had"}
     (tmp_path / "questions.json").write_text(json.dumps([long]))
-    data = {**study(text)["data"], "kr_test": str(tmp_path / "questions.json")}
+    data = {**config_tree(text)["data"], "kr_test": str(tmp_path / "questions.json")}
     with pytest.raises(ConfigError, match=r"a question of the KR-test needs \d+ positions, the model has 64"):
         built(text, data=data)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_a_gpu_that_is_not_there_is_refused(text):
-    with pytest.raises(ConfigError, match=r"cuda was asked for, but torch sees no GPU here\. Use device=auto"):
+    with pytest.raises(ConfigError, match=r"cuda needs a GPU, but torch sees none\. Use device=auto"):
         built(text, device="cuda")
 
 
@@ -193,7 +193,7 @@ def test_a_tokenizer_without_an_end_cannot_append_one(text, model_folder, tmp_pa
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     with pytest.raises(ConfigError, match=r"this tokenizer has no end-of-text token\. Set it to false"):
         built(text, **pretrained(folder))
-    assert built(text, **{**pretrained(folder), "tokenizer": {"append_eos": False}}).real.codec.stop is None
+    assert built(text, **{**pretrained(folder), "tokenizer": {"append_eos": False}}).real.tokenizer.stop is None
 
 
 def test_a_model_that_its_writer_has_advised_to_cut_is_sampled_uncut(text, model_folder, tmp_path):
@@ -213,12 +213,12 @@ def path_with_facts(folder, tmp_path):
     return copied
 
 
-def test_another_architecture_runs_through_everything(text, codec, tmp_path):
-    config = GPT2Config(vocab_size=codec.size, n_embd=16, n_layer=1, n_head=2, n_positions=64)
+def test_another_architecture_runs_through_everything(text, tokenizer, tmp_path):
+    config = GPT2Config(vocab_size=tokenizer.size, n_embd=16, n_layer=1, n_head=2, n_positions=64)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         GPT2LMHeadModel(config).save_pretrained(tmp_path)
-    codec.save(tmp_path)
+    tokenizer.save(tmp_path)
     decoder = {"name": "greedy", "repetition_penalty": 1.5}
     form = {"name": "documents", "prompt_tokens": 3, "new_tokens": 10}
     experiment = built(text, generation={"form": form, "decoder": decoder}, **pretrained(tmp_path))

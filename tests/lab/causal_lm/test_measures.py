@@ -21,8 +21,8 @@ def uniform(network):
     return network
 
 
-def model_of(network, codec, stories):
-    return LanguageModel(network, codec, Generation(), stories)
+def model_of(network, tokenizer, stories):
+    return LanguageModel(network, tokenizer, Generation(), stories)
 
 
 def measure_of(stories, *, questions=(), truth=None, block=8):
@@ -30,33 +30,35 @@ def measure_of(stories, *, questions=(), truth=None, block=8):
 
 
 def samples_of(stories, prompt=2):
-    return TokenData.of(stories.documents[:6], stories.codec, prompts=[prompt] * 6)
+    return TokenData.from_documents(stories.documents[:6], stories.tokenizer, prompts=[prompt] * 6)
 
 
-def test_a_model_that_knows_nothing_has_the_logarithm_of_its_vocabulary(network, codec, stories):
-    measured = measure_of(stories)(model_of(uniform(network), codec, stories), {"common": samples_of(stories)})
-    size = codec.size
+def test_a_model_that_knows_nothing_has_the_logarithm_of_its_vocabulary(network, tokenizer, stories):
+    measured = measure_of(stories)(model_of(uniform(network), tokenizer, stories), {"common": samples_of(stories)})
+    size = tokenizer.size
     assert measured.metrics["held_out_nll"] == pytest.approx(math.log(size), rel=1e-5)
     assert measured.metrics["common.own_perplexity"] == pytest.approx(size, rel=1e-4)
     assert measured.metrics["held_out_above_90"] == 0
     assert np.argmax(measured.tables["confidence"]["real"]) == 0
 
 
-def test_each_view_is_measured_under_its_own_name(network, codec, stories):
+def test_each_view_is_measured_under_its_own_name(network, tokenizer, stories):
     samples = {"common": samples_of(stories), "own": samples_of(stories.take(np.arange(10, 20)))}
-    both = measure_of(stories)(model_of(network, codec, stories), samples)
-    one = measure_of(stories)(model_of(network, codec, stories), {"common": samples["common"]})
+    both = measure_of(stories)(model_of(network, tokenizer, stories), samples)
+    one = measure_of(stories)(model_of(network, tokenizer, stories), {"common": samples["common"]})
     names = {name.split(".")[1] for name in both.metrics if name.startswith("common.")}
     assert names == {name.split(".")[1] for name in both.metrics if name.startswith("own.")}
     assert names >= {"own_perplexity", "kl_sample_real", "kl_real_sample", "distinct_1", "distinct_4", "mean_length"}
     assert one.metrics == {name: value for name, value in both.metrics.items() if not name.startswith("own.")}
 
 
-def test_what_was_given_is_not_measured_as_written(network, codec, stories):
+def test_what_was_given_is_not_measured_as_written(network, tokenizer, stories):
     # The prompts are all one word, the continuations another: only the second may count.
-    word, other = codec.encode_without_eos("cat")[-1], codec.encode_without_eos("boat")[-1]
-    tokens = TokenData.of([np.array([0, word, word, other, other], np.int32)] * 3, codec, prompts=[3] * 3)
-    measured = measure_of(stories)(model_of(network, codec, stories), {"common": tokens})
+    word, other = tokenizer.encode_without_eos("cat")[-1], tokenizer.encode_without_eos("boat")[-1]
+    tokens = TokenData.from_documents(
+        [np.array([0, word, word, other, other], np.int32)] * 3, tokenizer, prompts=[3] * 3
+    )
+    measured = measure_of(stories)(model_of(network, tokenizer, stories), {"common": tokens})
     assert measured.metrics["common.mean_length"] == 2
     assert measured.metrics["common.distinct_1"] == pytest.approx(1 / 6)
     with torch.no_grad():
@@ -65,7 +67,7 @@ def test_what_was_given_is_not_measured_as_written(network, codec, stories):
     assert measured.metrics["common.own_perplexity"] == pytest.approx(float((-log_p.mean()).exp()), rel=1e-4)
 
 
-def test_a_truth_that_is_known_is_asked_about_every_view(network, codec, stories):
+def test_a_truth_that_is_known_is_asked_about_every_view(network, tokenizer, stories):
     asked = []
 
     def truth(texts):
@@ -73,98 +75,100 @@ def test_a_truth_that_is_known_is_asked_about_every_view(network, codec, stories
         return {"coverage": 0.5}
 
     samples = {"common": samples_of(stories), "own": samples_of(stories)}
-    measured = measure_of(stories, truth=truth)(model_of(network, codec, stories), samples)
+    measured = measure_of(stories, truth=truth)(model_of(network, tokenizer, stories), samples)
     assert measured.metrics["common.coverage"] == measured.metrics["own.coverage"] == 0.5
     assert asked == [STORIES[:6], STORIES[:6]]
 
 
-def test_the_context_ends_where_the_sentences_begin(codec):
+def test_the_context_ends_where_the_sentences_begin(tokenizer):
     question = Question("Ann saw a red", "cat.", "boat.")
-    context, true, false = encode_question(question, codec.encode_without_eos)
-    assert codec.decode(true[:context]) == codec.decode(false[:context]) == "Ann saw a red"
-    assert codec.decode(true[context:]) == " cat."
-    assert codec.decode(false[context:]) == " boat."
+    context, true, false = encode_question(question, tokenizer.encode_without_eos)
+    assert tokenizer.decode(true[:context]) == tokenizer.decode(false[:context]) == "Ann saw a red"
+    assert tokenizer.decode(true[context:]) == " cat."
+    assert tokenizer.decode(false[context:]) == " boat."
 
 
-def test_a_stop_token_is_not_part_of_a_sentence(codec):
-    _, true, false = encode_question(Question("Ann saw", "a cat.", "a little boat."), codec.encode_without_eos)
-    assert codec.stop not in true
-    assert codec.stop not in false
+def test_a_stop_token_is_not_part_of_a_sentence(tokenizer):
+    _, true, false = encode_question(Question("Ann saw", "a cat.", "a little boat."), tokenizer.encode_without_eos)
+    assert tokenizer.stop not in true
+    assert tokenizer.stop not in false
 
 
 def test_a_token_that_spans_the_join_belongs_to_the_sentence():
     text = ["go to now x"] * 50 + ["a to b to c"] * 50
-    codec = DocumentTokenizer(train_tokenizer(text, vocab_size=300), append_eos=True)
+    tokenizer = DocumentTokenizer(train_tokenizer(text, vocab_size=300), append_eos=True)
     # " to" is one token, so a context that ends in a space is cut where its last token becomes part of the sentence.
     question = Question("go ", "to now", "x now")
-    context, true, false = encode_question(question, codec.encode_without_eos)
+    context, true, false = encode_question(question, tokenizer.encode_without_eos)
     assert true[:context].tolist() == false[:context].tolist()
-    assert codec.decode(true[context:]).strip() == "to now"
-    assert codec.decode(false[context:]).strip() == "x now"
+    assert tokenizer.decode(true[context:]).strip() == "to now"
+    assert tokenizer.decode(false[context:]).strip() == "x now"
 
 
-def test_a_context_that_is_empty_leaves_the_start_token(codec):
-    context, true, false = encode_question(Question("", "Ann", "Ben"), codec.encode_without_eos)
+def test_a_context_that_is_empty_leaves_the_start_token(tokenizer):
+    context, true, false = encode_question(Question("", "Ann", "Ben"), tokenizer.encode_without_eos)
     assert context == 1
-    assert true[0] == false[0] == codec.start
+    assert true[0] == false[0] == tokenizer.start
 
 
-def knowing(network, codec, word, *, rather_than):
+def knowing(network, tokenizer, word, *, rather_than):
     """A model to which the tokens of `word` are always likelier than those of another."""
-    ids = set(codec.encode_without_eos(word).tolist()) - set(codec.encode_without_eos(rather_than).tolist())
+    ids = set(tokenizer.encode_without_eos(word).tolist()) - set(tokenizer.encode_without_eos(rather_than).tolist())
     with torch.no_grad():
         network.model.norm.weight.fill_(0.0)
-        network.lm_head = torch.nn.Linear(16, codec.size)
+        network.lm_head = torch.nn.Linear(16, tokenizer.size)
         network.lm_head.weight.zero_()
         network.lm_head.bias.zero_()
         network.lm_head.bias[sorted(ids)] = 5.0
     return network
 
 
-def test_a_model_that_knows_the_answers_is_right_and_its_opposite_wrong(network, codec, stories):
+def test_a_model_that_knows_the_answers_is_right_and_its_opposite_wrong(network, tokenizer, stories):
     questions = [Question(f"{name} saw a red", "cat", "boat") for name in ("Ann", "Ben", "Cleo")]
     samples = {"common": samples_of(stories)}
     measure = measure_of(stories, questions=questions)
-    cats = knowing(network, codec, "a red cat", rather_than="a red boat")
-    right = measure(model_of(cats, codec, stories), samples)
-    boats = knowing(network, codec, "a red boat", rather_than="a red cat")
-    wrong = measure(model_of(boats, codec, stories), samples)
+    cats = knowing(network, tokenizer, "a red cat", rather_than="a red boat")
+    right = measure(model_of(cats, tokenizer, stories), samples)
+    boats = knowing(network, tokenizer, "a red boat", rather_than="a red cat")
+    wrong = measure(model_of(boats, tokenizer, stories), samples)
     assert right.metrics["kr_accuracy"] == 1
     assert wrong.metrics["kr_accuracy"] == 0
     assert right.metrics["kr_items"] == 3
 
 
-def test_a_model_that_cannot_tell_is_half_right(network, codec, stories):
+def test_a_model_that_cannot_tell_is_half_right(network, tokenizer, stories):
     questions = [Question("Ann saw a red", "cat", "boat")]
     measured = measure_of(stories, questions=questions)(
-        model_of(uniform(network), codec, stories), {"common": samples_of(stories)}
+        model_of(uniform(network), tokenizer, stories), {"common": samples_of(stories)}
     )
     assert measured.metrics["kr_accuracy"] == 0.5
 
 
-def test_without_questions_there_is_no_accuracy(network, codec, stories):
-    measured = measure_of(stories)(model_of(network, codec, stories), {"common": samples_of(stories)})
+def test_without_questions_there_is_no_accuracy(network, tokenizer, stories):
+    measured = measure_of(stories)(model_of(network, tokenizer, stories), {"common": samples_of(stories)})
     assert not [name for name in measured.metrics if name.startswith("kr_")]
 
 
-def test_a_text_that_is_the_real_one_does_not_diverge_from_it(network, codec, stories):
-    whole = TokenData.of(stories.documents, codec)
-    measured = measure_of(stories)(model_of(network, codec, stories), {"common": whole})
+def test_a_text_that_is_the_real_one_does_not_diverge_from_it(network, tokenizer, stories):
+    whole = TokenData.from_documents(stories.documents, tokenizer)
+    measured = measure_of(stories)(model_of(network, tokenizer, stories), {"common": whole})
     assert measured.metrics["common.kl_sample_real"] == pytest.approx(0, abs=1e-9)
     assert measured.metrics["common.kl_real_sample"] == pytest.approx(0, abs=1e-9)
 
 
-def test_the_tempered_nll_of_a_model_that_is_too_sure_is_lower_and_of_a_uniform_one_the_same(network, codec, stories):
+def test_the_tempered_nll_of_a_model_that_is_too_sure_is_lower_and_of_a_uniform_one_the_same(
+    network, tokenizer, stories
+):
     measure, samples = measure_of(stories), {"common": samples_of(stories)}
-    sure = measure(model_of(network, codec, stories), samples).metrics
+    sure = measure(model_of(network, tokenizer, stories), samples).metrics
     assert sure["temperature"] > 1
     assert sure["held_out_nll_tempered"] < sure["held_out_nll"]
-    flat = measure(model_of(uniform(network), codec, stories), samples).metrics
+    flat = measure(model_of(uniform(network), tokenizer, stories), samples).metrics
     assert flat["held_out_nll_tempered"] == pytest.approx(flat["held_out_nll"], rel=1e-6)
 
 
-def test_ngrams_are_compared_at_equal_counts_and_beside_held_out_text(network, codec, stories):
-    measured = measure_of(stories)(model_of(network, codec, stories), {"common": samples_of(stories)}).metrics
+def test_ngrams_are_compared_at_equal_counts_and_beside_held_out_text(network, tokenizer, stories):
+    measured = measure_of(stories)(model_of(network, tokenizer, stories), {"common": samples_of(stories)}).metrics
     for n in (1, 2, 3, 4):
         assert measured[f"common.kl_{n}_sample_real"] >= 0
         assert measured[f"common.kl_{n}_real_sample"] >= 0
@@ -172,9 +176,9 @@ def test_ngrams_are_compared_at_equal_counts_and_beside_held_out_text(network, c
     assert measured["common.kl_1_real_sample_expected"] >= 0
 
 
-def test_the_whole_real_text_covers_every_band(network, codec, stories):
-    whole = TokenData.of(stories.documents, codec)
-    measured = measure_of(stories)(model_of(network, codec, stories), {"common": whole}).metrics
+def test_the_whole_real_text_covers_every_band(network, tokenizer, stories):
+    whole = TokenData.from_documents(stories.documents, tokenizer)
+    measured = measure_of(stories)(model_of(network, tokenizer, stories), {"common": whole}).metrics
     bands = {name: value for name, value in measured.items() if name.startswith("common.coverage_")}
     assert bands
     assert set(bands.values()) == {1.0}

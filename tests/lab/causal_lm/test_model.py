@@ -13,30 +13,30 @@ from tailkeep.lab.causal_lm.model import LanguageModel
 GREEDY = Greedy(name="greedy")
 
 
-def model_of(network, codec, stories, form, decoder=GREEDY):
-    return LanguageModel(network, codec, Generation(form=form, decoder=decoder), stories, {"train_units": 5.0})
+def model_of(network, tokenizer, stories, form, decoder=GREEDY):
+    return LanguageModel(network, tokenizer, Generation(form=form, decoder=decoder), stories, {"train_units": 5.0})
 
 
-def windowed(network, codec, stories, *, context=6, new_tokens=4, decoder=GREEDY):
+def windowed(network, tokenizer, stories, *, context=6, new_tokens=4, decoder=GREEDY):
     return model_of(
-        network, codec, stories, WindowPrompts(name="windows", context=context, new_tokens=new_tokens), decoder
+        network, tokenizer, stories, WindowPrompts(name="windows", context=context, new_tokens=new_tokens), decoder
     )
 
 
-def argmax_tail(network, codec, prompt, count):
+def argmax_tail(network, tokenizer, prompt, count):
     ids = torch.tensor(prompt[None].astype(np.int64))
     with torch.no_grad():
         for _ in range(count):
             scores = network(input_ids=ids).logits[0, -1]
-            scores[codec.silent] = -torch.inf
+            scores[tokenizer.suppressed_ids] = -torch.inf
             ids = torch.cat([ids, scores.argmax()[None, None]], 1)
     return ids[0, len(prompt) :].tolist()
 
 
 @pytest.mark.parametrize(("context", "new_tokens"), [(6, 4), (3, 7), (1, 1), (50, 10)])
-def test_windows_keep_length_boundaries_and_the_first_token(network, codec, stories, context, new_tokens):
+def test_windows_keep_length_boundaries_and_the_first_token(network, tokenizer, stories, context, new_tokens):
     data = stories.take(np.arange(3))
-    model = windowed(network, codec, stories, context=context, new_tokens=new_tokens)
+    model = windowed(network, tokenizer, stories, context=context, new_tokens=new_tokens)
     written = model.regenerate(data, seed=0)
     assert written.units == data.units
     assert written.ids.dtype == np.int32
@@ -44,25 +44,25 @@ def test_windows_keep_length_boundaries_and_the_first_token(network, codec, stor
     assert written.ids[0] == data.ids[0]
 
 
-def test_each_window_continues_the_original_text(network, codec, stories):
+def test_each_window_continues_the_original_text(network, tokenizer, stories):
     data = stories.take(np.arange(3))
-    written = windowed(network, codec, stories).regenerate(data, seed=0)
+    written = windowed(network, tokenizer, stories).regenerate(data, seed=0)
     assert (written.ids != data.ids).any()
     for first in range(1, data.units, 4):
         window = written.ids[first : first + 4].tolist()
         prompt = data.ids[max(0, first - 6) : first]
-        assert window == argmax_tail(network, codec, prompt, 4)[: len(window)]
+        assert window == argmax_tail(network, tokenizer, prompt, 4)[: len(window)]
 
 
-def test_a_text_of_one_token_has_nothing_to_rewrite(network, codec, stories):
-    single = stories.take(np.array([0])).like(stories.ids[:1])
-    data = type(single)(single.ids, np.array([1]), np.array([0]), codec)
-    assert windowed(network, codec, stories).regenerate(data, seed=0).ids.tolist() == data.ids.tolist()
+def test_a_text_of_one_token_has_nothing_to_rewrite(network, tokenizer, stories):
+    single = stories.take(np.array([0])).with_ids(stories.ids[:1])
+    data = type(single)(single.ids, np.array([1]), np.array([0]), tokenizer)
+    assert windowed(network, tokenizer, stories).regenerate(data, seed=0).ids.tolist() == data.ids.tolist()
 
 
-def test_documents_are_begun_by_the_originals_first_tokens(network, codec, stories):
+def test_documents_are_begun_by_the_originals_first_tokens(network, tokenizer, stories):
     form = DocumentPrompts(name="documents", prompt_tokens=3, new_tokens=5)
-    written = model_of(network, codec, stories, form).regenerate(stories.take(np.arange(4)), seed=0)
+    written = model_of(network, tokenizer, stories, form).regenerate(stories.take(np.arange(4)), seed=0)
     assert len(written) == 4
     assert written.prompts.tolist() == [3] * 4
     for old, new in zip(stories.documents, written.documents, strict=False):
@@ -70,54 +70,54 @@ def test_documents_are_begun_by_the_originals_first_tokens(network, codec, stori
         assert 3 < len(new) <= 8
 
 
-def test_a_document_shorter_than_the_prompt_leaves_the_model_something_to_write(network, codec, stories):
-    short = type(stories).of([stories.documents[0][:2], stories.documents[0][:1]], codec)
+def test_a_document_shorter_than_the_prompt_leaves_the_model_something_to_write(network, tokenizer, stories):
+    short = type(stories).from_documents([stories.documents[0][:2], stories.documents[0][:1]], tokenizer)
     form = DocumentPrompts(name="documents", prompt_tokens=9, new_tokens=5)
-    written = model_of(network, codec, stories, form).regenerate(short, seed=0)
+    written = model_of(network, tokenizer, stories, form).regenerate(short, seed=0)
     assert written.prompts.tolist() == [1, 1]
     assert all(len(tail) for tail in written.continuations)
 
 
-def test_samples_are_begun_by_different_real_documents(network, codec, stories):
+def test_samples_are_begun_by_different_real_documents(network, tokenizer, stories):
     form = DocumentPrompts(name="documents", prompt_tokens=4, new_tokens=3)
-    written = model_of(network, codec, stories, form).sample(len(stories), seed=1)
+    written = model_of(network, tokenizer, stories, form).sample(len(stories), seed=1)
     starts = sorted(tuple(document[:4]) for document in stories.documents)
     assert sorted(tuple(document[:4]) for document in written.documents) == starts
 
 
-def test_more_samples_than_documents_can_be_asked_for(network, codec, stories):
+def test_more_samples_than_documents_can_be_asked_for(network, tokenizer, stories):
     form = DocumentPrompts(name="documents", new_tokens=2)
-    assert len(model_of(network, codec, stories, form).sample(len(stories) + 9, seed=0)) == len(stories) + 9
+    assert len(model_of(network, tokenizer, stories, form).sample(len(stories) + 9, seed=0)) == len(stories) + 9
 
 
-def test_samples_in_windows_are_whole_documents(network, codec, stories):
-    written = windowed(network, codec, stories).sample(5, seed=0)
+def test_samples_in_windows_are_whole_documents(network, tokenizer, stories):
+    written = windowed(network, tokenizer, stories).sample(5, seed=0)
     assert len(written) == 5
     assert sorted(written.lengths.tolist())[0] >= stories.lengths.min()
 
 
-def test_one_seed_writes_one_text(network, codec, stories):
-    model = windowed(network, codec, stories, decoder=Sampling(name="sample"))
+def test_one_seed_writes_one_text(network, tokenizer, stories):
+    model = windowed(network, tokenizer, stories, decoder=Sampling(name="sample"))
     one, again, other = (model.sample(4, seed=seed).ids.tolist() for seed in (1, 1, 2))
     assert one == again
     assert one != other
 
 
-def test_a_completion_may_be_asked_not_to_stop(network, codec, stories):
-    model = windowed(network, codec, stories)
+def test_a_completion_may_be_asked_not_to_stop(network, tokenizer, stories):
+    model = windowed(network, tokenizer, stories)
     starts = [document[:2] for document in stories.documents]
-    written = model.complete(starts, Sampling(name="sample"), new_tokens=30, seed=0, stops=False)
+    written = model.complete(starts, Sampling(name="sample"), new_tokens=30, seed=0, stop_at_eos=False)
     assert set(written.lengths.tolist()) == {32}
     stopped = model.complete(starts * 3, Sampling(name="sample"), new_tokens=30, seed=0)
     assert min(stopped.lengths) < 32
 
 
-def test_a_saved_model_is_a_hugging_face_folder_without_pickles(network, codec, stories, tmp_path):
-    windowed(network, codec, stories).save(tmp_path)
+def test_a_saved_model_is_a_hugging_face_folder_without_pickles(network, tokenizer, stories, tmp_path):
+    windowed(network, tokenizer, stories).save(tmp_path)
     assert json.loads((tmp_path / "facts.json").read_text()) == {"train_units": 5.0}
     assert not [path for path in tmp_path.rglob("*") if path.suffix in {".bin", ".pt", ".pth", ".pkl"}]
     assert load_file(tmp_path / "model.safetensors")
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
     for name, value in network.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], value)
-    assert AutoTokenizer.from_pretrained(tmp_path)("Ann")["input_ids"] == codec.encode_without_eos("Ann").tolist()
+    assert AutoTokenizer.from_pretrained(tmp_path)("Ann")["input_ids"] == tokenizer.encode_without_eos("Ann").tolist()

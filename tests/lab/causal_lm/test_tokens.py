@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailkeep.errors import InputError
-from tailkeep.lab.causal_lm.tokens import TokenData, refuse_short, training_rows
+from tailkeep.lab.causal_lm.tokens import TokenData, check_length, training_rows
 
 LENGTHS = st.lists(st.integers(1, 12), min_size=1, max_size=30)
 
@@ -18,8 +18,8 @@ def documents_of(lengths):
     return [np.arange(end - length, end, dtype=np.int32) for end, length in zip(ends, lengths, strict=True)]
 
 
-def tokens_of(lengths, codec=None, prompts=None):
-    return TokenData.of(documents_of(lengths), codec, prompts=prompts)
+def tokens_of(lengths, tokenizer=None, prompts=None):
+    return TokenData.from_documents(documents_of(lengths), tokenizer, prompts=prompts)
 
 
 def lists(arrays):
@@ -35,7 +35,7 @@ def test_documents_lie_one_after_another():
 
 
 def test_no_documents_are_data_too():
-    data = TokenData.of([], None)
+    data = TokenData.from_documents([], None)
     assert (len(data), data.units, data.documents) == (0, 0, [])
     assert len(tokens_of([2, 1]).concat(data)) == 2
 
@@ -57,7 +57,7 @@ def test_concatenation_keeps_order_and_prompts():
 def test_a_split_loses_nothing_and_leaves_no_part_empty(lengths, parts):
     data = tokens_of(lengths)
     if parts > len(data):
-        with pytest.raises(AssertionError, match="cannot be cut into"):
+        with pytest.raises(AssertionError, match="cannot be split into"):
             data.split(parts)
         return
     pieces = data.split(parts)
@@ -83,13 +83,13 @@ def test_no_part_is_further_from_its_share_than_a_document(lengths, parts):
 
 def test_other_tokens_take_over_the_boundaries():
     data = tokens_of([2, 3], prompts=[1, 1])
-    other = data.like(data.ids + 10)
+    other = data.with_ids(data.ids + 10)
     assert lists(other.documents) == [[10, 11], [12, 13, 14]]
     assert other.prompts.tolist() == [0, 0]
 
 
 def test_what_is_saved_is_read_back(stories, tmp_path):
-    data = TokenData.of(stories.documents, stories.codec, prompts=[3] * len(stories))
+    data = TokenData.from_documents(stories.documents, stories.tokenizer, prompts=[3] * len(stories))
     data.save(tmp_path)
     read = stories.read(tmp_path)
     for name in ("ids", "lengths", "prompts"):
@@ -98,10 +98,10 @@ def test_what_is_saved_is_read_back(stories, tmp_path):
         assert (one == other).all()
 
 
-def test_people_read_the_prompt_and_what_was_written_behind_it(codec, tmp_path):
-    document = codec.encode("Ann saw a cat.\nAnd 😀")
-    given_tokens = len(codec.encode_without_eos("Ann saw"))
-    TokenData.of([document, document], codec, prompts=[given_tokens, 0]).save(tmp_path)
+def test_people_read_the_prompt_and_what_was_written_behind_it(tokenizer, tmp_path):
+    document = tokenizer.encode("Ann saw a cat.\nAnd 😀")
+    given_tokens = len(tokenizer.encode_without_eos("Ann saw"))
+    TokenData.from_documents([document, document], tokenizer, prompts=[given_tokens, 0]).save(tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "text.jsonl").read_text(encoding="utf-8").splitlines()]
     assert lines == [
         {"prompt": "Ann saw", "text": " a cat.\nAnd 😀"},
@@ -109,9 +109,9 @@ def test_people_read_the_prompt_and_what_was_written_behind_it(codec, tmp_path):
     ]
 
 
-def test_a_character_that_the_prompt_cuts_in_two_is_shown_once(codec, tmp_path):
-    document = codec.encode("I 😀 you")
-    TokenData.of([document] * len(document), codec, prompts=range(len(document))).save(tmp_path)
+def test_a_character_that_the_prompt_cuts_in_two_is_shown_once(tokenizer, tmp_path):
+    document = tokenizer.encode("I 😀 you")
+    TokenData.from_documents([document] * len(document), tokenizer, prompts=range(len(document))).save(tmp_path)
     for line in map(json.loads, (tmp_path / "text.jsonl").read_text(encoding="utf-8").splitlines()):
         assert line["prompt"] + line["text"] == "I 😀 you"
 
@@ -148,12 +148,12 @@ def test_joined_documents_are_one_text(lengths, block):
 
 
 def test_a_text_shorter_than_a_block_is_refused_with_both_numbers():
-    refuse_short(tokens_of([9]), block=8, joined=True, what="real")
+    check_length(tokens_of([9]), block=8, joined=True, what="real")
     with pytest.raises(InputError, match=r"the real text has 8 tokens in 1 .* one block of 8\. Give more"):
-        refuse_short(tokens_of([8]), block=8, joined=True, what="real")
+        check_length(tokens_of([8]), block=8, joined=True, what="real")
 
 
 def test_a_text_without_anything_to_predict_is_refused():
-    refuse_short(tokens_of([1] * 9), block=2, joined=True, what="real")
+    check_length(tokens_of([1] * 9), block=2, joined=True, what="real")
     with pytest.raises(InputError, match=r"9 tokens in 9 document\(s\)"):
-        refuse_short(tokens_of([1] * 9), block=2, joined=False, what="real")
+        check_length(tokens_of([1] * 9), block=2, joined=False, what="real")

@@ -19,8 +19,8 @@ SHAPE: dict[str, Any] = {
 }
 
 
-def study(text, **changes: Any) -> dict[str, Any]:
-    """A study of the stories in the file `text`, one a line, that trains in well under a second."""
+def config_tree(text, **changes: Any) -> dict[str, Any]:
+    """The configuration of an arm on the stories in the file `text`, one a line, that trains in well under a second."""
     return {
         "learner": "causal_lm",
         "generations": 2,

@@ -1,5 +1,5 @@
 """The tiny tokenizer and model folder of the language models' tests."""
 
-from tests.lab.causal_lm.conftest import codec, model_folder, one_thread, tokenizer, weights
+from tests.lab.causal_lm.conftest import hf_tokenizer, model_folder, one_thread, tokenizer, weights
 
-__all__ = ["codec", "model_folder", "one_thread", "tokenizer", "weights"]
+__all__ = ["hf_tokenizer", "model_folder", "one_thread", "tokenizer", "weights"]

@@ -3,7 +3,7 @@
 from typing import Any
 
 from tailkeep import lab
-from tests.lab.causal_lm.tiny import SHAPE, study
+from tests.lab.causal_lm.tiny import SHAPE, config_tree
 
 NEOX: dict[str, Any] = {
     "hidden_size": 16,
@@ -23,7 +23,7 @@ MEMBERS = [member("large", 0.75), member("small", 0.25, "gpt_neox")]
 
 
 def ecosystem(text, *, members=MEMBERS, **changes: Any) -> dict[str, Any]:
-    tree = study(text, learner="ecosystem", members=members, **changes)
+    tree = config_tree(text, learner="ecosystem", members=members, **changes)
     del tree["model"]
     return tree
 

@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM
 from tailkeep.errors import ConfigError, InputError, TrainingError
 from tailkeep.lab.causal_lm.data_config import Greedy
 from tailkeep.lab.causal_lm.tokenizer import train_tokenizer
-from tailkeep.lab.ecosystem.learner import Pool, build, compare_members, deal, member_seed
+from tailkeep.lab.ecosystem.learner import Pool, assign_members, build, compare_members, member_seed
 from tailkeep.lab.selectors import Surplexity
 from tests.lab.causal_lm.tiny import write_stories
 from tests.lab.ecosystem.small import load, member
@@ -48,7 +48,7 @@ def ids_of(tokens):
 def test_members_differ_in_family_and_share_one_tokenizer(pool):
     kinds = {name: model.network.config.model_type for name, model in pool.members.items()}
     assert kinds == {"large": "llama", "small": "gpt_neox"}
-    assert len({model.codec.size for model in pool.members.values()}) == 1
+    assert len({model.tokenizer.size for model in pool.members.values()}) == 1
 
 
 LONG = {"block": 8, "batch": 8, "epochs": 6}
@@ -99,7 +99,7 @@ class Recorder:
 
 def recorded(text, **changes):
     experiment = built(text, **changes)
-    learner = type(experiment.learner)(experiment.learner.study, {"large": Recorder(), "small": Recorder()})
+    learner = type(experiment.learner)(experiment.learner.arm, {"large": Recorder(), "small": Recorder()})
     learner.fit(experiment.real, seed=4, budget=1000)
     return experiment.real, [one.seen[0] for one in learner.learners.values()]
 
@@ -135,7 +135,7 @@ def test_an_heir_inherits_from_the_member_of_its_name(text):
 
 def test_a_part_without_text_is_told_with_its_member(text, experiment):
     learner = built(text, train_on="part").learner
-    bare = experiment.real.take(np.arange(1)).like(experiment.real.documents[0])
+    bare = experiment.real.take(np.arange(1)).with_ids(experiment.real.documents[0])
     with pytest.raises(TrainingError, match="member 'small': its part of the pool, 0 document"):
         learner.fit(bare, seed=0, budget=100)
 
@@ -170,9 +170,9 @@ def test_a_regenerated_pool_keeps_its_documents_in_order(text, form):
 def test_samples_are_dealt_out_and_come_back_in_their_places(pool, experiment):
     starts = [document[:3] for document in experiment.real.documents[:8]]
     greedy = Greedy(name="greedy")
-    written = pool.complete(starts, greedy, new_tokens=6, seed=0, stops=False)
-    alone = [ids_of(m.complete(starts, greedy, new_tokens=6, seed=0, stops=False)) for m in pool.members.values()]
-    assert ids_of(written) == [alone[owner][place] for place, owner in enumerate(deal(8, pool.shares))]
+    written = pool.complete(starts, greedy, new_tokens=6, seed=0, stop_at_eos=False)
+    alone = [ids_of(m.complete(starts, greedy, new_tokens=6, seed=0, stop_at_eos=False)) for m in pool.members.values()]
+    assert ids_of(written) == [alone[owner][place] for place, owner in enumerate(assign_members(8, pool.shares))]
     assert written.prompts.tolist() == [3] * 8
 
 
@@ -274,7 +274,7 @@ def test_what_a_pool_has_written_is_selected_by_what_surprises_its_mixture(exper
     written = pool.sample(12, seed=1)
     chosen = experiment.select(pool, written, by=Surplexity(name="surplexity"), size=3, seed=0)
     scored = pool.log_probs(written.documents)
-    surprise = [-row[given - 1 :].mean() for row, given in zip(scored, written.prompts, strict=True)]
-    wanted = written.take(np.sort(np.argsort(surprise)[-3:]))
+    mean_surprisal = [-row[given - 1 :].mean() for row, given in zip(scored, written.prompts, strict=True)]
+    wanted = written.take(np.sort(np.argsort(mean_surprisal)[-3:]))
     assert chosen.ids.tolist() == wanted.ids.tolist()
     assert chosen.facts["candidates"] == 12

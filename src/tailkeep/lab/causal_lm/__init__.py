@@ -1,4 +1,4 @@
 """The learner `causal_lm`: any Hugging Face causal language model in the recursion.
 
-Nothing here is imported before a language model is studied: torch and transformers are an extra.
+Rule: only its configuration is imported before such an arm is built; torch and transformers are an extra.
 """

@@ -1,4 +1,7 @@
-"""The choices of a study with a causal language model: where it starts, how it trains, writes and is measured."""
+"""The configuration of language-model arms: tokenizer, model, training, generation and evaluation.
+
+Rule: plain values only; nothing here imports torch.
+"""
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -18,7 +21,7 @@ class TrainTokenizer(Settings):
 
 
 class Tokenizer(Settings):
-    """`path` of a tokenizer folder, or `train` a new one; neither means the pretrained model's own."""
+    """`path` of a tokenizer folder, or `train` a new one; neither means that of the pretrained model."""
 
     path: InputPath | None = None
     train: TrainTokenizer | None = None
@@ -42,10 +45,10 @@ class Scratch(Settings):
 
 
 class MatchedTemperature(Settings):
-    """Random draws at the temperature at which the model's own text is as likely to it as real text is.
+    """Random sampling at the temperature at which the model's samples are as likely to it as real text is.
 
-    It is found anew for each generation, when its training ends, on `texts` beginnings from the real training text, by
-    `steps` halvings between `low` and `high`; see `matching`. The cuts apply while it is sought and when it is used.
+    It is searched for in each generation, when training ends, on `texts` prompts from the real training text, by
+    `steps` halvings between `low` and `high`; see `generation`. `top_p` and `min_p` apply in the search and in use.
     """
 
     name: Literal["matched"]
@@ -57,13 +60,13 @@ class MatchedTemperature(Settings):
     min_p: Annotated[float, Field(gt=0, le=1)] | None = None
 
     @model_validator(mode="after")
-    def _leaves_room(self) -> Self:
+    def _check_range(self) -> Self:
         if self.low >= self.high:
-            raise ValueError(f"low {self.low} is not below high {self.high}, so there is nothing between to choose")
+            raise ValueError(f"low must be < high, got low {self.low} and high {self.high}")
         return self
 
     def at(self, temperature: float) -> Sampling:
-        """The decoder that draws at `temperature`."""
+        """The decoder that samples at `temperature`."""
         return Sampling(name="sample", temperature=temperature, top_p=self.top_p, min_p=self.min_p)
 
 
@@ -90,7 +93,7 @@ AnyForm = Annotated[DocumentPrompts | WindowPrompts, Field(discriminator="name")
 
 
 class Generation(Settings):
-    """How a generation writes the next one's data, `batch` sequences at a time."""
+    """How a model generates the next generation's data, `batch` sequences at a time."""
 
     form: AnyForm = DocumentPrompts(name="documents")
     decoder: AnyDecoder = Sampling(name="sample")
@@ -117,10 +120,10 @@ class LowRank(Settings):
 
 
 class Finetune(Settings):
-    """How a generation trains that begins with its predecessor's weights, where that differs from `training`.
+    """How a generation that starts from the previous model's weights trains, where that differs from `training`.
 
-    `extrapolate` w: the model becomes base - w (trained - base), base being the predecessor, whose text it was trained
-    on, and trained what comes of it, adapters included (Neon, arXiv 2510.03597).
+    `extrapolate` w: the model becomes base - w (trained - base), base being the previous model, whose text it was
+    trained on, and trained the result of that training, adapters included (Neon, arXiv 2510.03597).
     """
 
     epochs: Annotated[float, Field(gt=0)] | None = None
@@ -129,9 +132,9 @@ class Finetune(Settings):
     extrapolate: Annotated[float, Field(gt=0)] | None = None
 
     def training(self, first: Training) -> Training:
-        """`first`, the training of a model that inherits nothing, with what differs."""
-        given = {"epochs": self.epochs, "learning_rate": self.learning_rate}
-        return first.model_copy(update={key: value for key, value in given.items() if value is not None})
+        """`first`, the training from initial weights, with what differs."""
+        overrides = {"epochs": self.epochs, "learning_rate": self.learning_rate}
+        return first.model_copy(update={key: value for key, value in overrides.items() if value is not None})
 
 
 class Evaluation(Settings):
@@ -147,7 +150,7 @@ AnyModel = Annotated[Pretrained | Scratch, Field(discriminator="name")]
 
 
 class LanguageArm(ArmConfig):
-    """What arms of language models choose, of one or of several."""
+    """The configuration that arms of one or several language models share."""
 
     selects: ClassVar[bool] = True
     data: AnyCorpus
@@ -162,61 +165,61 @@ class LanguageArm(ArmConfig):
 
     @property
     def joined(self) -> bool:
-        """Whether documents are one text, which is written and scored in windows."""
+        """Whether documents are one text, which is generated and scored in windows."""
         return isinstance(self.generation.form, WindowPrompts)
 
     @property
     def answers(self) -> bool:
-        """Whether documents are records, of which only what stands behind the prompt is a target."""
+        """Whether documents are records, whose targets are only the tokens behind the prompt."""
         return isinstance(self.data, TextCorpus) and self.data.prompt_field is not None
 
     @model_validator(mode="after")
-    def _trains_on_them_once(self) -> Self:
+    def _check_external_data(self) -> Self:
         if not isinstance(self.data, TextCorpus):
             return self
-        if self.data.outside is not None and not isinstance(self.regime, Replace):
+        if self.data.external is not None and not isinstance(self.regime, Replace):
             raise ValueError(
                 "data.external_edit and data.external_text replace all real text, but the regime "
                 f"{self.regime.name!r} trains on real text. Set regime.name: replace"
             )
         if self.answers and self.generations > 1:
-            raise ValueError("data.prompt_field is for one training: no model writes records. Set generations: 1")
+            raise ValueError("data.prompt_field is for one generation: no model generates records. Set generations: 1")
         return self
 
     @model_validator(mode="after")
-    def _keeps_records_apart(self) -> Self:
+    def _check_records(self) -> Self:
         if self.joined and self.answers:
             raise ValueError("windows join records into one text. Set generation.form.name=documents")
         return self
 
     @model_validator(mode="after")
-    def _has_heirs(self) -> Self:
+    def _check_finetune(self) -> Self:
         if not self.init_from_previous and self.finetune != Finetune():
             raise ValueError(
-                "finetune has no effect where each generation starts from the first model. Set init_from_previous: true"
+                "finetune has no effect where each generation starts from initial weights. Set init_from_previous: true"
             )
         return self
 
     @model_validator(mode="after")
-    def _can_verify(self) -> Self:
+    def _check_verifier(self) -> Self:
         if isinstance(self.regime, SelectRegime) and self.regime.by.name == "verifier" and self.data.name != "world":
             raise ValueError(
-                "regime.by 'verifier' knows what is true in the embedded world, and nothing of a text file. Set "
-                "data.name: world, or choose another selector"
+                "regime.by 'verifier' knows the truth of the embedded world, but not of a text file. Set "
+                "data.name: world, or use another selector"
             )
         return self
 
     @model_validator(mode="after")
-    def _calibrates(self) -> Self:
+    def _check_calibration(self) -> Self:
         if getattr(self.loss, "threshold", None) != "auto":
             return self
         if isinstance(self.data, InterleavedCorpus):
             raise ValueError(
-                "loss.threshold 'auto' is chosen on text set aside, and data 'interleaved' has none. Give a number"
+                "loss.threshold 'auto' needs calibration text, but data 'interleaved' has none. Give a number"
             )
         if self.data.calibration is None:
             raise ValueError(
-                "loss.threshold 'auto' is chosen on real text that no arm trains on. Set data.calibration, a share of "
+                "loss.threshold 'auto' needs real text that no arm trains on. Set data.calibration, a share of "
                 "the documents such as 0.1, for all arms"
             )
         return self

@@ -1,4 +1,7 @@
-"""What a language model is studied on: real and held-out documents, questions, and the truth where it is known."""
+"""The text of a language-model arm: real and held-out documents, questions, and the truth where it is known.
+
+Rule: no held-out or calibration document is ever trained on.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,22 +19,22 @@ from tailkeep.lab.causal_lm.data_config import (
     TextSource,
     WorldCorpus,
 )
-from tailkeep.lab.causal_lm.downstream import Tests, read_tests
+from tailkeep.lab.causal_lm.downstream import DownstreamTests, read_tests
 
 HELD_OUT = 0.1
 """The share of documents held out where the settings name neither a share nor a file."""
 
 Item = TypeVar("Item")
 Truth = Callable[[Sequence[str]], dict[str, float]]
-"""Machine-written documents -> metrics against a known truth."""
+"""Generated documents -> metrics against a known truth."""
 
 
 @dataclass(frozen=True)
-class Places:
-    """Where the real documents stand in the file that questions are about, which has `total` lines.
+class DocumentLines:
+    """The lines of the real documents in the file that questions are about, which has `total` lines.
 
-    `lines` are those in which the documents begin, None for a document of another file; the last one ends before the
-    line `end`.
+    `lines` are the first lines of the documents, None for a document of another file; the last one ends before the line
+    `end`.
     """
 
     lines: Sequence[int | None]
@@ -41,22 +44,22 @@ class Places:
 
 @dataclass(frozen=True)
 class TextDataset:
-    """Documents; none of `held_out` and `calibration` is trained on. Of a file's there is no `world`.
+    """Documents; none of `held_out` and `calibration` is trained on. `world` is None for text from a file.
 
-    `places` is None where the locations of questions are no lines of a file, or its documents are drawn anew.
+    `document_lines` is None where the locations of questions are no lines of a file, or its documents are resampled.
     """
 
     real: list[TextRecord]
     held_out: list[TextRecord]
     questions: list[Question]
     world: World | None
-    places: Places | None = None
+    document_lines: DocumentLines | None = None
     calibration: list[TextRecord] = field(default_factory=list)
-    tests: Tests = field(default_factory=dict)
+    tests: DownstreamTests = field(default_factory=dict)
 
     @property
     def truth(self) -> Truth | None:
-        """How true documents are, where it is known."""
+        """The measure of how true documents are, where the truth is known."""
         return None if self.world is None else self.world.truth_metrics
 
 
@@ -74,19 +77,23 @@ def read_dataset(settings: AnyCorpus) -> TextDataset:
         case WorldCorpus():
             corpus = _world(settings)
     share = None if isinstance(settings, InterleavedCorpus) else settings.calibration
-    aside = 0 if share is None else max(1, round(share * len(corpus.real)))
-    if aside >= len(corpus.real):
+    num_calibration = 0 if share is None else max(1, round(share * len(corpus.real)))
+    if num_calibration >= len(corpus.real):
         raise InputError(
-            f"data.calibration: {len(corpus.real)} real document(s) cannot be parted. Give more documents."
+            f"data.calibration: {len(corpus.real)} real document(s) are too few to set some aside. Give more documents."
         )
-    cut = len(corpus.real) - aside
-    tests = read_tests(settings.downstream)
-    places = corpus.places and _until(corpus.places, cut)
-    return replace(corpus, real=corpus.real[:cut], calibration=corpus.real[cut:], tests=tests, places=places)
+    end = len(corpus.real) - num_calibration
+    return replace(
+        corpus,
+        real=corpus.real[:end],
+        calibration=corpus.real[end:],
+        tests=read_tests(settings.downstream),
+        document_lines=corpus.document_lines and _first_lines(corpus.document_lines, end),
+    )
 
 
 def interleave(sources: Sequence[Sequence[Item]], chunks: int) -> list[Item]:
-    """Part 1 of `chunks` of each source in turn, then part 2 of each: source s is cut at k len(s) // chunks."""
+    """Part 1 of `chunks` of each source in turn, then part 2 of each: source s is split at k len(s) // chunks."""
     return [
         item
         for chunk in range(chunks)
@@ -98,22 +105,22 @@ def interleave(sources: Sequence[Sequence[Item]], chunks: int) -> list[Item]:
 def _text(settings: TextCorpus) -> TextDataset:
     whole = _read(settings.path, settings)
     documents = whole[: settings.limit]
-    cut = len(documents)
+    end = len(documents)
     if settings.held_out_path is not None:
         held_out = _read(settings.held_out_path, settings)[: settings.held_out_limit]
     else:
-        cut -= round((settings.held_out or HELD_OUT) * len(documents))
-        held_out = documents[cut:]
-    if not cut or not held_out:
+        end -= round((settings.held_out or HELD_OUT) * len(documents))
+        held_out = documents[end:]
+    if not end or not held_out:
         raise InputError(
-            f"{settings.path}: {len(documents)} document(s) cannot be parted into real and held-out ones. "
+            f"{settings.path}: {len(documents)} document(s) cannot be split into real and held-out ones. "
             "Give more documents (see data.separator), or data.held_out_path."
         )
     questions = read_questions(settings.kr_test) if settings.kr_test else []
-    real = documents[:cut]
+    real = documents[:end]
     if settings.weights is not None:
         return TextDataset(_weighted(real, settings, len(whole)), held_out, questions, None)
-    return TextDataset(real, held_out, questions, None, _places(whole, real))
+    return TextDataset(real, held_out, questions, None, _lines_of(whole, real))
 
 
 def _interleaved(settings: InterleavedCorpus) -> TextDataset:
@@ -121,20 +128,20 @@ def _interleaved(settings: InterleavedCorpus) -> TextDataset:
     real: list[list[TextRecord]] = []
     held_out: list[TextRecord] = []
     for name, source, documents in zip(settings.sources, settings.sources.values(), whole, strict=True):
-        chosen = documents[: source.limit]
-        cut = len(chosen) - max(1, round(settings.held_out * len(chosen)))
-        if cut < settings.chunks:
+        used = documents[: source.limit]
+        end = len(used) - max(1, round(settings.held_out * len(used)))
+        if end < settings.chunks:
             raise InputError(
-                f"data.sources.{name}: {len(chosen)} document(s) cannot be parted into {settings.chunks} chunks and "
+                f"data.sources.{name}: {len(used)} document(s) cannot be split into {settings.chunks} chunks and "
                 "held-out ones. Give more documents, or set data.chunks."
             )
-        real.append(chosen[:cut])
-        held_out += chosen[cut:]
+        real.append(used[:end])
+        held_out += used[end:]
     # Questions are about the first source alone.
     others = [[replace(document, line=None) for document in part] for part in real[1:]]
     pool = interleave([real[0], *others], settings.chunks)
     questions = read_questions(settings.kr_test) if settings.kr_test else []
-    return TextDataset(pool, held_out, questions, None, _places(whole[0], pool))
+    return TextDataset(pool, held_out, questions, None, _lines_of(whole[0], pool))
 
 
 def _source(settings: TextSource | AnsweredSource) -> list[TextRecord]:
@@ -147,22 +154,22 @@ def _separator(settings: TextSource | TextCorpus) -> str:
     return "blank-line" if settings.separator is None else settings.separator
 
 
-def _places(whole: Sequence[TextRecord], real: Sequence[TextRecord]) -> Places:
-    """Of `real`, documents of `whole`, a file's, and documents without a line."""
+def _lines_of(whole: Sequence[TextRecord], real: Sequence[TextRecord]) -> DocumentLines:
+    """The lines of `real`: documents of the file `whole`, and others without a line."""
     begins = [record.line for record in whole if record.line is not None]
     total = begins[-1] + whole[-1].text.count("\n") + 1
-    return _ended([record.line for record in real], [*begins, total], total)
+    return _document_lines([record.line for record in real], [*begins, total], total)
 
 
-def _ended(lines: Sequence[int | None], begins: Sequence[int], total: int) -> Places:
+def _document_lines(lines: Sequence[int | None], begins: Sequence[int], total: int) -> DocumentLines:
     last = max((line for line in lines if line is not None), default=-1)
-    return Places(lines, min((line for line in begins if line > last), default=total), total)
+    return DocumentLines(lines, min((line for line in begins if line > last), default=total), total)
 
 
-def _until(places: Places, count: int) -> Places:
-    """Of the first `count` documents alone."""
-    begins = [line for line in (*places.lines, places.end) if line is not None]
-    return _ended(places.lines[:count], begins, places.total)
+def _first_lines(document_lines: DocumentLines, count: int) -> DocumentLines:
+    """Those of the first `count` documents."""
+    begins = [line for line in (*document_lines.lines, document_lines.end) if line is not None]
+    return _document_lines(document_lines.lines[:count], begins, document_lines.total)
 
 
 def _read(path: Path, settings: TextCorpus) -> list[TextRecord]:
@@ -178,8 +185,8 @@ def _weighted(real: list[TextRecord], settings: TextCorpus, documents: int) -> l
     weights = list(read_weights(settings.weights).values())
     if len(weights) != documents:
         raise InputError(
-            f"{settings.weights} has {len(weights)} weights, and {settings.path} {documents} documents. "
-            "Select from this very file, with its documents cut alike (see data.separator)."
+            f"{settings.weights} has {len(weights)} weights, but {settings.path} has {documents} documents. "
+            "Select from this very file, with the same data.separator."
         )
     counts = repeat_count(weights[: len(real)], len(real), seed=settings.weights_seed or 0)
     return [record for record, count in zip(real, counts, strict=True) for _ in range(count)]

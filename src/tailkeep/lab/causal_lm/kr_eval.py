@@ -1,7 +1,7 @@
-"""The knowledge-retention test of a recursion: what is asked, of which part of the real data, and what comes of it.
+"""The knowledge-retention test of a recursion: the questions, the part of the real data each is about, the scores.
 
-Rule: the primary score is ForTIFAI's (arXiv 2509.08972), the mean over the common length; sum and full mean stand
-beside it, and a question that is asked of one model of a recursion is asked of all.
+Rule: the primary score is ForTIFAI's (arXiv 2509.08972), the mean over the common length, with sum and full mean beside
+it; all models of a recursion are scored on the same questions.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tailkeep.data import Form, Question, format_question
 from tailkeep.errors import InputError
-from tailkeep.lab.causal_lm.dataset import Places
+from tailkeep.lab.causal_lm.dataset import DocumentLines
 from tailkeep.lab.causal_lm.tokenizer import Ids
 from tailkeep.lab.protocols import Measurement
 from tailkeep.metrics import KRMargins, KRRow, kr_accuracy, kr_compare, kr_margins, kr_parts, kr_rows
@@ -25,34 +25,35 @@ LogProbs = Callable[[Sequence[Ids]], Sequence[NDArray[np.float32]]]
 """Rows of token ids -> ln p of every token of each row but the first."""
 
 STRADDLING, OUTSIDE = -1, -2
-"""In place of a fraction: the source lies in more than one; it is not among the real documents."""
+"""In place of a fraction: the source spans more than one, or is not among the real documents."""
 
 
 @dataclass(frozen=True)
 class KREvaluator:
-    """The questions of a file, and the form in which they are asked.
+    """The questions of a file, and the form in which they are scored.
 
-    `parts` (questions,) are the fractions of the real data in which their sources lie, or `STRADDLING`, or `OUTSIDE`,
-    which are not asked; None where a recursion has no fractions or the questions no locations: all are asked then.
+    `fractions` (questions,): the fraction of the real data with the question's source, or `STRADDLING`, or `OUTSIDE`,
+    whose questions are not scored. None where a recursion has no fractions or the questions no locations; then all are
+    scored.
     """
 
     questions: Sequence[Question] = ()
     form: Form = "plain"
-    parts: NDArray[np.int64] | None = None
+    fractions: NDArray[np.int64] | None = None
 
     def measure(self, log_probs: LogProbs, encode: Encode) -> Measurement:
         """`kr_accuracy` and its relatives, and the table `knowledge`; nothing if there is no question.
 
-        With a form, `kr_plain` is the accuracy on the questions as they are written, `kr_reformed` the number of those
-        that the form changes, and the table compares the two ways of asking.
+        With a form, `kr_plain` is the accuracy on the questions as they stand in the file, `kr_reformed` the number of
+        those that the form changes, and the table compares the two forms.
         """
         if not self.questions:
             return Measurement({})
-        numbers = [number for number in range(len(self.questions)) if self._part(number) != OUTSIDE]
-        written = [self.questions[number] for number in numbers]
-        margins = _margins([format_question(question, self.form) for question in written], log_probs, encode)
-        rows = kr_rows(margins, None if self.parts is None else self.parts[numbers])
-        metrics = {**_shares(rows), **self._left_out()}
+        numbers = [number for number in range(len(self.questions)) if self._fraction(number) != OUTSIDE]
+        questions = [self.questions[number] for number in numbers]
+        margins = _margins([format_question(question, self.form) for question in questions], log_probs, encode)
+        rows = kr_rows(margins, None if self.fractions is None else self.fractions[numbers])
+        metrics = {**_shares(rows), **self._skipped_counts()}
         table: dict[str, Any] = {
             "file": self._digest(),
             "numbers": numbers,
@@ -61,39 +62,41 @@ class KREvaluator:
         }
         if self.form != "plain":
             changed = [
-                place for place, question in enumerate(written) if format_question(question, self.form) != question
+                index for index, question in enumerate(questions) if format_question(question, self.form) != question
             ]
             plain = margins.common.copy()
-            plain[changed] = _margins([written[place] for place in changed], log_probs, encode).common
+            plain[changed] = _margins([questions[index] for index in changed], log_probs, encode).common
             metrics |= {"kr_plain": kr_accuracy(plain), "kr_reformed": float(len(changed))}
             only_in_form, only_plain, p_value = kr_compare(margins.common, plain).test
             table["form"] = {"only_in_form": only_in_form, "only_plain": only_plain, "p_value": p_value}
         return Measurement(metrics, {"knowledge": table})
 
-    def longest(self, encode: Encode) -> int:
-        """The most tokens of a row that is asked."""
+    def max_length(self, encode: Encode) -> int:
+        """The most tokens of a row that is scored."""
         texts = [format_question(question, form) for question in self.questions for form in {"plain", self.form}]
         return max((len(row) for text in texts for row in encode_question(text, encode)[1:]), default=0)
 
-    def _part(self, number: int) -> int:
-        return 0 if self.parts is None else int(self.parts[number])
+    def _fraction(self, number: int) -> int:
+        return 0 if self.fractions is None else int(self.fractions[number])
 
-    def _left_out(self) -> dict[str, float]:
-        if self.parts is None:
+    def _skipped_counts(self) -> dict[str, float]:
+        if self.fractions is None:
             return {}
-        counts = {"kr_straddling": self.parts == STRADDLING, "kr_outside": self.parts == OUTSIDE}
+        counts = {"kr_straddling": self.fractions == STRADDLING, "kr_outside": self.fractions == OUTSIDE}
         return {name: float(np.sum(which)) for name, which in counts.items()}
 
     def _digest(self) -> str:
-        """The same for the same questions, asked or not."""
+        """The same for the same questions, scored or not."""
         return hashlib.sha256(repr([astuple(question) for question in self.questions]).encode()).hexdigest()[:16]
 
 
-def parts_of(questions: Sequence[Question], places: Places, fractions: Sequence[int]) -> NDArray[np.int64] | None:
-    """The fraction of each question's source, see `KREvaluator`, where the real documents arrive in parts of so many.
+def assign_fractions(
+    questions: Sequence[Question], lines: DocumentLines, fractions: Sequence[int]
+) -> NDArray[np.int64] | None:
+    """The fraction of each question's source (see `KREvaluator`); `fractions` are their numbers of documents.
 
-    A location is a line of the file that questions are about; a source reaches to where the next begins that has
-    questions, and the last one to the end of the file. None where a question has no location.
+    A location is a line of the file that questions are about; a source ends where the next one with questions begins,
+    and the last one at the end of the file. None where a question has no location.
 
     Raises:
         InputError: no source lies among the real documents.
@@ -102,17 +105,17 @@ def parts_of(questions: Sequence[Question], places: Places, fractions: Sequence[
     if len(locations) < len(questions) or not locations:
         return None
     owners = np.repeat(np.arange(len(fractions)), fractions)
-    known = [(line, owner) for line, owner in zip(places.lines, owners, strict=True) if line is not None]
+    known = [(line, owner) for line, owner in zip(lines.lines, owners, strict=True) if line is not None]
     later = [[line for line, owner in known if owner >= part] for part in range(1, len(fractions))]
-    # What stands before the first document is white space.
-    bounds = [0, *(min(lines, default=places.end) for lines in later), places.end]
-    # Questions about a text of which this file is the beginning are asked no more than others from outside.
-    total = max(places.total, max(locations) + 1)
-    parts, inside = (kr_parts(locations, edges, total=total) for edges in (bounds, [0, places.end]))
+    # Before the first document there is only white space.
+    bounds = [0, *(min(begins, default=lines.end) for begins in later), lines.end]
+    # Questions about a longer text, of which this file is the beginning, are outside as well.
+    total = max(lines.total, max(locations) + 1)
+    parts, inside = (kr_parts(locations, edges, total=total) for edges in (bounds, [0, lines.end]))
     if (inside < 0).all():
         raise InputError(
             f"data.kr_test: none of the {len(questions)} questions is about the real documents, which are lines 0 to "
-            f"{places.end - 1} of the file. Give the questions of this text, or more documents (see data.limit)."
+            f"{lines.end - 1} of the file. Give the questions of this text, or more documents (see data.limit)."
         )
     return np.where(inside < 0, OUTSIDE, parts)
 
@@ -120,16 +123,16 @@ def parts_of(questions: Sequence[Question], places: Places, fractions: Sequence[
 def _shares(rows: Sequence[KRRow]) -> dict[str, float]:
     """The metrics of a test's rows, the total first."""
     total, *fractions = rows
-    found = {"kr_accuracy": total.accuracy.mean, "kr_sum": total.by_sum, "kr_mean": total.by_mean}
-    found["kr_items"] = float(total.items)
+    metrics = {"kr_accuracy": total.accuracy.mean, "kr_sum": total.by_sum, "kr_mean": total.by_mean}
+    metrics["kr_items"] = float(total.items)
     for row in fractions:
         name = f"kr_{row.part.replace(' ', '_')}"
-        found |= {name: row.accuracy.mean, f"{name}.items": float(row.items)}
-    return found
+        metrics |= {name: row.accuracy.mean, f"{name}.items": float(row.items)}
+    return metrics
 
 
-def _margins(asked: Sequence[Question], log_probs: LogProbs, encode: Encode) -> KRMargins:
-    rows = [encode_question(question, encode) for question in asked]
+def _margins(questions: Sequence[Question], log_probs: LogProbs, encode: Encode) -> KRMargins:
+    rows = [encode_question(question, encode) for question in questions]
     scored = log_probs([row for _, true, false in rows for row in (true, false)]) if rows else []
     return kr_margins(
         (scored[2 * number][context - 1 :], scored[2 * number + 1][context - 1 :])

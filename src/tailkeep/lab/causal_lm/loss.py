@@ -87,15 +87,15 @@ def gap_of(model: LanguageModel, calibration: TokenData, *, seed: int) -> Confid
     if isinstance(form := model.generation.form, WindowPrompts):
         rows = (training_rows(text, block=form.context, joined=True) for text in (calibration, generated))
         return confidence_gap(*(_log_probs(model, some) for some in rows))
-    longest = max(map(len, generated.documents))
+    max_length = max(map(len, generated.documents))
     real = dataclasses.replace(calibration, prompts=generated.prompts)
-    return confidence_gap(*(_generated_log_probs(model, text, longest) for text in (real, generated)))
+    return confidence_gap(*(_generated_log_probs(model, text, max_length) for text in (real, generated)))
 
 
-def _generated_log_probs(model: LanguageModel, text: TokenData, longest: int) -> list[Any]:
-    scored = _log_probs(model, [document[:longest] for document in text.documents])
+def _generated_log_probs(model: LanguageModel, text: TokenData, max_length: int) -> list[Any]:
+    scored = _log_probs(model, [document[:max_length] for document in text.documents])
     return [row[max(0, num_prompt_tokens - 1) :] for row, num_prompt_tokens in zip(scored, text.prompts, strict=True)]
 
 
 def _log_probs(model: LanguageModel, rows: list[Any]) -> list[Any]:
-    return token_log_probs(model.network, rows, pad=model.codec.pad)
+    return token_log_probs(model.network, rows, pad=model.tokenizer.pad)

@@ -1,4 +1,8 @@
-"""What is measured on a trained language model: always plain likelihood, always on fresh samples of a fixed size."""
+"""What is measured on a trained language model.
+
+Rule: likelihood is cross-entropy whatever the loss; samples are fresh and of a fixed size; words are runs of letters
+and digits, so that tokenizers can be compared.
+"""
 
 import re
 from collections import Counter
@@ -9,7 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from tailkeep.lab.causal_lm.dataset import Truth
-from tailkeep.lab.causal_lm.downstream import Tests, downstream_metrics
+from tailkeep.lab.causal_lm.downstream import DownstreamTests, downstream_metrics
 from tailkeep.lab.causal_lm.kr_eval import KREvaluator
 from tailkeep.lab.causal_lm.model import LanguageModel
 from tailkeep.lab.causal_lm.tokenizer import Ids
@@ -30,11 +34,6 @@ from tailkeep.metrics import (
 )
 from tailkeep.scoring import tempered_nll, token_log_probs
 
-# How much of the real text's tail a model's samples keep: words by how often they occur in the real text.
-#
-# Rule: words are runs of letters and digits, as a reader sees them, so tokenizers can be compared.
-
-
 _WORD = re.compile(r"\w+")
 
 
@@ -43,11 +42,11 @@ def words_of(texts: Sequence[str]) -> list[str]:
     return [word for text in texts for word in _WORD.findall(text)]
 
 
-def written_words(tokens: TokenData) -> list[str]:
-    """The words of what the model wrote, without the documents' prompts; a word begun by the prompt is left out."""
+def generated_words(tokens: TokenData) -> list[str]:
+    """The words that the model generated, without prompts; a word that begins in the prompt does not count."""
     texts = []
-    for document, given in zip(tokens.documents, tokens.prompts, strict=True):
-        whole, prompt = tokens.codec.decode(document), tokens.codec.decode(document[:given])
+    for document, prompt_length in zip(tokens.documents, tokens.prompts, strict=True):
+        whole, prompt = tokens.tokenizer.decode(document), tokens.tokenizer.decode(document[:prompt_length])
         tail = whole[len(prompt) :] if whole.startswith(prompt) else whole
         begun = _WORD.match(tail) if prompt[-1:].isalnum() else None
         texts.append(tail[begun.end() :] if begun else tail)
@@ -55,12 +54,12 @@ def written_words(tokens: TokenData) -> list[str]:
 
 
 def coverage_of(words: Sequence[str], real: Mapping[str, int]) -> list[CoverageBand]:
-    """The bands of the `real` counts by word; of more words than those, the first as many count."""
-    types = {word: place for place, word in enumerate(real)}
-    found = Counter(words[: sum(real.values())])
-    # One more cell for all words that the real text does not have: they are a part of the sample, and of no band.
+    """The coverage of the bands of the `real` counts by word; at most as many of `words` count as `real` has."""
+    types = {word: index for index, word in enumerate(real)}
+    sampled = Counter(words[: sum(real.values())])
+    # One more bin for all words that the real text does not have: they are in the sample, but in no band.
     counts = np.zeros(len(types) + 1, np.int64)
-    for word, count in found.items():
+    for word, count in sampled.items():
         counts[types.get(word, -1)] += count
     return band_coverage(np.array([*real.values(), 0], np.int64), counts)
 
@@ -71,63 +70,63 @@ GRAMS = (1, 2, 3, 4)
 
 @dataclass(frozen=True)
 class TextMeasure:
-    """Held-out likelihood, retained knowledge, and the shape of what the model writes.
+    """Held-out likelihood, KR-test, downstream tests, and statistics of the model's samples.
 
-    `answers`: likelihood is that of what stands behind the prompts of held-out records, each document by itself.
+    `answers`: the likelihood is that of the tokens after the prompts of held-out records, each document by itself.
     """
 
     real: TokenData
     held_out: TokenData
-    exam: KREvaluator
+    kr_evaluator: KREvaluator
     truth: Truth | None
     block: int
     joined: bool
-    tests: Tests = field(default_factory=dict)
+    tests: DownstreamTests = field(default_factory=dict)
     positions: int | None = None
     answers: bool = False
 
     def __call__(self, model: LanguageModel, samples: Mapping[str, TokenData]) -> Measurement:
         """All metrics of one generation; those of samples carry their view's name."""
         held_out = self._log_probs(model, self.held_out)
-        own = {view: self._written_log_probs(model, tokens) for view, tokens in samples.items()}
-        knowledge = self.exam.measure(model.log_probs, model.codec.encode_without_eos)
+        log_probs = {view: self._generated_log_probs(model, tokens) for view, tokens in samples.items()}
+        knowledge = self.kr_evaluator.measure(model.log_probs, model.tokenizer.encode_without_eos)
         metrics = {
             "held_out_nll": -float(held_out.mean()),
             "held_out_above_90": share_above(held_out, 0.9),
             "held_out_above_99": share_above(held_out, 0.99),
             **self._tempered(model),
             **knowledge.metrics,
-            **downstream_metrics(model.network, model.codec, self.tests, positions=self.positions),
+            **downstream_metrics(model.network, model.tokenizer, self.tests, positions=self.positions),
         }
         for view, tokens in samples.items():
-            shape = {**self._shape(tokens), "own_perplexity": perplexity(own[view]), **self._truth(tokens)}
-            shape["above_99"] = share_above(own[view], 0.99)
+            shape = {**self._shape(tokens), "own_perplexity": perplexity(log_probs[view]), **self._truth(tokens)}
+            shape["above_99"] = share_above(log_probs[view], 0.99)
             metrics |= {f"{view}.{name}": value for name, value in shape.items()}
         confidence = {
             "edges": np.linspace(0, 1, BINS + 1).tolist(),
             "real": confidence_histogram(held_out, bins=BINS).tolist(),
-            "common": confidence_histogram(own["common"], bins=BINS).tolist(),
+            "common": confidence_histogram(log_probs["common"], bins=BINS).tolist(),
         }
         return Measurement(metrics, {"confidence": confidence, **knowledge.tables})
 
     def _log_probs(self, model: LanguageModel, data: TokenData) -> np.ndarray:
         rows = training_rows(data, block=self.block, joined=self.joined)
-        scored = token_log_probs(model.network, rows, pad=model.codec.pad)
+        scored = token_log_probs(model.network, rows, pad=model.tokenizer.pad)
         if not self.answers:
             return np.concatenate(scored)
         firsts = first_targets(data, block=self.block)
         return np.concatenate([row[first - 1 :] for row, first in zip(scored, firsts, strict=True)])
 
-    def _written_log_probs(self, model: LanguageModel, data: TokenData) -> np.ndarray:
-        """Of what the model wrote, not of what it was given."""
-        scored = token_log_probs(model.network, data.documents, pad=model.codec.pad)
-        written = [row[max(0, given - 1) :] for row, given in zip(scored, data.prompts, strict=True)]
-        return np.concatenate([*written, np.zeros(0, np.float32)])
+    def _generated_log_probs(self, model: LanguageModel, data: TokenData) -> np.ndarray:
+        """Of the generated tokens, not of the prompts."""
+        scored = token_log_probs(model.network, data.documents, pad=model.tokenizer.pad)
+        log_probs = [row[max(0, prompt - 1) :] for row, prompt in zip(scored, data.prompts, strict=True)]
+        return np.concatenate([*log_probs, np.zeros(0, np.float32)])
 
     def _tempered(self, model: LanguageModel) -> dict[str, float]:
-        """The NLL of each half of the held-out rows at the temperature that suits the other half best.
+        """The NLL of each half of the held-out rows at the temperature that is best for the other half.
 
-        None of records, whose rows would count with their prompts.
+        Empty for records, whose rows include their prompts.
         """
         if self.answers:
             return {}
@@ -138,43 +137,43 @@ class TextMeasure:
         if not all(halves):
             return {}
         best = [
-            fit_temperature(tempered_nll(model.network, half, TEMPERATURES, pad=model.codec.pad).sum(axis=0))
+            fit_temperature(tempered_nll(model.network, half, TEMPERATURES, pad=model.tokenizer.pad).sum(axis=0))
             for half in halves
         ]
         swapped = (
-            tempered_nll(model.network, half, [temperature], pad=model.codec.pad).sum()
+            tempered_nll(model.network, half, [temperature], pad=model.tokenizer.pad).sum()
             for half, temperature in zip(halves, reversed(best), strict=True)
         )
         return {"held_out_nll_tempered": float(sum(swapped)) / int(ends[-1]), "temperature": sum(best) / 2}
 
     def _shape(self, tokens: TokenData) -> dict[str, float]:
-        written = tokens.continuations
-        size = tokens.codec.size
-        sampled = unigram_counts(np.concatenate([*written, np.zeros(0, np.int32)]), size)
+        generated = tokens.continuations
+        size = tokens.tokenizer.size
+        sampled = unigram_counts(np.concatenate([*generated, np.zeros(0, np.int32)]), size)
         real = unigram_counts(self.real.ids, size)
         return {
             "kl_sample_real": kl_divergence(sampled, real),
             "kl_real_sample": kl_divergence(real, sampled),
-            "mean_length": float(np.mean([len(row) for row in written])),
-            **{f"distinct_{n}": distinct_n(written, n) for n in GRAMS},
-            **self._divergences(written),
+            "mean_length": float(np.mean([len(row) for row in generated])),
+            **{f"distinct_{n}": distinct_n(generated, n) for n in GRAMS},
+            **self._divergences(generated),
             **self._coverage(tokens),
         }
 
-    def _divergences(self, written: Sequence[Ids]) -> dict[str, float]:
-        """Of n-grams, each way, and beside them of held-out text in the samples' place: all at one count."""
-        found: dict[str, float] = {}
+    def _divergences(self, generated: Sequence[Ids]) -> dict[str, float]:
+        """KL of n-grams in both directions, and that of held-out text instead of samples, all at one sample size."""
+        metrics: dict[str, float] = {}
         real, other = self._texts_of(self.real), self._texts_of(self.held_out)
         for n in GRAMS:
-            size = min(sum(max(0, len(row) - n + 1) for row in text) for text in (written, real, other))
-            found[f"kl_{n}_sample_real"] = ngram_kl(written, real, n, max_ngrams=size)
-            found[f"kl_{n}_real_sample"] = ngram_kl(real, written, n, max_ngrams=size)
-            found[f"kl_{n}_sample_real_expected"] = ngram_kl(other, real, n, max_ngrams=size)
-            found[f"kl_{n}_real_sample_expected"] = ngram_kl(real, other, n, max_ngrams=size)
-        return found
+            size = min(sum(max(0, len(row) - n + 1) for row in text) for text in (generated, real, other))
+            metrics[f"kl_{n}_sample_real"] = ngram_kl(generated, real, n, max_ngrams=size)
+            metrics[f"kl_{n}_real_sample"] = ngram_kl(real, generated, n, max_ngrams=size)
+            metrics[f"kl_{n}_sample_real_expected"] = ngram_kl(other, real, n, max_ngrams=size)
+            metrics[f"kl_{n}_real_sample_expected"] = ngram_kl(real, other, n, max_ngrams=size)
+        return metrics
 
     def _coverage(self, tokens: TokenData) -> dict[str, float]:
-        bands = coverage_of(written_words(tokens), self._real_words)
+        bands = coverage_of(generated_words(tokens), self._real_words)
         covered = {f"coverage_{band.name}": band.covered for band in bands if band.types}
         return covered | {f"coverage_{band.name}_expected": band.expected for band in bands if band.types}
 
@@ -183,9 +182,9 @@ class TextMeasure:
 
     @cached_property
     def _real_words(self) -> Mapping[str, int]:
-        return Counter(words_of([self.real.codec.decode(document) for document in self.real.documents]))
+        return Counter(words_of([self.real.tokenizer.decode(document) for document in self.real.documents]))
 
     def _truth(self, tokens: TokenData) -> dict[str, float]:
         if self.truth is None:
             return {}
-        return self.truth([tokens.codec.decode(document) for document in tokens.documents])
+        return self.truth([tokens.tokenizer.decode(document) for document in tokens.documents])

@@ -1,4 +1,7 @@
-"""A language model of one generation: how it writes documents, regenerates a text, and is kept on disk."""
+"""A language model of one generation: how it samples documents, regenerates a text, and is saved.
+
+Rule: initialised, fine-tuned with adapters or extrapolated, a network is an ordinary transformers model of one shape.
+"""
 
 import difflib
 import json
@@ -34,123 +37,122 @@ from tailkeep.scoring import token_log_probs
 from tailkeep.scoring.loading import LOAD_ERRORS, quiet_transformers, reason_of
 
 DECODER_TEMPERATURE = "decoder_temperature"
-"""The fact that holds what the decoder `matched` was matched to."""
+"""The fact with the temperature of the decoder `matched`."""
 
 
 @dataclass(frozen=True)
 class LanguageModel:
-    """A trained network with the way its arm lets it write. `prompts` are real documents to begin from.
+    """A trained network with its arm's `generation`. `prompts` are real documents whose beginnings are prompts.
 
-    `facts` hold `decoder_temperature` if the arm's decoder is `matched`: it is sought once, when training ends.
+    `facts` hold `decoder_temperature` if the arm's decoder is `matched`: it is searched for once, when training ends.
     """
 
     network: Any
-    codec: DocumentTokenizer
+    tokenizer: DocumentTokenizer
     generation: Generation
     prompts: TokenData
     facts: Mapping[str, float] = field(default_factory=dict)
 
     def sample(self, n: int, *, seed: int) -> TokenData:
-        """`n` documents, each begun by the first tokens of a real one drawn at random.
+        """`n` documents, each prompted by the first tokens of a random real one.
 
-        In the form `windows` the drawn documents are joined and rewritten window by window.
+        In the form `windows` these real documents are joined and regenerated window by window.
         """
         rng = np.random.default_rng(seed)
-        drawn = self.prompts.take(rng.choice(len(self.prompts), size=n, replace=n > len(self.prompts)))
-        return self.regenerate(drawn, seed=seed)
+        documents = self.prompts.take(rng.choice(len(self.prompts), size=n, replace=n > len(self.prompts)))
+        return self.regenerate(documents, seed=seed)
 
     def regenerate(self, data: TokenData, *, seed: int) -> TokenData:
-        """`data` written anew: document by document behind its first tokens, or window by window."""
+        """`data` regenerated: document by document after its first tokens, or window by window."""
         match self.generation.form:
             case DocumentPrompts() as form:
-                starts = [document[: max(1, min(form.prompt_tokens, len(document) - 1))] for document in data.documents]
-                return self.complete(starts, self.generation.decoder, new_tokens=form.new_tokens, seed=seed)
+                prompts = [
+                    document[: max(1, min(form.prompt_tokens, len(document) - 1))] for document in data.documents
+                ]
+                return self.complete(prompts, self.generation.decoder, new_tokens=form.new_tokens, seed=seed)
             case WindowPrompts() as form:
-                return data.like(self._rewrite(data.ids, form, seed))
+                return data.with_ids(self._rewrite(data.ids, form, seed))
 
     def edit(self, data: TokenData, *, rule: Rule, sampler: Sampler, seed: int) -> TokenData:
-        """`data` with the tokens that `rule` flags drawn anew; see `editing`."""
+        """`data` with the tokens that `rule` flags resampled; see `editing`."""
         return edit_tokens(self.network, data, rule=rule, sampler=sampler, seed=seed)
 
     def complete(
         self,
-        starts: list[Ids],
+        prompts: list[Ids],
         decoder: AnyDecoder,
         *,
         new_tokens: int,
         seed: int,
         batch: int | None = None,
-        stops: bool = True,
+        stop_at_eos: bool = True,
     ) -> TokenData:
-        """Each start with the model's continuation: `new_tokens`, or fewer if it `stops` at the stop token.
+        """Each prompt with the model's continuation of `new_tokens`, or fewer with `stop_at_eos`.
 
-        `batch` is that of the arm's writing if not given; the draws depend on it.
+        `batch` is that of the arm's generation if not given; the samples depend on it.
         """
-        written = self._continue(starts, decoder, new_tokens, seed, stops=stops, batch=batch)
-        documents = [np.concatenate([start, tail]) for start, tail in zip(starts, written, strict=True)]
-        return TokenData.of(documents, self.codec, prompts=[len(start) for start in starts])
+        continuations = self._continue(prompts, decoder, new_tokens, seed, stop_at_eos=stop_at_eos, batch=batch)
+        documents = [np.concatenate(pair) for pair in zip(prompts, continuations, strict=True)]
+        return TokenData.from_documents(documents, self.tokenizer, prompts=[len(prompt) for prompt in prompts])
 
     def log_probs(self, rows: Sequence[Ids]) -> list[NDArray[np.float32]]:
         """ln p of every token of each row but the first; see `scoring.token_log_probs`."""
-        return token_log_probs(self.network, rows, pad=self.codec.pad)
+        return token_log_probs(self.network, rows, pad=self.tokenizer.pad)
 
     def save(self, folder: Path) -> None:
         """Write safetensors weights, configuration, tokenizer and `facts.json`: a Hugging Face model folder."""
         with quiet_transformers():
             self.network.save_pretrained(folder)
-            self.codec.save(folder)
+            self.tokenizer.save(folder)
         (folder / "facts.json").write_text(json.dumps(dict(self.facts)), encoding="utf-8")
 
     def _rewrite(self, ids: Ids, form: WindowPrompts, seed: int) -> Ids:
         """The text window by window, each prompted by the original text before it (ForTIFAI, section on experiments).
 
-        The first token is kept, since nothing stands before it; windows near the start have the context there is.
+        The first token stays, since it has no context; windows near the start have a shorter context.
         """
         firsts = range(1, len(ids), form.new_tokens)
         contexts = [ids[max(0, first - form.context) : first] for first in firsts]
-        windows = self._continue(contexts, self.generation.decoder, form.new_tokens, seed, stops=False)
+        windows = self._continue(contexts, self.generation.decoder, form.new_tokens, seed, stop_at_eos=False)
         return np.concatenate([ids[:1], *windows])[: len(ids)].astype(np.int32)
 
     def _continue(
         self,
-        starts: list[Ids],
+        prompts: list[Ids],
         decoder: AnyDecoder,
         new_tokens: int,
         seed: int,
         *,
-        stops: bool,
+        stop_at_eos: bool,
         batch: int | None = None,
     ) -> list[Ids]:
         return continue_prompts(
             self.network,
-            self.codec,
-            starts,
+            self.tokenizer,
+            prompts,
             decoder=decoder.at(self.facts[DECODER_TEMPERATURE]) if isinstance(decoder, MatchedTemperature) else decoder,
             new_tokens=new_tokens,
-            stops=stops,
+            stop_at_eos=stop_at_eos,
             batch=batch or self.generation.batch,
             seed=seed,
         )
 
 
-# New weights of a named architecture. Rule: code is transformers' own; a pretrained model is `scoring.source`'s.
-
-
-def new_network(model: Scratch, codec: DocumentTokenizer, *, seed: int) -> Any:
-    """Random weights for `codec`'s vocabulary.
+def new_network(model: Scratch, tokenizer: DocumentTokenizer, *, seed: int) -> Any:
+    """Random weights for `tokenizer`'s vocabulary.
 
     Raises:
-        ConfigError: the architecture or its configuration is refused.
+        ConfigError: transformers rejects the architecture or its configuration.
     """
     try:
-        _refuse_unknown(model)
+        _check_config_keys(model)
         config = AutoConfig.for_model(
             model.type,
             **{
-                "vocab_size": codec.size,
-                "bos_token_id": codec.start,
-                "eos_token_id": codec.tokenizer.eos_token_id,
-                "pad_token_id": codec.tokenizer.pad_token_id,
+                "vocab_size": tokenizer.size,
+                "bos_token_id": tokenizer.start,
+                "eos_token_id": tokenizer.hf_tokenizer.eos_token_id,
+                "pad_token_id": tokenizer.hf_tokenizer.pad_token_id,
                 **model.config,
             },
         )
@@ -165,8 +167,8 @@ def new_network(model: Scratch, codec: DocumentTokenizer, *, seed: int) -> Any:
         ) from None
 
 
-def _refuse_unknown(model: Scratch) -> None:
-    """transformers keeps a key that the architecture does not know, and does nothing with it."""
+def _check_config_keys(model: Scratch) -> None:
+    """transformers silently ignores a key that the architecture does not know."""
     default = AutoConfig.for_model(model.type)
     known = [*vars(default), *default.attribute_map]
     for key in model.config:
@@ -176,28 +178,23 @@ def _refuse_unknown(model: Scratch) -> None:
             raise ConfigError(f"unknown key 'model.config.{key}' for model.type {model.type!r}. {hint}")
 
 
-# What an heir does in the space of weights: moves in few dimensions, or away from where its own text has drawn it.
-#
-# Rule: what comes out is a plain model of the same shape, which saves, writes and is measured as any other.
-
-
 def add_adapters(network: Any, low_rank: LowRank, *, seed: int) -> Any:
     """LoRA (Hu et al. 2021) on every linear layer of `network` but its output: the only weights that then train.
 
-    `network` itself is changed and stays what is trained; the result is for `merge_adapters`. The adapters add nothing
-    at first.
+    `network` is changed in place, and training still goes through it; pass the result to `merge_adapters`. The adapters
+    start at zero.
     """
     peft = require("peft", extra="lora")
     config = peft.LoraConfig(r=low_rank.rank, lora_alpha=low_rank.alpha, target_modules="all-linear")
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())), warnings.catch_warnings():
-        # peft asks by a name that transformers has given up.
+        # peft uses a name that transformers has deprecated.
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
         torch.manual_seed(seed)
         return peft.get_peft_model(network, config)
 
 
 def merge_adapters(adapted: Any) -> Any:
-    """The plain model with the adapters added into its weights, all of which can be trained again."""
+    """The model with the adapters merged into its weights, all of which can be trained again."""
     network = adapted.merge_and_unload()
     network.requires_grad_(True)
     return network

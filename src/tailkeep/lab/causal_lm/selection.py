@@ -1,6 +1,7 @@
-"""Selection among the documents that a model has written, for the regime `select`.
+"""Selection among the documents that a model has generated, for the regime `select`.
 
-Rule: every selector turns texts into weights, and one draw turns weights into documents, in the candidates' order.
+Rule: every selector turns texts into weights, and one sampling step turns weights into documents, in the candidates'
+order.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,20 +15,26 @@ from numpy.typing import NDArray
 from tailkeep.data import World
 from tailkeep.data.hashing import count_features, log_ratios
 from tailkeep.lab.causal_lm.tokenizer import Ids
-from tailkeep.lab.causal_lm.tokens import SelectionFacts, TokenData, machine_probability, training_rows, verdicts
+from tailkeep.lab.causal_lm.tokens import (
+    SelectionFacts,
+    TokenData,
+    machine_probability,
+    training_rows,
+    verifier_weights,
+)
 from tailkeep.lab.selectors import DSIR, Detector, Selector, Surplexity, Uniform, Verifier
 from tailkeep.metrics import effective_size, sample_by_weight, top_log_weights
 
 Values = NDArray[np.float64]
 _STREAM = 2
-"""Of the draws of a selection, beside those with which the model wrote under the same seed."""
+"""The random stream of a selection, apart from the one the model sampled with under the same seed."""
 
 
-_SUREST = 1 - 1e-12
+_MAX_PROBABILITY = 1 - 1e-12
 """The highest probability of machine text that leaves a weight."""
 
 
-class Scoring(Protocol):
+class TokenScorer(Protocol):
     """A language model, or a pool of them."""
 
     def log_probs(self, rows: Sequence[Ids]) -> Sequence[NDArray[np.float32]]:
@@ -36,8 +43,8 @@ class Scoring(Protocol):
 
 
 @dataclass(frozen=True)
-class TextSelecting:
-    """Weighs documents by the model that wrote them, by the `real` text, or by the `world` where there is one.
+class TextSelector:
+    """Weights documents by the model that generated them, by the `real` text, or by the `world` where there is one.
 
     A document is scored in rows of `block` predictions, as it is trained on.
     """
@@ -46,50 +53,52 @@ class TextSelecting:
     world: World | None
     block: int
 
-    def __call__(self, model: Scoring, candidates: TokenData, *, by: Selector, size: int, seed: int) -> TokenData:
+    def __call__(self, model: TokenScorer, candidates: TokenData, *, by: Selector, size: int, seed: int) -> TokenData:
         """`size` of the `candidates`, with the facts of their selection."""
         rng = np.random.default_rng([seed, _STREAM])
         texts = _texts(candidates)
-        log_weights, found = self._weigh(model, candidates, texts, by, size, rng)
-        chosen = sample_by_weight(log_weights, size, rng, max_repeats=by.max_repeats)
+        log_weights, selector_facts = self._weights(model, candidates, texts, by, size, rng)
+        selected = sample_by_weight(log_weights, size, rng, max_repeats=by.max_repeats)
         facts = {
             "candidates": float(len(candidates)),
-            "selected_share": len(np.unique(chosen)) / len(candidates),
+            "selected_share": len(np.unique(selected)) / len(candidates),
             "effective_sample_size": effective_size(log_weights),
-            **found,
-            **self._truth(texts, [texts[place] for place in chosen]),
+            **selector_facts,
+            **self._truth(texts, [texts[index] for index in selected]),
         }
-        return replace(candidates.take(chosen), selection=SelectionFacts(facts))
+        return replace(candidates.take(selected), selection=SelectionFacts(facts))
 
-    def _weigh(
+    def _weights(
         self,
-        model: Scoring,
+        model: TokenScorer,
         candidates: TokenData,
         texts: Sequence[str],
         by: Selector,
         size: int,
         rng: np.random.Generator,
     ) -> tuple[Values, Mapping[str, float]]:
-        """ln of each candidate's weight, and what the selector found."""
-        alike = np.zeros(len(candidates))
+        """ln of each candidate's weight, and the selector's facts."""
+        uniform = np.zeros(len(candidates))
         match by:
             case Uniform():
-                return alike, {}
+                return uniform, {}
             case Surplexity():
-                return top_log_weights(surprise(model, candidates, block=self.block), size), {}
+                return top_log_weights(mean_surprisal(model, candidates, block=self.block), size), {}
             case DSIR():
-                ours, theirs = count_features(texts), count_features(self._real_texts)
-                return np.asarray(ours @ log_ratios(ours.sum(axis=0), theirs.sum(axis=0))), {}
+                counts, real_counts = count_features(texts), count_features(self._real_texts)
+                return np.asarray(counts @ log_ratios(counts.sum(axis=0), real_counts.sum(axis=0))), {}
             case Verifier():
-                assert self.world is not None, "refused before anything is trained"
-                weights = verdicts(texts, by, self.world, rng)
+                assert self.world is not None, "checked before anything is trained"
+                weights = verifier_weights(texts, by, self.world, rng)
                 with np.errstate(divide="ignore"):
-                    logs = np.log(weights) if weights.any() else alike
+                    logs = np.log(weights) if weights.any() else uniform
                 return logs, {"accepted_share": float((weights > 0).mean())}
             case Detector():
-                of_real, of_written = machine_probability(self._real_texts, texts)
-                right = ((of_real < 0.5).mean() + (of_written > 0.5).mean()) / 2
-                return by.exponent * np.log1p(-np.minimum(of_written, _SUREST)), {"detector_accuracy": float(right)}
+                of_real, of_generated = machine_probability(self._real_texts, texts)
+                accuracy = ((of_real < 0.5).mean() + (of_generated > 0.5).mean()) / 2
+                return by.exponent * np.log1p(-np.minimum(of_generated, _MAX_PROBABILITY)), {
+                    "detector_accuracy": float(accuracy)
+                }
 
     def _truth(self, candidates: Sequence[str], selected: Sequence[str]) -> dict[str, float]:
         if self.world is None:
@@ -102,18 +111,19 @@ class TextSelecting:
         return _texts(self.real)
 
 
-def surprise(model: Scoring, data: TokenData, *, block: int) -> Values:
-    """Mean -ln p of what `model` has written of each document; one without a token of its own has the middle value."""
-    rows = [training_rows(data.take(np.array([place])), block=block, joined=False) for place in range(len(data))]
-    scored = iter(model.log_probs([row for own in rows for row in own]))
-    found = np.full(len(data), np.nan)
-    for place, (own, given) in enumerate(zip(rows, data.prompts, strict=True)):
-        tokens = np.concatenate([*(next(scored) for _ in own), np.zeros(0, np.float32)])[max(0, int(given) - 1) :]
-        if len(tokens):
-            found[place] = -float(tokens.astype(np.float64).mean())
-    known = np.isfinite(found)
-    return np.where(known, found, float(np.median(found[known])) if known.any() else 0.0)
+def mean_surprisal(model: TokenScorer, data: TokenData, *, block: int) -> Values:
+    """Mean -ln p of each document behind its prompt; a document without such tokens gets the median."""
+    rows = [training_rows(data.take(np.array([index])), block=block, joined=False) for index in range(len(data))]
+    scored = iter(model.log_probs([row for document in rows for row in document]))
+    surprisal = np.full(len(data), np.nan)
+    for index, (document, prompt) in enumerate(zip(rows, data.prompts, strict=True)):
+        log_probs = np.concatenate([*(next(scored) for _ in document), np.zeros(0, np.float32)])
+        generated = log_probs[max(0, int(prompt) - 1) :]
+        if len(generated):
+            surprisal[index] = -float(generated.astype(np.float64).mean())
+    known = np.isfinite(surprisal)
+    return np.where(known, surprisal, float(np.median(surprisal[known])) if known.any() else 0.0)
 
 
 def _texts(data: TokenData) -> list[str]:
-    return [data.codec.decode(document) for document in data.documents]
+    return [data.tokenizer.decode(document) for document in data.documents]

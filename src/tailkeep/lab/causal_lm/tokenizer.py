@@ -1,6 +1,6 @@
 """Text to token ids and back, with a document's boundary tokens.
 
-Rule: ids are kept, text is only for reading, and a text that spells `</s>` is text, never a boundary.
+Rule: ids are what is trained on, text is only for reading, and a text that spells `</s>` is text, never a boundary.
 """
 
 from collections.abc import Sequence
@@ -27,25 +27,25 @@ Ids = NDArray[np.int32]
 class DocumentTokenizer:
     """A tokenizer, and whether a document ends with its end-of-text token."""
 
-    tokenizer: Any
+    hf_tokenizer: Any
     append_eos: bool
 
     @property
     def start(self) -> int | None:
         """The token a document begins with, if the tokenizer has one."""
-        bos: int | None = self.tokenizer.bos_token_id
+        bos: int | None = self.hf_tokenizer.bos_token_id
         return bos
 
     @property
     def stop(self) -> int | None:
         """The token a document ends with, if documents end with one."""
-        eos: int | None = self.tokenizer.eos_token_id
+        eos: int | None = self.hf_tokenizer.eos_token_id
         return eos if self.append_eos else None
 
     @property
     def pad(self) -> int:
-        """An id to fill batches with; it is masked wherever it stands."""
-        for candidate in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id):
+        """An id to pad batches with; it is always masked."""
+        for candidate in (self.hf_tokenizer.pad_token_id, self.hf_tokenizer.eos_token_id):
             if candidate is not None:
                 return int(candidate)
         return 0
@@ -53,21 +53,21 @@ class DocumentTokenizer:
     @property
     def size(self) -> int:
         """The number of ids."""
-        return len(self.tokenizer)
+        return len(self.hf_tokenizer)
 
     @property
-    def silent(self) -> list[int]:
+    def suppressed_ids(self) -> list[int]:
         """Special tokens that never belong into a document: all but its start and its stop."""
-        return sorted(i for i in self.tokenizer.all_special_ids if i not in {self.start, self.stop})
+        return sorted(i for i in self.hf_tokenizer.all_special_ids if i not in {self.start, self.stop})
 
     @cached_property
-    def surfaces(self) -> TokenTexts:
-        """What each id reads as in the middle of a text.
+    def token_texts(self) -> TokenTexts:
+        """The text of each id in the middle of a text.
 
         Raises:
-            InputError: the tokenizer does not tell.
+            InputError: it cannot be read from the tokenizer.
         """
-        return read_token_texts(self.tokenizer)
+        return read_token_texts(self.hf_tokenizer)
 
     def encode(self, text: str) -> Ids:
         """A document's ids: start token (if there is one), text, stop token (if documents end with one)."""
@@ -75,30 +75,30 @@ class DocumentTokenizer:
         return ids if self.stop is None else np.append(ids, np.int32(self.stop))
 
     def encode_without_eos(self, text: str) -> Ids:
-        """As `encode`, without the stop token: a text that goes on."""
-        return encode_without_eos(self.tokenizer, text)
+        """As `encode`, without the stop token: a text that is to be continued."""
+        return encode_without_eos(self.hf_tokenizer, text)
 
-    def given(self, record: TextRecord, whole: Ids) -> int:
-        """How many of `whole`, the tokens of `record.full_text`, belong to its prompt; 0 without a prompt.
+    def count_prompt_tokens(self, record: TextRecord, ids: Ids) -> int:
+        """How many of `ids`, the tokens of `record.full_text`, belong to its prompt; 0 without a prompt.
 
         A token that spans the join belongs to the text.
         """
         if not record.prompt:
             return 0
         prompt = self.encode_without_eos(record.full_text[: record.text_start])
-        shared = min(len(prompt), len(whole))
-        same = whole[:shared] == prompt[:shared]
+        shared = min(len(prompt), len(ids))
+        same = ids[:shared] == prompt[:shared]
         return int(shared if same.all() else same.argmin())
 
     def decode(self, ids: Sequence[int] | Ids) -> str:
         """Readable text, without special tokens."""
         return str(
-            self.tokenizer.decode(list(map(int, ids)), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+            self.hf_tokenizer.decode(list(map(int, ids)), skip_special_tokens=True, clean_up_tokenization_spaces=False)
         )
 
     def save(self, folder: Path) -> None:
         """Write the tokenizer's files."""
-        self.tokenizer.save_pretrained(folder)
+        self.hf_tokenizer.save_pretrained(folder)
 
 
 def load_tokenizer(folder: Path) -> Any:

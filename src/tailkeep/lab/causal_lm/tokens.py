@@ -1,4 +1,7 @@
-"""Documents as token ids: the data of a language model's recursion, and the rows it trains on."""
+"""Documents as token ids: the data of a language model's recursion, and the rows it trains on.
+
+Rule: what edited or selected a text leaves its counts beside the tokens; a part or union of such texts has none.
+"""
 
 import json
 import math
@@ -20,30 +23,25 @@ from tailkeep.lab.protocols import Indices
 from tailkeep.lab.selectors import Verifier
 from tailkeep.optional import require
 
-# What an edit leaves beside a text's tokens: what they were before any edit, and counts.
-#
-# Rule: flagged and changed are counted apart, since what is flagged is drawn anew and mostly stays what it is.
-
-
 _COUNTS = "edits.json"
 _PRISTINE = "pristine.npy"
 
 
 @dataclass(frozen=True)
 class TokenFates:
-    """Tokens by what became of them.
+    """Counts of tokens by their fate. A flagged token is resampled, and mostly stays the same.
 
     Attributes:
-        pristine: those of the text before any edit that an edit may touch.
+        pristine: those of the text before any edit that an edit may change.
         judged: those of them that this edit found.
-        flagged: drawn anew by this edit.
-        changed: became others by this edit.
-        deleted: by this edit.
-        lost: of the pristine ones, those that are others or gone by now, by this edit and those before it.
+        flagged: resampled by this edit.
+        changed: replaced by another token in this edit.
+        deleted: in this edit.
+        lost: pristine ones that this edit or an earlier one has replaced or deleted.
     """
 
     pristine: int
-    judged: int
+    editable: int
     flagged: int
     changed: int
     deleted: int
@@ -54,7 +52,7 @@ class TokenFates:
 class Edits:
     """`pristine` (T,): the id that each token of the edited text had before any edit.
 
-    It is None where an outside model has edited text, since its tokens need not be those of the data.
+    It is None where an external model has edited text, since its tokens need not be those of the data.
     """
 
     pristine: Ids | None
@@ -63,10 +61,10 @@ class Edits:
     @property
     def facts(self) -> Mapping[str, float]:
         """`flagged_share` and `changed_share` (deleted ones too) of this edit, `cumulative_changed_share` of all."""
-        counts, judged = self.counts, max(self.counts.judged, 1)
+        counts, editable = self.counts, max(self.counts.editable, 1)
         return {
-            "flagged_share": counts.flagged / judged,
-            "changed_share": (counts.changed + counts.deleted) / judged,
+            "flagged_share": counts.flagged / editable,
+            "changed_share": (counts.changed + counts.deleted) / editable,
             "cumulative_changed_share": counts.lost / max(counts.pristine, 1),
         }
 
@@ -78,7 +76,7 @@ class Edits:
 
     @classmethod
     def read(cls, folder: Path) -> Self | None:
-        """What `save` has written; None where a text was not edited."""
+        """The edits in a folder that `save` has filled; None where a text was not edited."""
         if not (folder / _COUNTS).exists():
             return None
         counts = TokenFates(**json.loads((folder / _COUNTS).read_text(encoding="utf-8")))
@@ -86,15 +84,12 @@ class Edits:
         return cls(np.load(folder / _PRISTINE, allow_pickle=False) if known else None, counts)
 
 
-# What a selection leaves beside the tokens that it has chosen: its facts.
-
-
 _FACTS = "selection.json"
 
 
 @dataclass(frozen=True)
 class SelectionFacts:
-    """`facts` of the selection that chose a text, as they stand among the metrics."""
+    """`facts` of the selection of a text, as they stand among the metrics."""
 
     facts: Mapping[str, float]
 
@@ -104,72 +99,68 @@ class SelectionFacts:
 
     @classmethod
     def read(cls, folder: Path) -> Self | None:
-        """What `save` has written; None where a text was not selected."""
+        """The facts in a folder that `save` has filled; None where a text was not selected."""
         path = folder / _FACTS
         return cls(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
-
-
-# A detector of machine text: a logistic regression on hashed words and pairs of words.
-#
-# Rule: a text is judged by a detector that was fitted on others.
 
 
 FOLDS = 5
 
 
-def machine_probability(real: Sequence[str], written: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """q of each of the `real` texts and of each of the `written` ones: the chance that it is machine-written.
+def machine_probability(
+    real: Sequence[str], generated: Sequence[str]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """q of each of the `real` and of each of the `generated` texts: the probability that it is model-generated.
 
-    Every fifth text of both is judged by a detector fitted on the others, to which both kinds are equally likely.
+    The detector is a logistic regression on hashed words and pairs of words with balanced classes. Cross-validated:
+    every fifth text of both is scored by a detector that was fitted on the others.
 
     Raises:
         MissingPackageError: scikit-learn is not installed.
     """
     linear: Any = require("sklearn.linear_model", extra="detector")
-    counts = count_features([*real, *written])
-    # A bucket that is nowhere filled would only cost time.
+    counts = count_features([*real, *generated])
+    # Empty buckets would only cost time.
     counts = counts[:, np.unique(counts.indices)]
-    is_written = np.arange(counts.shape[0]) >= len(real)
-    fold = np.concatenate([np.arange(len(real)), np.arange(len(written))]) % FOLDS
-    found = np.full(len(fold), 0.5)
+    is_generated = np.arange(counts.shape[0]) >= len(real)
+    fold = np.concatenate([np.arange(len(real)), np.arange(len(generated))]) % FOLDS
+    probabilities = np.full(len(fold), 0.5)
     for number in range(FOLDS):
-        asked = fold == number
-        # Fewer texts than folds may leave one kind alone, of which nothing can be learnt.
-        if asked.any() and len(set(is_written[~asked].tolist())) == 2:
+        test = fold == number
+        # With fewer texts than folds a training part may hold one class only.
+        if test.any() and len(set(is_generated[~test].tolist())) == 2:
             fitted = linear.LogisticRegression(class_weight="balanced", max_iter=1000)
-            found[asked] = fitted.fit(counts[~asked], is_written[~asked]).predict_proba(counts[asked])[:, 1]
-    return found[: len(real)], found[len(real) :]
-
-
-# A verifier of documents about the embedded world, with the errors and the biases that it is given.
-#
-# Rule: right is what the world itself could have written; errors fall on right and on wrong documents alike.
+            probabilities[test] = fitted.fit(counts[~test], is_generated[~test]).predict_proba(counts[test])[:, 1]
+    return probabilities[: len(real)], probabilities[len(real) :]
 
 
 Weights = NDArray[np.float64]
 
 
-def verdicts(texts: Sequence[str], verifier: Verifier, world: World, rng: np.random.Generator) -> Weights:
-    """The weight (n,) that `verifier` gives to each text, 0 if it does not accept it; see its settings."""
+def verifier_weights(texts: Sequence[str], verifier: Verifier, world: World, rng: np.random.Generator) -> Weights:
+    """The weight (n,) that `verifier` gives to each text, 0 if it does not accept it; see its config.
+
+    A text is right if the world itself could have written it; errors hit right and wrong texts alike.
+    """
     right = np.array([math.isfinite(world.log_probability(text.strip())) for text in texts], np.bool_)
     accepted = right ^ (rng.random(len(texts)) < verifier.error_rate)
-    return np.where(accepted, liking(texts, verifier, world), 0.0)
+    return np.where(accepted, bias_weights(texts, verifier, world), 0.0)
 
 
-def liking(texts: Sequence[str], verifier: Verifier, world: World) -> Weights:
-    """How much `verifier` likes each text (n,), from 0 to 1, whatever is true; 1 without a bias."""
+def bias_weights(texts: Sequence[str], verifier: Verifier, world: World) -> Weights:
+    """The weight of each text (n,) by the bias of `verifier`, from 0 to 1, whether true or not; 1 without a bias."""
     if verifier.bias is None:
         return np.ones(len(texts))
     shares = world.population.people_share
-    liked = []
+    weights = []
     for text in texts:
         statements = world.parse(text).statements
         if verifier.bias == "people":
-            found = [0.0 if s.person is None else float(shares[s.person] / shares.max()) for s in statements]
+            likings = [0.0 if s.person is None else float(shares[s.person] / shares.max()) for s in statements]
         else:
-            found = [float(s.phrasing == 0) for s in statements]
-        liked.append(sum(found) / len(found) if found else 0.0)
-    return np.array(liked, np.float64)
+            likings = [float(s.phrasing == 0) for s in statements]
+        weights.append(sum(likings) / len(likings) if likings else 0.0)
+    return np.array(weights, np.float64)
 
 
 Lengths = NDArray[np.int64]
@@ -182,33 +173,37 @@ class TokenData:
     Args:
         ids: all tokens, (sum of lengths,).
         lengths: tokens of each document, (documents,).
-        prompts: how many leading tokens of each were given to the model, not written by it, (documents,).
+        prompts: the number of leading tokens of each that are its prompt, not generated by the model, (documents,).
         codec: reads the ids as text; it is not part of the data.
-        edits: what an edit has left beside the tokens; parts and unions of edited documents have none.
-        selection: what a selection has left beside them; parts and unions have none.
+        edits: those of an edited text; parts and unions of edited documents have none.
+        selection: the facts of a selected text; parts and unions have none.
     """
 
     ids: Ids
     lengths: Lengths
     prompts: Lengths
-    codec: DocumentTokenizer
+    tokenizer: DocumentTokenizer
     edits: Edits | None = None
     selection: SelectionFacts | None = None
 
     @classmethod
-    def of(cls, documents: Sequence[Ids], codec: DocumentTokenizer, *, prompts: Sequence[int] | None = None) -> Self:
-        """These documents, of which the first `prompts` tokens were given."""
+    def from_documents(
+        cls, documents: Sequence[Ids], tokenizer: DocumentTokenizer, *, prompts: Sequence[int] | None = None
+    ) -> Self:
+        """These documents, whose first `prompts` tokens are prompts."""
         ids = np.concatenate([*documents, np.zeros(0, np.int32)]).astype(np.int32)
         lengths = np.array([len(document) for document in documents], dtype=np.int64)
-        given = np.zeros(len(documents), np.int64) if prompts is None else np.array(prompts, dtype=np.int64)
-        return cls(ids, lengths, given, codec)
+        prompt_lengths = np.zeros(len(documents), np.int64) if prompts is None else np.array(prompts, dtype=np.int64)
+        return cls(ids, lengths, prompt_lengths, tokenizer)
 
     @classmethod
-    def of_records(cls, records: Sequence[TextRecord], codec: DocumentTokenizer) -> Self:
-        """The documents as tokens, of which those of a record's prompt are given."""
-        documents = [codec.encode(record.full_text) for record in records]
-        prompts = [codec.given(record, document) for record, document in zip(records, documents, strict=True)]
-        return cls.of(documents, codec, prompts=prompts)
+    def from_records(cls, records: Sequence[TextRecord], tokenizer: DocumentTokenizer) -> Self:
+        """The records as tokens, each with the length of its prompt."""
+        documents = [tokenizer.encode(record.full_text) for record in records]
+        prompts = [
+            tokenizer.count_prompt_tokens(record, document) for record, document in zip(records, documents, strict=True)
+        ]
+        return cls.from_documents(documents, tokenizer, prompts=prompts)
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -220,8 +215,10 @@ class TokenData:
 
     @property
     def facts(self) -> Mapping[str, float]:
-        """What the edit or the selection tells that made this text; nothing if none did."""
-        return {name: value for made in (self.edits, self.selection) if made for name, value in made.facts.items()}
+        """The facts of the edit or the selection that made this text; none if neither did."""
+        return {
+            name: value for source in (self.edits, self.selection) if source for name, value in source.facts.items()
+        }
 
     @cached_property
     def documents(self) -> list[Ids]:
@@ -230,13 +227,13 @@ class TokenData:
 
     @cached_property
     def continuations(self) -> list[Ids]:
-        """Each document without its prompt: what the model wrote."""
-        return [document[given:] for document, given in zip(self.documents, self.prompts, strict=True)]
+        """Each document without its prompt: what the model generated."""
+        return [document[prompt:] for document, prompt in zip(self.documents, self.prompts, strict=True)]
 
     def take(self, indices: Indices) -> Self:
         """The documents at `indices`."""
-        chosen = [self.documents[i] for i in indices]
-        return type(self).of(chosen, self.codec, prompts=[int(self.prompts[i]) for i in indices])
+        documents = [self.documents[i] for i in indices]
+        return type(self).from_documents(documents, self.tokenizer, prompts=[int(self.prompts[i]) for i in indices])
 
     def concat(self, *others: Self) -> Self:
         """These documents, then those of `others`."""
@@ -244,12 +241,12 @@ class TokenData:
             np.concatenate([self.ids, *(other.ids for other in others)]),
             np.concatenate([self.lengths, *(other.lengths for other in others)]),
             np.concatenate([self.prompts, *(other.prompts for other in others)]),
-            self.codec,
+            self.tokenizer,
         )
 
     def split(self, parts: int) -> Sequence[Self]:
-        """Consecutive pieces, cut between documents as near to equal numbers of tokens as they allow."""
-        assert 1 <= parts <= len(self), f"{len(self)} documents cannot be cut into {parts} pieces"
+        """Consecutive parts, split between documents, with numbers of tokens as equal as possible."""
+        assert 1 <= parts <= len(self), f"{len(self)} documents cannot be split into {parts} parts"
         ends = np.cumsum(self.lengths)
         targets = self.units * np.arange(1, parts) / parts
         cuts = [int(np.abs(ends - target).argmin()) + 1 for target in targets]
@@ -259,22 +256,22 @@ class TokenData:
         bounds = [0, *cuts, len(self)]
         return [self.take(np.arange(a, b)) for a, b in pairwise(bounds)]
 
-    def like(self, ids: Ids) -> Self:
+    def with_ids(self, ids: Ids) -> Self:
         """Other tokens under the same document boundaries."""
-        return type(self)(ids, self.lengths, np.zeros(len(self), np.int64), self.codec)
+        return type(self)(ids, self.lengths, np.zeros(len(self), np.int64), self.tokenizer)
 
     def save(self, folder: Path) -> None:
-        """Write the arrays, and `text.jsonl` for people: one line a document, {prompt, text}."""
+        """Write the arrays, and `text.jsonl` for readers: one line per document, {prompt, text}."""
         for name in ("ids", "lengths", "prompts"):
             np.save(folder / f"{name}.npy", getattr(self, name), allow_pickle=False)
-        for made in (self.edits, self.selection):
-            if made is not None:
-                made.save(folder)
+        for source in (self.edits, self.selection):
+            if source is not None:
+                source.save(folder)
         with (folder / "text.jsonl").open("w", encoding="utf-8") as file:
-            for document, given in zip(self.documents, self.prompts, strict=True):
-                whole = self.codec.decode(document)
-                # A character can be cut in two by the end of the prompt: it is shown whole, in the text.
-                prompt = self.codec.decode(document[:given]).rstrip("\ufffd")
+            for document, prompt_length in zip(self.documents, self.prompts, strict=True):
+                whole = self.tokenizer.decode(document)
+                # The end of the prompt can split a character: it is shown whole, in the text.
+                prompt = self.tokenizer.decode(document[:prompt_length]).rstrip("\ufffd")
                 prompt = prompt if whole.startswith(prompt) else ""
                 line = {"prompt": prompt, "text": whole.removeprefix(prompt)}
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
@@ -284,7 +281,7 @@ class TokenData:
         ids, lengths, prompts = (
             np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("ids", "lengths", "prompts")
         )
-        return type(self)(ids, lengths, prompts, self.codec, Edits.read(folder), SelectionFacts.read(folder))
+        return type(self)(ids, lengths, prompts, self.tokenizer, Edits.read(folder), SelectionFacts.read(folder))
 
 
 def training_rows(data: TokenData, *, block: int, joined: bool) -> list[Ids]:
@@ -293,30 +290,29 @@ def training_rows(data: TokenData, *, block: int, joined: bool) -> list[Ids]:
     Neighbouring rows share one token, so every token but a text's first is predicted exactly once. Rows never cross
     from one document into the next, unless the documents are `joined` into one text, as ForTIFAI's windows do.
 
-    A machine-written text may be shorter than a block, since models collapse; what a user gives is held to
-    `refuse_short`.
+    A generated text may be shorter than a block, since models collapse; the user's text must pass `check_length`.
     """
     texts = [data.ids] if joined else data.documents
     return [text[i : i + block + 1] for text in texts for i in range(0, len(text) - 1, block)]
 
 
 def first_targets(data: TokenData, *, block: int) -> list[int]:
-    """Of each of `training_rows(data, block=block, joined=False)`, where it leaves its document's prompt, at least 1.
+    """For each of `training_rows(data, block=block, joined=False)` the index of its first target, at least 1.
 
-    A row that lies in the prompt has its own length: nothing in it is a target.
+    For a row inside its document's prompt this is the row's length: it has no target.
     """
     return [
-        min(max(1, int(given) - i), len(document[i : i + block + 1]))
-        for document, given in zip(data.documents, data.prompts, strict=True)
+        min(max(1, int(prompt) - i), len(document[i : i + block + 1]))
+        for document, prompt in zip(data.documents, data.prompts, strict=True)
         for i in range(0, len(document) - 1, block)
     ]
 
 
-def refuse_short(data: TokenData, *, block: int, joined: bool, what: str) -> None:
-    """Refuse a text that is shorter than one block, or leaves nothing to predict.
+def check_length(data: TokenData, *, block: int, joined: bool, what: str) -> None:
+    """Check that a text is at least one block long and has something to predict.
 
     Raises:
-        InputError: it does; `what` names it.
+        InputError: it is not; `what` names the text.
     """
     if data.units < block + 1 or not training_rows(data, block=block, joined=joined):
         raise InputError(

@@ -1,7 +1,7 @@
 """One generation's training, by transformers' `Trainer` on whatever device there is.
 
 Rule: the number of steps follows from the budget, not from the size of the training set, so arms train on equally
-many tokens; nothing is selected on a reported measure: the last step's weights are the model.
+many tokens; no checkpoint is selected by a reported measure: the last step's weights are the model.
 """
 
 import math
@@ -51,22 +51,22 @@ def train(
 
     Returns:
         `train_units` (targets seen), `train_flops` (6 for each of them and each weight, the usual estimate),
-        `train_steps`, `train_nll` (mean plain cross-entropy over all steps, in nats) and `kept_fraction` (share of
+        `train_steps`, `train_nll` (mean cross-entropy over all steps, in nats/token) and `kept_fraction` (share of
         targets with a weight that is not zero).
 
     Raises:
         TrainingError: the weights are not finite at the end.
     """
-    begun = zip(rows, [1] * len(rows) if firsts is None else firsts, strict=True)
-    learnt = [(row, first) for row, first in begun if first < len(row)]
-    # Rows that are all prompt are part of the budget, and nobody reads them.
-    share = sum(len(row) - 1 for row, _ in learnt) / sum(len(row) - 1 for row in rows)
-    steps = _steps([row for row, _ in learnt], training, budget * share)
-    _refuse_infinite(network, training)
+    pairs = zip(rows, [1] * len(rows) if firsts is None else firsts, strict=True)
+    trained = [(row, first) for row, first in pairs if first < len(row)]
+    # Rows that are all prompt are part of the budget, but not trained on.
+    share = sum(len(row) - 1 for row, _ in trained) / sum(len(row) - 1 for row in rows)
+    steps = _steps([row for row, _ in trained], training, budget * share)
+    _check_finite(network, training)
     attach(network, weighting)
 
-    # Trainer wants a folder, though no checkpoint is written.
-    with _kept_generators(), tempfile.TemporaryDirectory() as scratch:
+    # Trainer needs a folder, though no checkpoint is saved.
+    with _restored_generators(), tempfile.TemporaryDirectory() as scratch:
         arguments = TrainingArguments(
             output_dir=scratch,
             max_steps=steps,
@@ -93,7 +93,7 @@ def train(
         trainer = Trainer(
             model=network,
             args=arguments,
-            train_dataset=_Rows(learnt),
+            train_dataset=_Rows(trained),
             data_collator=_Collator(pad),
         )
         trainer.remove_callback(PrinterCallback)
@@ -105,7 +105,7 @@ def train(
         trainer.accelerator.unwrap_model(network, keep_fp32_wrapper=False)
     seen = read_stats(network)
     detach(network)
-    _refuse_infinite(network, training)
+    _check_finite(network, training)
     return {
         "train_units": seen["targets"],
         "train_flops": 6.0 * seen["targets"] * sum(weights.numel() for weights in network.parameters()),
@@ -116,7 +116,7 @@ def train(
 
 
 @contextmanager
-def _kept_generators() -> Iterator[None]:
+def _restored_generators() -> Iterator[None]:
     """Trainer seeds every global generator: keep that inside."""
     python, numpy = random.getstate(), np.random.get_state()
     try:
@@ -128,14 +128,14 @@ def _kept_generators() -> Iterator[None]:
 
 
 def _steps(rows: Sequence[Ids], training: Training, budget: float) -> int:
-    """Optimiser steps: `epochs` passes over the budget, or over the rows if tokens are not to be equal."""
+    """Optimiser steps: `epochs` passes over the budget, or over the rows without `equal_tokens`."""
     per_pass = math.ceil(len(rows) / (training.batch * training.gradient_accumulation))
     targets = sum(len(row) - 1 for row in rows)
     passes = training.epochs * (budget / targets if training.equal_tokens else 1.0)
     return max(1, round(passes * per_pass))
 
 
-def _refuse_infinite(network: Any, training: Training) -> None:
+def _check_finite(network: Any, training: Training) -> None:
     if not all(torch.isfinite(parameter).all() for parameter in network.parameters()):
         raise TrainingError(
             f"the weights are no longer finite after training at learning_rate {training.learning_rate}. "
@@ -164,11 +164,11 @@ class _Collator:
         width = max(len(row) for row, _ in rows)
         ids = np.full((len(rows), width), self.pad, dtype=np.int64)
         labels = np.full((len(rows), width), IGNORE, dtype=np.int64)
-        for place, (row, first) in enumerate(rows):
-            ids[place, : len(row)] = row
+        for i, (row, first) in enumerate(rows):
+            ids[i, : len(row)] = row
             # A row's first token is no target. Trainer knows that of some architectures only, and counts it for the
             # rest.
-            labels[place, first : len(row)] = row[first:]
+            labels[i, first : len(row)] = row[first:]
         mask = np.arange(width) < np.array([[len(row)] for row, _ in rows])
         return {
             "input_ids": torch.from_numpy(ids),

@@ -1,4 +1,7 @@
-"""The choices of an ecosystem: its members, what each writes of the pool and what it trains on."""
+"""The configuration of an ecosystem: its members, the share of the pool that each generates, and what it trains on.
+
+Rule: members share a tokenizer, so that any can train on the text of any other.
+"""
 
 import re
 from typing import Annotated, Literal, Self
@@ -11,16 +14,16 @@ from tailkeep.lab.causal_lm.config import AnyModel, CausalLMArm, LanguageArm
 _ROUNDING = 1e-6
 
 
-def _names_a_folder(name: str) -> str:
+def _check_folder_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}", name):
         raise ValueError("a member's name becomes a folder. Use up to 40 letters, digits, '-' and '_'")
     return name
 
 
 class Member(Settings):
-    """One language model of the ecosystem; `share` of the pool is what it writes."""
+    """One language model of the ecosystem, which generates `share` of the pool."""
 
-    name: Annotated[str, AfterValidator(_names_a_folder)]
+    name: Annotated[str, AfterValidator(_check_folder_name)]
     share: Annotated[float, Field(gt=0, lt=1)]
     model: AnyModel
 
@@ -40,29 +43,31 @@ class EcosystemArm(LanguageArm):
     compute: Literal["shared", "each"] = "shared"
 
     @model_validator(mode="after")
-    def _reads_real_text(self) -> Self:
-        given = [
+    def _check_data(self) -> Self:
+        unsupported = [
             key
             for key in ("external_edit", "external_text", "prompt_field")
             if getattr(self.data, key, None) is not None
         ]
-        if given:
-            raise ValueError(f"data.{given[0]} is for single models. Use learner causal_lm, or leave it out")
+        if unsupported:
+            raise ValueError(f"data.{unsupported[0]} is for single models. Use learner causal_lm, or leave it out")
         return self
 
     @model_validator(mode="after")
-    def _members_share_one_pool(self) -> Self:
+    def _check_members(self) -> Self:
         names, total = [member.name for member in self.members], sum(member.share for member in self.members)
         if len(names) < 2:
-            raise ValueError(f"members: {len(names)} is no ecosystem. Give two or more, or use learner causal_lm")
-        if twice := [name for name in names if names.count(name) > 1]:
-            raise ValueError(f"members: the name {twice[0]!r} stands here twice. Name each member differently")
+            raise ValueError(
+                f"members: an ecosystem needs two or more, got {len(names)}. Add members, or use learner causal_lm"
+            )
+        if repeated := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"members: the name {repeated[0]!r} is used twice. Name each member differently")
         if abs(total - 1) > _ROUNDING:
-            raise ValueError(f"members: their shares sum to {total:.6g}. Let them sum to 1")
+            raise ValueError(f"members: their shares sum to {total:.6g}. Make them sum to 1")
         return self
 
-    def alone(self, member: Member) -> CausalLMArm:
-        """The study of one member, as a learner that trains on as many tokens as its budget says."""
+    def member_arm(self, member: Member) -> CausalLMArm:
+        """The arm of one member, which trains on as many tokens as its budget says."""
         shared = {name: getattr(self, name) for name in LanguageArm.model_fields}
         training = self.training.model_copy(update={"equal_tokens": True})
         return CausalLMArm(**{**shared, "learner": "causal_lm", "model": member.model, "training": training})

@@ -11,7 +11,7 @@ from tailkeep.lab.causal_lm.config import LowRank
 from tailkeep.lab.causal_lm.learner import build
 from tailkeep.lab.causal_lm.model import add_adapters, extrapolate, merge_adapters, relative_change
 from tailkeep.lab.learners import sources_of
-from tests.lab.causal_lm.tiny import study, write_stories
+from tests.lab.causal_lm.tiny import config_tree, write_stories
 from tests.runs.faults import Fault, FaultyStorage, content, interrupt
 from tests.runs.small_run import TIMINGS
 
@@ -23,10 +23,12 @@ def text(tmp_path_factory):
 
 def heirs(text, **inherited):
     """What a first model and its heir come to, with `finetune` for the heir."""
-    experiment = build(lab.load(study(text, finetune=inherited)).arms["baseline"], device="cpu", losses={}, shared={})
+    experiment = build(
+        lab.load(config_tree(text, finetune=inherited)).arms["baseline"], device="cpu", losses={}, shared={}
+    )
     first = experiment.learner.fit(experiment.real, seed=0, budget=experiment.real.units)
-    heir = experiment.learner.fit(experiment.real, seed=1, budget=experiment.real.units, previous=first)
-    return first, heir
+    inherited = experiment.learner.fit(experiment.real, seed=1, budget=experiment.real.units, previous=first)
+    return first, inherited
 
 
 def vector(network):
@@ -85,8 +87,8 @@ def test_adapters_are_a_function_of_the_seed(network):
 
 
 def test_a_low_rank_heir_moves_in_few_dimensions_and_not_in_its_words(text):
-    first, heir = heirs(text, low_rank={"rank": 2})
-    before, after = (dict(model.network.named_parameters()) for model in (first, heir))
+    first, inherited = heirs(text, low_rank={"rank": 2})
+    before, after = (dict(model.network.named_parameters()) for model in (first, inherited))
     assert before.keys() == after.keys()
     changes = {name: (after[name] - before[name]).detach() for name in before}
     ranks = {
@@ -98,28 +100,28 @@ def test_a_low_rank_heir_moves_in_few_dimensions_and_not_in_its_words(text):
 
 
 def test_what_an_heir_does_otherwise_is_not_what_the_first_does(text):
-    first, heir = heirs(text, epochs=3, learning_rate=1e-12)
-    assert heir.facts["train_units"] == pytest.approx(3 * first.facts["train_units"], rel=0.1)
-    torch.testing.assert_close(vector(heir.network), vector(first.network))
-    assert heir.facts["weight_change"] < 1e-6
+    first, inherited = heirs(text, epochs=3, learning_rate=1e-12)
+    assert inherited.facts["train_units"] == pytest.approx(3 * first.facts["train_units"], rel=0.1)
+    torch.testing.assert_close(vector(inherited.network), vector(first.network))
+    assert inherited.facts["weight_change"] < 1e-6
 
 
 def test_heirs_that_are_not_there_are_refused(text):
-    with pytest.raises(ConfigError, match="finetune has no effect where each generation starts from the first model"):
-        lab.load(study(text, init_from_previous=False, finetune={"extrapolate": 0.5}))
+    with pytest.raises(ConfigError, match="finetune has no effect where each generation starts from initial weights"):
+        lab.load(config_tree(text, init_from_previous=False, finetune={"extrapolate": 0.5}))
     with pytest.raises(ConfigError, match=r"finetune\.extrapolate"):
-        lab.load(study(text, finetune={"extrapolate": 0}))
+        lab.load(config_tree(text, finetune={"extrapolate": 0}))
 
 
 def test_a_missing_package_is_named_before_anything_is_trained(text, monkeypatch):
-    arm = lab.load(study(text, finetune={"low_rank": {}})).arms["baseline"]
+    arm = lab.load(config_tree(text, finetune={"low_rank": {}})).arms["baseline"]
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(MissingPackageError, match=r"peft is not installed.*tailkeep\[lora\]"):
         build(arm, device="cpu", losses={}, shared={})
 
 
 def test_the_version_of_the_adapters_package_counts_where_it_is_used(text):
-    plain, adapted = (lab.load(study(text, device="cpu", finetune=own)) for own in ({}, {"low_rank": {}}))
+    plain, adapted = (lab.load(config_tree(text, device="cpu", finetune=own)) for own in ({}, {"low_rank": {}}))
     assert "peft" in sources_of(adapted)["packages"]
     assert "peft" not in sources_of(plain)["packages"]
 
@@ -127,7 +129,7 @@ def test_the_version_of_the_adapters_package_counts_where_it_is_used(text):
 @pytest.mark.slow
 def test_a_killed_run_ends_in_the_same_bytes(text, tmp_path):
     arms = {"away": {"finetune": {"extrapolate": 0.5}}, "low-rank": {"finetune": {"low_rank": {"rank": 2}}}}
-    config = lab.load({"device": "cpu", "arms": arms, **study(text)})
+    config = lab.load({"device": "cpu", "arms": arms, **config_tree(text)})
     storage = FaultyStorage()
     lab.run(config, tmp_path / "whole", storage=storage)
     models = [n for n, (verb, path) in enumerate(storage.log, 1) if verb == "rename" and path.name == "model"]

@@ -101,7 +101,7 @@ def test_a_verifier_of_a_text_file_is_refused():
     with pytest.raises(ConfigError) as caught:
         lab.load({**tree, "regime": {"name": "select", "by": {"name": "verifier"}}})
     (line,) = str(caught.value).splitlines()
-    assert "regime.by 'verifier' knows what is true in the embedded world, and nothing of a text file" in line
+    assert "regime.by 'verifier' knows the truth of the embedded world, but not of a text file" in line
 
 
 @pytest.mark.parametrize("learner", ["gaussian", "mixture", "regression", "flow", "gan", "vae"])

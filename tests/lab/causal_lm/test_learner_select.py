@@ -6,7 +6,7 @@ import pytest
 
 from tailkeep import lab
 from tailkeep.lab.learners import sources_of
-from tests.lab.causal_lm.tiny import study, write_stories
+from tests.lab.causal_lm.tiny import config_tree, write_stories
 from tests.lab.restarts import check, check_boundaries, check_two_workers, phase_boundaries, rows_of, undisturbed_run
 from tests.runs.faults import Fault
 
@@ -38,7 +38,7 @@ TOLD = {
 def tree(tmp_path_factory):
     pytest.importorskip("sklearn.linear_model")
     text = write_stories(tmp_path_factory.mktemp("text"))
-    return {"device": "cpu", "seeds": [3], "arms": ARMS, **study(text)}
+    return {"device": "cpu", "seeds": [3], "arms": ARMS, **config_tree(text)}
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from tailkeep.lab.causal_lm.measures import coverage_of, words_of, written_words
+from tailkeep.lab.causal_lm.measures import coverage_of, generated_words, words_of
 from tailkeep.lab.causal_lm.tokens import TokenData
 
 
@@ -12,21 +12,21 @@ def test_words_are_runs_of_letters_and_digits():
     assert words_of(["Ann's cat, no. 7!", "été"]) == ["Ann", "s", "cat", "no", "7", "été"]
 
 
-def written(codec, prompt, text):
-    whole = codec.encode_without_eos(prompt + text)
-    given = len(codec.encode_without_eos(prompt))
-    return TokenData.of([whole], codec, prompts=[given])
+def written(tokenizer, prompt, text):
+    whole = tokenizer.encode_without_eos(prompt + text)
+    given = len(tokenizer.encode_without_eos(prompt))
+    return TokenData.from_documents([whole], tokenizer, prompts=[given])
 
 
-def test_what_was_given_is_not_counted(codec):
-    assert written_words(written(codec, "Ann saw", " a red cat")) == ["a", "red", "cat"]
+def test_what_was_given_is_not_counted(tokenizer):
+    assert generated_words(written(tokenizer, "Ann saw", " a red cat")) == ["a", "red", "cat"]
 
 
-def test_a_word_that_the_prompt_began_is_left_out(codec):
-    whole = codec.encode_without_eos("Ann saw a boat. It was")
+def test_a_word_that_the_prompt_began_is_left_out(tokenizer):
+    whole = tokenizer.encode_without_eos("Ann saw a boat. It was")
     # Cut behind the first token of a word that has several.
-    cut = next(n for n in range(2, len(whole)) if not codec.decode(whole[n:]).startswith((" ", ".")))
-    words = written_words(TokenData.of([whole], codec, prompts=[cut]))
+    cut = next(n for n in range(2, len(whole)) if not tokenizer.decode(whole[n:]).startswith((" ", ".")))
+    words = generated_words(TokenData.from_documents([whole], tokenizer, prompts=[cut]))
     assert set(words) < {"Ann", "saw", "a", "boat", "It", "was"}
 
 
@@ -46,7 +46,7 @@ def test_of_more_words_than_the_real_text_has_the_first_ones_count():
 
 
 def test_real_documents_cover_about_what_is_expected(stories):
-    texts = [stories.codec.decode(document) for document in stories.documents]
+    texts = [stories.tokenizer.decode(document) for document in stories.documents]
     real = Counter(words_of(texts))
     some = np.random.default_rng(0).permutation(texts)[:20]
     for band in coverage_of(words_of(some), real):

@@ -3,19 +3,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailkeep.lab.ecosystem.learner import consecutive, deal, member_seed, mixture_log_probs, shuffle_and_deal
+from tailkeep.lab.ecosystem.learner import (
+    assign_members,
+    assign_members_randomly,
+    assign_spans,
+    member_seed,
+    mixture_log_probs,
+)
 
 shares_of_one = st.lists(st.integers(1, 20), min_size=2, max_size=5).map(lambda parts: [p / sum(parts) for p in parts])
 
 
 def test_equal_members_take_turns():
-    assert deal(7, [1 / 3, 1 / 3, 1 / 3]).tolist() == [0, 1, 2, 0, 1, 2, 0]
-    assert deal(8, [0.5, 0.25, 0.25]).tolist() == [0, 1, 2, 0, 0, 1, 2, 0]
+    assert assign_members(7, [1 / 3, 1 / 3, 1 / 3]).tolist() == [0, 1, 2, 0, 1, 2, 0]
+    assert assign_members(8, [0.5, 0.25, 0.25]).tolist() == [0, 1, 2, 0, 0, 1, 2, 0]
 
 
 @given(st.integers(0, 60), shares_of_one)
 def test_every_beginning_of_the_row_is_shared_to_less_than_a_place_and_all_members(places, shares):
-    members = deal(places, shares)
+    members = assign_members(places, shares)
     assert members.shape == (places,)
     for end in range(places + 1):
         counts = np.bincount(members[:end], minlength=len(shares))
@@ -24,19 +30,19 @@ def test_every_beginning_of_the_row_is_shared_to_less_than_a_place_and_all_membe
 
 @given(st.integers(0, 60), shares_of_one, st.integers(0, 5))
 def test_shuffling_changes_who_gets_a_place_and_not_how_many(places, shares, seed):
-    shuffled = shuffle_and_deal(places, shares, seed=seed)
-    assert sorted(shuffled) == sorted(deal(places, shares))
-    assert shuffled.tolist() == shuffle_and_deal(places, shares, seed=seed).tolist()
+    shuffled = assign_members_randomly(places, shares, seed=seed)
+    assert sorted(shuffled) == sorted(assign_members(places, shares))
+    assert shuffled.tolist() == assign_members_randomly(places, shares, seed=seed).tolist()
 
 
 def test_another_seed_deals_other_places():
-    one, other = (shuffle_and_deal(50, [0.5, 0.5], seed=seed).tolist() for seed in (0, 1))
+    one, other = (assign_members_randomly(50, [0.5, 0.5], seed=seed).tolist() for seed in (0, 1))
     assert one != other
 
 
 @given(st.integers(0, 60), shares_of_one, st.integers(0, 5))
 def test_unbroken_pieces_cover_every_place_once_and_in_order(places, shares, seed):
-    pieces = consecutive(places, shares, seed=seed)
+    pieces = assign_spans(places, shares, seed=seed)
     assert np.concatenate([np.arange(0), *(piece for _, piece in pieces)]).tolist() == list(range(places))
     for member, piece in pieces:
         assert 0 < len(piece) <= places * shares[member] + 1
@@ -44,7 +50,7 @@ def test_unbroken_pieces_cover_every_place_once_and_in_order(places, shares, see
 
 
 def test_every_member_comes_first_under_some_seed():
-    firsts = {consecutive(10, [0.5, 0.5], seed=seed)[0][0] for seed in range(20)}
+    firsts = {assign_spans(10, [0.5, 0.5], seed=seed)[0][0] for seed in range(20)}
     assert firsts == {0, 1}
 
 

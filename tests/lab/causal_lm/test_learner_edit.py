@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tailkeep import lab
-from tests.lab.causal_lm.tiny import study, write_stories
+from tests.lab.causal_lm.tiny import config_tree, write_stories
 from tests.lab.restarts import check, check_boundaries, check_two_workers, phase_boundaries, rows_of, undisturbed_run
 from tests.runs.faults import Fault
 
@@ -23,7 +23,7 @@ ARMS = {
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
     text = write_stories(tmp_path_factory.mktemp("text"))
-    return lab.load({"device": "cpu", "seeds": [3], "arms": ARMS, **study(text)})
+    return lab.load({"device": "cpu", "seeds": [3], "arms": ARMS, **config_tree(text)})
 
 
 @pytest.fixture(scope="module")

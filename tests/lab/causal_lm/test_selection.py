@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tailkeep.data import World, WorldConfig
-from tailkeep.lab.causal_lm.selection import TextSelecting, surprise
-from tailkeep.lab.causal_lm.tokens import TokenData, liking, machine_probability, verdicts
+from tailkeep.lab.causal_lm.selection import TextSelector, mean_surprisal
+from tailkeep.lab.causal_lm.tokens import TokenData, bias_weights, machine_probability, verifier_weights
 from tailkeep.lab.selectors import DSIR, Detector, Surplexity, Uniform, Verifier
 from tailkeep.workers import limited_threads
 from tests.lab.causal_lm.tiny import STORIES
@@ -29,70 +29,70 @@ def lies(texts):
     return told
 
 
-def tokens_of(texts, codec, given=1):
-    return TokenData.of([codec.encode(text) for text in texts], codec, prompts=[given] * len(texts))
+def tokens_of(texts, tokenizer, given=1):
+    return TokenData.from_documents([tokenizer.encode(text) for text in texts], tokenizer, prompts=[given] * len(texts))
 
 
-def select(codec, texts, by, size, *, real=TRUE, seed=0, world=WORLD, model=None, block=512):
-    selecting = TextSelecting(tokens_of(real, codec, 0), world, block)
-    found = selecting(model, tokens_of(texts, codec), by=by, size=size, seed=seed)
-    return [codec.decode(document) for document in found.documents], found.facts
+def select(tokenizer, texts, by, size, *, real=TRUE, seed=0, world=WORLD, model=None, block=512):
+    selecting = TextSelector(tokens_of(real, tokenizer, 0), world, block)
+    found = selecting(model, tokens_of(texts, tokenizer), by=by, size=size, seed=seed)
+    return [tokenizer.decode(document) for document in found.documents], found.facts
 
 
-def test_at_random_every_candidate_counts_alike_and_none_is_taken_twice(codec):
-    texts, facts = select(codec, TRUE, RANDOM, 10)
+def test_at_random_every_candidate_counts_alike_and_none_is_taken_twice(tokenizer):
+    texts, facts = select(tokenizer, TRUE, RANDOM, 10)
     assert (facts["candidates"], facts["selected_share"], facts["effective_sample_size"]) == (40, 0.25, 40)
     assert facts["candidate_true_share"] == facts["selected_true_share"] == 1
     assert len(texts) == 10
-    assert texts == select(codec, TRUE, RANDOM, 10)[0]
-    assert texts != select(codec, TRUE, RANDOM, 10, seed=1)[0]
+    assert texts == select(tokenizer, TRUE, RANDOM, 10)[0]
+    assert texts != select(tokenizer, TRUE, RANDOM, 10, seed=1)[0]
 
 
-def test_without_a_world_nothing_is_told_of_the_truth(codec):
-    assert set(select(codec, STORIES, RANDOM, 5, world=None)[1]) == {
+def test_without_a_world_nothing_is_told_of_the_truth(tokenizer):
+    assert set(select(tokenizer, STORIES, RANDOM, 5, world=None)[1]) == {
         "candidates", "selected_share", "effective_sample_size",
     }  # fmt: skip
 
 
-def test_surplexity_takes_the_documents_that_the_model_finds_least_likely(codec):
+def test_surplexity_takes_the_documents_that_the_model_finds_least_likely(tokenizer):
     class Scored:
         def log_probs(self, rows):
             return [np.full(len(row) - 1, -float(len(row)), np.float32) for row in rows]
 
-    longest = sorted(STORIES, key=lambda text: -len(codec.encode(text)))[:8]
-    texts, facts = select(codec, STORIES, Surplexity(name="surplexity"), 8, model=Scored(), world=None)
-    assert sorted(map(len, map(codec.encode, texts))) == sorted(map(len, map(codec.encode, longest)))
+    max_length = sorted(STORIES, key=lambda text: -len(tokenizer.encode(text)))[:8]
+    texts, facts = select(tokenizer, STORIES, Surplexity(name="surplexity"), 8, model=Scored(), world=None)
+    assert sorted(map(len, map(tokenizer.encode, texts))) == sorted(map(len, map(tokenizer.encode, max_length)))
     assert texts == [text for text in STORIES if text in texts]
     assert facts["effective_sample_size"] == pytest.approx(8)
 
 
-def test_surprise_is_the_mean_of_what_the_model_wrote_in_rows_as_it_is_trained(codec):
-    class Places:
+def test_surprise_is_the_mean_of_what_the_model_wrote_in_rows_as_it_is_trained(tokenizer):
+    class DocumentLines:
         """ln p of a token is less by its place in its row."""
 
         def log_probs(self, rows):
             return [-np.arange(1, len(row), dtype=np.float32) for row in rows]
 
     rows = [np.arange(length, dtype=np.int32) for length in (6, 2, 1)]
-    data = TokenData.of(rows, codec, prompts=[3, 1, 1])
+    data = TokenData.from_documents(rows, tokenizer, prompts=[3, 1, 1])
     # The first document: places 1 to 5 in one row, of which those behind the prompt are 3, 4, 5; in rows of 4: 3, 4, 1.
-    assert surprise(Places(), data, block=8).tolist() == [4, 1, 2.5]
-    assert surprise(Places(), data, block=4)[0] == pytest.approx((3 + 4 + 1) / 3)
+    assert mean_surprisal(DocumentLines(), data, block=8).tolist() == [4, 1, 2.5]
+    assert mean_surprisal(DocumentLines(), data, block=4)[0] == pytest.approx((3 + 4 + 1) / 3)
 
 
-def test_dsir_takes_what_reads_like_the_real_text(codec):
+def test_dsir_takes_what_reads_like_the_real_text(tokenizer):
     mixed = [text for pair in zip(TRUE, OTHER, strict=True) for text in pair]
-    texts, facts = select(codec, mixed, DSIR(name="dsir"), 20, world=None)
+    texts, facts = select(tokenizer, mixed, DSIR(name="dsir"), 20, world=None)
     assert set(texts) <= set(TRUE)
     assert facts["selected_share"] == 0.25
     assert 1 <= facts["effective_sample_size"] < 80
 
 
-def test_a_verifier_accepts_the_true_and_the_true_alone(codec):
+def test_a_verifier_accepts_the_true_and_the_true_alone(tokenizer):
     wrong = lies(TRUE)
     assert not set(wrong) & set(TRUE)
     broken = [text[:-3] for text in TRUE]
-    texts, facts = select(codec, [*wrong, *TRUE, *broken], VERIFIER, 30)
+    texts, facts = select(tokenizer, [*wrong, *TRUE, *broken], VERIFIER, 30)
     assert set(texts) <= set(TRUE)
     assert facts["accepted_share"] == pytest.approx(1 / 3)
     assert facts["effective_sample_size"] == pytest.approx(40)
@@ -100,13 +100,13 @@ def test_a_verifier_accepts_the_true_and_the_true_alone(codec):
     assert facts["selected_share"] == 0.25
 
 
-def test_fewer_accepted_documents_than_needed_are_repeated_and_with_none_all_count_alike(codec):
+def test_fewer_accepted_documents_than_needed_are_repeated_and_with_none_all_count_alike(tokenizer):
     wrong = lies(TRUE)
-    texts, facts = select(codec, [*wrong, *TRUE[:4]], VERIFIER, 10)
+    texts, facts = select(tokenizer, [*wrong, *TRUE[:4]], VERIFIER, 10)
     assert len(texts) == 10
     assert set(texts) == set(TRUE[:4])
     assert facts["selected_share"] == pytest.approx(4 / 44)
-    texts, facts = select(codec, wrong, VERIFIER, 10)
+    texts, facts = select(tokenizer, wrong, VERIFIER, 10)
     assert len(texts) == 10
     assert facts["accepted_share"] == 0
 
@@ -114,7 +114,7 @@ def test_fewer_accepted_documents_than_needed_are_repeated_and_with_none_all_cou
 def test_an_error_rate_is_the_share_of_wrong_verdicts_on_right_and_on_wrong_documents():
     rng = np.random.default_rng(0)
     erring = Verifier(name="verifier", error_rate=0.2)
-    right, wrong = ([verdicts(texts, erring, WORLD, rng) for _ in range(50)] for texts in (TRUE, lies(TRUE)))
+    right, wrong = ([verifier_weights(texts, erring, WORLD, rng) for _ in range(50)] for texts in (TRUE, lies(TRUE)))
     # 2,000 verdicts each: the standard error of the share is .009.
     assert np.mean(right) == pytest.approx(0.8, abs=0.04)
     assert np.mean(wrong) == pytest.approx(0.2, abs=0.04)
@@ -123,26 +123,26 @@ def test_an_error_rate_is_the_share_of_wrong_verdicts_on_right_and_on_wrong_docu
 
 def test_a_bias_towards_people_weighs_a_document_by_how_often_its_person_is_spoken_of():
     shares = WORLD.population.people_share
-    found = liking(TRUE, Verifier(name="verifier", bias="people"), WORLD)
+    found = bias_weights(TRUE, Verifier(name="verifier", bias="people"), WORLD)
     people = [WORLD.parse(text).statements[0].person for text in TRUE]
     assert found == pytest.approx(shares[people] / shares[0])
-    assert liking(["Nobody knows."], Verifier(name="verifier", bias="people"), WORLD).tolist() == [0]
+    assert bias_weights(["Nobody knows."], Verifier(name="verifier", bias="people"), WORLD).tolist() == [0]
 
 
 def test_a_bias_towards_a_phrasing_weighs_a_document_by_its_sentences_in_the_commonest_one():
-    found = liking(TRUE, Verifier(name="verifier", bias="phrasing"), WORLD)
+    found = bias_weights(TRUE, Verifier(name="verifier", bias="phrasing"), WORLD)
     expected = [np.mean([s.phrasing == 0 for s in WORLD.parse(text).statements]) for text in TRUE]
     assert found == pytest.approx(expected)
-    assert liking(TRUE, VERIFIER, WORLD).tolist() == [1] * len(TRUE)
+    assert bias_weights(TRUE, VERIFIER, WORLD).tolist() == [1] * len(TRUE)
 
 
-def test_the_detector_tells_other_text_from_real_text_and_not_real_from_real(codec):
+def test_the_detector_tells_other_text_from_real_text_and_not_real_from_real(tokenizer):
     pytest.importorskip("sklearn.linear_model")
     with limited_threads(1):
         real, written = machine_probability(TRUE, OTHER)
         alike = machine_probability(TRUE, WORLD.held_out()[:40])
         mixed = [text for pair in zip(WORLD.held_out()[:40], OTHER, strict=True) for text in pair]
-        texts, facts = select(codec, mixed, Detector(name="detector"), 20)
+        texts, facts = select(tokenizer, mixed, Detector(name="detector"), 20)
     assert (real < 0.5).mean() > 0.9
     assert (written > 0.5).mean() > 0.9
     assert 0.3 < np.mean(alike[1] > 0.5) < 0.7
@@ -157,8 +157,10 @@ def test_a_detector_of_too_few_texts_knows_nothing():
     assert (real.tolist(), written.tolist()) == ([0.5], [0.5])
 
 
-def test_a_selection_keeps_its_facts_on_disk_and_a_part_of_it_has_none(codec, tmp_path):
-    found = TextSelecting(tokens_of(TRUE, codec, 0), WORLD, 64)(None, tokens_of(TRUE, codec), by=RANDOM, size=5, seed=0)
+def test_a_selection_keeps_its_facts_on_disk_and_a_part_of_it_has_none(tokenizer, tmp_path):
+    found = TextSelector(tokens_of(TRUE, tokenizer, 0), WORLD, 64)(
+        None, tokens_of(TRUE, tokenizer), by=RANDOM, size=5, seed=0
+    )
     found.save(tmp_path)
     read = found.read(tmp_path)
     assert read.facts == found.facts != {}

@@ -8,9 +8,9 @@ from tests.lab.ecosystem.small import ecosystem, load, member
 @pytest.mark.parametrize(
     ("members", "message"),
     [
-        ([member("one", 0.5)], "members: 1 is no ecosystem. Give two or more, or use learner causal_lm"),
-        ([member("one", 0.5), member("two", 0.4)], r"members: their shares sum to 0\.9\. Let them sum to 1"),
-        ([member("one", 0.5), member("one", 0.5)], "members: the name 'one' stands here twice"),
+        ([member("one", 0.5)], "members: an ecosystem needs two or more, got 1. Add members, or use learner causal_lm"),
+        ([member("one", 0.5), member("two", 0.4)], r"members: their shares sum to 0\.9\. Make them sum to 1"),
+        ([member("one", 0.5), member("one", 0.5)], "members: the name 'one' is used twice"),
         ([member("one", 1.0), member("two", 0.5)], r"members\.0\.share"),
         ([member("a/b", 0.5), member("two", 0.5)], "a member's name becomes a folder"),
         ([{"name": "one", "share": 0.5}, member("two", 0.5)], r"members\.0\.model"),

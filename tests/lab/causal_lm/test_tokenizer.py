@@ -16,25 +16,25 @@ from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, load_tokenizer, 
 from tests.lab.causal_lm.tiny import STORIES
 
 
-def test_a_document_stands_between_its_start_and_its_stop(codec):
-    ids = codec.encode("Ann saw a cat.")
+def test_a_document_stands_between_its_start_and_its_stop(tokenizer):
+    ids = tokenizer.encode("Ann saw a cat.")
     assert ids.dtype == np.int32
-    assert (ids[0], ids[-1]) == (codec.tokenizer.bos_token_id, codec.tokenizer.eos_token_id)
-    assert set(ids[1:-1]).isdisjoint(codec.tokenizer.all_special_ids)
+    assert (ids[0], ids[-1]) == (tokenizer.hf_tokenizer.bos_token_id, tokenizer.hf_tokenizer.eos_token_id)
+    assert set(ids[1:-1]).isdisjoint(tokenizer.hf_tokenizer.all_special_ids)
 
 
-def test_a_text_that_goes_on_has_no_stop(codec):
-    assert codec.encode_without_eos("Ann").tolist() == codec.encode("Ann")[:-1].tolist()
+def test_a_text_that_goes_on_has_no_stop(tokenizer):
+    assert tokenizer.encode_without_eos("Ann").tolist() == tokenizer.encode("Ann")[:-1].tolist()
 
 
-def test_documents_without_a_stop_token_are_open(tokenizer):
-    codec = DocumentTokenizer(tokenizer, append_eos=False)
-    assert codec.stop is None
-    assert codec.encode("Ann").tolist() == codec.encode_without_eos("Ann").tolist()
+def test_documents_without_a_stop_token_are_open(hf_tokenizer):
+    tokenizer = DocumentTokenizer(hf_tokenizer, append_eos=False)
+    assert tokenizer.stop is None
+    assert tokenizer.encode("Ann").tolist() == tokenizer.encode_without_eos("Ann").tolist()
 
 
-def test_a_start_is_not_put_before_a_start(codec):
-    assert codec.encode("Ann").tolist().count(codec.start) == 1
+def test_a_start_is_not_put_before_a_start(tokenizer):
+    assert tokenizer.encode("Ann").tolist().count(tokenizer.start) == 1
 
 
 @pytest.mark.parametrize("append_eos", [True, False])
@@ -49,48 +49,48 @@ def test_a_tokenizer_that_ends_texts_itself_changes_nothing(append_eos):
 
 
 def test_a_tokenizer_without_a_start_token_has_none():
-    tokenizer = train_tokenizer(STORIES, vocab_size=300)
-    tokenizer.bos_token = None
-    tokenizer._tokenizer.post_processor = processors.TemplateProcessing(single="$A", special_tokens=[])
-    codec = DocumentTokenizer(tokenizer, append_eos=True)
-    assert codec.start is None
-    assert codec.encode("Ann")[0] not in tokenizer.all_special_ids
+    hf_tokenizer = train_tokenizer(STORIES, vocab_size=300)
+    hf_tokenizer.bos_token = None
+    hf_tokenizer._tokenizer.post_processor = processors.TemplateProcessing(single="$A", special_tokens=[])
+    tokenizer = DocumentTokenizer(hf_tokenizer, append_eos=True)
+    assert tokenizer.start is None
+    assert tokenizer.encode("Ann")[0] not in hf_tokenizer.all_special_ids
 
 
 @given(text=st.text(alphabet=st.characters(exclude_categories=["Cs"])))
-def test_any_text_comes_back_as_it_was(codec, text):
-    assert codec.decode(codec.encode(text)) == text
+def test_any_text_comes_back_as_it_was(tokenizer, text):
+    assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
 @pytest.mark.parametrize("text", ["<s>", "</s> Ann </s>", "a<pad>b", "\x1b[31m", " leading", "two  spaces .", "ï 😀"])
-def test_markup_and_odd_characters_are_text(codec, text):
-    ids = codec.encode(text)
-    assert codec.decode(ids) == text
-    assert set(ids[1:-1]).isdisjoint(codec.tokenizer.all_special_ids)
+def test_markup_and_odd_characters_are_text(tokenizer, text):
+    ids = tokenizer.encode(text)
+    assert tokenizer.decode(ids) == text
+    assert set(ids[1:-1]).isdisjoint(tokenizer.hf_tokenizer.all_special_ids)
 
 
-def test_padding_is_silent_and_the_ends_are_not(codec):
-    assert codec.silent == [codec.tokenizer.pad_token_id]
-    assert codec.pad == codec.tokenizer.pad_token_id
+def test_padding_is_silent_and_the_ends_are_not(tokenizer):
+    assert tokenizer.suppressed_ids == [tokenizer.hf_tokenizer.pad_token_id]
+    assert tokenizer.pad == tokenizer.hf_tokenizer.pad_token_id
 
 
-def test_an_end_that_documents_do_not_use_is_silent(tokenizer):
-    assert tokenizer.eos_token_id in DocumentTokenizer(tokenizer, append_eos=False).silent
+def test_an_end_that_documents_do_not_use_is_silent(hf_tokenizer):
+    assert hf_tokenizer.eos_token_id in DocumentTokenizer(hf_tokenizer, append_eos=False).suppressed_ids
 
 
 def test_a_tokenizer_without_padding_pads_with_its_end():
-    tokenizer = train_tokenizer(STORIES, vocab_size=300)
-    tokenizer.pad_token = None
-    assert DocumentTokenizer(tokenizer, append_eos=True).pad == tokenizer.eos_token_id
-    tokenizer.eos_token = None
-    assert DocumentTokenizer(tokenizer, append_eos=False).pad == 0
+    hf_tokenizer = train_tokenizer(STORIES, vocab_size=300)
+    hf_tokenizer.pad_token = None
+    assert DocumentTokenizer(hf_tokenizer, append_eos=True).pad == hf_tokenizer.eos_token_id
+    hf_tokenizer.eos_token = None
+    assert DocumentTokenizer(hf_tokenizer, append_eos=False).pad == 0
 
 
 @pytest.mark.parametrize("vocab_size", [260, 300, 5000])
 def test_a_trained_tokenizer_is_no_larger_than_asked_for(vocab_size):
-    codec = DocumentTokenizer(train_tokenizer(STORIES, vocab_size=vocab_size), append_eos=True)
-    assert 259 <= codec.size <= vocab_size
-    assert max(codec.encode("".join(STORIES))) < codec.size
+    tokenizer = DocumentTokenizer(train_tokenizer(STORIES, vocab_size=vocab_size), append_eos=True)
+    assert 259 <= tokenizer.size <= vocab_size
+    assert max(tokenizer.encode("".join(STORIES))) < tokenizer.size
 
 
 def test_training_is_the_same_in_every_process(tmp_path):
@@ -105,13 +105,18 @@ def test_training_is_the_same_in_every_process(tmp_path):
     assert here.read_bytes() == there.read_bytes()
 
 
-def test_a_saved_tokenizer_reads_and_writes_as_before(codec, tmp_path):
-    codec.save(tmp_path)
+def test_a_saved_tokenizer_reads_and_writes_as_before(tokenizer, tmp_path):
+    tokenizer.save(tmp_path)
     loaded = DocumentTokenizer(load_tokenizer(tmp_path), append_eos=True)
     for text in (*STORIES[:3], "<s> naïve 😀"):
-        assert loaded.encode(text).tolist() == codec.encode(text).tolist()
+        assert loaded.encode(text).tolist() == tokenizer.encode(text).tolist()
         assert loaded.decode(loaded.encode(text)) == text
-    assert (loaded.start, loaded.stop, loaded.pad, loaded.silent) == (codec.start, codec.stop, codec.pad, codec.silent)
+    assert (loaded.start, loaded.stop, loaded.pad, loaded.suppressed_ids) == (
+        tokenizer.start,
+        tokenizer.stop,
+        tokenizer.pad,
+        tokenizer.suppressed_ids,
+    )
 
 
 def test_a_folder_without_a_tokenizer_is_named(tmp_path):
@@ -131,8 +136,8 @@ def test_a_broken_tokenizer_is_one_clear_error(tmp_path, content):
     assert "\n" not in str(caught.value)
 
 
-def test_code_in_a_tokenizer_folder_is_not_run(codec, tmp_path):
-    codec.save(tmp_path)
+def test_code_in_a_tokenizer_folder_is_not_run(tokenizer, tmp_path):
+    tokenizer.save(tmp_path)
     settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
     settings["auto_map"] = {"AutoTokenizer": [None, "hostile.Hostile"]}
     settings["tokenizer_class"] = "Hostile"
@@ -144,7 +149,7 @@ def test_code_in_a_tokenizer_folder_is_not_run(codec, tmp_path):
 
 
 def test_a_real_tokenizer_gives_back_real_text(real_data):
-    codec = DocumentTokenizer(load_tokenizer(real_data / "priors" / "stories260k"), append_eos=False)
+    tokenizer = DocumentTokenizer(load_tokenizer(real_data / "priors" / "stories260k"), append_eos=False)
     text = (real_data / "text" / "tinystories.txt").read_text(encoding="utf-8")
     for story in text.split("<|endoftext|>")[:20]:
-        assert codec.decode(codec.encode(story.strip())) == story.strip()
+        assert tokenizer.decode(tokenizer.encode(story.strip())) == story.strip()

@@ -7,7 +7,7 @@ import pytest
 from tailkeep import lab
 from tailkeep.errors import ConfigError
 from tailkeep.lab.learners import sources_of
-from tests.lab.causal_lm.tiny import STORIES, study, write_stories
+from tests.lab.causal_lm.tiny import STORIES, config_tree, write_stories
 from tests.lab.restarts import check, check_boundaries, check_two_workers, phase_boundaries, rows_of, undisturbed_run
 from tests.runs.faults import Fault, FaultyStorage
 
@@ -21,7 +21,7 @@ ARMS = {
 
 
 def tree(text, folder, **changes):
-    found = study(text, device="cpu", seeds=[3], generations=1, arms=ARMS)
+    found = config_tree(text, device="cpu", seeds=[3], generations=1, arms=ARMS)
     return {**found, "data": {**found["data"], "prior": {"path": str(folder)}}, **changes}
 
 
@@ -131,7 +131,7 @@ def test_of_records_only_the_answers_are_edited_learnt_and_measured(model_folder
     [
         (
             {"data": {"prior": None, "external_edit": {}}},
-            "external_edit and external_text need an outside model. Set data.prior.path",
+            "external_edit and external_text need an external model. Set data.prior.path",
         ),
         (
             {"data": {"external_edit": {}, "external_text": {}}},
@@ -163,7 +163,7 @@ def test_records_are_for_one_training_and_stay_apart(model_folder, tmp_path):
     data = {"name": "text", "path": "records.jsonl", "prompt_field": "question"}
     for changes in ({"generations": 2}, {"generation": {"form": {"name": "windows"}}}):
         with pytest.raises(ConfigError, match="records"):
-            lab.load({**study(""), "generations": 1, "data": data, **changes})
+            lab.load({**config_tree(""), "generations": 1, "data": data, **changes})
 
 
 def test_ecosystems_read_real_text(model_folder, tmp_path):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tailkeep import lab
-from tests.lab.causal_lm.tiny import study, write_stories
+from tests.lab.causal_lm.tiny import config_tree, write_stories
 from tests.lab.restarts import check, check_boundaries, check_two_workers, phase_boundaries, undisturbed_run
 from tests.runs.faults import Fault
 
@@ -24,7 +24,7 @@ ARMS = {
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
     text = write_stories(tmp_path_factory.mktemp("text"))
-    return lab.load({"device": "cpu", "seeds": [3], "arms": ARMS, **study(text)})
+    return lab.load({"device": "cpu", "seeds": [3], "arms": ARMS, **config_tree(text)})
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_a_run_killed_at_every_phase_boundary_resumes_to_the_same_bytes(after, c
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["full", "killed"])
 def test_a_run_that_fails_at_any_operation_resumes_to_the_same_bytes(kind, config, undisturbed, tmp_path):
-    # Every operation of a cheaper learner is tried in tests/lab/test_kill_points.py.
+    # Every operation of a cheaper learner is tried in tests/lab/test_run_kill_points.py.
     for n in range(1, len(undisturbed[0]) + 1, 7):
         check(config, undisturbed, tmp_path / str(n), Fault(n, kind, half=True))
 
