@@ -41,7 +41,7 @@ OutOption = Annotated[str | None, typer.Option(metavar="DIR", help="The output, 
 DumpConfig = Annotated[bool, typer.Option("--dump-config", help="Print the resolved config and exit.")]
 
 
-class RunOutcome(Protocol):
+class PrintableOutcome(Protocol):
     """What is known of a run when the command ends."""
 
     @property
@@ -59,7 +59,7 @@ class RunOutcome(Protocol):
         """What should be looked at."""
 
 
-def print_outcome(outcome: RunOutcome, out: str) -> None:
+def print_outcome(outcome: PrintableOutcome, out: str) -> None:
     """Print what a run into `out` found, warn, and end with a code of its own if documents were rejected."""
     for line in outcome.warnings():
         print_status(f"warning: {visible(redact(line), newline=' ')}.")
