@@ -7,15 +7,17 @@ of the backward pass for kept ones. Per-token NLL times a mask computes the logi
 import argparse
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
 
 from loss_cost.inputs import Inputs, Loss, sampled, threshold_keeping, true_gradients
 from loss_cost.measuring import Call, Contender
-from loss_cost.rivals import RIVALS
+from loss_cost.rivals import RIVALS, torch_linear
 from tailkeep.losses import explain_engine, linear_token_nll, linear_truncated_cross_entropy, truncation_mask
+
+_TORCH_NLL = torch_linear(chunked=True, rows=256, reduction="none")
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Scene:
         inputs = self.inputs
         gradients = (inputs.hidden.numel() + inputs.weight.numel()) * inputs.weight.element_size()
         yield f"The gradients themselves, {gradients / 2**20:.0f} MiB, are in every peak."
-        chosen = explain_engine(inputs.hidden, inputs.weight) if options.impl == "auto" else options.impl
+        chosen = explain_engine(inputs.hidden) if options.impl == "auto" else options.impl
         yield f"tailkeep's engine: {chosen}"
         for share in options.kept:
             threshold = threshold_keeping(share, inputs.nll)
@@ -60,9 +62,17 @@ def contenders(options: argparse.Namespace) -> Iterator[Contender]:
             yield Contender(
                 rival.name, _call(build), rival=True, exact=rival.exact, check=rival.build, error=_error(build)
             )
-    for name, ideal, ours in (("fused", 4, _fused), ("NLL and mask", 6, _masked)):
+    # It computes the gradient of every token, so one share stands for all. No base of ratios: it is not cross-entropy.
+    share = min(options.kept)
+    masked = _call(_masked(share, lambda *tensors: _TORCH_NLL()(*tensors)))
+    yield Contender(f"torch NLL and mask, k={share:g}", masked, rival=True, exact=False, check=_TORCH_NLL)
+    token_nll = partial(linear_token_nll, impl=options.impl)
+    for name, ideal, loss_at in (
+        ("fused", 4, partial(_fused, impl=options.impl)),
+        ("NLL and mask", 6, partial(_masked, token_nll=token_nll)),
+    ):
         for share in options.kept:
-            build = ours(share, options.impl)
+            build = loss_at(share)
             yield Contender(
                 f"tailkeep {name}, k={share:g}",
                 _call(build),
@@ -82,12 +92,12 @@ def _fused(share: float, impl: str) -> Callable[[Inputs], Loss]:
     return build
 
 
-def _masked(share: float, impl: str) -> Callable[[Inputs], Loss]:
+def _masked(share: float, token_nll: Callable[..., Tensor]) -> Callable[[Inputs], Loss]:
     def build(inputs: Inputs) -> Loss:
         threshold = threshold_keeping(share, inputs.nll)
 
         def loss(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-            nll = linear_token_nll(hidden, weight, targets, impl=impl)
+            nll = token_nll(hidden, weight, targets)
             return (nll * truncation_mask(nll, threshold=threshold)).mean()
 
         return loss

@@ -43,12 +43,16 @@ def _compiled() -> Loss:
     return torch.compile(eager, dynamic=False)
 
 
-def _torch_linear(*, chunked: bool, rows: int | None = None) -> Callable[[], Loss]:
+def torch_linear(*, chunked: bool, rows: int | None = None, reduction: str = "mean") -> Callable[[], Loss]:
+    """PyTorch's own; with the reduction `none` its losses are (N,), in the type of the hidden states."""
+
     def build() -> Loss:
         if not hasattr(F, "linear_cross_entropy"):
             raise NotHereError(f"torch {torch.__version__} has no linear_cross_entropy, 2.13 and newer have")
         options = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=rows) if chunked else None
-        return lambda hidden, weight, targets: F.linear_cross_entropy(hidden, weight, targets, options=options)
+        return lambda hidden, weight, targets: F.linear_cross_entropy(
+            hidden, weight, targets, reduction=reduction, options=options
+        )
 
     return build
 
@@ -85,10 +89,10 @@ def _liger() -> Loss:
 RIVALS = (
     Rival("eager", True, lambda: eager),
     Rival("torch.compile of eager", True, _compiled),
-    Rival("torch linear_cross_entropy", True, _torch_linear(chunked=False)),
-    Rival("torch linear_cross_entropy, 256 rows", True, _torch_linear(chunked=True, rows=256)),
+    Rival("torch linear_cross_entropy", True, torch_linear(chunked=False)),
+    Rival("torch linear_cross_entropy, 256 rows", True, torch_linear(chunked=True, rows=256)),
     # On a CPU in float32 its own choice is 8 rows, ten times slower than 256.
-    Rival("torch linear_cross_entropy, auto", True, _torch_linear(chunked=True), ("cuda",)),
+    Rival("torch linear_cross_entropy, auto", True, torch_linear(chunked=True), ("cuda",)),
     Rival("cut-cross-entropy torch_compile", True, _cut("torch_compile")),
     Rival("cut-cross-entropy cce", False, _cut("cce"), ("cuda",)),
     Rival("cut-cross-entropy cce, no filter", True, _cut("cce", filter_eps=None), ("cuda",)),

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tailkeep.errors import ConfigError
-from tailkeep.losses.engines import Engine, most_likely, select_engine
+from tailkeep.losses.engines import Engine, select_engine
 from tailkeep.losses.engines.logit_ops import accumulation_dtype
 from tailkeep.losses.lm_head import Head, autocast, check_inputs, head_of
 from tailkeep.losses.nll import Reduction, clamp_count, count_on, reduce_nll
@@ -99,7 +99,7 @@ def linear_token_nll(
         valid_vocab_size: rows of `weight` from here on only pad the vocabulary and count for nothing.
         return_entropy: "full" or k: also give the entropy of the prediction, or of its k most likely tokens made to
             sum to 1, in nats, (...), detached, 0 where ignored.
-        impl: the engine: auto, reference, chunked, torch, triton; `explain_engine` says what auto takes and why.
+        impl: the engine: auto, reference, chunked, triton; `explain_engine` says what auto takes and why.
 
     Returns:
         (...) losses, or a pair of losses and entropies.
@@ -251,21 +251,19 @@ def linear_weighted_cross_entropy(
     )
     if not return_stats:
         return loss
-    correct = most_likely(call.hidden, call.head, call.targets) if rows.correct is None else rows.correct
     stats = LossStats(
         (rows.weights != 0).float().mean(),
         rows.nll.mean(),
         torch.exp(-rows.nll).mean(),
-        correct.float().mean(),
+        rows.correct.float().mean(),
         count_on(rows.nll.device, len(rows.nll)),
     )
     return loss, stats
 
 
-def explain_engine(hidden: Tensor, weight: Tensor) -> str:
-    """Which engine `impl="auto"` takes for such tensors, and why, in one sentence."""
-    head = head_of(weight, bias=None, scale=1.0, softcap=None, valid_vocab_size=None)
-    return select_engine("auto", hidden, head)[1]
+def explain_engine(hidden: Tensor) -> str:
+    """Which engine `impl="auto"` takes for such hidden states, and why, in one sentence."""
+    return select_engine("auto", hidden)[1]
 
 
 def _check_expected(gradient: Tensor, reduction: Reduction) -> None:
@@ -322,7 +320,7 @@ class _Call:
         targets, valid, all_valid = check_inputs(hidden, head, targets, ignore_index=ignore_index)
         if entropy is not None and entropy != "full" and not (type(entropy) is int and entropy >= 1):
             raise ConfigError(f'return_entropy {entropy!r} is neither "full" nor a number of tokens, at least 1.')
-        engine, _ = select_engine(impl, hidden, head, entropy)
+        engine, _ = select_engine(impl, hidden)
         shape = targets.shape
         flat, targets, valid = hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1), valid.reshape(-1)
         if all_valid:

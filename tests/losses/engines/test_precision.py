@@ -17,7 +17,7 @@ if INTERPRETED:
     ALLOWED[torch.bfloat16] *= 2
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
-with_dtypes = everywhere("dtype", cases=[(dtype,) for dtype in DTYPES], needs=lambda dtype: {"dtype": dtype})
+with_dtypes = everywhere("dtype", cases=[(dtype,) for dtype in DTYPES])
 
 
 def losses_of(given, exact, threshold, impl):
@@ -68,7 +68,7 @@ def test_loss_and_gradients_are_no_worse_than_eager(impl, device, dtype, bias, k
         assert (ours <= ALLOWED[dtype] * eager + torch.finfo(torch.float32).eps).all(), (ours / eager).tolist()
 
 
-@everywhere(needs=lambda: {"dtype": torch.float16})
+@everywhere()
 @pytest.mark.parametrize("autocast", [False, True])
 def test_a_sum_too_large_for_float16_has_a_finite_mean(impl, device, autocast):
     given = truth.problem(1, shape=(200,), width=8, vocabulary=5, ignored=0, spread=0.1)

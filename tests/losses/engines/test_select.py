@@ -6,17 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from tailkeep.errors import ConfigError, MissingPackageError
 from tailkeep.losses.engines import IMPLEMENTATIONS, select_engine
 from tailkeep.losses.engines.chunked import Chunked
 from tailkeep.losses.engines.logit_ops import FullPrecisionOps, HalfPrecisionOps, logit_ops_for
-from tailkeep.losses.linear import explain_engine, linear_token_nll, linear_truncated_cross_entropy
-from tailkeep.losses.lm_head import Head
-from tests.losses.engines import truth
+from tailkeep.losses.linear import explain_engine, linear_token_nll
 
-HEAD = Head(torch.ones(5, 3), None)
 # All that a choice looks at.
 ON_CPU, ON_CUDA, ON_METAL = (
     SimpleNamespace(device=torch.device(name), dtype=torch.float32) for name in ("cpu", "cuda:1", "mps")
@@ -29,34 +25,33 @@ def without_triton(monkeypatch):
 
 
 def test_on_a_cpu_auto_is_chunked_and_says_why():
-    engine, reason = select_engine("auto", ON_CPU, HEAD)
+    engine, reason = select_engine("auto", ON_CPU)
     assert isinstance(engine, Chunked)
     assert reason == "chunked: hidden is on cpu, and triton needs a CUDA device."
-    assert explain_engine(torch.ones(2, 3), torch.ones(5, 3)) == reason
+    assert explain_engine(torch.ones(2, 3)) == reason
 
 
 def test_on_a_device_that_triton_does_not_know_auto_is_chunked():
-    assert select_engine("auto", ON_METAL, HEAD)[1] == "chunked: hidden is on mps, and triton needs a CUDA device."
+    assert select_engine("auto", ON_METAL)[1] == "chunked: hidden is on mps, and triton needs a CUDA device."
 
 
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
-@pytest.mark.parametrize("entropy", [None, "full", 20])
-def test_on_a_gpu_auto_is_triton_where_it_is_installed(entropy):
+def test_on_a_gpu_auto_is_triton_where_it_is_installed():
     from tailkeep.losses.engines.triton import TritonOps
 
-    engine, reason = select_engine("auto", ON_CUDA, Head(torch.ones(5, 3), None, softcap=30.0), entropy)
+    engine, reason = select_engine("auto", ON_CUDA)
     assert isinstance(engine.logit_ops, TritonOps)
     assert reason == "triton: hidden is on a CUDA device, and triton is installed."
 
 
 @pytest.mark.usefixtures("without_triton")
 def test_on_a_gpu_without_triton_auto_is_chunked_and_says_how_to_get_it():
-    engine, reason = select_engine("auto", ON_CUDA, HEAD)
+    engine, reason = select_engine("auto", ON_CUDA)
     assert isinstance(engine, Chunked)
     assert engine.logit_ops is None
     assert reason == "chunked: triton is not installed; pip install 'tailkeep[triton]' brings the faster kernels."
     with pytest.raises(MissingPackageError, match=r"triton is not installed.*pip install 'tailkeep\[triton\]'"):
-        select_engine("triton", ON_CUDA, HEAD)
+        select_engine("triton", ON_CUDA)
 
 
 def test_plain_pytorch_keeps_half_precision_narrow():
@@ -74,53 +69,20 @@ def test_auto_never_refuses():
 
 @pytest.mark.parametrize("impl", ["Chunked", "liger", "", None])
 def test_an_unknown_engine_is_refused_with_those_that_exist(impl):
-    with pytest.raises(ConfigError, match=r"is unknown\. Use one of auto, reference, chunked, torch, triton"):
-        select_engine(impl, ON_CPU, HEAD)
+    with pytest.raises(ConfigError, match=r"is unknown\. Use one of auto, reference, chunked, triton"):
+        select_engine(impl, ON_CPU)
 
 
 def test_each_engine_can_be_asked_for():
-    assert IMPLEMENTATIONS == ("auto", "reference", "chunked", "torch", "triton")
-    for impl in ("reference", "chunked", "torch"):
-        assert select_engine(impl, ON_CPU, HEAD)[1] == f"{impl}: requested by name."
+    assert IMPLEMENTATIONS == ("auto", "reference", "chunked", "triton")
+    for impl in ("reference", "chunked"):
+        assert select_engine(impl, ON_CPU)[1] == f"{impl}: requested by name."
 
 
 def test_triton_without_a_gpu_is_refused_with_what_to_use(monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     with pytest.raises(ConfigError, match=r"'triton' needs a CUDA device, and hidden is on cpu\. Use impl='chunked'"):
-        select_engine("triton", ON_CPU, HEAD)
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"softcap": 30.0}, r"impl 'torch' has no softcap, and softcap is 30\.0\. Use impl='chunked'"),
-        ({"entropy": "full"}, r"impl 'torch' gives no entropy, and entropy 'full' is wanted\. Use impl='chunked'"),
-        ({"entropy": 20}, "entropy 20 is wanted"),
-        ({"dtype": torch.bfloat16}, r"impl 'torch' rounds each token's loss to torch\.bfloat16.* Use impl='chunked'"),
-        ({"dtype": torch.float16}, r"rounds each token's loss to torch\.float16"),
-    ],
-)
-def test_what_pytorch_cannot_compute_is_refused_with_the_reason(given, message):
-    hidden = SimpleNamespace(device=torch.device("cpu"), dtype=given.get("dtype", torch.float32))
-    with pytest.raises(ConfigError, match=message):
-        select_engine("torch", hidden, Head(HEAD.weight, None, softcap=given.get("softcap")), given.get("entropy"))
-
-
-def test_an_older_pytorch_is_named(monkeypatch):
-    monkeypatch.delattr(F, "linear_cross_entropy")
-    with pytest.raises(ConfigError, match=r"impl 'torch' needs PyTorch 2\.13, this is .* Use impl='chunked'"):
-        select_engine("torch", ON_CPU, HEAD)
-
-
-def test_pytorch_does_the_work_where_it_is_asked_for(monkeypatch):
-    given, calls = truth.problem(0).leaves(), []
-    own = F.linear_cross_entropy
-    monkeypatch.setattr(
-        F, "linear_cross_entropy", lambda *args, **options: calls.append(options) or own(*args, **options)
-    )
-    linear_truncated_cross_entropy(given.hidden, given.weight, given.targets, impl="torch").backward()
-    (options,) = calls
-    assert options["options"].batch_chunk_size == 256
+        select_engine("triton", ON_CPU)
 
 
 def test_triton_is_imported_only_where_it_computes():

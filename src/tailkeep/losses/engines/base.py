@@ -14,13 +14,13 @@ class TokenLosses:
     """Facts of N tokens from one pass, all (N,) and detached but `losses`.
 
     `losses` are the weighted losses, connected to hidden states and head. `correct` says whether the target was the
-    most likely token, None where the engine never sees logits.
+    most likely token.
     """
 
     losses: Tensor
     nll: Tensor
     weights: Tensor
-    correct: Tensor | None
+    correct: Tensor
 
 
 class Engine(Protocol):

@@ -56,16 +56,6 @@ class Chunked:
         return Workspace.of(hidden, head, logit_ops, tokens=tokens, rows=self.rows, needs_grad=needs_grad)
 
 
-def most_likely(hidden: Tensor, head: Head, targets: Tensor) -> Tensor:
-    """(N,) whether each target has the largest logit, for engines that never see logits."""
-    correct = torch.zeros_like(targets, dtype=torch.bool)
-    with torch.no_grad():
-        work = Chunked().workspace(hidden, head)
-        for chunk in work.chunks():
-            correct[chunk] = work.forward_chunk(hidden[chunk], targets[chunk]).correct
-    return correct
-
-
 class _TokenNLL(torch.autograd.Function):
     """(N,) NLL and entropy; the backward pass computes anew the logits of rows whose upstream gradient is not 0."""
 

@@ -10,16 +10,13 @@ from tailkeep.errors import ConfigError
 from tailkeep.losses.engines.base import Engine
 from tailkeep.losses.engines.chunked import Chunked
 from tailkeep.losses.engines.reference import Reference
-from tailkeep.losses.engines.torch_linear import TorchLinear, check_torch_linear
-from tailkeep.losses.lm_head import Head
-from tailkeep.losses.weighting import Entropy
 from tailkeep.optional import require
 
-Implementation: TypeAlias = Literal["auto", "reference", "chunked", "torch", "triton"]
+Implementation: TypeAlias = Literal["auto", "reference", "chunked", "triton"]
 IMPLEMENTATIONS: tuple[str, ...] = get_args(Implementation)
 
 
-def select_engine(impl: str, hidden: Tensor, head: Head, entropy: Entropy = None) -> tuple[Engine, str]:
+def select_engine(impl: str, hidden: Tensor) -> tuple[Engine, str]:
     """The engine for `impl`, and the reason in a sentence.
 
     Raises:
@@ -34,9 +31,6 @@ def select_engine(impl: str, hidden: Tensor, head: Head, entropy: Entropy = None
             return Reference(), reason
         case "chunked":
             return Chunked(), reason
-        case "torch":
-            check_torch_linear(hidden, head, entropy)
-            return TorchLinear(), reason
         case "triton":
             return _triton(hidden), reason
     raise ConfigError(f"impl {impl!r} is unknown. Use one of {', '.join(IMPLEMENTATIONS)}.")
