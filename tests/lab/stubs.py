@@ -27,7 +27,7 @@ def listed(data: Numbers) -> list[float]:
 
 
 @dataclass
-class Asked:
+class CallLog:
     """Every call of a learner and its models, in order: (verb, what with)."""
 
     calls: list[tuple[str, object]] = field(default_factory=list)
@@ -39,7 +39,7 @@ class Asked:
 @dataclass(frozen=True)
 class TraceModel:
     generation: int
-    asked: Asked
+    call_log: CallLog
     trained_on: Floats
 
     @property
@@ -47,11 +47,11 @@ class TraceModel:
         return {"train_units": float(len(self.trained_on))}
 
     def sample(self, n: int, *, seed: int) -> Numbers:
-        self.asked.calls.append(("sample", (self.generation, n, seed)))
+        self.call_log.calls.append(("sample", (self.generation, n, seed)))
         return Numbers(1000.0 * (self.generation + 1) + np.arange(n))
 
     def regenerate(self, data: Numbers, *, seed: int) -> Numbers:
-        self.asked.calls.append(("regenerate", (self.generation, listed(data), seed)))
+        self.call_log.calls.append(("regenerate", (self.generation, listed(data), seed)))
         return Numbers(data.values + 0.5)
 
     def save(self, folder: Path) -> None:
@@ -61,33 +61,33 @@ class TraceModel:
 
 @dataclass(frozen=True)
 class TraceLearner:
-    asked: Asked
+    call_log: CallLog
 
     def fit(self, data: Numbers, *, seed: int, budget: int, previous: TraceModel | None = None) -> TraceModel:
         generation = previous.generation + 1 if previous else 0
-        self.asked.calls.append(("fit", (generation, listed(data), seed, budget)))
-        return TraceModel(generation, self.asked, data.values)
+        self.call_log.calls.append(("fit", (generation, listed(data), seed, budget)))
+        return TraceModel(generation, self.call_log, data.values)
 
     def load(self, folder: Path) -> TraceModel:
         generation = int((folder / "generation").read_text())
-        self.asked.calls.append(("load", generation))
-        return TraceModel(generation, self.asked, np.load(folder / "trained_on.npy"))
+        self.call_log.calls.append(("load", generation))
+        return TraceModel(generation, self.call_log, np.load(folder / "trained_on.npy"))
 
 
 def measure(model: TraceModel, samples: Mapping[str, Numbers]) -> Measurement:
-    model.asked.calls.append(("measure", model.generation))
+    model.call_log.calls.append(("measure", model.generation))
     return Measurement({"mean": float(samples["common"].values.mean()), "last": float(model.trained_on[-1])})
 
 
-def trace_experiment(asked: Asked, *, size: int = 6) -> Experiment:
+def trace_experiment(call_log: CallLog, *, size: int = 6) -> Experiment:
     return Experiment(
         name="trace",
         real=real(size),
-        learner=TraceLearner(asked),
+        learner=TraceLearner(call_log),
         views={"common": lambda model, seed: Numbers(np.full(2, model.generation + seed / 2**32))},
         measure=measure,
     )
 
 
-def trace_learners(asked: Asked, *, size: int = 6) -> dict[str, Callable[[Mapping[str, object], int], Experiment]]:
-    return {"trace": lambda options, seed: trace_experiment(asked, size=size)}
+def trace_learners(call_log: CallLog, *, size: int = 6) -> dict[str, Callable[[Mapping[str, object], int], Experiment]]:
+    return {"trace": lambda options, seed: trace_experiment(call_log, size=size)}

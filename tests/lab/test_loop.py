@@ -9,7 +9,7 @@ import pytest
 
 from tailkeep import lab
 from tailkeep.lab.loop import phase_seed
-from tests.lab.stubs import Asked, trace_learners
+from tests.lab.stubs import CallLog, trace_learners
 from tests.runs.faults import FaultyStorage, content
 
 TIMES = (".lock", "timings.json", "timings.jsonl", "config.yaml")
@@ -26,9 +26,9 @@ class StoppedError(Exception):
     """The observer has seen enough."""
 
 
-def run(folder, *, asked=None, observe=lambda event: None, **keys):
+def run(folder, *, call_log=None, observe=lambda event: None, **keys):
     tree = {"learner": "user", "id": "trace", "version": "1", "generations": 3, **keys}
-    learners = trace_learners(Asked() if asked is None else asked)
+    learners = trace_learners(CallLog() if call_log is None else call_log)
     return lab.run(tree, folder, learners=learners, observe=observe, storage=FaultyStorage())
 
 
@@ -71,10 +71,10 @@ def test_every_arm_runs_under_every_seed_seed_by_seed(tmp_path):
 
 
 def test_arms_share_their_seeds_and_seeds_do_not(tmp_path):
-    asked = Asked()
-    run(tmp_path, asked=asked, seeds=[0, 1], arms={"a": {}, "b": {}})
+    call_log = CallLog()
+    run(tmp_path, call_log=call_log, seeds=[0, 1], arms={"a": {}, "b": {}})
     chain = 3
-    seeds = [seed for _, _, seed, _ in asked.of("fit")]
+    seeds = [seed for _, _, seed, _ in call_log.of("fit")]
     assert seeds[:chain] == seeds[chain : 2 * chain]
     assert len(set(seeds)) == 2 * chain
 
@@ -87,10 +87,10 @@ def test_no_two_phases_of_a_chain_share_a_seed():
 
 
 def test_the_learner_is_given_the_stages_budget_and_its_predecessor(tmp_path):
-    asked = Asked()
-    run(tmp_path, asked=asked, regime=REGIMES["accumulate"])
-    assert [(generation, budget) for generation, _, _, budget in asked.of("fit")] == [(0, 6), (1, 6), (2, 6)]
-    assert [len(data) for _, data, _, _ in asked.of("fit")] == [6, 12, 18]
+    call_log = CallLog()
+    run(tmp_path, call_log=call_log, regime=REGIMES["accumulate"])
+    assert [(generation, budget) for generation, _, _, budget in call_log.of("fit")] == [(0, 6), (1, 6), (2, 6)]
+    assert [len(data) for _, data, _, _ in call_log.of("fit")] == [6, 12, 18]
 
 
 def test_the_cell_says_how_much_its_model_was_trained_on(tmp_path):
@@ -112,17 +112,17 @@ def test_the_first_each_kth_and_the_last_generation_get_a_cell(tmp_path, generat
 
 
 @pytest.mark.parametrize(
-    ("regime", "written"),
+    ("regime", "saved"),
     [("replace", {3: [3], 6: [6], 7: [7]}), ("accumulate", {3: [1, 2, 3], 6: [4, 5, 6], 7: [7]})],
 )
-def test_a_cell_holds_what_was_written_since_the_last_one_if_it_is_needed_again(tmp_path, regime, written):
+def test_a_cell_holds_what_was_written_since_the_last_one_if_it_is_needed_again(tmp_path, regime, saved):
     directory = run(tmp_path, generations=8, record_every=3, regime=REGIMES[regime])
-    found = {
+    result = {
         cell.generation: sorted(int(path.name) for path in cell.generated.iterdir())
         for cell in directory.generation_dirs()
         if cell.generation
     }
-    assert found == written
+    assert result == saved
 
 
 def test_how_often_is_recorded_changes_no_result(tmp_path):
@@ -154,9 +154,9 @@ def test_of_a_running_chain_only_the_newest_model_stays(tmp_path, keep):
 def test_a_finished_run_is_read_and_not_trained_again(tmp_path):
     run(tmp_path, keep_models="none")
     before = content(tmp_path)
-    asked = Asked()
-    run(tmp_path, keep_models="none", asked=asked)
-    assert asked.calls == []
+    call_log = CallLog()
+    run(tmp_path, keep_models="none", call_log=call_log)
+    assert call_log.calls == []
     assert content(tmp_path) == before
 
 
@@ -180,14 +180,14 @@ def test_a_run_stopped_before_any_phase_goes_on_and_ends_in_the_same_bytes(tmp_p
 @pytest.mark.parametrize("regime", REGIMES)
 def test_no_finished_phase_is_done_a_second_time(tmp_path, regime):
     keys = {"regime": REGIMES[regime]}
-    whole = Asked()
-    run(tmp_path / "whole", asked=whole, **keys)
+    whole = CallLog()
+    run(tmp_path / "whole", call_log=whole, **keys)
     for moment in range(len(events_of(tmp_path / "events", **keys))):
-        asked = Asked()
+        call_log = CallLog()
         with pytest.raises(StoppedError):
-            run(tmp_path / str(moment), asked=asked, observe=stop_at(moment), **keys)
-        run(tmp_path / str(moment), asked=asked, **keys)
-        work = [(verb, json.dumps(what)) for verb, what in asked.calls if verb != "load"]
+            run(tmp_path / str(moment), call_log=call_log, observe=stop_at(moment), **keys)
+        run(tmp_path / str(moment), call_log=call_log, **keys)
+        work = [(verb, json.dumps(what)) for verb, what in call_log.calls if verb != "load"]
         assert Counter(work) == Counter((verb, json.dumps(what)) for verb, what in whole.calls), moment
 
 
@@ -217,10 +217,10 @@ def test_a_chain_that_inherits_resumes_from_its_predecessors_model(tmp_path):
     keys = {"generations": 4, "record_every": 2}
     with pytest.raises(StoppedError):
         run(tmp_path, observe=lambda event: _stop_in(event, 3), **keys)
-    asked = Asked()
-    run(tmp_path, asked=asked, **keys)
-    assert asked.of("load") == [2]
-    assert [generation for generation, *_ in asked.of("fit")] == [3]
+    call_log = CallLog()
+    run(tmp_path, call_log=call_log, **keys)
+    assert call_log.of("load") == [2]
+    assert [generation for generation, *_ in call_log.of("fit")] == [3]
 
 
 def _stop_in(event, generation):

@@ -10,12 +10,12 @@ from tests.runs.faults import content, every_fault, interrupt, with_fault
 SMALL = {"people": 12, "documents": 30}
 
 
-def written(out, **keys):
+def make_world(out, **keys):
     return write_world(out, {**SMALL, **keys}, prior=False)
 
 
 def test_the_folder_holds_the_worlds_own_texts_and_questions(tmp_path):
-    paths = written(tmp_path / "world")
+    paths = make_world(tmp_path / "world")
     assert [path.name for path in paths] == ["corpus.txt", "held_out.txt", "kr_test.json"]
     world = World(WorldConfig(**SMALL))
     assert paths[0].read_text() == "\n".join(world.corpus()) + "\n"
@@ -24,14 +24,14 @@ def test_the_folder_holds_the_worlds_own_texts_and_questions(tmp_path):
 
 def test_a_world_is_a_function_of_its_keys(tmp_path):
     for name in ("a", "b"):
-        written(tmp_path / name)
-    written(tmp_path / "c", seed=1)
+        make_world(tmp_path / name)
+    make_world(tmp_path / "c", seed=1)
     assert content(tmp_path / "a") == content(tmp_path / "b")
     assert content(tmp_path / "a") != content(tmp_path / "c")
 
 
 def test_an_empty_folder_is_filled(tmp_path):
-    assert len(written(tmp_path)) == 3
+    assert len(make_world(tmp_path)) == 3
 
 
 @pytest.mark.parametrize("make", [lambda path: path.mkdir(), lambda path: path.write_text("mine")])
@@ -39,25 +39,25 @@ def test_a_folder_of_other_things_is_left_as_it_is(tmp_path, make):
     make(tmp_path / "mine")
     before = content(tmp_path)
     with pytest.raises(InputError, match="is not empty"):
-        written(tmp_path)
+        make_world(tmp_path)
     assert content(tmp_path) == before
 
 
 def test_a_file_is_not_overwritten(tmp_path):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(InputError, match="file"):
-        written(tmp_path / "file")
+        make_world(tmp_path / "file")
     assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_an_unknown_key_is_answered_with_its_neighbour(tmp_path):
     with pytest.raises(ConfigError, match=r"unknown key 'peple'\. Did you mean 'people'"):
-        written(tmp_path / "world", peple=3)
+        make_world(tmp_path / "world", peple=3)
     assert not (tmp_path / "world").exists()
 
 
 def test_after_a_fault_there_is_nothing_or_the_whole_world(tmp_path):
-    written(tmp_path / "whole")
+    make_world(tmp_path / "whole")
     for fault in every_fault(5, ("full", "killed")):
         out = tmp_path / f"{fault.n}-{fault.kind}-{fault.half}"
         interrupt(lambda storage, out=out: write_world(out, SMALL, prior=False, storage=storage), fault)

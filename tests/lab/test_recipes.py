@@ -47,11 +47,11 @@ def test_a_recipe_that_wants_files_is_refused_without_them():
         assert all(key.partition("=")[0] in str(caught.value) for key in keys)
 
 
-@pytest.mark.parametrize(("name", "left_out"), [(name, one) for name, keys in IN_EFFECT.items() for one in keys])
-def test_a_recipe_says_which_file_its_other_keys_wait_for(name, left_out):
-    given = [*REQUIRED[name], *(one for one in IN_EFFECT[name] if one != left_out)]
+@pytest.mark.parametrize(("name", "omitted"), [(name, one) for name, keys in IN_EFFECT.items() for one in keys])
+def test_a_recipe_says_which_file_its_other_keys_wait_for(name, omitted):
+    overrides = [*REQUIRED[name], *(one for one in IN_EFFECT[name] if one != omitted)]
     with pytest.raises(ConfigError, match=r"has no effect|is no file in choices"):
-        lab.load(lab.find_recipe(name), overrides=given)
+        lab.load(lab.find_recipe(name), overrides=overrides)
 
 
 @by_name

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tailkeep.errors import ConfigError
 from tailkeep.lab.regimes import Accumulate, AccumulateSubsample, Mix, Regenerate, Replace, Revise, Stage, Weighted
-from tests.lab.stubs import Asked, TraceModel, listed, numbers, real
+from tests.lab.stubs import CallLog, TraceModel, listed, numbers, real
 
 REPLACE = Replace(name="replace")
 ACCUMULATE = Accumulate(name="accumulate")
@@ -23,46 +23,46 @@ def half(share):
 
 def recursion(regime, data, generations, *, seed=0):
     """The training set of each generation, what was asked of each model, and all that was generated."""
-    asked, generated, sets = Asked(), {}, []
+    call_log, generated, sets = CallLog(), {}, []
     for generation in range(generations):
         if generation:
-            model = TraceModel(generation - 1, asked, sets[-1].values)
+            model = TraceModel(generation - 1, call_log, sets[-1].values)
             stage = Stage(generation, data, lambda: sets[-1], model)
             if not regime.keeps_history:
                 generated.clear()
             generated[generation] = regime.generate(stage, seed=seed + generation)
         sets.append(regime.mix(generation, data, generated, seed=seed + 100 + generation))
-    return sets, asked, generated
+    return sets, call_log, generated
 
 
 @pytest.mark.parametrize("regime", [REPLACE, ACCUMULATE, SUBSAMPLE, half(0.5)])
 def test_the_first_generation_trains_on_all_the_real_data(regime):
-    sets, asked, _ = recursion(regime, real(5), 1)
+    sets, call_log, _ = recursion(regime, real(5), 1)
     assert listed(sets[0]) == [0, 1, 2, 3, 4]
-    assert asked.calls == []
+    assert call_log.calls == []
 
 
 def test_replace_trains_on_what_the_last_model_wrote_and_nothing_else():
-    sets, asked, _ = recursion(REPLACE, real(3), 3)
+    sets, call_log, _ = recursion(REPLACE, real(3), 3)
     assert listed(sets[1]) == [1000, 1001, 1002]
     assert listed(sets[2]) == [2000, 2001, 2002]
-    assert asked.of("sample") == [(0, 3, 1), (1, 3, 2)]
+    assert call_log.of("sample") == [(0, 3, 1), (1, 3, 2)]
 
 
 def test_accumulate_trains_on_the_real_data_and_on_every_generation_in_order():
-    sets, asked, _ = recursion(ACCUMULATE, real(2), 4)
+    sets, call_log, _ = recursion(ACCUMULATE, real(2), 4)
     assert listed(sets[3]) == [0, 1, 1000, 1001, 2000, 2001, 3000, 3001]
-    assert [n for _, n, _ in asked.of("sample")] == [2, 2, 2]
+    assert [n for _, n, _ in call_log.of("sample")] == [2, 2, 2]
 
 
 def test_a_subsample_of_the_pool_has_the_size_of_the_real_data_and_no_example_twice():
     sets, _, generated = recursion(SUBSAMPLE, real(40), 4)
     pool = {*listed(real(40)), *(value for data in generated.values() for value in listed(data))}
-    for chosen in sets[1:]:
-        assert len(chosen) == 40
-        assert len(set(listed(chosen))) == 40
-        assert set(listed(chosen)) <= pool
-        assert listed(chosen) == sorted(listed(chosen))
+    for training_set in sets[1:]:
+        assert len(training_set) == 40
+        assert len(set(listed(training_set))) == 40
+        assert set(listed(training_set)) <= pool
+        assert listed(training_set) == sorted(listed(training_set))
     assert {value // 1000 for value in listed(sets[3])} == {0, 1, 2, 3}
 
 
@@ -77,13 +77,13 @@ def test_a_subsample_takes_every_generation_in_equal_parts_on_average():
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 1.0])
 def test_mix_keeps_its_share_of_real_data_and_asks_the_model_only_for_the_rest(share):
-    sets, asked, _ = recursion(half(share), real(8), 3)
-    kept = int(8 * share)
+    sets, call_log, _ = recursion(half(share), real(8), 3)
+    num_real = int(8 * share)
     for generation, mixed in enumerate(sets[1:], start=1):
         assert len(mixed) == 8
-        assert (mixed.values < 1000).sum() == kept
-        assert set(listed(mixed)[kept:]) == {1000.0 * generation + i for i in range(8 - kept)}
-    assert [n for _, n, _ in asked.of("sample")] == ([8 - kept] * 2 if share < 1 else [])
+        assert (mixed.values < 1000).sum() == num_real
+        assert set(listed(mixed)[num_real:]) == {1000.0 * generation + i for i in range(8 - num_real)}
+    assert [n for _, n, _ in call_log.of("sample")] == ([8 - num_real] * 2 if share < 1 else [])
 
 
 def test_mix_draws_its_real_examples_anew_each_generation():
@@ -98,12 +98,12 @@ def test_mix_always_has_the_size_of_the_real_data(share, size):
 
 
 def test_regenerate_rewrites_the_whole_previous_training_set_and_adds_the_next_part():
-    sets, asked, _ = recursion(REGENERATE, real(6), 3)
+    sets, call_log, _ = recursion(REGENERATE, real(6), 3)
     assert listed(sets[0]) == [0, 1]
     assert listed(sets[1]) == [0.5, 1.5, 2, 3]
     assert listed(sets[2]) == [1, 2, 2.5, 3.5, 4, 5]
-    assert asked.of("regenerate") == [(0, [0, 1], 1), (1, [0.5, 1.5, 2, 3], 2)]
-    assert asked.of("sample") == []
+    assert call_log.of("regenerate") == [(0, [0, 1], 1), (1, [0.5, 1.5, 2, 3], 2)]
+    assert call_log.of("sample") == []
 
 
 def test_the_written_share_of_regenerate_is_s_of_s_plus_one():
@@ -174,12 +174,12 @@ def rewritten(before, after):
 
 @pytest.mark.parametrize("subset", ["disjoint", "overlapping", "anchored"])
 def test_revise_writes_its_share_anew_in_place_and_keeps_the_rest(subset):
-    sets, asked, _ = recursion(revise(subset, 0.25), real(8), 3)
+    sets, call_log, _ = recursion(revise(subset, 0.25), real(8), 3)
     base = real(8) if subset == "anchored" else sets[1]
     changed = rewritten(base, sets[2])
     assert len(changed) == 2
     assert [listed(sets[2])[place] for place in changed] == [listed(base)[p] + 0.5 for p in changed]
-    assert [len(examples) for _, examples, _ in asked.of("regenerate")] == [2, 2]
+    assert [len(examples) for _, examples, _ in call_log.of("regenerate")] == [2, 2]
 
 
 def test_disjoint_revisions_go_through_the_data_once():
@@ -199,15 +199,15 @@ def test_disjoint_shares_of_less_than_one_example_add_up():
 
 
 def test_anchored_revisions_keep_nothing_that_an_earlier_model_wrote():
-    sets, asked, _ = recursion(revise("anchored", 0.5), real(10), 4)
+    sets, call_log, _ = recursion(revise("anchored", 0.5), real(10), 4)
     for mixed in sets[1:]:
         assert len(rewritten(real(10), mixed)) == 5
-    assert all(set(examples) <= set(listed(real(10))) for _, examples, _ in asked.of("regenerate"))
+    assert all(set(examples) <= set(listed(real(10))) for _, examples, _ in call_log.of("regenerate"))
 
 
 def test_a_factor_makes_the_share_decay_and_a_model_is_never_asked_for_nothing():
-    _, asked, _ = recursion(revise("overlapping", 0.5, 0.5), real(16), 8)
-    assert [len(examples) for _, examples, _ in asked.of("regenerate")] == [8, 4, 2, 1]
+    _, call_log, _ = recursion(revise("overlapping", 0.5, 0.5), real(16), 8)
+    assert [len(examples) for _, examples, _ in call_log.of("regenerate")] == [8, 4, 2, 1]
     assert revise("overlapping", 0.5, 0.5).shares(3) == [0.5, 0.25, 0.125]
     assert sum(revise("disjoint", 0.4).shares(5)) == pytest.approx(1)
 
@@ -224,7 +224,7 @@ def test_a_model_that_writes_another_number_of_examples_cannot_revise():
             return data.concat(data)
 
     data = real(4)
-    stage = Stage(1, data, lambda: data, Doubling(0, Asked(), data.values))
+    stage = Stage(1, data, lambda: data, Doubling(0, CallLog(), data.values))
     with pytest.raises(ConfigError, match=r"regime\.name: 'revise'.*4 were generated for 2.*such as documents"):
         revise("overlapping", 0.5).generate(stage, seed=0)
 
@@ -245,9 +245,9 @@ def test_the_golden_weight_is_that_of_the_formula():
 @pytest.mark.parametrize(("weight", "ratio"), [("golden", 1.0), (0.8, 0.5), (0.1, 2.0)])
 def test_a_weighted_set_holds_real_data_in_its_share_and_each_example_about_equally_often(weight, ratio):
     regime = Weighted(name="weighted", real_weight=weight, generated_ratio=ratio)
-    sets, asked, _ = recursion(regime, real(40), 3)
+    sets, call_log, _ = recursion(regime, real(40), 3)
     assert listed(sets[0]) == listed(real(40))
-    assert [n for _, n, _ in asked.of("sample")] == [round(40 * ratio)] * 2
+    assert [n for _, n, _ in call_log.of("sample")] == [round(40 * ratio)] * 2
     values = listed(sets[2])
     assert len(values) == 40 + round(40 * ratio)
     assert sum(value < 1000 for value in values) == round(regime.weight * len(values))

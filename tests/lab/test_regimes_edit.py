@@ -10,7 +10,7 @@ from tailkeep.lab.protocols import Stage
 from tailkeep.lab.regimes import EditRegime
 from tailkeep.lab.toy_data import Numbers
 from tailkeep.rules import Sampler, ToEdit
-from tests.lab.stubs import Asked, TraceModel, listed, real, trace_experiment, trace_learners
+from tests.lab.stubs import CallLog, TraceModel, listed, real, trace_experiment, trace_learners
 
 USER = {"learner": "user", "id": "trace", "version": "1", "generations": 2, "regime": {"name": "edit"}}
 LANGUAGE = {"learner": "causal_lm", "data": {"name": "world"}, "model": {"name": "scratch"}}
@@ -26,41 +26,41 @@ class EditedNumbers(Numbers):
 @dataclass(frozen=True)
 class EditingTrace(TraceModel):
     def edit(self, data, *, rule, sampler, seed):
-        self.asked.calls.append(("edit", (self.generation, listed(data), rule, sampler, seed)))
+        self.call_log.calls.append(("edit", (self.generation, listed(data), rule, sampler, seed)))
         return EditedNumbers(data.values + 0.25)
 
 
 def recursion(regime, generations):
     """The training set and the facts of each generation, and what was asked of the models."""
-    asked, sets, facts, generated = Asked(), [], [], {}
+    call_log, sets, facts, generated = CallLog(), [], [], {}
     for generation in range(generations):
         if generation:
-            model = EditingTrace(generation - 1, asked, sets[-1].values)
+            model = EditingTrace(generation - 1, call_log, sets[-1].values)
             stage = Stage(generation, real(2), lambda: sets[-1], model)
             generated = {generation: regime.generate(stage, seed=generation)}
         sets.append(regime.mix(generation, real(2), generated, seed=0))
         facts.append(regime.facts(generation, generated))
-    return [listed(data) for data in sets], facts, asked.of("edit")
+    return [listed(data) for data in sets], facts, call_log.of("edit")
 
 
 def test_each_generation_trains_on_the_real_data_as_the_last_model_has_edited_it():
     regime = EditRegime(name="edit", rule=ToEdit(threshold=0.5), sampler=Sampler(temperature=2.0))
-    sets, facts, asked = recursion(regime, 3)
+    sets, facts, call_log = recursion(regime, 3)
     assert sets == [[0, 1], [0.25, 1.25], [0.25, 1.25]]
-    assert asked == [(model, [0, 1], regime.rule, regime.sampler, model + 1) for model in (0, 1)]
+    assert call_log == [(model, [0, 1], regime.rule, regime.sampler, model + 1) for model in (0, 1)]
     assert facts == [{}, {"changed_share": 0.25}, {"changed_share": 0.25}]
 
 
 def test_without_the_anchor_edits_are_of_edits():
     sets, facts, _ = recursion(EditRegime(name="edit", anchored=False), 4)
     assert sets == [[0, 1], [0.25, 1.25], [0.5, 1.5], [0.75, 1.75]]
-    assert [told.get("changed_share") for told in facts] == [None, 0.25, 0.5, 0.75]
+    assert [metrics.get("changed_share") for metrics in facts] == [None, 0.25, 0.5, 0.75]
 
 
 def test_what_a_model_has_generated_can_be_edited_by_itself():
-    sets, facts, asked = recursion(EditRegime(name="edit", source="generated"), 3)
-    generated = [TraceModel(generation, Asked(), ()).sample(2, seed=generation + 1) for generation in (0, 1)]
-    assert [call[1] for call in asked] == [listed(data) for data in generated]
+    sets, facts, call_log = recursion(EditRegime(name="edit", source="generated"), 3)
+    generated = [TraceModel(generation, CallLog(), ()).sample(2, seed=generation + 1) for generation in (0, 1)]
+    assert [call[1] for call in call_log] == [listed(data) for data in generated]
     assert sets[1:] == [[value + 0.25 for value in listed(data)] for data in generated]
     assert facts[1:] == [{"changed_share": pytest.approx(data.values[0] % 1 + 0.25)} for data in generated]
 
@@ -109,22 +109,22 @@ def test_a_learner_of_numbers_has_nothing_to_edit(learner):
 
 def test_a_learner_of_ones_own_that_cannot_edit_is_refused_before_a_folder_is_made(tmp_path):
     with pytest.raises(ConfigError, match=r"regime\.name: 'edit' needs models that edit data, and those of 'trace'"):
-        lab.run(USER, tmp_path / "run", learners=trace_learners(Asked()))
+        lab.run(USER, tmp_path / "run", learners=trace_learners(CallLog()))
     assert not (tmp_path / "run").exists()
 
 
 def test_a_learner_of_ones_own_that_edits_is_asked_to(tmp_path):
-    asked = Asked()
-    experiment = trace_experiment(asked, size=2)
+    call_log = CallLog()
+    experiment = trace_experiment(call_log, size=2)
 
     @dataclass(frozen=True)
     class Learner(type(experiment.learner)):
         def fit(self, data, *, seed, budget, previous=None):
             model = super().fit(data, seed=seed, budget=budget, previous=previous)
-            return EditingTrace(model.generation, model.asked, model.trained_on)
+            return EditingTrace(model.generation, model.call_log, model.trained_on)
 
-    able = replace(experiment, learner=Learner(asked), edits=True)
+    able = replace(experiment, learner=Learner(call_log), edits=True)
     run = lab.run(USER, tmp_path / "run", learners={"trace": lambda options, seed: able})
     metrics = run.generation_dir("baseline", 0, 1).metrics()["metrics"]
     assert metrics["changed_share"] == 0.25
-    assert len(asked.of("edit")) == 1
+    assert len(call_log.of("edit")) == 1

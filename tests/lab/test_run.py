@@ -13,7 +13,7 @@ from tailkeep import lab
 from tailkeep.errors import ConfigError, FingerprintError, InputError, WorkerError
 from tailkeep.lab.run import _worker
 from tests.lab.small_lab import TREE, outcome, raising, run
-from tests.lab.stubs import Asked, trace_learners
+from tests.lab.stubs import CallLog, trace_learners
 from tests.runs.faults import FaultyStorage, content
 
 USER = {"learner": "user", "id": "trace", "version": "1", "generations": 2}
@@ -144,12 +144,12 @@ print(sorted(seen))
 
 
 def test_workers_change_neither_bytes_nor_what_is_told(tmp_path):
-    told = {1: [], 2: []}
-    for workers, events in told.items():
+    observed = {1: [], 2: []}
+    for workers, events in observed.items():
         tree = {**TREE, "seeds": [0, 1]}
         lab.run(tree, tmp_path / str(workers), workers=workers, observe=events.append)
     assert outcome(tmp_path / "1") == outcome(tmp_path / "2")
-    assert sorted(map(str, told[1])) == sorted(map(str, told[2]))
+    assert sorted(map(str, observed[1])) == sorted(map(str, observed[2]))
     assert _worker == {}
 
 
@@ -204,26 +204,26 @@ def test_a_worker_that_is_killed_is_one_clear_error(tmp_path):
 
 
 def test_a_learner_of_ones_own_runs_and_is_named_in_the_cells(tmp_path):
-    directory = lab.run({**USER, "options": {"depth": 2}}, tmp_path, learners=trace_learners(Asked()))
+    directory = lab.run({**USER, "options": {"depth": 2}}, tmp_path, learners=trace_learners(CallLog()))
     assert [cell.metrics()["learner"] for cell in directory.generation_dirs()] == ["trace", "trace"]
     assert directory.record.sources["arms"]["baseline"]["options"] == {"depth": 2}
 
 
 def test_a_learner_of_ones_own_is_given_its_options_and_the_seed(tmp_path):
-    given = []
-    trace = trace_learners(Asked())["trace"]
+    arguments = []
+    trace = trace_learners(CallLog())["trace"]
 
     def build(options, seed):
-        given.append((dict(options), seed))
+        arguments.append((dict(options), seed))
         return trace(options, seed)
 
     lab.run({**USER, "options": {"depth": 2}, "seeds": [4, 5]}, tmp_path, learners={"trace": build})
-    assert given[-2:] == [({"depth": 2}, 4), ({"depth": 2}, 5)]
+    assert arguments[-2:] == [({"depth": 2}, 4), ({"depth": 2}, 5)]
 
 
 @pytest.mark.parametrize(("key", "value"), [("version", "2"), ("id", "other"), ("options", {"depth": 3})])
 def test_a_changed_learner_of_ones_own_is_another_run(tmp_path, key, value):
-    learners = {**trace_learners(Asked()), "other": trace_learners(Asked())["trace"]}
+    learners = {**trace_learners(CallLog()), "other": trace_learners(CallLog())["trace"]}
     lab.run(USER, tmp_path, learners=learners)
     with pytest.raises(FingerprintError, match=key):
         lab.run({**USER, key: value}, tmp_path, learners=learners)
@@ -240,13 +240,13 @@ def test_a_study_with_a_learner_of_ones_own_needs_its_version():
 
 
 @pytest.mark.parametrize(
-    "own",
-    [{"learners": trace_learners(Asked())}, {"losses": {"mine": lambda options: None}}, {"storage": FaultyStorage()}],
-    ids=lambda own: next(iter(own)),
+    "extension",
+    [{"learners": trace_learners(CallLog())}, {"losses": {"mine": lambda options: None}}, {"storage": FaultyStorage()}],
+    ids=lambda extension: next(iter(extension)),
 )
-def test_what_cannot_cross_into_another_process_needs_one_worker(tmp_path, own):
+def test_what_cannot_cross_into_another_process_needs_one_worker(tmp_path, extension):
     with pytest.raises(ConfigError, match=r"workers=2.*run in one process\. Use workers=1"):
-        lab.run(TREE, tmp_path / "run", workers=2, **own)
+        lab.run(TREE, tmp_path / "run", workers=2, **extension)
     assert not (tmp_path / "run").exists()
 
 

@@ -40,15 +40,15 @@ def wait_until(condition):
 
 def members(group: int) -> list[int]:
     """The living processes of a process group; those that are dead but not yet buried do not count."""
-    found = []
+    result = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             state, _, member_of = stat.read_text().rpartition(")")[2].split()[:3]
         except (FileNotFoundError, ProcessLookupError):
             continue
         if int(member_of) == group and state != "Z":
-            found.append(int(stat.parent.name))
-    return found
+            result.append(int(stat.parent.name))
+    return result
 
 
 @contextmanager

@@ -50,8 +50,8 @@ def test_a_decoder_that_narrows_leads_to_a_threshold_and_the_threshold_drops_the
 def test_a_model_whose_text_is_as_likely_as_the_real_one_truncates_nothing(network, tokenizer, stories):
     model = model_of(network, tokenizer, stories)
     real = model.regenerate(repeated(stories), seed=1)
-    found = gap_of(model, TokenData.from_documents(real.documents, tokenizer), seed=2)
-    assert found.threshold == 1
+    gap = gap_of(model, TokenData.from_documents(real.documents, tokenizer), seed=2)
+    assert gap.threshold == 1
 
 
 def test_what_was_given_does_not_count(network, tokenizer, stories):
@@ -59,10 +59,10 @@ def test_what_was_given_does_not_count(network, tokenizer, stories):
     form = DocumentPrompts(name="documents", prompt_tokens=100, new_tokens=1)
     with torch.no_grad():
         network.lm_head.weight.zero_()
-    found = gap_of(model_of(network, tokenizer, stories, form=form), stories, seed=0)
+    gap = gap_of(model_of(network, tokenizer, stories, form=form), stories, seed=0)
     # Every token has the probability 1 / vocabulary on both sides.
-    assert (found.gap, found.threshold) == (0.0, 1.0)
-    assert math.isnan(found.crossing)
+    assert (gap.gap, gap.threshold) == (0.0, 1.0)
+    assert math.isnan(gap.crossing)
 
 
 def test_the_choice_is_a_function_of_the_seed(network, tokenizer, stories):
@@ -74,8 +74,8 @@ def test_the_choice_is_a_function_of_the_seed(network, tokenizer, stories):
 def test_the_control_takes_the_same_threshold(network, tokenizer, stories):
     model, calibration = model_of(network, tokenizer, stories, temperature=0.3), repeated(stories)
     control = RandomMatched(name="random_matched", threshold="auto")
-    chosen = [settle(loss, model, calibration, seed=0)[0].threshold for loss in (AUTO, control)]
-    assert chosen[0] == chosen[1] < 1
+    thresholds = [settle(loss, model, calibration, seed=0)[0].threshold for loss in (AUTO, control)]
+    assert thresholds[0] == thresholds[1] < 1
 
 
 def test_it_needs_text_to_calibrate_on(tmp_path):

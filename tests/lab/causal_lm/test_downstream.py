@@ -44,8 +44,8 @@ def test_a_score_is_the_sum_of_explicit_log_probabilities(network, tokenizer):
 
 
 def test_a_model_that_cannot_tell_takes_the_choice_of_the_fewest_tokens(network, tokenizer):
-    found = downstream_metrics(uniform(network), tokenizer, {"own": ITEMS[:2]}, positions=64)
-    assert found["downstream.own"] == 1.0
+    result = downstream_metrics(uniform(network), tokenizer, {"own": ITEMS[:2]}, positions=64)
+    assert result["downstream.own"] == 1.0
     alike = [MultipleChoice("Ann saw a", ("cat", "hat"), 1)] * 3
     tied = downstream_metrics(network, tokenizer, {"own": alike}, positions=64)
     if len({len(row) for row in choice_rows(alike[0], tokenizer)[1]}) == 1:
@@ -53,11 +53,11 @@ def test_a_model_that_cannot_tell_takes_the_choice_of_the_fewest_tokens(network,
 
 
 def test_accuracy_comes_with_its_interval_chance_and_number(network, tokenizer):
-    found = downstream_metrics(network, tokenizer, {"own": ITEMS}, positions=64)
-    assert found["downstream.own.items"] == 3
-    assert found["downstream.own.chance"] == 0.5
-    assert found["downstream.own.low"] <= found["downstream.own"] <= found["downstream.own.high"]
-    assert found["downstream.own.cut"] == 0
+    result = downstream_metrics(network, tokenizer, {"own": ITEMS}, positions=64)
+    assert result["downstream.own.items"] == 3
+    assert result["downstream.own.chance"] == 0.5
+    assert result["downstream.own.low"] <= result["downstream.own"] <= result["downstream.own.high"]
+    assert result["downstream.own.cut"] == 0
     three = downstream_metrics(
         network, tokenizer, {"own": [MultipleChoice("q", ("a", "b", "c", "d"), 0), ITEMS[0]]}, positions=64
     )
@@ -106,13 +106,13 @@ def test_the_harness_agrees_with_our_scores(network, tokenizer, tmp_path, monkey
     tests = {"own": [*ITEMS[:2], MultipleChoice("12", ("34", "[1, 2]"), 1)], "blimp": ITEMS[2:]}
     # A text begins with the start token here, and there only if asked to.
     tasks = write_tasks(tests, tmp_path / "tasks")
-    found = evaluate(model, tasks, monkeypatch, tmp_path / "cache", add_bos_token=True)
-    ours = evaluate_model(model, tests)
+    result = evaluate(model, tasks, monkeypatch, tmp_path / "cache", add_bos_token=True)
+    metrics = evaluate_model(model, tests)
     for name, items in tests.items():
         scores, _ = choice_scores(network, tokenizer, items, positions=64)
-        for row, sums in zip(scores, sums_of(found, name), strict=True):
+        for row, sums in zip(scores, sums_of(result, name), strict=True):
             assert row.tolist() == pytest.approx(sums, abs=1e-3)
-        assert found["results"][name]["acc,none"] == pytest.approx(ours[f"downstream.{name}"])
+        assert result["results"][name]["acc,none"] == pytest.approx(metrics[f"downstream.{name}"])
 
 
 @pytest.mark.parametrize(
@@ -141,6 +141,6 @@ def test_a_run_measures_them_and_their_files_are_part_of_what_it_is(tmp_path):
 @pytest.mark.slow
 def test_a_real_model_is_better_than_chance_where_it_can_be(real_data):
     settings = Downstream(blimp=real_data / "benchmarks" / "blimp.zip", pairs=60)
-    found = evaluate_model(real_data / "priors" / "stories260k", read_tests(settings))
-    assert found["downstream.blimp.items"] == 67 * 60
-    assert found["downstream.blimp.low"] > 0.5
+    result = evaluate_model(real_data / "priors" / "stories260k", read_tests(settings))
+    assert result["downstream.blimp.items"] == 67 * 60
+    assert result["downstream.blimp.low"] > 0.5

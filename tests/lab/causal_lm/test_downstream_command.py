@@ -17,12 +17,12 @@ def model(network, tokenizer, tmp_path):
 
 @pytest.fixture
 def files(tmp_path):
-    own, pairs = tmp_path / "own.jsonl", tmp_path / "blimp"
+    choices, pairs = tmp_path / "own.jsonl", tmp_path / "blimp"
     items = [{"query": "Ann saw a", "choices": ["cat", "boat", "hat"], "gold": number % 3} for number in range(6)]
-    own.write_text("".join(json.dumps(item) + "\n" for item in items))
+    choices.write_text("".join(json.dumps(item) + "\n" for item in items))
     pairs.mkdir()
     (pairs / "order.jsonl").write_text(json.dumps({"sentence_good": "Ann saw.", "sentence_bad": "saw Ann."}) + "\n")
-    return "--choices", f"own={own}", "--blimp", str(pairs)
+    return "--choices", f"own={choices}", "--blimp", str(pairs)
 
 
 def test_a_model_is_asked_and_its_figures_are_written(tailkeep, model, files, tmp_path):  # noqa: F811
@@ -31,9 +31,9 @@ def test_a_model_is_asked_and_its_figures_are_written(tailkeep, model, files, tm
     assert code == 0
     assert [line.split()[0] for line in text.splitlines()] == ["blimp", "own"]
     assert "of 4, chance 0.333" in text
-    found = json.loads(out.read_text())
-    assert (found["downstream.own.items"], found["downstream.blimp.chance"]) == (4, 0.5)
-    assert found["settings"]["skip"] == {"own": 2}
+    result = json.loads(out.read_text())
+    assert (result["downstream.own.items"], result["downstream.blimp.chance"]) == (4, 0.5)
+    assert result["settings"]["skip"] == {"own": 2}
 
 
 def test_a_model_that_is_not_there_is_named_by_the_option(tailkeep, files):  # noqa: F811
@@ -46,16 +46,16 @@ def test_the_same_items_become_tasks_of_the_harness(tailkeep, files, tmp_path): 
     assert (code, text) == (0, f"{tmp_path}/tasks/blimp.yaml\n{tmp_path}/tasks/own.yaml\n")
     task = yaml.safe_load((tmp_path / "tasks" / "own.yaml").read_text())
     assert task["dataset_kwargs"]["data_files"]["test"] == str(tmp_path / "tasks" / "own.jsonl")
-    own = [json.loads(line) for line in (tmp_path / "tasks" / "own.jsonl").read_text().splitlines()]
-    assert len(own) == 4
-    assert own[0]["choices"] == [" cat", " boat", " hat"]
+    choices = [json.loads(line) for line in (tmp_path / "tasks" / "own.jsonl").read_text().splitlines()]
+    assert len(choices) == 4
+    assert choices[0]["choices"] == [" cat", " boat", " hat"]
     # A sentence without a query begins where it begins.
     (pair,) = [json.loads(line) for line in (tmp_path / "tasks" / "blimp.jsonl").read_text().splitlines()]
     assert pair == {"context": "", "choices": ["Ann saw.", "saw Ann."], "gold": 0}
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("arguments", "message"),
     [
         ([], "there is no test. Give --choices NAME=FILE, or --blimp PATH"),
         (["--choices", "own=a", "--pairs", 3], "it does nothing without --blimp"),
@@ -68,10 +68,10 @@ def test_the_same_items_become_tasks_of_the_harness(tailkeep, files, tmp_path): 
         (["--choices", "own=a", "--skip", "own=many"], "valid integer"),
     ],
 )
-def test_what_tests_nothing_is_refused(tailkeep, tmp_path, given, told):  # noqa: F811
-    code, _, error = tailkeep("downstream", "export", "--out", tmp_path / "tasks", *given)
+def test_what_tests_nothing_is_refused(tailkeep, tmp_path, arguments, message):  # noqa: F811
+    code, _, error = tailkeep("downstream", "export", "--out", tmp_path / "tasks", *arguments)
     assert code != 0
-    assert told in " ".join(error.replace("│", " ").split())
+    assert message in " ".join(error.replace("│", " ").split())
     assert not (tmp_path / "tasks").exists()
 
 

@@ -39,10 +39,10 @@ def editable(tokenizer, document):
 
 @pytest.mark.parametrize("sampler", [CHANGING, Sampler(), Sampler(top_k=None, max_attempts=3)])
 def test_an_edit_is_that_of_each_token_alone(network, tokenizer, stories, sampler):
-    found = edited(network, stories, sampler=sampler)
+    result = edited(network, stories, sampler=sampler)
     allowed = torch.from_numpy(tokenizer.token_texts.allowed(tokenizer.size))
     flagged = 0
-    for number, (before, after) in enumerate(zip(stories.documents, found.documents, strict=True)):
+    for number, (before, after) in enumerate(zip(stories.documents, result.documents, strict=True)):
         table = distributions(network, before)
         chances = np.stack(
             [uniforms(5, str(number), len(before), f"draw {t}") for t in range(sampler.max_attempts)], axis=1
@@ -55,13 +55,13 @@ def test_an_edit_is_that_of_each_token_alone(network, tokenizer, stories, sample
                 original, chance = torch.tensor([int(before[position])]), torch.from_numpy(chances[[position]])
                 expected[position] = sample_tokens(row[None], original, chance, sampler, allowed=allowed)[0].item()
         assert after.tolist() == expected.tolist()
-    assert found.edits.counts.flagged == flagged > 20
+    assert result.edits.counts.flagged == flagged > 20
 
 
 def test_boundaries_and_special_tokens_are_neither_edited_nor_drawn(network, tokenizer, stories):
-    found = edited(network, stories, rule=Band(low=0, high=1))
-    assert found.lengths.tolist() == stories.lengths.tolist()
-    for before, after in zip(stories.documents, found.documents, strict=True):
+    result = edited(network, stories, rule=Band(low=0, high=1))
+    assert result.lengths.tolist() == stories.lengths.tolist()
+    for before, after in zip(stories.documents, result.documents, strict=True):
         free = editable(tokenizer, before)
         assert (before != after).tolist() == free.tolist()
         assert {before[0], before[-1]} == {tokenizer.start, tokenizer.stop}
@@ -119,40 +119,40 @@ def test_an_edit_is_a_function_of_its_seed(network, stories, generators):
 def test_documents_that_are_longer_than_the_model_are_edited_to_their_end(network, tokenizer, stories):
     long = TokenData.from_documents([np.concatenate([stories.documents[0][:-1]] * 20)], tokenizer)
     assert long.units > 2 * network.config.max_position_embeddings
-    found = edited(network, long, rule=Random(share=0.5))
-    changed = np.flatnonzero(found.ids != long.ids)
+    result = edited(network, long, rule=Random(share=0.5))
+    changed = np.flatnonzero(result.ids != long.ids)
     assert changed.max() > 0.9 * long.units
 
 
 def test_the_edited_text_and_its_facts_are_read_back_as_they_were_saved(network, stories, tmp_path):
-    found = edited(network, stories, rule=ToEdit(threshold=0.002, delete_below=0.0005))
-    found.save(tmp_path)
+    result = edited(network, stories, rule=ToEdit(threshold=0.002, delete_below=0.0005))
+    result.save(tmp_path)
     again = stories.read(tmp_path)
-    assert again.facts == found.facts
-    assert again.ids.tolist() == found.ids.tolist()
-    assert edited(network, again, seed=6).facts == edited(network, found, seed=6).facts
+    assert again.facts == result.facts
+    assert again.ids.tolist() == result.ids.tolist()
+    assert edited(network, again, seed=6).facts == edited(network, result, seed=6).facts
     lines = [json.loads(line) for line in (tmp_path / "text.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert [line["text"] for line in lines] == [found.tokenizer.decode(document) for document in found.documents]
+    assert [line["text"] for line in lines] == [result.tokenizer.decode(document) for document in result.documents]
 
 
 def test_a_part_of_edited_text_is_text(network, stories):
-    found = edited(network, stories)
-    assert found.take(np.arange(3)).edits is None
-    assert found.concat(stories).facts == {}
+    result = edited(network, stories)
+    assert result.take(np.arange(3)).edits is None
+    assert result.concat(stories).facts == {}
 
 
 def test_a_model_edits_through_its_own_method_and_stays_as_it_was(network, tokenizer, stories):
     model = LanguageModel(network.train(), tokenizer, Generation(), stories)
-    found = model.edit(stories, rule=RULE, sampler=CHANGING, seed=5)
+    result = model.edit(stories, rule=RULE, sampler=CHANGING, seed=5)
     assert network.training
-    assert found.ids.tolist() == edited(network, stories).ids.tolist()
+    assert result.ids.tolist() == edited(network, stories).ids.tolist()
 
 
 def test_a_document_of_one_token_stays(network, tokenizer, stories):
     data = TokenData.from_documents([stories.ids[:1], stories.documents[0]], tokenizer)
-    found = edited(network, data)
-    assert found.documents[0].tolist() == [tokenizer.start]
-    assert found.edits.counts.changed > 0
+    result = edited(network, data)
+    assert result.documents[0].tolist() == [tokenizer.start]
+    assert result.edits.counts.changed > 0
 
 
 def test_a_model_whose_probabilities_are_no_numbers_edits_nothing(network, stories):
@@ -174,12 +174,12 @@ def test_a_real_prior_flags_some_of_its_stories_and_changes_fewer(real_data):
     tokenizer = DocumentTokenizer(load_tokenizer(folder), append_eos=False)
     network = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     texts = (real_data / "text" / "tinystories.txt").read_text(encoding="utf-8").split("<|endoftext|>")[:8]
-    found = edited(
+    result = edited(
         network,
         TokenData.from_documents([tokenizer.encode(text.strip()) for text in texts], tokenizer),
         rule=ToEdit(),
         sampler=Sampler(),
     )
-    facts = found.facts
+    facts = result.facts
     assert 0.05 < facts["flagged_share"] < 0.3
     assert facts["changed_share"] < 0.02 * facts["flagged_share"] + 0.001

@@ -33,17 +33,17 @@ def external(model_folder):
 
 
 def test_an_edit_of_text_is_that_of_its_tokens(external, weights, tokenizer, stories):
-    found, counts = edit_records(external, RECORDS, CHANGING, seed=5)
+    result, counts = edit_records(external, RECORDS, CHANGING, seed=5)
     tokens = edit_tokens(weights, stories, rule=CHANGING.rule, sampler=CHANGING.sampler, seed=5)
     # The stories' own tokens end with a stop token, which no edit touches.
-    assert [record.text for record in found] == [tokenizer.decode(document) for document in tokens.documents]
+    assert [record.text for record in result] == [tokenizer.decode(document) for document in tokens.documents]
     assert (counts.flagged, counts.changed) == (tokens.edits.counts.flagged, tokens.edits.counts.changed)
     assert counts.editable == tokens.edits.counts.editable
 
 
 def test_an_edit_that_changes_nothing_leaves_every_character(external):
-    found, counts = edit_records(external, RECORDS, ExternalEdit(), seed=5)
-    assert found == RECORDS
+    result, counts = edit_records(external, RECORDS, ExternalEdit(), seed=5)
+    assert result == RECORDS
     assert counts.changed == counts.deleted == 0 < counts.editable
 
 
@@ -57,9 +57,9 @@ def test_what_becomes_of_a_document_depends_on_the_seed_and_not_on_the_others(ex
 
 def test_a_prompt_is_read_and_never_edited(external):
     everything = ExternalEdit(rule=Random(share=1.0), sampler=Sampler(exclude_original=True))
-    found, counts = edit_records(external, PROMPTED, everything, seed=5)
-    assert [record.prompt for record in found] == [record.prompt for record in PROMPTED]
-    assert all(after.text != before.text for before, after in zip(PROMPTED, found, strict=True))
+    result, counts = edit_records(external, PROMPTED, everything, seed=5)
+    assert [record.prompt for record in result] == [record.prompt for record in PROMPTED]
+    assert all(after.text != before.text for before, after in zip(PROMPTED, result, strict=True))
     assert counts.editable == counts.changed
     # The same answers without their questions are judged otherwise.
     assert edit_records(external, RECORDS, CHANGING, seed=5)[0] != [
@@ -94,23 +94,23 @@ def test_places_at_random_are_editable_ones():
 
 def test_a_rule_that_deletes_shortens_the_text_and_is_counted(external):
     delete = ExternalEdit(rule=Low(threshold=0.002, action="delete"))
-    found, counts = edit_records(external, RECORDS, delete, seed=5)
+    result, counts = edit_records(external, RECORDS, delete, seed=5)
     assert counts.deleted == counts.lost > 0 == counts.changed
-    assert sum(len(record.text) for record in found) < sum(map(len, STORIES))
+    assert sum(len(record.text) for record in result) < sum(map(len, STORIES))
 
 
 @pytest.mark.parametrize("prompt_tokens", [0, 3])
 def test_written_text_begins_as_the_real_one_and_has_as_many_tokens(external, tokenizer, prompt_tokens):
     choice = ExternalText(prompt_tokens=prompt_tokens, batch=16)
     pieces = [find_gaps(external, 0, record, choice) for record in RECORDS]
-    assert [sum(len(piece.prefix) + piece.missing for piece in found) + 1 for found in pieces] == [
+    assert [sum(len(piece.prefix) + piece.missing for piece in result) + 1 for result in pieces] == [
         len(tokenizer.encode_without_eos(text)) for text in STORIES
     ]
-    found = generate_records(external, RECORDS, choice, seed=5)
+    result = generate_records(external, RECORDS, choice, seed=5)
     begun = [tokenizer.decode(tokenizer.encode_without_eos(text)[: 1 + prompt_tokens]) for text in STORIES]
-    assert all(record.text.startswith(start) for record, start in zip(found, begun, strict=True))
+    assert all(record.text.startswith(start) for record, start in zip(result, begun, strict=True))
     assert (
-        found
+        result
         == generate_records(external, RECORDS, choice, seed=5)
         != generate_records(external, RECORDS, choice, seed=6)
     )
@@ -143,7 +143,7 @@ def test_only_what_stands_behind_a_prompt_is_a_target(tokenizer):
     data = TokenData.from_records(PROMPTED, tokenizer)
     rows, firsts = training_rows(data, block=8, joined=False), first_targets(data, block=8)
     learnt = [row[first:] for row, first in zip(rows, firsts, strict=True)]
-    answers = [document[given:] for document, given in zip(data.documents, data.prompts, strict=True)]
+    answers = [document[prompt:] for document, prompt in zip(data.documents, data.prompts, strict=True)]
     assert np.concatenate(learnt).tolist() == np.concatenate(answers).tolist()
     assert [tokenizer.decode(answer) for answer in answers] == STORIES
 

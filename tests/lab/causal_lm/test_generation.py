@@ -52,8 +52,8 @@ def naive_greedy(network, tokenizer, prompt, steps, *, stop=None, suppressed_ids
 @pytest.mark.parametrize("batch", [1, 2, 64])
 def test_greedy_is_the_argmax_again_and_again(network, tokenizer, batch):
     prompts = prompts_of(tokenizer, 1, 9, 3, 3, 1, 5)
-    written = write(network, tokenizer, prompts, batch=batch)
-    for prompt, row in zip(prompts, written, strict=True):
+    continuations = write(network, tokenizer, prompts, batch=batch)
+    for prompt, row in zip(prompts, continuations, strict=True):
         assert row.dtype == np.int32
         assert row.tolist() == naive_greedy(network, tokenizer, prompt, 8, suppressed_ids=tokenizer.suppressed_ids)
 
@@ -71,14 +71,14 @@ def test_without_stopping_every_continuation_has_the_exact_length(network, token
     with torch.no_grad():  # the stop token is by far the likeliest
         network.lm_head.weight.zero_()
         network.lm_head.weight[tokenizer.stop] = 1e-3
-    written = write(network, tokenizer, prompts_of(tokenizer, 1, 4, 4), decoder, new_tokens=7)
-    assert [len(row) for row in written] == [7, 7, 7]
+    continuations = write(network, tokenizer, prompts_of(tokenizer, 1, 4, 4), decoder, new_tokens=7)
+    assert [len(row) for row in continuations] == [7, 7, 7]
 
 
 def test_a_continuation_ends_with_its_first_stop_token(network, tokenizer):
     prompts = prompts_of(tokenizer, 1, 8) * 30
-    written = write(network, tokenizer, prompts, PLAIN, new_tokens=40, stop_at_eos=True, seed=2)
-    ended = [row for row in written if len(row) < 40]
+    continuations = write(network, tokenizer, prompts, PLAIN, new_tokens=40, stop_at_eos=True, seed=2)
+    ended = [row for row in continuations if len(row) < 40]
     assert len(ended) > 3
     for row in ended:
         assert row[-1] == tokenizer.stop
@@ -101,17 +101,19 @@ def test_special_tokens_inside_a_document_are_never_written(network, tokenizer):
     with torch.no_grad():
         network.lm_head.weight[tokenizer.pad] = network.lm_head.weight.abs().sum(0) * 10
     for decoder in (GREEDY, PLAIN, Beam(name="beam", beams=2)):
-        written = np.concatenate(write(network, tokenizer, prompts_of(tokenizer, 1, 2, 3), decoder, new_tokens=12))
-        assert tokenizer.pad not in written
+        continuations = np.concatenate(
+            write(network, tokenizer, prompts_of(tokenizer, 1, 2, 3), decoder, new_tokens=12)
+        )
+        assert tokenizer.pad not in continuations
 
 
 def first_tokens(network, tokenizer, decoder, draws=300):
     prompt = prompts_of(tokenizer, 4)[0]
-    written = write(network, tokenizer, [prompt] * draws, decoder, new_tokens=1, seed=3)
+    continuations = write(network, tokenizer, [prompt] * draws, decoder, new_tokens=1, seed=3)
     scores = next_log_probs(network, prompt)
     scores[tokenizer.suppressed_ids] = -np.inf
     p = np.exp(scores)
-    return np.concatenate(written), p / p.sum()
+    return np.concatenate(continuations), p / p.sum()
 
 
 @pytest.mark.parametrize("k", [1, 2, 5])
@@ -234,5 +236,5 @@ def test_ids_beyond_the_tokenizer_are_never_drawn(tokenizer):
     with torch.no_grad():
         padded.lm_head.weight[tokenizer.size :] = padded.lm_head.weight[: tokenizer.size].mean(0) * 50
     for decoder in (GREEDY, Sampling(name="sample")):
-        written = write(padded, tokenizer, prompts_of(tokenizer, 2, 3), decoder, new_tokens=12)
-        assert np.concatenate(written).max() < tokenizer.size
+        continuations = write(padded, tokenizer, prompts_of(tokenizer, 2, 3), decoder, new_tokens=12)
+        assert np.concatenate(continuations).max() < tokenizer.size

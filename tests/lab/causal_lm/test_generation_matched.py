@@ -19,10 +19,10 @@ FORM = DocumentPrompts(name="documents", prompt_tokens=2, new_tokens=16)
 def text_at(network, tokenizer, starts, temperature, *, stop_at_eos=True):
     """What the model itself writes at `temperature`, as if it were real."""
     decoder = Sampling(name="sample", temperature=temperature)
-    written = continue_prompts(
+    generated = continue_prompts(
         network, tokenizer, starts, decoder=decoder, new_tokens=16, stop_at_eos=stop_at_eos, batch=256, seed=77
     )
-    return TokenData.from_documents([np.concatenate([s, w]) for s, w in zip(starts, written, strict=True)], tokenizer)
+    return TokenData.from_documents([np.concatenate([s, w]) for s, w in zip(starts, generated, strict=True)], tokenizer)
 
 
 def matched(network, tokenizer, real, *, form=FORM, seed=0, **choices):
@@ -32,8 +32,8 @@ def matched(network, tokenizer, real, *, form=FORM, seed=0, **choices):
 
 @pytest.mark.parametrize("root", [0.3, 1.0, 3.5])
 def test_bisection_finds_the_root_to_the_factor_it_says(root):
-    found = bisect_decreasing(lambda x: math.log(root / x), low=0.25, high=4, steps=10)
-    assert abs(math.log(found / root)) < math.log(4 / 0.25) / 2**11
+    matched_temperature = bisect_decreasing(lambda x: math.log(root / x), low=0.25, high=4, steps=10)
+    assert abs(math.log(matched_temperature / root)) < math.log(4 / 0.25) / 2**11
 
 
 def test_a_root_beyond_the_bounds_gives_the_nearer_one():

@@ -51,29 +51,29 @@ def test_questions_about_another_text_are_refused():
 
 def test_what_is_outside_is_not_asked_and_what_straddles_is_in_no_fraction(tokenizer):
     kr_evaluator = KREvaluator(QUESTIONS, fractions=np.array([0, STRADDLING, OUTSIDE]))
-    found = kr_evaluator.measure(constant(tokenizer, "cat"), tokenizer.encode_without_eos)
-    assert found.metrics["kr_items"] == 2
-    assert (found.metrics["kr_straddling"], found.metrics["kr_outside"]) == (1, 1)
-    assert (found.metrics["kr_fraction_0"], found.metrics["kr_fraction_0.items"]) == (1, 1)
-    assert found.tables["knowledge"]["numbers"] == [0, 1]
-    assert [row["part"] for row in found.tables["knowledge"]["rows"]] == ["total", "fraction 0"]
+    result = kr_evaluator.measure(constant(tokenizer, "cat"), tokenizer.encode_without_eos)
+    assert result.metrics["kr_items"] == 2
+    assert (result.metrics["kr_straddling"], result.metrics["kr_outside"]) == (1, 1)
+    assert (result.metrics["kr_fraction_0"], result.metrics["kr_fraction_0.items"]) == (1, 1)
+    assert result.tables["knowledge"]["numbers"] == [0, 1]
+    assert [row["part"] for row in result.tables["knowledge"]["rows"]] == ["total", "fraction 0"]
 
 
 def test_sum_and_mean_stand_beside_the_primary_score(tokenizer):
     # The true sentence is as likely a token and longer, so it loses by its sum alone; ties count half.
     questions = [Question("Ann saw a red", "cat cat cat", "cat")]
-    found = KREvaluator(questions).measure(constant(tokenizer, " cat"), tokenizer.encode_without_eos).metrics
-    assert (found["kr_accuracy"], found["kr_mean"], found["kr_sum"]) == (0.5, 0.5, 0.0)
+    result = KREvaluator(questions).measure(constant(tokenizer, " cat"), tokenizer.encode_without_eos).metrics
+    assert (result["kr_accuracy"], result["kr_mean"], result["kr_sum"]) == (0.5, 0.5, 0.0)
 
 
 def test_the_effect_of_a_form_is_told(tokenizer):
     # In WikiText's form the full stop stands apart, and only a word on its own is likely here.
     questions = [*QUESTIONS[:2], Question("Ann saw a red", "cat-boat", "boat-cat")]
-    found = KREvaluator(questions, "wikitext").measure(constant(tokenizer, " @"), tokenizer.encode_without_eos)
-    assert found.metrics["kr_reformed"] == 1
+    result = KREvaluator(questions, "wikitext").measure(constant(tokenizer, " @"), tokenizer.encode_without_eos)
+    assert result.metrics["kr_reformed"] == 1
     plain = KREvaluator(questions).measure(constant(tokenizer, " @"), tokenizer.encode_without_eos).metrics
-    assert found.metrics["kr_plain"] == plain["kr_accuracy"]
-    assert found.tables["knowledge"]["form"]["p_value"] <= 1
+    assert result.metrics["kr_plain"] == plain["kr_accuracy"]
+    assert result.tables["knowledge"]["form"]["p_value"] <= 1
     assert "kr_plain" not in plain
 
 
@@ -177,12 +177,12 @@ def test_a_recursion_asks_by_fraction_in_the_form_of_its_text(tmp_path):
     arms = {"baseline": {}, "replace": {"regime": {"name": "replace"}}}
     tree = config_tree(path, data=data, regime={"name": "regenerate", "fractions": 2}, arms=arms)
     run = lab.run(tree, tmp_path / "run")
-    found = {arm: run.generation_dir(arm, 0, 1).metrics()["metrics"] for arm in arms}
-    counts = found["baseline"]
+    result = {arm: run.generation_dir(arm, 0, 1).metrics()["metrics"] for arm in arms}
+    counts = result["baseline"]
     assert counts["kr_fraction_0.items"] + counts["kr_fraction_1.items"] + counts["kr_straddling"] == counts["kr_items"]
-    assert counts["kr_items"] + counts["kr_outside"] == len(questions) == found["replace"]["kr_items"]
+    assert counts["kr_items"] + counts["kr_outside"] == len(questions) == result["replace"]["kr_items"]
     assert counts["kr_reformed"] == counts["kr_items"]
-    assert "kr_fraction_0" not in found["replace"]
+    assert "kr_fraction_0" not in result["replace"]
     report.write(run.path)
     assert (run.path / "tables" / "mcnemar.csv").exists()
 

@@ -121,8 +121,8 @@ def test_a_loss_of_the_callers_own_is_trained_with(text):
 
         return weigh
 
-    own = {"name": "user", "id": "mine", "version": "1", "options": {"by": 2}}
-    experiment = built(text, loss=own, losses={"mine": weighting})
+    loss = {"name": "user", "id": "mine", "version": "1", "options": {"by": 2}}
+    experiment = built(text, loss=loss, losses={"mine": weighting})
     experiment.learner.fit(experiment.real, seed=0, budget=8)
     assert set(seen) == {2}
 
@@ -200,11 +200,11 @@ def test_a_model_that_its_writer_has_advised_to_cut_is_sampled_uncut(text, model
     folder = shutil.copytree(model_folder, tmp_path / "advised")
     plain, advised = (built(text, **pretrained(path)) for path in (model_folder, folder))
     (folder / "generation_config.json").write_text(json.dumps({"do_sample": True, "top_k": 1, "eos_token_id": 5}))
-    written = [
+    generated = [
         experiment.views["common"](experiment.learner.load(path_with_facts(path, tmp_path)), 0).ids.tolist()
         for experiment, path in ((plain, model_folder), (advised, folder))
     ]
-    assert written[0] == written[1]
+    assert generated[0] == generated[1]
 
 
 def path_with_facts(folder, tmp_path):

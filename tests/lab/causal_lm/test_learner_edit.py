@@ -53,9 +53,9 @@ def test_the_edited_text_can_be_read(undisturbed):
 
 @pytest.mark.slow
 def test_a_run_killed_behind_an_edit_resumes_to_the_same_bytes(config, undisturbed, tmp_path):
-    written = [n for n in phase_boundaries(undisturbed[0]) if undisturbed[0][n - 1][1].name == "generated"]
-    assert len(written) == 3
-    check(config, undisturbed, tmp_path / "run", Fault(written[1] + 1, "killed"))
+    boundaries = [n for n in phase_boundaries(undisturbed[0]) if undisturbed[0][n - 1][1].name == "generated"]
+    assert len(boundaries) == 3
+    check(config, undisturbed, tmp_path / "run", Fault(boundaries[1] + 1, "killed"))
 
 
 @pytest.mark.slow

@@ -21,8 +21,8 @@ ARMS = {
 
 
 def tree(text, folder, **changes):
-    found = config_tree(text, device="cpu", seeds=[3], generations=1, arms=ARMS)
-    return {**found, "data": {**found["data"], "prior": {"path": str(folder)}}, **changes}
+    result = config_tree(text, device="cpu", seeds=[3], generations=1, arms=ARMS)
+    return {**result, "data": {**result["data"], "prior": {"path": str(folder)}}, **changes}
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +54,9 @@ def test_generation_0_tells_what_was_flagged_and_what_changed(undisturbed):
 def test_the_text_that_was_trained_on_can_be_read_and_only_training_documents_are_in_it(undisturbed):
     training = len(STORIES) - round(0.2 * len(STORIES))
     for arm in ("edited", "random", "synthetic"):
-        found = texts_in(undisturbed[1], arm)
-        assert len(found) == training
-        assert found != STORIES[:training]
+        result = texts_in(undisturbed[1], arm)
+        assert len(result) == training
+        assert result != STORIES[:training]
     assert not any(name.startswith("cells/unedited/3/0/generated") for name in undisturbed[1])
 
 
@@ -97,11 +97,11 @@ def test_the_priors_content_is_in_the_fingerprint_and_its_path_is_not(config, mo
     for file in model_folder.iterdir():
         (moved / file.name).write_bytes(file.read_bytes())
     text = write_stories(tmp_path)
-    here, there = (sources_of(lab.load(tree(text, folder))) for folder in (model_folder, moved))
-    assert here == there
-    assert here["arms"]["edited"]["data"]["prior"]["path"].startswith("sha256:")
+    original, copied = (sources_of(lab.load(tree(text, folder))) for folder in (model_folder, moved))
+    assert original == copied
+    assert original["arms"]["edited"]["data"]["prior"]["path"].startswith("sha256:")
     (moved / "config.json").write_text((moved / "config.json").read_text() + "\n")
-    assert sources_of(lab.load(tree(text, moved))) != here
+    assert sources_of(lab.load(tree(text, moved))) != original
 
 
 # Records
@@ -113,14 +113,16 @@ def test_of_records_only_the_answers_are_edited_learnt_and_measured(model_folder
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     data = {"name": "text", "path": str(path), "text_field": "answer", "prompt_field": "question", "held_out": 0.2}
     arms = {"unedited": {}, "edited": {"data": {"external_edit": EDIT}}}
-    given = {**data, "prior": {"path": str(model_folder)}}
-    directory = lab.run(tree("", model_folder, data=given, arms=arms), tmp_path / "run", storage=FaultyStorage())
+    edited_data = {**data, "prior": {"path": str(model_folder)}}
+    directory = lab.run(tree("", model_folder, data=edited_data, arms=arms), tmp_path / "run", storage=FaultyStorage())
     unedited, edited = (directory.generation_dir(arm, 3, 0).metrics()["metrics"] for arm in arms)
     assert "held_out_nll_tempered" not in unedited
     assert unedited["train_units"] < 0.9 * unedited["train_data_units"]
     assert 0 < edited["changed_share"] < 1
-    made = (tmp_path / "run/cells/edited/3/0/generated/0/text.jsonl").read_text().splitlines()
-    assert [json.loads(line)["prompt"].strip() for line in made] == [line["question"] for line in lines[: len(made)]]
+    edited_lines = (tmp_path / "run/cells/edited/3/0/generated/0/text.jsonl").read_text().splitlines()
+    assert [json.loads(line)["prompt"].strip() for line in edited_lines] == [
+        line["question"] for line in lines[: len(edited_lines)]
+    ]
 
 
 # What is refused

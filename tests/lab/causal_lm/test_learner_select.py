@@ -96,9 +96,9 @@ def undisturbed(config, tmp_path_factory):
 
 @pytest.mark.slow
 def test_a_run_killed_behind_a_selection_resumes_to_the_same_bytes(config, undisturbed, tmp_path):
-    written = [n for n in phase_boundaries(undisturbed[0]) if undisturbed[0][n - 1][1].name == "generated"]
-    assert len(written) == 2
-    check(config, undisturbed, tmp_path / "run", Fault(written[0] + 1, "killed"))
+    boundaries = [n for n in phase_boundaries(undisturbed[0]) if undisturbed[0][n - 1][1].name == "generated"]
+    assert len(boundaries) == 2
+    check(config, undisturbed, tmp_path / "run", Fault(boundaries[0] + 1, "killed"))
 
 
 @pytest.mark.slow

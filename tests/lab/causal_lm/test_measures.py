@@ -68,16 +68,16 @@ def test_what_was_given_is_not_measured_as_written(network, tokenizer, stories):
 
 
 def test_a_truth_that_is_known_is_asked_about_every_view(network, tokenizer, stories):
-    asked = []
+    scored_rows = []
 
     def truth(texts):
-        asked.append(list(texts))
+        scored_rows.append(list(texts))
         return {"coverage": 0.5}
 
     samples = {"common": samples_of(stories), "own": samples_of(stories)}
     measured = measure_of(stories, truth=truth)(model_of(network, tokenizer, stories), samples)
     assert measured.metrics["common.coverage"] == measured.metrics["own.coverage"] == 0.5
-    assert asked == [STORIES[:6], STORIES[:6]]
+    assert scored_rows == [STORIES[:6], STORIES[:6]]
 
 
 def test_the_context_ends_where_the_sentences_begin(tokenizer):

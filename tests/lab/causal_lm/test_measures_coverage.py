@@ -12,14 +12,14 @@ def test_words_are_runs_of_letters_and_digits():
     assert words_of(["Ann's cat, no. 7!", "été"]) == ["Ann", "s", "cat", "no", "7", "été"]
 
 
-def written(tokenizer, prompt, text):
+def generated(tokenizer, prompt, text):
     whole = tokenizer.encode_without_eos(prompt + text)
-    given = len(tokenizer.encode_without_eos(prompt))
-    return TokenData.from_documents([whole], tokenizer, prompts=[given])
+    prompt_length = len(tokenizer.encode_without_eos(prompt))
+    return TokenData.from_documents([whole], tokenizer, prompts=[prompt_length])
 
 
 def test_what_was_given_is_not_counted(tokenizer):
-    assert generated_words(written(tokenizer, "Ann saw", " a red cat")) == ["a", "red", "cat"]
+    assert generated_words(generated(tokenizer, "Ann saw", " a red cat")) == ["a", "red", "cat"]
 
 
 def test_a_word_that_the_prompt_began_is_left_out(tokenizer):
@@ -41,8 +41,8 @@ def test_a_sample_is_judged_by_the_words_that_the_real_text_has():
 
 def test_of_more_words_than_the_real_text_has_the_first_ones_count():
     real = Counter({"a": 2, "b": 1})
-    found = {band.name: band.covered for band in coverage_of(["a", "a", "a", "b"], real)}
-    assert (found["1"], found["2_3"]) == (0.0, 1.0)
+    bands = {band.name: band.covered for band in coverage_of(["a", "a", "a", "b"], real)}
+    assert (bands["1"], bands["2_3"]) == (0.0, 1.0)
 
 
 def test_real_documents_cover_about_what_is_expected(stories):

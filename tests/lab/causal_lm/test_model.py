@@ -37,19 +37,19 @@ def argmax_tail(network, tokenizer, prompt, count):
 def test_windows_keep_length_boundaries_and_the_first_token(network, tokenizer, stories, context, new_tokens):
     data = stories.take(np.arange(3))
     model = windowed(network, tokenizer, stories, context=context, new_tokens=new_tokens)
-    written = model.regenerate(data, seed=0)
-    assert written.units == data.units
-    assert written.ids.dtype == np.int32
-    assert written.lengths.tolist() == data.lengths.tolist()
-    assert written.ids[0] == data.ids[0]
+    generated = model.regenerate(data, seed=0)
+    assert generated.units == data.units
+    assert generated.ids.dtype == np.int32
+    assert generated.lengths.tolist() == data.lengths.tolist()
+    assert generated.ids[0] == data.ids[0]
 
 
 def test_each_window_continues_the_original_text(network, tokenizer, stories):
     data = stories.take(np.arange(3))
-    written = windowed(network, tokenizer, stories).regenerate(data, seed=0)
-    assert (written.ids != data.ids).any()
+    generated = windowed(network, tokenizer, stories).regenerate(data, seed=0)
+    assert (generated.ids != data.ids).any()
     for first in range(1, data.units, 4):
-        window = written.ids[first : first + 4].tolist()
+        window = generated.ids[first : first + 4].tolist()
         prompt = data.ids[max(0, first - 6) : first]
         assert window == argmax_tail(network, tokenizer, prompt, 4)[: len(window)]
 
@@ -62,10 +62,10 @@ def test_a_text_of_one_token_has_nothing_to_rewrite(network, tokenizer, stories)
 
 def test_documents_are_begun_by_the_originals_first_tokens(network, tokenizer, stories):
     form = DocumentPrompts(name="documents", prompt_tokens=3, new_tokens=5)
-    written = model_of(network, tokenizer, stories, form).regenerate(stories.take(np.arange(4)), seed=0)
-    assert len(written) == 4
-    assert written.prompts.tolist() == [3] * 4
-    for old, new in zip(stories.documents, written.documents, strict=False):
+    generated = model_of(network, tokenizer, stories, form).regenerate(stories.take(np.arange(4)), seed=0)
+    assert len(generated) == 4
+    assert generated.prompts.tolist() == [3] * 4
+    for old, new in zip(stories.documents, generated.documents, strict=False):
         assert new[:3].tolist() == old[:3].tolist()
         assert 3 < len(new) <= 8
 
@@ -73,16 +73,16 @@ def test_documents_are_begun_by_the_originals_first_tokens(network, tokenizer, s
 def test_a_document_shorter_than_the_prompt_leaves_the_model_something_to_write(network, tokenizer, stories):
     short = type(stories).from_documents([stories.documents[0][:2], stories.documents[0][:1]], tokenizer)
     form = DocumentPrompts(name="documents", prompt_tokens=9, new_tokens=5)
-    written = model_of(network, tokenizer, stories, form).regenerate(short, seed=0)
-    assert written.prompts.tolist() == [1, 1]
-    assert all(len(tail) for tail in written.continuations)
+    generated = model_of(network, tokenizer, stories, form).regenerate(short, seed=0)
+    assert generated.prompts.tolist() == [1, 1]
+    assert all(len(tail) for tail in generated.continuations)
 
 
 def test_samples_are_begun_by_different_real_documents(network, tokenizer, stories):
     form = DocumentPrompts(name="documents", prompt_tokens=4, new_tokens=3)
-    written = model_of(network, tokenizer, stories, form).sample(len(stories), seed=1)
+    generated = model_of(network, tokenizer, stories, form).sample(len(stories), seed=1)
     starts = sorted(tuple(document[:4]) for document in stories.documents)
-    assert sorted(tuple(document[:4]) for document in written.documents) == starts
+    assert sorted(tuple(document[:4]) for document in generated.documents) == starts
 
 
 def test_more_samples_than_documents_can_be_asked_for(network, tokenizer, stories):
@@ -91,9 +91,9 @@ def test_more_samples_than_documents_can_be_asked_for(network, tokenizer, storie
 
 
 def test_samples_in_windows_are_whole_documents(network, tokenizer, stories):
-    written = windowed(network, tokenizer, stories).sample(5, seed=0)
-    assert len(written) == 5
-    assert sorted(written.lengths.tolist())[0] >= stories.lengths.min()
+    generated = windowed(network, tokenizer, stories).sample(5, seed=0)
+    assert len(generated) == 5
+    assert sorted(generated.lengths.tolist())[0] >= stories.lengths.min()
 
 
 def test_one_seed_writes_one_text(network, tokenizer, stories):
@@ -106,8 +106,8 @@ def test_one_seed_writes_one_text(network, tokenizer, stories):
 def test_a_completion_may_be_asked_not_to_stop(network, tokenizer, stories):
     model = windowed(network, tokenizer, stories)
     starts = [document[:2] for document in stories.documents]
-    written = model.complete(starts, Sampling(name="sample"), new_tokens=30, seed=0, stop_at_eos=False)
-    assert set(written.lengths.tolist()) == {32}
+    generated = model.complete(starts, Sampling(name="sample"), new_tokens=30, seed=0, stop_at_eos=False)
+    assert set(generated.lengths.tolist()) == {32}
     stopped = model.complete(starts * 3, Sampling(name="sample"), new_tokens=30, seed=0)
     assert min(stopped.lengths) < 32
 

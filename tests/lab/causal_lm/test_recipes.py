@@ -134,11 +134,11 @@ def test_tinystories_runs_on_any_model_and_text(model_folder, tmp_path, preset):
 def test_decoders_losses_and_editing_are_crossed_completely(tmp_path):
     config = lab.load(lab.find_recipe("decoding"), overrides=WORLD_SIZES)
     assert len(config.arms) == 5 * 2 * 2 == len({tuple(arm.split("-")) for arm in config.arms})
-    for arm, chosen in config.arms.items():
+    for arm, selected_arm in config.arms.items():
         decoder, loss, editing = arm.split("-")
-        assert (chosen.generation.decoder.name == "matched") == (decoder == "matched")
-        assert (chosen.loss.name == "truncated") == (loss == "truncated")
-        assert chosen.regime.name == editing
+        assert (selected_arm.generation.decoder.name == "matched") == (decoder == "matched")
+        assert (selected_arm.loss.name == "truncated") == (loss == "truncated")
+        assert selected_arm.regime.name == editing
     arms = ["sample-baseline-replace", "matched-baseline-edit", "min-p-truncated-edit", "matched-truncated-replace"]
     config = lab.load("decoding", overrides=WORLD_SIZES, arms=arms)
     lab.run(config, tmp_path / "run")
@@ -190,8 +190,8 @@ def test_the_automatic_threshold_stands_beside_fixed_ones_under_every_decoder(tm
     config = lab.load(lab.find_recipe("threshold"), overrides=WORLD_SIZES)
     assert all(arm.data.calibration for arm in config.arms.values()), "arms train on the same text"
     lab.run(config, tmp_path / "run")
-    chosen = {row["arm"]: row["threshold"] for row in rows_of(tmp_path / "run") if "threshold" in row}
-    assert chosen.keys() == {f"{decoder}-automatic" for decoder in ("greedy", "nucleus", "sample")}
+    selected_arm = {row["arm"]: row["threshold"] for row in rows_of(tmp_path / "run") if "threshold" in row}
+    assert selected_arm.keys() == {f"{decoder}-automatic" for decoder in ("greedy", "nucleus", "sample")}
 
 
 EDIT_SIZES = ["seeds=[0]", "training.epochs=0.3", "evaluation.samples=4", "evaluation.new_tokens=8", "device=cpu"]

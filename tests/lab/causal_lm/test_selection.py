@@ -20,23 +20,25 @@ VERIFIER = Verifier(name="verifier")
 def lies(texts):
     """Each document with the value of its last sentence exchanged for another person's."""
     values = WORLD.population.values
-    told = []
+    false_texts = []
     for text in texts:
         last = WORLD.parse(text).statements[-1]
         words = values[last.attribute]
         head, _, tail = text.rpartition(words[last.value])
-        told.append(head + words[(last.value + 1) % len(words)] + tail)
-    return told
+        false_texts.append(head + words[(last.value + 1) % len(words)] + tail)
+    return false_texts
 
 
-def tokens_of(texts, tokenizer, given=1):
-    return TokenData.from_documents([tokenizer.encode(text) for text in texts], tokenizer, prompts=[given] * len(texts))
+def tokens_of(texts, tokenizer, prompt_length=1):
+    return TokenData.from_documents(
+        [tokenizer.encode(text) for text in texts], tokenizer, prompts=[prompt_length] * len(texts)
+    )
 
 
 def select(tokenizer, texts, by, size, *, real=TRUE, seed=0, world=WORLD, model=None, block=512):
     selecting = TextSelector(tokens_of(real, tokenizer, 0), world, block)
-    found = selecting(model, tokens_of(texts, tokenizer), by=by, size=size, seed=seed)
-    return [tokenizer.decode(document) for document in found.documents], found.facts
+    result = selecting(model, tokens_of(texts, tokenizer), by=by, size=size, seed=seed)
+    return [tokenizer.decode(document) for document in result.documents], result.facts
 
 
 def test_at_random_every_candidate_counts_alike_and_none_is_taken_twice(tokenizer):
@@ -123,28 +125,28 @@ def test_an_error_rate_is_the_share_of_wrong_verdicts_on_right_and_on_wrong_docu
 
 def test_a_bias_towards_people_weighs_a_document_by_how_often_its_person_is_spoken_of():
     shares = WORLD.population.people_share
-    found = bias_weights(TRUE, Verifier(name="verifier", bias="people"), WORLD)
+    result = bias_weights(TRUE, Verifier(name="verifier", bias="people"), WORLD)
     people = [WORLD.parse(text).statements[0].person for text in TRUE]
-    assert found == pytest.approx(shares[people] / shares[0])
+    assert result == pytest.approx(shares[people] / shares[0])
     assert bias_weights(["Nobody knows."], Verifier(name="verifier", bias="people"), WORLD).tolist() == [0]
 
 
 def test_a_bias_towards_a_phrasing_weighs_a_document_by_its_sentences_in_the_commonest_one():
-    found = bias_weights(TRUE, Verifier(name="verifier", bias="phrasing"), WORLD)
+    result = bias_weights(TRUE, Verifier(name="verifier", bias="phrasing"), WORLD)
     expected = [np.mean([s.phrasing == 0 for s in WORLD.parse(text).statements]) for text in TRUE]
-    assert found == pytest.approx(expected)
+    assert result == pytest.approx(expected)
     assert bias_weights(TRUE, VERIFIER, WORLD).tolist() == [1] * len(TRUE)
 
 
 def test_the_detector_tells_other_text_from_real_text_and_not_real_from_real(tokenizer):
     pytest.importorskip("sklearn.linear_model")
     with limited_threads(1):
-        real, written = machine_probability(TRUE, OTHER)
+        real, candidates = machine_probability(TRUE, OTHER)
         alike = machine_probability(TRUE, WORLD.held_out()[:40])
         mixed = [text for pair in zip(WORLD.held_out()[:40], OTHER, strict=True) for text in pair]
         texts, facts = select(tokenizer, mixed, Detector(name="detector"), 20)
     assert (real < 0.5).mean() > 0.9
-    assert (written > 0.5).mean() > 0.9
+    assert (candidates > 0.5).mean() > 0.9
     assert 0.3 < np.mean(alike[1] > 0.5) < 0.7
     assert len(set(texts) & set(OTHER)) == 0
     assert 0.5 < facts["detector_accuracy"] < 1
@@ -153,16 +155,16 @@ def test_the_detector_tells_other_text_from_real_text_and_not_real_from_real(tok
 
 def test_a_detector_of_too_few_texts_knows_nothing():
     pytest.importorskip("sklearn")
-    real, written = machine_probability(["a"], ["b"])
-    assert (real.tolist(), written.tolist()) == ([0.5], [0.5])
+    real, candidates = machine_probability(["a"], ["b"])
+    assert (real.tolist(), candidates.tolist()) == ([0.5], [0.5])
 
 
 def test_a_selection_keeps_its_facts_on_disk_and_a_part_of_it_has_none(tokenizer, tmp_path):
-    found = TextSelector(tokens_of(TRUE, tokenizer, 0), WORLD, 64)(
+    result = TextSelector(tokens_of(TRUE, tokenizer, 0), WORLD, 64)(
         None, tokens_of(TRUE, tokenizer), by=RANDOM, size=5, seed=0
     )
-    found.save(tmp_path)
-    read = found.read(tmp_path)
-    assert read.facts == found.facts != {}
-    assert read.ids.tolist() == found.ids.tolist()
+    result.save(tmp_path)
+    read = result.read(tmp_path)
+    assert read.facts == result.facts != {}
+    assert read.ids.tolist() == result.ids.tolist()
     assert read.take(np.arange(2)).facts == {}

@@ -101,8 +101,8 @@ def test_training_is_the_same_in_every_process(tmp_path):
     environment = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": str(Path(__file__).parents[3])}
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "there")], check=True, env=environment)
     train_tokenizer(STORIES, vocab_size=320).save_pretrained(tmp_path / "here")
-    here, there = (tmp_path / name / "tokenizer.json" for name in ("here", "there"))
-    assert here.read_bytes() == there.read_bytes()
+    first, second = (tmp_path / name / "tokenizer.json" for name in ("here", "there"))
+    assert first.read_bytes() == second.read_bytes()
 
 
 def test_a_saved_tokenizer_reads_and_writes_as_before(tokenizer, tmp_path):

@@ -43,17 +43,17 @@ def by_hand(network, rows, *, threshold, steps, learning_rate=1e-3, max_grad_nor
     losses = []
     for _ in range(steps):
         optimiser.zero_grad()
-        total, plain, count, kept = 0.0, 0.0, 0, 0
+        total, plain, count, num_kept = 0.0, 0.0, 0, 0
         for row in rows:
             ids = torch.tensor(row.astype(np.int64))
             log_p = network(input_ids=ids[None]).logits[0, :-1].double().log_softmax(-1).gather(-1, ids[1:, None])[:, 0]
             keep = log_p.detach().exp() <= threshold
             total = total - log_p[keep].sum()
-            plain, count, kept = plain - log_p.detach().sum().item(), count + len(log_p), kept + int(keep.sum())
+            plain, count, num_kept = plain - log_p.detach().sum().item(), count + len(log_p), num_kept + int(keep.sum())
         (total / count).backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), max_grad_norm)
         optimiser.step()
-        losses.append((plain / count, kept / count))
+        losses.append((plain / count, num_kept / count))
     return losses
 
 
@@ -67,7 +67,7 @@ def test_training_is_the_loop_that_one_would_write_by_hand(network, stories, los
     losses = by_hand(other, rows, threshold=getattr(loss, "threshold", 1.0), steps=3)
     assert facts["train_steps"] == 3
     assert facts["train_nll"] == pytest.approx(np.mean([plain for plain, _ in losses]), rel=1e-5)
-    assert facts["kept_fraction"] == pytest.approx(np.mean([kept for _, kept in losses]), abs=1e-7)
+    assert facts["kept_fraction"] == pytest.approx(np.mean([num_kept for _, num_kept in losses]), abs=1e-7)
     assert (parameters(network) - parameters(other)).abs().max() < 1e-5
 
 
@@ -189,9 +189,9 @@ def test_the_model_that_leaves_mixed_precision_is_the_model_itself(network, stor
     network.eval()
     ids = torch.tensor(rows[0][None].astype(np.int64))
     with torch.no_grad():
-        ours, plain = network(input_ids=ids).logits, type(network).forward(network, input_ids=ids).logits
-    assert ours.dtype == plain.dtype == torch.float32
-    assert torch.equal(ours, plain)
+        logits, plain = network(input_ids=ids).logits, type(network).forward(network, input_ids=ids).logits
+    assert logits.dtype == plain.dtype == torch.float32
+    assert torch.equal(logits, plain)
 
 
 def test_evaluation_is_plain_cross_entropy_whatever_the_loss(network, stories):

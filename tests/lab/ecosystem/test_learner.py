@@ -120,8 +120,8 @@ def test_twins_begin_and_write_differently(text):
     pool = fitted(built(text, members=[member("one", 0.5), member("two", 0.5)]))
     one, two = pool.members.values()
     assert not torch.equal(weights_of(one), weights_of(two))
-    written = ids_of(pool.sample(12, seed=1))
-    assert written[:6] != written[6:]
+    generated = ids_of(pool.sample(12, seed=1))
+    assert generated[:6] != generated[6:]
 
 
 def test_an_heir_inherits_from_the_member_of_its_name(text):
@@ -141,10 +141,10 @@ def test_a_part_without_text_is_told_with_its_member(text, experiment):
 
 
 def test_each_member_writes_its_share_of_the_pool(pool):
-    written = pool.sample(8, seed=3)
+    generated = pool.sample(8, seed=3)
     large = pool.members["large"].sample(6, seed=member_seed(3, 0))
     small = pool.members["small"].sample(2, seed=member_seed(3, 1))
-    assert ids_of(written) == ids_of(large) + ids_of(small)
+    assert ids_of(generated) == ids_of(large) + ids_of(small)
 
 
 def test_a_member_without_a_place_is_not_asked(pool):
@@ -170,10 +170,10 @@ def test_a_regenerated_pool_keeps_its_documents_in_order(text, form):
 def test_samples_are_dealt_out_and_come_back_in_their_places(pool, experiment):
     starts = [document[:3] for document in experiment.real.documents[:8]]
     greedy = Greedy(name="greedy")
-    written = pool.complete(starts, greedy, new_tokens=6, seed=0, stop_at_eos=False)
+    generated = pool.complete(starts, greedy, new_tokens=6, seed=0, stop_at_eos=False)
     alone = [ids_of(m.complete(starts, greedy, new_tokens=6, seed=0, stop_at_eos=False)) for m in pool.members.values()]
-    assert ids_of(written) == [alone[owner][place] for place, owner in enumerate(assign_members(8, pool.shares))]
-    assert written.prompts.tolist() == [3] * 8
+    assert ids_of(generated) == [alone[owner][place] for place, owner in enumerate(assign_members(8, pool.shares))]
+    assert generated.prompts.tolist() == [3] * 8
 
 
 def test_the_pool_reads_as_the_mean_of_its_members_probabilities(pool, experiment):
@@ -271,10 +271,12 @@ def test_what_does_not_fit_is_told_with_its_member(text, changes, message):
 
 
 def test_what_a_pool_has_written_is_selected_by_what_surprises_its_mixture(experiment, pool):
-    written = pool.sample(12, seed=1)
-    chosen = experiment.select(pool, written, by=Surplexity(name="surplexity"), size=3, seed=0)
-    scored = pool.log_probs(written.documents)
-    mean_surprisal = [-row[given - 1 :].mean() for row, given in zip(scored, written.prompts, strict=True)]
-    wanted = written.take(np.sort(np.argsort(mean_surprisal)[-3:]))
-    assert chosen.ids.tolist() == wanted.ids.tolist()
-    assert chosen.facts["candidates"] == 12
+    generated = pool.sample(12, seed=1)
+    selected = experiment.select(pool, generated, by=Surplexity(name="surplexity"), size=3, seed=0)
+    scored = pool.log_probs(generated.documents)
+    mean_surprisal = [
+        -row[prompt_length - 1 :].mean() for row, prompt_length in zip(scored, generated.prompts, strict=True)
+    ]
+    expected = generated.take(np.sort(np.argsort(mean_surprisal)[-3:]))
+    assert selected.ids.tolist() == expected.ids.tolist()
+    assert selected.facts["candidates"] == 12

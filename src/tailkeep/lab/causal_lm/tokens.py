@@ -33,7 +33,7 @@ class TokenFates:
 
     Attributes:
         pristine: those of the text before any edit that an edit may change.
-        judged: those that this edit may change.
+        editable: those that this edit may change.
         flagged: resampled by this edit.
         changed: replaced by another token in this edit.
         deleted: in this edit.
