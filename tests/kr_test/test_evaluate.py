@@ -10,6 +10,7 @@ from tailkeep.data import Question
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.kr_test.build import export
 from tailkeep.kr_test.evaluate import KRModel, token_counter
+from tailkeep.scoring import encode_question, encode_without_eos, start_token_of
 from tests.harness import evaluate, sums_of
 from tests.kr_test.tiny import QUESTIONS, save_model
 
@@ -118,3 +119,33 @@ def test_all_scores_are_one_where_sentences_are_equally_long(model, tmp_path, mo
     found = evaluate(model, [export(even, tmp_path / "task")], monkeypatch, tmp_path / "cache")["results"]["kr_test"]
     shares = {float(np.mean(margin > 0)) for margin in (ours.common, ours.sum, ours.mean)}
     assert shares == {found["acc,none"]} == {found["acc_norm,none"]}
+
+
+@pytest.fixture(params=["adds it", "has one", "has none"])
+def folder_by_start_token(request, tmp_path):
+    """A model whose tokenizer puts a start token before texts, has one that it does not put there, or has none."""
+    folder = save_model(tmp_path / "model")
+    if request.param != "adds it":
+        tree = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+        (folder / "tokenizer.json").write_text(json.dumps({**tree, "post_processor": None}), encoding="utf-8")
+    if request.param == "has none":
+        tree = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        tree.pop("bos_token")
+        (folder / "tokenizer_config.json").write_text(json.dumps(tree), encoding="utf-8")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert (tokenizer.bos_token is None) == (request.param == "has none")
+    assert start_token_of(tokenizer) == (0 if request.param == "adds it" else None)
+    return folder
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_log_probabilities_are_the_harness_own_whatever_becomes_of_the_start_token(
+    folder_by_start_token, tmp_path, monkeypatch
+):
+    kr_model = KRModel.load(folder_by_start_token)
+    task = export(QUESTIONS, tmp_path / "task")
+    samples = sums_of(evaluate(folder_by_start_token, [task], monkeypatch, tmp_path / "cache"), "kr_test")
+    for number, (question, sums) in enumerate(zip(QUESTIONS, samples, strict=True)):
+        context, *rows = encode_question(question, lambda text: encode_without_eos(kr_model.tokenizer, text))
+        scored = [score.log_probs[context:].sum() for score in kr_model.scorer.score(rows)]
+        assert scored == pytest.approx(sums if number % 2 == 0 else sums[::-1], abs=1e-3)

@@ -148,8 +148,21 @@ def sources_of(config: LabConfig) -> dict[str, Any]:
         "seeds": list(config.seeds),
         "threads": config.num_threads,
         "device": _device_name(config.device) if _ON_A_GPU.intersection(learners) else "cpu",
+        **_native_formats(config),
         "packages": versions(*packages),
     }
+
+
+def _native_formats(config: LabConfig) -> dict[str, bool]:
+    """Whether the CPU or GPU has native bfloat16, of which `dtype: auto` of a language model is a function."""
+    if not any(isinstance(arm, LanguageArm) for arm in config.arms.values()):
+        return {}
+    import torch
+
+    from tailkeep.lab.causal_lm.precision import has_native_bfloat16
+
+    uses_gpu = config.device != "cpu" and torch.cuda.is_available()
+    return {"bfloat16": has_native_bfloat16("cuda" if uses_gpu else "cpu")}
 
 
 def _packages_of(arm: AnyArm) -> Sequence[str]:

@@ -2,7 +2,7 @@
 
 from tailkeep.scoring.prior import Prior, local_pool, prior_for_worker, uses_gpu
 from tailkeep.scoring.protocol import ScoredDocument, Scorer, TokenFlagger, TokenSampler
-from tailkeep.scoring.questions import encode_question, encode_without_eos, tempered_nll
+from tailkeep.scoring.questions import encode_question, encode_without_eos, start_token_of, tempered_nll
 from tailkeep.scoring.scorer import CausalLMScorer, token_log_probs
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "encode_without_eos",
     "local_pool",
     "prior_for_worker",
+    "start_token_of",
     "tempered_nll",
     "token_log_probs",
     "uses_gpu",

@@ -4,7 +4,7 @@ Rule: every score of a question splits context and sentence in this one way.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,19 +17,31 @@ from tailkeep.scoring.split_model import SplitModel, eval_mode
 Ids = NDArray[np.int32]
 
 
-def encode_without_eos(tokenizer: Any, text: str) -> Ids:
-    """The ids of a text: the BOS token if the tokenizer has one, and no EOS token.
+def start_token_of(tokenizer: Any) -> int | None:
+    """The id that `tokenizer` itself puts before every text, None if it puts none there.
 
-    A text that spells a special token is encoded as text.
+    A `bos_token` says only that there is such a token: that of a chat model marks the start of a message.
     """
-    start: int | None = tokenizer.bos_token_id
+    first = tokenizer("", verbose=False)["input_ids"][:1] or tokenizer("a", verbose=False)["input_ids"][:1]
+    return int(first[0]) if first and first[0] == tokenizer.bos_token_id else None
+
+
+def encode_without_eos(tokenizer: Any, text: str, *, start: int | Literal["auto"] | None = "auto") -> Ids:
+    """The ids of a text after the start token, without an EOS token.
+
+    Args:
+        tokenizer: a transformers tokenizer.
+        text: one that spells a special token is encoded as text.
+        start: the id of the start token, None for none; `auto` follows the tokenizer, see `start_token_of`.
+    """
+    added = start_token_of(tokenizer)
     ids = list(tokenizer(text, verbose=False, split_special_tokens=True)["input_ids"])
-    if start is not None and ids[:1] != [start]:
-        ids.insert(0, start)
-    # Some tokenizers append EOS by themselves; where BOS and EOS are one token, a lone one is BOS.
-    if len(ids) > 1 and ids[-1] == tokenizer.eos_token_id:
+    if added is not None:
+        ids.pop(0)
+    if ids and ids[-1] == tokenizer.eos_token_id:
         ids.pop()
-    return np.array(ids, dtype=np.int32)
+    start_id = added if start == "auto" else start
+    return np.array(ids if start_id is None else [start_id, *ids], dtype=np.int32)
 
 
 def encode_question(question: Question, encode: Callable[[str], Ids]) -> tuple[int, Ids, Ids]:

@@ -90,6 +90,7 @@ def test_greedy_stops_where_the_argmax_is_the_stop_token(network, tokenizer):
     fourth = naive_greedy(network, tokenizer, prompt, 4, suppressed_ids=tokenizer.suppressed_ids)[3]
     names = {"bos_token_id": tokenizer.start, "eos_token_id": fourth, "pad_token_id": 0}
     special = {"all_special_ids": tokenizer.hf_tokenizer.all_special_ids, "__len__": lambda _: tokenizer.size}
+    special["__call__"] = lambda _, text, **options: tokenizer.hf_tokenizer(text, **options)
     hf_tokenizer = type("Tokenizer", (), names | special)()
     shifted = DocumentTokenizer(hf_tokenizer, append_eos=True)
     expected = naive_greedy(network, shifted, prompt, 8, stop=fourth, suppressed_ids=shifted.suppressed_ids)

@@ -7,8 +7,10 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from tailkeep.errors import ConfigError, InputError
+from tailkeep.lab.causal_lm import precision
 from tailkeep.lab.causal_lm.learner import build
 from tailkeep.lab.config import load
+from tailkeep.scoring import token_log_probs
 from tests.lab.causal_lm.tiny import SHAPE, STORIES, config_tree, write_stories
 
 
@@ -145,7 +147,6 @@ def small(**shape):
         ({"training": {"block": 400}}, r"the real text has \d+ tokens .*shorter than one block of 400"),
         ({"tokenizer": {}}, "a model from scratch needs one. Set tokenizer.train.vocab_size or tokenizer.path"),
         ({"loss": {"name": "user", "id": "mine", "version": "1"}}, "'mine' was not handed over"),
-        ({"dtype": "bfloat16"}, "bfloat16 is not supported by this device"),
     ],
 )
 def test_what_does_not_fit_together_is_refused_before_any_training(text, changes, message):
@@ -245,3 +246,23 @@ def test_a_real_model_reads_real_text_well_and_writes_english(real_data, tmp_pat
     assert 1.1 < measured.metrics["held_out_nll"] < 2.0
     part = experiment.real.take(np.arange(2))
     assert model.regenerate(part, seed=0).units == part.units
+
+
+def test_bfloat16_is_refused_before_any_training_where_the_processor_has_none(text, monkeypatch):
+    monkeypatch.setattr(precision, "has_native_bfloat16", lambda device: False)
+    with pytest.raises(ConfigError, match=r"dtype\.train is bfloat16, but this cpu has none"):
+        built(text, dtype="bfloat16")
+
+
+def test_in_bfloat16_a_model_trains_and_is_scored_over_float32_weights(text, monkeypatch):
+    monkeypatch.setattr(precision, "has_native_bfloat16", lambda device: True)
+    wide, narrow = (built(text, dtype=dtype) for dtype in ("float32", {"train": "bfloat16", "score": "bfloat16"}))
+    models = [experiment.learner.fit(experiment.real, seed=1, budget=400) for experiment in (wide, narrow)]
+    assert {weights.dtype for model in models for weights in model.network.parameters()} == {torch.float32}
+    assert not torch.equal(*map(parameters, models))
+    rows = wide.real.documents[:4]
+    exact, rounded = (np.concatenate(model.log_probs(rows)) for model in models)
+    assert rounded.dtype == np.float32
+    np.testing.assert_allclose(rounded.mean(), exact.mean(), rtol=0.02)
+    in_float32 = np.concatenate(token_log_probs(models[1].network, rows, pad=wide.real.tokenizer.pad))
+    assert 0 < np.abs(rounded - in_float32).max() < 0.2

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import processors
 
-from tailkeep.errors import InputError
+from tailkeep.errors import ConfigError, InputError
 from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, load_tokenizer, train_tokenizer
 from tests.lab.causal_lm.tiny import STORIES
 
@@ -51,7 +51,7 @@ def test_a_tokenizer_that_ends_texts_itself_changes_nothing(append_eos):
 def test_a_tokenizer_without_a_start_token_has_none():
     hf_tokenizer = train_tokenizer(STORIES, vocab_size=300)
     hf_tokenizer.bos_token = None
-    hf_tokenizer._tokenizer.post_processor = processors.TemplateProcessing(single="$A", special_tokens=[])
+    hf_tokenizer._tokenizer.post_processor = processors.processors.TemplateProcessing(single="$A", special_tokens=[])
     tokenizer = DocumentTokenizer(hf_tokenizer, append_eos=True)
     assert tokenizer.start is None
     assert tokenizer.encode("Ann")[0] not in hf_tokenizer.all_special_ids
@@ -153,3 +153,26 @@ def test_a_real_tokenizer_gives_back_real_text(real_data):
     text = (real_data / "text" / "tinystories.txt").read_text(encoding="utf-8")
     for story in text.split("<|endoftext|>")[:20]:
         assert tokenizer.decode(tokenizer.encode(story.strip())) == story.strip()
+
+
+@pytest.mark.parametrize(("start_token", "first"), [("auto", "<s>"), ("none", None), ("</s>", "</s>")])
+def test_a_document_begins_with_the_start_token_that_is_asked_for(hf_tokenizer, start_token, first):
+    tokenizer = DocumentTokenizer(hf_tokenizer, append_eos=False, start_token=start_token)
+    ids = tokenizer.encode("Ann saw").tolist()
+    bare = hf_tokenizer("Ann saw", add_special_tokens=False)["input_ids"]
+    assert ids == bare if first is None else ids == [hf_tokenizer.convert_tokens_to_ids(first), *bare]
+
+
+def test_auto_puts_no_start_token_where_the_tokenizer_puts_none():
+    hf_tokenizer = train_tokenizer(STORIES, vocab_size=300)
+    hf_tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single="$A", special_tokens=[])
+    tokenizer = DocumentTokenizer(hf_tokenizer, append_eos=True)
+    assert hf_tokenizer.bos_token_id == 0
+    assert tokenizer.start is None
+    assert 0 in tokenizer.suppressed_ids
+    assert tokenizer.encode("Ann")[0] != 0
+
+
+def test_a_start_token_that_is_no_token_is_one_clear_error(hf_tokenizer):
+    with pytest.raises(ConfigError, match=r"tokenizer\.start_token: '<go>' is not in the vocabulary"):
+        _ = DocumentTokenizer(hf_tokenizer, append_eos=True, start_token="<go>").start

@@ -21,11 +21,16 @@ class TrainTokenizer(Settings):
 
 
 class Tokenizer(Settings):
-    """`path` of a tokenizer folder, or `train` a new one; neither means that of the pretrained model."""
+    """`path` of a tokenizer folder, or `train` a new one; neither means that of the pretrained model.
+
+    `start_token` stands before each document, question and sample: `auto` follows the tokenizer, which puts one there
+    or does not, `none` puts none, and any other word is the token itself, such as `<bos>`.
+    """
 
     path: InputPath | None = None
     train: TrainTokenizer | None = None
     append_eos: bool = True
+    start_token: str = "auto"
 
 
 class Pretrained(Settings):
@@ -146,6 +151,22 @@ class Evaluation(Settings):
     batch: Positive = 256
 
 
+DType = Literal["auto", "float32", "bfloat16"]
+
+
+class DTypes(Settings):
+    """The number format of each phase; a single word stands for all three. See `precision` for `auto`."""
+
+    train: DType = "auto"
+    score: DType = "auto"
+    decode: DType = "auto"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_word_for_all(cls, value: Any) -> Any:
+        return dict.fromkeys(("train", "score", "decode"), value) if isinstance(value, str) else value
+
+
 AnyModel = Annotated[Pretrained | Scratch, Field(discriminator="name")]
 
 
@@ -161,7 +182,7 @@ class LanguageArm(ArmConfig):
     finetune: Finetune = Finetune()
     generation: Generation = Generation()
     evaluation: Evaluation = Evaluation()
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    dtype: DTypes = DTypes()
 
     @property
     def joined(self) -> bool:

@@ -5,7 +5,7 @@ Rule: a previous model is never changed; what it passes on is copied.
 
 import copy
 import json
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from tailkeep.lab.causal_lm.model import (
     merge_adapters,
     relative_change,
 )
+from tailkeep.lab.causal_lm.precision import Precision, count_parameters, resolve_precision
 from tailkeep.lab.causal_lm.prepare import PreparedData, check_fits, make_kr_evaluator, prepare
 from tailkeep.lab.causal_lm.selection import TextSelector
 from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, Ids
@@ -53,7 +54,7 @@ class CausalLMLearner:
     losses: UserLosses
     initial_network: Callable[[int], Any]
     device: str
-    bf16: bool
+    precision: Precision
 
     def fit(self, data: TokenData, *, seed: int, budget: int, previous: LanguageModel | None = None) -> LanguageModel:
         """A new model; `previous` is left as it is."""
@@ -73,7 +74,7 @@ class CausalLMLearner:
                 pad=self.tokenizer.pad,
                 seed=seed,
                 device=self.device,
-                bf16=self.bf16,
+                bf16=self.precision.train,
                 firsts=first_targets(data, block=self.arm.training.block) if self.arm.answers else None,
             )
             network = merge_adapters(adapted) if adapted else network
@@ -87,13 +88,18 @@ class CausalLMLearner:
             facts[DECODER_TEMPERATURE] = match_temperature(
                 network, self.tokenizer, self.prompts, self.arm.generation, decoder, seed=seed
             )
-        return LanguageModel(network, self.tokenizer, self.arm.generation, self.prompts, {**facts, **loss_facts})
+        return self._model(network, {**facts, **loss_facts})
 
     def load(self, folder: Path) -> LanguageModel:
         """A saved model, on this learner's device."""
         network = load_network(folder).to(self.device)
         facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
-        return LanguageModel(network, self.tokenizer, self.arm.generation, self.prompts, facts)
+        return self._model(network, facts)
+
+    def _model(self, network: Any, facts: Mapping[str, float]) -> LanguageModel:
+        return LanguageModel(
+            network, self.tokenizer, self.arm.generation, self.prompts, facts, precision=self.precision
+        )
 
 
 def build(arm: CausalLMArm, *, device: str, losses: UserLosses, shared: MutableMapping[str, Any]) -> Experiment:
@@ -119,12 +125,13 @@ def build(arm: CausalLMArm, *, device: str, losses: UserLosses, shared: MutableM
     if isinstance(arm.regime, EditRegime):
         # An error here if the texts of the tokenizer's ids cannot be read.
         _ = prepared.tokenizer.token_texts
-    bf16 = _bf16(arm, device)
+    num_parameters = count_parameters(prepared.initial_network(0))
+    precision = resolve_precision(arm.dtype, device=device, num_parameters=num_parameters)
     return Experiment(
         name="causal_lm",
         real=real,
         learner=CausalLMLearner(
-            arm, prepared.tokenizer, real, prepared.calibration, losses, prepared.initial_network, device, bf16
+            arm, prepared.tokenizer, real, prepared.calibration, losses, prepared.initial_network, device, precision
         ),
         views=_views(arm, held_out),
         measure=TextMeasure(
@@ -194,10 +201,3 @@ def _device(choice: str) -> str:
     if choice == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device: cuda needs a GPU, but torch sees none. Use device=auto or device=cpu.")
     return ("cuda" if torch.cuda.is_available() else "cpu") if choice == "auto" else choice
-
-
-def _bf16(arm: CausalLMArm, device: str) -> bool:
-    supported = device == "cuda" and torch.cuda.is_bf16_supported()
-    if arm.dtype == "bfloat16" and not supported:
-        raise ConfigError("dtype: bfloat16 is not supported by this device. Use dtype=auto.")
-    return supported and arm.dtype != "float32"

@@ -15,7 +15,6 @@ from tailkeep.lab.causal_lm.model import LanguageModel
 from tailkeep.lab.causal_lm.tokens import TokenData, training_rows
 from tailkeep.losses import Weighting, named_weighting
 from tailkeep.metrics import ConfidenceGap, confidence_gap
-from tailkeep.scoring import token_log_probs
 
 
 def build_weighting(loss: AnyLoss, user: UserLosses, *, seed: int = 0) -> Weighting:
@@ -98,4 +97,4 @@ def _generated_log_probs(model: LanguageModel, text: TokenData, max_length: int)
 
 
 def _log_probs(model: LanguageModel, rows: list[Any]) -> list[Any]:
-    return token_log_probs(model.network, rows, pad=model.tokenizer.pad)
+    return model.log_probs(rows)

@@ -87,6 +87,10 @@ class TextMeasure:
 
     def __call__(self, model: LanguageModel, samples: Mapping[str, TokenData]) -> Measurement:
         """All metrics of one generation; those of samples carry their view's name."""
+        with model.precision.autocast("score"):
+            return self._measure(model, samples)
+
+    def _measure(self, model: LanguageModel, samples: Mapping[str, TokenData]) -> Measurement:
         held_out = self._log_probs(model, self.held_out)
         log_probs = {view: self._generated_log_probs(model, tokens) for view, tokens in samples.items()}
         knowledge = self.kr_evaluator.measure(model.log_probs, model.tokenizer.encode_without_eos)

@@ -29,6 +29,7 @@ from tailkeep.lab.causal_lm.config import (
 )
 from tailkeep.lab.causal_lm.editing import edit_tokens
 from tailkeep.lab.causal_lm.generation import continue_prompts
+from tailkeep.lab.causal_lm.precision import Precision
 from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, Ids
 from tailkeep.lab.causal_lm.tokens import TokenData
 from tailkeep.optional import require
@@ -52,6 +53,7 @@ class LanguageModel:
     generation: Generation
     prompts: TokenData
     facts: Mapping[str, float] = field(default_factory=dict)
+    precision: Precision = field(default_factory=Precision)
 
     def sample(self, n: int, *, seed: int) -> TokenData:
         """`n` documents, each prompted by the first tokens of a random real one.
@@ -97,7 +99,8 @@ class LanguageModel:
 
     def log_probs(self, rows: Sequence[Ids]) -> list[NDArray[np.float32]]:
         """ln p of every token of each row but the first; see `scoring.token_log_probs`."""
-        return token_log_probs(self.network, rows, pad=self.tokenizer.pad)
+        with self.precision.autocast("score"):
+            return token_log_probs(self.network, rows, pad=self.tokenizer.pad)
 
     def save(self, folder: Path) -> None:
         """Write safetensors weights, configuration, tokenizer and `facts.json`: a Hugging Face model folder."""
@@ -126,16 +129,19 @@ class LanguageModel:
         stop_at_eos: bool,
         batch: int | None = None,
     ) -> list[Ids]:
-        return continue_prompts(
-            self.network,
-            self.tokenizer,
-            prompts,
-            decoder=decoder.at(self.facts[DECODER_TEMPERATURE]) if isinstance(decoder, MatchedTemperature) else decoder,
-            new_tokens=new_tokens,
-            stop_at_eos=stop_at_eos,
-            batch=batch or self.generation.batch,
-            seed=seed,
-        )
+        if isinstance(decoder, MatchedTemperature):
+            decoder = decoder.at(self.facts[DECODER_TEMPERATURE])
+        with self.precision.autocast("decode"):
+            return continue_prompts(
+                self.network,
+                self.tokenizer,
+                prompts,
+                decoder=decoder,
+                new_tokens=new_tokens,
+                stop_at_eos=stop_at_eos,
+                batch=batch or self.generation.batch,
+                seed=seed,
+            )
 
 
 def new_network(model: Scratch, tokenizer: DocumentTokenizer, *, seed: int) -> Any:

@@ -15,9 +15,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from tailkeep.data import TextRecord
-from tailkeep.errors import InputError
+from tailkeep.errors import ConfigError, InputError
 from tailkeep.rules import TokenTexts, read_token_texts
-from tailkeep.scoring import encode_without_eos
+from tailkeep.scoring import encode_without_eos, start_token_of
 from tailkeep.scoring.loading import quiet_transformers
 
 Ids = NDArray[np.int32]
@@ -25,16 +25,33 @@ Ids = NDArray[np.int32]
 
 @dataclass(frozen=True)
 class DocumentTokenizer:
-    """A tokenizer, and whether a document ends with its end-of-text token."""
+    """A tokenizer, the token with which a document begins, and whether it ends with the end-of-text token.
+
+    `start_token` is that token, or `none`, or `auto`: the one that the tokenizer itself puts before a text, if any.
+    """
 
     hf_tokenizer: Any
     append_eos: bool
+    start_token: str = "auto"
 
-    @property
+    @cached_property
     def start(self) -> int | None:
-        """The token a document begins with, if the tokenizer has one."""
-        bos: int | None = self.hf_tokenizer.bos_token_id
-        return bos
+        """The id with which a document begins, if it begins with one.
+
+        Raises:
+            ConfigError: `start_token` is not in the vocabulary.
+        """
+        if self.start_token == "auto":
+            return start_token_of(self.hf_tokenizer)
+        if self.start_token == "none":
+            return None
+        vocabulary: dict[str, int] = self.hf_tokenizer.get_vocab()
+        if self.start_token not in vocabulary:
+            raise ConfigError(
+                f"tokenizer.start_token: {self.start_token!r} is not in the vocabulary. "
+                "Give one of its tokens, auto or none."
+            )
+        return vocabulary[self.start_token]
 
     @property
     def stop(self) -> int | None:
@@ -76,7 +93,7 @@ class DocumentTokenizer:
 
     def encode_without_eos(self, text: str) -> Ids:
         """As `encode`, without the stop token: a text that is to be continued."""
-        return encode_without_eos(self.hf_tokenizer, text)
+        return encode_without_eos(self.hf_tokenizer, text, start=self.start)
 
     def count_prompt_tokens(self, record: TextRecord, ids: Ids) -> int:
         """How many of `ids`, the tokens of `record.full_text`, belong to its prompt; 0 without a prompt.
