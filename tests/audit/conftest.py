@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tailkeep.audit.documents import SampledDocument
-from tests.edit.conftest import left_by, one_thread, prior, real_data
+from tests.edit.conftest import left_by, one_thread, prior
 
-__all__ = ["left_by", "one_thread", "prior", "real_data"]
+__all__ = ["left_by", "one_thread", "prior"]
 
 COMMON = ["the", "a", "of", "and", "to", "in", "he", "she", "saw", "was", "had", "big", "red", "old"]
 

@@ -5,7 +5,6 @@ Rule: nothing is downloaded. The tests' threshold flags much, and what is flagge
 
 import gzip
 import json
-import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -53,14 +52,6 @@ def config(prior):
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory):
     return write_corpus(tmp_path_factory.mktemp("corpus") / "in")
-
-
-@pytest.fixture(scope="session")
-def real_data():
-    folder = os.environ.get("TAILKEEP_DATA")
-    if folder is None or not Path(folder).is_dir():
-        pytest.skip("TAILKEEP_DATA names no folder with real text and a real model")
-    return Path(folder)
 
 
 def write_corpus(folder: Path) -> Path:

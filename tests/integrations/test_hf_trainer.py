@@ -1,8 +1,6 @@
 """Trainer on an attached model, against the same Trainer with the loss on logits."""
 
 import copy
-import os
-from pathlib import Path
 
 import pytest
 import torch
@@ -40,12 +38,10 @@ def test_an_attached_model_has_the_losses_of_the_unfused_one_for_a_hundred_steps
     assert all(0.1 < kept < 0.9 for kept in logged(attached, "kept_fraction"))
 
 
-def test_a_real_model_has_the_losses_of_the_unfused_one_for_a_hundred_steps(tmp_path):
-    folder = os.environ.get("TAILKEEP_DATA")
-    if folder is None or not (source := Path(folder) / "priors" / "stories260k").is_dir():
-        pytest.skip("TAILKEEP_DATA names no folder with priors/stories260k")
+def test_a_real_model_has_the_losses_of_the_unfused_one_for_a_hundred_steps(tmp_path, real_data):
+    source = real_data / "priors" / "stories260k"
     model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, local_files_only=True)
-    rows = real_rows(Path(folder), AutoTokenizer.from_pretrained(source, local_files_only=True))
+    rows = real_rows(real_data, AutoTokenizer.from_pretrained(source, local_files_only=True))
     threshold = 0.5
     twin = copy.deepcopy(model)
     attached = trained(attach(model, threshold=threshold), rows, tmp_path, max_steps=100)

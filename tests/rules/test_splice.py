@@ -1,10 +1,8 @@
 """Edits in texts of five families of tokenizers: unedited text stays."""
 
-import os
 import random
 from functools import cache
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -219,14 +217,11 @@ def test_merged_spans_hold_the_same_characters_apart_and_in_order(spans):
 
 
 @pytest.mark.parametrize("name", ["tinystories", "wikitext2_valid", "moby_dick", "tinyshakespeare"])
-def test_real_text_and_a_real_tokenizer(name):
-    folder = os.environ.get("TAILKEEP_DATA")
-    if folder is None or not Path(folder).is_dir():
-        pytest.skip("TAILKEEP_DATA names no folder with real text and a real model")
+def test_real_text_and_a_real_tokenizer(name, real_data):
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(Path(folder) / "priors" / "stories260k")
-    text = (Path(folder) / "text" / f"{name}.txt").read_text(encoding="utf-8")[:100_000]
+    tokenizer = AutoTokenizer.from_pretrained(real_data / "priors" / "stories260k")
+    text = (real_data / "text" / f"{name}.txt").read_text(encoding="utf-8")[:100_000]
     token_texts = read_token_texts(tokenizer)
     (tokens,) = TextTokenizer(tokenizer)([text])
     source = random.Random(0)

@@ -1,8 +1,5 @@
 """Tiny models with random weights, of architectures whose logits are more than the output of the LM head."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -76,8 +73,5 @@ def folder(network, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def stories():
-    folder = os.environ.get("TAILKEEP_DATA")
-    if folder is None or not Path(folder).is_dir():
-        pytest.skip("TAILKEEP_DATA names no folder with a real model")
-    return Path(folder) / "priors" / "stories260k"
+def stories(real_data):
+    return real_data / "priors" / "stories260k"

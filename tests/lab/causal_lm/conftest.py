@@ -5,9 +5,7 @@ environment variable TAILKEEP_DATA, and skip without it.
 """
 
 import copy
-import os
 import random
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -65,14 +63,6 @@ def model_folder(weights, tokenizer, tmp_path_factory):
     weights.save_pretrained(folder)
     tokenizer.save(folder)
     return folder
-
-
-@pytest.fixture(scope="session")
-def real_data():
-    folder = os.environ.get("TAILKEEP_DATA")
-    if folder is None or not Path(folder).is_dir():
-        pytest.skip("TAILKEEP_DATA names no folder with real text and a real model")
-    return Path(folder)
 
 
 @pytest.fixture
