@@ -21,7 +21,7 @@ SMALL = {
     "name": "small",
     "learner": "gaussian",
     "generations": 3,
-    "data": {"name": "normal", "size": 20, "lineages": 4},
+    "data": {"name": "normal", "size": 20, "chains": 4},
     "arms": {"baseline": {}, "cut": {"truncate": {"name": "density", "threshold": 0.85}}},
 }
 
@@ -404,7 +404,7 @@ NOTHING = ("torch", "transformers", "accelerate", "tokenizers", "sklearn")
 def test_learners_of_closed_form_need_no_torch(learner, recipe, tmp_path):
     if learner == "regression":
         recipe = tmp_path / "regression.yaml"
-        recipe.write_text("learner: regression\ngenerations: 2\ndata: {lineages: 3}\n")
+        recipe.write_text("learner: regression\ngenerations: 2\ndata: {chains: 3}\n")
     ended = real("lab", recipe, "--out", tmp_path / "run", "--workers", 1, code=blocked(*NOTHING))
     assert ended.returncode == 0, ended.stderr
     assert (tmp_path / "run" / "report.html").is_file()

@@ -11,7 +11,7 @@ from tests.runs.faults import FaultyStorage, content
 TREE: dict[str, Any] = {
     "learner": "gaussian",
     "generations": 3,
-    "data": {"size": 8, "lineages": 2, "std": 0.4},
+    "data": {"size": 8, "chains": 2, "std": 0.4},
     "arms": {
         "accumulate": {"regime": {"name": "accumulate"}},
         "truncated": {"truncate": {"name": "density", "threshold": 0.85}, "generations": 4, "record_every": 2},

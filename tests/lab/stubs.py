@@ -11,18 +11,18 @@ from pathlib import Path
 import numpy as np
 
 from tailkeep.lab import Experiment, Measurement
-from tailkeep.lab.toy_data import Floats, Numbers
+from tailkeep.lab.toy_data import ArrayData, Floats
 
 
-def numbers(*values: float) -> Numbers:
-    return Numbers(np.array(values, dtype=np.float64))
+def numbers(*values: float) -> ArrayData:
+    return ArrayData(np.array(values, dtype=np.float64))
 
 
-def real(n: int) -> Numbers:
-    return Numbers(np.arange(n, dtype=np.float64))
+def real(n: int) -> ArrayData:
+    return ArrayData(np.arange(n, dtype=np.float64))
 
 
-def listed(data: Numbers) -> list[float]:
+def listed(data: ArrayData) -> list[float]:
     return data.values.tolist()
 
 
@@ -46,13 +46,13 @@ class TraceModel:
     def facts(self) -> Mapping[str, float]:
         return {"train_units": float(len(self.trained_on))}
 
-    def sample(self, n: int, *, seed: int) -> Numbers:
+    def sample(self, n: int, *, seed: int) -> ArrayData:
         self.call_log.calls.append(("sample", (self.generation, n, seed)))
-        return Numbers(1000.0 * (self.generation + 1) + np.arange(n))
+        return ArrayData(1000.0 * (self.generation + 1) + np.arange(n))
 
-    def regenerate(self, data: Numbers, *, seed: int) -> Numbers:
+    def regenerate(self, data: ArrayData, *, seed: int) -> ArrayData:
         self.call_log.calls.append(("regenerate", (self.generation, listed(data), seed)))
-        return Numbers(data.values + 0.5)
+        return ArrayData(data.values + 0.5)
 
     def save(self, folder: Path) -> None:
         (folder / "generation").write_text(str(self.generation))
@@ -63,7 +63,7 @@ class TraceModel:
 class TraceLearner:
     call_log: CallLog
 
-    def fit(self, data: Numbers, *, seed: int, budget: int, previous: TraceModel | None = None) -> TraceModel:
+    def fit(self, data: ArrayData, *, seed: int, budget: int, previous: TraceModel | None = None) -> TraceModel:
         generation = previous.generation + 1 if previous else 0
         self.call_log.calls.append(("fit", (generation, listed(data), seed, budget)))
         return TraceModel(generation, self.call_log, data.values)
@@ -74,7 +74,7 @@ class TraceLearner:
         return TraceModel(generation, self.call_log, np.load(folder / "trained_on.npy"))
 
 
-def measure(model: TraceModel, samples: Mapping[str, Numbers]) -> Measurement:
+def measure(model: TraceModel, samples: Mapping[str, ArrayData]) -> Measurement:
     model.call_log.calls.append(("measure", model.generation))
     return Measurement({"mean": float(samples["common"].values.mean()), "last": float(model.trained_on[-1])})
 
@@ -84,7 +84,7 @@ def trace_experiment(call_log: CallLog, *, size: int = 6) -> Experiment:
         name="trace",
         real=real(size),
         learner=TraceLearner(call_log),
-        views={"common": lambda model, seed: Numbers(np.full(2, model.generation + seed / 2**32))},
+        views={"common": lambda model, seed: ArrayData(np.full(2, model.generation + seed / 2**32))},
         measure=measure,
     )
 

@@ -37,12 +37,12 @@ def test_without_arms_the_base_is_the_one_arm():
 
 
 def test_an_arm_is_the_base_with_its_own_keys_on_top():
-    tree = {**GAUSSIAN, "generations": 3, "data": {"size": 10, "lineages": 2}}
+    tree = {**GAUSSIAN, "generations": 3, "data": {"size": 10, "chains": 2}}
     config = load({**tree, "arms": {"a": {}, "b": {"generations": 9, "data": {"size": 20}}, "c": None}})
     assert config.arms["a"] == config.arms["c"]
     assert (config.arms["a"].generations, config.arms["a"].data.size) == (3, 10)
     assert (config.arms["b"].generations, config.arms["b"].data.size) == (9, 20)
-    assert config.arms["b"].data.lineages == 2
+    assert config.arms["b"].data.chains == 2
 
 
 def test_an_arm_with_another_learner_takes_nothing_of_the_base():

@@ -6,32 +6,39 @@ from scipy.stats import norm
 
 from tailkeep.errors import ConfigError, TrainingError
 from tailkeep.lab import load
-from tailkeep.lab.gaussian import DensityCut, GaussianArm, GaussianLearner, Gaussians, RelativeCut, build
-from tailkeep.lab.toy_data import NormalWorld, Numbers
+from tailkeep.lab.gaussian import (
+    DensityTruncation,
+    GaussianArm,
+    GaussianLearner,
+    GaussianModel,
+    RelativeTruncation,
+    build,
+)
+from tailkeep.lab.toy_data import ArrayData, NormalWorld
 from tailkeep.metrics import accumulated_variance, balanced_width, median_variance, variance_growth
 
-PLAIN = GaussianLearner(None)
+BASELINE = GaussianLearner(None)
 
 
 def density(threshold):
-    return GaussianLearner(DensityCut(name="density", threshold=threshold))
+    return GaussianLearner(DensityTruncation(name="density", threshold=threshold))
 
 
 def relative(width):
-    return GaussianLearner(RelativeCut(name="relative", width=width))
+    return GaussianLearner(RelativeTruncation(name="relative", width=width))
 
 
 def fit(learner, data, *, seed=0):
     return learner.fit(data, seed=seed, budget=len(data))
 
 
-def normal(n, lineages, *, std=1.0, seed=0):
-    return NormalWorld(std=std, size=n, lineages=lineages).draw(seed)
+def normal(n, chains, *, std=1.0, seed=0):
+    return NormalWorld(std=std, size=n, chains=chains).draw(seed)
 
 
-def widths(learner, *, n, lineages, generations):
-    """The standard deviations (generations, lineages) when each model is fitted to its predecessor's n samples."""
-    model = fit(learner, normal(n, lineages))
+def widths(learner, *, n, chains, generations):
+    """The standard deviations (generations, chains) when each model is fitted to its predecessor's n samples."""
+    model = fit(learner, normal(n, chains))
     stds = [model.std]
     for generation in range(1, generations):
         model = fit(learner, model.sample(n, seed=generation))
@@ -42,8 +49,8 @@ def widths(learner, *, n, lineages, generations):
 # One fit
 
 
-def test_the_plain_fit_is_maximum_likelihood_lineage_by_lineage():
-    model = fit(PLAIN, Numbers(np.array([[1.0, 0.0], [3.0, 0.0], [5.0, 6.0]])))
+def test_the_baseline_fit_is_maximum_likelihood_lineage_by_lineage():
+    model = fit(BASELINE, ArrayData(np.array([[1.0, 0.0], [3.0, 0.0], [5.0, 6.0]])))
     assert model.mean == pytest.approx([3.0, 2.0])
     assert model.std == pytest.approx([np.sqrt(8 / 3), np.sqrt(8)])
 
@@ -61,7 +68,7 @@ def test_a_relative_cut_multiplies_the_variance_by_eta(width):
 def test_a_density_cut_does_nothing_while_the_peak_is_below_the_threshold():
     data = normal(1000, 4, std=0.5)
     threshold = norm.pdf(0) / data.values.std(axis=0).min()
-    plain, cut = fit(PLAIN, data), fit(density(threshold * (1 + 1e-9)), data)
+    plain, cut = fit(BASELINE, data), fit(density(threshold * (1 + 1e-9)), data)
     # Masked sums add in another order than numpy's mean, so equality is up to rounding.
     assert cut.std == pytest.approx(plain.std, rel=1e-12)
     assert cut.mean == pytest.approx(plain.mean, rel=1e-12, abs=1e-15)
@@ -72,47 +79,47 @@ def test_a_density_cut_does_nothing_while_the_peak_is_below_the_threshold():
 def test_a_density_cut_drops_exactly_the_values_above_the_threshold():
     data = normal(500, 1, std=0.2)
     mean, std = data.values.mean(), data.values.std()
-    left = data.values[norm.pdf(data.values, mean, std) <= 0.85]
+    remaining = data.values[norm.pdf(data.values, mean, std) <= 0.85]
     model = fit(density(0.85), data)
-    assert 0 < len(left) < 500
-    assert model.mean[0] == pytest.approx(left.mean())
-    assert model.std[0] == pytest.approx(left.std())
-    assert model.facts["dropped_share"] == pytest.approx(1 - len(left) / 500)
+    assert 0 < len(remaining) < 500
+    assert model.mean[0] == pytest.approx(remaining.mean())
+    assert model.std[0] == pytest.approx(remaining.std())
+    assert model.facts["dropped_share"] == pytest.approx(1 - len(remaining) / 500)
 
 
 def test_a_lineage_that_would_lose_every_value_keeps_its_two_most_distant_ones():
     values = np.array([[-1e-9, -3.0], [0.0, 0.1], [1e-9, 0.2], [2e-9, 4.0]])
-    model = fit(density(0.85), Numbers(values))
+    model = fit(density(0.85), ArrayData(values))
     assert model.facts["guarded_share"] == 0.5
     assert model.mean[0] == pytest.approx((-1e-9 + 2e-9) / 2)
     assert model.std[0] == pytest.approx(1.5e-9)
     assert model.std[1] == pytest.approx(values[:, 1].std())
 
 
-@pytest.mark.parametrize("learner", [PLAIN, density(0.85), relative(0.5)])
+@pytest.mark.parametrize("learner", [BASELINE, density(0.85), relative(0.5)])
 @pytest.mark.parametrize("value", [0.0, 0.1, 1e-300])
 def test_a_width_of_zero_neither_warns_nor_dies(learner, value):
-    model = fit(learner, Numbers(np.full((10, 3), value)))
+    model = fit(learner, ArrayData(np.full((10, 3), value)))
     assert model.std == pytest.approx([0, 0, 0], abs=1e-15)
     again = fit(learner, model.sample(10, seed=1))
     assert np.isfinite(again.mean).all()
-    world = NormalWorld(lineages=3)
-    study = GaussianArm(learner="gaussian", data=world)
-    measured = build(study, seed=0).measure(model, {}).metrics
+    world = NormalWorld(chains=3)
+    config = GaussianArm(learner="gaussian", data=world)
+    measured = build(config, seed=0).measure(model, {}).metrics
     assert measured["std_median"] == pytest.approx(0, abs=1e-15)
     assert measured["kl_model_real_median"] > 30
 
 
 def test_a_fit_beyond_the_largest_float_is_one_clear_error():
     with pytest.raises(TrainingError, match=r"no longer finite.*smaller truncate\.width"):
-        fit(relative(1.0), Numbers(np.array([[-1e300], [1e300], [0.0]])))
+        fit(relative(1.0), ArrayData(np.array([[-1e300], [1e300], [0.0]])))
 
 
 # The recursion
 
 
 def test_the_expected_variance_falls_by_n_minus_one_over_n_each_generation():
-    variances = widths(PLAIN, n=20, lineages=4000, generations=11) ** 2
+    variances = widths(BASELINE, n=20, chains=4000, generations=11) ** 2
     for generation in (0, 4, 10):
         expected = (19 / 20) ** (generation + 1)
         error = variances[generation].std() / np.sqrt(4000)
@@ -122,7 +129,7 @@ def test_the_expected_variance_falls_by_n_minus_one_over_n_each_generation():
 @pytest.mark.parametrize(
     ("learner", "expected"),
     [
-        (PLAIN, 0.37),
+        (BASELINE, 0.37),
         (density(0.85), 0.575),
         (density(0.99), 0.49),
         (density(0.5), 0.97),
@@ -131,24 +138,24 @@ def test_the_expected_variance_falls_by_n_minus_one_over_n_each_generation():
     ids=["baseline", "0.85", "0.99", "0.5", "0.42"],
 )
 def test_the_median_width_at_generation_100_is_the_known_one(learner, expected):
-    median = np.median(widths(learner, n=100, lineages=600, generations=101)[-1])
+    median = np.median(widths(learner, n=100, chains=600, generations=101)[-1])
     # ln std wanders by sqrt(100 / 200) in the plain recursion: the median's standard error is 3.6 %, less with a floor.
-    assert median == pytest.approx(expected, rel=0.11 if learner is PLAIN else 0.04)
+    assert median == pytest.approx(expected, rel=0.11 if learner is BASELINE else 0.04)
 
 
 def test_a_density_threshold_holds_its_floor_where_the_plain_width_is_gone():
-    plain = widths(PLAIN, n=50, lineages=100, generations=400)
-    floored = widths(density(0.85), n=50, lineages=100, generations=400)
+    plain = widths(BASELINE, n=50, chains=100, generations=400)
+    truncated = widths(density(0.85), n=50, chains=100, generations=400)
     assert np.median(plain[-1]) < 0.05
-    assert np.median(floored[-1]) == pytest.approx(np.median(floored[200]), rel=0.1)
-    assert np.median(floored[-1]) > norm.pdf(0) / 0.85
+    assert np.median(truncated[-1]) == pytest.approx(np.median(truncated[200]), rel=0.1)
+    assert np.median(truncated[-1]) > norm.pdf(0) / 0.85
 
 
 def test_accumulated_data_keep_the_width():
     data = normal(100, 200)
     pool = data
     for generation in range(100):
-        model = fit(PLAIN, pool)
+        model = fit(BASELINE, pool)
         pool = pool.concat(model.sample(100, seed=generation + 1))
     assert 0.85 < np.median(model.std) < 1.0
 
@@ -157,7 +164,7 @@ def test_accumulated_data_keep_the_width():
 
 
 def test_samples_have_the_models_mean_and_width():
-    model = Gaussians(np.array([-5.0, 2.0]), np.array([0.5, 3.0]))
+    model = GaussianModel(np.array([-5.0, 2.0]), np.array([0.5, 3.0]))
     values = model.sample(40_000, seed=3).values
     assert values.mean(axis=0) == pytest.approx(model.mean, abs=5 * 3 / 200)
     assert values.std(axis=0) == pytest.approx(model.std, rel=5 / np.sqrt(80_000))
@@ -165,7 +172,7 @@ def test_samples_have_the_models_mean_and_width():
 
 
 def test_a_rewriting_has_as_many_values_as_what_it_rewrites():
-    model = Gaussians(np.zeros(3), np.ones(3))
+    model = GaussianModel(np.zeros(3), np.ones(3))
     assert model.regenerate(normal(7, 3), seed=0).values.shape == (7, 3)
 
 
@@ -178,9 +185,9 @@ def test_a_saved_model_writes_the_same_samples(tmp_path):
 
 
 def test_the_measure_of_the_true_model_is_no_divergence_at_all():
-    study = GaussianArm(learner="gaussian", data=NormalWorld(mean=2.0, std=3.0, lineages=4))
-    subject = build(study, seed=0)
-    measured = subject.measure(Gaussians(np.full(4, 2.0), np.full(4, 3.0)), {})
+    config = GaussianArm(learner="gaussian", data=NormalWorld(mean=2.0, std=3.0, chains=4))
+    experiment = build(config, seed=0)
+    measured = experiment.measure(GaussianModel(np.full(4, 2.0), np.full(4, 3.0)), {})
     assert measured.metrics["kl_model_real_median"] == pytest.approx(0, abs=1e-12)
     assert measured.metrics["std_median"] == measured.metrics["std_low"] == 3.0
     assert measured.metrics["variance_mean"] == pytest.approx(9.0)
@@ -189,8 +196,8 @@ def test_the_measure_of_the_true_model_is_no_divergence_at_all():
 
 
 def test_a_model_without_width_has_no_finite_divergence():
-    subject = build(GaussianArm(learner="gaussian"), seed=0)
-    assert subject.measure(Gaussians(np.zeros(3), np.zeros(3)), {}).metrics["kl_model_real_median"] == np.inf
+    experiment = build(GaussianArm(learner="gaussian"), seed=0)
+    assert experiment.measure(GaussianModel(np.zeros(3), np.zeros(3)), {}).metrics["kl_model_real_median"] == np.inf
 
 
 @pytest.mark.parametrize(
@@ -215,70 +222,73 @@ def test_a_density_threshold_above_one_is_a_density_like_any_other():
 # Theory beside the numbers
 
 
-def measured(study, model):
-    return build(study, seed=0).measure(model, {}).metrics
+def measured(config, model):
+    return build(config, seed=0).measure(model, {}).metrics
 
 
 def test_a_saved_model_knows_its_generation(tmp_path):
-    first = fit(PLAIN, normal(30, 5))
-    second = PLAIN.fit(first.sample(30, seed=1), seed=0, budget=30, previous=first)
+    first = fit(BASELINE, normal(30, 5))
+    second = BASELINE.fit(first.sample(30, seed=1), seed=0, budget=30, previous=first)
     second.save(tmp_path)
-    assert (first.generation, second.generation, PLAIN.load(tmp_path).generation) == (0, 1, 1)
+    assert (first.generation, second.generation, BASELINE.load(tmp_path).generation) == (0, 1, 1)
 
 
 def test_a_plain_arm_has_the_closed_forms_of_mean_and_median_beside_it():
-    study = GaussianArm(learner="gaussian", data=NormalWorld(size=50, std=3.0, lineages=2))
-    found = measured(study, Gaussians(np.zeros(2), np.ones(2), generation=4))
-    assert found["variance_mean_theory"] == pytest.approx(9 * (49 / 50) ** 5)
-    assert found["std_theory"] == pytest.approx(3 * np.sqrt(median_variance(50, 4)))
+    config = GaussianArm(learner="gaussian", data=NormalWorld(size=50, std=3.0, chains=2))
+    metrics = measured(config, GaussianModel(np.zeros(2), np.ones(2), generation=4))
+    assert metrics["variance_mean_theory"] == pytest.approx(9 * (49 / 50) ** 5)
+    assert metrics["std_theory"] == pytest.approx(3 * np.sqrt(median_variance(50, 4)))
 
 
 def test_a_relative_cut_multiplies_both_by_eta():
-    cut = RelativeCut(name="relative", width=0.2)
-    study = GaussianArm(learner="gaussian", data=NormalWorld(size=50, lineages=2), truncate=cut)
-    found = measured(study, Gaussians(np.zeros(2), np.ones(2), generation=1))
-    assert found["variance_mean_theory"] == pytest.approx((49 / 50 * variance_growth(0.2)) ** 2)
-    assert found["std_theory"] == pytest.approx(np.sqrt(median_variance(50, 1)) * variance_growth(0.2))
+    cut = RelativeTruncation(name="relative", width=0.2)
+    config = GaussianArm(learner="gaussian", data=NormalWorld(size=50, chains=2), truncate=cut)
+    metrics = measured(config, GaussianModel(np.zeros(2), np.ones(2), generation=1))
+    assert metrics["variance_mean_theory"] == pytest.approx((49 / 50 * variance_growth(0.2)) ** 2)
+    assert metrics["std_theory"] == pytest.approx(np.sqrt(median_variance(50, 1)) * variance_growth(0.2))
 
 
-def test_a_relative_cut_has_eta_beside_its_measured_growth_and_no_other_cut_has():
-    for cut, beside in ((RelativeCut(name="relative", width=0.5), True), (DensityCut(name="density"), False)):
-        study = GaussianArm(learner="gaussian", data=NormalWorld(lineages=2), truncate=cut)
-        found = measured(study, Gaussians(np.zeros(2), np.ones(2)))
-        assert found.get("cut_growth_theory") == (variance_growth(0.5) if beside else None)
+def test_relative_truncation_has_eta_beside_its_measured_growth_and_no_other_has():
+    for cut, beside in (
+        (RelativeTruncation(name="relative", width=0.5), True),
+        (DensityTruncation(name="density"), False),
+    ):
+        config = GaussianArm(learner="gaussian", data=NormalWorld(chains=2), truncate=cut)
+        metrics = measured(config, GaussianModel(np.zeros(2), np.ones(2)))
+        assert metrics.get("cut_growth_theory") == (variance_growth(0.5) if beside else None)
 
 
 def test_monte_carlo_errors_are_the_spread_of_repeated_measures():
-    study = GaussianArm(learner="gaussian", data=NormalWorld(lineages=400))
+    config = GaussianArm(learner="gaussian", data=NormalWorld(chains=400))
     widths_of = np.random.default_rng(0).lognormal(sigma=0.5, size=(600, 400))
-    found = [measured(study, Gaussians(np.zeros(400), std)) for std in widths_of]
+    metrics = [measured(config, GaussianModel(np.zeros(400), std)) for std in widths_of]
     for name in ("variance_mean", "std_median"):
-        spread = np.std([one[name] for one in found])
-        told = np.mean([one[f"{name}_se"] for one in found])
+        spread = np.std([row[name] for row in metrics])
+        reported = np.mean([row[f"{name}_se"] for row in metrics])
         # 600 repetitions know their own spread to 3 %; the order statistics are a little wide.
-        assert told == pytest.approx(spread, rel=0.15)
+        assert reported == pytest.approx(spread, rel=0.15)
 
 
 def test_a_single_lineage_has_no_monte_carlo_error():
-    study = GaussianArm(learner="gaussian", data=NormalWorld(lineages=1))
-    assert not {"variance_mean_se", "std_median_se"} & measured(study, Gaussians(np.zeros(1), np.ones(1))).keys()
+    config = GaussianArm(learner="gaussian", data=NormalWorld(chains=1))
+    assert not {"variance_mean_se", "std_median_se"} & measured(config, GaussianModel(np.zeros(1), np.ones(1))).keys()
 
 
 def test_a_density_cut_has_its_floor_and_accumulation_its_mean():
-    cut = DensityCut(name="density", threshold=0.85)
-    floored = measured(GaussianArm(learner="gaussian", truncate=cut), Gaussians(np.zeros(2), np.ones(2)))
-    assert floored["std_theory"] == pytest.approx(norm.pdf(0) / 0.85)
-    assert "variance_mean_theory" not in floored
-    kept = GaussianArm(learner="gaussian", regime={"name": "accumulate"})
-    found = measured(kept, Gaussians(np.zeros(2), np.ones(2), generation=7))
-    assert found["variance_mean_theory"] == accumulated_variance(100, 7)
-    assert "std_theory" not in found
+    cut = DensityTruncation(name="density", threshold=0.85)
+    floor_metrics = measured(GaussianArm(learner="gaussian", truncate=cut), GaussianModel(np.zeros(2), np.ones(2)))
+    assert floor_metrics["std_theory"] == pytest.approx(norm.pdf(0) / 0.85)
+    assert "variance_mean_theory" not in floor_metrics
+    accumulating = GaussianArm(learner="gaussian", regime={"name": "accumulate"})
+    metrics = measured(accumulating, GaussianModel(np.zeros(2), np.ones(2), generation=7))
+    assert metrics["variance_mean_theory"] == accumulated_variance(100, 7)
+    assert "std_theory" not in metrics
 
 
 def test_the_mean_variance_of_accumulated_data_is_the_closed_form():
     pool = normal(20, 8000)
     for generation in range(6):
-        model = fit(PLAIN, pool)
+        model = fit(BASELINE, pool)
         variances = model.std**2
         error = variances.std() / np.sqrt(8000)
         assert abs(variances.mean() - accumulated_variance(20, generation)) < 5 * error
@@ -287,7 +297,7 @@ def test_the_mean_variance_of_accumulated_data_is_the_closed_form():
 
 @pytest.mark.parametrize("n", [20, 100])
 def test_a_balanced_cut_holds_the_mean_variance(n):
-    variances = widths(relative(balanced_width(n)), n=n, lineages=8000, generations=11)[-1] ** 2
+    variances = widths(relative(balanced_width(n)), n=n, chains=8000, generations=11)[-1] ** 2
     error = variances.std() / np.sqrt(8000)
     # The balance is of first order: ten cuts of n values are off by about 10 / n².
     assert abs(variances.mean() - 1) < 5 * error + 15 / n**2

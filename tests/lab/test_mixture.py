@@ -8,7 +8,7 @@ from tailkeep import lab
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.lab.loop import phase_seed
 from tailkeep.lab.mixture import Mixture, MixtureArm, MixtureLearner, build
-from tailkeep.lab.toy_data import ModesWorld, Numbers
+from tailkeep.lab.toy_data import ArrayData, ModesWorld
 from tests.runs.faults import FaultyStorage
 
 sklearn_mixture = pytest.importorskip("sklearn.mixture")
@@ -40,8 +40,8 @@ def test_the_log_density_is_scikit_learns():
     points = CLEAN.draw(1).values
     em = sklearn_mixture.GaussianMixture(5, random_state=3).fit(points)
     model = Mixture(em.weights_, em.means_, em.covariances_)
-    elsewhere = np.random.default_rng(0).uniform(-20, 20, (200, 2))
-    assert model.log_density(elsewhere) == pytest.approx(em.score_samples(elsewhere), rel=1e-9)
+    grid = np.random.default_rng(0).uniform(-20, 20, (200, 2))
+    assert model.log_density(grid) == pytest.approx(em.score_samples(grid), rel=1e-9)
 
 
 def test_the_log_density_of_one_component_is_the_normal_one():
@@ -71,31 +71,34 @@ def test_truncation_leaves_out_exactly_the_share_that_is_most_likely(drop, dropp
         MixtureLearner, "_em", lambda self, points, seed: fitted.append(points) or em(self, points, seed)
     )
     model = fit(data, drop=drop)
-    plain, left = em(MixtureLearner(4, drop, 100), data.values, 0), fitted[-1]
+    first, remaining = em(MixtureLearner(4, drop, 100), data.values, 0), fitted[-1]
     assert dropped == round(drop * 123)
-    assert len(left) == 123 - dropped
+    assert len(remaining) == 123 - dropped
     assert model.facts["dropped_share"] == pytest.approx(dropped / 123)
-    gone = sorted({*map(tuple, data.values)} - {*map(tuple, left)})
-    assert len(gone) == dropped
-    if gone:
-        assert plain.log_density(np.array(gone)).min() >= plain.log_density(left).max()
+    dropped_points = sorted({*map(tuple, data.values)} - {*map(tuple, remaining)})
+    assert len(dropped_points) == dropped
+    if dropped_points:
+        assert first.log_density(np.array(dropped_points)).min() >= first.log_density(remaining).max()
 
 
 @pytest.mark.parametrize(("points", "components", "drop"), [(3, 4, 0.0), (5, 4, 0.5), (1, 1, 0.0), (2, 1, 0.5)])
 def test_too_few_points_are_one_clear_error(points, components, drop):
-    with pytest.raises(InputError, match=rf"of {points} points are left for {components} components.*data\.size"):
-        fit(Numbers(np.arange(2.0 * points).reshape(points, 2)), components=components, drop=drop)
+    with pytest.raises(
+        InputError,
+        match=rf"^{components} components need .*, got \d+ of {points} after drop.*data\.size",
+    ):
+        fit(ArrayData(np.arange(2.0 * points).reshape(points, 2)), components=components, drop=drop)
 
 
-def test_a_study_of_too_few_points_is_refused_before_a_folder_is_made(tmp_path):
+def test_an_arm_of_too_few_points_is_an_error_before_a_folder_is_made(tmp_path):
     tree = {"learner": "mixture", "components": 9, "drop": 0.5, "data": {"size": 16}}
-    with pytest.raises(InputError, match="8 of 16 points are left for 9 components"):
+    with pytest.raises(InputError, match="9 components need at least 9 points, got 8 of 16 after drop"):
         lab.run(tree, tmp_path / "run", storage=FaultyStorage())
     assert not (tmp_path / "run").exists()
 
 
 def test_a_world_with_fewer_places_than_components_neither_warns_nor_dies():
-    data = Numbers(np.repeat([[0.0, 0.0], [1.0, 1.0]], 10, axis=0))
+    data = ArrayData(np.repeat([[0.0, 0.0], [1.0, 1.0]], 10, axis=0))
     model = fit(data, components=4)
     assert np.isfinite(model.log_density(data.values)).all()
     assert len(model.sample(30, seed=0)) == 30
@@ -138,10 +141,10 @@ def test_a_rewriting_has_as_many_points_as_what_it_rewrites(model):
 
 
 def test_the_true_mixture_keeps_all_its_modes_and_the_entropy_of_the_world(model):
-    study = MixtureArm(learner="mixture", data=CLEAN, components=4)
-    subject = build(study, seed=0)
+    config = MixtureArm(learner="mixture", data=CLEAN, components=4)
+    experiment = build(config, seed=0)
     truth = Mixture(CLEAN.weights, CLEAN.centres, np.broadcast_to(0.25 * np.eye(2), (4, 2, 2)))
-    measured = subject.measure(truth, {"common": subject.views["common"](truth, 3)}).metrics
+    measured = experiment.measure(truth, {"common": experiment.views["common"](truth, 3)}).metrics
     assert measured["modes_alive"] == measured["modes_total"] == 4
     assert measured["weight_distance"] < 5 * np.sqrt(0.25 / CLEAN.size) * 2
     # Far apart modes: the entropy is that of the weights and of one normal mode.
@@ -150,28 +153,28 @@ def test_the_true_mixture_keeps_all_its_modes_and_the_entropy_of_the_world(model
 
 
 def test_held_out_points_are_no_training_points():
-    subject = build(MixtureArm(learner="mixture", data=CLEAN, components=4), seed=0)
+    experiment = build(MixtureArm(learner="mixture", data=CLEAN, components=4), seed=0)
     # A model with one narrow component on every training point would know its own points, and no others.
-    points = subject.real.values
+    points = experiment.real.values
     spikes = Mixture(
         np.full(len(points), 1 / len(points)), points, np.broadcast_to(1e-8 * np.eye(2), (len(points), 2, 2))
     )
-    measured = subject.measure(spikes, {"common": subject.real}).metrics
+    measured = experiment.measure(spikes, {"common": experiment.real}).metrics
     assert measured["held_out_nll"] > 100
 
 
 def test_a_mode_that_no_sample_reaches_is_dead():
-    subject = build(MixtureArm(learner="mixture", data=CLEAN, components=4), seed=0)
+    experiment = build(MixtureArm(learner="mixture", data=CLEAN, components=4), seed=0)
     lost = Mixture(np.ones(1), CLEAN.centres[:1], 0.25 * np.eye(2)[None])
-    measured = subject.measure(lost, {"common": lost.sample(500, seed=0)}).metrics
+    measured = experiment.measure(lost, {"common": lost.sample(500, seed=0)}).metrics
     assert measured["modes_alive"] == 1
     assert measured["weight_distance"] == pytest.approx(1 - CLEAN.weights[0])
 
 
 def test_the_density_along_the_first_axis_is_the_mixtures():
-    subject = build(MixtureArm(learner="mixture", data=CLEAN, components=4), seed=0)
+    experiment = build(MixtureArm(learner="mixture", data=CLEAN, components=4), seed=0)
     model = Mixture(np.array([0.25, 0.75]), np.array([[0.0, 9.0], [3.0, 1.0]]), np.diag([4.0, 1.0])[None].repeat(2, 0))
-    table = subject.measure(model, {"common": subject.real}).tables["density"]
+    table = experiment.measure(model, {"common": experiment.real}).tables["density"]
     x = np.array(table["x"])
     expected = 0.25 * norm.pdf(x, 0, 2) + 0.75 * norm.pdf(x, 3, 2)
     assert table["model"] == pytest.approx(expected.tolist())

@@ -86,11 +86,11 @@ def test_a_recipe_can_be_read_at_every_scale(name, preset):
 @pytest.mark.parametrize(
     ("name", "overrides"),
     [
-        ("gaussian", ["generations=5", "record_every=2", "data.size=10", "data.lineages=3"]),
+        ("gaussian", ["generations=5", "record_every=2", "data.size=10", "data.chains=3"]),
         ("mixture", ["generations=3", "record_every=1", "data.size=60", "data.modes=4", "components=4"]),
         ("mixture-sweep", ["generations=2", "record_every=1", "data.size=60", "data.modes=4", "components=4"]),
-        ("gaussian-theory", ["generations=3", "record_every=2", "data.lineages=3"]),
-        ("regression", ["generations=3", "record_every=1", "data.size=30", "data.lineages=3"]),
+        ("gaussian-theory", ["generations=3", "record_every=2", "data.chains=3"]),
+        ("regression", ["generations=3", "record_every=1", "data.size=30", "data.chains=3"]),
     ],
 )
 def test_a_recipe_of_numbers_runs_small(name, overrides, tmp_path):

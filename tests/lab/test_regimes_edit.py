@@ -8,7 +8,7 @@ from tailkeep import lab
 from tailkeep.errors import ConfigError
 from tailkeep.lab.protocols import Stage
 from tailkeep.lab.regimes import EditRegime
-from tailkeep.lab.toy_data import Numbers
+from tailkeep.lab.toy_data import ArrayData
 from tailkeep.rules import Sampler, ToEdit
 from tests.lab.stubs import CallLog, TraceModel, listed, real, trace_experiment, trace_learners
 
@@ -17,7 +17,7 @@ LANGUAGE = {"learner": "causal_lm", "data": {"name": "world"}, "model": {"name":
 
 
 @dataclass(frozen=True)
-class EditedNumbers(Numbers):
+class EditedNumbers(ArrayData):
     @property
     def facts(self):
         return {"changed_share": float(self.values[0] % 1)}

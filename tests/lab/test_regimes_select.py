@@ -10,7 +10,7 @@ from tailkeep.errors import ConfigError
 from tailkeep.lab.protocols import Stage
 from tailkeep.lab.regimes import SelectRegime
 from tailkeep.lab.selectors import Detector, Surplexity, Uniform
-from tailkeep.lab.toy_data import Numbers
+from tailkeep.lab.toy_data import ArrayData
 from tests.lab.stubs import CallLog, TraceModel, listed, real, trace_experiment, trace_learners
 
 RANDOM = {"name": "select", "by": {"name": "random"}}
@@ -19,7 +19,7 @@ LANGUAGE = {"learner": "causal_lm", "data": {"name": "world"}, "model": {"name":
 
 
 @dataclass(frozen=True)
-class SelectedNumbers(Numbers):
+class SelectedNumbers(ArrayData):
     @property
     def facts(self):
         return {"selected_share": float(self.values[0])}

@@ -7,12 +7,12 @@ from tailkeep import lab
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.lab.loop import phase_seed
 from tailkeep.lab.regimes import Accumulate, Replace, Revise, Stage
-from tailkeep.lab.regression import Labels, LeastSquares, LinearFit, LinearWorld, RegressionArm, build
+from tailkeep.lab.regression import LabelData, LeastSquares, LinearFit, LinearWorld, RegressionArm, build
 from tailkeep.metrics import accumulated_error, error_unit, replaced_error, wide_edit_error
 from tests.runs.faults import FaultyStorage
 
 REPLACE, ACCUMULATE = Replace(name="replace"), Accumulate(name="accumulate")
-SMALL = LinearWorld(size=20, width=4, lineages=50)
+SMALL = LinearWorld(size=20, width=4, chains=50)
 
 
 def revise(subset, share, factor=1.0):
@@ -21,60 +21,62 @@ def revise(subset, share, factor=1.0):
 
 def recursion(learner, real, regime, generations):
     """The model of each generation, and its training set."""
-    written, models, sets = {}, [], []
+    history, models, sets = {}, [], []
     for generation in range(generations):
         if generation:
             stage = Stage(generation, real, lambda: sets[-1], models[-1])
-            written[generation] = regime.generate(stage, seed=1000 + generation)
-        sets.append(regime.mix(generation, real, written, seed=0))
+            history[generation] = regime.generate(stage, seed=1000 + generation)
+        sets.append(regime.mix(generation, real, history, seed=0))
         previous = models[-1] if models else None
         models.append(learner.fit(sets[-1], seed=0, budget=len(real), previous=previous))
     return models, sets
 
 
-def errors(regime, *, generations, size=100, width=10, lineages=250, drop=0.0):
+def errors(regime, *, generations, size=100, width=10, chains=250, drop=0.0):
     """The measured test error of each generation, in units, and its Monte-Carlo error; no theory beside it."""
-    world = LinearWorld(size=size, width=width, lineages=lineages, noise=2.0)
-    subject = build(RegressionArm(learner="regression", data=world, regime=regime, drop=drop), seed=3)
-    models, _ = recursion(subject.learner, subject.real, regime, generations)
-    found = [subject.measure(model, {}).metrics for model in models]
-    return [one["test_error"] for one in found], [one["test_error_se"] for one in found]
+    world = LinearWorld(size=size, width=width, chains=chains, noise=2.0)
+    experiment = build(RegressionArm(learner="regression", data=world, regime=regime, drop=drop), seed=3)
+    models, _ = recursion(experiment.learner, experiment.real, regime, generations)
+    metrics = [experiment.measure(model, {}).metrics for model in models]
+    return [row["test_error"] for row in metrics], [row["test_error_se"] for row in metrics]
 
 
 # One fit
 
 
 def test_a_fit_is_numpys_least_squares_lineage_by_lineage():
-    subject = build(RegressionArm(learner="regression", data=SMALL), seed=0)
-    fit = subject.learner.fit(subject.real, seed=0, budget=20)
-    for lineage in (0, 7):
-        design = subject.learner.design[lineage]
-        expected = np.linalg.lstsq(design, subject.real.values[:, lineage], rcond=None)[0]
-        assert fit.coefficients[lineage] == pytest.approx(expected)
+    experiment = build(RegressionArm(learner="regression", data=SMALL), seed=0)
+    fit = experiment.learner.fit(experiment.real, seed=0, budget=20)
+    for chain in (0, 7):
+        design = experiment.learner.design[chain]
+        expected = np.linalg.lstsq(design, experiment.real.values[:, chain], rcond=None)[0]
+        assert fit.coefficients[chain] == pytest.approx(expected)
 
 
 def test_a_row_with_two_labels_counts_twice_and_one_without_none():
     design = np.random.default_rng(0).standard_normal((1, 6, 2))
     rows = np.array([0, 0, 1, 2, 3])
-    labels = Labels(np.arange(5.0)[:, None], rows)
+    labels = LabelData(np.arange(5.0)[:, None], rows)
     fit = LeastSquares(design, 1.0).fit(labels, seed=0, budget=5)
     expected = np.linalg.lstsq(design[0][rows], np.arange(5.0), rcond=None)[0]
     assert fit.coefficients[0] == pytest.approx(expected)
 
 
 def test_truncation_leaves_out_the_labels_nearest_to_the_plain_fit():
-    subject = build(RegressionArm(learner="regression", data=SMALL), seed=0)
-    design, values = subject.learner.design[0], subject.real.values[:, 0]
+    experiment = build(RegressionArm(learner="regression", data=SMALL), seed=0)
+    design, values = experiment.learner.design[0], experiment.real.values[:, 0]
     plain = np.linalg.lstsq(design, values, rcond=None)[0]
-    left = np.argsort(np.abs(values - design @ plain))[5:]
-    truncated = LeastSquares(subject.learner.design, 1.0, drop=0.25).fit(subject.real, seed=0, budget=20)
-    assert truncated.coefficients[0] == pytest.approx(np.linalg.lstsq(design[left], values[left], rcond=None)[0])
+    remaining = np.argsort(np.abs(values - design @ plain))[5:]
+    truncated = LeastSquares(experiment.learner.design, 1.0, drop=0.25).fit(experiment.real, seed=0, budget=20)
+    assert truncated.coefficients[0] == pytest.approx(
+        np.linalg.lstsq(design[remaining], values[remaining], rcond=None)[0]
+    )
     assert truncated.facts["dropped_share"] == 0.25
 
 
 def test_labels_without_noise_are_fitted_exactly():
     design, truth, _ = SMALL.draw(0)
-    labels = Labels(LinearFit(truth, 0, design, 0.0).predict(), np.arange(20))
+    labels = LabelData(LinearFit(truth, 0, design, 0.0).predict(), np.arange(20))
     assert LeastSquares(design, 0.0).fit(labels, seed=0, budget=20).coefficients == pytest.approx(truth)
 
 
@@ -104,11 +106,11 @@ REVISIONS = [
 
 @pytest.mark.parametrize("regime", REVISIONS, ids=lambda r: f"{r.subset}-{r.factor}")
 def test_edits_follow_the_covariances_of_the_labels_exactly(regime):
-    rows, width, lineages, generations = 20, 4, 4000, 5
+    rows, width, chains, generations = 20, 4, 4000, 5
     rng = np.random.default_rng(1)
     x = rng.standard_normal((rows, width))
-    learner = LeastSquares(np.broadcast_to(x, (lineages, rows, width)), 1.0)
-    real = Labels(rng.standard_normal((rows, lineages)), np.arange(rows))
+    learner = LeastSquares(np.broadcast_to(x, (chains, rows, width)), 1.0)
+    real = LabelData(rng.standard_normal((rows, chains)), np.arange(rows))
     models, sets = recursion(learner, real, regime, generations)
     # Label noise y' = (1 - M) base + M (P y + e), so its covariance, and that with the real noise, follow in turn.
     inverse = np.linalg.pinv(x)
@@ -117,23 +119,23 @@ def test_edits_follow_the_covariances_of_the_labels_exactly(regime):
     for generation in range(1, generations):
         base = real.values if regime.subset == "anchored" else sets[generation - 1].values
         edited = np.diag((sets[generation].values != base).all(axis=1).astype(float))
-        kept = np.eye(rows) - edited
+        unedited = np.eye(rows) - edited
         if regime.subset == "anchored":
             step = edited @ project
-            cross = step @ shared @ kept
-            covariance = step @ covariance @ step.T + kept + cross + cross.T + edited
-            shared = step @ shared + kept
+            cross = step @ shared @ unedited
+            covariance = step @ covariance @ step.T + unedited + cross + cross.T + edited
+            shared = step @ shared + unedited
         else:
-            step = kept + edited @ project
+            step = unedited + edited @ project
             covariance = step @ covariance @ step.T + edited
         squares = (models[generation].coefficients ** 2).sum(axis=1)
         expected = np.trace(inverse @ covariance @ inverse.T)
-        assert abs(squares.mean() - expected) < 5 * squares.std() / np.sqrt(lineages)
+        assert abs(squares.mean() - expected) < 5 * squares.std() / np.sqrt(chains)
 
 
 @pytest.mark.parametrize("regime", REVISIONS, ids=lambda r: f"{r.subset}-{r.factor}")
 def test_with_many_rows_edits_cost_what_the_closed_form_says(regime):
-    measured, error = errors(regime, generations=5, size=400, width=2, lineages=300)
+    measured, error = errors(regime, generations=5, size=400, width=2, chains=300)
     expected = wide_edit_error(regime.shares(4), regime.subset)
     # With d / T = 1/200 the closed form is within 2 % of the recursion.
     assert abs(measured[4] - expected) < 5 * error[4] + 0.02 * expected
@@ -164,35 +166,35 @@ def test_disjoint_edits_of_everything_pass_the_published_bound():
 
 
 def test_what_is_written_has_the_rows_asked_for_and_the_noise_of_the_world():
-    design, truth, _ = LinearWorld(lineages=200, noise=3.0).draw(0)
+    design, truth, _ = LinearWorld(chains=200, noise=3.0).draw(0)
     fit = LinearFit(truth, 0, design, 3.0)
-    written = fit.sample(250, seed=5)
-    assert written.rows.tolist() == [*range(100), *range(100), *range(50)]
-    again = fit.regenerate(written.take(np.array([3, 1])), seed=5)
+    labels = fit.sample(250, seed=5)
+    assert labels.rows.tolist() == [*range(100), *range(100), *range(50)]
+    again = fit.regenerate(labels.take(np.array([3, 1])), seed=5)
     assert again.rows.tolist() == [3, 1]
-    noise = written.values - fit.predict()[written.rows]
+    noise = labels.values - fit.predict()[labels.rows]
     assert noise.std() == pytest.approx(3.0, rel=5 / np.sqrt(2 * noise.size))
-    assert written.values.tobytes() == fit.sample(250, seed=5).values.tobytes()
+    assert labels.values.tobytes() == fit.sample(250, seed=5).values.tobytes()
 
 
 def test_labels_come_back_from_their_folder_and_keep_their_rows(tmp_path):
-    labels = Labels(np.arange(12.0).reshape(6, 2), np.array([5, 4, 3, 2, 1, 0]))
+    labels = LabelData(np.arange(12.0).reshape(6, 2), np.array([5, 4, 3, 2, 1, 0]))
     labels.save(tmp_path)
     again = labels.take(np.arange(0)).read(tmp_path)
     assert again.rows.tolist() == labels.rows.tolist()
     assert again.values.tobytes() == labels.values.tobytes()
-    pieces = labels.split(4)
-    assert [len(piece) for piece in pieces] == [2, 2, 1, 1]
-    assert pieces[0].concat(*pieces[1:]).rows.tolist() == labels.rows.tolist()
+    parts = labels.split(4)
+    assert [len(part) for part in parts] == [2, 2, 1, 1]
+    assert parts[0].concat(*parts[1:]).rows.tolist() == labels.rows.tolist()
     assert labels.units == 6
 
 
 def test_a_saved_fit_writes_the_same_labels_and_knows_its_generation(tmp_path):
-    subject = build(RegressionArm(learner="regression", data=SMALL), seed=0)
-    first = subject.learner.fit(subject.real, seed=0, budget=20)
-    second = subject.learner.fit(first.sample(20, seed=1), seed=0, budget=20, previous=first)
+    experiment = build(RegressionArm(learner="regression", data=SMALL), seed=0)
+    first = experiment.learner.fit(experiment.real, seed=0, budget=20)
+    second = experiment.learner.fit(first.sample(20, seed=1), seed=0, budget=20, previous=first)
     second.save(tmp_path)
-    again = subject.learner.load(tmp_path)
+    again = experiment.learner.load(tmp_path)
     assert again.generation == 1
     assert again.sample(9, seed=1).values.tobytes() == second.sample(9, seed=1).values.tobytes()
     assert again.facts == second.facts
@@ -203,9 +205,9 @@ def test_no_generation_writes_with_the_noise_of_the_real_labels(seed):
     design, truth, noise = SMALL.draw(seed)
     nothing = LinearFit(np.zeros_like(truth), 0, design, 1.0)
     for generation in range(1, 5):
-        written = nothing.sample(20, seed=phase_seed(seed, generation, "generate"))
+        labels = nothing.sample(20, seed=phase_seed(seed, generation, "generate"))
         # 1,000 pairs: the standard error of a correlation is 0.032.
-        assert abs(np.corrcoef(written.values.ravel(), noise.ravel())[0, 1]) < 0.16
+        assert abs(np.corrcoef(labels.values.ravel(), noise.ravel())[0, 1]) < 0.16
 
 
 def test_a_truncated_generation_runs_and_has_no_theory_beside_it(tmp_path):
@@ -213,7 +215,7 @@ def test_a_truncated_generation_runs_and_has_no_theory_beside_it(tmp_path):
         "learner": "regression",
         "generations": 2,
         "drop": 0.2,
-        "data": {"size": 20, "width": 3, "lineages": 4},
+        "data": {"size": 20, "width": 3, "chains": 4},
         "arms": {"replace": {}, "anchored": {"regime": {"name": "revise", "subset": "anchored", "share": 0.5}}},
     }
     run = lab.run(config, tmp_path, storage=FaultyStorage())
@@ -224,29 +226,31 @@ def test_a_truncated_generation_runs_and_has_no_theory_beside_it(tmp_path):
 
 
 def test_a_measure_says_what_the_papers_say_of_each_regime():
-    found = {}
+    metrics = {}
     for regime in (REPLACE, ACCUMULATE, revise("disjoint", 0.05), revise("overlapping", 0.1, 0.25)):
-        subject = build(RegressionArm(learner="regression", data=SMALL, regime=regime), seed=0)
+        experiment = build(RegressionArm(learner="regression", data=SMALL, regime=regime), seed=0)
         fit = LinearFit(
-            subject.learner.fit(subject.real, seed=0, budget=1).coefficients, 4, subject.learner.design, 1.0
+            experiment.learner.fit(experiment.real, seed=0, budget=1).coefficients, 4, experiment.learner.design, 1.0
         )
-        found[regime.name + str(regime.model_dump().get("factor", ""))] = subject.measure(fit, {}).metrics
-    assert found["replace"]["test_error_theory"] == 5
-    assert found["replace"]["closed_form_ratio"] == pytest.approx(found["replace"]["test_error"] / 5)
-    assert found["accumulate"]["test_error_theory"] == found["accumulate"]["test_error_exact"] == accumulated_error(4)
-    assert "bound_ratio" not in found["accumulate"]
-    assert found["revise1.0"]["test_error_theory"] == pytest.approx(1.2)
-    assert found["revise1.0"]["test_error_bound"] == 2
+        metrics[regime.name + str(regime.model_dump().get("factor", ""))] = experiment.measure(fit, {}).metrics
+    assert metrics["replace"]["test_error_theory"] == 5
+    assert metrics["replace"]["closed_form_ratio"] == pytest.approx(metrics["replace"]["test_error"] / 5)
+    assert (
+        metrics["accumulate"]["test_error_theory"] == metrics["accumulate"]["test_error_exact"] == accumulated_error(4)
+    )
+    assert "bound_ratio" not in metrics["accumulate"]
+    assert metrics["revise1.0"]["test_error_theory"] == pytest.approx(1.2)
+    assert metrics["revise1.0"]["test_error_bound"] == 2
     wide = wide_edit_error([0.05] * 4, "disjoint")
-    assert found["revise1.0"]["closed_form_ratio"] == pytest.approx(found["revise1.0"]["test_error"] / wide)
-    assert "test_error_exact" not in found["revise1.0"]
-    assert found["revise1.0"]["bound_ratio"] == found["revise1.0"]["test_error"] / 2
+    assert metrics["revise1.0"]["closed_form_ratio"] == pytest.approx(metrics["revise1.0"]["test_error"] / wide)
+    assert "test_error_exact" not in metrics["revise1.0"]
+    assert metrics["revise1.0"]["bound_ratio"] == metrics["revise1.0"]["test_error"] / 2
     # eta = .5; E tr (X'X)^-2 = 4 * 19 / (16 * 15 * 13), T share = 2, unit = 4 / 15.
     bound = 1 + np.sqrt(4 * 19 / (16 * 15 * 13)) * np.sqrt(2) / 0.5 / error_unit(20, 4)
-    assert found["revise0.25"]["test_error_bound"] == 2
-    assert found["revise0.25"]["test_error_decay_bound"] == pytest.approx(bound)
-    assert found["revise0.25"]["decay_bound_ratio"] == pytest.approx(found["revise0.25"]["test_error"] / bound)
-    assert "test_error_decay_bound" not in found["revise1.0"]
+    assert metrics["revise0.25"]["test_error_bound"] == 2
+    assert metrics["revise0.25"]["test_error_decay_bound"] == pytest.approx(bound)
+    assert metrics["revise0.25"]["decay_bound_ratio"] == pytest.approx(metrics["revise0.25"]["test_error"] / bound)
+    assert "test_error_decay_bound" not in metrics["revise1.0"]
 
 
 # Refusals
@@ -258,9 +262,9 @@ def test_as_many_coefficients_as_rows_are_one_clear_error(size, width):
         lab.load({"learner": "regression", "data": {"size": size, "width": width}})
 
 
-def test_a_drop_that_leaves_fewer_labels_than_coefficients_is_refused_before_a_folder_is_made(tmp_path):
+def test_a_drop_that_leaves_fewer_labels_than_coefficients_is_an_error_before_a_folder_is_made(tmp_path):
     config = {"learner": "regression", "drop": 0.9, "data": {"size": 20, "width": 4}}
-    with pytest.raises(InputError, match=r"labels of 2 rows are left for 4 coefficients.*a smaller drop"):
+    with pytest.raises(InputError, match=r"4 coefficients need labels of at least 4 rows, got 2\..*a smaller drop"):
         lab.run(config, tmp_path / "run", storage=FaultyStorage())
     assert not (tmp_path / "run").exists()
 

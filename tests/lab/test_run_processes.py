@@ -18,7 +18,7 @@ TREE = {
     "learner": "gaussian",
     "generations": 101,
     "record_every": 10,
-    "data": {"size": 1000, "lineages": 100},
+    "data": {"size": 1000, "chains": 100},
     "arms": {"baseline": {}, "accumulate": {"regime": {"name": "accumulate"}, "generations": 21}},
 }
 PATIENCE = 120.0

@@ -9,7 +9,7 @@ from tests.runs.faults import FaultyStorage
 ACCUMULATE = {"regime": {"name": "accumulate"}}
 TREES = {
     "gaussian": {
-        "data": {"size": 8, "lineages": 3},
+        "data": {"size": 8, "chains": 3},
         "arms": {
             "relative": {"truncate": {"name": "relative", "width": 0.1}},
             "density": {"truncate": {"name": "density", "threshold": 0.4}},
@@ -22,7 +22,7 @@ TREES = {
         "arms": {"baseline": {}, "drop": {"drop": 0.1}, "accumulate": ACCUMULATE},
     },
     "regression": {
-        "data": {"size": 20, "width": 3, "lineages": 3},
+        "data": {"size": 20, "width": 3, "chains": 3},
         "arms": {
             "drop": {"drop": 0.2},
             "disjoint": {"regime": {"name": "revise", "subset": "disjoint", "share": 0.3}},

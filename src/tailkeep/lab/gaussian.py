@@ -1,7 +1,7 @@
-"""The 1-D Gaussian: fit by maximum likelihood, sample, fit again. Many independent lineages run side by side.
+"""The 1-D Gaussian: fit by maximum likelihood, sample, fit again. Many independent chains run side by side.
 
-Without a remedy the standard deviation shrinks to zero: E[var] falls by (n - 1) / n each generation. Truncation
-drops the values that the fit is surest of and refits on the rest (ForTIFAI, arXiv 2509.08972, section on theory).
+Without a remedy the standard deviation shrinks to zero: E[var] falls by (n - 1) / n per generation. Truncation
+drops the most likely values and fits again on the rest (ForTIFAI, arXiv 2509.08972, section on theory).
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from tailkeep.errors import TrainingError
 from tailkeep.lab.arm import ArmConfig
 from tailkeep.lab.protocols import Experiment, Measurement
 from tailkeep.lab.regimes import Accumulate, Replace
-from tailkeep.lab.toy_data import Floats, NormalWorld, Numbers, load_model, save_model
+from tailkeep.lab.toy_data import ArrayData, Floats, NormalWorld, load_model, save_model
 from tailkeep.metrics import (
     accumulated_variance,
     density_floor,
@@ -31,8 +31,8 @@ from tailkeep.metrics import (
 )
 
 
-class DensityCut(Settings):
-    """Drop values whose density under the plain fit exceeds `threshold`.
+class DensityTruncation(Settings):
+    """Drop values whose density under a maximum-likelihood fit exceeds `threshold`.
 
     It acts only once the fit's peak, 0.399 / std, exceeds the threshold: a floor under the standard deviation.
     """
@@ -40,49 +40,49 @@ class DensityCut(Settings):
     name: Literal["density"]
     threshold: Annotated[float, Field(gt=0)] = 0.85
 
-    def keeps(self, distance: Floats, std: Floats) -> NDArray[np.bool_]:
-        """(n, lineages) boolean; `distance` in standard deviations."""
+    def keep_mask(self, distance: Floats, std: Floats) -> NDArray[np.bool_]:
+        """(n, chains) boolean; `distance` in standard deviations."""
         return np.asarray(norm.pdf(distance) <= self.threshold * std)
 
 
-class RelativeCut(Settings):
-    """Drop values closer to the mean than `width` standard deviations of the plain fit.
+class RelativeTruncation(Settings):
+    """Drop values closer to the mean than `width` standard deviations of a maximum-likelihood fit.
 
-    The variance of what is left is eta(a) = 1 + a phi(a) / (1 - Phi(a)) times the old one.
+    The variance of the rest is eta(a) = 1 + a phi(a) / (1 - Phi(a)) times that of the fit, for `width` a.
     """
 
     name: Literal["relative"]
     width: Annotated[float, Field(gt=0)] = 0.0125
 
-    def keeps(self, distance: Floats, std: Floats) -> NDArray[np.bool_]:  # noqa: ARG002
-        """(n, lineages) boolean; `distance` in standard deviations."""
+    def keep_mask(self, distance: Floats, std: Floats) -> NDArray[np.bool_]:  # noqa: ARG002
+        """(n, chains) boolean; `distance` in standard deviations."""
         return np.asarray(np.abs(distance) >= self.width)
 
 
 class GaussianArm(ArmConfig):
-    """An arm whose learner is a normal distribution; without `truncate` the fit is plain maximum likelihood."""
+    """An arm whose learner is a normal distribution; without `truncate` the fit is maximum likelihood."""
 
     learner: Literal["gaussian"]
     data: NormalWorld = NormalWorld()
-    truncate: Annotated[DensityCut | RelativeCut, Field(discriminator="name")] | None = None
+    truncate: Annotated[DensityTruncation | RelativeTruncation, Field(discriminator="name")] | None = None
 
 
 @dataclass(frozen=True)
-class Gaussians:
-    """One normal distribution a lineage: `mean` and `std` of shape (lineages,), of the generation `generation`."""
+class GaussianModel:
+    """One normal distribution per chain: `mean` and `std` of shape (chains,), of the generation `generation`."""
 
     mean: Floats
     std: Floats
     facts: Mapping[str, float] = field(default_factory=dict)
     generation: int = 0
 
-    def sample(self, n: int, *, seed: int) -> Numbers:
-        """(n, lineages) values."""
+    def sample(self, n: int, *, seed: int) -> ArrayData:
+        """(n, chains) values."""
         noise = np.random.default_rng(seed).standard_normal((n, len(self.mean)))
-        return Numbers(self.mean + self.std * noise)
+        return ArrayData(self.mean + self.std * noise)
 
-    def regenerate(self, data: Numbers, *, seed: int) -> Numbers:
-        """As many fresh values as `data` has: a number carries no prompt."""
+    def regenerate(self, data: ArrayData, *, seed: int) -> ArrayData:
+        """As many new values as `data` has: a number carries no prompt."""
         return self.sample(len(data), seed=seed)
 
     def save(self, folder: Path) -> None:
@@ -93,71 +93,73 @@ class Gaussians:
 
 @dataclass(frozen=True)
 class GaussianLearner:
-    """Maximum likelihood, after dropping the surest values if `truncate` says so.
+    """Maximum likelihood, after dropping the most likely values if there is a `truncate`.
 
-    Guard: a lineage in which fewer than two values would be left keeps its two most distant ones, so it neither dies
-    nor falls back to the plain fit; `guarded_share` says how often that happened.
+    Guard: a chain that would keep fewer than two values keeps its two most distant ones, so it neither ends nor falls
+    back to the untruncated fit. `guarded_share` is the share of chains in which that happened.
     """
 
-    truncate: DensityCut | RelativeCut | None
+    truncate: DensityTruncation | RelativeTruncation | None
 
-    def fit(self, data: Numbers, *, seed: int, budget: int, previous: Gaussians | None = None) -> Gaussians:  # noqa: ARG002
-        """The fit has a closed form: seed and budget do not enter, and of the predecessor only its number.
+    def fit(self, data: ArrayData, *, seed: int, budget: int, previous: GaussianModel | None = None) -> GaussianModel:  # noqa: ARG002
+        """The fit has a closed form: it uses neither seed nor budget, and of the previous model only its number.
 
         Raises:
-            TrainingError: a lineage has grown beyond what a float can hold.
+            TrainingError: the standard deviation of a chain exceeds the largest float.
         """
         with np.errstate(over="ignore", invalid="ignore"):
             model = self._fit(data.values)
         if not (np.isfinite(model.mean).all() and np.isfinite(model.std).all()):
             raise TrainingError(
-                "the standard deviation of a lineage is no longer finite: the cut makes it grow each generation. "
+                "the standard deviation of a chain is no longer finite: the truncation makes it grow per generation. "
                 "Use a smaller truncate.width or fewer generations."
             )
         return replace(model, generation=0 if previous is None else previous.generation + 1)
 
-    def _fit(self, values: Floats) -> Gaussians:
+    def _fit(self, values: Floats) -> GaussianModel:
         mean, std = values.mean(axis=0), values.std(axis=0)
         if self.truncate is None:
-            return Gaussians(mean, std, {"train_units": float(len(values)), "dropped_share": 0.0, "guarded_share": 0.0})
+            return GaussianModel(
+                mean, std, {"train_units": float(len(values)), "dropped_share": 0.0, "guarded_share": 0.0}
+            )
         safe = np.maximum(std, np.finfo(np.float64).tiny)
         distance = np.abs(values - mean) / safe
-        kept = self.truncate.keeps(distance, safe)
-        guarded = kept.sum(axis=0) < 2
+        kept_mask = self.truncate.keep_mask(distance, safe)
+        guarded = kept_mask.sum(axis=0) < 2
         if guarded.any():
             farthest = np.argsort(-distance[:, guarded], axis=0, kind="stable")[:2]
-            kept[farthest, np.flatnonzero(guarded)] = True
-        count = kept.sum(axis=0)
-        new_mean = np.where(kept, values, 0.0).sum(axis=0) / count
-        new_std = np.sqrt(np.where(kept, (values - new_mean) ** 2, 0.0).sum(axis=0) / count)
+            kept_mask[farthest, np.flatnonzero(guarded)] = True
+        count = kept_mask.sum(axis=0)
+        new_mean = np.where(kept_mask, values, 0.0).sum(axis=0) / count
+        new_std = np.sqrt(np.where(kept_mask, (values - new_mean) ** 2, 0.0).sum(axis=0) / count)
         facts = {
             "train_units": float(len(values)),
-            "dropped_share": float(1 - kept.mean()),
+            "dropped_share": float(1 - kept_mask.mean()),
             "guarded_share": float(guarded.mean()),
             "cut_growth": float(((new_std / safe) ** 2).mean()),
         }
-        return Gaussians(new_mean, new_std, facts)
+        return GaussianModel(new_mean, new_std, facts)
 
-    def load(self, folder: Path) -> Gaussians:
+    def load(self, folder: Path) -> GaussianModel:
         """Read `model.safetensors`."""
         arrays, facts = load_model(folder)
-        return Gaussians(arrays["mean"], arrays["std"], facts, int(arrays["generation"][0]))
+        return GaussianModel(arrays["mean"], arrays["std"], facts, int(arrays["generation"][0]))
 
 
-def build(study: GaussianArm, *, seed: int) -> Experiment:
+def build(config: GaussianArm, *, seed: int) -> Experiment:
     """The Gaussian recursion on real data drawn with `seed`."""
-    world = study.data
+    world = config.data
     return Experiment(
         name="gaussian",
         real=world.draw(seed),
-        learner=GaussianLearner(study.truncate),
+        learner=GaussianLearner(config.truncate),
         views={"common": lambda model, seed: model.sample(world.size, seed=seed)},
-        measure=lambda model, samples: _measure(model, samples, study),
+        measure=lambda model, samples: _measure(model, samples, config),
     )
 
 
-def _measure(model: Gaussians, samples: Mapping[str, Any], study: GaussianArm) -> Measurement:  # noqa: ARG001
-    world = study.data
+def _measure(model: GaussianModel, samples: Mapping[str, Any], config: GaussianArm) -> Measurement:  # noqa: ARG001
+    world = config.data
     low, median, high = np.quantile(model.std, [0.1, 0.5, 0.9])
     positive = model.std > 0
     divergence = np.full(len(model.std), np.inf)
@@ -172,9 +174,9 @@ def _measure(model: Gaussians, samples: Mapping[str, Any], study: GaussianArm) -
         "mean_abs_median": float(np.median(np.abs(model.mean - world.mean))),
         "kl_model_real_median": float(np.median(divergence)),
     }
-    metrics |= _monte_carlo_errors(model.std) | _theory(study, model.generation)
+    metrics |= _monte_carlo_errors(model.std) | _theory(config, model.generation)
     grid = world.mean + world.std * np.linspace(-4, 4, 161)
-    width = max(float(model.std[0]), 0.02 * world.std)  # a collapsed one would fall between the points
+    width = max(float(model.std[0]), 0.02 * world.std)  # a collapsed one would lie between the grid points
     density = {
         "x": grid.tolist(),
         "model": norm.pdf(grid, model.mean[0], width).tolist(),
@@ -184,9 +186,9 @@ def _measure(model: Gaussians, samples: Mapping[str, Any], study: GaussianArm) -
 
 
 def _monte_carlo_errors(std: Floats) -> dict[str, float]:
-    """Standard errors over lineages of the mean variance and of the median width; a single lineage has none.
+    """Standard errors over chains of the mean variance and of the median of `std`; a single chain has none.
 
-    The median's is half the distance of the order statistics half a root of the count to each side of it.
+    The median's is half the distance between the order statistics sqrt(count) / 2 ranks to each side of it.
     """
     count = len(std)
     if count < 2:
@@ -198,21 +200,21 @@ def _monte_carlo_errors(std: Floats) -> dict[str, float]:
     }
 
 
-def _theory(study: GaussianArm, generation: int) -> dict[str, float]:
-    """The closed forms of this arm, see `metrics.normal_theory`; nothing where there are none."""
-    size, std, cut = study.data.size, study.data.std, study.truncate
-    if isinstance(cut, DensityCut):
-        return {"std_theory": density_floor(cut.threshold)}
-    if isinstance(study.regime, Accumulate) and cut is None:
+def _theory(config: GaussianArm, generation: int) -> dict[str, float]:
+    """The closed forms of this arm, see `metrics.theory`; nothing where there are none."""
+    size, std, truncate = config.data.size, config.data.std, config.truncate
+    if isinstance(truncate, DensityTruncation):
+        return {"std_theory": density_floor(truncate.threshold)}
+    if isinstance(config.regime, Accumulate) and truncate is None:
         return {"variance_mean_theory": std**2 * accumulated_variance(size, generation)}
-    if not isinstance(study.regime, Replace):
+    if not isinstance(config.regime, Replace):
         return {}
-    growth = 1.0 if cut is None else variance_growth(cut.width)
-    beside = {} if cut is None else {"cut_growth_theory": growth}
+    growth = 1.0 if truncate is None else variance_growth(truncate.width)
+    growth_theory = {} if truncate is None else {"cut_growth_theory": growth}
     return {
-        **beside,
+        **growth_theory,
         "variance_mean_theory": std**2 * expected_variance(size, generation, growth=growth),
         "variance_mean_theory_se": std**2
-        * expected_variance_error(size, generation, chains=study.data.lineages, growth=growth),
+        * expected_variance_error(size, generation, chains=config.data.chains, growth=growth),
         "std_theory": std * median_variance(size, generation, growth=growth) ** 0.5,
     }

@@ -99,9 +99,9 @@ def build_experiment(
 
             return gan.build(arm, seed=seed, device=device, shared=shared)
         case VAEArm():
-            from tailkeep.lab.generative import vae_learner
+            from tailkeep.lab.generative import vae
 
-            return vae_learner.build(arm, seed=seed, device=device, shared=shared)
+            return vae.build(arm, seed=seed, device=device, shared=shared)
         case UserArm(id=name):
             if name not in extensions.learners:
                 raise ConfigError(

@@ -1,11 +1,11 @@
 """The Gaussian mixture: fit by scikit-learn's EM, sample, fit again; modes die out one by one.
 
-Truncation drops the points that a plain fit finds most likely and fits again on the rest (ForTIFAI, arXiv 2509.08972).
+Truncation drops the points that a first fit finds most likely and fits again on the rest (ForTIFAI, arXiv 2509.08972).
 """
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,16 +16,15 @@ from scipy.stats import norm
 from tailkeep.errors import InputError
 from tailkeep.lab.arm import ArmConfig, Positive
 from tailkeep.lab.protocols import Experiment, Measurement
-from tailkeep.lab.toy_data import Floats, ModesWorld, Numbers, load_model, save_model
+from tailkeep.lab.toy_data import ArrayData, Floats, ModesWorld, held_out_seed, load_model, save_model
 from tailkeep.metrics import mode_shares, modes_alive, total_variation
 from tailkeep.optional import require
 
-_SHOWN = 600
-_HELD_OUT = 1000  # beyond the numbers of the phases
+_TABLE_POINTS = 600
 
 
 class MixtureArm(ArmConfig):
-    """An arm whose learner is a Gaussian mixture; `drop` is the share of most likely points left out of the fit."""
+    """An arm whose learner is a Gaussian mixture; the fit leaves out the share `drop` of most likely points."""
 
     learner: Literal["mixture"]
     data: ModesWorld = ModesWorld()
@@ -43,16 +42,16 @@ class Mixture:
     covariances: Floats
     facts: Mapping[str, float] = field(default_factory=dict)
 
-    def sample(self, n: int, *, seed: int) -> Numbers:
+    def sample(self, n: int, *, seed: int) -> ArrayData:
         """(n, 2) points."""
         rng = np.random.default_rng(seed)
-        chosen = rng.choice(len(self.weights), size=n, p=self.weights / self.weights.sum())
+        modes = rng.choice(len(self.weights), size=n, p=self.weights / self.weights.sum())
         factors = np.linalg.cholesky(self.covariances)
         noise = rng.standard_normal((n, self.means.shape[1]))
-        return Numbers(self.means[chosen] + np.einsum("nij,nj->ni", factors[chosen], noise))
+        return ArrayData(self.means[modes] + np.einsum("nij,nj->ni", factors[modes], noise))
 
-    def regenerate(self, data: Numbers, *, seed: int) -> Numbers:
-        """As many fresh points as `data` has: a point carries no prompt."""
+    def regenerate(self, data: ArrayData, *, seed: int) -> ArrayData:
+        """As many new points as `data` has: a point carries no prompt."""
         return self.sample(len(data), seed=seed)
 
     def log_density(self, points: Floats) -> Floats:
@@ -75,40 +74,39 @@ class Mixture:
 
 @dataclass(frozen=True)
 class MixtureLearner:
-    """EM from a k-means start drawn with the generation's seed."""
+    """EM from a k-means start, whose seed is the generation's."""
 
     components: int
     drop: float
     iterations: int
 
-    def fit(self, data: Numbers, *, seed: int, budget: int, previous: Mixture | None = None) -> Mixture:  # noqa: ARG002
-        """Every generation starts anew; budget and predecessor do not enter.
+    def fit(self, data: ArrayData, *, seed: int, budget: int, previous: Mixture | None = None) -> Mixture:  # noqa: ARG002
+        """Every generation starts from scratch: it uses neither budget nor previous model.
 
         Raises:
             InputError: fewer points than components, or a single one.
         """
-        kept = self.kept(len(data))
-        plain = self._em(data.values, seed)
-        facts = {"train_units": float(len(data)), "dropped_share": 1 - kept / len(data)}
-        if kept == len(data):
-            return Mixture(plain.weights, plain.means, plain.covariances, facts)
-        least_likely = np.argsort(plain.log_density(data.values), kind="stable")[:kept]
-        final = self._em(data.values[np.sort(least_likely)], seed)
-        return Mixture(final.weights, final.means, final.covariances, facts)
+        count = self.count_kept(len(data))
+        first = self._em(data.values, seed)
+        facts = {"train_units": float(len(data)), "dropped_share": 1 - count / len(data)}
+        if count == len(data):
+            return replace(first, facts=facts)
+        least_likely = np.argsort(first.log_density(data.values), kind="stable")[:count]
+        return replace(self._em(data.values[np.sort(least_likely)], seed), facts=facts)
 
-    def kept(self, points: int) -> int:
+    def count_kept(self, points: int) -> int:
         """How many of `points` the fit keeps.
 
         Raises:
             InputError: fewer than it has components, or a single one.
         """
-        kept, needed = points - round(self.drop * points), max(self.components, 2)
-        if kept < needed:
+        count, needed = points - round(self.drop * points), max(self.components, 2)
+        if count < needed:
             raise InputError(
-                f"{kept} of {points} points are left for {self.components} components, which need at least {needed}. "
+                f"{self.components} components need at least {needed} points, got {count} of {points} after drop. "
                 "Use more data (data.size), fewer components or a smaller drop."
             )
-        return kept
+        return count
 
     def load(self, folder: Path) -> Mixture:
         """Read `model.safetensors`."""
@@ -120,25 +118,23 @@ class MixtureLearner:
         exceptions = require("sklearn.exceptions", extra="mixture")
         em = sklearn_mixture.GaussianMixture(self.components, max_iter=self.iterations, random_state=seed % 2**32)
         with warnings.catch_warnings():
-            # A collapsed world has fewer distinct clusters than components, and EM may stop at its iteration limit.
+            # Collapsed data have fewer distinct clusters than components, and EM may stop at its iteration limit.
             warnings.simplefilter("ignore", exceptions.ConvergenceWarning)
             em.fit(points)
         return Mixture(em.weights_, em.means_, em.covariances_)
 
 
-def build(study: MixtureArm, *, seed: int) -> Experiment:
+def build(config: MixtureArm, *, seed: int) -> Experiment:
     """The mixture recursion on real points drawn with `seed`.
 
     Raises:
-        InputError: too few points are left for the components.
+        InputError: too few points for the components.
     """
-    world = study.data
-    learner = MixtureLearner(study.components, study.drop, study.iterations)
-    # What cannot be fitted is refused before a folder is made.
-    learner.kept(world.size)
+    world = config.data
+    learner = MixtureLearner(config.components, config.drop, config.iterations)
+    learner.count_kept(world.size)  # fails before a folder is made
     real = world.draw(seed)
-    # Not [seed, 1], which numpy pads with zeros into the seed of the first writing (`recursion.phase_seed`).
-    held_out = world.draw(int(np.random.SeedSequence([seed, 0, _HELD_OUT]).generate_state(1)[0]))
+    held_out = world.draw(held_out_seed(seed))
     return Experiment(
         name="mixture",
         real=real,
@@ -148,9 +144,9 @@ def build(study: MixtureArm, *, seed: int) -> Experiment:
     )
 
 
-def _measure(model: Mixture, samples: Mapping[str, Any], world: ModesWorld, held_out: Numbers) -> Measurement:
+def _measure(model: Mixture, samples: Mapping[str, Any], world: ModesWorld, held_out: ArrayData) -> Measurement:
     points = samples["common"].values
-    alive = modes_alive(points, world.centres, world.weights, radius=3 * world.std)
+    alive = modes_alive(points, world.centres, world.weights, radius=world.reach)
     metrics = {
         "modes_alive": float(alive),
         "modes_total": float(world.modes),
@@ -159,7 +155,7 @@ def _measure(model: Mixture, samples: Mapping[str, Any], world: ModesWorld, held
     }
     tables = {
         "density": _density(model, world),
-        "points": {"x": points[:_SHOWN, 0].tolist(), "y": points[:_SHOWN, 1].tolist()},
+        "points": {"x": points[:_TABLE_POINTS, 0].tolist(), "y": points[:_TABLE_POINTS, 1].tolist()},
         "centres": {"x": world.centres[:, 0].tolist(), "y": world.centres[:, 1].tolist()},
     }
     return Measurement(metrics, tables)
@@ -167,10 +163,10 @@ def _measure(model: Mixture, samples: Mapping[str, Any], world: ModesWorld, held
 
 def _density(model: Mixture, world: ModesWorld) -> Mapping[str, list[float]]:
     """The densities of the model and of the real mixture along the first axis, summed over the other."""
-    places = world.centres[:, 0]
+    centres = world.centres[:, 0]
     margin = 4 * world.std
-    grid = np.linspace(places.min() - margin, places.max() + margin, 241)
+    grid = np.linspace(centres.min() - margin, centres.max() + margin, 241)
     model_std = np.sqrt(model.covariances[:, 0, 0])
     fitted = norm.pdf(grid[:, None], model.means[:, 0], model_std) @ model.weights
-    real = norm.pdf(grid[:, None], places, world.std) @ world.weights
+    real = norm.pdf(grid[:, None], centres, world.std) @ world.weights
     return {"x": grid.tolist(), "model": fitted.tolist(), "real": real.tolist()}

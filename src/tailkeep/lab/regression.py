@@ -1,13 +1,13 @@
-"""Linear regression on its own labels: least squares on a fixed design, whose labels the last fit wrote or edited.
+"""Linear regression on its own labels: least squares on a fixed design, with labels that the last fit wrote or edited.
 
 The recursion of ToEdit's theory (arXiv 2412.14689) without its simplifications. Rule: an example is a row of the design
-and only its label is ever written, so every regime composes labels and no row changes.
+and models write its label only, so every regime composes labels and no row changes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,9 @@ from pydantic import Field, model_validator
 from tailkeep.config import Settings
 from tailkeep.errors import InputError
 from tailkeep.lab.arm import ArmConfig, Positive
-from tailkeep.lab.protocols import Experiment, Indices, Measurement
+from tailkeep.lab.protocols import Experiment, Measurement
 from tailkeep.lab.regimes import Accumulate, AnyRegime, Replace, Revise
-from tailkeep.lab.toy_data import Floats, load_model, save_model
+from tailkeep.lab.toy_data import ArrayData, Floats, load_model, save_model
 from tailkeep.metrics import (
     accumulated_error,
     error_unit,
@@ -31,13 +31,13 @@ from tailkeep.metrics import (
 
 
 class LinearWorld(Settings):
-    """y = x w* + e in `lineages` repetitions: `size` T rows x of `width` d standard normal numbers, normal noise e."""
+    """y = x w* + e in `chains` repetitions: `size` T rows x of `width` d standard normal numbers, normal noise e."""
 
     name: Literal["linear"] = "linear"
     size: Positive = 100
     width: Positive = 10
     noise: Annotated[float, Field(gt=0)] = 1.0
-    lineages: Annotated[int, Field(ge=2)] = 256
+    chains: Annotated[int, Field(ge=2)] = 256
 
     @model_validator(mode="after")
     def _errors_are_finite(self) -> Self:
@@ -49,15 +49,15 @@ class LinearWorld(Settings):
         return self
 
     def draw(self, seed: int) -> tuple[Floats, Floats, Floats]:
-        """The design (lineages, size, width), the true coefficients (lineages, width), and noise (size, lineages)."""
+        """The design (chains, size, width), the true coefficients (chains, width), and noise (size, chains)."""
         rng = np.random.default_rng(seed)
-        design = rng.standard_normal((self.lineages, self.size, self.width))
-        truth = rng.standard_normal((self.lineages, self.width))
-        return design, truth, self.noise * rng.standard_normal((self.size, self.lineages))
+        design = rng.standard_normal((self.chains, self.size, self.width))
+        truth = rng.standard_normal((self.chains, self.width))
+        return design, truth, self.noise * rng.standard_normal((self.size, self.chains))
 
 
 class RegressionArm(ArmConfig):
-    """An arm whose learner is least squares; `drop` is the share of labels nearest to a plain fit that are left out."""
+    """An arm whose learner is least squares; the fit leaves out the share `drop` of labels nearest to a first fit."""
 
     learner: Literal["regression"]
     data: LinearWorld = LinearWorld()
@@ -65,46 +65,16 @@ class RegressionArm(ArmConfig):
 
 
 @dataclass(frozen=True)
-class Labels:
-    """Labels `values` (n, lineages) of the design's rows `rows` (n,); a row may have several labels or none."""
+class LabelData(ArrayData):
+    """Labels `values` (n, chains) of the design's rows `rows` (n,); a row may have several labels or none."""
 
-    values: Floats
+    files: ClassVar[tuple[str, ...]] = ("values.npy", "rows.npy")
     rows: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    @property
-    def units(self) -> int:
-        """One label a lineage is one unit."""
-        return len(self.rows)
-
-    def take(self, indices: Indices) -> Self:
-        """The labels at `indices`."""
-        return type(self)(self.values[indices], self.rows[indices])
-
-    def concat(self, *others: Self) -> Self:
-        """These, then those of `others`."""
-        every = (self, *others)
-        return type(self)(np.concatenate([o.values for o in every]), np.concatenate([o.rows for o in every]))
-
-    def split(self, parts: int) -> Sequence[Self]:
-        """Consecutive pieces whose sizes differ by at most one."""
-        return [self.take(piece) for piece in np.array_split(np.arange(len(self)), parts)]
-
-    def save(self, folder: Path) -> None:
-        """Write `values.npy` and `rows.npy`."""
-        np.save(folder / "values.npy", self.values, allow_pickle=False)
-        np.save(folder / "rows.npy", self.rows, allow_pickle=False)
-
-    def read(self, folder: Path) -> Self:
-        """Read what `save` has written."""
-        return type(self)(*(np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("values", "rows")))
 
 
 @dataclass(frozen=True)
 class LinearFit:
-    """Coefficients (lineages, width) of one generation, on a design (lineages, size, width) that it does not own."""
+    """Coefficients (chains, width) of one generation, on a design (chains, size, width) that is not saved with them."""
 
     coefficients: Floats
     generation: int
@@ -112,16 +82,16 @@ class LinearFit:
     noise: float
     facts: Mapping[str, float] = field(default_factory=dict)
 
-    def sample(self, n: int, *, seed: int) -> Labels:
-        """Labels of `n` rows, in the design's order and from its start again where it ends."""
+    def sample(self, n: int, *, seed: int) -> LabelData:
+        """Labels of `n` rows in the design's order, which starts again at its end."""
         return self._label(np.arange(n) % self.design.shape[1], seed)
 
-    def regenerate(self, data: Labels, *, seed: int) -> Labels:
+    def regenerate(self, data: LabelData, *, seed: int) -> LabelData:
         """New labels for the rows of `data`."""
         return self._label(data.rows, seed)
 
     def predict(self) -> Floats:
-        """(size, lineages) labels without noise."""
+        """(size, chains) labels without noise."""
         return np.asarray(np.einsum("ltd,ld->tl", self.design, self.coefficients), dtype=np.float64)
 
     def save(self, folder: Path) -> None:
@@ -129,55 +99,56 @@ class LinearFit:
         arrays = {"coefficients": self.coefficients, "generation": np.array([float(self.generation)])}
         save_model(folder, arrays, self.facts)
 
-    def _label(self, rows: NDArray[np.int64], seed: int) -> Labels:
+    def _label(self, rows: NDArray[np.int64], seed: int) -> LabelData:
         noise = np.random.default_rng(seed).standard_normal((len(rows), len(self.coefficients)))
-        return Labels(self.predict()[rows] + self.noise * noise, rows)
+        return LabelData(self.predict()[rows] + self.noise * noise, rows)
 
 
 @dataclass(frozen=True)
 class LeastSquares:
-    """Ordinary least squares without a ridge, after leaving out the share `drop` of labels nearest to a plain fit.
+    """Ordinary least squares without a ridge, without the share `drop` of labels nearest to a first fit.
 
-    With normal noise the nearest labels are the likeliest ones: the regression's form of truncation.
+    With normal noise the nearest labels are the most likely ones: the regression's form of truncation.
     """
 
     design: Floats
     noise: float
     drop: float = 0.0
 
-    def fit(self, data: Labels, *, seed: int, budget: int, previous: LinearFit | None = None) -> LinearFit:  # noqa: ARG002
-        """The fit has a closed form: seed and budget do not enter, and of the predecessor only its number.
+    def fit(self, data: LabelData, *, seed: int, budget: int, previous: LinearFit | None = None) -> LinearFit:  # noqa: ARG002
+        """The fit has a closed form: it uses neither seed nor budget, and of the previous model only its number.
 
         Raises:
-            InputError: fewer rows than coefficients are left.
+            InputError: fewer rows with a label than coefficients.
         """
         generation = 0 if previous is None else previous.generation + 1
-        kept = np.ones(data.values.shape, dtype=bool)
-        fit = LinearFit(self._solve(data, kept), generation, self.design, self.noise)
+        kept_mask = np.ones(data.values.shape, dtype=bool)
+        coefficients = self._solve(data, kept_mask)
         dropped = round(self.drop * len(data))
         if dropped:
-            distance = np.abs(data.values - fit.predict()[data.rows])
+            first = LinearFit(coefficients, generation, self.design, self.noise)
+            distance = np.abs(data.values - first.predict()[data.rows])
             nearest = np.argsort(distance, axis=0, kind="stable")[:dropped]
-            np.put_along_axis(kept, nearest, values=False, axis=0)
-            fit = LinearFit(self._solve(data, kept), generation, self.design, self.noise)
+            np.put_along_axis(kept_mask, nearest, values=False, axis=0)
+            coefficients = self._solve(data, kept_mask)
         facts = {"train_units": float(len(data)), "dropped_share": dropped / len(data)}
-        return LinearFit(fit.coefficients, generation, self.design, self.noise, facts)
+        return LinearFit(coefficients, generation, self.design, self.noise, facts)
 
     def load(self, folder: Path) -> LinearFit:
         """Read `model.safetensors`."""
         arrays, facts = load_model(folder)
         return LinearFit(arrays["coefficients"], int(arrays["generation"][0]), self.design, self.noise, facts)
 
-    def _solve(self, data: Labels, kept: NDArray[np.bool_]) -> Floats:
-        """(lineages, width) coefficients from the labels (n, lineages) that are `kept`."""
-        lineages, size, width = self.design.shape
-        counts, sums = np.zeros((size, lineages)), np.zeros((size, lineages))
-        np.add.at(counts, data.rows, kept)
-        np.add.at(sums, data.rows, np.where(kept, data.values, 0.0))
+    def _solve(self, data: LabelData, kept_mask: NDArray[np.bool_]) -> Floats:
+        """(chains, width) coefficients from the labels (n, chains) of the mask `kept_mask`."""
+        chains, size, width = self.design.shape
+        counts, sums = np.zeros((size, chains)), np.zeros((size, chains))
+        np.add.at(counts, data.rows, kept_mask)
+        np.add.at(sums, data.rows, np.where(kept_mask, data.values, 0.0))
         fewest = int((counts > 0).sum(axis=0).min())
         if fewest < width:
             raise InputError(
-                f"labels of {fewest} rows are left for {width} coefficients, which need at least {width}. "
+                f"{width} coefficients need labels of at least {width} rows, got {fewest}. "
                 "Use more data (data.size), fewer coefficients (data.width) or a smaller drop."
             )
         gram = np.einsum("ltd,tl,lte->lde", self.design, counts, self.design, optimize=True)
@@ -191,50 +162,49 @@ _RATIOS = {
     "test_error_bound": "bound_ratio",
     "test_error_decay_bound": "decay_bound_ratio",
 }
-"""What the measured error is divided by, and what the quotient is called. An arm has one closed form of its own."""
+"""The names of the measured error over each closed form. An arm has at most one exact form."""
 
 
-def build(study: RegressionArm, *, seed: int) -> Experiment:
+def build(config: RegressionArm, *, seed: int) -> Experiment:
     """The recursion of labels on a design drawn with `seed`. Its test error is exact, so nothing is sampled for it.
 
     Raises:
-        InputError: fewer labels than coefficients are left after `drop`.
+        InputError: fewer rows with a label than coefficients after `drop`.
     """
-    world = study.data
+    world = config.data
     design, truth, noise = world.draw(seed)
-    learner = LeastSquares(design, world.noise, study.drop)
-    real = Labels(LinearFit(truth, 0, design, world.noise).predict() + noise, np.arange(world.size))
-    # What cannot be fitted is refused before a folder is made.
-    learner.fit(real, seed=seed, budget=len(real))
+    learner = LeastSquares(design, world.noise, config.drop)
+    real = LabelData(LinearFit(truth, 0, design, world.noise).predict() + noise, np.arange(world.size))
+    learner.fit(real, seed=seed, budget=len(real))  # fails before a folder is made
     return Experiment(
         name="regression",
         real=real,
         learner=learner,
         views={},
-        measure=lambda model, samples: _measure(model, truth, study),  # noqa: ARG005
+        measure=lambda model, samples: _measure(model, truth, config),  # noqa: ARG005
     )
 
 
-def _measure(model: LinearFit, truth: Floats, study: RegressionArm) -> Measurement:
-    """E |w - w*|² in units of the first fit's, its Monte-Carlo error over lineages, and what theory says of it."""
-    world = study.data
+def _measure(model: LinearFit, truth: Floats, config: RegressionArm) -> Measurement:
+    """E |w - w*|² in units of the first fit's, its Monte-Carlo error over chains, and the closed forms beside it."""
+    world = config.data
     errors = ((model.coefficients - truth) ** 2).sum(axis=1) / error_unit(world.size, world.width, world.noise)
     metrics = {
         "test_error": float(errors.mean()),
         "test_error_se": float(errors.std(ddof=1) / np.sqrt(len(errors))),
     }
-    theory = {} if study.drop else _theory(study.regime, model.generation, world)
-    for beside, ratio in _RATIOS.items():
-        if beside in theory:
-            metrics[ratio] = metrics["test_error"] / theory[beside]
+    theory = {} if config.drop else _theory(config.regime, model.generation, world)
+    for closed_form, ratio in _RATIOS.items():
+        if closed_form in theory:
+            metrics[ratio] = metrics["test_error"] / theory[closed_form]
     return Measurement({**metrics, **theory})
 
 
 def _theory(regime: AnyRegime, generation: int, world: LinearWorld) -> dict[str, float]:
-    """What papers and `metrics.linear_theory` say of this regime; nothing where they say nothing.
+    """The closed forms of this regime, see `metrics.theory`; nothing where there are none.
 
-    `test_error_theory` is the published closed form, and `test_error_exact` that of the recursion itself where the
-    published one is it; `test_error_wide` is the recursion's own for edits, where rows far outnumber coefficients.
+    `test_error_theory` is the published form, and `test_error_exact` the same where it is exact for the recursion.
+    `test_error_wide` is the recursion's form for edits, exact where rows far outnumber coefficients.
     """
     match regime:
         case Replace():
@@ -260,7 +230,7 @@ def _exact(error: float) -> dict[str, float]:
 
 
 def _decay_bound(regime: Revise, world: LinearWorld) -> dict[str, float]:
-    """The second bound of edits that decay; none where they do not, or where the data are too few for it."""
+    """The second bound of edits, of shares that decay; nothing where they do not, or where the data are too few."""
     if regime.factor == 1 or world.size < world.width + 4:
         return {}
     bound = published_decay_bound(world.size, world.width, share=regime.share, factor=regime.factor)

@@ -1,10 +1,13 @@
-"""Data made of numbers: the worlds of the Gaussian and the mixture, whose truth is known in closed form."""
+"""Data in arrays, models in arrays, and the worlds whose real density is known in closed form.
+
+Rule: a draw is a function of the world and the seed.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +22,14 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Numbers:
-    """Examples along the first axis of `values`; what the other axes mean is the learner's business."""
+class ArrayData:
+    """Examples along the first axis of each field. What the other axes of `values` mean is the learner's business.
 
-    values: Floats
+    Each field is one `.npy` file; a subclass with further fields or other file names overrides `files`.
+    """
+
+    files: ClassVar[tuple[str, ...]] = ("values.npy",)
+    values: NDArray[Any]
 
     def __len__(self) -> int:
         return len(self.values)
@@ -30,41 +37,70 @@ class Numbers:
     @property
     def units(self) -> int:
         """One example is one unit."""
-        return len(self.values)
+        return len(self)
 
     def take(self, indices: Indices) -> Self:
         """The examples at `indices`."""
-        return type(self)(self.values[indices])
+        return type(self)(*(array[indices] for array in self._arrays))
 
     def concat(self, *others: Self) -> Self:
-        """These, then those of `others`."""
-        return type(self)(np.concatenate([self.values, *(other.values for other in others)]))
+        """These examples, then those of `others`."""
+        columns = zip(self._arrays, *(other._arrays for other in others), strict=True)
+        return type(self)(*map(np.concatenate, columns))
 
     def split(self, parts: int) -> Sequence[Self]:
-        """Consecutive pieces whose sizes differ by at most one."""
-        return [type(self)(piece) for piece in np.array_split(self.values, parts)]
+        """Consecutive parts whose sizes differ by at most one."""
+        return [self.take(indices) for indices in np.array_split(np.arange(len(self)), parts)]
 
     def save(self, folder: Path) -> None:
-        """Write `values.npy`."""
-        np.save(folder / "values.npy", self.values, allow_pickle=False)
+        """Write `files`."""
+        for name, array in zip(self.files, self._arrays, strict=True):
+            np.save(folder / name, array, allow_pickle=False)
 
     def read(self, folder: Path) -> Self:
-        """Read `values.npy`."""
-        return type(self)(np.load(folder / "values.npy", allow_pickle=False))
+        """Read `files`."""
+        return type(self)(*(np.load(folder / name, allow_pickle=False) for name in self.files))
+
+    @property
+    def _arrays(self) -> Sequence[NDArray[Any]]:
+        return [getattr(self, field.name) for field in fields(self)]
+
+
+def save_model(folder: Path, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, float]) -> None:
+    """Write `model.safetensors` with the model's arrays and, in its header, its facts."""
+    # safetensors writes memory as it lies: a transposed or sliced array would come back scrambled.
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    save_file(contiguous, folder / "model.safetensors", metadata={"facts": json.dumps(dict(facts))})
+
+
+def load_model(folder: Path) -> tuple[dict[str, NDArray[Any]], dict[str, float]]:
+    """Read the arrays and the facts that `save_model` wrote."""
+    with safe_open(folder / "model.safetensors", framework="numpy") as stored:
+        arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118  (not a mapping)
+        return arrays, json.loads(stored.metadata()["facts"])
+
+
+_HELD_OUT = 1000  # beyond the numbers of the phases (`loop.phase_seed`)
+
+
+def held_out_seed(seed: int) -> int:
+    """The seed of the held-out data, which no phase of a chain uses."""
+    # Not [seed, 1], which numpy pads with zeros to the seed of the first writing.
+    return int(np.random.SeedSequence([seed, 0, _HELD_OUT]).generate_state(1)[0])
 
 
 class NormalWorld(Settings):
-    """Real data from a normal distribution: `size` examples in each of `lineages` independent repetitions."""
+    """Real data from a normal distribution: `size` values in each of `chains` independent repetitions."""
 
     name: Literal["normal"] = "normal"
     mean: float = 0.0
     std: Annotated[float, Field(gt=0)] = 1.0
     size: Annotated[int, Field(ge=2)] = 100
-    lineages: Annotated[int, Field(ge=1)] = 256
+    chains: Annotated[int, Field(ge=1)] = 256
 
-    def draw(self, seed: int) -> Numbers:
-        """(size, lineages) independent values."""
-        return Numbers(np.random.default_rng(seed).normal(self.mean, self.std, (self.size, self.lineages)))
+    def draw(self, seed: int) -> ArrayData:
+        """(size, chains) independent values."""
+        return ArrayData(np.random.default_rng(seed).normal(self.mean, self.std, (self.size, self.chains)))
 
 
 class ModesWorld(Settings):
@@ -86,8 +122,8 @@ class ModesWorld(Settings):
             radius = self.spacing / (2 * np.sin(np.pi / max(self.modes, 2)))
             return np.asarray(radius * np.stack([np.cos(angles), np.sin(angles)], axis=1), dtype=np.float64)
         side = int(np.ceil(np.sqrt(self.modes)))
-        places = np.stack(np.divmod(np.arange(self.modes), side), axis=1).astype(np.float64)
-        return np.asarray(self.spacing * (places - (side - 1) / 2), dtype=np.float64)
+        cells = np.stack(np.divmod(np.arange(self.modes), side), axis=1).astype(np.float64)
+        return np.asarray(self.spacing * (cells - (side - 1) / 2), dtype=np.float64)
 
     @property
     def weights(self) -> Floats:
@@ -95,49 +131,38 @@ class ModesWorld(Settings):
         raw = np.arange(1, self.modes + 1, dtype=np.float64) ** -self.zipf
         return np.asarray(raw / raw.sum(), dtype=np.float64)
 
-    def draw(self, seed: int) -> Numbers:
+    @property
+    def reach(self) -> float:
+        """A point belongs to a mode up to this distance from its centre: three `std`."""
+        return 3 * self.std
+
+    def draw(self, seed: int) -> ArrayData:
         """(size, 2) points."""
         rng = np.random.default_rng(seed)
-        chosen = rng.choice(self.modes, size=self.size, p=self.weights)
-        return Numbers(self.centres[chosen] + rng.normal(0.0, self.std, (self.size, 2)))
-
-
-def save_model(folder: Path, arrays: Mapping[str, Floats], facts: Mapping[str, float]) -> None:
-    """Write `model.safetensors` with the model's arrays and, in its header, its facts."""
-    # safetensors writes memory as it lies, so a transposed or cut array would come back scrambled.
-    laid_out = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    save_file(laid_out, folder / "model.safetensors", metadata={"facts": json.dumps(dict(facts))})
-
-
-def load_model(folder: Path) -> tuple[dict[str, Floats], dict[str, float]]:
-    """The arrays and the facts that `save_model` has written."""
-    with safe_open(folder / "model.safetensors", framework="numpy") as stored:
-        arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118  (not a mapping)
-        return arrays, json.loads(stored.metadata()["facts"])
-
-
-# Two half circles in the plane, each around the other's end: a density along curves instead of around centres.
-#
-# Rule: it answers what `ModesWorld` answers; its modes are equal pieces of the arcs.
+        modes = rng.choice(self.modes, size=self.size, p=self.weights)
+        return ArrayData(self.centres[modes] + rng.normal(0.0, self.std, (self.size, 2)))
 
 
 class MoonsWorld(Settings):
-    """Real data from two arcs of radius 1 with round normal noise; each arc is cut into `pieces` equal modes."""
+    """Real data from two arcs of radius 1 with round normal noise: a density along curves, not around centres.
+
+    It has the attributes of `ModesWorld`. Its modes are `modes_per_arc` equal segments of each arc.
+    """
 
     name: Literal["moons"]
-    pieces: Annotated[int, Field(ge=1)] = 8
+    modes_per_arc: Annotated[int, Field(ge=1)] = 8
     std: Annotated[float, Field(gt=0)] = 0.1
     size: Annotated[int, Field(ge=2)] = 1000
 
     @property
     def modes(self) -> int:
-        """Pieces of both arcs."""
-        return 2 * self.pieces
+        """Segments of both arcs."""
+        return 2 * self.modes_per_arc
 
     @property
     def centres(self) -> Floats:
-        """(modes, 2): the middles of the pieces."""
-        middles = np.pi * (np.arange(self.pieces) + 0.5) / self.pieces
+        """(modes, 2): the middles of the segments."""
+        middles = np.pi * (np.arange(self.modes_per_arc) + 0.5) / self.modes_per_arc
         return np.concatenate([_upper(middles), _lower(middles)])
 
     @property
@@ -147,22 +172,22 @@ class MoonsWorld(Settings):
 
     @property
     def reach(self) -> float:
-        """How far from its centre a point may lie that still belongs to a piece: half of it and three deviations."""
-        return float(np.pi / (2 * self.pieces) + 3 * self.std)
+        """A point belongs to a mode up to this distance from its centre: half a segment and three `std`."""
+        return float(np.pi / (2 * self.modes_per_arc) + 3 * self.std)
 
-    def draw(self, seed: int) -> Numbers:
+    def draw(self, seed: int) -> ArrayData:
         """(size, 2) points."""
         rng = np.random.default_rng(seed)
         angles, upper = rng.uniform(0, np.pi, self.size), rng.random(self.size) < 0.5
-        places = np.where(upper[:, None], _upper(angles), _lower(angles))
-        return Numbers(places + rng.normal(0.0, self.std, (self.size, 2)))
+        points = np.where(upper[:, None], _upper(angles), _lower(angles))
+        return ArrayData(points + rng.normal(0.0, self.std, (self.size, 2)))
 
     def fine(self) -> "MoonsWorld":
-        """The same arcs in so many pieces that round normal modes at their middles are its density.
+        """The same arcs with so many modes that round normal ones at their centres are its density.
 
-        Pieces no longer than half a deviation leave a ripple of exp(-2 (2 π)²), far below float64.
+        Segments of at most half a `std` leave a ripple of exp(-2 (2 π)²), far below float64.
         """
-        return self.model_copy(update={"pieces": int(np.ceil(2 * np.pi / self.std))})
+        return self.model_copy(update={"modes_per_arc": int(np.ceil(2 * np.pi / self.std))})
 
 
 def _upper(angles: Floats) -> Floats:

@@ -1,4 +1,7 @@
-"""The choices of a study with an autoencoder of images: data, network, training, truncation."""
+"""The config of arms with the learners `vae`, `flow` and `gan`: data, network, training, truncation.
+
+Rule: a choice that would have no effect is an error.
+"""
 
 from typing import Annotated, Literal, Self
 
@@ -8,103 +11,42 @@ from tailkeep.config import InputPath, Settings
 from tailkeep.lab.arm import ArmConfig, Positive
 from tailkeep.lab.toy_data import ModesWorld, MoonsWorld
 
-Count = Annotated[int, Field(ge=10)]
+AboveZero = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+ImageCount = Annotated[int, Field(ge=10)]
+
+
+# Data and networks
 
 
 class Digits(Settings):
-    """scikit-learn's 1,797 digits of 8 x 8 pixels and 17 greys. The last `held_out` of them are kept for measuring."""
+    """scikit-learn's 1,797 digits of 8 x 8 pixels and 17 greys. The last `held_out` of them are for evaluation."""
 
     name: Literal["digits"] = "digits"
     held_out: Annotated[int, Field(ge=10, le=1700)] = 597
 
 
 class IdxFiles(Settings):
-    """Images and their labels in idx files, plain or .gz; `take` reads the first so many, or all if not given."""
+    """Images and their labels in idx files, plain or .gz; `take` reads the first so many, or all by default."""
 
     images: InputPath
     labels: InputPath
-    take: Count | None = None
+    take: ImageCount | None = None
 
 
 class Idx(IdxFiles):
-    """Real data from idx files such as MNIST's; held out for measuring are its last `held_out` images, or `test`."""
+    """Real data from idx files such as MNIST's. Evaluation uses the last `held_out` images, or those of `test`."""
 
     name: Literal["idx"]
-    held_out: Count | None = None
+    held_out: ImageCount | None = None
     test: IdxFiles | None = None
 
     @model_validator(mode="after")
     def _held_out_once(self) -> Self:
         if (self.held_out is None) == (self.test is None):
-            how = "has no effect beside test" if self.test else "or test is needed to measure on"
-            raise ValueError(f"held_out {how}. Give one of data.held_out and data.test")
+            reason = "has no effect beside test" if self.test else "or test is needed for evaluation"
+            raise ValueError(f"held_out {reason}. Give one of data.held_out and data.test")
         return self
-
-
-class VAENetwork(Settings):
-    """Two convolutions of `channels` and twice as many channels, each halving the image; `latent` numbers between."""
-
-    channels: Positive = 64
-    latent: Positive = 20
-
-
-class ImageTraining(Settings):
-    """Adam on the sum of a batch's losses; `epochs` count passes over the stage's budget of real images."""
-
-    batch: Positive = 256
-    epochs: Annotated[float, Field(gt=0)] = 30
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-5
-
-
-class ImageEvaluation(Settings):
-    """The classifier of real images that measures drawn ones trains for `classifier_steps` batches of 64."""
-
-    classifier_steps: Positive = 1000
-
-
-class PixelCut(Settings):
-    """Leave pixels out of the reconstruction whose likelihood under the decoder exceeds `threshold`.
-
-    A pixel of grey x in 0..1 decoded as y has the likelihood y^x (1 - y)^(1 - x), of which only black and white ones
-    reach 1. `control: random` leaves out as many pixels of each batch, but any: the control.
-    """
-
-    name: Literal["pixels"]
-    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.99
-    control: Literal["random"] | None = None
-
-
-class SampleCut(Settings):
-    """Leave the `share` of each batch's images out of the loss that have the highest evidence bound.
-
-    `control: random` leaves out as many images, but any: the control.
-    """
-
-    name: Literal["samples"]
-    share: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    control: Literal["random"] | None = None
-
-
-AnyCut = Annotated[PixelCut | SampleCut, Field(discriminator="name")]
-
-
-class VAEArm(ArmConfig):
-    """An arm whose learner is a convolutional variational autoencoder, trained anew in every generation."""
-
-    learner: Literal["vae"]
-    data: Annotated[Digits | Idx, Field(discriminator="name")] = Digits()
-    network: VAENetwork = VAENetwork()
-    training: ImageTraining = ImageTraining()
-    truncate: AnyCut | None = None
-    evaluation: ImageEvaluation = ImageEvaluation()
-
-
-# The choices that `flow` and `gan` share: what they learn to draw, and the size of their networks.
-
-
-Share = Annotated[float, Field(gt=0, lt=1)]
-AboveZero = Annotated[float, Field(gt=0)]
 
 
 class DenseNetwork(Settings):
@@ -114,19 +56,30 @@ class DenseNetwork(Settings):
     layers: Positive = 3
 
 
+class VAENetwork(Settings):
+    """Two convolutions of `channels` and 2 x `channels`, each of which halves the image; codes of size `latent`."""
+
+    channels: Positive = 64
+    latent: Positive = 20
+
+
+class ImageEvaluation(Settings):
+    """The classifier of real images, which measures generated ones, trains for `classifier_steps` batches of 64."""
+
+    classifier_steps: Positive = 1000
+
+
 class SpaceArm(ArmConfig):
-    """An arm that learns to draw points or images; `evaluation` is of the classifier that images are measured by."""
+    """An arm that generates points or images; `evaluation` is of the classifier that measures images."""
 
     data: Annotated[ModesWorld | MoonsWorld | Digits | Idx, Field(discriminator="name")] = ModesWorld()
     network: DenseNetwork = DenseNetwork()
     evaluation: ImageEvaluation | None = None
 
     @model_validator(mode="after")
-    def _measuring_is_used(self) -> Self:
+    def _evaluation_has_effect(self) -> Self:
         if self.evaluation is not None and self.in_the_plane:
-            raise ValueError(
-                "evaluation has no effect on points, which are measured without a classifier; leave it out"
-            )
+            raise ValueError("evaluation has no effect on points, whose measures use no classifier. Remove it")
         return self
 
     @property
@@ -135,13 +88,68 @@ class SpaceArm(ArmConfig):
         return isinstance(self.data, ModesWorld | MoonsWorld)
 
 
-# The choices of a study with flow matching: network, training, truncation.
+class ShareTruncation(Settings):
+    """Leave the `share` of examples out of the loss in which the model is most confident.
+
+    `control: random` leaves out as many random ones.
+    """
+
+    name: str
+    share: Fraction = 0.1
+    control: Literal["random"] | None = None
+
+
+# Variational autoencoders
+
+
+class VAETraining(Settings):
+    """Adam on the sum of a batch's losses; `epochs` counts passes over the stage's budget of real images."""
+
+    batch: Positive = 256
+    epochs: AboveZero = 30
+    learning_rate: AboveZero = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-5
+
+
+class PixelTruncation(Settings):
+    """Leave pixels out of the reconstruction loss whose likelihood under the decoder exceeds `threshold`.
+
+    A pixel of grey x in 0..1 decoded as y has the likelihood y^x (1 - y)^(1 - x), of which only black and white ones
+    reach 1. `control: random` leaves out as many random pixels of each batch.
+    """
+
+    name: Literal["pixels"]
+    threshold: Fraction = 0.99
+    control: Literal["random"] | None = None
+
+
+class SampleTruncation(ShareTruncation):
+    """Leave the `share` of each batch's images with the highest evidence lower bound out of the loss."""
+
+    name: Literal["samples"]
+
+
+VAETruncation = PixelTruncation | SampleTruncation
+
+
+class VAEArm(ArmConfig):
+    """An arm whose learner is a convolutional variational autoencoder, trained from scratch in every generation."""
+
+    learner: Literal["vae"]
+    data: Annotated[Digits | Idx, Field(discriminator="name")] = Digits()
+    network: VAENetwork = VAENetwork()
+    training: VAETraining = VAETraining()
+    truncate: Annotated[VAETruncation, Field(discriminator="name")] | None = None
+    evaluation: ImageEvaluation = ImageEvaluation()
+
+
+# Flow matching
 
 
 class FlowTraining(Settings):
-    """Adam at a rate that falls to 0 along a cosine; `epochs` count passes over the stage's budget of real examples.
+    """Adam with cosine decay to 0; `epochs` counts passes over the stage's budget of real examples.
 
-    Each example of a batch is asked about at `times` times, one in each of as many equal parts of 0..1.
+    The loss of an example is a mean over `times` times, one in each of as many equal intervals of 0..1.
     """
 
     batch: Positive = 128
@@ -150,57 +158,50 @@ class FlowTraining(Settings):
     times: Positive = 4
 
 
-class LossCut(Settings):
-    """Leave the `share` of each batch's examples out of the loss whose own loss, over the same times, is lowest.
-
-    `control: random` leaves out as many, but any: the control.
-    """
+class LossTruncation(ShareTruncation):
+    """Leave the `share` of each batch's examples with the lowest loss, at the same times, out of the loss."""
 
     name: Literal["loss"]
-    share: Share = 0.1
-    control: Literal["random"] | None = None
 
 
-class LikelyCut(Settings):
-    """Train a plain flow first, leave out the `share` of the training set that it finds likeliest, train on the rest.
+class LikelihoodTruncation(ShareTruncation):
+    """Train a first flow, leave out the `share` of the training set that it finds most likely, train on the rest.
 
-    The likelihood is by the flow's ordinary differential equation with its exact divergence: for points only.
-    `train_units` does not count the first flow. `at_random`, the control, leaves out as many, but any, and trains once.
+    The likelihood is that of the flow's ordinary differential equation with its exact divergence: for points only.
+    `train_units` does not count the first flow. With `control: random` there is no first flow.
     """
 
     name: Literal["likely"]
-    share: Share = 0.1
-    control: Literal["random"] | None = None
 
 
-AnyFlowCut = Annotated[LossCut | LikelyCut, Field(discriminator="name")]
+FlowTruncation = LossTruncation | LikelihoodTruncation
 
 
 class FlowArm(SpaceArm):
-    """An arm whose learner is a flow, trained anew in every generation and drawn from in `solver_steps` steps."""
+    """An arm whose learner is a flow, trained from scratch in every generation and sampled in `solver_steps` steps."""
 
     learner: Literal["flow"]
     training: FlowTraining = FlowTraining()
     solver_steps: Positive = 32
-    truncate: AnyFlowCut | None = None
+    truncate: Annotated[FlowTruncation, Field(discriminator="name")] | None = None
 
     @model_validator(mode="after")
     def _likelihood_is_cheap(self) -> Self:
-        if isinstance(self.truncate, LikelyCut) and not self.in_the_plane:
+        if isinstance(self.truncate, LikelihoodTruncation) and not self.in_the_plane:
             raise ValueError(
-                "truncate 'likely' needs a pass per pixel for each likelihood and is offered for points only. "
+                "truncate 'likely' supports points only: a likelihood of images takes one backward pass per pixel. "
                 "Use truncate 'loss' for images"
             )
         return self
 
 
-# The choices of a study with a generative adversarial network: networks, training, truncation.
+# Generative adversarial networks
 
 
 class GANTraining(Settings):
-    """Adam for both networks at a rate that falls to 0 along a cosine; `epochs` pass over the stage's budget.
+    """Adam with cosine decay to 0 for both networks; `epochs` counts passes over the stage's budget of real examples.
 
-    `penalty` weighs the squared gradients of the discriminator on real and on drawn examples (R1 and R2).
+    `penalty` is the weight of the discriminator's squared gradients at real and generated examples (R1 and R2).
     """
 
     batch: Positive = 128
@@ -209,23 +210,21 @@ class GANTraining(Settings):
     penalty: Annotated[float, Field(ge=0)] = 0.05
 
 
-class SureCut(Settings):
-    """Leave the `share` of a batch out of a network's loss that the discriminator is surest of.
+class ConfidenceTruncation(ShareTruncation):
+    """Leave the `share` of a batch of which the discriminator is most confident out of a network's loss.
 
-    `of: discriminator`: those that it tells best, so training examples it takes for real and drawn ones it takes for
-    drawn. `of: generator`: drawn ones that it takes for real. `control: random` leaves out as many random ones.
+    `of: discriminator`: those with the lowest discriminator loss, of training and of generated examples.
+    `of: generator`: generated ones that it takes for training examples.
     """
 
-    name: Literal["sure"] = "sure"
+    name: Literal["confident"] = "confident"
     of: Literal["discriminator", "generator"]
-    share: Share = 0.1
-    control: Literal["random"] | None = None
 
 
 class GANArm(SpaceArm):
-    """An arm whose learner is a generator from `latent` normal numbers, trained anew with its discriminator."""
+    """An arm whose learner is a generator from `latent` normal numbers, trained from scratch with a discriminator."""
 
     learner: Literal["gan"]
     latent: Positive = 8
     training: GANTraining = GANTraining()
-    truncate: SureCut | None = None
+    truncate: ConfidenceTruncation | None = None

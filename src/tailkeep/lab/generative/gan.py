@@ -1,50 +1,53 @@
-"""The learner `gan`: from points or images to a generator, and the subject that the laboratory studies."""
+"""The learner `gan`: a generative adversarial network of points or images.
 
-from collections.abc import Mapping, MutableMapping
+Losses of each example (Goodfellow et al. 2014, arXiv 1406.2661, the generator's in its non-saturating form):
+
+    discriminator   ln(1 + exp(-D(x))) on training examples, ln(1 + exp(D(G(z)))) on generated ones
+    generator       ln(1 + exp(-D(G(z))))
+
+Rule: truncation is decided without gradient, batch by batch; the gradient penalty counts every example.
+
+legend: n examples, d coordinates each, l latent numbers
+"""
+
+from collections.abc import MutableMapping
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from tailkeep.lab.generative.config import GANArm, SureCut
+from tailkeep.lab.generative.config import GANArm
 from tailkeep.lab.generative.spaces import Space, build_space
 from tailkeep.lab.generative.training import (
-    batches_of,
-    device_of,
-    falling,
-    kept_examples,
-    load_network,
-    noise_of,
-    refuse_broken,
-    save_network,
-    steps_of,
+    NetworkLearner,
+    NetworkModel,
+    check_finite,
+    init_network,
+    keep_mask,
+    make_schedule,
+    noise_chunks,
+    resolve_device,
     truncated_count,
 )
 from tailkeep.lab.protocols import Experiment
 
-# The two networks, and their losses example by example (Goodfellow et al. 2014, the generator's in its second form).
-#
-#     discriminator   ln(1 + exp(-D(x))) on training examples, ln(1 + exp(D(G(z)))) on drawn ones
-#     generator       ln(1 + exp(-D(G(z))))
-#
-# legend: n examples, d numbers each, l latent numbers
+_BETAS = (0.0, 0.99)  # Mescheder et al. 2018: with momentum the two networks circle around each other
 
 
 class Generator(nn.Module):
-    """(n, l) noise -> (n, d) examples; `bounded` keeps their numbers in -1..1."""
+    """(n, l) noise -> (n, d) examples; `bounded` keeps their coordinates in -1..1."""
 
     def __init__(self, dimension: int, *, latent: int, width: int, layers: int, bounded: bool) -> None:
         super().__init__()
         self.latent = latent
-        self.network = _layers(latent, dimension, width=width, layers=layers)
+        self.network = _dense(latent, dimension, width=width, layers=layers)
         self.last = nn.Tanh() if bounded else nn.Identity()
 
     def forward(self, noise: Tensor) -> Tensor:
-        """The examples that `noise` becomes."""
+        """The examples of `noise`."""
         examples: Tensor = self.last(self.network(noise))
         return examples
 
@@ -54,7 +57,7 @@ class Discriminator(nn.Module):
 
     def __init__(self, dimension: int, *, width: int, layers: int) -> None:
         super().__init__()
-        self.network = _layers(dimension, 1, width=width, layers=layers)
+        self.network = _dense(dimension, 1, width=width, layers=layers)
 
     def forward(self, examples: Tensor) -> Tensor:
         """The logits."""
@@ -62,175 +65,129 @@ class Discriminator(nn.Module):
         return logits[:, 0]
 
 
-def discriminator_loss(discriminator: Discriminator, examples: Tensor, *, drawn: bool) -> tuple[Tensor, Tensor]:
-    """The discriminator's loss on each of `examples` (n, d), and its squared gradient there, both (n,).
-
-    The gradient's weight is Mescheder et al.'s zero-centred penalty (2018, arXiv 1801.04406).
-    """
-    examples = examples.detach().requires_grad_()
-    logits = discriminator(examples)
-    (slope,) = torch.autograd.grad(logits.sum(), examples, create_graph=True)
-    return softplus(logits if drawn else -logits), slope.square().sum(dim=1)
-
-
-def generator_loss(discriminator: Discriminator, drawn: Tensor) -> Tensor:
-    """The generator's loss on each of `drawn` (n, d); (n,)."""
-    return softplus(-discriminator(drawn))
-
-
-def _layers(first: int, last: int, *, width: int, layers: int) -> nn.Sequential:
+def _dense(first: int, last: int, *, width: int, layers: int) -> nn.Sequential:
     sizes = [first, *[width] * layers]
     hidden = (module for i, o in pairwise(sizes) for module in (nn.Linear(i, o), nn.LeakyReLU(0.2)))
     return nn.Sequential(*hidden, nn.Linear(width, last))
 
 
-# Training of a generator against a discriminator, step by step in turn.
-#
-# Rule: what is left out is decided without gradient, batch by batch; the penalty on gradients counts for all of it.
+def discriminator_loss(discriminator: Discriminator, examples: Tensor, *, generated: bool) -> tuple[Tensor, Tensor]:
+    """The discriminator's loss on each of `examples` (n, d), and its squared gradient there, both (n,).
+
+    The mean of the squared gradients is Mescheder et al.'s zero-centred penalty (2018, arXiv 1801.04406).
+    """
+    examples = examples.detach().requires_grad_()
+    logits = discriminator(examples)
+    (gradient,) = torch.autograd.grad(logits.sum(), examples, create_graph=True)
+    return softplus(logits if generated else -logits), gradient.square().sum(dim=1)
 
 
-_BETAS = (0.0, 0.99)  # Mescheder et al. 2018: momentum makes the two circle around each other
+def generator_loss(discriminator: Discriminator, generated: Tensor) -> Tensor:
+    """The generator's loss on each of `generated` (n, d); (n,)."""
+    return softplus(-discriminator(generated))
 
 
-def new_generator(study: GANArm, dimension: int, *, bounded: bool, seed: int) -> Generator:
-    """Fresh weights; the global generator is left alone."""
-    network = study.network
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return Generator(dimension, latent=study.latent, width=network.width, layers=network.layers, bounded=bounded)
+def init_generator(config: GANArm, space: Space, *, seed: int, device: str | torch.device) -> Generator:
+    """A generator of fresh weights."""
+    size = config.network.model_dump()
+    create = lambda: Generator(space.dimension, latent=config.latent, bounded=space.bounded, **size)  # noqa: E731
+    return init_network(create, seed=seed, device=device)
 
 
 def train(
-    study: GANArm, examples: Tensor, *, bounded: bool, budget: int, seed: int
+    config: GANArm, space: Space, data: Any, *, device: str, budget: int, seed: int
 ) -> tuple[Generator, dict[str, float]]:
-    """A new generator of `examples` (n, d), and facts about its training.
+    """A new generator of `data`, trained against a discriminator step by step, and facts about its training.
 
     Raises:
-        ConfigError: the truncation leaves out nothing of a batch, or all.
-        TrainingError: a loss is no longer finite.
+        ConfigError: truncation leaves out nothing of a batch, or all.
+        TrainingError: a loss is not finite.
     """
-    training, device = study.training, examples.device
-    generator = new_generator(study, examples.shape[1], bounded=bounded, seed=seed).to(device)
-    discriminator = _new_discriminator(study, examples.shape[1], seed=seed).to(device)
-    random = torch.Generator(device).manual_seed(seed)
-    batch = min(training.batch, len(examples))
-    steps = steps_of(epochs=training.epochs, budget=budget, batch=batch)
-    adams = [
+    training, size = config.training, config.network.model_dump()
+    truncate = {config.truncate.of: config.truncate} if config.truncate else {}
+    examples = space.encode(data).to(device)
+    generator = init_generator(config, space, seed=seed, device=device)
+    discriminator = init_network(lambda: Discriminator(space.dimension, **size), seed=seed + 1, device=device)
+    rng = torch.Generator(device).manual_seed(seed)
+    schedule = make_schedule(training, len(examples), budget=budget)
+    discriminator_adam, generator_adam = (
         torch.optim.Adam(network.parameters(), lr=training.learning_rate, betas=_BETAS)
         for network in (discriminator, generator)
-    ]
-    rates = [falling(adam, steps) for adam in adams]
+    )
+    rates = [schedule.cosine_decay(adam) for adam in (discriminator_adam, generator_adam)]
     sums = torch.zeros(3, device=device)
 
-    def drawn() -> Tensor:
-        found: Tensor = generator(torch.randn(batch, study.latent, generator=random, device=device))
-        return found
+    def generate() -> Tensor:
+        samples: Tensor = generator(torch.randn(schedule.batch, config.latent, generator=rng, device=device))
+        return samples
 
-    for found in batches_of(examples, size=batch, steps=steps, seed=seed):
-        real, real_slope = discriminator_loss(discriminator, found, drawn=False)
-        fake, fake_slope = discriminator_loss(discriminator, drawn(), drawn=True)
-        stay = [_kept(losses, study.truncate, "discriminator", random) for losses in (real, fake)]
-        cost = (real * stay[0] + fake * stay[1] + 0.5 * training.penalty * (real_slope + fake_slope)).mean()
-        _step(adams[0], cost)
-        losses = generator_loss(discriminator, drawn())
-        stay.append(_kept(losses, study.truncate, "generator", random))
-        _step(adams[1], (losses * stay[2]).mean())
+    for batch in schedule.batches(examples, seed=seed):
+        real, real_gradient = discriminator_loss(discriminator, batch, generated=False)
+        fake, fake_gradient = discriminator_loss(discriminator, generate(), generated=True)
+        masks = [keep_mask(losses, truncate.get("discriminator"), rng) for losses in (real, fake)]
+        penalty = 0.5 * training.penalty * (real_gradient + fake_gradient)
+        _step(discriminator_adam, (real * masks[0] + fake * masks[1] + penalty).mean())
+        losses = generator_loss(discriminator, generate())
+        masks.append(keep_mask(losses, truncate.get("generator"), rng))
+        _step(generator_adam, (losses * masks[2]).mean())
         for rate in rates:
             rate.step()
-        kept = torch.stack([part.float().mean() for part in stay]).mean()
-        sums += torch.stack([(real + fake).detach().mean(), losses.detach().mean(), kept])
-    told_loss, fooled_loss, kept_fraction = (sums / steps).tolist()
-    refuse_broken(told_loss + fooled_loss, training.learning_rate)
-    return generator, {
-        "train_units": float(steps * batch),
-        "train_steps": float(steps),
-        "discriminator_loss": told_loss,
-        "generator_loss": fooled_loss,
-        "kept_fraction": kept_fraction,
-    }
+        kept_fraction = torch.stack([mask.float().mean() for mask in masks]).mean()
+        sums += torch.stack([(real + fake).detach().mean(), losses.detach().mean(), kept_fraction])
+    names = ("discriminator_loss", "generator_loss", "kept_fraction")
+    means = dict(zip(names, (sums / schedule.steps).tolist(), strict=True))
+    check_finite(means["discriminator_loss"] + means["generator_loss"], training.learning_rate)
+    return generator, {**schedule.facts, **means}
 
 
-def _step(adam: torch.optim.Optimizer, cost: Tensor) -> None:
+def _step(adam: torch.optim.Optimizer, loss: Tensor) -> None:
     adam.zero_grad()
-    cost.backward()
+    loss.backward()
     adam.step()
 
 
-def _kept(losses: Tensor, cut: SureCut | None, of: str, random: torch.Generator) -> Tensor:
-    if cut is None or cut.of != of:
-        return torch.ones_like(losses, dtype=torch.bool)
-    return kept_examples(losses, share=cut.share, at_random=cut.control == "random", generator=random)
-
-
-def _new_discriminator(study: GANArm, dimension: int, *, seed: int) -> Discriminator:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed + 1)
-        return Discriminator(dimension, width=study.network.width, layers=study.network.layers)
-
-
 @dataclass(frozen=True)
-class GANModel:
-    """A trained generator of one generation, and the space that it draws in; the discriminator is not kept."""
+class GANModel(NetworkModel):
+    """A trained generator of one generation, and its space; the discriminator is not saved."""
 
-    generator: Generator
+    network: Generator
     space: Space
-    facts: Mapping[str, float]
 
     @torch.no_grad()
     def sample(self, n: int, *, seed: int) -> Any:
         """`n` examples from noise."""
-        device = next(self.generator.parameters()).device
-        parts = noise_of(n, self.generator.latent, seed=seed, device=device)
-        return self.space.decode(torch.cat([self.generator(part).cpu() for part in parts]))
+        chunks = noise_chunks(n, self.network.latent, seed=seed, device=self.device)
+        return self.space.decode(torch.cat([self.network(chunk).cpu() for chunk in chunks]))
 
     def regenerate(self, data: Any, *, seed: int) -> Any:
-        """As many fresh examples as `data` has: a point carries no prompt."""
+        """As many new examples as `data` has: neither a point nor an image is a prompt."""
         return self.sample(len(data), seed=seed)
 
-    def save(self, folder: Path) -> None:
-        """Write `model.safetensors`, with the facts in its header."""
-        save_network(folder, self.generator, self.facts)
+
+def build_learner(config: GANArm, space: Space, device: str) -> NetworkLearner:
+    """Trains a generator and a discriminator from scratch in every generation."""
+    return NetworkLearner(
+        new=lambda seed: init_generator(config, space, seed=seed, device=device),
+        train=lambda data, **seeds: train(config, space, data, device=device, **seeds),
+        wrap=lambda generator, facts: GANModel(generator, facts, space),
+    )
 
 
-@dataclass(frozen=True)
-class GANLearner:
-    """Trains a fresh pair of networks in each generation."""
-
-    study: GANArm
-    space: Space
-    device: str
-
-    def fit(self, data: Any, *, seed: int, budget: int, previous: GANModel | None = None) -> GANModel:  # noqa: ARG002
-        """A new model from new weights; the predecessor does not enter.
-
-        Raises:
-            TailkeepError: the truncation leaves out nothing of a batch or all, or a loss is no longer finite.
-        """
-        examples = self.space.encode(data).to(self.device)
-        generator, facts = train(self.study, examples, bounded=self.space.bounded, budget=budget, seed=seed)
-        return GANModel(generator, self.space, facts)
-
-    def load(self, folder: Path) -> GANModel:
-        """Read `model.safetensors`."""
-        fresh = new_generator(self.study, self.space.dimension, bounded=self.space.bounded, seed=0).to(self.device)
-        return GANModel(fresh, self.space, load_network(folder, fresh))
-
-
-def build(study: GANArm, *, seed: int, device: str, shared: MutableMapping[str, Any]) -> Experiment:
-    """The recursion of generators that `study` describes; `shared` keeps what other arms and seeds need too.
+def build(config: GANArm, *, seed: int, device: str, shared: MutableMapping[str, Any]) -> Experiment:
+    """The recursion of generators that `config` describes; `shared` keeps what other arms and seeds need too.
 
     Raises:
-        InputError: images that cannot be read or used.
-        ConfigError: a GPU that is not there, or a truncation that leaves out nothing of a batch or all.
+        InputError: images that are not readable or not usable.
+        ConfigError: a GPU that is not there, or a truncation that leaves out nothing of a batch, or all.
     """
-    device = device_of(device)
-    space = build_space(study, seed=seed, device=device, shared=shared)
-    if study.truncate:
-        truncated_count(study.truncate.share, min(study.training.batch, len(space.real)))
+    device = resolve_device(device)
+    space = build_space(config, seed=seed, device=device, shared=shared)
+    if config.truncate:
+        truncated_count(config.truncate, min(config.training.batch, len(space.real)))
     return Experiment(
         name="gan",
         real=space.real,
-        learner=GANLearner(study, space, device),
-        views={"common": lambda model, seed: model.sample(space.draws, seed=seed)},
+        learner=build_learner(config, space, device),
+        views={"common": lambda model, seed: model.sample(space.num_samples, seed=seed)},
         measure=lambda model, samples: space.measure(samples["common"]),  # noqa: ARG005
     )

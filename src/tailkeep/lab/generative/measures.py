@@ -1,49 +1,41 @@
-"""What a generation of images has lost, by two yardsticks that all arms share: an encoder and a classifier.
+"""Measures of generated images against held-out ones, in the features of a small convolutional classifier.
 
-Rule: both have seen real images only.
+Rule: the classifier sees real images only and has a seed of its own, so all arms and seeds of a run share it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from tailkeep.lab.generative.images import Pictures, RealImages
-from tailkeep.lab.generative.vae import AutoencoderModel, as_greys, batches
-from tailkeep.lab.protocols import Measurement
+from tailkeep.lab.generative.images import Images, RealImages
+from tailkeep.lab.generative.training import batch_indices, init_network, to_grey_levels
 from tailkeep.metrics import class_entropy, classes_alive, frechet_distance, precision_recall
 
-# The yardstick of generated images: a small convolutional classifier trained on the real ones.
-#
-# Rule: it sees real images only and has a seed of its own, so all arms and seeds of a run are measured by the same one.
-
-
-FEATURES = 64
-_BATCH, _SEED, _AT_ONCE = 64, 0, 500
+_FEATURES, _BATCH, _SEED, _CHUNK = 64, 64, 0, 500
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """Two convolutions and a hidden layer, whose outputs are the features."""
+    """Two convolutions and a hidden layer, whose outputs are the features; a linear `head` of classes."""
 
     body: nn.Module
     head: nn.Module
 
     @torch.no_grad()
-    def features(self, data: Pictures) -> NDArray[np.float64]:
+    def features(self, data: Images) -> NDArray[np.float64]:
         """(n, 64) of the hidden layer, after its ReLU."""
         device = next(self.head.parameters()).device
-        parts = torch.from_numpy(data.values).split(_AT_ONCE)
-        found = [self.body(as_greys(part.to(device))[:, None]).cpu() for part in parts]
-        return torch.cat(found).double().numpy()
+        chunks = torch.from_numpy(data.values).split(_CHUNK)
+        features = [self.body(to_grey_levels(chunk.to(device))[:, None]).cpu() for chunk in chunks]
+        return torch.cat(features).double().numpy()
 
     @torch.no_grad()
     def classes(self, features: NDArray[np.float64]) -> NDArray[np.int64]:
-        """(n,) the likeliest class of each row of (n, 64) features."""
+        """(n,) the most likely class of each row of (n, 64) features."""
         device = next(self.head.parameters()).device
         logits = self.head(torch.from_numpy(features).float().to(device))
         return np.asarray(logits.argmax(dim=1).cpu().numpy(), dtype=np.int64)
@@ -51,22 +43,20 @@ class Classifier:
 
 def train_classifier(real: RealImages, *, steps: int, device: str) -> Classifier:
     """A classifier of the real training images: `steps` of Adam at 1e-3 with batches of 64."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(_SEED)
-        classifier = _new(real.train.size, real.classes)
-    network = nn.Sequential(classifier.body, classifier.head).to(device)
+    network = init_network(lambda: _new_network(real.train.size, real.classes), seed=_SEED, device=device)
     values, labels = (torch.from_numpy(array).to(device) for array in (real.train.values, real.labels))
     adam = torch.optim.Adam(network.parameters(), lr=1e-3)
-    for indices in batches(len(real.train), size=min(_BATCH, len(real.train)), steps=steps, seed=_SEED):
-        chosen = torch.from_numpy(indices).to(device)
-        logits = network(as_greys(values[chosen])[:, None])
+    batch = min(_BATCH, len(real.train))
+    for indices in batch_indices(len(real.train), batch=batch, steps=steps, seed=_SEED):
+        rows = torch.from_numpy(indices).to(device)
+        logits = network(to_grey_levels(values[rows])[:, None])
         adam.zero_grad()
-        nn.functional.cross_entropy(logits, labels[chosen].long()).backward()
+        nn.functional.cross_entropy(logits, labels[rows].long()).backward()
         adam.step()
-    return classifier
+    return Classifier(*network)
 
 
-def _new(size: tuple[int, int], classes: int) -> Classifier:
+def _new_network(size: tuple[int, int], classes: int) -> nn.Sequential:
     height, width = size
     body = nn.Sequential(
         nn.Conv2d(1, 16, 4, 2, 1),
@@ -74,50 +64,19 @@ def _new(size: tuple[int, int], classes: int) -> Classifier:
         nn.Conv2d(16, 32, 4, 2, 1),
         nn.ReLU(),
         nn.Flatten(),
-        nn.Linear(32 * (height // 4) * (width // 4), FEATURES),
+        nn.Linear(32 * (height // 4) * (width // 4), _FEATURES),
         nn.ReLU(),
     )
-    return Classifier(body, nn.Linear(FEATURES, classes))
+    return nn.Sequential(body, nn.Linear(_FEATURES, classes))
 
 
-_NEIGHBOURS = 3
-_BOUND_SEED = 0
-
-
-@dataclass(frozen=True)
-class ImageMeasure:
-    """Compares as many drawn images as are held out with the held-out ones.
-
-    The yardsticks are functions, since both are trained only when a first generation is measured.
-    """
-
-    real: RealImages
-    encoder: Callable[[], AutoencoderModel]
-    classifier: Callable[[], Classifier]
-
-    def __call__(self, model: AutoencoderModel, samples: Mapping[str, Any]) -> Measurement:
-        """Measure `model` and its samples through the common view."""
-        drawn, held_out = samples["common"], self.real.held_out
-        codes, real_codes = self.encoder().codes(drawn), self.encoder().codes(held_out)
-        classifier = self.classifier()
-        features, real_features = classifier.features(drawn), classifier.features(held_out)
-        metrics = {
-            "latent_std": float(codes.std()),
-            "latent_mean": float(codes.mean()),
-            "latent_std_real": float(real_codes.std()),
-            **compared(features, real_features, self.real, classifier),
-            "held_out_bound": model.bound(held_out, seed=_BOUND_SEED),
-        }
-        return Measurement(metrics)
-
-
-def compared(
+def compare_features(
     features: NDArray[np.float64], real_features: NDArray[np.float64], real: RealImages, classifier: Classifier
 ) -> Mapping[str, float]:
-    """What drawn and held-out images have in common in the classifier's features, (n, d) and (m, d)."""
+    """Measures of generated images, by their features (n, d) and those of the held-out images (m, d)."""
     counts = np.bincount(classifier.classes(features), minlength=real.classes)
     correct = classifier.classes(real_features) == real.held_out_labels
-    precision, recall = precision_recall(real_features, features, neighbours=_NEIGHBOURS)
+    precision, recall = precision_recall(real_features, features)
     return {
         "frechet": frechet_distance(features, real_features),
         "precision": precision,

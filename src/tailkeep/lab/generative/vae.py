@@ -1,29 +1,43 @@
-"""An autoencoder of one generation: how it draws images, rewrites them, and is kept on disk."""
+"""The learner `vae`: the convolutional autoencoder of Shumailov et al.'s MNIST experiment (arXiv 2305.17493).
 
-import json
+It is for images of any sides divisible by 4. With 64 channels, 20 latent numbers and 28 x 28 pixels it has the
+published 647,081 parameters. Rule: truncation is decided without gradient, batch by batch.
+
+legend: n images, (height, width) or p pixels, l latent numbers
+"""
+
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from tailkeep.errors import ConfigError, TrainingError
-from tailkeep.lab.generative.config import ImageTraining, PixelCut, SampleCut
-from tailkeep.lab.generative.images import Pictures
-from tailkeep.lab.protocols import Indices
+from tailkeep.errors import TrainingError
+from tailkeep.lab.generative.config import PixelTruncation, SampleTruncation, VAEArm, VAETruncation
+from tailkeep.lab.generative.images import Images
+from tailkeep.lab.generative.measures import compare_features
+from tailkeep.lab.generative.spaces import ImageSpace, build_image_space, compute_once
+from tailkeep.lab.generative.training import (
+    NetworkLearner,
+    NetworkModel,
+    check_finite,
+    init_network,
+    keep_mask,
+    make_schedule,
+    noise_chunks,
+    resolve_device,
+    to_grey_levels,
+    truncated_count,
+)
+from tailkeep.lab.loop import phase_seed
+from tailkeep.lab.protocols import Experiment, Measurement
+from tailkeep.lab.toy_data import Floats
 from tailkeep.losses import truncation_mask
 
-# The convolutional autoencoder of Shumailov et al.'s MNIST experiment, for images of any sides divisible by 4.
-#
-# With 64 channels, 20 latent numbers and 28 x 28 pixels it has the published 647,081 parameters.
-#
-# legend: n images, (height, width) pixels, l latent numbers
+_CHUNK = 500
+_BOUND_SEED = 0
 
 
 class Autoencoder(nn.Module):
@@ -61,13 +75,13 @@ class Autoencoder(nn.Module):
         return logits[:, 0]
 
 
-def bound_parts(network: Autoencoder, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """The two parts of the negative evidence bound in nats, with one draw of the code for each image.
+def bound_terms(network: Autoencoder, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The two terms of the negative evidence lower bound in nats, with one sampled code per image.
 
     Args:
         network: the autoencoder.
         images: (n, height, width) greys x in 0..1, read as probabilities of white.
-        generator: of the images' device; n * l normal numbers are drawn.
+        generator: of the images' device, for n * l normal numbers.
 
     Returns:
         (n, height * width) binary cross-entropy -x ln y - (1 - x) ln(1 - y) of each pixel, and (n,) the KL divergence
@@ -81,199 +95,182 @@ def bound_parts(network: Autoencoder, images: Tensor, generator: torch.Generator
     return pixels.flatten(1), divergence
 
 
-# Truncation of an autoencoder's loss: the pixels or the images that the model is sure of carry none.
-#
-# Rule: what is left out is decided without gradient, batch by batch.
-#
-# legend: n images of a batch, p pixels of an image
-
-
-class CutLoss(NamedTuple):
-    """The sum of what a batch's loss keeps, in nats, and how much that is of its pixels or images."""
+class TruncatedLoss(NamedTuple):
+    """The sum of a batch's loss after truncation, in nats, and the mask of what it keeps."""
 
     total: Tensor
-    kept: Tensor
+    mask: Tensor
     """(n, p) of pixels or (n,) of images, boolean."""
 
 
-def cut_loss(
-    pixels: Tensor, divergence: Tensor, cut: PixelCut | SampleCut | None, generator: torch.Generator
-) -> CutLoss:
-    """The loss of a batch: the negative evidence bound, without what `cut` leaves out.
+def truncated_loss(
+    pixels: Tensor, divergence: Tensor, truncate: VAETruncation | None, generator: torch.Generator
+) -> TruncatedLoss:
+    """The loss of a batch: the negative evidence lower bound, without what `truncate` leaves out.
 
     Args:
         pixels: (n, p) negative log-likelihood of each pixel, in nats.
-        divergence: (n,) KL divergence of each image's code, which no cut of pixels touches.
-        cut: what to leave out; None leaves out nothing.
-        generator: of the tensors' device; only controls draw from it.
+        divergence: (n,) KL divergence of each image's code, which truncation of pixels does not touch.
+        truncate: what to leave out; None leaves out nothing.
+        generator: of the tensors' device; only controls use it.
     """
-    match cut:
-        case None:
-            return CutLoss(pixels.sum() + divergence.sum(), torch.ones_like(divergence, dtype=torch.bool))
-        case PixelCut():
-            kept = truncation_mask(pixels, threshold=cut.threshold)
-            if cut.control == "random":
-                kept = _shuffled(kept, generator)
-            return CutLoss((pixels * kept).sum() + divergence.sum(), kept)
-        case SampleCut():
-            each = pixels.sum(dim=1) + divergence
-            kept = torch.ones_like(each, dtype=torch.bool)
-            # The highest evidence bound is the smallest loss.
-            surest = each.detach().argsort(stable=True)[: truncated_count(cut, len(each))]
-            kept[surest] = False
-            if cut.control == "random":
-                kept = _shuffled(kept, generator)
-            return CutLoss((each * kept).sum(), kept)
+    if isinstance(truncate, PixelTruncation):
+        mask = _shuffle_control(truncation_mask(pixels, threshold=truncate.threshold), truncate, generator)
+        return TruncatedLoss((pixels * mask).sum() + divergence.sum(), mask)
+    losses = pixels.sum(dim=1) + divergence
+    if isinstance(truncate, SampleTruncation):
+        mask = keep_mask(losses, truncate.model_copy(update={"control": None}), generator)
+        mask = _shuffle_control(mask, truncate, generator)
+        return TruncatedLoss((losses * mask).sum(), mask)
+    return TruncatedLoss(pixels.sum() + divergence.sum(), torch.ones_like(losses, dtype=torch.bool))
 
 
-def truncated_count(cut: SampleCut, batch: int) -> int:
-    """How many images of a batch of `batch` are left out, to the nearest whole number.
+def _shuffle_control(mask: Tensor, truncate: VAETruncation, generator: torch.Generator) -> Tensor:
+    """A control keeps as many, at random positions."""
+    if truncate.control is None:
+        return mask
+    order = torch.randperm(mask.numel(), generator=generator, device=mask.device)
+    return mask.flatten()[order].view_as(mask)
+
+
+def init_autoencoder(config: VAEArm, size: tuple[int, int], *, seed: int, device: str) -> Autoencoder:
+    """An autoencoder of fresh weights."""
+    return init_network(lambda: Autoencoder(size, **config.network.model_dump()), seed=seed, device=device)
+
+
+def train(config: VAEArm, data: Images, *, device: str, budget: int, seed: int) -> tuple[Autoencoder, dict[str, float]]:
+    """A new autoencoder of `data`, and facts about its training.
 
     Raises:
-        ConfigError: all of them would be, or none.
+        ConfigError: truncation leaves out no image of a batch, or all.
+        TrainingError: the loss is not finite, or truncation kept no pixel at all.
     """
-    count = round(cut.share * batch)
-    if not 0 < count < batch:
-        raise ConfigError(
-            f"truncate.share: {cut.share} of a batch of {batch} images leaves out {count}. "
-            "Choose a share that leaves out some and keeps some, or a larger training.batch."
-        )
-    return count
-
-
-def _shuffled(kept: Tensor, generator: torch.Generator) -> Tensor:
-    """As many of each kind, at random places."""
-    order = torch.randperm(kept.numel(), generator=generator, device=kept.device)
-    return kept.flatten()[order].view_as(kept)
-
-
-# Training of one autoencoder: as many steps for every arm, whatever the size of its training set.
-
-
-def train(
-    network: Autoencoder,
-    data: Pictures,
-    *,
-    training: ImageTraining,
-    cut: PixelCut | SampleCut | None,
-    budget: int,
-    seed: int,
-) -> dict[str, float]:
-    """Train `network` where it is, for `training.epochs` passes over `budget` images, and return facts.
-
-    Raises:
-        ConfigError: the cut leaves nothing of a batch.
-        TrainingError: the loss is no longer finite, or the cut kept no pixel at all.
-    """
-    device = next(network.parameters()).device
-    values = torch.from_numpy(data.values).to(device)
-    generator = torch.Generator(device).manual_seed(seed)
+    training, truncate = config.training, config.truncate
+    network = init_autoencoder(config, data.size, seed=seed, device=device)
+    rng = torch.Generator(device).manual_seed(seed)
     adam = torch.optim.Adam(network.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay)
-    batch = min(training.batch, len(data))
-    if isinstance(cut, SampleCut):
-        truncated_count(cut, batch)
-    steps = max(1, math.ceil(training.epochs * budget / batch))
-    bound, kept, judged = torch.zeros((), device=device), torch.zeros((), device=device), 0
-    for indices in batches(len(data), size=batch, steps=steps, seed=seed):
-        images = as_greys(values[torch.from_numpy(indices).to(device)])
-        pixels, divergence = bound_parts(network, images, generator)
-        loss = cut_loss(pixels, divergence, cut, generator)
+    schedule = make_schedule(training, len(data), budget=budget)
+    bound, kept_count, count = torch.zeros((), device=device), torch.zeros((), device=device), 0
+    for batch in schedule.batches(torch.from_numpy(data.values).to(device), seed=seed):
+        pixels, divergence = bound_terms(network, to_grey_levels(batch), rng)
+        loss = truncated_loss(pixels, divergence, truncate, rng)
         adam.zero_grad()
         loss.total.backward()
         adam.step()
-        bound += (pixels.detach().sum() + divergence.detach().sum()) / (steps * batch)
-        kept += loss.kept.sum()
-        judged += loss.kept.numel()
-    _refuse_unusable(float(bound), float(kept), cut, training)
-    return {
-        "train_units": float(steps * batch),
-        "train_steps": float(steps),
-        "train_bound": float(bound),
-        "kept_fraction": float(kept) / judged,
-    }
-
-
-def batches(count: int, *, size: int, steps: int, seed: int) -> Iterator[Indices]:
-    """`steps` times `size` indices below `count`, pass after pass in a new order, batches running across passes."""
-    rng = np.random.default_rng(seed)
-    waiting = np.empty(0, dtype=np.int64)
-    for _ in range(steps):
-        while len(waiting) < size:
-            waiting = np.concatenate([waiting, rng.permutation(count)])
-        yield waiting[:size]
-        waiting = waiting[size:]
-
-
-def as_greys(values: Tensor) -> Tensor:
-    """Bytes as greys in 0..1, float32."""
-    return values.float() / 255
-
-
-def _refuse_unusable(bound: float, kept: float, cut: PixelCut | SampleCut | None, training: ImageTraining) -> None:
-    if not math.isfinite(bound):
+        bound += (pixels.detach().sum() + divergence.detach().sum()) / (schedule.steps * schedule.batch)
+        kept_count += loss.mask.sum()
+        count += loss.mask.numel()
+    check_finite(float(bound), training.learning_rate)
+    if kept_count == 0 and isinstance(truncate, PixelTruncation):
         raise TrainingError(
-            f"the loss is no longer finite at learning_rate {training.learning_rate}. Lower training.learning_rate."
+            f"truncate.threshold {truncate.threshold} left out every pixel of the whole training. Use a higher one."
         )
-    if kept == 0 and isinstance(cut, PixelCut):
-        raise TrainingError(
-            f"truncate.threshold {cut.threshold} left out every pixel of the whole training. Use a higher one."
-        )
-
-
-_AT_ONCE = 500
+    return network, {**schedule.facts, "train_bound": float(bound), "kept_fraction": float(kept_count) / count}
 
 
 @dataclass(frozen=True)
-class AutoencoderModel:
-    """A trained network. A drawn image is the decoder's output itself, each pixel's probability of white."""
+class AutoencoderModel(NetworkModel):
+    """A trained autoencoder. A sample is the decoder's output itself, each pixel's probability of white."""
 
     network: Autoencoder
-    facts: Mapping[str, float] = field(default_factory=dict)
 
     @torch.no_grad()
-    def sample(self, n: int, *, seed: int) -> Pictures:
+    def sample(self, n: int, *, seed: int) -> Images:
         """`n` images decoded from codes of the standard normal distribution."""
-        # Drawn on the CPU, so that every device decodes the same codes.
-        codes = torch.randn(n, self.network.mean.out_features, generator=torch.Generator().manual_seed(seed))
-        return self._decoded(codes)
+        latent = self.network.mean.out_features
+        return self._decode(noise_chunks(n, latent, seed=seed, device=self.device, rows=_CHUNK))
 
     @torch.no_grad()
-    def regenerate(self, data: Pictures, *, seed: int) -> Pictures:
-        """`data` image by image encoded, a code drawn for each, and decoded."""
-        encoded = [self.network.encode(part) for part in self._parts(data)]
-        mean, log_variance = (torch.cat(some).cpu() for some in zip(*encoded, strict=True))
+    def regenerate(self, data: Images, *, seed: int) -> Images:
+        """`data` encoded image by image, with one sampled code each, and decoded."""
+        encoded = [self.network.encode(chunk) for chunk in self._chunks(data)]
+        mean, log_variance = (torch.cat(parts).cpu() for parts in zip(*encoded, strict=True))
         noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(seed))
-        return self._decoded(mean + noise * (0.5 * log_variance).exp())
+        codes = mean + noise * (0.5 * log_variance).exp()
+        return self._decode(chunk.to(self.device) for chunk in codes.split(_CHUNK))
 
     @torch.no_grad()
-    def codes(self, data: Pictures) -> NDArray[np.float64]:
+    def codes(self, data: Images) -> Floats:
         """(n, l): the mean of each image's code."""
-        means = [self.network.encode(part)[0].cpu() for part in self._parts(data)]
+        means = [self.network.encode(chunk)[0].cpu() for chunk in self._chunks(data)]
         return torch.cat(means).double().numpy()
 
     @torch.no_grad()
-    def bound(self, data: Pictures, *, seed: int) -> float:
-        """The negative evidence bound in nats per image, mean over `data` with one draw each."""
-        generator = torch.Generator(self._device).manual_seed(seed)
+    def bound(self, data: Images, *, seed: int) -> float:
+        """The negative evidence lower bound in nats per image, mean over `data` with one sampled code each."""
+        generator = torch.Generator(self.device).manual_seed(seed)
         total = 0.0
-        for part in self._parts(data):
-            pixels, divergence = bound_parts(self.network, part, generator)
+        for chunk in self._chunks(data):
+            pixels, divergence = bound_terms(self.network, chunk, generator)
             total += float(pixels.double().sum() + divergence.double().sum())
         return total / len(data)
 
-    def save(self, folder: Path) -> None:
-        """Write `model.safetensors`, with the facts in its header."""
-        tensors = {name: tensor.cpu().contiguous() for name, tensor in self.network.state_dict().items()}
-        save_file(tensors, folder / "model.safetensors", metadata={"facts": json.dumps(dict(self.facts))})
+    def _chunks(self, data: Images) -> Iterator[Tensor]:
+        for chunk in torch.from_numpy(data.values).split(_CHUNK):
+            yield to_grey_levels(chunk.to(self.device))
 
-    @property
-    def _device(self) -> torch.device:
-        return self.network.mean.weight.device
+    def _decode(self, codes: Iterable[Tensor]) -> Images:
+        greys = [self.network.decode(chunk).sigmoid().cpu() for chunk in codes]
+        return Images((255 * torch.cat(greys)).round().byte().numpy())
 
-    def _parts(self, data: Pictures) -> Iterator[Tensor]:
-        for part in torch.from_numpy(data.values).split(_AT_ONCE):
-            yield as_greys(part.to(self._device))
 
-    def _decoded(self, codes: Tensor) -> Pictures:
-        greys = [self.network.decode(part.to(self._device)).sigmoid().cpu() for part in codes.split(_AT_ONCE)]
-        return Pictures((255 * torch.cat(greys)).round().byte().numpy())
+@dataclass(frozen=True)
+class ImageMeasure:
+    """Compares as many generated images as are held out with the held-out ones.
+
+    The encoder of real images and the classifier are functions: they are trained at the first measurement.
+    """
+
+    space: ImageSpace
+    encoder: Callable[[], AutoencoderModel]
+
+    def __call__(self, model: AutoencoderModel, samples: Mapping[str, Any]) -> Measurement:
+        """Measure `model` and its samples through the common view."""
+        images, held_out, classifier = samples["common"], self.space.held_out, self.space.classifier()
+        codes, real_codes = self.encoder().codes(images), self.encoder().codes(held_out)
+        features, real_features = classifier.features(images), classifier.features(held_out)
+        metrics = {
+            "latent_std": float(codes.std()),
+            "latent_mean": float(codes.mean()),
+            "latent_std_real": float(real_codes.std()),
+            **compare_features(features, real_features, self.space.images, classifier),
+            "held_out_bound": model.bound(held_out, seed=_BOUND_SEED),
+        }
+        return Measurement(metrics)
+
+
+def build_learner(config: VAEArm, size: tuple[int, int], device: str) -> NetworkLearner:
+    """Trains an autoencoder of images of (height, width) `size` from scratch in every generation."""
+    return NetworkLearner(
+        new=lambda seed: init_autoencoder(config, size, seed=seed, device=device),
+        train=lambda data, **seeds: train(config, data, device=device, **seeds),
+        wrap=AutoencoderModel,
+    )
+
+
+def build(config: VAEArm, *, seed: int, device: str, shared: MutableMapping[str, Any]) -> Experiment:
+    """The recursion of autoencoders that `config` describes; `shared` keeps what other arms and seeds need too.
+
+    Raises:
+        InputError: images that are not readable or not usable.
+        ConfigError: a GPU that is not there, or a truncation that leaves out nothing of a batch, or all.
+    """
+    device = resolve_device(device)
+    space = build_image_space(config, device=device, shared=shared)
+    if isinstance(config.truncate, SampleTruncation):
+        truncated_count(config.truncate, min(config.training.batch, len(space.real)))
+    baseline = config.model_copy(update={"truncate": None})
+    key = f"encoder {baseline.model_dump_json(include={'data', 'network', 'training'})} {seed}"
+
+    def encoder() -> AutoencoderModel:
+        # The seed of generation 0, so that the encoder is the very model of a baseline arm there.
+        first = phase_seed(seed, 0, "train")
+        return AutoencoderModel(*train(baseline, space.real, device=device, budget=len(space.real), seed=first))
+
+    return Experiment(
+        name="vae",
+        real=space.real,
+        learner=build_learner(config, space.real.size, device),
+        views={"common": lambda model, seed: model.sample(space.num_samples, seed=seed)},
+        measure=ImageMeasure(space, lambda: compute_once(shared, key, encoder)),
+    )

@@ -8,7 +8,7 @@ pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 
 from tailkeep import lab
-from tests.lab.images.idx_files import pair
+from tests.lab.generative.idx_files import pair
 from tests.lab.small_lab import outcome, raising
 from tests.runs.faults import FaultyStorage
 
@@ -31,7 +31,7 @@ TREES = {
         "data": {"name": "moons", "size": 30},
         "arms": {
             "baseline": {"regime": {"name": "accumulate"}},
-            "sure": {"truncate": {"of": "discriminator", "control": "random"}},
+            "confident": {"truncate": {"of": "discriminator", "control": "random"}},
         },
     },
 }
@@ -48,9 +48,9 @@ def test_a_run_that_was_killed_ends_in_the_same_bytes(learner, tmp_path):
     struck = set()
 
     def observe(event):
-        place = (event.arm, event.generation, event.phase)
-        if event.phase in {"train", "measure"} and place not in struck:
-            struck.add(place)
+        phase = (event.arm, event.generation, event.phase)
+        if event.phase in {"train", "measure"} and phase not in struck:
+            struck.add(phase)
             raising(KeyboardInterrupt())(event)
 
     for _ in range(8):

@@ -6,15 +6,15 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from tailkeep.errors import ConfigError, InputError, TrainingError  # noqa: E402
-from tailkeep.lab.generative.images import Pictures  # noqa: E402
+from tailkeep.lab.generative.images import Images  # noqa: E402
+from tailkeep.lab.generative.training import batch_indices  # noqa: E402
 from tailkeep.lab.generative.vae import (  # noqa: E402
     Autoencoder,
-    batches,
-    bound_parts,
+    bound_terms,
+    build,
 )
-from tailkeep.lab.generative.vae_learner import build  # noqa: E402
 from tailkeep.lab.loop import phase_seed  # noqa: E402
-from tests.lab.images.small import bars, learner, study  # noqa: E402
+from tests.lab.generative.small_vae import bars, learner, vae_config  # noqa: E402
 
 TRAINED = {"network": {"channels": 8, "latent": 4}, "training": {"batch": 32, "epochs": 30, "learning_rate": 5e-3}}
 
@@ -35,7 +35,7 @@ def test_the_bound_is_binary_cross_entropy_and_the_divergence_of_a_normal_code()
     with torch.no_grad():
         network.log_variance.weight.zero_()
         network.log_variance.bias.fill_(-60.0)  # a code without noise
-        pixels, divergence = bound_parts(network, images, torch.Generator())
+        pixels, divergence = bound_terms(network, images, torch.Generator())
         mean, log_variance = network.encode(images)
         white = network.decode(mean).sigmoid()
     expected = -(images * white.log() + (1 - images) * (1 - white).log()).flatten(1)
@@ -85,9 +85,9 @@ def test_a_saved_model_draws_the_same_images(model, tmp_path):
 def test_a_rewritten_image_is_nearer_to_its_original_than_to_another(model):
     data = bars(64, seed=2)
     rewritten = model.regenerate(data, seed=0).values.astype(float)
-    own = np.abs(rewritten - data.values).mean()
+    distance = np.abs(rewritten - data.values).mean()
     others = np.abs(rewritten - np.roll(data.values, 1, axis=0)).mean()
-    assert own < 0.8 * others
+    assert distance < 0.8 * others
 
 
 def test_a_drawn_image_is_the_decoders_probability_of_white(model):
@@ -98,9 +98,9 @@ def test_a_drawn_image_is_the_decoders_probability_of_white(model):
 
 
 def test_every_image_is_in_one_batch_of_each_pass():
-    drawn = np.concatenate(list(batches(10, size=4, steps=5, seed=0)))
-    assert sorted(drawn[:10]) == sorted(drawn[10:]) == list(range(10))
-    assert drawn[:10].tolist() != drawn[10:].tolist()
+    indices = np.concatenate(list(batch_indices(10, batch=4, steps=5, seed=0)))
+    assert sorted(indices[:10]) == sorted(indices[10:]) == list(range(10))
+    assert indices[:10].tolist() != indices[10:].tolist()
 
 
 # One truncated generation of each kind
@@ -132,8 +132,8 @@ def test_truncation_of_every_pixel_is_one_clear_error():
 
 def test_truncation_of_every_image_is_refused_before_anything_is_trained():
     pytest.importorskip("sklearn")
-    with pytest.raises(ConfigError, match="batch of 16 images leaves out 16"):
-        build(study(truncate={"name": "samples", "share": 0.99}), seed=0, device="cpu", shared={})
+    with pytest.raises(ConfigError, match=r"some of 16 examples and keep some, got 0\.99, which leaves out 16\."):
+        build(vae_config(truncate={"name": "samples", "share": 0.99}), seed=0, device="cpu", shared={})
 
 
 def test_a_loss_that_is_not_finite_is_one_clear_error():
@@ -145,13 +145,13 @@ def test_a_gpu_that_is_not_there_is_refused():
     if torch.cuda.is_available():
         pytest.skip("there is one")
     with pytest.raises(ConfigError, match="torch sees no GPU here"):
-        build(study(), seed=0, device="cuda", shared={})
+        build(vae_config(), seed=0, device="cuda", shared={})
 
 
 def test_too_few_images_are_refused():
     pytest.importorskip("sklearn")
     with pytest.raises((InputError, ValueError), match="held_out"):
-        build(study(data={"name": "digits", "held_out": 1797}), seed=0, device="cpu", shared={})
+        build(vae_config(data={"name": "digits", "held_out": 1797}), seed=0, device="cpu", shared={})
 
 
 # Yardsticks
@@ -159,40 +159,40 @@ def test_too_few_images_are_refused():
 
 @pytest.fixture(scope="module")
 def measured():
-    """A subject of the small digits, what it shares, and the measure of its own plain generation 0."""
+    """An experiment of the small digits, what it shares, and the measure of its own plain generation 0."""
     pytest.importorskip("sklearn")
     shared = {}
-    subject = build(study(), seed=0, device="cpu", shared=shared)
-    first = subject.learner.fit(subject.real, seed=phase_seed(0, 0, "train"), budget=len(subject.real))
-    drawn = subject.views["common"](first, 1)
-    return subject, shared, first, subject.measure(first, {"common": drawn}).metrics
+    experiment = build(vae_config(), seed=0, device="cpu", shared=shared)
+    first = experiment.learner.fit(experiment.real, seed=phase_seed(0, 0, "train"), budget=len(experiment.real))
+    samples = experiment.views["common"](first, 1)
+    return experiment, shared, first, experiment.measure(first, {"common": samples}).metrics
 
 
 def test_the_yardsticks_are_trained_when_first_used_and_shared_by_arms(measured):
-    subject, shared, *_ = measured
+    experiment, shared, *_ = measured
     names = {key.partition(" ")[0] for key in shared}
     assert names == {"images", "encoder", "classifier"}
-    other = build(study(truncate={"name": "pixels"}), seed=0, device="cpu", shared=shared)
-    assert other.measure.encoder() is subject.measure.encoder()
-    assert other.measure.classifier() is subject.measure.classifier()
+    other = build(vae_config(truncate={"name": "pixels"}), seed=0, device="cpu", shared=shared)
+    assert other.measure.encoder() is experiment.measure.encoder()
+    assert other.measure.space.classifier() is experiment.measure.space.classifier()
     fresh = {}
-    build(study(), seed=1, device="cpu", shared=fresh)
+    build(vae_config(), seed=1, device="cpu", shared=fresh)
     assert {key.partition(" ")[0] for key in fresh} == {"images"}
-    elsewhere = build(study(), seed=1, device="cpu", shared=shared)
-    assert elsewhere.measure.classifier() is subject.measure.classifier()
-    assert elsewhere.measure.encoder() is not subject.measure.encoder()
+    third = build(vae_config(), seed=1, device="cpu", shared=shared)
+    assert third.measure.space.classifier() is experiment.measure.space.classifier()
+    assert third.measure.encoder() is not experiment.measure.encoder()
 
 
 def test_the_yardsticks_encoder_is_the_plain_arms_generation_0(measured):
-    subject, _, first, _ = measured
-    reference = subject.measure.encoder()
+    experiment, _, first, _ = measured
+    reference = experiment.measure.encoder()
     for name, tensor in first.network.state_dict().items():
         assert torch.equal(reference.network.state_dict()[name], tensor), name
 
 
 def test_held_out_images_themselves_are_perfect_samples(measured):
-    subject, _, first, _ = measured
-    metrics = subject.measure(first, {"common": subject.measure.real.held_out}).metrics
+    experiment, _, first, _ = measured
+    metrics = experiment.measure(first, {"common": experiment.measure.space.held_out}).metrics
     assert metrics["frechet"] == pytest.approx(0, abs=1e-6)
     assert metrics["precision"] == metrics["recall"] == 1
     assert metrics["latent_std"] == metrics["latent_std_real"]
@@ -201,9 +201,9 @@ def test_held_out_images_themselves_are_perfect_samples(measured):
 
 
 def test_one_image_drawn_again_and_again_recalls_nothing(measured):
-    subject, _, first, _ = measured
-    one = Pictures(np.repeat(subject.real.values[:1], 200, axis=0))
-    metrics = subject.measure(first, {"common": one}).metrics
+    experiment, _, first, _ = measured
+    one = Images(np.repeat(experiment.real.values[:1], 200, axis=0))
+    metrics = experiment.measure(first, {"common": one}).metrics
     assert metrics["recall"] == 0
     assert metrics["classes_alive"] == 1
     assert metrics["class_entropy"] == 0

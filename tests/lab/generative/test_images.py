@@ -11,7 +11,7 @@ from tailkeep.errors import ConfigError, InputError
 from tailkeep.lab import load
 from tailkeep.lab.generative.config import Digits, Idx
 from tailkeep.lab.generative.images import read_idx, read_images
-from tests.lab.images.idx_files import idx_bytes, pair, write_idx
+from tests.lab.generative.idx_files import idx_bytes, pair, write_idx
 
 IMAGES = np.arange(3 * 8 * 8, dtype=np.uint8).reshape(3, 8, 8)
 
@@ -25,10 +25,10 @@ def test_what_was_written_is_read_back(name, tmp_path):
     assert (read_idx(write_idx(tmp_path / name, IMAGES), dimensions=3) == IMAGES).all()
 
 
-def test_labels_in_the_place_of_images_are_told_by_their_magic_number(tmp_path):
+def test_labels_in_the_place_of_images_have_another_magic_number(tmp_path):
     path = write_idx(tmp_path / "labels", np.zeros(5, dtype=np.uint8))
     with pytest.raises(
-        InputError, match=r"labels begins with 00000801, an idx file of images with 00000803.*data\.labels"
+        InputError, match=r"labels: an idx file of images begins with 00000803, got 00000801\..*data\.labels"
     ):
         read_idx(path, dimensions=3)
 
@@ -36,21 +36,21 @@ def test_labels_in_the_place_of_images_are_told_by_their_magic_number(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"\0\0", b"hello, I am a text", gzip.compress(idx_bytes(IMAGES))])
 def test_a_file_of_another_kind_is_one_clear_error(content, tmp_path):
     (tmp_path / "images").write_bytes(content)
-    with pytest.raises(InputError, match=r"images begins with .* 00000803"):
+    with pytest.raises(InputError, match=r"images: an idx file of images begins with 00000803, got "):
         read_idx(tmp_path / "images", dimensions=3)
 
 
-@pytest.mark.parametrize("kept", [4, 9, 16, 17, len(idx_bytes(IMAGES)) - 1])
-def test_a_file_cut_short_is_one_clear_error_that_names_it(kept, tmp_path):
-    (tmp_path / "cut").write_bytes(idx_bytes(IMAGES)[:kept])
-    with pytest.raises(InputError, match="cut is cut short"):
+@pytest.mark.parametrize("length", [4, 9, 16, 17, len(idx_bytes(IMAGES)) - 1])
+def test_a_file_cut_short_is_one_clear_error_that_names_it(length, tmp_path):
+    (tmp_path / "cut").write_bytes(idx_bytes(IMAGES)[:length])
+    with pytest.raises(InputError, match="cut is truncated"):
         read_idx(tmp_path / "cut", dimensions=3)
 
 
-@pytest.mark.parametrize("kept", [12, 60, -9])
-def test_a_compressed_file_cut_short_is_one_clear_error_that_names_it(kept, tmp_path):
-    (tmp_path / "cut.gz").write_bytes(gzip.compress(idx_bytes(IMAGES))[:kept])
-    with pytest.raises(InputError, match=r"cut\.gz is cut short"):
+@pytest.mark.parametrize("length", [12, 60, -9])
+def test_a_compressed_file_cut_short_is_one_clear_error_that_names_it(length, tmp_path):
+    (tmp_path / "cut.gz").write_bytes(gzip.compress(idx_bytes(IMAGES))[:length])
+    with pytest.raises(InputError, match=r"cut\.gz is truncated"):
         read_idx(tmp_path / "cut.gz", dimensions=3)
 
 
@@ -64,10 +64,10 @@ def test_a_file_that_is_too_long_or_not_compressed_or_not_there_is_refused(tmp_p
 
 def test_unequal_counts_are_an_error_unless_take_says_how_many(tmp_path):
     images, labels = pair(tmp_path, images=40, labels=50)
-    with pytest.raises(InputError, match=r"40 images, .* 50 labels.*data\.take"):
+    with pytest.raises(InputError, match=r"40 images and .* 50 labels.*data\.take"):
         read_images(idx(images, labels))
     assert len(read_images(idx(images, labels, take=30)).train) == 20
-    with pytest.raises(InputError, match="take is 41, and there are 40"):
+    with pytest.raises(InputError, match="take must be at most 40, the number of labelled images, got 41"):
         read_images(idx(images, labels, take=41))
 
 
@@ -86,16 +86,16 @@ def test_the_last_images_are_held_out_or_a_file_of_their_own(tmp_path):
 
 
 def test_held_out_images_are_asked_for_once(tmp_path):
-    with pytest.raises(ValueError, match="or test is needed"):
+    with pytest.raises(ValueError, match="or test is needed for evaluation"):
         idx("a", "b", held_out=None)
     with pytest.raises(ValueError, match="no effect beside test"):
         idx("a", "b", test={"images": "c", "labels": "d"})
-    with pytest.raises(InputError, match="none is left to train on"):
+    with pytest.raises(InputError, match=r"held_out must be less than the number of images, 40, got 40"):
         read_images(idx(*pair(tmp_path), held_out=40))
 
 
 def test_images_that_cannot_be_halved_twice_are_refused(tmp_path):
-    with pytest.raises(InputError, match=r"10 x 10 pixels.*multiples of 4"):
+    with pytest.raises(InputError, match=r"multiples of 4, got 10 x 10 pixels"):
         read_images(idx(*pair(tmp_path, side=10)))
 
 
@@ -123,7 +123,7 @@ def test_a_recipe_without_its_files_is_told_in_one_line_each():
 def test_mnists_own_test_files_need_take_since_their_counts_differ():
     folder = Path(os.environ["TAILKEEP_DATA"]) / "images"
     files = (folder / "t10k-first3000-images-idx3-ubyte.gz", folder / "t10k-labels-idx1-ubyte.gz")
-    with pytest.raises(InputError, match=r"3,000 images, .* 10,000 labels"):
+    with pytest.raises(InputError, match=r"3,000 images and .* 10,000 labels"):
         read_images(idx(*files))
     real = read_images(idx(*files, take=3000))
     assert (len(real.train), real.train.size, real.classes) == (2990, (28, 28), 10)

@@ -8,8 +8,8 @@ pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 
 from tailkeep import lab
-from tests.lab.images.idx_files import pair
-from tests.lab.images.small import SMALL
+from tests.lab.generative.idx_files import pair
+from tests.lab.generative.small_vae import SMALL
 from tests.lab.small_lab import outcome, run_though_killed
 from tests.runs.faults import FaultyStorage
 
@@ -53,7 +53,7 @@ def test_the_recipe_of_digits_runs_and_trains_its_arms_equally(tmp_path):
     assert len({row["train_units"] for row in rows}) == 1
 
 
-def test_the_recipe_of_mnist_runs_on_idx_files_at_every_scale(tmp_path):
+def test_the_recipe_of_mnist_runs_on_idx_files_with_every_preset(tmp_path):
     paths = {}
     for name in ("train", "test"):
         (tmp_path / name).mkdir()
@@ -71,7 +71,7 @@ def test_the_recipe_of_mnist_runs_on_idx_files_at_every_scale(tmp_path):
         }
 
 
-def test_the_same_files_elsewhere_are_the_same_run(tmp_path):
+def test_the_same_files_in_another_folder_are_the_same_run(tmp_path):
     fingerprints = []
     for folder, seed in (("a", 0), ("b", 0), ("c", 1)):
         (tmp_path / folder).mkdir()

@@ -3,8 +3,8 @@
 import numpy as np
 
 from tailkeep.lab.generative.config import VAEArm
-from tailkeep.lab.generative.images import Pictures
-from tailkeep.lab.generative.vae_learner import AutoencoderLearner
+from tailkeep.lab.generative.images import Images
+from tailkeep.lab.generative.vae import build_learner
 
 SMALL = {
     "learner": "vae",
@@ -15,18 +15,18 @@ SMALL = {
 }
 
 
-def study(**keys):
+def vae_config(**keys):
     return VAEArm(**{**SMALL, **keys})
 
 
 def learner(**keys):
-    return AutoencoderLearner(study(**keys), (8, 8), "cpu")
+    return build_learner(vae_config(**keys), (8, 8), "cpu")
 
 
 def bars(count, *, seed=0):
-    """Images of one bright bar each, upright or lying, at random places."""
+    """Images of one bright bar each, upright or lying, at random positions."""
     rng = np.random.default_rng(seed)
     values = np.zeros((count, 8, 8), dtype=np.uint8)
-    for image, place, lying in zip(values, rng.integers(8, size=count), rng.integers(2, size=count), strict=True):
-        (image if lying else image.T)[place] = 255
-    return Pictures(values)
+    for image, row, lying in zip(values, rng.integers(8, size=count), rng.integers(2, size=count), strict=True):
+        (image if lying else image.T)[row] = 255
+    return Images(values)

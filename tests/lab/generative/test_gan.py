@@ -7,26 +7,26 @@ torch = pytest.importorskip("torch")
 from tailkeep.errors import ConfigError  # noqa: E402
 from tailkeep.lab.generative import gan  # noqa: E402
 from tailkeep.lab.generative.config import GANArm  # noqa: E402
-from tailkeep.lab.generative.gan import Discriminator, GANLearner, build, discriminator_loss, generator_loss  # noqa: E402  # noqa: E402
-from tailkeep.lab.generative.spaces import draw_plane  # noqa: E402
+from tailkeep.lab.generative.gan import Discriminator, build, build_learner, discriminator_loss, generator_loss  # noqa: E402
+from tailkeep.lab.generative.spaces import sample_point_space  # noqa: E402
 from tailkeep.lab.toy_data import ModesWorld  # noqa: E402
 
 WORLD = {"name": "modes", "layout": "ring", "modes": 3, "spacing": 3.0, "std": 0.3, "size": 200}
-PLANE = draw_plane(ModesWorld(**WORLD), seed=0)
+SPACE = sample_point_space(ModesWorld(**WORLD), seed=0)
 SMALL = {"learner": "gan", "data": WORLD, "network": {"width": 32, "layers": 2}, "training": {"batch": 50, "epochs": 1}}
 TRAINED = {"training": {"batch": 50, "epochs": 120, "learning_rate": 4e-3}}
 
 
-def study(**keys):
+def config(**keys):
     return GANArm(**{**SMALL, **keys})
 
 
 def learner(**keys):
-    return GANLearner(study(**keys), PLANE, "cpu")
+    return build_learner(config(**keys), SPACE, "cpu")
 
 
 def fit(**keys):
-    return learner(**keys).fit(PLANE.real, seed=0, budget=200)
+    return learner(**keys).fit(SPACE.real, seed=0, budget=200)
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +39,10 @@ def test_the_losses_are_the_cross_entropies_of_true_and_drawn_and_the_slope_is_t
     discriminator = Discriminator(2, width=8, layers=2).double()
     examples = torch.randn(6, 2, dtype=torch.float64)
     chance = discriminator(examples).sigmoid()
-    real, slope = discriminator_loss(discriminator, examples, drawn=False)
-    drawn, _ = discriminator_loss(discriminator, examples, drawn=True)
+    real, slope = discriminator_loss(discriminator, examples, generated=False)
+    generated, _ = discriminator_loss(discriminator, examples, generated=True)
     assert torch.allclose(real, -chance.log())
-    assert torch.allclose(drawn, -(1 - chance).log())
+    assert torch.allclose(generated, -(1 - chance).log())
     assert torch.allclose(generator_loss(discriminator, examples), -chance.log())
     step = 1e-6 * torch.eye(2, dtype=torch.float64)
     numeric = torch.stack([discriminator(examples + s) - discriminator(examples - s) for s in step]) / 2e-6
@@ -50,46 +50,45 @@ def test_the_losses_are_the_cross_entropies_of_true_and_drawn_and_the_slope_is_t
 
 
 def test_a_trained_generator_draws_every_mode(model):
-    found = PLANE.measure(model.sample(200, seed=1)).metrics
-    assert found["modes_alive"] == 3
-    assert found["precision"] > 0.6
-    assert found["coverage"] > 0.5
+    metrics = SPACE.measure(model.sample(200, seed=1)).metrics
+    assert metrics["modes_alive"] == 3
+    assert metrics["precision"] > 0.6
+    assert metrics["coverage"] > 0.5
     assert model.facts["train_units"] == 120 * 200
 
 
 # One truncated generation of each kind
 
 
-@pytest.mark.parametrize(("of", "kept"), [("discriminator", (0.8 + 0.8 + 1) / 3), ("generator", (1 + 1 + 0.8) / 3)])
+@pytest.mark.parametrize(("of", "fraction"), [("discriminator", (0.8 + 0.8 + 1) / 3), ("generator", (1 + 1 + 0.8) / 3)])
 @pytest.mark.parametrize("control", [None, "random"])
-def test_a_truncated_generation_keeps_its_share_and_is_another_model(of, kept, control):
+def test_a_truncated_generation_keeps_its_share_and_is_another_model(of, fraction, control):
     cut = fit(truncate={"of": of, "share": 0.2, "control": control})
-    assert cut.facts["kept_fraction"] == pytest.approx(kept)
+    assert cut.facts["kept_fraction"] == pytest.approx(fraction)
     assert cut.facts["train_steps"] == fit().facts["train_steps"]
     assert cut.sample(9, seed=0).values.tobytes() != fit().sample(9, seed=0).values.tobytes()
 
 
-def test_a_cut_leaves_out_what_the_discriminator_tells_best_and_what_fools_it_best(monkeypatch):
-    seen = []
-    whole = gan.kept_examples
-    monkeypatch.setattr(
-        gan, "kept_examples", lambda losses, **k: seen.append((losses, whole(losses, **k))) or seen[-1][1]
-    )
+def test_truncation_leaves_out_the_lowest_losses_of_the_network_that_it_names(monkeypatch):
+    masks = []
+    keep_mask = gan.keep_mask
+    monkeypatch.setattr(gan, "keep_mask", lambda *a: masks.append((a[0], keep_mask(*a))) or masks[-1][1])
     for of, batches in (("discriminator", 2), ("generator", 1)):
-        seen.clear()
+        masks.clear()
         fit(training={"batch": 50, "epochs": 0.25}, truncate={"of": of, "share": 0.2})
-        assert len(seen) == batches
-        assert all(losses[~kept].max() <= losses[kept].min() for losses, kept in seen)
+        truncated = [(losses, mask) for losses, mask in masks if not mask.all()]
+        assert (len(truncated), len(masks)) == (batches, 3)
+        assert all(losses[~mask].max() <= losses[mask].min() for losses, mask in truncated)
 
 
 # What is refused
 
 
 def test_a_share_that_leaves_nothing_of_a_batch_is_refused_before_anything_is_trained():
-    with pytest.raises(ConfigError, match=r"share: 0.999 of 50 examples leaves out 50"):
-        build(study(truncate={"of": "generator", "share": 0.999}), seed=0, device="cpu", shared={})
+    with pytest.raises(ConfigError, match=r"some of 50 examples and keep some, got 0\.999, which leaves out 50"):
+        build(config(truncate={"of": "generator", "share": 0.999}), seed=0, device="cpu", shared={})
 
 
 def test_a_cut_says_whose_loss_it_cuts():
     with pytest.raises(ValueError, match=r"truncate\.of"):
-        study(truncate={"share": 0.1})
+        config(truncate={"share": 0.1})
