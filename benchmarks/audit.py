@@ -100,7 +100,7 @@ def scale(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]
         units = folder / f"x{factor}"
         texts_job = {"kind": "texts", "folder": units, "units": factor, "unit_bytes": options.unit_bytes}
         in_own_process(texts_job, nice=options.nice)
-        config = {"layout": {"document": "line"}, "memory_mb": options.memory_mb}
+        config = {"layout": {"document_separator": "line"}, "memory_mb": options.memory_mb}
         spent = in_own_process(audit_job(units, folder, config), nice=options.nice)
         megabytes = spent["bytes"] / 1e6
         print(
@@ -172,7 +172,7 @@ def join_documents(path: Path, size: int) -> None:
 
 def audit_job(path: Path, folder: Path, config: Mapping[str, Any]) -> Job:
     out = tempfile.mkdtemp(prefix="out-", dir=folder)
-    return {"kind": "audit", "path": path, "out": out, "config": {"layout": {"document": "line"}, **config}}
+    return {"kind": "audit", "path": path, "out": out, "config": {"layout": {"document_separator": "line"}, **config}}
 
 
 def run_job(job: Mapping[str, Any]) -> Spent:

@@ -61,7 +61,7 @@ def loaded(prior: Path) -> Network:
 def token_groups(network: Network, path: Path, document: str) -> Iterator[list[NDArray[np.int32]]]:
     """The documents of `path` as token ids, those together whose windows tailkeep sorts into batches together."""
     (shard,) = find_shards([str(path)])
-    records = (item for item in read_shard(shard, Layout(document=document)) if isinstance(item, Record))
+    records = (item for item in read_shard(shard, Layout(document_separator=document)) if isinstance(item, Record))
     for group in groups_of(records, network.own.tokenizer, network.own.speller):
         rows = [prepared.tokens.ids.astype(np.int32) for prepared in group]
         yield from scored_together(rows, _BATCHES * network.batch_tokens)

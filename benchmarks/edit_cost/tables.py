@@ -177,7 +177,7 @@ def scale(options: argparse.Namespace, folder: Path, temporary: Path) -> Rows:
 
 
 def _scale_job(prior: Path, path: Path, options: argparse.Namespace, fresh: Fresh) -> Any:
-    shared = {"kind": "edit", "prior": prior, "path": path, "document": "line", "threads": options.threads}
+    shared = {"kind": "edit", "prior": prior, "path": path, "document_separator": "line", "threads": options.threads}
     return lambda: {**shared, "rule": {"rule": {"name": "random", "share": _DRAWN}}, "out": fresh()}
 
 

@@ -50,7 +50,7 @@ class StorageError(TailkeepError, OSError):
 
 
 class WorkerError(TailkeepError, RuntimeError):
-    """A worker process that was ended from outside."""
+    """A worker process was killed."""
 
 
 class TrainingError(TailkeepError, ArithmeticError):

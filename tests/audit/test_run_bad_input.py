@@ -66,4 +66,4 @@ def test_what_is_not_there_is_named(tmp_path):
     with pytest.raises(InputError, match="there is no folder"):
         run({"prior": {"path": str(tmp_path / "no-model")}}, tmp_path / "x.jsonl", tmp_path.parent / "o")
     with pytest.raises(ConfigError, match="'blank-line' is for plain text"):
-        run({"layout": {"document": "blank-line"}}, tmp_path / "x.jsonl", tmp_path.parent / "o")
+        run({"layout": {"document_separator": "blank-line"}}, tmp_path / "x.jsonl", tmp_path.parent / "o")

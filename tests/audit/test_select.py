@@ -101,9 +101,9 @@ def test_what_a_selection_lacks_is_named(audited, tmp_path):
     ):
         with pytest.raises((ConfigError, InputError), match=message):
             select(*arguments, **more)
-    with pytest.raises(InputError, match="has the weight -1"):
+    with pytest.raises(InputError, match="a weight must be finite and >= 0, got -1"):
         write_weights(tmp_path, "x", ["a"], np.array([-1.0]), method="m", fingerprint="f")
-    with pytest.raises(InputError, match="two documents have one id"):
+    with pytest.raises(InputError, match="two documents have the same id"):
         write_weights(tmp_path, "x", ["a", "a"], np.array([1.0, 1.0]), method="m", fingerprint="f")
 
 

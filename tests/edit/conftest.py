@@ -72,5 +72,5 @@ def lines(rows, prefix):
 
 def left_by(out):
     """Every file of a run with its bytes, without the locks."""
-    found = {path.relative_to(out).as_posix(): path for path in sorted(out.rglob("*")) if path.is_file()}
-    return {name: path.read_bytes() for name, path in found.items() if not name.startswith(".lock")}
+    files = {path.relative_to(out).as_posix(): path for path in sorted(out.rglob("*")) if path.is_file()}
+    return {name: path.read_bytes() for name, path in files.items() if not name.startswith(".lock")}

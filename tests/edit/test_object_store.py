@@ -56,8 +56,8 @@ def test_a_bucket_gives_and_gets_what_a_folder_does_by_one_put_each_and_the_mani
     assert sorted(once) == sorted(name for name in undisturbed if not name.endswith(MARKS))
     for shard in find_shards(f"s3://{BUCKET}/in"):
         manifest = json.loads(undisturbed[f"manifests/{shard.key}.json"])
-        own = [puts.index(name) for name in manifest["outputs"]]
-        assert max(own) < puts.index(f"manifests/{shard.key}.json")
+        outputs = [puts.index(name) for name in manifest["outputs"]]
+        assert max(outputs) < puts.index(f"manifests/{shard.key}.json")
     assert puts[-1] == "summary.json"
 
 
@@ -93,16 +93,16 @@ def test_a_driver_that_is_killed_in_the_middle_leaves_whole_objects_and_goes_on(
     driver.send_signal(signal.SIGKILL)
     driver.communicate(timeout=60)
     assert workers
-    left = server.objects("killed")
-    assert "summary.json" not in left
+    stored = server.objects("killed")
+    assert "summary.json" not in stored
     # What a manifest tells of is there, whole; the rest is what an undisturbed run puts there.
-    assert any(name.startswith("manifests/") for name in left)
-    assert {name: undisturbed[name] for name in left if not name.endswith(MARKS)} == {
-        name: data for name, data in left.items() if not name.endswith(MARKS)
+    assert any(name.startswith("manifests/") for name in stored)
+    assert {name: undisturbed[name] for name in stored if not name.endswith(MARKS)} == {
+        name: data for name, data in stored.items() if not name.endswith(MARKS)
     }
     done = []
     assert run(
-        config, f"s3://{BUCKET}/in", f"s3://{BUCKET}/killed", observe=lambda told: done.append(told.resumed)
+        config, f"s3://{BUCKET}/in", f"s3://{BUCKET}/killed", observe=lambda progress: done.append(progress.resumed)
     ).complete
     assert done[0] >= 1
     assert server.objects("killed") == undisturbed
@@ -167,7 +167,7 @@ def test_a_large_object_is_one_put_and_never_held_whole(server, tmp_path):
         "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)\n"
     )
     server.requests.clear()
-    found = subprocess.run(
+    finished = subprocess.run(
         [sys.executable, "-c", code, f"s3://{BUCKET}/large"], check=True, capture_output=True, text=True
     )
     assert [request for request in server.requests if request[0] not in ("GET", "HEAD")] == [
@@ -175,7 +175,7 @@ def test_a_large_object_is_one_put_and_never_held_whole(server, tmp_path):
         ("PUT", "large/big", ""),
     ]
     # Far less than its 110 MB, though the reader holds a block or two of the store's.
-    assert int(found.stdout) < 105
+    assert int(finished.stdout) < 105
 
 
 # Credentials
@@ -192,11 +192,11 @@ def test_no_credential_is_written_or_told(config, server, monkeypatch):
     assert refused.returncode == 2
     (line,) = refused.stderr.splitlines()
     assert line.startswith("error: ")
-    told = [one.stdout + one.stderr for one in (done, refused)]
+    texts = [one.stdout + one.stderr for one in (done, refused)]
     files = [data.decode("latin-1") for data in server.objects("told").values()]
     assert files
     for secret in (SECRET, "a-session-token-of-tests", "AKIAABCDEFGHIJKLMNOP"):
-        assert not any(secret in text for text in (*told, *files))
+        assert not any(secret in text for text in (*texts, *files))
 
 
 def test_missing_credentials_are_one_clear_error(server, monkeypatch):

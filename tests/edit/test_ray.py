@@ -86,9 +86,9 @@ def test_an_actor_killed_in_the_middle_of_a_shard_costs_no_document_and_no_byte(
     assert (tmp_path / "marker").exists()
     assert outcome.counts["documents"] == outcome.counts["written"] == len(STORIES)
     assert left_by(tmp_path / "out") == undisturbed
-    told = [record.getMessage() for record in caplog.records if record.name == "tailkeep.integrations.ray"]
+    messages = [record.getMessage() for record in caplog.records if record.name == "tailkeep.integrations.ray"]
     # On a busy machine it may also say that no actor is ready yet.
-    (lost,) = [message for message in told if not message.startswith("no actor is ready")]
+    (lost,) = [message for message in messages if not message.startswith("no actor is ready")]
     assert lost.startswith("an actor was lost, and another one has taken its place")
     assert not ray.is_initialized()
     assert capfd.readouterr().err == ""
@@ -109,8 +109,8 @@ class Otherwise:
         workers = importlib.import_module("tailkeep.edit.run")
 
         with pytest.MonkeyPatch.context() as patched:
-            there = workers.versions
-            patched.setattr(workers, "versions", lambda *names: {**there(*names), "torch": "1.0"})
+            original = workers.versions
+            patched.setattr(workers, "versions", lambda *names: {**original(*names), "torch": "1.0"})
             yield from ((shard, setup()(shard)) for shard in shards)
 
 
@@ -120,14 +120,14 @@ def test_workers_and_an_executor_are_one_too_many(corpus, config, tmp_path):
 
 
 def test_the_command_reserves_the_cores_of_each_worker(corpus, prior, tmp_path, monkeypatch, capsys):
-    asked = []
+    calls = []
     # No executor means that the edit does the work itself.
-    monkeypatch.setattr("tailkeep.integrations.ray.RayActors", lambda *given, **named: asked.append((given, named)))
+    monkeypatch.setattr("tailkeep.integrations.ray.RayActors", lambda *args, **kwargs: calls.append((args, kwargs)))
     monkeypatch.setenv("RAY_DEDUP_LOGS_SKIP_REGEX", "")
-    chosen = ["--set", "num_threads=2", "--set", "prior.device=cpu", "--executor", "ray", "--workers", 3]
-    arguments = ["edit", "--input", corpus / "c.txt", "--prior", prior, "--out", tmp_path / "out", *chosen]
+    options = ["--set", "num_threads=2", "--set", "prior.device=cpu", "--executor", "ray", "--workers", 3]
+    arguments = ["edit", "--input", corpus / "c.txt", "--prior", prior, "--out", tmp_path / "out", *options]
     assert typer_run(arguments, monkeypatch) == 0
-    assert asked == [((3,), {"cpus": 2, "gpus": 0})]
+    assert calls == [((3,), {"cpus": 2, "gpus": 0})]
     assert typer_run([*arguments, "--dry-run", 3], monkeypatch) == 2
     assert "a dry run uses this machine" in " ".join(capsys.readouterr().err.split())
 
@@ -181,12 +181,12 @@ def start(corpus, prior, out):
     )
 
 
-def wait_for(found, seconds=120):
+def wait_for(condition, seconds=120):
     end = time.monotonic() + seconds
-    while not (there := found()):
+    while not (result := condition()):
         assert time.monotonic() < end
         time.sleep(0.02)
-    return there
+    return result
 
 
 def at_work(driver, out, shards=2):
@@ -198,15 +198,15 @@ def at_work(driver, out, shards=2):
 
 def processes_of(driver):
     """The title of every process in the session that `driver` began."""
-    found = {}
+    processes = {}
     for folder in Path("/proc").iterdir():
         try:
             state, _, _, session = (folder / "stat").read_text().rpartition(")")[2].split()[:4]
             if session == str(driver.pid) and state != "Z":
-                found[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ")
+                processes[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ")
         except OSError:
             continue
-    return found
+    return processes
 
 
 @pytest.mark.slow
@@ -234,12 +234,12 @@ def test_after_the_driver_is_killed_nothing_goes_on_and_the_next_run_does(long_c
     wait_for(lambda: not processes_of(driver))
     driver.communicate()
     # A manifest that was being written has another ending.
-    kept = len(list((tmp_path / "out" / "manifests").glob("*.json")))
-    assert 2 <= kept < 12
+    num_finished = len(list((tmp_path / "out" / "manifests").glob("*.json")))
+    assert 2 <= num_finished < 12
     again = start(long_corpus, prior, tmp_path / "out")
     _, err = again.communicate(timeout=300)
     assert again.returncode == 0, err
-    assert f"{kept} of 12 shards were finished before" in err
+    assert f"{num_finished} of 12 shards were finished before" in err
     assert left_by(tmp_path / "out") == long_run
 
 

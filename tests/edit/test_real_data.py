@@ -47,8 +47,8 @@ def flagged_by_a_plain_pass(prior, path):
             window = ids[None, start : start + size]
             with torch.no_grad():
                 table = network(input_ids=window).logits[0, :-1].log_softmax(-1)
-            found = table.gather(1, window[0, 1:, None])[first - start - 1 :, 0]
-            flagged, tokens = flagged + int((found >= math.log(0.99)).sum()), tokens + len(found)
+            log_probs = table.gather(1, window[0, 1:, None])[first - start - 1 :, 0]
+            flagged, tokens = flagged + int((log_probs >= math.log(0.99)).sum()), tokens + len(log_probs)
             first = start + window.shape[1]
             start = first - size // 2
     return flagged, tokens

@@ -32,17 +32,17 @@ def rejects(out, name):
 def test_a_bad_line_stops_the_run_with_file_and_line_or_is_rejected(config, tmp_path, kind):
     line, reason = BAD[kind]
     (tmp_path / "x.jsonl").write_bytes(GOOD + line + b"\n" + GOOD.replace(b"good", b"other"))
-    chosen = {**config, "layout": {"max_document_bytes": 150}}
+    strict = {**config, "layout": {"max_document_bytes": 150}}
     with pytest.raises(InputError, match=f"x.jsonl, line 2: .*{reason}"):
-        run(chosen, tmp_path / "x.jsonl", tmp_path / "out")
+        run(strict, tmp_path / "x.jsonl", tmp_path / "out")
     assert not (tmp_path / "out" / "documents" / "x.jsonl").exists()
     assert not list((tmp_path / "out").rglob("*.partial"))
     # The same output goes on: what is rejected changes nothing of what is finished.
-    outcome = run({**chosen, "on_error": "skip"}, tmp_path / "x.jsonl", tmp_path / "out")
+    outcome = run({**strict, "on_error": "skip"}, tmp_path / "x.jsonl", tmp_path / "out")
     assert (outcome.counts["documents"], outcome.counts["written"], outcome.rejected) == (3, 2, 1)
-    (found,) = rejects(tmp_path / "out", "x.jsonl")
-    assert reason in found["reason"]
-    assert kind == "too long" or base64.b64decode(found["base64"]).strip() == line
+    (rejected,) = rejects(tmp_path / "out", "x.jsonl")
+    assert reason in rejected["reason"]
+    assert kind == "too long" or base64.b64decode(rejected["base64"]).strip() == line
 
 
 def test_a_torn_gzip_keeps_what_came_before(config, tmp_path):
@@ -59,7 +59,7 @@ def test_a_torn_gzip_keeps_what_came_before(config, tmp_path):
 
 def test_an_empty_file_is_a_rejection(config, tmp_path):
     (tmp_path / "x.jsonl").write_bytes(b"")
-    with pytest.raises(InputError, match="no document"):
+    with pytest.raises(InputError, match="no document: the file"):
         run(config, tmp_path / "x.jsonl", tmp_path / "out")
     outcome = run({**config, "on_error": "skip"}, tmp_path / "x.jsonl", tmp_path / "out")
     assert (outcome.counts["documents"], outcome.rejected) == (1, 1)
@@ -75,8 +75,8 @@ def test_a_document_of_at_most_one_token_is_carried_along(config, tmp_path, text
 def test_a_document_longer_than_the_model_is_edited_to_its_end(config, tmp_path):
     text = "Ann saw a red cat. " * 3000
     (tmp_path / "x.txt").write_text(text)
-    chosen = {**config, "rule": {"name": "random", "share": 0.01}}
-    outcome = run(chosen, tmp_path / "x.txt", tmp_path / "out")
+    random = {**config, "rule": {"name": "random", "share": 0.01}}
+    outcome = run(random, tmp_path / "x.txt", tmp_path / "out")
     assert outcome.counts["tokens"] > 15_000
     edits = [json.loads(line) for line in (tmp_path / "out" / "edits" / "x.txt.jsonl").read_text().splitlines()]
     assert max(edit["start"] for edit in edits) > 0.97 * len(text)
@@ -110,7 +110,7 @@ def test_a_probability_that_is_not_a_number_stops_the_run(own_prior, corpus, con
     weights = load_file(own_prior / "model.safetensors")
     weights["model.embed_tokens.weight"][100:] *= float("nan")
     save_file(weights, own_prior / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(InputError, match="is not a number"):
+    with pytest.raises(InputError, match="the prior's probability of a token is NaN"):
         run({**config, "prior": {"path": str(own_prior)}}, corpus, tmp_path / "out")
 
 
@@ -157,10 +157,10 @@ def test_a_fault_of_several_keys_does_not_print_the_whole_configuration(prior):
 
 @pytest.mark.parametrize("name", ["/no/such/model", "../no-such-model", "./no-such-model", "no/such/model"])
 def test_a_missing_folder_is_not_looked_for_on_the_hub(corpus, tmp_path, monkeypatch, name):
-    def asked(*_, **__):
+    def download(*_, **__):
         raise AssertionError("the hub was asked")
 
-    monkeypatch.setattr("tailkeep.scoring.loading.snapshot_download", asked)
+    monkeypatch.setattr("tailkeep.scoring.loading.snapshot_download", download)
     with pytest.raises(InputError, match=r"there is no folder .*no.such.model"):
         run({"prior": {"path": name}}, corpus, tmp_path / "out")
 
@@ -168,7 +168,7 @@ def test_a_missing_folder_is_not_looked_for_on_the_hub(corpus, tmp_path, monkeyp
 @pytest.mark.parametrize(
     ("layout", "message"),
     [
-        ({"document": "blank-line"}, "'blank-line' is for plain text"),
+        ({"document_separator": "blank-line"}, "'blank-line' is for plain text"),
         ({"id_field": "uid"}, "none of the first 1 documents has the field 'uid'"),
     ],
 )
@@ -214,8 +214,8 @@ def test_options_beat_overrides_and_these_the_file(tmp_path, prior):
     (tmp_path / "edit.yaml").write_text(
         f"prior: {{path: {prior}}}\nseed: 1\nnum_threads: 1\nrule: {{threshold: 0.5}}\n"
     )
-    found = load(tmp_path / "edit.yaml", overrides=["seed=2", "num_threads=2"], options={"num_threads": 3})
-    assert (found.seed, found.num_threads, found.rule.threshold) == (2, 3, 0.5)
+    loaded = load(tmp_path / "edit.yaml", overrides=["seed=2", "num_threads=2"], options={"num_threads": 3})
+    assert (loaded.seed, loaded.num_threads, loaded.rule.threshold) == (2, 3, 0.5)
 
 
 # Tasks

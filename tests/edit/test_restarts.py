@@ -114,23 +114,23 @@ def test_a_worker_that_is_killed_is_told_and_the_next_run_goes_on(corpus, config
     while not (workers := children(driver.pid)) and time.monotonic() < end:
         time.sleep(0.05)
     os.kill(workers[-1], signal.SIGKILL)
-    _, told = driver.communicate(timeout=60)
+    _, errors = driver.communicate(timeout=60)
     assert driver.returncode
-    assert WorkerError.__name__ in told
+    assert WorkerError.__name__ in errors
     assert run(config, corpus, tmp_path / "out").complete
     assert left_by(tmp_path / "out") == undisturbed
 
 
 def children(pid):
     """The worker processes of `pid`, without multiprocessing's own."""
-    found = []
+    workers = []
     for folder in Path("/proc").iterdir():
         try:
             if folder.name.isdigit() and (folder / "stat").read_text().split(")")[1].split()[1] == str(pid):
-                found += [int(folder.name)] if "spawn_main" in (folder / "cmdline").read_text() else []
+                workers += [int(folder.name)] if "spawn_main" in (folder / "cmdline").read_text() else []
         except OSError:
             continue
-    return sorted(found)
+    return sorted(workers)
 
 
 def test_a_full_disk_is_named_and_nothing_is_called_finished(corpus, config, tmp_path):
@@ -141,22 +141,22 @@ def test_a_full_disk_is_named_and_nothing_is_called_finished(corpus, config, tmp
 
 def test_a_sample_tells_of_the_whole_and_writes_nothing(corpus, config, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    found = estimate(load(config), corpus, limit=8)
-    assert found.documents == found.outcome.counts["documents"] == 8
-    assert found.outcome.counts["flagged"] > 0
-    assert found.tokens_per_second > 0
-    assert 0.2 < found.bytes / sum(shard.size for shard in find_shards(corpus)) < 20
-    assert found.lines()[-1] == "nothing was written"
+    result = estimate(load(config), corpus, limit=8)
+    assert result.documents == result.outcome.counts["documents"] == 8
+    assert result.outcome.counts["flagged"] > 0
+    assert result.tokens_per_second > 0
+    assert 0.2 < result.bytes / sum(shard.size for shard in find_shards(corpus)) < 20
+    assert result.lines()[-1] == "nothing was written"
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_sample_of_everything_estimates_what_a_run_takes(corpus, config, tmp_path):
-    found = estimate(load(config), corpus / "a.jsonl", limit=1000)
+    result = estimate(load(config), corpus / "a.jsonl", limit=1000)
     run(config, corpus / "a.jsonl", tmp_path / "out")
-    kept = ("documents", "edits", "ids")
-    written = sum(len(data) for name, data in left_by(tmp_path / "out").items() if name.startswith(kept))
+    folders = ("documents", "edits", "ids")
+    num_bytes = sum(len(data) for name, data in left_by(tmp_path / "out").items() if name.startswith(folders))
     mark = len((tmp_path / "out" / "documents" / "tailkeep.json").read_bytes())
-    assert found.bytes == pytest.approx(written - mark, rel=0.02)
+    assert result.bytes == pytest.approx(num_bytes - mark, rel=0.02)
 
 
 @pytest.fixture(scope="module")
@@ -185,22 +185,22 @@ def test_a_file_edited_in_parts_is_one_file(corpus, config, undisturbed, in_part
 
 
 def test_the_counts_of_parts_add_up_to_those_of_the_file(undisturbed, in_parts):
-    whole, parts = (json.loads(left["summary.json"])["counts"] for left in (undisturbed, in_parts))
+    whole, parts = (json.loads(files["summary.json"])["counts"] for files in (undisturbed, in_parts))
     assert parts == whole
 
 
 @pytest.mark.slow
 def test_parts_joined_after_any_failure_leave_the_same_bytes(corpus, config, in_parts, tmp_path):
-    chosen = {**config, "row_groups": 1}
+    edit_config = {**config, "row_groups": 1}
     counting = FaultyShardStorage()
-    run(chosen, corpus, tmp_path / "counted", storage=counting)
+    run(edit_config, corpus, tmp_path / "counted", storage=counting)
     assert left_by(tmp_path / "counted") == in_parts
     # Joining comes last.
     for n in range(counting.count - 45, counting.count + 1, 2):
         out = tmp_path / str(n)
         with pytest.raises(Killed):
-            run(chosen, corpus, out, storage=FaultyShardStorage(Fault(n, "killed", half=bool(n % 4 < 2))))
-        assert run(chosen, corpus, out).complete
+            run(edit_config, corpus, out, storage=FaultyShardStorage(Fault(n, "killed", half=bool(n % 4 < 2))))
+        assert run(edit_config, corpus, out).complete
         assert left_by(out) == in_parts, n
 
 

@@ -52,14 +52,14 @@ def test_only_the_text_of_a_line_changes_and_the_log_tells_how(finished, corpus)
     changed = 0
     for old, new in zip(before, after, strict=True):
         tree, edited = json.loads(old), json.loads(new)
-        own = [edit for edit in edits if edit["document"] == tree["id"]]
+        document_edits = [edit for edit in edits if edit["document"] == tree["id"]]
         text = tree["text"]
-        for edit in reversed(own):
+        for edit in reversed(document_edits):
             assert text[edit["start"] : edit["end"]] == edit["old"] != edit["new"]
             text = text[: edit["start"]] + edit["new"] + text[edit["end"] :]
         assert edited == {**tree, "text": text}
-        assert own or new == old
-        changed += bool(own)
+        assert document_edits or new == old
+        changed += bool(document_edits)
     assert changed > 0
 
 
@@ -82,10 +82,10 @@ def test_flagged_tokens_are_those_of_a_plain_forward_pass(finished, corpus, prio
         ids = torch.tensor([tokenizer(row["text"])["input_ids"]])
         with torch.no_grad():
             table = network(input_ids=ids).logits[0, :-1].log_softmax(-1)
-        found = table.gather(1, ids[0, 1:, None])[:, 0]
-        assert (found - math.log(THRESHOLD)).abs().min() > 1e-5
-        flagged += int((found >= math.log(THRESHOLD)).sum())
-        tokens += len(found)
+        log_probs = table.gather(1, ids[0, 1:, None])[:, 0]
+        assert (log_probs - math.log(THRESHOLD)).abs().min() > 1e-5
+        flagged += int((log_probs >= math.log(THRESHOLD)).sum())
+        tokens += len(log_probs)
     counts = json.loads((finished[1] / "manifests" / "a.jsonl.json").read_text())["counts"]
     assert (counts["flagged"], counts["tokens"]) == (flagged, tokens)
 
@@ -126,8 +126,8 @@ def test_only_the_turns_of_the_assistant_are_edited_and_prompts_are_context(conf
     turns = [("user", "Ann saw a red cat."), ("assistant", "Ben had a little boat."), ("user", "It was Ben's.")]
     row = {"messages": [{"role": role, "content": text} for role, text in turns]}
     (tmp_path / "chat.jsonl").write_text(json.dumps(row) + "\n")
-    chosen = {**config, "layout": {"chat": {}}, "rule": {"name": "random", "share": 1.0}}
-    run(chosen, tmp_path / "chat.jsonl", tmp_path / "out")
+    settings = {**config, "layout": {"chat": {}}, "rule": {"name": "random", "share": 1.0}}
+    run(settings, tmp_path / "chat.jsonl", tmp_path / "out")
     edited = json.loads((tmp_path / "out" / "documents" / "chat.jsonl").read_text())
     contents = [turn["content"] for turn in edited["messages"]]
     assert contents[0::2] == [turns[0][1], turns[2][1]]
@@ -136,7 +136,7 @@ def test_only_the_turns_of_the_assistant_are_edited_and_prompts_are_context(conf
     # The same answer to another question is judged anew.
     row["messages"][0]["content"] = "Dov had an old house."
     (tmp_path / "chat.jsonl").write_text(json.dumps(row) + "\n")
-    run(chosen, tmp_path / "chat.jsonl", tmp_path / "other")
+    run(settings, tmp_path / "chat.jsonl", tmp_path / "other")
     first, second = (logged(tmp_path / name, "chat.jsonl") for name in ("out", "other"))
     assert [edit["old_p"] for edit in first] != [edit["old_p"] for edit in second]
 
@@ -144,8 +144,12 @@ def test_only_the_turns_of_the_assistant_are_edited_and_prompts_are_context(conf
 def test_protected_parts_stay_and_are_counted(config, tmp_path):
     texts = ["Ann saw 1,234 cats at www.example.org in 1999.", "Q: red? A: green."]
     (tmp_path / "x.txt").write_text("\n".join(texts) + "\n")
-    chosen = {**config, "rule": {"name": "random", "share": 1.0}, "protection": {"numbers": True, "prompt_until": "A:"}}
-    outcome = run(chosen, tmp_path / "x.txt", tmp_path / "out")
+    settings = {
+        **config,
+        "rule": {"name": "random", "share": 1.0},
+        "protection": {"numbers": True, "prompt_until": "A:"},
+    }
+    outcome = run(settings, tmp_path / "x.txt", tmp_path / "out")
     first, second = (tmp_path / "out" / "documents" / "x.txt").read_text().splitlines()
     # Without the mark that ends a prompt a text is all prompt.
     assert first == texts[0]
@@ -164,9 +168,9 @@ def test_token_ids_are_those_of_the_edits(corpus, config, tmp_path, prior):
     edits = logged(tmp_path / "out", "a.jsonl")
     for row, ids in zip(rows, table["ids"].to_pylist(), strict=True):
         original = tokenizer(row["text"])["input_ids"]
-        own = [edit for edit in edits if edit["document"] == row["id"]]
+        document_edits = [edit for edit in edits if edit["document"] == row["id"]]
         differing = [(old, new) for old, new in zip(original, ids, strict=True) if old != new]
-        assert differing == [(edit["old_id"], edit["new_id"]) for edit in own]
+        assert differing == [(edit["old_id"], edit["new_id"]) for edit in document_edits]
     assert 0 <= outcome.counts["retokenized_otherwise"] <= outcome.counts["edited"]
 
 
@@ -244,7 +248,7 @@ def test_two_documents_with_one_id_are_refused_across_shards(config, tmp_path):
     corpus.mkdir()
     for name in ("one", "two"):
         (corpus / f"{name}.jsonl").write_bytes(lines([{"id": "same", "text": "Ann saw a cat."}], ""))
-    with pytest.raises(InputError, match="two documents have one id"):
+    with pytest.raises(InputError, match="two documents have the same id"):
         run(config, corpus, tmp_path / "out")
     assert not (tmp_path / "out" / "summary.json").exists()
 

@@ -31,7 +31,7 @@ def ids(tokenizer):
 
 
 @pytest.fixture(scope="module")
-def chosen(config, prior):
+def ids_config(config, prior):
     return {**config, "layout": {"token_field": "input_ids", "tokenizer": str(prior)}}
 
 
@@ -55,18 +55,18 @@ def corpus_of_ids(ids, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def finished(corpus_of_ids, chosen, tmp_path_factory):
+def finished(corpus_of_ids, ids_config, tmp_path_factory):
     out = tmp_path_factory.mktemp("finished-ids") / "out"
-    return run(chosen, corpus_of_ids, out), out
+    return run(ids_config, corpus_of_ids, out), out
 
 
 def ids_in(folder, name="input_ids"):
-    found = {}
+    contents = {}
     for path in sorted(folder.glob("*.jsonl")):
-        found |= {row["id"]: row[name] for row in map(json.loads, path.read_text().splitlines())}
+        contents |= {row["id"]: row[name] for row in map(json.loads, path.read_text().splitlines())}
     for path in sorted(folder.glob("*.parquet")):
-        found |= {row["id"]: row[name] for row in pq.read_table(path).to_pylist()}
-    return found
+        contents |= {row["id"]: row[name] for row in pq.read_table(path).to_pylist()}
+    return contents
 
 
 def logged(out):
@@ -120,12 +120,12 @@ def test_everything_but_the_ids_stays_as_it_was(finished, corpus_of_ids, own_has
 
 
 @pytest.mark.slow
-def test_two_workers_leave_the_same_bytes(finished, corpus_of_ids, chosen, tmp_path):
-    run(chosen, corpus_of_ids, tmp_path / "out", workers=2)
+def test_two_workers_leave_the_same_bytes(finished, corpus_of_ids, ids_config, tmp_path):
+    run(ids_config, corpus_of_ids, tmp_path / "out", workers=2)
     assert left_by(tmp_path / "out") == left_by(finished[1])
 
 
-def test_a_run_that_was_stopped_goes_on_and_leaves_the_same_bytes(finished, corpus_of_ids, chosen, tmp_path):
+def test_a_run_that_was_stopped_goes_on_and_leaves_the_same_bytes(finished, corpus_of_ids, ids_config, tmp_path):
     class StopError(Exception):
         pass
 
@@ -134,17 +134,17 @@ def test_a_run_that_was_stopped_goes_on_and_leaves_the_same_bytes(finished, corp
             raise StopError
 
     with pytest.raises(StopError):
-        run(chosen, corpus_of_ids, tmp_path / "out", observe=stop)
-    assert run(chosen, corpus_of_ids, tmp_path / "out") == finished[0]
+        run(ids_config, corpus_of_ids, tmp_path / "out", observe=stop)
+    assert run(ids_config, corpus_of_ids, tmp_path / "out") == finished[0]
     assert left_by(tmp_path / "out") == left_by(finished[1])
 
 
-def test_special_tokens_and_parts_of_characters_are_never_touched(chosen, tokenizer, tmp_path):
+def test_special_tokens_and_parts_of_characters_are_never_touched(ids_config, tokenizer, tmp_path):
     pieces = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("Ann saw", " 数 a red cat.")]
     row = [tokenizer.eos_token_id, *pieces[0], tokenizer.eos_token_id, *pieces[1], tokenizer.eos_token_id]
     (tmp_path / "x.jsonl").write_text(json.dumps({"input_ids": row}) + "\n")
     wild = {"rule": {"name": "random", "share": 1.0}, "sampler": {"top_k": None, "temperature": 1e6}}
-    outcome = run({**chosen, **wild}, tmp_path / "x.jsonl", tmp_path / "out")
+    outcome = run({**ids_config, **wild}, tmp_path / "x.jsonl", tmp_path / "out")
     edited = json.loads((tmp_path / "out" / "documents" / "x.jsonl").read_text())["input_ids"]
     surfaces = read_token_texts(tokenizer)
     fixed = [at for at, token in enumerate(row) if surfaces[token] is None]
@@ -155,11 +155,11 @@ def test_special_tokens_and_parts_of_characters_are_never_touched(chosen, tokeni
     assert all(surfaces[token] is not None for at, token in enumerate(edited) if at not in fixed)
 
 
-def test_protected_text_is_protected_in_ids_too(chosen, tokenizer, tmp_path):
+def test_protected_text_is_protected_in_ids_too(ids_config, tokenizer, tmp_path):
     row = tokenizer("Ann saw 1999 cats.")["input_ids"]
     (tmp_path / "x.jsonl").write_text(json.dumps({"input_ids": row}) + "\n")
     wild = {"rule": {"name": "random", "share": 1.0}, "protection": {"numbers": True}}
-    outcome = run({**chosen, **wild}, tmp_path / "x.jsonl", tmp_path / "out")
+    outcome = run({**ids_config, **wild}, tmp_path / "x.jsonl", tmp_path / "out")
     assert outcome.counts["refused/protected"] > 0
     edited = json.loads((tmp_path / "out" / "documents" / "x.jsonl").read_text())["input_ids"]
     assert "1999" in tokenizer.decode(edited)
@@ -171,23 +171,23 @@ def test_protected_text_is_protected_in_ids_too(chosen, tokenizer, tmp_path):
 DELETING = {"rule": {"name": "low", "threshold": 1e-4, "action": "delete"}, "sampler": {}}
 
 
-def test_deletion_makes_the_list_shorter(chosen, corpus_of_ids, tmp_path):
-    outcome = run({**chosen, **DELETING}, corpus_of_ids / "a.jsonl", tmp_path / "out")
+def test_deletion_makes_the_list_shorter(ids_config, corpus_of_ids, tmp_path):
+    outcome = run({**ids_config, **DELETING}, corpus_of_ids / "a.jsonl", tmp_path / "out")
     before = {name: len(row) for name, row in ids_in(corpus_of_ids).items()}
     after = {name: len(row) for name, row in ids_in(tmp_path / "out" / "documents").items()}
     assert sum(before[name] - length for name, length in after.items()) == outcome.counts["deleted"] > 0
 
 
 @pytest.mark.parametrize("rule", [DELETING["rule"], {"name": "toedit", "delete_below": 1e-4}])
-def test_deletion_beside_a_list_as_long_is_refused(chosen, corpus_of_ids, tmp_path, rule):
+def test_deletion_beside_a_list_as_long_is_refused(ids_config, corpus_of_ids, tmp_path, rule):
     with pytest.raises(ConfigError, match=r"c\.parquet, row 0: the field 'attention_mask' is as long as 'input_ids'"):
-        run({**chosen, "rule": rule, "on_error": "skip"}, corpus_of_ids / "c.parquet", tmp_path / "out")
+        run({**ids_config, "rule": rule, "on_error": "skip"}, corpus_of_ids / "c.parquet", tmp_path / "out")
 
 
-def test_a_list_that_repeats_the_ids_is_warned_about(chosen, ids, tmp_path):
+def test_a_list_that_repeats_the_ids_is_warned_about(ids_config, ids, tmp_path):
     rows = [{"input_ids": row, "labels": [-100, *row[1:]], "attention_mask": [1] * len(row)} for row in ids[:5]]
     (tmp_path / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    outcome = run(chosen, tmp_path / "x.jsonl", tmp_path / "out")
+    outcome = run(ids_config, tmp_path / "x.jsonl", tmp_path / "out")
     (warning,) = outcome.warnings()
     assert warning.startswith(f"{outcome.counts['edited']} edited documents have another list that repeats their token")
     for line, row in zip((tmp_path / "out" / "documents" / "x.jsonl").read_text().splitlines(), rows, strict=True):
@@ -215,10 +215,10 @@ def test_ids_of_another_tokenizer_are_refused(config, corpus_of_ids, tmp_path, o
         return {**config, "layout": {"token_field": "input_ids", "tokenizer": tokenizer}}
 
     other = "0" * 64
-    message = f"the ids are of the tokenizer {'0' * 12}, and the prior's is {own_hash[:12]}"
+    message = f"the ids come from the tokenizer {'0' * 12}, but the prior's is {own_hash[:12]}"
     with pytest.raises(InputError, match=message):
         run(layout(other), corpus_of_ids, tmp_path / "out")
-    with pytest.raises(InputError, match=r"layout\.tokenizer: no/such is no folder, and no hash"):
+    with pytest.raises(InputError, match=r"layout\.tokenizer: no/such is neither a folder nor a hash of 64 digits"):
         run(layout("no/such"), corpus_of_ids, tmp_path / "out")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"layout\.tokenizer: .*empty holds no tokenizer"):
@@ -242,7 +242,7 @@ def test_the_ids_of_an_edit_tell_their_tokenizer_and_that_they_are_edited(config
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])
-def test_an_id_that_the_tokenizer_does_not_have_stops_with_its_place_or_is_rejected(chosen, ids, tmp_path, kind):
+def test_an_id_that_the_tokenizer_does_not_have_stops_with_its_place_or_is_rejected(ids_config, ids, tmp_path, kind):
     rows = [{"input_ids": ids[0]}, {"input_ids": [*ids[1], 70000]}]
     path = tmp_path / f"x.{kind}"
     if kind == "jsonl":
@@ -251,33 +251,33 @@ def test_an_id_that_the_tokenizer_does_not_have_stops_with_its_place_or_is_rejec
         pq.write_table(pa.Table.from_pylist(rows), path)
     place = "line 2" if kind == "jsonl" else "row 1"
     with pytest.raises(InputError, match=rf"x\.{kind}, {place}: number {len(ids[1])} of 'input_ids' is 70000"):
-        run(chosen, path, tmp_path / "out")
-    outcome = run({**chosen, "on_error": "skip"}, path, tmp_path / "out")
+        run(ids_config, path, tmp_path / "out")
+    outcome = run({**ids_config, "on_error": "skip"}, path, tmp_path / "out")
     assert (outcome.counts["documents"], outcome.counts["written"], outcome.rejected) == (2, 1, 1)
-    (found,) = map(json.loads, (tmp_path / "out" / "rejects" / f"x.{kind}.jsonl").read_text().splitlines())
-    assert found["reason"].startswith(
-        f"number {len(ids[1])} of 'input_ids' is 70000, and the prior's tokenizer has ids"
+    (rejected,) = map(json.loads, (tmp_path / "out" / "rejects" / f"x.{kind}.jsonl").read_text().splitlines())
+    assert rejected["reason"].startswith(
+        f"number {len(ids[1])} of 'input_ids' is 70000, but the prior's tokenizer has ids"
     )
-    assert found["base64"]
+    assert rejected["base64"]
 
 
-def test_a_column_that_cannot_hold_the_edited_ids_is_refused(chosen, tmp_path):
+def test_a_column_that_cannot_hold_the_edited_ids_is_refused(ids_config, tmp_path):
     pq.write_table(pa.table({"input_ids": pa.array([[1, 2]], pa.list_(pa.uint8()))}), tmp_path / "x.parquet")
-    with pytest.raises(InputError, match=r"ids of type list<.*uint8> have no room for the tokenizer's \d+"):
-        run(chosen, tmp_path / "x.parquet", tmp_path / "out")
+    with pytest.raises(InputError, match=r"ids of type list<.*uint8> cannot hold the tokenizer's \d+ ids"):
+        run(ids_config, tmp_path / "x.parquet", tmp_path / "out")
     inner = pa.array([{"ids": [1, 2]}], pa.struct([("ids", pa.list_(pa.int32(), 2))]))
     pq.write_table(pa.table({"a": inner}), tmp_path / "x.parquet")
-    nested = {**chosen, "layout": {**chosen["layout"], "token_field": "a.ids"}}
+    nested = {**ids_config, "layout": {**ids_config["layout"], "token_field": "a.ids"}}
     with pytest.raises(ConfigError, match=r"x\.parquet: ids of type fixed_size_list.* have a fixed length"):
         run({**nested, **DELETING}, tmp_path / "x.parquet", tmp_path / "out")
     assert run(nested, tmp_path / "x.parquet", tmp_path / "out").counts["written"] == 1
 
 
-def test_an_output_of_text_is_refused_beside_ids(chosen):
+def test_an_output_of_text_is_refused_beside_ids(ids_config):
     with pytest.raises(ConfigError, match=r"output 'both' does nothing beside layout\.token_field"):
-        load({**chosen, "output": "both"})
+        load({**ids_config, "output": "both"})
 
 
-def test_plain_text_holds_no_ids(chosen, corpus, tmp_path):
+def test_plain_text_holds_no_ids(ids_config, corpus, tmp_path):
     with pytest.raises(ConfigError, match=r"c\.txt is plain text and has no field"):
-        run(chosen, corpus / "c.txt", tmp_path / "out")
+        run(ids_config, corpus / "c.txt", tmp_path / "out")

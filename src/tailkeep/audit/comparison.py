@@ -325,5 +325,5 @@ def _too_few_message(counts: Sequence[NDArray[np.int64]], length: int) -> str:
     numbers = " and ".join(str(int((count >= length).sum())) for count in counts)
     return (
         f"the samples have {numbers} documents of at least {length} words. A comparison needs {_MIN_DOCUMENTS} "
-        "per side. Give larger corpora, lower sample.min_words, or form longer documents (layout.document)."
+        "per side. Give larger corpora, lower sample.min_words, or form longer documents (layout.document_separator)."
     )

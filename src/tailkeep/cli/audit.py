@@ -69,7 +69,7 @@ def audit(
     layout = {
         "text_fields": text_field,
         "id_field": id_field,
-        "document": document_separator,
+        "document_separator": document_separator,
         "max_document_bytes": max_document_bytes,
     }
     options = {"prior": {"path": prior}, "layout": layout, "on_error": on_error, "memory_mb": memory_mb}

@@ -158,7 +158,7 @@ def _layout(text_field: list[str] | None, document_separator: str | None) -> "La
     from tailkeep.config import validate
     from tailkeep.data.corpus import Layout
 
-    options: dict[str, Any] = {"text_fields": text_field, "document": document_separator}
+    options: dict[str, Any] = {"text_fields": text_field, "document_separator": document_separator}
     return validate(Layout, {key: value for key, value in options.items() if value}, source="layout")
 
 

@@ -1,7 +1,10 @@
-"""The edit of documents: scored, judged, drawn, spliced.
+"""Editing documents: tokenize, score, sample, splice.
 
-Rule: what becomes of a document is a function of (document, prior, rule, seed) and of the documents scored beside it,
-which a shard alone decides.
+The strings of a document are joined to one text, prompts before their answers, so that each token is scored on the
+whole document before it.
+
+Rule: an edited document is a function of (document, prior, rule, seed) and of the group in which it is scored, and the
+groups are a function of the shard.
 """
 
 from collections import Counter
@@ -31,92 +34,86 @@ from tailkeep.rules import (
 from tailkeep.rules.edit_plan import EditPlan
 from tailkeep.scoring import ScoredDocument
 
-# Documents as rows of tokens for the prior; those that are token ids already are spelled as text.
-#
-# Rule: all strings of a document make one text, prompts before what they prompt, so that every token is judged on the
-# whole document before it; which characters may be edited is known of each token.
-
-
 BETWEEN = "\n"
-"""What stands between two strings of a document; it is never edited and never written."""
+"""The separator of two strings of a document. It is never edited and never written."""
 
-# A group is read, scored and written together: enough for batches without much padding, few enough for any memory.
+# The limits of a group, which is read, scored and written together: enough for batches with little padding.
 _CHARACTERS = 1 << 20
 _PER_TOKEN = 4
 _DOCUMENTS = 1 << 14
 
 
 @dataclass(frozen=True)
-class TextPiece:
-    """An editable part, which begins at character `start` of the document's text, and the positions of its tokens."""
+class EditableField:
+    """An editable field, the character of the document's text at which it starts, and the positions of its tokens."""
 
-    part: TextField
+    source: TextField
     start: int
     positions: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class PreparedDocument:
-    """A document with its tokens; `editable` (T,) tells which stand, whole, in an editable part."""
+    """A document with its tokens; `editable` (T,) is the mask of tokens that are completely in an editable field."""
 
     record: Record
     tokens: TokenizedText
-    pieces: tuple[TextPiece, ...]
+    editable_fields: tuple[EditableField, ...]
     editable: NDArray[np.bool_]
 
 
-def groups_of(
+def group_documents(
     records: Iterable[Record], tokenizer: TextTokenizer, detokenize: Detokenizer
 ) -> Iterator[list[PreparedDocument]]:
-    """Consecutive documents that are worked on together; how they are cut depends on the documents alone."""
+    """Groups of consecutive documents; the grouping depends on the documents alone."""
     group: list[Record] = []
     characters = 0
     for record in records:
         group.append(record)
-        characters += sum(len(part.text) + _PER_TOKEN * len(part.ids or ()) for part in record.parts)
+        characters += sum(len(field.text) + _PER_TOKEN * len(field.ids or ()) for field in record.fields)
         if characters >= _CHARACTERS or len(group) >= _DOCUMENTS:
-            yield _prepare_any(group, tokenizer, detokenize)
+            yield _prepare_group(group, tokenizer, detokenize)
             group, characters = [], 0
     if group:
-        yield _prepare_any(group, tokenizer, detokenize)
+        yield _prepare_group(group, tokenizer, detokenize)
 
 
-def _prepare_any(records: list[Record], tokenizer: TextTokenizer, detokenize: Detokenizer) -> list[PreparedDocument]:
+def _prepare_group(records: list[Record], tokenizer: TextTokenizer, detokenize: Detokenizer) -> list[PreparedDocument]:
     return prepare_ids(records, detokenize) if records[0].tokens else prepare(records, tokenizer)
 
 
 def prepare(records: list[Record], tokenizer: TextTokenizer) -> list[PreparedDocument]:
-    """Each of `records` with its tokens."""
-    texts = [BETWEEN.join(part.text for part in record.parts) for record in records]
-    return [_prepared(record, tokens) for record, tokens in zip(records, tokenizer(texts), strict=True)]
+    """Tokenize each of `records`."""
+    texts = [BETWEEN.join(field.text for field in record.fields) for record in records]
+    return [_prepare_one(record, tokens) for record, tokens in zip(records, tokenizer(texts), strict=True)]
 
 
 def prepare_ids(records: list[Record], detokenize: Detokenizer) -> list[PreparedDocument]:
-    """Each of `records`, which hold one list of token ids, with these as its tokens."""
-    decoded = zip(records, detokenize([np.array(record.parts[0].ids, np.int32) for record in records]), strict=True)
+    """Decode each of `records`, documents of token ids, keeping these ids as its tokens."""
+    decoded = zip(records, detokenize([np.array(record.fields[0].ids, np.int32) for record in records]), strict=True)
     return [
-        _prepared(replace(record, parts=(replace(record.parts[0], text=text),)), tokens)
+        _prepare_one(replace(record, fields=(replace(record.fields[0], text=text),)), tokens)
         for record, (text, tokens) in decoded
     ]
 
 
-def _prepared(record: Record, tokens: TokenizedText) -> PreparedDocument:
+def _prepare_one(record: Record, tokens: TokenizedText) -> PreparedDocument:
     starts, ends = tokens.offsets.reshape(-1, 2).T
     editable = np.zeros(len(tokens.ids), np.bool_)
-    pieces = []
+    editable_fields = []
     start = 0
-    for part in record.parts:
-        if part.editable:
-            inside = (starts >= start) & (ends <= start + len(part.text)) & (ends > starts)
+    for field in record.fields:
+        if field.editable:
+            inside = (starts >= start) & (ends <= start + len(field.text)) & (ends > starts)
             editable |= inside
-            pieces.append(TextPiece(part, start, np.flatnonzero(inside)))
-        start += len(part.text) + len(BETWEEN)
-    return PreparedDocument(record, tokens, tuple(pieces), editable)
+            editable_fields.append(EditableField(field, start, np.flatnonzero(inside)))
+        start += len(field.text) + len(BETWEEN)
+    return PreparedDocument(record, tokens, tuple(editable_fields), editable)
 
 
 @dataclass(frozen=True)
 class TokenChange:
-    """An edit of one string: its path, the token's position in the document, and ln p of what is drawn."""
+    """An edit of one string: its path, the position of the token in the document, and ln p of the new token."""
 
     path: str
     position: int
@@ -130,10 +127,10 @@ class EditedDocument:
 
     Attributes:
         log_probs: (T,) of the original tokens, in nats.
-        flagged: (F,) positions that were resampled, of which most stay what they were.
+        flagged: (F,) positions that were resampled; most get the same token again.
         deleted: positions that the rule deletes.
-        changes: what was changed, in order.
-        refused: how many changes were refused, by reason.
+        changes: the changed tokens, in order.
+        refused: the number of refused changes, by reason.
     """
 
     prepared: PreparedDocument
@@ -145,7 +142,7 @@ class EditedDocument:
 
     @cached_property
     def texts(self) -> dict[str, str]:
-        """The document's editable strings by path; none if it is token ids."""
+        """The edited strings by path; none if the document is token ids."""
         texts = self.prepared.record.texts
         for path in texts.keys() & {change.path for change in self.changes}:
             texts[path] = apply_edits(texts[path], (change.edit for change in self.changes if change.path == path))
@@ -153,42 +150,44 @@ class EditedDocument:
 
     @property
     def contents(self) -> dict[str, Content]:
-        """The document's editable strings by path, or its token ids."""
+        """The edited strings by path, or the edited token ids."""
         tokens = self.prepared.record.tokens
         return {tokens.path: tuple(self.ids.tolist())} if tokens else {**self.texts}
 
     @property
     def ids(self) -> NDArray[np.int32]:
-        """The document's tokens with the changes, among them those of prompts and those put around the text."""
+        """All token ids after the changes, including those of prompts and the special tokens around the text."""
         ids = self.prepared.tokens.ids.astype(np.int32)
         for change in self.changes:
             if change.edit.new_id is not None:
                 ids[change.position] = change.edit.new_id
         return np.delete(ids, [change.position for change in self.changes if change.edit.new_id is None])
 
-    def keeping(self, changes: Sequence[TokenChange], reason: str) -> "EditedDocument":
-        """The same with these changes only; the others are refused for `reason`."""
+    def restrict_to(self, changes: Sequence[TokenChange], reason: str) -> "EditedDocument":
+        """The document with these changes only; the others are refused for `reason`."""
         refused = Counter(self.refused)
         refused[reason] += len(self.changes) - len(changes)
         return replace(self, changes=tuple(changes), refused=refused)
 
 
 class DocumentEditor:
-    """Edits groups of documents. `barred` are characters that no drawn token may hold."""
+    """Edits groups of documents. No sampled token may contain a character of `excluded_characters`."""
 
-    def __init__(self, model: EditPrior, config: EditConfig, *, barred: str = "") -> None:
+    def __init__(self, model: EditPrior, config: EditConfig, *, excluded_characters: str = "") -> None:
         self._model, self._config = model, config
-        self._allowed = torch.from_numpy(model.surfaces.allowed(model.scorer.vocab_size, without=barred))
+        self._allowed = torch.from_numpy(
+            model.token_texts.allowed(model.scorer.vocab_size, without=excluded_characters)
+        )
 
     def edit(self, group: Sequence[PreparedDocument]) -> Iterator[EditedDocument]:
-        """Each document of `group` after its edit, in order.
+        """Edit the documents of `group`, in order.
 
         Raises:
-            InputError: the prior gives no probability for a token.
+            InputError: the prior gives NaN for a token.
         """
         lengths = [len(prepared.tokens.ids) for prepared in group]
         starts = np.cumsum([0, *lengths[:-1]])
-        decisions = EditPlan(
+        plan = EditPlan(
             self._config.rule,
             self._config.sampler,
             starts=starts,
@@ -197,11 +196,11 @@ class DocumentEditor:
             stream=partial(self._uniforms, group),
         )
         scores = self._model.scorer.score(
-            [prepared.tokens.ids.astype(np.int32, copy=False) for prepared in group], decisions.flag, decisions.sample
+            [prepared.tokens.ids.astype(np.int32, copy=False) for prepared in group], plan.flag, plan.sample
         )
         for prepared, scored, start, length in zip(group, scores, starts, lengths, strict=True):
             self._check(prepared, scored)
-            deleted = np.flatnonzero(decisions.actions[start : start + length] == Action.DELETE)
+            deleted = np.flatnonzero(plan.actions[start : start + length] == Action.DELETE)
             yield self._spliced(prepared, scored, deleted)
 
     def _uniforms(self, group: Sequence[PreparedDocument], stream: str) -> NDArray[np.float64]:
@@ -212,45 +211,45 @@ class DocumentEditor:
     def _check(prepared: PreparedDocument, scored: ScoredDocument) -> None:
         if np.isnan(scored.log_probs[1:]).any():
             raise InputError(
-                f"{prepared.record.where}: the prior's probability of a token is not a number. "
-                "Set prior.dtype=float32, or give another prior."
+                f"{prepared.record.where}: the prior's probability of a token is NaN. "
+                "Set prior.dtype=float32, or use another prior."
             )
 
     def _spliced(
         self, prepared: PreparedDocument, scored: ScoredDocument, deleted: NDArray[np.int64]
     ) -> EditedDocument:
         originals = prepared.tokens.ids[scored.positions]
-        other = scored.ids != originals
+        replaced = scored.ids != originals
         new_ids: dict[int, int | None] = dict.fromkeys(deleted.tolist())
-        new_ids.update(zip(scored.positions[other].tolist(), scored.ids[other].tolist(), strict=True))
+        new_ids.update(zip(scored.positions[replaced].tolist(), scored.ids[replaced].tolist(), strict=True))
         new_log_probs = zip(scored.positions.tolist(), scored.new_log_probs.tolist(), strict=True)
         log_probs = dict(new_log_probs) if new_ids else {}
         changes: list[TokenChange] = []
         refused: Counter[str] = Counter()
-        for piece in prepared.pieces if new_ids else ():
-            spliced = self._splice(prepared, piece, new_ids)
+        for field in prepared.editable_fields if new_ids else ():
+            spliced = self._splice(prepared, field, new_ids)
             if spliced is not None:
                 edits, reasons = spliced
                 changes += [
-                    TokenChange(piece.part.path, position, edit, None if edit.new_id is None else log_probs[position])
+                    TokenChange(field.source.path, position, edit, None if edit.new_id is None else log_probs[position])
                     for position, edit in edits
                 ]
                 refused += reasons
         return EditedDocument(prepared, scored.log_probs, scored.positions, deleted, tuple(changes), refused)
 
     def _splice(
-        self, prepared: PreparedDocument, piece: TextPiece, new_ids: Mapping[int, int | None]
+        self, prepared: PreparedDocument, field: EditableField, new_ids: Mapping[int, int | None]
     ) -> tuple[list[tuple[int, Edit]], Counter[str]] | None:
-        """The edits of one part with the positions of their tokens, and the reasons of those refused."""
-        positions = piece.positions
-        inside = {place: new_ids[at] for place, at in enumerate(positions.tolist()) if at in new_ids}
+        """The edits of one field with the positions of their tokens, and the numbers of refused edits by reason."""
+        positions = field.positions
+        inside = {index: new_ids[at] for index, at in enumerate(positions.tolist()) if at in new_ids}
         if not inside:
             return None
-        tokens = TokenizedText(prepared.tokens.ids[positions], prepared.tokens.offsets[positions] - piece.start)
+        tokens = TokenizedText(prepared.tokens.ids[positions], prepared.tokens.offsets[positions] - field.start)
         protection = self._config.protection
-        protected = protected_spans(piece.part.text, protection, literals=self._model.literals)
+        protected = protected_spans(field.source.text, protection, literals=self._model.literals)
         spliced = splice(
-            piece.part.text, tokens, inside, self._model.surfaces, protected=protected, guard=protection.guard
+            field.source.text, tokens, inside, self._model.token_texts, protected=protected, guard=protection.guard
         )
         edits = [(int(positions[edit.position]), edit) for edit in spliced.applied]
         return edits, Counter({str(reason): count for reason, count in spliced.reasons.items()})

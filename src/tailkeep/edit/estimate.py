@@ -1,4 +1,4 @@
-"""What an edit would do, told from a few documents. Rule: nothing is written that stays."""
+"""The dry run of an edit: an estimate from a few documents. Rule: every file it writes is deleted."""
 
 import tempfile
 import time
@@ -24,7 +24,7 @@ _LEVEL = 6
 
 @dataclass(frozen=True)
 class EditEstimate:
-    """What a sample tells of the whole: `seconds` is for one worker, `bytes` for the output on the disk."""
+    """Estimates for the whole corpus: `seconds` with one worker, `bytes` of output."""
 
     outcome: EditOutcome
     documents: int
@@ -33,24 +33,24 @@ class EditEstimate:
     bytes: float
 
     def lines(self) -> list[str]:
-        """The estimate in words."""
+        """The estimate, one sentence per line."""
         return [
             f"sample: {self.documents:,} documents of {self.outcome.finished} of {self.outcome.shards} shards",
             *self.outcome.lines()[1:],
             *(f"warning: {line}" for line in self.outcome.warnings()),
             f"speed: {self.tokens_per_second:,.0f} tokens/s with one worker",
-            f"the whole: about {_duration(self.seconds)} with one worker, about {_size(self.bytes)} on the disk",
+            f"whole corpus: about {_duration(self.seconds)} with one worker, about {_size(self.bytes)} of output",
             "nothing was written",
         ]
 
 
 def estimate(config: EditConfig, inputs: str | Path | Sequence[str | Path], *, limit: int) -> EditEstimate:
-    """Edit the first documents of some shards, `limit` in all, and throw the result away.
+    """Edit the first documents of some shards, `limit` in all, and delete the result.
 
     Args:
-        config: as of `run`.
-        inputs: as of `run`.
-        limit: how many documents, taken in equal parts from shards that lie evenly among all of them.
+        config: as for `run`.
+        inputs: as for `run`.
+        limit: the number of documents, in equal parts from evenly spaced shards.
 
     Raises:
         TailkeepError: as `run` does.
@@ -61,18 +61,18 @@ def estimate(config: EditConfig, inputs: str | Path | Sequence[str | Path], *, l
     sample = [shards[number * len(shards) // count] for number in range(count)]
     marks = check_not_edited(shards, previous_runs=config.previous_runs, force=config.force)
     model = load_model(config.prior)
-    check_tokenizer_of_ids(config, shards, model.surfaces)
+    check_tokenizer_of_ids(config, shards, model.token_texts)
     work = ShardEditor(model, config, {})
     counts: Counter[str] = Counter()
     seconds = read = written_bytes = 0.0
     for number, shard in enumerate(sample):
-        most = limit * (number + 1) // count - limit * number // count
+        shard_limit = limit * (number + 1) // count - limit * number // count
         with tempfile.TemporaryDirectory(prefix="tailkeep-") as folder:
             start = time.perf_counter()
-            counts.update(work.work(shard, Path(folder), limit=most))
+            counts.update(work.work(shard, Path(folder), limit=shard_limit))
             seconds += time.perf_counter() - start
             written_bytes += sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
-        read += _bytes_read(shard, config, most)
+        read += _bytes_read(shard, config, shard_limit)
     whole = sum(shard.size for shard in shards) / max(read, 1)
     outcome = EditOutcome("", len(shards), len(sample), counts, changed_before=share_before(marks))
     speed = counts["tokens_read"] / max(seconds, 1e-9)
@@ -80,20 +80,20 @@ def estimate(config: EditConfig, inputs: str | Path | Sequence[str | Path], *, l
 
 
 def _bytes_read(shard: Shard, config: EditConfig, limit: int) -> float:
-    """About how many bytes of the file the first `limit` documents take."""
+    """About how many bytes of the file are its first `limit` documents."""
     records = islice((item for item in read_shard(shard, config.layout) if isinstance(item, Record)), limit)
-    raw = b"\n".join(_raw(record) for record in records)
+    raw = b"\n".join(_raw_bytes(record) for record in records)
     is_packed = shard.compression != "none" or shard.kind == "parquet"
     return min(len(zlib.compress(raw, _LEVEL)) if is_packed else len(raw), shard.size)
 
 
-def _raw(record: Record) -> bytes:
+def _raw_bytes(record: Record) -> bytes:
     raw: bytes | None = getattr(record.origin, "raw", None)
     if raw is not None:
         return raw
     if record.tokens:
         return array("i", record.tokens.ids or ()).tobytes()
-    return "".join(part.text for part in record.parts).encode()
+    return "".join(field.text for field in record.fields).encode()
 
 
 def _duration(seconds: float) -> str:

@@ -1,11 +1,11 @@
-"""Marks that tell an edited corpus from a pristine one.
+"""Provenance: how an edited corpus is recognised.
 
-    documents/**/tailkeep.json   beside the documents, in each folder
+    documents/**/tailkeep.json   next to the documents, in each folder
     tailkeep.edit                in the metadata of parquet files
     sha256                       in the manifests of a run, for copies under other names
 
-Rule: an edit of an edited copy voids the bound of arXiv 2412.14689 (a position could be edited twice), so a corpus that
-can be recognised as edited is refused unless forced; a forced edit carries the changed share on.
+Rule: editing an edited copy voids the bound of arXiv 2412.14689, since a position could be edited twice. So a corpus
+that is recognised as edited is an error unless forced, and a forced edit adds up the changed shares.
 """
 
 import hashlib
@@ -27,81 +27,81 @@ _DOCUMENTS = ("documents/", "parts/")
 
 
 class Provenance(Settings):
-    """That something was edited: by which run, and which share of the tokens of the pristine corpus has changed.
+    """The run that edited a file, and the share of the tokens of the pristine corpus that have changed.
 
-    The share takes in all edits in a row; it is None as long as it is not known.
+    The share includes all edits in sequence. It is None until it is known.
     """
 
     run: str
     changed_share: float | None = None
 
     def text(self) -> str:
-        """The mark as JSON."""
+        """The provenance as JSON."""
         return json.dumps({KEY: self.model_dump(mode="json")}, sort_keys=True) + "\n"
 
     def metadata(self) -> dict[str, str]:
-        """The mark for the metadata of a parquet file, written before the share is known."""
+        """Pairs for the metadata of a parquet file, which is written before the share is known."""
         return {KEY: json.dumps({"run": self.run})}
 
 
 def provenance_of(shards: Sequence[Shard]) -> dict[str, Provenance]:
-    """The marks on those of `shards` that have one, by the shard's name.
+    """The provenance of those of `shards` that are edited, by the name of the shard.
 
     Raises:
         InputError: a file cannot be read.
     """
     folders: dict[str, Provenance | None] = {}
-    marks = {}
+    provenances = {}
     for shard in shards:
         folder = posixpath.dirname(shard.url)
         if folder not in folders:
-            folders[folder] = _beside(folder)
-        mark = folders[folder] or (_inside(shard) if shard.kind == "parquet" else None)
-        if mark is not None:
-            marks[shard.name] = mark
-    return marks
+            folders[folder] = _read_beside(folder)
+        provenance = folders[folder] or (_read_metadata(shard) if shard.kind == "parquet" else None)
+        if provenance is not None:
+            provenances[shard.name] = provenance
+    return provenances
 
 
 def check_not_edited(
     shards: Sequence[Shard], *, previous_runs: Sequence[str], force: bool, among: Sequence[Shard] | None = None
 ) -> dict[str, Provenance]:
-    """The marks on `shards` if the edit is forced; else none, since there are none.
+    """Check that no shard is edited already. With `force`, return their provenance instead.
 
     Args:
-        shards: all of a run.
+        shards: the shards of the run.
         previous_runs: see `check_no_copies`.
-        force: edit them whatever they carry.
-        among: those that are looked at, of a task; all if not given.
+        force: edit them even if they are edited already.
+        among: the shards to check, such as those of a task; all by default.
 
     Raises:
-        InputError: one of them is edited already.
+        InputError: a shard is edited already.
     """
     if force:
         return provenance_of(shards)
-    mine = shards if among is None else among
-    check_not_marked(provenance_of(mine))
-    check_no_copies(mine, previous_runs)
+    shards_to_check = shards if among is None else among
+    check_no_provenance(provenance_of(shards_to_check))
+    check_no_copies(shards_to_check, previous_runs)
     return {}
 
 
-def check_not_marked(marks: Mapping[str, Provenance]) -> None:
-    """Refuse what is edited already.
+def check_no_provenance(provenances: Mapping[str, Provenance]) -> None:
+    """Check that `provenances` is empty.
 
     Raises:
-        InputError: something is.
+        InputError: a file is edited already.
     """
-    for name, mark in marks.items():
+    for name, provenance in provenances.items():
         raise InputError(
-            f"{name} is edited already, by the run {mark.run[:12]}. Edit the pristine corpus, since editing an edited "
-            "copy voids the bound on collapse; or give --force."
+            f"{name} is edited already, by the run {provenance.run[:12]}. Edit the pristine corpus, since editing an "
+            "edited copy voids the bound on collapse; or give --force."
         )
 
 
 def check_no_copies(shards: Sequence[Shard], previous_runs: Sequence[str]) -> None:
-    """Refuse files with the sha256 of an output of one of the runs in `previous_runs`.
+    """Check that no file has the sha256 of an output of one of `previous_runs`.
 
     Raises:
-        InputError: there is one, or a previous run is no run.
+        InputError: a file has, or a previous run has no manifests.
     """
     known = {digest: (run, name) for run in previous_runs for name, digest in _outputs(run).items()}
     for shard in {shard.url: shard for shard in shards}.values() if known else ():
@@ -123,7 +123,7 @@ def _digest(file: IO[bytes]) -> str:
 
 
 def _outputs(previous_run: str) -> dict[str, str]:
-    """The sha256 of each edited file that the run in the folder or store `previous_run` has written, by name."""
+    """The sha256 of each edited file of the run in the folder or store `previous_run`, by name."""
     store, root = open_store(previous_run)
     with readable(f"the previous run {redact(previous_run)}"):
         paths = [path for path in store.find(f"{root}/manifests") if path.endswith(".json")]
@@ -143,34 +143,34 @@ def _outputs(previous_run: str) -> dict[str, str]:
     return {name: digest for name, digest in outputs.items() if name.startswith(_DOCUMENTS)}
 
 
-def _beside(folder: str) -> Provenance | None:
+def _read_beside(folder: str) -> Provenance | None:
     if "://" not in folder:  # a '::' in a local path means something in a URL
         path = Path(folder, PROVENANCE_FILE)
-        return _parsed(path.read_bytes()) if path.is_file() else None
+        return _parse(path.read_bytes()) if path.is_file() else None
     store, name = open_store(f"{folder}/{PROVENANCE_FILE}")
     with readable(redact(f"{folder}/{PROVENANCE_FILE}")):
-        return _parsed(store.cat_file(name)) if store.isfile(name) else None
+        return _parse(store.cat_file(name)) if store.isfile(name) else None
 
 
-def _inside(shard: Shard) -> Provenance | None:
+def _read_metadata(shard: Shard) -> Provenance | None:
     try:
         with open_parquet(shard.url, shard.name) as file:
             text = (file.schema_arrow.metadata or {}).get(KEY.encode())
     except TruncatedFileError:
-        return None  # whoever reads it rejects it
-    return None if text is None else _parsed(b'{"%s": %s}' % (KEY.encode(), text))
+        return None  # rejected when it is read
+    return None if text is None else _parse(b'{"%s": %s}' % (KEY.encode(), text))
 
 
-def _parsed(text: bytes) -> Provenance:
-    """The mark in `text`; one that cannot be read is a mark all the same."""
+def _parse(text: bytes) -> Provenance:
+    """The provenance in `text`. If it cannot be parsed, the file still counts as edited."""
     try:
         return validate(Provenance, json.loads(text)[KEY], source=PROVENANCE_FILE)
     except (ConfigError, ValueError, KeyError, TypeError):
         return Provenance(run="unreadable")
 
 
-def share_before(marks: Mapping[str, Provenance]) -> float | None:
-    """The changed share of what `marks` are on, the largest of them; None if one is not known."""
-    shares = [mark.changed_share for mark in marks.values()]
+def share_before(provenances: Mapping[str, Provenance]) -> float | None:
+    """The largest changed share in `provenances`; None if one is not known."""
+    shares = [provenance.changed_share for provenance in provenances.values()]
     known = [share for share in shares if share is not None]
     return max(known, default=0.0) if len(known) == len(shares) else None

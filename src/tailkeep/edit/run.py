@@ -103,7 +103,7 @@ def run(
     check_layout_has_effect(config.layout, shards)
     edited = check_not_edited(shards, previous_runs=config.previous_runs, force=config.force, among=task_shards)
     model = load_model(config.prior)
-    check_tokenizer_of_ids(config, task_shards, model.surfaces)
+    check_tokenizer_of_ids(config, task_shards, model.token_texts)
     record = _record(config, model, shards, edited)
     if inline:
         setup = partial(worker, model, config, out, record, storage)

@@ -39,14 +39,14 @@ def exchange(record: Record) -> dict[str, str]:
 
 
 def carry(shard: Shard, folder: Path, *, change: Change = exchange, layout: Layout | None = None, on_error="stop"):
-    with open_shard_io(shard, layout or Layout(), folder, on_error=on_error) as passage:
-        for record in passage.records():
-            passage.write(record, change(record))
-    return passage.counts()
+    with open_shard_io(shard, layout or Layout(), folder, on_error=on_error) as shard_io:
+        for record in shard_io.records():
+            shard_io.write(record, change(record))
+    return shard_io.counts()
 
 
 def copy(path: Path, out: Path, *, layout: Layout | None = None, change: Change = unchanged, on_error="stop") -> Path:
-    """Carry the one file at `path` through a passage; the path of what comes out."""
+    """Carry the one file at `path` through a shard_io; the path of what comes out."""
     (shard,) = find_shards(path)
     out.mkdir(exist_ok=True)
     carry(shard, out, change=change, layout=layout, on_error=on_error)
@@ -60,8 +60,8 @@ def setup(out: str | Path, storage=None) -> Callable[[Shard], Manifest]:
 
 def finish(destination: Destination, shard: Shard) -> Manifest:
     fingerprint = fingerprint_of(shard, {"job": "exchange"})
-    there = read_finished(shard, destination, fingerprint=fingerprint)
-    return there or finish_shard(shard, carry, destination, fingerprint=fingerprint)
+    finished = read_finished(shard, destination, fingerprint=fingerprint)
+    return finished or finish_shard(shard, carry, destination, fingerprint=fingerprint)
 
 
 def run(corpus: Path, out: str | Path, *, storage=None, executor=None) -> dict[str, Manifest]:

@@ -21,7 +21,7 @@ DEEP = b'{"text": ' + b"[" * 9999 + b"]" * 9999 + b"}\n"
 BAD_LINES = [
     (b"{not json}\n", "not JSON"),
     (b"{\"text\": 'x'}\n", "not JSON"),
-    (b'["text"]\n', "expected an object, found list"),
+    (b'["text"]\n', "expected an object, got list"),
     (b'{"test": "x"}\n', "the field 'text' is missing; there are ['test']"),
     (b'{"text": null}\n', "the field 'text' is of type NoneType"),
     (b'{"text": 3}\n', "the field 'text' is of type int"),
@@ -91,12 +91,12 @@ def test_of_a_torn_file_every_whole_document_is_kept(tmp_path, ending, lost):
         copy(path, tmp_path / "out")
     out = copy(path, tmp_path / "skipped", on_error="skip")
     with pa.input_stream(out, compression="gzip" if ending == "gz" else "zstd") as file:
-        kept = file.read().decode()
-    assert kept
-    assert "".join(lines).startswith(kept)
-    assert kept.endswith("\n")
+        text = file.read().decode()
+    assert text
+    assert "".join(lines).startswith(text)
+    assert text.endswith("\n")
     (item,) = rejects(tmp_path / "skipped", path.name)
-    assert ("".join(lines)[len(kept) :]).startswith(base64.b64decode(item["base64"]).decode())
+    assert ("".join(lines)[len(text) :]).startswith(base64.b64decode(item["base64"]).decode())
 
 
 def test_damage_in_the_middle_of_a_gzip_file_is_seen(tmp_path):
@@ -140,10 +140,10 @@ def test_text_that_is_not_utf8_is_rejected_alone(tmp_path):
     assert (item["row"], item["reason"][:22]) == (1, "text that is not UTF-8")
 
 
-@pytest.mark.parametrize("kept", [0, 3, 100, -1])
-def test_a_torn_parquet_file_is_one_reject(tmp_path, kept):
+@pytest.mark.parametrize("stop", [0, 3, 100, -1])
+def test_a_torn_parquet_file_is_one_reject(tmp_path, stop):
     path = parquet(tmp_path / "x.parquet", text=["a"] * 99)
-    path.write_bytes(path.read_bytes()[:kept])
+    path.write_bytes(path.read_bytes()[:stop])
     with pytest.raises(InputError, match=r"^x\.parquet: not a whole parquet file"):
         copy(path, tmp_path / "out")
     assert not copy(path, tmp_path / "skipped", on_error="skip").exists()
@@ -171,10 +171,10 @@ def test_a_document_that_is_neither_written_nor_rejected_is_noticed(tmp_path):
     (shard,) = find_shards(tmp_path / "x.jsonl")
 
     def forget() -> None:
-        with open_shard_io(shard, Layout(), tmp_path / "out") as passage:
-            for record in passage.records():
+        with open_shard_io(shard, Layout(), tmp_path / "out") as shard_io:
+            for record in shard_io.records():
                 if record.row:
-                    passage.write(record, {})
+                    shard_io.write(record, {})
 
     with pytest.raises(AssertionError, match="2 documents were read, 1 written, 0 rejected"):
         forget()
@@ -183,9 +183,9 @@ def test_a_document_that_is_neither_written_nor_rejected_is_noticed(tmp_path):
 def test_a_document_that_the_caller_rejects_keeps_its_bytes(tmp_path):
     (tmp_path / "x.jsonl").write_bytes(GOOD * 2)
     (shard,) = find_shards(tmp_path / "x.jsonl")
-    with open_shard_io(shard, Layout(), tmp_path / "out", on_error="skip") as passage:
-        for record in passage.records():
-            passage.reject(record, "too dull") if record.row else passage.write(record, {})
+    with open_shard_io(shard, Layout(), tmp_path / "out", on_error="skip") as shard_io:
+        for record in shard_io.records():
+            shard_io.reject(record, "too dull") if record.row else shard_io.write(record, {})
     (item,) = rejects(tmp_path / "out", "x.jsonl")
     assert item["reason"] == "too dull"
     assert base64.b64decode(item["base64"]) == GOOD.strip()
@@ -193,7 +193,7 @@ def test_a_document_that_the_caller_rejects_keeps_its_bytes(tmp_path):
 
 def test_two_documents_of_one_file_with_one_id_are_refused(tmp_path):
     (tmp_path / "x.jsonl").write_text('{"id": 1, "text": "a"}\n{"id": 2, "text": "b"}\n{"id": "1", "text": "c"}\n')
-    with pytest.raises(InputError, match=r"one id: x\.jsonl, document 0, and x\.jsonl, document 2, from 0"):
+    with pytest.raises(InputError, match=r"the same id: x\.jsonl, document 0, and x\.jsonl, document 2, from 0"):
         copy(tmp_path / "x.jsonl", tmp_path / "out")
     copy(tmp_path / "x.jsonl", tmp_path / "numbered", layout=Layout(id_field=None))
 
@@ -208,7 +208,7 @@ def test_a_document_that_is_too_long_is_never_held_whole(tmp_path, document):
         file.write(b"\n\n--\nlast")
     (shard,) = find_shards(tmp_path / "x.txt")
     tracemalloc.start()
-    items = list(read_shard(shard, Layout(document=document, max_document_bytes=limit)))
+    items = list(read_shard(shard, Layout(document_separator=document, max_document_bytes=limit)))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert ["exceed max_document_bytes" in getattr(item, "reason", "") for item in items].count(True) == 1
@@ -233,7 +233,7 @@ def test_the_limit_alone_decides_what_is_too_long(tmp_path):
     [
         ({"text_fields": []}, "text_fields"),
         ({"document": ""}, "document"),
-        ({"chat": {}, "text_fields": ["a"]}, "do nothing beside chat"),
+        ({"chat": {}, "text_fields": ["a"]}, "have no effect with chat"),
         ({"text_fields": ["a"], "prompt_fields": ["a"]}, "named twice"),
     ],
 )
@@ -248,7 +248,7 @@ def test_a_layout_that_makes_no_sense_is_refused(tree, message):
         ("hi", "'messages' is of type str. Give a list of turns"),
         ([{"content": "hi"}], "'messages.0.role' is missing"),
         ([{"role": "assistant", "content": [{"type": "text"}]}], "'messages.0.content' is of type list"),
-        (["hi"], "'messages.0.role' is missing; there is of type str"),
+        (["hi"], "'messages.0.role' is missing; its parent is of type str"),
     ],
 )
 def test_a_chat_that_is_none_is_refused(tmp_path, turns, reason):

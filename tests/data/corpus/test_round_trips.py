@@ -107,7 +107,7 @@ def test_in_an_edited_line_only_the_literal_changes(tmp_path_factory, file, new)
 
 
 @pytest.mark.parametrize(
-    ("line", "wanted"),
+    ("line", "expected"),
     [
         ('{"text": "caf\\u00e9"}', '{"text": "th\\u00e9"}'),
         ('{"text": "café"}', '{"text": "thé"}'),
@@ -118,10 +118,10 @@ def test_in_an_edited_line_only_the_literal_changes(tmp_path_factory, file, new)
         ('{"text": "a", "text" :\t"b" , "z": 1.0}', '{"text": "a", "text" :\t"th\\u00e9" , "z": 1.0}'),
     ],
 )
-def test_a_new_literal_is_spelled_as_the_old_one_or_its_line(tmp_path, line, wanted):
+def test_a_new_literal_is_spelled_as_the_old_one_or_its_line(tmp_path, line, expected):
     (tmp_path / "x.jsonl").write_text(line)
     out = copy(tmp_path / "x.jsonl", tmp_path / "out", change=lambda record: {"text": "thé"})
-    assert out.read_text() == wanted
+    assert out.read_text() == expected
 
 
 def test_a_dotted_path_leads_into_objects_and_lists(tmp_path):
@@ -146,7 +146,7 @@ def test_of_a_chat_only_the_assistants_turns_are_edited_and_the_others_are_conte
     (tmp_path / "x.jsonl").write_text(line)
     layout = Layout(chat=Chat())
     (record,) = read_shard(find_shards(tmp_path / "x.jsonl")[0], layout)
-    assert [(part.role, part.text, part.editable) for part in record.parts] == [
+    assert [(field.role, field.text, field.editable) for field in record.fields] == [
         ("user", "hello", False),
         ("assistant", "hi", True),
         ("assistant", "bye", True),
@@ -160,7 +160,7 @@ def test_of_an_instruction_record_the_prompt_is_read_first_and_never_edited(tmp_
     (record,) = read_shard(
         find_shards(tmp_path / "x.jsonl")[0], Layout(text_fields=("output",), prompt_fields=("instruction",))
     )
-    assert [part.text for part in record.parts] == ["2+2", "four"]
+    assert [field.text for field in record.fields] == ["2+2", "four"]
     assert record.texts == {"output": "four"}
 
 
@@ -182,9 +182,9 @@ def test_compressed_files_keep_their_content_and_two_outputs_their_bytes(tmp_pat
 
 def test_a_gzip_output_carries_no_time_and_no_name(tmp_path):
     (tmp_path / "x.txt.gz").write_bytes(gzip.compress(b"a", mtime=99))
-    written = copy(tmp_path / "x.txt.gz", tmp_path / "out").read_bytes()
-    assert written[3] == 0
-    assert written[4:8] == bytes(4)
+    data = copy(tmp_path / "x.txt.gz", tmp_path / "out").read_bytes()
+    assert data[3] == 0
+    assert data[4:8] == bytes(4)
 
 
 # Plain text
@@ -198,14 +198,14 @@ def test_a_gzip_output_carries_no_time_and_no_name(tmp_path):
 def test_unedited_plain_text_is_returned_byte_for_byte_however_it_is_cut(tmp_path_factory, text, document):
     folder = tmp_path_factory.mktemp("in")
     (folder / "x.txt").write_bytes(text.encode())
-    layout = Layout(document=document)
+    layout = Layout(document_separator=document)
     items = list(read_shard(find_shards(folder / "x.txt")[0], layout))
     texts = [item.texts[""] for item in items if hasattr(item, "texts")]
     assert all(text and text.strip() == text for text in texts)
     if texts:
         assert copy(folder / "x.txt", folder / "out", layout=layout).read_bytes() == text.encode()
     else:
-        assert [item.reason.split(",")[0] for item in items] == ["no document"]
+        assert [item.reason for item in items] == ["no document: the file is empty or blank. Give a file with text"]
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_unedited_plain_text_is_returned_byte_for_byte_however_it_is_cut(tmp_pat
 def test_text_is_cut_as_asked_and_an_edit_leaves_what_stands_around_it(tmp_path, document, texts):
     content = "\ufeffone\ntwo\r\n\r\n three\n-- four"
     (tmp_path / "x.txt").write_bytes(content.encode())
-    layout = Layout(document=document)
+    layout = Layout(document_separator=document)
     records = list(read_shard(find_shards(tmp_path / "x.txt")[0], layout))
     assert [record.texts[""] for record in records] == texts
     assert [record.id for record in records] == [f"x.txt:{row}" for row in range(len(texts))]
@@ -245,11 +245,11 @@ def test_text_is_cut_as_asked_and_an_edit_leaves_what_stands_around_it(tmp_path,
 def test_a_text_that_would_no_longer_be_one_document_is_refused(tmp_path, document, new):
     (tmp_path / "x.txt").write_bytes(b"one--two--")
     (shard,) = find_shards(tmp_path / "x.txt")
-    with open_shard_io(shard, Layout(document=document), tmp_path / "out") as passage:
-        for record in passage.records():
-            assert "no longer this one document" in passage.refuses(record, {"": new})
-            assert passage.refuses(record, {"": "three"}) == ""
-            passage.write(record, record.texts)
+    with open_shard_io(shard, Layout(document_separator=document), tmp_path / "out") as shard_io:
+        for record in shard_io.records():
+            assert "no longer this one document" in shard_io.format_error(record, {"": new})
+            assert shard_io.format_error(record, {"": "three"}) == ""
+            shard_io.write(record, record.texts)
 
 
 # Parquet
@@ -309,7 +309,7 @@ def test_parquet_keeps_values_schema_metadata_row_groups_and_compression(tmp_pat
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_an_edit_in_parquet_changes_one_string(tmp_path, layout):
     table = tables(tmp_path)
-    wanted = table.to_pylist()
+    expected = table.to_pylist()
 
     def change(record):
         return {path: "b" if text == "a" else f"new {text}" for path, text in record.texts.items() if record.row == 4}
@@ -317,21 +317,21 @@ def test_an_edit_in_parquet_changes_one_string(tmp_path, layout):
     record = list(read_shard(find_shards(tmp_path / "x.parquet")[0], layout))[4]
     for path in change(record):
         *way, last = path.split(".")
-        place = wanted[4]
+        place = expected[4]
         for key in way:
             place = place[int(key)] if key.isdigit() else place[key]
         place[last] = "b" if place[last] == "a" else f"new {place[last]}"
     out = copy(tmp_path / "x.parquet", tmp_path / "out", layout=layout, change=change)
-    assert pq.read_table(out).to_pylist() == wanted
+    assert pq.read_table(out).to_pylist() == expected
     assert pq.read_schema(out).equals(pq.read_schema(tmp_path / "x.parquet"), check_metadata=True)
 
 
 def test_the_mark_stands_in_the_metadata_of_parquet(tmp_path):
     tables(tmp_path)
     (shard,) = find_shards(tmp_path / "x.parquet")
-    with open_shard_io(shard, Layout(), tmp_path / "out", mark={"tailkeep.edit": "{}"}) as passage:
-        for record in passage.records():
-            passage.write(record, record.texts)
+    with open_shard_io(shard, Layout(), tmp_path / "out", metadata={"tailkeep.edit": "{}"}) as shard_io:
+        for record in shard_io.records():
+            shard_io.write(record, record.texts)
     metadata = pq.read_schema(tmp_path / "out" / shard.documents).metadata
     assert metadata == {b"made": b"by a test", b"tailkeep.edit": b"{}"}
 

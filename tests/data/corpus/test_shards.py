@@ -79,7 +79,7 @@ def test_a_store_gives_names_and_documents_like_a_folder(corpus):
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("name", "message"),
     [
         ("*.csv", "matches no file"),
         ("nothing", "matches no file"),
@@ -88,12 +88,12 @@ def test_a_store_gives_names_and_documents_like_a_folder(corpus):
         ("x.txt.partia?/y.txt", "taken for unfinished"),
     ],
 )
-def test_what_cannot_be_read_is_refused(corpus, given, message):
+def test_what_cannot_be_read_is_refused(corpus, name, message):
     if message is None:
-        assert names(corpus / given) == ["y.txt"]
+        assert names(corpus / name) == ["y.txt"]
         return
     with pytest.raises(InputError, match=message):
-        find_shards(corpus / given)
+        find_shards(corpus / name)
 
 
 def test_a_store_that_is_unknown_is_refused_and_no_password_is_shown(corpus):

@@ -94,10 +94,10 @@ def test_lists_may_become_shorter_beside_rows_that_hold_none(tmp_path):
 def test_what_is_no_list_of_ids_is_rejected_with_its_line(tmp_path, value, reason):
     (tmp_path / "x.jsonl").write_text('{"ids": [1]}\n' + json.dumps({"ids": value}) + "\n")
     (shard,) = find_shards(tmp_path / "x.jsonl")
-    _, found = read_shard(shard, LAYOUT)
-    assert isinstance(found, Rejected)
-    assert found.reason.startswith(reason)
-    assert found.where == "x.jsonl, line 2"
+    _, rejected = read_shard(shard, LAYOUT)
+    assert isinstance(rejected, Rejected)
+    assert rejected.reason.startswith(reason)
+    assert rejected.where == "x.jsonl, line 2"
 
 
 def test_a_row_with_too_many_or_impossible_ids_is_rejected(tmp_path):
@@ -129,9 +129,9 @@ def test_lists_as_long_as_the_ids_are_told_and_those_that_repeat_them(tmp_path, 
 @pytest.mark.parametrize(
     ("layout", "message"),
     [
-        ({"token_field": "ids", "text_fields": ["text"]}, "do nothing beside token_field"),
-        ({"token_field": "ids", "chat": {}}, "do nothing beside token_field"),
-        ({"tokenizer": "some/folder"}, "does nothing without token_field"),
+        ({"token_field": "ids", "text_fields": ["text"]}, "have no effect with token_field"),
+        ({"token_field": "ids", "chat": {}}, "have no effect with token_field"),
+        ({"tokenizer": "some/folder"}, "tokenizer has no effect without token_field"),
     ],
 )
 def test_choices_that_exclude_each_other_are_refused(layout, message):

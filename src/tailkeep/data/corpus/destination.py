@@ -1,7 +1,6 @@
-"""Where output goes: a local folder, or a store behind fsspec.
+"""Destinations of output: a local folder, or a store behind fsspec.
 
-Rule: a name that exists is complete. A folder gets files by rename; a store, which cannot rename, by one PUT each of
-files that are finished here.
+Rule: a file that exists is complete. A folder gets files by rename; a store, which has no rename, by one PUT per file.
 """
 
 import hashlib
@@ -33,51 +32,51 @@ class Output(Settings):
 
     @classmethod
     def of(cls, path: Path) -> "Output":
-        """What the local file at `path` has."""
+        """The size and the sha256 of the local file at `path`."""
         with path.open("rb") as file:
             return cls(bytes=path.stat().st_size, sha256=_digest(file))
 
 
 class Destination(Protocol):
-    """Takes the outputs of shards. Names are paths below it, with `/`."""
+    """Takes the outputs of shards. A name is a path below the destination, with `/`."""
 
     def publish(self, key: str, fill: Fill) -> dict[str, Output]:
-        """Let `fill` write files into a new local folder, then put each, whole, under its path in that folder.
+        """Let `fill` write files into a new local folder, then store each under its path in that folder.
 
         Returns:
-            What was put, by name.
+            The stored files, by name.
 
         Raises:
-            StorageError: the store refused; what has a name is whole, old or new.
+            StorageError: a write failed. Every file that has a name is complete, old or new.
         """
 
     def write_text(self, name: str, text: str) -> None:
-        """Put `text` under `name`, whole."""
+        """Store `text` under `name`."""
 
     def read_text(self, name: str) -> str | None:
         """The text under `name`, None if there is none."""
 
     def size(self, name: str) -> int | None:
-        """The bytes of the file under `name`, None if there is none."""
+        """The size in bytes of the file under `name`, None if there is none."""
 
     def modified(self, name: str) -> float | None:
-        """When the file under `name` was written, in seconds since 1970; None if the store does not tell."""
+        """The time of the last write of the file under `name`, in seconds since 1970; None if the store has none."""
 
     def sha256(self, name: str) -> str:
         """The sha256 of the file under `name`."""
 
     def remove(self, name: str) -> None:
-        """Delete what is under `name`, if anything is."""
+        """Delete the file under `name`, if there is one."""
 
     def sweep(self) -> None:
-        """Delete what killed work has left behind. Nobody else may be at work here."""
+        """Delete the partial files of killed processes. No other process may be working here."""
 
 
 def open_destination(out: str | Path, *, storage: "ShardStorage | None" = None) -> Destination:
-    """The folder or the store at `out`; `storage` is what writes to a folder.
+    """The folder or the store at `out`; `storage` performs the writes to a folder.
 
     Raises:
-        InputError: `out` names a store that is not known.
+        InputError: the protocol of `out` is unknown.
         MissingPackageError: the package for it is not installed.
     """
     store, path = open_store(str(out))
@@ -88,15 +87,15 @@ def open_destination(out: str | Path, *, storage: "ShardStorage | None" = None) 
 
 
 class ShardStorage(Storage):
-    """A `Storage` that also takes several files in one go."""
+    """A `Storage` that also takes the files of a shard at once."""
 
     def write_files(self, root: Path, staging: Path, fill: Fill) -> dict[str, Output]:
         """Let `fill` write files into the new folder `staging`, then rename each to its path there below `root`.
 
         Raises:
-            StorageError: the file system refused; files at their places are whole, old or new.
+            StorageError: a write failed. Every file below `root` is complete, old or new.
         """
-        with _explained(str(root)):
+        with _write_errors(str(root)):
             self._ensure(staging.parent)
             self._make(staging)
             try:
@@ -121,7 +120,7 @@ class ShardStorage(Storage):
 
     def remove_file(self, path: Path) -> None:
         """Delete the file at `path`, if there is one."""
-        with _explained(str(path)):
+        with _write_errors(str(path)):
             if path.is_file():
                 self._remove(path)
 
@@ -133,8 +132,8 @@ class Folder:
         self._root, self._storage = root, storage
 
     def publish(self, key: str, fill: Fill) -> dict[str, Output]:
-        """See `Destination`. Work is staged below the same folder, since a rename cannot leave its disk."""
-        # A name of its own: an attempt that is thought dead may still write when the next one begins.
+        """See `Destination`. Files are staged below the same folder, since a rename cannot cross file systems."""
+        # A unique name: a lost attempt may still be writing when the next one begins.
         label = f"{hashlib.sha256(key.encode()).hexdigest()[:16]}-{uuid.uuid4().hex}{TEMPORARY}"
         return self._storage.write_files(self._root, self._root / _STAGING / label, fill)
 
@@ -170,7 +169,7 @@ class Folder:
 
 
 class Bucket:
-    """A store behind fsspec, such as S3. Files are made on the local disk first, so that one PUT sends the whole."""
+    """A store behind fsspec, such as S3. Files are written to the local disk first, then sent by one PUT each."""
 
     def __init__(self, store: Any, root: str) -> None:
         self._store, self._root = store, root
@@ -180,12 +179,12 @@ class Bucket:
         del key
         staging = Path(tempfile.mkdtemp(prefix="tailkeep-"))
         try:
-            with _explained(str(staging)):
+            with _write_errors(str(staging)):
                 fill(staging)
             files = _files_below(staging)
             outputs = {name: Output.of(path) for name, path in files.items()}
             for name, path in files.items():
-                with _explained(self._path(name)):
+                with _write_errors(self._path(name)):
                     upload(self._store, path, self._path(name), outputs[name].sha256)
         finally:
             shutil.rmtree(staging)
@@ -193,12 +192,12 @@ class Bucket:
 
     def write_text(self, name: str, text: str) -> None:
         """See `Destination`."""
-        with _explained(self._path(name)):
+        with _write_errors(self._path(name)):
             self._store.pipe_file(self._path(name), text.encode("utf-8"))
 
     def read_text(self, name: str) -> str | None:
         """See `Destination`."""
-        with _answered(self._path(name)):
+        with _read_errors(self._path(name)):
             try:
                 return str(self._store.cat_file(self._path(name)), "utf-8")
             except FileNotFoundError:
@@ -206,7 +205,7 @@ class Bucket:
 
     def size(self, name: str) -> int | None:
         """See `Destination`."""
-        with _answered(self._path(name)):
+        with _read_errors(self._path(name)):
             try:
                 return int(self._store.info(self._path(name))["size"])
             except FileNotFoundError:
@@ -214,22 +213,22 @@ class Bucket:
 
     def modified(self, name: str) -> float | None:
         """See `Destination`."""
-        with _answered(self._path(name)):
+        with _read_errors(self._path(name)):
             return changed_at(self._store.info(self._path(name)))
 
     def sha256(self, name: str) -> str:
         """See `Destination`."""
-        with _answered(self._path(name)), self._store.open(self._path(name), "rb") as file:
+        with _read_errors(self._path(name)), self._store.open(self._path(name), "rb") as file:
             return _digest(file)
 
     def remove(self, name: str) -> None:
         """See `Destination`."""
-        with _explained(self._path(name)):
+        with _write_errors(self._path(name)):
             if self._store.exists(self._path(name)):
                 self._store.rm_file(self._path(name))
 
     def sweep(self) -> None:
-        """Nothing: what was not finished never came here."""
+        """Nothing to do: a store never gets a partial file."""
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
@@ -247,7 +246,7 @@ def _digest(file: IO[bytes]) -> str:
 
 
 @contextmanager
-def _explained(name: str) -> Iterator[None]:
+def _write_errors(name: str) -> Iterator[None]:
     try:
         yield
     except StorageError:
@@ -260,7 +259,7 @@ def _explained(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def _answered(name: str) -> Iterator[None]:
+def _read_errors(name: str) -> Iterator[None]:
     try:
         yield
     except store_errors() as error:

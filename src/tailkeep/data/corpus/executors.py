@@ -1,6 +1,6 @@
-"""Who works on shards: this process, or several on this machine.
+"""Executors: they run the work on shards in this process, or in several processes of this machine.
 
-Rule: an executor decides when and where, never what: each shard's result is the same from all of them.
+Rule: an executor decides when and where a shard is processed, never its result.
 """
 
 import multiprocessing
@@ -17,22 +17,22 @@ from tailkeep.workers import end_with, ignore_sigint
 
 Result = TypeVar("Result")
 WorkerSetup = Callable[[], Callable[[Shard], Result]]
-"""Called once in each worker, where it loads what all shards need; what it returns is called for each shard."""
+"""Called once per worker: it loads what all shards need and returns the function that is called per shard."""
 
 
 class Executor(Protocol):
     """Runs work on shards."""
 
     def run(self, setup: WorkerSetup[Result], shards: Sequence[Shard]) -> Iterator[tuple[Shard, Result]]:
-        """Each shard and its result, as they are done. The first error ends the rest; what failed is not tried again.
+        """Yield each shard and its result, in order of completion. The first error stops the run; nothing is retried.
 
         Raises:
-            WorkerError: a worker was ended from outside, and nobody could take its place.
+            WorkerError: a worker was killed and could not be replaced.
         """
 
 
 class Inline:
-    """Works in this process, one shard after the other."""
+    """Works in this process, one shard after another."""
 
     def run(self, setup: WorkerSetup[Result], shards: Sequence[Shard]) -> Iterator[tuple[Shard, Result]]:
         """See `Executor`."""
@@ -44,14 +44,14 @@ class Inline:
 class LocalPool:
     """Works in processes of this machine. `setup` and results must be picklable.
 
-    `environments` are variables to set in one worker each, such as CUDA_VISIBLE_DEVICES; there are as many as workers.
+    `environments` holds environment variables per worker, such as CUDA_VISIBLE_DEVICES.
     """
 
     def __init__(self, workers: int, *, environments: Sequence[Mapping[str, str]] = ()) -> None:
         if workers < 1:
             raise ConfigError(f"workers must be >= 1, got {workers}.")
         if environments and len(environments) != workers:
-            raise ConfigError(f"{len(environments)} environments for {workers} workers. Give one for each.")
+            raise ConfigError(f"environments must be one per worker, got {len(environments)} for {workers} workers.")
         self._environments = [dict(environment) for environment in environments] or [{}] * workers
 
     def run(self, setup: WorkerSetup[Result], shards: Sequence[Shard]) -> Iterator[tuple[Shard, Result]]:
@@ -71,8 +71,8 @@ class LocalPool:
             try:
                 with ignore_sigint():
                     waiting |= {pool.submit(_work, shard): shard for shard in shards}
-                # The executor lists the processes that it watches before a submission starts one, so it would miss
-                # the death of the last. One more submission, when all are there, makes it look again.
+                # The pool lists the processes that it watches before a submission starts one, so it would miss the
+                # death of the last one. One more submission, when all are running, makes it list them again.
                 pool.submit(os.getpid)
                 while waiting:
                     for future in wait(waiting, return_when=FIRST_COMPLETED).done:
@@ -81,16 +81,16 @@ class LocalPool:
             except BrokenProcessPool:
                 raise WorkerError(
                     "a worker process was killed (out of memory?). "
-                    "Run the same command again to go on, with fewer workers if that was it."
+                    "Run the same command again to resume, with fewer workers if memory was short."
                 ) from None
             finally:
-                # Nobody waits for a shard whose result no longer matters: what is finished has its manifest.
+                # Ends the workers: their results no longer matter, and finished shards have their manifests.
                 if waiting:
                     held.close()
 
 
 _worker: dict[str, Callable[..., Any]] = {}
-"""What a worker process has: its `setup` and then its `work`; empty in any other process."""
+"""In a worker process its `setup`, and later its `work`; empty in any other process."""
 
 
 def _start(setup: WorkerSetup[Any], environments: Any, lifeline: Connection) -> None:
@@ -100,7 +100,7 @@ def _start(setup: WorkerSetup[Any], environments: Any, lifeline: Connection) -> 
 
 
 def _work(shard: Shard) -> Any:
-    # Not in `_start`: an error there would break the pool and be lost.
+    # Not in `_start`, where an error would break the pool and be lost.
     if "work" not in _worker:
         _worker["work"] = _worker["setup"]()
     return _worker["work"](shard)

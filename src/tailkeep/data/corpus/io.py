@@ -1,7 +1,8 @@
-"""Bytes of input files, decompressed, and compressed bytes of output files.
+"""Opening files, local or in a store behind fsspec such as S3: reading and decompressing, compressing and uploading.
 
-Rule: equal bytes in, equal bytes out: gzip carries no time and no name. What is torn is distinguished from what the
-store refuses: the first is the input's fault, the second may be gone on the next try.
+Rules: equal bytes in, equal bytes out: gzip records no time and no name. A truncated file and a store that refuses are
+different errors: the first is in the input, the second may disappear on the next try. A store has no rename, so a file
+is uploaded whole, by one request.
 """
 
 import base64
@@ -21,23 +22,18 @@ import pyarrow.parquet as pq
 from tailkeep.errors import InputError, MissingPackageError
 from tailkeep.sanitize import redact
 
-# Stores behind fsspec, such as S3: how one is opened, what its client raises, how a file is sent to it.
-#
-# Rule: a store has no rename, so a file is sent whole, by one request; its name is there when all of it is.
-
-
 _EXTRAS = {"s3": "s3", "s3a": "s3"}
-# More than so much S3 takes in parts only; they become one object, whole, with the last request.
+# S3 takes a larger object only in parts, which become one object with the last request.
 _LARGEST_PUT = 5 << 30
-# What stores call the time of the last change; on the local disk "created" is that of the file's entry.
+# What stores call the time of the last change. On the local disk "created" is the ctime.
 _TIMES = ("created", "mtime", "LastModified", "last_modified", "updated")
 
 
 def open_store(url: str) -> tuple[Any, str]:
-    """The store of `url`, which may be the local disk, and the path in it.
+    """The fsspec file system of `url`, which may be the local disk, and the path in it.
 
     Raises:
-        InputError: the store is not known.
+        InputError: the protocol of the URL is unknown.
         MissingPackageError: the package for it is not installed.
     """
     try:
@@ -60,24 +56,24 @@ def is_local(store: Any) -> bool:
 
 
 def store_errors() -> tuple[type[Exception], ...]:
-    """What the clients of stores raise when one cannot be read or written. Call it where errors are caught.
+    """The exceptions of store clients on a failed read or write. Call it where errors are caught.
 
-    botocore's errors, such as that of missing credentials, are no OSErrors.
+    The exceptions of botocore, such as missing credentials, are no OSErrors.
     """
     botocore = sys.modules.get("botocore.exceptions")
     return (OSError,) if botocore is None else (OSError, botocore.BotoCoreError, botocore.ClientError)
 
 
 def error_reason(error: Exception) -> str:
-    """What `error`, one of `store_errors`, says, in one line without credentials."""
+    """The message of `error`, one of `store_errors`, in one line without credentials."""
     message = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
     return redact(" ".join(message.split())).rstrip(".")
 
 
 def changed_at(details: Mapping[str, Any]) -> float | None:
-    """When a file, as a store describes it, last became what it is, in seconds since 1970; None if it is not told.
+    """The time of the last change in the `details` of a store, in seconds since 1970; None if they have none.
 
-    Of a local file that is no earlier than its last renaming, copying or unpacking, whatever time these carried over.
+    A local file changes when it is renamed, copied or unpacked too, whatever modification time that preserved.
     """
     times = [details[key] for key in _TIMES if key in details]
     known = [float(time) for time in times if isinstance(time, int | float)]
@@ -85,13 +81,13 @@ def changed_at(details: Mapping[str, Any]) -> float | None:
 
 
 def upload(store: Any, source: Path, target: str, sha256: str) -> None:
-    """Put the local file `source`, with its `sha256`, at `target`, by one PUT; it is not held in memory."""
+    """Put the local file `source`, with its `sha256`, at `target`, by one PUT, streamed from disk."""
     size = source.stat().st_size
     if "s3" not in _protocols(store) or size > _LARGEST_PUT:
         store.put_file(str(source), target)
         return
-    # s3fs itself holds the file or, from 100 MB on, sends it in parts, which a kill would leave behind for ever. The
-    # length and the hash are told so that a request that is tried again from the middle of the file cannot succeed.
+    # s3fs reads the file into memory or, from 100 MB on, sends it in parts, which stay in the store after a kill. With
+    # the length and the hash, a request that is retried from the middle of the file cannot succeed.
     bucket, key, _ = store.split_path(target)
     checksum = base64.b64encode(bytes.fromhex(sha256)).decode("ascii")
     with source.open("rb") as body:
@@ -110,14 +106,14 @@ _GZIP_LEVEL = 6  # the command's default; Python's own, 9, takes three times as 
 
 
 class TruncatedFileError(ValueError):
-    """A file that ends too early or is damaged; the message says how."""
+    """A file that ends too early or is damaged."""
 
 
 def as_truncation_error(error: Exception, what: str) -> TruncatedFileError:
-    """What to raise for an error of Arrow's: it uses OSError for bad bytes too, then without a number.
+    """The `TruncatedFileError` for an error of Arrow, which raises OSError without an errno for damaged bytes.
 
     Raises:
-        OSError: the store refused to read.
+        OSError: the store failed to read.
     """
     if isinstance(error, OSError) and error.errno is not None:
         raise error
@@ -126,7 +122,7 @@ def as_truncation_error(error: Exception, what: str) -> TruncatedFileError:
 
 @contextmanager
 def readable(name: str) -> Iterator[None]:
-    """Explain what a file system refuses.
+    """Turn the errors of a store into an `InputError` that `name` cannot be read.
 
     Raises:
         InputError: `name` cannot be read.
@@ -139,7 +135,7 @@ def readable(name: str) -> Iterator[None]:
 
 @contextmanager
 def open_input(url: str, name: str) -> Iterator[IO[bytes]]:
-    """The file at `url` as it lies there; `name` is what errors call it.
+    """The raw bytes of the file at `url`; errors call it `name`.
 
     Raises:
         InputError: it cannot be read.
@@ -161,7 +157,7 @@ def open_parquet(url: str, name: str) -> Iterator[pq.ParquetFile]:
 
     Raises:
         InputError: it cannot be read.
-        TornError: it is no whole parquet file.
+        TruncatedFileError: it is not a complete parquet file.
     """
     with open_input(url, name) as file:
         try:
@@ -173,10 +169,10 @@ def open_parquet(url: str, name: str) -> Iterator[pq.ParquetFile]:
 
 
 def blocks(file: IO[bytes], compression: Compression) -> Iterator[bytes]:
-    """The content of `file` without its compression, block by block.
+    """The decompressed content of `file`, block by block.
 
     Raises:
-        TornError: the compressed data end too early or are damaged. Blocks before that were given out.
+        TruncatedFileError: the compressed data end too early or are damaged. The blocks before were yielded.
     """
     match compression:
         case "gz":
@@ -214,7 +210,7 @@ def _unzstd(file: IO[bytes]) -> Iterator[bytes]:
 
 @contextmanager
 def open_output(path: Path, compression: Compression) -> Iterator[Any]:
-    """A new local file to write bytes to, compressed on the way."""
+    """A new local file for bytes, which it compresses."""
     with ExitStack() as stack:
         file = stack.enter_context(path.open("wb"))
         if compression == "gz":

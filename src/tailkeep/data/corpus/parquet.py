@@ -1,7 +1,7 @@
-"""Parquet files, in and out, one row group at a time.
+"""Parquet files: reading, editing and writing, one row group at a time.
 
-Rule: what is not edited keeps its values, and the file its schema, metadata, row groups and compression. Memory is
-bounded by the largest row group, which this format cannot write in pieces.
+Rule: the values around an edit stay as they are, and so do schema, metadata, row groups and compression of the file.
+Memory is bounded by the largest row group, since a row group is written at once.
 """
 
 import json
@@ -22,17 +22,15 @@ from tailkeep.data.corpus.schema import Content, Layout, Record, Rejected, Unusa
 from tailkeep.data.corpus.shards import Shard
 from tailkeep.errors import InputError
 
-# Arrow columns in which single strings or lists of ids are exchanged. Rule: all around them is the array as before.
-#
-# A path leads through structs by name and through lists by number to a string, or to a list of whole numbers.
-
-
 Edit = tuple[int, Sequence[str], Content]
-"""The row, the rest of the path and what is new there."""
+"""The row, the rest of the path and the new content.
+
+A path leads through structs by name and through lists by index to a string or a list of whole numbers.
+"""
 
 
 def replace_in_table(table: pa.Table, edits: dict[int, dict[str, Content]]) -> pa.Table:
-    """`table` with what is at each path of each row exchanged: {row: {path: content}}."""
+    """`table` with new contents: {row: {path: content}}."""
     by_column: dict[str, list[Edit]] = defaultdict(list)
     for row, contents in edits.items():
         for path, content in contents.items():
@@ -45,7 +43,7 @@ def replace_in_table(table: pa.Table, edits: dict[int, dict[str, Content]]) -> p
 
 
 def _replace_chunked(column: pa.ChunkedArray, edits: list[Edit]) -> pa.ChunkedArray:
-    # Chunk by chunk: joined, the strings of a large row group no longer fit their 32-bit offsets.
+    # Chunk by chunk, since the strings of a whole row group may exceed 32-bit offsets.
     chunks, start = [], 0
     for chunk in column.chunks:
         inside = [(row - start, rest, text) for row, rest, text in edits if start <= row < start + len(chunk)]
@@ -67,19 +65,19 @@ def _replace(array: pa.Array, edits: list[Edit]) -> pa.Array:
         for row, _, text in edits:
             values[row] = text
         return pa.array(values, type=kind)
-    raise InputError(f"text in a column of type {kind} cannot be exchanged. Store it as string, in structs or lists.")
+    raise InputError(f"text in a column of type {kind} cannot be edited. Store it as string, in structs or lists.")
 
 
 def is_list(kind: pa.DataType) -> bool:
-    """Whether a column of this type holds lists that can be exchanged."""
+    """Whether a column of this type holds lists that can be edited."""
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
 def _replace_lists(array: pa.Array, edits: list[Edit]) -> pa.Array:
-    """Lists of whole numbers in place of those of some rows, of which each may be shorter."""
+    """`array` with new lists of whole numbers in some rows; each may be shorter than before."""
     kind = array.type
     if pa.types.is_fixed_size_list(kind):
-        # Only here are nulls as wide as any other row.
+        # Only in this type does a null take as many values as any other row.
         loose = _replace_lists(array.cast(pa.list_(kind.value_field)), edits)
         return loose.cast(kind)
     values = array.flatten()
@@ -125,7 +123,7 @@ _DICTIONARIES = {"PLAIN_DICTIONARY", "RLE_DICTIONARY"}
 
 @dataclass(eq=False)
 class RowGroup:
-    """A row group in memory: its number, its rows, and what became of them."""
+    """A row group in memory: its number, its rows, which rows to write, and their edits."""
 
     number: int
     table: pa.Table
@@ -134,7 +132,7 @@ class RowGroup:
 
 
 def read_parquet(shard: Shard, layout: Layout) -> Iterator[Record | Rejected]:
-    """The documents of a shard of parquet; the origin of each is its row group and its row there.
+    """The documents of a parquet shard. The origin of each is its row group and its row in it.
 
     Raises:
         InputError: the file cannot be read.
@@ -148,7 +146,7 @@ def read_parquet(shard: Shard, layout: Layout) -> Iterator[Record | Rejected]:
 
 def _documents(file: pq.ParquetFile, shard: Shard, layout: Layout) -> Iterator[Record | Rejected]:
     if not file.metadata.num_rows:
-        yield Rejected(0, "no document, not one row. Give a file with text", shard.name)
+        yield Rejected(0, "no document: the file has no rows. Give a file with text", shard.name)
     columns, missing = _columns(file.schema_arrow, layout)
     start, stop = shard.row_groups or (0, file.num_row_groups)
     lengths = [file.metadata.row_group(number).num_rows for number in range(stop)]
@@ -158,12 +156,12 @@ def _documents(file: pq.ParquetFile, shard: Shard, layout: Layout) -> Iterator[R
         if group is None:
             yield from (Rejected(row, fault, _where(shard, row)) for row in rows)
             continue
-        for row, tree in zip(rows, _trees(group.table.select(columns)), strict=True):
+        for row, tree in zip(rows, _rows(group.table.select(columns)), strict=True):
             yield _document(tree, row, shard, layout, (group, row - rows.start))
 
 
 def _group(file: pq.ParquetFile, number: int) -> tuple[RowGroup | None, str]:
-    """The row group, or what is wrong with it."""
+    """The row group, or why it cannot be read."""
     try:
         return RowGroup(number, file.read_row_group(number)), ""
     except (pa.ArrowInvalid, OSError) as error:
@@ -171,16 +169,16 @@ def _group(file: pq.ParquetFile, number: int) -> tuple[RowGroup | None, str]:
 
 
 def _columns(schema: pa.Schema, layout: Layout) -> tuple[list[str], str]:
-    """The columns in which the layout's fields lie, and what is wrong with them. The id's may be missing."""
+    """The columns of the layout's fields, or why they cannot be used. The column of the id may be missing."""
     fields = [layout.chat.turns] if layout.chat else [*layout.prompt_fields, *layout.text_fields]
     if layout.token_field:
-        # With those beside it that may be aligned with it.
+        # Other lists may be aligned with it.
         lists = [column.name for column in schema if _is_numbers(column.type) and schema.names.count(column.name) == 1]
         fields = [layout.token_field, *lists]
     columns = dict.fromkeys(path.partition(".")[0] for path in fields)
     for column in columns:
         if schema.names.count(column) != 1:
-            problem = "stands there twice" if column in schema.names else f"is missing; there are {schema.names[:20]}"
+            problem = "occurs twice" if column in schema.names else f"is missing; there are {schema.names[:20]}"
             return [], f"the column {column!r} {problem}. Name the field to read"
     identity = (layout.id_field or "").partition(".")[0]
     return [*columns, *([identity] if identity in schema.names and identity not in columns else [])], ""
@@ -190,16 +188,16 @@ def _is_numbers(kind: pa.DataType) -> bool:
     return is_list(kind) and bool(pa.types.is_primitive(kind.value_type))
 
 
-def _trees(table: pa.Table) -> Iterator[dict[str, Any] | None]:
-    """The rows, None for one with text that is not UTF-8: parquet lets any bytes be called a string."""
+def _rows(table: pa.Table) -> Iterator[dict[str, Any] | None]:
+    """The rows; None for a row with text that is not UTF-8, which parquet does not check."""
     for batch in table.to_batches(max_chunksize=_ROWS_AT_ONCE):
         try:
             yield from batch.to_pylist()
         except UnicodeDecodeError:
-            yield from (_tree(batch.slice(row, 1)) for row in range(len(batch)))
+            yield from (_row(batch.slice(row, 1)) for row in range(len(batch)))
 
 
-def _tree(batch: pa.RecordBatch) -> dict[str, Any] | None:
+def _row(batch: pa.RecordBatch) -> dict[str, Any] | None:
     try:
         (tree,) = batch.to_pylist()
     except UnicodeDecodeError:
@@ -215,7 +213,7 @@ def _document(
         if tree is None:
             raise UnusableRecordError("text that is not UTF-8. Write the file again")
         record = Record(id_of(tree, layout, f"{shard.name}:{row}"), row, where, fields_of(tree, layout), origin)
-        length = sum(part.bytes for part in record.parts)
+        length = sum(field.bytes for field in record.fields)
         if length > layout.max_document_bytes:
             raise UnusableRecordError(f"{length} bytes exceed max_document_bytes. Raise it")
     except UnusableRecordError as error:
@@ -229,14 +227,14 @@ def _where(shard: Shard, row: int) -> str:
 
 
 class ParquetWriter:
-    """Writes documents of a shard in their order, a row group when its last one has come."""
+    """Writes the documents of a shard, in order; a row group after its last document."""
 
     def __init__(self, file: pq.ParquetWriter) -> None:
         self._file = file
         self._group: RowGroup | None = None
 
     def write(self, record: Record, contents: Mapping[str, Content]) -> None:
-        """Write `record` with what is in `contents` exchanged, all of which differs from its own."""
+        """Write `record` with its fields in `contents` replaced; all of them differ from the original."""
         group, at = record.origin
         if self._group is not group:
             self.flush()
@@ -245,13 +243,13 @@ class ParquetWriter:
         if contents:
             group.edits[at] = dict(contents)
 
-    def refuses(self, record: Record, contents: Mapping[str, Content]) -> str:
-        """Nothing: a column of strings holds any text, and one of ids any id, which is seen to beforehand."""
+    def format_error(self, record: Record, contents: Mapping[str, Content]) -> str:
+        """Always "": a column of strings holds any text, and the width of a column of ids is checked before."""
         del record, contents
         return ""
 
     def flush(self) -> None:
-        """Write the row group at hand."""
+        """Write the current row group."""
         if self._group is None:
             return
         table = replace_in_table(self._group.table, self._group.edits)
@@ -264,14 +262,14 @@ class ParquetWriter:
 
 
 @contextmanager
-def open_parquet_writer(shard: Shard, path: Path, mark: Mapping[str, str]) -> Iterator[ParquetWriter]:
-    """A writer of a file like that of `shard` at the local `path`, with the pairs in `mark` added to its metadata.
+def open_parquet_writer(shard: Shard, path: Path, metadata: Mapping[str, str]) -> Iterator[ParquetWriter]:
+    """A writer of a file at the local `path` with the properties of the file of `shard` and additional `metadata`.
 
     Raises:
-        TornError: the file of `shard` does not say what it is like.
+        TruncatedFileError: the file of `shard` is not a complete parquet file.
     """
     with open_parquet(shard.url, shard.name) as like:
-        arguments = _arguments(like, mark)
+        arguments = _arguments(like, metadata)
     with pq.ParquetWriter(path, **arguments) as file:
         writer = ParquetWriter(file)
         yield writer
@@ -279,7 +277,7 @@ def open_parquet_writer(shard: Shard, path: Path, mark: Mapping[str, str]) -> It
 
 
 def join_parts(parts: Sequence[Path], path: Path) -> None:
-    """Put the row groups of `parts` into one file, in this order."""
+    """Write the row groups of `parts`, in order, to one file."""
     with pq.ParquetFile(parts[0]) as like:
         arguments = _arguments(like, {})
     with pq.ParquetWriter(path, **arguments) as file:
@@ -290,9 +288,9 @@ def join_parts(parts: Sequence[Path], path: Path) -> None:
                     file.write_table(table, row_group_size=len(table))
 
 
-def _arguments(like: pq.ParquetFile, mark: Mapping[str, str]) -> dict[str, Any]:
+def _arguments(like: pq.ParquetFile, extra: Mapping[str, str]) -> dict[str, Any]:
     schema = like.schema_arrow
-    metadata = {**(schema.metadata or {}), **{key.encode(): value.encode() for key, value in mark.items()}}
+    metadata = {**(schema.metadata or {}), **{key.encode(): value.encode() for key, value in extra.items()}}
     arguments: dict[str, Any] = {
         "schema": schema.with_metadata(metadata or None),
         "version": "1.0" if like.metadata.format_version == "1.0" else "2.6",
@@ -308,6 +306,6 @@ def _arguments(like: pq.ParquetFile, mark: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _codec(column: pq.ColumnChunkMetaData) -> str:
-    """The writer's name for the compression of a column; those that it cannot write become zstd."""
+    """The name of the compression of a column for the writer; zstd if it cannot write that compression."""
     name = str(column.compression).partition("_")[0]
     return "NONE" if name == "UNCOMPRESSED" else name if pa.Codec.is_available(name.lower()) else "ZSTD"

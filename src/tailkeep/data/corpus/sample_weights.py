@@ -1,8 +1,8 @@
-"""Weights of documents: which of a corpus to keep, and how much each counts.
+"""Sample weights of documents: how often each is trained on, and which are excluded (weight 0).
 
     weights/<name of the input file>.parquet   document_id, weight >= 0, method, fingerprint
 
-Rule: every document of a weighted file has a weight, or there is an error; nothing is kept by being forgotten.
+Rule: every document of a weighted file has a weight, or an error is raised.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,7 +25,7 @@ _SCHEMA = pa.schema(
 def write_weights(
     root: Path, name: str, ids: Sequence[str], weights: NDArray[np.float64], *, method: str, fingerprint: str
 ) -> Path:
-    """Write the weights (D,) of the documents `ids` of the file `name` below `root`; the path.
+    """Write the weights (D,) of the documents `ids` of the file `name` below `root`, and return the path.
 
     Raises:
         InputError: a weight is negative or no number, or two documents share an id.
@@ -33,10 +33,10 @@ def write_weights(
     if not (np.isfinite(weights).all() and (weights >= 0).all()):
         wrong = int(np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))[0])
         raise InputError(
-            f"{name}: the document {ids[wrong]!r} has the weight {weights[wrong]}. Give numbers from 0 up."
+            f"{name}: a weight must be finite and >= 0, got {weights[wrong]} for the document {ids[wrong]!r}."
         )
     if len(set(ids)) < len(ids):
-        raise InputError(f"{name}: two documents have one id, and a weight could be of either. Give each its own.")
+        raise InputError(f"{name}: two documents have the same id. Give each document its own id.")
     path = root / FOLDER / f"{name}.parquet"
     columns = [list(ids), weights, [method] * len(ids), [fingerprint] * len(ids)]
     sink = pa.BufferOutputStream()
@@ -46,13 +46,13 @@ def write_weights(
 
 
 def read_weights(path: Path) -> dict[str, float]:
-    """The weight of each document by its id, of the file at `path`, in the file's order.
+    """The weight of each document by id, in the order of the file at `path`.
 
     Raises:
-        InputError: there is no such file, or it holds something else.
+        InputError: the file cannot be read, or holds something else.
     """
     try:
-        # Not read_table, which would take folders of the path for columns.
+        # Not read_table, which reads columns from the names of folders.
         table = pq.ParquetFile(path).read(columns=["document_id", "weight"])
     except (OSError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0]
@@ -67,21 +67,22 @@ def weight_of(weights: dict[str, float], document: str, where: str) -> float:
         InputError: it has none.
     """
     if document not in weights:
-        raise InputError(f"{where}: the document {document!r} has no weight. Select from this very corpus.")
+        raise InputError(f"{where}: the document {document!r} has no weight. Run tailkeep select on this corpus.")
     return weights[document]
 
 
 def repeat_count(weights: Iterable[float], total: int, *, seed: int) -> Iterator[int]:
-    """How often each document is taken so that `total` are, each about in proportion to its weight.
+    """The number of copies of each document, in proportion to its weight and `total` in sum.
 
-    Systematic resampling: each count is the expected one rounded up or down, so equal weights give every document once.
+    Systematic resampling: each number is its expected value rounded up or down, so with equal weights and a total of D
+    every document is taken once.
 
     Raises:
         InputError: every weight is 0.
     """
     shares = np.array(list(weights), np.float64)
     if not shares.sum() > 0:
-        raise InputError("every document has the weight 0, so there is none to train on. Keep more of them.")
+        raise InputError("every document has weight 0, so none remains to train on. Give one a positive weight.")
     sums = np.concatenate([[0.0], np.cumsum(shares)]) * (total / shares.sum())
     sums[-1] = total
     offset = np.random.default_rng(seed).random()

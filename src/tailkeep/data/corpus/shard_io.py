@@ -1,6 +1,8 @@
-"""A shard on its way from input to output. Rule: documents in are documents out and rejects, or there is an error.
+"""Reading the documents of one shard and writing them, each once, to its output.
 
-documents/<name>   edits/<key>.jsonl   rejects/<key>.jsonl   ids/<key>.ids
+    documents/<name>   edits/<key>.jsonl   rejects/<key>.jsonl   ids/<key>.ids
+
+Rule: every document that is read is written, rejected or excluded, or an error is raised.
 """
 
 import base64
@@ -23,17 +25,17 @@ OnError = Literal["stop", "skip"]
 
 
 class Writer(Protocol):
-    """Writes the documents of one shard in their order."""
+    """Writes the documents of one shard, in order."""
 
     def write(self, record: Record, contents: Mapping[str, Content]) -> None:
-        """Write `record` with the strings or ids in `contents` exchanged."""
+        """Write `record` with its fields in `contents` replaced."""
 
-    def refuses(self, record: Record, contents: Mapping[str, Content]) -> str:
-        """Why the format cannot hold `contents` as this one document, or nothing."""
+    def format_error(self, record: Record, contents: Mapping[str, Content]) -> str:
+        """Why the format cannot hold `contents` as this one document; "" if it can."""
 
 
 def read_shard(shard: Shard, layout: Layout) -> Iterator[Record | Rejected]:
-    """The documents of `shard` in their order, each as a record or as rejected.
+    """The documents of `shard`, in order; those that cannot be read as `Rejected`.
 
     Raises:
         InputError: the file cannot be read at all.
@@ -42,7 +44,7 @@ def read_shard(shard: Shard, layout: Layout) -> Iterator[Record | Rejected]:
 
 
 class ShardIO:
-    """The documents of one shard, each to be written or rejected once, in their order. Made by `open_shard_io`."""
+    """The documents of one shard, each to be written, rejected or excluded once, in order. See `open_shard_io`."""
 
     def __init__(self, shard: Shard, layout: Layout, folder: Path, on_error: OnError) -> None:
         self.shard, self.folder = shard, folder
@@ -54,7 +56,7 @@ class ShardIO:
         self._ids = self._stack.enter_context(closing(IdList()))
 
     def records(self) -> Iterator[Record]:
-        """The documents that can be read; the others are rejected on the way.
+        """The documents that can be read; the others are rejected.
 
         Raises:
             InputError: a document cannot be read and `on_error` is "stop", or the file cannot be read at all.
@@ -69,33 +71,33 @@ class ShardIO:
             yield item
 
     def write(self, record: Record, contents: Mapping[str, Content]) -> None:
-        """Write `record`; `contents` are its new strings or ids by path, of which those that differ are edits.
+        """Write `record` with `contents`, its new strings or ids by path. Those that differ are edits.
 
         Raises:
-            InputError: its format cannot hold them; `refuses` tells beforehand.
+            InputError: the format cannot hold them; check with `format_error` first.
         """
         assert self._writer is not None
         edits = _differing(record, contents)
-        if reason := self.refuses(record, contents):
+        if reason := self.format_error(record, contents):
             raise InputError(f"{record.where}: {reason}. Keep the edit within the document.")
         self._writer.write(record, edits)
         self.num_written += 1
         self.edited += bool(edits)
 
-    def refuses(self, record: Record, contents: Mapping[str, Content]) -> str:
-        """Why the format cannot hold `contents` as this one document, or nothing.
+    def format_error(self, record: Record, contents: Mapping[str, Content]) -> str:
+        """Why the format cannot hold `contents` as this one document; "" if it can.
 
-        A line of plain text holds no line break, and no document of it white space at its ends.
+        A line of plain text holds no line break; a document of plain text neither begins nor ends with white space.
         """
         assert self._writer is not None
-        return self._writer.refuses(record, _differing(record, contents))
+        return self._writer.format_error(record, _differing(record, contents))
 
-    def leave_out(self) -> None:
-        """Count a document that is not to be written, since its weight is 0."""
+    def exclude(self) -> None:
+        """Count a document that is not written because its weight is 0."""
         self.excluded += 1
 
     def reject(self, record: Record, reason: str) -> None:
-        """Leave `record` out of the output, and say why.
+        """Write `record` to the rejects, with the reason.
 
         Raises:
             InputError: `on_error` is "stop".
@@ -106,7 +108,7 @@ class ShardIO:
         self._reject(Rejected(record.row, reason, record.where, raw))
 
     def counts(self) -> dict[str, int]:
-        """How many documents were read, written, edited and rejected, and if any were, left out."""
+        """The numbers of documents read, written, edited and rejected, and of those left out, if any."""
         excluded = {"left_out": self.excluded} if self.excluded else {}
         totals = {"documents": self.read, "written": self.num_written, "edited": self.edited, "rejected": self.rejected}
         return {**totals, **excluded}
@@ -121,16 +123,16 @@ class ShardIO:
         self.rejected += 1
 
     def file(self, kind: str, ending: str = ".jsonl") -> Path:
-        """Where this shard's file of `kind` goes, such as `edits`; its folder is made."""
-        return _with_parents(self.folder / kind / f"{self.shard.key}{ending}")
+        """The path of this shard's file of `kind`, such as `edits`. Creates its folder."""
+        return _make_parents(self.folder / kind / f"{self.shard.key}{ending}")
 
-    def _open(self, mark: Mapping[str, str]) -> None:
-        path = _with_parents(self.folder / self.shard.documents)
+    def _open(self, metadata: Mapping[str, str]) -> None:
+        path = _make_parents(self.folder / self.shard.documents)
         if self.shard.kind == "parquet":
             try:
-                self._writer = self._stack.enter_context(open_parquet_writer(self.shard, path, mark))
+                self._writer = self._stack.enter_context(open_parquet_writer(self.shard, path, metadata))
             except TruncatedFileError:
-                return  # its one document is rejected
+                return  # `records` rejects it as one document
         else:
             file = self._stack.enter_context(open_output(path, self.shard.compression))
             self._writer = LineWriter(file, self.shard, self._layout)
@@ -147,23 +149,23 @@ class ShardIO:
 
 @contextmanager
 def open_shard_io(
-    shard: Shard, layout: Layout, folder: Path, *, on_error: OnError = "stop", mark: Mapping[str, str] | None = None
+    shard: Shard, layout: Layout, folder: Path, *, on_error: OnError = "stop", metadata: Mapping[str, str] | None = None
 ) -> Iterator[ShardIO]:
-    """Carry the documents of `shard` into files below the local `folder`, for `finish_shard` to publish.
+    """Open `shard` for reading, and its output files below the local `folder`, which `finish_shard` publishes.
 
     Args:
         shard: what to read.
-        layout: where its documents are.
-        folder: where the output goes, in the folders that the finished output has.
-        on_error: whether the first document that cannot be read stops the work, or is rejected.
-        mark: pairs for the metadata of a parquet output.
+        layout: how documents lie in it.
+        folder: the root of the output files; paths below it are those of the finished output.
+        on_error: whether the first document that cannot be read raises an error, or is rejected.
+        metadata: pairs for the metadata of a parquet output.
 
     Raises:
         InputError: as `records` does, and for two documents with one id.
     """
     shard_io = ShardIO(shard, layout, folder, on_error)
     with shard_io._stack:
-        shard_io._open(mark or {})
+        shard_io._open(metadata or {})
         yield shard_io
         shard_io._finish()
 
@@ -174,7 +176,7 @@ def _differing(record: Record, contents: Mapping[str, Content]) -> dict[str, Con
 
 
 def reject_line(rejected: Rejected) -> str:
-    """`rejected` as a line of a rejects file: where, why, and its bytes in base64."""
+    """`rejected` as a JSON line of a rejects file, with its bytes in base64."""
     raw = rejected.raw
     item: dict[str, Any] = {
         "row": rejected.row,
@@ -189,32 +191,29 @@ def reject_line(rejected: Rejected) -> str:
     return json.dumps(item, ensure_ascii=False) + "\n"
 
 
-def _with_parents(path: Path) -> Path:
+def _make_parents(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
 
 
-# Choices of a layout that would do nothing for the files at hand. Rule: they are refused before any work.
-
-
+# `check_layout_has_effect` looks at the first documents of some shards.
 _SHARDS = 8
 _DOCUMENTS = 100
 _DEFAULT = Layout()
 
 
 def check_layout_has_effect(layout: Layout, shards: Sequence[Shard]) -> None:
-    """Refuse a `document` without plain text, a `token_field` with it, an `id_field` that no first document has.
-
-    The defaults are never refused: they need not fit every corpus.
+    """Check that the keys of `layout` that differ from their defaults have an effect on these shards.
 
     Raises:
-        ConfigError: one of them would do nothing.
+        ConfigError: `document_separator` without plain text, `token_field` with plain text, or an `id_field` that none
+            of the first documents has.
         InputError: a file cannot be read at all.
     """
-    if layout.document != _DEFAULT.document and not any(shard.kind == "txt" for shard in shards):
+    if layout.document_separator != _DEFAULT.document_separator and not any(shard.kind == "txt" for shard in shards):
         raise ConfigError(
-            f"layout.document: {layout.document!r} is for plain text, and no input file is (.txt, .txt.gz, .txt.zst). "
-            "Leave it out."
+            f"layout.document_separator: {layout.document_separator!r} is for plain text, but no input file is "
+            "(.txt, .txt.gz, .txt.zst). Remove the key."
         )
     if layout.token_field and (texts := [shard.name for shard in shards if shard.kind == "txt"]):
         raise ConfigError(

@@ -1,8 +1,8 @@
-"""Ids of documents: no two may be equal, in a corpus of any size.
+"""A check that document ids are unique, in a corpus of any size.
 
-    ids/<shard>.ids    16 bytes of each id's hash, 8 of its row; sorted
+    ids/<shard>.ids    sorted entries: 16 bytes of the hash of an id, 8 bytes of its row
 
-Rule: memory does not grow with the number of documents. Ids are hashed, sorted in runs on the disk and merged.
+Rule: memory does not grow with the number of documents. Ids are hashed, sorted in runs on disk, and merged.
 """
 
 import hashlib
@@ -17,11 +17,11 @@ from tailkeep.errors import InputError
 _DIGEST = 16
 _ENTRY = _DIGEST + 8
 _RUN = 1 << 19
-"""Entries held in memory at once, some 30 MB of them."""
+"""Entries in memory at once, some 30 MB."""
 
 
 class IdList:
-    """The ids of one shard, in any order. `write` sorts them into a file."""
+    """The ids of one shard, added in any order. `write` sorts them into a file."""
 
     def __init__(self, *, run: int = _RUN) -> None:
         self._run = run
@@ -29,24 +29,24 @@ class IdList:
         self._runs: list[IO[bytes]] = []
 
     def add(self, name: str, row: int) -> None:
-        """Take the id of the document in `row`."""
+        """Add the id of the document in `row`."""
         digest = hashlib.blake2b(name.encode("utf-8"), digest_size=_DIGEST).digest()
         self._entries.append(digest + row.to_bytes(8, "big"))
         if len(self._entries) >= self._run:
             self._spill()
 
     def write(self, path: Path, name: str) -> None:
-        """Write them to `path`; `name` is what an error calls the shard.
+        """Write the sorted ids to `path`. Errors call the shard `name`.
 
         Raises:
-            InputError: two are equal.
+            InputError: two ids are equal.
         """
         with path.open("wb") as file:
             for entry in _distinct((entry, name) for entry in self._merged()):
                 file.write(entry)
 
     def close(self) -> None:
-        """Drop what was spilled to the disk."""
+        """Delete the runs on disk."""
         for file in self._runs:
             file.close()
 
@@ -63,17 +63,17 @@ class IdList:
 
 
 def check_unique_ids(lists: Mapping[str, Path]) -> None:
-    """Check that no id stands in two of the files in `lists`, {shard name: path}.
+    """Check that no id occurs in two of the files in `lists`, {shard name: path}.
 
     Raises:
         InputError: one does.
     """
-    runs = (_named(path, name) for name, path in sorted(lists.items()))
+    runs = (_read_entries(path, name) for name, path in sorted(lists.items()))
     for _ in _distinct(heapq.merge(*runs)):
         pass
 
 
-def _named(path: Path, name: str) -> Iterator[tuple[bytes, str]]:
+def _read_entries(path: Path, name: str) -> Iterator[tuple[bytes, str]]:
     with path.open("rb") as file:
         yield from ((entry, name) for entry in _entries(file))
 
@@ -91,8 +91,8 @@ def _distinct(entries: Iterable[tuple[bytes, str]]) -> Iterator[bytes]:
                 (at, int.from_bytes(record[_DIGEST:], "big")) for record, at in (previous, (entry, name))
             )
             raise InputError(
-                f"two documents have one id: {one[0]}, document {one[1]}, and {other[0]}, document {other[1]}, from 0. "
-                "Make the ids unique, name another id field, or none to number the documents."
+                f"two documents have the same id: {one[0]}, document {one[1]}, and {other[0]}, document {other[1]}, "
+                "from 0. Make the ids unique, name another id field, or set it to null to number the documents."
             )
         previous = (entry, name)
         yield entry
