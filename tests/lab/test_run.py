@@ -163,7 +163,7 @@ def test_a_failing_arm_in_a_worker_is_the_same_error_as_in_this_process(tmp_path
     tree = {**TREE, "arms": {**TREE["arms"], "bad": bad}}
     messages = []
     for workers in (1, 2):
-        with pytest.raises(InputError, match="^7 components need at least 7 points, got 6 of 6 after drop") as caught:
+        with pytest.raises(InputError, match=r"^7 components need at least 7 points, got 6 of 6 after drop") as caught:
             lab.run(tree, tmp_path / str(workers), workers=workers)
         messages.append(str(caught.value))
     assert messages[0] == messages[1]
