@@ -160,7 +160,7 @@ def test_the_laboratory_draws_real_documents_by_weight_and_leaves_the_held_out_a
     )
     assert [record.text for record in weighted.real] == [text for text in texts[:16:2] for _ in range(2)]
     write_jsonl(path, texts[:19])
-    with pytest.raises(InputError, match=r"has 20 weights, and .* 19 documents"):
+    with pytest.raises(InputError, match=r"has 20 weights, but .* has 19 documents"):
         read_dataset(TextCorpus(**settings, weights=file))
     with pytest.raises(ValueError, match="weights_seed has no effect"):
         TextCorpus(**settings, weights_seed=1)

@@ -260,6 +260,9 @@ def test_in_bfloat16_a_model_trains_and_is_scored_over_float32_weights(text, mon
     models = [experiment.learner.fit(experiment.real, seed=1, budget=400) for experiment in (wide, narrow)]
     assert {weights.dtype for model in models for weights in model.network.parameters()} == {torch.float32}
     assert not torch.equal(*map(parameters, models))
+    assert "forward" not in vars(models[1].network)
+    following = narrow.learner.fit(narrow.real, seed=2, budget=400, previous=models[1])
+    assert following.facts["weight_change"] > 0
     rows = wide.real.documents[:4]
     exact, rounded = (np.concatenate(model.log_probs(rows)) for model in models)
     assert rounded.dtype == np.float32

@@ -103,6 +103,8 @@ def train(
             trainer.train()
         # Mixed precision replaces the model's forward; what is measured and copied is the model itself.
         trainer.accelerator.unwrap_model(network, keep_fp32_wrapper=False)
+        # Accelerate leaves the method on the object, where a copy of the model would call the original's.
+        vars(network).pop("forward", None)
     seen = read_stats(network)
     detach(network)
     _check_finite(network, training)
