@@ -1,4 +1,4 @@
-"""From an arm's configuration to its experiment. Rule: this is the only module that knows every learner."""
+"""From an arm's configuration to its experiment. Rule: only this module and `config` know every learner."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence

@@ -1,7 +1,7 @@
 """A job over the shards of a corpus: what edit and audit bring to it, and the one way in which it is driven to its end.
 
-Rule: a shard is finished when `manifest.read_finished` says so. What remains is done in any order, by any number of
-workers, and whoever finishes the last shard writes what needs all of them.
+Rule: a shard is finished when `manifest.read_finished` says so, for it or for the file of which it is a part. What
+remains is done in any order, by any number of workers; whoever finishes the last shard writes what needs all of them.
 """
 
 import sys

@@ -18,7 +18,7 @@ from tailkeep.metrics import ConfidenceGap, confidence_gap
 
 
 def build_weighting(loss: AnyLoss, user: UserLosses, *, seed: int = 0) -> Weighting:
-    """The weighting that `loss` describes; a threshold that is `auto` is settled before (see `automatic`).
+    """The weighting that `loss` describes; a threshold that is `auto` is settled before (see `settle`).
 
     Raises:
         ConfigError: a loss of the caller's own that was not handed over.

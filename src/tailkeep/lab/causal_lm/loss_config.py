@@ -10,7 +10,7 @@ from tailkeep.lab.arm import Positive
 
 Threshold = Annotated[float, Field(gt=0, le=1)]
 AutoThreshold = Threshold | Literal["auto"]
-"""A number, or one chosen for each generation; see `automatic`. That needs `data.calibration`."""
+"""A number, or one chosen for each generation; see `settle`. That needs `data.calibration`."""
 Share = Annotated[float, Field(gt=0, le=1)]
 
 
