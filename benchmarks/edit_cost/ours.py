@@ -35,7 +35,7 @@ def edited(
     watch = Stopwatch()
     profiler = cProfile.Profile() if profile else None
     config = edit.load(
-        {"prior": {"path": str(prior)}, "layout": {"document": document}, "num_threads": threads, **rule}
+        {"prior": {"path": str(prior)}, "layout": {"document_separator": document}, "num_threads": threads, **rule}
     )
     begun = False
 

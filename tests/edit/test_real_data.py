@@ -15,7 +15,7 @@ SEPARATOR = "<|endoftext|>"
 @pytest.mark.slow
 def test_tinystories_under_their_own_model(real_data, tmp_path):
     prior, path = real_data / "priors" / "stories260k", real_data / "text" / "tinystories.txt"
-    config = {"prior": {"path": str(prior)}, "layout": {"document": SEPARATOR}}
+    config = {"prior": {"path": str(prior)}, "layout": {"document_separator": SEPARATOR}}
     outcome = run(config, path, tmp_path / "out")
     counts = outcome.counts
     flagged, tokens = flagged_by_a_plain_pass(prior, path)

@@ -232,7 +232,7 @@ def test_the_limit_alone_decides_what_is_too_long(tmp_path):
     ("tree", "message"),
     [
         ({"text_fields": []}, "text_fields"),
-        ({"document": ""}, "document"),
+        ({"document_separator": ""}, "document_separator"),
         ({"chat": {}, "text_fields": ["a"]}, "have no effect with chat"),
         ({"text_fields": ["a"], "prompt_fields": ["a"]}, "named twice"),
     ],
