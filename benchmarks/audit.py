@@ -127,7 +127,9 @@ def prior(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]
                 "threads": 1,
             },
             "audit": lambda subject=subject: audit_job(
-                subject.path, folder, {"layout": {"document_separator": subject.document}, "prior": {"path": str(subject.prior)}}
+                subject.path,
+                folder,
+                {"layout": {"document_separator": subject.document}, "prior": {"path": str(subject.prior)}},
             ),
         }  # fmt: skip
         results = rounds_of(jobs, rounds=options.rounds, nice=options.nice)

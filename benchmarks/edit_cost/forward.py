@@ -18,8 +18,7 @@ from torch.nn import functional
 
 from edit_cost.measuring import Spent, Stopwatch
 from tailkeep.data.corpus import Layout, Record, find_shards, read_shard
-from tailkeep.edit.editor import groups_of
-from tailkeep.edit.prior import EditPrior, load_model
+from tailkeep.edit.editor import EditPrior, groups_of, load_model
 from tailkeep.scoring import Prior
 from tailkeep.scoring.loading import load_tokenizer
 from tailkeep.scoring.scorer import _BATCHES, Window, batch_windows, split_windows

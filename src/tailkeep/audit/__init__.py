@@ -3,11 +3,13 @@
 Rule: without a prior nothing in this package needs torch.
 """
 
-from tailkeep.audit.config import AuditConfig, dump, load
+from tailkeep.audit.config import AuditConfig, load
 from tailkeep.audit.recommend import Advice, plan_mixing
-from tailkeep.audit.run import AuditOutcome, gpus_for, run
+from tailkeep.audit.run import gpus_for, run
 from tailkeep.audit.select import SelectionCounts, select
+from tailkeep.audit.summary import AuditOutcome
 from tailkeep.data.corpus import Progress, ProgressPrinter, Task, task_here
+from tailkeep.data.corpus import dump_config as dump
 
 __all__ = [
     "Advice",

@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from tailkeep.config import Settings, dump_tree, merge, parse_assignments, read_yaml, validate
-from tailkeep.data.corpus import Layout, OnError
+from tailkeep.config import Settings, load_tree, validate
+from tailkeep.data.corpus import JobConfig, Layout, OnError
 from tailkeep.errors import ConfigError
 from tailkeep.optional import require
 
@@ -34,7 +34,6 @@ def validate_prior(tree: Mapping[str, Any]) -> Any:
     return validate(Prior, dict(tree), source="prior")
 
 
-NOT_FINGERPRINTED = ("on_error", "memory_mb")
 MAX_TESTS = 32
 """An upper bound on the number of statistics of a comparison."""
 
@@ -96,7 +95,7 @@ class MixingConfig(Settings):
     synthetic: Annotated[float, Field(gt=0)]
 
 
-class AuditConfig(Settings):
+class AuditConfig(JobConfig):
     """An audit of a corpus.
 
     Attributes:
@@ -108,6 +107,8 @@ class AuditConfig(Settings):
         row_groups: split a parquet file into shards of so many row groups, for more workers than files.
         memory_mb: memory for counts per worker, in MB. Counts beyond it are sorted on disk.
     """
+
+    not_fingerprinted = frozenset({"on_error", "memory_mb"})
 
     layout: Layout = Layout()
     sample: SampleConfig = SampleConfig()
@@ -135,11 +136,6 @@ class AuditConfig(Settings):
             )
         return self
 
-    def fingerprint_tree(self) -> dict[str, Any]:
-        """The keys that can change a figure, as plain values. The identity of the prior is recorded separately."""
-        tree = self.model_dump(mode="json")
-        return {key: value for key, value in tree.items() if key not in {"prior", *NOT_FINGERPRINTED}}
-
 
 def load(
     source: Path | Mapping[str, Any] | None = None,
@@ -158,21 +154,8 @@ def load(
         ConfigError: a key is unknown or a value invalid.
         InputError: the file cannot be read.
     """
-    tree = read_yaml(source) if isinstance(source, Path) else source or {}
-    name = str(source) if isinstance(source, Path) else "config"
-    config = validate(AuditConfig, merge(merge(tree, parse_assignments(overrides)), options or {}), source=name)
+    tree, name = load_tree(source, overrides=overrides, options=options)
+    config = validate(AuditConfig, tree, source=name)
     if config.prior is not None:
         validate_prior(config.prior)
     return config
-
-
-def dump(config: AuditConfig) -> str:
-    """`config` as YAML that `load` accepts."""
-    tree = config.model_dump(mode="json")
-    if config.layout.chat:
-        # With a chat these keys have no effect, and `load` would raise an error.
-        tree["layout"] = {key: tree["layout"][key] for key in tree["layout"] if key not in _FIELDS}
-    return dump_tree(tree)
-
-
-_FIELDS = ("text_fields", "prompt_fields")

@@ -3,25 +3,22 @@
     run.json  config.yaml  manifests/  summary.json  tables/  lab/  report.html              for people
     counts/  types/  frequent/  duplicates/  sample/  near_duplicates/  scores/  rejects/    per shard
 
-Rules: a shard is finished when its manifest says so. The summary is a function of the per-shard files alone. A worker
-whose prior or packages would write other bytes raises an error before its first shard.
+Rule: the summary is a function of the per-shard files alone. The job over shards itself is in `data.corpus.job`.
 """
 
-import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from tailkeep.audit.config import AuditConfig, dump, load, validate_prior
+from tailkeep.audit.config import AuditConfig, load, validate_prior
 from tailkeep.audit.prior_scores import PriorScorer, load_prior_scorer
 from tailkeep.audit.shard import ShardAuditor
-from tailkeep.audit.summary import summarize
+from tailkeep.audit.summary import AuditOutcome, summarize
 from tailkeep.data.corpus import (
     Contents,
-    Destination,
+    Execution,
     Executor,
     Inputs,
     LocalPool,
@@ -30,45 +27,18 @@ from tailkeep.data.corpus import (
     OutputRun,
     RunOutcome,
     Shard,
-    ShardJob,
+    ShardFunction,
     ShardStorage,
     Task,
-    absolute_output,
     check_layout_has_effect,
-    check_output_outside_input,
     find_shards,
-    fingerprint_of,
-    finish_shard,
-    inline_executor,
-    input_sources,
     no_progress,
-    open_destination,
     path_list,
-    read_finished,
     run_job,
-    shards_of_task,
-    totals,
 )
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.runs import RunRecord, versions
 from tailkeep.sanitize import redact
-
-
-def sources_of(config: AuditConfig, scorer: PriorScorer | None) -> dict[str, Any]:
-    """The prior and the packages of this process: the part of a run's sources that a worker must share."""
-    packages = ["numpy", "scipy", "pyarrow"]
-    packages += ["datasketch"] if config.near_duplicates else []
-    packages += ["torch", "transformers", "tokenizers"] if scorer else []
-    return {"model": scorer.identity() if scorer else None, "packages": versions(*packages)}
-
-
-def local_pool(config: AuditConfig, workers: int) -> LocalPool:
-    """A pool of processes on this machine. With a prior on GPUs each process takes one GPU."""
-    if config.prior is None:
-        return LocalPool(workers)
-    from tailkeep.scoring import local_pool as pool_with_prior
-
-    return pool_with_prior(validate_prior(config.prior), workers)
 
 
 def gpus_for(config: AuditConfig) -> int:
@@ -80,91 +50,98 @@ def gpus_for(config: AuditConfig) -> int:
     return int(uses_gpu(validate_prior(config.prior)))
 
 
-def config_for_worker(config: AuditConfig, record: RunRecord) -> AuditConfig:
-    """`config` for a worker in another process: `auto` and relative paths are resolved in this one."""
-    if config.prior is None:
-        return config
-    from tailkeep.scoring import prior_for_worker
-
-    prior = prior_for_worker(validate_prior(config.prior), record.sources["model"]["prior"])
-    return config.model_copy(update={"prior": prior.model_dump(mode="json")})
-
-
-def load_worker(config: AuditConfig, out: str | Path, record: RunRecord) -> Callable[[Shard], Manifest]:
-    """Load the prior in a worker process and return its shard function; called once per process.
-
-    Raises:
-        InputError: the worker's prior or packages differ from those of the run.
-        TailkeepError: the worker cannot open the prior or the output.
-    """
-    scorer = load_prior_scorer(config)
-    record.check_same_sources(sources_of(config, scorer))
-    return worker(scorer, config, out, record)
-
-
-def worker(
-    scorer: PriorScorer | None,
-    config: AuditConfig,
-    out: str | Path,
-    record: RunRecord,
-    storage: ShardStorage | None = None,
-) -> Callable[[Shard], Manifest]:
-    """The function with which a worker audits and publishes one shard."""
-    auditor = ShardAuditor(config, scorer)
-    destination = open_destination(out, storage=storage)
-
-    def finish(shard: Shard) -> Manifest:
-        return finish_shard(shard, auditor, destination, fingerprint=fingerprint_of(shard, record.sources))
-
-    return finish
-
-
-CONTENTS = Contents(("counts", "types", "frequent", "duplicates", "sample", "near_duplicates", "scores", "rejects"))
-
-
 @dataclass(frozen=True)
-class AuditOutcome(RunOutcome):
-    """The totals of an audit, and its summary once every shard is finished. It holds no outside path and no time.
+class _AuditJob:
+    """What an audit adds to `run_job`; see `ShardJob`."""
 
-    Attributes:
-        summary: the content of `summary.json`; empty until every shard is finished.
-    """
+    config: AuditConfig
+    inputs: tuple[str, ...]
+    reference: tuple[str, ...]
 
-    summary: Mapping[str, Any] = field(default_factory=dict)
+    kind: ClassVar[str] = "audit"
+    progress_unit: ClassVar[str] = "words"
+    contents: ClassVar[Contents] = Contents(
+        ("counts", "types", "frequent", "duplicates", "sample", "near_duplicates", "scores", "rejects")
+    )
 
     @property
-    def flagged(self) -> list[str]:
-        """The names of the statistics that differ significantly after correction."""
-        comparison = self.summary.get("comparison") or {"tests": []}
-        return [test["name"] for test in comparison["tests"] if test["flagged"]]
+    def paths(self) -> tuple[str, ...]:
+        return (*self.inputs, *self.reference)
 
-    def text(self) -> str:
-        """The content of `summary.json`."""
-        tree = {"fingerprint": self.fingerprint, "shards": self.shards, **self.summary}
-        return json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    def find_shards(self) -> list[Shard]:
+        """The shards of both sides; the name of a shard begins with its side."""
+        all_shards: list[Shard] = []
+        urls: dict[str, str] = {}
+        for side, paths in (("input", self.inputs), ("reference", self.reference)):
+            shards = find_shards(paths, row_groups=self.config.row_groups) if paths or side == "input" else []
+            if shards:
+                check_layout_has_effect(self.config.layout, shards)
+            for shard in shards:
+                if urls.setdefault(shard.url, side) != side:
+                    raise InputError(
+                        f"{redact(shard.url)} is both --input and --reference. A corpus cannot be compared with "
+                        "itself. Give different files."
+                    )
+            all_shards += [replace(shard, name=f"{side}/{shard.name}") for shard in shards]
+        if not self.reference and {"testing"} & self.config.model_fields_set:
+            raise ConfigError("testing has no effect without --reference. Give a reference, or remove the key testing.")
+        return all_shards
 
-    def lines(self) -> list[str]:
-        """The findings, one sentence per line."""
-        lines = [f"{self.finished} of {self.shards} shards are finished"]
-        if self.finished:
-            count = {name: int(value) for name, value in self.counts.items()}
-            lines.append(
-                f"documents: {count['documents']:,} read, {count['rejected']:,} rejected; {count['words']:,} words"
-            )
-        lines += [
-            f"{'[flagged] ' if finding['flagged'] else ''}{finding['sentence']}"
-            for finding in self.summary.get("findings", ())
-        ]
-        for advice in self.summary.get("mixing", ()):
-            weight = "" if advice["real_weight"] is None else f" (weight of real data {advice['real_weight']:.2f})"
-            lines.append(f"mixing: {advice['rule']}{weight}; {advice['source']}; assumes: {advice['assumes']}")
-        if command := self.summary.get("lab_command"):
-            lines.append(f"to measure it with a model, run in the output folder: {command}")
-        return lines
+    def check_input(self, shards: Sequence[Shard], task_shards: Sequence[Shard]) -> dict[str, Any]:
+        del shards, task_shards
+        return {}
 
-    def warnings(self) -> list[str]:
-        """Sentences about damaged input."""
-        return self.truncation_warnings()
+    def load_model(self, task_shards: Sequence[Shard] | None = None) -> PriorScorer | None:
+        del task_shards
+        return load_prior_scorer(self.config)
+
+    def process_sources(self, model: PriorScorer | None) -> dict[str, Any]:
+        packages = ["numpy", "scipy", "pyarrow"]
+        packages += ["datasketch"] if self.config.near_duplicates else []
+        packages += ["torch", "transformers", "tokenizers"] if model else []
+        return {"model": model.identity() if model else None, "packages": versions(*packages)}
+
+    def for_worker(self, record: RunRecord) -> "_AuditJob":
+        if self.config.prior is None:
+            return self
+        from tailkeep.scoring import prior_for_worker
+
+        prior = prior_for_worker(validate_prior(self.config.prior), record.sources["model"]["prior"])
+        return replace(self, config=self.config.model_copy(update={"prior": prior.model_dump(mode="json")}))
+
+    def local_pool(self, workers: int) -> Executor:
+        if self.config.prior is None:
+            return LocalPool(workers)
+        from tailkeep.scoring import local_pool
+
+        return local_pool(validate_prior(self.config.prior), workers)
+
+    def shard_function(self, model: PriorScorer | None, record: RunRecord) -> ShardFunction:
+        del record
+        return ShardAuditor(self.config, model)
+
+    def begin(self, shards: Sequence[Shard], output: OutputRun) -> None:
+        pass
+
+    def conclude(
+        self,
+        totals: RunOutcome,
+        shards: Sequence[Shard],
+        manifests: Sequence[Manifest],
+        output: OutputRun,
+        model: PriorScorer | None,
+    ) -> AuditOutcome:
+        del shards
+        outcome = AuditOutcome(**vars(totals))
+        if not outcome.complete:
+            return outcome
+        with tempfile.TemporaryDirectory(prefix="tailkeep-") as folder:
+            summary = summarize(self.config, manifests, lambda name: output.local(name, Path(folder)), model)
+        for name, text in sorted(summary.files.items()):
+            output.destination.write_text(name, text)
+        outcome = replace(outcome, summary=summary.summary)
+        output.destination.write_text("summary.json", outcome.text())
+        return outcome
 
 
 def run(
@@ -199,80 +176,5 @@ def run(
         TailkeepError: the input or configuration is bad, `out` holds another run or is busy, or the disk is full.
     """
     config = config if isinstance(config, AuditConfig) else load(config)
-    task = task or Task()
-    input_paths, reference_paths = path_list(inputs), path_list(reference)
-    inline = inline_executor(workers, executor, storage)
-    check_output_outside_input(out, (*input_paths, *reference_paths))
-    shards = _find_shards(config, input_paths, reference_paths)
-    shards_of_task(shards, task)  # refuses a task that does not exist before the prior is loaded
-    scorer = load_prior_scorer(config)
-    record = _record(config, scorer, shards)
-    if inline:
-        setup = partial(worker, scorer, config, out, record, storage)
-    else:
-        # Each worker loads its own prior; memory may not hold another one here.
-        scorer = None
-        setup = partial(load_worker, config_for_worker(config, record), absolute_output(out), record)
-    job = ShardJob(
-        record=record,
-        config=dump(config),
-        contents=CONTENTS,
-        shards=shards,
-        executor=inline or executor or local_pool(config, workers),
-        setup=setup,
-        finished_manifest=partial(_finished_manifest, record=record),
-        conclude=partial(_conclude, config, shards, record, scorer),
-        unit="words",
-    )
-    return run_job(job, out, task=task, observe=observe, storage=storage)
-
-
-def _find_shards(config: AuditConfig, input_paths: Sequence[str], reference_paths: Sequence[str]) -> list[Shard]:
-    """The shards of both sides; the name of a shard begins with its side."""
-    all_shards: list[Shard] = []
-    urls: dict[str, str] = {}
-    for side, paths in (("input", input_paths), ("reference", reference_paths)):
-        shards = find_shards(paths, row_groups=config.row_groups) if paths or side == "input" else []
-        if shards:
-            check_layout_has_effect(config.layout, shards)
-        for shard in shards:
-            if urls.setdefault(shard.url, side) != side:
-                raise InputError(
-                    f"{redact(shard.url)} is both --input and --reference. A corpus cannot be compared with itself. "
-                    "Give different files."
-                )
-        all_shards += [replace(shard, name=f"{side}/{shard.name}") for shard in shards]
-    if not reference_paths and {"testing"} & config.model_fields_set:
-        raise ConfigError("testing has no effect without --reference. Give a reference, or remove the key testing.")
-    return all_shards
-
-
-def _record(config: AuditConfig, scorer: PriorScorer | None, shards: Sequence[Shard]) -> RunRecord:
-    sources = {"config": config.fingerprint_tree(), **sources_of(config, scorer), "input": input_sources(shards)}
-    return RunRecord.of("audit", sources, versions=sources["packages"], seeds=(config.seed,))
-
-
-def _finished_manifest(shard: Shard, destination: Destination, *, record: RunRecord) -> Manifest | None:
-    return read_finished(shard, destination, fingerprint=fingerprint_of(shard, record.sources))
-
-
-def _conclude(
-    config: AuditConfig,
-    shards: Sequence[Shard],
-    record: RunRecord,
-    scorer: PriorScorer | None,
-    finished: Mapping[str, Manifest],
-    output: OutputRun,
-) -> AuditOutcome:
-    """The totals. Once every shard is finished, write the summary and the tables."""
-    outcome = AuditOutcome(**totals(record, shards, finished, output))
-    if not outcome.complete:
-        return outcome
-    with tempfile.TemporaryDirectory(prefix="tailkeep-") as folder:
-        manifests = list(finished.values())
-        summary = summarize(config, manifests, lambda name: output.local(name, Path(folder)), scorer)
-    for name, text in sorted(summary.files.items()):
-        output.destination.write_text(name, text)
-    outcome = replace(outcome, summary=summary.summary)
-    output.destination.write_text("summary.json", outcome.text())
-    return outcome
+    execution = Execution(workers, executor, task, observe, storage)
+    return run_job(_AuditJob(config, path_list(inputs), path_list(reference)), out, execution)

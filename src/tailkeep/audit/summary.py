@@ -8,7 +8,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -31,13 +31,55 @@ from tailkeep.audit.findings import Finding, comparison_findings, corpus_finding
 from tailkeep.audit.keywords import ImportanceWeights, KeywordScore, importance_weights, keyword_scores
 from tailkeep.audit.prior_scores import BINS, PriorScorer, load_prior_scorer
 from tailkeep.audit.recommend import Advice, lab_experiment, plan_mixing
-from tailkeep.data.corpus import Manifest, sum_counts
+from tailkeep.data.corpus import Manifest, RunOutcome, sum_counts
 from tailkeep.errors import InputError
 from tailkeep.sanitize import redact, redact_tree
 from tailkeep.workers import limited_threads
 
 _MEGABYTE = 1 << 20
 _NUM_EXAMPLES = 5
+
+
+@dataclass(frozen=True)
+class AuditOutcome(RunOutcome):
+    """The totals over the finished shards of an audit: `counts` are documents, rejected and words.
+
+    Attributes:
+        summary: the content of `summary.json`, which holds no path outside of the run and no time; empty until every
+            shard is finished.
+    """
+
+    summary: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def flagged(self) -> list[str]:
+        """The names of the statistics that differ significantly after correction."""
+        comparison = self.summary.get("comparison") or {"tests": []}
+        return [test["name"] for test in comparison["tests"] if test["flagged"]]
+
+    def text(self) -> str:
+        """The content of `summary.json`."""
+        tree = {"fingerprint": self.fingerprint, "shards": self.shards, **self.summary}
+        return json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    def lines(self) -> list[str]:
+        """The findings, one sentence per line."""
+        lines = super().lines()
+        if self.finished:
+            count = {name: int(value) for name, value in self.counts.items()}
+            lines.append(
+                f"documents: {count['documents']:,} read, {count['rejected']:,} rejected; {count['words']:,} words"
+            )
+        lines += [
+            f"{'[flagged] ' if finding['flagged'] else ''}{finding['sentence']}"
+            for finding in self.summary.get("findings", ())
+        ]
+        for advice in self.summary.get("mixing", ()):
+            weight = "" if advice["real_weight"] is None else f" (weight of real data {advice['real_weight']:.2f})"
+            lines.append(f"mixing: {advice['rule']}{weight}; {advice['source']}; assumes: {advice['assumes']}")
+        if command := self.summary.get("lab_command"):
+            lines.append(f"to measure it with a model, run in the output folder: {command}")
+        return lines
 
 
 @dataclass(frozen=True)

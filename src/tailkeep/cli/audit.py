@@ -1,25 +1,29 @@
 """The command `tailkeep audit`. Rule: every option is a key of `AuditConfig` or an argument of `audit.run`."""
 
-import os
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from tailkeep.cli.corpus_options import (
+    ConfigFile,
     DocumentSeparator,
     DumpConfig,
     ExecutorName,
     ExecutorOption,
     IdField,
+    InputOption,
     MaxDocumentBytes,
     NumTasks,
     OnErrorOption,
     OutOption,
     TaskIndex,
+    TextField,
+    Workers,
+    execution_arguments,
     given_options,
+    layout_options,
     print_outcome,
-    ray_actors,
+    require_option,
 )
 
 AuditKeys = Annotated[
@@ -29,10 +33,7 @@ AuditKeys = Annotated[
 
 
 def audit(
-    inputs: Annotated[
-        list[str] | None,
-        typer.Option("--input", metavar="GLOB", help="Files, folders or globs, local or as URLs. Repeatable."),
-    ] = None,
+    inputs: InputOption = None,
     reference: Annotated[
         list[str] | None, typer.Option(metavar="GLOB", help="Trusted human text of the same kind. Repeatable.")
     ] = None,
@@ -41,9 +42,9 @@ def audit(
         typer.Option(metavar="PATH", help="Also score the text with this causal LM (folder or hub id)."),
     ] = None,
     out: OutOption = None,
-    config: Annotated[Path | None, typer.Option(metavar="FILE", help="A YAML file with any of the keys.")] = None,
+    config: ConfigFile = None,
     overrides: AuditKeys = None,
-    workers: Annotated[int, typer.Option(min=1, help="Number of worker processes.")] = 1,
+    workers: Workers = 1,
     executor: ExecutorOption = ExecutorName.LOCAL,
     task_index: TaskIndex = None,
     num_tasks: NumTasks = None,
@@ -54,9 +55,7 @@ def audit(
         str | None, typer.Option(metavar="zlib|zstd", help="Also measure the compression ratio. Takes longer.")
     ] = None,
     memory_mb: Annotated[int | None, typer.Option(min=16, help="Memory for counts per worker, in MB.")] = None,
-    text_field: Annotated[
-        list[str] | None, typer.Option(metavar="PATH", help="A field to count, such as text or a.b. Repeatable.")
-    ] = None,
+    text_field: TextField = None,
     id_field: IdField = None,
     document_separator: DocumentSeparator = None,
     max_document_bytes: MaxDocumentBytes = None,
@@ -64,33 +63,23 @@ def audit(
     dump_config: DumpConfig = False,
 ) -> None:
     """Describe a corpus, test how it differs from trusted text, and say what that means for training on it."""
-    from tailkeep.audit import ProgressPrinter, dump, gpus_for, load, run, task_here
+    from tailkeep import audit as audits
 
-    layout = {
-        "text_fields": text_field,
-        "id_field": id_field,
-        "document_separator": document_separator,
-        "max_document_bytes": max_document_bytes,
+    options = {
+        "prior": {"path": prior},
+        "layout": layout_options(text_field, id_field, document_separator, max_document_bytes),
+        "on_error": on_error,
+        "compression": compression,
+        "memory_mb": memory_mb,
     }
-    options = {"prior": {"path": prior}, "layout": layout, "on_error": on_error, "memory_mb": memory_mb}
-    audit_config = load(
-        config,
-        overrides=overrides or [],
-        options=given_options({**options, "compression": compression})
-        | ({"near_duplicates": {}} if near_duplicates else {}),
-    )
+    # An empty mapping means the defaults; `given_options` would drop it.
+    tree = given_options(options) | ({"near_duplicates": {}} if near_duplicates else {})
+    audit_config = audits.load(config, overrides=overrides or [], options=tree)
     if dump_config:
-        print(dump(audit_config), end="")
+        print(audits.dump(audit_config), end="")
         return
-    if not inputs:
-        raise typer.BadParameter("give the files to audit, such as --input 'corpus/*.jsonl'.", param_hint="--input")
-    if out is None:
-        raise typer.BadParameter("give the output folder, such as --out audited.", param_hint="--out")
-    task = task_here(task_index, num_tasks, os.environ)
-    execution: dict[str, Any] = {"workers": workers}
-    if executor is ExecutorName.RAY:
-        execution = {"executor": ray_actors(workers, cpus=audit_config.num_threads, gpus=gpus_for(audit_config))}
-    outcome = run(
-        audit_config, inputs, out, reference=reference or [], **execution, task=task, observe=ProgressPrinter()
-    )
-    print_outcome(outcome, out)
+    paths = require_option(inputs, "--input", "give the files to audit, such as --input 'corpus/*.jsonl'.")
+    out = require_option(out, "--out", "give the output folder, such as --out audited.")
+    gpus = audits.gpus_for(audit_config)
+    execution = execution_arguments(workers, executor, task_index, num_tasks, cpus=audit_config.num_threads, gpus=gpus)
+    print_outcome(audits.run(audit_config, paths, out, reference=reference or [], **execution), out)

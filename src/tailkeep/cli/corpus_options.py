@@ -1,9 +1,13 @@
-"""Options that commands over a corpus share, their executor, and how they print their outcome."""
+"""What the commands `edit` and `audit` share: options, the execution of a run, and how they print its outcome.
+
+Rule: every option is a key of the config or an argument of `run`.
+"""
 
 import os
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -12,7 +16,7 @@ from tailkeep.errors import ExitCode
 from tailkeep.sanitize import redact, visible
 
 if TYPE_CHECKING:
-    from tailkeep.data.corpus import Rejects
+    from tailkeep.data.corpus import RunOutcome
     from tailkeep.integrations.ray import RayActors
 
 
@@ -23,11 +27,22 @@ class ExecutorName(StrEnum):
     RAY = "ray"
 
 
+Value = TypeVar("Value")
+InputOption = Annotated[
+    list[str] | None,
+    typer.Option("--input", metavar="GLOB", help="Files, folders or globs, local or as URLs. Repeatable."),
+]
+OutOption = Annotated[str | None, typer.Option(metavar="DIR", help="The output, new or to be resumed.")]
+ConfigFile = Annotated[Path | None, typer.Option(metavar="FILE", help="A YAML file with any of the keys.")]
+Workers = Annotated[int, typer.Option(min=1, help="Worker processes, each with its own prior.")]
 ExecutorOption = Annotated[
     ExecutorName, typer.Option(help="Run on this machine, or as actors of the Ray cluster at RAY_ADDRESS.")
 ]
 TaskIndex = Annotated[int | None, typer.Option(min=0, help="Number of this job, from 0; in a Slurm array its own.")]
 NumTasks = Annotated[int | None, typer.Option(min=1, help="How many jobs share the work.")]
+TextField = Annotated[
+    list[str] | None, typer.Option(metavar="PATH", help="A field with text, such as text or a.b. Repeatable.")
+]
 IdField = Annotated[str | None, typer.Option(metavar="PATH", help="The field with the document's id.")]
 DocumentSeparator = Annotated[
     str | None,
@@ -37,29 +52,10 @@ MaxDocumentBytes = Annotated[int | None, typer.Option(min=1, help="A longer docu
 OnErrorOption = Annotated[
     str | None, typer.Option(metavar="stop|skip", help="Stop at a document that cannot be read, or reject it.")
 ]
-OutOption = Annotated[str | None, typer.Option(metavar="DIR", help="The output, new or to be resumed.")]
 DumpConfig = Annotated[bool, typer.Option("--dump-config", help="Print the resolved config and exit.")]
 
 
-class PrintableOutcome(Protocol):
-    """What is known of a run when the command ends."""
-
-    @property
-    def rejected(self) -> int:
-        """How many documents are rejected."""
-
-    @property
-    def rejects(self) -> "Rejects":
-        """What they say."""
-
-    def lines(self) -> list[str]:
-        """What it found, in words."""
-
-    def warnings(self) -> list[str]:
-        """What should be looked at."""
-
-
-def print_outcome(outcome: PrintableOutcome, out: str) -> None:
+def print_outcome(outcome: "RunOutcome", out: str) -> None:
     """Print what a run into `out` found, warn, and end with a code of its own if documents were rejected."""
     for line in outcome.warnings():
         print_status(f"warning: {visible(redact(line), newline=' ')}.")
@@ -70,16 +66,58 @@ def print_outcome(outcome: PrintableOutcome, out: str) -> None:
         raise typer.Exit(ExitCode.DONE_WITH_REJECTS)
 
 
-def ray_actors(workers: int, *, cpus: int, gpus: int) -> "RayActors":
-    """The executor that works with `workers` actors of a Ray cluster, each with so many processors."""
-    # Ray prints what it tells of lost actors on stdout, where results go; the executor tells of them itself.
-    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
-    from tailkeep.integrations.ray import RayActors
-
-    return RayActors(workers, cpus=cpus, gpus=gpus)
+def layout_options(
+    text_field: list[str] | None,
+    id_field: str | None,
+    document_separator: str | None,
+    max_document_bytes: int | None,
+) -> dict[str, Any]:
+    """The options of a layout by the keys of the config."""
+    return {
+        "text_fields": text_field,
+        "id_field": id_field,
+        "document_separator": document_separator,
+        "max_document_bytes": max_document_bytes,
+    }
 
 
 def given_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options that were given, as a tree."""
     inner = {key: given_options(value) if isinstance(value, Mapping) else value for key, value in options.items()}
     return {key: value for key, value in inner.items() if value}
+
+
+def require_option(value: Value | None, option: str, message: str) -> Value:
+    """`value`, which the user must give as `option`.
+
+    Raises:
+        typer.BadParameter: it is empty or missing.
+    """
+    if not value:
+        raise typer.BadParameter(message, param_hint=option)
+    return value
+
+
+def execution_arguments(
+    workers: int, executor: ExecutorName, task_index: int | None, num_tasks: int | None, *, cpus: int, gpus: int
+) -> dict[str, Any]:
+    """The arguments of `run` that decide where the shards are processed; a worker uses so many `cpus` and `gpus`.
+
+    Raises:
+        ConfigError: only one of `task_index` and `num_tasks` is known.
+    """
+    from tailkeep.data.corpus import ProgressPrinter, task_here
+
+    task = task_here(task_index, num_tasks, os.environ)
+    where: dict[str, Any] = {"workers": workers}
+    if executor is ExecutorName.RAY:
+        where = {"executor": _ray_actors(workers, cpus=cpus, gpus=gpus)}
+    return {**where, "task": task, "observe": ProgressPrinter()}
+
+
+def _ray_actors(workers: int, *, cpus: int, gpus: int) -> "RayActors":
+    # Ray prints what it tells of lost actors on stdout, where results go; the executor tells of them itself.
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
+    from tailkeep.integrations.ray import RayActors
+
+    return RayActors(workers, cpus=cpus, gpus=gpus)

@@ -1,25 +1,30 @@
 """`tailkeep edit`: resample the tokens to which a prior gives a high probability."""
 
-import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from tailkeep.cli.corpus_options import (
+    ConfigFile,
     DocumentSeparator,
     DumpConfig,
     ExecutorName,
     ExecutorOption,
     IdField,
+    InputOption,
     MaxDocumentBytes,
     NumTasks,
     OnErrorOption,
     OutOption,
     TaskIndex,
+    TextField,
+    Workers,
+    execution_arguments,
     given_options,
+    layout_options,
     print_outcome,
-    ray_actors,
+    require_option,
 )
 
 EditKeys = Annotated[
@@ -29,26 +34,21 @@ EditKeys = Annotated[
 
 
 def edit(
-    inputs: Annotated[
-        list[str] | None,
-        typer.Option("--input", metavar="GLOB", help="Files, folders or globs, local or as URLs. Repeatable."),
-    ] = None,
+    inputs: InputOption = None,
     prior: Annotated[
         str | None, typer.Option(metavar="PATH", help="A causal language model: a folder or hub id.")
     ] = None,
     out: OutOption = None,
-    config: Annotated[Path | None, typer.Option(metavar="FILE", help="A YAML file with any of the keys.")] = None,
+    config: ConfigFile = None,
     overrides: EditKeys = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes side by side, each with the prior.")] = 1,
+    workers: Workers = 1,
     executor: ExecutorOption = ExecutorName.LOCAL,
     task_index: TaskIndex = None,
     num_tasks: NumTasks = None,
     dry_run: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Edit N documents, print an estimate, and write nothing.")
     ] = None,
-    text_field: Annotated[
-        list[str] | None, typer.Option(metavar="PATH", help="A field to edit, such as text or a.b. Repeatable.")
-    ] = None,
+    text_field: TextField = None,
     id_field: IdField = None,
     document_separator: DocumentSeparator = None,
     max_document_bytes: MaxDocumentBytes = None,
@@ -66,15 +66,9 @@ def edit(
     """Resample the tokens to which a prior gives a high probability, and leave every other character as it is."""
     from tailkeep import edit as edits
 
-    layout = {
-        "text_fields": text_field,
-        "id_field": id_field,
-        "document_separator": document_separator,
-        "max_document_bytes": max_document_bytes,
-    }
     options = {
         "prior": {"path": prior},
-        "layout": layout,
+        "layout": layout_options(text_field, id_field, document_separator, max_document_bytes),
         "on_error": on_error,
         "previous_runs": previous_run,
         "sample_weights": None if sample_weights is None else str(sample_weights),
@@ -84,21 +78,13 @@ def edit(
     if dump_config:
         print(edits.dump(edit_config), end="")
         return
-    if not inputs:
-        raise typer.BadParameter("give what to edit, such as --input 'corpus/*.jsonl'.", param_hint="--input")
+    paths = require_option(inputs, "--input", "give what to edit, such as --input 'corpus/*.jsonl'.")
     if dry_run is not None:
         if executor is not ExecutorName.LOCAL:
             raise typer.BadParameter("a dry run uses this machine; leave it out.", param_hint="--executor")
-        print("\n".join(edits.estimate(edit_config, inputs, limit=dry_run).lines()))
+        print("\n".join(edits.estimate(edit_config, paths, limit=dry_run).lines()))
         return
-    if out is None:
-        raise typer.BadParameter("give where to write to, such as --out edited.", param_hint="--out")
-    task = edits.task_here(task_index, num_tasks, os.environ)
-    execution: dict[str, Any] = {"workers": workers}
-    if executor is ExecutorName.RAY:
-        from tailkeep.scoring import uses_gpu
-
-        gpus = int(uses_gpu(edit_config.prior))
-        execution = {"executor": ray_actors(workers, cpus=edit_config.num_threads, gpus=gpus)}
-    outcome = edits.run(edit_config, inputs, out, **execution, task=task, observe=edits.ProgressPrinter())
-    print_outcome(outcome, out)
+    out = require_option(out, "--out", "give where to write to, such as --out edited.")
+    gpus = edits.gpus_for(edit_config)
+    execution = execution_arguments(workers, executor, task_index, num_tasks, cpus=edit_config.num_threads, gpus=gpus)
+    print_outcome(edits.run(edit_config, paths, out, **execution), out)

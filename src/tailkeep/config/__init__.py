@@ -4,7 +4,17 @@ Precedence is override > file > default. Each room owns its own models; this pac
 """
 
 from tailkeep.config.faults import suggest, validate
-from tailkeep.config.loader import Tree, dotted, dump, dump_tree, merge, parse_assignments, parse_yaml, read_yaml
+from tailkeep.config.loader import (
+    Tree,
+    dotted,
+    dump,
+    dump_tree,
+    load_tree,
+    merge,
+    parse_assignments,
+    parse_yaml,
+    read_yaml,
+)
 from tailkeep.config.settings import InputPath, Settings, input_paths
 
 __all__ = [
@@ -15,6 +25,7 @@ __all__ = [
     "dump",
     "dump_tree",
     "input_paths",
+    "load_tree",
     "merge",
     "parse_assignments",
     "parse_yaml",

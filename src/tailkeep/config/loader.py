@@ -195,3 +195,22 @@ def merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> Tree:
 
 def _is_other_kind(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     return "name" in new and "name" in old and new["name"] != old["name"]
+
+
+def load_tree(
+    source: Path | Mapping[str, Any] | None, *, overrides: Sequence[str], options: Mapping[str, Any] | None
+) -> tuple[Tree, str]:
+    """The tree in a YAML file or a mapping, with overrides and options on top, and the name of `source` for errors.
+
+    Args:
+        source: the file or the mapping; an empty tree if None.
+        overrides: `key.subkey=value`, see `parse_assignments`.
+        options: a tree with precedence over both, such as the options of the command line.
+
+    Raises:
+        ConfigError: an override cannot be read.
+        InputError: the file cannot be read.
+    """
+    tree = read_yaml(source) if isinstance(source, Path) else source or {}
+    name = str(source) if isinstance(source, Path) else "config"
+    return merge(merge(tree, parse_assignments(overrides)), options or {}), name

@@ -6,9 +6,10 @@ from tailkeep.optional import require
 require("transformers", extra="hf")
 
 from tailkeep.data.corpus import Progress, ProgressPrinter, Task, task_here  # noqa: E402
-from tailkeep.edit.config import EditConfig, dump, load  # noqa: E402
+from tailkeep.data.corpus import dump_config as dump  # noqa: E402
+from tailkeep.edit.config import EditConfig, load  # noqa: E402
 from tailkeep.edit.estimate import EditEstimate, estimate  # noqa: E402
-from tailkeep.edit.run import run  # noqa: E402
+from tailkeep.edit.run import gpus_for, run  # noqa: E402
 from tailkeep.edit.stats import EditOutcome  # noqa: E402
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Task",
     "dump",
     "estimate",
+    "gpus_for",
     "load",
     "run",
     "task_here",

@@ -14,17 +14,14 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from tailkeep.config import InputPath, Settings, dump_tree, merge, parse_assignments, read_yaml, validate
-from tailkeep.data.corpus import Layout, OnError
+from tailkeep.config import InputPath, load_tree, validate
+from tailkeep.data.corpus import JobConfig, Layout, OnError
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.rules import Protection, Rule, Sampler, ToEdit, check_has_effect
 from tailkeep.scoring import Prior
 
-# They decide whether a run goes on, never what a finished shard holds, so they stay out of the fingerprint.
-NOT_FINGERPRINTED = ("on_error", "previous_runs", "force", "sample_weights")
 
-
-class EditConfig(Settings):
+class EditConfig(JobConfig):
     """An edit of a corpus.
 
     Attributes:
@@ -39,6 +36,8 @@ class EditConfig(Settings):
         sample_weights: output of `tailkeep select`: documents of weight 0 are excluded, all others edited once, for how
             often a document is trained on is the trainer's affair. Their content is in the fingerprint.
     """
+
+    not_fingerprinted = frozenset({"on_error", "previous_runs", "force", "sample_weights"})
 
     prior: Prior
     rule: Rule = Field(default_factory=ToEdit)
@@ -69,11 +68,11 @@ class EditConfig(Settings):
         return self
 
     def fingerprint_tree(self) -> dict[str, Any]:
-        """The keys that can change an output, as plain values. The identity of the prior is recorded separately."""
-        tree = self.model_dump(mode="json")
+        """See `JobConfig`."""
+        tree = super().fingerprint_tree()
         # Whose ids they are is either that of the prior's tokenizer or refused.
         del tree["layout"]["tokenizer"]
-        return {key: value for key, value in tree.items() if key not in {"prior", *NOT_FINGERPRINTED}}
+        return tree
 
 
 def load(
@@ -93,27 +92,13 @@ def load(
         ConfigError: unknown keys, or values that cannot be used.
         InputError: the file cannot be read, or there is no folder for the prior.
     """
-    tree = read_yaml(source) if isinstance(source, Path) else source or {}
-    name = str(source) if isinstance(source, Path) else "config"
-    tree_with_overrides = merge(merge(tree, parse_assignments(overrides)), options or {})
-    if tree_with_overrides.get("prior") is None:
+    tree, name = load_tree(source, overrides=overrides, options=options)
+    if tree.get("prior") is None:
         raise ConfigError(
             f"{name}: the key 'prior' is missing. Give --prior PATH, or prior: {{path: ...}} in the file."
         )
-    path = tree_with_overrides["prior"].get("path") if isinstance(tree_with_overrides["prior"], Mapping) else None
+    path = tree["prior"].get("path") if isinstance(tree["prior"], Mapping) else None
     # A Path forgets its './', and what remains could be a hub id.
     if isinstance(path, str) and path.startswith("./") and not Path(path).exists():
         raise InputError(f"prior.path: there is no folder {path}. Give the path of a model folder, or a hub id.")
-    return validate(EditConfig, tree_with_overrides, source=name)
-
-
-def dump(config: EditConfig) -> str:
-    """`config` as YAML that `load` reads back."""
-    tree = config.model_dump(mode="json")
-    if config.layout.chat or config.layout.token_field:
-        # Beside these they have no effect and would be refused.
-        tree["layout"] = {key: tree["layout"][key] for key in tree["layout"] if key not in _FIELDS}
-    return dump_tree(tree)
-
-
-_FIELDS = ("text_fields", "prompt_fields")
+    return validate(EditConfig, tree, source=name)

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,6 @@ from numpy.typing import NDArray
 
 from tailkeep.data.corpus import Content, Record, TextField
 from tailkeep.edit.config import EditConfig
-from tailkeep.edit.prior import EditPrior
 from tailkeep.errors import InputError
 from tailkeep.rules import (
     Action,
@@ -26,13 +26,52 @@ from tailkeep.rules import (
     Edit,
     TextTokenizer,
     TokenizedText,
+    TokenTexts,
     apply_edits,
     protected_spans,
+    read_token_texts,
     splice,
     uniforms,
 )
 from tailkeep.rules.edit_plan import EditPlan
-from tailkeep.scoring import ScoredDocument
+from tailkeep.scoring import CausalLMScorer, Prior, ScoredDocument, Scorer
+from tailkeep.scoring.loading import load_tokenizer
+
+
+@dataclass(frozen=True)
+class EditPrior:
+    """A scorer, its tokenizer and detokenizer, the texts of its tokens, and the strings of its added tokens."""
+
+    scorer: Scorer
+    tokenizer: TextTokenizer
+    detokenize: Detokenizer
+    token_texts: TokenTexts
+    literals: tuple[str, ...]
+
+    def identity(self) -> dict[str, Any]:
+        """All that can change a score or a token, as plain values for a fingerprint."""
+        return {"prior": self.scorer.identity(), "tokenizer": self.token_texts.fingerprint}
+
+
+def load_model(prior: Prior) -> EditPrior:
+    """Load `prior` and its tokenizer.
+
+    Raises:
+        InputError: one cannot be found or read, or they do not match.
+        ConfigError: the device does not exist.
+    """
+    scorer = CausalLMScorer(prior)
+    tokenizer = load_tokenizer(scorer.folder, trust_remote_code=prior.trust_remote_code)
+    token_texts = read_token_texts(tokenizer)
+    if len(token_texts.texts) > scorer.vocab_size:
+        raise InputError(
+            f"prior.path: the tokenizer has {len(token_texts.texts)} ids, the model's embedding {scorer.vocab_size}. "
+            "Give a folder with the tokenizer of the model."
+        )
+    added = tokenizer.backend_tokenizer.get_added_tokens_decoder().values()
+    literals = tuple(sorted(token.content for token in added))
+    return EditPrior(scorer, TextTokenizer(tokenizer), Detokenizer(tokenizer, token_texts), token_texts, literals)
+
 
 BETWEEN = "\n"
 """The separator of two strings of a document. It is never edited and never written."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tailkeep.data.corpus import Record, Shard, check_layout_has_effect, find_shards, read_shard
 from tailkeep.edit.config import EditConfig
-from tailkeep.edit.prior import load_model
+from tailkeep.edit.editor import load_model
 from tailkeep.edit.provenance import check_not_edited, share_before
 from tailkeep.edit.shard import ShardEditor
 from tailkeep.edit.stats import EditOutcome

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from tailkeep.config import Settings, validate
-from tailkeep.data.corpus import Shard
+from tailkeep.data.corpus import Destination, Shard
 from tailkeep.data.corpus.io import TruncatedFileError, open_input, open_parquet, open_store, readable
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.sanitize import redact
@@ -174,3 +174,16 @@ def share_before(provenances: Mapping[str, Provenance]) -> float | None:
     shares = [provenance.changed_share for provenance in provenances.values()]
     known = [share for share in shares if share is not None]
     return max(known, default=0.0) if len(known) == len(shares) else None
+
+
+def write_provenance(
+    shards: Sequence[Shard], provenance: Provenance, destination: Destination, *, keep_changed_share: bool = False
+) -> None:
+    """Write `provenance` beside the edited documents of `shards`, in each folder.
+
+    With `keep_changed_share`, a file of the same run stays, since it may hold the changed share already.
+    """
+    for name in sorted({f"{posixpath.dirname(f'documents/{shard.name}')}/{PROVENANCE_FILE}" for shard in shards}):
+        existing = destination.read_text(name) or ""
+        if existing != provenance.text() and not (keep_changed_share and provenance.run in existing):
+            destination.write_text(name, provenance.text())

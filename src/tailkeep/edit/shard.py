@@ -2,7 +2,6 @@
 
     edits/<key>.jsonl      document, path, start, end, old, new, old_id, new_id, old_p, new_p
     tokens/<key>.parquet   document, ids; the metadata of the schema hold the hash of the tokenizer
-    failures/<key>.json    shard, fingerprint of the run, error; until the shard is finished
 
 Rules: the output is a pure function of the shard and the configuration, so no worker, order or interruption can change
 a byte. `start` and `end` count characters of the original string, so the log and the original give the edited
@@ -12,7 +11,7 @@ document; in a document of token ids they count tokens.
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -23,14 +22,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tailkeep.data.corpus import Destination, Record, Shard, ShardIO, open_shard_io, read_weights, weight_of
+from tailkeep.data.corpus import Record, Shard, ShardIO, open_shard_io, read_weights, weight_of
 from tailkeep.edit.config import EditConfig
-from tailkeep.edit.editor import DocumentEditor, EditedDocument, TokenChange, group_documents, prepare
-from tailkeep.edit.prior import EditPrior
+from tailkeep.edit.editor import DocumentEditor, EditedDocument, EditPrior, TokenChange, group_documents, prepare
 from tailkeep.edit.stats import TokenCounts
 from tailkeep.edit.token_ids import TOKENIZER, decode_records
-from tailkeep.errors import StorageError, TailkeepError
-from tailkeep.sanitize import redact
 from tailkeep.workers import limited_threads
 
 # `TokenFile` writes a row group after so many documents or ids.
@@ -106,28 +102,6 @@ class TokenFile:
             self._file.close()
 
 
-FOLDER = "failures"
-
-
-@contextmanager
-def record_failure(shard: Shard, destination: Destination, *, run: str) -> Iterator[None]:
-    """Write an error raised inside to `failures/` for the report; delete the file once the shard is finished.
-
-    Raises:
-        TailkeepError: the error that was raised inside.
-    """
-    name = f"{FOLDER}/{shard.key}.json"
-    try:
-        yield
-    except TailkeepError as error:
-        tree = {"shard": shard.key, "fingerprint": run, "error": redact(str(error))}
-        # A full disk has no space for this file either.
-        with suppress(StorageError):
-            destination.write_text(name, json.dumps(tree, ensure_ascii=False, indent=2) + "\n")
-        raise
-    destination.remove(name)
-
-
 LINE_BREAKS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 """The line ends of `str.splitlines`, and of many readers of lines."""
 
@@ -155,8 +129,9 @@ class ShardEditor:
             self._token_file(shard_io) as tokens,
         ):
             editor = self._editor(shard)
-            records_to_edit = self._with_positive_weight(islice(shard_io.records(), limit), shard_io)
-            records = decode_records(records_to_edit, shard_io, self._model, config)
+            records = self._with_positive_weight(islice(shard_io.records(), limit), shard_io)
+            if config.layout.token_field:
+                records = decode_records(records, shard_io, self._model, config)
             for group in group_documents(records, self._model.tokenizer, self._model.detokenize):
                 for document in editor.edit(group):
                     edited = _drop_unwritable(document, shard_io)

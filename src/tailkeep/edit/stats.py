@@ -90,7 +90,7 @@ WARNED_SHARE = 0.4
 
 @dataclass(frozen=True)
 class EditOutcome(RunOutcome):
-    """The totals of an edit; its `counts` see `TokenCounts`.
+    """The totals over the finished shards of an edit; `counts` are those of `TokenCounts` and of documents.
 
     Attributes:
         changed_before: the share of tokens that earlier edits of this corpus changed, None if it is not known.
@@ -129,9 +129,9 @@ class EditOutcome(RunOutcome):
         """The totals in words."""
         count = {name: int(value) for name, value in self.counts.items()}
         if not self.finished:
-            return [f"0 of {self.shards} shards are finished"]
+            return super().lines()
         lines = [
-            f"{self.finished} of {self.shards} shards are finished",
+            *super().lines(),
             f"documents: {count['documents']:,} read, {count['written']:,} written, {count['edited']:,} of them "
             f"edited, {count['rejected']:,} rejected"
             + (f", {count['left_out']:,} left out for their weight of 0" if "left_out" in count else ""),
@@ -162,8 +162,7 @@ class EditOutcome(RunOutcome):
                 f"{repeats:,} edited documents have another list that repeats their token ids, such as labels, and it "
                 "still holds the original ones. Make it anew from the edited ids"
             )
-        warnings += self.truncation_warnings()
-        return warnings
+        return [*warnings, *super().warnings()]
 
     def _why_nothing_changed(self) -> str:
         if self.counts["flagged"] == 0:

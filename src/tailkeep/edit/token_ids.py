@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from tailkeep.data.corpus import Record, Shard, ShardIO, TextField
 from tailkeep.data.corpus.io import TruncatedFileError, open_parquet
 from tailkeep.edit.config import EditConfig
-from tailkeep.edit.prior import EditPrior
+from tailkeep.edit.editor import EditPrior
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.rules import Low, Rule, ToEdit, TokenTexts, read_token_texts
 from tailkeep.scoring.loading import load_tokenizer

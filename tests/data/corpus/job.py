@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 
 from tailkeep.data.corpus import (
     Destination,
-    Inline,
     Layout,
     Manifest,
     Record,
@@ -66,8 +65,11 @@ def finish(destination: Destination, shard: Shard) -> Manifest:
 
 def run(corpus: Path, out: str | Path, *, storage=None, executor=None) -> dict[str, Manifest]:
     open_destination(out, storage=storage).sweep()
-    work = partial(setup, out, storage)
-    return {shard.key: done for shard, done in (executor or Inline()).run(work, find_shards(corpus))}
+    shards = find_shards(corpus)
+    if executor is None:
+        work = setup(out, storage)
+        return {shard.key: work(shard) for shard in shards}
+    return {shard.key: done for shard, done in executor.run(partial(setup, out, storage), shards)}
 
 
 def small_corpus(folder: Path) -> Path:

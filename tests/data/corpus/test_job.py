@@ -12,7 +12,6 @@ import fsspec
 import pytest
 
 from tailkeep.data.corpus import (
-    Inline,
     LocalPool,
     ShardStorage,
     Task,
@@ -267,7 +266,7 @@ def fail_at_start():
     raise InputError("no such model")
 
 
-@pytest.mark.parametrize("executor", [Inline(), LocalPool(2)])
+@pytest.mark.parametrize("executor", [LocalPool(1), LocalPool(2)])
 def test_an_error_in_a_worker_arrives_as_it_is(corpus, executor):
     with pytest.raises(InputError, match=": bad"):
         list(executor.run(partial(prepare, fail), find_shards(corpus)))

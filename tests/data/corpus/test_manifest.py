@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tailkeep.data.corpus import find_shards, finish_shard, input_sha256, open_destination, read_finished
-from tailkeep.data.corpus.manifest import clear_input_hashes
+from tailkeep.data.corpus import find_shards, finish_shard, open_destination, read_finished
+from tailkeep.data.corpus.manifest import clear_input_hashes, input_sha256
 from tailkeep.errors import FingerprintError
 from tests.data.corpus.job import carry
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailkeep.data.corpus import Layout, Task, find_shards, join_parts, read_shard, shards_of_task
+from tailkeep.data.corpus import Layout, Task, find_shards, read_shard, shards_of_task
+from tailkeep.data.corpus.parquet import join_parts
 from tailkeep.errors import ConfigError, InputError
 from tests.data.corpus.job import carry, unchanged
 

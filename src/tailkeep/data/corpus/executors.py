@@ -1,4 +1,4 @@
-"""Executors: they run the work on shards in this process, or in several processes of this machine.
+"""Executors: they run the work on shards in several processes of this machine, or elsewhere.
 
 Rule: an executor decides when and where a shard is processed, never its result.
 """
@@ -29,16 +29,6 @@ class Executor(Protocol):
         Raises:
             WorkerError: a worker was killed and could not be replaced.
         """
-
-
-class Inline:
-    """Works in this process, one shard after another."""
-
-    def run(self, setup: WorkerSetup[Result], shards: Sequence[Shard]) -> Iterator[tuple[Shard, Result]]:
-        """See `Executor`."""
-        work = setup()
-        for shard in shards:
-            yield shard, work(shard)
 
 
 class LocalPool:

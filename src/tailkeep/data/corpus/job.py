@@ -1,51 +1,71 @@
-"""A job over the shards of a corpus: what edit and audit bring to it, and the one way in which it is driven to its end.
+"""A job over the shards of a corpus, from its checks to its totals. Edit and audit are such jobs.
 
-Rule: a shard is finished when `manifest.read_finished` says so, for it or for the file of which it is a part. What
-remains is done in any order, by any number of workers; whoever finishes the last shard writes what needs all of them.
+Rules: a shard is finished when `manifest.declare_finished` has written its manifest. The others are processed in any
+order, by any number of workers. A worker that would write other bytes raises an error before its first shard.
 """
 
+import json
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
-from tailkeep.data.corpus.destination import Destination, ShardStorage
-from tailkeep.data.corpus.executors import Executor, Inline, WorkerSetup
-from tailkeep.data.corpus.manifest import Manifest, sum_counts
-from tailkeep.data.corpus.output_run import Contents, OutputRun, Rejects, open_output_run, read_rejects
+from tailkeep.config import Settings, dump_tree
+from tailkeep.data.corpus.destination import Destination, ShardStorage, open_destination
+from tailkeep.data.corpus.executors import Executor
+from tailkeep.data.corpus.manifest import Manifest, ShardFunction, fingerprint_of, finish_shard, sum_counts
+from tailkeep.data.corpus.output_run import (
+    Contents,
+    OutputRun,
+    Rejects,
+    check_output_outside_input,
+    open_output_run,
+    read_rejects,
+)
 from tailkeep.data.corpus.shards import Shard, Task, shards_of_task
-from tailkeep.errors import ConfigError
+from tailkeep.errors import ConfigError, StorageError, TailkeepError
 from tailkeep.runs import RunRecord, hash_tree
+from tailkeep.sanitize import redact
 
 Inputs = str | Path | Sequence[str | Path]
-OutcomeT = TypeVar("OutcomeT")
+Model = TypeVar("Model")
+Outcome = TypeVar("Outcome", covariant=True)
 
 
-def path_list(inputs: Inputs) -> list[str]:
-    """`inputs` as a list of strings."""
-    return [str(inputs)] if isinstance(inputs, str | Path) else [str(item) for item in inputs]
+class JobConfig(Settings):
+    """The config of a job. It has at least the keys `layout`, `seed` and, for a job with one, `prior`."""
+
+    not_fingerprinted: ClassVar[frozenset[str]] = frozenset()
+    """The keys that decide whether a run goes on, never what a finished shard holds."""
+
+    def fingerprint_tree(self) -> dict[str, Any]:
+        """The keys that can change an output, as plain values. The identity of the prior is recorded separately."""
+        tree = self.model_dump(mode="json")
+        return {key: value for key, value in tree.items() if key not in {"prior", *self.not_fingerprinted}}
 
 
-def input_sources(shards: Sequence[Shard]) -> dict[str, Any]:
-    """What a fingerprint says of the input."""
-    return {
-        "shards": len(shards),
-        "bytes": sum(shard.size for shard in shards),
-        "hash": hash_tree({shard.key: shard.sources() for shard in shards}),
-    }
+def dump_config(config: JobConfig) -> str:
+    """`config` as YAML that can be loaded again."""
+    tree = config.model_dump(mode="json")
+    if tree["layout"]["chat"] is not None or tree["layout"]["token_field"] is not None:
+        # Beside these the fields of text have no effect, and loading would raise an error.
+        del tree["layout"]["text_fields"], tree["layout"]["prompt_fields"]
+    return dump_tree(tree)
 
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """The totals of the finished shards of a run.
+    """The totals over the finished shards of a run.
 
     Attributes:
-        fingerprint: of the run.
+        fingerprint: fingerprint of the run.
         shards: number of shards of the run, over all tasks.
         finished: number of finished shards.
-        counts: totals over the finished shards.
+        counts: sums of the counts in the manifests of the finished shards.
         rejects: the reasons of the rejected documents.
     """
 
@@ -62,86 +82,73 @@ class RunOutcome:
 
     @property
     def rejected(self) -> int:
-        """How many documents are rejected."""
+        """The number of rejected documents."""
         return int(self.counts.get("rejected", 0))
 
-    def truncation_warnings(self) -> list[str]:
-        """A sentence for each file whose end is lost."""
+    def lines(self) -> list[str]:
+        """The totals, one sentence per line."""
+        return [f"{self.finished} of {self.shards} shards are finished"]
+
+    def warnings(self) -> list[str]:
+        """Sentences about what the user should look at."""
         return [
             f"{name} is torn: everything after the damage is lost. Copy the file again" for name in self.rejects.torn
         ]
 
 
-@dataclass(frozen=True)
-class ShardJob(Generic[OutcomeT]):
-    """What a verb brings: a run over `shards`, of which `record` holds all that decides the result.
+class ShardJob(Protocol[Model, Outcome]):
+    """What a verb such as edit or audit adds to `run_job`. Its `Model` is what all shards need, such as a prior."""
 
-    Attributes:
-        config: content of `config.yaml`.
-        contents: the folders that the run fills.
-        executor: runs the remaining shards.
-        setup: what each worker calls once.
-        finished_manifest: (shard, destination) -> the manifest that declares the shard finished, or None.
-        conclude: (finished manifests by shard, output) -> the outcome; writes what needs all shards.
-        unit: the count of a manifest that progress shows.
-        begin: writes what must exist before the first shard.
-    """
+    kind: ClassVar[str]
+    """The kind of the run in `run.json`."""
+    contents: ClassVar[Contents]
+    progress_unit: ClassVar[str]
+    """The count of a manifest that progress adds up."""
 
-    record: RunRecord
-    config: str
-    contents: Contents
-    shards: Sequence[Shard]
-    executor: Executor
-    setup: WorkerSetup[Manifest]
-    finished_manifest: Callable[[Shard, Destination], Manifest | None]
-    conclude: Callable[[Mapping[str, Manifest], OutputRun], OutcomeT]
-    unit: str
-    begin: Callable[[OutputRun], None] | None = None
+    @property
+    def config(self) -> JobConfig:
+        """The config of the run."""
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """All inputs as the user wrote them."""
 
-def run_job(
-    job: ShardJob[OutcomeT], out: str | Path, *, task: Task, observe: "Observer", storage: ShardStorage | None
-) -> OutcomeT:
-    """Do what remains of `task`, and conclude.
+    def find_shards(self) -> list[Shard]:
+        """The shards of the input, sorted. Checks that the layout fits them."""
 
-    Raises:
-        TailkeepError: another fingerprint, a busy output or a full disk; whatever the work raises.
-    """
-    shards = shards_of_task(job.shards, task)
-    with open_output_run(
-        out, job.record, config=job.config, task=task, contents=job.contents, storage=storage
-    ) as output:
-        if job.begin:
-            with output.alone():
-                job.begin(output)
-        remaining = [shard for shard in shards if not job.finished_manifest(shard, output.destination)]
-        run_shards(job.executor, job.setup, remaining, observe, shards=len(shards), unit=job.unit)
-        with output.alone():
-            finished = {
-                shard.key: manifest
-                for shard in job.shards
-                if (manifest := job.finished_manifest(shard, output.destination))
-            }
-            return job.conclude(finished, output)
+    def check_input(self, shards: Sequence[Shard], task_shards: Sequence[Shard]) -> dict[str, Any]:
+        """Check the input. Return what else decides the output, as parts of the sources of the run."""
 
+    def load_model(self, task_shards: Sequence[Shard] | None = None) -> Model:
+        """Load the model; called once per process. The process of the run gives the shards that the model must fit."""
 
-def totals(
-    record: RunRecord, shards: Sequence[Shard], finished: Mapping[str, Manifest], output: OutputRun
-) -> dict[str, Any]:
-    """The fields of a `RunOutcome`. A manifest that speaks for several shards counts once."""
-    manifests = unique_manifests(finished)
-    return {
-        "fingerprint": record.fingerprint,
-        "shards": len(shards),
-        "finished": len(finished),
-        "counts": sum_counts(manifests),
-        "rejects": read_rejects(manifests, output),
-    }
+    def process_sources(self, model: Model) -> dict[str, Any]:
+        """The model and the packages of this process: the part of the sources that a worker must share."""
 
+    def for_worker(self, record: RunRecord) -> Self:
+        """The job for a worker in another process: `auto` and relative paths are resolved in this one. Picklable."""
 
-def unique_manifests(finished: Mapping[str, Manifest]) -> list[Manifest]:
-    """The manifests of the finished shards, each once, in the order of the shards."""
-    return list({manifest.shard: manifest for manifest in finished.values()}.values())
+    def local_pool(self, workers: int) -> Executor:
+        """A pool of processes on this machine."""
+
+    def shard_function(self, model: Model, record: RunRecord) -> ShardFunction:
+        """The function that makes the output of a shard."""
+
+    def begin(self, shards: Sequence[Shard], output: OutputRun) -> None:
+        """Write what stands in the output before its first shard."""
+
+    def conclude(
+        self,
+        totals: RunOutcome,
+        shards: Sequence[Shard],
+        manifests: Sequence[Manifest],
+        output: OutputRun,
+        model: Model | None,
+    ) -> Outcome:
+        """The outcome. Once every shard is finished, check what needs all of them and write what comes last.
+
+        `model` is None if only the workers loaded it.
+        """
 
 
 @dataclass(frozen=True)
@@ -163,44 +170,165 @@ def no_progress(progress: Progress) -> None:
     del progress
 
 
-def inline_executor(workers: int, executor: Executor | None, storage: ShardStorage | None) -> Inline | None:
-    """The executor of this process if it does the work itself, else None.
+@dataclass(frozen=True)
+class Execution:
+    """How a run is executed. Nothing of it changes a result.
+
+    Attributes:
+        workers: number of processes on this machine.
+        executor: runs the shards instead, such as `tailkeep.integrations.ray.RayActors`.
+        task: the share of the shards to work on.
+        observe: called after each finished shard.
+        storage: performs the writes; tests pass faulty ones.
+    """
+
+    workers: int = 1
+    executor: Executor | None = None
+    task: Task | None = None
+    observe: Observer = no_progress
+    storage: ShardStorage | None = None
+
+    @property
+    def is_inline(self) -> bool:
+        """Whether this process works on the shards itself."""
+        return self.executor is None and self.workers == 1
+
+    def check_has_effect(self) -> None:
+        """Refuse choices of which one would do nothing beside the other.
+
+        Raises:
+            ConfigError: several workers and an executor, or a storage that neither would use.
+        """
+        if self.executor is not None and self.workers != 1:
+            raise ConfigError(f"workers={self.workers}, but an executor brings its own workers. Give one of the two.")
+        if self.storage is not None and not self.is_inline:
+            raise ConfigError("storage works in this process only. Use workers=1 and no executor.")
+
+
+def path_list(inputs: Inputs) -> tuple[str, ...]:
+    """`inputs` as strings."""
+    return (str(inputs),) if isinstance(inputs, str | Path) else tuple(str(item) for item in inputs)
+
+
+def run_job(job: ShardJob[Model, Outcome], out: str | Path, execution: Execution) -> Outcome:
+    """Start the run of `job` in `out`, or resume the one that is there.
 
     Raises:
-        ConfigError: several workers and an executor, or a storage that neither would use.
+        TailkeepError: the input or config is bad, `out` holds another run or is busy, or the disk is full.
     """
-    if executor is not None and workers != 1:
-        raise ConfigError(f"workers={workers}, but an executor brings its own workers. Give one of the two.")
-    if storage is not None and (executor is not None or workers != 1):
-        raise ConfigError("storage works in this process only. Use workers=1 and no executor.")
-    return Inline() if executor is None and workers == 1 else None
+    execution.check_has_effect()
+    check_output_outside_input(out, job.paths)
+    shards, task = job.find_shards(), execution.task or Task()
+    task_shards = shards_of_task(shards, task)
+    input_sources = job.check_input(shards, task_shards)
+    model = job.load_model(task_shards)
+    record = _record(job, job.process_sources(model), input_sources, shards)
+    config, storage = dump_config(job.config), execution.storage
+    with open_output_run(out, record, config=config, task=task, contents=job.contents, storage=storage) as output:
+        job.begin(shards, output)
+        remaining_shards = [shard for shard in task_shards if not output.finished_manifest(shard)]
+        local_model: Model | None = None
+        results: Iterator[tuple[Shard, Manifest]]
+        if execution.is_inline:
+            local_model, finish = model, _worker(job, model, out, record, storage)
+            results = ((shard, finish(shard)) for shard in remaining_shards)
+        else:
+            executor = execution.executor or job.local_pool(execution.workers)
+            setup = partial(_load_worker, job.for_worker(record), output.root or out, record)
+            results = executor.run(setup, remaining_shards)
+        # Each worker of a pool loads its own model; memory may not hold another one here.
+        del model
+        _observe(results, execution.observe, job.progress_unit, len(task_shards), len(remaining_shards))
+        with output.alone():
+            return _conclude(job, shards, output, local_model)
 
 
-def run_shards(
-    executor: Executor,
-    work: WorkerSetup[Manifest],
-    remaining: Sequence[Shard],
-    observe: Observer,
-    *,
-    shards: int,
-    unit: str,
+def _record(
+    job: ShardJob[Any, Any],
+    process_sources: Mapping[str, Any],
+    input_sources: Mapping[str, Any],
+    shards: Sequence[Shard],
+) -> RunRecord:
+    config = job.config.fingerprint_tree()
+    shards_tree = {
+        "shards": len(shards),
+        "bytes": sum(shard.size for shard in shards),
+        "hash": hash_tree({shard.key: shard.sources() for shard in shards}),
+    }
+    sources = {
+        "config": config,
+        **process_sources,
+        **input_sources,
+        "input": {**shards_tree, **input_sources.get("input", {})},
+    }
+    return RunRecord.of(job.kind, sources, versions=process_sources["packages"], seeds=(config["seed"],))
+
+
+def _observe(
+    results: Iterator[tuple[Shard, Manifest]], observe: Observer, unit: str, shards: int, remaining: int
 ) -> None:
-    """Have `work` done on the `remaining` shards of a task's `shards`.
-
-    Args:
-        executor: who does it.
-        work: see `WorkerSetup`.
-        remaining: the unfinished shards.
-        observe: called with the start and of each finished shard.
-        shards: how many the task has, finished ones among them.
-        unit: what is counted, one of the counts of a manifest.
-    """
-    progress = Progress(shards - len(remaining), shards, shards - len(remaining), 0, unit.partition("_")[0])
+    """Take the results of the `remaining` ones of `shards`; call `observe` at the start and after each."""
+    progress = Progress(shards - remaining, shards, shards - remaining, 0, unit.partition("_")[0])
     observe(progress)
-    for _, manifest in executor.run(work, remaining):
-        amount = progress.amount + int(manifest.counts[unit])
-        progress = replace(progress, done=progress.done + 1, amount=amount)
+    for _, manifest in results:
+        progress = replace(progress, done=progress.done + 1, amount=progress.amount + int(manifest.counts[unit]))
         observe(progress)
+
+
+def _load_worker(job: ShardJob[Any, Any], out: str | Path, record: RunRecord) -> Callable[[Shard], Manifest]:
+    """Load the model in a worker process; called once per process.
+
+    Raises:
+        InputError: the worker's model or packages differ from those of the run.
+        TailkeepError: the worker cannot open the model or the output.
+    """
+    model = job.load_model()
+    record.check_same_sources(job.process_sources(model))
+    return _worker(job, model, out, record)
+
+
+def _worker(
+    job: ShardJob[Model, Any], model: Model, out: str | Path, record: RunRecord, storage: ShardStorage | None = None
+) -> Callable[[Shard], Manifest]:
+    """The function with which a worker processes one shard and declares it finished."""
+    work = job.shard_function(model, record)
+    destination = open_destination(out, storage=storage)
+
+    def finish(shard: Shard) -> Manifest:
+        with record_failure(shard, destination, record) if job.contents.failures else nullcontext():
+            return finish_shard(shard, work, destination, fingerprint=fingerprint_of(shard, record.sources))
+
+    return finish
+
+
+@contextmanager
+def record_failure(shard: Shard, destination: Destination, record: RunRecord) -> Iterator[None]:
+    """Write the error that stops the work on `shard` to `failures/<key>.json`, until the shard is finished.
+
+    Raises:
+        TailkeepError: whatever was raised inside.
+    """
+    name = f"failures/{shard.key}.json"
+    try:
+        yield
+    except TailkeepError as error:
+        tree = {"shard": shard.key, "fingerprint": record.fingerprint, "error": redact(str(error))}
+        # A disk that is full has no space for this file either. The first error is the one to raise.
+        with suppress(StorageError):
+            destination.write_text(name, json.dumps(tree, ensure_ascii=False, indent=2) + "\n")
+        raise
+    destination.remove(name)
+
+
+def _conclude(
+    job: ShardJob[Model, Outcome], shards: Sequence[Shard], output: OutputRun, model: Model | None
+) -> Outcome:
+    finished = [manifest for shard in shards if (manifest := output.finished_manifest(shard))]
+    # The manifest of a joined file stands for all its parts.
+    manifests = list({manifest.shard: manifest for manifest in finished}.values())
+    rejects = read_rejects(manifests, output)
+    totals = RunOutcome(output.record.fingerprint, len(shards), len(finished), sum_counts(manifests), rejects)
+    return job.conclude(totals, shards, manifests, output, model)
 
 
 _QUIET_SECONDS = 5.0

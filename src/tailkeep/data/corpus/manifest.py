@@ -1,4 +1,4 @@
-"""What is finished: one manifest a shard, written when all else of the shard is there.
+"""What is finished: one manifest per shard, written by `declare_finished` when all else of the shard is there.
 
     manifests/<key>.json   fingerprint, sha256 of the input, counts, bytes and sha256 of each output
 
@@ -138,8 +138,26 @@ def finish_shard(shard: Shard, work: ShardFunction, destination: Destination, *,
     for stale in sorted(old.outputs.keys() - outputs.keys()) if old else ():
         destination.remove(stale)
     manifest = Manifest(shard=shard.key, fingerprint=fingerprint, input=source, counts=counts, outputs=outputs)
-    destination.write_text(_name(shard), manifest.text())
+    declare_finished(manifest, destination)
     return manifest
+
+
+def declare_finished(manifest: Manifest, destination: Destination) -> None:
+    """Declare the shard of `manifest` finished: write its manifest, after all its outputs. Nothing else does."""
+    destination.write_text(_name(manifest.shard), manifest.text())
+
+
+def finished_manifest(shard: Shard, destination: Destination, sources: Mapping[str, Any]) -> Manifest | None:
+    """The manifest by which `shard` is finished: that of the file of which it is a part, else its own.
+
+    Raises:
+        FingerprintError: the input has changed since.
+    """
+    # In this order: what remains of the parts behind a joined file must not count twice.
+    for unit in dict.fromkeys((shard.whole, shard)):
+        if manifest := read_finished(unit, destination, fingerprint=fingerprint_of(unit, sources)):
+            return manifest
+    return None
 
 
 def read_finished(shard: Shard, destination: Destination, *, fingerprint: str, verify: bool = False) -> Manifest | None:
@@ -156,7 +174,7 @@ def read_finished(shard: Shard, destination: Destination, *, fingerprint: str, v
     for name, output in manifest.outputs.items():
         if destination.size(name) != output.bytes or (verify and destination.sha256(name) != output.sha256):
             return None
-    check_unchanged(shard, manifest.input, finished_at=destination.modified(_name(shard)))
+    check_unchanged(shard, manifest.input, finished_at=destination.modified(_name(shard.key)))
     return manifest
 
 
@@ -169,16 +187,16 @@ def sum_counts(manifests: Iterable[Manifest]) -> dict[str, int | float]:
     return dict(sorted(counts.items()))
 
 
-def _name(shard: Shard) -> str:
-    return f"manifests/{shard.key}.json"
+def _name(key: str) -> str:
+    return f"manifests/{key}.json"
 
 
 def _read(shard: Shard, destination: Destination) -> Manifest | None:
     """The manifest of `shard`, or None if there is none or it is not whole: then the work is done again."""
-    text = destination.read_text(_name(shard))
+    text = destination.read_text(_name(shard.key))
     if text is None:
         return None
     try:
-        return validate(Manifest, json.loads(text), source=_name(shard))
+        return validate(Manifest, json.loads(text), source=_name(shard.key))
     except (ConfigError, ValueError):
         return None

@@ -8,7 +8,7 @@ Rule: each task is done by one process at a time; whoever finds nobody else at w
 import fcntl
 import json
 import tempfile
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -19,8 +19,19 @@ from filelock import FileLock, Timeout
 
 from tailkeep.data.corpus.destination import Destination, Folder, ShardStorage, open_destination
 from tailkeep.data.corpus.io import open_store, readable
-from tailkeep.data.corpus.manifest import Manifest, clear_input_hashes
-from tailkeep.data.corpus.shards import Task
+from tailkeep.data.corpus.manifest import (
+    Manifest,
+    clear_input_hashes,
+    declare_finished,
+    fingerprint_of,
+    finished_manifest,
+    input_sha256,
+    read_finished,
+    sum_counts,
+)
+from tailkeep.data.corpus.parquet import join_parts
+from tailkeep.data.corpus.shards import Shard, Task
+from tailkeep.data.corpus.unique_ids import check_unique_ids
 from tailkeep.errors import BusyError, ConfigError, InputError
 from tailkeep.runs import RunRecord
 from tailkeep.runs.storage import TEMPORARY
@@ -33,11 +44,16 @@ _BEFORE_RECORD = {_LOCK, _LOCKS, _STAGING, CONFIG, f"{CONFIG}{TEMPORARY}", f"{RE
 
 @dataclass(frozen=True)
 class OutputRun:
-    """The output of a run at `url`, held by one process; `root` is its folder, None in a store."""
+    """The output of the run `record` at `url`, held by one process; `root` is its folder, None in a store."""
 
     url: str
+    record: RunRecord
     destination: Destination
     root: Path | None
+
+    def finished_manifest(self, shard: Shard) -> Manifest | None:
+        """The manifest by which `shard` is finished, None if it is not."""
+        return finished_manifest(shard, self.destination, self.record.sources)
 
     def alone(self) -> AbstractContextManager[object]:
         """Hold what tasks write together, such as the summary; wait for another that does so."""
@@ -56,10 +72,17 @@ class OutputRun:
 
 @dataclass(frozen=True)
 class Contents:
-    """What a kind of run leaves: the folders of its shards' files, and names that are there before any shard is."""
+    """What a kind of run leaves.
+
+    Attributes:
+        folders: the folders of its shards' files.
+        early: names in them that are there before any shard is.
+        failures: whether `failures/<key>.json` says what stopped the work on a shard.
+    """
 
     folders: tuple[str, ...]
     early: frozenset[str] = frozenset()
+    failures: bool = False
 
 
 @contextmanager
@@ -87,13 +110,13 @@ def open_output_run(
     destination = open_destination(out, storage=storage)
     if not isinstance(destination, Folder):
         _begin(destination, record, config, str(out))
-        yield OutputRun(str(out), destination, None)
+        yield OutputRun(str(out), record, destination, None)
         return
     root = Path(open_store(str(out))[1])
     _make_folder(root)
     with _open_lock(root / _LOCK) as lock, _locked(root, task):
         _prepare(lock, destination, record, config, root, contents)
-        yield OutputRun(str(out), destination, root)
+        yield OutputRun(str(out), record, destination, root)
         # A worker that was killed and replaced has left what it was writing.
         if _try_exclusive(lock):
             destination.sweep()
@@ -198,11 +221,6 @@ def _locked(root: Path, task: Task) -> Iterator[None]:
         lock.release()
 
 
-def absolute_output(out: str | Path) -> str | Path:
-    """`out` for a process with another working directory: a folder by its absolute path, a store by its URL."""
-    return Path(open_store(str(out))[1]) if isinstance(open_destination(out), Folder) else out
-
-
 def check_output_outside_input(out: str | Path, inputs: tuple[str, ...]) -> None:
     """Refuse an output in a folder that is input: the next run would take it for input.
 
@@ -217,7 +235,9 @@ def check_output_outside_input(out: str | Path, inputs: tuple[str, ...]) -> None
             raise ConfigError(f"--out {out} lies in the input {path}. Give a folder outside of it.")
 
 
-_FOLDER = "rejects/"
+# What the files of the shards say together.
+
+_REJECTS, _IDS, _PARTS = "rejects/", "ids/", "parts/"
 
 
 @dataclass(frozen=True)
@@ -228,18 +248,18 @@ class Rejects:
     torn: tuple[str, ...] = ()
 
 
-def read_rejects(manifests: Sequence[Manifest], opened: OutputRun) -> Rejects:
+def read_rejects(manifests: Sequence[Manifest], output: OutputRun) -> Rejects:
     """Those of the shards of `manifests`, in their order."""
     first, torn = "", []
     for manifest in manifests:
-        for name in (name for name in manifest.outputs if name.startswith(_FOLDER)):
+        for name in (name for name in manifest.outputs if name.startswith(_REJECTS)):
             # A copy from a store is thrown away before the next one, for there may be many.
             with tempfile.TemporaryDirectory(prefix="tailkeep-") as folder:
-                head, last = _ends(opened.local(name, Path(folder)))
+                head, last = _ends(output.local(name, Path(folder)))
             first = first or f"{head['where']}: {head['reason']}"
             # Behind a tear nothing is read, so it is the last.
             if last.get("torn"):
-                torn.append(name.removeprefix(_FOLDER).removesuffix(".jsonl"))
+                torn.append(name.removeprefix(_REJECTS).removesuffix(".jsonl"))
     return Rejects(first, tuple(torn))
 
 
@@ -249,3 +269,60 @@ def _ends(log: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         first = next(lines)
         last = deque(lines, maxlen=1)
     return json.loads(first), json.loads(last[0] if last else first)
+
+
+def check_unique_ids_of_run(manifests: Sequence[Manifest], output: OutputRun) -> None:
+    """Check that no id stands in two shards.
+
+    Raises:
+        InputError: one does.
+    """
+    if names := [name for manifest in manifests for name in manifest.outputs if name.startswith(_IDS)]:
+        with tempfile.TemporaryDirectory(prefix="tailkeep-") as folder:
+            files = {name: output.local(name, Path(folder)) for name in names}
+            check_unique_ids({name[len(_IDS) : -len(".ids")]: file for name, file in files.items()})
+
+
+# Parquet files that were processed in parts.
+#
+# Rule: parts are removed only when the manifest of the whole says all that theirs did.
+
+
+def join_finished_parts(shards: Sequence[Shard], output: OutputRun) -> None:
+    """Join each file out of its parts, which are all finished."""
+    files: dict[Shard, list[Shard]] = defaultdict(list)
+    for shard in shards:
+        if shard.row_groups is not None:
+            files[shard.whole].append(shard)
+    for whole, parts in files.items():
+        fingerprint = fingerprint_of(whole, output.record.sources)
+        if not read_finished(whole, output.destination, fingerprint=fingerprint):
+            manifests = [manifest for part in parts if (manifest := output.finished_manifest(part))]
+            assert len(manifests) == len(parts), "only finished parts make a file"
+            _join(whole, manifests, fingerprint, output)
+        for part in parts:
+            output.destination.remove(f"manifests/{part.key}.json")
+            output.destination.remove(part.documents)
+
+
+def _join(whole: Shard, manifests: Sequence[Manifest], fingerprint: str, output: OutputRun) -> None:
+    outputs = {name: entry for manifest in manifests for name, entry in manifest.outputs.items()}
+    parts = [name for name in outputs if name.startswith(_PARTS)]
+
+    def fill(folder: Path) -> None:
+        target = folder / whole.documents
+        target.parent.mkdir(parents=True)
+        with tempfile.TemporaryDirectory(prefix="tailkeep-") as copies:
+            join_parts([output.local(name, Path(copies)) for name in parts], target)
+
+    # Without text there is nothing to join.
+    joined = output.destination.publish(whole.key, fill) if parts else {}
+    other_outputs = {name: entry for name, entry in outputs.items() if name not in parts}
+    manifest = Manifest(
+        shard=whole.key,
+        fingerprint=fingerprint,
+        input=input_sha256(whole),
+        counts=sum_counts(manifests),
+        outputs={**other_outputs, **joined},
+    )
+    declare_finished(manifest, output.destination)

@@ -60,6 +60,11 @@ class Shard:
         return f"{self.name}/{start:06d}-{stop:06d}"
 
     @property
+    def whole(self) -> "Shard":
+        """The file of which this is a part, as a shard of its own."""
+        return replace(self, row_groups=None)
+
+    @property
     def documents(self) -> str:
         """Where its documents go, below the output: the file's own name, or a part for `join_parts`."""
         return f"documents/{self.name}" if self.row_groups is None else f"parts/{self.key}.parquet"
