@@ -135,7 +135,7 @@ def test_decoders_losses_and_editing_are_crossed_completely(tmp_path):
     config = lab.load(lab.find_recipe("decoding"), overrides=WORLD_SIZES)
     assert len(config.arms) == 5 * 2 * 2 == len({tuple(arm.split("-")) for arm in config.arms})
     for arm, selected_arm in config.arms.items():
-        decoder, loss, editing = arm.split("-")
+        decoder, loss, editing = arm.rsplit("-", 2)
         assert (selected_arm.generation.decoder.name == "matched") == (decoder == "matched")
         assert (selected_arm.loss.name == "truncated") == (loss == "truncated")
         assert selected_arm.regime.name == editing
