@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from edit_cost.measuring import Job, Range, Spent, in_own_process, ratio, rounds_of
+from edit_cost.measuring import Job, Range, Spent, ratio, run_in_process, run_rounds
 
 PARTS = ("speed", "scale", "prior", "profile")
 EXTRAS: Mapping[str, dict[str, Any]] = {
@@ -74,7 +74,7 @@ def main() -> None:
 def speed(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
     path = text_of(options, folder)
     jobs = {name: partial(audit_job, path, folder, config) for name, config in EXTRAS.items()}
-    results = rounds_of(jobs, rounds=options.rounds, nice=options.nice)
+    results = run_rounds(jobs, rounds=options.rounds, nice=options.nice)
     print(f"\n## MB/s of one core, {path.stat().st_size:,} bytes of fresh text\n")
     print("| contender | MB/s of CPU time (range) | MB/s by the clock | s of CPU for the extra | peak MiB |")
     print("|---|---|---|---|---|")
@@ -99,9 +99,9 @@ def scale(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]
     for factor in options.scale:
         units = folder / f"x{factor}"
         texts_job = {"kind": "texts", "folder": units, "units": factor, "unit_bytes": options.unit_bytes}
-        in_own_process(texts_job, nice=options.nice)
+        run_in_process(texts_job, nice=options.nice)
         config = {"layout": {"document_separator": "line"}, "memory_mb": options.memory_mb}
-        spent = in_own_process(audit_job(units, folder, config), nice=options.nice)
+        spent = run_in_process(audit_job(units, folder, config), nice=options.nice)
         megabytes = spent["bytes"] / 1e6
         print(
             f"| x{factor} | {spent['bytes']:,} | {spent['cpu_seconds']:.1f} | {megabytes / spent['cpu_seconds']:.1f} | "
@@ -132,7 +132,7 @@ def prior(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]
                 {"layout": {"document_separator": subject.document}, "prior": {"path": str(subject.prior)}},
             ),
         }  # fmt: skip
-        results = rounds_of(jobs, rounds=options.rounds, nice=options.nice)
+        results = run_rounds(jobs, rounds=options.rounds, nice=options.nice)
         cpu, clock = (ratio(results["audit"], results["bare"], which) for which in ("cpu_seconds", "seconds"))
         peaks = [max(spent["peak_mib"] for spent in results[which]) for which in ("audit", "bare")]
         tokens = results["bare"][0]["tokens"]
@@ -143,7 +143,7 @@ def prior(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]
 
 
 def profile(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
-    spent = in_own_process({**audit_job(text_of(options, folder), folder, {}), "profile": True}, nice=options.nice)
+    spent = run_in_process({**audit_job(text_of(options, folder), folder, {}), "profile": True}, nice=options.nice)
     print("\n## Profile of the statistics\n")
     print("| function | share of the time |")
     print("|---|---|")
@@ -156,7 +156,7 @@ def text_of(options: argparse.Namespace, folder: Path) -> Path:
     """The path of one file of fresh text, written once."""
     if not (folder / "text").exists():
         texts_job = {"kind": "texts", "folder": folder / "text", "units": 1, "unit_bytes": options.bytes}
-        in_own_process(texts_job, nice=options.nice)
+        run_in_process(texts_job, nice=options.nice)
         if options.document_bytes:
             join_documents(folder / "text" / "0000.txt", options.document_bytes)
     return folder / "text" / "0000.txt"
@@ -185,9 +185,9 @@ def run_job(job: Mapping[str, Any]) -> Spent:
 
             return measure_audit(Path(job["path"]), Path(job["out"]), job["config"], profile=job.get("profile", False))
         case "bare":
-            from edit_cost.forward import bare
+            from edit_cost.forward import run_forward
 
-            return bare(Path(job["prior"]), Path(job["path"]), job["document"], threads=job["threads"])
+            return run_forward(Path(job["prior"]), Path(job["path"]), job["document"], threads=job["threads"])
         case "prior":
             from edit_cost.priors import REALISTIC, write_prior
 

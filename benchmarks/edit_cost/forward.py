@@ -1,8 +1,8 @@
-"""(a) The physical limit: a bare forward pass over the very windows and batches that tailkeep reads.
+"""(a) The physical limit: a bare forward pass over the same windows and batches as tailkeep.
 
-Body, output layer and the log-probability of each token, in chunks of tokens as tailkeep takes them, since all logits
-of a batch at once would be slower and, with a large vocabulary, larger than the memory. Files, text and tokens are
-ready before the clock starts.
+Body, output layer and the log-probability of each token, in the chunks of tokens that tailkeep uses, since all
+logits of a batch at once would be slower and, with a large vocabulary, exceed the memory. Files, text and tokens are
+read before the clock starts.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,16 +18,16 @@ from torch.nn import functional
 
 from edit_cost.measuring import Spent, Stopwatch
 from tailkeep.data.corpus import Layout, Record, find_shards, read_shard
-from tailkeep.edit.editor import EditPrior, groups_of, load_model
+from tailkeep.edit.editor import EditPrior, group_documents, load_model
 from tailkeep.scoring import Prior
 from tailkeep.scoring.loading import load_tokenizer
 from tailkeep.scoring.scorer import _BATCHES, Window, batch_windows, split_windows
-from tailkeep.scoring.scorer import group_rows as scored_together
+from tailkeep.scoring.scorer import group_rows as group_rows_for_scoring
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Token ids (B, T), the flat places (N,) of the hidden states that predict, and what they predict (N,)."""
+    """Token ids (B, T), the flat indices (N,) of the hidden states that predict, and their targets (N,)."""
 
     ids: Tensor
     before: Tensor
@@ -36,39 +36,40 @@ class Batch:
 
 @dataclass(frozen=True)
 class Network:
-    """A network, its tokenizer as transformers has it, and what tailkeep makes of both."""
+    """A network, its tokenizer in transformers, and the `EditPrior` of both."""
 
     model: Any
     tokenizer: Any
-    own: EditPrior
+    prior: EditPrior
     window: int
     batch_tokens: int
 
     def hidden(self, batch: Batch) -> Tensor:
-        """(N, D), of which each predicts a token."""
+        """The hidden states (N, D) that predict a token each."""
         states = self.model.base_model(input_ids=batch.ids, use_cache=False).last_hidden_state
         return states.flatten(0, 1)[batch.before]
 
 
-def loaded(prior: Path) -> Network:
-    """The prior as tailkeep loads it."""
+def load_network(prior: Path) -> Network:
+    """Load the prior as tailkeep does."""
     settings = Prior(path=prior)
-    own: Any = load_model(settings)
-    return Network(own.scorer._model.network, load_tokenizer(prior), own, own.scorer.window, settings.batch_tokens)
+    edit_prior: Any = load_model(settings)
+    scorer = edit_prior.scorer
+    return Network(scorer._model.network, load_tokenizer(prior), edit_prior, scorer.window, settings.batch_tokens)
 
 
 def token_groups(network: Network, path: Path, document: str) -> Iterator[list[NDArray[np.int32]]]:
-    """The documents of `path` as token ids, those together whose windows tailkeep sorts into batches together."""
+    """The documents of `path` as token ids, in the groups whose windows tailkeep sorts into batches together."""
     (shard,) = find_shards([str(path)])
     records = (item for item in read_shard(shard, Layout(document_separator=document)) if isinstance(item, Record))
-    for group in groups_of(records, network.own.tokenizer, network.own.speller):
+    for group in group_documents(records, network.prior.tokenizer, network.prior.detokenize):
         rows = [prepared.tokens.ids.astype(np.int32) for prepared in group]
-        yield from scored_together(rows, _BATCHES * network.batch_tokens)
+        yield from group_rows_for_scoring(rows, _BATCHES * network.batch_tokens)
 
 
 def windows_in_batches(network: Network, rows: Sequence[NDArray[np.int32]]) -> list[list[Window]]:
     """The windows of `rows` in tailkeep's batches."""
-    windows = [found for row, ids in enumerate(rows) for found in split_windows(row, len(ids), network.window)]
+    windows = [window for row, ids in enumerate(rows) for window in split_windows(row, len(ids), network.window)]
     return batch_windows(windows, network.batch_tokens)
 
 
@@ -77,18 +78,18 @@ def as_batch(rows: Sequence[NDArray[np.int32]], windows: Iterable[Window]) -> Ba
     windows = list(windows)
     width = max(window.width for window in windows)
     ids = np.zeros((len(windows), width), np.int64)
-    for place, w in enumerate(windows):
-        ids[place, : w.width] = rows[w.row][w.start : w.stop]
-    before = [place * width + np.arange(w.first - 1, w.stop - 1) - w.start for place, w in enumerate(windows)]
+    for index, w in enumerate(windows):
+        ids[index, : w.width] = rows[w.row][w.start : w.stop]
+    before = [index * width + np.arange(w.first - 1, w.stop - 1) - w.start for index, w in enumerate(windows)]
     targets = np.concatenate([rows[w.row][w.first : w.stop] for w in windows]).astype(np.int64)
     return Batch(torch.from_numpy(ids), torch.from_numpy(np.concatenate(before)), torch.from_numpy(targets))
 
 
-def bare(prior: Path, path: Path, document: str, *, threads: int) -> Spent:
-    """What a forward pass over the documents of `path` takes."""
+def run_forward(prior: Path, path: Path, document: str, *, threads: int) -> Spent:
+    """The cost of a forward pass over the documents of `path`."""
     torch.set_num_threads(threads)
     watch = Stopwatch()
-    network = loaded(prior)
+    network = load_network(prior)
     batches, tokens = [], 0
     for rows in token_groups(network, path, document):
         tokens += sum(map(len, rows))
@@ -103,10 +104,10 @@ def bare(prior: Path, path: Path, document: str, *, threads: int) -> Spent:
 
 def _log_probs(network: Network, batch: Batch) -> Tensor:
     hidden = network.hidden(batch)
-    found = torch.empty(len(hidden))
-    chunk = network.own.scorer._model.chunk_size
+    log_probs = torch.empty(len(hidden))
+    chunk = network.prior.scorer._model.chunk_size
     for start in range(0, len(hidden), chunk):
         part = slice(start, start + chunk)
         logits = network.model.lm_head(hidden[part])
-        found[part] = -functional.cross_entropy(logits, batch.targets[part], reduction="none")
-    return found
+        log_probs[part] = -functional.cross_entropy(logits, batch.targets[part], reduction="none")
+    return log_probs

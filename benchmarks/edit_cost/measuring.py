@@ -1,8 +1,8 @@
-"""Jobs in processes of their own, and what each has spent.
+"""Running jobs in fresh processes, and the time and memory that each takes.
 
-Rule: a job is a fresh process, contenders take turns, once a round, and ratios are taken within a round, so that a slow
-moment of the machine touches all of them. On a shared machine CPU time, user and system over all threads, tells more
-than the clock.
+Rule: every job is a fresh process, contenders take turns within a round, and ratios are computed within a round, so
+that a slow moment of the machine affects all of them. On a shared machine CPU time, user and system over all threads,
+is more reliable than the clock.
 """
 
 import json
@@ -19,50 +19,50 @@ from pathlib import Path
 from typing import Any
 
 Spent = dict[str, Any]
-"""tokens, seconds, cpu_seconds, startup_cpu_seconds, peak_mib, and what else a job tells."""
+"""tokens, seconds, cpu_seconds, startup_cpu_seconds, peak_mib, and other results of a job."""
 
 Job = dict[str, Any]
 _STATUS = Path("/proc/self/status")
 
 
 class Stopwatch:
-    """Counts from `begin`; what the process has spent before it is its start."""
+    """Measures from `begin` on; the CPU time before is the startup."""
 
     def __init__(self) -> None:
         self._clock, self._cpu = time.perf_counter(), time.process_time()
 
     def begin(self) -> None:
-        """The work begins."""
+        """Start measuring."""
         self._clock, self._cpu = time.perf_counter(), time.process_time()
 
-    def spent(self, **told: Any) -> Spent:
-        """What the work has taken, with the most memory that the process has held at any time."""
+    def spent(self, **results: Any) -> Spent:
+        """The time since `begin` and the peak memory of the process, with `results`."""
         seconds, cpu = time.perf_counter() - self._clock, time.process_time() - self._cpu
         return {
             "seconds": seconds,
             "cpu_seconds": cpu,
             "startup_cpu_seconds": self._cpu,
             "peak_mib": peak_mib(),
-            **told,
+            **results,
         }
 
 
 def peak_mib() -> float:
-    """The most resident memory of this process."""
+    """The peak resident memory of this process, in MiB."""
     if _STATUS.exists():
-        # Not ru_maxrss, which a new program inherits from the one that started it.
-        found = re.search(r"VmHWM:\s+(\d+) kB", _STATUS.read_text(encoding="ascii"))
-        if found is not None:
-            return int(found[1]) / 1024
+        # Not ru_maxrss, which a process inherits from its parent.
+        match = re.search(r"VmHWM:\s+(\d+) kB", _STATUS.read_text(encoding="ascii"))
+        if match is not None:
+            return int(match[1]) / 1024
     unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
-def in_own_process(job: Job, *, nice: int = 0) -> Spent:
-    """What `job` tells from a fresh process of this script.
+def run_in_process(job: Job, *, nice: int = 0) -> Spent:
+    """Run `job` in a fresh process of this script.
 
     Raises:
-        SystemExit: it failed; its last words are the reason.
+        SystemExit: it failed; the message is its stderr.
     """
     command = [*_priority(nice), sys.executable, sys.argv[0], "--job", json.dumps(job, default=str)]
     threads = str(job.get("threads", 1))
@@ -73,14 +73,14 @@ def in_own_process(job: Job, *, nice: int = 0) -> Spent:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def command_spent(command: Sequence[str], *, nice: int = 0) -> Spent:
-    """What a command and the processes that it has waited for have spent; `peak_mib` is that of the largest of them."""
+def run_command(command: Sequence[str], *, nice: int = 0) -> Spent:
+    """The cost of a command and its child processes; `peak_mib` is the peak of the largest process."""
     meter = Path(__file__).with_name("meter.py")
     whole = [*_priority(nice), sys.executable, str(meter), *command]
     done = subprocess.run(whole, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode != 0:
         sys.exit(f"{' '.join(command)} failed:\n{done.stderr.strip()}")
-    return {**json.loads(done.stdout.splitlines()[-1]), "said": done.stdout}
+    return {**json.loads(done.stdout.splitlines()[-1]), "stdout": done.stdout}
 
 
 def _priority(nice: int) -> list[str]:
@@ -89,7 +89,7 @@ def _priority(nice: int) -> list[str]:
 
 @dataclass(frozen=True)
 class Range:
-    """The median of some numbers, the least and the largest."""
+    """The median, minimum and maximum of some numbers."""
 
     median: float
     low: float
@@ -97,30 +97,30 @@ class Range:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Range":
-        """That of `values`."""
+        """The range of `values`."""
         return cls(statistics.median(values), min(values), max(values))
 
     def text(self, form: str) -> str:
-        """As it stands in a table."""
+        """The range as a cell of a table."""
         return f"{self.median:{form}} ({self.low:{form}}-{self.high:{form}})"
 
 
-def rounds_of(jobs: Mapping[str, Callable[[], Job]], *, rounds: int, nice: int = 0) -> dict[str, list[Spent]]:
-    """Every job, made anew, once a round; a round starts one further than the last, so neighbours change roles."""
-    names, found = list(jobs), {name: [] for name in jobs}
+def run_rounds(jobs: Mapping[str, Callable[[], Job]], *, rounds: int, nice: int = 0) -> dict[str, list[Spent]]:
+    """Run every job once per round. Each round starts with the next job, so that the order rotates."""
+    names, costs = list(jobs), {name: [] for name in jobs}
     for turn in range(rounds):
         first = turn % len(names)
         for name in names[first:] + names[:first]:
             print(f"round {turn + 1} of {rounds}: {name} ...", file=sys.stderr, flush=True)
-            found[name].append(in_own_process(jobs[name](), nice=nice))
-    return found
+            costs[name].append(run_in_process(jobs[name](), nice=nice))
+    return costs
 
 
 def speed(spent: Spent, clock: str) -> float:
-    """Tokens a second by `clock`, `seconds` or `cpu_seconds`."""
+    """Tokens per second by `clock`, `seconds` or `cpu_seconds`."""
     return float(spent["tokens"]) / float(spent[clock])
 
 
-def ratio(ours: Sequence[Spent], base: Sequence[Spent], clock: str) -> Range:
-    """How many times as fast as `base`, within rounds."""
-    return Range.of([speed(one, clock) / speed(other, clock) for one, other in zip(ours, base, strict=True)])
+def ratio(contender: Sequence[Spent], base: Sequence[Spent], clock: str) -> Range:
+    """The speed relative to `base`, within rounds."""
+    return Range.of([speed(one, clock) / speed(other, clock) for one, other in zip(contender, base, strict=True)])

@@ -1,6 +1,6 @@
-"""Runs the command that is its arguments and prints, last, what it has spent as one line of JSON.
+"""Run a command and print its time and peak memory as one line of JSON, after the command's own output.
 
-A process of its own, so that what other commands have spent is in no sum of its children.
+It is a separate process, so that the sum over its children contains this command only.
 """
 
 import json
@@ -15,12 +15,12 @@ def main() -> None:
     done = subprocess.run(sys.argv[1:], check=False)  # noqa: S603
     spent = resource.getrusage(resource.RUSAGE_CHILDREN)
     unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
-    found = {
+    cost = {
         "seconds": time.perf_counter() - begin,
         "cpu_seconds": spent.ru_utime + spent.ru_stime,
         "peak_mib": spent.ru_maxrss / unit,
     }
-    print(json.dumps(found), flush=True)
+    print(json.dumps(cost), flush=True)
     sys.exit(done.returncode)
 
 

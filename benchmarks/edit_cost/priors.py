@@ -27,15 +27,15 @@ TINY = Shape(2_048, width=16, layers=1, positions=512, head=16)
 
 
 def write_prior(folder: Path, shape: Shape) -> int:
-    """A model and its tokenizer; the tokenizer's number of ids, which is smaller where the texts have too few pieces.
+    """Write a model and its tokenizer; return the number of ids of the tokenizer, which is smaller for small texts.
 
-    Ids beyond the tokenizer's are computed like all others, as in models whose vocabulary is padded.
+    Ids beyond the tokenizer's are computed like all others, as in models with a padded vocabulary.
     """
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    # Counting in parallel is the same in any order, and the workers of the pool are none of what is measured.
+    # Parallel counting gives the same result in any order, and it is not part of what is measured.
     os.environ["TOKENIZERS_PARALLELISM"] = "true"
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -1,10 +1,10 @@
-"""(c) The published way, in our own words: each token's 64 most probable candidates as a dictionary, then a loop.
+"""(c) The published way, re-implemented: a dictionary of the 64 most probable candidates per token, then a loop.
 
-ToEdit's description (arXiv 2412.14689) and its engine's interface: a prior returns for every token of a prompt a
-dictionary of log-probabilities of the most probable tokens and the token itself; a loop of numpy over them keeps a
-token or draws another, and the whole text is decoded anew. Kept fair: tailkeep's own windows and batches, one topk a
-tensor, plain floats in the dictionaries (the engine makes an object with decoded text of each), no numpy call for
-tokens that stay.
+It follows the description of ToEdit (arXiv 2412.14689) and the interface of its engine: for every token of a prompt the
+prior returns a dictionary with the log-probabilities of the most probable tokens and of the token itself; a numpy loop
+keeps each token or samples another, and the whole text is decoded again. To be fair it uses the windows and batches of
+tailkeep, one topk per tensor, plain floats in the dictionaries (the engine creates an object with decoded text for
+each), and no numpy call for tokens that stay.
 """
 
 import json
@@ -17,23 +17,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edit_cost.forward import Batch, Network, as_batch, loaded, token_groups, windows_in_batches
+from edit_cost.forward import Batch, Network, as_batch, load_network, token_groups, windows_in_batches
 from edit_cost.measuring import Spent, Stopwatch
 
 _CANDIDATES = 64
-# The engine's full distributions are those of a text of at most so many tokens.
+# The engine computes full distributions of at most so many tokens at once.
 _AT_ONCE = 2048
 
 Candidates = dict[int, float]
 
 
-def published(
+def run_published(
     prior: Path, path: Path, document: str, *, threads: int, threshold: float, share: float | None, out: Path
 ) -> Spent:
-    """What the edit of the documents of `path` into the text file `out` takes; `share` flags at random instead."""
+    """The cost of editing the documents of `path` into the text file `out`; `share` flags at random instead."""
     torch.set_num_threads(threads)
     watch = Stopwatch()
-    network = loaded(prior)
+    network = load_network(prior)
     watch.begin()
     rng = np.random.default_rng(0)
     tokens = flagged = 0
@@ -43,14 +43,14 @@ def published(
             edited = [row.copy() for row in rows]
             for windows in windows_in_batches(network, rows):
                 batch = as_batch(rows, windows)
-                found = iter(_dictionaries(network, batch))
+                dictionaries = iter(_dictionaries(network, batch))
                 for window in windows:
-                    for place in range(window.first, window.stop):
-                        candidates, token = next(found), int(rows[window.row][place])
-                        sure = candidates[token] >= math.log(threshold) if share is None else rng.random() < share
-                        if sure:
+                    for position in range(window.first, window.stop):
+                        candidates, token = next(dictionaries), int(rows[window.row][position])
+                        is_flagged = candidates[token] >= math.log(threshold) if share is None else rng.random() < share
+                        if is_flagged:
                             flagged += 1
-                            edited[window.row][place] = _drawn(candidates, rng)
+                            edited[window.row][position] = _sample(candidates, rng)
             file.writelines(_lines(network, edited))
     return watch.spent(tokens=tokens, flagged=flagged)
 
@@ -58,24 +58,24 @@ def published(
 def _dictionaries(network: Network, batch: Batch) -> list[Candidates]:
     """The candidates of each predicted token."""
     hidden = network.hidden(batch)
-    found: list[Candidates] = []
+    candidates: list[Candidates] = []
     for start in range(0, len(hidden), _AT_ONCE):
         part = slice(start, start + _AT_ONCE)
-        found += _of(network.model.lm_head(hidden[part]).float().log_softmax(-1), batch.targets[part])
-    return found
+        candidates += _top_candidates(network.model.lm_head(hidden[part]).float().log_softmax(-1), batch.targets[part])
+    return candidates
 
 
-def _of(log_probs: Tensor, targets: Tensor) -> list[Candidates]:
+def _top_candidates(log_probs: Tensor, targets: Tensor) -> list[Candidates]:
     best = log_probs.topk(_CANDIDATES, dim=-1)
-    own = log_probs.gather(1, targets[:, None]).squeeze(1).tolist()
-    lists = zip(best.indices.tolist(), best.values.tolist(), targets.tolist(), own, strict=True)
+    target_log_probs = log_probs.gather(1, targets[:, None]).squeeze(1).tolist()
+    lists = zip(best.indices.tolist(), best.values.tolist(), targets.tolist(), target_log_probs, strict=True)
     return [{**dict(zip(ids, values, strict=True)), token: value} for ids, values, token, value in lists]
 
 
-def _drawn(candidates: Candidates, rng: np.random.Generator) -> int:
+def _sample(candidates: Candidates, rng: np.random.Generator) -> int:
     weights = np.exp(np.fromiter(candidates.values(), np.float64, len(candidates)))
-    place = rng.choice(len(candidates), p=weights / weights.sum())
-    return list(candidates)[place]
+    index = rng.choice(len(candidates), p=weights / weights.sum())
+    return list(candidates)[index]
 
 
 def _lines(network: Network, rows: Sequence[NDArray[np.int32]]) -> list[str]:

@@ -1,7 +1,7 @@
-"""Fresh text of any size: no document twice.
+"""Fresh text of any size, without repeated documents.
 
-Rule: the texts of TAILKEEP_DATA first, then documents of embedded worlds, each of another seed; without TAILKEEP_DATA
-the worlds alone. Documents are dealt out to units in turn, so that every unit is the same mixture.
+Rule: first the texts of TAILKEEP_DATA, then documents of embedded worlds, each with another seed; without TAILKEEP_DATA
+the worlds alone. Documents go to the units in turn, so that every unit is the same mixture.
 """
 
 import os
@@ -15,28 +15,28 @@ from tailkeep.data import World, WorldConfig
 
 STORIES_END = "<|endoftext|>"
 _HUMAN = ("wikitext2_train_prefix.txt", "wikitext2_valid.txt", "tinyshakespeare.txt", "moby_dick.txt")
-_SHORTEST = 40
-_OF_ONE_WORLD = 5_000
+_MIN_CHARACTERS = 40
+_DOCUMENTS_PER_WORLD = 5_000
 
 
 def data_folder() -> Path | None:
-    """Where the real texts and priors are, None if nobody says."""
+    """The folder of the real texts and priors, None if TAILKEEP_DATA is unset."""
     named = os.environ.get("TAILKEEP_DATA")
     return Path(named) if named and Path(named).is_dir() else None
 
 
 def human_documents() -> Iterator[str]:
-    """Lines of human text, those too short to be a document left out."""
+    """Lines of human text, without those too short for a document."""
     folder = data_folder()
     for name in _HUMAN if folder else ():
         assert folder is not None
         for line in (folder / "text" / name).read_text(encoding="utf-8").split("\n"):
-            if len(found := " ".join(line.split())) >= _SHORTEST:
-                yield found
+            if len(text := " ".join(line.split())) >= _MIN_CHARACTERS:
+                yield text
 
 
 def world_documents() -> Iterator[str]:
-    """Invented biographies without end; people, values and their order are new in each world."""
+    """An endless stream of invented biographies; people, values and their order are new in each world."""
     seed = 0
     while True:
         seed += 1
@@ -52,22 +52,22 @@ def world_documents() -> Iterator[str]:
             min_sentences=3,
             max_sentences=8,
         )
-        yield from World(config).sample(_OF_ONE_WORLD, np.random.default_rng(seed))
+        yield from World(config).sample(_DOCUMENTS_PER_WORLD, np.random.default_rng(seed))
 
 
 def write_units(folder: Path, *, units: int, unit_bytes: int) -> list[Path]:
-    """`units` files of about `unit_bytes` each, a document a line."""
+    """Write `units` files of about `unit_bytes` each, one document per line."""
     paths = [folder / f"{number:04}.txt" for number in range(units)]
     folder.mkdir(parents=True)
     seen: set[int] = set()
     human = list(human_documents())
-    # As many of the human documents in each unit, and no more than half of it.
-    own = human[: _fitting(human, units * unit_bytes // 2) // units * units]
+    # The same number of human documents in each unit, at most half of it.
+    shared = human[: _fitting(human, units * unit_bytes // 2) // units * units]
     worlds = world_documents()
     for number, path in enumerate(paths):
         with path.open("w", encoding="utf-8", newline="") as file:
             held = 0
-            for document in chain(own[number::units], worlds):
+            for document in chain(shared[number::units], worlds):
                 if hash(document) in seen:
                     continue
                 seen.add(hash(document))
@@ -78,6 +78,6 @@ def write_units(folder: Path, *, units: int, unit_bytes: int) -> list[Path]:
 
 
 def _fitting(documents: list[str], size: int) -> int:
-    """How many of the first documents hold `size` bytes."""
+    """The number of first documents that have at most `size` bytes."""
     ends = np.cumsum([len(document) + 1 for document in documents] or [0])
     return int(np.searchsorted(ends, size)) if documents else 0

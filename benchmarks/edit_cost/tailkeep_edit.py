@@ -1,7 +1,6 @@
 """(b) `tailkeep edit` from file to file, and where its time goes.
 
-The clock starts when the prior is loaded and the output folder open, as it does for the others: what is paid once a run
-stands apart.
+As for the other contenders, the clock starts when the prior is loaded: the cost per run is listed separately.
 """
 
 import cProfile
@@ -12,26 +11,26 @@ from typing import Any
 from edit_cost.measuring import Spent, Stopwatch
 from tailkeep import edit
 
-# Parts of the run by the functions that they are, in which all below them is counted.
+# The stages of a run: each is the cumulative time of one function.
 _STAGES = (
-    ("forward: body", "halves.py", "hidden"),
-    ("forward: head", "halves.py", "distributions"),
-    ("flagged: draw", "drawing.py", "draw"),
-    ("text to tokens", "preparing.py", "prepare"),
-    ("reading", "passage.py", "records"),
-    ("generation", "passage.py", "write"),
+    ("forward: body", "split_model.py", "hidden_states"),
+    ("forward: head", "split_model.py", "log_probs"),
+    ("flagged: sample", "sampler.py", "sample_tokens"),
+    ("text to tokens", "editor.py", "prepare"),
+    ("reading", "shard_io.py", "records"),
+    ("writing", "shard_io.py", "write"),
     ("random numbers", "randomness.py", "uniforms"),
-    ("judging", "deciding.py", "flag"),
-    ("splicing", "editing.py", "_spliced"),
-    ("counting", "counting.py", "add"),
+    ("flagging", "edit_plan.py", "flag"),
+    ("splicing", "editor.py", "_spliced"),
+    ("counting", "stats.py", "add"),
     ("publishing and manifest", "destination.py", "publish"),
 )
 
 
-def edited(
+def run_edit(
     prior: Path, path: Path, document: str, *, threads: int, rule: dict[str, Any], out: Path, profile: bool = False
 ) -> Spent:
-    """What the edit of the documents of `path` into the folder `out` takes; its stages if `profile`."""
+    """The cost of editing the documents of `path` into the folder `out`, with its stages if `profile`."""
     watch = Stopwatch()
     profiler = cProfile.Profile() if profile else None
     config = edit.load(
@@ -56,11 +55,11 @@ def edited(
 
 
 def _stages(profiler: cProfile.Profile) -> dict[str, float]:
-    """Seconds by stage; those of publishing without the work whose result is published."""
+    """Seconds by stage; publishing excludes the work whose result is published."""
     stats: Any = pstats.Stats(profiler)
     total = stats.total_tt
-    inside = {(Path(file).name, function): row[3] for (file, _, function), row in stats.stats.items()}
-    found = {name: inside.get((file, function), 0.0) for name, file, function in _STAGES}
-    found["publishing and manifest"] = max(0.0, found["publishing and manifest"] - inside[("shard_work.py", "work")])
-    # Reading is a generator inside the generator of groups: what is counted under it is its own.
-    return {"all": total, **found, "the rest": total - sum(found.values())}
+    cumulative = {(Path(file).name, function): row[3] for (file, _, function), row in stats.stats.items()}
+    stages = {name: cumulative.get((file, function), 0.0) for name, file, function in _STAGES}
+    stages["publishing and manifest"] = max(0.0, stages["publishing and manifest"] - cumulative[("shard.py", "work")])
+    # Reading is a generator inside the generator of groups, so its cumulative time is its own.
+    return {"all": total, **stages, "the rest": total - sum(stages.values())}
