@@ -61,7 +61,7 @@ def attach(
 
     Evaluation, generation and saving stay the model's own. Labels are shifted inside, and `num_items_in_batch`,
     `shift_labels` and auxiliary losses are used as transformers does. Attach before DDP, `fully_shard`,
-    `torch.compile` or `Accelerator.prepare`, and before the optimizer sees the model or after, as you like.
+    `torch.compile` or `Accelerator.prepare`, and before or after the optimizer is made.
 
     Args:
         model: a causal language model of transformers, or a PEFT model around one; changed in place.
@@ -93,7 +93,7 @@ def attach(
     if check:
         with contextlib.ExitStack() as undo:
             undo.callback(detach, model)
-            # The judge is the model's own loss, differentiated in evaluation mode.
+            # The reference is the model's own loss, differentiated in evaluation mode.
             with without_attached_loss(model):
                 _check(inner, head, forward, weighting)
             undo.pop_all()
@@ -126,11 +126,11 @@ def is_attached(model: nn.Module) -> bool:
 
 
 def read_stats(model: nn.Module) -> dict[str, float]:
-    """Means over the valid targets of this process's training calls since the last reading, which starts anew.
+    """Means over the valid targets of this process's training calls since the last `read_stats`.
 
     Returns:
-        `kept_fraction`, `cross_entropy` in nats (plain, whatever the loss), `confidence` (mean probability of the
-        target), `accuracy` (share of targets that were the most likely token) and `targets`, their number; empty if
+        `kept_fraction`, `cross_entropy` in nats/token (unweighted, whatever the loss), `confidence` (mean p of
+        the target), `accuracy` (share of targets that were the most likely token) and `targets`, their number; empty if
         there was none.
 
     Raises:
@@ -140,7 +140,7 @@ def read_stats(model: nn.Module) -> dict[str, float]:
 
 
 def weighting_of(model: nn.Module) -> Weighting:
-    """The attached loss, whose state a checkpoint may want to hold.
+    """The attached loss. A checkpoint can save its state.
 
     Raises:
         ConfigError: nothing is attached.
@@ -150,17 +150,17 @@ def weighting_of(model: nn.Module) -> Weighting:
 
 @contextlib.contextmanager
 def without_attached_loss(model: nn.Module) -> Iterator[None]:
-    """Let `model` be its own within: logits in training mode, its own loss with gradients, its backbone alone.
+    """Within, `model` behaves as if nothing were attached: logits in training mode, its own loss, its backbone alone.
 
     Raises:
         ConfigError: nothing is attached.
     """
     attachment = _of(model)
-    attachment.plain += 1
+    attachment.num_bypasses += 1
     try:
         yield
     finally:
-        attachment.plain -= 1
+        attachment.num_bypasses -= 1
 
 
 def _of(model: nn.Module) -> Attachment:

@@ -26,7 +26,7 @@ def causal_lm(model: Any) -> nn.Module:
     """The language model itself: what PEFT wraps, or `model`.
 
     Raises:
-        ConfigError: a module without an output layer to ask for.
+        ConfigError: the module has no `get_output_embeddings`.
     """
     if hasattr(model, "get_base_model"):
         inner: nn.Module = model.get_base_model()
@@ -223,7 +223,7 @@ def _cap(capped: float, z: float) -> float:
 
 
 def _rounded(value: float) -> float:
-    """A number as a configuration would hold it, where float32 cannot tell the two apart."""
+    """`value` rounded to 5 digits, as a configuration would hold it, if float32 cannot distinguish the two."""
     short = float(f"{value:.5g}")
     return short if abs(short - value) <= 2e-7 * abs(value) else value
 

@@ -45,7 +45,7 @@ def training_forward(
     name = type(model).__name__
     if has_own_loss(model):
         raise AttachmentError(
-            f"loss_function was set on {name} after attach, which the attached loss would replace without a word. "
+            f"loss_function was set on {name} after attach, and the attached loss would replace it silently. "
             "Call detach(model) to train with it, or `del model._loss_function`."
         )
     return_dict = arguments.pop("return_dict", None)
@@ -108,7 +108,7 @@ def token_losses(head: nn.Linear, call: Call, hidden: Tensor) -> Tensor:
 
 
 def with_auxiliary(model: nn.Module, output: Any, loss: Tensor) -> Tensor:
-    """The loss and, where the model was requested it, that of its experts' router, weighed as the model weighs it."""
+    """The loss plus, if the model returns one, its experts' router loss times the model's own factor."""
     auxiliary = output.get("aux_loss")
     return loss + _router_factor(model) * auxiliary.to(loss.device) if isinstance(auxiliary, Tensor) else loss
 
@@ -134,8 +134,8 @@ def _call(arguments: dict[str, Any], weighting: Weighting) -> Call:
 def _parts(model: nn.Module) -> list[nn.Module]:
     """The attached modules under `model`; those of a copy are its own."""
     head, backbone = output_layer(model), backbone_of(model)
-    mine = model.__dict__["_tailkeep"]
-    if head is None or head.__dict__.get("_tailkeep") is not mine or "forward" in vars(head):
+    attachment = model.__dict__["_tailkeep"]
+    if head is None or head.__dict__.get("_tailkeep") is not attachment or "forward" in vars(head):
         raise AttachmentError(
             f"The output layer of {type(model).__name__} was replaced after attach, so the attached loss would have no "
             "part. Call detach(model), then attach(model, ...) again, last."
@@ -240,13 +240,13 @@ def _model_forward(base: type[nn.Module]) -> Callable[..., Any]:
             raise TypeError(f"{base.__name__}.forward takes {len(names)} positional arguments, {len(args)} were given")
         arguments = {**dict(zip(names, args, strict=False)), **kwargs}
         has_labels = arguments.get("labels") is not None or arguments.get("shift_labels") is not None
-        if self.training and has_labels and not attachment.plain:
+        if self.training and has_labels and not attachment.num_bypasses:
             output, call = training_forward(self, base.forward, arguments, attachment.weighting)
             count(attachment, call)
             return output
         if not takes_items:
             arguments.pop("num_items_in_batch", None)
-        if attachment.plain or not torch.is_grad_enabled():
+        if attachment.num_bypasses or not torch.is_grad_enabled():
             return base.forward(self, **arguments)
         if self.training:
             raise AttachmentError(_NO_LABELS.format(name=base.__name__))
@@ -313,7 +313,8 @@ _FORWARDS: dict[Role, Callable[[type[nn.Module]], Callable[..., Any]]] = {
 
 _HOW = (
     "A trainer with a loss of its own needs its adapter (for TRL tailkeep.integrations.trl) in place of attach, or "
-    "detach(model) and a loss on the logits. Where no loss is meant, use torch.no_grad() or `with plain(model):`."
+    "detach(model) and a loss on the logits. Where no loss is meant, use torch.no_grad() or "
+    "`with without_attached_loss(model):`."
 )
 _NO_LABELS = (
     "{name} has a loss attached and was called in training mode without labels, so the attached loss would have no "
@@ -326,14 +327,14 @@ _BYPASS = (
 _EVALUATION = (
     "A backward pass reached a model with an attached loss in evaluation mode, where from_pretrained leaves it and "
     "the attached loss has no part. Call model.train() before training. Where this is no training, use "
-    "`with plain(model):`."
+    "`with without_attached_loss(model):`."
 )
 
 
 def _is_bypass(module: nn.Module, part: str) -> bool:
     """Whether a backward pass through `module` would be past the loss; in training mode one will come, so it raises."""
     attachment: Attachment | None = module.__dict__.get("_tailkeep")
-    if attachment is None or attachment.plain or not torch.is_grad_enabled():
+    if attachment is None or attachment.num_bypasses or not torch.is_grad_enabled():
         return False
     if module.training:
         raise AttachmentError(_BYPASS.format(part=part))
@@ -341,13 +342,13 @@ def _is_bypass(module: nn.Module, part: str) -> bool:
 
 
 def _watch(output: Any) -> None:
-    """Let a backward pass raise that reaches `output`, or a tensor in it."""
+    """Make a backward pass raise if it reaches `output` or a tensor in it."""
     parts = output.values() if isinstance(output, Mapping) else output if isinstance(output, tuple) else (output,)
     for tensor in parts:
         if isinstance(tensor, Tensor) and tensor.requires_grad:
-            tensor.register_hook(_refuse)  # type: ignore[no-untyped-call]
+            tensor.register_hook(_raise_in_evaluation)  # type: ignore[no-untyped-call]
 
 
-def _refuse(gradient: Tensor) -> None:
+def _raise_in_evaluation(gradient: Tensor) -> None:
     del gradient
     raise AttachmentError(_EVALUATION)

@@ -1,7 +1,7 @@
 """Proof at attach that the fused loss is the model's own: on a tiny batch, value and gradient at the hidden states.
 
-Rule: the judge is the model's own forward. Its plain loss must come out for plain cross-entropy, which also judges the
-shift of the labels and auxiliary losses; in float32 the weighting of its logits must come out for the attached loss.
+Rule: the reference is the model's own forward. The fused cross-entropy must equal the model's own loss, which also
+checks the shift of the labels and auxiliary losses. In float32 the attached loss must equal that of the logits.
 """
 
 import contextlib
@@ -60,17 +60,17 @@ def check_exact(model: nn.Module, head: nn.Linear, forward: Callable[..., Any], 
         loss = times(nll.flatten(), factors).sum() / (labels[:, 1:] != -100).sum()
         return with_auxiliary(model, output, loss)
 
-    with undisturbed(model), _frozen(head), _undrawn(weighting), torch.enable_grad():
+    with undisturbed(model), _frozen(head), _restored_state(weighting), torch.enable_grad():
         pairs = [("its own cross-entropy", model_loss, CROSS_ENTROPY)]
         # One that draws random numbers has nothing to be compared with, and half-precision caps and factors may round a
         # token across a threshold.
         if tolerance < _HALF_TOLERANCE and not _draws(weighting, tokens.device):
             pairs.append((f"{weighting.name} on its logits", unfused, weighting))
-        for name, judge, loss in pairs:
+        for name, reference, loss in pairs:
             _compare(
                 type(model).__name__,
                 name,
-                _traced(head, judge),
+                _traced(head, reference),
                 _traced(head, partial(fused, loss)),
                 tolerance,
             )
@@ -79,19 +79,19 @@ def check_exact(model: nn.Module, head: nn.Linear, forward: Callable[..., Any], 
 @contextlib.contextmanager
 def _frozen(head: nn.Linear) -> Iterator[None]:
     """No gradients of the output layer within, which for a large vocabulary are gigabytes."""
-    expected = [(parameter, parameter.requires_grad) for parameter in head.parameters()]
+    flags = [(parameter, parameter.requires_grad) for parameter in head.parameters()]
     try:
-        for parameter, _ in expected:
+        for parameter, _ in flags:
             parameter.requires_grad_(False)
         yield
     finally:
-        for parameter, flag in expected:
+        for parameter, flag in flags:
             parameter.requires_grad_(flag)
 
 
 @contextlib.contextmanager
-def _undrawn(weighting: Weighting) -> Iterator[None]:
-    """The weighting's state as it was, after."""
+def _restored_state(weighting: Weighting) -> Iterator[None]:
+    """Restore the weighting's state at the end."""
     state = weighting.state_dict()
     try:
         yield
@@ -113,12 +113,12 @@ def _traced(head: nn.Linear, compute: Callable[[], Tensor]) -> tuple[Tensor, Ten
     """A loss and its gradient at the output layer's input."""
     leaves: list[Tensor] = []
 
-    def cut(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    def detach_input(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         del module
         leaves.append(args[0].detach().requires_grad_())
         return (leaves[-1], *args[1:])
 
-    handle = head.register_forward_pre_hook(cut)
+    handle = head.register_forward_pre_hook(detach_input)
     try:
         loss = compute()
     finally:

@@ -85,17 +85,20 @@ class Transformation:
 
 @dataclass
 class Attachment:
-    """The loss of one model, shared by its attached modules. `plain` counts the `plain` contexts it is in."""
+    """The loss of one model, shared by its attached modules.
+
+    `num_bypasses` counts the `without_attached_loss` contexts that are open.
+    """
 
     weighting: Weighting
     transformation: Transformation
     impl: str
     monitor: Monitor
-    plain: int = 0
+    num_bypasses: int = 0
 
     def __getstate__(self) -> dict[str, Any]:
-        # A copy made within `plain` would never leave it.
-        return {**vars(self), "plain": 0}
+        # A copy made within `without_attached_loss` would never leave it.
+        return {**vars(self), "num_bypasses": 0}
 
 
 @dataclass
