@@ -26,7 +26,9 @@ def parsed() -> argparse.Namespace:
     arguments.add_argument("--tokens", type=int, default=1024)
     arguments.add_argument("--width", type=int, default=512)
     arguments.add_argument("--vocab", type=int, nargs="+", default=[32768, 131072])
-    arguments.add_argument("--kept", type=float, nargs="+", default=[1, 0.75, 0.5, 0.25, 0.1], help="kept shares")
+    arguments.add_argument(
+        "--kept-fractions", type=float, nargs="+", default=[1, 0.75, 0.5, 0.25, 0.1], help="kept fractions to time"
+    )
     arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
@@ -74,10 +76,10 @@ def main() -> None:
         constants = {key: getattr(options, key) for key in ("device", "dtype", "threads", "tokens", "width", "rounds")}
         rows += [{"mode": "step" if options.step else "loss", "vocab": vocab, **constants, **row} for row in table]
         if options.out:
-            written(rows, options.out)
+            write_rows(rows, options.out)
 
 
-def written(rows: list[dict[str, Any]], out: str) -> None:
+def write_rows(rows: list[dict[str, Any]], out: str) -> None:
     """All rows so far, so that a long run that is stopped leaves what it measured."""
     with open(out, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))

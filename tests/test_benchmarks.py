@@ -41,7 +41,9 @@ def toy(tmp_path_factory):
     package(folder, "trl", kernels="class ChunkedLogProbFunction:\n    apply = lambda *_: 1 / 0\n")
     package(folder, "cut_cross_entropy")
     only = ["--only", "eager", "tailkeep fused", "TRL", "cut"]
-    printed = run("--vocab", "2000", "--kept", "1", "0.5", *only, "--out", str(folder / "loss.csv"), path=folder)
+    printed = run(
+        "--vocab", "2000", "--kept-fractions", "1", "0.5", *only, "--out", str(folder / "loss.csv"), path=folder
+    )
     return printed, rows_of(folder / "loss.csv")
 
 
@@ -74,7 +76,7 @@ def test_a_rival_that_is_missing_or_fails_is_named_and_left_out(toy):
 
 @pytest.mark.slow
 def test_every_rival_is_measured_or_named(tmp_path):
-    printed = run("--vocab", "2001", "--kept", "1", "--out", str(tmp_path / "loss.csv"))
+    printed = run("--vocab", "2001", "--kept-fractions", "1", "--out", str(tmp_path / "loss.csv"))
     rows = rows_of(tmp_path / "loss.csv")
     named = [line for line in printed.splitlines() if line.startswith(("skipped: ", "failed: "))]
     assert len(rows) + len(named) == 9
@@ -84,7 +86,7 @@ def test_every_rival_is_measured_or_named(tmp_path):
 @pytest.mark.slow
 def test_a_whole_step_is_compared_with_the_models_own_loss(tmp_path):
     file = tmp_path / "step.csv"
-    printed = run("--step", "--layers", "1", "--vocab", "300", "--kept", "0.5", "--out", str(file))
+    printed = run("--step", "--layers", "1", "--vocab", "300", "--kept-fractions", "0.5", "--out", str(file))
     rows = rows_of(file)
     assert list(rows) == ["the model's own loss", "tailkeep fused, k=0.5"]
     assert {row["fastest"] for row in rows.values()} == {"the model's own loss"}

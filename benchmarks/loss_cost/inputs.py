@@ -64,11 +64,11 @@ def sampled(*, tokens: int, width: int, vocab: int, dtype: torch.dtype, device: 
 def threshold_keeping(share: float, nll: Tensor) -> float:
     """The probability above which the surest tokens are dropped so that `share` of them stays."""
     ordered = nll.double().sort(descending=True).values
-    kept = round(share * len(ordered))
-    if kept >= len(ordered):
+    num_kept = round(share * len(ordered))
+    if num_kept >= len(ordered):
         return 1.0
     # Between two tokens, so that no rounding decides about either.
-    return math.exp(-float(ordered[max(kept - 1, 0) : kept + 1].mean()))
+    return math.exp(-float(ordered[max(num_kept - 1, 0) : num_kept + 1].mean()))
 
 
 def true_gradients(inputs: Inputs) -> tuple[Tensor, Tensor]:

@@ -65,7 +65,7 @@ def seconds_per_round(calls: Mapping[str, Call], *, rounds: int, device: str) ->
 
 def ratio(seconds: Sequence[float], base: Sequence[float]) -> Ratio:
     """Of two contenders, within rounds."""
-    ratios = [ours / theirs for ours, theirs in zip(seconds, base, strict=True)]
+    ratios = [round_seconds / base_seconds for round_seconds, base_seconds in zip(seconds, base, strict=True)]
     return Ratio(statistics.median(ratios), min(ratios), max(ratios))
 
 
@@ -108,9 +108,9 @@ def own_process(*extra: str) -> tuple[list[str], str | None]:
 
 
 def _high_water() -> int:
-    found = re.search(r"VmHWM:\s+(\d+) kB", _STATUS.read_text(encoding="ascii"))
-    assert found is not None, "Linux reports VmHWM"
-    return int(found[1]) * 1024
+    match = re.search(r"VmHWM:\s+(\d+) kB", _STATUS.read_text(encoding="ascii"))
+    assert match is not None, "Linux reports VmHWM"
+    return int(match[1]) * 1024
 
 
 def _finish(device: str) -> None:

@@ -36,9 +36,9 @@ class Scene:
         inputs = self.inputs
         gradients = (inputs.hidden.numel() + inputs.weight.numel()) * inputs.weight.element_size()
         yield f"The gradients themselves, {gradients / 2**20:.0f} MiB, are in every peak."
-        chosen = explain_engine(inputs.hidden) if options.impl == "auto" else options.impl
-        yield f"tailkeep's engine: {chosen}"
-        for share in options.kept:
+        engine = explain_engine(inputs.hidden) if options.impl == "auto" else options.impl
+        yield f"tailkeep's engine: {engine}"
+        for share in options.kept_fractions:
             threshold = threshold_keeping(share, inputs.nll)
             with torch.no_grad():
                 arguments = inputs.hidden, inputs.weight, inputs.targets
@@ -63,7 +63,7 @@ def contenders(options: argparse.Namespace) -> Iterator[Contender]:
                 rival.name, _call(build), rival=True, exact=rival.exact, check=rival.build, error=_error(build)
             )
     # It computes the gradient of every token, so one share stands for all. No base of ratios: it is not cross-entropy.
-    share = min(options.kept)
+    share = min(options.kept_fractions)
     masked = _call(_masked(share, lambda *tensors: _TORCH_NLL()(*tensors)))
     yield Contender(f"torch NLL and mask, k={share:g}", masked, rival=True, exact=False, check=_TORCH_NLL)
     token_nll = partial(linear_token_nll, impl=options.impl)
@@ -71,7 +71,7 @@ def contenders(options: argparse.Namespace) -> Iterator[Contender]:
         ("fused", 4, partial(_fused, impl=options.impl)),
         ("NLL and mask", 6, partial(_masked, token_nll=token_nll)),
     ):
-        for share in options.kept:
+        for share in options.kept_fractions:
             build = loss_at(share)
             yield Contender(
                 f"tailkeep {name}, k={share:g}",

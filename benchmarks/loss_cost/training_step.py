@@ -66,12 +66,12 @@ def prepare(options: argparse.Namespace, vocab: int) -> Scene:
 
 def contenders(options: argparse.Namespace) -> Iterator[Contender]:
     """The loss that the model brings along, and ours."""
-    yield Contender("the model's own loss", _own, rival=True, exact=True)
-    for share in options.kept:
+    yield Contender("the model's own loss", _model_loss, rival=True, exact=True)
+    for share in options.kept_fractions:
         yield Contender(f"tailkeep fused, k={share:g}", _fused(share, options.impl), exact=True)
 
 
-def _own(scene: Scene) -> Call:
+def _model_loss(scene: Scene) -> Call:
     return lambda: scene.step(scene.model)
 
 

@@ -14,14 +14,14 @@ PAGE = Path(__file__).parents[2] / "docs" / "integrations.md"
 
 def sections():
     """The Python blocks of the page by the heading they stand under."""
-    found, heading = {}, ""
+    sections, heading = {}, ""
     for part in re.split(r"^## (.+)$", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
         if heading:
-            found[heading] = re.findall(r"^```python\n(.*?)^```$", part, flags=re.MULTILINE | re.DOTALL)
+            sections[heading] = re.findall(r"^```python\n(.*?)^```$", part, flags=re.MULTILINE | re.DOTALL)
             heading = ""
         else:
             heading = part
-    return found
+    return sections
 
 
 def run(heading, names=None, *, threshold=THRESHOLD):
@@ -42,9 +42,9 @@ def provide(monkeypatch, module, **names):
     parts = module.split(".")
     for depth in range(1, len(parts) + 1):
         name = ".".join(parts[:depth])
-        made = sys.modules.get(name) or ModuleType(name)
-        made.is_stand_in = True
-        monkeypatch.setitem(sys.modules, name, made)
+        stand_in = sys.modules.get(name) or ModuleType(name)
+        stand_in.is_stand_in = True
+        monkeypatch.setitem(sys.modules, name, stand_in)
     for name, value in names.items():
         setattr(sys.modules[module], name, value)
     return sys.modules[module]

@@ -47,6 +47,6 @@ def test_it_trains_as_with_the_loss_on_logits_however_batches_are_split(model, t
 
 
 def test_the_log_tells_what_the_loss_did(model, twin, rows):
-    (found,) = looped(model, rows, 16, 4)
+    (stats,) = looped(model, rows, 16, 4)
     expected = facts(twin, collate(rows))
-    assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-5)
+    assert {name: stats[name] for name in expected} == pytest.approx(expected, abs=1e-5)

@@ -37,16 +37,16 @@ def head():
 def expected(head, threshold=THRESHOLD):
     """Sum over kept tokens divided by all valid ones, from the definition: kept if p <= threshold."""
     nll = per_token(head.hidden, head.weight, head.labels)
-    kept = nll.exp() >= 1 / threshold
-    assert 0.2 < float(kept[head.labels != IGNORED].float().mean()) <= 1
-    return torch.where(kept & (head.labels != IGNORED), nll, 0).sum() / head.items
+    kept_mask = nll.exp() >= 1 / threshold
+    assert 0.2 < float(kept_mask[head.labels != IGNORED].float().mean()) <= 1
+    return torch.where(kept_mask & (head.labels != IGNORED), nll, 0).sum() / head.items
 
 
 def assert_same(loss, head, *tensors):
     truth = expected(head)
     assert loss.item() == pytest.approx(truth.item(), rel=1e-5)
-    for found, wanted in zip(tensors, gradients(truth, head.hidden, head.weight), strict=True):
-        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6)
+    for gradient, true_gradient in zip(tensors, gradients(truth, head.hidden, head.weight), strict=True):
+        torch.testing.assert_close(gradient, true_gradient, rtol=1e-4, atol=1e-6)
 
 
 def test_torchtitan_sums_kept_losses_chunk_by_chunk(monkeypatch, head):
@@ -192,19 +192,19 @@ def test_an_axolotl_plugin_attaches_and_logs(monkeypatch, model, twin, rows, tmp
     plugin.post_trainer_create(cfg, trainer)
     trainer.train()
     assert logged(trainer) == pytest.approx(logged(trained_unfused(twin, rows, tmp_path)), abs=1e-5)
-    assert all(0.1 < kept < 0.9 for kept in logged(trainer, "kept_fraction"))
+    assert all(0.1 < share < 0.9 for share in logged(trainer, "kept_fraction"))
 
 
 def test_a_llama_factory_launcher_hands_over_callbacks(monkeypatch, model, twin, rows, tmp_path):
     tuner = page.provide(monkeypatch, "llamafactory.train.tuner", run_exp=standins.llamafactory_run)
     assert [*inspect.signature(tuner.run_exp).parameters] == ["args", "callbacks"]
-    given = []
-    monkeypatch.setattr(tuner, "run_exp", lambda args=None, callbacks=None: given.extend(callbacks))
+    registered = []
+    monkeypatch.setattr(tuner, "run_exp", lambda args=None, callbacks=None: registered.extend(callbacks))
     page.run("LLaMA-Factory", {"__name__": "__main__"})
-    trainer = sft_trainer(model, rows, tmp_path, given)
+    trainer = sft_trainer(model, rows, tmp_path, registered)
     trainer.train()
     assert logged(trainer) == pytest.approx(logged(trained_unfused(twin, rows, tmp_path)), abs=1e-5)
-    assert all(0.1 < kept < 0.9 for kept in logged(trainer, "kept_fraction"))
+    assert all(0.1 < share < 0.9 for share in logged(trainer, "kept_fraction"))
 
 
 def sft_trainer(model, rows, folder, callbacks):
@@ -213,16 +213,16 @@ def sft_trainer(model, rows, folder, callbacks):
         hparams = importlib.import_module("llamafactory.hparams")
         kind = sys.modules["llamafactory.train.sft.trainer"].CustomSeq2SeqTrainer
         settings = arguments(folder, hparams.TrainingArguments)
-        own = {"finetuning_args": hparams.FinetuningArguments(), "processor": None, "tokenizer": None}
+        extra = {"finetuning_args": hparams.FinetuningArguments(), "processor": None, "tokenizer": None}
     else:
-        kind, settings, own = Seq2SeqTrainer, arguments(folder, Seq2SeqTrainingArguments), {}
+        kind, settings, extra = Seq2SeqTrainer, arguments(folder, Seq2SeqTrainingArguments), {}
     return kind(
         model=model,
         args=settings,
         train_dataset=rows,
         data_collator=collate,
         callbacks=callbacks,
-        **own,
+        **extra,
     )
 
 

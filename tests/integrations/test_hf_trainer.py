@@ -35,7 +35,7 @@ def test_an_attached_model_has_the_losses_of_the_unfused_one_for_a_hundred_steps
     assert len(logged(attached)) == 100
     assert logged(attached) == pytest.approx(logged(plain), abs=1e-5)
     assert logged(attached)[-1] < 0.8 * logged(attached)[0]
-    assert all(0.1 < kept < 0.9 for kept in logged(attached, "kept_fraction"))
+    assert all(0.1 < share < 0.9 for share in logged(attached, "kept_fraction"))
 
 
 def test_a_real_model_has_the_losses_of_the_unfused_one_for_a_hundred_steps(tmp_path, real_data):
@@ -46,10 +46,10 @@ def test_a_real_model_has_the_losses_of_the_unfused_one_for_a_hundred_steps(tmp_
     twin = copy.deepcopy(model)
     attached = trained(attach(model, threshold=threshold), rows, tmp_path, max_steps=100)
     plain = trained(
-        twin, rows, tmp_path, lambda *given, **more: unfused(*given, **more, threshold=threshold), max_steps=100
+        twin, rows, tmp_path, lambda *args, **kwargs: unfused(*args, **kwargs, threshold=threshold), max_steps=100
     )
     assert logged(attached) == pytest.approx(logged(plain), abs=1e-5)
-    assert all(0.1 < kept < 0.9 for kept in logged(attached, "kept_fraction"))
+    assert all(0.1 < share < 0.9 for share in logged(attached, "kept_fraction"))
 
 
 def real_rows(folder, tokenizer):
@@ -76,9 +76,9 @@ def test_evaluation_is_plain_cross_entropy(model, rows, tmp_path):
 
 def test_the_log_tells_what_the_loss_did_in_its_first_step(model, twin, rows, tmp_path):
     trainer = trained(attach(model, threshold=THRESHOLD), rows, tmp_path, max_steps=1, per_device_train_batch_size=64)
-    found = {name: logged(trainer, name)[0] for name in ("kept_fraction", "cross_entropy")}
-    assert found == pytest.approx(facts(twin, collate(rows)), abs=1e-5)
-    assert found["cross_entropy"] > logged(trainer)[0]
+    stats = {name: logged(trainer, name)[0] for name in ("kept_fraction", "cross_entropy")}
+    assert stats == pytest.approx(facts(twin, collate(rows)), abs=1e-5)
+    assert stats["cross_entropy"] > logged(trainer)[0]
 
 
 def test_an_evaluation_between_two_logs_leaves_them_as_they_are(model, twin, rows, tmp_path):
@@ -128,15 +128,15 @@ def test_a_second_log_is_refused(model, tmp_path):
         log_loss_stats(trainer)
 
 
-@pytest.mark.parametrize("own", [{"compute_loss_func": unfused}, {"label_smoothing_factor": 0.1}])
-def test_a_trainer_with_a_loss_of_its_own_stops_at_the_first_step(model, rows, tmp_path, own):
-    changes = {name: value for name, value in own.items() if name != "compute_loss_func"}
+@pytest.mark.parametrize("custom", [{"compute_loss_func": unfused}, {"label_smoothing_factor": 0.1}])
+def test_a_trainer_with_a_loss_of_its_own_stops_at_the_first_step(model, rows, tmp_path, custom):
+    changes = {name: value for name, value in custom.items() if name != "compute_loss_func"}
     trainer = Trainer(
         model=attach(model, threshold=THRESHOLD),
         args=arguments(tmp_path, **changes),
         train_dataset=rows,
         data_collator=collate,
-        compute_loss_func=own.get("compute_loss_func"),
+        compute_loss_func=custom.get("compute_loss_func"),
     )
     with pytest.raises(AttachmentError, match="without labels"):
         trainer.train()

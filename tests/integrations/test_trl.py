@@ -57,11 +57,11 @@ def trainer(model, rows, folder, kind=SFTTrainer, peft_config=None, **changes):
 
 
 def trained(model, rows, folder, loss=None, **changes):
-    made = trainer(model, rows, folder, **changes)
+    sft_trainer = trainer(model, rows, folder, **changes)
     if loss is not None:
-        use_loss(made, loss)
-    made.train()
-    return made
+        use_loss(sft_trainer, loss)
+    sft_trainer.train()
+    return sft_trainer
 
 
 @pytest.mark.parametrize("loss", [truncated(THRESHOLD), FOCAL, DOUBTFUL], ids=lambda loss: loss.name)
@@ -81,16 +81,16 @@ def test_the_four_lines_of_the_page_train(model, twin, rows, tmp_path):
         "train_dataset": Dataset.from_list(rows),
         "tokenizer": tiny.tokenizer(),
     }
-    ours = page.run("TRL SFTTrainer", names)["trainer"]
-    assert logged(ours) == pytest.approx(logged(trained(twin, rows, tmp_path, kind=Unfused)), abs=1e-5)
-    assert all(0.1 < kept < 0.9 for kept in logged(ours, "kept_fraction"))
+    sft_trainer = page.run("TRL SFTTrainer", names)["trainer"]
+    assert logged(sft_trainer) == pytest.approx(logged(trained(twin, rows, tmp_path, kind=Unfused)), abs=1e-5)
+    assert all(0.1 < share < 0.9 for share in logged(sft_trainer, "kept_fraction"))
 
 
 def test_a_threshold_of_one_is_trl_s_own_loss(model, twin, rows, tmp_path):
-    ours = trained(model, rows, tmp_path, truncated(1.0))
-    assert logged(ours) == logged(trained(twin, rows, tmp_path))
+    sft_trainer = trained(model, rows, tmp_path, truncated(1.0))
+    assert logged(sft_trainer) == logged(trained(twin, rows, tmp_path))
     assert distance(model, twin) == 0
-    assert logged(ours, "kept_fraction") == [1.0] * 5
+    assert logged(sft_trainer, "kept_fraction") == [1.0] * 5
 
 
 def test_gradient_accumulation_changes_nothing(model, twin, rows, tmp_path):
@@ -104,20 +104,20 @@ def test_gradient_accumulation_changes_nothing(model, twin, rows, tmp_path):
 
 
 def test_the_log_tells_what_the_loss_did_and_what_trl_tells(model, twin, rows, tmp_path):
-    made = trained(model, rows, tmp_path, truncated(THRESHOLD), max_steps=1, per_device_train_batch_size=64)
-    found = {name: logged(made, name)[0] for name in ("kept_fraction", "cross_entropy")}
-    assert found == pytest.approx(facts(twin, tiny.collate(rows)), abs=1e-5)
-    assert made.state.log_history[0].keys() >= {"entropy", "mean_token_accuracy", "num_tokens"}
+    sft_trainer = trained(model, rows, tmp_path, truncated(THRESHOLD), max_steps=1, per_device_train_batch_size=64)
+    stats = {name: logged(sft_trainer, name)[0] for name in ("kept_fraction", "cross_entropy")}
+    assert stats == pytest.approx(facts(twin, tiny.collate(rows)), abs=1e-5)
+    assert sft_trainer.state.log_history[0].keys() >= {"entropy", "mean_token_accuracy", "num_tokens"}
 
 
 def test_evaluation_is_plain_cross_entropy(model, rows, tmp_path):
-    made = trained(
+    sft_trainer = trained(
         model, rows, tmp_path, truncated(THRESHOLD), eval_strategy="steps", eval_steps=5, per_device_eval_batch_size=16
     )
     expected = facts(copy.deepcopy(model).eval(), tiny.collate(rows[:16]))["cross_entropy"]
-    found = made.evaluate()
-    assert found["eval_loss"] == pytest.approx(expected, abs=1e-5)
-    assert not [name for name in found if "kept_fraction" in name]
+    stats = sft_trainer.evaluate()
+    assert stats["eval_loss"] == pytest.approx(expected, abs=1e-5)
+    assert not [name for name in stats if "kept_fraction" in name]
 
 
 def test_low_rank_adapters_train_as_with_the_loss_on_logits(model, twin, rows, tmp_path):
@@ -132,10 +132,10 @@ def test_low_rank_adapters_train_as_with_the_loss_on_logits(model, twin, rows, t
 
 
 def test_a_batch_without_targets_is_a_connected_zero(model, rows, tmp_path):
-    made = use_loss(trainer(model, rows, tmp_path), threshold=THRESHOLD)
+    sft_trainer = use_loss(trainer(model, rows, tmp_path), threshold=THRESHOLD)
     batch = tiny.collate(rows[:4])
     batch["labels"] = torch.full_like(batch["labels"], -100)
-    loss = made.compute_loss(model, batch, num_items_in_batch=torch.tensor(7))
+    loss = sft_trainer.compute_loss(model, batch, num_items_in_batch=torch.tensor(7))
     loss.backward()
     assert loss == 0
     assert all(parameter.grad is not None and not parameter.grad.any() for parameter in model.parameters())
@@ -168,9 +168,9 @@ class Forgetful(SFTTrainer):
     [(Unfused, "without its fused output layer"), (Mean, "no part"), (Forgetful, "no part")],
 )
 def test_a_subclass_with_a_loss_of_its_own_stops_at_the_first_step(model, rows, tmp_path, kind, message):
-    made = use_loss(trainer(model, rows, tmp_path, kind), threshold=THRESHOLD)
+    sft_trainer = use_loss(trainer(model, rows, tmp_path, kind), threshold=THRESHOLD)
     with pytest.raises(AttachmentError, match=message):
-        made.train()
+        sft_trainer.train()
     assert distance(model, tiny.new_model()) == 0
 
 
@@ -188,31 +188,31 @@ def test_settings_that_change_trl_s_loss_are_refused(model, rows, tmp_path, chan
 
 
 def test_what_cannot_be_weighted_is_refused(model, rows, tmp_path):
-    made = trainer(model, rows, tmp_path)
+    sft_trainer = trainer(model, rows, tmp_path)
     with pytest.raises(ConfigError, match=r"entropy of the 20 most likely tokens.*Use attach"):
-        use_loss(made, Weighting("eaft", entropy=20))
+        use_loss(sft_trainer, Weighting("eaft", entropy=20))
     with pytest.raises(ConfigError, match=r"threshold 1.5 is not in"):
-        use_loss(made, threshold=1.5)
-    use_loss(made, threshold=THRESHOLD)
+        use_loss(sft_trainer, threshold=1.5)
+    use_loss(sft_trainer, threshold=THRESHOLD)
     with pytest.raises(ConfigError, match="SFTTrainer has a loss already"):
-        use_loss(made, CROSS_ENTROPY)
+        use_loss(sft_trainer, CROSS_ENTROPY)
     with pytest.raises(ConfigError, match=r"Trainer is no SFTTrainer.*attach\(model\)"):
         use_loss(Trainer(model=model, args=tiny.arguments(tmp_path)))
 
 
 def test_a_model_with_an_attached_loss_is_refused_and_would_stop_at_the_first_step(model, rows, tmp_path):
-    made = trainer(attach(model), rows, tmp_path)
+    sft_trainer = trainer(attach(model), rows, tmp_path)
     with pytest.raises(ConfigError, match="Call detach"):
-        use_loss(made)
+        use_loss(sft_trainer)
     with pytest.raises(AttachmentError, match=r"tailkeep\.integrations\.trl"):
-        made.train()
+        sft_trainer.train()
 
 
 def test_a_trl_without_a_fused_output_layer_is_refused(model, rows, tmp_path, monkeypatch):
-    made = trainer(model, rows, tmp_path)
+    sft_trainer = trainer(model, rows, tmp_path)
     monkeypatch.delattr("trl.trainer.utils.FusedCausalLMOutput")
     with pytest.raises(MissingPackageError, match=r"no fused output layer\. Upgrade it"):
-        use_loss(made)
+        use_loss(sft_trainer)
 
 
 def test_a_missing_trl_is_named_with_its_install_line(monkeypatch):
@@ -248,7 +248,7 @@ def test_two_processes_train_as_one(tmp_path):
     one, log_of_one = ranks(1, 8, tmp_path / "one")
     assert max(float((two[name] - one[name]).abs().max()) for name in one) < 1e-5
     for both in zip(log_of_two[:4], log_of_one[:4], strict=True):
-        losses, kept = ([entry[name] for entry in both] for name in ("loss", "kept_fraction"))
+        losses, shares = ([entry[name] for entry in both] for name in ("loss", "kept_fraction"))
         assert losses[0] == pytest.approx(losses[1], abs=1e-5)
-        assert kept[0] == pytest.approx(kept[1], abs=1e-5)
-        assert 0.1 < kept[0] < 0.9
+        assert shares[0] == pytest.approx(shares[1], abs=1e-5)
+        assert 0.1 < shares[0] < 0.9

@@ -41,7 +41,7 @@ def tokenizer():
 def rows(model, count, seed=0):
     """Rows of 5 to 20 tokens, about half of which are what `model` finds likeliest, with some labels ignored."""
     generator = torch.Generator().manual_seed(seed)
-    made = []
+    rows = []
     for _ in range(count):
         length = int(torch.randint(5, 21, (), generator=generator))
         ids = torch.randint(0, PAD, (length,), generator=generator)
@@ -50,8 +50,8 @@ def rows(model, count, seed=0):
                 with torch.no_grad():
                     ids[place] = model(input_ids=ids[None, :place]).logits[0, -1, :PAD].argmax()
         labels = torch.where(torch.rand(length, generator=generator) < 0.1, -100, ids)
-        made.append({"input_ids": ids.tolist(), "labels": labels.tolist()})
-    return made
+        rows.append({"input_ids": ids.tolist(), "labels": labels.tolist()})
+    return rows
 
 
 def collate(batch):
@@ -96,8 +96,8 @@ def facts(model, batch):
         targets = batch["labels"][:, 1:]
         inputs = {name: value for name, value in batch.items() if name != "labels"}
         nll = token_nll(model(**inputs).logits[:, :-1], targets)[targets != -100]
-    kept = truncation_mask(nll, threshold=THRESHOLD).float().mean()
-    return {"kept_fraction": float(kept), "cross_entropy": float(reduce_nll(nll, torch.ones_like(nll)))}
+    kept_fraction = truncation_mask(nll, threshold=THRESHOLD).float().mean()
+    return {"kept_fraction": float(kept_fraction), "cross_entropy": float(reduce_nll(nll, torch.ones_like(nll)))}
 
 
 def logged(trainer, name="loss"):

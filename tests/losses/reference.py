@@ -24,8 +24,8 @@ def truncated_sum(logits, targets, threshold, *, ignore_index=-100):
     if not valid.any():
         return logits.double().sum() * 0, 0, 0
     p = probabilities(logits[valid], targets[valid])
-    kept = p.detach() <= threshold
-    return -(p[kept].log()).sum(), int(valid.sum()), int(kept.sum())
+    kept_mask = p.detach() <= threshold
+    return -(p[kept_mask].log()).sum(), int(valid.sum()), int(kept_mask.sum())
 
 
 def logits_of(p, *, size=2):

@@ -31,7 +31,7 @@ def show(weighting, p):
     weighting.move_on(-torch.as_tensor(p, dtype=torch.float64).log())
 
 
-def kept(weighting, p):
+def kept_mask(weighting, p):
     return weighting.weigh(-torch.as_tensor(p, dtype=torch.float64).log(), None).bool().tolist()
 
 
@@ -96,7 +96,7 @@ def test_a_copy_has_a_state_of_its_own(build, pass_on):
         show(copied, [p])
     assert weighting.threshold == before != copied.threshold
     between = (before + copied.threshold) / 2
-    assert kept(weighting, [between]) != kept(copied, [between])
+    assert kept_mask(weighting, [between]) != kept_mask(copied, [between])
 
 
 def test_a_checkpoint_resumes_it(build, tmp_path):
@@ -229,7 +229,7 @@ def test_target_kept_follows_a_model_that_grows_sure():
     generator = torch.Generator().manual_seed(7)
     for step in range(30):
         p = torch.rand(3000, generator=generator, dtype=torch.float64) ** (1 / (1 + step / 3))
-        shares.append(sum(kept(weighting, p)) / 3000)
+        shares.append(sum(kept_mask(weighting, p)) / 3000)
         show(weighting, p)
     assert weighting.threshold > 0.9
     # Two micro-batches behind, while p doubles its sureness in a few.

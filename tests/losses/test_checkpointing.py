@@ -31,10 +31,10 @@ def test_a_checkpoint_around_the_loss_costs_one_more_computation_and_changes_not
         return linear_truncated_cross_entropy(hidden, weight, targets, threshold=0.1)
 
     with FlopCounterMode(display=False) as once:
-        wanted = torch.autograd.grad(loss(hidden), [hidden, weight])
+        expected = torch.autograd.grad(loss(hidden), [hidden, weight])
     with FlopCounterMode(display=False) as twice:
         checkpoint(loss, hidden, use_reentrant=reentrant).backward()
-    assert all(map(torch.equal, wanted, [hidden.grad, weight.grad]))
+    assert all(map(torch.equal, expected, [hidden.grad, weight.grad]))
     assert twice.get_total_flops() <= 2 * once.get_total_flops()
 
 

@@ -49,15 +49,15 @@ def factor_of(name, p, row):
 @pytest.mark.parametrize("name", sorted(set(WEIGHTINGS) - {"random", "random_matched"}))
 def test_value_and_gradient_are_those_of_the_definition_in_float64(name):
     logits, targets = batch(size=30)
-    ours, theirs = (logits.clone().to(dtype).requires_grad_() for dtype in (torch.float32, torch.float64))
-    rows = iter(theirs[targets != -100].softmax(-1))
-    losses, factors = weighted(theirs, targets, lambda p: factor_of(name, p, next(rows)))
+    inputs, reference = (logits.clone().to(dtype).requires_grad_() for dtype in (torch.float32, torch.float64))
+    rows = iter(reference[targets != -100].softmax(-1))
+    losses, factors = weighted(reference, targets, lambda p: factor_of(name, p, next(rows)))
     expected = (losses * factors).sum() / len(losses)
-    loss = weighted_cross_entropy(ours, targets, make(name))
+    loss = weighted_cross_entropy(inputs, targets, make(name))
     loss.backward()
     expected.backward()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
-    assert torch.allclose(ours.grad.double(), theirs.grad, atol=1e-6)
+    assert torch.allclose(inputs.grad.double(), reference.grad, atol=1e-6)
 
 
 @pytest.mark.parametrize("engine", ["reference", "chunked"])
@@ -72,30 +72,32 @@ def test_the_fused_loss_is_that_of_explicit_logits(name, reduction, engine):
     targets[0, 20:90] = -100
     fused, plain = make(name), make(name)
     for _ in range(2):
-        given = [tensor.clone().requires_grad_() for tensor in (hidden, weight, bias)]
+        leaves = [tensor.clone().requires_grad_() for tensor in (hidden, weight, bias)]
         other = [tensor.clone().requires_grad_() for tensor in (hidden, weight, bias)]
-        head = {"bias": given[2], "scale": 0.7, "softcap": 8.0}
-        loss = linear_weighted_cross_entropy(*given[:2], targets, fused, reduction=reduction, impl=engine, **head)
+        head = {"bias": leaves[2], "scale": 0.7, "softcap": 8.0}
+        loss = linear_weighted_cross_entropy(*leaves[:2], targets, fused, reduction=reduction, impl=engine, **head)
         logits = 8 * torch.tanh(0.7 * F.linear(*other) / 8)
         expected = weighted_cross_entropy(logits, targets, plain, reduction=reduction)
         upstream = torch.linspace(0, 1, loss.numel()).view(loss.shape) if reduction == "none" else torch.tensor(3.0)
         loss.backward(upstream)
         expected.backward(upstream)
         assert torch.allclose(loss, expected, rtol=1e-4, atol=1e-5)
-        for ours, theirs in zip(given, other, strict=True):
-            assert torch.allclose(ours.grad, theirs.grad, rtol=1e-3, atol=1e-4 * float(theirs.grad.abs().max()))
+        for leaf, expected_leaf in zip(leaves, other, strict=True):
+            assert torch.allclose(
+                leaf.grad, expected_leaf.grad, rtol=1e-3, atol=1e-4 * float(expected_leaf.grad.abs().max())
+            )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_cross_entropy_is_that_of_torch_exactly(dtype):
     logits, targets = batch()
-    ours, theirs = (logits.to(dtype).requires_grad_() for _ in range(2))
-    losses = weighted_cross_entropy(ours, targets, CROSS_ENTROPY, reduction="none")
-    plain = F.cross_entropy(theirs.float(), targets, reduction="none")
+    inputs, reference = (logits.to(dtype).requires_grad_() for _ in range(2))
+    losses = weighted_cross_entropy(inputs, targets, CROSS_ENTROPY, reduction="none")
+    plain = F.cross_entropy(reference.float(), targets, reduction="none")
     losses.sum().backward()
     plain.sum().backward()
     assert torch.equal(losses, plain)
-    assert torch.equal(ours.grad, theirs.grad)
+    assert torch.equal(inputs.grad, reference.grad)
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)

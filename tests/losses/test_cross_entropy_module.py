@@ -22,14 +22,14 @@ def batch(shape, *, scale=3.0, ignored=0.3):
 @pytest.mark.parametrize("shape", [shape for shape in SHAPES if 0 not in shape])
 def test_a_threshold_of_one_is_the_loss_of_torch(shape, reduction, weight):
     logits, targets = batch(shape)
-    ours, theirs = (logits.clone().requires_grad_() for _ in range(2))
-    loss = TruncatedCrossEntropyLoss(1.0, weight=weight, reduction=reduction)(ours, targets)
-    expected = nn.CrossEntropyLoss(weight, reduction=reduction)(theirs, targets)
+    inputs, reference = (logits.clone().requires_grad_() for _ in range(2))
+    loss = TruncatedCrossEntropyLoss(1.0, weight=weight, reduction=reduction)(inputs, targets)
+    expected = nn.CrossEntropyLoss(weight, reduction=reduction)(reference, targets)
     loss.sum().backward()
     expected.sum().backward()
     assert loss.shape == expected.shape
     assert torch.allclose(loss, expected, rtol=1e-5)
-    assert torch.allclose(ours.grad, theirs.grad, atol=1e-6)
+    assert torch.allclose(inputs.grad, reference.grad, atol=1e-6)
 
 
 @pytest.mark.parametrize("threshold", [0.3, 0.8])
@@ -46,10 +46,10 @@ def test_the_class_axis_is_the_second(shape, reduction, threshold):
 def test_class_weights_scale_the_loss_and_its_denominator_but_not_the_decision(reduction):
     logits, targets = batch((40, 5))
     weight = torch.tensor([0.1, 2.0, 0.0, 0.3, 5.0])
-    ours, theirs = logits.clone().requires_grad_(), logits.double().requires_grad_()
-    loss = TruncatedCrossEntropyLoss(0.6, weight=weight, reduction=reduction)(ours, targets)
+    inputs, reference = logits.clone().requires_grad_(), logits.double().requires_grad_()
+    loss = TruncatedCrossEntropyLoss(0.6, weight=weight, reduction=reduction)(inputs, targets)
     total, mass, kept_mass, each = 0.0, 0.0, 0.0, []
-    for row, target in zip(theirs.softmax(-1), targets.tolist(), strict=True):
+    for row, target in zip(reference.softmax(-1), targets.tolist(), strict=True):
         each.append(torch.zeros(()))
         if target == -100:
             continue
@@ -66,7 +66,7 @@ def test_class_weights_scale_the_loss_and_its_denominator_but_not_the_decision(r
     loss.sum().backward()
     expected.sum().backward()
     assert torch.allclose(loss.double(), expected, rtol=1e-5)
-    assert torch.allclose(ours.grad.double(), theirs.grad, atol=1e-6)
+    assert torch.allclose(inputs.grad.double(), reference.grad, atol=1e-6)
 
 
 def test_small_class_weights_are_no_small_denominator():
@@ -117,8 +117,8 @@ def test_another_index_can_be_ignored_also_with_class_weights():
     logits, targets = batch((20, 5))
     other = torch.where(targets == -100, 77, targets)
     weight = torch.rand(5, generator=torch.Generator().manual_seed(0))
-    ours = TruncatedCrossEntropyLoss(weight=weight, ignore_index=77)(logits, other)
-    assert torch.equal(ours, TruncatedCrossEntropyLoss(weight=weight)(logits, targets))
+    loss = TruncatedCrossEntropyLoss(weight=weight, ignore_index=77)(logits, other)
+    assert torch.equal(loss, TruncatedCrossEntropyLoss(weight=weight)(logits, targets))
 
 
 @pytest.mark.parametrize(

@@ -69,26 +69,26 @@ def sentence(caught):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("given", "message"), [*WRONG_HEAD, *WRONG_INPUTS])
+@pytest.mark.parametrize(("overrides", "message"), [*WRONG_HEAD, *WRONG_INPUTS])
 @pytest.mark.parametrize("loss", [linear_token_nll, linear_truncated_cross_entropy])
 @pytest.mark.parametrize("impl", ["auto", "reference"])
-def test_inputs_that_do_not_fit_are_named_with_what_was_received(loss, impl, given, message):
+def test_inputs_that_do_not_fit_are_named_with_what_was_received(loss, impl, overrides, message):
     with pytest.raises(ConfigError, match=message) as caught:
-        called(loss, **{"impl": impl, **given})
+        called(loss, **{"impl": impl, **overrides})
     sentence(caught)
 
 
-@pytest.mark.parametrize(("given", "message"), WRONG_LOSS)
-def test_a_loss_that_does_not_exist_is_refused(given, message):
+@pytest.mark.parametrize(("overrides", "message"), WRONG_LOSS)
+def test_a_loss_that_does_not_exist_is_refused(overrides, message):
     with pytest.raises(ConfigError, match=message) as caught:
-        called(linear_truncated_cross_entropy, **given)
+        called(linear_truncated_cross_entropy, **overrides)
     sentence(caught)
 
 
-@pytest.mark.parametrize(("given", "message"), WRONG_ENTROPY)
-def test_an_entropy_that_does_not_exist_is_refused(given, message):
+@pytest.mark.parametrize(("overrides", "message"), WRONG_ENTROPY)
+def test_an_entropy_that_does_not_exist_is_refused(overrides, message):
     with pytest.raises(ConfigError, match=message) as caught:
-        called(linear_token_nll, **given)
+        called(linear_token_nll, **overrides)
     sentence(caught)
 
 

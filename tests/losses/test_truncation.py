@@ -28,25 +28,25 @@ def test_value_and_gradient_are_those_of_the_definition(seed, threshold, size):
     p = probabilities(logits[valid], targets[valid])
     if len(p) and (p - threshold).abs().min() < 1e-6:
         return  # float32 may decide a tie either way
-    ours, theirs = (logits.clone().to(dtype).requires_grad_() for dtype in (torch.float32, torch.float64))
-    loss = truncated_cross_entropy(ours, targets, threshold=threshold)
-    total, count, _ = truncated_sum(theirs, targets, threshold)
+    inputs, reference = (logits.clone().to(dtype).requires_grad_() for dtype in (torch.float32, torch.float64))
+    loss = truncated_cross_entropy(inputs, targets, threshold=threshold)
+    total, count, _ = truncated_sum(reference, targets, threshold)
     expected = total / max(count, 1)
     loss.backward()
     expected.backward()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5, abs=1e-7)
-    assert torch.allclose(ours.grad.double(), theirs.grad, atol=1e-6)
+    assert torch.allclose(inputs.grad.double(), reference.grad, atol=1e-6)
 
 
 @pytest.mark.parametrize("threshold", THRESHOLDS)
 def test_each_reduction_is_that_of_the_definition(threshold):
     logits, targets = batch(3, scale=6.0)
-    total, count, kept = truncated_sum(logits, targets, threshold)
-    assert 0 < kept < count
-    expected = {"sum": total, "mean": total / count, "mean_kept": total / kept}
+    total, count, num_kept = truncated_sum(logits, targets, threshold)
+    assert 0 < num_kept < count
+    expected = {"sum": total, "mean": total / count, "mean_kept": total / num_kept}
     for reduction, value in expected.items():
-        ours = truncated_cross_entropy(logits, targets, threshold=threshold, reduction=reduction)
-        assert ours.item() == pytest.approx(value.item(), rel=1e-5)
+        loss = truncated_cross_entropy(logits, targets, threshold=threshold, reduction=reduction)
+        assert loss.item() == pytest.approx(value.item(), rel=1e-5)
     none = truncated_cross_entropy(logits, targets, threshold=threshold, reduction="none")
     assert none.shape == targets.shape
     assert none.sum().item() == pytest.approx(total.item(), rel=1e-5)
@@ -57,13 +57,13 @@ def test_a_threshold_of_one_is_plain_cross_entropy_exactly(dtype):
     logits, targets = batch(1)
     logits[0] = torch.tensor([500.0, 0, 0, 0, 0, 0])  # a probability that rounds to 1
     targets[0] = 0
-    ours, theirs = (logits.to(dtype).requires_grad_() for _ in range(2))
-    losses = truncated_cross_entropy(ours, targets, threshold=1.0, reduction="none")
-    plain = F.cross_entropy(theirs.float(), targets, reduction="none")
+    inputs, reference = (logits.to(dtype).requires_grad_() for _ in range(2))
+    losses = truncated_cross_entropy(inputs, targets, threshold=1.0, reduction="none")
+    plain = F.cross_entropy(reference.float(), targets, reduction="none")
     losses.sum().backward()
     plain.sum().backward()
     assert torch.equal(losses, plain)
-    assert torch.equal(ours.grad, theirs.grad)
+    assert torch.equal(inputs.grad, reference.grad)
 
 
 @pytest.mark.parametrize("threshold", THRESHOLDS)
@@ -162,8 +162,8 @@ def test_another_index_can_be_ignored():
     logits, targets = batch(5)
     other = torch.where(targets == -100, 0, targets + 1)
     shifted = torch.cat([torch.full((len(logits), 1), -1e9), logits], dim=-1)
-    ours = truncated_cross_entropy(shifted, other, ignore_index=0)
-    assert ours.item() == pytest.approx(truncated_cross_entropy(logits, targets).item(), rel=1e-6)
+    loss = truncated_cross_entropy(shifted, other, ignore_index=0)
+    assert loss.item() == pytest.approx(truncated_cross_entropy(logits, targets).item(), rel=1e-6)
 
 
 def test_leading_axes_do_not_matter():

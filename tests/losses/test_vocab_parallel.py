@@ -13,21 +13,21 @@ from tailkeep.losses.vocab_parallel import vocab_parallel_token_nll
 
 RANKS = 2
 CASES = {
-    "even": {"size": 40, "cut": 20},
-    "not divisible": {"size": 37, "cut": 20},
-    "all on one rank": {"size": 11, "cut": 11},
-    "one row": {"size": 30, "cut": 1},
-    "bias, softcap and scale": {"size": 37, "cut": 19, "bias": True, "softcap": 3.0, "scale": 0.5},
-    "more rows than a chunk": {"size": 23, "cut": 12, "shape": (5, 60)},
-    "some ignored": {"size": 37, "cut": 20, "ignored": 0.4, "bias": True},
-    "another index ignored": {"size": 37, "cut": 20, "ignored": 0.4, "ignore_index": 5},
-    "all ignored": {"size": 37, "cut": 20, "ignored": 1.0, "bias": True},
-    "no target at all": {"size": 37, "cut": 20, "shape": (0,)},
-    "one token": {"size": 37, "cut": 20, "shape": ()},
-    "no upstream gradient": {"size": 37, "cut": 20, "upstream": "zero"},
-    "far apart": {"size": 37, "cut": 20, "spread": 60.0},
-    "float32": {"size": 37, "cut": 20, "dtype": torch.float32, "ignored": 0.3, "softcap": 5.0},
-    "bfloat16": {"size": 37, "cut": 20, "dtype": torch.bfloat16},
+    "even": {"size": 40, "split": 20},
+    "not divisible": {"size": 37, "split": 20},
+    "all on one rank": {"size": 11, "split": 11},
+    "one row": {"size": 30, "split": 1},
+    "bias, softcap and scale": {"size": 37, "split": 19, "bias": True, "softcap": 3.0, "scale": 0.5},
+    "more rows than a chunk": {"size": 23, "split": 12, "shape": (5, 60)},
+    "some ignored": {"size": 37, "split": 20, "ignored": 0.4, "bias": True},
+    "another index ignored": {"size": 37, "split": 20, "ignored": 0.4, "ignore_index": 5},
+    "all ignored": {"size": 37, "split": 20, "ignored": 1.0, "bias": True},
+    "no target at all": {"size": 37, "split": 20, "shape": (0,)},
+    "one token": {"size": 37, "split": 20, "shape": ()},
+    "no upstream gradient": {"size": 37, "split": 20, "upstream": "zero"},
+    "far apart": {"size": 37, "split": 20, "spread": 60.0},
+    "float32": {"size": 37, "split": 20, "dtype": torch.float32, "ignored": 0.3, "softcap": 5.0},
+    "bfloat16": {"size": 37, "split": 20, "dtype": torch.bfloat16},
 }
 TOLERANCE = {torch.float64: 1e-11, torch.float32: 1e-5, torch.bfloat16: 3e-2}
 
@@ -48,8 +48,8 @@ def tensors(case):
     upstream = draw(*shape) * (torch.rand(shape, generator=generator) < 0.6)
     upstream = torch.zeros(shape) if choices.get("upstream") == "zero" else upstream
     dtype = choices.get("dtype", torch.float64)
-    given = [tensor.to(dtype).requires_grad_() for tensor in (hidden, weight, bias)]
-    return [*given[:2], given[2] if choices.get("bias") else None, targets, upstream]
+    leaves = [tensor.to(dtype).requires_grad_() for tensor in (hidden, weight, bias)]
+    return [*leaves[:2], leaves[2] if choices.get("bias") else None, targets, upstream]
 
 
 def options(case):
@@ -60,8 +60,8 @@ def options(case):
 def compute(case, rank):
     """What a rank has of a case: losses and its gradients."""
     hidden, weight, bias, targets, upstream = tensors(case)
-    cut = CASES[case]["cut"]
-    rows = slice(0, cut) if rank == 0 else slice(cut, None)
+    split = CASES[case]["split"]
+    rows = slice(0, split) if rank == 0 else slice(split, None)
     shard, bias_shard = (None if whole is None else whole.detach()[rows].requires_grad_() for whole in (weight, bias))
     nll = vocab_parallel_token_nll(
         hidden,
@@ -76,7 +76,7 @@ def compute(case, rank):
     return [nll.detach(), hidden.grad, shard.grad, None if bias_shard is None else bias_shard.grad]
 
 
-def refused(rank, start, target):
+def error_message(rank, start, target):
     """The message for shards of 10 rows, the second of which begins at `start`."""
     targets = torch.tensor([3, target])
     try:
@@ -96,9 +96,9 @@ def truncated_steps(rank):
     shares = []
     for _ in range(5):
         nll = vocab_parallel_token_nll(hidden, weight, targets, vocab_start=0 if rank == 0 else 5, group=None)
-        kept = truncation_mask(nll, threshold=0.5)
-        shares.append(kept.float().mean().item())
-        (gradient,) = torch.autograd.grad(reduce_nll(nll, kept), weight)
+        kept_mask = truncation_mask(nll, threshold=0.5)
+        shares.append(kept_mask.float().mean().item())
+        (gradient,) = torch.autograd.grad(reduce_nll(nll, kept_mask), weight)
         weight = (weight - 3 * gradient).detach().requires_grad_()
     return weight.detach(), shares
 
@@ -113,20 +113,20 @@ def frozen(rank):
 def work(rank, folder):
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=RANKS)
-    found = {case: compute(case, rank) for case in CASES}
-    found["gap"] = refused(rank, 12, 11)
-    found["overlap"] = refused(rank, 5, 7)
-    found["beyond"] = refused(rank, 10, 20)
-    found["negative"] = refused(rank, 10, -1)
-    found["fits"] = refused(rank, 10, 19)
-    found["steps"] = truncated_steps(rank)
-    found["frozen"] = frozen(rank)
-    torch.save(found, folder / f"{rank}.pt")
+    results = {case: compute(case, rank) for case in CASES}
+    results["gap"] = error_message(rank, 12, 11)
+    results["overlap"] = error_message(rank, 5, 7)
+    results["beyond"] = error_message(rank, 10, 20)
+    results["negative"] = error_message(rank, 10, -1)
+    results["fits"] = error_message(rank, 10, 19)
+    results["steps"] = truncated_steps(rank)
+    results["frozen"] = frozen(rank)
+    torch.save(results, folder / f"{rank}.pt")
     dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory):
+def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
     mp.spawn(work, (folder,), nprocs=RANKS)
     return [torch.load(folder / f"{rank}.pt") for rank in range(RANKS)]
@@ -149,31 +149,31 @@ def expected(case):
     return nll.detach(), hidden.grad, weight.grad, None if bias is None else bias.grad
 
 
-def near(ours, theirs, dtype):
-    scale = max(1.0, float(theirs.abs().max())) if theirs.numel() else 1.0
-    return ours.shape == theirs.shape and torch.allclose(ours.double(), theirs, atol=TOLERANCE[dtype] * scale)
+def near(value, reference, dtype):
+    scale = max(1.0, float(reference.abs().max())) if reference.numel() else 1.0
+    return value.shape == reference.shape and torch.allclose(value.double(), reference, atol=TOLERANCE[dtype] * scale)
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_every_rank_has_the_losses_of_the_whole_vocabulary(found, case):
+def test_every_rank_has_the_losses_of_the_whole_vocabulary(results, case):
     nll = expected(case)[0]
     dtype = CASES[case].get("dtype", torch.float64)
     for rank in range(RANKS):
-        ours = found[rank][case][0]
-        assert ours.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
-        assert near(ours, nll, dtype)
-    assert torch.equal(found[0][case][0], found[1][case][0])
+        value = results[rank][case][0]
+        assert value.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+        assert near(value, nll, dtype)
+    assert torch.equal(results[0][case][0], results[1][case][0])
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_gradients_are_those_of_one_process_for_any_upstream_ones(found, case):
+def test_gradients_are_those_of_one_process_for_any_upstream_ones(results, case):
     _, to_hidden, to_weight, to_bias = expected(case)
     dtype = CASES[case].get("dtype", torch.float64)
     for rank in range(RANKS):
-        assert near(found[rank][case][1], to_hidden, dtype)
-    assert near(torch.cat([found[rank][case][2] for rank in range(RANKS)]), to_weight, dtype)
+        assert near(results[rank][case][1], to_hidden, dtype)
+    assert near(torch.cat([results[rank][case][2] for rank in range(RANKS)]), to_weight, dtype)
     if to_bias is not None:
-        assert near(torch.cat([found[rank][case][3] for rank in range(RANKS)]), to_bias, dtype)
+        assert near(torch.cat([results[rank][case][3] for rank in range(RANKS)]), to_bias, dtype)
 
 
 def test_the_cases_reach_both_ranks_and_have_gradients():
@@ -184,13 +184,13 @@ def test_the_cases_reach_both_ranks_and_have_gradients():
 
 
 @pytest.mark.parametrize("fault", ["gap", "overlap", "beyond", "negative"])
-def test_a_target_that_not_exactly_one_rank_holds_is_refused_by_all(found, fault):
+def test_a_target_that_not_exactly_one_rank_holds_is_refused_by_all(results, fault):
     for rank in range(RANKS):
-        assert found[rank][fault].startswith("1 of 2 targets are in no shard or in several.")
-        assert found[rank]["fits"] is None
+        assert results[rank][fault].startswith("1 of 2 targets are in no shard or in several.")
+        assert results[rank]["fits"] is None
 
 
-def test_truncated_training_is_that_of_one_process(found):
+def test_truncated_training_is_that_of_one_process(results):
     generator = torch.Generator().manual_seed(0)
     hidden, weight = torch.randn(50, 6, generator=generator), torch.randn(9, 6, generator=generator)
     targets = torch.randint(0, 9, (50,), generator=generator)
@@ -198,18 +198,18 @@ def test_truncated_training_is_that_of_one_process(found):
     for _ in range(5):
         weight = weight.detach().requires_grad_()
         nll = F.cross_entropy(hidden @ weight.T, targets, reduction="none")
-        kept = nll.detach() >= -torch.tensor(0.5).log()
-        shares.append(kept.float().mean().item())
-        (gradient,) = torch.autograd.grad((nll * kept).mean(), weight)
+        kept_mask = nll.detach() >= -torch.tensor(0.5).log()
+        shares.append(kept_mask.float().mean().item())
+        (gradient,) = torch.autograd.grad((nll * kept_mask).mean(), weight)
         weight = weight - 3 * gradient
     assert 0 < min(shares) < 1
-    assert found[0]["steps"][1] == found[1]["steps"][1] == shares
-    assert torch.allclose(torch.cat([found[rank]["steps"][0] for rank in range(RANKS)]), weight.detach(), atol=1e-4)
+    assert results[0]["steps"][1] == results[1]["steps"][1] == shares
+    assert torch.allclose(torch.cat([results[rank]["steps"][0] for rank in range(RANKS)]), weight.detach(), atol=1e-4)
 
 
-def test_hidden_states_without_a_gradient_get_none(found):
+def test_hidden_states_without_a_gradient_get_none(results):
     for rank in range(RANKS):
-        nothing, to_weight = found[rank]["frozen"]
+        nothing, to_weight = results[rank]["frozen"]
         assert nothing
         assert (to_weight != 0).any()
 
@@ -223,13 +223,13 @@ def test_without_a_process_group_it_says_what_to_do():
 
 
 @pytest.fixture
-def alone(tmp_path):
+def single_process(tmp_path):
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1)
     yield
     dist.destroy_process_group()
 
 
-@pytest.mark.usefixtures("alone")
+@pytest.mark.usefixtures("single_process")
 @pytest.mark.parametrize(
     ("hidden", "weight", "bias", "message"),
     [
@@ -245,7 +245,7 @@ def test_what_does_not_fit_is_named_with_what_was_received(hidden, weight, bias,
         vocab_parallel_token_nll(hidden, weight, torch.tensor([0, 1]), vocab_start=0, group=None, bias_shard=bias)
 
 
-@pytest.mark.usefixtures("alone")
+@pytest.mark.usefixtures("single_process")
 def test_one_process_with_the_whole_vocabulary_is_cross_entropy():
     generator = torch.Generator().manual_seed(0)
     hidden, weight = torch.randn(9, 4, generator=generator), torch.randn(6, 4, generator=generator)
@@ -254,7 +254,7 @@ def test_one_process_with_the_whole_vocabulary_is_cross_entropy():
     assert torch.allclose(nll, F.cross_entropy(hidden @ weight.T, targets, reduction="none"), atol=1e-6)
 
 
-@pytest.mark.usefixtures("alone")
+@pytest.mark.usefixtures("single_process")
 def test_autocast_multiplies_as_a_linear_layer_would():
     generator = torch.Generator().manual_seed(0)
     hidden, weight = (torch.randn(6, 4, generator=generator).requires_grad_() for _ in range(2))

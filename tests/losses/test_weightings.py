@@ -63,11 +63,11 @@ def test_dft_has_the_gradient_of_minus_p(p):
     assert slope == pytest.approx(p * (p - 1), rel=1e-3)
 
 
-@pytest.mark.parametrize(("p", "kept"), [(0.39, False), (0.41, True), (0.999, True), (1e-6, False)])
-def test_stm_leaves_out_perplexities_above_two_and_a_half(p, kept):
+@pytest.mark.parametrize(("p", "is_kept"), [(0.39, False), (0.41, True), (0.999, True), (1e-6, False)])
+def test_stm_leaves_out_perplexities_above_two_and_a_half(p, is_kept):
     loss, slope = loss_and_slope(stm(), p)
-    assert loss == pytest.approx(-math.log(p) if kept else 0, rel=1e-3)
-    assert slope == pytest.approx(p - 1 if kept else 0, rel=1e-3)
+    assert loss == pytest.approx(-math.log(p) if is_kept else 0, rel=1e-3)
+    assert slope == pytest.approx(p - 1 if is_kept else 0, rel=1e-3)
 
 
 def test_stm_keeps_a_token_of_exactly_the_threshold():
@@ -101,7 +101,7 @@ def test_a_certain_or_an_impossible_token_has_finite_loss_and_gradient(weighting
     assert logits.grad.isfinite().all()
 
 
-def drawn(weighting, n):
+def sample_mask(weighting, n):
     return weighting.weigh(torch.ones(n), None)
 
 
@@ -109,47 +109,47 @@ def drawn(weighting, n):
 def test_random_truncation_keeps_the_share_whatever_the_tokens_are(share):
     weighting = random_truncation(share, seed=3)
     nll = torch.linspace(0, 9, 40_000)
-    kept = weighting.weigh(nll, None)
+    kept_mask = weighting.weigh(nll, None)
     error = 4 * math.sqrt(share * (1 - share) / 20_000)
-    assert kept[:20_000].mean().item() == pytest.approx(share, abs=error)
-    assert kept[20_000:].mean().item() == pytest.approx(share, abs=error)
+    assert kept_mask[:20_000].mean().item() == pytest.approx(share, abs=error)
+    assert kept_mask[20_000:].mean().item() == pytest.approx(share, abs=error)
 
 
 def test_random_truncation_of_nothing_keeps_all():
-    assert drawn(random_truncation(1.0, seed=0), 1000).all()
+    assert sample_mask(random_truncation(1.0, seed=0), 1000).all()
 
 
 def test_random_truncation_draws_anew_and_again_from_its_seed():
     first, second, other = (random_truncation(0.5, seed) for seed in (1, 1, 2))
-    one, two = drawn(first, 100), drawn(first, 100)
+    one, two = sample_mask(first, 100), sample_mask(first, 100)
     assert not torch.equal(one, two)
-    assert torch.equal(drawn(second, 200), torch.cat([one, two]))
-    assert not torch.equal(drawn(other, 100), one)
+    assert torch.equal(sample_mask(second, 200), torch.cat([one, two]))
+    assert not torch.equal(sample_mask(other, 100), one)
 
 
 def test_random_truncation_neither_reads_nor_moves_the_global_generator():
     torch.manual_seed(0)
     before = torch.get_rng_state()
-    one = drawn(random_truncation(0.5, seed=1), 50)
+    one = sample_mask(random_truncation(0.5, seed=1), 50)
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(1)
-    assert torch.equal(drawn(random_truncation(0.5, seed=1), 50), one)
+    assert torch.equal(sample_mask(random_truncation(0.5, seed=1), 50), one)
 
 
 def test_random_truncation_is_resumed_by_its_state_and_copied_with_it():
     weighting, other = random_truncation(0.5, seed=1), random_truncation(0.5, seed=99)
-    drawn(weighting, 17)
+    sample_mask(weighting, 17)
     other.load_state_dict(weighting.state_dict())
     copied = copy.deepcopy(weighting)
-    expected = drawn(weighting, 100)
-    assert torch.equal(drawn(other, 100), expected)
-    assert torch.equal(drawn(copied, 100), expected)
+    expected = sample_mask(weighting, 100)
+    assert torch.equal(sample_mask(other, 100), expected)
+    assert torch.equal(sample_mask(copied, 100), expected)
 
 
 def test_ignored_targets_do_not_move_the_draws():
     logits, targets = torch.zeros(6, 2), torch.tensor([0, -100, 0, 0, -100, 0])
-    kept = weighted_cross_entropy(logits, targets, random_truncation(0.5, seed=4), reduction="none") > 0
-    assert torch.equal(kept[targets == 0], drawn(random_truncation(0.5, seed=4), 4) > 0)
+    kept_mask = weighted_cross_entropy(logits, targets, random_truncation(0.5, seed=4), reduction="none") > 0
+    assert torch.equal(kept_mask[targets == 0], sample_mask(random_truncation(0.5, seed=4), 4) > 0)
 
 
 @pytest.mark.parametrize(

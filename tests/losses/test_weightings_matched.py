@@ -20,13 +20,13 @@ def test_as_many_tokens_are_kept_as_truncation_would_keep(sure):
     weighting = random_matched(0.9, seed=3)
     nll = nll_of(*[0.95] * round(10_000 * sure), *[0.3] * round(10_000 * (1 - sure)))
     weighting.move_on(nll)
-    wanted = truncation_mask(nll, threshold=0.9).float().mean().item()
-    kept = weighting.weigh(nll, None)
-    assert kept.mean().item() == pytest.approx(wanted, abs=4 * math.sqrt(wanted * (1 - wanted) / 10_000))
+    expected = truncation_mask(nll, threshold=0.9).float().mean().item()
+    kept_mask = weighting.weigh(nll, None)
+    assert kept_mask.mean().item() == pytest.approx(expected, abs=4 * math.sqrt(expected * (1 - expected) / 10_000))
     # The control knows nothing of tokens: sure ones are kept as often as the others.
     boundary = round(10_000 * sure)
     few = min(boundary, 10_000 - boundary)
-    assert kept[:boundary].mean().item() == pytest.approx(wanted, abs=4 * 0.5 / math.sqrt(few))
+    assert kept_mask[:boundary].mean().item() == pytest.approx(expected, abs=4 * 0.5 / math.sqrt(few))
 
 
 def test_the_share_is_that_of_the_recent_micro_batches_by_their_size():

@@ -18,7 +18,7 @@ from tests.losses.engines import truth
 TOKENS, WIDTH, VOCABULARY = 4096, 8, 300
 
 
-class Made(TorchDispatchMode):
+class TensorRecorder(TorchDispatchMode):
     """The shapes and types of all tensors that any operation gave."""
 
     def __init__(self):
@@ -34,15 +34,15 @@ class Made(TorchDispatchMode):
 
 
 def model(*, seed=0, dtype=torch.float32, **head):
-    made = truth.problem(seed, shape=(TOKENS,), width=WIDTH, vocabulary=VOCABULARY, ignored=0, **head)
-    return made.leaves(dtype)
+    problem = truth.problem(seed, shape=(TOKENS,), width=WIDTH, vocabulary=VOCABULARY, ignored=0, **head)
+    return problem.leaves(dtype)
 
 
-def largest_of(given, impl, compute):
-    with Made() as made:
-        loss = compute(given.hidden, given.weight, given.targets, **given.head, impl=impl)
-        truth.gradients(loss.sum(), given)
-    return max(math.prod(shape) for shape, _ in made.kinds)
+def largest_of(problem, impl, compute):
+    with TensorRecorder() as recorder:
+        loss = compute(problem.hidden, problem.weight, problem.targets, **problem.head, impl=impl)
+        truth.gradients(loss.sum(), problem)
+    return max(math.prod(shape) for shape, _ in recorder.kinds)
 
 
 def token_losses(*args, **options):
@@ -57,18 +57,18 @@ def unsure(*args, **options):
 @pytest.mark.parametrize("head", [{}, {"bias": True, "scale": 2.0, "softcap": 3.0}])
 @pytest.mark.parametrize("compute", [linear_truncated_cross_entropy, token_losses, unsure])
 def test_the_logits_of_all_tokens_are_never_in_memory(dtype, head, compute):
-    given = model(dtype=dtype, **head)
-    assert largest_of(given, "chunked", compute) <= TOKENS * VOCABULARY // 4
-    assert largest_of(given, "reference", compute) >= TOKENS * VOCABULARY  # the instrument sees them where they are
+    problem = model(dtype=dtype, **head)
+    assert largest_of(problem, "chunked", compute) <= TOKENS * VOCABULARY // 4
+    assert largest_of(problem, "reference", compute) >= TOKENS * VOCABULARY  # the instrument sees them where they are
 
 
 @pytest.mark.parametrize(("tokens", "widened"), [(TOKENS, True), (500, False)])
 def test_a_weights_gradient_in_bfloat16_is_widened_only_to_be_added_up(tokens, widened):
-    given = model(dtype=torch.bfloat16)
-    with Made() as made:
-        loss = linear_truncated_cross_entropy(given.hidden[:tokens], given.weight, given.targets[:tokens])
-        truth.gradients(loss, given)
-    assert (((VOCABULARY, WIDTH), torch.float32) in made.kinds) == widened
+    problem = model(dtype=torch.bfloat16)
+    with TensorRecorder() as recorder:
+        loss = linear_truncated_cross_entropy(problem.hidden[:tokens], problem.weight, problem.targets[:tokens])
+        truth.gradients(loss, problem)
+    assert (((VOCABULARY, WIDTH), torch.float32) in recorder.kinds) == widened
 
 
 def flops_of(compute):
@@ -79,16 +79,16 @@ def flops_of(compute):
 
 @pytest.mark.parametrize("share", [1, 0.75, 0.5, 0.25, 0])
 def test_arithmetic_shrinks_with_the_kept_share(share):
-    given = model()
-    p = torch.exp(-linear_token_nll(given.hidden, given.weight, given.targets).detach()).sort().values
-    kept = int(share * TOKENS)
-    threshold = 1.0 if share == 1 else float(p[kept - 1] + p[kept]) / 2 if kept else float(p[0]) / 2
+    problem = model()
+    p = torch.exp(-linear_token_nll(problem.hidden, problem.weight, problem.targets).detach()).sort().values
+    num_kept = int(share * TOKENS)
+    threshold = 1.0 if share == 1 else float(p[num_kept - 1] + p[num_kept]) / 2 if num_kept else float(p[0]) / 2
 
     def single():
-        linear_truncated_cross_entropy(given.hidden, given.weight, given.targets, threshold=threshold).backward()
+        linear_truncated_cross_entropy(problem.hidden, problem.weight, problem.targets, threshold=threshold).backward()
 
     def recomputed():
-        nll = linear_token_nll(given.hidden, given.weight, given.targets)
+        nll = linear_token_nll(problem.hidden, problem.weight, problem.targets)
         (nll * (nll.detach() >= -torch.tensor(threshold).log())).sum().backward()
 
     # Matrix products of the tokens' number: cross-entropy has one forward and two backward.
@@ -97,33 +97,33 @@ def test_arithmetic_shrinks_with_the_kept_share(share):
 
 
 def test_no_gradient_is_computed_that_nobody_wants():
-    given = model()
+    problem = model()
 
     def loss():
-        return linear_truncated_cross_entropy(given.hidden, given.weight, given.targets, threshold=1.0)
+        return linear_truncated_cross_entropy(problem.hidden, problem.weight, problem.targets, threshold=1.0)
 
     with torch.no_grad():
         assert flops_of(loss) == 1
-    given.weight.requires_grad_(False)
+    problem.weight.requires_grad_(False)
     assert flops_of(lambda: loss().backward()) == 2
-    given.hidden.requires_grad_(False)
+    problem.hidden.requires_grad_(False)
     assert flops_of(loss) == 1
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_an_expected_gradient_of_0_is_as_good_as_another(dtype):
-    given = model(dtype=dtype)
+    problem = model(dtype=dtype)
     first, other = (
         truth.gradients(
             linear_weighted_cross_entropy(
-                given.hidden,
-                given.weight,
-                given.targets,
+                problem.hidden,
+                problem.weight,
+                problem.targets,
                 truncated(0.9),
                 reduction="sum",
                 expected_gradient=torch.tensor(expected),
             ),
-            given,
+            problem,
         )
         for expected in (0.0, 1.0)
     )
@@ -145,12 +145,12 @@ def unwritten_is_nan():
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
 @pytest.mark.parametrize("threshold", [1.0, 0.5, 1e-9])
 def test_memory_that_nobody_wrote_is_never_read(dtype, threshold):
-    given = model(dtype=dtype, bias=True, softcap=3.0)
+    problem = model(dtype=dtype, bias=True, softcap=3.0)
     for compute in (linear_truncated_cross_entropy, linear_token_nll):
         options = {"threshold": threshold} if compute is linear_truncated_cross_entropy else {}
-        loss = compute(given.hidden, given.weight, given.targets, **given.head, **options)
+        loss = compute(problem.hidden, problem.weight, problem.targets, **problem.head, **options)
         assert truth.finite(loss)
-        assert all(truth.finite(grad) for grad in truth.gradients(loss.sum() * (threshold > 0.1), given))
+        assert all(truth.finite(grad) for grad in truth.gradients(loss.sum() * (threshold > 0.1), problem))
 
 
 @pytest.mark.parametrize(("vocabulary", "rows"), [(1, 3 << 17), (1 << 16, 6), (1 << 17, 3), (1 << 18, 3)])
@@ -178,21 +178,19 @@ def small_parts(monkeypatch):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("rows", [7, 40])
 @pytest.mark.parametrize("head", [{}, {"bias": True, "scale": 0.5, "softcap": 3.0}])
-@pytest.mark.parametrize("kept", ["all", "half"])
-def test_parts_change_no_number_beyond_rounding(dtype, rows, head, kept):
-    given = truth.problem(3, ignored=0, **head)
-    threshold = 1.0 if kept == "all" else truth.middle(given)
-    ours = given.leaves(dtype)
-    shape = Head(ours.weight, ours.bias, ours.scale, ours.softcap)
-    losses = Chunked(rows).weighted(ours.hidden, shape, ours.targets, truncated(threshold)).losses
-    exact = given.leaves(dtype).leaves(torch.float64)
+@pytest.mark.parametrize("kept_tokens", ["all", "half"])
+def test_parts_change_no_number_beyond_rounding(dtype, rows, head, kept_tokens):
+    problem = truth.problem(3, ignored=0, **head)
+    threshold = 1.0 if kept_tokens == "all" else truth.middle(problem)
+    leaves = problem.leaves(dtype)
+    shape = Head(leaves.weight, leaves.bias, leaves.scale, leaves.softcap)
+    losses = Chunked(rows).weighted(leaves.hidden, shape, leaves.targets, truncated(threshold)).losses
+    exact = problem.leaves(dtype).leaves(torch.float64)
     true = truth.truncated(exact, threshold, reduction="none")
     near = {torch.float32: 1e-5, torch.float16: 2e-2, torch.bfloat16: 1e-1}[dtype]
     assert truth.distance(losses, true) < near
-    for ours_grad, true_grad in zip(
-        truth.gradients(losses.sum(), ours), truth.gradients(true.sum(), exact), strict=True
-    ):
-        assert truth.distance(ours_grad, true_grad) < near
+    for grad, true_grad in zip(truth.gradients(losses.sum(), leaves), truth.gradients(true.sum(), exact), strict=True):
+        assert truth.distance(grad, true_grad) < near
 
 
 @pytest.mark.parametrize("rows", [1, 2, 7, 32, 33, 40, 41, 1000])
@@ -202,13 +200,13 @@ def test_the_size_of_a_chunk_changes_no_number(rows, head, parts, request):
     if parts == "small":
         request.getfixturevalue("small_parts")
     expected = truth.problem(1, ignored=0, **head)
-    ours, threshold = expected.leaves(), truth.middle(expected)
-    shape = Head(ours.weight, ours.bias, ours.scale, ours.softcap)
+    leaves, threshold = expected.leaves(), truth.middle(expected)
+    shape = Head(leaves.weight, leaves.bias, leaves.scale, leaves.softcap)
     alike, differing = torch.full((40,), 2.0, dtype=torch.float64), torch.linspace(-1, 1, 40, dtype=torch.float64)
     for limit in (threshold, 0.98, 1.0):
         for upstream in (alike, differing):
-            losses = Chunked(rows).weighted(ours.hidden, shape, ours.targets, truncated(limit)).losses
+            losses = Chunked(rows).weighted(leaves.hidden, shape, leaves.targets, truncated(limit)).losses
             true = truth.truncated(expected, limit, reduction="none")
             assert truth.distance(losses, true) < 1e-10
-            grads, others = truth.gradients(losses, ours, upstream), truth.gradients(true, expected, upstream)
+            grads, others = truth.gradients(losses, leaves, upstream), truth.gradients(true, expected, upstream)
             assert max(map(truth.distance, grads, others)) < 1e-10

@@ -20,67 +20,73 @@ DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 with_dtypes = everywhere("dtype", cases=[(dtype,) for dtype in DTYPES])
 
 
-def losses_of(given, exact, threshold, impl):
+def losses_of(problem, exact, threshold, impl):
     """Mean loss of kept tokens: (eager, single pass, single pass to which its upstream is news, with recomputation)."""
-    kept = (torch.exp(-truth.token_nll(exact)) <= threshold) & (exact.targets != -100)
+    kept_mask = (torch.exp(-truth.token_nll(exact)) <= threshold) & (exact.targets != -100)
     count = (exact.targets != -100).sum()
-    eager = F.cross_entropy(F.linear(given.hidden, given.weight, given.bias), given.targets, reduction="none")
+    eager = F.cross_entropy(F.linear(problem.hidden, problem.weight, problem.bias), problem.targets, reduction="none")
     fused = linear_truncated_cross_entropy(
-        given.hidden, given.weight, given.targets, bias=given.bias, threshold=threshold, impl=impl
+        problem.hidden, problem.weight, problem.targets, bias=problem.bias, threshold=threshold, impl=impl
     )
-    nll = linear_token_nll(given.hidden, given.weight, given.targets, bias=given.bias, impl=impl)
+    nll = linear_token_nll(problem.hidden, problem.weight, problem.targets, bias=problem.bias, impl=impl)
     total = linear_truncated_cross_entropy(
-        given.hidden, given.weight, given.targets, bias=given.bias, threshold=threshold, reduction="sum", impl=impl
+        problem.hidden,
+        problem.weight,
+        problem.targets,
+        bias=problem.bias,
+        threshold=threshold,
+        reduction="sum",
+        impl=impl,
     )
-    return (eager * kept).sum() / count, fused, total / count, (nll * kept).sum() / count
+    return (eager * kept_mask).sum() / count, fused, total / count, (nll * kept_mask).sum() / count
 
 
-def relative(ours, expected):
-    error = (ours.detach().cpu().double() - expected.detach().cpu()).square().mean()
+def relative(value, expected):
+    error = (value.detach().cpu().double() - expected.detach().cpu()).square().mean()
     return error / expected.detach().cpu().square().mean()
 
 
 @with_dtypes
 @pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("kept", ["all", "half"])
+@pytest.mark.parametrize("kept_tokens", ["all", "half"])
 @pytest.mark.parametrize("tokens", TOKENS)
-def test_loss_and_gradients_are_no_worse_than_eager(impl, device, dtype, bias, kept, tokens):
+def test_loss_and_gradients_are_no_worse_than_eager(impl, device, dtype, bias, kept_tokens, tokens):
     errors = []
     for seed in SEEDS:
-        given = truth.problem(seed, shape=(tokens,), width=64, vocabulary=97, bias=bias, spread=0.3)
-        given = given.leaves(dtype, device)
-        exact = given.leaves(torch.float64)
-        threshold = 1.0 if kept == "all" else truth.middle(exact.leaves(device="cpu"))
+        problem = truth.problem(seed, shape=(tokens,), width=64, vocabulary=97, bias=bias, spread=0.3)
+        problem = problem.leaves(dtype, device)
+        exact = problem.leaves(torch.float64)
+        threshold = 1.0 if kept_tokens == "all" else truth.middle(exact.leaves(device="cpu"))
         true = truth.truncated(exact, threshold)
         expected = (true, *truth.gradients(true, exact))
         errors.append(
             [
                 [
-                    relative(ours, other)
-                    for ours, other in zip((loss, *truth.gradients(loss, given)), expected, strict=True)
+                    relative(value, other)
+                    for value, other in zip((loss, *truth.gradients(loss, problem)), expected, strict=True)
                 ]
-                for loss in losses_of(given, exact, threshold, impl)
+                for loss in losses_of(problem, exact, threshold, impl)
             ]
         )
     eager, *fused = torch.tensor(errors).mean(0).sqrt()
-    for ours in fused:
+    for value in fused:
         # One unit in the last place of float32 is what no order of summation can promise.
-        assert (ours <= ALLOWED[dtype] * eager + torch.finfo(torch.float32).eps).all(), (ours / eager).tolist()
+        assert (value <= ALLOWED[dtype] * eager + torch.finfo(torch.float32).eps).all(), (value / eager).tolist()
 
 
 @everywhere()
 @pytest.mark.parametrize("autocast", [False, True])
 def test_a_sum_too_large_for_float16_has_a_finite_mean(impl, device, autocast):
-    given = truth.problem(1, shape=(200,), width=8, vocabulary=5, ignored=0, spread=0.1)
+    problem = truth.problem(1, shape=(200,), width=8, vocabulary=5, ignored=0, spread=0.1)
     with torch.no_grad():
-        given.hidden[:, 0] = 600.0
-        given.weight[:, 0] = 0.0
-    given.targets.fill_(3)
-    exact = given.leaves(torch.float16).leaves(torch.float64, "cpu")
-    given = given.leaves(torch.float32 if autocast else torch.float16, device)
+        problem.hidden[:, 0] = 600.0
+        problem.weight[:, 0] = 0.0
+    problem.targets.fill_(3)
+    exact = problem.leaves(torch.float16).leaves(torch.float64, "cpu")
+    problem = problem.leaves(torch.float32 if autocast else torch.float16, device)
     with torch.autocast(device, torch.float16, enabled=autocast):
-        loss = linear_truncated_cross_entropy(given.hidden, given.weight, given.targets, threshold=1.0, impl=impl)
-    (grad,) = torch.autograd.grad(loss, given.weight)
+        loss = linear_truncated_cross_entropy(problem.hidden, problem.weight, problem.targets, threshold=1.0, impl=impl)
+    (grad,) = torch.autograd.grad(loss, problem.weight)
     (true,) = torch.autograd.grad(truth.truncated(exact, 1.0), exact.weight)
     assert (true * 200).abs().max() > torch.finfo(torch.float16).max
     assert truth.distance(grad, true) < 2e-3

@@ -46,8 +46,8 @@ def test_the_kernels_compile_for_gpus_that_are_not_here(tmp_path, monkeypatch, d
         }
         places = {(kernel.arg_names.index(name),): value for name, value in fixed.items()}
         source = triton.compiler.ASTSource(kernel, types, constexprs=places)
-        made = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"enable_fp_fusion": False})
-        assert ".target sm_90" in made.asm["ptx"]
+        compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"enable_fp_fusion": False})
+        assert ".target sm_90" in compiled.asm["ptx"]
 
 
 @pytest.mark.parametrize(("promises", "number"), PROMISES)

@@ -34,9 +34,9 @@ def engine(block, *, padding=None, rows=None):
     return Chunked(rows, Padded(block))
 
 
-def weighted(found, given, threshold):
-    head = Head(given.weight, given.bias, given.scale, given.softcap)
-    return found.weighted(given.hidden, head, given.targets, truncated(threshold))
+def weighted(chunked, problem, threshold):
+    head = Head(problem.weight, problem.bias, problem.scale, problem.softcap)
+    return chunked.weighted(problem.hidden, head, problem.targets, truncated(threshold))
 
 
 @pytest.mark.parametrize("padding", [None, 1e4, torch.inf, torch.nan])
@@ -44,12 +44,12 @@ def weighted(found, given, threshold):
 @pytest.mark.parametrize("vocabulary", [1, 15, 17, 64, 65])
 def test_columns_beyond_the_vocabulary_count_for_nothing(vocabulary, head, padding):
     expected = truth.problem(0, shape=(9,), vocabulary=vocabulary, ignored=0, **head)
-    ours = expected.leaves(device=DEVICE)
-    losses = weighted(engine(16, padding=padding, rows=4), ours, 0.9).losses
+    leaves = expected.leaves(device=DEVICE)
+    losses = weighted(engine(16, padding=padding, rows=4), leaves, 0.9).losses
     true = truth.truncated(expected, 0.9, reduction="none")
     assert truth.distance(losses, true) < 1e-10
     upstream = torch.ones(9, dtype=torch.float64)
-    grads = truth.gradients(losses, ours, upstream.to(losses.device))
+    grads = truth.gradients(losses, leaves, upstream.to(losses.device))
     assert max(map(truth.distance, grads, truth.gradients(true, expected, upstream))) < 1e-10
 
 
@@ -57,25 +57,25 @@ def test_columns_beyond_the_vocabulary_count_for_nothing(vocabulary, head, paddi
 @pytest.mark.parametrize("head", HEADS)
 def test_the_size_of_a_block_changes_no_number(block, head):
     expected = truth.problem(1, shape=(12,), vocabulary=70, ignored=0, **head)
-    ours = expected.leaves(device=DEVICE)
-    shape = Head(ours.weight, ours.bias, ours.scale, ours.softcap)
-    nll, entropy = engine(block).token_nll(ours.hidden, shape, ours.targets, entropy="full")
+    leaves = expected.leaves(device=DEVICE)
+    shape = Head(leaves.weight, leaves.bias, leaves.scale, leaves.softcap)
+    nll, entropy = engine(block).token_nll(leaves.hidden, shape, leaves.targets, entropy="full")
     assert truth.distance(nll, truth.token_nll(expected)) < 1e-10
     assert truth.distance(entropy, truth.entropy(expected)) < 1e-10
 
 
 def test_a_row_whose_first_block_is_impossible_is_read_to_its_end():
-    given = truth.problem(2, shape=(5,), vocabulary=40, ignored=0, bias=True).leaves(device=DEVICE)
+    problem = truth.problem(2, shape=(5,), vocabulary=40, ignored=0, bias=True).leaves(device=DEVICE)
     with torch.no_grad():
-        given.bias[:20] = -torch.inf
-    given.targets.clamp_(min=20)
-    head = Head(given.weight, given.bias)
-    nll, entropy = engine(8).token_nll(given.hidden, head, given.targets, entropy="full")
-    small = Head(given.weight[20:], given.bias[20:])
-    other, spread = engine(8).token_nll(given.hidden, small, given.targets - 20, entropy="full")
+        problem.bias[:20] = -torch.inf
+    problem.targets.clamp_(min=20)
+    head = Head(problem.weight, problem.bias)
+    nll, entropy = engine(8).token_nll(problem.hidden, head, problem.targets, entropy="full")
+    small = Head(problem.weight[20:], problem.bias[20:])
+    other, spread = engine(8).token_nll(problem.hidden, small, problem.targets - 20, entropy="full")
     assert torch.allclose(nll, other, rtol=1e-12)
     assert torch.allclose(entropy, spread, rtol=1e-12)
-    grads = truth.gradients(nll.sum(), given)
+    grads = truth.gradients(nll.sum(), problem)
     assert all(truth.finite(grad) for grad in grads)
     assert (grads[1][:20] == 0).all()
 
@@ -85,7 +85,7 @@ class Waits(TorchDispatchMode):
 
     def __init__(self):
         super().__init__()
-        self.found = []
+        self.operations = []
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func.overloadpacket.__name__
@@ -93,21 +93,21 @@ class Waits(TorchDispatchMode):
             part is not None and part.dtype == torch.bool for part in args[1]
         )
         if mask or name in ("nonzero", "masked_select", "_local_scalar_dense", "equal"):
-            self.found.append(name)
+            self.operations.append(name)
         return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("ignored", [0, 0.3])
 def test_a_step_waits_for_the_device_once_for_each_of_its_questions(ignored, monkeypatch):
-    given = truth.problem(3, shape=(30,), ignored=ignored).leaves(torch.float32, DEVICE)
+    problem = truth.problem(3, shape=(30,), ignored=ignored).leaves(torch.float32, DEVICE)
     with Waits() as waits:
         tolist = torch.Tensor.tolist
-        monkeypatch.setattr(torch.Tensor, "tolist", lambda self: waits.found.append("tolist") or tolist(self))
+        monkeypatch.setattr(torch.Tensor, "tolist", lambda self: waits.operations.append("tolist") or tolist(self))
         linear_truncated_cross_entropy(
-            given.hidden, given.weight, given.targets, threshold=0.5, impl="triton"
+            problem.hidden, problem.weight, problem.targets, threshold=0.5, impl="triton"
         ).backward()
     # Are targets in the vocabulary, where are those that count; which rows are kept; is the gradient the expected one?
-    assert waits.found == ["tolist", *(["nonzero"] if ignored else []), "nonzero", "tolist"]
+    assert waits.operations == ["tolist", *(["nonzero"] if ignored else []), "nonzero", "tolist"]
 
 
 @pytest.mark.skipif(INTERPRETED, reason="the interpreter has no device memory")

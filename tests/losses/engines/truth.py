@@ -58,59 +58,59 @@ def problem(seed=0, *, shape=(40,), width=6, vocabulary=11, bias=False, ignored=
     )
 
 
-def logits_of(given):
+def logits_of(problem):
     """(..., V) in float64."""
-    logits = given.hidden.double() @ given.weight.double().T
-    if given.bias is not None:
-        logits = logits + given.bias.double()
-    logits = logits * given.scale
-    return logits if given.softcap is None else given.softcap * torch.tanh(logits / given.softcap)
+    logits = problem.hidden.double() @ problem.weight.double().T
+    if problem.bias is not None:
+        logits = logits + problem.bias.double()
+    logits = logits * problem.scale
+    return logits if problem.softcap is None else problem.softcap * torch.tanh(logits / problem.softcap)
 
 
-def token_nll(given):
+def token_nll(problem):
     """(...) in float64, 0 where ignored."""
-    valid = given.targets != IGNORED
-    logits = logits_of(given)
-    chosen = logits.gather(-1, given.targets.where(valid, 0)[..., None]).squeeze(-1)
-    return (logits.logsumexp(-1) - chosen).where(valid, torch.zeros((), dtype=torch.float64))
+    valid = problem.targets != IGNORED
+    logits = logits_of(problem)
+    target_logits = logits.gather(-1, problem.targets.where(valid, 0)[..., None]).squeeze(-1)
+    return (logits.logsumexp(-1) - target_logits).where(valid, torch.zeros((), dtype=torch.float64))
 
 
-def truncated(given, threshold, *, reduction="mean", num_items=None):
+def truncated(problem, threshold, *, reduction="mean", num_items=None):
     """Truncated cross-entropy in float64."""
-    nll, valid = token_nll(given), given.targets != IGNORED
-    kept = valid & (torch.exp(-nll.detach()) <= threshold)
-    losses = torch.where(kept, nll, 0.0)
-    count = {"mean": valid.sum(), "mean_kept": kept.sum(), "sum": 1}
+    nll, valid = token_nll(problem), problem.targets != IGNORED
+    kept_mask = valid & (torch.exp(-nll.detach()) <= threshold)
+    losses = torch.where(kept_mask, nll, 0.0)
+    count = {"mean": valid.sum(), "mean_kept": kept_mask.sum(), "sum": 1}
     return losses if reduction == "none" else losses.sum() / max(1, num_items or count[reduction])
 
 
-def entropy(given, largest=None):
+def entropy(problem, largest=None):
     """(...) of the predictions, or of their `largest` most likely tokens, in float64; 0 where ignored."""
-    p = logits_of(given).softmax(-1)
+    p = logits_of(problem).softmax(-1)
     if largest is not None:
         p = p.sort(-1, descending=True).values[..., :largest]
         p = p / p.sum(-1, keepdim=True)
-    return torch.where(given.targets != IGNORED, -(p * p.clamp_min(1e-300).log()).sum(-1), 0.0).detach()
+    return torch.where(problem.targets != IGNORED, -(p * p.clamp_min(1e-300).log()).sum(-1), 0.0).detach()
 
 
-def middle(given):
+def middle(problem):
     """A threshold that keeps about half of the tokens and is far from each one's probability."""
-    p = torch.exp(-token_nll(given).detach())[given.targets != IGNORED].sort().values
+    p = torch.exp(-token_nll(problem).detach())[problem.targets != IGNORED].sort().values
     inner = p[len(p) // 4 : -(len(p) // 4) or None]
     gap = (inner[1:] - inner[:-1]).argmax()
     return float(inner[gap] + inner[gap + 1]) / 2
 
 
-def gradients(loss, given, upstream=None):
-    """Those of every input that wants one."""
-    wanted = [tensor for tensor in given.inputs if tensor.requires_grad]
-    return torch.autograd.grad(loss, wanted, upstream)
+def gradients(loss, problem, upstream=None):
+    """Of every input that requires one."""
+    inputs = [tensor for tensor in problem.inputs if tensor.requires_grad]
+    return torch.autograd.grad(loss, inputs, upstream)
 
 
-def distance(ours, truth):
+def distance(value, truth):
     """The largest error, in units of the largest true value."""
     scale = float(truth.detach().abs().max()) if truth.numel() else 1.0
-    error = (ours.detach().cpu().double() - truth.detach()).abs()
+    error = (value.detach().cpu().double() - truth.detach()).abs()
     return float(error.max()) / (scale or 1.0) if truth.numel() else 0.0
 
 

@@ -24,12 +24,12 @@ def test_a_model_in_evaluation_mode_is_its_own():
     original = detach(copy.deepcopy(model)).eval()
     model.eval()
     with torch.no_grad():
-        found, expected = model(**inputs), original(**inputs)
+        output, expected = model(**inputs), original(**inputs)
         prompt = inputs["input_ids"][:, :4]
         settings = {"max_new_tokens": 5, "do_sample": False, "attention_mask": torch.ones_like(prompt)}
         assert torch.equal(model.generate(prompt, **settings), original.generate(prompt, **settings))
-    assert torch.equal(found.loss, expected.loss)
-    assert torch.equal(found.logits, expected.logits)
+    assert torch.equal(output.loss, expected.loss)
+    assert torch.equal(output.logits, expected.logits)
 
 
 def test_generation_in_training_mode_needs_no_permission():
@@ -140,13 +140,13 @@ def test_a_random_loss_attaches_without_spending_its_draws():
 
 def test_plain_cross_entropy_is_the_models_own_loss():
     model, inputs = tiny("qwen3_moe"), batch()
-    own = model(**inputs)
+    detached_output = model(**inputs)
     attach(model, "cross_entropy")
-    torch.testing.assert_close(model(**inputs).loss, own.loss, rtol=1e-6, atol=0)
+    torch.testing.assert_close(model(**inputs).loss, detached_output.loss, rtol=1e-6, atol=0)
     with without_attached_loss(model):
         output = model(**inputs)
-        assert torch.equal(output.loss, own.loss)
-        assert torch.equal(output.logits, own.logits)
+        assert torch.equal(output.loss, detached_output.loss)
+        assert torch.equal(output.logits, detached_output.logits)
 
 
 def test_options_of_a_loss_that_would_do_nothing_are_refused():

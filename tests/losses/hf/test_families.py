@@ -27,9 +27,9 @@ def test_fused_loss_and_every_gradient_are_those_of_the_logits(family):
     model, inputs = tiny(family), batch()
     threshold = halving_threshold(model, inputs)
     expected = unfused(model, inputs, threshold=threshold)
-    found = fused(attach(model, threshold=threshold), inputs)
-    torch.testing.assert_close(found.loss, expected.loss, rtol=1e-6, atol=1e-7)
-    assert worst(found, expected) < 5e-6
+    trained = fused(attach(model, threshold=threshold), inputs)
+    torch.testing.assert_close(trained.loss, expected.loss, rtol=1e-6, atol=1e-7)
+    assert worst(trained, expected) < 5e-6
     assert read_stats(model)["kept_fraction"] == pytest.approx(0.5, abs=0.02)
 
 
@@ -38,7 +38,7 @@ def test_in_double_precision_they_agree_to_rounding(family):
     model, inputs = tiny(family).double(), batch()
     threshold = halving_threshold(model, inputs)
     expected = unfused(model, inputs, threshold=threshold)
-    found = fused(attach(model, threshold=threshold), inputs)
+    trained = fused(attach(model, threshold=threshold), inputs)
     # truncated_cross_entropy decides and sums in float32 whatever the logits' type
-    assert float(found.loss) == pytest.approx(float(expected.loss), rel=1e-6)
-    assert worst(found, expected) < 1e-6
+    assert float(trained.loss) == pytest.approx(float(expected.loss), rel=1e-6)
+    assert worst(trained, expected) < 1e-6

@@ -162,10 +162,10 @@ def test_low_rank_training_of_the_backbone_is_exact():
     threshold = halving_threshold(model, inputs)
     expected = unfused(model, inputs, threshold=threshold)
     assert attach(model, threshold=threshold) is model
-    found = fused(model, inputs)
-    torch.testing.assert_close(found.loss, expected.loss, rtol=1e-6, atol=0)
-    assert worst(found, expected) < 5e-6
-    assert all("lora" in name for name in found.gradients)
+    trained = fused(model, inputs)
+    torch.testing.assert_close(trained.loss, expected.loss, rtol=1e-6, atol=0)
+    assert worst(trained, expected) < 5e-6
+    assert all("lora" in name for name in trained.gradients)
     assert read_stats(model)["kept_fraction"] == pytest.approx(0.5, abs=0.02)
     assert gradients(model) == {}
 

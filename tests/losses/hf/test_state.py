@@ -15,8 +15,8 @@ from tests.losses.hf.families import tiny
 from tests.losses.hf.unfused import batch, halving_threshold
 
 
-def step(kept: float, targets: int = 10, cross_entropy: float = 2.0) -> LossStats:
-    values = [kept, cross_entropy, 0.25, 0.5] if targets else [float("nan")] * 4
+def step(kept_fraction: float, targets: int = 10, cross_entropy: float = 2.0) -> LossStats:
+    values = [kept_fraction, cross_entropy, 0.25, 0.5] if targets else [float("nan")] * 4
     return LossStats(*(torch.tensor(value) for value in values), torch.tensor(targets))
 
 
@@ -32,11 +32,11 @@ def test_stats_are_means_over_the_targets_of_all_calls_since_the_last_reading():
     attach(model, threshold=threshold)
     for inputs in batches:
         model(**inputs)
-    found, losses = read_stats(model), torch.cat(nll)
-    assert found["cross_entropy"] == pytest.approx(float(losses.mean()), rel=1e-5)
-    assert found["confidence"] == pytest.approx(float(torch.exp(-losses).mean()), rel=1e-5)
-    assert found["accuracy"] == pytest.approx(float(torch.cat(correct).double().mean()), rel=1e-5)
-    assert found["kept_fraction"] == pytest.approx(float((torch.exp(-losses) <= threshold).double().mean()), rel=1e-5)
+    stats, losses = read_stats(model), torch.cat(nll)
+    assert stats["cross_entropy"] == pytest.approx(float(losses.mean()), rel=1e-5)
+    assert stats["confidence"] == pytest.approx(float(torch.exp(-losses).mean()), rel=1e-5)
+    assert stats["accuracy"] == pytest.approx(float(torch.cat(correct).double().mean()), rel=1e-5)
+    assert stats["kept_fraction"] == pytest.approx(float((torch.exp(-losses) <= threshold).double().mean()), rel=1e-5)
     assert read_stats(model) == {}
 
 
@@ -73,13 +73,13 @@ def test_calls_without_targets_neither_break_a_run_of_idle_ones_nor_lengthen_it(
 
 
 @pytest.mark.parametrize(
-    ("truncates", "kept"), [(False, [1.0] * 100), (True, [1.0] * 50 + [0.99] + [1.0] * 99), (True, [0.0] * 200)]
+    ("truncates", "shares"), [(False, [1.0] * 100), (True, [1.0] * 50 + [0.99] + [1.0] * 99), (True, [0.0] * 200)]
 )
-def test_other_runs_are_not_warned(truncates, kept):
+def test_other_runs_are_not_warned(truncates, shares):
     monitor = Monitor(truncates)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for share in kept:
+        for share in shares:
             monitor.add(step(share))
 
 

@@ -49,17 +49,17 @@ def test_num_items_may_be_a_number_and_0_of_them_are_no_division():
 def test_shifted_labels_are_taken_as_they_are():
     model, inputs, _, expected = attached_llama()
     shifted = torch.nn.functional.pad(inputs["labels"][:, 1:], (0, 1), value=-100)
-    given = {"input_ids": inputs["input_ids"], "shift_labels": shifted}
-    same(fused(model, given), expected)
-    same(fused(model, {**given, "labels": inputs["labels"]}), expected)
+    shifted_inputs = {"input_ids": inputs["input_ids"], "shift_labels": shifted}
+    same(fused(model, shifted_inputs), expected)
+    same(fused(model, {**shifted_inputs, "labels": inputs["labels"]}), expected)
 
 
 def test_a_batch_without_targets_is_a_connected_zero():
     model, inputs, _, _ = attached_llama()
-    found = fused(model, {**inputs, "labels": torch.full_like(inputs["labels"], -100)})
-    assert found.loss == 0
-    assert found.gradients.keys() == {name for name, _ in model.named_parameters()}
-    assert all(torch.equal(gradient, torch.zeros_like(gradient)) for gradient in found.gradients.values())
+    trained = fused(model, {**inputs, "labels": torch.full_like(inputs["labels"], -100)})
+    assert trained.loss == 0
+    assert trained.gradients.keys() == {name for name, _ in model.named_parameters()}
+    assert all(torch.equal(gradient, torch.zeros_like(gradient)) for gradient in trained.gradients.values())
 
 
 @pytest.mark.parametrize("reentrant", [True, False])

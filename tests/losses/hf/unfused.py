@@ -59,9 +59,9 @@ def fused(model: nn.Module, inputs: dict[str, Tensor], **kwargs: Any) -> Trained
     model.zero_grad()
     loss = model(**inputs, **kwargs).loss
     loss.backward()
-    found = Trained(loss.detach(), gradients(model))
+    trained = Trained(loss.detach(), gradients(model))
     model.zero_grad()
-    return found
+    return trained
 
 
 def gradients(model: nn.Module) -> dict[str, Tensor]:
@@ -69,20 +69,20 @@ def gradients(model: nn.Module) -> dict[str, Tensor]:
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
-def worst(found: Trained, expected: Trained) -> float:
+def worst(trained: Trained, expected: Trained) -> float:
     """The largest difference of a gradient's entry, relative to the largest entry of any gradient."""
-    assert found.gradients.keys() == expected.gradients.keys()
+    assert trained.gradients.keys() == expected.gradients.keys()
     scale = max(float(gradient.abs().max()) for gradient in expected.gradients.values())
     difference = max(
-        float((gradient - expected.gradients[name]).abs().max()) for name, gradient in found.gradients.items()
+        float((gradient - expected.gradients[name]).abs().max()) for name, gradient in trained.gradients.items()
     )
     return difference / scale
 
 
-def same(found: Trained, expected: Trained) -> None:
+def same(trained: Trained, expected: Trained) -> None:
     """Assert equality up to float32's rounding."""
-    torch.testing.assert_close(found.loss, expected.loss, rtol=1e-6, atol=1e-7)
-    assert worst(found, expected) < 5e-6
+    torch.testing.assert_close(trained.loss, expected.loss, rtol=1e-6, atol=1e-7)
+    assert worst(trained, expected) < 5e-6
 
 
 def attached_llama(**settings: Any) -> tuple[Any, dict[str, Tensor], float, Trained]:
