@@ -16,7 +16,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 
 
 class LossStatsCallback(TrainerCallback):
-    """`kept_fraction` and `cross_entropy` (plain, in nats) beside every `loss` in the log: means since the last one.
+    """`kept_fraction` and `cross_entropy` (unweighted, in nats/token) beside each logged `loss`: means since the last.
 
     A callback sees a log after those that come before it, and the trackers of `report_to` come before the callbacks
     given to a Trainer. `log_loss_stats` puts it first.
@@ -25,7 +25,7 @@ class LossStatsCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
     ) -> None:
-        """Refuse a model without an attached loss, whose log would stay empty without a word.
+        """Refuse a model without an attached loss, whose log would silently stay empty.
 
         Raises:
             ConfigError: nothing is attached.

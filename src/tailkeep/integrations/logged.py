@@ -1,4 +1,4 @@
-"""What the adapters add to a trainer's own log. Rule: the plain cross-entropy stands beside any loss."""
+"""What the adapters add to a trainer's own log. Rule: the unweighted cross-entropy stands beside any loss."""
 
 import torch.distributed as dist
 

@@ -34,15 +34,15 @@ _log = logging.getLogger(__name__)
 class RayActors:
     """An `Executor` of Ray actors. `setup` and results must be picklable, and tailkeep installed on every node.
 
-    An actor whose process or node dies is started anew, wherever there is room, and its shard is tried again. The
+    An actor whose process or node dies is restarted on any node with free resources, and its shard is tried again. The
     cluster is the one that this program is connected to, else that of `address`, else that of RAY_ADDRESS, else one
     on this machine that ends with the work.
 
     Args:
-        workers: actors side by side; where the cluster has room for fewer, the others wait.
+        workers: actors in parallel; if the cluster has resources for fewer, the others wait.
         cpus: cores that each actor reserves.
         gpus: GPUs that each actor reserves; of these it sees no others.
-        attempts: how often a shard is begun before the deaths of its actors are taken for its fault.
+        attempts: how often a shard is begun before the deaths of its actors are blamed on it.
         address: of a running cluster, such as `10.0.0.1:6379` or `auto`.
 
     Raises:
@@ -55,7 +55,7 @@ class RayActors:
     ) -> None:
         for name, number in (("workers", workers), ("cpus", cpus), ("attempts", attempts)):
             if number < 1:
-                raise ConfigError(f"{name}={number}: at least one is needed. Use {name}=1 or more.")
+                raise ConfigError(f"{name} must be >= 1, got {number}.")
         self._ray = require("ray", extra="ray")
         self._workers, self._cpus, self._gpus, self._attempts = workers, cpus, gpus, attempts
         self._address = address
@@ -119,7 +119,7 @@ class RayActors:
         ready, _ = self._ray.wait(list(busy), timeout=_PATIENCE_SECONDS)
         if not ready:
             _log.warning(
-                "no actor is ready after %.0f s. Each asks for %d CPUs and %d GPUs; the cluster has %s",
+                "no actor is ready after %.0f s. Each requests %d CPUs and %d GPUs; the cluster has %s",
                 _PATIENCE_SECONDS, self._cpus, self._gpus, self._ray.cluster_resources(),
             )  # fmt: skip
 
@@ -140,8 +140,8 @@ class RayActors:
     def _given_up(self, shard: Shard | None) -> WorkerError:
         what = "before any shard" if shard is None else f"at {redact(shard.key)}"
         return WorkerError(
-            f"actors died {what}, {self._attempts} times of {self._attempts}, perhaps for want of memory or a "
-            "node. What is finished is kept: run the same command again to go on."
+            f"actors died {what}, {self._attempts} times of {self._attempts}, out of memory, or a "
+            "node was lost? Finished shards are kept: run the same command again to continue."
         )
 
 
@@ -150,7 +150,7 @@ class _UnreachedError(Exception):
 
 
 class _Actor:
-    """Does `work` on shards in a process of Ray's. It loads when asked to, since an error in `__init__` is lost."""
+    """Does `work` on shards in a process of Ray's. It loads in `load`, since an error in `__init__` is lost."""
 
     def __init__(self, setup: WorkerSetup[Any]) -> None:
         self._setup = setup
@@ -195,7 +195,7 @@ def _connected(ray: Any, address: str, *, cpus: int) -> Iterator[None]:
             else f"cannot connect to the Ray cluster {redact(address)}: {reason}. Correct RAY_ADDRESS, or unset it."
         ) from None
     try:
-        # Ray's own handler would end the program without a word, and with the code of a fault.
+        # Ray's own handler would end the program silently, with the exit code of an error.
         if before is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)
         yield

@@ -1,6 +1,6 @@
 """TRL's SFTTrainer: any weighting of token losses inside the loss that TRL computes by itself.
 
-SFTTrainer calls a model's backbone past the model's own forward, so nothing can be attached to the model. It turns
+SFTTrainer calls a model's backbone directly, not its forward, so nothing can be attached to the model. It turns
 `log_probs` (B, T) into the loss; in training these are weighted on their way to it. Rule: TRL's own loss, denominators,
 metrics, auxiliary loss and evaluation stay as they are, and the first step proves that the weighted numbers are used.
 """
@@ -25,7 +25,7 @@ TrainerT = TypeVar("TrainerT")
 def use_loss(
     trainer: TrainerT, loss: str | Weighting = "truncated", *, threshold: float | None = None, **options: Any
 ) -> TrainerT:
-    """Make `trainer` train with a weighting, and log `kept_fraction` and `cross_entropy` (plain, in nats).
+    """Make `trainer` train with a weighting, and log `kept_fraction` and `cross_entropy` (unweighted, in nats/token).
 
     Args:
         trainer: an SFTTrainer or a subclass that leaves the loss to it; changed in place.
@@ -108,12 +108,12 @@ def _weighted_class(base: type) -> type:
     def compute_loss(
         self: Any, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        plain = base.compute_loss  # type: ignore[attr-defined]
+        base_compute_loss = base.compute_loss  # type: ignore[attr-defined]
         if not self.model.training:
-            return plain(self, model, inputs, return_outputs, num_items_in_batch)
+            return base_compute_loss(self, model, inputs, return_outputs, num_items_in_batch)
         loss: _Loss = self.__dict__["_tailkeep"]
         weighted = _WeightedModel(model, loss)
-        result = plain(self, weighted, inputs, return_outputs, num_items_in_batch)
+        result = base_compute_loss(self, weighted, inputs, return_outputs, num_items_in_batch)
         _check_used(result[0] if return_outputs else result, weighted, loss)
         return result
 
@@ -180,5 +180,5 @@ def _check_used(result: Tensor, weighted: _WeightedModel, loss: _Loss) -> None:
 
 _HOW = (
     "This version of trl, or a subclass, has a loss of its own. Train with transformers' Trainer and attach(model), or "
-    "with a version of trl that tailkeep's extra asks for."
+    "with a version of trl that tailkeep's extra requires."
 )

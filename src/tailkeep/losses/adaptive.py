@@ -1,8 +1,8 @@
 """Truncations whose threshold moves on once per micro-batch.
 
-Rule: a threshold is fixed while a micro-batch is weighed, and moves when that is over. So every token of a micro-batch
-is judged alike, in whatever parts it is computed. Validation, without gradients, moves nothing. Each process moves by
-its own micro-batches; with several, thresholds differ a little from rank to rank.
+Rule: a threshold is fixed while a micro-batch is weighed, and moves when that is over. So all tokens of a micro-batch
+meet the same threshold, in whatever parts it is computed. Validation, without gradients, moves nothing. Each process
+moves by its own micro-batches; with several, thresholds differ a little from rank to rank.
 """
 
 import math
@@ -22,7 +22,7 @@ from tailkeep.losses.weighting import State, Weighting, check_state
 from tailkeep.losses.weightings import check_fraction
 
 _MOST_TOKENS = 8192
-"""Tokens that a micro-batch leaves behind: 16 micro-batches then estimate a share to .15 % (one standard error)."""
+"""Tokens that are stored per micro-batch: 16 micro-batches then estimate a share to 0.15 % (one standard error)."""
 
 
 class Rule(State, Protocol):

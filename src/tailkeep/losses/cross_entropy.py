@@ -32,7 +32,7 @@ def weighted_cross_entropy(
     Args:
         logits: (..., V).
         targets: (...), int64; `ignore_index` marks targets that do not count.
-        weighting: asked once for the whole micro-batch; one with a state then moves on.
+        weighting: called once for the whole micro-batch; one with a state then moves on.
         reduction: see `reduce_nll`; the mean is over all valid targets, those without weight included.
         num_items: the denominator of the mean for gradient accumulation and several ranks.
 
@@ -69,8 +69,8 @@ class TruncatedCrossEntropyLoss(nn.Module):
         weight: (C,), a factor for each class, 1 for all if not given.
         ignore_index: marks targets that do not count.
         reduction: see `reduce_nll`.
-        label_smoothing: 0 alone. Smoothing pulls a sure token back by the very gradient that truncation leaves out, so
-            their loss together would have no meaning of its own.
+        label_smoothing: 0 alone. Smoothing pulls a high-confidence token back by the very gradient that truncation
+            removes, so the two together have no clear meaning.
 
     Raises:
         ConfigError: a threshold, class weights or smoothing that cannot be used.

@@ -1,4 +1,4 @@
-"""Truncated cross-entropy (ForTIFAI, arXiv 2509.08972): tokens that the model is already sure of carry no loss.
+"""Truncated cross-entropy (ForTIFAI, arXiv 2509.08972): high-confidence tokens (p > threshold) carry no loss.
 
     TCE(p) = [p <= threshold] * -ln p        p: the probability of the target, the indicator detached
 

@@ -89,7 +89,7 @@ def _check(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor)
 
 
 class _ShardedNLL(torch.autograd.Function):
-    """(N,) NLL of valid targets; the backward pass computes the logits anew, of rows with an upstream gradient."""
+    """(N,) NLL of valid targets; the backward pass recomputes the logits of rows with an upstream gradient."""
 
     @staticmethod
     def forward(

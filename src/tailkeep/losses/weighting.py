@@ -1,6 +1,6 @@
 """What a collapse-resistant loss adds to cross-entropy: how much each token's loss counts.
 
-Rule: a weighting sees a token's own numbers only, so it may be requested any part of a micro-batch at a time; what
+Rule: a weighting sees a token's own numbers only, so it may be called with any part of a micro-batch; what
 must look at a whole micro-batch does so in `observe`, for the next one.
 """
 
@@ -14,10 +14,10 @@ from torch import Tensor
 from tailkeep.errors import ConfigError
 
 Entropy: TypeAlias = Literal["full"] | int | None
-"""Which entropy of a prediction is wanted: of all of it, of its k most likely tokens made to sum to 1, or none."""
+"""Which entropy of a prediction a weighting needs: of all tokens, of the k likeliest made to sum to 1, or none."""
 
 Weigh: TypeAlias = Callable[[Tensor, Tensor | None], Tensor]
-"""(N,) NLL in nats and (N,) entropy in nats, or None -> (N,) factors, boolean or float; 0 leaves a token out."""
+"""(N,) NLL in nats and (N,) entropy in nats, or None -> (N,) factors, boolean or float; 0 drops a token."""
 
 
 class State(Protocol):
@@ -41,7 +41,7 @@ def _plain(nll: Tensor, entropy: Tensor | None) -> Tensor:
 class Weighting:
     """A token loss is NLL times `weigh(nll, entropy)`; a gradient may pass through the factor, never through `entropy`.
 
-    `entropy` asks for the entropy of the prediction; without it `weigh` is given None. `observe` is called once a
+    `entropy` requests the entropy of the prediction; without it `weigh` gets None. `observe` is called once a
     micro-batch with the NLL of all its valid targets, after `weigh`: there a weighting with a `state` moves on. Copies
     and pickles hold if the functions are partials or bound methods, not closures.
     """
@@ -63,7 +63,7 @@ class Weighting:
             got = tuple(weights.shape) if isinstance(weights, Tensor) else repr(weights)
             raise ConfigError(
                 f"the loss {self.name!r} weighs {tuple(nll.shape)} tokens with {got}. Return a tensor with a factor "
-                "for each; it is given an entropy where the Weighting asks for one, as entropy='full'."
+                "for each; it gets an entropy if the Weighting requests one, as entropy='full'."
             )
         return weights
 
@@ -73,7 +73,7 @@ class Weighting:
         Raises:
             ConfigError: it is one, and this weighting has a state that has moved on since.
         """
-        # -1 outside a backward pass; torch.utils.checkpoint itself asks this.
+        # -1 outside a backward pass; torch.utils.checkpoint itself uses this.
         if self.state is not None and torch._C._current_graph_task_id() != -1:
             raise ConfigError(
                 f"the loss {self.name!r} has a state, and a checkpoint computes it a second time. "

@@ -41,7 +41,7 @@ def focal_weights(nll: Tensor, *, exponent: float = 2.0, detach: bool = False) -
 def focal(exponent: float = 2.0, detach: bool = False) -> Weighting:
     """(1 - p)^exponent. Direction: spares high-confidence tokens, gradually.
 
-    ForTIFAI trains it with exponent 2 as its rival, its gradient passing through the factor.
+    ForTIFAI compares with it at exponent 2, its gradient passing through the factor.
 
     Raises:
         ConfigError: an exponent that is negative or not finite.
@@ -79,8 +79,8 @@ def _check(exponent: float) -> None:
 def mile(exponent: float = 1.0) -> Weighting:
     """MiLe (Su et al., arXiv 2310.19531): (1 + H)^exponent, H the entropy of the prediction in nats, detached.
 
-    Direction: spares sure predictions; the least weight is 1. Unlike focal loss it does not take a target among many
-    good ones for a hard one. The paper also divides by the mean weight of the batch; that is left out, since it
+    Direction: spares confident predictions; the smallest weight is 1. Unlike focal loss it does not take a target among
+    many good ones for a hard one. The paper also divides by the mean weight of the batch; this does not, since it
     would make a token's loss depend on how a batch is split. Adam does not see a constant factor, other optimisers do.
 
     Args:
@@ -102,7 +102,7 @@ def _mile(nll: Tensor, entropy: Tensor | None, *, exponent: float) -> Tensor:
 def eaft(k: int = 20) -> Weighting:
     """EAFT (Diao et al., arXiv 2601.02151): H_k / ln k, H_k the entropy of the k most likely tokens, detached.
 
-    Direction: spares sure predictions, right or wrong, so that also a surprising target moves a sure model little;
+    Direction: spares confident predictions, right or wrong, so even a surprising target moves a confident model little;
     meant against forgetting. The paper has k = 20, and its code 3 for ln 20 = 2.996.
 
     Raises:
@@ -121,7 +121,7 @@ def _eaft(nll: Tensor, entropy: Tensor | None, *, k: int) -> Tensor:
 def dft() -> Weighting:
     """DFT (Wu et al., arXiv 2508.05629): p, detached, so that the gradient is that of -p.
 
-    Direction: spares unhigh-confidence tokens, the opposite of truncation.
+    Direction: spares low-confidence tokens, the opposite of truncation.
     """
     return Weighting("dft", _dft)
 
@@ -134,8 +134,8 @@ def _dft(nll: Tensor, entropy: Tensor | None) -> Tensor:
 def stm(threshold: float = 0.4) -> Weighting:
     """Selective token masking (Wu et al., arXiv 2501.14315): [p >= threshold], the indicator detached.
 
-    Direction: spares low confidence, the opposite of truncation. The paper masks perplexities above 2.5, a token's
-    being 1 / p, hence 0.4; it takes them from the model before fine-tuning, this from the model as it trains.
+    Direction: spares low-confidence tokens, the opposite of truncation. The paper masks perplexities above 2.5, a
+    token's being 1 / p, hence 0.4; it takes them from the model before fine-tuning, this from the model as it trains.
 
     Raises:
         ConfigError: `threshold` is not in (0, 1].
@@ -152,7 +152,7 @@ def _stm(nll: Tensor, entropy: Tensor | None, *, threshold: float) -> Tensor:
 
 
 def random_truncation(kept_fraction: float, seed: int) -> Weighting:
-    """[u < kept_fraction], u uniform on [0, 1) and drawn anew for every token.
+    """[u < kept_fraction], u uniform on [0, 1), one draw for every token.
 
     Direction: none. The control of a truncation that keeps the same share. Draws come from a generator of its own in
     the order of the valid tokens, so neither chunks nor ignored targets change them; ranks need a seed each.
@@ -194,7 +194,7 @@ def check_fraction(name: str, fraction: float) -> None:
 
 def _require_entropy(entropy: Tensor | None) -> Tensor:
     assert entropy is not None, "an engine gives the entropy that a weighting asks for"
-    # Rounding may leave a sure prediction with an entropy below 0.
+    # Rounding may give a confident prediction an entropy below 0.
     return entropy.clamp_min(0)
 
 
@@ -202,8 +202,8 @@ def random_matched(threshold: float, seed: int, window: int = 16) -> Weighting:
     """[u < share], u uniform on [0, 1) for every token, share = kept by [p <= threshold] in recent micro-batches.
 
     Direction: none. The share is that of this model on what it trains on, before the step is taken. It is not the share
-    of another run: a model that is truncated grows less sure than this control, so it keeps more. `random_truncation`
-    with that run's kept fraction matches the mean instead.
+    of another run: a model trained with truncation stays less confident than this control, so it keeps more.
+    `random_truncation` with that run's kept fraction matches the mean instead.
 
     Args:
         threshold: a probability in (0, 1], the one of the truncation that this controls.

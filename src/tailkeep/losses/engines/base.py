@@ -29,7 +29,7 @@ class Engine(Protocol):
     def token_nll(
         self, hidden: Tensor, head: Head, targets: Tensor, *, entropy: Entropy
     ) -> tuple[Tensor, Tensor | None]:
-        """(N,) float32 NLL, with right gradients for any upstream ones, and the (N,) detached entropy if requested."""
+        """(N,) float32 NLL, correct gradients for any upstream ones, and the (N,) detached entropy if requested."""
         ...
 
     def weighted(
@@ -37,6 +37,6 @@ class Engine(Protocol):
     ) -> TokenLosses:
         """The weighted losses, best where the upstream gradient is the same for all of them.
 
-        `expected` is what it will probably be, a scalar, 1 if not given; another one is right too.
+        `expected` is what it will probably be, a scalar, 1 by default; the gradients are correct for any other too.
         """
         ...

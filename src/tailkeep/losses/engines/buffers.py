@@ -83,7 +83,7 @@ def may_stay_narrow(dtype: torch.dtype) -> bool:
 
 
 def _times(rows: Tensor, factors: Tensor | None) -> Tensor:
-    """Rows that nobody else holds, times a factor each."""
+    """Rows that nothing else refers to, times a factor each."""
     return rows if factors is None else rows.mul_(factors[:, None])
 
 
@@ -119,10 +119,10 @@ _GPU_ROWS = 512
 _GPU_LOGITS = 1 << 28
 _WIDE_WORDS = 1024
 """Words of the vocabulary in a forward product on a CPU in a wide type: an eighth faster than all of them at once."""
-_ROOM = 0.75
-"""Share of the buffer that a chunk needs to be worth its pass over the weight; 0 to 4 % faster than .5."""
+_MIN_FREE = 0.75
+"""Share of the buffer that a chunk needs to be worth its pass over the weight; 0 to 4 % faster than 0.5."""
 _SPARE = 1.25
-"""Room for waiting rows, to what the first chunk foretells."""
+"""Size of the buffer of waiting rows, relative to the number that the first chunk predicts."""
 
 
 def rows_for(hidden: Tensor, head: Head, dtype: torch.dtype | None = None) -> int:
@@ -134,7 +134,7 @@ def rows_for(hidden: Tensor, head: Head, dtype: torch.dtype | None = None) -> in
 
 @dataclass
 class Workspace:
-    """Room for (rows, V) products and gradients of `hidden` (N, D), and what has come of them.
+    """Buffers for (rows, V) products and gradients of `hidden` (N, D), and the sums so far.
 
     The first `filled` rows of `waiting` wait for the backward product. It is `products` itself if both share a buffer;
     else None until the first chunk shows how many rows will wait. Of all `tokens`, `remaining` are in no chunk yet.
@@ -172,19 +172,19 @@ class Workspace:
         return cls(hidden, head, logit_ops, gradients, products, waiting, tokens=tokens, remaining=tokens)
 
     @property
-    def room(self) -> int:
+    def free_rows(self) -> int:
         """How many rows the next chunk may have."""
         return len(self.products) - (self.filled if self.logit_ops.in_place else 0)
 
     def chunks(self) -> Iterator[slice]:
-        """All `tokens`, as many at a time as there is room for."""
+        """All `tokens`, at most `free_rows` at a time."""
         while self.remaining:
-            start, n = self.tokens - self.remaining, min(self.room, self.remaining)
+            start, n = self.tokens - self.remaining, min(self.free_rows, self.remaining)
             self.remaining -= n
             yield slice(start, start + n)
 
     def forward_chunk(self, hidden: Tensor, targets: Tensor, entropy: Entropy = None) -> LogitStats:
-        """The losses of `hidden` (n, D), n at most `room`."""
+        """The losses of `hidden` (n, D), n at most `free_rows`."""
         start = self.filled if self.logit_ops.in_place else 0
         rows = self.products[start : start + len(hidden)]
         words = (
@@ -197,7 +197,7 @@ class Workspace:
         return self.logit_ops.forward(rows, targets, self.head, entropy)
 
     def accumulate_backward(self, stats: LogitStats, places: Tensor | int, factors: Tensor) -> None:
-        """Let the rows with a factor wait for the backward product, and compute it once there is no room for more.
+        """Let the rows with a factor wait for the backward product, and compute it once the buffer is full.
 
         `factors` are (n,); `places` are the rows' positions in `hidden`, or the first one of them.
         """
@@ -208,7 +208,7 @@ class Workspace:
             self.factors.append(row_factors)
         self.places.append(rows_kept + places if isinstance(places, int) else places[rows_kept])
         self.filled += len(rows_kept)
-        if not self.remaining or self.room < min(self.remaining, _ROOM * len(self.products)):
+        if not self.remaining or self.free_rows < min(self.remaining, _MIN_FREE * len(self.products)):
             self._add_up(last=not self.remaining)
 
     def _add_up(self, *, last: bool) -> None:
@@ -222,7 +222,7 @@ class Workspace:
             self.factors.clear()
 
     def _place_for(self, rows_kept: int, read: int) -> Tensor:
-        """Where the rows `kept` of the last `read` ones are to wait, at least so many."""
+        """The free part of the waiting buffer, for `rows_kept` of the last `read` rows at least."""
         if self.waiting is None or self.filled + rows_kept > len(self.waiting):
             self._add_up(last=False)
             rows = self._will_wait(rows_kept, read)
@@ -232,7 +232,7 @@ class Workspace:
         return self.waiting[self.filled :]
 
     def _will_wait(self, rows_kept: int, read: int) -> int:
-        """How many rows are to wait in a buffer of their own, those `kept` of the last `read` ones among them.
+        """How many rows are to wait in a buffer of their own, `rows_kept` of the last `read` ones among them.
 
         As many as take the memory of the weight's gradient, or two chunks, if so many come. Or all, where their product
         is the gradient in its own type: they take no more than the sum in float32 that it saves. Either way there is
@@ -243,9 +243,9 @@ class Workspace:
         if needs_grad and dtype != accumulation_dtype(dtype):
             most = max(most, width)
         if self.gradients.weight is None:
-            foreseen = rows_kept + math.ceil(_SPARE * rows_kept / read * self.remaining)
-            if foreseen <= most:
-                return min(foreseen, coming)
+            predicted = rows_kept + math.ceil(_SPARE * rows_kept / read * self.remaining)
+            if predicted <= most:
+                return min(predicted, coming)
             if needs_grad and may_stay_narrow(dtype) and coming <= 2 * width:
                 return coming
         return min(most, coming)

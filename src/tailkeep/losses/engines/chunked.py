@@ -50,14 +50,14 @@ class Chunked:
         tokens: int | None = None,
         needs_grad: tuple[bool, ...] = (False, False, False),
     ) -> Workspace:
-        """Room for chunks of `tokens` rows of `hidden` (N, D), all if not given, and for the gradients."""
+        """Buffers for chunks of `tokens` rows of `hidden` (N, D), by default all of them, and for the gradients."""
         logit_ops = logit_ops_for(hidden.dtype) if self.logit_ops is None else self.logit_ops
         tokens = len(hidden) if tokens is None else tokens
         return Workspace.of(hidden, head, logit_ops, tokens=tokens, rows=self.rows, needs_grad=needs_grad)
 
 
 class _TokenNLL(torch.autograd.Function):
-    """(N,) NLL and entropy; the backward pass computes anew the logits of rows whose upstream gradient is not 0."""
+    """(N,) NLL and entropy; the backward pass recomputes the logits of rows whose upstream gradient is not 0."""
 
     @staticmethod
     def forward(
@@ -133,7 +133,7 @@ class _Weighted(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor, *_: Tensor) -> tuple[Any, ...]:
         hidden, weight, bias, targets, factors, expected = ctx.saved_tensors
-        # Used up by one backward pass; a second one over a retained graph computes anew.
+        # Used up by one backward pass; a second one over a retained graph recomputes.
         ready, ctx.ready = ctx.ready, None
         if ready is not None:
             alike, factor = _alike(upstream, factors, expected)
@@ -146,20 +146,20 @@ class _Weighted(torch.autograd.Function):
 
 
 def _inputs(hidden: Tensor, head: Head) -> tuple[Tensor, Tensor, Tensor | None]:
-    """What an autograd function may want gradients of: nothing under no_grad, where they would be computed in vain."""
+    """The inputs of an autograd function, detached under no_grad, where their gradients would be computed in vain."""
     if torch.is_grad_enabled():
         return hidden, head.weight, head.bias
     return hidden.detach(), head.weight.detach(), None if head.bias is None else head.bias.detach()
 
 
 def _numbers(hidden: Tensor) -> Tensor:
-    """Room for one number a token."""
+    """Zeros, one number per token."""
     return hidden.new_zeros(len(hidden), dtype=accumulation_dtype(hidden.dtype))
 
 
 def _weigh(weighting: Weighting, nll: Tensor, entropy: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """Weighted losses, weights, and d loss / d nll, which is the weight unless the weight itself has a gradient."""
-    # What is saved here is used here: the hooks of a checkpoint around the loss would compute all of it anew.
+    # What is saved here is used here: the hooks of a checkpoint around the loss would recompute all of it.
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(_itself, _itself):
         nll = nll.detach().requires_grad_()
         weights = weighting.factors(nll, entropy)

@@ -50,7 +50,7 @@ class LogitOps(Protocol):
     """Whether `backward` may write to the rows that it reads."""
 
     def buffer(self, rows: int, hidden: Tensor, head: Head) -> Tensor:
-        """Room for (rows, V) products or gradients."""
+        """A buffer for (rows, V) products or gradients."""
         ...
 
     def forward(self, rows: Tensor, targets: Tensor, head: Head, entropy: Entropy) -> LogitStats:
@@ -82,7 +82,7 @@ class InPlaceOps:
 
 
 class FullPrecisionOps(InPlaceOps):
-    """Plain PyTorch for float32 and float64: products become probabilities, then gradients."""
+    """Eager PyTorch for float32 and float64: products become probabilities, then gradients."""
 
     def forward(self, rows: Tensor, targets: Tensor, head: Head, entropy: Entropy) -> LogitStats:
         """See `LogitOps`; leaves probabilities times the cap's slopes in `rows`."""
@@ -107,7 +107,7 @@ class FullPrecisionOps(InPlaceOps):
 
 
 class HalfPrecisionOps(InPlaceOps):
-    """Plain PyTorch for float16 and bfloat16: products stay, and become gradients of the rows that count.
+    """Eager PyTorch for float16 and bfloat16: products stay, and become gradients of the rows that count.
 
     What is between is computed in float32, a few rows at a time, and rounded once.
     """

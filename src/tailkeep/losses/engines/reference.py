@@ -1,4 +1,4 @@
-"""The definition: all logits at once, in plain PyTorch. Every other engine is tested against it."""
+"""The definition: all logits at once, in eager PyTorch. Every other engine is tested against it."""
 
 import torch
 import torch.nn.functional as F
