@@ -12,6 +12,7 @@ from tailkeep.lab.causal_lm.config import CausalLMArm, LanguageArm, Pretrained
 from tailkeep.lab.causal_lm.data_config import ExternalModel
 from tailkeep.lab.causal_lm.loss_config import UserLosses
 from tailkeep.lab.config import AnyArm, LabConfig, UserArm
+from tailkeep.lab.device import device_name, uses_gpu
 from tailkeep.lab.ecosystem.config import EcosystemArm
 from tailkeep.lab.gaussian import GaussianArm
 from tailkeep.lab.generative.config import FlowArm, GANArm, VAEArm
@@ -60,7 +61,7 @@ def default_workers(config: LabConfig) -> int:
     """
     on_a_gpu = [arm for arm in config.arms.values() if arm.learner in _ON_A_GPU]
     load_libraries(on_a_gpu)
-    if on_a_gpu and _device_name(config.device) != "cpu":
+    if on_a_gpu and uses_gpu(config.device):
         return 1
     return max(1, (os.cpu_count() or 1) // config.num_threads)
 
@@ -147,7 +148,7 @@ def sources_of(config: LabConfig) -> dict[str, Any]:
         "arms": arms,
         "seeds": list(config.seeds),
         "threads": config.num_threads,
-        "device": _device_name(config.device) if _ON_A_GPU.intersection(learners) else "cpu",
+        "device": device_name(config.device) if _ON_A_GPU.intersection(learners) else "cpu",
         **_native_formats(config),
         "packages": versions(*packages),
     }
@@ -157,12 +158,9 @@ def _native_formats(config: LabConfig) -> dict[str, bool]:
     """Whether the CPU or GPU has native bfloat16, of which `dtype: auto` of a language model is a function."""
     if not any(isinstance(arm, LanguageArm) for arm in config.arms.values()):
         return {}
-    import torch
-
     from tailkeep.lab.causal_lm.precision import has_native_bfloat16
 
-    uses_gpu = config.device != "cpu" and torch.cuda.is_available()
-    return {"bfloat16": has_native_bfloat16("cuda" if uses_gpu else "cpu")}
+    return {"bfloat16": has_native_bfloat16("cuda" if uses_gpu(config.device) else "cpu")}
 
 
 def _packages_of(arm: AnyArm) -> Sequence[str]:
@@ -194,10 +192,3 @@ def _hashed_config(arm: AnyArm) -> dict[str, Any]:
         # The suffix decides how a file is read, so it counts beside the content.
         node[last] = f"sha256:{hash_path(path)}{path.suffix if path.is_file() else ''}"
     return tree
-
-
-def _device_name(choice: str) -> str:
-    torch = require("torch", extra="torch")
-    if choice == "cpu" or not torch.cuda.is_available():
-        return "cpu"
-    return str(torch.cuda.get_device_name())

@@ -144,7 +144,7 @@ def test_a_loss_that_is_not_finite_is_one_clear_error():
 def test_a_gpu_that_is_not_there_is_refused():
     if torch.cuda.is_available():
         pytest.skip("there is one")
-    with pytest.raises(ConfigError, match="torch sees no GPU here"):
+    with pytest.raises(ConfigError, match=r"cuda needs a GPU, but torch sees none\. Use device=auto"):
         build(vae_config(), seed=0, device="cuda", shared={})
 
 

@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from tailkeep.errors import ConfigError
 from tailkeep.lab.causal_lm.config import CausalLMArm, MatchedTemperature
 from tailkeep.lab.causal_lm.data_config import Sampling, TextCorpus
 from tailkeep.lab.causal_lm.editing import load_external, make_first_data
@@ -35,6 +33,7 @@ from tailkeep.lab.causal_lm.selection import TextSelector
 from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, Ids
 from tailkeep.lab.causal_lm.tokens import TokenData, first_targets, training_rows
 from tailkeep.lab.causal_lm.training import train
+from tailkeep.lab.device import resolve_device
 from tailkeep.lab.protocols import Experiment, View
 from tailkeep.lab.regimes import EditRegime
 from tailkeep.optional import require
@@ -116,7 +115,7 @@ def build(arm: CausalLMArm, *, device: str, losses: UserLosses, shared: MutableM
         shared[key] = prepare(arm)
     prepared: PreparedData = shared[key]
     check_fits(arm, prepared)
-    device = _device(device)
+    device = resolve_device(device)
     real, held_out = prepared.real, prepared.held_out
     if not is_automatic(arm.loss):
         build_weighting(arm.loss, losses)
@@ -195,9 +194,3 @@ def sample_prompts(held_out: TokenData, *, samples: int, tokens: int, joined: bo
         return [held_out.ids[position : position + tokens] for position in positions]
     beginnings = [document[: max(1, min(tokens, len(document) - 1))] for document in held_out.documents]
     return [beginnings[i % len(beginnings)] for i in range(samples)]
-
-
-def _device(choice: str) -> str:
-    if choice == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device: cuda needs a GPU, but torch sees none. Use device=auto or device=cpu.")
-    return ("cuda" if torch.cuda.is_available() else "cpu") if choice == "auto" else choice

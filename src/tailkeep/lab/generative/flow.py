@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tailkeep.lab.device import resolve_device
 from tailkeep.lab.generative.config import FlowArm, LikelihoodTruncation, LossTruncation
 from tailkeep.lab.generative.spaces import ImageSpace, PointSpace, Space, build_space
 from tailkeep.lab.generative.training import (
@@ -31,7 +32,6 @@ from tailkeep.lab.generative.training import (
     keep_mask,
     make_schedule,
     noise_chunks,
-    resolve_device,
     truncated_count,
 )
 from tailkeep.lab.protocols import Experiment, Measurement

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from tailkeep.lab.device import resolve_device
 from tailkeep.lab.generative.config import GANArm
 from tailkeep.lab.generative.spaces import Space, build_space
 from tailkeep.lab.generative.training import (
@@ -29,7 +30,6 @@ from tailkeep.lab.generative.training import (
     keep_mask,
     make_schedule,
     noise_chunks,
-    resolve_device,
     truncated_count,
 )
 from tailkeep.lab.protocols import Experiment

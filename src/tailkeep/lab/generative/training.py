@@ -1,4 +1,4 @@
-"""What the learners `vae`, `flow` and `gan` share: schedule, device, truncation, and a network on disk.
+"""What the learners `vae`, `flow` and `gan` share: schedule, truncation, and a network on disk.
 
 Rule: every arm trains for as many steps, whatever the size of its training set and whatever truncation leaves out.
 """
@@ -20,17 +20,6 @@ from tailkeep.lab.toy_data import load_model, save_model
 
 Facts = Mapping[str, float]
 AnyNetwork = TypeVar("AnyNetwork", bound=nn.Module)
-
-
-def resolve_device(choice: str) -> str:
-    """The device that `device: {choice}` means on this machine.
-
-    Raises:
-        ConfigError: `cuda` on a machine without a GPU.
-    """
-    if choice == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device: got 'cuda', but torch sees no GPU here. Use device=auto or device=cpu.")
-    return ("cuda" if torch.cuda.is_available() else "cpu") if choice == "auto" else choice
 
 
 # Models and learners

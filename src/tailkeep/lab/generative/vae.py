@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tailkeep.errors import TrainingError
+from tailkeep.lab.device import resolve_device
 from tailkeep.lab.generative.config import PixelTruncation, SampleTruncation, VAEArm, VAETruncation
 from tailkeep.lab.generative.images import Images
 from tailkeep.lab.generative.measures import compare_features
@@ -27,7 +28,6 @@ from tailkeep.lab.generative.training import (
     keep_mask,
     make_schedule,
     noise_chunks,
-    resolve_device,
     to_grey_levels,
     truncated_count,
 )
