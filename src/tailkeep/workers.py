@@ -3,15 +3,68 @@
 Rule: sums differ with the number of threads, so each library that is loaded gets the same number.
 """
 
+import multiprocessing
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
+from typing import Any, TypeVar
 
 from threadpoolctl import threadpool_limits
+
+from tailkeep.errors import WorkerError
+
+Item = TypeVar("Item")
+
+SPAWN = multiprocessing.get_context("spawn")
+"""New processes that inherit nothing from this one."""
+
+
+@contextmanager
+def process_pool(
+    workers: int, initializer: Callable[..., None], arguments: tuple[Any, ...]
+) -> Iterator[ProcessPoolExecutor]:
+    """Processes that die with this one, or when the block inside raises: finished work is on the disk.
+
+    Args:
+        workers: how many.
+        initializer: called in each with `arguments` and then the lifeline, which it hands to `end_with`.
+        arguments: picklable.
+
+    Raises:
+        WorkerError: a process was killed.
+    """
+    lifeline, held = SPAWN.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(workers, SPAWN, initializer=initializer, initargs=(*arguments, lifeline))
+    with lifeline, held, pool:
+        try:
+            yield pool
+        except BrokenProcessPool:
+            held.close()
+            raise WorkerError(
+                "a worker process was killed (out of memory?). "
+                "Run the same command again to resume, with fewer workers if memory was short."
+            ) from None
+        except BaseException:
+            held.close()
+            raise
+
+
+def submit_each(
+    pool: ProcessPoolExecutor, function: Callable[[Item], Any], items: Iterable[Item]
+) -> dict[Future[Any], Item]:
+    """Submit `function` of each of `items` to the pool; the items by their futures."""
+    with ignore_sigint():
+        futures = {pool.submit(function, item): item for item in items}
+    # The pool lists the processes that it watches before a submission starts one, so it would miss the death of the
+    # last one. One more submission, when all are running, makes it list them again.
+    pool.submit(os.getpid)
+    return futures
 
 
 def end_with(lifeline: Connection) -> None:

@@ -3,17 +3,14 @@
 Rule: chains share nothing but their input: in any order, in one process or several, the result is the same.
 """
 
-import multiprocessing
-import os
 import queue
 from collections.abc import Callable, Mapping
-from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_EXCEPTION, wait
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from tailkeep.errors import ConfigError, WorkerError
+from tailkeep.errors import ConfigError
 from tailkeep.lab.arm import ArmConfig
 from tailkeep.lab.causal_lm.loss_config import UserLosses
 from tailkeep.lab.config import LabConfig, dump, load
@@ -22,7 +19,7 @@ from tailkeep.lab.loop import Chain, Event, Observer, run_chain
 from tailkeep.lab.protocols import Experiment
 from tailkeep.lab.regimes import EditRegime, SelectRegime
 from tailkeep.runs import RunDirectory, RunRecord, Storage, versions
-from tailkeep.workers import end_with, ignore_sigint, limited_threads
+from tailkeep.workers import SPAWN, end_with, limited_threads, process_pool, submit_each
 
 
 def _ignore(event: Event) -> None:
@@ -129,31 +126,14 @@ def _run_one(
 def _run_in_processes(
     config: LabConfig, out: Path, chains: list[tuple[str, int]], observe: Observer, workers: int
 ) -> None:
-    context = multiprocessing.get_context("spawn")
-    events = context.Queue()
-    lifeline, held = context.Pipe(duplex=False)
-    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(config, out, events, lifeline))
-    with lifeline, held, pool:
-        try:
-            with ignore_sigint():
-                pending = {pool.submit(_run_in_worker, name, seed) for name, seed in chains}
-            # The executor lists the processes that it watches before a submission starts one, so it would miss the
-            # death of the last. One more submission, when all have started, makes it look again.
-            pool.submit(os.getpid)
-            while pending:
-                done, pending = wait(pending, timeout=_RELAY_SECONDS, return_when=FIRST_EXCEPTION)
-                _relay(events, observe)
-                for future in done:
-                    future.result()
-        except BrokenProcessPool:
-            raise WorkerError(
-                "a worker process was killed (out of memory?). "
-                "Run the same command again to resume, with fewer workers if memory was short."
-            ) from None
-        finally:
-            # Do not wait for a chain whose result no longer matters: what it has finished is on the disk.
-            if pending:
-                held.close()
+    events = SPAWN.Queue()
+    with process_pool(workers, _start_worker, (config, out, events)) as pool:
+        pending = set(submit_each(pool, _run_in_worker, chains))
+        while pending:
+            done, pending = wait(pending, timeout=_RELAY_SECONDS, return_when=FIRST_EXCEPTION)
+            _relay(events, observe)
+            for future in done:
+                future.result()
     _relay(events, observe)
 
 
@@ -178,7 +158,8 @@ def _start_worker(config: LabConfig, out: Path, events: Any, lifeline: Connectio
     _worker.update(config=config, directory=RunDirectory.open(out), events=events, shared={})
 
 
-def _run_in_worker(name: str, seed: int) -> None:
+def _run_in_worker(chain: tuple[str, int]) -> None:
+    name, seed = chain
     config: LabConfig = _worker["config"]
     observe: Callable[[Event], None] = _worker["events"].put
     with limited_threads(config.num_threads):

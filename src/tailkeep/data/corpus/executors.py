@@ -3,17 +3,15 @@
 Rule: an executor decides when and where a shard is processed, never its result.
 """
 
-import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_COMPLETED, wait
 from multiprocessing.connection import Connection
 from typing import Any, Protocol, TypeVar
 
 from tailkeep.data.corpus.shards import Shard
-from tailkeep.errors import ConfigError, WorkerError
-from tailkeep.workers import end_with, ignore_sigint
+from tailkeep.errors import ConfigError
+from tailkeep.workers import SPAWN, end_with, process_pool, submit_each
 
 Result = TypeVar("Result")
 WorkerSetup = Callable[[], Callable[[Shard], Result]]
@@ -49,34 +47,15 @@ class LocalPool:
         if not shards:
             return
         workers = min(len(self._environments), len(shards))
-        context = multiprocessing.get_context("spawn")
-        environments = context.SimpleQueue()
+        environments = SPAWN.SimpleQueue()
         for environment in self._environments[:workers]:
             environments.put(environment)
-        lifeline, held = context.Pipe(duplex=False)
-        arguments = (setup, environments, lifeline)
-        pool = ProcessPoolExecutor(workers, context, initializer=_start, initargs=arguments)
-        waiting: dict[Future[Any], Shard] = {}
-        with lifeline, held, pool:
-            try:
-                with ignore_sigint():
-                    waiting |= {pool.submit(_work, shard): shard for shard in shards}
-                # The pool lists the processes that it watches before a submission starts one, so it would miss the
-                # death of the last one. One more submission, when all are running, makes it list them again.
-                pool.submit(os.getpid)
-                while waiting:
-                    for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-                        result = future.result()
-                        yield waiting.pop(future), result
-            except BrokenProcessPool:
-                raise WorkerError(
-                    "a worker process was killed (out of memory?). "
-                    "Run the same command again to resume, with fewer workers if memory was short."
-                ) from None
-            finally:
-                # Ends the workers: their results no longer matter, and finished shards have their manifests.
-                if waiting:
-                    held.close()
+        with process_pool(workers, _start, (setup, environments)) as pool:
+            pending = submit_each(pool, _work, shards)
+            while pending:
+                for future in wait(pending, return_when=FIRST_COMPLETED).done:
+                    result = future.result()
+                    yield pending.pop(future), result
 
 
 _worker: dict[str, Callable[..., Any]] = {}
