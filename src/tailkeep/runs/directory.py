@@ -59,9 +59,9 @@ class RunDirectory:
             StorageError: the file system refused a write.
         """
         storage = storage or Storage()
-        _make_folder(path)
+        make_run_folder(path)
         _check_no_other_content(path)
-        with _locked(path):
+        with hold_run_folder(path, _LOCK):
             if (path / "run.json").exists():
                 record.check_same_run(RunRecord.read(path / "run.json"), str(path))
                 storage.remove_partial(path)
@@ -121,23 +121,36 @@ def _check_no_other_content(path: Path) -> None:
         raise InputError(f"{path} holds other things, such as {others[0]!r}. Give a new or an empty folder.")
 
 
-def _make_folder(path: Path) -> None:
+def make_run_folder(path: Path, subfolder: str = "") -> None:
+    """Create the folder of a run, and `subfolder` in it.
+
+    Raises:
+        InputError: the path is a file, or cannot be written.
+    """
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file. Give the path of a folder.")
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        (path / subfolder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot create {path}: {error.strerror}. Give a folder that can be written.") from None
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def hold_run_folder(path: Path, lock_file: str, *, part: str = "") -> Iterator[None]:
+    """Hold the run at `path`, or that `part` of it whose `lock_file` it is, against other processes.
+
+    Raises:
+        BusyError: a process is at work there.
+        InputError: the folder cannot be written.
+    """
     # The kernel drops this lock with the process, so a killed run never blocks the next one.
-    lock = FileLock(path / _LOCK)
+    lock = FileLock(path / lock_file)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise BusyError(f"another process is at work on {path}. Wait for it to end, or give another --out.") from None
+        raise BusyError(
+            f"another process is at work on {part}{path}. Wait for it to end, or give another --out."
+        ) from None
     except OSError as error:
         raise InputError(f"cannot write in {path}: {error.strerror}. Give a folder that can be written.") from None
     try:

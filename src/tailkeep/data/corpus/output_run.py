@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from tailkeep.data.corpus.destination import Destination, Folder, ShardStorage, open_destination
 from tailkeep.data.corpus.io import open_store, readable
@@ -32,8 +32,9 @@ from tailkeep.data.corpus.manifest import (
 from tailkeep.data.corpus.parquet import join_parts
 from tailkeep.data.corpus.shards import Shard, Task
 from tailkeep.data.corpus.unique_ids import check_unique_ids
-from tailkeep.errors import BusyError, ConfigError, InputError
+from tailkeep.errors import ConfigError, InputError
 from tailkeep.runs import RunRecord
+from tailkeep.runs.directory import hold_run_folder, make_run_folder
 from tailkeep.runs.storage import TEMPORARY
 from tailkeep.sanitize import redact
 
@@ -113,8 +114,9 @@ def open_output_run(
         yield OutputRun(str(out), record, destination, None)
         return
     root = Path(open_store(str(out))[1])
-    _make_folder(root)
-    with _open_lock(root / _LOCK) as lock, _locked(root, task):
+    make_run_folder(root, _LOCKS)
+    part = "" if task.count == 1 else f"task {task.index} of {task.count} of "
+    with _open_lock(root / _LOCK) as lock, hold_run_folder(root, f"{_LOCKS}/{task.name}", part=part):
         _prepare(lock, destination, record, config, root, contents)
         yield OutputRun(str(out), record, destination, root)
         # A worker that was killed and replaced has left what it was writing.
@@ -175,15 +177,6 @@ def _check_no_other_content(root: Path) -> None:
         raise InputError(f"{root} holds other things, such as {others[0]!r}. Give a new or an empty folder.")
 
 
-def _make_folder(path: Path) -> None:
-    if path.exists() and not path.is_dir():
-        raise InputError(f"{path} is a file. Give the path of a folder.")
-    try:
-        (path / _LOCKS).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot create {path}: {error.strerror}. Give a folder that can be written.") from None
-
-
 def _try_exclusive(lock: IO[str]) -> bool:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -203,22 +196,6 @@ def _open_lock(path: Path) -> Iterator[IO[str]]:
         ) from None
     with file:
         yield file
-
-
-@contextmanager
-def _locked(root: Path, task: Task) -> Iterator[None]:
-    lock = FileLock(root / _LOCKS / task.name)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        what = "" if task.count == 1 else f"task {task.index} of {task.count} of "
-        raise BusyError(f"another process is at work on {what}{root}. Wait for it, or give another --out.") from None
-    except OSError as error:
-        raise InputError(f"cannot write in {root}: {error.strerror}. Give a folder that can be written.") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def check_output_outside_input(out: str | Path, inputs: tuple[str, ...]) -> None:
