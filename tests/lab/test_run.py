@@ -154,7 +154,7 @@ def test_workers_change_neither_bytes_nor_what_is_told(tmp_path):
 
 
 def test_more_workers_than_chains_are_not_started(tmp_path, monkeypatch):
-    monkeypatch.setattr(importlib.import_module("tailkeep.lab.run"), "ProcessPoolExecutor", None)
+    monkeypatch.setattr(importlib.import_module("tailkeep.lab.run"), "process_pool", None)
     lab.run({**TREE, "arms": {"a": {}}}, tmp_path / "run", workers=8)
 
 

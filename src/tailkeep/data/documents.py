@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tailkeep.errors import InputError
 
@@ -140,10 +140,7 @@ def _json_fields(text: str, field: str, path: Path) -> Iterator[tuple[int, str]]
 
 
 def _json_field(line: str, field: str, where: str) -> str:
-    try:
-        item = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: not JSON ({error}). Write one object per line.") from None
+    item = parse_json(line, where)
     if not isinstance(item, dict):
         raise InputError(f"{where}: expected an object, got {type(item).__name__}. Write {{{json.dumps(field)}: ...}}.")
     if field not in item:
@@ -153,6 +150,18 @@ def _json_field(line: str, field: str, where: str) -> str:
     if not isinstance(item[field], str):
         raise InputError(f"{where}: {field!r} is of type {type(item[field]).__name__}. Give text.")
     return check_unicode(item[field], where)
+
+
+def parse_json(text: str, where: str, advice: str = "Write one object per line.") -> Any:
+    """`text` as JSON; `where` is its location for error messages.
+
+    Raises:
+        InputError: it is not JSON, or nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: not JSON ({error}). {advice}") from None
 
 
 def check_unicode(text: str, where: str) -> str:

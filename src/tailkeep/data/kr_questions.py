@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from tailkeep.data.documents import check_unicode, read_text
+from tailkeep.data.documents import check_unicode, parse_json, read_text
 from tailkeep.errors import InputError
 from tailkeep.runs import Storage
 
@@ -179,7 +179,7 @@ def write_questions(path: Path, questions: Iterable[Question], *, storage: Stora
 
 
 def _items_of_list(text: str, path: Path) -> list[tuple[str, Any]]:
-    tree = _json(text, str(path), "Write a list of objects.")
+    tree = parse_json(text, str(path), "Write a list of objects.")
     if not isinstance(tree, list):
         raise InputError(f"{path}: expected a list of objects, got {type(tree).__name__}.")
     return [(f"{path}, item {number}", item) for number, item in enumerate(tree, start=1)]
@@ -187,14 +187,7 @@ def _items_of_list(text: str, path: Path) -> list[tuple[str, Any]]:
 
 def _items_of_lines(text: str, path: Path) -> list[tuple[str, Any]]:
     lines = ((f"{path}, line {number}", line) for number, line in enumerate(text.split("\n"), start=1))
-    return [(where, _json(line, where, "Write one object per line.")) for where, line in lines if line.strip()]
-
-
-def _json(text: str, where: str, advice: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: not JSON ({error}). {advice}") from None
+    return [(where, parse_json(line, where)) for where, line in lines if line.strip()]
 
 
 def parse_question(item: Any, where: str) -> Question:

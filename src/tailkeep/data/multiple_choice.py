@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tailkeep.config import dump_tree
-from tailkeep.data.documents import check_unicode, read_text
+from tailkeep.data.documents import check_unicode, parse_json, read_text
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.runs import Storage
 
@@ -118,10 +118,7 @@ def _objects(text: str, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
         if not line.strip():
             continue
         where = f"{name}, line {number}"
-        try:
-            item = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{where}: not JSON ({error}). Write one object per line.") from None
+        item = parse_json(line, where)
         if not isinstance(item, Mapping):
             raise InputError(f"{where}: expected an object, got {type(item).__name__}. Write one object per line.")
         yield where, item
