@@ -51,6 +51,19 @@ def kr_accuracy(margins: ArrayLike) -> float:
     return float(np.mean((np.sign(values) + 1) / 2))
 
 
+def kr_standardised_margin(margins: ArrayLike) -> float:
+    """The mean over the standard deviation (n - 1) of the margins of questions (n,), without a unit.
+
+    The mean alone is no measure of knowledge: it grows with a model's confidence. NaN with a margin that is not finite,
+    with fewer than two questions, and with equal margins.
+    """
+    values = np.asarray(margins, dtype=np.float64).ravel()
+    if values.size < 2 or not np.isfinite(values).all():
+        return float("nan")
+    spread = float(values.std(ddof=1))
+    return float(values.mean()) / spread if spread > 0 else float("nan")
+
+
 def kr_fractions(locations: ArrayLike, fractions: int, *, total: int | None = None) -> NDArray[np.int64]:
     """Which of `fractions` equal consecutive parts of a corpus each question (n,) comes from; -1 if it straddles two.
 

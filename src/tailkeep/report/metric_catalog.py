@@ -21,6 +21,11 @@ METRICS: Mapping[str, Metric] = {
         "higher",
         True,
     ),
+    "kr_standardised_margin": Metric(
+        "KR-test, standardised margin",
+        "Mean over standard deviation, over questions, of how much more likely the true sentence is.",
+        "higher",
+    ),
     "held_out_above_90": Metric("High-confidence held-out tokens, 0.9", "Share of the held-out tokens with p > 0.9."),
     "held_out_above_99": Metric("High-confidence held-out tokens, 0.99", "Share of the held-out tokens with p > 0.99."),
     "above_99": Metric("High-confidence sampled tokens, 0.99", "Share of the samples' tokens with p > 0.99."),

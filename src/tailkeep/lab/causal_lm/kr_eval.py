@@ -17,7 +17,16 @@ from tailkeep.errors import InputError
 from tailkeep.lab.causal_lm.dataset import DocumentLines
 from tailkeep.lab.causal_lm.tokenizer import Ids
 from tailkeep.lab.protocols import Measurement
-from tailkeep.metrics import KRMargins, KRRow, kr_accuracy, kr_compare, kr_margins, kr_parts, kr_rows
+from tailkeep.metrics import (
+    KRMargins,
+    KRRow,
+    kr_accuracy,
+    kr_compare,
+    kr_margins,
+    kr_parts,
+    kr_rows,
+    kr_standardised_margin,
+)
 from tailkeep.scoring import encode_question
 
 Encode = Callable[[str], Ids]
@@ -53,7 +62,11 @@ class KREvaluator:
         questions = [self.questions[number] for number in numbers]
         margins = _margins([format_question(question, self.form) for question in questions], log_probs, encode)
         rows = kr_rows(margins, None if self.fractions is None else self.fractions[numbers])
-        metrics = {**_shares(rows), **self._skipped_counts()}
+        metrics = {
+            **_shares(rows),
+            "kr_standardised_margin": kr_standardised_margin(margins.common),
+            **self._skipped_counts(),
+        }
         table: dict[str, Any] = {
             "file": self._digest(),
             "numbers": numbers,

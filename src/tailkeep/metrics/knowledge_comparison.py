@@ -1,0 +1,228 @@
+"""Two models on the same questions: standardised margins compared by resampling the articles that questions are about.
+
+Rule: questions about one article are not independent, so the article is the unit of resampling. Seeds are averaged and
+never resampled: an interval is about the questions, for the trained models as they are.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tailkeep.metrics.failure import Failure, time_to_failure
+from tailkeep.metrics.intervals import FailureInterval, Interval, check_level
+from tailkeep.metrics.knowledge import kr_standardised_margin
+
+Numbers = NDArray[np.float64]
+
+
+class Equivalence(NamedTuple):
+    """Two one-sided tests: the difference with its interval of level 1 - 2 alpha, and the larger of the two p-values.
+
+    `p_value` is the share of resamples at or beyond the nearer bound; below alpha the interval lies inside the bounds.
+    """
+
+    difference: Interval
+    bound: float
+    p_value: float
+
+    @property
+    def decided(self) -> bool:
+        """Whether the whole interval lies inside -bound to bound."""
+        return -self.bound < self.difference.low and self.difference.high < self.bound
+
+
+def standardised_margin_interval(
+    margins: ArrayLike, articles: ArrayLike, *, level: float = 0.95, resamples: int = 10_000, seed: int = 0
+) -> Interval:
+    """The mean standardised margin of `margins` (seeds, questions) or (questions,), with bounds over `articles`.
+
+    Raises:
+        ValueError: the shapes differ, there are fewer than two articles, or `level` is not between 0 and 1.
+    """
+    table = _table(margins, articles)
+    values = _resampled(table, _draws(articles, resamples, seed), articles).mean(axis=0)
+    return _interval(_mean_standardised(table), values, level)
+
+
+def standardised_margin_difference(
+    first: ArrayLike,
+    second: ArrayLike,
+    articles: ArrayLike,
+    *,
+    level: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> Interval:
+    """The mean over seeds of the difference in standardised margin, `first` - `second`, each (seeds, questions).
+
+    Both models answer the same resampled questions, so what makes a question hard cancels out.
+
+    Raises:
+        ValueError: the shapes differ, there are fewer than two articles, or `level` is not between 0 and 1.
+    """
+    point, values = _differences(first, second, articles, resamples, seed)
+    return _interval(point, values, level)
+
+
+def equivalence_test(
+    first: ArrayLike,
+    second: ArrayLike,
+    articles: ArrayLike,
+    *,
+    bound: float,
+    alpha: float = 0.05,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> Equivalence:
+    """Whether two models' standardised margins differ by less than `bound` (TOST, Schuirmann 1987).
+
+    Raises:
+        ValueError: `bound` is not positive, or as `standardised_margin_difference`.
+    """
+    if not bound > 0:
+        raise ValueError(f"bound must be above 0, got {bound}.")
+    point, values = _differences(first, second, articles, resamples, seed)
+    finite = values[np.isfinite(values)]
+    p_value = max(float(np.mean(finite <= -bound)), float(np.mean(finite >= bound))) if finite.size else math.nan
+    return Equivalence(_interval(point, values, 1 - 2 * alpha), bound, p_value)
+
+
+def standardised_margin_failure(
+    generations: ArrayLike,
+    margins: ArrayLike,
+    articles: ArrayLike,
+    *,
+    remaining: float = 0.5,
+    level: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> FailureInterval:
+    """When the standardised margin first falls below `remaining` times that of the first generation, over articles.
+
+    Args:
+        generations: (g,), rising.
+        margins: (generations, questions), or (seeds, generations, questions), whose seeds are averaged.
+        articles: (questions,), a label of the article of each.
+
+    Raises:
+        ValueError: the shapes differ, there are fewer than two articles, or `level` is not between 0 and 1.
+    """
+    times = np.asarray(generations, dtype=np.float64).ravel()
+    table = np.asarray(margins, dtype=np.float64)
+    table = table[None] if table.ndim == 2 else table
+    check_level(level)
+    if table.ndim != 3 or table.shape[1] != times.size or table.shape[2] != np.asarray(articles).size:
+        raise ValueError(
+            f"margins of shape {table.shape} for {times.size} generations and {np.asarray(articles).size} articles. "
+            "Pass (seeds, generations, questions)."
+        )
+
+    def failure_of(curve: Numbers) -> Failure:
+        return time_to_failure(times.tolist(), curve.tolist(), limit=remaining * curve[0])
+
+    draws = _draws(articles, resamples, seed)
+    curves = np.mean([_resampled(_table(run, articles), draws, articles) for run in table], axis=0)
+    failures = [failure_of(curve) for curve in curves.T]
+    late = np.array([{"failed": f.time, "censored": np.inf, "undefined": 0.0}[f.state] for f in failures])
+    low, high = np.quantile(late, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
+    point = failure_of(np.array([_mean_standardised(table[:, number]) for number in range(times.size)]))
+    return FailureInterval(point, float(low), float(high), float(np.isinf(late).mean()))
+
+
+def discordance(first: ArrayLike, second: ArrayLike) -> float:
+    """The share of questions (n,) that exactly one of two models answers rightly; a margin of 0 is wrong.
+
+    Raises:
+        ValueError: the lengths differ or there are no questions.
+    """
+    one, other = np.asarray(first, dtype=np.float64).ravel(), np.asarray(second, dtype=np.float64).ravel()
+    if one.size != other.size or one.size == 0:
+        raise ValueError(f"{one.size} and {other.size} margins. Pass both models' on the same questions.")
+    return float(np.mean((one > 0) != (other > 0)))
+
+
+def intraclass_correlation(values: ArrayLike, articles: ArrayLike) -> float:
+    """The share of the variance of `values` (n,) that lies between articles: ICC(1) of a one-way analysis of variance.
+
+    With unequal groups the mean group size is n0 of Donner (1986). NaN where no article has two questions.
+
+    Raises:
+        ValueError: the lengths differ or there are fewer than two articles.
+    """
+    table = _table(values, articles)[0]
+    groups = _groups(articles)
+    sizes = np.array([len(group) for group in groups], dtype=np.float64)
+    n, k = table.size, len(groups)
+    if n == k:
+        return math.nan
+    means = np.array([table[group].mean() for group in groups])
+    between = float(sizes @ (means - table.mean()) ** 2) / (k - 1)
+    within = sum(float(((table[group] - table[group].mean()) ** 2).sum()) for group in groups) / (n - k)
+    typical = (n - float((sizes**2).sum()) / n) / (k - 1)
+    total = between + (typical - 1) * within
+    return (between - within) / total if total > 0 else math.nan
+
+
+def _mean_standardised(table: Numbers) -> float:
+    return float(np.mean([kr_standardised_margin(row) for row in table]))
+
+
+def _differences(
+    first: ArrayLike, second: ArrayLike, articles: ArrayLike, resamples: int, seed: int
+) -> tuple[float, Numbers]:
+    one, other = _table(first, articles), _table(second, articles)
+    if one.shape != other.shape:
+        raise ValueError(f"margins of shapes {one.shape} and {other.shape}. Pass the same seeds and questions of both.")
+
+    draws = _draws(articles, resamples, seed)
+    values = _resampled(one, draws, articles) - _resampled(other, draws, articles)
+    return _mean_standardised(one) - _mean_standardised(other), values.mean(axis=0)
+
+
+def _table(margins: ArrayLike, articles: ArrayLike) -> Numbers:
+    table = np.atleast_2d(np.asarray(margins, dtype=np.float64))
+    labels = np.asarray(articles).ravel()
+    if table.ndim != 2 or table.shape[1] != labels.size:
+        raise ValueError(f"margins of shape {table.shape} and {labels.size} articles. Pass one article per question.")
+    if np.unique(labels).size < 2:
+        raise ValueError("all questions are about one article. Nothing can be resampled: pass at least two.")
+    return table
+
+
+def _groups(articles: ArrayLike) -> list[NDArray[np.int64]]:
+    labels = np.unique(np.asarray(articles).ravel(), return_inverse=True)[1]
+    return [np.flatnonzero(labels == label) for label in range(int(labels.max()) + 1)]
+
+
+def _draws(articles: ArrayLike, resamples: int, seed: int) -> Numbers:
+    """How often each article is in each resample: (resamples, articles)."""
+    count = len(_groups(articles))
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(count, [1 / count] * count, resamples).astype(np.float64)
+
+
+def _resampled(table: Numbers, draws: Numbers, articles: ArrayLike) -> Numbers:
+    """The standardised margin of each row of `table` (rows, questions) in each resample: (rows, resamples).
+
+    A resample's mean and variance follow from each article's number of questions, sum and sum of squares.
+    """
+    groups = _groups(articles)
+    centre = table.mean(axis=1, keepdims=True)
+    size = draws @ np.array([float(len(group)) for group in groups])
+    total = np.array([(table - centre)[:, group].sum(axis=1) for group in groups]).T @ draws.T
+    squares = np.array([((table - centre)[:, group] ** 2).sum(axis=1) for group in groups]).T @ draws.T
+    variance = (squares - total**2 / size) / (size - 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        standardised: Numbers = (centre + total / size) / np.sqrt(variance)
+    return standardised
+
+
+def _interval(point: float, values: Numbers, level: float) -> Interval:
+    """Percentile bounds; NaN where the point or a resample is not finite."""
+    check_level(level)
+    if not (math.isfinite(point) and np.isfinite(values).all()):
+        return Interval(point, math.nan, math.nan)
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(point, float(low), float(high))

@@ -1,0 +1,139 @@
+"""Claims of `metrics/knowledge_comparison.py`: paired comparisons that resample articles."""
+
+import math
+
+import numpy as np
+import pytest
+
+from tailkeep.metrics import (
+    discordance,
+    equivalence_test,
+    intraclass_correlation,
+    kr_standardised_margin,
+    standardised_margin_difference,
+    standardised_margin_failure,
+    standardised_margin_interval,
+)
+
+ARTICLES = np.repeat(np.arange(30), 8)
+
+
+def margins(seed, *, mean=0.5, between=0.3, within=1.0):
+    """Of 240 questions in 30 articles."""
+    rng = np.random.default_rng(seed)
+    return mean + between * rng.normal(size=30)[ARTICLES] + within * rng.normal(size=ARTICLES.size)
+
+
+def test_a_standardised_margin_does_not_grow_with_confidence():
+    one = margins(0)
+    assert kr_standardised_margin(3 * one) == pytest.approx(kr_standardised_margin(one))
+    assert kr_standardised_margin([1.0, 2.0, 3.0]) == 2.0
+
+
+@pytest.mark.parametrize("values", [[], [1.0], [1.0, 1.0], [1.0, math.nan], [1.0, -math.inf]])
+def test_a_standardised_margin_that_is_not_defined_is_nan(values):
+    assert math.isnan(kr_standardised_margin(values))
+
+
+def test_an_interval_over_articles_is_wider_than_one_over_questions_where_articles_differ():
+    one = margins(1, between=1.0)
+    by_article = standardised_margin_interval(one, ARTICLES, resamples=1000)
+    by_question = standardised_margin_interval(one, np.arange(one.size), resamples=1000)
+    assert by_article.high - by_article.low > 1.5 * (by_question.high - by_question.low)
+    assert by_article.mean == by_question.mean == kr_standardised_margin(one)
+
+
+def test_intervals_over_articles_cover_the_truth_as_often_as_they_say():
+    inside = []
+    for seed in range(200):
+        low, high = standardised_margin_interval(margins(seed, between=0.6), ARTICLES, level=0.9, resamples=300)[1:]
+        inside.append(low <= 0.5 / math.sqrt(1 + 0.6**2) <= high)
+    # Binomial with 200 trials at 0.9: outside 0.83 to 0.96 once in a thousand.
+    assert 0.83 <= np.mean(inside) <= 0.96
+
+
+def test_resamples_from_sums_are_resamples_of_questions():
+    # Of two articles a resample has one twice or both: three values of the standardised margin.
+    one, articles = np.array([0.3, 1.0, 2.0, -0.5, 0.1]), np.array([0, 0, 1, 1, 1])
+    low, high = standardised_margin_interval(one, articles, level=0.999, resamples=200)[1:]
+    twice = [kr_standardised_margin(np.tile(one[articles == article], 2)) for article in (0, 1)]
+    assert [low, high] == pytest.approx(sorted(twice))
+
+
+def test_pairing_removes_what_makes_questions_hard():
+    first = margins(2)
+    second = first - 0.2 + 0.05 * np.random.default_rng(3).normal(size=first.size)
+    paired = standardised_margin_difference(first, second, ARTICLES, resamples=1000)
+    alone = standardised_margin_interval(first, ARTICLES, resamples=1000)
+    assert paired.low > 0.1
+    assert paired.high - paired.low < 0.3 * (alone.high - alone.low)
+
+
+def test_seeds_are_averaged():
+    first, second = np.array([margins(4), margins(5)]), np.array([margins(6), margins(7)])
+    expected = np.mean([kr_standardised_margin(row) for row in first]) - np.mean(
+        [kr_standardised_margin(row) for row in second]
+    )
+    assert standardised_margin_difference(first, second, ARTICLES, resamples=10).mean == pytest.approx(expected)
+
+
+def test_equal_models_are_equivalent_and_noisy_ones_undecided():
+    one = margins(8)
+    near = one + 0.02 * np.random.default_rng(9).normal(size=one.size)
+    far = margins(10)
+    decided = equivalence_test(one, near, ARTICLES, bound=0.05, resamples=1000)
+    assert decided.decided
+    assert decided.p_value < 0.05
+    undecided = equivalence_test(one, far, ARTICLES, bound=0.05, resamples=1000)
+    assert not undecided.decided
+    assert undecided.p_value > 0.05
+
+
+@pytest.mark.parametrize("bound", [0.0, -0.1, math.nan])
+def test_a_bound_that_is_not_positive_is_refused(bound):
+    with pytest.raises(ValueError, match="bound must be above 0"):
+        equivalence_test(margins(0), margins(1), ARTICLES, bound=bound)
+
+
+def test_a_margin_that_halves_fails_between_its_generations():
+    one = margins(11, between=0.0)
+    centred = one - one.mean()
+    table = np.array([centred + 0.8, centred + 0.6, centred + 0.2])
+    failure, low, high, censored = standardised_margin_failure([0, 1, 2], table, ARTICLES, resamples=500)
+    assert failure.state == "failed"
+    assert failure.time == pytest.approx(1.5)
+    assert low < 1.5 < high
+    assert censored == 0.0
+
+
+def test_a_margin_that_stays_is_censored():
+    table = np.array([margins(12), margins(12)])
+    failure, _, high, censored = standardised_margin_failure([0, 1], table, ARTICLES, resamples=100)
+    assert (failure.state, failure.time) == ("censored", 1)
+    assert math.isinf(high)
+    assert censored == 1.0
+
+
+def test_discordance_counts_questions_that_one_model_alone_answers():
+    assert discordance([1, 1, -1, -1], [1, -1, 1, -1]) == 0.5
+    with pytest.raises(ValueError, match="2 and 3 margins"):
+        discordance([1, 2], [1, 2, 3])
+
+
+def test_intraclass_correlation_is_the_share_of_variance_between_articles():
+    articles = np.repeat(np.arange(400), 5)
+    rng = np.random.default_rng(13)
+    values = rng.normal(size=400)[articles] + 2.0 * rng.normal(size=articles.size)
+    assert intraclass_correlation(values, articles) == pytest.approx(0.2, abs=0.04)
+    assert math.isnan(intraclass_correlation([1.0, 2.0], [0, 1]))
+
+
+def test_what_does_not_fit_together_is_refused():
+    with pytest.raises(ValueError, match="about one article"):
+        standardised_margin_interval([1.0, 2.0], [7, 7])
+    with pytest.raises(ValueError, match="one article per question"):
+        standardised_margin_interval([1.0, 2.0], [7, 7, 8])
+    with pytest.raises(ValueError, match="same seeds and questions"):
+        standardised_margin_difference([[1.0, 2.0]], [[1.0, 2.0], [1.0, 3.0]], [0, 1])
+    with pytest.raises(ValueError, match=r"Pass \(seeds, generations, questions\)"):
+        standardised_margin_failure([0, 1], [[1.0, 2.0]], [0, 1])
