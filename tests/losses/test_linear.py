@@ -228,17 +228,6 @@ def test_a_graph_that_is_retained_gives_the_same_gradients_again(impl, device):
 
 
 @everywhere()
-def test_a_second_derivative_is_refused_or_right_never_wrong(impl, device):
-    problem = truth.problem(15).leaves(device=device)
-    (grad,) = torch.autograd.grad(nll_of(problem, impl).sum(), problem.hidden, create_graph=True)
-    if impl == "reference":
-        assert truth.finite(torch.autograd.grad(grad.square().sum(), problem.hidden)[0])
-    else:
-        with pytest.raises(RuntimeError, match=r"differentiate twice|does not require grad|not implemented"):
-            torch.autograd.grad(grad.square().sum(), problem.hidden)
-
-
-@everywhere()
 @pytest.mark.parametrize("frozen", [("hidden",), ("weight",), ("bias",), ("weight", "bias"), ("hidden", "bias")])
 def test_what_is_frozen_gets_no_gradient_and_the_rest_the_same(impl, device, frozen):
     expected = truth.problem(16, bias=True)

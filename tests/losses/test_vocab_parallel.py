@@ -264,3 +264,11 @@ def test_autocast_multiplies_as_a_linear_layer_would():
     assert torch.allclose(nll, F.cross_entropy(logits.float(), torch.arange(6), reduction="none"), atol=1e-6)
     nll.sum().backward()
     assert hidden.grad.dtype == torch.float32
+
+
+@pytest.mark.usefixtures("single_process")
+def test_a_second_order_gradient_is_refused():
+    hidden, weight = torch.ones(2, 4, requires_grad=True), torch.ones(10, 4)
+    nll = vocab_parallel_token_nll(hidden, weight, torch.tensor([0, 1]), vocab_start=0, group=None)
+    with pytest.raises(ConfigError, match=r"no second-order gradients \(create_graph=True\)\. Use linear_token_nll"):
+        torch.autograd.grad(nll.sum(), hidden, create_graph=True)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from tailkeep.errors import ConfigError
 from tailkeep.losses.engines.buffers import rows_for
@@ -117,8 +116,12 @@ class _ShardedNLL(torch.autograd.Function):
         return nll
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise ConfigError(
+                "vocab_parallel_token_nll has no second-order gradients (create_graph=True). Use linear_token_nll with "
+                "the whole weight, or compute the loss on the logits."
+            )
         hidden, weight, bias, places, owned, lse = ctx.saved_tensors
         head = Head(weight, bias, *ctx.factors)
         needs_grad = ctx.needs_input_grad

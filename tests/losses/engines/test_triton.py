@@ -18,6 +18,7 @@ PROMISES = [
     ("engines/test_triton_kernels.py", 40),
     pytest.param("engines/test_precision.py", 10, marks=pytest.mark.slow),
     pytest.param("test_linear.py", 60, marks=pytest.mark.slow),
+    pytest.param("test_second_order.py", 9, marks=pytest.mark.slow),
 ]
 
 

@@ -3,19 +3,22 @@
 Rule: a chunk's logits are computed once. Where every upstream gradient is the same, as under a sum or a mean, the
 forward pass also computes the gradients, of the tokens that count alone: with the kept share k a step takes
 (2 + 4k) / 6 of cross-entropy's arithmetic. Where they differ, the backward pass computes those rows' logits again.
+Gradients that are to be differentiated once more (`create_graph`) come from all logits, by autograd.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from tailkeep.errors import ConfigError
 from tailkeep.losses.engines.base import TokenLosses
 from tailkeep.losses.engines.buffers import Workspace
 from tailkeep.losses.engines.logit_ops import LogitOps, accumulation_dtype, logit_ops_for
-from tailkeep.losses.engines.reference import times
+from tailkeep.losses.engines.reference import all_logits, entropy_of, times
 from tailkeep.losses.lm_head import Head
 from tailkeep.losses.weighting import Entropy, Weighting
 
@@ -83,10 +86,12 @@ class _TokenNLL(torch.autograd.Function):
         return nll, spread
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Any, ...]:
         hidden, weight, bias, targets = ctx.saved_tensors
         head = replace(ctx.head, weight=weight, bias=bias)
+        if torch.is_grad_enabled():
+            gradients = _differentiable(hidden, head, targets, upstream, ctx.needs_input_grad, lambda nll, _: nll)
+            return (*gradients, None, None, None, None)
         gradients = _recomputed(hidden, head, targets, upstream, ctx.needs_input_grad, ctx.engine)
         return (*gradients, None, None, None, None)
 
@@ -124,15 +129,19 @@ class _Weighted(torch.autograd.Function):
             else:
                 weights[chunk] = weighting.factors(stats.nll, stats.entropy)
                 losses[chunk] = times(stats.nll, weights[chunk])
-        ctx.save_for_backward(hidden, weight, bias, targets, factors, expected)
-        ctx.head, ctx.engine, ctx.ready = head, engine, work.gradients
+        ctx.save_for_backward(hidden, weight, bias, targets, factors, expected, weights)
+        ctx.head, ctx.engine, ctx.ready, ctx.weighting = head, engine, work.gradients, weighting
         ctx.mark_non_differentiable(nll, weights, correct)
         return losses, nll, weights, correct
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, upstream: Tensor, *_: Tensor) -> tuple[Any, ...]:
-        hidden, weight, bias, targets, factors, expected = ctx.saved_tensors
+        hidden, weight, bias, targets, factors, expected, weights = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            head = replace(ctx.head, weight=weight, bias=bias)
+            losses = _weighted_again(ctx.weighting, factors, weights)
+            gradients = _differentiable(hidden, head, targets, upstream, ctx.needs_input_grad, losses)
+            return (*gradients, None, None, None, None, None)
         # Used up by one backward pass; a second one over a retained graph recomputes.
         ready, ctx.ready = ctx.ready, None
         if ready is not None:
@@ -197,3 +206,41 @@ def _recomputed(
         places = counted[chunk]
         work.accumulate_backward(work.forward_chunk(hidden[places], targets[places]), places, factors[places])
     return work.gradients.finish(head.weight)
+
+
+def _differentiable(
+    hidden: Tensor,
+    head: Head,
+    targets: Tensor,
+    upstream: Tensor,
+    needs_grad: tuple[bool, ...],
+    losses: Callable[[Tensor, Tensor], Tensor],
+) -> tuple[Tensor | None, ...]:
+    """Gradients of sum(upstream * losses(nll, logits)) that have a graph themselves; holds (N, V) logits.
+
+    The inputs are copied as views, so that a way from one to another, such as tied embeddings, has no part.
+    """
+    hidden, weight = hidden.view_as(hidden), head.weight.view_as(head.weight)
+    bias = None if head.bias is None else head.bias.view_as(head.bias)
+    logits = all_logits(hidden, replace(head, weight=weight, bias=bias))
+    total = losses(F.cross_entropy(logits, targets, reduction="none"), logits)
+    pairs = zip((hidden, weight, bias), needs_grad, strict=False)
+    inputs = [tensor for tensor, needs in pairs if needs and tensor is not None]
+    gradients = iter(torch.autograd.grad(total, inputs, upstream, create_graph=True))
+    return tuple(next(gradients) if needs else None for needs in needs_grad[:3])
+
+
+def _weighted_again(weighting: Weighting, factors: Tensor, weights: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """The losses of the forward pass as a function of NLL and logits.
+
+    Raises:
+        ConfigError: a weighting whose state has moved on, and through whose weights a gradient passed.
+    """
+    if torch.equal(factors, weights):  # the weights are constants to the gradient
+        return lambda nll, _: times(nll, weights)
+    if weighting.state is not None:
+        raise ConfigError(
+            f"the loss {weighting.name!r} has a state and a gradient through its weights, which create_graph would "
+            "compute again after the state has moved on. Detach the weights, or compute the loss on the logits."
+        )
+    return lambda nll, logits: times(nll, weighting.factors(nll, entropy_of(logits.detach(), weighting.entropy)))
