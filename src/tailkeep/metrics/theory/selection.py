@@ -1,0 +1,192 @@
+"""Selection: a learner that smooths, or a decoder that truncates, gives rare items fewer copies than their share.
+
+E[c'] = exp(a + b ln c): an item that the model was trained on `c` times is written c' times in as many tokens. b = 1
+is drift alone; b > 1 removes the rare, b < 1 favours them. Rule: a fit reads counts up to `FIT_LIMIT` alone, since the
+frequent words would decide it; beyond, the ratio E[c'] / c stays what it is there.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+
+FIT_LIMIT = 100
+"""The largest count that a fit reads."""
+_ROUNDS, _TOLERANCE = 50, 1e-10
+_Z95 = 1.959963984540054
+
+
+@dataclass(frozen=True, eq=False)
+class CountMoments:
+    """What a fit needs of pairs (trained count, written count), added up by the trained count.
+
+    Attributes:
+        counts: (C,) trained counts above 0; they need not be whole, since mixtures have means.
+        types: (C,) the number of items with each.
+        sums: (C, K) the sum of their written counts in each of K groups of documents.
+        squares: (C,) the sum of the squares of their written counts over all groups.
+        alive: (C,) the number of them that are written at all.
+        exposure: written tokens over trained tokens; 1 for texts of one size.
+    """
+
+    counts: Floats
+    types: Floats
+    sums: Floats
+    squares: Floats
+    alive: Floats
+    exposure: float = 1.0
+
+    @property
+    def totals(self) -> Floats:
+        """(C,): the sums over all groups."""
+        return np.asarray(self.sums.sum(axis=1))
+
+    def between(self, low: float, high: float) -> "CountMoments":
+        """Those with a trained count from `low` to `high`."""
+        inside = (self.counts >= low) & (self.counts <= high)
+        return CountMoments(
+            self.counts[inside],
+            self.types[inside],
+            self.sums[inside],
+            self.squares[inside],
+            self.alive[inside],
+            self.exposure,
+        )
+
+
+@dataclass(frozen=True)
+class SelectionKernel:
+    """How often an item is written that was trained on c times.
+
+    Attributes:
+        intercept, exponent: a and b of E[c'] = exp(a + b ln c).
+        dispersion: variance over mean of the written count of one item, at least 1: words come in bursts.
+        fitness_variance: the variance over items of their own factor of E[c'], whose mean is 1.
+    """
+
+    intercept: float = 0.0
+    exponent: float = 1.0
+    dispersion: float = 1.0
+    fitness_variance: float = 0.0
+
+    def mean(self, counts: ArrayLike) -> Floats:
+        """E[c'] (...,) of items with trained `counts` (...,), 0 for 0."""
+        trained = np.asarray(counts, np.float64)
+        log_ratio = self.intercept + (self.exponent - 1) * np.log(np.clip(trained, 1e-12, FIT_LIMIT))
+        return np.asarray(trained * np.exp(np.where(trained > 0, log_ratio, 0.0)))
+
+    def shrunk(self, factor: float) -> "SelectionKernel":
+        """The kernel whose ln(E[c'] / c) is `factor` times that of this one: 0 is drift alone."""
+        return SelectionKernel(
+            factor * self.intercept, 1 + factor * (self.exponent - 1), self.dispersion, self.fitness_variance
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class SelectionFit:
+    """A fitted kernel with its uncertainty.
+
+    Attributes:
+        kernel: the estimate.
+        covariance: (2, 2) of intercept and exponent, by the jackknife over groups of documents.
+        types: the number of items that it was fitted on.
+    """
+
+    kernel: SelectionKernel
+    covariance: Floats
+    types: int
+
+    @property
+    def exponent_interval(self) -> tuple[float, float]:
+        """The 95 % interval of b."""
+        half = _Z95 * float(np.sqrt(self.covariance[1, 1]))
+        return self.kernel.exponent - half, self.kernel.exponent + half
+
+    def draw(self, rng: np.random.Generator) -> SelectionKernel:
+        """A kernel from the normal approximation of the estimate's distribution."""
+        noise = rng.multivariate_normal(np.zeros(2), self.covariance, method="eigh")
+        return SelectionKernel(
+            self.kernel.intercept + float(noise[0]),
+            self.kernel.exponent + float(noise[1]),
+            self.kernel.dispersion,
+            self.kernel.fitness_variance,
+        )
+
+
+def fit_selection(moments: CountMoments, *, dispersion: float = 1.0) -> SelectionFit:
+    """The kernel behind `moments` by Poisson regression on counts up to `FIT_LIMIT`, with a jackknife over groups.
+
+    The Poisson score equations are unbiased whatever the variance, so bursts widen the interval and move nothing.
+    Fitness takes what variance bursts leave (method of moments):
+    v = max(0, sum of (c' - m)² - dispersion m, over sum of m²), m = E[c'].
+
+    Args:
+        moments: the pairs, with K >= 2 groups of whole documents.
+        dispersion: variance over mean of what one item's bursts do, from document frequencies.
+
+    Raises:
+        ValueError: fewer than two groups, fewer than two different counts, or nothing written.
+    """
+    low = moments.between(1e-12, FIT_LIMIT)
+    groups = moments.sums.shape[1]
+    if groups < 2:
+        raise ValueError(f"a jackknife needs at least 2 groups of documents, got {groups}.")
+    if len(low.counts) < 2 or low.totals.sum() <= 0:
+        raise ValueError(
+            f"items with a count from 1 to {FIT_LIMIT} have {len(low.counts)} different counts and were written "
+            f"{low.totals.sum():.0f} times, which is too little for an exponent. Give more text."
+        )
+    estimate = _poisson_regression(low, low.totals, low.exposure)
+    replicates = [
+        _poisson_regression(low, low.totals - low.sums[:, group], low.exposure * (1 - 1 / groups), start=estimate)
+        for group in range(groups)
+        if low.totals.sum() > low.sums[:, group].sum()
+    ]
+    deviations = np.stack(replicates) - np.mean(replicates, axis=0)
+    covariance = (groups - 1) / groups * deviations.T @ deviations
+    kernel = SelectionKernel(float(estimate[0]), float(estimate[1]))
+    means = low.exposure * kernel.mean(low.counts)
+    excess = low.squares - 2 * means * low.totals + low.types * means**2 - dispersion * means * low.types
+    variance = max(0.0, float(excess.sum() / (low.types @ means**2)))
+    return SelectionFit(
+        SelectionKernel(kernel.intercept, kernel.exponent, dispersion, variance), covariance, int(low.types.sum())
+    )
+
+
+def _poisson_regression(moments: CountMoments, sums: Floats, exposure: float, start: Floats | None = None) -> Floats:
+    """(intercept, exponent) of the greatest likelihood, by Newton's steps from drift alone or from `start`."""
+    logs = np.log(moments.counts)
+    design = np.stack([np.ones_like(logs), logs], axis=1)
+    offset = np.log(moments.types * exposure)
+    if start is None:
+        start = np.array([np.log(sums.sum() / (exposure * moments.types @ moments.counts)), 1.0])
+    coefficients = np.asarray(start, np.float64)
+    for _ in range(_ROUNDS):
+        means = np.exp(np.clip(offset + design @ coefficients, -700, 700))
+        step = np.linalg.lstsq(design.T @ (means[:, None] * design), design.T @ (sums - means), rcond=None)[0]
+        # A long first step would overshoot where most items are gone.
+        step *= min(1.0, 2.0 / max(float(np.abs(step).max()), 1e-300))
+        coefficients = coefficients + step
+        if np.abs(step).max() < _TOLERANCE:
+            break
+    return np.asarray(coefficients)
+
+
+def posterior_fitness(kernel: SelectionKernel, trained: ArrayLike, written_counts: ArrayLike) -> tuple[Floats, Floats]:
+    """The gamma distribution (shapes, scales), each (V,), of items' fitness once each was seen written.
+
+    Fitness is Gamma(1/v, v) before. An item expected m times and written c' times counts as m / d and c' / d
+    independent bursts, d the dispersion: Gamma(1/v + c'/d, 1 / (1/v + m/d)), whose mean is the empirical Bayes estimate
+    (gamma-Poisson; Robbins 1956).
+
+    Raises:
+        ValueError: the kernel has no fitness variance.
+    """
+    if not kernel.fitness_variance > 0:
+        raise ValueError("every item has fitness 1 where fitness_variance is 0.")
+    prior = 1 / kernel.fitness_variance
+    expected = kernel.mean(trained) / kernel.dispersion
+    bursts = np.asarray(written_counts, np.float64) / kernel.dispersion
+    return prior + bursts, 1 / (prior + expected)
