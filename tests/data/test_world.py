@@ -187,3 +187,12 @@ def test_a_uniform_number_at_the_very_end_gives_the_last_index():
 def test_an_impossible_world_is_an_error(choices, message):
     with pytest.raises(ConfigError, match=message):
         validate(WorldConfig, choices, source="test")
+
+
+def test_people_are_counted_by_document_and_in_order_of_frequency():
+    world = World(WorldConfig(people=5, values=6, documents=300))
+    counts = world.count_people(world.corpus())
+    names = [" ".join(name) for name in world.population.names]
+    assert counts.sum() == 300
+    assert world.count_people([f"{names[2]} met {names[2]}.", names[4], "nobody"]).tolist() == [0, 0, 1, 0, 1]
+    assert counts[0] == max(counts)

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from tailkeep.lab.toy_data import ArrayData, ModesWorld, MoonsWorld, NormalWorld, load_model, save_model
+from tailkeep.lab.toy_data import ArrayData, ModesWorld, MoonsWorld, NormalWorld, load_model, mode_tail, save_model
+from tailkeep.metrics import modes_alive
 from tests.lab.stubs import listed, numbers, real
 
 
@@ -140,3 +141,14 @@ def test_the_finely_cut_arcs_are_the_density_of_the_arcs():
     for point, log_density in zip(points, log_densities, strict=True):
         expected, _ = quad(along, 0, np.pi, args=(point,), points=np.linspace(0, np.pi, 40)[1:-1], limit=400)
         assert log_density == pytest.approx(np.log(expected), abs=0.02)
+
+
+def test_the_tail_of_modes_agrees_with_the_number_of_modes_alive():
+    world = ModesWorld(name="modes", modes=9, zipf=1.0, size=400)
+    points = world.draw(3).values
+    points = points[points[:, 0] < 0.5]
+    tail = mode_tail(points, world)
+    alive = sum(count >= max(1, least) for count, least in zip(tail["counts"], tail["least"], strict=True))
+    assert alive == modes_alive(points, world.centres, world.weights, radius=world.reach) < 9
+    assert tail["real"] == sorted(tail["real"], reverse=True)
+    assert sum(tail["real"]) == pytest.approx(len(points))

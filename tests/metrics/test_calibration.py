@@ -11,22 +11,28 @@ log_probs = st.lists(st.floats(-100, 0), max_size=50)
 
 
 @settings(deadline=None)
-@given(log_probs, st.integers(1, 40))
-def test_every_token_falls_into_one_bin(values, bins):
-    assert confidence_histogram(values, bins=bins).sum() == len(values)
+@given(log_probs, st.lists(st.floats(-20, 20), min_size=2, max_size=40, unique=True).map(sorted))
+def test_every_token_falls_into_one_bin(values, edges):
+    assert confidence_histogram(values, edges=edges).sum() == len(values)
 
 
-def test_bins_hold_their_lower_edge_and_the_last_holds_certainty():
-    values = np.log([0.5, 0.25, 0.75, 1.0, 0.1])
-    assert confidence_histogram(values, bins=4).tolist() == [1, 1, 1, 2]
+def test_a_bin_holds_its_lower_edge():
+    # ln 0.5 has the logit 0 exactly.
+    assert confidence_histogram(np.log([0.5, 0.25, 0.75]), edges=[-2, 0, 2]).tolist() == [1, 2]
 
 
-def test_an_impossible_token_is_in_the_first_bin():
-    assert confidence_histogram([-math.inf], bins=2).tolist() == [1, 0]
+def test_certainty_and_the_impossible_count_in_the_outer_bins():
+    assert confidence_histogram([-math.inf, 0.0], edges=[-1, 0, 1]).tolist() == [1, 1]
+
+
+def test_the_logit_separates_high_probabilities_that_equal_bins_would_merge():
+    values = np.log([0.99, 0.999, 0.9999])
+    assert confidence_histogram(values, edges=[0, 5, 7, 9, 10]).tolist() == [1, 1, 0, 1]
+    assert confidence_histogram(values).max() == 1
 
 
 def test_rounding_above_zero_is_certainty():
-    assert confidence_histogram([1e-6], bins=2).tolist() == [0, 1]
+    assert confidence_histogram([1e-6], edges=[-1, 0, 1]).tolist() == [0, 1]
     assert perplexity([1e-6]) == 1.0
 
 
@@ -55,7 +61,7 @@ def test_an_impossible_text_has_infinite_perplexity():
 def test_no_tokens_have_neither_perplexity_nor_share():
     assert math.isnan(perplexity([]))
     assert math.isnan(share_above([], 0.5))
-    assert confidence_histogram([], bins=3).tolist() == [0, 0, 0]
+    assert confidence_histogram([], edges=[0, 1, 2, 3]).tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize("bad", [math.nan, 0.5, math.inf])
@@ -70,6 +76,7 @@ def test_a_threshold_outside_0_to_1_is_an_error():
         share_above([-1.0], 1.5)
 
 
-def test_a_histogram_without_bins_is_an_error():
-    with pytest.raises(ValueError, match="bins must be >= 1, got 0"):
-        confidence_histogram([-1.0], bins=0)
+@pytest.mark.parametrize("edges", [[], [1.0], [1.0, 1.0], [2.0, 1.0]])
+def test_edges_that_do_not_ascend_are_an_error(edges):
+    with pytest.raises(ValueError, match="edges must be at least two ascending numbers"):
+        confidence_histogram([-1.0], edges=edges)

@@ -17,6 +17,7 @@ from safetensors.numpy import save_file
 
 from tailkeep.config import Settings
 from tailkeep.lab.protocols import Indices
+from tailkeep.metrics import MODE_SHARE, mode_shares
 
 Floats = NDArray[np.float64]
 
@@ -196,3 +197,15 @@ def _upper(angles: Floats) -> Floats:
 
 def _lower(angles: Floats) -> Floats:
     return np.stack([0.5 - np.cos(angles), 0.25 - np.sin(angles)], axis=1)
+
+
+def mode_tail(points: Floats, world: "ModesWorld | MoonsWorld") -> dict[str, Any]:
+    """How many of `points` (n, 2) lie at each mode, beside those expected and those from which on it is alive."""
+    expected = world.weights * len(points)
+    counts = mode_shares(points, world.centres, radius=world.reach) * len(points)
+    return {
+        "kind": "modes",
+        "real": expected.tolist(),
+        "counts": np.rint(counts).astype(int).tolist(),
+        "least": (MODE_SHARE * expected).tolist(),
+    }

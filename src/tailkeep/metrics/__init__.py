@@ -1,6 +1,7 @@
 """Measures of collapse as pure functions of numbers. Nothing here reads a model, a file or a text."""
 
 from tailkeep.metrics.calibration import (
+    LOGIT_EDGES,
     TEMPERATURES,
     ConfidenceGap,
     confidence_gap,
@@ -26,6 +27,7 @@ from tailkeep.metrics.divergence import (
     zipf_slope,
 )
 from tailkeep.metrics.diversity import (
+    MODE_SHARE,
     CoverageBand,
     assign_modes,
     band_coverage,
@@ -113,6 +115,8 @@ from tailkeep.metrics.theory import (
 __all__ = [
     "DRIFT_REGIMES",
     "FIT_LIMIT",
+    "LOGIT_EDGES",
+    "MODE_SHARE",
     "TEMPERATURES",
     "ConfidenceGap",
     "CountHistory",

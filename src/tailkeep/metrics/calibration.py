@@ -16,19 +16,27 @@ _ROUNDING = 1e-3
 """A log-probability at most this far above 0 is rounding: bfloat16 and float16 carry three digits."""
 
 
-def confidence_histogram(log_probs: ArrayLike, *, bins: int = 20) -> NDArray[np.int64]:
-    """The number of tokens with a probability in each of `bins` equal bins of [0, 1]; shape (bins,).
+LOGIT_EDGES = tuple(-7 + step / 2 for step in range(43))
+"""-7 to 14 in steps of 0.5: p from 0.0009 to 0.9999992. Of twenty equal bins of p the last would hold all change."""
 
-    A bin includes its lower edge and excludes its upper one; the last includes 1. The edges are
-    `linspace(0, 1, bins + 1)`.
+
+def confidence_histogram(log_probs: ArrayLike, *, edges: Sequence[float] = LOGIT_EDGES) -> NDArray[np.int64]:
+    """The number of tokens in each bin of the logit of their probability, ln p - ln(1 - p); shape (bins,).
+
+    A bin includes its lower edge and excludes its upper one. A logit beyond the first or last edge counts in the bin
+    beside it, so every token counts.
 
     Raises:
-        ValueError: a log-probability is NaN or above 0, or `bins` is below 1.
+        ValueError: a log-probability is NaN or above 0, or `edges` are fewer than two or do not ascend.
     """
-    if bins < 1:
-        raise ValueError(f"bins must be >= 1, got {bins}.")
-    counts, _ = np.histogram(np.exp(np.minimum(_flatten(log_probs), 0.0)), bins=bins, range=(0.0, 1.0))
-    return counts.astype(np.int64)
+    limits = np.asarray(edges, dtype=np.float64)
+    if limits.size < 2 or (np.diff(limits) <= 0).any():
+        raise ValueError(f"edges must be at least two ascending numbers, got {list(edges)}.")
+    values = np.minimum(_flatten(log_probs), 0.0)
+    with np.errstate(divide="ignore"):
+        logits = values - np.log(-np.expm1(values))
+    bins = np.clip(np.searchsorted(limits, logits, side="right") - 1, 0, limits.size - 2)
+    return np.bincount(bins, minlength=limits.size - 1).astype(np.int64)
 
 
 def share_above(log_probs: ArrayLike, threshold: float) -> float:

@@ -159,7 +159,13 @@ def mode_shares(points: ArrayLike, centres: ArrayLike, *, radius: float = np.inf
     return counts / max(len(distances), 1)
 
 
-def modes_alive(points: ArrayLike, centres: ArrayLike, weights: ArrayLike, *, radius: float, share: float = 0.2) -> int:
+MODE_SHARE = 0.2
+"""A mode is alive from this share of its true weight on."""
+
+
+def modes_alive(
+    points: ArrayLike, centres: ArrayLike, weights: ArrayLike, *, radius: float, share: float = MODE_SHARE
+) -> int:
     """How many modes are alive in `points` (n, d).
 
     A mode of `weights` (k,) is alive if at least a share `share` * (its true weight) of all points belong to its centre

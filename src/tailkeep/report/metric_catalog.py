@@ -64,6 +64,10 @@ METRICS: Mapping[str, Metric] = {
         "Rare phrasings that the samples use, relative to equally many real documents.",
         "higher",
     ),
+    "people_named": Metric(
+        "People named", "People of the world whose full name stands in at least one sample.", "higher", True
+    ),
+    "people_total": Metric("Total people", "People of the world."),
     "train_nll": Metric("NLL in training", "Nats per token by cross-entropy, mean over all training steps."),
     "train_units": Metric("Training units", "Tokens or examples that the optimiser saw, over all epochs."),
     "train_flops": Metric("Training FLOPs", "Estimated as 6 per target and weight; of all members together."),

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -39,7 +40,11 @@ def test_a_model_that_knows_nothing_has_the_logarithm_of_its_vocabulary(network,
     assert measured.metrics["held_out_nll"] == pytest.approx(math.log(size), rel=1e-5)
     assert measured.metrics["common.own_perplexity"] == pytest.approx(size, rel=1e-4)
     assert measured.metrics["held_out_above_90"] == 0
-    assert np.argmax(measured.tables["confidence"]["real"]) == 0
+    table = measured.tables["confidence"]
+    logit = -math.log(size - 1)
+    edges = table["logit_edges"]
+    (bin_,) = np.flatnonzero(table["real"])
+    assert edges[bin_] <= logit < edges[bin_ + 1]
 
 
 def test_each_view_is_measured_under_its_own_name(network, tokenizer, stories):
@@ -182,3 +187,27 @@ def test_the_whole_real_text_covers_every_band(network, tokenizer, stories):
     bands = {name: value for name, value in measured.items() if name.startswith("common.coverage_")}
     assert bands
     assert set(bands.values()) == {1.0}
+
+
+def test_people_are_counted_by_the_documents_that_name_them(network, tokenizer, stories):
+    def people(texts):
+        return np.array([sum("cat" in text for text in texts), 0])
+
+    measured = replace(measure_of(stories, truth=lambda _: {}), people=people)(
+        model_of(network, tokenizer, stories), {"common": samples_of(stories)}
+    )
+    named = sum("cat" in text for text in STORIES[:6])
+    assert measured.tables["tail"]["kind"] == "people"
+    assert measured.tables["tail"]["counts"] == [named, 0]
+    assert measured.tables["tail"]["real"] == [sum("cat" in text for text in STORIES), 0]
+    assert measured.metrics["common.people_named"] == (named > 0)
+    assert measured.metrics["common.people_total"] == 2
+
+
+def test_without_a_world_the_tail_is_words_by_frequency(network, tokenizer, stories):
+    measured = measure_of(stories)(model_of(network, tokenizer, stories), {"common": samples_of(stories)})
+    tail = measured.tables["tail"]
+    assert tail["kind"] == "words"
+    assert all(0 <= count <= types for count, types in zip(tail["counts"], tail["real"], strict=True))
+    for name, count, types in zip(tail["names"], tail["counts"], tail["real"], strict=True):
+        assert count == pytest.approx(measured.metrics[f"common.coverage_{name}"] * types)

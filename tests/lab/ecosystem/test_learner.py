@@ -221,6 +221,7 @@ def test_members_that_agree_read_and_write_as_one_of_them_alone(pool, experiment
     for key in both:
         assert together.metrics[key] == pytest.approx(alone.metrics[key], rel=1e-5, nan_ok=True), key
     assert together.tables["confidence"] == alone.tables["confidence"]
+    assert together.tables["tail"] == alone.tables["tail"]
 
 
 def test_twins_that_agree_gain_nothing_by_mixing(pool, experiment):

@@ -69,6 +69,16 @@ def test_held_out_points_are_ten_times_as_many_and_others(points):
     assert not np.isin(points.held_out.values, points.real.values).any()
 
 
+def test_the_tail_of_classes_agrees_with_the_number_of_classes_alive(images):
+    one = images.measure(Images(np.repeat(images.real.values[:1], 200, axis=0)))
+    for measured in (images.measure(images.held_out), one):
+        tail = measured.tables["tail"]
+        alive = sum(count >= least for count, least in zip(tail["counts"], tail["least"], strict=True))
+        assert alive == measured.metrics["classes_alive"]
+        assert tail["real"] == sorted(tail["real"], reverse=True)
+    assert sum(one.tables["tail"]["counts"]) == 200
+
+
 def test_the_true_density_exceeds_itself_by_nothing_and_a_wider_one_by_its_divergence(points):
     truth = true_log_density(WORLD, points.reference.values)
     assert points.kl_divergence(truth) == 0

@@ -156,6 +156,11 @@ class World:
         """Validity, truth and coverage of `documents`; see the function `truth_metrics`."""
         return truth_metrics(self.population, [self.parse(document) for document in documents])
 
+    def count_people(self, documents: Sequence[str]) -> NDArray[np.int64]:
+        """(people,): how many of `documents` hold the full name of each person, the most frequent person first."""
+        names = [" ".join(name) for name in self.population.names]
+        return np.array([sum(name in document for document in documents) for name in names], dtype=np.int64)
+
     @cached_property
     def _parser(self) -> TextParser:
         return TextParser(self.population)

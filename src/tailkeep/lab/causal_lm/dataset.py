@@ -8,6 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tailkeep.data import Question, TextRecord, World, read_answered, read_prompted, read_questions, read_records
 from tailkeep.data.corpus import read_weights, repeat_count
 from tailkeep.errors import InputError
@@ -27,6 +30,8 @@ HELD_OUT = 0.1
 Item = TypeVar("Item")
 Truth = Callable[[Sequence[str]], dict[str, float]]
 """Generated documents -> metrics against a known truth."""
+PeopleCounter = Callable[[Sequence[str]], NDArray[np.int64]]
+"""Documents -> how many of them name each person of a world, the most frequent person first."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,11 @@ class TextDataset:
     def truth(self) -> Truth | None:
         """The measure of how true documents are, where the truth is known."""
         return None if self.world is None else self.world.truth_metrics
+
+    @property
+    def people(self) -> PeopleCounter | None:
+        """The count of documents by person, where there is a world of people."""
+        return None if self.world is None else self.world.count_people
 
 
 def read_dataset(settings: AnyCorpus) -> TextDataset:

@@ -143,6 +143,7 @@ def build(arm: CausalLMArm, *, device: str, losses: UserLosses, shared: MutableM
             prepared.corpus.tests,
             prepared.positions,
             answers=arm.answers,
+            people=prepared.corpus.people,
         ),
         edits=True,
         select=TextSelector(real, prepared.corpus.world, arm.training.block),

@@ -9,10 +9,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tailkeep.lab.causal_lm.dataset import Truth
+from tailkeep.lab.causal_lm.dataset import PeopleCounter, Truth
 from tailkeep.lab.causal_lm.downstream import DownstreamTests, downstream_metrics
 from tailkeep.lab.causal_lm.kr_eval import KREvaluator
 from tailkeep.lab.causal_lm.model import LanguageModel
@@ -20,6 +22,7 @@ from tailkeep.lab.causal_lm.tokenizer import Ids
 from tailkeep.lab.causal_lm.tokens import TokenData, first_targets, training_rows
 from tailkeep.lab.protocols import Measurement
 from tailkeep.metrics import (
+    LOGIT_EDGES,
     TEMPERATURES,
     CoverageBand,
     band_coverage,
@@ -64,8 +67,16 @@ def coverage_of(words: Sequence[str], real: Mapping[str, int]) -> list[CoverageB
     return band_coverage(np.array([*real.values(), 0], np.int64), counts)
 
 
-BINS = 20
 GRAMS = (1, 2, 3, 4)
+
+
+def confidence_table(held_out: NDArray[np.floating], samples: NDArray[np.floating]) -> dict[str, list[float]]:
+    """How many tokens of held-out text and of samples, by log-probability (n,), lie in each bin of the logit of p."""
+    return {
+        "logit_edges": list(LOGIT_EDGES),
+        "real": confidence_histogram(held_out).tolist(),
+        "common": confidence_histogram(samples).tolist(),
+    }
 
 
 @dataclass(frozen=True)
@@ -73,6 +84,7 @@ class TextMeasure:
     """Held-out likelihood, KR-test, downstream tests, and statistics of the model's samples.
 
     `answers`: the likelihood is that of the tokens after the prompts of held-out records, each document by itself.
+    `people` counts the documents that name each person of the world, where there is one.
     """
 
     real: TokenData
@@ -84,6 +96,7 @@ class TextMeasure:
     tests: DownstreamTests = field(default_factory=dict)
     positions: int | None = None
     answers: bool = False
+    people: PeopleCounter | None = None
 
     def __call__(self, model: LanguageModel, samples: Mapping[str, TokenData]) -> Measurement:
         """All metrics of one generation; those of samples carry their view's name."""
@@ -106,12 +119,11 @@ class TextMeasure:
             shape = {**self._shape(tokens), "own_perplexity": perplexity(log_probs[view]), **self._truth(tokens)}
             shape["above_99"] = share_above(log_probs[view], 0.99)
             metrics |= {f"{view}.{name}": value for name, value in shape.items()}
-        confidence = {
-            "edges": np.linspace(0, 1, BINS + 1).tolist(),
-            "real": confidence_histogram(held_out, bins=BINS).tolist(),
-            "common": confidence_histogram(log_probs["common"], bins=BINS).tolist(),
+        tables = {
+            "confidence": confidence_table(held_out, log_probs["common"]),
+            "tail": self._tail(samples["common"]),
         }
-        return Measurement(metrics, {"confidence": confidence, **knowledge.tables})
+        return Measurement(metrics, {**tables, **knowledge.tables})
 
     def _log_probs(self, model: LanguageModel, data: TokenData) -> np.ndarray:
         rows = training_rows(data, block=self.block, joined=self.joined)
@@ -191,4 +203,29 @@ class TextMeasure:
     def _truth(self, tokens: TokenData) -> dict[str, float]:
         if self.truth is None:
             return {}
-        return self.truth([tokens.tokenizer.decode(document) for document in tokens.documents])
+        texts = [tokens.tokenizer.decode(document) for document in tokens.documents]
+        if self.people is None:
+            return self.truth(texts)
+        counts = self.people(texts)
+        named = {"people_named": float(np.count_nonzero(counts)), "people_total": float(len(counts))}
+        return {**self.truth(texts), **named}
+
+    def _tail(self, tokens: TokenData) -> dict[str, Any]:
+        """People by the documents that name them; without a world, words by the frequency band of the real text."""
+        if self.people is not None:
+            texts = [tokens.tokenizer.decode(document) for document in tokens.documents]
+            return {"kind": "people", "real": self._real_people, "counts": self.people(texts).tolist()}
+        bands = [band for band in coverage_of(generated_words(tokens), self._real_words) if band.types][::-1]
+        return {
+            "kind": "words",
+            "names": [band.name for band in bands],
+            "real": [band.types for band in bands],
+            "counts": [round(band.covered * band.types) for band in bands],
+            "expected": [band.expected * band.types for band in bands],
+        }
+
+    @cached_property
+    def _real_people(self) -> list[int]:
+        assert self.people is not None
+        counts: list[int] = self.people([self.real.tokenizer.decode(row) for row in self.real.documents]).tolist()
+        return counts

@@ -15,13 +15,13 @@ from tailkeep.errors import ConfigError, InputError, TrainingError
 from tailkeep.lab.causal_lm.config import AnyDecoder
 from tailkeep.lab.causal_lm.learner import build as build_member
 from tailkeep.lab.causal_lm.loss_config import UserLosses
-from tailkeep.lab.causal_lm.measures import BINS, TextMeasure
+from tailkeep.lab.causal_lm.measures import TextMeasure, confidence_table
 from tailkeep.lab.causal_lm.model import LanguageModel
 from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, Ids
 from tailkeep.lab.causal_lm.tokens import TokenData, training_rows
 from tailkeep.lab.ecosystem.config import EcosystemArm
 from tailkeep.lab.protocols import Experiment, Indices, Learner, Measurement
-from tailkeep.metrics import confidence_histogram, perplexity, share_above
+from tailkeep.metrics import perplexity, share_above
 
 
 def assign_members(count: int, shares: Sequence[float]) -> Indices:
@@ -176,9 +176,10 @@ class PoolMeasure:
         members'. `mixture_gain` is the gain of that mean: the members' mean held-out NLL, weighted by share, minus
         the pool's, in nats/token. It is 0 for members that agree on every token and grows as they differ.
         """
-        members = {name: self.text(model, samples).metrics for name, model in pool.members.items()}
-        first = next(iter(members.values()))
-        of_text = {key: value for key, value in first.items() if _is_of_text(key, samples)}
+        measured = {name: self.text(model, samples) for name, model in pool.members.items()}
+        members = {name: measurement.metrics for name, measurement in measured.items()}
+        first = next(iter(measured.values()))
+        of_text = {key: value for key, value in first.metrics.items() if _is_of_text(key, samples)}
         rows = training_rows(self.text.held_out, block=self.text.block, joined=self.text.joined)
         held_out = np.concatenate(pool.log_probs(rows))
         log_probs = {view: _generated_log_probs(pool, tokens) for view, tokens in samples.items()}
@@ -198,12 +199,8 @@ class PoolMeasure:
         flat = {
             f"{name}.{key}": of_one[key] for name, of_one in members.items() for key in _OF_MEMBERS if key in of_one
         }
-        confidence = {
-            "edges": np.linspace(0, 1, BINS + 1).tolist(),
-            "real": confidence_histogram(held_out, bins=BINS).tolist(),
-            "common": confidence_histogram(log_probs["common"], bins=BINS).tolist(),
-        }
-        return Measurement({**of_text, **scores, **beside, **flat}, {"confidence": confidence, **knowledge.tables})
+        tables = {"confidence": confidence_table(held_out, log_probs["common"]), "tail": first.tables["tail"]}
+        return Measurement({**of_text, **scores, **beside, **flat}, {**tables, **knowledge.tables})
 
 
 def compare_members(

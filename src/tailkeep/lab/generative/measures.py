@@ -5,6 +5,7 @@ Rule: the classifier sees real images only and has a seed of its own, so all arm
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from tailkeep.lab.generative.training import batch_indices, init_network, to_gre
 from tailkeep.metrics import class_entropy, classes_alive, frechet_distance, precision_recall
 
 _FEATURES, _BATCH, _SEED, _CHUNK = 64, 64, 0, 500
+_ALIVE_SHARE = 0.01
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,24 @@ def compare_features(
         "precision": precision,
         "recall": recall,
         "class_entropy": class_entropy(counts),
-        "classes_alive": float(classes_alive(counts, share=0.01)),
+        "classes_alive": float(classes_alive(counts, share=_ALIVE_SHARE)),
         "classes_total": float(real.classes),
         "classifier_accuracy": float(correct.mean()),
+    }
+
+
+def class_tail(features: NDArray[np.float64], real: RealImages, classifier: Classifier) -> dict[str, Any]:
+    """How many generated images, by their features (n, d), show each class, the most frequent real class first.
+
+    Beside them stand the held-out images of each class, and the images from which on a class is alive.
+    """
+    counts = np.bincount(classifier.classes(features), minlength=real.classes)
+    in_real = np.bincount(real.held_out_labels, minlength=real.classes)
+    order = np.argsort(-in_real, kind="stable")
+    return {
+        "kind": "classes",
+        "names": [str(label) for label in order],
+        "real": in_real[order].tolist(),
+        "counts": counts[order].tolist(),
+        "least": [int(_ALIVE_SHARE * len(features)) + 1] * real.classes,
     }

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from tailkeep.lab.generative.config import ImageEvaluation, SpaceArm, VAEArm
 from tailkeep.lab.generative.images import Images, RealImages, read_images
-from tailkeep.lab.generative.measures import Classifier, compare_features, train_classifier
+from tailkeep.lab.generative.measures import Classifier, class_tail, compare_features, train_classifier
 from tailkeep.lab.mixture import Mixture
 from tailkeep.lab.protocols import Measurement
-from tailkeep.lab.toy_data import ArrayData, Floats, ModesWorld, MoonsWorld, held_out_seed
+from tailkeep.lab.toy_data import ArrayData, Floats, ModesWorld, MoonsWorld, held_out_seed, mode_tail
 from tailkeep.metrics import (
     manifold_coverage,
     mode_shares,
@@ -126,7 +126,12 @@ class PointSpace:
             "recall": recall,
             "coverage": manifold_coverage(reference, points),
         }
-        return Measurement(metrics, {"points": _columns(points[:_TABLE_POINTS]), "centres": _columns(world.centres)})
+        tables = {
+            "tail": mode_tail(points, world),
+            "points": _columns(points[:_TABLE_POINTS]),
+            "centres": _columns(world.centres),
+        }
+        return Measurement(metrics, tables)
 
     def kl_divergence(self, log_density: Floats) -> float:
         """KL(real ‖ model) in nats, estimated on `reference`, where the model has `log_density` (n,)."""
@@ -193,7 +198,8 @@ class ImageSpace:
         classifier = self.classifier()
         features, real_features = classifier.features(samples), classifier.features(self.held_out)
         coverage = manifold_coverage(real_features, features)
-        return Measurement({**compare_features(features, real_features, self.images, classifier), "coverage": coverage})
+        metrics = {**compare_features(features, real_features, self.images, classifier), "coverage": coverage}
+        return Measurement(metrics, {"tail": class_tail(features, self.images, classifier)})
 
 
 def build_space(

@@ -18,7 +18,7 @@ from tailkeep.errors import TrainingError
 from tailkeep.lab.device import resolve_device
 from tailkeep.lab.generative.config import PixelTruncation, SampleTruncation, VAEArm, VAETruncation
 from tailkeep.lab.generative.images import Images
-from tailkeep.lab.generative.measures import compare_features
+from tailkeep.lab.generative.measures import class_tail, compare_features
 from tailkeep.lab.generative.spaces import ImageSpace, build_image_space, compute_once
 from tailkeep.lab.generative.training import (
     NetworkLearner,
@@ -236,7 +236,7 @@ class ImageMeasure:
             **compare_features(features, real_features, self.space.images, classifier),
             "held_out_bound": model.bound(held_out, seed=_BOUND_SEED),
         }
-        return Measurement(metrics)
+        return Measurement(metrics, {"tail": class_tail(features, self.space.images, classifier)})
 
 
 def build_learner(config: VAEArm, size: tuple[int, int], device: str) -> NetworkLearner:
