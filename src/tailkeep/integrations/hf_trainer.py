@@ -1,41 +1,62 @@
-"""Hugging Face's Trainer: `attach(model)` gives it the loss, this puts what the loss does into its log.
+"""Hugging Face's Trainer: `attach(model)` gives it the loss, this puts what the loss does into its log and checkpoints.
 
-Rule: no subclass of the trainer. A model whose loss is attached trains in any Trainer; only the log needs a hook.
+Rule: no subclass of the trainer. A model whose loss is attached trains in any Trainer; only the log and the state of a
+loss that adapts need a hook.
 """
 
+from pathlib import Path
 from typing import Any
 
 from tailkeep.errors import ConfigError
 from tailkeep.integrations.logged import logged
 from tailkeep.losses import is_attached, read_stats
+from tailkeep.losses.hf.attach import attachment_of
 from tailkeep.optional import require
 
 require("transformers", extra="hf")
 
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments  # noqa: E402
 
+from tailkeep.integrations.resume import restore_state, save_state  # noqa: E402
+
 
 class LossStatsCallback(TrainerCallback):
     """`kept_fraction` and `cross_entropy` (unweighted, in nats/token) beside each logged `loss`: means since the last.
 
-    A callback sees a log after those that come before it, and the trackers of `report_to` come before the callbacks
-    given to a Trainer. `log_loss_stats` puts it first.
+    The state of the loss is saved with each checkpoint and restored where training resumes from it. A callback sees a
+    log after those that come before it, and the trackers of `report_to` come before the callbacks given to a Trainer.
+    `log_loss_stats` puts it first.
+
+    Args:
+        resume_from: the folder of the checkpoint, where training resumes from one that is not in `output_dir`.
     """
+
+    def __init__(self, resume_from: str | Path | None = None) -> None:
+        self.resume_from = resume_from
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
     ) -> None:
-        """Refuse a model without an attached loss, whose log would silently stay empty.
+        """Refuse a model without an attached loss, whose log would silently stay empty; restore the loss's state.
 
         Raises:
-            ConfigError: nothing is attached.
+            ConfigError: nothing is attached, or training resumes from an unknown folder with a loss that has a state.
+            InputError: the checkpoint has no state of the loss, or that of another loss.
         """
-        del args, state, control, kwargs
+        del control, kwargs
         if not is_attached(model):
             raise ConfigError(
                 f"{type(model).__name__} has no loss attached, so there is nothing to log. "
                 "Call attach(model) before the Trainer is made, or leave the callback out."
             )
+        restore_state(attachment_of(model), args, state, self.resume_from)
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
+    ) -> None:
+        """Put the state of the loss beside the checkpoint."""
+        del control, kwargs
+        save_state(attachment_of(model), args, state)
 
     def on_log(
         self,
@@ -56,8 +77,12 @@ class LossStatsCallback(TrainerCallback):
         state.log_history[-1].update(loss_stats)
 
 
-def log_loss_stats(trainer: Trainer) -> None:
-    """Log what the loss attached to the trainer's model does, to the trackers of `report_to` too.
+def log_loss_stats(trainer: Trainer, *, resume_from: str | Path | None = None) -> None:
+    """Log what the loss attached to the trainer's model does, to the trackers of `report_to` too, and checkpoint it.
+
+    Args:
+        trainer: of transformers.
+        resume_from: see `LossStatsCallback`.
 
     Raises:
         ConfigError: it does so already, or is no Trainer.
@@ -67,4 +92,4 @@ def log_loss_stats(trainer: Trainer) -> None:
     callbacks = trainer.callback_handler.callbacks
     if any(isinstance(callback, LossStatsCallback) for callback in callbacks):
         raise ConfigError("the trainer has a LossStatsCallback already. One is enough.")
-    callbacks.insert(0, LossStatsCallback())
+    callbacks.insert(0, LossStatsCallback(resume_from))

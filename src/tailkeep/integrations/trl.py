@@ -6,6 +6,7 @@ metrics, auxiliary loss and evaluation stay as they are, and the first step prov
 """
 
 import functools
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -23,7 +24,12 @@ TrainerT = TypeVar("TrainerT")
 
 
 def use_loss(
-    trainer: TrainerT, loss: str | Weighting = "truncated", *, threshold: float | None = None, **options: Any
+    trainer: TrainerT,
+    loss: str | Weighting = "truncated",
+    *,
+    threshold: float | None = None,
+    resume_from: str | Path | None = None,
+    **options: Any,
 ) -> TrainerT:
     """Make `trainer` train with a weighting, and log `kept_fraction` and `cross_entropy` (unweighted, in nats/token).
 
@@ -31,6 +37,7 @@ def use_loss(
         trainer: an SFTTrainer or a subclass that leaves the loss to it; changed in place.
         loss: a name, or any `Weighting`, but one of the entropy of the k most likely tokens: TRL has the whole one.
         threshold: of the losses that have one; a probability in (0, 1].
+        resume_from: the folder of the checkpoint, where training resumes from one that is not in `output_dir`.
         **options: those of the named loss.
 
     Returns:
@@ -43,8 +50,10 @@ def use_loss(
     """
     weighting = resolve_weighting(loss, threshold, options)
     _check(trainer, weighting)
-    trainer.__dict__["_tailkeep"] = _Loss(weighting)
+    loss_at_work = _Loss(weighting)
+    trainer.__dict__["_tailkeep"] = loss_at_work
     base: Any = type(trainer)
+    base.add_callback(trainer, _state_callback(loss_at_work, resume_from))
     trainer.__class__ = _weighted_class(base)
     return trainer
 
@@ -56,6 +65,24 @@ class _Loss:
         self.weighting = weighting
         self.monitor = Monitor(truncates(weighting))
         self.proven = False
+
+
+def _state_callback(loss: _Loss, resume_from: str | Path | None) -> Any:
+    """A callback that keeps the state of `loss` with the trainer's checkpoints."""
+    from transformers import TrainerCallback
+
+    from tailkeep.integrations.resume import restore_state, save_state
+
+    class LossStateCallback(TrainerCallback):
+        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            del control, kwargs
+            restore_state(loss, args, state, resume_from)
+
+        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            del control, kwargs
+            save_state(loss, args, state)
+
+    return LossStateCallback()
 
 
 class _WeightedModel:

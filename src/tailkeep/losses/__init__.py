@@ -7,6 +7,7 @@ Hugging Face model: `attach`.
 from tailkeep.losses.adaptive import dynamic_truncation, scheduled_truncation, target_kept_fraction
 from tailkeep.losses.cross_entropy import TruncatedCrossEntropyLoss, weighted_cross_entropy
 from tailkeep.losses.hf.attach import attach, detach, is_attached, read_stats, weighting_of, without_attached_loss
+from tailkeep.losses.hf.checkpoint import load_loss_state, save_loss_state
 from tailkeep.losses.linear import (
     LossStats,
     explain_engine,
@@ -52,12 +53,14 @@ __all__ = [
     "linear_token_nll",
     "linear_truncated_cross_entropy",
     "linear_weighted_cross_entropy",
+    "load_loss_state",
     "mile",
     "named_weighting",
     "random_matched",
     "random_truncation",
     "read_stats",
     "reduce_nll",
+    "save_loss_state",
     "scheduled_truncation",
     "stm",
     "target_kept_fraction",

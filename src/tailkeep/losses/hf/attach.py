@@ -113,7 +113,7 @@ def detach(model: ModelT) -> ModelT:
     Raises:
         ConfigError: nothing is attached, or another library has changed the classes since.
     """
-    _of(model)
+    attachment_of(model)
     parts = [module for module in model.modules() if role_of(module) is not None]
     for module in parts:
         restore(module)
@@ -136,7 +136,7 @@ def read_stats(model: nn.Module) -> dict[str, float]:
     Raises:
         ConfigError: nothing is attached.
     """
-    return _of(model).monitor.read()
+    return attachment_of(model).monitor.read()
 
 
 def weighting_of(model: nn.Module) -> Weighting:
@@ -145,7 +145,7 @@ def weighting_of(model: nn.Module) -> Weighting:
     Raises:
         ConfigError: nothing is attached.
     """
-    return _of(model).weighting
+    return attachment_of(model).weighting
 
 
 @contextlib.contextmanager
@@ -155,7 +155,7 @@ def without_attached_loss(model: nn.Module) -> Iterator[None]:
     Raises:
         ConfigError: nothing is attached.
     """
-    attachment = _of(model)
+    attachment = attachment_of(model)
     attachment.num_bypasses += 1
     try:
         yield
@@ -163,7 +163,12 @@ def without_attached_loss(model: nn.Module) -> Iterator[None]:
         attachment.num_bypasses -= 1
 
 
-def _of(model: nn.Module) -> Attachment:
+def attachment_of(model: nn.Module) -> Attachment:
+    """What `attach` left on `model`, or on a model that it wraps.
+
+    Raises:
+        ConfigError: nothing is attached.
+    """
     for module in model.modules():
         if role_of(module) == "model":
             attachment: Attachment = module.__dict__["_tailkeep"]

@@ -5,6 +5,7 @@ sums on the device with one synchronisation per reading; a training step waits f
 """
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +51,15 @@ class Monitor:
         self.sums = None
         means = {name: total / targets for name, total in zip(_NAMES, totals, strict=True)} if targets else {}
         return means | ({"targets": targets} if targets else {})
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps, so that a resumed run has the statistics of an uninterrupted one."""
+        return {name: getattr(self, name) for name in ("sums", "streak", "calls", "warned")}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Resume where `state_dict` was called."""
+        for name in ("sums", "streak", "calls", "warned"):
+            setattr(self, name, state[name])
 
     def _watch(self, kept_fraction: Tensor, targets: Tensor) -> None:
         streak = torch.zeros_like(targets) if self.streak is None else self.streak.to(targets.device)
