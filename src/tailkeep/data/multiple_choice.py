@@ -25,11 +25,15 @@ _ANSWER_MARKER = "#### "
 
 @dataclass(frozen=True)
 class MultipleChoice:
-    """A query and its possible answers: `choices[gold]` is correct. In a minimal pair `query` is empty."""
+    """A query and its possible answers: `choices[gold]` is correct. In a minimal pair `query` is empty.
+
+    `query_without_context` leaves out the text that the answer is to be found in: how likely a choice is without it.
+    """
 
     query: str
     choices: tuple[str, ...]
     gold: int
+    query_without_context: str | None = None
 
 
 def read_choices(path: Path, *, skip: int = 0, limit: int | None = None, seed: int = 0) -> list[MultipleChoice]:
@@ -38,8 +42,9 @@ def read_choices(path: Path, *, skip: int = 0, limit: int | None = None, seed: i
     The first `skip` items are left out, such as those that a model trains on.
 
     A line is {query, choices, gold} (`gold` is the 0-based index of the correct choice; a query with a line that begins
-    with `Question:` gets a line `Answer:`), or a GSM8K problem {question, answer}: its answer is the number after
-    `####`, and the answers of three other problems, sampled by `seed`, are the wrong choices, so chance is 1/4.
+    with `Question:` gets a line `Answer:`), perhaps with a `query_without_context`, or it is a GSM8K problem
+    {question, answer}: its answer is the number after `####`, and the answers of three other problems, sampled by
+    `seed`, are the wrong choices, so chance is 1/4.
 
     Raises:
         InputError: the file cannot be read, holds no item, or a line is not of these forms; the message names it.
@@ -136,7 +141,11 @@ def _parse_choice(where: str, item: Mapping[str, Any]) -> MultipleChoice:
         raise InputError(f"{where}: 'choices' is {choices!r}. Give a list of two or more texts, none of them empty.")
     if isinstance(gold, bool) or not isinstance(gold, int) or not 0 <= gold < len(choices):
         raise InputError(f"{where}: 'gold' is {gold!r}. Give the index of the correct choice, from 0.")
-    return MultipleChoice(_format_query(query), tuple(check_unicode(choice, where).strip() for choice in choices), gold)
+    bare = None
+    if item.get("query_without_context") is not None:
+        bare = _format_query(_text(item, "query_without_context", where))
+    texts = tuple(check_unicode(choice, where).strip() for choice in choices)
+    return MultipleChoice(_format_query(query), texts, gold, bare)
 
 
 def _parse_pair(where: str, item: Mapping[str, Any]) -> MultipleChoice:

@@ -10,6 +10,7 @@ from tailkeep.metrics.calibration import (
     perplexity,
     share_above,
 )
+from tailkeep.metrics.classification import choice_credit, choice_log_odds, macro_f1
 from tailkeep.metrics.divergence import (
     distinct_share,
     entropy,
@@ -142,6 +143,8 @@ __all__ = [
     "band_coverage",
     "binomial_interval",
     "bootstrap_interval",
+    "choice_credit",
+    "choice_log_odds",
     "class_entropy",
     "classes_alive",
     "confidence_gap",
@@ -177,6 +180,7 @@ __all__ = [
     "kr_parts",
     "kr_rows",
     "kr_standardised_margin",
+    "macro_f1",
     "manifold_coverage",
     "margin_limit",
     "mcnemar",

@@ -89,11 +89,24 @@ TEXT_METRICS: Mapping[str, Metric] = {
 _DOWNSTREAM = "downstream."
 _TESTS: Mapping[str, tuple[str, str, Better]] = {
     "": ("", "Share of items whose correct choice is the most likely, by summed ln p.", "higher"),
+    "calibrated": (
+        ", calibrated",
+        "Share of items whose correct choice gains the most ln p from the query's context.",
+        "higher",
+    ),
+    "calibrated_log_odds": (
+        ", calibrated log-odds",
+        "Nats: of the correct choice among all, by what each gains from the query's context; mean over items.",
+        "higher",
+    ),
+    "calibrated_macro_f1": (", calibrated F1", "Mean of the classes' F1, by what each gains from context.", "higher"),
     "chance": (", chance", "Accuracy of guessing.", None),
     "cut": (", truncated", "Share of items whose query was truncated at the start.", None),
     "high": (", upper bound", "Of the 95 % Wilson interval over items.", None),
     "items": (", items", "Number of items of the accuracy.", None),
+    "log_odds": (", log-odds", "Nats: of the correct choice among all, by summed ln p; mean over items.", "higher"),
     "low": (", lower bound", "Of the 95 % Wilson interval over items.", None),
+    "macro_f1": (", F1", "Mean of the classes' F1, by summed ln p.", "higher"),
     "per_byte": (" by byte", "Share of items whose correct choice is the most likely by ln p per byte.", "higher"),
 }
 """Metrics of a downstream test: last part of the name -> title, note and direction."""

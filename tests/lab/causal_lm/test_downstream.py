@@ -9,10 +9,15 @@ from tailkeep import lab
 from tailkeep.data import MultipleChoice, write_tasks
 from tailkeep.errors import ConfigError, FingerprintError
 from tailkeep.lab.causal_lm.data_config import Downstream
-from tailkeep.lab.causal_lm.downstream import choice_rows, choice_scores, downstream_metrics, evaluate_model, read_tests
+from tailkeep.lab.causal_lm.downstream import choice_rows, choice_scores, evaluate_model, measure_downstream, read_tests
 from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer
+from tailkeep.metrics import choice_log_odds, macro_f1
 from tests.harness import evaluate, sums_of
 from tests.lab.causal_lm.tiny import config_tree, write_stories
+
+
+def downstream_metrics(network, tokenizer, tests, *, positions=64):
+    return measure_downstream(network, tokenizer, tests, positions=positions).metrics
 
 
 def uniform(network):
@@ -62,6 +67,31 @@ def test_accuracy_comes_with_its_interval_chance_and_number(network, tokenizer):
         network, tokenizer, {"own": [MultipleChoice("q", ("a", "b", "c", "d"), 0), ITEMS[0]]}, positions=64
     )
     assert three["downstream.own.chance"] == (1 / 4 + 1 / 2) / 2
+
+
+def pubmedqa(number, gold):
+    query = f"Context: Ann saw {number} cats.\nQuestion: Did she?"
+    return MultipleChoice(query, ("yes", "no", "maybe"), gold, "Question: Did she?")
+
+
+def test_calibration_takes_off_what_a_choice_scores_without_the_context(network, tokenizer):
+    items = [pubmedqa(number, gold) for number, gold in enumerate((0, 1, 2, 0))]
+    measured = measure_downstream(network, tokenizer, {"own": items}, positions=64)
+    with_context = choice_scores(network, tokenizer, items, positions=64)[0]
+    bare = [MultipleChoice("Question: Did she?", item.choices, item.gold) for item in items]
+    without = choice_scores(network, tokenizer, bare, positions=64)[0]
+    expected = [choice_log_odds(a - b, i.gold) for a, b, i in zip(with_context, without, items, strict=True)]
+    table = measured.tables["downstream"]["own"]
+    assert table["calibrated_log_odds"] == pytest.approx(expected)
+    assert measured.metrics["downstream.own.calibrated_log_odds"] == pytest.approx(np.mean(expected))
+    guesses = [int((a - b).argmax()) for a, b in zip(with_context, without, strict=True)]
+    assert measured.metrics["downstream.own.calibrated_macro_f1"] == macro_f1(guesses, [0, 1, 2, 0])
+
+
+def test_without_common_choices_or_bare_queries_neither_f1_nor_calibration_is_given(network, tokenizer):
+    metrics = downstream_metrics(network, tokenizer, {"own": [pubmedqa(1, 0), ITEMS[0]]}, positions=64)
+    assert "downstream.own.log_odds" in metrics
+    assert not [name for name in metrics if "calibrated" in name or "macro_f1" in name]
 
 
 def test_all_choices_are_judged_from_one_place(tokenizer):

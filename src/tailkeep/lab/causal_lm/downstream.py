@@ -4,9 +4,10 @@ Rule: one way of scoring for all of them, ln p of a choice given its query. Answ
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +15,8 @@ import torch
 from tailkeep.data import MultipleChoice, read_choices, read_minimal_pairs
 from tailkeep.lab.causal_lm.data_config import Downstream
 from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, Ids
-from tailkeep.metrics import binomial_interval
+from tailkeep.lab.protocols import Measurement
+from tailkeep.metrics import binomial_interval, choice_credit, choice_log_odds, macro_f1
 from tailkeep.scoring import token_log_probs
 from tailkeep.scoring.loading import load_network, load_tokenizer, local_folder, max_positions_of
 
@@ -41,7 +43,7 @@ def read_tests(settings: Downstream | None) -> DownstreamTests:
 
 
 def evaluate_model(path: Path, tests: DownstreamTests) -> dict[str, float]:
-    """`downstream_metrics` of the model in the folder `path`, or the hub's, in float32, on a GPU if there is one.
+    """The metrics of `measure_downstream` of the model in the folder `path`, or the hub's, in float32, on a GPU if any.
 
     Raises:
         InputError: it cannot be found or read.
@@ -49,37 +51,72 @@ def evaluate_model(path: Path, tests: DownstreamTests) -> dict[str, float]:
     folder = local_folder(path, key="--model")
     tokenizer = DocumentTokenizer(load_tokenizer(folder, key="--model"), append_eos=False)
     network = load_network(folder).to("cuda" if torch.cuda.is_available() else "cpu")
-    return downstream_metrics(network, tokenizer, tests, positions=max_positions_of(network))
+    return dict(measure_downstream(network, tokenizer, tests, positions=max_positions_of(network)).metrics)
 
 
-def downstream_metrics(
+def measure_downstream(
     network: Any, tokenizer: DocumentTokenizer, tests: DownstreamTests, *, positions: int | None
-) -> dict[str, float]:
+) -> Measurement:
     """For each test `downstream.NAME`, its accuracy by summed ln p, and beside it
 
     `.low`, `.high` (95 % Wilson interval over items), `.chance`, `.items`, `.per_byte` (accuracy by ln p divided by the
-    bytes of the choice, which does not favour short ones) and `.cut` (share of items whose query was
-    truncated at its beginning, to fit `positions`).
+    bytes of the choice, which does not favour short ones), `.log_odds` (of the correct choice among all, in nats, mean
+    over items) and `.cut` (share of items whose query was truncated at its beginning, to fit `positions`). Where all
+    items have the same choices, `.macro_f1`. Where all have a `query_without_context`, `.calibrated`,
+    `.calibrated_log_odds` and `.calibrated_macro_f1`: by ln p of a choice given the query minus ln p of it given that.
+
+    The table `downstream` has each item's log-odds and whether it is answered correctly, by which models are compared.
     """
     metrics: dict[str, float] = {}
+    table: dict[str, Any] = {}
     for name, items in tests.items():
         scores, num_truncated = choice_scores(network, tokenizer, items, positions=positions)
-        num_right = sum(_right(row, item.gold) for row, item in zip(scores, items, strict=True))
         per_byte = sum(
-            _right(row / [len(choice.encode()) for choice in item.choices], item.gold)
+            choice_credit(row / [len(choice.encode()) for choice in item.choices], item.gold)
             for row, item in zip(scores, items, strict=True)
         )
-        accuracy, low, high = binomial_interval(num_right, len(items))
+        summary = _summary(scores, items)
+        accuracy, low, high = binomial_interval(sum(summary.credits), len(items))
+        test = f"downstream.{name}"
         metrics |= {
-            f"downstream.{name}": accuracy,
-            f"downstream.{name}.low": low,
-            f"downstream.{name}.high": high,
-            f"downstream.{name}.chance": float(np.mean([1 / len(item.choices) for item in items])),
-            f"downstream.{name}.items": float(len(items)),
-            f"downstream.{name}.per_byte": per_byte / len(items),
-            f"downstream.{name}.cut": num_truncated / len(items),
+            test: accuracy,
+            f"{test}.low": low,
+            f"{test}.high": high,
+            f"{test}.chance": float(np.mean([1 / len(item.choices) for item in items])),
+            f"{test}.items": float(len(items)),
+            f"{test}.per_byte": per_byte / len(items),
+            f"{test}.cut": num_truncated / len(items),
+            f"{test}.log_odds": float(np.mean(summary.log_odds)),
         }
-    return metrics
+        metrics |= {} if summary.macro_f1 is None else {f"{test}.macro_f1": summary.macro_f1}
+        table[name] = {"log_odds": summary.log_odds, "right": summary.credits}
+        bare = [replace(item, query=item.query_without_context) for item in items if item.query_without_context]
+        if len(bare) == len(items):
+            without = choice_scores(network, tokenizer, bare, positions=positions)[0]
+            summary = _summary([row - base for row, base in zip(scores, without, strict=True)], items)
+            metrics[f"{test}.calibrated"] = sum(summary.credits) / len(items)
+            metrics[f"{test}.calibrated_log_odds"] = float(np.mean(summary.log_odds))
+            metrics |= {} if summary.macro_f1 is None else {f"{test}.calibrated_macro_f1": summary.macro_f1}
+            table[name] |= {"calibrated_log_odds": summary.log_odds, "calibrated_right": summary.credits}
+    return Measurement(metrics, {"downstream": table} if table else {})
+
+
+class _Summary(NamedTuple):
+    """What one way of scoring says of each item, and of all."""
+
+    credits: list[float]
+    log_odds: list[float]
+    macro_f1: float | None
+
+
+def _summary(scores: Sequence[np.ndarray], items: Sequence[MultipleChoice]) -> _Summary:
+    golds = [item.gold for item in items]
+    alike = len({item.choices for item in items}) == 1
+    return _Summary(
+        [choice_credit(row, gold) for row, gold in zip(scores, golds, strict=True)],
+        [choice_log_odds(row, gold) for row, gold in zip(scores, golds, strict=True)],
+        macro_f1([int(row.argmax()) for row in scores], golds) if alike else None,
+    )
 
 
 def choice_scores(
@@ -120,9 +157,3 @@ def choice_rows(item: MultipleChoice, tokenizer: DocumentTokenizer) -> tuple[int
     shared = min(len(context), *(len(row) - 1 for row in rows))
     same = np.all([row[:shared] == context[:shared] for row in rows], axis=0)
     return max(1, int(shared if same.all() else same.argmin())), rows
-
-
-def _right(scores: np.ndarray, gold: int) -> float:
-    """1 if the gold choice is the most likely, its share of a tie for that, 0 otherwise."""
-    best = np.flatnonzero(scores == scores.max())
-    return 1 / len(best) if gold in best else 0.0

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailkeep.lab.causal_lm.dataset import PeopleCounter, Truth
-from tailkeep.lab.causal_lm.downstream import DownstreamTests, downstream_metrics
+from tailkeep.lab.causal_lm.downstream import DownstreamTests, measure_downstream
 from tailkeep.lab.causal_lm.kr_eval import KREvaluator
 from tailkeep.lab.causal_lm.model import LanguageModel
 from tailkeep.lab.causal_lm.tokenizer import Ids
@@ -107,13 +107,14 @@ class TextMeasure:
         held_out = self._log_probs(model, self.held_out)
         log_probs = {view: self._generated_log_probs(model, tokens) for view, tokens in samples.items()}
         knowledge = self.kr_evaluator.measure(model.log_probs, model.tokenizer.encode_without_eos)
+        tests = measure_downstream(model.network, model.tokenizer, self.tests, positions=self.positions)
         metrics = {
             "held_out_nll": -float(held_out.mean()),
             "held_out_above_90": share_above(held_out, 0.9),
             "held_out_above_99": share_above(held_out, 0.99),
             **self._tempered(model),
             **knowledge.metrics,
-            **downstream_metrics(model.network, model.tokenizer, self.tests, positions=self.positions),
+            **tests.metrics,
         }
         for view, tokens in samples.items():
             shape = {**self._shape(tokens), "own_perplexity": perplexity(log_probs[view]), **self._truth(tokens)}
@@ -123,7 +124,7 @@ class TextMeasure:
             "confidence": confidence_table(held_out, log_probs["common"]),
             "tail": self._tail(samples["common"]),
         }
-        return Measurement(metrics, {**tables, **knowledge.tables})
+        return Measurement(metrics, {**tables, **knowledge.tables, **tests.tables})
 
     def _log_probs(self, model: LanguageModel, data: TokenData) -> np.ndarray:
         rows = training_rows(data, block=self.block, joined=self.joined)
