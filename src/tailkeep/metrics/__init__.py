@@ -9,6 +9,7 @@ from tailkeep.metrics.calibration import (
     fit_temperature,
     perplexity,
     share_above,
+    worst_decile_mean,
 )
 from tailkeep.metrics.classification import choice_credit, choice_log_odds, macro_f1
 from tailkeep.metrics.divergence import (
@@ -80,6 +81,7 @@ from tailkeep.metrics.knowledge_comparison import (
     standardised_margin_failure,
     standardised_margin_interval,
 )
+from tailkeep.metrics.self_similarity import self_bleu, vendi_score
 from tailkeep.metrics.theory import (
     DRIFT_REGIMES,
     FIT_LIMIT,
@@ -202,6 +204,7 @@ __all__ = [
     "replaced_error",
     "required_real_share",
     "sample_by_weight",
+    "self_bleu",
     "share_above",
     "share_interval",
     "sliced_wasserstein",
@@ -218,6 +221,8 @@ __all__ = [
     "unigram_counts",
     "unseen_mass",
     "variance_growth",
+    "vendi_score",
     "wide_edit_error",
+    "worst_decile_mean",
     "zipf_slope",
 ]

@@ -55,6 +55,15 @@ def share_above(log_probs: ArrayLike, threshold: float) -> float:
     return float(np.mean(values > limit)) if values.size else float("nan")
 
 
+def worst_decile_mean(nll: ArrayLike) -> float:
+    """The mean of the largest tenth of `nll` (n,), at least one value: what the tail of the text costs a model.
+
+    NaN where there is none.
+    """
+    values = np.sort(np.asarray(nll, dtype=np.float64).ravel())
+    return float(values[-math.ceil(values.size / 10) :].mean()) if values.size else math.nan
+
+
 def perplexity(log_probs: ArrayLike) -> float:
     """exp of the mean negative log-probability: 1 for a text predicted with certainty. NaN for no tokens.
 

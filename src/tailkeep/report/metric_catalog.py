@@ -21,6 +21,14 @@ METRICS: Mapping[str, Metric] = {
         "higher",
         True,
     ),
+    "held_out_nll_worst_tokens": Metric(
+        "Held-out NLL, worst tokens", "Nats per token, over the tenth of the held-out tokens with the highest.", "lower"
+    ),
+    "held_out_nll_worst_rows": Metric(
+        "Held-out NLL, worst rows",
+        "Nats per token, over the tenth of the held-out documents, or blocks of joined text, with the highest.",
+        "lower",
+    ),
     "kr_standardised_margin": Metric(
         "KR-test, standardised margin",
         "Mean over standard deviation, over questions, of how much more likely the true sentence is.",
@@ -40,6 +48,12 @@ METRICS: Mapping[str, Metric] = {
     "distinct_2": Metric("Distinct-2", "Distinct 2-grams as a share of all 2-grams of the samples.", "higher"),
     "distinct_3": Metric("Distinct-3", "Distinct 3-grams as a share of all 3-grams of the samples.", "higher"),
     "distinct_4": Metric("Distinct-4", "Distinct 4-grams as a share of all 4-grams of the samples.", "higher", True),
+    "self_bleu": Metric(
+        "Self-BLEU",
+        "Mean BLEU-4 of each sample with the others as references; 1 if all occur twice.",
+        "lower",
+    ),
+    "vendi": Metric("Vendi score", "Effective number of different samples, by 1- to 4-grams of words.", "higher"),
     "kl_sample_real": Metric("KL(samples ‖ real)", "Nats, over unigram histograms.", "lower"),
     "kl_real_sample": Metric(
         "KL(real ‖ samples)", "Nats, over unigram histograms; large if the tail is lost.", "lower"

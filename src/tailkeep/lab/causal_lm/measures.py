@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -32,8 +33,11 @@ from tailkeep.metrics import (
     kl_divergence,
     ngram_kl,
     perplexity,
+    self_bleu,
     share_above,
     unigram_counts,
+    vendi_score,
+    worst_decile_mean,
 )
 from tailkeep.scoring import tempered_nll, token_log_probs
 
@@ -45,15 +49,15 @@ def words_of(texts: Sequence[str]) -> list[str]:
     return [word for text in texts for word in _WORD.findall(text)]
 
 
-def generated_words(tokens: TokenData) -> list[str]:
-    """The words that the model generated, without prompts; a word that begins in the prompt does not count."""
-    texts = []
+def generated_words(tokens: TokenData) -> list[list[str]]:
+    """The words that the model generated in each document; a word that begins in the prompt does not count."""
+    words = []
     for document, prompt_length in zip(tokens.documents, tokens.prompts, strict=True):
         whole, prompt = tokens.tokenizer.decode(document), tokens.tokenizer.decode(document[:prompt_length])
         tail = whole[len(prompt) :] if whole.startswith(prompt) else whole
         begun = _WORD.match(tail) if prompt[-1:].isalnum() else None
-        texts.append(tail[begun.end() :] if begun else tail)
-    return words_of(texts)
+        words.append(_WORD.findall(tail[begun.end() :] if begun else tail))
+    return words
 
 
 def coverage_of(words: Sequence[str], real: Mapping[str, int]) -> list[CoverageBand]:
@@ -104,7 +108,8 @@ class TextMeasure:
             return self._measure(model, samples)
 
     def _measure(self, model: LanguageModel, samples: Mapping[str, TokenData]) -> Measurement:
-        held_out = self._log_probs(model, self.held_out)
+        rows = self._log_probs(model, self.held_out)
+        held_out = np.concatenate(rows)
         log_probs = {view: self._generated_log_probs(model, tokens) for view, tokens in samples.items()}
         knowledge = self.kr_evaluator.measure(model.log_probs, model.tokenizer.encode_without_eos)
         tests = measure_downstream(model.network, model.tokenizer, self.tests, positions=self.positions)
@@ -112,6 +117,8 @@ class TextMeasure:
             "held_out_nll": -float(held_out.mean()),
             "held_out_above_90": share_above(held_out, 0.9),
             "held_out_above_99": share_above(held_out, 0.99),
+            "held_out_nll_worst_tokens": worst_decile_mean(-held_out),
+            "held_out_nll_worst_rows": worst_decile_mean([-row.mean(dtype=np.float64) for row in rows if len(row)]),
             **self._tempered(model),
             **knowledge.metrics,
             **tests.metrics,
@@ -126,13 +133,13 @@ class TextMeasure:
         }
         return Measurement(metrics, {**tables, **knowledge.tables, **tests.tables})
 
-    def _log_probs(self, model: LanguageModel, data: TokenData) -> np.ndarray:
+    def _log_probs(self, model: LanguageModel, data: TokenData) -> list[np.ndarray]:
         rows = training_rows(data, block=self.block, joined=self.joined)
         scored = token_log_probs(model.network, rows, pad=model.tokenizer.pad)
         if not self.answers:
-            return np.concatenate(scored)
+            return list(scored)
         firsts = first_targets(data, block=self.block)
-        return np.concatenate([row[first - 1 :] for row, first in zip(scored, firsts, strict=True)])
+        return [row[first - 1 :] for row, first in zip(scored, firsts, strict=True)]
 
     def _generated_log_probs(self, model: LanguageModel, data: TokenData) -> np.ndarray:
         """Of the generated tokens, not of the prompts."""
@@ -175,6 +182,8 @@ class TextMeasure:
             **{f"distinct_{n}": distinct_n(generated, n) for n in GRAMS},
             **self._divergences(generated),
             **self._coverage(tokens),
+            "self_bleu": self_bleu(generated_words(tokens)),
+            "vendi": vendi_score(generated_words(tokens)),
         }
 
     def _divergences(self, generated: Sequence[Ids]) -> dict[str, float]:
@@ -190,9 +199,13 @@ class TextMeasure:
         return metrics
 
     def _coverage(self, tokens: TokenData) -> dict[str, float]:
-        bands = coverage_of(generated_words(tokens), self._real_words)
+        bands = coverage_of(self._words(tokens), self._real_words)
         covered = {f"coverage_{band.name}": band.covered for band in bands if band.types}
         return covered | {f"coverage_{band.name}_expected": band.expected for band in bands if band.types}
+
+    @staticmethod
+    def _words(tokens: TokenData) -> list[str]:
+        return list(chain.from_iterable(generated_words(tokens)))
 
     def _texts_of(self, data: TokenData) -> Sequence[Ids]:
         return [data.ids] if self.joined else data.documents
@@ -216,7 +229,7 @@ class TextMeasure:
         if self.people is not None:
             texts = [tokens.tokenizer.decode(document) for document in tokens.documents]
             return {"kind": "people", "real": self._real_people, "counts": self.people(texts).tolist()}
-        bands = [band for band in coverage_of(generated_words(tokens), self._real_words) if band.types][::-1]
+        bands = [band for band in coverage_of(self._words(tokens), self._real_words) if band.types][::-1]
         return {
             "kind": "words",
             "names": [band.name for band in bands],
