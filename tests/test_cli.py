@@ -104,6 +104,18 @@ def test_a_report_can_be_written_again_from_the_run_alone(tailkeep, recipe, tmp_
     assert (tmp_path / "run" / "report.html").is_file()
 
 
+def test_a_pack_is_reported_on_like_its_run_and_stays_as_it_is(tailkeep, recipe, tmp_path):
+    _, of_run, _ = tailkeep("lab", recipe, "--out", tmp_path / "run", "--workers", 1)
+    code, out, err = tailkeep("pack", tmp_path / "run")
+    assert (code, err) == (0, "")
+    assert re.fullmatch(rf"pack: {tmp_path / 'run-pack'} \(6 generations, \d+ kB\)\n", out)
+    files = sorted((tmp_path / "run-pack").rglob("*"))
+    code, of_pack, err = tailkeep("report", tmp_path / "run-pack")
+    assert (code, err) == (0, "")
+    assert of_run == f"{of_pack}report: {tmp_path / 'run' / 'report.html'}\n"
+    assert sorted((tmp_path / "run-pack").rglob("*")) == files
+
+
 def test_a_run_is_shown_with_its_name_and_its_arms(tailkeep, recipe, tmp_path):
     tailkeep("lab", recipe, "--out", tmp_path / "run", "--workers", 1)
     code, out, err = tailkeep("show", tmp_path / "run")

@@ -90,6 +90,17 @@ def redact(text: str) -> str:
     return _ASSIGNED.sub(_hide_assigned, text)
 
 
+# Of an absolute path in YAML all but the last two parts, and always the name of a user.
+_FOLDERS = re.compile(
+    r"""(?m)(?:(?<=[:-] )|(?<=[:-] ['"]))/(?:(?:home|Users)/[^/\n]+(?=/))?[^\n]*?(?=(?:/[^/\n]+){1,2}$)"""
+)
+
+
+def without_folders(config: str) -> str:
+    """The YAML text `config` with absolute paths shortened to their last two parts, for what may be published."""
+    return _FOLDERS.sub("…", config)
+
+
 def redact_tree(value: Any) -> Any:
     """`value` (mappings, sequences and scalars) with what secret keys hold hidden and every string redacted.
 

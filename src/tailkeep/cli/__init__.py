@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from tailkeep import __version__
-from tailkeep.cli import audit, downstream, edit, kr_test, lab, select, world
+from tailkeep.cli import audit, downstream, edit, kr_test, lab, pack, select, world
 from tailkeep.cli import report as reading
 from tailkeep.cli.output import Redacted, print_internal_error, print_interrupted
 from tailkeep.errors import ExitCode, TailkeepError
@@ -56,7 +56,8 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
         raise typer.Exit
 
 
-for _command in (lab.lab, edit.edit, audit.audit, select.select, reading.report, reading.show, world.world):
+_COMMANDS = (lab.lab, edit.edit, audit.audit, select.select, reading.report, reading.show, pack.pack, world.world)
+for _command in _COMMANDS:
     app.command()(_command)
 app.add_typer(kr_test.app)
 app.add_typer(downstream.app)

@@ -8,7 +8,10 @@ from rich.console import Console
 
 
 def report(directory: Annotated[Path, typer.Argument(metavar="DIR", help="A run directory.")]) -> None:
-    """Rewrite the report of a run: report.html, and for the laboratory also figures/ and tables/."""
+    """Rewrite the report of a run: report.html, and for the laboratory also figures/ and tables/.
+
+    Of a pack only the summary is printed.
+    """
     from tailkeep import report as reports
 
     match _kind(directory):
@@ -46,12 +49,14 @@ def show(
 
 
 def print_report(directory: Path) -> None:
-    """Write the report of a laboratory run, and print its summary."""
+    """Write the report of a laboratory run, and print its summary. Of a pack, which stays small, only print it."""
     from tailkeep import report as reports
+    from tailkeep.runs import RunDirectory
 
-    page = reports.write(directory)
+    page = None if RunDirectory.open(directory).record.packed else reports.write(directory)
     reports.print_summary(directory, Console())
-    print(f"report: {page}")
+    if page is not None:
+        print(f"report: {page}")
 
 
 def _kind(directory: Path) -> str:

@@ -7,7 +7,7 @@ Rule: one process at a time works on it, and everything outside `cells/` can be 
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -96,15 +96,17 @@ class RunDirectory:
 
     def collect(self) -> None:
         """Rebuild `metrics.jsonl` and `timings.jsonl` from finished cells."""
-        cells = self.generation_dirs()
-        names = ("arm", "seed", "generation", "learner")
-        rows = [cell.metrics() for cell in cells]
-        flat = [{**{name: row[name] for name in names}, **row["metrics"]} for row in rows]
-        times = [
-            {"arm": cell.arm, "seed": cell.seed, "generation": cell.generation, **cell.timings()} for cell in cells
-        ]
-        self.storage.write_text(self.path / "metrics.jsonl", _lines(flat))
-        self.storage.write_text(self.path / "timings.jsonl", _lines(times))
+        for name, text in collected(self.generation_dirs()).items():
+            self.storage.write_text(self.path / name, text)
+
+
+def collected(cells: Sequence[GenerationDir]) -> dict[str, str]:
+    """The texts of `metrics.jsonl` and `timings.jsonl`: one line for each of the finished `cells`."""
+    names = ("arm", "seed", "generation", "learner")
+    rows = [cell.metrics() for cell in cells]
+    flat = [{**{name: row[name] for name in names}, **row["metrics"]} for row in rows]
+    times = [{"arm": cell.arm, "seed": cell.seed, "generation": cell.generation, **cell.timings()} for cell in cells]
+    return {"metrics.jsonl": _lines(flat), "timings.jsonl": _lines(times)}
 
 
 def _lines(rows: list[dict[str, Any]]) -> str:

@@ -16,13 +16,17 @@ from tailkeep.sanitize import redact_tree
 
 
 class RunRecord(Settings):
-    """The content of `run.json`. `fingerprint` is the hash of `sources`, of which the results are a function."""
+    """The content of `run.json`. `fingerprint` is the hash of `sources`, of which the results are a function.
+
+    `packed` is true in a pack: a run without its models and whole texts (see `runs.pack`), which nothing continues.
+    """
 
     kind: str
     fingerprint: str
     sources: dict[str, Any]
     versions: dict[str, str]
     seeds: tuple[int, ...]
+    packed: bool = False
 
     @classmethod
     def of(
@@ -53,7 +57,12 @@ class RunRecord(Settings):
 
         Raises:
             FingerprintError: it came from something else; the message says what differs.
+            InputError: it is a pack.
         """
+        if existing.packed:
+            raise InputError(
+                f"{where} holds a pack, which is reported on and merged, not continued. Give another --out."
+            )
         if (existing.fingerprint, existing.kind) == (self.fingerprint, self.kind):
             return
         old, new = ({**record.sources, "kind": record.kind} for record in (existing, self))
@@ -78,7 +87,7 @@ class RunRecord(Settings):
 
     def text(self) -> str:
         """The record as JSON, one key a line."""
-        return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+        return json.dumps(self.model_dump(mode="json", exclude_defaults=True), indent=2, ensure_ascii=False) + "\n"
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -8,10 +8,10 @@ import torch
 from tailkeep.data import Question
 from tailkeep.lab.causal_lm.config import Generation
 from tailkeep.lab.causal_lm.kr_eval import KREvaluator
-from tailkeep.lab.causal_lm.measures import TextMeasure
+from tailkeep.lab.causal_lm.measures import TextMeasure, nll_by_document
 from tailkeep.lab.causal_lm.model import LanguageModel
 from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, train_tokenizer
-from tailkeep.lab.causal_lm.tokens import TokenData
+from tailkeep.lab.causal_lm.tokens import TokenData, first_targets, training_rows
 from tailkeep.scoring import encode_question
 from tests.lab.causal_lm.tiny import STORIES
 
@@ -211,3 +211,26 @@ def test_without_a_world_the_tail_is_words_by_frequency(network, tokenizer, stor
     assert all(0 <= count <= types for count, types in zip(tail["counts"], tail["real"], strict=True))
     for name, count, types in zip(tail["names"], tail["counts"], tail["real"], strict=True):
         assert count == pytest.approx(measured.metrics[f"common.coverage_{name}"] * types)
+
+
+@pytest.mark.parametrize("joined", [True, False])
+def test_the_nll_per_document_adds_up_and_belongs_to_its_document(tokenizer, joined):
+    lengths, prompts = [3, 1, 20, 2], [0, 0, 5, 0]
+    documents = [np.full(length, number, np.int32) for number, length in enumerate(lengths)]
+    data = TokenData.from_documents(documents, tokenizer, prompts=prompts)
+    rows = training_rows(data, block=4, joined=joined)
+    log_probs = np.concatenate([-row[1:].astype(np.float32) for row in rows])
+    table = nll_by_document(log_probs, data, joined=joined, answers=False)
+    assert table["tokens"] == ([2, 1, 20, 2] if joined else [2, 0, 19, 1])
+    # ln p is the negative of the document's number.
+    assert table["nll"] == [number * count for number, count in enumerate(table["tokens"])]
+
+
+def test_the_nll_per_document_leaves_prompts_out(tokenizer):
+    documents = [np.arange(12, dtype=np.int32), np.arange(3, dtype=np.int32)]
+    data = TokenData.from_documents(documents, tokenizer, prompts=[5, 1])
+    rows = zip(training_rows(data, block=4, joined=False), first_targets(data, block=4), strict=True)
+    log_probs = np.concatenate([-row[first:].astype(np.float32) for row, first in rows])
+    table = nll_by_document(log_probs, data, joined=False, answers=True)
+    assert table["tokens"] == [7, 2]
+    assert table["nll"] == [sum(range(5, 12)), 3.0]

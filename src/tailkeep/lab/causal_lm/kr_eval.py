@@ -70,6 +70,7 @@ class KREvaluator:
         table: dict[str, Any] = {
             "file": self._digest(),
             "numbers": numbers,
+            "locations": [question.location for question in questions],
             "margins": margins.common.tolist(),
             "rows": [row.to_dict() for row in rows],
         }

@@ -4,6 +4,7 @@ Rule: likelihood is cross-entropy whatever the loss; samples are fresh and of a 
 and digits, so that tokenizers can be compared.
 """
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -42,6 +43,7 @@ from tailkeep.metrics import (
 from tailkeep.scoring import tempered_nll, token_log_probs
 
 _WORD = re.compile(r"\w+")
+Floats = NDArray[np.float32]
 
 
 def words_of(texts: Sequence[str]) -> list[str]:
@@ -69,6 +71,26 @@ def coverage_of(words: Sequence[str], real: Mapping[str, int]) -> list[CoverageB
     for word, count in sampled.items():
         counts[types.get(word, -1)] += count
     return band_coverage(np.array([*real.values(), 0], np.int64), counts)
+
+
+def nll_by_document(log_probs: Floats, data: TokenData, *, joined: bool, answers: bool) -> dict[str, Any]:
+    """The table `held_out`: per document its scored tokens and the sum of their NLL, in nats; `text` identifies them.
+
+    `log_probs` (targets,) are those of `training_rows(data)` in order, with `answers` without the tokens of prompts.
+    """
+    owners = np.repeat(np.arange(len(data)), data.lengths)
+    positions = np.arange(data.units) - np.repeat(np.cumsum(data.lengths) - data.lengths, data.lengths)
+    if joined:
+        scored = np.arange(data.units) > 0
+    else:
+        firsts = np.maximum(data.prompts, 1) if answers else np.ones(len(data), np.int64)
+        scored = positions >= np.repeat(firsts, data.lengths)
+    owners = owners[scored]
+    return {
+        "text": hashlib.sha256(data.ids.tobytes()).hexdigest()[:16],
+        "tokens": np.bincount(owners, minlength=len(data)).tolist(),
+        "nll": np.bincount(owners, weights=-log_probs.astype(np.float64), minlength=len(data)).tolist(),
+    }
 
 
 GRAMS = (1, 2, 3, 4)
@@ -130,6 +152,7 @@ class TextMeasure:
         tables = {
             "confidence": confidence_table(held_out, log_probs["common"]),
             "tail": self._tail(samples["common"]),
+            "held_out": nll_by_document(held_out, self.held_out, joined=self.joined, answers=self.answers),
         }
         return Measurement(metrics, {**tables, **knowledge.tables, **tests.tables})
 

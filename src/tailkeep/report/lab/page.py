@@ -29,7 +29,7 @@ from tailkeep.report.lab.stats import GroupSummary, Summary, summarise_run
 from tailkeep.report.metric_catalog import LEARNERS, VIEWS, describe, further_names, headline_names
 from tailkeep.report.svg import Drawing, LineStyle, Rendered, nth_line_style, render
 from tailkeep.runs import Storage, redact
-from tailkeep.sanitize import visible
+from tailkeep.sanitize import visible, without_folders
 
 
 @dataclass(frozen=True)
@@ -110,10 +110,6 @@ class _UniqueNames:
 _MAX_PROMPTS = 3
 _EQUAL_WITHIN = 0.01
 _MAX_UNIT_COLUMNS = 8
-# Of an absolute path in YAML all but the last two parts, and always the name of a user.
-_FOLDERS = re.compile(
-    r"""(?m)(?:(?<=[:-] )|(?<=[:-] ['"]))/(?:(?:home|Users)/[^/\n]+(?=/))?[^\n]*?(?=(?:/[^/\n]+){1,2}$)"""
-)
 
 
 @dataclass(frozen=True)
@@ -237,7 +233,7 @@ def new_environment() -> Environment:
         "safe_text": _safe,
         "one_line": lambda text: _safe(text, newline=" "),
         "data": _data,
-        "without_folders": _without_folders,
+        "without_folders": without_folders,
         "count": formatting.count,
         "groupby_arm": _by_arm,
         "duration": _duration,
@@ -266,11 +262,6 @@ def _by_arm(differences: Sequence[Difference]) -> list[tuple[str, list[Differenc
 
 def _safe(text: object, newline: str = "\n") -> str:
     return visible(redact(str(text)), newline=newline)
-
-
-def _without_folders(config: str) -> str:
-    """`config` with absolute paths shortened to their last two parts, since a report may be published."""
-    return _FOLDERS.sub("…", config)
 
 
 def _data(content: str) -> str:
