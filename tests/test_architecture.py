@@ -25,7 +25,7 @@ FLOORS = (
     {"scoring", "rules"},
     {"edit", "lab", "audit", "kr_test"},
     {"report"},
-    {"integrations", "progress"},
+    {"integrations"},
     {"cli"},
     {"__main__"},
 )

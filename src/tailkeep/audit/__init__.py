@@ -8,8 +8,9 @@ from tailkeep.audit.recommend import Advice, plan_mixing
 from tailkeep.audit.run import gpus_for, run
 from tailkeep.audit.select import SelectionCounts, select
 from tailkeep.audit.summary import AuditOutcome
-from tailkeep.data.corpus import Progress, ProgressPrinter, Task, task_here
+from tailkeep.data.corpus import Task, task_here
 from tailkeep.data.corpus import dump_config as dump
+from tailkeep.runs import Progress, ProgressPrinter
 
 __all__ = [
     "Advice",

@@ -23,7 +23,6 @@ from tailkeep.data.corpus import (
     Inputs,
     LocalPool,
     Manifest,
-    Observer,
     OutputRun,
     RunOutcome,
     Shard,
@@ -32,12 +31,11 @@ from tailkeep.data.corpus import (
     Task,
     check_layout_has_effect,
     find_shards,
-    no_progress,
     path_list,
     run_job,
 )
 from tailkeep.errors import ConfigError, InputError
-from tailkeep.runs import RunRecord, versions
+from tailkeep.runs import ProgressObserver, RunRecord, no_progress, versions
 from tailkeep.sanitize import redact
 
 
@@ -153,7 +151,7 @@ def run(
     workers: int = 1,
     executor: Executor | None = None,
     task: Task | None = None,
-    observe: Observer = no_progress,
+    observe: ProgressObserver = no_progress,
     storage: ShardStorage | None = None,
 ) -> AuditOutcome:
     """Audit `inputs` into `out`, or resume the audit in `out`.

@@ -25,6 +25,7 @@ from tailkeep.cli.corpus_options import (
     print_outcome,
     require_option,
 )
+from tailkeep.runs.progress import show_progress
 
 AuditKeys = Annotated[
     list[str] | None,
@@ -82,4 +83,6 @@ def audit(
     out = require_option(out, "--out", "give the output folder, such as --out audited.")
     gpus = audits.gpus_for(audit_config)
     execution = execution_arguments(workers, executor, task_index, num_tasks, cpus=audit_config.num_threads, gpus=gpus)
-    print_outcome(audits.run(audit_config, paths, out, reference=reference or [], **execution), out)
+    with show_progress() as observe:
+        outcome = audits.run(audit_config, paths, out, reference=reference or [], **execution, observe=observe)
+    print_outcome(outcome, out)

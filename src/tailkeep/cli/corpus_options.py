@@ -106,13 +106,13 @@ def execution_arguments(
     Raises:
         ConfigError: only one of `task_index` and `num_tasks` is known.
     """
-    from tailkeep.data.corpus import ProgressPrinter, task_here
+    from tailkeep.data.corpus import task_here
 
     task = task_here(task_index, num_tasks, os.environ)
     where: dict[str, Any] = {"workers": workers}
     if executor is ExecutorName.RAY:
         where = {"executor": _ray_actors(workers, cpus=cpus, gpus=gpus)}
-    return {**where, "task": task, "observe": ProgressPrinter()}
+    return {**where, "task": task}
 
 
 def _ray_actors(workers: int, *, cpus: int, gpus: int) -> "RayActors":

@@ -26,6 +26,7 @@ from tailkeep.cli.corpus_options import (
     print_outcome,
     require_option,
 )
+from tailkeep.runs.progress import show_progress
 
 EditKeys = Annotated[
     list[str] | None,
@@ -87,4 +88,6 @@ def edit(
     out = require_option(out, "--out", "give where to write to, such as --out edited.")
     gpus = edits.gpus_for(edit_config)
     execution = execution_arguments(workers, executor, task_index, num_tasks, cpus=edit_config.num_threads, gpus=gpus)
-    print_outcome(edits.run(edit_config, paths, out, **execution), out)
+    with show_progress() as observe:
+        outcome = edits.run(edit_config, paths, out, **execution, observe=observe)
+    print_outcome(outcome, out)

@@ -44,9 +44,10 @@ def lab(
         return
     if out is None:
         raise typer.BadParameter("give the folder to write to, such as --out runs/demo.", param_hint="--out")
-    from tailkeep.progress import show_progress
+    from tailkeep.runs.progress import show_progress
 
-    with show_progress(config.num_recorded) as observe:
+    with show_progress() as show:
+        observe = laboratory.cell_progress(show, config.num_recorded)
         laboratory.run(config, out, observe=observe, workers=workers or laboratory.default_workers(config))
     print_report(out)
 

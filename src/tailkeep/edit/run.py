@@ -16,7 +16,6 @@ from tailkeep.data.corpus import (
     Executor,
     Inputs,
     Manifest,
-    Observer,
     OutputRun,
     RunOutcome,
     Shard,
@@ -27,7 +26,6 @@ from tailkeep.data.corpus import (
     check_unique_ids_of_run,
     find_shards,
     join_finished_parts,
-    no_progress,
     path_list,
     run_job,
 )
@@ -37,7 +35,7 @@ from tailkeep.edit.provenance import PROVENANCE_FILE, Provenance, check_not_edit
 from tailkeep.edit.shard import ShardEditor
 from tailkeep.edit.stats import EditOutcome
 from tailkeep.edit.token_ids import check_tokenizer_of_ids
-from tailkeep.runs import RunRecord, hash_path, versions
+from tailkeep.runs import ProgressObserver, RunRecord, hash_path, no_progress, versions
 from tailkeep.scoring import local_pool, prior_for_worker, uses_gpu
 
 
@@ -130,7 +128,7 @@ def run(
     workers: int = 1,
     executor: Executor | None = None,
     task: Task | None = None,
-    observe: Observer = no_progress,
+    observe: ProgressObserver = no_progress,
     storage: ShardStorage | None = None,
 ) -> EditOutcome:
     """Edit `inputs` into `out`, or resume the run in `out`.

@@ -6,6 +6,7 @@ lab.run("gaussian", "out")
 report.write(Path("out"))
 """
 
+from tailkeep.lab.cell_progress import cell_progress
 from tailkeep.lab.config import LabConfig, Recipe, dump, find_recipe, list_recipes, load
 from tailkeep.lab.learners import default_workers
 from tailkeep.lab.loop import Event
@@ -22,6 +23,7 @@ __all__ = [
     "Measurement",
     "Model",
     "Recipe",
+    "cell_progress",
     "default_workers",
     "dump",
     "find_recipe",

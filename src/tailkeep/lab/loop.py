@@ -4,10 +4,11 @@ Rule: the loop never looks inside the data, and what a generation's folder holds
 a killed chain resumes after its last finished phase and ends with the same bytes.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +16,8 @@ from typing import Any, Literal
 import numpy as np
 
 from tailkeep.lab.protocols import Experiment, Regime, Stage
-from tailkeep.runs import GenerationDir
+from tailkeep.runs import GenerationDir, Progress
+from tailkeep.runs.progress import watch_loops
 
 Phase = Literal["generate", "train", "sample", "measure"]
 KeepModels = Literal["last", "all", "none"]
@@ -23,13 +25,17 @@ KeepModels = Literal["last", "all", "none"]
 
 @dataclass(frozen=True)
 class Event:
-    """A phase that starts, or a generation that is finished (`phase` is None), now or by an earlier run (`resumed`)."""
+    """A phase that starts, or a generation that is finished (`phase` is None), now or by an earlier run (`resumed`).
+
+    With `progress`, how far a loop inside that phase is: steps of training, texts that are generated, rows scored.
+    """
 
     arm: str
     seed: int
     generation: int
     phase: Phase | None
     resumed: bool = False
+    progress: Progress | None = None
 
 
 Observer = Callable[[Event], None]
@@ -211,7 +217,26 @@ def _phase(chain: Chain, state: _ChainState, generation: int, phase: Phase, obse
     if recorded:
         observe(Event(chain.arm, chain.seed, generation, phase))
     start = time.perf_counter()
-    yield
+    with watch_loops(_LoopObserver(Event(chain.arm, chain.seed, generation, phase), observe)):
+        yield
     state.seconds[phase] = state.seconds.get(phase, 0.0) + time.perf_counter() - start
     if recorded:
         chain.generation_dir(generation).add_timing(phase, state.seconds.pop(phase))
+
+
+_SECONDS_BETWEEN_EVENTS = 0.5
+
+
+class _LoopObserver:
+    """Passes the progress of loops inside a phase on as events: of each loop the first, the last and few between."""
+
+    def __init__(self, event: Event, observe: Observer) -> None:
+        self._event, self._observe = event, observe
+        self._last = -math.inf
+
+    def __call__(self, progress: Progress) -> None:
+        now = time.monotonic()
+        is_end = progress.done in {progress.resumed, progress.total}
+        if is_end or now - self._last >= _SECONDS_BETWEEN_EVENTS:
+            self._last = now
+            self._observe(replace(self._event, progress=progress))

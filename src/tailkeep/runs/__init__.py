@@ -3,19 +3,26 @@
 from tailkeep.runs.directory import RunDirectory
 from tailkeep.runs.fingerprint import differences, hash_path, hash_tree, versions
 from tailkeep.runs.generation_dir import GenerationDir
+from tailkeep.runs.progress import LoopProgress, Progress, ProgressObserver, ProgressPrinter, no_progress, track_loop
 from tailkeep.runs.record import RunRecord
 from tailkeep.runs.storage import Storage
 from tailkeep.sanitize import redact, redact_tree
 
 __all__ = [
     "GenerationDir",
+    "LoopProgress",
+    "Progress",
+    "ProgressObserver",
+    "ProgressPrinter",
     "RunDirectory",
     "RunRecord",
     "Storage",
     "differences",
     "hash_path",
     "hash_tree",
+    "no_progress",
     "redact",
     "redact_tree",
+    "track_loop",
     "versions",
 ]

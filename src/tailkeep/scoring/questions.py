@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from tailkeep.data import Question
+from tailkeep.runs import track_loop
 from tailkeep.scoring.scorer import Window, batch_windows
 from tailkeep.scoring.split_model import SplitModel, eval_mode
 
@@ -85,9 +86,15 @@ def tempered_nll(
     model = SplitModel(network)
     sums = np.zeros((len(rows), len(temperatures)))
     windows = [Window(number, 0, 1, len(row)) for number, row in enumerate(rows) if len(row) > 1]
+    loop = track_loop(sum(window.width - 1 for window in windows), "tokens scored")
     with eval_mode(network), torch.inference_mode():
         for batch in batch_windows(windows, batch_tokens):
+            if loop.enough:
+                sums[[window.row for window in batch]] = [[window.width - 1] for window in batch]
+                continue
             _add_batch(sums, model, [(window.row, rows[window.row]) for window in batch], temperatures, pad)
+            num_scored = sum(window.width - 1 for window in batch)
+            loop.advance(num_scored, amount=num_scored)
     return sums
 
 

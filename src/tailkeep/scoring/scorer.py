@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tailkeep.errors import ConfigError, InputError
-from tailkeep.runs import hash_path
+from tailkeep.runs import LoopProgress, hash_path, track_loop
 from tailkeep.scoring.loading import CODE, TOKENIZER, WEIGHTS
 from tailkeep.scoring.prior import Prior, load_network, local_folder
 from tailkeep.scoring.protocol import ScoredDocument, TokenFlagger, TokenSampler
@@ -24,6 +24,8 @@ from tailkeep.scoring.split_model import SplitModel, eval_mode
 RowT = TypeVar("RowT", bound=Sized)
 # Batches whose windows are sorted by length together: enough for little padding, few enough to see progress.
 _BATCHES = 32
+# The ln p of tokens that an estimate of time leaves unscored.
+_MADE_UP = -1.0
 
 
 @dataclass(frozen=True)
@@ -111,13 +113,17 @@ class WindowGroup:
         self._new_ids = np.zeros(len(self._tokens), np.int32)
         self._new_log_probs = np.zeros(len(self._tokens), np.float32)
 
-    def score(self, flag: TokenFlagger | None, sample: TokenSampler | None) -> list[ScoredDocument]:
-        """See `Scorer.score`."""
+    def score(self, flag: TokenFlagger | None, sample: TokenSampler | None, loop: LoopProgress) -> list[ScoredDocument]:
+        """See `Scorer.score`; each batch is counted in `loop`."""
         for batch in self._batches:
+            if loop.enough:
+                self._log_probs[np.isnan(self._log_probs)] = _MADE_UP
+                break
             hidden, indices = self._hidden_states(batch), self._scored_indices(batch)
             for start in range(0, len(indices), self._model.chunk_size):
                 chunk = slice(start, start + self._model.chunk_size)
                 self._score_chunk(hidden[chunk], indices[chunk], flag, sample)
+            loop.advance(len(indices), amount=len(indices))
         return [self._result(row) for row in range(len(self._bounds) - 1)]
 
     def _check_ids(self) -> None:
@@ -196,7 +202,9 @@ def token_log_probs(
         InputError: a token id that the model cannot read, or a model that cannot be split (see `SplitModel`).
     """
     window = max([2, *map(len, rows)])
-    scored = score_rows(SplitModel(network), rows, None, None, batch_tokens=batch_tokens, window=window, pad=pad)
+    loop = track_loop(sum(max(0, len(row) - 1) for row in rows), "tokens scored")
+    limits = {"batch_tokens": batch_tokens, "window": window, "pad": pad}
+    scored = score_rows(SplitModel(network), rows, None, None, loop, **limits)
     return [row.log_probs[1:] for row in scored]
 
 
@@ -205,14 +213,16 @@ def score_rows(
     rows: Iterable[NDArray[np.int32]],
     flag: TokenFlagger | None,
     sample: TokenSampler | None,
+    loop: LoopProgress | None = None,
     **limits: int,
 ) -> Iterator[ScoredDocument]:
-    """`Scorer.score` for a split model; `limits` are those of `WindowGroup`."""
+    """`Scorer.score` for a split model; `limits` are those of `WindowGroup`, `loop` counts tokens."""
+    loop = loop or LoopProgress()
     offset = 0
     for group in group_rows(rows, _BATCHES * limits["batch_tokens"]):
         # Neither mode may reach the caller of this generator between two documents.
         with eval_mode(model.network), torch.inference_mode():
-            scored = WindowGroup(model, group, offset=offset, **limits).score(flag, sample)
+            scored = WindowGroup(model, group, offset=offset, **limits).score(flag, sample, loop)
         yield from scored
         offset += len(group)
 

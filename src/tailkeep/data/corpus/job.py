@@ -5,8 +5,6 @@ order, by any number of workers. A worker that would write other bytes raises an
 """
 
 import json
-import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
@@ -28,7 +26,7 @@ from tailkeep.data.corpus.output_run import (
 )
 from tailkeep.data.corpus.shards import Shard, Task, shards_of_task
 from tailkeep.errors import ConfigError, StorageError, TailkeepError
-from tailkeep.runs import RunRecord, hash_tree
+from tailkeep.runs import Progress, ProgressObserver, RunRecord, hash_tree, no_progress
 from tailkeep.sanitize import redact
 
 Inputs = str | Path | Sequence[str | Path]
@@ -152,25 +150,6 @@ class ShardJob(Protocol[Model, Outcome]):
 
 
 @dataclass(frozen=True)
-class Progress:
-    """How far a task is: shards `done` of `shards`, `resumed` of them by an earlier run; this one did an `amount`."""
-
-    done: int
-    shards: int
-    resumed: int
-    amount: int
-    unit: str
-
-
-Observer = Callable[[Progress], None]
-
-
-def no_progress(progress: Progress) -> None:
-    """The observer that does nothing."""
-    del progress
-
-
-@dataclass(frozen=True)
 class Execution:
     """How a run is executed. Nothing of it changes a result.
 
@@ -185,7 +164,7 @@ class Execution:
     workers: int = 1
     executor: Executor | None = None
     task: Task | None = None
-    observe: Observer = no_progress
+    observe: ProgressObserver = no_progress
     storage: ShardStorage | None = None
 
     @property
@@ -265,10 +244,11 @@ def _record(
 
 
 def _observe(
-    results: Iterator[tuple[Shard, Manifest]], observe: Observer, unit: str, shards: int, remaining: int
+    results: Iterator[tuple[Shard, Manifest]], observe: ProgressObserver, unit: str, shards: int, remaining: int
 ) -> None:
     """Take the results of the `remaining` ones of `shards`; call `observe` at the start and after each."""
-    progress = Progress(shards - remaining, shards, shards - remaining, 0, unit.partition("_")[0])
+    finished = shards - remaining
+    progress = Progress(finished, shards, "shards", finished, 0, unit.partition("_")[0])
     observe(progress)
     for _, manifest in results:
         progress = replace(progress, done=progress.done + 1, amount=progress.amount + int(manifest.counts[unit]))
@@ -329,42 +309,3 @@ def _conclude(
     rejects = read_rejects(manifests, output)
     totals = RunOutcome(output.record.fingerprint, len(shards), len(finished), sum_counts(manifests), rejects)
     return job.conclude(totals, shards, manifests, output, model)
-
-
-_QUIET_SECONDS = 5.0
-
-
-def _now() -> float:
-    return time.monotonic()
-
-
-class ProgressPrinter:
-    """An observer that prints a line a finished shard, but not more than one every few seconds, and the last always."""
-
-    def __init__(self, clock: Callable[[], float] = _now) -> None:
-        self._clock = clock
-        self._start = self._printed = clock()
-
-    def __call__(self, progress: Progress) -> None:
-        """See `Observer`."""
-        now = self._clock()
-        worked = progress.done - progress.resumed
-        if worked == 0:
-            # What came before, such as loading, says nothing of the shards to come.
-            self._start = self._printed = now
-            if progress.resumed:
-                _print(f"{progress.resumed} of {progress.shards} shards were finished before")
-            return
-        if now - self._printed < _QUIET_SECONDS and progress.done < progress.shards:
-            return
-        self._printed = now
-        seconds = max(now - self._start, 1e-9)
-        seconds_left = seconds / worked * (progress.shards - progress.done)
-        _print(
-            f"{progress.done}/{progress.shards} shards, {progress.amount:,} {progress.unit}, "
-            f"{progress.amount / seconds:,.0f} {progress.unit}/s, {seconds:.0f} s, about {seconds_left:.0f} s left"
-        )
-
-
-def _print(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -22,6 +22,7 @@ from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, Ids, load_tokeni
 from tailkeep.lab.causal_lm.tokens import Edits, TokenData, TokenFates
 from tailkeep.rules import Action, Rule, Sampler, TextTokenizer, TokenizedText, splice, uniforms
 from tailkeep.rules.edit_plan import EditPlan
+from tailkeep.runs import track_loop
 from tailkeep.scoring import ScoredDocument, TokenFlagger
 from tailkeep.scoring.loading import load_network
 from tailkeep.scoring.scorer import score_rows
@@ -94,7 +95,8 @@ class TokenEditor:
     def _score_with(self, flagger: TokenFlagger) -> list[ScoredDocument]:
         window = min(self._model.max_positions or _BATCH_TOKENS, _BATCH_TOKENS)
         limits = {"batch_tokens": _BATCH_TOKENS, "window": window, "pad": self._data.tokenizer.pad}
-        return list(score_rows(self._model, self._data.documents, flagger, self._plan.sample, **limits))
+        loop = track_loop(sum(max(0, len(document) - 1) for document in self._data.documents), "tokens scored")
+        return list(score_rows(self._model, self._data.documents, flagger, self._plan.sample, loop, **limits))
 
     def _flag(
         self, documents: NDArray[np.int64], positions: NDArray[np.int64], log_probs: NDArray[np.float32]

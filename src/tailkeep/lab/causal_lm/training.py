@@ -21,8 +21,9 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from tailkeep.errors import TrainingError
 from tailkeep.lab.causal_lm.config import Training
+from tailkeep.lab.causal_lm.curve import CURVE_POINTS, CurveRecorder
 from tailkeep.lab.causal_lm.tokenizer import Ids
-from tailkeep.losses import Weighting, attach, detach, read_stats
+from tailkeep.losses import Weighting, attach, detach
 
 IGNORE = -100
 Row = tuple[Ids, int]
@@ -83,7 +84,7 @@ def train(
             use_cpu=device == "cpu",
             report_to="none",
             save_strategy="no",
-            logging_strategy="no",
+            logging_steps=math.ceil(steps / CURVE_POINTS),
             disable_tqdm=True,
             dataloader_pin_memory=False,
             remove_unused_columns=False,
@@ -97,6 +98,9 @@ def train(
             data_collator=_Collator(pad),
         )
         trainer.remove_callback(PrinterCallback)
+        recorder = CurveRecorder(steps)
+        # After the callback that decides when to log, before the trackers of `report_to`, which see what is added.
+        trainer.callback_handler.callbacks.insert(1, recorder)
         # Early generations may truncate nothing; kept_fraction tells in the metrics.
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="No token was truncated", category=UserWarning)
@@ -105,15 +109,15 @@ def train(
         trainer.accelerator.unwrap_model(network, keep_fp32_wrapper=False)
         # Accelerate leaves the method on the object, where a copy of the model would call the original's.
         vars(network).pop("forward", None)
-    seen = read_stats(network)
+    recorder.read(network)
     detach(network)
     _check_finite(network, training)
     return {
-        "train_units": seen["targets"],
-        "train_flops": 6.0 * seen["targets"] * sum(weights.numel() for weights in network.parameters()),
+        "train_units": recorder.targets,
+        "train_flops": 6.0 * recorder.targets * sum(weights.numel() for weights in network.parameters()),
         "train_steps": float(steps),
-        "train_nll": seen["cross_entropy"],
-        "kept_fraction": seen["kept_fraction"],
+        "train_nll": recorder.mean("cross_entropy"),
+        "kept_fraction": recorder.mean("kept_fraction"),
     }
 
 
