@@ -21,11 +21,11 @@ from tailkeep.lab.causal_lm.config import DTypes, Training
 from tailkeep.lab.causal_lm.data_config import Greedy
 from tailkeep.lab.causal_lm.generation import continue_prompts
 from tailkeep.lab.causal_lm.precision import Precision, count_parameters, resolve_precision
-from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, load_tokenizer
+from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer
 from tailkeep.lab.causal_lm.training import train
 from tailkeep.losses import CROSS_ENTROPY
 from tailkeep.scoring import token_log_probs
-from tailkeep.scoring.loading import load_network
+from tailkeep.scoring.loading import load_network, load_tokenizer
 
 BLOCK, BATCH, CONTEXT, NEW = 128, 16, 96, 32
 

@@ -40,7 +40,7 @@ def audit(
     ] = None,
     prior: Annotated[
         str | None,
-        typer.Option(metavar="PATH", help="Also score the text with this causal LM (folder or hub id)."),
+        typer.Option(metavar="PATH", help="Also score the text with this causal LM (folder, hub id or GGUF file)."),
     ] = None,
     out: OutOption = None,
     config: ConfigFile = None,

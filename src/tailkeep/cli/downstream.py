@@ -32,7 +32,7 @@ Seed = Annotated[int, typer.Option(min=0, help="Seed of the sample.")]
 
 @app.command()
 def run(
-    model: Annotated[Path, typer.Option(metavar="PATH", help="A causal language model: a folder or hub id.")],
+    model: Annotated[Path, typer.Option(metavar="PATH", help="A causal LM: a folder, hub id or GGUF file.")],
     choices: Choices = None,
     blimp: Blimp = None,
     limit: Limit = None,

@@ -37,7 +37,7 @@ EditKeys = Annotated[
 def edit(
     inputs: InputOption = None,
     prior: Annotated[
-        str | None, typer.Option(metavar="PATH", help="A causal language model: a folder or hub id.")
+        str | None, typer.Option(metavar="PATH", help="A causal language model: a folder, hub id or GGUF file.")
     ] = None,
     out: OutOption = None,
     config: ConfigFile = None,

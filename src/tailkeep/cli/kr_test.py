@@ -85,7 +85,7 @@ def check(file: Annotated[Path, typer.Argument(metavar="FILE", help="A question 
 
 @app.command()
 def run(
-    model: Annotated[Path, typer.Option(metavar="PATH", help="A causal language model: a folder or hub id.")],
+    model: Annotated[Path, typer.Option(metavar="PATH", help="A causal LM: a folder, hub id or GGUF file.")],
     questions: Questions,
     out: FiguresFile = None,
     reference: Annotated[

@@ -1,8 +1,10 @@
-"""Loading of a model and its tokenizer from a folder or the hub, the same for priors and for models to train.
+"""Loading of a model and its tokenizer from a folder, a GGUF file or the hub, the same for priors and models to train.
 
-Rule: weights are safetensors and nothing is unpickled; a model's own code runs only with `trust_remote_code`.
+Rule: weights are safetensors or GGUF and nothing is unpickled; a model's own code runs only with `trust_remote_code`.
+A GGUF file's weights are de-quantised, and become a model like any other.
 """
 
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
 from tailkeep.errors import ConfigError, InputError
+from tailkeep.optional import require
 
 
 @contextmanager
@@ -38,7 +41,7 @@ TOKENIZER = ("tokenizer*", "*.model", "vocab*", "merges.txt", "special_tokens_ma
 CODE = ("*.py",)
 LOAD_ERRORS = (
     *(OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, ImportError),
-    *(SafetensorError, StrictDataclassError),
+    *(SafetensorError, StrictDataclassError, struct.error, IndexError),
 )
 """What transformers and the libraries below it raise for a configuration or weights that they cannot use."""
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
@@ -48,7 +51,7 @@ _FOLDER_PREFIXES = ((".",), ("..",), ("~",))
 
 
 def local_folder(path: Path, *, revision: str | None = None, key: str, trust_remote_code: bool = False) -> Path:
-    """The folder that holds the model `path`: itself, or a local copy from the hub.
+    """The folder or GGUF file that holds the model `path`: itself, or a local copy from the hub.
 
     Args:
         key: the config key of the model for error messages, such as `prior.path`.
@@ -57,11 +60,17 @@ def local_folder(path: Path, *, revision: str | None = None, key: str, trust_rem
     Raises:
         InputError: there is no such folder and no such hub id, or it holds no safetensors.
         ConfigError: a revision of a folder.
+        MissingPackageError: a GGUF file without the package that reads it.
     """
     is_local = path.exists()
     if is_local and revision is not None:
         revision_key = key.removesuffix("path") + "revision"
         raise ConfigError(f"{revision_key}: {revision!r} has no effect, since {path} is a local folder. Leave it out.")
+    if is_gguf(path):
+        require("gguf", extra="gguf")
+        return path
+    if path.is_file():
+        raise InputError(f"{key}: {path} is a file. Give the model's folder, or a .gguf file.")
     folder = path if is_local else _download(path, revision, key, (*CODE,) if trust_remote_code else ())
     if not (folder / "config.json").is_file():
         raise InputError(f"{key}: {path} holds no config.json. Give a folder saved by save_pretrained.")
@@ -73,8 +82,21 @@ def local_folder(path: Path, *, revision: str | None = None, key: str, trust_rem
     return folder
 
 
+def is_gguf(path: Path) -> bool:
+    """Whether `path` is a file that ends in .gguf."""
+    return path.suffix.lower() == ".gguf" and path.is_file()
+
+
+def model_files(folder: Path, *, code: bool = False) -> list[Path]:
+    """The files in `folder` that decide what its model computes, its own `code` included; a GGUF file is the one."""
+    if is_gguf(folder):
+        return [folder]
+    patterns = ("config.json", *WEIGHTS, *TOKENIZER, *(CODE if code else ()))
+    return sorted({file for pattern in patterns for file in folder.glob(pattern) if file.is_file()})
+
+
 def load_network(folder: Path, *, dtype: torch.dtype | None = torch.float32, trust_remote_code: bool = False) -> Any:
-    """The model in `folder`, in evaluation mode, on the CPU.
+    """The model in `folder`, which may be a GGUF file, in evaluation mode, on the CPU.
 
     Args:
         dtype: of the weights; None means bfloat16 if they are saved in it, else float32.
@@ -82,6 +104,8 @@ def load_network(folder: Path, *, dtype: torch.dtype | None = torch.float32, tru
     Raises:
         InputError: it cannot be read, or lacks weights of its architecture.
     """
+    if is_gguf(folder):
+        return _load_gguf(folder, dtype or torch.float32)
     try:
         with quiet_transformers():
             config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
@@ -102,6 +126,30 @@ def load_network(folder: Path, *, dtype: torch.dtype | None = torch.float32, tru
     if missing := sorted(info["missing_keys"]):
         raise InputError(
             f"{folder}: {len(missing)} weights are missing, such as {missing[0]}. Give a whole causal language model."
+        )
+    return network.eval()
+
+
+def _load_gguf(file: Path, dtype: torch.dtype) -> Any:
+    try:
+        with quiet_transformers():
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                file.parent, gguf_file=file.name, dtype=torch.float32, output_loading_info=True
+            )
+            read, info = loaded
+            # What was read keeps the mark of a quantised model, which cannot be saved: a new one takes its weights.
+            if hasattr(read.config, "quantization_config"):
+                del read.config.quantization_config
+            network: Any = AutoModelForCausalLM.from_config(read.config, dtype=dtype)  # type: ignore[no-untyped-call]
+            network.load_state_dict(read.state_dict())
+    except LOAD_ERRORS as error:
+        raise InputError(
+            f"{file}: the model cannot be read ({reason_of(error)}). Give a GGUF file of an architecture that "
+            "transformers reads, or a folder saved by save_pretrained."
+        ) from None
+    if missing := sorted(info["missing_keys"]):
+        raise InputError(
+            f"{file}: {len(missing)} weights are missing, such as {missing[0]}. Give a whole causal language model."
         )
     return network.eval()
 
@@ -140,17 +188,27 @@ def _download(path: Path, revision: str | None, key: str, code: tuple[str, ...])
         ) from None
 
 
-def load_tokenizer(folder: Path, *, trust_remote_code: bool = False, key: str = "prior.path") -> Any:
-    """The tokenizer in `folder`, which the config key `key` names.
+def load_tokenizer(
+    folder: Path,
+    *,
+    trust_remote_code: bool = False,
+    key: str = "prior.path",
+    advice: str = "Save the model's own there.",
+) -> Any:
+    """The tokenizer in `folder`, which the config key `key` names and which may be a GGUF file.
 
     Raises:
         InputError: there is none that transformers can read.
     """
-    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
-        raise InputError(f"{key}: {folder} holds no tokenizer (no tokenizer.json). Save the model's own there.")
+    if is_gguf(folder):
+        source, options = folder.parent, {"gguf_file": folder.name}
+    elif any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        source, options = folder, {}
+    else:
+        raise InputError(f"{key}: {folder} holds no tokenizer (no tokenizer.json). {advice}")
     try:
         with quiet_transformers():
-            return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+            return AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code, **options)
     except Exception as error:  # noqa: BLE001  (the tokenizers library raises bare Exceptions)
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(f"{key}: {folder}: the tokenizer cannot be read ({reason}). Save it again.") from None

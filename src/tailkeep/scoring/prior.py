@@ -18,7 +18,7 @@ _GPUS = "CUDA_VISIBLE_DEVICES"
 
 
 class Prior(Settings):
-    """A causal language model that scores text: a folder or hub id that holds safetensors weights.
+    """A causal language model that scores text: a folder or hub id with safetensors weights, or a GGUF file.
 
     `auto` means a GPU if one is available, and there bfloat16 if the weights are saved in it, else float32. `window` is
     the longest sequence of a forward pass; by default the model's positions or `batch_tokens`, whichever is smaller.

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.runs import LoopProgress, hash_path, track_loop
-from tailkeep.scoring.loading import CODE, TOKENIZER, WEIGHTS
+from tailkeep.scoring.loading import model_files
 from tailkeep.scoring.prior import Prior, load_network, local_folder
 from tailkeep.scoring.protocol import ScoredDocument, TokenFlagger, TokenSampler
 from tailkeep.scoring.split_model import SplitModel, eval_mode
@@ -246,8 +246,7 @@ class CausalLMScorer:
     def identity(self) -> dict[str, Any]:
         """The sha256 of the files and the options that can change a score; the folder's name does not."""
         network = self._model.network
-        patterns = ("config.json", *WEIGHTS, *TOKENIZER, *(CODE if self._prior.trust_remote_code else ()))
-        files = sorted({file for pattern in patterns for file in self.folder.glob(pattern) if file.is_file()})
+        files = model_files(self.folder, code=self._prior.trust_remote_code)
         return {
             "files": {file.name: hash_path(file) for file in files},
             "dtype": str(network.dtype).removeprefix("torch."),

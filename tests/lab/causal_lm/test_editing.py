@@ -11,10 +11,11 @@ from tailkeep.errors import TrainingError
 from tailkeep.lab.causal_lm.config import Generation
 from tailkeep.lab.causal_lm.editing import edit_tokens
 from tailkeep.lab.causal_lm.model import LanguageModel
-from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, load_tokenizer
+from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer
 from tailkeep.lab.causal_lm.tokens import TokenData
 from tailkeep.rules import Band, Low, Random, Sampler, ToEdit, uniforms
 from tailkeep.rules.sampler import sample_tokens
+from tailkeep.scoring.loading import load_tokenizer
 
 # Random weights are sure of little: these flag about a third of the tokens, and what is flagged changes.
 RULE = ToEdit(threshold=0.002)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tokenizers import processors
 
 from tailkeep.errors import ConfigError, InputError
-from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, load_tokenizer, train_tokenizer
+from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, train_tokenizer
+from tailkeep.scoring.loading import load_tokenizer
 from tests.lab.causal_lm.tiny import STORIES
 
 
@@ -121,7 +122,7 @@ def test_a_saved_tokenizer_reads_and_writes_as_before(tokenizer, tmp_path):
 
 def test_a_folder_without_a_tokenizer_is_named(tmp_path):
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(InputError, match=r"holds no tokenizer \(no tokenizer.json\). Save one there, or set"):
+    with pytest.raises(InputError, match=r"holds no tokenizer \(no tokenizer.json\). Save the model's own there"):
         load_tokenizer(tmp_path)
     with pytest.raises(InputError, match="holds no tokenizer"):
         load_tokenizer(tmp_path / "nowhere")

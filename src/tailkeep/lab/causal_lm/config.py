@@ -34,7 +34,7 @@ class Tokenizer(Settings):
 
 
 class Pretrained(Settings):
-    """A folder or hub id that holds safetensors weights."""
+    """A folder or hub id that holds safetensors weights, or a GGUF file."""
 
     name: Literal["pretrained"]
     path: InputPath

@@ -18,13 +18,13 @@ from tailkeep.data import TextRecord
 from tailkeep.errors import InputError, TrainingError
 from tailkeep.lab.causal_lm.data_config import ExternalEdit, ExternalText
 from tailkeep.lab.causal_lm.generation import continue_prompts
-from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, Ids, load_tokenizer
+from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, Ids
 from tailkeep.lab.causal_lm.tokens import Edits, TokenData, TokenFates
 from tailkeep.rules import Action, Rule, Sampler, TextTokenizer, TokenizedText, splice, uniforms
 from tailkeep.rules.edit_plan import EditPlan
 from tailkeep.runs import track_loop
 from tailkeep.scoring import ScoredDocument, TokenFlagger
-from tailkeep.scoring.loading import load_network
+from tailkeep.scoring.loading import load_network, load_tokenizer
 from tailkeep.scoring.scorer import score_rows
 from tailkeep.scoring.split_model import SplitModel
 
@@ -193,7 +193,7 @@ def load_external(folder: Path, *, device: str) -> ExternalWriter:
     Raises:
         InputError: it or its tokenizer cannot be read, or they do not belong together.
     """
-    tokenizer = DocumentTokenizer(load_tokenizer(folder), append_eos=False)
+    tokenizer = DocumentTokenizer(load_tokenizer(folder, key="data.prior.path"), append_eos=False)
     model = SplitModel(load_network(folder).to(device))
     # An error here if the texts of the tokenizer's ids cannot be read.
     num_ids = len(tokenizer.token_texts.texts)

@@ -13,10 +13,10 @@ from tailkeep.lab.causal_lm.config import CausalLMArm, Pretrained, WindowPrompts
 from tailkeep.lab.causal_lm.dataset import TextDataset, read_dataset
 from tailkeep.lab.causal_lm.kr_eval import KREvaluator, assign_fractions
 from tailkeep.lab.causal_lm.model import new_network
-from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, load_tokenizer, train_tokenizer
+from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, train_tokenizer
 from tailkeep.lab.causal_lm.tokens import TokenData, check_length
 from tailkeep.lab.regimes import Regenerate
-from tailkeep.scoring.loading import load_network, local_folder, max_positions_of
+from tailkeep.scoring.loading import load_network, load_tokenizer, local_folder, max_positions_of
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,9 @@ def _load_tokenizer(arm: CausalLMArm, corpus: TextDataset, folder: Path | None) 
     if config.train is not None:
         tokenizer = train_tokenizer([record.full_text for record in corpus.real], vocab_size=config.train.vocab_size)
     elif config.path is not None or folder is not None:
-        tokenizer = load_tokenizer(config.path or folder or Path())
+        key = "model.path" if config.path is None else "tokenizer.path"
+        advice = "Save the model's own there, or set tokenizer.path."
+        tokenizer = load_tokenizer(config.path or folder or Path(), key=key, advice=advice)
     else:
         raise ConfigError(
             "tokenizer: a model from scratch needs one. Set tokenizer.train.vocab_size or tokenizer.path."

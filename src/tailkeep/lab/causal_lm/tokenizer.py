@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from tailkeep.data import TextRecord
-from tailkeep.errors import ConfigError, InputError
+from tailkeep.errors import ConfigError
 from tailkeep.rules import TokenTexts, read_token_texts
 from tailkeep.scoring import encode_without_eos, start_token_of
-from tailkeep.scoring.loading import quiet_transformers
 
 Ids = NDArray[np.int32]
 
@@ -116,27 +115,6 @@ class DocumentTokenizer:
     def save(self, folder: Path) -> None:
         """Write the tokenizer's files."""
         self.hf_tokenizer.save_pretrained(folder)
-
-
-def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer in `folder`.
-
-    Raises:
-        InputError: there is none that transformers can read.
-    """
-    if not any((folder / name).exists() for name in ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")):
-        raise InputError(
-            f"{folder} holds no tokenizer (no tokenizer.json). Save one there, or set tokenizer.path "
-            "or tokenizer.train."
-        )
-    try:
-        with quiet_transformers():
-            return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except Exception as error:  # noqa: BLE001  (the tokenizers library raises bare Exceptions)
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(
-            f"{folder}: the tokenizer cannot be read ({reason}). Save it again with save_pretrained."
-        ) from None
 
 
 def train_tokenizer(documents: Sequence[str], *, vocab_size: int) -> Any:
