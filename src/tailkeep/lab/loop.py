@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from tailkeep.lab.phase import PhasePlace, enter_phase
 from tailkeep.lab.protocols import Experiment, Regime, Stage
 from tailkeep.runs import GenerationDir, Progress
 from tailkeep.runs.progress import watch_loops
@@ -217,7 +218,9 @@ def _phase(chain: Chain, state: _ChainState, generation: int, phase: Phase, obse
     if recorded:
         observe(Event(chain.arm, chain.seed, generation, phase))
     start = time.perf_counter()
-    with watch_loops(_LoopObserver(Event(chain.arm, chain.seed, generation, phase), observe)):
+    place = PhasePlace(chain.generation_dir(generation), phase) if recorded else None
+    watcher = _LoopObserver(Event(chain.arm, chain.seed, generation, phase), observe)
+    with watch_loops(watcher), enter_phase(place):
         yield
     state.seconds[phase] = state.seconds.get(phase, 0.0) + time.perf_counter() - start
     if recorded:

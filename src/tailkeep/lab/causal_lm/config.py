@@ -11,6 +11,7 @@ from tailkeep.config import InputPath, Settings
 from tailkeep.lab.arm import ArmConfig, Positive
 from tailkeep.lab.causal_lm.data_config import AnyCorpus, FixedDecoder, InterleavedCorpus, Sampling, TextCorpus
 from tailkeep.lab.causal_lm.loss_config import AnyLoss, CrossEntropy
+from tailkeep.lab.causal_lm.trainer_arguments import TrainerArguments
 from tailkeep.lab.regimes import Replace, SelectRegime
 
 
@@ -106,7 +107,10 @@ class Generation(Settings):
 
 
 class Training(Settings):
-    """Adam at a constant learning rate; `epochs` count passes over the stage's budget, not over its training set."""
+    """Adam at a constant learning rate, unless `arguments` say otherwise.
+
+    `epochs` count passes over the stage's budget, not over its training set.
+    """
 
     block: Annotated[int, Field(ge=2)] = 128
     batch: Positive = 16
@@ -115,6 +119,7 @@ class Training(Settings):
     equal_tokens: bool = True
     gradient_accumulation: Positive = 1
     max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
+    arguments: TrainerArguments = TrainerArguments()
 
 
 class LowRank(Settings):

@@ -32,7 +32,7 @@ from tailkeep.lab.causal_lm.prepare import PreparedData, check_fits, make_kr_eva
 from tailkeep.lab.causal_lm.selection import TextSelector
 from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, Ids
 from tailkeep.lab.causal_lm.tokens import TokenData, first_targets, training_rows
-from tailkeep.lab.causal_lm.training import train
+from tailkeep.lab.causal_lm.training import check_arguments, train
 from tailkeep.lab.device import resolve_device
 from tailkeep.lab.protocols import Experiment, View
 from tailkeep.lab.regimes import EditRegime
@@ -119,6 +119,7 @@ def build(arm: CausalLMArm, *, device: str, losses: UserLosses, shared: MutableM
     real, held_out = prepared.real, prepared.held_out
     if not is_automatic(arm.loss):
         build_weighting(arm.loss, losses)
+    check_arguments(arm.training.arguments)
     if arm.finetune.low_rank is not None:
         require("peft", extra="lora")
     if isinstance(arm.regime, EditRegime):

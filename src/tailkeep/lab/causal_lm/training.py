@@ -8,7 +8,7 @@ import math
 import random
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,13 +17,16 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from transformers import PrinterCallback, Trainer, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainingArguments, get_scheduler
 
-from tailkeep.errors import TrainingError
+from tailkeep.errors import ConfigError, TrainingError
 from tailkeep.lab.causal_lm.config import Training
 from tailkeep.lab.causal_lm.curve import CURVE_POINTS, CurveRecorder
 from tailkeep.lab.causal_lm.tokenizer import Ids
+from tailkeep.lab.causal_lm.trackers import check_trackers, open_trackers, run_name_of
+from tailkeep.lab.causal_lm.trainer_arguments import TrainerArguments
 from tailkeep.losses import Weighting, attach, detach
+from tailkeep.scoring.loading import reason_of
 
 IGNORE = -100
 Row = tuple[Ids, int]
@@ -65,24 +68,30 @@ def train(
     steps = _steps([row for row, _ in trained], training, budget * share)
     _check_finite(network, training)
     attach(network, weighting)
+    recomputes = training.arguments.gradient_checkpointing
+    # transformers is renaming it.
+    checkpointing = "activation" if hasattr(network, "activation_checkpointing_enable") else "gradient"
+    if recomputes:
+        options = {"use_reentrant": False, **training.arguments.gradient_checkpointing_kwargs}
+        getattr(network, f"{checkpointing}_checkpointing_enable")(options)
 
     # Trainer needs a folder, though no checkpoint is saved.
-    with _restored_generators(), tempfile.TemporaryDirectory() as scratch:
+    trackers = open_trackers(training.arguments)
+    with _restored_generators(), tempfile.TemporaryDirectory() as scratch, trackers as callbacks:
         arguments = TrainingArguments(
             output_dir=scratch,
             max_steps=steps,
             per_device_train_batch_size=training.batch,
             gradient_accumulation_steps=training.gradient_accumulation,
             learning_rate=training.learning_rate,
-            lr_scheduler_type="constant",
-            weight_decay=0.0,
             max_grad_norm=training.max_grad_norm,
-            optim="adamw_torch",
+            **passed_arguments(training.arguments),
             bf16=bf16,
             seed=seed % 2**32,
             data_seed=seed % 2**32,
             use_cpu=device == "cpu",
             report_to="none",
+            run_name=run_name_of(training.arguments),
             save_strategy="no",
             logging_steps=math.ceil(steps / CURVE_POINTS),
             disable_tqdm=True,
@@ -96,6 +105,7 @@ def train(
             args=arguments,
             train_dataset=_Rows(trained),
             data_collator=_Collator(pad),
+            callbacks=callbacks,
         )
         trainer.remove_callback(PrinterCallback)
         recorder = CurveRecorder(steps)
@@ -105,6 +115,8 @@ def train(
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="No token was truncated", category=UserWarning)
             trainer.train()
+        if recomputes:
+            getattr(network, f"{checkpointing}_checkpointing_disable")()
         # Mixed precision replaces the model's forward; what is measured and copied is the model itself.
         trainer.accelerator.unwrap_model(network, keep_fp32_wrapper=False)
         # Accelerate leaves the method on the object, where a copy of the model would call the original's.
@@ -119,6 +131,58 @@ def train(
         "train_nll": recorder.mean("cross_entropy"),
         "kept_fraction": recorder.mean("kept_fraction"),
     }
+
+
+def passed_arguments(arguments: TrainerArguments) -> dict[str, Any]:
+    """`arguments` as those of `TrainingArguments`.
+
+    Trackers are callbacks, and the model itself checkpoints its activations: the argument's name differs by version.
+    """
+    return arguments.model_dump(
+        exclude={"report_to", "run_name", "gradient_checkpointing", "gradient_checkpointing_kwargs"}
+    )
+
+
+def check_arguments(arguments: TrainerArguments) -> None:
+    """Refuse what transformers or the packages here cannot do, before anything is trained.
+
+    Raises:
+        ConfigError: an unknown or unusable optimizer, schedule or option, or an option that has no effect.
+        MissingPackageError: a tracker is not installed.
+    """
+    check_trackers(arguments)
+    options = passed_arguments(arguments)
+    where = f"training.arguments: optim {arguments.optim!r}, lr_scheduler_type {arguments.lr_scheduler_type!r}"
+    try:
+        _, optimizer = _optimizer_options(options)
+        weights = [torch.nn.Parameter(torch.zeros(1))]
+        get_scheduler(
+            arguments.lr_scheduler_type,
+            torch.optim.SGD(weights, lr=1.0),
+            num_warmup_steps=1,
+            num_training_steps=10,
+            scheduler_specific_kwargs=dict(arguments.lr_scheduler_kwargs),
+        )
+        _, default = _optimizer_options({key: options[key] for key in ("optim", "optim_args")})
+    except (ValueError, TypeError, ImportError, KeyError, AttributeError, RuntimeError) as error:
+        raise ConfigError(f"{where} cannot be used ({reason_of(error)}). Correct them.") from None
+    if arguments.lr_scheduler_type in _NEED_EVALUATION:
+        raise ConfigError(f"{where}: this schedule follows an evaluation during training, and there is none.")
+    for key in ("adam_beta1", "adam_beta2", "adam_epsilon"):
+        if getattr(arguments, key) != TrainerArguments.model_fields[key].default and optimizer == default:
+            raise ConfigError(f"training.arguments.{key} has no effect with optim {arguments.optim!r}. Leave it out.")
+
+
+_NEED_EVALUATION = ("reduce_lr_on_plateau", "greedy")
+
+
+def _optimizer_options(options: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    # A schedule that follows an evaluation is refused by a message of its own.
+    usable = {key: value for key, value in options.items() if not key.startswith("lr_scheduler")}
+    optimizer: tuple[Any, dict[str, Any]] = Trainer.get_optimizer_cls_and_kwargs(
+        TrainingArguments(output_dir="unused", use_cpu=True, report_to="none", **usable)
+    )
+    return optimizer
 
 
 @contextmanager
