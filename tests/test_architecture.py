@@ -23,14 +23,14 @@ FLOORS = (
     {"runs"},
     {"losses", "metrics", "data"},
     {"scoring", "rules"},
-    {"edit", "lab", "audit", "kr_test"},
+    {"edit", "lab", "audit", "forecast", "kr_test"},
     {"report"},
     {"integrations"},
     {"cli"},
     {"__main__"},
 )
 # Files are the interface between the rooms that write run directories and the one that reads them.
-STRANGERS = {("report", "edit"), ("report", "lab"), ("report", "audit"), ("report", "kr_test")}
+STRANGERS = {("report", "edit"), ("report", "lab"), ("report", "audit"), ("report", "forecast"), ("report", "kr_test")}
 HEAVY = {"torch", "transformers", "sklearn", "tokenizers", "safetensors", "accelerate"}
 MAY_BE_HEAVY = {"losses", "scoring", "rules", "edit", "lab", "audit", "kr_test", "integrations"}
 ONLY_NUMBERS = {"numpy", "scipy"}
@@ -189,7 +189,8 @@ def test_the_help_of_the_command_loads_neither_torch_nor_transformers():
 
 
 @pytest.mark.parametrize(
-    "room", ["config", "runs", "metrics", "data", "rules", "report", "audit", "kr_test.build", "kr_test.lint"]
+    "room",
+    ["config", "runs", "metrics", "data", "rules", "report", "audit", "forecast", "kr_test.build", "kr_test.lint"],
 )
 def test_a_room_of_the_core_install_loads_nothing_heavy(room):
     status, loaded = loaded_by(f"tailkeep.{room}")

@@ -1,4 +1,4 @@
-"""The documents of a shard, and a sample of them.
+"""A sample of the documents of a shard.
 
 Rule: whether a document is sampled depends on its file and row alone: its hash is among the smallest. So the sample
 is the same however a corpus is split into shards and whichever worker reads it.
@@ -6,48 +6,14 @@ is the same however a corpus is split into shards and whichever worker reads it.
 
 import hashlib
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tailkeep.data.corpus import Layout, OnError, Rejected, Shard, read_shard, reject_line
 from tailkeep.data.counters import ShardDocument
-from tailkeep.errors import InputError
-
-
-class DocumentReader:
-    """Reads the documents of `shard`. `read` and `rejected` count them."""
-
-    def __init__(self, shard: Shard, layout: Layout, folder: Path, on_error: OnError) -> None:
-        self._shard, self._layout, self._folder, self._on_error = shard, layout, folder, on_error
-        self.read = self.rejected = 0
-
-    def documents(self, shard: Shard) -> Iterator[ShardDocument]:
-        """Yield the documents of `shard`, the shard of the reader under the name it has in its input.
-
-        Raises:
-            InputError: a document cannot be read and `on_error` is "stop", or the file cannot be read.
-        """
-        for item in read_shard(shard, self._layout):
-            self.read += 1
-            if isinstance(item, Rejected):
-                self._reject(item)
-                continue
-            text = "\n".join(item.texts.values())
-            yield ShardDocument(self.read - self.rejected - 1, item.row, item.id, text, text.encode("utf-8"))
-
-    def _reject(self, rejected: Rejected) -> None:
-        if self._on_error == "stop":
-            raise InputError(f"{rejected.where}: {rejected.reason}.")
-        self.rejected += 1
-        path = self._folder / "rejects" / f"{self._shard.key}.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8", newline="") as file:
-            file.write(reject_line(rejected))
-
 
 TEXT_BYTES = 1 << 14
 """A sampled text is truncated to so many bytes, about 2,000 words in most scripts."""

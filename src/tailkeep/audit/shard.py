@@ -20,11 +20,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tailkeep.audit.config import AuditConfig
-from tailkeep.audit.documents import DocumentReader, HashSample, write_sample
+from tailkeep.audit.documents import HashSample, write_sample
 from tailkeep.audit.duplicates import ExactDuplicates, NearDuplicates
 from tailkeep.audit.prior_scores import PriorScorer, ScoreWriter
 from tailkeep.data.corpus import Shard
 from tailkeep.data.counters import CompressionCounter, Counts, ShardCounter, ShardDocument, batch_documents
+from tailkeep.data.shard_documents import DocumentReader
 from tailkeep.data.sketches import FrequentItems
 from tailkeep.workers import limited_threads
 

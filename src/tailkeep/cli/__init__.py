@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from tailkeep import __version__
-from tailkeep.cli import audit, downstream, edit, kr_test, lab, pack, select, world
+from tailkeep.cli import audit, downstream, edit, forecast, kr_test, lab, pack, select, world
 from tailkeep.cli import report as reading
 from tailkeep.cli.output import Redacted, print_internal_error, print_interrupted
 from tailkeep.errors import ExitCode, TailkeepError
@@ -56,7 +56,17 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
         raise typer.Exit
 
 
-_COMMANDS = (lab.lab, edit.edit, audit.audit, select.select, reading.report, reading.show, pack.pack, world.world)
+_COMMANDS = (
+    lab.lab,
+    edit.edit,
+    audit.audit,
+    forecast.forecast,
+    select.select,
+    reading.report,
+    reading.show,
+    pack.pack,
+    world.world,
+)
 for _command in _COMMANDS:
     app.command()(_command)
 app.add_typer(kr_test.app)

@@ -19,6 +19,8 @@ def report(directory: Annotated[Path, typer.Argument(metavar="DIR", help="A run 
             print(f"report: {reports.write_edits(directory)}")
         case "audit":
             print(f"report: {reports.write_audit(directory)}")
+        case "forecast":
+            reports.show_forecast(directory, Console())
         case _:
             print_report(directory)
 
@@ -34,7 +36,7 @@ def show(
     from tailkeep import report as reports
 
     kind = _kind(directory)
-    option_of_kind = {"edit": "--edits", "audit": ""}.get(kind, "--samples")
+    option_of_kind = {"edit": "--edits", "audit": "", "forecast": ""}.get(kind, "--samples")
     for option, value in (("--samples", samples), ("--edits", edits)):
         if value is not None and option != option_of_kind:
             advice = f"give {option_of_kind}" if option_of_kind else "leave it out"
@@ -44,6 +46,8 @@ def show(
             reports.show_edits(directory, Console(), edits=20 if edits is None else edits)
         case "audit":
             reports.show_audit(directory, Console())
+        case "forecast":
+            reports.show_forecast(directory, Console())
         case _:
             reports.show(directory, Console(), samples=1 if samples is None else samples)
 

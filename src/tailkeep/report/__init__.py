@@ -2,6 +2,7 @@
 
 from tailkeep.report.audit import show_audit, write_audit
 from tailkeep.report.edit import show_edits, write_edits
+from tailkeep.report.forecast import show_forecast
 from tailkeep.report.lab.page import write
 from tailkeep.report.lab.stats import ArmSummary, FailureSummary, GroupSummary, MetricSummary, Summary, summarise
 from tailkeep.report.lab.terminal import print_summary, show
@@ -16,6 +17,7 @@ __all__ = [
     "show",
     "show_audit",
     "show_edits",
+    "show_forecast",
     "summarise",
     "write",
     "write_audit",

@@ -53,43 +53,53 @@ def project_counts(
     rng: np.random.Generator,
     *,
     fitness: Floats | float = 1.0,
+    exposure: float = 1.0,
 ) -> NDArray[np.int64]:
     """Counts (generations, V) in the texts after those of `history`, one round per kernel.
 
     Each round: the training counts by `migration`, whole items drawn where it takes a random part; then written counts
     with mean kernel.mean(trained) times `fitness` (V,), Poisson or negative binomial with the kernel's dispersion.
+    `exposure`, at most 1, is the size of the last text of `history` over that of the real one.
     """
     texts = list(history.texts)
     pool = np.sum([history.real, *texts], axis=0)
     rounds = []
     for kernel in kernels:
-        trained = _training_draw(history.real, texts[-1] if texts else None, pool, len(texts), migration, rng)
+        newest = texts[-1] if texts else None
+        trained = _training_draw(history.real, newest, pool, len(texts), migration, exposure, rng)
         text = _draw(kernel.mean(trained) * fitness, kernel.dispersion, rng)
         rounds.append(text)
         texts.append(text.astype(np.float64))
-        pool = pool + text
+        pool, exposure = pool + text, 1.0
     return np.stack(rounds) if rounds else np.zeros((0, len(history.real)), np.int64)
 
 
 def _training_draw(
-    real: Floats, newest: Floats | None, pool: Floats, texts: int, migration: Migration, rng: np.random.Generator
+    real: Floats,
+    newest: Floats | None,
+    pool: Floats,
+    texts: int,
+    migration: Migration,
+    exposure: float,
+    rng: np.random.Generator,
 ) -> Floats:
     if newest is None:
         return real
     share = migration.real_share
     match migration.regime:
         case "replace" | "regenerate":
-            return newest
+            return newest / exposure
         case "accumulate":
             return np.asarray(pool / (texts + 1))
         case "accumulate_subsample":
             return rng.binomial(np.rint(pool).astype(np.int64), 1 / (texts + 1)).astype(np.float64)
         case "mix":
-            parts = [(real, share), (newest, 1 - share)]
+            # A text that was no longer than its part is taken whole.
+            parts = [(real, share), (newest, min(1.0, (1 - share) / exposure))]
             drawn_counts = [rng.binomial(np.rint(counts).astype(np.int64), part) for counts, part in parts]
             return np.asarray(np.sum(drawn_counts, axis=0, dtype=np.float64))
         case "weighted":
-            return np.asarray(share * real + (1 - share) * newest)
+            return np.asarray(share * real + (1 - share) * newest / exposure)
 
 
 def _draw(means: Floats, dispersion: float, rng: np.random.Generator) -> NDArray[np.int64]:

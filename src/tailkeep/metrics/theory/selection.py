@@ -29,6 +29,7 @@ class CountMoments:
         squares: (C,) the sum of the squares of their written counts over all groups.
         alive: (C,) the number of them that are written at all.
         exposure: written tokens over trained tokens; 1 for texts of one size.
+        group_shares: (K,) the share of the written tokens in each group; None for equal ones.
     """
 
     counts: Floats
@@ -37,6 +38,7 @@ class CountMoments:
     squares: Floats
     alive: Floats
     exposure: float = 1.0
+    group_shares: Floats | None = None
 
     @property
     def totals(self) -> Floats:
@@ -53,6 +55,7 @@ class CountMoments:
             self.squares[inside],
             self.alive[inside],
             self.exposure,
+            self.group_shares,
         )
 
 
@@ -139,8 +142,9 @@ def fit_selection(moments: CountMoments, *, dispersion: float = 1.0) -> Selectio
             f"{low.totals.sum():.0f} times, which is too little for an exponent. Give more text."
         )
     estimate = _poisson_regression(low, low.totals, low.exposure)
+    shares = np.full(groups, 1 / groups) if low.group_shares is None else low.group_shares
     replicates = [
-        _poisson_regression(low, low.totals - low.sums[:, group], low.exposure * (1 - 1 / groups), start=estimate)
+        _poisson_regression(low, low.totals - low.sums[:, group], low.exposure * (1 - shares[group]), start=estimate)
         for group in range(groups)
         if low.totals.sum() > low.sums[:, group].sum()
     ]

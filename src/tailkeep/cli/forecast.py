@@ -1,0 +1,132 @@
+"""The command `tailkeep forecast`. Rule: every option is a key of `ForecastConfig` or an argument of `forecast.run`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tailkeep.cli.corpus_options import (
+    ConfigFile,
+    DocumentSeparator,
+    DumpConfig,
+    ExecutorName,
+    ExecutorOption,
+    IdField,
+    MaxDocumentBytes,
+    NumTasks,
+    OnErrorOption,
+    OutOption,
+    TaskIndex,
+    TextField,
+    Workers,
+    execution_arguments,
+    given_options,
+    layout_options,
+    print_outcome,
+    require_option,
+)
+from tailkeep.runs import RunDirectory
+from tailkeep.runs.progress import show_progress
+from tailkeep.sanitize import redact, visible
+
+if TYPE_CHECKING:
+    from tailkeep.forecast import ForecastConfig
+
+ForecastKeys = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key, such as generations=20. Repeatable."),
+]
+
+
+def forecast(
+    corpus: Annotated[
+        list[str] | None, typer.Option(metavar="GLOB", help="The real text: files, folders or globs. Repeatable.")
+    ] = None,
+    synthetic: Annotated[
+        list[str] | None,
+        typer.Option(metavar="[NAME=]GLOB", help="Text of a model that was trained on it; one name a decoder."),
+    ] = None,
+    lab_run: Annotated[
+        Path | None,
+        typer.Option(
+            "--run", metavar="DIR", help="Instead: a laboratory run; its first rounds forecast its later ones."
+        ),
+    ] = None,
+    out: OutOption = None,
+    generations: Annotated[int | None, typer.Option(min=1, help="How many generations ahead; 10 if not given.")] = None,
+    keep: Annotated[float | None, typer.Option(help="The share of the tail that must stay; 0.5 if not given.")] = None,
+    max_count: Annotated[
+        int | None, typer.Option(help="The tail: words that occur at most 1, 3, 10 or 100 times; 1 if not given.")
+    ] = None,
+    decoder: Annotated[
+        str | None,
+        typer.Option(metavar="KIND", help="How the synthetic text was decoded: sampled, truncated or deterministic."),
+    ] = None,
+    max_n: Annotated[int | None, typer.Option(min=1, help="Also count n-grams of words, up to 3.")] = None,
+    config: ConfigFile = None,
+    overrides: ForecastKeys = None,
+    workers: Workers = 1,
+    executor: ExecutorOption = ExecutorName.LOCAL,
+    task_index: TaskIndex = None,
+    num_tasks: NumTasks = None,
+    memory_mb: Annotated[int | None, typer.Option(min=16, help="Memory for counts per worker, in MB.")] = None,
+    text_field: TextField = None,
+    id_field: IdField = None,
+    document_separator: DocumentSeparator = None,
+    max_document_bytes: MaxDocumentBytes = None,
+    on_error: OnErrorOption = None,
+    dump_config: DumpConfig = False,
+) -> None:
+    """Forecast what of a corpus' rare words is left after generations of training on synthetic text."""
+    from tailkeep import forecast as forecasts
+
+    options = {
+        "layout": layout_options(text_field, id_field, document_separator, max_document_bytes),
+        "generations": generations,
+        "tail": {"keep": keep, "max_count": max_count},
+        "decoder": decoder,
+        "max_n": max_n,
+        "on_error": on_error,
+        "memory_mb": memory_mb,
+    }
+    forecast_config = forecasts.load(config, overrides=overrides or [], options=given_options(options))
+    if dump_config:
+        print(forecasts.dump(forecast_config), end="")
+        return
+    if lab_run is not None:
+        if corpus or synthetic:
+            raise typer.BadParameter(
+                "a laboratory run brings its texts; omit --corpus, --synthetic.", param_hint="--run"
+            )
+        _forecast_chains(lab_run, out, forecast_config)
+        return
+    paths = require_option(corpus, "--corpus", "give the real text, such as --corpus 'human/*.jsonl', or --run.")
+    out = require_option(out, "--out", "give the output folder, such as --out forecast.")
+    execution = execution_arguments(workers, executor, task_index, num_tasks, cpus=forecast_config.num_threads, gpus=0)
+    with show_progress() as observe:
+        outcome = forecasts.run(forecast_config, paths, out, synthetic=synthetic or [], **execution, observe=observe)
+    print_outcome(outcome, out)
+
+
+def _forecast_chains(lab_run: Path, out: str | None, config: "ForecastConfig") -> None:
+    from tailkeep import forecast as forecasts
+    from tailkeep.lab.chains import read_chains
+
+    folder = require_option(out, "--out", "give the output folder, such as --out forecast.")
+    counted = [
+        items
+        for chain in read_chains(lab_run)
+        for items in forecasts.count_chain(
+            chain.texts,
+            chain.labels,
+            run=chain.run,
+            chain=f"{chain.arm}, seed {chain.seed}",
+            regime=chain.regime,
+            real_share=chain.real_share,
+            decoder=chain.decoder,
+        )
+    ]
+    fingerprint = RunDirectory.open(lab_run).record.fingerprint
+    for line in forecasts.run_chains(config, counted, Path(folder), source=fingerprint):
+        print(visible(line))
+    print(visible(f"output: {redact(folder)}"))

@@ -1,0 +1,97 @@
+"""Forecasts of the chains of a laboratory run from their first rounds, scored on the later ones.
+
+    run.json  config.yaml  summary.json  tables/forecast.csv  report.html
+
+Rule: later rounds are read to score, never to fit; a group that was not validated is named beside its figures.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from tailkeep.data.corpus import dump_config
+from tailkeep.errors import InputError
+from tailkeep.forecast.config import ForecastConfig
+from tailkeep.forecast.fit import SHRINKAGE
+from tailkeep.forecast.project import LEVELS
+from tailkeep.forecast.validate import CountedChain, ForecastPoint, can_tell, mean_over_runs, score_chain
+from tailkeep.runs import RunDirectory, RunRecord, versions
+
+_QUANTILES = [f"p{round(100 * level)}" for level in LEVELS]
+
+
+def run_chains(config: ForecastConfig, counted: Sequence[CountedChain], out: Path, *, source: str) -> list[str]:
+    """Forecast and score `counted` chains into `out`. Return what the scores say, one sentence per line.
+
+    Args:
+        config: its `draws` and `seed` count; how far ahead is as far as the chains go.
+        counted: the chains, see `validate.count_chain`.
+        out: a folder, new or with this very forecast.
+        source: the fingerprint of the laboratory run.
+
+    Raises:
+        InputError: no chain has a regime that can be forecast and a band of 10 items.
+        TailkeepError: `out` holds another run or cannot be written.
+    """
+    points = [
+        point for chain in counted for point in score_chain(chain, SHRINKAGE, draws=config.draws, seed=config.seed)
+    ]
+    if not points:
+        raise InputError(
+            "no chain can be forecast. It takes a regime with real or generated data only (not select, edit or "
+            "revise), three generations, and a frequency band with at least 10 items."
+        )
+    packages = versions("numpy", "scipy")
+    sources = {"config": config.fingerprint_tree(), "run": source, "packages": packages}
+    record = RunRecord.of("forecast", sources, versions=packages, seeds=(config.seed,))
+    lines = list(_sentences(points))
+    with RunDirectory.create(out, record, config=dump_config(config)) as directory:
+        tree = {"fingerprint": record.fingerprint, "chains": [_tree(point) for point in points], "sentences": lines}
+        directory.storage.write_text(out / "tables" / "forecast.csv", _table(points))
+        directory.storage.write_text(out / "summary.json", json.dumps(tree, indent=2, ensure_ascii=False) + "\n")
+    return lines
+
+
+def _tree(point: ForecastPoint) -> dict[str, Any]:
+    tree = {item.name: getattr(point, item.name) for item in fields(point)}
+    return {**tree, "band": point.band.label, "validated": can_tell(point.regime, point.decoder, point.measured)}
+
+
+def _table(points: Sequence[ForecastPoint]) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    names = ("chain", "kind", "regime", "decoder", "measured", "ahead", "band", "types", "truth", "crps", "validated")
+    writer.writerow([*names, *_QUANTILES, "unchanged", "drift", "cutoff"])
+    for point in points:
+        tree = _tree(point)
+        rivals = [point.rivals.get(name, "") for name in ("unchanged", "drift", "cutoff")]
+        writer.writerow([*(tree[name] for name in names), *point.quantiles, *rivals])
+    return out.getvalue()
+
+
+def _sentences(points: Sequence[ForecastPoint]) -> Iterator[str]:
+    for measured in sorted({point.measured for point in points}):
+        members = [point for point in points if point.measured == measured]
+        rounds = "1 measured round" if measured == 1 else f"{measured} measured rounds"
+        errors = {
+            "unchanged": mean_over_runs(members, lambda point: abs(point.rivals["unchanged"] - point.truth)),
+            "drift alone": mean_over_runs(members, lambda point: abs(point.rivals["drift"] - point.truth)),
+        }
+        rivals = ", ".join(f"{name} {error:.3f}" for name, error in errors.items())
+        covered = mean_over_runs(members, lambda point: float(point.covered(90)))
+        yield (
+            f"After {rounds}: mean absolute error of survival {mean_over_runs(members, lambda point: point.error):.3f} "
+            f"({rivals}); 90 % intervals contain {covered:.0%} of {len(members):,} later measurements."
+        )
+    silent = sorted(
+        {(p.regime, p.decoder, p.measured) for p in points if not can_tell(p.regime, p.decoder, p.measured)}
+    )
+    for regime, decoder, measured in silent:
+        yield (
+            f"Not validated: {regime}, decoder {decoder}, {measured} measured. Without its later rounds tailkeep would "
+            "give no number here."
+        )

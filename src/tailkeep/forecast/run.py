@@ -1,0 +1,173 @@
+"""One forecast of a corpus: its shards are counted one by one, and the last one to finish writes the summary.
+
+    run.json  config.yaml  manifests/  summary.json  tables/forecast.csv  report.html    for people
+    items/  rejects/                                                                     per shard
+
+Rule: the summary is a function of the per-shard files alone. The job over shards itself is in `data.corpus.job`.
+"""
+
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from tailkeep.data.corpus import (
+    Contents,
+    Execution,
+    Executor,
+    Inputs,
+    LocalPool,
+    Manifest,
+    OutputRun,
+    RunOutcome,
+    Shard,
+    ShardFunction,
+    ShardStorage,
+    Task,
+    check_layout_has_effect,
+    find_shards,
+    path_list,
+    run_job,
+)
+from tailkeep.errors import ConfigError, InputError
+from tailkeep.forecast.config import ForecastConfig, load
+from tailkeep.forecast.shard import CORPUS, ShardCounts
+from tailkeep.forecast.summary import ForecastOutcome, summarize
+from tailkeep.runs import ProgressObserver, RunRecord, no_progress, versions
+from tailkeep.sanitize import redact
+
+_NAMED = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.-]*)=(.+)", re.DOTALL)
+_UNNAMED = "synthetic"
+
+
+@dataclass(frozen=True)
+class _ForecastJob:
+    """What a forecast adds to `run_job`; see `ShardJob`."""
+
+    config: ForecastConfig
+    sides: tuple[tuple[str, tuple[str, ...]], ...]
+
+    kind: ClassVar[str] = "forecast"
+    progress_unit: ClassVar[str] = "words"
+    contents: ClassVar[Contents] = Contents(("items", "rejects"))
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        return tuple(path for _, paths in self.sides for path in paths)
+
+    def find_shards(self) -> list[Shard]:
+        """The shards of all sides; the name of a shard begins with its side."""
+        all_shards: list[Shard] = []
+        urls: dict[str, str] = {}
+        for side, paths in self.sides:
+            shards = find_shards(paths, row_groups=self.config.row_groups)
+            check_layout_has_effect(self.config.layout, shards)
+            for shard in shards:
+                if urls.setdefault(shard.url, side) != side:
+                    raise InputError(
+                        f"{redact(shard.url)} is both {urls[shard.url]} and {side}. A text says nothing beside itself. "
+                        "Give different files."
+                    )
+            all_shards += [replace(shard, name=f"{side}/{shard.name}") for shard in shards]
+        return all_shards
+
+    def check_input(self, shards: Sequence[Shard], task_shards: Sequence[Shard]) -> dict[str, Any]:
+        del shards, task_shards
+        return {}
+
+    def load_model(self, task_shards: Sequence[Shard] | None = None) -> None:
+        del task_shards
+
+    def process_sources(self, model: None) -> dict[str, Any]:
+        del model
+        return {"packages": versions("numpy", "scipy", "pyarrow")}
+
+    def for_worker(self, record: RunRecord) -> "_ForecastJob":
+        del record
+        return self
+
+    def local_pool(self, workers: int) -> Executor:
+        return LocalPool(workers)
+
+    def shard_function(self, model: None, record: RunRecord) -> ShardFunction:
+        del model, record
+        return ShardCounts(self.config)
+
+    def begin(self, shards: Sequence[Shard], output: OutputRun) -> None:
+        pass
+
+    def conclude(
+        self,
+        totals: RunOutcome,
+        shards: Sequence[Shard],
+        manifests: Sequence[Manifest],
+        output: OutputRun,
+        model: None,
+    ) -> ForecastOutcome:
+        del shards, model
+        outcome = ForecastOutcome(**vars(totals))
+        if not outcome.complete:
+            return outcome
+        with tempfile.TemporaryDirectory(prefix="tailkeep-") as folder:
+            summary, table = summarize(self.config, manifests, lambda name: output.local(name, Path(folder)))
+        output.destination.write_text("tables/forecast.csv", table)
+        outcome = replace(outcome, summary=summary)
+        output.destination.write_text("summary.json", outcome.text())
+        return outcome
+
+
+def name_texts(synthetic: Sequence[str | Path]) -> dict[str, list[str]]:
+    """Paths by the name of their text: `NAME=PATH`, or a path alone, whose text is called `synthetic`.
+
+    Raises:
+        ConfigError: a text has the name of the real one.
+    """
+    texts: dict[str, list[str]] = {}
+    for item in map(str, synthetic):
+        match = _NAMED.fullmatch(item)
+        name, path = match.groups() if match else (_UNNAMED, item)
+        if name == CORPUS:
+            raise ConfigError(f"--synthetic {item}: {CORPUS!r} is the name of the real text. Give another name.")
+        texts.setdefault(name, []).append(path)
+    return texts
+
+
+def run(
+    config: ForecastConfig | Mapping[str, Any] | Path,
+    corpus: Inputs,
+    out: str | Path,
+    *,
+    synthetic: Sequence[str | Path] = (),
+    workers: int = 1,
+    executor: Executor | None = None,
+    task: Task | None = None,
+    observe: ProgressObserver = no_progress,
+    storage: ShardStorage | None = None,
+) -> ForecastOutcome:
+    """Forecast what of the tail of `corpus` is left, into `out`, or resume the forecast in `out`.
+
+    Args:
+        config: a configuration, or a mapping or YAML file that describes one.
+        corpus: the real text: globs, folders or files, local or as fsspec URLs.
+        out: a folder or the URL of a store.
+        synthetic: text written by models that were trained on `corpus`, as `NAME=PATH` or as paths.
+        workers: number of processes on this machine. It changes no result.
+        executor: runs the shards instead. It changes no result.
+        task: the share of the shards to work on; all of them by default.
+        observe: called after each finished shard.
+        storage: performs the writes; tests pass faulty ones.
+
+    Returns:
+        The totals over all finished shards. Once every shard is finished, `summary.json` and `tables/` are written.
+
+    Raises:
+        TailkeepError: the input or configuration is bad, `out` holds another run or is busy, or the disk is full.
+    """
+    config = config if isinstance(config, ForecastConfig) else load(config)
+    if config.decoder != "unknown" and not synthetic:
+        raise ConfigError("decoder has no effect without --synthetic. Give synthetic text, or remove the key decoder.")
+    named = sorted(name_texts(synthetic).items())
+    sides = ((CORPUS, path_list(corpus)), *((name, tuple(paths)) for name, paths in named))
+    return run_job(_ForecastJob(config, sides), out, Execution(workers, executor, task, observe, storage))

@@ -1,0 +1,153 @@
+"""What the models of a finished run wrote, chain by chain, beside the real data that the first one was trained on.
+
+Rule: a chain is read from `generated/` and the configuration alone; no model is loaded, nothing is trained or sampled.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tailkeep.errors import InputError
+from tailkeep.lab.causal_lm.config import CausalLMArm
+from tailkeep.lab.config import AnyArm, load
+from tailkeep.lab.mixture import MixtureArm
+from tailkeep.lab.regimes import Mix, Regenerate, Weighted
+from tailkeep.lab.toy_data import Floats, ModesWorld
+from tailkeep.runs import RunDirectory
+from tailkeep.runs.generation_dir import GenerationDir
+
+Labels = Sequence[Sequence[int]]
+"""For each document, the items that it states."""
+
+
+@dataclass(frozen=True)
+class WrittenChain:
+    """One chain. `regenerate` has the first part of the real data alone, whose descent its rounds begin with.
+
+    Attributes:
+        run, arm, seed: the name of the run's configuration, of the arm, and the seed.
+        regime: its name in the configuration; `real_share` of it, 0 where it has none.
+        decoder: sampled, truncated or deterministic; "none" for numbers.
+        texts: the real documents, then those of each round; empty for numbers.
+        labels: items by kind, such as facts or modes, of the real data and of each round.
+    """
+
+    run: str
+    arm: str
+    seed: int
+    regime: str
+    real_share: float
+    decoder: str
+    texts: Sequence[Sequence[str]] = ()
+    labels: Mapping[str, Sequence[Labels]] = field(default_factory=dict)
+
+
+def read_chains(path: Path) -> list[WrittenChain]:
+    """The chains of the run at `path` with at least two rounds, of language models and of mixtures.
+
+    Raises:
+        InputError: there is no finished chain of such a learner that has recorded every generation.
+    """
+    directory = RunDirectory.open(path)
+    if directory.record.kind != "lab":
+        raise InputError(f"{path} holds a run of kind {directory.record.kind!r}. Give a run of tailkeep lab.")
+    config = load(path / "config.yaml")
+    chains = []
+    for name, arm in config.arms.items():
+        if not isinstance(arm, CausalLMArm | MixtureArm):
+            continue
+        for seed in config.seeds:
+            dirs = list(_rounds(directory, name, arm, seed))
+            if len(dirs) < 2:
+                continue
+            if isinstance(arm, MixtureArm):
+                chains.append(_mode_chain(arm, dirs, config.name, name, seed))
+            else:
+                chains.append(_text_chain(arm, dirs, config.name, name, seed))
+    if not chains:
+        raise InputError(
+            f"{path} has no chain of a language model or a mixture with two rounds of generated data. Give a run with "
+            "generations of 3 or more and record_every 1."
+        )
+    return chains
+
+
+def _rounds(directory: RunDirectory, arm_name: str, arm: AnyArm, seed: int) -> Iterator[GenerationDir]:
+    """The folders of generations 1, 2, ... up to the first that is not finished or did not record what it was given."""
+    for generation in range(1, arm.generations):
+        generation_dir = directory.generation_dir(arm_name, seed, generation)
+        if not generation_dir.done or not (generation_dir.generated / str(generation)).is_dir():
+            return
+        yield generation_dir
+
+
+def _regime(arm: AnyArm) -> tuple[str, float]:
+    regime = arm.regime
+    if isinstance(regime, Mix):
+        return regime.name, regime.real_share
+    return regime.name, regime.weight if isinstance(regime, Weighted) else 0.0
+
+
+def _decoder(arm: Any) -> str:
+    decoder = arm.generation.decoder
+    if decoder.name in {"greedy", "beam"}:
+        return "deterministic"
+    cuts = [getattr(decoder, key, None) for key in ("top_k", "top_p", "min_p")]
+    return "truncated" if any(cut is not None for cut in cuts) else "sampled"
+
+
+def _text_chain(arm: Any, dirs: Sequence[GenerationDir], run: str, name: str, seed: int) -> WrittenChain:
+    from tailkeep.lab.causal_lm.dataset import read_dataset
+
+    dataset = read_dataset(arm.data)
+    real = [record.text for record in dataset.real]
+    if isinstance(arm.regime, Regenerate):
+        real = _first_part(real, arm.regime.fractions)
+    texts = [real, *(_read_texts(generation_dir) for generation_dir in dirs)]
+    labels = {}
+    if dataset.world is not None:
+        world, size = dataset.world, dataset.world.config.attributes
+        labels["facts"] = [
+            [
+                [statement.person * size + statement.attribute for statement in world.parse(text).statements
+                 if statement.truth == "true" and statement.person is not None]
+                for text in documents
+            ]
+            for documents in texts
+        ]  # fmt: skip
+    return WrittenChain(run, name, seed, *_regime(arm), _decoder(arm), texts, labels)
+
+
+def _first_part(real: Sequence[str], fractions: int) -> list[str]:
+    """The first of `fractions` parts, cut at the nearest end of a document by characters."""
+    ends = np.cumsum([len(text) for text in real])
+    return list(real[: int(np.abs(ends - ends[-1] / fractions).argmin()) + 1])
+
+
+def _read_texts(generation_dir: GenerationDir) -> list[str]:
+    path = generation_dir.generated / str(generation_dir.generation) / "text.jsonl"
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+        return [json.loads(line)["text"] for line in lines if line]
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"cannot read {path}: {error}. Run the same lab command again.") from None
+
+
+def _mode_chain(arm: MixtureArm, dirs: Sequence[GenerationDir], run: str, name: str, seed: int) -> WrittenChain:
+    world = arm.data
+    values = [world.draw(seed).values]
+    values += [np.load(d.generated / str(d.generation) / "values.npy", allow_pickle=False) for d in dirs]
+    modes = {"modes": [_modes_of(points, world) for points in values]}
+    return WrittenChain(run, name, seed, *_regime(arm), "none", labels=modes)
+
+
+def _modes_of(points: Floats, world: ModesWorld) -> Labels:
+    """The nearest mode of each point, none beyond `reach`."""
+    distances = np.linalg.norm(points[:, None] - world.centres, axis=2)
+    nearest = distances.argmin(axis=1)
+    inside = distances[np.arange(len(points)), nearest] <= world.reach
+    return [[mode] if near else [] for mode, near in zip(nearest.tolist(), inside.tolist(), strict=True)]

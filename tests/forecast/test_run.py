@@ -1,0 +1,217 @@
+"""Forecasts from files: drift against simulated resampling of real text, selection of a known decoder, bad input."""
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from tailkeep.cli import app
+from tailkeep.errors import ConfigError, InputError
+from tailkeep.forecast import load, run
+from tests.audit.conftest import prose, write_jsonl
+
+DOCS = Path(__file__).parents[2] / "docs"
+RARE = ("1", "2-3", "4-10", "11-100")
+
+
+def read_table(out, **columns):
+    with (out / "tables" / "forecast.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [row for row in rows if all(row[name] == value for name, value in columns.items())]
+
+
+def resampled(words, rng, weights=None):
+    """As many words, each drawn independently from `words`."""
+    return rng.choice(words, len(words), p=weights)
+
+
+@pytest.fixture(scope="module")
+def real_words():
+    """Some 30,000 lower-case words of this repository's own guides, on which nothing was fitted."""
+    text = "\n".join(path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("*.md")))
+    return np.array(re.findall(r"[a-z]+", text.lower())[:30_000])
+
+
+def write_words(path, words):
+    """Documents of 20 words."""
+    return write_jsonl(path, [" ".join(words[start : start + 20]) for start in range(0, len(words), 20)])
+
+
+def test_drift_alone_is_what_resampling_the_text_leaves(real_words, tmp_path):
+    run({"generations": 8}, write_words(tmp_path / "x.jsonl", real_words), tmp_path / "out")
+    names, counts = np.unique(real_words, return_counts=True)
+    alive = np.zeros((8, len(names)))
+    chains, rng = 30, np.random.default_rng(0)
+    for _ in range(chains):
+        words = real_words
+        for generation in range(8):
+            words = resampled(words, rng)
+            alive[generation] += np.isin(names, words)
+    for band in RARE:
+        first, last = (int(number) for number in (band.split("-") * 2)[:2])
+        inside = (counts >= first) & (counts <= last)
+        rows = read_table(tmp_path / "out", regime="replace", band=band)
+        assert {int(row["types"]) for row in rows} == {int(inside.sum())}
+        simulated = alive[:, inside].mean(axis=1) / chains
+        assert [float(row["p50"]) for row in rows] == pytest.approx(simulated.tolist(), abs=0.015)
+
+
+def test_nine_of_ten_resampled_chains_lie_in_the_ninety_percent_interval(real_words, tmp_path):
+    run({"generations": 4}, write_words(tmp_path / "x.jsonl", real_words), tmp_path / "out")
+    row = read_table(tmp_path / "out", regime="replace", band="1", generation="4")[0]
+    names, counts = np.unique(real_words, return_counts=True)
+    once, rng, inside = names[counts == 1], np.random.default_rng(1), 0
+    for _ in range(100):
+        words = real_words
+        for _ in range(4):
+            words = resampled(words, rng)
+        inside += float(row["p5"]) <= np.isin(once, words).mean() <= float(row["p95"])
+    assert 82 <= inside <= 98
+
+
+def test_an_unbiased_text_has_exponent_one_and_a_sharpened_one_more(real_words, tmp_path):
+    rng = np.random.default_rng(2)
+    names, counts = np.unique(real_words, return_counts=True)
+    write_words(tmp_path / "corpus.jsonl", real_words)
+    for name, power in (("plain", 1.0), ("cool", 1.3)):
+        weights = counts**power / np.sum(counts**power)
+        write_words(tmp_path / f"{name}.jsonl", rng.choice(names, len(real_words), p=weights))
+    texts = [f"{name}={tmp_path / name}.jsonl" for name in ("plain", "cool")]
+    outcome = run({}, tmp_path / "corpus.jsonl", tmp_path / "out", synthetic=texts)
+    fits = {name: tree["exponent"] for name, tree in outcome.summary["items"]["words"]["synthetic"].items()}
+    assert fits["plain"]["low"] < 1 < fits["plain"]["high"]
+    assert fits["cool"]["low"] > 1
+    assert fits["cool"]["value"] == pytest.approx(1.3, abs=0.05)
+    assert any("cool: selection exponent b of words = 1.3" in line for line in outcome.lines())
+
+
+def test_pairs_and_runs_of_words_are_items_too(tmp_path):
+    path = write_jsonl(tmp_path / "x.jsonl", ["a b c", "a b d", "a b"])
+    items = run({"max_n": 3}, path, tmp_path / "out").summary["items"]
+    assert items["words"]["bands"] == {"1": 2, "2-3": 2, "4-10": 0, "11-100": 0}
+    assert items["pairs of words"]["bands"] == {"1": 2, "2-3": 1, "4-10": 0, "11-100": 0}
+    assert items["runs of three words"]["bands"] == {"1": 2, "2-3": 0, "4-10": 0, "11-100": 0}
+
+
+def test_shards_workers_and_memory_change_no_byte(tmp_path):
+    texts, written_texts = prose(80, words=30, seed=0), prose(80, words=30, seed=1)
+    write_jsonl(tmp_path / "one" / "x.jsonl", texts)
+    for number in range(4):
+        write_jsonl(tmp_path / "four" / f"{number}.jsonl", texts[20 * number : 20 * number + 20])
+    synthetic = write_jsonl(tmp_path / "s.jsonl", written_texts)
+    outcomes = [
+        run({}, tmp_path / "one", tmp_path / "a", synthetic=[synthetic]),
+        run({"memory_mb": 16}, tmp_path / "four", tmp_path / "b", synthetic=[synthetic], workers=2),
+    ]
+    assert outcomes[0].summary["items"] == outcomes[1].summary["items"]
+    tables = [(tmp_path / name / "tables" / "forecast.csv").read_bytes() for name in "ab"]
+    assert tables[0] == tables[1]
+    assert json.loads((tmp_path / "a" / "summary.json").read_text())["items"] == outcomes[0].summary["items"]
+
+
+def test_a_longer_synthetic_text_is_cut_to_the_real_one(real_words, tmp_path):
+    rng = np.random.default_rng(3)
+    write_words(tmp_path / "corpus.jsonl", real_words)
+    write_words(tmp_path / "long.jsonl", np.concatenate([resampled(real_words, rng) for _ in range(3)]))
+    outcome = run({}, tmp_path / "corpus.jsonl", tmp_path / "out", synthetic=[tmp_path / "long.jsonl"])
+    tree = outcome.summary["items"]["words"]["synthetic"]["synthetic"]
+    assert tree["exposure"] == pytest.approx(3, abs=0.01)
+    assert tree["round_1"]["1"]["alive"] == pytest.approx(tree["round_1"]["1"]["drift"], abs=0.02)
+
+
+def test_a_text_without_rare_words_says_so(tmp_path):
+    path = write_jsonl(tmp_path / "x.jsonl", ["a b a b"] * 300)
+    outcome = run({}, path, tmp_path / "out")
+    assert outcome.summary["sentences"] == ["No words that occur once: there is no such tail to lose."]
+
+
+def test_where_it_was_not_validated_it_cannot_tell(tmp_path):
+    corpus = write_jsonl(tmp_path / "x.jsonl", prose(60, words=40, seed=0))
+    synthetic = write_jsonl(tmp_path / "y.jsonl", prose(60, words=40, seed=1))
+    outcome = run({}, corpus, tmp_path / "out", synthetic=[synthetic])
+    tree = outcome.summary["items"]["words"]["synthetic"]["synthetic"]
+    assert tree["forecast"] == []
+    assert "replace" in tree["cannot_tell"]
+    assert any("no forecast for replace" in line and "--decoder" in line for line in outcome.lines())
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"c.jsonl": ""}, "c.jsonl"),
+        ({"c.jsonl": '{"text": "a"}\nno\n'}, "c.jsonl, line 2: not JSON"),
+        ({"c.jsonl": '{"body": "a"}\n'}, "text"),
+        ({"c.jsonl": '{"text": "  "}\n'}, "--corpus holds no word"),
+        ({"c.jsonl": '{"text": "a b c c d"}\n', "s.jsonl": '{"text": "x y"}\n'}, "--synthetic synthetic: .*too little"),
+        ({"c.jsonl": '{"text": "a b c c d"}\n', "s.jsonl": '{"text": " "}\n'}, "--synthetic synthetic: .*too little"),
+    ],
+)
+def test_a_bad_input_is_one_clear_error(tmp_path, files, message):
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    synthetic = [tmp_path / "s.jsonl"] if "s.jsonl" in files else []
+    with pytest.raises(InputError, match=message):
+        run({}, tmp_path / "c.jsonl", tmp_path / "out", synthetic=synthetic)
+
+
+@pytest.mark.parametrize("text", ["a", "\u3042" * 5, "!!! ...", "\x00\x01 a", "x" * 600_000, "a " * 700_000])
+def test_a_strange_document_is_counted(tmp_path, text):
+    path = write_jsonl(tmp_path / "x.jsonl", [text])
+    assert run({"max_n": 2}, path, tmp_path / "out").counts["documents"] == 1
+
+
+def test_a_text_beside_itself_and_a_missing_one_are_refused(tmp_path):
+    path = write_jsonl(tmp_path / "x.jsonl", ["a b c"])
+    with pytest.raises(InputError, match="is both corpus and synthetic"):
+        run({}, path, tmp_path / "out", synthetic=[path])
+    with pytest.raises(InputError, match="matches no file"):
+        run({}, tmp_path / "missing.jsonl", tmp_path / "out")
+    with pytest.raises(ConfigError, match="the name of the real text"):
+        run({}, path, tmp_path / "out", synthetic=[f"corpus={path}"])
+    with pytest.raises(ConfigError, match="decoder has no effect without --synthetic"):
+        run({"decoder": "sampled"}, path, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        ({"generation": 3}, "generations"),
+        ({"generations": 0}, "generations"),
+        ({"real_shares": [1.5]}, "real_shares"),
+        ({"tail": {"max_count": 2}}, "tail.max_count"),
+        ({"tail": {"keep": 1}}, "tail.keep"),
+        ({"layout": {"token_field": "ids"}}, "token_field"),
+    ],
+)
+def test_a_bad_key_names_itself(tree, message):
+    with pytest.raises(ConfigError, match=message):
+        load(tree)
+
+
+def test_the_command_prints_sentences_and_show_repeats_them(tmp_path):
+    path = write_jsonl(tmp_path / "x.jsonl", prose(40, words=30, seed=0))
+    arguments = [
+        "forecast",
+        "--corpus",
+        str(path),
+        "--out",
+        str(tmp_path / "out"),
+        "--keep",
+        "0.3",
+        "--generations",
+        "5",
+    ]
+    ended = CliRunner().invoke(app, arguments)
+    assert ended.exit_code == 0, ended.output
+    assert re.search(r"drift alone leaves \d+% \(\d+% to \d+%\) after 5 generations", ended.stdout)
+    assert "to hold 30% of words that occur once" in ended.stdout
+    shown = CliRunner().invoke(app, ["show", str(tmp_path / "out")])
+    assert "drift alone leaves" in shown.stdout
+    assert CliRunner().invoke(app, [*arguments, "--run", str(tmp_path)]).exit_code == 2
+    printed = CliRunner().invoke(app, ["forecast", "--max-count", "3", "--dump-config"]).stdout
+    assert load(yaml.safe_load(printed)).tail.max_count == 3

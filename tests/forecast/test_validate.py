@@ -1,0 +1,137 @@
+"""Scores on chains whose law is known, and what a laboratory run gives to score."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from tailkeep import lab
+from tailkeep.cli import app
+from tailkeep.errors import InputError
+from tailkeep.forecast import ForecastConfig, run_chains
+from tailkeep.forecast.counts import BANDS, GROUPS
+from tailkeep.forecast.fit import Shrinkage
+from tailkeep.forecast.validate import CountedChain, count_chain, crps, estimate_shrinkage, gate_rows, score_chain
+from tailkeep.lab.chains import read_chains
+from tailkeep.metrics import CountHistory, Migration, SelectionKernel, project_counts
+
+NO_SHRINKAGE = Shrinkage(mean=1.0, spread=0.0, rate_spread=0.0)
+ZIPF = np.rint(600 / np.arange(1, 1501) ** 0.9).clip(1)
+
+
+def simulated_chain(kernel, migration, seed, *, rounds=5, first=None):
+    """Counts of items in a chain of the very process that forecasts assume; `first` is the kernel of round 1."""
+    rng = np.random.default_rng(seed)
+    kernels = [first or kernel, *[kernel] * (rounds - 1)]
+    texts = project_counts(CountHistory(ZIPF), kernels, migration, rng)
+    groups = [rng.multinomial(text, np.full(GROUPS, 1 / GROUPS)).astype(float) for text in texts]
+    return CountedChain(
+        f"{seed}", "simulated", "words", migration, migration.regime, "sampled", ZIPF, groups, [1.0] * rounds
+    )
+
+
+@pytest.mark.parametrize("migration", [Migration(), Migration("mix", 0.3), Migration("accumulate")], ids=str)
+def test_intervals_hold_on_chains_of_the_very_process(migration):
+    kernel = SelectionKernel(intercept=-0.2, exponent=1.1)
+    points = [
+        point
+        for seed in range(6)
+        for point in score_chain(simulated_chain(kernel, migration, seed), NO_SHRINKAGE, draws=60, seed=0)
+    ]
+    assert len(points) == 6 * 4 * (4 + 3)
+    assert np.mean([point.covered(90) for point in points]) > 0.8
+    assert np.mean([point.error for point in points]) < 0.03
+    drift = np.mean([abs(point.rivals["drift"] - point.truth) for point in points])
+    assert np.mean([point.error for point in points]) < drift
+
+
+def test_the_shrinkage_of_the_first_round_is_recovered():
+    kernel = SelectionKernel(intercept=-0.4, exponent=1.12)
+    chains = [simulated_chain(kernel.shrunk(0.5), Migration(), seed, first=kernel) for seed in range(6)]
+    mean, spread = estimate_shrinkage(chains)
+    assert mean == pytest.approx(0.5, abs=0.1)
+    assert spread < 0.2
+
+
+def test_the_score_of_draws_is_that_of_a_known_law():
+    # Of a standard normal at its median: 2 phi(0) - 1 / sqrt(pi) (Gneiting and Raftery 2007).
+    draws = np.random.default_rng(0).standard_normal(200_000)
+    assert crps(draws, 0.0) == pytest.approx(2 / np.sqrt(2 * np.pi) - 1 / np.sqrt(np.pi), abs=5e-3)
+    assert crps(np.array([0.3]), 0.5) == pytest.approx(0.2)
+
+
+def test_the_gate_weights_recipes_equally_and_needs_coverage_and_both_rivals():
+    chain = simulated_chain(SelectionKernel(-0.2, 1.1), Migration(), 0)
+    points = list(score_chain(chain, NO_SHRINKAGE, draws=60, seed=0))
+    rows = gate_rows(points)
+    assert [row.group for row in rows] == [("replaced", "sampled", 1), ("replaced", "sampled", 2)]
+    assert all(row.speaks == (row.coverage_90 >= 0.85 and row.error < min(row.unchanged, row.drift)) for row in rows)
+
+
+def test_a_regime_without_a_theory_has_no_counts():
+    assert count_chain([["a"], ["a"]], {}, run="r", chain="c", regime="select", real_share=0, decoder="sampled") == []
+
+
+def test_texts_of_a_chain_are_cut_to_the_real_one():
+    texts = [["a b c d"], ["a a a a b b"], ["c"]]
+    words, pairs = count_chain(texts, {}, run="r", chain="c", regime="replace", real_share=0, decoder="sampled")
+    assert (words.kind, pairs.kind) == ("words", "pairs")
+    assert words.exposures == [1.0, 0.25]
+    assert sorted(words.totals[0].tolist()) == [0, 0, 0, 4]
+
+
+MIXTURE = {
+    "learner": "mixture",
+    "generations": 4,
+    "components": 30,
+    "data": {"modes": 30, "size": 400, "zipf": 1.0},
+    "seeds": [0, 1],
+    "arms": {"baseline": {}, "accumulate": {"regime": {"name": "accumulate"}}},
+}
+
+
+@pytest.fixture(scope="module")
+def mixture_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mixture") / "run"
+    lab.run(MIXTURE, folder)
+    return folder
+
+
+def test_the_modes_of_a_mixture_are_read_round_by_round(mixture_run):
+    chains = read_chains(mixture_run)
+    assert [(chain.arm, chain.seed) for chain in chains] == [
+        ("baseline", 0), ("baseline", 1), ("accumulate", 0), ("accumulate", 1),
+    ]  # fmt: skip
+    rounds = chains[0].labels["modes"]
+    assert len(rounds) == 4
+    assert all(len(points) == 400 for points in rounds)
+    assert {mode for point in rounds[0] for mode in point} <= set(range(30))
+
+
+def test_the_command_forecasts_a_laboratory_run_and_scores_itself(mixture_run, tmp_path):
+    ended = CliRunner().invoke(app, ["forecast", "--run", str(mixture_run), "--out", str(tmp_path / "out")])
+    assert ended.exit_code == 0, ended.output
+    assert "After 1 measured round: mean absolute error of survival 0." in ended.stdout
+    assert "Not validated: replace, decoder none" in ended.stdout
+    with (tmp_path / "out" / "tables" / "forecast.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["kind"] for row in rows} == {"modes"}
+    assert all(0 <= float(row["p5"]) <= float(row["p50"]) <= float(row["p95"]) <= 1 for row in rows)
+    assert len(json.loads((tmp_path / "out" / "summary.json").read_text())["chains"]) == len(rows)
+
+
+def test_a_run_without_two_rounds_is_refused(tmp_path):
+    lab.run({**MIXTURE, "generations": 2, "seeds": [0]}, tmp_path / "run")
+    with pytest.raises(InputError, match="no chain of a language model or a mixture with two rounds"):
+        read_chains(tmp_path / "run")
+
+
+def test_chains_without_a_band_are_refused(tmp_path):
+    few = CountedChain(
+        "c", "r", "modes", Migration(), "replace", "none", np.ones(3), [np.ones((3, GROUPS))] * 2, [1.0] * 2
+    )
+    with pytest.raises(InputError, match="no chain can be forecast"):
+        run_chains(ForecastConfig(), [few], tmp_path / "out", source="x")
+    assert BANDS[0].label == "1"
