@@ -26,12 +26,23 @@ class Tokenizer(Settings):
 
     `start_token` stands before each document, question and sample: `auto` follows the tokenizer, which puts one there
     or does not, `none` puts none, and any other word is the token itself, such as `<bos>`.
+
+    `chat_template: true` writes records (`data.prompt_field`) as the tokenizer's template does, the prompt as the
+    user's turn and the text as the assistant's; the template then decides how a record begins and ends.
     """
 
     path: InputPath | None = None
     train: TrainTokenizer | None = None
     append_eos: bool = True
     start_token: str = "auto"
+    chat_template: bool = False
+
+    @model_validator(mode="after")
+    def _check_chat_template(self) -> Self:
+        idle = sorted({"append_eos", "start_token"} & self.model_fields_set) if self.chat_template else []
+        if idle:
+            raise ValueError(f"{idle[0]} has no effect beside chat_template, which ends records. Leave it out")
+        return self
 
 
 class Pretrained(Settings):
@@ -216,6 +227,14 @@ class LanguageArm(ArmConfig):
     def _check_records(self) -> Self:
         if self.joined and self.answers:
             raise ValueError("windows join records into one text. Set generation.form.name=documents")
+        return self
+
+    @model_validator(mode="after")
+    def _check_chat_template(self) -> Self:
+        if self.tokenizer.chat_template and not self.answers:
+            raise ValueError(
+                "tokenizer.chat_template is for records of a prompt and a text. Set data.prompt_field, or leave it out"
+            )
         return self
 
     @model_validator(mode="after")

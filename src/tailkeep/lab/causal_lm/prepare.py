@@ -75,9 +75,9 @@ def _load_tokenizer(arm: CausalLMArm, corpus: TextDataset, folder: Path | None) 
         raise ConfigError(
             "tokenizer: a model from scratch needs one. Set tokenizer.train.vocab_size or tokenizer.path."
         )
-    if tokenizer.eos_token_id is None and config.append_eos:
+    if tokenizer.eos_token_id is None and config.append_eos and not config.chat_template:
         raise ConfigError("tokenizer.append_eos: this tokenizer has no end-of-text token. Set it to false.")
-    return DocumentTokenizer(tokenizer, config.append_eos)
+    return DocumentTokenizer(tokenizer, config.append_eos, config.start_token, config.chat_template)
 
 
 def _initial_network(arm: CausalLMArm, tokenizer: DocumentTokenizer, folder: Path | None) -> Callable[[int], Any]:

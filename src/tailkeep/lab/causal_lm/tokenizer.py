@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import PreTrainedTokenizerFast
 
 from tailkeep.data import TextRecord
-from tailkeep.errors import ConfigError
+from tailkeep.errors import ConfigError, InputError
 from tailkeep.rules import TokenTexts, read_token_texts
 from tailkeep.scoring import encode_without_eos, start_token_of
 
@@ -27,11 +27,13 @@ class DocumentTokenizer:
     """A tokenizer, the token with which a document begins, and whether it ends with the end-of-text token.
 
     `start_token` is that token, or `none`, or `auto`: the one that the tokenizer itself puts before a text, if any.
+    With `chat_template` records are written as the tokenizer's template does.
     """
 
     hf_tokenizer: Any
     append_eos: bool
     start_token: str = "auto"
+    chat_template: bool = False
 
     @cached_property
     def start(self) -> int | None:
@@ -94,6 +96,47 @@ class DocumentTokenizer:
         """As `encode`, without the stop token: a text that is to be continued."""
         return encode_without_eos(self.hf_tokenizer, text, start=self.start)
 
+    def encode_record(self, record: TextRecord) -> tuple[Ids, int]:
+        """The ids of a record, and how many of them belong to its prompt.
+
+        Raises:
+            InputError: with `chat_template`, a record that spells one of the tokenizer's special tokens.
+            ConfigError: a tokenizer without a template, or one whose record does not begin with its prompt.
+        """
+        if self.chat_template:
+            return self._encode_chat(record)
+        ids = self.encode(record.full_text)
+        return ids, self.count_prompt_tokens(record, ids)
+
+    def _encode_chat(self, record: TextRecord) -> tuple[Ids, int]:
+        for token in self.hf_tokenizer.all_special_tokens:
+            if token in record.prompt or token in record.text:
+                place = "" if record.line is None else f", line {record.line + 1}"
+                raise InputError(
+                    f"data.path{place}: a record spells the special token {token!r}, which would end or begin a turn. "
+                    "Remove it from the record."
+                )
+        turns = [{"role": "user", "content": record.prompt}, {"role": "assistant", "content": record.text}]
+        try:
+            prompt = self.hf_tokenizer.apply_chat_template(turns[:1], tokenize=False, add_generation_prompt=True)
+            whole = self.hf_tokenizer.apply_chat_template(turns, tokenize=False)
+        # A template is a program of its authors, and raises whatever it likes.
+        except Exception as error:  # noqa: BLE001
+            reason = " ".join(str(error).split())
+            raise ConfigError(
+                f"tokenizer.chat_template: {reason[:200]}. Use a tokenizer with a chat template."
+            ) from None
+        if not whole.startswith(prompt):
+            raise ConfigError(
+                "tokenizer.chat_template: this template writes a prompt otherwise when an answer follows, so what is "
+                "to be learnt cannot be told from what is given. Set tokenizer.chat_template: false."
+            )
+        ids, before = (
+            np.array(self.hf_tokenizer(text, add_special_tokens=False)["input_ids"], dtype=np.int32)
+            for text in (whole, prompt)
+        )
+        return ids, _num_shared(before, ids)
+
     def count_prompt_tokens(self, record: TextRecord, ids: Ids) -> int:
         """How many of `ids`, the tokens of `record.full_text`, belong to its prompt; 0 without a prompt.
 
@@ -101,10 +144,7 @@ class DocumentTokenizer:
         """
         if not record.prompt:
             return 0
-        prompt = self.encode_without_eos(record.full_text[: record.text_start])
-        shared = min(len(prompt), len(ids))
-        same = ids[:shared] == prompt[:shared]
-        return int(shared if same.all() else same.argmin())
+        return _num_shared(self.encode_without_eos(record.full_text[: record.text_start]), ids)
 
     def decode(self, ids: Sequence[int] | Ids) -> str:
         """Readable text, without special tokens."""
@@ -115,6 +155,13 @@ class DocumentTokenizer:
     def save(self, folder: Path) -> None:
         """Write the tokenizer's files."""
         self.hf_tokenizer.save_pretrained(folder)
+
+
+def _num_shared(first: Ids, second: Ids) -> int:
+    """How many ids both begin with."""
+    shared = min(len(first), len(second))
+    same = first[:shared] == second[:shared]
+    return int(shared if same.all() else same.argmin())
 
 
 def train_tokenizer(documents: Sequence[str], *, vocab_size: int) -> Any:

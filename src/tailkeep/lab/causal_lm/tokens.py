@@ -199,11 +199,9 @@ class TokenData:
     @classmethod
     def from_records(cls, records: Sequence[TextRecord], tokenizer: DocumentTokenizer) -> Self:
         """The records as tokens, each with the length of its prompt."""
-        documents = [tokenizer.encode(record.full_text) for record in records]
-        prompts = [
-            tokenizer.count_prompt_tokens(record, document) for record, document in zip(records, documents, strict=True)
-        ]
-        return cls.from_documents(documents, tokenizer, prompts=prompts)
+        encoded = [tokenizer.encode_record(record) for record in records]
+        prompts = [prompt_length for _, prompt_length in encoded]
+        return cls.from_documents([ids for ids, _ in encoded], tokenizer, prompts=prompts)
 
     def __len__(self) -> int:
         return len(self.lengths)
