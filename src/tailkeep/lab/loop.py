@@ -19,6 +19,7 @@ from tailkeep.lab.phase import PhasePlace, enter_phase
 from tailkeep.lab.protocols import Experiment, Regime, Stage
 from tailkeep.runs import GenerationDir, Progress
 from tailkeep.runs.progress import watch_loops
+from tailkeep.runs.training_curve import curve_tables
 
 Phase = Literal["generate", "train", "sample", "measure"]
 KeepModels = Literal["last", "all", "none"]
@@ -184,7 +185,8 @@ def _sample_and_measure(chain: Chain, state: _ChainState, generation: int, obser
         measured = experiment.measure(state.model, samples)
         units = {"train_data_units": float(_training_set(chain, state, generation).units)}
         metrics = {**units, **state.model.facts, **_facts(chain, state, generation), **measured.metrics}
-        generation_dir.write_metrics(metrics, measured.tables, learner=experiment.name)
+        tables = {**curve_tables(generation_dir), **measured.tables}
+        generation_dir.write_metrics(metrics, tables, learner=experiment.name)
     generation_dir.finish()
 
 

@@ -6,17 +6,18 @@ Rule: what is kept here changes no result. Outside a phase of a measured generat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tailkeep.runs import GenerationDir
 
 
 @dataclass(frozen=True)
 class PhasePlace:
-    """A `phase` of the generation in `generation_dir`."""
+    """A `phase` of the generation in `generation_dir`; `part` is the model that is at work, if there are several."""
 
     generation_dir: GenerationDir
     phase: str
+    part: str = "model"
 
 
 _place: ContextVar[PhasePlace | None] = ContextVar("place", default=None)
@@ -30,6 +31,14 @@ def enter_phase(place: PhasePlace | None) -> Iterator[None]:
         yield
     finally:
         _place.reset(token)
+
+
+@contextmanager
+def enter_part(name: str) -> Iterator[None]:
+    """Let the files that are kept inside be those of the part `name` of the phase."""
+    place = _place.get()
+    with enter_phase(place and replace(place, part=name)):
+        yield
 
 
 def current_phase() -> PhasePlace | None:

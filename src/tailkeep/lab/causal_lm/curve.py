@@ -1,14 +1,17 @@
-"""What a training run does, read at evenly spaced optimizer steps.
+"""The curve of a training run: what the loss does, read at evenly spaced optimizer steps.
 
 Rule: when it is read depends on the step alone, so the sums are the same bytes in every run.
 """
 
+import math
+import time
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from tailkeep.losses import read_stats
 from tailkeep.runs import track_loop
+from tailkeep.runs.training_curve import COLUMNS
 
 CURVE_POINTS = 100
 """The most readings of a training run: each waits for the device."""
@@ -22,7 +25,11 @@ class CurveRecorder(TrainerCallback):
         self.targets = 0.0
         """How many targets were trained on."""
         self._sums = dict.fromkeys(_MEANS, 0.0)
+        self.curve: dict[str, list[float]] = {name: [] for name in COLUMNS}
+        self.tokens_per_second: list[float] = []
+        """Between one reading and the next, as the curve."""
         self._steps = steps
+        self._read_at = time.perf_counter()
         self._loop = track_loop(steps, "steps")
         self._loss: float | None = None
 
@@ -38,6 +45,13 @@ class CurveRecorder(TrainerCallback):
             for name in _MEANS:
                 self._sums[name] += stats[name] * stats["targets"]
         return {name: stats[name] for name in ("targets", *_MEANS)} if stats else {}
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Start the clock of the first reading."""
+        del args, state, control, kwargs
+        self._read_at = time.perf_counter()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Log the last step too, and stop where an estimate has measured enough."""
@@ -62,9 +76,15 @@ class CurveRecorder(TrainerCallback):
         if logs is None or "loss" not in logs:
             return
         stats = self.read(model)
-        means = {name: stats[name] for name in _MEANS if name in stats}
+        means = {name: stats.get(name, math.nan) for name in _MEANS}
         logs.update(means)
         state.log_history[-1].update(means)
+        point = {**logs, "step": state.global_step}
+        for name in COLUMNS:
+            self.curve[name].append(point[name])
+        now = time.perf_counter()
+        self.tokens_per_second.append(stats.get("targets", 0.0) / (now - self._read_at))
+        self._read_at = now
         self._loss = logs["loss"]
         self._loop.advance(amount=int(stats.get("targets", 0)), loss=self._loss)
         control.should_training_stop |= self._loop.enough

@@ -25,7 +25,9 @@ from tailkeep.lab.causal_lm.curve import CURVE_POINTS, CurveRecorder
 from tailkeep.lab.causal_lm.tokenizer import Ids
 from tailkeep.lab.causal_lm.trackers import check_trackers, open_trackers, run_name_of
 from tailkeep.lab.causal_lm.trainer_arguments import TrainerArguments
+from tailkeep.lab.phase import current_phase
 from tailkeep.losses import Weighting, attach, detach
+from tailkeep.runs.training_curve import write_training_curve
 from tailkeep.scoring.loading import reason_of
 
 IGNORE = -100
@@ -123,6 +125,8 @@ def train(
         vars(network).pop("forward", None)
     recorder.read(network)
     detach(network)
+    if place := current_phase():
+        write_training_curve(place.generation_dir, place.part, recorder.curve, recorder.tokens_per_second)
     _check_finite(network, training)
     return {
         "train_units": recorder.targets,

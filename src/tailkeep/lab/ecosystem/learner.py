@@ -20,6 +20,7 @@ from tailkeep.lab.causal_lm.model import LanguageModel
 from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, Ids
 from tailkeep.lab.causal_lm.tokens import TokenData, training_rows
 from tailkeep.lab.ecosystem.config import EcosystemArm
+from tailkeep.lab.phase import enter_part
 from tailkeep.lab.protocols import Experiment, Indices, Learner, Measurement
 from tailkeep.metrics import perplexity, share_above
 
@@ -252,12 +253,13 @@ class EcosystemLearner:
                     f"member {name!r}: its part of the pool, {len(part)} document(s), holds nothing to predict. "
                     "Use train_on: pool, or give more documents."
                 )
-            trained[name] = learner.fit(
-                part,
-                seed=member_seed(seed, i),
-                budget=round(whole * shares[i]) if self.arm.compute == "shared" else whole,
-                previous=None if previous is None else previous.members[name],
-            )
+            with enter_part(name):
+                trained[name] = learner.fit(
+                    part,
+                    seed=member_seed(seed, i),
+                    budget=round(whole * shares[i]) if self.arm.compute == "shared" else whole,
+                    previous=None if previous is None else previous.members[name],
+                )
         return Pool(trained, shares)
 
     def load(self, folder: Path) -> Pool:

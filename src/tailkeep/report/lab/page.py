@@ -5,6 +5,7 @@ marked as markup. A report can be rebuilt at any time, and the same generations 
 """
 
 import base64
+import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from tailkeep.report.lab.run import ArmGroup, LabRun, read_lab_run
 from tailkeep.report.lab.samples import PromptSamples, first_middle_last, plot_images, read_prompts, sample_views
 from tailkeep.report.lab.sentences import edit_bound_sentences, sentences, unfinished_lines
 from tailkeep.report.lab.stats import GroupSummary, Summary, summarise_run
+from tailkeep.report.lab.training import plot_training
 from tailkeep.report.metric_catalog import LEARNERS, VIEWS, describe, further_names, headline_names
 from tailkeep.report.svg import Drawing, LineStyle, Rendered, nth_line_style, render
 from tailkeep.runs import Storage, redact
@@ -71,6 +73,9 @@ def _group(
     def by_arm(plot: Callable[[ArmGroup, str, LineStyle, str], Drawing | None], word: str) -> Iterator[Drawing | None]:
         return (plot(group, arm, line_styles[arm], names.new(group.learner, word, arm)) for arm in group.arms)
 
+    def training_curves() -> Iterator[Drawing | None]:
+        yield None if grid else plot_training(group, line_styles, names.new(group.learner, "training"))
+
     def comparisons(metrics: tuple[str, ...]) -> Iterator[Drawing | None]:
         for metric in metrics:
             name = names.new(group.learner, "effects" if grid else "leaderboard", metric)
@@ -81,7 +86,7 @@ def _group(
     return GroupFigures(
         _rendered(comparisons(headline)),
         _rendered(curves(headline)),
-        _rendered(curves(further_names(group.names))),
+        _rendered(itertools.chain(curves(further_names(group.names)), training_curves())),
         _rendered(drawing for word, plot in kinds for drawing in by_arm(plot, word)),
         _rendered(by_arm(plot_images, "images")),
     )
