@@ -287,8 +287,18 @@ def test_a_file_that_is_not_yaml_is_named_with_its_line(tailkeep, tmp_path):
 
 def test_another_configuration_is_refused_with_what_differs(tailkeep, recipe, tmp_path):
     tailkeep("lab", recipe, "--out", tmp_path / "run", "--workers", 1)
-    result = tailkeep("lab", recipe, "--set", "seeds=[7]", "--out", tmp_path / "run", "--workers", 1)
-    assert refused(result, r"holds another run. What differs:\n  seeds: \[0\] there, \[7\] here", code=3)
+    result = tailkeep("lab", recipe, "--set", "data.size=7", "--out", tmp_path / "run", "--workers", 1)
+    assert refused(result, r"holds another run. What differs:\n  arms.baseline.data.size: 20 there, 7 here", code=3)
+
+
+def test_a_seed_is_added_and_an_arm_computed_again_on_request(tailkeep, recipe, tmp_path):
+    arguments = ("lab", recipe, "--out", tmp_path / "run", "--workers", 1)
+    tailkeep(*arguments)
+    code, out, _ = tailkeep(*arguments, "--set", "seeds=[7]", "--set", "arms.cut.generations=2", "--recompute", "cut")
+    assert code == 0
+    assert len(list((tmp_path / "run").glob("cells/*/7/*/DONE"))) == 5
+    assert (tmp_path / "run" / "set_aside" / "cut-1" / "0" / "2" / "DONE").exists()
+    assert "This run grew" in out
 
 
 def test_a_folder_of_other_things_is_left_alone(tailkeep, recipe, tmp_path):

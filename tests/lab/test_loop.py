@@ -72,7 +72,7 @@ def test_every_arm_runs_under_every_seed_seed_by_seed(tmp_path):
 
 def test_arms_share_their_seeds_and_seeds_do_not(tmp_path):
     call_log = CallLog()
-    run(tmp_path, call_log=call_log, seeds=[0, 1], arms={"a": {}, "b": {}})
+    run(tmp_path, call_log=call_log, seeds=[0, 1], arms={"a": {}, "b": {"options": {"other": 1}}})
     chain = 3
     seeds = [seed for _, _, seed, _ in call_log.of("fit")]
     assert seeds[:chain] == seeds[chain : 2 * chain]

@@ -78,7 +78,8 @@ class FaultyStorage(Storage):
             for file in files[len(files) // 2 + 1 :]:
                 file.unlink()
             for file in files[len(files) // 2 : len(files) // 2 + 1]:
-                os.truncate(file, file.stat().st_size // 2)
+                # A linked file is there whole or not at all; its other name must not suffer.
+                file.unlink() if file.stat().st_nlink > 1 else os.truncate(file, file.stat().st_size // 2)
 
         self._operate("fill", path, lambda: super(FaultyStorage, self)._fill(path, fill), half=half)
 

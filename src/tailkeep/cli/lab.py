@@ -24,6 +24,13 @@ def lab(
     workers: Annotated[
         int, typer.Option(min=0, help="Parallel processes; 0 means one per core on a CPU, a single one on a GPU.")
     ] = 0,
+    recompute: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ARM", help="Move this arm's generations aside and compute it again. Repeatable."),
+    ] = None,
+    accept_versions: Annotated[
+        bool, typer.Option("--accept-versions", help="Continue a run that other versions or another device computed.")
+    ] = False,
     list_all: Annotated[bool, typer.Option("--list", help="List the recipes and exit.")] = False,
     dump_config: Annotated[bool, typer.Option("--dump-config", help="Print the resolved config and exit.")] = False,
 ) -> None:
@@ -48,7 +55,14 @@ def lab(
 
     with show_progress() as show:
         observe = laboratory.cell_progress(show, config.num_recorded)
-        laboratory.run(config, out, observe=observe, workers=workers or laboratory.default_workers(config))
+        laboratory.run(
+            config,
+            out,
+            observe=observe,
+            workers=workers or laboratory.default_workers(config),
+            accept_versions=accept_versions,
+            recompute=recompute or (),
+        )
     print_report(out)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field, field_validator
 
 from tailkeep.config import Settings
-from tailkeep.lab.regimes import AnyRegime, EditRegime, Replace, SelectRegime
+from tailkeep.lab.regimes import AnyRegime, EditRegime, Regenerate, Replace, SelectRegime
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -16,9 +16,11 @@ class ArmConfig(Settings):
 
     The first of the `generations` sees real data only. `record_every: 10` measures and saves generations 0, 10, 20, ...
     and the last; those between live in memory. `edits` says whether the arm's models have an `edit`, and `selects`
-    whether what they generate can be selected from; the regimes of these names need them.
+    whether what they generate can be selected from; the regimes of these names need them. `reads_regime` says that the
+    learner knows the regime, so that even generation 0 depends on it.
     """
 
+    reads_regime: ClassVar[bool] = False
     edits: ClassVar[bool] = False
     selects: ClassVar[bool] = False
     regime: AnyRegime = Replace(name="replace")
@@ -39,6 +41,12 @@ class ArmConfig(Settings):
                 "ecosystem, or another regime"
             )
         return regime
+
+    @property
+    def later_keys(self) -> frozenset[str]:
+        """The keys that change no generation before 1: arms that differ in these alone share generation 0."""
+        with_regime = self.reads_regime or isinstance(self.regime, Regenerate)
+        return frozenset({"record_every"} if with_regime else {"record_every", "regime"})
 
     @property
     def recorded(self) -> Sequence[int]:

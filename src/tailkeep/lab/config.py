@@ -166,7 +166,7 @@ class LabConfig(Settings):
         return seeds
 
 
-_RUN_KEYS = frozenset(LabConfig.model_fields) - {"arms"}
+RUN_KEYS = frozenset(LabConfig.model_fields) - {"arms"}
 _ARM_TYPES: Mapping[str, type[ArmConfig]] = {
     "causal_lm": CausalLMArm,
     "ecosystem": EcosystemArm,
@@ -213,11 +213,11 @@ def parse(tree: Mapping[str, Any], overrides: Mapping[str, Any], *, name: str, a
     file, preset = split_preset(tree, overrides, name)
     more = {"grid": preset.pop("grid")} if "grid" in preset else {}
     crossed = expand_grid(merge(file, more), name)
-    source = [Layer.of(layer, name, _RUN_KEYS) for layer in (crossed, preset)]
+    source = [Layer.of(layer, name, RUN_KEYS) for layer in (crossed, preset)]
     known = list(dict.fromkeys(arm for layer in source for arm in layer.arms)) or ["baseline"]
     check_overrides(overrides, known)
     selected = select_arms(arms, known)
-    layers = [*source, Layer.of(overrides, _OVERRIDES, _RUN_KEYS)]
+    layers = [*source, Layer.of(overrides, _OVERRIDES, RUN_KEYS)]
     try:
         return _validate(layers, selected, name)
     except ConfigError as error:
@@ -235,11 +235,28 @@ def parse(tree: Mapping[str, Any], overrides: Mapping[str, Any], *, name: str, a
 def dump(config: LabConfig) -> str:
     """`config` as YAML that `load` reads back; what all arms share is written once, above the arms."""
     tree = config.model_dump(mode="json")
-    arms: dict[str, Tree] = tree.pop("arms")
-    first = next(iter(arms.values()))
+    return dump_arms(tree, tree.pop("arms"))
+
+
+def dump_arms(run: Tree, arms: Mapping[str, Tree]) -> str:
+    """The keys of a `run` and its whole `arms` as YAML; what all arms share is written once, above the arms."""
+    first = next(iter(arms.values()), {})
     shared = {key: value for key, value in first.items() if all(a.get(key, ...) == value for a in arms.values())}
     differing = {name: {k: v for k, v in arm.items() if k not in shared} for name, arm in arms.items()}
-    return dump_tree({**tree, **shared, "arms": differing})
+    return dump_tree({**run, **shared, "arms": differing})
+
+
+def split_arms(dumped: Tree) -> tuple[Tree, dict[str, Tree]]:
+    """The keys of a run and its whole arms, from a configuration that `dump` has written, perhaps in another version.
+
+    Raises:
+        ConfigError: it has no arms.
+    """
+    layer = Layer.of(dumped, "config.yaml", RUN_KEYS)
+    if not layer.arms:
+        raise ConfigError("config.yaml: it has no arms. Give a run that `tailkeep lab` has written.")
+    run, _, arms = merge_layers([layer], layer.arms)
+    return run, arms
 
 
 def _validate(layers: Sequence[Layer], arms: Sequence[str], source: str) -> LabConfig:

@@ -7,7 +7,7 @@ drops the most likely values and fits again on the rest (ForTIFAI, arXiv 2509.08
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +62,7 @@ class RelativeTruncation(Settings):
 class GaussianArm(ArmConfig):
     """An arm whose learner is a normal distribution; without `truncate` the fit is maximum likelihood."""
 
+    reads_regime: ClassVar[bool] = True
     learner: Literal["gaussian"]
     data: NormalWorld = NormalWorld()
     truncate: Annotated[DensityTruncation | RelativeTruncation, Field(discriminator="name")] | None = None

@@ -21,7 +21,7 @@ from tailkeep.lab.protocols import Experiment
 from tailkeep.lab.regimes import SelectRegime
 from tailkeep.lab.regression import RegressionArm
 from tailkeep.optional import require
-from tailkeep.runs import hash_path, versions
+from tailkeep.runs import hash_path, hash_tree, redact_tree, versions
 
 UserLearners = Mapping[str, Callable[[Mapping[str, Any], int], Experiment]]
 """User learners: id -> a function of (options, seed) that returns an experiment."""
@@ -136,31 +136,54 @@ _PACKAGES = {
 }
 
 
-def sources_of(config: LabConfig) -> dict[str, Any]:
-    """What can change a result, for the fingerprint: settings, the content of input files, packages, device, threads.
+@dataclass(frozen=True)
+class ArmSources:
+    """What can change the results of an arm.
 
-    A path is replaced by the hash of what it holds, so a moved file is the same input.
+    Attributes:
+        inputs: its settings but for `generations`; a path is replaced by the hash of what it holds, so a moved file is
+            the same input.
+        later_keys: the keys of `inputs` that change no generation before 1.
+        environment: the packages, threads and, where they matter, the device and its number formats.
     """
-    arms = {name: _hashed_config(arm) for name, arm in config.arms.items()}
-    learners = sorted({arm.learner for arm in config.arms.values()})
-    packages = sorted({package for arm in config.arms.values() for package in _packages_of(arm)})
+
+    inputs: dict[str, Any]
+    later_keys: frozenset[str]
+    environment: dict[str, Any]
+
+    @property
+    def environment_hash(self) -> str:
+        """The hash of the environment."""
+        return hash_tree(self.environment)
+
+    def fingerprint(self, seed: int, generation: int) -> dict[str, str]:
+        """The hashes of what can change this generation under this seed, and of the environment."""
+        arm = {key: value for key, value in self.inputs.items() if generation or key not in self.later_keys}
+        return {"inputs": hash_tree(redact_tree({"arm": arm, "seed": seed})), "environment": self.environment_hash}
+
+
+def sources_of(config: LabConfig) -> dict[str, ArmSources]:
+    """What can change a result, for the fingerprints, by arm. Call `load_libraries` first.
+
+    Raises:
+        InputError: a file that an arm reads is missing.
+    """
     return {
-        "arms": arms,
-        "seeds": list(config.seeds),
-        "threads": config.num_threads,
-        "device": device_name(config.device) if _ON_A_GPU.intersection(learners) else "cpu",
-        **_native_formats(config),
-        "packages": versions(*packages),
+        name: ArmSources(_hashed_config(arm), arm.later_keys, _environment(config, arm))
+        for name, arm in config.arms.items()
     }
 
 
-def _native_formats(config: LabConfig) -> dict[str, bool]:
-    """Whether the CPU or GPU has native bfloat16, of which `dtype: auto` of a language model is a function."""
-    if not any(isinstance(arm, LanguageArm) for arm in config.arms.values()):
-        return {}
-    from tailkeep.lab.causal_lm.precision import has_native_bfloat16
+def _environment(config: LabConfig, arm: AnyArm) -> dict[str, Any]:
+    environment: dict[str, Any] = {"threads": config.num_threads, "packages": versions(*_packages_of(arm))}
+    if arm.learner in _ON_A_GPU:
+        environment["device"] = device_name(config.device)
+    if isinstance(arm, LanguageArm):
+        # `dtype: auto` is a function of the native number formats.
+        from tailkeep.lab.causal_lm.precision import has_native_bfloat16
 
-    return {"bfloat16": has_native_bfloat16("cuda" if uses_gpu(config.device) else "cpu")}
+        environment["bfloat16"] = has_native_bfloat16("cuda" if uses_gpu(config.device) else "cpu")
+    return environment
 
 
 def _packages_of(arm: AnyArm) -> Sequence[str]:
@@ -174,7 +197,7 @@ def _uses_detector(arm: AnyArm) -> bool:
 
 
 def _hashed_config(arm: AnyArm) -> dict[str, Any]:
-    tree: dict[str, Any] = arm.model_dump(mode="json")
+    tree: dict[str, Any] = arm.model_dump(mode="json", exclude={"generations"})
     for key, path in input_paths(arm):
         node: Any = tree
         owner: Any = arm

@@ -55,6 +55,7 @@ class Chain:
     recorded: Sequence[int]
     keep_models: KeepModels
     generation_dir: Callable[[int], GenerationDir]
+    fingerprint: Callable[[int], Mapping[str, str]]
 
 
 @dataclass
@@ -76,16 +77,18 @@ def phase_seed(seed: int, generation: int, phase: Phase | Literal["mix"]) -> int
     return int(np.random.SeedSequence([seed, generation, number]).generate_state(1)[0])
 
 
-def run_chain(chain: Chain, observe: Observer) -> None:
-    """Train the chain's generations that are not finished yet, one after another."""
+def run_chain(chain: Chain, observe: Observer, *, until: int | None = None) -> None:
+    """Train the chain's generations that are not finished yet, one after another; with `until` those below it."""
     start, state = _resume(chain)
     for generation in (g for g in chain.recorded if g < start):
         observe(Event(chain.arm, chain.seed, generation, None, resumed=True))
-    for generation in range(start, chain.generations):
+    for generation in range(start, chain.generations if until is None else min(until, chain.generations)):
         _advance(chain, state, generation, observe)
         if generation in chain.recorded:
             _remove_models(chain, [g for g in [_previous_recorded(chain, generation)] if g >= 0])
             observe(Event(chain.arm, chain.seed, generation, None))
+    if until is not None:
+        return
     # A kill after a generation has finished and before the previous model was removed has left that model behind.
     _remove_models(chain, chain.recorded[:-1] if chain.keep_models == "last" else chain.recorded)
 
@@ -120,6 +123,8 @@ def _advance(chain: Chain, state: _ChainState, generation: int, observe: Observe
     """Train `generation` and, if it is a recorded one, fill its folder."""
     recorded = generation in chain.recorded
     generation_dir = chain.generation_dir(generation)
+    if recorded:
+        generation_dir.write_fingerprint(chain.fingerprint(generation))
     if recorded and generation_dir.model.exists():
         state.model = chain.experiment.learner.load(generation_dir.model)
     else:

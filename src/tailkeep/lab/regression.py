@@ -59,6 +59,7 @@ class LinearWorld(Settings):
 class RegressionArm(ArmConfig):
     """An arm whose learner is least squares; the fit leaves out the share `drop` of labels nearest to a first fit."""
 
+    reads_regime: ClassVar[bool] = True
     learner: Literal["regression"]
     data: LinearWorld = LinearWorld()
     drop: Annotated[float, Field(ge=0, lt=1)] = 0.0

@@ -4,8 +4,10 @@ Rule: chains share nothing but their input: in any order, in one process or seve
 """
 
 import queue
-from collections.abc import Callable, Mapping
-from concurrent.futures import FIRST_EXCEPTION, wait
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
+from dataclasses import replace
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -14,11 +16,19 @@ from tailkeep.errors import ConfigError
 from tailkeep.lab.arm import ArmConfig
 from tailkeep.lab.causal_lm.loss_config import UserLosses
 from tailkeep.lab.config import LabConfig, dump, load
+from tailkeep.lab.growth import (
+    ArmChain,
+    Request,
+    at_least_planned,
+    check_generations,
+    first_of_equals,
+    link_first_generations,
+)
 from tailkeep.lab.learners import Extensions, UserLearners, build_experiment, load_libraries, sources_of
 from tailkeep.lab.loop import Chain, Event, Observer, run_chain
 from tailkeep.lab.protocols import Experiment
 from tailkeep.lab.regimes import EditRegime, SelectRegime
-from tailkeep.runs import RunDirectory, RunRecord, Storage, versions
+from tailkeep.runs import RunDirectory, Storage
 from tailkeep.workers import SPAWN, end_with, limited_threads, process_pool, submit_each
 
 
@@ -36,8 +46,12 @@ def run(
     observe: Observer = _ignore,
     workers: int = 1,
     storage: Storage | None = None,
+    accept_versions: bool = False,
+    recompute: Collection[str] = (),
 ) -> RunDirectory:
-    """Run the recursion that `config` describes into the folder `out`, or finish the run that is there.
+    """Run the recursion that `config` describes into the folder `out`, or add what is missing to the run that is there.
+
+    Arms, seeds and generations that the run does not have are added to it; an arm that it has must be the same.
 
     Args:
         config: a configuration, a mapping or YAML file of one, or a recipe's name.
@@ -46,12 +60,14 @@ def run(
         observe: called with an `Event` for each phase that starts and each generation that is finished.
         workers: processes that work on chains (one arm under one seed) side by side; it changes no result.
         storage: where writes go; tests pass faulty ones.
+        accept_versions: continue a run that was computed with other versions, threads or another device; it records so.
+        recompute: arms whose generations there are moved aside and computed again, perhaps with other settings.
 
     Returns:
         The finished run directory. `tailkeep.report.write(out)` makes its report.
 
     Raises:
-        TailkeepError: bad input or configuration, another fingerprint, a busy or a full disk.
+        TailkeepError: bad input or configuration, a changed arm or environment, a busy or a full disk.
     """
     if not isinstance(config, LabConfig):
         config = load(config)
@@ -61,11 +77,11 @@ def run(
         raise ConfigError(f"workers must be >= 1, got {workers}.")
     if workers > 1 and (extensions or storage):
         raise ConfigError(f"workers={workers}: user learners, losses and storage run in one process. Use workers=1.")
+    if recompute and not (out / "run.json").exists():
+        raise ConfigError(f"--recompute {next(iter(recompute))}: there is no run at {out} yet. Leave it out.")
     # Before the sources, which name the GPU and so want torch for whatever extra brings it.
     load_libraries(config.arms.values())
-    sources = sources_of(config)
-    packages = [name for name in sources["packages"] if name not in {"tailkeep", "python"}]
-    record = RunRecord.of("lab", sources, versions=versions(*packages), seeds=config.seeds)
+    request = Request(config, sources_of(config), accept_versions, tuple(recompute))
     shared: dict[str, Any] = {}
     with limited_threads(config.num_threads):
         # Everything that can be checked is checked before a folder is made, such as data too few to be split.
@@ -75,16 +91,54 @@ def run(
             )
             _check_able(arm, experiment)
             arm.regime.budget(0, experiment.real)
-        with RunDirectory.create(out, record, config=dump(config), storage=storage) as directory:
-            chains = [(name, seed) for seed in config.seeds for name in config.arms]
-            if min(workers, len(chains)) > 1:
-                shared.clear()
-                _run_in_processes(config, out, chains, observe, min(workers, len(chains)))
-            else:
-                for name, seed in chains:
-                    _run_one(config, directory, name, seed, extensions, shared, observe)
+        with RunDirectory.create(
+            out, request.record(), config=dump(config), storage=storage, extend=request.extend
+        ) as directory:
+            request = replace(request, config=at_least_planned(config, directory.record))
+            check_generations(directory, request)
+            _run_chains(request, directory, extensions, shared, _each_once(observe), min(workers, len(request.chains)))
             directory.collect()
     return directory
+
+
+def _each_once(observe: Observer) -> Observer:
+    """`observe`, without a finished generation that it has been shown."""
+    finished: set[tuple[str, int, int]] = set()
+
+    def show(event: Event) -> None:
+        generation = (event.arm, event.seed, event.generation)
+        if event.phase is not None or generation not in finished:
+            observe(event)
+        if event.phase is None:
+            finished.add(generation)
+
+    return show
+
+
+def _run_chains(
+    request: Request,
+    directory: RunDirectory,
+    extensions: Extensions,
+    shared: dict[str, Any],
+    observe: Observer,
+    workers: int,
+) -> None:
+    """Run all chains to their ends; a generation 0 that several arms share is computed once."""
+    link_first_generations(directory, request)
+    firsts = first_of_equals(directory, request)
+    if workers > 1:
+        shared.clear()
+        _run_in_processes(request, directory, firsts, observe, workers)
+        return
+
+    def observe_and_link(event: Event) -> None:
+        # Now, since the chain removes its model of generation 0 when it has the next one.
+        if (event.arm, event.seed) in firsts and event.generation == 0 and event.phase is None:
+            link_first_generations(directory, request)
+        observe(event)
+
+    for chain in request.chains:
+        _run_one(request, directory, chain, extensions, shared, observe_and_link)
 
 
 def _check_able(arm: ArmConfig, experiment: Experiment) -> None:
@@ -101,14 +155,17 @@ def _check_able(arm: ArmConfig, experiment: Experiment) -> None:
 
 
 def _run_one(
-    config: LabConfig,
+    request: Request,
     directory: RunDirectory,
-    name: str,
-    seed: int,
+    arm_chain: ArmChain,
     extensions: Extensions,
     shared: dict[str, Any],
     observe: Observer,
+    *,
+    until: int | None = None,
 ) -> None:
+    name, seed = arm_chain
+    config, source = request.config, request.sources[name]
     arm = config.arms[name]
     chain = Chain(
         arm=name,
@@ -119,22 +176,29 @@ def _run_one(
         recorded=arm.recorded,
         keep_models=config.keep_models,
         generation_dir=lambda generation: directory.generation_dir(name, seed, generation),
+        fingerprint=lambda generation: source.fingerprint(seed, generation),
     )
-    run_chain(chain, observe)
+    run_chain(chain, observe, until=until)
 
 
 def _run_in_processes(
-    config: LabConfig, out: Path, chains: list[tuple[str, int]], observe: Observer, workers: int
+    request: Request, directory: RunDirectory, firsts: Sequence[ArmChain], observe: Observer, workers: int
 ) -> None:
     events = SPAWN.Queue()
-    with process_pool(workers, _start_worker, (config, out, events)) as pool:
-        pending = set(submit_each(pool, _run_in_worker, chains))
-        while pending:
-            done, pending = wait(pending, timeout=_RELAY_SECONDS, return_when=FIRST_EXCEPTION)
-            _relay(events, observe)
-            for future in done:
-                future.result()
+    with process_pool(workers, _start_worker, (request, directory.path, events)) as pool:
+        if firsts:
+            _work_off(set(submit_each(pool, partial(_run_in_worker, until=1), firsts)), events, observe)
+            link_first_generations(directory, request)
+        _work_off(set(submit_each(pool, _run_in_worker, request.chains)), events, observe)
     _relay(events, observe)
+
+
+def _work_off(pending: set[Future[Any]], events: Any, observe: Observer) -> None:
+    while pending:
+        done, pending = wait(pending, timeout=_RELAY_SECONDS, return_when=FIRST_EXCEPTION)
+        _relay(events, observe)
+        for future in done:
+            future.result()
 
 
 def _relay(events: Any, observe: Observer) -> None:
@@ -152,15 +216,14 @@ _worker: dict[str, Any] = {}
 """What `_start_worker` has prepared in a worker process; empty in any other."""
 
 
-def _start_worker(config: LabConfig, out: Path, events: Any, lifeline: Connection) -> None:
+def _start_worker(request: Request, out: Path, events: Any, lifeline: Connection) -> None:
     end_with(lifeline)
-    load_libraries(config.arms.values())
-    _worker.update(config=config, directory=RunDirectory.open(out), events=events, shared={})
+    load_libraries(request.config.arms.values())
+    _worker.update(request=request, directory=RunDirectory.open(out), events=events, shared={})
 
 
-def _run_in_worker(chain: tuple[str, int]) -> None:
-    name, seed = chain
-    config: LabConfig = _worker["config"]
+def _run_in_worker(chain: ArmChain, until: int | None = None) -> None:
+    request: Request = _worker["request"]
     observe: Callable[[Event], None] = _worker["events"].put
-    with limited_threads(config.num_threads):
-        _run_one(config, _worker["directory"], name, seed, Extensions(), _worker["shared"], observe)
+    with limited_threads(request.config.num_threads):
+        _run_one(request, _worker["directory"], chain, Extensions(), _worker["shared"], observe, until=until)

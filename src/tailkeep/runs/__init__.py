@@ -4,11 +4,12 @@ from tailkeep.runs.directory import RunDirectory
 from tailkeep.runs.fingerprint import differences, hash_path, hash_tree, versions
 from tailkeep.runs.generation_dir import GenerationDir
 from tailkeep.runs.progress import LoopProgress, Progress, ProgressObserver, ProgressPrinter, no_progress, track_loop
-from tailkeep.runs.record import RunRecord
+from tailkeep.runs.record import Addition, RunRecord, utc_now
 from tailkeep.runs.storage import Storage
 from tailkeep.sanitize import redact, redact_tree
 
 __all__ = [
+    "Addition",
     "GenerationDir",
     "LoopProgress",
     "Progress",
@@ -24,5 +25,6 @@ __all__ = [
     "redact",
     "redact_tree",
     "track_loop",
+    "utc_now",
     "versions",
 ]

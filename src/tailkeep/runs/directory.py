@@ -5,9 +5,10 @@
 Rule: one process at a time works on it, and everything outside `cells/` can be rebuilt from finished cells.
 """
 
+import itertools
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -48,9 +49,17 @@ class RunDirectory:
     @classmethod
     @contextmanager
     def create(
-        cls, path: Path, record: RunRecord, *, config: str, storage: Storage | None = None
+        cls,
+        path: Path,
+        record: RunRecord,
+        *,
+        config: str,
+        storage: Storage | None = None,
+        extend: "Extend | None" = None,
     ) -> Iterator["RunDirectory"]:
         """Start a run at `path`, or resume the one that is there, and hold it against other processes.
+
+        The run that is there must have the same record, unless `extend` says what it becomes.
 
         Raises:
             BusyError: a process is at work there.
@@ -63,12 +72,28 @@ class RunDirectory:
         _check_no_other_content(path)
         with hold_run_folder(path, _LOCK):
             if (path / "run.json").exists():
-                record.check_same_run(RunRecord.read(path / "run.json"), str(path))
+                existing = cls(path, RunRecord.read(path / "run.json"), storage)
+                if extend is None:
+                    record.check_same_run(existing.record, str(path))
+                else:
+                    record, config = extend(existing)
+                    _rewrite(existing, record, config)
                 storage.remove_partial(path)
             else:
                 storage.write_text(path / "config.yaml", redact(config))
                 storage.write_text(path / "run.json", record.text())
             yield cls(path, record, storage)
+
+    def set_aside(self, arm: str) -> None:
+        """Move the generations of `arm` to `set_aside/<arm>-<number>`, which nothing reads.
+
+        Raises:
+            StorageError: the file system refused.
+        """
+        folder = self.path / "cells" / arm
+        targets = (self.path / "set_aside" / f"{arm}-{number}" for number in itertools.count(1))
+        if folder.is_dir():
+            self.storage.move_folder(folder, next(target for target in targets if not target.exists()))
 
     def generation_dir(self, arm: str, seed: int, generation: int) -> GenerationDir:
         """The cell of that name, finished or not.
@@ -98,6 +123,19 @@ class RunDirectory:
         """Rebuild `metrics.jsonl` and `timings.jsonl` from finished cells."""
         for name, text in collected(self.generation_dirs()).items():
             self.storage.write_text(self.path / name, text)
+
+
+Extend = Callable[[RunDirectory], tuple[RunRecord, str]]
+"""From the run that is there to the record and the configuration that it is to have. It may move generations aside."""
+
+
+def _rewrite(run: RunDirectory, record: RunRecord, config: str) -> None:
+    # The record is written last: the call that a kill interrupts before that does all of it again.
+    path = run.path / "config.yaml"
+    if not path.exists() or path.read_text(encoding="utf-8") != redact(config):
+        run.storage.write_text(path, redact(config))
+    if record != run.record:
+        run.storage.write_text(run.path / "run.json", record.text())
 
 
 def collected(cells: Sequence[GenerationDir]) -> dict[str, str]:

@@ -5,7 +5,9 @@ Rule: everything that can change a result is in `sources`, and nothing in it is 
 
 import json
 import os
+import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,28 @@ from tailkeep.runs.fingerprint import differences, hash_tree
 from tailkeep.sanitize import redact_tree
 
 
+class Addition(Settings):
+    """A call that added something to a run of the laboratory: when, and each of its `arms` under each of its `seeds`.
+
+    Attributes:
+        at: UTC, such as 2026-01-31T12:00:00Z; SOURCE_DATE_EPOCH replaces the time (reproducible-builds.org).
+        arms: the number of generations of each arm.
+        accepted: the versions or devices that differed from those before, and were accepted.
+        recomputed: the arms whose earlier generations were moved aside.
+    """
+
+    at: str
+    arms: dict[str, int]
+    seeds: tuple[int, ...]
+    accepted: tuple[str, ...] = ()
+    recomputed: tuple[str, ...] = ()
+
+
 class RunRecord(Settings):
     """The content of `run.json`. `fingerprint` is the hash of `sources`, of which the results are a function.
 
-    `packed` is true in a pack: a run without its models and whole texts (see `runs.pack`), which nothing continues.
+    `history` says when what was added, the first call included; only runs of the laboratory have one. `packed` is true
+    in a pack: a run without its models and whole texts (see `runs.pack`), which nothing continues.
     """
 
     kind: str
@@ -26,11 +46,29 @@ class RunRecord(Settings):
     sources: dict[str, Any]
     versions: dict[str, str]
     seeds: tuple[int, ...]
+    history: tuple[Addition, ...] = ()
     packed: bool = False
+
+    @property
+    def chains(self) -> dict[tuple[str, int], int]:
+        """The number of generations that each arm and seed of the history is to reach."""
+        chains: dict[tuple[str, int], int] = {}
+        for addition in self.history:
+            chains = {chain: number for chain, number in chains.items() if chain[0] not in addition.recomputed}
+            for arm, generations in addition.arms.items():
+                for seed in addition.seeds:
+                    chains[arm, seed] = max(generations, chains.get((arm, seed), 0))
+        return chains
 
     @classmethod
     def of(
-        cls, kind: str, sources: Mapping[str, Any], *, versions: Mapping[str, str], seeds: tuple[int, ...]
+        cls,
+        kind: str,
+        sources: Mapping[str, Any],
+        *,
+        versions: Mapping[str, str],
+        seeds: tuple[int, ...],
+        history: tuple[Addition, ...] = (),
     ) -> "RunRecord":
         """The record of a run whose results depend on `sources` alone.
 
@@ -38,7 +76,14 @@ class RunRecord(Settings):
         short. Tuples become lists, so that a record equals the one that is read back.
         """
         plain = json.loads(json.dumps(redact_tree(sources)))
-        return cls(kind=kind, fingerprint=hash_tree(plain), sources=plain, versions=dict(versions), seeds=seeds)
+        return cls(
+            kind=kind,
+            fingerprint=hash_tree(plain),
+            sources=plain,
+            versions=dict(versions),
+            seeds=seeds,
+            history=history,
+        )
 
     @classmethod
     def read(cls, path: Path) -> "RunRecord":
@@ -88,6 +133,13 @@ class RunRecord(Settings):
     def text(self) -> str:
         """The record as JSON, one key a line."""
         return json.dumps(self.model_dump(mode="json", exclude_defaults=True), indent=2, ensure_ascii=False) + "\n"
+
+
+def utc_now() -> str:
+    """The time, such as 2026-01-31T12:00:00Z, or that of the variable SOURCE_DATE_EPOCH (seconds since 1970)."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+    moment = datetime.fromtimestamp(int(epoch) if epoch.isdigit() else int(time.time()), UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -85,6 +85,19 @@ class Storage:
                 self._rename(path, partial)
                 self._remove(partial)
 
+    def move_folder(self, path: Path, target: Path) -> None:
+        """Rename the folder at `path` to `target`, where nothing may be; both are on one file system.
+
+        Raises:
+            StorageError: the file system refused; the folder is whole at one of the two.
+        """
+        assert not os.path.lexists(target), f"{target} is there already"
+        with _explained(target):
+            self._ensure(target.parent)
+            self._rename(path, target)
+            self._fsync(target.parent)
+            self._fsync(path.parent)
+
     def remove_partial(self, root: Path) -> None:
         """Delete what interrupted writes below `root` have left behind.
 

@@ -23,7 +23,8 @@ pytestmark = [
 def test_a_recursion_on_a_gpu_ends_says_so_and_is_resumed(dtype, tmp_path):
     config = lab.load({"device": "cuda", **config_tree(write_stories(tmp_path), dtype=dtype, loss=TRUNCATED)})
     directory = lab.run(config, tmp_path / "run")
-    assert directory.record.sources["device"] == torch.cuda.get_device_name()
+    (environment,) = directory.record.sources["environments"].values()
+    assert environment["device"] == torch.cuda.get_device_name()
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [row["generation"] for row in rows] == [0, 1]
     numbers = [value for row in rows for value in row.values() if isinstance(value, float)]

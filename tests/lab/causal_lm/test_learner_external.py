@@ -99,7 +99,7 @@ def test_the_priors_content_is_in_the_fingerprint_and_its_path_is_not(config, mo
     text = write_stories(tmp_path)
     original, copied = (sources_of(lab.load(tree(text, folder))) for folder in (model_folder, moved))
     assert original == copied
-    assert original["arms"]["edited"]["data"]["prior"]["path"].startswith("sha256:")
+    assert original["edited"].inputs["data"]["prior"]["path"].startswith("sha256:")
     (moved / "config.json").write_text((moved / "config.json").read_text() + "\n")
     assert sources_of(lab.load(tree(text, moved))) != original
 

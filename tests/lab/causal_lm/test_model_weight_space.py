@@ -122,8 +122,8 @@ def test_a_missing_package_is_named_before_anything_is_trained(text, monkeypatch
 
 def test_the_version_of_the_adapters_package_counts_where_it_is_used(text):
     plain, adapted = (lab.load(config_tree(text, device="cpu", finetune=keys)) for keys in ({}, {"low_rank": {}}))
-    assert "peft" in sources_of(adapted)["packages"]
-    assert "peft" not in sources_of(plain)["packages"]
+    assert "peft" in sources_of(adapted)["baseline"].environment["packages"]
+    assert "peft" not in sources_of(plain)["baseline"].environment["packages"]
 
 
 @pytest.mark.slow

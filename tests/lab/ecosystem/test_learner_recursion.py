@@ -67,4 +67,4 @@ def test_a_moved_member_is_the_same_input(text, model_folder, tmp_path):
     moved.symlink_to(model_folder, target_is_directory=True)
     first = fingerprint(model_folder)
     assert first == fingerprint(moved)
-    assert first["arms"]["baseline"]["members"][1]["model"]["path"].startswith("sha256:")
+    assert first["baseline"].inputs["members"][1]["model"]["path"].startswith("sha256:")

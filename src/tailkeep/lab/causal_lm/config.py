@@ -201,6 +201,11 @@ class LanguageArm(ArmConfig):
     dtype: DTypes = DTypes()
 
     @property
+    def later_keys(self) -> frozenset[str]:
+        """As those of any arm, and what only a model with a predecessor needs."""
+        return super().later_keys | {"init_from_previous", "finetune"}
+
+    @property
     def joined(self) -> bool:
         """Whether documents are one text, which is generated and scored in windows."""
         return isinstance(self.generation.form, WindowPrompts)

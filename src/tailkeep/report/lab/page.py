@@ -22,6 +22,7 @@ from tailkeep.report.lab.charts import plot_curve, plot_facets
 from tailkeep.report.lab.comparisons import effect_sentences, plot_effect_map, plot_leaderboard
 from tailkeep.report.lab.csv import tables
 from tailkeep.report.lab.distributions import plot_confidence, plot_density, plot_points
+from tailkeep.report.lab.growth import growth_lines
 from tailkeep.report.lab.paired_differences import Difference, McNemarTest
 from tailkeep.report.lab.run import ArmGroup, LabRun, read_lab_run
 from tailkeep.report.lab.samples import PromptSamples, first_middle_last, plot_images, read_prompts, sample_views
@@ -170,6 +171,7 @@ def render_page(run: LabRun, summary: Summary, figures: Sequence[GroupFigures]) 
         record=record,
         sections=[_section(n, *some, run.grid) for n, some in enumerate(groups, 1)],
         line_styles=line_styles_of(run),
+        growth=growth_lines(record.history),
         unfinished=unfinished_lines(run.unfinished),
         timings=_timings(run),
     )

@@ -199,9 +199,12 @@ def _unfinished(
 ) -> Iterator[UnfinishedChain]:
     done = [cell for cell in cells if cell.done]
     seeds = sorted({*directory.record.seeds, *(cell.seed for cell in cells)})
+    planned = directory.record.chains
     for arm in arms:
-        end = _end(config, arm, done)
         for seed in seeds:
+            if planned and (arm, seed) not in planned:
+                continue
+            end = planned[arm, seed] - 1 if planned else _end(config, arm, done)
             finished = [c.generation for c in done if (c.arm, c.seed) == (arm, seed)]
             started = [c.generation for c in cells if not c.done and (c.arm, c.seed) == (arm, seed)]
             last = max(finished, default=None)

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from tailkeep.report import formatting
 from tailkeep.report.lab.comparisons import effect_sentences
+from tailkeep.report.lab.growth import growth_lines
 from tailkeep.report.lab.run import ArmGroup, LabRun, read_lab_run
 from tailkeep.report.lab.samples import PromptSamples, read_prompts, sample_views
 from tailkeep.report.lab.sentences import mcnemar_sentences, paired_sentences, unfinished_lines
@@ -28,7 +29,10 @@ def print_summary(path: Path | str, console: Console) -> None:
     Raises:
         InputError: there is no run at `path`, or one of its files cannot be read.
     """
-    _print_groups(read_lab_run(path), console)
+    run = read_lab_run(path)
+    _print_groups(run, console)
+    for line in growth_lines(run.directory.record.history):
+        console.print(formatting.terminal_text(f"This run grew. {line}"))
 
 
 def show(path: Path | str, console: Console, *, samples: int = 3) -> None:
@@ -63,6 +67,8 @@ def _print_facts(run: LabRun, console: Console) -> None:
     }
     for name, value in facts.items():
         table.add_row(Text(name, "dim"), formatting.terminal_text(value))
+    for line in growth_lines(record.history):
+        table.add_row(Text("grew", "dim"), formatting.terminal_text(line))
     for line in unfinished_lines(run.unfinished):
         table.add_row(Text("unfinished", "yellow"), formatting.terminal_text(line))
     console.print(Padding(table, (1, 0)))
