@@ -66,7 +66,7 @@ def test_the_signs_of_synthetic_text_stand_beside_the_published_ones(tmp_path):
 def test_every_example_is_run():
     assert {path.name for path in EXAMPLES.glob("*.py")} == {
         "audit_synthetic.py", "factorial.py", "own_learner.py", "own_loss.py",
-        "fetch_models.py", "pubmedqa.py", "recursion_from_scratch.py", "wikitext_articles.py",
+        "fetch_models.py", "fortifai_fig1.py", "pubmedqa.py", "recursion_from_scratch.py", "wikitext_articles.py",
     }  # fmt: skip
 
 
