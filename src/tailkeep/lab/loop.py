@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tailkeep.lab.phase import PhasePlace, enter_phase
-from tailkeep.lab.protocols import Experiment, Regime, Stage
+from tailkeep.lab.protocols import Experiment, Measurement, Regime, Stage
 from tailkeep.runs import GenerationDir, Progress
 from tailkeep.runs.progress import watch_loops
 from tailkeep.runs.training_curve import curve_tables
@@ -67,6 +67,8 @@ class _ChainState:
 
     model: Any
     generated: dict[int, Any]
+    first_model: Any = None
+    """That of generation 0, where the experiment measures by it."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Spent on phases of generations that are not recorded; the next recorded one's timings include them."""
 
@@ -188,11 +190,22 @@ def _sample_and_measure(chain: Chain, state: _ChainState, generation: int, obser
             generation_dir.storage.write_folder(generation_dir.samples, lambda folder: _save_each(folder, samples))
     with _phase(chain, state, generation, "measure", observe):
         measured = experiment.measure(state.model, samples)
+        if experiment.measure_by_first is not None:
+            by_first = experiment.measure_by_first(_first_model(chain, state, generation), samples)
+            measured = Measurement({**measured.metrics, **by_first.metrics}, {**measured.tables, **by_first.tables})
         units = {"train_data_units": float(_training_set(chain, state, generation).units)}
         metrics = {**units, **state.model.facts, **_facts(chain, state, generation), **measured.metrics}
         tables = {**curve_tables(generation_dir), **measured.tables}
         generation_dir.write_metrics(metrics, tables, learner=experiment.name)
     generation_dir.finish()
+
+
+def _first_model(chain: Chain, state: _ChainState, generation: int) -> Any:
+    if not generation:
+        state.first_model = state.model
+    elif state.first_model is None:
+        state.first_model = chain.experiment.learner.load(chain.generation_dir(0).model)
+    return state.first_model
 
 
 def _facts(chain: Chain, state: _ChainState, generation: int) -> Mapping[str, float]:
@@ -212,8 +225,11 @@ def _previous_recorded(chain: Chain, generation: int) -> int:
 
 
 def _remove_models(chain: Chain, generations: Iterable[int]) -> None:
-    """Delete the models of those of `generations` that are finished, unless all are to be kept."""
+    """Delete the models of those of `generations` that are finished, unless all or the first are to be kept."""
+    keeps_first = chain.experiment.measure_by_first is not None
     for generation in generations if chain.keep_models != "all" else ():
+        if keeps_first and not generation:
+            continue
         generation_dir = chain.generation_dir(generation)
         if generation_dir.done and generation_dir.model.exists():
             generation_dir.storage.remove_folder(generation_dir.model)

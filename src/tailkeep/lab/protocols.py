@@ -139,7 +139,8 @@ class Experiment:
     `views` maps a name to a sampler; "common" is the same decoder for all arms, "own" the arm's. `edits` says that the
     learner's models are an `EditingModel`. `select` selects among what they generate, if that can be weighted.
     `first_data`, a function of a seed, makes the training set of generation 0 where that is not the real data:
-    `EditedData`, whose facts stand among the metrics.
+    `EditedData`, whose facts stand among the metrics. `measure_by_first` measures samples by the model of generation 0,
+    which is then kept.
     """
 
     name: str
@@ -150,6 +151,7 @@ class Experiment:
     edits: bool = False
     select: SelectFunction | None = None
     first_data: Callable[[int], Any] | None = None
+    measure_by_first: Measure | None = None
 
 
 GeneratedData = Mapping[int, Any]

@@ -44,6 +44,9 @@ METRICS: Mapping[str, Metric] = {
         None,
         True,
     ),
+    "first_model_perplexity": Metric(
+        "Perplexity under the first model", "Perplexity of the samples under the model of generation 0.", None
+    ),
     "distinct_1": Metric("Distinct-1", "Distinct 1-grams as a share of all 1-grams of the samples.", "higher"),
     "distinct_2": Metric("Distinct-2", "Distinct 2-grams as a share of all 2-grams of the samples.", "higher"),
     "distinct_3": Metric("Distinct-3", "Distinct 3-grams as a share of all 3-grams of the samples.", "higher"),

@@ -16,6 +16,7 @@ ARMS = {
         "regime": {"name": "regenerate", "fractions": 2},
         "generation": {"form": {"name": "windows", "context": 6, "new_tokens": 4}, "decoder": {"name": "greedy"}},
         "loss": {"name": "truncated", "threshold": 0.9},
+        "evaluation": {"samples": 6, "prompt_tokens": 2, "new_tokens": 8, "first_model": True},
     },
     "documents": {"regime": {"name": "accumulate"}, "init_from_previous": False, "generation": {"decoder": MATCHED}},
 }
@@ -41,6 +42,19 @@ def test_every_arm_and_generation_is_finished_and_measured(undisturbed):
     assert all(row["held_out_nll"] > 0 and row["train_units"] > 0 for row in rows)
     assert rows[3]["kept_fraction"] <= 1
     assert rows[1]["train_data_units"] > rows[0]["train_data_units"]
+
+
+def test_later_generations_are_scored_by_the_first_model(undisturbed):
+    rows = [json.loads(line) for line in undisturbed[1]["metrics.jsonl"].decode().splitlines()]
+    first, later = rows[2], rows[3]
+    assert first["common.first_model_perplexity"] == pytest.approx(first["common.own_perplexity"])
+    assert later["common.first_model_perplexity"] != pytest.approx(later["common.own_perplexity"], rel=1e-3)
+    assert "common.first_model_perplexity" not in rows[0]
+    cells = {name: json.loads(text) for name, text in undisturbed[1].items() if name.endswith("1/metrics.json")}
+    tables = {name.split("/")[1]: cell["tables"] for name, cell in cells.items()}
+    assert sum(tables["windows"]["first_model"]["counts"]) == 6
+    kept = {name for name in undisturbed[1] if name.endswith("0/model/config.json")}
+    assert {name.split("/")[1] for name in kept} == {"windows"}
 
 
 def test_no_file_of_a_run_is_a_pickle(undisturbed):

@@ -159,12 +159,17 @@ class Finetune(Settings):
 
 
 class Evaluation(Settings):
-    """Fresh samples of a fixed size: `samples` continuations of `prompt_tokens` of held-out text."""
+    """Fresh samples of a fixed size: `samples` continuations of `prompt_tokens` of held-out text.
+
+    With `first_model` the model of generation 0 scores the samples of every generation, as in Shumailov et al. 2024;
+    its weights are then kept.
+    """
 
     samples: Positive = 200
     prompt_tokens: Positive = 8
     new_tokens: Positive = 64
     batch: Positive = 256
+    first_model: bool = False
 
 
 DType = Literal["auto", "float32", "bfloat16"]

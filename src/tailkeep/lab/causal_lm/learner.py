@@ -18,7 +18,7 @@ from tailkeep.lab.causal_lm.editing import load_external, make_first_data
 from tailkeep.lab.causal_lm.generation import match_temperature
 from tailkeep.lab.causal_lm.loss import build_weighting, is_automatic, settle
 from tailkeep.lab.causal_lm.loss_config import UserLosses
-from tailkeep.lab.causal_lm.measures import TextMeasure
+from tailkeep.lab.causal_lm.measures import TextMeasure, perplexity_by_first
 from tailkeep.lab.causal_lm.model import (
     DECODER_TEMPERATURE,
     LanguageModel,
@@ -149,6 +149,7 @@ def build(arm: CausalLMArm, *, device: str, losses: UserLosses, shared: MutableM
         edits=True,
         select=TextSelector(real, prepared.corpus.world, arm.training.block),
         first_data=_first_data(arm, prepared, device, shared),
+        measure_by_first=perplexity_by_first if arm.evaluation.first_model else None,
     )
 
 

@@ -94,6 +94,25 @@ def nll_by_document(log_probs: Floats, data: TokenData, *, joined: bool, answers
 
 
 GRAMS = (1, 2, 3, 4)
+PERPLEXITY_EDGES = tuple(float(edge) for edge in np.geomspace(1, 10_000, 41))
+"""Ten bins for each power of ten."""
+
+
+def perplexity_by_first(model: LanguageModel, samples: Mapping[str, TokenData]) -> Measurement:
+    """How likely the first model finds what a later one generates: `VIEW.first_model_perplexity`, over all tokens.
+
+    The table `first_model` has the histogram of the samples' own perplexities in the common view, over
+    `PERPLEXITY_EDGES`, whose ends take what lies beyond, as in Shumailov et al. 2024 (Nature 631, figure 1).
+    """
+    metrics: dict[str, float] = {}
+    rows: dict[str, list[NDArray[np.float32]]] = {}
+    for view, tokens in samples.items():
+        scored = model.log_probs(tokens.documents)
+        rows[view] = [row[max(0, prompt - 1) :] for row, prompt in zip(scored, tokens.prompts, strict=True)]
+        metrics[f"{view}.first_model_perplexity"] = perplexity(np.concatenate([*rows[view], np.zeros(0, np.float32)]))
+    values = [perplexity(row) for row in rows["common"] if len(row)]
+    counts = np.histogram(np.clip(values, PERPLEXITY_EDGES[0], PERPLEXITY_EDGES[-1]), bins=PERPLEXITY_EDGES)[0]
+    return Measurement(metrics, {"first_model": {"edges": list(PERPLEXITY_EDGES), "counts": counts.tolist()}})
 
 
 def confidence_table(held_out: NDArray[np.floating], samples: NDArray[np.floating]) -> dict[str, list[float]]:
