@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test test-all check bench clean
+.PHONY: setup demo test test-all test-matrix check bench clean
 
 setup: $(READY)
 
@@ -27,6 +27,10 @@ test: $(READY)
 test-all: $(READY)
 	$(BIN)/python -m pytest -m "slow or not slow"
 
+# Other versions of transformers and TRL, and DeepSpeed, each in an environment of its own under .matrix.
+test-matrix: $(READY)
+	$(BIN)/python tests/environments.py
+
 check: $(READY)
 	$(BIN)/ruff check src tests benchmarks examples docs
 	$(BIN)/ruff format --check src tests benchmarks examples docs
@@ -38,4 +42,4 @@ bench: $(READY)
 	$(BIN)/python benchmarks/loss.py --step
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build
+	rm -rf $(VENV) .matrix .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build

@@ -1,4 +1,4 @@
-"""Two processes under DDP and FSDP2 have the gradients of one process with both of their batches."""
+"""Two processes under DDP, FSDP1 and FSDP2 have the gradients of one process with both of their batches."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("wrapping", ["ddp", "fsdp2", "fsdp2_head"])
+@pytest.mark.parametrize("wrapping", ["ddp", "fsdp1", "fsdp2", "fsdp2_head"])
 @pytest.mark.parametrize("tied", [False, True])
 def test_gradients_are_those_of_one_process(wrapping, tied, tmp_path: Path):
     if wrapping == "fsdp2_head" and tied:

@@ -10,7 +10,8 @@ import sys
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 from torch.nn.parallel import DistributedDataParallel
 
 from tailkeep.losses.hf.attach import attach, read_stats
@@ -21,6 +22,13 @@ from tests.losses.hf.unfused import Trained, batch, halving_threshold, unfused, 
 def wrapped(model, wrapping: str) -> nn.Module:
     if wrapping == "ddp":
         return DistributedDataParallel(model)
+    if wrapping == "fsdp1":
+        return FullyShardedDataParallel(
+            model,
+            device_id=torch.device("cpu"),
+            auto_wrap_policy=ModuleWrapPolicy({type(model.model.layers[0])}),
+            use_orig_params=True,
+        )
     for layer in model.model.layers:
         fully_shard(layer)
     if wrapping == "fsdp2_head":
@@ -29,6 +37,13 @@ def wrapped(model, wrapping: str) -> nn.Module:
 
 
 def full_gradients(model: nn.Module) -> dict[str, torch.Tensor]:
+    if isinstance(model, FullyShardedDataParallel):
+        with FullyShardedDataParallel.summon_full_params(model, with_grads=True):
+            return {
+                name.replace("_fsdp_wrapped_module.", ""): p.grad.clone()
+                for name, p in model.named_parameters()
+                if p.grad is not None
+            }
     return {
         name.removeprefix("module."): p.grad.full_tensor() if hasattr(p.grad, "full_tensor") else p.grad
         for name, p in model.named_parameters()

@@ -15,6 +15,7 @@ from tailkeep.losses.hf.logit_transform import backbone_of, causal_lm, check_att
 from tailkeep.losses.hf.patching import own_class, restore, role_of, swap
 from tailkeep.losses.hf.self_check import check_exact
 from tailkeep.losses.hf.state import Attachment, Monitor
+from tailkeep.losses.hf.zero3 import gathered
 from tailkeep.losses.registry import named_weighting
 from tailkeep.losses.weighting import Weighting
 
@@ -83,20 +84,21 @@ def attach(
     weighting = resolve_weighting(loss, threshold, options)
     head = check_attachable(inner)
     forward = own_class(inner).forward
-    transformation = transformation_of(inner, head)
-    attachment = Attachment(weighting, transformation, impl, Monitor(truncates(weighting)))
-    backbone = backbone_of(inner)
-    swap(inner, "model", attachment)
-    swap(head, "head", attachment)
-    if backbone is not None:
-        swap(backbone, "backbone", attachment)
-    if check:
-        with contextlib.ExitStack() as undo:
-            undo.callback(detach, model)
-            # The reference is the model's own loss, differentiated in evaluation mode.
-            with without_attached_loss(model):
-                _check(inner, head, forward, weighting)
-            undo.pop_all()
+    with gathered(inner, head):
+        transformation = transformation_of(inner, head)
+        attachment = Attachment(weighting, transformation, impl, Monitor(truncates(weighting)))
+        backbone = backbone_of(inner)
+        swap(inner, "model", attachment)
+        swap(head, "head", attachment)
+        if backbone is not None:
+            swap(backbone, "backbone", attachment)
+        if check:
+            with contextlib.ExitStack() as undo:
+                undo.callback(detach, model)
+                # The reference is the model's own loss, differentiated in evaluation mode.
+                with without_attached_loss(model):
+                    _check(inner, head, forward, weighting)
+                undo.pop_all()
     return model
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from tailkeep.errors import ConfigError
 from tailkeep.losses.hf.state import Transformation
+from tailkeep.losses.hf.zero3 import is_partitioned
 
 UNFUSED = (
     "Compute the loss from the logits instead, as in "
@@ -96,6 +97,12 @@ def check_attachable(model: nn.Module) -> nn.Linear:
         raise ConfigError(
             f"the output layer's weight is a {type(head.weight).__name__}, not a plain parameter. Call attach(model) "
             f"before fully_shard. Under tensor parallelism or quantisation of the output layer: {UNFUSED}"
+        )
+    if head.weight.shape != (head.out_features, head.in_features) and not is_partitioned(head.weight):
+        raise ConfigError(
+            f"the output layer's weight has the shape {tuple(head.weight.shape)}, not ({head.out_features}, "
+            f"{head.in_features}): it is split over processes (FSDP, DeepSpeed). "
+            "Call attach(model) before the model is wrapped."
         )
     if head.weight.is_meta:
         raise ConfigError(f"{name} has no weights yet, it is on the meta device. Load them, then attach.")

@@ -86,6 +86,11 @@ def token_losses(head: nn.Linear, call: Call, hidden: Tensor) -> Tensor:
         )
     if hasattr(head.weight, "placements"):
         raise AttachmentError(f"The output layer is split over devices (tensor parallel), its loss is not. {_RETURN}")
+    if head.weight.ndim != 2:
+        raise AttachmentError(
+            f"The output layer's weight has the shape {tuple(head.weight.shape)}: it is split over processes and was "
+            "not gathered. Call the wrapper (the engine of deepspeed.initialize, FSDP) and not the model in it."
+        )
     attachment: Attachment = head.__dict__["_tailkeep"]
     output = attachment.transformation
     losses, call.stats = linear_weighted_cross_entropy(
