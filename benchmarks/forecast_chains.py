@@ -17,13 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
-from tailkeep.forecast.fit import SHRINKAGE
+from tailkeep.forecast.fit import LATER_KERNELS
 from tailkeep.forecast.validate import (
     GATE,
     CountedChain,
     ForecastPoint,
     count_chain,
-    estimate_shrinkage,
+    estimate_later_kernels,
     gate_rows,
     mean_over_runs,
     score_chain,
@@ -103,11 +103,9 @@ def score(half: str, folder: Path) -> None:
     """Print the tables of `half` in Markdown."""
     chains = list(read_half(half, folder))
     if half == "development":
-        for kinds in (("words",), ("words", "pairs")):
-            mean, spread = estimate_shrinkage([chain for chain in chains if chain.kind in kinds])
-            print(f"rho over chains of {' and '.join(kinds)}: mean {mean:.2f}, standard deviation {spread:.2f}")
-    print(f"constants: {SHRINKAGE}\n")
-    scored = [point for chain in chains for point in score_chain(chain, SHRINKAGE, draws=DRAWS, seed=SEED)]
+        print(f"estimated: {estimate_later_kernels([chain for chain in chains if chain.kind != 'facts'])}")
+    print(f"constants: {LATER_KERNELS}\n")
+    scored = [point for chain in chains for point in score_chain(chain, LATER_KERNELS, draws=DRAWS, seed=SEED)]
     # The page names words, pairs of words and modes; facts are exploratory.
     points = [point for point in scored if point.kind != "facts"]
     print_gate(points)

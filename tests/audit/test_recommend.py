@@ -9,6 +9,7 @@ import yaml
 from tailkeep.audit import run
 from tailkeep.audit.recommend import plan_mixing
 from tailkeep.lab import run as run_lab
+from tailkeep.metrics import required_real_share
 from tests.edit.test_command import tailkeep
 
 __all__ = ["tailkeep"]
@@ -30,6 +31,22 @@ def test_the_planner_takes_the_sizes_that_are_given(corpus, tmp_path):
     assert weights[0] == pytest.approx((5**0.5 - 1) / 2)
     assert weights[1] == 0.5
     assert all("arXiv" in advice["source"] and advice["assumes"] for advice in outcome.summary["mixing"])
+
+
+def test_the_planner_says_which_share_holds_the_rare_words_against_drift(corpus, reference, tmp_path):
+    plain = plan_mixing(100.0, 100.0)
+    first, *others = plan_mixing(100.0, 100.0, spectrum={1: 500, 2: 200, 3: 100, 50: 9})
+    assert [advice.rule for advice in others] == [advice.rule for advice in plain]
+    assert first.rule == "to hold half of the real words that occur at most 3 times over 10 generations"
+    share = required_real_share([1, 2, 3], [500, 200, 100], 0.5, 10)
+    assert first.real_weight == pytest.approx(share)
+    # Words that occur twice or more hold out longer, so less is needed; without rare words there is nothing to hold.
+    assert plan_mixing(1.0, 1.0, spectrum={2: 1, 3: 1})[0].real_weight < share
+    assert plan_mixing(1.0, 1.0, spectrum={50: 9}) == plan_mixing(1.0, 1.0)
+    outcome = run({}, corpus, tmp_path / "out", reference=reference)
+    rules = [advice["rule"] for advice in outcome.summary["mixing"]]
+    words = outcome.summary["reference"]["spectrum"]
+    assert (first.rule in rules) == (words["once_share_of_types"] > 0)
 
 
 def texts_in(name):

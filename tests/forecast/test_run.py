@@ -208,8 +208,8 @@ def test_the_command_prints_sentences_and_show_repeats_them(tmp_path):
     ]
     ended = CliRunner().invoke(app, arguments)
     assert ended.exit_code == 0, ended.output
-    assert re.search(r"drift alone leaves \d+% \(\d+% to \d+%\) after 5 generations", ended.stdout)
-    assert "to hold 30% of words that occur once" in ended.stdout
+    assert re.search(r"drift alone leaves \d+ % \(\d+ to \d+\) after 5 generations", ended.stdout)
+    assert "to hold 30 % of words that occur once" in ended.stdout
     shown = CliRunner().invoke(app, ["show", str(tmp_path / "out")])
     assert "drift alone leaves" in shown.stdout
     assert CliRunner().invoke(app, [*arguments, "--run", str(tmp_path)]).exit_code == 2

@@ -4,8 +4,8 @@
     lab/recursion.yaml   without: a model whose own text replaces the corpus, or is added to it
     lab/*.jsonl          the texts, from the samples of the audit
 
-Rules: each advice names its source and its assumptions, and the figures of the audit change none of it. All mixtures
-have equally many bytes, and no held-out document is in any of them.
+Rules: each advice names its source and its assumptions, and depends on sizes alone, but for that of drift, which reads
+the reference's counts of words. All mixtures have equally many bytes, and no held-out document is in any of them.
 """
 
 import json
@@ -16,9 +16,10 @@ from typing import Any
 
 from tailkeep.audit.documents import SampledDocument
 from tailkeep.config import dump_tree
-from tailkeep.metrics import golden_weight
+from tailkeep.metrics import golden_weight, required_real_share
 
 _FEW_EXAMPLES = 1024
+_TAIL, _GENERATIONS = 3, 10
 
 
 @dataclass(frozen=True)
@@ -40,15 +41,19 @@ class Advice:
     assumes: str
 
 
-def plan_mixing(real: float, synthetic: float, *, examples: int | None = None) -> list[Advice]:
+def plan_mixing(
+    real: float, synthetic: float, *, examples: int | None = None, spectrum: Mapping[int, int] | None = None
+) -> list[Advice]:
     """The weights that the literature recommends for `real` and `synthetic` data.
 
     Args:
         real, synthetic: the amounts of both in one unit, such as words.
         examples: the number of real documents, if known.
+        spectrum: the number of real words by how often they occur, if known.
     """
     ratio = real / synthetic
     return [
+        *_drift_advice(spectrum or {}, ratio),
         _advice(
             f"weight real data by the golden-ratio rule, for n_real / n_synthetic = {ratio:.3g}",
             golden_weight(ratio),
@@ -98,6 +103,24 @@ def plan_mixing(real: float, synthetic: float, *, examples: int | None = None) -
             "distribution",
         ),
     ]
+
+
+def _drift_advice(spectrum: Mapping[int, int], ratio: float) -> Iterator[Advice]:
+    """The share of real data at which drift alone holds half of the rare words; nothing where there are none."""
+    tail = {count: number for count, number in spectrum.items() if count <= _TAIL}
+    if not tail:
+        return
+    share = required_real_share(list(tail), list(tail.values()), 0.5, _GENERATIONS)
+    # 0 if none is needed; NaN if not even all real data are enough, since a rare word is not always sampled.
+    if 0 < share < 1:
+        yield _advice(
+            f"to hold half of the real words that occur at most {_TAIL} times over {_GENERATIONS} generations",
+            share,
+            ratio,
+            "drift alone, see tailkeep forecast (theory: Suresh et al. 2024, arXiv 2412.17646)",
+            "each generation is an unbiased sample of its training set, which has that share of real data, drawn anew; "
+            "a decoder that truncates needs more: measure it with tailkeep forecast --synthetic",
+        )
 
 
 def _advice(rule: str, weight: float, ratio: float, source: str, assumes: str) -> Advice:

@@ -126,7 +126,7 @@ def summarize(
     summary: dict[str, Any] = {
         "findings": [asdict(finding) for finding in findings],
         "lab_command": command,
-        "mixing": [asdict(advice) for advice in _mixing_advice(config, figures)],
+        "mixing": [asdict(advice) for advice in _mixing_advice(config, figures, corpora)],
         **figures,
     }
     if both is not None:
@@ -188,14 +188,17 @@ def _findings(config: AuditConfig, figures: Mapping[str, Any], both: SideCompari
     return [*tests, *([band] if band else []), *of_input]
 
 
-def _mixing_advice(config: AuditConfig, figures: Mapping[str, Mapping[str, Any]]) -> list[Advice]:
+def _mixing_advice(
+    config: AuditConfig, figures: Mapping[str, Mapping[str, Any]], corpora: Mapping[str, CorpusStats]
+) -> list[Advice]:
     """Advice for the configured sizes, else for the words of the reference (real) and of the input (synthetic)."""
+    spectrum = corpora["reference"].spectrum.types if "reference" in corpora else None
     if config.mixing is not None:
-        return plan_mixing(config.mixing.real, config.mixing.synthetic)
+        return plan_mixing(config.mixing.real, config.mixing.synthetic, spectrum=spectrum)
     if "reference" not in figures or not (figures["input"]["words"] and figures["reference"]["words"]):
         return []
     real, synthetic = figures["reference"], figures["input"]
-    return plan_mixing(real["words"], synthetic["words"], examples=real["documents"])
+    return plan_mixing(real["words"], synthetic["words"], examples=real["documents"], spectrum=spectrum)
 
 
 _POINTS = 200

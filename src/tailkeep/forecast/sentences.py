@@ -10,26 +10,26 @@ Tree = Mapping[str, Any]
 
 def sentences(name: str, part: Tree, config: ForecastConfig) -> Iterator[str]:
     """What the figures of one length of n-grams say."""
-    generations, tail = config.generations, config.tail
-    rare = f"{name} that occur once" if tail.max_count == 1 else f"{name} that occur at most {tail.max_count} times"
+    tail = config.tail
+    rare = f"{name} that occur {occurrences(tail.max_count)}"
     if not part["tail_types"]:
         yield f"No {rare}: there is no such tail to lose."
         return
-    once = next(iter(part["drift"]))
-    low, middle, high = (once["quantiles"][-1][index] for index in (0, 2, 4))
-    label = "once" if once["band"] == "1" else f"{once['band']} times"
+    curve = next(iter(part["drift"]))
     yield (
-        f"Of {name} that occur {label}, drift alone leaves {middle:.0%} ({low:.0%} to {high:.0%}) after "
-        f"{_count(generations)} without real data: what unbiased sampling costs, whatever the model."
-    )  # fmt: skip
+        f"Of {name} that occur {band_words(curve['band'])}, drift alone leaves {share_words(curve)} after "
+        f"{_count(config.generations)} without real data."
+    )
     accumulated = next(row for row in part["drift"] if row["regime"] == "accumulate")
-    yield f"With all real data kept beside all synthetic text it leaves {accumulated['quantiles'][-1][2]:.0%}."
+    yield f"With all real data kept beside all synthetic text drift alone leaves {share_words(accumulated)} of them."
+    held = f"{_percent(tail.keep)} of {rare}"
     if (share := part["required_real_share"]) is None:
-        yield f"Under drift alone no share of real data in a mix holds {tail.keep:.0%} of {rare}."
+        yield f"Under drift alone no share of real data in the training sets holds {held}."
     elif share == 0:
-        yield f"Drift alone holds {tail.keep:.0%} of {rare} without real data."
+        yield f"Drift alone holds {held} without real data."
     else:
-        yield f"Under drift alone, keep {share:.1%} real data in each training set to hold {tail.keep:.0%} of {rare}."
+        yield f"Under drift alone, keep {_percent(share)} real data in each training set to hold {held}."
+    yield "Drift alone is what an unbiased sampler costs: a reference for every model, a forecast of none."
     for side, tree in part["synthetic"].items():
         yield from _synthetic_sentences(side, name, tree, config)
 
@@ -46,10 +46,10 @@ def _synthetic_sentences(side: str, name: str, tree: Tree, config: ForecastConfi
     yield f"{side}: selection exponent b of {name} = {b['value']:.2f} ({interval}), {verdict}."
     label, first = next(iter(tree["round_1"].items()))
     lost = first["drift"] - first["alive"]
-    times = "once" if label == "1" else f"{label} times"
+    times = band_words(label)
     yield (
-        f"{side}: the text holds {first['alive']:.0%} of the {name} that occur {times}; drift alone would leave "
-        f"{first['drift']:.0%}. "
+        f"{side}: the text holds {_percent(first['alive'])} of the {name} that occur {times}; drift alone would leave "
+        f"{_percent(first['drift'])}. "
         + (
             f"{100 * lost:.0f} points were not learnt, or were truncated."
             if lost > 0
@@ -57,20 +57,19 @@ def _synthetic_sentences(side: str, name: str, tree: Tree, config: ForecastConfi
         )
     )
     if tree["exposure"] < 0.95:
-        yield f"{side}: it has {tree['exposure']:.0%} of the real text's {name}; more text narrows the intervals."
+        yield f"{side}: it has {_percent(tree['exposure'])} of the real text's {name}; more text narrows the intervals."
     for regime, sentence in (("replace", "without real data"), ("accumulate", "with all real data kept")):
         curve = next((curve for curve in tree["forecast"] if (curve["regime"], curve["band"]) == (regime, label)), None)
         if curve:
-            low, middle, high = (curve["quantiles"][-1][index] for index in (0, 2, 4))
             yield (
-                f"{side}: of {name} that occur {times}, {middle:.0%} ({low:.0%} to {high:.0%}) are left after "
+                f"{side}: of {name} that occur {times}, {share_words(curve)} are left after "
                 f"{_count(config.generations)} {sentence}."
             )
     if (shares := tree["required_real_share"]) and shares[0] is not None:
-        upper = "more than 100 %" if shares[2] is None else f"{shares[2]:.0%}"
+        upper = "more than 100 %" if shares[2] is None else f"{100 * shares[2]:.0f}"
         yield (
-            f"{side}: keep {shares[0]:.0%} ({shares[1]:.0%} to {upper}) real data in each training set to hold "
-            f"{config.tail.keep:.0%} of them."
+            f"{side}: keep {_percent(shares[0])} ({100 * shares[1]:.0f} to {upper}) real data in each training set to "
+            f"hold {_percent(config.tail.keep)} of {name} that occur {occurrences(config.tail.max_count)}."
         )
     if tree["cannot_tell"]:
         hint = " Name it with --decoder." if config.decoder == "unknown" else ""
@@ -82,3 +81,23 @@ def _synthetic_sentences(side: str, name: str, tree: Tree, config: ForecastConfi
 
 def _count(generations: int) -> str:
     return "1 generation" if generations == 1 else f"{generations} generations"
+
+
+def band_words(band: str) -> str:
+    """How often items of `band` occur, such as `once` or `2-3 times`."""
+    return "once" if band == "1" else f"{band} times"
+
+
+def occurrences(max_count: int) -> str:
+    """How often the items of a tail occur, such as `once` or `at most 3 times`."""
+    return "once" if max_count == 1 else f"at most {max_count} times"
+
+
+def share_words(curve: Tree) -> str:
+    """The last generation of a curve with its 90 % interval, such as `16 % (15 to 17)`."""
+    low, middle, high = (100 * curve["quantiles"][-1][index] for index in (0, 2, 4))
+    return f"{middle:.0f} % ({low:.0f} to {high:.0f})"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"

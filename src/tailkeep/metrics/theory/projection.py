@@ -59,42 +59,42 @@ def project_counts(
 
     Each round: the training counts by `migration`, whole items drawn where it takes a random part; then written counts
     with mean kernel.mean(trained) times `fitness` (V,), Poisson or negative binomial with the kernel's dispersion.
-    `exposure`, at most 1, is the size of the last text of `history` over that of the real one.
+
+    Args:
+        history: the items so far.
+        kernels: one per round.
+        migration: how real data come back.
+        rng: the random state.
+        fitness: the items' own factors.
+        exposure: the size of each text, measured or projected, over that of the real one.
     """
-    texts = list(history.texts)
-    pool = np.sum([history.real, *texts], axis=0)
+    texts = [text.astype(np.float64) for text in history.texts]
     rounds = []
     for kernel in kernels:
-        newest = texts[-1] if texts else None
-        trained = _training_draw(history.real, newest, pool, len(texts), migration, exposure, rng)
-        text = _draw(kernel.mean(trained) * fitness, kernel.dispersion, rng)
+        trained = _training_draw(history.real, texts, migration, exposure, rng)
+        text = _draw(exposure * kernel.mean(trained) * fitness, kernel.dispersion, rng)
         rounds.append(text)
         texts.append(text.astype(np.float64))
-        pool, exposure = pool + text, 1.0
     return np.stack(rounds) if rounds else np.zeros((0, len(history.real)), np.int64)
 
 
 def _training_draw(
-    real: Floats,
-    newest: Floats | None,
-    pool: Floats,
-    texts: int,
-    migration: Migration,
-    exposure: float,
-    rng: np.random.Generator,
+    real: Floats, texts: Sequence[Floats], migration: Migration, exposure: float, rng: np.random.Generator
 ) -> Floats:
-    if newest is None:
+    """(V,): training counts per as many tokens as the real text has."""
+    if not texts:
         return real
-    share = migration.real_share
+    newest, share, size = texts[-1], migration.real_share, 1 + exposure * len(texts)
     match migration.regime:
         case "replace" | "regenerate":
-            return newest / exposure
+            return np.asarray(newest / exposure)
         case "accumulate":
-            return np.asarray(pool / (texts + 1))
+            return np.asarray(np.sum([real, *texts], axis=0) / size)
         case "accumulate_subsample":
-            return rng.binomial(np.rint(pool).astype(np.int64), 1 / (texts + 1)).astype(np.float64)
+            pool = np.sum([real, *texts], axis=0)
+            return np.asarray(rng.binomial(np.rint(pool).astype(np.int64), 1 / size), np.float64)
         case "mix":
-            # A text that was no longer than its part is taken whole.
+            # A text no longer than its part is taken whole.
             parts = [(real, share), (newest, min(1.0, (1 - share) / exposure))]
             drawn_counts = [rng.binomial(np.rint(counts).astype(np.int64), part) for counts, part in parts]
             return np.asarray(np.sum(drawn_counts, axis=0, dtype=np.float64))
