@@ -1,4 +1,7 @@
+import bz2
+import gzip
 import json
+import lzma
 
 import pytest
 from hypothesis import given, settings
@@ -57,7 +60,8 @@ def test_white_space_around_documents_and_empty_documents_vanish(write):
 
 
 def test_a_byte_order_mark_and_foreign_line_breaks_are_no_text(write):
-    assert read_documents(write(b"\xef\xbb\xbfa\r\nb\rc"), separator="line") == ["a", "b", "c"]
+    assert read_documents(write(b"\xef\xbb\xbfa\r\nb\rc"), separator="line") == ["a", "b\nc"]
+    assert read_documents(write(b"a\r\nb\r\n\r\nc"), separator="blank-line") == ["a\nb", "c"]
 
 
 def test_only_line_breaks_end_a_line(write):
@@ -93,10 +97,30 @@ def test_documents_written_as_jsonl_are_read_back(tmp_path_factory, documents):
     assert read_documents(path) == documents
 
 
-def test_a_missing_file_and_a_folder_are_named(tmp_path):
+def test_a_missing_file_and_an_empty_folder_are_named(tmp_path):
     for path in (tmp_path / "none.txt", tmp_path):
-        with pytest.raises(InputError, match=f"cannot read {path}"):
+        with pytest.raises(InputError, match=f"{path} matches no file"):
             read_documents(path, separator="line")
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "NDJSON", "json", "csv", "jsonl.gz", "json.bz2", "csv.xz"])
+def test_a_corpus_is_its_texts_whatever_its_format(write, ending):
+    texts = ["one, two", 'a "word"', "new\nline"]
+    content = {
+        "json": json.dumps([{"text": text} for text in texts]),
+        "csv": "id,text\n" + "".join(f'{n},"{text.replace(chr(34), chr(34) * 2)}"\n' for n, text in enumerate(texts)),
+    }.get(ending.partition(".")[0], "".join(json.dumps({"text": text}) + "\n" for text in texts))
+    pack = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}.get(ending.partition(".")[2], bytes)
+    assert read_documents(write(pack(content.encode()), f"corpus.{ending}")) == texts
+
+
+def test_the_documents_of_a_folder_are_numbered_over_all_its_files(tmp_path):
+    (tmp_path / "a.txt").write_text("one\n\ntwo")
+    (tmp_path / "b.jsonl").write_text('{"text": "three"}\n')
+    assert [(record.text, record.line) for record in read_records(tmp_path)] == [("one", 0), ("two", 1), ("three", 2)]
+    (tmp_path / "c.bin").write_bytes(b"?")
+    with pytest.raises(InputError, match=r"1 of 3 files have an unknown ending: 'c\.bin'"):
+        read_records(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -123,8 +147,8 @@ def test_a_corpus_without_text_is_an_error(write, content):
     [
         ("{'text': 1}", "line 2: not JSON"),
         ('["a"]', "line 2: expected an object, got list"),
-        ('{"body": "a"}', r"line 2: the field 'text' is missing; the fields are \['body'\]"),
-        ('{"text": 1}', "line 2: 'text' is of type int"),
+        ('{"body": "a"}', r"line 2: the field 'text' is missing; there are \['body'\]"),
+        ('{"text": 1}', "line 2: the field 'text' is of type int"),
         ('{"text": "\\ud83d"}', "line 2: half a surrogate pair at character 0"),
         ("[" * 100_000, "line 2: not JSON"),
     ],

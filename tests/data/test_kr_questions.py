@@ -58,8 +58,8 @@ def test_an_invalid_question_is_named(tmp_path, item, message):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("kr.json", "[", "not JSON"),
-        ("kr.json", "{}", "expected a list of objects, got dict"),
+        ("kr.json", "[", "the array does not end"),
+        ("kr.json", "{}", "line 1: the key 'context' is missing"),
         ("kr.json", "[]", "holds no question"),
         ("kr.jsonl", "\n", "holds no question"),
         ("kr.jsonl", json.dumps(PUBLISHED) + "\n\n{", "line 3: not JSON"),

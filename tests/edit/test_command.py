@@ -1,5 +1,7 @@
 """`tailkeep edit` and `tailkeep show` of what it left."""
 
+import bz2
+import gzip
 import html
 import json
 import logging
@@ -9,6 +11,8 @@ import signal
 import subprocess
 import sys
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -247,3 +251,38 @@ def test_an_interrupt_outside_of_a_command_ends_as_one_inside(tailkeep, monkeypa
     code, out, err = tailkeep("edit")
     assert (code, out) == (130, "")
     assert err == "interrupted: run the same command again to go on from what is finished.\n"
+
+
+def test_eight_kinds_of_files_are_edited_and_what_is_no_data_is_named(tailkeep, prior, tmp_path):
+    rows = [{"id": str(number), "text": f"Ann saw a cat and {number} dogs."} for number in range(3)]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    table = "id,text\n" + "".join(f'{row["id"]},"{row["text"]}"\n' for row in rows)
+    source = tmp_path / "in"
+    source.mkdir()
+    for name, content in (
+        *(
+            ("a.jsonl", lines.encode()),
+            ("b.json", json.dumps(rows).encode()),
+            ("c.json.gz", gzip.compress(lines.encode())),
+        ),
+        *(("d.NDJSON", lines.encode()), ("e.csv", table.encode()), ("f.txt.bz2", bz2.compress(b"Ann saw a cat.\n"))),
+        *(("g.tsv", table.replace(",", "\t", 4).encode()), ("empty.jsonl", b""), ("_SUCCESS", b""), (".crc", b"")),
+    ):
+        (source / name).write_bytes(content)
+    pq.write_table(
+        pa.table({"id": [row["id"] for row in rows], "text": [row["text"] for row in rows]}), source / "h.parquet"
+    )
+    rule = ["--set", "rule.threshold=0.01", "--set", "sampler.exclude_original=true", "--set", "layout.id_field=null"]
+    arguments = ["edit", "--input", source, "--prior", prior, *rule, "--out", tmp_path / "out"]
+    code, out, _ = tailkeep(*arguments)
+    assert code == 0
+    assert "documents: 22 read, 22 written" in out
+    assert "files without a document: 1\nignored files: 1 hidden, 1 markers\n" in out
+    edited = json.loads((tmp_path / "out" / "documents" / "b.json").read_text())
+    assert [row["id"] for row in edited] == ["0", "1", "2"]
+    assert any((tmp_path / "out" / "edits" / f"{name}.jsonl").stat().st_size for name in ("b.json", "e.csv", "g.tsv"))
+    (source / "z.arrow").touch()
+    code, _, err = tailkeep(*arguments)
+    assert code == 2
+    assert "1 of 10 files have an unknown ending: 'z.arrow'" in err
+    assert tailkeep(*arguments, "--ignore", "*.arrow")[0] == 0

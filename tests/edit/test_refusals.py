@@ -19,7 +19,7 @@ BAD = {
     "not JSON": (b'{"text": "Ann', "not JSON"),
     "no field": (b'{"words": "Ann"}', "the field 'text' is missing"),
     "not UTF-8": (b'{"text": "\xff"}', "not UTF-8: byte 0xff"),
-    "not text": (b'{"text": [1, 2, 3]}', "of type list"),
+    "not text": (b'{"text": [1, 2, 3]}', "of type int"),
     "too long": (b'{"text": "%s"}' % (b"a" * 200), "exceed max_document_bytes"),
 }
 
@@ -57,12 +57,12 @@ def test_a_torn_gzip_keeps_what_came_before(config, tmp_path):
     assert "damaged gzip data" in outcome.rejects.first
 
 
-def test_an_empty_file_is_a_rejection(config, tmp_path):
+def test_an_empty_file_passes_through_and_is_counted(config, tmp_path):
     (tmp_path / "x.jsonl").write_bytes(b"")
-    with pytest.raises(InputError, match="no document: the file"):
-        run(config, tmp_path / "x.jsonl", tmp_path / "out")
-    outcome = run({**config, "on_error": "skip"}, tmp_path / "x.jsonl", tmp_path / "out")
-    assert (outcome.counts["documents"], outcome.rejected) == (1, 1)
+    outcome = run(config, tmp_path / "x.jsonl", tmp_path / "out")
+    assert (outcome.counts["documents"], outcome.counts["empty_files"], outcome.rejected) == (0, 1, 0)
+    assert "files without a document: 1" in outcome.lines()
+    assert (tmp_path / "out" / "documents" / "x.jsonl").read_bytes() == b""
 
 
 @pytest.mark.parametrize("text", ["", "a"])

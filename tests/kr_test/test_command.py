@@ -100,12 +100,12 @@ def test_nothing_is_sent_without_a_yes(tailkeep, corpus, tmp_path, monkeypatch):
             ],
             "give two numbers",
         ),
-        (["check", "nowhere.json"], "cannot read nowhere.json"),
+        (["check", "nowhere.json"], "nowhere.json matches no file"),
         (["check", "{corpus}"], "not JSON"),
-        (["run", "--model", "nowhere/at/all", "--questions", "nowhere.json"], "cannot read nowhere.json"),
+        (["run", "--model", "nowhere/at/all", "--questions", "nowhere.json"], "nowhere.json matches no file"),
         (["run", "--model", "m", "--questions", "x", "--num-documents", "4"], "does nothing without --num-parts"),
         (["run", "--model", "m", "--questions", "x", "--text-form", "x"], "give one of plain, wikitext"),
-        (["export", "--questions", "nowhere.json", "--out", "d"], "cannot read nowhere.json"),
+        (["export", "--questions", "nowhere.json", "--out", "d"], "nowhere.json matches no file"),
     ],
 )
 def test_what_cannot_be_done_is_one_clear_message(tailkeep, corpus, monkeypatch, tmp_path, arguments, message):  # noqa: F811
@@ -115,3 +115,20 @@ def test_what_cannot_be_done_is_one_clear_message(tailkeep, corpus, monkeypatch,
     assert code == 2
     assert message in " ".join(told.replace("│", " ").split())
     assert "Traceback" not in told
+
+
+def test_a_document_that_cannot_be_read_is_rejected_beside_the_questions(tailkeep, tmp_path):  # noqa: F811
+    lines = [json.dumps({"text": line}) for line in write(tmp_path / "corpus.txt").read_text().splitlines()]
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.jsonl").write_text("\n".join([*lines[:30], "{torn", *lines[30:]]))
+    (tmp_path / "in" / "empty.jsonl").write_bytes(b"")
+    arguments = ["kr-test", "build", "--input", tmp_path / "in", "--out", tmp_path / "kr.json", "--questions", 20]
+    code, _, err = tailkeep(*arguments)
+    assert code == 2
+    assert "a.jsonl, line 31: not JSON" in err
+    assert "--on-error skip" in err
+    code, _, err = tailkeep(*arguments, "--on-error", "skip")
+    assert (code, len(read_questions(tmp_path / "kr.json"))) == (4, 20)
+    assert "rejected: 1 documents" in err
+    (reject,) = map(json.loads, (tmp_path / "kr.json.rejects.jsonl").read_text().splitlines())
+    assert reject["row"] == 30

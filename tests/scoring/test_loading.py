@@ -142,3 +142,16 @@ def test_a_missing_folder_is_not_looked_for_on_the_hub(name, monkeypatch):
 def test_a_revision_of_a_folder_would_do_nothing_and_is_an_error(folder):
     with pytest.raises(ConfigError, match=r"model\.revision: 'main' has no effect"):
         local_folder(folder, key="model.path", revision="main")
+
+
+@pytest.mark.parametrize("module", ["httpx", "requests"])
+def test_a_hub_that_cannot_be_reached_is_one_line(monkeypatch, module):
+    client = pytest.importorskip(module)
+    error = client.ConnectError("no route") if module == "httpx" else client.ConnectionError("no route")
+
+    def unreachable(*_, **__):
+        raise error
+
+    monkeypatch.setattr("tailkeep.scoring.loading.snapshot_download", unreachable)
+    with pytest.raises(InputError, match=r"neither a local folder nor a model .* \(no route\)"):
+        local_folder(Path("owner/name"), key="prior.path")

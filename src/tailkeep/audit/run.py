@@ -27,6 +27,7 @@ from tailkeep.data.corpus import (
     RunOutcome,
     Shard,
     ShardFunction,
+    ShardList,
     ShardStorage,
     Task,
     check_layout_has_effect,
@@ -66,14 +67,16 @@ class _AuditJob:
     def paths(self) -> tuple[str, ...]:
         return (*self.inputs, *self.reference)
 
-    def find_shards(self) -> list[Shard]:
+    def find_shards(self) -> ShardList:
         """The shards of both sides; the name of a shard begins with its side."""
-        all_shards: list[Shard] = []
+        all_shards = ShardList([], {})
+        layout = self.config.layout
         urls: dict[str, str] = {}
         for side, paths in (("input", self.inputs), ("reference", self.reference)):
-            shards = find_shards(paths, row_groups=self.config.row_groups) if paths or side == "input" else []
-            if shards:
-                check_layout_has_effect(self.config.layout, shards)
+            if not paths and side == "reference":
+                continue
+            shards = find_shards(paths, layout, row_groups=self.config.row_groups)
+            check_layout_has_effect(layout, shards)
             for shard in shards:
                 if urls.setdefault(shard.url, side) != side:
                     raise InputError(
@@ -81,6 +84,7 @@ class _AuditJob:
                         "itself. Give different files."
                     )
             all_shards += [replace(shard, name=f"{side}/{shard.name}") for shard in shards]
+            all_shards.ignored += shards.ignored
         if not self.reference and {"testing"} & self.config.model_fields_set:
             raise ConfigError("testing has no effect without --reference. Give a reference, or remove the key testing.")
         return all_shards

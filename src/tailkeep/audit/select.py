@@ -8,7 +8,6 @@
 Rule: a weight is a function of the document, the audit and the seed. `keep` is a share of all files together.
 """
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from tailkeep.audit.config import AuditConfig, load
 from tailkeep.audit.shard import read_counts
+from tailkeep.data import read_values
 from tailkeep.data.corpus import Rejected, find_shards, read_shard, write_weights
 from tailkeep.data.counters import merge_counts
 from tailkeep.data.hashing import count_features, log_ratios
@@ -62,7 +62,7 @@ def select(
         keep: the share of the documents with weight 1.
         seed: seed of `dsir`, which samples without replacement.
         inputs: the audited input again, for `dsir`, and for `scores` with a function.
-        scores: for `scores`, a jsonl file of {"document_id", "score"}, or a function of the text.
+        scores: for `scores`, a file of {"document_id", "score"}, such as .jsonl, or a function of the text.
 
     Raises:
         ConfigError: an argument is missing or has no effect.
@@ -181,26 +181,19 @@ def _read_scores(audit_dir: Path, path: Path) -> DocumentValues:
             f"a file of scores is for one input file, but the audit has {len(names)}. Pass a function instead."
         )
     ids, weights = [], []
-    number = 0
-    try:
-        for line in path.read_text(encoding="utf-8").splitlines():
-            number += 1
-            item = json.loads(line)
+    for where, item in read_values(path):
+        try:
             ids.append(str(item["document_id"]))
             weights.append(float(item["score"]))
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}. Give a jsonl file of scores.") from None
-    except (ValueError, KeyError, TypeError):
-        raise InputError(
-            f'{path}, line {number}: expected {{"document_id": ..., "score": number}}, one per line.'
-        ) from None
+        except (ValueError, KeyError, TypeError):
+            raise InputError(f'{where}: expected {{"document_id": ..., "score": number}}, one per line.') from None
     return {names[0]: (ids, np.array(weights, np.float64))}
 
 
 def _texts(audit_dir: Path, inputs: str | Path | Sequence[str | Path]) -> Iterator[tuple[str, Mapping[str, str]]]:
     """Yield the name of each input file, and its texts by document id."""
     config: AuditConfig = load(audit_dir / "config.yaml")
-    for shard in find_shards(inputs):
+    for shard in find_shards(inputs, config.layout):
         texts: dict[str, str] = {}
         for item in read_shard(shard, config.layout):
             if not isinstance(item, Rejected):

@@ -23,7 +23,7 @@ from tailkeep.audit.config import AuditConfig
 from tailkeep.audit.documents import HashSample, write_sample
 from tailkeep.audit.duplicates import ExactDuplicates, NearDuplicates
 from tailkeep.audit.prior_scores import PriorScorer, ScoreWriter
-from tailkeep.data.corpus import Shard
+from tailkeep.data.corpus import EMPTY, Shard
 from tailkeep.data.counters import CompressionCounter, Counts, ShardCounter, ShardDocument, batch_documents
 from tailkeep.data.shard_documents import DocumentReader
 from tailkeep.data.sketches import FrequentItems
@@ -76,7 +76,8 @@ class ShardAuditor:
                 near.table.write(make_output_path(folder, "near_duplicates", shard))
             write_frequent(counters.frequent, make_output_path(folder, "frequent", shard))
             write_sample(sample.documents(), make_output_path(folder, "sample", shard))
-        return {"documents": reader.read, "rejected": reader.rejected, "words": counters.words}
+        empty = {} if reader.read else {EMPTY: 1}
+        return {"documents": reader.read, "rejected": reader.rejected, "words": counters.words, **empty}
 
     def _score_writer(self, folder: Path, shard: Shard) -> ScoreWriter | nullcontext[None]:
         if self._scorer is None:

@@ -10,7 +10,9 @@ from tailkeep.cli.corpus_options import (
     DumpConfig,
     ExecutorName,
     ExecutorOption,
+    FileFormat,
     IdField,
+    Ignore,
     InputOption,
     MaxDocumentBytes,
     NumTasks,
@@ -60,6 +62,8 @@ def audit(
     id_field: IdField = None,
     document_separator: DocumentSeparator = None,
     max_document_bytes: MaxDocumentBytes = None,
+    file_format: FileFormat = None,
+    ignore: Ignore = None,
     on_error: OnErrorOption = None,
     dump_config: DumpConfig = False,
 ) -> None:
@@ -68,7 +72,7 @@ def audit(
 
     options = {
         "prior": {"path": prior},
-        "layout": layout_options(text_field, id_field, document_separator, max_document_bytes),
+        "layout": layout_options(text_field, id_field, document_separator, max_document_bytes, file_format, ignore),
         "on_error": on_error,
         "compression": compression,
         "memory_mb": memory_mb,

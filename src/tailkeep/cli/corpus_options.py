@@ -48,6 +48,14 @@ DocumentSeparator = Annotated[
     str | None,
     typer.Option(metavar="KIND", help="What ends a document of plain text: line, file, blank-line or a separator."),
 ]
+FileFormat = Annotated[
+    str | None,
+    typer.Option("--format", metavar="KIND", help="What all files are: jsonl, json, csv, tsv, txt or parquet."),
+]
+Ignore = Annotated[
+    list[str] | None,
+    typer.Option(metavar="PATTERN", help="Files of a folder or glob to leave out, such as '*.npy'. Repeatable."),
+]
 MaxDocumentBytes = Annotated[int | None, typer.Option(min=1, help="A longer document is rejected.")]
 OnErrorOption = Annotated[
     str | None, typer.Option(metavar="stop|skip", help="Stop at a document that cannot be read, or reject it.")
@@ -71,9 +79,13 @@ def layout_options(
     id_field: str | None,
     document_separator: str | None,
     max_document_bytes: int | None,
+    file_format: str | None,
+    ignore: list[str] | None,
 ) -> dict[str, Any]:
     """The options of a layout by the keys of the config."""
     return {
+        "format": file_format,
+        "ignore": ignore,
         "text_fields": text_field,
         "id_field": id_field,
         "document_separator": document_separator,

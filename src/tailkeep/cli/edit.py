@@ -11,7 +11,9 @@ from tailkeep.cli.corpus_options import (
     DumpConfig,
     ExecutorName,
     ExecutorOption,
+    FileFormat,
     IdField,
+    Ignore,
     InputOption,
     MaxDocumentBytes,
     NumTasks,
@@ -53,6 +55,8 @@ def edit(
     id_field: IdField = None,
     document_separator: DocumentSeparator = None,
     max_document_bytes: MaxDocumentBytes = None,
+    file_format: FileFormat = None,
+    ignore: Ignore = None,
     on_error: OnErrorOption = None,
     previous_run: Annotated[
         list[str] | None,
@@ -69,7 +73,7 @@ def edit(
 
     options = {
         "prior": {"path": prior},
-        "layout": layout_options(text_field, id_field, document_separator, max_document_bytes),
+        "layout": layout_options(text_field, id_field, document_separator, max_document_bytes, file_format, ignore),
         "on_error": on_error,
         "previous_runs": previous_run,
         "sample_weights": None if sample_weights is None else str(sample_weights),

@@ -11,7 +11,9 @@ from tailkeep.cli.corpus_options import (
     DumpConfig,
     ExecutorName,
     ExecutorOption,
+    FileFormat,
     IdField,
+    Ignore,
     MaxDocumentBytes,
     NumTasks,
     OnErrorOption,
@@ -74,6 +76,8 @@ def forecast(
     id_field: IdField = None,
     document_separator: DocumentSeparator = None,
     max_document_bytes: MaxDocumentBytes = None,
+    file_format: FileFormat = None,
+    ignore: Ignore = None,
     on_error: OnErrorOption = None,
     dump_config: DumpConfig = False,
 ) -> None:
@@ -81,7 +85,7 @@ def forecast(
     from tailkeep import forecast as forecasts
 
     options = {
-        "layout": layout_options(text_field, id_field, document_separator, max_document_bytes),
+        "layout": layout_options(text_field, id_field, document_separator, max_document_bytes, file_format, ignore),
         "generations": generations,
         "tail": {"keep": keep, "max_count": max_count},
         "decoder": decoder,

@@ -1,19 +1,20 @@
 """`tailkeep kr-test`: knowledge-retention questions of a corpus, built, checked, run and exported."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tailkeep.cli.corpus_options import DocumentSeparator
+from tailkeep.cli.corpus_options import DocumentSeparator, FileFormat, Ignore, OnErrorOption
 from tailkeep.cli.output import FiguresFile, print_status
-from tailkeep.errors import ConfigError
-from tailkeep.sanitize import visible
+from tailkeep.errors import ConfigError, ExitCode
+from tailkeep.sanitize import redact, visible
 
 if TYPE_CHECKING:
     from tailkeep.data.corpus import Layout
-    from tailkeep.kr_test.build import BuiltTest
+    from tailkeep.kr_test.build import BuiltTest, RejectsFile
 
 app = typer.Typer(name="kr-test", help="Questions that only a reader of a corpus can answer.", no_args_is_help=True)
 
@@ -36,6 +37,9 @@ def build(
         list[str] | None, typer.Option(metavar="PATH", help="The field with the text, such as text or a.b. Repeatable.")
     ] = None,
     document_separator: DocumentSeparator = None,
+    file_format: FileFormat = None,
+    ignore: Ignore = None,
+    on_error: OnErrorOption = None,
     endpoint: Annotated[
         str | None,
         typer.Option(metavar="URL", help="Let the model behind this OpenAI-compatible URL write them."),
@@ -52,27 +56,39 @@ def build(
 ) -> None:
     """Build questions from a corpus: by swapping entities within it, or through a chat endpoint."""
     from tailkeep.data import write_questions
+    from tailkeep.kr_test.build import open_rejects
     from tailkeep.kr_test.lint import find_shortcuts, shortcut_lines
 
-    layout = _layout(text_field, document_separator)
+    layout = _layout(text_field, document_separator, file_format, ignore)
+    if on_error not in (None, "stop", "skip"):
+        raise typer.BadParameter(f"{on_error!r}; give stop or skip.", param_hint="--on-error")
     if endpoint is None:
         for name, value in (("--model", model), ("--api-key-env", api_key_env), ("--price", price), ("--yes", yes)):
             if value:
                 raise typer.BadParameter("it does nothing without --endpoint. Leave it out.", param_hint=name)
-        built = _cloze(inputs, layout, questions, seed, sentences or 1, tokenizer)
     else:
         for name, option in (("--sentences", sentences), ("--tokenizer", tokenizer)):
             if option is not None:
                 raise typer.BadParameter("it does nothing beside --endpoint. Leave it out.", param_hint=name)
         if model is None:
             raise typer.BadParameter("give the name of a model of the endpoint.", param_hint="--model")
-        variable = "OPENAI_API_KEY" if api_key_env is None else api_key_env
-        built = _by_llm(inputs, layout, questions, seed, out, (endpoint, model, variable), _prices(price), yes=yes)
+    corpus = CorpusSample(inputs, layout, questions, seed)
+    with open_rejects(out) as rejects:
+        reject = rejects if on_error == "skip" else None
+        if endpoint is None:
+            built = _cloze(corpus, sentences or 1, tokenizer, reject)
+        else:
+            variable = "OPENAI_API_KEY" if api_key_env is None else api_key_env
+            built = _by_llm(corpus, out, (endpoint, model or "", variable), _prices(price), reject, yes=yes)
     write_questions(out, built.questions)
     for name, count in sorted(built.counts.items()):
         print(f"{name}: {count:,}")
     print("\n".join(shortcut_lines(find_shortcuts(built.questions))))
-    print(visible(f"questions: {len(built.questions):,} in {out}"))
+    print(visible(f"questions: {len(built.questions):,} in {out}"), flush=True)
+    if rejects.count:
+        first = visible(redact(rejects.first), newline=" ")
+        print_status(f"rejected: {rejects.count:,} documents, see {rejects.path}. The first is {first}.")
+        raise typer.Exit(ExitCode.DONE_WITH_REJECTS)
 
 
 @app.command()
@@ -154,17 +170,28 @@ def export(
     print(visible(str(kr_build.export(read_questions(questions), out, name=name))))
 
 
-def _layout(text_field: list[str] | None, document_separator: str | None) -> "Layout":
+def _layout(
+    text_field: list[str] | None, document_separator: str | None, file_format: str | None, ignore: list[str] | None
+) -> "Layout":
     from tailkeep.config import validate
     from tailkeep.data.corpus import Layout
 
     options: dict[str, Any] = {"text_fields": text_field, "document_separator": document_separator}
+    options |= {"format": file_format, "ignore": ignore}
     return validate(Layout, {key: value for key, value in options.items() if value}, source="layout")
 
 
-def _cloze(
-    inputs: list[str], layout: "Layout", num_questions: int, seed: int, sentences: int, tokenizer: Path | None
-) -> "BuiltTest":
+@dataclass(frozen=True)
+class CorpusSample:
+    """What questions are about, and how many are drawn from it."""
+
+    inputs: list[str]
+    layout: "Layout"
+    num_questions: int
+    seed: int
+
+
+def _cloze(corpus: CorpusSample, sentences: int, tokenizer: Path | None, reject: "RejectsFile | None") -> "BuiltTest":
     from tailkeep.kr_test.build import build_cloze
 
     length = None
@@ -172,17 +199,23 @@ def _cloze(
         from tailkeep.kr_test.evaluate import token_counter
 
         length = token_counter(tokenizer)
-    return build_cloze(inputs, layout, num_questions=num_questions, seed=seed, sentences=sentences, length=length)
+    return build_cloze(
+        corpus.inputs,
+        corpus.layout,
+        num_questions=corpus.num_questions,
+        seed=corpus.seed,
+        sentences=sentences,
+        length=length,
+        reject=reject,
+    )
 
 
 def _by_llm(
-    inputs: list[str],
-    layout: "Layout",
-    num_questions: int,
-    seed: int,
+    corpus: CorpusSample,
     out: Path,
     endpoint_model_key: tuple[str, str, str],
     prices: tuple[float, float] | None,
+    reject: "RejectsFile | None",
     *,
     yes: bool,
 ) -> "BuiltTest":
@@ -191,7 +224,8 @@ def _by_llm(
 
     url, model, variable = endpoint_model_key
     endpoint = Endpoint(url, model, key_in(variable))
-    passages = find_passages(inputs, layout, num_questions=num_questions, seed=seed)
+    num_questions = corpus.num_questions
+    passages = find_passages(corpus.inputs, corpus.layout, num_questions=num_questions, seed=corpus.seed, reject=reject)
     with open_answers(out) as answers:
         missing = unanswered(passages, model, answers)
         if missing:

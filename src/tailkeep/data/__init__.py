@@ -1,6 +1,6 @@
 """Documents, questions, and worlds with known truth."""
 
-from tailkeep.data.documents import Separator, TextRecord, read_documents, read_prompted, read_records, read_text
+from tailkeep.data.documents import Separator, TextRecord, read_documents, read_prompted, read_records, read_values
 from tailkeep.data.kr_questions import (
     ABBREVIATIONS,
     FORMS,
@@ -39,7 +39,7 @@ __all__ = [
     "read_prompted",
     "read_questions",
     "read_records",
-    "read_text",
+    "read_values",
     "wikitext_form",
     "write_questions",
     "write_tasks",

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from tailkeep.data.documents import check_unicode, parse_json, read_text
+from tailkeep.data.documents import check_unicode, read_values
 from tailkeep.errors import InputError
 from tailkeep.runs import Storage
 
@@ -140,7 +140,7 @@ def format_question(question: Question, form: Form) -> Question:
 
 
 def read_questions(path: Path) -> list[Question]:
-    """The questions in the file at `path`: a JSON list of objects, or one object per line if its name ends in `.jsonl`.
+    """The questions in the file at `path`: a JSON list of objects, one object per line, or any format with fields.
 
     Each object has `context`, `sentence_true`, `sentence_false` and, if known, `location`. Other keys are ignored.
     White space around the texts is stripped.
@@ -157,8 +157,7 @@ def read_items(path: Path) -> list[tuple[str, Any]]:
     Raises:
         InputError: the file cannot be read, is not JSON or holds no item.
     """
-    text = read_text(path)
-    items = _items_of_lines(text, path) if path.suffix == ".jsonl" else _items_of_list(text, path)
+    items = list(read_values(path))
     if not items:
         raise InputError(f"{path} holds no question. Give a file with at least one.")
     return items
@@ -176,18 +175,6 @@ def write_questions(path: Path, questions: Iterable[Question], *, storage: Stora
     else:
         text = json.dumps(items, ensure_ascii=False, indent=1) + "\n"
     (storage or Storage()).write_text(path, text)
-
-
-def _items_of_list(text: str, path: Path) -> list[tuple[str, Any]]:
-    tree = parse_json(text, str(path), "Write a list of objects.")
-    if not isinstance(tree, list):
-        raise InputError(f"{path}: expected a list of objects, got {type(tree).__name__}.")
-    return [(f"{path}, item {number}", item) for number, item in enumerate(tree, start=1)]
-
-
-def _items_of_lines(text: str, path: Path) -> list[tuple[str, Any]]:
-    lines = ((f"{path}, line {number}", line) for number, line in enumerate(text.split("\n"), start=1))
-    return [(where, parse_json(line, where)) for where, line in lines if line.strip()]
 
 
 def parse_question(item: Any, where: str) -> Question:

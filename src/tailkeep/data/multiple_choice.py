@@ -6,7 +6,8 @@ Rule: which items are evaluated depends only on the file, their number and the s
 import json
 import re
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -15,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from tailkeep.config import dump_tree
-from tailkeep.data.documents import check_unicode, parse_json, read_text
+from tailkeep.data.corpus import Layout, find_shards, read_objects, read_stream
+from tailkeep.data.documents import check_unicode, read_values
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.runs import Storage
 
@@ -37,19 +39,19 @@ class MultipleChoice:
 
 
 def read_choices(path: Path, *, skip: int = 0, limit: int | None = None, seed: int = 0) -> list[MultipleChoice]:
-    """At most `limit` items of a `.jsonl` file, sampled by `seed` and in the file's order; all by default.
+    """At most `limit` items of a file of objects, such as `.jsonl`, sampled by `seed` and in its order.
 
     The first `skip` items are left out, such as those that a model trains on.
 
-    A line is {query, choices, gold} (`gold` is the 0-based index of the correct choice; a query with a line that begins
-    with `Question:` gets a line `Answer:`), perhaps with a `query_without_context`, or it is a GSM8K problem
+    An item is {query, choices, gold} (`gold` is the 0-based index of the correct choice; a query with a line that
+    begins with `Question:` gets a line `Answer:`), perhaps with a `query_without_context`, or it is a GSM8K problem
     {question, answer}: its answer is the number after `####`, and the answers of three other problems, sampled by
     `seed`, are the wrong choices, so chance is 1/4.
 
     Raises:
         InputError: the file cannot be read, holds no item, or a line is not of these forms; the message names it.
     """
-    lines = list(_objects(read_text(path), str(path)))
+    lines = list(_objects(read_values(path)))
     if not lines:
         raise InputError(f"{path} holds no question. Give a file with at least one.")
     if skip >= len(lines):
@@ -62,7 +64,7 @@ def read_choices(path: Path, *, skip: int = 0, limit: int | None = None, seed: i
 
 
 def read_answered(path: Path) -> list[str]:
-    """The items of a `.jsonl` file as texts to train on: the query, a space, and the full correct answer.
+    """The items of a file of objects as texts to train on: the query, a space, and the full correct answer.
 
     Lines and queries are as in `read_choices`; a GSM8K answer keeps its reasoning.
 
@@ -70,7 +72,7 @@ def read_answered(path: Path) -> list[str]:
         InputError: the file cannot be read, holds no item, or a line is not of these forms; the message names it.
     """
     texts = []
-    for where, item in _objects(read_text(path), str(path)):
+    for where, item in _objects(read_values(path)):
         if "answer" in item:
             query = _format_query("Question: " + _text(item, "question", where))
             texts.append(f"{query} {_text(item, 'answer', where)}")
@@ -83,47 +85,49 @@ def read_answered(path: Path) -> list[str]:
 
 
 def read_minimal_pairs(path: Path, *, limit: int | None = None, seed: int = 0) -> dict[str, list[MultipleChoice]]:
-    """BLiMP's minimal pairs by paradigm: at most `limit` of each `.jsonl` file in the folder or zip archive at `path`.
+    """BLiMP's minimal pairs by paradigm: at most `limit` of each file in the folder or zip archive at `path`.
 
-    A line is {sentence_good, sentence_bad}; a paradigm has the name of its file. The good sentence is choice 0.
+    An item is {sentence_good, sentence_bad}; a paradigm has the name of its file. The good sentence is choice 0.
 
     Raises:
         InputError: there is no such file, or a line is not of this form; the message names it.
     """
     pairs: dict[str, list[MultipleChoice]] = {}
-    for name, text in sorted(_members(path)):
-        lines = list(_objects(text, f"{path}: {name}"))
+    for name, values in _members(path):
+        lines = list(_objects(values))
         if not lines:
             raise InputError(f"{path}: {name} holds no pair. Remove the file, or add a pair.")
-        if Path(name).stem in pairs:
+        paradigm = name.partition(".")[0]
+        if paradigm in pairs:
             raise InputError(f"{path} holds two files called {name}. Rename one of them.")
-        pairs[Path(name).stem] = [_parse_pair(*lines[index]) for index in _sample_indices(len(lines), limit, seed)]
+        pairs[paradigm] = [_parse_pair(*lines[index]) for index in _sample_indices(len(lines), limit, seed)]
     if not pairs:
         raise InputError(f"{path} holds no .jsonl file of minimal pairs. Give a zip archive or a folder of such files.")
     return pairs
 
 
-def _members(path: Path) -> Iterator[tuple[str, str]]:
+def _members(path: Path) -> Iterator[tuple[str, Iterable[tuple[str, Any]]]]:
+    """The name of each file, sorted, and its values."""
     if path.is_dir():
-        yield from ((file.name, read_text(file)) for file in path.glob("*.jsonl") if not file.name.startswith("."))
+        if any(path.iterdir()):
+            for shard in find_shards(path):
+                yield Path(shard.name).name, read_objects(shard, Layout(), folder=f"{path}: ")
         return
     try:
         with zipfile.ZipFile(path) as archive:
-            for name in archive.namelist():
+            for info in sorted(archive.infolist(), key=lambda info: Path(info.filename).name):
+                name = Path(info.filename).name
                 # An archive made on a Mac has a hidden twin, `._name`, of each file.
-                if name.endswith(".jsonl") and not Path(name).name.startswith("."):
-                    yield Path(name).name, archive.read(name).decode("utf-8")
+                if name.endswith(".jsonl") and not name.startswith("."):
+                    with archive.open(info) as file:
+                        yield name, list(read_stream(file, name, folder=f"{path}: "))
     # An archive with a password or an unknown compression raises RuntimeError.
-    except (OSError, zipfile.BadZipFile, UnicodeDecodeError, RuntimeError) as error:
+    except (OSError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
         raise InputError(f"cannot read {path} ({error}). Give a folder or a zip archive of .jsonl files.") from None
 
 
-def _objects(text: str, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        where = f"{name}, line {number}"
-        item = parse_json(line, where)
+def _objects(values: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for where, item in values:
         if not isinstance(item, Mapping):
             raise InputError(f"{where}: expected an object, got {type(item).__name__}. Write one object per line.")
         yield where, item

@@ -55,7 +55,7 @@ def estimate(config: EditConfig, inputs: str | Path | Sequence[str | Path], *, l
     Raises:
         TailkeepError: as `run` does.
     """
-    shards = find_shards(inputs)
+    shards = find_shards(inputs, config.layout)
     check_layout_has_effect(config.layout, shards)
     count = min(_SHARDS, len(shards), limit)
     sample = [shards[number * len(shards) // count] for number in range(count)]

@@ -20,6 +20,7 @@ from tailkeep.data.corpus import (
     RunOutcome,
     Shard,
     ShardFunction,
+    ShardList,
     ShardStorage,
     Task,
     check_layout_has_effect,
@@ -57,8 +58,8 @@ class _EditJob:
         ("documents", "parts", "edits", "tokens", "rejects", "ids"), early=frozenset({PROVENANCE_FILE}), failures=True
     )
 
-    def find_shards(self) -> list[Shard]:
-        shards = find_shards(self.paths, row_groups=self.config.row_groups)
+    def find_shards(self) -> ShardList:
+        shards = find_shards(self.paths, self.config.layout, row_groups=self.config.row_groups)
         check_layout_has_effect(self.config.layout, shards)
         return shards
 

@@ -24,6 +24,7 @@ from tailkeep.data.corpus import (
     RunOutcome,
     Shard,
     ShardFunction,
+    ShardList,
     ShardStorage,
     Task,
     check_layout_has_effect,
@@ -57,12 +58,12 @@ class _ForecastJob:
     def paths(self) -> tuple[str, ...]:
         return tuple(path for _, paths in self.sides for path in paths)
 
-    def find_shards(self) -> list[Shard]:
+    def find_shards(self) -> ShardList:
         """The shards of all sides; the name of a shard begins with its side."""
-        all_shards: list[Shard] = []
+        all_shards = ShardList([], {})
         urls: dict[str, str] = {}
         for side, paths in self.sides:
-            shards = find_shards(paths, row_groups=self.config.row_groups)
+            shards = find_shards(paths, self.config.layout, row_groups=self.config.row_groups)
             check_layout_has_effect(self.config.layout, shards)
             for shard in shards:
                 if urls.setdefault(shard.url, side) != side:
@@ -71,6 +72,7 @@ class _ForecastJob:
                         "Give different files."
                     )
             all_shards += [replace(shard, name=f"{side}/{shard.name}") for shard in shards]
+            all_shards.ignored += shards.ignored
         return all_shards
 
     def check_input(self, shards: Sequence[Shard], task_shards: Sequence[Shard]) -> dict[str, Any]:

@@ -4,12 +4,14 @@ Rule: the same corpus, options and seed give the same file; through an endpoint,
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from tailkeep.data import MultipleChoice, Question, write_tasks
-from tailkeep.data.corpus import Layout
+from tailkeep.data.corpus import Layout, Rejected, reject_line
 from tailkeep.errors import InputError
 from tailkeep.kr_test.cloze import Length, gather, pair_up, questions_of, sentences_among
 from tailkeep.kr_test.corpus import read_corpus
@@ -25,6 +27,32 @@ class BuiltTest:
     counts: Counter[str] = field(default_factory=Counter)
 
 
+class RejectsFile:
+    """Takes documents that cannot be read; `path` is their file, which exists only if there are any."""
+
+    def __init__(self, path: Path, stack: ExitStack) -> None:
+        self.path, self.count, self.first = path, 0, ""
+        self._stack = stack
+        self._file: IO[str] | None = None
+        path.unlink(missing_ok=True)
+
+    def __call__(self, rejected: Rejected) -> None:
+        """Write `rejected`, with its bytes and the reason."""
+        if self._file is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._stack.enter_context(self.path.open("w", encoding="utf-8", newline=""))
+        self._file.write(reject_line(rejected))
+        self.count += 1
+        self.first = self.first or f"{rejected.where}: {rejected.reason}"
+
+
+@contextmanager
+def open_rejects(out: Path) -> Iterator[RejectsFile]:
+    """The file of rejects beside the question file `out`."""
+    with ExitStack() as stack:
+        yield RejectsFile(out.with_name(f"{out.name}.rejects.jsonl"), stack)
+
+
 def build_cloze(
     inputs: Sequence[str],
     layout: Layout,
@@ -33,6 +61,7 @@ def build_cloze(
     seed: int = 0,
     sentences: int = 1,
     length: Length | None = None,
+    reject: Callable[[Rejected], None] | None = None,
 ) -> BuiltTest:
     """At most `num_questions` questions of the corpus `inputs`, two a pair; see `cloze`.
 
@@ -43,14 +72,17 @@ def build_cloze(
         seed: draws documents and pairs.
         sentences: how many sentences of context at most.
         length: what a true and a false sentence must have in common beside their words and characters.
+        reject: see `read_corpus`.
 
     Raises:
-        InputError: a document cannot be read, or no two sentences can exchange an entity.
+        InputError: a document cannot be read and `reject` is None, or no two sentences can exchange an entity.
     """
-    blanks = gather(read_corpus(inputs, layout), num_questions=num_questions, seed=seed, sentences=sentences)
+    documents = read_corpus(inputs, layout, reject=reject)
+    blanks = gather(documents, num_questions=num_questions, seed=seed, sentences=sentences)
     pairs = pair_up(blanks, num_pairs=num_questions // 2, seed=seed, length=length)
     candidates = questions_of(pairs)
-    true_elsewhere = sentences_among((question.sentence_false for question in candidates), read_corpus(inputs, layout))
+    again = read_corpus(inputs, layout, reject=None if reject is None else lambda _: None)
+    true_elsewhere = sentences_among((question.sentence_false for question in candidates), again)
     questions = questions_of(pairs, excluded=true_elsewhere)
     if not questions:
         raise InputError(
@@ -65,13 +97,23 @@ def build_cloze(
     return BuiltTest(questions, counts + Counter({f"pairs of kind {kind}": count for kind, count in kinds.items()}))
 
 
-def find_passages(inputs: Sequence[str], layout: Layout, *, num_questions: int, seed: int = 0) -> list[Passage]:
+def find_passages(
+    inputs: Sequence[str],
+    layout: Layout,
+    *,
+    num_questions: int,
+    seed: int = 0,
+    reject: Callable[[Rejected], None] | None = None,
+) -> list[Passage]:
     """The passages to ask an endpoint about, for about `num_questions` questions, two a passage.
 
+    `reject` is as in `read_corpus`.
+
     Raises:
-        InputError: a document cannot be read, or none is long enough.
+        InputError: a document cannot be read and `reject` is None, or none is long enough.
     """
-    passages = passages_of(read_corpus(inputs, layout), num_passages=-(-num_questions // 2), seed=seed)
+    documents = read_corpus(inputs, layout, reject=reject)
+    passages = passages_of(documents, num_passages=-(-num_questions // 2), seed=seed)
     if not passages:
         raise InputError(f"no document of {', '.join(inputs)} has 15 words. Give longer ones (--document-separator).")
     return passages

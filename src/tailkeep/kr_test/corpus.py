@@ -5,7 +5,7 @@ plain or in a token form such as WikiText's.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,19 +22,29 @@ class AnnotatedDocument:
     text: str
 
 
-def read_corpus(inputs: Sequence[str], layout: Layout) -> Iterator[AnnotatedDocument]:
+def read_corpus(
+    inputs: Sequence[str], layout: Layout, *, reject: Callable[[Rejected], None] | None = None
+) -> Iterator[AnnotatedDocument]:
     """The documents of `inputs`, shard after shard by name.
 
+    Args:
+        inputs: files, folders or globs.
+        layout: where the documents are.
+        reject: takes the documents that cannot be read; without it, the first of them is an error.
+
     Raises:
-        InputError: nothing is there, or a document cannot be read.
+        InputError: nothing is there, or a document cannot be read and `reject` is None.
     """
     offset = 0
-    for shard in find_shards(inputs):
+    for shard in find_shards(inputs, layout):
         row = -1
         for item in read_shard(shard, layout):
-            if isinstance(item, Rejected):
-                raise InputError(f"{item.where}: {item.reason}. Give files whose documents can all be read.")
             row = item.row
+            if isinstance(item, Rejected):
+                if reject is None:
+                    raise InputError(f"{item.where}: {item.reason}. Repair it, or give --on-error skip.")
+                reject(item)
+                continue
             yield AnnotatedDocument(offset + row, "\n".join(item.texts.values()))
         offset += row + 1
 

@@ -3,9 +3,11 @@
 import os
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from tailkeep.config import input_paths
+from tailkeep.data.corpus.formats import format_of
 from tailkeep.errors import ConfigError
 from tailkeep.lab import gaussian, mixture, regression
 from tailkeep.lab.causal_lm.config import CausalLMArm, LanguageArm, Pretrained
@@ -196,6 +198,11 @@ def _uses_detector(arm: AnyArm) -> bool:
     return isinstance(arm, LanguageArm) and isinstance(arm.regime, SelectRegime) and arm.regime.by.name == "detector"
 
 
+def _ending(path: Path) -> str:
+    form = format_of(path.name)
+    return path.suffix if form is None or form[1] == "none" else f".{form[0]}.{form[1]}"
+
+
 def _hashed_config(arm: AnyArm) -> dict[str, Any]:
     tree: dict[str, Any] = arm.model_dump(mode="json", exclude={"generations"})
     for key, path in input_paths(arm):
@@ -213,5 +220,5 @@ def _hashed_config(arm: AnyArm) -> dict[str, Any]:
 
             path = local_folder(path, revision=owner.revision, key=key)
         # The suffix decides how a file is read, so it counts beside the content.
-        node[last] = f"sha256:{hash_path(path)}{path.suffix if path.is_file() else ''}"
+        node[last] = f"sha256:{hash_path(path)}{_ending(path) if path.is_file() else ''}"
     return tree

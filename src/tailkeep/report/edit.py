@@ -173,7 +173,7 @@ def _edited_texts(path: Path, name: str, ids: set[str]) -> dict[str, dict[str, s
     if not (path / "documents" / name).is_file():
         return {}
     layout = validate(Layout, read_yaml(path / "config.yaml").get("layout", {}), source=str(path / "config.yaml"))
-    (shard,) = (shard for shard in find_shards(path / "documents") if shard.name == name)
+    (shard,) = (shard for shard in find_shards(path / "documents", layout) if shard.name == name)
     texts: dict[str, dict[str, str]] = {}
     for record in read_shard(shard, layout):
         if isinstance(record, Record) and record.id in ids:

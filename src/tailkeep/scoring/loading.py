@@ -5,6 +5,7 @@ A GGUF file's weights are de-quantised, and become a model like any other.
 """
 
 import struct
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -179,13 +180,21 @@ def _download(path: Path, revision: str | None, key: str, code: tuple[str, ...])
     if path.is_absolute() or len(path.parts) > _MAX_HUB_PARTS or path.parts[:1] in _FOLDER_PREFIXES:
         raise InputError(f"{key}: there is no folder {path}. Give the path of a model folder, or a hub id.")
     patterns = ["config.json", *WEIGHTS, *TOKENIZER, *code]
+    # Without a network, the client below the hub's raises errors of its own.
+    errors: tuple[type[Exception], ...] = (HfHubHTTPError, HFValidationError, OSError, *network_errors())
     try:
         return Path(snapshot_download(str(path), revision=revision, allow_patterns=patterns))
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
+    except errors as error:
         raise InputError(
             f"{key}: {path} is neither a local folder nor a model that can be downloaded from the hub "
             f"({reason_of(error)}). Give the path of a model folder."
         ) from None
+
+
+def network_errors() -> tuple[type[Exception], ...]:
+    """The errors of the http clients that may be below huggingface_hub, of those that are loaded."""
+    named = (("httpx", "HTTPError"), ("requests", "RequestException"))
+    return tuple(getattr(sys.modules[module], name) for module, name in named if module in sys.modules)
 
 
 def load_tokenizer(

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tailkeep.config import validate
-from tailkeep.data.corpus import Chat, Layout, find_shards, open_shard_io, read_shard
+from tailkeep.data.corpus import EMPTY, Chat, Layout, find_shards, open_shard_io, read_shard
 from tailkeep.errors import ConfigError, InputError
 from tests.data.corpus.job import carry, copy, unchanged
 
@@ -70,13 +70,13 @@ def test_a_byte_order_mark_at_the_start_of_a_file_is_no_part_of_a_document(tmp_p
 
 @pytest.mark.parametrize("name", ["x.jsonl", "x.txt", "x.txt.gz"])
 @pytest.mark.parametrize("content", [b"", b" \n\n"])
-def test_a_file_without_a_document_is_an_error_or_one_reject(tmp_path, name, content):
+def test_a_file_without_a_document_passes_through_and_is_counted(tmp_path, name, content):
     (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
-    with pytest.raises(InputError, match=rf"^{name}: no document"):
-        copy(tmp_path / name, tmp_path / "out")
-    copy(tmp_path / name, tmp_path / "skipped", on_error="skip")
-    (item,) = rejects(tmp_path / "skipped", name)
-    assert base64.b64decode(item["base64"]) == content
+    (shard,) = find_shards(tmp_path / name)
+    counts = carry(shard, tmp_path / "out")
+    assert counts == {"documents": 0, "written": 0, "edited": 0, "rejected": 0, EMPTY: 1}
+    out = (tmp_path / "out" / shard.documents).read_bytes()
+    assert (gzip.decompress(out) if name.endswith("gz") else out) == content
 
 
 @pytest.mark.parametrize("ending", ["gz", "zst"])
@@ -247,7 +247,8 @@ def test_a_layout_that_makes_no_sense_is_refused(tree, message):
     [
         ("hi", "'messages' is of type str. Give a list of turns"),
         ([{"content": "hi"}], "'messages.0.role' is missing"),
-        ([{"role": "assistant", "content": [{"type": "text"}]}], "'messages.0.content' is of type list"),
+        ([{"role": "assistant", "content": [{"type": "text"}]}], "'messages.0.content.0.text' is missing"),
+        ([{"role": "assistant", "content": [3]}], "'messages.0.content.0' is of type int"),
         (["hi"], "'messages.0.role' is missing; its parent is of type str"),
     ],
 )

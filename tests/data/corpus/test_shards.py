@@ -84,9 +84,9 @@ def test_a_store_gives_names_and_documents_like_a_folder(corpus):
     [
         ("*.csv", "matches no file"),
         ("nothing", "matches no file"),
-        ("tailkeep.json", "unknown ending"),
         ("x.txt.partial/y.txt", None),
-        ("x.txt.partia?/y.txt", "taken for unfinished"),
+        ("x.txt.partia?/y.txt", "matches no file that is data; ignored are 1 unfinished"),
+        ("tailkeep.j*", "matches no file that is data; ignored are 1 markers"),
     ],
 )
 def test_what_cannot_be_read_is_refused(corpus, name, message):

@@ -2,6 +2,7 @@
 
 from tailkeep.data.corpus.destination import Bucket, Destination, Folder, Output, ShardStorage, open_destination
 from tailkeep.data.corpus.executors import Executor, LocalPool, WorkerSetup
+from tailkeep.data.corpus.formats import format_of
 from tailkeep.data.corpus.job import (
     Execution,
     Inputs,
@@ -30,17 +31,21 @@ from tailkeep.data.corpus.output_run import (
 from tailkeep.data.corpus.sample_weights import read_weights, repeat_count, weight_of, write_weights
 from tailkeep.data.corpus.schema import Chat, Content, Layout, Record, Rejected, TextField
 from tailkeep.data.corpus.shard_io import (
+    EMPTY,
     OnError,
     ShardIO,
     check_layout_has_effect,
     open_shard_io,
+    read_objects,
     read_shard,
+    read_stream,
     reject_line,
 )
-from tailkeep.data.corpus.shards import Shard, Task, find_shards, shards_of_task, task_here
+from tailkeep.data.corpus.shards import Shard, ShardList, Task, find_shards, shards_of_task, task_here
 from tailkeep.data.corpus.unique_ids import check_unique_ids
 
 __all__ = [
+    "EMPTY",
     "Bucket",
     "Chat",
     "Content",
@@ -65,6 +70,7 @@ __all__ = [
     "ShardFunction",
     "ShardIO",
     "ShardJob",
+    "ShardList",
     "ShardStorage",
     "Task",
     "TextField",
@@ -76,12 +82,15 @@ __all__ = [
     "find_shards",
     "fingerprint_of",
     "finish_shard",
+    "format_of",
     "join_finished_parts",
     "open_destination",
     "open_shard_io",
     "path_list",
     "read_finished",
+    "read_objects",
     "read_shard",
+    "read_stream",
     "read_weights",
     "reject_line",
     "repeat_count",

@@ -24,7 +24,8 @@ from tailkeep.data.corpus.output_run import (
     open_output_run,
     read_rejects,
 )
-from tailkeep.data.corpus.shards import Shard, Task, shards_of_task
+from tailkeep.data.corpus.shard_io import EMPTY
+from tailkeep.data.corpus.shards import Shard, ShardList, Task, shards_of_task
 from tailkeep.errors import ConfigError, StorageError, TailkeepError
 from tailkeep.runs import Progress, ProgressObserver, RunRecord, hash_tree, no_progress
 from tailkeep.sanitize import redact
@@ -43,6 +44,8 @@ class JobConfig(Settings):
     def fingerprint_tree(self) -> dict[str, Any]:
         """The keys that can change an output, as plain values. The identity of the prior is recorded separately."""
         tree = self.model_dump(mode="json")
+        # What they decide are the files and what each is, and those are in the fingerprint.
+        del tree["layout"]["format"], tree["layout"]["ignore"]
         return {key: value for key, value in tree.items() if key not in {"prior", *self.not_fingerprinted}}
 
 
@@ -65,6 +68,7 @@ class RunOutcome:
         finished: number of finished shards.
         counts: sums of the counts in the manifests of the finished shards.
         rejects: the reasons of the rejected documents.
+        ignored: how many files of the input are no data, by kind.
     """
 
     fingerprint: str
@@ -72,6 +76,7 @@ class RunOutcome:
     finished: int
     counts: Mapping[str, int | float]
     rejects: Rejects = field(default_factory=Rejects)
+    ignored: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
@@ -85,7 +90,13 @@ class RunOutcome:
 
     def lines(self) -> list[str]:
         """The totals, one sentence per line."""
-        return [f"{self.finished} of {self.shards} shards are finished"]
+        lines = [f"{self.finished} of {self.shards} shards are finished"]
+        if empty := int(self.counts.get(EMPTY, 0)):
+            lines.append(f"files without a document: {empty:,}")
+        if self.ignored:
+            counted = ", ".join(f"{count:,} {kind}" for kind, count in sorted(self.ignored.items()))
+            lines.append(f"ignored files: {counted}")
+        return lines
 
     def warnings(self) -> list[str]:
         """Sentences about what the user should look at."""
@@ -111,7 +122,7 @@ class ShardJob(Protocol[Model, Outcome]):
     def paths(self) -> tuple[str, ...]:
         """All inputs as the user wrote them."""
 
-    def find_shards(self) -> list[Shard]:
+    def find_shards(self) -> ShardList:
         """The shards of the input, sorted. Checks that the layout fits them."""
 
     def check_input(self, shards: Sequence[Shard], task_shards: Sequence[Shard]) -> dict[str, Any]:
@@ -300,12 +311,11 @@ def record_failure(shard: Shard, destination: Destination, record: RunRecord) ->
     destination.remove(name)
 
 
-def _conclude(
-    job: ShardJob[Model, Outcome], shards: Sequence[Shard], output: OutputRun, model: Model | None
-) -> Outcome:
+def _conclude(job: ShardJob[Model, Outcome], shards: ShardList, output: OutputRun, model: Model | None) -> Outcome:
     finished = [manifest for shard in shards if (manifest := output.finished_manifest(shard))]
     # The manifest of a joined file stands for all its parts.
     manifests = list({manifest.shard: manifest for manifest in finished}.values())
     rejects = read_rejects(manifests, output)
-    totals = RunOutcome(output.record.fingerprint, len(shards), len(finished), sum_counts(manifests), rejects)
+    counts = sum_counts(manifests)
+    totals = RunOutcome(output.record.fingerprint, len(shards), len(finished), counts, rejects, shards.ignored)
     return job.conclude(totals, shards, manifests, output, model)

@@ -58,14 +58,25 @@ def _replace(array: pa.Array, edits: list[Edit]) -> pa.Array:
         return _replace_in_struct(array, edits)
     if edits and not any(rest for _, rest, _ in edits) and is_list(kind):
         return _replace_lists(array, edits)
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+    if pa.types.is_fixed_size_list(kind):
+        return _replace_in_list(array.cast(pa.list_(kind.value_field)), edits).cast(kind)
+    if is_list(kind):
         return _replace_in_list(array, edits)
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind):
+    inner = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if _is_text(inner) or _is_binary(inner):
         values = array.to_pylist()
         for row, _, text in edits:
-            values[row] = text
+            values[row] = str(text).encode("utf-8") if _is_binary(inner) else text
         return pa.array(values, type=kind)
     raise InputError(f"text in a column of type {kind} cannot be edited. Store it as string, in structs or lists.")
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
 
 
 def is_list(kind: pa.DataType) -> bool:
@@ -118,6 +129,7 @@ def _replace_in_list(array: pa.ListArray, edits: list[Edit]) -> pa.ListArray:
 
 
 _ROWS_AT_ONCE = 256
+_NOT_UTF8 = "text that is not UTF-8. Write the file again"
 _DICTIONARIES = {"PLAIN_DICTIONARY", "RLE_DICTIONARY"}
 
 
@@ -144,9 +156,28 @@ def read_parquet(shard: Shard, layout: Layout) -> Iterator[Record | Rejected]:
         yield Rejected(0, f"{error}. Copy or write it again", shard.name, torn=True)
 
 
+def read_rows(shard: Shard) -> Iterator[tuple[str, dict[str, Any] | None, str]]:
+    """The rows of a parquet shard with all their columns: the place, the row, and why it cannot be read.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    number = 0
+    try:
+        with open_parquet(shard.url, shard.name) as file:
+            for index in range(file.num_row_groups):
+                group, fault = _group(file, index)
+                if group is None:
+                    yield _where(shard, number), None, fault
+                    return
+                for tree in _rows(group.table):
+                    yield _where(shard, number), tree, _NOT_UTF8 if tree is None else ""
+                    number += 1
+    except TruncatedFileError as error:
+        yield shard.name, None, f"{error}. Copy or write it again"
+
+
 def _documents(file: pq.ParquetFile, shard: Shard, layout: Layout) -> Iterator[Record | Rejected]:
-    if not file.metadata.num_rows:
-        yield Rejected(0, "no document: the file has no rows. Give a file with text", shard.name)
     columns, missing = _columns(file.schema_arrow, layout)
     start, stop = shard.row_groups or (0, file.num_row_groups)
     lengths = [file.metadata.row_group(number).num_rows for number in range(stop)]
@@ -211,7 +242,7 @@ def _document(
     where = _where(shard, row)
     try:
         if tree is None:
-            raise UnusableRecordError("text that is not UTF-8. Write the file again")
+            raise UnusableRecordError(_NOT_UTF8)
         record = Record(id_of(tree, layout, f"{shard.name}:{row}"), row, where, fields_of(tree, layout), origin)
         length = sum(field.bytes for field in record.fields)
         if length > layout.max_document_bytes:
@@ -248,6 +279,10 @@ class ParquetWriter:
         del record, contents
         return ""
 
+    def finish(self) -> None:
+        """Write the last row group."""
+        self.flush()
+
     def flush(self) -> None:
         """Write the current row group."""
         if self._group is None:
@@ -271,9 +306,7 @@ def open_parquet_writer(shard: Shard, path: Path, metadata: Mapping[str, str]) -
     with open_parquet(shard.url, shard.name) as like:
         arguments = _arguments(like, metadata)
     with pq.ParquetWriter(path, **arguments) as file:
-        writer = ParquetWriter(file)
-        yield writer
-        writer.flush()
+        yield ParquetWriter(file)
 
 
 def join_parts(parts: Sequence[Path], path: Path) -> None:

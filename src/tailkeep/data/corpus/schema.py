@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from tailkeep.config import Settings
+from tailkeep.data.corpus.formats import Kind
 
 MEGABYTE = 1 << 20
 
@@ -37,7 +38,10 @@ class Layout(Settings):
     """How documents lie in files.
 
     Attributes:
-        text_fields: paths of the strings of a document, in jsonl and parquet.
+        format: what all files are, whatever their names end with; by default each is what its ending says.
+        ignore: patterns of names or paths of files that are left out of a folder or a glob, such as `*.npy`.
+        text_fields: paths of the texts of a document, in files with fields: all formats but plain text. A list of
+            texts, or of parts `{type: text, text: ...}` as in OpenAI's messages, is several texts.
         prompt_fields: paths of strings before them that are never edited, as in instruction records.
         chat: read records as lists of turns instead.
         token_field: path of a list of token ids that is the document, instead of text.
@@ -48,6 +52,8 @@ class Layout(Settings):
         max_document_bytes: a longer document, or line of jsonl, is rejected and never held in memory.
     """
 
+    format: Kind | None = None
+    ignore: tuple[str, ...] = ()
     text_fields: tuple[str, ...] = Field(("text",), min_length=1)
     prompt_fields: tuple[str, ...] = ()
     chat: Chat | None = None
@@ -104,7 +110,8 @@ class TextField:
 class Record:
     """One document: its fields in reading order, prompts before their answers. `row` counts from 0 in its file.
 
-    Plain text has one field, with the path "". `origin` is what the writer of the format needs.
+    Plain text has one field, with the path "". `origin` is what the writer of the format needs. `line` is the line of
+    the file, from 1, in which the document begins; None in a format without lines.
     """
 
     id: str
@@ -112,6 +119,7 @@ class Record:
     where: str
     fields: tuple[TextField, ...]
     origin: Any = field(repr=False, compare=False, default=None)
+    line: int | None = None
 
     @property
     def texts(self) -> dict[str, str]:
@@ -156,8 +164,8 @@ def fields_of(tree: Mapping[str, Any], layout: Layout) -> tuple[TextField, ...]:
         return (_ids(tree, layout.token_field),)
     if layout.chat:
         return tuple(_turns(tree, layout.chat))
-    prompts = [TextField(path, _text(tree, path), editable=False) for path in layout.prompt_fields]
-    return (*prompts, *(TextField(path, _text(tree, path)) for path in layout.text_fields))
+    prompts = [field for path in layout.prompt_fields for field in _texts(tree, path, editable=False)]
+    return (*prompts, *(field for path in layout.text_fields for field in _texts(tree, path)))
 
 
 def id_of(tree: Mapping[str, Any], layout: Layout, default: str) -> str:
@@ -214,11 +222,32 @@ def check_text(text: str, path: str) -> str:
     return text
 
 
-def _text(tree: Mapping[str, Any], path: str) -> str:
-    value = lookup(tree, path)
+def _text(value: Any, path: str) -> str:
+    if isinstance(value, bytes):
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise UnusableRecordError(f"{path!r} is not UTF-8 at byte {error.start}. Store it as UTF-8") from None
     if not isinstance(value, str):
         raise UnusableRecordError(f"the field {path!r} is {_describe(value)}. Give text")
     return check_text(value, path)
+
+
+def _texts(tree: Mapping[str, Any], path: str, *, editable: bool = True, role: str = "") -> Iterator[TextField]:
+    """The text at `path`, or those of the list there: texts, or the parts of a message that are text."""
+    value = lookup(tree, path)
+    if not isinstance(value, list):
+        yield TextField(path, _text(value, path), editable=editable, role=role)
+        return
+    for number, item in enumerate(value):
+        inner = f"{path}.{number}"
+        if isinstance(item, Mapping) and "type" in item:
+            # Parts of other types, such as an image, hold no text and stay as they are.
+            if item["type"] == "text":
+                inner += ".text"
+                yield TextField(inner, _text(lookup(tree, inner), inner), editable=editable, role=role)
+            continue
+        yield TextField(inner, _text(item, inner), editable=editable, role=role)
 
 
 def _ids(tree: Mapping[str, Any], path: str) -> TextField:
@@ -257,13 +286,14 @@ def _turns(tree: Mapping[str, Any], chat: Chat) -> list[TextField]:
     turns = lookup(tree, chat.turns)
     if not isinstance(turns, list):
         raise UnusableRecordError(f"the field {chat.turns!r} is {_describe(turns)}. Give a list of turns")
-    fields = []
+    fields: list[TextField] = []
     for number, turn in enumerate(turns):
-        role = _text(tree, f"{chat.turns}.{number}.{chat.role}")
+        role_path = f"{chat.turns}.{number}.{chat.role}"
+        role = _text(lookup(tree, role_path), role_path)
         # A turn that only calls a tool has no content, or null.
         if turn.get(chat.content) is not None:
             path = f"{chat.turns}.{number}.{chat.content}"
-            fields.append(TextField(path, _text(tree, path), editable=role in chat.editable, role=role))
+            fields += _texts(tree, path, editable=role in chat.editable, role=role)
     return fields
 
 

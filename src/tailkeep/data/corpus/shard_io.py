@@ -7,21 +7,24 @@ Rule: every document that is read is written, rejected or excluded, or an error 
 
 import base64
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Literal, Protocol
 
-from tailkeep.data.corpus.io import TruncatedFileError, open_output
-from tailkeep.data.corpus.parquet import open_parquet_writer, read_parquet
+from tailkeep.data.corpus.formats import format_of
+from tailkeep.data.corpus.io import TruncatedFileError, blocks, open_output
+from tailkeep.data.corpus.parquet import open_parquet_writer, read_parquet, read_rows
 from tailkeep.data.corpus.schema import Content, Layout, Record, Rejected
 from tailkeep.data.corpus.shards import Shard
-from tailkeep.data.corpus.text_files import LineWriter, read_lines
+from tailkeep.data.corpus.text_files import LineWriter, raw_documents, read_lines, read_raw
 from tailkeep.data.corpus.unique_ids import IdList
 from tailkeep.errors import ConfigError, InputError
 
 OnError = Literal["stop", "skip"]
+EMPTY = "empty_files"
+"""The count of files that hold no document, which are no error: Spark and Ray write them."""
 
 
 class Writer(Protocol):
@@ -29,6 +32,9 @@ class Writer(Protocol):
 
     def write(self, record: Record, contents: Mapping[str, Content]) -> None:
         """Write `record` with its fields in `contents` replaced."""
+
+    def finish(self) -> None:
+        """Write what follows the last document."""
 
     def format_error(self, record: Record, contents: Mapping[str, Content]) -> str:
         """Why the format cannot hold `contents` as this one document; "" if it can."""
@@ -41,6 +47,38 @@ def read_shard(shard: Shard, layout: Layout) -> Iterator[Record | Rejected]:
         InputError: the file cannot be read at all.
     """
     return read_parquet(shard, layout) if shard.kind == "parquet" else read_lines(shard, layout)
+
+
+def read_objects(shard: Shard, layout: Layout, *, folder: str | None = None) -> Iterator[tuple[str, Any]]:
+    """The values of `shard`, objects as a rule, each with its place for error messages, which begins with `folder`.
+
+    Raises:
+        InputError: the file cannot be read, is plain text, or a value in it is none.
+    """
+    if shard.kind == "txt":
+        raise InputError(f"{shard.url} is plain text, which has no fields. Give a file of objects, such as .jsonl.")
+    folder = shard.url.removesuffix(shard.name) if folder is None else folder
+    documents = ((item.where, item.tree, item.fault) for item in read_raw(shard, layout))
+    yield from _checked(read_rows(shard) if shard.kind == "parquet" else documents, folder)
+
+
+def read_stream(file: IO[bytes], name: str, *, folder: str) -> Iterator[tuple[str, Any]]:
+    """As `read_objects`, from the open `file` called `name`, of lines or another format that needs no seeking.
+
+    Raises:
+        InputError: as there.
+    """
+    kind, compression = format_of(name) or ("jsonl", "none")
+    shard = Shard(name, name, kind, compression, 0)
+    documents = raw_documents(blocks(file, compression), shard, Layout())
+    yield from _checked(((item.where, item.tree, item.fault) for item in documents), folder)
+
+
+def _checked(documents: Iterable[tuple[str, Any, str]], folder: str) -> Iterator[tuple[str, Any]]:
+    for where, tree, fault in documents:
+        if fault:
+            raise InputError(f"{folder}{where}: {fault}.")
+        yield f"{folder}{where}", tree
 
 
 class ShardIO:
@@ -108,8 +146,9 @@ class ShardIO:
         self._reject(Rejected(record.row, reason, record.where, raw))
 
     def counts(self) -> dict[str, int]:
-        """The numbers of documents read, written, edited and rejected, and of those left out, if any."""
+        """The numbers of documents read, written, edited and rejected, of those left out, and of files without any."""
         excluded = {"left_out": self.excluded} if self.excluded else {}
+        excluded |= {} if self.read else {EMPTY: 1}
         totals = {"documents": self.read, "written": self.num_written, "edited": self.edited, "rejected": self.rejected}
         return {**totals, **excluded}
 
@@ -138,6 +177,8 @@ class ShardIO:
             self._writer = LineWriter(file, self.shard, self._layout)
 
     def _finish(self) -> None:
+        if self._writer is not None:
+            self._writer.finish()
         if self.read != self.num_written + self.rejected + self.excluded:
             raise AssertionError(
                 f"{self.shard.key}: {self.read} documents were read, {self.num_written} written, "
@@ -213,7 +254,7 @@ def check_layout_has_effect(layout: Layout, shards: Sequence[Shard]) -> None:
     if layout.document_separator != _DEFAULT.document_separator and not any(shard.kind == "txt" for shard in shards):
         raise ConfigError(
             f"layout.document_separator: {layout.document_separator!r} is for plain text, but no input file is "
-            "(.txt, .txt.gz, .txt.zst). Remove the key."
+            ".txt. Remove the key."
         )
     if layout.token_field and (texts := [shard.name for shard in shards if shard.kind == "txt"]):
         raise ConfigError(

@@ -4,35 +4,17 @@ Rule: a shard's name is its path below the input root, so no worker, order or ma
 """
 
 import posixpath
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from tailkeep.data.corpus.io import (
-    Compression,
-    TruncatedFileError,
-    changed_at,
-    is_local,
-    open_parquet,
-    open_store,
-    readable,
-)
+from tailkeep.data.corpus.formats import ENDINGS, Compression, Kind, format_of, ignored_as
+from tailkeep.data.corpus.io import TruncatedFileError, changed_at, is_local, open_parquet, open_store, readable
+from tailkeep.data.corpus.schema import Layout
 from tailkeep.errors import ConfigError, InputError
-from tailkeep.runs.storage import TEMPORARY
 from tailkeep.sanitize import redact
-
-Kind = Literal["jsonl", "txt", "parquet"]
-
-_FORMATS: dict[str, tuple[Kind, Compression]] = {
-    ".jsonl": ("jsonl", "none"),
-    ".jsonl.gz": ("jsonl", "gz"),
-    ".jsonl.zst": ("jsonl", "zst"),
-    ".txt": ("txt", "none"),
-    ".txt.gz": ("txt", "gz"),
-    ".txt.zst": ("txt", "zst"),
-    ".parquet": ("parquet", "none"),
-}
 
 
 @dataclass(frozen=True)
@@ -79,14 +61,27 @@ class Shard:
         }
 
 
-def find_shards(inputs: str | Path | Sequence[str | Path], *, row_groups: int | None = None) -> list[Shard]:
+class ShardList(list[Shard]):
+    """Shards, and how many files beside them were `ignored`, by kind."""
+
+    def __init__(self, shards: Iterable[Shard], ignored: Mapping[str, int]) -> None:
+        super().__init__(shards)
+        self.ignored = Counter(ignored)
+
+
+def find_shards(
+    inputs: str | Path | Sequence[str | Path], layout: Layout | None = None, *, row_groups: int | None = None
+) -> ShardList:
     """The shards of `inputs`, sorted by name: globs, folders or files, local or as fsspec URLs.
 
-    Of a folder, files with a known ending are taken, hidden ones left out. The input root is the folder, the file's
-    folder or the part of the glob before the first wildcard; of several inputs, what their roots have in common.
+    Of a folder or a glob, the files with a known ending are taken, or all if the layout names their format. Hidden
+    files, markers such as `_SUCCESS` and documentation are ignored and counted; any other file is an error. The input
+    root is the folder, the file's folder or the part of the glob before the first wildcard; of several inputs, what
+    their roots have in common.
 
     Args:
         inputs: one input or several.
+        layout: its `format` and `ignore` decide which files are read.
         row_groups: cut a parquet file into shards of at most so many row groups; whole files by default.
 
     Raises:
@@ -95,16 +90,22 @@ def find_shards(inputs: str | Path | Sequence[str | Path], *, row_groups: int | 
     paths = [str(item) for item in ([inputs] if isinstance(inputs, str | Path) else inputs)]
     if not paths:
         raise InputError("no input is given. Name a file, a folder or a glob.")
-    expanded = [_expand(text) for text in paths]
-    protocols = {prefix for prefix, _, _ in expanded}
+    layout = layout or Layout()
+    listings = [_list(text, layout) for text in paths]
+    protocols = {listing.prefix for listing in listings}
     if len(protocols) > 1:
         raise InputError(f"the inputs lie in different stores: {sorted(protocols)}. Run one command for each.")
-    root = _common_root([root for _, root, _ in expanded])
-    files = {path: (prefix, detail) for prefix, _, paths in expanded for path, detail in paths.items()}
-    shards = [_shard(prefix + path, posixpath.relpath(path, root), detail) for path, (prefix, detail) in files.items()]
+    root = _common_root([listing.root for listing in listings])
+    files = {path: (listing.prefix, detail) for listing in listings for path, detail in listing.files.items()}
+    shards = [
+        _shard(prefix + path, posixpath.relpath(path, root), detail, layout) for path, (prefix, detail) in files.items()
+    ]
     if row_groups is not None:
         shards = [part for shard in shards for part in _split(shard, row_groups)]
-    return sorted(shards, key=lambda shard: (shard.name, shard.row_groups or (0, 0)))
+    ignored = {path: kind for listing in listings for path, kind in listing.ignored.items() if path not in files}
+    return ShardList(
+        sorted(shards, key=lambda shard: (shard.name, shard.row_groups or (0, 0))), Counter(ignored.values())
+    )
 
 
 _INDEX, _COUNT, _FIRST, _STEP = (f"SLURM_ARRAY_TASK_{name}" for name in ("ID", "COUNT", "MIN", "STEP"))
@@ -153,29 +154,66 @@ def shards_of_task(shards: Sequence[Shard], task: Task) -> list[Shard]:
     return list(shards[task.index :: task.count])
 
 
-def _expand(text: str) -> tuple[str, str, dict[str, Mapping[str, Any]]]:
-    """The prefix that makes paths of this store URLs, the input root, and {path: what the store says} of its files."""
+@dataclass(frozen=True)
+class _Listing:
+    """The files of one input, {path: what the store says}, below `root`; `prefix` makes their paths URLs."""
+
+    prefix: str
+    root: str
+    files: dict[str, Mapping[str, Any]]
+    ignored: dict[str, str]
+
+
+def _list(text: str, layout: Layout) -> _Listing:
     shown = redact(text)
     store, path = open_store(text)
+    ignored: dict[str, str] = {}
     with readable(shown):
         # A client may remember what it was told in an earlier run of this process.
         store.invalidate_cache()
         path = path.rstrip("/") or "/"
         if store.isdir(path):
             root, details = path, store.find(path, detail=True)
-            details = {name: detail for name, detail in details.items() if _is_wanted(posixpath.relpath(name, root))}
         elif store.exists(path):
             root, details = posixpath.dirname(path), {path: store.info(path)}
         else:
             root, details = _fixed_folder(path), store.glob(path, detail=True)
-            details = {name: detail for name, detail in details.items() if detail["type"] == "file"}
+            # A glob that matches a folder means what is in it, as the folder itself would.
+            for name in [name for name, detail in details.items() if detail["type"] == "directory"]:
+                del details[name]
+                details |= store.find(name, detail=True)
+    if list(details) != [path]:
+        kinds = {name: ignored_as(posixpath.relpath(name, root), layout.ignore) for name in details}
+        ignored = {name: kind for name, kind in kinds.items() if kind is not None}
+        details = {name: detail for name, detail in details.items() if name not in ignored}
+        _check_formats(details, root, layout, shown)
     if not details:
-        raise InputError(f"{shown} matches no file. Known endings are {', '.join(_FORMATS)}.")
+        beside = f" that is data; ignored are {_count_text(ignored)}. Known endings are {ENDINGS}" if ignored else ""
+        raise InputError(f"{shown} matches no file{beside}. Give an existing file, a folder or a glob.")
     # Local paths stay plain: a '#' or a '::' in one means something in a URL.
     prefix = "" if is_local(store) else text.removesuffix(text.split("://", 1)[-1])
     if path.startswith(prefix):  # http keeps its protocol in the path
         prefix = ""
-    return prefix, root, details
+    return _Listing(prefix, root, details, ignored)
+
+
+_SHOWN_NAMES = 3
+
+
+def _check_formats(details: Mapping[str, Any], root: str, layout: Layout, shown: str) -> None:
+    """Refuse files of a folder that may be data and cannot be read."""
+    unread = sorted(posixpath.relpath(name, root) for name in details if format_of(name, layout.format) is None)
+    if unread:
+        more = f" and {len(unread) - _SHOWN_NAMES:,} more" if len(unread) > _SHOWN_NAMES else ""
+        raise InputError(
+            f"{shown}: {len(unread):,} of {len(details):,} files have an unknown ending: "
+            f"{', '.join(map(repr, unread[:_SHOWN_NAMES]))}{more}. Known are {ENDINGS}. Name what they are with "
+            "--format (layout.format), or leave them out with --ignore PATTERN (layout.ignore)."
+        )
+
+
+def _count_text(ignored: Mapping[str, str]) -> str:
+    return ", ".join(f"{count:,} {kind}" for kind, count in sorted(Counter(ignored.values()).items()))
 
 
 def _fixed_folder(pattern: str) -> str:
@@ -192,21 +230,13 @@ def _common_root(roots: list[str]) -> str:
     return "/".join(parts[0][:depth]) or ("/" if roots[0].startswith("/") else ".")
 
 
-def _is_wanted(name: str) -> bool:
-    hidden = any(part.startswith(".") or part.endswith(TEMPORARY) for part in name.split("/"))
-    return not hidden and _format_of(name) is not None
-
-
-def _format_of(name: str) -> tuple[Kind, Compression] | None:
-    return next((form for ending, form in _FORMATS.items() if name.lower().endswith(ending)), None)
-
-
-def _shard(url: str, name: str, details: Mapping[str, Any]) -> Shard:
-    form = _format_of(name)
+def _shard(url: str, name: str, details: Mapping[str, Any], layout: Layout) -> Shard:
+    form = format_of(name, layout.format)
     if form is None:
-        raise InputError(f"{redact(url)} has an unknown ending. Known are {', '.join(_FORMATS)}.")
-    if any(part.endswith(TEMPORARY) for part in name.split("/")):
-        raise InputError(f"{redact(url)}: names that end with {TEMPORARY!r} are taken for unfinished. Rename it.")
+        raise InputError(
+            f"{redact(url)} has an unknown ending. Known are {ENDINGS}. Rename it, or, in a command with "
+            "--format, name what it is."
+        )
     return Shard(name, url, *form, int(details["size"] or 0), changed=changed_at(details))
 
 

@@ -1,17 +1,29 @@
-"""Plain text and JSON lines: the stream of bytes is split into chunks, and each chunk that is not blank is a document.
+"""Files of lines, of JSON, of CSV and of plain text: the stream of bytes is split into documents.
 
-Rules: an unedited document is written as its original bytes, with the white space around it. A chunk is held whole or
-not at all: a chunk longer than the limit is skipped and only measured, so memory is bounded by the limit, and the size
-of a read block changes nothing.
+Rules: an unedited document is written as its original bytes, with the white space around it. What holds no document,
+such as a row of names or the brackets of an array, is written once.
 """
 
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import chain
 from typing import IO, Any
 
-from tailkeep.data.corpus.io import TruncatedFileError, blocks, open_input
+from tailkeep.data.corpus.chunks import (
+    BOM,
+    BlankError,
+    Chunk,
+    ChunkSpan,
+    attach_whitespace,
+    next_block,
+    paragraphs,
+    split_chunks,
+)
+from tailkeep.data.corpus.csv_rows import DELIMITERS, names_of, replace_fields, split_rows, tree_of_row
+from tailkeep.data.corpus.io import blocks, open_input
+from tailkeep.data.corpus.json_array import split_array
 from tailkeep.data.corpus.json_splice import replace_values
 from tailkeep.data.corpus.schema import (
     Content,
@@ -26,198 +38,58 @@ from tailkeep.data.corpus.schema import (
 from tailkeep.data.corpus.shards import Shard
 from tailkeep.errors import InputError
 
-BOM = b"\xef\xbb\xbf"
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """The bytes up to a delimiter, and the delimiter; `raw` is None if they are longer than the limit.
-
-    `offset` counts bytes from the start of the stream, `line` its lines from 1; `delimiter` is the length of the
-    delimiter; `fault` says why the last chunk is truncated.
-    """
-
-    raw: bytes | None
-    offset: int
-    length: int
-    line: int
-    delimiter: int = 0
-    fault: str = ""
-
-    @property
-    def body(self) -> bytes:
-        """The bytes without the delimiter; empty if they are not held."""
-        return (self.raw or b"")[: self.length - self.delimiter]
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkSpan:
-    """A chunk that is not blank, and the white space before and after it in the stream."""
-
-    before: bytes
-    chunk: Chunk | None
-    after: bytes
-
-
-def split_chunks(stream: Iterable[bytes], delimiter: bytes | None, limit: int) -> Iterator[Chunk]:
-    """Split `stream` after each `delimiter`; None splits nowhere. The chunks together are the whole stream.
-
-    `limit` is in bytes per chunk, without its delimiter.
-    """
-    splitter = _ChunkSplitter(delimiter, limit)
-    fault = ""
-    iterator = iter(stream)
-    while not fault:
-        try:
-            block = next(iterator, b"")
-        except TruncatedFileError as error:
-            fault = str(error)
-            break
-        if not block:
-            break
-        yield from splitter.feed(block)
-    if splitter.dropped or splitter.buffer or fault:
-        yield splitter.rest(fault)
-
-
-class _ChunkSplitter:
-    def __init__(self, delimiter: bytes | None, limit: int) -> None:
-        self.delimiter, self.limit = delimiter, limit
-        self.buffer = bytearray()
-        self.searched = self.dropped = self.offset = 0
-        self.line = self.next_line = 1
-
-    def feed(self, block: bytes) -> Iterator[Chunk]:
-        self.buffer += block
-        if self.delimiter is not None:
-            done = 0
-            while (at := self.buffer.find(self.delimiter, max(done, self.searched))) >= 0:
-                end = at + len(self.delimiter)
-                yield self._chunk(done, end, len(self.delimiter))
-                done = self.searched = end
-            del self.buffer[:done]
-            # A delimiter may have begun in the last bytes.
-            self.searched = max(0, len(self.buffer) - len(self.delimiter) + 1)
-        self._drop_overlong()
-
-    def rest(self, fault: str) -> Chunk:
-        chunk = self._chunk(0, len(self.buffer), 0)
-        return replace(chunk, fault=fault)
-
-    def _drop_overlong(self) -> None:
-        delimiter_length = len(self.delimiter or b"")
-        if self.dropped + len(self.buffer) > self.limit + delimiter_length:
-            count = len(self.buffer) - max(delimiter_length - 1, 0)
-            self.next_line += self.buffer.count(b"\n", 0, count)
-            self.dropped += count
-            del self.buffer[:count]
-            self.searched = 0
-
-    def _chunk(self, start: int, end: int, delimiter: int) -> Chunk:
-        length = self.dropped + end - start
-        raw = None if length - delimiter > self.limit else bytes(self.buffer[start:end])
-        chunk = Chunk(raw, self.offset, length, self.line, delimiter)
-        self.next_line += self.buffer.count(b"\n", start, end)
-        self.offset, self.line, self.dropped = self.offset + length, self.next_line, 0
-        return chunk
-
-
-def paragraphs(lines: Iterable[Chunk], limit: int) -> Iterator[Chunk]:
-    """Join lines without a blank line between them; a blank line stays a chunk."""
-    group: list[Chunk] = []
-    length = 0
-    for line in lines:
-        if _is_blank(line):
-            if group:
-                yield _join_chunks(group, limit)
-            yield line
-            group, length = [], 0
-            continue
-        group.append(line)
-        length += line.length
-        if length > limit:
-            # The line break after the last line does not belong to the document.
-            group = [_join_chunks(group, limit)]
-    if group:
-        yield _join_chunks(group, limit)
-
-
-def _join_chunks(group: list[Chunk], limit: int) -> Chunk:
-    length = sum(chunk.length for chunk in group)
-    whole = b"".join(chunk.raw for chunk in group if chunk.raw is not None)
-    is_held = all(chunk.raw is not None for chunk in group) and len(whole.removesuffix(b"\n")) <= limit
-    return Chunk(whole if is_held else None, group[0].offset, length, group[0].line, fault=group[-1].fault)
-
-
-def attach_whitespace(chunks: Iterable[Chunk], limit: int) -> Iterator[ChunkSpan]:
-    """Attach white space to the chunk before it, and white space at the start of the stream to the first chunk.
-
-    A stream without a document gives one `ChunkSpan` without a chunk. A byte order mark at its start counts as white
-    space.
-
-    Raises:
-        BlankError: more than `limit` bytes of white space follow one another.
-    """
-    before, current, after = b"", None, bytearray()
-    for chunk in chunks:
-        lead, chunk = _without_bom(chunk)
-        before += lead
-        if not _is_blank(chunk):
-            if current is not None:
-                yield ChunkSpan(before, current, bytes(after))
-                before = b""
-            else:
-                before += bytes(after)
-            current, after = chunk, bytearray()
-        elif chunk.raw:
-            after += chunk.raw
-            if len(after) > limit:
-                raise BlankError(chunk.line)
-    yield ChunkSpan(before, current, bytes(after))
-
-
-class BlankError(ValueError):
-    """More consecutive white space than a document may be long; `line` is where the limit was exceeded."""
-
-    def __init__(self, line: int) -> None:
-        super().__init__(line)
-        self.line = line
-
-
-def _without_bom(chunk: Chunk) -> tuple[bytes, Chunk]:
-    if chunk.offset == 0 and chunk.raw is not None and chunk.raw.startswith(BOM):
-        return BOM, replace(chunk, raw=chunk.raw[len(BOM) :], length=chunk.length - len(BOM))
-    return b"", chunk
-
-
-def _is_blank(chunk: Chunk) -> bool:
-    if chunk.raw is None or chunk.fault:
-        return False
-    head = chunk.body.lstrip()
-    # White space for str.strip but not for bytes.strip begins with a control character or is outside ASCII.
-    return not head or ((head[0] < 0x20 or head[0] >= 0x80) and not head.decode("utf-8", "replace").strip())
-
 
 @dataclass(frozen=True, slots=True)
 class Bytes:
-    """The bytes of a document in its file, and the white space and delimiters around it."""
+    """The bytes of a document in its file, and the white space and delimiters around it.
+
+    `head` is what stands before the first document of a CSV file or of a JSON array.
+    """
 
     before: bytes
     raw: bytes
     after: bytes
+    head: bytes = b""
+
+    @property
+    def is_element(self) -> bool:
+        """Whether the document is an element of an array, of which `after` has the comma or the bracket."""
+        return self.head.endswith(b"[")
+
+
+@dataclass(frozen=True, slots=True)
+class RawDocument:
+    """A document of a file: its bytes, its text, and, of a format with fields, the value. Or why it is none."""
+
+    row: int
+    where: str
+    chunk: Chunk | None
+    origin: Bytes
+    line: int | None = None
+    text: str = ""
+    tree: Any = None
+    fault: str = ""
 
 
 def read_lines(shard: Shard, layout: Layout) -> Iterator[Record | Rejected]:
-    """The documents of a shard of text or JSON lines.
+    """The documents of a shard of any format but parquet.
 
     Raises:
         InputError: the file cannot be read, or holds more consecutive white space than a document may be long.
     """
+    for document in read_raw(shard, layout):
+        yield _record(document, shard, layout)
+
+
+def read_raw(shard: Shard, layout: Layout) -> Iterator[RawDocument]:
+    """The documents of a shard of any format but parquet, before their fields are looked up.
+
+    Raises:
+        InputError: as `read_lines` does.
+    """
     with open_input(shard.url, shard.name) as file:
-        chunks = _chunks(blocks(file, shard.compression), shard, layout, layout.max_document_bytes)
         try:
-            for row, span in enumerate(attach_whitespace(chunks, layout.max_document_bytes)):
-                yield _document(span, row, shard, layout)
+            yield from raw_documents(blocks(file, shard.compression), shard, layout)
         except BlankError as error:
             raise InputError(
                 f"{shard.name}, line {error.line}: more than {layout.max_document_bytes} bytes of consecutive white "
@@ -230,36 +102,83 @@ class LineWriter:
 
     def __init__(self, file: IO[bytes], shard: Shard, layout: Layout) -> None:
         self._file, self._shard, self._layout = file, shard, layout
+        self._is_begun = False
+        self._end = b""
+        self._names: list[str] = []
 
     def write(self, record: Record, contents: Mapping[str, Content]) -> None:
         """Write `record` with its fields in `contents` replaced; all of them differ from the original."""
-        self._file.write(self._edited(record, contents) if contents else _bytes_of(record.origin))
+        origin = self._edited(record, contents) if contents else record.origin
+        self._file.write(origin.head if not self._is_begun else b"," if origin.is_element else b"")
+        self._is_begun = True
+        after = origin.after
+        if origin.is_element:
+            # Whether a comma or the end of the array follows depends on what is still written.
+            at = max(after.find(b","), after.find(b"]"))
+            after, self._end = after[:at], after[at:] if after[at:].startswith(b"]") else b"]\n"
+        self._file.write(origin.before + origin.raw + after)
+
+    def finish(self) -> None:
+        """Write what follows the last document, or all of a file without one."""
+        if not self._is_begun:
+            with open_input(self._shard.url, self._shard.name) as file:
+                stream = blocks(file, self._shard.compression)
+                is_array, spans = _spans(stream, self._shard, self._layout, self._layout.max_document_bytes)
+                span = next(spans)
+            if span.chunk is None:
+                self._file.write(span.before + span.after)
+            elif is_array or self._shard.kind in DELIMITERS:
+                self._file.write(span.before + (b"]\n" if is_array else b""))
+        self._file.write(self._end)
 
     def format_error(self, record: Record, contents: Mapping[str, Content]) -> str:
         """Why the format cannot hold `contents` as this one document, such as a line break in a line; "" if it can."""
-        if self._shard.kind == "jsonl" or not contents:
+        if self._shard.kind != "txt" or not contents:
             return ""
-        chunks = _chunks([self._edited(record, contents)], self._shard, self._layout, sys.maxsize)
-        documents = [
-            _document(span, record.row, self._shard, self._layout) for span in attach_whitespace(chunks, sys.maxsize)
-        ]
-        if [item.texts for item in documents if isinstance(item, Record)] == [dict(contents)]:
+        stream = [_joined(self._edited(record, contents))]
+        documents = list(raw_documents(stream, self._shard, self._layout, limit=sys.maxsize))
+        if [item.text for item in documents if not item.fault] == list(contents.values()):
             return ""
         return f"as plain text split by {self._layout.document_separator!r} the new text is no longer this one document"
 
-    def _edited(self, record: Record, contents: Mapping[str, Content]) -> bytes:
+    def _edited(self, record: Record, contents: Mapping[str, Content]) -> Bytes:
         origin: Bytes = record.origin
-        is_json = self._shard.kind == "jsonl"
-        new = replace_values(origin.raw.decode("utf-8"), contents) if is_json else str(contents[""])
-        return _bytes_of(Bytes(origin.before, new.encode("utf-8"), origin.after))
+        if self._shard.kind == "txt":
+            new = str(contents[""])
+        elif delimiter := DELIMITERS.get(self._shard.kind):
+            self._names = self._names or names_of(origin.head, delimiter)
+            texts = {name: str(text) for name, text in contents.items()}
+            new = replace_fields(origin.raw.decode("utf-8"), texts, self._names, delimiter)
+        else:
+            new = replace_values(origin.raw.decode("utf-8"), contents)
+        return Bytes(origin.before, new.encode("utf-8"), origin.after, origin.head)
 
 
-def _bytes_of(origin: Bytes) -> bytes:
+def _joined(origin: Bytes) -> bytes:
     return origin.before + origin.raw + origin.after
 
 
+def _spans(stream: Iterator[bytes], shard: Shard, layout: Layout, limit: int) -> tuple[bool, Iterator[ChunkSpan]]:
+    """Whether `stream` is a JSON array, and its documents as bytes."""
+    if shard.kind in DELIMITERS:
+        return False, split_rows(stream, DELIMITERS[shard.kind], limit)
+    if shard.kind == "json":
+        begin = b""
+        while not begin.removeprefix(BOM).strip():
+            block, fault = next_block(stream)
+            begin += block
+            if len(begin) > limit:
+                break
+            if not block or fault:
+                break
+        stream = chain([begin], stream)
+        if begin.removeprefix(BOM).lstrip().startswith(b"["):
+            return True, split_array(stream, limit)
+    return False, attach_whitespace(_chunks(stream, shard, layout, limit), limit)
+
+
 def _chunks(stream: Iterable[bytes], shard: Shard, layout: Layout, limit: int) -> Iterator[Chunk]:
-    if shard.kind == "jsonl" or layout.document_separator == "line":
+    if shard.kind != "txt" or layout.document_separator == "line":
         return split_chunks(stream, b"\n", limit)
     if layout.document_separator == "file":
         return split_chunks(stream, None, limit)
@@ -268,29 +187,65 @@ def _chunks(stream: Iterable[bytes], shard: Shard, layout: Layout, limit: int) -
     return split_chunks(stream, layout.document_separator.encode("utf-8"), limit)
 
 
-def _document(span: ChunkSpan, row: int, shard: Shard, layout: Layout) -> Record | Rejected:
-    chunk = span.chunk
-    if chunk is None:
-        white = span.before + span.after
-        return Rejected(row, "no document: the file is empty or blank. Give a file with text", shard.name, white, 0)
-    where = f"{shard.name}, line {chunk.line}"
+def raw_documents(
+    stream: Iterable[bytes], shard: Shard, layout: Layout, *, limit: int | None = None
+) -> Iterator[RawDocument]:
+    """The documents in `stream`, the decompressed content of `shard`; `limit` is in bytes per document.
+
+    Raises:
+        BlankError: there is more consecutive white space than a document may be long.
+    """
+    is_array, spans = _spans(iter(stream), shard, layout, layout.max_document_bytes if limit is None else limit)
+    delimiter = DELIMITERS.get(shard.kind)
+    head, names = b"", list[str]()
+    for row, span in enumerate(spans):
+        chunk = span.chunk
+        if chunk is None:
+            return
+        if (is_array or delimiter) and not row:
+            head = span.before
+        before = b"" if is_array or delimiter else span.before
+        where = f"{shard.name}, item {row + 1}" if is_array else f"{shard.name}, line {chunk.line}"
+        origin, text, tree, fault = Bytes(b"", b"", b""), "", None, ""
+        line: int | None = None
+        try:
+            if chunk.fault:
+                raise UnusableRecordError(f"{chunk.fault}. Copy or write the file again")
+            if chunk.raw is None:
+                raise UnusableRecordError(f"{chunk.length} bytes exceed max_document_bytes. Raise it")
+            origin, text = _text(chunk, before, span.after, head, is_row=delimiter is not None)
+            if not is_array:
+                line = chunk.line + (chunk.raw.count(b"\n", 0, chunk.raw.find(origin.raw)) if origin.raw else 0)
+            if delimiter:
+                names = names or names_of(head, delimiter)
+                tree = tree_of_row(text, names, delimiter)
+            elif shard.kind != "txt":
+                tree = _parsed(text)
+        except UnusableRecordError as error:
+            fault = str(error)
+        yield RawDocument(row, where, chunk, origin, line, text, tree, fault)
+
+
+def _record(document: RawDocument, shard: Shard, layout: Layout) -> Record | Rejected:
+    row, where, chunk = document.row, document.where, document.chunk
     try:
-        if chunk.fault:
-            raise UnusableRecordError(f"{chunk.fault}. Copy or write the file again")
-        if chunk.raw is None:
-            raise UnusableRecordError(f"{chunk.length} bytes exceed max_document_bytes. Raise it")
-        origin, text = _text(chunk, span)
+        if document.fault:
+            raise UnusableRecordError(document.fault)
         if shard.kind == "txt":
-            return Record(f"{shard.name}:{row}", row, where, (TextField("", text),), origin)
-        tree = _tree(text)
-        name = id_of(tree, layout, f"{shard.name}:{row}")
-        return Record(name, row, where, fields_of(tree, layout), origin)
+            fields: tuple[TextField, ...] = (TextField("", document.text),)
+            return Record(f"{shard.name}:{row}", row, where, fields, document.origin, document.line)
+        if not isinstance(document.tree, dict):
+            kind = type(document.tree).__name__
+            raise UnusableRecordError(f"expected an object, got {kind}. Write one object per line")
+        name = id_of(document.tree, layout, f"{shard.name}:{row}")
+        return Record(name, row, where, fields_of(document.tree, layout), document.origin, document.line)
     except UnusableRecordError as error:
+        assert chunk is not None
         return Rejected(row, str(error), where, chunk.raw, chunk.offset, chunk.length, torn=bool(chunk.fault))
 
 
-def _text(chunk: Chunk, span: ChunkSpan) -> tuple[Bytes, str]:
-    """The document without surrounding white space, as bytes and as text."""
+def _text(chunk: Chunk, before: bytes, after: bytes, head: bytes, *, is_row: bool) -> tuple[Bytes, str]:
+    """The document without surrounding white space, as bytes and as text; of a row, without its line break."""
     assert chunk.raw is not None
     body = chunk.body
     try:
@@ -301,18 +256,14 @@ def _text(chunk: Chunk, span: ChunkSpan) -> tuple[Bytes, str]:
             f"not UTF-8: byte 0x{body[error.start]:02x} at offset {chunk.offset + error.start}, line {line}. "
             "Save the file as UTF-8"
         ) from None
-    text = padded.strip()
+    text = padded.removesuffix("\r") if is_row else padded.strip()
     raw = text.encode("utf-8")
-    start = len(padded[: len(padded) - len(padded.lstrip())].encode("utf-8"))
-    before, after = body[:start], chunk.raw[start + len(raw) :]
-    return Bytes(span.before + before, raw, after + span.after), text
+    start = 0 if is_row else len(padded[: len(padded) - len(padded.lstrip())].encode("utf-8"))
+    return Bytes(before + body[:start], raw, chunk.raw[start + len(raw) :] + after, head), text
 
 
-def _tree(line: str) -> dict[str, Any]:
+def _parsed(line: str) -> Any:
     try:
-        tree = json.loads(line)
+        return json.loads(line)
     except (ValueError, RecursionError) as error:
         raise UnusableRecordError(f"not JSON ({error}). Write one object per line") from None
-    if not isinstance(tree, dict):
-        raise UnusableRecordError(f"expected an object, got {type(tree).__name__}. Write one object per line")
-    return tree

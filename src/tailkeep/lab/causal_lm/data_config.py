@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from tailkeep.config import InputPath, Settings
 from tailkeep.data import Form, WorldConfig
+from tailkeep.data.corpus import format_of
 from tailkeep.lab.arm import Positive
 from tailkeep.rules import Low, Random, Rule, Sampler, ToEdit, check_has_effect
 
@@ -142,17 +143,18 @@ Calibration = Annotated[float, Field(gt=0, le=0.5)]
 
 
 class TextCorpus(Settings):
-    """A text file as real data.
+    """A file or a folder of text as real data, in the formats that `tailkeep edit` reads.
 
     No model trains on the documents of `held_out_path`, of which the first `held_out_limit` are read, or, without it,
     on the last share `held_out` of the file's (0.1 if not given). Text is split at `separator` (blank lines if not
-    given), a `.jsonl` file at its lines. `weights` is a file of weights that `tailkeep select` has made for `path`: the
+    given), records are documents. `weights` is a file of weights that `tailkeep select` has made for `path`: the
     real documents are resampled to their number, in proportion to their weights, with the seed `weights_seed` (0 if not
     given); held-out ones stay. `kr_test` is a file of questions, scored in the form `kr_form` (`plain`, as they stand
     in the file, if not given).
 
-    A line of `.jsonl` has its text in `text_field`. With a `prompt_field` it is an instruction record: the prompt
-    stands before the text, on a line of its own, and only the text is a target, in training and in evaluation.
+    A record of any format but plain text, such as a line of `.jsonl`, has its text in `text_field`. With a
+    `prompt_field` it is an instruction record: the prompt stands before the text, on a line of its own, and only the
+    text is a target, in training and in evaluation.
 
     `external_edit` and `external_text` replace the training documents with text from the external model `prior`.
     """
@@ -192,8 +194,8 @@ class TextCorpus(Settings):
     @model_validator(mode="after")
     def _check_fields(self) -> Self:
         named = [key for key in ("text_field", "prompt_field") if getattr(self, key) is not None]
-        if named and self.path.suffix != ".jsonl":
-            raise ValueError(f"{named[0]} has no effect on text that is no .jsonl. Set data.{named[0]}=null")
+        if named and not _has_fields(self.path):
+            raise ValueError(f"{named[0]} has no effect on plain text. Set data.{named[0]}=null")
         return self
 
     @model_validator(mode="after")
@@ -221,9 +223,15 @@ class TextCorpus(Settings):
     @model_validator(mode="after")
     def _check_separator(self) -> Self:
         paths = [path for path in (self.path, self.held_out_path) if path is not None]
-        if self.separator is not None and all(path.suffix == ".jsonl" for path in paths):
-            raise ValueError("separator has no effect on .jsonl, one document a line. Set data.separator=null")
+        if self.separator is not None and all(map(_has_fields, paths)):
+            raise ValueError("separator has no effect on records, such as lines of .jsonl. Set data.separator=null")
         return self
+
+
+def _has_fields(path: Path) -> bool:
+    """Whether the file at `path` holds records with fields; of a folder, whether any of its files may."""
+    form = format_of(path.name)
+    return path.is_dir() if form is None else form[0] != "txt"
 
 
 class TextSource(Settings):
@@ -236,8 +244,8 @@ class TextSource(Settings):
 
     @model_validator(mode="after")
     def _check_separator(self) -> Self:
-        if self.separator is not None and self.path.suffix == ".jsonl":
-            raise ValueError("separator has no effect on .jsonl, one document a line. Set it to null")
+        if self.separator is not None and _has_fields(self.path):
+            raise ValueError("separator has no effect on records, such as lines of .jsonl. Set it to null")
         return self
 
 
