@@ -59,7 +59,7 @@ def make_arm(text: Path, unseen: Path, model: Path, options: argparse.Namespace)
         "regime": {"name": "replace"},
         "data": {"name": "text", "path": text, "held_out_path": unseen},
         "model": {"name": "pretrained", "path": model},
-        "tokenizer": {"append_eos": False},
+        "tokenizer": {"append_eos": False, "start_before": "block"},
         "training": training,
         "generation": {"form": {"name": "windows"}, "batch": 32},
     }

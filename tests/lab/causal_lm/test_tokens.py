@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailkeep.errors import InputError
+from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer
 from tailkeep.lab.causal_lm.tokens import TokenData, check_length, training_rows
 
 LENGTHS = st.lists(st.integers(1, 12), min_size=1, max_size=30)
@@ -18,7 +19,10 @@ def documents_of(lengths):
     return [np.arange(end - length, end, dtype=np.int32) for end, length in zip(ends, lengths, strict=True)]
 
 
-def tokens_of(lengths, tokenizer=None, prompts=None):
+WITHOUT_START = DocumentTokenizer(None, append_eos=False, start_token="none")
+
+
+def tokens_of(lengths, tokenizer=WITHOUT_START, prompts=None):
     return TokenData.from_documents(documents_of(lengths), tokenizer, prompts=prompts)
 
 

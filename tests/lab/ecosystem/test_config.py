@@ -36,6 +36,11 @@ def test_an_ecosystem_has_nothing_to_edit(tmp_path):
         load(tmp_path / "text", regime={"name": "edit"})
 
 
+def test_an_ecosystem_has_no_single_first_model(tmp_path):
+    with pytest.raises(ConfigError, match=r"evaluation\.first_model is for single models"):
+        load(tmp_path / "text", evaluation={"first_model": True})
+
+
 def test_what_is_dumped_is_what_was_loaded(tmp_path):
     config = lab.load(ecosystem(tmp_path / "text"))
     path = tmp_path / "dumped.yaml"

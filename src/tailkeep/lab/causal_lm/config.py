@@ -25,7 +25,9 @@ class Tokenizer(Settings):
     """`path` of a tokenizer folder, or `train` a new one; neither means that of the pretrained model.
 
     `start_token` stands before each document, question and sample: `auto` follows the tokenizer, which puts one there
-    or does not, `none` puts none, and any other word is the token itself, such as `<bos>`.
+    or does not, `none` puts none, and any other word is the token itself, such as `<bos>`. Where documents are joined
+    into one text (`generation.form: windows`), `start_before: block` puts it before each block that is trained on,
+    scored or continued instead, as models were pretrained that expect one at the first position.
 
     `chat_template: true` writes records (`data.prompt_field`) as the tokenizer's template does, the prompt as the
     user's turn and the text as the assistant's; the template then decides how a record begins and ends.
@@ -35,6 +37,7 @@ class Tokenizer(Settings):
     train: TrainTokenizer | None = None
     append_eos: bool = True
     start_token: str = "auto"
+    start_before: Literal["document", "block"] = "document"
     chat_template: bool = False
 
     @model_validator(mode="after")
@@ -244,6 +247,15 @@ class LanguageArm(ArmConfig):
         if self.tokenizer.chat_template and not self.answers:
             raise ValueError(
                 "tokenizer.chat_template is for records of a prompt and a text. Set data.prompt_field, or leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_start(self) -> Self:
+        if self.tokenizer.start_before == "block" and not self.joined:
+            raise ValueError(
+                "tokenizer.start_before: block is for documents joined into one text. Set "
+                "generation.form.name: windows, or leave it out"
             )
         return self
 

@@ -198,7 +198,7 @@ def sample_contexts(real: TokenData, form: AnyForm, texts: int, *, seed: int) ->
         )
     positions = rng.integers(1, max(2, real.units - form.new_tokens + 1), size=texts)
     return (
-        [real.ids[max(0, position - form.context) : position] for position in positions],
+        [real.tokenizer.begin_block(real.ids[max(0, position - form.context) : position]) for position in positions],
         [real.ids[position : position + form.new_tokens] for position in positions],
     )
 

@@ -194,6 +194,6 @@ def sample_prompts(held_out: TokenData, *, samples: int, tokens: int, joined: bo
     """
     if joined:
         positions = np.linspace(0, max(held_out.units - tokens - 1, 0), samples).astype(int)
-        return [held_out.ids[position : position + tokens] for position in positions]
+        return [held_out.tokenizer.begin_block(held_out.ids[position : position + tokens]) for position in positions]
     beginnings = [document[: max(1, min(tokens, len(document) - 1))] for document in held_out.documents]
     return [beginnings[i % len(beginnings)] for i in range(samples)]

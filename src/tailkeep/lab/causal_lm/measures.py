@@ -81,7 +81,7 @@ def nll_by_document(log_probs: Floats, data: TokenData, *, joined: bool, answers
     owners = np.repeat(np.arange(len(data)), data.lengths)
     positions = np.arange(data.units) - np.repeat(np.cumsum(data.lengths) - data.lengths, data.lengths)
     if joined:
-        scored = np.arange(data.units) > 0
+        scored = np.arange(data.units) >= (0 if data.tokenizer.begins_blocks else 1)
     else:
         firsts = np.maximum(data.prompts, 1) if answers else np.ones(len(data), np.int64)
         scored = positions >= np.repeat(firsts, data.lengths)

@@ -115,7 +115,7 @@ class LanguageModel:
         The first token stays, since it has no context; windows near the start have a shorter context.
         """
         firsts = range(1, len(ids), form.new_tokens)
-        contexts = [ids[max(0, first - form.context) : first] for first in firsts]
+        contexts = [self.tokenizer.begin_block(ids[max(0, first - form.context) : first]) for first in firsts]
         windows = self._continue(contexts, self.generation.decoder, form.new_tokens, seed, stop_at_eos=False)
         return np.concatenate([ids[:1], *windows])[: len(ids)].astype(np.int32)
 

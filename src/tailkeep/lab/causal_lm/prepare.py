@@ -77,7 +77,9 @@ def _load_tokenizer(arm: CausalLMArm, corpus: TextDataset, folder: Path | None) 
         )
     if tokenizer.eos_token_id is None and config.append_eos and not config.chat_template:
         raise ConfigError("tokenizer.append_eos: this tokenizer has no end-of-text token. Set it to false.")
-    return DocumentTokenizer(tokenizer, config.append_eos, config.start_token, config.chat_template)
+    return DocumentTokenizer(
+        tokenizer, config.append_eos, config.start_token, config.chat_template, config.start_before
+    )
 
 
 def _initial_network(arm: CausalLMArm, tokenizer: DocumentTokenizer, folder: Path | None) -> Callable[[int], Any]:
@@ -102,7 +104,8 @@ def check_fits(arm: CausalLMArm, prepared: PreparedData) -> None:
     positions = prepared.positions
     form = arm.generation.form
     generated = form.new_tokens + (form.context if isinstance(form, WindowPrompts) else form.prompt_tokens)
-    measured = arm.evaluation.prompt_tokens + arm.evaluation.new_tokens
+    generated += prepared.tokenizer.begins_blocks
+    measured = arm.evaluation.prompt_tokens + arm.evaluation.new_tokens + prepared.tokenizer.begins_blocks
     needs = {"training.block": arm.training.block + 1, "generation.form": generated, "evaluation": measured}
     needs["a question of the KR-test"] = prepared.max_question_length
     for key, needed in needs.items():

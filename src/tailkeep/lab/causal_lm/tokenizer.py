@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,13 +27,15 @@ class DocumentTokenizer:
     """A tokenizer, the token with which a document begins, and whether it ends with the end-of-text token.
 
     `start_token` is that token, or `none`, or `auto`: the one that the tokenizer itself puts before a text, if any.
-    With `chat_template` records are written as the tokenizer's template does.
+    With `start_before` "block" it stands before each block of a joined text instead. With `chat_template` records are
+    written as the tokenizer's template does.
     """
 
     hf_tokenizer: Any
     append_eos: bool
     start_token: str = "auto"
     chat_template: bool = False
+    start_before: Literal["document", "block"] = "document"
 
     @cached_property
     def start(self) -> int | None:
@@ -88,13 +90,26 @@ class DocumentTokenizer:
         return read_token_texts(self.hf_tokenizer)
 
     def encode(self, text: str) -> Ids:
-        """A document's ids: start token (if there is one), text, stop token (if documents end with one)."""
-        ids = self.encode_without_eos(text)
+        """A document's ids: start token (if documents have one), text, stop token (if they end with one)."""
+        start = None if self.start_before == "block" else self.start
+        ids = encode_without_eos(self.hf_tokenizer, text, start=start)
         return ids if self.stop is None else np.append(ids, np.int32(self.stop))
 
     def encode_without_eos(self, text: str) -> Ids:
         """As `encode`, without the stop token: a text that is to be continued."""
         return encode_without_eos(self.hf_tokenizer, text, start=self.start)
+
+    @property
+    def begins_blocks(self) -> bool:
+        """Whether each block of a joined text begins with the start token."""
+        return self.start_before == "block" and self.start is not None
+
+    def begin_block(self, ids: Ids) -> Ids:
+        """`ids`, a part of a joined text, with the start token if blocks have one."""
+        if not self.begins_blocks:
+            return ids
+        assert self.start is not None
+        return np.append(np.int32(self.start), ids)
 
     def encode_record(self, record: TextRecord) -> tuple[Ids, int]:
         """The ids of a record, and how many of them belong to its prompt.

@@ -286,10 +286,13 @@ def training_rows(data: TokenData, *, block: int, joined: bool) -> list[Ids]:
     """The rows to train on: up to `block` predictions each, so up to `block` + 1 tokens.
 
     Neighbouring rows share one token, so every token but a text's first is predicted exactly once. Rows never cross
-    from one document into the next, unless the documents are `joined` into one text, as ForTIFAI's windows do.
+    from one document into the next, unless the documents are `joined` into one text, as ForTIFAI's windows do. With a
+    start token before each block, rows share no token and the text's first is predicted too.
 
     A generated text may be shorter than a block, since models collapse; the user's text must pass `check_length`.
     """
+    if joined and data.tokenizer.begins_blocks:
+        return [data.tokenizer.begin_block(data.ids[i : i + block]) for i in range(0, data.units, block)]
     texts = [data.ids] if joined else data.documents
     return [text[i : i + block + 1] for text in texts for i in range(0, len(text) - 1, block)]
 
