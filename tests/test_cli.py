@@ -411,7 +411,7 @@ def test_a_full_disk_is_one_clear_error(tmp_path, capfd):
 def test_help_loads_no_torch(arguments):
     code = (
         "import atexit\n"
-        "def loaded(): print([m for m in ('torch', 'transformers', 'sklearn', 'matplotlib') if m in sys.modules])\n"
+        "def loaded(): print([m for m in ('torch', 'transformers', 'sklearn') if m in sys.modules])\n"
         "atexit.register(loaded)"
     )
     ended = real(*arguments, code=code)

@@ -81,15 +81,11 @@ def test_the_page_and_the_terminal_show_both_sides_and_obey_no_text(tailkeep, tm
     page = (tmp_path / "out" / "report.html").read_text()
     assert "<script" not in page
     assert "\x1b" not in page
-    for title in (
-        "What it means",
-        "Side by side",
-        "Tests",
-        "Words and pairs",
-        "How much to mix in",
-        "Documents to read",
-    ):
-        assert f"<h2>{title}" in page
+    assert "statistics differ significantly from the reference.</h1>" in page
+    for title in ("h3>What it means", "h2>Side by side", "h2>Documents to read"):
+        assert f"<{title}" in page
+    for title in ("The ", "Words and pairs", "How much to mix in"):
+        assert f"<summary>{title}" in page
     code, out, _ = tailkeep("show", tmp_path / "out")
     assert code == 0
     assert "\x1b" not in out

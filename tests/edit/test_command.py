@@ -174,7 +174,7 @@ def test_a_report_shows_documents_before_and_after(tailkeep, arguments, corpus, 
     originals = {
         json.loads(line)["id"]: json.loads(line)["text"] for line in (corpus / "a.jsonl").read_text().splitlines()
     }
-    shown = re.findall(r"<h3>(a\d+)</h3>\s*<div class=\"sides\">\s*<p>(.*?)</p>\s*<p>(.*?)</p>", page, re.DOTALL)
+    shown = re.findall(r"<h3>(a\d+)</h3>\s*<div class=\"docs sides\">\s*<p>(.*?)</p>\s*<p>(.*?)</p>", page, re.DOTALL)
     assert shown
     for name, before, after in shown:
         old, new = (html.unescape(re.sub(r"<[^>]*>", "", side)) for side in (before, after))

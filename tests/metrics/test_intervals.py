@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special, stats
 
-from tailkeep.metrics import binomial_interval, mean_interval, share_interval, slope
+from tailkeep.metrics import binomial_interval, mean_interval, positive_interval, share_interval, slope
 
 numbers = st.floats(-1e6, 1e6)
 
@@ -131,3 +131,24 @@ def test_equal_shares_have_no_width_and_one_has_no_bounds():
     assert np.isnan(share_interval([0.4])[1:]).all()
     with pytest.raises(ValueError, match=r"shares must be between 0 and 1, got 0\.2 to 1\.5"):
         share_interval([0.2, 1.5])
+
+
+@given(st.lists(st.floats(1e-3, 1e3), min_size=2, max_size=8))
+def test_the_interval_of_positive_values_stays_above_zero(values):
+    mean, low, high = positive_interval(values)
+    assert 0 <= low <= mean <= high
+    assert mean == pytest.approx(np.mean(values))
+
+
+def test_the_interval_of_positive_values_is_symmetric_on_the_log_scale():
+    values = np.array([1.0, 2.0, 6.0])
+    mean, low, high = positive_interval(values)
+    half = stats.t.ppf(0.975, 2) * values.std(ddof=1) / np.sqrt(3) / mean
+    np.testing.assert_allclose([np.log(mean / low), np.log(high / mean)], half)
+
+
+def test_equal_positive_values_have_no_width_and_others_are_refused():
+    assert positive_interval([2.0, 2.0]) == (2, 2, 2)
+    assert np.isnan(positive_interval([0.4])[1:]).all()
+    with pytest.raises(ValueError, match=r"values must be > 0, got 0\.0"):
+        positive_interval([0.0, 1.5])

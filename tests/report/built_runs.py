@@ -92,10 +92,16 @@ def _language_cell(cell: GenerationDir, lost: float, noise: random.Random) -> No
             f"{view}.common_fact_coverage": near(0.95 * (1 - 0.2 * lost)),
             f"{view}.rare_phrasing_coverage": near(0.66 * (1 - 0.9 * lost)),
         }
-    edges = [n / 20 for n in range(21)]
-    real = [round(900 * math.exp(-n / 4) + 60 + 700 * math.exp((n - 19) / (2 + lost))) for n in range(20)]
-    common = [round(500 * math.exp(-n / 4) + 60 + (700 + 1800 * lost) * math.exp((n - 19) / 2)) for n in range(20)]
-    tables = {"confidence": {"edges": edges, "real": real, "common": common}}
+    edges = [-7 + n / 2 for n in range(43)]
+    real = [round(900 * math.exp(-(((n - 16) / 9) ** 2))) for n in range(42)]
+    common = [round(900 * math.exp(-(((n - 16 - 20 * lost) / 9) ** 2))) for n in range(42)]
+    people = [40 / (1 + n) for n in range(12)]
+    counts = [round(count) if n < 12 - 14 * lost else 0 for n, count in enumerate(people)]
+    tables = {
+        "confidence": {"logit_edges": edges, "real": real, "common": common},
+        "tail": {"kind": "people", "real": people, "counts": counts},
+    }
+    metrics |= {"common.people_named": float(sum(map(bool, counts))), "common.people_total": 12.0}
     for view in ("common", "own"):
         if any(name.startswith(view) for name in metrics):
             write_texts(cell, view, _texts(cell.generation, lost))
@@ -170,6 +176,12 @@ def _mixture_cell(cell: GenerationDir, alive: int, seed: int) -> None:
             "y": [y + noise.gauss(0, 0.1) for _, y in points],
         },
         "centres": {"x": [float(x) for x, _ in centres], "y": [float(y) for _, y in centres]},
+        "tail": {
+            "kind": "modes",
+            "real": [25.0] * 16,
+            "counts": [sum(point == centre for point in points) for centre in centres],
+            "least": [5.0] * 16,
+        },
     }
     metrics = {
         "train_units": 400.0,
@@ -201,7 +213,8 @@ def hostile_run(path: Path) -> Path:
             write_texts(cell, "common", [(name, name), (long, long), ("", "")])
             write_texts(cell, "\x1b<b>view", [(name, name)])
             broken = {
-                "confidence": {"edges": [0, 1], "real": ["<b>"], "common": None},
+                "confidence": {"logit_edges": [0, 1], "real": ["<b>"], "common": None},
+                "tail": {"kind": "people", "real": [1], "counts": [name]},
                 "density": 3,
                 "points": {"x": []},
             }

@@ -1,4 +1,4 @@
-from tailkeep.report.metric_catalog import bounds_of, companion_of, describe, further_names, headline_names
+from tailkeep.report.metric_catalog import companion_of, describe, further_names, headline_names, main_metrics
 
 NAMES = {
     "held_out_nll", "downstream.piqa", "downstream.piqa.low", "downstream.piqa.high", "downstream.piqa.chance",
@@ -10,7 +10,6 @@ NAMES = {
 def test_a_downstream_test_is_a_headline_with_its_interval_and_chance():
     assert headline_names(NAMES) == ("held_out_nll", "downstream.piqa")
     assert describe("downstream.piqa").title == "piqa"
-    assert bounds_of("downstream.piqa") == ("downstream.piqa.low", "downstream.piqa.high")
     assert companion_of("downstream.piqa") == ("downstream.piqa.chance", "the chance level")
 
 
@@ -33,3 +32,10 @@ def test_the_selection_is_drawn_beside_all_candidates():
     assert companion_of("selected_true_share") == ("candidate_true_share", "all candidates")
     assert headline_names(names) == ("selected_true_share",)
     assert further_names(names) == ("candidates", "selected_share", "effective_sample_size")
+
+
+def test_a_verdict_is_about_the_learners_main_metrics_or_else_the_first_headlines():
+    assert main_metrics("causal_lm", {"held_out_nll", "kr_accuracy", "distinct_4"}) == ("kr_accuracy", "held_out_nll")
+    assert main_metrics("vae", {"latent_std", "recall", "frechet"}) == ("recall", "frechet")
+    assert main_metrics("user", {"recall", "zeta"}) == ("recall",)
+    assert main_metrics("user", {"zeta", "alpha", "eta"}) == ("alpha", "eta")

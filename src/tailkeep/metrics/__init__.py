@@ -56,6 +56,7 @@ from tailkeep.metrics.intervals import (
     mcnemar,
     mean_interval,
     median_time,
+    positive_interval,
     share_interval,
     slope,
 )
@@ -195,6 +196,7 @@ __all__ = [
     "ngram_counts",
     "ngram_kl",
     "perplexity",
+    "positive_interval",
     "posterior_fitness",
     "precision_recall",
     "project_counts",

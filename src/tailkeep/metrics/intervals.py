@@ -67,6 +67,25 @@ def share_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
     return Interval(mean, *(float(special.expit(centre + side * half)) for side in (-1, 1)))
 
 
+def positive_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
+    """The mean of positive `values` (n,) with an interval above 0: Student's t on the logarithmic scale.
+
+    By the delta method the half-width there is t_{n-1} s / (sqrt(n) m) for the mean m. Equal values have no width. One
+    value has NaN bounds; a NaN or infinite value makes all three NaN.
+
+    Raises:
+        ValueError: `values` is empty or holds a number that is not positive, or `level` is not between 0 and 1.
+    """
+    sample = np.asarray(values, dtype=np.float64).ravel()
+    mean, low, high = mean_interval(sample, level=level)
+    if (sample <= 0).any():
+        raise ValueError(f"values must be > 0, got {sample.min()}.")
+    if not math.isfinite(low) or low == high:
+        return Interval(mean, low, high)
+    factor = math.exp((high - mean) / mean)
+    return Interval(mean, mean / factor, mean * factor)
+
+
 def binomial_interval(successes: float, trials: int, *, level: float = 0.95) -> Interval:
     """The share `successes / trials` with Wilson's score interval (Wilson 1927).
 

@@ -1,7 +1,8 @@
 """Reports: one self-contained HTML page, figures and tables from any run directory, and a summary for the terminal."""
 
 from tailkeep.report.audit import show_audit, write_audit
-from tailkeep.report.edit import show_edits, write_edits
+from tailkeep.report.edit import show_edits
+from tailkeep.report.edit_page import write_edits
 from tailkeep.report.forecast import show_forecast
 from tailkeep.report.lab.page import write
 from tailkeep.report.lab.stats import ArmSummary, FailureSummary, GroupSummary, MetricSummary, Summary, summarise

@@ -1,6 +1,6 @@
 """The report of an audit: findings, figures and tables, on a page and on a terminal.
 
-Rule: every text from a corpus or a name passes the filters of `lab/page`, or is a `Text` of visible characters.
+Rule: every text from a corpus or a name passes the filters of `page_kit`, or is a `Text` of visible characters.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,9 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 from tailkeep.report import formatting
-from tailkeep.report.audit_charts import LABELS, audit_figures
+from tailkeep.report.audit_charts import LABELS, ROLES, audit_figures, plot_tests, standardised
 from tailkeep.report.audit_run import AuditRun, Row, read_audit_run
-from tailkeep.report.lab.page import new_environment, read_template, style_sheet
+from tailkeep.report.key_numbers import KeyNumber
+from tailkeep.report.page_kit import render_template
+from tailkeep.report.roles import BASELINE, OTHER, REAL_DATA
 from tailkeep.runs import Storage
 
 _MAX_KEYWORDS = 20
@@ -61,25 +63,62 @@ def write_audit(path: Path | str, *, storage: Storage | None = None) -> Path:
 
 def audit_page(run: AuditRun) -> str:
     """The HTML of the report."""
-    html: str = (
-        new_environment()
-        .from_string(read_template("audit.html"))
-        .render(
-            style=style_sheet(),
-            run=run,
-            record=run.record,
-            summary=run.summary,
-            labels=[LABELS[side] for side in run.sides],
-            figures=audit_figures(run) if run.summary else [],
-            table=list(_side_by_side(run)),
-            tests=[_test(row) for row in run.rows("tests")],
-            keywords=[_keywords(run, kind) for kind in ("over", "under")] if run.rows("keywords") else [],
-            duplicates=run.rows("duplicates")[:_MAX_DUPLICATES],
-            examples=list(_examples(run)),
-            number=formatting.number,
-        )
+    return render_template(
+        "audit.html",
+        run=run,
+        record=run.record,
+        summary=run.summary,
+        verdict=audit_verdict(run),
+        numbers=list(_numbers(run)) if run.summary else [],
+        keys=[(ROLES[side], LABELS[side], words) for side, words in _KEYS.items() if side in run.sides],
+        labels=[LABELS[side] for side in run.sides],
+        forest=plot_tests(run),
+        figures=audit_figures(run) if run.summary else [],
+        table=list(_side_by_side(run)),
+        tests=[_test(row) for row in run.rows("tests")],
+        keywords=[_keywords(run, kind) for kind in ("over", "under")] if run.rows("keywords") else [],
+        duplicates=run.rows("duplicates")[:_MAX_DUPLICATES],
+        examples=list(_examples(run)),
+        number=formatting.number,
     )
-    return html
+
+
+_KEYS = {"input": "the audited corpus", "reference": "the text that you trust"}
+
+
+def audit_verdict(run: AuditRun) -> str:
+    """How many statistics differ significantly, in one sentence."""
+    if not run.summary:
+        return run.name
+    tests = run.rows("tests")
+    flagged = sum(row["flagged"] == "1" for row in tests)
+    if not tests:
+        reason = "without a reference" if len(run.sides) == 1 else "on too little text"
+        return f"{run.summary['input']['documents']:,} documents described; {reason} nothing is tested."
+    if not flagged:
+        return f"No significant difference from the reference: 0 of {len(tests)} statistics."
+    return f"{flagged} of {len(tests)} statistics differ significantly from the reference."
+
+
+def _numbers(run: AuditRun) -> Iterator[KeyNumber]:
+    tests = run.rows("tests")
+    side = run.summary["input"]
+    if tests:
+        flagged = [row for row in tests if row["flagged"] == "1"]
+        yield KeyNumber(
+            BASELINE, f"{len(flagged)} of {len(tests)}", "", "statistics differ significantly from the reference",
+            "95 %, after Holm’s correction for all tests",
+        )  # fmt: skip
+        row = max(tests, key=lambda one: abs(standardised(one)) if one["null_low"] != one["null_high"] else 0.0)
+        values = " against ".join(formatting.number(float(row[key])) for key in ("input", "reference") if row[key])
+        certain = "significant" if row["flagged"] == "1" else "not significant"
+        words = f"{row['name']}, this corpus − reference" + (f" ({values})" if values else "")
+        difference = formatting.number(float(row["difference"]), signed=True)
+        p = formatting.p_value(float(row["adjusted_p"]))
+        yield KeyNumber(REAL_DATA, difference, "", f"Largest difference: {words}", f"corrected p {p}: {certain}")
+    duplicates = side.get("exact_duplicates_share") or 0.0
+    words = f"of the {side['documents']:,} documents repeat an earlier one exactly"
+    yield KeyNumber(OTHER, f"{duplicates:.1%}".replace("%", " %"), "", words, f"{side['words']:,} words")
 
 
 def show_audit(path: Path | str, console: Console) -> None:

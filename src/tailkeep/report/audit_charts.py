@@ -1,31 +1,74 @@
-"""The figures of an audit: the audited corpus and its reference in one plot.
+"""The figures of an audit: the forest of its tests, and the audited corpus and its reference in one plot.
 
-Rule: the audited corpus has the first line style and the reference the second in every figure. Figures show shares, not
-counts, so that corpora of different sizes can be compared.
+Rule: the audited corpus is the baseline and the reference real data in every figure. Figures show shares, not counts,
+so that corpora of different sizes can be compared.
 """
 
+import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
 
-from tailkeep.report.audit_run import AuditRun
-from tailkeep.report.svg import HAIR, Drawing, LineStyle, Rendered, canvas, label_axes, nth_line_style, render
+from scipy import stats
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from tailkeep.report import formatting
+from tailkeep.report.audit_run import AuditRun, Row
+from tailkeep.report.charts import (
+    Axis,
+    ForestBlock,
+    ForestRow,
+    Histogram,
+    Series,
+    forest_rows,
+    histogram_chart,
+    line_chart,
+)
+from tailkeep.report.roles import BASELINE, REAL_DATA
+from tailkeep.report.svg import Figure
 
 LABELS = {"input": "this corpus", "reference": "the reference"}
-# Below this ratio of its limits an axis needs more ticks than the powers of ten.
-_NARROW = 100
-_LINE_STYLES = {"input": nth_line_style(0), "reference": nth_line_style(1)}
+ROLES = {"input": BASELINE, "reference": REAL_DATA}
+_MAX_ROWS = 40
+_MAX_CURVE = 200
 
 
-def audit_figures(run: AuditRun) -> list[Rendered]:
+def standardised(row: Row) -> float:
+    """A statistic's difference in standard deviations of its permutations; NaN where these do not vary."""
+    low, high = float(row["null_low"]), float(row["null_high"])
+    deviation = (high - low) / (2 * stats.norm.ppf(0.975))
+    return (float(row["difference"]) - (low + high) / 2) / deviation if deviation > 0 else math.nan
+
+
+def plot_tests(run: AuditRun) -> Figure | None:
+    """The forest: one row per statistic, its standardised difference from the reference with a corrected CI."""
+    rows = [row for row in run.rows("tests") if math.isfinite(standardised(row))]
+    if not rows:
+        return None
+    half = float(stats.norm.ppf(1 - 0.025 / len(rows)))
+    rows = sorted(rows, key=lambda row: -abs(standardised(row)))[:_MAX_ROWS]
+    flagged = [row["name"] for row in rows if row["flagged"] == "1"]
+
+    def forest_row(row: Row) -> ForestRow:
+        z = standardised(row)
+        number = f"{z:+.1f}".replace("-", "\N{MINUS SIGN}")
+        p = formatting.p_value(float(row["adjusted_p"]))
+        return ForestRow(row["name"], BASELINE, z, z - half, z + half, row["flagged"] == "1", number, f"p {p}")
+
+    note = (
+        "Each difference in standard deviations of its permutations, the largest first. Bar: 95 % CI, corrected for "
+        f"{len(rows)} tests; filled: significant by permutations of whole documents after Holm’s correction."
+    )
+    return forest_rows(
+        "tests", "Difference from the reference", [ForestBlock("", "", [forest_row(row) for row in rows])], note=note,
+        finding=f"{len(flagged)} of {len(rows)} statistics differ significantly: {', '.join(flagged) or 'none'}.",
+        longest=24, directed=False, heading="difference, corrected p",
+    )  # fmt: skip
+
+
+def audit_figures(run: AuditRun) -> list[Figure]:
     """The figures of all tables that the run has."""
-    return [render(drawing) for drawing in _drawings(run)]
+    return list(_figures(run))
 
 
-def _drawings(run: AuditRun) -> Iterator[Drawing]:
+def _figures(run: AuditRun) -> Iterator[Figure]:
     if run.rows("probabilities"):
         yield _histogram(
             run, "probabilities", ("from_p", "to_p", "tokens"), "Probability of tokens",
@@ -39,10 +82,7 @@ def _drawings(run: AuditRun) -> Iterator[Drawing]:
             "Its exponential is the document's perplexity. Synthetic text lies in a narrow range at the left.",
         )  # fmt: skip
     if run.rows("coverage"):
-        yield Drawing(
-            "coverage", "Words of the reference that occur", _COVERAGE, "Coverage by frequency band.",
-            lambda: _coverage(run),
-        )  # fmt: skip
+        yield _coverage(run)
     yield _lines(
         run, "buckets", ("share_of_buckets", "share_of_ngrams"), "Pairs of words, fullest buckets first",
         "share of 10,000 buckets", "% of pairs",
@@ -71,12 +111,6 @@ def _drawings(run: AuditRun) -> Iterator[Drawing]:
         )  # fmt: skip
 
 
-_COVERAGE = (
-    "Words by the number of documents of one part of the reference that contain them, and the share of them that "
-    "occurs in an equal amount of text: of this corpus, and of the rest of the reference."
-)
-
-
 def _histogram(
     run: AuditRun,
     table: str,
@@ -87,26 +121,19 @@ def _histogram(
     caption: str,
     *,
     log: bool = False,
-) -> Drawing:
-    def build() -> "Figure":
-        figure, (panel,) = canvas(title)
-        for side in run.sides:
-            low, high, counts = run.columns(table, *names, side=side)
-            total = sum(counts)
-            if not total:
-                continue
-            edges = [*low, high[-1]]
+) -> Figure:
+    histograms = []
+    for side in run.sides:
+        low, high, counts = run.columns(table, *names, side=side)
+        total = sum(counts)
+        if total:
             # A logarithmic axis cannot show a length of 0.
-            edges = [edge + 1 for edge in edges] if log else edges
-            panel.stairs([100 * count / total for count in counts], edges, **_style(side))
-        if log:
-            _log_axis(panel, "x")
-        else:
-            # With more ticks, long numbers such as -0.0075 would touch.
-            panel.locator_params(axis="x", nbins=5)
-        return _with_axes(figure, panel, run, x, y)
-
-    return Drawing(table, title, caption, f"{title}: histogram of {_named(run)}.", build)
+            edges = [edge + 1 if log else edge for edge in (*low, high[-1])]
+            histograms.append(Histogram(LABELS[side], ROLES[side], edges, [100 * count / total for count in counts]))
+    finding = f"{title}: histogram of {_named(run)}."
+    if not histograms:
+        return Figure(table, title, "Nothing to show: no document has it.", finding, 1, "")
+    return histogram_chart(table, title, histograms, unit=y, x_label=x, note=caption, finding=finding, x_log=log)
 
 
 def _lines(
@@ -120,75 +147,51 @@ def _lines(
     *,
     values: dict[str, str] | None = None,
     log: bool = False,
-) -> Drawing:
-    def build() -> "Figure":
-        figure, (panel,) = canvas(title)
-        for side in run.sides:
-            across, up = run.columns(table, *names, side=side, **(values or {}))
-            panel.plot(across, [100 * value for value in up], **_style(side))
-        if log:
-            _log_axis(panel, "x")
-        return _with_axes(figure, panel, run, x, y)
-
-    return Drawing(table, title, caption, f"{title}: curve of {_named(run)}.", build)
-
-
-def _ranks(run: AuditRun) -> Drawing:
-    def build() -> "Figure":
-        figure, (panel,) = canvas("Zipf's law")
-        for side in run.sides:
-            rank, count = run.columns("ranks", "rank", "count", side=side)
-            words = run.summary[side]["words"] or 1
-            panel.plot(rank, [1e6 * value / words for value in count], **_style(side))
-        _log_axis(panel, "x")
-        _log_axis(panel, "y")
-        return _with_axes(figure, panel, run, "rank", "occurrences per million words")
-
-    caption = "A steeper end is a thinner tail."
-    return Drawing("ranks", "Zipf's law", caption, f"Frequency by rank of {_named(run)}.", build)
+) -> Figure:
+    series = []
+    for side in run.sides:
+        across, up = run.columns(table, *names, side=side, **(values or {}))
+        points = [(a, 100 * b) for a, b in zip(across, up, strict=True) if a > 0 or not log]
+        series.append(_series(side, points))
+    axis = Axis(y, floor=0, ceiling=100)
+    finding = f"{title}: curve of {_named(run)}."
+    return line_chart(
+        table, title, series, axis, note=caption, finding=finding, height=280, x_label=x, x_log=log, plain=True
+    )
 
 
-def _coverage(run: AuditRun) -> "Figure":
-    figure, (panel,) = canvas("Words of the reference that occur")
+def _series(side: str, points: list[tuple[float, float]]) -> Series:
+    points = points[:: max(1, len(points) // _MAX_CURVE)]
+    nothing = [math.nan] * len(points)
+    return Series(LABELS[side], ROLES[side], [a for a, _ in points], [b for _, b in points], nothing, nothing, "")
+
+
+def _ranks(run: AuditRun) -> Figure:
+    series = []
+    for side in run.sides:
+        rank, count = run.columns("ranks", "rank", "count", side=side)
+        words = run.summary[side]["words"] or 1
+        series.append(_series(side, [(a, 1e6 * b / words) for a, b in zip(rank, count, strict=True) if b > 0]))
+    axis = Axis("occurrences per million words", log=True)
+    return line_chart(
+        "ranks", "Zipf’s law", series, axis, note="A steeper end is a thinner tail.",
+        finding=f"Frequency by rank of {_named(run)}.", height=280, x_label="rank", x_log=True, plain=True,
+    )  # fmt: skip
+
+
+def _coverage(run: AuditRun) -> Figure:
     first, covered, rest = run.columns("coverage", "first", "covered", "reference_covered")
-    panel.plot(first, [100 * share for share in covered], marker="o", markersize=4, **_style("input"))
-    panel.plot(first, [100 * share for share in rest], marker="s", markersize=4, **_style("reference"))
-    _log_axis(panel, "x")
-    panel.set_ylim(0, 103)
-    return _with_axes(figure, panel, run, "documents of the reference", "% of words")
-
-
-def _style(side: str) -> dict[str, Any]:
-    style: LineStyle = _LINE_STYLES[side]
-    return {"color": style.colour, "linestyle": style.dash, "linewidth": 1.5}
-
-
-def _log_axis(panel: "Axes", which: str) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    (panel.set_xscale if which == "x" else panel.set_yscale)("log")
-    axis = panel.xaxis if which == "x" else panel.yaxis
-    low, high = panel.get_xlim() if which == "x" else panel.get_ylim()
-    if high < _NARROW * low:
-        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
-    axis.set_minor_formatter(NullFormatter())
-
-
-def _with_axes(figure: "Figure", panel: "Axes", run: AuditRun, x: str, y: str) -> "Figure":
-    panel.grid(axis="y", color=HAIR, linewidth=0.5)
-    label_axes(panel, x=x, y=y)
-    if panel.get_yscale() == "linear":
-        panel.set_ylim(bottom=0)
-    lines = [(LABELS[side], _LINE_STYLES[side].colour, 1.0) for side in run.sides]
-    if len(lines) > 1:
-        # Above the axes, outside of all curves.
-        for index, (text, colour, _) in enumerate(lines):
-            panel.text(
-                0.0 if index == 0 else 0.34, 1.03, ("— " if index == 0 else "-- ") + text, color=colour, fontsize=8.0,
-                transform=panel.transAxes,
-            )  # fmt: skip
-    return figure
+    sides = (("input", covered), ("reference", rest))
+    series = [_series(side, [(a, 100 * b) for a, b in zip(first, column, strict=True)]) for side, column in sides]
+    note = (
+        "Words by the number of documents of one part of the reference that contain them, and the share of them that "
+        "occurs in an equal amount of text: of this corpus, and of the rest of the reference."
+    )
+    return line_chart(
+        "coverage", "Words of the reference that occur", series, Axis("% of words", floor=0, ceiling=100), note=note,
+        finding=f"Coverage by frequency band: {covered[0]:.0%} of the rarest words, {rest[0]:.0%} in the reference.",
+        height=280, x_label="documents of the reference", x_log=True,
+    )  # fmt: skip
 
 
 def _named(run: AuditRun) -> str:

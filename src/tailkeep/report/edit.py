@@ -1,7 +1,6 @@
-"""The report of an edit: the counts of its finished shards and some edits in context, on a page and on a terminal.
+"""The run directory of an edit, read and shown on a terminal: the counts of its finished shards, and edits in context.
 
-Rule: it reads files only. Every text from a corpus or a name passes the filters of `lab/page`, or is a `Text` of
-visible characters on a terminal.
+Rule: it reads files only; every text from a corpus or a name is a `Text` of visible characters.
 """
 
 import json
@@ -22,16 +21,10 @@ from tailkeep.data.corpus import Layout, Record, find_shards, read_shard
 from tailkeep.errors import InputError
 from tailkeep.report import formatting
 from tailkeep.report.formatting import terminal_text
-from tailkeep.report.lab.page import new_environment, read_template, style_sheet
-from tailkeep.runs import RunDirectory, RunRecord, Storage
+from tailkeep.runs import RunDirectory, RunRecord
 
-_CONTEXT = 40
+CONTEXT = 40
 _BAR = 16
-_MAX_EDITS = 40
-_MAX_REJECTS = 20
-_MAX_SHARDS = 200
-_MAX_TEXT = 400
-_HEIGHT = 180
 
 
 @dataclass(frozen=True)
@@ -247,83 +240,10 @@ def _band_table(run: EditRun) -> Table:
 
 def _edit_lines(text: EditedText) -> Iterator[Text]:
     for edit, before, after in zip(text.edits, text.unchanged, text.unchanged[1:], strict=False):
-        line = terminal_text(f"{text.document}  ", "dim").append_text(terminal_text(before[-_CONTEXT:])).append("[")
+        line = terminal_text(f"{text.document}  ", "dim").append_text(terminal_text(before[-CONTEXT:])).append("[")
         # Brackets, since a log or a pipe has no colours.
         line.append_text(terminal_text(edit.old, "red strike")).append("→")
         line.append_text(terminal_text(edit.new or "(deleted)", "green")).append("]")
-        line.append_text(terminal_text(after[:_CONTEXT]))
+        line.append_text(terminal_text(after[:CONTEXT]))
         new_p = "" if edit.new_p is None else f" → {edit.new_p:.3g}"
         yield line.append(f"  p {edit.old_p:.4g}{new_p}", "cyan")
-
-
-def write_edits(path: Path | str, *, storage: Storage | None = None) -> Path:
-    """Write (or rewrite) the report of the edit at `path`, finished or not, and return the page's path.
-
-    Raises:
-        InputError: there is no run at `path`, or one of its files cannot be read.
-        StorageError: the file system refused a write.
-    """
-    run = read_edit_run(path, edits=_MAX_EDITS, rejects=_MAX_REJECTS)
-    (storage or Storage()).write_text(run.path / "report.html", edit_page(run))
-    return run.path / "report.html"
-
-
-def edit_page(run: EditRun) -> str:
-    """The HTML of the report."""
-    counts = run.counts
-    refused = {name.partition("/")[2]: count for name, count in sorted(counts.items()) if name.startswith("refused/")}
-    html: str = (
-        new_environment()
-        .from_string(read_template("edits.html"))
-        .render(
-            style=style_sheet(),
-            run=run,
-            record=run.record,
-            totals=totals(counts) if counts else "",
-            bars=list(_bars(run)),
-            bands=list(_bands(run)),
-            refused=", ".join(f"{reason} {count:,}" for reason, count in refused.items()),
-            texts=[
-                {"document": text.document, "edits": text.edits, "parts": _parts(text)}
-                for text in run.texts
-                if any(text.unchanged)
-            ],
-            shards=list(_shards(run)),
-            more=max(0, len(run.shards) - _MAX_SHARDS),
-        )
-    )
-    return html
-
-
-def _bars(run: EditRun) -> Iterator[dict[str, Any]]:
-    counts = run.counts
-    most = max([1, *(counts[f"{kind}/{band}"] for band in run.bands for kind in ("tokens", "after"))])
-    for band in run.bands:
-        before, after = (round(_HEIGHT * counts[f"{kind}/{band}"] / most, 1) for kind in ("tokens", "after"))
-        yield {"band": band, "before": before, "after": after}
-
-
-def _bands(run: EditRun) -> Iterator[list[str]]:
-    counts = run.counts
-    for band in run.bands:
-        tokens, flagged, after = (counts[f"{kind}/{band}"] for kind in ("tokens", "flagged", "after"))
-        changed = counts[f"changed/{band}"] + counts[f"deleted/{band}"]
-        shares = share(tokens, counts["tokens"]), share(flagged, tokens), share(changed, tokens)
-        yield [band, f"{tokens:,}", *shares, f"{after:,}"]
-
-
-def _parts(text: EditedText) -> list[tuple[str, ShownEdit | None]]:
-    """Each unchanged text, shortened, with the edit that follows it."""
-    return [(_shortened(same), edit) for same, edit in zip(text.unchanged, (*text.edits, None), strict=True)]
-
-
-def _shortened(text: str) -> str:
-    half = _MAX_TEXT // 2
-    return text if len(text) <= _MAX_TEXT else f"{text[:half]} … {text[-half:]}"
-
-
-def _shards(run: EditRun) -> Iterator[list[str]]:
-    for name, counts in list(run.shards.items())[:_MAX_SHARDS]:
-        changed = counts["changed"] + counts["deleted"]
-        numbers = (f"{counts[kind]:,}" for kind in ("documents", "edited", "rejected", "tokens"))
-        yield [name, *numbers, share(counts["flagged"], counts["tokens"]), share(changed, counts["tokens"])]

@@ -53,18 +53,33 @@ def interval(value: Interval, *, signed: bool = False) -> str:
     return f"{low} to {high}"
 
 
+def p_value(value: float) -> str:
+    """A p-value with two digits, or `< 0.001`."""
+    return "< 0.001" if value < 0.001 else number(value, digits=2)
+
+
 def has_mean(value: Interval) -> bool:
     """Whether there is a mean to show."""
     return not math.isnan(value.mean)
 
 
+def short(value: float) -> str:
+    """`value` beside a line in a figure: 0.67, 1.40, 14.3, 0.012."""
+    return number(value, digits=2 if abs(value) < 1 else 3)
+
+
 def _places(value: Interval) -> int | None:
-    """Decimals for one digit of the half-width, two if it starts with 1 or 2; None where the bounds do not fix them."""
+    """Decimals for one digit of the half-width, two if it starts with 1 or 2; None where the bounds do not fix them.
+
+    At least two below 10, and one below 100.
+    """
     half = (value.high - value.low) / 2
-    if not half >= 1e-6 or max(abs(value.low), abs(value.high)) >= 1e7:
+    largest = max(abs(value.low), abs(value.high))
+    if not half >= 1e-6 or largest >= 1e7:
         return None
     exponent = math.floor(math.log10(half))
-    return max(0, (1 if half / 10**exponent < 3 else 0) - exponent)
+    least = 2 if largest < 10 else 1 if largest < 100 else 0
+    return max(least, (1 if half / 10**exponent < 3 else 0) - exponent)
 
 
 def _fixed(value: float, places: int, signed: bool) -> str:

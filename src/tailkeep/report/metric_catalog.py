@@ -59,7 +59,7 @@ METRICS: Mapping[str, Metric] = {
     "vendi": Metric("Vendi score", "Effective number of different samples, by 1- to 4-grams of words.", "higher"),
     "kl_sample_real": Metric("KL(samples ‖ real)", "Nats, over unigram histograms.", "lower"),
     "kl_real_sample": Metric(
-        "KL(real ‖ samples)", "Nats, over unigram histograms; large if the tail is lost.", "lower"
+        "KL(real ‖ samples)", "Nats, over unigram histograms; large if the tail is lost.", "lower", True, True
     ),
     **TEXT_METRICS,
     "mean_length": Metric("Length of a sample", "Mean number of tokens."),
@@ -141,7 +141,7 @@ METRICS: Mapping[str, Metric] = {
     "member_kr_mean": Metric("KR-test accuracy, mean member", "Mean over the single members.", "higher"),
     "member_kr_best": Metric("KR-test accuracy, best member", "Maximum over the single members.", "higher"),
     "kept_fraction": Metric("Kept fraction", "Share of the target tokens that the loss keeps."),
-    "std_median": Metric("Standard deviation", "Median over chains of the fitted σ.", None, True),
+    "std_median": Metric("Standard deviation", "Median over chains of the fitted σ.", None, True, True),
     "std_mean": Metric("Mean standard deviation", "Mean over chains of the fitted σ."),
     "std_low": Metric("σ, lowest tenth", "The 10 % quantile over chains of the fitted σ."),
     "std_high": Metric("σ, highest tenth", "The 90 % quantile over chains of the fitted σ."),
@@ -264,9 +264,6 @@ METRICS: Mapping[str, Metric] = {
     ),
 }
 
-BANDS = {"std_median": ("std_low", "std_high")}
-"""Metrics whose band is given by two other metrics instead of the range over seeds."""
-
 THEORY = {
     "test_error": ("test_error_theory", "the published closed form"),
     "variance_mean": ("variance_mean_theory", "the closed form of the expectation"),
@@ -275,11 +272,6 @@ THEORY = {
     "selected_true_share": ("candidate_true_share", "all candidates"),
 }
 """metric -> the metric drawn in the same figure and its label there."""
-
-
-def bounds_of(name: str) -> tuple[str, str] | None:
-    """The two metrics that bound the band of `name`; None where the band is the range over seeds."""
-    return (f"{name}.low", f"{name}.high") if is_test(name) else BANDS.get(name)
 
 
 def companion_of(name: str) -> tuple[str, str] | None:
@@ -338,6 +330,28 @@ def describe(name: str) -> Metric:
     return Metric(f"{metric.title}, arm’s own decoder", metric.note, metric.better, False, metric.log)
 
 
+_MAIN_METRICS: Mapping[str, tuple[str, ...]] = {
+    "causal_lm": ("kr_accuracy", "kr_fraction_0", "held_out_nll"),
+    "flow": ("modes_alive", "coverage", "kl_real_model", "sliced_wasserstein", "frechet"),
+    "gan": ("modes_alive", "coverage", "sliced_wasserstein", "frechet"),
+    "gaussian": ("std_median", "kl_model_real_median"),
+    "mixture": ("modes_alive", "weight_distance"),
+    "regression": ("test_error",),
+    "vae": ("recall", "frechet", "latent_std"),
+}
+
+
+def main_metrics(learner: str, names: set[str]) -> tuple[str, ...]:
+    """At most two metrics of `names` that a verdict is about; the first one is the main picture's.
+
+    Of an unknown learner, or where none of its own was measured, the first headline metrics with a better direction.
+    """
+    headline = headline_names(names)
+    of_learner = [name for name in _MAIN_METRICS.get(learner, ()) if name in names]
+    directed = [name for name in headline if describe(name).better]
+    return tuple((of_learner or directed or list(headline))[:2])
+
+
 def headline_names(names: set[str]) -> tuple[str, ...]:
     """The metrics of `names` in the summary, in the order of `METRICS`; all of them if none is known."""
     headline = [name for name in names if is_known(name) and describe(name).headline]
@@ -347,6 +361,7 @@ def headline_names(names: set[str]) -> tuple[str, ...]:
 def further_names(names: set[str]) -> tuple[str, ...]:
     """The other metrics of `names`, known ones first."""
     companions = (companion[0] for companion in map(companion_of, names) if companion)
-    bounds = (bound for name in names if is_test(name) for bound in bounds_of(name) or ())
-    rest = names.difference(headline_names(names), companions, bounds)
+    bounds = (f"{name}.{bound}" for name in names if is_test(name) for bound in ("low", "high"))
+    totals = (name for name in names if split_view(name)[1].endswith("_total"))
+    rest = names.difference(headline_names(names), companions, bounds, totals)
     return tuple(sorted(rest, key=lambda name: (split_view(name)[0], *_rank(split_view(name)[1]), name)))

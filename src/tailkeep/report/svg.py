@@ -1,216 +1,243 @@
-"""Figures as SVG and PNG: line styles, axes, labels and rendering.
+"""Figures as SVG: scales, ticks, text, lines and markers, coloured by CSS classes only.
 
-Rule: an arm has one line style (colour, dash, marker) in every figure. No pyplot, no global state, no date: the same
-numbers give the same bytes.
+Rule: a figure is one SVG, 480 units wide unless it says so. Light, dark and paper differ in the style sheet alone, and
+the same numbers give the same bytes.
 """
 
-import io
 import math
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import struct
+import zlib
+from base64 import b64encode
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from html import escape
+from importlib import resources
+from itertools import pairwise
 
+import numpy as np
+from numpy.typing import NDArray
+
+from tailkeep.report.roles import Role
+from tailkeep.runs import redact
 from tailkeep.sanitize import visible
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+WIDTH = 480
+LETTER = 8.6
+"""Units that a letter of a label takes at most, also where a phone enlarges the type."""
 
-
-INK, MUTED, HAIR, PAPER = "#23262b", "#666b73", "#d9dbdf", "#ffffff"
-
-# Okabe and Ito's palette, darkened to 3:1 on white, and its counterpart on a dark page.
-COLOURS = (
-    ("#0072b2", "#5cb3ea"),
-    ("#c44e00", "#ff9456"),
-    ("#00805e", "#35c79c"),
-    ("#a3478a", "#e493cb"),
-    ("#946800", "#e3b341"),
-    ("#3f8fc9", "#9fd0f5"),
-    ("#7a4b1f", "#c99f74"),
-    ("#5b6670", "#b1bac4"),
-)
-_DASHES: tuple[Any, ...] = ("solid", (0, (5, 1.6)), (0, (1.4, 1.4)), (0, (6, 1.5, 1.4, 1.5)))
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
-_DARK = {**dict(COLOURS), INK: "#e7e9ec", MUTED: "#a0a6af", HAIR: "#3a3f46", PAPER: "#16181c"}
-_DARK_PATTERN = re.compile("|".join(_DARK))
-
-WIDTH, HEIGHT = 4.0, 2.7
-TEXT, SMALL, TITLE = 9.0, 8.0, 10.5
-_LONGEST_LABEL = 18
-_FONT = "'DejaVu Sans'"
-_SYSTEM_FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+Point = tuple[float, float]
+Scale = Callable[[float], float]
 
 
 @dataclass(frozen=True)
-class LineStyle:
-    """How an arm is drawn."""
-
-    colour: str
-    dark: str
-    dash: Any
-    marker: str
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """One figure: its file name without extension, its caption and its alternative text."""
+class Figure:
+    """One figure. `name` is its file's, `note` says how to read it, `finding` states what it shows with its numbers."""
 
     name: str
     title: str
-    caption: str
-    alt: str
-    build: "Callable[[], Figure]"
+    note: str
+    finding: str
+    height: float
+    body: str
+    width: float = WIDTH
 
-
-@dataclass(frozen=True)
-class Rendered:
-    """A drawing as SVG (light, and dark for a dark page) and as PNG on white."""
-
-    drawing: Drawing
-    light: str
-    dark: str
-    png: bytes
+    @property
+    def inline(self) -> str:
+        """The SVG element for a page that has the style sheet."""
+        box = f'viewBox="0 0 {self.width:g} {self.height:g}"'
+        return f'<svg class="fig" {box} role="img" aria-label="{escape(safe(self.finding))}">{self.body}</svg>'
 
     @property
     def file(self) -> str:
-        """The light SVG on a white background, as a file of its own."""
-        head, tag, rest = self.light.partition("<defs>")
-        return f'{head}<rect width="100%" height="100%" fill="{PAPER}"/>\n {tag}{rest}'
+        """A file of its own: style block, paper, title and figure."""
+        head = 34
+        box = f'viewBox="-12 {-head - 12} {self.width + 24:g} {self.height + head + 24:g}" '
+        size = f'width="{self.width + 24:g}" height="{self.height + head + 24:g}"'
+        paper = f'<rect class="paper" x="-12" y="{-head - 12}" width="100%" height="100%"/>'
+        title = text(0, -14, self.title, "headline")
+        return (
+            f'<svg xmlns="http://www.w3.org/2000/svg" class="fig" {box}{size} role="img">'
+            f"<title>{escape(safe(self.finding))}</title><style>{figure_style()}</style>{paper}{title}{self.body}</svg>\n"
+        )
 
 
-def nth_line_style(index: int) -> LineStyle:
-    """The line style of the arm at `index` in the order of the config. The first 32 differ in colour or dash."""
-    colour, dark = COLOURS[index % len(COLOURS)]
-    dash = _DASHES[(index + index // len(COLOURS)) % len(_DASHES)]
-    return LineStyle(colour, dark, dash, _MARKERS[index % len(_MARKERS)])
+def figure_style() -> str:
+    """The style sheet of figures, which pages include and files carry."""
+    return resources.files("tailkeep.report").joinpath("figure.css").read_text(encoding="utf-8")
 
 
-def label(text: str, longest: int = _LONGEST_LABEL) -> str:
-    """`text` on one line of visible characters; a long one loses its middle, since variants differ at the end."""
-    shown = visible(text, newline=" ")
+def safe(content: object) -> str:
+    """One line of visible characters without credentials."""
+    return visible(redact(str(content)), newline=" ")
+
+
+def text(x: float, y: float, content: object, kind: str = "", anchor: str = "start") -> str:
+    """A line of text whose baseline is at `y`; `kind` are its CSS classes."""
+    place = "" if anchor == "start" else f' text-anchor="{anchor}"'
+    return f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}"{place}>{escape(safe(content))}</text>'
+
+
+def path(points: Iterable[Point], kind: str, *, closed: bool = False) -> str:
+    """A line through `points`."""
+    corners = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+    return f'<path class="{kind}" d="M{corners}{"Z" if closed else ""}"/>'
+
+
+def rect(x: float, y: float, width: float, height: float, kind: str) -> str:
+    """A rectangle with its upper left corner at `x`, `y`."""
+    return f'<rect class="{kind}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"/>'
+
+
+def marker(role: Role, x: float, y: float, *, size: float = 1.0, filled: bool = True) -> str:
+    """The role's marker around `x`, `y`; a hollow one has the paper inside."""
+    s = size
+    shapes = {
+        "circle": f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{3.7 * s:.1f}"/>',
+        "square": f'<rect x="{x - 3.4 * s:.1f}" y="{y - 3.4 * s:.1f}" width="{6.8 * s:.1f}" height="{6.8 * s:.1f}"/>',
+        "triangle": f'<path d="M{x:.1f} {y - 4.6 * s:.1f}l{4.6 * s:.1f} {8 * s:.1f}h{-9.2 * s:.1f}z"/>',
+        "inverted": f'<path d="M{x:.1f} {y + 4.6 * s:.1f}l{4.6 * s:.1f} {-8 * s:.1f}h{-9.2 * s:.1f}z"/>',
+        "diamond": (
+            f'<path d="M{x:.1f} {y - 5 * s:.1f}l{4.4 * s:.1f} {5 * s:.1f}l{-4.4 * s:.1f} {5 * s:.1f}'
+            f'l{-4.4 * s:.1f} {-5 * s:.1f}z"/>'
+        ),
+        "plus": (
+            f'<path d="M{x - 1.5 * s:.1f} {y - 4.4 * s:.1f}h{3 * s:.1f}v{2.9 * s:.1f}h{2.9 * s:.1f}v{3 * s:.1f}'
+            f'h{-2.9 * s:.1f}v{2.9 * s:.1f}h{-3 * s:.1f}v{-2.9 * s:.1f}h{-2.9 * s:.1f}v{-3 * s:.1f}h{2.9 * s:.1f}z"/>'
+        ),
+        "cross": (
+            f'<path d="M{x:.1f} {y - 1.9 * s:.1f}l{2.5 * s:.1f} {-2.5 * s:.1f}l{1.9 * s:.1f} {1.9 * s:.1f}'
+            f"l{-2.5 * s:.1f} {2.5 * s:.1f}l{2.5 * s:.1f} {2.5 * s:.1f}l{-1.9 * s:.1f} {1.9 * s:.1f}"
+            f"l{-2.5 * s:.1f} {-2.5 * s:.1f}l{-2.5 * s:.1f} {2.5 * s:.1f}l{-1.9 * s:.1f} {-1.9 * s:.1f}"
+            f'l{2.5 * s:.1f} {-2.5 * s:.1f}l{-2.5 * s:.1f} {-2.5 * s:.1f}l{1.9 * s:.1f} {-1.9 * s:.1f}z"/>'
+        ),
+    }
+    return f'<g class="{"mark" if filled else "hollow"} {role.css}">{shapes[role.marker]}</g>'
+
+
+def key(role: Role) -> str:
+    """The swatch of a key: a piece of line with its marker, 26 x 10 units."""
+    line = path([(0, 5), (26, 5)], f"line {role.css}")
+    return f'<svg viewBox="0 0 26 10" aria-hidden="true">{line}{marker(role, 13, 5, size=0.9)}</svg>'
+
+
+def linear(domain: Point, target: Point) -> Scale:
+    """The affine map of `domain` onto `target`; what lies beyond is put at the edge."""
+    low, high = domain
+
+    def scale(value: float) -> float:
+        share = (min(max(value, low), high) - low) / (high - low) if high > low else 0.5
+        return target[0] + share * (target[1] - target[0])
+
+    return scale
+
+
+def logarithmic(domain: Point, target: Point) -> Scale:
+    """As `linear`, of the logarithm of positive values."""
+    inner = linear((math.log(domain[0]), math.log(domain[1])), target)
+    return lambda value: inner(math.log(max(value, domain[0])))
+
+
+def nice_domain(low: float, high: float, *, floor: float = -math.inf, ceiling: float = math.inf) -> tuple[float, float]:
+    """`low` to `high` widened to whole steps of their ticks, and never beyond `floor` and `ceiling`."""
+    if not high > low:
+        half = max(abs(low) * 0.05, 1e-3)
+        low, high = low - half, high + half
+    step = _step(low, high)
+    return max(floor, step * math.floor(low / step + 1e-9)), min(ceiling, step * math.ceil(high / step - 1e-9))
+
+
+def ticks(low: float, high: float, most: int = 7) -> list[float]:
+    """At most about `most` round numbers from `low` to `high`."""
+    step = _step(low, high, most)
+    first = math.ceil(low / step - 1e-9)
+    return [step * n for n in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Powers of ten between `low` and `high`, and 2 and 5 times them below three decades."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    factors = (1, 2, 5) if high < 1000 * low else (1,)
+    values = [factor * 10.0**n for n in decades for factor in factors if low <= factor * 10.0**n <= high * (1 + 1e-9)]
+    stride = -(-len(values) // 7)
+    return values[::stride] if len(values) > 1 else [low, high]
+
+
+def _step(low: float, high: float, most: int = 7) -> float:
+    raw = (high - low) / most
+    size = 10.0 ** math.floor(math.log10(raw))
+    return next(factor * size for factor in (1, 2, 2.5, 5, 10) if factor * size >= raw * (1 - 1e-9))
+
+
+def tick_texts(values: Sequence[float]) -> list[str]:
+    """`values` with as many decimals as tell them apart, such as 0.50 or 2,000."""
+    if not values:
+        return []
+    steps = [abs(b - a) for a, b in pairwise(values) if b != a] or [abs(values[0]) or 1.0]
+    step, size = min(steps), max(map(abs, values))
+    if size >= 1e6 or (0 < step < 1e-5):
+        return [f"{value:.2g}".replace("-", "\N{MINUS SIGN}") for value in values]
+    places = max(0, -math.floor(math.log10(step) + 1e-9))
+    places += round(step * 10**places, 6) != round(step * 10**places)
+    return [f"{value:,.{places}f}".replace("-", "\N{MINUS SIGN}") for value in values]
+
+
+def spread(heights: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """`heights` moved apart to at least `gap`, in their order, and between `low` and `high` as far as there is room."""
+    order = sorted(range(len(heights)), key=lambda n: heights[n])
+    gap = min(gap, (high - low) / max(1, len(heights) - 1)) if len(heights) > 1 else gap
+    places: list[float] = []
+    for n in order:
+        height = min(max(heights[n], low), high)
+        places.append(max(height, places[-1] + gap) if places else height)
+    for n in range(len(places) - 1, -1, -1):
+        places[n] = min(places[n], high if n == len(places) - 1 else places[n + 1] - gap)
+    result = [0.0] * len(heights)
+    for n, place in zip(order, places, strict=True):
+        result[n] = place
+    return result
+
+
+def label(content: str, longest: int = 18) -> str:
+    """`content` on one line of visible characters; a long one loses its middle, since variants differ at the end."""
+    shown = safe(content)
     if len(shown) <= longest:
         return shown
     length = longest - 1
     return shown[: length - length // 2] + "…" + shown[len(shown) - length // 2 :]
 
 
-def render(drawing: Drawing) -> Rendered:
-    """`drawing` as SVG and PNG. The dark SVG is the light one with other colours, so both show the same."""
-    import matplotlib
+def png(pixels: NDArray[np.uint8]) -> bytes:
+    """A grey (h, w) image as PNG."""
+    height, width = pixels.shape
+    rows = b"".join(b"\0" + row.tobytes() for row in np.ascontiguousarray(pixels))
 
-    settings: Any = {
-        "svg.hashsalt": "tailkeep",
-        "svg.fonttype": "none",
-        "font.family": ["DejaVu Sans"],
-        "font.size": TEXT,
-        "text.usetex": False,
-        "text.parse_math": False,
-        "axes.unicode_minus": True,
-    }
-    with matplotlib.rc_context(settings), _missing_glyphs_allowed():
-        figure = drawing.build()
-        # The layout is solved once; solving it again for each format would double the time.
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
-        vector, pixels = io.BytesIO(), io.BytesIO()
-        empty = {"Date": None, "Creator": None, "Format": None, "Type": None}
-        figure.savefig(vector, format="svg", transparent=True, metadata=empty)
-        figure.savefig(pixels, format="png", dpi=160, facecolor=PAPER, metadata={"Software": None})
-    light = _with_system_fonts(vector.getvalue().decode("utf-8"))
-    dark = _DARK_PATTERN.sub(lambda match: _DARK[match[0]], light)
-    return Rendered(drawing, light, dark, pixels.getvalue())
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(rows, 9)) + chunk(b"IEND", b"")
 
 
-def canvas(
-    title: str, *, rows: int = 1, columns: int = 1, width: float = WIDTH, height: float = HEIGHT
-) -> "tuple[Figure, list[Axes]]":
-    """An empty figure with a title and `rows` x `columns` panels in reading order."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    figure.suptitle(label(title, 46), x=0.012, ha="left", fontsize=TITLE, fontweight="bold", color=INK)
-    axes = [figure.add_subplot(rows, columns, n + 1) for n in range(rows * columns)]
-    for panel in axes:
-        panel.patch.set_visible(False)
-        panel.tick_params(colors=MUTED, labelsize=SMALL, length=3, width=0.6)
-        for side, spine in panel.spines.items():
-            spine.set_visible(side in {"left", "bottom"})
-            spine.set_color(HAIR)
-        panel.set_axisbelow(True)
-    return figure, axes
+def image(x: float, y: float, width: float, height: float, pixels: NDArray[np.uint8]) -> str:
+    """A grey (h, w) image whose pixels are not smoothed."""
+    source = "data:image/png;base64," + b64encode(png(pixels)).decode()
+    place = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"'
+    return f'<image class="pixels" {place} href="{source}"/>'
 
 
-def label_axes(panel: "Axes", *, x: str = "", y: str = "") -> None:
-    """Name the axes."""
-    panel.set_xlabel(x, color=MUTED, fontsize=SMALL)
-    panel.set_ylabel(y, color=MUTED, fontsize=SMALL)
+class UniqueNames:
+    """Unique file names made of the names of learners, metrics and arms, which may hold any character."""
 
+    def __init__(self) -> None:
+        self._used: set[str] = set()
 
-def label_ends(panel: "Axes", ends: list[tuple[float, str, str]]) -> None:
-    """Write each (y, text, colour) beside the right edge at its height, moved apart where labels would touch.
-
-    Call it after the limits are set.
-    """
-    panel.get_ylim()  # reading the limits makes matplotlib compute the automatic ones
-    top = panel.transAxes.inverted()
-    fractions = [float(top.transform(panel.transData.transform((0, y)))[1]) for y, _, _ in ends]
-    # One line of text, as a share of the panel's height of about three quarters of the figure's.
-    gap = min(1.3 * SMALL / (72 * HEIGHT * 0.72), 1 / max(1, len(ends) - 1))
-    for index, y in zip(sorted(range(len(ends)), key=lambda n: fractions[n]), spread(fractions, gap), strict=True):
-        _, text, colour = ends[index]
-        panel.text(1.02, y, label(text), color=colour, fontsize=SMALL, va="center", transform=panel.transAxes)
-
-
-def spread(heights: list[float], gap: float) -> list[float]:
-    """`heights`, sorted and pushed apart to at least `gap`, each inside 0..1 as far as there is room."""
-    placed: list[float] = []
-    for height in sorted(min(1.0, max(0.0, h)) for h in heights):
-        placed.append(max(height, placed[-1] + gap) if placed else height)
-    for n in range(len(placed) - 1, -1, -1):
-        ceiling = 1.0 if n == len(placed) - 1 else placed[n + 1] - gap
-        placed[n] = min(placed[n], ceiling)
-    return placed
-
-
-def draw_legend(panel: "Axes", lines: list[tuple[str, str, float]], *, x: float, ha: str) -> None:
-    """Write (text, colour, opacity) one under another from the top of `panel`: a legend without a box.
-
-    The text of a pale line stays legible: its opacity is at least 0.7.
-    """
-    for n, (text, colour, opacity) in enumerate(lines):
-        panel.text(
-            x, 0.98 - 0.105 * n, text, color=colour, alpha=max(opacity, 0.7), fontsize=SMALL, ha=ha, va="top",
-            transform=panel.transAxes,
-        )  # fmt: skip
-
-
-def set_decimal_ticks(panel: "Axes") -> None:
-    """Numbers such as 0.01 or 200 on a logarithmic axis, where matplotlib would write powers of ten.
-
-    Below two decades the ticks at 2 and 5 times a power of ten are added.
-    """
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    low, high = panel.get_ylim()
-    if high < 100 * low:
-        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}" if math.isfinite(value) else ""))
-    panel.yaxis.set_minor_formatter(NullFormatter())
-
-
-def _with_system_fonts(svg: str) -> str:
-    return svg.replace(_FONT, _SYSTEM_FONTS)
-
-
-@contextmanager
-def _missing_glyphs_allowed() -> Iterator[None]:
-    # Letters that the PNG's font lacks are drawn as boxes; the SVG uses the fonts of the reader's system.
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
-        warnings.filterwarnings("ignore", message="Matplotlib currently does not support", category=UserWarning)
-        yield
+    def new(self, *words: str) -> str:
+        """A new name of `words`."""
+        base = "-".join(re.sub(r"[^a-z0-9_.]+", "-", word.lower()).strip("-.")[:60] or "x" for word in words)
+        name, number = base, 1
+        while name in self._used:
+            number += 1
+            name = f"{base}-{number}"
+        self._used.add(name)
+        return name

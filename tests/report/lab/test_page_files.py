@@ -5,7 +5,6 @@ import pytest
 
 from tailkeep.errors import StorageError
 from tailkeep.report import write
-from tailkeep.report.lab.page import _UniqueNames
 from tailkeep.runs import Storage
 from tests.report.built_runs import finish, new_run
 
@@ -67,11 +66,3 @@ def test_a_report_that_cannot_be_written_leaves_the_old_page(small):
     with pytest.raises(StorageError, match="No space left"):
         write(small, storage=Full())
     assert (small / "report.html").read_bytes() == before
-
-
-def test_file_names_are_portable_and_unique():
-    names = _UniqueNames()
-    unique = [names.new(*words) for words in (("a/../b",), ("A b",), ("a b",), ("",), ("漢字",), ("x" * 300,))]
-    assert unique[:3] == ["a-..-b", "a-b", "a-b-2"]
-    assert len(set(unique)) == len(unique)
-    assert all(len(name) < 80 and "/" not in name and not name.startswith(".") for name in unique)

@@ -60,7 +60,8 @@ def test_the_page_and_the_tables_show_the_discordant_pairs(tmp_path):
     run = lab_run(tmp_path / "r", {"baseline": [knowledge(BASELINE)] * 2, "b": [knowledge(OTHER)] * 2})
     page = write(run).read_text(encoding="utf-8")
     assert "The same questions, one by one" in page
-    assert "<td>0</td><td>1</td><td>5</td><td>2</td><td>1</td>" in page
+    cells = {"Seed": 0, "Generation": 1, "Questions": 5, "Only the arm correct": 2, "Only the baseline correct": 1}
+    assert "".join(f'<td data-label="{label}">{value}</td>' for label, value in cells.items()) in page
     assert [row["generation"] for row in rows(run / "tables" / "mcnemar.csv")] == ["0", "1"]
     assert {(row["part"], row["by_sum"]) for row in rows(run / "tables" / "kr_accuracy.csv")} == {("total", "0.25")}
 

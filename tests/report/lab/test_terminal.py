@@ -21,9 +21,16 @@ def plain_text(print_it, path, width=100, **options):
 def test_the_summary_names_every_arm_under_every_headline_metric(numbers):
     text = plain_text(print_summary, numbers)
     assert text.index("gaussian-ce") < text.index("mixture-ce")
-    # Three metrics, and the paired difference of the first.
-    assert text.count("mixture-accumulate") == 4
+    # Four metrics, and the paired difference of the first.
+    assert text.count("mixture-accumulate") == 5
     assert "> 12" in text
+
+
+def test_the_last_line_is_the_verdict_of_the_page(language):
+    page = (language / "report.html").read_text(encoding="utf-8").replace("\N{NON-BREAKING HYPHEN}", "-")
+    verdict = page.partition("<h1>")[2].partition("</h1>")[0]
+    assert " ".join(plain_text(print_summary, language).split()).endswith(verdict)
+    assert verdict.startswith("Under cross-entropy the model") or verdict.startswith("Trained on its own text")
 
 
 def test_what_a_run_is_stands_above_its_numbers(language):

@@ -1,9 +1,8 @@
-import numpy as np
 import pytest
 
 from tailkeep.report.lab.run import ArmGroup, Entry
 from tailkeep.report.lab.training import plot_training, training_lines
-from tailkeep.report.svg import nth_line_style
+from tailkeep.report.svg import UniqueNames
 from tailkeep.runs import GenerationDir
 from tailkeep.runs.training_curve import COLUMNS, write_training_curve
 
@@ -41,24 +40,21 @@ def test_members_of_an_ecosystem_count_alike(tmp_path):
     assert line.columns["cross_entropy"] == pytest.approx([5, 4, 3])
 
 
-def test_only_panels_that_tell_something_are_drawn(tmp_path):
+def test_only_columns_that_tell_something_are_drawn(tmp_path):
     constant = entry(tmp_path, tables={"loss_curve": curve([4, 3, 2])}, speeds=[90, 100, 110])
-    styles = {"baseline": nth_line_style(0)}
-    drawing = plot_training(group(constant), styles, "training")
-    assert "cross-entropy, nats/token, tokens/s." in drawing.caption
-    assert [panel.get_ylabel() for panel in drawing.build().axes] == ["cross-entropy, nats/token", "tokens/s"]
+    figures = plot_training(group(constant), ["baseline"], UniqueNames())
+    assert [figure.title for figure in figures] == ["Cross-entropy in training", "Speed of training"]
     varied = entry(tmp_path, tables={"loss_curve": curve([4, 3, 2], kept=0.5, rates=(1, 0.5, 0.1))})
-    caption = plot_training(group(varied), styles, "training").caption
-    assert "kept share, learning rate, tokens/s" in caption
+    titles = [figure.title for figure in plot_training(group(varied), ["baseline"], UniqueNames())]
+    assert {"Share of tokens that the loss keeps", "Learning rate"} <= set(titles)
 
 
-def test_each_generation_has_a_line_that_begins_at_its_mark(tmp_path):
+def test_each_generation_has_a_line_of_its_own(tmp_path):
     entries = [entry(tmp_path, generation=g, tables={"loss_curve": curve([4, 3, 2 + g])}) for g in (1, 0)]
-    drawing = plot_training(group(*entries), {"baseline": nth_line_style(0)}, "training")
-    lines = drawing.build().axes[0].get_lines()
-    assert [tuple(np.round(line.get_xdata()[[0, -1]], 2)) for line in lines] == [(0.25, 1.0), (1.25, 2.0)]
-    assert drawing.alt.endswith("baseline ends at 3.")
+    first, *_ = plot_training(group(*entries), ["baseline"], UniqueNames())
+    assert first.body.count('class="line ') == 2
+    assert first.finding.endswith("baseline ends at 3.00.")
 
 
 def test_learners_without_a_curve_have_no_figure(tmp_path):
-    assert plot_training(group(entry(tmp_path, tables={})), {"baseline": nth_line_style(0)}, "training") is None
+    assert plot_training(group(entry(tmp_path, tables={})), ["baseline"], UniqueNames()) == ()

@@ -1,29 +1,107 @@
-"""Arms against their baselines: a map of effects over a grid, and a leaderboard without one.
+"""Arms against their baselines: forests of paired differences, and over a grid a forest, counts and a map.
 
-Rule: a difference is paired over seeds at the last common generation. Where its 95 % CI includes 0 it is shown as not
-significant.
+Rule: a difference is paired over seeds at the last common generation. Significant means at 95 % after correction for
+the number of arms; a filled marker or a bold number says it, never a colour.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from tailkeep.metrics import Interval
+from tailkeep.metrics import holm_correction
 from tailkeep.report import formatting
-from tailkeep.report.lab.paired_differences import Difference, paired_difference
+from tailkeep.report.charts import ForestBlock, ForestRow, forest, forest_rows
+from tailkeep.report.key_numbers import KeyNumber
+from tailkeep.report.lab.curves import marker_sizes
+from tailkeep.report.lab.paired_differences import ALPHA, Difference
 from tailkeep.report.lab.run import ArmGroup, settings_of
-from tailkeep.report.metric_catalog import describe, headline_names
-from tailkeep.report.svg import COLOURS, HAIR, INK, MUTED, SMALL, WIDTH, Drawing, canvas, label, label_axes
+from tailkeep.report.lab.stats import GroupSummary
+from tailkeep.report.lab.verdict import baseline_change, certainty, is_better, write_verdict
+from tailkeep.report.metric_catalog import describe, headline_names, main_metrics
+from tailkeep.report.metric_ranges import unit_of
+from tailkeep.report.svg import Figure, label, rect, text
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+_FEW_ARMS, _MAX_BLOCKS, _MAX_METRICS, _MAX_LISTED = 4, 6, 2, 6
+_SCALED = (
+    "Each metric is scaled so that 0 is the baseline and the dotted line its value at generation 0; the numbers are "
+    "unscaled."
+)
 
 
-_FAINT, _FULL = 0.06, 0.75
-_MAP_ROW_HEIGHT, _MAP_HEAD_HEIGHT = 0.21, 0.75
-_MAX_METRICS, _MAX_LISTED = 2, 6
+def plot_forest(group: ArmGroup, summary: GroupSummary, name: str) -> Figure | None:
+    """The differences of the compared arms: a block per metric, or for many arms the main metrics and a row per arm."""
+    mains = main_metrics(group.learner, group.names)
+    metrics = list(dict.fromkeys([*mains, *summary.metrics]))
+    finite = [one for one in summary.differences if math.isfinite(one.final.mean)]
+    metrics = [metric for metric in metrics if any(one.metric == metric for one in finite)]
+    if not metrics:
+        return None
+    few = len(group.compared_arms) <= _FEW_ARMS
+    shown = metrics[:_MAX_BLOCKS] if few else metrics[:_MAX_METRICS]
+    blocks = [_block(group, metric, [one for one in finite if one.metric == metric], sort=not few) for metric in shown]
+    title = f"Difference from {group.arms[0]} at generation {summary.common_generation}"
+    if few:
+        return forest(name, title, blocks, note=_note(finite, blocks), finding=_finding(title, finite, shown))
+    return forest_rows(name, title, blocks, note=_note(finite, blocks), finding=_finding(title, finite, shown))
+
+
+def _block(group: ArmGroup, metric: str, rows: Sequence[Difference], *, sort: bool) -> ForestBlock:
+    change = baseline_change(group, group.arms[0], metric)
+    goal = -change.change.mean if change and change.is_significant and change.change.mean else None
+    sizes = marker_sizes(group.arms, group.roles)
+    better = describe(metric).better
+    flipped = better == "lower" if goal is None else goal < 0
+    if sort:
+        rows = sorted(rows, key=lambda one: one.final.mean, reverse=not flipped)
+    return ForestBlock(
+        title=describe(metric).title,
+        unit=unit_of(metric, group.learner),
+        rows=[_row(group, one, one.arm, sizes[one.arm]) for one in rows],
+        goal=goal,
+        flipped=flipped,
+    )
+
+
+def _row(group: ArmGroup, one: Difference, words: str, size: float = 1.0) -> ForestRow:
+    return ForestRow(
+        label=words,
+        role=group.roles[one.arm],
+        mean=one.final.mean,
+        low=one.final.low,
+        high=one.final.high,
+        significant=one.is_significant,
+        number=formatting.mean(one.final, signed=True),
+        bounds=formatting.interval(one.final, signed=True),
+        size=size,
+    )
+
+
+def _note(rows: Sequence[Difference], blocks: Sequence[ForestBlock]) -> str:
+    seeds = max(one.seeds for one in rows)
+    if seeds < 2:
+        return "One seed: no CI, so no difference can be called significant."
+    arms = max(one.comparisons for one in rows)
+    corrected = f" after Holm’s correction for {arms} arms" if arms > 1 else ""
+    scaled = _SCALED if any(block.goal is not None for block in blocks) else ""
+    unscaled = any(block.goal is None for block in blocks) and scaled
+    separate = (
+        "A metric without a dotted line changes too little in the baseline; it has a scale of its own."
+        if unscaled
+        else ""
+    )
+    lead = f"Paired over {seeds} seeds; bar: 95 % CI (Student t); filled marker: significant{corrected}."
+    return " ".join(filter(None, [lead, scaled, separate]))
+
+
+def _finding(title: str, rows: Sequence[Difference], metrics: Sequence[str]) -> str:
+    significant = [one for one in rows if one.is_significant and one.metric in metrics]
+    listed = [
+        f"{one.arm}, {describe(one.metric).title}: {formatting.mean(one.final, signed=True)}" for one in significant
+    ]
+    return f"{title}, paired by seed. Significant: {'; '.join(listed) or 'nothing'}."
+
+
+# A grid: the levels of its last axis, compared with the first one in every setting of the other axes.
 
 
 @dataclass(frozen=True)
@@ -40,51 +118,118 @@ class EffectCell:
 class EffectMap:
     """The differences in one metric: `rows` are settings, `columns` the levels compared with the level `reference`."""
 
+    metric: str
     reference: str
     rows: tuple[str, ...]
     columns: tuple[str, ...]
     cells: tuple[EffectCell, ...]
 
+    def significant(self, column: int, *, better: bool) -> list[EffectCell]:
+        """The cells of `column` that differ significantly in one direction."""
+        return [
+            cell
+            for cell in self.cells
+            if cell.column == column and cell.better is better and cell.difference.is_significant
+        ]
 
-def effect_map(group: ArmGroup, grid: Mapping[str, Sequence[str]], metric: str) -> EffectMap | None:
+
+def effect_map(summary: GroupSummary, grid: Mapping[str, Sequence[str]], metric: str) -> EffectMap | None:
     """The map of `metric` over a grid of at least two axes; None where no two arms of a row have it."""
     better = describe(metric).better
     if len(grid) < 2 or better is None:
         return None
-    rows = settings_of(grid)
-    levels = list(grid.values())[-1]
-    sign = 1 if better == "higher" else -1
-    cells = []
-    for row, arms in enumerate(rows.values()):
-        for column, arm in enumerate(list(arms.values())[1:]):
-            if difference := paired_difference(group, arm, metric):
-                cells.append(EffectCell(row, column, difference, sign * difference.final.mean > 0))
-    if not cells:
-        return None
-    return EffectMap(levels[0], tuple(rows), tuple(levels[1:]), tuple(cells))
+    rows, levels = settings_of(grid), list(grid.values())[-1]
+    by_arm = {one.arm: one for one in summary.differences if one.metric == metric}
+    cells = [
+        EffectCell(row, column, by_arm[arm], is_better(by_arm[arm], None))
+        for row, arms in enumerate(rows.values())
+        for column, arm in enumerate(list(arms.values())[1:])
+        if arm in by_arm and math.isfinite(by_arm[arm].final.mean)
+    ]
+    return EffectMap(metric, levels[0], tuple(rows), tuple(levels[1:]), tuple(cells)) if cells else None
 
 
-def effect_sentences(group: ArmGroup, grid: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+def effect_maps(group: ArmGroup, summary: GroupSummary, grid: Mapping[str, Sequence[str]]) -> tuple[EffectMap, ...]:
+    """The maps of the main metrics, or else of the first ones with a better direction; empty without a grid."""
+    directed = [name for name in headline_names(group.names) if describe(name).better]
+    names = list(dict.fromkeys([*main_metrics(group.learner, group.names), *directed]))
+    maps = (effect_map(summary, grid, name) for name in names)
+    return tuple(one for one in maps if one is not None)[:_MAX_METRICS]
+
+
+def grid_verdict(maps: Sequence[EffectMap]) -> str:
+    """In how many settings each level helps, by the first metric."""
+    first = maps[0]
+    parts: list[str] = []
+    for column, level in enumerate(first.columns):
+        better, worse = (len(first.significant(column, better=direction)) for direction in (True, False))
+        lead = f"{level} is significantly better in {better}" if not parts else f"{level} in {better}"
+        parts.append(f"{lead} and worse in {worse}" if worse else lead)
+    return f"{describe(first.metric).title} in {len(first.rows)} settings: {', '.join(parts)}."
+
+
+def grid_numbers(group: ArmGroup, maps: Sequence[EffectMap]) -> tuple[KeyNumber, ...]:
+    """In how many settings the baseline gets worse, the largest difference, and how often the first level helps."""
+    first = maps[0]
+    title, rows = describe(first.metric).title, len(first.rows)
+    changes = [baseline_change(group, arm, first.metric) for arm in dict.fromkeys(map(group.baseline_of, group.arms))]
+    known = [change for change in changes if change and math.isfinite(change.p_value)]
+    corrected = holm_correction([change.p_value for change in known])
+    worse = sum(change.is_worse and p < ALPHA for change, p in zip(known, corrected, strict=True))
+    numbers = []
+    if known:
+        words = f"settings in which {title} of {first.reference} gets significantly worse by generation "
+        certain = f"95 %, corrected for {len(known)} settings"
+        numbers.append(
+            KeyNumber(
+                group.roles[group.arms[0]], f"{worse} of {rows}", "", f"{words}{group.common_generation}", certain
+            )
+        )
+    cells = [cell for effects in maps for cell in effects.cells]
+    largest = max(cells, key=lambda cell: (cell.difference.is_significant, abs(cell.difference.final.mean)))
+    one = largest.difference
+    effects = next(effects for effects in maps if largest in effects.cells)
+    words = (
+        f"{describe(one.metric).title} at generation {one.generation}, {effects.columns[largest.column]} − "
+        f"{effects.reference}, {effects.rows[largest.row]}"
+    )
+    unit = unit_of(one.metric, group.learner)
+    number = formatting.mean(one.final, signed=True)
+    numbers.append(KeyNumber(group.roles[one.arm], number, unit, words, certainty(one)))
+    better = len(first.significant(0, better=True))
+    arm = next(cell.difference.arm for cell in first.cells if cell.column == 0)
+    words = f"settings in which {first.columns[0]} has a significantly better {title} than {first.reference}"
+    certain = f"95 %, corrected for {one.comparisons} comparisons"
+    numbers.append(KeyNumber(group.roles[arm], f"{better} of {rows}", "", words, certain))
+    return tuple(numbers)
+
+
+def verdict_of(group: ArmGroup, summary: GroupSummary, grid: Mapping[str, Sequence[str]]) -> str:
+    """The verdict of a run: counts over the settings of a grid, or what each arm makes of the baseline's change."""
+    maps = effect_maps(group, summary, grid)
+    return grid_verdict(maps) if maps else write_verdict(group, summary)
+
+
+def effect_sentences(group: ArmGroup, summary: GroupSummary, grid: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
     """A sentence for the map of each of the first comparable metrics; empty without a grid of two axes."""
-    names = [name for name in headline_names(group.names) if describe(name).better][:_MAX_METRICS]
-    maps = ((name, effect_map(group, grid, name)) for name in names)
-    return tuple(_effect_sentence(describe(name).title, effects) for name, effects in maps if effects is not None)
+    return tuple(_effect_sentence(effects) for effects in effect_maps(group, summary, grid))
 
 
-def _effect_sentence(title: str, effects: EffectMap) -> str:
+def _effect_sentence(effects: EffectMap) -> str:
     total = len(effects.cells)
     significant = [cell for cell in effects.cells if cell.difference.is_significant]
     significant.sort(key=lambda cell: -abs(cell.difference.final.mean))
-    lead = f"{title}, each level minus {effects.reference} in the same setting, paired by seed"
+    lead = f"{describe(effects.metric).title}, each level minus {effects.reference} in the same setting, paired by seed"
+    corrected = f"corrected for {total} comparisons"
     if not significant:
-        return f"{lead}: no significant difference (0 of {total} 95 % CIs exclude 0)."
+        return f"{lead}: no significant difference (0 of {total}, {corrected})."
     parts = []
     for word, better in (("better", True), ("worse", False)):
         if cells := [cell for cell in significant if cell.better is better]:
             listed = ", ".join(_cell_text(effects, cell) for cell in cells[:_MAX_LISTED])
             more = f" and {len(cells) - _MAX_LISTED} more" if len(cells) > _MAX_LISTED else ""
             parts.append(f"significantly {word} in {len(cells)} of {total}: {listed}{more}")
-    return f"{lead}, is {'; '.join(parts)}. In the others the 95 % CI includes 0."
+    return f"{lead}, is {'; '.join(parts)}. The others are not significant, {corrected}."
 
 
 def _cell_text(effects: EffectMap, cell: EffectCell) -> str:
@@ -92,122 +237,92 @@ def _cell_text(effects: EffectMap, cell: EffectCell) -> str:
     return f"{effects.columns[cell.column]} with {effects.rows[cell.row]} ({change})"
 
 
-def plot_effect_map(group: ArmGroup, grid: Mapping[str, Sequence[str]], metric: str, name: str) -> Drawing | None:
-    """The map of `metric` as a figure; None where there is none."""
-    effects = effect_map(group, grid, metric)
-    if effects is None:
-        return None
-    title = f"{describe(metric).title}: change by {list(grid)[-1]}"
-    changes = "; ".join(
-        f"{effects.rows[cell.row]}, {effects.columns[cell.column]}: {cell.difference.final.mean:+.3g}"
-        f"{'' if cell.difference.is_significant else ' (not significant)'}"
-        for cell in effects.cells
+def plot_grid_forest(group: ArmGroup, effects: EffectMap, name: str) -> Figure:
+    """One row per setting and level, by level and the first axis, sorted by effect."""
+    flipped = describe(effects.metric).better == "lower"
+    blocks = []
+    several = len({row.partition(" · ")[0] for row in effects.rows}) > 1 and " · " in effects.rows[0]
+    for column, level in enumerate(effects.columns):
+        of_level = [cell for cell in effects.cells if cell.column == column]
+        groups = dict.fromkeys(effects.rows[cell.row].partition(" · ")[0] if several else "" for cell in of_level)
+        for first in groups:
+            cells = [cell for cell in of_level if not several or effects.rows[cell.row].partition(" · ")[0] == first]
+            cells.sort(key=lambda cell: cell.difference.final.mean, reverse=not flipped)
+            rows = [
+                _row(
+                    group,
+                    cell.difference,
+                    effects.rows[cell.row].partition(" · ")[2] if several else effects.rows[cell.row],
+                )
+                for cell in cells
+            ]
+            title = f"{level}, {first}" if several else level
+            blocks.append(ForestBlock(title, unit_of(effects.metric, group.learner), rows, None, flipped))
+    blocks = _on_one_scale(blocks)
+    metric = describe(effects.metric).title
+    total, arms = len(effects.cells), effects.cells[0].difference.comparisons
+    count = sum(cell.difference.is_significant for cell in effects.cells)
+    seeds = max(cell.difference.seeds for cell in effects.cells)
+    note = (
+        f"{metric} minus that of {effects.reference} in the same setting, paired over {seeds} seeds at generation "
+        f"{effects.cells[0].difference.generation}. Bar: 95 % CI; filled marker, bold: significant after Holm’s "
+        f"correction for {arms} comparisons."
     )
-    return Drawing(
-        name=name,
-        title=title,
-        caption=(
-            f"{describe(metric).title} minus that of {effects.reference} in the same setting, paired over seeds, at "
-            "the last generation. Blue: better; orange: worse; the darker, the larger. Bold: the 95 % CI excludes 0; "
-            "in brackets: it includes 0."
-        ),
-        alt=f"{title}, minus {effects.reference}. {changes}.",
-        build=lambda: _build_map(title, effects),
-    )
+    if seeds < 2:
+        note = note.partition(" Bar:")[0] + " One seed: no CI."
+    return forest_rows(
+        name, f"{metric}: difference from {effects.reference}", blocks, note=note,
+        finding=f"{metric} minus that of {effects.reference}: {count} of {total} differences are significant.",
+        longest=31, show_bounds=False, heading="difference",
+    )  # fmt: skip
 
 
-def _build_map(title: str, effects: EffectMap) -> "Figure":
-    height = _MAP_HEAD_HEIGHT + _MAP_ROW_HEIGHT * len(effects.rows)
-    figure, (panel,) = canvas(title, width=1.6 * WIDTH, height=height)
-    sizes = [abs(cell.difference.final.mean) for cell in effects.cells if math.isfinite(cell.difference.final.mean)]
-    largest = max(sizes, default=0.0)
+def _on_one_scale(blocks: Sequence[ForestBlock]) -> list[ForestBlock]:
+    """All blocks on one scale, which holds every mean and most bounds: a few are huge."""
+    bounds = sorted(
+        abs(bound)
+        for block in blocks
+        for row in block.rows
+        for bound in (row.low, row.high, row.mean)
+        if math.isfinite(bound)
+    )
+    if not bounds:
+        return list(blocks)
+    means = [abs(row.mean) for block in blocks for row in block.rows if math.isfinite(row.mean)]
+    limit = max(bounds[min(len(bounds) - 1, round(0.8 * len(bounds)))], 1.1 * max(means, default=0.0)) or 1.0
+    return [ForestBlock(block.title, block.unit, block.rows, None, block.flipped, limit) for block in blocks]
+
+
+_CELL_WIDTH, _CELL_HEIGHT = 80.0, 20.0
+
+
+def plot_effect_map(effects: EffectMap, name: str) -> Figure:
+    """The map as a table of coloured cells: the larger the difference, the darker its cell."""
+    start = 250.0
+    width = start + _CELL_WIDTH * len(effects.columns)
+    parts = [
+        text(start + _CELL_WIDTH * (n + 0.5), 14, label(level, 11), "axis", "middle")
+        for n, level in enumerate(effects.columns)
+    ]
+    parts += [text(0, 38 + _CELL_HEIGHT * n, label(row, 36), "num") for n, row in enumerate(effects.rows)]
+    sizes = [abs(cell.difference.final.mean) for cell in effects.cells]
+    largest = max(sizes) or 1.0
     for cell in effects.cells:
-        _draw_cell(panel, cell, largest)
-    panel.set_xlim(-0.5, len(effects.columns) - 0.5)
-    panel.set_ylim(len(effects.rows) - 0.5, -0.5)
-    panel.set_xticks(range(len(effects.columns)), [label(name) for name in effects.columns])
-    panel.set_yticks(range(len(effects.rows)), [label(name, 40) for name in effects.rows])
-    panel.xaxis.tick_top()
-    panel.tick_params(length=0, colors=INK)
-    for spine in panel.spines.values():
-        spine.set_visible(False)
-    return figure
-
-
-def _draw_cell(panel: "Axes", cell: EffectCell, largest: float) -> None:
-    from matplotlib.patches import Rectangle
-
-    mean, is_significant = cell.difference.final.mean, cell.difference.is_significant
-    share = abs(mean) / largest if largest > 0 and math.isfinite(mean) else 0.0
-    colour = COLOURS[0 if cell.better else 1][0]
-    corner = (cell.column - 0.48, cell.row - 0.46)
-    panel.add_patch(Rectangle(corner, 0.96, 0.92, color=colour, alpha=_FAINT + (_FULL - _FAINT) * share, linewidth=0))
-    text = f"{mean:+.3f}" if math.isfinite(mean) else formatting.DASH
-    panel.text(
-        cell.column,
-        cell.row,
-        text if is_significant else f"({text})",
-        ha="center",
-        va="center",
-        fontsize=SMALL,
-        color=INK,
-        fontweight="bold" if is_significant else "normal",
+        x, y = start + _CELL_WIDTH * cell.column, 24 + _CELL_HEIGHT * cell.row
+        share = abs(cell.difference.final.mean) / largest
+        kind = "better" if cell.better else "worse"
+        box = rect(x + 1, y + 1, _CELL_WIDTH - 2, _CELL_HEIGHT - 2, kind)
+        parts.append(box.replace("<rect ", f'<rect fill-opacity="{0.04 + 0.5 * share:.2f}" '))
+        number = formatting.mean(cell.difference.final, signed=True)
+        weight = "row" if cell.difference.is_significant else "num"
+        parts.append(text(x + _CELL_WIDTH / 2, y + 14.5, number, weight, "middle"))
+    metric = describe(effects.metric).title
+    changes = "; ".join(_cell_text(effects, cell) for cell in effects.cells)
+    note = (
+        f"{metric} minus that of {effects.reference} in the same setting. Blue: better; orange: worse; the darker, the "
+        "larger. Bold: significant."
     )
-
-
-_MIN_ARMS = 5
-_BOARD_ROW_HEIGHT, _BOARD_HEAD_HEIGHT = 0.2, 0.85
-
-ArmDifferences = list[tuple[str, Interval]]
-
-
-def plot_leaderboard(group: ArmGroup, metric: str, name: str) -> Drawing | None:
-    """The leaderboard of `metric`; None with fewer than five arms, one seed, or a metric without a better direction."""
-    better = describe(metric).better
-    if better is None or len(group.arms) < _MIN_ARMS:
-        return None
-    rows = rank_arms(group, metric, higher=better == "higher")
-    if not any(math.isfinite(interval.low) for _, interval in rows):
-        return None
-    title = f"{describe(metric).title}: minus {group.arms[0]}"
-    return Drawing(
-        name=name,
-        title=title,
-        caption=(
-            f"{describe(metric).title} minus that of {group.arms[0]}, paired over seeds, with its 95 % CI, at the last "
-            "generation; the best on top. Blue: significantly better; orange: significantly worse; grey: the 95 % CI "
-            "includes 0."
-        ),
-        alt=f"{title}. " + "; ".join(f"{arm}: {i.mean:+.3g} ({i.low:+.3g} to {i.high:+.3g})" for arm, i in rows) + ".",
-        build=lambda: _build_leaderboard(title, rows, higher=better == "higher"),
+    height = 30 + _CELL_HEIGHT * len(effects.rows)
+    return Figure(
+        name, f"{metric}, setting by setting", note, f"{metric}. {changes}.", height, "".join(parts), max(width, 480)
     )
-
-
-def rank_arms(group: ArmGroup, metric: str, *, higher: bool) -> ArmDifferences:
-    """Each further arm with its difference from the first, the best first; without the arms that have none."""
-    differences = (paired_difference(group, arm, metric) for arm in group.compared_arms)
-    rows = [(one.arm, one.final) for one in differences if one is not None and math.isfinite(one.final.mean)]
-    return sorted(rows, key=lambda row: row[1].mean, reverse=higher)
-
-
-def _build_leaderboard(title: str, rows: ArmDifferences, *, higher: bool) -> "Figure":
-    figure, (panel,) = canvas(title, width=1.6 * WIDTH, height=_BOARD_HEAD_HEIGHT + _BOARD_ROW_HEIGHT * len(rows))
-    panel.axvline(0, color=INK, linewidth=0.8)
-    panel.grid(axis="x", color=HAIR, linewidth=0.5)
-    for row, (_, interval) in enumerate(rows):
-        colour = _colour(interval, higher=higher)
-        if math.isfinite(interval.low):
-            panel.plot([interval.low, interval.high], [row, row], color=colour, linewidth=1.6)
-        panel.plot([interval.mean], [row], color=colour, marker="o", markersize=4.5, markeredgewidth=0)
-    panel.set_ylim(len(rows) - 0.4, -0.6)
-    panel.set_yticks(range(len(rows)), [label(arm, 32) for arm, _ in rows])
-    panel.tick_params(axis="y", length=0, colors=INK, labelsize=SMALL)
-    panel.spines["left"].set_visible(False)
-    label_axes(panel, x="worse ← → better" if higher else "better ← → worse")
-    return figure
-
-
-def _colour(interval: Interval, *, higher: bool) -> str:
-    if not (interval.low > 0 or interval.high < 0):
-        return MUTED
-    return COLOURS[0 if (interval.mean > 0) == higher else 1][0]

@@ -23,7 +23,7 @@ _SUMMARY = (
 )
 _DIFFERENCES = (
     *("learner", "arm", "baseline", "metric", "seeds", "generation", "final", "final_low", "final_high"),
-    *("slope", "slope_low", "slope_high"),
+    *("slope", "slope_low", "slope_high", "p_value", "corrected_p"),
 )
 _MCNEMAR = (
     *("learner", "arm", "baseline", "seed", "generation", "questions", "ties"),
@@ -91,7 +91,7 @@ def _times(failure: FailureSummary) -> tuple[float, float, float]:
 def _differences(summary: Summary) -> Iterable[Row]:
     for group in summary.groups:
         for one in group.differences:
-            bounds = *_bounds(one.final), *_bounds(one.slope)
+            bounds = *_bounds(one.final), *_bounds(one.slope), one.p_value, one.corrected_p
             yield group.learner, one.arm, one.baseline, one.metric, one.seeds, one.generation, *bounds
 
 

@@ -1,21 +1,22 @@
-"""Distributions of one arm, generation by generation: confidence histograms, densities, points.
+"""Distributions by arm and generation: confidence on logit bins, fitted densities, samples in the plane.
 
 Rule: a table of an unexpected shape is skipped; the rest of the report does not depend on it.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from tailkeep.report.charts import step_chart
 from tailkeep.report.lab.run import ArmGroup, Entry
 from tailkeep.report.lab.samples import first_middle_last
-from tailkeep.report.svg import HAIR, INK, MUTED, SMALL, Drawing, LineStyle, canvas, draw_legend, label_axes
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from tailkeep.report.svg import WIDTH, Figure, label, linear, nice_domain, path, text, tick_texts, ticks
 
 _MAX_POINTS = 300
 _CEILING = 2.5
+_TICKS = (0.01, 0.5, 0.99, 0.9999)
+_LIMIT = 0.99
 
 
 @dataclass(frozen=True)
@@ -26,147 +27,63 @@ class TableColumns:
     values: Mapping[str, Sequence[float]]
 
 
-def plot_confidence(group: ArmGroup, arm: str, line_style: LineStyle, name: str) -> Drawing | None:
-    """Token probabilities at the first and the last generation, on held-out text and on the model's own samples."""
-    tables = _summed(group.entries_of(arm))
+def plot_confidence(group: ArmGroup, arms: Sequence[str], name: str, *, held_out: bool = False) -> Figure | None:
+    """How probable the tokens of samples (or of held-out text) are under the model: first and last generation."""
+    tables = {arm: _pooled_confidence(group.entries_of(arm)) for arm in arms}
+    tables = {arm: rows for arm, rows in tables.items() if rows}
     if not tables:
         return None
-    ends = [tables[0], tables[-1]] if len(tables) > 1 else tables
-    first, last = ends[0], ends[-1]
-    top_bin = [100 * table.values["common"][-1] / max(1.0, sum(table.values["common"])) for table in ends]
-    return Drawing(
-        name=name,
-        title=f"Confidence of {arm}",
-        caption="Distribution of the probability that the model assigns to each token, all seeds pooled.",
-        alt=f"Confidence of {arm} on its own samples: the most confident bin holds {top_bin[0]:.0f} % of the tokens at "
-        f"generation {first.generation} and {top_bin[-1]:.0f} % at generation {last.generation}.",
-        build=lambda: _confidence(ends, arm, line_style),
-    )
-
-
-def plot_density(group: ArmGroup, arm: str, line_style: LineStyle, name: str) -> Drawing | None:
-    """The fitted density at up to five generations, over the real one."""
-    tables = _first_seed(group, arm, "density", ("x", "model", "real"))
-    if not tables:
-        return None
-    return Drawing(
-        name=name,
-        title=f"Density of {arm}",
-        caption="Fitted density of the first seed (of one chain, or along the first axis), darker with each "
-        "generation; dashed: the real density.",
-        alt=f"Density of {arm} at generations {_listed(tables)}; its peak goes from "
-        f"{max(tables[0].values['model']):.2f} to {max(tables[-1].values['model']):.2f}, "
-        f"the real one's is {max(tables[0].values['real']):.2f}.",
-        build=lambda: _density(tables, arm, line_style),
-    )
-
-
-def plot_points(group: ArmGroup, arm: str, line_style: LineStyle, name: str) -> Drawing | None:
-    """Samples of the model over the real centres, at up to four generations."""
-    tables = _first_seed(group, arm, "points", ("x", "y"), most=4)
-    centres = _first_seed(group, arm, "centres", ("x", "y"), most=4)
-    if not tables or not centres:
-        return None
-    return Drawing(
-        name=name,
-        title=f"Samples of {arm}",
-        caption=f"Up to {_MAX_POINTS} samples of the first seed; crosses mark the real modes.",
-        alt=f"Samples of {arm} over the {len(centres[0].values['x'])} real modes at generations {_listed(tables)}.",
-        build=lambda: _points(tables, centres[0], arm, line_style),
-    )
-
-
-def _confidence(tables: Sequence[TableColumns], arm: str, line_style: LineStyle) -> "Figure":
-    figure, panels = canvas(f"Confidence of {arm}", columns=2)
-    first, last = tables[0], tables[-1]
-    for panel, column, words in zip(panels, ("real", "common"), ("held-out text", "its own samples"), strict=True):
-        edges = list(first.values["edges"])
+    column = "real" if held_out else "common"
+    edges = next(iter(tables.values()))[0].values["edges"]
+    ends = {arm: (rows[0], rows[-1]) for arm, rows in tables.items()}
+    tallest = max(max(_shares(row.values[column])) for pair in ends.values() for row in pair)
+    _, top = nice_domain(0, max(tallest, 1.0), floor=0)
+    row_height, start, first_y = 74.0, 44.0, 34.0
+    x = linear((edges[0], edges[-1]), (start, WIDTH))
+    parts = [text(0, 13, "% of tokens", "axis")]
+    findings = []
+    limit = math.log(_LIMIT / (1 - _LIMIT))
+    bottom = first_y + row_height * len(ends) + 18 * (len(ends) - 1)
+    for index, (arm, (first, last)) in enumerate(ends.items()):
+        upper = first_y + index * (row_height + 18)
+        y = linear((0, top), (upper + row_height, upper))
+        role = group.roles[arm].css
+        values = ticks(0, top, 3)
+        for value, word in zip(values, tick_texts(values), strict=True):
+            parts.append(path([(start, y(value)), (WIDTH, y(value))], "grid"))
+            parts.append(text(start - 8, y(value) + 4.5, word, "tick", "end"))
         if last is not first:
-            panel.stairs(_shares(first.values[column]), edges, fill=True, color=HAIR)
-        panel.stairs(_shares(last.values[column]), edges, color=line_style.colour, linewidth=1.5)
-        panel.set_xlim(0, 1)
-        panel.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
-        panel.set_title(words, fontsize=SMALL, color=MUTED)
-        label_axes(panel, x="probability")
-    top = max(max(_shares(table.values[c])) for table in tables for c in ("real", "common"))
-    for panel in panels:
-        panel.set_ylim(0, 1.05 * top if top > 0 else 1)
-    panels[1].set_yticklabels([])
-    label_axes(panels[0], x="probability", y="% of tokens")
-    lines = [(f"generation {last.generation}", line_style.colour, 1.0)]
-    if last is not first:
-        lines.insert(0, (f"generation {first.generation}", MUTED, 1.0))
-    draw_legend(panels[0], lines, x=0.5, ha="center")
-    return figure
+            parts.append(step_chart(edges, _shares(first.values[column]), x, y, "ghost", area=True))
+        parts.append(step_chart(edges, _shares(last.values[column]), x, y, f"step {role}", area=False))
+        above = [f"{_share_above(row.values, column, limit):.0%}".replace("%", " %") for row in (first, last)]
+        change = " → ".join(dict.fromkeys(above)) if last is not first else above[0]
+        parts.append(text(start + 10, upper + 12, label(arm, 22), f"lab over {role}"))
+        parts.append(text(start + 10, upper + 28, f"p > {_LIMIT}: {change}", "axis over"))
+        findings.append(f"{arm}: {change}")
+    parts.insert(1, path([(x(limit), first_y - 12), (x(limit), bottom)], "ref"))
+    parts += [text(x(math.log(p / (1 - p))), bottom + 18, f"{p:g}", "tick", "middle") for p in _TICKS]
+    parts.append(text((start + WIDTH) / 2, bottom + 38, "probability of the token (logit scale)", "axis", "middle"))
+    what = "held-out text" if held_out else "its own samples"
+    title = f"How confident the model is of {what}"
+    generations = f"{next(iter(ends.values()))[0].generation}; line: the last one"
+    seeds = max(len({entry.seed for entry in group.entries_of(arm)}) for arm in ends)
+    note = (
+        f"Probability that the model gives to each token of {what}, {seeds} seed{'s together' if seeds > 1 else ''}. "
+        f"Grey: generation {generations}. Dotted: p = {_LIMIT}."
+    )
+    finding = f"{title}. Share of tokens with p > {_LIMIT}, first to last generation: {'; '.join(findings)}."
+    return Figure(name, title, note, finding, bottom + 46, "".join(parts))
 
 
-def _density(tables: Sequence[TableColumns], arm: str, line_style: LineStyle) -> "Figure":
-    figure, (panel,) = canvas(f"Density of {arm}")
-    real = tables[0]
-    for table, opacity in zip(tables, _ramp(len(tables)), strict=True):
-        panel.plot(table.values["x"], table.values["model"], color=line_style.colour, alpha=opacity, linewidth=1.4)
-    panel.plot(real.values["x"], real.values["real"], color=INK, linestyle=(0, (4, 2)), linewidth=1.1)
-    tallest = max(real.values["real"])
-    peak = max(max(table.values["model"]) for table in tables)
-    clipped = tallest > 0 and peak > _CEILING * tallest
-    panel.set_ylim(0, _CEILING * tallest if clipped else 1.08 * max(peak, tallest, 1e-9))
-    panel.set_xlim(min(real.values["x"]), max(real.values["x"]))
-    panel.set_yticks([])
-    panel.spines["left"].set_visible(False)
-    label_axes(panel, x="x (clipped above)" if clipped else "x")
-    lines = [
-        (f"generation {t.generation}", line_style.colour, o) for t, o in zip(tables, _ramp(len(tables)), strict=True)
-    ]
-    draw_legend(panel, [*lines, ("real", INK, 1.0)], x=0.99, ha="right")
-    return figure
-
-
-def _points(tables: Sequence[TableColumns], centres: TableColumns, arm: str, line_style: LineStyle) -> "Figure":
-    side = 1 if len(tables) == 1 else 2
-    rows = -(-len(tables) // side)
-    figure, panels = canvas(f"Samples of {arm}", rows=rows, columns=side, height=2.1 * rows + 0.4)
-    xs, ys = list(centres.values["x"]), list(centres.values["y"])
-    margin = 0.3 * max(max(xs) - min(xs), max(ys) - min(ys), 1.0)
-    for panel in panels[len(tables) :]:
-        panel.set_axis_off()
-    for panel, table in zip(panels, tables, strict=False):
-        across, up = table.values["x"][:_MAX_POINTS], table.values["y"][:_MAX_POINTS]
-        panel.plot(across, up, ".", color=line_style.colour, alpha=0.45, markersize=3, markeredgewidth=0)
-        panel.plot(xs, ys, "+", color=INK, markersize=6, markeredgewidth=0.9)
-        panel.set_xlim(min(xs) - margin, max(xs) + margin)
-        panel.set_ylim(min(ys) - margin, max(ys) + margin)
-        panel.set_aspect("equal")
-        panel.set_xticks([])
-        panel.set_yticks([])
-        for spine in panel.spines.values():
-            spine.set_visible(True)
-            spine.set_linewidth(0.6)
-        panel.set_title(f"generation {table.generation}", fontsize=SMALL, color=MUTED)
-    return figure
-
-
-def _shares(counts: Sequence[float]) -> list[float]:
-    total = sum(counts)
-    return [100 * count / total if total > 0 else 0.0 for count in counts]
-
-
-def _ramp(count: int) -> list[float]:
-    return [1.0] if count == 1 else [0.35 + 0.65 * n / (count - 1) for n in range(count)]
-
-
-def _listed(tables: Sequence[TableColumns]) -> str:
-    return ", ".join(str(table.generation) for table in tables)
-
-
-def _summed(entries: Sequence[Entry]) -> list[TableColumns]:
-    """The confidence counts of all seeds together, for each generation that every seed has recorded."""
+def _pooled_confidence(entries: Sequence[Entry]) -> list[TableColumns]:
+    """The counts of all seeds together, for each generation that every seed has recorded."""
     seeds = len({entry.seed for entry in entries})
     by_generation: dict[int, list[Mapping[str, Sequence[float]]]] = {}
     for entry in entries:
         bins = _columns(entry.tables.get("confidence"), ("real", "common"))
-        edges = _columns(entry.tables.get("confidence"), ("edges",))
-        if bins and edges and len(edges["edges"]) == len(bins["real"]) + 1:
-            by_generation.setdefault(entry.generation, []).append({**bins, **edges})
+        edges = _columns(entry.tables.get("confidence"), ("logit_edges",))
+        if bins and edges and len(edges["logit_edges"]) == len(bins["real"]) + 1:
+            by_generation.setdefault(entry.generation, []).append({**bins, "edges": edges["logit_edges"]})
     return [
         TableColumns(
             generation,
@@ -180,12 +97,123 @@ def _summed(entries: Sequence[Entry]) -> list[TableColumns]:
     ]
 
 
-def _first_seed(group: ArmGroup, arm: str, table: str, names: tuple[str, ...], most: int = 5) -> list[TableColumns]:
+def _share_above(values: Mapping[str, Sequence[float]], column: str, limit: float) -> float:
+    """The share of the bins from `limit` up; of the bin that holds the limit the part above it."""
+    edges, counts = values["edges"], values[column]
+    parts = [
+        count * min(1.0, max(0.0, (high - limit) / (high - low)))
+        for low, high, count in zip(edges, edges[1:], counts, strict=False)
+    ]
+    return sum(parts) / max(1.0, sum(counts))
+
+
+def plot_density(group: ArmGroup, arms: Sequence[str], name: str) -> Figure | None:
+    """The fitted densities as small multiples: arms below each other, generations beside, the real density dotted."""
+    tables = {arm: _first_seed(group, arm, "density", ("x", "model", "real"), 3) for arm in arms}
+    tables = {arm: rows for arm, rows in tables.items() if rows}
+    if not tables:
+        return None
+    columns = max(map(len, tables.values()))
+    gap, row_height = 12.0, 62.0
+    width = (WIDTH - gap * (columns - 1)) / columns
+    tallest = max(max(row.values["real"]) for rows in tables.values() for row in rows)
+    peak = max(max(row.values["model"]) for rows in tables.values() for row in rows)
+    top = min(_CEILING * tallest, 1.05 * max(peak, tallest)) if tallest > 0 else 1.0
+    parts: list[str] = []
+    y0 = 16.0
+    for arm, rows in tables.items():
+        role = group.roles[arm].css
+        parts.append(text(0, y0, label(arm, 40), f"lab {role}"))
+        upper = y0 + 12
+        for column, row in enumerate(rows):
+            start = column * (width + gap)
+            x = linear((min(row.values["x"]), max(row.values["x"])), (start, start + width))
+            y = linear((0, top), (upper + row_height, upper))
+            points = list(zip(row.values["x"], row.values["model"], strict=True))
+            real = list(zip(row.values["x"], row.values["real"], strict=True))
+            parts.append(path([(start, y(0)), (start + width, y(0))], "grid"))
+            parts.append(path([(x(a), y(b)) for a, b in points], f"band {role}", closed=True))
+            parts.append(path([(x(a), y(b)) for a, b in points], f"line thin {role}"))
+            parts.append(path([(x(a), y(b)) for a, b in real], "ref"))
+            parts.append(text(start, upper + row_height + 17, f"gen. {row.generation}", "axis"))
+        y0 = upper + row_height + 42
+    clipped = " Clipped above." if peak > top else ""
+    note = f"Density fitted in the first seed (of one chain, or along the first axis); dotted: the real one.{clipped}"
+    ends = "; ".join(
+        f"{arm}: {max(rows[0].values['model']):.2g} to {max(rows[-1].values['model']):.2g}"
+        for arm, rows in tables.items()
+    )
+    title = "What the model fits"
+    return Figure(name, title, note, f"{title}. Height of the peak: {ends}.", y0 - 20, "".join(parts))
+
+
+def plot_points(group: ArmGroup, arms: Sequence[str], name: str) -> Figure | None:
+    """Sample clouds as small multiples: arms below each other, generations beside; a dead mode is a hollow ring."""
+    tables = {arm: _first_seed(group, arm, "points", ("x", "y"), 3) for arm in arms}
+    centres = {arm: _first_seed(group, arm, "centres", ("x", "y"), 1) for arm in arms}
+    tables = {arm: rows for arm, rows in tables.items() if rows and centres[arm]}
+    if not tables:
+        return None
+    columns, gap = max(map(len, tables.values())), 12.0
+    side = min(150.0, (WIDTH - gap * (columns - 1)) / columns)
+    parts: list[str] = []
+    y0 = 16.0
+    for arm, rows in tables.items():
+        role = group.roles[arm].css
+        xs, ys = (list(centres[arm][0].values[axis]) for axis in ("x", "y"))
+        margin = 0.15 * max(max(xs) - min(xs), max(ys) - min(ys), 1.0)
+        reach = 0.5 * max(max(xs) - min(xs), max(ys) - min(ys)) + margin
+        middle = ((max(xs) + min(xs)) / 2, (max(ys) + min(ys)) / 2)
+        parts.append(text(0, y0, label(arm, 40), f"lab {role}"))
+        upper = y0 + 10
+        for column, row in enumerate(rows):
+            start = column * (side + gap)
+            x = linear((middle[0] - reach, middle[0] + reach), (start, start + side))
+            y = linear((middle[1] - reach, middle[1] + reach), (upper + side, upper))
+            dead = _dead_modes(group, arm, row.generation)
+            for n, (a, b) in enumerate(zip(xs, ys, strict=True)):
+                if n in dead:
+                    parts.append(f'<circle class="ring" cx="{x(a):.1f}" cy="{y(b):.1f}" r="5"/>')
+            inside = [
+                (a, b)
+                for a, b in zip(row.values["x"][:_MAX_POINTS], row.values["y"][:_MAX_POINTS], strict=True)
+                if abs(a - middle[0]) <= reach and abs(b - middle[1]) <= reach
+            ]
+            dots = "".join(f"M{x(a):.1f} {y(b):.1f}h.01" for a, b in inside)
+            parts.append(f'<path class="cloud {role}" d="{dots}"/>' if dots else "")
+            parts.append(text(start, upper + side + 14, f"gen. {row.generation}", "axis"))
+        y0 = upper + side + 38
+    note = f"Up to {_MAX_POINTS} samples of the first seed; a ring: a mode that is not alive."
+    title = "Where the samples lie"
+    generations = ", ".join(str(row.generation) for row in next(iter(tables.values())))
+    return Figure(
+        name, title, note, f"{title}, at generations {generations}: {', '.join(tables)}.", y0 - 18, "".join(parts)
+    )
+
+
+def _dead_modes(group: ArmGroup, arm: str, generation: int) -> set[int]:
+    entries = group.entries_of(arm)
+    entry = next(e for e in entries if e.seed == entries[0].seed and e.generation == generation)
+    tail = _columns(entry.tables.get("tail"), ("counts", "least"))
+    if tail is None:
+        return set()
+    return {
+        n for n, (count, least) in enumerate(zip(tail["counts"], tail["least"], strict=True)) if count < max(1.0, least)
+    }
+
+
+def _shares(counts: Sequence[float]) -> list[float]:
+    total = sum(counts)
+    return [100 * count / total if total > 0 else 0.0 for count in counts]
+
+
+def _first_seed(group: ArmGroup, arm: str, table: str, names: tuple[str, ...], most: int) -> list[TableColumns]:
     entries = group.entries_of(arm)
     seed = entries[0].seed
     stored = {e.generation: _columns(e.tables.get(table), names) for e in entries if e.seed == seed}
     valid = {generation: columns for generation, columns in stored.items() if columns}
-    return [TableColumns(generation, valid[generation]) for generation in first_middle_last(sorted(valid), most)]
+    generations = first_middle_last(sorted(valid), most) if most > 1 else sorted(valid)[:1]
+    return [TableColumns(generation, valid[generation]) for generation in generations]
 
 
 def _columns(table: Any, names: tuple[str, ...]) -> dict[str, list[float]] | None:

@@ -1,214 +1,249 @@
 """The report of a laboratory run: one HTML page that loads nothing and runs nothing, `figures/` and `tables/`.
 
-Rule: autoescape is on, and every text from a corpus, a config or a name passes `_safe` first; only the style sheet is
-marked as markup. A report can be rebuilt at any time, and the same generations give the same bytes.
+Rule: the first screen holds the verdict, the key, three numbers, the main picture and the forest. A report can be
+rebuilt at any time, and the same generations give the same bytes.
 """
 
-import base64
-import itertools
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
-from itertools import groupby
 from pathlib import Path
-from typing import Any
 
-from jinja2 import Environment, FunctionLoader, StrictUndefined
-from markupsafe import Markup
-
-from tailkeep.report import formatting
-from tailkeep.report.lab.charts import plot_curve, plot_facets
-from tailkeep.report.lab.comparisons import effect_sentences, plot_effect_map, plot_leaderboard
+from tailkeep.report.key_numbers import KeyNumber
+from tailkeep.report.lab.comparisons import (
+    effect_maps,
+    grid_numbers,
+    plot_effect_map,
+    plot_forest,
+    plot_grid_forest,
+    verdict_of,
+)
 from tailkeep.report.lab.csv import tables
+from tailkeep.report.lab.curves import arms_in_picture, plot_curve
 from tailkeep.report.lab.distributions import plot_confidence, plot_density, plot_points
+from tailkeep.report.lab.failures import plot_failures
 from tailkeep.report.lab.growth import growth_lines
-from tailkeep.report.lab.paired_differences import Difference, McNemarTest
+from tailkeep.report.lab.paired_differences import McNemarTest
 from tailkeep.report.lab.run import ArmGroup, LabRun, read_lab_run
-from tailkeep.report.lab.samples import PromptSamples, first_middle_last, plot_images, read_prompts, sample_views
-from tailkeep.report.lab.sentences import edit_bound_sentences, sentences, unfinished_lines
+from tailkeep.report.lab.samples import PromptSamples, plot_images, read_prompts, sample_views
+from tailkeep.report.lab.sentences import edit_bound_sentences, unfinished_lines
 from tailkeep.report.lab.stats import GroupSummary, Summary, summarise_run
+from tailkeep.report.lab.tail import plot_tail
 from tailkeep.report.lab.training import plot_training
-from tailkeep.report.metric_catalog import LEARNERS, VIEWS, describe, further_names, headline_names
-from tailkeep.report.svg import Drawing, LineStyle, Rendered, nth_line_style, render
-from tailkeep.runs import Storage, redact
-from tailkeep.sanitize import visible, without_folders
+from tailkeep.report.lab.units import TrainingUnits, training_units
+from tailkeep.report.lab.verdict import key_numbers
+from tailkeep.report.metric_catalog import LEARNERS, VIEWS, describe, further_names, main_metrics, split_view
+from tailkeep.report.metric_ranges import range_of, unit_of
+from tailkeep.report.page_kit import render_template
+from tailkeep.report.roles import Role, phrase_of
+from tailkeep.report.svg import Figure, UniqueNames
+from tailkeep.runs import Storage
+from tailkeep.sanitize import visible
+
+_MAX_PROMPTS, _MAX_COLUMNS, _MAX_KEYS, _MAX_ROWS = 3, 4, 8, 12
+_TITLES = {
+    "kr_accuracy": "What the model still knows",
+    "std_median": "How wide the fitted distribution still is",
+    "modes_alive": "How many modes are left",
+    "recall": "How much of the real data is still covered",
+    "coverage": "How much of the real data is still covered",
+    "test_error": "How large the error has become",
+}
 
 
 @dataclass(frozen=True)
 class GroupFigures:
-    """The figures of one learner: comparisons of arms, headline and further curves, distributions and images by arm."""
+    """The figures of one learner in the order of the page: first screen, tail, failures, folded ones."""
 
-    comparisons: tuple[Rendered, ...]
-    headline: tuple[Rendered, ...]
-    further: tuple[Rendered, ...]
-    distributions: tuple[Rendered, ...]
-    images: tuple[Rendered, ...]
+    first: tuple[Figure, ...]
+    tail: tuple[Figure, ...]
+    failure: tuple[Figure, ...]
+    maps: tuple[Figure, ...]
+    further: tuple[Figure, ...]
 
     @property
-    def all(self) -> tuple[Rendered, ...]:
-        """Every figure, in the order of the page."""
-        return (*self.comparisons, *self.headline, *self.distributions, *self.images, *self.further)
+    def all(self) -> tuple[Figure, ...]:
+        """Every figure."""
+        return (*self.first, *self.tail, *self.failure, *self.maps, *self.further)
 
 
-def line_styles_of(run: LabRun) -> dict[str, LineStyle]:
-    """The line style of each arm, by its index in the config."""
-    return {arm: nth_line_style(index) for index, arm in enumerate(run.arms)}
+def render_figures(run: LabRun, summary: Summary) -> tuple[GroupFigures, ...]:
+    """The figures of all groups, without those that have no finite number."""
+    names = UniqueNames()
+    pairs = zip(run.groups, summary.groups, strict=True)
+    return tuple(_figures(group, of_group, run.grid, names) for group, of_group in pairs)
 
 
-def render_figures(run: LabRun) -> tuple[GroupFigures, ...]:
-    """The figures of all groups, without those that have no finite number. An arm has one line style in all of them."""
-    line_styles, names = line_styles_of(run), _UniqueNames()
-    return tuple(_group(group, run.grid, line_styles, names) for group in run.groups)
-
-
-def _group(
-    group: ArmGroup, grid: Mapping[str, tuple[str, ...]], line_styles: Mapping[str, LineStyle], names: "_UniqueNames"
+def _figures(
+    group: ArmGroup, summary: GroupSummary, grid: Mapping[str, tuple[str, ...]], names: UniqueNames
 ) -> GroupFigures:
-    def curves(metrics: tuple[str, ...]) -> Iterator[Drawing | None]:
+    def curves(metrics: Sequence[str], height: float = 300) -> Iterator[Figure | None]:
         for metric in metrics:
             name = names.new(group.learner, metric)
-            # The arms of a grid are too many for one panel.
-            yield plot_facets(group, grid, metric, name) or plot_curve(group, metric, line_styles, name)
+            yield plot_curve(group, metric, summary.differences, name, title=_title(metric), height=height)
 
-    def by_arm(plot: Callable[[ArmGroup, str, LineStyle, str], Drawing | None], word: str) -> Iterator[Drawing | None]:
-        return (plot(group, arm, line_styles[arm], names.new(group.learner, word, arm)) for arm in group.arms)
-
-    def training_curves() -> Iterator[Drawing | None]:
-        yield None if grid else plot_training(group, line_styles, names.new(group.learner, "training"))
-
-    def comparisons(metrics: tuple[str, ...]) -> Iterator[Drawing | None]:
-        for metric in metrics:
-            name = names.new(group.learner, "effects" if grid else "leaderboard", metric)
-            yield plot_effect_map(group, grid, metric, name) if grid else plot_leaderboard(group, metric, name)
-
-    headline = headline_names(group.names)
-    kinds = (("confidence", plot_confidence), ("density", plot_density), ("points", plot_points))
+    mains = main_metrics(group.learner, group.names)
+    few = columns_of(group, summary)
+    maps = effect_maps(group, summary, grid)
+    if maps:
+        first: list[Figure | None] = [
+            plot_grid_forest(group, one, names.new(group.learner, "forest", one.metric)) for one in maps
+        ]
+        few = tuple(arm for arm in few if group.baseline_of(arm) == group.arms[0])
+    else:
+        first = [*curves(mains[:1], 400), plot_forest(group, summary, names.new(group.learner, "forest"))]
+    divergence = [m for m in summary.metrics if split_view(m)[1].startswith("kl_") and m not in mains[:1]][:1]
+    tail = [
+        plot_tail(group, few, names.new(group.learner, "tail")),
+        plot_confidence(group, few, names.new(group.learner, "confidence")),
+        plot_density(group, few, names.new(group.learner, "density")),
+        plot_points(group, few, names.new(group.learner, "points")),
+        plot_images(group, few, names.new(group.learner, "images")),
+    ]
+    if maps:
+        failure: list[Figure | None] = []
+        rest = list(summary.metrics)
+    else:
+        times = plot_failures(group, summary, group.arms[:_MAX_ROWS], names.new(group.learner, "failure"))
+        failure = [times, *curves(divergence)]
+        rest = [name for name in summary.metrics if name not in {*mains[:1], *divergence}]
     return GroupFigures(
-        _rendered(comparisons(headline)),
-        _rendered(curves(headline)),
-        _rendered(itertools.chain(curves(further_names(group.names)), training_curves())),
-        _rendered(drawing for word, plot in kinds for drawing in by_arm(plot, word)),
-        _rendered(by_arm(plot_images, "images")),
+        _existing(first),
+        _existing(tail),
+        _existing(failure),
+        _existing([plot_effect_map(one, names.new(group.learner, "map", one.metric)) for one in maps]),
+        _existing(
+            [
+                *curves(rest),
+                plot_confidence(group, few, names.new(group.learner, "confidence-held-out"), held_out=True),
+                *curves(further_names(group.names)),
+                *(() if maps else plot_training(group, columns_of(group, summary), names)),
+            ]
+        ),
     )
 
 
-def _rendered(drawings: Iterator[Drawing | None]) -> tuple[Rendered, ...]:
-    return tuple(render(drawing) for drawing in drawings if drawing is not None)
+def _existing(figures: Sequence[Figure | None]) -> tuple[Figure, ...]:
+    return tuple(figure for figure in figures if figure is not None)
 
 
-class _UniqueNames:
-    """Unique file names made of the names of learners, metrics and arms, which may hold any character."""
-
-    def __init__(self) -> None:
-        self._used: set[str] = set()
-
-    def new(self, *words: str) -> str:
-        base = "-".join(re.sub(r"[^a-z0-9_.]+", "-", word.lower()).strip("-.")[:60] or "x" for word in words)
-        name, number = base, 1
-        while name in self._used:
-            number += 1
-            name = f"{base}-{number}"
-        self._used.add(name)
-        return name
+def _title(metric: str) -> str:
+    return _TITLES.get(split_view(metric)[1], "")
 
 
-_MAX_PROMPTS = 3
-_EQUAL_WITHIN = 0.01
-_MAX_UNIT_COLUMNS = 8
+def columns_of(group: ArmGroup, summary: GroupSummary) -> tuple[str, ...]:
+    """The arms that strips, histograms and samples show: at most four, the first and those that differ most."""
+    mains = main_metrics(group.learner, group.names)
+    return arms_in_picture(group, summary.differences, mains[0] if mains else "", most=_MAX_COLUMNS)
 
 
 @dataclass(frozen=True)
-class ViewSamples:
-    """The sample texts of one group by one decoder."""
+class KeyItem:
+    """One arm of the key: its role and what it does."""
+
+    arm: str
+    role: Role
+    phrase: str
+
+
+@dataclass(frozen=True)
+class SampleTable:
+    """One prompt with the samples of some arms by one decoder."""
 
     view: str
-    prompts: tuple[PromptSamples, ...]
-
-
-@dataclass(frozen=True)
-class TrainingUnits:
-    """Training units (mean over seeds) of each arm at some generations, and the largest spread between arms.
-
-    `spread` is the largest (max / min - 1) of any generation. Whole batches cannot meet a budget exactly, so up to 1 %
-    counts as equal.
-    """
-
-    generations: tuple[int, ...]
-    rows: tuple[tuple[str, tuple[float, ...]], ...]
-    spread: float
-
-    @property
-    def verdict(self) -> str:
-        """Whether the arms trained equally, as a sentence."""
-        if self.spread == 0:
-            return "All arms trained equally."
-        if self.spread <= _EQUAL_WITHIN:
-            return f"All arms trained equally, to within {self.spread:.1%}.".replace("%", "\u202f%")
-        return "The arms did not train equally, which may explain a part of the differences."
+    prompt: PromptSamples
 
 
 @dataclass(frozen=True)
 class Section:
-    """The section of one learner."""
+    """The part of the page about one learner."""
 
     anchor: str
+    title: str
+    verdict: str
+    keys: tuple[KeyItem, ...]
+    more_keys: tuple[KeyItem, ...]
+    numbers: tuple[KeyNumber, ...]
+    caveats: tuple[str, ...]
     group: GroupSummary
-    sentences: tuple[str, ...]
+    roles: Mapping[str, Role]
     figures: GroupFigures
-    samples: tuple[ViewSamples, ...]
+    columns: tuple[str, ...]
+    samples: tuple[SampleTable, ...]
     units: TrainingUnits | None
     mcnemar: tuple[McNemarTest, ...]
+    unit: Mapping[str, str]
 
 
 def render_page(run: LabRun, summary: Summary, figures: Sequence[GroupFigures]) -> str:
     """The HTML of the report."""
     groups = zip(run.groups, summary.groups, figures, strict=True)
-    record = run.directory.record
-    html: str = _template().render(
-        style=style_sheet(),
+    sections = [_section(n, run, *some) for n, some in enumerate(groups, 1)]
+    return render_template(
+        "page.html",
         run=run,
-        record=record,
-        sections=[_section(n, *some, run.grid) for n, some in enumerate(groups, 1)],
-        line_styles=line_styles_of(run),
-        growth=growth_lines(record.history),
+        record=run.directory.record,
+        sections=sections,
+        growth=growth_lines(run.directory.record.history),
         unfinished=unfinished_lines(run.unfinished),
         timings=_timings(run),
+        describe=describe,
+        view_name=lambda view: VIEWS.get(view, f"decoder {visible(view)}"),
+        zip=lambda *columns: zip(*columns, strict=True),
     )
-    return html
 
 
-def _section(
-    number: int, group: ArmGroup, summary: GroupSummary, figures: GroupFigures, grid: Mapping[str, Sequence[str]]
-) -> Section:
-    samples = tuple(ViewSamples(view, read_prompts(group, view, most=_MAX_PROMPTS)) for view in sample_views(group))
-    # A grid has too many arms to name each in a sentence.
-    effects = effect_sentences(group, grid)
-    lines = (*effects, *edit_bound_sentences(summary)) if effects else sentences(summary)
-    return Section(f"learner-{number}", summary, lines, figures, samples, _units(group), _last(summary.mcnemar))
+def _section(number: int, run: LabRun, group: ArmGroup, summary: GroupSummary, figures: GroupFigures) -> Section:
+    columns = columns_of(group, summary)
+    maps = effect_maps(group, summary, run.grid)
+    if maps:
+        columns = tuple(arm for arm in columns if group.baseline_of(arm) == group.arms[0])
+    keys = _keys(group, run.grid if maps else {})
+    units = training_units(group)
+    caveats = [*edit_bound_sentences(summary)]
+    if units and not units.equal:
+        caveats.append(units.verdict)
+    samples = tuple(
+        SampleTable(view, prompt)
+        for view in sample_views(group)
+        for prompt in read_prompts(group, view, most=_MAX_PROMPTS, arms=columns)
+    )
+    return Section(
+        anchor=f"learner-{number}",
+        title=LEARNERS.get(group.learner, group.learner),
+        verdict=verdict_of(group, summary, run.grid) or run.name,
+        keys=keys[:_MAX_KEYS],
+        more_keys=keys[_MAX_KEYS:],
+        numbers=grid_numbers(group, maps) if maps else key_numbers(group, summary),
+        caveats=tuple(caveats),
+        group=summary,
+        roles=group.roles,
+        figures=figures,
+        columns=columns,
+        samples=samples,
+        units=units,
+        mcnemar=_last(summary.mcnemar),
+        unit={name: unit_of(name, group.learner) if range_of(name) != "count" else "" for name in summary.metrics},
+    )
+
+
+def _keys(group: ArmGroup, grid: Mapping[str, Sequence[str]]) -> tuple[KeyItem, ...]:
+    """Every arm, or of a grid every level of its last axis, by the arms of the first setting."""
+    arms = [arm for arm in group.arms if group.baseline_of(arm) == group.arms[0]] if grid else group.arms
+    levels = list(grid.values())[-1] if grid else arms
+
+    def phrase(arm: str) -> str:
+        config, reference = (group.configs.get(name, {}) for name in (arm, group.arms[0]))
+        return phrase_of(config, reference)
+
+    return tuple(
+        KeyItem(level, group.roles[arm], phrase(arm))
+        for level, arm in zip(levels, arms, strict=len(levels) == len(arms))
+    )
 
 
 def _last(tests: Sequence[McNemarTest]) -> tuple[McNemarTest, ...]:
     """The last test of each arm and seed."""
     return tuple({(one.arm, one.seed): one for one in sorted(tests, key=lambda one: one.generation)}.values())
-
-
-def _units(group: ArmGroup) -> TrainingUnits | None:
-    series = {arm: group.series(arm, "train_units") for arm in group.arms}
-    means = {arm: _means(by_seed) for arm, by_seed in series.items() if by_seed}
-    if not means:
-        return None
-    recorded = sorted({generation for row in means.values() for generation in row})
-    generations = first_middle_last(recorded, _MAX_UNIT_COLUMNS)
-    rows = tuple((arm, tuple(row.get(g, float("nan")) for g in generations)) for arm, row in means.items())
-    values = [[row[g] for row in means.values() if g in row] for g in recorded]
-    return TrainingUnits(generations, rows, spread=max(max(at) / max(min(at), 1.0) - 1 for at in values))
-
-
-def _means(by_seed: Mapping[int, Mapping[int, float]]) -> dict[int, float]:
-    generations = sorted({generation for row in by_seed.values() for generation in row})
-    values = {g: [row[g] for row in by_seed.values() if g in row] for g in generations}
-    return {g: sum(row) / len(row) for g, row in values.items()}
 
 
 def _timings(run: LabRun) -> tuple[tuple[str, dict[str, float], float], ...]:
@@ -222,75 +257,6 @@ def _timings(run: LabRun) -> tuple[tuple[str, dict[str, float], float], ...]:
     return tuple((arm, phases, sum(phases.values())) for arm, phases in totals.items() if phases)
 
 
-def style_sheet() -> Markup:
-    """The style sheet of every page, which is trusted."""
-    return Markup(read_template("page.css"))  # noqa: S704
-
-
-def new_environment() -> Environment:
-    """A Jinja environment with autoescape and the filters for untrusted text."""
-    environment = Environment(
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        loader=FunctionLoader(read_template),
-    )
-    filters: dict[str, Callable[..., Any]] = {
-        "safe_text": _safe,
-        "one_line": lambda text: _safe(text, newline=" "),
-        "data": _data,
-        "without_folders": without_folders,
-        "count": formatting.count,
-        "groupby_arm": _by_arm,
-        "duration": _duration,
-    }
-    environment.filters |= filters
-    return environment
-
-
-def _template() -> Any:
-    environment = new_environment()
-    environment.globals |= {
-        "formatting": formatting,
-        "describe": describe,
-        "learner_title": lambda learner: LEARNERS.get(learner, learner),
-        "swatch": _swatch,
-        "zip": lambda *columns: zip(*columns, strict=True),
-        "view_name": lambda view: VIEWS.get(view, f"decoder {visible(view)}"),
-    }
-    return environment.from_string(read_template("page.html"))
-
-
-def _by_arm(differences: Sequence[Difference]) -> list[tuple[str, list[Difference]]]:
-    """`differences`, which are in the order of the arms, by arm."""
-    return [(arm, list(row)) for arm, row in groupby(differences, key=lambda one: one.arm)]
-
-
-def _safe(text: object, newline: str = "\n") -> str:
-    return visible(redact(str(text)), newline=newline)
-
-
-def _data(content: str) -> str:
-    return "data:image/svg+xml;base64," + base64.b64encode(content.encode()).decode()
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
-
-
-def read_template(name: str) -> str:
-    """The text of a template or style sheet of this package."""
-    return resources.files("tailkeep.report").joinpath(name).read_text(encoding="utf-8")
-
-
-def _swatch(line_style: LineStyle) -> str:
-    """The dash pattern of a line style for an inline SVG line of width 2.4."""
-    return "" if line_style.dash == "solid" else " ".join(f"{2.4 * length:g}" for length in line_style.dash[1])
-
-
 def write(path: Path | str, *, storage: Storage | None = None) -> Path:
     """Write (or rewrite) the report of the run at `path`, finished or not, and return the page's path.
 
@@ -302,12 +268,10 @@ def write(path: Path | str, *, storage: Storage | None = None) -> Path:
     folder = run.directory.path
     storage = storage or run.directory.storage
     summary = summarise_run(run)
-    figures = render_figures(run)
-    rendered = [figure for group in figures for figure in group.all]
-    images = {f"{figure.drawing.name}.svg": figure.file.encode() for figure in rendered}
-    images |= {f"{figure.drawing.name}.png": figure.png for figure in rendered}
+    figures = render_figures(run, summary)
+    svg_files = {f"{figure.name}.svg": figure.file.encode() for group in figures for figure in group.all}
     csv_files = {name: text.encode() for name, text in tables(run, summary).items()}
-    _replace(storage, folder / "figures", images)
+    _replace(storage, folder / "figures", svg_files)
     _replace(storage, folder / "tables", csv_files)
     storage.write_text(folder / "report.html", render_page(run, summary, figures))
     return folder / "report.html"

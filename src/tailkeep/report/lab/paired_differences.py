@@ -1,22 +1,22 @@
 """Each arm minus its baseline, seed by seed, and McNemar's test of the two on the same questions.
 
-Rule: both arms are compared at one generation and under the same seeds. A difference is taken at the last generation
-that both have finished under all common seeds; with a value that is not finite it is not finite either.
+Rule: all arms are compared at one generation, the last that every arm has finished, and under the same seeds. With a
+value that is not finite a difference is not finite either.
 """
 
 import math
+import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from tailkeep.metrics import (
-    Interval,
-    McNemar,
-    kr_compare,
-    mean_interval,
-    slope,
-)
+from scipy import stats
+
+from tailkeep.metrics import Interval, McNemar, holm_correction, kr_compare, mean_interval, slope
 from tailkeep.report.lab.run import ArmGroup, Entry
+from tailkeep.report.metric_ranges import difference_interval
+
+ALPHA = 0.05
 
 SeedMetrics = Mapping[int, Mapping[int, Mapping[str, float]]]
 """seed -> generation -> the metrics by name."""
@@ -26,7 +26,8 @@ SeedMetrics = Mapping[int, Mapping[int, Mapping[str, float]]]
 class Difference:
     """`arm` - `baseline`, paired by seed: 95 % Student-t intervals over the `seeds` that both have.
 
-    `final` is at `generation`, `slope` per generation up to it.
+    `final` is at `generation`, `slope` per generation up to it. `p_value` is that of Student's t test of `final`, and
+    `corrected_p` the same after Holm's correction for the `comparisons` arms of the metric.
     """
 
     arm: str
@@ -36,34 +37,67 @@ class Difference:
     generation: int
     final: Interval
     slope: Interval
+    p_value: float = math.nan
+    corrected_p: float = math.nan
+    comparisons: int = 1
 
     @property
     def is_significant(self) -> bool:
-        """Whether the 95 % CI of `final` excludes 0."""
+        """Whether the arms differ significantly (95 %), corrected for the number of arms."""
+        return self.corrected_p < ALPHA
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the 95 % CI of `final` excludes 0, which by itself is not corrected for the number of arms."""
         return self.final.low > 0 or self.final.high < 0
 
 
-def differences(group: ArmGroup, arm: str, metrics: Iterable[str]) -> list[Difference]:
-    """`arm` minus its baseline for each of `metrics`; empty where the two have no generation in common."""
+def group_differences(group: ArmGroup, metrics: Sequence[str]) -> tuple[Difference, ...]:
+    """Each compared arm minus its baseline, by arm and metric, at the last generation that all arms have finished."""
+    generation = group.common_generation
+    if generation is None:
+        return ()
+    rows = [one for arm in group.compared_arms for one in _differences(group, arm, metrics, generation)]
+    return tuple(_corrected(rows))
+
+
+def _corrected(rows: Sequence[Difference]) -> list[Difference]:
+    by_metric: dict[str, list[int]] = {}
+    for index, row in enumerate(rows):
+        if math.isfinite(row.p_value):
+            by_metric.setdefault(row.metric, []).append(index)
+    result = list(rows)
+    for indices in by_metric.values():
+        for index, p in zip(indices, holm_correction([rows[i].p_value for i in indices]), strict=True):
+            result[index] = replace(rows[index], corrected_p=p, comparisons=len(indices))
+    return result
+
+
+def _differences(group: ArmGroup, arm: str, metrics: Iterable[str], last: int) -> list[Difference]:
     baseline = group.baseline_of(arm)
     first, second = _seed_metrics(group, arm), _seed_metrics(group, baseline)
     seeds = sorted(first.keys() & second.keys())
     shared = set.intersection(*(set(first[seed].keys() & second[seed].keys()) for seed in seeds)) if seeds else set()
-    generations = sorted(shared)
+    generations = sorted(generation for generation in shared if generation <= last)
 
     def one(metric: str) -> Difference:
         rows = [[_value(first, s, g, metric) - _value(second, s, g, metric) for g in generations] for s in seeds]
-        final = mean_interval([row[-1] for row in rows])
+        values = [row[-1] for row in rows]
         slopes = mean_interval([slope(generations, row) for row in rows])
-        return Difference(arm, baseline, metric, len(seeds), generations[-1], final, slopes)
+        final = difference_interval(metric, values)
+        return Difference(arm, baseline, metric, len(seeds), generations[-1], final, slopes, paired_p_value(values))
 
     return [one(metric) for metric in metrics] if generations else []
 
 
-def paired_difference(group: ArmGroup, arm: str, metric: str) -> Difference | None:
-    """The difference in `metric`; None where one of the two never measures it, or they have no generation in common."""
-    have = {entry.arm for entry in group.entries if metric in entry.metrics}
-    return next(iter(differences(group, arm, [metric])), None) if {arm, group.baseline_of(arm)} <= have else None
+def paired_p_value(values: Sequence[float]) -> float:
+    """The two-sided p-value of Student's t test that paired differences have the mean 0; NaN for fewer than two."""
+    if len(values) < 2 or not all(map(math.isfinite, values)):
+        return math.nan
+    mean, spread = statistics.fmean(values), statistics.stdev(values)
+    if spread <= 1e-12 * max(map(abs, values)):
+        return 0.0 if mean else 1.0
+    return float(2 * stats.t.sf(abs(mean) / (spread / math.sqrt(len(values))), len(values) - 1))
 
 
 def _seed_metrics(group: ArmGroup, arm: str) -> SeedMetrics:

@@ -7,11 +7,13 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from tailkeep.config import read_yaml
 from tailkeep.errors import InputError
+from tailkeep.report.roles import BASELINE, OTHER, Role, role_of
 from tailkeep.runs import GenerationDir, RunDirectory
 
 _LONGEST_NAME = 120
@@ -51,6 +53,26 @@ class ArmGroup:
     arms: tuple[str, ...]
     entries: tuple[Entry, ...]
     baselines: Mapping[str, str] = field(default_factory=dict)
+    configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @cached_property
+    def roles(self) -> dict[str, Role]:
+        """The role of each arm. Without a configuration the reference is the baseline and any other arm `other`."""
+        empty: Mapping[str, Any] = {}
+        roles = {}
+        for arm in self.arms:
+            config, reference = (self.configs.get(name, empty) for name in (arm, self.baseline_of(arm)))
+            is_reference = arm == self.baseline_of(arm)
+            roles[arm] = role_of(config, reference) if config and reference else BASELINE if is_reference else OTHER
+        return roles
+
+    @cached_property
+    def common_generation(self) -> int | None:
+        """The last generation that every seed of every arm has finished; None if there is none."""
+        recorded: dict[tuple[str, int], set[int]] = {}
+        for entry in self.entries:
+            recorded.setdefault((entry.arm, entry.seed), set()).add(entry.generation)
+        return max(set.intersection(*recorded.values()), default=None) if recorded else None
 
     @property
     def compared_arms(self) -> tuple[str, ...]:
@@ -61,14 +83,18 @@ class ArmGroup:
         """The baseline of `arm`: in a grid the first level of the last axis in its setting, else the first arm."""
         return self.baselines.get(arm, self.arms[0])
 
-    @property
+    @cached_property
     def names(self) -> set[str]:
         """The metrics that at least one entry has."""
         return {name for entry in self.entries for name in entry.metrics}
 
     def entries_of(self, arm: str) -> tuple[Entry, ...]:
         """The entries of `arm`."""
-        return tuple(entry for entry in self.entries if entry.arm == arm)
+        return self._by_arm.get(arm, ())
+
+    @cached_property
+    def _by_arm(self) -> dict[str, tuple[Entry, ...]]:
+        return {arm: tuple(entry for entry in self.entries if entry.arm == arm) for arm in self.arms}
 
     def series(self, arm: str, metric: str) -> dict[int, dict[int, float]]:
         """seed -> generation -> value of `metric`, finite values only."""
@@ -142,7 +168,7 @@ def read_lab_run(path: Path | str) -> LabRun:
         config_text=config_path.read_text(encoding="utf-8") if config_path.exists() else "",
         arms=arms,
         grid=grid,
-        groups=tuple(_group(learner, entries, arms, grid) for learner in learners),
+        groups=tuple(_group(learner, entries, arms, grid, config) for learner in learners),
         unfinished=tuple(_unfinished(directory, config, cells, arms)),
         num_finished=len(entries),
     )
@@ -182,16 +208,34 @@ def _first_arm(learner: str, entries: list[Entry], arms: tuple[str, ...]) -> tup
     return min(arms.index(entry.arm) for entry in entries if entry.learner == learner), learner
 
 
-def _group(learner: str, entries: list[Entry], arms: tuple[str, ...], grid: Mapping[str, Sequence[str]]) -> ArmGroup:
+_RUN_KEYS = {"name", "description", "preset", "seeds", "keep_models", "device", "num_threads", "grid", "arms"}
+
+
+def arm_configs(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The whole configuration of each arm: what all share stands once, above the arms."""
+    shared = {key: value for key, value in config.items() if key not in _RUN_KEYS}
+    arms = config.get("arms")
+    trees = {
+        str(name): {**shared, **(tree or {})} for name, tree in (arms if isinstance(arms, Mapping) else {}).items()
+    }
+    return {name: tree for name, tree in trees.items() if "learner" in tree}
+
+
+def _group(
+    learner: str,
+    entries: list[Entry],
+    arms: tuple[str, ...],
+    grid: Mapping[str, Sequence[str]],
+    config: Mapping[str, Any],
+) -> ArmGroup:
     group_entries = sorted(
         (entry for entry in entries if entry.learner == learner),
         key=lambda entry: (arms.index(entry.arm), entry.seed, entry.generation),
     )
     rows = [list(row.values()) for row in settings_of(grid).values()] if grid else []
     baselines = {arm: row[0] for row in rows for arm in row}
-    return ArmGroup(
-        learner, tuple(dict.fromkeys(entry.arm for entry in group_entries)), tuple(group_entries), baselines
-    )
+    names = tuple(dict.fromkeys(entry.arm for entry in group_entries))
+    return ArmGroup(learner, names, tuple(group_entries), baselines, arm_configs(config))
 
 
 def _unfinished(

@@ -1,37 +1,28 @@
-"""The samples of an arm, generation by generation: texts, and grids of images.
+"""The samples of an arm, generation by generation: texts, and rows of images.
 
 Rule: samples come from a model trained on a corpus, so nothing in them is interpreted. Texts are shortened and made
 visible; a file that holds no 8-bit images is not drawn.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tailkeep.report.lab.run import ArmGroup, Entry
-from tailkeep.report.svg import MUTED, SMALL, Drawing, LineStyle, canvas
+from tailkeep.report.svg import WIDTH, Figure, image, label, text
 from tailkeep.runs import redact
 from tailkeep.sanitize import visible
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 LONGEST = 600
 _TEXT_GENERATIONS = 3
-_SIDE = 10
 _IMAGE_GENERATIONS = 5
-_COLUMNS = 3
-_GAP = 1
-_GAP_GREY = 48
+_IN_ROW, _IMAGES_LEFT, _IMAGES_GAP = 14, 56.0, 4.0
 _MAX_SIDE = 128
-# A browser smooths an image that it enlarges, so small ones are enlarged here.
-_PIXELS = 560
 
 Images = NDArray[np.uint8]
 
@@ -46,7 +37,7 @@ class SampleText:
 
 @dataclass(frozen=True)
 class PromptSamples:
-    """The samples of one prompt: `texts[row][column]` is of `generations[row]` and the group's arm `column`."""
+    """The samples of one prompt: `texts[row][column]` is of `generations[row]` and the arm `column`."""
 
     number: int
     prompt: str
@@ -74,17 +65,20 @@ def sample_views(group: ArmGroup) -> tuple[str, ...]:
     return tuple(sorted(names, key=lambda view: (view != "common", view)))
 
 
-def read_prompts(group: ArmGroup, view: str, *, most: int) -> tuple[PromptSamples, ...]:
-    """The first `most` prompts of the lowest seed, with the samples of each arm in a few generations."""
+def read_prompts(
+    group: ArmGroup, view: str, *, most: int, arms: Sequence[str] | None = None
+) -> tuple[PromptSamples, ...]:
+    """The first `most` prompts of the lowest seed, with the samples of each of `arms` in a few generations."""
+    shown = group.arms if arms is None else tuple(arms)
     seed = min(entry.seed for entry in group.entries)
     generations = first_middle_last(group.generations())
     texts: dict[tuple[int, str], list[SampleText]] = {
         (entry.generation, entry.arm): read_samples(entry, view, most=most)
         for entry in group.entries
-        if entry.seed == seed and entry.generation in generations
+        if entry.seed == seed and entry.generation in generations and entry.arm in shown
     }
     count = max((len(samples) for samples in texts.values()), default=0)
-    return tuple(_prompt(n, texts, generations, group.arms) for n in range(count))
+    return tuple(_prompt(n, texts, generations, shown) for n in range(count))
 
 
 def _prompt(
@@ -124,50 +118,43 @@ def _visible(text: object) -> str:
     return visible(whole[:LONGEST]) + (" …" if len(whole) > LONGEST else "")
 
 
-def plot_images(group: ArmGroup, arm: str, line_style: LineStyle, name: str) -> Drawing | None:
-    """Up to 100 generated images of the first seed at each of up to five generations, the first and last included."""
-    del line_style
-    entries = group.entries_of(arm)
-    stored = {e.generation: _images(e) for e in entries if e.seed == entries[0].seed}
-    images = {generation: array for generation, array in stored.items() if array is not None}
-    shown = {generation: images[generation] for generation in first_middle_last(sorted(images), _IMAGE_GENERATIONS)}
-    if not shown:
+def plot_images(group: ArmGroup, arms: Sequence[str], name: str) -> Figure | None:
+    """One row of the same first draws per generation, arms below each other, of the first seed; pixels not smoothed."""
+    stored = {arm: _of_first_seed(group, arm) for arm in arms}
+    stored = {arm: rows for arm, rows in stored.items() if rows}
+    if not stored:
         return None
-    count = max(map(len, shown.values()))
-    listed = ", ".join(map(str, shown))
-    return Drawing(
-        name=name,
-        title=f"Images of {arm}",
-        caption=f"The first {count} images that the models of the first seed generate, at generation {listed}.",
-        alt=f"{count} images that {arm} generates at each of the generations {listed}, in a grid.",
-        build=lambda: _grids(shown, arm),
+    side = (WIDTH - _IMAGES_LEFT - _IMAGES_GAP * (_IN_ROW - 1)) / _IN_ROW
+    parts: list[str] = []
+    y = 16.0
+    for arm, rows in stored.items():
+        parts.append(text(0, y, label(arm, 40), f"lab {group.roles[arm].css}"))
+        y += 8
+        for generation in first_middle_last(sorted(rows), _IMAGE_GENERATIONS):
+            images = rows[generation][:_IN_ROW]
+            tall = side * images.shape[1] / images.shape[2]
+            parts.append(text(_IMAGES_LEFT - 8, y + tall / 2 + 5, f"gen. {generation}", "axis", "end"))
+            parts += [
+                image(_IMAGES_LEFT + n * (side + _IMAGES_GAP), y, side, tall, pixels) for n, pixels in enumerate(images)
+            ]
+            y += tall + 4
+        y += 24
+    count = max(len(images[:_IN_ROW]) for rows in stored.values() for images in rows.values())
+    title = "What the models generate"
+    return Figure(
+        name,
+        title,
+        f"The first {count} images of the first seed in each generation: the same draws in every row, not a selection.",
+        f"{title}: {count} images in each generation of {', '.join(stored)}.",
+        y - 26,
+        "".join(parts),
     )
 
 
-def mosaic(images: Images) -> Images:
-    """(n, h, w) images, at most 100 of them, as one image: rows of ten with a grey line between."""
-    _, height, width = images.shape
-    shown = images[: _SIDE**2]
-    rows = -(-len(shown) // _SIDE)
-    tall, wide = height + _GAP, width + _GAP
-    whole = np.full((rows * tall + _GAP, _SIDE * wide + _GAP), _GAP_GREY, dtype=np.uint8)
-    for index, image in enumerate(shown):
-        row, column = (n * size + _GAP for n, size in zip(divmod(index, _SIDE), (tall, wide), strict=True))
-        whole[row : row + height, column : column + width] = image
-    return whole
-
-
-def _grids(grids: dict[int, Images], arm: str) -> "Figure":
-    rows = -(-len(grids) // _COLUMNS)
-    figure, panels = canvas(f"Images of {arm}", rows=rows, columns=_COLUMNS, width=8.0, height=2.75 * rows + 0.35)
-    for panel in panels:
-        panel.set_axis_off()
-    for panel, (generation, images) in zip(panels, grids.items(), strict=False):
-        whole = mosaic(images)
-        times = max(1, _PIXELS // max(whole.shape))
-        panel.imshow(whole.repeat(times, 0).repeat(times, 1), cmap="gray", vmin=0, vmax=255, interpolation="none")
-        panel.set_title(f"generation {generation}", fontsize=SMALL, color=MUTED)
-    return figure
+def _of_first_seed(group: ArmGroup, arm: str) -> dict[int, Images]:
+    entries = group.entries_of(arm)
+    images = {e.generation: _images(e) for e in entries if e.seed == entries[0].seed}
+    return {generation: array for generation, array in images.items() if array is not None}
 
 
 def _images(entry: Entry) -> Images | None:
@@ -182,4 +169,4 @@ def _images(entry: Entry) -> Images | None:
     fits = (
         stored.dtype == np.uint8 and stored.ndim == 3 and 0 not in stored.shape and max(stored.shape[1:]) <= _MAX_SIDE
     )
-    return np.array(stored[: _SIDE**2]) if fits else None
+    return np.array(stored[:_IN_ROW]) if fits else None

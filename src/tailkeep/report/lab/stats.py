@@ -6,6 +6,7 @@ so no seed is averaged with an earlier generation of another.
 
 import math
 import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,9 +20,10 @@ from tailkeep.metrics import (
     slope,
     time_to_failure,
 )
-from tailkeep.report.lab.paired_differences import Difference, McNemarTest, differences, mcnemar_tests
+from tailkeep.report.lab.paired_differences import Difference, McNemarTest, group_differences, mcnemar_tests
 from tailkeep.report.lab.run import ArmGroup, Entry, LabRun, read_lab_run
-from tailkeep.report.metric_catalog import headline_names
+from tailkeep.report.metric_catalog import headline_names, split_view
+from tailkeep.report.metric_ranges import TOTALS, seed_interval
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,7 @@ class FailureSummary:
 
 @dataclass(frozen=True)
 class MetricSummary:
-    """One metric of one arm over its seeds: 95 % Student-t intervals, NaN bounds for a single seed.
+    """One metric of one arm over its seeds: 95 % CIs inside its possible range, NaN bounds for a single seed.
 
     `final` is at `generation`, `initial` at the first one, `slope` per generation by least squares over all up to
     `generation`. `unusable` counts the seeds without a finite final value; with any of them the interval is NaN.
@@ -234,25 +236,28 @@ def _group(group: ArmGroup) -> GroupSummary:
     names = headline_names(group.names)
     rules = failure_rules(group.names)
     arms = tuple(_arm(group, arm, names, rules) for arm in group.arms)
-    generation = _common_generation(group)
-    last = [entry for entry in group.entries if entry.generation == generation]
+    last = [entry for entry in group.entries if entry.generation == group.common_generation]
     common = {
         arm: {name: _mean([e for e in last if e.arm == arm], name) for name in names} for arm in group.arms if last
     }
-    paired = tuple(one for arm in group.compared_arms for one in differences(group, arm, names))
+    paired = group_differences(group, names)
     mcnemar = tuple(mcnemar_tests(group))
-    return GroupSummary(group.learner, names, rules, arms, generation, common, paired, mcnemar)
-
-
-def _common_generation(group: ArmGroup) -> int | None:
-    recorded: dict[tuple[str, int], set[int]] = {}
-    for entry in group.entries:
-        recorded.setdefault((entry.arm, entry.seed), set()).add(entry.generation)
-    return max(set.intersection(*recorded.values()), default=None)
+    return GroupSummary(group.learner, names, rules, arms, group.common_generation, common, paired, mcnemar)
 
 
 def _mean(entries: list[Entry], name: str) -> Interval:
-    return mean_interval([entry.metrics.get(name, math.nan) for entry in entries])
+    return entry_interval(name, [entry.metrics for entry in entries])
+
+
+def entry_interval(name: str, rows: Sequence[Mapping[str, float]]) -> Interval:
+    """The mean of the metric `name` over `rows`, the metrics of one generation of each seed, inside its range."""
+    total = rows[0].get(_total_name(name), math.nan) if rows else math.nan
+    return seed_interval(name, [row.get(name, math.nan) for row in rows], total)
+
+
+def _total_name(name: str) -> str:
+    view, bare = split_view(name)
+    return ".".join(filter(None, [view, TOTALS.get(bare, "")]))
 
 
 def _arm(group: ArmGroup, arm: str, names: tuple[str, ...], rules: tuple[FailureRule, ...]) -> ArmSummary:
@@ -277,8 +282,8 @@ def metric_summary(name: str, seeds: list[list[Entry]]) -> MetricSummary:
     return MetricSummary(
         name=name,
         generation=int(series[0][-1][0]),
-        initial=mean_interval([points[0][1] for points in series]),
-        final=mean_interval(last),
+        initial=entry_interval(name, [entries[0].metrics for entries in seeds]),
+        final=entry_interval(name, [entries[-1].metrics for entries in seeds]),
         slope=mean_interval([slope([g for g, _ in points], [v for _, v in points]) for points in series]),
         seeds=len(series),
         unusable=sum(not math.isfinite(value) for value in last),

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tailkeep.report import formatting
-from tailkeep.report.lab.comparisons import effect_sentences
+from tailkeep.report.lab.comparisons import effect_sentences, verdict_of
 from tailkeep.report.lab.growth import growth_lines
 from tailkeep.report.lab.run import ArmGroup, LabRun, read_lab_run
 from tailkeep.report.lab.samples import PromptSamples, read_prompts, sample_views
@@ -24,15 +24,15 @@ from tailkeep.sanitize import visible
 
 
 def print_summary(path: Path | str, console: Console) -> None:
-    """Print the table of arms of the run at `path` for each learner.
+    """Print the table of arms of the run at `path` for each learner, and the verdict as the last line.
 
     Raises:
         InputError: there is no run at `path`, or one of its files cannot be read.
     """
     run = read_lab_run(path)
-    _print_groups(run, console)
     for line in growth_lines(run.directory.record.history):
         console.print(formatting.terminal_text(f"This run grew. {line}"))
+    _print_groups(run, console)
 
 
 def show(path: Path | str, console: Console, *, samples: int = 3) -> None:
@@ -81,7 +81,7 @@ def _print_groups(run: LabRun, console: Console) -> None:
         return
     for arm_group, group in zip(run.groups, summary.groups, strict=True):
         console.print(_group_table(group))
-        lines = effect_sentences(arm_group, run.grid) or (
+        lines = effect_sentences(arm_group, group, run.grid) or (
             *_relative(group),
             *paired_sentences(group),
             *mcnemar_sentences(group),
@@ -90,6 +90,9 @@ def _print_groups(run: LabRun, console: Console) -> None:
             console.print(formatting.terminal_text(line))
     for line in _footnote(summary):
         console.print(Text(line, "dim"))
+    if text := verdict_of(run.groups[0], summary.groups[0], run.grid):
+        console.print()
+        console.print(formatting.terminal_text(text, "bold"))
 
 
 def _footnote(summary: Summary) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The figure of training: loss, kept share, learning rate and speed within each generation, a line per arm.
+"""The figures of training: loss, kept share, learning rate and speed within each generation, a line per arm.
 
 Rule: a line is the mean over seeds of one generation's curve, drawn from that generation's mark to the next one's.
 """
@@ -7,25 +7,24 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tailkeep.report import formatting
+from tailkeep.report.charts import Axis, Series, line_chart
 from tailkeep.report.lab.run import ArmGroup, Entry
-from tailkeep.report.svg import HAIR, Drawing, LineStyle, canvas, label_axes, label_ends
+from tailkeep.report.svg import Figure, UniqueNames
 from tailkeep.runs.training_curve import TABLE, read_speeds
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 Points = NDArray[np.float64]
 _PANELS = {
-    "cross_entropy": "cross-entropy, nats/token",
-    "kept_fraction": "kept share",
-    "learning_rate": "learning rate",
-    "tokens_per_second": "tokens/s",
+    "cross_entropy": ("Cross-entropy in training", "nats/token"),
+    "kept_fraction": ("Share of tokens that the loss keeps", "share"),
+    "learning_rate": ("Learning rate", ""),
+    "tokens_per_second": ("Speed of training", "tokens/s"),
 }
+"""column -> title and unit."""
 
 
 @dataclass(frozen=True)
@@ -36,23 +35,36 @@ class TrainingLine:
     columns: Mapping[str, Points]
 
 
-def plot_training(group: ArmGroup, line_styles: Mapping[str, LineStyle], name: str) -> Drawing | None:
-    """The curves of all arms; None where no arm has kept one."""
-    lines = {arm: training_lines(group.entries_of(arm)) for arm in group.arms}
+def plot_training(group: ArmGroup, arms: Sequence[str], names: UniqueNames) -> tuple[Figure, ...]:
+    """A figure for each column that tells something, with the curves of `arms`; none where no arm has kept one."""
+    lines = {arm: training_lines(group.entries_of(arm)) for arm in arms}
     lines = {arm: of_arm for arm, of_arm in lines.items() if of_arm}
     if not lines:
-        return None
-    panels = [column for column in _PANELS if _is_shown(column, lines)]
-    ends = "; ".join(f"{arm} ends at {of_arm[-1].columns['cross_entropy'][-1]:.4g}" for arm, of_arm in lines.items())
-    return Drawing(
-        name=name,
-        title="Training",
-        caption="Within each generation, from its first reading to its last: "
-        + ", ".join(_PANELS[column] for column in panels)
-        + ". Means over the steps between two readings, and over seeds.",
-        alt=f"Cross-entropy in training over the generations: {ends}.",
-        build=lambda: _build(panels, lines, line_styles),
+        return ()
+    return tuple(
+        _plot(group, column, lines, names.new(group.learner, "training", column))
+        for column in _PANELS
+        if _is_shown(column, lines)
     )
+
+
+def _plot(group: ArmGroup, column: str, lines: Mapping[str, Sequence[TrainingLine]], name: str) -> Figure:
+    series = [_series(group, arm, column, of_arm) for arm, of_arm in lines.items() if column in of_arm[-1].columns]
+    ends = "; ".join(f"{one.label} ends at {one.end}" for one in series)
+    title, unit = _PANELS[column]
+    note = "Within each generation, from its first reading to its last: means over the steps between, and over seeds."
+    finding = f"{title} over the generations: {ends}."
+    return line_chart(name, title, series, Axis(unit), note=note, finding=finding, height=300, plain=True)
+
+
+def _series(group: ArmGroup, arm: str, column: str, of_arm: Sequence[TrainingLine]) -> Series:
+    """One line with a gap between two generations."""
+    present = [line for line in of_arm if column in line.columns]
+    xs = [x for line in present for x in (*line.positions, line.positions[-1])]
+    means = [y for line in present for y in (*line.columns[column], math.nan)]
+    nothing = [math.nan] * len(xs)
+    end = formatting.short(float(present[-1].columns[column][-1]))
+    return Series(arm, group.roles[arm], xs, means, nothing, nothing, end)
 
 
 def training_lines(entries: Sequence[Entry]) -> list[TrainingLine]:
@@ -94,30 +106,3 @@ def _is_shown(column: str, lines: Mapping[str, Sequence[TrainingLine]]) -> bool:
     if column == "learning_rate":
         return len(np.unique(present)) > 1
     return len(present) > 0
-
-
-def _build(
-    panels: Sequence[str], lines: Mapping[str, Sequence[TrainingLine]], line_styles: Mapping[str, LineStyle]
-) -> "Figure":
-    from matplotlib.ticker import MaxNLocator
-
-    columns = min(2, len(panels))
-    rows = math.ceil(len(panels) / columns)
-    figure, axes = canvas("Training", rows=rows, columns=columns, width=3.6 * columns, height=2.1 * rows + 0.4)
-    for panel, column in zip(axes, panels, strict=False):
-        panel.grid(axis="y", color=HAIR, linewidth=0.5)
-        for arm, of_arm in lines.items():
-            style = line_styles[arm]
-            for line in of_arm:
-                if column in line.columns:
-                    values = line.columns[column]
-                    panel.plot(line.positions, values, color=style.colour, linestyle=style.dash, linewidth=1.1)
-        panel.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
-        panel.margins(x=0.02)
-        label_axes(panel, x="generation", y=_PANELS[column])
-        panel.spines["left"].set_visible(False)
-    for unused in axes[len(panels) :]:
-        unused.set_visible(False)
-    first = [(float(of_arm[-1].columns[panels[0]][-1]), arm, line_styles[arm].colour) for arm, of_arm in lines.items()]
-    label_ends(axes[0], first)
-    return figure

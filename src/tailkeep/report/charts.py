@@ -1,0 +1,417 @@
+"""Charts that every report shares: lines over generations, histograms on shared axes, and forests of differences.
+
+Rule: a chart knows neither runs nor files. A band or bar is a 95 % CI; where there is none, its bounds are NaN.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from tailkeep.report.roles import Role
+from tailkeep.report.svg import (
+    LETTER,
+    WIDTH,
+    Figure,
+    Scale,
+    label,
+    linear,
+    log_ticks,
+    logarithmic,
+    marker,
+    nice_domain,
+    path,
+    spread,
+    text,
+    tick_texts,
+    ticks,
+)
+
+_MAX_MARKERS = 12
+_FEW = 4
+_TOP, _FOOT = 26.0, 46.0
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line: a mean with bounds at each x, NaN where unknown. `end` is what stands beside its last value."""
+
+    label: str
+    role: Role
+    xs: Sequence[float]
+    means: Sequence[float]
+    lows: Sequence[float]
+    highs: Sequence[float]
+    end: str
+    size: float = 1.0
+    theory: Sequence[float] = ()
+    banded: bool = True
+
+    @property
+    def last(self) -> float:
+        """The last finite mean, NaN without one."""
+        return next((mean for mean in reversed(self.means) if math.isfinite(mean)), math.nan)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The vertical axis: its unit, its possible range, whether it is logarithmic, and labelled reference values."""
+
+    unit: str = ""
+    floor: float = -math.inf
+    ceiling: float = math.inf
+    log: bool = False
+    references: tuple[tuple[float, str], ...] = ()
+
+
+def line_chart(
+    name: str,
+    title: str,
+    series: Sequence[Series],
+    axis: Axis,
+    *,
+    note: str,
+    finding: str,
+    height: float = 330,
+    x_label: str = "generation",
+    x_log: bool = False,
+    plain: bool = False,
+) -> Figure:
+    """The lines of `series` with their bands and direct labels; `plain` leaves out the markers of a dense curve."""
+    few = len(series) <= _FEW
+    texts = [(label(one.label, 17), one.end) for one in series]
+    longest = max((max(len(a), len(b)) if few else len(a) + len(b) + 1 for a, b in texts), default=0)
+    right = WIDTH - min(LETTER * longest + 14, 190)
+    y, ys = _y_scale(series, axis, height)
+    left = 14 + 8.0 * max((len(word) for _, word in ys), default=2)
+    xs = sorted({x for one in series for x in one.xs})
+    x, x_ticks = _x_scale(xs, left, right, log=x_log)
+    parts = [text(0, 13, axis.unit, "axis")]
+    parts += [path([(left, y(value)), (right, y(value))], "grid") for value, _ in ys]
+    parts += [text(left - 8, y(value) + 4.5, word, "tick", "end") for value, word in ys]
+    parts += [text(x(value), height - _FOOT + 20, word, "tick", "middle") for value, word in x_ticks]
+    parts.append(text((left + right) / 2, height - 8, x_label, "axis", "middle"))
+    for value, word in axis.references:
+        parts.append(path([(left, y(value)), (right, y(value))], "ref"))
+        parts.append(text(left + 4, y(value) - 6, word, "axis over"))
+    parts += [_band(one, x, y) for one in series if one.banded]
+    for one in series:
+        if one.theory:
+            parts.append(_line(one.xs, one.theory, x, y, f"theory {one.role.css}"))
+        parts.append(_line(one.xs, one.means, x, y, f"line {one.role.css}"))
+        points = [(a, b) for a, b in zip(one.xs, one.means, strict=True) if math.isfinite(b)]
+        stride = max(1, math.ceil(len(points) / _MAX_MARKERS))
+        parts += [marker(one.role, x(a), y(b), size=one.size) for a, b in points[::-1][::stride] if not plain]
+    parts += _end_labels(series, texts, x, y, right, few=few, bottom=height - _FOOT)
+    return Figure(name, title, note, finding, height, "".join(parts))
+
+
+def _y_scale(series: Sequence[Series], axis: Axis, height: float) -> tuple[Scale, list[tuple[float, str]]]:
+    means = [mean for one in series for mean in (*one.means, *one.theory) if math.isfinite(mean)]
+    means += [value for value, _ in axis.references]
+    low, high = min(means), max(means)
+    bounds = [b for one in series if one.banded for b in (*one.lows, *one.highs) if math.isfinite(b)]
+    target = (height - _FOOT, _TOP)
+    if axis.log and low > 0:
+        # A band never takes more than a decade beyond the lines.
+        low, high = max(low / 10, min([low, *bounds])), min(high * 10, max([high, *bounds]))
+        if high < 1.5 * low:
+            low, high = low / 1.5, high * 1.5
+        values = log_ticks(low, high)
+        return logarithmic((low, high), target), list(zip(values, _log_texts(values), strict=True))
+    reach = max(high - low, 1e-12)
+    low, high = max(low - reach, min([low, *bounds])), min(high + reach, max([high, *bounds]))
+    low, high = nice_domain(low, high, floor=axis.floor, ceiling=axis.ceiling)
+    values = ticks(low, high)
+    return linear((low, high), target), list(zip(values, tick_texts(values), strict=True))
+
+
+def _log_texts(values: Sequence[float]) -> list[str]:
+    return [f"{value:,.10g}" if 1e-4 <= value < 1e6 else f"{value:.0e}".replace("e-0", "e-") for value in values]
+
+
+def _x_scale(xs: Sequence[float], left: float, right: float, *, log: bool) -> tuple[Scale, list[tuple[float, str]]]:
+    if log:
+        values = log_ticks(xs[0], xs[-1])
+        values = values[:: max(1, -(-len(values) // 6))]
+        return logarithmic((xs[0], xs[-1]), (left, right)), [(v, f"{v:,.10g}") for v in values]
+    if len(xs) == 1:
+        return linear((xs[0] - 1, xs[0] + 1), (left, right)), [(xs[0], f"{xs[0]:,g}")]
+    whole = all(float(value).is_integer() for value in xs)
+    values = [v for v in ticks(xs[0], xs[-1], 5) if not whole or float(round(v, 9)).is_integer()]
+    return linear((xs[0], xs[-1]), (left, right)), list(zip(values, tick_texts(values), strict=True))
+
+
+def _line(xs: Sequence[float], ys: Sequence[float], x: Scale, y: Scale, kind: str) -> str:
+    """Connects finite neighbours; a gap interrupts the line."""
+    pieces: list[list[tuple[float, float]]] = [[]]
+    for a, b in zip(xs, ys, strict=True):
+        if math.isfinite(b):
+            pieces[-1].append((x(a), y(b)))
+        else:
+            pieces.append([])
+    return "".join(path(piece, kind) for piece in pieces if len(piece) > 1)
+
+
+def _band(one: Series, x: Scale, y: Scale) -> str:
+    rows = [(a, lo, hi) for a, lo, hi in zip(one.xs, one.lows, one.highs, strict=True) if math.isfinite(lo + hi)]
+    if len(rows) < 2:
+        return ""
+    points = [(x(a), y(hi)) for a, _, hi in rows] + [(x(a), y(lo)) for a, lo, _ in reversed(rows)]
+    return path(points, f"band {one.role.css}", closed=True)
+
+
+def _end_labels(
+    series: Sequence[Series],
+    texts: Sequence[tuple[str, str]],
+    x: Scale,
+    y: Scale,
+    right: float,
+    *,
+    few: bool,
+    bottom: float,
+) -> list[str]:
+    parts: list[str] = []
+    heights = [y(one.last) if math.isfinite(one.last) else bottom for one in series]
+    places = spread(heights, 37 if few else 17.5, _TOP, bottom - (16 if few else 0))
+    for one, (name, end), height, place in zip(series, texts, heights, places, strict=True):
+        if few:
+            parts.append(text(right + 11, place + 1, name, f"lab {one.role.css}"))
+            parts.append(text(right + 11, place + 17, end, f"val {one.role.css}"))
+        else:
+            parts.append(text(right + 11, place + 4.5, f"{name} {end}", f"sig {one.role.css}"))
+        end_x = x(max((a for a, b in zip(one.xs, one.means, strict=True) if math.isfinite(b)), default=0))
+        target = place - 4 if few else place
+        if abs(target - height) > 9 and right - end_x < 4:
+            parts.append(path([(right + 2, height), (right + 8, target)], "lead"))
+    return parts
+
+
+def step_chart(edges: Sequence[float], shares: Sequence[float], x: Scale, y: Scale, kind: str, *, area: bool) -> str:
+    """A histogram as an outline, or with `area` as a filled shape; equal neighbours share their height."""
+    corners = [(x(edge), y(share)) for share, pair in zip(shares, pairwise(edges), strict=True) for edge in pair]
+    ground = [(x(edges[0]), y(0)), *corners, (x(edges[-1]), y(0))]
+    return path(ground if area else corners, kind, closed=area)
+
+
+@dataclass(frozen=True)
+class ForestRow:
+    """One difference with its CI; `number` and `bounds` are its texts. A filled marker says that it is significant."""
+
+    label: str
+    role: Role
+    mean: float
+    low: float
+    high: float
+    significant: bool
+    number: str
+    bounds: str
+    size: float = 1.0
+
+
+@dataclass(frozen=True)
+class ForestBlock:
+    """Rows on one scale: 0 is the baseline and `goal` the dotted line; without a goal the axis is the metric's own.
+
+    `flipped` says that smaller values are better, so that better is always to the right. `reach` is the largest
+    difference on the scale, where blocks share one.
+    """
+
+    title: str
+    unit: str
+    rows: Sequence[ForestRow]
+    goal: float | None = None
+    flipped: bool = False
+    reach: float = math.nan
+
+
+_CHARACTER = 7.6
+"""Units that a character of a number takes at most, also where a phone enlarges the type."""
+
+
+def _number_columns(blocks: Sequence[ForestBlock], *, show_bounds: bool = True) -> tuple[float, float]:
+    """The right ends of the column of means and of the plot, so wide that no two texts touch."""
+    rows = [row for block in blocks for row in block.rows]
+    numbers = max((len(row.number) for row in rows), default=0)
+    bounds = max((len(row.bounds) + 2 for row in rows if row.bounds), default=0) if show_bounds else 0
+    means_end = WIDTH - (_CHARACTER * bounds + 8 if bounds else 0)
+    return means_end, means_end - _CHARACTER * numbers - 16
+
+
+def forest(
+    name: str,
+    title: str,
+    blocks: Sequence[ForestBlock],
+    *,
+    note: str,
+    finding: str,
+    goal_words: tuple[str, str] = ("as at", "generation 0"),
+) -> Figure:
+    """Blocks of a few rows, coloured by arm: the legend stands above, the numbers beside."""
+    parts: list[str] = []
+    at = 0.0
+    for row in {row.label: row for block in blocks for row in block.rows}.values():
+        words = label(row.label, 17)
+        if at and at + 15 + LETTER * len(words) > WIDTH:
+            break
+        parts.append(marker(row.role, at + 5, 9, size=row.size) + text(at + 15, 14, words, f"lab {row.role.css}"))
+        at += 15 + LETTER * len(words) + 18
+    left = 12.0
+    means_end, right = _number_columns(blocks)
+    zero, goal = (left + share * (right - left) for share in (0.3, 0.7))
+    has_goal = any(block.goal is not None for block in blocks)
+    for x, words in ((zero, ("as the", "baseline")), *(((goal, goal_words),) if has_goal else ())):
+        parts += [text(x, 40 + 15 * n, word, "axis", "middle") for n, word in enumerate(words)]
+    parts.append(text(WIDTH, 55, "difference (95 % CI)", "axis", "end"))
+    y = 85.0
+    for number, block in enumerate(blocks):
+        if number:
+            parts.append(path([(0, y - 17), (WIDTH, y - 17)], "grid"))
+        parts.append(text(0, y, block.title, "row"))
+        parts.append(text(WIDTH, y, block.unit, "axis", "end"))
+        bottom = y + 6 + 21 * len(block.rows)
+        parts.append(path([(zero, y + 6), (zero, bottom)], "zero"))
+        if block.goal is not None:
+            parts.append(path([(goal, y + 6), (goal, bottom)], "goal"))
+        scale = _difference_scale(block, zero, goal, left, right)
+        for index, row in enumerate(block.rows):
+            middle = y + 16.5 + 21 * index
+            parts.append(_whisker(row, scale, middle, left, right))
+            parts.append(_numbers(row, middle, means_end, show_bounds=True))
+        y = bottom + 25
+    parts.append(text(left, y - 12, "← worse", "axis") + text(right, y - 12, "better →", "axis", "end"))
+    return Figure(name, title, note, finding, y - 6, "".join(parts))
+
+
+def _numbers(row: ForestRow, middle: float, means_end: float, *, show_bounds: bool) -> str:
+    kind = f"num{' sig' if row.significant else ''} {row.role.css}"
+    parts = [text(means_end, middle + 4.5, row.number, kind, "end")]
+    if show_bounds and row.bounds:
+        parts.append(text(WIDTH, middle + 4.5, f"({row.bounds})", "cin", "end"))
+    return "".join(parts)
+
+
+def forest_rows(
+    name: str,
+    title: str,
+    blocks: Sequence[ForestBlock],
+    *,
+    note: str,
+    finding: str,
+    longest: int = 18,
+    show_bounds: bool = True,
+    directed: bool = True,
+    heading: str = "difference (95 % CI)",
+) -> Figure:
+    """Blocks of many rows, each named at its left."""
+    named = max((min(longest, len(row.label)) for block in blocks for row in block.rows), default=0)
+    left = _CHARACTER * named + 16
+    means_end, right = _number_columns(blocks, show_bounds=show_bounds)
+    parts = [text(WIDTH, 14, heading, "axis", "end")]
+    y = 34.0
+    row_height = 18.0
+    for block in blocks:
+        parts.append(text(0, y, block.title, "row"))
+        parts.append(text(WIDTH, y, block.unit, "axis", "end"))
+        zero = left + (right - left) * (0.5 if block.goal is None else 0.3)
+        bottom = y + 6 + row_height * len(block.rows)
+        parts.append(path([(zero, y + 6), (zero, bottom)], "zero"))
+        goal = left + (right - left) * 0.7
+        if block.goal is not None:
+            parts.append(path([(goal, y + 6), (goal, bottom)], "goal"))
+        scale = _difference_scale(block, zero, goal, left, right)
+        for index, row in enumerate(block.rows):
+            middle = y + 15 + row_height * index
+            kind = f"num{' sig' if row.significant else ''} {row.role.css}"
+            parts.append(text(0, middle + 4.5, label(row.label, longest), kind))
+            parts.append(_whisker(row, scale, middle, left, right))
+            parts.append(_numbers(row, middle, means_end, show_bounds=show_bounds))
+        y = bottom + 26
+    if directed:
+        parts.append(text(left, y - 12, "← worse", "axis") + text(right, y - 12, "better →", "axis", "end"))
+    return Figure(name, title, note, finding, y - 6, "".join(parts))
+
+
+def _difference_scale(block: ForestBlock, zero: float, goal: float, left: float, right: float) -> Scale:
+    """The place of a difference; beyond `left` and `right` it lies outside."""
+    if block.goal is not None:
+        return lambda value: zero + (goal - zero) * value / block.goal if block.goal else zero
+    bounds = [b for row in block.rows for b in (row.low, row.high, row.mean) if math.isfinite(b)]
+    bounds = [-block.reach, block.reach] if math.isfinite(block.reach) else bounds
+    sign = -1 if block.flipped else 1
+    negative = max([0.0, *(-sign * b for b in bounds)])
+    positive = max([0.0, *(sign * b for b in bounds)])
+    rates = [(zero - left) / negative if negative else math.inf, (right - zero) / positive if positive else math.inf]
+    rate = min(rates) if math.isfinite(min(rates)) else 0.0
+    return lambda value: zero + sign * value * rate
+
+
+def _whisker(row: ForestRow, scale: Scale, y: float, left: float, right: float) -> str:
+    """The bar of the CI, with an arrow where it goes on, and the marker."""
+    parts = []
+    if math.isfinite(row.low) and math.isfinite(row.high):
+        low, high = sorted((scale(row.low), scale(row.high)))
+        inner = (min(max(low, left), right), min(max(high, left), right))
+        if inner[1] > inner[0]:
+            parts.append(path([(inner[0], y), (inner[1], y)], f"whisk {row.role.css}"))
+        if low < left - 0.5:
+            parts.append(f'<path class="arrow {row.role.css}" d="M{left - 7:.1f} {y:.1f}l8 -4.5v9z"/>')
+        if high > right + 0.5:
+            parts.append(f'<path class="arrow {row.role.css}" d="M{right + 7:.1f} {y:.1f}l-8 -4.5v9z"/>')
+    if math.isfinite(row.mean) and left - 3 <= scale(row.mean) <= right + 3:
+        parts.append(marker(row.role, scale(row.mean), y, size=row.size, filled=row.significant))
+    return "".join(parts)
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """The shares (in %) of the bins between `edges`, one more than there are shares."""
+
+    label: str
+    role: Role
+    edges: Sequence[float]
+    shares: Sequence[float]
+
+
+def histogram_chart(
+    name: str,
+    title: str,
+    histograms: Sequence[Histogram],
+    *,
+    unit: str,
+    x_label: str,
+    note: str,
+    finding: str,
+    x_log: bool = False,
+    height: float = 280,
+) -> Figure:
+    """Outlines over each other, the second one as a grey area behind the first; the legend stands above."""
+    start, top, bottom = 46.0, 40.0, height - _FOOT
+    lows, highs = ([pick(one.edges) for one in histograms] for pick in (min, max))
+    domain = (min(lows), max(highs))
+    x = (logarithmic if x_log else linear)(domain, (start, WIDTH))
+    _, ceiling = nice_domain(0, max((max(one.shares) for one in histograms), default=1.0) or 1.0, floor=0)
+    y = linear((0, ceiling), (bottom, top))
+    parts = [text(0, 13, unit, "axis")]
+    values = ticks(0, ceiling, 5)
+    parts += [path([(start, y(value)), (WIDTH, y(value))], "grid") for value in values]
+    parts += [
+        text(start - 8, y(value) + 4.5, word, "tick", "end")
+        for value, word in zip(values, tick_texts(values), strict=True)
+    ]
+    _, x_ticks = _x_scale([domain[0], domain[1]], start, WIDTH, log=x_log)
+    parts += [
+        text(x(value), bottom + 20, word, "tick", "middle")
+        for value, word in x_ticks
+        if domain[0] <= value <= domain[1]
+    ]
+    parts.append(text((start + WIDTH) / 2, height - 8, x_label, "axis", "middle"))
+    for index, one in reversed(list(enumerate(histograms))):
+        if index:
+            parts.append(step_chart(one.edges, one.shares, x, y, "ghost", area=True))
+        parts.append(step_chart(one.edges, one.shares, x, y, f"step {one.role.css}", area=False))
+    at = start
+    for one in histograms if len(histograms) > 1 else ():
+        parts.append(text(at, 31, one.label, f"sig over {one.role.css}"))
+        at += LETTER * len(one.label) + 18
+    return Figure(name, title, note, finding, height, "".join(parts))

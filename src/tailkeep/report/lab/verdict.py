@@ -1,0 +1,267 @@
+"""The verdict of a run in one sentence, and the three numbers below it.
+
+Rule: the verdict claims only what a 95 % CI supports, corrected for the number of arms. Where nothing is significant it
+says so; it never says that a remedy does not work.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tailkeep.metrics import Interval, holm_correction
+from tailkeep.report import formatting
+from tailkeep.report.key_numbers import KeyNumber
+from tailkeep.report.lab.curves import curve_of
+from tailkeep.report.lab.paired_differences import ALPHA, Difference, paired_p_value
+from tailkeep.report.lab.run import ArmGroup
+from tailkeep.report.lab.stats import GroupSummary
+from tailkeep.report.metric_catalog import describe, is_known, main_metrics
+from tailkeep.report.metric_ranges import REFERENCES, difference_interval, unit_of
+from tailkeep.report.roles import subject_of
+
+_MAX_WORDS, _MAX_LISTED = 25, 3
+_MOST = 0.5
+_FEW_ARMS = 4
+
+
+@dataclass(frozen=True)
+class Change:
+    """How a metric of the baseline changed from generation 0 to the last common one, paired by seed."""
+
+    metric: str
+    initial: Interval
+    final: Interval
+    change: Interval
+    p_value: float
+
+    @property
+    def is_significant(self) -> bool:
+        """Whether the change differs from 0 (95 %)."""
+        return self.p_value < ALPHA
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether the change goes in the bad direction; without a better direction every change does."""
+        better = describe(self.metric).better
+        return self.change.mean < 0 if better == "higher" else self.change.mean > 0 if better == "lower" else True
+
+
+def baseline_change(group: ArmGroup, arm: str, metric: str) -> Change | None:
+    """The change of `metric` in `arm`; None where generation 0 or the last common one is missing."""
+    series, last = group.series(arm, metric), group.common_generation
+    rows = [
+        (by_generation.get(0, math.nan), by_generation.get(last or 0, math.nan)) for by_generation in series.values()
+    ]
+    if not last or not rows or not all(math.isfinite(a + b) for a, b in rows):
+        return None
+    curve = curve_of(group, arm, metric)
+    changes = [after - before for before, after in rows]
+    if 0 not in curve or last not in curve:
+        return None
+    return Change(metric, curve[0], curve[last], difference_interval(metric, changes), paired_p_value(changes))
+
+
+def is_better(one: Difference, change: Change | None) -> bool:
+    """Whether the difference goes in the good direction: the metric's, or else back to generation 0."""
+    better = describe(one.metric).better
+    if better:
+        return (one.final.mean > 0) == (better == "higher")
+    return change is not None and one.final.mean * change.change.mean < 0
+
+
+def write_verdict(group: ArmGroup, summary: GroupSummary) -> str:
+    """The verdict without a grid, in at most 25 words: the baseline's change, and what each other arm makes of it."""
+    if group.common_generation in {None, 0} and max(group.generations(), default=0) > 0:
+        return "Not all arms have got beyond generation 0, so there is nothing to compare yet."
+    mains = main_metrics(group.learner, group.names)
+    changes = {metric: baseline_change(group, group.arms[0], metric) for metric in mains}
+    lead = _lead(group, changes)
+    if not group.compared_arms:
+        return lead
+    better, worse, neither = _sorted_arms(group, summary, mains, changes)
+    if not better and not worse and max((one.seeds for one in summary.differences), default=0) < 2:
+        return _joined([lead, "One seed: no difference can be called significant."])
+    collapses = any(change and change.is_significant and change.is_worse for change in changes.values())
+    for listed in range(_MAX_LISTED, 0, -1):
+        text = _joined([lead, _clauses(group, better, worse, neither, listed, summary, changes, collapses=collapses)])
+        if len(text.split()) <= _MAX_WORDS:
+            return text
+    return text
+
+
+def _joined(sentences: Sequence[str]) -> str:
+    return " ".join(filter(None, sentences))
+
+
+def _lead(group: ArmGroup, changes: dict[str, Change | None]) -> str:
+    known = [change for change in changes.values() if change]
+    if not known:
+        return ""
+    regime = (group.configs.get(group.arms[0], {}).get("regime") or {}).get("name", "replace")
+    samples = {"gaussian": "values", "mixture": "points", "regression": "labels", "vae": "images"}
+    word = samples.get(group.learner, "text" if group.learner == "causal_lm" else "samples")
+    start = (
+        f"Trained on its own {word}, the model"
+        if regime in {"replace", "select"}
+        else f"Under {group.arms[0]} the model"
+    )
+    if math.isnan(known[0].p_value):
+        first, last = (formatting.short(value.mean) for value in (known[0].initial, known[0].final))
+        return f"{start} goes from {first} to {last} in {_lower(known[0].metric)}."
+    corrected = holm_correction([change.p_value for change in known])
+    significant = [change for change, p in zip(known, corrected, strict=True) if p < ALPHA]
+    if not significant:
+        return f"{start} does not change significantly."
+    if all(change.is_worse for change in significant):
+        return f"{start} gets worse."
+    return f"{start} gets better." if not any(change.is_worse for change in significant) else f"{start} changes."
+
+
+def _sorted_arms(
+    group: ArmGroup, summary: GroupSummary, mains: Sequence[str], changes: dict[str, Change | None]
+) -> tuple[list[str], list[str], list[str]]:
+    better: list[str] = []
+    worse: list[str] = []
+    neither: list[str] = []
+    for arm in group.compared_arms:
+        rows = [one for one in summary.differences if one.arm == arm and one.metric in mains and one.is_significant]
+        good = [is_better(one, changes[one.metric]) for one in rows]
+        (better if rows and all(good) else worse if rows and not any(good) else neither).append(arm)
+    return better, worse, neither
+
+
+def _clauses(
+    group: ArmGroup,
+    better: Sequence[str],
+    worse: Sequence[str],
+    neither: Sequence[str],
+    listed: int,
+    summary: GroupSummary,
+    changes: dict[str, Change | None],
+    *,
+    collapses: bool,
+) -> str:
+    parts = []
+    if better:
+        names = _names(group, better, listed)
+        single = len(better) == 1
+        if collapses:
+            share = "most" if _recovered(better, summary, changes) > _MOST else "some"
+            parts.append(f"{names} prevent{'s' if single else ''} {share} of it")
+        else:
+            parts.append(f"{names} {'is' if single else 'are'} significantly better")
+    if worse:
+        parts.append(f"{_names(group, worse, listed)} make{'s' if len(worse) == 1 else ''} it significantly worse")
+    if neither:
+        verb = "makes" if len(neither) == 1 else "make"
+        parts.append(f"{_names(group, neither, listed)} {verb} no significant difference")
+    sentence = "; ".join(parts)
+    # A phrase begins with a capital; the name of an arm keeps its case.
+    is_phrase = _subject(group, (*better, *worse, *neither)[0])
+    return (sentence[:1].upper() + sentence[1:] if is_phrase else sentence) + "."
+
+
+def _subject(group: ArmGroup, arm: str) -> str:
+    """What the arm is called in a sentence instead of its name; empty where that would not be clear."""
+    subjects = [subject_of(group.configs.get(other, {})) for other in group.compared_arms]
+    subject = subject_of(group.configs.get(arm, {}))
+    return subject if subject and subjects.count(subject) == 1 and len(group.arms) <= _FEW_ARMS else ""
+
+
+def _names(group: ArmGroup, arms: Sequence[str], listed: int) -> str:
+    # Naming the last one is as short as counting it.
+    listed = len(arms) if len(arms) == listed + 1 else listed
+    shown = [_subject(group, arm) or arm for arm in arms[:listed]]
+    rest = len(arms) - len(shown)
+    if rest:
+        return f"{', '.join(shown)} and {rest} others"
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
+
+
+def _recovered(arms: Sequence[str], summary: GroupSummary, changes: dict[str, Change | None]) -> float:
+    """The smallest share of the baseline's change that one of `arms` prevents, by a significant metric."""
+    shares = []
+    for one in summary.differences:
+        change = changes.get(one.metric)
+        if one.arm in arms and one.is_significant and change and change.is_significant and change.change.mean:
+            shares.append(-one.final.mean / change.change.mean)
+    return min(shares, default=0.0)
+
+
+def key_numbers(group: ArmGroup, summary: GroupSummary) -> tuple[KeyNumber, ...]:
+    """What the baseline loses, the largest significant difference, and the difference of another compared arm."""
+    mains = main_metrics(group.learner, group.names)
+    numbers = []
+    changes = {metric: baseline_change(group, group.arms[0], metric) for metric in summary.metrics}
+    if mains and (change := changes.get(mains[0]) or baseline_change(group, group.arms[0], mains[0])):
+        numbers.append(_loss_number(group, change))
+    largest = _largest(summary, mains, changes)
+    if largest:
+        numbers.append(_difference_number(group, largest))
+        rest = [
+            one for metric in mains for one in summary.differences if one.metric == metric and one.arm != largest.arm
+        ]
+        rest = [one for one in rest if math.isfinite(one.final.mean)]
+        others = rest or [
+            one for one in summary.differences if one.metric != largest.metric and math.isfinite(one.final.mean)
+        ]
+        numbers += [_difference_number(group, one) for one in others[:1]]
+    elif not group.compared_arms:
+        more = [changes[metric] for metric in summary.metrics if metric != mains[0]]
+        numbers += [_loss_number(group, change) for change in more if change][:2]
+    return tuple(numbers)
+
+
+def _largest(summary: GroupSummary, mains: Sequence[str], changes: dict[str, Change | None]) -> Difference | None:
+    """The largest difference, a significant one if there is any, measured by what the baseline loses."""
+
+    def size(one: Difference) -> tuple[bool, bool, float]:
+        change = changes.get(one.metric)
+        loss = abs(change.change.mean) if change and change.is_significant else 0.0
+        return one.is_significant, one.metric in mains, abs(one.final.mean) / loss if loss else 0.0
+
+    finite = [one for one in summary.differences if math.isfinite(one.final.mean)]
+    return max(finite, key=size, default=None)
+
+
+def _loss_number(group: ArmGroup, change: Change) -> KeyNumber:
+    first, last = formatting.short(change.initial.mean), formatting.short(change.final.mean)
+    bounds = formatting.interval(change.final)
+    parts = [f"95 % CI {bounds}" if bounds else "one seed, no CI"]
+    if reference := REFERENCES.get(change.metric):
+        parts.append(reference[1].replace(", ", ": "))
+    words = f"{_title(change.metric)} of {group.arms[0]}, generation 0 to {group.common_generation}"
+    return KeyNumber(
+        group.roles[group.arms[0]], f"{first} → {last}", unit_of(change.metric, group.learner), words, "; ".join(parts)
+    )
+
+
+def _difference_number(group: ArmGroup, one: Difference) -> KeyNumber:
+    words = f"{_title(one.metric)} at generation {one.generation}, {one.arm} − {one.baseline}"
+    return KeyNumber(
+        group.roles[one.arm],
+        formatting.mean(one.final, signed=True),
+        unit_of(one.metric, group.learner),
+        words,
+        certainty(one),
+    )
+
+
+def certainty(one: Difference) -> str:
+    """The CI, and whether the difference is significant."""
+    bounds = formatting.interval(one.final, signed=True)
+    if not bounds:
+        return "one seed: no CI"
+    if one.is_significant:
+        return f"95 % CI {bounds}: significant"
+    corrected = f" after correction for {one.comparisons} arms" if one.excludes_zero else ""
+    return f"95 % CI {bounds}: not significant{corrected}"
+
+
+def _title(metric: str) -> str:
+    return describe(metric).title
+
+
+def _lower(metric: str) -> str:
+    title = describe(metric).title
+    return title[0].lower() + title[1:] if is_known(metric) and title[1:2].islower() else title

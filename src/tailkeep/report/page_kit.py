@@ -1,0 +1,75 @@
+"""What the pages of all reports share: the Jinja environment, its filters for untrusted text, and the style sheet.
+
+Rule: autoescape is on, and every text from a corpus, a config or a name passes a filter of this file; only style
+sheets and figures, which escape what they show, are marked as markup.
+"""
+
+import re
+from collections.abc import Callable
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
+
+from tailkeep.report import formatting, svg
+from tailkeep.report.svg import Figure, figure_style
+from tailkeep.runs import redact
+from tailkeep.sanitize import visible, without_folders
+
+# A name such as density-0.85 stays on one line of a heading.
+_HYPHEN = re.compile(r"(?<=\w)-(?=\w)")
+
+
+def new_environment() -> Environment:
+    """A Jinja environment with autoescape and the filters for untrusted text."""
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=FunctionLoader(read_template),
+    )
+    filters: dict[str, Callable[..., Any]] = {
+        "safe_text": _safe,
+        "one_line": lambda text: _safe(text, newline=" "),
+        "unbroken": lambda text: _HYPHEN.sub("\N{NON-BREAKING HYPHEN}", _safe(text, newline=" ")),
+        "drawn_inline": _inline,
+        "without_folders": without_folders,
+        "count": formatting.count,
+        "duration": _duration,
+        "key": lambda role: Markup(svg.key(role)),  # noqa: S704
+    }
+    environment.filters |= filters
+    environment.globals |= {"formatting": formatting, "style": style_sheet()}
+    return environment
+
+
+def render_template(name: str, **values: Any) -> str:
+    """The page of the template `name`."""
+    html: str = new_environment().from_string(read_template(name)).render(**values)
+    return html
+
+
+def style_sheet() -> Markup:
+    """The style sheet of every page, which is trusted."""
+    return Markup(figure_style() + read_template("page.css"))  # noqa: S704
+
+
+def read_template(name: str) -> str:
+    """The text of a template or style sheet of this package."""
+    return resources.files("tailkeep.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _inline(figure: Figure) -> Markup:
+    return Markup(figure.inline)  # noqa: S704
+
+
+def _safe(text: object, newline: str = "\n") -> str:
+    return visible(redact(str(text)), newline=newline)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,143 @@
+"""The verdict claims what is significant, names at most three arms and has at most 25 words."""
+
+import pytest
+
+from tailkeep.report.lab.run import read_lab_run
+from tailkeep.report.lab.stats import summarise_run
+from tailkeep.report.lab.verdict import certainty, key_numbers, write_verdict
+from tests.report.built_runs import finish, new_run
+
+REPLACE = {"learner": "causal_lm", "loss": {"name": "cross_entropy"}, "regime": {"name": "replace"}}
+CONFIGS = {
+    "baseline": {},
+    "truncated": {"loss": {"name": "truncated", "threshold": 0.99}},
+    "accumulate": {"regime": {"name": "accumulate"}},
+}
+
+
+def group_of(path, table, *, metric="kr_accuracy", configs=None, start=0.9):
+    """A run in which arm -> the last value of each seed; every seed starts at `start`."""
+    seeds = tuple(range(len(next(iter(table.values())))))
+    arms = configs or {arm: CONFIGS.get(arm, {"loss": {"name": arm}}) for arm in table}
+    with new_run(path, arms=table, seeds=seeds, generations=2, **REPLACE) as run:
+        for arm, row in table.items():
+            for seed, value in enumerate(row):
+                for generation, at in enumerate((start, value)):
+                    finish(run.generation_dir(arm, seed, generation), {metric: at}, learner="causal_lm")
+    text = (path / "config.yaml").read_text()
+    for arm, tree in arms.items():
+        text = text.replace(f"  {arm}: {{}}\n", f"  {arm}: {tree}\n")
+    (path / "config.yaml").write_text(text)
+    lab_run = read_lab_run(path)
+    return lab_run.groups[0], summarise_run(lab_run).groups[0]
+
+
+FALLS = (0.60, 0.61, 0.62)
+
+
+def test_the_demos_sentence(tmp_path):
+    table = {"baseline": FALLS, "truncated": (0.58, 0.63, 0.60), "accumulate": (0.88, 0.89, 0.91)}
+    assert write_verdict(*group_of(tmp_path / "r", table)) == (
+        "Trained on its own text, the model gets worse. Accumulating the real data prevents most of it; truncated "
+        "cross-entropy makes no significant difference."
+    )
+
+
+def test_a_small_gain_prevents_some_of_it(tmp_path):
+    table = {"baseline": FALLS, "accumulate": (0.65, 0.66, 0.672)}
+    assert write_verdict(*group_of(tmp_path / "r", table)).endswith("Accumulating the real data prevents some of it.")
+
+
+def test_a_harm_is_said(tmp_path):
+    table = {"baseline": FALLS, "truncated": (0.50, 0.51, 0.522)}
+    assert write_verdict(*group_of(tmp_path / "r", table)).endswith("makes it significantly worse.")
+
+
+def test_nothing_is_claimed_where_nothing_is_significant(tmp_path):
+    table = {"baseline": (0.7, 0.9, 1.0), "truncated": (0.6, 0.9, 0.95)}
+    assert write_verdict(*group_of(tmp_path / "r", table)) == (
+        "Trained on its own text, the model does not change significantly. Truncated cross-entropy makes no "
+        "significant difference."
+    )
+
+
+def test_one_seed_gives_numbers_and_no_claim(tmp_path):
+    verdict = write_verdict(*group_of(tmp_path / "r", {"baseline": (0.6,), "accumulate": (0.9,)}))
+    assert verdict == (
+        "Trained on its own text, the model goes from 0.90 to 0.60 in KR-test accuracy. One seed: no difference can be "
+        "called significant."
+    )
+
+
+def test_significance_is_corrected_for_the_number_of_arms(tmp_path):
+    # The 95 % CI of the pair excludes 0 (p = 0.049); among five such arms nothing remains.
+    gain = (0.03, 0.05, 0.07)
+    better = tuple(round(base + more, 6) for base, more in zip(FALLS, gain, strict=True))
+    group, summary = group_of(tmp_path / "one", {"baseline": FALLS, "accumulate": better})
+    assert summary.differences[0].is_significant
+    assert "prevents some of it" in write_verdict(group, summary)
+    arms = {"baseline": FALLS, **{f"other-{n}": better for n in range(5)}}
+    _, summary = group_of(tmp_path / "five", arms)
+    (first, *_) = summary.differences
+    assert first.excludes_zero
+    assert first.p_value == pytest.approx(0.0494, abs=1e-4)
+    assert first.corrected_p == pytest.approx(5 * first.p_value)
+    assert not first.is_significant
+    assert certainty(first).endswith("not significant after correction for 5 arms")
+
+
+@pytest.mark.parametrize("count", [1, 4, 12, 40])
+def test_a_verdict_has_at_most_25_words_and_counts_the_arms_it_does_not_name(tmp_path, count):
+    table = {"baseline": FALLS, **{f"arm-{n}": tuple(v + 0.001 * n for v in FALLS) for n in range(count)}}
+    verdict = write_verdict(*group_of(tmp_path / "r", table))
+    assert len(verdict.split()) <= 25
+    named = sum(f"arm-{n} " in verdict or f"arm-{n}," in verdict or f"arm-{n};" in verdict for n in range(count))
+    assert named >= 1
+    assert (" others" in verdict) == (named < count)
+
+
+def test_the_three_numbers_are_the_loss_the_largest_significant_difference_and_another_arm(tmp_path):
+    table = {"baseline": FALLS, "truncated": (0.58, 0.63, 0.60), "accumulate": (0.88, 0.89, 0.91)}
+    group, summary = group_of(tmp_path / "r", table)
+    loss, largest, other = key_numbers(group, summary)
+    assert loss.number == "0.90 → 0.61"
+    assert loss.words == "KR-test accuracy of baseline, generation 0 to 1"
+    assert loss.certainty.endswith("guessing: 0.50")
+    assert largest.words.endswith("accumulate − baseline")
+    assert largest.certainty.endswith(": significant")
+    assert other.words.endswith("truncated − baseline")
+    assert other.certainty.endswith(": not significant")
+    assert {loss.role.css, largest.role.css, other.role.css} == {"r-base", "r-real", "r-trunc"}
+
+
+def test_a_single_arm_is_described_by_its_metrics(tmp_path):
+    group, summary = group_of(tmp_path / "r", {"baseline": FALLS})
+    assert write_verdict(group, summary) == "Trained on its own text, the model gets worse."
+    assert len(key_numbers(group, summary)) == 1
+
+
+def test_arms_that_share_only_generation_0_are_not_compared_yet(tmp_path):
+    with new_run(tmp_path / "r", arms=("baseline", "late"), seeds=(0, 1), generations=3) as run:
+        for arm, last in {"baseline": 2, "late": 0}.items():
+            for seed in (0, 1):
+                for generation in range(last + 1):
+                    metrics = {"kr_accuracy": 0.9 - 0.1 * generation}
+                    finish(run.generation_dir(arm, seed, generation), metrics, learner="causal_lm")
+    lab_run = read_lab_run(tmp_path / "r")
+    verdict = write_verdict(lab_run.groups[0], summarise_run(lab_run).groups[0])
+    assert verdict == "Not all arms have got beyond generation 0, so there is nothing to compare yet."
+
+
+def test_an_arm_that_ends_earlier_is_not_ranked_against_later_generations(tmp_path):
+    with new_run(tmp_path / "r", arms=("baseline", "short", "long"), seeds=(0, 1, 2), generations=5) as run:
+        for arm, last in {"baseline": 4, "short": 2, "long": 4}.items():
+            for seed in (0, 1, 2):
+                for generation in range(last + 1):
+                    loss = {"baseline": 0.1, "short": 0.0, "long": 0.05}[arm]
+                    metrics = {"kr_accuracy": 0.9 - loss * generation + 0.001 * seed * generation}
+                    finish(run.generation_dir(arm, seed, generation), metrics, learner="causal_lm")
+    summary = summarise_run(read_lab_run(tmp_path / "r")).groups[0]
+    assert {one.generation for one in summary.differences} == {2}
+    gains = {one.arm: one.final.mean for one in summary.differences}
+    assert gains["short"] == pytest.approx(0.2)
+    assert gains["long"] == pytest.approx(0.1)

@@ -1,0 +1,92 @@
+"""What lines, bands, forests and histograms show, read from the SVG."""
+
+import math
+import re
+
+from tailkeep.report.charts import Axis, ForestBlock, ForestRow, Histogram, Series, forest, histogram_chart, line_chart
+from tailkeep.report.roles import BASELINE, REAL_DATA, TRUNCATED
+
+NAN = math.nan
+
+
+def series(label, role, means, lows=None, highs=None, xs=None):
+    xs = list(range(len(means))) if xs is None else xs
+    nothing = [NAN] * len(means)
+    return Series(label, role, xs, means, lows or nothing, highs or nothing, f"{means[-1]:.2f}")
+
+
+def chart(*lines, **axis):
+    return line_chart("x", "T", lines, Axis(**axis), note="n", finding="f").body
+
+
+def heights(path):
+    return [float(y) for y in re.findall(r"[ML][\d.]+ ([\d.]+)", path)]
+
+
+def paths(body, kind):
+    return re.findall(rf'<path class="{kind}[^"]*" d="([^"]*)"', body)
+
+
+def test_a_higher_value_is_drawn_higher_and_the_end_is_labelled():
+    body = chart(series("a", BASELINE, [1.0, 0.5, 0.25]))
+    (line,) = paths(body, "line")
+    ys = heights(line)
+    assert ys == sorted(ys)
+    assert ">a</text>" in body
+    assert ">0.25</text>" in body
+
+
+def test_a_gap_interrupts_the_line():
+    body = chart(series("a", BASELINE, [1.0, 0.9, NAN, 0.7, 0.6]))
+    assert len(paths(body, "line")) == 2
+
+
+def test_a_band_without_bounds_is_not_drawn_and_one_beyond_the_range_is_cut():
+    assert not paths(chart(series("a", BASELINE, [0.9, 0.8])), "band")
+    body = chart(series("a", BASELINE, [0.9, 0.8], [0.5, 0.5], [1.4, 1.4]), floor=0.0, ceiling=1.0)
+    (band,) = paths(body, "band")
+    assert min(heights(band)) >= 26
+
+
+def test_many_arms_have_their_value_in_the_line_of_their_name():
+    body = chart(*(series(f"arm {n}", TRUNCATED, [1.0, n / 10]) for n in range(6)))
+    assert ">arm 3 0.30</text>" in body
+
+
+def row(label, role, mean, low, high, *, significant=False):
+    return ForestRow(label, role, mean, low, high, significant, f"{mean:+.2f}", f"{low:.2f} to {high:.2f}")
+
+
+def test_a_significant_difference_has_a_filled_marker_and_a_long_bar_an_arrow():
+    rows = [
+        row("clear", REAL_DATA, 0.5, 0.4, 0.6, significant=True),
+        row("unclear", TRUNCATED, 0.1, -0.2, 0.4),
+        row("wide", BASELINE, 0.1, -9, 9),
+    ]
+    body = forest("x", "T", [ForestBlock("KR-test accuracy", "", rows, goal=0.5)], note="n", finding="f").body
+    legend, _, block = body.partition("KR-test accuracy")
+    assert block.count('class="mark ') == 1
+    assert block.count('class="hollow ') == 2
+    assert block.count('class="arrow ') == 2
+    assert legend.count('class="mark ') == 3
+
+
+def test_better_is_to_the_right_also_where_lower_is_better():
+    def place(goal, *, flipped):
+        block = ForestBlock("t", "", [row("a", REAL_DATA, -1.0, -1.2, -0.8)], goal=goal, flipped=flipped)
+        body = forest("x", "T", [block], note="n", finding="f").body.partition(">t</text>")[2]
+        (x,) = re.findall(r'class="hollow r-real"><path d="M([\d.]+)', body)
+        return float(x)
+
+    assert place(-2.0, flipped=True) > place(None, flipped=False)
+    assert place(None, flipped=True) > place(2.0, flipped=False)
+
+
+def test_the_second_histogram_is_grey_and_shares_the_axis():
+    one = Histogram("this", BASELINE, [0, 1, 2], [75, 25])
+    two = Histogram("reference", REAL_DATA, [0, 1, 2], [50, 50])
+    body = histogram_chart("x", "T", [one, two], unit="%", x_label="p", note="n", finding="f").body
+    assert len(paths(body, "ghost")) == 1
+    first = heights(paths(body, "step r-base")[0])
+    second = heights(paths(body, "step r-real")[0])
+    assert first[0] < second[0] == second[-1] < first[-1]
