@@ -7,7 +7,7 @@ import pytest
 
 from tailkeep.errors import MissingPackageError
 from tailkeep.lab.learners import _LIBRARIES
-from tailkeep.optional import require
+from tailkeep.optional import require, require_version
 
 ROOT = Path(__file__).parents[1]
 
@@ -32,6 +32,24 @@ def test_a_package_that_is_too_old_is_to_be_upgraded():
     assert str(caught.value) == (
         "the installed json has no json.no_such_part. Upgrade it with: pip install --upgrade 'tailkeep[hf]'"
     )
+
+
+@pytest.mark.parametrize(("installed", "minimum"), [("5.16.1", (5, 17)), ("4.57.6", (5, 0)), ("5.9.0rc1", (5, 10))])
+def test_a_version_that_one_purpose_needs_newer_is_refused(installed, minimum, monkeypatch):
+    monkeypatch.setattr("tailkeep.optional.version", lambda package: installed)
+    least = f"{minimum[0]}.{minimum[1]}"
+    with pytest.raises(MissingPackageError) as caught:
+        require_version("transformers", minimum, extra="hf", purpose="the learner causal_lm")
+    assert str(caught.value) == (
+        f"the learner causal_lm needs transformers >= {least}, and {installed} is installed. "
+        f"Upgrade it with: pip install --upgrade 'tailkeep[hf]' 'transformers>={least}'"
+    )
+
+
+@pytest.mark.parametrize(("installed", "minimum"), [("5.17.0", (5, 17)), ("6.0.0.dev1", (5, 17)), ("5.23", (5, 9))])
+def test_a_version_that_is_new_enough_passes(installed, minimum, monkeypatch):
+    monkeypatch.setattr("tailkeep.optional.version", lambda package: installed)
+    require_version("transformers", minimum, extra="hf", purpose="the learner causal_lm")
 
 
 def test_what_a_package_itself_misses_is_not_blamed_on_the_package(tmp_path, monkeypatch):

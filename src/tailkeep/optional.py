@@ -3,7 +3,9 @@
 Rule: only what is missing is explained. A package that is there and broken shows its own error.
 """
 
+import re
 from importlib import import_module
+from importlib.metadata import version
 from types import ModuleType
 
 from tailkeep.errors import MissingPackageError
@@ -28,3 +30,20 @@ def require(module: str, *, extra: str) -> ModuleType:
         else:
             raise
         raise MissingPackageError(message, name=error.name) from None
+
+
+def require_version(package: str, minimum: tuple[int, int], *, extra: str, purpose: str) -> None:
+    """Refuse an installed `package` older than `minimum`, where `purpose` needs more than the extra's lower bound.
+
+    Raises:
+        MissingPackageError: it is older.
+    """
+    installed = version(package)
+    numbers = tuple(int(number) for number in re.findall(r"\d+", installed)[:2])
+    if numbers < minimum:
+        minimum_version = ".".join(map(str, minimum))
+        raise MissingPackageError(
+            f"{purpose} needs {package} >= {minimum_version}, and {installed} is installed. "
+            f"Upgrade it with: pip install --upgrade 'tailkeep[{extra}]' '{package}>={minimum_version}'",
+            name=package,
+        )

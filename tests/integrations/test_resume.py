@@ -5,6 +5,7 @@ import json
 import shutil
 
 import pytest
+import trl.trainer.utils
 from datasets import Dataset
 from transformers import Trainer
 from trl import SFTConfig, SFTTrainer
@@ -26,6 +27,7 @@ STATEFUL = {
     "random": {"kept_fraction": 0.5, "seed": 1},
     "random_matched": {"threshold": 0.3, "seed": 1},
 }
+OLD_TRL = {} if hasattr(trl.trainer.utils, "FusedCausalLMOutput") else {"loss_type": "nll"}
 SAVING = {"save_strategy": "steps", "save_steps": 3, "max_steps": 6, "gradient_accumulation_steps": 2}
 
 
@@ -43,7 +45,7 @@ def hf_trainer(model, rows, folder, loss, options, resume_from=None):
 def trl_trainer(model, rows, folder, loss, options, resume_from=None):
     trainer = SFTTrainer(
         model=model,
-        args=arguments(folder, SFTConfig, **SAVING, bf16=False, gradient_checkpointing=False),
+        args=arguments(folder, SFTConfig, **SAVING, **OLD_TRL, bf16=False, gradient_checkpointing=False),
         train_dataset=Dataset.from_list(rows),
         processing_class=tiny.tokenizer(),
     )

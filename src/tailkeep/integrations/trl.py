@@ -1,7 +1,8 @@
 """TRL's SFTTrainer: any weighting of token losses inside the loss that TRL computes by itself.
 
 SFTTrainer calls a model's backbone directly, not its forward, so nothing can be attached to the model. It turns
-`log_probs` (B, T) into the loss; in training these are weighted on their way to it. Rule: TRL's own loss, denominators,
+`log_probs` (B, T) into the loss; in training these are weighted on their way to it. Before 1.15 it has no such numbers,
+and `trl_logits` gives it the loss of the logits. Rule: TRL's own loss, denominators,
 metrics, auxiliary loss and evaluation stay as they are, and the first step proves that the weighted numbers are used.
 """
 
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from tailkeep.errors import AttachmentError, ConfigError, MissingPackageError
+from tailkeep.errors import AttachmentError, ConfigError
 from tailkeep.integrations.logged import logged
 from tailkeep.losses import LossStats, Weighting, is_attached
 from tailkeep.losses.engines.reference import times
@@ -35,7 +36,8 @@ def use_loss(
 
     Args:
         trainer: an SFTTrainer or a subclass that leaves the loss to it; changed in place.
-        loss: a name, or any `Weighting`, but one of the entropy of the k most likely tokens: TRL has the whole one.
+        loss: a name, or any `Weighting`; from TRL 1.15 on none of the entropy of the k most likely tokens, since it has
+            the whole one alone.
         threshold: of the losses that have one; a probability in (0, 1].
         resume_from: the folder of the checkpoint, where training resumes from one that is not in `output_dir`.
         **options: those of the named loss.
@@ -46,15 +48,15 @@ def use_loss(
     Raises:
         ConfigError: another trainer, settings with which TRL would pass the weighting by, or a loss or options that
             cannot be used.
-        MissingPackageError: trl is missing, or is older than its fused output layer (1.15).
+        MissingPackageError: trl is missing.
     """
     weighting = resolve_weighting(loss, threshold, options)
-    _check(trainer, weighting)
+    fused = _check(trainer, weighting)
     loss_at_work = _Loss(weighting)
     trainer.__dict__["_tailkeep"] = loss_at_work
     base: Any = type(trainer)
     base.add_callback(trainer, _state_callback(loss_at_work, resume_from))
-    trainer.__class__ = _weighted_class(base)
+    trainer.__class__ = _weighted_class(base, fused)
     return trainer
 
 
@@ -129,7 +131,7 @@ def _weighted(output: Any, loss: _Loss) -> Tensor:
 
 
 @functools.cache
-def _weighted_class(base: type) -> type:
+def _weighted_class(base: type, fused: bool) -> type:
     """The subclass of `base` under its name; a class, so that a copy of the trainer is not bound to the first one."""
 
     def compute_loss(
@@ -139,6 +141,10 @@ def _weighted_class(base: type) -> type:
         if not self.model.training:
             return base_compute_loss(self, model, inputs, return_outputs, num_items_in_batch)
         loss: _Loss = self.__dict__["_tailkeep"]
+        if not fused:
+            from tailkeep.integrations.trl_logits import training_loss
+
+            return training_loss(self, base, loss, model, inputs, return_outputs, num_items_in_batch)
         weighted = _WeightedModel(model, loss)
         result = base_compute_loss(self, weighted, inputs, return_outputs, num_items_in_batch)
         _check_used(result[0] if return_outputs else result, weighted, loss)
@@ -154,13 +160,10 @@ def _weighted_class(base: type) -> type:
     return type(base.__name__, (base,), {**body, "compute_loss": compute_loss, "log": log, "_tailkeep_base": base})
 
 
-def _check(trainer: Any, weighting: Weighting) -> None:
+def _check(trainer: Any, weighting: Weighting) -> bool:
+    """Whether this TRL has the numbers that can be weighted: a fused output layer."""
     trl = require("trl", extra="trl")
-    if not hasattr(require("trl.trainer.utils", extra="trl"), "FusedCausalLMOutput"):
-        raise MissingPackageError(
-            f"the installed trl {trl.__version__} has no fused output layer. "
-            "Upgrade it with: pip install --upgrade 'tailkeep[trl]'"
-        )
+    fused = hasattr(require("trl.trainer.utils", extra="trl"), "FusedCausalLMOutput")
     name = type(trainer).__name__
     if not isinstance(trainer, trl.SFTTrainer):
         raise ConfigError(f"{name} is no SFTTrainer of trl. For a Trainer of transformers use attach(model).")
@@ -170,25 +173,31 @@ def _check(trainer: Any, weighting: Weighting) -> None:
         raise ConfigError(
             "the trainer's model has a loss attached, which SFTTrainer would pass by. Call detach(model)."
         )
-    if weighting.entropy not in (None, "full"):
+    if fused and weighting.entropy not in (None, "full"):
         raise ConfigError(
             f"the loss {weighting.name!r} needs the entropy of the {weighting.entropy} most likely tokens, and TRL "
             "computes the whole one. Use attach(model) with a Trainer of transformers, or another loss."
         )
-    for setting, value, accepted in _settings(trainer):
+    for setting, value, accepted in _settings(trainer, fused):
         if value not in accepted:
-            raise ConfigError(f"{setting} is {value!r}, with which TRL computes another loss. Leave it out.")
+            instead = "Leave it out." if fused or setting != "loss_type" else "Use SFTConfig(loss_type='nll')."
+            raise ConfigError(f"{setting} is {value!r}, with which TRL computes another loss. {instead}")
+    return fused
 
 
-def _settings(trainer: Any) -> list[tuple[str, Any, tuple[Any, ...]]]:
-    """Settings, what they are, and with what values TRL's loss is the sum of negative `log_probs`."""
+def _settings(trainer: Any, fused: bool) -> list[tuple[str, Any, tuple[Any, ...]]]:
+    """Settings, what they are, and with what values TRL's loss is the sum of negative `log_probs`, or of the logits."""
     parallel = getattr(trainer.accelerator, "parallelism_config", None)
     sequence = parallel is not None and parallel.sp_enabled and parallel.sp_backend == "deepspeed"
+    context = parallel is not None and bool(parallel.cp_enabled)
     return [
-        ("loss_type", trainer.args.loss_type, ("nll", "chunked_nll")),
+        ("loss_type", getattr(trainer.args, "loss_type", "nll"), ("nll", "chunked_nll") if fused else ("nll",)),
         ("compute_loss_func", trainer.compute_loss_func, (None,)),
         ("label_smoothing_factor", trainer.args.label_smoothing_factor, (0,)),
         ("sequence parallelism of DeepSpeed", sequence, (False,)),
+        ("context parallelism", not fused and context, (False,)),
+        ("use_liger_kernel", not fused and trainer.args.use_liger_kernel, (False,)),
+        ("the auxiliary loss of experts", not fused and getattr(trainer, "aux_loss_enabled", False), (False,)),
     ]
 
 

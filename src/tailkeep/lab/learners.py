@@ -22,7 +22,7 @@ from tailkeep.lab.mixture import MixtureArm
 from tailkeep.lab.protocols import Experiment
 from tailkeep.lab.regimes import SelectRegime
 from tailkeep.lab.regression import RegressionArm
-from tailkeep.optional import require
+from tailkeep.optional import require, require_version
 from tailkeep.runs import hash_path, hash_tree, redact_tree, versions
 
 UserLearners = Mapping[str, Callable[[Mapping[str, Any], int], Experiment]]
@@ -44,13 +44,16 @@ def load_libraries(arms: Iterable[AnyArm]) -> None:
     """Import what `arms` compute with: threads can be limited only in libraries that are loaded.
 
     Raises:
-        MissingPackageError: one is not installed.
+        MissingPackageError: one is not installed, or too old.
     """
     arms = list(arms)
     for learner in {arm.learner for arm in arms}:
         extra, modules = _LIBRARIES.get(learner, ("", ()))
         for module in modules:
             require(module, extra=extra)
+        if "transformers" in modules:
+            # Older ones train other tokenizers and initialise other networks.
+            require_version("transformers", (5, 17), extra=extra, purpose=f"the learner {learner}")
     if any(_uses_detector(arm) for arm in arms):
         require("sklearn.linear_model", extra="detector")
 

@@ -44,13 +44,14 @@ def weighted_cross_entropy(
     nll = token_nll(logits, targets, ignore_index=ignore_index)
     valid = targets != ignore_index
     counted = nll[valid]
-    factors = weighting.factors(counted, _entropy(logits, valid, weighting))
+    factors = weighting.factors(counted, prediction_entropy(logits, valid, weighting))
     weighting.move_on(counted)
     weights = torch.zeros_like(nll).masked_scatter(valid, factors.to(nll.dtype))
     return reduce_nll(nll, weights, valid=valid, reduction=reduction, num_items=num_items)
 
 
-def _entropy(logits: Tensor, valid: Tensor, weighting: Weighting) -> Tensor | None:
+def prediction_entropy(logits: Tensor, valid: Tensor, weighting: Weighting) -> Tensor | None:
+    """(n,) entropies of the `valid` predictions that `weighting` requests, or None."""
     if weighting.entropy is None:
         return None
     # In pieces, since each needs copies of its logits in float32.
