@@ -17,6 +17,7 @@ import numpy as np
 
 from tailkeep.lab.phase import PhasePlace, enter_phase
 from tailkeep.lab.protocols import Experiment, Measurement, Regime, Stage
+from tailkeep.lab.unfinished import remove_unfinished
 from tailkeep.runs import GenerationDir, Progress
 from tailkeep.runs.progress import watch_loops
 from tailkeep.runs.training_curve import curve_tables
@@ -197,6 +198,8 @@ def _sample_and_measure(chain: Chain, state: _ChainState, generation: int, obser
         metrics = {**units, **state.model.facts, **_facts(chain, state, generation), **measured.metrics}
         tables = {**curve_tables(generation_dir), **measured.tables}
         generation_dir.write_metrics(metrics, tables, learner=experiment.name)
+    # A kill between a phase's result and its end has left what the phase had done.
+    remove_unfinished(generation_dir)
     generation_dir.finish()
 
 
@@ -248,6 +251,7 @@ def _phase(chain: Chain, state: _ChainState, generation: int, phase: Phase, obse
     state.seconds[phase] = state.seconds.get(phase, 0.0) + time.perf_counter() - start
     if recorded:
         chain.generation_dir(generation).add_timing(phase, state.seconds.pop(phase))
+        remove_unfinished(chain.generation_dir(generation))
 
 
 _SECONDS_BETWEEN_EVENTS = 0.5

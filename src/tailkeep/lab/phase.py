@@ -6,18 +6,23 @@ Rule: what is kept here changes no result. Outside a phase of a measured generat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from tailkeep.runs import GenerationDir
 
 
 @dataclass(frozen=True)
 class PhasePlace:
-    """A `phase` of the generation in `generation_dir`; `part` is the model that is at work, if there are several."""
+    """A `phase` of the generation in `generation_dir`; `part` is the model that is at work, if there are several.
+
+    `memory` is for objects that live as long as the phase.
+    """
 
     generation_dir: GenerationDir
     phase: str
     part: str = "model"
+    memory: dict[str, Any] = field(default_factory=dict, compare=False)
 
 
 _place: ContextVar[PhasePlace | None] = ContextVar("place", default=None)

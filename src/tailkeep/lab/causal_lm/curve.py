@@ -5,6 +5,7 @@ Rule: when it is read depends on the step alone, so the sums are the same bytes 
 
 import math
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -19,9 +20,12 @@ _MEANS = ("cross_entropy", "kept_fraction")
 
 
 class CurveRecorder(TrainerCallback):
-    """Adds up what the attached loss has seen, tells the log of it, and reports progress; `steps` are to be made."""
+    """Adds up what the attached loss has seen, tells the log of it, and reports progress.
 
-    def __init__(self, steps: int) -> None:
+    `steps` are to be made, of which an earlier run has made `resumed`.
+    """
+
+    def __init__(self, steps: int, resumed: int = 0) -> None:
         self.targets = 0.0
         """How many targets were trained on."""
         self._sums = dict.fromkeys(_MEANS, 0.0)
@@ -30,8 +34,22 @@ class CurveRecorder(TrainerCallback):
         """Between one reading and the next, as the curve."""
         self._steps = steps
         self._read_at = time.perf_counter()
-        self._loop = track_loop(steps, "steps")
+        self._loop = track_loop(steps, "steps", resumed=resumed)
         self._loss: float | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps, as plain numbers."""
+        return {
+            "targets": self.targets,
+            "sums": self._sums,
+            "curve": self.curve,
+            "tokens_per_second": self.tokens_per_second,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Resume where `state_dict` was called."""
+        self.targets, self._sums = state["targets"], state["sums"]
+        self.curve, self.tokens_per_second = state["curve"], state["tokens_per_second"]
 
     def mean(self, name: str) -> float:
         """The mean over all targets: `cross_entropy` in nats/token, or `kept_fraction`."""

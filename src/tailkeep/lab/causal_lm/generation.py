@@ -18,6 +18,7 @@ from tailkeep.lab.causal_lm.config import AnyForm, DocumentPrompts, Generation, 
 from tailkeep.lab.causal_lm.data_config import Beam, FixedDecoder, Greedy, Sampling
 from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, Ids
 from tailkeep.lab.causal_lm.tokens import TokenData
+from tailkeep.lab.causal_lm.written_texts import begin_call
 from tailkeep.runs import track_loop
 from tailkeep.scoring import token_log_probs
 
@@ -56,18 +57,27 @@ def continue_prompts(
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), torch.inference_mode(), _without_default_config(network):
         torch.manual_seed(seed)
-        loop = track_loop(len(prompts), "texts")
-        for indices in _batches([len(prompt) for prompt in prompts], batch):
+        batches = list(_batches([len(prompt) for prompt in prompts], batch))
+        arguments = (decoder, new_tokens, stop_at_eos, batch, seed)
+        call = begin_call(prompts, arguments, device)
+        earlier = call.restore()
+        loop = track_loop(len(prompts), "texts", resumed=sum(map(len, earlier)))
+        for number, indices in enumerate(batches):
             if loop.enough:
                 made_up = max(continuations, key=len)
                 continuations = [ids if len(ids) else made_up for ids in continuations]
                 break
-            ids = torch.from_numpy(np.stack([prompts[i] for i in indices]).astype(np.int64)).to(device)
-            mask = torch.ones_like(ids)
-            out = network.generate(input_ids=ids, attention_mask=mask, generation_config=config)[:, ids.shape[1] :]
-            for i, row in zip(indices, out.cpu().numpy().astype(np.int32), strict=True):
-                continuations[i] = _up_to(row, stop)
-            loop.advance(len(indices), amount=sum(len(continuations[i]) for i in indices))
+            if number < len(earlier):
+                rows = earlier[number]
+            else:
+                ids = torch.from_numpy(np.stack([prompts[i] for i in indices]).astype(np.int64)).to(device)
+                mask = torch.ones_like(ids)
+                out = network.generate(input_ids=ids, attention_mask=mask, generation_config=config)[:, ids.shape[1] :]
+                rows = [_up_to(row, stop) for row in out.cpu().numpy().astype(np.int32)]
+                call.add(number, rows)
+                loop.advance(len(indices), amount=sum(map(len, rows)))
+            for i, row in zip(indices, rows, strict=True):
+                continuations[i] = row
     return continuations
 
 

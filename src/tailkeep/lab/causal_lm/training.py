@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 from transformers import PrinterCallback, Trainer, TrainingArguments, get_scheduler
 
 from tailkeep.errors import ConfigError, TrainingError
+from tailkeep.lab.causal_lm.checkpoint import CheckpointCallback, Checkpoints, identity_of
 from tailkeep.lab.causal_lm.config import Training
 from tailkeep.lab.causal_lm.curve import CURVE_POINTS, CurveRecorder
 from tailkeep.lab.causal_lm.tokenizer import Ids
@@ -77,7 +78,8 @@ def train(
         options = {"use_reentrant": False, **training.arguments.gradient_checkpointing_kwargs}
         getattr(network, f"{checkpointing}_checkpointing_enable")(options)
 
-    # Trainer needs a folder, though no checkpoint is saved.
+    # Trainer needs a folder, though it saves nothing there.
+    checkpoints = Checkpoints(current_phase(), identity_of(trained, steps=steps, seed=seed))
     trackers = open_trackers(training.arguments)
     with _restored_generators(), tempfile.TemporaryDirectory() as scratch, trackers as callbacks:
         arguments = TrainingArguments(
@@ -110,13 +112,13 @@ def train(
             callbacks=callbacks,
         )
         trainer.remove_callback(PrinterCallback)
-        recorder = CurveRecorder(steps)
+        recorder = CurveRecorder(steps, checkpoints.step)
         # After the callback that decides when to log, before the trackers of `report_to`, which see what is added.
-        trainer.callback_handler.callbacks.insert(1, recorder)
+        trainer.callback_handler.callbacks[1:1] = [recorder, CheckpointCallback(checkpoints, trainer, recorder)]
         # Early generations may truncate nothing; kept_fraction tells in the metrics.
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="No token was truncated", category=UserWarning)
-            trainer.train()
+            trainer.train(resume_from_checkpoint=checkpoints.restore(network, recorder))
         if recomputes:
             getattr(network, f"{checkpointing}_checkpointing_disable")()
         # Mixed precision replaces the model's forward; what is measured and copied is the model itself.
