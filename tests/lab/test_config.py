@@ -373,7 +373,7 @@ def test_a_share_beside_a_file_of_held_out_text_is_refused_with_the_way_out():
 @pytest.mark.parametrize("paths", [{"path": "a.jsonl"}, {"path": "a.jsonl", "held_out_path": "b.jsonl"}])
 def test_a_separator_that_no_file_is_cut_at_is_refused_with_the_way_out(paths):
     tree = text_study(separator="line", **paths)
-    with pytest.raises(ConfigError, match=r"separator has no effect on \.jsonl.*Set data\.separator=null"):
+    with pytest.raises(ConfigError, match=r"separator has no effect on records.*Set data\.separator=null"):
         load(tree)
     assert load(tree, overrides=["data.separator=null"]) == load(text_study(**paths))
 

@@ -8,13 +8,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailkeep.errors import ConfigError
-from tailkeep.lab.regimes import Accumulate, AccumulateSubsample, Mix, Regenerate, Replace, Revise, Stage, Weighted
+from tailkeep.lab import load
+from tailkeep.lab.regimes import (
+    Accumulate,
+    AccumulateSubsample,
+    FreshOnly,
+    Mix,
+    Regenerate,
+    Replace,
+    Revise,
+    Stage,
+    Weighted,
+)
 from tests.lab.stubs import CallLog, TraceModel, listed, numbers, real
 
 REPLACE = Replace(name="replace")
 ACCUMULATE = Accumulate(name="accumulate")
 SUBSAMPLE = AccumulateSubsample(name="accumulate_subsample")
 REGENERATE = Regenerate(name="regenerate", fractions=3)
+
+
+FRESH_ONLY = FreshOnly(name="fresh_only", fractions=3)
 
 
 def half(share):
@@ -261,3 +275,17 @@ def test_a_weight_without_real_or_written_data_is_refused():
     for weight in (0.0, 1.0):
         with pytest.raises(ValueError, match="real_weight"):
             Weighted(name="weighted", real_weight=weight)
+
+
+def test_fresh_only_trains_on_each_part_of_the_real_data_once_and_asks_no_model():
+    sets, call_log, _ = recursion(FRESH_ONLY, real(6), 3)
+    assert [listed(data) for data in sets] == [[0, 1], [2, 3], [4, 5]]
+    assert call_log.calls == []
+    assert [FRESH_ONLY.budget(generation, real(6)) for generation in range(3)] == [2, 2, 2]
+
+
+def test_fresh_only_has_no_more_generations_than_parts():
+    arm = {"regime": {"name": "fresh_only", "fractions": 3}, "generations": 4}
+    with pytest.raises(ConfigError, match=r"3 parts are no fresh data for 4 generations\. Use as many parts"):
+        load({"learner": "gaussian", **arm})
+    assert load({"learner": "gaussian", **arm, "generations": 3}).arms

@@ -1,12 +1,12 @@
 """What every arm's configuration holds, whatever its learner. Rule: `generations` counts models, not data sets."""
 
 from collections.abc import Sequence
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from tailkeep.config import Settings
-from tailkeep.lab.regimes import AnyRegime, EditRegime, Regenerate, Replace, SelectRegime
+from tailkeep.lab.regimes import AnyRegime, EditRegime, FreshOnly, Regenerate, Rephrase, Replace, SelectRegime
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -16,13 +16,15 @@ class ArmConfig(Settings):
 
     The first of the `generations` sees real data only. `record_every: 10` measures and saves generations 0, 10, 20, ...
     and the last; those between live in memory. `edits` says whether the arm's models have an `edit`, and `selects`
-    whether what they generate can be selected from; the regimes of these names need them. `reads_regime` says that the
+    whether what they generate can be selected from, `rephrases` whether they can rewrite a document; the regimes of
+    these names need them. `reads_regime` says that the
     learner knows the regime, so that even generation 0 depends on it.
     """
 
     reads_regime: ClassVar[bool] = False
     edits: ClassVar[bool] = False
     selects: ClassVar[bool] = False
+    rephrases: ClassVar[bool] = False
     regime: AnyRegime = Replace(name="replace")
     generations: Positive = 5
     record_every: Positive = 1
@@ -40,7 +42,21 @@ class ArmConfig(Settings):
                 "'select' weights generated texts, but this learner generates none. Use learner causal_lm or "
                 "ecosystem, or another regime"
             )
+        if isinstance(regime, Rephrase) and not cls.rephrases:
+            raise ValueError(
+                "'rephrase' rewrites documents of text, which this learner's models cannot. Use learner causal_lm, or "
+                "another regime"
+            )
         return regime
+
+    @model_validator(mode="after")
+    def _check_fractions(self) -> Self:
+        if isinstance(self.regime, FreshOnly) and self.generations > self.regime.fractions:
+            raise ValueError(
+                f"regime.fractions: {self.regime.fractions} parts are no fresh data for {self.generations} "
+                "generations. Use as many parts, or fewer generations"
+            )
+        return self
 
     @property
     def later_keys(self) -> frozenset[str]:

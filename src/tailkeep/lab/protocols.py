@@ -88,6 +88,14 @@ class EditingModel(Model, Protocol):
         ...
 
 
+class RephrasingModel(Model, Protocol):
+    """A model that can also rewrite documents, for the regime `rephrase`."""
+
+    def rephrase(self, data: Any, *, instruction: str, max_length_ratio: float, seed: int) -> Any:
+        """Each document of `data` in the model's words."""
+        ...
+
+
 class SelectedData(Data, Protocol):
     """Data that were selected; `save` and `read` keep the facts."""
 
@@ -137,10 +145,10 @@ class Experiment:
     """What one arm is about: real data, a learner, the views its models are sampled through, and a measure.
 
     `views` maps a name to a sampler; "common" is the same decoder for all arms, "own" the arm's. `edits` says that the
-    learner's models are an `EditingModel`. `select` selects among what they generate, if that can be weighted.
-    `first_data`, a function of a seed, makes the training set of generation 0 where that is not the real data:
-    `EditedData`, whose facts stand among the metrics. `measure_by_first` measures samples by the model of generation 0,
-    which is then kept.
+    learner's models are an `EditingModel`, `rephrases` that they are a `RephrasingModel`. `select` selects among what
+    they generate, if that can be weighted. `first_data`, a function of a seed, makes the training set of generation 0
+    where that is not the real data: `EditedData`, whose facts stand among the metrics. `measure_by_first` measures
+    samples by the model of generation 0, which is then kept.
     """
 
     name: str
@@ -149,6 +157,7 @@ class Experiment:
     views: Mapping[str, View]
     measure: Measure
     edits: bool = False
+    rephrases: bool = False
     select: SelectFunction | None = None
     first_data: Callable[[int], Any] | None = None
     measure_by_first: Measure | None = None

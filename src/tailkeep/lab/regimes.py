@@ -248,6 +248,51 @@ class Regenerate(_WithoutFacts):
         return real.split(self.fractions)
 
 
+class FreshOnly(Regenerate):
+    """The control of `regenerate`: generation s trains on part s of the real data alone, and nothing is generated."""
+
+    name: Literal["fresh_only"]  # type: ignore[assignment]
+
+    def generate(self, stage: Stage, *, seed: int) -> Any:  # noqa: ARG002
+        """Nothing."""
+        return stage.real.take(np.arange(0))
+
+    def mix(self, generation: int, real: Any, generated: GeneratedData, *, seed: int) -> Any:  # noqa: ARG002
+        """This generation's part of the real data."""
+        return self.parts(real)[generation]
+
+    def budget(self, generation: int, real: Any) -> int:
+        """The size of this generation's part."""
+        return int(self.parts(real)[generation].units)
+
+
+class Rephrase(_Fresh):
+    """Each model rewrites every real document, with the document in its prompt, as synthetic text is made from the web.
+
+    `instruction` is what it is told, in its chat template if it has one, else behind the document. `beside`: the next
+    generation trains on the real documents too, or on the rewritten ones instead. A document becomes at most
+    `max_length_ratio` times as long, in tokens.
+    """
+
+    name: Literal["rephrase"]
+    keeps_history: ClassVar[bool] = False
+    beside: bool = False
+    instruction: Annotated[str, Field(min_length=1)] = "Rewrite this text in other words. Keep every fact."
+    max_length_ratio: Annotated[float, Field(gt=0, le=4)] = 1.5
+
+    def generate(self, stage: Stage, *, seed: int) -> Any:
+        """Every real document, rewritten."""
+        return stage.model.rephrase(
+            stage.real, instruction=self.instruction, max_length_ratio=self.max_length_ratio, seed=seed
+        )
+
+    def mix(self, generation: int, real: Any, generated: GeneratedData, *, seed: int) -> Any:  # noqa: ARG002
+        """The rewritten documents, behind the real ones if `beside`."""
+        if not generation:
+            return real
+        return real.concat(generated[generation]) if self.beside else generated[generation]
+
+
 class Revise(_Fresh):
     """Each model regenerates a part of the training set, and the rest stays as it is (ToEdit, arXiv 2412.14689).
 
@@ -299,7 +344,17 @@ class Revise(_Fresh):
 
 
 AnyRegime = Annotated[
-    Replace | Accumulate | AccumulateSubsample | Mix | SelectRegime | Weighted | Regenerate | Revise | EditRegime,
+    Replace
+    | Accumulate
+    | AccumulateSubsample
+    | Mix
+    | SelectRegime
+    | Weighted
+    | Regenerate
+    | FreshOnly
+    | Rephrase
+    | Revise
+    | EditRegime,
     Field(discriminator="name"),
 ]
 

@@ -27,7 +27,7 @@ from tailkeep.lab.growth import (
 from tailkeep.lab.learners import Extensions, UserLearners, build_experiment, load_libraries, sources_of
 from tailkeep.lab.loop import Chain, Event, Observer, run_chain
 from tailkeep.lab.protocols import Experiment
-from tailkeep.lab.regimes import EditRegime, SelectRegime
+from tailkeep.lab.regimes import EditRegime, Rephrase, SelectRegime
 from tailkeep.runs import RunDirectory, Storage
 from tailkeep.workers import SPAWN, end_with, limited_threads, process_pool, submit_each
 
@@ -146,6 +146,12 @@ def _check_able(arm: ArmConfig, experiment: Experiment) -> None:
         raise ConfigError(
             f"regime.name: 'edit' needs models that edit data, and those of {experiment.name!r} cannot. Give them "
             "an `edit` (see lab.protocols.EditingModel) and the Experiment edits=True, or choose another regime."
+        )
+    if isinstance(arm.regime, Rephrase) and not experiment.rephrases:
+        raise ConfigError(
+            f"regime.name: 'rephrase' needs models that rewrite documents, and those of {experiment.name!r} cannot. "
+            "Give them a `rephrase` (see lab.protocols.RephrasingModel) and the Experiment rephrases=True, or choose "
+            "another regime."
         )
     if isinstance(arm.regime, SelectRegime) and experiment.select is None:
         raise ConfigError(

@@ -296,5 +296,6 @@ class CausalLMArm(LanguageArm):
     """An arm whose learner is a Hugging Face causal language model."""
 
     edits: ClassVar[bool] = True
+    rephrases: ClassVar[bool] = True
     learner: Literal["causal_lm"]
     model: AnyModel

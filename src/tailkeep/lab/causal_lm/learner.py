@@ -29,13 +29,14 @@ from tailkeep.lab.causal_lm.model import (
 )
 from tailkeep.lab.causal_lm.precision import Precision, count_parameters, resolve_precision
 from tailkeep.lab.causal_lm.prepare import PreparedData, check_fits, make_kr_evaluator, prepare
+from tailkeep.lab.causal_lm.rephrase import check_fits_rephrasing
 from tailkeep.lab.causal_lm.selection import TextSelector
 from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, Ids
 from tailkeep.lab.causal_lm.tokens import TokenData, first_targets, training_rows
 from tailkeep.lab.causal_lm.training import check_arguments, train
 from tailkeep.lab.device import resolve_device
 from tailkeep.lab.protocols import Experiment, View
-from tailkeep.lab.regimes import EditRegime
+from tailkeep.lab.regimes import EditRegime, Rephrase
 from tailkeep.optional import require
 from tailkeep.scoring.loading import load_network, local_folder, quiet_transformers
 
@@ -122,6 +123,13 @@ def build(arm: CausalLMArm, *, device: str, losses: UserLosses, shared: MutableM
     check_arguments(arm.training.arguments)
     if arm.finetune.low_rank is not None:
         require("peft", extra="lora")
+    if isinstance(arm.regime, Rephrase):
+        check_fits_rephrasing(
+            real,
+            instruction=arm.regime.instruction,
+            max_length_ratio=arm.regime.max_length_ratio,
+            positions=prepared.positions,
+        )
     if isinstance(arm.regime, EditRegime):
         # An error here if the texts of the tokenizer's ids cannot be read.
         _ = prepared.tokenizer.token_texts
@@ -147,6 +155,7 @@ def build(arm: CausalLMArm, *, device: str, losses: UserLosses, shared: MutableM
             people=prepared.corpus.people,
         ),
         edits=True,
+        rephrases=True,
         select=TextSelector(real, prepared.corpus.world, arm.training.block),
         first_data=_first_data(arm, prepared, device, shared),
         measure_by_first=perplexity_by_first if arm.evaluation.first_model else None,

@@ -27,9 +27,11 @@ from tailkeep.lab.causal_lm.config import (
     Scratch,
     WindowPrompts,
 )
+from tailkeep.lab.causal_lm.data_config import FixedDecoder
 from tailkeep.lab.causal_lm.editing import edit_tokens
 from tailkeep.lab.causal_lm.generation import continue_prompts
 from tailkeep.lab.causal_lm.precision import Precision
+from tailkeep.lab.causal_lm.rephrase import rephrase
 from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, Ids
 from tailkeep.lab.causal_lm.tokens import TokenData
 from tailkeep.optional import require
@@ -79,6 +81,19 @@ class LanguageModel:
         """`data` with the tokens that `rule` flags resampled; see `editing`."""
         return edit_tokens(self.network, data, rule=rule, sampler=sampler, seed=seed)
 
+    def rephrase(self, data: TokenData, *, instruction: str, max_length_ratio: float, seed: int) -> TokenData:
+        """Each document of `data` in the model's words, by the arm's decoder; see `rephrase`."""
+        with self.precision.autocast("decode"):
+            return rephrase(
+                self.network,
+                data,
+                instruction=instruction,
+                max_length_ratio=max_length_ratio,
+                decoder=self._fixed(self.generation.decoder),
+                batch=self.generation.batch,
+                seed=seed,
+            )
+
     def complete(
         self,
         prompts: list[Ids],
@@ -109,6 +124,10 @@ class LanguageModel:
             self.tokenizer.save(folder)
         (folder / "facts.json").write_text(json.dumps(dict(self.facts)), encoding="utf-8")
 
+    def _fixed(self, decoder: AnyDecoder) -> FixedDecoder:
+        """`decoder`, at this model's temperature if it matches one."""
+        return decoder.at(self.facts[DECODER_TEMPERATURE]) if isinstance(decoder, MatchedTemperature) else decoder
+
     def _rewrite(self, ids: Ids, form: WindowPrompts, seed: int) -> Ids:
         """The text window by window, each prompted by the original text before it (ForTIFAI, section on experiments).
 
@@ -129,8 +148,7 @@ class LanguageModel:
         stop_at_eos: bool,
         batch: int | None = None,
     ) -> list[Ids]:
-        if isinstance(decoder, MatchedTemperature):
-            decoder = decoder.at(self.facts[DECODER_TEMPERATURE])
+        decoder = self._fixed(decoder)
         with self.precision.autocast("decode"):
             return continue_prompts(
                 self.network,
