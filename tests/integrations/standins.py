@@ -89,6 +89,7 @@ def nemo_calculate_loss(loss_fn, *, labels, num_label_tokens=None, hidden_states
         lm_weight=lm_weight,
         num_label_tokens=num_label_tokens,
         grad_reduce_group=kwargs.get("grad_reduce_group"),
+        **({"loss_weights": kwargs["loss_weights"]} if kwargs.get("loss_weights") is not None else {}),
     )
 
 

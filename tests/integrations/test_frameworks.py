@@ -118,7 +118,7 @@ def test_nemo_automodel_calls_it_with_hidden_states(monkeypatch, head):
     ).calculate_loss
     loss_fn = build(page.run("NeMo AutoModel")["TruncatedCrossEntropy"], threshold=THRESHOLD)
 
-    def call(items):
+    def call(items, loss_weights=None):
         return calculate(
             loss_fn,
             logits=None,
@@ -128,10 +128,12 @@ def test_nemo_automodel_calls_it_with_hidden_states(monkeypatch, head):
             lm_weight=head.weight,
             num_label_tokens=items,
             grad_reduce_group=None,
+            **({} if loss_weights is None else {"loss_weights": loss_weights}),
         )
 
     loss = call(head.items)
     assert_same(loss, head, *gradients(loss, head.hidden, head.weight))
+    torch.testing.assert_close(call(head.items, torch.full_like(head.labels, 3.0, dtype=torch.float32)), 3 * loss)
     with torch.no_grad():
         assert call(None).item() == pytest.approx(head.items * expected(head, threshold=1.0).item(), rel=1e-5)
 

@@ -300,6 +300,15 @@ def test_stats_are_those_of_all_logits(impl, device, head):
     assert not any(value.requires_grad for value in vars(stats).values())
 
 
+@with_dtypes(torch.bfloat16, torch.float32)
+def test_accuracy_is_that_of_argmax_where_logits_tie(impl, device, dtype):
+    hidden, weight = torch.ones(6, 4, dtype=dtype, device=device), torch.ones(9, 4, dtype=dtype, device=device)
+    weight[:2] = 0.5  # the third of nine is the first of seven largest
+    targets = torch.tensor([0, 2, 3, 8, 2, 1], device=device)
+    stats = linear_truncated_cross_entropy(hidden, weight, targets, impl=impl, return_stats=True)[1]
+    assert stats.accuracy.item() == pytest.approx(2 / 6)
+
+
 @everywhere("head", cases=[(head,) for head in HEADS])
 @pytest.mark.parametrize("largest", [None, 1, 3, 40])
 def test_entropies_are_those_of_all_logits(impl, device, head, largest):

@@ -1,5 +1,6 @@
 """What does not fit is refused with one sentence: what is wrong, what came, what to do. No engine has its own."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -117,3 +118,37 @@ def test_an_expected_gradient_that_cannot_be_used_is_refused(options, message):
         linear_weighted_cross_entropy(
             torch.randn(2, 3), torch.randn(4, 3), torch.tensor([0, 1]), CROSS_ENTROPY, **options
         )
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"hidden": HIDDEN.tolist()}, r"hidden is a list, not a torch.Tensor. Give torch.as_tensor\(hidden\)"),
+        ({"weight": WEIGHT.numpy()}, "weight is a ndarray, not a torch.Tensor"),
+        ({"targets": [0, 1, 2, 3]}, "targets is a list, not a torch.Tensor"),
+        ({"bias": [0.0] * 5}, "bias is a list, not a torch.Tensor"),
+        ({"ignore_index": None}, "ignore_index None is a NoneType, not a whole number. Leave it at -100"),
+        ({"num_items": -1}, "num_items -1 is not a count"),
+        ({"num_items": torch.tensor(-1)}, "num_items tensor.-1. is not a count"),
+        ({"num_items": "12"}, "num_items '12' is not a count"),
+        ({"num_items": float("nan")}, "num_items nan is not a count"),
+        ({"threshold": torch.tensor(0.9)}, "is a Tensor, not a number. Give a float such as 0.99"),
+        ({"threshold": "0.9"}, "threshold '0.9' is a str, not a number"),
+        ({"threshold": True}, "threshold True is a bool, not a number"),
+    ],
+)
+def test_values_of_another_type_are_named(overrides, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        called(linear_truncated_cross_entropy, **overrides)
+    sentence(caught)
+
+
+@pytest.mark.parametrize("threshold", [np.float32(0.5), np.float64(0.5), 1])
+def test_a_threshold_may_be_any_number(threshold):
+    expected = called(linear_truncated_cross_entropy, threshold=float(threshold))
+    assert torch.equal(called(linear_truncated_cross_entropy, threshold=threshold), expected)
+
+
+def test_an_ignored_class_may_be_a_number_of_numpy():
+    losses = called(linear_token_nll, targets=torch.tensor([2, 0, 2, 1]), ignore_index=np.int64(2))
+    assert (losses == 0).tolist() == [True, False, True, False]

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -186,3 +187,21 @@ def test_faults_of_shape_reduction_and_denominator_are_passed_on():
         truncated_cross_entropy(logits, targets, reduction="max")
     with pytest.raises(ConfigError, match="num_items has no effect with reduction 'sum'"):
         truncated_cross_entropy(logits, targets, reduction="sum", num_items=2)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_judged_after_the_upcast(dtype):
+    # The nearest number to -ln 0.995 in half precision lies on one side of it, and would be taken for it.
+    nll = torch.tensor([-math.log(0.995)]).to(dtype)
+    expected = float(nll) >= -math.log(0.995)
+    assert truncation_mask(nll, threshold=0.995).item() is expected
+    assert truncation_mask(nll, threshold=0.995).item() is not bool((nll >= nll.new_tensor(-math.log(0.995))).item())
+
+
+def test_inputs_that_are_no_tensors_are_named():
+    with pytest.raises(ConfigError, match=r"nll is a list, not a torch.Tensor"):
+        truncation_mask([0.1, 0.2], threshold=0.9)
+    with pytest.raises(ConfigError, match=r"logits is a ndarray, not a torch.Tensor"):
+        truncated_cross_entropy(np.zeros((2, 3)), torch.tensor([0, 1]))
+    with pytest.raises(ConfigError, match="ignore_index '-100' is a str"):
+        truncated_cross_entropy(torch.zeros(2, 3), torch.tensor([0, 1]), ignore_index="-100")

@@ -11,7 +11,15 @@ from torch import Tensor, nn
 
 from tailkeep.errors import ConfigError
 from tailkeep.losses.engines.reference import entropy_of
-from tailkeep.losses.nll import Reduction, clamp_count, reduce_nll, token_nll
+from tailkeep.losses.nll import (
+    Reduction,
+    check_count,
+    check_ignore_index,
+    check_tensors,
+    clamp_count,
+    reduce_nll,
+    token_nll,
+)
 from tailkeep.losses.truncation import check_threshold, truncation_mask
 from tailkeep.losses.weighting import Weighting, check_weighting
 
@@ -41,6 +49,8 @@ def weighted_cross_entropy(
     """
     check_weighting(weighting)
     weighting.check_not_recomputed()
+    if num_items is not None:
+        check_count(num_items)
     nll = token_nll(logits, targets, ignore_index=ignore_index)
     valid = targets != ignore_index
     counted = nll[valid]
@@ -97,6 +107,9 @@ class TruncatedCrossEntropyLoss(nn.Module):
                 f"label_smoothing {label_smoothing} does not go with truncation, which excludes the high-confidence "
                 "tokens that smoothing would pull back. Leave it at 0, or use torch.nn.CrossEntropyLoss."
             )
+        check_ignore_index(ignore_index)
+        if weight is not None:
+            check_tensors(weight=weight)
         if weight is not None and not (weight.ndim == 1 and weight.is_floating_point()):
             raise ConfigError(
                 f"weight is {tuple(weight.shape)} of {weight.dtype}. Give a floating-point factor a class."
@@ -118,6 +131,7 @@ class TruncatedCrossEntropyLoss(nn.Module):
         Raises:
             ConfigError: shapes, types or a reduction that cannot be used.
         """
+        check_tensors(input=input, target=target)
         logits = self._class_last(input, target)
         nll = token_nll(logits, target, ignore_index=self.ignore_index)
         valid = target != self.ignore_index

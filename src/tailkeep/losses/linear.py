@@ -13,7 +13,15 @@ from tailkeep.errors import ConfigError
 from tailkeep.losses.engines import Engine, select_engine
 from tailkeep.losses.engines.logit_ops import accumulation_dtype
 from tailkeep.losses.lm_head import Head, autocast, check_inputs, head_of
-from tailkeep.losses.nll import Reduction, clamp_count, count_on, reduce_nll
+from tailkeep.losses.nll import (
+    Reduction,
+    check_count,
+    check_ignore_index,
+    check_tensors,
+    clamp_count,
+    count_on,
+    reduce_nll,
+)
 from tailkeep.losses.truncation import truncated
 from tailkeep.losses.weighting import Entropy, Weighting, check_weighting
 
@@ -236,6 +244,8 @@ def linear_weighted_cross_entropy(
     shape = _HeadShape(bias, softcap, scale, valid_vocab_size)
     call = _Call.of(hidden, weight, targets, shape, ignore_index=ignore_index, impl=impl, entropy=weighting.entropy)
     weighting.check_not_recomputed()
+    if num_items is not None:
+        check_count(num_items)
     if expected_gradient is not None:
         _check_expected(expected_gradient, reduction)
     elif reduction == "mean":
@@ -313,6 +323,10 @@ class _Call:
         impl: str,
         entropy: Entropy,
     ) -> "_Call":
+        check_tensors(hidden=hidden, weight=weight, targets=targets)
+        if options.bias is not None:
+            check_tensors(bias=options.bias)
+        check_ignore_index(ignore_index)
         hidden, weight, bias = autocast(hidden, weight, options.bias)
         head = head_of(
             weight, bias=bias, scale=options.scale, softcap=options.softcap, valid_vocab_size=options.valid_vocab_size

@@ -4,6 +4,7 @@ Rule: the mean divides by all valid targets, kept or not. Dividing by the kept o
 a weighting does, and could not be the same for every split of a batch into micro-batches.
 """
 
+from numbers import Integral
 from typing import Literal, get_args
 
 import torch
@@ -25,6 +26,8 @@ def token_nll(logits: Tensor, targets: Tensor, *, ignore_index: int = -100) -> T
     Raises:
         ConfigError: the shapes or devices do not fit, the logits are no real numbers or the targets no integers.
     """
+    check_tensors(logits=logits, targets=targets)
+    check_ignore_index(ignore_index)
     if logits.ndim == 0 or logits.shape[-1] == 0 or logits.shape[:-1] != targets.shape:
         raise ConfigError(
             f"logits {tuple(logits.shape)} do not fit targets {tuple(targets.shape)}. "
@@ -48,6 +51,30 @@ def token_nll(logits: Tensor, targets: Tensor, *, ignore_index: int = -100) -> T
             f"Mark targets that do not count with ignore_index, which is {ignore_index}."
         ) from None
     return flat.view(targets.shape)
+
+
+def check_tensors(**tensors: object) -> None:
+    """Refuse lists, arrays and None where a tensor belongs.
+
+    Raises:
+        ConfigError: one of `tensors`, by name, is no tensor.
+    """
+    for name, value in tensors.items():
+        if not isinstance(value, Tensor):
+            raise ConfigError(f"{name} is a {type(value).__name__}, not a torch.Tensor. Give torch.as_tensor({name}).")
+
+
+def check_ignore_index(ignore_index: object) -> None:
+    """Refuse what is no class index.
+
+    Raises:
+        ConfigError: it is no whole number.
+    """
+    if isinstance(ignore_index, bool) or not isinstance(ignore_index, Integral):
+        raise ConfigError(
+            f"ignore_index {ignore_index!r} is a {type(ignore_index).__name__}, not a whole number. "
+            "Leave it at -100 where no class is to be ignored."
+        )
 
 
 def whole(targets: Tensor) -> Tensor:
@@ -85,9 +112,10 @@ def reduce_nll(
         so that every rank runs its backward pass.
 
     Raises:
-        ConfigError: an unknown reduction, `num_items` with one that would not use it or below 0 (read only where it is
-            no tensor, since a look at a tensor would wait for the device), or shapes that differ.
+        ConfigError: an unknown reduction, `num_items` with one that would not use it, that is no number or below 0
+            (not read on a GPU, where a look at it would wait for the device), or shapes that differ.
     """
+    check_tensors(nll=nll, weights=weights, **({} if valid is None else {"valid": valid}))
     if reduction not in get_args(Reduction):
         raise ConfigError(f"reduction {reduction!r} is unknown. Use one of {', '.join(get_args(Reduction))}.")
     if num_items is not None and reduction != "mean":
@@ -116,13 +144,21 @@ def reduce_nll(
 
 
 def check_count(num_items: float | Tensor) -> None:
-    """Refuse what counts no targets; a tensor is taken as it is, since a look at it would wait for the device.
+    """Refuse what counts no targets; a tensor on a GPU is taken as it is, since a look at it would wait for the device.
 
     Raises:
-        ConfigError: a number below 0.
+        ConfigError: no number, or one below 0.
     """
-    if not isinstance(num_items, Tensor) and not num_items >= 0:
-        raise ConfigError(f"num_items {num_items} is not a count. Give the valid targets of the whole step, all ranks.")
+    if isinstance(num_items, Tensor) and num_items.device.type != "cpu":
+        return
+    try:
+        counts = bool(torch.as_tensor(num_items).ge(0).all())
+    except (TypeError, RuntimeError, ValueError):
+        counts = False
+    if not counts or isinstance(num_items, bool):
+        raise ConfigError(
+            f"num_items {num_items!r} is not a count. Give the valid targets of the whole step, all ranks."
+        )
 
 
 def count_on(device: torch.device, num_items: float | Tensor) -> Tensor:

@@ -8,12 +8,13 @@ tokens near the threshold.
 
 import math
 from functools import partial
+from numbers import Real
 
 import torch
 from torch import Tensor
 
 from tailkeep.errors import ConfigError
-from tailkeep.losses.nll import Reduction, reduce_nll, token_nll
+from tailkeep.losses.nll import Reduction, check_tensors, reduce_nll, token_nll
 from tailkeep.losses.weighting import Weighting
 
 
@@ -31,6 +32,7 @@ def truncation_mask(nll: Tensor, *, threshold: float) -> Tensor:
         ConfigError: `threshold` is not in (0, 1].
     """
     check_threshold(threshold)
+    check_tensors(nll=nll)
     if threshold == 1:
         return torch.ones_like(nll, dtype=torch.bool)
     values = nll.detach()
@@ -55,7 +57,11 @@ def check_threshold(threshold: float) -> None:
     Raises:
         ConfigError: `threshold` is not in (0, 1].
     """
-    if not isinstance(threshold, int | float) or not 0 < threshold <= 1:
+    if isinstance(threshold, bool) or not isinstance(threshold, Real):
+        raise ConfigError(
+            f"threshold {threshold!r} is a {type(threshold).__name__}, not a number. Give a float such as 0.99."
+        )
+    if not 0 < float(threshold) <= 1:
         raise ConfigError(f"threshold {threshold} is not in (0, 1]. 0.99 is a mild choice, 0.9 a strong one.")
 
 

@@ -140,6 +140,7 @@ def stm(threshold: float = 0.4) -> Weighting:
     Raises:
         ConfigError: `threshold` is not in (0, 1].
     """
+    check_threshold(threshold)
     if not 0 < threshold <= 1:
         raise ConfigError(f"threshold {threshold} is not in (0, 1]. 0.4 is the published perplexity of 2.5.")
     return Weighting("stm", partial(_stm, threshold=threshold))

@@ -37,7 +37,7 @@ def test_the_kernels_compile_for_gpus_that_are_not_here(tmp_path, monkeypatch, d
         "WIDE": getattr(triton.language, f"float{wide[2:]}"),
         "BLOCK": 4096,
     }
-    integers = {"targets": "*i64", "rows_kept": "*i64", "stride": "i32", "vocabulary": "i32"}
+    integers = {"targets": "*i64", "rows_kept": "*i64", "beaten": "*i32", "stride": "i32", "vocabulary": "i32"}
     inputs = {"products": f"*{dtype}", "out": f"*{dtype}", "bias": f"*{dtype}"}
     for kernel, more in ((triton_kernels.forward_rows, {"ENTROPY": entropy}), (triton_kernels.backward_rows, {})):
         fixed = {**constants, **more, **({} if softcap else {"bias": None})}

@@ -6,10 +6,10 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoModelForSeq2SeqLM
 
-from tailkeep.errors import ConfigError
+from tailkeep.errors import AttachmentError, ConfigError
 from tailkeep.losses.hf.attach import attach, is_attached, read_stats
 from tests.losses.hf.families import tiny
-from tests.losses.hf.unfused import batch, fused, gradients, halving_threshold, unfused, worst
+from tests.losses.hf.unfused import attached_llama, batch, fused, gradients, halving_threshold, unfused, worst
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:transformers")
 
@@ -175,3 +175,19 @@ def test_a_negative_count_of_targets_is_refused():
     tokens = torch.tensor([[5, 6, 7, 8]])
     with pytest.raises(ConfigError, match="num_items -1 is not a count"):
         model(tokens, labels=tokens, num_items_in_batch=-1)
+
+
+def test_a_compiled_model_is_to_be_attached_to_before():
+    with pytest.raises(ConfigError, match=r"compiled already. Call attach\(model\) first, then torch.compile"):
+        attach(torch.compile(tiny("llama"), backend="eager"))
+
+
+class Quantised(torch.Tensor):
+    """A weight of another kind, as quantisation leaves one."""
+
+
+def test_an_output_layer_that_is_quantised_after_attach_stops_at_the_first_step():
+    model, inputs, _, _ = attached_llama()
+    model.lm_head.weight = nn.Parameter(model.lm_head.weight.data.as_subclass(Quantised))
+    with pytest.raises(AttachmentError, match=r"became a Quantised after attach, as quantisation does. Leave"):
+        model(**inputs)

@@ -1,5 +1,8 @@
 """Ways to train that must not change the numbers: accumulation, checkpointing, compilation, given denominators."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
@@ -93,3 +96,17 @@ def test_half_precision_and_autocast_train():
     assert loss.item() == pytest.approx(expected.loss.item(), rel=0.1)
     narrow = attach(tiny("gemma2").bfloat16())
     assert torch.isfinite(narrow(**inputs).loss)
+
+
+def test_threads_that_train_one_model_do_not_mix():
+    model, _, _, _ = attached_llama()
+    batches = [batch(seed=seed, rows=2) for seed in range(4)]
+    expected = [model(**inputs).loss.item() for inputs in batches]
+    meeting = threading.Barrier(4)
+
+    def losses(inputs):
+        meeting.wait(timeout=60)
+        return [model(**inputs).loss.item() for _ in range(5)]
+
+    with ThreadPoolExecutor(4) as pool:
+        assert [*pool.map(losses, batches)] == [[loss] * 5 for loss in expected]

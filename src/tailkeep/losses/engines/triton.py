@@ -41,16 +41,18 @@ class TritonOps:
         target_logits, max_logits, sums, spread = torch.empty(
             (4, len(rows)), dtype=accumulation_dtype(rows.dtype), device=rows.device
         )
+        beaten = torch.empty(len(rows), dtype=torch.int32, device=rows.device)
         with torch.cuda.device_of(rows):  # type: ignore[no-untyped-call]
             forward_rows[(len(rows),)](
-                rows, _dense(head.bias), targets, target_logits, max_logits, sums, spread,
+                rows, _dense(head.bias), targets, target_logits, max_logits, beaten, sums, spread,
                 rows.stride(0), rows.shape[1],
                 ENTROPY=entropy == "full", **self._constants(rows, head)
             )  # fmt: skip
         nll = sums.log() + (max_logits - target_logits)
-        if entropy is None or entropy == "full":
-            return LogitStats(rows, targets, target_logits, max_logits, sums, nll, None if entropy is None else spread)
-        return LogitStats(rows, targets, target_logits, max_logits, sums, nll, _largest(rows, head, entropy))
+        if entropy is not None and entropy != "full":
+            spread = _largest(rows, head, entropy)
+        entropies = None if entropy is None else spread
+        return LogitStats(rows, targets, target_logits, max_logits, sums, nll, beaten == 0, entropies)
 
     def backward(
         self, stats: LogitStats, rows_kept: Tensor, factors: Tensor, head: Head, out: Tensor

@@ -36,18 +36,26 @@ def logit_at(
 
 @triton.jit
 def forward_rows(
-    products, bias, targets, target_logits, highest, sums, spread, stride, vocabulary,
+    products, bias, targets, target_logits, highest, beaten, sums, spread, stride, vocabulary,
     ENTROPY: tl.constexpr, SCALE: tl.constexpr, SOFTCAP: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """One program a row: its largest logit, sum of exponentials and entropy, all rescaled as the largest grows."""
+    """One program a row: its largest logit, sum of exponentials and entropy, all rescaled as the largest grows.
+
+    `beaten` says whether argmax gives another column than the target: a larger logit, or as large a one before it.
+    """
     row = tl.program_id(0)
     products += row.to(tl.int64) * stride
     top = tl.full([], float("-inf"), WIDE)
     total = tl.full([], 0.0, WIDE)
     moment = tl.full([], 0.0, WIDE)
+    target = tl.load(targets + row)
+    target_logit = logit_at(products, bias, target, stride, vocabulary, SCALE, SOFTCAP, WIDE)
+    lost = tl.full([], 0, tl.int32)
     for start in range(0, vocabulary, BLOCK):
         columns = start + tl.arange(0, BLOCK)
         z = logit_at(products, bias, columns, stride, vocabulary, SCALE, SOFTCAP, WIDE)
+        ahead = (z > target_logit) | ((z == target_logit) & (columns < target))
+        lost = tl.maximum(lost, tl.max(ahead.to(tl.int32), 0))
         higher = tl.maximum(top, tl.max(z, 0))
         # Only a row of nothing but -inf has no highest logit; -inf - -inf would be NaN.
         base = tl.where(higher == float("-inf"), 0.0, higher)
@@ -60,9 +68,9 @@ def forward_rows(
             moment = shrink * (moment + step * total) + tl.sum(exponents * distance, 0)
         total = shrink * total + tl.sum(exponents, 0)
         top = higher
-    target = tl.load(targets + row)
-    tl.store(target_logits + row, logit_at(products, bias, target, stride, vocabulary, SCALE, SOFTCAP, WIDE))
+    tl.store(target_logits + row, target_logit)
     tl.store(highest + row, top)
+    tl.store(beaten + row, lost)
     tl.store(sums + row, total)
     if ENTROPY:
         tl.store(spread + row, tl.log(total) - moment / total)

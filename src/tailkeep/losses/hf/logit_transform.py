@@ -29,6 +29,8 @@ def causal_lm(model: Any) -> nn.Module:
     Raises:
         ConfigError: the module has no `get_output_embeddings`.
     """
+    if hasattr(model, "_orig_mod"):
+        raise ConfigError("the model is compiled already. Call attach(model) first, then torch.compile(model).")
     if hasattr(model, "get_base_model"):
         inner: nn.Module = model.get_base_model()
         return inner

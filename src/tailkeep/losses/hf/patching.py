@@ -9,6 +9,7 @@ for the backward pass when the gradient reaches that tensor; a model that is tra
 
 import functools
 import inspect
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeAlias
 
@@ -23,8 +24,16 @@ from tailkeep.losses.linear import linear_weighted_cross_entropy, share_of
 from tailkeep.losses.nll import check_count, clamp_count, count_on
 from tailkeep.losses.weighting import Weighting
 
-CALL = "_tailkeep_call"
-"""Where a module finds the call it is part of: in its own `__dict__`, so that replicas in threads do not mix."""
+
+def call_of(module: nn.Module) -> Call | None:
+    """The training call of this thread that `module` is part of."""
+    call: Call | None = module.__dict__.get(_call_key())
+    return call
+
+
+def _call_key() -> str:
+    """Where a module finds its call: in its own `__dict__`, so that neither replicas nor threads mix."""
+    return f"_tailkeep_call_{threading.get_ident()}"
 
 
 def training_forward(
@@ -51,13 +60,14 @@ def training_forward(
     return_dict = arguments.pop("return_dict", None)
     call = _call(arguments, weighting)
     parts = _parts(model)
+    key = _call_key()
     for module in parts:
-        module.__dict__[CALL] = call
+        module.__dict__[key] = call
     try:
         output = forward(model, **arguments, return_dict=True)
     finally:
         for module in parts:
-            module.__dict__.pop(CALL, None)
+            module.__dict__.pop(key, None)
     if call.losses is None:
         raise AttachmentError(f"{name} did not call its output layer, so the attached loss had no part. {_RETURN}")
     if output.logits.shape != call.losses.shape:
@@ -90,6 +100,11 @@ def token_losses(head: nn.Linear, call: Call, hidden: Tensor) -> Tensor:
         raise AttachmentError(
             f"The output layer's weight has the shape {tuple(head.weight.shape)}: it is split over processes and was "
             "not gathered. Call the wrapper (the engine of deepspeed.initialize, FSDP) and not the model in it."
+        )
+    if type(head.weight) not in (Tensor, nn.Parameter):
+        raise AttachmentError(
+            f"The output layer's weight became a {type(head.weight).__name__} after attach, as quantisation does. "
+            f"Leave the output layer out of it. {_RETURN}"
         )
     attachment: Attachment = head.__dict__["_tailkeep"]
     output = attachment.transformation
@@ -270,7 +285,7 @@ def _count(attachment: Attachment, call: Call) -> None:
 def _head_forward(base: type[nn.Module]) -> Callable[..., Any]:
     @functools.wraps(base.forward)
     def forward(self: nn.Linear, input: Tensor) -> Tensor:
-        call = self.__dict__.get(CALL)
+        call = call_of(self)
         if call is not None:
             return token_losses(self, call, input)
         watched = _is_bypass(self, "output layer")
@@ -292,7 +307,7 @@ def _head_call(base: type[nn.Module]) -> Callable[..., Any]:
     eager: Callable[..., Any] = torch.compiler.disable(training_call)  # type: ignore[no-untyped-call]
 
     def __call__(self: nn.Linear, *args: Any, **kwargs: Any) -> Any:  # noqa: N807 - a method of the class to be
-        call = self.__dict__.get(CALL)
+        call = call_of(self)
         return base.__call__(self, *args, **kwargs) if call is None else eager(self, call, *args, **kwargs)
 
     return __call__
@@ -301,7 +316,7 @@ def _head_call(base: type[nn.Module]) -> Callable[..., Any]:
 def _backbone_forward(base: type[nn.Module]) -> Callable[..., Any]:
     @functools.wraps(base.forward)
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        watched = self.__dict__.get(CALL) is None and _is_bypass(self, "backbone")
+        watched = call_of(self) is None and _is_bypass(self, "backbone")
         output = base.forward(self, *args, **kwargs)
         if watched:
             _watch(output)
