@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test test-all test-matrix check bench clean
+.PHONY: setup demo demo-real test test-all test-matrix check bench clean
 
 setup: $(READY)
 
@@ -15,9 +15,14 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $(READY)
 
-# The main job on the embedded world: nothing is downloaded, the report's path is the last line.
+# The main job on the embedded world: nothing is downloaded; the last lines are the verdict and the report's path.
 demo: $(READY)
 	$(BIN)/tailkeep lab demo --out runs/demo
+
+# A real model on ten paragraphs: MODEL=FOLDER, such as one of examples/fetch_models.py.
+demo-real: $(READY)
+	$(if $(MODEL),,$(error give MODEL=FOLDER; $(BIN)/python examples/fetch_models.py FOLDER makes one))
+	$(BIN)/python examples/demo_real.py $(MODEL) --out runs/demo-real
 
 # A representative of every class of test.
 test: $(READY)

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.audit.conftest import prose, write_jsonl
+from tests.edit.conftest import prior
+
+__all__ = ["prior"]
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -63,9 +66,24 @@ def test_the_signs_of_synthetic_text_stand_beside_the_published_ones(tmp_path):
     assert found[-1].endswith("cd out && tailkeep lab lab/mix.yaml --out lab/run")
 
 
+@pytest.mark.slow
+def test_a_model_is_shown_its_confidence_an_edit_and_a_truncated_step(prior, tmp_path):
+    command = [sys.executable, str(EXAMPLES / "demo_real.py"), str(prior), "--out", str(tmp_path / "out")]
+    *_, plain, truncated, _, verdict, page = subprocess.run(
+        command, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert plain.startswith("cross-entropy")
+    assert plain.endswith("100.0%")
+    assert truncated.startswith("truncated, p > 0.99")
+    assert verdict.startswith("The edit changed ")
+    assert " of 10 documents." in verdict
+    assert page == f"report: {tmp_path / 'out' / 'report.html'}"
+    assert "How confident the prior is of the corpus" in (tmp_path / "out" / "report.html").read_text()
+
+
 def test_every_example_is_run():
     assert {path.name for path in EXAMPLES.glob("*.py")} == {
-        "audit_synthetic.py", "factorial.py", "own_learner.py", "own_loss.py",
+        "audit_synthetic.py", "demo_real.py", "factorial.py", "own_learner.py", "own_loss.py",
         "fetch_models.py", "fortifai_fig1.py", "pubmedqa.py", "recursion_from_scratch.py", "wikitext_articles.py",
     }  # fmt: skip
 

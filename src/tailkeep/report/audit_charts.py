@@ -27,6 +27,7 @@ from tailkeep.report.svg import Figure
 LABELS = {"input": "this corpus", "reference": "the reference"}
 ROLES = {"input": BASELINE, "reference": REAL_DATA}
 _MAX_ROWS = 40
+_REACH = 15.0
 _MAX_CURVE = 200
 
 
@@ -50,16 +51,20 @@ def plot_tests(run: AuditRun) -> Figure | None:
         z = standardised(row)
         number = f"{z:+.1f}".replace("-", "\N{MINUS SIGN}")
         p = formatting.p_value(float(row["adjusted_p"]))
-        return ForestRow(row["name"], BASELINE, z, z - half, z + half, row["flagged"] == "1", number, f"p {p}")
+        name = row["name"].replace("pairs of words", "pairs").replace("reference", "ref.")
+        return ForestRow(name, BASELINE, z, z - half, z + half, row["flagged"] == "1", number, f"p {p}")
 
+    # A few differences are so large that the others would be points on their scale.
+    reach = min(_REACH, max(abs(standardised(row)) for row in rows) + half)
     note = (
         "Each difference in standard deviations of its permutations, the largest first. Bar: 95 % CI, corrected for "
         f"{len(rows)} tests; filled: significant by permutations of whole documents after Holm’s correction."
     )
+    block = ForestBlock("", "", [forest_row(row) for row in rows], reach=reach)
     return forest_rows(
-        "tests", "Difference from the reference", [ForestBlock("", "", [forest_row(row) for row in rows])], note=note,
+        "tests", "Difference from the reference", [block], note=note,
         finding=f"{len(flagged)} of {len(rows)} statistics differ significantly: {', '.join(flagged) or 'none'}.",
-        longest=24, directed=False, heading="difference, corrected p",
+        longest=27, directed=False, heading="difference, corrected p",
     )  # fmt: skip
 
 

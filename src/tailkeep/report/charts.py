@@ -93,7 +93,8 @@ def line_chart(
     parts.append(text((left + right) / 2, height - 8, x_label, "axis", "middle"))
     for value, word in axis.references:
         parts.append(path([(left, y(value)), (right, y(value))], "ref"))
-        parts.append(text(left + 4, y(value) - 6, word, "axis over"))
+        below = y(value) < _TOP + 14
+        parts.append(text(left + 4, y(value) + (15 if below else -6), word, "axis over"))
     parts += [_band(one, x, y) for one in series if one.banded]
     for one in series:
         if one.theory:
@@ -225,7 +226,7 @@ class ForestBlock:
     reach: float = math.nan
 
 
-_CHARACTER = 7.6
+_CHARACTER = 8.3
 """Units that a character of a number takes at most, also where a phone enlarges the type."""
 
 
@@ -235,7 +236,7 @@ def _number_columns(blocks: Sequence[ForestBlock], *, show_bounds: bool = True) 
     numbers = max((len(row.number) for row in rows), default=0)
     bounds = max((len(row.bounds) + 2 for row in rows if row.bounds), default=0) if show_bounds else 0
     means_end = WIDTH - (_CHARACTER * bounds + 8 if bounds else 0)
-    return means_end, means_end - _CHARACTER * numbers - 16
+    return means_end, means_end - _CHARACTER * numbers - 22
 
 
 def forest(

@@ -121,7 +121,7 @@ def _loss_phrases(config: Tree) -> list[str]:
     loss = _get(config, "loss.name")
     threshold = _get(config, "loss.threshold")
     phrases = {
-        "truncated": f"ignoring tokens with p > {threshold}",
+        "truncated": f"ignoring tokens with p\N{NO-BREAK SPACE}>\N{NO-BREAK SPACE}{threshold}",
         "random_matched": "ignoring as many random tokens",
         "random": "ignoring random tokens",
     }

@@ -23,7 +23,7 @@ from tailkeep.runs import redact
 from tailkeep.sanitize import visible
 
 WIDTH = 480
-LETTER = 8.6
+LETTER = 9.6
 """Units that a letter of a label takes at most, also where a phone enlarges the type."""
 
 Point = tuple[float, float]
