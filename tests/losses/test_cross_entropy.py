@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from tailkeep.errors import ConfigError
 from tailkeep.losses.cross_entropy import weighted_cross_entropy
 from tailkeep.losses.linear import linear_weighted_cross_entropy
-from tailkeep.losses.registry import WEIGHTINGS, named_weighting
+from tailkeep.losses.options import LOSSES, named_weighting
 from tailkeep.losses.truncation import truncated, truncated_cross_entropy
 from tailkeep.losses.weighting import CROSS_ENTROPY, Weighting
 from tests.losses.reference import weighted
-from tests.losses.test_registry import OPTIONS
+from tests.losses.test_options import OPTIONS
 
 REDUCTIONS = ["none", "sum", "mean", "mean_kept"]
 
@@ -46,7 +46,7 @@ def factor_of(name, p, row):
     }[name]()
 
 
-@pytest.mark.parametrize("name", sorted(set(WEIGHTINGS) - {"random", "random_matched"}))
+@pytest.mark.parametrize("name", sorted(set(LOSSES) - {"random", "random_matched"}))
 def test_value_and_gradient_are_those_of_the_definition_in_float64(name):
     logits, targets = batch(size=30)
     inputs, reference = (logits.clone().to(dtype).requires_grad_() for dtype in (torch.float32, torch.float64))
@@ -62,7 +62,7 @@ def test_value_and_gradient_are_those_of_the_definition_in_float64(name):
 
 @pytest.mark.parametrize("engine", ["reference", "chunked"])
 @pytest.mark.parametrize("reduction", REDUCTIONS)
-@pytest.mark.parametrize("name", WEIGHTINGS)
+@pytest.mark.parametrize("name", LOSSES)
 def test_the_fused_loss_is_that_of_explicit_logits(name, reduction, engine):
     generator = torch.Generator().manual_seed(1)
     # More rows than a chunk has, so that a state which moved within a micro-batch would show.
@@ -109,7 +109,7 @@ def test_the_truncated_weighting_is_truncated_cross_entropy(threshold, reduction
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
-@pytest.mark.parametrize("name", WEIGHTINGS)
+@pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("shape", [(3,), (0,), (2, 0), ()])
 def test_without_a_valid_target_the_loss_is_a_connected_zero(name, reduction, shape):
     logits = torch.randn(*shape, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()

@@ -1,40 +1,44 @@
 """Losses: per-token negative log-likelihood, re-weighted. Truncation keeps a token when its probability is small.
 
 On logits: `truncated_cross_entropy`. On hidden states, never holding all logits: `linear_truncated_cross_entropy`. In a
-Hugging Face model: `attach`.
+Hugging Face model: `attach`. A name is imported when it is first used, so `options` can be read without torch.
 """
 
-from tailkeep.losses.adaptive import dynamic_truncation, scheduled_truncation, target_kept_fraction
-from tailkeep.losses.cross_entropy import TruncatedCrossEntropyLoss, weighted_cross_entropy
-from tailkeep.losses.hf.attach import attach, detach, is_attached, read_stats, weighting_of, without_attached_loss
-from tailkeep.losses.hf.checkpoint import load_loss_state, save_loss_state
-from tailkeep.losses.linear import (
-    LossStats,
-    explain_engine,
-    linear_token_nll,
-    linear_truncated_cross_entropy,
-    linear_weighted_cross_entropy,
-)
-from tailkeep.losses.nll import Reduction, reduce_nll, token_nll
-from tailkeep.losses.registry import WEIGHTINGS, named_weighting
-from tailkeep.losses.truncation import truncated, truncated_cross_entropy, truncation_mask
-from tailkeep.losses.vocab_parallel import vocab_parallel_token_nll
-from tailkeep.losses.weighting import CROSS_ENTROPY, Entropy, Weighting
-from tailkeep.losses.weightings import (
-    dft,
-    eaft,
-    focal,
-    focal_cross_entropy,
-    focal_weights,
-    mile,
-    random_matched,
-    random_truncation,
-    stm,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tailkeep.losses.adaptive import dynamic_truncation, scheduled_truncation, target_kept_fraction
+    from tailkeep.losses.cross_entropy import TruncatedCrossEntropyLoss, weighted_cross_entropy
+    from tailkeep.losses.hf.attach import attach, detach, is_attached, read_stats, weighting_of, without_attached_loss
+    from tailkeep.losses.hf.checkpoint import load_loss_state, save_loss_state
+    from tailkeep.losses.linear import (
+        LossStats,
+        explain_engine,
+        linear_token_nll,
+        linear_truncated_cross_entropy,
+        linear_weighted_cross_entropy,
+    )
+    from tailkeep.losses.nll import Reduction, reduce_nll, token_nll
+    from tailkeep.losses.options import LOSSES, named_weighting
+    from tailkeep.losses.truncation import truncated, truncated_cross_entropy, truncation_mask
+    from tailkeep.losses.vocab_parallel import vocab_parallel_token_nll
+    from tailkeep.losses.weighting import CROSS_ENTROPY, Entropy, Weighting
+    from tailkeep.losses.weightings import (
+        dft,
+        eaft,
+        focal,
+        focal_cross_entropy,
+        focal_weights,
+        mile,
+        random_matched,
+        random_truncation,
+        stm,
+    )
 
 __all__ = [
     "CROSS_ENTROPY",
-    "WEIGHTINGS",
+    "LOSSES",
     "Entropy",
     "LossStats",
     "Reduction",
@@ -73,3 +77,30 @@ __all__ = [
     "weighting_of",
     "without_attached_loss",
 ]
+
+_MODULES = {
+    "adaptive": "dynamic_truncation scheduled_truncation target_kept_fraction",
+    "cross_entropy": "TruncatedCrossEntropyLoss weighted_cross_entropy",
+    "hf.attach": "attach detach is_attached read_stats weighting_of without_attached_loss",
+    "hf.checkpoint": "load_loss_state save_loss_state",
+    "linear": "LossStats explain_engine linear_token_nll linear_truncated_cross_entropy linear_weighted_cross_entropy",
+    "nll": "Reduction reduce_nll token_nll",
+    "options": "LOSSES named_weighting",
+    "truncation": "truncated truncated_cross_entropy truncation_mask",
+    "vocab_parallel": "vocab_parallel_token_nll",
+    "weighting": "CROSS_ENTROPY Entropy Weighting",
+    "weightings": "dft eaft focal focal_cross_entropy focal_weights mile random_matched random_truncation stm",
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> Any:
+    """The public `name`, imported from its module at its first use."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -52,16 +52,16 @@ class _HeadOptions(TypedDict, total=False):
     impl: str
 
 
-class _LossOptions(_HeadOptions, total=False):
+class _ReductionOptions(_HeadOptions, total=False):
     reduction: Reduction
     num_items: float | Tensor | None
 
 
-class _TruncationOptions(_LossOptions, total=False):
+class _TruncationOptions(_ReductionOptions, total=False):
     threshold: float
 
 
-class _WeightingOptions(_LossOptions, total=False):
+class _WeightingOptions(_ReductionOptions, total=False):
     expected_gradient: Tensor | None
 
 

@@ -104,6 +104,11 @@ class Weighting:
 CROSS_ENTROPY = Weighting("cross_entropy")
 
 
+def cross_entropy() -> Weighting:
+    """`CROSS_ENTROPY`, as the function of a named loss."""
+    return CROSS_ENTROPY
+
+
 def check_weighting(weighting: object) -> None:
     """Refuse what is no weighting, such as a name.
 

@@ -9,14 +9,14 @@ from tailkeep.errors import ConfigError
 from tailkeep.lab.causal_lm.config import DocumentPrompts, Generation, WindowPrompts
 from tailkeep.lab.causal_lm.data_config import Sampling
 from tailkeep.lab.causal_lm.loss import gap_of, settle
-from tailkeep.lab.causal_lm.loss_config import RandomMatched, Truncated
 from tailkeep.lab.causal_lm.model import LanguageModel
 from tailkeep.lab.causal_lm.tokens import TokenData
+from tailkeep.losses.options import RandomMatched, Truncated
 from tests.lab.causal_lm.tiny import config_tree, write_stories
 from tests.runs.faults import FaultyStorage, content
 from tests.runs.small_run import TIMINGS
 
-AUTO = Truncated(name="truncated", threshold="auto")
+AUTO = Truncated(threshold="auto")
 
 
 def model_of(network, tokenizer, stories, *, form=None, temperature=1.0):
@@ -35,7 +35,7 @@ def test_the_first_generation_truncates_nothing(stories):
 
 
 def test_a_fixed_threshold_is_left_alone(network, tokenizer, stories):
-    loss = Truncated(name="truncated", threshold=0.9)
+    loss = Truncated(threshold=0.9)
     assert settle(loss, model_of(network, tokenizer, stories), stories, seed=0) == (loss, {})
 
 
@@ -73,7 +73,7 @@ def test_the_choice_is_a_function_of_the_seed(network, tokenizer, stories):
 
 def test_the_control_takes_the_same_threshold(network, tokenizer, stories):
     model, calibration = model_of(network, tokenizer, stories, temperature=0.3), repeated(stories)
-    control = RandomMatched(name="random_matched", threshold="auto")
+    control = RandomMatched(threshold="auto")
     thresholds = [settle(loss, model, calibration, seed=0)[0].threshold for loss in (AUTO, control)]
     assert thresholds[0] == thresholds[1] < 1
 

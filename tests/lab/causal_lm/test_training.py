@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from tailkeep.errors import TrainingError
 from tailkeep.lab.causal_lm.config import Training
 from tailkeep.lab.causal_lm.loss import build_weighting
-from tailkeep.lab.causal_lm.loss_config import CrossEntropy, Focal, Truncated
 from tailkeep.lab.causal_lm.tokens import training_rows
 from tailkeep.lab.causal_lm.training import _Collator, _steps, train
+from tailkeep.losses.options import CrossEntropy, Focal, Truncated
 from tailkeep.scoring.loading import quiet_transformers
 
-CE = CrossEntropy(name="cross_entropy")
-TCE = Truncated(name="truncated", threshold=0.5)
+CE = CrossEntropy()
+TCE = Truncated(threshold=0.5)
 
 pytestmark = pytest.mark.usefixtures("generators")
 
@@ -57,7 +57,7 @@ def by_hand(network, rows, *, threshold, steps, learning_rate=1e-3, max_grad_nor
     return losses
 
 
-@pytest.mark.parametrize("loss", [CE, TCE, Truncated(name="truncated", threshold=0.1)])
+@pytest.mark.parametrize("loss", [CE, TCE, Truncated(threshold=0.1)])
 @pytest.mark.parametrize("accumulation", [1, 4])
 def test_training_is_the_loop_that_one_would_write_by_hand(network, stories, loss, accumulation):
     rows = training_rows(stories.take(np.arange(12)), block=8, joined=False)
@@ -71,7 +71,7 @@ def test_training_is_the_loop_that_one_would_write_by_hand(network, stories, los
     assert (parameters(network) - parameters(other)).abs().max() < 1e-5
 
 
-@pytest.mark.parametrize("loss", [CE, TCE, Focal(name="focal")])
+@pytest.mark.parametrize("loss", [CE, TCE, Focal()])
 def test_accumulated_micro_batches_are_one_batch(network, stories, loss):
     rows = training_rows(stories.take(np.arange(8)), block=30, joined=False)  # of different lengths
     assert len({len(row) for row in rows}) > 1
@@ -120,13 +120,13 @@ def test_the_units_are_the_targets_that_were_seen(network, stories):
 def test_a_loss_that_truncates_nothing_keeps_everything(network, stories):
     rows = training_rows(stories.take(np.arange(8)), block=8, joined=False)
     assert fit(network, rows)["kept_fraction"] == 1
-    assert fit(network, rows, loss=Truncated(name="truncated", threshold=1))["kept_fraction"] == 1
+    assert fit(network, rows, loss=Truncated(threshold=1))["kept_fraction"] == 1
 
 
 def test_a_batch_that_is_wholly_truncated_leaves_the_weights_alone(network, stories):
     before = parameters(network)
     rows = training_rows(stories.take(np.arange(8)), block=8, joined=False)
-    facts = fit(network, rows, loss=Truncated(name="truncated", threshold=1e-9))
+    facts = fit(network, rows, loss=Truncated(threshold=1e-9))
     assert facts["kept_fraction"] == 0
     assert torch.equal(parameters(network), before)
 

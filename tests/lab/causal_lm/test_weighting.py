@@ -6,8 +6,9 @@ from pydantic import TypeAdapter
 
 from tailkeep.errors import ConfigError
 from tailkeep.lab.causal_lm.loss import build_weighting
-from tailkeep.lab.causal_lm.loss_config import AnyLoss, CrossEntropy, Focal, MiLe, RandomTruncation, Truncated, UserLoss
-from tailkeep.losses import CROSS_ENTROPY, WEIGHTINGS
+from tailkeep.lab.causal_lm.loss_config import AnyLoss, UserLoss
+from tailkeep.losses import CROSS_ENTROPY, LOSSES
+from tailkeep.losses.options import CrossEntropy, Focal, MiLe, RandomTruncation, Truncated
 
 NLL = torch.tensor([0.0, -math.log(0.95), -math.log(0.5)])
 
@@ -15,12 +16,12 @@ NLL = torch.tensor([0.0, -math.log(0.95), -math.log(0.5)])
 @pytest.mark.parametrize(
     ("loss", "expected"),
     [
-        (CrossEntropy(name="cross_entropy"), [1, 1, 1]),
-        (Truncated(name="truncated", threshold=1), [1, 1, 1]),
-        (Truncated(name="truncated", threshold=0.99), [0, 1, 1]),
-        (Truncated(name="truncated", threshold=0.9), [0, 0, 1]),
-        (Focal(name="focal", exponent=0), [1, 1, 1]),
-        (Focal(name="focal", exponent=2), [0, 0.0025, 0.25]),
+        (CrossEntropy(), [1, 1, 1]),
+        (Truncated(threshold=1), [1, 1, 1]),
+        (Truncated(threshold=0.99), [0, 1, 1]),
+        (Truncated(threshold=0.9), [0, 0, 1]),
+        (Focal(exponent=0), [1, 1, 1]),
+        (Focal(exponent=2), [0, 0.0025, 0.25]),
     ],
 )
 def test_each_loss_weighs_tokens_as_it_says(loss, expected):
@@ -29,8 +30,8 @@ def test_each_loss_weighs_tokens_as_it_says(loss, expected):
 
 def test_the_focal_factor_is_detached_on_request():
     nll = NLL.clone().requires_grad_()
-    assert build_weighting(Focal(name="focal"), {}).weigh(nll, None).requires_grad
-    assert not build_weighting(Focal(name="focal", detach=True), {}).weigh(nll, None).requires_grad
+    assert build_weighting(Focal(), {}).weigh(nll, None).requires_grad
+    assert not build_weighting(Focal(detach=True), {}).weigh(nll, None).requires_grad
 
 
 def test_a_loss_of_the_callers_own_gets_its_options():
@@ -50,18 +51,18 @@ def test_every_loss_of_the_library_can_be_named_by_an_arm():
         "scheduled": {"start": 1.0, "end": 0.9, "steps": 3}, "random": {"kept_fraction": 0.5}, "focal": {},
         "mile": {}, "eaft": {}, "dft": {}, "stm": {}, "random_matched": {},
     }  # fmt: skip
-    assert set(named) == set(WEIGHTINGS)
+    assert set(named) == set(LOSSES)
     for name, options in named.items():
         loss = TypeAdapter(AnyLoss).validate_python({"name": name, **options})
         assert build_weighting(loss, {}).name == name
 
 
 def test_a_loss_that_needs_the_entropy_says_so():
-    assert build_weighting(MiLe(name="mile"), {}).entropy == "full"
+    assert build_weighting(MiLe(), {}).entropy == "full"
 
 
 def test_random_truncation_follows_the_seed():
-    loss = RandomTruncation(name="random", kept_fraction=0.5)
+    loss = RandomTruncation(kept_fraction=0.5)
     nll = torch.ones(100)
     one, same, other = (build_weighting(loss, {}, seed=seed).weigh(nll, None) for seed in (1, 1, 2))
     assert torch.equal(one, same)

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from tailkeep.errors import ConfigError
 from tailkeep.losses.hf.attach import attach, detach, is_attached, read_stats, weighting_of, without_attached_loss
-from tailkeep.losses.registry import named_weighting
+from tailkeep.losses.options import named_weighting
 from tests.losses.hf.families import tiny
 from tests.losses.hf.unfused import attached_llama, batch, fused, gradients, same, unfused
 

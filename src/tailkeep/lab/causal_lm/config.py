@@ -10,9 +10,10 @@ from pydantic import Field, model_validator
 from tailkeep.config import InputPath, Settings
 from tailkeep.lab.arm import ArmConfig, Positive
 from tailkeep.lab.causal_lm.data_config import AnyCorpus, FixedDecoder, InterleavedCorpus, Sampling, TextCorpus
-from tailkeep.lab.causal_lm.loss_config import AnyLoss, CrossEntropy
+from tailkeep.lab.causal_lm.loss_config import AnyLoss
 from tailkeep.lab.causal_lm.trainer_arguments import TrainerArguments
 from tailkeep.lab.regimes import Replace, SelectRegime
+from tailkeep.losses.options import CrossEntropy
 
 
 class TrainTokenizer(Settings):
@@ -201,7 +202,7 @@ class LanguageArm(ArmConfig):
     data: AnyCorpus
     tokenizer: Tokenizer = Tokenizer()
     init_from_previous: bool = True
-    loss: AnyLoss = CrossEntropy(name="cross_entropy")
+    loss: AnyLoss = CrossEntropy()
     training: Training = Training()
     finetune: Finetune = Finetune()
     generation: Generation = Generation()

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from tailkeep.errors import ConfigError
 from tailkeep.lab.causal_lm.config import WindowPrompts
-from tailkeep.lab.causal_lm.loss_config import AnyLoss, RandomMatched, RandomTruncation, Truncated, UserLoss, UserLosses
+from tailkeep.lab.causal_lm.loss_config import AnyLoss, UserLoss, UserLosses
 from tailkeep.lab.causal_lm.model import LanguageModel
 from tailkeep.lab.causal_lm.tokens import TokenData, training_rows
-from tailkeep.losses import Weighting, named_weighting
+from tailkeep.losses import Weighting
 from tailkeep.metrics import ConfidenceGap, confidence_gap
 
 
@@ -23,19 +23,15 @@ def build_weighting(loss: AnyLoss, user: UserLosses, *, seed: int = 0) -> Weight
     Raises:
         ConfigError: a loss of the caller's own that was not handed over.
     """
-    options = loss.model_dump(exclude={"name"})
-    match loss:
-        case UserLoss(id=name):
-            if name not in user:
-                raise ConfigError(
-                    f"loss.id: {name!r} was not handed over. "
-                    f"Call tailkeep.lab.run(config, out, losses={{{name!r}: ...}})."
-                )
-            user_weighting = user[name](loss.options)
-            return user_weighting if isinstance(user_weighting, Weighting) else Weighting(name, _OfNLL(user_weighting))
-        case RandomTruncation() | RandomMatched():
-            options["seed"] = seed
-    return named_weighting(loss.name, **options)
+    if not isinstance(loss, UserLoss):
+        return loss.weighting(seed=seed)
+    if loss.id not in user:
+        raise ConfigError(
+            f"loss.id: {loss.id!r} was not handed over. "
+            f"Call tailkeep.lab.run(config, out, losses={{{loss.id!r}: ...}})."
+        )
+    weighting = user[loss.id](loss.options)
+    return weighting if isinstance(weighting, Weighting) else Weighting(loss.id, _OfNLL(weighting))
 
 
 @dataclass(frozen=True)
@@ -63,7 +59,6 @@ def settle(
     """
     if not is_automatic(loss):
         return loss, {}
-    assert isinstance(loss, Truncated | RandomMatched)
     if previous is None:
         return loss.model_copy(update={"threshold": 1.0}), {"threshold": 1.0}
     gap = gap_of(previous, calibration, seed=seed)
@@ -73,7 +68,7 @@ def settle(
 
 def is_automatic(loss: AnyLoss) -> bool:
     """Whether the threshold of `loss` is to be chosen."""
-    return isinstance(loss, Truncated | RandomMatched) and loss.threshold == "auto"
+    return getattr(loss, "threshold", None) == "auto"
 
 
 def gap_of(model: LanguageModel, calibration: TokenData, *, seed: int) -> ConfidenceGap:

@@ -16,10 +16,8 @@ from tailkeep.losses.hf.patching import own_class, restore, role_of, swap
 from tailkeep.losses.hf.self_check import check_exact
 from tailkeep.losses.hf.state import Attachment, Monitor
 from tailkeep.losses.hf.zero3 import gathered
-from tailkeep.losses.registry import named_weighting
+from tailkeep.losses.options import LOSSES, named_weighting
 from tailkeep.losses.weighting import Weighting
-
-_TRUNCATIONS = {"truncated", "dynamic", "scheduled", "target_kept"}
 
 
 def resolve_weighting(loss: str | Weighting, threshold: float | None, options: Mapping[str, Any]) -> Weighting:
@@ -43,7 +41,8 @@ def resolve_weighting(loss: str | Weighting, threshold: float | None, options: M
 
 def truncates(weighting: Weighting) -> bool:
     """Whether a kept fraction of 1 means that the weighting did nothing; a threshold of 1 asks for it."""
-    return weighting.name in _TRUNCATIONS and not bool(weighting.weigh(torch.zeros(1), None).any())
+    kind = LOSSES.get(weighting.name)
+    return kind is not None and kind.truncates and not bool(weighting.weigh(torch.zeros(1), None).any())
 
 
 ModelT = TypeVar("ModelT", bound=nn.Module)
