@@ -32,6 +32,9 @@ def lab(
         bool, typer.Option("--accept-versions", help="Continue a run that other versions or another device computed.")
     ] = False,
     list_all: Annotated[bool, typer.Option("--list", help="List the recipes and exit.")] = False,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Time a few steps, print hours and disk of the whole run, and exit.")
+    ] = False,
     dump_config: Annotated[bool, typer.Option("--dump-config", help="Print the resolved config and exit.")] = False,
 ) -> None:
     """Train generation after generation on model-generated data, and measure what is lost."""
@@ -49,17 +52,23 @@ def lab(
     if dump_config:
         print(laboratory.dump(config), end="")
         return
-    if out is None:
-        raise typer.BadParameter("give the folder to write to, such as --out runs/demo.", param_hint="--out")
     from tailkeep.runs.progress import show_progress
 
+    num_workers = workers or laboratory.default_workers(config)
+    if estimate:
+        with show_progress() as show:
+            lines = laboratory.estimate(config, workers=num_workers, show=show).lines()
+        print("\n".join(lines))
+        return
+    if out is None:
+        raise typer.BadParameter("give the folder to write to, such as --out runs/demo.", param_hint="--out")
     with show_progress() as show:
         observe = laboratory.cell_progress(show, config.num_recorded)
         laboratory.run(
             config,
             out,
             observe=observe,
-            workers=workers or laboratory.default_workers(config),
+            workers=num_workers,
             accept_versions=accept_versions,
             recompute=recompute or (),
         )

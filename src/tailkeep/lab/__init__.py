@@ -8,6 +8,7 @@ report.write(Path("out"))
 
 from tailkeep.lab.cell_progress import cell_progress
 from tailkeep.lab.config import LabConfig, Recipe, dump, find_recipe, list_recipes, load
+from tailkeep.lab.estimate import LabEstimate, estimate
 from tailkeep.lab.learners import default_workers
 from tailkeep.lab.loop import Event
 from tailkeep.lab.make_world import write_world
@@ -19,6 +20,7 @@ __all__ = [
     "Event",
     "Experiment",
     "LabConfig",
+    "LabEstimate",
     "Learner",
     "Measurement",
     "Model",
@@ -26,6 +28,7 @@ __all__ = [
     "cell_progress",
     "default_workers",
     "dump",
+    "estimate",
     "find_recipe",
     "list_recipes",
     "load",

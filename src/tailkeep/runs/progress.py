@@ -53,8 +53,14 @@ _watcher: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
 
 @contextmanager
 def watch_loops(watcher: Watcher) -> Iterator[None]:
-    """Let `watcher` see the loops that run inside."""
-    token = _watcher.set(watcher)
+    """Let `watcher` see the loops that run inside; a watcher around it sees them too."""
+    outer = _watcher.get()
+
+    def watch(progress: Progress) -> bool:
+        results = [watcher(progress), outer is not None and outer(progress)]
+        return any(results)
+
+    token = _watcher.set(watch)
     try:
         yield
     finally:

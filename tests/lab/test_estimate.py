@@ -1,0 +1,109 @@
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+from tailkeep import lab
+from tailkeep.lab.estimate import ArmEstimate, GenerationCost, _LoopTimer, _sum_up
+from tailkeep.runs import Progress
+
+TREE = {"learner": "gaussian", "generations": 4, "seeds": [0, 1, 2], "data": {"size": 50}, "arms": {"a": {}, "b": {}}}
+
+
+estimate_module = importlib.import_module("tailkeep.lab.estimate")  # the package names the function so
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(estimate_module.time, "perf_counter", lambda: now[0])
+
+    def advance(seconds):
+        now[0] += seconds
+
+    return advance
+
+
+def left_after(clock, seconds_by_step, *, total=100):
+    """The step after which a timer has seen enough of a loop, and what it says is missing."""
+    timer = _LoopTimer()
+    assert timer(Progress(0, total, "steps")) is False
+    for step, seconds in enumerate(seconds_by_step, start=1):
+        clock(seconds)
+        if timer(Progress(step, total, "steps")):
+            timer.close()
+            return step, timer.missing_seconds
+    timer.close()
+    return None, timer.missing_seconds
+
+
+def test_a_loop_is_left_after_a_few_steps_and_missing_ones_go_at_its_pace(clock):
+    # The first step, which is slow, does not count in the pace.
+    assert left_after(clock, [5] + [1] * 99) == (3, pytest.approx(97.0))
+
+
+def test_fast_steps_go_on_for_two_seconds_and_slow_ones_end_after_fifteen(clock):
+    assert left_after(clock, [0.125] * 100) == (16, 84 * 0.125)
+    assert left_after(clock, [20] * 100) == (1, pytest.approx(99 * 20))
+
+
+def test_a_loop_that_ends_by_itself_misses_nothing(clock):
+    assert left_after(clock, [0.1] * 5, total=5) == (None, 0)
+
+
+def test_several_loops_of_a_phase_add_up(clock):
+    timer = _LoopTimer()
+    for _ in range(3):
+        timer(Progress(0, 10, "steps"))
+        for step in (1, 2):
+            clock(1)
+            timer(Progress(step, 10, "steps"))
+    timer.close()
+    assert timer.missing_seconds == pytest.approx(3 * 8)
+
+
+def estimates(config, **keys):
+    first = GenerationCost({"train": 10, "sample": 2, "measure": 3}, 1000, 10)
+    later = GenerationCost({"generate": 5, "train": 10, "sample": 2, "measure": 3}, 1000, 20)
+    arms = [ArmEstimate(name, first, later, 15 + 3 * 20) for name in config.arms]
+    return _sum_up(config, arms, keys.get("workers", 1))
+
+
+def test_the_whole_run_is_all_chains_and_the_disk_holds_what_is_kept():
+    config = lab.load(TREE)
+    whole = estimates(config)
+    assert whole.seconds == 6 * 75
+    assert whole.finished_bytes == 6 * (10 + 3 * 20 + 1000)
+    assert estimates(config, workers=4).seconds == 6 * 75 / 4
+    assert estimates(config, workers=100).seconds == 75
+    everything = estimates(lab.load({**TREE, "keep_models": "all"}))
+    assert everything.finished_bytes == 6 * (10 + 3 * 20 + 4 * 1000)
+    assert "6 chains (2 arms, 3 seeds), 1 process: about 0.12 h" in whole.lines()[-2]
+
+
+def test_generations_that_are_not_recorded_are_neither_sampled_nor_measured():
+    cost = GenerationCost({"generate": 5, "train": 10, "sample": 2, "measure": 3})
+    assert cost.total(recorded=True) == 20
+    assert cost.total(recorded=False) == 15
+
+
+def test_the_command_prints_hours_and_disk_and_writes_no_run(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text(lab.dump(lab.load(TREE)))
+    arguments = [sys.executable, "-m", "tailkeep", "lab", str(file), "--estimate", "--workers", "2"]
+    ended = subprocess.run(arguments, capture_output=True, text=True, check=True, cwd=tmp_path)
+    lines = ended.stdout.splitlines()
+    assert lines[0].startswith("a: generation 0 ")
+    assert "6 chains (2 arms, 3 seeds), 2 processes: about" in lines[-2]
+    assert lines[-1].startswith("disk: ")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml"]
+
+
+def test_a_generation_0_that_arms_share_counts_once():
+    config = lab.load({**TREE, "arms": {"a": {}, "b": {"record_every": 2}}})
+    first, second = lab.estimate(config).arms
+    assert first.later is second.later
+    recorded, unrecorded = first.later.total(recorded=True), first.later.total(recorded=False)
+    assert first.chain_seconds == pytest.approx(first.first.total(recorded=True) + 3 * recorded)
+    assert second.chain_seconds == pytest.approx(unrecorded + 2 * recorded)
