@@ -17,13 +17,14 @@ from pathlib import Path
 
 import numpy as np
 
-from tailkeep.forecast.fit import LATER_KERNELS
+from tailkeep.errors import InputError
+from tailkeep.forecast.fit import SHRINKAGE
 from tailkeep.forecast.validate import (
     GATE,
     CountedChain,
     ForecastPoint,
     count_chain,
-    estimate_later_kernels,
+    estimate_shrinkage,
     gate_rows,
     mean_over_runs,
     score_chain,
@@ -87,7 +88,12 @@ def read_half(half: str, folder: Path) -> Iterator[CountedChain]:
         if not (path / "run.json").is_file():
             print(f"not run: {recipe}", file=sys.stderr)
             continue
-        for chain in read_chains(path):
+        try:
+            written_chains = read_chains(path)
+        except InputError as error:
+            print(f"not scored: {error}", file=sys.stderr)
+            continue
+        for chain in written_chains:
             yield from count_chain(
                 chain.texts,
                 chain.labels,
@@ -103,9 +109,10 @@ def score(half: str, folder: Path) -> None:
     """Print the tables of `half` in Markdown."""
     chains = list(read_half(half, folder))
     if half == "development":
-        print(f"estimated: {estimate_later_kernels([chain for chain in chains if chain.kind != 'facts'])}")
-    print(f"constants: {LATER_KERNELS}\n")
-    scored = [point for chain in chains for point in score_chain(chain, LATER_KERNELS, draws=DRAWS, seed=SEED)]
+        mean, spread = estimate_shrinkage([chain for chain in chains if chain.kind != "facts"])
+        print(f"rho over chains: mean {mean:.2f}, standard deviation {spread:.2f}")
+    print(f"constants: {SHRINKAGE}\n")
+    scored = [point for chain in chains for point in score_chain(chain, SHRINKAGE, draws=DRAWS, seed=SEED)]
     # The page names words, pairs of words and modes; facts are exploratory.
     points = [point for point in scored if point.kind != "facts"]
     print_gate(points)

@@ -87,7 +87,8 @@ def test_an_unbiased_text_has_exponent_one_and_a_sharpened_one_more(real_words, 
     assert fits["plain"]["low"] < 1 < fits["plain"]["high"]
     assert fits["cool"]["low"] > 1
     assert fits["cool"]["value"] == pytest.approx(1.3, abs=0.05)
-    assert any("cool: selection exponent b of words = 1." in line for line in outcome.lines())
+    sentence = f"cool: selection exponent b of words = {fits['cool']['value']:.2f} (95 % CI "
+    assert any(line.startswith(sentence) and "significantly above 1" in line for line in outcome.lines())
 
 
 def test_pairs_and_runs_of_words_are_items_too(tmp_path):
@@ -138,6 +139,24 @@ def test_where_it_was_not_validated_it_cannot_tell(tmp_path):
     assert tree["forecast"] == []
     assert "replace" in tree["cannot_tell"]
     assert any("no forecast for replace" in line and "--decoder" in line for line in outcome.lines())
+
+
+def test_where_it_was_validated_it_gives_numbers_with_intervals(real_words, tmp_path):
+    rng = np.random.default_rng(4)
+    corpus = write_words(tmp_path / "corpus.jsonl", real_words)
+    synthetic = write_words(tmp_path / "s.jsonl", resampled(real_words, rng))
+    config = {"decoder": "sampled", "generations": 4, "draws": 60}
+    outcome = run(config, corpus, tmp_path / "out", synthetic=[f"sampled={synthetic}"])
+    tree = outcome.summary["items"]["words"]["synthetic"]["sampled"]
+    assert tree["cannot_tell"] == ["mix", "accumulate", "accumulate_subsample"]
+    assert {curve["regime"] for curve in tree["forecast"]} == {"replace"}
+    for row in read_table(tmp_path / "out", text="sampled"):
+        drift = read_table(tmp_path / "out", text="drift alone", regime="replace", band=row["band"])
+        (same,) = (other for other in drift if other["generation"] == row["generation"])
+        # An unbiased text goes on as drift does, which the wider interval of the forecast contains.
+        assert float(row["p5"]) <= float(same["p50"]) <= float(row["p95"])
+        assert float(row["p95"]) - float(row["p5"]) > float(same["p95"]) - float(same["p5"])
+    assert any("sampled: of words that occur once" in line for line in outcome.lines())
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,12 @@ from tailkeep.cli import app
 from tailkeep.errors import InputError
 from tailkeep.forecast import ForecastConfig, run_chains
 from tailkeep.forecast.counts import BANDS, GROUPS
-from tailkeep.forecast.fit import LaterKernels
-from tailkeep.forecast.validate import CountedChain, count_chain, crps, estimate_later_kernels, gate_rows, score_chain
+from tailkeep.forecast.fit import Shrinkage
+from tailkeep.forecast.validate import CountedChain, count_chain, crps, estimate_shrinkage, gate_rows, score_chain
 from tailkeep.lab.chains import read_chains
 from tailkeep.metrics import CountHistory, Migration, SelectionKernel, project_counts
 
-SAME_KERNEL = LaterKernels(rho=(1.0, 1.0), covariance=(0.0, 0.0, 0.0), rate_spread=(0.0, 0.0))
+SAME_KERNEL = Shrinkage(mean=1.0, spread=0.0, rate_spread=0.0)
 ZIPF = np.rint(600 / np.arange(1, 1501) ** 0.9).clip(1)
 
 
@@ -47,20 +47,20 @@ def test_intervals_hold_on_chains_of_the_very_process(migration):
     assert np.mean([point.error for point in points]) < drift
 
 
-def test_how_kernels_go_on_is_recovered():
+def test_the_shrinkage_of_the_first_round_is_recovered():
     kernel = SelectionKernel(intercept=-0.4, exponent=1.12)
     chains = [simulated_chain(kernel.shrunk(0.5), Migration(), seed, first=kernel) for seed in range(6)]
-    later = estimate_later_kernels(chains)
-    assert later.rho == pytest.approx((0.5, 1.0), abs=0.15)
-    assert max(later.covariance[0], later.covariance[2]) < 0.02
+    mean, spread = estimate_shrinkage(chains)
+    assert mean == pytest.approx(0.5, abs=0.1)
+    assert spread < 0.2
 
 
-def test_spread_of_later_kernels_widens_the_forecast_and_keeps_its_middle():
+def test_the_spread_of_rates_widens_the_forecast_and_keeps_its_middle():
     chain = simulated_chain(SelectionKernel(), Migration(), 0)
     widths = []
     for spread in (0.0, 0.5):
-        later = LaterKernels((1.0, 1.0), (0.0, 0.0, 0.0), (spread, spread))
-        points = [point for point in score_chain(chain, later, draws=100, seed=0) if point.measured == 1]
+        shrinkage = Shrinkage(1.0, 0.0, spread)
+        points = [point for point in score_chain(chain, shrinkage, draws=100, seed=0) if point.measured == 1]
         widths.append(np.mean([point.quantiles[4] - point.quantiles[0] for point in points]))
     assert widths[1] > 2 * widths[0]
 

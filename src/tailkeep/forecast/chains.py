@@ -16,7 +16,7 @@ from typing import Any
 from tailkeep.data.corpus import dump_config
 from tailkeep.errors import InputError
 from tailkeep.forecast.config import ForecastConfig
-from tailkeep.forecast.fit import LATER_KERNELS
+from tailkeep.forecast.fit import SHRINKAGE
 from tailkeep.forecast.project import LEVELS
 from tailkeep.forecast.validate import CountedChain, ForecastPoint, can_tell, mean_over_runs, score_chain
 from tailkeep.runs import RunDirectory, RunRecord, versions
@@ -38,7 +38,7 @@ def run_chains(config: ForecastConfig, counted: Sequence[CountedChain], out: Pat
         TailkeepError: `out` holds another run or cannot be written.
     """
     points = [
-        point for chain in counted for point in score_chain(chain, LATER_KERNELS, draws=config.draws, seed=config.seed)
+        point for chain in counted for point in score_chain(chain, SHRINKAGE, draws=config.draws, seed=config.seed)
     ]
     if not points:
         raise InputError(

@@ -21,40 +21,26 @@ RANGES = ((1, 10), (11, 100))
 
 
 @dataclass(frozen=True)
-class LaterKernels:
-    """How the kernels of later rounds relate to the last measured one: constants that docs/forecast.md records.
+class Shrinkage:
+    """How the kernel of the first round relates to those of later ones: constants that the validation page records.
 
-    A kernel does not keep: the first round also holds what was never learnt, and each model is trained anew on a small
-    text. Each later round has ln(E[c'] / c) = rho times that of the measured round, plus a deviation (da, db) of
-    intercept and exponent that is normal over rounds.
-
-    Attributes:
-        rho: after one measured round, and after two or more.
-        covariance: (variance of da, covariance, variance of db).
-        rate_spread: the standard deviation of one more ln rate per chain, after one measured round and after more,
-            for what no kernel of counts holds.
+    The first round also holds what was never learnt. Later rounds have the kernel with ln(E[c'] / c) times rho, normal
+    over chains with `mean` and `spread`. `rate_spread` is the standard deviation of an extra ln rate per chain, for
+    what no kernel of counts holds.
     """
 
-    rho: tuple[float, float]
-    covariance: tuple[float, float, float]
-    rate_spread: tuple[float, float] = (0.0, 0.0)
+    mean: float
+    spread: float
+    rate_spread: float
 
-    def draw(
-        self, kernel: SelectionKernel, rng: np.random.Generator, *, measured: int, rounds: int
-    ) -> list[SelectionKernel]:
-        """Kernels of the `rounds` after `measured` ones, of which the last had `kernel`."""
-        which = min(measured, 2) - 1
-        shrunk = kernel.shrunk(self.rho[which])
-        rate = shrunk.intercept + float(rng.normal(0.0, self.rate_spread[which]))
-        variance, cross, variance_b = self.covariance
-        matrix = np.array([[variance, cross], [cross, variance_b]])
-        deviations = rng.multivariate_normal(np.zeros(2), matrix, rounds, method="eigh")
-        return [
-            replace(shrunk, intercept=rate + float(da), exponent=shrunk.exponent + float(db)) for da, db in deviations
-        ]
+    def draw(self, kernel: SelectionKernel, rng: np.random.Generator, *, first_round: bool) -> SelectionKernel:
+        """The kernel of the later rounds of one chain."""
+        if first_round:
+            kernel = kernel.shrunk(max(0.0, float(rng.normal(self.mean, self.spread))))
+        return replace(kernel, intercept=kernel.intercept + float(rng.normal(0.0, self.rate_spread)))
 
 
-LATER_KERNELS = LaterKernels(rho=(0.5, 0.5), covariance=(0.1, -0.03, 0.01))
+SHRINKAGE = Shrinkage(mean=-0.50, spread=0.20, rate_spread=0.6)
 
 
 @dataclass(frozen=True, eq=False)

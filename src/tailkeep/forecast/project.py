@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tailkeep.forecast.counts import BANDS, CountBand, Floats, RoundPairs
-from tailkeep.forecast.fit import LaterKernels, draw_fitness
+from tailkeep.forecast.fit import Shrinkage, draw_fitness
 from tailkeep.metrics import (
     CountHistory,
     Migration,
@@ -108,15 +108,15 @@ def forecast_survival(
     migration: Migration,
     generations: int,
     *,
-    later: LaterKernels,
+    shrinkage: Shrinkage,
     draws: int,
     rng: np.random.Generator,
     fit_migration: Migration | None = None,
 ) -> Floats:
     """(draws, generations): the share of `items` alive in each round after the last measured one.
 
-    A draw has one kernel from the fit's distribution, kernels of later rounds by `later`, as many items as are
-    independent, one fitness per item, and one simulated chain.
+    A draw has one kernel from the fit's distribution, one shrinkage, as many items as are independent, one fitness per
+    item, and one simulated chain.
     `fit_migration` is the regime under which the texts were written, by default the one that goes on.
     """
     shares = np.empty((draws, generations))
@@ -126,8 +126,8 @@ def forecast_survival(
         trained = mean_training_counts(before, fit_migration or migration)
         drawn_kernel = fit.draw(rng)
         fitness = draw_fitness(drawn_kernel, trained, history.texts[-1], items.exposure, rng)
-        kernels = later.draw(drawn_kernel, rng, measured=len(history.texts), rounds=generations)
-        shares[draw] = _alive_shares(history, items.exposure, kernels, migration, fitness, rng)
+        kernel = shrinkage.draw(drawn_kernel, rng, first_round=len(history.texts) == 1)
+        shares[draw] = _alive_shares(history, items.exposure, [kernel] * generations, migration, fitness, rng)
     return shares
 
 
@@ -163,7 +163,7 @@ def required_share_by_fit(
     keep: float,
     generations: int,
     *,
-    later: LaterKernels,
+    shrinkage: Shrinkage,
     draws: int,
     seed: int,
 ) -> tuple[float, float, float]:
@@ -180,7 +180,7 @@ def required_share_by_fit(
                 fit,
                 Migration("mix", float(share)),
                 generations,
-                later=later,
+                shrinkage=shrinkage,
                 draws=draws,
                 rng=np.random.default_rng(seed),
                 fit_migration=Migration(),

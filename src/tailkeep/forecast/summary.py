@@ -19,7 +19,7 @@ from tailkeep.data.corpus import Manifest, RunOutcome
 from tailkeep.errors import InputError
 from tailkeep.forecast.config import ForecastConfig
 from tailkeep.forecast.counts import BANDS, CountBand, Floats, RoundPairs, join_tables, read_spectrum
-from tailkeep.forecast.fit import LATER_KERNELS, RoundFit, fit_round
+from tailkeep.forecast.fit import SHRINKAGE, RoundFit, fit_round
 from tailkeep.forecast.project import LEVELS, MeasuredItems, forecast_survival, neutral_survival, required_share_by_fit
 from tailkeep.forecast.sentences import sentences
 from tailkeep.forecast.shard import CORPUS, num_groups, side_of
@@ -164,7 +164,8 @@ def _synthetic(
         "cannot_tell": [],
         "required_real_share": None,
     }
-    for migration in config.migrations:
+    # How regenerated real data arrive is not known of one text.
+    for migration in [migration for migration in config.migrations if migration.regime != "regenerate"]:
         if not can_tell(migration.regime, config.decoder, 1):
             tree["cannot_tell"].append(migration.regime)
             continue
@@ -174,7 +175,7 @@ def _synthetic(
             rng = np.random.default_rng([config.seed, band.first])
             shares = forecast_survival(
                 MeasuredItems.of(pairs, band), fitted.fit, migration, config.generations - 1,
-                later=LATER_KERNELS, draws=config.draws, rng=rng, fit_migration=Migration(),
+                shrinkage=SHRINKAGE, draws=config.draws, rng=rng, fit_migration=Migration(),
             )  # fmt: skip
             quantiles = np.quantile(shares, LEVELS, axis=0).T
             rows += _rows(name, side, migration, band, fitted.types[band], quantiles, first=2)
@@ -184,7 +185,7 @@ def _synthetic(
     if tail and config.generations > 1 and can_tell("mix", config.decoder, 1):
         required = required_share_by_fit(
             tail, fitted.fit, config.tail.keep, config.generations - 1,
-            later=LATER_KERNELS, draws=min(config.draws, 40), seed=config.seed,
+            shrinkage=SHRINKAGE, draws=min(config.draws, 40), seed=config.seed,
         )  # fmt: skip
         tree["required_real_share"] = [None if math.isnan(share) else share for share in required]
     return tree

@@ -3,7 +3,6 @@
 Rule: what is scored, on which chains, and what the gate asks for stands in docs/forecast.md, written before the scores.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -12,9 +11,9 @@ from numpy.typing import NDArray
 
 from tailkeep.data.hashing import mix_bits
 from tailkeep.forecast.counts import BANDS, GROUPS, CountBand, Floats, RoundPairs, TextCounts, count_texts, count_words
-from tailkeep.forecast.fit import LaterKernels, RoundFit, fit_round
+from tailkeep.forecast.fit import RoundFit, Shrinkage, fit_round
 from tailkeep.forecast.project import MeasuredItems, drift_survival, forecast_survival
-from tailkeep.metrics import DRIFT_REGIMES, CountHistory, Migration, SelectionFit, mean_training_counts
+from tailkeep.metrics import DRIFT_REGIMES, CountHistory, Migration, mean_training_counts
 
 MIN_ITEMS = 10
 """A band with fewer items is not scored."""
@@ -151,7 +150,7 @@ class ForecastPoint:
 
 def score_chain(
     counted: CountedChain,
-    later: LaterKernels,
+    shrinkage: Shrinkage,
     *,
     draws: int,
     seed: int,
@@ -170,7 +169,7 @@ def score_chain(
             continue
         for band in BANDS:
             if pairs.band_types(band) >= MIN_ITEMS:
-                yield from _score_band(counted, pairs, fitted, band, measured, ahead, later, draws, seed)
+                yield from _score_band(counted, pairs, fitted, band, measured, ahead, shrinkage, draws, seed)
 
 
 def _score_band(
@@ -180,13 +179,13 @@ def _score_band(
     band: CountBand,
     measured: int,
     ahead: int,
-    later: LaterKernels,
+    shrinkage: Shrinkage,
     draws: int,
     seed: int,
 ) -> Iterator[ForecastPoint]:
     items = MeasuredItems.of(pairs, band)
     rng = np.random.default_rng([seed, measured, band.first])
-    shares = forecast_survival(items, fitted.fit, counted.migration, ahead, later=later, draws=draws, rng=rng)
+    shares = forecast_survival(items, fitted.fit, counted.migration, ahead, shrinkage=shrinkage, draws=draws, rng=rng)
     drift = drift_survival(items, counted.migration, ahead, rng)
     inside = band.mask(counted.real)
     alive = [(total[inside] > 0).mean() for total in counted.totals]
@@ -225,59 +224,26 @@ def crps(draws: Floats, truth: float) -> float:
     return float(np.abs(ordered - truth).mean()) - spread / 2
 
 
-def estimate_later_kernels(chains: Sequence[CountedChain]) -> LaterKernels:
-    """The constants of `LaterKernels` behind `chains`, each run with equal weight.
+def estimate_shrinkage(chains: Sequence[CountedChain]) -> tuple[float, float]:
+    """Mean and standard deviation over chains of rho, weighted by the mean square of ln(E[c'] / c) in round 1.
 
-    rho is the slope through zero of ln(E[c'] / c) in later rounds on that of the measured one, at c = 1 and 30. The
-    covariance is that of the residuals, less the mean covariance of the estimates.
+    rho is the ratio of ln(E[c'] / c) in rounds 2 and 1, at the counts of the items, by least squares through zero.
     """
-    anchors = np.array([[1.0, 0.0], [1.0, np.log(30.0)]])
-    kernels = [(_round_kernels(counted), weight) for counted, weight in _with_run_weights(chains)]
-    rho: list[float] = []
-    residuals, errors, weights = [], [], []
-    for measured in MEASURED_ROUNDS:
-        steps = [
-            (fits[measured - 1], later, weight)
-            for fits, weight in kernels
-            for later in fits[measured:]
-            if measured <= len(fits)
-        ]
-        known = [(fit, later, weight) for fit, later, weight in steps if fit is not None and later is not None]
-        values = [(anchors @ _coefficients(fit), anchors @ _coefficients(later)) for fit, later, _ in known]
-        numbers = np.array([weight for _, _, weight in known])
-        rho.append(
-            float(
-                np.dot(numbers, [float(x @ y) for x, y in values]) / np.dot(numbers, [float(x @ x) for x, _ in values])
-            )
-        )
-        for fit, later, weight in known:
-            residuals.append(_coefficients(later) - rho[-1] * _coefficients(fit))
-            errors.append(later.covariance + rho[-1] ** 2 * fit.covariance)
-            weights.append(weight)
-    spread = np.einsum("n,ni,nj->ij", weights, residuals, residuals) - np.einsum("n,nij->ij", weights, errors)
-    scales, axes = np.linalg.eigh(spread / np.sum(weights))
-    matrix = axes @ np.diag(np.clip(scales, 0, None)) @ axes.T
-    return LaterKernels((rho[0], rho[1]), (float(matrix[0, 0]), float(matrix[0, 1]), float(matrix[1, 1])))
-
-
-def _coefficients(fit: SelectionFit) -> Floats:
-    return np.array([fit.kernel.intercept, fit.kernel.exponent - 1])
-
-
-def _round_kernels(counted: CountedChain) -> list[SelectionFit | None]:
-    fits: list[SelectionFit | None] = []
-    for measured in range(1, len(counted.rounds) + 1):
+    ratios, weights = [], []
+    for counted in chains:
+        if len(counted.rounds) < 2:
+            continue
         try:
-            fits.append(fit_round(counted.pairs(measured)).fit)
+            first, second = (fit_round(counted.pairs(measured)).fit.kernel for measured in (1, 2))
         except ValueError:
-            # A collapsed text holds too little for a kernel.
-            fits.append(None)
-    return fits
-
-
-def _with_run_weights(chains: Sequence[CountedChain]) -> Iterator[tuple[CountedChain, float]]:
-    sizes = Counter(counted.run for counted in chains)
-    return ((counted, 1 / sizes[counted.run]) for counted in chains)
+            continue
+        counts = counted.real[(counted.real > 0) & (counted.real <= BANDS[-1].last)]
+        x, y = (np.log(kernel.mean(counts) / counts) for kernel in (first, second))
+        ratios.append(float(x @ y / max(float(x @ x), 1e-12)))
+        weights.append(float(x @ x) / len(counts))
+    # A first round that loses next to nothing says nothing of the ratio.
+    mean = float(np.average(ratios, weights=weights))
+    return mean, float(np.sqrt(np.average((np.array(ratios) - mean) ** 2, weights=weights)))
 
 
 @dataclass(frozen=True)
@@ -327,7 +293,15 @@ def mean_over_runs(points: Sequence[ForecastPoint], score: Callable[[ForecastPoi
     return float(np.mean([np.mean(scores) for scores in by_run.values()]))
 
 
-GATE: frozenset[tuple[str, str, int]] = frozenset()
+GATE = frozenset(
+    [
+        ("real data kept", "truncated", 2),
+        ("replaced", "sampled", 1),
+        ("replaced", "sampled", 2),
+        ("replaced", "truncated", 1),
+        ("replaced", "truncated", 2),
+    ]
+)
 """The groups in which the tool gives a number, by the development half of docs/forecast.md."""
 
 

@@ -14,6 +14,7 @@ Floats = NDArray[np.float64]
 
 FIT_LIMIT = 100
 """The largest count that a fit reads."""
+_FREQUENT = 1000.0
 _ROUNDS, _TOLERANCE = 50, 1e-10
 _Z95 = 1.959963984540054
 
@@ -78,7 +79,9 @@ class SelectionKernel:
         """E[c'] (...,) of items with trained `counts` (...,), 0 for 0."""
         trained = np.asarray(counts, np.float64)
         log_ratio = self.intercept + (self.exponent - 1) * np.log(np.clip(trained, 1e-12, FIT_LIMIT))
-        return np.asarray(trained * np.exp(np.where(trained > 0, log_ratio, 0.0)))
+        means = trained * np.exp(np.where(trained > 0, log_ratio, 0.0))
+        # A text has only so many tokens: an item this frequent grows no further, and it will not die.
+        return np.asarray(np.minimum(means, np.maximum(trained, _FREQUENT)))
 
     def shrunk(self, factor: float) -> "SelectionKernel":
         """The kernel whose ln(E[c'] / c) is `factor` times that of this one: 0 is drift alone."""
