@@ -162,7 +162,7 @@ def test_where_it_was_validated_it_gives_numbers_with_intervals(real_words, tmp_
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"c.jsonl": ""}, "c.jsonl"),
+        ({"c.jsonl": ""}, "c.jsonl|--corpus holds no word"),
         ({"c.jsonl": '{"text": "a"}\nno\n'}, "c.jsonl, line 2: not JSON"),
         ({"c.jsonl": '{"body": "a"}\n'}, "text"),
         ({"c.jsonl": '{"text": "  "}\n'}, "--corpus holds no word"),

@@ -8,7 +8,7 @@ from rich.console import Console
 
 
 def report(directory: Annotated[Path, typer.Argument(metavar="DIR", help="A run directory.")]) -> None:
-    """Rewrite the report of a run: report.html, and for the laboratory also figures/ and tables/.
+    """Rewrite the report of a run: report.html, also figures/ of a forecast, figures/ and tables/ of the laboratory.
 
     Of a pack only the summary is printed.
     """
@@ -20,7 +20,7 @@ def report(directory: Annotated[Path, typer.Argument(metavar="DIR", help="A run 
         case "audit":
             print(f"report: {reports.write_audit(directory)}")
         case "forecast":
-            reports.show_forecast(directory, Console())
+            print(f"report: {reports.write_forecast(directory)}")
         case _:
             print_report(directory)
 

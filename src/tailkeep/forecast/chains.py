@@ -85,7 +85,7 @@ def _sentences(points: Sequence[ForecastPoint]) -> Iterator[str]:
         covered = mean_over_runs(members, lambda point: float(point.covered(90)))
         yield (
             f"After {rounds}: mean absolute error of survival {mean_over_runs(members, lambda point: point.error):.3f} "
-            f"({rivals}); 90 % intervals contain {covered:.0%} of {len(members):,} later measurements."
+            f"({rivals}); 90 % intervals contain {100 * covered:.0f} % of {len(members):,} later measurements."
         )
     silent = sorted(
         {(p.regime, p.decoder, p.measured) for p in points if not can_tell(p.regime, p.decoder, p.measured)}

@@ -51,9 +51,9 @@ def _synthetic_sentences(side: str, name: str, tree: Tree, config: ForecastConfi
         f"{side}: the text holds {_percent(first['alive'])} of the {name} that occur {times}; drift alone would leave "
         f"{_percent(first['drift'])}. "
         + (
-            f"{100 * lost:.0f} points were not learnt, or were truncated."
-            if lost > 0
-            else f"It keeps {-100 * lost:.0f} points more."
+            f"{100 * lost:.0f} percentage points were not learnt, or were truncated."
+            if lost > 0.005
+            else "No more is lost than by drift."
         )
     )
     if tree["exposure"] < 0.95:

@@ -3,7 +3,7 @@
 from tailkeep.report.audit import show_audit, write_audit
 from tailkeep.report.edit import show_edits
 from tailkeep.report.edit_page import write_edits
-from tailkeep.report.forecast import show_forecast
+from tailkeep.report.forecast import show_forecast, write_forecast
 from tailkeep.report.lab.page import write
 from tailkeep.report.lab.stats import ArmSummary, FailureSummary, GroupSummary, MetricSummary, Summary, summarise
 from tailkeep.report.lab.terminal import print_summary, show
@@ -23,4 +23,5 @@ __all__ = [
     "write",
     "write_audit",
     "write_edits",
+    "write_forecast",
 ]

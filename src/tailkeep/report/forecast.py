@@ -1,10 +1,10 @@
-"""The report of a forecast: what it says of the tail of a corpus.
+"""The report of a forecast: one page with what is left of the tail, what real data keeps, and what was measured.
 
-Rule: it reads `summary.json` alone, and every name from a corpus is shown as one line of visible characters.
+Rule: it reads `summary.json` alone; every name from a corpus passes the filters of `page_kit`.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,19 @@ from rich.console import Console
 
 from tailkeep.errors import InputError
 from tailkeep.report import formatting
-from tailkeep.runs import RunDirectory
+from tailkeep.report.forecast_charts import SurvivalLine, exponent_chart, survival_chart
+from tailkeep.report.key_numbers import KeyNumber
+from tailkeep.report.page_kit import render_template
+from tailkeep.report.roles import BASELINE, REAL_DATA, TRUNCATED, Role
+from tailkeep.report.svg import Figure, UniqueNames
+from tailkeep.runs import RunDirectory, Storage
+
+Tree = Mapping[str, Any]
+_RIBBONS = "Line: median; ribbons: central 50 %, of the rarest also the central 90 % of the prediction."
+_CHARTS = 6
 
 
-def read_forecast(path: Path | str) -> Mapping[str, Any]:
+def read_forecast(path: Path | str) -> Tree:
     """The summary of the forecast at `path`; empty if it is not finished.
 
     Raises:
@@ -25,7 +34,7 @@ def read_forecast(path: Path | str) -> Mapping[str, Any]:
     if not summary.is_file():
         return {}
     try:
-        tree: Mapping[str, Any] = json.loads(summary.read_text(encoding="utf-8"))
+        tree: Tree = json.loads(summary.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read {summary}: {error}. Run the forecast again.") from None
     return tree
@@ -42,3 +51,218 @@ def show_forecast(path: Path | str, console: Console) -> None:
         console.print("The forecast is not finished. Run the same command again to continue.")
     for sentence in tree.get("sentences", ()):
         console.print(formatting.terminal_text(sentence))
+
+
+def write_forecast(path: Path | str, *, storage: Storage | None = None) -> Path:
+    """Write (or rewrite) the report of the forecast at `path`, and return the page's path.
+
+    Raises:
+        InputError: there is no run at `path`, or its summary cannot be read.
+        StorageError: the file system refused a write.
+    """
+    directory, tree = RunDirectory.open(Path(path)), read_forecast(path)
+    figures = forecast_figures(tree)
+    html = render_template(
+        "forecast.html",
+        run={"name": directory.path.resolve().name},
+        record=directory.record,
+        sentences=list(tree.get("sentences", ())),
+        numbers=_numbers(tree),
+        figures=figures,
+        tables=list(_tables(tree)),
+    )
+    storage = storage or Storage()
+    for figure in figures:
+        storage.write_text(directory.path / "figures" / f"{figure.name}.svg", figure.file)
+    storage.write_text(directory.path / "report.html", html)
+    return directory.path / "report.html"
+
+
+def forecast_figures(tree: Tree) -> list[Figure]:
+    """The figures of a summary, the main one first."""
+    names = UniqueNames()
+    if "chains" in tree:
+        return list(_chain_figures(tree["chains"], names))
+    return [figure for name, part in tree.get("items", {}).items() for figure in _item_figures(name, part, tree, names)]
+
+
+def _item_figures(name: str, part: Tree, tree: Tree, names: UniqueNames) -> Iterator[Figure]:
+    for side, synthetic in part["synthetic"].items():
+        lines = [
+            _line(
+                _times(band),
+                BASELINE,
+                curve,
+                2,
+                [(1, synthetic["round_1"][band]["alive"])],
+                1 - 0.2 * number,
+                ribbons=2 - min(number, 1),
+            )
+            for number, (band, curve) in enumerate(_curves(synthetic["forecast"], "replace").items())
+        ]
+        if lines:
+            title = f"{name} of {side}, without real data"
+            yield _survival(
+                names.new("forecast", name, side), title, lines, "Hollow: measured in the text. " + _RIBBONS
+            )
+    drift = [
+        _line(_times(band), BASELINE, curve, 0, (), 1 - 0.2 * number, ribbons=2 - min(number, 1))
+        for number, (band, curve) in enumerate(_curves(part["drift"], "replace").items())
+    ]
+    if drift:
+        yield _survival(
+            names.new("forecast", name, "drift"),
+            f"What drift alone leaves of {name}, without real data",
+            drift,
+            f"By how often they occur in the real text. Drift alone is an unbiased sampler: a reference, no forecast. "
+            f"{_RIBBONS}",
+        )
+    rarest = next(iter(_curves(part["drift"], "replace")), None)
+    mixtures = [
+        _line(
+            _regime_label(curve),
+            REAL_DATA if curve["regime"] != "replace" else BASELINE,
+            curve,
+            0,
+            (),
+            1.0,
+        )
+        for curve in part["drift"]
+        if curve["band"] == rarest and curve["regime"] in {"replace", "mix", "accumulate"}
+    ]
+    if rarest and len(mixtures) > 1:
+        goal = (tree["tail"]["keep"], f"dotted: {100 * tree['tail']['keep']:.0f} % to keep")
+        yield _survival(
+            names.new("forecast", name, "real data"),
+            f"What real data keeps of {name} that occur {_times(rarest)}",
+            mixtures,
+            "Drift alone, with a share of real data in each training set, and with all of it kept (accumulate).",
+            goal,
+        )
+    rows = [
+        (side, *(synthetic["exponent"][key] for key in ("value", "low", "high")))
+        for side, synthetic in part["synthetic"].items()
+    ]
+    if rows:
+        worst = max(rows, key=lambda row: row[1])
+        yield exponent_chart(
+            names.new("forecast", name, "exponent"), f"Selection of {name} by text", rows, TRUNCATED,
+            note="b above 1: rare items are written less often than their share; 95 % CI by resampling documents. "
+            "Filled: the CI excludes 1.",
+            finding=f"The largest exponent is {worst[1]:.2f} ({worst[2]:.2f} to {worst[3]:.2f}), of {worst[0]}.",
+        )  # fmt: skip
+
+
+def _times(band: str) -> str:
+    return "once" if band == "1" else f"{band} times"
+
+
+def _curves(curves: Sequence[Tree], regime: str) -> dict[str, Tree]:
+    return {curve["band"]: curve for curve in curves if curve["regime"] == regime}
+
+
+def _regime_label(curve: Tree) -> str:
+    if curve["regime"] == "mix":
+        return f"{100 * curve['real_share']:.0f} % real"
+    return {"replace": "no real data", "accumulate": "all kept"}[curve["regime"]]
+
+
+def _line(
+    words: str,
+    role: Role,
+    curve: Tree,
+    first: int,
+    measured: Sequence[tuple[float, float]],
+    opacity: float,
+    *,
+    ribbons: int = 0,
+) -> SurvivalLine:
+    """`first` is the generation of the first quantiles, or 0 to begin with every item alive in generation 0."""
+    quantiles = curve["quantiles"] if first else [[1.0] * 5, *curve["quantiles"]]
+    generations = list(range(first, first + len(quantiles)))
+    return SurvivalLine(words, role, generations, quantiles, measured, opacity, ribbons)
+
+
+def _survival(
+    name: str, title: str, lines: Sequence[SurvivalLine], note: str, goal: tuple[float, str] | None = None
+) -> Figure:
+    ends = ", ".join(f"{line.label} {100 * line.quantiles[-1][2]:.0f} %" for line in lines)
+    finding = f"{title}: after {lines[0].generations[-1]} generations {ends}."
+    return survival_chart(name, title, lines, note=note, finding=finding, goal=goal)
+
+
+def _chain_figures(points: Sequence[Tree], names: UniqueNames) -> Iterator[Figure]:
+    groups: dict[tuple[str, str, int], list[Tree]] = {}
+    for point in points:
+        groups.setdefault((point["chain"], point["kind"], point["measured"]), []).append(point)
+    for (chain, kind, measured), members in list(groups.items())[:_CHARTS]:
+        lines = []
+        for number, band in enumerate(dict.fromkeys(point["band"] for point in members)):
+            rows = [point for point in members if point["band"] == band]
+            generations = [measured + point["ahead"] for point in rows]
+            truths = [(float(g), point["truth"]) for g, point in zip(generations, rows, strict=True)]
+            quantiles = [point["quantiles"] for point in rows]
+            lines.append(
+                SurvivalLine(
+                    _times(band), BASELINE, generations, quantiles, truths, 1 - 0.2 * number, 2 - min(number, 1)
+                )
+            )
+        after = "1 measured round" if measured == 1 else f"{measured} measured rounds"
+        title = f"{chain}: {kind}, after {after}"
+        yield _survival(
+            names.new("forecast", chain, kind, f"{measured}"), title, lines, f"Hollow: measured later. {_RIBBONS}"
+        )
+
+
+def _numbers(tree: Tree) -> list[KeyNumber]:
+    """What is left of the rarest band, what real data keeps of it, and which share of real data the tail needs."""
+    if not tree.get("items"):
+        return []
+    name, part = next(iter(tree["items"].items()))
+    curves = _curves(part["drift"], "replace")
+    if not curves:
+        return []
+    band, curve = next(iter(curves.items()))
+    bare, accumulated = (one["quantiles"][-1] for one in (curve, _curves(part["drift"], "accumulate")[band]))
+    tail, share = tree["tail"], part["required_real_share"]
+    held = f"{100 * tail['keep']:.0f} % of {name} that occur "
+    held += "once" if tail["max_count"] == 1 else f"at most {tail['max_count']} times"
+    return [
+        KeyNumber(
+            BASELINE,
+            f"{100 * bare[2]:.0f}",
+            "%",
+            f"of {name} that occur {_times(band)} are left by drift alone after {tree['generations']} generations",
+            f"90 %: {100 * bare[0]:.0f} to {100 * bare[4]:.0f}",
+        ),
+        KeyNumber(
+            REAL_DATA,
+            f"{100 * accumulated[2]:.0f}",
+            "%",
+            "of them with all real data kept beside all synthetic text",
+            f"90 %: {100 * accumulated[0]:.0f} to {100 * accumulated[4]:.0f}",
+        ),
+        KeyNumber(
+            REAL_DATA,
+            formatting.DASH if share is None else f"{100 * share:.0f}",
+            "" if share is None else "%",
+            f"real data in each training set hold {held}",
+            "no share does" if share is None else "drift alone",
+        ),
+    ]
+
+
+def _tables(tree: Tree) -> Iterator[dict[str, Any]]:
+    """Survival at the last generation by regime and band."""
+    for name, part in tree.get("items", {}).items():
+        texts = [("drift alone", part["drift"])]
+        texts += [(side, synthetic["forecast"]) for side, synthetic in part["synthetic"].items()]
+        for text, curves in texts:
+            bands = list(dict.fromkeys(curve["band"] for curve in curves))
+            rows: dict[str, dict[str, str]] = {}
+            for curve in curves:
+                regime = curve["regime"] + (f" {100 * curve['real_share']:.0f} %" if curve["real_share"] else "")
+                low, middle, high = (100 * curve["quantiles"][-1][index] for index in (0, 2, 4))
+                rows.setdefault(regime, {})[curve["band"]] = f"{middle:.0f} % ({low:.0f} to {high:.0f})"
+            if rows:
+                yield {"title": f"{name}, {text}", "bands": bands, "rows": rows}
