@@ -60,8 +60,11 @@ def print_confidence(counts: dict[str, int], bands: list[str]) -> None:
 
 def in_own_process(model: str, threshold: float | None) -> tuple[float, float, float, float]:
     """`take_step` in a new process, so that its peak memory is its own."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(take_step, (model, threshold))
+    pool = multiprocessing.get_context("spawn").Pool(1)
+    step = pool.apply(take_step, (model, threshold))
+    pool.close()
+    pool.join()
+    return step
 
 
 def take_step(model: str, threshold: float | None) -> tuple[float, float, float, float]:

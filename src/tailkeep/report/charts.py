@@ -79,7 +79,7 @@ def line_chart(
 ) -> Figure:
     """The lines of `series` with their bands and direct labels; `plain` leaves out the markers of a dense curve."""
     few = len(series) <= _FEW
-    texts = [(label(one.label, 17), one.end) for one in series]
+    texts = [(label(one.label, 18), one.end) for one in series]
     longest = max((max(len(a), len(b)) if few else len(a) + len(b) + 1 for a, b in texts), default=0)
     right = WIDTH - min(LETTER * longest + 14, 190)
     y, ys = _y_scale(series, axis, height)
@@ -252,7 +252,7 @@ def forest(
     parts: list[str] = []
     at = 0.0
     for row in {row.label: row for block in blocks for row in block.rows}.values():
-        words = label(row.label, 17)
+        words = label(row.label, 18)
         if at and at + 15 + LETTER * len(words) > WIDTH:
             break
         parts.append(marker(row.role, at + 5, 9, size=row.size) + text(at + 15, 14, words, f"lab {row.role.css}"))

@@ -110,7 +110,6 @@ _UNITS: Mapping[str, str] = {
     "kl_real_model": "nats",
     "mixture_gain": "nats/token",
     "class_entropy": "nats",
-    "test_error": "first fit's error",
     "mean_length": "tokens",
     "people_named": "people",
     "modes_alive": "modes",

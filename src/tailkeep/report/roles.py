@@ -110,7 +110,7 @@ def _regime_phrase(config: Tree) -> str:
         "mix": f"{share:.0%} of the data stay real".replace("%", " %") if isinstance(share, float) else "",
         "weighted": "real and synthetic data, weighted",
         "edit": "the real data with high-confidence tokens resampled",
-        "revise": f"a part of the {samples} is regenerated",
+        "revise": f"{_get(config, 'regime.share')} of the {samples} is regenerated, {_get(config, 'regime.subset')}",
         "select": "on samples picked at random" if by == "random" else f"on samples selected by {by}",
         "regenerate": "on the regenerated training set, and new real data",
     }

@@ -155,7 +155,9 @@ def ticks(low: float, high: float, most: int = 7) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Powers of ten between `low` and `high`, and 2 and 5 times them below three decades."""
+    """Powers of ten from `low` to `high`, 2 and 5 times them below three decades, round numbers below one."""
+    if high < 8 * low:
+        return ticks(low, high)
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     factors = (1, 2, 5) if high < 1000 * low else (1,)
     values = [factor * 10.0**n for n in decades for factor in factors if low <= factor * 10.0**n <= high * (1 + 1e-9)]
@@ -176,7 +178,8 @@ def tick_texts(values: Sequence[float]) -> list[str]:
     steps = [abs(b - a) for a, b in pairwise(values) if b != a] or [abs(values[0]) or 1.0]
     step, size = min(steps), max(map(abs, values))
     if size >= 1e6 or (0 < step < 1e-5):
-        return [f"{value:.2g}".replace("-", "\N{MINUS SIGN}") for value in values]
+        digits = next(n for n in range(2, 18) if len({f"{value:.{n}g}" for value in values}) == len(values) or n == 17)
+        return [f"{value:.{digits}g}".replace("-", "\N{MINUS SIGN}") for value in values]
     places = max(0, -math.floor(math.log10(step) + 1e-9))
     places += round(step * 10**places, 6) != round(step * 10**places)
     return [f"{value:,.{places}f}".replace("-", "\N{MINUS SIGN}") for value in values]

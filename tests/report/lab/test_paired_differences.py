@@ -1,10 +1,12 @@
 """Oracles are closed forms: counts of questions by hand, and the binomial test of coin throws."""
 
 import csv
+import math
 
 import pytest
 
 from tailkeep.report import summarise, write
+from tailkeep.report.lab.paired_differences import paired_p_value
 from tailkeep.report.lab.sentences import mcnemar_sentences
 from tests.report.built_runs import finish, new_run
 
@@ -103,3 +105,15 @@ def test_where_real_data_arrives_in_fractions_the_first_is_judged(tmp_path):
     assert failures["kr_fraction_0"].time == pytest.approx(1.25)
     # Half of the margin of .4 over guessing is lost at .7.
     assert failures["kr_fraction_0_margin"].time == pytest.approx(1.5)
+
+
+def test_the_p_value_is_students_and_equal_differences_have_that_of_the_sign_test():
+    from scipy import stats
+
+    values = [0.1, 0.3, 0.35, -0.05]
+    assert paired_p_value(values) == pytest.approx(stats.ttest_1samp(values, 0).pvalue)
+    assert paired_p_value([-1.0, -1.0]) == 0.5
+    assert paired_p_value([0.5] * 8) == 2**-7
+    assert paired_p_value([0.0, 0.0]) == 1.0
+    assert math.isnan(paired_p_value([1.0]))
+    assert math.isnan(paired_p_value([1.0, math.nan]))

@@ -37,12 +37,18 @@ def plot_forest(group: ArmGroup, summary: GroupSummary, name: str) -> Figure | N
     if not metrics:
         return None
     few = len(group.compared_arms) <= _FEW_ARMS
-    shown = metrics[:_MAX_BLOCKS] if few else metrics[:_MAX_METRICS]
-    blocks = [_block(group, metric, [one for one in finite if one.metric == metric], sort=not few) for metric in shown]
+    candidates = metrics if few else [metric for metric in metrics if metric in mains]
+    rows = {metric: [one for one in finite if one.metric == metric] for metric in candidates}
+    blocks = {metric: _block(group, metric, of_metric, sort=not few) for metric, of_metric in rows.items()}
+    # Without a better direction and a change to undo, neither side of 0 is better.
+    shown = [m for m in candidates if describe(m).better or blocks[m].goal is not None][:_MAX_BLOCKS]
+    if not shown:
+        return None
+    blocks_shown = [blocks[metric] for metric in shown]
     title = f"Difference from {group.arms[0]} at generation {summary.common_generation}"
-    if few:
-        return forest(name, title, blocks, note=_note(finite, blocks), finding=_finding(title, finite, shown))
-    return forest_rows(name, title, blocks, note=_note(finite, blocks), finding=_finding(title, finite, shown))
+    draw = forest if few else forest_rows
+    note, finding = _note(finite, blocks_shown), _finding(title, finite, shown)
+    return draw(name, title, blocks_shown, note=note, finding=finding)
 
 
 def _block(group: ArmGroup, metric: str, rows: Sequence[Difference], *, sort: bool) -> ForestBlock:

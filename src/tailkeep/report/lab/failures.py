@@ -12,7 +12,7 @@ from tailkeep.report.lab.run import ArmGroup
 from tailkeep.report.lab.stats import FailureRule, FailureSummary, GroupSummary
 from tailkeep.report.svg import WIDTH, Figure, label, linear, marker, path, text, tick_texts, ticks
 
-_LEFT, _RIGHT, _ROW = 150.0, 390.0, 20.0
+_LEFT, _RIGHT, _ROW = 158.0, 390.0, 20.0
 _MAX_RULES = 3
 
 
@@ -35,7 +35,7 @@ def plot_failures(group: ArmGroup, summary: GroupSummary, arms: Sequence[str], n
         for index, (arm, failures) in enumerate(rows_of.items()):
             middle = y + 18 + _ROW * index
             role = group.roles[arm]
-            parts.append(text(0, middle + 4.5, label(arm, 17), f"sig {role.css}"))
+            parts.append(text(0, middle + 4.5, label(arm, 18), f"sig {role.css}"))
             failure = failures[rule.key]
             words = _words(failure)
             parts.append(_bar(group, arm, failure, x, middle, sizes[arm]))
@@ -46,10 +46,11 @@ def plot_failures(group: ArmGroup, summary: GroupSummary, arms: Sequence[str], n
         parts.append(text(x(value), y - 10, word, "tick", "middle"))
     parts.append(text((_LEFT + _RIGHT) / 2, y + 8, "generation", "axis", "middle"))
     seeds = max(len(arm.seeds) for arm in summary.arms)
+    undefined = any(not _is_defined(failures[rule.key]) for failures in rows_of.values() for rule in rules)
+    dash = f" {formatting.DASH}: not measured, or beyond the limit at generation 0." if undefined else ""
     bounds = "; bar: bootstrap CI over seeds" if seeds > 1 else ""
-    note = (
-        f"Median over {formatting.seeds(seeds)}, interpolated between recorded generations{bounds}. Arrow: not reached."
-    )
+    median = f"Median over {formatting.seeds(seeds)}, interpolated between recorded generations"
+    note = f"{median}{bounds}. Arrow: not reached.{dash}"
     title = "Time to failure"
     return Figure(name, title, note, f"{title}. {'; '.join(findings)}.", y + 14, "".join(parts))
 
@@ -64,7 +65,7 @@ def _is_defined(failure: FailureSummary) -> bool:
 
 def _words(failure: FailureSummary) -> str:
     if not _is_defined(failure):
-        return "not measured" if not failure.measured else "beyond at start" if failure.beyond else "undefined"
+        return formatting.DASH
     return formatting.failure(failure)
 
 

@@ -115,10 +115,18 @@ def _figures(
             [
                 *curves(rest),
                 plot_confidence(group, few, names.new(group.learner, "confidence-held-out"), held_out=True),
-                *curves(further_names(group.names)),
+                *curves([name for name in further_names(group.names) if _varies(group, name)]),
                 *(() if maps else plot_training(group, columns_of(group, summary), names)),
             ]
         ),
+    )
+
+
+def _varies(group: ArmGroup, metric: str) -> bool:
+    """Whether the metric differs at all, between arms, seeds or generations; a single generation shows everything."""
+    return (
+        len(group.generations()) == 1
+        or len({entry.metrics[metric] for entry in group.entries if metric in entry.metrics}) > 1
     )
 
 

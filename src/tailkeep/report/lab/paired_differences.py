@@ -91,12 +91,15 @@ def _differences(group: ArmGroup, arm: str, metrics: Iterable[str], last: int) -
 
 
 def paired_p_value(values: Sequence[float]) -> float:
-    """The two-sided p-value of Student's t test that paired differences have the mean 0; NaN for fewer than two."""
+    """The two-sided p-value of Student's t test that paired differences have the mean 0; NaN for fewer than two.
+
+    Equal differences have no variance, so the t test is undefined; they have the p-value of the sign test, 2^(1 - n).
+    """
     if len(values) < 2 or not all(map(math.isfinite, values)):
         return math.nan
     mean, spread = statistics.fmean(values), statistics.stdev(values)
     if spread <= 1e-12 * max(map(abs, values)):
-        return 0.0 if mean else 1.0
+        return 2.0 ** (1 - len(values)) if mean else 1.0
     return float(2 * stats.t.sf(abs(mean) / (spread / math.sqrt(len(values))), len(values) - 1))
 
 

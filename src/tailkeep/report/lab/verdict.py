@@ -254,6 +254,8 @@ def certainty(one: Difference) -> str:
         return "one seed: no CI"
     if one.is_significant:
         return f"95 % CI {bounds}: significant"
+    if one.final.low == one.final.high and one.final.mean:
+        return f"the same in all {one.seeds} seeds: not significant (sign test)"
     corrected = f" after correction for {one.comparisons} arms" if one.excludes_zero else ""
     return f"95 % CI {bounds}: not significant{corrected}"
 
