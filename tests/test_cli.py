@@ -116,6 +116,18 @@ def test_a_pack_is_reported_on_like_its_run_and_stays_as_it_is(tailkeep, recipe,
     assert sorted((tmp_path / "run-pack").rglob("*")) == files
 
 
+def test_runs_are_merged_and_reported_on_together(tailkeep, recipe, tmp_path):
+    for seed in (0, 1):
+        tailkeep("lab", recipe, "--set", f"seeds=[{seed}]", "--out", tmp_path / str(seed), "--workers", 1)
+    code, out, err = tailkeep("merge", tmp_path / "0", tmp_path / "1", "--out", tmp_path / "both")
+    assert (code, err, out) == (0, "", f"merged: {tmp_path / 'both'} (12 generations of 2 runs)\n")
+    _, of_both, _ = tailkeep("report", tmp_path / "both")
+    code, together, err = tailkeep("report", tmp_path / "0", tmp_path / "1")
+    assert (code, err) == (0, "")
+    assert of_both == f"{together}report: {tmp_path / 'both' / 'report.html'}\n"
+    assert refused(tailkeep("merge", tmp_path / "0", "--out", tmp_path / "x"), "give two or more runs")
+
+
 def test_a_run_is_shown_with_its_name_and_its_arms(tailkeep, recipe, tmp_path):
     tailkeep("lab", recipe, "--out", tmp_path / "run", "--workers", 1)
     code, out, err = tailkeep("show", tmp_path / "run")

@@ -102,12 +102,15 @@ def test_texts_are_shortened_and_their_number_is_limited(tmp_path):
     assert json.loads(lines[0]) == {"prompt": "p" * SAMPLE_CHARACTERS + "…", "text": "t" * SAMPLE_CHARACTERS + "…"}
 
 
-def test_a_loss_curve_keeps_200_rows_with_its_first_and_last(tmp_path):
+@pytest.mark.parametrize("parts", [[""], [".one", ".two"]])
+def test_a_loss_curve_keeps_200_rows_with_its_first_and_last(tmp_path, parts):
     steps = list(range(1, 1235))
-    run_with(tmp_path / "run", tables={"loss_curve": {"step": steps, "loss": [1 / 3] * len(steps)}})
-    packed(tmp_path / "run", tmp_path / "pack")
+    run_with(
+        tmp_path / "run", tables={f"loss_curve{part}": {"step": steps, "loss": [1 / 3] * len(steps)} for part in parts}
+    )
+    assert "loss curve" not in packed(tmp_path / "run", tmp_path / "pack").missing
     (cell,) = RunDirectory.open(tmp_path / "pack").generation_dirs()
-    curve = cell.metrics()["tables"]["loss_curve"]
+    curve = cell.metrics()["tables"][f"loss_curve{parts[-1]}"]
     assert len(curve["step"]) == len(curve["loss"]) == CURVE_ROWS
     assert (curve["step"][0], curve["step"][-1]) == (1, 1234)
     assert set(curve["loss"]) == {0.333333}

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from tailkeep import __version__
-from tailkeep.cli import audit, downstream, edit, forecast, kr_test, lab, pack, select, world
+from tailkeep.cli import audit, downstream, edit, forecast, kr_test, lab, merge, pack, select, world
 from tailkeep.cli import report as reading
 from tailkeep.cli.output import Redacted, print_internal_error, print_interrupted
 from tailkeep.errors import ExitCode, TailkeepError
@@ -65,6 +65,7 @@ _COMMANDS = (
     reading.report,
     reading.show,
     pack.pack,
+    merge.merge,
     world.world,
 )
 for _command in _COMMANDS:

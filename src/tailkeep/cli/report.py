@@ -1,5 +1,6 @@
 """`tailkeep report` and `tailkeep show`: what is in a run directory."""
 
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -7,13 +8,19 @@ import typer
 from rich.console import Console
 
 
-def report(directory: Annotated[Path, typer.Argument(metavar="DIR", help="A run directory.")]) -> None:
+def report(
+    directories: Annotated[list[Path], typer.Argument(metavar="DIR...", help="A run directory, or several.")],
+) -> None:
     """Rewrite the report of a run: report.html, also figures/ of a forecast, figures/ and tables/ of the laboratory.
 
-    Of a pack only the summary is printed.
+    Of a pack, and of several runs or packs together (see `tailkeep merge`), only the summary is printed.
     """
     from tailkeep import report as reports
 
+    if len(directories) > 1:
+        _print_together(directories)
+        return
+    (directory,) = directories
     match _kind(directory):
         case "edit":
             print(f"report: {reports.write_edits(directory)}")
@@ -61,6 +68,15 @@ def print_report(directory: Path) -> None:
     reports.print_summary(directory, Console())
     if page is not None:
         print(f"report: {page}")
+
+
+def _print_together(directories: list[Path]) -> None:
+    from tailkeep import report as reports
+    from tailkeep.lab.merge import merge_runs
+
+    with tempfile.TemporaryDirectory() as scratch:
+        merge_runs(directories, Path(scratch) / "merged")
+        reports.print_summary(Path(scratch) / "merged", Console())
 
 
 def _kind(directory: Path) -> str:

@@ -106,7 +106,7 @@ class Request:
             for key, environment in self._environments.items()
             if key not in old
             for other in old.values()
-            for line in differences(*_common_keys(other, environment))
+            for line in differences(*common_keys(other, environment))
         )
         if lines and not self.accept_versions:
             listed = "\n".join(f"  {line}" for line in lines)
@@ -267,10 +267,10 @@ def _differences_of(arm: str, old: Mapping[str, Any], new: Mapping[str, Any]) ->
     yield from differences({"arms": {arm: old[arm]}}, {"arms": {arm: new[arm]}})
 
 
-def _common_keys(old: Tree, new: Tree) -> tuple[Tree, Tree]:
+def common_keys(old: Tree, new: Tree) -> tuple[Tree, Tree]:
     """Both with the keys that both have: arms of another learner use other packages."""
     pairs = {
-        key: _common_keys(old[key], new[key]) if isinstance(old[key], Mapping) else (old[key], new[key])
+        key: common_keys(old[key], new[key]) if isinstance(old[key], Mapping) else (old[key], new[key])
         for key in old.keys() & new.keys()
     }
     return {key: pair[0] for key, pair in pairs.items()}, {key: pair[1] for key, pair in pairs.items()}

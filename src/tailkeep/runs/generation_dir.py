@@ -84,7 +84,7 @@ class GenerationDir:
             if path.is_dir():
                 target.mkdir()
             elif path.name not in {_METRICS, _TIMINGS}:
-                _link(path, target)
+                link_file(path, target)
         (folder / _METRICS).write_text(_json_line({**source.metrics(), "arm": self.arm}), encoding="utf-8")
 
     def metrics(self) -> dict[str, Any]:
@@ -121,8 +121,11 @@ def _json_line(tree: Mapping[str, Any]) -> str:
     return json.dumps(tree, ensure_ascii=False) + "\n"
 
 
-def _link(source: Path, target: Path) -> None:
-    """A hard link, or a copy where the file system has none. Nothing in a finished generation is written in place."""
+def link_file(source: Path, target: Path) -> None:
+    """Make `target` a hard link to `source`, or a copy where the file system has none.
+
+    Nothing in a finished generation is ever written in place, so neither changes under the other.
+    """
     try:
         os.link(source, target)
     except OSError:

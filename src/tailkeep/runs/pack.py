@@ -132,6 +132,8 @@ def _cell_files(cell: GenerationDir, samples: int, *, words: bool) -> Iterator[t
     tables = {name: _small(name, table) for name, table in tree.get("tables", {}).items()}
     yield "metrics.json", _json({**tree, "tables": tables})
     yield "timings.json", _json(cell.timings())
+    for path in sorted(cell.path.glob("training/*/timings.json")):
+        yield path.relative_to(cell.path).as_posix(), path.read_bytes()
     yield "DONE", b""
     for path in sorted(cell.samples.glob("*/text.jsonl")) if samples else ():
         yield f"samples/{path.parent.name}/text.jsonl", b"".join(_excerpts(path, samples))
@@ -145,10 +147,15 @@ def _small(name: str, table: Any) -> Any:
     """`table` with fewer digits where it has a number per question or document, and a loss curve with fewer rows."""
     if not isinstance(table, Mapping):
         return table
-    if name == _CURVE:
+    if _is_curve(name):
         return {key: _thinned(column) for key, column in table.items()}
     columns = _ROUNDED.get(name, ())
     return {key: _rounded(column) if key in columns else column for key, column in table.items()}
+
+
+def _is_curve(name: str) -> bool:
+    """Whether a table is a loss curve, or that of a part of an ecosystem."""
+    return name.partition(".")[0] == _CURVE
 
 
 def _thinned(column: Any) -> Any:
@@ -233,6 +240,6 @@ def _missing(cells: Sequence[GenerationDir]) -> tuple[str, ...]:
     has_all = {
         "articles of the questions": all("locations" in table.get("knowledge", {"locations": ()}) for table in tables),
         "likelihood per held-out document": all("held_out" in table for table in tables),
-        "loss curve": all(_CURVE in table for table in tables),
+        "loss curve": all(any(map(_is_curve, table)) for table in tables),
     }
     return tuple(what for what, recorded in has_all.items() if not recorded)

@@ -25,6 +25,7 @@ class Addition(Settings):
         arms: the number of generations of each arm.
         accepted: the versions or devices that differed from those before, and were accepted.
         recomputed: the arms whose earlier generations were moved aside.
+        merged: the names of the runs that were joined; then there are no arms.
     """
 
     at: str
@@ -32,6 +33,7 @@ class Addition(Settings):
     seeds: tuple[int, ...]
     accepted: tuple[str, ...] = ()
     recomputed: tuple[str, ...] = ()
+    merged: tuple[str, ...] = ()
 
 
 class RunRecord(Settings):

@@ -26,6 +26,7 @@ def growth_lines(history: Sequence[Addition]) -> tuple[str, ...]:
         added = [f"{join(parts)} added"] if parts else []
         recomputed = [f"{join(list(addition.recomputed))} computed again"] if addition.recomputed else []
         accepted = [f"another environment accepted: {'; '.join(addition.accepted)}"] if addition.accepted else []
-        what = "; ".join([*added, *recomputed, *accepted]) or f"chains of {join(list(addition.arms))} added"
+        merged = [f"merged from {join(list(addition.merged))}"] if addition.merged else []
+        what = "; ".join([*merged, *added, *recomputed, *accepted]) or f"chains of {join(list(addition.arms))} added"
         lines.append(f"{addition.at[:10]}: {what}.")
     return tuple(lines)
