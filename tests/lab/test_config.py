@@ -219,7 +219,7 @@ def test_an_unknown_key_at_the_top_is_answered_with_the_keys_of_run_and_study():
     (line,) = lines_of({**GAUSSIAN, "zzz": 1, "arms": {"a": {}, "b": {"learner": "mixture"}}})
     assert line == (
         "config: unknown key 'zzz'. Known: arms, data, description, device, generations, grid, keep_models, learner, "
-        "name, num_threads, preset, presets, record_every, regime, seeds, truncate."
+        "metrics, name, num_threads, preset, presets, record_every, regime, seeds, truncate."
     )
     assert lines_of({**GAUSSIAN, "sedes": [1], "arms": {"a": {}, "b": {}}}) == [
         "config: unknown key 'sedes'. Did you mean 'seeds'?"

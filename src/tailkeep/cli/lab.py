@@ -1,5 +1,6 @@
 """`tailkeep lab`: generations of models on what their predecessors wrote."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,6 +32,9 @@ def lab(
     accept_versions: Annotated[
         bool, typer.Option("--accept-versions", help="Continue a run that other versions or another device computed.")
     ] = False,
+    allow_code: Annotated[
+        bool, typer.Option("--allow-code", help="Run the code (module:name) that the configuration names.")
+    ] = False,
     list_all: Annotated[bool, typer.Option("--list", help="List the recipes and exit.")] = False,
     estimate: Annotated[
         bool, typer.Option("--estimate", help="Time a few steps, print hours and disk of the whole run, and exit.")
@@ -52,6 +56,11 @@ def lab(
     if dump_config:
         print(laboratory.dump(config), end="")
         return
+    beside = [str(Path(name).resolve().parent)] if Path(name).suffix in {".yaml", ".yml"} else []
+    if not allow_code:
+        laboratory.refuse_code(config, [*beside, *sys.path])
+    # Last, so that a file beside the configuration hides no installed module; workers inherit the path.
+    sys.path.extend(folder for folder in beside if folder not in sys.path)
     from tailkeep.runs.progress import show_progress
 
     num_workers = workers or laboratory.default_workers(config)

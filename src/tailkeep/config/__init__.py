@@ -16,20 +16,26 @@ from tailkeep.config.loader import (
     read_yaml,
 )
 from tailkeep.config.settings import InputPath, Settings, input_paths
+from tailkeep.config.user_code import UserCode, as_code, codes_in, is_reference, reference_to
 
 __all__ = [
     "InputPath",
     "Settings",
     "Tree",
+    "UserCode",
+    "as_code",
+    "codes_in",
     "dotted",
     "dump",
     "dump_tree",
     "input_paths",
+    "is_reference",
     "load_tree",
     "merge",
     "parse_assignments",
     "parse_yaml",
     "read_yaml",
+    "reference_to",
     "suggest",
     "validate",
 ]

@@ -7,7 +7,7 @@ report.write(Path("out"))
 """
 
 from tailkeep.lab.cell_progress import cell_progress
-from tailkeep.lab.config import LabConfig, Recipe, dump, find_recipe, list_recipes, load
+from tailkeep.lab.config import LabConfig, Recipe, dump, find_recipe, list_recipes, load, refuse_code
 from tailkeep.lab.estimate import LabEstimate, estimate
 from tailkeep.lab.learners import default_workers
 from tailkeep.lab.loop import Event
@@ -32,6 +32,7 @@ __all__ = [
     "find_recipe",
     "list_recipes",
     "load",
+    "refuse_code",
     "run",
     "write_world",
 ]

@@ -3,12 +3,27 @@
 from collections.abc import Sequence
 from typing import Annotated, ClassVar, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from tailkeep.config import Settings
-from tailkeep.lab.regimes import AnyRegime, EditRegime, FreshOnly, Regenerate, Rephrase, Replace, SelectRegime
+from tailkeep.config import Settings, UserCode, as_code
+from tailkeep.lab.regimes import (
+    AnyRegime,
+    CodeRegime,
+    EditRegime,
+    FreshOnly,
+    Regenerate,
+    Rephrase,
+    Replace,
+    SelectRegime,
+)
 
 Positive = Annotated[int, Field(ge=1)]
+
+
+class CodeMetric(UserCode):
+    """A metric of the user's own: measure(model, samples, options...) -> {name: number}; `samples` are by view."""
+
+    leading: ClassVar[int] = 2
 
 
 class ArmConfig(Settings):
@@ -18,7 +33,8 @@ class ArmConfig(Settings):
     and the last; those between live in memory. `edits` says whether the arm's models have an `edit`, and `selects`
     whether what they generate can be selected from, `rephrases` whether they can rewrite a document; the regimes of
     these names need them. `reads_regime` says that the
-    learner knows the regime, so that even generation 0 depends on it.
+    learner knows the regime, so that even generation 0 depends on it. `metrics` are the user's own, beside those of the
+    learner.
     """
 
     reads_regime: ClassVar[bool] = False
@@ -28,11 +44,12 @@ class ArmConfig(Settings):
     regime: AnyRegime = Replace(name="replace")
     generations: Positive = 5
     record_every: Positive = 1
+    metrics: tuple[Annotated[CodeMetric, BeforeValidator(as_code)], ...] = ()
 
     @field_validator("regime")
     @classmethod
     def _check_regime(cls, regime: AnyRegime) -> AnyRegime:
-        if isinstance(regime, EditRegime) and not cls.edits:
+        if isinstance(regime, EditRegime) and regime.editor is None and not cls.edits:
             raise ValueError(
                 "'edit' resamples tokens of a text, which this learner's models cannot. Use learner causal_lm, or "
                 "another regime"
@@ -61,7 +78,7 @@ class ArmConfig(Settings):
     @property
     def later_keys(self) -> frozenset[str]:
         """The keys that change no generation before 1: arms that differ in these alone share generation 0."""
-        with_regime = self.reads_regime or isinstance(self.regime, Regenerate)
+        with_regime = self.reads_regime or isinstance(self.regime, Regenerate | CodeRegime)
         return frozenset({"record_every"} if with_regime else {"record_every", "regime"})
 
     @property

@@ -18,9 +18,24 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
-from tailkeep.config import Settings, Tree, dotted, dump_tree, merge, parse_assignments, read_yaml, suggest, validate
+from tailkeep.config import (
+    Settings,
+    Tree,
+    UserCode,
+    codes_in,
+    dotted,
+    dump_tree,
+    is_reference,
+    merge,
+    parse_assignments,
+    read_yaml,
+    reference_to,
+    suggest,
+    validate,
+)
+from tailkeep.config.user_code import file_of
 from tailkeep.errors import ConfigError
 from tailkeep.lab.arm import ArmConfig, Positive
 from tailkeep.lab.causal_lm.config import CausalLMArm, LanguageArm
@@ -101,9 +116,42 @@ class UserArm(ArmConfig):
     selects: ClassVar[bool] = True
 
 
+class CodeArm(ArmConfig):
+    """An arm with a learner of the user's own, named as module:name: build(*, seed, options...) -> lab.Experiment."""
+
+    learner: Literal["code"]
+    code: str
+    options: dict[str, Any] = Field(default_factory=dict)
+    edits: ClassVar[bool] = True
+    selects: ClassVar[bool] = True
+
+    @property
+    def program(self) -> UserCode:
+        """The reference to the learner with its options."""
+        return UserCode(name="code", code=self.code, options=self.options)
+
+
+def _as_code_arm(arm: object) -> object:
+    if isinstance(arm, Mapping) and is_reference(arm.get("learner")):
+        return {**arm, "learner": "code", "code": reference_to(arm["learner"])}
+    return arm
+
+
 AnyArm = Annotated[
-    CausalLMArm | EcosystemArm | FlowArm | GANArm | GaussianArm | MixtureArm | RegressionArm | UserArm | VAEArm,
-    Field(discriminator="learner"),
+    Annotated[
+        CausalLMArm
+        | CodeArm
+        | EcosystemArm
+        | FlowArm
+        | GANArm
+        | GaussianArm
+        | MixtureArm
+        | RegressionArm
+        | UserArm
+        | VAEArm,
+        Field(discriminator="learner"),
+    ],
+    BeforeValidator(_as_code_arm),
 ]
 
 
@@ -130,7 +178,7 @@ class LabConfig(Settings):
 
     @model_validator(mode="after")
     def _check_device(self) -> Self:
-        gpu_learners = {"causal_lm", "ecosystem", "flow", "gan", "user", "vae"}
+        gpu_learners = {"causal_lm", "code", "ecosystem", "flow", "gan", "user", "vae"}
         if self.device == "cuda" and not any(arm.learner in gpu_learners for arm in self.arms.values()):
             raise ValueError("device 'cuda' has no effect: no arm of this run computes on one; leave it out")
         return self
@@ -166,9 +214,32 @@ class LabConfig(Settings):
         return seeds
 
 
+def codes_of(arm: AnyArm) -> list[tuple[str, UserCode]]:
+    """The user's own code in `arm`, by key."""
+    learner = [("learner", arm.program)] if isinstance(arm, CodeArm) else []
+    return [*learner, *codes_in(arm)]
+
+
+def refuse_code(config: LabConfig, folders: Sequence[str]) -> None:
+    """Refuse a configuration that names code, which would run with the caller's rights; nothing is imported.
+
+    Raises:
+        ConfigError: it names code; the message says which, and its file, if one of `folders` has it.
+    """
+    for arm in config.arms.values():
+        for key, code in codes_of(arm):
+            path = file_of(code, folders)
+            where = f"in {path}" if path else "which is in no file beside the configuration or on the Python path"
+            raise ConfigError(
+                f"{key}: the configuration names code, {code.code}, {where}. It would run with your rights: read it, "
+                "then give --allow-code."
+            )
+
+
 RUN_KEYS = frozenset(LabConfig.model_fields) - {"arms"}
 _ARM_TYPES: Mapping[str, type[ArmConfig]] = {
     "causal_lm": CausalLMArm,
+    "code": CodeArm,
     "ecosystem": EcosystemArm,
     "flow": FlowArm,
     "gan": GANArm,

@@ -2,25 +2,26 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from tailkeep.config import input_paths
+from tailkeep.config.user_code import source_hash
 from tailkeep.data.corpus.formats import format_of
 from tailkeep.errors import ConfigError
 from tailkeep.lab import gaussian, mixture, regression
 from tailkeep.lab.causal_lm.config import CausalLMArm, LanguageArm, Pretrained
 from tailkeep.lab.causal_lm.data_config import ExternalModel
 from tailkeep.lab.causal_lm.loss_config import UserLosses
-from tailkeep.lab.config import AnyArm, LabConfig, UserArm
+from tailkeep.lab.config import AnyArm, CodeArm, LabConfig, UserArm, codes_of
 from tailkeep.lab.device import device_name, uses_gpu
 from tailkeep.lab.ecosystem.config import EcosystemArm
 from tailkeep.lab.gaussian import GaussianArm
 from tailkeep.lab.generative.config import FlowArm, GANArm, VAEArm
 from tailkeep.lab.mixture import MixtureArm
-from tailkeep.lab.protocols import Experiment
-from tailkeep.lab.regimes import SelectRegime
+from tailkeep.lab.protocols import Experiment, Measure, Measurement
+from tailkeep.lab.regimes import CodeRegime, EditRegime, SelectRegime
 from tailkeep.lab.regression import RegressionArm
 from tailkeep.optional import require, require_version
 from tailkeep.runs import hash_path, hash_tree, redact_tree, versions
@@ -71,6 +72,19 @@ def default_workers(config: LabConfig) -> int:
     return max(1, (os.cpu_count() or 1) // config.num_threads)
 
 
+def check_code(config: LabConfig) -> None:
+    """Import the user's own code that `config` names, and check its options.
+
+    Raises:
+        ConfigError: it cannot be imported, or does not take its options.
+    """
+    for arm in config.arms.values():
+        for key, code in codes_of(arm):
+            code.bind(key)
+        if isinstance(arm.regime, CodeRegime):
+            arm.regime.build()
+
+
 def build_experiment(
     arm: AnyArm, *, seed: int, device: str, extensions: Extensions, shared: MutableMapping[str, Any]
 ) -> Experiment:
@@ -81,6 +95,34 @@ def build_experiment(
     Raises:
         TailkeepError: files, packages or choices that cannot be used.
     """
+    experiment = _build(arm, seed=seed, device=device, extensions=extensions, shared=shared)
+    if not arm.metrics:
+        return experiment
+    functions = [(f"metrics.{index}", metric.bind("metrics")) for index, metric in enumerate(arm.metrics)]
+    return replace(experiment, measure=_WithMetrics(experiment.measure, functions))
+
+
+@dataclass(frozen=True)
+class _WithMetrics:
+    """A measure of a learner, and metrics of the user's own beside it."""
+
+    measure: Measure
+    functions: Sequence[tuple[str, Callable[..., Mapping[str, float]]]]
+
+    def __call__(self, model: Any, samples: Mapping[str, Any]) -> Measurement:
+        measured = self.measure(model, samples)
+        metrics = dict(measured.metrics)
+        for key, function in self.functions:
+            for name, value in function(model, samples).items():
+                if name in metrics:
+                    raise ConfigError(f"{key}: there is a metric {name!r} already. Give it another name.")
+                metrics[name] = float(value)
+        return Measurement(metrics, measured.tables)
+
+
+def _build(
+    arm: AnyArm, *, seed: int, device: str, extensions: Extensions, shared: MutableMapping[str, Any]
+) -> Experiment:
     match arm:
         case GaussianArm():
             return gaussian.build(arm, seed=seed)
@@ -108,6 +150,13 @@ def build_experiment(
             from tailkeep.lab.generative import vae
 
             return vae.build(arm, seed=seed, device=device, shared=shared)
+        case CodeArm():
+            experiment = arm.program.bind("learner")(seed=seed)
+            if not isinstance(experiment, Experiment):
+                raise ConfigError(
+                    f"learner: {arm.code} returned {type(experiment).__name__}. Return a tailkeep.lab.Experiment."
+                )
+            return experiment
         case UserArm(id=name):
             if name not in extensions.learners:
                 raise ConfigError(
@@ -130,6 +179,7 @@ _LIBRARIES = {
 }
 _PACKAGES = {
     "causal_lm": ("numpy", "torch", "transformers", "accelerate", "tokenizers"),
+    "code": ("numpy",),
     "ecosystem": ("numpy", "torch", "transformers", "accelerate", "tokenizers"),
     "flow": ("numpy", "scipy", "scikit-learn", "torch"),
     "gan": ("numpy", "scipy", "scikit-learn", "torch"),
@@ -208,6 +258,14 @@ def _ending(path: Path) -> str:
 
 def _hashed_config(arm: AnyArm) -> dict[str, Any]:
     tree: dict[str, Any] = arm.model_dump(mode="json", exclude={"generations"})
+    # Doors that are not used leave no trace, so that runs from before there were any go on.
+    if not arm.metrics:
+        del tree["metrics"]
+    if isinstance(arm.regime, EditRegime) and arm.regime.editor is None:
+        del tree["regime"]["editor"]
+    sources = {key: source_hash(code, key) for key, code in codes_of(arm)}
+    if sources:
+        tree["code_sources"] = sources
     for key, path in input_paths(arm):
         node: Any = tree
         owner: Any = arm

@@ -5,17 +5,23 @@ Rule: a regime is two pure functions. `generate` asks the previous model for dat
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from tailkeep.config import Settings
+from tailkeep.config import Settings, UserCode, as_code
 from tailkeep.errors import ConfigError
-from tailkeep.lab.protocols import GeneratedData, Stage
+from tailkeep.lab.protocols import GeneratedData, Regime, Stage
 from tailkeep.lab.selectors import Selector
 from tailkeep.metrics import golden_weight
 from tailkeep.rules import Rule, Sampler, ToEdit, check_has_effect
+
+
+class CodeEditor(UserCode):
+    """An editor of the user's own: edit(model, data, *, seed, options...) -> the edited data, of the same kind."""
+
+    leading: ClassVar[int] = 2
 
 
 class EditRegime(Settings):
@@ -24,19 +30,25 @@ class EditRegime(Settings):
     Tokens are scored given the original text before them and resampled in one pass; `rule` and `sampler` are those of
     `tailkeep edit`. With `anchored: false` each model edits what its predecessor has edited, as the paper does: edits
     accumulate and the bound on collapse is lost (see docs/laboratory.md). With `source: generated` each model generates
-    as many documents as there are real ones, as in the regime `replace`, and edits those.
+    as many documents as there are real ones, as in the regime `replace`, and edits those. An `editor` of the user's own
+    replaces `rule` and `sampler`, whatever the learner.
     """
 
     name: Literal["edit"]
     keeps_history: ClassVar[bool] = False
     anchored: bool = True
     source: Literal["real", "generated"] = "real"
+    editor: Annotated[CodeEditor | None, BeforeValidator(as_code)] = None
     rule: Rule = Field(default_factory=ToEdit)
     sampler: Sampler = Sampler()
 
     @model_validator(mode="after")
     def _check_effect(self) -> Self:
         check_has_effect(self.rule, self.sampler)
+        if self.editor is not None and self.model_fields_set & {"rule", "sampler"}:
+            changed = (self.rule, self.sampler) != (ToEdit(), Sampler())
+            if changed:
+                raise ValueError("rule and sampler have no effect beside an editor; leave them out")
         if self.source == "generated" and not self.anchored:
             raise ValueError(
                 "anchored has no effect beside source: generated, text that is new each time; leave it out"
@@ -49,6 +61,8 @@ class EditRegime(Settings):
             data = stage.model.sample(len(stage.real), seed=seed)
         else:
             data = stage.real if self.anchored else stage.previous_training_set()
+        if self.editor is not None:
+            return self.editor.bind("regime.editor")(stage.model, data, seed=seed)
         return stage.model.edit(data, rule=self.rule, sampler=self.sampler, seed=seed)
 
     def mix(self, generation: int, real: Any, generated: GeneratedData, *, seed: int) -> Any:  # noqa: ARG002
@@ -60,8 +74,11 @@ class EditRegime(Settings):
         return int(real.units)
 
     def facts(self, generation: int, generated: GeneratedData) -> Mapping[str, float]:
-        """The shares of tokens that were flagged and that changed, and the share of the real data that has changed."""
-        return dict(generated[generation].facts) if generation else {}
+        """The shares of tokens that were flagged and that changed, and the share of the real data that has changed.
+
+        What an editor of the user's own returns need not have any.
+        """
+        return dict(getattr(generated[generation], "facts", {})) if generation else {}
 
 
 class _WithoutFacts(Settings):
@@ -343,19 +360,64 @@ class Revise(_Fresh):
         return np.sort(rng.choice(size, size=round(size * shares[-1]), replace=False))
 
 
+class CodeRegime(UserCode):
+    """A regime of the user's own: a class of `lab.protocols.Regime`, made anew for each call, so it has no state."""
+
+    def build(self) -> Regime:
+        """The regime.
+
+        Raises:
+            ConfigError: it lacks a method, or cannot be made.
+        """
+        regime = self.bind("regime")()
+        missing = [name for name in _REGIME if not hasattr(regime, name)]
+        if missing:
+            raise ConfigError(
+                f"regime: {self.code} has no {missing[0]!r}. A regime has {', '.join(_REGIME)}; see lab.protocols."
+            )
+        return cast("Regime", regime)
+
+    @property
+    def keeps_history(self) -> bool:
+        """Whether `mix` needs what earlier models generated."""
+        return bool(self.build().keeps_history)
+
+    def generate(self, stage: Stage, *, seed: int) -> Any:
+        """The data that the previous model generates for this generation."""
+        return self.build().generate(stage, seed=seed)
+
+    def mix(self, generation: int, real: Any, generated: GeneratedData, *, seed: int) -> Any:
+        """The training set of `generation`."""
+        return self.build().mix(generation, real, generated, seed=seed)
+
+    def budget(self, generation: int, real: Any) -> int:
+        """The units of training data that this generation stands for."""
+        return int(self.build().budget(generation, real))
+
+    def facts(self, generation: int, generated: GeneratedData) -> Mapping[str, float]:
+        """Numbers about what was generated for this generation."""
+        return self.build().facts(generation, generated)
+
+
+_REGIME = ("keeps_history", "generate", "mix", "budget", "facts")
+
 AnyRegime = Annotated[
-    Replace
-    | Accumulate
-    | AccumulateSubsample
-    | Mix
-    | SelectRegime
-    | Weighted
-    | Regenerate
-    | FreshOnly
-    | Rephrase
-    | Revise
-    | EditRegime,
-    Field(discriminator="name"),
+    Annotated[
+        Replace
+        | Accumulate
+        | AccumulateSubsample
+        | Mix
+        | SelectRegime
+        | Weighted
+        | Regenerate
+        | FreshOnly
+        | Rephrase
+        | Revise
+        | EditRegime
+        | CodeRegime,
+        Field(discriminator="name"),
+    ],
+    BeforeValidator(as_code),
 ]
 
 

@@ -24,7 +24,7 @@ from tailkeep.lab.growth import (
     first_of_equals,
     link_first_generations,
 )
-from tailkeep.lab.learners import Extensions, UserLearners, build_experiment, load_libraries, sources_of
+from tailkeep.lab.learners import Extensions, UserLearners, build_experiment, check_code, load_libraries, sources_of
 from tailkeep.lab.loop import Chain, Event, Observer, run_chain
 from tailkeep.lab.protocols import Experiment
 from tailkeep.lab.regimes import EditRegime, Rephrase, SelectRegime
@@ -79,6 +79,7 @@ def run(
         raise ConfigError(f"workers={workers}: user learners, losses and storage run in one process. Use workers=1.")
     if recompute and not (out / "run.json").exists():
         raise ConfigError(f"--recompute {next(iter(recompute))}: there is no run at {out} yet. Leave it out.")
+    check_code(config)
     # Before the sources, which name the GPU and so want torch for whatever extra brings it.
     load_libraries(config.arms.values())
     request = Request(config, sources_of(config), accept_versions, tuple(recompute))
@@ -142,7 +143,7 @@ def _run_chains(
 
 
 def _check_able(arm: ArmConfig, experiment: Experiment) -> None:
-    if isinstance(arm.regime, EditRegime) and not experiment.edits:
+    if isinstance(arm.regime, EditRegime) and arm.regime.editor is None and not experiment.edits:
         raise ConfigError(
             f"regime.name: 'edit' needs models that edit data, and those of {experiment.name!r} cannot. Give them "
             "an `edit` (see lab.protocols.EditingModel) and the Experiment edits=True, or choose another regime."

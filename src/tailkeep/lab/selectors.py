@@ -6,9 +6,9 @@ is the same for all, so that `random` is the control of every other.
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from tailkeep.config import Settings
+from tailkeep.config import Settings, UserCode, as_code
 
 
 class Uniform(Settings):
@@ -70,4 +70,17 @@ class Detector(Settings):
     max_repeats: Annotated[int, Field(ge=1, le=10)] = 3
 
 
-Selector = Annotated[Uniform | Surplexity | DSIR | Verifier | Detector, Field(discriminator="name")]
+class CodeSelector(UserCode):
+    """A selector of the user's own: weigh(texts, real_texts, options...) -> a weight of 0 or more for each text."""
+
+    leading: ClassVar[int] = 2
+    max_repeats: ClassVar[int] = 1
+
+
+Selector = Annotated[
+    Annotated[
+        Uniform | Surplexity | DSIR | Verifier | Detector | CodeSelector,
+        Field(discriminator="name"),
+    ],
+    BeforeValidator(as_code),
+]

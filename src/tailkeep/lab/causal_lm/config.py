@@ -5,9 +5,9 @@ Rule: plain values only; nothing here imports torch.
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from tailkeep.config import InputPath, Settings
+from tailkeep.config import InputPath, Settings, as_code
 from tailkeep.lab.arm import ArmConfig, Positive
 from tailkeep.lab.causal_lm.data_config import AnyCorpus, FixedDecoder, InterleavedCorpus, Sampling, TextCorpus
 from tailkeep.lab.causal_lm.loss_config import AnyLoss
@@ -91,7 +91,9 @@ class MatchedTemperature(Settings):
         return Sampling(name="sample", temperature=temperature, top_p=self.top_p, min_p=self.min_p)
 
 
-AnyDecoder = Annotated[FixedDecoder | MatchedTemperature, Field(discriminator="name")]
+AnyDecoder = Annotated[
+    Annotated[FixedDecoder | MatchedTemperature, Field(discriminator="name")], BeforeValidator(as_code)
+]
 
 
 class DocumentPrompts(Settings):

@@ -4,12 +4,13 @@ Rule: an external model changes training documents only; held-out and calibratio
 """
 
 import re
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from tailkeep.config import InputPath, Settings
+from tailkeep.config import InputPath, Settings, UserCode, as_code
 from tailkeep.data import Form, WorldConfig
 from tailkeep.data.corpus import format_of
 from tailkeep.lab.arm import Positive
@@ -42,7 +43,16 @@ class Sampling(Settings):
     repetition_penalty: Annotated[float, Field(gt=0)] = 1.0
 
 
-FixedDecoder = Greedy | Beam | Sampling
+class CodeDecoder(UserCode):
+    """A decoder of the user's own: shape(logits, ids, options...) -> logits, from whose softmax a token is sampled.
+
+    `logits` (batch, vocabulary) are those of the next token, `ids` (batch, length) the tokens before it.
+    """
+
+    leading: ClassVar[int] = 2
+
+
+FixedDecoder = Greedy | Beam | Sampling | CodeDecoder
 
 
 class ExternalModel(Settings):
@@ -93,7 +103,9 @@ class ExternalText(Settings):
     """
 
     prompt_tokens: Annotated[int, Field(ge=0)] = 8
-    decoder: Annotated[FixedDecoder, Field(discriminator="name")] = Sampling(name="sample")
+    decoder: Annotated[Annotated[FixedDecoder, Field(discriminator="name")], BeforeValidator(as_code)] = Sampling(
+        name="sample"
+    )
     batch: Annotated[int, Field(ge=1)] = 64
 
 
@@ -287,4 +299,24 @@ class WorldCorpus(WorldConfig):
     calibration: Calibration | None = None
 
 
-AnyCorpus = Annotated[TextCorpus | InterleavedCorpus | WorldCorpus, Field(discriminator="name")]
+_CORPUS_KEYS = ("kr_test", "kr_form", "downstream", "calibration")
+
+
+class CodeCorpus(UserCode):
+    """Text from the user's own code: read(options...) -> {real: [text, ...], held_out: [text, ...]}."""
+
+    kr_test: InputPath | None = None
+    kr_form: Form | None = None
+    downstream: Downstream | None = None
+    calibration: Calibration | None = None
+
+    @model_validator(mode="after")
+    def _check_kr_form(self) -> Self:
+        _check_form(self.kr_test, self.kr_form)
+        return self
+
+
+AnyCorpus = Annotated[
+    Annotated[TextCorpus | InterleavedCorpus | WorldCorpus | CodeCorpus, Field(discriminator="name")],
+    BeforeValidator(partial(as_code, keep=_CORPUS_KEYS)),
+]

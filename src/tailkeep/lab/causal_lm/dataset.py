@@ -3,7 +3,7 @@
 Rule: no held-out or calibration document is ever trained on.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
@@ -17,6 +17,7 @@ from tailkeep.errors import InputError
 from tailkeep.lab.causal_lm.data_config import (
     AnsweredSource,
     AnyCorpus,
+    CodeCorpus,
     InterleavedCorpus,
     TextCorpus,
     TextSource,
@@ -86,6 +87,8 @@ def read_dataset(settings: AnyCorpus) -> TextDataset:
             corpus = _interleaved(settings)
         case WorldCorpus():
             corpus = _world(settings)
+        case CodeCorpus():
+            corpus = _from_code(settings)
     share = None if isinstance(settings, InterleavedCorpus) else settings.calibration
     num_calibration = 0 if share is None else max(1, round(share * len(corpus.real)))
     if num_calibration >= len(corpus.real):
@@ -200,6 +203,19 @@ def _weighted(real: list[TextRecord], settings: TextCorpus, documents: int) -> l
         )
     counts = repeat_count(weights[: len(real)], len(real), seed=settings.weights_seed or 0)
     return [record for record, count in zip(real, counts, strict=True) for _ in range(count)]
+
+
+def _from_code(settings: CodeCorpus) -> TextDataset:
+    documents = settings.bind("data")()
+    parts = [documents.get(name) if isinstance(documents, Mapping) else None for name in ("real", "held_out")]
+    for name, part in zip(("real", "held_out"), parts, strict=True):
+        if not isinstance(part, Sequence) or not part or not all(isinstance(text, str) and text for text in part):
+            raise InputError(
+                f"data: {settings.code} gives no list of texts under {name!r}. Return "
+                "{'real': [text, ...], 'held_out': [text, ...]}, without empty texts."
+            )
+    real, held_out = ([TextRecord(text) for text in part or ()] for part in parts)
+    return TextDataset(real, held_out, read_questions(settings.kr_test) if settings.kr_test else [], None)
 
 
 def _world(settings: WorldCorpus) -> TextDataset:

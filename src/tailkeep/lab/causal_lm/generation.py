@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import GenerationConfig
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from tailkeep.lab.causal_lm.config import AnyForm, DocumentPrompts, Generation, MatchedTemperature
-from tailkeep.lab.causal_lm.data_config import Beam, FixedDecoder, Greedy, Sampling
+from tailkeep.lab.causal_lm.data_config import Beam, CodeDecoder, FixedDecoder, Greedy, Sampling
 from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, Ids
 from tailkeep.lab.causal_lm.tokens import TokenData
 from tailkeep.lab.causal_lm.written_texts import begin_call
@@ -52,6 +52,9 @@ def continue_prompts(
     # Ids beyond the tokenizer are padding of the embedding: they have no text.
     suppressed = [*tokenizer.suppressed_ids, *range(tokenizer.size, vocabulary)]
     config = _generation_config(decoder, tokenizer, new_tokens, stop, suppressed)
+    processors = LogitsProcessorList(
+        [_LogitShaper(decoder.bind("decoder"))] if isinstance(decoder, CodeDecoder) else []
+    )
     device = next(network.parameters()).device
     continuations: list[Ids] = [np.zeros(0, np.int32)] * len(prompts)
     devices = [device] if device.type == "cuda" else []
@@ -72,13 +75,25 @@ def continue_prompts(
             else:
                 ids = torch.from_numpy(np.stack([prompts[i] for i in indices]).astype(np.int64)).to(device)
                 mask = torch.ones_like(ids)
-                out = network.generate(input_ids=ids, attention_mask=mask, generation_config=config)[:, ids.shape[1] :]
+                out = network.generate(
+                    input_ids=ids, attention_mask=mask, generation_config=config, logits_processor=processors
+                )[:, ids.shape[1] :]
                 rows = [_up_to(row, stop) for row in out.cpu().numpy().astype(np.int32)]
                 call.add(number, rows)
                 loop.advance(len(indices), amount=sum(map(len, rows)))
             for i, row in zip(indices, rows, strict=True):
                 continuations[i] = row
     return continuations
+
+
+class _LogitShaper(LogitsProcessor):
+    """A decoder of the user's own, as transformers calls it."""
+
+    def __init__(self, shape: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> None:
+        self.shape = shape
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        return self.shape(scores, input_ids)
 
 
 @contextmanager
@@ -117,8 +132,11 @@ def _generation_config(
         "use_cache": True,
     }
     match decoder:
+        case CodeDecoder():
+            options: dict[str, Any] = {"do_sample": True, "temperature": 1.0, "top_k": 0}
+            return GenerationConfig(**common, **options)
         case Greedy():
-            options: dict[str, Any] = {"do_sample": False}
+            options = {"do_sample": False}
         case Beam():
             options = {"do_sample": False, "num_beams": decoder.beams}
         case Sampling():

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tailkeep.errors import ConfigError
 from tailkeep.lab.causal_lm.config import WindowPrompts
-from tailkeep.lab.causal_lm.loss_config import AnyLoss, UserLoss, UserLosses
+from tailkeep.lab.causal_lm.loss_config import AnyLoss, CodeLoss, UserLoss, UserLosses
 from tailkeep.lab.causal_lm.model import LanguageModel
 from tailkeep.lab.causal_lm.tokens import TokenData, training_rows
 from tailkeep.losses import Weighting
@@ -23,6 +23,8 @@ def build_weighting(loss: AnyLoss, user: UserLosses, *, seed: int = 0) -> Weight
     Raises:
         ConfigError: a loss of the caller's own that was not handed over.
     """
+    if isinstance(loss, CodeLoss):
+        return Weighting(loss.code, _OfNLL(loss.bind("loss")))
     if not isinstance(loss, UserLoss):
         return loss.weighting(seed=seed)
     if loss.id not in user:

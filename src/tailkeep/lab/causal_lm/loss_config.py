@@ -1,11 +1,11 @@
 """The losses that an arm may name: those of `tailkeep.losses.options`, and the caller's own."""
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from tailkeep.config import Settings
+from tailkeep.config import Settings, UserCode, as_code
 from tailkeep.losses.options import NamedLoss
 
 
@@ -18,7 +18,13 @@ class UserLoss(Settings):
     options: dict[str, Any] = Field(default_factory=dict)
 
 
-AnyLoss = Annotated[NamedLoss | UserLoss, Field(discriminator="name")]
+class CodeLoss(UserCode):
+    """A loss of the user's own: weigh(nll, options...) -> the weight of each token's loss, (N,), from its NLL (N,)."""
+
+    leading: ClassVar[int] = 1
+
+
+AnyLoss = Annotated[Annotated[NamedLoss | UserLoss | CodeLoss, Field(discriminator="name")], BeforeValidator(as_code)]
 
 UserLosses = Mapping[str, Callable[[Mapping[str, Any]], Any]]
 """A caller's own losses: id -> a function of the configured options that returns (N,) NLL -> (N,) factors, or a

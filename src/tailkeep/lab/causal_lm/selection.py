@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tailkeep.data import World
 from tailkeep.data.hashing import count_features, log_ratios
+from tailkeep.errors import ConfigError
 from tailkeep.lab.causal_lm.tokenizer import Ids
 from tailkeep.lab.causal_lm.tokens import (
     SelectionFacts,
@@ -22,7 +23,7 @@ from tailkeep.lab.causal_lm.tokens import (
     training_rows,
     verifier_weights,
 )
-from tailkeep.lab.selectors import DSIR, Detector, Selector, Surplexity, Uniform, Verifier
+from tailkeep.lab.selectors import DSIR, CodeSelector, Detector, Selector, Surplexity, Uniform, Verifier
 from tailkeep.metrics import effective_size, sample_by_weight, top_log_weights
 
 Values = NDArray[np.float64]
@@ -93,6 +94,8 @@ class TextSelector:
                 with np.errstate(divide="ignore"):
                     logs = np.log(weights) if weights.any() else uniform
                 return logs, {"accepted_share": float((weights > 0).mean())}
+            case CodeSelector():
+                return _log_weights(by.bind("regime.by")(texts, self._real_texts), len(texts), by.code), {}
             case Detector():
                 of_real, of_generated = machine_probability(self._real_texts, texts)
                 accuracy = ((of_real < 0.5).mean() + (of_generated > 0.5).mean()) / 2
@@ -109,6 +112,17 @@ class TextSelector:
     @cached_property
     def _real_texts(self) -> list[str]:
         return _texts(self.real)
+
+
+def _log_weights(weights: object, size: int, code: str) -> Values:
+    values = np.asarray(weights, np.float64)
+    if values.shape != (size,) or not np.isfinite(values).all() or (values < 0).any() or not values.any():
+        raise ConfigError(
+            f"regime.by: {code} returned {values.shape} weights from {values.min(initial=np.inf):.3g} to "
+            f"{values.max(initial=-np.inf):.3g}. Return {size} finite ones, none below 0 and one above."
+        )
+    with np.errstate(divide="ignore"):
+        return np.log(values)
 
 
 def mean_surprisal(model: TokenScorer, data: TokenData, *, block: int) -> Values:

@@ -1,0 +1,230 @@
+"""The doors of the laboratory: code of one's own, by module:name, wherever it can stand."""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from tailkeep import lab
+from tailkeep.errors import ConfigError, FingerprintError, InputError
+from tailkeep.lab.causal_lm.data_config import CodeCorpus
+from tailkeep.lab.causal_lm.dataset import read_dataset
+from tailkeep.lab.causal_lm.selection import _log_weights
+from tailkeep.lab.learners import sources_of
+from tests.lab.stubs import CallLog, trace_learners
+from tests.runs.faults import FaultyStorage, content
+from tests.test_cli import tailkeep
+
+__all__ = ["tailkeep"]
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "doors"
+GAUSSIAN = {"learner": "gaussian", "generations": 2, "data": {"size": 8, "chains": 2}}
+TRACE = {"learner": "user", "id": "trace", "version": "1", "generations": 2}
+
+
+@pytest.fixture
+def examples(monkeypatch):
+    """The folder of the examples, on the path."""
+    monkeypatch.syspath_prepend(EXAMPLES)
+    return EXAMPLES
+
+
+def run(tree, out, **options):
+    learners = trace_learners(CallLog()) if tree.get("learner") == "user" else None
+    return lab.run(tree, out, learners=learners, storage=FaultyStorage(), **options)
+
+
+def metrics_of(directory, arm="baseline"):
+    return [cell.metrics()["metrics"] for cell in directory.generation_dirs() if cell.arm == arm]
+
+
+# Every door, by the examples
+
+
+@pytest.mark.slow
+def test_every_example_stands_in_its_place_and_has_an_effect(tmp_path):
+    """In two processes, from YAML, as the command runs it."""
+    sys.path.append(str(EXAMPLES))
+    try:
+        directory = lab.run(EXAMPLES / "doors.yaml", tmp_path / "run", workers=2)
+    finally:
+        sys.path.remove(str(EXAMPLES))
+    rows = {(cell.arm, cell.generation): cell.metrics()["metrics"] for cell in directory.generation_dirs()}
+    baseline = rows["baseline", 1]
+    for arm in ("loss", "regime", "decoder", "selector", "editor", "data"):
+        assert rows[arm, 1]["held_out_nll"] != baseline["held_out_nll"], arm
+    assert rows["regime", 1]["with_real_data"] == 1.0
+    assert rows["selector", 1]["candidates"] > baseline["train_data_units"] / 100
+    assert 0 <= rows["metric", 1]["repeated_3"] <= 1
+    assert {name: value for name, value in rows["metric", 1].items() if name != "repeated_3"} == baseline
+    assert "scale" in rows["learner", 2]
+
+
+def test_every_example_is_an_arm_of_the_configuration():
+    text = (EXAMPLES / "doors.yaml").read_text()
+    assert all(f'"{path.stem}:' in text for path in EXAMPLES.glob("*.py"))
+    assert len(lab.load(EXAMPLES / "doors.yaml").arms) == 1 + len(list(EXAMPLES.glob("*.py")))
+
+
+def test_a_learner_from_yaml_gives_the_same_bytes_in_processes(examples, tmp_path):
+    tree = {"learner": "my_learner:scales", "options": {"size": 20}, "generations": 3, "seeds": [0, 1]}
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(tree))
+    for workers in (1, 2):
+        lab.run(tmp_path / "own.yaml", tmp_path / str(workers), workers=workers)
+    without = ("timings.json", "timings.jsonl", ".lock")
+    assert content(tmp_path / "1", without=without) == content(tmp_path / "2", without=without)
+    config = lab.load(tmp_path / "1" / "config.yaml")
+    assert config.arms["baseline"].code == "my_learner:scales"
+    lab.run(config, tmp_path / "1")
+
+
+# From Python
+
+
+@dataclass(frozen=True)
+class RealAgain:
+    """Every generation trains on real data; `note` changes nothing."""
+
+    note: str = ""
+    keeps_history = False
+
+    def generate(self, stage, *, seed):
+        return stage.model.sample(2, seed=seed)
+
+    def mix(self, generation, real, generated, *, seed):
+        return real
+
+    def budget(self, generation, real):
+        return real.units
+
+    def facts(self, generation, generated):
+        return {"real_again": 1.0}
+
+
+def half_width(model, samples, factor: float = 0.5):
+    return {"half_width": factor * float(samples["common"].values.std())}
+
+
+def std_again(model, samples):
+    return {"mean": 0.0}
+
+
+def negate(model, data, *, seed):
+    return type(data)(-data.values)
+
+
+def test_functions_and_classes_can_be_given_as_they_are(tmp_path):
+    directory = run({**TRACE, "regime": {"name": RealAgain, "note": "x"}, "metrics": [half_width]}, tmp_path)
+    assert [row.get("real_again") for row in metrics_of(directory)] == [1.0, 1.0]
+    assert all("half_width" in row for row in metrics_of(directory))
+    assert [row["train_data_units"] for row in metrics_of(directory)] == [6.0, 6.0]
+
+
+def test_an_editor_needs_no_model_that_edits(tmp_path):
+    directory = run({**GAUSSIAN, "regime": {"name": "edit", "editor": negate}}, tmp_path)
+    real, edited = (row["mean_abs_median"] for row in metrics_of(directory))
+    assert real == pytest.approx(edited)
+
+
+# What is refused
+
+
+def test_a_metric_of_a_name_that_is_there_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"metrics\.0: there is a metric 'mean' already"):
+        run({**TRACE, "metrics": [std_again]}, tmp_path)
+
+
+def test_a_regime_without_a_method_is_refused_before_a_folder_is_made(tmp_path):
+    with pytest.raises(ConfigError, match=r"regime: .*:CallLog has no 'keeps_history'. A regime has keeps_history, ge"):
+        run({**TRACE, "regime": {"name": CallLog}}, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_rule_and_editor_exclude_each_other():
+    rule = {"name": "low", "threshold": 0.1}
+    with pytest.raises(ConfigError, match="rule and sampler have no effect beside an editor"):
+        lab.load({**TRACE, "regime": {"name": "edit", "editor": negate, "rule": rule}})
+
+
+def test_a_learner_that_makes_no_experiment_is_refused(tmp_path):
+    (tmp_path / "no_learner.py").write_text("def build(*, seed):\n    return 3\n")
+    sys.path.append(str(tmp_path))
+    try:
+        with pytest.raises(ConfigError, match=r"no_learner:build returned int. Return a tailkeep.lab.Experiment"):
+            run({"learner": "no_learner:build"}, tmp_path / "run")
+    finally:
+        sys.path.remove(str(tmp_path))
+
+
+@pytest.mark.parametrize("weights", [[1.0], [1.0, -1.0], [0.0, 0.0], [1.0, float("nan")]])
+def test_weights_that_cannot_be_used_are_refused(weights):
+    with pytest.raises(ConfigError, match=r"own:weigh returned .* Return 2 finite ones, none below 0 and one above"):
+        _log_weights(weights, 2, "own:weigh")
+    assert _log_weights([1.0, 0.0], 2, "own:weigh").tolist() == [0.0, -np.inf]
+
+
+def no_held_out():
+    return {"real": ["a text"]}
+
+
+def test_a_source_without_held_out_texts_is_refused():
+    with pytest.raises(InputError, match="gives no list of texts under 'held_out'"):
+        read_dataset(CodeCorpus(name="code", code=f"{__name__}:no_held_out"))
+
+
+# The command
+
+
+@pytest.fixture
+def trap(tmp_path):
+    """A configuration whose module must not be imported."""
+    (tmp_path / "trap.py").write_text("raise RuntimeError('imported')\n")
+    path = tmp_path / "own.yaml"
+    path.write_text(yaml.safe_dump({**GAUSSIAN, "metrics": [{"name": "trap:spring"}]}))
+    return path
+
+
+def test_code_is_refused_unless_it_is_allowed_and_named_with_its_file(tailkeep, trap, tmp_path):
+    code, _, err = tailkeep("lab", trap, "--out", tmp_path / "run")
+    assert code == 2
+    assert f"metrics.0: the configuration names code, trap:spring, in {tmp_path / 'trap.py'}." in err
+    assert "give --allow-code" in err
+    assert not (tmp_path / "run").exists()
+    assert "trap" not in sys.modules
+    with pytest.raises(RuntimeError, match="imported"):
+        tailkeep("lab", trap, "--out", tmp_path / "run", "--allow-code", "--workers", 1)
+
+
+def test_allowed_code_beside_the_configuration_runs(tailkeep, tmp_path):
+    (tmp_path / "beside.py").write_text("def one(model, samples, value: float):\n    return {'one': value}\n")
+    path = tmp_path / "own.yaml"
+    path.write_text(yaml.safe_dump({**GAUSSIAN, "metrics": [{"name": "beside:one", "value": 2}]}))
+    code, _, _ = tailkeep("lab", path, "--out", tmp_path / "run", "--allow-code", "--workers", 1)
+    assert code == 0
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["one"] for row in rows] == [2.0, 2.0]
+
+
+# The fingerprint
+
+
+def test_the_source_is_in_the_fingerprint(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    source = "def spread(model, samples):\n    return {'spread': 1.0}\n"
+    (tmp_path / "own_metric.py").write_text(source)
+    tree = {**GAUSSIAN, "metrics": ["own_metric:spread"]}
+    run(tree, tmp_path / "run")
+    (tmp_path / "own_metric.py").write_text(source + "# changed\n")
+    with pytest.raises(FingerprintError, match=r"arms.baseline.code_sources.metrics.0: "):
+        run(tree, tmp_path / "run")
+
+
+def test_doors_that_are_not_used_leave_no_trace_in_the_fingerprint():
+    config = lab.load({**TRACE, "arms": {"a": {}, "b": {"regime": {"name": "edit"}}}})
+    for source in sources_of(config).values():
+        assert {"metrics", "code_sources"}.isdisjoint(source.inputs)
+        assert "editor" not in source.inputs["regime"]
