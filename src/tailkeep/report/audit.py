@@ -118,7 +118,9 @@ def _numbers(run: AuditRun) -> Iterator[KeyNumber]:
         yield KeyNumber(REAL_DATA, difference, "", f"Largest difference: {words}", f"corrected p {p}: {certain}")
     duplicates = side.get("exact_duplicates_share") or 0.0
     words = f"of the {side['documents']:,} documents repeat an earlier one exactly"
-    yield KeyNumber(OTHER, f"{duplicates:.1%}".replace("%", " %"), "", words, f"{side['words']:,} words")
+    yield KeyNumber(
+        OTHER, f"{duplicates:.1%}".replace("%", "\N{NO-BREAK SPACE}%"), "", words, f"{side['words']:,} words"
+    )
 
 
 def show_audit(path: Path | str, console: Console) -> None:

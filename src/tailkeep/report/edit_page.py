@@ -17,6 +17,8 @@ from tailkeep.runs import Storage
 
 _MAX_EDITS, _MAX_SNIPPETS, _MAX_REJECTS, _MAX_SHARDS, _MAX_TEXT = 40, 10, 20, 200, 400
 _KINDS = ("tokens", "flagged", "after")
+# 0.99 stands below its neighbours, which it would touch on a phone.
+_LONG_BAND = len("0.99")
 
 
 def write_edits(folder: Path | str, *, storage: Storage | None = None) -> Path:
@@ -59,7 +61,7 @@ def edit_verdict(counts: Mapping[str, int]) -> str:
     return (
         f"The edit changed {share(changed, counts['tokens'])} of the tokens, in {counts['edited']:,} of "
         f"{counts['documents']:,} documents."
-    ).replace("%", " %")
+    ).replace("%", "\N{NO-BREAK SPACE}%")
 
 
 def _numbers(counts: Mapping[str, int]) -> Iterator[KeyNumber]:
@@ -75,7 +77,7 @@ def _numbers(counts: Mapping[str, int]) -> Iterator[KeyNumber]:
 
 
 def _percent(part: int, whole: int) -> str:
-    return share(part, whole).replace("%", " %")
+    return share(part, whole).replace("%", "\N{NO-BREAK SPACE}%")
 
 
 def _histogram(run: EditRun) -> Figure:
@@ -98,9 +100,9 @@ def _histogram(run: EditRun) -> Figure:
         parts.append(rect(x + 2, y(before[index]), step - 4, bottom - y(before[index]), "ghost"))
         parts.append(rect(x + 2, y(flagged[index]), step - 4, bottom - y(flagged[index]), f"bar {EDITED.css}"))
         parts.append(path([(x + 1, y(after[index])), (x + step - 1, y(after[index]))], f"step {BASELINE.css}"))
-        parts.append(text(x + 2, bottom + 18, band, "tick"))
+        parts.append(text(x + 2, bottom + (32 if len(band) == _LONG_BAND else 18), band, "tick"))
     parts.append(
-        text((start + WIDTH) / 2, bottom + 38, "probability of the token under the prior, from", "axis", "middle")
+        text((start + WIDTH) / 2, bottom + 52, "probability of the token under the prior, from", "axis", "middle")
     )
     for x, kind, words in ((start, "num", "all tokens"), (start + 100, f"sig {EDITED.css}", "flagged")):
         parts.append(text(x, 31, words, kind))
@@ -110,7 +112,7 @@ def _histogram(run: EditRun) -> Figure:
         "confidence", title,
         "Grey: all tokens of the original; purple: those that were flagged; line: the edited text, with the "
         "probability of the resampled token. The last bands divide the last tenth.",
-        f"{title}: {share(counts['flagged'], total)} of the tokens are flagged.", bottom + 46, "".join(parts),
+        f"{title}: {share(counts['flagged'], total)} of the tokens are flagged.", bottom + 60, "".join(parts),
     )  # fmt: skip
 
 
