@@ -324,7 +324,7 @@ LANGUAGE_FAULTS = {
     "missing file": ({"data": {"path": "nowhere.txt"}}, "nowhere.txt"),
     "empty corpus": ({"data": {"path": "empty.txt"}}, "empty.txt holds no document"),
     "one document": ({"data": {"separator": "file"}}, r"1 document\(s\) cannot be split into real and held-out ones"),
-    "not text": ({"data": {"path": "binary.txt"}}, "binary.txt: not UTF-8: byte 0xff"),
+    "not text": ({"data": {"path": "binary.txt"}}, "binary.txt, line 2: not UTF-8: byte 0xff"),
     "shorter than a block": ({"training": {"block": 500}}, "shorter than one block of 500. Give more text"),
     "threshold 0": (
         {"loss": {"name": "truncated", "threshold": 0}},
