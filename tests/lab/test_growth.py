@@ -93,11 +93,25 @@ def test_arms_that_differ_only_later_compute_generation_0_once_and_link_it(tmp_p
     )
 
 
-def test_a_regime_that_shapes_generation_0_shares_it_with_no_other(tmp_path):
+@pytest.mark.parametrize(
+    ("first", "second", "firsts"),
+    [
+        ({"name": "regenerate", "fractions": 3}, {"name": "fresh_only", "fractions": 3}, 1),
+        ({"name": "regenerate", "fractions": 3}, {"name": "regenerate", "fractions": 4}, 2),
+        ({"name": "regenerate", "fractions": 3}, {"name": "replace"}, 2),
+        ({"name": "regenerate", "fractions": 1}, {"name": "replace"}, 2),
+    ],
+)
+def test_arms_share_generation_0_if_their_regimes_begin_with_the_same_part_of_the_data(first, second, firsts, tmp_path):
     call_log = CallLog()
-    parts = {"regime": {"name": "regenerate", "fractions": 3}}
-    run(tmp_path, ("replace", "accumulate"), options={"accumulate": parts}, call_log=call_log)
-    assert [generation for generation, *_ in call_log.of("fit")].count(0) == 2
+    regimes = {"replace": {"regime": first}, "accumulate": {"regime": second}}
+    run(tmp_path, ("replace", "accumulate"), options=regimes, call_log=call_log)
+    fits = [json.dumps(what) for what in call_log.of("fit") if what[0] == 0]
+    assert len(fits) == firsts
+    # What is shared would have been computed alike.
+    alone = CallLog()
+    run(tmp_path / "alone", ("accumulate",), options=regimes, call_log=alone)
+    assert json.dumps(next(what for what in alone.of("fit") if what[0] == 0)) == fits[-1]
 
 
 @pytest.mark.parametrize("keep_models", ["last", "all", "none"])

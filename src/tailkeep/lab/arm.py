@@ -78,8 +78,13 @@ class ArmConfig(Settings):
     @property
     def later_keys(self) -> frozenset[str]:
         """The keys that change no generation before 1: arms that differ in these alone share generation 0."""
-        with_regime = self.reads_regime or isinstance(self.regime, Regenerate | CodeRegime)
+        with_regime = self.reads_regime or isinstance(self.regime, CodeRegime)
         return frozenset({"record_every"} if with_regime else {"record_every", "regime"})
+
+    @property
+    def first_stage(self) -> dict[str, int]:
+        """What generation 0 needs of a regime among the `later_keys`: into how many parts the real data is split."""
+        return {"fractions": self.regime.fractions} if isinstance(self.regime, Regenerate) else {}
 
     @property
     def recorded(self) -> Sequence[int]:

@@ -199,11 +199,13 @@ class ArmSources:
         inputs: its settings but for `generations`; a path is replaced by the hash of what it holds, so a moved file is
             the same input.
         later_keys: the keys of `inputs` that change no generation before 1.
+        first_stage: what stands in their place for generation 0.
         environment: the packages, threads and, where they matter, the device and its number formats.
     """
 
     inputs: dict[str, Any]
     later_keys: frozenset[str]
+    first_stage: dict[str, int]
     environment: dict[str, Any]
 
     @property
@@ -213,7 +215,10 @@ class ArmSources:
 
     def fingerprint(self, seed: int, generation: int) -> dict[str, str]:
         """The hashes of what can change this generation under this seed, and of the environment."""
-        arm = {key: value for key, value in self.inputs.items() if generation or key not in self.later_keys}
+        arm = self.inputs
+        if not generation:
+            arm = {key: value for key, value in arm.items() if key not in self.later_keys}
+            arm |= {"first_stage": self.first_stage}
         return {"inputs": hash_tree(redact_tree({"arm": arm, "seed": seed})), "environment": self.environment_hash}
 
 
@@ -224,7 +229,7 @@ def sources_of(config: LabConfig) -> dict[str, ArmSources]:
         InputError: a file that an arm reads is missing.
     """
     return {
-        name: ArmSources(_hashed_config(arm), arm.later_keys, _environment(config, arm))
+        name: ArmSources(_hashed_config(arm), arm.later_keys, arm.first_stage, _environment(config, arm))
         for name, arm in config.arms.items()
     }
 
