@@ -39,6 +39,16 @@ def undisturbed(corpus, config, tmp_path_factory):
     return left_by(out)
 
 
+def without_times(files):
+    """`files` with manifests that do not say when the input changed, which a copy in a store does at another time."""
+    return {
+        name: {key: value for key, value in json.loads(data).items() if key not in {"input_changed", "sha256"}}
+        if name.startswith("manifests/")
+        else data
+        for name, data in files.items()
+    }
+
+
 def puts_of(requests, folder):
     return [path.removeprefix(f"{folder}/") for method, path, _ in requests if method == "PUT"]
 
@@ -47,7 +57,7 @@ def test_a_bucket_gives_and_gets_what_a_folder_does_by_one_put_each_and_the_mani
     server.requests.clear()
     assert run(config, f"s3://{BUCKET}/in", f"s3://{BUCKET}/one").complete
     requests = list(server.requests)
-    assert server.objects("one") == undisturbed
+    assert without_times(server.objects("one")) == without_times(undisturbed)
     # No parts, no copies, nothing that is taken away again.
     assert {method for method, _, _ in requests} <= {"GET", "HEAD", "PUT"}
     assert not any(query for method, _, query in requests if method == "PUT")
@@ -97,15 +107,14 @@ def test_a_driver_that_is_killed_in_the_middle_leaves_whole_objects_and_goes_on(
     assert "summary.json" not in stored
     # What a manifest tells of is there, whole; the rest is what an undisturbed run puts there.
     assert any(name.startswith("manifests/") for name in stored)
-    assert {name: undisturbed[name] for name in stored if not name.endswith(MARKS)} == {
-        name: data for name, data in stored.items() if not name.endswith(MARKS)
-    }
+    stored = {name: data for name, data in without_times(stored).items() if not name.endswith(MARKS)}
+    assert {name: without_times(undisturbed)[name] for name in stored} == stored
     done = []
     assert run(
         config, f"s3://{BUCKET}/in", f"s3://{BUCKET}/killed", observe=lambda progress: done.append(progress.resumed)
     ).complete
     assert done[0] >= 1
-    assert server.objects("killed") == undisturbed
+    assert without_times(server.objects("killed")) == without_times(undisturbed)
     assert server.store().call_s3("list_multipart_uploads", Bucket=BUCKET).get("Uploads", []) == []
 
 
@@ -132,7 +141,7 @@ def test_a_server_that_refuses_is_one_clear_error_and_the_run_goes_on_later(
     assert "\n" not in str(caught.value)
     assert "summary.json" not in server.objects("refused")
     assert run(config, f"s3://{BUCKET}/in", url).complete
-    assert server.objects("refused") == undisturbed
+    assert without_times(server.objects("refused")) == without_times(undisturbed)
     server.store().rm(f"{BUCKET}/refused", recursive=True)
 
 
@@ -142,7 +151,7 @@ def test_an_object_that_changed_is_refused_and_its_copy_is_not(config, server):
     url, out = f"s3://{BUCKET}/live", f"s3://{BUCKET}/live-out"
     run(config, url, out)
     store.pipe_file(f"{BUCKET}/live/x.txt", b"Ann saw a big dog.\n")
-    with pytest.raises(FingerprintError, match=r"x\.txt is no longer what was edited"):
+    with pytest.raises(FingerprintError, match=r"x\.txt is no longer what was read"):
         run(config, url, out)
     store.pipe_file(f"{BUCKET}/live/x.txt", b"Ann saw a red cat.\n")
     assert run(config, url, out).complete

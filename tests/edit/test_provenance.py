@@ -19,9 +19,8 @@ def edited(corpus, config, tmp_path_factory):
 
 def test_every_output_carries_a_mark(edited):
     outcome, out = edited
-    for folder in ("documents", "documents/deep"):
-        mark = json.loads((out / folder / "tailkeep.json").read_text())["tailkeep.edit"]
-        assert mark == {"run": outcome.fingerprint, "changed_share": outcome.changed_share}
+    mark = json.loads((out / "tailkeep.json").read_text())["tailkeep.edit"]
+    assert mark == {"run": outcome.fingerprint, "changed_share": outcome.changed_share}
     metadata = pq.read_schema(out / "documents" / "d.parquet").metadata
     assert json.loads(metadata[b"tailkeep.edit"])["run"] == outcome.fingerprint
     assert metadata[b"mine"] == b"kept"
@@ -68,7 +67,7 @@ def test_a_forced_edit_adds_up_what_was_changed(edited, config, tmp_path):
     second = run({**config, "force": True}, out / "documents" / "*.jsonl", tmp_path / "again")
     assert second.changed_before == first.changed_share
     assert second.cumulative_share == pytest.approx(first.changed_share + second.changed_share)
-    mark = json.loads((tmp_path / "again" / "documents" / "tailkeep.json").read_text())["tailkeep.edit"]
+    mark = json.loads((tmp_path / "again" / "tailkeep.json").read_text())["tailkeep.edit"]
     assert mark["changed_share"] == second.cumulative_share
     third = run({**config, "force": True}, tmp_path / "again" / "documents" / "*.jsonl", tmp_path / "third")
     assert third.changed_before == second.cumulative_share

@@ -39,9 +39,7 @@ def test_documents_in_are_documents_out_and_every_shard_keeps_its_name(finished,
     names = {
         path.relative_to(out / "documents").as_posix() for path in (out / "documents").rglob("*") if path.is_file()
     }
-    marks = {"tailkeep.json", "deep/tailkeep.json"}
-    assert names - marks == {shard.name for shard in find_shards(corpus)}
-    assert marks <= names
+    assert names == {shard.name for shard in find_shards(corpus)}
 
 
 def test_only_the_text_of_a_line_changes_and_the_log_tells_how(finished, corpus):
@@ -243,14 +241,45 @@ def test_what_changes_no_output_resumes(finished, corpus, config):
     assert run({**config, "on_error": "skip"}, corpus, out) == outcome
 
 
-def test_two_documents_with_one_id_are_refused_across_shards(config, tmp_path):
-    corpus = tmp_path / "in"
-    corpus.mkdir()
-    for name in ("one", "two"):
-        (corpus / f"{name}.jsonl").write_bytes(lines([{"id": "same", "text": "Ann saw a cat."}], ""))
-    with pytest.raises(InputError, match="two documents have the same id"):
-        run(config, corpus, tmp_path / "out")
-    assert not (tmp_path / "out" / "summary.json").exists()
+@pytest.fixture
+def doubled(tmp_path):
+    """Two files that share two ids, of which one occurs three times."""
+    (tmp_path / "in").mkdir()
+    for name, ids in (("one", ["a", "b", "c", "b"]), ("two", ["d", "b", "c"])):
+        rows = [{"id": id_, "text": f"Ann saw a cat, {name} {number}."} for number, id_ in enumerate(ids)]
+        (tmp_path / "in" / f"{name}.jsonl").write_bytes(lines(rows, ""))
+    return tmp_path / "in"
+
+
+def test_documents_with_one_id_are_refused_before_the_first_is_edited(config, doubled, tmp_path, monkeypatch):
+    monkeypatch.setattr("tailkeep.edit.editor.DocumentEditor.edit", None)
+    with pytest.raises(
+        InputError, match=r"3 documents have the id of an earlier one, such as one\.jsonl, document 3, and"
+    ):
+        run(config, doubled, tmp_path / "out")
+    monkeypatch.undo()
+    # Nothing was edited, so another choice begins in the same folder.
+    outcome = run({**config, "layout": {"id_field": None}}, doubled, tmp_path / "out")
+    assert outcome.counts["written"] == 7
+
+
+def test_skip_rejects_every_document_with_the_id_of_an_earlier_one(config, doubled, tmp_path):
+    outcome = run({**config, "on_error": "skip"}, doubled, tmp_path / "out")
+    assert (outcome.counts["written"], outcome.rejected) == (4, 3)
+    rejected = {
+        name: [json.loads(line) for line in (tmp_path / "out" / "rejects" / f"{name}.jsonl").read_text().splitlines()]
+        for name in ("one.jsonl", "two.jsonl")
+    }
+    assert {name: [item["row"] for item in items] for name, items in rejected.items()} == {
+        "one.jsonl": [3],
+        "two.jsonl": [1, 2],
+    }
+    assert rejected["two.jsonl"][0]["reason"] == "the id of one.jsonl, document 1, from 0. Make the ids unique"
+    # A run whose first shard is finished knows its ids from its output.
+    for task in range(2):
+        run({**config, "on_error": "skip"}, doubled, tmp_path / "tasks", task=Task(task, 2))
+    (tmp_path / "out" / "manifests" / "two.jsonl.json").unlink()
+    assert run({**config, "on_error": "skip"}, doubled, tmp_path / "out").counts == outcome.counts
 
 
 def test_an_output_within_the_input_is_refused(corpus, config):

@@ -132,7 +132,7 @@ def test_processes_share_generation_0_too(tmp_path):
         lab.run(tree, tmp_path / str(workers), workers=workers, observe=seen.append)
     assert cells(tmp_path / "1") == cells(tmp_path / "2")
     assert sorted(map(str, events[1])) == sorted(map(str, events[2]))
-    first, second = (tmp_path / "2" / "cells" / arm / "1" / "0" / "DONE" for arm in tree["arms"])
+    first, second = (tmp_path / "2" / "cells" / arm / "1" / "0" / "samples.sha256" for arm in tree["arms"])
     assert os.path.samefile(first, second)
 
 

@@ -238,3 +238,22 @@ def test_the_folders_of_a_cell_are_named_after_what_they_hold():
         folder / "model",
         folder / "samples",
     )
+
+
+@pytest.mark.parametrize("damage", ["flip", "delete", "truncate"])
+def test_a_damaged_record_is_restored_from_its_copy_and_the_advice_works(tmp_path, damage):
+    create(tmp_path / "run")
+    path = tmp_path / "run" / "run.json"
+    whole = path.read_bytes()
+    if damage == "delete":
+        path.unlink()
+    else:
+        path.write_bytes(whole[:-30] if damage == "truncate" else whole.replace(b'"rate"', b'"rbte"'))
+        with pytest.raises(InputError, match=r"Run the same command again, which restores it from its copy"):
+            RunDirectory.open(tmp_path / "run")
+    create(tmp_path / "run")
+    assert path.read_bytes() == whole
+    for name in ("run.json", ".run.json"):
+        (tmp_path / "run" / name).write_bytes(whole[:-30])
+    with pytest.raises(InputError, match="Give another --out"):
+        create(tmp_path / "run")

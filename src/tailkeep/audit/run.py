@@ -122,8 +122,9 @@ class _AuditJob:
         del record
         return ShardAuditor(self.config, model)
 
-    def begin(self, shards: Sequence[Shard], output: OutputRun) -> None:
-        pass
+    def begin(self, task_shards: Sequence[Shard], output: OutputRun) -> "_AuditJob":
+        del task_shards, output
+        return self
 
     def conclude(
         self,
@@ -157,6 +158,7 @@ def run(
     task: Task | None = None,
     observe: ProgressObserver = no_progress,
     storage: ShardStorage | None = None,
+    verify: bool = False,
 ) -> AuditOutcome:
     """Audit `inputs` into `out`, or resume the audit in `out`.
 
@@ -170,6 +172,8 @@ def run(
         task: the share of the shards to work on; all of them by default.
         observe: called after each finished shard.
         storage: performs the writes; tests pass faulty ones.
+        verify: check the sha256 of every finished output first; what is damaged is made again. It is also done once
+            all shards are finished.
 
     Returns:
         The totals over all finished shards. Once every shard is finished, `summary.json` and `tables/` are written.
@@ -178,5 +182,5 @@ def run(
         TailkeepError: the input or configuration is bad, `out` holds another run or is busy, or the disk is full.
     """
     config = config if isinstance(config, AuditConfig) else load(config)
-    execution = Execution(workers, executor, task, observe, storage)
+    execution = Execution(workers, executor, task, observe, storage, verify)
     return run_job(_AuditJob(config, path_list(inputs), path_list(reference)), out, execution)

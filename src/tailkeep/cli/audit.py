@@ -20,6 +20,7 @@ from tailkeep.cli.corpus_options import (
     OutOption,
     TaskIndex,
     TextField,
+    Verify,
     Workers,
     execution_arguments,
     given_options,
@@ -65,6 +66,7 @@ def audit(
     file_format: FileFormat = None,
     ignore: Ignore = None,
     on_error: OnErrorOption = None,
+    verify: Verify = False,
     dump_config: DumpConfig = False,
 ) -> None:
     """Describe a corpus, test how it differs from trusted text, and say what that means for training on it."""
@@ -88,5 +90,7 @@ def audit(
     gpus = audits.gpus_for(audit_config)
     execution = execution_arguments(workers, executor, task_index, num_tasks, cpus=audit_config.num_threads, gpus=gpus)
     with show_progress() as observe:
-        outcome = audits.run(audit_config, paths, out, reference=reference or [], **execution, observe=observe)
+        outcome = audits.run(
+            audit_config, paths, out, reference=reference or [], verify=verify, **execution, observe=observe
+        )
     print_outcome(outcome, out)

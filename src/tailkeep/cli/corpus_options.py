@@ -60,6 +60,9 @@ MaxDocumentBytes = Annotated[int | None, typer.Option(min=1, help="A longer docu
 OnErrorOption = Annotated[
     str | None, typer.Option(metavar="stop|skip", help="Stop at a document that cannot be read, or reject it.")
 ]
+Verify = Annotated[
+    bool, typer.Option("--verify", help="Check the sha256 of all finished outputs first, and make damaged ones again.")
+]
 DumpConfig = Annotated[bool, typer.Option("--dump-config", help="Print the resolved config and exit.")]
 
 

@@ -21,6 +21,7 @@ from tailkeep.cli.corpus_options import (
     OutOption,
     TaskIndex,
     TextField,
+    Verify,
     Workers,
     execution_arguments,
     given_options,
@@ -66,6 +67,7 @@ def edit(
         Path | None, typer.Option(metavar="DIR", help="Output of tailkeep select: exclude documents of weight 0.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Edit a corpus that is edited already.")] = False,
+    verify: Verify = False,
     dump_config: DumpConfig = False,
 ) -> None:
     """Resample the tokens to which a prior gives a high probability, and leave every other character as it is."""
@@ -93,5 +95,5 @@ def edit(
     gpus = edits.gpus_for(edit_config)
     execution = execution_arguments(workers, executor, task_index, num_tasks, cpus=edit_config.num_threads, gpus=gpus)
     with show_progress() as observe:
-        outcome = edits.run(edit_config, paths, out, **execution, observe=observe)
+        outcome = edits.run(edit_config, paths, out, verify=verify, **execution, observe=observe)
     print_outcome(outcome, out)

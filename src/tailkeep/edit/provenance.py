@@ -1,17 +1,18 @@
 """Provenance: how an edited corpus is recognised.
 
-    documents/**/tailkeep.json   next to the documents, in each folder
+    tailkeep.json                beside documents/, or beside the files themselves
     tailkeep.edit                in the metadata of parquet files
     sha256                       in the manifests of a run, for copies under other names
 
 Rule: editing an edited copy voids the bound of arXiv 2412.14689, since a position could be edited twice. So a corpus
-that is recognised as edited is an error unless forced, and a forced edit adds up the changed shares.
+that is recognised as edited is an error unless forced, and a forced edit adds up the changed shares. No file stands
+among the documents that is none of them, so that other tools read the folder as it is.
 """
 
 import hashlib
 import json
 import posixpath
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -55,7 +56,8 @@ def provenance_of(shards: Sequence[Shard]) -> dict[str, Provenance]:
     for shard in shards:
         folder = posixpath.dirname(shard.url)
         if folder not in folders:
-            folders[folder] = _read_beside(folder)
+            beside = (_read_beside(place) for place in _places(folder))
+            folders[folder] = next((provenance for provenance in beside if provenance is not None), None)
         provenance = folders[folder] or (_read_metadata(shard) if shard.kind == "parquet" else None)
         if provenance is not None:
             provenances[shard.name] = provenance
@@ -143,6 +145,16 @@ def _outputs(previous_run: str) -> dict[str, str]:
     return {name: digest for name, digest in outputs.items() if name.startswith(_DOCUMENTS)}
 
 
+def _places(folder: str) -> Iterator[str]:
+    """Where the provenance of the files in `folder` may stand: there, or beside a folder of documents above it."""
+    yield folder
+    while folder and folder != posixpath.dirname(folder):
+        parent = posixpath.dirname(folder)
+        if posixpath.basename(folder) == "documents":
+            yield parent
+        folder = parent
+
+
 def _read_beside(folder: str) -> Provenance | None:
     if "://" not in folder:  # a '::' in a local path means something in a URL
         path = Path(folder, PROVENANCE_FILE)
@@ -176,14 +188,11 @@ def share_before(provenances: Mapping[str, Provenance]) -> float | None:
     return max(known, default=0.0) if len(known) == len(shares) else None
 
 
-def write_provenance(
-    shards: Sequence[Shard], provenance: Provenance, destination: Destination, *, keep_changed_share: bool = False
-) -> None:
-    """Write `provenance` beside the edited documents of `shards`, in each folder.
+def write_provenance(provenance: Provenance, destination: Destination, *, keep_changed_share: bool = False) -> None:
+    """Write `provenance` beside the folder of the edited documents.
 
     With `keep_changed_share`, a file of the same run stays, since it may hold the changed share already.
     """
-    for name in sorted({f"{posixpath.dirname(f'documents/{shard.name}')}/{PROVENANCE_FILE}" for shard in shards}):
-        existing = destination.read_text(name) or ""
-        if existing != provenance.text() and not (keep_changed_share and provenance.run in existing):
-            destination.write_text(name, provenance.text())
+    existing = (destination.read(PROVENANCE_FILE) or b"").decode("utf-8", "replace")
+    if existing != provenance.text() and not (keep_changed_share and provenance.run in existing):
+        destination.write_text(PROVENANCE_FILE, provenance.text())

@@ -1,12 +1,13 @@
 """One edit of a corpus, from files to files: what an edit adds to the job over shards in `data.corpus.job`.
 
     run.json  config.yaml  documents/  edits/  tokens/  rejects/  ids/  failures/  manifests/  summary.json
+    tailkeep.json
 
 Rule: the provenance files that tell readers of an edit exist before its first shard.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,6 +26,7 @@ from tailkeep.data.corpus import (
     Task,
     check_layout_has_effect,
     check_unique_ids_of_run,
+    find_duplicates,
     find_shards,
     join_finished_parts,
     path_list,
@@ -32,10 +34,11 @@ from tailkeep.data.corpus import (
 )
 from tailkeep.edit.config import EditConfig, load
 from tailkeep.edit.editor import EditPrior, load_model
-from tailkeep.edit.provenance import PROVENANCE_FILE, Provenance, check_not_edited, share_before, write_provenance
+from tailkeep.edit.provenance import Provenance, check_not_edited, share_before, write_provenance
 from tailkeep.edit.shard import ShardEditor
 from tailkeep.edit.stats import EditOutcome
 from tailkeep.edit.token_ids import check_tokenizer_of_ids
+from tailkeep.errors import InputError
 from tailkeep.runs import ProgressObserver, RunRecord, hash_path, no_progress, versions
 from tailkeep.scoring import local_pool, prior_for_worker, uses_gpu
 
@@ -51,12 +54,12 @@ class _EditJob:
 
     config: EditConfig
     paths: tuple[str, ...]
+    reject_rows: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    """The documents that are rejected for their id, by the key of the shard and the row."""
 
     kind: ClassVar[str] = "edit"
     progress_unit: ClassVar[str] = "tokens_read"
-    contents: ClassVar[Contents] = Contents(
-        ("documents", "parts", "edits", "tokens", "rejects", "ids"), early=frozenset({PROVENANCE_FILE}), failures=True
-    )
+    contents: ClassVar[Contents] = Contents(("documents", "parts", "edits", "tokens", "rejects", "ids"), failures=True)
 
     def find_shards(self) -> ShardList:
         shards = find_shards(self.paths, self.config.layout, row_groups=self.config.row_groups)
@@ -83,18 +86,32 @@ class _EditJob:
     def for_worker(self, record: RunRecord) -> "_EditJob":
         prior = prior_for_worker(self.config.prior, record.sources["model"]["prior"])
         weights = self.config.sample_weights and self.config.sample_weights.absolute()
-        return _EditJob(self.config.model_copy(update={"prior": prior, "sample_weights": weights}), self.paths)
+        config = self.config.model_copy(update={"prior": prior, "sample_weights": weights})
+        return replace(self, config=config)
 
     def local_pool(self, workers: int) -> Executor:
         return local_pool(self.config.prior, workers)
 
     def shard_function(self, model: EditPrior, record: RunRecord) -> ShardFunction:
-        return ShardEditor(model, self.config, Provenance(run=record.fingerprint).metadata())
+        metadata = Provenance(run=record.fingerprint).metadata()
+        return ShardEditor(model, self.config, metadata, reject_rows=self.reject_rows)
 
-    def begin(self, shards: Sequence[Shard], output: OutputRun) -> None:
+    def begin(self, task_shards: Sequence[Shard], output: OutputRun) -> "_EditJob":
+        layout = self.config.layout
+        duplicates = {} if layout.id_field is None else find_duplicates(task_shards, layout, output)
+        if duplicates and self.config.on_error == "stop":
+            count = sum(map(len, duplicates.values()))
+            first = next(iter(next(iter(duplicates.values())).values()))
+            raise InputError(
+                f"{count:,} documents have the id of an earlier one, such as {first.name}, document {first.row}, and "
+                f"{first.first_name}, document {first.first_row}, from 0. Make the ids unique, name another id field, "
+                "set it to null to number the documents, or give --on-error skip to reject them."
+            )
         with output.alone():
             provenance = Provenance(run=output.record.fingerprint)
-            write_provenance(shards, provenance, output.destination, keep_changed_share=True)
+            write_provenance(provenance, output.destination, keep_changed_share=True)
+        reasons = {key: {row: item.reason() for row, item in rows.items()} for key, rows in duplicates.items()}
+        return replace(self, reject_rows=reasons)
 
     def conclude(
         self,
@@ -113,10 +130,12 @@ class _EditJob:
         counts = outcome.counts
         accounted = counts["written"] + counts["rejected"] + counts.get("left_out", 0)
         assert counts["documents"] == accounted, "documents in are documents out, rejects and excluded ones"
-        check_unique_ids_of_run(manifests, output)
+        if self.config.on_error == "stop":
+            # Tasks check their own shards before the first is edited; this is between them.
+            check_unique_ids_of_run(manifests, output)
         join_finished_parts(shards, output)
         provenance = Provenance(run=outcome.fingerprint, changed_share=outcome.cumulative_share)
-        write_provenance(shards, provenance, output.destination)
+        write_provenance(provenance, output.destination)
         output.destination.write_text("summary.json", outcome.summary())
         return outcome
 
@@ -131,6 +150,7 @@ def run(
     task: Task | None = None,
     observe: ProgressObserver = no_progress,
     storage: ShardStorage | None = None,
+    verify: bool = False,
 ) -> EditOutcome:
     """Edit `inputs` into `out`, or resume the run in `out`.
 
@@ -143,6 +163,8 @@ def run(
         task: the share of the shards to work on; all of them by default.
         observe: called after each finished shard.
         storage: performs the writes; tests pass faulty ones.
+        verify: check the sha256 of every finished output first; what is damaged is made again. It is also done once
+            all shards are finished.
 
     Returns:
         The totals over all finished shards. Once every shard is finished, `summary.json` holds them.
@@ -152,5 +174,5 @@ def run(
             busy, or the disk is full.
     """
     config = config if isinstance(config, EditConfig) else load(config)
-    execution = Execution(workers, executor, task, observe, storage)
+    execution = Execution(workers, executor, task, observe, storage, verify)
     return run_job(_EditJob(config, path_list(inputs)), out, execution)

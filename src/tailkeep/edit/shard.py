@@ -109,8 +109,15 @@ LINE_BREAKS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 class ShardEditor:
     """A `ShardFunction`. `metadata` goes into parquet outputs, with the hash of the tokenizer if they are token ids."""
 
-    def __init__(self, model: EditPrior, config: EditConfig, metadata: Mapping[str, str]) -> None:
-        self._model, self._config = model, config
+    def __init__(
+        self,
+        model: EditPrior,
+        config: EditConfig,
+        metadata: Mapping[str, str],
+        *,
+        reject_rows: Mapping[str, Mapping[int, str]] | None = None,
+    ) -> None:
+        self._model, self._config, self._reject_rows = model, config, reject_rows or {}
         tokenizer_hash = {TOKENIZER: model.token_texts.fingerprint} if config.layout.token_field else {}
         self._metadata = {**metadata, **tokenizer_hash}
         self._editors: dict[str, DocumentEditor] = {}
@@ -124,7 +131,14 @@ class ShardEditor:
         config, counts, num_retokenized = self._config, TokenCounts(), 0
         with (
             limited_threads(config.num_threads),
-            open_shard_io(shard, config.layout, folder, on_error=config.on_error, metadata=self._metadata) as shard_io,
+            open_shard_io(
+                shard,
+                config.layout,
+                folder,
+                on_error=config.on_error,
+                metadata=self._metadata,
+                reject_rows=self._reject_rows.get(shard.key),
+            ) as shard_io,
             shard_io.file("edits").open("w", encoding="utf-8", newline="") as log,
             self._token_file(shard_io) as tokens,
         ):

@@ -97,8 +97,9 @@ class _ForecastJob:
         del model, record
         return ShardCounts(self.config)
 
-    def begin(self, shards: Sequence[Shard], output: OutputRun) -> None:
-        pass
+    def begin(self, task_shards: Sequence[Shard], output: OutputRun) -> "_ForecastJob":
+        del task_shards, output
+        return self
 
     def conclude(
         self,

@@ -4,6 +4,7 @@ Rule: the loop never looks inside the data, and what a generation's folder holds
 a killed chain resumes after its last finished phase and ends with the same bytes.
 """
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ from tailkeep.runs import GenerationDir, Progress
 from tailkeep.runs.progress import watch_loops
 from tailkeep.runs.training_curve import curve_tables
 
+_logger = logging.getLogger(__name__)
 Phase = Literal["generate", "train", "sample", "measure"]
 KeepModels = Literal["last", "all", "none"]
 
@@ -97,18 +99,23 @@ def run_chain(chain: Chain, observe: Observer, *, until: int | None = None) -> N
 
 
 def _resume(chain: Chain) -> tuple[int, _ChainState]:
-    """The first generation to work on, and the state of the chain before it."""
-    done = [g for g in chain.recorded if chain.generation_dir(g).done]
-    if len(done) == len(chain.recorded):
+    """The first generation to work on, and the state of the chain before it.
+
+    A damaged generation whose predecessor's model is no longer there is made again from the first one on.
+    """
+    for g in chain.recorded:
+        if damaged := chain.generation_dir(g).remove_damaged():
+            _logger.warning("%s: %s damaged, made again", chain.generation_dir(g).path, " and ".join(damaged))
+    first = next((g for g in chain.recorded if not chain.generation_dir(g).done), None)
+    if first is None:
         return chain.generations, _ChainState(None, {})
-    trained = [g for g in chain.recorded if g not in done and chain.generation_dir(g).model.exists()]
-    last = trained[-1] if trained else (done[-1] if done else None)
-    if last is None:
+    before = _previous_recorded(chain, first)
+    if chain.generation_dir(first).model.exists():
+        return first, _ChainState(None, _read_generated(chain, [g for g in chain.recorded if g <= first]))
+    if before < 0 or not chain.generation_dir(before).model.exists():
         return 0, _ChainState(None, {})
-    generated = _read_generated(chain, [g for g in chain.recorded if g <= last])
-    if trained:
-        return last, _ChainState(None, generated)
-    return last + 1, _ChainState(chain.experiment.learner.load(chain.generation_dir(last).model), generated)
+    generated = _read_generated(chain, [g for g in chain.recorded if g <= before])
+    return before + 1, _ChainState(chain.experiment.learner.load(chain.generation_dir(before).model), generated)
 
 
 def _read_generated(chain: Chain, generations: Iterable[int]) -> dict[int, Any]:
@@ -130,6 +137,8 @@ def _advance(chain: Chain, state: _ChainState, generation: int, observe: Observe
         generation_dir.write_fingerprint(chain.fingerprint(generation))
     if recorded and generation_dir.model.exists():
         state.model = chain.experiment.learner.load(generation_dir.model)
+        if generation not in state.generated:
+            state.generated.update(_read_generated(chain, [generation]))
     else:
         if recorded and generation_dir.generated.exists():
             state.generated.update(_read_generated(chain, [generation]))
@@ -157,7 +166,7 @@ def _generate(chain: Chain, state: _ChainState, generation: int) -> None:
     if generation in chain.recorded:
         generation_dir, saved_until = chain.generation_dir(generation), _previous_recorded(chain, generation)
         unsaved = {str(g): data for g, data in state.generated.items() if g > saved_until}
-        generation_dir.storage.write_folder(generation_dir.generated, lambda folder: _save_each(folder, unsaved))
+        generation_dir.write_phase(generation_dir.generated, lambda folder: _save_each(folder, unsaved))
 
 
 def _train(chain: Chain, state: _ChainState, generation: int) -> None:
@@ -170,7 +179,7 @@ def _train(chain: Chain, state: _ChainState, generation: int) -> None:
     )
     if generation in chain.recorded:
         generation_dir = chain.generation_dir(generation)
-        generation_dir.storage.write_folder(generation_dir.model, state.model.save)
+        generation_dir.write_phase(generation_dir.model, state.model.save)
 
 
 def _training_set(chain: Chain, state: _ChainState, generation: int) -> Any:
@@ -188,7 +197,7 @@ def _sample_and_measure(chain: Chain, state: _ChainState, generation: int, obser
         with _phase(chain, state, generation, "sample", observe):
             seed = phase_seed(chain.seed, generation, "sample")
             samples = {name: view(state.model, seed) for name, view in experiment.views.items()}
-            generation_dir.storage.write_folder(generation_dir.samples, lambda folder: _save_each(folder, samples))
+            generation_dir.write_phase(generation_dir.samples, lambda folder: _save_each(folder, samples))
     with _phase(chain, state, generation, "measure", observe):
         measured = experiment.measure(state.model, samples)
         if experiment.measure_by_first is not None:
@@ -235,7 +244,7 @@ def _remove_models(chain: Chain, generations: Iterable[int]) -> None:
             continue
         generation_dir = chain.generation_dir(generation)
         if generation_dir.done and generation_dir.model.exists():
-            generation_dir.storage.remove_folder(generation_dir.model)
+            generation_dir.remove_model()
 
 
 @contextmanager

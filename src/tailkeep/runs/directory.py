@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,12 @@ from filelock import FileLock, Timeout
 
 from tailkeep.errors import BusyError, ConfigError, InputError
 from tailkeep.runs.generation_dir import GenerationDir
-from tailkeep.runs.record import RunRecord
+from tailkeep.runs.record import RECORD, RECORD_COPY, RunRecord
 from tailkeep.runs.storage import TEMPORARY, Storage
 from tailkeep.sanitize import redact
 
 _LOCK = ".lock"
-_BEFORE_RECORD = {_LOCK, "config.yaml", f"config.yaml{TEMPORARY}", f"run.json{TEMPORARY}"}
+_BEFORE_RECORD = {_LOCK, "config.yaml", *(f"{name}{TEMPORARY}" for name in ("config.yaml", RECORD, RECORD_COPY))}
 _ARM = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _NUMBER = re.compile(r"-?[0-9]+")
 
@@ -71,17 +72,22 @@ class RunDirectory:
         make_run_folder(path)
         _check_no_other_content(path)
         with hold_run_folder(path, _LOCK):
-            if (path / "run.json").exists():
-                existing = cls(path, RunRecord.read(path / "run.json"), storage)
-                if extend is None:
-                    record.check_same_run(existing.record, str(path))
-                else:
-                    record, config = extend(existing)
-                    _rewrite(existing, record, config)
-                storage.remove_partial(path)
-            else:
+            existing = RunRecord.existing(partial(_read, path), str(path))
+            text = (existing or record).text()
+            if existing is None:
                 storage.write_text(path / "config.yaml", redact(config))
-                storage.write_text(path / "run.json", record.text())
+            else:
+                if extend is None:
+                    record.check_same_run(existing, str(path))
+                else:
+                    run = cls(path, existing, storage)
+                    record, config = extend(run)
+                    _rewrite(run, record, config)
+                    text = record.text()
+                storage.remove_partial(path)
+            for name in (RECORD_COPY, RECORD):
+                if _read(path, name) != text.encode("utf-8"):
+                    storage.write_text(path / name, text)
             yield cls(path, record, storage)
 
     def set_aside(self, arm: str) -> None:
@@ -151,9 +157,13 @@ def _lines(rows: list[dict[str, Any]]) -> str:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
+def _read(path: Path, name: str) -> bytes | None:
+    return (path / name).read_bytes() if (path / name).is_file() else None
+
+
 def _check_no_other_content(path: Path) -> None:
     # The lock is the first file of ours, so without it even a config.yaml is somebody else's.
-    if (path / "run.json").exists():
+    if any((path / name).exists() for name in (RECORD, RECORD_COPY)):
         return
     names = {inner.name for inner in path.iterdir()}
     others = sorted(names - _BEFORE_RECORD if _LOCK in names else names)

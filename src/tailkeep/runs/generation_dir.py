@@ -1,22 +1,27 @@
 """The folder of one trained generation of one arm and seed.
 
     cells/<arm>/<seed>/<generation>/{fingerprint.json, generated/, model/, samples/, metrics.json, timings.json, DONE}
+    generated.sha256, model.sha256, samples.sha256 beside the folders: lines of sha256sum; DONE has that of metrics.json
 
-Rule: each phase is finished when its name exists; fingerprint.json is written first and DONE last.
+Rule: each phase is finished when its name exists; fingerprint.json is written first and DONE last. What has another
+sha256 than recorded is damaged: it is made again, never used. Where none is recorded, as in a pack, none is checked.
 """
 
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tailkeep.errors import InputError
 from tailkeep.runs.record import read_json
 from tailkeep.runs.storage import Storage
 
-_FINGERPRINT, _METRICS, _TIMINGS = "fingerprint.json", "metrics.json", "timings.json"
+_FINGERPRINT, _METRICS, _TIMINGS, _DONE = "fingerprint.json", "metrics.json", "timings.json", "DONE"
+_SUMS = ".sha256"
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ class GenerationDir:
     @property
     def done(self) -> bool:
         """Whether every phase is finished."""
-        return (self.path / "DONE").is_file()
+        return (self.path / _DONE).is_file()
 
     @property
     def begun(self) -> bool:
@@ -83,16 +88,23 @@ class GenerationDir:
             target = folder / path.relative_to(source.path)
             if path.is_dir():
                 target.mkdir()
-            elif path.name not in {_METRICS, _TIMINGS}:
+            elif path.name not in {_METRICS, _TIMINGS, _DONE}:
                 link_file(path, target)
-        (folder / _METRICS).write_text(_json_line({**source.metrics(), "arm": self.arm}), encoding="utf-8")
+        metrics = _json_line({**source.metrics(), "arm": self.arm})
+        (folder / _METRICS).write_text(metrics, encoding="utf-8")
+        (folder / _DONE).write_text(_sum_line(metrics.encode("utf-8"), _METRICS), encoding="utf-8")
 
     def metrics(self) -> dict[str, Any]:
         """The content of `metrics.json`: the cell's names, its `metrics` and its `tables`.
 
         Raises:
-            InputError: it cannot be read.
+            InputError: it cannot be read, or is damaged.
         """
+        if self.done and not self._has_its_sums(_DONE):
+            raise InputError(
+                f"{self.path / _METRICS} is damaged: its sha256 is not the one in {_DONE}. Run the same command again, "
+                "which makes it anew."
+            )
         return read_json(self.path / _METRICS)
 
     def timings(self) -> dict[str, float]:
@@ -109,12 +121,79 @@ class GenerationDir:
         names = {"arm": self.arm, "seed": self.seed, "generation": self.generation, "learner": learner}
         self._write_json(_METRICS, {**names, "metrics": dict(metrics), "tables": dict(tables)})
 
+    def write_phase(self, path: Path, fill: Callable[[Path], None]) -> None:
+        """Write the folder of a phase as `Storage.write_folder` does, and the sha256 of its files beside it.
+
+        Raises:
+            StorageError: the file system refused; at `path` is nothing, or the whole folder.
+        """
+
+        def fill_and_hash(folder: Path) -> None:
+            fill(folder)
+            files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
+            lines = [_sum_line(file.read_bytes(), f"{path.name}/{file.relative_to(folder)}") for file in files]
+            self.storage.write_text(path.with_name(f"{path.name}{_SUMS}"), "".join(lines))
+
+        self.storage.write_folder(path, fill_and_hash)
+
+    def remove_model(self) -> None:
+        """Delete the model of a finished generation, and the record of its bytes before it."""
+        self.storage.remove_folder(self.model.with_name(f"{self.model.name}{_SUMS}"))
+        self.storage.remove_folder(self.model)
+
     def finish(self) -> None:
         """Close the cell."""
-        self.storage.write_text(self.path / "DONE", "")
+        metrics = self.path / _METRICS
+        self.storage.write_text(
+            self.path / _DONE, _sum_line(metrics.read_bytes(), _METRICS) if metrics.exists() else ""
+        )
+
+    def remove_damaged(self) -> list[str]:
+        """Remove what has other bytes than recorded, and what was made from it; the names of what was damaged.
+
+        Raises:
+            StorageError: the file system refused.
+        """
+        damaged = [
+            folder.name
+            for folder in (self.generated, self.model, self.samples)
+            if folder.is_dir() and not self._has_its_sums(f"{folder.name}{_SUMS}")
+        ]
+        damaged += [_METRICS] if self.done and not self._has_its_sums(_DONE) else []
+        if damaged:
+            # First the name that says that all is there.
+            self.storage.remove_folder(self.path / _DONE)
+            self.storage.remove_folder(self.path / _METRICS)
+            for folder in (self.samples, self.model, self.generated):
+                if folder.name in damaged or (folder == self.model and "generated" in damaged):
+                    self.storage.remove_folder(folder)
+        return damaged
+
+    def _has_its_sums(self, name: str) -> bool:
+        """Whether all files that the lines of the file `name` list have their sha256; true where there are none."""
+        path = self.path / name
+        if not path.is_file():
+            return True
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError:
+            return False
+        return all(self._has_sum(*line.partition("  ")[::2]) for line in lines)
+
+    def _has_sum(self, digest: str, name: str) -> bool:
+        path = self.path / name
+        try:
+            with path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest() == digest
+        except (OSError, ValueError):
+            return False
 
     def _write_json(self, name: str, tree: Mapping[str, Any]) -> None:
         self.storage.write_text(self.path / name, _json_line(tree))
+
+
+def _sum_line(content: bytes, name: str) -> str:
+    return f"{hashlib.sha256(content).hexdigest()}  {name}\n"
 
 
 def _json_line(tree: Mapping[str, Any]) -> str:

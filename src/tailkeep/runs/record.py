@@ -6,7 +6,7 @@ Rule: everything that can change a result is in `sources`, and nothing in it is 
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,9 @@ from tailkeep.config import Settings, validate
 from tailkeep.errors import ConfigError, FingerprintError, InputError
 from tailkeep.runs.fingerprint import differences, hash_tree
 from tailkeep.sanitize import redact_tree
+
+RECORD, RECORD_COPY = "run.json", ".run.json"
+"""The copy is read where the record itself is damaged."""
 
 
 class Addition(Settings):
@@ -95,9 +98,53 @@ class RunRecord(Settings):
             InputError: it cannot be read, or is not a run record.
         """
         try:
-            return validate(cls, read_json(path), source=str(path))
+            return cls.parse(path.read_bytes(), str(path))
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {error.strerror}. Give a directory with a whole run.") from None
+        except ValueError as error:
+            raise InputError(f"{error}. Run the same command again, which restores it from its copy.") from None
+
+    @classmethod
+    def parse(cls, content: bytes, where: str) -> "RunRecord":
+        """The record in `content`, whose fingerprint is the hash of its sources.
+
+        Raises:
+            ValueError: it is none; the message says why.
+        """
+        try:
+            tree = json.loads(content.decode("utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{where}: not JSON ({error})") from None
+        if not isinstance(tree, dict):
+            raise ValueError(f"{where}: expected an object, found {type(tree).__name__}")
+        try:
+            record = validate(cls, tree, source=where)
         except ConfigError as error:
-            raise InputError(str(error)) from None
+            raise ValueError(str(error).rstrip(".")) from None
+        if record.fingerprint != hash_tree(record.sources):
+            raise ValueError(f"{where} is damaged: its fingerprint is not the hash of its sources")
+        return record
+
+    @classmethod
+    def existing(cls, read: Callable[[str], bytes | None], where: str) -> "RunRecord | None":
+        """The record of the run at `where`: that in `run.json`, else that in its copy; None if there is neither.
+
+        `read` returns the content of a file of the run, None if there is no such file.
+
+        Raises:
+            InputError: there is one, and it is damaged.
+        """
+        faults = []
+        for name in (RECORD, RECORD_COPY):
+            content = read(name)
+            try:
+                if content is not None:
+                    return cls.parse(content, f"{where}/{name}")
+            except ValueError as error:
+                faults.append(str(error))
+        if faults:
+            raise InputError(f"{'. '.join(faults)}. Nothing else says what the run came from. Give another --out.")
+        return None
 
     def check_same_run(self, existing: "RunRecord", where: str) -> None:
         """Refuse to go on with the run `existing`, which stands at `where`, unless it is this one.

@@ -72,9 +72,9 @@ def left_finished(corpus, out):
     done = {}
     destination = open_destination(out)
     for shard in find_shards(corpus):
-        text = destination.read_text(f"manifests/{shard.key}.json")
-        if text is not None:
-            fingerprint = text.split('"fingerprint": "')[1][:64]
+        content = destination.read(f"manifests/{shard.key}.json")
+        if content is not None:
+            fingerprint = content.decode().split('"fingerprint": "')[1][:64]
             done[shard.key] = read_finished(shard, destination, fingerprint=fingerprint, verify=True)
             assert done[shard.key] is not None
     return done

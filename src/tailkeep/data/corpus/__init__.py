@@ -26,6 +26,7 @@ from tailkeep.data.corpus.output_run import (
     OutputRun,
     Rejects,
     check_unique_ids_of_run,
+    find_duplicates,
     join_finished_parts,
 )
 from tailkeep.data.corpus.sample_weights import read_weights, repeat_count, weight_of, write_weights
@@ -79,6 +80,7 @@ __all__ = [
     "check_unique_ids",
     "check_unique_ids_of_run",
     "dump_config",
+    "find_duplicates",
     "find_shards",
     "fingerprint_of",
     "finish_shard",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from tailkeep.config import Settings
-from tailkeep.data.corpus.io import changed_at, error_reason, is_local, open_store, store_errors, upload
+from tailkeep.data.corpus.io import error_reason, is_local, open_store, store_errors, upload
 from tailkeep.errors import StorageError
 from tailkeep.runs import Storage
 from tailkeep.runs.storage import TEMPORARY
@@ -53,14 +53,11 @@ class Destination(Protocol):
     def write_text(self, name: str, text: str) -> None:
         """Store `text` under `name`."""
 
-    def read_text(self, name: str) -> str | None:
-        """The text under `name`, None if there is none."""
+    def read(self, name: str) -> bytes | None:
+        """The content under `name`, None if there is none."""
 
     def size(self, name: str) -> int | None:
         """The size in bytes of the file under `name`, None if there is none."""
-
-    def modified(self, name: str) -> float | None:
-        """The time of the last write of the file under `name`, in seconds since 1970; None if the store has none."""
 
     def sha256(self, name: str) -> str:
         """The sha256 of the file under `name`."""
@@ -141,19 +138,15 @@ class Folder:
         """See `Destination`."""
         self._storage.write_text(self._root / name, text)
 
-    def read_text(self, name: str) -> str | None:
+    def read(self, name: str) -> bytes | None:
         """See `Destination`."""
         path = self._root / name
-        return path.read_text(encoding="utf-8") if path.is_file() else None
+        return path.read_bytes() if path.is_file() else None
 
     def size(self, name: str) -> int | None:
         """See `Destination`."""
         path = self._root / name
         return path.stat().st_size if path.is_file() else None
-
-    def modified(self, name: str) -> float | None:
-        """See `Destination`."""
-        return (self._root / name).stat().st_mtime
 
     def sha256(self, name: str) -> str:
         """See `Destination`."""
@@ -195,11 +188,11 @@ class Bucket:
         with _write_errors(self._path(name)):
             self._store.pipe_file(self._path(name), text.encode("utf-8"))
 
-    def read_text(self, name: str) -> str | None:
+    def read(self, name: str) -> bytes | None:
         """See `Destination`."""
         with _read_errors(self._path(name)):
             try:
-                return str(self._store.cat_file(self._path(name)), "utf-8")
+                return bytes(self._store.cat_file(self._path(name)))
             except FileNotFoundError:
                 return None
 
@@ -210,11 +203,6 @@ class Bucket:
                 return int(self._store.info(self._path(name))["size"])
             except FileNotFoundError:
                 return None
-
-    def modified(self, name: str) -> float | None:
-        """See `Destination`."""
-        with _read_errors(self._path(name)):
-            return changed_at(self._store.info(self._path(name)))
 
     def sha256(self, name: str) -> str:
         """See `Destination`."""

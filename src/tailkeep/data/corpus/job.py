@@ -69,6 +69,7 @@ class RunOutcome:
         counts: sums of the counts in the manifests of the finished shards.
         rejects: the reasons of the rejected documents.
         ignored: how many files of the input are no data, by kind.
+        damaged: the shards whose outputs had other bytes than recorded, and which this call made again.
     """
 
     fingerprint: str
@@ -77,6 +78,7 @@ class RunOutcome:
     counts: Mapping[str, int | float]
     rejects: Rejects = field(default_factory=Rejects)
     ignored: Mapping[str, int] = field(default_factory=dict)
+    damaged: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -100,9 +102,15 @@ class RunOutcome:
 
     def warnings(self) -> list[str]:
         """Sentences about what the user should look at."""
-        return [
+        warnings = [
             f"{name} is torn: everything after the damage is lost. Copy the file again" for name in self.rejects.torn
         ]
+        if self.damaged:
+            warnings.append(
+                f"{len(self.damaged):,} finished shards had other bytes than their manifests record and were made "
+                f"again, such as {self.damaged[0]}. Check the disk"
+            )
+        return warnings
 
 
 class ShardJob(Protocol[Model, Outcome]):
@@ -143,8 +151,12 @@ class ShardJob(Protocol[Model, Outcome]):
     def shard_function(self, model: Model, record: RunRecord) -> ShardFunction:
         """The function that makes the output of a shard."""
 
-    def begin(self, shards: Sequence[Shard], output: OutputRun) -> None:
-        """Write what stands in the output before its first shard."""
+    def begin(self, task_shards: Sequence[Shard], output: OutputRun) -> Self:
+        """Write what stands in the output before its first shard, and check what needs all of a task's shards.
+
+        Returns:
+            The job with what the workers must know of it.
+        """
 
     def conclude(
         self,
@@ -170,6 +182,8 @@ class Execution:
         task: the share of the shards to work on.
         observe: called after each finished shard.
         storage: performs the writes; tests pass faulty ones.
+        verify: check the sha256 of every finished output first; what is damaged is made again. Without it, this is
+            done once all shards are finished, and before parts are joined.
     """
 
     workers: int = 1
@@ -177,6 +191,7 @@ class Execution:
     task: Task | None = None
     observe: ProgressObserver = no_progress
     storage: ShardStorage | None = None
+    verify: bool = False
 
     @property
     def is_inline(self) -> bool:
@@ -215,22 +230,34 @@ def run_job(job: ShardJob[Model, Outcome], out: str | Path, execution: Execution
     record = _record(job, job.process_sources(model), input_sources, shards)
     config, storage = dump_config(job.config), execution.storage
     with open_output_run(out, record, config=config, task=task, contents=job.contents, storage=storage) as output:
-        job.begin(shards, output)
+        job = job.begin(task_shards, output)
+        damaged = output.remove_damaged(task_shards) if execution.verify else []
         remaining_shards = [shard for shard in task_shards if not output.finished_manifest(shard)]
         local_model: Model | None = None
-        results: Iterator[tuple[Shard, Manifest]]
+        work: Callable[[Sequence[Shard]], Iterator[tuple[Shard, Manifest]]]
         if execution.is_inline:
-            local_model, finish = model, _worker(job, model, out, record, storage)
-            results = ((shard, finish(shard)) for shard in remaining_shards)
+            local_model = model
+            work = partial(_work_here, _worker(job, model, out, record, storage))
         else:
             executor = execution.executor or job.local_pool(execution.workers)
-            setup = partial(_load_worker, job.for_worker(record), output.root or out, record)
-            results = executor.run(setup, remaining_shards)
+            work = partial(executor.run, partial(_load_worker, job.for_worker(record), output.root or out, record))
         # Each worker of a pool loads its own model; memory may not hold another one here.
         del model
-        _observe(results, execution.observe, job.progress_unit, len(task_shards), len(remaining_shards))
+        counted = len(task_shards)
+        _observe(work(remaining_shards), execution.observe, job.progress_unit, counted, len(remaining_shards))
         with output.alone():
-            return _conclude(job, shards, output, local_model)
+            if all(output.finished_manifest(shard) for shard in shards):
+                # What this process has just written was hashed as it was written.
+                known = {shard.key for shard in remaining_shards}
+                again = output.remove_damaged([shard for shard in shards if shard.key not in known])
+                if again:
+                    _observe(work(again), execution.observe, job.progress_unit, len(again), len(again))
+                    damaged += again
+            return _conclude(job, shards, output, local_model, [shard.key for shard in damaged])
+
+
+def _work_here(finish: Callable[[Shard], Manifest], shards: Sequence[Shard]) -> Iterator[tuple[Shard, Manifest]]:
+    return ((shard, finish(shard)) for shard in shards)
 
 
 def _record(
@@ -311,11 +338,15 @@ def record_failure(shard: Shard, destination: Destination, record: RunRecord) ->
     destination.remove(name)
 
 
-def _conclude(job: ShardJob[Model, Outcome], shards: ShardList, output: OutputRun, model: Model | None) -> Outcome:
+def _conclude(
+    job: ShardJob[Model, Outcome], shards: ShardList, output: OutputRun, model: Model | None, damaged: Sequence[str]
+) -> Outcome:
     finished = [manifest for shard in shards if (manifest := output.finished_manifest(shard))]
     # The manifest of a joined file stands for all its parts.
     manifests = list({manifest.shard: manifest for manifest in finished}.values())
     rejects = read_rejects(manifests, output)
     counts = sum_counts(manifests)
-    totals = RunOutcome(output.record.fingerprint, len(shards), len(finished), counts, rejects, shards.ignored)
+    totals = RunOutcome(
+        output.record.fingerprint, len(shards), len(finished), counts, rejects, shards.ignored, tuple(damaged)
+    )
     return job.conclude(totals, shards, manifests, output, model)

@@ -1,8 +1,9 @@
 """What is finished: one manifest per shard, written by `declare_finished` when all else of the shard is there.
 
-    manifests/<key>.json   fingerprint, sha256 of the input, counts, bytes and sha256 of each output
+    manifests/<key>.json   fingerprint, size, time and sha256 of the input, counts, bytes and sha256 of each output,
+                           sha256 of all this
 
-Rule: an output counts by its manifest, never by being there.
+Rule: an output counts by its manifest, never by being there. A manifest whose own sha256 is wrong is none.
 """
 
 import hashlib
@@ -26,13 +27,11 @@ from tailkeep.runs import hash_tree
 # Whether an input is still what a finished shard was made of.
 #
 #
-# Rule: a time is no content. A file that is older than the manifest is the one that was read; any other is read again
-# and counts by its bytes, so that a copy elsewhere is as good as the original.
+# Rule: a time is no content. A file of the recorded size and time is the one that was read; any other is read again and
+# counts by its bytes, so that a copy elsewhere is as good as the original.
 
 
 _BLOCK = 1 << 20
-# So much may the clocks of two machines differ, or a file change after its shard has begun.
-_MARGIN_SECONDS = 60.0
 _SHOWN = 12
 
 
@@ -60,17 +59,17 @@ def clear_input_hashes() -> None:
     input_sha256.cache_clear()
 
 
-def check_unchanged(shard: Shard, sha256: str, *, finished_at: float | None) -> None:
-    """Refuse `shard` if its bytes are others than those of `sha256`, from which it was finished at that time.
+def check_unchanged(shard: Shard, manifest: "Manifest") -> None:
+    """Refuse `shard` if its bytes are others than those from which it was finished.
 
     Raises:
         FingerprintError: they are.
     """
-    if shard.changed is not None and finished_at is not None and shard.changed + _MARGIN_SECONDS < finished_at:
+    if shard.changed is not None and (shard.size, shard.changed) == (manifest.input_bytes, manifest.input_changed):
         return
-    if (now := input_sha256(shard)) != sha256:
+    if (now := input_sha256(shard)) != manifest.input:
         raise FingerprintError(
-            f"{shard.name} is no longer what was edited: its sha256 was {sha256[:_SHOWN]} and is {now[:_SHOWN]}. "
+            f"{shard.name} is no longer what was read: its sha256 was {manifest.input[:_SHOWN]} and is {now[:_SHOWN]}. "
             "Put the file back, or give a new --out."
         )
 
@@ -104,17 +103,32 @@ ShardFunction = Callable[[Shard, Path], Mapping[str, int | float]]
 
 
 class Manifest(Settings):
-    """What the work on one shard has left, by paths below the output."""
+    """What the work on one shard has left, by paths below the output.
+
+    `input` is the sha256 of what was read, `input_bytes` and `input_changed` the size and the time of its file.
+    """
 
     shard: str
     fingerprint: str
     input: str
+    input_bytes: int
+    input_changed: float | None
     counts: dict[str, int | float]
     outputs: dict[str, Output]
+    sha256: str = ""
 
     def text(self) -> str:
         """The manifest as JSON, one key a line, the same text for the same content."""
-        return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False, sort_keys=True) + "\n"
+        tree = {**self.model_dump(mode="json"), "sha256": self._content_sha256()}
+        return json.dumps(tree, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the content has the recorded sha256."""
+        return self.sha256 == self._content_sha256()
+
+    def _content_sha256(self) -> str:
+        return hash_tree(self.model_dump(mode="json", exclude={"sha256"}))
 
 
 def fingerprint_of(shard: Shard, sources: Mapping[str, Any]) -> str:
@@ -137,9 +151,30 @@ def finish_shard(shard: Shard, work: ShardFunction, destination: Destination, *,
     outputs = destination.publish(shard.key, fill)
     for stale in sorted(old.outputs.keys() - outputs.keys()) if old else ():
         destination.remove(stale)
-    manifest = Manifest(shard=shard.key, fingerprint=fingerprint, input=source, counts=counts, outputs=outputs)
+    manifest = manifest_of(shard, fingerprint=fingerprint, source=source, counts=counts, outputs=outputs)
     declare_finished(manifest, destination)
     return manifest
+
+
+def manifest_of(
+    shard: Shard,
+    *,
+    fingerprint: str,
+    source: str,
+    counts: Mapping[str, int | float],
+    outputs: Mapping[str, Output],
+) -> Manifest:
+    """The manifest of `shard`, whose bytes have the sha256 `source`."""
+    manifest = Manifest(
+        shard=shard.key,
+        fingerprint=fingerprint,
+        input=source,
+        input_bytes=shard.size,
+        input_changed=shard.changed,
+        counts=dict(counts),
+        outputs=dict(outputs),
+    )
+    return manifest.model_copy(update={"sha256": manifest._content_sha256()})
 
 
 def declare_finished(manifest: Manifest, destination: Destination) -> None:
@@ -147,15 +182,20 @@ def declare_finished(manifest: Manifest, destination: Destination) -> None:
     destination.write_text(_name(manifest.shard), manifest.text())
 
 
-def finished_manifest(shard: Shard, destination: Destination, sources: Mapping[str, Any]) -> Manifest | None:
+def finished_manifest(
+    shard: Shard, destination: Destination, sources: Mapping[str, Any], *, verify: bool = False
+) -> Manifest | None:
     """The manifest by which `shard` is finished: that of the file of which it is a part, else its own.
+
+    `verify` is as in `read_finished`.
 
     Raises:
         FingerprintError: the input has changed since.
     """
     # In this order: what remains of the parts behind a joined file must not count twice.
     for unit in dict.fromkeys((shard.whole, shard)):
-        if manifest := read_finished(unit, destination, fingerprint=fingerprint_of(unit, sources)):
+        fingerprint = fingerprint_of(unit, sources)
+        if manifest := read_finished(unit, destination, fingerprint=fingerprint, verify=verify):
             return manifest
     return None
 
@@ -174,8 +214,14 @@ def read_finished(shard: Shard, destination: Destination, *, fingerprint: str, v
     for name, output in manifest.outputs.items():
         if destination.size(name) != output.bytes or (verify and destination.sha256(name) != output.sha256):
             return None
-    check_unchanged(shard, manifest.input, finished_at=destination.modified(_name(shard.key)))
+    check_unchanged(shard, manifest)
     return manifest
+
+
+def declare_damaged(shard: Shard, destination: Destination) -> None:
+    """Remove the manifests by which `shard` is finished, so that its work is done again."""
+    for unit in dict.fromkeys((shard.whole, shard)):
+        destination.remove(_name(unit.key))
 
 
 def sum_counts(manifests: Iterable[Manifest]) -> dict[str, int | float]:
@@ -193,10 +239,11 @@ def _name(key: str) -> str:
 
 def _read(shard: Shard, destination: Destination) -> Manifest | None:
     """The manifest of `shard`, or None if there is none or it is not whole: then the work is done again."""
-    text = destination.read_text(_name(shard.key))
-    if text is None:
+    content = destination.read(_name(shard.key))
+    if content is None:
         return None
     try:
-        return validate(Manifest, json.loads(text), source=_name(shard.key))
-    except (ConfigError, ValueError):
+        manifest = validate(Manifest, json.loads(content.decode("utf-8")), source=_name(shard.key))
+    except (ConfigError, ValueError, RecursionError):
         return None
+    return manifest if manifest.is_whole else None

@@ -22,25 +22,33 @@ from tailkeep.data.corpus.io import open_store, readable
 from tailkeep.data.corpus.manifest import (
     Manifest,
     clear_input_hashes,
+    declare_damaged,
     declare_finished,
     fingerprint_of,
     finished_manifest,
     input_sha256,
+    manifest_of,
     read_finished,
     sum_counts,
 )
 from tailkeep.data.corpus.parquet import join_parts
+from tailkeep.data.corpus.schema import Layout
+from tailkeep.data.corpus.shard_io import write_ids
 from tailkeep.data.corpus.shards import Shard, Task
-from tailkeep.data.corpus.unique_ids import check_unique_ids
+from tailkeep.data.corpus.unique_ids import DuplicateId, check_unique_ids, find_duplicate_ids
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.runs import RunRecord
 from tailkeep.runs.directory import hold_run_folder, make_run_folder
+from tailkeep.runs.record import RECORD, RECORD_COPY
 from tailkeep.runs.storage import TEMPORARY
 from tailkeep.sanitize import redact
 
-RECORD, CONFIG = "run.json", "config.yaml"
+CONFIG = "config.yaml"
 _LOCK, _LOCKS, _STAGING = ".lock", ".locks", ".staging"
-_BEFORE_RECORD = {_LOCK, _LOCKS, _STAGING, CONFIG, f"{CONFIG}{TEMPORARY}", f"{RECORD}{TEMPORARY}"}
+_BEFORE_RECORD = {
+    *(_LOCK, _LOCKS, _STAGING, CONFIG),
+    *(f"{name}{TEMPORARY}" for name in (CONFIG, RECORD, RECORD_COPY)),
+}
 
 
 @dataclass(frozen=True)
@@ -52,9 +60,26 @@ class OutputRun:
     destination: Destination
     root: Path | None
 
-    def finished_manifest(self, shard: Shard) -> Manifest | None:
-        """The manifest by which `shard` is finished, None if it is not."""
-        return finished_manifest(shard, self.destination, self.record.sources)
+    def finished_manifest(self, shard: Shard, *, verify: bool = False) -> Manifest | None:
+        """The manifest by which `shard` is finished, None if it is not; with `verify`, by the sha256 of its outputs."""
+        return finished_manifest(shard, self.destination, self.record.sources, verify=verify)
+
+    def remove_damaged(self, shards: Sequence[Shard]) -> list[Shard]:
+        """Those of `shards` that are finished and of whose outputs one has another sha256; they are so no longer."""
+        damaged: list[Shard] = []
+        known: dict[str, bool] = {}
+        for shard in shards:
+            manifest = self.finished_manifest(shard)
+            if manifest is None:
+                continue
+            # All parts of a joined file are finished by its manifest.
+            if manifest.shard not in known:
+                known[manifest.shard] = self.finished_manifest(shard, verify=True) is None
+            if known[manifest.shard]:
+                damaged.append(shard)
+        for shard in damaged:
+            declare_damaged(shard, self.destination)
+        return damaged
 
     def alone(self) -> AbstractContextManager[object]:
         """Hold what tasks write together, such as the summary; wait for another that does so."""
@@ -137,7 +162,7 @@ def _prepare(
             return
         # Somebody is beginning the run, or at work on another task of it.
         fcntl.flock(lock, fcntl.LOCK_SH)
-        if destination.read_text(RECORD) is not None:
+        if RunRecord.existing(destination.read, redact(str(root))) is not None:
             _begin(destination, record, config, str(root))
             return
         fcntl.flock(lock, fcntl.LOCK_UN)
@@ -145,23 +170,16 @@ def _prepare(
 
 def _begin(destination: Destination, record: RunRecord, config: str, out: str, *, anew: bool = False) -> None:
     """Leave `record` in `destination`; with `anew`, in place of that of another of its kind."""
-    text = destination.read_text(RECORD)
-    if text is None:
-        _write(destination, record, config)
-        return
-    try:
-        existing = RunRecord.model_validate_json(text)
-    except ValueError:
-        raise InputError(f"{redact(out)}/{RECORD} is not the record of a run. Give a new or an empty folder.") from None
-    if anew and existing.kind == record.kind:
-        _write(destination, record, config)
-    else:
+    existing = RunRecord.existing(destination.read, redact(out))
+    is_new = existing is None or (anew and existing.kind == record.kind)
+    if existing is not None and not is_new:
         record.check_same_run(existing, redact(out))
-
-
-def _write(destination: Destination, record: RunRecord, config: str) -> None:
-    destination.write_text(CONFIG, redact(config))
-    destination.write_text(RECORD, record.text())
+    if destination.read(CONFIG) != redact(config).encode("utf-8"):
+        destination.write_text(CONFIG, redact(config))
+    text = record.text() if existing is None or is_new else existing.text()
+    for name in (RECORD_COPY, RECORD):
+        if destination.read(name) != text.encode("utf-8"):
+            destination.write_text(name, text)
 
 
 def _has_no_shard_output(root: Path, contents: Contents) -> bool:
@@ -173,7 +191,7 @@ def _has_no_shard_output(root: Path, contents: Contents) -> bool:
 def _check_no_other_content(root: Path) -> None:
     # The locks are the first files of ours.
     others = sorted({path.name for path in root.iterdir()} - _BEFORE_RECORD)
-    if others and not (root / RECORD).exists():
+    if others and not any((root / name).exists() for name in (RECORD, RECORD_COPY)):
         raise InputError(f"{root} holds other things, such as {others[0]!r}. Give a new or an empty folder.")
 
 
@@ -248,6 +266,30 @@ def _ends(log: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return json.loads(first), json.loads(last[0] if last else first)
 
 
+def find_duplicates(shards: Sequence[Shard], layout: Layout, output: OutputRun) -> dict[str, dict[int, DuplicateId]]:
+    """The documents of `shards` whose id an earlier one has, by the key of the shard and the row.
+
+    Finished shards are not read again: their ids are in the output.
+
+    Raises:
+        InputError: a file cannot be read at all.
+    """
+    duplicates: dict[str, dict[int, DuplicateId]] = defaultdict(dict)
+    lists: dict[str, Path] = {}
+    with tempfile.TemporaryDirectory(prefix="tailkeep-") as folder:
+        for number, shard in enumerate(shards):
+            manifest = output.finished_manifest(shard)
+            if manifest is None:
+                lists[shard.key] = Path(folder, str(number))
+                write_ids(shard, layout, lists[shard.key])
+            else:
+                names = [name for name in manifest.outputs if name.startswith(_IDS)]
+                lists |= {name[len(_IDS) : -len(".ids")]: output.local(name, Path(folder, "ids")) for name in names}
+        for duplicate in find_duplicate_ids(lists):
+            duplicates[duplicate.name][duplicate.row] = duplicate
+    return dict(duplicates)
+
+
 def check_unique_ids_of_run(manifests: Sequence[Manifest], output: OutputRun) -> None:
     """Check that no id stands in two shards.
 
@@ -295,10 +337,10 @@ def _join(whole: Shard, manifests: Sequence[Manifest], fingerprint: str, output:
     # Without text there is nothing to join.
     joined = output.destination.publish(whole.key, fill) if parts else {}
     other_outputs = {name: entry for name, entry in outputs.items() if name not in parts}
-    manifest = Manifest(
-        shard=whole.key,
+    manifest = manifest_of(
+        whole,
         fingerprint=fingerprint,
-        input=input_sha256(whole),
+        source=input_sha256(whole),
         counts=sum_counts(manifests),
         outputs={**other_outputs, **joined},
     )

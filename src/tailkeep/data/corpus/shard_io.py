@@ -84,8 +84,10 @@ def _checked(documents: Iterable[tuple[str, Any, str]], folder: str) -> Iterator
 class ShardIO:
     """The documents of one shard, each to be written, rejected or excluded once, in order. See `open_shard_io`."""
 
-    def __init__(self, shard: Shard, layout: Layout, folder: Path, on_error: OnError) -> None:
-        self.shard, self.folder = shard, folder
+    def __init__(
+        self, shard: Shard, layout: Layout, folder: Path, on_error: OnError, reject_rows: Mapping[int, str]
+    ) -> None:
+        self.shard, self.folder, self._reject_rows = shard, folder, reject_rows
         self.read = self.num_written = self.edited = self.rejected = self.excluded = 0
         self._layout, self._on_error = layout, on_error
         self._stack = ExitStack()
@@ -103,6 +105,9 @@ class ShardIO:
             self.read += 1
             if isinstance(item, Rejected):
                 self._reject(item)
+                continue
+            if item.row in self._reject_rows:
+                self.reject(item, self._reject_rows[item.row])
                 continue
             if self._layout.id_field is not None:
                 self._ids.add(item.id, item.row)
@@ -190,7 +195,13 @@ class ShardIO:
 
 @contextmanager
 def open_shard_io(
-    shard: Shard, layout: Layout, folder: Path, *, on_error: OnError = "stop", metadata: Mapping[str, str] | None = None
+    shard: Shard,
+    layout: Layout,
+    folder: Path,
+    *,
+    on_error: OnError = "stop",
+    metadata: Mapping[str, str] | None = None,
+    reject_rows: Mapping[int, str] | None = None,
 ) -> Iterator[ShardIO]:
     """Open `shard` for reading, and its output files below the local `folder`, which `finish_shard` publishes.
 
@@ -200,11 +211,12 @@ def open_shard_io(
         folder: the root of the output files; paths below it are those of the finished output.
         on_error: whether the first document that cannot be read raises an error, or is rejected.
         metadata: pairs for the metadata of a parquet output.
+        reject_rows: documents that are rejected whatever they are, each with the reason.
 
     Raises:
         InputError: as `records` does, and for two documents with one id.
     """
-    shard_io = ShardIO(shard, layout, folder, on_error)
+    shard_io = ShardIO(shard, layout, folder, on_error, reject_rows or {})
     with shard_io._stack:
         shard_io._open(metadata or {})
         yield shard_io
@@ -241,6 +253,19 @@ def _make_parents(path: Path) -> Path:
 _SHARDS = 8
 _DOCUMENTS = 100
 _DEFAULT = Layout()
+
+
+def write_ids(shard: Shard, layout: Layout, path: Path) -> None:
+    """Write the sorted ids of the documents of `shard` that can be read to `path`, equal ones too.
+
+    Raises:
+        InputError: the file cannot be read at all.
+    """
+    with closing(IdList()) as ids:
+        for item in read_shard(shard, layout):
+            if isinstance(item, Record):
+                ids.add(item.id, item.row)
+        ids.write_all(path)
 
 
 def check_layout_has_effect(layout: Layout, shards: Sequence[Shard]) -> None:

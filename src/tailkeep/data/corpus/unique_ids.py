@@ -9,6 +9,8 @@ import hashlib
 import heapq
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import IO
 
@@ -45,6 +47,12 @@ class IdList:
             for entry in _distinct((entry, name) for entry in self._merged()):
                 file.write(entry)
 
+    def write_all(self, path: Path) -> None:
+        """Write the sorted ids to `path`, equal ones too."""
+        with path.open("wb") as file:
+            for entry in self._merged():
+                file.write(entry)
+
     def close(self) -> None:
         """Delete the runs on disk."""
         for file in self._runs:
@@ -60,6 +68,34 @@ class IdList:
         file.write(b"".join(sorted(self._entries)))
         self._runs.append(file)
         self._entries.clear()
+
+
+@dataclass(frozen=True)
+class DuplicateId:
+    """The document in `row` of the shard `name`, which has the id of an earlier one, `first_row` of `first_name`."""
+
+    name: str
+    row: int
+    first_name: str
+    first_row: int
+
+    def reason(self) -> str:
+        """Why the document is rejected."""
+        return f"the id of {self.first_name}, document {self.first_row}, from 0. Make the ids unique"
+
+
+def find_duplicate_ids(lists: Mapping[str, Path]) -> Iterator[DuplicateId]:
+    """All documents whose id an earlier one has, in the files of sorted ids in `lists`, {shard name: path}.
+
+    Earlier is a smaller name, or a smaller row of the same shard.
+    """
+    runs = (_read_entries(path, name) for name, path in lists.items())
+    for _, group in groupby(heapq.merge(*runs), key=lambda item: item[0][:_DIGEST]):
+        (first_name, first_row), *others = sorted(
+            (name, int.from_bytes(entry[_DIGEST:], "big")) for entry, name in group
+        )
+        for name, row in others:
+            yield DuplicateId(name, row, first_name, first_row)
 
 
 def check_unique_ids(lists: Mapping[str, Path]) -> None:
