@@ -22,6 +22,17 @@ def no_secret_variables(monkeypatch):
         ("ghp_" + "a1" * 18, HIDDEN),
         ("github_pat_" + "a1_" * 12, HIDDEN),
         ("AKIAABCDEFGHIJKLMNOP", HIDDEN),
+        ("AIza" + "aB3_-" * 7, HIDDEN),
+        ("npm_" + "aB3" * 12, HIDDEN),
+        ("nvapi-" + "aB3_-" * 8, HIDDEN),
+        ("got eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.c2lnbmF0dXJl-_ back", f"got {HIDDEN} back"),
+        (f"AccountName=x;AccountKey={SECRET}==;Endpoint=y", f"AccountName=x;AccountKey={HIDDEN};Endpoint=y"),
+        (f"Server=x;pwd={SECRET};", f"Server=x;pwd={HIDDEN};"),
+        ("password: correct horse battery staple\nseeds: 1", f"password: {HIDDEN}\nseeds: 1"),
+        ('{"password": "correct \\"horse\\" staple", "a": 1}', f'{{"password": "{HIDDEN}", "a": 1}}'),
+        ('log "{\\"api_key\\": \\"a b c\\"}"', f'log "{{\\"api_key\\": \\"{HIDDEN}\\"}}"'),
+        ("-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----\nafter", f"{HIDDEN}\nafter"),
+        ("-----BEGIN PRIVATE KEY-----\\nMIIE cut off", HIDDEN),
         (f"https://user:{SECRET}@host/path", f"https://{HIDDEN}@host/path"),
         (f"https://user:p@ss:{SECRET}@host", f"https://{HIDDEN}@host"),
         (f"redis://:{SECRET}@host", f"redis://{HIDDEN}@host"),
@@ -112,3 +123,24 @@ def test_strings_at_any_depth_are_redacted_and_shapes_kept():
 def test_redacting_twice_is_redacting_once(text):
     once = redact(text)
     assert redact(once) == once
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "-",
+        "a ",
+        "?token",
+        "key=",
+        "://a:",
+        "x-",
+        'password="a\\',
+        "-----BEGIN PRIVATE KEY-----",
+        "eyJaaaaaaaaa.",
+        "sk-",
+        "{ ",
+    ],
+)
+def test_a_hostile_text_is_read_once(unit):
+    # Where a pattern went back over it, a text of two million characters would take hours.
+    assert redact(unit * (2_000_000 // len(unit)))

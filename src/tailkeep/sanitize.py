@@ -35,34 +35,35 @@ def _shown(character: str) -> str:
 
 
 # Three things give a credential away: its shape, the key beside it, and a secret variable of this process that holds
-# it.
+# it. Every pattern reads a text once: what a quantifier has taken it never gives back (`++`), or what follows ends it.
 
 
 HIDDEN = "[redacted]"
 
 _SHORTEST_SECRET = 8
-_SECRET_WORD = r"(?:token|password|passwd|passphrase|secret|(?:api|access|private|secret)[_-]?key|credentials?)"  # noqa: S105
+_KEY_WORD = r"(?:api|access|private|secret|account|shared)[_-]?key"
+_SECRET_WORD = rf"(?:token|password|passwd|passphrase|secret|{_KEY_WORD}|credentials?)"
 # A tokenizer's special tokens are settings, not credentials.
 _SPECIAL_TOKEN = r"(?:bos|eos|pad|unk|sep|cls|mask|start|end|stop|begin|separator|image|audio|video)[_-]token"  # noqa: S105
-_SECRET_KEY = re.compile(rf"(?i)(?!(?:.*[._-])?{_SPECIAL_TOKEN}$)(?:.*[._-])?{_SECRET_WORD}")
+_SECRET_KEY = re.compile(rf"(?i)(?!(?:.*[._-])?{_SPECIAL_TOKEN}$)(?:.*[._-])?(?:{_SECRET_WORD}|pwd)")
+# PWD is the working folder, so it is no secret as a variable.
 _SECRET_VARIABLE = re.compile(rf"(?i){_SECRET_WORD}$")
 
+_PEM = "(?:(?!PRIVATE)[A-Z0-9]+ )*+PRIVATE KEY-----"
 _SECRET_TEXT = [
     # user:password@ in a URL, and a lone token before the @ of a web address
     (re.compile(r"(?<=://)[^/\s:@'\"]*:[^/\s'\"]+(?=@)"), HIDDEN),
     (re.compile(r"(?i)(?<=\bhttps://)[^/\s:@'\"]+(?=@)|(?<=\bhttp://)[^/\s:@'\"]+(?=@)"), HIDDEN),
-    # ?token=... &X-Amz-Signature=...
+    # private keys
+    (re.compile(rf"(?s)-----BEGIN {_PEM}.*?(?:-----END {_PEM}|\Z)"), HIDDEN),
+    # the published shapes of Hugging Face, OpenAI-style, GitHub, GitLab, Slack, AWS, Google, npm and NVIDIA keys, and
+    # of JSON web tokens
     (
         re.compile(
-            r"(?i)([?&](?:[\w-]*(?:token|signature|secret|password|credential|api[_-]?key)[\w-]*|sig|key)=)[^&\s'\"]+"
-        ),
-        rf"\1{HIDDEN}",
-    ),
-    # the published shapes of Hugging Face, OpenAI-style, GitHub, GitLab, Slack and AWS keys
-    (
-        re.compile(
-            r"(?<![A-Za-z0-9])(?:hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{20,}"
-            r"|github_pat_\w{20,}|glpat-[\w-]{20,}|xox[abpr]-[\w-]{10,}|A[KS]IA[A-Z0-9]{16})"
+            r"(?<![A-Za-z0-9])(?:hf_[A-Za-z0-9]{16,}+|sk-[A-Za-z0-9_-]{16,}+|gh[pousr]_[A-Za-z0-9]{20,}+"
+            r"|github_pat_\w{20,}+|glpat-[\w-]{20,}+|xox[abpr]-[\w-]{10,}+|A[KS]IA[A-Z0-9]{16}"
+            r"|AIza[\w-]{35}|ya29\.[\w.-]{20,}+|GOCSPX-[\w-]{20,}+|npm_[A-Za-z0-9]{30,}+|nvapi-[\w-]{20,}+"
+            r"|eyJ[\w-]{8,}+\.[\w-]{8,}+(?:\.[\w-]*+)?)"
         ),
         HIDDEN,
     ),
@@ -75,10 +76,16 @@ _SECRET_TEXT = [
     (re.compile(r"(?i)\b(bearer )[A-Za-z0-9._~+/=-]{8,}"), rf"\1{HIDDEN}"),
 ]
 # key: value and key=value. A bare `token` counts only at the start of a line: parsers report an "unexpected token: x".
+# A value in quotes ends at the next one that is not escaped; a password without quotes may have spaces.
 _ASSIGNED = re.compile(
-    r"(?im)(?P<before>(?:^[ \t{-]*[\"']?|(?<![\w-])(?!token\b))(?P<key>[\w-]+)[\"']?[ \t]*[:=][ \t]*[\"']?)"
-    r"(?P<value>[^\s\"',;&}]+)"
+    r"(?im)(?P<before>(?:^[ \t{-]*+\\?[\"']?|(?<![\w-])(?!token\b))(?P<key>[\w-]++)\\?[\"']?[ \t]*+[:=][ \t]*+)"
+    r"(?P<value>\"(?:[^\"\\\n]|\\[^\n])*+\"?|'(?:[^'\\\n]|\\[^\n])*+'?|\\[\"'](?:(?!\\[\"'])[^\n])*+(?:\\[\"'])?"
+    r"|[^\s\"',;&}]++(?P<more>(?:[ \t]++[^\s\"',;&}:=]++)*+))"
 )
+# ?token=... &X-Amz-Signature=...
+_PARAMETER = re.compile(r"(?P<before>[?&](?P<key>[\w-]++)=)(?P<value>[^&\s'\"]+)")
+_SECRET_PARAMETER = re.compile(r"(?i)token|signature|secret|password|credential|api[_-]?key|^(?:sig|key|pwd)$")
+_PHRASE = re.compile(r"(?i)passw|passphrase|pwd")
 
 
 def redact(text: str) -> str:
@@ -87,7 +94,7 @@ def redact(text: str) -> str:
         text = text.replace(value, HIDDEN)
     for pattern, replacement in _SECRET_TEXT:
         text = pattern.sub(replacement, text)
-    return _ASSIGNED.sub(_hide_assigned, text)
+    return _ASSIGNED.sub(_hide_assigned, _PARAMETER.sub(_hide_parameter, text))
 
 
 # Of an absolute path in YAML all but the last two parts, and always the name of a user.
@@ -125,8 +132,19 @@ def _secret_values() -> list[str]:
 
 
 def _hide_assigned(match: re.Match[str]) -> str:
-    hidden = _SECRET_KEY.fullmatch(match["key"]) and not match["value"].startswith(("[", "{"))
-    return match["before"] + HIDDEN if hidden else match[0]
+    value, more = match["value"], match["more"] or ""
+    quote = value[: len(value) - len(value.lstrip("\\\"'"))] if value[0] in "\\\"'" else ""
+    content = value.removeprefix(quote)
+    if not _SECRET_KEY.fullmatch(match["key"]) or content.startswith(("[", "{")) or content.strip("\\\"'") == "":
+        return match[0]
+    # After a word that is no password there may be a sentence.
+    rest = "" if not more or _PHRASE.search(match["key"]) else more
+    end = quote if quote and len(content) > len(quote) and content.endswith(quote) else ""
+    return f"{match['before']}{quote}{HIDDEN}{end}{rest}"
+
+
+def _hide_parameter(match: re.Match[str]) -> str:
+    return match["before"] + HIDDEN if _SECRET_PARAMETER.search(match["key"]) else match[0]
 
 
 def _may_hide(value: Any) -> bool:

@@ -164,3 +164,11 @@ def test_an_archive_of_minimal_pairs_that_cannot_be_used_is_one_clear_error(tmp_
     ):
         with pytest.raises(InputError, match=message):
             read_minimal_pairs(path)
+
+
+def test_a_member_that_unpacks_to_more_than_any_test_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr("tailkeep.data.corpus.shard_io.MAX_STREAM_BYTES", 1 << 20)
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("p.jsonl", b"\n" * (3 << 20))
+    with pytest.raises(InputError, match=r"p\.jsonl: more than 1,048,576 bytes unpacked"):
+        read_minimal_pairs(tmp_path / "bomb.zip")

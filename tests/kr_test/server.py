@@ -56,6 +56,12 @@ def serving(*replies):
             self.end_headers()
             self.wfile.write(text.encode())
 
+        def do_GET(self):
+            # What a client sends that follows a redirect of its POST.
+            asked.requests.append((self.path, dict(self.headers), None))
+            self.send_response(200)
+            self.end_headers()
+
         def log_message(self, *_):
             pass
 

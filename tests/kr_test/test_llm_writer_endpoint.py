@@ -1,7 +1,7 @@
 import pytest
 
 from tailkeep.errors import ConfigError
-from tailkeep.kr_test.llm_writer import Endpoint, EndpointError, Reply, key_in
+from tailkeep.kr_test.llm_writer import MAX_ANSWER_BYTES, Endpoint, EndpointError, Reply, key_in
 from tests.kr_test.server import answer, serving
 
 KEY = "a-key-of-no-known-shape-4711"
@@ -98,3 +98,24 @@ def test_the_key_comes_from_the_variable_that_is_named(monkeypatch):
     monkeypatch.delenv("SOME_PLACE")
     with pytest.raises(ConfigError, match="SOME_PLACE holds no key"):
         key_in("SOME_PLACE")
+
+
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+def test_a_redirect_never_carries_the_key_to_another_host(code):
+    with serving(answer("{}")) as other, serving((code, {"Location": f"{other.url}/elsewhere"}, "")) as server:
+        with pytest.raises(EndpointError, match="sends on to another address"):
+            endpoint(server.url).ask(MESSAGES)
+        assert len(server.requests) == 1
+        assert other.requests == []
+
+
+def test_an_answer_is_bounded_in_size_depth_and_time():
+    large = answer("x" * (MAX_ANSWER_BYTES + 1))
+    with serving(large) as server, pytest.raises(EndpointError, match="more than 8,388,608 bytes"):
+        endpoint(server.url, retries=0).ask(MESSAGES)
+    deep = (200, {}, "[" * 100_000)
+    with serving(deep) as server, pytest.raises(EndpointError, match="nested too deeply"):
+        endpoint(server.url, retries=0).ask(MESSAGES)
+    ticks = iter(range(0, 100_000, 7))
+    with serving(answer("x" * 1_000_000)) as server, pytest.raises(EndpointError, match="no whole answer within 10 s"):
+        endpoint(server.url, retries=0, total_timeout=10.0, clock=lambda: next(ticks)).ask(MESSAGES)

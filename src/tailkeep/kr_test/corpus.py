@@ -52,7 +52,6 @@ def read_corpus(
 Kind = Literal["year", "number", "month", "weekday", "acronym", "name"]
 
 _BREAK = re.compile(r"(?<=[.!?])(?: ?[\"'”’)\]])*\s+(?=[\"'“‘(\[]*\s?[A-Z0-9])|\n+")
-_LAST_WORD = re.compile(r"(\S+)\.$")
 _MONTHS = frozenset(
     [
         "January",
@@ -111,7 +110,7 @@ def sentences_of(text: str) -> list[str]:
     sentences, start = [], 0
     for gap in _BREAK.finditer(text):
         end = gap.end() - len(gap[0]) + len(gap[0].rstrip())
-        if "\n" not in gap[0] and _goes_on(text[start : gap.start()]):
+        if "\n" not in gap[0] and _goes_on(text[max(start, gap.start() - _WINDOW) : gap.start()]):
             continue
         sentences.append(text[start:end].strip())
         start = gap.end()
@@ -134,12 +133,16 @@ def words_of(text: str) -> list[str]:
     return ["n't" if word == _NOT else word for word in _WORD.findall(_SHORT_NOT.sub(f" {_NOT} ", text.casefold()))]
 
 
+_WINDOW = 64
+"""So many characters before a gap decide; no abbreviation with its brackets and quotes is longer."""
+
+
 def _goes_on(piece: str) -> bool:
     """Whether the full stop at the end of `piece` belongs to an abbreviation or an initial."""
-    word = _LAST_WORD.search(piece)
-    if word is None:
+    words = piece.split()
+    if not words or not piece.endswith(".") or len(words[-1]) < 2:
         return False
-    stem = word[1].lstrip("(\"'“‘[")
+    stem = words[-1][:-1].lstrip("(\"'“‘[")
     return stem in ABBREVIATIONS or (len(stem) == 1 and stem.isupper())
 
 

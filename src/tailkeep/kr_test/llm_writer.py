@@ -148,6 +148,10 @@ class Reply:
     completion_tokens: int = 0
 
 
+MAX_ANSWER_BYTES = 1 << 23
+"""An answer of a chat endpoint is some thousand bytes."""
+
+
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
     """A redirect would carry the key to another host."""
 
@@ -165,7 +169,9 @@ class Endpoint:
         key: of the endpoint, None if it needs none.
         retries: how often a busy or failing endpoint is asked again, after 1, 2, 4, ... seconds or what it says.
         timeout: seconds without an answer after which it counts as failing.
+        total_timeout: seconds in which the whole answer must be there, however steadily it comes.
         sleep: waits; a test puts its own here.
+        clock: tells seconds; a test puts its own here.
     """
 
     url: str
@@ -173,7 +179,9 @@ class Endpoint:
     key: str | None = field(default=None, repr=False)
     retries: int = 5
     timeout: float = 120.0
+    total_timeout: float = 600.0
     sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
@@ -220,8 +228,29 @@ class Endpoint:
             f"{self.url.rstrip('/')}/chat/completions", body, headers, method="POST"
         )
         with urllib.request.build_opener(_NoRedirects).open(request, timeout=self.timeout) as answer:
-            tree = json.loads(answer.read())
-        return self._reply(tree)
+            content = self._read(answer)
+        try:
+            return self._reply(json.loads(content))
+        except RecursionError:
+            raise ValueError("an answer that is nested too deeply") from None
+
+    def _read(self, answer: Any) -> bytes:
+        """The whole answer: of bounded size, and within a bounded time however slowly it comes.
+
+        Raises:
+            ValueError: it is too large.
+            TimeoutError: it takes too long.
+        """
+        content, end = bytearray(), self.clock() + self.total_timeout
+        while block := answer.read1(1 << 16):
+            content += block
+            if len(content) > MAX_ANSWER_BYTES:
+                raise ValueError(f"an answer of more than {MAX_ANSWER_BYTES:,} bytes")
+            if self.clock() > end:
+                raise TimeoutError(f"no whole answer within {self.total_timeout:g} s")
+        if answer.length:
+            raise ValueError(f"an answer that ends {answer.length:,} bytes too early")
+        return bytes(content)
 
     def _reply(self, tree: Any) -> Reply:
         """Of an answer without text, a refusal, the text is empty: it has been paid for too."""

@@ -70,8 +70,21 @@ def read_stream(file: IO[bytes], name: str, *, folder: str) -> Iterator[tuple[st
     """
     kind, compression = format_of(name) or ("jsonl", "none")
     shard = Shard(name, name, kind, compression, 0)
-    documents = raw_documents(blocks(file, compression), shard, Layout())
+    documents = raw_documents(_bounded(blocks(file, compression), f"{folder}{name}"), shard, Layout())
     yield from _checked(((item.where, item.tree, item.fault) for item in documents), folder)
+
+
+MAX_STREAM_BYTES = 1 << 30
+"""Of one file in an archive: far more than any file of tests, far less than what a hostile one unpacks to."""
+
+
+def _bounded(stream: Iterator[bytes], name: str) -> Iterator[bytes]:
+    total = 0
+    for block in stream:
+        total += len(block)
+        if total > MAX_STREAM_BYTES:
+            raise InputError(f"{name}: more than {MAX_STREAM_BYTES:,} bytes unpacked. Give the file itself.")
+        yield block
 
 
 def _checked(documents: Iterable[tuple[str, Any, str]], folder: str) -> Iterator[tuple[str, Any]]:
