@@ -155,3 +155,14 @@ def test_a_hub_that_cannot_be_reached_is_one_line(monkeypatch, module):
     monkeypatch.setattr("tailkeep.scoring.loading.snapshot_download", unreachable)
     with pytest.raises(InputError, match=r"neither a local folder nor a model .* \(no route\)"):
         local_folder(Path("owner/name"), key="prior.path")
+
+
+@pytest.mark.parametrize("name", ["../model.safetensors", "/etc/passwd", "missing.safetensors", 3])
+def test_an_index_of_weights_names_files_beside_it_alone(model_folder, name):
+    index = model_folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": name}}))
+    with pytest.raises(InputError, match=r"which is no file beside it|is no index of weights"):
+        local_folder(model_folder, key="prior.path")
+    index.write_text("[" * 100_000)
+    with pytest.raises(InputError, match="is no index of weights"):
+        local_folder(model_folder, key="prior.path")

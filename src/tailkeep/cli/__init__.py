@@ -13,7 +13,7 @@ import typer
 from tailkeep import __version__
 from tailkeep.cli import audit, downstream, edit, forecast, kr_test, lab, merge, pack, select, world
 from tailkeep.cli import report as reading
-from tailkeep.cli.output import Redacted, print_internal_error, print_interrupted
+from tailkeep.cli.output import Redacted, guard_stdout, print_internal_error, print_interrupted
 from tailkeep.errors import ExitCode, TailkeepError
 from tailkeep.sanitize import redact, visible
 
@@ -29,12 +29,16 @@ app = typer.Typer(
 def main() -> None:
     """Run the command line and exit with the code that says how it ended."""
     sys.excepthook = print_internal_error
+    guard_stdout()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Redacted("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        app(standalone_mode=True)
+        try:
+            app(standalone_mode=True)
+        finally:
+            sys.stdout.flush()
     except KeyboardInterrupt:
         # One that came before typer listens, or while it ends.
         print_interrupted()

@@ -1,20 +1,51 @@
 """What the command says beside its results. Rule: no credential, and no character that a terminal would obey."""
 
+import io
 import logging
 import sys
 import traceback
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from tailkeep.errors import ExitCode, StorageError
 from tailkeep.sanitize import redact, visible
 
 
 def print_status(line: str) -> None:
     """A line on stderr."""
     print(line, file=sys.stderr, flush=True)
+
+
+class _Output(io.FileIO):
+    """The standard output. A reader that has gone, such as `head`, ends the command well; a full disk is an error."""
+
+    _is_closed_there = False
+
+    def write(self, data: Any) -> int:
+        """Write `data`, or drop it once the reader has gone."""
+        if not self._is_closed_there:
+            try:
+                return super().write(data) or 0
+            except BrokenPipeError:
+                self._is_closed_there = True
+                raise SystemExit(ExitCode.DONE) from None
+            except OSError as error:
+                self._is_closed_there = True
+                raise StorageError(
+                    f"cannot write to the standard output: {error.strerror}. Free the disk, or send it elsewhere."
+                ) from None
+        return len(data)
+
+
+def guard_stdout() -> None:
+    """Let what goes wrong with the standard output end in one line at most, if it is the process' own."""
+    stdout = sys.stdout
+    if type(stdout) is io.TextIOWrapper:
+        buffer = io.BufferedWriter(_Output(stdout.fileno(), "wb", closefd=False))
+        sys.stdout = io.TextIOWrapper(buffer, stdout.encoding, stdout.errors, line_buffering=stdout.line_buffering)
 
 
 def print_interrupted() -> None:

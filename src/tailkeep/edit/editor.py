@@ -246,13 +246,11 @@ class DocumentEditor:
         seed = self._config.seed
         return np.concatenate([uniforms(seed, it.record.id, len(it.tokens.ids), stream) for it in group])
 
-    @staticmethod
-    def _check(prepared: PreparedDocument, scored: ScoredDocument) -> None:
+    def _check(self, prepared: PreparedDocument, scored: ScoredDocument) -> None:
         if np.isnan(scored.log_probs[1:]).any():
-            raise InputError(
-                f"{prepared.record.where}: the prior's probability of a token is NaN. "
-                "Set prior.dtype=float32, or use another prior."
-            )
+            scorer = self._model.scorer
+            reason = scorer.nan_reason() if isinstance(scorer, CausalLMScorer) else "Use another prior."
+            raise InputError(f"{prepared.record.where}: the prior's probability of a token is NaN. {reason}")
 
     def _spliced(
         self, prepared: PreparedDocument, scored: ScoredDocument, deleted: NDArray[np.int64]

@@ -4,6 +4,7 @@ Rule: weights are safetensors or GGUF and nothing is unpickled; a model's own co
 A GGUF file's weights are de-quantised, and become a model like any other.
 """
 
+import json
 import struct
 import sys
 from collections.abc import Iterator
@@ -80,7 +81,27 @@ def local_folder(path: Path, *, revision: str | None = None, key: str, trust_rem
             f"{key}: {path} holds no *.safetensors, and other formats are not read, since loading them can "
             "run code. Save it again with save_pretrained."
         )
+    _check_index(folder, key)
     return folder
+
+
+def _check_index(folder: Path, key: str) -> None:
+    """Refuse an index of weights that names anything but files beside it."""
+    for index in folder.glob("*.safetensors.index.json"):
+        try:
+            names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+            outside = sorted(name for name in names if Path(name).name != name or not (folder / name).is_file())
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            raise InputError(f"{key}: {index} is no index of weights. Save the model again.") from None
+        if outside:
+            raise InputError(
+                f"{key}: {index} names {outside[0]!r}, which is no file beside it. Copy the whole model folder."
+            )
+
+
+def nonfinite_weight(network: Any) -> str | None:
+    """The name of a weight of `network` that holds NaN or infinity, None if there is none."""
+    return next((name for name, weight in network.named_parameters() if not bool(weight.isfinite().all())), None)
 
 
 def is_gguf(path: Path) -> bool:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.runs import LoopProgress, hash_path, track_loop
-from tailkeep.scoring.loading import model_files
+from tailkeep.scoring.loading import model_files, nonfinite_weight
 from tailkeep.scoring.prior import Prior, load_network, local_folder
 from tailkeep.scoring.protocol import ScoredDocument, TokenFlagger, TokenSampler
 from tailkeep.scoring.split_model import SplitModel, eval_mode
@@ -255,6 +255,13 @@ class CausalLMScorer:
             "batch_tokens": self._prior.batch_tokens,
             "window": self.window,
         }
+
+    def nan_reason(self) -> str:
+        """Why a probability is NaN, and what to do."""
+        name = nonfinite_weight(self._model.network)
+        if name is not None:
+            return f"The weight {name} of {self.folder} holds NaN or infinity. Download or save the model again."
+        return "Set prior.dtype=float32, or use another prior."
 
     def score(
         self, rows: Iterable[NDArray[np.int32]], flag: TokenFlagger | None = None, sample: TokenSampler | None = None

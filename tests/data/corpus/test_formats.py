@@ -4,6 +4,7 @@ import bz2
 import gzip
 import json
 import lzma
+import os
 
 import pyarrow as pa
 import pyarrow.csv as pc
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tailkeep.data.corpus import EMPTY, Chat, Layout, find_shards, open_shard_io, read_shard
+from tailkeep.data.corpus.output_run import check_names
 from tailkeep.errors import InputError
 from tests.data.corpus.job import carry, copy
 
@@ -320,3 +322,27 @@ def test_an_empty_parquet_file_keeps_its_schema(tmp_path):
         assert list(shard_io.records()) == []
     assert shard_io.counts()[EMPTY] == 1
     assert pq.read_schema(tmp_path / "out" / shard.documents).equals(pq.read_schema(tmp_path / "x.parquet"))
+
+
+# Names and kinds that no output can carry
+
+
+def test_a_pipe_is_no_input_and_does_not_hang(tmp_path):
+    os.mkfifo(tmp_path / "x.jsonl")
+    for inputs in (tmp_path / "x.jsonl", tmp_path, f"{tmp_path}/*"):
+        with pytest.raises(InputError, match=r"x\.jsonl is no regular file, such as a pipe"):
+            find_shards(inputs)
+
+
+def test_a_name_that_is_not_utf8_is_named(tmp_path):
+    path = os.fsencode(tmp_path) + b"/b\xff.jsonl"
+    with open(path, "wb") as file:
+        file.write(b'{"text": "a"}\n')
+    with pytest.raises(InputError, match="the name is not UTF-8"):
+        find_shards(tmp_path)
+
+
+def test_a_name_without_space_for_an_ending_is_refused_before_any_work(tmp_path):
+    (tmp_path / f"{'x' * 235}.jsonl").write_bytes(b'{"text": "a"}\n')
+    with pytest.raises(InputError, match=r"a name of 241 bytes; outputs add an ending, so at most 239"):
+        check_names(find_shards(tmp_path))

@@ -20,6 +20,7 @@ from tailkeep.data.corpus.output_run import (
     Contents,
     OutputRun,
     Rejects,
+    check_names,
     check_output_outside_input,
     open_output_run,
     read_rejects,
@@ -224,6 +225,7 @@ def run_job(job: ShardJob[Model, Outcome], out: str | Path, execution: Execution
     execution.check_has_effect()
     check_output_outside_input(out, job.paths)
     shards, task = job.find_shards(), execution.task or Task()
+    check_names(shards)
     task_shards = shards_of_task(shards, task)
     input_sources = job.check_input(shards, task_shards)
     model = job.load_model(task_shards)

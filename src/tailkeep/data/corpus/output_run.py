@@ -216,6 +216,24 @@ def _open_lock(path: Path) -> Iterator[IO[str]]:
         yield file
 
 
+_LONGEST_NAME = 255 - len(".parquet.partial")
+
+
+def check_names(shards: Sequence[Shard]) -> None:
+    """Refuse files whose names leave no space for the endings of what is written about them.
+
+    Raises:
+        InputError: a name is too long.
+    """
+    for shard in shards:
+        length = max(len(part.encode("utf-8")) for part in shard.name.split("/"))
+        if length > _LONGEST_NAME:
+            raise InputError(
+                f"{shard.name[:60]}...: a name of {length} bytes; outputs add an ending, so at most {_LONGEST_NAME} "
+                "can be written. Rename the file."
+            )
+
+
 def check_output_outside_input(out: str | Path, inputs: tuple[str, ...]) -> None:
     """Refuse an output in a folder that is input: the next run would take it for input.
 

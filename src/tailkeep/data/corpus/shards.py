@@ -237,6 +237,12 @@ def _shard(url: str, name: str, details: Mapping[str, Any], layout: Layout) -> S
             f"{redact(url)} has an unknown ending. Known are {ENDINGS}. Rename it, or, in a command with "
             "--format, name what it is."
         )
+    if details.get("type", "file") != "file":
+        raise InputError(f"{redact(url)} is no regular file, such as a pipe. Write its content to a file first.")
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        raise InputError(f"{name!r}: the name is not UTF-8, so no output can carry it. Rename the file.") from None
     return Shard(name, url, *form, int(details["size"] or 0), changed=changed_at(details))
 
 

@@ -106,7 +106,7 @@ def _lines(path: Path) -> Iterator[SampleText]:
         for line in file:
             try:
                 tree = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 tree = {"text": line}
             tree = tree if isinstance(tree, dict) else {"text": line}
             yield SampleText(_visible(tree.get("prompt", "")), _visible(tree.get("text", "")))
