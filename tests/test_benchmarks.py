@@ -160,3 +160,14 @@ def test_an_edit_is_compared_with_its_limit_and_the_published_way(tmp_path):
     # One rule flags the same tokens in both.
     assert rows["(b) tailkeep edit"]["flagged"] == rows["(c) published way"]["flagged"]
     assert "forward: body" in printed
+
+
+@pytest.mark.slow
+def test_the_reliability_campaign_loses_nothing_and_accepts_no_damage(tmp_path):
+    prior = Path(os.environ.get("TAILKEEP_DATA", "")) / "priors" / "stories260k"
+    if not prior.is_dir():
+        pytest.skip("no real prior: set TAILKEEP_DATA")
+    command = [sys.executable, LOSS.with_name("reliability.py"), "--prior", prior, "--kills", "4", "--flips", "6"]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "0 lost" in out
+    assert "0 accepted in silence" in out

@@ -118,7 +118,7 @@ def as_truncation_error(error: Exception, what: str) -> TruncatedFileError:
     """
     if isinstance(error, OSError) and error.errno is not None:
         raise error
-    return TruncatedFileError(f"{what} ({error})")
+    return TruncatedFileError(f"{what} ({' '.join(str(error).split())})")
 
 
 @contextmanager
