@@ -11,7 +11,7 @@ from tailkeep import lab
 from tailkeep.errors import FingerprintError, InputError
 from tailkeep.lab.merge import merge_runs
 from tailkeep.report import print_summary
-from tailkeep.runs import RunDirectory
+from tailkeep.runs import RunDirectory, hash_tree
 from tailkeep.runs.pack import write_pack
 from tests.lab.test_growth import run
 from tests.runs.faults import FaultyStorage, content
@@ -95,6 +95,7 @@ def test_a_generation_with_other_metrics_is_refused(parts):
     path = parts[1] / "cells/replace/1/2/metrics.json"
     tree = json.loads(path.read_text())
     path.write_text(json.dumps({**tree, "metrics": {**tree["metrics"], "mean": 7.0}}))
+    path.with_name("DONE").write_text("")  # else the file would be damaged
     with pytest.raises(FingerprintError, match="have different metrics"):
         merged(*parts)
 
@@ -119,6 +120,7 @@ def older(path):
     tree["sources"] |= environment
     for arm in tree["sources"]["arms"].values():
         arm["generations"] = 3
+    tree["fingerprint"] = hash_tree(tree["sources"])
     (path / "run.json").write_text(json.dumps(tree))
     for file in path.rglob("fingerprint.json"):
         file.unlink()
