@@ -7,7 +7,7 @@ import pytest
 from tailkeep import lab
 from tailkeep.errors import ConfigError
 from tailkeep.lab.protocols import Stage
-from tailkeep.lab.regimes import EditRegime
+from tailkeep.lab.text_regimes import EditRegime
 from tailkeep.lab.toy_data import ArrayData
 from tailkeep.rules import Sampler, ToEdit
 from tests.lab.stubs import CallLog, TraceModel, listed, real, trace_experiment, trace_learners

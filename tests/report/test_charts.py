@@ -3,7 +3,8 @@
 import math
 import re
 
-from tailkeep.report.charts import Axis, ForestBlock, ForestRow, Histogram, Series, forest, histogram_chart, line_chart
+from tailkeep.report.charts import Axis, Histogram, Series, histogram_chart, line_chart
+from tailkeep.report.forest import ForestBlock, ForestRow, forest
 from tailkeep.report.roles import BASELINE, REAL_DATA, TRUNCATED
 
 NAN = math.nan

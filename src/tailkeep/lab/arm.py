@@ -6,16 +6,8 @@ from typing import Annotated, ClassVar, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from tailkeep.config import Settings, UserCode, as_code
-from tailkeep.lab.regimes import (
-    AnyRegime,
-    CodeRegime,
-    EditRegime,
-    FreshOnly,
-    Regenerate,
-    Rephrase,
-    Replace,
-    SelectRegime,
-)
+from tailkeep.lab.regimes import AnyRegime, CodeRegime, FreshOnly, Regenerate, Replace, SelectRegime
+from tailkeep.lab.text_regimes import EditRegime, Rephrase
 
 Positive = Annotated[int, Field(ge=1)]
 

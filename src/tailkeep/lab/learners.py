@@ -21,8 +21,9 @@ from tailkeep.lab.gaussian import GaussianArm
 from tailkeep.lab.generative.config import FlowArm, GANArm, VAEArm
 from tailkeep.lab.mixture import MixtureArm
 from tailkeep.lab.protocols import Experiment, Measure, Measurement
-from tailkeep.lab.regimes import CodeRegime, EditRegime, SelectRegime
+from tailkeep.lab.regimes import CodeRegime, SelectRegime
 from tailkeep.lab.regression import RegressionArm
+from tailkeep.lab.text_regimes import EditRegime
 from tailkeep.optional import require, require_version
 from tailkeep.runs import hash_path, hash_tree, redact_tree, versions
 

@@ -27,7 +27,8 @@ from tailkeep.lab.growth import (
 from tailkeep.lab.learners import Extensions, UserLearners, build_experiment, check_code, load_libraries, sources_of
 from tailkeep.lab.loop import Chain, Event, Observer, run_chain
 from tailkeep.lab.protocols import Experiment
-from tailkeep.lab.regimes import EditRegime, Rephrase, SelectRegime
+from tailkeep.lab.regimes import SelectRegime
+from tailkeep.lab.text_regimes import EditRegime, Rephrase
 from tailkeep.runs import RunDirectory, Storage
 from tailkeep.workers import SPAWN, end_with, limited_threads, process_pool, submit_each
 

@@ -11,16 +11,8 @@ from scipy import stats
 
 from tailkeep.report import formatting
 from tailkeep.report.audit_run import AuditRun, Row
-from tailkeep.report.charts import (
-    Axis,
-    ForestBlock,
-    ForestRow,
-    Histogram,
-    Series,
-    forest_rows,
-    histogram_chart,
-    line_chart,
-)
+from tailkeep.report.charts import Axis, Histogram, Series, histogram_chart, line_chart
+from tailkeep.report.forest import ForestBlock, ForestRow, forest_rows
 from tailkeep.report.roles import BASELINE, REAL_DATA
 from tailkeep.report.svg import Figure
 

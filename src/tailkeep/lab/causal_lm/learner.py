@@ -36,7 +36,7 @@ from tailkeep.lab.causal_lm.tokens import TokenData, first_targets, training_row
 from tailkeep.lab.causal_lm.training import check_arguments, train
 from tailkeep.lab.device import resolve_device
 from tailkeep.lab.protocols import Experiment, View
-from tailkeep.lab.regimes import EditRegime, Rephrase
+from tailkeep.lab.text_regimes import EditRegime, Rephrase
 from tailkeep.optional import require
 from tailkeep.scoring.loading import load_network, local_folder, quiet_transformers
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from tailkeep.metrics import holm_correction
 from tailkeep.report import formatting
-from tailkeep.report.charts import ForestBlock, ForestRow, forest, forest_rows
+from tailkeep.report.forest import ForestBlock, ForestRow, forest, forest_rows
 from tailkeep.report.key_numbers import KeyNumber
 from tailkeep.report.lab.curves import marker_sizes
 from tailkeep.report.lab.paired_differences import ALPHA, Difference

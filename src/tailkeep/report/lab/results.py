@@ -11,16 +11,13 @@ Rule: it reads what the report reads, a pack included.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tailkeep.errors import InputError
 from tailkeep.optional import require
 from tailkeep.report.lab.page import write
 from tailkeep.report.lab.run import Entry, LabRun, read_lab_run
 from tailkeep.report.metric_catalog import describe
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -57,19 +54,19 @@ class LabResults:
             )
         return write(self.path)
 
-    def plot(self, metric: str) -> "Figure":
-        """Curves of `metric` over the generations: a line per arm, the mean over seeds, and a point per seed.
+    def plot(self, metric: str) -> Any:
+        """Curves of `metric` over the generations as a matplotlib Figure: per arm the mean over seeds, and each seed.
 
         Raises:
             InputError: no finished generation has the metric; the message names those that there are.
+            MissingPackageError: matplotlib is not installed.
         """
-        from matplotlib.figure import Figure
-
+        drawing: Any = require("matplotlib.figure", extra="plot")
         groups = read_lab_run(self.path).groups
         if not any(metric in group.names for group in groups):
             names = sorted({name for group in groups for name in group.names})
             raise InputError(f"no generation in {self.path} has the metric {metric!r}. It has {', '.join(names)}.")
-        figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+        figure = drawing.Figure(figsize=(6.4, 3.6), layout="constrained")
         axes = figure.subplots()
         for group in groups:
             for arm in group.arms:

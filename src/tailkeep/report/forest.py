@@ -1,0 +1,189 @@
+"""Forest plots: differences from a baseline with their CIs, one row each.
+
+Rule: better is always to the right, and a filled marker says that a difference is significant.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tailkeep.report.roles import Role
+from tailkeep.report.svg import (
+    LETTER,
+    WIDTH,
+    Figure,
+    Scale,
+    label,
+    marker,
+    path,
+    text,
+)
+
+
+@dataclass(frozen=True)
+class ForestRow:
+    """One difference with its CI; `number` and `bounds` are its texts. A filled marker says that it is significant."""
+
+    label: str
+    role: Role
+    mean: float
+    low: float
+    high: float
+    significant: bool
+    number: str
+    bounds: str
+    size: float = 1.0
+
+
+@dataclass(frozen=True)
+class ForestBlock:
+    """Rows on one scale: 0 is the baseline and `goal` the dotted line; without a goal the axis is the metric's own.
+
+    `flipped` says that smaller values are better, so that better is always to the right. `reach` is the largest
+    difference on the scale, where blocks share one.
+    """
+
+    title: str
+    unit: str
+    rows: Sequence[ForestRow]
+    goal: float | None = None
+    flipped: bool = False
+    reach: float = math.nan
+
+
+_CHARACTER = 8.3
+"""Units that a character of a number takes at most, also where a phone enlarges the type."""
+
+
+def _number_columns(blocks: Sequence[ForestBlock], *, show_bounds: bool = True) -> tuple[float, float]:
+    """The right ends of the column of means and of the plot, so wide that no two texts touch."""
+    rows = [row for block in blocks for row in block.rows]
+    numbers = max((len(row.number) for row in rows), default=0)
+    bounds = max((len(row.bounds) + 2 for row in rows if row.bounds), default=0) if show_bounds else 0
+    means_end = WIDTH - (_CHARACTER * bounds + 8 if bounds else 0)
+    return means_end, means_end - _CHARACTER * numbers - 22
+
+
+def forest(
+    name: str,
+    title: str,
+    blocks: Sequence[ForestBlock],
+    *,
+    note: str,
+    finding: str,
+    goal_words: tuple[str, str] = ("as at", "generation 0"),
+) -> Figure:
+    """Blocks of a few rows, coloured by arm: the legend stands above, the numbers beside."""
+    parts: list[str] = []
+    at = 0.0
+    for row in {row.label: row for block in blocks for row in block.rows}.values():
+        words = label(row.label, 18)
+        if at and at + 15 + LETTER * len(words) > WIDTH:
+            break
+        parts.append(marker(row.role, at + 5, 9, size=row.size) + text(at + 15, 14, words, f"lab {row.role.css}"))
+        at += 15 + LETTER * len(words) + 18
+    left = 12.0
+    means_end, right = _number_columns(blocks)
+    zero, goal = (left + share * (right - left) for share in (0.3, 0.7))
+    has_goal = any(block.goal is not None for block in blocks)
+    for x, words in ((zero, ("as the", "baseline")), *(((goal, goal_words),) if has_goal else ())):
+        parts += [text(x, 40 + 15 * n, word, "axis", "middle") for n, word in enumerate(words)]
+    parts.append(text(WIDTH, 55, "difference (95 % CI)", "axis", "end"))
+    y = 85.0
+    for number, block in enumerate(blocks):
+        if number:
+            parts.append(path([(0, y - 17), (WIDTH, y - 17)], "grid"))
+        parts.append(text(0, y, block.title, "row"))
+        parts.append(text(WIDTH, y, block.unit, "axis", "end"))
+        bottom = y + 6 + 21 * len(block.rows)
+        parts.append(path([(zero, y + 6), (zero, bottom)], "zero"))
+        if block.goal is not None:
+            parts.append(path([(goal, y + 6), (goal, bottom)], "goal"))
+        scale = _difference_scale(block, zero, goal, left, right)
+        for index, row in enumerate(block.rows):
+            middle = y + 16.5 + 21 * index
+            parts.append(_whisker(row, scale, middle, left, right))
+            parts.append(_numbers(row, middle, means_end, show_bounds=True))
+        y = bottom + 25
+    parts.append(text(left, y - 12, "← worse", "axis") + text(right, y - 12, "better →", "axis", "end"))
+    return Figure(name, title, note, finding, y - 6, "".join(parts))
+
+
+def _numbers(row: ForestRow, middle: float, means_end: float, *, show_bounds: bool) -> str:
+    kind = f"num{' sig' if row.significant else ''} {row.role.css}"
+    parts = [text(means_end, middle + 4.5, row.number, kind, "end")]
+    if show_bounds and row.bounds:
+        parts.append(text(WIDTH, middle + 4.5, f"({row.bounds})", "cin", "end"))
+    return "".join(parts)
+
+
+def forest_rows(
+    name: str,
+    title: str,
+    blocks: Sequence[ForestBlock],
+    *,
+    note: str,
+    finding: str,
+    longest: int = 18,
+    show_bounds: bool = True,
+    directed: bool = True,
+    heading: str = "difference (95 % CI)",
+) -> Figure:
+    """Blocks of many rows, each named at its left."""
+    named = max((min(longest, len(row.label)) for block in blocks for row in block.rows), default=0)
+    left = _CHARACTER * named + 16
+    means_end, right = _number_columns(blocks, show_bounds=show_bounds)
+    parts = [text(WIDTH, 14, heading, "axis", "end")]
+    y = 34.0
+    row_height = 18.0
+    for block in blocks:
+        parts.append(text(0, y, block.title, "row"))
+        parts.append(text(WIDTH, y, block.unit, "axis", "end"))
+        zero = left + (right - left) * (0.5 if block.goal is None else 0.3)
+        bottom = y + 6 + row_height * len(block.rows)
+        parts.append(path([(zero, y + 6), (zero, bottom)], "zero"))
+        goal = left + (right - left) * 0.7
+        if block.goal is not None:
+            parts.append(path([(goal, y + 6), (goal, bottom)], "goal"))
+        scale = _difference_scale(block, zero, goal, left, right)
+        for index, row in enumerate(block.rows):
+            middle = y + 15 + row_height * index
+            kind = f"num{' sig' if row.significant else ''} {row.role.css}"
+            parts.append(text(0, middle + 4.5, label(row.label, longest), kind))
+            parts.append(_whisker(row, scale, middle, left, right))
+            parts.append(_numbers(row, middle, means_end, show_bounds=show_bounds))
+        y = bottom + 26
+    if directed:
+        parts.append(text(left, y - 12, "← worse", "axis") + text(right, y - 12, "better →", "axis", "end"))
+    return Figure(name, title, note, finding, y - 6, "".join(parts))
+
+
+def _difference_scale(block: ForestBlock, zero: float, goal: float, left: float, right: float) -> Scale:
+    """The place of a difference; beyond `left` and `right` it lies outside."""
+    if block.goal is not None:
+        return lambda value: zero + (goal - zero) * value / block.goal if block.goal else zero
+    bounds = [b for row in block.rows for b in (row.low, row.high, row.mean) if math.isfinite(b)]
+    bounds = [-block.reach, block.reach] if math.isfinite(block.reach) else bounds
+    sign = -1 if block.flipped else 1
+    negative = max([0.0, *(-sign * b for b in bounds)])
+    positive = max([0.0, *(sign * b for b in bounds)])
+    rates = [(zero - left) / negative if negative else math.inf, (right - zero) / positive if positive else math.inf]
+    rate = min(rates) if math.isfinite(min(rates)) else 0.0
+    return lambda value: zero + sign * value * rate
+
+
+def _whisker(row: ForestRow, scale: Scale, y: float, left: float, right: float) -> str:
+    """The bar of the CI, with an arrow where it goes on, and the marker."""
+    parts = []
+    if math.isfinite(row.low) and math.isfinite(row.high):
+        low, high = sorted((scale(row.low), scale(row.high)))
+        inner = (min(max(low, left), right), min(max(high, left), right))
+        if inner[1] > inner[0]:
+            parts.append(path([(inner[0], y), (inner[1], y)], f"whisk {row.role.css}"))
+        if low < left - 0.5:
+            parts.append(f'<path class="arrow {row.role.css}" d="M{left - 7:.1f} {y:.1f}l8 -4.5v9z"/>')
+        if high > right + 0.5:
+            parts.append(f'<path class="arrow {row.role.css}" d="M{right + 7:.1f} {y:.1f}l-8 -4.5v9z"/>')
+    if math.isfinite(row.mean) and left - 3 <= scale(row.mean) <= right + 3:
+        parts.append(marker(row.role, scale(row.mean), y, size=row.size, filled=row.significant))
+    return "".join(parts)
