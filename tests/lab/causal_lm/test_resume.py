@@ -14,6 +14,7 @@ import torch
 from tailkeep import lab
 from tailkeep.errors import InputError
 from tailkeep.lab import unfinished
+from tailkeep.lab.causal_lm import precision
 from tailkeep.lab.causal_lm.checkpoint import Checkpoints
 from tailkeep.lab.causal_lm.written_texts import PhaseTexts
 from tests.lab.causal_lm.tiny import SHAPE, config_tree, write_stories
@@ -126,6 +127,13 @@ def test_so_does_one_killed_at_the_first_a_middle_or_the_last_step(loss, tmp_pat
     tree = tree_of(tmp_path, loss=LOSSES[loss])
     # The last step of a training writes no checkpoint: the model itself comes next.
     check(tree, tmp_path, Checkpoints, "write", [1, 7, STEPS - 1, STEPS, STEPS + 6, 2 * STEPS - 2])
+
+
+@pytest.mark.slow
+def test_a_training_in_bfloat16_goes_on_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(precision, "has_native_bfloat16", lambda device: True)
+    tree = tree_of(tmp_path, dtype="bfloat16")
+    check(tree, tmp_path, Checkpoints, "write", [7, STEPS + 6])
 
 
 @pytest.mark.slow

@@ -194,6 +194,27 @@ def test_the_model_that_leaves_mixed_precision_is_the_model_itself(network, stor
     assert torch.equal(logits, plain)
 
 
+@pytest.mark.parametrize("bf16", [False, True])
+def test_a_model_that_has_been_trained_trains_as_one_that_was_loaded(network, stories, bf16):
+    """A chain that goes on in memory and one that was read from the disk are the same."""
+    rows = training_rows(stories.take(np.arange(8)), block=8, joined=False)
+    loaded = copy.deepcopy(network)
+    fit(network, rows, bf16=bf16)
+    loaded.load_state_dict(network.state_dict())
+    attributes = set(vars(loaded))
+    copied = copy.deepcopy(network)
+    assert fit(copied, rows, bf16=bf16) == fit(loaded, rows, bf16=bf16)
+    assert torch.equal(parameters(copied), parameters(loaded))
+    assert set(vars(copied)) == attributes
+
+
+def test_a_model_trains_in_bfloat16_again_and_again(network, stories):
+    rows = training_rows(stories.take(np.arange(8)), block=8, joined=False)
+    fit(network, rows, bf16=True)
+    wide = copy.deepcopy(network)
+    assert fit(network, rows, bf16=True)["train_nll"] != fit(wide, rows, bf16=False)["train_nll"]
+
+
 def test_evaluation_is_plain_cross_entropy_whatever_the_loss(network, stories):
     from tailkeep.scoring import token_log_probs
 

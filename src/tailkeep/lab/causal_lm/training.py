@@ -70,6 +70,7 @@ def train(
     share = sum(len(row) - 1 for row, _ in trained) / sum(len(row) - 1 for row in rows)
     steps = _steps([row for row, _ in trained], training, budget * share)
     _check_finite(network, training)
+    attributes = set(vars(network))
     attach(network, weighting)
     recomputes = training.arguments.gradient_checkpointing
     # transformers is renaming it.
@@ -121,12 +122,12 @@ def train(
             trainer.train(resume_from_checkpoint=checkpoints.restore(network, recorder))
         if recomputes:
             getattr(network, f"{checkpointing}_checkpointing_disable")()
-        # Mixed precision replaces the model's forward; what is measured and copied is the model itself.
-        trainer.accelerator.unwrap_model(network, keep_fp32_wrapper=False)
-        # Accelerate leaves the method on the object, where a copy of the model would call the original's.
-        vars(network).pop("forward", None)
     recorder.read(network)
     detach(network)
+    # Accelerate leaves its own forward on the object, which a copy would call, and a mark that the model is prepared: a
+    # copy would then be trained without mixed precision.
+    for name in set(vars(network)) - attributes:
+        del vars(network)[name]
     if place := current_phase():
         write_training_curve(place.generation_dir, place.part, recorder.curve, recorder.tokens_per_second)
     _check_finite(network, training)
