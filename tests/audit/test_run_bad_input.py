@@ -36,14 +36,19 @@ def test_a_torn_gzip_keeps_what_came_before(tmp_path):
     assert outcome.warnings() == ["input/x.jsonl.gz is torn: everything after the damage is lost. Copy the file again"]
 
 
-@pytest.mark.parametrize("name", ["x.jsonl", "x.txt", "x.parquet"])
-def test_an_empty_file_is_a_rejection_and_the_audit_of_nothing_says_so(tmp_path, name):
+@pytest.mark.parametrize("name", ["x.jsonl", "x.txt", "x.json", "x.csv"])
+def test_an_empty_file_passes_and_the_audit_of_nothing_says_so(tmp_path, name):
     (tmp_path / name).write_bytes(b"")
-    with pytest.raises(InputError, match=name):
-        run({}, tmp_path / name, tmp_path / "out")
-    outcome = run({"on_error": "skip"}, tmp_path / name, tmp_path / "out")
-    assert (outcome.rejected, outcome.summary["input"]["documents"]) == (1, 0)
+    outcome = run({}, tmp_path / name, tmp_path / "out")
+    assert (outcome.rejected, outcome.summary["input"]["documents"], outcome.counts["empty_files"]) == (0, 0, 1)
     assert outcome.summary["input"]["words_per_document"]["median"] is None
+
+
+def test_a_parquet_file_of_no_bytes_is_damaged(tmp_path):
+    (tmp_path / "x.parquet").write_bytes(b"")
+    with pytest.raises(InputError, match="not a whole parquet file"):
+        run({}, tmp_path / "x.parquet", tmp_path / "out")
+    assert run({"on_error": "skip"}, tmp_path / "x.parquet", tmp_path / "skipped").rejected == 1
 
 
 @pytest.mark.parametrize("text", ["", "a", "  \n ", "\u3042" * 5, "!!! ...", "\x00\x01", "x" * 600_000])
