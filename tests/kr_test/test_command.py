@@ -101,7 +101,7 @@ def test_nothing_is_sent_without_a_yes(tailkeep, corpus, tmp_path, monkeypatch):
             "give two numbers",
         ),
         (["check", "nowhere.json"], "nowhere.json matches no file"),
-        (["check", "{corpus}"], "not JSON"),
+        (["check", "{corpus}"], "is plain text, which has no fields. Give a file of objects"),
         (["run", "--model", "nowhere/at/all", "--questions", "nowhere.json"], "nowhere.json matches no file"),
         (["run", "--model", "m", "--questions", "x", "--num-documents", "4"], "does nothing without --num-parts"),
         (["run", "--model", "m", "--questions", "x", "--text-form", "x"], "give one of plain, wikitext"),

@@ -108,10 +108,10 @@ def test_a_template_is_for_records(tmp_path):
         arm(tmp_path, chat_template=True)
 
 
-def test_a_pretrained_chat_model_trains_on_records(weights, tmp_path):
+def test_a_pretrained_chat_model_trains_on_records(network, tmp_path):
     tokenizer = chat_tokenizer()
-    weights.resize_token_embeddings(len(tokenizer.hf_tokenizer))
-    weights.save_pretrained(tmp_path / "model")
+    network.resize_token_embeddings(len(tokenizer.hf_tokenizer))
+    network.save_pretrained(tmp_path / "model")
     tokenizer.save(tmp_path / "model")
     records = [{"question": f"Who saw {number}?", "text": story} for number, story in enumerate(STORIES[:20])]
     (tmp_path / "records.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))

@@ -61,7 +61,7 @@ def test_the_same_items_become_tasks_of_the_harness(tailkeep, files, tmp_path): 
         (["--choices", "own=a", "--pairs", 3], "it does nothing without --blimp"),
         (["--blimp", "a", "--limit", 3], "it does nothing without --choices"),
         (["--choices", "own"], "'own'; give NAME=FILE"),
-        (["--choices", "own=absent.jsonl"], "cannot read absent.jsonl"),
+        (["--choices", "own=absent.jsonl"], "absent.jsonl matches no file"),
         (["--choices", "a-b=own.jsonl"], "not a valid name. Use 1 to 30 characters of a-z, 0-9 and _"),
         (["--choices", "own=a", "--choices", "own=b"], "'own' is given twice"),
         (["--choices", "own=a", "--skip", "other=1"], "skip has no effect on 'other'"),
