@@ -100,7 +100,7 @@ def test_a_shard_that_kills_its_actors_is_named_after_a_few(corpus, tmp_path):
         deaths = tmp_path / str(attempts)
         deaths.mkdir()
         executor = RayActors(1, attempts=attempts)
-        with pytest.raises(WorkerError, match=f"actors died at a.jsonl, {attempts} times of {attempts}, perhaps"):
+        with pytest.raises(WorkerError, match=f"actors died at a.jsonl, {attempts} times of {attempts}, out of memory"):
             list(executor.run(partial(dying, at_work, deaths, 99), find_shards(corpus)))
         assert len(list(deaths.iterdir())) == attempts
 
@@ -183,7 +183,7 @@ def test_actors_that_nobody_has_room_for_are_told(corpus, cluster, caplog, monke
         assert len(list(waiting_for_a_node)) == 4
     finally:
         logger.removeHandler(helper)
-    assert added[0].startswith("no actor is ready after 1 s. Each asks for 3 CPUs and 0 GPUs; the cluster has {")
+    assert added[0].startswith("no actor is ready after 1 s. Each requests 3 CPUs and 0 GPUs; the cluster has {")
 
 
 def test_a_cluster_that_is_not_there_is_named_at_once(corpus, monkeypatch):
