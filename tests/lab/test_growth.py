@@ -153,6 +153,7 @@ def test_a_call_that_names_less_leaves_the_rest_as_it_is(tmp_path):
     assert content(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_while_it_grows_ends_in_the_bytes_of_a_run_made_at_once(tmp_path):
     run(tmp_path / "once", seeds=[0, 1])
     expected = cells(tmp_path / "once")
