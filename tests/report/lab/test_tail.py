@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from tailkeep.report.lab.distributions import plot_confidence, plot_density, plot_points
+from tailkeep.report.lab.distributions import plot_confidence, plot_density, plot_first_model, plot_points
 from tailkeep.report.lab.failures import plot_failures
 from tailkeep.report.lab.run import read_lab_run
 from tailkeep.report.lab.stats import summarise_run
@@ -74,6 +74,20 @@ def test_the_share_above_the_limit_is_said_for_the_first_and_the_last_generation
     assert ">p &gt; 0.99: 10 % → 80 %</text>" in figure.body
     assert figure.body.count('class="ghost"') == 1
     assert "33 %" in plot_confidence(group, ["a"], "x", held_out=True).finding
+
+
+def test_the_first_models_perplexities_are_pooled_over_seeds_with_their_median(tmp_path):
+    first, last = (
+        {"first_model": {"edges": [1, 10, 100, 1000], "counts": counts}} for counts in ([0, 4, 0], [1, 1, 2])
+    )
+    figure = plot_first_model(group_of(tmp_path / "r", [first, last], seeds=2), ["a"], "x")
+    # Half of the counts of the bin from 10 to 100; then half lie below 100.
+    assert "a: 31.6 → 100" in figure.finding
+    assert "2 seeds together" in figure.note
+
+
+def test_without_that_table_there_is_no_such_figure(tmp_path):
+    assert plot_first_model(group_of(tmp_path / "r", [confidence([10, 80, 10])]), ["a"], "x") is None
 
 
 def test_confidence_on_equal_bins_of_an_earlier_version_is_skipped(tmp_path):

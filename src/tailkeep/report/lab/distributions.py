@@ -4,19 +4,33 @@ Rule: a table of an unexpected shape is skipped; the rest of the report does not
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tailkeep.report.charts import step_chart
 from tailkeep.report.lab.run import ArmGroup, Entry
 from tailkeep.report.lab.samples import first_middle_last
-from tailkeep.report.svg import WIDTH, Figure, label, linear, nice_domain, path, text, tick_texts, ticks
+from tailkeep.report.svg import (
+    WIDTH,
+    Figure,
+    Scale,
+    label,
+    linear,
+    log_ticks,
+    logarithmic,
+    nice_domain,
+    path,
+    text,
+    tick_texts,
+    ticks,
+)
 
 _MAX_POINTS = 300
 _CEILING = 2.5
 _TICKS = (0.01, 0.5, 0.99, 0.9999)
 _LIMIT = 0.99
+_START, _TOP = 44.0, 34.0
 
 
 @dataclass(frozen=True)
@@ -27,79 +41,176 @@ class TableColumns:
     values: Mapping[str, Sequence[float]]
 
 
+Ends = Mapping[str, tuple[TableColumns, TableColumns]]
+"""By arm the first and the last generation."""
+
+
 def plot_confidence(group: ArmGroup, arms: Sequence[str], name: str, *, held_out: bool = False) -> Figure | None:
     """How probable the tokens of samples (or of held-out text) are under the model: first and last generation."""
-    tables = {arm: _pooled_confidence(group.entries_of(arm)) for arm in arms}
-    tables = {arm: rows for arm, rows in tables.items() if rows}
-    if not tables:
-        return None
     column = "real" if held_out else "common"
-    edges = next(iter(tables.values()))[0].values["edges"]
-    ends = {arm: (rows[0], rows[-1]) for arm, rows in tables.items()}
-    tallest = max(max(_shares(row.values[column])) for pair in ends.values() for row in pair)
-    _, top = nice_domain(0, max(tallest, 1.0), floor=0)
-    row_height, start, first_y = 74.0, 44.0, 34.0
-    x = linear((edges[0], edges[-1]), (start, WIDTH))
-    parts = [text(0, 13, "% of tokens", "axis")]
-    findings = []
+    ends = _first_and_last(group, arms, "confidence", column, "logit_edges")
+    if not ends:
+        return None
     limit = math.log(_LIMIT / (1 - _LIMIT))
-    bottom = first_y + row_height * len(ends) + 18 * (len(ends) - 1)
+    stack = _stacked_histograms(
+        group, ends, linear, "% of tokens", lambda row: (f"p > {_LIMIT}", _percent(_share_above(row.values, limit)))
+    )
+    parts = [path([(stack.x(limit), _TOP - 12), (stack.x(limit), stack.bottom)], "ref"), *stack.parts]
+    parts += [text(stack.x(math.log(p / (1 - p))), stack.bottom + 18, f"{p:g}", "tick", "middle") for p in _TICKS]
+    parts.append(stack.x_label("probability of the token (logit scale)"))
+    what = "held-out text" if held_out else "its own samples"
+    title = f"How confident the model is of {what}"
+    note = (
+        f"Probability that the model gives to each token of {what}, {_seeds(group, ends)}. "
+        f"Grey: generation {stack.first}; line: the last one. Dotted: p = {_LIMIT}."
+    )
+    finding = f"{title}. Share of tokens with p > {_LIMIT}, first to last generation: {'; '.join(stack.findings)}."
+    return Figure(name, title, note, finding, stack.bottom + 46, "".join(parts))
+
+
+def plot_first_model(group: ArmGroup, arms: Sequence[str], name: str) -> Figure | None:
+    """The perplexity of samples under the model of generation 0, as in Shumailov et al. 2024, figure 1."""
+    ends = _first_and_last(group, arms, "first_model", "counts", "edges")
+    if not ends:
+        return None
+    ends = _without_empty_ends(ends)
+    stack = _stacked_histograms(
+        group, ends, logarithmic, "% of samples", lambda row: ("median", _median(row.values)), words_right=True
+    )
+    edges = next(iter(ends.values()))[0].values["edges"]
+    values = log_ticks(edges[0], edges[-1])
+    parts = [*stack.parts, *(text(stack.x(v), stack.bottom + 18, f"{v:,.0f}", "tick", "middle") for v in values)]
+    parts.append(stack.x_label("perplexity of the sample (log scale)"))
+    title = "How likely the first model finds the samples"
+    note = (
+        f"Perplexity of each sample under the model of generation 0, {_seeds(group, ends)}. "
+        f"Grey: generation {stack.first}; line: the last one. The first and last bins take what lies beyond."
+    )
+    finding = f"{title}. Median perplexity, first to last generation: {'; '.join(stack.findings)}."
+    return Figure(name, title, note, finding, stack.bottom + 46, "".join(parts))
+
+
+@dataclass(frozen=True)
+class HistogramStack:
+    """Histograms of arms below each other on one horizontal scale `x`; `first` is the generation in grey."""
+
+    parts: Sequence[str]
+    x: Scale
+    bottom: float
+    first: int
+    findings: Sequence[str]
+
+    def x_label(self, words: str) -> str:
+        """The label below the horizontal axis."""
+        return text((_START + WIDTH) / 2, self.bottom + 38, words, "axis", "middle")
+
+
+def _stacked_histograms(
+    group: ArmGroup,
+    ends: Ends,
+    scale: Callable[[tuple[float, float], tuple[float, float]], Scale],
+    unit: str,
+    summary_of: Callable[[TableColumns], tuple[str, str]],
+    *,
+    words_right: bool = False,
+) -> HistogramStack:
+    """The last generation of each arm as a line before its first in grey, with a number of both."""
+    place, anchor = (WIDTH - 4, "end") if words_right else (_START + 10, "start")
+    edges = next(iter(ends.values()))[0].values["edges"]
+    tallest = max(max(_shares(row.values["counts"])) for pair in ends.values() for row in pair)
+    _, top = nice_domain(0, max(tallest, 1.0), floor=0)
+    row_height, gap = 74.0, 18.0
+    x = scale((edges[0], edges[-1]), (_START, WIDTH))
+    parts = [text(0, 13, unit, "axis")]
+    findings = []
     for index, (arm, (first, last)) in enumerate(ends.items()):
-        upper = first_y + index * (row_height + 18)
+        upper = _TOP + index * (row_height + gap)
         y = linear((0, top), (upper + row_height, upper))
         role = group.roles[arm].css
         values = ticks(0, top, 3)
         for value, word in zip(values, tick_texts(values), strict=True):
-            parts.append(path([(start, y(value)), (WIDTH, y(value))], "grid"))
-            parts.append(text(start - 8, y(value) + 4.5, word, "tick", "end"))
+            parts.append(path([(_START, y(value)), (WIDTH, y(value))], "grid"))
+            parts.append(text(_START - 8, y(value) + 4.5, word, "tick", "end"))
         if last is not first:
-            parts.append(step_chart(edges, _shares(first.values[column]), x, y, "ghost", area=True))
-        parts.append(step_chart(edges, _shares(last.values[column]), x, y, f"step {role}", area=False))
-        above = [f"{_share_above(row.values, column, limit):.0%}".replace("%", " %") for row in (first, last)]
-        change = " → ".join(dict.fromkeys(above)) if last is not first else above[0]
-        parts.append(text(start + 10, upper + 12, label(arm, 22), f"lab over {role}"))
-        parts.append(text(start + 10, upper + 28, f"p > {_LIMIT}: {change}", "axis over"))
+            parts.append(step_chart(edges, _shares(first.values["counts"]), x, y, "ghost", area=True))
+        parts.append(step_chart(edges, _shares(last.values["counts"]), x, y, f"step {role}", area=False))
+        word, before = summary_of(first)
+        after = summary_of(last)[1]
+        change = " → ".join(dict.fromkeys((before, after))) if last is not first else before
+        parts.append(text(place, upper + 12, label(arm, 22), f"lab over {role}", anchor))
+        parts.append(text(place, upper + 28, f"{word}: {change}", "axis over", anchor))
         findings.append(f"{arm}: {change}")
-    parts.insert(1, path([(x(limit), first_y - 12), (x(limit), bottom)], "ref"))
-    parts += [text(x(math.log(p / (1 - p))), bottom + 18, f"{p:g}", "tick", "middle") for p in _TICKS]
-    parts.append(text((start + WIDTH) / 2, bottom + 38, "probability of the token (logit scale)", "axis", "middle"))
-    what = "held-out text" if held_out else "its own samples"
-    title = f"How confident the model is of {what}"
-    generations = f"{next(iter(ends.values()))[0].generation}; line: the last one"
-    seeds = max(len({entry.seed for entry in group.entries_of(arm)}) for arm in ends)
-    note = (
-        f"Probability that the model gives to each token of {what}, {seeds} seed{'s together' if seeds > 1 else ''}. "
-        f"Grey: generation {generations}. Dotted: p = {_LIMIT}."
-    )
-    finding = f"{title}. Share of tokens with p > {_LIMIT}, first to last generation: {'; '.join(findings)}."
-    return Figure(name, title, note, finding, bottom + 46, "".join(parts))
+    bottom = _TOP + row_height * len(ends) + gap * (len(ends) - 1)
+    return HistogramStack(parts, x, bottom, next(iter(ends.values()))[0].generation, findings)
 
 
-def _pooled_confidence(entries: Sequence[Entry]) -> list[TableColumns]:
-    """The counts of all seeds together, for each generation that every seed has recorded."""
+def _without_empty_ends(ends: Ends) -> Ends:
+    """The same histograms from one bin before the first that any of them fills to one after the last."""
+    rows = [row.values["counts"] for pair in ends.values() for row in pair]
+    occupied = [number for number, counts in enumerate(zip(*rows, strict=False)) if any(counts)]
+    first, last = max(0, min(occupied, default=0) - 1), max(occupied, default=0) + 2
+
+    def crop(row: TableColumns) -> TableColumns:
+        edges, counts = row.values["edges"], row.values["counts"]
+        return TableColumns(row.generation, {"edges": edges[first : last + 1], "counts": counts[first:last]})
+
+    cropped = {}
+    for arm, (before, after) in ends.items():
+        new = crop(before)
+        cropped[arm] = (new, new if after is before else crop(after))
+    return cropped
+
+
+def _first_and_last(group: ArmGroup, arms: Sequence[str], table: str, column: str, edges: str) -> Ends:
+    """By arm the counts of all seeds together, of the first and the last generation that every seed has recorded."""
+    ends = {}
+    for arm in arms:
+        if rows := _pooled_counts(group.entries_of(arm), table, column, edges):
+            ends[arm] = (rows[0], rows[-1])
+    return ends
+
+
+def _pooled_counts(entries: Sequence[Entry], table: str, column: str, edges: str) -> list[TableColumns]:
     seeds = len({entry.seed for entry in entries})
-    by_generation: dict[int, list[Mapping[str, Sequence[float]]]] = {}
+    by_generation: dict[int, list[tuple[list[float], list[float]]]] = {}
     for entry in entries:
-        bins = _columns(entry.tables.get("confidence"), ("real", "common"))
-        edges = _columns(entry.tables.get("confidence"), ("logit_edges",))
-        if bins and edges and len(edges["logit_edges"]) == len(bins["real"]) + 1:
-            by_generation.setdefault(entry.generation, []).append({**bins, "edges": edges["logit_edges"]})
+        counts = _columns(entry.tables.get(table), (column,))
+        bounds = _columns(entry.tables.get(table), (edges,))
+        if counts and bounds and len(bounds[edges]) == len(counts[column]) + 1:
+            by_generation.setdefault(entry.generation, []).append((bounds[edges], counts[column]))
     return [
         TableColumns(
             generation,
-            {
-                "edges": tables[0]["edges"],
-                **{c: [sum(some) for some in zip(*(t[c] for t in tables), strict=True)] for c in ("real", "common")},
-            },
+            {"edges": rows[0][0], "counts": [sum(some) for some in zip(*(counts for _, counts in rows), strict=True)]},
         )
-        for generation, tables in sorted(by_generation.items())
-        if len(tables) == seeds and len({tuple(t["edges"]) for t in tables}) == 1
+        for generation, rows in sorted(by_generation.items())
+        if len(rows) == seeds and len({tuple(bounds) for bounds, _ in rows}) == 1
     ]
 
 
-def _share_above(values: Mapping[str, Sequence[float]], column: str, limit: float) -> float:
+def _seeds(group: ArmGroup, arms: Iterable[str]) -> str:
+    seeds = max(len({entry.seed for entry in group.entries_of(arm)}) for arm in arms)
+    return f"{seeds} seed{'s together' if seeds > 1 else ''}"
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}".replace("%", " %")
+
+
+def _median(values: Mapping[str, Sequence[float]]) -> str:
+    """The median of a histogram of positive numbers, interpolated on the log scale of its bin."""
+    edges, counts = values["edges"], values["counts"]
+    half, total = sum(counts) / 2, 0.0
+    for low, high, count in zip(edges, edges[1:], counts, strict=False):
+        if count and total + count >= half:
+            return f"{low * (high / low) ** ((half - total) / count):.3g}"
+        total += count
+    return "–"
+
+
+def _share_above(values: Mapping[str, Sequence[float]], limit: float) -> float:
     """The share of the bins from `limit` up; of the bin that holds the limit the part above it."""
-    edges, counts = values["edges"], values[column]
+    edges, counts = values["edges"], values["counts"]
     parts = [
         count * min(1.0, max(0.0, (high - limit) / (high - low)))
         for low, high, count in zip(edges, edges[1:], counts, strict=False)

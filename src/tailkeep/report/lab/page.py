@@ -19,7 +19,7 @@ from tailkeep.report.lab.comparisons import (
 )
 from tailkeep.report.lab.csv import tables
 from tailkeep.report.lab.curves import arms_in_picture, plot_curve
-from tailkeep.report.lab.distributions import plot_confidence, plot_density, plot_points
+from tailkeep.report.lab.distributions import plot_confidence, plot_density, plot_first_model, plot_points
 from tailkeep.report.lab.failures import plot_failures
 from tailkeep.report.lab.growth import growth_lines
 from tailkeep.report.lab.paired_differences import McNemarTest
@@ -95,6 +95,7 @@ def _figures(
     tail = [
         plot_tail(group, few, names.new(group.learner, "tail")),
         plot_confidence(group, few, names.new(group.learner, "confidence")),
+        plot_first_model(group, few, names.new(group.learner, "first-model")),
         plot_density(group, few, names.new(group.learner, "density")),
         plot_points(group, few, names.new(group.learner, "points")),
         plot_images(group, few, names.new(group.learner, "images")),
