@@ -25,15 +25,19 @@ from tailkeep.losses.nll import check_count, clamp_count, count_on
 from tailkeep.losses.weighting import Weighting
 
 
+_COMPILED = "_tailkeep_call"
+"""The key of a call that torch.compile traces: it cannot trace the thread's number."""
+
+
 def call_of(module: nn.Module) -> Call | None:
-    """The training call of this thread that `module` is part of."""
-    call: Call | None = module.__dict__.get(_call_key())
+    """The training call of this thread, or of a compiled step, that `module` is part of."""
+    call: Call | None = module.__dict__.get(_call_key(), module.__dict__.get(_COMPILED))
     return call
 
 
 def _call_key() -> str:
     """Where a module finds its call: in its own `__dict__`, so that neither replicas nor threads mix."""
-    return f"_tailkeep_call_{threading.get_ident()}"
+    return _COMPILED if torch.compiler.is_compiling() else f"{_COMPILED}_{threading.get_ident()}"
 
 
 def training_forward(
