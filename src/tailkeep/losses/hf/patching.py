@@ -24,7 +24,6 @@ from tailkeep.losses.linear import linear_weighted_cross_entropy, share_of
 from tailkeep.losses.nll import check_count, clamp_count, count_on
 from tailkeep.losses.weighting import Weighting
 
-
 _COMPILED = "_tailkeep_call"
 """The key of a call that torch.compile traces: it cannot trace the thread's number."""
 
