@@ -202,9 +202,10 @@ def grid_numbers(group: ArmGroup, maps: Sequence[EffectMap]) -> tuple[KeyNumber,
     unit = unit_of(one.metric, group.learner)
     number = formatting.mean(one.final, signed=True)
     numbers.append(KeyNumber(group.roles[one.arm], number, unit, words, certainty(one)))
-    better = len(first.significant(0, better=True))
-    arm = next(cell.difference.arm for cell in first.cells if cell.column == 0)
-    words = f"settings in which {first.columns[0]} has a significantly better {title} than {first.reference}"
+    # A level whose arms were not selected has no cell.
+    column, arm = min((cell.column, cell.difference.arm) for cell in first.cells)
+    better = len(first.significant(column, better=True))
+    words = f"settings in which {first.columns[column]} has a significantly better {title} than {first.reference}"
     certain = f"95 %, corrected for {one.comparisons} comparisons"
     numbers.append(KeyNumber(group.roles[arm], f"{better} of {rows}", "", words, certain))
     return tuple(numbers)
