@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tailkeep.data.corpus import EMPTY, Chat, Layout, find_shards, open_shard_io, read_shard
+from tailkeep.data.corpus import EMPTY, Chat, Layout, Rejected, find_shards, open_shard_io, read_shard
 from tailkeep.data.corpus.output_run import check_names
 from tailkeep.errors import InputError
 from tests.data.corpus.job import carry, copy
@@ -61,6 +61,17 @@ def test_what_is_not_edited_is_the_same_bytes_in_every_format(tmp_path, kind, su
     path = tmp_path / f"x.{kind}{suffix}"
     path.write_bytes(PACK[suffix](content_of(kind)))
     assert unpacked(copy(path, tmp_path / "out"), suffix) == content_of(kind)
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz", ".zst"])
+@pytest.mark.parametrize("kind", ["jsonl", "json", "csv"])
+def test_a_compressed_file_that_is_cut_is_damaged_and_never_an_empty_one(tmp_path, kind, suffix):
+    path = tmp_path / f"x.{kind}{suffix}"
+    packed = PACK[suffix](content_of(kind))
+    path.write_bytes(packed[: len(packed) // 2])
+    *_, last = read_shard(*find_shards(path), Layout())
+    assert isinstance(last, Rejected)
+    assert "damaged" in last.reason
 
 
 def test_objects_line_by_line_are_json_too(tmp_path):

@@ -17,12 +17,11 @@ from tailkeep.data.corpus.chunks import (
     Chunk,
     ChunkSpan,
     attach_whitespace,
-    next_block,
     paragraphs,
     split_chunks,
 )
 from tailkeep.data.corpus.csv_rows import DELIMITERS, names_of, replace_fields, split_rows, tree_of_row
-from tailkeep.data.corpus.io import blocks, open_input
+from tailkeep.data.corpus.io import TruncatedFileError, blocks, open_input
 from tailkeep.data.corpus.json_array import split_array
 from tailkeep.data.corpus.json_splice import replace_values
 from tailkeep.data.corpus.schema import (
@@ -164,17 +163,23 @@ def _spans(stream: Iterator[bytes], shard: Shard, layout: Layout, limit: int) ->
         return False, split_rows(stream, DELIMITERS[shard.kind], limit)
     if shard.kind == "json":
         begin = b""
-        while not begin.removeprefix(BOM).strip():
-            block, fault = next_block(stream)
-            begin += block
-            if len(begin) > limit:
-                break
-            if not block or fault:
-                break
+        try:
+            while not begin.removeprefix(BOM).strip() and len(begin) <= limit:
+                if not (block := next(stream, b"")):
+                    break
+                begin += block
+        except TruncatedFileError as error:
+            stream = _damaged(error)
         stream = chain([begin], stream)
         if begin.removeprefix(BOM).lstrip().startswith(b"["):
             return True, split_array(stream, limit)
     return False, attach_whitespace(_chunks(stream, shard, layout, limit), limit)
+
+
+def _damaged(error: TruncatedFileError) -> Iterator[bytes]:
+    """A stream that breaks off where it begins."""
+    yield from ()
+    raise error
 
 
 def _chunks(stream: Iterable[bytes], shard: Shard, layout: Layout, limit: int) -> Iterator[Chunk]:
