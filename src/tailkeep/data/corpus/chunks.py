@@ -47,24 +47,25 @@ def split_chunks(stream: Iterable[bytes], delimiter: bytes | None, limit: int) -
 
     `limit` is in bytes per chunk, without its delimiter.
     """
-    splitter = _ChunkSplitter(delimiter, limit)
-    fault = ""
-    iterator = iter(stream)
-    while not fault:
-        block, fault = next_block(iterator)
-        if not block:
-            break
+    splitter, blocks = _ChunkSplitter(delimiter, limit), BlockReader(stream)
+    for block in blocks:
         yield from splitter.feed(block)
-    if splitter.dropped or splitter.buffer or fault:
-        yield splitter.rest(fault)
+    if splitter.dropped or splitter.buffer or blocks.fault:
+        yield splitter.rest(blocks.fault)
 
 
-def next_block(stream: Iterator[bytes]) -> tuple[bytes, str]:
-    """The next block of `stream`, empty at its end, and why it ends there if it is damaged."""
-    try:
-        return next(stream, b""), ""
-    except TruncatedFileError as error:
-        return b"", str(error)
+class BlockReader:
+    """The blocks of `stream` to its end, or to its damage; `fault` then says what that is."""
+
+    def __init__(self, stream: Iterable[bytes]) -> None:
+        self._stream = stream
+        self.fault = ""
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            yield from self._stream
+        except TruncatedFileError as error:
+            self.fault = str(error)
 
 
 class _ChunkSplitter:

@@ -7,8 +7,9 @@ begins; inside it a delimiter or a line break is text. Values agree with those o
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import chain
 
-from tailkeep.data.corpus.chunks import BOM, Chunk, ChunkSpan, next_block
+from tailkeep.data.corpus.chunks import BOM, BlockReader, Chunk, ChunkSpan
 from tailkeep.data.corpus.schema import UnusableRecordError
 
 DELIMITERS = {"csv": ",", "tsv": "\t"}
@@ -51,10 +52,8 @@ def _rows(stream: Iterable[bytes], delimiter: str, limit: int) -> Iterator[Chunk
     line = next_line = 1
     # A quote at the start of a field opens it; inside, two quotes are one of the text.
     is_start, is_quoted = True, False
-    iterator = iter(stream)
-    is_last = False
-    while not is_last:
-        block, fault = next_block(iterator)
+    blocks = BlockReader(stream)
+    for block in chain(blocks, [b""]):
         is_last = not block
         buffer += block
         while True:
@@ -92,8 +91,8 @@ def _rows(stream: Iterable[bytes], delimiter: str, limit: int) -> Iterator[Chunk
             dropped += at
             del buffer[:at]
             at = 0
-    if fault or dropped or buffer:
-        fault = fault or ("a quoted field does not end" if is_quoted else "")
+    if blocks.fault or dropped or buffer:
+        fault = blocks.fault or ("a quoted field does not end" if is_quoted else "")
         length = dropped + len(buffer)
         yield Chunk(None if length > limit else bytes(buffer), offset, length, line, fault=fault)
 

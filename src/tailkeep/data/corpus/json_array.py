@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from tailkeep.data.corpus.chunks import Chunk, ChunkSpan, next_block
+from tailkeep.data.corpus.chunks import BlockReader, Chunk, ChunkSpan
 
 _STRUCTURE = re.compile(rb'[\[\]{},"]')
 _STRING = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
@@ -21,17 +21,12 @@ def split_array(stream: Iterable[bytes], limit: int) -> Iterator[ChunkSpan]:
     The first span begins with what stands before the array, and its bracket. What follows the array, or an array
     without an end, is a last chunk with a fault. An empty array gives one span without a chunk.
     """
-    scanner = _ArrayScanner(limit)
-    fault = ""
-    iterator = iter(stream)
-    while not fault:
-        block, fault = next_block(iterator)
-        if not block:
-            break
+    scanner, blocks = _ArrayScanner(limit), BlockReader(stream)
+    for block in blocks:
         yield from scanner.feed(block)
         if len(scanner.tail) > limit:
             break
-    yield from scanner.rest(fault)
+    yield from scanner.rest(blocks.fault)
 
 
 class _ArrayScanner:
