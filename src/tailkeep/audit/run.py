@@ -18,6 +18,7 @@ from tailkeep.audit.shard import ShardAuditor
 from tailkeep.audit.summary import AuditOutcome, summarize
 from tailkeep.data.corpus import (
     Contents,
+    CorpusSide,
     Execution,
     Executor,
     Inputs,
@@ -30,14 +31,12 @@ from tailkeep.data.corpus import (
     ShardList,
     ShardStorage,
     Task,
-    check_layout_has_effect,
-    find_shards,
+    find_sides,
     path_list,
     run_job,
 )
-from tailkeep.errors import ConfigError, InputError
+from tailkeep.errors import ConfigError
 from tailkeep.runs import ProgressObserver, RunRecord, no_progress, versions
-from tailkeep.sanitize import redact
 
 
 def gpus_for(config: AuditConfig) -> int:
@@ -69,25 +68,14 @@ class _AuditJob:
 
     def find_shards(self) -> ShardList:
         """The shards of both sides; the name of a shard begins with its side."""
-        all_shards = ShardList([], {})
-        layout = self.config.layout
-        urls: dict[str, str] = {}
-        for side, paths in (("input", self.inputs), ("reference", self.reference)):
-            if not paths and side == "reference":
-                continue
-            shards = find_shards(paths, layout, row_groups=self.config.row_groups)
-            check_layout_has_effect(layout, shards)
-            for shard in shards:
-                if urls.setdefault(shard.url, side) != side:
-                    raise InputError(
-                        f"{redact(shard.url)} is both --input and --reference. A corpus cannot be compared with "
-                        "itself. Give different files."
-                    )
-            all_shards += [replace(shard, name=f"{side}/{shard.name}") for shard in shards]
-            all_shards.ignored += shards.ignored
+        sides = [CorpusSide("input", "--input", self.inputs)]
+        if self.reference:
+            sides.append(CorpusSide("reference", "--reference", self.reference))
+        reason = "A corpus cannot be compared with itself."
+        shards = find_sides(sides, self.config.layout, row_groups=self.config.row_groups, reason=reason)
         if not self.reference and {"testing"} & self.config.model_fields_set:
             raise ConfigError("testing has no effect without --reference. Give a reference, or remove the key testing.")
-        return all_shards
+        return shards
 
     def check_input(self, shards: Sequence[Shard], task_shards: Sequence[Shard]) -> dict[str, Any]:
         del shards, task_shards

@@ -8,7 +8,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, field, fields
+from dataclasses import asdict, astuple, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ from tailkeep.audit.findings import Finding, comparison_findings, corpus_finding
 from tailkeep.audit.keywords import ImportanceWeights, KeywordScore, importance_weights, keyword_scores
 from tailkeep.audit.prior_scores import BINS, PriorScorer, load_prior_scorer
 from tailkeep.audit.recommend import Advice, lab_experiment, plan_mixing
-from tailkeep.data.corpus import Manifest, RunOutcome, sum_counts
+from tailkeep.data.corpus import Manifest, SummaryOutcome, sum_counts
 from tailkeep.errors import InputError
 from tailkeep.sanitize import redact, redact_tree
 from tailkeep.workers import limited_threads
@@ -41,15 +41,8 @@ _NUM_EXAMPLES = 5
 
 
 @dataclass(frozen=True)
-class AuditOutcome(RunOutcome):
-    """The totals over the finished shards of an audit: `counts` are documents, rejected and words.
-
-    Attributes:
-        summary: the content of `summary.json`, which holds no path outside of the run and no time; empty until every
-            shard is finished.
-    """
-
-    summary: Mapping[str, Any] = field(default_factory=dict)
+class AuditOutcome(SummaryOutcome):
+    """The totals over the finished shards of an audit, and its summary."""
 
     @property
     def flagged(self) -> list[str]:
@@ -57,19 +50,9 @@ class AuditOutcome(RunOutcome):
         comparison = self.summary.get("comparison") or {"tests": []}
         return [test["name"] for test in comparison["tests"] if test["flagged"]]
 
-    def text(self) -> str:
-        """The content of `summary.json`."""
-        tree = {"fingerprint": self.fingerprint, "shards": self.shards, **self.summary}
-        return json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
     def lines(self) -> list[str]:
         """The findings, one sentence per line."""
         lines = super().lines()
-        if self.finished:
-            count = {name: int(value) for name, value in self.counts.items()}
-            lines.append(
-                f"documents: {count['documents']:,} read, {count['rejected']:,} rejected; {count['words']:,} words"
-            )
         lines += [
             f"{'[flagged] ' if finding['flagged'] else ''}{finding['sentence']}"
             for finding in self.summary.get("findings", ())

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from tailkeep.data.corpus import (
     Contents,
+    CorpusSide,
     Execution,
     Executor,
     Inputs,
@@ -27,17 +28,15 @@ from tailkeep.data.corpus import (
     ShardList,
     ShardStorage,
     Task,
-    check_layout_has_effect,
-    find_shards,
+    find_sides,
     path_list,
     run_job,
 )
-from tailkeep.errors import ConfigError, InputError
+from tailkeep.errors import ConfigError
 from tailkeep.forecast.config import ForecastConfig, load
 from tailkeep.forecast.shard import CORPUS, ShardCounts
 from tailkeep.forecast.summary import ForecastOutcome, summarize
 from tailkeep.runs import ProgressObserver, RunRecord, no_progress, versions
-from tailkeep.sanitize import redact
 
 _NAMED = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.-]*)=(.+)", re.DOTALL)
 _UNNAMED = "synthetic"
@@ -60,20 +59,9 @@ class _ForecastJob:
 
     def find_shards(self) -> ShardList:
         """The shards of all sides; the name of a shard begins with its side."""
-        all_shards = ShardList([], {})
-        urls: dict[str, str] = {}
-        for side, paths in self.sides:
-            shards = find_shards(paths, self.config.layout, row_groups=self.config.row_groups)
-            check_layout_has_effect(self.config.layout, shards)
-            for shard in shards:
-                if urls.setdefault(shard.url, side) != side:
-                    raise InputError(
-                        f"{redact(shard.url)} is both {urls[shard.url]} and {side}. A text says nothing beside itself. "
-                        "Give different files."
-                    )
-            all_shards += [replace(shard, name=f"{side}/{shard.name}") for shard in shards]
-            all_shards.ignored += shards.ignored
-        return all_shards
+        sides = [CorpusSide(name, name, paths) for name, paths in self.sides]
+        reason = "A text says nothing beside itself."
+        return find_sides(sides, self.config.layout, row_groups=self.config.row_groups, reason=reason)
 
     def check_input(self, shards: Sequence[Shard], task_shards: Sequence[Shard]) -> dict[str, Any]:
         del shards, task_shards

@@ -5,17 +5,16 @@ Rule: drift alone is a reference, named as one; a forecast is a number only wher
 
 import csv
 import io
-import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tailkeep.data.corpus import Manifest, RunOutcome
+from tailkeep.data.corpus import Manifest, SummaryOutcome
 from tailkeep.errors import InputError
 from tailkeep.forecast.config import ForecastConfig
 from tailkeep.forecast.counts import BANDS, CountBand, Floats, RoundPairs, join_tables, read_spectrum
@@ -36,25 +35,12 @@ COLUMNS = ("items", "text", "regime", "real_share", "band", "types", "generation
 
 
 @dataclass(frozen=True)
-class ForecastOutcome(RunOutcome):
-    """The totals over the finished shards of a forecast; `summary` is that of `summary.json`, empty until all are."""
-
-    summary: Mapping[str, Any] = field(default_factory=dict)
-
-    def text(self) -> str:
-        """The content of `summary.json`."""
-        tree = {"fingerprint": self.fingerprint, "shards": self.shards, **self.summary}
-        return json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+class ForecastOutcome(SummaryOutcome):
+    """The totals over the finished shards of a forecast, and its summary."""
 
     def lines(self) -> list[str]:
         """What the forecast says, one sentence per line."""
-        lines = super().lines()
-        if self.finished:
-            count = {name: int(self.counts[name]) for name in ("documents", "rejected", "words")}
-            lines.append(
-                f"documents: {count['documents']:,} read, {count['rejected']:,} rejected; {count['words']:,} words"
-            )
-        return [*lines, *self.summary.get("sentences", ())]
+        return [*super().lines(), *self.summary.get("sentences", ())]
 
 
 def summarize(config: ForecastConfig, manifests: Sequence[Manifest], local: Local) -> tuple[Tree, str]:

@@ -43,6 +43,7 @@ from tailkeep.data.corpus.shard_io import (
     reject_line,
 )
 from tailkeep.data.corpus.shards import Shard, ShardList, Task, find_shards, shards_of_task, task_here
+from tailkeep.data.corpus.sides import CorpusSide, SummaryOutcome, find_sides
 from tailkeep.data.corpus.unique_ids import check_unique_ids
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "Chat",
     "Content",
     "Contents",
+    "CorpusSide",
     "Destination",
     "Execution",
     "Executor",
@@ -73,6 +75,7 @@ __all__ = [
     "ShardJob",
     "ShardList",
     "ShardStorage",
+    "SummaryOutcome",
     "Task",
     "TextField",
     "WorkerSetup",
@@ -82,6 +85,7 @@ __all__ = [
     "dump_config",
     "find_duplicates",
     "find_shards",
+    "find_sides",
     "fingerprint_of",
     "finish_shard",
     "format_of",
