@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -82,16 +81,7 @@ def gap_of(model: LanguageModel, calibration: TokenData, *, seed: int) -> Confid
     generated = model.regenerate(calibration, seed=int(np.random.SeedSequence([seed, 1]).generate_state(1)[0]))
     if isinstance(form := model.generation.form, WindowPrompts):
         rows = (training_rows(text, block=form.context, joined=True) for text in (calibration, generated))
-        return confidence_gap(*(_log_probs(model, some) for some in rows))
+        return confidence_gap(*(model.log_probs(some) for some in rows))
     max_length = max(map(len, generated.documents))
     real = dataclasses.replace(calibration, prompts=generated.prompts)
-    return confidence_gap(*(_generated_log_probs(model, text, max_length) for text in (real, generated)))
-
-
-def _generated_log_probs(model: LanguageModel, text: TokenData, max_length: int) -> list[Any]:
-    scored = _log_probs(model, [document[:max_length] for document in text.documents])
-    return [row[max(0, num_prompt_tokens - 1) :] for row, num_prompt_tokens in zip(scored, text.prompts, strict=True)]
-
-
-def _log_probs(model: LanguageModel, rows: list[Any]) -> list[Any]:
-    return model.log_probs(rows)
+    return confidence_gap(*(model.continuation_log_probs(text, max_length=max_length) for text in (real, generated)))

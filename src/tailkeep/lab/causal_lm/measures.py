@@ -107,12 +107,15 @@ def perplexity_by_first(model: LanguageModel, samples: Mapping[str, TokenData]) 
     metrics: dict[str, float] = {}
     rows: dict[str, list[NDArray[np.float32]]] = {}
     for view, tokens in samples.items():
-        scored = model.log_probs(tokens.documents)
-        rows[view] = [row[max(0, prompt - 1) :] for row, prompt in zip(scored, tokens.prompts, strict=True)]
-        metrics[f"{view}.first_model_perplexity"] = perplexity(np.concatenate([*rows[view], np.zeros(0, np.float32)]))
+        rows[view] = model.continuation_log_probs(tokens)
+        metrics[f"{view}.first_model_perplexity"] = perplexity(_pooled(rows[view]))
     values = [perplexity(row) for row in rows["common"] if len(row)]
     counts = np.histogram(np.clip(values, PERPLEXITY_EDGES[0], PERPLEXITY_EDGES[-1]), bins=PERPLEXITY_EDGES)[0]
     return Measurement(metrics, {"first_model": {"edges": list(PERPLEXITY_EDGES), "counts": counts.tolist()}})
+
+
+def _pooled(log_probs: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    return np.concatenate([*log_probs, np.zeros(0, np.float32)])
 
 
 def confidence_table(held_out: NDArray[np.floating], samples: NDArray[np.floating]) -> dict[str, list[float]]:
@@ -151,7 +154,8 @@ class TextMeasure:
     def _measure(self, model: LanguageModel, samples: Mapping[str, TokenData]) -> Measurement:
         rows = self._log_probs(model, self.held_out)
         held_out = np.concatenate(rows)
-        log_probs = {view: self._generated_log_probs(model, tokens) for view, tokens in samples.items()}
+        log_probs = {view: _pooled(model.continuation_log_probs(tokens)) for view, tokens in samples.items()}
+        words = {view: generated_words(tokens) for view, tokens in samples.items()}
         knowledge = self.kr_evaluator.measure(model.log_probs, model.tokenizer.encode_without_eos)
         tests = measure_downstream(model.network, model.tokenizer, self.tests, positions=self.positions)
         metrics = {
@@ -165,12 +169,13 @@ class TextMeasure:
             **tests.metrics,
         }
         for view, tokens in samples.items():
-            shape = {**self._shape(tokens), "own_perplexity": perplexity(log_probs[view]), **self._truth(tokens)}
+            shape = {**self._shape(tokens, words[view]), "own_perplexity": perplexity(log_probs[view])}
+            shape |= self._truth(tokens)
             shape["above_99"] = share_above(log_probs[view], 0.99)
             metrics |= {f"{view}.{name}": value for name, value in shape.items()}
         tables = {
             "confidence": confidence_table(held_out, log_probs["common"]),
-            "tail": self._tail(samples["common"]),
+            "tail": self._tail(samples["common"], words["common"]),
             "held_out": nll_by_document(held_out, self.held_out, joined=self.joined, answers=self.answers),
         }
         return Measurement(metrics, {**tables, **knowledge.tables, **tests.tables})
@@ -182,12 +187,6 @@ class TextMeasure:
             return list(scored)
         firsts = first_targets(data, block=self.block)
         return [row[first - 1 :] for row, first in zip(scored, firsts, strict=True)]
-
-    def _generated_log_probs(self, model: LanguageModel, data: TokenData) -> np.ndarray:
-        """Of the generated tokens, not of the prompts."""
-        scored = token_log_probs(model.network, data.documents, pad=model.tokenizer.pad)
-        log_probs = [row[max(0, prompt - 1) :] for row, prompt in zip(scored, data.prompts, strict=True)]
-        return np.concatenate([*log_probs, np.zeros(0, np.float32)])
 
     def _tempered(self, model: LanguageModel) -> dict[str, float]:
         """The NLL of each half of the held-out rows at the temperature that is best for the other half.
@@ -212,7 +211,7 @@ class TextMeasure:
         )
         return {"held_out_nll_tempered": float(sum(swapped)) / int(ends[-1]), "temperature": sum(best) / 2}
 
-    def _shape(self, tokens: TokenData) -> dict[str, float]:
+    def _shape(self, tokens: TokenData, words: Sequence[Sequence[str]]) -> dict[str, float]:
         generated = tokens.continuations
         size = tokens.tokenizer.size
         sampled = unigram_counts(np.concatenate([*generated, np.zeros(0, np.int32)]), size)
@@ -223,9 +222,9 @@ class TextMeasure:
             "mean_length": float(np.mean([len(row) for row in generated])),
             **{f"distinct_{n}": distinct_n(generated, n) for n in GRAMS},
             **self._divergences(generated),
-            **self._coverage(tokens),
-            "self_bleu": self_bleu(generated_words(tokens)),
-            "vendi": vendi_score(generated_words(tokens)),
+            **self._coverage(words),
+            "self_bleu": self_bleu(words),
+            "vendi": vendi_score(words),
         }
 
     def _divergences(self, generated: Sequence[Ids]) -> dict[str, float]:
@@ -240,14 +239,14 @@ class TextMeasure:
             metrics[f"kl_{n}_real_sample_expected"] = ngram_kl(real, other, n, max_ngrams=size)
         return metrics
 
-    def _coverage(self, tokens: TokenData) -> dict[str, float]:
-        bands = coverage_of(self._words(tokens), self._real_words)
-        covered = {f"coverage_{band.name}": band.covered for band in bands if band.types}
-        return covered | {f"coverage_{band.name}_expected": band.expected for band in bands if band.types}
+    def _coverage(self, words: Sequence[Sequence[str]]) -> dict[str, float]:
+        bands = self._bands(words)
+        covered = {f"coverage_{band.name}": band.covered for band in bands}
+        return covered | {f"coverage_{band.name}_expected": band.expected for band in bands}
 
-    @staticmethod
-    def _words(tokens: TokenData) -> list[str]:
-        return list(chain.from_iterable(generated_words(tokens)))
+    def _bands(self, words: Sequence[Sequence[str]]) -> list[CoverageBand]:
+        """The coverage of those bands in which the real text has words."""
+        return [band for band in coverage_of([*chain.from_iterable(words)], self._real_words) if band.types]
 
     def _texts_of(self, data: TokenData) -> Sequence[Ids]:
         return [data.ids] if self.joined else data.documents
@@ -266,12 +265,12 @@ class TextMeasure:
         named = {"people_named": float(np.count_nonzero(counts)), "people_total": float(len(counts))}
         return {**self.truth(texts), **named}
 
-    def _tail(self, tokens: TokenData) -> dict[str, Any]:
+    def _tail(self, tokens: TokenData, words: Sequence[Sequence[str]]) -> dict[str, Any]:
         """People by the documents that name them; without a world, words by the frequency band of the real text."""
         if self.people is not None:
             texts = [tokens.tokenizer.decode(document) for document in tokens.documents]
             return {"kind": "people", "real": self._real_people, "counts": self.people(texts).tolist()}
-        bands = [band for band in coverage_of(self._words(tokens), self._real_words) if band.types][::-1]
+        bands = self._bands(words)[::-1]
         return {
             "kind": "words",
             "names": [band.name for band in bands],
