@@ -243,10 +243,15 @@ def failure_interval(
         return time_to_failure(times.tolist(), table[rows].mean(axis=0).tolist(), limit=limit)
 
     failures = [failure_of(rows) for rows in _resample(len(table), resamples, seed)]
-    late = np.array([{"failed": f.time, "censored": np.inf, "undefined": 0.0}[f.state] for f in failures])
+    return resampled_failure(failure_of(slice(None)), failures, level=level)
+
+
+def resampled_failure(failure: Failure, resamples: Sequence[Failure], *, level: float) -> FailureInterval:
+    """`failure` with percentile bounds of `resamples`: infinity for one that never fails."""
+    late = np.array([{"failed": f.time, "censored": np.inf, "undefined": 0.0}[f.state] for f in resamples])
     # An order statistic: between a time and infinity nothing can be interpolated.
     low, high = np.quantile(late, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
-    return FailureInterval(failure_of(slice(None)), float(low), float(high), float(np.isinf(late).mean()))
+    return FailureInterval(failure, float(low), float(high), float(np.isinf(late).mean()))
 
 
 def median_time(failures: Sequence[Failure], *, level: float = 0.95, resamples: int = 2000, seed: int = 0) -> Interval:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tailkeep.metrics.failure import Failure, time_to_failure
-from tailkeep.metrics.intervals import FailureInterval, Interval, check_level
+from tailkeep.metrics.intervals import FailureInterval, Interval, check_level, resampled_failure
 from tailkeep.metrics.knowledge import kr_standardised_margin
 
 Numbers = NDArray[np.float64]
@@ -125,10 +125,8 @@ def standardised_margin_failure(
     draws = _draws(articles, resamples, seed)
     curves = np.mean([_resampled(_table(run, articles), draws, articles) for run in table], axis=0)
     failures = [failure_of(curve) for curve in curves.T]
-    late = np.array([{"failed": f.time, "censored": np.inf, "undefined": 0.0}[f.state] for f in failures])
-    low, high = np.quantile(late, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
     point = failure_of(np.array([_mean_standardised(table[:, number]) for number in range(times.size)]))
-    return FailureInterval(point, float(low), float(high), float(np.isinf(late).mean()))
+    return resampled_failure(point, failures, level=level)
 
 
 def discordance(first: ArrayLike, second: ArrayLike) -> float:
