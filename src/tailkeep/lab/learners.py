@@ -1,5 +1,6 @@
 """From an arm's configuration to its experiment. Rule: only this module and `config` know every learner."""
 
+import functools
 import os
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -229,8 +230,10 @@ def sources_of(config: LabConfig) -> dict[str, ArmSources]:
     Raises:
         InputError: a file that an arm reads is missing.
     """
+    # Arms share their files, such as a pretrained model.
+    hash_once = functools.cache(hash_path)
     return {
-        name: ArmSources(_hashed_config(arm), arm.later_keys, arm.first_stage, _environment(config, arm))
+        name: ArmSources(_hashed_config(arm, hash_once), arm.later_keys, arm.first_stage, _environment(config, arm))
         for name, arm in config.arms.items()
     }
 
@@ -262,7 +265,7 @@ def _ending(path: Path) -> str:
     return path.suffix if form is None or form[1] == "none" else f".{form[0]}.{form[1]}"
 
 
-def _hashed_config(arm: AnyArm) -> dict[str, Any]:
+def _hashed_config(arm: AnyArm, hash_of: Callable[[Path], str]) -> dict[str, Any]:
     tree: dict[str, Any] = arm.model_dump(mode="json", exclude={"generations"})
     # Doors that are not used leave no trace, so that runs from before there were any go on.
     if not arm.metrics:
@@ -287,5 +290,5 @@ def _hashed_config(arm: AnyArm) -> dict[str, Any]:
 
             path = local_folder(path, revision=owner.revision, key=key)
         # The suffix decides how a file is read, so it counts beside the content.
-        node[last] = f"sha256:{hash_path(path)}{_ending(path) if path.is_file() else ''}"
+        node[last] = f"sha256:{hash_of(path)}{_ending(path) if path.is_file() else ''}"
     return tree
