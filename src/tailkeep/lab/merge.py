@@ -7,7 +7,6 @@ computed.
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from tailkeep.runs import Addition, GenerationDir, RunDirectory, RunRecord, Stor
 from tailkeep.runs.directory import collected
 from tailkeep.runs.generation_dir import link_file
 from tailkeep.runs.pack import write_pack
+from tailkeep.runs.record import utc_text
 
 _UNLIMITED_KB = 10**9
 _NOT_OF_A_CELL = ("arms", "seeds")
@@ -48,7 +48,7 @@ class _Part:
         # Older than fingerprints of generations: one environment for all arms.
         environment = {key: value for key, value in record.sources.items() if key not in _NOT_OF_A_CELL}
         generations = {name: arm.get("generations", 1) for name, arm in record.sources.get("arms", {}).items()}
-        at = datetime.fromtimestamp(int((path / "run.json").stat().st_mtime), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        at = utc_text((path / "run.json").stat().st_mtime)
         addition = Addition(at=at, arms=generations, seeds=record.seeds)
         return cls(run, arms, {hash_tree(environment): environment}, (addition,))
 

@@ -82,8 +82,10 @@ class RunDirectory:
                 else:
                     run = cls(path, existing, storage)
                     record, config = extend(run)
-                    _rewrite(run, record, config)
                     text = record.text()
+                    # Before the record: the call that a kill interrupts before that does all of it again.
+                    if _read(path, "config.yaml") != redact(config).encode("utf-8"):
+                        storage.write_text(path / "config.yaml", redact(config))
                 storage.remove_partial(path)
             for name in (RECORD_COPY, RECORD):
                 if _read(path, name) != text.encode("utf-8"):
@@ -133,15 +135,6 @@ class RunDirectory:
 
 Extend = Callable[[RunDirectory], tuple[RunRecord, str]]
 """From the run that is there to the record and the configuration that it is to have. It may move generations aside."""
-
-
-def _rewrite(run: RunDirectory, record: RunRecord, config: str) -> None:
-    # The record is written last: the call that a kill interrupts before that does all of it again.
-    path = run.path / "config.yaml"
-    if not path.exists() or path.read_text(encoding="utf-8") != redact(config):
-        run.storage.write_text(path, redact(config))
-    if record != run.record:
-        run.storage.write_text(run.path / "run.json", record.text())
 
 
 def collected(cells: Sequence[GenerationDir]) -> dict[str, str]:

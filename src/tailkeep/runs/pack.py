@@ -71,20 +71,21 @@ def write_pack(
     if run.record.kind != "lab":
         raise InputError(f"{source} holds a run of kind {run.record.kind!r}. Give a run of `tailkeep lab`.")
     cells = _cells(run, arms)
+    trees = [cell.metrics() for cell in cells]
     files = {
         "run.json": run.record.model_copy(update={"packed": True}).text().encode(),
         "config.yaml": without_folders(redact(_config(run))).encode(),
         **{name: text.encode() for name, text in collected(cells).items()},
     }
-    for cell in cells:
+    for cell, tree in zip(cells, trees, strict=True):
         folder = cell.path.relative_to(run.path).as_posix()
-        files |= {f"{folder}/{name}": content for name, content in _cell_files(cell, samples, words=words)}
+        files |= {f"{folder}/{name}": content for name, content in _cell_files(cell, tree, samples, words=words)}
     _check_size(files, max_kb)
     _check_replaceable(out)
     storage = storage or Storage()
     storage.remove_folder(out)
     storage.write_folder(out, lambda folder: _fill(folder, files))
-    return Pack(out, sum(map(len, files.values())), len(cells), _missing(cells))
+    return Pack(out, sum(map(len, files.values())), len(cells), _missing(trees))
 
 
 def read_words(cell: GenerationDir) -> Counter[str] | None:
@@ -127,8 +128,9 @@ def _config(run: RunDirectory) -> str:
     return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
-def _cell_files(cell: GenerationDir, samples: int, *, words: bool) -> Iterator[tuple[str, bytes]]:
-    tree = cell.metrics()
+def _cell_files(
+    cell: GenerationDir, tree: Mapping[str, Any], samples: int, *, words: bool
+) -> Iterator[tuple[str, bytes]]:
     tables = {name: _small(name, table) for name, table in tree.get("tables", {}).items()}
     yield "metrics.json", _json({**tree, "tables": tables})
     yield "timings.json", _json(cell.timings())
@@ -233,9 +235,8 @@ def _fill(folder: Path, files: Mapping[str, bytes]) -> None:
         (folder / name).write_bytes(content)
 
 
-def _missing(cells: Sequence[GenerationDir]) -> tuple[str, ...]:
+def _missing(trees: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     """What replications compare item by item and some cell of a language model lacks."""
-    trees = [cell.metrics() for cell in cells]
     tables = [tree.get("tables", {}) for tree in trees if tree.get("learner") == "causal_lm"]
     has_all = {
         "articles of the questions": all("locations" in table.get("knowledge", {"locations": ()}) for table in tables),

@@ -187,8 +187,12 @@ class RunRecord(Settings):
 def utc_now() -> str:
     """The time, such as 2026-01-31T12:00:00Z, or that of the variable SOURCE_DATE_EPOCH (seconds since 1970)."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
-    moment = datetime.fromtimestamp(int(epoch) if epoch.isdigit() else int(time.time()), UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return utc_text(int(epoch) if epoch.isdigit() else time.time())
+
+
+def utc_text(seconds: float) -> str:
+    """A time in seconds since 1970, whole ones, such as 2026-01-31T12:00:00Z."""
+    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def read_json(path: Path) -> dict[str, Any]:
