@@ -7,7 +7,7 @@ A GGUF file's weights are de-quantised, and become a model like any other.
 import json
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -144,11 +144,7 @@ def load_network(folder: Path, *, dtype: torch.dtype | None = torch.float32, tru
             f"{folder}: the model cannot be read ({reason_of(error)}). Save it again with save_pretrained."
         ) from None
     network, info = loaded
-    # transformers would fill them with random numbers.
-    if missing := sorted(info["missing_keys"]):
-        raise InputError(
-            f"{folder}: {len(missing)} weights are missing, such as {missing[0]}. Give a whole causal language model."
-        )
+    _check_whole(folder, info)
     return network.eval()
 
 
@@ -169,11 +165,16 @@ def _load_gguf(file: Path, dtype: torch.dtype) -> Any:
             f"{file}: the model cannot be read ({reason_of(error)}). Give a GGUF file of an architecture that "
             "transformers reads, or a folder saved by save_pretrained."
         ) from None
+    _check_whole(file, info)
+    return network.eval()
+
+
+def _check_whole(path: Path, info: Mapping[str, Any]) -> None:
+    # transformers would fill what is missing with random numbers.
     if missing := sorted(info["missing_keys"]):
         raise InputError(
-            f"{file}: {len(missing)} weights are missing, such as {missing[0]}. Give a whole causal language model."
+            f"{path}: {len(missing)} weights are missing, such as {missing[0]}. Give a whole causal language model."
         )
-    return network.eval()
 
 
 def max_positions_of(network: Any) -> int | None:
