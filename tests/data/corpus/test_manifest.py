@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,6 +11,7 @@ import pytest
 
 from tailkeep.config import validate
 from tailkeep.data.corpus import Manifest, find_shards, finish_shard, open_destination, read_finished
+from tailkeep.data.corpus.io import changed_at
 from tailkeep.data.corpus.manifest import clear_input_hashes, input_sha256
 from tailkeep.errors import FingerprintError
 from tests.data.corpus.job import carry
@@ -68,6 +70,17 @@ def test_a_copy_elsewhere_goes_on(file, out, tmp_path):
 def test_a_file_of_the_recorded_size_and_time_is_not_read_again(file, out, monkeypatch):
     monkeypatch.setattr("tailkeep.data.corpus.manifest.open_input", None)
     assert done(file, out)
+
+
+def test_a_whole_second_that_has_just_passed_names_no_content():
+    now = datetime.now(UTC).replace(microsecond=0)
+    assert changed_at({"LastModified": now}) is None
+    old = now - timedelta(hours=1)
+    assert changed_at({"LastModified": old}) == old.timestamp()
+    # A disk that tells fractions of a second tells one content from the next.
+    fine = now + timedelta(microseconds=1500)
+    assert changed_at({"mtime": fine.timestamp(), "created": fine.timestamp()}) == fine.timestamp()
+    assert changed_at({"size": 3}) is None
 
 
 def test_a_clock_that_jumped_and_a_copied_output_certify_nothing(file, out, tmp_path):

@@ -10,6 +10,7 @@ import bz2
 import gzip
 import lzma
 import sys
+import time
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -28,6 +29,8 @@ from tailkeep.sanitize import redact
 _EXTRAS = {"s3": "s3", "s3a": "s3"}
 # S3 takes a larger object only in parts, which become one object with the last request.
 _LARGEST_PUT = 5 << 30
+_SETTLED_SECONDS = 60
+"""So old is a whole second in which nothing changes any more, by clocks that differ a little."""
 # What stores call the time of the last change. On the local disk "created" is the ctime.
 _TIMES = ("created", "mtime", "LastModified", "last_modified", "updated")
 
@@ -74,13 +77,17 @@ def error_reason(error: Exception) -> str:
 
 
 def changed_at(details: Mapping[str, Any]) -> float | None:
-    """The time of the last change in the `details` of a store, in seconds since 1970; None if they have none.
+    """The time of the last change in the `details` of a store, in seconds since 1970; None if none says which content.
 
-    A local file changes when it is renamed, copied or unpacked too, whatever modification time that preserved.
+    A local file changes when it is renamed, copied or unpacked too, whatever modification time that preserved. Many
+    stores tell times in whole seconds, in one of which an object can change twice: theirs count once they are old.
     """
     times = [details[key] for key in _TIMES if key in details]
-    known = [float(time) for time in times if isinstance(time, int | float)]
-    return max([*known, *(time.timestamp() for time in times if isinstance(time, datetime))], default=None)
+    known = [float(moment) for moment in times if isinstance(moment, int | float)]
+    latest = max([*known, *(moment.timestamp() for moment in times if isinstance(moment, datetime))], default=None)
+    if latest is None or (latest.is_integer() and latest > time.time() - _SETTLED_SECONDS):
+        return None
+    return latest
 
 
 def upload(store: Any, source: Path, target: str, sha256: str) -> None:
