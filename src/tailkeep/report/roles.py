@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tailkeep.losses.options import LOSSES
+
 Tree = Mapping[str, Any]
 
 
@@ -27,14 +29,15 @@ OTHER = Role("r-other", "plus")
 CONTROL = Role("r-ctrl", "cross")
 
 _REAL_REGIMES = {"accumulate", "accumulate_subsample", "mix", "weighted"}
-_TRUNCATED_LOSSES = {"truncated", "dynamic", "scheduled", "target_kept"}
+_TRUNCATED_LOSSES = {name for name, kind in LOSSES.items() if kind.truncates}
+_RANDOM_LOSSES = {name for name, kind in LOSSES.items() if kind.needs_seed}
 
 
 def role_of(config: Tree, reference: Tree) -> Role:
     """The role of an arm with `config`, whose baseline has the configuration `reference`."""
     loss, regime, truncate = _get(config, "loss.name"), _get(config, "regime.name"), config.get("truncate")
     by = _get(config, "regime.by.name")
-    if _get(config, "truncate.control") == "random" or loss in {"random", "random_matched"} or by == "random":
+    if _get(config, "truncate.control") == "random" or loss in _RANDOM_LOSSES or by == "random":
         return CONTROL
     if regime in {"edit", "revise"} or _get(config, "data.external_edit"):
         return EDITED
