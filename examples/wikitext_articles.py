@@ -4,8 +4,8 @@
 
 TEXT is WikiText's training text or its beginning, QUESTIONS the questions published with ForTIFAI (their `location` is
 the line of an article's title in TEXT), TOKENIZER a model folder. Writes OUT/text.txt, whole articles in their order in
-TEXT, and OUT/questions.json, with locations that are lines of OUT/text.txt. Rule: articles are taken by their number of
-tokens, so whoever has the same files gets the same selection.
+TEXT, OUT/articles.jsonl, a document per article, and OUT/questions.json, with locations that are lines of OUT/text.txt.
+Rule: articles are taken by their number of tokens, so whoever has the same files gets the same selection.
 """
 
 import argparse
@@ -60,6 +60,12 @@ def main() -> None:
     moved = [{**q, "location": location[q["location"]]} for q in questions if q["location"] in location]
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "text.txt").write_text("".join(new_lines), encoding="utf-8")
+    documents = [
+        json.dumps({"id": str(start), "text": "".join(articles[start])}, ensure_ascii=False) for start in selected
+    ]
+    (options.out / "articles.jsonl").write_text(
+        "".join(json.dumps(document, ensure_ascii=False) + "\n" for document in documents), encoding="utf-8"
+    )
     (options.out / "questions.json").write_text(json.dumps(moved, indent=1, ensure_ascii=False), encoding="utf-8")
     print(f"{len(selected)} articles, {total:,} tokens, {len(moved)} questions in {options.out}")
 

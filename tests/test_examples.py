@@ -85,7 +85,8 @@ def test_every_example_is_run():
     # Those of examples/doors are run by tests/lab/test_doors.py.
     assert {path.name for path in EXAMPLES.glob("*.py")} == {
         "audit_synthetic.py", "demo_real.py", "factorial.py", "own_learner.py", "own_loss.py",
-        "fetch_models.py", "fortifai_fig1.py", "pubmedqa.py", "recursion_from_scratch.py", "wikitext_articles.py",
+        "fetch_models.py", "fortifai_fig1.py", "paired_perplexity.py", "pubmedqa.py", "recursion_from_scratch.py",
+            "toedit_u_shape.py", "wikitext_articles.py",
     }  # fmt: skip
 
 
