@@ -81,6 +81,7 @@ from tailkeep.metrics.knowledge_comparison import (
     standardised_margin_difference,
     standardised_margin_failure,
     standardised_margin_interval,
+    standardised_margin_p_value,
 )
 from tailkeep.metrics.self_similarity import self_bleu, vendi_score
 from tailkeep.metrics.theory import (
@@ -215,6 +216,7 @@ __all__ = [
     "standardised_margin_difference",
     "standardised_margin_failure",
     "standardised_margin_interval",
+    "standardised_margin_p_value",
     "survival",
     "time_to_failure",
     "top_log_weights",

@@ -66,6 +66,23 @@ def standardised_margin_difference(
     return _interval(point, values, level)
 
 
+def standardised_margin_p_value(
+    first: ArrayLike, second: ArrayLike, articles: ArrayLike, *, resamples: int = 10_000, seed: int = 0
+) -> float:
+    """The two-sided p-value of no difference in standardised margin, from the resamples on either side of 0.
+
+    It is at least 2 / (`resamples` + 1); NaN where a resample is not finite.
+
+    Raises:
+        ValueError: as `standardised_margin_difference`.
+    """
+    values = _differences(first, second, articles, resamples, seed)[1]
+    if not np.isfinite(values).all():
+        return math.nan
+    tail = min(int((values <= 0).sum()), int((values >= 0).sum()))
+    return min(1.0, 2 * (tail + 1) / (resamples + 1))
+
+
 def equivalence_test(
     first: ArrayLike,
     second: ArrayLike,

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from tailkeep.metrics import Interval
+from tailkeep.report.lab.kr_margins import MarginDifference
 from tailkeep.report.lab.paired_differences import part_rows
 from tailkeep.report.lab.run import LabRun
 from tailkeep.report.lab.stats import ArmSummary, FailureSummary, Summary
@@ -33,6 +34,12 @@ _KR_PARTS = (
     *("learner", "arm", "seed", "generation", "part", "items", "accuracy", "wilson_low", "wilson_high"),
     *("bootstrap_low", "bootstrap_high", "by_sum", "by_mean"),
 )
+_KR_MARGINS = (
+    *("learner", "arm", "seeds", "generation", "questions", "articles", "initial", "initial_low", "initial_high"),
+    *("final", "final_low", "final_high", "half_life", "half_life_low", "half_life_high", "baseline"),
+    *("difference", "difference_low", "difference_high", "p_value", "corrected_p", "bound"),
+    *("equivalence_p", "corrected_equivalence_p"),
+)
 _FAILURES = (
     *("learner", "arm", "rule", "time", "time_low", "time_high", "censored"),
     *("seeds_failed", "seeds_censored", "seeds_undefined"),
@@ -41,10 +48,11 @@ _FAILURES = (
 
 def tables(run: LabRun, summary: Summary) -> dict[str, str]:
     """File name -> CSV; those of the KR-test only where it was run."""
-    mcnemar, kr_parts = list(_mcnemar(summary)), list(_kr_parts(run))
+    mcnemar, kr_parts, kr_margins = list(_mcnemar(summary)), list(_kr_parts(run)), list(_kr_margins(summary))
     return {
         **({"mcnemar.csv": _csv(_MCNEMAR, mcnemar)} if mcnemar else {}),
         **({"kr_accuracy.csv": _csv(_KR_PARTS, kr_parts)} if kr_parts else {}),
+        **({"kr_margins.csv": _csv(_KR_MARGINS, kr_margins)} if kr_margins else {}),
         "differences.csv": _csv(_DIFFERENCES, _differences(summary)),
         "failures.csv": _csv(_FAILURES, _failures(summary)),
         "metrics.csv": _csv(_METRICS, _metrics(run)),
@@ -109,6 +117,24 @@ def _kr_parts(run: LabRun) -> Iterable[Row]:
             bounds = wilson["mean"], wilson["low"], wilson["high"], bootstrap["low"], bootstrap["high"]
             where = entry.arm, entry.seed, entry.generation, row["part"], row["items"]
             yield group.learner, *where, *bounds, row["by_sum"], row["by_mean"]
+
+
+def _kr_margins(summary: Summary) -> Iterable[Row]:
+    for group in summary.groups:
+        differences = {one.arm: one for one in group.margin_differences}
+        for arm in group.margins:
+            failure = arm.failure
+            half_life = failure.failure.time, failure.low, failure.high
+            where = arm.arm, arm.seeds, arm.generation, arm.questions, arm.articles
+            yield group.learner, *where, *arm.initial, *arm.final, *half_life, *_margin_test(differences.get(arm.arm))
+
+
+def _margin_test(one: MarginDifference | None) -> Row:
+    if one is None:
+        return "", *[math.nan] * 8
+    equivalence = (one.equivalence.bound, one.equivalence.p_value) if one.equivalence else (math.nan, math.nan)
+    p_values = one.p_value, one.corrected_p
+    return one.baseline, *one.difference, *p_values, *equivalence, one.corrected_equivalence_p
 
 
 def _csv(header: Sequence[str], rows: Iterable[Row]) -> str:

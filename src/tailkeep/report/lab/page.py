@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tailkeep.metrics import Interval
 from tailkeep.report.key_numbers import KeyNumber
 from tailkeep.report.lab.comparisons import (
     effect_maps,
@@ -22,6 +23,7 @@ from tailkeep.report.lab.curves import arms_in_picture, plot_curve
 from tailkeep.report.lab.distributions import plot_confidence, plot_density, plot_first_model, plot_points
 from tailkeep.report.lab.failures import plot_failures
 from tailkeep.report.lab.growth import growth_lines
+from tailkeep.report.lab.kr_margins import MarginDifference
 from tailkeep.report.lab.paired_differences import McNemarTest
 from tailkeep.report.lab.run import ArmGroup, LabRun, read_lab_run
 from tailkeep.report.lab.samples import PromptSamples, plot_images, read_prompts, sample_views
@@ -180,6 +182,7 @@ class Section:
     samples: tuple[SampleTable, ...]
     units: TrainingUnits | None
     mcnemar: tuple[McNemarTest, ...]
+    margin_differences: Mapping[str, MarginDifference]
     unit: Mapping[str, str]
 
 
@@ -196,6 +199,7 @@ def render_page(run: LabRun, summary: Summary, figures: Sequence[GroupFigures]) 
         unfinished=unfinished_lines(run.unfinished),
         timings=_timings(run),
         describe=describe,
+        time_interval=lambda failure: Interval(failure.failure.time, failure.low, failure.high),
         view_name=lambda view: VIEWS.get(view, f"decoder {visible(view)}"),
         zip=lambda *columns: zip(*columns, strict=True),
     )
@@ -231,6 +235,7 @@ def _section(number: int, run: LabRun, group: ArmGroup, summary: GroupSummary, f
         samples=samples,
         units=units,
         mcnemar=_last(summary.mcnemar),
+        margin_differences={one.arm: one for one in summary.margin_differences},
         unit={name: unit_of(name, group.learner) if range_of(name) != "count" else "" for name in summary.metrics},
     )
 

@@ -20,6 +20,7 @@ from tailkeep.metrics import (
     slope,
     time_to_failure,
 )
+from tailkeep.report.lab.kr_margins import ArmMargin, MarginDifference, arm_margins, margin_differences
 from tailkeep.report.lab.paired_differences import Difference, McNemarTest, group_differences, mcnemar_tests
 from tailkeep.report.lab.run import ArmGroup, Entry, LabRun, read_lab_run
 from tailkeep.report.metric_catalog import headline_names, split_view
@@ -196,7 +197,8 @@ class GroupSummary:
 
     `common_generation` is the last one that every seed of every arm has finished (None if there is none), and `common`
     holds arm -> metric -> the value there. `differences` are those of each arm from its baseline, `mcnemar` the tests
-    of each arm against its baseline on the same questions, at every generation.
+    of each arm against its baseline on the same questions, at every generation. `margins` and `margin_differences` are
+    the standardised margins of the KR-test, where its questions have locations.
     """
 
     learner: str
@@ -207,6 +209,8 @@ class GroupSummary:
     common: dict[str, dict[str, Interval]]
     differences: tuple[Difference, ...] = ()
     mcnemar: tuple[McNemarTest, ...] = ()
+    margins: tuple[ArmMargin, ...] = ()
+    margin_differences: tuple[MarginDifference, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -242,7 +246,18 @@ def _group(group: ArmGroup) -> GroupSummary:
     }
     paired = group_differences(group, names)
     mcnemar = tuple(mcnemar_tests(group))
-    return GroupSummary(group.learner, names, rules, arms, group.common_generation, common, paired, mcnemar)
+    return GroupSummary(
+        learner=group.learner,
+        metrics=names,
+        rules=rules,
+        arms=arms,
+        common_generation=group.common_generation,
+        common=common,
+        differences=paired,
+        mcnemar=mcnemar,
+        margins=arm_margins(group),
+        margin_differences=margin_differences(group),
+    )
 
 
 def _mean(entries: list[Entry], name: str) -> Interval:
