@@ -195,6 +195,8 @@ def test_what_cannot_be_weighted_is_refused(model, rows, tmp_path):
     sft_trainer = trainer(model, rows, tmp_path)
     with pytest.raises(ConfigError, match=r"threshold 1.5 is not in"):
         use_loss(sft_trainer, threshold=1.5)
+    with pytest.raises(ConfigError, match=r"label_smoothing, z_loss cannot be used here.*Leave them out"):
+        use_loss(sft_trainer, z_loss=1e-4, label_smoothing=0.1)
     use_loss(sft_trainer, threshold=THRESHOLD)
     with pytest.raises(ConfigError, match="SFTTrainer has a loss already"):
         use_loss(sft_trainer, CROSS_ENTROPY)

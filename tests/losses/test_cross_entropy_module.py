@@ -125,9 +125,10 @@ def test_another_index_can_be_ignored_also_with_class_weights():
     ("choices", "message"),
     [
         ({"threshold": 0.0}, "threshold 0.0 is not in"),
-        ({"label_smoothing": 0.1}, "label_smoothing 0.1 does not go with truncation"),
-        ({"weight": torch.ones(2, 2)}, r"weight is \(2, 2\) of torch.float32"),
-        ({"weight": torch.ones(5, dtype=torch.long)}, r"weight is \(5,\) of torch.int64"),
+        ({"label_smoothing": 1.1}, r"label_smoothing 1.1 is not in \[0, 1\]"),
+        ({"z_loss": -1}, r"z_loss -1 is not in \[0, inf\)"),
+        ({"weight": torch.ones(2, 2)}, r"class_weight is \(2, 2\) of torch.float32"),
+        ({"weight": torch.ones(5, dtype=torch.long)}, r"class_weight is \(5,\) of torch.int64"),
     ],
 )
 def test_what_has_no_meaning_is_refused_where_the_loss_is_made(choices, message):
@@ -141,9 +142,9 @@ def test_what_has_no_meaning_is_refused_where_the_loss_is_made(choices, message)
         (torch.zeros(4, 5), torch.zeros(5, dtype=torch.long), r"input \(4, 5\) does not fit target \(5,\)"),
         (torch.zeros(4, 3, 5), torch.zeros(4, 3, dtype=torch.long), r"input \(4, 3, 5\) does not fit target \(4, 3\)"),
         (torch.zeros(()), torch.zeros((), dtype=torch.long), r"input \(\) does not fit"),
-        (torch.zeros(4, 5), torch.rand(4, 5), "Give logits .* and class indices"),
+        (torch.zeros(4, 5), torch.rand(4, 5), "targets are torch.float32, as soft targets"),
         (torch.zeros(4, 5), torch.zeros(4), "targets are torch.float32"),
-        (torch.zeros(4, 7), torch.zeros(4, dtype=torch.long), "weight has 5 classes, input 7"),
+        (torch.zeros(4, 7), torch.zeros(4, dtype=torch.long), "class_weight has 5 classes, the logits 7"),
     ],
 )
 def test_what_does_not_fit_is_named_with_what_was_received(logits, targets, message):

@@ -34,7 +34,7 @@ WRONG_INPUTS = [
     ({"hidden": HIDDEN.double()}, r"torch\.float64, torch\.float32\. Give one floating-point type"),
     ({"bias": torch.ones(5).half()}, r"torch\.float32, torch\.float32, torch\.float16\. Give one"),
     ({"hidden": HIDDEN.long(), "weight": WEIGHT.long()}, r"torch\.int64, torch\.int64\. Give one floating-point type"),
-    ({"targets": TARGETS.float()}, r"targets are torch\.float32\. Give class indices"),
+    ({"targets": TARGETS.float()}, r"targets are torch\.float32, as soft targets"),
     ({"targets": TARGETS > 0}, r"targets are torch\.bool"),
     ({"targets": TARGETS.to("meta")}, "are on cpu, cpu, meta. Move them to one device"),
     ({"weight": WEIGHT.to("meta")}, "are on cpu, meta, cpu"),

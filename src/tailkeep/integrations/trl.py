@@ -19,6 +19,7 @@ from tailkeep.losses import LossStats, Weighting, is_attached
 from tailkeep.losses.engines.reference import times
 from tailkeep.losses.hf.attach import resolve_weighting, truncates
 from tailkeep.losses.hf.state import Monitor
+from tailkeep.losses.terms import TERM_NAMES
 from tailkeep.optional import require
 
 TrainerT = TypeVar("TrainerT")
@@ -50,6 +51,8 @@ def use_loss(
             cannot be used.
         MissingPackageError: trl is missing.
     """
+    if terms := sorted(TERM_NAMES & options.keys()):
+        raise ConfigError(f"{', '.join(terms)} cannot be used here: the loss of a token is TRL's own. Leave them out.")
     weighting = resolve_weighting(loss, threshold, options)
     fused = _check(trainer, weighting)
     loss_at_work = _Loss(weighting)

@@ -4,24 +4,17 @@ z = scale * (hidden @ weight.T + bias), then softcap * tanh(z / softcap)      nl
 """
 
 from dataclasses import dataclass
-from typing import Literal, TypedDict, Unpack, overload
+from typing import Any, Literal, TypedDict, Unpack, overload
 
 import torch
 from torch import Tensor
 
 from tailkeep.errors import ConfigError
-from tailkeep.losses.engines import Engine, select_engine
+from tailkeep.losses.engines import TokenLosses, select_engine
 from tailkeep.losses.engines.logit_ops import accumulation_dtype
-from tailkeep.losses.lm_head import Head, autocast, check_inputs, head_of
-from tailkeep.losses.nll import (
-    Reduction,
-    check_count,
-    check_ignore_index,
-    check_tensors,
-    clamp_count,
-    count_on,
-    reduce_nll,
-)
+from tailkeep.losses.linear_call import HeadShape, LinearCall
+from tailkeep.losses.nll import Reduction, check_count, clamp_count, count_on, reduce_nll
+from tailkeep.losses.terms import LossTerms, TermOptions
 from tailkeep.losses.truncation import truncated
 from tailkeep.losses.weighting import Entropy, Weighting, check_weighting
 
@@ -52,7 +45,7 @@ class _HeadOptions(TypedDict, total=False):
     impl: str
 
 
-class _ReductionOptions(_HeadOptions, total=False):
+class _ReductionOptions(_HeadOptions, TermOptions, total=False):
     reduction: Reduction
     num_items: float | Tensor | None
 
@@ -67,7 +60,13 @@ class _WeightingOptions(_ReductionOptions, total=False):
 
 @overload
 def linear_token_nll(
-    hidden: Tensor, weight: Tensor, targets: Tensor, *, return_entropy: None = None, **head: Unpack[_HeadOptions]
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    *,
+    return_entropy: None = None,
+    return_lse: Literal[False] = False,
+    **head: Unpack[_HeadOptions],
 ) -> Tensor: ...
 @overload
 def linear_token_nll(
@@ -76,11 +75,38 @@ def linear_token_nll(
     targets: Tensor,
     *,
     return_entropy: Literal["full"] | int,
+    return_lse: Literal[False] = False,
     **head: Unpack[_HeadOptions],
 ) -> tuple[Tensor, Tensor]: ...
 @overload
 def linear_token_nll(
-    hidden: Tensor, weight: Tensor, targets: Tensor, *, return_entropy: Entropy, **head: Unpack[_HeadOptions]
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    *,
+    return_entropy: None = None,
+    return_lse: Literal[True],
+    **head: Unpack[_HeadOptions],
+) -> tuple[Tensor, Tensor]: ...
+@overload
+def linear_token_nll(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    *,
+    return_entropy: Literal["full"] | int,
+    return_lse: Literal[True],
+    **head: Unpack[_HeadOptions],
+) -> tuple[Tensor, Tensor, Tensor]: ...
+@overload
+def linear_token_nll(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    *,
+    return_entropy: Entropy,
+    return_lse: Literal[False] = False,
+    **head: Unpack[_HeadOptions],
 ) -> Tensor | tuple[Tensor, Tensor]: ...
 def linear_token_nll(
     hidden: Tensor,
@@ -93,8 +119,9 @@ def linear_token_nll(
     ignore_index: int = -100,
     valid_vocab_size: int | None = None,
     return_entropy: Entropy = None,
+    return_lse: bool = False,
     impl: str = "auto",
-) -> Tensor | tuple[Tensor, Tensor]:
+) -> Tensor | tuple[Tensor, ...]:
     """Negative log-likelihood of each target, in nats and float32, with right gradients for any upstream ones.
 
     Args:
@@ -107,18 +134,21 @@ def linear_token_nll(
         valid_vocab_size: rows of `weight` from here on only pad the vocabulary and count for nothing.
         return_entropy: "full" or k: also give the entropy of the prediction, or of its k most likely tokens made to
             sum to 1, in nats, (...), detached, 0 where ignored.
+        return_lse: also give logsumexp(z), (...), with right gradients for any upstream ones, 0 where ignored.
         impl: the engine: auto, reference, chunked, triton; `explain_engine` says what auto takes and why.
 
     Returns:
-        (...) losses, or a pair of losses and entropies.
+        (...) losses; with `return_entropy` or `return_lse` a tuple of losses, entropies and log-sum-exps, as requested.
 
     Raises:
         ConfigError: shapes, types, devices, factors or an engine that cannot be used.
     """
-    shape = _HeadShape(bias, softcap, scale, valid_vocab_size)
-    call = _Call.of(hidden, weight, targets, shape, ignore_index=ignore_index, impl=impl, entropy=return_entropy)
-    nll, entropy = call.engine.token_nll(call.hidden, call.head, call.targets, entropy=return_entropy)
-    return call.spread(nll) if entropy is None else (call.spread(nll), call.spread(entropy))
+    shape = HeadShape(bias, softcap, scale, valid_vocab_size)
+    call = LinearCall.of(hidden, weight, targets, shape, ignore_index=ignore_index, impl=impl, entropy=return_entropy)
+    nll, lse, entropy = call.engine.token_nll(call.hidden, call.head, call.targets, entropy=return_entropy)
+    spread = None if entropy is None else call.spread(entropy)
+    losses: Tensor | tuple[Tensor, ...] = _result(call.spread(nll), spread, call.spread(lse) if return_lse else None)
+    return losses
 
 
 @overload
@@ -128,6 +158,7 @@ def linear_truncated_cross_entropy(
     targets: Tensor,
     *,
     return_stats: Literal[False] = False,
+    return_lse: Literal[False] = False,
     **options: Unpack[_TruncationOptions],
 ) -> Tensor: ...
 @overload
@@ -137,54 +168,56 @@ def linear_truncated_cross_entropy(
     targets: Tensor,
     *,
     return_stats: Literal[True],
+    return_lse: Literal[False] = False,
     **options: Unpack[_TruncationOptions],
 ) -> tuple[Tensor, LossStats]: ...
 @overload
 def linear_truncated_cross_entropy(
-    hidden: Tensor, weight: Tensor, targets: Tensor, *, return_stats: bool, **options: Unpack[_TruncationOptions]
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    *,
+    return_stats: Literal[False] = False,
+    return_lse: Literal[True],
+    **options: Unpack[_TruncationOptions],
+) -> tuple[Tensor, Tensor]: ...
+@overload
+def linear_truncated_cross_entropy(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    *,
+    return_stats: Literal[True],
+    return_lse: Literal[True],
+    **options: Unpack[_TruncationOptions],
+) -> tuple[Tensor, LossStats, Tensor]: ...
+@overload
+def linear_truncated_cross_entropy(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    *,
+    return_stats: bool,
+    return_lse: Literal[False] = False,
+    **options: Unpack[_TruncationOptions],
 ) -> Tensor | tuple[Tensor, LossStats]: ...
 def linear_truncated_cross_entropy(
-    hidden: Tensor,
-    weight: Tensor,
-    targets: Tensor,
-    *,
-    threshold: float = 0.99,
-    bias: Tensor | None = None,
-    softcap: float | None = None,
-    scale: float = 1.0,
-    ignore_index: int = -100,
-    valid_vocab_size: int | None = None,
-    reduction: Reduction = "mean",
-    num_items: float | Tensor | None = None,
-    return_stats: bool = False,
-    impl: str = "auto",
-) -> Tensor | tuple[Tensor, LossStats]:
+    hidden: Tensor, weight: Tensor, targets: Tensor, *, threshold: float = 0.99, **options: Any
+) -> Any:
     """Truncated cross-entropy in a single pass, with gradients for kept tokens only.
 
-    Arguments of the output layer are those of `linear_token_nll`; `threshold`, `reduction` and `num_items` are those of
-    `truncated_cross_entropy`.
+    Args:
+        hidden, weight, targets: see `linear_token_nll`.
+        threshold: a probability in (0, 1]; 1 keeps every token.
+        **options: those of `linear_weighted_cross_entropy`.
 
     Returns:
-        The loss, or a pair of the loss and `LossStats` if `return_stats`.
+        The loss; with `return_stats` or `return_lse` a tuple as of `linear_weighted_cross_entropy`.
 
     Raises:
-        ConfigError: as `linear_token_nll`, and a threshold or reduction that cannot be used.
+        ConfigError: as `linear_weighted_cross_entropy`, and a threshold that cannot be used.
     """
-    return linear_weighted_cross_entropy(
-        hidden,
-        weight,
-        targets,
-        truncated(threshold),
-        bias=bias,
-        softcap=softcap,
-        scale=scale,
-        ignore_index=ignore_index,
-        valid_vocab_size=valid_vocab_size,
-        reduction=reduction,
-        num_items=num_items,
-        return_stats=return_stats,
-        impl=impl,
-    )
+    return linear_weighted_cross_entropy(hidden, weight, targets, truncated(threshold), **options)
 
 
 @overload
@@ -195,6 +228,7 @@ def linear_weighted_cross_entropy(
     weighting: Weighting,
     *,
     return_stats: Literal[False] = False,
+    return_lse: Literal[False] = False,
     **options: Unpack[_WeightingOptions],
 ) -> Tensor: ...
 @overload
@@ -205,8 +239,31 @@ def linear_weighted_cross_entropy(
     weighting: Weighting,
     *,
     return_stats: Literal[True],
+    return_lse: Literal[False] = False,
     **options: Unpack[_WeightingOptions],
 ) -> tuple[Tensor, LossStats]: ...
+@overload
+def linear_weighted_cross_entropy(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    weighting: Weighting,
+    *,
+    return_stats: Literal[False] = False,
+    return_lse: Literal[True],
+    **options: Unpack[_WeightingOptions],
+) -> tuple[Tensor, Tensor]: ...
+@overload
+def linear_weighted_cross_entropy(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    weighting: Weighting,
+    *,
+    return_stats: Literal[True],
+    return_lse: Literal[True],
+    **options: Unpack[_WeightingOptions],
+) -> tuple[Tensor, LossStats, Tensor]: ...
 @overload
 def linear_weighted_cross_entropy(
     hidden: Tensor,
@@ -215,6 +272,7 @@ def linear_weighted_cross_entropy(
     weighting: Weighting,
     *,
     return_stats: bool,
+    return_lse: Literal[False] = False,
     **options: Unpack[_WeightingOptions],
 ) -> Tensor | tuple[Tensor, LossStats]: ...
 def linear_weighted_cross_entropy(
@@ -232,48 +290,89 @@ def linear_weighted_cross_entropy(
     num_items: float | Tensor | None = None,
     expected_gradient: Tensor | None = None,
     return_stats: bool = False,
+    return_lse: bool = False,
     impl: str = "auto",
-) -> Tensor | tuple[Tensor, LossStats]:
-    """Cross-entropy under any `weighting`, in a single pass; arguments as in `linear_truncated_cross_entropy`.
+    **terms: Unpack[TermOptions],
+) -> Any:
+    """Cross-entropy under any `weighting`, in a single pass; the output layer's arguments as in `linear_token_nll`.
 
     The single pass needs a loss that is a sum of token losses times one number, as every reduction but `none` is. With
-    `none`, differing upstream gradients cost a second computation of the logits, and are right too; a scalar
-    `expected_gradient`, such as 1 / number of targets, saves a pass over the weight's gradient where they all equal it.
+    `none`, differing upstream gradients cost a second computation of the logits, and are right too, as are those of the
+    log-sum-exps.
+
+    Args:
+        weighting: a factor per token, which judges its plain NLL; called once a chunk.
+        reduction: see `reduce_nll`; the mean is over all valid targets, truncated ones included.
+        num_items: the denominator of the mean for gradient accumulation and several ranks.
+        expected_gradient: a scalar, such as 1 / number of targets, that saves a pass over the weight's gradient where
+            the upstream gradients of `none` or `sum` all equal it.
+        return_stats: also give `LossStats`.
+        return_lse: also give logsumexp(z), (...), 0 where ignored.
+        **terms: `label_smoothing`, `class_weight` and `z_loss`, see `LossTerms`.
+
+    Returns:
+        The loss; with `return_stats` or `return_lse` a tuple of the loss, the `LossStats` and the log-sum-exps, as
+        requested.
+
+    Raises:
+        ConfigError: as `linear_token_nll`, and a weighting, reduction or term that cannot be used.
     """
     check_weighting(weighting)
-    shape = _HeadShape(bias, softcap, scale, valid_vocab_size)
-    call = _Call.of(hidden, weight, targets, shape, ignore_index=ignore_index, impl=impl, entropy=weighting.entropy)
+    shape = HeadShape(bias, softcap, scale, valid_vocab_size)
+    call = LinearCall.of(
+        hidden,
+        weight,
+        targets,
+        shape,
+        ignore_index=ignore_index,
+        impl=impl,
+        entropy=weighting.entropy,
+        terms=LossTerms(**terms),
+    )
     weighting.check_not_recomputed()
     if num_items is not None:
         check_count(num_items)
     if expected_gradient is not None:
         _check_expected(expected_gradient, reduction)
     elif reduction == "mean":
-        expected_gradient = share_of(len(call.targets) if num_items is None else num_items, call.hidden)
-    rows = call.engine.weighted(call.hidden, call.head, call.targets, weighting, expected=expected_gradient)
+        _, items = call.terms.denominator(call.targets, None, reduction, num_items)
+        expected_gradient = share_of(len(call.targets) if items is None else items, call.hidden)
+    rows = call.engine.weighted(
+        call.hidden, call.head, call.targets, weighting, terms=call.terms, expected=expected_gradient
+    )
     weighting.move_on(rows.nll)
+    kept_mask = rows.weights != 0
+    counted = kept_mask if reduction == "mean_kept" else None
+    reduction, num_items = call.terms.denominator(call.targets, counted, reduction, num_items)
     loss = reduce_nll(
         call.spread(rows.losses),
-        call.spread(rows.weights != 0),
+        call.spread(kept_mask),
         valid=call.valid.view(call.shape),
         reduction=reduction,
         num_items=num_items,
     )
-    if not return_stats:
-        return loss
-    stats = LossStats(
+    return _result(loss, _stats(rows) if return_stats else None, call.spread(rows.lse) if return_lse else None)
+
+
+def explain_engine(hidden: Tensor) -> str:
+    """Which engine `impl="auto"` takes for such hidden states, and why, in one sentence."""
+    return select_engine("auto", hidden)[1]
+
+
+def _result(loss: Tensor, *more: Any) -> Any:
+    """The loss, or a tuple of it and what of `more` is not None."""
+    requested = [value for value in more if value is not None]
+    return (loss, *requested) if requested else loss
+
+
+def _stats(rows: TokenLosses) -> LossStats:
+    return LossStats(
         (rows.weights != 0).float().mean(),
         rows.nll.mean(),
         torch.exp(-rows.nll).mean(),
         rows.correct.float().mean(),
         count_on(rows.nll.device, len(rows.nll)),
     )
-    return loss, stats
-
-
-def explain_engine(hidden: Tensor) -> str:
-    """Which engine `impl="auto"` takes for such hidden states, and why, in one sentence."""
-    return select_engine("auto", hidden)[1]
 
 
 def _check_expected(gradient: Tensor, reduction: Reduction) -> None:
@@ -287,64 +386,3 @@ def share_of(num_items: float | Tensor, hidden: Tensor) -> Tensor:
     """The gradient of a mean over `num_items` at each loss, to the bit that division would give."""
     one = torch.ones((), dtype=accumulation_dtype(hidden.dtype), device=hidden.device)
     return one / clamp_count(count_on(hidden.device, num_items))
-
-
-@dataclass(frozen=True)
-class _HeadShape:
-    """What a caller says of the output layer beside its weight."""
-
-    bias: Tensor | None
-    softcap: float | None
-    scale: float
-    valid_vocab_size: int | None
-
-
-@dataclass(frozen=True)
-class _Call:
-    """Checked inputs without the tokens that do not count; `places` are those of the others, None if all count."""
-
-    engine: Engine
-    hidden: Tensor
-    head: Head
-    targets: Tensor
-    shape: torch.Size
-    valid: Tensor
-    places: Tensor | None
-
-    @classmethod
-    def of(
-        cls,
-        hidden: Tensor,
-        weight: Tensor,
-        targets: Tensor,
-        options: "_HeadShape",
-        *,
-        ignore_index: int,
-        impl: str,
-        entropy: Entropy,
-    ) -> "_Call":
-        check_tensors(hidden=hidden, weight=weight, targets=targets)
-        if options.bias is not None:
-            check_tensors(bias=options.bias)
-        check_ignore_index(ignore_index)
-        hidden, weight, bias = autocast(hidden, weight, options.bias)
-        head = head_of(
-            weight, bias=bias, scale=options.scale, softcap=options.softcap, valid_vocab_size=options.valid_vocab_size
-        )
-        targets, valid, all_valid = check_inputs(hidden, head, targets, ignore_index=ignore_index)
-        if entropy is not None and entropy != "full" and not (type(entropy) is int and entropy >= 1):
-            raise ConfigError(f'return_entropy {entropy!r} is neither "full" nor a number of tokens, at least 1.')
-        engine, _ = select_engine(impl, hidden)
-        shape = targets.shape
-        flat, targets, valid = hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1), valid.reshape(-1)
-        if all_valid:
-            return cls(engine, flat, head, targets, shape, valid, None)
-        places = valid.nonzero().squeeze(1)
-        return cls(engine, flat[places], head, targets[places], shape, valid, places)
-
-    def spread(self, values: Tensor) -> Tensor:
-        """One value for each counted token, at its place; 0 (or False) elsewhere."""
-        if self.places is None:
-            return values.view(self.shape)
-        empty = torch.zeros(len(self.valid), dtype=values.dtype, device=values.device)
-        return empty.index_copy(0, self.places, values).view(self.shape)

@@ -69,7 +69,7 @@ def check_inputs(hidden: Tensor, head: Head, targets: Tensor, *, ignore_index: i
     Raises:
         ConfigError: shapes, types, devices, or a target outside the vocabulary.
     """
-    weight = head.weight
+    weight, targets = head.weight, whole(targets)
     if hidden.ndim < 1 or hidden.shape[:-1] != targets.shape or hidden.shape[-1] != weight.shape[1]:
         raise ConfigError(
             f"hidden {tuple(hidden.shape)}, weight {tuple(weight.shape)}, targets {tuple(targets.shape)} do not fit. "
@@ -79,7 +79,6 @@ def check_inputs(hidden: Tensor, head: Head, targets: Tensor, *, ignore_index: i
     if not all(tensor.is_floating_point() for tensor in tensors) or len({tensor.dtype for tensor in tensors}) > 1:
         types = ", ".join(str(tensor.dtype) for tensor in tensors)
         raise ConfigError(f"hidden, weight and bias are {types}. Give one floating-point type to all.")
-    targets = whole(targets)
     if len({tensor.device for tensor in (*tensors, targets)}) > 1:
         places = ", ".join(str(tensor.device) for tensor in (*tensors, targets))
         raise ConfigError(f"hidden, weight, bias and targets are on {places}. Move them to one device.")

@@ -28,6 +28,7 @@ def token_nll(logits: Tensor, targets: Tensor, *, ignore_index: int = -100) -> T
     """
     check_tensors(logits=logits, targets=targets)
     check_ignore_index(ignore_index)
+    targets = whole(targets)
     if logits.ndim == 0 or logits.shape[-1] == 0 or logits.shape[:-1] != targets.shape:
         raise ConfigError(
             f"logits {tuple(logits.shape)} do not fit targets {tuple(targets.shape)}. "
@@ -35,7 +36,6 @@ def token_nll(logits: Tensor, targets: Tensor, *, ignore_index: int = -100) -> T
         )
     if not logits.is_floating_point():
         raise ConfigError(f"logits are {logits.dtype}. Give unnormalised log-probabilities as floating point.")
-    targets = whole(targets)
     if logits.device != targets.device:
         raise ConfigError(f"logits are on {logits.device}, targets on {targets.device}. Move one to the other.")
     try:
@@ -84,7 +84,11 @@ def whole(targets: Tensor) -> Tensor:
         ConfigError: they are no integers.
     """
     if targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool:
-        raise ConfigError(f"targets are {targets.dtype}. Give class indices as int64.")
+        soft = ", as soft targets (class probabilities) are" if targets.is_floating_point() else ""
+        raise ConfigError(
+            f"targets are {targets.dtype}{soft}. Pass class indices as int64: truncation judges the probability of one "
+            "target. For soft targets use torch.nn.functional.cross_entropy."
+        )
     return targets.long()
 
 

@@ -9,12 +9,14 @@ tokens near the threshold.
 import math
 from functools import partial
 from numbers import Real
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
 from tailkeep.errors import ConfigError
-from tailkeep.losses.nll import Reduction, check_tensors, reduce_nll, token_nll
+from tailkeep.losses.nll import Reduction, check_tensors, token_nll
+from tailkeep.losses.terms import LossTerms, TermOptions, reduce_logit_losses
 from tailkeep.losses.weighting import Weighting
 
 
@@ -73,6 +75,7 @@ def truncated_cross_entropy(
     ignore_index: int = -100,
     reduction: Reduction = "mean",
     num_items: float | Tensor | None = None,
+    **terms: Unpack[TermOptions],
 ) -> Tensor:
     """Cross-entropy of the targets whose probability is at most `threshold`.
 
@@ -82,13 +85,16 @@ def truncated_cross_entropy(
         threshold: a probability in (0, 1]; 1 is plain cross-entropy.
         reduction: see `reduce_nll`; the mean is over all valid targets, truncated ones included.
         num_items: the denominator of the mean for gradient accumulation and several ranks.
+        **terms: `label_smoothing`, `class_weight` and `z_loss` of the kept tokens, see `LossTerms`.
 
     Raises:
-        ConfigError: shapes, types, threshold or reduction that cannot be used.
+        ConfigError: shapes, types, threshold, reduction or term that cannot be used.
     """
-    nll = token_nll(logits, targets, ignore_index=ignore_index)
-    keep = truncation_mask(nll, threshold=threshold)
-    return reduce_nll(nll, keep, valid=targets != ignore_index, reduction=reduction, num_items=num_items)
+    nll, valid = token_nll(logits, targets, ignore_index=ignore_index), targets != ignore_index
+    kept_mask = truncation_mask(nll, threshold=threshold)
+    return reduce_logit_losses(
+        logits, targets, nll, kept_mask, valid=valid, terms=LossTerms(**terms), reduction=reduction, num_items=num_items
+    )
 
 
 def _weigh(nll: Tensor, entropy: Tensor | None, *, threshold: float) -> Tensor:

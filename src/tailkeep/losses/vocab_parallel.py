@@ -59,9 +59,9 @@ def vocab_parallel_token_nll(
     check_tensors(hidden=hidden, weight_shard=weight_shard, targets=targets)
     check_ignore_index(ignore_index)
     hidden, weight, bias = autocast(hidden, weight_shard, bias_shard)
+    targets = whole(targets)
     _check(hidden, weight, bias, targets)
     check_factors(scale, softcap)
-    targets = whole(targets)
     head = Head(weight, bias, scale, softcap)
     valid = targets != ignore_index
     places = targets[valid] - vocab_start

@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tailkeep.losses.engines import buffers, logit_ops
 from tailkeep.losses.engines.buffers import Gradients, Workspace
 from tailkeep.losses.engines.chunked import Chunked
-from tailkeep.losses.engines.logit_ops import HalfPrecisionOps, logit_ops_for
+from tailkeep.losses.engines.logit_ops import Partials, StoredLogitOps, logit_ops_for
 from tailkeep.losses.lm_head import Head
 from tests.losses.engines import truth
 
@@ -21,7 +21,7 @@ Product = namedtuple("Product", "rows last dtype")
 """A backward product: its number of rows, whether no other follows, and the type of the sum after it."""
 
 
-class Apart(HalfPrecisionOps):
+class Apart(StoredLogitOps):
     """Products and waiting rows in buffers of their own, as on a GPU; remembers how many rows each has."""
 
     in_place = False
@@ -71,7 +71,7 @@ def errors(made, factors, ops, *, rows=ROWS, dtype=torch.bfloat16, needs_grad=(T
     work = Workspace.of(hidden, head, ops, tokens=TOKENS, rows=rows, needs_grad=needs_grad)
     for chunk in work.chunks():
         stats = work.forward_chunk(hidden[chunk], ours.targets[chunk])
-        work.accumulate_backward(stats, chunk.start, factors[chunk].float())
+        work.accumulate_backward(stats, chunk.start, Partials(factors[chunk].float()))
     true = truth.gradients((truth.token_nll(made) * factors).sum(), made)
     found = work.gradients.finish(head.weight)[:2]
     return [truth.distance(one, two) for one, two in zip(found, true, strict=True) if one is not None]
@@ -225,7 +225,7 @@ def test_nothing_takes_more_than_a_chunk_and_three_times_the_gradient(dtype, wid
         work = Workspace.of(hidden, head, Apart(), tokens=TOKENS, rows=ROWS, needs_grad=(True, True, False))
         for chunk in work.chunks():
             stats = work.forward_chunk(hidden[chunk], made.targets[chunk])
-            work.accumulate_backward(stats, chunk.start, factors[chunk])
+            work.accumulate_backward(stats, chunk.start, Partials(factors[chunk]))
         sums = work.gradients
         del work
         sums.finish(head.weight)

@@ -10,7 +10,7 @@ import torch
 from tailkeep.errors import ConfigError, MissingPackageError
 from tailkeep.losses.engines import IMPLEMENTATIONS, select_engine
 from tailkeep.losses.engines.chunked import Chunked
-from tailkeep.losses.engines.logit_ops import FullPrecisionOps, HalfPrecisionOps, logit_ops_for
+from tailkeep.losses.engines.logit_ops import FullPrecisionOps, StoredLogitOps, logit_ops_for
 from tailkeep.losses.linear import explain_engine, linear_token_nll
 
 # All that a choice looks at.
@@ -56,7 +56,7 @@ def test_on_a_gpu_without_triton_auto_is_chunked_and_says_how_to_get_it():
 
 def test_plain_pytorch_keeps_half_precision_narrow():
     assert all(isinstance(logit_ops_for(dtype), FullPrecisionOps) for dtype in (torch.float32, torch.float64))
-    assert all(isinstance(logit_ops_for(dtype), HalfPrecisionOps) for dtype in (torch.bfloat16, torch.float16))
+    assert all(isinstance(logit_ops_for(dtype), StoredLogitOps) for dtype in (torch.bfloat16, torch.float16))
 
 
 def test_auto_never_refuses():

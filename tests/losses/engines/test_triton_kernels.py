@@ -59,7 +59,7 @@ def test_the_size_of_a_block_changes_no_number(block, head):
     expected = truth.problem(1, shape=(12,), vocabulary=70, ignored=0, **head)
     leaves = expected.leaves(device=DEVICE)
     shape = Head(leaves.weight, leaves.bias, leaves.scale, leaves.softcap)
-    nll, entropy = engine(block).token_nll(leaves.hidden, shape, leaves.targets, entropy="full")
+    nll, _, entropy = engine(block).token_nll(leaves.hidden, shape, leaves.targets, entropy="full")
     assert truth.distance(nll, truth.token_nll(expected)) < 1e-10
     assert truth.distance(entropy, truth.entropy(expected)) < 1e-10
 
@@ -70,9 +70,9 @@ def test_a_row_whose_first_block_is_impossible_is_read_to_its_end():
         problem.bias[:20] = -torch.inf
     problem.targets.clamp_(min=20)
     head = Head(problem.weight, problem.bias)
-    nll, entropy = engine(8).token_nll(problem.hidden, head, problem.targets, entropy="full")
+    nll, _, entropy = engine(8).token_nll(problem.hidden, head, problem.targets, entropy="full")
     small = Head(problem.weight[20:], problem.bias[20:])
-    other, spread = engine(8).token_nll(problem.hidden, small, problem.targets - 20, entropy="full")
+    other, _, spread = engine(8).token_nll(problem.hidden, small, problem.targets - 20, entropy="full")
     assert torch.allclose(nll, other, rtol=1e-12)
     assert torch.allclose(entropy, spread, rtol=1e-12)
     grads = truth.gradients(nll.sum(), problem)

@@ -117,3 +117,15 @@ def distance(value, truth):
 def finite(value):
     """Whether all of it is a number."""
     return bool(value.isfinite().all())
+
+
+def with_terms(problem, factors, *, label_smoothing=0.0, class_weight=None, z_loss=0.0):
+    """(...) token losses times `factors` (...), written out class by class in float64, 0 where ignored."""
+    logits, valid = logits_of(problem), problem.targets != IGNORED
+    targets, lse = problem.targets.where(valid, 0), logits.logsumexp(-1)
+    weights = torch.ones(logits.shape[-1], dtype=torch.float64) if class_weight is None else class_weight.double().cpu()
+    log_p = logits - lse[..., None]
+    at_target = -log_p.gather(-1, targets[..., None]).squeeze(-1) * weights[targets]
+    at_all = -(log_p * weights).sum(-1) / logits.shape[-1]
+    losses = (1 - label_smoothing) * at_target + label_smoothing * at_all + z_loss * lse**2
+    return torch.where(valid & (factors != 0), losses * factors, 0.0)

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from tailkeep.losses.engines.logit_ops import LogitOps, LogitStats, accumulation_dtype
+from tailkeep.losses.engines.logit_ops import LogitOps, LogitStats, Partials, accumulation_dtype
 from tailkeep.losses.lm_head import Head
+from tailkeep.losses.terms import NLL_ALONE, LossTerms
 from tailkeep.losses.weighting import Entropy
 
 _NARROW_WORDS = 4096
@@ -183,7 +184,9 @@ class Workspace:
             self.remaining -= n
             yield slice(start, start + n)
 
-    def forward_chunk(self, hidden: Tensor, targets: Tensor, entropy: Entropy = None) -> LogitStats:
+    def forward_chunk(
+        self, hidden: Tensor, targets: Tensor, entropy: Entropy = None, terms: LossTerms = NLL_ALONE
+    ) -> LogitStats:
         """The losses of `hidden` (n, D), n at most `free_rows`."""
         start = self.filled if self.logit_ops.in_place else 0
         rows = self.products[start : start + len(hidden)]
@@ -194,16 +197,16 @@ class Workspace:
         )
         for weight, products in zip(torch.split(self.head.weight, words), torch.split(rows, words, 1), strict=True):
             torch.mm(hidden, weight.T, out=products)
-        return self.logit_ops.forward(rows, targets, self.head, entropy)
+        return self.logit_ops.forward(rows, targets, self.head, entropy, terms)
 
-    def accumulate_backward(self, stats: LogitStats, places: Tensor | int, factors: Tensor) -> None:
-        """Let the rows with a factor wait for the backward product, and compute it once the buffer is full.
+    def accumulate_backward(self, stats: LogitStats, places: Tensor | int, partials: Partials) -> None:
+        """Let the rows with a gradient wait for the backward product, and compute it once the buffer is full.
 
-        `factors` are (n,); `places` are the rows' positions in `hidden`, or the first one of them.
+        `partials` are (n,); `places` are the rows' positions in `hidden`, or the first one of them.
         """
-        rows_kept = factors.nonzero().squeeze(1)
-        out = self._place_for(len(rows_kept), len(factors))
-        rows_kept, row_factors = self.logit_ops.backward(stats, rows_kept, factors, self.head, out)
+        rows_kept = partials.counted.nonzero().squeeze(1)
+        out = self._place_for(len(rows_kept), len(partials.nll))
+        rows_kept, row_factors = self.logit_ops.backward(stats, rows_kept, partials, self.head, out)
         if row_factors is not None:
             self.factors.append(row_factors)
         self.places.append(rows_kept + places if isinstance(places, int) else places[rows_kept])

@@ -17,9 +17,10 @@ from torch import Tensor
 from tailkeep.errors import ConfigError
 from tailkeep.losses.engines.base import TokenLosses
 from tailkeep.losses.engines.buffers import Workspace
-from tailkeep.losses.engines.logit_ops import LogitOps, accumulation_dtype, logit_ops_for
+from tailkeep.losses.engines.logit_ops import LogitOps, LogitStats, Partials, accumulation_dtype, logit_ops_for
 from tailkeep.losses.engines.reference import all_logits, entropy_of, times
 from tailkeep.losses.lm_head import Head
+from tailkeep.losses.terms import NLL_ALONE, LossTerms
 from tailkeep.losses.weighting import Entropy, Weighting
 
 
@@ -32,17 +33,24 @@ class Chunked:
 
     def token_nll(
         self, hidden: Tensor, head: Head, targets: Tensor, *, entropy: Entropy
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """See `Engine`."""
         inputs = (*_inputs(hidden, head), targets, head, entropy, self)
-        nll, spread = _TokenNLL.apply(*inputs)  # type: ignore[no-untyped-call]
-        return nll, None if entropy is None else spread
+        nll, lse, spread = _TokenNLL.apply(*inputs)  # type: ignore[no-untyped-call]
+        return nll, lse, None if entropy is None else spread
 
     def weighted(
-        self, hidden: Tensor, head: Head, targets: Tensor, weighting: Weighting, *, expected: Tensor | None = None
+        self,
+        hidden: Tensor,
+        head: Head,
+        targets: Tensor,
+        weighting: Weighting,
+        *,
+        terms: LossTerms = NLL_ALONE,
+        expected: Tensor | None = None,
     ) -> TokenLosses:
         """See `Engine`."""
-        inputs = (*_inputs(hidden, head), targets, head, weighting, self, expected)
+        inputs = (*_inputs(hidden, head), targets, head, weighting, terms, self, expected)
         return TokenLosses(*_Weighted.apply(*inputs))  # type: ignore[no-untyped-call]
 
     def workspace(
@@ -52,15 +60,16 @@ class Chunked:
         *,
         tokens: int | None = None,
         needs_grad: tuple[bool, ...] = (False, False, False),
+        nll_alone: bool = True,
     ) -> Workspace:
         """Buffers for chunks of `tokens` rows of `hidden` (N, D), by default all of them, and for the gradients."""
-        logit_ops = logit_ops_for(hidden.dtype) if self.logit_ops is None else self.logit_ops
+        ops = logit_ops_for(hidden.dtype, nll_alone=nll_alone) if self.logit_ops is None else self.logit_ops
         tokens = len(hidden) if tokens is None else tokens
-        return Workspace.of(hidden, head, logit_ops, tokens=tokens, rows=self.rows, needs_grad=needs_grad)
+        return Workspace.of(hidden, head, ops, tokens=tokens, rows=self.rows, needs_grad=needs_grad)
 
 
 class _TokenNLL(torch.autograd.Function):
-    """(N,) NLL and entropy; the backward pass recomputes the logits of rows whose upstream gradient is not 0."""
+    """(N,) NLL, log-sum-exp and entropy; the backward pass recomputes the logits of rows with an upstream gradient."""
 
     @staticmethod
     def forward(
@@ -72,27 +81,33 @@ class _TokenNLL(torch.autograd.Function):
         head: Head,
         entropy: Entropy,
         engine: Chunked,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         work = engine.workspace(hidden, head)
-        nll, spread = _numbers(hidden), _numbers(hidden)
+        nll, lse, spread = (_numbers(hidden) for _ in range(3))
         for chunk in work.chunks():
             stats = work.forward_chunk(hidden[chunk], targets[chunk], entropy)
-            nll[chunk] = stats.nll
+            nll[chunk], lse[chunk] = stats.nll, stats.lse
             if stats.entropy is not None:
                 spread[chunk] = stats.entropy
         ctx.save_for_backward(hidden, weight, bias, targets)
         ctx.head, ctx.engine = head, engine
         ctx.mark_non_differentiable(spread)
-        return nll, spread
+        ctx.set_materialize_grads(False)
+        return nll, lse, spread
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Any, ...]:
+    def backward(ctx: Any, to_nll: Tensor | None, to_lse: Tensor | None, _: Tensor | None) -> tuple[Any, ...]:
         hidden, weight, bias, targets = ctx.saved_tensors
         head = replace(ctx.head, weight=weight, bias=bias)
         if torch.is_grad_enabled():
-            gradients = _differentiable(hidden, head, targets, upstream, ctx.needs_input_grad, lambda nll, _: nll)
-            return (*gradients, None, None, None, None)
-        gradients = _recomputed(hidden, head, targets, upstream, ctx.needs_input_grad, ctx.engine)
+
+            def total(nll: Tensor, logits: Tensor) -> Tensor:
+                return _dot(to_nll, nll) + _dot(to_lse, logits.logsumexp(-1))
+
+            gradients = _differentiable(hidden, head, targets, ctx.needs_input_grad, total)
+        else:
+            partials = Partials(_numbers(hidden) if to_nll is None else to_nll, to_lse)
+            gradients = _recomputed(hidden, head, targets, NLL_ALONE, partials, ctx.needs_input_grad, ctx.engine)
         return (*gradients, None, None, None, None)
 
 
@@ -112,46 +127,61 @@ class _Weighted(torch.autograd.Function):
         targets: Tensor,
         head: Head,
         weighting: Weighting,
+        terms: LossTerms,
         engine: Chunked,
         expected: Tensor | None,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         if expected is None or hidden.dtype == torch.float16:
             expected = torch.ones((), dtype=accumulation_dtype(hidden.dtype), device=hidden.device)
-        work = engine.workspace(hidden, head, needs_grad=ctx.needs_input_grad)
-        losses, nll, weights, factors = (_numbers(hidden) for _ in range(4))
+        work = engine.workspace(hidden, head, needs_grad=ctx.needs_input_grad, nll_alone=terms.is_plain)
+        losses, lse, nll, weights = (_numbers(hidden) for _ in range(4))
+        parts = [_numbers(hidden) for _ in range(_num_partials(terms))]
         correct = torch.zeros_like(targets, dtype=torch.bool)
+        weights_are_constant = True
         for chunk in work.chunks():
-            stats = work.forward_chunk(hidden[chunk], targets[chunk], weighting.entropy)
-            nll[chunk], correct[chunk] = stats.nll, stats.correct
+            stats = work.forward_chunk(hidden[chunk], targets[chunk], weighting.entropy, terms)
+            nll[chunk], lse[chunk], correct[chunk] = stats.nll, stats.lse, stats.correct
             if work.gradients.needs_grad:
-                losses[chunk], weights[chunk], factors[chunk] = _weigh(weighting, stats.nll, stats.entropy)
-                work.accumulate_backward(stats, chunk.start, factors[chunk] * expected)
+                losses[chunk], weighed, partials = _weigh(weighting, stats)
+                weights[chunk] = weighed.detach()
+                weights_are_constant &= not weighed.requires_grad
+                for part, values in zip(parts, partials.parts(), strict=False):
+                    assert values is not None
+                    part[chunk] = values
+                work.accumulate_backward(stats, chunk.start, partials.times(expected))
             else:
                 weights[chunk] = weighting.factors(stats.nll, stats.entropy)
-                losses[chunk] = times(stats.nll, weights[chunk])
-        ctx.save_for_backward(hidden, weight, bias, targets, factors, expected, weights)
-        ctx.head, ctx.engine, ctx.ready, ctx.weighting = head, engine, work.gradients, weighting
+                plain = terms.token_losses(stats.nll, stats.lse, stats.mean_logits, stats.targets)
+                losses[chunk] = times(plain, weights[chunk])
+        ctx.save_for_backward(hidden, weight, bias, targets, expected, weights, *parts)
+        ctx.head, ctx.engine, ctx.ready, ctx.weighting, ctx.terms = head, engine, work.gradients, weighting, terms
+        ctx.weights_are_constant = weights_are_constant
         ctx.mark_non_differentiable(nll, weights, correct)
-        return losses, nll, weights, correct
+        ctx.set_materialize_grads(False)
+        return losses, lse, nll, weights, correct
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor, *_: Tensor) -> tuple[Any, ...]:
-        hidden, weight, bias, targets, factors, expected, weights = ctx.saved_tensors
+    def backward(ctx: Any, upstream: Tensor | None, to_lse: Tensor | None, *_: Tensor | None) -> tuple[Any, ...]:
+        hidden, weight, bias, targets, expected, weights, *parts = ctx.saved_tensors
+        partials = Partials(*parts)
+        head = replace(ctx.head, weight=weight, bias=bias)
+        nothing = (None,) * 6
         if torch.is_grad_enabled():
-            head = replace(ctx.head, weight=weight, bias=bias)
-            losses = _weighted_again(ctx.weighting, factors, weights)
-            gradients = _differentiable(hidden, head, targets, upstream, ctx.needs_input_grad, losses)
-            return (*gradients, None, None, None, None, None)
+            losses = _weighted_again(ctx.weighting, ctx.terms, targets, weights if ctx.weights_are_constant else None)
+
+            def total(nll: Tensor, logits: Tensor) -> Tensor:
+                return _dot(upstream, losses(nll, logits)) + _dot(to_lse, logits.logsumexp(-1))
+
+            return (*_differentiable(hidden, head, targets, ctx.needs_input_grad, total), *nothing)
         # Used up by one backward pass; a second one over a retained graph recomputes.
         ready, ctx.ready = ctx.ready, None
-        if ready is not None:
-            alike, factor = _alike(upstream, factors, expected)
+        if ready is not None and upstream is not None and to_lse is None:
+            alike, factor = _alike(upstream, partials.counted, expected)
             if alike:
-                return (*ready.finish(weight, factor), None, None, None, None, None)
-            del ready
-        head = replace(ctx.head, weight=weight, bias=bias)
-        gradients = _recomputed(hidden, head, targets, upstream * factors, ctx.needs_input_grad, ctx.engine)
-        return (*gradients, None, None, None, None, None)
+                return (*ready.finish(weight, factor), *nothing)
+        del ready
+        partials = partials.times(torch.zeros_like(weights) if upstream is None else upstream).plus_lse(to_lse)
+        return (*_recomputed(hidden, head, targets, ctx.terms, partials, ctx.needs_input_grad, ctx.engine), *nothing)
 
 
 def _inputs(hidden: Tensor, head: Head) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -166,29 +196,43 @@ def _numbers(hidden: Tensor) -> Tensor:
     return hidden.new_zeros(len(hidden), dtype=accumulation_dtype(hidden.dtype))
 
 
-def _weigh(weighting: Weighting, nll: Tensor, entropy: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Weighted losses, weights, and d loss / d nll, which is the weight unless the weight itself has a gradient."""
+def _num_partials(terms: LossTerms) -> int:
+    """How many parts the `Partials` of losses with `terms` have."""
+    return 1 if terms.is_plain else 3 if terms.label_smoothing else 2
+
+
+def _weigh(weighting: Weighting, stats: LogitStats) -> tuple[Tensor, Tensor, Partials]:
+    """Weighted losses, weights, which require a gradient if it passes through them, and the losses' derivatives."""
     # What is saved here is used here: the hooks of a checkpoint around the loss would recompute all of it.
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(_itself, _itself):
-        nll = nll.detach().requires_grad_()
-        weights = weighting.factors(nll, entropy)
-        losses = times(nll, weights)
-        (factors,) = torch.autograd.grad(losses.sum(), nll)
-    return losses.detach(), weights.detach(), factors
+        facts = (stats.nll, stats.lse, stats.mean_logits)
+        nll, lse, mean_logits = (None if fact is None else fact.detach().requires_grad_() for fact in facts)
+        assert nll is not None
+        assert lse is not None
+        weights = weighting.factors(nll, stats.entropy)
+        losses = times(stats.terms.token_losses(nll, lse, mean_logits, stats.targets), weights)
+        leaves = [leaf for leaf in (nll, lse, mean_logits) if leaf is not None][: _num_partials(stats.terms)]
+        # A weighting may have no gradient at the NLL, as one that keeps nothing.
+        parts = torch.autograd.grad(losses.sum(), leaves, materialize_grads=True)
+    return losses.detach(), weights, Partials(*parts)
+
+
+def _dot(upstream: Tensor | None, values: Tensor) -> Tensor:
+    """The sum of upstream gradients times values; 0 without any."""
+    return values.new_zeros(()) if upstream is None else upstream @ values
 
 
 def _itself(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def _alike(upstream: Tensor, factors: Tensor, expected: Tensor) -> tuple[bool, Tensor | None]:
-    """Whether all tokens with a factor have one upstream gradient; and that over the `expected` one, None if it is it.
+def _alike(upstream: Tensor, counted: Tensor, expected: Tensor) -> tuple[bool, Tensor | None]:
+    """Whether all `counted` tokens have one upstream gradient; and that over the `expected` one, None if it is it.
 
     The device is waited for once.
     """
     if len(upstream) == 0:
         return True, None
-    counted = factors != 0
     low = torch.where(counted, upstream, torch.inf).amin()
     high = torch.where(counted, upstream, -torch.inf).amax()
     factor = high / expected
@@ -197,14 +241,21 @@ def _alike(upstream: Tensor, factors: Tensor, expected: Tensor) -> tuple[bool, T
 
 
 def _recomputed(
-    hidden: Tensor, head: Head, targets: Tensor, factors: Tensor, needs_grad: tuple[bool, ...], engine: Chunked
+    hidden: Tensor,
+    head: Head,
+    targets: Tensor,
+    terms: LossTerms,
+    partials: Partials,
+    needs_grad: tuple[bool, ...],
+    engine: Chunked,
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of sum(factors * nll), from logits computed again for the rows with a factor."""
-    counted = factors.nonzero().squeeze(1)
-    work = engine.workspace(hidden, head, tokens=len(counted), needs_grad=needs_grad)
+    """Gradients of losses with these `partials`, from logits computed again for the rows that have any."""
+    counted = partials.counted.nonzero().squeeze(1)
+    work = engine.workspace(hidden, head, tokens=len(counted), needs_grad=needs_grad, nll_alone=partials.lse is None)
     for chunk in work.chunks():
         places = counted[chunk]
-        work.accumulate_backward(work.forward_chunk(hidden[places], targets[places]), places, factors[places])
+        stats = work.forward_chunk(hidden[places], targets[places], None, terms)
+        work.accumulate_backward(stats, places, partials[places])
     return work.gradients.finish(head.weight)
 
 
@@ -212,35 +263,41 @@ def _differentiable(
     hidden: Tensor,
     head: Head,
     targets: Tensor,
-    upstream: Tensor,
     needs_grad: tuple[bool, ...],
-    losses: Callable[[Tensor, Tensor], Tensor],
+    total: Callable[[Tensor, Tensor], Tensor],
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of sum(upstream * losses(nll, logits)) that have a graph themselves; holds (N, V) logits.
+    """Gradients of total(nll, logits) that have a graph themselves; holds (N, V) logits.
 
     The inputs are copied as views, so that a way from one to another, such as tied embeddings, has no part.
     """
     hidden, weight = hidden.view_as(hidden), head.weight.view_as(head.weight)
     bias = None if head.bias is None else head.bias.view_as(head.bias)
     logits = all_logits(hidden, replace(head, weight=weight, bias=bias))
-    total = losses(F.cross_entropy(logits, targets, reduction="none"), logits)
+    value = total(F.cross_entropy(logits, targets, reduction="none"), logits)
     pairs = zip((hidden, weight, bias), needs_grad, strict=False)
     inputs = [tensor for tensor, needs in pairs if needs and tensor is not None]
-    gradients = iter(torch.autograd.grad(total, inputs, upstream, create_graph=True))
+    gradients = iter(torch.autograd.grad(value, inputs, create_graph=True))
     return tuple(next(gradients) if needs else None for needs in needs_grad[:3])
 
 
-def _weighted_again(weighting: Weighting, factors: Tensor, weights: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-    """The losses of the forward pass as a function of NLL and logits.
+def _weighted_again(
+    weighting: Weighting, terms: LossTerms, targets: Tensor, weights: Tensor | None
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """The losses of the forward pass as a function of NLL and logits; `weights` are given if they are constants.
 
     Raises:
         ConfigError: a weighting whose state has moved on, and through whose weights a gradient passed.
     """
-    if torch.equal(factors, weights):  # the weights are constants to the gradient
-        return lambda nll, _: times(nll, weights)
-    if weighting.state is not None:
+    if weights is None and weighting.state is not None:
         raise ConfigError(
             f"the loss {weighting.name!r} has a state and a gradient through its weights, which create_graph would "
             "compute again after the state has moved on. Detach the weights, or compute the loss on the logits."
         )
-    return lambda nll, logits: times(nll, weighting.factors(nll, entropy_of(logits.detach(), weighting.entropy)))
+
+    def losses(nll: Tensor, logits: Tensor) -> Tensor:
+        plain = terms.token_losses(nll, logits.logsumexp(-1), terms.mean_logits(logits), targets)
+        if weights is not None:
+            return times(plain, weights)
+        return times(plain, weighting.factors(nll, entropy_of(logits.detach(), weighting.entropy)))
+
+    return losses

@@ -3,14 +3,15 @@
 Rule: rows never mix, so a token's numbers do not depend on the chunk that it fell into.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
 from tailkeep.losses.lm_head import Head
+from tailkeep.losses.terms import LossTerms
 from tailkeep.losses.weighting import Entropy
 
 _CPU_PIECE = 1 << 17
@@ -22,12 +23,51 @@ _MOVED = 32
 
 
 @dataclass(frozen=True)
+class Partials:
+    """The derivatives of N token losses by their three numbers: NLL, log-sum-exp, mean logit; (N,) each, None is 0.
+
+        d loss / d z[c] = nll * (p[c] - [c = target]) + lse * p[c] + mean_logit * w[c] / V
+
+    where w are the class weights of `LossTerms`, or 1.
+    """
+
+    nll: Tensor
+    lse: Tensor | None = None
+    mean_logit: Tensor | None = None
+
+    @property
+    def counted(self) -> Tensor:
+        """(N,) boolean: which tokens have a gradient."""
+        counted = self.nll != 0
+        for more in (self.lse, self.mean_logit):
+            counted = counted if more is None else counted | (more != 0)
+        return counted
+
+    def times(self, factor: Tensor) -> "Partials":
+        """All of them times `factor`, a scalar or (N,)."""
+        return Partials(*(None if part is None else part * factor for part in self.parts()))  # type: ignore[arg-type]
+
+    def plus_lse(self, more: Tensor | None) -> "Partials":
+        """The same with `more` (N,) added to the derivative by the log-sum-exp."""
+        if more is None:
+            return self
+        return Partials(self.nll, more if self.lse is None else self.lse + more, self.mean_logit)
+
+    def parts(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """The three."""
+        return self.nll, self.lse, self.mean_logit
+
+    def __getitem__(self, rows: Tensor | slice) -> "Partials":
+        return Partials(*(None if part is None else part[rows] for part in self.parts()))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
 class LogitStats:
     """A chunk of n tokens after the forward pass; all but `rows` are (n,).
 
     `rows` (n, V) is what `LogitOps.backward` needs again, `target_logits` the logit z of the target, `max_logits`
     the largest one of the row, `correct` whether the target is the first that has it, `sums` the sum of
-    exp(z - max_logits), `entropy` that of the prediction, if requested.
+    exp(z - max_logits), `entropy` that of the prediction, if requested, `mean_logits` what `terms` make of the logits.
     """
 
     rows: Tensor
@@ -38,6 +78,13 @@ class LogitStats:
     nll: Tensor
     correct: Tensor
     entropy: Tensor | None
+    mean_logits: Tensor | None
+    terms: LossTerms
+
+    @property
+    def lse(self) -> Tensor:
+        """(n,) logsumexp(z)."""
+        return self.sums.log() + self.max_logits
 
 
 class LogitOps(Protocol):
@@ -50,20 +97,21 @@ class LogitOps(Protocol):
         """A buffer for (rows, V) products or gradients."""
         ...
 
-    def forward(self, rows: Tensor, targets: Tensor, head: Head, entropy: Entropy) -> LogitStats:
+    def forward(self, rows: Tensor, targets: Tensor, head: Head, entropy: Entropy, terms: LossTerms) -> LogitStats:
         """The losses of the products `rows` (n, V), which may be overwritten."""
         ...
 
     def backward(
-        self, stats: LogitStats, rows_kept: Tensor, factors: Tensor, head: Head, out: Tensor
+        self, stats: LogitStats, rows_kept: Tensor, partials: Partials, head: Head, out: Tensor
     ) -> tuple[Tensor, Tensor | None]:
-        """The gradient of sum(factors * nll) at the products of the k rows `kept`, as the first k rows of `out`.
+        """The gradient of losses with `partials` (n,) at the products of k rows, as the first k rows of `out`.
 
-        `factors` are (n,), and not 0 at the rows `kept` (k,), which ascend. `out` has at least k rows, and begins where
-        `found.rows` does if both share a buffer.
+        `rows_kept` (k,), which ascend, are those with a gradient. `out` has at least k rows, and begins where
+        `stats.rows` does if both share a buffer.
 
         Returns:
-            `kept` in the order of `out`, and (k,) factors by which its rows have yet to be multiplied, None if by none.
+            `rows_kept` in the order of `out`, and (k,) factors by which its rows have yet to be multiplied, None if by
+            none.
         """
         ...
 
@@ -79,56 +127,65 @@ class InPlaceOps:
 
 
 class FullPrecisionOps(InPlaceOps):
-    """Eager PyTorch for float32 and float64: products become probabilities, then gradients."""
+    """Eager PyTorch for float32 and float64: products become probabilities, then gradients of the NLL alone."""
 
-    def forward(self, rows: Tensor, targets: Tensor, head: Head, entropy: Entropy) -> LogitStats:
+    def forward(self, rows: Tensor, targets: Tensor, head: Head, entropy: Entropy, terms: LossTerms) -> LogitStats:
         """See `LogitOps`; leaves probabilities times the cap's slopes in `rows`."""
         facts = []
         for piece in _pieces(rows):
             z = _logits(rows[piece], head)
             slopes = _slopes(z, head)
-            facts.append(_predict(z, targets[piece], entropy))
+            facts.append(_predict(z, targets[piece], entropy, terms))
             if slopes is not None:
                 z.mul_(slopes)
-        return _join_stats(rows, targets, facts, entropy)
+        return _join_stats(rows, targets, facts, terms)
 
     def backward(
-        self, stats: LogitStats, rows_kept: Tensor, factors: Tensor, head: Head, out: Tensor
+        self, stats: LogitStats, rows_kept: Tensor, partials: Partials, head: Head, out: Tensor
     ) -> tuple[Tensor, Tensor]:
         """See `LogitOps`."""
+        assert partials.lse is None, "other terms than the NLL need the logits themselves: StoredLogitOps"
         rows_kept, holes = _fewest_moves(rows_kept)
         for piece in torch.split(holes, _MOVED):
             out.index_copy_(0, piece, out.index_select(0, rows_kept[piece]))
         out[: len(rows_kept)].scatter_(1, stats.targets[rows_kept, None], _at_targets(stats, rows_kept, head))
-        return rows_kept, factors[rows_kept] * head.scale
+        return rows_kept, partials.nll[rows_kept] * head.scale
 
 
-class HalfPrecisionOps(InPlaceOps):
-    """Eager PyTorch for float16 and bfloat16: products stay, and become gradients of the rows that count.
+class StoredLogitOps(InPlaceOps):
+    """Eager PyTorch for float16 and bfloat16, and for losses of more than the NLL: products stay, and become gradients.
 
-    What is between is computed in float32, a few rows at a time, and rounded once.
+    What is between is computed in at least float32, a few rows at a time, and rounded once. Rows that count take a
+    second softmax.
     """
 
-    def forward(self, rows: Tensor, targets: Tensor, head: Head, entropy: Entropy) -> LogitStats:
+    def forward(self, rows: Tensor, targets: Tensor, head: Head, entropy: Entropy, terms: LossTerms) -> LogitStats:
         """See `LogitOps`; leaves `rows` as they are."""
-        facts = [_predict(_logits(rows[piece].float(), head), targets[piece], entropy) for piece in _pieces(rows)]
-        return _join_stats(rows, targets, facts, entropy)
+        wide = accumulation_dtype(rows.dtype)
+        facts = [
+            _predict(_logits(rows[piece].to(wide, copy=True), head), targets[piece], entropy, terms)
+            for piece in _pieces(rows)
+        ]
+        return _join_stats(rows, targets, facts, terms)
 
     def backward(
-        self, stats: LogitStats, rows_kept: Tensor, factors: Tensor, head: Head, out: Tensor
+        self, stats: LogitStats, rows_kept: Tensor, partials: Partials, head: Head, out: Tensor
     ) -> tuple[Tensor, None]:
         """See `LogitOps`; the factors are in."""
         # In their order no row is overwritten before it is read: the i-th one kept was never before place i.
         gradients = out[: len(rows_kept)]
         for piece in _pieces(gradients):
             row_ids = rows_kept[piece]
-            z = _logits(stats.rows.index_select(0, row_ids).float(), head)
+            z = _logits(stats.rows.index_select(0, row_ids).to(accumulation_dtype(out.dtype)), head)
             slopes = _slopes(z, head)
             torch.softmax(z, 1, out=z)
+            if partials.lse is not None:
+                gradients[piece] = _all_terms(z, slopes, stats, row_ids, partials[row_ids]).mul_(head.scale)
+                continue
             if slopes is not None:
                 z.mul_(slopes)
             z.scatter_(1, stats.targets[row_ids, None], _at_targets(stats, row_ids, head))
-            gradients[piece] = z.mul_(factors[row_ids, None] * head.scale)
+            gradients[piece] = z.mul_(partials.nll[row_ids, None] * head.scale)
         return rows_kept, None
 
 
@@ -137,9 +194,9 @@ def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def logit_ops_for(dtype: torch.dtype) -> LogitOps:
-    """The one for inputs of `dtype`, on any device."""
-    return FullPrecisionOps() if dtype == accumulation_dtype(dtype) else HalfPrecisionOps()
+def logit_ops_for(dtype: torch.dtype, *, nll_alone: bool = True) -> LogitOps:
+    """The one for inputs of `dtype`, on any device; `nll_alone` as in `LossTerms.is_plain`."""
+    return FullPrecisionOps() if nll_alone and dtype == accumulation_dtype(dtype) else StoredLogitOps()
 
 
 def _pieces(rows: Tensor) -> Iterator[slice]:
@@ -168,14 +225,19 @@ def _slopes(logits: Tensor, head: Head) -> Tensor | None:
     return None if head.softcap is None else 1 - (logits / head.softcap).square_()
 
 
-def _predict(logits: Tensor, targets: Tensor, entropy: Entropy) -> tuple[Tensor, ...]:
-    """Turn logits (n, V) into probabilities, in place; (n,) facts of `LogitStats`, and the entropy."""
+_Facts: TypeAlias = tuple[tuple[Tensor, ...], Tensor | None, Tensor | None]
+"""(n,) each: logit of the target, largest logit, correct and sum; entropy; mean logit, as in `LogitStats`."""
+
+
+def _predict(logits: Tensor, targets: Tensor, entropy: Entropy, terms: LossTerms) -> _Facts:
+    """Turn logits (n, V) into probabilities, in place."""
+    mean_logits = terms.mean_logits(logits)
     target_logits, max_logits = logits.gather(1, targets[:, None]).squeeze(1), logits.amax(1)
     correct = _correct(logits, targets, target_logits >= max_logits)
     torch.softmax(logits, 1, out=logits)
     # The largest probability is exp(0) / sum.
-    facts = target_logits, max_logits, correct, logits.amax(1).reciprocal_()
-    return facts if entropy is None else (*facts, _entropy(logits, entropy))
+    sums = logits.amax(1).reciprocal_()
+    return (target_logits, max_logits, correct, sums), _entropy(logits, entropy), mean_logits
 
 
 def _correct(logits: Tensor, targets: Tensor, largest: Tensor) -> Tensor:
@@ -187,21 +249,30 @@ def _correct(logits: Tensor, targets: Tensor, largest: Tensor) -> Tensor:
     return largest.index_copy_(0, rows, logits[rows].argmax(1) == targets[rows])
 
 
-def _entropy(probabilities: Tensor, entropy: Entropy) -> Tensor:
+def _entropy(probabilities: Tensor, entropy: Entropy) -> Tensor | None:
     """(n,) entropy in nats of each row, or of its `entropy` largest numbers made to sum to 1."""
-    if entropy is not None and entropy != "full":
+    if entropy is None:
+        return None
+    if entropy != "full":
         probabilities = probabilities.topk(min(entropy, probabilities.shape[1])).values
         probabilities /= probabilities.sum(1, keepdim=True)
     spread: Tensor = torch.special.entr(probabilities).sum(1)
     return spread
 
 
-def _join_stats(rows: Tensor, targets: Tensor, facts: list[tuple[Tensor, ...]], entropy: Entropy) -> LogitStats:
+def _join_stats(rows: Tensor, targets: Tensor, facts: list[_Facts], terms: LossTerms) -> LogitStats:
     """The chunk whose pieces gave `facts`."""
-    target_logits, max_logits, correct, sums, *spread = (torch.cat(parts) for parts in zip(*facts, strict=True))
+    always, entropies, mean_logits = zip(*facts, strict=True)
+    target_logits, max_logits, correct, sums = (torch.cat(parts) for parts in zip(*always, strict=True))
     nll = sums.log() + (max_logits - target_logits)
-    entropies = None if entropy is None else spread[0]
-    return LogitStats(rows, targets, target_logits, max_logits, sums, nll, correct, entropies)
+    entropy, mean_logit = _joined(entropies), _joined(mean_logits)
+    return LogitStats(rows, targets, target_logits, max_logits, sums, nll, correct, entropy, mean_logit, terms)
+
+
+def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:
+    """The pieces in one, if they were requested."""
+    present = [part for part in parts if part is not None]
+    return torch.cat(present) if present else None
 
 
 def _at_targets(stats: LogitStats, rows_kept: Tensor, head: Head) -> Tensor:
@@ -209,6 +280,19 @@ def _at_targets(stats: LogitStats, rows_kept: Tensor, head: Head) -> Tensor:
     slopes = _slopes(stats.target_logits[rows_kept], head)
     gradient = torch.expm1(-stats.nll[rows_kept])
     return (gradient if slopes is None else gradient * slopes)[:, None]
+
+
+def _all_terms(p: Tensor, slopes: Tensor | None, stats: LogitStats, row_ids: Tensor, partials: Partials) -> Tensor:
+    """Turn probabilities (k, V) of the rows `row_ids` into the gradient of `Partials`, times the cap's slopes."""
+    nll, lse, mean_logit = partials.parts()
+    assert nll is not None
+    assert lse is not None
+    at_targets = nll * torch.expm1(-stats.nll[row_ids]) + lse * torch.exp(-stats.nll[row_ids])
+    gradient = p.mul_((nll + lse)[:, None]).scatter_(1, stats.targets[row_ids, None], at_targets[:, None])
+    if mean_logit is not None:
+        share, weights = (mean_logit / p.shape[1])[:, None], stats.terms.class_weight
+        gradient = gradient.add_(share) if weights is None else gradient.addcmul_(share, weights)
+    return gradient if slopes is None else gradient.mul_(slopes)
 
 
 def _fewest_moves(rows_kept: Tensor) -> tuple[Tensor, Tensor]:

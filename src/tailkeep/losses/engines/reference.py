@@ -6,6 +6,7 @@ from torch import Tensor
 
 from tailkeep.losses.engines.base import TokenLosses
 from tailkeep.losses.lm_head import Head
+from tailkeep.losses.terms import NLL_ALONE, LossTerms
 from tailkeep.losses.weighting import Entropy, Weighting
 
 
@@ -14,22 +15,30 @@ class Reference:
 
     def token_nll(
         self, hidden: Tensor, head: Head, targets: Tensor, *, entropy: Entropy
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """See `Engine`."""
         logits = all_logits(hidden, head)
         nll = F.cross_entropy(logits, targets, reduction="none")
-        return nll, entropy_of(logits.detach(), entropy)
+        return nll, logits.logsumexp(-1), entropy_of(logits.detach(), entropy)
 
     def weighted(
-        self, hidden: Tensor, head: Head, targets: Tensor, weighting: Weighting, *, expected: Tensor | None = None
+        self,
+        hidden: Tensor,
+        head: Head,
+        targets: Tensor,
+        weighting: Weighting,
+        *,
+        terms: LossTerms = NLL_ALONE,
+        expected: Tensor | None = None,
     ) -> TokenLosses:
         """See `Engine`."""
         del expected
         logits = all_logits(hidden, head)
-        nll = F.cross_entropy(logits, targets, reduction="none")
+        nll, lse = F.cross_entropy(logits, targets, reduction="none"), logits.logsumexp(-1)
         weights = weighting.factors(nll, entropy_of(logits.detach(), weighting.entropy))
+        losses = times(terms.token_losses(nll, lse, terms.mean_logits(logits), targets), weights)
         correct = logits.detach().argmax(-1) == targets
-        return TokenLosses(times(nll, weights), nll.detach(), weights.detach(), correct)
+        return TokenLosses(losses, lse, nll.detach(), weights.detach(), correct)
 
 
 def all_logits(hidden: Tensor, head: Head) -> Tensor:
@@ -44,9 +53,9 @@ def scaled(logits: Tensor, head: Head) -> Tensor:
     return logits if head.softcap is None else head.softcap * torch.tanh(logits / head.softcap)
 
 
-def times(nll: Tensor, weights: Tensor) -> Tensor:
-    """NLL times weights; a weight of 0 gives 0 even where the NLL is infinite."""
-    return torch.where(weights != 0, nll * weights, nll.new_zeros(()))
+def times(losses: Tensor, weights: Tensor) -> Tensor:
+    """Losses times weights; a weight of 0 gives 0 even where the loss is infinite."""
+    return torch.where(weights != 0, losses * weights, losses.new_zeros(()))
 
 
 def entropy_of(logits: Tensor, entropy: Entropy) -> Tensor | None:

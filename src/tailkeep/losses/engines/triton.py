@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tailkeep.losses.engines.logit_ops import LogitStats, accumulation_dtype
+from tailkeep.losses.engines.logit_ops import LogitStats, Partials, accumulation_dtype
 from tailkeep.losses.engines.reference import scaled
 from tailkeep.losses.engines.triton_kernels import TYPES, backward_rows, forward_rows
 from tailkeep.losses.lm_head import Head
+from tailkeep.losses.terms import LossTerms
 from tailkeep.losses.weighting import Entropy
 
 _BLOCK = 4096
@@ -35,35 +36,37 @@ class TritonOps:
         vocabulary = len(head.weight)
         return hidden.new_empty((rows, -(-vocabulary // _ALIGNED) * _ALIGNED))[:, :vocabulary]
 
-    def forward(self, rows: Tensor, targets: Tensor, head: Head, entropy: Entropy) -> LogitStats:
+    def forward(self, rows: Tensor, targets: Tensor, head: Head, entropy: Entropy, terms: LossTerms) -> LogitStats:
         """See `LogitOps`; leaves `rows` as they are."""
         targets = targets.contiguous()
-        target_logits, max_logits, sums, spread = torch.empty(
-            (4, len(rows)), dtype=accumulation_dtype(rows.dtype), device=rows.device
+        target_logits, max_logits, sums, spread, mean_logits = torch.empty(
+            (5, len(rows)), dtype=accumulation_dtype(rows.dtype), device=rows.device
         )
         beaten = torch.empty(len(rows), dtype=torch.int32, device=rows.device)
         with torch.cuda.device_of(rows):  # type: ignore[no-untyped-call]
             forward_rows[(len(rows),)](
-                rows, _dense(head.bias), targets, target_logits, max_logits, beaten, sums, spread,
-                rows.stride(0), rows.shape[1],
-                ENTROPY=entropy == "full", **self._constants(rows, head)
+                rows, _dense(head.bias), _dense(terms.class_weight), targets, target_logits, max_logits, beaten, sums,
+                spread, mean_logits, rows.stride(0), rows.shape[1],
+                ENTROPY=entropy == "full", MEAN=terms.label_smoothing > 0, **self._constants(rows, head)
             )  # fmt: skip
         nll = sums.log() + (max_logits - target_logits)
         if entropy is not None and entropy != "full":
             spread = _largest(rows, head, entropy)
         entropies = None if entropy is None else spread
-        return LogitStats(rows, targets, target_logits, max_logits, sums, nll, beaten == 0, entropies)
+        means = mean_logits if terms.label_smoothing else None
+        return LogitStats(rows, targets, target_logits, max_logits, sums, nll, beaten == 0, entropies, means, terms)
 
     def backward(
-        self, stats: LogitStats, rows_kept: Tensor, factors: Tensor, head: Head, out: Tensor
+        self, stats: LogitStats, rows_kept: Tensor, partials: Partials, head: Head, out: Tensor
     ) -> tuple[Tensor, None]:
         """See `LogitOps`; the factors are in."""
         constants = self._constants(out, head)
+        nll, lse, mean_logit = (None if part is None else part[rows_kept].contiguous() for part in partials.parts())
         if len(rows_kept):
             with torch.cuda.device_of(out):  # type: ignore[no-untyped-call]
                 backward_rows[(len(rows_kept), -(-out.shape[1] // constants["BLOCK"]))](
-                    out, stats.rows, _dense(head.bias), rows_kept, stats.targets, stats.max_logits,
-                    stats.sums, factors[rows_kept],
+                    out, stats.rows, _dense(head.bias), _dense(stats.terms.class_weight), rows_kept, stats.targets,
+                    stats.max_logits, stats.sums, nll, lse, mean_logit,
                     out.stride(0), out.shape[1], **constants
                 )  # fmt: skip
         return rows_kept, None
@@ -81,8 +84,8 @@ class TritonOps:
         }
 
 
-def _dense(bias: Tensor | None) -> Tensor | None:
-    return None if bias is None else bias.contiguous()
+def _dense(vector: Tensor | None) -> Tensor | None:
+    return None if vector is None else vector.contiguous()
 
 
 def _largest(rows: Tensor, head: Head, entropy: int) -> Tensor:

@@ -36,11 +36,13 @@ def logit_at(
 
 @triton.jit
 def forward_rows(
-    products, bias, targets, target_logits, highest, beaten, sums, spread, stride, vocabulary,
-    ENTROPY: tl.constexpr, SCALE: tl.constexpr, SOFTCAP: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr,
+    products, bias, class_weight, targets, target_logits, highest, beaten, sums, spread, mean_logits,
+    stride, vocabulary, ENTROPY: tl.constexpr, MEAN: tl.constexpr,
+    SCALE: tl.constexpr, SOFTCAP: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """One program a row: its largest logit, sum of exponentials and entropy, all rescaled as the largest grows.
 
+    With MEAN also the mean logit, each times its class weight.
     `beaten` says whether argmax gives another column than the target: a larger logit, or as large a one before it.
     """
     row = tl.program_id(0)
@@ -48,6 +50,7 @@ def forward_rows(
     top = tl.full([], float("-inf"), WIDE)
     total = tl.full([], 0.0, WIDE)
     moment = tl.full([], 0.0, WIDE)
+    logit_sum = tl.full([], 0.0, WIDE)
     target = tl.load(targets + row)
     target_logit = logit_at(products, bias, target, stride, vocabulary, SCALE, SOFTCAP, WIDE)
     lost = tl.full([], 0, tl.int32)
@@ -56,6 +59,11 @@ def forward_rows(
         z = logit_at(products, bias, columns, stride, vocabulary, SCALE, SOFTCAP, WIDE)
         ahead = (z > target_logit) | ((z == target_logit) & (columns < target))
         lost = tl.maximum(lost, tl.max(ahead.to(tl.int32), 0))
+        if MEAN:
+            weighted = tl.where(columns < vocabulary, z, 0.0)
+            if class_weight is not None:
+                weighted *= tl.load(class_weight + columns, mask=columns < vocabulary, other=0.0)
+            logit_sum += tl.sum(weighted, 0)
         higher = tl.maximum(top, tl.max(z, 0))
         # Only a row of nothing but -inf has no highest logit; -inf - -inf would be NaN.
         base = tl.where(higher == float("-inf"), 0.0, higher)
@@ -74,22 +82,31 @@ def forward_rows(
     tl.store(sums + row, total)
     if ENTROPY:
         tl.store(spread + row, tl.log(total) - moment / total)
+    if MEAN:
+        tl.store(mean_logits + row, logit_sum / vocabulary)
 
 
 @triton.jit
 def backward_rows(
-    out, products, bias, rows_kept, targets, highest, sums, factors, stride, vocabulary,
+    out, products, bias, class_weight, rows_kept, targets, highest, sums, to_nll, to_lse, to_mean, stride, vocabulary,
     SCALE: tl.constexpr, SOFTCAP: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """One program a block of a rows_kept row: factor * (p - [target]) * d z / d product."""
+    """One program a block of a rows_kept row: the gradient of `Partials` at z, times d z / d product."""
     place = tl.program_id(0)
     row = tl.load(rows_kept + place)
     columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     z = logit_at(products + row * stride, bias, columns, stride, vocabulary, SCALE, SOFTCAP, WIDE)
     p = tl.exp(z - tl.load(highest + row)) / tl.load(sums + row)
-    slope = tl.where(columns == tl.load(targets + row), p - 1, p)
+    slope = tl.where(columns == tl.load(targets + row), p - 1, p) * tl.load(to_nll + place)
+    if to_lse is not None:
+        slope += tl.load(to_lse + place) * p
+    if to_mean is not None:
+        share = tl.load(to_mean + place) / vocabulary
+        if class_weight is not None:
+            share *= tl.load(class_weight + columns, mask=columns < vocabulary, other=0.0)
+        slope += share
     if SOFTCAP is not None:
         capped = z / SOFTCAP
         slope *= 1 - capped * capped
-    slope *= tl.load(factors + place) * SCALE
+    slope *= SCALE
     tl.store(out + place.to(tl.int64) * stride + columns, slope, mask=columns < stride)

@@ -17,6 +17,7 @@ from tailkeep.losses.hf.self_check import check_exact
 from tailkeep.losses.hf.state import Attachment, Monitor
 from tailkeep.losses.hf.zero3 import gathered
 from tailkeep.losses.options import LOSSES, named_weighting
+from tailkeep.losses.terms import TERM_NAMES, LossTerms
 from tailkeep.losses.weighting import Weighting
 
 
@@ -70,7 +71,8 @@ def attach(
             for truncated cross-entropy is 0.99.
         impl: the engine, see `linear_token_nll`.
         check: compare the fused loss with the unfused one on a tiny batch first.
-        **options: those of the named loss.
+        **options: those of the named loss, and `label_smoothing`, `class_weight` and `z_loss` of any loss, see
+            `LossTerms`.
 
     Returns:
         `model`.
@@ -80,12 +82,16 @@ def attach(
             options that cannot be used.
     """
     inner = causal_lm(model)
+    terms = LossTerms(**{name: options.pop(name) for name in [*options] if name in TERM_NAMES})
     weighting = resolve_weighting(loss, threshold, options)
     head = check_attachable(inner)
     forward = own_class(inner).forward
     with gathered(inner, head):
         transformation = transformation_of(inner, head)
-        attachment = Attachment(weighting, transformation, impl, Monitor(truncates(weighting)))
+        terms.to(head.weight.device).fit(
+            transformation.vocab_size or head.out_features, head.weight.device, torch.float32
+        )
+        attachment = Attachment(weighting, terms, transformation, impl, Monitor(truncates(weighting)))
         backbone = backbone_of(inner)
         swap(inner, "model", attachment)
         swap(head, "head", attachment)
@@ -96,14 +102,16 @@ def attach(
                 undo.callback(detach, model)
                 # The reference is the model's own loss, differentiated in evaluation mode.
                 with without_attached_loss(model):
-                    _check(inner, head, forward, weighting)
+                    _check(inner, head, forward, weighting, terms)
                 undo.pop_all()
     return model
 
 
-def _check(model: nn.Module, head: nn.Linear, forward: Callable[..., Any], weighting: Weighting) -> None:
+def _check(
+    model: nn.Module, head: nn.Linear, forward: Callable[..., Any], weighting: Weighting, terms: LossTerms
+) -> None:
     try:
-        check_exact(model, head, forward, weighting)
+        check_exact(model, head, forward, weighting, terms)
     except AttachmentError as error:
         raise ConfigError(str(error)) from error
 

@@ -21,7 +21,8 @@ from tailkeep.errors import AttachmentError, ConfigError
 from tailkeep.losses.hf.logit_transform import backbone_of, has_own_loss, output_layer
 from tailkeep.losses.hf.state import Attachment, Call
 from tailkeep.losses.linear import linear_weighted_cross_entropy, share_of
-from tailkeep.losses.nll import check_count, clamp_count, count_on
+from tailkeep.losses.nll import check_count, clamp_count, count_on, whole
+from tailkeep.losses.terms import LossTerms
 from tailkeep.losses.weighting import Weighting
 
 _COMPILED = "_tailkeep_call"
@@ -40,7 +41,7 @@ def _call_key() -> str:
 
 
 def training_forward(
-    model: nn.Module, forward: Callable[..., Any], arguments: dict[str, Any], weighting: Weighting
+    model: nn.Module, forward: Callable[..., Any], arguments: dict[str, Any], weighting: Weighting, terms: LossTerms
 ) -> tuple[Any, Call]:
     """The model's own output with the attached loss in place of its own, and without logits.
 
@@ -48,7 +49,7 @@ def training_forward(
         model: an attached model, in any mode.
         forward: the forward of the model's own class.
         arguments: the caller's, by name, with `labels` or `shift_labels`.
-        weighting: the loss.
+        weighting, terms: the loss.
 
     Raises:
         AttachmentError: the output layer is no longer the attached one, what it returned was changed on the way, or
@@ -61,7 +62,7 @@ def training_forward(
             "Call detach(model) to train with it, or `del model._loss_function`."
         )
     return_dict = arguments.pop("return_dict", None)
-    call = _call(arguments, weighting)
+    call = _call(arguments, weighting, terms)
     parts = _parts(model)
     key = _call_key()
     for module in parts:
@@ -125,6 +126,7 @@ def token_losses(head: nn.Linear, call: Call, hidden: Tensor) -> Tensor:
         expected_gradient=share_of(call.items, hidden),
         return_stats=True,
         impl=attachment.impl,
+        **call.terms.to(hidden.device).options(),
     )
     per_token: Tensor = losses
     return per_token.unsqueeze(-1)
@@ -139,7 +141,7 @@ def with_auxiliary(model: nn.Module, output: Any, loss: Tensor) -> Tensor:
 _RETURN = "Call detach(model) and compute the loss from the logits, with truncated_cross_entropy for one."
 
 
-def _call(arguments: dict[str, Any], weighting: Weighting) -> Call:
+def _call(arguments: dict[str, Any], weighting: Weighting, terms: LossTerms) -> Call:
     """Take what concerns the loss out of `arguments`, as the loss functions of transformers do."""
     labels, targets = arguments.pop("labels", None), arguments.pop("shift_labels", None)
     num_items = arguments.pop("num_items_in_batch", None)
@@ -147,11 +149,13 @@ def _call(arguments: dict[str, Any], weighting: Weighting) -> Call:
     if targets is None:
         targets = F.pad(labels, (0, 1), value=ignore_index)[..., 1:]
     if num_items is None:
-        items = (targets != ignore_index).sum()
+        valid = targets != ignore_index
+        _, sum_of_weights = terms.to(targets.device).denominator(whole(targets), valid, "mean", None)
+        items = valid.sum() if sum_of_weights is None else count_on(targets.device, sum_of_weights)
     else:
         check_count(num_items)
         items = count_on(num_items.device if isinstance(num_items, Tensor) else targets.device, num_items)
-    return Call(targets, ignore_index, clamp_count(items), weighting)
+    return Call(targets, ignore_index, clamp_count(items), weighting, terms)
 
 
 def _parts(model: nn.Module) -> list[nn.Module]:
@@ -264,7 +268,7 @@ def _model_forward(base: type[nn.Module]) -> Callable[..., Any]:
         arguments = {**dict(zip(names, args, strict=False)), **kwargs}
         has_labels = arguments.get("labels") is not None or arguments.get("shift_labels") is not None
         if self.training and has_labels and not attachment.num_bypasses:
-            output, call = training_forward(self, base.forward, arguments, attachment.weighting)
+            output, call = training_forward(self, base.forward, arguments, attachment.weighting, attachment.terms)
             count(attachment, call)
             return output
         if not takes_items:

@@ -14,24 +14,26 @@ import torch
 from torch import Tensor, nn
 
 from tailkeep.errors import ConfigError
-from tailkeep.losses.engines.reference import entropy_of, times
+from tailkeep.losses.cross_entropy import weighted_cross_entropy
 from tailkeep.losses.hf.logit_transform import UNFUSED, tiny_batch, undisturbed
 from tailkeep.losses.hf.patching import training_forward, with_auxiliary
-from tailkeep.losses.nll import token_nll
+from tailkeep.losses.terms import NLL_ALONE, LossTerms
 from tailkeep.losses.weighting import CROSS_ENTROPY, Weighting
 
 _TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-4}
 _HALF_TOLERANCE = 5e-2
 
 
-def check_exact(model: nn.Module, head: nn.Linear, forward: Callable[..., Any], weighting: Weighting) -> None:
+def check_exact(
+    model: nn.Module, head: nn.Linear, forward: Callable[..., Any], weighting: Weighting, terms: LossTerms
+) -> None:
     """Compare `training_forward` on an attached model with the unfused losses; nothing of the model is changed.
 
     Args:
         model: the attached model.
         head: its output layer.
         forward: the forward of the model's own class.
-        weighting: the loss; its `observe` is not called.
+        weighting, terms: the loss; `observe` is not called.
 
     Raises:
         ConfigError: the two differ.
@@ -43,8 +45,8 @@ def check_exact(model: nn.Module, head: nn.Linear, forward: Callable[..., Any], 
     weighting = replace(weighting, observe=None)
     tolerance = _TOLERANCE.get(head.weight.dtype, _HALF_TOLERANCE)
 
-    def fused(loss: Weighting) -> Tensor:
-        output, _ = training_forward(model, forward, {**inputs, "labels": labels}, loss)
+    def fused(loss: Weighting, terms: LossTerms) -> Tensor:
+        output, _ = training_forward(model, forward, {**inputs, "labels": labels}, loss, terms)
         value: Tensor = output.loss
         return value
 
@@ -54,24 +56,22 @@ def check_exact(model: nn.Module, head: nn.Linear, forward: Callable[..., Any], 
 
     def unfused() -> Tensor:
         output = forward(model, **inputs, return_dict=True)
-        logits = output.logits[:, :-1]
-        nll = token_nll(logits, labels[:, 1:])
-        factors = weighting.factors(nll.flatten(), _entropy(logits, weighting))
-        loss = times(nll.flatten(), factors).sum() / (labels[:, 1:] != -100).sum()
+        options = terms.to(output.logits.device).options()
+        loss = weighted_cross_entropy(output.logits[:, :-1], labels[:, 1:], weighting, **options)
         return with_auxiliary(model, output, loss)
 
     with undisturbed(model), _frozen(head), _restored_state(weighting), torch.enable_grad():
-        pairs = [("its own cross-entropy", model_loss, CROSS_ENTROPY)]
+        pairs = [("its own cross-entropy", model_loss, CROSS_ENTROPY, NLL_ALONE)]
         # One that draws random numbers has nothing to be compared with, and half-precision caps and factors may round a
         # token across a threshold.
         if tolerance < _HALF_TOLERANCE and not _draws(weighting, tokens.device):
-            pairs.append((f"{weighting.name} on its logits", unfused, weighting))
-        for name, reference, loss in pairs:
+            pairs.append((f"{weighting.name} on its logits", unfused, weighting, terms))
+        for name, reference, loss, loss_terms in pairs:
             _compare(
                 type(model).__name__,
                 name,
                 _traced(head, reference),
-                _traced(head, partial(fused, loss)),
+                _traced(head, partial(fused, loss, loss_terms)),
                 tolerance,
             )
 
@@ -97,10 +97,6 @@ def _restored_state(weighting: Weighting) -> Iterator[None]:
         yield
     finally:
         weighting.load_state_dict(state)
-
-
-def _entropy(logits: Tensor, weighting: Weighting) -> Tensor | None:
-    return entropy_of(logits.detach().float().flatten(0, 1), weighting.entropy)
 
 
 def _draws(weighting: Weighting, device: torch.device) -> bool:

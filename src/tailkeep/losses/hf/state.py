@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from tailkeep.losses.linear import LossStats
+from tailkeep.losses.terms import LossTerms
 from tailkeep.losses.weighting import Weighting
 
 PATIENCE = 100
@@ -101,6 +102,7 @@ class Attachment:
     """
 
     weighting: Weighting
+    terms: LossTerms
     transformation: Transformation
     impl: str
     monitor: Monitor
@@ -122,5 +124,6 @@ class Call:
     ignore_index: int
     items: Tensor
     weighting: Weighting
+    terms: LossTerms
     losses: Tensor | None = None
     stats: LossStats | None = None

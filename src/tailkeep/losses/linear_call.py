@@ -1,0 +1,83 @@
+"""A call of a loss from hidden states: its inputs, checked and without the tokens that do not count."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tailkeep.errors import ConfigError
+from tailkeep.losses.engines import Engine, select_engine
+from tailkeep.losses.engines.logit_ops import accumulation_dtype
+from tailkeep.losses.lm_head import Head, autocast, check_inputs, head_of
+from tailkeep.losses.nll import check_ignore_index, check_tensors
+from tailkeep.losses.terms import NLL_ALONE, LossTerms
+from tailkeep.losses.weighting import Entropy
+
+
+@dataclass(frozen=True)
+class HeadShape:
+    """What a caller says of the output layer beside its weight; see `Head`."""
+
+    bias: Tensor | None
+    softcap: float | None
+    scale: float
+    valid_vocab_size: int | None
+
+
+@dataclass(frozen=True)
+class LinearCall:
+    """Checked inputs without the tokens that do not count; `places` are those of the others, None if all count."""
+
+    engine: Engine
+    hidden: Tensor
+    head: Head
+    targets: Tensor
+    terms: LossTerms
+    shape: torch.Size
+    valid: Tensor
+    places: Tensor | None
+
+    @classmethod
+    def of(
+        cls,
+        hidden: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        options: HeadShape,
+        *,
+        ignore_index: int,
+        impl: str,
+        entropy: Entropy,
+        terms: LossTerms = NLL_ALONE,
+    ) -> "LinearCall":
+        """The inputs, checked.
+
+        Raises:
+            ConfigError: what does not fit.
+        """
+        check_tensors(hidden=hidden, weight=weight, targets=targets)
+        if options.bias is not None:
+            check_tensors(bias=options.bias)
+        check_ignore_index(ignore_index)
+        hidden, weight, bias = autocast(hidden, weight, options.bias)
+        head = head_of(
+            weight, bias=bias, scale=options.scale, softcap=options.softcap, valid_vocab_size=options.valid_vocab_size
+        )
+        targets, valid, all_valid = check_inputs(hidden, head, targets, ignore_index=ignore_index)
+        if entropy is not None and entropy != "full" and not (type(entropy) is int and entropy >= 1):
+            raise ConfigError(f'return_entropy {entropy!r} is neither "full" nor a number of tokens, at least 1.')
+        engine, _ = select_engine(impl, hidden)
+        terms = terms.fit(len(head.weight), hidden.device, accumulation_dtype(hidden.dtype))
+        shape = targets.shape
+        flat, targets, valid = hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1), valid.reshape(-1)
+        if all_valid:
+            return cls(engine, flat, head, targets, terms, shape, valid, None)
+        places = valid.nonzero().squeeze(1)
+        return cls(engine, flat[places], head, targets[places], terms, shape, valid, places)
+
+    def spread(self, values: Tensor) -> Tensor:
+        """One value for each counted token, at its place; 0 (or False) elsewhere."""
+        if self.places is None:
+            return values.view(self.shape)
+        empty = torch.zeros(len(self.valid), dtype=values.dtype, device=values.device)
+        return empty.index_copy(0, self.places, values).view(self.shape)
