@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         linear_truncated_cross_entropy,
         linear_weighted_cross_entropy,
     )
+    from tailkeep.losses.lm_head import LowRankProduct
     from tailkeep.losses.nll import Reduction, reduce_nll, token_nll
     from tailkeep.losses.options import LOSSES, named_weighting
     from tailkeep.losses.truncation import truncated, truncated_cross_entropy, truncation_mask
@@ -41,6 +42,7 @@ __all__ = [
     "LOSSES",
     "Entropy",
     "LossStats",
+    "LowRankProduct",
     "Reduction",
     "TruncatedCrossEntropyLoss",
     "Weighting",
@@ -84,6 +86,7 @@ _MODULES = {
     "hf.attach": "attach detach is_attached read_stats weighting_of without_attached_loss",
     "hf.checkpoint": "load_loss_state save_loss_state",
     "linear": "LossStats explain_engine linear_token_nll linear_truncated_cross_entropy linear_weighted_cross_entropy",
+    "lm_head": "LowRankProduct",
     "nll": "Reduction reduce_nll token_nll",
     "options": "LOSSES named_weighting",
     "truncation": "truncated truncated_cross_entropy truncation_mask",

@@ -13,6 +13,7 @@ from tailkeep.errors import ConfigError
 from tailkeep.losses.engines import TokenLosses, select_engine
 from tailkeep.losses.engines.logit_ops import accumulation_dtype
 from tailkeep.losses.linear_call import HeadShape, LinearCall
+from tailkeep.losses.lm_head import LowRankProduct
 from tailkeep.losses.nll import Reduction, check_count, clamp_count, count_on, reduce_nll
 from tailkeep.losses.terms import LossTerms, TermOptions
 from tailkeep.losses.truncation import truncated
@@ -42,6 +43,7 @@ class _HeadOptions(TypedDict, total=False):
     scale: float
     ignore_index: int
     valid_vocab_size: int | None
+    low_rank: LowRankProduct | None
     impl: str
 
 
@@ -118,6 +120,7 @@ def linear_token_nll(
     scale: float = 1.0,
     ignore_index: int = -100,
     valid_vocab_size: int | None = None,
+    low_rank: LowRankProduct | None = None,
     return_entropy: Entropy = None,
     return_lse: bool = False,
     impl: str = "auto",
@@ -132,6 +135,7 @@ def linear_token_nll(
         softcap: positive; logits become softcap * tanh(z / softcap), as in Gemma 2.
         scale: factor of the logits before the cap, as in Cohere.
         valid_vocab_size: rows of `weight` from here on only pad the vocabulary and count for nothing.
+        low_rank: a product of low rank to add to hidden @ weight.T, as of LoRA on the output layer.
         return_entropy: "full" or k: also give the entropy of the prediction, or of its k most likely tokens made to
             sum to 1, in nats, (...), detached, 0 where ignored.
         return_lse: also give logsumexp(z), (...), with right gradients for any upstream ones, 0 where ignored.
@@ -143,7 +147,7 @@ def linear_token_nll(
     Raises:
         ConfigError: shapes, types, devices, factors or an engine that cannot be used.
     """
-    shape = HeadShape(bias, softcap, scale, valid_vocab_size)
+    shape = HeadShape(bias, softcap, scale, valid_vocab_size, low_rank)
     call = LinearCall.of(hidden, weight, targets, shape, ignore_index=ignore_index, impl=impl, entropy=return_entropy)
     nll, lse, entropy = call.engine.token_nll(call.hidden, call.head, call.targets, entropy=return_entropy)
     spread = None if entropy is None else call.spread(entropy)
@@ -286,6 +290,7 @@ def linear_weighted_cross_entropy(
     scale: float = 1.0,
     ignore_index: int = -100,
     valid_vocab_size: int | None = None,
+    low_rank: LowRankProduct | None = None,
     reduction: Reduction = "mean",
     num_items: float | Tensor | None = None,
     expected_gradient: Tensor | None = None,
@@ -318,7 +323,7 @@ def linear_weighted_cross_entropy(
         ConfigError: as `linear_token_nll`, and a weighting, reduction or term that cannot be used.
     """
     check_weighting(weighting)
-    shape = HeadShape(bias, softcap, scale, valid_vocab_size)
+    shape = HeadShape(bias, softcap, scale, valid_vocab_size, low_rank)
     call = LinearCall.of(
         hidden,
         weight,

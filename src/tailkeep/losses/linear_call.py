@@ -1,6 +1,6 @@
 """A call of a loss from hidden states: its inputs, checked and without the tokens that do not count."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from torch import Tensor
 from tailkeep.errors import ConfigError
 from tailkeep.losses.engines import Engine, select_engine
 from tailkeep.losses.engines.logit_ops import accumulation_dtype
-from tailkeep.losses.lm_head import Head, autocast, check_inputs, head_of
+from tailkeep.losses.lm_head import Head, LowRankProduct, autocast, check_inputs, head_of
 from tailkeep.losses.nll import check_ignore_index, check_tensors
 from tailkeep.losses.terms import NLL_ALONE, LossTerms
 from tailkeep.losses.weighting import Entropy
@@ -22,6 +22,7 @@ class HeadShape:
     softcap: float | None
     scale: float
     valid_vocab_size: int | None
+    low_rank: LowRankProduct | None
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,18 @@ class LinearCall:
         if options.bias is not None:
             check_tensors(bias=options.bias)
         check_ignore_index(ignore_index)
+        low_rank = options.low_rank
+        if low_rank is not None:
+            check_tensors(**{"low_rank.hidden": low_rank.hidden, "low_rank.weight": low_rank.weight})
+            low_rank = LowRankProduct(*autocast(low_rank.hidden, low_rank.weight))
         hidden, weight, bias = autocast(hidden, weight, options.bias)
         head = head_of(
-            weight, bias=bias, scale=options.scale, softcap=options.softcap, valid_vocab_size=options.valid_vocab_size
+            weight,
+            bias=bias,
+            scale=options.scale,
+            softcap=options.softcap,
+            valid_vocab_size=options.valid_vocab_size,
+            low_rank=low_rank,
         )
         targets, valid, all_valid = check_inputs(hidden, head, targets, ignore_index=ignore_index)
         if entropy is not None and entropy != "full" and not (type(entropy) is int and entropy >= 1):
@@ -69,11 +79,12 @@ class LinearCall:
         engine, _ = select_engine(impl, hidden)
         terms = terms.fit(len(head.weight), hidden.device, accumulation_dtype(hidden.dtype))
         shape = targets.shape
-        flat, targets, valid = hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1), valid.reshape(-1)
-        if all_valid:
-            return cls(engine, flat, head, targets, terms, shape, valid, None)
-        places = valid.nonzero().squeeze(1)
-        return cls(engine, flat[places], head, targets[places], terms, shape, valid, places)
+        targets, valid = targets.reshape(-1), valid.reshape(-1)
+        places = None if all_valid else valid.nonzero().squeeze(1)
+        if head.low_rank is not None:
+            head = replace(head, low_rank=replace(head.low_rank, hidden=_at(head.low_rank.hidden, places)))
+        targets = targets if places is None else targets[places]
+        return cls(engine, _at(hidden, places), head, targets, terms, shape, valid, places)
 
     def spread(self, values: Tensor) -> Tensor:
         """One value for each counted token, at its place; 0 (or False) elsewhere."""
@@ -81,3 +92,9 @@ class LinearCall:
             return values.view(self.shape)
         empty = torch.zeros(len(self.valid), dtype=values.dtype, device=values.device)
         return empty.index_copy(0, self.places, values).view(self.shape)
+
+
+def _at(hidden: Tensor, places: Tensor | None) -> Tensor:
+    """(..., D) as (N, D), its rows at `places` if there are any."""
+    flat = hidden.reshape(-1, hidden.shape[-1])
+    return flat if places is None else flat[places]

@@ -1,10 +1,13 @@
 """The output layer of a language model, as the fused losses see it, and the checks that come before any arithmetic.
 
 logits = capped(scale * (hidden @ weight.T + bias))      capped(z) = softcap * tanh(z / softcap), or z
+
+A low-rank product may be added to hidden @ weight.T, as by LoRA on the output layer.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,13 +17,39 @@ from tailkeep.losses.nll import whole
 
 
 @dataclass(frozen=True)
+class LowRankProduct:
+    """What is added to hidden @ weight.T: `hidden` (..., r) @ `weight` (V, r).T, of the types of the two.
+
+    Under LoRA W + s B A, `hidden` is s * (hidden @ A.T) and `weight` is B: both get their gradients.
+    """
+
+    hidden: Tensor
+    weight: Tensor
+
+
+@dataclass(frozen=True)
 class Head:
-    """`weight` (V, D), `bias` (V,) or None; V is the valid part of a padded vocabulary."""
+    """`weight` (V, D), `bias` (V,) or None; V is the valid part of a padded vocabulary.
+
+    `low_rank` has a row for each hidden state that the head is called with.
+    """
 
     weight: Tensor
     bias: Tensor | None
     scale: float = 1.0
     softcap: float | None = None
+    low_rank: LowRankProduct | None = None
+
+    def tensors(self) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+        """All that may have a gradient: weight, bias, and both factors of the low-rank product."""
+        low_rank = self.low_rank
+        factors = (None, None) if low_rank is None else (low_rank.hidden, low_rank.weight)
+        return (self.weight, self.bias, *factors)
+
+    def with_tensors(self, weight: Tensor, bias: Tensor | None, *factors: Tensor | None) -> "Head":
+        """The same with other `tensors`."""
+        low_rank = None if factors[0] is None or factors[1] is None else LowRankProduct(factors[0], factors[1])
+        return replace(self, weight=weight, bias=bias, low_rank=low_rank)
 
 
 def head_of(
@@ -30,6 +59,7 @@ def head_of(
     scale: float,
     softcap: float | None,
     valid_vocab_size: int | None,
+    low_rank: LowRankProduct | None = None,
 ) -> Head:
     """The checked head, without the rows that only pad the vocabulary.
 
@@ -40,13 +70,19 @@ def head_of(
         raise ConfigError(f"weight has the shape {tuple(weight.shape)}. Give (V, D), as nn.Linear keeps it.")
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ConfigError(f"bias {tuple(bias.shape)} does not fit weight {tuple(weight.shape)}. Give (V,).")
+    if low_rank is not None and (low_rank.weight.ndim != 2 or len(low_rank.weight) != len(weight)):
+        raise ConfigError(
+            f"low_rank.weight {tuple(low_rank.weight.shape)} does not fit weight {tuple(weight.shape)}. Pass (V, r)."
+        )
     check_factors(scale, softcap)
     if valid_vocab_size is not None:
         if not 0 < valid_vocab_size <= len(weight):
             raise ConfigError(f"valid_vocab_size {valid_vocab_size} is not in 1 to {len(weight)}, the rows of weight.")
         weight = weight[:valid_vocab_size]
         bias = None if bias is None else bias[:valid_vocab_size]
-    return Head(weight, bias, scale, softcap)
+        if low_rank is not None:
+            low_rank = replace(low_rank, weight=low_rank.weight[:valid_vocab_size])
+    return Head(weight, bias, scale, softcap, low_rank)
 
 
 def check_factors(scale: float, softcap: float | None) -> None:
@@ -75,10 +111,16 @@ def check_inputs(hidden: Tensor, head: Head, targets: Tensor, *, ignore_index: i
             f"hidden {tuple(hidden.shape)}, weight {tuple(weight.shape)}, targets {tuple(targets.shape)} do not fit. "
             "Give hidden (..., D), weight (V, D) and targets (...), shifted by the caller."
         )
-    tensors = [hidden, weight, *([] if head.bias is None else [head.bias])]
+    low_rank = head.low_rank
+    if low_rank is not None and low_rank.hidden.shape != (*hidden.shape[:-1], low_rank.weight.shape[1]):
+        raise ConfigError(
+            f"low_rank.hidden {tuple(low_rank.hidden.shape)} does not fit hidden {tuple(hidden.shape)} and "
+            f"low_rank.weight {tuple(low_rank.weight.shape)}. Pass (..., r) and (V, r)."
+        )
+    tensors = [hidden, *(tensor for tensor in head.tensors() if tensor is not None)]
     if not all(tensor.is_floating_point() for tensor in tensors) or len({tensor.dtype for tensor in tensors}) > 1:
         types = ", ".join(str(tensor.dtype) for tensor in tensors)
-        raise ConfigError(f"hidden, weight and bias are {types}. Give one floating-point type to all.")
+        raise ConfigError(f"hidden and the output layer's tensors are {types}. Give one floating-point type to all.")
     if len({tensor.device for tensor in (*tensors, targets)}) > 1:
         places = ", ".join(str(tensor.device) for tensor in (*tensors, targets))
         raise ConfigError(f"hidden, weight, bias and targets are on {places}. Move them to one device.")
@@ -97,9 +139,10 @@ def check_inputs(hidden: Tensor, head: Head, targets: Tensor, *, ignore_index: i
     return targets, valid, counted == targets.numel()
 
 
-def autocast(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """What nn.Linear would multiply under autocast."""
+def autocast(hidden: Tensor, *others: Tensor | None) -> tuple[Any, ...]:
+    """What nn.Linear would multiply under autocast: all in its type, None as it is."""
+    tensors = (hidden, *others)
     if not torch.is_autocast_enabled(hidden.device.type) or hidden.dtype == torch.float64:
-        return hidden, weight, bias
+        return tensors
     dtype = torch.get_autocast_dtype(hidden.device.type)
-    return hidden.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+    return tuple(None if tensor is None else tensor.to(dtype) for tensor in tensors)

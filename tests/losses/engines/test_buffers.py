@@ -45,7 +45,7 @@ def products(monkeypatch):
 
     def noted(self, rows, *args, last):
         add(self, rows, *args, last=last)
-        found.append(Product(len(rows), last, None if self.weight is None else self.weight.dtype))
+        found.append(Product(len(rows), last, None if self.main.right is None else self.main.right.dtype))
 
     monkeypatch.setattr(Gradients, "add", noted)
     return found
@@ -64,16 +64,16 @@ def problem(width):
     return made.leaves(torch.bfloat16).leaves(torch.float64)
 
 
-def errors(made, factors, ops, *, rows=ROWS, dtype=torch.bfloat16, needs_grad=(True, True, False)):
+def errors(made, factors, ops, *, rows=ROWS, dtype=torch.bfloat16, needs_grad=(True, True, False, False, False)):
     """Of the gradients of hidden states and weight that a workspace gives for sum(factors * nll)."""
     ours = made.leaves(dtype)
     hidden, head = ours.hidden.detach(), Head(ours.weight.detach(), None)
     work = Workspace.of(hidden, head, ops, tokens=TOKENS, rows=rows, needs_grad=needs_grad)
     for chunk in work.chunks():
-        stats = work.forward_chunk(hidden[chunk], ours.targets[chunk])
+        stats = work.forward_chunk(chunk, ours.targets[chunk])
         work.accumulate_backward(stats, chunk.start, Partials(factors[chunk].float()))
     true = truth.gradients((truth.token_nll(made) * factors).sum(), made)
-    found = work.gradients.finish(head.weight)[:2]
+    found = work.gradients.finish(head)[:2]
     return [truth.distance(one, two) for one, two in zip(found, true, strict=True) if one is not None]
 
 
@@ -118,7 +118,7 @@ def test_where_they_would_take_more_few_rows_wait(width, dtype, waiting):
         ops := Apart(),
         tokens=TOKENS,
         rows=ROWS,
-        needs_grad=(True, True, False),
+        needs_grad=(True, True, False, False, False),
     )
     next(work.chunks())
     assert work._will_wait(ROWS, ROWS) == waiting
@@ -158,7 +158,7 @@ def test_a_single_chunk_makes_room_for_what_it_keeps():
 
 def test_where_the_weight_is_frozen_two_chunks_wait():
     ops = Apart()
-    errors(problem(128), factors_of(1), ops, needs_grad=(True, False, False))
+    errors(problem(128), factors_of(1), ops, needs_grad=(True, False, False, False, False))
     assert ops.rows == [ROWS, 2 * ROWS]
 
 
@@ -178,7 +178,7 @@ def test_a_few_last_rows_wait_with_those_before_them(products):
 def test_two_buffers_hold_as_many_logits_as_one():
     hidden, head = torch.empty(2048, 2), Head(torch.empty(3, 2), None)
     one, two = (
-        Workspace.of(hidden, head, ops, tokens=2048, rows=None, needs_grad=(True, True, False))
+        Workspace.of(hidden, head, ops, tokens=2048, rows=None, needs_grad=(True, True, False, False, False))
         for ops in (logit_ops_for(torch.float32), Apart())
     )
     assert len(one.products) == 2 * len(two.products)
@@ -222,13 +222,15 @@ def test_nothing_takes_more_than_a_chunk_and_three_times_the_gradient(dtype, wid
     hidden, head, factors = made.hidden.detach(), Head(made.weight.detach(), None), factors_of(share, order).float()
     gradient = vocabulary * width * dtype.itemsize
     with Live(hidden, head.weight, made.targets, factors) as live:
-        work = Workspace.of(hidden, head, Apart(), tokens=TOKENS, rows=ROWS, needs_grad=(True, True, False))
+        work = Workspace.of(
+            hidden, head, Apart(), tokens=TOKENS, rows=ROWS, needs_grad=(True, True, False, False, False)
+        )
         for chunk in work.chunks():
-            stats = work.forward_chunk(hidden[chunk], made.targets[chunk])
+            stats = work.forward_chunk(chunk, made.targets[chunk])
             work.accumulate_backward(stats, chunk.start, Partials(factors[chunk]))
         sums = work.gradients
         del work
-        sums.finish(head.weight)
+        sums.finish(head)
     chunk = ROWS * vocabulary * dtype.itemsize
     # Beside them the gradient of the hidden states, and copies of single rows.
     assert gradient < live.peak < 3 * gradient + 2 * chunk

@@ -19,6 +19,7 @@ PROMISES = [
     pytest.param("engines/test_precision.py", 10, marks=pytest.mark.slow),
     pytest.param("test_linear.py", 60, marks=pytest.mark.slow),
     pytest.param("test_terms.py", 20, marks=pytest.mark.slow),
+    pytest.param("test_low_rank.py", 9, marks=pytest.mark.slow),
     pytest.param("test_second_order.py", 9, marks=pytest.mark.slow),
 ]
 

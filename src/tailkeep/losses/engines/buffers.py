@@ -22,31 +22,67 @@ _NARROW_WORDS = 4096
 
 
 @dataclass
-class Gradients:
-    """Sums over kept rows in the wide type, and the rows' own gradients in theirs; None where one needs no gradient.
+class FactorGradients:
+    """Of both factors of one product, left (N, D) @ right (V, D).T, whose gradient comes for some rows at a time.
 
-    `weight` is None until the first product comes. One in bfloat16 that stays alone is not widened: nothing is added.
+    `left` are the rows' own gradients in their type, `right` a sum over rows in the wide one; None where one needs no
+    gradient, and `right` until the first rows come. One in bfloat16 that stays alone is not widened: nothing is added.
     """
 
-    hidden: Tensor | None
-    bias: Tensor | None
-    weight: Tensor | None
-    weight_needs_grad: bool
+    left: Tensor | None
+    right: Tensor | None
+    right_needs_grad: bool
 
     @classmethod
-    def of(cls, hidden: Tensor, head: Head, needs_grad: tuple[bool, ...]) -> "Gradients":
-        """Nothing yet, for those of (hidden, weight, bias) that need a gradient."""
-        bias = (
-            torch.zeros_like(head.bias, dtype=accumulation_dtype(hidden.dtype))
-            if head.bias is not None and needs_grad[2]
-            else None
-        )
-        return cls(torch.zeros_like(hidden) if needs_grad[0] else None, bias, None, needs_grad[1])
+    def of(cls, left: Tensor | None, needs_grad: tuple[bool, bool]) -> "FactorGradients":
+        """Nothing yet."""
+        return cls(torch.zeros_like(left) if left is not None and needs_grad[0] else None, None, needs_grad[1])
 
     @property
     def needs_grad(self) -> bool:
         """Whether there is anything to compute."""
-        return self.weight_needs_grad or self.hidden is not None or self.bias is not None
+        return self.right_needs_grad or self.left is not None
+
+    def add(
+        self, rows: Tensor, factors: Tensor | None, places: Tensor, left: Tensor, right: Tensor, *, last: bool
+    ) -> None:
+        """Add the part of the rows at `places`: `rows` (n, V), times `factors` (n,) if given."""
+        if self.left is not None:
+            self.left[places] = _times(rows @ right, factors)
+        if self.right_needs_grad:
+            self.right = _plus_product(self.right, rows.T, _times(left[places], factors), last=last)
+
+    def finish(self, right: Tensor | None, factor: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        """See `Gradients.finish`."""
+        if self.right_needs_grad and self.right is None and right is not None:
+            self.right = torch.zeros_like(right, memory_format=torch.contiguous_format)
+        return _final(self.left, factor, right), _final(self.right, factor, right)
+
+
+@dataclass
+class Gradients:
+    """What is added up: of hidden states and weight, of both factors of a low-rank product, and of the bias."""
+
+    main: FactorGradients
+    low_rank: FactorGradients
+    bias: Tensor | None
+
+    @classmethod
+    def of(cls, hidden: Tensor, head: Head, needs_grad: tuple[bool, ...]) -> "Gradients":
+        """Nothing yet, for those of the hidden states and of `Head.tensors` that need a gradient; () is none."""
+        _, bias, low, _ = head.tensors()
+        of_hidden, of_weight, of_bias, of_low, of_up = needs_grad or (False,) * 5
+        wide = accumulation_dtype(hidden.dtype)
+        return cls(
+            FactorGradients.of(hidden, (of_hidden, of_weight)),
+            FactorGradients.of(low, (of_low, of_up)),
+            torch.zeros_like(bias, dtype=wide) if bias is not None and of_bias else None,
+        )
+
+    @property
+    def needs_grad(self) -> bool:
+        """Whether there is anything to compute."""
+        return self.main.needs_grad or self.low_rank.needs_grad or self.bias is not None
 
     def add(
         self, rows: Tensor, factors: Tensor | None, places: Tensor, hidden: Tensor, head: Head, *, last: bool
@@ -54,28 +90,25 @@ class Gradients:
         """Add the part of kept rows: `rows` (n, V), times `factors` (n,) if given, is the gradient at the products."""
         if self.bias is not None:
             self.bias += rows.sum(0, dtype=self.bias.dtype) if factors is None else rows.T @ factors
-        if self.hidden is not None:
-            self.hidden[places] = _times(rows @ head.weight, factors)
-        if self.weight_needs_grad:
-            self.weight = _plus_product(self.weight, rows.T, _times(hidden[places], factors), last=last)
+        self.main.add(rows, factors, places, hidden, head.weight, last=last)
+        if head.low_rank is not None:
+            self.low_rank.add(rows, factors, places, head.low_rank.hidden, head.low_rank.weight, last=last)
 
-    def finish(
-        self, weight: Tensor, factor: Tensor | None = None
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """The gradients times `factor`, in the type of `weight` (V, D); where no row was added its gradient is 0.
+    def finish(self, head: Head, factor: Tensor | None = None) -> tuple[Tensor | None, ...]:
+        """The gradients of hidden states and `Head.tensors` times `factor`, in their type; 0 where no row was added.
 
         The sums are used up.
         """
-        if self.weight_needs_grad and self.weight is None:
-            self.weight = torch.zeros_like(weight, memory_format=torch.contiguous_format)
+        weight, bias, _, up = head.tensors()
+        to_hidden, to_weight = self.main.finish(weight, factor)
+        return (to_hidden, to_weight, _final(self.bias, factor, bias), *self.low_rank.finish(up, factor))
 
-        def final(gradient: Tensor | None) -> Tensor | None:
-            if gradient is None:
-                return None
-            # Before a sum becomes narrow: over all tokens it may be too large for float16, where their mean is not.
-            return (gradient if factor is None else gradient.mul_(factor)).to(weight.dtype)
 
-        return final(self.hidden), final(self.weight), final(self.bias)
+def _final(gradient: Tensor | None, factor: Tensor | None, of: Tensor | None) -> Tensor | None:
+    if gradient is None or of is None:
+        return None
+    # Before a sum becomes narrow: over all tokens it may be too large for float16, where their mean is not.
+    return (gradient if factor is None else gradient.mul_(factor)).to(of.dtype)
 
 
 def may_stay_narrow(dtype: torch.dtype) -> bool:
@@ -164,7 +197,7 @@ class Workspace:
         rows: int | None,
         needs_grad: tuple[bool, ...],
     ) -> "Workspace":
-        """An empty one for `tokens` rows, `rows` at a time; `needs_grad` is that of (hidden, weight, bias)."""
+        """An empty one for `tokens` rows, `rows` at a time; `needs_grad` as in `Gradients.of`."""
         if rows is None:
             rows = rows_for(hidden, head) // (1 if logit_ops.in_place else 2)
         products = logit_ops.buffer(max(1, min(rows, tokens)), hidden, head)
@@ -185,9 +218,10 @@ class Workspace:
             yield slice(start, start + n)
 
     def forward_chunk(
-        self, hidden: Tensor, targets: Tensor, entropy: Entropy = None, terms: LossTerms = NLL_ALONE
+        self, places: slice | Tensor, targets: Tensor, entropy: Entropy = None, terms: LossTerms = NLL_ALONE
     ) -> LogitStats:
-        """The losses of `hidden` (n, D), n at most `free_rows`."""
+        """The losses of the n hidden states at `places`, n at most `free_rows`."""
+        hidden, low_rank = self.hidden[places], self.head.low_rank
         start = self.filled if self.logit_ops.in_place else 0
         rows = self.products[start : start + len(hidden)]
         words = (
@@ -197,6 +231,8 @@ class Workspace:
         )
         for weight, products in zip(torch.split(self.head.weight, words), torch.split(rows, words, 1), strict=True):
             torch.mm(hidden, weight.T, out=products)
+        if low_rank is not None:
+            torch.addmm(rows, low_rank.hidden[places], low_rank.weight.T, out=rows)
         return self.logit_ops.forward(rows, targets, self.head, entropy, terms)
 
     def accumulate_backward(self, stats: LogitStats, places: Tensor | int, partials: Partials) -> None:
@@ -241,11 +277,11 @@ class Workspace:
         is the gradient in its own type: they take no more than the sum in float32 that it saves. Either way there is
         never more than three times the gradient, as when such a sum becomes narrow.
         """
-        width, dtype, needs_grad = self.hidden.shape[1], self.hidden.dtype, self.gradients.weight_needs_grad
+        width, dtype, needs_grad = self.hidden.shape[1], self.hidden.dtype, self.gradients.main.right_needs_grad
         most, coming = 2 * len(self.products), rows_kept + self.remaining
         if needs_grad and dtype != accumulation_dtype(dtype):
             most = max(most, width)
-        if self.gradients.weight is None:
+        if self.gradients.main.right is None:
             predicted = rows_kept + math.ceil(_SPARE * rows_kept / read * self.remaining)
             if predicted <= most:
                 return min(predicted, coming)

@@ -7,7 +7,6 @@ Gradients that are to be differentiated once more (`create_graph`) come from all
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -35,8 +34,8 @@ class Chunked:
         self, hidden: Tensor, head: Head, targets: Tensor, *, entropy: Entropy
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """See `Engine`."""
-        inputs = (*_inputs(hidden, head), targets, head, entropy, self)
-        nll, lse, spread = _TokenNLL.apply(*inputs)  # type: ignore[no-untyped-call]
+        hidden, *tensors = _inputs(hidden, head)
+        nll, lse, spread = _TokenNLL.apply(hidden, targets, head, entropy, self, *tensors)  # type: ignore[no-untyped-call]
         return nll, lse, None if entropy is None else spread
 
     def weighted(
@@ -50,7 +49,8 @@ class Chunked:
         expected: Tensor | None = None,
     ) -> TokenLosses:
         """See `Engine`."""
-        inputs = (*_inputs(hidden, head), targets, head, weighting, terms, self, expected)
+        hidden, *tensors = _inputs(hidden, head)
+        inputs = (hidden, targets, head, weighting, terms, self, expected, *tensors)
         return TokenLosses(*_Weighted.apply(*inputs))  # type: ignore[no-untyped-call]
 
     def workspace(
@@ -59,7 +59,7 @@ class Chunked:
         head: Head,
         *,
         tokens: int | None = None,
-        needs_grad: tuple[bool, ...] = (False, False, False),
+        needs_grad: tuple[bool, ...] = (),
         nll_alone: bool = True,
     ) -> Workspace:
         """Buffers for chunks of `tokens` rows of `hidden` (N, D), by default all of them, and for the gradients."""
@@ -75,21 +75,20 @@ class _TokenNLL(torch.autograd.Function):
     def forward(
         ctx: Any,
         hidden: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
         targets: Tensor,
         head: Head,
         entropy: Entropy,
         engine: Chunked,
+        *tensors: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         work = engine.workspace(hidden, head)
         nll, lse, spread = (_numbers(hidden) for _ in range(3))
         for chunk in work.chunks():
-            stats = work.forward_chunk(hidden[chunk], targets[chunk], entropy)
+            stats = work.forward_chunk(chunk, targets[chunk], entropy)
             nll[chunk], lse[chunk] = stats.nll, stats.lse
             if stats.entropy is not None:
                 spread[chunk] = stats.entropy
-        ctx.save_for_backward(hidden, weight, bias, targets)
+        ctx.save_for_backward(hidden, targets, *tensors)
         ctx.head, ctx.engine = head, engine
         ctx.mark_non_differentiable(spread)
         ctx.set_materialize_grads(False)
@@ -97,18 +96,18 @@ class _TokenNLL(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, to_nll: Tensor | None, to_lse: Tensor | None, _: Tensor | None) -> tuple[Any, ...]:
-        hidden, weight, bias, targets = ctx.saved_tensors
-        head = replace(ctx.head, weight=weight, bias=bias)
+        hidden, targets, *tensors = ctx.saved_tensors
+        head, needs_grad = ctx.head.with_tensors(*tensors), _needs_grad(ctx)
         if torch.is_grad_enabled():
 
             def total(nll: Tensor, logits: Tensor) -> Tensor:
                 return _dot(to_nll, nll) + _dot(to_lse, logits.logsumexp(-1))
 
-            gradients = _differentiable(hidden, head, targets, ctx.needs_input_grad, total)
+            gradients = _differentiable(hidden, head, targets, needs_grad, total)
         else:
             partials = Partials(_numbers(hidden) if to_nll is None else to_nll, to_lse)
-            gradients = _recomputed(hidden, head, targets, NLL_ALONE, partials, ctx.needs_input_grad, ctx.engine)
-        return (*gradients, None, None, None, None)
+            gradients = _recomputed(hidden, head, targets, NLL_ALONE, partials, needs_grad, ctx.engine)
+        return _in_place(gradients, 4)
 
 
 class _Weighted(torch.autograd.Function):
@@ -122,24 +121,23 @@ class _Weighted(torch.autograd.Function):
     def forward(
         ctx: Any,
         hidden: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
         targets: Tensor,
         head: Head,
         weighting: Weighting,
         terms: LossTerms,
         engine: Chunked,
         expected: Tensor | None,
+        *tensors: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         if expected is None or hidden.dtype == torch.float16:
             expected = torch.ones((), dtype=accumulation_dtype(hidden.dtype), device=hidden.device)
-        work = engine.workspace(hidden, head, needs_grad=ctx.needs_input_grad, nll_alone=terms.is_plain)
+        work = engine.workspace(hidden, head, needs_grad=_needs_grad(ctx), nll_alone=terms.is_plain)
         losses, lse, nll, weights = (_numbers(hidden) for _ in range(4))
         parts = [_numbers(hidden) for _ in range(_num_partials(terms))]
         correct = torch.zeros_like(targets, dtype=torch.bool)
         weights_are_constant = True
         for chunk in work.chunks():
-            stats = work.forward_chunk(hidden[chunk], targets[chunk], weighting.entropy, terms)
+            stats = work.forward_chunk(chunk, targets[chunk], weighting.entropy, terms)
             nll[chunk], lse[chunk], correct[chunk] = stats.nll, stats.lse, stats.correct
             if work.gradients.needs_grad:
                 losses[chunk], weighed, partials = _weigh(weighting, stats)
@@ -153,7 +151,7 @@ class _Weighted(torch.autograd.Function):
                 weights[chunk] = weighting.factors(stats.nll, stats.entropy)
                 plain = terms.token_losses(stats.nll, stats.lse, stats.mean_logits, stats.targets)
                 losses[chunk] = times(plain, weights[chunk])
-        ctx.save_for_backward(hidden, weight, bias, targets, expected, weights, *parts)
+        ctx.save_for_backward(hidden, targets, expected, weights, *tensors, *parts)
         ctx.head, ctx.engine, ctx.ready, ctx.weighting, ctx.terms = head, engine, work.gradients, weighting, terms
         ctx.weights_are_constant = weights_are_constant
         ctx.mark_non_differentiable(nll, weights, correct)
@@ -162,33 +160,47 @@ class _Weighted(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor | None, to_lse: Tensor | None, *_: Tensor | None) -> tuple[Any, ...]:
-        hidden, weight, bias, targets, expected, weights, *parts = ctx.saved_tensors
-        partials = Partials(*parts)
-        head = replace(ctx.head, weight=weight, bias=bias)
-        nothing = (None,) * 6
+        hidden, targets, expected, weights, *saved = ctx.saved_tensors
+        head, partials = ctx.head.with_tensors(*saved[:_TENSORS]), Partials(*saved[_TENSORS:])
+        needs_grad = _needs_grad(ctx)
         if torch.is_grad_enabled():
             losses = _weighted_again(ctx.weighting, ctx.terms, targets, weights if ctx.weights_are_constant else None)
 
             def total(nll: Tensor, logits: Tensor) -> Tensor:
                 return _dot(upstream, losses(nll, logits)) + _dot(to_lse, logits.logsumexp(-1))
 
-            return (*_differentiable(hidden, head, targets, ctx.needs_input_grad, total), *nothing)
+            return _in_place(_differentiable(hidden, head, targets, needs_grad, total), 6)
         # Used up by one backward pass; a second one over a retained graph recomputes.
         ready, ctx.ready = ctx.ready, None
         if ready is not None and upstream is not None and to_lse is None:
             alike, factor = _alike(upstream, partials.counted, expected)
             if alike:
-                return (*ready.finish(weight, factor), *nothing)
+                return _in_place(ready.finish(head, factor), 6)
         del ready
         partials = partials.times(torch.zeros_like(weights) if upstream is None else upstream).plus_lse(to_lse)
-        return (*_recomputed(hidden, head, targets, ctx.terms, partials, ctx.needs_input_grad, ctx.engine), *nothing)
+        return _in_place(_recomputed(hidden, head, targets, ctx.terms, partials, needs_grad, ctx.engine), 6)
 
 
-def _inputs(hidden: Tensor, head: Head) -> tuple[Tensor, Tensor, Tensor | None]:
+_TENSORS = 4
+"""How many tensors a head has, `Head.tensors`; those of an autograd function come last."""
+
+
+def _inputs(hidden: Tensor, head: Head) -> tuple[Any, ...]:
     """The inputs of an autograd function, detached under no_grad, where their gradients would be computed in vain."""
+    tensors = (hidden, *head.tensors())
     if torch.is_grad_enabled():
-        return hidden, head.weight, head.bias
-    return hidden.detach(), head.weight.detach(), None if head.bias is None else head.bias.detach()
+        return tensors
+    return tuple(None if tensor is None else tensor.detach() for tensor in tensors)
+
+
+def _needs_grad(ctx: Any) -> tuple[bool, ...]:
+    """Of the hidden states and the tensors of the head."""
+    return (ctx.needs_input_grad[0], *ctx.needs_input_grad[-_TENSORS:])
+
+
+def _in_place(gradients: tuple[Tensor | None, ...], others: int) -> tuple[Tensor | None, ...]:
+    """Gradients of the hidden states and the head, and None for the `others` between them."""
+    return (gradients[0], *(None,) * others, *gradients[1:])
 
 
 def _numbers(hidden: Tensor) -> Tensor:
@@ -254,9 +266,9 @@ def _recomputed(
     work = engine.workspace(hidden, head, tokens=len(counted), needs_grad=needs_grad, nll_alone=partials.lse is None)
     for chunk in work.chunks():
         places = counted[chunk]
-        stats = work.forward_chunk(hidden[places], targets[places], None, terms)
+        stats = work.forward_chunk(places, targets[places], None, terms)
         work.accumulate_backward(stats, places, partials[places])
-    return work.gradients.finish(head.weight)
+    return work.gradients.finish(head)
 
 
 def _differentiable(
@@ -270,14 +282,15 @@ def _differentiable(
 
     The inputs are copied as views, so that a way from one to another, such as tied embeddings, has no part.
     """
-    hidden, weight = hidden.view_as(hidden), head.weight.view_as(head.weight)
-    bias = None if head.bias is None else head.bias.view_as(head.bias)
-    logits = all_logits(hidden, replace(head, weight=weight, bias=bias))
+    tensors = [None if tensor is None else tensor.view_as(tensor) for tensor in (hidden, *head.tensors())]
+    views, weight, *others = tensors
+    assert views is not None
+    assert weight is not None
+    logits = all_logits(views, head.with_tensors(weight, *others))
     value = total(F.cross_entropy(logits, targets, reduction="none"), logits)
-    pairs = zip((hidden, weight, bias), needs_grad, strict=False)
-    inputs = [tensor for tensor, needs in pairs if needs and tensor is not None]
+    inputs = [tensor for tensor, needs in zip(tensors, needs_grad, strict=True) if needs and tensor is not None]
     gradients = iter(torch.autograd.grad(value, inputs, create_graph=True))
-    return tuple(next(gradients) if needs else None for needs in needs_grad[:3])
+    return tuple(next(gradients) if needs else None for needs in needs_grad)
 
 
 def _weighted_again(

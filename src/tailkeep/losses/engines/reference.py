@@ -44,6 +44,8 @@ class Reference:
 def all_logits(hidden: Tensor, head: Head) -> Tensor:
     """(N, V) logits in float32, or in float64 for float64 inputs."""
     logits = F.linear(hidden, head.weight, head.bias)
+    if head.low_rank is not None:
+        logits = logits + head.low_rank.hidden @ head.low_rank.weight.T
     return scaled(logits if logits.dtype == torch.float64 else logits.float(), head)
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from tailkeep.errors import AttachmentError, ConfigError
+from tailkeep.losses.hf.adapted_head import linear_in
 from tailkeep.losses.hf.logit_transform import backbone_of, causal_lm, check_attachable, transformation_of
 from tailkeep.losses.hf.patching import own_class, restore, role_of, swap
 from tailkeep.losses.hf.self_check import check_exact
@@ -86,11 +87,11 @@ def attach(
     weighting = resolve_weighting(loss, threshold, options)
     head = check_attachable(inner)
     forward = own_class(inner).forward
+    linear = linear_in(head)
     with gathered(inner, head):
         transformation = transformation_of(inner, head)
-        terms.to(head.weight.device).fit(
-            transformation.vocab_size or head.out_features, head.weight.device, torch.float32
-        )
+        device = linear.weight.device
+        terms.to(device).fit(transformation.vocab_size or linear.out_features, device, torch.float32)
         attachment = Attachment(weighting, terms, transformation, impl, Monitor(truncates(weighting)))
         backbone = backbone_of(inner)
         swap(inner, "model", attachment)
@@ -108,7 +109,7 @@ def attach(
 
 
 def _check(
-    model: nn.Module, head: nn.Linear, forward: Callable[..., Any], weighting: Weighting, terms: LossTerms
+    model: nn.Module, head: nn.Module, forward: Callable[..., Any], weighting: Weighting, terms: LossTerms
 ) -> None:
     try:
         check_exact(model, head, forward, weighting, terms)

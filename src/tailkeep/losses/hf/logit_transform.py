@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tailkeep.errors import ConfigError
+from tailkeep.losses.hf.adapted_head import computing_module, linear_in, unsupported
 from tailkeep.losses.hf.state import Transformation
 from tailkeep.losses.hf.zero3 import is_partitioned
 
@@ -44,9 +45,9 @@ def causal_lm(model: Any) -> nn.Module:
 
 
 def output_layer(model: Any) -> nn.Module | None:
-    """What turns hidden states into logits."""
+    """What turns hidden states into logits; of a layer that PEFT wraps, the module that does."""
     head: nn.Module | None = model.get_output_embeddings()
-    return head
+    return None if head is None else computing_module(head)
 
 
 def backbone_of(model: Any) -> nn.Module | None:
@@ -60,7 +61,7 @@ def has_own_loss(model: nn.Module) -> bool:
     return hasattr(model, "_loss_function")
 
 
-def check_attachable(model: nn.Module) -> nn.Linear:
+def check_attachable(model: nn.Module) -> nn.Module:
     """The output layer of a model that a loss can be attached to.
 
     Raises:
@@ -90,23 +91,28 @@ def check_attachable(model: nn.Module) -> nn.Linear:
                 f"the forward of {type(part).__name__} was replaced on the object, by another library or by "
                 "Accelerator.prepare, which would pass the loss by. Call attach(model) before that."
             )
-    if type(head) is not nn.Linear:
+    reason = unsupported(head)
+    if reason is not None:
+        raise ConfigError(f"{reason}. Leave the output layer out of quantisation and other adapters. {UNFUSED}")
+    linear = linear_in(head)
+    weight = linear.weight
+    if type(weight) is not nn.Parameter:
         raise ConfigError(
-            f"the output layer is a {type(head).__module__}.{type(head).__name__}, not a plain torch.nn.Linear (LoRA, "
-            f"modules_to_save and quantisation replace it). Leave the output layer out of those. {UNFUSED}"
-        )
-    if type(head.weight) is not nn.Parameter:
-        raise ConfigError(
-            f"the output layer's weight is a {type(head.weight).__name__}, not a plain parameter. Call attach(model) "
+            f"the output layer's weight is a {type(weight).__name__}, not a plain parameter. Call attach(model) "
             f"before fully_shard. Under tensor parallelism or quantisation of the output layer: {UNFUSED}"
         )
-    if head.weight.shape != (head.out_features, head.in_features) and not is_partitioned(head.weight):
+    if is_partitioned(weight) and linear is not head:
         raise ConfigError(
-            f"the output layer's weight has the shape {tuple(head.weight.shape)}, not ({head.out_features}, "
-            f"{head.in_features}): it is split over processes (FSDP, DeepSpeed). "
+            "the output layer has an adapter, and DeepSpeed (ZeRO 3) would not gather its weights for the fused loss. "
+            "Leave the output layer out of the adapters, or use modules_to_save."
+        )
+    if weight.shape != (linear.out_features, linear.in_features) and not is_partitioned(weight):
+        raise ConfigError(
+            f"the output layer's weight has the shape {tuple(weight.shape)}, not ({linear.out_features}, "
+            f"{linear.in_features}): it is split over processes (FSDP, DeepSpeed). "
             "Call attach(model) before the model is wrapped."
         )
-    if head.weight.is_meta:
+    if weight.is_meta:
         raise ConfigError(f"{name} has no weights yet, it is on the meta device. Load them, then attach.")
     return head
 
@@ -116,7 +122,7 @@ _AMPLITUDES = (0.125, 1.0, 8.0, 48.0, 384.0)
 _TOLERANCE = 1e-5
 
 
-def tiny_batch(model: Any, head: nn.Linear) -> Tensor:
+def tiny_batch(model: Any, head: Any) -> Tensor:
     """(2, 8) token ids that are none of the configuration's special tokens."""
     embedding = model.get_input_embeddings()
     size = min(getattr(embedding, "num_embeddings", head.out_features), head.out_features)
@@ -145,7 +151,7 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def transformation_of(model: nn.Module, head: nn.Linear) -> Transformation:
+def transformation_of(model: nn.Module, head: Any) -> Transformation:
     """The transformation between `head` and the model's logits.
 
     Raises:

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tailkeep.errors import AttachmentError, ConfigError
+from tailkeep.losses.hf.adapted_head import check_weight, linear_in, weights_of
 from tailkeep.losses.hf.logit_transform import backbone_of, has_own_loss, output_layer
 from tailkeep.losses.hf.state import Attachment, Call
 from tailkeep.losses.linear import linear_weighted_cross_entropy, share_of
@@ -85,11 +86,18 @@ def training_forward(
     return (result if return_dict else result.to_tuple()), call
 
 
-def token_losses(head: nn.Linear, call: Call, hidden: Tensor) -> Tensor:
+def token_losses(head: nn.Module, call: Call, hidden: Tensor, options: dict[str, Any]) -> Tensor:
     """(B, T, 1) weighted losses in place of (B, T, V) logits.
 
+    Args:
+        head: the attached module of the output layer.
+        call: the training call.
+        hidden: (B, T, D), the input of `head`.
+        options: keyword arguments of the call of `head`.
+
     Raises:
-        AttachmentError: a second call, positions that do not fit the targets, or a weight split over devices.
+        AttachmentError: a second call, positions that do not fit the targets, adapters that are not known, or a weight
+            split over devices.
     """
     if call.stats is not None:
         raise AttachmentError(f"The output layer was called twice in one training step. {_RETURN}")
@@ -98,30 +106,21 @@ def token_losses(head: nn.Linear, call: Call, hidden: Tensor) -> Tensor:
             f"The output layer got positions {tuple(hidden.shape[:-1])} for targets {tuple(call.targets.shape)}. "
             f"Leave out logits_to_keep and the like. {_RETURN}"
         )
-    if hasattr(head.weight, "placements"):
-        raise AttachmentError(f"The output layer is split over devices (tensor parallel), its loss is not. {_RETURN}")
-    if head.weight.ndim != 2:
-        raise AttachmentError(
-            f"The output layer's weight has the shape {tuple(head.weight.shape)}: it is split over processes and was "
-            "not gathered. Call the wrapper (the engine of deepspeed.initialize, FSDP) and not the model in it."
-        )
-    if type(head.weight) not in (Tensor, nn.Parameter):
-        raise AttachmentError(
-            f"The output layer's weight became a {type(head.weight).__name__} after attach, as quantisation does. "
-            f"Leave the output layer out of it. {_RETURN}"
-        )
+    check_weight(linear_in(head).weight, _RETURN)
+    weight, bias, low_rank = weights_of(head, hidden, options)
     attachment: Attachment = head.__dict__["_tailkeep"]
     output = attachment.transformation
     losses, call.stats = linear_weighted_cross_entropy(
         hidden,
-        head.weight,
+        weight,
         call.targets.to(hidden.device),
         call.weighting,
-        bias=head.bias,
+        bias=bias,
         softcap=output.softcap,
         scale=output.scale,
         ignore_index=call.ignore_index,
         valid_vocab_size=output.vocab_size,
+        low_rank=low_rank,
         reduction="none",
         expected_gradient=share_of(call.items, hidden),
         return_stats=True,
@@ -291,12 +290,12 @@ def _count(attachment: Attachment, call: Call) -> None:
 
 def _head_forward(base: type[nn.Module]) -> Callable[..., Any]:
     @functools.wraps(base.forward)
-    def forward(self: nn.Linear, input: Tensor) -> Tensor:
+    def forward(self: nn.Module, input: Tensor, **options: Any) -> Tensor:
         call = call_of(self)
         if call is not None:
-            return token_losses(self, call, input)
+            return token_losses(self, call, input, options)
         watched = _is_bypass(self, "output layer")
-        logits: Tensor = base.forward(self, input)
+        logits: Tensor = base.forward(self, input, **options)
         if watched:
             _watch(logits)
         return logits
@@ -305,7 +304,7 @@ def _head_forward(base: type[nn.Module]) -> Callable[..., Any]:
 
 
 def _head_call(base: type[nn.Module]) -> Callable[..., Any]:
-    def training_call(self: nn.Linear, call: Call, *args: Any, **kwargs: Any) -> Any:
+    def training_call(self: nn.Module, call: Call, *args: Any, **kwargs: Any) -> Any:
         # Behind all hooks: what a hook made of the losses is what the model goes on with.
         call.losses = base.__call__(self, *args, **kwargs)
         return call.losses
@@ -313,7 +312,7 @@ def _head_call(base: type[nn.Module]) -> Callable[..., Any]:
     # Which tokens are kept is known only at run time, so a compiled graph would break here many times over.
     eager: Callable[..., Any] = torch.compiler.disable(training_call)  # type: ignore[no-untyped-call]
 
-    def __call__(self: nn.Linear, *args: Any, **kwargs: Any) -> Any:  # noqa: N807 - a method of the class to be
+    def __call__(self: nn.Module, *args: Any, **kwargs: Any) -> Any:  # noqa: N807 - a method of the class to be
         call = call_of(self)
         return base.__call__(self, *args, **kwargs) if call is None else eager(self, call, *args, **kwargs)
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from tailkeep.errors import ConfigError
 from tailkeep.losses.cross_entropy import weighted_cross_entropy
+from tailkeep.losses.hf.adapted_head import linear_in
 from tailkeep.losses.hf.logit_transform import UNFUSED, tiny_batch, undisturbed
 from tailkeep.losses.hf.patching import training_forward, with_auxiliary
 from tailkeep.losses.terms import NLL_ALONE, LossTerms
@@ -25,7 +26,7 @@ _HALF_TOLERANCE = 5e-2
 
 
 def check_exact(
-    model: nn.Module, head: nn.Linear, forward: Callable[..., Any], weighting: Weighting, terms: LossTerms
+    model: nn.Module, head: nn.Module, forward: Callable[..., Any], weighting: Weighting, terms: LossTerms
 ) -> None:
     """Compare `training_forward` on an attached model with the unfused losses; nothing of the model is changed.
 
@@ -43,7 +44,7 @@ def check_exact(
     labels[:, :2] = -100
     inputs = {"input_ids": tokens, "use_cache": False}
     weighting = replace(weighting, observe=None)
-    tolerance = _TOLERANCE.get(head.weight.dtype, _HALF_TOLERANCE)
+    tolerance = _TOLERANCE.get(linear_in(head).weight.dtype, _HALF_TOLERANCE)
 
     def fused(loss: Weighting, terms: LossTerms) -> Tensor:
         output, _ = training_forward(model, forward, {**inputs, "labels": labels}, loss, terms)
@@ -77,7 +78,7 @@ def check_exact(
 
 
 @contextlib.contextmanager
-def _frozen(head: nn.Linear) -> Iterator[None]:
+def _frozen(head: nn.Module) -> Iterator[None]:
     """No gradients of the output layer within, which for a large vocabulary are gigabytes."""
     flags = [(parameter, parameter.requires_grad) for parameter in head.parameters()]
     try:
@@ -105,7 +106,7 @@ def _draws(weighting: Weighting, device: torch.device) -> bool:
     return not torch.equal(weighting.factors(nll, entropy), weighting.factors(nll, entropy))
 
 
-def _traced(head: nn.Linear, compute: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
+def _traced(head: nn.Module, compute: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
     """A loss and its gradient at the output layer's input."""
     leaves: list[Tensor] = []
 
