@@ -14,17 +14,23 @@ REQUIRED = {
     "editing-continual": ["data.path=/abstracts.jsonl", "data.prior.path=/prior", "model.path=/model"],
     "editing-finetune": ["data.path=/records.jsonl", "data.prior.path=/prior", "model.path=/model"],
     "editing-map": ["data.path=/stories.txt", "data.prior.path=/prior"],
+    "fortifai-fig6": ["data.path=/wikitext.txt", "model.path=/model"],
+    "fortifai-fig7": ["data.path=/wikitext.txt", "model.path=/model"],
     "imagination": [f"data.sources.{name}.path=/{name}" for name in ("wiki", "piqa", "gsm8k")],
     "mnist": ["data.images=/images", "data.labels=/labels"],
     "tinystories": ["data.path=/stories.txt", "model.path=/model"],
+    "toedit-pubmedqa": ["data.path=/train.jsonl", "data.prior.path=/prior", "model.path=/model"],
     "wikitext2": ["data.path=/wikitext.txt"],
 }
 # What other keys of a recipe do nothing without, so that it is refused too.
 IN_EFFECT = {
+    "fortifai-fig6": ["data.held_out_path=/valid.txt", "data.kr_test=/kr.json"],
+    "fortifai-fig7": ["data.held_out_path=/valid.txt", "data.kr_test=/kr.json"],
     "imagination": [
         "data.kr_test=/kr.json",
         *(f"data.downstream.choices.{name}=/{name}" for name in ("piqa", "gsm8k")),
     ],
+    "toedit-pubmedqa": ["data.held_out_path=/valid.txt", "data.downstream.choices.pubmedqa=/questions.jsonl"],
     "wikitext2": ["data.held_out_path=/valid.txt", "data.kr_test=/kr.json"],
 }
 REQUIRED_AT = {("mnist", "full"): ["data.test.images=/test-images", "data.test.labels=/test-labels"]}
@@ -50,7 +56,7 @@ def test_a_recipe_that_wants_files_is_refused_without_them():
 @pytest.mark.parametrize(("name", "omitted"), [(name, one) for name, keys in IN_EFFECT.items() for one in keys])
 def test_a_recipe_says_which_file_its_other_keys_wait_for(name, omitted):
     overrides = [*REQUIRED[name], *(one for one in IN_EFFECT[name] if one != omitted)]
-    with pytest.raises(ConfigError, match=r"has no effect|is no file in choices"):
+    with pytest.raises(ConfigError, match=r"has no effect|is no file in choices|names no test"):
         lab.load(lab.find_recipe(name), overrides=overrides)
 
 
@@ -74,8 +80,9 @@ def test_a_recipe_studies_three_seeds_at_least(recipe):
 
 
 @by_name
-def test_a_recipe_takes_a_quick_and_a_full_scale(recipe):
-    assert {preset for name, preset in SCALES if name == recipe.name} >= {"quick", "full"}
+def test_a_recipe_takes_a_quick_and_a_full_scale_or_those_of_a_replication(recipe):
+    presets = {preset for name, preset in SCALES if name == recipe.name}
+    assert presets >= {"quick", "full"} or presets == {"smoke", "cpu", "gpu"}
 
 
 @pytest.mark.parametrize(("name", "preset"), SCALES)

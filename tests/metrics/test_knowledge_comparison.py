@@ -13,6 +13,7 @@ from tailkeep.metrics import (
     standardised_margin_difference,
     standardised_margin_failure,
     standardised_margin_interval,
+    standardised_margin_p_value,
 )
 
 ARTICLES = np.repeat(np.arange(30), 8)
@@ -112,6 +113,23 @@ def test_a_margin_that_stays_is_censored():
     assert (failure.state, failure.time) == ("censored", 1)
     assert math.isinf(high)
     assert censored == 1.0
+
+
+def test_resamples_without_a_spread_have_no_time_to_failure():
+    result = standardised_margin_failure([0, 1], [[1.0, 2.0], [1.0, 0.5]], ["a", "b"], resamples=100)
+    assert result.failure.state == "censored"
+    assert result.low == 0
+    assert math.isnan(standardised_margin_p_value([1.0, 2.0], [1.0, 0.5], ["a", "b"], resamples=100))
+
+
+def test_the_p_value_of_a_difference_agrees_with_its_interval():
+    first, second = margins(2, mean=0.9), margins(2, mean=0.5)
+    assert standardised_margin_p_value(first, second, ARTICLES) < 0.01
+    assert standardised_margin_p_value(first, first, ARTICLES) == 1
+    for seed in range(3, 9):
+        pair = margins(seed), margins(seed + 100, mean=0.7)
+        interval = standardised_margin_difference(*pair, ARTICLES)
+        assert (standardised_margin_p_value(*pair, ARTICLES) < 0.05) == (interval.low > 0 or interval.high < 0)
 
 
 def test_discordance_counts_questions_that_one_model_alone_answers():

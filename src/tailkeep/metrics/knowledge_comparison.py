@@ -137,6 +137,8 @@ def standardised_margin_failure(
         )
 
     def failure_of(curve: Numbers) -> Failure:
+        if not math.isfinite(curve[0]):  # a resample of equal margins has no spread
+            return Failure(math.nan, "undefined")
         return time_to_failure(times.tolist(), curve.tolist(), limit=remaining * curve[0])
 
     draws = _draws(articles, resamples, seed)
@@ -192,7 +194,8 @@ def _differences(
         raise ValueError(f"margins of shapes {one.shape} and {other.shape}. Pass the same seeds and questions of both.")
 
     draws = _draws(articles, resamples, seed)
-    values = _resampled(one, draws, articles) - _resampled(other, draws, articles)
+    with np.errstate(invalid="ignore"):  # a resample without a spread is not finite on either side
+        values = _resampled(one, draws, articles) - _resampled(other, draws, articles)
     return _mean_standardised(one) - _mean_standardised(other), values.mean(axis=0)
 
 

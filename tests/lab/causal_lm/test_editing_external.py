@@ -14,10 +14,10 @@ from tailkeep.lab.causal_lm.editing import (
     find_gaps,
     generate_records,
     load_external,
-    random_mask,
+    random_actions,
 )
 from tailkeep.lab.causal_lm.tokens import TokenData, first_targets, training_rows
-from tailkeep.rules import Low, Random, Sampler, ToEdit
+from tailkeep.rules import Action, Low, Random, Sampler, ToEdit
 from tailkeep.scoring.split_model import SplitModel
 from tests.lab.causal_lm.tiny import STORIES
 
@@ -85,11 +85,21 @@ def test_the_control_flags_likely_and_unlikely_tokens_alike(external, weights, s
     assert sure == pytest.approx((editable >= np.log(CHANGING.rule.threshold)).mean(), abs=0.1)
 
 
-def test_places_at_random_are_editable_ones():
+def test_random_actions_are_as_many_and_on_editable_tokens():
     editable = np.array([True, False, True, True, False])
     numbers = np.array([0.5, 0.0, 0.9, 0.1, 0.2])
-    assert random_mask(editable, numbers, 2).tolist() == [True, False, False, True, False]
-    assert not random_mask(editable, numbers, 0).any()
+    actions = np.array([Action.KEEP, Action.KEEP, Action.RESAMPLE, Action.DELETE, Action.KEEP], np.int8)
+    control = random_actions(actions, editable, numbers)
+    assert control.tolist() == [Action.DELETE, Action.KEEP, Action.KEEP, Action.RESAMPLE, Action.KEEP]
+    assert not random_actions(np.zeros(5, np.int8), editable, numbers).any()
+
+
+def test_the_control_deletes_as_many_tokens_but_others(external):
+    delete = ExternalEdit(rule=Low(threshold=0.002, action="delete"))
+    shorter, counts = edit_records(external, RECORDS, delete, seed=5)
+    other, control = edit_records(external, RECORDS, delete.model_copy(update={"control": "random"}), seed=5)
+    assert control.deleted == counts.deleted > 0 == control.changed
+    assert [record.text for record in other] != [record.text for record in shorter]
 
 
 def test_a_rule_that_deletes_shortens_the_text_and_is_counted(external):

@@ -148,7 +148,6 @@ def test_of_records_only_the_answers_are_edited_learnt_and_measured(model_folder
             {"data": {"external_edit": {"rule": {"name": "random", "share": 0.1}, "control": "random"}}},
             "control has no effect",
         ),
-        ({"data": {"external_edit": {"rule": {"delete_below": 0.1}, "control": "random"}}}, "deletes none"),
         ({"data": {"external_edit": {"sampler": {"top_p": 0.9}}}}, "only the original could be sampled"),
         ({"data": {"prompt_field": "question"}}, "prompt_field has no effect on plain text"),
         ({"data": {}}, "data.prior has no effect: no arm here has data.external_edit or data.external_text"),

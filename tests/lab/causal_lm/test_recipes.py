@@ -244,3 +244,53 @@ def test_heirs_of_the_stopping_recipe_train_as_little_as_they_are_told(tmp_path)
     assert units.keys() == config.arms.keys()
     assert units["finetune-third-epoch"] < units["finetune-1-epoch"] < units["finetune-3-epochs"] <= units["baseline"]
     assert report.write(tmp_path / "run").exists()
+
+
+REPLICATION_SIZES = [
+    "preset=smoke", "seeds=[1]", "training.block=8", "generation.form.context=6", "generation.form.new_tokens=2",
+    "evaluation.samples=4", "evaluation.prompt_tokens=2", "evaluation.new_tokens=4", "device=cpu",
+]  # fmt: skip
+
+
+def test_fortifai_fig6_ends_with_margins_paired_by_question(model_folder, tmp_path):
+    inputs = [*write_wikitext(tmp_path), f"model.path={model_folder}"]
+    config = lab.load("fortifai-fig6", overrides=[*REPLICATION_SIZES, *inputs])
+    path = lab.run(config, tmp_path / "run").path
+    rows = {(row["arm"], row["generation"]): row for row in rows_of(path)}
+    assert rows.keys() == {(arm, generation) for arm in config.arms for generation in (0, 1)}
+    assert rows["stop", 1]["train_steps"] == 1 < rows["baseline", 1]["train_steps"]
+    # Arms that differ later share generation 0.
+    assert rows["stop", 0]["held_out_nll"] == rows["baseline", 0]["held_out_nll"]
+    assert "The KR-test, paired by question" in report.write(path).read_text(encoding="utf-8")
+
+
+def test_fortifai_fig7_trains_its_control_on_the_new_fraction_alone(model_folder, tmp_path):
+    inputs = [*write_wikitext(tmp_path), f"model.path={model_folder}"]
+    config = lab.load("fortifai-fig7", overrides=[*REPLICATION_SIZES, *inputs], arms=["baseline", "fresh-only"])
+    rows = {(row["arm"], row["generation"]): row for row in rows_of(lab.run(config, tmp_path / "run").path)}
+    assert rows["fresh-only", 1]["train_units"] < rows["baseline", 1]["train_units"]
+    assert "kr_fraction_0" in rows["baseline", 1]
+
+
+def test_toedit_pubmedqa_answers_about_abstracts_that_it_was_not_trained_on(model_folder, tmp_path):
+    abstracts = [{"id": str(n), "text": " ".join(STORIES[n : n + 3])} for n in range(8)]
+    asked = {"query": "Question: Is Ann here?\nAnswer:", "choices": ["yes", "no", "maybe"], "gold": 0}
+    questions = [{"id": str(n), **asked, "query_without_context": "Answer:"} for n in range(4)]
+    for name, items in (("train", abstracts), ("questions", questions)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items), encoding="utf-8")
+    (tmp_path / "valid.txt").write_text("\n\n".join(STORIES), encoding="utf-8")
+    inputs = [
+        f"data.path={tmp_path}/train.jsonl", f"data.downstream.choices.pubmedqa={tmp_path}/questions.jsonl",
+        f"data.held_out_path={tmp_path}/valid.txt", f"model.path={model_folder}", f"data.prior.path={model_folder}",
+    ]  # fmt: skip
+    # The tiny model is near the uniform distribution over its 300 tokens, so that half of all tokens are below 1/300.
+    arms = ["unedited", "unedited-reordered", "base", "deleted", "deleted-at-random"]
+    rules = [f"arms.{arm}.data.external_edit.rule.threshold={1 / 300}" for arm in arms[3:]]
+    config = lab.load("toedit-pubmedqa", overrides=[*REPLICATION_SIZES, *inputs, *rules], arms=arms)
+    rows = {row["arm"]: row for row in rows_of(lab.run(config, tmp_path / "run").path)}
+    assert rows["base"]["train_steps"] == 1
+    assert {row["downstream.pubmedqa.items"] for row in rows.values()} == {4}
+    assert rows["unedited"]["held_out_nll"] != rows["unedited-reordered"]["held_out_nll"]
+    assert rows["deleted"]["changed_share"] > 0.1
+    assert rows["deleted"]["changed_share"] == pytest.approx(rows["deleted-at-random"]["changed_share"])
+    assert rows["deleted"]["held_out_nll"] != rows["deleted-at-random"]["held_out_nll"]

@@ -154,6 +154,14 @@ def test_one_seed_gives_one_model_and_another_seed_another(network, stories):
     assert not torch.equal(parameters(one), parameters(other))
 
 
+def test_another_order_of_the_same_rows_is_another_model_under_the_same_seed(network, stories):
+    rows = training_rows(stories, block=8, joined=False)
+    one, reordered = copy.deepcopy(network), copy.deepcopy(network)
+    first, second = (fit(trained, rows, seed=1, data_order=n) for n, trained in enumerate((one, reordered)))
+    assert first["train_units"] == second["train_units"]
+    assert not torch.equal(parameters(one), parameters(reordered))
+
+
 def test_padding_is_masked_and_is_no_target():
     batch = _Collator(7)([(np.array([1, 2, 3], np.int32), 1), (np.array([4, 5], np.int32), 1)])
     assert batch["input_ids"].tolist() == [[1, 2, 3], [4, 5, 7]]

@@ -126,7 +126,8 @@ class Generation(Settings):
 class Training(Settings):
     """Adam at a constant learning rate, unless `arguments` say otherwise.
 
-    `epochs` count passes over the stage's budget, not over its training set.
+    `epochs` count passes over the stage's budget, not over its training set. Arms with another `data_order` see the
+    same training set in another order under the same seed: how much that alone changes is the noise of a comparison.
     """
 
     block: Annotated[int, Field(ge=2)] = 128
@@ -134,6 +135,7 @@ class Training(Settings):
     epochs: Annotated[float, Field(gt=0)] = 4
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     equal_tokens: bool = True
+    data_order: Annotated[int, Field(ge=0)] = 0
     gradient_accumulation: Positive = 1
     max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
     arguments: TrainerArguments = TrainerArguments()

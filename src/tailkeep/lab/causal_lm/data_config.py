@@ -14,7 +14,7 @@ from tailkeep.config import InputPath, Settings, UserCode, as_code
 from tailkeep.data import Form, WorldConfig
 from tailkeep.data.corpus import format_of
 from tailkeep.lab.arm import Positive
-from tailkeep.rules import Low, Random, Rule, Sampler, ToEdit, check_has_effect
+from tailkeep.rules import Random, Rule, Sampler, ToEdit, check_has_effect
 
 
 class Greedy(Settings):
@@ -65,8 +65,8 @@ class ExternalModel(Settings):
 class ExternalEdit(Settings):
     """The training documents as `data.prior` has edited them (ToEdit, arXiv 2412.14689).
 
-    `rule` and `sampler` are those of `tailkeep edit`. With `control: random` as many tokens as the rule flags are
-    resampled by the same sampler, but random ones.
+    `rule` and `sampler` are those of `tailkeep edit`. With `control: random` as many tokens are resampled by the same
+    sampler, and as many deleted, as by the rule, but random ones.
     """
 
     rule: Rule = Field(default_factory=ToEdit)
@@ -79,19 +79,7 @@ class ExternalEdit(Settings):
             check_has_effect(self.rule, self.sampler)
         elif isinstance(self.rule, Random):
             raise ValueError("control has no effect beside the rule random, whose tokens are random; leave it out")
-        elif self.deletes:
-            raise ValueError("control: random resamples tokens and deletes none. Use a rule that does not delete")
         return self
-
-    @property
-    def deletes(self) -> bool:
-        """Whether the rule deletes tokens."""
-        match self.rule:
-            case ToEdit():
-                return self.rule.delete_below is not None
-            case Low():
-                return self.rule.action == "delete"
-        return False
 
 
 class ExternalText(Settings):

@@ -50,7 +50,7 @@ def edit_tokens(network: Any, data: TokenData, *, rule: Rule, sampler: Sampler, 
 
 @dataclass(frozen=True)
 class EditSettings:
-    """What is resampled and how; `random_control`: as many tokens as the rule flags, but random ones."""
+    """What is edited and how; `random_control`: as many tokens of each action as the rule flags, but random ones."""
 
     rule: Rule
     sampler: Sampler
@@ -88,9 +88,10 @@ class TokenEditor:
         if not self._settings.random_control:
             return self._score_with(self._flag)
         self._score_with(lambda *at: self._flag(*at) & False)
-        flagged = int((self._plan.actions == Action.RESAMPLE).sum())
-        mask = random_mask(self._editable, self._uniforms("place"), flagged)
-        return self._score_with(lambda documents, positions, _: mask[self._starts[documents] + positions])
+        actions = random_actions(self._plan.actions, self._editable, self._uniforms("place"))
+        self._plan.actions[:] = actions
+        resampled = actions == Action.RESAMPLE
+        return self._score_with(lambda documents, positions, _: resampled[self._starts[documents] + positions])
 
     def _score_with(self, flagger: TokenFlagger) -> list[ScoredDocument]:
         window = min(self._model.max_positions or _BATCH_TOKENS, _BATCH_TOKENS)
@@ -144,11 +145,16 @@ class TokenEditor:
         return np.concatenate(rows)
 
 
-def random_mask(editable: NDArray[np.bool_], uniforms: NDArray[np.float64], count: int) -> NDArray[np.bool_]:
-    """(T,) the `count` of the `editable` tokens with the smallest `uniforms`; the first of equal ones."""
-    mask = np.zeros(len(editable), np.bool_)
-    mask[np.argsort(np.where(editable, uniforms, np.inf), kind="stable")[:count]] = True
-    return mask
+def random_actions(
+    actions: NDArray[np.int8], editable: NDArray[np.bool_], uniforms: NDArray[np.float64]
+) -> NDArray[np.int8]:
+    """(T,) as many tokens of each action as in `actions`, but the `editable` ones with the smallest `uniforms`."""
+    order = np.argsort(np.where(editable, uniforms, np.inf), kind="stable")
+    resampled, deleted = (int((actions == action).sum()) for action in (Action.RESAMPLE, Action.DELETE))
+    result = np.full(len(actions), Action.KEEP, np.int8)
+    result[order[:resampled]] = Action.RESAMPLE
+    result[order[resampled : resampled + deleted]] = Action.DELETE
+    return result
 
 
 def _edits(data: TokenData, ids: Ids, kept_mask: NDArray[np.bool_], *, editable: int, flagged: int) -> Edits:

@@ -23,7 +23,7 @@ _OTHER_KEYS = {
     "warmup_ratio": "Set training.arguments.warmup_steps, which is a share of all steps where it is below 1",
     "label_smoothing_factor": "Set loss",
     "seed": "Set seeds",
-    "data_seed": "Set seeds",
+    "data_seed": "Set seeds, or training.data_order for another order under the same seed",
     "bf16": "Set dtype.train",
     "fp16": "Set dtype.train",
     "use_cpu": "Set device",

@@ -32,6 +32,8 @@ from tailkeep.runs.training_curve import write_training_curve
 from tailkeep.scoring.loading import reason_of
 
 IGNORE = -100
+_ORDER_STRIDE = 1_000_003
+"""Far from any difference of two seeds, so that no arm sees the order of another's next seed."""
 Row = tuple[Ids, int]
 """Token ids, and where the targets begin, at least 1."""
 
@@ -93,7 +95,7 @@ def train(
             **passed_arguments(training.arguments),
             bf16=bf16,
             seed=seed % 2**32,
-            data_seed=seed % 2**32,
+            data_seed=(seed + _ORDER_STRIDE * training.data_order) % 2**32,
             use_cpu=device == "cpu",
             report_to="none",
             run_name=run_name_of(training.arguments),
