@@ -100,3 +100,29 @@ def test_a_truncated_table_is_named(tailkeep, corpus, tmp_path):
     code, _, err = tailkeep("report", tmp_path / "out")
     assert code == 2
     assert "lengths.csv is cut off" in err
+
+
+def test_the_share_is_told_on_the_terminal_and_drawn_on_the_page(tailkeep, tmp_path):
+    human = prose(120, words=20, seed=1)
+    machine = [f"delve moreover {text}" for text in prose(90, words=20, seed=2, types=60)]
+    sides = {"input": [*human[:40], *machine[:20]], "reference": human[40:], "synthetic": machine[20:]}
+    arguments = [
+        argument
+        for side, texts in sides.items()
+        for argument in (f"--{side}", write_jsonl(tmp_path / f"{side}.jsonl", [f"{HOSTILE_TEXT} {t}" for t in texts]))
+    ]
+    code, out, _ = tailkeep("audit", *arguments, "--out", tmp_path / "out", *FAST)
+    assert code == 0
+    assert "of its documents are like the synthetic reference (90% CI" in out
+    assert tailkeep("report", tmp_path / "out")[0] == 0
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "of the documents are like the synthetic reference (" in page
+    assert "Of this corpus, most like the synthetic reference" in page
+    assert "all documents" in page
+    assert "<script" not in page
+    refused = [*arguments[:2], *arguments[2:4], "--synthetic", write_jsonl(tmp_path / "few.jsonl", machine[:5])]
+    code, out, _ = tailkeep("audit", *refused, "--out", tmp_path / "refused", *FAST)
+    assert code == 0
+    assert "No share of documents like the synthetic reference is named: the synthetic side has 5 documents" in out
+    assert tailkeep("report", tmp_path / "refused")[0] == 0
+    assert "the first finding says why." in (tmp_path / "refused" / "report.html").read_text()

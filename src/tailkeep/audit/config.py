@@ -76,6 +76,22 @@ class PermutationTestConfig(Settings):
         return self
 
 
+class ShareConfig(Settings):
+    """The share of documents like those of the synthetic reference.
+
+    Attributes:
+        documents: the number of documents per side: those with the smallest hashes of file and row.
+        level: the level of its interval.
+        resamples: resampled corpora per share of the grid that the interval inverts.
+        transfer_level: a share is refused if a test of the references rejects at this level, all tests together.
+    """
+
+    documents: Annotated[int, Field(ge=100, le=100_000)] = 5000
+    level: Annotated[float, Field(gt=0.5, lt=1)] = 0.9
+    resamples: Annotated[int, Field(ge=100)] = 400
+    transfer_level: Annotated[float, Field(gt=0, lt=0.5)] = 0.02
+
+
 class NearDuplicateConfig(Settings):
     """MinHash (Broder 1997) of n-grams of `shingle` words, in `bands` bands of `rows` values.
 
@@ -100,6 +116,7 @@ class AuditConfig(JobConfig):
 
     Attributes:
         prior: as in an edit, such as {path: FOLDER}. Every document is then scored, which needs torch.
+        share: how the share of synthetic documents is estimated, which needs a synthetic reference.
         near_duplicates: {} for the defaults; off by default, since it takes several times as long as the rest.
         compression: also measure the compression ratio of blocks of consecutive documents; off by default.
         num_keywords: the number of rows per list of frequent or over-represented n-grams.
@@ -113,6 +130,7 @@ class AuditConfig(JobConfig):
     layout: Layout = Layout()
     sample: SampleConfig = SampleConfig()
     testing: PermutationTestConfig = PermutationTestConfig()
+    share: ShareConfig = ShareConfig()
     near_duplicates: NearDuplicateConfig | None = None
     compression: Literal["zlib", "zstd"] | None = None
     prior: dict[str, Any] | None = None

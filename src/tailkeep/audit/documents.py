@@ -18,6 +18,9 @@ from tailkeep.data.counters import ShardDocument
 TEXT_BYTES = 1 << 14
 """A sampled text is truncated to so many bytes, about 2,000 words in most scripts."""
 
+SHORT_TEXT_BYTES = 1 << 12
+"""The same in the larger sample for the share of synthetic documents, about 600 words."""
+
 
 @dataclass(frozen=True, slots=True)
 class SampledDocument:
@@ -31,10 +34,10 @@ class SampledDocument:
 
 
 class HashSample:
-    """A sample of `size` documents of the file `name`: those with the smallest hashes."""
+    """A sample of `size` documents of the file `name`, those with the smallest hashes, cut to `text_bytes` bytes."""
 
-    def __init__(self, size: int, name: str, seed: int) -> None:
-        self._size, self._name = size, name
+    def __init__(self, size: int, name: str, seed: int, *, text_bytes: int = TEXT_BYTES) -> None:
+        self._size, self._name, self._text_bytes = size, name, text_bytes
         self._key = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=16).digest()
         self._heap: list[tuple[int, int, SampledDocument]] = []
 
@@ -44,7 +47,7 @@ class HashSample:
         priority = int.from_bytes(digest, "little")
         if len(self._heap) == self._size and -self._heap[0][0] <= priority:
             return
-        text = document.raw[:TEXT_BYTES].decode("utf-8", "ignore")
+        text = document.raw[: self._text_bytes].decode("utf-8", "ignore")
         location = f"{self._name}:{document.row}"
         item = (-priority, document.row, SampledDocument(priority, location, document.id, len(document.raw), text))
         (heapq.heappush if len(self._heap) < self._size else heapq.heapreplace)(self._heap, item)

@@ -10,6 +10,7 @@ from typing import Any
 
 from tailkeep.audit.comparison import Comparison, StatisticTest
 from tailkeep.audit.coverage import FrequencyBand
+from tailkeep.audit.share_summary import ShareSummary
 
 Tree = Mapping[str, Any]
 
@@ -120,6 +121,28 @@ def _sign_finding(sign: _Sign, tests: Sequence[StatisticTest]) -> Finding:
         return Finding(True, f"{sign.present}: {_describe(worse)}{opposite}.", figures, sign.source)
     opposite = f". The opposite holds for {_describe(better)}" if better else ""
     return Finding(bool(better), f"{sign.absent}{opposite}.", figures, sign.source)
+
+
+_ZERO_LEVEL = 0.05
+
+
+def share_finding(share: ShareSummary) -> Finding:
+    """How many documents are like the synthetic reference, with the interval, or why no share is named."""
+    estimate, source = share.estimate, "mixture of both references, Liang et al. 2024 (arXiv 2403.07183)"
+    if estimate.refusal:
+        sentence = f"No share of documents like the synthetic reference is named: {estimate.refusal}."
+        return Finding(False, sentence, share.figures(), source)
+    assert estimate.share is not None
+    assert estimate.zero_p is not None
+    short = f"; {share.short:,} shorter ones are not judged" if share.short else ""
+    return Finding(
+        estimate.zero_p <= _ZERO_LEVEL,
+        f"{estimate.share:.1%} of its documents are like the synthetic reference ({share.level:.0%} CI "
+        f"{estimate.low:.1%} to {estimate.high:.1%}; {estimate.documents:,} documents of {share.words} words{short}). "
+        "Text of models unlike that reference can be missed, so the share of all synthetic text can be larger.",
+        share.figures(),
+        source,
+    )
 
 
 def coverage_finding(bands: Sequence[FrequencyBand]) -> Finding | None:

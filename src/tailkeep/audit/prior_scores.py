@@ -5,13 +5,14 @@
 Rule: creating a `PriorScorer` imports torch. Importing this module does not.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -136,6 +137,21 @@ class ScoreWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._writer.close()
+
+
+def statistics_of(log_probs: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Mean -ln p (nats/token) and the shares of tokens over both thresholds (3,) of one document."""
+    tokens = max(len(log_probs), 1)
+    return np.array([-float(log_probs.sum(dtype=np.float64)), *count_confident(log_probs)], np.float64) / tokens
+
+
+def read_statistics(path: Path, rows: Collection[int]) -> dict[int, NDArray[np.float64]]:
+    """`statistics_of` the documents `rows` by row, from what `ScoreWriter` wrote."""
+    table = pq.read_table(path, filters=pc.field("row").isin(list(rows)))
+    tokens = np.maximum(table["tokens"].to_numpy(), 1)
+    names = ("log_prob", "over_0.9", "over_0.99")
+    values = np.stack([table[name].to_numpy() / tokens for name in names], axis=1) * (-1, 1, 1)
+    return dict(zip(table["row"].to_pylist(), values, strict=True))
 
 
 def count_confident(log_probs: NDArray[np.float32]) -> tuple[int, int]:

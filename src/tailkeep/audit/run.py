@@ -1,7 +1,7 @@
 """One audit of a corpus: its shards are audited one by one, and the last one to finish writes the summary.
 
     run.json  config.yaml  manifests/  summary.json  tables/  lab/  report.html              for people
-    counts/  types/  frequent/  duplicates/  sample/  near_duplicates/  scores/  rejects/    per shard
+    counts/  types/  frequent/  duplicates/  sample/  share/  near_duplicates/  scores/  rejects/    per shard
 
 Rule: the summary is a function of the per-shard files alone. The job over shards itself is in `data.corpus.job`.
 """
@@ -55,26 +55,35 @@ class _AuditJob:
     config: AuditConfig
     inputs: tuple[str, ...]
     reference: tuple[str, ...]
+    synthetic: tuple[str, ...] = ()
 
     kind: ClassVar[str] = "audit"
     progress_unit: ClassVar[str] = "words"
     contents: ClassVar[Contents] = Contents(
-        ("counts", "types", "frequent", "duplicates", "sample", "near_duplicates", "scores", "rejects")
+        ("counts", "types", "frequent", "duplicates", "sample", "share", "near_duplicates", "scores", "rejects")
     )
 
     @property
     def paths(self) -> tuple[str, ...]:
-        return (*self.inputs, *self.reference)
+        return (*self.inputs, *self.reference, *self.synthetic)
 
     def find_shards(self) -> ShardList:
-        """The shards of both sides; the name of a shard begins with its side."""
+        """The shards of all sides; the name of a shard begins with its side."""
         sides = [CorpusSide("input", "--input", self.inputs)]
         if self.reference:
             sides.append(CorpusSide("reference", "--reference", self.reference))
+        if self.synthetic:
+            sides.append(CorpusSide("synthetic", "--synthetic", self.synthetic))
         reason = "A corpus cannot be compared with itself."
         shards = find_sides(sides, self.config.layout, row_groups=self.config.row_groups, reason=reason)
         if not self.reference and {"testing"} & self.config.model_fields_set:
             raise ConfigError("testing has no effect without --reference. Give a reference, or remove the key testing.")
+        if not self.synthetic and {"share"} & self.config.model_fields_set:
+            raise ConfigError(
+                "share has no effect without --synthetic. Give text that models wrote, or remove the key share."
+            )
+        if self.synthetic and not self.reference:
+            raise ConfigError("--synthetic has no effect without --reference. Give human text of the same kind too.")
         return shards
 
     def check_input(self, shards: Sequence[Shard], task_shards: Sequence[Shard]) -> dict[str, Any]:
@@ -108,7 +117,7 @@ class _AuditJob:
 
     def shard_function(self, model: PriorScorer | None, record: RunRecord) -> ShardFunction:
         del record
-        return ShardAuditor(self.config, model)
+        return ShardAuditor(self.config, model, with_share=bool(self.synthetic))
 
     def begin(self, task_shards: Sequence[Shard], output: OutputRun) -> "_AuditJob":
         del task_shards, output
@@ -141,6 +150,7 @@ def run(
     out: str | Path,
     *,
     reference: Inputs = (),
+    synthetic: Inputs = (),
     workers: int = 1,
     executor: Executor | None = None,
     task: Task | None = None,
@@ -155,6 +165,8 @@ def run(
         inputs: globs, folders or files, local or as fsspec URLs.
         out: a folder or the URL of a store.
         reference: trusted human text to compare with, in the same forms.
+        synthetic: text that models wrote, of the kind to look for. With both references the share of the documents of
+            `inputs` that are like it is estimated, or refused.
         workers: number of processes on this machine. It changes no result.
         executor: runs the shards instead, such as `tailkeep.integrations.ray.RayActors`. It changes no result.
         task: the share of the shards to work on; all of them by default.
@@ -171,4 +183,4 @@ def run(
     """
     config = config if isinstance(config, AuditConfig) else load(config)
     execution = Execution(workers, executor, task, observe, storage, verify)
-    return run_job(_AuditJob(config, path_list(inputs), path_list(reference)), out, execution)
+    return run_job(_AuditJob(config, path_list(inputs), path_list(reference), path_list(synthetic)), out, execution)

@@ -3,6 +3,7 @@
     counts/<key>.parquet    numbers by name, see `data.counters`   types/<key>.parquet            count of each word
     frequent/<key>.parquet  frequent words and pairs of words      duplicates/<key>.parquet       hashes of documents
     sample/<key>.parquet    documents of the sample                near_duplicates/<key>.parquet  bands of MinHash
+    share/<key>.parquet     documents of the sample for the share of synthetic documents
     scores/<key>.parquet    log-probabilities under the prior      rejects/<key>.jsonl            unreadable documents
 
 Rule: the files are a pure function of the shard and the configuration, and can be merged in any order.
@@ -20,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tailkeep.audit.config import AuditConfig
-from tailkeep.audit.documents import HashSample, write_sample
+from tailkeep.audit.documents import SHORT_TEXT_BYTES, HashSample, write_sample
 from tailkeep.audit.duplicates import ExactDuplicates, NearDuplicates
 from tailkeep.audit.prior_scores import PriorScorer, ScoreWriter
 from tailkeep.data.corpus import EMPTY, Shard
@@ -33,14 +34,14 @@ _MEGABYTE = 1 << 20
 
 
 class ShardAuditor:
-    """A `ShardFunction`. The name of a shard begins with its side, `input/` or `reference/`."""
+    """A `ShardFunction`. The name of a shard begins with its side: `input/`, `reference/` or `synthetic/`."""
 
-    def __init__(self, config: AuditConfig, scorer: PriorScorer | None = None) -> None:
-        self._config, self._scorer = config, scorer
+    def __init__(self, config: AuditConfig, scorer: PriorScorer | None = None, *, with_share: bool = False) -> None:
+        self._config, self._scorer, self._with_share = config, scorer, with_share
 
     def __call__(self, shard: Shard, folder: Path) -> Mapping[str, int]:
         """Audit `shard` into files below `folder`. Return the numbers of documents, rejects and words."""
-        config, share = self._config, self._config.memory_mb * _MEGABYTE // 4
+        config, memory = self._config, self._config.memory_mb * _MEGABYTE // 4
         with (
             limited_threads(config.num_threads),
             tempfile.TemporaryDirectory(prefix="tailkeep-") as temporary,
@@ -49,12 +50,15 @@ class ShardAuditor:
             spill = {name: Path(temporary, name) for name in ("types", "exact", "near")}
             for spill_folder in spill.values():
                 spill_folder.mkdir()
-            counters, exact = ShardCounter(share, spill["types"]), ExactDuplicates(share, spill["exact"])
+            counters, exact = ShardCounter(memory, spill["types"]), ExactDuplicates(memory, spill["exact"])
             sample = HashSample(config.sample.documents, name_in_side(shard), config.seed)
-            near = config.near_duplicates and NearDuplicates(config.near_duplicates, config.seed, share, spill["near"])
+            share_sample = self._with_share and HashSample(
+                config.share.documents, name_in_side(shard), config.seed, text_bytes=SHORT_TEXT_BYTES
+            )
+            near = config.near_duplicates and NearDuplicates(config.near_duplicates, config.seed, memory, spill["near"])
             compression = config.compression and CompressionCounter(config.compression)
             reader = DocumentReader(shard, config.layout, folder, config.on_error)
-            collectors = [collector for collector in (exact, sample, near, score_writer) if collector]
+            collectors = [collector for collector in (exact, sample, share_sample, near, score_writer) if collector]
 
             def documents() -> Iterator[ShardDocument]:
                 for document in reader.documents(replace(shard, name=name_in_side(shard))):
@@ -76,6 +80,8 @@ class ShardAuditor:
                 near.table.write(make_output_path(folder, "near_duplicates", shard))
             write_frequent(counters.frequent, make_output_path(folder, "frequent", shard))
             write_sample(sample.documents(), make_output_path(folder, "sample", shard))
+            if share_sample:
+                write_sample(share_sample.documents(), make_output_path(folder, "share", shard))
         empty = {} if reader.read else {EMPTY: 1}
         return {"documents": reader.read, "rejected": reader.rejected, "words": counters.words, **empty}
 

@@ -27,10 +27,12 @@ from tailkeep.audit.corpus_stats import (
     without_nan,
 )
 from tailkeep.audit.coverage import FrequencyBand, coverage
-from tailkeep.audit.findings import Finding, comparison_findings, corpus_findings, coverage_finding
-from tailkeep.audit.keywords import ImportanceWeights, KeywordScore, importance_weights, keyword_scores
+from tailkeep.audit.evidence import SIDES
+from tailkeep.audit.findings import Finding, comparison_findings, corpus_findings, coverage_finding, share_finding
+from tailkeep.audit.keywords import Example, ImportanceWeights, KeywordScore, importance_weights, keyword_scores
 from tailkeep.audit.prior_scores import BINS, PriorScorer, load_prior_scorer
 from tailkeep.audit.recommend import Advice, lab_experiment, plan_mixing
+from tailkeep.audit.share_summary import TellingDocument, summarize_share
 from tailkeep.data.corpus import Manifest, SummaryOutcome, sum_counts
 from tailkeep.errors import InputError
 from tailkeep.sanitize import redact, redact_tree
@@ -95,7 +97,7 @@ def summarize(
         local: returns local copies of their files.
         scorer: the prior, if it is loaded already.
     """
-    sides = {side: [item for item in manifests if item.shard.startswith(f"{side}/")] for side in ("input", "reference")}
+    sides = {side: [item for item in manifests if item.shard.startswith(f"{side}/")] for side in SIDES}
     with limited_threads(config.num_threads):
         corpora = {side: read_corpus(shards, local, config) for side, shards in sides.items() if shards}
         figures = {
@@ -104,8 +106,9 @@ def summarize(
         both = None
         if "reference" in corpora:
             both = _compare_sides(config, corpora, scorer or load_prior_scorer(config))
+        share = summarize_share(config, sides, local) if "synthetic" in corpora else None
     command, lab = lab_experiment({side: corpus.sample for side, corpus in corpora.items()}, config.prior)
-    findings = list(_findings(config, figures["input"], both))
+    findings = [*([share_finding(share)] if share else []), *_findings(config, figures["input"], both)]
     summary: dict[str, Any] = {
         "findings": [asdict(finding) for finding in findings],
         "lab_command": command,
@@ -116,9 +119,13 @@ def summarize(
         summary["comparison"] = None if both.comparison is None else asdict(both.comparison)
         summary["coverage"] = [asdict(band) for band in both.bands]
         summary["separation_by_importance"] = both.importance.separation
+    if share is not None:
+        summary["share"] = share.figures()
     tables = corpus_tables(corpora, config.num_keywords)
     if both is not None:
         tables |= comparison_tables(both)
+    if share is not None:
+        tables["tables/telling.jsonl"] = _as_lines(share.telling)
     # Texts and file names of the corpora can contain credentials.
     return SummaryFiles(without_nan(redact_tree(summary)), {**tables, **lab})
 
@@ -236,9 +243,7 @@ def comparison_tables(both: SideComparison) -> dict[str, str]:
             [field.name for field in fields(FrequencyBand)], (astuple(band) for band in both.bands)
         ),
         "tables/importance.csv": _table(("side", "from_weight", "to_weight", "documents"), _weights(both.importance)),
-        "tables/examples.jsonl": "".join(
-            redact(json.dumps(asdict(item), ensure_ascii=False)) + "\n" for item in both.importance.examples
-        ),
+        "tables/examples.jsonl": _as_lines(both.importance.examples),
     }
     if both.comparison is not None:
         header = (
@@ -259,6 +264,10 @@ def comparison_tables(both: SideComparison) -> dict[str, str]:
         )
         tables["tables/tests.csv"] = _table(header, tests)
     return tables
+
+
+def _as_lines(items: Iterable[Example | TellingDocument]) -> str:
+    return "".join(redact(json.dumps(asdict(item), ensure_ascii=False)) + "\n" for item in items)
 
 
 def _histograms(

@@ -41,6 +41,10 @@ def audit(
     reference: Annotated[
         list[str] | None, typer.Option(metavar="GLOB", help="Trusted human text of the same kind. Repeatable.")
     ] = None,
+    synthetic: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GLOB", help="Text that models wrote: how much of the input is like it? Repeatable."),
+    ] = None,
     prior: Annotated[
         str | None,
         typer.Option(metavar="PATH", help="Also score the text with this causal LM (folder, hub id or GGUF file)."),
@@ -91,6 +95,13 @@ def audit(
     execution = execution_arguments(workers, executor, task_index, num_tasks, cpus=audit_config.num_threads, gpus=gpus)
     with show_progress() as observe:
         outcome = audits.run(
-            audit_config, paths, out, reference=reference or [], verify=verify, **execution, observe=observe
+            audit_config,
+            paths,
+            out,
+            reference=reference or [],
+            synthetic=synthetic or [],
+            verify=verify,
+            **execution,
+            observe=observe,
         )
     print_outcome(outcome, out)

@@ -52,6 +52,7 @@ from tailkeep.metrics.intervals import (
     bootstrap_interval,
     factorial_effects,
     failure_interval,
+    false_discovery_correction,
     holm_correction,
     mcnemar,
     mean_interval,
@@ -83,6 +84,7 @@ from tailkeep.metrics.knowledge_comparison import (
     standardised_margin_interval,
     standardised_margin_p_value,
 )
+from tailkeep.metrics.quantification import MixtureFit, fit_mixture, mixture_share
 from tailkeep.metrics.self_similarity import self_bleu, vendi_score
 from tailkeep.metrics.theory import (
     DRIFT_REGIMES,
@@ -138,6 +140,7 @@ __all__ = [
     "KRRow",
     "McNemar",
     "Migration",
+    "MixtureFit",
     "SelectionFit",
     "SelectionKernel",
     "accumulated_error",
@@ -166,6 +169,8 @@ __all__ = [
     "expected_variance_error",
     "factorial_effects",
     "failure_interval",
+    "false_discovery_correction",
+    "fit_mixture",
     "fit_selection",
     "fit_temperature",
     "frechet_distance",
@@ -192,6 +197,7 @@ __all__ = [
     "mean_training_counts",
     "median_time",
     "median_variance",
+    "mixture_share",
     "mode_shares",
     "modes_alive",
     "ngram_counts",

@@ -119,6 +119,16 @@ def holm_correction(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
+def false_discovery_correction(p_values: Sequence[float]) -> list[float]:
+    """Each p-value corrected to control the false discovery rate (Benjamini and Hochberg 1995), as Holm's are."""
+    order = sorted(range(len(p_values)), key=lambda index: -p_values[index])
+    corrected, lowest = [0.0] * len(p_values), 1.0
+    for rank, index in enumerate(order):
+        lowest = min(lowest, p_values[index] * len(p_values) / (len(p_values) - rank))
+        corrected[index] = lowest
+    return corrected
+
+
 def slope(x: ArrayLike, y: ArrayLike) -> float:
     """The least-squares slope of `y` (n,) on `x` (n,), in units of y per unit of x.
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tailkeep.report import formatting
-from tailkeep.report.audit_charts import LABELS, ROLES, audit_figures, plot_tests, standardised
+from tailkeep.report.audit_charts import LABELS, ROLES, audit_figures, plot_share, plot_tests, standardised
 from tailkeep.report.audit_run import AuditRun, Row, read_audit_run
 from tailkeep.report.key_numbers import KeyNumber
 from tailkeep.report.page_kit import render_template
@@ -72,6 +72,7 @@ def audit_page(run: AuditRun) -> str:
         numbers=list(_numbers(run)) if run.summary else [],
         keys=[(ROLES[side], LABELS[side], words) for side, words in _KEYS.items() if side in run.sides],
         labels=[LABELS[side] for side in run.sides],
+        share=plot_share(run),
         forest=plot_tests(run),
         figures=audit_figures(run) if run.summary else [],
         table=list(_side_by_side(run)),
@@ -87,9 +88,14 @@ _KEYS = {"input": "the audited corpus", "reference": "the text that you trust"}
 
 
 def audit_verdict(run: AuditRun) -> str:
-    """How many statistics differ significantly, in one sentence."""
+    """The share like the synthetic reference, or how many statistics differ significantly, in one sentence."""
     if not run.summary:
         return run.name
+    if share := run.summary.get("share"):
+        if share["share"] is None:
+            return "No share of documents like the synthetic reference is named; the first finding says why."
+        low, high = (f"{100 * share[key]:.1f}" for key in ("low", "high"))
+        return f"{100 * share['share']:.1f} % of the documents are like the synthetic reference ({low} to {high} %)."
     tests = run.rows("tests")
     flagged = sum(row["flagged"] == "1" for row in tests)
     if not tests:
@@ -103,12 +109,19 @@ def audit_verdict(run: AuditRun) -> str:
 def _numbers(run: AuditRun) -> Iterator[KeyNumber]:
     tests = run.rows("tests")
     side = run.summary["input"]
+    share = run.summary.get("share") or {"share": None}
+    if share["share"] is not None:
+        yield KeyNumber(
+            BASELINE, f"{100 * share['share']:.1f}", "%", "of the documents are like the synthetic reference",
+            f"{share['level']:.0%} CI {100 * share['low']:.1f} to {100 * share['high']:.1f} %",
+        )  # fmt: skip
     if tests:
         flagged = [row for row in tests if row["flagged"] == "1"]
         yield KeyNumber(
             BASELINE, f"{len(flagged)} of {len(tests)}", "", "statistics differ significantly from the reference",
             "95 %, after Holm’s correction for all tests",
         )  # fmt: skip
+    if tests and share["share"] is None:
         row = max(tests, key=lambda one: abs(standardised(one)) if one["null_low"] != one["null_high"] else 0.0)
         values = " against ".join(formatting.number(float(row[key])) for key in ("input", "reference") if row[key])
         certain = "significant" if row["flagged"] == "1" else "not significant"
@@ -200,8 +213,13 @@ def _examples(run: AuditRun) -> Iterator[dict[str, Any]]:
     parts = (
         ("Of this corpus, least like the reference", corpus[:half]),
         ("Of this corpus, most like the reference", corpus[half:]),
+        ("Of this corpus, most like the synthetic reference", [_as_example(item) for item in run.telling]),
         ("Of the reference, most like this corpus", [item for item in run.examples if item["side"] == "reference"]),
     )
     for title, items in parts:
         if items:
             yield {"title": title, "items": items}
+
+
+def _as_example(item: Mapping[str, Any]) -> dict[str, Any]:
+    return {**item, "weight": item["evidence"]}

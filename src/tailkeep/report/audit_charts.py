@@ -21,6 +21,8 @@ ROLES = {"input": BASELINE, "reference": REAL_DATA}
 _MAX_ROWS = 40
 _REACH = 15.0
 _MAX_CURVE = 200
+_ZERO_LEVEL = 0.05
+_LEAST_REACH = 0.02
 
 
 def standardised(row: Row) -> float:
@@ -57,6 +59,29 @@ def plot_tests(run: AuditRun) -> Figure | None:
         "tests", "Difference from the reference", [block], note=note,
         finding=f"{len(flagged)} of {len(rows)} statistics differ significantly: {', '.join(flagged) or 'none'}.",
         longest=27, directed=False, heading="difference, corrected p",
+    )  # fmt: skip
+
+
+def plot_share(run: AuditRun) -> Figure | None:
+    """The share of documents like the synthetic reference with its CI; None if there is none, or it is refused."""
+    share = run.summary.get("share") or {"share": None}
+    if share["share"] is None:
+        return None
+    percent = [f"{100 * share[key]:.1f}" for key in ("share", "low", "high")]
+    row = ForestRow(
+        "all documents", BASELINE, share["share"], share["low"], share["high"], share["zero_p"] <= _ZERO_LEVEL,
+        f"{percent[0]} %", f"{percent[1]} to {percent[2]}",
+    )  # fmt: skip
+    note = (
+        f"Maximum likelihood of a mixture of both references, from {share['documents']:,} documents of "
+        f"{share['words']} words. Bar: {share['level']:.0%} CI; filled: more than 0, p ≤ {_ZERO_LEVEL}. "
+        "The left end of the scale is 0."
+    )
+    block = ForestBlock("", "", [row], reach=max(share["high"], _LEAST_REACH), one_sided=True)
+    return forest_rows(
+        "share", "Documents like the synthetic reference", [block], note=note,
+        finding=f"{percent[0]} % of the documents ({percent[1]} to {percent[2]} %).", longest=27, directed=False,
+        heading=f"share ({share['level']:.0%} CI)",
     )  # fmt: skip
 
 

@@ -26,6 +26,7 @@ class AuditRun:
     summary: Mapping[str, Any]
     tables: Mapping[str, Sequence[Row]]
     examples: Sequence[Mapping[str, Any]]
+    telling: Sequence[Mapping[str, Any]] = ()
 
     @property
     def name(self) -> str:
@@ -64,11 +65,13 @@ def read_audit_run(path: Path | str) -> AuditRun:
     if not summary.is_file():
         return AuditRun(directory.path, directory.record, {}, {}, ())
     tables = {file.stem: list(_rows(file)) for file in sorted((directory.path / "tables").glob("*.csv"))}
-    examples = directory.path / "tables" / "examples.jsonl"
-    lines = _read(examples).splitlines() if examples.is_file() else []
-    return AuditRun(
-        directory.path, directory.record, _json(summary, _read(summary)), tables, [_json(examples, x) for x in lines]
-    )
+    examples, telling = (_lines(directory.path / "tables" / f"{name}.jsonl") for name in ("examples", "telling"))
+    return AuditRun(directory.path, directory.record, _json(summary, _read(summary)), tables, examples, telling)
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    # Only a line feed ends a record: str.splitlines would cut at U+2028 and others, which JSON leaves as they are.
+    return [_json(path, line) for line in _read(path).split("\n") if line] if path.is_file() else []
 
 
 def _rows(path: Path) -> Iterator[Row]:

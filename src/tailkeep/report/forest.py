@@ -40,7 +40,7 @@ class ForestBlock:
     """Rows on one scale: 0 is the baseline and `goal` the dotted line; without a goal the axis is the metric's own.
 
     `flipped` says that smaller values are better, so that better is always to the right. `reach` is the largest
-    difference on the scale, where blocks share one.
+    difference on the scale, where blocks share one. A `one_sided` block has no negative values: 0 is at its left.
     """
 
     title: str
@@ -49,6 +49,7 @@ class ForestBlock:
     goal: float | None = None
     flipped: bool = False
     reach: float = math.nan
+    one_sided: bool = False
 
 
 _CHARACTER = 8.3
@@ -139,7 +140,7 @@ def forest_rows(
     for block in blocks:
         parts.append(text(0, y, block.title, "row"))
         parts.append(text(WIDTH, y, block.unit, "axis", "end"))
-        zero = left + (right - left) * (0.5 if block.goal is None else 0.3)
+        zero = left + (right - left) * (0.0 if block.one_sided else 0.5 if block.goal is None else 0.3)
         bottom = y + 6 + row_height * len(block.rows)
         parts.append(path([(zero, y + 6), (zero, bottom)], "zero"))
         goal = left + (right - left) * 0.7
@@ -164,6 +165,8 @@ def _difference_scale(block: ForestBlock, zero: float, goal: float, left: float,
         return lambda value: zero + (goal - zero) * value / block.goal if block.goal else zero
     bounds = [b for row in block.rows for b in (row.low, row.high, row.mean) if math.isfinite(b)]
     bounds = [-block.reach, block.reach] if math.isfinite(block.reach) else bounds
+    if block.one_sided:
+        return lambda value: zero + (right - zero) * value / max(bounds)
     sign = -1 if block.flipped else 1
     negative = max([0.0, *(-sign * b for b in bounds)])
     positive = max([0.0, *(sign * b for b in bounds)])
