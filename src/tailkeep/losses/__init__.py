@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from tailkeep.losses.hf.attach import attach, detach, is_attached, read_stats, weighting_of, without_attached_loss
     from tailkeep.losses.hf.checkpoint import load_loss_state, save_loss_state
     from tailkeep.losses.linear import (
-        LossStats,
         explain_engine,
         linear_token_nll,
         linear_truncated_cross_entropy,
         linear_weighted_cross_entropy,
     )
     from tailkeep.losses.lm_head import LowRankProduct
+    from tailkeep.losses.loss_stats import LossStats
     from tailkeep.losses.nll import Reduction, reduce_nll, token_nll
     from tailkeep.losses.options import LOSSES, named_weighting
     from tailkeep.losses.truncation import truncated, truncated_cross_entropy, truncation_mask
@@ -85,8 +85,9 @@ _MODULES = {
     "cross_entropy": "TruncatedCrossEntropyLoss weighted_cross_entropy",
     "hf.attach": "attach detach is_attached read_stats weighting_of without_attached_loss",
     "hf.checkpoint": "load_loss_state save_loss_state",
-    "linear": "LossStats explain_engine linear_token_nll linear_truncated_cross_entropy linear_weighted_cross_entropy",
+    "linear": "explain_engine linear_token_nll linear_truncated_cross_entropy linear_weighted_cross_entropy",
     "lm_head": "LowRankProduct",
+    "loss_stats": "LossStats",
     "nll": "Reduction reduce_nll token_nll",
     "options": "LOSSES named_weighting",
     "truncation": "truncated truncated_cross_entropy truncation_mask",

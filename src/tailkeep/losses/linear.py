@@ -3,36 +3,21 @@
 z = scale * (hidden @ weight.T + bias), then softcap * tanh(z / softcap)      nll = logsumexp(z) - z[target]
 """
 
-from dataclasses import dataclass
 from typing import Any, Literal, TypedDict, Unpack, overload
 
 import torch
 from torch import Tensor
 
-from tailkeep.errors import ConfigError
-from tailkeep.losses.engines import TokenLosses, select_engine
-from tailkeep.losses.engines.logit_ops import accumulation_dtype
-from tailkeep.losses.linear_call import HeadShape, LinearCall
+from tailkeep.losses.eager import check_expected, eager_cross_entropy, eager_token_nll
+from tailkeep.losses.engines import select_engine
+from tailkeep.losses.linear_call import HeadShape
 from tailkeep.losses.lm_head import LowRankProduct
-from tailkeep.losses.nll import Reduction, check_count, clamp_count, count_on, reduce_nll
+from tailkeep.losses.loss_stats import LossStats
+from tailkeep.losses.nll import Reduction, check_count
 from tailkeep.losses.terms import LossTerms, TermOptions
+from tailkeep.losses.traced import traced_cross_entropy, traced_token_nll
 from tailkeep.losses.truncation import truncated
 from tailkeep.losses.weighting import Entropy, Weighting, check_weighting
-
-
-@dataclass(frozen=True)
-class LossStats:
-    """What one pass saw of its valid targets; scalars on the loss's device, detached, NaN without a valid target.
-
-    `kept_fraction` is the share with a weight that is not 0, `cross_entropy` the plain mean in nats, `confidence` the
-    mean probability of the target, `accuracy` the share of targets that were the most likely token.
-    """
-
-    kept_fraction: Tensor
-    cross_entropy: Tensor
-    confidence: Tensor
-    accuracy: Tensor
-    targets: Tensor
 
 
 class _HeadOptions(TypedDict, total=False):
@@ -148,10 +133,21 @@ def linear_token_nll(
         ConfigError: shapes, types, devices, factors or an engine that cannot be used.
     """
     shape = HeadShape(bias, softcap, scale, valid_vocab_size, low_rank)
-    call = LinearCall.of(hidden, weight, targets, shape, ignore_index=ignore_index, impl=impl, entropy=return_entropy)
-    nll, lse, entropy = call.engine.token_nll(call.hidden, call.head, call.targets, entropy=return_entropy)
-    spread = None if entropy is None else call.spread(entropy)
-    losses: Tensor | tuple[Tensor, ...] = _result(call.spread(nll), spread, call.spread(lse) if return_lse else None)
+    compute: Any = eager_token_nll
+    if torch.compiler.is_compiling():
+        from tailkeep.losses.untraced import untraced_token_nll
+
+        compute = untraced_token_nll if impl == "reference" else traced_token_nll
+    losses: Tensor | tuple[Tensor, ...] = compute(
+        hidden,
+        weight,
+        targets,
+        shape,
+        ignore_index=ignore_index,
+        impl=impl,
+        entropy=return_entropy,
+        return_lse=return_lse,
+    )
     return losses
 
 
@@ -323,71 +319,33 @@ def linear_weighted_cross_entropy(
         ConfigError: as `linear_token_nll`, and a weighting, reduction or term that cannot be used.
     """
     check_weighting(weighting)
-    shape = HeadShape(bias, softcap, scale, valid_vocab_size, low_rank)
-    call = LinearCall.of(
-        hidden,
-        weight,
-        targets,
-        shape,
-        ignore_index=ignore_index,
-        impl=impl,
-        entropy=weighting.entropy,
-        terms=LossTerms(**terms),
-    )
-    weighting.check_not_recomputed()
     if num_items is not None:
         check_count(num_items)
     if expected_gradient is not None:
-        _check_expected(expected_gradient, reduction)
-    elif reduction == "mean":
-        _, items = call.terms.denominator(call.targets, None, reduction, num_items)
-        expected_gradient = share_of(len(call.targets) if items is None else items, call.hidden)
-    rows = call.engine.weighted(
-        call.hidden, call.head, call.targets, weighting, terms=call.terms, expected=expected_gradient
-    )
-    weighting.move_on(rows.nll)
-    kept_mask = rows.weights != 0
-    counted = kept_mask if reduction == "mean_kept" else None
-    reduction, num_items = call.terms.denominator(call.targets, counted, reduction, num_items)
-    loss = reduce_nll(
-        call.spread(rows.losses),
-        call.spread(kept_mask),
-        valid=call.valid.view(call.shape),
+        check_expected(expected_gradient, reduction)
+    compute: Any = eager_cross_entropy
+    if torch.compiler.is_compiling():
+        from tailkeep.losses.untraced import untraced_cross_entropy
+
+        traceable = impl != "reference" and weighting.state is None
+        compute = traced_cross_entropy if traceable else untraced_cross_entropy
+    return compute(
+        hidden,
+        weight,
+        targets,
+        weighting,
+        HeadShape(bias, softcap, scale, valid_vocab_size, low_rank),
+        terms=LossTerms(**terms),
+        ignore_index=ignore_index,
         reduction=reduction,
         num_items=num_items,
+        expected_gradient=expected_gradient,
+        return_stats=return_stats,
+        return_lse=return_lse,
+        impl=impl,
     )
-    return _result(loss, _stats(rows) if return_stats else None, call.spread(rows.lse) if return_lse else None)
 
 
 def explain_engine(hidden: Tensor) -> str:
     """Which engine `impl="auto"` takes for such hidden states, and why, in one sentence."""
     return select_engine("auto", hidden)[1]
-
-
-def _result(loss: Tensor, *more: Any) -> Any:
-    """The loss, or a tuple of it and what of `more` is not None."""
-    requested = [value for value in more if value is not None]
-    return (loss, *requested) if requested else loss
-
-
-def _stats(rows: TokenLosses) -> LossStats:
-    return LossStats(
-        (rows.weights != 0).float().mean(),
-        rows.nll.mean(),
-        torch.exp(-rows.nll).mean(),
-        rows.correct.float().mean(),
-        count_on(rows.nll.device, len(rows.nll)),
-    )
-
-
-def _check_expected(gradient: Tensor, reduction: Reduction) -> None:
-    if reduction not in ("none", "sum"):
-        raise ConfigError(f"expected_gradient has no effect with reduction {reduction!r}. Leave it out.")
-    if not isinstance(gradient, Tensor) or gradient.ndim != 0:
-        raise ConfigError(f"expected_gradient {gradient!r} is no scalar tensor. Give 1 / targets, for one.")
-
-
-def share_of(num_items: float | Tensor, hidden: Tensor) -> Tensor:
-    """The gradient of a mean over `num_items` at each loss, to the bit that division would give."""
-    one = torch.ones((), dtype=accumulation_dtype(hidden.dtype), device=hidden.device)
-    return one / clamp_count(count_on(hidden.device, num_items))

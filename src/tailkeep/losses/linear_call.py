@@ -9,7 +9,7 @@ from tailkeep.errors import ConfigError
 from tailkeep.losses.engines import Engine, select_engine
 from tailkeep.losses.engines.logit_ops import accumulation_dtype
 from tailkeep.losses.lm_head import Head, LowRankProduct, autocast, check_inputs, head_of
-from tailkeep.losses.nll import check_ignore_index, check_tensors
+from tailkeep.losses.nll import check_ignore_index, check_no_transform, check_tensors
 from tailkeep.losses.terms import NLL_ALONE, LossTerms
 from tailkeep.losses.weighting import Entropy
 
@@ -23,6 +23,30 @@ class HeadShape:
     scale: float
     valid_vocab_size: int | None
     low_rank: LowRankProduct | None
+
+
+def checked_head(hidden: Tensor, weight: Tensor, options: HeadShape) -> tuple[Tensor, Head]:
+    """What is multiplied, under autocast in its type.
+
+    Raises:
+        ConfigError: shapes, types or factors that cannot be used.
+    """
+    check_tensors(hidden=hidden, weight=weight)
+    if options.bias is not None:
+        check_tensors(bias=options.bias)
+    low_rank = options.low_rank
+    if low_rank is not None:
+        check_tensors(**{"low_rank.hidden": low_rank.hidden, "low_rank.weight": low_rank.weight})
+        low_rank = LowRankProduct(*autocast(low_rank.hidden, low_rank.weight))
+    hidden, weight, bias = autocast(hidden, weight, options.bias)
+    return hidden, head_of(
+        weight,
+        bias=bias,
+        scale=options.scale,
+        softcap=options.softcap,
+        valid_vocab_size=options.valid_vocab_size,
+        low_rank=low_rank,
+    )
 
 
 @dataclass(frozen=True)
@@ -56,23 +80,10 @@ class LinearCall:
         Raises:
             ConfigError: what does not fit.
         """
-        check_tensors(hidden=hidden, weight=weight, targets=targets)
-        if options.bias is not None:
-            check_tensors(bias=options.bias)
+        check_no_transform()
+        check_tensors(targets=targets)
         check_ignore_index(ignore_index)
-        low_rank = options.low_rank
-        if low_rank is not None:
-            check_tensors(**{"low_rank.hidden": low_rank.hidden, "low_rank.weight": low_rank.weight})
-            low_rank = LowRankProduct(*autocast(low_rank.hidden, low_rank.weight))
-        hidden, weight, bias = autocast(hidden, weight, options.bias)
-        head = head_of(
-            weight,
-            bias=bias,
-            scale=options.scale,
-            softcap=options.softcap,
-            valid_vocab_size=options.valid_vocab_size,
-            low_rank=low_rank,
-        )
+        hidden, head = checked_head(hidden, weight, options)
         targets, valid, all_valid = check_inputs(hidden, head, targets, ignore_index=ignore_index)
         if entropy is not None and entropy != "full" and not (type(entropy) is int and entropy >= 1):
             raise ConfigError(f'return_entropy {entropy!r} is neither "full" nor a number of tokens, at least 1.')

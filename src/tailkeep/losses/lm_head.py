@@ -91,7 +91,7 @@ def check_factors(scale: float, softcap: float | None) -> None:
     Raises:
         ConfigError: they are not finite, 0, or a cap below 0.
     """
-    if not (math.isfinite(scale) and scale != 0):
+    if not 0 < abs(scale) < math.inf:  # unlike math.isfinite, torch.compile takes it with numbers that may change
         raise ConfigError(f"scale {scale} is not a finite number other than 0. 1 leaves the logits as they are.")
     if softcap is not None and not 0 < softcap < math.inf:
         raise ConfigError(f"softcap {softcap} is not in (0, inf). Leave it out where the model has none.")

@@ -64,6 +64,19 @@ def check_tensors(**tensors: object) -> None:
             raise ConfigError(f"{name} is a {type(value).__name__}, not a torch.Tensor. Give torch.as_tensor({name}).")
 
 
+def check_no_transform() -> None:
+    """Refuse torch.func.grad, vmap, jvp and the like, whose tensors the chunks cannot see.
+
+    Raises:
+        ConfigError: one is active.
+    """
+    if torch._C._are_functorch_transforms_active():  # torch.autograd.Function asks the same
+        raise ConfigError(
+            "a fused loss was called inside a torch.func transform (grad, vmap, jvp), which it cannot go through. Use "
+            "torch.autograd.grad, with create_graph=True for second order, or a loss on the logits."
+        )
+
+
 def check_ignore_index(ignore_index: object) -> None:
     """Refuse what is no class index.
 
@@ -150,10 +163,12 @@ def reduce_nll(
 def check_count(num_items: float | Tensor) -> None:
     """Refuse what counts no targets; a tensor on a GPU is taken as it is, since a look at it would wait for the device.
 
+    So is one in a graph of torch.compile, which knows no values.
+
     Raises:
         ConfigError: no number, or one below 0.
     """
-    if isinstance(num_items, Tensor) and num_items.device.type != "cpu":
+    if isinstance(num_items, Tensor) and (num_items.device.type != "cpu" or torch.compiler.is_compiling()):
         return
     try:
         counts = bool(torch.as_tensor(num_items).ge(0).all())

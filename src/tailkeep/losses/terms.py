@@ -58,8 +58,10 @@ class LossTerms:
             )
         if weights.requires_grad:
             raise ConfigError("class_weight requires a gradient and would get none. Pass class_weight.detach().")
-        # On a GPU a look at it would wait for the device.
-        if weights.device.type == "cpu" and not bool((weights >= 0).all() & weights.isfinite().all()):
+        # On a GPU a look at it would wait for the device, and a graph of torch.compile knows no values.
+        if torch.compiler.is_compiling() or weights.device.type != "cpu":
+            return
+        if not bool((weights >= 0).all() & weights.isfinite().all()):
             raise ConfigError("class_weight has a value that is negative or not finite. Pass weights of at least 0.")
 
     @property
@@ -155,7 +157,7 @@ def reduce_logit_losses(
 def _check_number(name: str, value: object, most: float, advice: str) -> None:
     if isinstance(value, bool) or not isinstance(value, Real):
         raise ConfigError(f"{name} {value!r} is a {type(value).__name__}, not a number. 0 turns it off, {advice}.")
-    if not 0 <= float(value) <= most or not math.isfinite(float(value)):
+    if not (0 <= value <= most and value < math.inf):  # type: ignore[operator]
         upper = f"{most:g}]" if math.isfinite(most) else "inf)"
         raise ConfigError(f"{name} {value} is not in [0, {upper}. 0 turns it off, {advice}.")
 

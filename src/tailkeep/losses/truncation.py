@@ -53,6 +53,15 @@ def truncated(threshold: float = 0.99) -> Weighting:
     return Weighting("truncated", partial(_weigh, threshold=threshold))
 
 
+def threshold_of(weighting: Weighting) -> float | None:
+    """The threshold of a weighting that `truncated` made; None for any other."""
+    weigh = weighting.weigh
+    if isinstance(weigh, partial) and weigh.func is _weigh:
+        threshold: float = weigh.keywords["threshold"]
+        return threshold
+    return None
+
+
 def check_threshold(threshold: float) -> None:
     """Refuse what is no probability to truncate at.
 

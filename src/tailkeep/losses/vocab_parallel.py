@@ -15,7 +15,7 @@ from tailkeep.losses.engines.buffers import rows_for
 from tailkeep.losses.engines.logit_ops import accumulation_dtype
 from tailkeep.losses.engines.reference import all_logits
 from tailkeep.losses.lm_head import Head, autocast, check_factors
-from tailkeep.losses.nll import check_ignore_index, check_tensors, whole
+from tailkeep.losses.nll import check_ignore_index, check_no_transform, check_tensors, whole
 
 if TYPE_CHECKING:
     Group: TypeAlias = dist.ProcessGroup | None
@@ -56,6 +56,7 @@ def vocab_parallel_token_nll(
     """
     if not (dist.is_available() and dist.is_initialized()):
         raise ConfigError("there is no process group. Call torch.distributed.init_process_group, or linear_token_nll.")
+    check_no_transform()
     check_tensors(hidden=hidden, weight_shard=weight_shard, targets=targets)
     check_ignore_index(ignore_index)
     hidden, weight, bias = autocast(hidden, weight_shard, bias_shard)

@@ -110,3 +110,20 @@ def test_threads_that_train_one_model_do_not_mix():
 
     with ThreadPoolExecutor(4) as pool:
         assert [*pool.map(losses, batches)] == [[loss] * 5 for loss in expected]
+
+
+# As above.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+@pytest.mark.parametrize(
+    ("family", "graphs"),
+    [
+        ("llama", 2),
+        *(pytest.param(*row, marks=pytest.mark.slow) for row in [("gemma2", 3), ("qwen3_moe", 4), ("gpt2", 2)]),
+    ],
+)
+def test_the_graph_of_an_attached_model_breaks_at_its_output_layer(family, graphs):
+    torch._dynamo.reset()
+    found = torch._dynamo.explain(attach(tiny(family), threshold=0.9))(**batch())
+    torch._dynamo.reset()
+    assert (found.graph_count, found.graph_break_count) == (graphs, graphs - 1)
+    assert any("torch.compiler.disable" in reason.reason for reason in found.break_reasons)

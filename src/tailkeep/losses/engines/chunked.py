@@ -16,7 +16,8 @@ from torch import Tensor
 from tailkeep.errors import ConfigError
 from tailkeep.losses.engines.base import TokenLosses
 from tailkeep.losses.engines.buffers import Workspace
-from tailkeep.losses.engines.logit_ops import LogitOps, LogitStats, Partials, accumulation_dtype, logit_ops_for
+from tailkeep.losses.engines.logit_ops import LogitOps, Partials, logit_ops_for
+from tailkeep.losses.engines.passes import facts_pass, numbers, recomputed, weighted_pass
 from tailkeep.losses.engines.reference import all_logits, entropy_of, times
 from tailkeep.losses.lm_head import Head
 from tailkeep.losses.terms import NLL_ALONE, LossTerms
@@ -81,18 +82,12 @@ class _TokenNLL(torch.autograd.Function):
         engine: Chunked,
         *tensors: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        work = engine.workspace(hidden, head)
-        nll, lse, spread = (_numbers(hidden) for _ in range(3))
-        for chunk in work.chunks():
-            stats = work.forward_chunk(chunk, targets[chunk], entropy)
-            nll[chunk], lse[chunk] = stats.nll, stats.lse
-            if stats.entropy is not None:
-                spread[chunk] = stats.entropy
+        facts = facts_pass(engine.workspace, hidden, head, targets, entropy=entropy, terms=NLL_ALONE)
         ctx.save_for_backward(hidden, targets, *tensors)
         ctx.head, ctx.engine = head, engine
-        ctx.mark_non_differentiable(spread)
+        ctx.mark_non_differentiable(facts.entropy)
         ctx.set_materialize_grads(False)
-        return nll, lse, spread
+        return facts.nll, facts.lse, facts.entropy
 
     @staticmethod
     def backward(ctx: Any, to_nll: Tensor | None, to_lse: Tensor | None, _: Tensor | None) -> tuple[Any, ...]:
@@ -105,16 +100,17 @@ class _TokenNLL(torch.autograd.Function):
 
             gradients = _differentiable(hidden, head, targets, needs_grad, total)
         else:
-            partials = Partials(_numbers(hidden) if to_nll is None else to_nll, to_lse)
-            gradients = _recomputed(hidden, head, targets, NLL_ALONE, partials, needs_grad, ctx.engine)
+            partials = Partials(numbers(hidden) if to_nll is None else to_nll, to_lse)
+            gradients = recomputed(
+                ctx.engine.workspace, hidden, head, targets, terms=NLL_ALONE, partials=partials, needs_grad=needs_grad
+            )
         return _in_place(gradients, 4)
 
 
 class _Weighted(torch.autograd.Function):
     """Weighted losses whose gradients are ready when the forward pass ends, for the `expected` upstream gradient.
 
-    A pass over a gradient of the size of the vocabulary is saved where it is the one that comes. In float16 1 is
-    expected: probabilities times a small number would leave its range.
+    A pass over a gradient of the size of the vocabulary is saved where it is the one that comes.
     """
 
     @staticmethod
@@ -129,34 +125,22 @@ class _Weighted(torch.autograd.Function):
         expected: Tensor | None,
         *tensors: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        if expected is None or hidden.dtype == torch.float16:
-            expected = torch.ones((), dtype=accumulation_dtype(hidden.dtype), device=hidden.device)
-        work = engine.workspace(hidden, head, needs_grad=_needs_grad(ctx), nll_alone=terms.is_plain)
-        losses, lse, nll, weights = (_numbers(hidden) for _ in range(4))
-        parts = [_numbers(hidden) for _ in range(_num_partials(terms))]
-        correct = torch.zeros_like(targets, dtype=torch.bool)
-        weights_are_constant = True
-        for chunk in work.chunks():
-            stats = work.forward_chunk(chunk, targets[chunk], weighting.entropy, terms)
-            nll[chunk], lse[chunk], correct[chunk] = stats.nll, stats.lse, stats.correct
-            if work.gradients.needs_grad:
-                losses[chunk], weighed, partials = _weigh(weighting, stats)
-                weights[chunk] = weighed.detach()
-                weights_are_constant &= not weighed.requires_grad
-                for part, values in zip(parts, partials.parts(), strict=False):
-                    assert values is not None
-                    part[chunk] = values
-                work.accumulate_backward(stats, chunk.start, partials.times(expected))
-            else:
-                weights[chunk] = weighting.factors(stats.nll, stats.entropy)
-                plain = terms.token_losses(stats.nll, stats.lse, stats.mean_logits, stats.targets)
-                losses[chunk] = times(plain, weights[chunk])
-        ctx.save_for_backward(hidden, targets, expected, weights, *tensors, *parts)
-        ctx.head, ctx.engine, ctx.ready, ctx.weighting, ctx.terms = head, engine, work.gradients, weighting, terms
-        ctx.weights_are_constant = weights_are_constant
-        ctx.mark_non_differentiable(nll, weights, correct)
+        done = weighted_pass(
+            engine.workspace,
+            hidden,
+            head,
+            targets,
+            weighting,
+            terms=terms,
+            expected=expected,
+            needs_grad=_needs_grad(ctx),
+        )
+        ctx.save_for_backward(hidden, targets, done.expected, done.weights, *tensors, *done.partials.parts())
+        ctx.head, ctx.engine, ctx.ready, ctx.weighting, ctx.terms = head, engine, done.gradients, weighting, terms
+        ctx.weights_are_constant = done.weights_are_constant
+        ctx.mark_non_differentiable(done.facts.nll, done.weights, done.facts.correct)
         ctx.set_materialize_grads(False)
-        return losses, lse, nll, weights, correct
+        return done.losses, done.facts.lse, done.facts.nll, done.weights, done.facts.correct
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor | None, to_lse: Tensor | None, *_: Tensor | None) -> tuple[Any, ...]:
@@ -178,7 +162,10 @@ class _Weighted(torch.autograd.Function):
                 return _in_place(ready.finish(head, factor), 6)
         del ready
         partials = partials.times(torch.zeros_like(weights) if upstream is None else upstream).plus_lse(to_lse)
-        return _in_place(_recomputed(hidden, head, targets, ctx.terms, partials, needs_grad, ctx.engine), 6)
+        gradients = recomputed(
+            ctx.engine.workspace, hidden, head, targets, terms=ctx.terms, partials=partials, needs_grad=needs_grad
+        )
+        return _in_place(gradients, 6)
 
 
 _TENSORS = 4
@@ -203,39 +190,9 @@ def _in_place(gradients: tuple[Tensor | None, ...], others: int) -> tuple[Tensor
     return (gradients[0], *(None,) * others, *gradients[1:])
 
 
-def _numbers(hidden: Tensor) -> Tensor:
-    """Zeros, one number per token."""
-    return hidden.new_zeros(len(hidden), dtype=accumulation_dtype(hidden.dtype))
-
-
-def _num_partials(terms: LossTerms) -> int:
-    """How many parts the `Partials` of losses with `terms` have."""
-    return 1 if terms.is_plain else 3 if terms.label_smoothing else 2
-
-
-def _weigh(weighting: Weighting, stats: LogitStats) -> tuple[Tensor, Tensor, Partials]:
-    """Weighted losses, weights, which require a gradient if it passes through them, and the losses' derivatives."""
-    # What is saved here is used here: the hooks of a checkpoint around the loss would recompute all of it.
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(_itself, _itself):
-        facts = (stats.nll, stats.lse, stats.mean_logits)
-        nll, lse, mean_logits = (None if fact is None else fact.detach().requires_grad_() for fact in facts)
-        assert nll is not None
-        assert lse is not None
-        weights = weighting.factors(nll, stats.entropy)
-        losses = times(stats.terms.token_losses(nll, lse, mean_logits, stats.targets), weights)
-        leaves = [leaf for leaf in (nll, lse, mean_logits) if leaf is not None][: _num_partials(stats.terms)]
-        # A weighting may have no gradient at the NLL, as one that keeps nothing.
-        parts = torch.autograd.grad(losses.sum(), leaves, materialize_grads=True)
-    return losses.detach(), weights, Partials(*parts)
-
-
 def _dot(upstream: Tensor | None, values: Tensor) -> Tensor:
     """The sum of upstream gradients times values; 0 without any."""
     return values.new_zeros(()) if upstream is None else upstream @ values
-
-
-def _itself(tensor: Tensor) -> Tensor:
-    return tensor
 
 
 def _alike(upstream: Tensor, counted: Tensor, expected: Tensor) -> tuple[bool, Tensor | None]:
@@ -250,25 +207,6 @@ def _alike(upstream: Tensor, counted: Tensor, expected: Tensor) -> tuple[bool, T
     factor = high / expected
     none, same, came = torch.stack([low > high, (low == high) & factor.isfinite(), high == expected]).tolist()
     return none or same, None if none or came else factor
-
-
-def _recomputed(
-    hidden: Tensor,
-    head: Head,
-    targets: Tensor,
-    terms: LossTerms,
-    partials: Partials,
-    needs_grad: tuple[bool, ...],
-    engine: Chunked,
-) -> tuple[Tensor | None, ...]:
-    """Gradients of losses with these `partials`, from logits computed again for the rows that have any."""
-    counted = partials.counted.nonzero().squeeze(1)
-    work = engine.workspace(hidden, head, tokens=len(counted), needs_grad=needs_grad, nll_alone=partials.lse is None)
-    for chunk in work.chunks():
-        places = counted[chunk]
-        stats = work.forward_chunk(places, targets[places], None, terms)
-        work.accumulate_backward(stats, places, partials[places])
-    return work.gradients.finish(head)
 
 
 def _differentiable(

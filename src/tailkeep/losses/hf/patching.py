@@ -18,10 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tailkeep.errors import AttachmentError, ConfigError
+from tailkeep.losses.eager import share_of
 from tailkeep.losses.hf.adapted_head import check_weight, linear_in, weights_of
 from tailkeep.losses.hf.logit_transform import backbone_of, has_own_loss, output_layer
 from tailkeep.losses.hf.state import Attachment, Call
-from tailkeep.losses.linear import linear_weighted_cross_entropy, share_of
+from tailkeep.losses.linear import linear_weighted_cross_entropy
 from tailkeep.losses.nll import check_count, clamp_count, count_on, whole
 from tailkeep.losses.terms import LossTerms
 from tailkeep.losses.weighting import Weighting

@@ -1,0 +1,105 @@
+"""The losses from hidden states as they run: the inputs are checked, an engine computes, a reduction follows.
+
+Rule: torch.compile never enters these: it traces `traced`, or breaks its graph for `untraced`.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tailkeep.errors import ConfigError
+from tailkeep.losses.engines.logit_ops import accumulation_dtype
+from tailkeep.losses.linear_call import HeadShape, LinearCall
+from tailkeep.losses.loss_stats import LossStats, with_requested
+from tailkeep.losses.nll import Reduction, clamp_count, count_on, reduce_nll
+from tailkeep.losses.terms import LossTerms
+from tailkeep.losses.weighting import Entropy, Weighting
+
+
+def eager_token_nll(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    shape: HeadShape,
+    *,
+    ignore_index: int,
+    impl: str,
+    entropy: Entropy,
+    return_lse: bool,
+) -> Any:
+    """See `linear_token_nll`."""
+    call = LinearCall.of(hidden, weight, targets, shape, ignore_index=ignore_index, impl=impl, entropy=entropy)
+    nll, lse, spread = call.engine.token_nll(call.hidden, call.head, call.targets, entropy=entropy)
+    return with_requested(
+        call.spread(nll),
+        None if spread is None else call.spread(spread),
+        call.spread(lse) if return_lse else None,
+    )
+
+
+def eager_cross_entropy(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    weighting: Weighting,
+    shape: HeadShape,
+    *,
+    terms: LossTerms,
+    ignore_index: int,
+    reduction: Reduction,
+    num_items: float | Tensor | None,
+    expected_gradient: Tensor | None,
+    return_stats: bool,
+    return_lse: bool,
+    impl: str,
+) -> Any:
+    """See `linear_weighted_cross_entropy`."""
+    call = LinearCall.of(
+        hidden,
+        weight,
+        targets,
+        shape,
+        ignore_index=ignore_index,
+        impl=impl,
+        entropy=weighting.entropy,
+        terms=terms,
+    )
+    weighting.check_not_recomputed()
+    if reduction == "mean":
+        _, items = call.terms.denominator(call.targets, None, reduction, num_items)
+        expected_gradient = share_of(len(call.targets) if items is None else items, call.hidden)
+    rows = call.engine.weighted(
+        call.hidden, call.head, call.targets, weighting, terms=call.terms, expected=expected_gradient
+    )
+    weighting.move_on(rows.nll)
+    kept_mask = rows.weights != 0
+    counted = kept_mask if reduction == "mean_kept" else None
+    reduction, num_items = call.terms.denominator(call.targets, counted, reduction, num_items)
+    loss = reduce_nll(
+        call.spread(rows.losses),
+        call.spread(kept_mask),
+        valid=call.valid.view(call.shape),
+        reduction=reduction,
+        num_items=num_items,
+    )
+    stats = LossStats.of(rows.nll, kept_mask, rows.correct) if return_stats else None
+    return with_requested(loss, stats, call.spread(rows.lse) if return_lse else None)
+
+
+def check_expected(gradient: Tensor, reduction: Reduction) -> None:
+    """Refuse an expected gradient that has no effect.
+
+    Raises:
+        ConfigError: another reduction than `none` or `sum`, or no scalar.
+    """
+    if reduction not in ("none", "sum"):
+        raise ConfigError(f"expected_gradient has no effect with reduction {reduction!r}. Leave it out.")
+    if not isinstance(gradient, Tensor) or gradient.ndim != 0:
+        raise ConfigError(f"expected_gradient {gradient!r} is no scalar tensor. Give 1 / targets, for one.")
+
+
+def share_of(num_items: float | Tensor, hidden: Tensor) -> Tensor:
+    """The gradient of a mean over `num_items` at each loss, to the bit that division would give."""
+    one = torch.ones((), dtype=accumulation_dtype(hidden.dtype), device=hidden.device)
+    return one / clamp_count(count_on(hidden.device, num_items))
