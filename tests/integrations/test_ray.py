@@ -29,7 +29,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:(subprocess \\d+ is still runnin
 def no_cluster(monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     # Actors find the tests there.
-    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY), prepend=os.pathsep)
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ import pytest
 from threadpoolctl import threadpool_info
 
 from tailkeep import lab
+from tailkeep.data.corpus.executors import LocalPool
 from tailkeep.errors import ConfigError, FingerprintError, InputError, WorkerError
-from tailkeep.lab.run import _worker
 from tests.lab.small_lab import TREE, outcome, raising, run
 from tests.lab.stubs import CallLog, trace_learners
 from tests.runs.faults import FaultyStorage, content
@@ -92,6 +92,18 @@ def test_no_workers_are_refused(tmp_path):
         lab.run(TREE, tmp_path / "run", workers=0)
 
 
+def test_workers_beside_an_executor_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"workers=2, but an executor brings its own workers"):
+        lab.run(TREE, tmp_path / "run", workers=2, executor=LocalPool(2))
+    with pytest.raises(ConfigError, match=r"an executor: user learners, losses and storage run in one process"):
+        lab.run(TREE, tmp_path / "run", storage=FaultyStorage(), executor=LocalPool(2))
+
+
+def test_an_observer_that_fails_ends_a_run_on_workers_with_its_error(tmp_path):
+    with pytest.raises(KeyError):
+        lab.run(TREE, tmp_path / "run", workers=2, observe=raising(KeyError()))
+
+
 # Threads
 
 
@@ -150,11 +162,10 @@ def test_workers_change_neither_bytes_nor_what_is_told(tmp_path):
         lab.run(tree, tmp_path / str(workers), workers=workers, observe=events.append)
     assert outcome(tmp_path / "1") == outcome(tmp_path / "2")
     assert sorted(map(str, observed[1])) == sorted(map(str, observed[2]))
-    assert _worker == {}
 
 
 def test_more_workers_than_chains_are_not_started(tmp_path, monkeypatch):
-    monkeypatch.setattr(importlib.import_module("tailkeep.lab.run"), "process_pool", None)
+    monkeypatch.setattr(importlib.import_module("tailkeep.lab.run"), "LocalPool", None)
     lab.run({**TREE, "arms": {"a": {}}}, tmp_path / "run", workers=8)
 
 

@@ -126,11 +126,12 @@ def execution_arguments(
     task = task_here(task_index, num_tasks, os.environ)
     where: dict[str, Any] = {"workers": workers}
     if executor is ExecutorName.RAY:
-        where = {"executor": _ray_actors(workers, cpus=cpus, gpus=gpus)}
+        where = {"executor": make_ray_actors(workers, cpus=cpus, gpus=gpus)}
     return {**where, "task": task}
 
 
-def _ray_actors(workers: int, *, cpus: int, gpus: int) -> "RayActors":
+def make_ray_actors(workers: int, *, cpus: int, gpus: int) -> "RayActors":
+    """Actors on a Ray cluster that each reserve so many `cpus` and `gpus`."""
     # Ray prints what it tells of lost actors on stdout, where results go; the executor tells of them itself.
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
     from tailkeep.integrations.ray import RayActors

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tailkeep.cli.corpus_options import ExecutorName, ExecutorOption, make_ray_actors
 from tailkeep.cli.report import print_report
 
 Overrides = Annotated[
@@ -23,8 +24,12 @@ def lab(
     overrides: Overrides = None,
     arms: Annotated[str | None, typer.Option(metavar="NAME,NAME", help="Run only these arms; all by default.")] = None,
     workers: Annotated[
-        int, typer.Option(min=0, help="Parallel processes; 0 means one per core on a CPU, a single one on a GPU.")
+        int,
+        typer.Option(
+            min=0, help="Parallel processes; 0 means one per core on a CPU, one on a GPU, one per chain on Ray."
+        ),
     ] = 0,
+    executor: ExecutorOption = ExecutorName.LOCAL,
     recompute: Annotated[
         list[str] | None,
         typer.Option(metavar="ARM", help="Move this arm's generations aside and compute it again. Repeatable."),
@@ -63,7 +68,8 @@ def lab(
     sys.path.extend(folder for folder in beside if folder not in sys.path)
     from tailkeep.runs.progress import show_progress
 
-    num_workers = workers or laboratory.default_workers(config)
+    on_ray = executor is ExecutorName.RAY
+    num_workers = workers or (len(config.arms) * len(config.seeds) if on_ray else laboratory.default_workers(config))
     if estimate:
         with show_progress() as show:
             lines = laboratory.estimate(config, workers=num_workers, show=show).lines()
@@ -71,13 +77,17 @@ def lab(
         return
     if out is None:
         raise typer.BadParameter("give the folder to write to, such as --out runs/demo.", param_hint="--out")
+    where: dict[str, Any] = {"workers": num_workers}
+    if on_ray:
+        gpus = laboratory.num_gpus(config)
+        where = {"executor": make_ray_actors(num_workers, cpus=config.num_threads, gpus=gpus)}
     with show_progress() as show:
         observe = laboratory.cell_progress(show, config.num_recorded)
         laboratory.run(
             config,
             out,
             observe=observe,
-            workers=num_workers,
+            **where,
             accept_versions=accept_versions,
             recompute=recompute or (),
         )

@@ -1,6 +1,6 @@
-"""Shards on a Ray cluster: actors that each load the work once.
+"""Shards, or chains of a laboratory, on a Ray cluster: actors that each load the work once.
 
-Rule: scheduling, restarts and lost nodes are Ray's; what is decided here is only who gets the next shard.
+Rule: scheduling, restarts and lost nodes are Ray's; what is decided here is only who gets the next item.
 """
 
 import logging
@@ -11,11 +11,10 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from tailkeep.data.corpus import Shard, WorkerSetup
-from tailkeep.data.corpus.executors import Result
+from tailkeep.data.corpus.executors import MEANWHILE_SECONDS, EventQueue, Item, Result, WorkerSetup, WorkItem
 from tailkeep.errors import ConfigError, TailkeepError, WorkerError
 from tailkeep.optional import require
 from tailkeep.sanitize import redact
@@ -34,7 +33,7 @@ _log = logging.getLogger(__name__)
 class RayActors:
     """An `Executor` of Ray actors. `setup` and results must be picklable, and tailkeep installed on every node.
 
-    An actor whose process or node dies is restarted on any node with free resources, and its shard is tried again. The
+    An actor whose process or node dies is restarted on any node with free resources, and its item is tried again. The
     cluster is the one that this program is connected to, else that of `address`, else that of RAY_ADDRESS, else one
     on this machine that ends with the work.
 
@@ -42,7 +41,7 @@ class RayActors:
         workers: actors in parallel; if the cluster has resources for fewer, the others wait.
         cpus: cores that each actor reserves.
         gpus: GPUs that each actor reserves; of these it sees no others.
-        attempts: how often a shard is begun before the deaths of its actors are blamed on it.
+        attempts: how often an item is begun before the deaths of its actors are blamed on it.
         address: of a running cluster, such as `10.0.0.1:6379` or `auto`.
 
     Raises:
@@ -60,46 +59,75 @@ class RayActors:
         self._workers, self._cpus, self._gpus, self._attempts = workers, cpus, gpus, attempts
         self._address = address
 
-    def run(self, setup: WorkerSetup[Result], shards: Sequence[Shard]) -> Iterator[tuple[Shard, Result]]:
+    def run(
+        self, setup: WorkerSetup[Item, Result], items: Sequence[Item], *, meanwhile: Callable[[], None] | None = None
+    ) -> Iterator[tuple[Item, Result]]:
         """See `Executor`.
 
         Raises:
-            WorkerError: actors died at the same shard as often as it may be tried.
+            WorkerError: actors died at the same item as often as it may be tried.
             ConfigError: the cluster cannot be reached, or none can be started here.
         """
-        if not shards:
+        if not items:
             return
-        workers = min(self._workers, len(shards))
-        address = self._address or os.environ.get("RAY_ADDRESS") or _LOCAL
-        with _connected(self._ray, address, cpus=workers * self._cpus):
+        workers = min(self._workers, len(items))
+        with self._connected():
             kind = self._ray.remote(_Actor).options(
                 num_cpus=self._cpus, num_gpus=self._gpus, max_restarts=-1, max_task_retries=self._attempts - 1
             )
             actors = [kind.remote(setup) for _ in range(workers)]
             try:
-                yield from self._hand_out(actors, shards)
+                yield from self._hand_out(actors, items, meanwhile)
             finally:
                 for actor in actors:
                     self._ray.kill(actor)
 
-    def _hand_out(self, actors: Sequence[Any], shards: Sequence[Shard]) -> Iterator[tuple[Shard, Any]]:
-        """Give each actor that is free the next shard; one for which the cluster has no room yet never holds any."""
-        waiting, unfinished = deque(shards), len(shards)
+    @contextmanager
+    def open_queue(self) -> Iterator[EventQueue]:
+        """See `Executor`; it stays connected to the cluster inside.
+
+        Raises:
+            ConfigError: as of `run`.
+        """
+        from ray.util.queue import Queue
+
+        with self._connected():
+            # Without a core of its own it never waits for an actor to end.
+            queue = Queue(actor_options={"num_cpus": 0})
+            try:
+                yield queue
+            finally:
+                queue.shutdown(force=True)
+
+    def _connected(self) -> AbstractContextManager[None]:
+        address = self._address or os.environ.get("RAY_ADDRESS") or _LOCAL
+        return _connected(self._ray, address, cpus=self._workers * self._cpus)
+
+    def _hand_out(
+        self, actors: Sequence[Any], items: Sequence[Item], meanwhile: Callable[[], None] | None
+    ) -> Iterator[tuple[Item, Any]]:
+        """Give each actor that is free the next item; one for which the cluster has no room yet never holds any."""
+        waiting, unfinished = deque(items), len(items)
         processes: dict[Any, str] = {}
         unreached: Counter[Any] = Counter()
-        busy: dict[Any, tuple[Any, Shard | None]] = {actor.load.remote(): (actor, None) for actor in actors}
+        busy: dict[Any, tuple[Any, Item | None]] = {actor.load.remote(): (actor, None) for actor in actors}
         self._warn_of_waiting(busy)
         while unfinished:
-            (done,), _ = self._ray.wait(list(busy))
-            actor, shard = busy.pop(done)
+            ready, _ = self._ray.wait(list(busy), timeout=MEANWHILE_SECONDS if meanwhile else None)
+            if meanwhile:
+                meanwhile()
+            if not ready:
+                continue
+            (done,) = ready
+            actor, item = busy.pop(done)
             try:
-                process, result = self._answer(done, shard)
+                process, result = self._answer(done, item)
             except _UnreachedError:
                 unreached[actor] += 1
                 if unreached[actor] == _NODE_CALLS:
-                    raise self._given_up(shard) from None
+                    raise self._given_up(item) from None
                 time.sleep(_NODE_SECONDS)
-                busy[actor.load.remote() if shard is None else actor.work.remote(shard)] = actor, shard
+                busy[actor.load.remote() if item is None else actor.work.remote(item)] = actor, item
                 continue
             if processes.setdefault(actor, process) != process:
                 processes[actor] = process
@@ -110,9 +138,9 @@ class RayActors:
             else:
                 # Its place may be the only one left for an actor whose node is gone.
                 self._ray.kill(actor)
-            if shard is not None:
+            if item is not None:
                 unfinished -= 1
-                yield shard, result
+                yield item, result
 
     def _warn_of_waiting(self, busy: dict[Any, Any]) -> None:
         """Wait until an actor is ready, and say so if that takes long."""
@@ -123,7 +151,7 @@ class RayActors:
                 _PATIENCE_SECONDS, self._cpus, self._gpus, self._ray.cluster_resources(),
             )  # fmt: skip
 
-    def _answer(self, done: Any, shard: Shard | None) -> tuple[str, Any]:
+    def _answer(self, done: Any, item: WorkItem | None) -> tuple[str, Any]:
         errors = self._ray.exceptions
         try:
             return self._ray.get(done)  # type: ignore[no-any-return]
@@ -135,38 +163,38 @@ class RayActors:
         except (errors.RayActorError, errors.OutOfMemoryError) as error:
             if isinstance(error, errors.ActorUnavailableError) and "failed to connect" in str(error):
                 raise _UnreachedError from None
-            raise self._given_up(shard) from None
+            raise self._given_up(item) from None
 
-    def _given_up(self, shard: Shard | None) -> WorkerError:
-        what = "before any shard" if shard is None else f"at {redact(shard.key)}"
+    def _given_up(self, item: WorkItem | None) -> WorkerError:
+        what = "before any work" if item is None else f"at {redact(item.key)}"
         return WorkerError(
             f"actors died {what}, {self._attempts} times of {self._attempts}, out of memory, or a "
-            "node was lost? Finished shards are kept: run the same command again to continue."
+            "node was lost? What is finished is kept: run the same command again to continue."
         )
 
 
 class _UnreachedError(Exception):
-    """The last call never came to its actor, whose node is gone: no fault of the shard."""
+    """The last call never came to its actor, whose node is gone: no fault of the item."""
 
 
 class _Actor:
-    """Does `work` on shards in a process of Ray's. It loads in `load`, since an error in `__init__` is lost."""
+    """Does `work` on items in a process of Ray's. It loads in `load`, since an error in `__init__` is lost."""
 
-    def __init__(self, setup: WorkerSetup[Any]) -> None:
+    def __init__(self, setup: WorkerSetup[Any, Any]) -> None:
         self._setup = setup
-        self._work: Callable[[Shard], Any] | None = None
+        self._work: Callable[[Any], Any] | None = None
 
     def load(self) -> tuple[str, None]:
         """The process that this is, once `setup` is done."""
         self._ready()
         return _process(), None
 
-    def work(self, shard: Shard) -> tuple[str, Any]:
-        """The process that this is, and the result for `shard`."""
-        return _process(), self._ready()(shard)
+    def work(self, item: Any) -> tuple[str, Any]:
+        """The process that this is, and the result for `item`."""
+        return _process(), self._ready()(item)
 
-    def _ready(self) -> Callable[[Shard], Any]:
-        # After a restart the first call may be for a shard.
+    def _ready(self) -> Callable[[Any], Any]:
+        # After a restart the first call may be for an item.
         if self._work is None:
             self._work = self._setup()
         return self._work

@@ -9,7 +9,7 @@ report.write(Path("out"))
 from tailkeep.lab.cell_progress import cell_progress
 from tailkeep.lab.config import LabConfig, Recipe, dump, find_recipe, list_recipes, load, refuse_code
 from tailkeep.lab.estimate import LabEstimate, estimate
-from tailkeep.lab.learners import default_workers
+from tailkeep.lab.learners import default_workers, num_gpus
 from tailkeep.lab.loop import Event
 from tailkeep.lab.make_world import write_world
 from tailkeep.lab.protocols import Data, Experiment, Learner, Measurement, Model
@@ -32,6 +32,7 @@ __all__ = [
     "find_recipe",
     "list_recipes",
     "load",
+    "num_gpus",
     "refuse_code",
     "run",
     "write_world",

@@ -67,11 +67,18 @@ def default_workers(config: LabConfig) -> int:
     Raises:
         MissingPackageError: what an arm computes with is not installed.
     """
+    return 1 if num_gpus(config) else max(1, (os.cpu_count() or 1) // config.num_threads)
+
+
+def num_gpus(config: LabConfig) -> int:
+    """How many GPUs a chain of this run uses on this machine: 1 or 0.
+
+    Raises:
+        MissingPackageError: what an arm computes with is not installed.
+    """
     on_a_gpu = [arm for arm in config.arms.values() if arm.learner in _ON_A_GPU]
     load_libraries(on_a_gpu)
-    if on_a_gpu and uses_gpu(config.device):
-        return 1
-    return max(1, (os.cpu_count() or 1) // config.num_threads)
+    return int(bool(on_a_gpu) and uses_gpu(config.device))
 
 
 def check_code(config: LabConfig) -> None:
@@ -233,12 +240,13 @@ def sources_of(config: LabConfig) -> dict[str, ArmSources]:
     # Arms share their files, such as a pretrained model.
     hash_once = functools.cache(hash_path)
     return {
-        name: ArmSources(_hashed_config(arm, hash_once), arm.later_keys, arm.first_stage, _environment(config, arm))
+        name: ArmSources(_hashed_config(arm, hash_once), arm.later_keys, arm.first_stage, environment_of(config, arm))
         for name, arm in config.arms.items()
     }
 
 
-def _environment(config: LabConfig, arm: AnyArm) -> dict[str, Any]:
+def environment_of(config: LabConfig, arm: AnyArm) -> dict[str, Any]:
+    """The packages, threads and, where they matter, the device and its number formats with which `arm` is computed."""
     environment: dict[str, Any] = {"threads": config.num_threads, "packages": versions(*_packages_of(arm))}
     if arm.learner in _ON_A_GPU:
         environment["device"] = device_name(config.device)

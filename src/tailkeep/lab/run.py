@@ -3,18 +3,16 @@
 Rule: chains share nothing but their input: in any order, in one process or several, the result is the same.
 """
 
-import queue
-from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, wait
+from collections.abc import Collection, Mapping
 from dataclasses import replace
-from functools import partial
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from tailkeep.data.corpus.executors import Executor, LocalPool
 from tailkeep.errors import ConfigError
 from tailkeep.lab.arm import ArmConfig
 from tailkeep.lab.causal_lm.loss_config import UserLosses
+from tailkeep.lab.chain_pool import run_chains_on
 from tailkeep.lab.config import LabConfig, dump, load
 from tailkeep.lab.growth import (
     ArmChain,
@@ -30,7 +28,7 @@ from tailkeep.lab.protocols import Experiment
 from tailkeep.lab.regimes import SelectRegime
 from tailkeep.lab.text_regimes import EditRegime, Rephrase
 from tailkeep.runs import RunDirectory, Storage
-from tailkeep.workers import SPAWN, end_with, limited_threads, process_pool, submit_each
+from tailkeep.workers import limited_threads
 
 
 def _ignore(event: Event) -> None:
@@ -46,6 +44,7 @@ def run(
     losses: UserLosses | None = None,
     observe: Observer = _ignore,
     workers: int = 1,
+    executor: Executor | None = None,
     storage: Storage | None = None,
     accept_versions: bool = False,
     recompute: Collection[str] = (),
@@ -60,6 +59,7 @@ def run(
         losses: the caller's, for `loss: {name: user}`: {id: options -> weighting}; see `causal_lm.loss`.
         observe: called with an `Event` for each phase that starts and each generation that is finished.
         workers: processes that work on chains (one arm under one seed) side by side; it changes no result.
+        executor: computes the chains instead, such as `tailkeep.integrations.ray.RayActors`. It changes no result.
         storage: where writes go; tests pass faulty ones.
         accept_versions: continue a run that was computed with other versions, threads or another device; it records so.
         recompute: arms whose generations there are moved aside and computed again, perhaps with other settings.
@@ -76,8 +76,11 @@ def run(
     extensions = Extensions(learners or {}, losses or {})
     if workers < 1:
         raise ConfigError(f"workers must be >= 1, got {workers}.")
-    if workers > 1 and (extensions or storage):
-        raise ConfigError(f"workers={workers}: user learners, losses and storage run in one process. Use workers=1.")
+    if executor is not None and workers != 1:
+        raise ConfigError(f"workers={workers}, but an executor brings its own workers. Give one of the two.")
+    if (workers > 1 or executor is not None) and (extensions or storage):
+        where = "an executor" if executor is not None else f"workers={workers}"
+        raise ConfigError(f"{where}: user learners, losses and storage run in one process. Use workers=1.")
     if recompute and not (out / "run.json").exists():
         raise ConfigError(f"--recompute {next(iter(recompute))}: there is no run at {out} yet. Leave it out.")
     check_code(config)
@@ -98,7 +101,9 @@ def run(
         ) as directory:
             request = replace(request, config=at_least_planned(config, directory.record))
             check_generations(directory, request)
-            _run_chains(request, directory, extensions, shared, _each_once(observe), min(workers, len(request.chains)))
+            if executor is None and min(workers, len(request.chains)) > 1:
+                executor = LocalPool(workers)
+            _run_chains(request, directory, extensions, shared, _each_once(observe), executor)
             directory.collect()
     return directory
 
@@ -123,14 +128,14 @@ def _run_chains(
     extensions: Extensions,
     shared: dict[str, Any],
     observe: Observer,
-    workers: int,
+    executor: Executor | None,
 ) -> None:
     """Run all chains to their ends; a generation 0 that several arms share is computed once."""
     link_first_generations(directory, request)
     firsts = first_of_equals(directory, request)
-    if workers > 1:
+    if executor is not None:
         shared.clear()
-        _run_in_processes(request, directory, firsts, observe, workers)
+        run_chains_on(executor, _run_in_worker, request, directory, firsts, observe)
         return
 
     def observe_and_link(event: Event) -> None:
@@ -189,49 +194,11 @@ def _run_one(
     run_chain(chain, observe, until=until)
 
 
-def _run_in_processes(
-    request: Request, directory: RunDirectory, firsts: Sequence[ArmChain], observe: Observer, workers: int
+_worker_shared: dict[str, Any] = {}
+"""In a worker process the work that its chains share; empty in any other."""
+
+
+def _run_in_worker(
+    request: Request, directory: RunDirectory, chain: ArmChain, observe: Observer, until: int | None
 ) -> None:
-    events = SPAWN.Queue()
-    with process_pool(workers, _start_worker, (request, directory.path, events)) as pool:
-        if firsts:
-            _work_off(set(submit_each(pool, partial(_run_in_worker, until=1), firsts)), events, observe)
-            link_first_generations(directory, request)
-        _work_off(set(submit_each(pool, _run_in_worker, request.chains)), events, observe)
-    _relay(events, observe)
-
-
-def _work_off(pending: set[Future[Any]], events: Any, observe: Observer) -> None:
-    while pending:
-        done, pending = wait(pending, timeout=_RELAY_SECONDS, return_when=FIRST_EXCEPTION)
-        _relay(events, observe)
-        for future in done:
-            future.result()
-
-
-def _relay(events: Any, observe: Observer) -> None:
-    """Pass the workers' events so far to `observe`."""
-    while True:
-        try:
-            event = events.get_nowait()
-        except queue.Empty:
-            return
-        observe(event)
-
-
-_RELAY_SECONDS = 0.1
-_worker: dict[str, Any] = {}
-"""What `_start_worker` has prepared in a worker process; empty in any other."""
-
-
-def _start_worker(request: Request, out: Path, events: Any, lifeline: Connection) -> None:
-    end_with(lifeline)
-    load_libraries(request.config.arms.values())
-    _worker.update(request=request, directory=RunDirectory.open(out), events=events, shared={})
-
-
-def _run_in_worker(chain: ArmChain, until: int | None = None) -> None:
-    request: Request = _worker["request"]
-    observe: Callable[[Event], None] = _worker["events"].put
-    with limited_threads(request.config.num_threads):
-        _run_one(request, _worker["directory"], chain, Extensions(), _worker["shared"], observe, until=until)
+    _run_one(request, directory, chain, Extensions(), _worker_shared, observe, until=until)

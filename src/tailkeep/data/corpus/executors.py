@@ -1,32 +1,61 @@
-"""Executors: they run the work on shards in several processes of this machine, or elsewhere.
+"""Executors: they run the work on shards, or on chains of a laboratory, in several processes here or elsewhere.
 
-Rule: an executor decides when and where a shard is processed, never its result.
+Rule: an executor decides when and where an item is processed, never its result.
 """
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
+from contextlib import AbstractContextManager, contextmanager
 from multiprocessing.connection import Connection
 from typing import Any, Protocol, TypeVar
 
-from tailkeep.data.corpus.shards import Shard
 from tailkeep.errors import ConfigError
 from tailkeep.workers import SPAWN, end_with, process_pool, submit_each
 
 Result = TypeVar("Result")
-WorkerSetup = Callable[[], Callable[[Shard], Result]]
-"""Called once per worker: it loads what all shards need and returns the function that is called per shard."""
+MEANWHILE_SECONDS = 0.1
+
+
+class WorkItem(Protocol):
+    """What is handed to a worker, such as a shard; messages name it by `key`."""
+
+    @property
+    def key(self) -> str:
+        """The name of the item."""
+
+
+Item = TypeVar("Item", bound=WorkItem)
+WorkerSetup = Callable[[], Callable[[Item], Result]]
+"""Called once per worker: it loads what all items need and returns the function that is called per item."""
+
+
+class EventQueue(Protocol):
+    """What workers report, in order; picklable with a `WorkerSetup`."""
+
+    def put(self, event: Any) -> None:
+        """Report `event`."""
+
+    def get_nowait(self) -> Any:
+        """The oldest event that was not taken yet. Raises queue.Empty where there is none."""
 
 
 class Executor(Protocol):
-    """Runs work on shards."""
+    """Runs work on items."""
 
-    def run(self, setup: WorkerSetup[Result], shards: Sequence[Shard]) -> Iterator[tuple[Shard, Result]]:
-        """Yield each shard and its result, in order of completion. The first error stops the run; nothing is retried.
+    def run(
+        self, setup: WorkerSetup[Item, Result], items: Sequence[Item], *, meanwhile: Callable[[], None] | None = None
+    ) -> Iterator[tuple[Item, Result]]:
+        """Yield each item and its result, in order of completion. The first error stops the run; nothing is retried.
+
+        `meanwhile` is called every `MEANWHILE_SECONDS` while it waits; what that raises stops the run too.
 
         Raises:
             WorkerError: a worker was killed and could not be replaced.
         """
+
+    def open_queue(self) -> AbstractContextManager[EventQueue]:
+        """A queue from the workers of any `run` inside to this process."""
 
 
 class LocalPool:
@@ -42,18 +71,29 @@ class LocalPool:
             raise ConfigError(f"environments must be one per worker, got {len(environments)} for {workers} workers.")
         self._environments = [dict(environment) for environment in environments] or [{}] * workers
 
-    def run(self, setup: WorkerSetup[Result], shards: Sequence[Shard]) -> Iterator[tuple[Shard, Result]]:
+    @contextmanager
+    def open_queue(self) -> Iterator[EventQueue]:
         """See `Executor`."""
-        if not shards:
+        yield SPAWN.Queue()
+
+    def run(
+        self, setup: WorkerSetup[Item, Result], items: Sequence[Item], *, meanwhile: Callable[[], None] | None = None
+    ) -> Iterator[tuple[Item, Result]]:
+        """See `Executor`."""
+        if not items:
             return
-        workers = min(len(self._environments), len(shards))
+        workers = min(len(self._environments), len(items))
         environments = SPAWN.SimpleQueue()
         for environment in self._environments[:workers]:
             environments.put(environment)
         with process_pool(workers, _start, (setup, environments)) as pool:
-            pending = submit_each(pool, _work, shards)
+            pending = submit_each(pool, _work, items)
             while pending:
-                for future in wait(pending, return_when=FIRST_COMPLETED).done:
+                timeout = MEANWHILE_SECONDS if meanwhile else None
+                finished = wait(pending, timeout, return_when=FIRST_COMPLETED).done
+                if meanwhile:
+                    meanwhile()
+                for future in finished:
                     result = future.result()
                     yield pending.pop(future), result
 
@@ -62,14 +102,14 @@ _worker: dict[str, Callable[..., Any]] = {}
 """In a worker process its `setup`, and later its `work`; empty in any other process."""
 
 
-def _start(setup: WorkerSetup[Any], environments: Any, lifeline: Connection) -> None:
+def _start(setup: WorkerSetup[Any, Any], environments: Any, lifeline: Connection) -> None:
     end_with(lifeline)
     os.environ.update(environments.get())
     _worker["setup"] = setup
 
 
-def _work(shard: Shard) -> Any:
+def _work(item: WorkItem) -> Any:
     # Not in `_start`, where an error would break the pool and be lost.
     if "work" not in _worker:
         _worker["work"] = _worker["setup"]()
-    return _worker["work"](shard)
+    return _worker["work"](item)
