@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainerCa
 
 from tailkeep.errors import AttachmentError, ConfigError
 from tailkeep.integrations.hf_trainer import LossStatsCallback, log_loss_stats
-from tailkeep.losses import attach, detach
+from tailkeep.losses import attach, detach, initial_sequence_nll, sequence_nll, tail_sft, token_nll
 from tests.integrations import tiny
 from tests.integrations.tiny import THRESHOLD, arguments, collate, distance, facts, logged, unfused
 
@@ -146,3 +146,39 @@ def test_a_trainer_with_a_loss_of_its_own_stops_at_the_first_step(model, rows, t
     with pytest.raises(AttachmentError, match="without labels"):
         trainer.train()
     assert distance(model, tiny.new_model()) == 0
+
+
+def test_tail_sft_trains_on_the_sequences_that_fell_least(model, twin, rows, tmp_path):
+    initial = initial_sequence_nll(model, [collate([row]) for row in rows])
+    rows = [{**row, "initial_nll": float(nll)} for row, nll in zip(rows, initial, strict=True)]
+
+    def with_initial_nll(batch):
+        return {**collate(batch), "initial_nll": torch.tensor([row["initial_nll"] for row in batch])}
+
+    def compute(outputs, labels, num_items_in_batch=None):
+        nll = token_nll(outputs.logits[:, :-1], labels[:, 1:])
+        margins = sequence_nll(nll, labels[:, 1:]).detach() - batches.pop(0)
+        kept = torch.ones(4).index_fill(0, margins.argsort()[:2], 0)
+        return (nll * kept[:, None]).sum() / num_items_in_batch
+
+    def noted(batch):
+        inputs = with_initial_nll(batch)
+        batches.append(inputs.pop("initial_nll"))
+        return inputs
+
+    losses, batches = [], []
+    for trained_model, collator, loss in (
+        (attach(model, tail_sft(0.5)), with_initial_nll, None),
+        (twin, noted, compute),
+    ):
+        trainer = Trainer(
+            model=trained_model,
+            args=arguments(tmp_path, remove_unused_columns=False),
+            train_dataset=rows,
+            data_collator=collator,
+            compute_loss_func=loss,
+        )
+        trainer.train()
+        losses.append(logged(trainer))
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    assert distance(model, twin) < 1e-5

@@ -19,7 +19,7 @@ from trl import SFTConfig, SFTTrainer
 
 from tailkeep.errors import AttachmentError, ConfigError, MissingPackageError
 from tailkeep.integrations.trl import use_loss
-from tailkeep.losses import CROSS_ENTROPY, Weighting, attach, focal_weights, reduce_nll, token_nll, truncated
+from tailkeep.losses import CROSS_ENTROPY, Weighting, attach, focal_weights, reduce_nll, tail_sft, token_nll, truncated
 from tests.integrations import page, tiny
 from tests.integrations.tiny import THRESHOLD, distance, facts, logged
 
@@ -195,6 +195,8 @@ def test_what_cannot_be_weighted_is_refused(model, rows, tmp_path):
     sft_trainer = trainer(model, rows, tmp_path)
     with pytest.raises(ConfigError, match=r"threshold 1.5 is not in"):
         use_loss(sft_trainer, threshold=1.5)
+    with pytest.raises(ConfigError, match=r"'tail_sft' judges whole sequences.*attach\(model\)"):
+        use_loss(sft_trainer, tail_sft())
     with pytest.raises(ConfigError, match=r"label_smoothing, z_loss cannot be used here.*Leave them out"):
         use_loss(sft_trainer, z_loss=1e-4, label_smoothing=0.1)
     use_loss(sft_trainer, threshold=THRESHOLD)

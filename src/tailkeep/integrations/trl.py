@@ -176,6 +176,11 @@ def _check(trainer: Any, weighting: Weighting) -> bool:
         raise ConfigError(
             "the trainer's model has a loss attached, which SFTTrainer would pass by. Call detach(model)."
         )
+    if weighting.needs_sequences:
+        raise ConfigError(
+            f"the loss {weighting.name!r} judges whole sequences, and SFTTrainer does not hand on their initial loss. "
+            "Use attach(model) with a Trainer of transformers, or TRL's own example."
+        )
     if fused and weighting.entropy not in (None, "full"):
         raise ConfigError(
             f"the loss {weighting.name!r} needs the entropy of the {weighting.entropy} most likely tokens, and TRL "

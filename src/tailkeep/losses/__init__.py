@@ -22,6 +22,13 @@ if TYPE_CHECKING:
     from tailkeep.losses.loss_stats import LossStats
     from tailkeep.losses.nll import Reduction, reduce_nll, token_nll
     from tailkeep.losses.options import LOSSES, named_weighting
+    from tailkeep.losses.sequences import (
+        drop_fitted_sequences,
+        initial_sequence_nll,
+        kept_sequences,
+        sequence_nll,
+        tail_sft,
+    )
     from tailkeep.losses.truncation import truncated, truncated_cross_entropy, truncation_mask
     from tailkeep.losses.vocab_parallel import vocab_parallel_token_nll
     from tailkeep.losses.weighting import CROSS_ENTROPY, Entropy, Weighting
@@ -49,13 +56,16 @@ __all__ = [
     "attach",
     "detach",
     "dft",
+    "drop_fitted_sequences",
     "dynamic_truncation",
     "eaft",
     "explain_engine",
     "focal",
     "focal_cross_entropy",
     "focal_weights",
+    "initial_sequence_nll",
     "is_attached",
+    "kept_sequences",
     "linear_token_nll",
     "linear_truncated_cross_entropy",
     "linear_weighted_cross_entropy",
@@ -68,7 +78,9 @@ __all__ = [
     "reduce_nll",
     "save_loss_state",
     "scheduled_truncation",
+    "sequence_nll",
     "stm",
+    "tail_sft",
     "target_kept_fraction",
     "token_nll",
     "truncated",
@@ -90,6 +102,7 @@ _MODULES = {
     "loss_stats": "LossStats",
     "nll": "Reduction reduce_nll token_nll",
     "options": "LOSSES named_weighting",
+    "sequences": "drop_fitted_sequences initial_sequence_nll kept_sequences sequence_nll tail_sft",
     "truncation": "truncated truncated_cross_entropy truncation_mask",
     "vocab_parallel": "vocab_parallel_token_nll",
     "weighting": "CROSS_ENTROPY Entropy Weighting",

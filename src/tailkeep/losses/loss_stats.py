@@ -1,6 +1,6 @@
 """What one pass saw of its valid targets, and how a call returns it beside its loss."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -33,6 +33,11 @@ class LossStats:
 
         targets = count_on(nll.device, nll.numel()) if valid is None else valid.sum()
         return cls(mean(kept_mask), mean(nll), mean(torch.exp(-nll)), mean(correct), targets)
+
+    def with_kept_of(self, part: "LossStats") -> "LossStats":
+        """These statistics, with the kept fraction of a loss on a `part` of the targets: the others are dropped."""
+        num_kept = torch.where(part.targets > 0, part.kept_fraction * part.targets, 0)
+        return replace(self, kept_fraction=(num_kept / self.targets).to(self.kept_fraction.dtype))
 
 
 def with_requested(loss: Any, *more: Any) -> Any:

@@ -6,7 +6,7 @@ must look at a whole micro-batch does so in `observe`, for the next one.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -46,11 +46,18 @@ class Weighting:
     and pickles hold if the functions are partials or bound methods, not closures.
     """
 
+    needs_sequences: ClassVar[bool] = False
+    """Whether it also judges whole sequences, which only `attach` sees."""
+
     name: str
     weigh: Weigh = _plain
     entropy: Entropy = None
     observe: Callable[[Tensor], None] | None = None
     state: State | None = None
+
+    def of_tokens(self) -> "Weighting":
+        """The part that judges tokens by themselves."""
+        return self
 
     def factors(self, nll: Tensor, entropy: Tensor | None) -> Tensor:
         """What `weigh` gives, if it is a factor for each token.
@@ -117,6 +124,11 @@ def check_weighting(weighting: object) -> None:
     """
     if not isinstance(weighting, Weighting):
         raise ConfigError(f"weighting {weighting!r} is no Weighting. Make one, or call named_weighting for a name.")
+    if weighting.needs_sequences:
+        raise ConfigError(
+            f"the loss {weighting.name!r} judges whole sequences, and here are tokens alone. Use attach, or pass the "
+            "targets of drop_fitted_sequences to any loss."
+        )
 
 
 def check_state(state: Mapping[str, Any], name: str, *keys: str) -> None:

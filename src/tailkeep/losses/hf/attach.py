@@ -103,7 +103,7 @@ def attach(
                 undo.callback(detach, model)
                 # The reference is the model's own loss, differentiated in evaluation mode.
                 with without_attached_loss(model):
-                    _check(inner, head, forward, weighting, terms)
+                    _check(inner, head, forward, weighting.of_tokens(), terms)
                 undo.pop_all()
     return model
 

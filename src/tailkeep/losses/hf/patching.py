@@ -18,11 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tailkeep.errors import AttachmentError, ConfigError
-from tailkeep.losses.eager import share_of
-from tailkeep.losses.hf.adapted_head import check_weight, linear_in, weights_of
+from tailkeep.losses.hf.head_loss import INSTEAD, token_losses
 from tailkeep.losses.hf.logit_transform import backbone_of, has_own_loss, output_layer
 from tailkeep.losses.hf.state import Attachment, Call
-from tailkeep.losses.linear import linear_weighted_cross_entropy
 from tailkeep.losses.nll import check_count, clamp_count, count_on, whole
 from tailkeep.losses.terms import LossTerms
 from tailkeep.losses.weighting import Weighting
@@ -75,11 +73,11 @@ def training_forward(
         for module in parts:
             module.__dict__.pop(key, None)
     if call.losses is None:
-        raise AttachmentError(f"{name} did not call its output layer, so the attached loss had no part. {_RETURN}")
+        raise AttachmentError(f"{name} did not call its output layer, so the attached loss had no part. {INSTEAD}")
     if output.logits.shape != call.losses.shape:
         raise AttachmentError(
             f"{name} changed the shape of what its output layer returned from {tuple(call.losses.shape)} to "
-            f"{tuple(output.logits.shape)}. Leave out logits_to_keep and the like. {_RETURN}"
+            f"{tuple(output.logits.shape)}. Leave out logits_to_keep and the like. {INSTEAD}"
         )
     result = _with_loss(model, output, call.losses.sum() / call.items.to(call.losses.device))
     if return_dict is None:
@@ -87,58 +85,10 @@ def training_forward(
     return (result if return_dict else result.to_tuple()), call
 
 
-def token_losses(head: nn.Module, call: Call, hidden: Tensor, options: dict[str, Any]) -> Tensor:
-    """(B, T, 1) weighted losses in place of (B, T, V) logits.
-
-    Args:
-        head: the attached module of the output layer.
-        call: the training call.
-        hidden: (B, T, D), the input of `head`.
-        options: keyword arguments of the call of `head`.
-
-    Raises:
-        AttachmentError: a second call, positions that do not fit the targets, adapters that are not known, or a weight
-            split over devices.
-    """
-    if call.stats is not None:
-        raise AttachmentError(f"The output layer was called twice in one training step. {_RETURN}")
-    if hidden.shape[:-1] != call.targets.shape:
-        raise AttachmentError(
-            f"The output layer got positions {tuple(hidden.shape[:-1])} for targets {tuple(call.targets.shape)}. "
-            f"Leave out logits_to_keep and the like. {_RETURN}"
-        )
-    check_weight(linear_in(head).weight, _RETURN)
-    weight, bias, low_rank = weights_of(head, hidden, options)
-    attachment: Attachment = head.__dict__["_tailkeep"]
-    output = attachment.transformation
-    losses, call.stats = linear_weighted_cross_entropy(
-        hidden,
-        weight,
-        call.targets.to(hidden.device),
-        call.weighting,
-        bias=bias,
-        softcap=output.softcap,
-        scale=output.scale,
-        ignore_index=call.ignore_index,
-        valid_vocab_size=output.vocab_size,
-        low_rank=low_rank,
-        reduction="none",
-        expected_gradient=share_of(call.items, hidden),
-        return_stats=True,
-        impl=attachment.impl,
-        **call.terms.to(hidden.device).options(),
-    )
-    per_token: Tensor = losses
-    return per_token.unsqueeze(-1)
-
-
 def with_auxiliary(model: nn.Module, output: Any, loss: Tensor) -> Tensor:
     """The loss plus, if the model returns one, its experts' router loss times the model's own factor."""
     auxiliary = output.get("aux_loss")
     return loss + _router_factor(model) * auxiliary.to(loss.device) if isinstance(auxiliary, Tensor) else loss
-
-
-_RETURN = "Call detach(model) and compute the loss from the logits, with truncated_cross_entropy for one."
 
 
 def _call(arguments: dict[str, Any], weighting: Weighting, terms: LossTerms) -> Call:
@@ -155,7 +105,19 @@ def _call(arguments: dict[str, Any], weighting: Weighting, terms: LossTerms) -> 
     else:
         check_count(num_items)
         items = count_on(num_items.device if isinstance(num_items, Tensor) else targets.device, num_items)
-    return Call(targets, ignore_index, clamp_count(items), weighting, terms)
+    return Call(targets, ignore_index, clamp_count(items), weighting, terms, _initial_nll(arguments, weighting))
+
+
+def _initial_nll(arguments: dict[str, Any], weighting: Weighting) -> Tensor | None:
+    initial_nll: Tensor | None = arguments.pop("initial_nll", None)
+    if initial_nll is None and weighting.needs_sequences:
+        raise AttachmentError(
+            f"the loss {weighting.name!r} judges whole sequences by their loss under the initial policy. Pass the "
+            "model initial_nll (B,) beside its labels, as initial_sequence_nll computes it before training."
+        )
+    if initial_nll is not None and not weighting.needs_sequences:
+        raise AttachmentError(f"initial_nll has no effect on the loss {weighting.name!r}. Leave it out of the batch.")
+    return initial_nll
 
 
 def _parts(model: nn.Module) -> list[nn.Module]:
@@ -180,7 +142,7 @@ def _router_factor(model: nn.Module) -> float:
         factor = getattr(holder, "router_aux_loss_coef", None)
         if factor is not None:
             return float(factor)
-    raise AttachmentError(f"{type(model).__name__} has an aux_loss, but no router_aux_loss_coef to weigh it. {_RETURN}")
+    raise AttachmentError(f"{type(model).__name__} has an aux_loss, but no router_aux_loss_coef to weigh it. {INSTEAD}")
 
 
 Role: TypeAlias = Literal["model", "head", "backbone"]
@@ -271,6 +233,7 @@ def _model_forward(base: type[nn.Module]) -> Callable[..., Any]:
             output, call = training_forward(self, base.forward, arguments, attachment.weighting, attachment.terms)
             count(attachment, call)
             return output
+        arguments.pop("initial_nll", None)
         if not takes_items:
             arguments.pop("num_items_in_batch", None)
         if attachment.num_bypasses or not torch.is_grad_enabled():

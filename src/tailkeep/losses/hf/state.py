@@ -117,7 +117,7 @@ class Attachment:
 class Call:
     """One training call: targets (B, T) on their way to the output layer, losses (B, T, 1) on their way back.
 
-    `items` is what the sum of the losses is divided by.
+    `items` is what the sum of the losses is divided by, `initial_nll` (B,) what a loss that judges sequences compares.
     """
 
     targets: Tensor
@@ -125,5 +125,6 @@ class Call:
     items: Tensor
     weighting: Weighting
     terms: LossTerms
+    initial_nll: Tensor | None = None
     losses: Tensor | None = None
     stats: LossStats | None = None
