@@ -84,12 +84,15 @@ class ShareConfig(Settings):
         level: the level of its interval.
         resamples: resampled corpora per share of the grid that the interval inverts.
         transfer_level: a share is refused if a test of the references rejects at this level, all tests together.
+        by: the field that names the source of a document, such as `source` or `url`, of which the host counts; or
+            `file`. Every source then has its own share.
     """
 
     documents: Annotated[int, Field(ge=100, le=100_000)] = 5000
     level: Annotated[float, Field(gt=0.5, lt=1)] = 0.9
     resamples: Annotated[int, Field(ge=100)] = 400
     transfer_level: Annotated[float, Field(gt=0, lt=0.5)] = 0.02
+    by: Annotated[str, Field(min_length=1)] | None = None
 
 
 class NearDuplicateConfig(Settings):

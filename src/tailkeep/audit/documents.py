@@ -24,13 +24,14 @@ SHORT_TEXT_BYTES = 1 << 12
 
 @dataclass(frozen=True, slots=True)
 class SampledDocument:
-    """A sampled document. `location` is its file and row, `bytes` its full length, `text` its beginning."""
+    """A sampled document: its file and row, its full length, the beginning of its text, and its source, if known."""
 
     priority: int
     location: str
     id: str
     bytes: int
     text: str
+    source: str = ""
 
 
 class HashSample:
@@ -49,7 +50,8 @@ class HashSample:
             return
         text = document.raw[: self._text_bytes].decode("utf-8", "ignore")
         location = f"{self._name}:{document.row}"
-        item = (-priority, document.row, SampledDocument(priority, location, document.id, len(document.raw), text))
+        sampled = SampledDocument(priority, location, document.id, len(document.raw), text, document.source)
+        item = (-priority, document.row, sampled)
         (heapq.heappush if len(self._heap) < self._size else heapq.heapreplace)(self._heap, item)
 
     def documents(self) -> list[SampledDocument]:
@@ -79,4 +81,5 @@ _FIELDS = [
     ("id", pa.string()),
     ("bytes", pa.int64()),
     ("text", pa.string()),
+    ("source", pa.string()),
 ]

@@ -5,12 +5,12 @@ and no score sums the findings up.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from tailkeep.audit.comparison import Comparison, StatisticTest
 from tailkeep.audit.coverage import FrequencyBand
-from tailkeep.audit.share_summary import ShareSummary
+from tailkeep.audit.share_summary import FALSE_DISCOVERIES, ShareSummary, SourceShare
 
 Tree = Mapping[str, Any]
 
@@ -124,6 +124,7 @@ def _sign_finding(sign: _Sign, tests: Sequence[StatisticTest]) -> Finding:
 
 
 _ZERO_LEVEL = 0.05
+_MAX_NAMED = 5
 
 
 def share_finding(share: ShareSummary) -> Finding:
@@ -142,6 +143,27 @@ def share_finding(share: ShareSummary) -> Finding:
         "Text of models unlike that reference can be missed, so the share of all synthetic text can be larger.",
         share.figures(),
         source,
+    )
+
+
+def source_finding(sources: Sequence[SourceShare]) -> Finding | None:
+    """Which sources have documents like the synthetic reference; None without sources."""
+    if not sources:
+        return None
+    flagged = sorted((item for item in sources if item.flagged), key=lambda item: -(item.estimate.low or 0))
+    refused = sum(bool(item.estimate.refusal) for item in sources)
+    named = ", ".join(
+        f"{item.source} {item.estimate.share:.1%} ({item.estimate.low:.1%} to {item.estimate.high:.1%})"
+        for item in flagged[:_MAX_NAMED]
+    )
+    more = f" and {len(flagged) - _MAX_NAMED} more, see tables/sources.csv" if len(flagged) > _MAX_NAMED else ""
+    without = f" For {refused} no share is named." if refused else ""
+    return Finding(
+        bool(flagged),
+        f"Of {len(sources)} sources, {len(flagged)} have documents like the synthetic reference (false discovery rate "
+        f"{FALSE_DISCOVERIES:.0%})" + (f": {named}{more}." if flagged else ".") + without,
+        {item.source: asdict(item.estimate) for item in sources},
+        "false discoveries, Benjamini and Hochberg 1995",
     )
 
 

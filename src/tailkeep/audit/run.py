@@ -31,10 +31,12 @@ from tailkeep.data.corpus import (
     ShardList,
     ShardStorage,
     Task,
+    check_field_exists,
     find_sides,
     path_list,
     run_job,
 )
+from tailkeep.data.shard_documents import FILE
 from tailkeep.errors import ConfigError
 from tailkeep.runs import ProgressObserver, RunRecord, no_progress, versions
 
@@ -80,10 +82,13 @@ class _AuditJob:
             raise ConfigError("testing has no effect without --reference. Give a reference, or remove the key testing.")
         if not self.synthetic and {"share"} & self.config.model_fields_set:
             raise ConfigError(
-                "share has no effect without --synthetic. Give text that models wrote, or remove the key share."
+                "share (--by) has no effect without --synthetic. Give text that models wrote, or remove the key share."
             )
         if self.synthetic and not self.reference:
             raise ConfigError("--synthetic has no effect without --reference. Give human text of the same kind too.")
+        if self.config.share.by not in (None, FILE):
+            inputs = [shard for shard in shards if shard.name.startswith("input/")]
+            check_field_exists("--by", self.config.share.by, self.config.layout, inputs)
         return shards
 
     def check_input(self, shards: Sequence[Shard], task_shards: Sequence[Shard]) -> dict[str, Any]:

@@ -57,7 +57,8 @@ class ShardAuditor:
             )
             near = config.near_duplicates and NearDuplicates(config.near_duplicates, config.seed, memory, spill["near"])
             compression = config.compression and CompressionCounter(config.compression)
-            reader = DocumentReader(shard, config.layout, folder, config.on_error)
+            by = config.share.by if self._with_share and shard.name.startswith("input/") else None
+            reader = DocumentReader(shard, config.layout, folder, config.on_error, by=by)
             collectors = [collector for collector in (exact, sample, share_sample, near, score_writer) if collector]
 
             def documents() -> Iterator[ShardDocument]:

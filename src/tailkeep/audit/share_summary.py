@@ -3,7 +3,7 @@
 Rule: the sample is the same however the corpora are split into shards, and so is everything computed from it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,17 @@ from numpy.typing import NDArray
 from tailkeep.audit.config import AuditConfig
 from tailkeep.audit.corpus_stats import Local
 from tailkeep.audit.documents import SampledDocument, read_sample, smallest
-from tailkeep.audit.evidence import SIDES
+from tailkeep.audit.evidence import MIN_DOCUMENTS, SIDES
 from tailkeep.audit.prior_scores import read_statistics
 from tailkeep.audit.share import ScoredCorpus, ShareEstimate, estimate_share, score_corpus
 from tailkeep.data.corpus import Manifest
+from tailkeep.metrics import false_discovery_correction
+
+OTHER_SOURCES = "(all other sources)"
+FALSE_DISCOVERIES = 0.05
 
 _NUM_TELLING = 20
+_NUM_OF_SOURCE = 3
 _EXCERPT_CHARACTERS = 600
 
 
@@ -29,8 +34,31 @@ class TellingDocument:
 
     location: str
     id: str
+    source: str
     evidence: float
     text: str
+
+
+@dataclass(frozen=True)
+class SourceShare:
+    """The share of one source.
+
+    Attributes:
+        source: its name; `OTHER_SOURCES` are all with too few documents in the sample.
+        estimate: its share, or why none is named.
+        adjusted_p: the p-value of no synthetic document, corrected for all sources (Benjamini and Hochberg 1995).
+        telling: its documents with the most evidence; empty if its share is refused.
+    """
+
+    source: str
+    estimate: ShareEstimate
+    adjusted_p: float | None
+    telling: Sequence[TellingDocument]
+
+    @property
+    def flagged(self) -> bool:
+        """Whether it has synthetic documents, at a false discovery rate of `FALSE_DISCOVERIES` over all sources."""
+        return self.adjusted_p is not None and self.adjusted_p <= FALSE_DISCOVERIES
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +73,7 @@ class ShareSummary:
         separation: the AUC of the evidence in the two references, out of fold.
         uses_prior: whether the scores of a prior are part of the evidence.
         telling: documents of the input, the most evidence first; empty if the share is refused.
+        sources: the shares of the sources, those with the most documents first; empty if no field names them.
     """
 
     estimate: ShareEstimate
@@ -54,6 +83,7 @@ class ShareSummary:
     separation: float
     uses_prior: bool
     telling: Sequence[TellingDocument]
+    sources: Sequence[SourceShare]
 
     def figures(self) -> dict[str, Any]:
         """Everything but the documents, as plain values."""
@@ -75,11 +105,36 @@ def summarize_share(config: AuditConfig, sides: Mapping[str, Sequence[Manifest]]
                 statistics[side] |= _locate(part, local(f"scores/{manifest.shard}.parquet"))
     corpus = score_corpus(samples, config.sample, statistics if uses_prior else None)
     estimate = estimate_share(corpus, config.share, config.seed)
-    telling = [] if estimate.refusal else list(_telling(corpus, range(estimate.documents)))
     matched = corpus.sides["input"]
+    telling = [] if estimate.refusal else _telling(corpus, np.arange(len(matched.documents)), _NUM_TELLING)
+    sources = [] if config.share.by is None else _sources(corpus, config)
     return ShareSummary(
-        estimate, config.share.level, corpus.words, matched.short, corpus.separation, uses_prior, telling
+        estimate, config.share.level, corpus.words, matched.short, corpus.separation, uses_prior, telling, sources
     )
+
+
+def _sources(corpus: ScoredCorpus, config: AuditConfig) -> list[SourceShare]:
+    """The shares of all sources. A source is judged as the whole input is, and can be refused on its own."""
+    rows: dict[str, list[int]] = {}
+    for row, item in enumerate(corpus.sides["input"].documents):
+        rows.setdefault(item.source, []).append(row)
+    few = sorted(row for members in rows.values() if len(members) < MIN_DOCUMENTS for row in members)
+    groups = {name: members for name, members in rows.items() if len(members) >= MIN_DOCUMENTS}
+    groups |= {OTHER_SOURCES: few} if few else {}
+    names = sorted(groups, key=lambda name: (name == OTHER_SOURCES, -len(groups[name]), name))
+    members = {name: np.array(groups[name], np.int64) for name in names}
+    estimates = {name: estimate_share(corpus, config.share, config.seed, members[name]) for name in names}
+    tested = {name: item.zero_p for name, item in estimates.items() if item.zero_p is not None}
+    adjusted = dict(zip(tested, false_discovery_correction(list(tested.values())), strict=True))
+    return [
+        SourceShare(
+            name,
+            estimate,
+            adjusted.get(name),
+            [] if estimate.refusal else _telling(corpus, members[name], _NUM_OF_SOURCE),
+        )
+        for name, estimate in estimates.items()
+    ]
 
 
 def _locate(part: Sequence[SampledDocument], path: Path) -> dict[str, NDArray[np.float64]]:
@@ -88,8 +143,11 @@ def _locate(part: Sequence[SampledDocument], path: Path) -> dict[str, NDArray[np
     return {rows[row]: values for row, values in read_statistics(path, rows.keys()).items()}
 
 
-def _telling(corpus: ScoredCorpus, rows: Iterable[int]) -> Iterable[TellingDocument]:
-    scores = corpus.evidence["input"].scores
-    for row in sorted(rows, key=lambda row: -scores[row])[:_NUM_TELLING]:
-        item = corpus.sides["input"].documents[row]
-        yield TellingDocument(item.location, item.id, float(scores[row]), item.text[:_EXCERPT_CHARACTERS])
+def _telling(corpus: ScoredCorpus, rows: NDArray[np.int64], limit: int) -> list[TellingDocument]:
+    scores = corpus.evidence["input"].scores[rows]
+    order = rows[np.argsort(-scores, kind="stable")[:limit]].tolist()
+    return [_as_telling(corpus.sides["input"].documents[row], corpus.evidence["input"].scores[row]) for row in order]
+
+
+def _as_telling(item: SampledDocument, evidence: float) -> TellingDocument:
+    return TellingDocument(item.location, item.id, item.source, float(evidence), item.text[:_EXCERPT_CHARACTERS])

@@ -28,11 +28,18 @@ from tailkeep.audit.corpus_stats import (
 )
 from tailkeep.audit.coverage import FrequencyBand, coverage
 from tailkeep.audit.evidence import SIDES
-from tailkeep.audit.findings import Finding, comparison_findings, corpus_findings, coverage_finding, share_finding
+from tailkeep.audit.findings import (
+    Finding,
+    comparison_findings,
+    corpus_findings,
+    coverage_finding,
+    share_finding,
+    source_finding,
+)
 from tailkeep.audit.keywords import Example, ImportanceWeights, KeywordScore, importance_weights, keyword_scores
 from tailkeep.audit.prior_scores import BINS, PriorScorer, load_prior_scorer
 from tailkeep.audit.recommend import Advice, lab_experiment, plan_mixing
-from tailkeep.audit.share_summary import TellingDocument, summarize_share
+from tailkeep.audit.share_summary import SourceShare, TellingDocument, summarize_share
 from tailkeep.data.corpus import Manifest, SummaryOutcome, sum_counts
 from tailkeep.errors import InputError
 from tailkeep.sanitize import redact, redact_tree
@@ -108,7 +115,8 @@ def summarize(
             both = _compare_sides(config, corpora, scorer or load_prior_scorer(config))
         share = summarize_share(config, sides, local) if "synthetic" in corpora else None
     command, lab = lab_experiment({side: corpus.sample for side, corpus in corpora.items()}, config.prior)
-    findings = [*([share_finding(share)] if share else []), *_findings(config, figures["input"], both)]
+    of_share = [share_finding(share), source_finding(share.sources)] if share else []
+    findings = [*(item for item in of_share if item), *_findings(config, figures["input"], both)]
     summary: dict[str, Any] = {
         "findings": [asdict(finding) for finding in findings],
         "lab_command": command,
@@ -126,6 +134,9 @@ def summarize(
         tables |= comparison_tables(both)
     if share is not None:
         tables["tables/telling.jsonl"] = _as_lines(share.telling)
+        if share.sources:
+            tables["tables/sources.csv"] = _table(_SOURCE_HEADER, map(_source_row, share.sources))
+            tables["tables/source_documents.jsonl"] = _as_lines(doc for item in share.sources for doc in item.telling)
     # Texts and file names of the corpora can contain credentials.
     return SummaryFiles(without_nan(redact_tree(summary)), {**tables, **lab})
 
@@ -264,6 +275,16 @@ def comparison_tables(both: SideComparison) -> dict[str, str]:
         )
         tables["tables/tests.csv"] = _table(header, tests)
     return tables
+
+
+_SOURCE_HEADER = ("source", "documents", "share", "low", "high", "p", "adjusted_p", "flagged", "refusal", "telling")
+
+
+def _source_row(item: SourceShare) -> tuple[Any, ...]:
+    estimate = item.estimate
+    figures = (estimate.share, estimate.low, estimate.high, estimate.zero_p, item.adjusted_p, int(item.flagged))
+    telling = " ".join(document.location for document in item.telling)
+    return redact(item.source), estimate.documents, *figures, estimate.refusal, redact(telling)
 
 
 def _as_lines(items: Iterable[Example | TellingDocument]) -> str:

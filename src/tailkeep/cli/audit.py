@@ -45,6 +45,13 @@ def audit(
         list[str] | None,
         typer.Option(metavar="GLOB", help="Text that models wrote: how much of the input is like it? Repeatable."),
     ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FIELD",
+            help="With --synthetic, also by source: a field, the host of a field with a URL, or 'file'.",
+        ),
+    ] = None,
     prior: Annotated[
         str | None,
         typer.Option(metavar="PATH", help="Also score the text with this causal LM (folder, hub id or GGUF file)."),
@@ -79,6 +86,7 @@ def audit(
     options = {
         "prior": {"path": prior},
         "layout": layout_options(text_field, id_field, document_separator, max_document_bytes, file_format, ignore),
+        "share": {"by": by},
         "on_error": on_error,
         "compression": compression,
         "memory_mb": memory_mb,

@@ -34,13 +34,14 @@ CHUNK_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class ShardDocument:
-    """A document: its number among the readable ones of the shard, its row in the file, its id and its text."""
+    """A document: its number among the readable ones of the shard, its row in the file, its id, text and source."""
 
     number: int
     row: int
     id: str
     text: str
     raw: bytes
+    source: str = ""
 
     @property
     def hash(self) -> int:

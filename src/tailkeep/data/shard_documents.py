@@ -1,21 +1,32 @@
 """The readable documents of a shard as text, one after another; what cannot be read stops the work or is rejected.
 
-Rule: the text of a document is its text fields, joined by line breaks.
+Rules: the text of a document is its text fields, joined by line breaks. Its source is the value of a field, of a URL
+its host, or its file.
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 from tailkeep.data.corpus import Layout, OnError, Rejected, Shard, read_shard, reject_line
 from tailkeep.data.counters import ShardDocument
 from tailkeep.errors import InputError
 
+FILE = "file"
+"""What names the file of a document as its source, instead of a field."""
+
+NO_SOURCE = "(none)"
+_MAX_SOURCE = 200
+
 
 class DocumentReader:
-    """Reads the documents of `shard`. `read` and `rejected` count them."""
+    """Reads the documents of `shard`, whose source is in the field `by`. `read` and `rejected` count them."""
 
-    def __init__(self, shard: Shard, layout: Layout, folder: Path, on_error: OnError) -> None:
+    def __init__(self, shard: Shard, layout: Layout, folder: Path, on_error: OnError, *, by: str | None = None) -> None:
         self._shard, self._layout, self._folder, self._on_error = shard, layout, folder, on_error
+        self._by = by
         self.read = self.rejected = 0
 
     def documents(self, shard: Shard) -> Iterator[ShardDocument]:
@@ -24,13 +35,14 @@ class DocumentReader:
         Raises:
             InputError: a document cannot be read and `on_error` is "stop", or the file cannot be read.
         """
-        for item in read_shard(shard, self._layout):
+        for item in read_shard(shard, self._layout, None if self._by == FILE else self._by):
             self.read += 1
             if isinstance(item, Rejected):
                 self._reject(item)
                 continue
             text = "\n".join(item.texts.values())
-            yield ShardDocument(self.read - self.rejected - 1, item.row, item.id, text, text.encode("utf-8"))
+            source = "" if self._by is None else shard.name if self._by == FILE else name_source(item.extra)
+            yield ShardDocument(self.read - self.rejected - 1, item.row, item.id, text, text.encode("utf-8"), source)
 
     def _reject(self, rejected: Rejected) -> None:
         if self._on_error == "stop":
@@ -40,3 +52,17 @@ class DocumentReader:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8", newline="") as file:
             file.write(reject_line(rejected))
+
+
+def name_source(value: Any) -> str:
+    """The source that the `value` of a field names: of a URL the host, of a list or an object nothing."""
+    if isinstance(value, bool | int | float):
+        return str(value)
+    if not isinstance(value, str) or not value.strip():
+        return NO_SOURCE
+    text = value.strip()
+    if "://" in text:
+        with suppress(ValueError):  # no URL after all
+            text = urlsplit(text).hostname or text
+    # Half a surrogate pair cannot be written.
+    return text[:_MAX_SOURCE].encode("utf-8", "replace").decode("utf-8")

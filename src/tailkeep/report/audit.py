@@ -23,6 +23,7 @@ from tailkeep.runs import Storage
 
 _MAX_KEYWORDS = 20
 _MAX_DUPLICATES = 10
+_MAX_SOURCES = 100
 _FIGURES: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("Documents", ("documents",), "count"),
     ("Rejected", ("rejected",), "count"),
@@ -79,6 +80,8 @@ def audit_page(run: AuditRun) -> str:
         tests=[_test(row) for row in run.rows("tests")],
         keywords=[_keywords(run, kind) for kind in ("over", "under")] if run.rows("keywords") else [],
         duplicates=run.rows("duplicates")[:_MAX_DUPLICATES],
+        sources=[_source(run, row) for row in run.rows("sources")[:_MAX_SOURCES]],
+        num_sources=len(run.rows("sources")),
         examples=list(_examples(run)),
         number=formatting.number,
     )
@@ -191,6 +194,21 @@ def _test(row: Row) -> dict[str, Any]:
         "null": null,
         "p": formatting.number(float(row["adjusted_p"]), digits=2),
         "flagged": row["flagged"] == "1",
+    }
+
+
+def _source(run: AuditRun, row: Row) -> dict[str, Any]:
+    def percent(key: str) -> str:
+        return f"{100 * float(row[key]):.1f} %" if row[key] else formatting.DASH
+
+    return {
+        "name": row["source"],
+        "documents": formatting.count(float(row["documents"])),
+        "share": percent("share"),
+        "interval": f"{percent('low')} to {percent('high')}" if row["share"] else row["refusal"],
+        "p": formatting.p_value(float(row["adjusted_p"])) if row["adjusted_p"] else formatting.DASH,
+        "flagged": row["flagged"] == "1",
+        "telling": [item for item in run.source_documents if item["location"] in row["telling"].split(" ")],
     }
 
 

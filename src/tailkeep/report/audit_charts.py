@@ -23,6 +23,7 @@ _REACH = 15.0
 _MAX_CURVE = 200
 _ZERO_LEVEL = 0.05
 _LEAST_REACH = 0.02
+_MAX_SOURCES = 20
 
 
 def standardised(row: Row) -> float:
@@ -68,21 +69,27 @@ def plot_share(run: AuditRun) -> Figure | None:
     if share["share"] is None:
         return None
     percent = [f"{100 * share[key]:.1f}" for key in ("share", "low", "high")]
-    row = ForestRow(
-        "all documents", BASELINE, share["share"], share["low"], share["high"], share["zero_p"] <= _ZERO_LEVEL,
-        f"{percent[0]} %", f"{percent[1]} to {percent[2]}",
-    )  # fmt: skip
+    figures = share["share"], share["low"], share["high"]
+    rows = [_share_row("all documents", figures, significant=share["zero_p"] <= _ZERO_LEVEL)]
+    for source in [row for row in run.rows("sources") if row["share"]][:_MAX_SOURCES]:
+        values = (float(source["share"]), float(source["low"]), float(source["high"]))
+        rows.append(_share_row(source["source"], values, significant=source["flagged"] == "1"))
     note = (
         f"Maximum likelihood of a mixture of both references, from {share['documents']:,} documents of "
-        f"{share['words']} words. Bar: {share['level']:.0%} CI; filled: more than 0, p ≤ {_ZERO_LEVEL}. "
-        "The left end of the scale is 0."
+        f"{share['words']} words. Bar: {share['level']:.0%} CI; filled: more than 0, p ≤ {_ZERO_LEVEL}, of "
+        "sources after Benjamini and Hochberg’s correction. The left end of the scale is 0."
     )
-    block = ForestBlock("", "", [row], reach=max(share["high"], _LEAST_REACH), one_sided=True)
+    block = ForestBlock("", "", rows, reach=max(_LEAST_REACH, *(row.high for row in rows)), one_sided=True)
     return forest_rows(
         "share", "Documents like the synthetic reference", [block], note=note,
         finding=f"{percent[0]} % of the documents ({percent[1]} to {percent[2]} %).", longest=27, directed=False,
         heading=f"share ({share['level']:.0%} CI)",
     )  # fmt: skip
+
+
+def _share_row(name: str, figures: tuple[float, float, float], *, significant: bool) -> ForestRow:
+    share, low, high = (f"{100 * value:.1f}" for value in figures)
+    return ForestRow(name, BASELINE, *figures, significant, f"{share} %", f"{low} to {high}")
 
 
 def audit_figures(run: AuditRun) -> list[Figure]:

@@ -27,6 +27,7 @@ class AuditRun:
     tables: Mapping[str, Sequence[Row]]
     examples: Sequence[Mapping[str, Any]]
     telling: Sequence[Mapping[str, Any]] = ()
+    source_documents: Sequence[Mapping[str, Any]] = ()
 
     @property
     def name(self) -> str:
@@ -65,8 +66,9 @@ def read_audit_run(path: Path | str) -> AuditRun:
     if not summary.is_file():
         return AuditRun(directory.path, directory.record, {}, {}, ())
     tables = {file.stem: list(_rows(file)) for file in sorted((directory.path / "tables").glob("*.csv"))}
-    examples, telling = (_lines(directory.path / "tables" / f"{name}.jsonl") for name in ("examples", "telling"))
-    return AuditRun(directory.path, directory.record, _json(summary, _read(summary)), tables, examples, telling)
+    names = ("examples", "telling", "source_documents")
+    documents = [_lines(directory.path / "tables" / f"{name}.jsonl") for name in names]
+    return AuditRun(directory.path, directory.record, _json(summary, _read(summary)), tables, *documents)
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

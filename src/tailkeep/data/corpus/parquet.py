@@ -18,7 +18,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tailkeep.data.corpus.io import TruncatedFileError, as_truncation_error, open_parquet
-from tailkeep.data.corpus.schema import Content, Layout, Record, Rejected, UnusableRecordError, fields_of, id_of
+from tailkeep.data.corpus.schema import (
+    Content,
+    Layout,
+    Record,
+    Rejected,
+    UnusableRecordError,
+    fields_of,
+    id_of,
+    value_of,
+)
 from tailkeep.data.corpus.shards import Shard
 from tailkeep.errors import InputError
 
@@ -143,15 +152,17 @@ class RowGroup:
     edits: dict[int, dict[str, Content]] = field(default_factory=dict)
 
 
-def read_parquet(shard: Shard, layout: Layout) -> Iterator[Record | Rejected]:
-    """The documents of a parquet shard. The origin of each is its row group and its row in it.
+def read_parquet(shard: Shard, layout: Layout, extra: str | None = None) -> Iterator[Record | Rejected]:
+    """The documents of a parquet shard, each with the value of the field `extra`.
+
+    The origin of each is its row group and its row in it.
 
     Raises:
         InputError: the file cannot be read.
     """
     try:
         with open_parquet(shard.url, shard.name) as file:
-            yield from _documents(file, shard, layout)
+            yield from _documents(file, shard, layout, extra)
     except TruncatedFileError as error:
         yield Rejected(0, f"{error}. Copy or write it again", shard.name, torn=True)
 
@@ -177,8 +188,8 @@ def read_rows(shard: Shard) -> Iterator[tuple[str, dict[str, Any] | None, str]]:
         yield shard.name, None, f"{error}. Copy or write it again"
 
 
-def _documents(file: pq.ParquetFile, shard: Shard, layout: Layout) -> Iterator[Record | Rejected]:
-    columns, missing = _columns(file.schema_arrow, layout)
+def _documents(file: pq.ParquetFile, shard: Shard, layout: Layout, extra: str | None) -> Iterator[Record | Rejected]:
+    columns, missing = _columns(file.schema_arrow, layout, extra)
     start, stop = shard.row_groups or (0, file.num_row_groups)
     lengths = [file.metadata.row_group(number).num_rows for number in range(stop)]
     for number in range(start, stop):
@@ -188,7 +199,7 @@ def _documents(file: pq.ParquetFile, shard: Shard, layout: Layout) -> Iterator[R
             yield from (Rejected(row, fault, _where(shard, row)) for row in rows)
             continue
         for row, tree in zip(rows, _rows(group.table.select(columns)), strict=True):
-            yield _document(tree, row, shard, layout, (group, row - rows.start))
+            yield _document(tree, row, shard, layout, (group, row - rows.start), extra)
 
 
 def _group(file: pq.ParquetFile, number: int) -> tuple[RowGroup | None, str]:
@@ -199,8 +210,8 @@ def _group(file: pq.ParquetFile, number: int) -> tuple[RowGroup | None, str]:
         return None, f"{as_truncation_error(error, 'damaged parquet data')}. Copy or write it again"
 
 
-def _columns(schema: pa.Schema, layout: Layout) -> tuple[list[str], str]:
-    """The columns of the layout's fields, or why they cannot be used. The column of the id may be missing."""
+def _columns(schema: pa.Schema, layout: Layout, extra: str | None) -> tuple[list[str], str]:
+    """The columns of all fields, or why they cannot be used. Those of the id and of `extra` may be missing."""
     fields = [layout.chat.turns] if layout.chat else [*layout.prompt_fields, *layout.text_fields]
     if layout.token_field:
         # Other lists may be aligned with it.
@@ -211,8 +222,8 @@ def _columns(schema: pa.Schema, layout: Layout) -> tuple[list[str], str]:
         if schema.names.count(column) != 1:
             problem = "occurs twice" if column in schema.names else f"is missing; there are {schema.names[:20]}"
             return [], f"the column {column!r} {problem}. Name the field to read"
-    identity = (layout.id_field or "").partition(".")[0]
-    return [*columns, *([identity] if identity in schema.names and identity not in columns else [])], ""
+    optional = dict.fromkeys((path or "").partition(".")[0] for path in (layout.id_field, extra))
+    return [*columns, *(name for name in optional if name in schema.names and name not in columns)], ""
 
 
 def _is_numbers(kind: pa.DataType) -> bool:
@@ -237,13 +248,19 @@ def _row(batch: pa.RecordBatch) -> dict[str, Any] | None:
 
 
 def _document(
-    tree: Mapping[str, Any] | None, row: int, shard: Shard, layout: Layout, origin: tuple[RowGroup, int]
+    tree: Mapping[str, Any] | None,
+    row: int,
+    shard: Shard,
+    layout: Layout,
+    origin: tuple[RowGroup, int],
+    extra: str | None,
 ) -> Record | Rejected:
     where = _where(shard, row)
     try:
         if tree is None:
             raise UnusableRecordError(_NOT_UTF8)
-        record = Record(id_of(tree, layout, f"{shard.name}:{row}"), row, where, fields_of(tree, layout), origin)
+        name = id_of(tree, layout, f"{shard.name}:{row}")
+        record = Record(name, row, where, fields_of(tree, layout), origin, extra=value_of(tree, extra))
         length = sum(field.bytes for field in record.fields)
         if length > layout.max_document_bytes:
             raise UnusableRecordError(f"{length} bytes exceed max_document_bytes. Raise it")

@@ -111,7 +111,8 @@ class Record:
     """One document: its fields in reading order, prompts before their answers. `row` counts from 0 in its file.
 
     Plain text has one field, with the path "". `origin` is what the writer of the format needs. `line` is the line of
-    the file, from 1, in which the document begins; None in a format without lines.
+    the file, from 1, in which the document begins; None in a format without lines. `extra` is the value of the field
+    that a reader asked for beside those of the layout; None if the record has none.
     """
 
     id: str
@@ -120,6 +121,7 @@ class Record:
     fields: tuple[TextField, ...]
     origin: Any = field(repr=False, compare=False, default=None)
     line: int | None = None
+    extra: Any = field(repr=False, compare=False, default=None)
 
     @property
     def texts(self) -> dict[str, str]:
@@ -205,6 +207,16 @@ def lookup(tree: Any, path: str) -> Any:
             )
             raise UnusableRecordError(f"the field {path!r} is missing; {available}. Name the field to read")
     return value
+
+
+def value_of(tree: Any, path: str | None) -> Any:
+    """The value at `path`; None if there is none, or no path."""
+    if path is None:
+        return None
+    try:
+        return lookup(tree, path)
+    except UnusableRecordError:
+        return None
 
 
 def check_text(text: str, path: str) -> str:

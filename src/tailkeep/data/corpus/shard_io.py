@@ -40,13 +40,15 @@ class Writer(Protocol):
         """Why the format cannot hold `contents` as this one document; "" if it can."""
 
 
-def read_shard(shard: Shard, layout: Layout) -> Iterator[Record | Rejected]:
+def read_shard(shard: Shard, layout: Layout, extra: str | None = None) -> Iterator[Record | Rejected]:
     """The documents of `shard`, in order; those that cannot be read as `Rejected`.
+
+    Each has the value of the field `extra` beside those of the layout, if there is one.
 
     Raises:
         InputError: the file cannot be read at all.
     """
-    return read_parquet(shard, layout) if shard.kind == "parquet" else read_lines(shard, layout)
+    return read_parquet(shard, layout, extra) if shard.kind == "parquet" else read_lines(shard, layout, extra)
 
 
 def read_objects(shard: Shard, layout: Layout, *, folder: str | None = None) -> Iterator[tuple[str, Any]]:
@@ -262,7 +264,7 @@ def _make_parents(path: Path) -> Path:
     return path
 
 
-# `check_layout_has_effect` looks at the first documents of some shards.
+# The checks look at the first documents of some shards.
 _SHARDS = 8
 _DOCUMENTS = 100
 _DEFAULT = Layout()
@@ -301,15 +303,39 @@ def check_layout_has_effect(layout: Layout, shards: Sequence[Shard]) -> None:
     if layout.id_field in (None, _DEFAULT.id_field):
         return
     read = 0
-    for number in range(min(_SHARDS, len(shards))):
-        shard = shards[number * len(shards) // min(_SHARDS, len(shards))]
-        for item in islice(read_shard(shard, layout), _DOCUMENTS):
-            if isinstance(item, Record):
-                read += 1
-                if item.id != f"{shard.name}:{item.row}":
-                    return
+    for shard, item in _first_records(layout, shards):
+        read += 1
+        if item.id != f"{shard.name}:{item.row}":
+            return
     if read:
         raise ConfigError(
             f"layout.id_field: none of the first {read} documents has the field {layout.id_field!r}. Name the field "
             "that holds the id, or leave it out."
         )
+
+
+def check_field_exists(key: str, field: str, layout: Layout, shards: Sequence[Shard]) -> None:
+    """Check that one of the first documents of these shards has the `field` that the option `key` names.
+
+    Raises:
+        ConfigError: none has it, or all are plain text.
+        InputError: a file cannot be read at all.
+    """
+    read = 0
+    for _, item in _first_records(layout, shards, field):
+        read += 1
+        if item.extra is not None:
+            return
+    if read:
+        raise ConfigError(
+            f"{key}: none of the first {read} documents has the field {field!r}. Name one that they have."
+        )
+
+
+def _first_records(layout: Layout, shards: Sequence[Shard], extra: str | None = None) -> Iterator[tuple[Shard, Record]]:
+    """The first documents of some shards that can be read."""
+    for number in range(min(_SHARDS, len(shards))):
+        shard = shards[number * len(shards) // min(_SHARDS, len(shards))]
+        for item in islice(read_shard(shard, layout, extra), _DOCUMENTS):
+            if isinstance(item, Record):
+                yield shard, item

@@ -33,6 +33,7 @@ from tailkeep.data.corpus.schema import (
     UnusableRecordError,
     fields_of,
     id_of,
+    value_of,
 )
 from tailkeep.data.corpus.shards import Shard
 from tailkeep.errors import InputError
@@ -70,14 +71,14 @@ class RawDocument:
     fault: str = ""
 
 
-def read_lines(shard: Shard, layout: Layout) -> Iterator[Record | Rejected]:
-    """The documents of a shard of any format but parquet.
+def read_lines(shard: Shard, layout: Layout, extra: str | None = None) -> Iterator[Record | Rejected]:
+    """The documents of a shard of any format but parquet, each with the value of the field `extra`.
 
     Raises:
         InputError: the file cannot be read, or holds more consecutive white space than a document may be long.
     """
     for document in read_raw(shard, layout):
-        yield _record(document, shard, layout)
+        yield _record(document, shard, layout, extra)
 
 
 def read_raw(shard: Shard, layout: Layout) -> Iterator[RawDocument]:
@@ -231,7 +232,7 @@ def raw_documents(
         yield RawDocument(row, where, chunk, origin, line, text, tree, fault)
 
 
-def _record(document: RawDocument, shard: Shard, layout: Layout) -> Record | Rejected:
+def _record(document: RawDocument, shard: Shard, layout: Layout, extra: str | None) -> Record | Rejected:
     row, where, chunk = document.row, document.where, document.chunk
     try:
         if document.fault:
@@ -243,7 +244,8 @@ def _record(document: RawDocument, shard: Shard, layout: Layout) -> Record | Rej
             kind = type(document.tree).__name__
             raise UnusableRecordError(f"expected an object, got {kind}. Write one object per line")
         name = id_of(document.tree, layout, f"{shard.name}:{row}")
-        return Record(name, row, where, fields_of(document.tree, layout), document.origin, document.line)
+        fields = fields_of(document.tree, layout)
+        return Record(name, row, where, fields, document.origin, document.line, value_of(document.tree, extra))
     except UnusableRecordError as error:
         assert chunk is not None
         return Rejected(row, str(error), where, chunk.raw, chunk.offset, chunk.length, torn=bool(chunk.fault))
