@@ -17,7 +17,7 @@ def test_findings_go_to_stdout_and_progress_to_stderr(tailkeep, corpus, referenc
     assert code == 0
     assert "documents: 240 read, 0 rejected" in out
     assert "[flagged] Its vocabulary is narrower" in out
-    assert "mixing: weight real data by the golden-ratio rule" in out
+    assert "rules from the literature, by sizes alone, are in summary.json and the report" in out
     assert "tailkeep lab lab/mix.yaml --out lab/run" in out
     assert out.splitlines()[-1] == f"output: {tmp_path / 'out'}"
     assert "8/8 shards" in err

@@ -8,8 +8,10 @@ import yaml
 
 from tailkeep.audit import run
 from tailkeep.audit.recommend import plan_mixing
+from tailkeep.errors import ConfigError
 from tailkeep.lab import run as run_lab
 from tailkeep.metrics import required_real_share
+from tests.audit.conftest import prose, write_jsonl
 from tests.edit.test_command import tailkeep
 
 __all__ = ["tailkeep"]
@@ -25,12 +27,24 @@ def test_repeats_give_the_weight_that_stands_beside_them():
             assert share == pytest.approx(advice.real_weight)
 
 
-def test_the_planner_takes_the_sizes_that_are_given(corpus, tmp_path):
-    outcome = run({"mixing": {"real": 100, "synthetic": 100}}, corpus, tmp_path / "out")
-    weights = [advice["real_weight"] for advice in outcome.summary["mixing"]]
+def test_the_planner_takes_the_sizes_that_are_given(corpus, reference, tmp_path):
+    sizes = {"real": 100, "synthetic": 100}
+    outcome = run({"mixing": sizes}, corpus, tmp_path / "out", reference=reference)
+    weights = [advice["real_weight"] for advice in outcome.summary["mixing"] if not advice["from_counts"]]
     assert weights[0] == pytest.approx((5**0.5 - 1) / 2)
     assert weights[1] == 0.5
     assert all("arXiv" in advice["source"] and advice["assumes"] for advice in outcome.summary["mixing"])
+
+
+def test_nothing_is_advised_where_nothing_was_tested(corpus, tmp_path):
+    assert run({}, corpus, tmp_path / "out").summary["mixing"] == []
+    with pytest.raises(ConfigError, match="mixing has no effect without --reference"):
+        run({"mixing": {"real": 100, "synthetic": 100}}, corpus, tmp_path / "sizes")
+    texts = prose(24, words=30, seed=6)
+    inputs, trusted = (write_jsonl(tmp_path / f"{i}.jsonl", texts[i::2]) for i in (0, 1))
+    outcome = run({}, inputs, tmp_path / "few", reference=trusted)
+    assert outcome.summary["comparison"] is None
+    assert outcome.summary["mixing"] == []
 
 
 def test_the_planner_says_which_share_holds_the_rare_words_against_drift(corpus, reference, tmp_path):

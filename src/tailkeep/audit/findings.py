@@ -1,7 +1,7 @@
 """The findings of an audit: sentences with their figures.
 
-Rule: only a test that is significant after correction flags a finding. What cannot be tested is reported as a figure,
-and no score sums the findings up.
+Rules: only a test that is significant after correction flags a finding. What cannot be tested is reported as a figure,
+and no score sums the findings up. A finding is worded as a difference, with the caveat that holds for it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,6 +10,7 @@ from typing import Any
 
 from tailkeep.audit.comparison import Comparison, StatisticTest
 from tailkeep.audit.coverage import FrequencyBand
+from tailkeep.audit.origins import Origins
 from tailkeep.audit.share_summary import FALSE_DISCOVERIES, ShareSummary, SourceShare
 
 Tree = Mapping[str, Any]
@@ -17,17 +18,26 @@ Tree = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Finding:
-    """A sentence with its figures by name. `flagged`: a test supports it. `source`: the paper that names the sign."""
+    """A sentence with its figures by name.
+
+    Attributes:
+        flagged: whether a test supports it.
+        sentence: the difference, or what was counted.
+        figures: the figures behind the sentence.
+        source: the paper that names the sign.
+        caveat: what the sentence does not say.
+    """
 
     flagged: bool
     sentence: str
     figures: Mapping[str, Any]
     source: str = ""
+    caveat: str = ""
 
 
 @dataclass(frozen=True)
 class _Sign:
-    """A sign of harm: its statistics, and their direction (+1: higher in the input)."""
+    """A difference that a paper names: its statistics, and their direction (+1: higher in the input)."""
 
     present: str
     absent: str
@@ -75,8 +85,11 @@ _SIGNS = (
 )
 
 
-def comparison_findings(comparison: Comparison, level: float) -> Iterator[Finding]:
-    """The findings of the tests: how many are significant, each sign, and significant differences that are no sign."""
+def comparison_findings(comparison: Comparison, level: float, origins: Origins) -> Iterator[Finding]:
+    """The findings of the tests: how many are significant, each sign, and significant differences that are no sign.
+
+    `origins` says of each whether other human text, or synthetic text, differs from the reference in the same way.
+    """
     tests = {test.name: test for test in comparison.tests}
     flagged = comparison.flagged
     basis = (
@@ -86,41 +99,48 @@ def comparison_findings(comparison: Comparison, level: float) -> Iterator[Findin
     if not flagged:
         yield Finding(
             False,
-            f"No significant difference: 0 {basis}. This does not prove that the corpus is harmless: a "
-            "larger sample detects smaller differences.",
+            f"No significant difference: 0 {basis}.",
             {"tests": len(tests), "flagged": 0},
+            caveat="This does not prove that the corpus is harmless: a larger sample detects smaller differences.",
         )
     else:
         yield Finding(
             True,
             f"Significant differences from the reference: {len(flagged)} {basis}.",
-            {"tests": len(tests), "flagged": len(flagged)},
+            {"tests": len(tests), "flagged": len(flagged), **_origin_counts(flagged, origins)},
+            caveat=origins.caveat(flagged),
         )
     signs = set()
     for sign in _SIGNS:
         names = [name for name in sign.directions if name in tests]
         signs |= set(names)
         if names:
-            yield _sign_finding(sign, [tests[name] for name in names])
+            yield _sign_finding(sign, [tests[name] for name in names], origins)
     others = [test for test in flagged if test.name not in signs]
     if others:
         yield Finding(
             True,
-            "It also differs in " + _describe(others) + ". A difference alone is no harm: another topic or genre "
-            "causes such differences too.",
-            {test.name: _figures(test) for test in others},
+            f"It also differs in {_describe(others)}.",
+            {test.name: _figures(test, origins) for test in others},
+            caveat=f"A difference alone is no harm. {origins.caveat(others)}",
         )
 
 
-def _sign_finding(sign: _Sign, tests: Sequence[StatisticTest]) -> Finding:
+def _origin_counts(flagged: Sequence[StatisticTest], origins: Origins) -> dict[str, int]:
+    return {f"{side}_alike": len(origins.shared_by(side, flagged)) for side in origins.comparisons}
+
+
+def _sign_finding(sign: _Sign, tests: Sequence[StatisticTest], origins: Origins) -> Finding:
     worse = [test for test in tests if test.flagged and test.difference * sign.directions[test.name] > 0]
     better = [test for test in tests if test.flagged and test not in worse]
-    figures = {test.name: _figures(test) for test in (worse or better or tests)}
+    figures = {test.name: _figures(test, origins) for test in (worse or better or tests)}
     if worse:
         opposite = f". But the opposite holds for {_describe(better)}" if better else ""
-        return Finding(True, f"{sign.present}: {_describe(worse)}{opposite}.", figures, sign.source)
+        sentence = f"{sign.present}: {_describe(worse)}{opposite}."
+        return Finding(True, sentence, figures, sign.source, origins.caveat(worse))
     opposite = f". The opposite holds for {_describe(better)}" if better else ""
-    return Finding(bool(better), f"{sign.absent}{opposite}.", figures, sign.source)
+    caveat = origins.caveat(better) if better else ""
+    return Finding(bool(better), f"{sign.absent}{opposite}.", figures, sign.source, caveat)
 
 
 _ZERO_LEVEL = 0.05
@@ -139,10 +159,11 @@ def share_finding(share: ShareSummary) -> Finding:
     return Finding(
         estimate.zero_p <= _ZERO_LEVEL,
         f"{estimate.share:.1%} of its documents are like the synthetic reference ({share.level:.0%} CI "
-        f"{estimate.low:.1%} to {estimate.high:.1%}; {estimate.documents:,} documents of {share.words} words{short}). "
-        "Text of models unlike that reference can be missed, so the share of all synthetic text can be larger.",
+        f"{estimate.low:.1%} to {estimate.high:.1%}; {estimate.documents:,} documents of {share.words} words{short}).",
         share.figures(),
         source,
+        "Text of models unlike that reference can be missed, so the share of all synthetic text can be larger. Human "
+        "text that is nearer to it than the human reference is, by less than the tests detect, counts as synthetic.",
     )
 
 
@@ -164,6 +185,7 @@ def source_finding(sources: Sequence[SourceShare]) -> Finding | None:
         f"{FALSE_DISCOVERIES:.0%})" + (f": {named}{more}." if flagged else ".") + without,
         {item.source: asdict(item.estimate) for item in sources},
         "false discoveries, Benjamini and Hochberg 1995",
+        "A source is judged by its documents in the sample, with the references of the whole corpus.",
     )
 
 
@@ -176,8 +198,7 @@ def coverage_finding(bands: Sequence[FrequencyBand]) -> Finding | None:
         False,
         f"Of the words in {_span(rare)} document of a part of the reference, {rare.covered:.1%} occur in as much text "
         f"of this corpus, and {rare.reference_covered:.1%} in as much other text of the reference. Of those in "
-        f"{_span(common)} documents, {common.covered:.1%} and {common.reference_covered:.1%}. This is a figure of the "
-        "whole corpora, not a test.",
+        f"{_span(common)} documents, {common.covered:.1%} and {common.reference_covered:.1%}.",
         {
             f"in {_span(band)} documents": {
                 "types": band.types,
@@ -187,6 +208,7 @@ def coverage_finding(bands: Sequence[FrequencyBand]) -> Finding | None:
             for band in (rare, common)
         },
         f"a missing tail, {_TOEDIT}",
+        "This is a figure of the whole corpora, not a test.",
     )
 
 
@@ -201,6 +223,7 @@ def corpus_findings(figures: Tree, threshold: float = 0.01) -> Iterator[Finding]
         + advice,
         {key: figures[key] for key in ("documents", "exact_duplicates", "near_duplicates") if key in figures},
         "repeated documents, Lee et al. 2022 (arXiv 2107.06499)",
+        "" if near else "Copies with small changes are not counted: --near-duplicates counts them.",
     )
     if "prior" in figures:
         yield _prior_finding(figures["prior"])
@@ -221,6 +244,7 @@ def _prior_finding(prior: Tree) -> Finding:
         f"prior would mask {percent(truncated['0.9'])} at 0.9 and {percent(truncated['0.99'])} at 0.99.",
         {key: prior[key] for key in ("perplexity", "document_perplexity", "over")},
         "ToEdit (arXiv 2412.14689), ForTIFAI (arXiv 2509.08972)",
+        "Figures of a prior are comparable only with those of the same prior.",
     )
 
 
@@ -234,8 +258,9 @@ def _describe_test(test: StatisticTest) -> str:
     return f"{test.name} {test.input:.4g} vs. {test.reference:.4g} (p {test.adjusted:.2g})"
 
 
-def _figures(test: StatisticTest) -> dict[str, Any]:
+def _figures(test: StatisticTest, origins: Origins) -> dict[str, Any]:
     return {
+        **origins.figures(test),
         "input": test.input,
         "reference": test.reference,
         "difference": test.difference,

@@ -10,7 +10,7 @@ the reference's counts of words. All mixtures have equally many bytes, and no he
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ class Advice:
         repeats: how often each real item is seen per pass over the synthetic ones.
         source: the paper.
         assumes: the conditions under which it holds.
+        from_counts: whether it reads the reference's counts of words, as a forecast does, and not the sizes alone.
     """
 
     rule: str
@@ -39,6 +40,7 @@ class Advice:
     repeats: float | None
     source: str
     assumes: str
+    from_counts: bool = False
 
 
 def plan_mixing(
@@ -113,7 +115,7 @@ def _drift_advice(spectrum: Mapping[int, int], ratio: float) -> Iterator[Advice]
     share = required_real_share(list(tail), list(tail.values()), 0.5, _GENERATIONS)
     # 0 if none is needed; NaN if not even all real data are enough, since a rare word is not always sampled.
     if 0 < share < 1:
-        yield _advice(
+        advice = _advice(
             f"to hold half of the real words that occur at most {_TAIL} times over {_GENERATIONS} generations",
             share,
             ratio,
@@ -121,6 +123,7 @@ def _drift_advice(spectrum: Mapping[int, int], ratio: float) -> Iterator[Advice]
             "each generation is an unbiased sample of its training set, which has that share of real data, drawn anew; "
             "a decoder that truncates needs more: measure it with tailkeep forecast --synthetic",
         )
+        yield replace(advice, from_counts=True)
 
 
 def _advice(rule: str, weight: float, ratio: float, source: str, assumes: str) -> Advice:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from tailkeep.audit.config import AuditConfig, load, validate_prior
+from tailkeep.audit.origins import SECOND
 from tailkeep.audit.prior_scores import PriorScorer, load_prior_scorer
 from tailkeep.audit.shard import ShardAuditor
 from tailkeep.audit.summary import AuditOutcome, summarize
@@ -58,6 +59,7 @@ class _AuditJob:
     inputs: tuple[str, ...]
     reference: tuple[str, ...]
     synthetic: tuple[str, ...] = ()
+    second: tuple[str, ...] = ()
 
     kind: ClassVar[str] = "audit"
     progress_unit: ClassVar[str] = "words"
@@ -67,7 +69,7 @@ class _AuditJob:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        return (*self.inputs, *self.reference, *self.synthetic)
+        return (*self.inputs, *self.reference, *self.synthetic, *self.second)
 
     def find_shards(self) -> ShardList:
         """The shards of all sides; the name of a shard begins with its side."""
@@ -76,6 +78,8 @@ class _AuditJob:
             sides.append(CorpusSide("reference", "--reference", self.reference))
         if self.synthetic:
             sides.append(CorpusSide("synthetic", "--synthetic", self.synthetic))
+        if self.second:
+            sides.append(CorpusSide(SECOND, "--second-reference", self.second))
         reason = "A corpus cannot be compared with itself."
         shards = find_sides(sides, self.config.layout, row_groups=self.config.row_groups, reason=reason)
         if not self.reference and {"testing"} & self.config.model_fields_set:
@@ -84,8 +88,13 @@ class _AuditJob:
             raise ConfigError(
                 "share (--by) has no effect without --synthetic. Give text that models wrote, or remove the key share."
             )
-        if self.synthetic and not self.reference:
-            raise ConfigError("--synthetic has no effect without --reference. Give human text of the same kind too.")
+        for option, paths in (("--synthetic", self.synthetic), ("--second-reference", self.second)):
+            if paths and not self.reference:
+                raise ConfigError(f"{option} has no effect without --reference. Give human text of the same kind too.")
+        if self.config.mixing is not None and not self.reference:
+            raise ConfigError(
+                "mixing has no effect without --reference, since nothing is tested. Give one, or remove the key mixing."
+            )
         if self.config.share.by not in (None, FILE):
             inputs = [shard for shard in shards if shard.name.startswith("input/")]
             check_field_exists("--by", self.config.share.by, self.config.layout, inputs)
@@ -156,6 +165,7 @@ def run(
     *,
     reference: Inputs = (),
     synthetic: Inputs = (),
+    second_reference: Inputs = (),
     workers: int = 1,
     executor: Executor | None = None,
     task: Task | None = None,
@@ -172,6 +182,7 @@ def run(
         reference: trusted human text to compare with, in the same forms.
         synthetic: text that models wrote, of the kind to look for. With both references the share of the documents of
             `inputs` that are like it is estimated, or refused.
+        second_reference: human text of another topic or genre: which differences of `inputs` does it share?
         workers: number of processes on this machine. It changes no result.
         executor: runs the shards instead, such as `tailkeep.integrations.ray.RayActors`. It changes no result.
         task: the share of the shards to work on; all of them by default.
@@ -188,4 +199,5 @@ def run(
     """
     config = config if isinstance(config, AuditConfig) else load(config)
     execution = Execution(workers, executor, task, observe, storage, verify)
-    return run_job(_AuditJob(config, path_list(inputs), path_list(reference), path_list(synthetic)), out, execution)
+    sides = [path_list(paths) for paths in (inputs, reference, synthetic, second_reference)]
+    return run_job(_AuditJob(config, *sides), out, execution)

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from tailkeep.audit.config import AuditConfig
 from tailkeep.audit.documents import SHORT_TEXT_BYTES, HashSample, write_sample
 from tailkeep.audit.duplicates import ExactDuplicates, NearDuplicates
+from tailkeep.audit.evidence import SIDES
 from tailkeep.audit.prior_scores import PriorScorer, ScoreWriter
 from tailkeep.data.corpus import EMPTY, Shard
 from tailkeep.data.counters import CompressionCounter, Counts, ShardCounter, ShardDocument, batch_documents
@@ -34,7 +35,7 @@ _MEGABYTE = 1 << 20
 
 
 class ShardAuditor:
-    """A `ShardFunction`. The name of a shard begins with its side: `input/`, `reference/` or `synthetic/`."""
+    """A `ShardFunction`. The name of a shard begins with its side, such as `input/` or `reference/`."""
 
     def __init__(self, config: AuditConfig, scorer: PriorScorer | None = None, *, with_share: bool = False) -> None:
         self._config, self._scorer, self._with_share = config, scorer, with_share
@@ -52,7 +53,8 @@ class ShardAuditor:
                 spill_folder.mkdir()
             counters, exact = ShardCounter(memory, spill["types"]), ExactDuplicates(memory, spill["exact"])
             sample = HashSample(config.sample.documents, name_in_side(shard), config.seed)
-            share_sample = self._with_share and HashSample(
+            is_of_share = self._with_share and shard.name.partition("/")[0] in SIDES
+            share_sample = is_of_share and HashSample(
                 config.share.documents, name_in_side(shard), config.seed, text_bytes=SHORT_TEXT_BYTES
             )
             near = config.near_duplicates and NearDuplicates(config.near_duplicates, config.seed, memory, spill["near"])

@@ -8,6 +8,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, astuple, dataclass, fields
 from typing import Any
 
@@ -37,6 +38,7 @@ from tailkeep.audit.findings import (
     source_finding,
 )
 from tailkeep.audit.keywords import Example, ImportanceWeights, KeywordScore, importance_weights, keyword_scores
+from tailkeep.audit.origins import SECOND, SYNTHETIC, Origins
 from tailkeep.audit.prior_scores import BINS, PriorScorer, load_prior_scorer
 from tailkeep.audit.recommend import Advice, lab_experiment, plan_mixing
 from tailkeep.audit.share_summary import SourceShare, TellingDocument, summarize_share
@@ -63,12 +65,17 @@ class AuditOutcome(SummaryOutcome):
         """The findings, one sentence per line."""
         lines = super().lines()
         lines += [
-            f"{'[flagged] ' if finding['flagged'] else ''}{finding['sentence']}"
+            f"{'[flagged] ' if finding['flagged'] else ''}{finding['sentence']} {finding['caveat']}".rstrip()
             for finding in self.summary.get("findings", ())
         ]
-        for advice in self.summary.get("mixing", ()):
+        mixing = self.summary.get("mixing", ())
+        for advice in (item for item in mixing if item["from_counts"]):
             weight = "" if advice["real_weight"] is None else f" (weight of real data {advice['real_weight']:.2f})"
             lines.append(f"mixing: {advice['rule']}{weight}; {advice['source']}; assumes: {advice['assumes']}")
+        if rules := sum(not item["from_counts"] for item in mixing):
+            lines.append(
+                f"mixing: {rules} rules from the literature, by sizes alone, are in summary.json and the report"
+            )
         if command := self.summary.get("lab_command"):
             lines.append(f"to measure it with a model, run in the output folder: {command}")
         return lines
@@ -84,13 +91,17 @@ class SummaryFiles:
 
 @dataclass(frozen=True, eq=False)
 class SideComparison:
-    """Everything that needs both sides. `comparison` is None if `not_tested` says why the tests are impossible."""
+    """Everything that needs both sides. `comparison` is None if `not_tested` says why the tests are impossible.
+
+    `origins` are the same tests of further references against the first.
+    """
 
     comparison: Comparison | None
     not_tested: str
     bands: list[FrequencyBand]
     importance: ImportanceWeights
     keywords: dict[int, tuple[list[KeywordScore], list[KeywordScore]]]
+    origins: Origins
 
 
 def summarize(
@@ -104,7 +115,7 @@ def summarize(
         local: returns local copies of their files.
         scorer: the prior, if it is loaded already.
     """
-    sides = {side: [item for item in manifests if item.shard.startswith(f"{side}/")] for side in SIDES}
+    sides = {side: [item for item in manifests if item.shard.startswith(f"{side}/")] for side in (*SIDES, SECOND)}
     with limited_threads(config.num_threads):
         corpora = {side: read_corpus(shards, local, config) for side, shards in sides.items() if shards}
         figures = {
@@ -120,7 +131,9 @@ def summarize(
     summary: dict[str, Any] = {
         "findings": [asdict(finding) for finding in findings],
         "lab_command": command,
-        "mixing": [asdict(advice) for advice in _mixing_advice(config, figures, corpora)],
+        "mixing": [
+            asdict(advice) for advice in (_mixing_advice(config, figures, corpora) if both and both.comparison else ())
+        ],
         **figures,
     }
     if both is not None:
@@ -170,7 +183,20 @@ def _compare_sides(
         )
         for length, name in {1: "words", 2: "bigrams"}.items()
     }
-    return SideComparison(comparison, not_tested, bands, weights, keywords)
+    origins = _compare_references(config, corpora, scorer) if comparison and comparison.flagged else Origins()
+    return SideComparison(comparison, not_tested, bands, weights, keywords, origins)
+
+
+def _compare_references(config: AuditConfig, corpora: Mapping[str, CorpusStats], scorer: PriorScorer | None) -> Origins:
+    """The tests of the further references that are large enough against the first."""
+    comparisons = {}
+    for side in (SECOND, SYNTHETIC):
+        if side in corpora:
+            samples = corpora[side].sample, corpora["reference"].sample
+            log_probs = scorer.log_probs if scorer else None
+            with suppress(InputError):
+                comparisons[side] = compare(*samples, config.sample, config.testing, config.seed, log_probs)
+    return Origins(comparisons)
 
 
 def _findings(config: AuditConfig, figures: Mapping[str, Any], both: SideComparison | None) -> list[Finding]:
@@ -185,7 +211,7 @@ def _findings(config: AuditConfig, figures: Mapping[str, Any], both: SideCompari
     if both.comparison is None:
         tests = [Finding(False, f"Nothing was tested: {both.not_tested}", {})]
     else:
-        tests = list(comparison_findings(both.comparison, config.testing.level))
+        tests = list(comparison_findings(both.comparison, config.testing.level, both.origins))
     return [*tests, *([band] if band else []), *of_input]
 
 
@@ -193,10 +219,10 @@ def _mixing_advice(
     config: AuditConfig, figures: Mapping[str, Mapping[str, Any]], corpora: Mapping[str, CorpusStats]
 ) -> list[Advice]:
     """Advice for the configured sizes, else for the words of the reference (real) and of the input (synthetic)."""
-    spectrum = corpora["reference"].spectrum.types if "reference" in corpora else None
+    spectrum = corpora["reference"].spectrum.types
     if config.mixing is not None:
         return plan_mixing(config.mixing.real, config.mixing.synthetic, spectrum=spectrum)
-    if "reference" not in figures or not (figures["input"]["words"] and figures["reference"]["words"]):
+    if not (figures["input"]["words"] and figures["reference"]["words"]):
         return []
     real, synthetic = figures["reference"], figures["input"]
     return plan_mixing(real["words"], synthetic["words"], examples=real["documents"], spectrum=spectrum)

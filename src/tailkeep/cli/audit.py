@@ -45,6 +45,10 @@ def audit(
         list[str] | None,
         typer.Option(metavar="GLOB", help="Text that models wrote: how much of the input is like it? Repeatable."),
     ] = None,
+    second_reference: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GLOB", help="Human text of another genre: does it differ in the same way? Repeatable."),
+    ] = None,
     by: Annotated[
         str | None,
         typer.Option(
@@ -108,6 +112,7 @@ def audit(
             out,
             reference=reference or [],
             synthetic=synthetic or [],
+            second_reference=second_reference or [],
             verify=verify,
             **execution,
             observe=observe,

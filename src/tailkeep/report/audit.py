@@ -152,7 +152,8 @@ def show_audit(path: Path | str, console: Console) -> None:
         return
     for finding in run.summary["findings"]:
         flag = Text("flagged  " if finding["flagged"] else "         ", "bold")
-        console.print(Padding(flag.append_text(formatting.terminal_text(finding["sentence"])), (0, 0, 1, 0)))
+        sentence = f"{finding['sentence']} {finding.get('caveat', '')}".rstrip()
+        console.print(Padding(flag.append_text(formatting.terminal_text(sentence)), (0, 0, 1, 0)))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     for heading in ("", *(LABELS[side] for side in run.sides)):
         table.add_column(heading, justify="right" if heading else "left")

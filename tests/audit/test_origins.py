@@ -1,0 +1,108 @@
+"""Genre is not machine: what further references say of a difference, and the caveat of each finding."""
+
+import pytest
+
+from tailkeep.audit import run
+from tailkeep.audit.comparison import Comparison, StatisticTest
+from tailkeep.audit.origins import SECOND, SYNTHETIC, Origins
+from tailkeep.errors import ConfigError, InputError
+from tests.audit.conftest import prose, write_jsonl
+
+CONFIG = {"testing": {"permutations": 640}, "share": {"resamples": 100}}
+PLAIN = {"testing": {"permutations": 640}}
+
+
+def statistic(name, difference, *, flagged=True):
+    return StatisticTest(name, 1.0 + difference, 1.0, difference, (0, 0, 0), 0.001, 0.001, flagged)
+
+
+def comparison(*tests):
+    return Comparison(100, 50, list(tests))
+
+
+TESTS = [statistic("a", -1), statistic("b", 1), statistic("c", 1)]
+
+
+def test_a_difference_is_shared_only_if_it_is_significant_and_in_the_same_direction():
+    second = comparison(statistic("a", -3), statistic("b", -1), statistic("c", 1, flagged=False))
+    origins = Origins({SECOND: second})
+    assert origins.shared_by(SECOND, TESTS) == ["a"]
+    caveat = origins.caveat(TESTS)
+    assert caveat == (
+        "The second human reference differs in the same direction in 1 of 3 (a), which genre alone can explain."
+    )
+    assert [origins.figures(test) for test in TESTS[:2]] == [{"second_alike": True}, {"second_alike": False}]
+
+
+def test_what_no_reference_was_given_for_is_not_claimed():
+    assert "(--second-reference) and a synthetic one (--synthetic) tell more" in Origins().caveat(TESTS)
+    synthetic = Origins({SYNTHETIC: comparison(*TESTS)}).caveat(TESTS)
+    assert synthetic == (
+        "The synthetic reference differs in the same direction in all 3. Another genre can too: --second-reference "
+        "tests one."
+    )
+    both = Origins({SECOND: comparison(statistic("a", 1)), SYNTHETIC: comparison(statistic("a", 1))}).caveat(TESTS)
+    assert both == (
+        "The second human reference does not differ in this direction, so its genre explains none of it. "
+        "The synthetic reference does not differ in this direction."
+    )
+
+
+@pytest.fixture(scope="module")
+def sides(tmp_path_factory):
+    """The input is a narrow genre; so is the second reference, and the synthetic one is wider than the first."""
+    folder = tmp_path_factory.mktemp("origins")
+    types = {"input": 40, "reference": 300, "second": 50, "synthetic": 900}
+    return {
+        side: write_jsonl(folder / f"{side}.jsonl", prose(120, words=30, seed=number, types=types[side]))
+        for number, side in enumerate(types)
+    }
+
+
+def findings(outcome):
+    return {finding["sentence"].split(":")[0].split(" of ")[0]: finding for finding in outcome.summary["findings"]}
+
+
+def test_a_second_human_reference_explains_a_difference_of_genre(sides, tmp_path):
+    alone = run(PLAIN, sides["input"], tmp_path / "alone", reference=sides["reference"])
+    narrow = "Its vocabulary is narrower than the reference's in equally much text"
+    assert "tell more" in findings(alone)[narrow]["caveat"]
+    assert "second" not in alone.summary
+
+    out = tmp_path / "second"
+    both = run(PLAIN, sides["input"], out, reference=sides["reference"], second_reference=sides["second"])
+    finding = findings(both)[narrow]
+    assert finding["caveat"].endswith("which genre alone can explain.")
+    assert any(figures["second_alike"] for figures in finding["figures"].values())
+    assert both.flagged == alone.flagged
+    assert both.summary["second"]["documents"] == 120
+    assert both.summary["findings"][0]["figures"]["second_alike"] > 0
+
+
+def test_synthetic_text_that_differs_the_other_way_explains_nothing(sides, tmp_path):
+    outcome = run(CONFIG, sides["input"], tmp_path / "out", reference=sides["reference"], synthetic=sides["synthetic"])
+    finding = findings(outcome)["Its vocabulary is narrower than the reference's in equally much text"]
+    assert "The synthetic reference does not differ in this direction" in finding["caveat"]
+
+
+def test_every_significant_finding_has_a_caveat(sides, tmp_path):
+    outcome = run(CONFIG, sides["input"], tmp_path / "out", reference=sides["reference"], synthetic=sides["synthetic"],
+                  second_reference=sides["second"])  # fmt: skip
+    flagged = [finding for finding in outcome.summary["findings"] if finding["flagged"]]
+    assert len(flagged) >= 3
+    assert all(finding["caveat"] for finding in flagged)
+    printed = outcome.lines()
+    assert all(any(finding["caveat"] in line for line in printed) for finding in flagged)
+
+
+def test_a_second_reference_needs_the_first_and_other_files(sides, tmp_path):
+    with pytest.raises(ConfigError, match="--second-reference has no effect without --reference"):
+        run({}, sides["input"], tmp_path / "out", second_reference=sides["second"])
+    with pytest.raises(InputError, match="both --reference and --second-reference"):
+        run({}, sides["input"], tmp_path / "o", reference=sides["second"], second_reference=sides["second"])
+
+
+def test_a_second_reference_that_is_too_small_says_nothing(sides, tmp_path):
+    few = write_jsonl(tmp_path / "few.jsonl", prose(5, words=30, seed=9))
+    outcome = run(PLAIN, sides["input"], tmp_path / "out", reference=sides["reference"], second_reference=few)
+    assert "tell more" in outcome.summary["findings"][0]["caveat"]
