@@ -37,6 +37,7 @@ def test_every_error_is_caught_as_tailkeeps_and_keeps_its_words(kind):
 
 def test_exit_codes_are_what_the_shell_is_promised():
     assert {code.name: int(code) for code in ExitCode} == {
+        "CONDITION_MET": 5,
         "DONE": 0,
         "INTERNAL_ERROR": 1,
         "BAD_INPUT": 2,

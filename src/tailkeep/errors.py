@@ -14,6 +14,7 @@ class ExitCode(IntEnum):
     BAD_INPUT = 2
     OTHER_FINGERPRINT = 3
     DONE_WITH_REJECTS = 4  # of a corpus command
+    CONDITION_MET = 5  # of --fail-if
     INTERRUPTED = 130
 
 

@@ -143,6 +143,14 @@ def test_too_few_documents_are_refused_with_their_number():
     assert np.isnan(few.separation)
 
 
+def test_an_interval_that_says_nothing_is_refused():
+    # Both references are of one language, so every share explains the corpus.
+    corpora = [scored(human(26, seed), references=(human(26, seed + 50), human(26, seed + 90))) for seed in range(6)]
+    estimates = [estimate_share(corpus, FAST, 0) for corpus in corpora]
+    assert any("its interval is 0 % to 100 %" in estimate.refusal for estimate in estimates)
+    assert all(estimate.refusal or estimate.low > 0.001 or estimate.high < 0.999 for estimate in estimates)
+
+
 def test_a_priors_scores_add_evidence():
     texts = {"input": human(60, 5), "reference": human(100, 1), "synthetic": human(100, 2)}
     rng = np.random.default_rng(0)
@@ -241,7 +249,7 @@ def test_with_a_prior_its_scores_are_part_of_the_evidence(three, prior, one_thre
 def test_choices_without_effect_are_refused(three, tmp_path):
     with pytest.raises(ConfigError, match="--synthetic has no effect without --reference"):
         run({}, three[0], tmp_path / "out", synthetic=three[2])
-    with pytest.raises(ConfigError, match="share has no effect without --synthetic"):
+    with pytest.raises(ConfigError, match=r"share \(--by\) has no effect without --synthetic"):
         run({"share": {"level": 0.8}}, three[0], tmp_path / "out", reference=three[1])
     with pytest.raises(InputError, match="both --reference and --synthetic"):
         run({}, three[0], tmp_path / "out", reference=three[1], synthetic=three[1])

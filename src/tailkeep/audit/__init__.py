@@ -3,6 +3,7 @@
 Rule: without a prior nothing in this package needs torch.
 """
 
+from tailkeep.audit.conditions import Condition, parse_condition
 from tailkeep.audit.config import AuditConfig, load
 from tailkeep.audit.recommend import Advice, plan_mixing
 from tailkeep.audit.run import gpus_for, run
@@ -16,6 +17,7 @@ __all__ = [
     "Advice",
     "AuditConfig",
     "AuditOutcome",
+    "Condition",
     "Progress",
     "ProgressPrinter",
     "SelectionCounts",
@@ -23,6 +25,7 @@ __all__ = [
     "dump",
     "gpus_for",
     "load",
+    "parse_condition",
     "plan_mixing",
     "run",
     "select",

@@ -33,6 +33,7 @@ Numbers = NDArray[np.float64]
 
 _BINS = 10
 _TESTS = 2
+_END = 0.001
 
 
 @dataclass(frozen=True)
@@ -184,5 +185,10 @@ def _refusal(fit: MixtureFit, transfer: TransferTest, level: float) -> str:
         return (
             f"no mixture of the two references explains the evidence of its documents (goodness of fit, p "
             f"{fit.fit_p:.2g}): part of it is like neither. Give references of its kind"
+        )
+    if fit.low <= _END and fit.high >= 1 - _END:
+        return (
+            "its interval is 0 % to 100 %: the references are too much alike, or there are too few documents. Give "
+            "more documents of all three"
         )
     return ""

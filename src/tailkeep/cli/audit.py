@@ -1,6 +1,7 @@
 """The command `tailkeep audit`. Rule: every option is a key of `AuditConfig` or an argument of `audit.run`."""
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -28,7 +29,13 @@ from tailkeep.cli.corpus_options import (
     print_outcome,
     require_option,
 )
+from tailkeep.cli.output import print_status
+from tailkeep.errors import ExitCode
 from tailkeep.runs.progress import show_progress
+from tailkeep.sanitize import visible
+
+if TYPE_CHECKING:
+    from tailkeep.audit import AuditOutcome, Condition
 
 AuditKeys = Annotated[
     list[str] | None,
@@ -81,6 +88,10 @@ def audit(
     file_format: FileFormat = None,
     ignore: Ignore = None,
     on_error: OnErrorOption = None,
+    fail_if: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CONDITION", help="Exit with 5 if it is met, such as 'share > 0.05'. Repeatable."),
+    ] = None,
     verify: Verify = False,
     dump_config: DumpConfig = False,
 ) -> None:
@@ -101,6 +112,9 @@ def audit(
     if dump_config:
         print(audits.dump(audit_config), end="")
         return
+    conditions = [audits.parse_condition(text) for text in fail_if or ()]
+    if any(item.metric == "share" for item in conditions) and not (reference and synthetic):
+        raise typer.BadParameter("share needs --reference and --synthetic.", param_hint="--fail-if")
     paths = require_option(inputs, "--input", "give the files to audit, such as --input 'corpus/*.jsonl'.")
     out = require_option(out, "--out", "give the output folder, such as --out audited.")
     gpus = audits.gpus_for(audit_config)
@@ -117,4 +131,22 @@ def audit(
             **execution,
             observe=observe,
         )
-    print_outcome(outcome, out)
+    try:
+        print_outcome(outcome, out)
+    finally:
+        # A condition that is met says more than rejected documents, which were printed.
+        _judge(outcome, conditions)
+
+
+def _judge(outcome: "AuditOutcome", conditions: Sequence["Condition"]) -> None:
+    """Exit with a code of its own if a condition is met.
+
+    Raises:
+        InputError: a metric has no value.
+    """
+    if conditions and not outcome.complete:
+        print_status("--fail-if: not judged, since not all shards are finished.")
+        return
+    if met := [item.text for item in conditions if item.is_met(outcome.summary)]:
+        print_status(f"--fail-if: met by this corpus: {visible('; '.join(met), newline=' ')}.")
+        raise typer.Exit(ExitCode.CONDITION_MET)
