@@ -111,7 +111,6 @@ def main() -> None:
     clean = [window for window in windows if "<unk>" not in window["prompt"]]
     if len(clean) < options.num_documents:
         parser.error(f"--num-documents must be <= {len(clean)} prompts without <unk>, got {options.num_documents}")
-    place = {window["prompt"]: number for number, window in enumerate(windows)}
     drawn = random.Random(options.seed).sample(clean, options.num_documents)  # noqa: S311  (no secret)
     options.out.mkdir(parents=True, exist_ok=True)
     human = [window for window in windows if "<unk>" not in window["text"]]
@@ -121,8 +120,7 @@ def main() -> None:
     prompts = [window["prompt"] for window in drawn]
     texts = continue_prompts(model, tokenizer, prompts, options.tokens, options.seed)
     rows = [{**window, "text": text} for window, text in zip(drawn, texts, strict=True)]
-    # In the order of the articles, as the human side, whatever the order in which they were sampled.
-    write_rows(options.out / "machine.jsonl", sorted(rows, key=lambda row: place[row["prompt"]]))
+    write_rows(options.out / "machine.jsonl", rows)
 
 
 if __name__ == "__main__":

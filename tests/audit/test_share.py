@@ -9,7 +9,9 @@ from tailkeep.audit import run
 from tailkeep.audit.config import SampleConfig, ShareConfig
 from tailkeep.audit.documents import SampledDocument
 from tailkeep.audit.evidence import score_words, tabulate
-from tailkeep.audit.share import estimate_share, score_corpus
+from tailkeep.audit.findings import share_finding
+from tailkeep.audit.share import ShareEstimate, estimate_share, score_corpus
+from tailkeep.audit.share_summary import ShareSummary
 from tailkeep.audit.transfer import classifier_test
 from tailkeep.errors import ConfigError, InputError
 from tests.audit.conftest import left_by, one_thread, prior, prose, sample_of, write_jsonl
@@ -207,6 +209,13 @@ def test_the_share_is_the_first_finding_with_its_figures_and_documents(three, tm
     assert sum("delve" in item["text"] for item in telling) >= 18
     assert [item["evidence"] for item in telling] == sorted((item["evidence"] for item in telling), reverse=True)
     assert outcome.summary["synthetic"]["documents"] == 150
+
+
+@pytest.mark.parametrize(("share", "is_small"), [(0.02, True), (0.3, False)])
+def test_a_share_below_what_was_calibrated_says_so(share, is_small):
+    estimate = ShareEstimate(100, share, share / 2, 2 * share, 0.01, 0.5, None)
+    finding = share_finding(ShareSummary(estimate, 0.9, 50, 0, 0.9, False, [], []))
+    assert ("Shares below 5 % were in their intervals less often" in finding.caveat) == is_small
 
 
 def test_the_shards_and_workers_change_no_byte_of_the_share(three, tmp_path):
