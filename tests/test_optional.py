@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tailkeep.errors import MissingPackageError
-from tailkeep.lab.learners import _LIBRARIES
+from tailkeep.lab.config import _ARM_TYPES
 from tailkeep.optional import require, require_version
 
 ROOT = Path(__file__).parents[1]
@@ -77,6 +77,6 @@ def extras_asked_for():
 
 def test_every_install_line_names_an_extra_that_exists():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    asked = {*extras_asked_for(), *(extra for extra, _ in _LIBRARIES.values())}
+    asked = {*extras_asked_for(), *(arm.extra for arm in _ARM_TYPES.values() if arm.extra)}
     assert {"hf", "mixture"} <= asked
     assert asked <= project["optional-dependencies"].keys()

@@ -1,15 +1,44 @@
 """What every arm's configuration holds, whatever its learner. Rule: `generations` counts models, not data sets."""
 
-from collections.abc import Sequence
-from typing import Annotated, ClassVar, Self
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from inspect import signature
+from pkgutil import resolve_name
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from tailkeep.config import Settings, UserCode, as_code
+from tailkeep.lab.protocols import Experiment
 from tailkeep.lab.regimes import AnyRegime, CodeRegime, FreshOnly, Regenerate, Replace, SelectRegime
 from tailkeep.lab.text_regimes import EditRegime, Rephrase
 
 Positive = Annotated[int, Field(ge=1)]
+
+
+UserLearners = Mapping[str, Callable[[Mapping[str, Any], int], Experiment]]
+"""User learners: id -> a function of (options, seed) that returns an experiment."""
+
+
+@dataclass(frozen=True)
+class Extensions:
+    """User learners and losses by the id that the configuration names."""
+
+    learners: UserLearners = field(default_factory=dict)
+    losses: Mapping[str, Callable[[Mapping[str, Any]], Any]] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.learners or self.losses)
+
+
+@dataclass(frozen=True)
+class BuildContext:
+    """What an experiment is built with; `shared` carries work that other arms and seeds need too."""
+
+    seed: int
+    device: str
+    extensions: Extensions = field(default_factory=Extensions)
+    shared: MutableMapping[str, Any] = field(default_factory=dict)
 
 
 class CodeMetric(UserCode):
@@ -27,7 +56,18 @@ class ArmConfig(Settings):
     these names need them. `reads_regime` says that the
     learner knows the regime, so that even generation 0 depends on it. `metrics` are the user's own, beside those of the
     learner.
+
+    `builder` is the function below `tailkeep.lab` that makes the experiment, as module:function; it takes the arm and
+    what it needs of `seed`, `device`, `losses` and `shared`. A learner is computed with `modules`, which the extra
+    `extra` installs, and its numbers depend on the versions of `packages`; `uses_gpu` says that it runs on a GPU where
+    there is one.
     """
+
+    builder: ClassVar[str]
+    extra: ClassVar[str] = ""
+    modules: ClassVar[tuple[str, ...]] = ()
+    packages: ClassVar[tuple[str, ...]] = ("numpy",)
+    uses_gpu: ClassVar[bool] = False
 
     reads_regime: ClassVar[bool] = False
     edits: ClassVar[bool] = False
@@ -37,6 +77,23 @@ class ArmConfig(Settings):
     generations: Positive = 5
     record_every: Positive = 1
     metrics: tuple[Annotated[CodeMetric, BeforeValidator(as_code)], ...] = ()
+
+    def build(self, context: BuildContext) -> Experiment:
+        """The experiment of this arm. Its `modules` are imported before.
+
+        Raises:
+            TailkeepError: files, packages or choices that cannot be used.
+        """
+        function = resolve_name(f"tailkeep.lab.{self.builder}")
+        offered = {
+            "seed": context.seed,
+            "device": context.device,
+            "losses": context.extensions.losses,
+            "shared": context.shared,
+        }
+        parameters = signature(function).parameters
+        experiment: Experiment = function(self, **{name: offered[name] for name in offered if name in parameters})
+        return experiment
 
     @field_validator("regime")
     @classmethod

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
@@ -37,7 +37,7 @@ from tailkeep.config import (
 )
 from tailkeep.config.user_code import file_of
 from tailkeep.errors import ConfigError
-from tailkeep.lab.arm import ArmConfig, Positive
+from tailkeep.lab.arm import ArmConfig, BuildContext, Positive
 from tailkeep.lab.causal_lm.config import CausalLMArm, LanguageArm
 from tailkeep.lab.causal_lm.data_config import TextCorpus
 from tailkeep.lab.ecosystem.config import EcosystemArm
@@ -55,6 +55,7 @@ from tailkeep.lab.layers import (
 )
 from tailkeep.lab.loop import KeepModels
 from tailkeep.lab.mixture import MixtureArm
+from tailkeep.lab.protocols import Experiment
 from tailkeep.lab.regression import RegressionArm
 from tailkeep.runs.storage import TEMPORARY
 
@@ -115,6 +116,16 @@ class UserArm(ArmConfig):
     edits: ClassVar[bool] = True
     selects: ClassVar[bool] = True
 
+    def build(self, context: BuildContext) -> Experiment:
+        """The experiment of the learner that the caller has passed."""
+        learners = context.extensions.learners
+        if self.id not in learners:
+            raise ConfigError(
+                f"id: the learner {self.id!r} was not passed. "
+                f"Call tailkeep.lab.run(config, out, learners={{{self.id!r}: ...}})."
+            )
+        return learners[self.id](self.options, context.seed)
+
 
 class CodeArm(ArmConfig):
     """An arm with a learner of the user's own, named as module:name: build(*, seed, options...) -> lab.Experiment."""
@@ -129,6 +140,15 @@ class CodeArm(ArmConfig):
     def program(self) -> UserCode:
         """The reference to the learner with its options."""
         return UserCode(name="code", code=self.code, options=self.options)
+
+    def build(self, context: BuildContext) -> Experiment:
+        """The experiment that the code returns."""
+        experiment = self.program.bind("learner")(seed=context.seed)
+        if not isinstance(experiment, Experiment):
+            raise ConfigError(
+                f"learner: {self.code} returned {type(experiment).__name__}. Return a tailkeep.lab.Experiment."
+            )
+        return experiment
 
 
 def _as_code_arm(arm: object) -> object:
@@ -178,8 +198,8 @@ class LabConfig(Settings):
 
     @model_validator(mode="after")
     def _check_device(self) -> Self:
-        gpu_learners = {"causal_lm", "code", "ecosystem", "flow", "gan", "user", "vae"}
-        if self.device == "cuda" and not any(arm.learner in gpu_learners for arm in self.arms.values()):
+        may_use_gpu = any(arm.uses_gpu or isinstance(arm, CodeArm | UserArm) for arm in self.arms.values())
+        if self.device == "cuda" and not may_use_gpu:
             raise ValueError("device 'cuda' has no effect: no arm of this run computes on one; leave it out")
         return self
 
@@ -238,16 +258,7 @@ def refuse_code(config: LabConfig, folders: Sequence[str]) -> None:
 
 RUN_KEYS = frozenset(LabConfig.model_fields) - {"arms"}
 _ARM_TYPES: Mapping[str, type[ArmConfig]] = {
-    "causal_lm": CausalLMArm,
-    "code": CodeArm,
-    "ecosystem": EcosystemArm,
-    "flow": FlowArm,
-    "gan": GANArm,
-    "gaussian": GaussianArm,
-    "mixture": MixtureArm,
-    "regression": RegressionArm,
-    "user": UserArm,
-    "vae": VAEArm,
+    get_args(arm.model_fields["learner"].annotation)[0]: arm for arm in get_args(get_args(AnyArm)[0])
 }
 _OVERRIDES = "--set"
 

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tailkeep.lab.arm import BuildContext
 from tailkeep.lab.causal_lm.config import LanguageArm
 from tailkeep.lab.cell_progress import cell_progress
 from tailkeep.lab.config import AnyArm, LabConfig
-from tailkeep.lab.learners import Extensions, build_experiment, load_libraries, sources_of
+from tailkeep.lab.learners import build_experiment, load_libraries, sources_of
 from tailkeep.lab.loop import Chain, Event, Observer, run_chain
 from tailkeep.runs import GenerationDir, Progress, ProgressObserver, no_progress
 from tailkeep.runs.progress import format_seconds, watch_loops
@@ -148,7 +149,7 @@ def _time_arm(
 ) -> tuple[GenerationCost, GenerationCost]:
     arm, seed = _without_trackers(config.arms[name]), config.seeds[0]
     generations = min(2, arm.generations)
-    experiment = build_experiment(arm, seed=seed, device=config.device, extensions=Extensions(), shared=shared)
+    experiment = build_experiment(arm, BuildContext(seed, config.device, shared=shared))
     directories = [GenerationDir(name, seed, generation, folder / str(generation)) for generation in range(generations)]
     chain = Chain(
         arm=name,

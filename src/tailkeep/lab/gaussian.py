@@ -62,6 +62,8 @@ class RelativeTruncation(Settings):
 class GaussianArm(ArmConfig):
     """An arm whose learner is a normal distribution; without `truncate` the fit is maximum likelihood."""
 
+    builder: ClassVar[str] = "gaussian:build"
+    packages: ClassVar[tuple[str, ...]] = ("numpy", "scipy")
     reads_regime: ClassVar[bool] = True
     learner: Literal["gaussian"]
     data: NormalWorld = NormalWorld()

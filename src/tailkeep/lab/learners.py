@@ -1,9 +1,12 @@
-"""From an arm's configuration to its experiment. Rule: only this module and `config` know every learner."""
+"""From an arm's configuration to its experiment, and to what can change its results.
+
+Rule: what a learner needs is said by its arm's class; nothing here knows one by name.
+"""
 
 import functools
 import os
-from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,36 +14,16 @@ from tailkeep.config import input_paths
 from tailkeep.config.user_code import source_hash
 from tailkeep.data.corpus.formats import format_of
 from tailkeep.errors import ConfigError
-from tailkeep.lab import gaussian, mixture, regression
-from tailkeep.lab.causal_lm.config import CausalLMArm, LanguageArm, Pretrained
+from tailkeep.lab.arm import BuildContext
+from tailkeep.lab.causal_lm.config import LanguageArm, Pretrained
 from tailkeep.lab.causal_lm.data_config import ExternalModel
-from tailkeep.lab.causal_lm.loss_config import UserLosses
-from tailkeep.lab.config import AnyArm, CodeArm, LabConfig, UserArm, codes_of
+from tailkeep.lab.config import AnyArm, LabConfig, codes_of
 from tailkeep.lab.device import device_name, uses_gpu
-from tailkeep.lab.ecosystem.config import EcosystemArm
-from tailkeep.lab.gaussian import GaussianArm
-from tailkeep.lab.generative.config import FlowArm, GANArm, VAEArm
-from tailkeep.lab.mixture import MixtureArm
 from tailkeep.lab.protocols import Experiment, Measure, Measurement
 from tailkeep.lab.regimes import CodeRegime, SelectRegime
-from tailkeep.lab.regression import RegressionArm
 from tailkeep.lab.text_regimes import EditRegime
 from tailkeep.optional import require, require_version
 from tailkeep.runs import hash_path, hash_tree, redact_tree, versions
-
-UserLearners = Mapping[str, Callable[[Mapping[str, Any], int], Experiment]]
-"""User learners: id -> a function of (options, seed) that returns an experiment."""
-
-
-@dataclass(frozen=True)
-class Extensions:
-    """User learners and losses by the id that the configuration names."""
-
-    learners: UserLearners = field(default_factory=dict)
-    losses: UserLosses = field(default_factory=dict)
-
-    def __bool__(self) -> bool:
-        return bool(self.learners or self.losses)
 
 
 def load_libraries(arms: Iterable[AnyArm]) -> None:
@@ -50,13 +33,12 @@ def load_libraries(arms: Iterable[AnyArm]) -> None:
         MissingPackageError: one is not installed, or too old.
     """
     arms = list(arms)
-    for learner in {arm.learner for arm in arms}:
-        extra, modules = _LIBRARIES.get(learner, ("", ()))
-        for module in modules:
-            require(module, extra=extra)
-        if "transformers" in modules:
+    for arm in arms:
+        for module in arm.modules:
+            require(module, extra=arm.extra)
+        if "transformers" in arm.modules:
             # Older ones train other tokenizers and initialise other networks.
-            require_version("transformers", (5, 17), extra=extra, purpose=f"the learner {learner}")
+            require_version("transformers", (5, 17), extra=arm.extra, purpose=f"the learner {arm.learner}")
     if any(_uses_detector(arm) for arm in arms):
         require("sklearn.linear_model", extra="detector")
 
@@ -76,7 +58,7 @@ def num_gpus(config: LabConfig) -> int:
     Raises:
         MissingPackageError: what an arm computes with is not installed.
     """
-    on_a_gpu = [arm for arm in config.arms.values() if arm.learner in _ON_A_GPU]
+    on_a_gpu = [arm for arm in config.arms.values() if arm.uses_gpu]
     load_libraries(on_a_gpu)
     return int(bool(on_a_gpu) and uses_gpu(config.device))
 
@@ -94,17 +76,13 @@ def check_code(config: LabConfig) -> None:
             arm.regime.build()
 
 
-def build_experiment(
-    arm: AnyArm, *, seed: int, device: str, extensions: Extensions, shared: MutableMapping[str, Any]
-) -> Experiment:
-    """The experiment of `arm` under `seed`; `shared` carries work that other arms and seeds need too.
-
-    Call `load_libraries` first.
+def build_experiment(arm: AnyArm, context: BuildContext) -> Experiment:
+    """The experiment of `arm`, which measures the user's own metrics too. Call `load_libraries` first.
 
     Raises:
         TailkeepError: files, packages or choices that cannot be used.
     """
-    experiment = _build(arm, seed=seed, device=device, extensions=extensions, shared=shared)
+    experiment = arm.build(context)
     if not arm.metrics:
         return experiment
     functions = [(f"metrics.{index}", metric.bind("metrics")) for index, metric in enumerate(arm.metrics)]
@@ -127,77 +105,6 @@ class _WithMetrics:
                     raise ConfigError(f"{key}: there is a metric {name!r} already. Give it another name.")
                 metrics[name] = float(value)
         return Measurement(metrics, measured.tables)
-
-
-def _build(
-    arm: AnyArm, *, seed: int, device: str, extensions: Extensions, shared: MutableMapping[str, Any]
-) -> Experiment:
-    match arm:
-        case GaussianArm():
-            return gaussian.build(arm, seed=seed)
-        case MixtureArm():
-            return mixture.build(arm, seed=seed)
-        case RegressionArm():
-            return regression.build(arm, seed=seed)
-        case CausalLMArm():
-            from tailkeep.lab.causal_lm import learner
-
-            return learner.build(arm, device=device, losses=extensions.losses, shared=shared)
-        case EcosystemArm():
-            from tailkeep.lab.ecosystem import learner as ecosystem
-
-            return ecosystem.build(arm, device=device, losses=extensions.losses, shared=shared)
-        case FlowArm():
-            from tailkeep.lab.generative import flow
-
-            return flow.build(arm, seed=seed, device=device, shared=shared)
-        case GANArm():
-            from tailkeep.lab.generative import gan
-
-            return gan.build(arm, seed=seed, device=device, shared=shared)
-        case VAEArm():
-            from tailkeep.lab.generative import vae
-
-            return vae.build(arm, seed=seed, device=device, shared=shared)
-        case CodeArm():
-            experiment = arm.program.bind("learner")(seed=seed)
-            if not isinstance(experiment, Experiment):
-                raise ConfigError(
-                    f"learner: {arm.code} returned {type(experiment).__name__}. Return a tailkeep.lab.Experiment."
-                )
-            return experiment
-        case UserArm(id=name):
-            if name not in extensions.learners:
-                raise ConfigError(
-                    f"id: the learner {name!r} was not passed. "
-                    f"Call tailkeep.lab.run(config, out, learners={{{name!r}: ...}})."
-                )
-            return extensions.learners[name](arm.options, seed)
-
-
-_ON_A_GPU = frozenset({"causal_lm", "ecosystem", "flow", "gan", "vae"})
-"""The learners that compute on a GPU where there is one."""
-
-_LIBRARIES = {
-    "causal_lm": ("hf", ("torch", "transformers", "accelerate")),
-    "ecosystem": ("hf", ("torch", "transformers", "accelerate")),
-    "flow": ("images", ("torch",)),
-    "gan": ("images", ("torch",)),
-    "mixture": ("mixture", ("sklearn.mixture",)),
-    "vae": ("images", ("torch",)),
-}
-_PACKAGES = {
-    "causal_lm": ("numpy", "torch", "transformers", "accelerate", "tokenizers"),
-    "code": ("numpy",),
-    "ecosystem": ("numpy", "torch", "transformers", "accelerate", "tokenizers"),
-    "flow": ("numpy", "scipy", "scikit-learn", "torch"),
-    "gan": ("numpy", "scipy", "scikit-learn", "torch"),
-    "gaussian": ("numpy", "scipy"),
-    "mixture": ("numpy", "scipy", "scikit-learn"),
-    "regression": ("numpy", "scipy"),
-    "user": ("numpy",),
-    "vae": ("numpy", "scipy", "scikit-learn", "torch"),
-}
 
 
 @dataclass(frozen=True)
@@ -248,7 +155,7 @@ def sources_of(config: LabConfig) -> dict[str, ArmSources]:
 def environment_of(config: LabConfig, arm: AnyArm) -> dict[str, Any]:
     """The packages, threads and, where they matter, the device and its number formats with which `arm` is computed."""
     environment: dict[str, Any] = {"threads": config.num_threads, "packages": versions(*_packages_of(arm))}
-    if arm.learner in _ON_A_GPU:
+    if arm.uses_gpu:
         environment["device"] = device_name(config.device)
     if isinstance(arm, LanguageArm):
         # `dtype: auto` is a function of the native number formats.
@@ -261,7 +168,7 @@ def environment_of(config: LabConfig, arm: AnyArm) -> dict[str, Any]:
 def _packages_of(arm: AnyArm) -> Sequence[str]:
     adapted = isinstance(arm, LanguageArm) and arm.finetune.low_rank is not None
     more = [*(["peft"] if adapted else []), *(["scipy", "scikit-learn"] if _uses_detector(arm) else [])]
-    return (*_PACKAGES[arm.learner], *more)
+    return (*arm.packages, *more)
 
 
 def _uses_detector(arm: AnyArm) -> bool:

@@ -10,8 +10,9 @@ from typing import Any
 from tailkeep.config import validate
 from tailkeep.data import World, WorldConfig, write_questions
 from tailkeep.errors import InputError
+from tailkeep.lab.arm import BuildContext
 from tailkeep.lab.config import parse
-from tailkeep.lab.learners import Extensions, build_experiment, load_libraries
+from tailkeep.lab.learners import build_experiment, load_libraries
 from tailkeep.runs import Storage
 from tailkeep.workers import limited_threads
 
@@ -81,7 +82,7 @@ def _train_prior(folder: Path, world: WorldConfig, on_status: Callable[[str], No
     load_libraries([arm])
     on_status(f"training a small prior on {world.documents} documents (about half a minute for 1000) ...")
     with limited_threads(config.num_threads):
-        experiment = build_experiment(arm, seed=0, device=config.device, extensions=Extensions(), shared={})
+        experiment = build_experiment(arm, BuildContext(0, config.device))
         model = experiment.learner.fit(experiment.real, seed=0, budget=experiment.real.units)
         folder.mkdir()
         model.save(folder)

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -26,6 +26,10 @@ _TABLE_POINTS = 600
 class MixtureArm(ArmConfig):
     """An arm whose learner is a Gaussian mixture; the fit leaves out the share `drop` of most likely points."""
 
+    builder: ClassVar[str] = "mixture:build"
+    extra: ClassVar[str] = "mixture"
+    modules: ClassVar[tuple[str, ...]] = ("sklearn.mixture",)
+    packages: ClassVar[tuple[str, ...]] = ("numpy", "scipy", "scikit-learn")
     learner: Literal["mixture"]
     data: ModesWorld = ModesWorld()
     components: Positive = 25

@@ -59,6 +59,8 @@ class LinearWorld(Settings):
 class RegressionArm(ArmConfig):
     """An arm whose learner is least squares; the fit leaves out the share `drop` of labels nearest to a first fit."""
 
+    builder: ClassVar[str] = "regression:build"
+    packages: ClassVar[tuple[str, ...]] = ("numpy", "scipy")
     reads_regime: ClassVar[bool] = True
     learner: Literal["regression"]
     data: LinearWorld = LinearWorld()

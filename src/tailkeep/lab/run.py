@@ -10,7 +10,7 @@ from typing import Any
 
 from tailkeep.data.corpus.executors import Executor, LocalPool
 from tailkeep.errors import ConfigError
-from tailkeep.lab.arm import ArmConfig
+from tailkeep.lab.arm import ArmConfig, BuildContext, Extensions, UserLearners
 from tailkeep.lab.causal_lm.loss_config import UserLosses
 from tailkeep.lab.chain_pool import run_chains_on
 from tailkeep.lab.config import LabConfig, dump, load
@@ -22,7 +22,7 @@ from tailkeep.lab.growth import (
     first_of_equals,
     link_first_generations,
 )
-from tailkeep.lab.learners import Extensions, UserLearners, build_experiment, check_code, load_libraries, sources_of
+from tailkeep.lab.learners import build_experiment, check_code, load_libraries, sources_of
 from tailkeep.lab.loop import Chain, Event, Observer, run_chain
 from tailkeep.lab.protocols import Experiment
 from tailkeep.lab.regimes import SelectRegime
@@ -91,9 +91,7 @@ def run(
     with limited_threads(config.num_threads):
         # Everything that can be checked is checked before a folder is made, such as data too few to be split.
         for arm in config.arms.values():
-            experiment = build_experiment(
-                arm, seed=config.seeds[0], device=config.device, extensions=extensions, shared=shared
-            )
+            experiment = build_experiment(arm, BuildContext(config.seeds[0], config.device, extensions, shared))
             _check_able(arm, experiment)
             arm.regime.budget(0, experiment.real)
         with RunDirectory.create(
@@ -183,7 +181,7 @@ def _run_one(
     chain = Chain(
         arm=name,
         seed=seed,
-        experiment=build_experiment(arm, seed=seed, device=config.device, extensions=extensions, shared=shared),
+        experiment=build_experiment(arm, BuildContext(seed, config.device, extensions, shared)),
         regime=arm.regime,
         generations=arm.generations,
         recorded=arm.recorded,

@@ -202,6 +202,10 @@ AnyModel = Annotated[Pretrained | Scratch, Field(discriminator="name")]
 class LanguageArm(ArmConfig):
     """The configuration that arms of one or several language models share."""
 
+    extra: ClassVar[str] = "hf"
+    modules: ClassVar[tuple[str, ...]] = ("torch", "transformers", "accelerate")
+    packages: ClassVar[tuple[str, ...]] = ("numpy", "torch", "transformers", "accelerate", "tokenizers")
+    uses_gpu: ClassVar[bool] = True
     selects: ClassVar[bool] = True
     data: AnyCorpus
     tokenizer: Tokenizer = Tokenizer()
@@ -300,6 +304,7 @@ class LanguageArm(ArmConfig):
 class CausalLMArm(LanguageArm):
     """An arm whose learner is a Hugging Face causal language model."""
 
+    builder: ClassVar[str] = "causal_lm.learner:build"
     edits: ClassVar[bool] = True
     rephrases: ClassVar[bool] = True
     learner: Literal["causal_lm"]

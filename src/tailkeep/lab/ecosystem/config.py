@@ -4,7 +4,7 @@ Rule: members share a tokenizer, so that any can train on the text of any other.
 """
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -37,6 +37,7 @@ class EcosystemArm(LanguageArm):
     tokens that a single model would (`shared`, so the total is a single chain's), or `each` on as many as it.
     """
 
+    builder: ClassVar[str] = "ecosystem.learner:build"
     learner: Literal["ecosystem"]
     members: tuple[Member, ...]
     train_on: Literal["pool", "part"] = "pool"

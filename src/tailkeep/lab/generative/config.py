@@ -3,7 +3,7 @@
 Rule: a choice that would have no effect is an error.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -72,6 +72,10 @@ class ImageEvaluation(Settings):
 class SpaceArm(ArmConfig):
     """An arm that generates points or images; `evaluation` is of the classifier that measures images."""
 
+    extra: ClassVar[str] = "images"
+    modules: ClassVar[tuple[str, ...]] = ("torch",)
+    packages: ClassVar[tuple[str, ...]] = ("numpy", "scipy", "scikit-learn", "torch")
+    uses_gpu: ClassVar[bool] = True
     data: Annotated[ModesWorld | MoonsWorld | Digits | Idx, Field(discriminator="name")] = ModesWorld()
     network: DenseNetwork = DenseNetwork()
     evaluation: ImageEvaluation | None = None
@@ -135,6 +139,11 @@ VAETruncation = PixelTruncation | SampleTruncation
 class VAEArm(ArmConfig):
     """An arm whose learner is a convolutional variational autoencoder, trained from scratch in every generation."""
 
+    builder: ClassVar[str] = "generative.vae:build"
+    extra: ClassVar[str] = "images"
+    modules: ClassVar[tuple[str, ...]] = ("torch",)
+    packages: ClassVar[tuple[str, ...]] = ("numpy", "scipy", "scikit-learn", "torch")
+    uses_gpu: ClassVar[bool] = True
     learner: Literal["vae"]
     data: Annotated[Digits | Idx, Field(discriminator="name")] = Digits()
     network: VAENetwork = VAENetwork()
@@ -180,6 +189,7 @@ FlowTruncation = LossTruncation | LikelihoodTruncation
 class FlowArm(SpaceArm):
     """An arm whose learner is a flow, trained from scratch in every generation and sampled in `solver_steps` steps."""
 
+    builder: ClassVar[str] = "generative.flow:build"
     learner: Literal["flow"]
     training: FlowTraining = FlowTraining()
     solver_steps: Positive = 32
@@ -224,6 +234,7 @@ class ConfidenceTruncation(ShareTruncation):
 class GANArm(SpaceArm):
     """An arm whose learner is a generator from `latent` normal numbers, trained from scratch with a discriminator."""
 
+    builder: ClassVar[str] = "generative.gan:build"
     learner: Literal["gan"]
     latent: Positive = 8
     training: GANTraining = GANTraining()
