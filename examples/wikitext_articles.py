@@ -60,9 +60,7 @@ def main() -> None:
     moved = [{**q, "location": location[q["location"]]} for q in questions if q["location"] in location]
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "text.txt").write_text("".join(new_lines), encoding="utf-8")
-    documents = [
-        json.dumps({"id": str(start), "text": "".join(articles[start])}, ensure_ascii=False) for start in selected
-    ]
+    documents = [{"id": str(start), "text": "".join(articles[start])} for start in selected]
     (options.out / "articles.jsonl").write_text(
         "".join(json.dumps(document, ensure_ascii=False) + "\n" for document in documents), encoding="utf-8"
     )

@@ -34,6 +34,8 @@ def test_the_shortest_articles_with_questions_are_taken_whole_in_their_order(tmp
     text = (tmp_path / "out" / "text.txt").read_text(encoding="utf-8").splitlines()
     assert [line for line in text if line.startswith(" = ")] == [" = Short = ", " = Middle = "]
     assert len(text) == 2 + 2 + 2 + 4
+    lines = (tmp_path / "out" / "articles.jsonl").read_text(encoding="utf-8").splitlines()
+    assert "".join(json.loads(line)["text"] for line in lines).splitlines() == text
 
 
 def test_questions_lie_where_their_article_now_begins(tmp_path):
