@@ -13,6 +13,8 @@ in-domain   the references are of the domain and the generator of the corpus
 generator   leave one generator out: the synthetic reference is of the other generators of the domain
 domain      leave one domain out: both references are of all other domains
 
+--divisions N divides the blocks N times, so that rows do not hang on one division; development then saw the corpora.
+
 A refusal is no hit. `coverage` is that of the named shares, with Wilson's 95 % interval; `lower` that of the lower
 ends, nominally 95 %.
 """
@@ -94,15 +96,18 @@ def read_documents(argument: str) -> Collection:
     return Collection(domain, generator, human, sorted(machine, key=lambda item: place.get(item.block, len(place))))
 
 
-def is_first_half(block: str) -> bool:
-    """Whether the block belongs to the half for development."""
-    return hashlib.blake2b(block.encode(), digest_size=1).digest()[0] % 2 == 0
+def is_first_half(block: str, division: int = 0) -> bool:
+    """Whether the block belongs to the first half of a division; of division 0 that is the one for development."""
+    key = f"{division}/{block}" if division else block
+    return hashlib.blake2b(key.encode(), digest_size=1).digest()[0] % 2 == 0
 
 
-def select_blocks(blocks: Sequence[str], half: str, rng: np.random.Generator) -> tuple[set[str], set[str]]:
+def select_blocks(
+    blocks: Sequence[str], half: str, rng: np.random.Generator, division: int = 0
+) -> tuple[set[str], set[str]]:
     """The blocks of the references and of the corpus of one mixture."""
-    first = [block for block in blocks if is_first_half(block)]
-    second = [block for block in blocks if not is_first_half(block)]
+    first = [block for block in blocks if is_first_half(block, division)]
+    second = [block for block in blocks if not is_first_half(block, division)]
     if half == "dev":
         order = [first[i] for i in rng.permutation(len(first))]
         return set(order[: len(order) // 2]), set(order[len(order) // 2 :])
@@ -127,8 +132,16 @@ def draw_rows(
 class Calibration:
     """Mixtures of one design; `statistics` are those of a prior by text, if there is one."""
 
-    def __init__(self, half: str, mixtures: int, resamples: int, statistics: Mapping[str, NDArray[np.float64]]) -> None:
-        self._half, self._mixtures, self._statistics = half, mixtures, statistics
+    def __init__(
+        self,
+        half: str,
+        mixtures: int,
+        resamples: int,
+        statistics: Mapping[str, NDArray[np.float64]],
+        *,
+        divisions: int = 1,
+    ) -> None:
+        self._half, self._mixtures, self._statistics, self._divisions = half, mixtures, statistics, divisions
         self._config = ShareConfig(resamples=resamples)
 
     def rows(
@@ -138,7 +151,9 @@ class Calibration:
         results: dict[float, list[tuple[float, ...]]] = {share: [] for share in shares}
         for number in range(self._mixtures):
             rng = np.random.default_rng((number, 1))
-            sides, scored = self._score(references, corpus, rng)
+            # Division 0 alone, or the divisions 1 to n in turn.
+            division = 1 + number % self._divisions if self._divisions > 1 else 0
+            sides, scored = self._score(references, corpus, rng, division)
             for share in shares:
                 rows = draw_rows(*sides, share, rng)
                 # A text that is too short is not judged, so it is not counted either.
@@ -166,11 +181,11 @@ class Calibration:
             yield dict(zip(HEADER, (*names, *figures), strict=True))
 
     def _score(
-        self, references: Sequence[Collection], corpus: Collection, rng: np.random.Generator
+        self, references: Sequence[Collection], corpus: Collection, rng: np.random.Generator, division: int
     ) -> tuple[tuple[list[Text], list[Text]], ScoredCorpus]:
         everything = [*references, corpus]
         blocks = sorted({item.block for one in everything for item in [*one.human, *one.machine]})
-        reference_blocks, corpus_blocks = select_blocks(blocks, self._half, rng)
+        reference_blocks, corpus_blocks = select_blocks(blocks, self._half, rng, division)
         sides = tuple([item for item in side if item.block in corpus_blocks] for side in (corpus.human, corpus.machine))
         # Two generators of one domain share their human texts.
         human = dict.fromkeys(item.text for one in references for item in one.human if item.block in reference_blocks)
@@ -214,6 +229,7 @@ def main() -> None:
     parser.add_argument("--paired", type=Path)
     parser.add_argument("--documents", nargs="*", default=[], metavar="DOMAIN/GENERATOR=FOLDER")
     parser.add_argument("--half", choices=("dev", "test"), default="test")
+    parser.add_argument("--divisions", type=int, default=1, help="so many divisions into halves, in turn")
     parser.add_argument("--designs", nargs="+", default=["in-domain", "generator", "domain"])
     parser.add_argument("--mixtures", type=int, default=200)
     parser.add_argument("--resamples", type=int, default=200)
@@ -227,7 +243,9 @@ def main() -> None:
         texts = sorted({item.text for one in collections for item in [*one.human, *one.machine]})
         scorer = PriorScorer({"path": options.prior})
         statistics = dict(zip(texts, map(statistics_of, scorer.log_probs(texts)), strict=True))
-    calibration = Calibration(options.half, options.mixtures, options.resamples, statistics)
+    calibration = Calibration(
+        options.half, options.mixtures, options.resamples, statistics, divisions=options.divisions
+    )
     writer = csv.DictWriter(sys.stdout, HEADER, lineterminator="\n")
     writer.writeheader()
     for design, references, corpus in designs_of(collections, options.designs):

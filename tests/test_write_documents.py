@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.audit.conftest import prose, write_jsonl
@@ -74,3 +75,20 @@ def test_the_coverage_of_known_mixtures_is_counted_and_refusals_are_no_hits(tmp_
         path.write_text("".join(json.dumps({**row, "source": f"a{i // 8}"}) + "\n" for i, row in enumerate(lines)))
     printed = run("benchmarks/share.py", "--documents", f"made/model={folder}", "--half", "dev", *small)
     assert [row["corpus"] for row in csv.DictReader(printed.splitlines())] == ["made/model"]
+
+
+def test_divisions_differ_and_the_first_is_that_of_development():
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    try:
+        import share
+    finally:
+        sys.path.pop(0)
+    blocks = [f"b{number}" for number in range(200)]
+    first = [block for block in blocks if share.is_first_half(block)]
+    assert 70 < len(first) < 130
+    others = [[block for block in blocks if share.is_first_half(block, division)] for division in (1, 2)]
+    assert first != others[0] != others[1]
+    sides = share.select_blocks(blocks, "test", np.random.default_rng(0))
+    assert sides[0] & sides[1] == set()
+    assert sides[0] >= set(first)
+    assert share.select_blocks(blocks, "dev", np.random.default_rng(0))[1] < set(first)

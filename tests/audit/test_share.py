@@ -212,10 +212,10 @@ def test_the_share_is_the_first_finding_with_its_figures_and_documents(three, tm
 
 
 @pytest.mark.parametrize(("share", "is_small"), [(0.02, True), (0.3, False)])
-def test_a_share_below_what_was_calibrated_says_so(share, is_small):
+def test_a_small_share_says_what_it_hangs_on(share, is_small):
     estimate = ShareEstimate(100, share, share / 2, 2 * share, 0.01, 0.5, None)
     finding = share_finding(ShareSummary(estimate, 0.9, 50, 0, 0.9, False, [], []))
-    assert ("Shares below 5 % were in their intervals less often" in finding.caveat) == is_small
+    assert ("Below 5 % it hangs on how well the human reference" in finding.caveat) == is_small
 
 
 def test_the_shards_and_workers_change_no_byte_of_the_share(three, tmp_path):
