@@ -2,6 +2,7 @@
 
     python benchmarks/loss.py [--vocab 32768 131072] [--tokens 1024] [--width 512] [--device cuda --dtype bfloat16]
     python benchmarks/loss.py --step        a whole training step of a Llama instead of the output layer alone
+    python benchmarks/loss.py --model FOLDER [--text FILE] [--thresholds 1 0.99]    that of a real model on real text
 
 Same tensors, same process, contenders in turn once a round. Time is relative to the fastest exact rival of the same
 round, median and range; memory, measured in a fresh process each, to the leanest exact rival.
@@ -9,9 +10,11 @@ round, median and range; memory, measured in a fresh process each, to the leanes
 
 import argparse
 import csv
+import json
 import statistics
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +22,7 @@ from loss_cost.measuring import Contender, own_process, peak_bytes, ratio, secon
 from loss_cost.rivals import NotHereError
 
 MIB = 2**20
+TEXT = Path(__file__).parents[1] / "examples" / "moby_dick.txt"
 
 
 def parsed() -> argparse.Namespace:
@@ -40,17 +44,35 @@ def parsed() -> argparse.Namespace:
     arguments.add_argument("--out", help="also write the table to this CSV file")
     arguments.add_argument("--step", action="store_true", help="a whole training step")
     arguments.add_argument("--layers", type=int, default=8, help="of the model of --step")
+    arguments.add_argument("--model", help="folder of a causal language model: a whole training step of it")
+    arguments.add_argument("--text", default=str(TEXT), help="real text for --model, Moby-Dick by default")
+    arguments.add_argument("--thresholds", type=float, nargs="+", default=[1, 0.99], help="of the losses of --model")
+    arguments.add_argument("--block", type=int, default=256, help="tokens in a row of --model")
     arguments.add_argument("--peak-of", help=argparse.SUPPRESS)  # the fresh process: one contender's memory
     options = arguments.parse_args()
+    if options.model is not None:
+        options.vocab = [vocabulary(arguments, options.model)]
     if options.device == "cuda" and not torch.cuda.is_available():
         arguments.error("--device cuda, but PyTorch finds no GPU. Leave it out to measure on the CPU.")
     return options
 
 
+def vocabulary(arguments: argparse.ArgumentParser, folder: str) -> int:
+    """Words of the model in `folder`, by its config."""
+    try:
+        config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        arguments.error(f"--model {folder} has no readable config.json ({error}). Pass a folder of transformers.")
+    return int(config.get("text_config", config)["vocab_size"])
+
+
 def main() -> None:
     options = parsed()
     torch.set_num_threads(options.threads)
-    if options.step:
+    mode: Any
+    if options.model is not None:
+        from loss_cost import real_model as mode
+    elif options.step:
         from loss_cost import training_step as mode  # imports transformers
     else:
         from loss_cost import output_layer as mode
@@ -66,15 +88,17 @@ def main() -> None:
     for vocab in options.vocab:
         able = [one for one in contenders if (one.name, vocab) in peaks]
         scene = mode.prepare(options, vocab)
+        width = "" if options.model is not None else f"width {options.width}, "
         print(
-            f"\nvocabulary {vocab}, {options.tokens} tokens, width {options.width}, {options.dtype}, {options.device}, "
+            f"\nvocabulary {vocab}, {options.tokens} tokens, {width}{options.dtype}, {options.device}, "
             f"{options.threads} threads, {options.rounds} rounds, torch {torch.__version__}"
         )
         print(*scene.notes(options), sep="\n")
         table = compared(able, scene, {one.name: peaks[one.name, vocab] for one in able}, options)
         show(table)
         constants = {key: getattr(options, key) for key in ("device", "dtype", "threads", "tokens", "width", "rounds")}
-        rows += [{"mode": "step" if options.step else "loss", "vocab": vocab, **constants, **row} for row in table]
+        kind = options.model or ("step" if options.step else "loss")
+        rows += [{"mode": kind, "vocab": vocab, **constants, **row} for row in table]
         if options.out:
             write_rows(rows, options.out)
 

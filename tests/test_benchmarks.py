@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from tokenizers.pre_tokenizers import WhitespaceSplit
 
 from tests.audit.conftest import prose
+from tests.integrations import tiny
 
 LOSS = Path(__file__).parents[1] / "benchmarks" / "loss.py"
 EDIT = LOSS.with_name("edit.py")
@@ -81,6 +83,40 @@ def test_every_rival_is_measured_or_named(tmp_path):
     named = [line for line in printed.splitlines() if line.startswith(("skipped: ", "failed: "))]
     assert len(rows) + len(named) == 9
     assert all(float(row["gradient_error"]) < 1e-5 for row in rows.values() if row["exact"] == "True")
+
+
+def test_a_step_of_a_model_of_ones_own_is_compared_with_its_own_loss(tmp_path):
+    tiny.new_model().save_pretrained(tmp_path / "model")
+    tokenizer = tiny.tokenizer()
+    tokenizer.backend_tokenizer.pre_tokenizer = WhitespaceSplit()
+    tokenizer.save_pretrained(tmp_path / "model")
+    (tmp_path / "text.txt").write_text(" ".join(f"w{i % 90}" for i in range(200)), encoding="utf-8")
+    file = tmp_path / "model.csv"
+    printed = run(
+        "--model",
+        str(tmp_path / "model"),
+        "--text",
+        str(tmp_path / "text.txt"),
+        "--thresholds",
+        "1",
+        "0.3",
+        "--block",
+        "32",
+        "--out",
+        str(file),
+    )
+    rows = rows_of(file)
+    assert list(rows) == ["the model's own loss", "tailkeep attached, threshold 1", "tailkeep attached, threshold 0.3"]
+    assert {row["fastest"] for row in rows.values()} == {"the model's own loss"}
+    assert "3 blocks of 32 tokens of text.txt" in printed
+    assert "threshold 1: kept 1.0000" in printed
+    assert "threshold 0.3: kept " in printed
+
+
+def test_a_folder_without_a_model_is_one_clear_line(tmp_path):
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        run("--model", str(tmp_path))
+    assert "has no readable config.json" in caught.value.stderr.splitlines()[-1]
 
 
 @pytest.mark.slow
