@@ -9,7 +9,8 @@ tokens are read. One forward pass per model and text gives the probability of ea
 does, and without the original token. Deleted are tokens with p < 0.001, the published README's default. `--perturb`
 scores one text again with each weight moved by up to half a quantisation step, and by up to a whole one.
 
-Each pass is a file in OUT, so a rerun continues, and only prints when all are there. OUT/changes.jsonl has the changes.
+Each pass is a file in OUT, so a rerun continues, and only prints when all are there. OUT/changes.jsonl has the changes,
+OUT/summary.json the numbers of the tables.
 """
 
 import argparse
@@ -214,6 +215,12 @@ def print_tables(results: dict[tuple[str, str], dict[str, Any]]) -> None:
             print(f"{one[1]}: {one[0]} and {other[0]} {index:.3f} ({independent:.3f})")
 
 
+def summary_of(result: dict[str, Any]) -> dict[str, Any]:
+    """What is worth keeping of a pass: its shares, and the number of changes per way of sampling."""
+    changed = {name: sum(change["sampler"] == name for change in result["changes"]) for name in SAMPLERS}
+    return {key: value for key, value in result.items() if key not in {"flagged_spans", "changes"}} | {"changed": changed}
+
+
 def named_files(values: Iterable[str]) -> dict[str, str]:
     """NAME=FILE, as a mapping."""
     return {name: file for name, _, file in (value.partition("=") for value in values)}
@@ -266,6 +273,8 @@ def main() -> None:
                 json.dumps({"model": model, "text": name, **change}, ensure_ascii=False) + "\n"
                 for change in result["changes"]
             )
+    summaries = {f"{model} {name}": summary_of(result) for (model, name), result in results.items()}
+    (options.out / "summary.json").write_text(json.dumps(summaries, indent=1) + "\n", encoding="utf-8")
     print_tables(results)
 
 

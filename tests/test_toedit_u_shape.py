@@ -37,6 +37,9 @@ def test_one_pass_gives_every_share_and_a_rerun_prints_the_same(tmp_path):
     result = json.loads((tmp_path / "out" / "model-s.json").read_text(encoding="utf-8"))
     assert result["documents"] == len(STORIES)
     assert sum(result["histogram"]) == result["tokens"]
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))["model s"]
+    assert summary["histogram"] == result["histogram"]
+    assert summary["changed"] == {"paper": 0, "temperature-1.5": 0, "without-original": 0}
     # A network with random weights is never sure, and near the uniform distribution.
     assert result["flagged"] == 0
     exact, half, whole = (
