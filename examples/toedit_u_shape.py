@@ -218,7 +218,10 @@ def print_tables(results: dict[tuple[str, str], dict[str, Any]]) -> None:
 def summary_of(result: dict[str, Any]) -> dict[str, Any]:
     """What is worth keeping of a pass: its shares, and the number of changes per way of sampling."""
     changed = {name: sum(change["sampler"] == name for change in result["changes"]) for name in SAMPLERS}
-    return {key: value for key, value in result.items() if key not in {"flagged_spans", "changes"}} | {"changed": changed}
+    return {
+        **{key: value for key, value in result.items() if key not in ("flagged_spans", "changes")},
+        "changed": changed,
+    }
 
 
 def named_files(values: Iterable[str]) -> dict[str, str]:
