@@ -5,6 +5,7 @@ Rule: sums differ with the number of threads, so each library that is loaded get
 
 import multiprocessing
 import os
+import queue
 import signal
 import sys
 import threading
@@ -61,10 +62,22 @@ def submit_each(
     """Submit `function` of each of `items` to the pool; the items by their futures."""
     with ignore_sigint():
         futures = {pool.submit(function, item): item for item in items}
+    if not futures:
+        return {}
     # The pool lists the processes that it watches before a submission starts one, so it would miss the death of the
     # last one. One more submission, when all are running, makes it list them again.
     pool.submit(os.getpid)
     return futures
+
+
+def relay(events: Any, observe: Callable[[Any], None]) -> None:
+    """Pass what the workers have put into the queue `events` so far to `observe`."""
+    while True:
+        try:
+            event = events.get_nowait()
+        except queue.Empty:
+            return
+        observe(event)
 
 
 def end_with(lifeline: Connection) -> None:

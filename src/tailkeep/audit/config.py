@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from tailkeep.config import Settings, load_tree, validate
-from tailkeep.data.corpus import JobConfig, Layout, OnError
+from tailkeep.data.corpus import JobConfig, OnError
 from tailkeep.errors import ConfigError
 from tailkeep.optional import require
 
@@ -130,7 +130,6 @@ class AuditConfig(JobConfig):
 
     not_fingerprinted = frozenset({"on_error", "memory_mb"})
 
-    layout: Layout = Layout()
     sample: SampleConfig = SampleConfig()
     testing: PermutationTestConfig = PermutationTestConfig()
     share: ShareConfig = ShareConfig()

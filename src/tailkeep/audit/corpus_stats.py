@@ -179,12 +179,12 @@ def read_corpus(manifests: Sequence[Manifest], local: Local, config: AuditConfig
     counts: Counts = {}
     frequent = {length: FrequentItems(MAX_FREQUENT) for length in (1, 2)}
     sample: list[SampledDocument] = []
-    for manifest in manifests:
-        counts = merge_counts([counts, read_counts(local(_file("counts", manifest)))])
-        for length, sketch in read_frequent(local(_file("frequent", manifest)), MAX_FREQUENT).items():
+    for key in _units(manifests):
+        counts = merge_counts([counts, read_counts(local(_file("counts", key)))])
+        for length, sketch in read_frequent(local(_file("frequent", key)), MAX_FREQUENT).items():
             frequent[length].merge(sketch)
-        sample = smallest([*sample, *read_sample(local(_file("sample", manifest)))], config.sample.documents)
-    tables = [local(_file("types", manifest)) for manifest in manifests]
+        sample = smallest([*sample, *read_sample(local(_file("sample", key)))], config.sample.documents)
+    tables = [local(_file("types", key)) for key in _units(manifests)]
     spectrum = Spectrum()
     for parts in read_ranges(tables, memory=memory):
         spectrum.add(merge_rows(parts).counts)
@@ -193,10 +193,10 @@ def read_corpus(manifests: Sequence[Manifest], local: Local, config: AuditConfig
 
 
 def _find_duplicates(manifests: Sequence[Manifest], local: Local, memory: int) -> Duplicates:
-    names = [manifest.shard.partition("/")[2] for manifest in manifests]
+    names = [manifest.shard.partition("/")[2] for manifest in manifests for _ in manifest.units]
     documents = distinct = groups = 0
     largest: list[tuple[int, int, int]] = []
-    for parts in read_ranges([local(_file("duplicates", manifest)) for manifest in manifests], memory=memory):
+    for parts in read_ranges([local(_file("duplicates", key)) for key in _units(manifests)], memory=memory):
         rows = merge_rows([_with_shard_number(part, number) for number, part in enumerate(parts)], "first")
         documents += int(rows.counts.sum())
         distinct += len(rows)
@@ -223,14 +223,18 @@ def _with_shard_number(rows: CountRows, number: int) -> CountRows:
 def _count_near_duplicates(manifests: Sequence[Manifest], local: Local, memory: int) -> int:
     """The number of documents that share a band with an earlier one."""
     near = np.zeros(0, np.int64)
-    for parts in read_ranges([local(_file("near_duplicates", manifest)) for manifest in manifests], memory=memory):
+    for parts in read_ranges([local(_file("near_duplicates", key)) for key in _units(manifests)], memory=memory):
         rows = merge_rows([_with_shard_number(part, number) for number, part in enumerate(parts)], "separate")
         near = np.union1d(near, rows.others[1:][rows.hashes[1:] == rows.hashes[:-1]])
     return len(near)
 
 
-def _file(kind: str, manifest: Manifest) -> str:
-    return f"{kind}/{manifest.shard}.parquet"
+def _units(manifests: Sequence[Manifest]) -> list[str]:
+    return [key for manifest in manifests for key in manifest.units]
+
+
+def _file(kind: str, key: str) -> str:
+    return f"{kind}/{key}.parquet"
 
 
 Tree = dict[str, Any]

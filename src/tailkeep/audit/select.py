@@ -26,12 +26,14 @@ from tailkeep.data.counters import merge_counts
 from tailkeep.data.hashing import count_features, log_ratios
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.runs import RunDirectory
+from tailkeep.runs.storage import files_below
 
 Method = Literal["perplexity", "surplexity", "dsir", "scores"]
 ScoreFunction = Callable[[str], float]
 """A text -> its weight, >= 0."""
 
-_ROW_GROUPS = re.compile(r"/\d{6}-\d{6}$")
+_PART = re.compile(r"/\d{6,}-\d{6,}$")
+"""What the key of a part adds to the name of its file."""
 
 
 @dataclass(frozen=True)
@@ -126,14 +128,14 @@ def _keep_share(values: DocumentValues, keep: float, *, ascending: bool) -> Docu
 def _surprise(audit_dir: Path) -> DocumentValues:
     """The mean -ln p of each document in nats/token. A document without scored tokens gets the median."""
     parts_by_file: dict[str, tuple[list[str], list[NDArray[np.float64]]]] = {}
-    files = sorted((audit_dir / "scores" / "input").rglob("*.parquet"))
+    files = files_below(audit_dir / "scores" / "input", ".parquet")
     if not files:
         raise InputError(f"{audit_dir} was audited without a prior. Run the audit with --prior, then select.")
     for file in files:
         key = file.relative_to(audit_dir / "scores" / "input").as_posix().removesuffix(".parquet")
         table = pq.ParquetFile(file).read()
         tokens, totals = (table[name].to_numpy().astype(np.float64) for name in ("tokens", "log_prob"))
-        ids, parts = parts_by_file.setdefault(_ROW_GROUPS.sub("", key), ([], []))
+        ids, parts = parts_by_file.setdefault(_PART.sub("", key), ([], []))
         ids += table["document_id"].to_pylist()
         parts.append(np.divide(-totals, tokens, out=np.full(len(tokens), np.nan), where=tokens > 0))
     values = {name: (ids, np.concatenate(parts)) for name, (ids, parts) in parts_by_file.items()}
@@ -155,7 +157,7 @@ def _perturbed_importance(audit_dir: Path, inputs: str | Path | Sequence[str | P
 
 
 def _buckets(audit_dir: Path, side: str) -> NDArray[np.int64]:
-    files = sorted((audit_dir / "counts" / side).rglob("*.parquet"))
+    files = files_below(audit_dir / "counts" / side, ".parquet")
     if not files:
         raise InputError(f"{audit_dir} was audited without a reference. Run the audit with --reference, then select.")
     counts = merge_counts([read_counts(file) for file in files])
@@ -174,8 +176,8 @@ def _apply_function(
 def _read_scores(audit_dir: Path, path: Path) -> DocumentValues:
     """The scores of a file, for an audit of a single input file."""
     folder = audit_dir / "counts" / "input"
-    keys = [file.relative_to(folder).as_posix().removesuffix(".parquet") for file in folder.rglob("*.parquet")]
-    names = sorted({_ROW_GROUPS.sub("", key) for key in keys})
+    keys = [file.relative_to(folder).as_posix().removesuffix(".parquet") for file in files_below(folder, ".parquet")]
+    names = sorted({_PART.sub("", key) for key in keys})
     if len(names) > 1:
         raise ConfigError(
             f"a file of scores is for one input file, but the audit has {len(names)}. Pass a function instead."

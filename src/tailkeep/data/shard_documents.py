@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from tailkeep.data.corpus import Layout, OnError, Rejected, Shard, read_shard, reject_line
+from tailkeep.data.corpus import (
+    Layout,
+    OnError,
+    Rejected,
+    Shard,
+    read_shard,
+    reject_line,
+    size_in_progress,
+    track_shard,
+)
 from tailkeep.data.counters import ShardDocument
 from tailkeep.errors import InputError
 
@@ -35,14 +44,17 @@ class DocumentReader:
         Raises:
             InputError: a document cannot be read and `on_error` is "stop", or the file cannot be read.
         """
+        progress = track_shard(shard)
         for item in read_shard(shard, self._layout, None if self._by == FILE else self._by):
             self.read += 1
             if isinstance(item, Rejected):
                 self._reject(item)
-                continue
-            text = "\n".join(item.texts.values())
-            source = "" if self._by is None else shard.name if self._by == FILE else name_source(item.extra)
-            yield ShardDocument(self.read - self.rejected - 1, item.row, item.id, text, text.encode("utf-8"), source)
+            else:
+                text = "\n".join(item.texts.values())
+                source = "" if self._by is None else shard.name if self._by == FILE else name_source(item.extra)
+                number = self.read - self.rejected - 1
+                yield ShardDocument(number, item.row, item.id, text, text.encode("utf-8"), source)
+            progress.advance(size_in_progress(item))
 
     def _reject(self, rejected: Rejected) -> None:
         if self._on_error == "stop":

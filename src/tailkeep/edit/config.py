@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from tailkeep.config import InputPath, load_tree, validate
-from tailkeep.data.corpus import JobConfig, Layout, OnError
+from tailkeep.data.corpus import JobConfig, OnError
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.rules import Protection, Rule, Sampler, ToEdit, check_has_effect
 from tailkeep.scoring import Prior
@@ -43,7 +43,6 @@ class EditConfig(JobConfig):
     rule: Rule = Field(default_factory=ToEdit)
     sampler: Sampler = Sampler()
     protection: Protection = Protection()
-    layout: Layout = Layout()
     seed: Annotated[int, Field(ge=0)] = 0
     num_threads: Annotated[int, Field(ge=1)] = 1
     output: Literal["text", "tokens", "both"] = "text"

@@ -34,6 +34,7 @@ from tailkeep.rules import (
     uniforms,
 )
 from tailkeep.rules.edit_plan import EditPlan
+from tailkeep.runs.progress import LoopProgress
 from tailkeep.scoring import CausalLMScorer, Prior, ScoredDocument, Scorer
 from tailkeep.scoring.loading import load_tokenizer
 
@@ -218,8 +219,8 @@ class DocumentEditor:
             model.token_texts.allowed(model.scorer.vocab_size, without=excluded_characters)
         )
 
-    def edit(self, group: Sequence[PreparedDocument]) -> Iterator[EditedDocument]:
-        """Edit the documents of `group`, in order.
+    def edit(self, group: Sequence[PreparedDocument], progress: LoopProgress) -> Iterator[EditedDocument]:
+        """Edit the documents of `group`, in order; `progress` counts the tokens that are scored.
 
         Raises:
             InputError: the prior gives NaN for a token.
@@ -234,9 +235,15 @@ class DocumentEditor:
             allowed=self._allowed,
             stream=partial(self._uniforms, group),
         )
-        scores = self._model.scorer.score(
-            [prepared.tokens.ids.astype(np.int32, copy=False) for prepared in group], plan.flag, plan.sample
-        )
+
+        def flag(
+            documents: NDArray[np.int64], positions: NDArray[np.int64], log_probs: NDArray[np.float32]
+        ) -> NDArray[np.bool_]:
+            progress.advance(0, amount=len(positions))
+            return plan.flag(documents, positions, log_probs)
+
+        rows = [prepared.tokens.ids.astype(np.int32, copy=False) for prepared in group]
+        scores = self._model.scorer.score(rows, flag, plan.sample)
         for prepared, scored, start, length in zip(group, scores, starts, lengths, strict=True):
             self._check(prepared, scored)
             deleted = np.flatnonzero(plan.actions[start : start + length] == Action.DELETE)

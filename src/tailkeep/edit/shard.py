@@ -137,7 +137,7 @@ class ShardEditor:
                 folder,
                 on_error=config.on_error,
                 metadata=self._metadata,
-                reject_rows=self._reject_rows.get(shard.key),
+                reject_rows=self._reject_rows.get(shard.key if shard.part is None else shard.name),
             ) as shard_io,
             shard_io.file("edits").open("w", encoding="utf-8", newline="") as log,
             self._token_file(shard_io) as tokens,
@@ -147,7 +147,7 @@ class ShardEditor:
             if config.layout.token_field:
                 records = decode_records(records, shard_io, self._model, config)
             for group in group_documents(records, self._model.tokenizer, self._model.detokenize):
-                for document in editor.edit(group):
+                for document in editor.edit(group, shard_io.progress):
                     edited = _drop_unwritable(document, shard_io)
                     shard_io.write(edited.prepared.record, edited.contents)
                     log.write(log_lines(edited))

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from tailkeep.config import Settings, load_tree, validate
-from tailkeep.data.corpus import JobConfig, Layout, OnError
+from tailkeep.data.corpus import JobConfig, OnError
 from tailkeep.metrics import Migration
 
 Decoder = Literal["sampled", "truncated", "deterministic", "unknown"]
@@ -47,7 +47,6 @@ class ForecastConfig(JobConfig):
 
     not_fingerprinted = frozenset({"on_error", "memory_mb"})
 
-    layout: Layout = Layout()
     max_n: Annotated[int, Field(ge=1, le=3)] = 1
     generations: Annotated[int, Field(ge=1, le=1000)] = 10
     real_shares: tuple[Share, ...] = (0.05, 0.1, 0.2, 0.5)

@@ -9,9 +9,10 @@ import signal
 import socket
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from itertools import chain, islice
 from typing import Any
 
 from tailkeep.data.corpus.executors import MEANWHILE_SECONDS, EventQueue, Item, Result, WorkerSetup, WorkItem
@@ -60,7 +61,7 @@ class RayActors:
         self._address = address
 
     def run(
-        self, setup: WorkerSetup[Item, Result], items: Sequence[Item], *, meanwhile: Callable[[], None] | None = None
+        self, setup: WorkerSetup[Item, Result], items: Iterable[Item], *, meanwhile: Callable[[], None] | None = None
     ) -> Iterator[tuple[Item, Result]]:
         """See `Executor`.
 
@@ -68,16 +69,17 @@ class RayActors:
             WorkerError: actors died at the same item as often as it may be tried.
             ConfigError: the cluster cannot be reached, or none can be started here.
         """
-        if not items:
+        waiting = iter(items)
+        first = list(islice(waiting, self._workers))
+        if not first:
             return
-        workers = min(self._workers, len(items))
         with self._connected():
             kind = self._ray.remote(_Actor).options(
                 num_cpus=self._cpus, num_gpus=self._gpus, max_restarts=-1, max_task_retries=self._attempts - 1
             )
-            actors = [kind.remote(setup) for _ in range(workers)]
+            actors = [kind.remote(setup) for _ in first]
             try:
-                yield from self._hand_out(actors, items, meanwhile)
+                yield from self._hand_out(actors, chain(first, waiting), meanwhile)
             finally:
                 for actor in actors:
                     self._ray.kill(actor)
@@ -104,15 +106,15 @@ class RayActors:
         return _connected(self._ray, address, cpus=self._workers * self._cpus)
 
     def _hand_out(
-        self, actors: Sequence[Any], items: Sequence[Item], meanwhile: Callable[[], None] | None
+        self, actors: Sequence[Any], items: Iterator[Item], meanwhile: Callable[[], None] | None
     ) -> Iterator[tuple[Item, Any]]:
         """Give each actor that is free the next item; one for which the cluster has no room yet never holds any."""
-        waiting, unfinished = deque(items), len(items)
+        following = next(items, None)
         processes: dict[Any, str] = {}
         unreached: Counter[Any] = Counter()
         busy: dict[Any, tuple[Any, Item | None]] = {actor.load.remote(): (actor, None) for actor in actors}
         self._warn_of_waiting(busy)
-        while unfinished:
+        while following is not None or any(item is not None for _, item in busy.values()):
             ready, _ = self._ray.wait(list(busy), timeout=MEANWHILE_SECONDS if meanwhile else None)
             if meanwhile:
                 meanwhile()
@@ -132,14 +134,13 @@ class RayActors:
             if processes.setdefault(actor, process) != process:
                 processes[actor] = process
                 _log.warning("an actor was lost, and another one has taken its place (now %s)", process)
-            if waiting:
-                following = waiting.popleft()
+            if following is not None:
                 busy[actor.work.remote(following)] = actor, following
+                following = next(items, None)
             else:
                 # Its place may be the only one left for an actor whose node is gone.
                 self._ray.kill(actor)
             if item is not None:
-                unfinished -= 1
                 yield item, result
 
     def _warn_of_waiting(self, busy: dict[Any, Any]) -> None:

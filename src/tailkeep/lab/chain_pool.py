@@ -4,7 +4,6 @@ Rule: an executor decides when and where a chain is computed, never its result. 
 directory, so every machine must see it under the same path.
 """
 
-import queue
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +15,7 @@ from tailkeep.lab.growth import ArmChain, Request, link_first_generations
 from tailkeep.lab.learners import environment_of, load_libraries
 from tailkeep.lab.loop import Event, Observer
 from tailkeep.runs import RunDirectory
-from tailkeep.workers import limited_threads
+from tailkeep.workers import limited_threads, relay
 
 RunChain = Callable[[Request, RunDirectory, ArmChain, Observer, int | None], None]
 """Computes one chain, up to a generation if that is given."""
@@ -53,24 +52,14 @@ def run_chains_on(
     """
     with executor.open_queue() as events:
         setup = partial(_prepare, run_chain, request, directory.path.resolve(), events)
-        relay = partial(_pass_on, events, observe)
+        meanwhile = partial(relay, events, observe)
         if firsts:
-            for _ in executor.run(setup, [ChainTask(*chain, until=1) for chain in firsts], meanwhile=relay):
+            for _ in executor.run(setup, [ChainTask(*chain, until=1) for chain in firsts], meanwhile=meanwhile):
                 pass
             link_first_generations(directory, request)
-        for _ in executor.run(setup, [ChainTask(*chain) for chain in request.chains], meanwhile=relay):
+        for _ in executor.run(setup, [ChainTask(*chain) for chain in request.chains], meanwhile=meanwhile):
             pass
-        relay()
-
-
-def _pass_on(events: EventQueue, observe: Observer) -> None:
-    """Pass the workers' events so far to `observe`."""
-    while True:
-        try:
-            event = events.get_nowait()
-        except queue.Empty:
-            return
-        observe(event)
+        meanwhile()
 
 
 def _prepare(run_chain: RunChain, request: Request, out: Path, events: EventQueue) -> Callable[[ChainTask], None]:

@@ -4,6 +4,8 @@ Rule: it reads files only; every text from a corpus or a name is a `Text` of vis
 """
 
 import json
+import posixpath
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby, islice
@@ -17,11 +19,12 @@ from rich.table import Table
 from rich.text import Text
 
 from tailkeep.config import read_yaml, validate
-from tailkeep.data.corpus import Layout, Record, find_shards, read_shard
+from tailkeep.data.corpus import PART, Layout, Record, find_shards, read_shard
 from tailkeep.errors import InputError
 from tailkeep.report import formatting
 from tailkeep.report.formatting import terminal_text
 from tailkeep.runs import RunDirectory, RunRecord
+from tailkeep.runs.storage import files_below
 
 CONTEXT = 40
 _BAR = 16
@@ -72,7 +75,12 @@ class EditRun:
     @property
     def planned(self) -> int:
         """The number of shards of the run; parts that were joined count as one."""
-        return len(self.shards) if self.complete else int(self.record.sources["input"]["shards"])
+        return self.finished if self.complete else int(self.record.sources["input"]["shards"])
+
+    @property
+    def finished(self) -> int:
+        """How many of them are finished; the parts of a large file that is not are none."""
+        return sum(not re.search(f"/{PART}$", name) for name in self.shards)
 
     @property
     def name(self) -> str:
@@ -102,11 +110,11 @@ def read_edit_run(path: Path | str, *, edits: int, rejects: int = 0) -> EditRun:
     """
     directory = RunDirectory.open(Path(path))
     shards = {}
-    for file in sorted((directory.path / "manifests").rglob("*.json")):
+    for file in files_below(directory.path / "manifests", ".json"):
         (tree,) = _lines(file, whole=True)
         shards[str(tree["shard"])] = tree["counts"]
     failures = {}
-    for file in sorted((directory.path / "failures").rglob("*.json")):
+    for file in files_below(directory.path / "failures", ".json"):
         (tree,) = _lines(file, whole=True)
         if tree["fingerprint"] == directory.record.fingerprint and tree["shard"] not in shards:
             failures[str(tree["shard"])] = str(tree["error"])
@@ -125,7 +133,7 @@ def _sample(folder: Path, most: int) -> Iterator[tuple[str, list[dict[str, Any]]
 
     The next line is {} at the end of a log.
     """
-    logs = [log for log in sorted(folder.rglob("*.jsonl")) if log.stat().st_size]
+    logs = [log for log in files_below(folder, ".jsonl") if log.stat().st_size]
     count = min(most, len(logs))
     for number in range(count):
         log = logs[number * len(logs) // count]
@@ -163,6 +171,9 @@ def _split_at_edits(document: str, text: str, items: Sequence[Mapping[str, Any]]
 
 def _edited_texts(path: Path, name: str, ids: set[str]) -> dict[str, dict[str, str]]:
     """document -> field -> edited string, for the documents `ids` of the shard `name` that exist."""
+    # Of a file that was edited in parts, each has a log of its own.
+    if not (path / "documents" / name).is_file():
+        name = posixpath.dirname(name)
     if not (path / "documents" / name).is_file():
         return {}
     layout = validate(Layout, read_yaml(path / "config.yaml").get("layout", {}), source=str(path / "config.yaml"))
@@ -199,7 +210,7 @@ def show_edits(path: Path | str, console: Console, *, edits: int = 20) -> None:
     if not run.shards:
         console.print(Text("No shard is finished yet."))
         return
-    progress = "finished" if run.complete else f"{len(run.shards)} of {run.planned} shards are finished"
+    progress = "finished" if run.complete else f"{run.finished} of {run.planned} shards are finished"
     console.print(Text(f"{progress}; {totals(run.counts)}"))
     console.print(_band_table(run))
     for text in run.texts:

@@ -12,12 +12,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 _SECONDS_BETWEEN_LINES = 5.0
-_SECONDS_BETWEEN_INNER_LINES = 15.0
+_SECONDS_BETWEEN_REPORTS = 0.5
 
 
 @dataclass(frozen=True)
 class Progress:
     """How far some work is: `done` of `total`, counted in `unit`, `resumed` of them by an earlier run.
+
+    A `total` of 0 is unknown.
 
     Attributes:
         amount: what this run has done so far in `amount_unit`, such as tokens.
@@ -86,13 +88,38 @@ class LoopProgress:
         self.enough = bool(self._watcher(progress))
 
 
-def track_loop(total: int, unit: str, *, amount_unit: str = "tokens", resumed: int = 0) -> LoopProgress:
-    """The progress of a loop of `total` steps, seen by the watcher around it, if there is one.
+def track_loop(
+    total: int, unit: str, *, amount_unit: str = "tokens", resumed: int = 0, detail: str = ""
+) -> LoopProgress:
+    """The progress of a loop of `total` steps, 0 if unknown, seen by the watcher around it, if there is one.
 
     A loop whose progress is `enough` may leave its other steps out and make up their results: only an estimate asks
     for that, and it uses nothing but the time.
     """
-    return LoopProgress(Progress(resumed, total, unit, resumed, 0, amount_unit), _watcher.get())
+    return LoopProgress(Progress(resumed, total, unit, resumed, 0, amount_unit, detail=detail), _watcher.get())
+
+
+@contextmanager
+def report_loops(task: str, observe: ProgressObserver) -> Iterator[None]:
+    """Pass the progress of the loops inside on to `observe` as that of `task`, a few times a minute or more.
+
+    Work that is over within half a second reports nothing.
+    """
+    last: Progress | None = None
+    reported = time.monotonic()
+
+    def watch(progress: Progress) -> None:
+        nonlocal last, reported
+        now = time.monotonic()
+        if now - reported >= _SECONDS_BETWEEN_REPORTS:
+            reported, last = now, replace(progress, task=task, detail=progress.detail or task)
+            observe(last)
+
+    with watch_loops(watch):
+        yield
+    if last is not None:
+        end = max(last.total, last.done, 1)
+        observe(replace(last, done=end, total=end))
 
 
 def _now() -> float:
@@ -119,13 +146,13 @@ class _Pace:
     def line(self, progress: Progress, now: float) -> str:
         """`progress` in words."""
         seconds, worked = self.seconds(now), progress.done - progress.resumed
-        parts = [f"{progress.done:,}/{progress.total:,} {progress.unit}"]
+        parts = [f"{progress.done:,}{f'/{progress.total:,}' if progress.total else ''} {progress.unit}"]
         parts += [f"loss {progress.loss:.3f}"] if progress.loss is not None else []
         if progress.amount_unit:
             parts += [] if progress.task else [f"{progress.amount:,} {progress.amount_unit}"]
             parts.append(self.rate(progress, now))
         parts.append(format_seconds(seconds))
-        if worked > 0:
+        if worked > 0 and progress.total:
             parts.append(f"about {format_seconds(seconds / worked * (progress.total - progress.done))} left")
         return ", ".join(parts) + (f" ({progress.detail})" if progress.detail else "")
 
@@ -165,7 +192,8 @@ class ProgressPrinter:
         now = self._clock()
         pace = self._paces.of(progress, now)
         if progress.task:
-            due = progress.done > progress.resumed and now - pace.printed >= _SECONDS_BETWEEN_INNER_LINES
+            moved = progress.done > progress.resumed or progress.amount > 0
+            due = moved and now - pace.printed >= _SECONDS_BETWEEN_LINES
         else:
             due = self._is_due(progress, pace, now)
         pace.done = progress.done
@@ -229,7 +257,7 @@ class _Bars:
         loss = f"loss {progress.loss:.3f}" if progress.loss is not None else ""
         fields = {
             "description": progress.detail or progress.unit,
-            "total": progress.total,
+            "total": progress.total or None,
             "completed": progress.done,
             "numbers": " ".join(filter(None, [progress.unit, loss, pace.rate(progress, now)])),
         }
@@ -238,7 +266,7 @@ class _Bars:
             self._by_task[progress.task] = pace
             self._by_pace[pace] = self._bars.add_task(**fields)
         self._bars.update(self._by_pace[pace], **fields)
-        if progress.task and progress.done >= progress.total:
+        if progress.task and 0 < progress.total <= progress.done:
             self._remove(progress.task)
 
     def _remove(self, task: str) -> None:

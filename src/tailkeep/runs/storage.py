@@ -149,6 +149,14 @@ def _partial(path: Path) -> Path:
     return path.with_name(path.name + TEMPORARY)
 
 
+def files_below(folder: Path, ending: str) -> list[Path]:
+    """The files below `folder` whose names end with `ending`, sorted.
+
+    What belongs to the parts of a file stands in a folder of the file's name, ending included.
+    """
+    return sorted(path for path in folder.rglob(f"*{ending}") if path.is_file())
+
+
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
     try:

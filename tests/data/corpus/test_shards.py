@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailkeep.data.corpus import Layout, Task, find_shards, read_shard, shards_of_task
-from tailkeep.data.corpus.parquet import join_parts
+from tailkeep.data.corpus.parquet import join_row_groups
 from tailkeep.errors import ConfigError, InputError
 from tests.data.corpus.job import carry, unchanged
 
@@ -130,7 +130,7 @@ def test_row_groups_give_the_same_documents_and_join_to_the_same_file(tmp_path):
     ]
     for shard in (whole, *parts):
         carry(shard, tmp_path / "out", change=unchanged)
-    join_parts([tmp_path / "out" / part.documents for part in parts], tmp_path / "joined.parquet")
+    join_row_groups([tmp_path / "out" / part.documents for part in parts], tmp_path / "joined.parquet")
     joined = tmp_path / "joined.parquet"
     assert joined.read_bytes() == (tmp_path / "out" / whole.documents).read_bytes()
     assert pq.read_table(joined).equals(table)

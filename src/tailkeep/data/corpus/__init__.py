@@ -14,6 +14,7 @@ from tailkeep.data.corpus.job import (
     run_job,
 )
 from tailkeep.data.corpus.manifest import (
+    PART,
     Manifest,
     ShardFunction,
     fingerprint_of,
@@ -42,6 +43,8 @@ from tailkeep.data.corpus.shard_io import (
     read_shard,
     read_stream,
     reject_line,
+    size_in_progress,
+    track_shard,
 )
 from tailkeep.data.corpus.shards import Shard, ShardList, Task, find_shards, shards_of_task, task_here
 from tailkeep.data.corpus.sides import CorpusSide, SummaryOutcome, find_sides
@@ -49,6 +52,7 @@ from tailkeep.data.corpus.unique_ids import check_unique_ids
 
 __all__ = [
     "EMPTY",
+    "PART",
     "Bucket",
     "Chat",
     "Content",
@@ -104,8 +108,10 @@ __all__ = [
     "repeat_count",
     "run_job",
     "shards_of_task",
+    "size_in_progress",
     "sum_counts",
     "task_here",
+    "track_shard",
     "weight_of",
     "write_weights",
 ]

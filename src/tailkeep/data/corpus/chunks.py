@@ -42,12 +42,14 @@ class ChunkSpan:
     after: bytes
 
 
-def split_chunks(stream: Iterable[bytes], delimiter: bytes | None, limit: int) -> Iterator[Chunk]:
+def split_chunks(
+    stream: Iterable[bytes], delimiter: bytes | None, limit: int, *, offset: int = 0, line: int = 1
+) -> Iterator[Chunk]:
     """Split `stream` after each `delimiter`; None splits nowhere. The chunks together are the whole stream.
 
-    `limit` is in bytes per chunk, without its delimiter.
+    `limit` is in bytes per chunk, without its delimiter; `offset` and `line` are where in a file the stream begins.
     """
-    splitter, blocks = _ChunkSplitter(delimiter, limit), BlockReader(stream)
+    splitter, blocks = _ChunkSplitter(delimiter, limit, offset, line), BlockReader(stream)
     for block in blocks:
         yield from splitter.feed(block)
     if splitter.dropped or splitter.buffer or blocks.fault:
@@ -69,11 +71,12 @@ class BlockReader:
 
 
 class _ChunkSplitter:
-    def __init__(self, delimiter: bytes | None, limit: int) -> None:
+    def __init__(self, delimiter: bytes | None, limit: int, offset: int, line: int) -> None:
         self.delimiter, self.limit = delimiter, limit
         self.buffer = bytearray()
-        self.searched = self.dropped = self.offset = 0
-        self.line = self.next_line = 1
+        self.searched = self.dropped = 0
+        self.offset = offset
+        self.line = self.next_line = line
 
     def feed(self, block: bytes) -> Iterator[Chunk]:
         self.buffer += block

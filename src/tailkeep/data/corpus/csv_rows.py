@@ -15,15 +15,18 @@ from tailkeep.data.corpus.schema import UnusableRecordError
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 
 
-def split_rows(stream: Iterable[bytes], delimiter: str, limit: int) -> Iterator[ChunkSpan]:
+def split_rows(
+    stream: Iterable[bytes], delimiter: str, limit: int, *, offset: int = 0, line: int = 1
+) -> Iterator[ChunkSpan]:
     """The rows of `stream`; `limit` is in bytes per row. Empty lines are white space.
 
-    The first span begins with the row of names. A stream without another row gives one span without a chunk.
+    The first span begins with the row of names. A stream without another row gives one span without a chunk. `offset`
+    and `line` are where in a file the stream begins; behind its start there is no row of names.
     """
     head, after = b"", b""
-    has_names = False
+    has_names = offset > 0
     waiting: ChunkSpan | None = None
-    for chunk in _rows(stream, delimiter, limit):
+    for chunk in _rows(stream, delimiter, limit, offset, line):
         is_blank = not chunk.fault and chunk.raw is not None and chunk.body.removeprefix(BOM) in (b"", b"\r")
         if not has_names:
             head += chunk.raw or b""
@@ -44,12 +47,12 @@ def split_rows(stream: Iterable[bytes], delimiter: str, limit: int) -> Iterator[
         yield replace(waiting, after=after)
 
 
-def _rows(stream: Iterable[bytes], delimiter: str, limit: int) -> Iterator[Chunk]:
+def _rows(stream: Iterable[bytes], delimiter: str, limit: int, offset: int = 0, line: int = 1) -> Iterator[Chunk]:
     mark = delimiter.encode()
     next_mark = re.compile(b"[\n" + re.escape(mark) + b"]")
     buffer = bytearray()
-    at = dropped = offset = 0
-    line = next_line = 1
+    at = dropped = 0
+    next_line = line
     # A quote at the start of a field opens it; inside, two quotes are one of the text.
     is_start, is_quoted = True, False
     blocks = BlockReader(stream)

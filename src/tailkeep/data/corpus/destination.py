@@ -8,12 +8,12 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 from tailkeep.config import Settings
-from tailkeep.data.corpus.io import error_reason, is_local, open_store, store_errors, upload
+from tailkeep.data.corpus.io import error_reason, is_local, open_store, readable, store_errors, upload
 from tailkeep.errors import StorageError
 from tailkeep.runs import Storage
 from tailkeep.runs.storage import TEMPORARY
@@ -62,6 +62,15 @@ class Destination(Protocol):
     def sha256(self, name: str) -> str:
         """The sha256 of the file under `name`."""
 
+    def local(self, name: str, folder: Path) -> Path:
+        """The file under `name` on this machine; of a store a copy, below `folder`."""
+
+    def names(self, folder: str) -> list[str]:
+        """The names of the files in `folder`, without those in folders below it."""
+
+    def scratch(self) -> AbstractContextManager[Path]:
+        """A new local folder that is deleted at the end, or by `sweep`."""
+
     def remove(self, name: str) -> None:
         """Delete the file under `name`, if there is one."""
 
@@ -92,7 +101,7 @@ class ShardStorage(Storage):
         Raises:
             StorageError: a write failed. Every file below `root` is complete, old or new.
         """
-        with _write_errors(str(root)):
+        with write_errors(str(root)):
             self._ensure(staging.parent)
             self._make(staging)
             try:
@@ -117,7 +126,7 @@ class ShardStorage(Storage):
 
     def remove_file(self, path: Path) -> None:
         """Delete the file at `path`, if there is one."""
-        with _write_errors(str(path)):
+        with write_errors(str(path)):
             if path.is_file():
                 self._remove(path)
 
@@ -152,6 +161,26 @@ class Folder:
         """See `Destination`."""
         return Output.of(self._root / name).sha256
 
+    def local(self, name: str, folder: Path) -> Path:
+        """See `Destination`."""
+        del folder
+        return self._root / name
+
+    def names(self, folder: str) -> list[str]:
+        """See `Destination`."""
+        path = self._root / folder
+        return sorted(file.name for file in path.iterdir() if file.is_file()) if path.is_dir() else []
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """See `Destination`. It lies where there is space for the output."""
+        staging = self._root / _STAGING
+        with write_errors(str(self._root)):
+            staging.mkdir(parents=True, exist_ok=True)
+            temporary = tempfile.TemporaryDirectory(dir=staging, suffix=TEMPORARY)
+        with temporary as name:
+            yield Path(name)
+
     def remove(self, name: str) -> None:
         """See `Destination`."""
         self._storage.remove_file(self._root / name)
@@ -172,12 +201,12 @@ class Bucket:
         del key
         staging = Path(tempfile.mkdtemp(prefix="tailkeep-"))
         try:
-            with _write_errors(str(staging)):
+            with write_errors(str(staging)):
                 fill(staging)
             files = _files_below(staging)
             outputs = {name: Output.of(path) for name, path in files.items()}
             for name, path in files.items():
-                with _write_errors(self._path(name)):
+                with write_errors(self._path(name)):
                     upload(self._store, path, self._path(name), outputs[name].sha256)
         finally:
             shutil.rmtree(staging)
@@ -185,7 +214,7 @@ class Bucket:
 
     def write_text(self, name: str, text: str) -> None:
         """See `Destination`."""
-        with _write_errors(self._path(name)):
+        with write_errors(self._path(name)):
             self._store.pipe_file(self._path(name), text.encode("utf-8"))
 
     def read(self, name: str) -> bytes | None:
@@ -209,9 +238,26 @@ class Bucket:
         with _read_errors(self._path(name)), self._store.open(self._path(name), "rb") as file:
             return _digest(file)
 
+    def local(self, name: str, folder: Path) -> Path:
+        """See `Destination`."""
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        with readable(redact(self._path(name))):
+            self._store.get_file(self._path(name), str(folder / name))
+        return folder / name
+
+    def names(self, folder: str) -> list[str]:
+        """See `Destination`."""
+        with _read_errors(self._path(folder)):
+            paths = self._store.find(self._path(folder), maxdepth=1)
+        return sorted(str(path).rpartition("/")[2] for path in paths)
+
+    def scratch(self) -> AbstractContextManager[Path]:
+        """See `Destination`."""
+        return _temporary_folder()
+
     def remove(self, name: str) -> None:
         """See `Destination`."""
-        with _write_errors(self._path(name)):
+        with write_errors(self._path(name)):
             if self._store.exists(self._path(name)):
                 self._store.rm_file(self._path(name))
 
@@ -220,6 +266,12 @@ class Bucket:
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
+
+
+@contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="tailkeep-") as name:
+        yield Path(name)
 
 
 def _files_below(folder: Path) -> Mapping[str, Path]:
@@ -234,7 +286,8 @@ def _digest(file: IO[bytes]) -> str:
 
 
 @contextmanager
-def _write_errors(name: str) -> Iterator[None]:
+def write_errors(name: str) -> Iterator[None]:
+    """Turn the errors of a disk or store into a `StorageError` that `name` cannot be written."""
     try:
         yield
     except StorageError:

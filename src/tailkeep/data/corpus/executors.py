@@ -4,9 +4,10 @@ Rule: an executor decides when and where an item is processed, never its result.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from contextlib import AbstractContextManager, contextmanager
+from itertools import islice
 from multiprocessing.connection import Connection
 from typing import Any, Protocol, TypeVar
 
@@ -44,11 +45,12 @@ class Executor(Protocol):
     """Runs work on items."""
 
     def run(
-        self, setup: WorkerSetup[Item, Result], items: Sequence[Item], *, meanwhile: Callable[[], None] | None = None
+        self, setup: WorkerSetup[Item, Result], items: Iterable[Item], *, meanwhile: Callable[[], None] | None = None
     ) -> Iterator[tuple[Item, Result]]:
         """Yield each item and its result, in order of completion. The first error stops the run; nothing is retried.
 
-        `meanwhile` is called every `MEANWHILE_SECONDS` while it waits; what that raises stops the run too.
+        Items are taken as workers become free, since some are made only then. `meanwhile` is called every
+        `MEANWHILE_SECONDS` while it waits; what that raises stops the run too.
 
         Raises:
             WorkerError: a worker was killed and could not be replaced.
@@ -77,17 +79,20 @@ class LocalPool:
         yield SPAWN.Queue()
 
     def run(
-        self, setup: WorkerSetup[Item, Result], items: Sequence[Item], *, meanwhile: Callable[[], None] | None = None
+        self, setup: WorkerSetup[Item, Result], items: Iterable[Item], *, meanwhile: Callable[[], None] | None = None
     ) -> Iterator[tuple[Item, Result]]:
         """See `Executor`."""
-        if not items:
+        waiting = iter(items)
+        first = list(islice(waiting, len(self._environments)))
+        if not first:
             return
-        workers = min(len(self._environments), len(items))
         environments = SPAWN.SimpleQueue()
-        for environment in self._environments[:workers]:
+        for environment in self._environments[: len(first)]:
             environments.put(environment)
-        with process_pool(workers, _start, (setup, environments)) as pool:
-            pending = submit_each(pool, _work, items)
+        with process_pool(len(first), _start, (setup, environments)) as pool:
+            pending = submit_each(pool, _work, first)
+            # One more for each worker waits, so that none does.
+            pending |= submit_each(pool, _work, islice(waiting, len(first)))
             while pending:
                 timeout = MEANWHILE_SECONDS if meanwhile else None
                 finished = wait(pending, timeout, return_when=FIRST_COMPLETED).done
@@ -95,7 +100,9 @@ class LocalPool:
                     meanwhile()
                 for future in finished:
                     result = future.result()
-                    yield pending.pop(future), result
+                    item = pending.pop(future)
+                    pending |= submit_each(pool, _work, islice(waiting, 1))
+                    yield item, result
 
 
 _worker: dict[str, Callable[..., Any]] = {}

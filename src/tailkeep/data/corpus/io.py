@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tailkeep.data.corpus.formats import Compression
-from tailkeep.errors import InputError, MissingPackageError
+from tailkeep.errors import InputError, MissingPackageError, TailkeepError
 from tailkeep.sanitize import redact
 
 _EXTRAS = {"s3": "s3", "s3a": "s3"}
@@ -137,6 +137,8 @@ def readable(name: str) -> Iterator[None]:
     """
     try:
         yield
+    except TailkeepError:  # some are OSErrors too
+        raise
     except store_errors() as error:
         raise InputError(f"cannot read {name}: {error_reason(error)}. Check that it exists and may be read.") from None
 

@@ -5,16 +5,19 @@ order, by any number of workers. A worker that would write other bytes raises an
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Protocol, Self, TypeVar
+
+from pydantic import Field
 
 from tailkeep.config import Settings, dump_tree
 from tailkeep.data.corpus.destination import Destination, ShardStorage, open_destination
-from tailkeep.data.corpus.executors import Executor
+from tailkeep.data.corpus.executors import EventQueue, Executor
+from tailkeep.data.corpus.large_files import LargeFiles, PartQueue
 from tailkeep.data.corpus.manifest import Manifest, ShardFunction, fingerprint_of, finish_shard, sum_counts
 from tailkeep.data.corpus.output_run import (
     Contents,
@@ -25,11 +28,15 @@ from tailkeep.data.corpus.output_run import (
     open_output_run,
     read_rejects,
 )
+from tailkeep.data.corpus.parts import PART_BYTES
+from tailkeep.data.corpus.schema import Layout
 from tailkeep.data.corpus.shard_io import EMPTY
 from tailkeep.data.corpus.shards import Shard, ShardList, Task, shards_of_task
 from tailkeep.errors import ConfigError, StorageError, TailkeepError
 from tailkeep.runs import Progress, ProgressObserver, RunRecord, hash_tree, no_progress
+from tailkeep.runs.progress import report_loops
 from tailkeep.sanitize import redact
+from tailkeep.workers import relay
 
 Inputs = str | Path | Sequence[str | Path]
 Model = TypeVar("Model")
@@ -37,10 +44,19 @@ Outcome = TypeVar("Outcome", covariant=True)
 
 
 class JobConfig(Settings):
-    """The config of a job. It has at least the keys `layout`, `seed` and, for a job with one, `prior`."""
+    """The config of a job. It has also the keys `seed` and, for a job with one, `prior`.
+
+    Attributes:
+        layout: how documents lie in the files.
+        part_bytes: work on a file of any format but parquet in parts of so many plain bytes, each up to the end of a
+            document; the output is one file again.
+    """
 
     not_fingerprinted: ClassVar[frozenset[str]] = frozenset()
     """The keys that decide whether a run goes on, never what a finished shard holds."""
+
+    layout: Layout = Layout()
+    part_bytes: Annotated[int, Field(ge=1)] = PART_BYTES
 
     def fingerprint_tree(self) -> dict[str, Any]:
         """The keys that can change an output, as plain values. The identity of the prior is recorded separately."""
@@ -181,7 +197,7 @@ class Execution:
         workers: number of processes on this machine.
         executor: runs the shards instead, such as `tailkeep.integrations.ray.RayActors`.
         task: the share of the shards to work on.
-        observe: called after each finished shard.
+        observe: called after each finished shard, and inside long ones by executors that hear of it.
         storage: performs the writes; tests pass faulty ones.
         verify: check the sha256 of every finished output first; what is damaged is made again. Without it, this is
             done once all shards are finished, and before parts are joined.
@@ -233,33 +249,84 @@ def run_job(job: ShardJob[Model, Outcome], out: str | Path, execution: Execution
     config, storage = dump_config(job.config), execution.storage
     with open_output_run(out, record, config=config, task=task, contents=job.contents, storage=storage) as output:
         job = job.begin(task_shards, output)
-        damaged = output.remove_damaged(task_shards) if execution.verify else []
-        remaining_shards = [shard for shard in task_shards if not output.finished_manifest(shard)]
+        files = _large_files(job, output.destination, record)
+        damaged = [shard.key for shard in output.remove_damaged(task_shards)] if execution.verify else []
+        remaining_shards = []
+        for shard in task_shards:
+            if manifest := output.finished_manifest(shard):
+                files.remove_parts(manifest)
+            else:
+                remaining_shards.append(shard)
+                damaged += files.remove_damaged(shard) if files.may_have_parts(shard) else []
         local_model: Model | None = None
-        work: Callable[[Sequence[Shard]], Iterator[tuple[Shard, Manifest]]]
+        run: Callable[[Iterable[Shard]], Iterator[tuple[Shard, Manifest]]]
         if execution.is_inline:
             local_model = model
-            work = partial(_work_here, _worker(job, model, out, record, storage))
+            run = partial(_run_here, _worker(job, model, out, record, execution.observe, storage))
         else:
             executor = execution.executor or job.local_pool(execution.workers)
-            work = partial(executor.run, partial(_load_worker, job.for_worker(record), output.root or out, record))
+            setup = partial(_load_worker, job.for_worker(record), output.root or out, record)
+            run = partial(_run_elsewhere, executor, setup, execution.observe)
+        work = partial(_work, run, files, execution.observe, job.progress_unit)
         # Each worker of a pool loads its own model; memory may not hold another one here.
         del model
-        counted = len(task_shards)
-        _observe(work(remaining_shards), execution.observe, job.progress_unit, counted, len(remaining_shards))
+        work(remaining_shards, len(task_shards))
         with output.alone():
             if all(output.finished_manifest(shard) for shard in shards):
                 # What this process has just written was hashed as it was written.
                 known = {shard.key for shard in remaining_shards}
                 again = output.remove_damaged([shard for shard in shards if shard.key not in known])
                 if again:
-                    _observe(work(again), execution.observe, job.progress_unit, len(again), len(again))
-                    damaged += again
-            return _conclude(job, shards, output, local_model, [shard.key for shard in damaged])
+                    work(again, len(again))
+                    damaged += [shard.key for shard in again]
+            return _conclude(job, shards, output, local_model, damaged)
 
 
-def _work_here(finish: Callable[[Shard], Manifest], shards: Sequence[Shard]) -> Iterator[tuple[Shard, Manifest]]:
-    return ((shard, finish(shard)) for shard in shards)
+def _run_here(work: Callable[[Shard], Manifest], shards: Iterable[Shard]) -> Iterator[tuple[Shard, Manifest]]:
+    return ((shard, work(shard)) for shard in shards)
+
+
+def _run_elsewhere(
+    executor: Executor,
+    setup: Callable[[EventQueue], Callable[[Shard], Manifest]],
+    observe: ProgressObserver,
+    shards: Iterable[Shard],
+) -> Iterator[tuple[Shard, Manifest]]:
+    with executor.open_queue() as events:
+        meanwhile = partial(relay, events, observe)
+        yield from executor.run(partial(setup, events), shards, meanwhile=meanwhile)
+        meanwhile()
+
+
+def _large_files(job: ShardJob[Any, Any], destination: Destination, record: RunRecord) -> LargeFiles:
+    return LargeFiles(destination, record.sources, job.config.layout, job.config.part_bytes)
+
+
+def _work(
+    run: Callable[[Iterable[Shard]], Iterator[tuple[Shard, Manifest]]],
+    files: LargeFiles,
+    observe: ProgressObserver,
+    unit: str,
+    shards: Sequence[Shard],
+    total: int,
+) -> None:
+    """Finish `shards`, those that remain of `total`; call `observe` at the start, inside shards and after each."""
+    done = total - len(shards)
+    progress = Progress(done, total, "shards", done, 0, unit.partition("_")[0])
+    observe(progress)
+    if not shards:
+        return
+    with files.destination.scratch() as folder:
+        queue = PartQueue(shards, files, folder)
+        for shard, manifest in run(queue):
+            queue.take(shard, manifest)
+            amount = progress.amount + int(manifest.counts[unit])
+            progress = replace(progress, done=done + len(queue.finished), amount=amount)
+            observe(progress)
+        assert len(queue.finished) == len(shards), "every shard that was handed out is finished"
+        if progress.done < total:
+            # The last parts of the last file were finished by an earlier run.
+            observe(replace(progress, done=total))
 
 
 def _record(
@@ -283,20 +350,10 @@ def _record(
     return RunRecord.of(job.kind, sources, versions=process_sources["packages"], seeds=(config["seed"],))
 
 
-def _observe(
-    results: Iterator[tuple[Shard, Manifest]], observe: ProgressObserver, unit: str, shards: int, remaining: int
-) -> None:
-    """Take the results of the `remaining` ones of `shards`; call `observe` at the start and after each."""
-    finished = shards - remaining
-    progress = Progress(finished, shards, "shards", finished, 0, unit.partition("_")[0])
-    observe(progress)
-    for _, manifest in results:
-        progress = replace(progress, done=progress.done + 1, amount=progress.amount + int(manifest.counts[unit]))
-        observe(progress)
-
-
-def _load_worker(job: ShardJob[Any, Any], out: str | Path, record: RunRecord) -> Callable[[Shard], Manifest]:
-    """Load the model in a worker process; called once per process.
+def _load_worker(
+    job: ShardJob[Any, Any], out: str | Path, record: RunRecord, events: EventQueue
+) -> Callable[[Shard], Manifest]:
+    """Load the model in a worker process, which reports progress to `events`; called once per process.
 
     Raises:
         InputError: the worker's model or packages differ from those of the run.
@@ -304,21 +361,28 @@ def _load_worker(job: ShardJob[Any, Any], out: str | Path, record: RunRecord) ->
     """
     model = job.load_model()
     record.check_same_sources(job.process_sources(model))
-    return _worker(job, model, out, record)
+    return _worker(job, model, out, record, events.put)
 
 
 def _worker(
-    job: ShardJob[Model, Any], model: Model, out: str | Path, record: RunRecord, storage: ShardStorage | None = None
+    job: ShardJob[Model, Any],
+    model: Model,
+    out: str | Path,
+    record: RunRecord,
+    observe: ProgressObserver,
+    storage: ShardStorage | None = None,
 ) -> Callable[[Shard], Manifest]:
-    """The function with which a worker processes one shard and declares it finished."""
+    """The function with which a worker processes one shard and declares it finished; `observe` sees it at work."""
     work = job.shard_function(model, record)
     destination = open_destination(out, storage=storage)
+    files = _large_files(job, destination, record)
 
     def finish(shard: Shard) -> Manifest:
-        with record_failure(shard, destination, record) if job.contents.failures else nullcontext():
+        failures = record_failure(shard, destination, record) if job.contents.failures else nullcontext()
+        with failures, report_loops(shard.key, observe):
             return finish_shard(shard, work, destination, fingerprint=fingerprint_of(shard, record.sources))
 
-    return finish
+    return partial(files.finish, work=finish)
 
 
 @contextmanager

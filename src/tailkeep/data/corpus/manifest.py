@@ -8,9 +8,11 @@ Rule: an output counts by its manifest, never by being there. A manifest whose o
 
 import hashlib
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
@@ -19,7 +21,8 @@ import pyarrow.parquet as pq
 
 from tailkeep.config import Settings, validate
 from tailkeep.data.corpus.destination import Destination, Output
-from tailkeep.data.corpus.io import open_input, open_parquet
+from tailkeep.data.corpus.io import TruncatedFileError, open_input, open_parquet
+from tailkeep.data.corpus.plain import open_plain
 from tailkeep.data.corpus.shards import Shard
 from tailkeep.errors import ConfigError, FingerprintError
 from tailkeep.runs import hash_tree
@@ -31,13 +34,15 @@ from tailkeep.runs import hash_tree
 # counts by its bytes, so that a copy elsewhere is as good as the original.
 
 
+PART = r"\d{12,}-\d{12,}"
+"""What the key of a part of a large file ends with: a regular expression."""
 _BLOCK = 1 << 20
 _SHOWN = 12
 
 
 @lru_cache(maxsize=1024)
 def input_sha256(shard: Shard) -> str:
-    """The sha256 of the bytes of `shard`; of row groups that of theirs alone.
+    """The sha256 of the bytes of `shard`; of row groups that of theirs alone, of another part that of its plain bytes.
 
     Reading them once more costs little beside a forward pass over what they say. Within a run it is done once, since
     all parts of a joined file ask for the whole; `clear_input_hashes` begins the next.
@@ -45,8 +50,13 @@ def input_sha256(shard: Shard) -> str:
     Raises:
         InputError: the file cannot be read.
     """
-    start, stop = (0, None) if shard.row_groups is None else _range(shard, *shard.row_groups)
     digest = hashlib.sha256()
+    if shard.part is not None:
+        with open_plain(shard) as stream, suppress(TruncatedFileError):
+            for block in stream:
+                digest.update(block)
+        return digest.hexdigest()
+    start, stop = (0, None) if shard.row_groups is None else _range(shard, *shard.row_groups)
     with open_input(shard.url, shard.name) as file:
         file.seek(start)
         for block in _blocks(file, sys.maxsize if stop is None else stop - start):
@@ -123,6 +133,13 @@ class Manifest(Settings):
         return json.dumps(tree, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
 
     @property
+    def units(self) -> list[str]:
+        """The keys under which the outputs stand: of the parts of a large file, else that of the shard."""
+        pattern = re.compile(rf"/{re.escape(self.shard)}/({PART})\.")
+        parts = {match[1] for name in self.outputs if (match := pattern.search(name))}
+        return [f"{self.shard}/{part}" for part in sorted(parts)] or [self.shard]
+
+    @property
     def is_whole(self) -> bool:
         """Whether the content has the recorded sha256."""
         return self.sha256 == self._content_sha256()
@@ -147,7 +164,7 @@ def finish_shard(shard: Shard, work: ShardFunction, destination: Destination, *,
     def fill(folder: Path) -> None:
         counts.update(work(shard, folder))
 
-    old, source = _read(shard, destination), input_sha256(shard)
+    old, source = read_manifest(shard.key, destination), input_sha256(shard)
     outputs = destination.publish(shard.key, fill)
     for stale in sorted(old.outputs.keys() - outputs.keys()) if old else ():
         destination.remove(stale)
@@ -179,7 +196,7 @@ def manifest_of(
 
 def declare_finished(manifest: Manifest, destination: Destination) -> None:
     """Declare the shard of `manifest` finished: write its manifest, after all its outputs. Nothing else does."""
-    destination.write_text(_name(manifest.shard), manifest.text())
+    destination.write_text(manifest_name(manifest.shard), manifest.text())
 
 
 def finished_manifest(
@@ -208,20 +225,25 @@ def read_finished(shard: Shard, destination: Destination, *, fingerprint: str, v
     Raises:
         FingerprintError: the input has changed since.
     """
-    manifest = _read(shard, destination)
-    if manifest is None or manifest.fingerprint != fingerprint:
+    manifest = read_manifest(shard.key, destination)
+    if manifest is None or manifest.fingerprint != fingerprint or not has_outputs(manifest, destination, verify=verify):
         return None
-    for name, output in manifest.outputs.items():
-        if destination.size(name) != output.bytes or (verify and destination.sha256(name) != output.sha256):
-            return None
     check_unchanged(shard, manifest)
     return manifest
+
+
+def has_outputs(manifest: Manifest, destination: Destination, *, verify: bool) -> bool:
+    """Whether the outputs of `manifest` are there with the recorded size; with `verify`, with the sha256 too."""
+    return all(
+        destination.size(name) == output.bytes and (not verify or destination.sha256(name) == output.sha256)
+        for name, output in manifest.outputs.items()
+    )
 
 
 def declare_damaged(shard: Shard, destination: Destination) -> None:
     """Remove the manifests by which `shard` is finished, so that its work is done again."""
     for unit in dict.fromkeys((shard.whole, shard)):
-        destination.remove(_name(unit.key))
+        destination.remove(manifest_name(unit.key))
 
 
 def sum_counts(manifests: Iterable[Manifest]) -> dict[str, int | float]:
@@ -233,17 +255,18 @@ def sum_counts(manifests: Iterable[Manifest]) -> dict[str, int | float]:
     return dict(sorted(counts.items()))
 
 
-def _name(key: str) -> str:
+def manifest_name(key: str) -> str:
+    """The name of the manifest of the shard `key` below the output."""
     return f"manifests/{key}.json"
 
 
-def _read(shard: Shard, destination: Destination) -> Manifest | None:
-    """The manifest of `shard`, or None if there is none or it is not whole: then the work is done again."""
-    content = destination.read(_name(shard.key))
+def read_manifest(key: str, destination: Destination) -> Manifest | None:
+    """The manifest of the shard `key`, or None if there is none or it is not whole: then the work is done again."""
+    content = destination.read(manifest_name(key))
     if content is None:
         return None
     try:
-        manifest = validate(Manifest, json.loads(content.decode("utf-8")), source=_name(shard.key))
+        manifest = validate(Manifest, json.loads(content.decode("utf-8")), source=manifest_name(key))
     except (ConfigError, ValueError, RecursionError):
         return None
     return manifest if manifest.is_whole else None

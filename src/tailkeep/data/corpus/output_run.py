@@ -18,20 +18,16 @@ from typing import IO, Any
 from filelock import FileLock
 
 from tailkeep.data.corpus.destination import Destination, Folder, ShardStorage, open_destination
-from tailkeep.data.corpus.io import open_store, readable
+from tailkeep.data.corpus.io import open_store
+from tailkeep.data.corpus.large_files import join_file
 from tailkeep.data.corpus.manifest import (
     Manifest,
     clear_input_hashes,
     declare_damaged,
-    declare_finished,
     fingerprint_of,
     finished_manifest,
-    input_sha256,
-    manifest_of,
     read_finished,
-    sum_counts,
 )
-from tailkeep.data.corpus.parquet import join_parts
 from tailkeep.data.corpus.schema import Layout
 from tailkeep.data.corpus.shard_io import write_ids
 from tailkeep.data.corpus.shards import Shard, Task
@@ -53,9 +49,8 @@ _BEFORE_RECORD = {
 
 @dataclass(frozen=True)
 class OutputRun:
-    """The output of the run `record` at `url`, held by one process; `root` is its folder, None in a store."""
+    """The output of the run `record`, held by one process; `root` is its folder, None in a store."""
 
-    url: str
     record: RunRecord
     destination: Destination
     root: Path | None
@@ -87,13 +82,7 @@ class OutputRun:
 
     def local(self, name: str, folder: Path) -> Path:
         """The file `name` on this machine; of a store a copy, below `folder`."""
-        if self.root:
-            return self.root / name
-        store, path = open_store(self.url)
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        with readable(redact(f"{path}/{name}")):
-            store.get_file(f"{path}/{name}", str(folder / name))
-        return folder / name
+        return self.destination.local(name, folder)
 
 
 @dataclass(frozen=True)
@@ -136,14 +125,14 @@ def open_output_run(
     destination = open_destination(out, storage=storage)
     if not isinstance(destination, Folder):
         _begin(destination, record, config, str(out))
-        yield OutputRun(str(out), record, destination, None)
+        yield OutputRun(record, destination, None)
         return
     root = Path(open_store(str(out))[1])
     make_run_folder(root, _LOCKS)
     part = "" if task.count == 1 else f"task {task.index} of {task.count} of "
     with _open_lock(root / _LOCK) as lock, hold_run_folder(root, f"{_LOCKS}/{task.name}", part=part):
         _prepare(lock, destination, record, config, root, contents)
-        yield OutputRun(str(out), record, destination, root)
+        yield OutputRun(record, destination, root)
         # A worker that was killed and replaced has left what it was writing.
         if _try_exclusive(lock):
             destination.sweep()
@@ -250,7 +239,7 @@ def check_output_outside_input(out: str | Path, inputs: tuple[str, ...]) -> None
 
 # What the files of the shards say together.
 
-_REJECTS, _IDS, _PARTS = "rejects/", "ids/", "parts/"
+_REJECTS, _IDS = "rejects/", "ids/"
 
 
 @dataclass(frozen=True)
@@ -293,16 +282,18 @@ def find_duplicates(shards: Sequence[Shard], layout: Layout, output: OutputRun) 
         InputError: a file cannot be read at all.
     """
     duplicates: dict[str, dict[int, DuplicateId]] = defaultdict(dict)
-    lists: dict[str, Path] = {}
+    lists: list[tuple[str, Path]] = []
     with tempfile.TemporaryDirectory(prefix="tailkeep-") as folder:
         for number, shard in enumerate(shards):
             manifest = output.finished_manifest(shard)
             if manifest is None:
-                lists[shard.key] = Path(folder, str(number))
-                write_ids(shard, layout, lists[shard.key])
+                lists.append((shard.key, Path(folder, str(number))))
+                write_ids(shard, layout, lists[-1][1])
             else:
                 names = [name for name in manifest.outputs if name.startswith(_IDS)]
-                lists |= {name[len(_IDS) : -len(".ids")]: output.local(name, Path(folder, "ids")) for name in names}
+                files = [(name[len(_IDS) : -len(".ids")], output.local(name, Path(folder, "ids"))) for name in names]
+                # A large file is one name, finished or not: who is first must not change in between.
+                lists += files if shard.row_groups else [(shard.key, file) for _, file in files]
         for duplicate in find_duplicate_ids(lists):
             duplicates[duplicate.name][duplicate.row] = duplicate
     return dict(duplicates)
@@ -336,30 +327,7 @@ def join_finished_parts(shards: Sequence[Shard], output: OutputRun) -> None:
         if not read_finished(whole, output.destination, fingerprint=fingerprint):
             manifests = [manifest for part in parts if (manifest := output.finished_manifest(part))]
             assert len(manifests) == len(parts), "only finished parts make a file"
-            _join(whole, manifests, fingerprint, output)
+            join_file(whole, manifests, output.destination, fingerprint)
         for part in parts:
             output.destination.remove(f"manifests/{part.key}.json")
             output.destination.remove(part.documents)
-
-
-def _join(whole: Shard, manifests: Sequence[Manifest], fingerprint: str, output: OutputRun) -> None:
-    outputs = {name: entry for manifest in manifests for name, entry in manifest.outputs.items()}
-    parts = [name for name in outputs if name.startswith(_PARTS)]
-
-    def fill(folder: Path) -> None:
-        target = folder / whole.documents
-        target.parent.mkdir(parents=True)
-        with tempfile.TemporaryDirectory(prefix="tailkeep-") as copies:
-            join_parts([output.local(name, Path(copies)) for name in parts], target)
-
-    # Without text there is nothing to join.
-    joined = output.destination.publish(whole.key, fill) if parts else {}
-    other_outputs = {name: entry for name, entry in outputs.items() if name not in parts}
-    manifest = manifest_of(
-        whole,
-        fingerprint=fingerprint,
-        source=input_sha256(whole),
-        counts=sum_counts(manifests),
-        outputs={**other_outputs, **joined},
-    )
-    declare_finished(manifest, output.destination)

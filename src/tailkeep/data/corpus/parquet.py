@@ -326,7 +326,7 @@ def open_parquet_writer(shard: Shard, path: Path, metadata: Mapping[str, str]) -
         yield ParquetWriter(file)
 
 
-def join_parts(parts: Sequence[Path], path: Path) -> None:
+def join_row_groups(parts: Sequence[Path], path: Path) -> None:
     """Write the row groups of `parts`, in order, to one file."""
     with pq.ParquetFile(parts[0]) as like:
         arguments = _arguments(like, {})

@@ -18,9 +18,11 @@ from tailkeep.data.corpus.io import TruncatedFileError, blocks, open_output
 from tailkeep.data.corpus.parquet import open_parquet_writer, read_parquet, read_rows
 from tailkeep.data.corpus.schema import Content, Layout, Record, Rejected
 from tailkeep.data.corpus.shards import Shard
-from tailkeep.data.corpus.text_files import LineWriter, raw_documents, read_lines, read_raw
+from tailkeep.data.corpus.text_files import Bytes, LineWriter, raw_documents, read_lines, read_raw
 from tailkeep.data.corpus.unique_ids import IdList
 from tailkeep.errors import ConfigError, InputError
+from tailkeep.runs import track_loop
+from tailkeep.runs.progress import LoopProgress
 
 OnError = Literal["stop", "skip"]
 EMPTY = "empty_files"
@@ -96,6 +98,23 @@ def _checked(documents: Iterable[tuple[str, Any, str]], folder: str) -> Iterator
         yield f"{folder}{where}", tree
 
 
+def track_shard(shard: Shard, *, amount_unit: str = "") -> LoopProgress:
+    """The progress of the work on `shard`: plain bytes of documents, or rows of a parquet file."""
+    if shard.kind == "parquet":
+        return track_loop(0, "rows", amount_unit=amount_unit, detail=shard.key)
+    total = shard.size if shard.compression == "none" else 0
+    if shard.part is not None:
+        total = shard.part.stop - shard.part.start
+    return track_loop(total, "bytes", amount_unit=amount_unit, detail=shard.key)
+
+
+def size_in_progress(item: Record | Rejected) -> int:
+    """What a document counts in the progress of its shard."""
+    if isinstance(item, Rejected):
+        return item.length or 1
+    return item.origin.length if isinstance(item.origin, Bytes) else 1
+
+
 class ShardIO:
     """The documents of one shard, each to be written, rejected or excluded once, in order. See `open_shard_io`."""
 
@@ -108,6 +127,7 @@ class ShardIO:
         self._stack = ExitStack()
         self._writer: Writer | None = None
         self._rejects: IO[str] | None = None
+        self.progress = track_shard(shard, amount_unit="tokens")
         self._ids = self._stack.enter_context(closing(IdList()))
 
     def records(self) -> Iterator[Record]:
@@ -139,6 +159,7 @@ class ShardIO:
         if reason := self.format_error(record, contents):
             raise InputError(f"{record.where}: {reason}. Keep the edit within the document.")
         self._writer.write(record, edits)
+        self.progress.advance(size_in_progress(record))
         self.num_written += 1
         self.edited += bool(edits)
 
@@ -179,6 +200,7 @@ class ShardIO:
             path = self.file("rejects")
             self._rejects = self._stack.enter_context(path.open("w", encoding="utf-8", newline=""))
         self._rejects.write(reject_line(rejected))
+        self.progress.advance(size_in_progress(rejected))
         self.rejected += 1
 
     def file(self, kind: str, ending: str = ".jsonl") -> Path:

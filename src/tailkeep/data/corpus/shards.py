@@ -18,8 +18,36 @@ from tailkeep.sanitize import redact
 
 
 @dataclass(frozen=True)
+class FilePart:
+    """Plain bytes `start` to `stop` (excluded) of a file of any format but parquet: whole documents.
+
+    Attributes:
+        row: the number of the first document in the file, from 0.
+        line: the line of the file in which that begins, from 1.
+        names: the row of names of a CSV file, with what stands before it.
+    """
+
+    start: int
+    stop: int
+    row: int
+    line: int
+    names: bytes = b""
+
+
+@dataclass(frozen=True)
+class Spool:
+    """The plain bytes of a shard as a local file, so that a compressed file is decompressed once.
+
+    `fault` says how the compressed file breaks off behind them. Whoever finds no such file decompresses again.
+    """
+
+    path: str
+    fault: str = ""
+
+
+@dataclass(frozen=True)
 class Shard:
-    """One unit of work: a file, or row groups `start` to `stop` (excluded) of a parquet file.
+    """One unit of work: a file, row groups `start` to `stop` (excluded) of a parquet file, or a part of another file.
 
     `name` is the file's path below the input root, with `/`; `size` its bytes as they lie there; `changed` when it
     last became what it is, in seconds since 1970, None if its store does not tell.
@@ -32,10 +60,14 @@ class Shard:
     size: int
     row_groups: tuple[int, int] | None = None
     changed: float | None = None
+    part: FilePart | None = None
+    spool: Spool | None = None
 
     @property
     def key(self) -> str:
         """The name of the unit of work: of the file, or of the file and the range."""
+        if self.part is not None:
+            return f"{self.name}/{self.part.start:012d}-{self.part.stop:012d}"
         if self.row_groups is None:
             return self.name
         start, stop = self.row_groups
@@ -44,11 +76,13 @@ class Shard:
     @property
     def whole(self) -> "Shard":
         """The file of which this is a part, as a shard of its own."""
-        return replace(self, row_groups=None)
+        return replace(self, row_groups=None, part=None, spool=None)
 
     @property
     def documents(self) -> str:
-        """Where its documents go, below the output: the file's own name, or a part for `join_parts`."""
+        """Where its documents go, below the output: the file's own name, or a part for the join."""
+        if self.part is not None:
+            return f"parts/{self.key}"
         return f"documents/{self.name}" if self.row_groups is None else f"parts/{self.key}.parquet"
 
     def sources(self) -> dict[str, Any]:

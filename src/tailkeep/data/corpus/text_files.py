@@ -7,6 +7,7 @@ such as a row of names or the brackets of an array, is written once.
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from typing import IO, Any
@@ -21,9 +22,10 @@ from tailkeep.data.corpus.chunks import (
     split_chunks,
 )
 from tailkeep.data.corpus.csv_rows import DELIMITERS, names_of, replace_fields, split_rows, tree_of_row
-from tailkeep.data.corpus.io import TruncatedFileError, blocks, open_input
+from tailkeep.data.corpus.io import TruncatedFileError
 from tailkeep.data.corpus.json_array import split_array
 from tailkeep.data.corpus.json_splice import replace_values
+from tailkeep.data.corpus.plain import open_plain
 from tailkeep.data.corpus.schema import (
     Content,
     Layout,
@@ -35,7 +37,7 @@ from tailkeep.data.corpus.schema import (
     id_of,
     value_of,
 )
-from tailkeep.data.corpus.shards import Shard
+from tailkeep.data.corpus.shards import FilePart, Shard
 from tailkeep.errors import InputError
 
 
@@ -50,6 +52,11 @@ class Bytes:
     raw: bytes
     after: bytes
     head: bytes = b""
+
+    @property
+    def length(self) -> int:
+        """The number of bytes, but for the head."""
+        return len(self.before) + len(self.raw) + len(self.after)
 
     @property
     def is_element(self) -> bool:
@@ -87,14 +94,20 @@ def read_raw(shard: Shard, layout: Layout) -> Iterator[RawDocument]:
     Raises:
         InputError: as `read_lines` does.
     """
-    with open_input(shard.url, shard.name) as file:
-        try:
-            yield from raw_documents(blocks(file, shard.compression), shard, layout)
-        except BlankError as error:
-            raise InputError(
-                f"{shard.name}, line {error.line}: more than {layout.max_document_bytes} bytes of consecutive white "
-                "space. Give a larger max_document_bytes."
-            ) from None
+    with open_plain(shard) as stream, blank_errors(shard, layout):
+        yield from raw_documents(stream, shard, layout)
+
+
+@contextmanager
+def blank_errors(shard: Shard, layout: Layout) -> Iterator[None]:
+    """Turn a `BlankError` into an `InputError` about `shard`."""
+    try:
+        yield
+    except BlankError as error:
+        raise InputError(
+            f"{shard.name}, line {error.line}: more than {layout.max_document_bytes} bytes of consecutive white "
+            "space. Give a larger max_document_bytes."
+        ) from None
 
 
 class LineWriter:
@@ -102,7 +115,8 @@ class LineWriter:
 
     def __init__(self, file: IO[bytes], shard: Shard, layout: Layout) -> None:
         self._file, self._shard, self._layout = file, shard, layout
-        self._is_begun = False
+        # What stands before the first document belongs to the first part.
+        self._is_begun = shard.part is not None and shard.part.start > 0
         self._end = b""
         self._names: list[str] = []
 
@@ -121,9 +135,8 @@ class LineWriter:
     def finish(self) -> None:
         """Write what follows the last document, or all of a file without one."""
         if not self._is_begun:
-            with open_input(self._shard.url, self._shard.name) as file:
-                stream = blocks(file, self._shard.compression)
-                is_array, spans = _spans(stream, self._shard, self._layout, self._layout.max_document_bytes)
+            with open_plain(self._shard) as stream:
+                is_array, spans = document_spans(stream, self._shard, self._layout, self._layout.max_document_bytes)
                 span = next(spans)
             if span.chunk is None:
                 self._file.write(span.before + span.after)
@@ -136,7 +149,7 @@ class LineWriter:
         if self._shard.kind != "txt" or not contents:
             return ""
         stream = [_joined(self._edited(record, contents))]
-        documents = list(raw_documents(stream, self._shard, self._layout, limit=sys.maxsize))
+        documents = list(raw_documents(stream, self._shard.whole, self._layout, limit=sys.maxsize))
         if [item.text for item in documents if not item.fault] == list(contents.values()):
             return ""
         return f"as plain text split by {self._layout.document_separator!r} the new text is no longer this one document"
@@ -158,11 +171,17 @@ def _joined(origin: Bytes) -> bytes:
     return origin.before + origin.raw + origin.after
 
 
-def _spans(stream: Iterator[bytes], shard: Shard, layout: Layout, limit: int) -> tuple[bool, Iterator[ChunkSpan]]:
-    """Whether `stream` is a JSON array, and its documents as bytes."""
+_WHOLE = FilePart(0, 0, 0, 1)
+
+
+def document_spans(
+    stream: Iterator[bytes], shard: Shard, layout: Layout, limit: int
+) -> tuple[bool, Iterator[ChunkSpan]]:
+    """Whether `stream`, the plain bytes of `shard`, is a JSON array, and its documents as bytes."""
+    part = shard.part or _WHOLE
     if shard.kind in DELIMITERS:
-        return False, split_rows(stream, DELIMITERS[shard.kind], limit)
-    if shard.kind == "json":
+        return False, split_rows(stream, DELIMITERS[shard.kind], limit, offset=part.start, line=part.line)
+    if shard.kind == "json" and shard.part is None:
         begin = b""
         try:
             while not begin.removeprefix(BOM).strip() and len(begin) <= limit:
@@ -184,27 +203,27 @@ def _damaged(error: TruncatedFileError) -> Iterator[bytes]:
 
 
 def _chunks(stream: Iterable[bytes], shard: Shard, layout: Layout, limit: int) -> Iterator[Chunk]:
-    if shard.kind != "txt" or layout.document_separator == "line":
-        return split_chunks(stream, b"\n", limit)
-    if layout.document_separator == "file":
-        return split_chunks(stream, None, limit)
-    if layout.document_separator == "blank-line":
-        return paragraphs(split_chunks(stream, b"\n", limit), limit)
-    return split_chunks(stream, layout.document_separator.encode("utf-8"), limit)
+    separator = "line" if shard.kind != "txt" else layout.document_separator
+    named: dict[str, bytes | None] = {"line": b"\n", "file": None, "blank-line": b"\n"}
+    delimiter = named.get(separator, separator.encode("utf-8"))
+    part = shard.part or _WHOLE
+    chunks = split_chunks(stream, delimiter, limit, offset=part.start, line=part.line)
+    return paragraphs(chunks, limit) if separator == "blank-line" else chunks
 
 
 def raw_documents(
     stream: Iterable[bytes], shard: Shard, layout: Layout, *, limit: int | None = None
 ) -> Iterator[RawDocument]:
-    """The documents in `stream`, the decompressed content of `shard`; `limit` is in bytes per document.
+    """The documents in `stream`, the plain bytes of `shard`; `limit` is in bytes per document.
 
     Raises:
         BlankError: there is more consecutive white space than a document may be long.
     """
-    is_array, spans = _spans(iter(stream), shard, layout, layout.max_document_bytes if limit is None else limit)
+    is_array, spans = document_spans(iter(stream), shard, layout, layout.max_document_bytes if limit is None else limit)
     delimiter = DELIMITERS.get(shard.kind)
-    head, names = b"", list[str]()
-    for row, span in enumerate(spans):
+    part = shard.part or _WHOLE
+    head, names = part.names, list[str]()
+    for row, span in enumerate(spans, part.row):
         chunk = span.chunk
         if chunk is None:
             return

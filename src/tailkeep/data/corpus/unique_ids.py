@@ -84,12 +84,12 @@ class DuplicateId:
         return f"the id of {self.first_name}, document {self.first_row}, from 0. Make the ids unique"
 
 
-def find_duplicate_ids(lists: Mapping[str, Path]) -> Iterator[DuplicateId]:
-    """All documents whose id an earlier one has, in the files of sorted ids in `lists`, {shard name: path}.
+def find_duplicate_ids(lists: Iterable[tuple[str, Path]]) -> Iterator[DuplicateId]:
+    """All documents whose id an earlier one has, in the files of sorted ids in `lists`: (shard name, path).
 
     Earlier is a smaller name, or a smaller row of the same shard.
     """
-    runs = (_read_entries(path, name) for name, path in lists.items())
+    runs = (_read_entries(path, name) for name, path in lists)
     for _, group in groupby(heapq.merge(*runs), key=lambda item: item[0][:_DIGEST]):
         (first_name, first_row), *others = sorted(
             (name, int.from_bytes(entry[_DIGEST:], "big")) for entry, name in group

@@ -1,0 +1,182 @@
+"""Work on large files: part by part, by one process or by several, until the parts are joined.
+
+Rule: a file is finished by the manifest of the whole, which lists what all parts have left; only then are the manifests
+and the documents of the parts removed.
+"""
+
+import re
+import tempfile
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tailkeep.data.corpus.destination import Destination
+from tailkeep.data.corpus.manifest import (
+    PART,
+    Manifest,
+    declare_finished,
+    fingerprint_of,
+    has_outputs,
+    input_sha256,
+    manifest_name,
+    manifest_of,
+    read_finished,
+    read_manifest,
+    sum_counts,
+)
+from tailkeep.data.corpus.parts import join_parts, may_have_parts, split_file
+from tailkeep.data.corpus.schema import Layout
+from tailkeep.data.corpus.shards import Shard
+
+_PARTS = "parts/"
+
+
+@dataclass(frozen=True)
+class LargeFiles:
+    """The parts of large files in one run, whose documents lie as `layout` says and whose `sources` are these."""
+
+    destination: Destination
+    sources: Mapping[str, Any]
+    layout: Layout
+    part_bytes: int
+
+    def may_have_parts(self, shard: Shard) -> bool:
+        """See `parts.may_have_parts`."""
+        return may_have_parts(shard, self.layout, self.part_bytes)
+
+    def split(self, shard: Shard, folder: Path) -> Generator[Shard]:
+        """See `parts.split_file`."""
+        return split_file(shard, self.layout, self.part_bytes, folder)
+
+    def finished_manifest(self, unit: Shard) -> Manifest | None:
+        """The manifest of `unit`, a part or a file, if it is finished."""
+        return read_finished(unit, self.destination, fingerprint=fingerprint_of(unit, self.sources))
+
+    def finish(self, shard: Shard, work: Callable[[Shard], Manifest]) -> Manifest:
+        """Do `work` on `shard`, part by part if it is that long, and join the parts."""
+        if not self.may_have_parts(shard):
+            return work(shard)
+        manifests = []
+        with self.destination.scratch() as folder, closing(self.split(shard, folder)) as units:
+            for unit in units:
+                manifest = self.finished_manifest(unit) or work(unit)
+                remove_spool(unit)
+                if unit.part is None:
+                    return manifest
+                manifests.append(manifest)
+        return self.join(shard, manifests)
+
+    def join(self, shard: Shard, manifests: Sequence[Manifest]) -> Manifest:
+        """Make the outputs of the parts, by their `manifests` in order, those of `shard`, and declare it finished."""
+        manifest = join_file(shard, manifests, self.destination, fingerprint_of(shard, self.sources))
+        self.remove_parts(manifest)
+        return manifest
+
+    def remove_damaged(self, shard: Shard) -> list[str]:
+        """The keys of the finished parts of `shard` of whose outputs one has other bytes; they are so no longer."""
+        damaged = []
+        for name in self.destination.names(f"manifests/{shard.name}"):
+            key = f"{shard.name}/{name.removesuffix('.json')}"
+            if not re.fullmatch(rf"{PART}\.json", name) or not (manifest := read_manifest(key, self.destination)):
+                continue
+            if not has_outputs(manifest, self.destination, verify=True):
+                self.destination.remove(manifest_name(key))
+                damaged.append(key)
+        return damaged
+
+    def remove_parts(self, manifest: Manifest) -> None:
+        """Remove what parts leave behind the `manifest` of their file."""
+        for key in manifest.units if manifest.units != [manifest.shard] else ():
+            self.destination.remove(manifest_name(key))
+            self.destination.remove(f"{_PARTS}{key}")
+
+
+def remove_spool(unit: Shard) -> None:
+    """Delete the spool of `unit`, if it has one."""
+    if unit.spool is not None:
+        Path(unit.spool.path).unlink(missing_ok=True)
+
+
+def join_file(whole: Shard, manifests: Sequence[Manifest], destination: Destination, fingerprint: str) -> Manifest:
+    """Publish the documents of the parts of `whole` as one file, and declare it finished by one manifest."""
+    outputs = {name: entry for manifest in manifests for name, entry in manifest.outputs.items()}
+    parts = [name for name in outputs if name.startswith(_PARTS)]
+
+    def fill(folder: Path) -> None:
+        target = folder / whole.documents
+        target.parent.mkdir(parents=True)
+        with tempfile.TemporaryDirectory(prefix="tailkeep-") as copies:
+            join_parts(whole, [destination.local(name, Path(copies)) for name in parts], target)
+
+    # Without text there is nothing to join.
+    joined = destination.publish(whole.key, fill) if parts else {}
+    other_outputs = {name: entry for name, entry in outputs.items() if name not in parts}
+    manifest = manifest_of(
+        whole,
+        fingerprint=fingerprint,
+        source=input_sha256(whole),
+        counts=sum_counts(manifests),
+        outputs={**other_outputs, **joined},
+    )
+    declare_finished(manifest, destination)
+    return manifest
+
+
+@dataclass(eq=False)
+class _FileInWork:
+    """A file whose parts are handed out: their manifests by key, in order, None for those at work."""
+
+    shard: Shard
+    manifests: dict[str, Manifest | None] = field(default_factory=dict)
+    is_split: bool = False
+
+
+class PartQueue:
+    """The shards that remain, each large file as its parts, in which several processes can be at work at once.
+
+    Iterating hands out units of work; `take` must get the result of each. A compressed file that is smaller than a
+    part even so is handed out whole: its worker sees how long it is.
+    """
+
+    def __init__(self, shards: Iterable[Shard], files: LargeFiles, folder: Path) -> None:
+        self._shards, self._files, self._folder = shards, files, folder
+        self._by_part: dict[str, _FileInWork] = {}
+        self.finished: list[Shard] = []
+        """The files that are finished by now."""
+
+    def __iter__(self) -> Iterator[Shard]:
+        for shard in self._shards:
+            if shard.size <= self._files.part_bytes or not self._files.may_have_parts(shard):
+                yield shard
+                continue
+            file = _FileInWork(shard)
+            for unit in self._files.split(shard, self._folder):
+                manifest = self._files.finished_manifest(unit)
+                if unit.part is not None:
+                    file.manifests[unit.key] = manifest
+                    self._by_part[unit.key] = file
+                if manifest is None:
+                    yield unit
+                else:
+                    remove_spool(unit)
+            file.is_split = True
+            self._join_if_finished(file)
+
+    def take(self, unit: Shard, manifest: Manifest) -> None:
+        """Take the `manifest` of the finished `unit`."""
+        remove_spool(unit)
+        if unit.part is None:
+            self.finished.append(unit)
+            return
+        file = self._by_part[unit.key]
+        file.manifests[unit.key] = manifest
+        self._join_if_finished(file)
+
+    def _join_if_finished(self, file: _FileInWork) -> None:
+        manifests = [manifest for manifest in file.manifests.values() if manifest is not None]
+        if file.is_split and manifests and len(manifests) == len(file.manifests):
+            self._files.join(file.shard, manifests)
+            self.finished.append(file.shard)
+            self._by_part = {key: other for key, other in self._by_part.items() if other is not file}
