@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import lru_cache
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from tailkeep.errors import WorkerError
 
@@ -103,12 +104,19 @@ def ignore_sigint() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+@lru_cache(maxsize=1)
+def _threadpools(modules: int) -> ThreadpoolController:
+    """The libraries with threads of their own; looked for again only when more `modules` are loaded."""
+    del modules
+    return ThreadpoolController()
+
+
 @contextmanager
 def limited_threads(threads: int) -> Iterator[None]:
     """Let each of BLAS, OpenMP and torch that is loaded by now use `threads` threads inside."""
     torch = sys.modules.get("torch")
     before = torch.get_num_threads() if torch else 0
-    with threadpool_limits(threads):
+    with _threadpools(len(sys.modules)).limit(limits=threads):
         if torch:
             torch.set_num_threads(threads)
         try:

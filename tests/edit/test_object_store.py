@@ -171,7 +171,7 @@ def test_a_large_object_is_one_put_and_never_held_whole(server, tmp_path):
         "destination = open_destination(sys.argv[1])\n"
         "destination.write_text('small', 'x')\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "(put,) = destination.publish('key', fill).values()\n"
+        "(put,) = destination.publish(fill).values()\n"
         "assert destination.sha256('big') == put.sha256\n"
         "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)\n"
     )

@@ -131,6 +131,10 @@ class SplitModel:
 @contextmanager
 def eval_mode(network: Any) -> Iterator[None]:
     """Evaluation mode inside; afterwards the previous mode."""
+    if not any(module.training for module in network.modules()):
+        # Setting the mode of every module costs more than a forward pass over a short text.
+        yield
+        return
     training = network.training
     network.eval()
     try:

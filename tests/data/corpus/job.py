@@ -58,7 +58,7 @@ def setup(out: str | Path, storage=None) -> Callable[[Shard], Manifest]:
 
 
 def finish(destination: Destination, shard: Shard) -> Manifest:
-    fingerprint = fingerprint_of(shard, {"job": "exchange"})
+    fingerprint = fingerprint_of(shard, "exchange")
     finished = read_finished(shard, destination, fingerprint=fingerprint)
     return finished or finish_shard(shard, carry, destination, fingerprint=fingerprint)
 

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import resource
 import signal
 import time
 from contextlib import closing
@@ -24,7 +25,7 @@ from tailkeep.data.corpus import (
     sum_counts,
 )
 from tailkeep.data.corpus.destination import Output
-from tailkeep.data.corpus.unique_ids import IdList
+from tailkeep.data.corpus.unique_ids import DuplicateId, IdList, find_duplicate_ids
 from tailkeep.errors import ConfigError, InputError, StorageError, WorkerError
 from tests.data.corpus.job import carry, finish, run, small_corpus
 from tests.runs.faults import Fault, FaultyStorage, Killed, content, every_fault
@@ -334,3 +335,15 @@ def test_ids_are_listed_alike_however_many_fit_in_memory(tmp_path):
     assert len({listed(tmp_path, f"{run}", ids, run).read_bytes() for run in (1, 7, 99)}) == 1
     with pytest.raises(InputError, match="twice, document 3, and twice, document 50"):
         listed(tmp_path, "twice", [*ids, "3"], 7)
+
+
+def test_ids_of_more_files_than_may_be_open_are_compared(tmp_path):
+    names = {40: "twice", 41: "twice", 280: "again", 281: "again"}
+    lists = [(f"{n:03d}", listed(tmp_path, f"{n:03d}", [f"own {n}", names.get(n, f"other {n}")])) for n in range(300)]
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (150, before[1]))
+    try:
+        duplicates = sorted(find_duplicate_ids(lists), key=lambda item: item.name)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert duplicates == [DuplicateId("041", 1, "040", 1), DuplicateId("281", 1, "280", 1)]

@@ -40,7 +40,7 @@ class Output(Settings):
 class Destination(Protocol):
     """Takes the outputs of shards. A name is a path below the destination, with `/`."""
 
-    def publish(self, key: str, fill: Fill) -> dict[str, Output]:
+    def publish(self, fill: Fill) -> dict[str, Output]:
         """Let `fill` write files into a new local folder, then store each under its path in that folder.
 
         Returns:
@@ -137,11 +137,10 @@ class Folder:
     def __init__(self, root: Path, storage: ShardStorage) -> None:
         self._root, self._storage = root, storage
 
-    def publish(self, key: str, fill: Fill) -> dict[str, Output]:
+    def publish(self, fill: Fill) -> dict[str, Output]:
         """See `Destination`. Files are staged below the same folder, since a rename cannot cross file systems."""
         # A unique name: a lost attempt may still be writing when the next one begins.
-        label = f"{hashlib.sha256(key.encode()).hexdigest()[:16]}-{uuid.uuid4().hex}{TEMPORARY}"
-        return self._storage.write_files(self._root, self._root / _STAGING / label, fill)
+        return self._storage.write_files(self._root, self._root / _STAGING / f"{uuid.uuid4().hex}{TEMPORARY}", fill)
 
     def write_text(self, name: str, text: str) -> None:
         """See `Destination`."""
@@ -196,9 +195,8 @@ class Bucket:
     def __init__(self, store: Any, root: str) -> None:
         self._store, self._root = store, root
 
-    def publish(self, key: str, fill: Fill) -> dict[str, Output]:
+    def publish(self, fill: Fill) -> dict[str, Output]:
         """See `Destination`."""
-        del key
         staging = Path(tempfile.mkdtemp(prefix="tailkeep-"))
         try:
             with write_errors(str(staging)):

@@ -272,14 +272,17 @@ def run_job(job: ShardJob[Model, Outcome], out: str | Path, execution: Execution
         del model
         work(remaining_shards, len(task_shards))
         with output.alone():
-            if all(output.finished_manifest(shard) for shard in shards):
+            manifests = [output.finished_manifest(shard) for shard in shards]
+            if all(manifests):
                 # What this process has just written was hashed as it was written.
                 known = {shard.key for shard in remaining_shards}
                 again = output.remove_damaged([shard for shard in shards if shard.key not in known])
                 if again:
                     work(again, len(again))
                     damaged += [shard.key for shard in again]
-            return _conclude(job, shards, output, local_model, damaged)
+                    manifests = [output.finished_manifest(shard) for shard in shards]
+            finished = [manifest for manifest in manifests if manifest is not None]
+            return _conclude(job, shards, finished, output, local_model, damaged)
 
 
 def _run_here(work: Callable[[Shard], Manifest], shards: Iterable[Shard]) -> Iterator[tuple[Shard, Manifest]]:
@@ -299,7 +302,7 @@ def _run_elsewhere(
 
 
 def _large_files(job: ShardJob[Any, Any], destination: Destination, record: RunRecord) -> LargeFiles:
-    return LargeFiles(destination, record.sources, job.config.layout, job.config.part_bytes)
+    return LargeFiles(destination, record.fingerprint, job.config.layout, job.config.part_bytes)
 
 
 def _work(
@@ -380,7 +383,7 @@ def _worker(
     def finish(shard: Shard) -> Manifest:
         failures = record_failure(shard, destination, record) if job.contents.failures else nullcontext()
         with failures, report_loops(shard.key, observe):
-            return finish_shard(shard, work, destination, fingerprint=fingerprint_of(shard, record.sources))
+            return finish_shard(shard, work, destination, fingerprint=fingerprint_of(shard, record.fingerprint))
 
     return partial(files.finish, work=finish)
 
@@ -405,9 +408,13 @@ def record_failure(shard: Shard, destination: Destination, record: RunRecord) ->
 
 
 def _conclude(
-    job: ShardJob[Model, Outcome], shards: ShardList, output: OutputRun, model: Model | None, damaged: Sequence[str]
+    job: ShardJob[Model, Outcome],
+    shards: ShardList,
+    finished: Sequence[Manifest],
+    output: OutputRun,
+    model: Model | None,
+    damaged: Sequence[str],
 ) -> Outcome:
-    finished = [manifest for shard in shards if (manifest := output.finished_manifest(shard))]
     # The manifest of a joined file stands for all its parts.
     manifests = list({manifest.shard: manifest for manifest in finished}.values())
     rejects = read_rejects(manifests, output)

@@ -6,11 +6,10 @@ and the documents of the parts removed.
 
 import re
 import tempfile
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from tailkeep.data.corpus.destination import Destination
 from tailkeep.data.corpus.manifest import (
@@ -35,10 +34,10 @@ _PARTS = "parts/"
 
 @dataclass(frozen=True)
 class LargeFiles:
-    """The parts of large files in one run, whose documents lie as `layout` says and whose `sources` are these."""
+    """The parts of large files in the run with the fingerprint `run`, whose documents lie as `layout` says."""
 
     destination: Destination
-    sources: Mapping[str, Any]
+    run: str
     layout: Layout
     part_bytes: int
 
@@ -52,7 +51,7 @@ class LargeFiles:
 
     def finished_manifest(self, unit: Shard) -> Manifest | None:
         """The manifest of `unit`, a part or a file, if it is finished."""
-        return read_finished(unit, self.destination, fingerprint=fingerprint_of(unit, self.sources))
+        return read_finished(unit, self.destination, fingerprint=fingerprint_of(unit, self.run))
 
     def finish(self, shard: Shard, work: Callable[[Shard], Manifest]) -> Manifest:
         """Do `work` on `shard`, part by part if it is that long, and join the parts."""
@@ -70,7 +69,7 @@ class LargeFiles:
 
     def join(self, shard: Shard, manifests: Sequence[Manifest]) -> Manifest:
         """Make the outputs of the parts, by their `manifests` in order, those of `shard`, and declare it finished."""
-        manifest = join_file(shard, manifests, self.destination, fingerprint_of(shard, self.sources))
+        manifest = join_file(shard, manifests, self.destination, fingerprint_of(shard, self.run))
         self.remove_parts(manifest)
         return manifest
 
@@ -111,7 +110,7 @@ def join_file(whole: Shard, manifests: Sequence[Manifest], destination: Destinat
             join_parts(whole, [destination.local(name, Path(copies)) for name in parts], target)
 
     # Without text there is nothing to join.
-    joined = destination.publish(whole.key, fill) if parts else {}
+    joined = destination.publish(fill) if parts else {}
     other_outputs = {name: entry for name, entry in outputs.items() if name not in parts}
     manifest = manifest_of(
         whole,

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import pyarrow.parquet as pq
 
@@ -148,9 +148,9 @@ class Manifest(Settings):
         return hash_tree(self.model_dump(mode="json", exclude={"sha256"}))
 
 
-def fingerprint_of(shard: Shard, sources: Mapping[str, Any]) -> str:
-    """The hash of all that decides the output of `shard`: `sources`, and what of the shard does."""
-    return hash_tree({"sources": sources, **shard.sources()})
+def fingerprint_of(shard: Shard, run: str) -> str:
+    """The hash of all that decides the output of `shard`: the fingerprint of the `run`, and what of the shard does."""
+    return hash_tree({"run": run, **shard.sources()})
 
 
 def finish_shard(shard: Shard, work: ShardFunction, destination: Destination, *, fingerprint: str) -> Manifest:
@@ -165,7 +165,7 @@ def finish_shard(shard: Shard, work: ShardFunction, destination: Destination, *,
         counts.update(work(shard, folder))
 
     old, source = read_manifest(shard.key, destination), input_sha256(shard)
-    outputs = destination.publish(shard.key, fill)
+    outputs = destination.publish(fill)
     for stale in sorted(old.outputs.keys() - outputs.keys()) if old else ():
         destination.remove(stale)
     manifest = manifest_of(shard, fingerprint=fingerprint, source=source, counts=counts, outputs=outputs)
@@ -199,19 +199,17 @@ def declare_finished(manifest: Manifest, destination: Destination) -> None:
     destination.write_text(manifest_name(manifest.shard), manifest.text())
 
 
-def finished_manifest(
-    shard: Shard, destination: Destination, sources: Mapping[str, Any], *, verify: bool = False
-) -> Manifest | None:
+def finished_manifest(shard: Shard, destination: Destination, run: str, *, verify: bool = False) -> Manifest | None:
     """The manifest by which `shard` is finished: that of the file of which it is a part, else its own.
 
-    `verify` is as in `read_finished`.
+    `run` is the fingerprint of the run, `verify` is as in `read_finished`.
 
     Raises:
         FingerprintError: the input has changed since.
     """
     # In this order: what remains of the parts behind a joined file must not count twice.
     for unit in dict.fromkeys((shard.whole, shard)):
-        fingerprint = fingerprint_of(unit, sources)
+        fingerprint = fingerprint_of(unit, run)
         if manifest := read_finished(unit, destination, fingerprint=fingerprint, verify=verify):
             return manifest
     return None

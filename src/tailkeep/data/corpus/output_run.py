@@ -57,7 +57,7 @@ class OutputRun:
 
     def finished_manifest(self, shard: Shard, *, verify: bool = False) -> Manifest | None:
         """The manifest by which `shard` is finished, None if it is not; with `verify`, by the sha256 of its outputs."""
-        return finished_manifest(shard, self.destination, self.record.sources, verify=verify)
+        return finished_manifest(shard, self.destination, self.record.fingerprint, verify=verify)
 
     def remove_damaged(self, shards: Sequence[Shard]) -> list[Shard]:
         """Those of `shards` that are finished and of whose outputs one has another sha256; they are so no longer."""
@@ -323,7 +323,7 @@ def join_finished_parts(shards: Sequence[Shard], output: OutputRun) -> None:
         if shard.row_groups is not None:
             files[shard.whole].append(shard)
     for whole, parts in files.items():
-        fingerprint = fingerprint_of(whole, output.record.sources)
+        fingerprint = fingerprint_of(whole, output.record.fingerprint)
         if not read_finished(whole, output.destination, fingerprint=fingerprint):
             manifests = [manifest for part in parts if (manifest := output.finished_manifest(part))]
             assert len(manifests) == len(parts), "only finished parts make a file"

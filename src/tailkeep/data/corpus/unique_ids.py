@@ -10,14 +10,18 @@ import heapq
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import IO
 
 from tailkeep.errors import InputError
 
-_DIGEST = 16
-_ENTRY = _DIGEST + 8
+_DIGEST, _ROW = 16, 8
+_ENTRY = _DIGEST + _ROW
+_NUMBERED = _ENTRY + 4
+_FILES = 64
+"""Files that are read at once."""
 _RUN = 1 << 19
 """Entries in memory at once, some 30 MB."""
 
@@ -44,14 +48,12 @@ class IdList:
             InputError: two ids are equal.
         """
         with path.open("wb") as file:
-            for entry in _distinct((entry, name) for entry in self._merged()):
-                file.write(entry)
+            file.writelines(_distinct(self._merged(), name))
 
     def write_all(self, path: Path) -> None:
         """Write the sorted ids to `path`, equal ones too."""
         with path.open("wb") as file:
-            for entry in self._merged():
-                file.write(entry)
+            file.writelines(self._merged())
 
     def close(self) -> None:
         """Delete the runs on disk."""
@@ -61,7 +63,7 @@ class IdList:
     def _merged(self) -> Iterator[bytes]:
         for file in self._runs:
             file.seek(0)
-        return heapq.merge(*(_entries(file) for file in self._runs), sorted(self._entries))
+        return heapq.merge(*(_records(file, _ENTRY) for file in self._runs), sorted(self._entries))
 
     def _spill(self) -> None:
         file = tempfile.TemporaryFile()  # noqa: SIM115  closed by `close`
@@ -89,13 +91,34 @@ def find_duplicate_ids(lists: Iterable[tuple[str, Path]]) -> Iterator[DuplicateI
 
     Earlier is a smaller name, or a smaller row of the same shard.
     """
-    runs = (_read_entries(path, name) for name, path in lists)
-    for _, group in groupby(heapq.merge(*runs), key=lambda item: item[0][:_DIGEST]):
-        (first_name, first_row), *others = sorted(
-            (name, int.from_bytes(entry[_DIGEST:], "big")) for entry, name in group
-        )
-        for name, row in others:
+    for _, group in groupby(_merge(lists), key=lambda item: item[0]):
+        (_, first_name, first_row), *others = group
+        for _, name, row in others:
             yield DuplicateId(name, row, first_name, first_row)
+
+
+def _merge(lists: Iterable[tuple[str, Path]]) -> Iterator[tuple[bytes, str, int]]:
+    """The digest, the name and the row of all entries, in this order. A corpus can have more files than may be open."""
+    named = sorted(lists)
+    runs = [partial(_numbered, path, number) for number, (_, path) in enumerate(named)]
+    with tempfile.TemporaryDirectory(prefix="tailkeep-") as folder:
+        while len(runs) > _FILES:
+            merged = []
+            for start in range(0, len(runs), _FILES):
+                path = Path(folder, f"{len(runs)}-{start}")
+                with path.open("wb") as file:
+                    file.writelines(heapq.merge(*(run() for run in runs[start : start + _FILES])))
+                merged.append(partial(_read_records, path, _NUMBERED))
+            runs = merged
+        for entry in heapq.merge(*(run() for run in runs)):
+            number = int.from_bytes(entry[_DIGEST:-_ROW], "big")
+            yield entry[:_DIGEST], named[number][0], int.from_bytes(entry[-_ROW:], "big")
+
+
+def _numbered(path: Path, number: int) -> Iterator[bytes]:
+    """The entries of the file at `path`, with the number of the file between digest and row."""
+    inner = number.to_bytes(_NUMBERED - _ENTRY, "big")
+    return (entry[:_DIGEST] + inner + entry[_DIGEST:] for entry in _read_records(path, _ENTRY))
 
 
 def check_unique_ids(lists: Mapping[str, Path]) -> None:
@@ -104,31 +127,32 @@ def check_unique_ids(lists: Mapping[str, Path]) -> None:
     Raises:
         InputError: one does.
     """
-    runs = (_read_entries(path, name) for name, path in sorted(lists.items()))
-    for _ in _distinct(heapq.merge(*runs)):
-        pass
+    for item in find_duplicate_ids(lists.items()):
+        raise _same_id(item.first_name, item.first_row, item.name, item.row)
 
 
-def _read_entries(path: Path, name: str) -> Iterator[tuple[bytes, str]]:
+def _read_records(path: Path, length: int) -> Iterator[bytes]:
     with path.open("rb") as file:
-        yield from ((entry, name) for entry in _entries(file))
+        yield from _records(file, length)
 
 
-def _entries(file: IO[bytes]) -> Iterator[bytes]:
-    while block := file.read(_ENTRY * 1024):
-        yield from (block[start : start + _ENTRY] for start in range(0, len(block), _ENTRY))
+def _records(file: IO[bytes], length: int) -> Iterator[bytes]:
+    while block := file.read(length * 1024):
+        yield from (block[start : start + length] for start in range(0, len(block), length))
 
 
-def _distinct(entries: Iterable[tuple[bytes, str]]) -> Iterator[bytes]:
-    previous: tuple[bytes, str] | None = None
-    for entry, name in entries:
-        if previous is not None and entry[:_DIGEST] == previous[0][:_DIGEST]:
-            one, other = sorted(
-                (at, int.from_bytes(record[_DIGEST:], "big")) for record, at in (previous, (entry, name))
-            )
-            raise InputError(
-                f"two documents have the same id: {one[0]}, document {one[1]}, and {other[0]}, document {other[1]}, "
-                "from 0. Make the ids unique, name another id field, or set it to null to number the documents."
-            )
-        previous = (entry, name)
+def _distinct(entries: Iterable[bytes], name: str) -> Iterator[bytes]:
+    previous = b""
+    for entry in entries:
+        if entry[:_DIGEST] == previous[:_DIGEST]:
+            rows = [int.from_bytes(record[_DIGEST:], "big") for record in (previous, entry)]
+            raise _same_id(name, rows[0], name, rows[1])
+        previous = entry
         yield entry
+
+
+def _same_id(first_name: str, first_row: int, name: str, row: int) -> InputError:
+    return InputError(
+        f"two documents have the same id: {first_name}, document {first_row}, and {name}, document {row}, "
+        "from 0. Make the ids unique, name another id field, or set it to null to number the documents."
+    )
