@@ -3,6 +3,8 @@
 import bz2
 import gzip
 import json
+import queue
+from contextlib import contextmanager
 from itertools import islice
 
 import fsspec
@@ -101,7 +103,11 @@ def test_a_file_shorter_than_a_part_is_edited_as_ever(config, in_parts, corpus, 
 class OutOfOrder:
     """An executor that takes a few shards at a time and works on the last of them first."""
 
-    def run(self, setup, shards, observe=None):
+    @contextmanager
+    def open_queue(self):
+        yield queue.Queue()
+
+    def run(self, setup, shards, *, meanwhile=None):
         work, waiting = setup(), iter(shards)
         while batch := list(islice(waiting, 4)):
             yield from ((shard, work(shard)) for shard in reversed(batch))

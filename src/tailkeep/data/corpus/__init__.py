@@ -7,7 +7,6 @@ from tailkeep.data.corpus.job import (
     Execution,
     Inputs,
     JobConfig,
-    RunOutcome,
     ShardJob,
     dump_config,
     path_list,
@@ -22,6 +21,7 @@ from tailkeep.data.corpus.manifest import (
     read_finished,
     sum_counts,
 )
+from tailkeep.data.corpus.outcome import RunOutcome
 from tailkeep.data.corpus.output_run import (
     Contents,
     OutputRun,

@@ -7,7 +7,7 @@ order, by any number of workers. A worker that would write other bytes raises an
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Protocol, Self, TypeVar
@@ -19,10 +19,10 @@ from tailkeep.data.corpus.destination import Destination, ShardStorage, open_des
 from tailkeep.data.corpus.executors import EventQueue, Executor
 from tailkeep.data.corpus.large_files import LargeFiles, PartQueue
 from tailkeep.data.corpus.manifest import Manifest, ShardFunction, fingerprint_of, finish_shard, sum_counts
+from tailkeep.data.corpus.outcome import RunOutcome
 from tailkeep.data.corpus.output_run import (
     Contents,
     OutputRun,
-    Rejects,
     check_names,
     check_output_outside_input,
     open_output_run,
@@ -30,7 +30,6 @@ from tailkeep.data.corpus.output_run import (
 )
 from tailkeep.data.corpus.parts import PART_BYTES
 from tailkeep.data.corpus.schema import Layout
-from tailkeep.data.corpus.shard_io import EMPTY
 from tailkeep.data.corpus.shards import Shard, ShardList, Task, shards_of_task
 from tailkeep.errors import ConfigError, StorageError, TailkeepError
 from tailkeep.runs import Progress, ProgressObserver, RunRecord, hash_tree, no_progress
@@ -73,61 +72,6 @@ def dump_config(config: JobConfig) -> str:
         # Beside these the fields of text have no effect, and loading would raise an error.
         del tree["layout"]["text_fields"], tree["layout"]["prompt_fields"]
     return dump_tree(tree)
-
-
-@dataclass(frozen=True)
-class RunOutcome:
-    """The totals over the finished shards of a run.
-
-    Attributes:
-        fingerprint: fingerprint of the run.
-        shards: number of shards of the run, over all tasks.
-        finished: number of finished shards.
-        counts: sums of the counts in the manifests of the finished shards.
-        rejects: the reasons of the rejected documents.
-        ignored: how many files of the input are no data, by kind.
-        damaged: the shards whose outputs had other bytes than recorded, and which this call made again.
-    """
-
-    fingerprint: str
-    shards: int
-    finished: int
-    counts: Mapping[str, int | float]
-    rejects: Rejects = field(default_factory=Rejects)
-    ignored: Mapping[str, int] = field(default_factory=dict)
-    damaged: tuple[str, ...] = ()
-
-    @property
-    def complete(self) -> bool:
-        """Whether every shard is finished."""
-        return self.finished == self.shards
-
-    @property
-    def rejected(self) -> int:
-        """The number of rejected documents."""
-        return int(self.counts.get("rejected", 0))
-
-    def lines(self) -> list[str]:
-        """The totals, one sentence per line."""
-        lines = [f"{self.finished} of {self.shards} shards are finished"]
-        if empty := int(self.counts.get(EMPTY, 0)):
-            lines.append(f"files without a document: {empty:,}")
-        if self.ignored:
-            counted = ", ".join(f"{count:,} {kind}" for kind, count in sorted(self.ignored.items()))
-            lines.append(f"ignored files: {counted}")
-        return lines
-
-    def warnings(self) -> list[str]:
-        """Sentences about what the user should look at."""
-        warnings = [
-            f"{name} is torn: everything after the damage is lost. Copy the file again" for name in self.rejects.torn
-        ]
-        if self.damaged:
-            warnings.append(
-                f"{len(self.damaged):,} finished shards had other bytes than their manifests record and were made "
-                f"again, such as {self.damaged[0]}. Check the disk"
-            )
-        return warnings
 
 
 class ShardJob(Protocol[Model, Outcome]):

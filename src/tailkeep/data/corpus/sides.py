@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tailkeep.data.corpus.job import RunOutcome
+from tailkeep.data.corpus.outcome import RunOutcome
 from tailkeep.data.corpus.schema import Layout
 from tailkeep.data.corpus.shard_io import check_layout_has_effect
 from tailkeep.data.corpus.shards import ShardList, find_shards
