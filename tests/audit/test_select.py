@@ -107,6 +107,48 @@ def test_what_a_selection_lacks_is_named(audited, tmp_path):
         write_weights(tmp_path, "x", ["a", "a"], np.array([1.0, 1.0]), method="m", fingerprint="f")
 
 
+@pytest.mark.parametrize("method", ["perplexity", "dsir", "scores"])
+def test_documents_at_fault_get_no_weight_and_are_told_of(prior, tmp_path, tailkeep, method):
+    rows = [json.dumps({"id": str(n), "text": text}) for n, text in enumerate(STORIES[:8])]
+    rows += [json.dumps({"id": "3", "text": "the id of an earlier one"})]
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "x.jsonl").write_text("\n".join(rows))
+    reference = write_jsonl(tmp_path / "r.jsonl", STORIES[20:40], "r")
+    config = {"prior": {"path": str(prior)}}
+    run(config, tmp_path / "in", tmp_path / "out", reference=reference)
+    scores = tmp_path / "scores.jsonl"
+    scores.write_text("".join(json.dumps({"document_id": json.loads(row)["id"], "score": 1}) + "\n" for row in rows))
+    more = {"perplexity": [], "dsir": ["--input", tmp_path / "in"], "scores": ["--scores", scores]}[method]
+    if method == "scores":
+        scores.write_text(scores.read_text() + '{"document_id": "9"}\n')
+    arguments = ["select", tmp_path / "out", "--method", method, *more, "--out", tmp_path / "w"]
+    code, _, err = tailkeep(*arguments)
+    assert code == 2
+    assert "--on-error skip" in err
+    code, _, err = tailkeep(*arguments, "--on-error", "skip")
+    rejects = [json.loads(line) for line in (tmp_path / "w" / "rejects.jsonl").read_text().splitlines()]
+    assert code == 4
+    assert sum("occurs twice" in item["reason"] for item in rejects) == 1
+    assert len(rejects) == 1 + (method == "scores")
+    assert f"rejected: {len(rejects)} documents" in err
+    assert list(read_weights(tmp_path / "w" / "weights" / "x.jsonl.parquet")) == [str(n) for n in range(8)]
+    # An edit that skips the same documents takes these weights.
+    edited = {**config, "sample_weights": str(tmp_path / "w"), "on_error": "skip"}
+    counts = edit.run(edited, tmp_path / "in", tmp_path / "edited").counts
+    assert (counts["documents"], counts["rejected"]) == (9, 1)
+
+
+def test_a_selection_skips_what_its_audit_skipped(tmp_path):
+    rows = [json.dumps({"id": str(n), "text": text}) for n, text in enumerate(STORIES[:8])]
+    (tmp_path / "x.jsonl").write_text("\n".join([*rows, "no json"]))
+    reference = write_jsonl(tmp_path / "r.jsonl", STORIES[20:40], "r")
+    run({"on_error": "skip"}, tmp_path / "x.jsonl", tmp_path / "out", reference=reference)
+    counts = select(tmp_path / "out", tmp_path / "w", "dsir", inputs=tmp_path / "x.jsonl")
+    assert (counts.documents, counts.rejected) == (8, 1)
+    with pytest.raises(InputError, match=r"x\.jsonl, line 9: not JSON .* give --on-error skip"):
+        select(tmp_path / "out", tmp_path / "w", "dsir", inputs=tmp_path / "x.jsonl", skip=False)
+
+
 # What reads them
 
 

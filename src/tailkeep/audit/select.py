@@ -24,6 +24,7 @@ from tailkeep.data import read_values
 from tailkeep.data.corpus import Rejected, find_shards, read_shard, write_weights
 from tailkeep.data.counters import merge_counts
 from tailkeep.data.hashing import count_features, log_ratios
+from tailkeep.data.shard_documents import open_rejects
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.runs import RunDirectory
 from tailkeep.runs.storage import files_below
@@ -38,11 +39,16 @@ _PART = re.compile(r"/\d{6,}-\d{6,}$")
 
 @dataclass(frozen=True)
 class SelectionCounts:
-    """The numbers of documents, of documents with a weight > 0, and of files."""
+    """The numbers of documents, of documents with a weight > 0, of files, and of documents without a weight.
+
+    `first_rejected` is the place and the reason of the first of these.
+    """
 
     documents: int
     selected: int
     files: int
+    rejected: int = 0
+    first_rejected: str = ""
 
 
 def select(
@@ -54,6 +60,7 @@ def select(
     seed: int = 0,
     inputs: str | Path | Sequence[str | Path] = (),
     scores: Path | ScoreFunction | None = None,
+    skip: bool | None = None,
 ) -> SelectionCounts:
     """Write weights for the documents of the finished audit at `audit_dir` into `out`/weights/.
 
@@ -65,10 +72,12 @@ def select(
         seed: seed of `dsir`, which samples without replacement.
         inputs: the audited input again, for `dsir`, and for `scores` with a function.
         scores: for `scores`, a file of {"document_id", "score"}, such as .jsonl, or a function of the text.
+        skip: whether a document that cannot be read or has the id of an earlier one gets no weight and is written to
+            `out`/rejects.jsonl, or stops the work; by default as in the audit.
 
     Raises:
         ConfigError: an argument is missing or has no effect.
-        InputError: the audit was run without what the method needs.
+        InputError: the audit was run without what the method needs, or a document is at fault.
     """
     run = RunDirectory.open(Path(audit_dir))
     if run.record.kind != "audit" or not (run.path / "summary.json").is_file():
@@ -76,24 +85,46 @@ def select(
     if not 0 < keep < 1:
         raise ConfigError(f"keep must be between 0 and 1 (both excluded), got {keep}.")
     _check_arguments(method, bool(inputs), scores)
-    match method:
-        case "perplexity" | "surplexity":
-            weights = _keep_share(_surprise(run.path), keep, ascending=method == "perplexity")
-        case "dsir":
-            weights = _keep_share(_perturbed_importance(run.path, inputs, seed), keep, ascending=False)
-        case "scores":
-            assert scores is not None
-            if isinstance(scores, Path):
-                weights = _read_scores(run.path, scores)
-            else:
-                weights = _apply_function(run.path, inputs, scores)
+    config: AuditConfig = load(run.path / "config.yaml")
+    with open_rejects(Path(out) / "rejects.jsonl") as rejects:
+        reject = rejects if (config.on_error == "skip" if skip is None else skip) else _stop
+        match method:
+            case "perplexity" | "surplexity":
+                weights = _keep_share(_surprise(run.path, reject), keep, ascending=method == "perplexity")
+            case "dsir":
+                texts = _texts(config, inputs, reject)
+                weights = _keep_share(_perturbed_importance(run.path, texts, seed), keep, ascending=False)
+            case "scores":
+                assert scores is not None
+                if isinstance(scores, Path):
+                    weights = _read_scores(run.path, scores, reject)
+                else:
+                    weights = _apply_function(_texts(config, inputs, reject), scores)
     for name, (ids, values) in weights.items():
         write_weights(Path(out), name, ids, values, method=method, fingerprint=run.record.fingerprint)
     return SelectionCounts(
         documents=sum(len(ids) for ids, _ in weights.values()),
         selected=sum(int((values > 0).sum()) for _, values in weights.values()),
         files=len(weights),
+        rejected=rejects.count,
+        first_rejected=rejects.first,
     )
+
+
+Reject = Callable[[Rejected], None]
+
+
+def _stop(rejected: Rejected) -> None:
+    raise InputError(f"{rejected.where}: {rejected.reason}. Repair it, or give --on-error skip.")
+
+
+def _first_of_id(ids: Sequence[str], where: Callable[[int], str], reject: Reject) -> list[int]:
+    """The numbers of the documents `ids` whose id no earlier one has; the others are rejected."""
+    first: dict[str, int] = {}
+    for number, name in enumerate(ids):
+        if first.setdefault(name, number) != number:
+            reject(Rejected(number, f"the id {name!r} occurs twice", where(number)))
+    return list(first.values())
 
 
 DocumentValues = dict[str, tuple[list[str], NDArray[np.float64]]]
@@ -125,7 +156,7 @@ def _keep_share(values: DocumentValues, keep: float, *, ascending: bool) -> Docu
     return {name: (ids, part) for (name, (ids, _)), part in zip(values.items(), parts, strict=True)}
 
 
-def _surprise(audit_dir: Path) -> DocumentValues:
+def _surprise(audit_dir: Path, reject: Reject) -> DocumentValues:
     """The mean -ln p of each document in nats/token. A document without scored tokens gets the median."""
     parts_by_file: dict[str, tuple[list[str], list[NDArray[np.float64]]]] = {}
     files = files_below(audit_dir / "scores" / "input", ".parquet")
@@ -139,17 +170,20 @@ def _surprise(audit_dir: Path) -> DocumentValues:
         ids += table["document_id"].to_pylist()
         parts.append(np.divide(-totals, tokens, out=np.full(len(tokens), np.nan), where=tokens > 0))
     values = {name: (ids, np.concatenate(parts)) for name, (ids, parts) in parts_by_file.items()}
+    for name, (ids, numbers) in values.items():
+        first = _first_of_id(ids, lambda number, name=name: f"{name}, document {number}, from 0", reject)  # type: ignore[misc]
+        values[name] = ([ids[number] for number in first], numbers[first])
     median = float(np.nanmedian(np.concatenate([numbers for _, numbers in values.values()])))
     return {name: (ids, np.nan_to_num(numbers, nan=median)) for name, (ids, numbers) in values.items()}
 
 
-def _perturbed_importance(audit_dir: Path, inputs: str | Path | Sequence[str | Path], seed: int) -> DocumentValues:
+def _perturbed_importance(audit_dir: Path, files: "TextsOfFiles", seed: int) -> DocumentValues:
     """ln p(x) / q(x) of each document plus Gumbel noise: the top k are a sample without replacement."""
     sides = [_buckets(audit_dir, side) for side in ("input", "reference")]
     logs = log_ratios(sides[0], sides[1])
     rng = np.random.default_rng(seed)
     perturbed: DocumentValues = {}
-    for name, texts in _texts(audit_dir, inputs):
+    for name, texts in files:
         # One document at a time, since the words of a whole file would use many times its memory.
         values = [float((count_features([text]) @ logs)[0]) for text in texts.values()]
         perturbed[name] = (list(texts), np.array(values, np.float64) + rng.gumbel(size=len(values)))
@@ -164,16 +198,11 @@ def _buckets(audit_dir: Path, side: str) -> NDArray[np.int64]:
     return counts["buckets/1"] + counts["buckets/2"]
 
 
-def _apply_function(
-    audit_dir: Path, inputs: str | Path | Sequence[str | Path], function: ScoreFunction
-) -> DocumentValues:
-    return {
-        name: (list(texts), np.array([float(function(text)) for text in texts.values()]))
-        for name, texts in _texts(audit_dir, inputs)
-    }
+def _apply_function(files: "TextsOfFiles", function: ScoreFunction) -> DocumentValues:
+    return {name: (list(texts), np.array([float(function(text)) for text in texts.values()])) for name, texts in files}
 
 
-def _read_scores(audit_dir: Path, path: Path) -> DocumentValues:
+def _read_scores(audit_dir: Path, path: Path, reject: Reject) -> DocumentValues:
     """The scores of a file, for an audit of a single input file."""
     folder = audit_dir / "counts" / "input"
     keys = [file.relative_to(folder).as_posix().removesuffix(".parquet") for file in files_below(folder, ".parquet")]
@@ -182,24 +211,32 @@ def _read_scores(audit_dir: Path, path: Path) -> DocumentValues:
         raise ConfigError(
             f"a file of scores is for one input file, but the audit has {len(names)}. Pass a function instead."
         )
-    ids, weights = [], []
-    for where, item in read_values(path):
+    ids, weights, places = [], [], []
+    for number, (where, item) in enumerate(read_values(path)):
         try:
-            ids.append(str(item["document_id"]))
-            weights.append(float(item["score"]))
+            identity, weight = str(item["document_id"]), float(item["score"])
         except (ValueError, KeyError, TypeError):
-            raise InputError(f'{where}: expected {{"document_id": ..., "score": number}}, one per line.') from None
-    return {names[0]: (ids, np.array(weights, np.float64))}
+            reject(Rejected(number, 'expected {"document_id": ..., "score": number}, one per line', where))
+            continue
+        ids.append(identity)
+        weights.append(weight)
+        places.append(where)
+    first = _first_of_id(ids, places.__getitem__, reject)
+    return {names[0]: ([ids[number] for number in first], np.array(weights, np.float64)[first])}
 
 
-def _texts(audit_dir: Path, inputs: str | Path | Sequence[str | Path]) -> Iterator[tuple[str, Mapping[str, str]]]:
-    """Yield the name of each input file, and its texts by document id."""
-    config: AuditConfig = load(audit_dir / "config.yaml")
+TextsOfFiles = Iterator[tuple[str, Mapping[str, str]]]
+"""The name of each input file, and its texts by document id."""
+
+
+def _texts(config: AuditConfig, inputs: str | Path | Sequence[str | Path], reject: Reject) -> TextsOfFiles:
     for shard in find_shards(inputs, config.layout):
         texts: dict[str, str] = {}
         for item in read_shard(shard, config.layout):
-            if not isinstance(item, Rejected):
-                if item.id in texts:
-                    raise InputError(f"{item.where}: the id {item.id!r} occurs twice. Give each document a unique id.")
+            if isinstance(item, Rejected):
+                reject(item)
+            elif item.id in texts:
+                reject(Rejected(item.row, f"the id {item.id!r} occurs twice", item.where))
+            else:
                 texts[item.id] = "\n".join(item.texts.values())
         yield shard.name, texts

@@ -20,6 +20,7 @@ from tailkeep.cli.corpus_options import (
     OutOption,
     TaskIndex,
     TextField,
+    Verify,
     Workers,
     execution_arguments,
     given_options,
@@ -79,6 +80,7 @@ def forecast(
     file_format: FileFormat = None,
     ignore: Ignore = None,
     on_error: OnErrorOption = None,
+    verify: Verify = False,
     dump_config: DumpConfig = False,
 ) -> None:
     """Forecast what of a corpus' rare words is left after generations of training on synthetic text."""
@@ -102,13 +104,17 @@ def forecast(
             raise typer.BadParameter(
                 "a laboratory run brings its texts; omit --corpus, --synthetic.", param_hint="--run"
             )
+        if verify:
+            raise typer.BadParameter("it has no effect with --run, which keeps no counts.", param_hint="--verify")
         _forecast_chains(lab_run, out, forecast_config)
         return
     paths = require_option(corpus, "--corpus", "give the real text, such as --corpus 'human/*.jsonl', or --run.")
     out = require_option(out, "--out", "give the output folder, such as --out forecast.")
     execution = execution_arguments(workers, executor, task_index, num_tasks, cpus=forecast_config.num_threads, gpus=0)
     with show_progress() as observe:
-        outcome = forecasts.run(forecast_config, paths, out, synthetic=synthetic or [], **execution, observe=observe)
+        outcome = forecasts.run(
+            forecast_config, paths, out, synthetic=synthetic or [], verify=verify, **execution, observe=observe
+        )
     print_outcome(outcome, out)
 
 

@@ -14,7 +14,8 @@ from tailkeep.sanitize import redact, visible
 
 if TYPE_CHECKING:
     from tailkeep.data.corpus import Layout
-    from tailkeep.kr_test.build import BuiltTest, RejectsFile
+    from tailkeep.data.shard_documents import RejectsFile
+    from tailkeep.kr_test.build import BuiltTest
 
 app = typer.Typer(name="kr-test", help="Questions that only a reader of a corpus can answer.", no_args_is_help=True)
 
@@ -56,7 +57,7 @@ def build(
 ) -> None:
     """Build questions from a corpus: by swapping entities within it, or through a chat endpoint."""
     from tailkeep.data import write_questions
-    from tailkeep.kr_test.build import open_rejects
+    from tailkeep.data.shard_documents import open_rejects
     from tailkeep.kr_test.lint import find_shortcuts, shortcut_lines
 
     layout = _layout(text_field, document_separator, file_format, ignore)
@@ -73,7 +74,7 @@ def build(
         if model is None:
             raise typer.BadParameter("give the name of a model of the endpoint.", param_hint="--model")
     corpus = CorpusSample(inputs, layout, questions, seed)
-    with open_rejects(out) as rejects:
+    with open_rejects(out.with_name(f"{out.name}.rejects.jsonl")) as rejects:
         reject = rejects if on_error == "skip" else None
         if endpoint is None:
             built = _cloze(corpus, sentences or 1, tokenizer, reject)

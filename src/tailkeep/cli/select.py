@@ -6,6 +6,10 @@ from typing import Annotated
 
 import typer
 
+from tailkeep.cli.output import print_status
+from tailkeep.errors import ExitCode
+from tailkeep.sanitize import redact, visible
+
 
 class Method(StrEnum):
     """How documents are weighted."""
@@ -14,6 +18,13 @@ class Method(StrEnum):
     SURPLEXITY = "surplexity"
     DSIR = "dsir"
     SCORES = "scores"
+
+
+class OnErrorName(StrEnum):
+    """What a document at fault does."""
+
+    STOP = "stop"
+    SKIP = "skip"
 
 
 def select(
@@ -31,10 +42,24 @@ def select(
     scores: Annotated[
         Path | None, typer.Option(metavar="FILE", help="jsonl of document_id and score, for the method scores.")
     ] = None,
+    on_error: Annotated[
+        OnErrorName | None,
+        typer.Option(
+            metavar="stop|skip",
+            help="Stop at a document that cannot be read or has an earlier one's id, or reject it; as in the audit.",
+        ),
+    ] = None,
 ) -> None:
     """Weight the documents of an audited corpus, for `tailkeep edit --sample-weights` and `data.weights` of the lab."""
     from tailkeep import audit
 
-    counts = audit.select(audited, out, method.value, keep=keep, seed=seed, inputs=inputs or (), scores=scores)
+    skip = {None: None, OnErrorName.STOP: False, OnErrorName.SKIP: True}[on_error]
+    counts = audit.select(
+        audited, out, method.value, keep=keep, seed=seed, inputs=inputs or (), scores=scores, skip=skip
+    )
     print(f"{counts.selected:,} of {counts.documents:,} documents of {counts.files} files have a weight above 0")
-    print(f"weights: {out}/weights")
+    print(f"weights: {out}/weights", flush=True)
+    if counts.rejected:
+        first = visible(redact(counts.first_rejected), newline=" ")
+        print_status(f"rejected: {counts.rejected:,} documents, see {out}/rejects.jsonl. The first is {first}.")
+        raise typer.Exit(ExitCode.DONE_WITH_REJECTS)

@@ -5,9 +5,9 @@ its host, or its file.
 """
 
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 from tailkeep.data.corpus import (
@@ -78,3 +78,29 @@ def name_source(value: Any) -> str:
             text = urlsplit(text).hostname or text
     # Half a surrogate pair cannot be written.
     return text[:_MAX_SOURCE].encode("utf-8", "replace").decode("utf-8")
+
+
+class RejectsFile:
+    """Takes documents that cannot be read; `path` is their file, which exists only if there are any."""
+
+    def __init__(self, path: Path, stack: ExitStack) -> None:
+        self.path, self.count, self.first = path, 0, ""
+        self._stack = stack
+        self._file: IO[str] | None = None
+        path.unlink(missing_ok=True)
+
+    def __call__(self, rejected: Rejected) -> None:
+        """Write `rejected`, with its bytes and the reason."""
+        if self._file is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._stack.enter_context(self.path.open("w", encoding="utf-8", newline=""))
+        self._file.write(reject_line(rejected))
+        self.count += 1
+        self.first = self.first or f"{rejected.where}: {rejected.reason}"
+
+
+@contextmanager
+def open_rejects(path: Path) -> Iterator[RejectsFile]:
+    """The file of rejects at `path`."""
+    with ExitStack() as stack:
+        yield RejectsFile(path, stack)

@@ -136,6 +136,7 @@ def run(
     task: Task | None = None,
     observe: ProgressObserver = no_progress,
     storage: ShardStorage | None = None,
+    verify: bool = False,
 ) -> ForecastOutcome:
     """Forecast what of the tail of `corpus` is left, into `out`, or resume the forecast in `out`.
 
@@ -149,6 +150,8 @@ def run(
         task: the share of the shards to work on; all of them by default.
         observe: called after each finished shard.
         storage: performs the writes; tests pass faulty ones.
+        verify: check the sha256 of every finished output first; what is damaged is made again. It is also done once
+            all shards are finished.
 
     Returns:
         The totals over all finished shards. Once every shard is finished, `summary.json` and `tables/` are written.
@@ -161,4 +164,4 @@ def run(
         raise ConfigError("decoder has no effect without --synthetic. Give synthetic text, or remove the key decoder.")
     named = sorted(name_texts(synthetic).items())
     sides = ((CORPUS, path_list(corpus)), *((name, tuple(paths)) for name, paths in named))
-    return run_job(_ForecastJob(config, sides), out, Execution(workers, executor, task, observe, storage))
+    return run_job(_ForecastJob(config, sides), out, Execution(workers, executor, task, observe, storage, verify))

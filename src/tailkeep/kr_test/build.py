@@ -4,14 +4,12 @@ Rule: the same corpus, options and seed give the same file; through an endpoint,
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
 from tailkeep.data import MultipleChoice, Question, write_tasks
-from tailkeep.data.corpus import Layout, Rejected, reject_line
+from tailkeep.data.corpus import Layout, Rejected
 from tailkeep.errors import InputError
 from tailkeep.kr_test.cloze import Length, gather, pair_up, questions_of, sentences_among
 from tailkeep.kr_test.corpus import read_corpus
@@ -25,32 +23,6 @@ class BuiltTest:
 
     questions: list[Question]
     counts: Counter[str] = field(default_factory=Counter)
-
-
-class RejectsFile:
-    """Takes documents that cannot be read; `path` is their file, which exists only if there are any."""
-
-    def __init__(self, path: Path, stack: ExitStack) -> None:
-        self.path, self.count, self.first = path, 0, ""
-        self._stack = stack
-        self._file: IO[str] | None = None
-        path.unlink(missing_ok=True)
-
-    def __call__(self, rejected: Rejected) -> None:
-        """Write `rejected`, with its bytes and the reason."""
-        if self._file is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._stack.enter_context(self.path.open("w", encoding="utf-8", newline=""))
-        self._file.write(reject_line(rejected))
-        self.count += 1
-        self.first = self.first or f"{rejected.where}: {rejected.reason}"
-
-
-@contextmanager
-def open_rejects(out: Path) -> Iterator[RejectsFile]:
-    """The file of rejects beside the question file `out`."""
-    with ExitStack() as stack:
-        yield RejectsFile(out.with_name(f"{out.name}.rejects.jsonl"), stack)
 
 
 def build_cloze(

@@ -154,6 +154,16 @@ def open_input(url: str, name: str) -> Iterator[IO[bytes]]:
         yield file
 
 
+def is_empty(url: str, name: str) -> bool:
+    """Whether the file at `url` has 0 bytes, which the listing of a store need not say; errors call it `name`.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    with open_input(url, name) as file:
+        return not file.read(1)
+
+
 def _opened(url: str) -> Any:
     if "://" not in url:  # a '::' in a local path means something in a URL
         return Path(url).open("rb")
@@ -202,6 +212,8 @@ def blocks(file: IO[bytes], compression: Compression) -> Iterator[bytes]:
             except (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, OSError) as error:
                 if compression == "none" or (isinstance(error, OSError) and error.errno is not None):
                     raise
+                if isinstance(error, EOFError) and not file.tell():
+                    return  # 0 bytes are no damaged stream, but an empty file
                 raise TruncatedFileError(f"damaged {_NAMES[compression]} data ({error})") from None
             if not block:
                 return

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tailkeep.data.corpus.io import TruncatedFileError, as_truncation_error, open_parquet
+from tailkeep.data.corpus.io import TruncatedFileError, as_truncation_error, is_empty, open_parquet
 from tailkeep.data.corpus.schema import (
     Content,
     Layout,
@@ -164,7 +164,8 @@ def read_parquet(shard: Shard, layout: Layout, extra: str | None = None) -> Iter
         with open_parquet(shard.url, shard.name) as file:
             yield from _documents(file, shard, layout, extra)
     except TruncatedFileError as error:
-        yield Rejected(0, f"{error}. Copy or write it again", shard.name, torn=True)
+        if not is_empty(shard.url, shard.name):
+            yield Rejected(0, f"{error}. Copy or write it again", shard.name, torn=True)
 
 
 def read_rows(shard: Shard) -> Iterator[tuple[str, dict[str, Any] | None, str]]:
@@ -185,7 +186,8 @@ def read_rows(shard: Shard) -> Iterator[tuple[str, dict[str, Any] | None, str]]:
                     yield _where(shard, number), tree, _NOT_UTF8 if tree is None else ""
                     number += 1
     except TruncatedFileError as error:
-        yield shard.name, None, f"{error}. Copy or write it again"
+        if not is_empty(shard.url, shard.name):
+            yield shard.name, None, f"{error}. Copy or write it again"
 
 
 def _documents(file: pq.ParquetFile, shard: Shard, layout: Layout, extra: str | None) -> Iterator[Record | Rejected]:
@@ -318,7 +320,7 @@ def open_parquet_writer(shard: Shard, path: Path, metadata: Mapping[str, str]) -
     """A writer of a file at the local `path` with the properties of the file of `shard` and additional `metadata`.
 
     Raises:
-        TruncatedFileError: the file of `shard` is not a complete parquet file.
+        TruncatedFileError: the file of `shard` is not a complete parquet file, or empty.
     """
     with open_parquet(shard.url, shard.name) as like:
         arguments = _arguments(like, metadata)

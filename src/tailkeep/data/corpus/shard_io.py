@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any, Literal, Protocol
 
 from tailkeep.data.corpus.formats import format_of
-from tailkeep.data.corpus.io import TruncatedFileError, blocks, open_output
+from tailkeep.data.corpus.io import TruncatedFileError, blocks, is_empty, open_output
 from tailkeep.data.corpus.parquet import open_parquet_writer, read_parquet, read_rows
 from tailkeep.data.corpus.schema import Content, Layout, Record, Rejected
 from tailkeep.data.corpus.shards import Shard
@@ -213,7 +213,9 @@ class ShardIO:
             try:
                 self._writer = self._stack.enter_context(open_parquet_writer(self.shard, path, metadata))
             except TruncatedFileError:
-                return  # `records` rejects it as one document
+                # `records` rejects it as one document, unless it has 0 bytes: then so has the output.
+                if is_empty(self.shard.url, self.shard.name):
+                    path.touch()
         else:
             file = self._stack.enter_context(open_output(path, self.shard.compression))
             self._writer = LineWriter(file, self.shard, self._layout)
