@@ -295,6 +295,7 @@ def test_a_generation_of_other_inputs_is_refused(tmp_path):
     directory = run(tmp_path)
     path = directory.generation_dir("other", 0, 1).path / "fingerprint.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "inputs": "0" * 64}))
+    path.with_name("DONE").write_text("")  # else the file would be damaged, and restored
     with pytest.raises(FingerprintError, match=r"cells/other/0/1 holds a generation of other inputs"):
         run(tmp_path)
 

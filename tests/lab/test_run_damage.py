@@ -5,9 +5,10 @@ from functools import partial
 
 import pytest
 
-from tailkeep.errors import InputError
+from tailkeep import lab
+from tailkeep.errors import FingerprintError, InputError
 from tailkeep.runs import RunDirectory
-from tests.lab.small_lab import outcome, run
+from tests.lab.small_lab import TREE, outcome, run
 from tests.runs.faults import Fault, FaultyStorage, interrupt
 
 
@@ -25,8 +26,8 @@ def flip(path):
 
 
 def results(folder):
-    """The files of a run that its results are, but those of the one without a record of its bytes."""
-    skipped = {"timings.json", "timings.jsonl", "config.yaml", ".lock", "fingerprint.json"}
+    """The files of a run but its times, which are no results and have no record of their bytes."""
+    skipped = {"timings.json", "timings.jsonl", ".lock"}
     return [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in skipped]
 
 
@@ -37,6 +38,41 @@ def test_a_flipped_bit_in_any_file_is_made_good_by_the_same_command(whole, tmp_p
         flip(copy / path.relative_to(whole))
         run(copy)
         assert outcome(copy) == outcome(whole), path.relative_to(whole)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"\xff\x00{"])
+@pytest.mark.parametrize("name", ["config.yaml", ".config.yaml", "fingerprint.json"])
+def test_what_is_overwritten_is_restored(whole, tmp_path, name, content):
+    shutil.copytree(whole, tmp_path / "copy")
+    for path in (tmp_path / "copy").rglob(name):
+        path.write_bytes(content)
+    run(tmp_path / "copy")
+    assert outcome(tmp_path / "copy") == outcome(whole)
+
+
+def test_an_unfinished_generation_of_unknown_inputs_is_made_again(whole, tmp_path):
+    for number, content in enumerate((b"", b"no json")):
+        cut = tmp_path / str(number)
+        interrupt(partial(run, cut), Fault(40, "killed"))
+        (unfinished,) = [cell for cell in RunDirectory.open(cut).generation_dirs(only_done=False) if not cell.done]
+        (unfinished.path / "fingerprint.json").write_bytes(content)
+        run(cut, FaultyStorage())
+        assert outcome(cut) == outcome(whole)
+
+
+def test_the_advice_about_a_fingerprint_of_other_inputs_works(whole, tmp_path):
+    interrupt(partial(run, tmp_path / "run"), Fault(40, "killed"))
+    (unfinished,) = [
+        cell for cell in RunDirectory.open(tmp_path / "run").generation_dirs(only_done=False) if not cell.done
+    ]
+    path = unfinished.path / "fingerprint.json"
+    text = path.read_text()
+    path.write_text(text.replace(text[12:20], "0" * 8))
+    with pytest.raises(FingerprintError, match=f"Give --recompute {unfinished.arm}, or another --out"):
+        run(tmp_path / "run")
+    lab.run(TREE, tmp_path / "run", recompute=(unfinished.arm,))
+    cells = {name: content for name, content in outcome(tmp_path / "run").items() if name.startswith("cells")}
+    assert cells == {name: content for name, content in outcome(whole).items() if name.startswith("cells")}
 
 
 @pytest.mark.parametrize("name", ["metrics.json", "DONE"])

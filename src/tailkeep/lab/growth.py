@@ -215,7 +215,13 @@ def check_generations(run: RunDirectory, request: Request) -> None:
         source, config = request.sources[arm], request.config.arms[arm]
         cells = [run.generation_dir(arm, seed, generation) for generation in config.recorded]
         for cell in cells:
-            recorded, expected = cell.fingerprint() if cell.begun else {}, source.fingerprint(seed, cell.generation)
+            expected = source.fingerprint(seed, cell.generation)
+            cell.restore_fingerprint(expected)
+            recorded = cell.fingerprint() if cell.begun else {}
+            if cell.begun and not cell.done and not recorded:
+                # What a generation was made of is unknown, so it is made again.
+                run.storage.remove_folder(cell.path)
+                continue
             if cell.begun and (
                 recorded.get("inputs") != expected["inputs"] or recorded.get("environment") not in environments
             ):

@@ -5,6 +5,7 @@
 Rule: one process at a time works on it, and everything outside `cells/` can be rebuilt from finished cells.
 """
 
+import hashlib
 import itertools
 import json
 import re
@@ -23,7 +24,10 @@ from tailkeep.runs.storage import TEMPORARY, Storage
 from tailkeep.sanitize import redact
 
 _LOCK = ".lock"
-_BEFORE_RECORD = {_LOCK, "config.yaml", *(f"{name}{TEMPORARY}" for name in ("config.yaml", RECORD, RECORD_COPY))}
+_CONFIG, _CONFIG_COPY = "config.yaml", ".config.yaml"
+"""The copy begins with a line that has the sha256 of the rest, so it says whether either is damaged."""
+_CONFIGS = (_CONFIG, _CONFIG_COPY)
+_BEFORE_RECORD = {_LOCK, *_CONFIGS, *(f"{name}{TEMPORARY}" for name in (*_CONFIGS, RECORD, RECORD_COPY))}
 _ARM = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _NUMBER = re.compile(r"-?[0-9]+")
 
@@ -75,8 +79,9 @@ class RunDirectory:
             existing = RunRecord.existing(partial(_read, path), str(path))
             text = (existing or record).text()
             if existing is None:
-                storage.write_text(path / "config.yaml", redact(config))
+                _write_config(storage, path, redact(config))
             else:
+                _restore_config(storage, path)
                 if extend is None:
                     record.check_same_run(existing, str(path))
                 else:
@@ -84,8 +89,7 @@ class RunDirectory:
                     record, config = extend(run)
                     text = record.text()
                     # Before the record: the call that a kill interrupts before that does all of it again.
-                    if _read(path, "config.yaml") != redact(config).encode("utf-8"):
-                        storage.write_text(path / "config.yaml", redact(config))
+                    _write_config(storage, path, redact(config))
                 storage.remove_partial(path)
             for name in (RECORD_COPY, RECORD):
                 if _read(path, name) != text.encode("utf-8"):
@@ -152,6 +156,25 @@ def _lines(rows: list[dict[str, Any]]) -> str:
 
 def _read(path: Path, name: str) -> bytes | None:
     return (path / name).read_bytes() if (path / name).is_file() else None
+
+
+def _write_config(storage: Storage, path: Path, text: str) -> None:
+    """Leave `text` as the config of the run at `path`, and in its copy."""
+    for name, content in ((_CONFIG_COPY, f"# sha256 {_sha256(text)}\n{text}"), (_CONFIG, text)):
+        if _read(path, name) != content.encode("utf-8"):
+            storage.write_text(path / name, content)
+
+
+def _restore_config(storage: Storage, path: Path) -> None:
+    """Write the config of the run at `path` anew from its copy, unless that is missing or damaged itself."""
+    copy = (_read(path, _CONFIG_COPY) or b"").decode("utf-8", "replace")
+    line, _, text = copy.partition("\n")
+    if line == f"# sha256 {_sha256(text)}" and _read(path, _CONFIG) != text.encode("utf-8"):
+        storage.write_text(path / _CONFIG, text)
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
 def _check_no_other_content(path: Path) -> None:

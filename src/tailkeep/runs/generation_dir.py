@@ -1,7 +1,8 @@
 """The folder of one trained generation of one arm and seed.
 
     cells/<arm>/<seed>/<generation>/{fingerprint.json, generated/, model/, samples/, metrics.json, timings.json, DONE}
-    generated.sha256, model.sha256, samples.sha256 beside the folders: lines of sha256sum; DONE has that of metrics.json
+    generated.sha256, model.sha256, samples.sha256 beside the folders: lines of sha256sum; DONE has those of
+    metrics.json and fingerprint.json
 
 Rule: each phase is finished when its name exists; fingerprint.json is written first and DONE last. What has another
 sha256 than recorded is damaged: it is made again, never used. Where none is recorded, as in a pack, none is checked.
@@ -60,13 +61,17 @@ class GenerationDir:
         return self.path.is_dir() and any(self.path.iterdir())
 
     def fingerprint(self) -> dict[str, str]:
-        """The hashes of its `inputs` and of its `environment`; empty in a run that is older than these.
+        """The hashes of its `inputs` and of its `environment`; empty where they are damaged, or older than these."""
+        try:
+            return read_json(self.path / _FINGERPRINT)
+        except InputError:
+            return {}
 
-        Raises:
-            InputError: the file cannot be read.
-        """
-        path = self.path / _FINGERPRINT
-        return read_json(path) if path.exists() else {}
+    def restore_fingerprint(self, fingerprint: Mapping[str, str]) -> None:
+        """Write `fingerprint` anew if the finished generation's is damaged, and its recorded sha256 is that of this."""
+        recorded, content = self._recorded_sum(_FINGERPRINT), _json_line(fingerprint).encode("utf-8")
+        if recorded == hashlib.sha256(content).hexdigest() and not self._has_sum(recorded, _FINGERPRINT):
+            self._write_json(_FINGERPRINT, fingerprint)
 
     def write_fingerprint(self, fingerprint: Mapping[str, str]) -> None:
         """Record what can change this generation, unless that was done."""
@@ -92,7 +97,7 @@ class GenerationDir:
                 link_file(path, target)
         metrics = _json_line({**source.metrics(), "arm": self.arm})
         (folder / _METRICS).write_text(metrics, encoding="utf-8")
-        (folder / _DONE).write_text(_sum_line(metrics.encode("utf-8"), _METRICS), encoding="utf-8")
+        (folder / _DONE).write_text(self._sums_of(folder), encoding="utf-8")
 
     def metrics(self) -> dict[str, Any]:
         """The content of `metrics.json`: the cell's names, its `metrics` and its `tables`.
@@ -100,7 +105,7 @@ class GenerationDir:
         Raises:
             InputError: it cannot be read, or is damaged.
         """
-        if self.done and not self._has_its_sums(_DONE):
+        if self.done and not self._has_metrics():
             raise InputError(
                 f"{self.path / _METRICS} is damaged: its sha256 is not the one in {_DONE}. Run the same command again, "
                 "which makes it anew."
@@ -143,10 +148,25 @@ class GenerationDir:
 
     def finish(self) -> None:
         """Close the cell."""
-        metrics = self.path / _METRICS
-        self.storage.write_text(
-            self.path / _DONE, _sum_line(metrics.read_bytes(), _METRICS) if metrics.exists() else ""
-        )
+        self.storage.write_text(self.path / _DONE, self._sums_of(self.path))
+
+    @staticmethod
+    def _sums_of(folder: Path) -> str:
+        files = (folder / name for name in (_METRICS, _FINGERPRINT))
+        return "".join(_sum_line(file.read_bytes(), file.name) for file in files if file.exists())
+
+    def _recorded_sum(self, name: str) -> str:
+        """The sha256 of the file `name` in DONE, empty if it has none."""
+        try:
+            lines = (self.path / _DONE).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError):
+            return ""
+        return next((line.partition("  ")[0] for line in lines if line.endswith(f"  {name}")), "")
+
+    def _has_metrics(self) -> bool:
+        """Whether the metrics of a finished generation have the recorded sha256."""
+        recorded = self._recorded_sum(_METRICS)
+        return self._has_sum(recorded, _METRICS) if recorded else self._has_its_sums(_DONE)
 
     def remove_damaged(self) -> list[str]:
         """Remove what has other bytes than recorded, and what was made from it; the names of what was damaged.
