@@ -11,6 +11,7 @@ import yaml
 from typer.testing import CliRunner
 
 from tailkeep.cli import app
+from tailkeep.data.corpus import Task
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.forecast import load, run
 from tests.audit.conftest import prose, write_jsonl
@@ -234,3 +235,17 @@ def test_the_command_prints_sentences_and_show_repeats_them(tmp_path):
     assert CliRunner().invoke(app, [*arguments, "--run", str(tmp_path)]).exit_code == 2
     printed = CliRunner().invoke(app, ["forecast", "--max-count", "3", "--dump-config"]).stdout
     assert load(yaml.safe_load(printed)).tail.max_count == 3
+
+
+def test_verify_makes_a_damaged_table_of_an_unfinished_forecast_again(tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in "ab":
+        write_jsonl(tmp_path / "in" / f"{name}.jsonl", prose(5, words=10, seed=1))
+    arguments = ({"generations": 2}, tmp_path / "in", tmp_path / "out")
+    assert not run(*arguments, task=Task(0, 2)).complete
+    path = next(path for path in (tmp_path / "out" / "items").rglob("*.parquet") if path.is_file())
+    content = path.read_bytes()
+    path.write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
+    assert not run(*arguments, task=Task(0, 2)).damaged
+    assert len(run(*arguments, task=Task(0, 2), verify=True).damaged) == 1
+    assert path.read_bytes() == content
