@@ -3,10 +3,12 @@
 import importlib
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -49,10 +51,11 @@ class DyingOnce:
     """Two Ray actors, of which the one that is first to publish a second file of a shard is killed while it does."""
 
     def __init__(self, marker):
-        self.marker = marker
+        self.marker, self.actors = marker, RayActors(2)
+        self.open_queue = self.actors.open_queue
 
-    def run(self, setup, shards):
-        return RayActors(2).run(partial(dying, setup, self.marker), shards)
+    def run(self, setup, shards, *, meanwhile):
+        return self.actors.run(partial(dying, setup, self.marker), shards, meanwhile=meanwhile)
 
 
 def dying(setup, marker):
@@ -105,7 +108,11 @@ def test_a_worker_that_is_equipped_otherwise_refuses_to_begin(corpus, config, tm
 class Otherwise:
     """Works here, with another torch than the run."""
 
-    def run(self, setup, shards):
+    @contextmanager
+    def open_queue(self):
+        yield queue.Queue()
+
+    def run(self, setup, shards, *, meanwhile):
         workers = importlib.import_module("tailkeep.edit.run")
 
         with pytest.MonkeyPatch.context() as patched:
