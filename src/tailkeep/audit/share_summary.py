@@ -98,11 +98,11 @@ def summarize_share(config: AuditConfig, sides: Mapping[str, Sequence[Manifest]]
     statistics: dict[str, dict[str, NDArray[np.float64]]] = {}
     for side in SIDES:
         samples[side], statistics[side] = [], {}
-        for manifest in sides[side]:
-            part = read_sample(local(f"share/{manifest.shard}.parquet"))
+        for key in (key for manifest in sides[side] for key in manifest.units):
+            part = read_sample(local(f"share/{key}.parquet"))
             samples[side] = smallest([*samples[side], *part], config.share.documents)
             if uses_prior:
-                statistics[side] |= _locate(part, local(f"scores/{manifest.shard}.parquet"))
+                statistics[side] |= _locate(part, local(f"scores/{key}.parquet"))
     corpus = score_corpus(samples, config.sample, statistics if uses_prior else None)
     estimate = estimate_share(corpus, config.share, config.seed)
     matched = corpus.sides["input"]
