@@ -93,7 +93,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     draw = random.Random(arguments.seed)  # noqa: S311  (no secret)
-    config = {"prior": {"path": arguments.prior}, "rule": {"threshold": 0.5}, "row_groups": 1, "seed": 0}
+    config = {
+        "prior": {"path": arguments.prior},
+        "rule": {"threshold": 0.5},
+        "row_groups": 1,
+        "part_bytes": 150,
+        "seed": 0,
+    }
     with tempfile.TemporaryDirectory(prefix="tailkeep-") as name:
         root = Path(name)
         write_corpus(root / "in")

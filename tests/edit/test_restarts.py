@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import fsspec
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -18,6 +19,7 @@ from tailkeep.data.corpus import ShardStorage, find_shards, open_destination, re
 from tailkeep.edit import Task, estimate, load, run
 from tailkeep.errors import FingerprintError, InputError, StorageError, WorkerError
 from tests.edit.conftest import left_by
+from tests.lab.causal_lm.tiny import STORIES
 from tests.runs.faults import Fault, FaultyStorage, Killed
 
 REPOSITORY = Path(__file__).parents[2]
@@ -181,6 +183,13 @@ def test_a_file_edited_in_parts_is_one_file(corpus, config, undisturbed, in_part
     shutil.copy(tmp_path / "parts.parquet", tmp_path / "marked")
     with pytest.raises(InputError, match="edited already"):
         run(config, tmp_path / "marked", tmp_path / "again")
+
+
+def test_ids_of_a_joined_file_are_no_duplicates_of_themselves(config, tmp_path):
+    table = pa.table({"id": [f"{n}" for n in range(8)], "text": STORIES[:8]})
+    pq.write_table(table, tmp_path / "x.parquet", row_group_size=2)
+    first, second = (run({**config, "row_groups": 1}, tmp_path / "x.parquet", tmp_path / "out") for _ in range(2))
+    assert first.counts == second.counts
 
 
 def test_the_counts_of_parts_add_up_to_those_of_the_file(undisturbed, in_parts):

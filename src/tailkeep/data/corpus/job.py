@@ -6,7 +6,7 @@ order, by any number of workers. A worker that would write other bytes raises an
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -265,11 +265,12 @@ def _work(
         return
     with files.destination.scratch() as folder:
         queue = PartQueue(shards, files, folder)
-        for shard, manifest in run(queue):
-            queue.take(shard, manifest)
-            amount = progress.amount + int(manifest.counts[unit])
-            progress = replace(progress, done=done + len(queue.finished), amount=amount)
-            observe(progress)
+        with closing(queue.units()) as units:
+            for shard, manifest in run(units):
+                queue.take(shard, manifest)
+                amount = progress.amount + int(manifest.counts[unit])
+                progress = replace(progress, done=done + len(queue.finished), amount=amount)
+                observe(progress)
         assert len(queue.finished) == len(shards), "every shard that was handed out is finished"
         if progress.done < total:
             # The last parts of the last file were finished by an earlier run.

@@ -6,7 +6,7 @@ and the documents of the parts removed.
 
 import re
 import tempfile
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -135,7 +135,7 @@ class _FileInWork:
 class PartQueue:
     """The shards that remain, each large file as its parts, in which several processes can be at work at once.
 
-    Iterating hands out units of work; `take` must get the result of each. A compressed file that is smaller than a
+    `units` hands out the work; `take` must get the result of each. A compressed file that is smaller than a
     part even so is handed out whole: its worker sees how long it is.
     """
 
@@ -145,21 +145,23 @@ class PartQueue:
         self.finished: list[Shard] = []
         """The files that are finished by now."""
 
-    def __iter__(self) -> Iterator[Shard]:
+    def units(self) -> Generator[Shard]:
+        """The units of work, each a shard or a part; close it before `folder` goes."""
         for shard in self._shards:
             if shard.size <= self._files.part_bytes or not self._files.may_have_parts(shard):
                 yield shard
                 continue
             file = _FileInWork(shard)
-            for unit in self._files.split(shard, self._folder):
-                manifest = self._files.finished_manifest(unit)
-                if unit.part is not None:
-                    file.manifests[unit.key] = manifest
-                    self._by_part[unit.key] = file
-                if manifest is None:
-                    yield unit
-                else:
-                    remove_spool(unit)
+            with closing(self._files.split(shard, self._folder)) as units:
+                for unit in units:
+                    manifest = self._files.finished_manifest(unit)
+                    if unit.part is not None:
+                        file.manifests[unit.key] = manifest
+                        self._by_part[unit.key] = file
+                    if manifest is None:
+                        yield unit
+                    else:
+                        remove_spool(unit)
             file.is_split = True
             self._join_if_finished(file)
 

@@ -282,19 +282,22 @@ def find_duplicates(shards: Sequence[Shard], layout: Layout, output: OutputRun) 
         InputError: a file cannot be read at all.
     """
     duplicates: dict[str, dict[int, DuplicateId]] = defaultdict(dict)
-    lists: list[tuple[str, Path]] = []
+    # The parts of a joined file all name the lists of the whole, which count once.
+    lists: dict[Path, str] = {}
     with tempfile.TemporaryDirectory(prefix="tailkeep-") as folder:
         for number, shard in enumerate(shards):
             manifest = output.finished_manifest(shard)
             if manifest is None:
-                lists.append((shard.key, Path(folder, str(number))))
-                write_ids(shard, layout, lists[-1][1])
+                path = Path(folder, str(number))
+                write_ids(shard, layout, path)
+                lists[path] = shard.key
             else:
                 names = [name for name in manifest.outputs if name.startswith(_IDS)]
-                files = [(name[len(_IDS) : -len(".ids")], output.local(name, Path(folder, "ids"))) for name in names]
                 # A large file is one name, finished or not: who is first must not change in between.
-                lists += files if shard.row_groups else [(shard.key, file) for _, file in files]
-        for duplicate in find_duplicate_ids(lists):
+                for name in names:
+                    key = name[len(_IDS) : -len(".ids")] if shard.row_groups else shard.key
+                    lists[output.local(name, Path(folder, "ids"))] = key
+        for duplicate in find_duplicate_ids((key, path) for path, key in lists.items()):
             duplicates[duplicate.name][duplicate.row] = duplicate
     return dict(duplicates)
 

@@ -100,7 +100,7 @@ class _SpoolWriter:
     def close(self) -> None:
         """Delete what was not cut."""
         self._file.close()
-        Path(self._file.name).unlink()
+        Path(self._file.name).unlink(missing_ok=True)
 
     def _open(self, content: bytes) -> None:
         path = self._folder / str(self._number)
