@@ -36,7 +36,7 @@ def test_a_torn_gzip_keeps_what_came_before(tmp_path):
     assert outcome.warnings() == ["input/x.jsonl.gz is torn: everything after the damage is lost. Copy the file again"]
 
 
-@pytest.mark.parametrize("name", ["x.jsonl", "x.txt", "x.json", "x.csv"])
+@pytest.mark.parametrize("name", ["x.jsonl", "x.txt", "x.json", "x.csv", "x.parquet"])
 def test_an_empty_file_passes_and_the_audit_of_nothing_says_so(tmp_path, name):
     (tmp_path / name).write_bytes(b"")
     outcome = run({}, tmp_path / name, tmp_path / "out")
@@ -44,8 +44,8 @@ def test_an_empty_file_passes_and_the_audit_of_nothing_says_so(tmp_path, name):
     assert outcome.summary["input"]["words_per_document"]["median"] is None
 
 
-def test_a_parquet_file_of_no_bytes_is_damaged(tmp_path):
-    (tmp_path / "x.parquet").write_bytes(b"")
+def test_a_parquet_file_that_is_none_is_damaged(tmp_path):
+    (tmp_path / "x.parquet").write_bytes(b"PAR1")
     with pytest.raises(InputError, match="not a whole parquet file"):
         run({}, tmp_path / "x.parquet", tmp_path / "out")
     assert run({"on_error": "skip"}, tmp_path / "x.parquet", tmp_path / "skipped").rejected == 1

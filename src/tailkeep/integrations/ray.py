@@ -77,9 +77,11 @@ class RayActors:
             kind = self._ray.remote(_Actor).options(
                 num_cpus=self._cpus, num_gpus=self._gpus, max_restarts=-1, max_task_retries=self._attempts - 1
             )
-            actors = [kind.remote(setup) for _ in first]
+            actors = [kind.remote() for _ in first]
+            # Not an argument of the constructor: Ray warns that an actor with a queue there may not restart.
+            stored = self._ray.put(setup)
             try:
-                yield from self._hand_out(actors, chain(first, waiting), meanwhile)
+                yield from self._hand_out(actors, stored, chain(first, waiting), meanwhile)
             finally:
                 for actor in actors:
                     self._ray.kill(actor)
@@ -106,13 +108,13 @@ class RayActors:
         return _connected(self._ray, address, cpus=self._workers * self._cpus)
 
     def _hand_out(
-        self, actors: Sequence[Any], items: Iterator[Item], meanwhile: Callable[[], None] | None
+        self, actors: Sequence[Any], setup: Any, items: Iterator[Item], meanwhile: Callable[[], None] | None
     ) -> Iterator[tuple[Item, Any]]:
         """Give each actor that is free the next item; one for which the cluster has no room yet never holds any."""
         following = next(items, None)
         processes: dict[Any, str] = {}
         unreached: Counter[Any] = Counter()
-        busy: dict[Any, tuple[Any, Item | None]] = {actor.load.remote(): (actor, None) for actor in actors}
+        busy: dict[Any, tuple[Any, Item | None]] = {actor.load.remote(setup): (actor, None) for actor in actors}
         self._warn_of_waiting(busy)
         while following is not None or any(item is not None for _, item in busy.values()):
             ready, _ = self._ray.wait(list(busy), timeout=MEANWHILE_SECONDS if meanwhile else None)
@@ -129,13 +131,13 @@ class RayActors:
                 if unreached[actor] == _NODE_CALLS:
                     raise self._given_up(item) from None
                 time.sleep(_NODE_SECONDS)
-                busy[actor.load.remote() if item is None else actor.work.remote(item)] = actor, item
+                busy[actor.load.remote(setup) if item is None else actor.work.remote(setup, item)] = actor, item
                 continue
             if processes.setdefault(actor, process) != process:
                 processes[actor] = process
                 _log.warning("an actor was lost, and another one has taken its place (now %s)", process)
             if following is not None:
-                busy[actor.work.remote(following)] = actor, following
+                busy[actor.work.remote(setup, following)] = actor, following
                 following = next(items, None)
             else:
                 # Its place may be the only one left for an actor whose node is gone.
@@ -179,25 +181,24 @@ class _UnreachedError(Exception):
 
 
 class _Actor:
-    """Does `work` on items in a process of Ray's. It loads in `load`, since an error in `__init__` is lost."""
+    """Does the work of a setup on items in a process of Ray's."""
 
-    def __init__(self, setup: WorkerSetup[Any, Any]) -> None:
-        self._setup = setup
+    def __init__(self) -> None:
         self._work: Callable[[Any], Any] | None = None
 
-    def load(self) -> tuple[str, None]:
+    def load(self, setup: WorkerSetup[Any, Any]) -> tuple[str, None]:
         """The process that this is, once `setup` is done."""
-        self._ready()
+        self._ready(setup)
         return _process(), None
 
-    def work(self, item: Any) -> tuple[str, Any]:
+    def work(self, setup: WorkerSetup[Any, Any], item: Any) -> tuple[str, Any]:
         """The process that this is, and the result for `item`."""
-        return _process(), self._ready()(item)
+        return _process(), self._ready(setup)(item)
 
-    def _ready(self) -> Callable[[Any], Any]:
+    def _ready(self, setup: WorkerSetup[Any, Any]) -> Callable[[Any], Any]:
         # After a restart the first call may be for an item.
         if self._work is None:
-            self._work = self._setup()
+            self._work = setup()
         return self._work
 
 
