@@ -86,7 +86,7 @@ def test_every_example_is_run():
     assert {path.name for path in EXAMPLES.glob("*.py")} == {
         "audit_synthetic.py", "demo_real.py", "factorial.py", "own_learner.py", "own_loss.py",
         "fetch_models.py", "fortifai_fig1.py", "paired_perplexity.py", "pubmedqa.py", "recursion_from_scratch.py",
-            "toedit_u_shape.py", "wikitext_articles.py",
+            "toedit_u_shape.py", "wikitext_articles.py", "write_documents.py",
     }  # fmt: skip
 
 
