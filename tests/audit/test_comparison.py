@@ -1,5 +1,7 @@
 """The permutation tests: their null distribution, their corrections and their error rate."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -15,6 +17,7 @@ def test_holm_rejects_step_by_step():
     assert holm_correction([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm_correction([0.5, 0.9]) == [1.0, 1.0]
     assert holm_correction([]) == []
+    assert holm_correction([0.01, math.nan, 0.04, 0.03]) == pytest.approx([0.03, math.nan, 0.06, 0.06], nan_ok=True)
 
 
 def test_permutations_are_balanced_and_the_first_is_the_observed_division():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tailkeep.metrics import (
+    compare_standardised_margins,
     discordance,
     equivalence_test,
     intraclass_correlation,
@@ -130,6 +131,15 @@ def test_the_p_value_of_a_difference_agrees_with_its_interval():
         pair = margins(seed), margins(seed + 100, mean=0.7)
         interval = standardised_margin_difference(*pair, ARTICLES)
         assert (standardised_margin_p_value(*pair, ARTICLES) < 0.05) == (interval.low > 0 or interval.high < 0)
+
+
+def test_one_resampling_gives_what_the_three_functions_give():
+    pair = margins(2, mean=0.9), margins(3, mean=0.8)
+    compared = compare_standardised_margins(*pair, ARTICLES, bound=0.2)
+    assert compared.difference == standardised_margin_difference(*pair, ARTICLES)
+    assert compared.p_value == standardised_margin_p_value(*pair, ARTICLES)
+    assert compared.equivalence == equivalence_test(*pair, ARTICLES, bound=0.2)
+    assert compare_standardised_margins(*pair, ARTICLES, bound=-0.1).equivalence is None
 
 
 def test_discordance_counts_questions_that_one_model_alone_answers():

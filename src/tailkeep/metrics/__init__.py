@@ -76,6 +76,8 @@ from tailkeep.metrics.knowledge import (
 )
 from tailkeep.metrics.knowledge_comparison import (
     Equivalence,
+    MarginComparison,
+    compare_standardised_margins,
     discordance,
     equivalence_test,
     intraclass_correlation,
@@ -138,6 +140,7 @@ __all__ = [
     "KRComparison",
     "KRMargins",
     "KRRow",
+    "MarginComparison",
     "McNemar",
     "Migration",
     "MixtureFit",
@@ -154,6 +157,7 @@ __all__ = [
     "choice_log_odds",
     "class_entropy",
     "classes_alive",
+    "compare_standardised_margins",
     "confidence_gap",
     "confidence_histogram",
     "copy_extinction",

@@ -110,11 +110,14 @@ def binomial_interval(successes: float, trials: int, *, level: float = 0.95) -> 
 
 
 def holm_correction(p_values: Sequence[float]) -> list[float]:
-    """Each p-value corrected for the number of tests (Holm 1979), which controls the family-wise error rate."""
-    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
-    corrected, highest = [0.0] * len(p_values), 0.0
-    for rank, index in enumerate(order):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
+    """Each p-value corrected for the number of tests (Holm 1979), which controls the family-wise error rate.
+
+    NaN is no test: it stays and does not count.
+    """
+    tested = [index for index, p in enumerate(p_values) if not math.isnan(p)]
+    corrected, highest = [math.nan] * len(p_values), 0.0
+    for rank, index in enumerate(sorted(tested, key=lambda index: p_values[index])):
+        highest = max(highest, min(1.0, (len(tested) - rank) * p_values[index]))
         corrected[index] = highest
     return corrected
 

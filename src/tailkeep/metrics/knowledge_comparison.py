@@ -33,6 +33,17 @@ class Equivalence(NamedTuple):
         return -self.bound < self.difference.low and self.difference.high < self.bound
 
 
+class MarginComparison(NamedTuple):
+    """`first` - `second` on the same resamples: the 95 % interval, the p-value of no difference, and equivalence.
+
+    `equivalence` is None without a positive bound.
+    """
+
+    difference: Interval
+    p_value: float
+    equivalence: Equivalence | None
+
+
 def standardised_margin_interval(
     margins: ArrayLike, articles: ArrayLike, *, level: float = 0.95, resamples: int = 10_000, seed: int = 0
 ) -> Interval:
@@ -76,11 +87,7 @@ def standardised_margin_p_value(
     Raises:
         ValueError: as `standardised_margin_difference`.
     """
-    values = _differences(first, second, articles, resamples, seed)[1]
-    if not np.isfinite(values).all():
-        return math.nan
-    tail = min(int((values <= 0).sum()), int((values >= 0).sum()))
-    return min(1.0, 2 * (tail + 1) / (resamples + 1))
+    return _p_value(_differences(first, second, articles, resamples, seed)[1])
 
 
 def equivalence_test(
@@ -100,10 +107,20 @@ def equivalence_test(
     """
     if not bound > 0:
         raise ValueError(f"bound must be above 0, got {bound}.")
+    return _equivalence(*_differences(first, second, articles, resamples, seed), bound, alpha)
+
+
+def compare_standardised_margins(
+    first: ArrayLike, second: ArrayLike, articles: ArrayLike, *, bound: float, resamples: int = 10_000, seed: int = 0
+) -> MarginComparison:
+    """`standardised_margin_difference`, `standardised_margin_p_value` and `equivalence_test` from one resampling.
+
+    Raises:
+        ValueError: as `standardised_margin_difference`.
+    """
     point, values = _differences(first, second, articles, resamples, seed)
-    finite = values[np.isfinite(values)]
-    p_value = max(float(np.mean(finite <= -bound)), float(np.mean(finite >= bound))) if finite.size else math.nan
-    return Equivalence(_interval(point, values, 1 - 2 * alpha), bound, p_value)
+    equivalence = _equivalence(point, values, bound, 0.05) if bound > 0 else None
+    return MarginComparison(_interval(point, values, 0.95), _p_value(values), equivalence)
 
 
 def standardised_margin_failure(
@@ -143,7 +160,10 @@ def standardised_margin_failure(
 
     draws = _draws(articles, resamples, seed)
     curves = np.mean([_resampled(_table(run, articles), draws, articles) for run in table], axis=0)
-    failures = [failure_of(curve) for curve in curves.T]
+    # Most resamples never cross, and need no search.
+    crosses = ~((curves >= remaining * curves[0]).all(axis=0) & np.isfinite(curves[0]))
+    never = Failure(float(times[-1]), "censored")
+    failures = [failure_of(curve) if crossed else never for curve, crossed in zip(curves.T, crosses, strict=True)]
     point = failure_of(np.array([_mean_standardised(table[:, number]) for number in range(times.size)]))
     return resampled_failure(point, failures, level=level)
 
@@ -197,6 +217,19 @@ def _differences(
     with np.errstate(invalid="ignore"):  # a resample without a spread is not finite on either side
         values = _resampled(one, draws, articles) - _resampled(other, draws, articles)
     return _mean_standardised(one) - _mean_standardised(other), values.mean(axis=0)
+
+
+def _p_value(values: Numbers) -> float:
+    if not np.isfinite(values).all():
+        return math.nan
+    tail = min(int((values <= 0).sum()), int((values >= 0).sum()))
+    return min(1.0, 2 * (tail + 1) / (values.size + 1))
+
+
+def _equivalence(point: float, values: Numbers, bound: float, alpha: float) -> Equivalence:
+    finite = values[np.isfinite(values)]
+    p_value = max(float(np.mean(finite <= -bound)), float(np.mean(finite >= bound))) if finite.size else math.nan
+    return Equivalence(_interval(point, values, 1 - 2 * alpha), bound, p_value)
 
 
 def _table(margins: ArrayLike, articles: ArrayLike) -> Numbers:

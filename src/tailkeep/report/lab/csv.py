@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from tailkeep.metrics import Interval
-from tailkeep.report.lab.kr_margins import MarginDifference
+from tailkeep.report.lab.kr_margins import GroupMargins, MarginDifference
 from tailkeep.report.lab.paired_differences import part_rows
 from tailkeep.report.lab.run import LabRun
 from tailkeep.report.lab.stats import ArmSummary, FailureSummary, Summary
@@ -46,9 +46,9 @@ _FAILURES = (
 )
 
 
-def tables(run: LabRun, summary: Summary) -> dict[str, str]:
+def tables(run: LabRun, summary: Summary, margins: Sequence[GroupMargins]) -> dict[str, str]:
     """File name -> CSV; those of the KR-test only where it was run."""
-    mcnemar, kr_parts, kr_margins = list(_mcnemar(summary)), list(_kr_parts(run)), list(_kr_margins(summary))
+    mcnemar, kr_parts, kr_margins = list(_mcnemar(summary)), list(_kr_parts(run)), list(_kr_margins(run, margins))
     return {
         **({"mcnemar.csv": _csv(_MCNEMAR, mcnemar)} if mcnemar else {}),
         **({"kr_accuracy.csv": _csv(_KR_PARTS, kr_parts)} if kr_parts else {}),
@@ -119,14 +119,20 @@ def _kr_parts(run: LabRun) -> Iterable[Row]:
             yield group.learner, *where, *bounds, row["by_sum"], row["by_mean"]
 
 
-def _kr_margins(summary: Summary) -> Iterable[Row]:
-    for group in summary.groups:
-        differences = {one.arm: one for one in group.margin_differences}
-        for arm in group.margins:
+def _kr_margins(run: LabRun, margins: Sequence[GroupMargins]) -> Iterable[Row]:
+    for group, of_group in zip(run.groups, margins, strict=True):
+        for arm in of_group.arms:
             failure = arm.failure
             half_life = failure.failure.time, failure.low, failure.high
             where = arm.arm, arm.seeds, arm.generation, arm.questions, arm.articles
-            yield group.learner, *where, *arm.initial, *arm.final, *half_life, *_margin_test(differences.get(arm.arm))
+            yield (
+                group.learner,
+                *where,
+                *arm.initial,
+                *arm.final,
+                *half_life,
+                *_margin_test(of_group.difference_of(arm.arm)),
+            )
 
 
 def _margin_test(one: MarginDifference | None) -> Row:

@@ -23,7 +23,7 @@ from tailkeep.report.lab.curves import arms_in_picture, plot_curve
 from tailkeep.report.lab.distributions import plot_confidence, plot_density, plot_first_model, plot_points
 from tailkeep.report.lab.failures import plot_failures
 from tailkeep.report.lab.growth import growth_lines
-from tailkeep.report.lab.kr_margins import MarginDifference
+from tailkeep.report.lab.kr_margins import GroupMargins
 from tailkeep.report.lab.paired_differences import McNemarTest
 from tailkeep.report.lab.run import ArmGroup, LabRun, read_lab_run
 from tailkeep.report.lab.samples import PromptSamples, plot_images, read_prompts, sample_views
@@ -182,13 +182,13 @@ class Section:
     samples: tuple[SampleTable, ...]
     units: TrainingUnits | None
     mcnemar: tuple[McNemarTest, ...]
-    margin_differences: Mapping[str, MarginDifference]
+    margins: GroupMargins
     unit: Mapping[str, str]
 
 
-def render_page(run: LabRun, summary: Summary, figures: Sequence[GroupFigures]) -> str:
+def render_page(run: LabRun, summary: Summary, figures: Sequence[GroupFigures], margins: Sequence[GroupMargins]) -> str:
     """The HTML of the report."""
-    groups = zip(run.groups, summary.groups, figures, strict=True)
+    groups = zip(run.groups, summary.groups, figures, margins, strict=True)
     sections = [_section(n, run, *some) for n, some in enumerate(groups, 1)]
     return render_template(
         "page.html",
@@ -205,7 +205,9 @@ def render_page(run: LabRun, summary: Summary, figures: Sequence[GroupFigures]) 
     )
 
 
-def _section(number: int, run: LabRun, group: ArmGroup, summary: GroupSummary, figures: GroupFigures) -> Section:
+def _section(
+    number: int, run: LabRun, group: ArmGroup, summary: GroupSummary, figures: GroupFigures, margins: GroupMargins
+) -> Section:
     columns = columns_of(group, summary)
     maps = effect_maps(group, summary, run.grid)
     if maps:
@@ -235,7 +237,7 @@ def _section(number: int, run: LabRun, group: ArmGroup, summary: GroupSummary, f
         samples=samples,
         units=units,
         mcnemar=_last(summary.mcnemar),
-        margin_differences={one.arm: one for one in summary.margin_differences},
+        margins=margins,
         unit={name: unit_of(name, group.learner) if range_of(name) != "count" else "" for name in summary.metrics},
     )
 
@@ -282,12 +284,12 @@ def write(path: Path | str, *, storage: Storage | None = None) -> Path:
     folder = run.directory.path
     storage = storage or run.directory.storage
     summary = summarise_run(run)
-    figures = render_figures(run, summary)
+    figures, margins = render_figures(run, summary), [GroupMargins.of(group) for group in run.groups]
     svg_files = {f"{figure.name}.svg": figure.file.encode() for group in figures for figure in group.all}
-    csv_files = {name: text.encode() for name, text in tables(run, summary).items()}
+    csv_files = {name: text.encode() for name, text in tables(run, summary, margins).items()}
     _replace(storage, folder / "figures", svg_files)
     _replace(storage, folder / "tables", csv_files)
-    storage.write_text(folder / "report.html", render_page(run, summary, figures))
+    storage.write_text(folder / "report.html", render_page(run, summary, figures, margins))
     return folder / "report.html"
 
 

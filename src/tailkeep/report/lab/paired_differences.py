@@ -64,12 +64,14 @@ def group_differences(group: ArmGroup, metrics: Sequence[str]) -> tuple[Differen
 def _corrected(rows: Sequence[Difference]) -> list[Difference]:
     by_metric: dict[str, list[int]] = {}
     for index, row in enumerate(rows):
-        if math.isfinite(row.p_value):
-            by_metric.setdefault(row.metric, []).append(index)
+        by_metric.setdefault(row.metric, []).append(index)
     result = list(rows)
     for indices in by_metric.values():
-        for index, p in zip(indices, holm_correction([rows[i].p_value for i in indices]), strict=True):
-            result[index] = replace(rows[index], corrected_p=p, comparisons=len(indices))
+        p_values = [rows[index].p_value for index in indices]
+        comparisons = sum(map(math.isfinite, p_values))
+        for index, p in zip(indices, holm_correction(p_values), strict=True):
+            if math.isfinite(p):
+                result[index] = replace(rows[index], corrected_p=p, comparisons=comparisons)
     return result
 
 
@@ -148,12 +150,12 @@ def mcnemar_tests(group: ArmGroup) -> Iterator[McNemarTest]:
 def part_rows(group: ArmGroup) -> Iterator[tuple[Entry, Mapping[str, Any]]]:
     """The rows of the table `knowledge` of every entry: the whole test, then each fraction."""
     for entry in group.entries:
-        yield from ((entry, row) for row in _table(entry).get("rows", ()) if isinstance(row, Mapping))
+        yield from ((entry, row) for row in knowledge_table(entry).get("rows", ()) if isinstance(row, Mapping))
 
 
 def _margins(entry: Entry) -> tuple[str, dict[int, float]]:
     """The id of the question file, and the margin of each question by its number in the file."""
-    table = _table(entry)
+    table = knowledge_table(entry)
     numbers, margins = table.get("numbers", ()), table.get("margins", ())
     if not isinstance(numbers, Sequence) or not isinstance(margins, Sequence) or len(numbers) != len(margins):
         return "", {}
@@ -161,6 +163,7 @@ def _margins(entry: Entry) -> tuple[str, dict[int, float]]:
     return str(table.get("file", "")), {int(number): float(margin) for number, margin in pairs}
 
 
-def _table(entry: Entry) -> Mapping[str, Any]:
+def knowledge_table(entry: Entry) -> Mapping[str, Any]:
+    """The table `knowledge` of a generation; empty where no questions were scored."""
     table = entry.tables.get("knowledge")
     return table if isinstance(table, Mapping) else {}

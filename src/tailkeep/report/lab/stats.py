@@ -20,7 +20,6 @@ from tailkeep.metrics import (
     slope,
     time_to_failure,
 )
-from tailkeep.report.lab.kr_margins import ArmMargin, MarginDifference, arm_margins, margin_differences
 from tailkeep.report.lab.paired_differences import Difference, McNemarTest, group_differences, mcnemar_tests
 from tailkeep.report.lab.run import ArmGroup, Entry, LabRun, read_lab_run
 from tailkeep.report.metric_catalog import headline_names, split_view
@@ -197,8 +196,7 @@ class GroupSummary:
 
     `common_generation` is the last one that every seed of every arm has finished (None if there is none), and `common`
     holds arm -> metric -> the value there. `differences` are those of each arm from its baseline, `mcnemar` the tests
-    of each arm against its baseline on the same questions, at every generation. `margins` and `margin_differences` are
-    the standardised margins of the KR-test, where its questions have locations.
+    of each arm against its baseline on the same questions, at every generation.
     """
 
     learner: str
@@ -209,8 +207,6 @@ class GroupSummary:
     common: dict[str, dict[str, Interval]]
     differences: tuple[Difference, ...] = ()
     mcnemar: tuple[McNemarTest, ...] = ()
-    margins: tuple[ArmMargin, ...] = ()
-    margin_differences: tuple[MarginDifference, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -246,18 +242,7 @@ def _group(group: ArmGroup) -> GroupSummary:
     }
     paired = group_differences(group, names)
     mcnemar = tuple(mcnemar_tests(group))
-    return GroupSummary(
-        learner=group.learner,
-        metrics=names,
-        rules=rules,
-        arms=arms,
-        common_generation=group.common_generation,
-        common=common,
-        differences=paired,
-        mcnemar=mcnemar,
-        margins=arm_margins(group),
-        margin_differences=margin_differences(group),
-    )
+    return GroupSummary(group.learner, names, rules, arms, group.common_generation, common, paired, mcnemar)
 
 
 def _mean(entries: list[Entry], name: str) -> Interval:
