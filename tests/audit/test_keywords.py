@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from tailkeep.audit.keywords import importance_weights, log_odds, separation
+from tailkeep.audit.keywords import importance_weights, log_odds
 from tailkeep.data.hashing import BUCKETS, buckets_of, ngrams_of, split_words
+from tailkeep.metrics import auroc
 from tests.audit.conftest import prose, sample_of
 
 
@@ -23,9 +24,9 @@ def test_the_log_odds_of_equal_shares_are_zero_and_grow_with_evidence():
 
 
 def test_separation_is_the_chance_that_one_is_above_the_other():
-    assert separation(np.array([0.0, 1.0]), np.array([2.0, 3.0])) == 1
-    assert separation(np.array([0.0, 1.0]), np.array([0.0, 1.0])) == 0.5
-    assert np.isnan(separation(np.array([]), np.array([1.0])))
+    assert auroc(np.array([0.0, 1.0]), np.array([2.0, 3.0])) == 1
+    assert auroc(np.array([0.0, 1.0]), np.array([0.0, 1.0])) == 0.5
+    assert np.isnan(auroc(np.array([]), np.array([1.0])))
 
 
 def test_importance_separates_different_corpora_and_not_halves_of_one():

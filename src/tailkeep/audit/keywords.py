@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from tailkeep.audit.documents import SampledDocument
 from tailkeep.data.hashing import count_features, log_ratios
 from tailkeep.data.sketches import FrequentItems
+from tailkeep.metrics import auroc
 
 _PRIOR = 1000.0
 _MIN_WORDS = 8
@@ -133,15 +133,7 @@ def importance_weights(
         *_examples("input", documents[0], input_weights, limit, ascending=False),
         *_examples("reference", documents[1], reference_weights, limit),
     ]
-    return ImportanceWeights(input_weights, reference_weights, separation(input_weights, reference_weights), examples)
-
-
-def separation(low: NDArray[np.float64], high: NDArray[np.float64]) -> float:
-    """The AUC: P(a value of `high` > one of `low`), ties counted half; NaN if a side is empty."""
-    if not len(low) or not len(high):
-        return float("nan")
-    ranks = rankdata(np.concatenate([low, high]))[len(low) :]
-    return float((ranks.sum() - len(high) * (len(high) + 1) / 2) / (len(low) * len(high)))
+    return ImportanceWeights(input_weights, reference_weights, auroc(input_weights, reference_weights), examples)
 
 
 def _fold_log_ratios(

@@ -25,9 +25,8 @@ from tailkeep.audit.evidence import (
     score_words,
     tabulate,
 )
-from tailkeep.audit.keywords import separation
 from tailkeep.audit.transfer import TransferTest, classifier_test
-from tailkeep.metrics import MixtureFit, fit_mixture, mixture_share
+from tailkeep.metrics import MixtureFit, auroc, fit_mixture, mixture_share
 
 Numbers = NDArray[np.float64]
 
@@ -80,7 +79,7 @@ class ScoredCorpus:
         """The probability that a synthetic document of the reference has more evidence than a human one (AUC)."""
         if not self.evidence:
             return float("nan")
-        return separation(*(self.evidence[side].scores for side in SIDES[1:]))
+        return auroc(*(self.evidence[side].scores for side in SIDES[1:]))
 
     @property
     def refusal(self) -> str:

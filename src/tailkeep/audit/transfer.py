@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import sparse, stats
 
 from tailkeep.audit.evidence import FOLDS, SIDES, BlockFrequencies, blocks_of, select_features
+from tailkeep.metrics import auroc
 
 Numbers = NDArray[np.float64]
 
@@ -54,16 +55,7 @@ def classifier_test(
         present = np.where(is_feature, np.log(corpus / mixture), 0)
         absent = np.where(is_feature, np.log((1 - corpus) / (1 - mixture)), 0)
         scores = [sides[side][folds[side] == fold] @ (present - absent) for side in SIDES]
-        areas[fold] = _area(scores[0], scores[1], scores[2], shares[0][fold])
+        share = shares[0][fold]
+        areas[fold] = (1 - share) * auroc(scores[1], scores[0]) + share * auroc(scores[2], scores[0])
     spread_of_mean = max(float(areas.std(ddof=1)) / np.sqrt(FOLDS), 1e-9)
     return TransferTest(float(areas.mean()), float(stats.t.sf((areas.mean() - 0.5) / spread_of_mean, FOLDS - 1)))
-
-
-def _area(corpus: Numbers, human: Numbers, machine: Numbers, share: float) -> float:
-    """The AUC of the scores of the corpus against the two references, weighted by the mixture; ties count half."""
-    total = 0.0
-    for side, weight in ((human, 1 - share), (machine, share)):
-        ordered = np.sort(side)
-        below, up_to = (np.searchsorted(ordered, corpus, side=end) for end in ("left", "right"))
-        total += weight * float(((below + up_to) / 2).mean()) / len(side)
-    return total

@@ -109,6 +109,18 @@ def binomial_interval(successes: float, trials: int, *, level: float = 0.95) -> 
     return Interval(share, min(centre - half, share), max(centre + half, share))
 
 
+def auroc(low: ArrayLike, high: ArrayLike) -> float:
+    """P(a value of `high` (n,) is above one of `low` (m,)), ties counted half; NaN if a side is empty.
+
+    It is the area under the ROC curve of values that are to separate the two.
+    """
+    below, above = (np.asarray(side, dtype=np.float64).ravel() for side in (low, high))
+    if not below.size or not above.size:
+        return math.nan
+    ranks = stats.rankdata(np.concatenate([below, above]))[below.size :]
+    return float((ranks.sum() - above.size * (above.size + 1) / 2) / (below.size * above.size))
+
+
 def holm_correction(p_values: Sequence[float]) -> list[float]:
     """Each p-value corrected for the number of tests (Holm 1979), which controls the family-wise error rate.
 

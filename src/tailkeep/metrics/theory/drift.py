@@ -29,7 +29,7 @@ class Migration:
     """How real data come back: what the model of each generation is trained on.
 
     replace: the last text. accumulate: the real data and all texts. accumulate_subsample: a random part of these, of
-    the size of the real data. mix: a random `real_share` of the real data, drawn anew each generation, and a random
+    the size of the real data. mix: a random `real_share` of the real data, resampled each generation, and a random
     part of the last text. weighted: both whole, in the shares `real_share` and 1 - `real_share`. regenerate: the last
     text and the next of `fractions` equal parts of the real data (ForTIFAI, arXiv 2509.08972).
 
