@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from tailkeep.data import read_records
 from tailkeep.lab.causal_lm.config import CausalLMArm, Generation, WindowPrompts
@@ -30,6 +29,8 @@ from tailkeep.lab.causal_lm.data_config import FixedDecoder, Greedy, Sampling
 from tailkeep.lab.causal_lm.learner import build
 from tailkeep.lab.causal_lm.model import LanguageModel
 from tailkeep.lab.causal_lm.tokens import TokenData, training_rows
+from tailkeep.metrics import auroc
+from tailkeep.runs import Storage
 
 BLOCK = 128
 TITLE = re.compile(r" = [^=]+ = ")
@@ -69,10 +70,7 @@ def make_arm(text: Path, unseen: Path, model: Path, options: argparse.Namespace)
 def once(path: Path, make: Callable[[], Any]) -> Any:
     """The JSON value in `path`, made and written where it is not there yet."""
     if not path.exists():
-        value = make()
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(value), encoding="utf-8")
-        partial.replace(path)
+        Storage().write_text(path, json.dumps(make()))
     return json.loads(path.read_text(encoding="utf-8"))
 
 
@@ -83,18 +81,12 @@ def block_scores(model: LanguageModel, ids: Sequence[int], tokens: TokenData) ->
     return [round(float(np.exp(row.astype(np.float64)).mean()), 5) for row in model.log_probs(whole)]
 
 
-def auroc(first: Scores, second: Scores) -> float:
-    """How often a value of `first` is above one of `second`, ties half."""
-    ranks = rankdata(np.concatenate([first, second]))[: len(first)]
-    return float((ranks.sum() - len(first) * (len(first) + 1) / 2) / (len(first) * len(second)))
-
-
 def auroc_interval(first: Scores, second: Scores, *, resamples: int = 2000) -> tuple[float, float, float]:
-    """`auroc`, and its 95 % interval over blocks; both texts have the same ones, so they are resampled together."""
+    """How often `first` is above `second`, with a 95 % interval; both have the same blocks, resampled together."""
     rng = np.random.default_rng(0)
     draws = (rng.integers(0, len(first), len(first)) for _ in range(resamples))
-    low, high = np.quantile([auroc(first[rows], second[rows]) for rows in draws], [0.025, 0.975])
-    return auroc(first, second), float(low), float(high)
+    low, high = np.quantile([auroc(second[rows], first[rows]) for rows in draws], [0.025, 0.975])
+    return auroc(second, first), float(low), float(high)
 
 
 def main() -> None:
@@ -126,10 +118,8 @@ def main() -> None:
     def fine_tuned(seed: int) -> LanguageModel:
         folder = options.out / f"model-{seed}"
         if not folder.exists():
-            partial = options.out / f".model-{seed}"
-            partial.mkdir(exist_ok=True)
-            learner.fit(tokens["trained"], seed=seed, budget=tokens["trained"].units).save(partial)
-            partial.rename(folder)
+            trained = learner.fit(tokens["trained"], seed=seed, budget=tokens["trained"].units)
+            Storage().write_folder(folder, trained.save)
         model: LanguageModel = learner.load(folder)
         return model
 

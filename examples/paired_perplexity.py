@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailkeep.edit.editor import EditPrior, load_model
+from tailkeep.runs import Storage
 from tailkeep.scoring import Prior
 
 SHORTEST = 32
@@ -98,9 +99,7 @@ def main() -> None:
                 sides = json.loads(file.read_text(encoding="utf-8"))
                 pairs = list(zip(sides["original"], sides["sampled"], strict=True))[: options.per_file]
                 value = measure(prior, [without_common_beginning(*pair) for pair in pairs])
-                partial = target.with_suffix(".partial")
-                partial.write_text(json.dumps(value), encoding="utf-8")
-                partial.replace(target)
+                Storage().write_text(target, json.dumps(value))
             results[Path(folder).name, name] = json.loads(target.read_text(encoding="utf-8"))
     print(
         "| pairs | model | number | measure | human | synthetic | difference (95 % CI) |\n|---|---|---|---|---|---|---|"

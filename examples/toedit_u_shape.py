@@ -31,6 +31,7 @@ from tailkeep.data import read_records
 from tailkeep.edit.editor import EditPrior, load_model
 from tailkeep.rules import Sampler, TokenizedText, uniforms
 from tailkeep.rules.sampler import sample_tokens
+from tailkeep.runs import Storage
 from tailkeep.scoring import Prior, token_log_probs
 
 FLAGGED, DELETED = 0.99, 0.001
@@ -189,10 +190,7 @@ def jaccard(first: dict[str, Any], second: dict[str, Any]) -> tuple[float, float
 def once(path: Path, make: Any) -> Any:
     """The JSON value in `path`, made and written where it is not there yet."""
     if not path.exists():
-        value = make()
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(value), encoding="utf-8")
-        partial.replace(path)
+        Storage().write_text(path, json.dumps(make()))
         print(f"{path} is written", flush=True)
     return json.loads(path.read_text(encoding="utf-8"))
 
