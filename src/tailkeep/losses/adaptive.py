@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tailkeep.errors import ConfigError
 from tailkeep.losses.truncation import check_threshold, truncation_mask
-from tailkeep.losses.weighting import State, Weighting, check_state
+from tailkeep.losses.weighting import MicroBatchCount, State, Weighting, check_state
 from tailkeep.losses.weightings import check_fraction
 
 _MOST_TOKENS = 8192
@@ -145,28 +145,17 @@ class _Dynamic:
         self.confidences = deque(state["confidences"], maxlen=self.confidences.maxlen)
 
 
-class _Scheduled:
+class _Scheduled(MicroBatchCount):
     def __init__(self, start: float, end: float, steps: int) -> None:
+        super().__init__("scheduled")
         self.start = start
         self.end = end
         self.steps = steps
-        self.seen = 0
 
     @property
     def threshold(self) -> float:
         done = min(self.seen / self.steps, 1.0)
         return (1 - done) * self.start + done * self.end
-
-    def observe(self, nll: Tensor) -> None:
-        del nll
-        self.seen += 1
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"seen": self.seen}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        check_state(state, "scheduled", "seen")
-        self.seen = state["seen"]
 
 
 class _TargetKept:

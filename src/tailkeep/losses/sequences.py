@@ -11,7 +11,7 @@ arithmetic, k the share of tokens that are left.
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tailkeep.errors import ConfigError
 from tailkeep.losses.nll import check_ignore_index, check_tensors, token_nll, whole
 from tailkeep.losses.truncation import truncated
-from tailkeep.losses.weighting import Weighting, check_state
+from tailkeep.losses.weighting import MicroBatchCount, Weighting
 
 
 def sequence_nll(nll: Tensor, targets: Tensor, *, ignore_index: int = -100) -> Tensor:
@@ -182,26 +182,15 @@ class _Constant:
         self.fraction = fraction
 
 
-class _Ramp:
+class _Ramp(MicroBatchCount):
     def __init__(self, end: float, steps: int) -> None:
+        super().__init__("tail_sft")
         self.end = end
         self.steps = steps
-        self.seen = 0
 
     @property
     def fraction(self) -> float:
         return self.end * min(self.seen / max(self.steps - 1, 1), 1.0)
-
-    def observe(self, nll: Tensor) -> None:
-        del nll
-        self.seen += 1
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"seen": self.seen}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        check_state(state, "tail_sft", "seen")
-        self.seen = state["seen"]
 
 
 def _check_fraction(fraction: float) -> None:

@@ -131,6 +131,32 @@ def check_weighting(weighting: object) -> None:
         )
 
 
+class MicroBatchCount:
+    """The state of the loss `name` that follows a schedule: how many micro-batches it has `seen`."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.seen = 0
+
+    def observe(self, nll: Tensor) -> None:
+        """Count a micro-batch."""
+        del nll
+        self.seen += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """The count."""
+        return {"seen": self.seen}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore the count.
+
+        Raises:
+            ConfigError: the state is that of another loss.
+        """
+        check_state(state, self._name, "seen")
+        self.seen = state["seen"]
+
+
 def check_state(state: Mapping[str, Any], name: str, *keys: str) -> None:
     """Refuse the state of another weighting.
 
