@@ -5,33 +5,19 @@ the same arithmetic and leaves the kept share as it was in every round.
 """
 
 import argparse
-import copy
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from loss_cost.measuring import Call, Contender
-from tailkeep.losses import attach, read_stats
+from loss_cost.training_step import Step
+from tailkeep.losses import read_stats
 
 
-@dataclass(frozen=True)
-class Scene:
-    """A pretrained model in training mode, its optimiser and a batch (B, T) of tokens."""
-
-    model: Any
-    optimiser: torch.optim.Optimizer
-    ids: Tensor
-
-    def step(self, model: Any) -> None:
-        """What is timed; `model` has the scene's parameters."""
-        model(input_ids=self.ids, labels=self.ids).loss.backward()
-        self.optimiser.step()
-        self.optimiser.zero_grad()
+class Scene(Step):
+    """The step of a pretrained model on real text."""
 
     def notes(self, options: argparse.Namespace) -> Iterator[str]:
         """What the table's reader should know."""
@@ -43,7 +29,7 @@ class Scene:
             f"layer, AdamW; {rows} blocks of {block} tokens of {Path(options.text).name}."
         )
         for threshold in options.thresholds:
-            model = _attached(self, threshold, options.impl)
+            model = self.attached(threshold, options.impl)
             with torch.no_grad():
                 loss = float(model(input_ids=self.ids, labels=self.ids).loss)
             stats = read_stats(model)
@@ -74,23 +60,10 @@ def prepare(options: argparse.Namespace, vocab: int) -> Scene:
 
 def contenders(options: argparse.Namespace) -> Iterator[Contender]:
     """The loss that the model brings along, and ours."""
-    yield Contender("the model's own loss", _model_loss, rival=True, exact=True)
+    yield Contender("the model's own loss", Step.own_loss, rival=True, exact=True)
     for threshold in options.thresholds:
         yield Contender(f"tailkeep attached, threshold {threshold:g}", _fused(threshold, options.impl), exact=True)
 
 
-def _model_loss(scene: Scene) -> Call:
-    return lambda: scene.step(scene.model)
-
-
-def _attached(scene: Scene, threshold: float, impl: str) -> Any:
-    parameters = {id(parameter): parameter for parameter in scene.model.parameters()}
-    return attach(copy.deepcopy(scene.model, parameters), threshold=threshold, impl=impl)
-
-
-def _fused(threshold: float, impl: str) -> Callable[[Scene], Call]:
-    def prepared(scene: Scene) -> Call:
-        model = _attached(scene, threshold, impl)
-        return lambda: scene.step(model)
-
-    return prepared
+def _fused(threshold: float, impl: str) -> Callable[[Step], Call]:
+    return lambda scene: scene.fused_loss(threshold, impl)

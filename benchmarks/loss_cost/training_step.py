@@ -22,19 +22,39 @@ BLOCK, HEAD = 256, 64
 
 
 @dataclass(frozen=True)
-class Scene:
-    """One model, its optimiser, a batch (B, T) of tokens and the NLL (B, T-1) of their next tokens."""
+class Step:
+    """A model in training mode, its optimiser and a batch (B, T) of tokens."""
 
     model: Any
     optimiser: torch.optim.Optimizer
     ids: Tensor
-    nll: Tensor
 
-    def step(self, model: Any) -> None:
-        """What is timed; `model` has the scene's parameters."""
+    def run(self, model: Any) -> None:
+        """What is timed; `model` has the parameters of `self.model`."""
         model(input_ids=self.ids, labels=self.ids).loss.backward()
         self.optimiser.step()
         self.optimiser.zero_grad()
+
+    def attached(self, threshold: float, impl: str) -> Any:
+        """A model of the same parameters with the fused loss."""
+        parameters = {id(parameter): parameter for parameter in self.model.parameters()}
+        return attach(copy.deepcopy(self.model, parameters), threshold=threshold, impl=impl)
+
+    def own_loss(self) -> Call:
+        """A step with the model's own loss."""
+        return lambda: self.run(self.model)
+
+    def fused_loss(self, threshold: float, impl: str) -> Call:
+        """A step with the fused loss."""
+        model = self.attached(threshold, impl)
+        return lambda: self.run(model)
+
+
+@dataclass(frozen=True)
+class Scene(Step):
+    """The step of a Llama, and the NLL (B, T-1) of the next tokens."""
+
+    nll: Tensor
 
     def notes(self, options: argparse.Namespace) -> Iterator[str]:
         """What the table's reader should know."""
@@ -66,20 +86,10 @@ def prepare(options: argparse.Namespace, vocab: int) -> Scene:
 
 def contenders(options: argparse.Namespace) -> Iterator[Contender]:
     """The loss that the model brings along, and ours."""
-    yield Contender("the model's own loss", _model_loss, rival=True, exact=True)
+    yield Contender("the model's own loss", Step.own_loss, rival=True, exact=True)
     for share in options.kept_fractions:
         yield Contender(f"tailkeep fused, k={share:g}", _fused(share, options.impl), exact=True)
 
 
-def _model_loss(scene: Scene) -> Call:
-    return lambda: scene.step(scene.model)
-
-
 def _fused(share: float, impl: str) -> Callable[[Scene], Call]:
-    def prepared(scene: Scene) -> Call:
-        parameters = {id(parameter): parameter for parameter in scene.model.parameters()}
-        model = copy.deepcopy(scene.model, parameters)
-        attach(model, threshold=threshold_keeping(share, scene.nll.flatten()), impl=impl)
-        return lambda: scene.step(model)
-
-    return prepared
+    return lambda scene: scene.fused_loss(threshold_keeping(share, scene.nll.flatten()), impl)
