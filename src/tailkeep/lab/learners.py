@@ -33,12 +33,12 @@ def load_libraries(arms: Iterable[AnyArm]) -> None:
         MissingPackageError: one is not installed, or too old.
     """
     arms = list(arms)
-    for arm in arms:
-        for module in arm.modules:
-            require(module, extra=arm.extra)
-        if "transformers" in arm.modules:
+    for kind, learner in {(type(arm), arm.learner) for arm in arms}:
+        for module in kind.modules:
+            require(module, extra=kind.extra)
+        if "transformers" in kind.modules:
             # Older ones train other tokenizers and initialise other networks.
-            require_version("transformers", (5, 17), extra=arm.extra, purpose=f"the learner {arm.learner}")
+            require_version("transformers", (5, 17), extra=kind.extra, purpose=f"the learner {learner}")
     if any(_uses_detector(arm) for arm in arms):
         require("sklearn.linear_model", extra="detector")
 
