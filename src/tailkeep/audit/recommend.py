@@ -120,7 +120,7 @@ def _drift_advice(spectrum: Mapping[int, int], ratio: float) -> Iterator[Advice]
             share,
             ratio,
             "drift alone, see tailkeep forecast (theory: Suresh et al. 2024, arXiv 2412.17646)",
-            "each generation is an unbiased sample of its training set, which has that share of real data, drawn anew; "
+            "each generation is an unbiased sample of its training set, which has that share of real data, resampled; "
             "a decoder that truncates needs more: measure it with tailkeep forecast --synthetic",
         )
         yield replace(advice, from_counts=True)

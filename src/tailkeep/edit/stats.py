@@ -81,7 +81,7 @@ def _histogram(bands: NDArray[np.int64]) -> NDArray[np.int64]:
 
 # What a run has done so far, and the numbers that are called with it.
 #
-# Rule: flagged and changed shares are told apart, always: what is flagged is resampled, and mostly stays what it is.
+# Rule: flagged and changed shares are always reported separately: a flagged token is resampled, and mostly stays.
 
 
 WARNED_SHARE = 0.4
