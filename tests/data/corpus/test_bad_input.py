@@ -131,11 +131,16 @@ def test_a_column_that_is_missing_is_named_beside_those_that_are_there(tmp_path)
     assert pq.read_table(copy(path, tmp_path / "skipped", on_error="skip")).num_rows == 0
 
 
-def test_text_that_is_not_utf8_is_rejected_alone(tmp_path):
+def shouted(record):
+    return {"text": record.texts["text"].upper()}
+
+
+@pytest.mark.parametrize(("change", "kept"), [(unchanged, ["a", "c"]), (shouted, ["A", "C"])])
+def test_text_that_is_not_utf8_is_rejected_alone(tmp_path, change, kept):
     strings = pa.array([b"a", b"\xff", b"c"], pa.binary()).view(pa.string())
     path = parquet(tmp_path / "x.parquet", text=strings)
-    out = copy(path, tmp_path / "out", on_error="skip")
-    assert pq.read_table(out).to_pylist() == [{"text": "a"}, {"text": "c"}]
+    out = copy(path, tmp_path / "out", on_error="skip", change=change)
+    assert pq.read_table(out).column("text").to_pylist() == kept
     (item,) = rejects(tmp_path / "out", "x.parquet")
     assert (item["row"], item["reason"][:22]) == (1, "text that is not UTF-8")
 

@@ -306,11 +306,12 @@ class ParquetWriter:
         """Write the current row group."""
         if self._group is None:
             return
-        table = replace_in_table(self._group.table, self._group.edits)
-        if len(self._group.kept_rows) < len(table):
-            mask = np.zeros(len(table), dtype=bool)
-            mask[self._group.kept_rows] = True
-            table = table.filter(pa.array(mask))
+        table, edits = self._group.table, self._group.edits
+        if len(kept := self._group.kept_rows) < len(table):
+            # Before the edits: a row that was rejected may hold text that is not UTF-8.
+            table = table.take(pa.array(kept, type=pa.int64()))
+            edits = {at: edits[row] for at, row in enumerate(kept) if row in edits}
+        table = replace_in_table(table, edits)
         self._file.write_table(table.replace_schema_metadata(self._file.schema.metadata), row_group_size=len(table))
         self._group = None
 
