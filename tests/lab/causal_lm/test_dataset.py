@@ -17,7 +17,7 @@ OBJECTS = [{"text": text} for text in TEXTS]
     ("name", "content"),
     [
         ("x.json", json.dumps(OBJECTS).encode()),
-        ("x.json.gz", gzip.compress("".join(json.dumps(item) + "\n" for item in OBJECTS).encode())),
+        ("x.json.gz", gzip.compress("".join(json.dumps(item) + "\n" for item in OBJECTS).encode(), mtime=0)),
         ("x.ndjson", "".join(json.dumps(item) + "\n" for item in OBJECTS).encode()),
         ("x.csv", ("text\n" + "\n".join(TEXTS) + "\n").encode()),
         ("x.txt", "\n\n".join(TEXTS).encode()),
