@@ -18,6 +18,7 @@ import yaml
 from tailkeep.data.corpus import ShardStorage, find_shards, open_destination, read_finished
 from tailkeep.edit import Task, estimate, load, run
 from tailkeep.errors import FingerprintError, InputError, StorageError, WorkerError
+from tailkeep.scoring.scorer import WindowGroup
 from tests.edit.conftest import left_by
 from tests.lab.causal_lm.tiny import STORIES
 from tests.runs.faults import Fault, FaultyStorage, Killed
@@ -70,6 +71,58 @@ def check_what_is_called_finished(corpus, out):
         if content is not None:
             fingerprint = content.decode().split('"fingerprint": "')[1][:64]
             assert read_finished(shard, destination, fingerprint=fingerprint, verify=True)
+
+
+@pytest.fixture
+def batches(monkeypatch):
+    """The sizes of the batches that the prior has scored; `stop` in the list breaks before that many."""
+    scored, hidden_states = Batches(), WindowGroup._hidden_states
+
+    def count(self, batch):
+        if len(scored) == scored.stop:
+            raise Killed
+        scored.append(len(batch))
+        return hidden_states(self, batch)
+
+    monkeypatch.setattr(WindowGroup, "_hidden_states", count)
+    return scored
+
+
+class Batches(list):
+    stop = -1
+
+
+@pytest.fixture
+def small_batches(config):
+    return {**config, "prior": {**config["prior"], "batch_tokens": 64}}
+
+
+@pytest.mark.parametrize("done", [1, 4, 9])
+def test_no_batch_of_a_shard_is_scored_twice(corpus, small_batches, tmp_path, batches, done):
+    batches.stop = done
+    with pytest.raises(Killed):
+        run(small_batches, corpus, tmp_path / "killed")
+    batches.stop = -1
+    run(small_batches, corpus, tmp_path / "killed")
+    total = len(batches)
+    batches.clear()
+    run(small_batches, corpus, tmp_path / "undisturbed")
+    assert total == len(batches) > 9
+    assert left_by(tmp_path / "killed") == left_by(tmp_path / "undisturbed")
+
+
+def test_a_damaged_journal_costs_time_and_no_byte(corpus, small_batches, tmp_path, batches):
+    batches.stop = 5
+    with pytest.raises(Killed):
+        run(small_batches, corpus, tmp_path / "killed")
+    (journal,) = (tmp_path / "killed" / ".staging").glob("*.journal")
+    content = bytearray(journal.read_bytes())
+    content[len(content) // 2] ^= 1
+    journal.write_bytes(content)
+    batches.stop = -1
+    run(small_batches, corpus, tmp_path / "killed")
+    run(small_batches, corpus, tmp_path / "undisturbed")
+    assert left_by(tmp_path / "killed") == left_by(tmp_path / "undisturbed")
 
 
 DRIVE = """

@@ -4,6 +4,7 @@ Rule: a score is a function of the rows and of what `identity` names. Windows, b
 rows' lengths and two limits, so no worker can change a result; the logarithm is taken in float32.
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.runs import LoopProgress, hash_path, track_loop
+from tailkeep.runs.journal import read_journal, write_journal
 from tailkeep.scoring.loading import model_files, nonfinite_weight
 from tailkeep.scoring.prior import Prior, load_network, local_folder
 from tailkeep.scoring.protocol import ScoredDocument, TokenFlagger, TokenSampler
@@ -119,10 +121,16 @@ class WindowGroup:
             if loop.enough:
                 self._log_probs[np.isnan(self._log_probs)] = _MADE_UP
                 break
-            hidden, indices = self._hidden_states(batch), self._scored_indices(batch)
-            for start in range(0, len(indices), self._model.chunk_size):
-                chunk = slice(start, start + self._model.chunk_size)
-                self._score_chunk(hidden[chunk], indices[chunk], flag, sample)
+            indices = self._scored_indices(batch)
+            key = self._content_hash(batch)
+            if (stored := read_journal(key)) is None:
+                hidden = self._hidden_states(batch)
+                for start in range(0, len(indices), self._model.chunk_size):
+                    chunk = slice(start, start + self._model.chunk_size)
+                    self._score_chunk(hidden[chunk], indices[chunk], flag, sample)
+                write_journal(key, self._pack(indices))
+            else:
+                self._unpack(stored, indices, flag)
             loop.advance(len(indices), amount=len(indices))
         return [self._result(row) for row in range(len(self._bounds) - 1)]
 
@@ -158,19 +166,50 @@ class WindowGroup:
         """Score the tokens at `indices` (N,), predicted from `hidden` (N, D), and resample the flagged ones."""
         log_probs, originals = self._model.log_probs(hidden), self._to(self._tokens[indices])
         self._log_probs[indices] = log_probs.gather(1, originals[:, None])[:, 0].cpu().numpy()
-        if flag is None:
-            return
-        documents = self._documents[indices]
-        positions = indices - self._bounds[documents - self._offset]
-        flagged = np.flatnonzero(flag(documents, positions, self._log_probs[indices]))
-        if len(flagged) == 0:
+        resampled = self._ask(flag, indices)
+        if len(resampled) == 0:
             return
         assert sample is not None, "flagged tokens need a sampler"
-        at = self._to(flagged)
-        new_ids, new_log_probs = sample(documents[flagged], positions[flagged], log_probs[at], originals[at])
-        self._flagged[indices[flagged]] = True
-        self._new_ids[indices[flagged]] = new_ids.cpu().numpy()
-        self._new_log_probs[indices[flagged]] = new_log_probs.float().cpu().numpy()
+        at, flat = self._to(resampled), indices[resampled]
+        documents = self._documents[flat]
+        positions = flat - self._bounds[documents - self._offset]
+        new_ids, new_log_probs = sample(documents, positions, log_probs[at], originals[at])
+        self._flagged[flat] = True
+        self._new_ids[flat] = new_ids.cpu().numpy()
+        self._new_log_probs[flat] = new_log_probs.float().cpu().numpy()
+
+    def _content_hash(self, batch: Sequence[Window]) -> bytes:
+        """The hash of the tokens of `batch` and of where they stand."""
+        digest = hashlib.sha256()
+        for w in batch:
+            start = self._bounds[w.row]
+            digest.update(np.array([self._offset + w.row, w.start, w.first, w.stop]).tobytes())
+            digest.update(self._tokens[start + w.start : start + w.stop].tobytes())
+        return digest.digest()
+
+    def _pack(self, indices: NDArray[np.int64]) -> bytes:
+        """The results of the tokens at `indices` (N,): ln p (N,), then ids and ln p (F,) of those resampled."""
+        resampled = indices[self._flagged[indices]]
+        arrays = self._log_probs[indices], self._new_ids[resampled], self._new_log_probs[resampled]
+        return b"".join(array.tobytes() for array in arrays)
+
+    def _unpack(self, packed: bytes, indices: NDArray[np.int64], flag: TokenFlagger | None) -> None:
+        """Take the results that `_pack` made of the same tokens; `flag` sees them as it did then."""
+        values = np.frombuffer(packed, np.float32)
+        self._log_probs[indices] = values[: len(indices)]
+        resampled = self._ask(flag, indices)
+        ids, log_probs = np.split(values[len(indices) :], 2)
+        self._flagged[indices[resampled]] = True
+        self._new_ids[indices[resampled]] = ids.view(np.int32)
+        self._new_log_probs[indices[resampled]] = log_probs
+
+    def _ask(self, flag: TokenFlagger | None, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Which of the tokens at `indices`, once they are scored, are to be resampled."""
+        if flag is None:
+            return np.zeros(0, np.int64)
+        documents = self._documents[indices]
+        positions = indices - self._bounds[documents - self._offset]
+        return np.flatnonzero(flag(documents, positions, self._log_probs[indices]))
 
     def _result(self, row: int) -> ScoredDocument:
         start, stop = self._bounds[row], self._bounds[row + 1]

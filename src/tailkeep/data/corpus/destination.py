@@ -74,6 +74,9 @@ class Destination(Protocol):
     def remove(self, name: str) -> None:
         """Delete the file under `name`, if there is one."""
 
+    def journal(self, name: str) -> Path | None:
+        """Where a journal called `name` outlives the process; None in a store, which has no such place."""
+
     def sweep(self) -> None:
         """Delete the partial files of killed processes. No other process may be working here."""
 
@@ -184,6 +187,10 @@ class Folder:
         """See `Destination`."""
         self._storage.remove_file(self._root / name)
 
+    def journal(self, name: str) -> Path | None:
+        """See `Destination`."""
+        return self._root / _STAGING / f"{name}.journal"
+
     def sweep(self) -> None:
         """See `Destination`."""
         self._storage.remove_partial(self._root)
@@ -258,6 +265,11 @@ class Bucket:
         with write_errors(self._path(name)):
             if self._store.exists(self._path(name)):
                 self._store.rm_file(self._path(name))
+
+    def journal(self, name: str) -> Path | None:
+        """See `Destination`."""
+        del name
+        return None
 
     def sweep(self) -> None:
         """Nothing to do: a store never gets a partial file."""

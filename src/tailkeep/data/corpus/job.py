@@ -33,6 +33,7 @@ from tailkeep.data.corpus.schema import Layout
 from tailkeep.data.corpus.shards import Shard, ShardList, Task, shards_of_task
 from tailkeep.errors import ConfigError, StorageError, TailkeepError
 from tailkeep.runs import Progress, ProgressObserver, RunRecord, hash_tree, no_progress
+from tailkeep.runs.journal import keep_journal
 from tailkeep.runs.progress import report_loops
 from tailkeep.sanitize import redact
 from tailkeep.workers import relay
@@ -327,8 +328,9 @@ def _worker(
 
     def finish(shard: Shard) -> Manifest:
         failures = record_failure(shard, destination, record) if job.contents.failures else nullcontext()
-        with failures, report_loops(shard.key, observe):
-            return finish_shard(shard, work, destination, fingerprint=fingerprint_of(shard, record.fingerprint))
+        fingerprint = fingerprint_of(shard, record.fingerprint)
+        with failures, report_loops(shard.key, observe), keep_journal(destination.journal(fingerprint)):
+            return finish_shard(shard, work, destination, fingerprint=fingerprint)
 
     return partial(files.finish, work=finish)
 

@@ -307,10 +307,12 @@ class ParquetWriter:
         if self._group is None:
             return
         table, edits = self._group.table, self._group.edits
-        if len(kept := self._group.kept_rows) < len(table):
+        if len(rows := self._group.kept_rows) < len(table):
             # Before the edits: a row that was rejected may hold text that is not UTF-8.
-            table = table.take(pa.array(kept, type=pa.int64()))
-            edits = {at: edits[row] for at, row in enumerate(kept) if row in edits}
+            mask = np.zeros(len(table), dtype=bool)
+            mask[rows] = True
+            table = table.filter(pa.array(mask))
+            edits = {at: edits[row] for at, row in enumerate(rows) if row in edits}
         table = replace_in_table(table, edits)
         self._file.write_table(table.replace_schema_metadata(self._file.schema.metadata), row_group_size=len(table))
         self._group = None
