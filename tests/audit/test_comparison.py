@@ -5,8 +5,17 @@ import math
 import numpy as np
 import pytest
 
-from tailkeep.audit.comparison import match_lengths, permutation_p_values, permute_sides, prior_statistics, statistics
-from tailkeep.audit.config import MAX_TESTS, SampleConfig
+from tailkeep.audit.comparison import (
+    compare,
+    match_lengths,
+    permutation_p_values,
+    permute_sides,
+    prior_statistics,
+    statistics,
+)
+from tailkeep.audit.config import MAX_TESTS, PermutationTestConfig, SampleConfig
+from tailkeep.audit.findings import language_finding
+from tailkeep.audit.origins import Origins
 from tailkeep.data.hashing import split_words
 from tailkeep.errors import InputError
 from tailkeep.metrics import holm_correction
@@ -64,3 +73,49 @@ def test_higher_confidence_on_one_side_is_detected_and_so_is_a_narrower_spread()
     assert narrow == pytest.approx(float(np.std([-row.mean() for row in log_probs[:60]])), rel=1e-4)
     assert wide > 5 * narrow
     assert spread[0] < spread[1:].min()
+
+
+def language_comparison(input_text, reference_text):
+    """The comparison of 40 documents of each text, of which half of the sentences vary."""
+    rng = np.random.default_rng(0)
+    places = ("house", "river", "garden", "village", "market", "school", "harbour", "forest")
+
+    def documents(text):
+        return [
+            " ".join(text.format(*rng.choice(places, 2)) if rng.random() < 0.8 else NEUTRAL for _ in range(6))
+            for _ in range(40)
+        ]
+
+    sides = (sample_of(documents(text)) for text in (input_text, reference_text))
+    return compare(*sides, SampleConfig(documents=40), PermutationTestConfig(), seed=0)
+
+
+NEUTRAL = "The man came home from the field with his dog, and she was not there."
+PLAIN = "He went to the {} on that day, and at the {} they had bread for her."
+ASKING = "Perhaps he went to the {}, and which of the {} was built by them? They knew that."
+
+
+def test_the_panel_tells_what_differs_in_which_direction_and_what_does_not():
+    comparison = language_comparison(PLAIN, ASKING)
+    differ = {test.name: test.difference for test in comparison.language if test.flagged}
+    assert set(differ) >= {"questions", "hedges", "passives"}
+    assert all(difference < 0 for name, difference in differ.items() if name in {"questions", "hedges", "passives"})
+    assert "dashes" not in {test.name for test in comparison.language}
+    finding = language_finding(comparison, 0.05, Origins())
+    assert finding.flagged
+    assert "fewer questions 0 vs." in finding.sentence
+
+
+def test_equal_texts_do_not_differ_in_the_panel():
+    finding = language_finding(language_comparison(ASKING, ASKING), 0.05, Origins())
+    assert not finding.flagged
+    assert finding.sentence.startswith("Its language does not differ significantly")
+
+
+def test_another_language_is_said_not_to_be_covered():
+    german = "Er ging zum {} und dann nach {}, wo es Brot und Wasser und Kuchen gab, und dort blieb er drei Tage lang."
+    comparison = language_comparison(german, PLAIN)
+    finding = language_finding(comparison, 0.05, Origins())
+    assert not comparison.language
+    assert "frequent English words are" in finding.sentence
+    assert "of the corpus's words, below the 15% from which" in finding.sentence

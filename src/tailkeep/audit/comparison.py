@@ -36,6 +36,7 @@ from tailkeep.metrics import (
     top_share,
     unseen_mass,
 )
+from tailkeep.metrics.language import LANGUAGE_FEATURES, MIN_ENGLISH_SHARE, english_share, language_features
 
 Numbers = NDArray[np.float64]
 
@@ -212,16 +213,26 @@ class StatisticTest:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All tests, on the first `words` words of `documents` documents per side."""
+    """All tests, on the first `words` words of `documents` documents per side.
+
+    The tests of the panel of language are a family of their own; there are none if `not_covered` says why.
+    """
 
     documents: int
     words: int
     tests: list[StatisticTest]
+    language: tuple[StatisticTest, ...] = ()
+    not_covered: str = ""
 
     @property
     def flagged(self) -> list[StatisticTest]:
-        """The significant tests."""
+        """The significant tests, without those of the panel."""
         return [test for test in self.tests if test.flagged]
+
+    @property
+    def all_tests(self) -> list[StatisticTest]:
+        """The tests, then those of the panel."""
+        return [*self.tests, *self.language]
 
 
 LogProbFunction = Callable[[Sequence[str]], Iterable[NDArray[np.float32]]]
@@ -254,13 +265,41 @@ def compare(
         texts = [text.decode("utf-8", "replace") for text in matched.texts]
         results += prior_statistics(list(log_probs(texts)), is_input)
     assert len(results) <= MAX_TESTS
+    language = list(language_statistics(matched, is_input)) if not (reason := _not_covered(matched)) else []
+    tests = [_tests(family, testing.level) for family in (results, language)]
+    return Comparison(matched.documents, matched.words, tests[0], tuple(tests[1]), reason)
+
+
+def _tests(results: Sequence[StatisticValues], level: float) -> list[StatisticTest]:
+    """The tests of one family of statistics, with Holm's correction over them."""
     p_values = [float(permutation_p_values(name, values)[0]) for name, values, _ in results]
     adjusted = holm_correction(p_values)
-    tests = [
-        _test(name, values, sides, p, corrected, testing.level)
+    return [
+        _test(name, values, sides, p, corrected, level)
         for (name, values, sides), p, corrected in zip(results, p_values, adjusted, strict=True)
     ]
-    return Comparison(matched.documents, matched.words, tests)
+
+
+def language_statistics(matched: MatchedDocuments, is_input: NDArray[np.bool_]) -> Iterator[StatisticValues]:
+    """The features of `metrics.language`, means over documents, under each division into two sides."""
+    features = [language_features(text.decode("utf-8", "replace")) for text in matched.texts]
+    for name in LANGUAGE_FEATURES:
+        values = np.array([one[name] for one in features])
+        if values.any():
+            yield _mean_difference(name.replace("_", " "), values, is_input)
+
+
+def _not_covered(matched: MatchedDocuments) -> str:
+    """Why the panel of language does not cover both sides; "" if it does."""
+    half = matched.documents
+    for side, texts in (("corpus", matched.texts[:half]), ("reference", matched.texts[half:])):
+        share = english_share(b"\n".join(texts).decode("utf-8", "replace"))
+        if share < MIN_ENGLISH_SHARE:
+            return (
+                f"frequent English words are {share:.0%} of the {side}'s words, below the {MIN_ENGLISH_SHARE:.0%} from "
+                "which a text counts as English"
+            )
+    return ""
 
 
 def match_lengths(

@@ -195,6 +195,30 @@ def source_finding(sources: Sequence[SourceShare]) -> Finding | None:
     )
 
 
+def language_finding(comparison: Comparison, level: float, origins: Origins) -> Finding:
+    """Which features of the panel of language differ, or why it does not cover the corpus."""
+    source = "panel of language: arXiv 2605.20602 finds such forms dying in self-training"
+    if comparison.not_covered:
+        return Finding(False, f"Its language was not compared: {comparison.not_covered}.", {}, source)
+    flagged = [test for test in comparison.language if test.flagged]
+    fewer, more = ([test for test in flagged if test.difference * way > 0] for way in (-1, 1))
+    parts = [f"{word} {_describe(tests)}" for word, tests in (("fewer", fewer), ("more", more)) if tests]
+    basis = f"of {len(comparison.language)} features of English (Holm's correction at {level:g})"
+    sentence = (
+        f"Its language differs from the reference's in {len(flagged)} {basis}: {'; '.join(parts)}."
+        if flagged
+        else f"Its language does not differ significantly from the reference's: 0 {basis}."
+    )
+    return Finding(
+        bool(flagged),
+        sentence,
+        {test.name: _figures(test, origins) for test in flagged or comparison.language},
+        source,
+        "Per 1,000 words, repeated openings as a share of sentences. Forms are counted, not meanings, and another "
+        "genre has other forms.",
+    )
+
+
 def coverage_finding(bands: Sequence[FrequencyBand]) -> Finding | None:
     """How much of the rarest words of the reference the corpus covers: a figure, not a test."""
     if not bands:

@@ -25,7 +25,7 @@ class Origins:
 
     def shared_by(self, side: str, tests: Sequence[StatisticTest]) -> list[str]:
         """The names of the `tests` in which the reference `side` differs significantly in the same direction."""
-        others = {test.name: test for test in self.comparisons[side].tests}
+        others = {test.name: test for test in self.comparisons[side].all_tests}
         return [
             test.name
             for test in tests

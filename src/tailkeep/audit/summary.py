@@ -34,6 +34,7 @@ from tailkeep.audit.findings import (
     comparison_findings,
     corpus_findings,
     coverage_finding,
+    language_finding,
     share_finding,
     source_finding,
 )
@@ -183,7 +184,8 @@ def _compare_sides(
         )
         for length, name in {1: "words", 2: "bigrams"}.items()
     }
-    origins = _compare_references(config, corpora, scorer) if comparison and comparison.flagged else Origins()
+    differs = comparison is not None and any(test.flagged for test in comparison.all_tests)
+    origins = _compare_references(config, corpora, scorer) if differs else Origins()
     return SideComparison(comparison, not_tested, bands, weights, keywords, origins)
 
 
@@ -211,7 +213,11 @@ def _findings(config: AuditConfig, figures: Mapping[str, Any], both: SideCompari
     if both.comparison is None:
         tests = [Finding(False, f"Nothing was tested: {both.not_tested}", {})]
     else:
-        tests = list(comparison_findings(both.comparison, config.testing.level, both.origins))
+        level = config.testing.level
+        tests = [
+            *comparison_findings(both.comparison, level, both.origins),
+            language_finding(both.comparison, level, both.origins),
+        ]
     return [*tests, *([band] if band else []), *of_input]
 
 
@@ -295,11 +301,11 @@ def comparison_tables(both: SideComparison) -> dict[str, str]:
             "adjusted_p",
             "flagged",
         )
-        tests = (
-            (t.name, t.input, t.reference, t.difference, *t.null, t.p, t.adjusted, int(t.flagged))
-            for t in both.comparison.tests
-        )
-        tables["tables/tests.csv"] = _table(header, tests)
+        for name, family in (("tests", both.comparison.tests), ("language", both.comparison.language)):
+            rows = (
+                (t.name, t.input, t.reference, t.difference, *t.null, t.p, t.adjusted, int(t.flagged)) for t in family
+            )
+            tables[f"tables/{name}.csv"] = _table(header, rows)
     return tables
 
 

@@ -77,7 +77,7 @@ def audit_page(run: AuditRun) -> str:
         forest=plot_tests(run),
         figures=audit_figures(run) if run.summary else [],
         table=list(_side_by_side(run)),
-        tests=[_test(row) for row in run.rows("tests")],
+        families=list(_families(run)),
         keywords=[_keywords(run, kind) for kind in ("over", "under")] if run.rows("keywords") else [],
         duplicates=run.rows("duplicates")[:_MAX_DUPLICATES],
         sources=[_source(run, row) for row in run.rows("sources")[:_MAX_SOURCES]],
@@ -107,6 +107,17 @@ def audit_verdict(run: AuditRun) -> str:
     if not flagged:
         return f"No significant difference from the reference: 0 of {len(tests)} statistics."
     return f"{flagged} of {len(tests)} statistics differ significantly from the reference."
+
+
+def _families(run: AuditRun) -> Iterator[dict[str, Any]]:
+    if tests := run.rows("tests"):
+        yield {"title": f"The {len(tests)} tests", "tests": [_test(row) for row in tests], "note": ""}
+    if features := run.rows("language"):
+        yield {
+            "title": f"The {len(features)} features of English",
+            "tests": [_test(row) for row in features],
+            "note": "Per 1,000 words, means over documents; repeated openings as a share of the sentences.",
+        }
 
 
 def _numbers(run: AuditRun) -> Iterator[KeyNumber]:
