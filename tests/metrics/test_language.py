@@ -1,8 +1,16 @@
 """Each feature of the panel on sentences that have it, and on those that only look so."""
 
+import math
+
 import pytest
 
-from tailkeep.metrics.language import LANGUAGE_FEATURES, english_share, is_english, language_features
+from tailkeep.metrics.language import (
+    LANGUAGE_FEATURES,
+    english_share,
+    is_english,
+    language_features,
+    language_panel,
+)
 
 HAVE = {
     "questions": ["Who was there?", "“Really?” she asked.", "Is it (or was it?) true."],
@@ -72,6 +80,14 @@ def test_every_feature_of_nothing_is_zero():
 
 def test_every_feature_is_claimed_here():
     assert {*HAVE, "repeated_openings"} == {*LOOK_SO, "repeated_openings"} == set(LANGUAGE_FEATURES)
+
+
+def test_a_panel_is_the_mean_over_texts_and_counts_the_words_of_all():
+    panel = language_panel(["Who came? Who left?", "He left.", ""])
+    assert panel["questions"] == pytest.approx((1000 * 2 / 4 + 0) / 2)
+    assert panel["type_token_ratio"] == pytest.approx(4 / 6)
+    assert panel["word_length"] == pytest.approx((3 + 4 + 3 + 4 + 2 + 4) / 6)
+    assert all(math.isnan(value) for value in language_panel(["", "..."]).values())
 
 
 ENGLISH = "The whales are the largest of the animals on earth, and they live in the sea, which was not known to him."

@@ -187,6 +187,8 @@ def _hashed_config(arm: AnyArm, hash_of: Callable[[Path], str]) -> dict[str, Any
         del tree["metrics"]
     if isinstance(arm.regime, EditRegime) and arm.regime.editor is None:
         del tree["regime"]["editor"]
+    if isinstance(arm, LanguageArm) and not arm.evaluation.language:
+        del tree["evaluation"]["language"]
     sources = {key: source_hash(code, key) for key, code in codes_of(arm)}
     if sources:
         tree["code_sources"] = sources

@@ -6,8 +6,9 @@ Rules: each feature is a pattern that is stated here and tested on sentences; it
 only: `is_english` says whether a text is covered, by the share of its words that only English has so often.
 """
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 
@@ -81,6 +82,23 @@ def _repeated_openings(text: str) -> float:
         if len(words) == _OPENING_WORDS:
             openings.append(tuple(words))
     return (len(openings) - len(set(openings))) / len(openings) if openings else 0.0
+
+
+def language_panel(texts: Sequence[str]) -> dict[str, float]:
+    """The features, means over the `texts` that hold a word, and two of all their words: `word_length`, in characters,
+    and `type_token_ratio`, different words as a share of all, which falls with the amount of text. Without a word all
+    are NaN.
+    """
+    with_words = [text for text in texts if _WORD.search(text)]
+    words = [match[0].casefold() for text in with_words for match in _WORD.finditer(text)]
+    if not words:
+        return dict.fromkeys((*LANGUAGE_FEATURES, "word_length", "type_token_ratio"), math.nan)
+    features = [language_features(text) for text in with_words]
+    return {
+        **{name: math.fsum(one[name] for one in features) / len(features) for name in LANGUAGE_FEATURES},
+        "word_length": sum(map(len, words)) / len(words),
+        "type_token_ratio": len(set(words)) / len(words),
+    }
 
 
 def english_share(text: str) -> float:

@@ -278,7 +278,7 @@ def companion_of(name: str) -> tuple[str, str] | None:
     """The metric that is drawn in the figure of `name`, and its label there."""
     if is_test(name):
         return f"{name}.chance", "the chance level"
-    if split_view(name)[1].startswith(("coverage_", "kl_")) and not name.endswith("_expected"):
+    if split_view(name)[1].startswith(("coverage_", "kl_", "language_")) and not name.endswith("_expected"):
         return f"{name}_expected", "an equal amount of real text"
     return THEORY.get(name)
 

@@ -76,6 +76,22 @@ TEXT_METRICS: Mapping[str, Metric] = {
             ("over_100", "over 100 times"),
         )
     },
+    **{
+        f"language_{name}": Metric(title, f"{note}, by a stated pattern of English; mean over the samples.")
+        for name, title, note in (
+            ("questions", "Questions", "Per 1,000 words"),
+            ("parentheticals", "Parentheticals", "Per 1,000 words"),
+            ("passives", "Passives", "Per 1,000 words"),
+            ("hedges", "Hedges", "Words such as “perhaps”, per 1,000 words"),
+            ("connectives", "Connectives", "That open a sentence, such as “However”, per 1,000 words"),
+            ("dashes", "Dashes", "Per 1,000 words"),
+            ("list_markers", "List markers", "Per 1,000 words"),
+            ("template_markers", "Template markers", "Such as “[Name]”, per 1,000 words"),
+            ("repeated_openings", "Repeated openings", "Share of sentences with the first two words of an earlier one"),
+        )
+    },
+    "language_word_length": Metric("Length of a word", "Mean number of characters, over all words of the samples."),
+    "language_type_token_ratio": Metric("Type-token ratio", "Different words as a share of all words of the samples."),
     "threshold": Metric(
         "Threshold",
         "Probability above which this generation's loss truncates tokens, set automatically.",

@@ -8,10 +8,11 @@ import torch
 from tailkeep.data import Question
 from tailkeep.lab.causal_lm.config import Generation
 from tailkeep.lab.causal_lm.kr_eval import KREvaluator
-from tailkeep.lab.causal_lm.measures import TextMeasure, nll_by_document
+from tailkeep.lab.causal_lm.measures import TextMeasure, cut_pieces, generated_texts, nll_by_document
 from tailkeep.lab.causal_lm.model import LanguageModel
 from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, train_tokenizer
 from tailkeep.lab.causal_lm.tokens import TokenData, first_targets, training_rows
+from tailkeep.metrics.language import language_panel
 from tailkeep.scoring import encode_question
 from tests.lab.causal_lm.tiny import STORIES
 
@@ -234,3 +235,19 @@ def test_the_nll_per_document_leaves_prompts_out(tokenizer):
     table = nll_by_document(log_probs, data, joined=False, answers=True)
     assert table["tokens"] == [7, 2]
     assert table["nll"] == [sum(range(5, 12)), 3.0]
+
+
+def test_the_panel_of_english_is_that_of_the_samples_beside_held_out_text(network, tokenizer, stories):
+    samples, model = {"common": samples_of(stories)}, model_of(network, tokenizer, stories)
+    measured = replace(measure_of(stories), language=True)(model, samples).metrics
+    texts = [text for text, _ in generated_texts(samples["common"])]
+    panel = {name.removeprefix("common.language_"): value for name, value in measured.items() if "language_" in name}
+    assert {name: panel[name] for name in language_panel(texts)} == language_panel(texts)
+    assert {f"{name}_expected" for name in language_panel(texts)} == {n for n in panel if n.endswith("_expected")}
+    assert panel["word_length_expected"] > 1
+    assert not any("language_" in name for name in measure_of(stories)(model, samples).metrics)
+
+
+def test_pieces_have_the_words_they_are_asked_for_and_what_lies_between():
+    assert cut_pieces("a  b\n\nc d e", 2) == ["a  b", "c d"]
+    assert cut_pieces("a", 2) == []

@@ -170,7 +170,8 @@ class Evaluation(Settings):
     """Fresh samples of a fixed size: `samples` continuations of `prompt_tokens` of held-out text.
 
     With `first_model` the model of generation 0 scores the samples of every generation, as in Shumailov et al. 2024;
-    its weights are then kept.
+    its weights are then kept. With `language` the panel of English (`metrics.language`) is measured on the samples and
+    on as many words of held-out text.
     """
 
     samples: Positive = 200
@@ -178,6 +179,7 @@ class Evaluation(Settings):
     new_tokens: Positive = 64
     batch: Positive = 256
     first_model: bool = False
+    language: bool = False
 
 
 DType = Literal["auto", "float32", "bfloat16"]

@@ -153,6 +153,7 @@ def build(arm: CausalLMArm, *, device: str, losses: UserLosses, shared: MutableM
             prepared.positions,
             answers=arm.answers,
             people=prepared.corpus.people,
+            language=arm.evaluation.language,
         ),
         edits=True,
         rephrases=True,

@@ -40,6 +40,7 @@ from tailkeep.metrics import (
     vendi_score,
     worst_decile_mean,
 )
+from tailkeep.metrics.language import language_panel
 from tailkeep.scoring import tempered_nll, token_log_probs
 
 _WORD = re.compile(r"\w+")
@@ -51,15 +52,28 @@ def words_of(texts: Sequence[str]) -> list[str]:
     return [word for text in texts for word in _WORD.findall(text)]
 
 
+def generated_texts(tokens: TokenData) -> list[tuple[str, str]]:
+    """What the model generated in each document, and the last character of its prompt, "" if it has none."""
+    texts = []
+    for document, prompt_length in zip(tokens.documents, tokens.prompts, strict=True):
+        whole, prompt = tokens.tokenizer.decode(document), tokens.tokenizer.decode(document[:prompt_length])
+        texts.append((whole[len(prompt) :] if whole.startswith(prompt) else whole, prompt[-1:]))
+    return texts
+
+
 def generated_words(tokens: TokenData) -> list[list[str]]:
     """The words that the model generated in each document; a word that begins in the prompt does not count."""
     words = []
-    for document, prompt_length in zip(tokens.documents, tokens.prompts, strict=True):
-        whole, prompt = tokens.tokenizer.decode(document), tokens.tokenizer.decode(document[:prompt_length])
-        tail = whole[len(prompt) :] if whole.startswith(prompt) else whole
-        begun = _WORD.match(tail) if prompt[-1:].isalnum() else None
+    for tail, before in generated_texts(tokens):
+        begun = _WORD.match(tail) if before.isalnum() else None
         words.append(_WORD.findall(tail[begun.end() :] if begun else tail))
     return words
+
+
+def cut_pieces(text: str, words: int) -> list[str]:
+    """`text` in pieces of `words` words, what lies between two words included; a shorter rest is left out."""
+    spans = [match.span() for match in re.finditer(r"\S+", text)]
+    return [text[spans[at][0] : spans[at + words - 1][1]] for at in range(0, len(spans) - words + 1, words)]
 
 
 def coverage_of(words: Sequence[str], real: Mapping[str, int]) -> list[CoverageBand]:
@@ -132,7 +146,8 @@ class TextMeasure:
     """Held-out likelihood, KR-test, downstream tests, and statistics of the model's samples.
 
     `answers`: the likelihood is that of the tokens after the prompts of held-out records, each document by itself.
-    `people` counts the documents that name each person of the world, where there is one.
+    `people` counts the documents that name each person of the world, where there is one. `language`: the panel of
+    English is measured.
     """
 
     real: TokenData
@@ -145,6 +160,7 @@ class TextMeasure:
     positions: int | None = None
     answers: bool = False
     people: PeopleCounter | None = None
+    language: bool = False
 
     def __call__(self, model: LanguageModel, samples: Mapping[str, TokenData]) -> Measurement:
         """All metrics of one generation; those of samples carry their view's name."""
@@ -225,6 +241,17 @@ class TextMeasure:
             **self._coverage(words),
             "self_bleu": self_bleu(words),
             "vendi": vendi_score(words),
+            **(self._language(tokens) if self.language else {}),
+        }
+
+    def _language(self, tokens: TokenData) -> dict[str, float]:
+        """The panel of English of the samples, and of as many pieces of held-out text of their mean length."""
+        texts = [tail for tail, _ in generated_texts(tokens)]
+        words = max(1, round(sum(len(text.split()) for text in texts) / max(1, len(texts))))
+        held_out = "\n\n".join(self.held_out.tokenizer.decode(row) for row in self.held_out.documents)
+        panel, expected = language_panel(texts), language_panel(cut_pieces(held_out, words)[: len(texts)])
+        return {f"language_{name}": value for name, value in panel.items()} | {
+            f"language_{name}_expected": value for name, value in expected.items()
         }
 
     def _divergences(self, generated: Sequence[Ids]) -> dict[str, float]:
