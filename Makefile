@@ -24,13 +24,17 @@ demo-real: $(READY)
 	$(if $(MODEL),,$(error give MODEL=FOLDER; $(BIN)/python examples/fetch_models.py FOLDER makes one))
 	$(BIN)/python examples/demo_real.py $(MODEL) --out runs/demo-real
 
+# The tests run in so many processes of one thread, a file in one of them; each takes up to 2 GB of memory.
+WORKERS ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
+
 # A representative of every class of test.
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 # The whole matrix: every kill point, the browser, the longer recursions.
 test-all: $(READY)
-	$(BIN)/python -m pytest -m "slow or not slow"
+	$(PYTEST) -m "slow or not slow"
 
 # Other versions of transformers and TRL, and DeepSpeed, each in an environment of its own under .matrix.
 test-matrix: $(READY)
