@@ -7,8 +7,8 @@ left after a few steps, and its time is that of all its steps at their pace; eve
 import json
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from tailkeep.lab.cell_progress import cell_progress
 from tailkeep.lab.config import AnyArm, LabConfig
 from tailkeep.lab.learners import build_experiment, load_libraries, sources_of
 from tailkeep.lab.loop import Chain, Event, Observer, run_chain
+from tailkeep.lab.regimes import Accumulate, Regenerate
 from tailkeep.runs import GenerationDir, Progress, ProgressObserver, no_progress
 from tailkeep.runs.progress import format_seconds, watch_loops
 from tailkeep.workers import limited_threads
@@ -59,6 +60,10 @@ class _LoopTimer:
         self._loop_missing = 0.0
 
 
+Growth = Callable[[int, str], float]
+"""(generation, phase) -> how many times as long the phase takes as in generation 1, since it works on more text."""
+
+
 @dataclass
 class GenerationCost:
     """Seconds of one generation by phase, and the bytes of its model and of everything else."""
@@ -67,9 +72,16 @@ class GenerationCost:
     model_bytes: int = 0
     other_bytes: int = 0
 
-    def total(self, *, recorded: bool) -> float:
-        """Seconds in all; one that is not recorded is neither sampled nor measured."""
-        return sum(seconds for phase, seconds in self.seconds.items() if recorded or phase in {"generate", "train"})
+    growth: Growth | None = None
+    """Where a regime lets the text grow."""
+
+    def total(self, generation: int = 1, *, recorded: bool) -> float:
+        """Seconds of `generation` in all; one that is not recorded is neither sampled nor measured."""
+        return sum(
+            seconds * (1.0 if self.growth is None else self.growth(generation, phase))
+            for phase, seconds in self.seconds.items()
+            if recorded or phase in {"generate", "train"}
+        )
 
 
 @dataclass(frozen=True)
@@ -98,9 +110,10 @@ class LabEstimate:
         lines = []
         for one in self.arms:
             phases = ", ".join(f"{phase} {format_seconds(seconds)}" for phase, seconds in one.later.seconds.items())
-            first = format_seconds(one.first.total(recorded=True))
+            first = format_seconds(one.first.total(0, recorded=True))
             chain = format_seconds(one.chain_seconds)
-            lines.append(f"{one.arm}: generation 0 {first}; each later one {phases}; a chain {chain}")
+            later = "each later one" if one.later.growth is None else "generation 1, later ones more,"
+            lines.append(f"{one.arm}: generation 0 {first}; {later} {phases}; a chain {chain}")
         processes = "1 process" if self.workers == 1 else f"{self.workers} processes"
         chains = f"{len(self.arms) * self.seeds} chains ({len(self.arms)} arms, {self.seeds} seeds)"
         lines.append(f"{chains}, {processes}: about {self.seconds / 3600:.2g} h")
@@ -113,7 +126,8 @@ def estimate(config: LabConfig, *, workers: int = 1, show: ProgressObserver = no
     """Time a few steps of `config` in a folder that is removed, and say what the whole run takes.
 
     Arms that differ in their loss alone are timed once, and a generation 0 that arms share counts once. More
-    generations are taken to cost what generation 1 does. `show` gets the progress of the estimate itself.
+    generations are taken to cost what generation 1 does, in proportion where a regime lets the text grow. `show` gets
+    the progress of the estimate itself.
 
     Raises:
         TailkeepError: bad input or configuration.
@@ -133,7 +147,7 @@ def estimate(config: LabConfig, *, workers: int = 1, show: ProgressObserver = no
     for name, arm in config.arms.items():
         first, later = costs[keys[name]]
         recorded = set(arm.recorded)
-        seconds = [(later if g else first).total(recorded=g in recorded) for g in range(arm.generations)]
+        seconds = [(later if g else first).total(g, recorded=g in recorded) for g in range(arm.generations)]
         is_first = first_arms[_first_of(sources[name], config)] == name
         estimates.append(ArmEstimate(name, first, later, sum(seconds if is_first else seconds[1:])))
     return _sum_up(config, estimates, workers)
@@ -172,10 +186,27 @@ def _time_arm(
             timer.close()
             timer = timers[event.generation, event.phase] = _LoopTimer()
 
-    with watch_loops(lambda progress: timer(progress)):
+    with watch_loops(lambda progress: timer(progress), is_estimate=True):
         run_chain(chain, observe)
     costs = [_cost_of(directory, timers) for directory in directories]
-    return costs[0], costs[-1]
+    return costs[0], replace(costs[-1], growth=_growth(arm, experiment.real))
+
+
+def _growth(arm: AnyArm, real: Any) -> Growth | None:
+    """How the text of a generation grows under the regime of `arm` beyond generation 1; None if it does not."""
+    regime = arm.regime
+    if isinstance(regime, Regenerate) and regime.name == "regenerate":
+
+        def factor(generation: int, phase: str) -> float:
+            if generation < 2 or phase not in {"generate", "train"}:
+                return 1.0
+            before = int(phase == "generate")
+            return regime.budget(generation - before, real) / regime.budget(1 - before, real)
+
+        return factor
+    if isinstance(regime, Accumulate) and isinstance(arm, LanguageArm) and not arm.training.equal_tokens:
+        return lambda generation, phase: (generation + 1) / 2 if generation > 1 and phase == "train" else 1.0
+    return None
 
 
 def _without_trackers(arm: AnyArm) -> AnyArm:

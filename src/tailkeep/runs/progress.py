@@ -51,30 +51,39 @@ Watcher = Callable[[Progress], bool | None]
 """Called after each step of a loop. True means that it has measured enough: the loop may make up the rest."""
 
 _watcher: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
+_is_estimate: ContextVar[bool] = ContextVar("is_estimate", default=False)
 
 
 @contextmanager
-def watch_loops(watcher: Watcher) -> Iterator[None]:
-    """Let `watcher` see the loops that run inside; a watcher around it sees them too."""
+def watch_loops(watcher: Watcher, *, is_estimate: bool = False) -> Iterator[None]:
+    """Let `watcher` see the loops that run inside; a watcher around it sees them too.
+
+    With `is_estimate` the results of these loops are not used.
+    """
     outer = _watcher.get()
 
     def watch(progress: Progress) -> bool:
         results = [watcher(progress), outer is not None and outer(progress)]
         return any(results)
 
-    token = _watcher.set(watch)
+    token, estimate_token = _watcher.set(watch), _is_estimate.set(is_estimate or _is_estimate.get())
     try:
         yield
     finally:
+        _is_estimate.reset(estimate_token)
         _watcher.reset(token)
 
 
 class LoopProgress:
     """How far one loop is; see `track_loop`."""
 
-    def __init__(self, progress: Progress = Progress(0, 0, ""), watcher: Watcher | None = None) -> None:
+    def __init__(
+        self, progress: Progress = Progress(0, 0, ""), watcher: Watcher | None = None, *, is_estimate: bool = False
+    ) -> None:
         self._done, self._amount = progress.done, progress.amount
         self._start, self._watcher = progress, watcher
+        self.is_estimate = is_estimate
+        """Whether only the time of its steps counts: then the largest ones come first, whose pace is that of most."""
         self.enough = False
         """Whether an estimate has measured enough of this loop; always false in a run."""
         self.advance(0)
@@ -96,7 +105,8 @@ def track_loop(
     A loop whose progress is `enough` may leave its other steps out and make up their results: only an estimate asks
     for that, and it uses nothing but the time.
     """
-    return LoopProgress(Progress(resumed, total, unit, resumed, 0, amount_unit, detail=detail), _watcher.get())
+    progress = Progress(resumed, total, unit, resumed, 0, amount_unit, detail=detail)
+    return LoopProgress(progress, _watcher.get(), is_estimate=_is_estimate.get())
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The estimate of a language model's run: a few steps of every loop stand for all of them."""
 
 import importlib
+from itertools import pairwise
 
 import pytest
 
@@ -45,3 +46,32 @@ def test_a_run_never_leaves_a_loop(config, tmp_path):
     lab.run(config, tmp_path / "run", observe=lambda event: dones.append(event.progress))
     ends = {(loop.unit, loop.total): loop.done for loop in dones if loop is not None}
     assert all(done == total for (_, total), done in ends.items())
+
+
+def test_the_pace_of_writing_is_that_of_the_largest_batches(config, monkeypatch):
+    # The first windows of a text have shorter contexts, each in a batch of its own.
+    monkeypatch.setattr(estimate_module, "_MIN_SECONDS", 0.0)
+    form = {"name": "windows", "context": 12, "new_tokens": 4}
+    tree = config.arms["baseline"].model_dump(mode="json") | {"generation": {"form": form, "batch": 8}}
+    steps = []
+    with watch_loops(lambda progress: steps.append(progress)):
+        lab.estimate(lab.load({"learner": "causal_lm", "arms": {"a": tree}, "seeds": [0]}))
+    firsts = [two.done - one.done for one, two in pairwise(steps) if two.unit == "texts" and one.done == 0]
+    assert 1 not in firsts
+    assert 8 in firsts
+
+
+def test_what_a_regime_writes_and_trains_on_more_is_counted(config, tmp_path):
+    def estimated(**arm):
+        tree = lab.load(config_tree(write_stories(tmp_path), generations=4, arms={"a": arm}))
+        return lab.estimate(tree).arms[0]
+
+    grows = estimated(regime={"name": "regenerate", "fractions": 3})
+    seconds, generations = grows.later.seconds, range(1, 4)
+    parts = {g: grows.later.total(g, recorded=False) for g in generations}
+    assert parts[2] == pytest.approx(2 * seconds["generate"] + 1.5 * seconds["train"], rel=0.1)
+    assert parts[3] == pytest.approx(3 * seconds["generate"] + 1.5 * seconds["train"], rel=0.1)
+    assert grows.chain_seconds > grows.first.total(recorded=True) + 3 * parts[1]
+    assert estimated(regime={"name": "fresh_only", "fractions": 4}).later.growth is None
+    pooled = estimated(regime={"name": "accumulate"}, training={"equal_tokens": False}).later
+    assert pooled.total(3, recorded=False) == pytest.approx(pooled.seconds["generate"] + 2 * pooled.seconds["train"])

@@ -65,6 +65,8 @@ def continue_prompts(
         call = begin_call(prompts, arguments, device)
         earlier = call.restore()
         loop = track_loop(len(prompts), "texts", resumed=sum(map(len, earlier)))
+        if loop.is_estimate:
+            batches.sort(key=len, reverse=True)
         for number, indices in enumerate(batches):
             if loop.enough:
                 made_up = max(continuations, key=len)
