@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailkeep.sanitize import visible
+from tailkeep.sanitize import visible, without_folders
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,24 @@ def test_nothing_that_is_shown_can_act_and_showing_twice_changes_nothing(text):
 @given(text=anything)
 def test_a_shown_line_is_one_line(text):
     assert len(visible(text, newline=" ").splitlines()) <= 1
+
+
+@pytest.mark.parametrize(
+    ("line", "short"),
+    [
+        ("path: /data/sets/a/b.txt", "path: …/a/b.txt"),
+        ("- '/home/someone/b.txt'", "- '…/b.txt'"),
+        ("path: /data/sets/a/b/", "path: …/a/b/"),
+        ("path: a/b/c/d", "path: a/b/c/d"),
+        ("description: and/or: 1/2", "description: and/or: 1/2"),
+    ],
+)
+def test_of_an_absolute_path_the_last_two_parts_are_published(line, short):
+    assert without_folders(f"a: 1\n{line}\n") == f"a: 1\n{short}\n"
+
+
+@pytest.mark.parametrize("unit", ["- /", "- /a/", "/", "- '/home/a", ": /a"])
+def test_hostile_paths_are_read_once(unit):
+    # Where each start of a path was followed to the end of the line, this would take hours.
+    text = unit * (1_000_000 // len(unit))
+    assert without_folders(text).endswith(text[-1])

@@ -99,13 +99,19 @@ def redact(text: str) -> str:
 
 # Of an absolute path in YAML all but the last two parts, and always the name of a user.
 _FOLDERS = re.compile(
-    r"""(?m)(?:(?<=[:-] )|(?<=[:-] ['"]))/(?:(?:home|Users)/[^/\n]+(?=/))?[^\n]*?(?=(?:/[^/\n]+){1,2}$)"""
+    r"""(?:(?<=[:-] )|(?<=[:-] ['"]))/(?:(?:home|Users)/[^/\n]+(?=/))?[^\n]*?(?=(?:/[^/\n]+){1,2}$)"""
 )
 
 
 def without_folders(config: str) -> str:
     """The YAML text `config` with absolute paths shortened to their last two parts, for what may be published."""
-    return _FOLDERS.sub("…", config)
+    return "\n".join(map(_without_folders, config.split("\n")))
+
+
+def _without_folders(line: str) -> str:
+    # In a line that ends with a slash every start of a path would be followed to the end, and none would match.
+    path = line.rstrip("/")
+    return _FOLDERS.sub("…", path) + line[len(path) :]
 
 
 def redact_tree(value: Any) -> Any:

@@ -5,6 +5,7 @@ import pytest
 from tailkeep.data import read_documents
 from tailkeep.data.corpus import Layout
 from tailkeep.errors import InputError
+from tailkeep.kr_test import cloze
 from tailkeep.kr_test.build import build_cloze
 from tailkeep.kr_test.cloze import blanks_of, gather, pair_up, questions_of, sentences_among
 from tailkeep.kr_test.corpus import AnnotatedDocument, read_corpus, sentences_of
@@ -71,6 +72,19 @@ def test_the_seed_decides_and_nothing_else():
 def test_an_entity_whose_word_stands_in_the_context_is_not_asked_for():
     text = "Anna Lee sang in the old hall. The people of the town liked Kurt Lee very much."
     assert list(blanks_of(AnnotatedDocument(0, text))) == []
+
+
+@pytest.mark.parametrize(
+    "place", ["{} went on. It was seen by Anna and Bert one day.", "It ran. It was {} by Anna now."]
+)
+def test_a_piece_that_is_no_sentence_gives_no_question_and_is_not_searched(place, monkeypatch):
+    read = []
+    words_of = cloze.words_of
+    monkeypatch.setattr(cloze, "words_of", lambda text: read.append(len(text)) or words_of(text))
+    assert list(blanks_of(AnnotatedDocument(0, place.format("seen"))))
+    read.clear()
+    assert list(blanks_of(AnnotatedDocument(0, place.format("A+" * 100_000)))) == []
+    assert sum(read) < 1_000
 
 
 def test_no_entity_is_asked_for_more_than_four_times():

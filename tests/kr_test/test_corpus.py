@@ -53,7 +53,36 @@ def test_a_short_negation_is_a_word():
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("unit", ["e.g. A", "Dr. ", "a", "A. ", "x.", '"('])
-def test_the_sentences_of_a_hostile_text_are_found_in_one_pass(unit):
-    # A search back to the start of the sentence at every gap would take hours for a million characters.
-    assert sentences_of(unit * (1_000_000 // len(unit)))
+class CountingText(str):
+    """A text that counts the characters of the pieces that are cut out of it."""
+
+    __slots__ = ("characters",)
+
+    def __getitem__(self, key):
+        piece = super().__getitem__(key)
+        self.characters = getattr(self, "characters", 0) + len(piece)
+        return piece
+
+
+def characters_read(function, text):
+    counting = CountingText(text)
+    for _ in function(counting):
+        pass
+    return getattr(counting, "characters", 0)
+
+
+@pytest.mark.parametrize("unit", ["e.g. A", "Dr. ", "A. ", "It ran. ", "1 ", "Aa, ", "A+", "User: "])
+@pytest.mark.parametrize("function", [sentences_of, entities_of])
+def test_twice_as_much_hostile_text_is_twice_as_much_to_read(function, unit):
+    text = f"It ran. {unit * 2_000} Anna"
+    single, double = (characters_read(function, text + more) for more in ("", text))
+    assert single <= 100 * len(text)
+    assert double <= 2.1 * single + 1_000
+
+
+@pytest.mark.parametrize("unit", ["e.g. A", "Dr. ", "a", "A. ", "x.", '"(', "A+", "1 "])
+def test_the_patterns_read_a_hostile_text_once(unit):
+    # A pattern that went back over it at every gap or entity would take an hour.
+    text = "It " + unit * (300_000 // len(unit))
+    assert sentences_of(text)
+    assert all(entity.start < len(text) for entity in entities_of(text))

@@ -119,3 +119,10 @@ def test_an_answer_is_bounded_in_size_depth_and_time():
     ticks = iter(range(0, 100_000, 7))
     with serving(answer("x" * 1_000_000)) as server, pytest.raises(EndpointError, match="no whole answer within 10 s"):
         endpoint(server.url, retries=0, total_timeout=10.0, clock=lambda: next(ticks)).ask(MESSAGES)
+
+
+@pytest.mark.parametrize("text", ["x" * (MAX_ANSWER_BYTES + 1), "x" * 1_000_000], ids=["large", "slow"])
+def test_the_text_of_an_error_is_bounded_as_an_answer_is(text):
+    ticks = iter(range(0, 100_000, 7))
+    with serving((404, {}, text)) as server, pytest.raises(EndpointError, match=r"HTTP 404: no text"):
+        endpoint(server.url, total_timeout=10.0, clock=lambda: next(ticks)).ask(MESSAGES)

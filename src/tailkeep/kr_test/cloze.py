@@ -18,6 +18,8 @@ Length = Callable[[str], Hashable]
 
 MIN_WORDS, MAX_WORDS = 5, 40
 """Of a sentence that a question is made of."""
+_MAX_CHARACTERS = 1000
+"""Of a sentence of a question or its context, four times forty words of prose: what is longer is no sentence."""
 _MOST_USES = 4
 _LOOK_AHEAD = 200
 _POOL = 40
@@ -45,10 +47,12 @@ def blanks_of(document: AnnotatedDocument, *, sentences: int = 1) -> Iterator[Bl
     """The blanks of `document` whose context, `sentences` sentences long at most, does not give the answer away."""
     all_sentences = sentences_of(document.text)
     for number in range(1, len(all_sentences)):
-        sentence = all_sentences[number]
+        sentence, before = all_sentences[number], all_sentences[max(0, number - sentences) : number]
+        if any(len(piece) > _MAX_CHARACTERS for piece in (sentence, *before)):
+            continue
         if not MIN_WORDS <= len(sentence.split()) <= MAX_WORDS or sentence[-1] not in ".!?" or "<unk>" in sentence:
             continue
-        context = " ".join(all_sentences[max(0, number - sentences) : number])
+        context = " ".join(before)
         for entity in entities_of(sentence):
             if _count(entity.text, sentence) == 1 and not _echoed(entity.text, context):
                 yield Blank(document.location, context, sentence, entity)

@@ -83,7 +83,7 @@ _OPENERS = (
     "since|some|that|the|this|to|under|until|when|where|while|with"
 )
 _OPENING = re.compile(rf"[\"'“‘(\[ ]*(?:{_OPENERS})\b", re.IGNORECASE)
-_BEFORE = re.compile(r"(\S+)\s*$")
+_LETTER_OR_DIGIT = re.compile(r"[^\W_]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +120,13 @@ def sentences_of(text: str) -> list[str]:
 
 def entities_of(sentence: str) -> Iterator[Entity]:
     """The entities of `sentence` that can be swapped: never the first word, which is a capital for another reason."""
-    opening = _OPENING.match(sentence)
+    opening, first = _OPENING.match(sentence), _LETTER_OR_DIGIT.search(sentence)
     for match in _ENTITY.finditer(sentence, opening.end() if opening else 0):
-        before = _BEFORE.search(sentence[: match.start()])
-        if before is None or not any(map(str.isalnum, sentence[: match.start()])) or before[1][-1] in ".!?@/-":
+        start = match.start()
+        before = sentence[max(0, start - _WINDOW) : start].split()
+        if not before or first is None or first.start() >= start or before[-1][-1] in ".!?@/-":
             continue
-        yield Entity(_kind_of(match), match.start(), match[0], before[1].lower())
+        yield Entity(_kind_of(match), start, match[0], before[-1].lower())
 
 
 def words_of(text: str) -> list[str]:
@@ -134,7 +135,7 @@ def words_of(text: str) -> list[str]:
 
 
 _WINDOW = 64
-"""So many characters before a gap decide; no abbreviation with its brackets and quotes is longer."""
+"""So many characters before a gap or an entity decide; no abbreviation with its brackets and quotes is longer."""
 
 
 def _goes_on(piece: str) -> bool:

@@ -229,13 +229,15 @@ class Endpoint:
         )
         with urllib.request.build_opener(_NoRedirects).open(request, timeout=self.timeout) as answer:
             content = self._read(answer)
+            if answer.length:
+                raise ValueError(f"an answer that ends {answer.length:,} bytes too early")
         try:
             return self._reply(json.loads(content))
         except RecursionError:
             raise ValueError("an answer that is nested too deeply") from None
 
     def _read(self, answer: Any) -> bytes:
-        """The whole answer: of bounded size, and within a bounded time however slowly it comes.
+        """The whole answer, be it an error: of bounded size, and within a bounded time however slowly it comes.
 
         Raises:
             ValueError: it is too large.
@@ -248,8 +250,6 @@ class Endpoint:
                 raise ValueError(f"an answer of more than {MAX_ANSWER_BYTES:,} bytes")
             if self.clock() > end:
                 raise TimeoutError(f"no whole answer within {self.total_timeout:g} s")
-        if answer.length:
-            raise ValueError(f"an answer that ends {answer.length:,} bytes too early")
         return bytes(content)
 
     def _reply(self, tree: Any) -> Reply:
@@ -273,9 +273,11 @@ class Endpoint:
 
     def _error_text(self, error: urllib.error.HTTPError) -> str:
         try:
-            return self._clean(error.read(4096).decode("utf-8", "replace"))
-        except (OSError, HTTPException):
+            return self._clean(self._read(error)[:4096].decode("utf-8", "replace"))
+        except (OSError, HTTPException, ValueError):
             return "no text"
+        finally:
+            error.close()
 
     def _clean(self, text: str) -> str:
         line = visible(redact(self._hidden(" ".join(text.split()))), newline=" ")
