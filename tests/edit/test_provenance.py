@@ -62,6 +62,19 @@ def test_an_anchor_that_is_no_run_is_refused(corpus, config, tmp_path):
         run({**config, "previous_runs": [str(tmp_path)]}, corpus, tmp_path / "out")
 
 
+@pytest.mark.parametrize(
+    "content", ["[" * 100_000, "[]", '{"outputs": 3}', "torn"], ids=["deep", "list", "three", "torn"]
+)
+def test_a_damaged_manifest_of_an_earlier_run_is_named(edited, corpus, config, tmp_path, content):
+    _, out = edited
+    earlier = shutil.copytree(out, tmp_path / "earlier")
+    (earlier / "manifests" / "a.jsonl.json").write_text(content)
+    with pytest.raises(
+        InputError, match=r"a\.jsonl\.json is no manifest of an edit\. Give the --out of an earlier edit"
+    ):
+        run({**config, "previous_runs": [str(earlier)]}, corpus, tmp_path / "again")
+
+
 def test_a_forced_edit_adds_up_what_was_changed(edited, config, tmp_path):
     first, out = edited
     second = run({**config, "force": True}, out / "documents" / "*.jsonl", tmp_path / "again")

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -118,6 +119,15 @@ def test_the_modes_of_a_mixture_are_read_round_by_round(mixture_run):
     assert len(rounds) == 4
     assert all(len(points) == 400 for points in rounds)
     assert {mode for point in rounds[0] for mode in point} <= set(range(30))
+
+
+@pytest.mark.parametrize("size", [0, 7, 200])
+def test_values_that_are_cut_off_are_named(mixture_run, tmp_path, size):
+    run = shutil.copytree(mixture_run, tmp_path / "run")
+    path = run / "cells" / "baseline" / "0" / "2" / "generated" / "2" / "values.npy"
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(InputError, match=r"cannot read .*2/values\.npy: .*Run the same lab command again"):
+        read_chains(run)
 
 
 def test_the_command_forecasts_a_laboratory_run_and_scores_itself(mixture_run, tmp_path):

@@ -138,7 +138,7 @@ def _outputs(previous_run: str) -> dict[str, str]:
         try:
             tree = json.loads(text)
             outputs |= {name: output["sha256"] for name, output in tree["outputs"].items()}
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise InputError(
                 f"{redact(str(path))} is no manifest of an edit. Give the --out of an earlier edit."
             ) from None
@@ -177,7 +177,7 @@ def _parse(text: bytes) -> Provenance:
     """The provenance in `text`. If it cannot be parsed, the file still counts as edited."""
     try:
         return validate(Provenance, json.loads(text)[KEY], source=PROVENANCE_FILE)
-    except (ConfigError, ValueError, KeyError, TypeError):
+    except (ConfigError, ValueError, KeyError, TypeError, RecursionError):
         return Provenance(run="unreadable")
 
 

@@ -55,6 +55,7 @@ def read_chains(path: Path) -> list[WrittenChain]:
     directory = RunDirectory.open(path)
     if directory.record.kind != "lab":
         raise InputError(f"{path} holds a run of kind {directory.record.kind!r}. Give a run of tailkeep lab.")
+    directory.config_text()
     config = load(path / "config.yaml")
     chains = []
     for name, arm in config.arms.items():
@@ -133,16 +134,26 @@ def _read_texts(generation_dir: GenerationDir) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
         return [json.loads(line)["text"] for line in lines if line]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"cannot read {path}: {error}. Run the same lab command again.") from None
 
 
 def _mode_chain(arm: MixtureArm, dirs: Sequence[GenerationDir], run: str, name: str, seed: int) -> WrittenChain:
     world = arm.data
     values = [world.draw(seed).values]
-    values += [np.load(d.generated / str(d.generation) / "values.npy", allow_pickle=False) for d in dirs]
+    values += [_read_values(d.generated / str(d.generation) / "values.npy") for d in dirs]
     modes = {"modes": [_modes_of(points, world) for points in values]}
     return WrittenChain(run, name, seed, *_regime(arm), "none", labels=modes)
+
+
+def _read_values(path: Path) -> Floats:
+    try:
+        values: Floats = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"cannot read {path}: {error}. Run the same lab command again.") from None
+    if values.ndim != 2 or values.dtype != np.float64:
+        raise InputError(f"{path}: no table of numbers, got {values.dtype} {values.shape}. Run the command again.")
+    return values
 
 
 def _modes_of(points: Floats, world: ModesWorld) -> Labels:

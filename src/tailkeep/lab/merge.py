@@ -11,7 +11,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from tailkeep.config import Tree, parse_yaml, read_yaml
+from tailkeep.config import Tree, parse_yaml
 from tailkeep.errors import FingerprintError, InputError
 from tailkeep.lab.growth import common_keys, merge_configs
 from tailkeep.runs import Addition, GenerationDir, RunDirectory, RunRecord, Storage, differences, hash_tree, utc_now
@@ -184,7 +184,7 @@ def _config(parts: Sequence[_Part]) -> str:
 
 def _configs(parts: Sequence[_Part]) -> Iterator[Tree]:
     for part in parts:
-        yield read_yaml(part.run.path / "config.yaml")
+        yield part.run.config_tree()
 
 
 def _fill(folder: Path, files: Mapping[str, str], cells: Sequence[GenerationDir]) -> None:

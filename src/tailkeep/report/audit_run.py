@@ -94,7 +94,7 @@ def _read(path: Path) -> str:
 def _json(path: Path, text: str) -> dict[str, Any]:
     try:
         tree = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"cannot read {path}: {error}. Run the audit again.") from None
     if not isinstance(tree, dict):
         raise InputError(f"cannot read {path}: not a JSON object. Run the audit again.")

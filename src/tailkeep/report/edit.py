@@ -193,7 +193,7 @@ def _lines(path: Path, *, whole: bool = False) -> Iterator[dict[str, Any]]:
         with path.open(encoding="utf-8") as file:
             for text in [file.read()] if whole else file:
                 yield json.loads(text)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"cannot read {path}: {error}. Give the directory of a complete run.") from None
 
 

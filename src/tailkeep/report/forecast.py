@@ -35,8 +35,10 @@ def read_forecast(path: Path | str) -> Tree:
         return {}
     try:
         tree: Tree = json.loads(summary.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"cannot read {summary}: {error}. Run the forecast again.") from None
+    if not isinstance(tree, Mapping):
+        raise InputError(f"cannot read {summary}: not a JSON object. Run the forecast again.")
     return tree
 
 

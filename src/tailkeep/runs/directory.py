@@ -17,6 +17,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from tailkeep.config import Tree, parse_yaml
 from tailkeep.errors import BusyError, ConfigError, InputError
 from tailkeep.runs.generation_dir import GenerationDir
 from tailkeep.runs.record import RECORD, RECORD_COPY, RunRecord
@@ -130,6 +131,38 @@ class RunDirectory:
         ]
         folders.sort(key=lambda cell: (cell.arm, cell.seed, cell.generation))
         return [cell for cell in folders if cell.done or not only_done]
+
+    def config_text(self) -> str:
+        """The text of `config.yaml`; empty if there is none.
+
+        Raises:
+            InputError: it cannot be read, or has another sha256 than its copy records.
+        """
+        path, copy = self.path / _CONFIG, (_read(self.path, _CONFIG_COPY) or b"").decode("utf-8", "replace")
+        content = _read(self.path, _CONFIG) or b""
+        line, _, text = copy.partition("\n")
+        if line == f"# sha256 {_sha256(text)}" and content != text.encode("utf-8"):
+            raise InputError(
+                f"{path} is damaged: its sha256 is not the one in {_CONFIG_COPY}. Run the same command again, which "
+                "restores it."
+            )
+        try:
+            return content.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path}: not UTF-8 at byte {error.start}. Pack or merge the run again.") from None
+
+    def config_tree(self) -> Tree:
+        """The keys and values of `config.yaml`; empty if there is none.
+
+        Raises:
+            ConfigError: it is not a YAML mapping.
+            InputError: see `config_text`.
+        """
+        text, path = self.config_text(), self.path / _CONFIG
+        tree = parse_yaml(text, source=str(path)) if path.exists() else {}
+        if not isinstance(tree, dict):
+            raise ConfigError(f"{path}: expected keys and values. Pack or merge the run again.")
+        return tree
 
     def collect(self) -> None:
         """Rebuild `metrics.jsonl` and `timings.jsonl` from finished cells."""

@@ -10,6 +10,7 @@ sha256 than recorded is damaged: it is made again, never used. Where none is rec
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -23,6 +24,7 @@ from tailkeep.runs.storage import Storage
 
 _FINGERPRINT, _METRICS, _TIMINGS, _DONE = "fingerprint.json", "metrics.json", "timings.json", "DONE"
 _SUMS = ".sha256"
+_SHOWN = 40
 
 
 @dataclass(frozen=True)
@@ -103,23 +105,51 @@ class GenerationDir:
         """The content of `metrics.json`: the cell's names, its `metrics` and its `tables`.
 
         Raises:
-            InputError: it cannot be read, or is damaged.
+            InputError: it cannot be read, is damaged, or is not the metrics of this generation.
         """
         if self.done and not self._has_metrics():
             raise InputError(
                 f"{self.path / _METRICS} is damaged: its sha256 is not the one in {_DONE}. Run the same command again, "
                 "which makes it anew."
             )
-        return read_json(self.path / _METRICS)
+        tree = read_json(self.path / _METRICS)
+        names = {"arm": self.arm, "seed": self.seed, "generation": self.generation}
+        values, tables = tree.get("metrics"), tree.get("tables", {})
+        fault = next((key for key, name in names.items() if tree.get(key) != name), "")
+        fault = fault or ("" if isinstance(tree.get("learner"), str) else "learner")
+        fault = fault or ("" if isinstance(values, dict) and all(map(_is_number, values.values())) else "metrics")
+        fault = fault or ("" if isinstance(tables, dict) else "tables")
+        if fault:
+            raise InputError(
+                f"{self.path / _METRICS}: {fault!r} is {str(tree.get(fault))[:_SHOWN]!r}, which is none of arm "
+                f"{self.arm}, seed {self.seed}, generation {self.generation}. Delete {self.path / _DONE} and run the "
+                "same command again, or pack the run again."
+            )
+        return {**tree, "tables": tables}
 
     def timings(self) -> dict[str, float]:
-        """Seconds by phase; a phase that was interrupted counts the attempt that finished it."""
+        """Seconds by phase; a phase that was interrupted counts the attempt that finished it.
+
+        Raises:
+            InputError: the file cannot be read, or holds something else than seconds.
+        """
         path = self.path / _TIMINGS
-        return read_json(path) if path.exists() else {}
+        seconds = read_json(path) if path.exists() else {}
+        for phase, value in seconds.items():
+            if not _is_number(value) or not 0 <= value < math.inf:
+                raise InputError(
+                    f"{path}: {phase!r} is {str(value)[:_SHOWN]!r}, expected seconds. Delete the file, which holds no "
+                    "result."
+                )
+        return seconds
 
     def add_timing(self, phase: str, seconds: float) -> None:
-        """Record that `phase` took `seconds`."""
-        self._write_json(_TIMINGS, {**self.timings(), phase: round(seconds, 3)})
+        """Record that `phase` took `seconds`. A damaged file of times, which are no results, begins anew."""
+        try:
+            before = self.timings()
+        except InputError:
+            before = {}
+        self._write_json(_TIMINGS, {**before, phase: round(seconds, 3)})
 
     def write_metrics(self, metrics: Mapping[str, float], tables: Mapping[str, Any], *, learner: str) -> None:
         """Write `metrics.json`. What is not finite stands there as NaN or Infinity, as Python's json reads it."""
@@ -210,6 +240,11 @@ class GenerationDir:
 
     def _write_json(self, name: str, tree: Mapping[str, Any]) -> None:
         self.storage.write_text(self.path / name, _json_line(tree))
+
+
+def _is_number(value: object) -> bool:
+    """Whether it is a number that a float holds; true and false are none."""
+    return isinstance(value, float) or (type(value) is int and abs(value) < 1 << 1023)
 
 
 def _sum_line(content: bytes, name: str) -> str:

@@ -20,6 +20,7 @@ from tailkeep.errors import ConfigError, InputError
 from tailkeep.runs.directory import RunDirectory, collected
 from tailkeep.runs.generation_dir import GenerationDir
 from tailkeep.runs.storage import Storage
+from tailkeep.runs.training_curve import read_speeds
 from tailkeep.sanitize import redact, without_folders
 
 MAX_KB = 500
@@ -74,7 +75,7 @@ def write_pack(
     trees = [cell.metrics() for cell in cells]
     files = {
         "run.json": run.record.model_copy(update={"packed": True}).text().encode(),
-        "config.yaml": without_folders(redact(_config(run))).encode(),
+        "config.yaml": without_folders(redact(run.config_text())).encode(),
         **{name: text.encode() for name, text in collected(cells).items()},
     }
     for cell, tree in zip(cells, trees, strict=True):
@@ -123,17 +124,13 @@ def _cells(run: RunDirectory, arms: Collection[str]) -> list[GenerationDir]:
     return [cell for cell in cells if not arms or cell.arm in arms]
 
 
-def _config(run: RunDirectory) -> str:
-    path = run.path / "config.yaml"
-    return path.read_text(encoding="utf-8") if path.exists() else ""
-
-
 def _cell_files(
     cell: GenerationDir, tree: Mapping[str, Any], samples: int, *, words: bool
 ) -> Iterator[tuple[str, bytes]]:
     tables = {name: _small(name, table) for name, table in tree.get("tables", {}).items()}
     yield "metrics.json", _json({**tree, "tables": tables})
     yield "timings.json", _json(cell.timings())
+    read_speeds(cell)
     for path in sorted(cell.path.glob("training/*/timings.json")):
         yield path.relative_to(cell.path).as_posix(), path.read_bytes()
     yield "DONE", b""
@@ -191,7 +188,7 @@ def _json_lines(path: Path) -> Iterator[Mapping[str, Any]]:
         for line in file:
             try:
                 tree = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 raise InputError(f"{path}: a line is not JSON. Run the generation again.") from None
             yield tree if isinstance(tree, dict) else {}
 

@@ -7,8 +7,10 @@ Rule: `curve.json` is the same bytes in every run; speeds, which are not, stand 
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from tailkeep.errors import InputError
 from tailkeep.runs.generation_dir import GenerationDir
 from tailkeep.runs.record import read_json
 
@@ -45,5 +47,12 @@ def read_speeds(generation_dir: GenerationDir) -> dict[str, list[float]]:
         InputError: a file cannot be read.
     """
     paths = sorted((generation_dir.path / "training").glob("*/timings.json"))
-    speeds = {path.parent.name: read_json(path)["tokens_per_second"] for path in paths}
+    speeds = {path.parent.name: _speeds(path) for path in paths}
     return {TABLE if len(speeds) == 1 else f"{TABLE}.{part}": row for part, row in speeds.items()}
+
+
+def _speeds(path: Path) -> list[float]:
+    speeds = read_json(path).get("tokens_per_second")
+    if not isinstance(speeds, list) or not all(isinstance(speed, float | int) for speed in speeds):
+        raise InputError(f"{path}: 'tokens_per_second' is no list of numbers. Delete the file, which holds no result.")
+    return speeds

@@ -27,6 +27,7 @@ def group_of(path, table, *, metric="kr_accuracy", configs=None, start=0.9):
     text = (path / "config.yaml").read_text()
     for arm, tree in arms.items():
         text = text.replace(f"  {arm}: {{}}\n", f"  {arm}: {tree}\n")
+    (path / ".config.yaml").unlink(missing_ok=True)  # nothing records the sha256 of another text
     (path / "config.yaml").write_text(text)
     lab_run = read_lab_run(path)
     return lab_run.groups[0], summarise_run(lab_run).groups[0]

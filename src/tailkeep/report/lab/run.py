@@ -11,8 +11,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tailkeep.config import read_yaml
-from tailkeep.errors import InputError
 from tailkeep.report.roles import BASELINE, OTHER, Role, role_of
 from tailkeep.runs import GenerationDir, RunDirectory
 
@@ -155,8 +153,8 @@ def read_lab_run(path: Path | str) -> LabRun:
         ConfigError: its config.yaml is not YAML.
     """
     directory = RunDirectory.open(Path(path))
-    config_path = directory.path / "config.yaml"
-    config = read_yaml(config_path) if config_path.exists() else {}
+    config_text = directory.config_text()
+    config = directory.config_tree()
     cells = directory.generation_dirs(only_done=False)
     entries = [_entry(cell) for cell in cells if cell.done]
     arms, grid = _arms(config, cells), _grid(config)
@@ -165,7 +163,7 @@ def read_lab_run(path: Path | str) -> LabRun:
         directory=directory,
         name=_shortened(config.get("name") or directory.path.resolve().name, _LONGEST_NAME),
         description=_shortened(config.get("description") or "", _LONGEST_SENTENCE),
-        config_text=config_path.read_text(encoding="utf-8") if config_path.exists() else "",
+        config_text=config_text,
         arms=arms,
         grid=grid,
         groups=tuple(_group(learner, entries, arms, grid, config) for learner in learners),
@@ -181,14 +179,7 @@ def _shortened(text: object, longest: int) -> str:
 
 def _entry(cell: GenerationDir) -> Entry:
     tree = cell.metrics()
-    metrics, tables = tree.get("metrics", {}), tree.get("tables", {})
-    if not isinstance(metrics, Mapping) or not isinstance(tables, Mapping):
-        raise InputError(f"{cell.path / 'metrics.json'}: 'metrics' and 'tables' must be objects. Run it again.")
-    return Entry(cell, str(tree.get("learner", "")), {str(k): _number(v) for k, v in metrics.items()}, tables)
-
-
-def _number(value: object) -> float:
-    return float(value) if isinstance(value, int | float) else math.nan
+    return Entry(cell, tree["learner"], {name: float(value) for name, value in tree["metrics"].items()}, tree["tables"])
 
 
 def _arms(config: Mapping[str, Any], cells: list[GenerationDir]) -> tuple[str, ...]:
@@ -216,7 +207,8 @@ def arm_configs(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     shared = {key: value for key, value in config.items() if key not in _RUN_KEYS}
     arms = config.get("arms")
     trees = {
-        str(name): {**shared, **(tree or {})} for name, tree in (arms if isinstance(arms, Mapping) else {}).items()
+        str(name): {**shared, **(tree if isinstance(tree, Mapping) else {})}
+        for name, tree in (arms if isinstance(arms, Mapping) else {}).items()
     }
     return {name: tree for name, tree in trees.items() if "learner" in tree}
 
