@@ -41,6 +41,18 @@ def test_questions_are_built_checked_run_and_exported(tailkeep, corpus, tmp_path
     assert (code, text) == (0, f"{tmp_path}/task/kr_test.yaml\n")
 
 
+def test_a_model_that_never_saw_the_corpus_answers_half_of_what_is_built(tailkeep, corpus, tmp_path):  # noqa: F811
+    out, model = tmp_path / "kr.json", save_model(tmp_path / "model")
+    arguments = ["kr-test", "build", "--input", corpus, "--out", out, "--questions", 8]
+    code, text, err = tailkeep(*arguments, "--reference-model", model)
+    assert code == 0, err
+    assert "pairs of which the reference model answer one: " in text
+    figures = tmp_path / "figures.json"
+    tailkeep("kr-test", "run", "--model", model, "--questions", out, "--out", figures)
+    margins = json.loads(figures.read_text())["margins"]["common"]
+    assert sum((margin > 0) + (margin == 0) / 2 for margin in margins) == len(margins) / 2 == 4
+
+
 def ask(tailkeep, server, corpus, out, *more):  # noqa: F811
     return tailkeep(
         "kr-test", "build", "--input", corpus, "--out", out, "--questions", 4, "--endpoint", server.url,

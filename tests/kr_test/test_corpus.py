@@ -1,6 +1,6 @@
 import pytest
 
-from tailkeep.kr_test.corpus import entities_of, sentences_of, words_of
+from tailkeep.kr_test.corpus import entities_of, one_spelling, sentences_of, words_of
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,25 @@ def test_a_short_negation_is_a_word():
     assert words_of("She didn't, or did n't, or didn 't; Sega's") == [
         *["she", "did", "n't", "or", "did", "n't", "or", "did", "n't"], "sega's",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ("1,000", "1000"),
+        ("$1000", "1000"),
+        ("1000.00", "1000"),
+        ("1 @,@ 000", "1000"),
+        ("€ 1,234,567.50", "1234567.5"),
+        ("0,5 or 00.50", "0.5 or 0.5"),
+        ("1.", "1."),
+        ("on 12.5.2020 or 1,00,000", "on 12.5.2020 or 1,00,000"),
+        ("B1,000 and 7th", "B1,000 and 7th"),
+    ],
+)
+def test_equal_numbers_have_one_spelling(text, plain):
+    assert one_spelling(text) == plain
+    assert one_spelling(plain) == plain
 
 
 class CountingText(str):

@@ -30,6 +30,12 @@ def test_repeats_leaks_identical_and_malformed_items_are_named(tmp_path):
     assert "7 items" in next(found.lines())
 
 
+@pytest.mark.parametrize(("true", "false"), [("1,000", "$1000"), ("1000.00", "1 000".replace(" ", ","))])
+def test_equal_numbers_in_other_spellings_are_identical(tmp_path, true, false):
+    path = written(tmp_path, item(true=f"It cost {true} then.", false=f"It cost {false} then."), item())
+    assert check(path).identical == ["item 1"]
+
+
 def test_a_file_without_any_question_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"none of its 1 items is a question\. The first: .*item 1"):
         check(written(tmp_path, {"a": 1}))

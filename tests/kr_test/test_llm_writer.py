@@ -28,18 +28,19 @@ def ask(server, out, **choices):
 
 
 def test_refused_malformed_and_leaking_answers_are_counted_and_left_out(tmp_path):
+    equal = {"context": "It sold.", "sentence_true": "It cost 1,000.", "sentence_false": "It cost $1000."}
     leaking = {"context": "It was red.", "sentence_true": "It was red.", "sentence_false": "It was blue."}
     replies = [
         answer(""),
         answer("no json"),
-        answer(json.dumps({"questions": [leaking, {"context": "x"}]})),
+        answer(json.dumps({"questions": [leaking, equal, {"context": "x"}]})),
         questions("old", "new"),
     ]
     with serving(*replies) as server:
         built = ask(server, tmp_path / "kr.json")
     assert [(q.sentence_true, q.location) for q in built.questions] == [("It was old.", 3), ("It was new.", 3)]
-    assert {name: built.counts[name] for name in ("refused", "malformed", "leaking", "requests")} == {
-        "refused": 1, "malformed": 2, "leaking": 1, "requests": 4,
+    assert {name: built.counts[name] for name in ("refused", "malformed", "identical", "leaking", "requests")} == {
+        "refused": 1, "malformed": 2, "identical": 1, "leaking": 1, "requests": 4,
     }  # fmt: skip
     assert (built.counts["prompt tokens"], built.counts["completion tokens"]) == (40, 20)
 

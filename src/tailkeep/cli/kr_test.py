@@ -34,6 +34,10 @@ def build(
     tokenizer: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Pair only sentences with as many tokens of this tokenizer.")
     ] = None,
+    reference_model: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Keep only pairs of which this causal LM, too, answers one question of two."),
+    ] = None,
     text_field: Annotated[
         list[str] | None, typer.Option(metavar="PATH", help="The field with the text, such as text or a.b. Repeatable.")
     ] = None,
@@ -68,7 +72,11 @@ def build(
             if value:
                 raise typer.BadParameter("it does nothing without --endpoint. Leave it out.", param_hint=name)
     else:
-        for name, option in (("--sentences", sentences), ("--tokenizer", tokenizer)):
+        for name, option in (
+            ("--sentences", sentences),
+            ("--tokenizer", tokenizer),
+            ("--reference-model", reference_model),
+        ):
             if option is not None:
                 raise typer.BadParameter("it does nothing beside --endpoint. Leave it out.", param_hint=name)
         if model is None:
@@ -77,7 +85,7 @@ def build(
     with open_rejects(out.with_name(f"{out.name}.rejects.jsonl")) as rejects:
         reject = rejects if on_error == "skip" else None
         if endpoint is None:
-            built = _cloze(corpus, sentences or 1, tokenizer, reject)
+            built = _cloze(corpus, sentences or 1, (tokenizer, reference_model), reject)
         else:
             variable = "OPENAI_API_KEY" if api_key_env is None else api_key_env
             built = _by_llm(corpus, out, (endpoint, model or "", variable), _prices(price), reject, yes=yes)
@@ -192,14 +200,21 @@ class CorpusSample:
     seed: int
 
 
-def _cloze(corpus: CorpusSample, sentences: int, tokenizer: Path | None, reject: "RejectsFile | None") -> "BuiltTest":
+def _cloze(
+    corpus: CorpusSample, sentences: int, models: tuple[Path | None, Path | None], reject: "RejectsFile | None"
+) -> "BuiltTest":
     from tailkeep.kr_test.build import build_cloze
 
-    length = None
+    tokenizer, reference_model = models
+    length = reference = None
     if tokenizer is not None:
         from tailkeep.kr_test.evaluate import token_counter
 
         length = token_counter(tokenizer)
+    if reference_model is not None:
+        from tailkeep.kr_test.evaluate import KRModel
+
+        reference = KRModel.load(reference_model).pair_margins
     return build_cloze(
         corpus.inputs,
         corpus.layout,
@@ -207,6 +222,7 @@ def _cloze(corpus: CorpusSample, sentences: int, tokenizer: Path | None, reject:
         seed=corpus.seed,
         sentences=sentences,
         length=length,
+        reference=reference,
         reject=reject,
     )
 

@@ -4,16 +4,18 @@ Rule: the same corpus, options and seed give the same file; through an endpoint,
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tailkeep.data import MultipleChoice, Question, write_tasks
 from tailkeep.data.corpus import Layout, Rejected
 from tailkeep.errors import InputError
-from tailkeep.kr_test.cloze import Length, gather, pair_up, questions_of, sentences_among
-from tailkeep.kr_test.corpus import read_corpus
+from tailkeep.kr_test.cloze import Length, Pair, both_questions, gather, pair_up, questions_of
+from tailkeep.kr_test.corpus import read_corpus, sentences_of
+from tailkeep.kr_test.lint import is_identical, leaks, question_key
 from tailkeep.kr_test.llm_writer import Answers, Endpoint, Passage, passages_of, questions_in
+from tailkeep.kr_test.naive_reference import Margins, NGramReference, balanced
 from tailkeep.runs import Storage
 
 
@@ -33,9 +35,10 @@ def build_cloze(
     seed: int = 0,
     sentences: int = 1,
     length: Length | None = None,
+    reference: Margins | None = None,
     reject: Callable[[Rejected], None] | None = None,
 ) -> BuiltTest:
-    """At most `num_questions` questions of the corpus `inputs`, two a pair; see `cloze`.
+    """At most `num_questions` questions of the corpus `inputs`, two a pair; see `cloze` and `naive_reference`.
 
     Args:
         inputs: files, folders or globs.
@@ -44,6 +47,7 @@ def build_cloze(
         seed: draws documents and pairs.
         sentences: how many sentences of context at most.
         length: what a true and a false sentence must have in common beside their words and characters.
+        reference: one more that must answer half of each pair, such as a model that never saw the corpus.
         reject: see `read_corpus`.
 
     Raises:
@@ -51,14 +55,22 @@ def build_cloze(
     """
     documents = read_corpus(inputs, layout, reject=reject)
     blanks = gather(documents, num_questions=num_questions, seed=seed, sentences=sentences)
-    pairs = pair_up(blanks, num_pairs=num_questions // 2, seed=seed, length=length)
-    candidates = questions_of(pairs)
-    again = read_corpus(inputs, layout, reject=None if reject is None else lambda _: None)
-    true_elsewhere = sentences_among((question.sentence_false for question in candidates), again)
-    questions = questions_of(pairs, excluded=true_elsewhere)
-    if not questions:
+    candidates = pair_up(blanks, seed=seed, length=length)
+    grams = NGramReference(candidates)
+    false = {question.sentence_false for pair in candidates for question in both_questions(pair)}
+    true_elsewhere: set[str] = set()
+    for document in read_corpus(inputs, layout, reject=None if reject is None else lambda _: None):
+        for sentence in sentences_of(document.text):
+            grams.add(sentence)
+            if sentence in false:
+                true_elsewhere.add(sentence)
+    faultless = list(_faultless(candidates, true_elsewhere))
+    undecided, by_grams = balanced(faultless, grams.margins)
+    pairs, by_reference = _first(undecided, num_questions // 2, reference)
+    if not pairs:
         raise InputError(
-            f"{len(blanks):,} entities were found in {', '.join(inputs)}, and no two that could be exchanged. Give a "
+            f"{len(blanks):,} entities were found in {', '.join(inputs)}, in {len(candidates):,} pairs that could be "
+            f"exchanged, and a naive reference tells true from false in all {len(faultless):,} without fault. Give a "
             "larger corpus of prose with names, years or numbers, or more of it in one document (--document-separator)."
         )
     kinds = Counter(one.entity.kind for one, _ in pairs)
@@ -66,7 +78,38 @@ def build_cloze(
         {"entities": len(blanks), "pairs": len(pairs), "false sentences of the corpus": len(true_elsewhere)}
     )
     counts["pairs within one document"] = sum(one.location == other.location for one, other in pairs)
-    return BuiltTest(questions, counts + Counter({f"pairs of kind {kind}": count for kind, count in kinds.items()}))
+    for name, verdicts in (("n-grams", by_grams), ("the reference model", by_reference)):
+        counts += Counter({f"pairs of which {name} answer {verdict}": n for verdict, n in verdicts.items()})
+    counts += Counter({f"pairs of kind {kind}": count for kind, count in kinds.items()})
+    return BuiltTest(questions_of(pairs), counts)
+
+
+def _faultless(pairs: Iterable[Pair], true_elsewhere: Collection[str]) -> Iterator[Pair]:
+    """Those of `pairs` in whose questions `check` would find nothing, and whose false sentences the corpus lacks."""
+    seen: set[tuple[str, ...]] = set()
+    for pair in pairs:
+        questions = both_questions(pair)
+        keys = {question_key(question) for question in questions}
+        false_sentences = {question.sentence_false for question in questions}
+        if len(keys) < len(questions) or keys & seen or not false_sentences.isdisjoint(true_elsewhere):
+            continue
+        if not any(leaks(question) or is_identical(question) for question in questions):
+            seen |= keys
+            yield pair
+
+
+def _first(pairs: Sequence[Pair], num_pairs: int, reference: Margins | None) -> tuple[list[Pair], Counter[str]]:
+    """The first `num_pairs` of `pairs` that `reference` cannot tell, asked about no more of them than it takes."""
+    if reference is None:
+        return list(pairs[:num_pairs]), Counter()
+    undecided: list[Pair] = []
+    counts: Counter[str] = Counter()
+    for start in range(0, len(pairs), num_pairs):
+        more, verdicts = balanced(pairs[start : start + num_pairs], reference)
+        undecided, counts = undecided + more, counts + verdicts
+        if len(undecided) >= num_pairs:
+            break
+    return undecided[:num_pairs], counts
 
 
 def find_passages(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from tailkeep.data import Question
-from tailkeep.kr_test.corpus import AnnotatedDocument, Entity, entities_of, sentences_of, words_of
+from tailkeep.kr_test.corpus import AnnotatedDocument, Entity, entities_of, one_spelling, sentences_of, words_of
 
 Length = Callable[[str], Hashable]
 """What two sentences must share beside the lengths of their entities, such as a number of tokens."""
@@ -78,8 +78,10 @@ def gather(documents: Iterable[AnnotatedDocument], *, num_questions: int, seed: 
     return [blank for _, blanks in sorted(pool.values(), key=lambda item: item[0]) for blank in blanks]
 
 
-def pair_up(blanks: Sequence[Blank], *, num_pairs: int, seed: int, length: Length | None = None) -> list[Pair]:
-    """Pairs of blanks that exchange their entities, at most `num_pairs`; each sentence in one at most.
+def pair_up(
+    blanks: Sequence[Blank], *, seed: int, num_pairs: int | None = None, length: Length | None = None
+) -> list[Pair]:
+    """Pairs of blanks that exchange their entities, `num_pairs` at most if given; each sentence in one at most.
 
     Both have the same shape (see `Entity.shape`). Within one document pairs are made first, since an entity of
     another topic is no riddle; no entity is in more than four pairs.
@@ -99,25 +101,19 @@ def pair_up(blanks: Sequence[Blank], *, num_pairs: int, seed: int, length: Lengt
     return sorted(pairs, key=lambda pair: _rank(seed, pair[0].sentence, pair[1].sentence))[:num_pairs]
 
 
-def questions_of(pairs: Iterable[Pair], *, excluded: frozenset[str] = frozenset()) -> list[Question]:
-    """Two questions a pair, by place; a pair with a false sentence in `excluded` gives none."""
-    questions: list[Question] = []
-    for one, other in pairs:
-        both = [
-            Question(blank.context, blank.sentence, blank.filled(partner.entity.text), blank.location)
-            for blank, partner in ((one, other), (other, one))
-        ]
-        if not any(question.sentence_false in excluded for question in both):
-            questions += both
+def questions_of(pairs: Iterable[Pair]) -> list[Question]:
+    """Two questions a pair, by place."""
+    questions = [question for pair in pairs for question in both_questions(pair)]
     return sorted(questions, key=lambda question: (question.location or 0, question.sentence_true))
 
 
-def sentences_among(sentences: Iterable[str], documents: Iterable[AnnotatedDocument]) -> frozenset[str]:
-    """Those of `sentences` that are sentences of `documents` too."""
-    candidates = frozenset(sentences)
-    return frozenset(
-        sentence for document in documents for sentence in sentences_of(document.text) if sentence in candidates
-    )
+def both_questions(pair: Pair) -> list[Question]:
+    """The two questions of `pair`: each sentence is true, and false with the entity of the other."""
+    one, other = pair
+    return [
+        Question(blank.context, blank.sentence, blank.filled(partner.entity.text), blank.location)
+        for blank, partner in ((one, other), (other, one))
+    ]
 
 
 def _pairs_in(
@@ -139,7 +135,8 @@ def _pairs_in(
 
 
 def _exchangeable(one: Blank, other: Blank) -> bool:
-    return one.entity.text.casefold() != other.entity.text.casefold() and not any(
+    texts = [one_spelling(blank.entity.text).casefold() for blank in (one, other)]
+    return texts[0] != texts[1] and not any(
         _count(partner.entity.text, blank.sentence) or _echoed(partner.entity.text, blank.context)
         for blank, partner in ((one, other), (other, one))
     )

@@ -74,6 +74,8 @@ _NUMBER = r"\d+(?:(?:[.,]| @[.,]@ )\d+)*"
 _ENTITY = re.compile(
     rf"(?<![\w@.,'’/-])(?:(?P<number>{_NUMBER})|(?P<name>{_NAME_WORD}(?: {_NAME_WORD})*))(?![\w@/-]| [@/])"
 )
+_SPELLED_NUMBER = re.compile(rf"(?:[$€£¥] ?|(?<![\w.,]))({_NUMBER})(?!\w)")
+_GROUP = 3
 _YEAR = re.compile(r"1\d{3}|20\d{2}")
 _WORD = re.compile(r"\w+(?:['’]\w+)*")
 _SHORT_NOT, _NOT = re.compile(r"n ?['’]t\b"), "n_t"
@@ -130,8 +132,34 @@ def entities_of(sentence: str) -> Iterator[Entity]:
 
 
 def words_of(text: str) -> list[str]:
-    """The words of `text` in small letters, a negation such as `n't` as one of its own."""
-    return ["n't" if word == _NOT else word for word in _WORD.findall(_SHORT_NOT.sub(f" {_NOT} ", text.casefold()))]
+    """The words of `text` in small letters, a negation such as `n't` as one of its own, numbers in one spelling."""
+    plain = _SHORT_NOT.sub(f" {_NOT} ", one_spelling(text).casefold())
+    return ["n't" if word == _NOT else word for word in _WORD.findall(plain)]
+
+
+def one_spelling(text: str) -> str:
+    """`text` with equal numbers spelled equally: `1,000`, `$1000`, `1 @,@ 000` and `1000.00` become `1000`.
+
+    A comma before three digits groups thousands, else it is a decimal point, as the only full stop is. What has more of
+    them, such as a date, stays as it is, and so do the units behind a number.
+    """
+    return _SPELLED_NUMBER.sub(lambda match: _plain_number(match[1]), text)
+
+
+def _plain_number(number: str) -> str:
+    plain = number.replace(" @", "").replace("@ ", "")
+    whole, dot, fraction = plain.partition(".")
+    groups = whole.split(",")
+    if not set(".,").isdisjoint(fraction):
+        return number
+    if all(len(group) == _GROUP for group in groups[1:]):
+        whole = "".join(groups)
+    elif len(groups) == 2 and not dot:
+        whole, fraction = groups
+    else:
+        return number
+    whole, fraction = whole.lstrip("0") or "0", fraction.rstrip("0")
+    return f"{whole}.{fraction}" if fraction else whole
 
 
 _WINDOW = 64

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tailkeep.data import Form, Question, format_question
 from tailkeep.errors import ConfigError
+from tailkeep.kr_test.cloze import Pair, both_questions
 from tailkeep.metrics import KRMargins, KRRow, McNemar, kr_accuracy, kr_compare, kr_fractions, kr_margins
 from tailkeep.scoring import CausalLMScorer, Prior, encode_question, encode_without_eos
 from tailkeep.scoring.loading import load_tokenizer
@@ -103,6 +104,11 @@ class KRModel:
         """
         scorer = CausalLMScorer(Prior(path=path))
         return cls(str(path), scorer, load_tokenizer(scorer.folder, key="--model"))
+
+    def pair_margins(self, pairs: Sequence[Pair]) -> list[tuple[float, float]]:
+        """The margins of both questions of each of `pairs` over the tokens that both sentences have, in nats/token."""
+        margins = self.answer([question for pair in pairs for question in both_questions(pair)]).common
+        return [(float(first), float(second)) for first, second in margins.reshape(-1, 2)]
 
     def answer(self, questions: Sequence[Question], *, form: Form = "plain") -> QuestionMargins:
         """Log-odds of each true sentence over its false twin, by each way of counting, see `metrics.kr_margin`."""

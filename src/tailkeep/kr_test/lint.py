@@ -4,7 +4,6 @@ Rule: everything in the file is looked at; a fault is reported, never repaired. 
 and what it gets right or wrong beyond chance is no knowledge.
 """
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from scipy import stats
 
 from tailkeep.data import Question, parse_question, read_items
 from tailkeep.errors import InputError
-from tailkeep.kr_test.corpus import words_of
+from tailkeep.kr_test.corpus import one_spelling, words_of
 from tailkeep.metrics import Interval, binomial_interval, holm_correction, kr_accuracy
 from tailkeep.optional import require
 
@@ -169,7 +168,7 @@ class Checked:
     Attributes:
         items: how many the file has.
         malformed: those that are no questions, among them those whose sentences are the same to the letter.
-        identical: those whose sentences differ in white space or capitals alone.
+        identical: those whose sentences differ in white space, capitals or the spelling of equal numbers alone.
         repeated: those that an earlier one asks in the same words.
         leaking: those whose answer stands in the context: the true sentence itself, or all words that only it has,
             while the context lacks a word that only the false one has.
@@ -218,8 +217,8 @@ def check(path: Path, *, seed: int = 0) -> Checked:
     identical, repeated, leaking = [], [], []
     for where, question in located:
         short = where.removeprefix(f"{path}, ")
-        key = tuple(map(_folded, (question.context, question.sentence_true, question.sentence_false)))
-        if key[1] == key[2]:
+        key = question_key(question)
+        if is_identical(question):
             identical.append(short)
         if seen[key]:
             repeated.append(short)
@@ -240,6 +239,16 @@ def leaks(question: Question) -> bool:
     return bool(true - false) and true - false <= context and not false - true <= context
 
 
+def question_key(question: Question) -> tuple[str, ...]:
+    """What two questions have in common that ask the same in the same words."""
+    return tuple(map(_folded, (question.context, question.sentence_true, question.sentence_false)))
+
+
+def is_identical(question: Question) -> bool:
+    """Whether its sentences differ in nothing but white space, capitals and the spelling of equal numbers."""
+    return _folded(question.sentence_true) == _folded(question.sentence_false)
+
+
 def shortcut_lines(shortcuts: Sequence[Shortcut]) -> Iterator[str]:
     """A line for each shortcut, with the accuracy of chance beside those that pass."""
     yield "shortcuts: share answered by taking the sentence with more of it (.500 is chance; ties count half)"
@@ -253,4 +262,4 @@ def shortcut_lines(shortcuts: Sequence[Shortcut]) -> Iterator[str]:
 
 
 def _folded(text: str) -> str:
-    return re.sub(r"\s+", " ", text.casefold()).strip()
+    return " ".join(one_spelling(text).casefold().split())

@@ -24,7 +24,7 @@ from tailkeep.data import Question, parse_question
 from tailkeep.errors import BusyError, ConfigError, InputError, StorageError
 from tailkeep.kr_test.cloze import MIN_WORDS
 from tailkeep.kr_test.corpus import AnnotatedDocument
-from tailkeep.kr_test.lint import leaks
+from tailkeep.kr_test.lint import is_identical, leaks
 from tailkeep.sanitize import HIDDEN, redact, visible
 
 SYSTEM = (
@@ -118,7 +118,9 @@ def questions_in(passage: Passage, content: str) -> tuple[list[Question], Counte
             rejected["malformed"] += 1
             continue
         question = Question(question.context, question.sentence_true, question.sentence_false, passage.location)
-        if leaks(question):
+        if is_identical(question):
+            rejected["identical"] += 1
+        elif leaks(question):
             rejected["leaking"] += 1
         else:
             questions.append(question)
