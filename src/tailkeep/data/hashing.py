@@ -1,13 +1,15 @@
 """Words and word n-grams of documents as 64-bit hashes, computed for many documents at once, and DSIR features.
 
 Rule: a hash is a function of the bytes alone, the same on every machine and in every process. A word is a run of
-letters and digits, a run of punctuation, or one character of a script without spaces, with ASCII letters in lower case.
-An n-gram never crosses from one document into the next.
+letters, marks, digits and underscores, a run of punctuation and symbols, or, in a script without spaces, a letter with
+its marks: of text in NFC with its case folded. An n-gram never crosses from one document into the next.
 """
 
 import hashlib
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import pyarrow as pa
@@ -81,7 +83,7 @@ def slots_of(hashes: Hashes) -> NDArray[np.int32]:
 
 Positions = NDArray[np.int64]
 
-_SPACE, _LETTER, _PUNCTUATION, _IDEOGRAPH = range(4)
+_SPACE, _LETTER, _PUNCTUATION, _SINGLE, _SINGLE_MARK = range(5)
 _CLASSES = bytes(
     _SPACE
     if byte <= 0x20 or byte == 0x7F
@@ -91,8 +93,56 @@ _CLASSES = bytes(
     for byte in range(256)
 )
 _LOWER_CASE = bytes(byte + 32 if 65 <= byte <= 90 else byte for byte in range(256))
-# Lead bytes of characters that are not letters of a script with spaces.
-_LATIN, _GENERAL, _WIDE_FIRST, _WIDE_LAST, _FULL = 0xC2, 0xE2, 0xE3, 0xE9, 0xEF
+# Scripts that put no spaces between words: Thai, Lao, Burmese, Khmer, kana, Han and their extensions.
+_WITHOUT_SPACES = [
+    (0x0E01, 0x0EFF),
+    (0x1000, 0x109F),
+    (0x1780, 0x17FF),
+    (0x3040, 0x30FF),
+    (0x3100, 0x312F),
+    (0x31A0, 0x31BF),
+    (0x31F0, 0x31FF),
+    (0x3400, 0x4DBF),
+    (0x4E00, 0x9FFF),
+    (0xA9E0, 0xA9FF),
+    (0xAA60, 0xAA7F),
+    (0xF900, 0xFAFF),
+    (0xFF66, 0xFF9F),
+    (0x20000, 0x323AF),
+]
+_LAST_CODE = 0x323B0
+"""What lies behind is private, unassigned or a tag, and counts as a letter."""
+_OTHER_CASE = 8
+"""Beside the class of a character: case folding or NFC may change it, or what stands before it."""
+_JAMO = range(0x1100, 0x1200)
+
+
+@cache
+def _character_classes() -> NDArray[np.uint8]:
+    """The class of each code point up to the last of a script without spaces, and whether it may be spelled anew."""
+    classes = np.array([_class_of(chr(code)) for code in range(_LAST_CODE + 1)], np.uint8)
+    for code in (code for first, last in _WITHOUT_SPACES for code in range(first, last + 1)):
+        if classes[code] & (_OTHER_CASE - 1) == _LETTER and not chr(code).isdecimal():
+            is_mark = unicodedata.category(chr(code))[0] == "M"
+            classes[code] += (_SINGLE_MARK if is_mark else _SINGLE) - _LETTER
+    return classes
+
+
+def _class_of(character: str) -> int:
+    category = unicodedata.category(character)
+    changes = (
+        character.casefold() != character
+        or unicodedata.combining(character) != 0
+        or ord(character) in _JAMO
+        or not unicodedata.is_normalized("NFC", character)
+    )
+    if category[0] == "Z" or category == "Cc" or character in "\u200b\ufeff":
+        kind = _SPACE
+    elif (category[0] in "PS" and category != "Pc") or "\ufe00" <= character <= "\ufe0f":
+        kind = _PUNCTUATION
+    else:
+        kind = _LETTER
+    return kind + _OTHER_CASE * changes
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +150,7 @@ class Words:
     """The words of some documents, one after another.
 
     Attributes:
-        data: (N,) the documents' bytes in lower case, a line break after each.
+        data: (N,) the documents' bytes in NFC with folded case, a line break after each.
         starts, ends: (W,) the span of each word in `data`.
         hashes: (W,) the hash of each word.
         documents: (W,) the number of each word's document, ascending.
@@ -127,52 +177,71 @@ class Words:
 
 def split_words(documents: Sequence[bytes]) -> Words:
     """Split `documents`, each UTF-8, into words."""
-    data = b"\n".join([*documents, b""]).translate(_LOWER_CASE)
-    starts, ends = _spans(data)
+    data, characters = b"\n".join([*documents, b""]), None
     bounds = np.cumsum([0, *(len(document) + 1 for document in documents)])
+    if not data.isascii():
+        characters = _characters_of(data)
+        changed = characters.leads[characters.classes >= _OTHER_CASE]
+        if numbers := set((np.searchsorted(bounds, changed, side="right") - 1).tolist()):
+            folded = [_folded(text) if number in numbers else text for number, text in enumerate(documents)]
+            data = b"\n".join([*folded, b""])
+            bounds = np.cumsum([0, *(len(document) + 1 for document in folded)])
+            characters = None if data.isascii() else _characters_of(data)
+    data = data.translate(_LOWER_CASE)
+    starts, ends = _spans(data, characters)
     firsts = np.searchsorted(starts, bounds)
     counts = np.diff(firsts)
     hashes = hash_spans(data, starts, ends)
     return Words(data, starts, ends, hashes, np.repeat(np.arange(len(documents)), counts), counts)
 
 
-def _spans(data: bytes) -> tuple[Positions, Positions]:
+def _folded(document: bytes) -> bytes:
+    """`document` in NFC without differences of case: canonical caseless matching, D145 of the Unicode Standard."""
+    text = unicodedata.normalize("NFD", document.decode("utf-8", "surrogatepass")).casefold()
+    return unicodedata.normalize("NFC", text).encode("utf-8", "surrogatepass")
+
+
+@dataclass(frozen=True, eq=False)
+class _Characters:
+    """The characters outside ASCII: where each begins (C,), its number of bytes and its class."""
+
+    leads: Positions
+    sizes: NDArray[np.uint8]
+    classes: NDArray[np.uint8]
+
+
+def _characters_of(data: bytes) -> _Characters:
+    raw = np.frombuffer(data + bytes(3), np.uint8)
+    leads = np.flatnonzero(raw >= 0xC0)
+    first = raw[leads]
+    sizes = (2 + (first >= 0xE0) + (first >= 0xF0)).astype(np.uint8)
+    codes = (first & (0x7F >> sizes)).astype(np.uint32)
+    for offset in range(1, 4):
+        following = codes << np.uint32(6) | (raw[leads + offset] & 0x3F)
+        codes = np.where(sizes > offset, following, codes)
+    return _Characters(leads, sizes, _character_classes()[np.minimum(codes, _LAST_CODE)])
+
+
+def _spans(data: bytes, characters: _Characters | None) -> tuple[Positions, Positions]:
     classes = np.frombuffer(bytearray(data.translate(_CLASSES)), np.uint8)
     changes = np.empty(len(data) + 1, np.bool_)
-    if not data.isascii():
-        singles = _classify(np.frombuffer(data, np.uint8), classes)
-        np.not_equal(classes[1:], classes[:-1], out=changes[1:-1])
+    singles = _paint(classes, characters) if characters is not None else None
+    np.not_equal(classes[1:], classes[:-1], out=changes[1:-1])
+    if singles is not None:
         changes[singles] = True
-    else:
-        np.not_equal(classes[1:], classes[:-1], out=changes[1:-1])
     changes[0] = changes[-1] = True
     is_word = classes != _SPACE
     return np.flatnonzero(changes[:-1] & is_word), np.flatnonzero(changes[1:] & is_word) + 1
 
 
-def _classify(raw: NDArray[np.uint8], classes: NDArray[np.uint8]) -> Positions:
-    """Classify characters outside ASCII that are not letters; return the positions of single-character words."""
-    latin = np.flatnonzero(raw == _LATIN)
-    classes[latin] = classes[latin + 1] = np.where(raw[latin + 1] == 0xA0, _SPACE, _PUNCTUATION)
-    general = np.flatnonzero(raw == _GENERAL)
-    second, third = raw[general + 1], raw[general + 2]
-    is_space = (second == 0x80) & ((third <= 0x8A) | (third == 0xA8) | (third == 0xA9) | (third == 0xAF))
-    _paint(classes, general, np.where(is_space, _SPACE, _PUNCTUATION).astype(np.uint8))
-    full = np.flatnonzero(raw == _FULL)
-    _paint(classes, full[raw[full + 1] == 0xBC], np.uint8(_PUNCTUATION))
-    wide = np.flatnonzero((raw >= _WIDE_FIRST) & (raw <= _WIDE_LAST))
-    is_gap = (raw[wide] == _WIDE_FIRST) & (raw[wide + 1] == 0x80)
-    _paint(
-        classes,
-        wide,
-        np.where(is_gap, np.where(raw[wide + 2] == 0x80, _SPACE, _PUNCTUATION), _IDEOGRAPH).astype(np.uint8),
-    )
-    return np.asarray(wide[~is_gap])
-
-
-def _paint(classes: NDArray[np.uint8], leads: Positions, kind: NDArray[np.uint8] | np.uint8) -> None:
-    for offset in range(3):
-        classes[leads + offset] = kind
+def _paint(classes: NDArray[np.uint8], characters: _Characters) -> Positions:
+    """Write the class of each of `characters` over its bytes; where those begin that are words of their own."""
+    kinds = characters.classes & np.uint8(_OTHER_CASE - 1)
+    of_bytes = np.where(kinds == _SINGLE_MARK, _SINGLE, kinds).astype(np.uint8)
+    for offset in range(4):
+        longer = characters.sizes > offset
+        classes[characters.leads[longer] + offset] = of_bytes[longer]
+    return np.asarray(characters.leads[kinds == _SINGLE])
 
 
 # n-grams of words within documents, and their types.
