@@ -12,7 +12,7 @@ from tailkeep.losses import (
     truncated_cross_entropy,
 )
 from tailkeep.losses.adaptive import scheduled_truncation
-from tailkeep.losses.operators import token_facts, truncated_total
+from tailkeep.losses.operators import first_order, token_facts, truncated_total
 from tailkeep.losses.weightings import dft, eaft, focal, mile, stm
 from tests.losses.engines import truth
 
@@ -220,6 +220,25 @@ def test_the_operators_keep_what_pytorch_asks_of_them(needs, full):
         truncated_total,
         (*tensors, problem.targets, classes, share, 0.5, 1.0, None, -100, smoothing, 0.0, "auto", flags),
     )
+    torch.library.opcheck(first_order, (share, [problem.hidden, problem.weight]), test_utils="test_schema")
+    torch.library.opcheck(first_order, (share, [problem.hidden, problem.weight]), test_utils="test_faketensor")
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize(
+    ("backend", "error", "message"),
+    [
+        ("eager", ConfigError, r"no second-order gradients \(create_graph=True\). Call it outside the compiled"),
+        ("aot_eager", RuntimeError, "does not currently support double backward"),
+    ],
+)
+def test_a_second_order_gradient_of_a_graph_is_an_error(backend, error, message, reduction):
+    problem = truth.problem(15)
+    compiled = torch.compile(linear_truncated_cross_entropy, backend=backend)
+    loss = compiled(problem.hidden, problem.weight, problem.targets, threshold=0.5, reduction=reduction).sum()
+    grads = torch.autograd.grad(loss, problem.inputs, create_graph=True)
+    with pytest.raises(error, match=message):
+        torch.autograd.grad(sum(grad.square().sum() for grad in grads), problem.inputs)
 
 
 @pytest.mark.parametrize(
@@ -268,6 +287,26 @@ def test_torch_func_is_one_clear_error(transform, impl):
     ):
         with pytest.raises(ConfigError, match=r"inside a torch.func transform.*create_graph=True.*loss on the logits"):
             TRANSFORMS[transform](loss, problem.hidden.detach())
+
+
+@pytest.mark.parametrize("impl", ["auto", "reference"])
+def test_so_is_forward_mode_differentiation(impl):
+    problem = truth.problem(13)
+    with torch.autograd.forward_ad.dual_level():
+        hidden = torch.autograd.forward_ad.make_dual(problem.hidden.detach(), torch.ones_like(problem.hidden))
+        with pytest.raises(ConfigError, match="forward-mode differentiation"):
+            linear_token_nll(hidden, problem.weight, problem.targets, impl=impl)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_so_are_several_upstream_gradients_at_once(reduction):
+    problem = truth.problem(13)
+    for loss in (
+        linear_truncated_cross_entropy(problem.hidden, problem.weight, problem.targets, reduction=reduction),
+        linear_token_nll(problem.hidden, problem.weight, problem.targets),
+    ):
+        with pytest.raises(ConfigError, match=r"several upstream gradients at once.*one upstream gradient at a time"):
+            torch.autograd.grad(loss, problem.hidden, torch.ones(2, *loss.shape), is_grads_batched=True)
 
 
 def test_the_loss_on_logits_goes_through_torch_func():

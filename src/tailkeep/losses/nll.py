@@ -70,11 +70,30 @@ def check_no_transform() -> None:
     Raises:
         ConfigError: one is active.
     """
-    if torch._C._are_functorch_transforms_active():  # torch.autograd.Function asks the same
+    # torch.autograd.Function asks the first, forward-mode differentiation the second.
+    if torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0:
         raise ConfigError(
-            "a fused loss was called inside a torch.func transform (grad, vmap, jvp), which it cannot go through. Use "
-            "torch.autograd.grad, with create_graph=True for second order, or a loss on the logits."
+            "a fused loss was called inside a torch.func transform (grad, vmap, jvp) or forward-mode differentiation, "
+            f"which it cannot go through. {_ONE_BY_ONE}"
         )
+
+
+def check_not_batched(*upstream: Tensor | None) -> None:
+    """Refuse several upstream gradients at once, as of `is_grads_batched=True` and of `vectorize=True`.
+
+    Raises:
+        ConfigError: one is a batch of them.
+    """
+    if any(gradient is not None and torch._C._functorch.is_legacy_batchedtensor(gradient) for gradient in upstream):
+        raise ConfigError(
+            f"a fused loss got several upstream gradients at once (is_grads_batched, vectorize). {_ONE_BY_ONE}"
+        )
+
+
+_ONE_BY_ONE = (
+    "Use torch.autograd.grad for one upstream gradient at a time, with create_graph=True for second order, or a loss "
+    "on the logits."
+)
 
 
 def check_ignore_index(ignore_index: object) -> None:

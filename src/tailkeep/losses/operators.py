@@ -2,6 +2,7 @@
 
     tailkeep::token_facts       NLL, log-sum-exp and mean logit of each token, whose backward pass computes logits again
     tailkeep::truncated_total   a truncated loss of all tokens, whose gradients are ready when it returns
+    tailkeep::first_order       the upstream gradient; what is made of it cannot be differentiated once more
 
 Rule: an operator runs the passes that the eager functions run, on the same chunks, and checks the same inputs when it
 runs. Which tokens count is known only then, so nothing of it is seen by the compiler: shapes follow from the inputs'.
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tailkeep.errors import ConfigError
 from tailkeep.losses.engines.chunked import Chunked
 from tailkeep.losses.engines.logit_ops import Partials, accumulation_dtype
 from tailkeep.losses.engines.passes import facts_pass, recomputed, weighted_pass
@@ -24,6 +26,30 @@ from tailkeep.losses.weighting import Entropy
 
 _NUM_TENSORS = 5
 """Hidden states, weight, bias and both factors of a low-rank product: what may have a gradient."""
+
+
+@torch.library.custom_op("tailkeep::first_order", mutates_args=())
+def first_order(upstream: Tensor, inputs: Sequence[Tensor]) -> Tensor:
+    """`upstream`, as if it depended on `inputs`: a gradient made of it does, so a second derivative must not be 0."""
+    del inputs
+    return upstream.clone()
+
+
+@first_order.register_fake
+def _(upstream: Tensor, inputs: Sequence[Tensor]) -> Tensor:
+    del inputs
+    return torch.empty_like(upstream)
+
+
+def _refuse_second_order(ctx: Any, *upstream: Any) -> Any:
+    del ctx, upstream
+    raise ConfigError(
+        "a fused loss under torch.compile has no second-order gradients (create_graph=True). Call it outside the "
+        "compiled function, or compute the loss on the logits."
+    )
+
+
+first_order.register_autograd(_refuse_second_order)
 
 
 @torch.library.custom_op("tailkeep::token_facts", mutates_args=())
@@ -135,6 +161,7 @@ def _facts_backward(ctx: Any, to_nll: Tensor, to_lse: Tensor, to_mean_logits: Te
     return (*(next(gradients) if needs else None for needs in ctx.needs_grad), *(None,) * 9)
 
 
+token_facts_backward.register_autograd(_refuse_second_order)
 token_facts.register_autograd(_facts_backward, setup_context=_save_facts)
 
 
@@ -193,15 +220,14 @@ def _(hidden: Tensor, weight: Tensor, bias: Any, low: Any, up: Any, targets: Ten
 
 
 def _save_gradients(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
-    ctx.save_for_backward(*output[-_NUM_TENSORS:])
+    ctx.save_for_backward(*output[-_NUM_TENSORS:], *inputs[:_NUM_TENSORS])
     ctx.needs_grad = inputs[-1]
 
 
 def _truncated_backward(ctx: Any, to_total: Tensor, *_: Any) -> tuple[Any, ...]:
-    gradients = (
-        gradient * to_total if needs else None
-        for gradient, needs in zip(ctx.saved_tensors, ctx.needs_grad, strict=True)
-    )
+    ready, tensors = ctx.saved_tensors[:_NUM_TENSORS], ctx.saved_tensors[_NUM_TENSORS:]
+    to_total = first_order(to_total, [tensor for tensor, needs in zip(tensors, ctx.needs_grad, strict=True) if needs])
+    gradients = (gradient * to_total if needs else None for gradient, needs in zip(ready, ctx.needs_grad, strict=True))
     return (*gradients, *(None,) * 11)
 
 

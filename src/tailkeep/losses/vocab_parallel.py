@@ -15,7 +15,7 @@ from tailkeep.losses.engines.buffers import rows_for
 from tailkeep.losses.engines.logit_ops import accumulation_dtype
 from tailkeep.losses.engines.reference import all_logits
 from tailkeep.losses.lm_head import Head, autocast, check_factors
-from tailkeep.losses.nll import check_ignore_index, check_no_transform, check_tensors, whole
+from tailkeep.losses.nll import check_ignore_index, check_no_transform, check_not_batched, check_tensors, whole
 
 if TYPE_CHECKING:
     Group: TypeAlias = dist.ProcessGroup | None
@@ -125,6 +125,7 @@ class _ShardedNLL(torch.autograd.Function):
                 "vocab_parallel_token_nll has no second-order gradients (create_graph=True). Use linear_token_nll with "
                 "the whole weight, or compute the loss on the logits."
             )
+        check_not_batched(upstream)
         hidden, weight, bias, places, owned, lse = ctx.saved_tensors
         head = Head(weight, bias, *ctx.factors)
         needs_grad = ctx.needs_input_grad

@@ -20,6 +20,7 @@ from tailkeep.losses.engines.logit_ops import LogitOps, Partials, logit_ops_for
 from tailkeep.losses.engines.passes import facts_pass, numbers, recomputed, weighted_pass
 from tailkeep.losses.engines.reference import all_logits, entropy_of, times
 from tailkeep.losses.lm_head import Head
+from tailkeep.losses.nll import check_not_batched
 from tailkeep.losses.terms import NLL_ALONE, LossTerms
 from tailkeep.losses.weighting import Entropy, Weighting
 
@@ -100,6 +101,7 @@ class _TokenNLL(torch.autograd.Function):
 
             gradients = _differentiable(hidden, head, targets, needs_grad, total)
         else:
+            check_not_batched(to_nll, to_lse)
             partials = Partials(numbers(hidden) if to_nll is None else to_nll, to_lse)
             gradients = recomputed(
                 ctx.engine.workspace, hidden, head, targets, terms=NLL_ALONE, partials=partials, needs_grad=needs_grad
@@ -154,6 +156,7 @@ class _Weighted(torch.autograd.Function):
                 return _dot(upstream, losses(nll, logits)) + _dot(to_lse, logits.logsumexp(-1))
 
             return _in_place(_differentiable(hidden, head, targets, needs_grad, total), 6)
+        check_not_batched(upstream, to_lse)
         # Used up by one backward pass; a second one over a retained graph recomputes.
         ready, ctx.ready = ctx.ready, None
         if ready is not None and upstream is not None and to_lse is None:
