@@ -176,9 +176,9 @@ def test_functions_of_tokens_refuse_what_judges_sequences():
     ("options", "message"),
     [
         ({"fraction": 1.0}, r"fraction 1.0 is not in \[0, 1\)"),
-        ({"fraction": True}, "fraction True is not in"),
-        ({"ramp_steps": 0}, "ramp_steps 0 is not a whole number of at least 1"),
-        ({"ramp_steps": 2.5}, "ramp_steps 2.5 is not a whole number"),
+        ({"fraction": True}, "fraction True is a bool, not a number"),
+        ({"ramp_steps": 0}, "ramp_steps 0 is below 1"),
+        ({"ramp_steps": 2.5}, "ramp_steps 2.5 is a float, not a whole number"),
         ({"threshold": 0.0}, "threshold 0.0 is not in"),
     ],
 )
@@ -194,3 +194,7 @@ def test_shapes_that_do_not_fit_are_named():
         kept_sequences(torch.zeros(2, 2), fraction=0.5)
     with pytest.raises(ConfigError, match="a batch has the keys input_ids and no labels"):
         initial_sequence_nll(tiny("llama"), [{"input_ids": torch.tensor([[3, 4]])}])
+    with pytest.raises(ConfigError, match=r"a batch is a str, not a mapping. Pass a list of batches"):
+        initial_sequence_nll(tiny("llama"), batch())
+    with pytest.raises(ConfigError, match=r"labels is a list, not a torch.Tensor"):
+        initial_sequence_nll(tiny("llama"), [{"input_ids": torch.tensor([[3, 4]]), "labels": [[3, 4]]}])

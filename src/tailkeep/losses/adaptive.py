@@ -16,10 +16,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from tailkeep.errors import ConfigError
+from tailkeep.losses.checks import check_number, check_whole_number
 from tailkeep.losses.truncation import check_threshold, truncation_mask
 from tailkeep.losses.weighting import MicroBatchCount, State, Weighting, check_state
-from tailkeep.losses.weightings import check_fraction
+from tailkeep.losses.weightings import check_fraction, check_window
 
 _MOST_TOKENS = 8192
 """Tokens that are stored per micro-batch: 16 micro-batches then estimate a share to 0.15 % (one standard error)."""
@@ -65,11 +65,9 @@ def dynamic_truncation(alpha: float, start: float = 0.99, window: int = 256) -> 
     Raises:
         ConfigError: an option outside its range.
     """
-    if not math.isfinite(alpha):
-        raise ConfigError(f"alpha {alpha} is not finite. 1 puts the threshold a standard deviation above the mean.")
+    check_number("alpha", alpha, "(-inf, inf)", "1 puts the threshold a standard deviation above the mean.")
     check_threshold(start)
-    if window < 2:
-        raise ConfigError(f"window {window} is below 2, and one micro-batch has no spread. 256 is the default.")
+    check_whole_number("window", window, 2, "One micro-batch has no spread, 256 is the default.")
     return _adaptive("dynamic", _Dynamic(alpha, start, window))
 
 
@@ -81,8 +79,7 @@ def scheduled_truncation(start: float, end: float, steps: int) -> AdaptiveTrunca
     """
     check_threshold(start)
     check_threshold(end)
-    if steps < 1:
-        raise ConfigError(f"steps {steps} is below 1. Count micro-batches: optimiser steps times accumulation.")
+    check_whole_number("steps", steps, 1, "Count micro-batches: optimiser steps times accumulation.")
     return _adaptive("scheduled", _Scheduled(start, end, steps))
 
 
@@ -101,8 +98,7 @@ def target_kept_fraction(fraction: float, start: float = 0.99, window: int = 16)
     """
     check_fraction("fraction", fraction)
     check_threshold(start)
-    if window < 1:
-        raise ConfigError(f"window {window} is below 1 micro-batch. 16 is the default.")
+    check_window(window)
     return _adaptive("target_kept", _TargetKept(fraction, start, window))
 
 
@@ -123,7 +119,7 @@ class _Dynamic:
     def __init__(self, alpha: float, start: float, window: int) -> None:
         self.alpha = alpha
         self.start = start
-        self.confidences: deque[float] = deque(maxlen=window)
+        self.confidences: deque[float] = deque(maxlen=int(window))
 
     @property
     def threshold(self) -> float:
@@ -162,7 +158,7 @@ class _TargetKept:
     def __init__(self, fraction: float, start: float, window: int) -> None:
         self.fraction = fraction
         self.start = self.threshold = start
-        self.recent: deque[Tensor] = deque(maxlen=window)
+        self.recent: deque[Tensor] = deque(maxlen=int(window))
 
     def observe(self, nll: Tensor) -> None:
         nll = nll[:: max(1, math.ceil(len(nll) / _MOST_TOKENS))].float().cpu()

@@ -10,15 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from tailkeep.errors import ConfigError
+from tailkeep.losses.checks import check_count, check_ignore_index, check_tensors
 from tailkeep.losses.engines.reference import entropy_of
-from tailkeep.losses.nll import (
-    Reduction,
-    check_count,
-    check_ignore_index,
-    check_tensors,
-    token_nll,
-    whole,
-)
+from tailkeep.losses.nll import Reduction, token_nll, whole
 from tailkeep.losses.terms import LossTerms, TermOptions, reduce_logit_losses
 from tailkeep.losses.truncation import check_threshold, truncated_cross_entropy
 from tailkeep.losses.weighting import Weighting, check_weighting
@@ -55,7 +49,7 @@ def weighted_cross_entropy(
     if num_items is not None:
         check_count(num_items)
     nll = token_nll(logits, targets, ignore_index=ignore_index)
-    valid = targets != ignore_index
+    valid = whole(targets) != ignore_index
     counted = nll[valid]
     factors = weighting.factors(counted, prediction_entropy(logits, valid, weighting))
     weighting.move_on(counted)

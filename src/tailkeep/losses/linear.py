@@ -8,12 +8,13 @@ from typing import Any, Literal, TypedDict, Unpack, overload
 import torch
 from torch import Tensor
 
+from tailkeep.losses.checks import check_count, check_tensors
 from tailkeep.losses.eager import check_expected, eager_cross_entropy, eager_token_nll
 from tailkeep.losses.engines import select_engine
 from tailkeep.losses.linear_call import HeadShape
 from tailkeep.losses.lm_head import LowRankProduct
 from tailkeep.losses.loss_stats import LossStats
-from tailkeep.losses.nll import Reduction, check_count
+from tailkeep.losses.nll import Reduction
 from tailkeep.losses.terms import LossTerms, TermOptions
 from tailkeep.losses.traced import traced_cross_entropy, traced_token_nll
 from tailkeep.losses.truncation import truncated
@@ -347,5 +348,10 @@ def linear_weighted_cross_entropy(
 
 
 def explain_engine(hidden: Tensor) -> str:
-    """Which engine `impl="auto"` takes for such hidden states, and why, in one sentence."""
+    """Which engine `impl="auto"` takes for such hidden states, and why, in one sentence.
+
+    Raises:
+        ConfigError: no tensor.
+    """
+    check_tensors(hidden=hidden)
     return select_engine("auto", hidden)[1]

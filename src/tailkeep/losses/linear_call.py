@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from tailkeep.errors import ConfigError
+from tailkeep.losses.checks import check_ignore_index, check_no_transform, check_tensors
 from tailkeep.losses.engines import Engine, select_engine
 from tailkeep.losses.engines.logit_ops import accumulation_dtype
 from tailkeep.losses.lm_head import Head, LowRankProduct, autocast, check_inputs, head_of
-from tailkeep.losses.nll import check_ignore_index, check_no_transform, check_tensors
 from tailkeep.losses.terms import NLL_ALONE, LossTerms
-from tailkeep.losses.weighting import Entropy
+from tailkeep.losses.weighting import Entropy, check_entropy
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ def checked_head(hidden: Tensor, weight: Tensor, options: HeadShape) -> tuple[Te
         check_tensors(bias=options.bias)
     low_rank = options.low_rank
     if low_rank is not None:
+        if not isinstance(low_rank, LowRankProduct):
+            raise ConfigError(f"low_rank is a {type(low_rank).__name__}. Pass LowRankProduct(hidden, weight), or None.")
         check_tensors(**{"low_rank.hidden": low_rank.hidden, "low_rank.weight": low_rank.weight})
         low_rank = LowRankProduct(*autocast(low_rank.hidden, low_rank.weight))
     hidden, weight, bias = autocast(hidden, weight, options.bias)
@@ -85,8 +87,7 @@ class LinearCall:
         check_ignore_index(ignore_index)
         hidden, head = checked_head(hidden, weight, options)
         targets, valid, all_valid = check_inputs(hidden, head, targets, ignore_index=ignore_index)
-        if entropy is not None and entropy != "full" and not (type(entropy) is int and entropy >= 1):
-            raise ConfigError(f'return_entropy {entropy!r} is neither "full" nor a number of tokens, at least 1.')
+        check_entropy("return_entropy", entropy)
         engine, _ = select_engine(impl, hidden)
         terms = terms.fit(len(head.weight), hidden.device, accumulation_dtype(hidden.dtype))
         shape = targets.shape

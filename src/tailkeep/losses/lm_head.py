@@ -5,7 +5,6 @@ logits = capped(scale * (hidden @ weight.T + bias))      capped(z) = softcap * t
 A low-rank product may be added to hidden @ weight.T, as by LoRA on the output layer.
 """
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tailkeep.errors import ConfigError
+from tailkeep.losses.checks import check_number, check_whole_number
 from tailkeep.losses.nll import whole
 
 
@@ -76,6 +76,7 @@ def head_of(
         )
     check_factors(scale, softcap)
     if valid_vocab_size is not None:
+        check_whole_number("valid_vocab_size", valid_vocab_size, None, "Leave it out if no row is padding.")
         if not 0 < valid_vocab_size <= len(weight):
             raise ConfigError(f"valid_vocab_size {valid_vocab_size} is not in 1 to {len(weight)}, the rows of weight.")
         weight = weight[:valid_vocab_size]
@@ -91,10 +92,11 @@ def check_factors(scale: float, softcap: float | None) -> None:
     Raises:
         ConfigError: they are not finite, 0, or a cap below 0.
     """
-    if not 0 < abs(scale) < math.inf:  # unlike math.isfinite, torch.compile takes it with numbers that may change
-        raise ConfigError(f"scale {scale} is not a finite number other than 0. 1 leaves the logits as they are.")
-    if softcap is not None and not 0 < softcap < math.inf:
-        raise ConfigError(f"softcap {softcap} is not in (0, inf). Leave it out where the model has none.")
+    check_number("scale", scale, "(-inf, inf)", "1 leaves the logits as they are.")
+    if scale == 0:
+        raise ConfigError(f"scale {scale} leaves nothing of the logits. 1 leaves them as they are.")
+    if softcap is not None:
+        check_number("softcap", softcap, "(0, inf)", "Leave it out where the model has none.")
 
 
 def check_inputs(hidden: Tensor, head: Head, targets: Tensor, *, ignore_index: int) -> tuple[Tensor, Tensor, bool]:

@@ -4,7 +4,6 @@ Rule: the mean divides by all valid targets, kept or not. Dividing by the kept o
 a weighting does, and could not be the same for every split of a batch into micro-batches.
 """
 
-from numbers import Integral
 from typing import Literal, get_args
 
 import torch
@@ -12,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tailkeep.errors import ConfigError
+from tailkeep.losses.checks import check_count, check_ignore_index, check_tensors
 
 Reduction = Literal["none", "sum", "mean", "mean_kept"]
 
@@ -53,62 +53,6 @@ def token_nll(logits: Tensor, targets: Tensor, *, ignore_index: int = -100) -> T
     return flat.view(targets.shape)
 
 
-def check_tensors(**tensors: object) -> None:
-    """Refuse lists, arrays and None where a tensor belongs.
-
-    Raises:
-        ConfigError: one of `tensors`, by name, is no tensor.
-    """
-    for name, value in tensors.items():
-        if not isinstance(value, Tensor):
-            raise ConfigError(f"{name} is a {type(value).__name__}, not a torch.Tensor. Give torch.as_tensor({name}).")
-
-
-def check_no_transform() -> None:
-    """Refuse torch.func.grad, vmap, jvp and the like, whose tensors the chunks cannot see.
-
-    Raises:
-        ConfigError: one is active.
-    """
-    # torch.autograd.Function asks the first, forward-mode differentiation the second.
-    if torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0:
-        raise ConfigError(
-            "a fused loss was called inside a torch.func transform (grad, vmap, jvp) or forward-mode differentiation, "
-            f"which it cannot go through. {_ONE_BY_ONE}"
-        )
-
-
-def check_not_batched(*upstream: Tensor | None) -> None:
-    """Refuse several upstream gradients at once, as of `is_grads_batched=True` and of `vectorize=True`.
-
-    Raises:
-        ConfigError: one is a batch of them.
-    """
-    if any(gradient is not None and torch._C._functorch.is_legacy_batchedtensor(gradient) for gradient in upstream):
-        raise ConfigError(
-            f"a fused loss got several upstream gradients at once (is_grads_batched, vectorize). {_ONE_BY_ONE}"
-        )
-
-
-_ONE_BY_ONE = (
-    "Use torch.autograd.grad for one upstream gradient at a time, with create_graph=True for second order, or a loss "
-    "on the logits."
-)
-
-
-def check_ignore_index(ignore_index: object) -> None:
-    """Refuse what is no class index.
-
-    Raises:
-        ConfigError: it is no whole number.
-    """
-    if isinstance(ignore_index, bool) or not isinstance(ignore_index, Integral):
-        raise ConfigError(
-            f"ignore_index {ignore_index!r} is a {type(ignore_index).__name__}, not a whole number. "
-            "Leave it at -100 where no class is to be ignored."
-        )
-
-
 def whole(targets: Tensor) -> Tensor:
     """The targets as int64, which holds every ignore_index.
 
@@ -148,8 +92,8 @@ def reduce_nll(
         so that every rank runs its backward pass.
 
     Raises:
-        ConfigError: an unknown reduction, `num_items` with one that would not use it, that is no number or below 0
-            (not read on a GPU, where a look at it would wait for the device), or shapes that differ.
+        ConfigError: an unknown reduction, `num_items` with one that would not use it, that is no finite number of at
+            least 0 (not read on a GPU, where a look at it would wait for the device), or shapes that differ.
     """
     check_tensors(nll=nll, weights=weights, **({} if valid is None else {"valid": valid}))
     if reduction not in get_args(Reduction):
@@ -177,26 +121,6 @@ def reduce_nll(
     if num_items is None:
         num_items = (kept_mask if reduction == "mean_kept" else valid).sum()
     return total / clamp_count(count_on(total.device, num_items))
-
-
-def check_count(num_items: float | Tensor) -> None:
-    """Refuse what counts no targets; a tensor on a GPU is taken as it is, since a look at it would wait for the device.
-
-    So is one in a graph of torch.compile, which knows no values.
-
-    Raises:
-        ConfigError: no number, or one below 0.
-    """
-    if isinstance(num_items, Tensor) and (num_items.device.type != "cpu" or torch.compiler.is_compiling()):
-        return
-    try:
-        counts = bool(torch.as_tensor(num_items).ge(0).all())
-    except (TypeError, RuntimeError, ValueError):
-        counts = False
-    if not counts or isinstance(num_items, bool):
-        raise ConfigError(
-            f"num_items {num_items!r} is not a count. Give the valid targets of the whole step, all ranks."
-        )
 
 
 def count_on(device: torch.device, num_items: float | Tensor) -> Tensor:

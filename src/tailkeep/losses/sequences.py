@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from tailkeep.errors import ConfigError
-from tailkeep.losses.nll import check_ignore_index, check_tensors, token_nll, whole
+from tailkeep.losses.checks import check_ignore_index, check_number, check_tensors, check_whole_number
+from tailkeep.losses.nll import token_nll, whole
 from tailkeep.losses.truncation import truncated
 from tailkeep.losses.weighting import MicroBatchCount, Weighting
 
@@ -93,7 +94,7 @@ def drop_fitted_sequences(
             "rows that pack several sequences cannot be judged."
         )
     kept_mask = kept_sequences(means - initial_nll.to(means), fraction=fraction)
-    return torch.where(kept_mask[:, None], targets, ignore_index)
+    return torch.where(kept_mask[:, None], whole(targets), ignore_index)
 
 
 def tail_sft(fraction: float = 0.5, *, ramp_steps: int | None = None, threshold: float = 1.0) -> "SequenceWeighting":
@@ -111,8 +112,8 @@ def tail_sft(fraction: float = 0.5, *, ramp_steps: int | None = None, threshold:
         ConfigError: an option outside its range.
     """
     _check_fraction(fraction)
-    if ramp_steps is not None and (type(ramp_steps) is not int or ramp_steps < 1):
-        raise ConfigError(f"ramp_steps {ramp_steps!r} is not a whole number of at least 1. None holds the share.")
+    if ramp_steps is not None:
+        check_whole_number("ramp_steps", ramp_steps, 1, "None holds the share.")
     tokens = truncated(threshold)
     if ramp_steps is None:
         return SequenceWeighting("tail_sft", tokens.weigh, schedule=_Constant(fraction))
@@ -128,17 +129,20 @@ def initial_sequence_nll(model: nn.Module, batches: Iterable[Mapping[str, Tensor
         batches: mappings with `input_ids` and `labels` (B, T), and what else the model takes.
 
     Raises:
-        ConfigError: a batch without labels.
+        ConfigError: a batch without labels, or none at all such as the keys of one.
     """
     training, means = model.training, []
     model.eval()
     try:
         for batch in batches:
+            if not isinstance(batch, Mapping):
+                raise ConfigError(f"a batch is a {type(batch).__name__}, not a mapping. Pass a list of batches.")
             inputs = dict(batch)
             labels = inputs.pop("labels", None)
             inputs.pop("initial_nll", None)
             if labels is None:
                 raise ConfigError(f"a batch has the keys {', '.join(inputs)} and no labels. Pass labels (B, T).")
+            check_tensors(labels=labels)
             with torch.no_grad():
                 logits, targets = model(**inputs).logits[:, :-1], labels[:, 1:]
                 means.append(sequence_nll(token_nll(logits, targets), targets).cpu())
@@ -194,5 +198,4 @@ class _Ramp(MicroBatchCount):
 
 
 def _check_fraction(fraction: float) -> None:
-    if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 <= fraction < 1:
-        raise ConfigError(f"fraction {fraction!r} is not in [0, 1). 0 drops no sequence, 0.5 half of them.")
+    check_number("fraction", fraction, "[0, 1)", "0 drops no sequence, 0.5 half of them.")

@@ -7,16 +7,15 @@ torch.nn.functional.cross_entropy. Rule: a weighting judges the plain NLL alone,
 loss: a truncated token has none of any kind, and costs no backward pass.
 """
 
-import math
 from dataclasses import dataclass, replace
-from numbers import Real
 from typing import TypedDict
 
 import torch
 from torch import Tensor
 
 from tailkeep.errors import ConfigError
-from tailkeep.losses.nll import Reduction, check_tensors, reduce_nll
+from tailkeep.losses.checks import check_number, check_tensors
+from tailkeep.losses.nll import Reduction, reduce_nll
 
 
 class TermOptions(TypedDict, total=False):
@@ -46,8 +45,8 @@ class LossTerms:
     z_loss: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_number("label_smoothing", self.label_smoothing, 1.0, "0.1 is a usual choice")
-        _check_number("z_loss", self.z_loss, math.inf, "1e-4 is a usual choice")
+        check_number("label_smoothing", self.label_smoothing, "[0, 1]", "0 turns it off, 0.1 is a usual choice.")
+        check_number("z_loss", self.z_loss, "[0, inf)", "0 turns it off, 1e-4 is a usual choice.")
         weights = self.class_weight
         if weights is None:
             return
@@ -152,14 +151,6 @@ def reduce_logit_losses(
     counted = valid & (weights != 0) if reduction == "mean_kept" else valid
     reduction, num_items = terms.denominator(targets, counted, reduction, num_items)
     return reduce_nll(losses, weights, valid=valid, reduction=reduction, num_items=num_items)
-
-
-def _check_number(name: str, value: object, most: float, advice: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise ConfigError(f"{name} {value!r} is a {type(value).__name__}, not a number. 0 turns it off, {advice}.")
-    if not (0 <= value <= most and value < math.inf):  # type: ignore[operator]
-        upper = f"{most:g}]" if math.isfinite(most) else "inf)"
-        raise ConfigError(f"{name} {value} is not in [0, {upper}. 0 turns it off, {advice}.")
 
 
 NLL_ALONE = LossTerms()

@@ -8,14 +8,13 @@ tokens near the threshold.
 
 import math
 from functools import partial
-from numbers import Real
 from typing import Unpack
 
 import torch
 from torch import Tensor
 
-from tailkeep.errors import ConfigError
-from tailkeep.losses.nll import Reduction, check_tensors, token_nll
+from tailkeep.losses.checks import check_number, check_tensors
+from tailkeep.losses.nll import Reduction, token_nll, whole
 from tailkeep.losses.terms import LossTerms, TermOptions, reduce_logit_losses
 from tailkeep.losses.weighting import Weighting
 
@@ -68,12 +67,7 @@ def check_threshold(threshold: float) -> None:
     Raises:
         ConfigError: `threshold` is not in (0, 1].
     """
-    if isinstance(threshold, bool) or not isinstance(threshold, Real):
-        raise ConfigError(
-            f"threshold {threshold!r} is a {type(threshold).__name__}, not a number. Give a float such as 0.99."
-        )
-    if not 0 < float(threshold) <= 1:
-        raise ConfigError(f"threshold {threshold} is not in (0, 1]. 0.99 is a mild choice, 0.9 a strong one.")
+    check_number("threshold", threshold, "(0, 1]", "0.99 is a mild choice, 0.9 a strong one.")
 
 
 def truncated_cross_entropy(
@@ -99,7 +93,7 @@ def truncated_cross_entropy(
     Raises:
         ConfigError: shapes, types, threshold, reduction or term that cannot be used.
     """
-    nll, valid = token_nll(logits, targets, ignore_index=ignore_index), targets != ignore_index
+    nll, valid = token_nll(logits, targets, ignore_index=ignore_index), whole(targets) != ignore_index
     kept_mask = truncation_mask(nll, threshold=threshold)
     return reduce_logit_losses(
         logits, targets, nll, kept_mask, valid=valid, terms=LossTerms(**terms), reduction=reduction, num_items=num_items

@@ -11,11 +11,18 @@ import torch.distributed as dist
 from torch import Tensor
 
 from tailkeep.errors import ConfigError
+from tailkeep.losses.checks import (
+    check_ignore_index,
+    check_no_transform,
+    check_not_batched,
+    check_tensors,
+    check_whole_number,
+)
 from tailkeep.losses.engines.buffers import rows_for
 from tailkeep.losses.engines.logit_ops import accumulation_dtype
 from tailkeep.losses.engines.reference import all_logits
 from tailkeep.losses.lm_head import Head, autocast, check_factors
-from tailkeep.losses.nll import check_ignore_index, check_no_transform, check_not_batched, check_tensors, whole
+from tailkeep.losses.nll import whole
 
 if TYPE_CHECKING:
     Group: TypeAlias = dist.ProcessGroup | None
@@ -58,6 +65,9 @@ def vocab_parallel_token_nll(
         raise ConfigError("there is no process group. Call torch.distributed.init_process_group, or linear_token_nll.")
     check_no_transform()
     check_tensors(hidden=hidden, weight_shard=weight_shard, targets=targets)
+    if bias_shard is not None:
+        check_tensors(bias_shard=bias_shard)
+    check_whole_number("vocab_start", vocab_start, 0, "Give the number of rows that earlier ranks hold.")
     check_ignore_index(ignore_index)
     hidden, weight, bias = autocast(hidden, weight_shard, bias_shard)
     targets = whole(targets)

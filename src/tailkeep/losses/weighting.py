@@ -16,6 +16,17 @@ from tailkeep.errors import ConfigError
 Entropy: TypeAlias = Literal["full"] | int | None
 """Which entropy of a prediction a weighting needs: of all tokens, of the k likeliest made to sum to 1, or none."""
 
+
+def check_entropy(name: str, entropy: object) -> None:
+    """Refuse what is no `Entropy`.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if entropy is not None and entropy != "full" and not (type(entropy) is int and entropy >= 1):
+        raise ConfigError(f'{name} {entropy!r} is neither "full" nor a number of tokens, at least 1.')
+
+
 Weigh: TypeAlias = Callable[[Tensor, Tensor | None], Tensor]
 """(N,) NLL in nats and (N,) entropy in nats, or None -> (N,) factors, boolean or float; 0 drops a token."""
 
@@ -54,6 +65,11 @@ class Weighting:
     entropy: Entropy = None
     observe: Callable[[Tensor], None] | None = None
     state: State | None = None
+
+    def __post_init__(self) -> None:
+        check_entropy(f"the entropy of the loss {self.name!r},", self.entropy)
+        if not callable(self.weigh):
+            raise ConfigError(f"the loss {self.name!r} weighs with {self.weigh!r}. Pass a function of NLL and entropy.")
 
     def of_tokens(self) -> "Weighting":
         """The part that judges tokens by themselves."""

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from tailkeep.errors import ConfigError
-from tailkeep.losses.nll import Reduction, reduce_nll, token_nll
+from tailkeep.losses.checks import check_number, check_tensors, check_whole_number
+from tailkeep.losses.nll import Reduction, reduce_nll, token_nll, whole
 from tailkeep.losses.truncation import check_threshold, truncation_mask
 from tailkeep.losses.weighting import Weighting, check_state
 
@@ -31,7 +32,8 @@ def focal_weights(nll: Tensor, *, exponent: float = 2.0, detach: bool = False) -
     Raises:
         ConfigError: an exponent that is negative or not finite.
     """
-    _check(exponent)
+    check_tensors(nll=nll)
+    _check(exponent, detach)
     # 1 - exp(-nll) without cancellation; the floor keeps the power's gradient finite at p = 1.
     doubt = (-torch.expm1(-nll)).clamp_min(torch.finfo(nll.dtype).tiny)
     weights = doubt**exponent
@@ -46,7 +48,7 @@ def focal(exponent: float = 2.0, detach: bool = False) -> Weighting:
     Raises:
         ConfigError: an exponent that is negative or not finite.
     """
-    _check(exponent)
+    _check(exponent, detach)
     return Weighting("focal", partial(_weigh, exponent=exponent, detach=detach))
 
 
@@ -63,7 +65,7 @@ def focal_cross_entropy(
     """Focal loss of the targets; shapes, reductions and errors as in `truncated_cross_entropy`."""
     nll = token_nll(logits, targets, ignore_index=ignore_index)
     weights = focal_weights(nll, exponent=exponent, detach=detach)
-    return reduce_nll(nll, weights, valid=targets != ignore_index, reduction=reduction, num_items=num_items)
+    return reduce_nll(nll, weights, valid=whole(targets) != ignore_index, reduction=reduction, num_items=num_items)
 
 
 def _weigh(nll: Tensor, entropy: Tensor | None, *, exponent: float, detach: bool) -> Tensor:
@@ -71,9 +73,10 @@ def _weigh(nll: Tensor, entropy: Tensor | None, *, exponent: float, detach: bool
     return focal_weights(nll, exponent=exponent, detach=detach)
 
 
-def _check(exponent: float) -> None:
-    if not 0 <= exponent < math.inf:
-        raise ConfigError(f"exponent {exponent} is not in [0, inf). 2 is the published choice, 0 plain cross-entropy.")
+def _check(exponent: float, detach: bool) -> None:
+    check_number("exponent", exponent, "[0, inf)", "2 is the published choice, 0 plain cross-entropy.")
+    if not isinstance(detach, bool):
+        raise ConfigError(f"detach {detach!r} is a {type(detach).__name__}. Give True or False.")
 
 
 def mile(exponent: float = 1.0) -> Weighting:
@@ -89,8 +92,7 @@ def mile(exponent: float = 1.0) -> Weighting:
     Raises:
         ConfigError: an exponent that is negative or not finite.
     """
-    if not 0 <= exponent < math.inf:
-        raise ConfigError(f"exponent {exponent} is not in [0, inf). 1 is the published choice, 0 plain cross-entropy.")
+    check_number("exponent", exponent, "[0, inf)", "1 is the published choice, 0 plain cross-entropy.")
     return Weighting("mile", partial(_mile, exponent=exponent), entropy="full")
 
 
@@ -108,9 +110,8 @@ def eaft(k: int = 20) -> Weighting:
     Raises:
         ConfigError: fewer than 2 tokens, whose entropy is 0.
     """
-    if k < 2:
-        raise ConfigError(f"k {k} is below 2, and one token has no entropy. 20 is the published choice.")
-    return Weighting("eaft", partial(_eaft, k=k), entropy=k)
+    check_whole_number("k", k, 2, "One token has no entropy, 20 is the published choice.")
+    return Weighting("eaft", partial(_eaft, k=k), entropy=int(k))
 
 
 def _eaft(nll: Tensor, entropy: Tensor | None, *, k: int) -> Tensor:
@@ -140,9 +141,7 @@ def stm(threshold: float = 0.4) -> Weighting:
     Raises:
         ConfigError: `threshold` is not in (0, 1].
     """
-    check_threshold(threshold)
-    if not 0 < threshold <= 1:
-        raise ConfigError(f"threshold {threshold} is not in (0, 1]. 0.4 is the published perplexity of 2.5.")
+    check_number("threshold", threshold, "(0, 1]", "0.4 is the published perplexity of 2.5.")
     return Weighting("stm", partial(_stm, threshold=threshold))
 
 
@@ -162,7 +161,7 @@ def random_truncation(kept_fraction: float, seed: int) -> Weighting:
         ConfigError: `kept_fraction` is not in (0, 1].
     """
     check_fraction("kept_fraction", kept_fraction)
-    coin = _Coin(kept_fraction, torch.Generator().manual_seed(seed))
+    coin = _Coin(kept_fraction, _generator(seed))
     return Weighting("random", coin.weigh, state=coin)
 
 
@@ -189,8 +188,21 @@ def check_fraction(name: str, fraction: float) -> None:
     Raises:
         ConfigError: `fraction` is not in (0, 1].
     """
-    if not 0 < fraction <= 1:
-        raise ConfigError(f"{name} {fraction} is not in (0, 1]. 1 is plain cross-entropy.")
+    check_number(name, fraction, "(0, 1]", "1 is plain cross-entropy.")
+
+
+def check_window(window: int) -> None:
+    """Refuse what is no number of micro-batches.
+
+    Raises:
+        ConfigError: no whole number of at least 1.
+    """
+    check_whole_number("window", window, 1, "16 micro-batches are the default.")
+
+
+def _generator(seed: int) -> torch.Generator:
+    check_whole_number("seed", seed, 0, "Give each rank one of its own.")
+    return torch.Generator().manual_seed(int(seed))
 
 
 def _require_entropy(entropy: Tensor | None) -> Tensor:
@@ -215,9 +227,8 @@ def random_matched(threshold: float, seed: int, window: int = 16) -> Weighting:
         ConfigError: an option outside its range.
     """
     check_threshold(threshold)
-    if window < 1:
-        raise ConfigError(f"window {window} is below 1 micro-batch. 16 is the default.")
-    coin = _MatchedCoin(threshold, torch.Generator().manual_seed(seed), window)
+    check_window(window)
+    coin = _MatchedCoin(threshold, _generator(seed), window)
     return Weighting("random_matched", coin.weigh, observe=coin.observe, state=coin)
 
 
@@ -225,7 +236,7 @@ class _MatchedCoin:
     def __init__(self, threshold: float, generator: torch.Generator, window: int) -> None:
         self.threshold = threshold
         self.generator = generator
-        self.recent: deque[tuple[int, int]] = deque(maxlen=window)
+        self.recent: deque[tuple[int, int]] = deque(maxlen=int(window))
 
     @property
     def share(self) -> float:

@@ -175,9 +175,11 @@ def test_the_default_threshold_is_that_of_the_loss():
 
 
 def test_what_is_not_attached_cannot_be_read_or_detached():
-    for ask in (detach, read_stats, weighting_of):
-        with pytest.raises(ConfigError, match="no loss attached"):
-            ask(tiny("llama"))
+    for thing in (tiny("llama"), None, "gpt2"):
+        assert not is_attached(thing)
+        for ask in (detach, read_stats, weighting_of):
+            with pytest.raises(ConfigError, match="no loss attached"):
+                ask(thing)
 
 
 def test_a_wrapper_is_asked_like_the_model_itself():

@@ -160,11 +160,24 @@ def test_low_rank_training_of_the_backbone_is_exact():
     assert gradients(model) == {}
 
 
-def test_a_negative_count_of_targets_is_refused():
+TOKENS = torch.tensor([[5, 6, 7, 8]])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_items_in_batch": -1}, "num_items -1 is not a count"),
+        ({"num_items_in_batch": float("inf")}, "num_items inf is not a count"),
+        ({"labels": TOKENS.tolist()}, r"labels is a list, not a torch.Tensor. Give torch.as_tensor\(labels\)"),
+        ({"labels": TOKENS.numpy()}, "labels is a ndarray, not a torch.Tensor"),
+        ({"shift_labels": TOKENS.tolist()}, "shift_labels is a list, not a torch.Tensor"),
+        ({"ignore_index": None}, "ignore_index None is a NoneType, not a whole number"),
+    ],
+)
+def test_arguments_of_a_training_call_that_cannot_be_used_are_named(arguments, message):
     model = attach(tiny("llama").train())
-    tokens = torch.tensor([[5, 6, 7, 8]])
-    with pytest.raises(ConfigError, match="num_items -1 is not a count"):
-        model(tokens, labels=tokens, num_items_in_batch=-1)
+    with pytest.raises(ConfigError, match=message):
+        model(TOKENS, **{"labels": TOKENS, **arguments})
 
 
 def test_a_compiled_model_is_to_be_attached_to_before():

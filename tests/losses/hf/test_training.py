@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from tailkeep.losses.hf.attach import attach, detach
+from tailkeep.losses.hf.attach import attach, detach, without_attached_loss
 from tests.losses.hf.families import tiny
 from tests.losses.hf.unfused import (
     Trained,
@@ -55,6 +55,13 @@ def test_shifted_labels_are_taken_as_they_are():
     shifted_inputs = {"input_ids": inputs["input_ids"], "shift_labels": shifted}
     same(fused(model, shifted_inputs), expected)
     same(fused(model, {**shifted_inputs, "labels": inputs["labels"]}), expected)
+
+
+def test_labels_in_bytes_are_those_in_longs():
+    model, inputs = attach(tiny("llama", vocab_size=200), threshold=0.9), batch()
+    labels = torch.full_like(inputs["labels"], 156)  # -100 in 8 bits
+    expected = model(inputs["input_ids"], labels=labels).loss
+    assert torch.equal(model(inputs["input_ids"], labels=labels.to(torch.uint8)).loss, expected)
 
 
 def test_a_batch_without_targets_is_a_connected_zero():
@@ -110,6 +117,15 @@ def test_threads_that_train_one_model_do_not_mix():
 
     with ThreadPoolExecutor(4) as pool:
         assert [*pool.map(losses, batches)] == [[loss] * 5 for loss in expected]
+
+
+def test_a_thread_without_the_attached_loss_leaves_it_to_the_others():
+    model, inputs, _, expected = attached_llama()
+    with ThreadPoolExecutor(1) as pool, without_attached_loss(model):
+        assert model(**inputs).logits is not None
+        assert pool.submit(lambda: model(**inputs).logits).result() is None
+        assert pool.submit(lambda: model(**inputs).loss.item()).result() == pytest.approx(expected.loss.item())
+    assert model(**inputs).logits is None
 
 
 # As above.

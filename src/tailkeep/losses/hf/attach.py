@@ -4,6 +4,7 @@ Rule: a model is exact under its loss or refused, and after `detach` it is what 
 """
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -132,7 +133,7 @@ def detach(model: ModelT) -> ModelT:
 
 def is_attached(model: nn.Module) -> bool:
     """Whether a loss is attached to `model`, or to a model that it wraps."""
-    return any(role_of(module) == "model" for module in model.modules())
+    return _attached_model(model) is not None
 
 
 def read_stats(model: nn.Module) -> dict[str, float]:
@@ -162,15 +163,18 @@ def weighting_of(model: nn.Module) -> Weighting:
 def without_attached_loss(model: nn.Module) -> Iterator[None]:
     """Within, `model` behaves as if nothing were attached: logits in training mode, its own loss, its backbone alone.
 
+    Other threads train on with the attached loss, but not those that call a compiled model.
+
     Raises:
         ConfigError: nothing is attached.
     """
     attachment = attachment_of(model)
-    attachment.num_bypasses += 1
+    thread = threading.get_ident()
+    attachment.bypasses.append(thread)
     try:
         yield
     finally:
-        attachment.num_bypasses -= 1
+        attachment.bypasses.remove(thread)
 
 
 def attachment_of(model: nn.Module) -> Attachment:
@@ -179,8 +183,13 @@ def attachment_of(model: nn.Module) -> Attachment:
     Raises:
         ConfigError: nothing is attached.
     """
-    for module in model.modules():
-        if role_of(module) == "model":
-            attachment: Attachment = module.__dict__["_tailkeep"]
-            return attachment
-    raise ConfigError(f"{type(model).__name__} has no loss attached. Call attach(model) first.")
+    inner = _attached_model(model)
+    if inner is None:
+        raise ConfigError(f"{type(model).__name__} has no loss attached. Call attach(model) first.")
+    attachment: Attachment = inner.__dict__["_tailkeep"]
+    return attachment
+
+
+def _attached_model(model: object) -> nn.Module | None:
+    modules = model.modules() if isinstance(model, nn.Module) else ()
+    return next((module for module in modules if role_of(module) == "model"), None)

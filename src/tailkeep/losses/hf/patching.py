@@ -18,10 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tailkeep.errors import AttachmentError, ConfigError
+from tailkeep.losses.checks import check_count, check_ignore_index, check_tensors
 from tailkeep.losses.hf.head_loss import INSTEAD, token_losses
 from tailkeep.losses.hf.logit_transform import backbone_of, has_own_loss, output_layer
 from tailkeep.losses.hf.state import Attachment, Call
-from tailkeep.losses.nll import check_count, clamp_count, count_on, whole
+from tailkeep.losses.nll import clamp_count, count_on, whole
 from tailkeep.losses.terms import LossTerms
 from tailkeep.losses.weighting import Weighting
 
@@ -96,11 +97,16 @@ def _call(arguments: dict[str, Any], weighting: Weighting, terms: LossTerms) -> 
     labels, targets = arguments.pop("labels", None), arguments.pop("shift_labels", None)
     num_items = arguments.pop("num_items_in_batch", None)
     ignore_index = arguments.pop("ignore_index", -100)
+    check_ignore_index(ignore_index)
     if targets is None:
-        targets = F.pad(labels, (0, 1), value=ignore_index)[..., 1:]
+        check_tensors(labels=labels)
+        targets = F.pad(whole(labels), (0, 1), value=ignore_index)[..., 1:]
+    else:
+        check_tensors(shift_labels=targets)
+        targets = whole(targets)
     if num_items is None:
         valid = targets != ignore_index
-        _, sum_of_weights = terms.to(targets.device).denominator(whole(targets), valid, "mean", None)
+        _, sum_of_weights = terms.to(targets.device).denominator(targets, valid, "mean", None)
         items = valid.sum() if sum_of_weights is None else count_on(targets.device, sum_of_weights)
     else:
         check_count(num_items)
@@ -229,14 +235,14 @@ def _model_forward(base: type[nn.Module]) -> Callable[..., Any]:
             raise TypeError(f"{base.__name__}.forward takes {len(names)} positional arguments, {len(args)} were given")
         arguments = {**dict(zip(names, args, strict=False)), **kwargs}
         has_labels = arguments.get("labels") is not None or arguments.get("shift_labels") is not None
-        if self.training and has_labels and not attachment.num_bypasses:
+        if self.training and has_labels and not attachment.is_bypassed():
             output, call = training_forward(self, base.forward, arguments, attachment.weighting, attachment.terms)
             count(attachment, call)
             return output
         arguments.pop("initial_nll", None)
         if not takes_items:
             arguments.pop("num_items_in_batch", None)
-        if attachment.num_bypasses or not torch.is_grad_enabled():
+        if attachment.is_bypassed() or not torch.is_grad_enabled():
             return base.forward(self, **arguments)
         if self.training:
             raise AttachmentError(_NO_LABELS.format(name=base.__name__))
@@ -324,7 +330,7 @@ _EVALUATION = (
 def _is_bypass(module: nn.Module, part: str) -> bool:
     """Whether a backward pass through `module` would be past the loss; in training mode one will come, so it raises."""
     attachment: Attachment | None = module.__dict__.get("_tailkeep")
-    if attachment is None or attachment.num_bypasses or not torch.is_grad_enabled():
+    if attachment is None or attachment.is_bypassed() or not torch.is_grad_enabled():
         return False
     if module.training:
         raise AttachmentError(_BYPASS.format(part=part))

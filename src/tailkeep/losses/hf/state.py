@@ -4,9 +4,10 @@ Rule: plain data without references to modules, so that copies and pickles of a 
 sums on the device with one synchronisation per reading; a training step waits for them once in a hundred.
 """
 
+import threading
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -98,7 +99,7 @@ class Transformation:
 class Attachment:
     """The loss of one model, shared by its attached modules.
 
-    `num_bypasses` counts the `without_attached_loss` contexts that are open.
+    `bypasses` are the threads of the `without_attached_loss` contexts that are open.
     """
 
     weighting: Weighting
@@ -106,11 +107,15 @@ class Attachment:
     transformation: Transformation
     impl: str
     monitor: Monitor
-    num_bypasses: int = 0
+    bypasses: list[int] = field(default_factory=list)
+
+    def is_bypassed(self) -> bool:
+        """Whether this thread is within `without_attached_loss`; a graph of torch.compile cannot know its thread."""
+        return bool(self.bypasses) and (torch.compiler.is_compiling() or threading.get_ident() in self.bypasses)
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy made within `without_attached_loss` would never leave it.
-        return {**vars(self), "num_bypasses": 0}
+        return {**vars(self), "bypasses": []}
 
 
 @dataclass
