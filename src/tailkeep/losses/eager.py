@@ -10,26 +10,15 @@ from torch import Tensor
 
 from tailkeep.errors import ConfigError
 from tailkeep.losses.engines.logit_ops import accumulation_dtype
-from tailkeep.losses.linear_call import HeadShape, LinearCall
+from tailkeep.losses.linear_call import LinearCall, LinearInputs, LossRequest
 from tailkeep.losses.loss_stats import LossStats, with_requested
 from tailkeep.losses.nll import Reduction, clamp_count, count_on, reduce_nll
-from tailkeep.losses.terms import LossTerms
-from tailkeep.losses.weighting import Entropy, Weighting
+from tailkeep.losses.weighting import Entropy
 
 
-def eager_token_nll(
-    hidden: Tensor,
-    weight: Tensor,
-    targets: Tensor,
-    shape: HeadShape,
-    *,
-    ignore_index: int,
-    impl: str,
-    entropy: Entropy,
-    return_lse: bool,
-) -> Any:
+def eager_token_nll(inputs: LinearInputs, *, entropy: Entropy, return_lse: bool) -> Any:
     """See `linear_token_nll`."""
-    call = LinearCall.of(hidden, weight, targets, shape, ignore_index=ignore_index, impl=impl, entropy=entropy)
+    call = LinearCall.of(inputs, entropy=entropy)
     nll, lse, spread = call.engine.token_nll(call.hidden, call.head, call.targets, entropy=entropy)
     return with_requested(
         call.spread(nll),
@@ -38,40 +27,16 @@ def eager_token_nll(
     )
 
 
-def eager_cross_entropy(
-    hidden: Tensor,
-    weight: Tensor,
-    targets: Tensor,
-    weighting: Weighting,
-    shape: HeadShape,
-    *,
-    terms: LossTerms,
-    ignore_index: int,
-    reduction: Reduction,
-    num_items: float | Tensor | None,
-    expected_gradient: Tensor | None,
-    return_stats: bool,
-    return_lse: bool,
-    impl: str,
-) -> Any:
+def eager_cross_entropy(inputs: LinearInputs, request: LossRequest) -> Any:
     """See `linear_weighted_cross_entropy`."""
-    call = LinearCall.of(
-        hidden,
-        weight,
-        targets,
-        shape,
-        ignore_index=ignore_index,
-        impl=impl,
-        entropy=weighting.entropy,
-        terms=terms,
-    )
+    weighting, reduction, num_items = request.weighting, request.reduction, request.num_items
+    call = LinearCall.of(inputs, entropy=weighting.entropy, terms=request.terms)
     weighting.check_not_recomputed()
+    expected = request.expected_gradient
     if reduction == "mean":
         _, items = call.terms.denominator(call.targets, None, reduction, num_items)
-        expected_gradient = share_of(len(call.targets) if items is None else items, call.hidden)
-    rows = call.engine.weighted(
-        call.hidden, call.head, call.targets, weighting, terms=call.terms, expected=expected_gradient
-    )
+        expected = share_of(len(call.targets) if items is None else items, call.hidden)
+    rows = call.engine.weighted(call.hidden, call.head, call.targets, weighting, terms=call.terms, expected=expected)
     weighting.move_on(rows.nll)
     kept_mask = rows.weights != 0
     counted = kept_mask if reduction == "mean_kept" else None
@@ -83,8 +48,8 @@ def eager_cross_entropy(
         reduction=reduction,
         num_items=num_items,
     )
-    stats = LossStats.of(rows.nll, kept_mask, rows.correct) if return_stats else None
-    return with_requested(loss, stats, call.spread(rows.lse) if return_lse else None)
+    stats = LossStats.of(rows.nll, kept_mask, rows.correct) if request.return_stats else None
+    return with_requested(loss, stats, call.spread(rows.lse) if request.return_lse else None)
 
 
 def check_expected(gradient: Tensor, reduction: Reduction) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from tailkeep.losses.checks import check_count, check_tensors
 from tailkeep.losses.eager import check_expected, eager_cross_entropy, eager_token_nll
 from tailkeep.losses.engines import select_engine
-from tailkeep.losses.linear_call import HeadShape
+from tailkeep.losses.linear_call import LinearInputs, LossRequest
 from tailkeep.losses.lm_head import LowRankProduct
 from tailkeep.losses.loss_stats import LossStats
 from tailkeep.losses.nll import Reduction
@@ -133,22 +133,13 @@ def linear_token_nll(
     Raises:
         ConfigError: shapes, types, devices, factors or an engine that cannot be used.
     """
-    shape = HeadShape(bias, softcap, scale, valid_vocab_size, low_rank)
+    inputs = LinearInputs(hidden, weight, targets, bias, softcap, scale, valid_vocab_size, low_rank, ignore_index, impl)
     compute: Any = eager_token_nll
     if torch.compiler.is_compiling():
         from tailkeep.losses.untraced import untraced_token_nll
 
         compute = untraced_token_nll if impl == "reference" else traced_token_nll
-    losses: Tensor | tuple[Tensor, ...] = compute(
-        hidden,
-        weight,
-        targets,
-        shape,
-        ignore_index=ignore_index,
-        impl=impl,
-        entropy=return_entropy,
-        return_lse=return_lse,
-    )
+    losses: Tensor | tuple[Tensor, ...] = compute(inputs, entropy=return_entropy, return_lse=return_lse)
     return losses
 
 
@@ -330,21 +321,11 @@ def linear_weighted_cross_entropy(
 
         traceable = impl != "reference" and weighting.state is None
         compute = traced_cross_entropy if traceable else untraced_cross_entropy
-    return compute(
-        hidden,
-        weight,
-        targets,
-        weighting,
-        HeadShape(bias, softcap, scale, valid_vocab_size, low_rank),
-        terms=LossTerms(**terms),
-        ignore_index=ignore_index,
-        reduction=reduction,
-        num_items=num_items,
-        expected_gradient=expected_gradient,
-        return_stats=return_stats,
-        return_lse=return_lse,
-        impl=impl,
+    inputs = LinearInputs(hidden, weight, targets, bias, softcap, scale, valid_vocab_size, low_rank, ignore_index, impl)
+    request = LossRequest(
+        weighting, LossTerms(**terms), reduction, num_items, expected_gradient, return_stats, return_lse
     )
+    return compute(inputs, request)
 
 
 def explain_engine(hidden: Tensor) -> str:

@@ -10,43 +10,62 @@ from tailkeep.losses.checks import check_ignore_index, check_no_transform, check
 from tailkeep.losses.engines import Engine, select_engine
 from tailkeep.losses.engines.logit_ops import accumulation_dtype
 from tailkeep.losses.lm_head import Head, LowRankProduct, autocast, check_inputs, head_of
+from tailkeep.losses.nll import Reduction
 from tailkeep.losses.terms import NLL_ALONE, LossTerms
-from tailkeep.losses.weighting import Entropy, check_entropy
+from tailkeep.losses.weighting import Entropy, Weighting, check_entropy
 
 
 @dataclass(frozen=True)
-class HeadShape:
-    """What a caller says of the output layer beside its weight; see `Head`."""
+class LinearInputs:
+    """What every loss from hidden states is called with; see `linear_token_nll`."""
 
-    bias: Tensor | None
-    softcap: float | None
-    scale: float
-    valid_vocab_size: int | None
-    low_rank: LowRankProduct | None
+    hidden: Tensor
+    weight: Tensor
+    targets: Tensor
+    bias: Tensor | None = None
+    softcap: float | None = None
+    scale: float = 1.0
+    valid_vocab_size: int | None = None
+    low_rank: LowRankProduct | None = None
+    ignore_index: int = -100
+    impl: str = "auto"
 
 
-def checked_head(hidden: Tensor, weight: Tensor, options: HeadShape) -> tuple[Tensor, Head]:
+@dataclass(frozen=True)
+class LossRequest:
+    """The loss of a call and what is returned beside it; see `linear_weighted_cross_entropy`."""
+
+    weighting: Weighting
+    terms: LossTerms
+    reduction: Reduction
+    num_items: float | Tensor | None
+    expected_gradient: Tensor | None
+    return_stats: bool
+    return_lse: bool
+
+
+def checked_head(inputs: LinearInputs) -> tuple[Tensor, Head]:
     """What is multiplied, under autocast in its type.
 
     Raises:
         ConfigError: shapes, types or factors that cannot be used.
     """
-    check_tensors(hidden=hidden, weight=weight)
-    if options.bias is not None:
-        check_tensors(bias=options.bias)
-    low_rank = options.low_rank
+    check_tensors(hidden=inputs.hidden, weight=inputs.weight)
+    if inputs.bias is not None:
+        check_tensors(bias=inputs.bias)
+    low_rank = inputs.low_rank
     if low_rank is not None:
         if not isinstance(low_rank, LowRankProduct):
             raise ConfigError(f"low_rank is a {type(low_rank).__name__}. Pass LowRankProduct(hidden, weight), or None.")
         check_tensors(**{"low_rank.hidden": low_rank.hidden, "low_rank.weight": low_rank.weight})
         low_rank = LowRankProduct(*autocast(low_rank.hidden, low_rank.weight))
-    hidden, weight, bias = autocast(hidden, weight, options.bias)
+    hidden, weight, bias = autocast(inputs.hidden, inputs.weight, inputs.bias)
     return hidden, head_of(
         weight,
         bias=bias,
-        scale=options.scale,
-        softcap=options.softcap,
-        valid_vocab_size=options.valid_vocab_size,
+        scale=inputs.scale,
+        softcap=inputs.softcap,
+        valid_vocab_size=inputs.valid_vocab_size,
         low_rank=low_rank,
     )
 
@@ -65,30 +84,19 @@ class LinearCall:
     places: Tensor | None
 
     @classmethod
-    def of(
-        cls,
-        hidden: Tensor,
-        weight: Tensor,
-        targets: Tensor,
-        options: HeadShape,
-        *,
-        ignore_index: int,
-        impl: str,
-        entropy: Entropy,
-        terms: LossTerms = NLL_ALONE,
-    ) -> "LinearCall":
+    def of(cls, inputs: LinearInputs, *, entropy: Entropy, terms: LossTerms = NLL_ALONE) -> "LinearCall":
         """The inputs, checked.
 
         Raises:
             ConfigError: what does not fit.
         """
         check_no_transform()
-        check_tensors(targets=targets)
-        check_ignore_index(ignore_index)
-        hidden, head = checked_head(hidden, weight, options)
-        targets, valid, all_valid = check_inputs(hidden, head, targets, ignore_index=ignore_index)
+        check_tensors(targets=inputs.targets)
+        check_ignore_index(inputs.ignore_index)
+        hidden, head = checked_head(inputs)
+        targets, valid, all_valid = check_inputs(hidden, head, inputs.targets, ignore_index=inputs.ignore_index)
         check_entropy("return_entropy", entropy)
-        engine, _ = select_engine(impl, hidden)
+        engine, _ = select_engine(inputs.impl, hidden)
         terms = terms.fit(len(head.weight), hidden.device, accumulation_dtype(hidden.dtype))
         shape = targets.shape
         targets, valid = targets.reshape(-1), valid.reshape(-1)

@@ -18,7 +18,7 @@ from tailkeep.errors import ConfigError
 from tailkeep.losses.engines.chunked import Chunked
 from tailkeep.losses.engines.logit_ops import Partials, accumulation_dtype
 from tailkeep.losses.engines.passes import facts_pass, recomputed, weighted_pass
-from tailkeep.losses.linear_call import HeadShape, LinearCall
+from tailkeep.losses.linear_call import LinearCall, LinearInputs
 from tailkeep.losses.lm_head import LowRankProduct
 from tailkeep.losses.terms import LossTerms
 from tailkeep.losses.truncation import truncated
@@ -246,16 +246,18 @@ def _call(
     z_loss: float = 0.0,
 ) -> tuple[LinearCall, Chunked]:
     hidden, weight, bias, low, up = tensors
-    call = LinearCall.of(
+    inputs = LinearInputs(
         hidden,
         weight,
         targets,
-        HeadShape(bias, softcap, scale, None, None if low is None or up is None else LowRankProduct(low, up)),
+        bias,
+        softcap,
+        scale,
+        low_rank=None if low is None or up is None else LowRankProduct(low, up),
         ignore_index=ignore_index,
         impl=impl,
-        entropy=None,
-        terms=LossTerms(label_smoothing, class_weight, z_loss),
     )
+    call = LinearCall.of(inputs, entropy=None, terms=LossTerms(label_smoothing, class_weight, z_loss))
     assert isinstance(call.engine, Chunked), "the reference is no operator"
     return call, call.engine
 
