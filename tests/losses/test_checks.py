@@ -133,6 +133,7 @@ def test_a_dropped_sequence_in_bytes_has_no_targets():
         (lambda: Weighting("mine", None), "the loss 'mine' weighs with None. Pass a function of NLL and entropy"),
         (lambda: Weighting("mine", entropy=2.5), r"the entropy of the loss 'mine', 2\.5 is neither"),
         (lambda: explain_engine([1.0]), "hidden is a list, not a torch.Tensor"),
+        (lambda: explain_engine(torch.eye(2).to_sparse()), "hidden is a torch.sparse_coo tensor. Give a dense one"),
         (lambda: focal_weights([1.0]), "nll is a list, not a torch.Tensor"),
         (lambda: sequence_nll([1.0], torch.ones(1, 1)), "nll is a list, not a torch.Tensor"),
     ],

@@ -53,14 +53,16 @@ def check_ignore_index(ignore_index: object) -> None:
 
 
 def check_tensors(**tensors: object) -> None:
-    """Refuse lists, arrays and None where a tensor belongs.
+    """Refuse lists, arrays, None, and sparse or nested tensors where a dense tensor belongs.
 
     Raises:
-        ConfigError: one of `tensors`, by name, is no tensor.
+        ConfigError: one of `tensors`, by name, is no dense tensor.
     """
     for name, value in tensors.items():
         if not isinstance(value, Tensor):
             raise ConfigError(f"{name} is a {type(value).__name__}, not a torch.Tensor. Give torch.as_tensor({name}).")
+        if value.layout != torch.strided:
+            raise ConfigError(f"{name} is a {value.layout} tensor. Give a dense one, as of {name}.to_dense().")
 
 
 def check_count(num_items: object) -> None:
