@@ -96,8 +96,18 @@ def test_a_generation_with_other_metrics_is_refused(parts):
     tree = json.loads(path.read_text())
     path.write_text(json.dumps({**tree, "metrics": {**tree["metrics"], "mean": 7.0}}))
     path.with_name("DONE").write_text("")  # else the file would be damaged
-    with pytest.raises(FingerprintError, match="have different metrics"):
+    message = r"parts_a and parts_b have different metrics of generation 2 of replace, seed 1\."
+    message = message.replace("parts_a", str(parts[0])).replace("parts_b", str(parts[1]))
+    with pytest.raises(FingerprintError, match=message):
         merged(*parts)
+
+
+def test_a_run_that_is_merged_with_a_pack_is_named_by_its_own_path(tmp_path):
+    run(tmp_path / "a", ("replace",), generations=2)
+    run(tmp_path / "b", ("replace",), generations=2, options={"replace": {"version": "2"}})
+    pack = write_pack(tmp_path / "a", tmp_path / "pack").path
+    with pytest.raises(FingerprintError, match=f"{pack} and {tmp_path / 'b'} have other arms of one name"):
+        merged(pack, tmp_path / "b")
 
 
 def test_other_environments_are_refused_unless_accepted_and_then_reported(tmp_path, monkeypatch):

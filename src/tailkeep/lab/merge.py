@@ -28,14 +28,16 @@ _NOT_OF_A_CELL = ("arms", "seeds")
 class _Part:
     """One of the runs: its arms' inputs and its environments by their hash, whatever the age of its record."""
 
+    path: Path
     run: RunDirectory
     arms: Mapping[str, Any]
     environments: Mapping[str, Any]
     history: tuple[Addition, ...]
 
     @classmethod
-    def read(cls, path: Path) -> "_Part":
-        run = RunDirectory.open(path)
+    def read(cls, path: Path, source: Path) -> "_Part":
+        """The run at `path`, whose files are read at `source`: there is its pack, if it is merged with packs."""
+        run = RunDirectory.open(source)
         record = run.record
         if record.kind != "lab":
             raise InputError(f"{path} holds a run of kind {record.kind!r}. Give runs of `tailkeep lab` or their packs.")
@@ -44,13 +46,13 @@ class _Part:
             for name, arm in record.sources.get("arms", {}).items()
         }
         if record.history:
-            return cls(run, arms, record.sources["environments"], _without_recomputed(record.history))
+            return cls(path, run, arms, record.sources["environments"], _without_recomputed(record.history))
         # Older than fingerprints of generations: one environment for all arms.
         environment = {key: value for key, value in record.sources.items() if key not in _NOT_OF_A_CELL}
         generations = {name: arm.get("generations", 1) for name, arm in record.sources.get("arms", {}).items()}
-        at = utc_text((path / "run.json").stat().st_mtime)
+        at = utc_text((source / "run.json").stat().st_mtime)
         addition = Addition(at=at, arms=generations, seeds=record.seeds)
-        return cls(run, arms, {hash_tree(environment): environment}, (addition,))
+        return cls(path, run, arms, {hash_tree(environment): environment}, (addition,))
 
 
 def merge_runs(
@@ -71,7 +73,8 @@ def merge_runs(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} is there already. Give a new --out.")
     with tempfile.TemporaryDirectory() as scratch:
-        parts = [_Part.read(path) for path in _of_one_kind(paths, Path(scratch))]
+        sources = _of_one_kind(paths, Path(scratch))
+        parts = [_Part.read(path, source) for path, source in zip(paths, sources, strict=True)]
         _check_arms(parts)
         accepted = _environment_differences(parts)
         if accepted and not accept_versions:
@@ -119,7 +122,7 @@ def _check_arms(parts: Sequence[_Part]) -> None:
         if lines:
             listed = "\n".join(lines)
             raise FingerprintError(
-                f"{first.run.path} and {second.run.path} have other arms of one name. What differs (first there, "
+                f"{first.path} and {second.path} have other arms of one name. What differs (first there, "
                 f"second here):\n{listed}\nRename an arm and compute it again, or merge others."
             )
 
@@ -139,14 +142,17 @@ def _environment_differences(parts: Sequence[_Part]) -> tuple[str, ...]:
 def _cells(parts: Sequence[_Part]) -> list[GenerationDir]:
     """The finished generations of all parts, by arm, seed and generation."""
     cells: dict[tuple[str, int, int], GenerationDir] = {}
+    runs: dict[tuple[str, int, int], Path] = {}
     for part in parts:
         for cell in part.run.generation_dirs():
             key = (cell.arm, cell.seed, cell.generation)
             if key in cells and _differ(cells[key], cell):
                 raise FingerprintError(
-                    f"{cells[key].path} and {cell.path} have different metrics. Merge only one of the two runs."
+                    f"{runs[key]} and {part.path} have different metrics of generation {cell.generation} of "
+                    f"{cell.arm}, seed {cell.seed}. Merge only one of the two runs."
                 )
             cells.setdefault(key, cell)
+            runs.setdefault(key, part.path)
     return [cells[key] for key in sorted(cells)]
 
 

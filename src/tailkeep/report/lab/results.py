@@ -50,7 +50,7 @@ class LabResults:
         """
         if read_lab_run(self.path).directory.record.packed:
             raise InputError(
-                f"{self.path} is a pack, which stays as it is. Merge it into a run, or use frame and plot."
+                f"{self.path} is a pack, which stays as it is. Use frame and plot, or `tailkeep report`, which prints."
             )
         return write(self.path)
 
