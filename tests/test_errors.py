@@ -12,6 +12,7 @@ KINDS = [
 ]
 STANDARD = {
     "AttachmentError": (RuntimeError, ExitCode.BAD_INPUT),
+    "CodeError": (RuntimeError, ExitCode.BAD_INPUT),
     "ConfigError": (ValueError, ExitCode.BAD_INPUT),
     "InputError": (ValueError, ExitCode.BAD_INPUT),
     "MissingPackageError": (ImportError, ExitCode.BAD_INPUT),

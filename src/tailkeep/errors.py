@@ -28,6 +28,10 @@ class ConfigError(TailkeepError, ValueError):
     """A configuration key or value that cannot be used."""
 
 
+class CodeError(TailkeepError, RuntimeError):
+    """An exception that code of the user's own raised; it is the cause."""
+
+
 class InputError(TailkeepError, ValueError):
     """A file or folder that cannot be read as what it is given for."""
 

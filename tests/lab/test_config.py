@@ -218,8 +218,8 @@ def test_a_value_that_an_override_makes_worse_is_told_as_the_overrides():
 def test_an_unknown_key_at_the_top_is_answered_with_the_keys_of_run_and_study():
     (line,) = lines_of({**GAUSSIAN, "zzz": 1, "arms": {"a": {}, "b": {"learner": "mixture"}}})
     assert line == (
-        "config: unknown key 'zzz'. Known: arms, data, description, device, generations, grid, keep_models, learner, "
-        "metrics, name, num_threads, preset, presets, record_every, regime, seeds, truncate."
+        "config: unknown key 'zzz'. Known: arms, data, description, device, extends, generations, grid, keep_models, "
+        "learner, metrics, name, num_threads, preset, presets, record_every, regime, seeds, truncate."
     )
     assert lines_of({**GAUSSIAN, "sedes": [1], "arms": {"a": {}, "b": {}}}) == [
         "config: unknown key 'sedes'. Did you mean 'seeds'?"
@@ -382,3 +382,57 @@ def test_a_separator_that_no_file_is_cut_at_is_refused_with_the_way_out(paths):
 def test_a_separator_may_be_for_one_of_two_files(paths):
     tree = text_study(path=paths[0], held_out_path=paths[1], separator="line")
     assert load(tree).arms["baseline"].data.separator == "line"
+
+
+# What a configuration extends
+
+
+def test_a_configuration_that_extends_another_adds_arms_and_sets_keys(tmp_path):
+    (tmp_path / "base.yaml").write_text(
+        "learner: gaussian\ngenerations: 4\narms: {baseline: {}, all: {generations: 5}}\n"
+    )
+    base = str(tmp_path / "base.yaml")
+    config = load({"extends": base, "seeds": [7], "arms": {"mine": {"generations": 6}, "all": {"record_every": 2}}})
+    assert {name: (arm.generations, arm.record_every) for name, arm in config.arms.items()} == {
+        "baseline": (4, 1),
+        "all": (5, 2),
+        "mine": (6, 1),
+    }
+    assert config.seeds == (7,)
+    assert load({"extends": base}) == load(tmp_path / "base.yaml")
+    assert load({"extends": base, "generations": 3}) == load(tmp_path / "base.yaml", overrides=["generations=3"])
+
+
+def test_it_has_the_presets_of_both():
+    config = load({"extends": "demo", "arms": {"mine": {}}}, overrides=["preset=full"])
+    full = load("demo", overrides=["preset=full"])
+    assert config.arms["mine"] == config.arms["baseline"] == full.arms["baseline"]
+    tree = {"extends": "demo", "preset": "less", "presets": {"less": {"seeds": [0]}}}
+    assert load(tree).seeds == (0,)
+
+
+def test_it_takes_the_grid_of_the_other_and_adds_arms_to_it():
+    grid = load("truncation-map")
+    config = load({"extends": "truncation-map", "arms": {"mine": {}}})
+    assert (list(config.arms), config.grid) == ([*grid.arms, "mine"], grid.grid)
+
+
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        ({"extends": "dem"}, "no recipe is called 'dem'. Did you mean 'demo'?"),
+        ({"extends": "SELF"}, "extends: SELF extends demo itself. Extend that one."),
+        (
+            {"extends": "demo", "grid": {"loss": {"a": {}}}},
+            "config: grid: a configuration that extends another has none.",
+        ),
+        ({"extend": "demo", **GAUSSIAN}, "unknown key 'extend'. Did you mean 'extends'?"),
+    ],
+)
+def test_what_cannot_be_extended_is_refused(tree, message, tmp_path):
+    path = tmp_path / "own.yaml"
+    path.write_text("extends: demo\n")
+    tree = {key: str(path) if value == "SELF" else value for key, value in tree.items()}
+    with pytest.raises(ConfigError) as caught:
+        load(tree)
+    assert message.replace("SELF", str(path)) in str(caught.value)

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from tailkeep import lab
-from tailkeep.errors import ConfigError, FingerprintError, InputError
+from tailkeep.errors import CodeError, ConfigError, FingerprintError, InputError
 from tailkeep.lab.causal_lm.data_config import CodeCorpus
 from tailkeep.lab.causal_lm.dataset import read_dataset
+from tailkeep.lab.causal_lm.generation import _LogitShaper
 from tailkeep.lab.causal_lm.selection import _log_weights
 from tailkeep.lab.learners import sources_of
 from tests.lab.stubs import CallLog, trace_learners
@@ -68,6 +70,15 @@ def test_every_example_is_an_arm_of_the_configuration():
     text = (EXAMPLES / "doors.yaml").read_text()
     assert all(f'"{path.stem}:' in text for path in EXAMPLES.glob("*.py"))
     assert len(lab.load(EXAMPLES / "doors.yaml").arms) == 1 + len(list(EXAMPLES.glob("*.py")))
+
+
+def test_an_arm_of_ones_own_stands_beside_those_of_the_demo_and_changes_none():
+    config, demo = lab.load(EXAMPLES / "demo.yaml"), lab.load("demo")
+    assert list(config.arms) == [*demo.arms, "softened"]
+    assert {name: config.arms[name] for name in demo.arms} == demo.arms
+    assert (config.seeds, config.preset, config.name) == (demo.seeds, demo.preset, demo.name)
+    differences = {"loss": config.arms["softened"].loss}
+    assert config.arms["baseline"].model_copy(update=differences) == config.arms["softened"]
 
 
 def test_a_learner_from_yaml_gives_the_same_bytes_in_processes(examples, tmp_path):
@@ -176,6 +187,126 @@ def test_a_source_without_held_out_texts_is_refused():
         read_dataset(CodeCorpus(name="code", code=f"{__name__}:no_held_out"))
 
 
+# What raises, or returns what cannot be used: one error that names the code
+
+
+def raise_key_error(model, samples):
+    raise KeyError("no such word")
+
+
+def leave(model, samples):
+    sys.exit(3)
+
+
+def give_none(model, samples):
+    return None
+
+
+def give_text(model, samples):
+    return {"words": "many"}
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (raise_key_error, r"raise_key_error raised KeyError: 'no such word' \(.*test_doors\.py, line \d+\)"),
+        (leave, r"leave raised SystemExit: 3 \(.*test_doors\.py, line \d+\)"),
+        (give_none, r"metrics\.0 returned NoneType\. Return numbers by name"),
+        (give_text, r"metrics\.0 returned str for 'words'\. Return a number"),
+    ],
+)
+def test_a_metric_that_fails_is_one_error_that_says_where(function, message, tmp_path):
+    with pytest.raises((CodeError, ConfigError), match=message):
+        run({**TRACE, "metrics": [function]}, tmp_path)
+
+
+def test_an_exception_in_a_worker_says_where_too(examples, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "own_fault.py").write_text("def f(model, samples):\n    return 1 / 0\n")
+    tree = {**GAUSSIAN, "seeds": [0, 1], "metrics": ["own_fault:f"]}
+    with pytest.raises(CodeError, match=r"own_fault:f raised ZeroDivisionError: division by zero .*, line 2\)"):
+        lab.run(tree, tmp_path / "run", workers=2)
+
+
+def test_an_estimate_says_where_too():
+    with pytest.raises(CodeError, match="raise_key_error raised KeyError"):
+        lab.estimate(lab.load({**GAUSSIAN, "metrics": [raise_key_error]}))
+
+
+def test_an_exception_from_elsewhere_is_not_blamed_on_the_code(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules["tailkeep.lab.run"], "run_chain", json.loads)
+    with pytest.raises(TypeError, match="positional argument"):
+        run({**TRACE, "metrics": [half_width]}, tmp_path)
+
+
+def no_seed(model, data):
+    return data
+
+
+def give_nothing(model, data, *, seed):
+    return None
+
+
+def test_a_function_that_cannot_be_called_is_refused_before_a_folder_is_made(tmp_path):
+    message = r"no_seed cannot be called \(got an unexpected keyword argument 'seed'\)\. It is \(model, data\)"
+    with pytest.raises(ConfigError, match=message):
+        run({**TRACE, "regime": {"name": "edit", "editor": no_seed}}, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_editor_that_returns_no_data_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"regime\.editor: .*give_nothing returned NoneType\. Return .* as it gets"):
+        run({**GAUSSIAN, "regime": {"name": "edit", "editor": give_nothing}}, tmp_path)
+
+
+class WithoutResult(RealAgain):
+    def mix(self, generation, real, generated, *, seed):
+        return None
+
+
+class WithoutBudget(RealAgain):
+    def budget(self, generation, real):
+        return "many"
+
+
+class WithoutFacts(RealAgain):
+    def facts(self, generation, generated):
+        return 3
+
+
+@pytest.mark.parametrize(
+    ("regime", "message"),
+    [
+        (WithoutResult, r"mix returned NoneType"),
+        (WithoutBudget, r"budget returned 'many'\. Return a whole number of units >= 1"),
+        (WithoutFacts, r"facts returned int\. Return numbers by name"),
+    ],
+)
+def test_a_regime_whose_method_returns_something_else_is_refused(regime, message, tmp_path):
+    with pytest.raises(ConfigError, match=message):
+        run({**TRACE, "regime": {"name": regime}}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (None, r"own:f returned NoneType\. Return logits \(2, 4\)"),
+        (torch.zeros(2, 3), r"own:f returned a tensor \(2, 3\)\. Return logits \(2, 4\)"),
+        (torch.full((2, 4), torch.nan), "returned logits that are NaN, or none of them finite"),
+        (torch.full((2, 4), -torch.inf), "returned logits that are NaN, or none of them finite"),
+    ],
+)
+def test_logits_that_cannot_be_sampled_from_are_refused(returned, message):
+    shaper = _LogitShaper(lambda logits, ids: returned, "own:f")
+    with pytest.raises(ConfigError, match=message):
+        shaper(torch.zeros(2, 5, dtype=torch.long), torch.zeros(2, 4))
+
+
+def test_weights_that_are_no_numbers_are_refused():
+    with pytest.raises(ConfigError, match=r"own:weigh returned str\. Return 2 numbers"):
+        _log_weights("abc", 2, "own:weigh")
+
+
 # The command
 
 
@@ -195,8 +326,9 @@ def test_code_is_refused_unless_it_is_allowed_and_named_with_its_file(tailkeep, 
     assert "give --allow-code" in err
     assert not (tmp_path / "run").exists()
     assert "trap" not in sys.modules
-    with pytest.raises(RuntimeError, match="imported"):
-        tailkeep("lab", trap, "--out", tmp_path / "run", "--allow-code", "--workers", 1)
+    code, _, err = tailkeep("lab", trap, "--out", tmp_path / "run", "--allow-code", "--workers", 1)
+    assert code == 2
+    assert f"the import of trap raised RuntimeError: imported ({tmp_path / 'trap.py'}, line 1)" in err
 
 
 def test_allowed_code_beside_the_configuration_runs(tailkeep, tmp_path):

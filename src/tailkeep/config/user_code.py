@@ -10,8 +10,11 @@ import hashlib
 import importlib
 import inspect
 import re
+import sys
+import traceback
 import typing
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -20,7 +23,7 @@ from pydantic import AfterValidator, ConfigDict, Field, create_model
 
 from tailkeep.config.faults import suggest, validate
 from tailkeep.config.settings import Settings
-from tailkeep.errors import ConfigError
+from tailkeep.errors import CodeError, ConfigError, TailkeepError
 
 _REFERENCE = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 
@@ -34,10 +37,11 @@ def _check_reference(reference: str) -> str:
 class UserCode(Settings):
     """A reference `code`, module:name, and the `options` that it is called with, by name.
 
-    `leading` arguments come before them; they are the caller's.
+    `leading` arguments come before them; they are the caller's. So is `seed`, by name, if it is `seeded`.
     """
 
     leading: ClassVar[int] = 0
+    seeded: ClassVar[bool] = False
     name: Literal["code"]
     code: Annotated[str, AfterValidator(_check_reference)]
     options: dict[str, Any] = Field(default_factory=dict)
@@ -46,7 +50,7 @@ class UserCode(Settings):
         """The function or class that is named, with its options; `key` stands in the messages.
 
         The options are checked against the signature: their names, that none is missing, and their types where it has
-        annotations. `seed` is never an option.
+        annotations. `seed` is never an option. The other arguments are counted.
 
         Raises:
             ConfigError: the module cannot be imported, has no such name, or does not take these options.
@@ -99,7 +103,8 @@ def codes_in(value: Any, key: str = "") -> Iterator[tuple[str, UserCode]]:
 
 def _checked_options(function: Any, choice: UserCode, key: str) -> dict[str, Any]:
     try:
-        parameters = list(inspect.signature(function).parameters.values())[choice.leading :]
+        signature = inspect.signature(function)
+        parameters = list(signature.parameters.values())[choice.leading :]
         hints = typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
     except (TypeError, ValueError, NameError) as error:
         raise ConfigError(f"{key}: {choice.code} has no signature to check its options by ({error}).") from None
@@ -108,8 +113,16 @@ def _checked_options(function: Any, choice: UserCode, key: str) -> dict[str, Any
         p.name: (hints.get(p.name, Any), ... if p.default is p.empty else p.default) for p in named
     }
     model: type[Settings] = create_model("Options", __base__=_Options, **fields)
-    options = validate(model, choice.options, source=f"{key} ({choice.code})")
-    return {name: getattr(options, name) for name in sorted(options.model_fields_set)}
+    checked = validate(model, choice.options, source=f"{key} ({choice.code})")
+    options = {name: getattr(checked, name) for name in sorted(checked.model_fields_set)}
+    try:
+        signature.bind(*[None] * choice.leading, **options, **({"seed": 0} if choice.seeded else {}))
+    except TypeError as error:
+        count = f"{choice.leading} argument{'s' * (choice.leading != 1)}{' and seed=' if choice.seeded else ''}"
+        raise ConfigError(
+            f"{key}: {choice.code} cannot be called ({error}). It is {signature}; let it take {count}, then options."
+        ) from None
+    return options
 
 
 class _Options(Settings):
@@ -127,6 +140,32 @@ def source_hash(choice: UserCode, key: str) -> str:
     if path is None:
         raise ConfigError(f"{key}: the module of {choice.code} has no source file. Put the code into a file.")
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+@contextmanager
+def code_errors(codes: Iterable[tuple[str, UserCode]]) -> Iterator[None]:
+    """Let an exception that comes out of the modules of `codes`, by key, say which code raised it, and where.
+
+    Raises:
+        CodeError: there was one. Every other exception passes as it is, and so does a `TailkeepError`.
+    """
+    try:
+        yield
+    except TailkeepError:
+        raise
+    except (Exception, SystemExit) as error:
+        for key, code in codes:
+            module = sys.modules.get(code.code.partition(":")[0])
+            path = getattr(module, "__file__", None)
+            lines = [one for one in traceback.extract_tb(error.__traceback__) if one.filename == path]
+            if lines:
+                raise CodeError(_raised(f"{key}: {code.code}", error, lines[-1])) from error
+        raise
+
+
+def _raised(subject: str, error: BaseException, line: traceback.FrameSummary) -> str:
+    where = "" if isinstance(error, SyntaxError) else f" ({line.filename}, line {line.lineno})"
+    return f"{subject} raised {type(error).__name__}: {error}{where}. Correct it there."
 
 
 def file_of(choice: UserCode, folders: Iterable[str]) -> Path | None:
@@ -156,10 +195,13 @@ def _imported(reference: str, key: str) -> Any:
 def _module(name: str, key: str) -> Any:
     try:
         return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise
-        raise ConfigError(
-            f"{key}: there is no module {name!r}. Put {name.partition('.')[0]}.py beside the configuration, or install "
-            "it."
-        ) from None
+    except TailkeepError:
+        raise
+    except (Exception, SystemExit) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
+            raise ConfigError(
+                f"{key}: there is no module {name!r}. Put {name.partition('.')[0]}.py beside the configuration, or "
+                "install it."
+            ) from None
+        lines = [one for one in traceback.extract_tb(error.__traceback__) if not one.filename.startswith("<frozen")]
+        raise CodeError(_raised(f"{key}: the import of {name}", error, lines[-1])) from error

@@ -7,8 +7,8 @@
       baseline: {}
       truncated: {loss: {name: truncated, threshold: 0.99}}
 
-Arms may also be the combinations of a `grid`. Rule: an override beats the selected preset, which beats the file;
-`layers` merges them.
+Arms may also be the combinations of a `grid`; `extends: demo` adds arms and keys to a recipe or another file.
+Rule: an override beats the selected preset, which beats the file; `layers` merges them.
 """
 
 import re
@@ -44,6 +44,7 @@ from tailkeep.lab.ecosystem.config import EcosystemArm
 from tailkeep.lab.gaussian import GaussianArm
 from tailkeep.lab.generative.config import FlowArm, GANArm, VAEArm
 from tailkeep.lab.layers import (
+    FILE_KEYS,
     Layer,
     check_overrides,
     combinations,
@@ -51,6 +52,7 @@ from tailkeep.lab.layers import (
     merge_bases,
     merge_layers,
     select_arms,
+    split_base,
     split_preset,
 )
 from tailkeep.lab.loop import KeepModels
@@ -127,8 +129,14 @@ class UserArm(ArmConfig):
         return learners[self.id](self.options, context.seed)
 
 
+class CodeLearner(UserCode):
+    """A learner of the user's own: build(*, seed, options...) -> lab.Experiment."""
+
+    seeded: ClassVar[bool] = True
+
+
 class CodeArm(ArmConfig):
-    """An arm with a learner of the user's own, named as module:name: build(*, seed, options...) -> lab.Experiment."""
+    """An arm with a `CodeLearner`, named as module:name."""
 
     learner: Literal["code"]
     code: str
@@ -139,7 +147,7 @@ class CodeArm(ArmConfig):
     @property
     def program(self) -> UserCode:
         """The reference to the learner with its options."""
-        return UserCode(name="code", code=self.code, options=self.options)
+        return CodeLearner(name="code", code=self.code, options=self.options)
 
     def build(self, context: BuildContext) -> Experiment:
         """The experiment that the code returns."""
@@ -292,10 +300,12 @@ def parse(tree: Mapping[str, Any], overrides: Mapping[str, Any], *, name: str, a
         raise ConfigError(
             "--set grid: a grid cannot be overridden. Change its arms as any others: --set arms.NAME.KEY=VALUE."
         )
+    base, tree = split_base(tree, name, lambda source: read_yaml(find_recipe(source)))
     file, preset = split_preset(tree, overrides, name)
+    crossed, *rest = [base, file] if base else [file]
     more = {"grid": preset.pop("grid")} if "grid" in preset else {}
-    crossed = expand_grid(merge(file, more), name)
-    source = [Layer.of(layer, name, RUN_KEYS) for layer in (crossed, preset)]
+    crossed = expand_grid(merge(crossed, more), name)
+    source = [Layer.of(layer, name, RUN_KEYS) for layer in (crossed, *rest, preset)]
     known = list(dict.fromkeys(arm for layer in source for arm in layer.arms)) or ["baseline"]
     check_overrides(overrides, known)
     selected = select_arms(arms, known)
@@ -349,7 +359,7 @@ def _validate(layers: Sequence[Layer], arms: Sequence[str], source: str) -> LabC
     strays = {key: value for key, value in base.items() if key not in known}
     run, base, trees = merge_layers([layer.without(strays) for layer in layers], arms)
     try:
-        return validate(LabConfig, {**run, **strays, "arms": trees}, source=source, also_known={*known, "presets"})
+        return validate(LabConfig, {**run, **strays, "arms": trees}, source=source, also_known={*known, *FILE_KEYS})
     except ConfigError as error:
         raise ConfigError(_without_repeats(str(error), trees, base, source)) from None
 

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from tailkeep.config.user_code import code_errors
 from tailkeep.lab.arm import BuildContext
 from tailkeep.lab.causal_lm.config import LanguageArm
 from tailkeep.lab.cell_progress import cell_progress
-from tailkeep.lab.config import AnyArm, LabConfig
-from tailkeep.lab.learners import build_experiment, load_libraries, sources_of
+from tailkeep.lab.config import AnyArm, LabConfig, codes_of
+from tailkeep.lab.learners import build_experiment, check_code, load_libraries, sources_of
 from tailkeep.lab.loop import Chain, Event, Observer, run_chain
 from tailkeep.lab.regimes import Accumulate, Regenerate
 from tailkeep.runs import GenerationDir, Progress, ProgressObserver, no_progress
@@ -132,16 +133,17 @@ def estimate(config: LabConfig, *, workers: int = 1, show: ProgressObserver = no
     Raises:
         TailkeepError: bad input or configuration.
     """
+    check_code(config)
     load_libraries(config.arms.values())
     sources, shared = sources_of(config), dict[str, Any]()
     keys = {name: _cost_key(arm) for name, arm in config.arms.items()}
     timed = {key: name for name, key in reversed(keys.items())}
     observe = cell_progress(show, sum(min(2, config.arms[name].generations) for name in timed.values()))
     with limited_threads(config.num_threads), tempfile.TemporaryDirectory() as scratch:
-        costs = {
-            key: _time_arm(name, config, sources[name], Path(scratch) / name, shared, observe)
-            for key, name in timed.items()
-        }
+        costs = {}
+        for key, name in timed.items():
+            with code_errors(codes_of(config.arms[name])):
+                costs[key] = _time_arm(name, config, sources[name], Path(scratch) / name, shared, observe)
     first_arms = {_first_of(sources[name], config): name for name in reversed(config.arms)}
     estimates = []
     for name, arm in config.arms.items():

@@ -1,4 +1,4 @@
-"""Layers of a laboratory's configuration: the file (whose grid is expanded first), its selected preset, the overrides.
+"""Layers of a laboratory's configuration: what a file extends, the file, its selected preset, the overrides.
 
 Rule: the later layer wins, and within one an arm beats the base. An arm with another `learner` inherits nothing from
 the base.
@@ -6,7 +6,7 @@ the base.
 
 import itertools
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -41,6 +41,30 @@ class Layer:
     def without(self, keys: Collection[str]) -> "Layer":
         """This layer without `keys` of the base."""
         return replace(self, base={key: value for key, value in self.base.items() if key not in keys})
+
+
+FILE_KEYS = ("presets", "extends")
+"""Keys of a file that are resolved before its configuration is validated."""
+
+
+def split_base(tree: Mapping[str, Any], name: str, read: Callable[[str], Tree]) -> tuple[Tree, Tree]:
+    """The configuration that `tree` extends, empty if none; and `tree` without that key, with the presets of both.
+
+    `read` gives the configuration in a file or of a recipe.
+
+    Raises:
+        ConfigError: that one extends another, or `tree` has a grid.
+    """
+    rest = {key: value for key, value in tree.items() if key != "extends"}
+    if "extends" not in tree:
+        return {}, rest
+    base = read(str(tree["extends"]))
+    if "extends" in base:
+        raise ConfigError(f"{name}: extends: {tree['extends']} extends {base['extends']} itself. Extend that one.")
+    if "grid" in rest:
+        raise ConfigError(f"{name}: grid: a configuration that extends another has none. Name its arms under arms.")
+    presets = {"presets": merge(base.pop("presets", None) or {}, rest.get("presets") or {})}
+    return base, {**rest, **presets, "preset": rest.get("preset", base.pop("preset", None))}
 
 
 def split_preset(tree: Mapping[str, Any], overrides: Mapping[str, Any], name: str) -> tuple[Tree, Tree]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tailkeep.config import input_paths
-from tailkeep.config.user_code import source_hash
+from tailkeep.config.user_code import code_errors, source_hash
 from tailkeep.data.corpus.formats import format_of
 from tailkeep.errors import ConfigError
 from tailkeep.lab.arm import BuildContext
@@ -19,7 +19,7 @@ from tailkeep.lab.causal_lm.config import LanguageArm, Pretrained
 from tailkeep.lab.causal_lm.data_config import ExternalModel
 from tailkeep.lab.config import AnyArm, LabConfig, codes_of
 from tailkeep.lab.device import device_name, uses_gpu
-from tailkeep.lab.protocols import Experiment, Measure, Measurement
+from tailkeep.lab.protocols import Experiment, Measure, Measurement, check_numbers
 from tailkeep.lab.regimes import CodeRegime, SelectRegime
 from tailkeep.lab.text_regimes import EditRegime
 from tailkeep.optional import require, require_version
@@ -67,13 +67,15 @@ def check_code(config: LabConfig) -> None:
     """Import the user's own code that `config` names, and check its options.
 
     Raises:
-        ConfigError: it cannot be imported, or does not take its options.
+        ConfigError: it is not there, or does not take its options.
+        CodeError: it raised an exception.
     """
     for arm in config.arms.values():
-        for key, code in codes_of(arm):
-            code.bind(key)
-        if isinstance(arm.regime, CodeRegime):
-            arm.regime.build()
+        with code_errors(codes_of(arm)):
+            for key, code in codes_of(arm):
+                code.bind(key)
+            if isinstance(arm.regime, CodeRegime):
+                arm.regime.build()
 
 
 def build_experiment(arm: AnyArm, context: BuildContext) -> Experiment:
@@ -82,7 +84,8 @@ def build_experiment(arm: AnyArm, context: BuildContext) -> Experiment:
     Raises:
         TailkeepError: files, packages or choices that cannot be used.
     """
-    experiment = arm.build(context)
+    with code_errors(codes_of(arm)):
+        experiment = arm.build(context)
     if not arm.metrics:
         return experiment
     functions = [(f"metrics.{index}", metric.bind("metrics")) for index, metric in enumerate(arm.metrics)]
@@ -100,10 +103,10 @@ class _WithMetrics:
         measured = self.measure(model, samples)
         metrics = dict(measured.metrics)
         for key, function in self.functions:
-            for name, value in function(model, samples).items():
+            for name, value in check_numbers(function(model, samples), key).items():
                 if name in metrics:
                     raise ConfigError(f"{key}: there is a metric {name!r} already. Give it another name.")
-                metrics[name] = float(value)
+                metrics[name] = value
         return Measurement(metrics, measured.tables)
 
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from tailkeep.errors import ConfigError
 from tailkeep.lab.selectors import Selector
 from tailkeep.rules import Rule, Sampler
 
@@ -204,3 +205,28 @@ class Regime(Protocol):
     def facts(self, generation: int, generated: GeneratedData) -> Mapping[str, float]:
         """Numbers about what was generated for this generation; they stand among its metrics."""
         ...
+
+
+def check_data(data: Any, like: Any, code: str) -> Any:
+    """`data`, which `code` of the user's own has returned, if it is data as `like` is.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if any(not hasattr(data, name) for name in ("units", "take", "concat", "save")):
+        raise ConfigError(f"{code} returned {type(data).__name__}. Return {type(like).__name__}, as it gets.")
+    return data
+
+
+def check_numbers(values: Any, code: str) -> dict[str, float]:
+    """`values`, which `code` of the user's own has returned, if they are numbers by name.
+
+    Raises:
+        ConfigError: they are not.
+    """
+    if not isinstance(values, Mapping) or not all(isinstance(name, str) for name in values):
+        raise ConfigError(f"{code} returned {type(values).__name__}. Return numbers by name, such as {{'share': 0.5}}.")
+    for name, value in values.items():
+        if not hasattr(value, "__float__"):
+            raise ConfigError(f"{code} returned {type(value).__name__} for {name!r}. Return a number.")
+    return {name: float(value) for name, value in values.items()}

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field
 
 from tailkeep.config import Settings, UserCode, as_code
 from tailkeep.errors import ConfigError
-from tailkeep.lab.protocols import GeneratedData, Regime, Stage
+from tailkeep.lab.protocols import GeneratedData, Regime, Stage, check_data, check_numbers
 from tailkeep.lab.selectors import Selector
 from tailkeep.lab.text_regimes import EditRegime, Rephrase
 from tailkeep.metrics import golden_weight
@@ -294,19 +294,25 @@ class CodeRegime(UserCode):
 
     def generate(self, stage: Stage, *, seed: int) -> Any:
         """The data that the previous model generates for this generation."""
-        return self.build().generate(stage, seed=seed)
+        return check_data(self.build().generate(stage, seed=seed), stage.real, f"regime: {self.code}.generate")
 
     def mix(self, generation: int, real: Any, generated: GeneratedData, *, seed: int) -> Any:
         """The training set of `generation`."""
-        return self.build().mix(generation, real, generated, seed=seed)
+        mixed = self.build().mix(generation, real, generated, seed=seed)
+        return check_data(mixed, real, f"regime: {self.code}.mix")
 
     def budget(self, generation: int, real: Any) -> int:
         """The units of training data that this generation stands for."""
-        return int(self.build().budget(generation, real))
+        budget = self.build().budget(generation, real)
+        if not isinstance(budget, int | np.integer) or budget < 1:
+            raise ConfigError(
+                f"regime: {self.code}.budget returned {budget!r:.50}. Return a whole number of units >= 1."
+            )
+        return int(budget)
 
     def facts(self, generation: int, generated: GeneratedData) -> Mapping[str, float]:
         """Numbers about what was generated for this generation."""
-        return self.build().facts(generation, generated)
+        return check_numbers(self.build().facts(generation, generated), f"regime: {self.code}.facts")
 
 
 _REGIME = ("keeps_history", "generate", "mix", "budget", "facts")

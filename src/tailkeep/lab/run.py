@@ -8,12 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tailkeep.config.user_code import code_errors
 from tailkeep.data.corpus.executors import Executor, LocalPool
 from tailkeep.errors import ConfigError
 from tailkeep.lab.arm import ArmConfig, BuildContext, Extensions, UserLearners
 from tailkeep.lab.causal_lm.loss_config import UserLosses
 from tailkeep.lab.chain_pool import run_chains_on
-from tailkeep.lab.config import LabConfig, dump, load
+from tailkeep.lab.config import LabConfig, codes_of, dump, load
 from tailkeep.lab.growth import (
     ArmChain,
     Request,
@@ -93,7 +94,8 @@ def run(
         for arm in config.arms.values():
             experiment = build_experiment(arm, BuildContext(config.seeds[0], config.device, extensions, shared))
             _check_able(arm, experiment)
-            arm.regime.budget(0, experiment.real)
+            with code_errors(codes_of(arm)):
+                arm.regime.budget(0, experiment.real)
         with RunDirectory.create(
             out, request.record(), config=dump(config), storage=storage, extend=request.extend
         ) as directory:
@@ -189,7 +191,8 @@ def _run_one(
         generation_dir=lambda generation: directory.generation_dir(name, seed, generation),
         fingerprint=lambda generation: source.fingerprint(seed, generation),
     )
-    run_chain(chain, observe, until=until)
+    with code_errors(codes_of(arm)):
+        run_chain(chain, observe, until=until)
 
 
 _worker_shared: dict[str, Any] = {}

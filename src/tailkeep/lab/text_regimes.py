@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from tailkeep.config import Settings, UserCode, as_code
-from tailkeep.lab.protocols import GeneratedData, Stage
+from tailkeep.lab.protocols import GeneratedData, Stage, check_data
 from tailkeep.rules import Rule, Sampler, ToEdit, check_has_effect
 
 
@@ -17,6 +17,7 @@ class CodeEditor(UserCode):
     """An editor of the user's own: edit(model, data, *, seed, options...) -> the edited data, of the same kind."""
 
     leading: ClassVar[int] = 2
+    seeded: ClassVar[bool] = True
 
 
 class EditRegime(Settings):
@@ -57,7 +58,8 @@ class EditRegime(Settings):
         else:
             data = stage.real if self.anchored else stage.previous_training_set()
         if self.editor is not None:
-            return self.editor.bind("regime.editor")(stage.model, data, seed=seed)
+            edited = self.editor.bind("regime.editor")(stage.model, data, seed=seed)
+            return check_data(edited, data, f"regime.editor: {self.editor.code}")
         return stage.model.edit(data, rule=self.rule, sampler=self.sampler, seed=seed)
 
     def mix(self, generation: int, real: Any, generated: GeneratedData, *, seed: int) -> Any:  # noqa: ARG002

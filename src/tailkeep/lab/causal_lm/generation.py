@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
+from tailkeep.errors import ConfigError
 from tailkeep.lab.causal_lm.config import AnyForm, DocumentPrompts, Generation, MatchedTemperature
 from tailkeep.lab.causal_lm.data_config import Beam, CodeDecoder, FixedDecoder, Greedy, Sampling
 from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, Ids
@@ -53,7 +54,7 @@ def continue_prompts(
     suppressed = [*tokenizer.suppressed_ids, *range(tokenizer.size, vocabulary)]
     config = _generation_config(decoder, tokenizer, new_tokens, stop, suppressed)
     processors = LogitsProcessorList(
-        [_LogitShaper(decoder.bind("decoder"))] if isinstance(decoder, CodeDecoder) else []
+        [_LogitShaper(decoder.bind("decoder"), decoder.code)] if isinstance(decoder, CodeDecoder) else []
     )
     device = next(network.parameters()).device
     continuations: list[Ids] = [np.zeros(0, np.int32)] * len(prompts)
@@ -91,11 +92,20 @@ def continue_prompts(
 class _LogitShaper(LogitsProcessor):
     """A decoder of the user's own, as transformers calls it."""
 
-    def __init__(self, shape: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> None:
-        self.shape = shape
+    def __init__(self, shape: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], code: str) -> None:
+        self.shape, self.code = shape, code
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        return self.shape(scores, input_ids)
+        logits = self.shape(scores, input_ids)
+        if not isinstance(logits, torch.Tensor) or logits.shape != scores.shape:
+            what = f"a tensor {tuple(logits.shape)}" if isinstance(logits, torch.Tensor) else type(logits).__name__
+            raise ConfigError(f"decoder: {self.code} returned {what}. Return logits {tuple(scores.shape)}.")
+        if logits.isnan().any() or not logits.isfinite().any(dim=-1).all():
+            raise ConfigError(
+                f"decoder: {self.code} returned logits that are NaN, or none of them finite. -inf excludes a token; "
+                "leave one at least."
+            )
+        return logits
 
 
 @contextmanager

@@ -115,7 +115,10 @@ class TextSelector:
 
 
 def _log_weights(weights: object, size: int, code: str) -> Values:
-    values = np.asarray(weights, np.float64)
+    try:
+        values = np.asarray(weights, np.float64)
+    except (TypeError, ValueError):
+        raise ConfigError(f"regime.by: {code} returned {type(weights).__name__}. Return {size} numbers.") from None
     if values.shape != (size,) or not np.isfinite(values).all() or (values < 0).any() or not values.any():
         raise ConfigError(
             f"regime.by: {code} returned {values.shape} weights from {values.min(initial=np.inf):.3g} to "
