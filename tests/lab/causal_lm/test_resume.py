@@ -156,6 +156,11 @@ def test_so_does_text_of_any_phase(tmp_path):
     check(tree, tmp_path, PhaseTexts, "add", [1, 3, 9, 14, 20])
 
 
+def flip_a_byte(content):
+    """In the middle of the first array."""
+    return content[:100] + bytes([content[100] ^ 1]) + content[101:]
+
+
 def unfinished_checkpoint(tree, folder):
     run_killed(tree, folder, Checkpoints, "write", 3)
     (path,) = folder.rglob("checkpoint-*")
@@ -178,6 +183,33 @@ def test_a_file_that_was_added_to_a_checkpoint_is_refused(tmp_path):
     (unfinished_checkpoint(tree, tmp_path / "run") / "scaler.pt").write_bytes(b"")
     with pytest.raises(InputError, match=r"scaler\.pt is not what was written"):
         lab.run(tree, tmp_path / "run")
+
+
+@pytest.mark.parametrize("content", [None, b"{", b"[]"])
+def test_a_checkpoint_without_readable_hashes_is_refused_with_advice_that_works(content, tmp_path):
+    tree = tree_of(tmp_path, generations=1)
+    folder = unfinished_checkpoint(tree, tmp_path / "run")
+    (folder / "sha256.json").unlink()
+    if content is not None:
+        (folder / "sha256.json").write_bytes(content)
+    with pytest.raises(InputError, match=r"is not what was written.*Delete the folder"):
+        lab.run(tree, tmp_path / "run")
+    shutil.rmtree(folder)
+    lab.run(tree, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda content: b"", lambda content: content[:-30], flip_a_byte, lambda content: b"x" * 99]
+)
+def test_damaged_text_of_an_unfinished_phase_is_refused_with_advice_that_works(damage, tmp_path):
+    tree = tree_of(tmp_path)
+    run_killed(tree, tmp_path / "run", PhaseTexts, "add", 2)
+    file = min((tmp_path / "run").rglob("*.npz"))
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(InputError, match=r"000000\.npz is not what was written.*Delete the folder"):
+        lab.run(tree, tmp_path / "run")
+    shutil.rmtree(file.parent)
+    lab.run(tree, tmp_path / "run")
 
 
 def test_a_checkpoint_holds_no_pickle_that_runs_code_and_only_the_newest_is_kept(tmp_path):

@@ -159,7 +159,10 @@ def _step_of(folder: Path) -> int:
 
 
 def _check_hashes(folder: Path) -> None:
-    hashes = read_json(folder / _HASHES)
+    try:
+        hashes = read_json(folder / _HASHES)
+    except InputError:
+        hashes = {}
     present = {file.name for file in folder.iterdir()} - {_HASHES}
     differing = (name for name in present & set(hashes) if hash_path(folder / name) != hashes[name])
     changed = sorted({*differing, *(present ^ set(hashes))})

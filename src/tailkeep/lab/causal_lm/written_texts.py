@@ -9,6 +9,8 @@ of which call it is follows from the order of calls within the phase, and the ca
 import hashlib
 import io
 import json
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tailkeep.errors import InputError
 from tailkeep.lab.causal_lm.tokenizer import Ids
 from tailkeep.lab.phase import PhasePlace, current_phase
 from tailkeep.lab.unfinished import Spacing, unfinished_folder
@@ -131,13 +134,20 @@ def _packed(batches: Sequence[WrittenBatch]) -> bytes:
 
 
 def _read(path: Path) -> list[WrittenBatch]:
-    with np.load(path, allow_pickle=False) as arrays:
-        index = json.loads(arrays["index"].tobytes())
-        return [
-            WrittenBatch(
-                continuations=np.split(arrays[f"ids_{n}"], np.cumsum(arrays[f"lengths_{n}"])[:-1]),
-                random_state=arrays[f"random_state_{n}"],
-                **entry,
-            )
-            for n, entry in enumerate(index)
-        ]
+    try:
+        # A file that is no archive is taken for a pickle, and refused; each array has a checksum.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            index = json.loads(arrays["index"].tobytes())
+            return [
+                WrittenBatch(
+                    continuations=np.split(arrays[f"ids_{n}"], np.cumsum(arrays[f"lengths_{n}"])[:-1]),
+                    random_state=arrays[f"random_state_{n}"],
+                    **entry,
+                )
+                for n, entry in enumerate(index)
+            ]
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(
+            f"{path} is not what was written ({type(error).__name__}). Delete the folder {path.parent} and run the "
+            "same command again; this phase then writes its texts anew."
+        ) from None
