@@ -282,3 +282,21 @@ def test_a_language_model_on_a_gpu_has_one_worker(monkeypatch):
     assert lab.default_workers(lab.load({**tree, "device": "cpu"})) == 8
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert lab.default_workers(lab.load(tree)) == 8
+
+
+# Who watches
+
+
+@pytest.mark.parametrize("notebook", [True, False])
+def test_progress_is_shown_in_a_notebook_and_nowhere_else_unless_asked_for(notebook, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: notebook)
+    run(tmp_path)
+    assert ("6/6 cells" in capsys.readouterr().err) == notebook
+
+
+def test_an_observer_replaces_what_a_notebook_shows(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    events = []
+    lab.run(TREE, tmp_path, observe=events.append)
+    assert events
+    assert capsys.readouterr().err == ""

@@ -13,6 +13,7 @@ from tailkeep.data.corpus.executors import Executor, LocalPool
 from tailkeep.errors import ConfigError
 from tailkeep.lab.arm import ArmConfig, BuildContext, Extensions, UserLearners
 from tailkeep.lab.causal_lm.loss_config import UserLosses
+from tailkeep.lab.cell_progress import cell_progress
 from tailkeep.lab.chain_pool import run_chains_on
 from tailkeep.lab.config import LabConfig, codes_of, dump, load
 from tailkeep.lab.growth import (
@@ -29,12 +30,8 @@ from tailkeep.lab.protocols import Experiment
 from tailkeep.lab.regimes import SelectRegime
 from tailkeep.lab.text_regimes import EditRegime, Rephrase
 from tailkeep.runs import RunDirectory, Storage
+from tailkeep.runs.progress import show_in_notebook
 from tailkeep.workers import limited_threads
-
-
-def _ignore(event: Event) -> None:
-    """The observer that does nothing."""
-    del event
 
 
 def run(
@@ -43,7 +40,7 @@ def run(
     *,
     learners: UserLearners | None = None,
     losses: UserLosses | None = None,
-    observe: Observer = _ignore,
+    observe: Observer | None = None,
     workers: int = 1,
     executor: Executor | None = None,
     storage: Storage | None = None,
@@ -58,7 +55,8 @@ def run(
         config: a configuration, a mapping or YAML file of one, or a recipe's name.
         learners: the caller's, for arms with `learner: user`: {id: (options, seed) -> Experiment}.
         losses: the caller's, for `loss: {name: user}`: {id: options -> weighting}; see `causal_lm.loss`.
-        observe: called with an `Event` for each phase that starts and each generation that is finished.
+        observe: called with an `Event` for each phase that starts and each generation that is finished. Without one
+            nothing is shown, but in a notebook the progress is.
         workers: processes that work on chains (one arm under one seed) side by side; it changes no result.
         executor: computes the chains instead, such as `tailkeep.integrations.ray.RayActors`. It changes no result.
         storage: where writes go; tests pass faulty ones.
@@ -73,6 +71,11 @@ def run(
     """
     if not isinstance(config, LabConfig):
         config = load(config)
+    if observe is None:
+        options: dict[str, Any] = {"accept_versions": accept_versions, "recompute": recompute, "storage": storage}
+        options |= {"learners": learners, "losses": losses, "workers": workers, "executor": executor}
+        with show_in_notebook() as show:
+            return run(config, out, observe=cell_progress(show, config.num_recorded), **options)
     out = Path(out)
     extensions = Extensions(learners or {}, losses or {})
     if workers < 1:

@@ -250,6 +250,18 @@ def show_progress() -> Iterator[ProgressObserver]:
         yield _Bars(bars)
 
 
+@contextmanager
+def show_in_notebook() -> Iterator[ProgressObserver]:
+    """As `show_progress` in a notebook, where nothing else shows that a call is at work; elsewhere it shows nothing."""
+    from rich.console import Console
+
+    if not Console(stderr=True).is_jupyter:
+        yield no_progress
+        return
+    with show_progress() as show:
+        yield show
+
+
 class _Bars:
     """An observer with a bar for the whole run, and one for each part while it is at work."""
 
