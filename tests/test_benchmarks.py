@@ -137,6 +137,26 @@ def printed(script, *arguments, **more):
     return subprocess.run(command, capture_output=True, text=True, check=True, **more).stdout
 
 
+def test_the_laboratory_is_timed_beside_bare_loops_and_in_both_formats(tmp_path):
+    tiny.new_model().save_pretrained(tmp_path / "model")
+    tokenizer = tiny.tokenizer()
+    tokenizer.backend_tokenizer.pre_tokenizer = WhitespaceSplit()
+    tokenizer.save_pretrained(tmp_path / "model")
+    (tmp_path / "text.txt").write_text(" ".join(f"w{i % 90}" for i in range(2100)), encoding="utf-8")
+    sizes = ["--steps", 1, "--windows", 2, "--rounds", 1, "--threads", 1]
+    script = LOSS.with_name("lab.py")
+    lines = printed(script, tmp_path / "model", "--text", tmp_path / "text.txt", *sizes).splitlines()
+    assert lines[0].startswith("model: 0 M parameters, 1 threads, dtype auto is Precision(device='cpu', train=False")
+    rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("|") and "tokens/s" not in line]
+    assert [(row[0], len(row)) for row in rows if row[0] in {"train", "decode", "score"}] == 2 * [
+        ("train", 4), ("decode", 4), ("score", 4)
+    ]  # fmt: skip
+    (tmp_path / "text.txt").write_text("w1 w2", encoding="utf-8")
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        printed(script, tmp_path / "model", "--text", tmp_path / "text.txt", *sizes)
+    assert "2,049 are needed. Give a longer one." in caught.value.stderr
+
+
 @pytest.mark.slow
 def test_an_audit_is_timed_alone_with_each_extra_and_over_fresh_text(tmp_path):
     small = ["--parts", "speed", "scale", "--rounds", 1, "--bytes", 20_000, "--unit-bytes", 5_000, "--scale", 1, 2]
