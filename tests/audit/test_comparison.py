@@ -46,6 +46,19 @@ def test_both_sides_have_as_many_documents_of_as_many_words():
         match_lengths(sample_of(texts[:19]), sample_of(texts[25:]), SampleConfig())
 
 
+def test_a_prior_reads_the_documents_as_they_are_spelled():
+    texts = [f"The STRASSE of Straße, {number} and Café." for number in range(40)]
+    read = []
+
+    def log_probs(texts):
+        read.extend(texts)
+        return [np.full(3, -1.0, np.float32) for _ in texts]
+
+    sides = sample_of(texts[:20]), sample_of(texts[20:])
+    compare(*sides, SampleConfig(documents=20, min_words=4), PermutationTestConfig(), 0, log_probs)
+    assert read[0] == "The STRASSE of Straße, 0 and Café."
+
+
 @pytest.mark.slow
 def test_equal_corpora_differ_significantly_no_more_often_than_the_level():
     """Each division in turn is taken as the observed one and ranked among all."""

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tailkeep.data.hashing import (
     count_distinct_per_document,
     count_documents_with,
+    first_words,
     group_equal_grams,
     ngrams_of,
     split_words,
@@ -127,3 +128,18 @@ def test_grams_are_those_that_plain_python_counts(some):
         assert count_documents_with(grams, equal).sum() == len(expected)
         per_document = Counter(document for document, *_ in expected)
         assert count_distinct_per_document(grams, len(some)).tolist() == [per_document[n] for n in range(len(some))]
+
+
+@pytest.mark.parametrize(
+    ("text", "count", "first"),
+    [
+        (" The Straße, then.", 3, "The Straße,"),
+        ("Cafe\u0301 NOIR now", 2, "Cafe\u0301 NOIR"),
+        ("one two", 9, "one two"),
+        ("one  two ", 2, "one  two"),
+        (" \n", 1, ""),
+        ("", 1, ""),
+    ],
+)
+def test_the_first_words_of_a_text_are_as_it_spells_them(text, count, first):
+    assert first_words(text, count) == first

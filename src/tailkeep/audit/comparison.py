@@ -22,6 +22,7 @@ from tailkeep.data.hashing import (
     Words,
     buckets_of,
     count_distinct_per_document,
+    first_words,
     ngrams_of,
     split_words,
 )
@@ -53,12 +54,14 @@ class MatchedDocuments:
     """Documents truncated to equal length: first n of the input, then n of the reference.
 
     Attributes:
-        texts: (2n,) the bytes of each.
+        texts: (2n,) the bytes of each, in the spelling in which words are compared.
+        originals: (2n,) the same words as they stand in the document, for a prior and for patterns of language.
         words: the number of words of each.
         lengths: (2n,) ln of the number of words before truncation.
     """
 
     texts: list[bytes]
+    originals: list[str]
     words: int
     lengths: Numbers
 
@@ -262,8 +265,7 @@ def compare(
     is_input = permute_sides(matched.documents, testing.permutations, seed)
     results = list(statistics(matched, is_input))
     if log_probs is not None:
-        texts = [text.decode("utf-8", "replace") for text in matched.texts]
-        results += prior_statistics(list(log_probs(texts)), is_input)
+        results += prior_statistics(list(log_probs(matched.originals)), is_input)
     assert len(results) <= MAX_TESTS
     language = list(language_statistics(matched, is_input)) if not (reason := _not_covered(matched)) else []
     tests = [_tests(family, testing.level) for family in (results, language)]
@@ -282,7 +284,7 @@ def _tests(results: Sequence[StatisticValues], level: float) -> list[StatisticTe
 
 def language_statistics(matched: MatchedDocuments, is_input: NDArray[np.bool_]) -> Iterator[StatisticValues]:
     """The features of `metrics.language`, means over documents, under each division into two sides."""
-    features = [language_features(text.decode("utf-8", "replace")) for text in matched.texts]
+    features = [language_features(text) for text in matched.originals]
     for name in LANGUAGE_FEATURES:
         values = np.array([one[name] for one in features])
         if values.any():
@@ -292,8 +294,8 @@ def language_statistics(matched: MatchedDocuments, is_input: NDArray[np.bool_]) 
 def _not_covered(matched: MatchedDocuments) -> str:
     """Why the panel of language does not cover both sides; "" if it does."""
     half = matched.documents
-    for side, texts in (("corpus", matched.texts[:half]), ("reference", matched.texts[half:])):
-        share = english_share(b"\n".join(texts).decode("utf-8", "replace"))
+    for side, texts in (("corpus", matched.originals[:half]), ("reference", matched.originals[half:])):
+        share = english_share("\n".join(texts))
         if share < MIN_ENGLISH_SHARE:
             return (
                 f"frequent English words are {share:.0%} of the {side}'s words, below the {MIN_ENGLISH_SHARE:.0%} from "
@@ -317,15 +319,16 @@ def match_lengths(
     documents = min(len(indices) for indices in long_enough)
     if documents < _MIN_DOCUMENTS:
         raise InputError(_too_few_message(counts, length))
-    texts, lengths = [], []
+    texts, originals, lengths = [], [], []
     for side, words, indices in zip((input_, reference), split, long_enough, strict=True):
         firsts = np.cumsum(words.counts) - words.counts
         for index in indices[:documents]:
             start, end = words.starts[firsts[index]], words.ends[firsts[index] + length - 1]
             texts.append(words.data[start:end])
+            originals.append(first_words(side[index].text, length))
             # The sample has only the beginning of a long document, so its length is extrapolated.
             lengths.append(np.log(words.counts[index] * side[index].bytes / max(len(side[index].text.encode()), 1)))
-    return MatchedDocuments(texts, length, np.array(lengths))
+    return MatchedDocuments(texts, originals, length, np.array(lengths))
 
 
 def permute_sides(documents: int, permutations: int, seed: int) -> NDArray[np.bool_]:

@@ -195,6 +195,15 @@ def split_words(documents: Sequence[bytes]) -> Words:
     return Words(data, starts, ends, hashes, np.repeat(np.arange(len(documents)), counts), counts)
 
 
+def first_words(text: str, count: int) -> str:
+    """`text` from its first word to the end of word `count`, as it is spelled; all of it if it has fewer."""
+    data = text.encode("utf-8", "surrogatepass")
+    starts, ends = _spans(data, None if data.isascii() else _characters_of(data))
+    if not len(starts):
+        return ""
+    return data[starts[0] : ends[min(count, len(ends)) - 1]].decode("utf-8", "surrogatepass")
+
+
 def _folded(document: bytes) -> bytes:
     """`document` in NFC without differences of case: canonical caseless matching, D145 of the Unicode Standard."""
     text = unicodedata.normalize("NFD", document.decode("utf-8", "surrogatepass")).casefold()
