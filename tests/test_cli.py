@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 import yaml
 
 from tailkeep import __version__, cli, lab
@@ -472,3 +473,21 @@ def test_the_module_is_the_command():
     )
     assert ended.returncode == 0
     assert "gaussian" in ended.stdout
+
+
+def options_of(command):
+    """The options of `command` and of those below it."""
+    own = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+    return own.union(*map(options_of, getattr(command, "commands", {}).values()))
+
+
+def test_every_option_that_a_text_of_the_package_names_exists():
+    named = {
+        (option, path.name)
+        for path in (ROOT / "src").rglob("*.py")
+        for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", path.read_text())
+    }
+    of_pip = {"--upgrade"}
+    options = options_of(typer.main.get_command(cli.app)) | of_pip
+    assert {"--input", "--on-error"} < options
+    assert sorted(name for name in named if name[0] not in options) == []

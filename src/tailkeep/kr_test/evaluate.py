@@ -56,13 +56,13 @@ def parts_of(questions: Sequence[Question], fractions: int, *, total: int | None
     locations = [question.location for question in questions]
     if None in locations:
         raise ConfigError(
-            f"--fractions: {locations.count(None)} of {len(locations)} questions have no 'location'. "
+            f"--num-parts: {locations.count(None)} of {len(locations)} questions have no 'location'. "
             "Add it to the file, or leave the option out."
         )
     try:
         return kr_fractions([location for location in locations if location is not None], fractions, total=total)
     except ValueError as error:
-        raise ConfigError(f"--fractions and --lines: {error}") from None
+        raise ConfigError(f"--num-parts and --num-documents: {error}") from None
 
 
 def row_lines(rows: Sequence[KRRow]) -> Iterator[str]:
