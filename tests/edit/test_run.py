@@ -314,3 +314,32 @@ def test_a_task_is_done_by_one_process_at_a_time_and_others_go_on(corpus, config
 def test_bands_split_at_the_thresholds():
     logs = np.log(np.array([0.05, 0.1, 0.95, 0.99, 0.9995, 1.0]))
     assert [BANDS[band] for band in bands_of(logs.astype(np.float32))] == ["0", "0.1", "0.9", "0.99", "0.999", "0.999"]
+
+
+@pytest.mark.parametrize(
+    ("sampler", "entities", "warned"),
+    [
+        ({"exclude_original": True}, False, True),
+        ({"exclude_original": True}, True, False),
+        ({"temperature": 4.0}, False, True),
+        ({}, False, False),
+    ],
+)
+def test_a_sampler_that_prefers_unlikely_tokens_is_warned_about_unless_facts_are_protected(
+    config, corpus, tmp_path, sampler, entities, warned
+):
+    tree = {**config, "sampler": sampler, "protection": {"entities": entities}}
+    warnings = " ".join(run(tree, corpus / "a.jsonl", tmp_path / "out").warnings())
+    assert ("Set protection.entities=true" in warnings) == warned
+
+
+def test_protected_entities_are_never_edited(config, tmp_path):
+    text = "She met Ann Lee in Northern Ireland on 3 April 1992 and they had a long walk by the sea. "
+    (tmp_path / "x.jsonl").write_text("".join(json.dumps({"id": str(n), "text": text * 5}) + "\n" for n in range(5)))
+    tree = {**config, "protection": {"entities": True}}
+    outcome = run(tree, tmp_path / "x.jsonl", tmp_path / "out")
+    assert outcome.counts["changed"] > 0
+    assert outcome.counts["refused/protected"] > 0
+    for line in (tmp_path / "out" / "documents" / "x.jsonl").read_text().splitlines():
+        edited = json.loads(line)["text"]
+        assert edited.count(" Ann Lee") == edited.count(" Northern Ireland") == edited.count(" 3 April 1992") == 5

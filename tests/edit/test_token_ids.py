@@ -188,7 +188,7 @@ def test_a_list_that_repeats_the_ids_is_warned_about(ids_config, ids, tmp_path):
     rows = [{"input_ids": row, "labels": [-100, *row[1:]], "attention_mask": [1] * len(row)} for row in ids[:5]]
     (tmp_path / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     outcome = run(ids_config, tmp_path / "x.jsonl", tmp_path / "out")
-    (warning,) = outcome.warnings()
+    _, warning = outcome.warnings()
     assert warning.startswith(f"{outcome.counts['edited']} edited documents have another list that repeats their token")
     for line, row in zip((tmp_path / "out" / "documents" / "x.jsonl").read_text().splitlines(), rows, strict=True):
         assert json.loads(line)["labels"] == row["labels"]

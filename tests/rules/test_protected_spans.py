@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tailkeep.rules import Protection, protected_spans
 
-ALL = Protection(numbers=True, urls=True, code_fences=True, chat_tokens=True)
+ALL = Protection(numbers=True, entities=True, urls=True, code_fences=True, chat_tokens=True)
 
 
 def protected_parts(text, **options):
@@ -94,6 +94,29 @@ def test_spans_of_prompts_are_taken_as_given_and_merged():
     assert protected_spans("abc 12 def", Protection(numbers=True), prompts=[(2, 5), (8, 8)]) == [(2, 6)]
 
 
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("He met Ann Lee in Northern Ireland.", [" Ann Lee", " Northern Ireland"]),
+        ("The dog ran. Then it slept.", []),
+        ("Paris is big. He saw Paris.", ["Paris", " Paris"]),
+        ("Ann Lee came.", ["Ann Lee"]),
+        ("NATO met. It was the UN.", ["NATO", " UN"]),
+        ("the Bank of England rose", [" Bank of England"]),
+        ("by Ludwig van Beethoven", [" Ludwig van Beethoven"]),
+        ("I think I'm right", []),
+        ("on 3 April 1992 it cost 1,000", [" 3 April 1992", " 1,000"]),
+        ("two men, three dogs and a half", ["two", " three", " half"]),
+        ("\u201cThen she left,\u201d said O\u2019Neil.", [" O\u2019Neil"]),
+        ("an iPhone by McDonald", [" iPhone", " McDonald"]),
+        ("= = Early life = = \n He was born", []),
+        ("", []),
+    ],
+)
+def test_entities_are_names_and_numbers_with_the_space_before_them(text, parts):
+    assert protected_parts(text, entities=True) == parts
+
+
 def test_without_options_nothing_is_protected():
     assert protected_spans("1 https://a.b ```x``` <|im_end|>", Protection()) == []
 
@@ -106,7 +129,26 @@ def test_spans_lie_in_the_text_apart_and_in_order(text):
 
 
 @pytest.mark.parametrize(
-    "piece", ["1", "1,", "a", "a.", "a@", "`", "```\n", "<|", "<|a", "http", "[", "w.", "\uff5c", "<\uff5c"]
+    "piece",
+    [
+        "1",
+        "1,",
+        "a",
+        "A ",
+        "A. ",
+        "of A ",
+        "a.",
+        "a@",
+        "`",
+        "```\n",
+        "<|",
+        "<|a",
+        "http",
+        "[",
+        "w.",
+        "\uff5c",
+        "<\uff5c",
+    ],
 )
 def test_the_spans_of_a_long_repetition_are_found(piece):
     size = 400_000

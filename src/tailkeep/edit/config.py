@@ -66,6 +66,12 @@ class EditConfig(JobConfig):
         check_has_effect(self.rule, self.sampler)
         return self
 
+    @property
+    def risks_facts(self) -> bool:
+        """Whether the sampler prefers unlikely tokens, while names and numbers may change."""
+        prefers_unlikely = self.sampler.temperature > 1 or self.sampler.exclude_original
+        return prefers_unlikely and not self.protection.entities
+
     def fingerprint_tree(self) -> dict[str, Any]:
         """See `JobConfig`."""
         tree = super().fingerprint_tree()

@@ -124,7 +124,7 @@ class _EditJob:
         del model
         edited = output.record.sources["input"]["edited"]
         changed_before = share_before({name: Provenance(**tree) for name, tree in edited.items()})
-        outcome = EditOutcome(**vars(totals), changed_before=changed_before)
+        outcome = EditOutcome(**vars(totals), changed_before=changed_before, risks_facts=self.config.risks_facts)
         if not outcome.complete:
             return outcome
         counts = outcome.counts

@@ -126,14 +126,18 @@ def check_has_effect(rule: Rule, sampler: Sampler) -> None:
 
 
 class Protection(Settings):
-    """Which parts of a text are never edited, and whether edits must leave Python code that parses.
+    """Which parts of a text are never edited, and whether edits must leave the syntax tree of Python code.
+
+    `entities` are numbers, also in words, and names: capitalised words but those that merely begin a sentence, with
+    what joins them, by rules for English; no model.
 
     `chat_tokens` are the markers of chat templates with the role after them. Everything up to the end of the first
     `prompt_until` is a prompt; a text without it is all prompt. `guard: python` reverts edits after which a text, or
-    a fenced block of it, no longer parses as Python although it did before.
+    a fenced block of it, that was Python no longer has the same syntax tree, docstrings apart.
     """
 
     numbers: bool = False
+    entities: bool = False
     urls: bool = False
     code_fences: bool = False
     chat_tokens: bool = False

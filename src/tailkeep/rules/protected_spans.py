@@ -14,6 +14,20 @@ _NUMBERS = re.compile(r"0[xXbBoO][0-9a-fA-F]+|[+-]?\.?\d+(?:[.,:/_'\u2019-]\d+)*
 _URLS = re.compile(
     r"\b(?:[a-zA-Z][a-zA-Z0-9+.-]{0,19}://|www\.|mailto:)[^\s<>\"]+|[\w.+-]{1,64}@[\w-]{1,64}(?:\.[\w-]{1,64})+"
 )
+_WORDS = re.compile(r"\w+(?:['\u2019-]\w+)*")
+_SENTENCE_END = re.compile(r"(?:[.!?:;][\"'\u201d\u2019)\]]*\s|\n|[=*#>|\u2022])[\s\"'\u201c\u2018(\[=*#>|\u2022-]*$")
+_NO_NAMES = frozenset({"I", "I'm", "I'll", "I've", "I'd", "I\u2019m", "I\u2019ll", "I\u2019ve", "I\u2019d", "A", "O"})
+# Words that stand inside names: Bank of England, Ludwig van Beethoven.
+_INSIDE_NAMES = frozenset(
+    {"of", "the", "and", "de", "del", "della", "der", "den", "di", "da", "du", "la", "le", "van", "von", "bin", "ibn"}
+)
+_LONGEST_JOIN = 3
+_NUMBER_WORDS = re.compile(
+    r"\b(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|(?:thir|four|fif|six|seven|eigh|nine)teen"
+    r"|(?:twen|thir|for|fif|six|seven|eigh|nine)ty(?:-\w+)?|hundreds?|thousands?|millions?|billions?|dozens?"
+    r"|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|twice|half|quarters?)\b",
+    re.IGNORECASE,
+)
 _FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})", re.MULTILINE)
 _CHAT_TOKENS = re.compile(
     r"(?:<\|(?:im_start|start_header_id|start|role)\|>|<start_of_turn>|<\|start_of_role\|>)[ \t]*\w*"
@@ -38,6 +52,10 @@ def protected_spans(
     spans: list[Span] = list(prompts)
     if protection.numbers:
         spans += _matches(_NUMBERS, text)
+    if protection.entities:
+        entities = [*_matches(_NUMBERS, text), *_matches(_NUMBER_WORDS, text), *_names(text)]
+        # A token of white space before one may become a word that belongs to it: " " -> " December" before 31.
+        spans += [(_before_space(text, start), end) for start, end in entities]
     if protection.urls:
         spans += _matches(_URLS, text)
     if protection.code_fences:
@@ -53,6 +71,54 @@ def protected_spans(
 
 def _matches(pattern: re.Pattern[str], text: str) -> Iterator[Span]:
     return (match.span() for match in pattern.finditer(text))
+
+
+def _names(text: str) -> Iterator[Span]:
+    """Capitalised words that are no mere beginning of a sentence, and the words that join two of them.
+
+    The first word of a sentence is a name if it has a second capital, stands before another capitalised word, or stands
+    capitalised inside a sentence elsewhere in the text.
+    """
+    words = list(_WORDS.finditer(text))
+    opens = [_opens_sentence(text, match.start()) for match in words]
+    inside = {match[0] for match, first in zip(words, opens, strict=True) if not first and _is_capitalised(match[0])}
+    last_name: int | None = None
+    for number, match in enumerate(words):
+        if not _is_capitalised(match[0]):
+            continue
+        is_name = not opens[number] or match[0] in inside or sum(map(str.isupper, match[0])) > 1
+        following = words[number + 1] if number + 1 < len(words) else None
+        if not is_name and (following is None or not _joins(text, match, following)):
+            continue
+        start = match.start()
+        if last_name is not None and number - last_name <= _LONGEST_JOIN + 1 and not opens[number]:
+            between = [word[0] for word in words[last_name + 1 : number]]
+            if between and all(word in _INSIDE_NAMES for word in between):
+                start = words[last_name].end()
+        yield start, match.end()
+        last_name = number
+
+
+def _before_space(text: str, start: int) -> int:
+    return start - 1 if start and text[start - 1].isspace() else start
+
+
+def _is_capitalised(word: str) -> bool:
+    return word not in _NO_NAMES and any(map(str.isupper, word))
+
+
+def _joins(text: str, first: re.Match[str], second: re.Match[str]) -> bool:
+    """Whether two words are one name: the second is capitalised too, and a space stands between them."""
+    return _is_capitalised(second[0]) and text[first.end() : second.start()] in {" ", "\u00a0", ". "}
+
+
+_LOOK_BACK = 12
+_BEFORE_SENTENCES = " \t\n\"'\u201c\u2018([=*#>|\u2022-"
+
+
+def _opens_sentence(text: str, start: int) -> bool:
+    before = text[max(0, start - _LOOK_BACK) : start]
+    return (start <= _LOOK_BACK and not before.strip(_BEFORE_SENTENCES)) or _SENTENCE_END.search(before) is not None
 
 
 def _code_fences(text: str) -> Iterator[Span]:

@@ -47,7 +47,7 @@ def apply_edits(text: str, edits: Iterable[Edit]) -> str:
     return "".join([*parts, text[done:]]) if parts else text
 
 
-# The Python guard: code that parsed before parses after. Bisection finds the edits to revert.
+# The Python guard: code keeps its syntax tree. Bisection finds the edits to revert.
 
 
 _FENCED = re.compile(
@@ -60,7 +60,7 @@ Check = Callable[[str], bool]
 
 
 def guard_python(text: str, edits: Sequence[Edit]) -> list[Edit]:
-    """The edits, in order, with which all Python code in `text` still parses.
+    """The edits, in order, with which all Python code in `text` keeps its syntax tree: comments and docstrings change.
 
     The code is the text if it parses as a whole, otherwise each block fenced as python that parses. Code that does not
     parse before is not guarded. In each code block the largest harmless runs of edits are kept, from left to right.
@@ -69,36 +69,46 @@ def guard_python(text: str, edits: Sequence[Edit]) -> list[Edit]:
     for span in list(_code_spans(text)) if edits else ():
         start, end = span
         inside = [edit for edit in remaining if start < edit.end and edit.start < end]
+        code = text[start:end]
         # Code that needs no dedent must not need one afterwards.
-        check = parses_without_dedent if parses_without_dedent(text[start:end]) else parses
+        as_it_stands = syntax_tree(code)
+        tree = as_it_stands or syntax_tree(textwrap.dedent(code))
+
+        def check(edited: str, tree: str = tree, *, dedents: bool = not as_it_stands) -> bool:
+            return syntax_tree(textwrap.dedent(edited) if dedents else edited) == tree
+
         harmful = {*inside} - {*_harmless(text, span, [], inside, check)}
         remaining = [edit for edit in remaining if edit not in harmful]
     return remaining
 
 
-def parses(code: str) -> bool:
-    """Whether `code`, dedented first, is valid Python for this interpreter."""
-    return parses_without_dedent(textwrap.dedent(code))
-
-
-def parses_without_dedent(code: str) -> bool:
-    """Whether `code` as it stands is valid Python for this interpreter."""
+def syntax_tree(code: str) -> str:
+    """The syntax tree of `code` as this interpreter parses it, without the text of docstrings; "" if it cannot."""
     with warnings.catch_warnings():
         # Invalid escapes and the like are warnings about code that parses.
         warnings.simplefilter("ignore")
         try:
-            ast.parse(code)
+            tree = ast.parse(code)
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.body:
+                    first = node.body[0]
+                    if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+                        first.value.value = "" if isinstance(first.value.value, str) else first.value.value
+            return ast.dump(tree)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
-            return False
-    return True
+            return ""
+
+
+def _parses(code: str) -> bool:
+    return bool(syntax_tree(textwrap.dedent(code)))
 
 
 def _code_spans(text: str) -> Iterator[Span]:
-    if parses(text):
+    if _parses(text):
         yield 0, len(text)
         return
     for block in _FENCED.finditer(text):
-        if parses(block["code"]):
+        if _parses(block["code"]):
             yield block.span("code")
 
 
@@ -151,7 +161,7 @@ def splice(
     Args:
         changes: position -> the new id, None to delete the token.
         protected: sorted spans that do not overlap and never change, see `protected_spans`.
-        guard: revert edits after which Python code no longer parses, see `guard_python`.
+        guard: revert edits that change the syntax tree of Python code, see `guard_python`.
     """
     refused: dict[int, Reason] = {}
     edits: list[Edit] = []
