@@ -50,3 +50,24 @@ def test_code_beside_the_weights_runs_only_if_asked_for(folder, tmp_path, monkey
         CausalLMScorer(Prior(path=tmp_path, device="cpu"))
     trusted = CausalLMScorer(Prior(path=tmp_path, device="cpu", trust_remote_code=True))
     assert "own.py" in trusted.identity()["files"]
+
+
+@pytest.mark.parametrize(
+    ("saved", "native", "dtype", "expected"),
+    [
+        ("bfloat16", True, "auto", "bfloat16"),
+        ("bfloat16", False, "auto", "float32"),
+        ("float32", True, "auto", "float32"),
+        ("bfloat16", True, "float32", "float32"),
+        ("float32", False, "bfloat16", "bfloat16"),
+    ],
+)
+def test_auto_takes_the_saved_format_where_the_processor_has_it(
+    folder, tmp_path, monkeypatch, saved, native, dtype, expected
+):
+    for file in folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (tmp_path / "config.json").write_text(json.dumps({**config, "dtype": saved}), encoding="utf-8")
+    monkeypatch.setattr("tailkeep.scoring.prior.has_native_bfloat16", lambda device: native)
+    assert CausalLMScorer(Prior(path=tmp_path, device="cpu", dtype=dtype)).identity()["dtype"] == expected

@@ -124,7 +124,13 @@ class _EditJob:
         del model
         edited = output.record.sources["input"]["edited"]
         changed_before = share_before({name: Provenance(**tree) for name, tree in edited.items()})
-        outcome = EditOutcome(**vars(totals), changed_before=changed_before, risks_facts=self.config.risks_facts)
+        prior = output.record.sources["model"]["prior"]
+        outcome = EditOutcome(
+            **vars(totals),
+            changed_before=changed_before,
+            risks_facts=self.config.risks_facts,
+            prior=f"{prior['dtype']} on {prior['device']}",
+        )
         if not outcome.complete:
             return outcome
         counts = outcome.counts

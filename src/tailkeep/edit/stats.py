@@ -94,11 +94,13 @@ class EditOutcome(RunOutcome):
 
     Attributes:
         changed_before: the share of tokens that earlier edits of this corpus changed, None if it is not known.
+        prior: the number format and the device in which the prior ran, in words.
         risks_facts: whether the sampler prefers unlikely tokens, while names and numbers are not protected.
     """
 
     changed_before: float | None = 0.0
     risks_facts: bool = False
+    prior: str = ""
 
     @property
     def flagged_share(self) -> float:
@@ -140,6 +142,8 @@ class EditOutcome(RunOutcome):
             f"tokens: {count['tokens']:,} judged, {self.flagged_share:.2%} flagged, "
             f"{self.changed_share:.2%} changed ({count['deleted']:,} of them deleted)",
         ]
+        if self.prior:
+            lines.append(f"prior: {self.prior}")
         reasons = {name.partition("/")[2]: value for name, value in count.items() if name.startswith("refused/")}
         if reasons:
             listed = ", ".join(f"{reason} {value:,}" for reason, value in sorted(reasons.items()))

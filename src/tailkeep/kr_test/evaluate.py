@@ -102,7 +102,7 @@ class KRModel:
         Raises:
             InputError: it cannot be found or read.
         """
-        scorer = CausalLMScorer(Prior(path=path))
+        scorer = CausalLMScorer(Prior(path=path, dtype="float32"))
         return cls(str(path), scorer, load_tokenizer(scorer.folder, key="--model"))
 
     def pair_margins(self, pairs: Sequence[Pair]) -> list[tuple[float, float]]:

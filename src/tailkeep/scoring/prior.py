@@ -20,8 +20,9 @@ _GPUS = "CUDA_VISIBLE_DEVICES"
 class Prior(Settings):
     """A causal language model that scores text: a folder or hub id with safetensors weights, or a GGUF file.
 
-    `auto` means a GPU if one is available, and there bfloat16 if the weights are saved in it, else float32. `window` is
-    the longest sequence of a forward pass; by default the model's positions or `batch_tokens`, whichever is smaller.
+    `device: auto` means a GPU if one is available. `dtype: auto` means bfloat16 if the weights are saved in it and the
+    device multiplies in it natively, else float32. `window` is the longest sequence of a forward pass; by default the
+    model's positions or `batch_tokens`, whichever is smaller.
     """
 
     path: InputPath
@@ -59,8 +60,17 @@ def load_network(prior: Prior, folder: Path) -> Any:
         ConfigError: `cuda` without a GPU.
     """
     device = device_of(prior)
-    dtype = _DTYPES[prior.dtype] if prior.dtype != "auto" or device.type == "cuda" else torch.float32
+    dtype = _DTYPES[prior.dtype]
+    if prior.dtype == "auto" and device.type == "cpu" and not has_native_bfloat16("cpu"):
+        dtype = torch.float32
     return loading.load_network(folder, dtype=dtype, trust_remote_code=prior.trust_remote_code).to(device)
+
+
+def has_native_bfloat16(device: str) -> bool:
+    """Whether `device`, `cpu` or `cuda`, multiplies matrices in bfloat16; processors with AVX512-BF16 or AMX do."""
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def uses_gpu(prior: Prior) -> bool:

@@ -14,6 +14,7 @@ import torch
 
 from tailkeep.errors import ConfigError
 from tailkeep.lab.causal_lm.config import DTypes
+from tailkeep.scoring.prior import has_native_bfloat16
 
 Phase = Literal["train", "score", "decode"]
 PHASES: tuple[Phase, ...] = ("train", "score", "decode")
@@ -35,13 +36,6 @@ class Precision:
         """Compute in the format of `phase` inside."""
         with torch.autocast(self.device, torch.bfloat16, enabled=getattr(self, phase)):
             yield
-
-
-def has_native_bfloat16(device: str) -> bool:
-    """Whether `device` multiplies matrices in bfloat16."""
-    if device == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def resolve_precision(dtypes: DTypes, *, device: str, num_parameters: int) -> Precision:
