@@ -1,6 +1,7 @@
 """The cost of `tailkeep edit` compared with a bare forward pass of the same prior and with the published way.
 
     python benchmarks/edit.py [--parts cost profile scale workers] [--subjects stories260k world 50k 128k 150k]
+    python benchmarks/edit.py --parts cost --prior MODELS/smollm2-135m MODELS/gemma-3-270m
 
 cost      tokens/s and peak memory of (a) a bare forward pass, (b) tailkeep edit, (c) the published way
 profile   where the time of (b) goes
@@ -9,7 +10,8 @@ workers   the whole command with 1 and 2 workers, local and Ray
 
 `stories260k` is read from TAILKEEP_DATA; where that is missing `world` stands in, the embedded world with its small
 prior. The other subjects are Llamas of 8 layers and width 512 with random weights, whose tokens are flagged at random
-(--share), since such a model is confident of none.
+(--share), since such a model is confident of none. With --prior the subjects are real models, on the beginning of Moby
+Dick, which the repository has, with the default rule.
 """
 
 import argparse
@@ -32,9 +34,10 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--subjects", nargs="+", choices=["stories260k", "world", *SHAPES], default=None)
+    parser.add_argument("--prior", type=Path, nargs="+", help="folders of real models, in place of the subjects")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--bytes", type=int, default=48_000, help="text of the realistic shapes")
+    parser.add_argument("--bytes", type=int, default=48_000, help="text of the realistic shapes and real models")
     parser.add_argument("--share", type=float, default=0.15, help="share of their tokens that is flagged")
     parser.add_argument("--scale", type=int, nargs="+", default=[1, 10, 100])
     parser.add_argument("--unit-bytes", type=int, default=1_250_000, help="x1 of the scale: above one group of 1 MiB")

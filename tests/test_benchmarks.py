@@ -219,6 +219,16 @@ def test_an_edit_is_compared_with_its_limit_and_the_published_way(tmp_path):
 
 
 @pytest.mark.slow
+def test_an_edit_under_a_real_prior_is_compared_on_real_text(real_data, tmp_path):
+    file, prior = tmp_path / "edit.csv", real_data / "priors" / "stories260k"
+    command = [sys.executable, EDIT, "--parts", "cost", "--prior", prior, "--rounds", "1", "--bytes", "2000"]
+    printed = subprocess.run([*command, "--out", file], capture_output=True, text=True, check=True).stdout
+    assert "cost: stories260k" in printed
+    assert "real text" in printed
+    assert {row["subject"] for row in rows_of(file).values()} == {"stories260k"}
+
+
+@pytest.mark.slow
 def test_the_reliability_campaign_loses_nothing_and_accepts_no_damage(tmp_path):
     prior = Path(os.environ.get("TAILKEEP_DATA", "")) / "priors" / "stories260k"
     if not prior.is_dir():

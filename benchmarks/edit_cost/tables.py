@@ -12,6 +12,7 @@ from typing import Any
 from edit_cost.measuring import Job, Range, Spent, ratio, run_command, run_in_process, run_rounds, speed
 from edit_cost.texts import STORIES_END, data_folder
 
+_MOBY_DICK = Path(__file__).parents[2] / "examples" / "moby_dick.txt"
 _SHARDS = 8
 _RESAMPLED = 0.01
 """The share of tokens resampled under the tiny prior; nearly all change, about as many as in real edits."""
@@ -49,6 +50,11 @@ class NewFolders:
 
 def subjects(options: argparse.Namespace, folder: Path) -> Iterator[Subject]:
     """The subjects in the options, or the default; says if TAILKEEP_DATA is missing."""
+    if options.prior:
+        path = folder / f"moby-dick-{options.bytes}.txt"
+        path.write_text(_MOBY_DICK.read_text(encoding="utf-8")[: options.bytes], encoding="utf-8")
+        yield from (Subject(prior.name, prior, path, "blank-line", note="real text") for prior in options.prior)
+        return
     data = data_folder()
     small = "stories260k" if data else "world"
     for name in options.subjects or [small, "50k", "128k"]:
