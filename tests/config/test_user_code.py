@@ -6,7 +6,7 @@ import pytest
 
 from tailkeep.config import Settings, UserCode, as_code, codes_in, validate
 from tailkeep.config.user_code import file_of, source_hash
-from tailkeep.errors import ConfigError
+from tailkeep.errors import CodeError, ConfigError
 
 MODULE = """
 LOADED = True
@@ -100,10 +100,13 @@ def test_what_is_not_there_is_named(module):
     assert file_of(code("nowhere:half"), sys.path) is None
 
 
-def test_an_error_inside_the_module_is_its_own(tmp_path, monkeypatch):
+def test_an_error_inside_the_module_names_the_module_and_the_line(tmp_path, monkeypatch):
     (tmp_path / "broken_things.py").write_text("import no_such_package\n")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ModuleNotFoundError, match="no_such_package"):
+    message = (
+        r"the import of broken_things raised ModuleNotFoundError: No module named 'no_such_package' \(.*, line 1\)"
+    )
+    with pytest.raises(CodeError, match=message):
         code("broken_things:half").bind("loss")
 
 

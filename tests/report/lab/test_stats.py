@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from tailkeep.errors import InputError
 from tailkeep.report import summarise, write
 from tailkeep.report.formatting import failed_seeds
 from tests.report.built_runs import finish, new_run
@@ -64,11 +65,17 @@ def test_one_seed_has_a_final_value_but_no_interval(tmp_path):
     assert math.isnan(final.high)
 
 
-@pytest.mark.parametrize("lost", [math.nan, math.inf, None, "0.5"])
+@pytest.mark.parametrize("lost", [math.nan, math.inf])
 def test_a_seed_without_a_finite_value_is_counted_and_not_averaged_away(tmp_path, lost):
     metric = group_of(tmp_path / "r", [[1.0, 2.0], [1.0, lost]]).arms[0].metrics["score"]
     assert metric.unusable == 1
     assert math.isnan(metric.final.mean)
+
+
+@pytest.mark.parametrize("lost", [None, "0.5", True])
+def test_a_value_that_is_no_number_is_refused_by_name(tmp_path, lost):
+    with pytest.raises(InputError, match=r"metrics\.json: 'metrics' is .* none of arm a, seed 1, generation 1"):
+        group_of(tmp_path / "r", [[1.0, 2.0], [1.0, lost]])
 
 
 def test_an_arm_that_never_measures_a_metric_differs_from_one_that_lost_its_value(tmp_path):
