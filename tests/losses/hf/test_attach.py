@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from tailkeep.errors import ConfigError
 from tailkeep.losses.hf.attach import attach, detach, is_attached, read_stats, weighting_of, without_attached_loss
@@ -190,3 +190,20 @@ def test_a_wrapper_is_asked_like_the_model_itself():
     assert read_stats(wrapper).keys() >= {"kept_fraction", "cross_entropy", "confidence", "accuracy"}
     detach(wrapper)
     assert not is_attached(model)
+
+
+class CachelessLlama(LlamaForCausalLM):
+    """A model whose forward knows no cache, as those of masked models in transformers before 5."""
+
+    def forward(self, input_ids=None, attention_mask=None, labels=None, return_dict=None):
+        return super().forward(
+            input_ids, attention_mask=attention_mask, labels=labels, return_dict=return_dict, use_cache=False
+        )
+
+
+def test_a_forward_without_a_cache_is_attached_like_any_other():
+    model = CachelessLlama(tiny("llama").config).train()
+    with torch.no_grad():
+        model.lm_head.weight.mul_(20)
+    expected = model(**batch()).loss
+    torch.testing.assert_close(attach(model)(**batch()).loss, expected, rtol=1e-6, atol=0)

@@ -6,8 +6,9 @@ refused before anything is changed.
 """
 
 import contextlib
+import inspect
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -151,6 +152,13 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
+def without_cache(forward: Callable[..., Any]) -> dict[str, Any]:
+    """The argument that keeps `forward` from filling a cache; none if it takes none, as masked models do not."""
+    parameters = inspect.signature(forward).parameters
+    takes = "use_cache" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    return {"use_cache": False} if takes else {}
+
+
 def transformation_of(model: nn.Module, head: Any) -> Transformation:
     """The transformation between `head` and the model's logits.
 
@@ -168,7 +176,7 @@ def transformation_of(model: nn.Module, head: Any) -> Transformation:
     handle = head.register_forward_hook(replace)
     try:
         with undisturbed(model), torch.no_grad():
-            logits = model(input_ids=tokens, use_cache=False, return_dict=True).logits
+            logits = model(input_ids=tokens, return_dict=True, **without_cache(model.forward)).logits
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         error.add_note(
             f"attach ran {type(model).__name__} on 2 x 8 tokens alone, which it must be able to do. {UNFUSED}"

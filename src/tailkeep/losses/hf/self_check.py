@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tailkeep.errors import ConfigError
 from tailkeep.losses.cross_entropy import weighted_cross_entropy
 from tailkeep.losses.hf.adapted_head import linear_in
-from tailkeep.losses.hf.logit_transform import UNFUSED, tiny_batch, undisturbed
+from tailkeep.losses.hf.logit_transform import UNFUSED, tiny_batch, undisturbed, without_cache
 from tailkeep.losses.hf.patching import training_forward, with_auxiliary
 from tailkeep.losses.terms import NLL_ALONE, LossTerms
 from tailkeep.losses.weighting import CROSS_ENTROPY, Weighting
@@ -42,7 +42,7 @@ def check_exact(
     tokens = tiny_batch(model, head)
     labels = tokens.clone()
     labels[:, :2] = -100
-    inputs = {"input_ids": tokens, "use_cache": False}
+    inputs = {"input_ids": tokens, **without_cache(forward)}
     weighting = replace(weighting, observe=None)
     tolerance = _TOLERANCE.get(linear_in(head).weight.dtype, _HALF_TOLERANCE)
 
