@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo demo-real test test-all test-matrix check bench clean
+.PHONY: setup demo demo-real test test-all test-matrix check dist bench clean
 
 setup: $(READY)
 
@@ -44,6 +44,18 @@ check: $(READY)
 	$(BIN)/ruff check src tests benchmarks examples docs
 	$(BIN)/ruff format --check src tests benchmarks examples docs
 	$(BIN)/mypy
+	$(BIN)/codespell
+
+# The wheel and the source archive, checked, and the wheel in an environment of its own.
+dist: $(READY)
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/twine check --strict dist/*
+	rm -rf dist/.venv && $(PYTHON) -m venv dist/.venv
+	dist/.venv/bin/python -m pip install --quiet dist/*.whl
+	dist/.venv/bin/tailkeep --version
+	dist/.venv/bin/tailkeep lab gaussian --out dist/.run
+	rm -rf dist/.venv dist/.run
 
 bench: $(READY)
 	$(BIN)/python benchmarks/training.py

@@ -475,6 +475,12 @@ def test_the_module_is_the_command():
     assert "gaussian" in ended.stdout
 
 
+def test_the_version_is_stated_in_one_place():
+    stated = re.compile(rf"\b{re.escape(__version__)}\b")
+    files = [ROOT / name for name in ("pyproject.toml", "CITATION.cff", "README.md", "src/tailkeep/__init__.py")]
+    assert [path.name for path in files if stated.search(path.read_text(encoding="utf-8"))] == ["__init__.py"]
+
+
 def options_of(command):
     """The options of `command` and of those below it."""
     own = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
@@ -491,3 +497,13 @@ def test_every_option_that_a_text_of_the_package_names_exists():
     options = options_of(typer.main.get_command(cli.app)) | of_pip
     assert {"--input", "--on-error"} < options
     assert sorted(name for name in named if name[0] not in options) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "completed"), [("tailkeep aud", ["audit"]), ("tailkeep lab gau", ["gaussian", "gaussian-theory"])]
+)
+def test_a_shell_completes_commands_and_recipes(line, completed):
+    environment = {"COMP_WORDS": line, "COMP_CWORD": str(line.count(" ")), "_TAILKEEP_COMPLETE": "complete_bash"}
+    command = [sys.executable, "-c", "import sys; sys.argv = ['tailkeep']; from tailkeep.cli import main; main()"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, **environment})
+    assert sorted(ended.stdout.split()) == completed

@@ -21,7 +21,6 @@ app = typer.Typer(
     name="tailkeep",
     help="Keep the tail: train generative models on data that machines wrote, without collapse.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 

@@ -18,8 +18,17 @@ Overrides = Annotated[
 ]
 
 
+def _complete_recipe(incomplete: str) -> list[str]:
+    from tailkeep.lab import list_recipes
+
+    return [recipe.name for recipe in list_recipes() if recipe.name.startswith(incomplete)]
+
+
 def lab(
-    name: Annotated[str | None, typer.Argument(metavar="NAME|FILE", help="A recipe's name, or a YAML file.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME|FILE", help="A recipe's name, or a YAML file.", autocompletion=_complete_recipe),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The run directory, new or to be resumed.")] = None,
     overrides: Overrides = None,
     arms: Annotated[str | None, typer.Option(metavar="NAME,NAME", help="Run only these arms; all by default.")] = None,
