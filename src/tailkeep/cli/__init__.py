@@ -67,6 +67,7 @@ _COMMANDS = (
     select.select,
     reading.report,
     reading.show,
+    reading.card,
     pack.pack,
     merge.merge,
     world.world,

@@ -32,6 +32,24 @@ def report(
             print_report(directory)
 
 
+def card(
+    directory: Annotated[Path, typer.Argument(metavar="RUN", help="A run or a pack of the laboratory.")],
+    out: Annotated[Path | None, typer.Option(help="The Markdown file to write; printed if not given.")] = None,
+) -> None:
+    """Write the section of a model card: what was trained on what, how it ended, and how sure that is."""
+    from tailkeep import report as reports
+    from tailkeep.runs import Storage
+
+    if _kind(directory) in {"edit", "audit", "forecast"}:
+        raise typer.BadParameter("a model card is about a run of the laboratory.", param_hint="RUN")
+    text = reports.model_card(directory)
+    if out is None:
+        print(text, end="")
+    else:
+        Storage().write_text(out, text)
+        print(f"card: {out}")
+
+
 def show(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A run directory.")],
     samples: Annotated[

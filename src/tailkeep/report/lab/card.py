@@ -1,0 +1,91 @@
+"""The section of a model card about a run of the laboratory: what was trained on what, how it ended, how sure that is.
+
+Rule: every number is in the report too, with the same interval; the section says what it does not show.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from tailkeep.metrics import Interval
+from tailkeep.report import formatting
+from tailkeep.report.lab.comparisons import verdict_of
+from tailkeep.report.lab.curves import curve_of
+from tailkeep.report.lab.run import ArmGroup, LabRun, read_lab_run
+from tailkeep.report.lab.stats import GroupSummary, summarise_run
+from tailkeep.report.metric_catalog import LEARNERS, describe, main_metrics
+from tailkeep.sanitize import redact, visible
+
+_MAX_ARMS = 12
+
+
+def model_card(path: Path | str) -> str:
+    """The section, in Markdown, about the run or pack at `path`, finished or not.
+
+    Raises:
+        InputError: there is no run, nothing of it is finished, or one of its files cannot be read.
+    """
+    run = read_lab_run(path)
+    summary = summarise_run(run)
+    return "\n".join(redact(line) for line in _lines(run, summary.groups)) + "\n"
+
+
+def _lines(run: LabRun, groups: tuple[GroupSummary, ...]) -> Iterator[str]:
+    yield f"## Training on synthetic data: {_text(run.name)}"
+    yield ""
+    if run.description:
+        yield from (_text(run.description), "")
+    for group, one in zip(run.groups, groups, strict=True):
+        if len(run.groups) > 1:
+            yield from (f"### {LEARNERS.get(group.learner, _text(group.learner))}", "")
+        yield from (verdict_of(group, one, run.grid), "")
+        yield from _table(group, one)
+    yield from _limits(run)
+
+
+def _table(group: ArmGroup, summary: GroupSummary) -> Iterator[str]:
+    metrics = main_metrics(group.learner, group.names)
+    last = group.common_generation or 0
+    yield f"| arm | regime | loss | {' | '.join(f'{describe(name).title}, generation {last}' for name in metrics)} |"
+    yield "|---" * (3 + len(metrics)) + "|"
+    for arm in summary.arms[:_MAX_ARMS]:
+        config = group.configs.get(arm.arm, {})
+        choices = [_choice(config.get("regime"), "replace"), _choice(config.get("loss"), "cross-entropy")]
+        values = [_value(curve_of(group, arm.arm, name).get(last)) for name in metrics]
+        yield f"| {' | '.join([_text(arm.arm), *choices, *values])} |"
+    if len(summary.arms) > _MAX_ARMS:
+        yield f"| ... {len(summary.arms) - _MAX_ARMS} more arms | | |{' |' * len(metrics)}"
+    yield ""
+    seeds = len({entry.seed for entry in group.entries})
+    sure = f"{seeds} seeds, with 95 % CIs (Student-t)." if seeds > 1 else "One seed, so there is no interval."
+    yield f"{sure} Generation 0 was trained on real data."
+    yield ""
+
+
+def _value(value: Interval | None) -> str:
+    if value is None:
+        return "-"
+    bounds = formatting.interval(value)
+    return f"{formatting.mean(value)} ({bounds})" if bounds else formatting.mean(value)
+
+
+def _choice(value: object, default: str) -> str:
+    """A regime or a loss with its options, such as `truncated, threshold 0.99`."""
+    if not isinstance(value, Mapping):
+        return default
+    options = (f"{key} {option}" for key, option in value.items() if key != "name" and isinstance(option, str | float))
+    return _text(", ".join([str(value.get("name", default)), *options]))
+
+
+def _text(text: str) -> str:
+    """`text` of a configuration as one line of a Markdown table."""
+    return visible(text, newline=" ").replace("|", "\\|").replace("<", "&lt;")
+
+
+def _limits(run: LabRun) -> Iterator[str]:
+    record = run.directory.record
+    yield "What this does not show: another model, corpus, decoder or number of generations can behave otherwise."
+    if run.unfinished:
+        yield f"The run is not finished: {len(run.unfinished)} chains are missing or not complete."
+    yield ""
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(record.versions.items()))
+    yield f"Measured with {versions}. `tailkeep report` of the run draws every number."
