@@ -110,6 +110,12 @@ def test_an_error_inside_the_module_names_the_module_and_the_line(tmp_path, monk
         code("broken_things:half").bind("loss")
 
 
+@pytest.mark.parametrize("reference", ["os:system", "math:exp"])
+def test_a_function_that_is_not_written_in_python_is_refused(reference):
+    with pytest.raises(ConfigError, match=rf"loss: {reference} is not written in Python.* Call it in a function"):
+        code(reference).bind("loss")
+
+
 def test_the_source_is_hashed_by_its_content(module, tmp_path):
     choice = code(f"{module}:scale", factor=1)
     first = source_hash(choice, "loss")

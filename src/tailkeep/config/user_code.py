@@ -189,6 +189,11 @@ def _imported(reference: str, key: str) -> Any:
         value = getattr(value, name)
     if not callable(value):
         raise ConfigError(f"{key}: {reference} is {type(value).__name__}, not a function or a class.")
+    if inspect.isbuiltin(value):
+        raise ConfigError(
+            f"{key}: {reference} is not written in Python, so its source is in no fingerprint. Call it in a function "
+            "of your own."
+        )
     return value
 
 
