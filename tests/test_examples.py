@@ -95,3 +95,22 @@ def test_no_document_is_left_half_written():
     files = [root / "README.md", *root.glob("docs/*.md"), *root.glob("src/tailkeep/recipes/*.yaml")]
     assert len(files) > 6
     assert not [path.name for path in files if "@@" in path.read_text(encoding="utf-8")]
+
+
+@pytest.mark.slow
+def test_the_script_for_trl_trains_and_logs_the_share_that_is_kept(prior, tmp_path):
+    pytest.importorskip("trl")
+    (tmp_path / "train.jsonl").write_text(
+        "".join(json.dumps({"text": text}) + "\n" for text in prose(32, words=20, seed=0))
+    )
+    settings = {
+        **{"model_name_or_path": prior, "dataset_name": "json", "data_files": tmp_path / "train.jsonl"},
+        **{"output_dir": tmp_path / "out", "max_steps": 2, "per_device_train_batch_size": 2, "logging_steps": 1},
+        **{"bf16": False, "gradient_checkpointing": False, "use_cpu": True, "report_to": "none", "threshold": 0.9},
+    }
+    script = EXAMPLES / "upstream" / "trl_truncated_sft.py"
+    options = [str(part) for name, value in settings.items() for part in (f"--{name}", value)]
+    ended = subprocess.run([sys.executable, script, *options], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    assert "'kept_fraction'" in ended.stdout + ended.stderr
+    assert (tmp_path / "out" / "model.safetensors").is_file()
