@@ -68,6 +68,11 @@ def tested(name: str, options: list[str]) -> tuple[int, str]:
     # Older packages warn of what newer ones have mended.
     command += ["-W", "ignore::DeprecationWarning", "-W", "ignore::FutureWarning", "-W", "ignore::UserWarning"]
     variables = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])}
+    extensions = FOLDER / name / "torch_extensions"
+    variables["TORCH_EXTENSIONS_DIR"] = str(extensions)
+    for lock in extensions.rglob("lock"):
+        # Of a build that was killed: every later one would wait for it.
+        lock.unlink()
     with subprocess.Popen(command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, text=True) as process:
         lines = []
         for line in process.stdout or ():
