@@ -47,6 +47,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     arguments.add_argument("--memory-mb", type=int, default=64, help="--memory-mb of `scale`")
     arguments.add_argument("--subjects", nargs="+", default=["stories260k", "50k"])
+    arguments.add_argument("--prior", type=Path, nargs="+", help="folders of real models, in place of the subjects")
     arguments.add_argument("--prior-bytes", type=int, default=400_000)
     arguments.add_argument("--nice", type=int, default=0)
     arguments.add_argument("--out", help="also write every single measurement to this CSV file")
