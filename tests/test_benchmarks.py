@@ -85,12 +85,17 @@ def test_every_rival_is_measured_or_named(tmp_path):
     assert all(float(row["gradient_error"]) < 1e-5 for row in rows.values() if row["exact"] == "True")
 
 
-def test_a_step_of_a_model_of_ones_own_is_compared_with_its_own_loss(tmp_path):
-    tiny.new_model().save_pretrained(tmp_path / "model")
+def write_model_and_text(folder, *, words):
+    """A tiny model with a tokenizer of words, and a text of so many."""
+    tiny.new_model().save_pretrained(folder / "model")
     tokenizer = tiny.tokenizer()
     tokenizer.backend_tokenizer.pre_tokenizer = WhitespaceSplit()
-    tokenizer.save_pretrained(tmp_path / "model")
-    (tmp_path / "text.txt").write_text(" ".join(f"w{i % 90}" for i in range(200)), encoding="utf-8")
+    tokenizer.save_pretrained(folder / "model")
+    (folder / "text.txt").write_text(" ".join(f"w{i % 90}" for i in range(words)), encoding="utf-8")
+
+
+def test_a_step_of_a_model_of_ones_own_is_compared_with_its_own_loss(tmp_path):
+    write_model_and_text(tmp_path, words=200)
     file = tmp_path / "model.csv"
     printed = run(
         "--model",
@@ -138,11 +143,7 @@ def printed(script, *arguments, **more):
 
 
 def test_the_laboratory_is_timed_beside_bare_loops_and_in_both_formats(tmp_path):
-    tiny.new_model().save_pretrained(tmp_path / "model")
-    tokenizer = tiny.tokenizer()
-    tokenizer.backend_tokenizer.pre_tokenizer = WhitespaceSplit()
-    tokenizer.save_pretrained(tmp_path / "model")
-    (tmp_path / "text.txt").write_text(" ".join(f"w{i % 90}" for i in range(2100)), encoding="utf-8")
+    write_model_and_text(tmp_path, words=2100)
     sizes = ["--steps", 1, "--windows", 2, "--rounds", 1, "--threads", 1]
     script = LOSS.with_name("lab.py")
     lines = printed(script, tmp_path / "model", "--text", tmp_path / "text.txt", *sizes).splitlines()

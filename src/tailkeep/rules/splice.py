@@ -69,17 +69,18 @@ def guard_python(text: str, edits: Sequence[Edit]) -> list[Edit]:
     for span in list(_code_spans(text)) if edits else ():
         start, end = span
         inside = [edit for edit in remaining if start < edit.end and edit.start < end]
-        code = text[start:end]
-        # Code that needs no dedent must not need one afterwards.
-        as_it_stands = syntax_tree(code)
-        tree = as_it_stands or syntax_tree(textwrap.dedent(code))
-
-        def check(edited: str, tree: str = tree, *, dedents: bool = not as_it_stands) -> bool:
-            return syntax_tree(textwrap.dedent(edited) if dedents else edited) == tree
-
+        check = _keeps_tree_of(text[start:end])
         harmful = {*inside} - {*_harmless(text, span, [], inside, check)}
         remaining = [edit for edit in remaining if edit not in harmful]
     return remaining
+
+
+def _keeps_tree_of(code: str) -> Check:
+    """Whether edited code has the syntax tree of `code`; code that needs no dedent must not need one afterwards."""
+    if tree := syntax_tree(code):
+        return lambda edited: syntax_tree(edited) == tree
+    dedented = syntax_tree(textwrap.dedent(code))
+    return lambda edited: syntax_tree(textwrap.dedent(edited)) == dedented
 
 
 def syntax_tree(code: str) -> str:

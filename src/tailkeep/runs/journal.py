@@ -92,6 +92,11 @@ def keep_journal(path: Path | None) -> Iterator[None]:
     path.unlink(missing_ok=True)
 
 
+def keeps_journal() -> bool:
+    """Whether results are kept here, so that their keys are worth their time."""
+    return _journal.get() is not None
+
+
 def read_journal(key: bytes) -> bytes | None:
     """The result that an interrupted run has kept for `key`, None if it did not get so far.
 

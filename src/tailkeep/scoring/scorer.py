@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.runs import LoopProgress, hash_path, track_loop
-from tailkeep.runs.journal import read_journal, write_journal
+from tailkeep.runs.journal import keeps_journal, read_journal, write_journal
 from tailkeep.scoring.loading import model_files, nonfinite_weight
 from tailkeep.scoring.prior import Prior, load_network, local_folder
 from tailkeep.scoring.protocol import ScoredDocument, TokenFlagger, TokenSampler
@@ -122,13 +122,15 @@ class WindowGroup:
                 self._log_probs[np.isnan(self._log_probs)] = _MADE_UP
                 break
             indices = self._scored_indices(batch)
-            key = self._content_hash(batch)
-            if (stored := read_journal(key)) is None:
+            key = self._content_hash(batch) if keeps_journal() else None
+            stored = None if key is None else read_journal(key)
+            if stored is None:
                 hidden = self._hidden_states(batch)
                 for start in range(0, len(indices), self._model.chunk_size):
                     chunk = slice(start, start + self._model.chunk_size)
                     self._score_chunk(hidden[chunk], indices[chunk], flag, sample)
-                write_journal(key, self._pack(indices))
+                if key is not None:
+                    write_journal(key, self._pack(indices))
             else:
                 self._unpack(stored, indices, flag)
             loop.advance(len(indices), amount=len(indices))
@@ -171,9 +173,7 @@ class WindowGroup:
             return
         assert sample is not None, "flagged tokens need a sampler"
         at, flat = self._to(resampled), indices[resampled]
-        documents = self._documents[flat]
-        positions = flat - self._bounds[documents - self._offset]
-        new_ids, new_log_probs = sample(documents, positions, log_probs[at], originals[at])
+        new_ids, new_log_probs = sample(*self._places(flat), log_probs[at], originals[at])
         self._flagged[flat] = True
         self._new_ids[flat] = new_ids.cpu().numpy()
         self._new_log_probs[flat] = new_log_probs.float().cpu().numpy()
@@ -207,9 +207,12 @@ class WindowGroup:
         """Which of the tokens at `indices`, once they are scored, are to be resampled."""
         if flag is None:
             return np.zeros(0, np.int64)
+        return np.flatnonzero(flag(*self._places(indices), self._log_probs[indices]))
+
+    def _places(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The document of each token, and its position there."""
         documents = self._documents[indices]
-        positions = indices - self._bounds[documents - self._offset]
-        return np.flatnonzero(flag(documents, positions, self._log_probs[indices]))
+        return documents, indices - self._bounds[documents - self._offset]
 
     def _result(self, row: int) -> ScoredDocument:
         start, stop = self._bounds[row], self._bounds[row + 1]
