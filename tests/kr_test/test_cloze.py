@@ -14,9 +14,8 @@ from tests.kr_test.corpus import documents, write
 
 
 def paired(num_questions=40, seed=0, **choices):
-    return pair_up(
-        gather(documents(), num_questions=num_questions, seed=seed), num_pairs=num_questions // 2, seed=seed, **choices
-    )
+    blanks = gather(documents(), num_questions=num_questions, seed=seed)
+    return pair_up(blanks, seed=seed, **choices)[: num_questions // 2]
 
 
 def built(**choices):

@@ -78,10 +78,8 @@ def gather(documents: Iterable[AnnotatedDocument], *, num_questions: int, seed: 
     return [blank for _, blanks in sorted(pool.values(), key=lambda item: item[0]) for blank in blanks]
 
 
-def pair_up(
-    blanks: Sequence[Blank], *, seed: int, num_pairs: int | None = None, length: Length | None = None
-) -> list[Pair]:
-    """Pairs of blanks that exchange their entities, `num_pairs` at most if given; each sentence in one at most.
+def pair_up(blanks: Sequence[Blank], *, seed: int, length: Length | None = None) -> list[Pair]:
+    """Pairs of blanks that exchange their entities; each sentence in one at most.
 
     Both have the same shape (see `Entity.shape`). Within one document pairs are made first, since an entity of
     another topic is no riddle; no entity is in more than four pairs.
@@ -98,7 +96,7 @@ def pair_up(
     for near in (True, False):
         for shape in order:
             pairs += _pairs_in(groups[shape], used, uses, near=near, length=of)
-    return sorted(pairs, key=lambda pair: _rank(seed, pair[0].sentence, pair[1].sentence))[:num_pairs]
+    return sorted(pairs, key=lambda pair: _rank(seed, pair[0].sentence, pair[1].sentence))
 
 
 def questions_of(pairs: Iterable[Pair]) -> list[Question]:
