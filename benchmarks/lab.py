@@ -20,7 +20,7 @@ import torch
 from tailkeep.lab.causal_lm.config import DTypes, Training
 from tailkeep.lab.causal_lm.data_config import Greedy
 from tailkeep.lab.causal_lm.generation import continue_prompts
-from tailkeep.lab.causal_lm.precision import Precision, count_parameters, resolve_precision
+from tailkeep.lab.causal_lm.model import Precision, count_parameters, resolve_precision
 from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer
 from tailkeep.lab.causal_lm.training import train
 from tailkeep.losses import CROSS_ENTROPY

@@ -14,8 +14,7 @@ from tailkeep.audit.comparison import (
     statistics,
 )
 from tailkeep.audit.config import MAX_TESTS, PermutationTestConfig, SampleConfig
-from tailkeep.audit.findings import language_finding
-from tailkeep.audit.origins import Origins
+from tailkeep.audit.findings import Origins, language_finding
 from tailkeep.data.hashing import split_words
 from tailkeep.errors import InputError
 from tailkeep.metrics import holm_correction

@@ -4,7 +4,7 @@ import pytest
 
 from tailkeep.audit import run
 from tailkeep.audit.comparison import Comparison, StatisticTest
-from tailkeep.audit.origins import SECOND, SYNTHETIC, Origins
+from tailkeep.audit.findings import SECOND, SYNTHETIC, Origins
 from tailkeep.errors import ConfigError, InputError
 from tests.audit.conftest import prose, write_jsonl
 

@@ -10,7 +10,7 @@ import pytest
 
 from tailkeep.audit import run
 from tailkeep.data.corpus import Layout, find_shards, read_shard
-from tailkeep.data.shard_documents import NO_SOURCE, name_source
+from tailkeep.data.documents import NO_SOURCE, name_source
 from tailkeep.errors import ConfigError
 from tests.audit.conftest import write_jsonl
 from tests.audit.test_cli import tailkeep

@@ -13,7 +13,7 @@ import pytest
 from tailkeep import lab
 from tailkeep.errors import ConfigError
 from tailkeep.integrations.ray import RayActors
-from tailkeep.lab import chain_pool
+from tailkeep.lab.run import _check_environment
 from tests.integrations.test_ray import no_cluster  # noqa: F401  (an autouse fixture)
 from tests.lab.small_lab import TREE, outcome
 
@@ -78,4 +78,4 @@ def test_a_worker_with_other_packages_is_refused(monkeypatch):
     source = type("Source", (), {"environment": {"threads": 1, "packages": {"numpy": "0.1"}}})()
     request = type("Request", (), {"config": config, "sources": {"truncated": source}})()
     with pytest.raises(ConfigError, match=r"a worker differs in packages: .*numpy.*, where the command has"):
-        chain_pool._check_environment(request)
+        _check_environment(request)

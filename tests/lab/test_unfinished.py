@@ -1,8 +1,15 @@
 import pytest
 
-from tailkeep.lab import unfinished
-from tailkeep.lab.phase import PhasePlace, current_phase, enter_part, enter_phase
-from tailkeep.lab.unfinished import Spacing, remove_unfinished, unfinished_folder
+from tailkeep.lab import phase
+from tailkeep.lab.phase import (
+    PhasePlace,
+    Spacing,
+    current_phase,
+    enter_part,
+    enter_phase,
+    remove_unfinished,
+    unfinished_folder,
+)
 from tailkeep.runs import GenerationDir
 
 
@@ -10,7 +17,7 @@ from tailkeep.runs import GenerationDir
 def clock(monkeypatch):
     """A clock that moves when it is told to."""
     now = [100.0]
-    monkeypatch.setattr(unfinished.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(phase.time, "monotonic", lambda: now[0])
 
     def advance(seconds):
         now[0] += seconds

@@ -3,8 +3,7 @@
 Rule: without a prior nothing in this package needs torch.
 """
 
-from tailkeep.audit.conditions import Condition, parse_condition
-from tailkeep.audit.config import AuditConfig, load
+from tailkeep.audit.config import AuditConfig, Condition, load, parse_condition
 from tailkeep.audit.recommend import Advice, plan_mixing
 from tailkeep.audit.run import gpus_for, run
 from tailkeep.audit.select import SelectionCounts, select

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from tailkeep.audit.config import AuditConfig, load, validate_prior
-from tailkeep.audit.origins import SECOND
+from tailkeep.audit.findings import SECOND
 from tailkeep.audit.prior_scores import PriorScorer, load_prior_scorer
 from tailkeep.audit.shard import ShardAuditor
 from tailkeep.audit.summary import AuditOutcome, summarize
@@ -37,7 +37,7 @@ from tailkeep.data.corpus import (
     path_list,
     run_job,
 )
-from tailkeep.data.shard_documents import FILE
+from tailkeep.data.documents import FILE
 from tailkeep.errors import ConfigError
 from tailkeep.runs import ProgressObserver, RunRecord, no_progress, versions
 

@@ -23,8 +23,8 @@ from tailkeep.audit.shard import read_counts
 from tailkeep.data import read_values
 from tailkeep.data.corpus import Rejected, find_shards, read_shard, write_weights
 from tailkeep.data.counters import merge_counts
+from tailkeep.data.documents import open_rejects
 from tailkeep.data.hashing import count_features, log_ratios
-from tailkeep.data.shard_documents import open_rejects
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.runs import RunDirectory
 from tailkeep.runs.storage import files_below

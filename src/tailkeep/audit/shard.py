@@ -21,13 +21,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tailkeep.audit.config import AuditConfig
-from tailkeep.audit.documents import SHORT_TEXT_BYTES, HashSample, write_sample
-from tailkeep.audit.duplicates import ExactDuplicates, NearDuplicates
+from tailkeep.audit.documents import SHORT_TEXT_BYTES, ExactDuplicates, HashSample, NearDuplicates, write_sample
 from tailkeep.audit.evidence import SIDES
 from tailkeep.audit.prior_scores import PriorScorer, ScoreWriter
 from tailkeep.data.corpus import EMPTY, Shard
 from tailkeep.data.counters import CompressionCounter, Counts, ShardCounter, ShardDocument, batch_documents
-from tailkeep.data.shard_documents import DocumentReader
+from tailkeep.data.documents import DocumentReader
 from tailkeep.data.sketches import FrequentItems
 from tailkeep.workers import limited_threads
 

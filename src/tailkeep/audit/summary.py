@@ -30,7 +30,10 @@ from tailkeep.audit.corpus_stats import (
 from tailkeep.audit.coverage import FrequencyBand, coverage
 from tailkeep.audit.evidence import SIDES
 from tailkeep.audit.findings import (
+    SECOND,
+    SYNTHETIC,
     Finding,
+    Origins,
     comparison_findings,
     corpus_findings,
     coverage_finding,
@@ -39,7 +42,6 @@ from tailkeep.audit.findings import (
     source_finding,
 )
 from tailkeep.audit.keywords import Example, ImportanceWeights, KeywordScore, importance_weights, keyword_scores
-from tailkeep.audit.origins import SECOND, SYNTHETIC, Origins
 from tailkeep.audit.prior_scores import BINS, PriorScorer, load_prior_scorer
 from tailkeep.audit.recommend import Advice, lab_experiment, plan_mixing
 from tailkeep.audit.share_summary import SourceShare, TellingDocument, summarize_share

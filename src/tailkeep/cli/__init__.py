@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from tailkeep import __version__
-from tailkeep.cli import audit, downstream, edit, forecast, kr_test, lab, merge, pack, select, world
+from tailkeep.cli import audit, downstream, edit, forecast, kr_test, lab, pack, select
 from tailkeep.cli import report as reading
 from tailkeep.cli.output import Redacted, guard_stdout, print_internal_error, print_interrupted
 from tailkeep.errors import ExitCode, TailkeepError
@@ -69,8 +69,8 @@ _COMMANDS = (
     reading.show,
     reading.card,
     pack.pack,
-    merge.merge,
-    world.world,
+    pack.merge,
+    lab.world,
 )
 for _command in _COMMANDS:
     app.command()(_command)

@@ -14,7 +14,7 @@ from tailkeep.sanitize import redact, visible
 
 if TYPE_CHECKING:
     from tailkeep.data.corpus import Layout
-    from tailkeep.data.shard_documents import RejectsFile
+    from tailkeep.data.documents import RejectsFile
     from tailkeep.kr_test.build import BuiltTest
 
 app = typer.Typer(name="kr-test", help="Questions that only a reader of a corpus can answer.", no_args_is_help=True)
@@ -61,7 +61,7 @@ def build(
 ) -> None:
     """Build questions from a corpus: by swapping entities within it, or through a chat endpoint."""
     from tailkeep.data import write_questions
-    from tailkeep.data.shard_documents import open_rejects
+    from tailkeep.data.documents import open_rejects
     from tailkeep.kr_test.lint import find_shortcuts, shortcut_lines
 
     layout = _layout(text_field, document_separator, file_format, ignore)

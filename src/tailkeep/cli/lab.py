@@ -1,4 +1,4 @@
-"""`tailkeep lab`: generations of models on what their predecessors wrote."""
+"""`tailkeep lab`: generations of models on synthetic data; `tailkeep world`: a corpus with known truth."""
 
 import sys
 from pathlib import Path
@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tailkeep.cli.corpus_options import ExecutorName, ExecutorOption, make_ray_actors
+from tailkeep.cli.output import print_status
 from tailkeep.cli.report import print_report
 
 Overrides = Annotated[
@@ -110,3 +111,22 @@ def _print_recipes(recipes: Any) -> None:
     for recipe in recipes:
         table.add_row(Text(recipe.name), Text(" ".join(recipe.description.split())))
     Console().print(table)
+
+
+WorldKeys = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the world, such as people=100. Repeatable."),
+]
+
+
+def world(
+    out: Annotated[Path, typer.Option(help="A new or empty folder.")],
+    overrides: WorldKeys = None,
+    prior: Annotated[bool, typer.Option(help="Also train a small language model on the corpus.")] = True,
+) -> None:
+    """Write a corpus with known truth, its questions and a small trained prior, to try every command on."""
+    from tailkeep import lab
+    from tailkeep.config import parse_assignments
+
+    for path in lab.write_world(out, parse_assignments(overrides or []), prior=prior, on_status=print_status):
+        print(path)

@@ -25,3 +25,19 @@ def pack(
     for what in result.missing:
         print_status(f"without {what}: some generation does not record it")
     print(f"pack: {result.path} ({result.num_cells} generations, {result.size / 1000:.0f} kB)")
+
+
+def merge(
+    directories: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run directories or packs, two or more.")],
+    out: Annotated[Path, typer.Option(help="The folder of the result, a new one.")],
+    accept_versions: Annotated[
+        bool, typer.Option("--accept-versions", help="Join runs of other versions or of another device.")
+    ] = False,
+) -> None:
+    """Join runs whose shared arms are the same: all their arms, seeds and finished generations."""
+    from tailkeep.lab.merge import merge_runs
+
+    if len(directories) < 2:
+        raise typer.BadParameter("give two or more runs or packs.", param_hint="RUN...")
+    run = merge_runs(directories, out, accept_versions=accept_versions)
+    print(f"merged: {out} ({len(run.generation_dirs())} generations of {len(directories)} runs)")

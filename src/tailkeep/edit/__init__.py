@@ -8,8 +8,7 @@ require("transformers", extra="hf")
 from tailkeep.data.corpus import Task, task_here  # noqa: E402
 from tailkeep.data.corpus import dump_config as dump  # noqa: E402
 from tailkeep.edit.config import EditConfig, load  # noqa: E402
-from tailkeep.edit.estimate import EditEstimate, estimate  # noqa: E402
-from tailkeep.edit.run import gpus_for, run  # noqa: E402
+from tailkeep.edit.run import EditEstimate, estimate, gpus_for, run  # noqa: E402
 from tailkeep.edit.stats import EditOutcome  # noqa: E402
 from tailkeep.runs import Progress, ProgressPrinter  # noqa: E402
 

@@ -1,23 +1,30 @@
 """Counts of words and n-grams: of one shard on disk, of several texts in memory, and of pairs of corpora.
 
     items/<n>-<group>/<key>.parquet   the n-grams of words of a group of documents: hash, count, document frequency
+    rejects/<key>.jsonl               unreadable documents
 
-Rules: real text has one group, synthetic text `GROUPS`, document by document in turn, so that a jackknife can leave one
-out. Pairs are joined by ascending hash in ranges, and what is remembered of them does not grow with the corpus.
+Rules: the files are a pure function of the shard and the configuration. Real text has one group, synthetic text
+`GROUPS`, document by document in turn, so that a jackknife can leave one out. Pairs are joined by ascending hash in
+ranges, and what is remembered of them does not grow with the corpus.
 """
 
+import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tailkeep.data.corpus import Shard
 from tailkeep.data.count_tables import CountRows, CountTable, merge_rows, read_ranges
 from tailkeep.data.counters import CHUNK_BYTES, DocumentBatch, ShardDocument, split_chunks
+from tailkeep.data.documents import DocumentReader
 from tailkeep.data.hashing import Hashes, count_documents_with, group_equal_grams, ngrams_of, split_words
+from tailkeep.forecast.config import ForecastConfig
 from tailkeep.metrics import FIT_LIMIT, CountMoments
+from tailkeep.workers import limited_threads
 
 GROUPS = 10
 """The groups of documents of a jackknife."""
@@ -283,3 +290,43 @@ def count_texts(texts: Sequence[str], length: int, *, groups: int = GROUPS, limi
 def count_words(texts: Iterable[str]) -> int:
     """The number of words of `texts`."""
     return len(split_words([text.encode("utf-8", "replace") for text in texts]).hashes)
+
+
+_MEGABYTE = 1 << 20
+CORPUS = "corpus"
+"""The side of the real text; every other side is a synthetic one."""
+
+
+def side_of(key: str) -> str:
+    """The side of a shard, by its name or key."""
+    return key.partition("/")[0]
+
+
+def num_groups(side: str) -> int:
+    """The groups of documents on this side."""
+    return 1 if side == CORPUS else GROUPS
+
+
+class ShardCounts:
+    """A `ShardFunction`. The name of a shard begins with its side."""
+
+    def __init__(self, config: ForecastConfig) -> None:
+        self._config = config
+
+    def __call__(self, shard: Shard, folder: Path) -> Mapping[str, int]:
+        """Count `shard` into files below `folder`. Return the numbers of documents, rejects, words and n-grams."""
+        config = self._config
+        with limited_threads(config.num_threads), tempfile.TemporaryDirectory(prefix="tailkeep-") as temporary:
+            side = side_of(shard.name)
+            memory = config.memory_mb * _MEGABYTE // 2
+            counter = GroupedCounter(config.max_n, num_groups(side), memory, Path(temporary))
+            reader = DocumentReader(shard, config.layout, folder, config.on_error)
+            for document in reader.documents(replace(shard, name=shard.name.partition("/")[2])):
+                counter.add(document)
+            totals = counter.finish()
+            for (length, group), table in counter.tables.items():
+                path = folder / "items" / f"{length}-{group}" / f"{shard.key}.parquet"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                table.write(path)
+        words = sum(number for name, number in totals.items() if name.startswith("items/1/"))
+        return {"documents": reader.read, "rejected": reader.rejected, "words": words, **totals}

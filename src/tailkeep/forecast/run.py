@@ -34,7 +34,7 @@ from tailkeep.data.corpus import (
 )
 from tailkeep.errors import ConfigError
 from tailkeep.forecast.config import ForecastConfig, load
-from tailkeep.forecast.shard import CORPUS, ShardCounts
+from tailkeep.forecast.counts import CORPUS, ShardCounts
 from tailkeep.forecast.summary import ForecastOutcome, summarize
 from tailkeep.runs import ProgressObserver, RunRecord, no_progress, versions
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from tailkeep.errors import ConfigError
-from tailkeep.integrations.logged import logged
 from tailkeep.losses import is_attached, read_stats
 from tailkeep.losses.hf.attach import attachment_of
 from tailkeep.optional import require
@@ -17,7 +16,7 @@ require("transformers", extra="hf")
 
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments  # noqa: E402
 
-from tailkeep.integrations.resume import restore_state, save_state  # noqa: E402
+from tailkeep.integrations.trainer_state import logged, restore_state, save_state  # noqa: E402
 
 
 class LossStatsCallback(TrainerCallback):

@@ -2,11 +2,13 @@
 
 SFTTrainer calls a model's backbone directly, not its forward, so nothing can be attached to the model. It turns
 `log_probs` (B, T) into the loss; in training these are weighted on their way to it. Before 1.15 it has no such numbers,
-and `trl_logits` gives it the loss of the logits. Rule: TRL's own loss, denominators,
-metrics, auxiliary loss and evaluation stay as they are, and the first step proves that the weighted numbers are used.
+and the weighting is its `compute_loss_func`, on the logits, in the training call alone. Rule: TRL's own loss,
+denominators, metrics, auxiliary loss and evaluation stay as they are, and the first step proves that the weighted
+numbers are used.
 """
 
 import functools
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,10 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from tailkeep.errors import AttachmentError, ConfigError
-from tailkeep.integrations.logged import logged
-from tailkeep.losses import LossStats, Weighting, is_attached
+from tailkeep.integrations.trainer_state import logged
+from tailkeep.losses import LossStats, Weighting, is_attached, reduce_nll, token_nll
+from tailkeep.losses.cross_entropy import prediction_entropy
 from tailkeep.losses.engines.reference import times
-from tailkeep.losses.hf.attach import resolve_weighting, truncates
+from tailkeep.losses.hf.attach import LossHolder, resolve_weighting, truncates
 from tailkeep.losses.hf.state import Monitor
 from tailkeep.losses.terms import TERM_NAMES
 from tailkeep.optional import require
@@ -76,7 +79,7 @@ def _state_callback(loss: _Loss, resume_from: str | Path | None) -> Any:
     """A callback that keeps the state of `loss` with the trainer's checkpoints."""
     from transformers import TrainerCallback
 
-    from tailkeep.integrations.resume import restore_state, save_state
+    from tailkeep.integrations.trainer_state import restore_state, save_state
 
     class LossStateCallback(TrainerCallback):
         def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -145,8 +148,6 @@ def _weighted_class(base: type, fused: bool) -> type:
             return base_compute_loss(self, model, inputs, return_outputs, num_items_in_batch)
         loss: _Loss = self.__dict__["_tailkeep"]
         if not fused:
-            from tailkeep.integrations.trl_logits import training_loss
-
             return training_loss(self, base, loss, model, inputs, return_outputs, num_items_in_batch)
         weighted = _WeightedModel(model, loss)
         result = base_compute_loss(self, weighted, inputs, return_outputs, num_items_in_batch)
@@ -226,3 +227,34 @@ _HOW = (
     "This version of trl, or a subclass, has a loss of its own. Train with transformers' Trainer and attach(model), or "
     "with a version of trl that tailkeep's extra requires."
 )
+
+
+def training_loss(
+    trainer: Any, base: Any, holder: LossHolder, model: Any, inputs: Any, return_outputs: bool, num_items: Any
+) -> Any:
+    """What `compute_loss` of the class `base` of `trainer` gives with the weighted loss in place of its own."""
+    trainer.compute_loss_func = partial(weighted_loss, holder)
+    try:
+        return base.compute_loss(trainer, model, inputs, return_outputs, num_items)
+    finally:
+        trainer.compute_loss_func = None
+
+
+def weighted_loss(
+    holder: LossHolder, outputs: Any, labels: Tensor, num_items_in_batch: Any = None, **kwargs: Any
+) -> Tensor:
+    """The loss of logits (B, T, V) under unshifted `labels` (B, T), whose statistics go to the monitor."""
+    del kwargs
+    weighting, targets = holder.weighting, labels[..., 1:]
+    logits = outputs.logits[..., :-1, :]
+    nll, valid = token_nll(logits, targets), targets != -100
+    counted = nll[valid]
+    weights = weighting.factors(counted, prediction_entropy(logits, valid, weighting))
+    with torch.no_grad():
+        correct = (logits.argmax(-1) == targets)[valid].float().mean()
+        holder.monitor.add(
+            LossStats((weights != 0).float().mean(), counted.mean(), torch.exp(-counted).mean(), correct, valid.sum())
+        )
+    weighting.move_on(counted)
+    losses = torch.zeros_like(nll).masked_scatter(valid, times(counted, weights))
+    return reduce_nll(losses, valid, valid=valid, num_items=num_items_in_batch)

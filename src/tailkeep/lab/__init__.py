@@ -6,11 +6,10 @@ lab.run("gaussian", "out")
 report.write(Path("out"))
 """
 
-from tailkeep.lab.cell_progress import cell_progress
 from tailkeep.lab.config import LabConfig, Recipe, dump, find_recipe, list_recipes, load, refuse_code
 from tailkeep.lab.estimate import LabEstimate, estimate
 from tailkeep.lab.learners import default_workers, num_gpus
-from tailkeep.lab.loop import Event
+from tailkeep.lab.loop import Event, cell_progress
 from tailkeep.lab.make_world import write_world
 from tailkeep.lab.protocols import Data, Experiment, Learner, Measurement, Model
 from tailkeep.lab.run import run

@@ -15,10 +15,9 @@ from typing import Any
 from tailkeep.config.user_code import code_errors
 from tailkeep.lab.arm import BuildContext
 from tailkeep.lab.causal_lm.config import LanguageArm
-from tailkeep.lab.cell_progress import cell_progress
 from tailkeep.lab.config import AnyArm, LabConfig, codes_of
 from tailkeep.lab.learners import build_experiment, check_code, load_libraries, sources_of
-from tailkeep.lab.loop import Chain, Event, Observer, run_chain
+from tailkeep.lab.loop import Chain, Event, Observer, cell_progress, run_chain
 from tailkeep.lab.regimes import Accumulate, Regenerate
 from tailkeep.runs import GenerationDir, Progress, ProgressObserver, no_progress
 from tailkeep.runs.progress import format_seconds, watch_loops

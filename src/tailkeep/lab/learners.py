@@ -12,7 +12,7 @@ from typing import Any
 
 from tailkeep.config import input_paths
 from tailkeep.config.user_code import code_errors, source_hash
-from tailkeep.data.corpus.formats import format_of
+from tailkeep.data.corpus.io import format_of
 from tailkeep.errors import ConfigError
 from tailkeep.lab.arm import BuildContext
 from tailkeep.lab.causal_lm.config import LanguageArm, Pretrained

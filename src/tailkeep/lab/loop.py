@@ -16,12 +16,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tailkeep.lab.phase import PhasePlace, enter_phase
+from tailkeep.lab.phase import PhasePlace, enter_phase, remove_unfinished
 from tailkeep.lab.protocols import Experiment, Measurement, Regime, Stage
-from tailkeep.lab.unfinished import remove_unfinished
-from tailkeep.runs import GenerationDir, Progress
+from tailkeep.runs import GenerationDir, Progress, ProgressObserver
+from tailkeep.runs.generation_dir import curve_tables
 from tailkeep.runs.progress import watch_loops
-from tailkeep.runs.training_curve import curve_tables
 
 _logger = logging.getLogger(__name__)
 Phase = Literal["generate", "train", "sample", "measure"]
@@ -279,3 +278,28 @@ class _LoopObserver:
         if is_end or now - self._last >= _SECONDS_BETWEEN_EVENTS:
             self._last = now
             self._observe(replace(self._event, progress=progress))
+
+
+def cell_progress(show: ProgressObserver, total: int) -> Observer:
+    """An observer of `tailkeep.lab.run` that hands progress to `show`; `total` cells are to be finished in all."""
+    return _CellProgress(show, total)
+
+
+class _CellProgress:
+    def __init__(self, show: ProgressObserver, total: int) -> None:
+        self._show = show
+        self._whole = Progress(0, total, "cells")
+
+    def __call__(self, event: Event) -> None:
+        chain = f"{event.arm} seed {event.seed}"
+        detail = f"{chain} generation {event.generation}" + (f" {event.phase}" if event.phase else "")
+        if event.progress is not None:
+            self._show(replace(event.progress, task=chain, detail=detail))
+            return
+        if event.phase is None:
+            whole = self._whole
+            self._whole = replace(whole, done=whole.done + 1, resumed=whole.resumed + event.resumed)
+            if event.resumed and self._whole.done < whole.total:
+                # Those of an earlier run come one by one; the next event counts them all.
+                return
+        self._show(replace(self._whole, detail=detail))

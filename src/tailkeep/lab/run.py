@@ -1,20 +1,20 @@
-"""One run of the laboratory: every arm under every seed, into one run directory.
+"""One run of the laboratory: every arm under every seed, chains side by side, into one run directory.
 
-Rule: chains share nothing but their input: in any order, in one process or several, the result is the same.
+Rule: chains share nothing but their input: in any order, in one process, several, or on a cluster whose machines see
+the directory under the same path, the result is the same.
 """
 
-from collections.abc import Collection, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tailkeep.config.user_code import code_errors
-from tailkeep.data.corpus.executors import Executor, LocalPool
+from tailkeep.data.corpus.executors import EventQueue, Executor, LocalPool
 from tailkeep.errors import ConfigError
 from tailkeep.lab.arm import ArmConfig, BuildContext, Extensions, UserLearners
-from tailkeep.lab.causal_lm.loss_config import UserLosses
-from tailkeep.lab.cell_progress import cell_progress
-from tailkeep.lab.chain_pool import run_chains_on
+from tailkeep.lab.causal_lm.config import UserLosses
 from tailkeep.lab.config import LabConfig, codes_of, dump, load
 from tailkeep.lab.growth import (
     ArmChain,
@@ -24,14 +24,83 @@ from tailkeep.lab.growth import (
     first_of_equals,
     link_first_generations,
 )
-from tailkeep.lab.learners import build_experiment, check_code, load_libraries, sources_of
-from tailkeep.lab.loop import Chain, Event, Observer, run_chain
+from tailkeep.lab.learners import build_experiment, check_code, environment_of, load_libraries, sources_of
+from tailkeep.lab.loop import Chain, Event, Observer, cell_progress, run_chain
 from tailkeep.lab.protocols import Experiment
 from tailkeep.lab.regimes import SelectRegime
 from tailkeep.lab.text_regimes import EditRegime, Rephrase
 from tailkeep.runs import RunDirectory, Storage
 from tailkeep.runs.progress import show_in_notebook
-from tailkeep.workers import limited_threads
+from tailkeep.workers import limited_threads, relay
+
+RunChain = Callable[[Request, RunDirectory, ArmChain, Observer, int | None], None]
+"""Computes one chain, up to a generation if that is given."""
+
+
+@dataclass(frozen=True)
+class ChainTask:
+    """A chain, and the generation at which it stops, if before its end."""
+
+    arm: str
+    seed: int
+    until: int | None = None
+
+    @property
+    def key(self) -> str:
+        """How messages name it."""
+        return f"{self.arm}, seed {self.seed}"
+
+
+def run_chains_on(
+    executor: Executor,
+    run_chain: RunChain,
+    request: Request,
+    directory: RunDirectory,
+    firsts: Sequence[ArmChain],
+    observe: Observer,
+) -> None:
+    """Compute all chains of `request`; those of `firsts` up to generation 0 first, which other arms share.
+
+    Raises:
+        WorkerError: a worker was killed and could not be replaced.
+        ConfigError: a worker has other packages or another device than this process.
+        TailkeepError: as of a chain in this process.
+    """
+    with executor.open_queue() as events:
+        setup = partial(_prepare, run_chain, request, directory.path.resolve(), events)
+        meanwhile = partial(relay, events, observe)
+        if firsts:
+            for _ in executor.run(setup, [ChainTask(*chain, until=1) for chain in firsts], meanwhile=meanwhile):
+                pass
+            link_first_generations(directory, request)
+        for _ in executor.run(setup, [ChainTask(*chain) for chain in request.chains], meanwhile=meanwhile):
+            pass
+        meanwhile()
+
+
+def _prepare(run_chain: RunChain, request: Request, out: Path, events: EventQueue) -> Callable[[ChainTask], None]:
+    """In a worker: load what the arms compute with; return what computes a chain there."""
+    load_libraries(request.config.arms.values())
+    _check_environment(request)
+    directory = RunDirectory.open(out)
+
+    def work(task: ChainTask) -> None:
+        observe: Callable[[Event], None] = events.put
+        with limited_threads(request.config.num_threads):
+            run_chain(request, directory, (task.arm, task.seed), observe, task.until)
+
+    return work
+
+
+def _check_environment(request: Request) -> None:
+    for name, source in request.sources.items():
+        local = environment_of(request.config, request.config.arms[name])
+        for key, value in source.environment.items():
+            if local.get(key) != value:
+                raise ConfigError(
+                    f"a worker differs in {key}: {local.get(key)}, where the command has {value}. Install the same "
+                    "versions on every machine, and start the command on one of the same kind."
+                )
 
 
 def run(

@@ -10,8 +10,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tailkeep.losses.adaptive import dynamic_truncation, scheduled_truncation, target_kept_fraction
     from tailkeep.losses.cross_entropy import TruncatedCrossEntropyLoss, weighted_cross_entropy
-    from tailkeep.losses.hf.attach import attach, detach, is_attached, read_stats, weighting_of, without_attached_loss
-    from tailkeep.losses.hf.checkpoint import load_loss_state, save_loss_state
+    from tailkeep.losses.hf.attach import (
+        attach,
+        detach,
+        is_attached,
+        load_loss_state,
+        read_stats,
+        save_loss_state,
+        weighting_of,
+        without_attached_loss,
+    )
     from tailkeep.losses.linear import (
         explain_engine,
         linear_token_nll,
@@ -19,8 +27,7 @@ if TYPE_CHECKING:
         linear_weighted_cross_entropy,
     )
     from tailkeep.losses.lm_head import LowRankProduct
-    from tailkeep.losses.loss_stats import LossStats
-    from tailkeep.losses.nll import Reduction, reduce_nll, token_nll
+    from tailkeep.losses.nll import LossStats, Reduction, reduce_nll, token_nll
     from tailkeep.losses.options import LOSSES, named_weighting
     from tailkeep.losses.sequences import (
         drop_fitted_sequences,
@@ -95,12 +102,11 @@ __all__ = [
 _MODULES = {
     "adaptive": "dynamic_truncation scheduled_truncation target_kept_fraction",
     "cross_entropy": "TruncatedCrossEntropyLoss weighted_cross_entropy",
-    "hf.attach": "attach detach is_attached read_stats weighting_of without_attached_loss",
-    "hf.checkpoint": "load_loss_state save_loss_state",
+    "hf.attach": "attach detach is_attached load_loss_state read_stats save_loss_state weighting_of "
+    "without_attached_loss",
     "linear": "explain_engine linear_token_nll linear_truncated_cross_entropy linear_weighted_cross_entropy",
     "lm_head": "LowRankProduct",
-    "loss_stats": "LossStats",
-    "nll": "Reduction reduce_nll token_nll",
+    "nll": "LossStats Reduction reduce_nll token_nll",
     "options": "LOSSES named_weighting",
     "sequences": "drop_fitted_sequences initial_sequence_nll kept_sequences sequence_nll tail_sft",
     "truncation": "truncated truncated_cross_entropy truncation_mask",

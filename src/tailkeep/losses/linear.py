@@ -9,12 +9,10 @@ import torch
 from torch import Tensor
 
 from tailkeep.losses.checks import check_count, check_tensors
-from tailkeep.losses.eager import check_expected, eager_cross_entropy, eager_token_nll
+from tailkeep.losses.eager import LinearInputs, LossRequest, check_expected, eager_cross_entropy, eager_token_nll
 from tailkeep.losses.engines import select_engine
-from tailkeep.losses.linear_call import LinearInputs, LossRequest
 from tailkeep.losses.lm_head import LowRankProduct
-from tailkeep.losses.loss_stats import LossStats
-from tailkeep.losses.nll import Reduction
+from tailkeep.losses.nll import LossStats, Reduction
 from tailkeep.losses.terms import LossTerms, TermOptions
 from tailkeep.losses.traced import traced_cross_entropy, traced_token_nll
 from tailkeep.losses.truncation import truncated

@@ -1,10 +1,11 @@
-"""Per-token negative log-likelihood and its reductions, which all losses here share.
+"""Per-token negative log-likelihood, its reductions, which all losses here share, and what a pass saw of its targets.
 
 Rule: the mean divides by all valid targets, kept or not. Dividing by the kept ones would undo part of what
 a weighting does, and could not be the same for every split of a batch into micro-batches.
 """
 
-from typing import Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -142,3 +143,40 @@ def count_on(device: torch.device, num_items: float | Tensor) -> Tensor:
 def clamp_count(num_items: Tensor) -> Tensor:
     """`num_items`, or 1 in place of 0: a step without a valid target has a loss of 0."""
     return torch.where(num_items == 0, torch.ones_like(num_items), num_items)
+
+
+@dataclass(frozen=True)
+class LossStats:
+    """What one pass saw of its valid targets; scalars on the loss's device, detached, NaN without a valid target.
+
+    `kept_fraction` is the share with a weight that is not 0, `cross_entropy` the plain mean in nats, `confidence` the
+    mean probability of the target, `accuracy` the share of targets that were the most likely token.
+    """
+
+    kept_fraction: Tensor
+    cross_entropy: Tensor
+    confidence: Tensor
+    accuracy: Tensor
+    targets: Tensor
+
+    @classmethod
+    def of(cls, nll: Tensor, kept_mask: Tensor, correct: Tensor, valid: Tensor | None = None) -> "LossStats":
+        """Of (...) targets, all or those that are `valid`."""
+
+        def mean(values: Tensor) -> Tensor:
+            values = values.to(nll.dtype)
+            return values.mean() if valid is None else torch.where(valid, values, 0).sum() / valid.sum()
+
+        targets = count_on(nll.device, nll.numel()) if valid is None else valid.sum()
+        return cls(mean(kept_mask), mean(nll), mean(torch.exp(-nll)), mean(correct), targets)
+
+    def with_kept_of(self, part: "LossStats") -> "LossStats":
+        """These statistics, with the kept fraction of a loss on a `part` of the targets: the others are dropped."""
+        num_kept = torch.where(part.targets > 0, part.kept_fraction * part.targets, 0)
+        return replace(self, kept_fraction=(num_kept / self.targets).to(self.kept_fraction.dtype))
+
+
+def with_requested(loss: Any, *more: Any) -> Any:
+    """The loss, or a tuple of it and what of `more` is not None."""
+    requested = [value for value in more if value is not None]
+    return (loss, *requested) if requested else loss

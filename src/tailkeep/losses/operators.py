@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from tailkeep.errors import ConfigError
+from tailkeep.losses.eager import LinearCall, LinearInputs
 from tailkeep.losses.engines.chunked import Chunked
 from tailkeep.losses.engines.logit_ops import Partials, accumulation_dtype
 from tailkeep.losses.engines.passes import facts_pass, recomputed, weighted_pass
-from tailkeep.losses.linear_call import LinearCall, LinearInputs
 from tailkeep.losses.lm_head import LowRankProduct
 from tailkeep.losses.terms import LossTerms
 from tailkeep.losses.truncation import truncated

@@ -9,12 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tailkeep.losses.eager import LinearInputs, LossRequest, checked_head
 from tailkeep.losses.engines.logit_ops import accumulation_dtype
 from tailkeep.losses.engines.reference import times
-from tailkeep.losses.linear_call import LinearInputs, LossRequest, checked_head
 from tailkeep.losses.lm_head import Head
-from tailkeep.losses.loss_stats import LossStats, with_requested
-from tailkeep.losses.nll import clamp_count, count_on, reduce_nll, whole
+from tailkeep.losses.nll import LossStats, clamp_count, count_on, reduce_nll, whole, with_requested
 from tailkeep.losses.operators import token_facts, truncated_total
 from tailkeep.losses.terms import NLL_ALONE, LossTerms
 from tailkeep.losses.truncation import threshold_of

@@ -11,7 +11,6 @@ from tailkeep.metrics.calibration import (
     share_above,
     worst_decile_mean,
 )
-from tailkeep.metrics.classification import choice_credit, choice_log_odds, macro_f1
 from tailkeep.metrics.divergence import (
     distinct_share,
     entropy,
@@ -38,8 +37,10 @@ from tailkeep.metrics.diversity import (
     mode_shares,
     modes_alive,
     sample_by_weight,
+    self_bleu,
     top_log_weights,
     total_variation,
+    vendi_score,
 )
 from tailkeep.metrics.failure import Failure, margin_limit, time_to_failure
 from tailkeep.metrics.images import class_entropy, classes_alive, frechet_distance, manifold_coverage, precision_recall
@@ -66,6 +67,8 @@ from tailkeep.metrics.knowledge import (
     KRComparison,
     KRMargins,
     KRRow,
+    choice_credit,
+    choice_log_odds,
     kr_accuracy,
     kr_compare,
     kr_fractions,
@@ -74,6 +77,7 @@ from tailkeep.metrics.knowledge import (
     kr_parts,
     kr_rows,
     kr_standardised_margin,
+    macro_f1,
 )
 from tailkeep.metrics.knowledge_comparison import (
     Equivalence,
@@ -88,7 +92,6 @@ from tailkeep.metrics.knowledge_comparison import (
     standardised_margin_p_value,
 )
 from tailkeep.metrics.quantification import MixtureFit, fit_mixture, mixture_share
-from tailkeep.metrics.self_similarity import self_bleu, vendi_score
 from tailkeep.metrics.theory import (
     DRIFT_REGIMES,
     FIT_LIMIT,

@@ -14,10 +14,18 @@ from rich.table import Table
 from rich.text import Text
 
 from tailkeep.report import formatting
-from tailkeep.report.audit_charts import LABELS, ROLES, audit_figures, plot_share, plot_tests, standardised
-from tailkeep.report.audit_run import AuditRun, Row, read_audit_run
-from tailkeep.report.key_numbers import KeyNumber
-from tailkeep.report.page_kit import render_template
+from tailkeep.report.audit_charts import (
+    LABELS,
+    ROLES,
+    AuditRun,
+    Row,
+    audit_figures,
+    plot_share,
+    plot_tests,
+    read_audit_run,
+    standardised,
+)
+from tailkeep.report.page_kit import KeyNumber, render_template
 from tailkeep.report.roles import BASELINE, OTHER, REAL_DATA
 from tailkeep.runs import Storage
 

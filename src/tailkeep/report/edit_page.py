@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tailkeep.report.edit import CONTEXT, EditedText, EditRun, ShownEdit, read_edit_run, share
-from tailkeep.report.key_numbers import KeyNumber
-from tailkeep.report.page_kit import render_template
+from tailkeep.report.page_kit import KeyNumber, render_template
 from tailkeep.report.roles import BASELINE, EDITED
 from tailkeep.report.svg import WIDTH, Figure, linear, nice_domain, path, rect, text, tick_texts, ticks
 from tailkeep.runs import Storage

@@ -1,4 +1,4 @@
-"""What the pages of all reports share: the Jinja environment, its filters for untrusted text, and the style sheet.
+"""What the pages of all reports share: the Jinja environment, its filters, the style sheet, and the three key numbers.
 
 Rule: autoescape is on, and every text from a corpus, a config or a name passes a filter of this file; only style
 sheets and figures, which escape what they show, are marked as markup.
@@ -6,6 +6,7 @@ sheets and figures, which escape what they show, are marked as markup.
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
@@ -13,6 +14,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from tailkeep.report import formatting, svg
+from tailkeep.report.roles import Role
 from tailkeep.report.svg import Figure, figure_style
 from tailkeep.runs import redact
 from tailkeep.sanitize import visible, without_folders
@@ -73,3 +75,14 @@ def _duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+@dataclass(frozen=True)
+class KeyNumber:
+    """One of the three numbers: the number itself, its unit, what it is, and how sure it is."""
+
+    role: Role
+    number: str
+    unit: str
+    words: str
+    certainty: str

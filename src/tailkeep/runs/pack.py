@@ -18,9 +18,8 @@ import pyarrow as pa
 
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.runs.directory import RunDirectory, collected
-from tailkeep.runs.generation_dir import GenerationDir
+from tailkeep.runs.generation_dir import GenerationDir, read_speeds
 from tailkeep.runs.storage import Storage
-from tailkeep.runs.training_curve import read_speeds
 from tailkeep.sanitize import redact, without_folders
 
 MAX_KB = 500

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from tailkeep.data.corpus import Layout, Rejected, find_shards, plain, read_shard
 from tailkeep.data.corpus.io import blocks
-from tailkeep.data.corpus.parts import join_parts, may_have_parts, split_file
+from tailkeep.data.corpus.large_files import join_parts, may_have_parts, split_file
 from tailkeep.errors import InputError, StorageError
 from tests.data.corpus.job import carry, unchanged
 

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tailkeep.data.corpus import Layout, Rejected, find_shards, read_shard
-from tailkeep.data.corpus.json_splice import replace_values
+from tailkeep.data.corpus.json_text import replace_values
 from tests.data.corpus.job import copy
 
 LAYOUT = Layout(token_field="ids")

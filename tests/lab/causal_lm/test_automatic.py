@@ -8,9 +8,9 @@ from tailkeep import lab
 from tailkeep.errors import ConfigError
 from tailkeep.lab.causal_lm.config import DocumentPrompts, Generation, WindowPrompts
 from tailkeep.lab.causal_lm.data_config import Sampling
-from tailkeep.lab.causal_lm.loss import gap_of, settle
 from tailkeep.lab.causal_lm.model import LanguageModel
 from tailkeep.lab.causal_lm.tokens import TokenData
+from tailkeep.lab.causal_lm.training import gap_of, settle
 from tailkeep.losses.options import RandomMatched, Truncated
 from tests.lab.causal_lm.tiny import config_tree, write_stories
 from tests.runs.faults import FaultyStorage, content

@@ -8,7 +8,7 @@ from tailkeep import lab
 from tailkeep.data import TextRecord
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.lab.causal_lm.config import CausalLMArm
-from tailkeep.lab.causal_lm.prepare import prepare
+from tailkeep.lab.causal_lm.learner import prepare
 from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, train_tokenizer
 from tailkeep.lab.causal_lm.tokens import TokenData, first_targets
 from tailkeep.scoring.loading import load_tokenizer

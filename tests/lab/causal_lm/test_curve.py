@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from tailkeep import lab
-from tailkeep.lab.causal_lm.curve import CURVE_POINTS
+from tailkeep.lab.causal_lm.callbacks import CURVE_POINTS
 from tailkeep.runs import RunDirectory
-from tailkeep.runs.training_curve import COLUMNS, read_speeds
+from tailkeep.runs.generation_dir import COLUMNS, read_speeds
 from tests.lab.causal_lm.tiny import config_tree, write_stories
 
 CHOICES = {"block": 8, "batch": 4, "epochs": 3, "arguments": {"lr_scheduler_type": "linear"}}

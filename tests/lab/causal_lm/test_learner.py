@@ -7,7 +7,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from tailkeep.errors import ConfigError, InputError
-from tailkeep.lab.causal_lm import precision
+from tailkeep.lab.causal_lm import model as room
 from tailkeep.lab.causal_lm.learner import build
 from tailkeep.lab.config import load
 from tailkeep.scoring import token_log_probs
@@ -249,13 +249,13 @@ def test_a_real_model_reads_real_text_well_and_writes_english(real_data, tmp_pat
 
 
 def test_bfloat16_is_refused_before_any_training_where_the_processor_has_none(text, monkeypatch):
-    monkeypatch.setattr(precision, "has_native_bfloat16", lambda device: False)
+    monkeypatch.setattr(room, "has_native_bfloat16", lambda device: False)
     with pytest.raises(ConfigError, match=r"dtype\.train is bfloat16, but this cpu has none"):
         built(text, dtype="bfloat16")
 
 
 def test_in_bfloat16_a_model_trains_and_is_scored_over_float32_weights(text, monkeypatch):
-    monkeypatch.setattr(precision, "has_native_bfloat16", lambda device: True)
+    monkeypatch.setattr(room, "has_native_bfloat16", lambda device: True)
     wide, narrow = (built(text, dtype=dtype) for dtype in ("float32", {"train": "bfloat16", "score": "bfloat16"}))
     models = [experiment.learner.fit(experiment.real, seed=1, budget=400) for experiment in (wide, narrow)]
     assert {weights.dtype for model in models for weights in model.network.parameters()} == {torch.float32}

@@ -3,9 +3,9 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from tailkeep.errors import ConfigError  # noqa: E402
-from tailkeep.lab.causal_lm import precision  # noqa: E402
+from tailkeep.lab.causal_lm import model as room  # noqa: E402
 from tailkeep.lab.causal_lm.config import DTypes  # noqa: E402
-from tailkeep.lab.causal_lm.precision import MIN_CPU_PARAMETERS, Precision, resolve_precision  # noqa: E402
+from tailkeep.lab.causal_lm.model import MIN_CPU_PARAMETERS, Precision, resolve_precision  # noqa: E402
 
 LARGE, SMALL = MIN_CPU_PARAMETERS, MIN_CPU_PARAMETERS - 1
 
@@ -13,7 +13,7 @@ LARGE, SMALL = MIN_CPU_PARAMETERS, MIN_CPU_PARAMETERS - 1
 @pytest.fixture
 def native(monkeypatch):
     def set_native(devices):
-        monkeypatch.setattr(precision, "has_native_bfloat16", lambda device: device in devices)
+        monkeypatch.setattr(room, "has_native_bfloat16", lambda device: device in devices)
 
     return set_native
 

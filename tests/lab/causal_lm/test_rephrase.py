@@ -7,7 +7,7 @@ import pytest
 
 from tailkeep import lab
 from tailkeep.errors import ConfigError
-from tailkeep.lab.causal_lm import rephrase as room
+from tailkeep.lab.causal_lm import generation as room
 from tailkeep.lab.causal_lm.config import Generation
 from tailkeep.lab.causal_lm.data_config import Greedy
 from tailkeep.lab.causal_lm.model import LanguageModel

@@ -13,9 +13,9 @@ import torch
 
 from tailkeep import lab
 from tailkeep.errors import InputError
-from tailkeep.lab import unfinished
-from tailkeep.lab.causal_lm import precision
-from tailkeep.lab.causal_lm.checkpoint import Checkpoints
+from tailkeep.lab import phase
+from tailkeep.lab.causal_lm import model as room
+from tailkeep.lab.causal_lm.callbacks import Checkpoints
 from tailkeep.lab.causal_lm.written_texts import PhaseTexts
 from tests.lab.causal_lm.tiny import SHAPE, config_tree, write_stories
 from tests.runs.faults import content
@@ -43,8 +43,8 @@ STEPS = 14
 @pytest.fixture(autouse=True)
 def always_due(monkeypatch):
     """Write at every reading of the curve and after every batch of text."""
-    monkeypatch.setattr(unfinished, "MIN_SECONDS", 0.0)
-    monkeypatch.setattr(unfinished, "MAX_SHARE", float("inf"))
+    monkeypatch.setattr(phase, "MIN_SECONDS", 0.0)
+    monkeypatch.setattr(phase, "MAX_SHARE", float("inf"))
 
 
 def tree_of(folder, **changes):
@@ -131,7 +131,7 @@ def test_so_does_one_killed_at_the_first_a_middle_or_the_last_step(loss, tmp_pat
 
 @pytest.mark.slow
 def test_a_training_in_bfloat16_goes_on_too(tmp_path, monkeypatch):
-    monkeypatch.setattr(precision, "has_native_bfloat16", lambda device: True)
+    monkeypatch.setattr(room, "has_native_bfloat16", lambda device: True)
     tree = tree_of(tmp_path, dtype="bfloat16")
     check(tree, tmp_path, Checkpoints, "write", [7, STEPS + 6])
 

@@ -9,9 +9,8 @@ import torch.nn.functional as F
 
 from tailkeep.errors import TrainingError
 from tailkeep.lab.causal_lm.config import Training
-from tailkeep.lab.causal_lm.loss import build_weighting
 from tailkeep.lab.causal_lm.tokens import training_rows
-from tailkeep.lab.causal_lm.training import _Collator, _steps, train
+from tailkeep.lab.causal_lm.training import _Collator, _steps, build_weighting, train
 from tailkeep.losses.options import CrossEntropy, Focal, Truncated
 from tailkeep.scoring.loading import quiet_transformers
 

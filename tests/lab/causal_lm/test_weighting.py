@@ -5,8 +5,8 @@ import torch
 from pydantic import TypeAdapter
 
 from tailkeep.errors import ConfigError
-from tailkeep.lab.causal_lm.loss import build_weighting
-from tailkeep.lab.causal_lm.loss_config import AnyLoss, UserLoss
+from tailkeep.lab.causal_lm.config import AnyLoss, UserLoss
+from tailkeep.lab.causal_lm.training import build_weighting
 from tailkeep.losses import CROSS_ENTROPY, LOSSES
 from tailkeep.losses.options import CrossEntropy, Focal, MiLe, RandomTruncation, Truncated
 

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from tailkeep.errors import ConfigError, InputError
-from tailkeep.losses.hf.attach import attach, read_stats, weighting_of
-from tailkeep.losses.hf.checkpoint import load_loss_state, save_loss_state
+from tailkeep.losses.hf.attach import attach, load_loss_state, read_stats, save_loss_state, weighting_of
 from tests.losses.hf.families import tiny
 from tests.losses.hf.unfused import batch
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from tailkeep.losses.hf.attach import attach, read_stats, truncates
 from tailkeep.losses.hf.state import PATIENCE, Monitor
-from tailkeep.losses.loss_stats import LossStats
+from tailkeep.losses.nll import LossStats
 from tailkeep.losses.options import named_weighting
 from tests.losses.hf.families import tiny
 from tests.losses.hf.unfused import batch, halving_threshold

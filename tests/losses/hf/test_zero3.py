@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from tailkeep.errors import AttachmentError, ConfigError
-from tailkeep.losses.hf import zero3
+from tailkeep.losses.hf import output_layer
 from tailkeep.losses.hf.attach import attach, is_attached
 from tests.losses.hf.families import tiny
 from tests.losses.hf.unfused import attached_llama, fused, same
@@ -130,5 +130,5 @@ def test_a_refused_model_is_left_partitioned(deepspeed):
 
 def test_an_ordinary_model_is_left_alone():
     model = tiny("llama")
-    with zero3.gathered(model, model.lm_head):
+    with output_layer.gathered(model, model.lm_head):
         assert not any(module._forward_hooks for module in model.modules())

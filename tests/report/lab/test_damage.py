@@ -11,8 +11,8 @@ from tailkeep import report
 from tailkeep.errors import TailkeepError
 from tailkeep.lab.merge import merge_runs
 from tailkeep.runs import RunDirectory
+from tailkeep.runs.generation_dir import write_training_curve
 from tailkeep.runs.pack import write_pack
-from tailkeep.runs.training_curve import write_training_curve
 from tests.report.built_runs import finish, new_run, write_texts
 
 CURVE = {"step": [1], "loss": [1.0], "cross_entropy": [1.0], "kept_fraction": [1.0], "learning_rate": [0.1]}

@@ -1,8 +1,8 @@
 """What a report says about a run that grew."""
 
 from tailkeep.report import write
-from tailkeep.report.lab.growth import growth_lines
 from tailkeep.report.lab.run import UnfinishedChain, read_lab_run
+from tailkeep.report.lab.sentences import growth_lines
 from tailkeep.runs import Addition, RunDirectory
 from tests.report.built_runs import finish, new_run
 

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
+from tailkeep.report.lab.curves import plot_failures
 from tailkeep.report.lab.distributions import plot_confidence, plot_density, plot_first_model, plot_points
-from tailkeep.report.lab.failures import plot_failures
 from tailkeep.report.lab.run import read_lab_run
 from tailkeep.report.lab.stats import summarise_run
 from tailkeep.report.lab.tail import plot_tail, pooled_tails

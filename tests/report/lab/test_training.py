@@ -1,10 +1,10 @@
 import pytest
 
+from tailkeep.report.lab.curves import plot_training, training_lines
 from tailkeep.report.lab.run import ArmGroup, Entry
-from tailkeep.report.lab.training import plot_training, training_lines
 from tailkeep.report.svg import UniqueNames
 from tailkeep.runs import GenerationDir
-from tailkeep.runs.training_curve import COLUMNS, write_training_curve
+from tailkeep.runs.generation_dir import COLUMNS, write_training_curve
 
 STEPS = [1, 2, 4]
 

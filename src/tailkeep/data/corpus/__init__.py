@@ -2,7 +2,7 @@
 
 from tailkeep.data.corpus.destination import Bucket, Destination, Folder, Output, ShardStorage, open_destination
 from tailkeep.data.corpus.executors import Executor, LocalPool, WorkerSetup
-from tailkeep.data.corpus.formats import format_of
+from tailkeep.data.corpus.io import format_of
 from tailkeep.data.corpus.job import (
     Execution,
     Inputs,
@@ -21,7 +21,7 @@ from tailkeep.data.corpus.manifest import (
     read_finished,
     sum_counts,
 )
-from tailkeep.data.corpus.outcome import RunOutcome
+from tailkeep.data.corpus.outcome import CorpusSide, RunOutcome, SummaryOutcome, find_sides
 from tailkeep.data.corpus.output_run import (
     Contents,
     OutputRun,
@@ -47,7 +47,6 @@ from tailkeep.data.corpus.shard_io import (
     track_shard,
 )
 from tailkeep.data.corpus.shards import Shard, ShardList, Task, find_shards, shards_of_task, task_here
-from tailkeep.data.corpus.sides import CorpusSide, SummaryOutcome, find_sides
 from tailkeep.data.corpus.unique_ids import check_unique_ids
 
 __all__ = [

@@ -17,7 +17,7 @@ from pydantic import Field
 from tailkeep.config import Settings, dump_tree
 from tailkeep.data.corpus.destination import Destination, ShardStorage, open_destination
 from tailkeep.data.corpus.executors import EventQueue, Executor
-from tailkeep.data.corpus.large_files import LargeFiles, PartQueue
+from tailkeep.data.corpus.large_files import PART_BYTES, LargeFiles, PartQueue
 from tailkeep.data.corpus.manifest import Manifest, ShardFunction, fingerprint_of, finish_shard, sum_counts
 from tailkeep.data.corpus.outcome import RunOutcome
 from tailkeep.data.corpus.output_run import (
@@ -28,7 +28,6 @@ from tailkeep.data.corpus.output_run import (
     open_output_run,
     read_rejects,
 )
-from tailkeep.data.corpus.parts import PART_BYTES
 from tailkeep.data.corpus.schema import Layout
 from tailkeep.data.corpus.shards import Shard, ShardList, Task, shards_of_task
 from tailkeep.errors import ConfigError, StorageError, TailkeepError

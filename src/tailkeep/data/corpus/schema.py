@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from tailkeep.config import Settings
-from tailkeep.data.corpus.formats import Kind
+from tailkeep.data.corpus.io import Kind
 
 MEGABYTE = 1 << 20
 

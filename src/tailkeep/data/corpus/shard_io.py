@@ -13,8 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Literal, Protocol
 
-from tailkeep.data.corpus.formats import format_of
-from tailkeep.data.corpus.io import TruncatedFileError, blocks, is_empty, open_output
+from tailkeep.data.corpus.io import TruncatedFileError, blocks, format_of, is_empty, open_output
 from tailkeep.data.corpus.parquet import open_parquet_writer, read_parquet, read_rows
 from tailkeep.data.corpus.schema import Content, Layout, Record, Rejected
 from tailkeep.data.corpus.shards import Shard

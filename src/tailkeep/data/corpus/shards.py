@@ -10,8 +10,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tailkeep.data.corpus.formats import ENDINGS, Compression, Kind, format_of, ignored_as
-from tailkeep.data.corpus.io import TruncatedFileError, changed_at, is_local, open_parquet, open_store, readable
+from tailkeep.data.corpus.io import (
+    ENDINGS,
+    Compression,
+    Kind,
+    TruncatedFileError,
+    changed_at,
+    format_of,
+    ignored_as,
+    is_local,
+    open_parquet,
+    open_store,
+    readable,
+)
 from tailkeep.data.corpus.schema import Layout
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.sanitize import redact

@@ -14,17 +14,20 @@ from typing import IO, Any
 
 from tailkeep.data.corpus.chunks import (
     BOM,
+    DELIMITERS,
     BlankError,
     Chunk,
     ChunkSpan,
     attach_whitespace,
+    names_of,
     paragraphs,
+    replace_fields,
     split_chunks,
+    split_rows,
+    tree_of_row,
 )
-from tailkeep.data.corpus.csv_rows import DELIMITERS, names_of, replace_fields, split_rows, tree_of_row
 from tailkeep.data.corpus.io import TruncatedFileError
-from tailkeep.data.corpus.json_array import split_array
-from tailkeep.data.corpus.json_splice import replace_values
+from tailkeep.data.corpus.json_text import replace_values, split_array
 from tailkeep.data.corpus.plain import open_plain
 from tailkeep.data.corpus.schema import (
     Content,

@@ -3,17 +3,39 @@
 Rule: plain values only; nothing here imports torch.
 """
 
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from tailkeep.config import InputPath, Settings, as_code
+from tailkeep.config import InputPath, Settings, UserCode, as_code
 from tailkeep.lab.arm import ArmConfig, Positive
 from tailkeep.lab.causal_lm.data_config import AnyCorpus, FixedDecoder, InterleavedCorpus, Sampling, TextCorpus
-from tailkeep.lab.causal_lm.loss_config import AnyLoss
 from tailkeep.lab.causal_lm.trainer_arguments import TrainerArguments
 from tailkeep.lab.regimes import Replace, SelectRegime
-from tailkeep.losses.options import CrossEntropy
+from tailkeep.losses.options import CrossEntropy, NamedLoss
+
+
+class UserLoss(Settings):
+    """A weighting of the caller's own, handed to `run(..., losses={id: ...})`; change `version` when it changes."""
+
+    name: Literal["user"]
+    id: str
+    version: str
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class CodeLoss(UserCode):
+    """A loss of the user's own: weigh(nll, options...) -> the weight of each token's loss, (N,), from its NLL (N,)."""
+
+    leading: ClassVar[int] = 1
+
+
+AnyLoss = Annotated[Annotated[NamedLoss | UserLoss | CodeLoss, Field(discriminator="name")], BeforeValidator(as_code)]
+
+UserLosses = Mapping[str, Callable[[Mapping[str, Any]], Any]]
+"""A caller's own losses: id -> a function of the configured options that returns (N,) NLL -> (N,) factors, or a
+`tailkeep.losses.Weighting`."""
 
 
 class TrainTokenizer(Settings):

@@ -1,44 +1,158 @@
-"""The learner `causal_lm`: from a training set to a language model, and the arm's experiment.
+"""The learner `causal_lm`: from an arm's files to what its seeds share, and from a training set to a language model.
 
-Rule: a previous model is never changed; what it passes on is copied.
+Rules: what cannot work is an error before anything is trained. A previous model is never changed; what it passes on is
+copied.
 """
 
 import copy
 import json
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tailkeep.lab.causal_lm.config import CausalLMArm, MatchedTemperature
+from tailkeep.data import Form
+from tailkeep.errors import ConfigError, InputError
+from tailkeep.lab.causal_lm.config import CausalLMArm, MatchedTemperature, Pretrained, UserLosses, WindowPrompts
 from tailkeep.lab.causal_lm.data_config import Sampling, TextCorpus
+from tailkeep.lab.causal_lm.dataset import TextDataset, read_dataset
 from tailkeep.lab.causal_lm.editing import load_external, make_first_data
-from tailkeep.lab.causal_lm.generation import match_temperature
-from tailkeep.lab.causal_lm.loss import build_weighting, is_automatic, settle
-from tailkeep.lab.causal_lm.loss_config import UserLosses
+from tailkeep.lab.causal_lm.generation import check_fits_rephrasing, match_temperature
+from tailkeep.lab.causal_lm.kr_eval import KREvaluator, assign_fractions
 from tailkeep.lab.causal_lm.measures import TextMeasure, perplexity_by_first
 from tailkeep.lab.causal_lm.model import (
     DECODER_TEMPERATURE,
     LanguageModel,
+    Precision,
     add_adapters,
+    count_parameters,
     extrapolate,
     merge_adapters,
+    new_network,
     relative_change,
+    resolve_precision,
 )
-from tailkeep.lab.causal_lm.precision import Precision, count_parameters, resolve_precision
-from tailkeep.lab.causal_lm.prepare import PreparedData, check_fits, make_kr_evaluator, prepare
-from tailkeep.lab.causal_lm.rephrase import check_fits_rephrasing
 from tailkeep.lab.causal_lm.selection import TextSelector
-from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, Ids
-from tailkeep.lab.causal_lm.tokens import TokenData, first_targets, training_rows
-from tailkeep.lab.causal_lm.training import check_arguments, train
+from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, Ids, train_tokenizer
+from tailkeep.lab.causal_lm.tokens import TokenData, check_length, first_targets, training_rows
+from tailkeep.lab.causal_lm.training import build_weighting, check_arguments, is_automatic, settle, train
 from tailkeep.lab.device import resolve_device
 from tailkeep.lab.protocols import Experiment, View
+from tailkeep.lab.regimes import Regenerate
 from tailkeep.lab.text_regimes import EditRegime, Rephrase
 from tailkeep.optional import require
-from tailkeep.scoring.loading import load_network, local_folder, quiet_transformers
+from tailkeep.scoring.loading import load_network, load_tokenizer, local_folder, max_positions_of, quiet_transformers
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """What arms and seeds share: the corpus as tokens, and `initial_network`, a function of a seed."""
+
+    corpus: TextDataset
+    tokenizer: DocumentTokenizer
+    real: TokenData
+    held_out: TokenData
+    calibration: TokenData
+    max_question_length: int
+    initial_network: Callable[[int], Any]
+
+    @cached_property
+    def positions(self) -> int | None:
+        """The longest row that the network reads, if its configuration says."""
+        return max_positions_of(self.initial_network(0))
+
+
+def prepare(arm: CausalLMArm) -> PreparedData:
+    """Read the files of `arm`.
+
+    Raises:
+        InputError: a corpus, tokenizer or model that cannot be read or used.
+        ConfigError: choices that exclude each other.
+    """
+    corpus = read_dataset(arm.data)
+    folder = None
+    if isinstance(arm.model, Pretrained):
+        folder = local_folder(arm.model.path, revision=arm.model.revision, key="model.path")
+    tokenizer = _load_tokenizer(arm, corpus, folder)
+    real, held_out, calibration = (
+        TokenData.from_records(records, tokenizer) for records in (corpus.real, corpus.held_out, corpus.calibration)
+    )
+    max_length = KREvaluator(corpus.questions, _form(arm)).max_length(tokenizer.encode_without_eos)
+    return PreparedData(
+        corpus, tokenizer, real, held_out, calibration, max_length, _initial_network(arm, tokenizer, folder)
+    )
+
+
+def _load_tokenizer(arm: CausalLMArm, corpus: TextDataset, folder: Path | None) -> DocumentTokenizer:
+    config = arm.tokenizer
+    if config.train is not None and (config.path is not None or folder is not None):
+        raise ConfigError(
+            "tokenizer.train makes a new vocabulary, which fits neither tokenizer.path nor a pretrained model. "
+            "Leave it out, or start from scratch (model.name=scratch)."
+        )
+    if config.train is not None:
+        tokenizer = train_tokenizer([record.full_text for record in corpus.real], vocab_size=config.train.vocab_size)
+    elif config.path is not None or folder is not None:
+        key = "model.path" if config.path is None else "tokenizer.path"
+        advice = "Save the model's own there, or set tokenizer.path."
+        tokenizer = load_tokenizer(config.path or folder or Path(), key=key, advice=advice)
+    else:
+        raise ConfigError(
+            "tokenizer: a model from scratch needs one. Set tokenizer.train.vocab_size or tokenizer.path."
+        )
+    if tokenizer.eos_token_id is None and config.append_eos and not config.chat_template:
+        raise ConfigError("tokenizer.append_eos: this tokenizer has no end-of-text token. Set it to false.")
+    return DocumentTokenizer(
+        tokenizer, config.append_eos, config.start_token, config.chat_template, config.start_before
+    )
+
+
+def _initial_network(arm: CausalLMArm, tokenizer: DocumentTokenizer, folder: Path | None) -> Callable[[int], Any]:
+    if folder is not None:
+        network = load_network(folder)
+        return lambda seed: copy.deepcopy(network)  # noqa: ARG005
+    model = arm.model
+    assert not isinstance(model, Pretrained)
+    return lambda seed: new_network(model, tokenizer, seed=seed)
+
+
+def check_fits(arm: CausalLMArm, prepared: PreparedData) -> None:
+    """Check vocabulary and lengths against the network, and that no text is too short, before anything is trained."""
+    config = prepared.initial_network(0).config.get_text_config()
+    if prepared.tokenizer.size > config.vocab_size:
+        raise InputError(
+            f"the tokenizer has {prepared.tokenizer.size} ids, the model {config.vocab_size}. "
+            "Give the tokenizer that the model was trained with."
+        )
+    for what, text in (("real", prepared.real), ("held-out", prepared.held_out)):
+        check_length(text, block=arm.training.block, joined=arm.joined, what=what)
+    positions = prepared.positions
+    form = arm.generation.form
+    generated = form.new_tokens + (form.context if isinstance(form, WindowPrompts) else form.prompt_tokens)
+    generated += prepared.tokenizer.begins_blocks
+    measured = arm.evaluation.prompt_tokens + arm.evaluation.new_tokens + prepared.tokenizer.begins_blocks
+    needs = {"training.block": arm.training.block + 1, "generation.form": generated, "evaluation": measured}
+    needs["a question of the KR-test"] = prepared.max_question_length
+    for key, needed in needs.items():
+        if positions is not None and needed > positions:
+            raise ConfigError(f"{key} needs {needed} positions, the model has {positions}. Use shorter texts.")
+
+
+def make_kr_evaluator(arm: CausalLMArm, prepared: PreparedData) -> KREvaluator:
+    """The KR-test, by fraction where the real data arrives in fractions."""
+    questions, lines = prepared.corpus.questions, prepared.corpus.document_lines
+    fractions = None
+    if isinstance(arm.regime, Regenerate) and lines is not None:
+        fractions = assign_fractions(questions, lines, [len(part) for part in arm.regime.parts(prepared.real)])
+    return KREvaluator(questions, _form(arm), fractions)
+
+
+def _form(arm: CausalLMArm) -> Form:
+    return getattr(arm.data, "kr_form", None) or "plain"
+
 
 COMMON = Sampling(name="sample")
 

@@ -1,16 +1,20 @@
-"""A language model of one generation: how it samples documents, regenerates a text, and is saved.
+"""A language model of one generation: how it samples, regenerates a text and is saved, and in which number formats.
 
-Rule: initialised, fine-tuned with adapters or extrapolated, a network is an ordinary transformers model of one shape.
+Rules: initialised, fine-tuned with adapters or extrapolated, a network is an ordinary transformers model of one shape.
+`dtype: auto` follows from processor and model, never from a timing. bfloat16 means autocast over float32 weights; on a
+CPU it pays where products in bfloat16 are native (AVX512-BF16, AMX) and the model is large enough for them to be its
+cost; decoding one token at a time is faster in float32 there.
 """
 
 import difflib
 import json
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,6 +25,7 @@ from tailkeep.errors import ConfigError
 from tailkeep.lab.causal_lm.config import (
     AnyDecoder,
     DocumentPrompts,
+    DTypes,
     Generation,
     LowRank,
     MatchedTemperature,
@@ -29,15 +34,62 @@ from tailkeep.lab.causal_lm.config import (
 )
 from tailkeep.lab.causal_lm.data_config import FixedDecoder
 from tailkeep.lab.causal_lm.editing import edit_tokens
-from tailkeep.lab.causal_lm.generation import continue_prompts
-from tailkeep.lab.causal_lm.precision import Precision
-from tailkeep.lab.causal_lm.rephrase import rephrase
+from tailkeep.lab.causal_lm.generation import continue_prompts, rephrase
 from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, Ids
 from tailkeep.lab.causal_lm.tokens import TokenData
 from tailkeep.optional import require
 from tailkeep.rules import Rule, Sampler
 from tailkeep.scoring import token_log_probs
 from tailkeep.scoring.loading import LOAD_ERRORS, quiet_transformers, reason_of
+from tailkeep.scoring.prior import has_native_bfloat16
+
+Phase = Literal["train", "score", "decode"]
+PHASES: tuple[Phase, ...] = ("train", "score", "decode")
+MIN_CPU_PARAMETERS = 10_000_000
+"""A smaller model stays in float32 on a CPU: its products are no larger than what casting them costs."""
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Whether each phase runs in bfloat16; else it runs in float32. `device` is `cpu` or `cuda`."""
+
+    device: str = "cpu"
+    train: bool = False
+    score: bool = False
+    decode: bool = False
+
+    @contextmanager
+    def autocast(self, phase: Phase) -> Iterator[None]:
+        """Compute in the format of `phase` inside."""
+        with torch.autocast(self.device, torch.bfloat16, enabled=getattr(self, phase)):
+            yield
+
+
+def resolve_precision(dtypes: DTypes, *, device: str, num_parameters: int) -> Precision:
+    """The precision of a model of `num_parameters` on `device`, `cpu` or `cuda`.
+
+    Raises:
+        ConfigError: bfloat16 by name where it is not native.
+    """
+    native = has_native_bfloat16(device)
+    automatic: dict[Phase, bool] = dict.fromkeys(PHASES, native)
+    if device == "cpu":
+        large = native and num_parameters >= MIN_CPU_PARAMETERS
+        automatic = {"train": large, "score": large, "decode": False}
+    for phase in PHASES:
+        if getattr(dtypes, phase) == "bfloat16" and not native:
+            raise ConfigError(f"dtype.{phase} is bfloat16, but this {device} has none. Use auto or float32.")
+    choices = {
+        phase: automatic[phase] if getattr(dtypes, phase) == "auto" else getattr(dtypes, phase) == "bfloat16"
+        for phase in PHASES
+    }
+    return Precision(device, **choices)
+
+
+def count_parameters(network: Any) -> int:
+    """The number of weights of `network`, shared ones once."""
+    return sum(weights.numel() for weights in network.parameters())
+
 
 DECODER_TEMPERATURE = "decoder_temperature"
 """The fact with the temperature of the decoder `matched`."""

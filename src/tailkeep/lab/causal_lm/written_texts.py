@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 
 from tailkeep.errors import InputError
 from tailkeep.lab.causal_lm.tokenizer import Ids
-from tailkeep.lab.phase import PhasePlace, current_phase
-from tailkeep.lab.unfinished import Spacing, unfinished_folder
+from tailkeep.lab.phase import PhasePlace, Spacing, current_phase, unfinished_folder
 
 _FIRST_COST = 0.05
 """The guess in seconds before the first file is written."""

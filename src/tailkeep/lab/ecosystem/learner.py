@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailkeep.errors import ConfigError, InputError, TrainingError
-from tailkeep.lab.causal_lm.config import AnyDecoder
+from tailkeep.lab.causal_lm.config import AnyDecoder, UserLosses
 from tailkeep.lab.causal_lm.learner import build as build_member
-from tailkeep.lab.causal_lm.loss_config import UserLosses
 from tailkeep.lab.causal_lm.measures import TextMeasure, confidence_table
 from tailkeep.lab.causal_lm.model import LanguageModel
 from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, Ids

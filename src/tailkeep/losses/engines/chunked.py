@@ -15,11 +15,10 @@ from torch import Tensor
 
 from tailkeep.errors import ConfigError
 from tailkeep.losses.checks import check_not_batched
-from tailkeep.losses.engines.base import TokenLosses
 from tailkeep.losses.engines.buffers import Workspace
 from tailkeep.losses.engines.logit_ops import LogitOps, Partials, logit_ops_for
 from tailkeep.losses.engines.passes import facts_pass, numbers, recomputed, weighted_pass
-from tailkeep.losses.engines.reference import all_logits, entropy_of, times
+from tailkeep.losses.engines.reference import TokenLosses, all_logits, entropy_of, times
 from tailkeep.losses.lm_head import Head
 from tailkeep.losses.terms import NLL_ALONE, LossTerms
 from tailkeep.losses.weighting import Entropy, Weighting

@@ -7,9 +7,8 @@ from typing import Literal, TypeAlias, get_args
 from torch import Tensor
 
 from tailkeep.errors import ConfigError
-from tailkeep.losses.engines.base import Engine
 from tailkeep.losses.engines.chunked import Chunked
-from tailkeep.losses.engines.reference import Reference
+from tailkeep.losses.engines.reference import Engine, Reference
 from tailkeep.optional import require
 
 Implementation: TypeAlias = Literal["auto", "reference", "chunked", "triton"]

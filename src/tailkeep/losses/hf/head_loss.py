@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tailkeep.errors import AttachmentError
 from tailkeep.losses.eager import share_of
-from tailkeep.losses.hf.adapted_head import check_weight, linear_in, weights_of
+from tailkeep.losses.hf.output_layer import check_weight, linear_in, weights_of
 from tailkeep.losses.hf.state import Attachment, Call
 from tailkeep.losses.linear import linear_weighted_cross_entropy
 from tailkeep.losses.sequences import SequenceWeighting

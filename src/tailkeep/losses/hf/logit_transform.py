@@ -15,9 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from tailkeep.errors import ConfigError
-from tailkeep.losses.hf.adapted_head import computing_module, linear_in, unsupported
+from tailkeep.losses.hf.output_layer import computing_module, is_partitioned, linear_in, unsupported
 from tailkeep.losses.hf.state import Transformation
-from tailkeep.losses.hf.zero3 import is_partitioned
 
 UNFUSED = (
     "Compute the loss from the logits instead, as in "

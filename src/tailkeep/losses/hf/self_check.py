@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from tailkeep.errors import ConfigError
 from tailkeep.losses.cross_entropy import weighted_cross_entropy
-from tailkeep.losses.hf.adapted_head import linear_in
 from tailkeep.losses.hf.logit_transform import UNFUSED, tiny_batch, undisturbed, without_cache
+from tailkeep.losses.hf.output_layer import linear_in
 from tailkeep.losses.hf.patching import training_forward, with_auxiliary
 from tailkeep.losses.terms import NLL_ALONE, LossTerms
 from tailkeep.losses.weighting import CROSS_ENTROPY, Weighting

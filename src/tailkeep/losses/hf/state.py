@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tailkeep.losses.loss_stats import LossStats
+from tailkeep.losses.nll import LossStats
 from tailkeep.losses.terms import LossTerms
 from tailkeep.losses.weighting import Weighting
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from tailkeep.metrics import holm_correction
 from tailkeep.report import formatting
 from tailkeep.report.forest import ForestBlock, ForestRow, forest, forest_rows
-from tailkeep.report.key_numbers import KeyNumber
 from tailkeep.report.lab.curves import marker_sizes
 from tailkeep.report.lab.paired_differences import ALPHA, Difference
 from tailkeep.report.lab.run import ArmGroup, settings_of
@@ -19,6 +18,7 @@ from tailkeep.report.lab.stats import GroupSummary
 from tailkeep.report.lab.verdict import baseline_change, certainty, is_better, write_verdict
 from tailkeep.report.metric_catalog import describe, headline_names, main_metrics
 from tailkeep.report.metric_ranges import unit_of
+from tailkeep.report.page_kit import KeyNumber
 from tailkeep.report.svg import Figure, label, rect, text
 
 _FEW_ARMS, _MAX_BLOCKS, _MAX_METRICS, _MAX_LISTED = 4, 6, 2, 6

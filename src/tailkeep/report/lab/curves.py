@@ -1,22 +1,29 @@
-"""Curves of a metric over the generations, and the choice of arms that fit into one picture.
+"""Curves over the generations: a metric, time to failure, and training within each generation, a line per arm.
 
-Rule: a line is the mean over seeds and its band their 95 % CI; both have a point only where every seed of the arm has
-a finite value.
+Rules: a line is the mean over seeds and its band their 95 % CI, with a point only where every seed of the arm has a
+finite value. A time to failure that was not reached by the last generation is an arrow, never a number. A training
+curve runs from its generation's mark to the next one's.
 """
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tailkeep.metrics import Interval
 from tailkeep.report import formatting
 from tailkeep.report.charts import Axis, Series, line_chart
 from tailkeep.report.lab.paired_differences import Difference
 from tailkeep.report.lab.run import ArmGroup, Entry
-from tailkeep.report.lab.stats import entry_interval
+from tailkeep.report.lab.stats import FailureRule, FailureSummary, GroupSummary, entry_interval
 from tailkeep.report.metric_catalog import companion_of, describe, split_view
 from tailkeep.report.metric_ranges import REFERENCES, TOTALS, limits_of, range_of, unit_of
 from tailkeep.report.roles import Role
-from tailkeep.report.svg import Figure
+from tailkeep.report.svg import WIDTH, Figure, UniqueNames, label, linear, marker, path, text, tick_texts, ticks
+from tailkeep.runs.generation_dir import TABLE, read_speeds
 
 MAX_ARMS, MAX_OF_ROLE, _MAX_BANDS = 8, 4, 4
 _SIZES = (1.0, 0.72, 1.3, 0.5)
@@ -177,3 +184,177 @@ def _note(group: ArmGroup, metric: str, curves: Mapping[str, Curve], banded: set
     theory = f"Fine dots: {companion[1]}." if companion and companion[0] in group.names else ""
     better = f"{known.better.capitalize()} is better." if known.better else ""
     return " ".join(filter(None, [known.note, band, theory, few, better]))
+
+
+_LEFT, _RIGHT, _ROW = 158.0, 390.0, 20.0
+_MAX_RULES = 3
+
+
+def plot_failures(group: ArmGroup, summary: GroupSummary, arms: Sequence[str], name: str) -> Figure | None:
+    """The median time to failure of `arms` with its bootstrap CI, one block per rule; None where nothing has one."""
+    last = max(group.generations())
+    rows_of = {arm.arm: arm.failures for arm in summary.arms if arm.arm in arms}
+    rules = [rule for rule in summary.rules if any(_is_defined(row[rule.key]) for row in rows_of.values())][:_MAX_RULES]
+    if not rules or last == 0:
+        return None
+    x = linear((0, last), (_LEFT, _RIGHT))
+    sizes = marker_sizes(list(rows_of), group.roles)
+    parts: list[str] = []
+    y, findings = 14.0, []
+    for rule in rules:
+        parts.append(text(0, y, _sentence(rule), "row"))
+        bottom = y + 8 + _ROW * len(rows_of)
+        values = [value for value in ticks(0, last, 5) if float(round(value, 9)).is_integer()]
+        parts += [path([(x(value), y + 8), (x(value), bottom)], "grid") for value in values]
+        for index, (arm, failures) in enumerate(rows_of.items()):
+            middle = y + 18 + _ROW * index
+            role = group.roles[arm]
+            parts.append(text(0, middle + 4.5, label(arm, 18), f"sig {role.css}"))
+            failure = failures[rule.key]
+            words = _words(failure)
+            parts.append(_bar(group, arm, failure, x, middle, sizes[arm]))
+            parts.append(text(WIDTH, middle + 4.5, words, "num", "end"))
+            findings.append(f"{arm}, {rule.condition}: {words}")
+        y = bottom + 28
+    for value, word in zip(values, tick_texts(values), strict=True):
+        parts.append(text(x(value), y - 10, word, "tick", "middle"))
+    parts.append(text((_LEFT + _RIGHT) / 2, y + 8, "generation", "axis", "middle"))
+    seeds = max(len(arm.seeds) for arm in summary.arms)
+    undefined = any(not _is_defined(failures[rule.key]) for failures in rows_of.values() for rule in rules)
+    dash = f" {formatting.DASH}: not measured, or beyond the limit at generation 0." if undefined else ""
+    bounds = "; bar: bootstrap CI over seeds" if seeds > 1 else ""
+    median = f"Median over {formatting.seeds(seeds)}, interpolated between recorded generations"
+    note = f"{median}{bounds}. Arrow: not reached.{dash}"
+    title = "Time to failure"
+    return Figure(name, title, note, f"{title}. {'; '.join(findings)}.", y + 14, "".join(parts))
+
+
+def _sentence(rule: FailureRule) -> str:
+    return rule.condition[0].upper() + rule.condition[1:]
+
+
+def _is_defined(failure: FailureSummary) -> bool:
+    return math.isfinite(failure.time)
+
+
+def _words(failure: FailureSummary) -> str:
+    if not _is_defined(failure):
+        return formatting.DASH
+    return formatting.failure(failure)
+
+
+def _bar(group: ArmGroup, arm: str, failure: FailureSummary, x: object, y: float, size: float) -> str:
+    role = group.roles[arm]
+    if not _is_defined(failure) or not callable(x):
+        return ""
+    parts = []
+    low, high = failure.bounds.low, failure.bounds.high
+    if math.isfinite(low) and not math.isnan(high):
+        end = x(min(high, x_limit(group)))
+        parts.append(path([(x(low), y), (end, y)], f"whisk {role.css}"))
+    if failure.censored or math.isinf(high):
+        edge = x(x_limit(group))
+        start = x(failure.time)
+        parts.append(path([(start, y), (edge, y)], f"whisk {role.css}"))
+        parts.append(f'<path class="arrow {role.css}" d="M{edge + 9:.1f} {y:.1f}l-9 -4.5v9z"/>')
+    if not failure.censored:
+        parts.append(marker(role, x(failure.time), y, size=size))
+    return "".join(parts)
+
+
+def x_limit(group: ArmGroup) -> float:
+    """The last generation of the figure."""
+    return float(max(group.generations()))
+
+
+Points = NDArray[np.float64]
+_PANELS = {
+    "cross_entropy": ("Cross-entropy in training", "nats/token"),
+    "kept_fraction": ("Share of tokens that the loss keeps", "share"),
+    "learning_rate": ("Learning rate", ""),
+    "tokens_per_second": ("Speed of training", "tokens/s"),
+}
+"""column -> title and unit."""
+
+
+@dataclass(frozen=True)
+class TrainingLine:
+    """The curve of one generation: `positions` in generations, and the mean over seeds of each column there."""
+
+    positions: Points
+    columns: Mapping[str, Points]
+
+
+def plot_training(group: ArmGroup, arms: Sequence[str], names: UniqueNames) -> tuple[Figure, ...]:
+    """A figure for each column that tells something, with the curves of `arms`; none where no arm has kept one."""
+    lines = {arm: training_lines(group.entries_of(arm)) for arm in arms}
+    lines = {arm: of_arm for arm, of_arm in lines.items() if of_arm}
+    if not lines:
+        return ()
+    return tuple(
+        _plot(group, column, lines, names.new(group.learner, "training", column))
+        for column in _PANELS
+        if _is_shown(column, lines)
+    )
+
+
+def _plot(group: ArmGroup, column: str, lines: Mapping[str, Sequence[TrainingLine]], name: str) -> Figure:
+    series = [
+        _training_series(group, arm, column, of_arm) for arm, of_arm in lines.items() if column in of_arm[-1].columns
+    ]
+    ends = "; ".join(f"{one.label} ends at {one.end}" for one in series)
+    title, unit = _PANELS[column]
+    note = "Within each generation, from its first reading to its last: means over the steps between, and over seeds."
+    finding = f"{title} over the generations: {ends}."
+    return line_chart(name, title, series, Axis(unit), note=note, finding=finding, height=300, plain=True)
+
+
+def _training_series(group: ArmGroup, arm: str, column: str, of_arm: Sequence[TrainingLine]) -> Series:
+    """One line with a gap between two generations."""
+    present = [line for line in of_arm if column in line.columns]
+    xs = [x for line in present for x in (*line.positions, line.positions[-1])]
+    means = [y for line in present for y in (*line.columns[column], math.nan)]
+    nothing = [math.nan] * len(xs)
+    end = formatting.short(float(present[-1].columns[column][-1]))
+    return Series(arm, group.roles[arm], xs, means, nothing, nothing, end)
+
+
+def training_lines(entries: Sequence[Entry]) -> list[TrainingLine]:
+    """The curves of one arm by generation; of an ecosystem all members count alike."""
+    by_generation = groupby(sorted(entries, key=lambda entry: entry.generation), key=lambda entry: entry.generation)
+    curves = [(generation, [one for entry in some for one in _curves_of(entry)]) for generation, some in by_generation]
+    return [_mean_line(generation, of_one) for generation, of_one in curves if of_one]
+
+
+def _curves_of(entry: Entry) -> list[dict[str, Points]]:
+    speeds = read_speeds(entry.directory)
+    return [
+        {key: np.asarray(column, np.float64) for key, column in {**table, "tokens_per_second": speeds.get(name)}.items()
+         if column is not None}
+        for name, table in entry.tables.items()
+        if name.partition(".")[0] == TABLE
+    ]  # fmt: skip
+
+
+def _mean_line(generation: int, curves: Sequence[Mapping[str, Points]]) -> TrainingLine:
+    """The mean of `curves` at the places of the first one, as shares of the training."""
+    shares = [curve["step"] / curve["step"][-1] for curve in curves]
+    columns = {
+        column: np.mean(
+            [np.interp(shares[0], share, curve[column]) for share, curve in zip(shares, curves, strict=True)], axis=0
+        )
+        for column in _PANELS
+        if all(column in curve for curve in curves)
+    }
+    return TrainingLine(generation + shares[0], columns)
+
+
+def _is_shown(column: str, lines: Mapping[str, Sequence[TrainingLine]]) -> bool:
+    """Whether a panel of `column` tells anything: not a share of 1 throughout, nor a constant rate."""
+    values = [line.columns.get(column) for of_arm in lines.values() for line in of_arm]
+    present = np.concatenate([value for value in values if value is not None] or [np.zeros(0)])
+    if column == "kept_fraction":
+        return bool((present < 1).any())
+    if column == "learning_rate":
+        return len(np.unique(present)) > 1
+    return len(present) > 0

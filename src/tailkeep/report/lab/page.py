@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tailkeep.metrics import Interval
-from tailkeep.report.key_numbers import KeyNumber
 from tailkeep.report.lab.comparisons import (
     effect_maps,
     grid_numbers,
@@ -19,23 +18,25 @@ from tailkeep.report.lab.comparisons import (
     verdict_of,
 )
 from tailkeep.report.lab.csv import tables
-from tailkeep.report.lab.curves import arms_in_picture, plot_curve
+from tailkeep.report.lab.curves import arms_in_picture, plot_curve, plot_failures, plot_training
 from tailkeep.report.lab.distributions import plot_confidence, plot_density, plot_first_model, plot_points
-from tailkeep.report.lab.failures import plot_failures
-from tailkeep.report.lab.growth import growth_lines
 from tailkeep.report.lab.kr_margins import GroupMargins
 from tailkeep.report.lab.paired_differences import McNemarTest
 from tailkeep.report.lab.run import ArmGroup, LabRun, read_lab_run
 from tailkeep.report.lab.samples import PromptSamples, plot_images, read_prompts, sample_views
-from tailkeep.report.lab.sentences import edit_bound_sentences, unfinished_lines
+from tailkeep.report.lab.sentences import (
+    TrainingUnits,
+    edit_bound_sentences,
+    growth_lines,
+    training_units,
+    unfinished_lines,
+)
 from tailkeep.report.lab.stats import GroupSummary, Summary, summarise_run
 from tailkeep.report.lab.tail import plot_tail
-from tailkeep.report.lab.training import plot_training
-from tailkeep.report.lab.units import TrainingUnits, training_units
 from tailkeep.report.lab.verdict import key_numbers
 from tailkeep.report.metric_catalog import LEARNERS, VIEWS, describe, further_names, main_metrics, split_view
 from tailkeep.report.metric_ranges import range_of, unit_of
-from tailkeep.report.page_kit import render_template
+from tailkeep.report.page_kit import KeyNumber, render_template
 from tailkeep.report.roles import Role, phrase_of
 from tailkeep.report.svg import Figure, UniqueNames
 from tailkeep.runs import Storage

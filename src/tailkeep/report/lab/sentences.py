@@ -1,15 +1,20 @@
-"""The statistics of a run in sentences.
+"""A run in sentences: its statistics, what was added after its first call, and whether all arms were trained equally.
 
-Rule: no claim goes beyond the intervals.
+Rules: no claim goes beyond the intervals. Seeds and arms that were added later, environments that differ and merged
+runs are named, since a reader may want to compare only what was computed together.
 """
 
 import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from tailkeep.report import formatting
 from tailkeep.report.lab.paired_differences import Difference
-from tailkeep.report.lab.run import UnfinishedChain
+from tailkeep.report.lab.run import ArmGroup, UnfinishedChain
+from tailkeep.report.lab.samples import first_middle_last
 from tailkeep.report.lab.stats import GroupSummary
 from tailkeep.report.metric_catalog import BOUNDED_SHARE, describe, is_known
+from tailkeep.runs import Addition
 
 
 def paired_sentences(group: GroupSummary) -> tuple[str, ...]:
@@ -77,3 +82,75 @@ def _unfinished(one: UnfinishedChain) -> str:
     last = "no generation finished" if one.last is None else f"finished up to generation {one.last}"
     started = "" if one.working_on is None else f", generation {one.working_on} started"
     return f"{one.arm}, seed {one.seed}: {last}{started}"
+
+
+def growth_lines(history: Sequence[Addition]) -> tuple[str, ...]:
+    """A line for each later call that added something to the run; none for a run of one call."""
+    lines = []
+    for number, addition in enumerate(history[1:], start=1):
+        before = history[:number]
+        seeds = [seed for seed in addition.seeds if all(seed not in one.seeds for one in before)]
+        arms = [arm for arm in addition.arms if all(arm not in one.arms for one in before)]
+        longer = [
+            f"generations up to {generations - 1} of {arm}"
+            for arm, generations in addition.arms.items()
+            if arm not in arms and generations > max(one.arms.get(arm, 0) for one in before)
+        ]
+        parts = [f"seed {seed}" for seed in seeds] + [f"arm {arm}" for arm in arms] + longer
+        added = [f"{join(parts)} added"] if parts else []
+        recomputed = [f"{join(list(addition.recomputed))} computed again"] if addition.recomputed else []
+        accepted = [f"another environment accepted: {'; '.join(addition.accepted)}"] if addition.accepted else []
+        merged = [f"merged from {join(list(addition.merged))}"] if addition.merged else []
+        what = "; ".join([*merged, *added, *recomputed, *accepted]) or f"chains of {join(list(addition.arms))} added"
+        lines.append(f"{addition.at[:10]}: {what}.")
+    return tuple(lines)
+
+
+_EQUAL_WITHIN = 0.01
+_MAX_COLUMNS = 8
+
+
+@dataclass(frozen=True)
+class TrainingUnits:
+    """Training units (mean over seeds) of each arm at some generations, and the largest spread between arms.
+
+    `spread` is the largest (max / min - 1) of any generation. Whole batches cannot meet a budget exactly, so up to 1 %
+    counts as equal.
+    """
+
+    generations: tuple[int, ...]
+    rows: tuple[tuple[str, tuple[float, ...]], ...]
+    spread: float
+
+    @property
+    def equal(self) -> bool:
+        """Whether the arms trained equally, to within 1 %."""
+        return self.spread <= _EQUAL_WITHIN
+
+    @property
+    def verdict(self) -> str:
+        """Whether the arms trained equally, as a sentence."""
+        if self.spread == 0:
+            return "All arms trained equally."
+        if self.equal:
+            return f"All arms trained equally, to within {self.spread:.1%}.".replace("%", "\u202f%")
+        return "The arms did not train equally, which may explain a part of the differences."
+
+
+def training_units(group: ArmGroup) -> TrainingUnits | None:
+    """The units of all arms; None where none was recorded."""
+    series = {arm: group.series(arm, "train_units") for arm in group.arms}
+    means = {arm: _means(by_seed) for arm, by_seed in series.items() if by_seed}
+    if not means:
+        return None
+    recorded = sorted({generation for row in means.values() for generation in row})
+    generations = first_middle_last(recorded, _MAX_COLUMNS)
+    rows = tuple((arm, tuple(row.get(g, float("nan")) for g in generations)) for arm, row in means.items())
+    values = [[row[g] for row in means.values() if g in row] for g in recorded]
+    return TrainingUnits(generations, rows, spread=max(max(at) / max(min(at), 1.0) - 1 for at in values))
+
+
+def _means(by_seed: Mapping[int, Mapping[int, float]]) -> dict[int, float]:
+    generations = sorted({generation for row in by_seed.values() for generation in row})
+    values = {g: [row[g] for row in by_seed.values() if g in row] for g in generations}
+    return {g: sum(row) / len(row) for g, row in values.items()}

@@ -14,10 +14,9 @@ from rich.text import Text
 
 from tailkeep.report import formatting
 from tailkeep.report.lab.comparisons import effect_sentences, verdict_of
-from tailkeep.report.lab.growth import growth_lines
 from tailkeep.report.lab.run import ArmGroup, LabRun, read_lab_run
 from tailkeep.report.lab.samples import PromptSamples, read_prompts, sample_views
-from tailkeep.report.lab.sentences import mcnemar_sentences, paired_sentences, unfinished_lines
+from tailkeep.report.lab.sentences import growth_lines, mcnemar_sentences, paired_sentences, unfinished_lines
 from tailkeep.report.lab.stats import ArmSummary, GroupSummary, Summary, summarise_run
 from tailkeep.report.metric_catalog import VIEWS, describe
 from tailkeep.sanitize import visible

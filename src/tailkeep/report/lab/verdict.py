@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 from tailkeep.metrics import Interval, holm_correction
 from tailkeep.report import formatting
-from tailkeep.report.key_numbers import KeyNumber
 from tailkeep.report.lab.curves import curve_of
 from tailkeep.report.lab.paired_differences import ALPHA, Difference, paired_p_value
 from tailkeep.report.lab.run import ArmGroup
 from tailkeep.report.lab.stats import GroupSummary
 from tailkeep.report.metric_catalog import describe, is_known, main_metrics
 from tailkeep.report.metric_ranges import REFERENCES, difference_interval, unit_of
+from tailkeep.report.page_kit import KeyNumber
 from tailkeep.report.roles import subject_of
 
 _MAX_WORDS, _MAX_LISTED = 25, 3

@@ -1,16 +1,39 @@
-"""The state of a loss beside the checkpoints of a transformers Trainer, saved with each and restored with it.
+"""What a loss adds to a trainer's log, and its state beside the checkpoints of a transformers Trainer.
 
-A Trainer does not say to its callbacks from which folder it resumes. Rule: the folder is the one whose
-`trainer_state.json` the Trainer has loaded; where there is none a loss with a state refuses to train.
+Rules: the unweighted cross-entropy stands beside any loss. A Trainer does not say from which folder it resumes: it is
+the one whose `trainer_state.json` the Trainer has loaded; where there is none, a loss with a state refuses to train.
 """
+
+from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from transformers import TrainerState, TrainingArguments
+import torch.distributed as dist
 
 from tailkeep.errors import ConfigError
-from tailkeep.losses.hf.checkpoint import LossHolder, read_state, state_file, write_state
+from tailkeep.losses.hf.attach import LossHolder, read_state, state_file, write_state
+
+if TYPE_CHECKING:
+    from transformers import TrainerState, TrainingArguments
+
+NAMES = ("kept_fraction", "cross_entropy")
+
+
+def logged(stats: dict[str, float]) -> dict[str, float]:
+    """The means of `NAMES` over the targets of all ranks; every rank calls this, also one that has seen no target.
+
+    Args:
+        stats: of `read_stats` on this rank, possibly empty.
+    """
+    ranks: list[dict[str, float]] = [stats]
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        ranks = [{} for _ in range(dist.get_world_size())]
+        dist.all_gather_object(ranks, stats)
+    ranks = [rank for rank in ranks if rank]
+    targets = sum(rank["targets"] for rank in ranks)
+    return {name: sum(rank[name] * rank["targets"] for rank in ranks) / targets for name in NAMES} if ranks else {}
 
 
 def save_state(holder: LossHolder, args: TrainingArguments, state: TrainerState) -> None:

@@ -1,29 +1,130 @@
-"""Checkpoints inside a training: those of transformers' Trainer, the state of the loss, and what was read so far.
+"""Callbacks of transformers' Trainer: the curve of a training run, its checkpoints, TensorBoard and Weights & Biases.
 
     unfinished/train/<part>/checkpoint-<step>/{model.safetensors, optimizer.pt, ..., curve_state.json, sha256.json}
 
-Rule: one is read only if each of its files has the sha256 that was written last, and no file runs code when it is
-loaded. A training that goes on from one ends in the same bytes as an uninterrupted one.
+Rules: when the curve is read depends on the step alone, so its sums are the same bytes in every run. A checkpoint is
+read only if each of its files has the sha256 that was written last, and no file runs code when it is loaded. A training
+that goes on from one ends in the same bytes as an uninterrupted one.
 """
 
 import hashlib
 import json
-from collections.abc import Sequence
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
 from safetensors.torch import save_model
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.integrations.integration_utils import TensorBoardCallback, WandbCallback
 
 from tailkeep.errors import InputError
-from tailkeep.lab.causal_lm.curve import CurveRecorder
 from tailkeep.lab.causal_lm.tokenizer import Ids
-from tailkeep.lab.phase import PhasePlace
-from tailkeep.lab.unfinished import Spacing, unfinished_folder
-from tailkeep.losses.hf.checkpoint import load_loss_state, save_loss_state
-from tailkeep.runs import hash_path, hash_tree
+from tailkeep.lab.causal_lm.trainer_arguments import TrainerArguments
+from tailkeep.lab.phase import PhasePlace, Spacing, current_phase, unfinished_folder
+from tailkeep.losses import read_stats
+from tailkeep.losses.hf.attach import load_loss_state, save_loss_state
+from tailkeep.optional import require
+from tailkeep.runs import GenerationDir, hash_path, hash_tree, track_loop
+from tailkeep.runs.generation_dir import COLUMNS
 from tailkeep.runs.record import read_json
+
+CURVE_POINTS = 100
+"""The most readings of a training run: each waits for the device."""
+_MEANS = ("cross_entropy", "kept_fraction")
+
+
+class CurveRecorder(TrainerCallback):
+    """Adds up what the attached loss has seen, tells the log of it, and reports progress.
+
+    `steps` are to be made, of which an earlier run has made `resumed`.
+    """
+
+    def __init__(self, steps: int, resumed: int = 0) -> None:
+        self.targets = 0.0
+        """How many targets were trained on."""
+        self._sums = dict.fromkeys(_MEANS, 0.0)
+        self.curve: dict[str, list[float]] = {name: [] for name in COLUMNS}
+        self.tokens_per_second: list[float] = []
+        """Between one reading and the next, as the curve."""
+        self._steps = steps
+        self._read_at = time.perf_counter()
+        self._loop = track_loop(steps, "steps", resumed=resumed)
+        self._loss: float | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps, as plain numbers."""
+        return {
+            "targets": self.targets,
+            "sums": self._sums,
+            "curve": self.curve,
+            "tokens_per_second": self.tokens_per_second,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Resume where `state_dict` was called."""
+        self.targets, self._sums = state["targets"], state["sums"]
+        self.curve, self.tokens_per_second = state["curve"], state["tokens_per_second"]
+
+    def mean(self, name: str) -> float:
+        """The mean over all targets: `cross_entropy` in nats/token, or `kept_fraction`."""
+        return self._sums[name] / self.targets
+
+    def read(self, model: Any) -> dict[str, float]:
+        """The means since the last reading, by name, and the number of `targets`; empty if there was none."""
+        stats = read_stats(model)
+        if stats:
+            self.targets += stats["targets"]
+            for name in _MEANS:
+                self._sums[name] += stats[name] * stats["targets"]
+        return {name: stats[name] for name in ("targets", *_MEANS)} if stats else {}
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Start the clock of the first reading."""
+        del args, state, control, kwargs
+        self._read_at = time.perf_counter()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Log the last step too, and stop where an estimate has measured enough."""
+        del args, kwargs
+        control.should_log |= state.global_step >= self._steps
+        if not control.should_log:
+            self._loop.advance(loss=self._loss)
+        control.should_training_stop |= self._loop.enough
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        model: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Add what the loss did to `logs`, and to the history that already holds a copy of them."""
+        del args, kwargs
+        # The summary at the end is logged too; training alone has a "loss".
+        if logs is None or "loss" not in logs:
+            return
+        stats = self.read(model)
+        means = {name: stats.get(name, math.nan) for name in _MEANS}
+        logs.update(means)
+        state.log_history[-1].update(means)
+        point = {**logs, "step": state.global_step}
+        for name in COLUMNS:
+            self.curve[name].append(point[name])
+        now = time.perf_counter()
+        self.tokens_per_second.append(stats.get("targets", 0.0) / (now - self._read_at))
+        self._read_at = now
+        self._loss = logs["loss"]
+        self._loop.advance(amount=int(stats.get("targets", 0)), loss=self._loss)
+        control.should_training_stop |= self._loop.enough
+
 
 _HASHES = "sha256.json"
 _CURVE = "curve_state.json"
@@ -171,3 +272,41 @@ def _check_hashes(folder: Path) -> None:
             f"{folder / changed[0]} is not what was written: the checkpoint has changed since. Delete the folder "
             f"{folder} and run the same command again; this training then starts anew."
         )
+
+
+def check_trackers(arguments: TrainerArguments) -> None:
+    """Refuse trackers that are not installed.
+
+    Raises:
+        MissingPackageError: one is not.
+    """
+    for tracker in arguments.report_to:
+        require(tracker, extra=tracker)
+
+
+@contextmanager
+def open_trackers(arguments: TrainerArguments) -> Iterator[list[TrainerCallback]]:
+    """The callbacks of `report_to`; outside a phase of the laboratory TensorBoard's files go to its default folder."""
+    place = current_phase()
+    callbacks: list[TrainerCallback] = []
+    if "tensorboard" in arguments.report_to:
+        writers = require("torch.utils.tensorboard", extra="tensorboard")
+        folder = None if place is None else place.generation_dir.path / "tensorboard"
+        callbacks.append(TensorBoardCallback(tb_writer=writers.SummaryWriter(log_dir=folder and str(folder))))
+    if "wandb" in arguments.report_to:
+        callbacks.append(WandbCallback())
+    yield callbacks
+    if "wandb" in arguments.report_to:
+        # The next training would go on in this run otherwise.
+        require("wandb", extra="wandb").finish()
+
+
+def run_name_of(arguments: TrainerArguments) -> str | None:
+    """The name of this training among all: `run_name`, then arm, seed and generation."""
+    place = current_phase()
+    cell = "" if place is None else "/".join(map(str, _cell_of(place.generation_dir)))
+    return "/".join(filter(None, [arguments.run_name, cell])) or None
+
+
+def _cell_of(generation_dir: GenerationDir) -> tuple[str, int, int]:
+    return generation_dir.arm, generation_dir.seed, generation_dir.generation

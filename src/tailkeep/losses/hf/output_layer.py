@@ -1,13 +1,17 @@
-"""The output layer under PEFT: which module computes the logits, and with what weights in place of its own.
+"""The output layer of a model under PEFT and under DeepSpeed's ZeRO stage 3: which module computes, with which weights.
 
     modules_to_save             a copy of the layer, trained as a whole: an ordinary nn.Linear
     trainable_token_indices     W with some rows replaced, as where the output layer is tied to trained embeddings
     LoRA                        W + s B A: the product of low rank is added chunk by chunk, W is never copied
 
-Rule: the fused loss multiplies what the layer's own forward would, in the same state: adapters that are disabled or
-merged have no part. What is not known is refused. PEFT is never imported: only a model that has it brings its layers.
+Rules: the fused loss multiplies what the layer's own forward would, in the same state: adapters that are disabled or
+merged have no part, and what is not known is refused. PEFT is never imported. Under `zero.Init` each weight has the
+shape (0,) until it is gathered, for its module's call alone; those of the output layer until the end, since a backward
+pass comes back to it.
 """
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
@@ -126,3 +130,58 @@ def _kind(module: nn.Module) -> str:
     """Module and name of the class, which is that before `attach`."""
     own_class = getattr(type(module), "_tailkeep_class", (type(module),))[0]
     return f"{own_class.__module__}.{own_class.__qualname__}"
+
+
+def is_partitioned(weight: Tensor) -> bool:
+    """Whether DeepSpeed can gather `weight`."""
+    return hasattr(weight, "ds_id")
+
+
+@contextlib.contextmanager
+def gathered(model: nn.Module, head: nn.Module) -> Iterator[None]:
+    """Within, every module of `model` has whole weights when it is called. Every process has to enter."""
+    modules = [m for m in model.modules() if any(map(is_partitioned, m.parameters(recurse=False)))]
+    if not modules:
+        yield
+        return
+    head_ids = {id(parameter) for parameter in head.parameters()}
+    with contextlib.ExitStack() as until_the_end:
+        for module in modules:
+            calls: list[contextlib.ExitStack] = []
+            handles = (
+                module.register_forward_pre_hook(_gathering(calls, until_the_end, head_ids)),
+                module.register_forward_hook(_releasing(calls), always_call=True),
+            )
+            for handle in handles:
+                until_the_end.callback(handle.remove)
+        yield
+
+
+def _gathering(calls: list[contextlib.ExitStack], until_the_end: contextlib.ExitStack, head_ids: set[int]) -> Any:
+    def gather(module: nn.Module, args: Any) -> None:
+        del args
+        # An engine's own hooks come first and have gathered already.
+        missing: list[Any] = [p for p in module.parameters(recurse=False) if _is_missing(p)]
+        calls.append(contextlib.ExitStack())
+        for stack, some in (
+            (until_the_end, [p for p in missing if id(p) in head_ids]),
+            (calls[-1], [p for p in missing if id(p) not in head_ids]),
+        ):
+            if some:
+                from deepspeed.runtime.zero import GatheredParameters
+
+                stack.enter_context(GatheredParameters(some))
+
+    return gather
+
+
+def _releasing(calls: list[contextlib.ExitStack]) -> Any:
+    def release(module: nn.Module, args: Any, output: Any) -> None:
+        del module, args, output
+        calls.pop().close()
+
+    return release
+
+
+def _is_missing(parameter: Any) -> bool:
+    return is_partitioned(parameter) and parameter.ds_status.name == "NOT_AVAILABLE"
