@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo demo-real test test-all test-matrix check dist bench clean
+.PHONY: setup demo demo-real test test-all test-matrix check docs dist bench clean
 
 setup: $(READY)
 
@@ -46,6 +46,10 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/codespell
 
+# The site of docs/ in site/, with the reference of this version; a warning is an error.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 # The wheel and the source archive, checked, and the wheel in an environment of its own.
 dist: $(READY)
 	rm -rf dist
@@ -63,4 +67,4 @@ bench: $(READY)
 	$(BIN)/python benchmarks/loss.py --step
 
 clean:
-	rm -rf $(VENV) .matrix .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build
+	rm -rf $(VENV) .matrix .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build site
