@@ -38,11 +38,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     config.nav.append({"Reference": [{name: pages} for name, pages in sections.items()]})
     pages = {file.src_uri: file for file in files if file.is_documentation_page() and file.inclusion.is_included()}
     queue = [path for uri, file in pages.items() for path in linked_files(file.content_string, "docs/" + uri, files)]
-    done: set[str] = set()
+    seen: set[str] = set()
     while queue:
-        if (path := queue.pop()) in done:
+        if (path := queue.pop()) in seen:
             continue
-        done.add(path)
+        seen.add(path)
         text = file_page(ROOT / path)
         files.append(File.generated(config, f"{FILES}/{path}.md", content=text))
         if path.endswith(".md"):
@@ -104,7 +104,7 @@ def outside_fences(markdown: str, change: Callable[[str], str]) -> str:
 
 
 def repository_path(target: str, source: str) -> str | None:
-    """What `target` in the file `source` leads to, as a path in the repository; None if that is elsewhere or nothing."""
+    """The path in the repository that `target` in the file `source` leads to; None if it is elsewhere or nothing."""
     if ":" in target or target.startswith("/"):
         return None
     path = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
@@ -119,9 +119,9 @@ def is_shown(path: str, files: Files) -> bool:
 
 def linked_files(markdown: str, source: str, files: Files) -> Iterator[str]:
     """The repository's files and folders that a page links to and that are not on the site."""
-    found: list[str] = []
-    outside_fences(markdown, lambda line: found.extend(match[2] for match in LINK.finditer(line)) or line)
-    for target in found:
+    targets: list[str] = []
+    outside_fences(markdown, lambda line: targets.extend(match[2] for match in LINK.finditer(line)) or line)
+    for target in targets:
         path = repository_path(target, source)
         if path and not is_shown(path, files):
             yield path
@@ -146,7 +146,9 @@ def file_page(path: Path) -> str:
     name = path.relative_to(ROOT).as_posix()
     if path.is_dir():
         inner = sorted(one.relative_to(path).as_posix() for one in path.rglob("*") if one.is_file())
-        return f"# {name}\n\nA folder of the repository with these files:\n\n" + "".join(f"- `{one}`\n" for one in inner)
+        return f"# {name}\n\nA folder of the repository with these files:\n\n" + "".join(
+            f"- `{one}`\n" for one in inner
+        )
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".md":
         return text
@@ -159,4 +161,6 @@ def _cell(cell: dict[str, object]) -> str:
     lines = cell["source"]
     text = "".join(lines) if isinstance(lines, list) else str(lines)
     # A heading of the notebook would be a second title of the page.
-    return f"````python\n{text}\n````" if cell["cell_type"] == "code" else re.sub(r"^# .*$", "", text, flags=re.MULTILINE)
+    return (
+        f"````python\n{text}\n````" if cell["cell_type"] == "code" else re.sub(r"^# .*$", "", text, flags=re.MULTILINE)
+    )

@@ -15,9 +15,10 @@ from pathlib import Path
 
 DOCS = Path(__file__).parent
 STYLE = """
-svg{--paper:#fff;--ink:#1c2024;--muted:#59616b;--hair:#dfe3e8;--a:#d04a10;--b:#24292f;--c:#0a6fc0;--box:#f3f5f7}
-@media (prefers-color-scheme:dark){svg{--paper:#14171b;--ink:#eceff3;--muted:#a3abb5;--hair:#2f353c;--a:#ff7f45;--b:#eceff3;
---c:#6bb8ff;--box:#20252b}}
+svg{--paper:#fff;--ink:#1c2024;--muted:#59616b;--hair:#dfe3e8;--a:#d04a10;--b:#24292f;--c:#0a6fc0;
+--box:#f3f5f7}
+@media (prefers-color-scheme:dark){svg{--paper:#14171b;--ink:#eceff3;--muted:#a3abb5;--hair:#2f353c;
+--a:#ff7f45;--b:#eceff3;--c:#6bb8ff;--box:#20252b}}
 text{font:15px system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;fill:var(--muted)}
 .title{font-size:18px;font-weight:650;fill:var(--ink)}.ink{fill:var(--ink)}.bold{font-weight:650;fill:var(--ink)}
 .paper{fill:var(--paper)}.grid{stroke:var(--hair)}.range{stroke-width:2}.box{fill:var(--box);stroke:var(--hair)}
@@ -29,7 +30,7 @@ WIDTH, LABELS, ROW, TOP = 900, 370, 27, 88
 
 @dataclass(frozen=True)
 class DotRow:
-    """A row of a dot plot: its label, a value per series (None leaves it out), a range of the last, a note behind it."""
+    """A row of a dot plot: its label, a value per series (None: none), a range of the last, a note behind it."""
 
     label: str
     values: Sequence[float | None]
@@ -42,11 +43,23 @@ def text(x: float, y: float, words: str, kind: str = "", anchor: str = "start") 
 
 
 def svg(height: float, label: str, body: list[str], width: int = WIDTH) -> str:
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height:.0f}" role="img" aria-label="{escape(label)}">'
-    return f'{head}<style>{STYLE}</style><rect class="paper" width="100%" height="100%"/>' + "\n".join(body) + "</svg>\n"
+    shape = f'viewBox="0 0 {width} {height:.0f}" role="img" aria-label="{escape(label)}"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" {shape}>'
+    paper = '<rect class="paper" width="100%" height="100%"/>'
+    return f"{head}<style>{STYLE}</style>{paper}" + "\n".join(body) + "</svg>\n"
 
 
-def dot_plot(title: str, axis: str, series: Sequence[str], rows: Sequence[DotRow], *, stop: float, step: float, label: str, note: str = "") -> str:
+def dot_plot(
+    title: str,
+    axis: str,
+    series: Sequence[str],
+    rows: Sequence[DotRow],
+    *,
+    stop: float,
+    step: float,
+    label: str,
+    note: str = "",
+) -> str:
     """Rows with a mark per series over an axis from 0 to `stop`; the first series is hollow."""
     right = WIDTH - 150 if note else WIDTH - 30
 
@@ -57,11 +70,15 @@ def dot_plot(title: str, axis: str, series: Sequence[str], rows: Sequence[DotRow
     body = [text(16, 30, title, "title")]
     x = 16.0
     for name, kind in zip(series, "abc", strict=False):
-        body += [f'<circle cx="{x + 6}" cy="52" r="6" class="{kind}{" hollow" if kind == "a" and len(series) > 1 else ""}"/>', text(x + 18, 57, name, kind)]
+        hollow = " hollow" if kind == "a" and len(series) > 1 else ""
+        body += [f'<circle cx="{x + 6}" cy="52" r="6" class="{kind}{hollow}"/>', text(x + 18, 57, name, kind)]
         x += 46 + 8 * len(name)
     for number in range(round(stop / step) + 1):
         value = number * step
-        body += [f'<path d="M{at(value):.1f} {TOP - 8}V{bottom}" class="grid"/>', text(at(value), bottom + 20, f"{value:g}", "", "middle")]
+        body += [
+            f'<path d="M{at(value):.1f} {TOP - 8}V{bottom}" class="grid"/>',
+            text(at(value), bottom + 20, f"{value:g}", "", "middle"),
+        ]
     body.append(text((LABELS + right) / 2, bottom + 42, axis, "", "middle"))
     if note:
         body.append(text(WIDTH - 16, TOP - 12, note, "", "end"))
@@ -102,9 +119,11 @@ def cost_of_losses() -> str:
         middle, low, high = numbers(cells[4])
         rows.append(DotRow(cells[0], [middle], (low, high), f"{numbers(cells[5])[0]:.2f}"))
     return dot_plot(
-        "The loss on one H200, forward and backward, vocabulary 131,072", "time relative to the fastest exact cross-entropy, median and range",
+        "The loss on one H200, forward and backward, vocabulary 131,072",
+        "time relative to the fastest exact cross-entropy, median and range",
         [], rows, stop=5, step=1, note="memory, relative",
-        label="Time of the losses on one H200, vocabulary 131,072: torch.compile 1.00, tailkeep fused 1.09 with all tokens kept and 0.81 with half, Liger 1.38, cut-cross-entropy 4.32",
+        label="Time of the losses on one H200, vocabulary 131,072: torch.compile 1.00, tailkeep fused 1.09 with all "
+        "tokens kept and 0.81 with half, Liger 1.38, cut-cross-entropy 4.32",
     )  # fmt: skip
 
 
@@ -116,7 +135,8 @@ def synthetic_share() -> str:
     return dot_plot(
         "Share of synthetic documents: true and estimated", "share of documents, %", ["true", "mean estimate"],
         rows, stop=100, step=20,
-        label="Mean estimates of the share of synthetic documents lie within 10 percentage points of the true share for five corpora",
+        label="Mean estimates of the share of synthetic documents lie within 10 percentage points of the true share "
+        "for five corpora",
     )  # fmt: skip
 
 
@@ -126,9 +146,11 @@ def forecast_errors() -> str:
         name = f"{cells[0]} ({cells[3]})"
         rows.append(DotRow(name, [float(cells[6]), float(cells[7]), float(cells[5])], note=f"{float(cells[4]):.2f}"))
     return dot_plot(
-        "Error of the forecast and of its two rivals, validation half", "mean absolute error of the surviving share (in brackets: points)",
+        "Error of the forecast and of its two rivals, validation half",
+        "mean absolute error of the surviving share (in brackets: points)",
         ["unchanged", "drift alone", "forecast"], rows, stop=0.3, step=0.1, note="in 90 %",
-        label="Mean absolute errors by group on the validation half: the forecast is nearer than the unchanged share in most groups and nearer than drift alone where a decoder truncates",
+        label="Mean absolute errors by group on the validation half: the forecast is nearer than the unchanged share "
+        "in most groups, and nearer than drift alone where a decoder truncates",
     )  # fmt: skip
 
 

@@ -27,7 +27,6 @@ from reference_text import (
     public_names,
     render_docstring,
     split_by_module,
-    summary,
 )
 
 from tailkeep.cli import app
@@ -61,12 +60,12 @@ def command_pages() -> Iterator[ReferencePage]:
     for path, command in commands():
         verbs.setdefault(path[1], []).append((path, command))
     root = typer.main.get_command(app)
-    for verb, found in verbs.items():
+    for verb, members in verbs.items():
         group = root.commands[verb]  # type: ignore[attr-defined]
         parts = [f"# tailkeep {verb}\n"]
-        if len(found) > 1:
+        if len(members) > 1:
             parts.append(escape(inspect.cleandoc(group.help or "")) + "\n")
-        parts += [_command(path, command, alone=len(found) == 1) for path, command in found]
+        parts += [_command(path, command, alone=len(members) == 1) for path, command in members]
         yield ReferencePage("Commands", f"tailkeep {verb}", f"reference/cli/{verb}.md", "\n".join(parts))
 
 
@@ -117,7 +116,9 @@ def package_pages() -> Iterator[ReferencePage]:
             if module:
                 parts.append(f"Import these names from `{package}`.\n")
             uri = re.sub("[._ ]", "-", title.removeprefix("tailkeep."))
-            yield ReferencePage("Python", title, f"reference/python/{uri}.md", "\n".join([*parts, *map(texts.get, names)]))
+            yield ReferencePage(
+                "Python", title, f"reference/python/{uri}.md", "\n".join([*parts, *map(texts.get, names)])
+            )
 
 
 def _name(name: str, item: object) -> str:
@@ -130,14 +131,18 @@ def _name(name: str, item: object) -> str:
         return "\n".join(lines)
     lines.append(render_docstring(docstring(item)))
     if isinstance(item, type):
-        lines += [_member(key, value) for key, value in vars(item).items() if not key.startswith("_") and _is_method(value)]
+        lines += [
+            _member(key, value) for key, value in vars(item).items() if not key.startswith("_") and _is_method(value)
+        ]
     return "\n".join(lines)
 
 
 def _is_method(value: object) -> bool:
     inner = getattr(value, "__func__", value)
     inner = inner.fget if isinstance(inner, property) else inner
-    return inspect.isfunction(inner) and inner.__module__.startswith("tailkeep") and not hasattr(value, "decorator_info")
+    return (
+        inspect.isfunction(inner) and inner.__module__.startswith("tailkeep") and not hasattr(value, "decorator_info")
+    )
 
 
 def _member(name: str, value: object) -> str:

@@ -1,6 +1,6 @@
 """The pages of the configuration: every key with its type, limits, default and meaning, from the pydantic models.
 
-Rule: a configuration is what the `load` of a room returns; all else is found by walking its fields.
+Rule: a configuration is what the `load` of a room returns; all else is reached by walking its fields.
 """
 
 import pkgutil
@@ -59,24 +59,24 @@ def models_of(annotation: Any) -> Iterator[type[BaseModel]]:
 
 def sections(root: type[BaseModel]) -> list[ConfigSection]:
     """The models below `root` in the order of a walk, each with the key below which it first stands."""
-    found: dict[type[BaseModel], str] = {}
+    places: dict[type[BaseModel], str] = {}
 
     def walk(model: type[BaseModel], key: str) -> None:
-        found[model] = key
+        places[model] = key
         later = []
         for name, field in model.model_fields.items():
             below = f"{key}.{name}" if key else name
             if get_origin(_bare(field.annotation)) in (dict, Mapping):
                 below += ".NAME"
             for inner in models_of(field.annotation):
-                if inner not in found:
-                    found[inner] = below
+                if inner not in places:
+                    places[inner] = below
                     later.append((inner, below))
         for inner, below in later:
             walk(inner, below)
 
     walk(root, "")
-    return [ConfigSection(model, key) for model, key in found.items()]
+    return [ConfigSection(model, key) for model, key in places.items()]
 
 
 def choice_of(model: type[BaseModel]) -> str:
@@ -105,7 +105,9 @@ def bounds(metadata: Any) -> str:
     for mark in metadata:
         inner = getattr(mark, "metadata", None) if isinstance(mark, FieldInfo) else [mark]
         for one in inner or []:
-            limits += [f"{sign} {getattr(one, key)}" for key, sign in BOUNDS.items() if getattr(one, key, None) is not None]
+            limits += [
+                f"{sign} {getattr(one, key)}" for key, sign in BOUNDS.items() if getattr(one, key, None) is not None
+            ]
     return ", ".join(limits)
 
 
@@ -136,7 +138,9 @@ def default_text(field: FieldInfo) -> str:
     if value is PydanticUndefined:
         return "required"
     if isinstance(value, BaseModel):
-        return code("{" + ", ".join(f"{key}: {_yaml(one)}" for key, one in value if key in value.model_fields_set) + "}")
+        return code(
+            "{" + ", ".join(f"{key}: {_yaml(one)}" for key, one in value if key in value.model_fields_set) + "}"
+        )
     return code(_yaml(value))
 
 
@@ -156,7 +160,7 @@ def _yaml(value: Any) -> str:
 
 def attributes_of(text: str) -> dict[str, str]:
     """The entries of the section "Attributes" or "Args" of a docstring by name."""
-    found: dict[str, str] = {}
+    entries: dict[str, str] = {}
     names: list[str] = []
     inside = False
     for line in text.splitlines():
@@ -164,23 +168,28 @@ def attributes_of(text: str) -> dict[str, str]:
             inside = match[1] in {"Attributes", "Args"}
         elif inside and (match := ENTRY.match(line)):
             names = [name.strip("` *") for name in match[1].split(",")]
-            found |= dict.fromkeys(names, match[2])
+            entries |= dict.fromkeys(names, match[2])
         elif inside and line.strip():
-            found |= {name: f"{found[name]} {line.strip()}" for name in names}
-    return found
+            entries |= {name: f"{entries[name]} {line.strip()}" for name in names}
+    return entries
 
 
 def key_text(model: type[BaseModel], name: str, field: FieldInfo) -> str:
     """What the docstrings say about a key: an entry of its own, else the sentences that name it, else its value's."""
     if field.description:
         return field.description
-    texts = [docstring(one) for one in model.__mro__ if isinstance(one, type) and issubclass(one, BaseModel) and one is not BaseModel]
+    texts = [
+        docstring(one)
+        for one in model.__mro__
+        if isinstance(one, type) and issubclass(one, BaseModel) and one is not BaseModel
+    ]
     # The options of a loss or selector are arguments of a function, which has their words.
-    for target in function_of(model):
-        texts.append(docstring(target))
+    texts.extend(docstring(target) for target in function_of(model))
     for text in texts:
         if name in (entries := attributes_of(text)):
             return entries[name]
+    if choice_of(model).startswith(f"{name}: ") and len(get_args(field.annotation)) == 1:
+        return "Chooses this kind."
     inner = list(models_of(field.annotation))
     value = summary(docstring(inner[0])) if len(inner) == 1 else ""
     # What a base says in passing says less than the value's own docstring.
@@ -224,16 +233,23 @@ def config_pages() -> Iterator[ReferencePage]:
     uris = {name: re.sub("[._ ]", "-", name) + ".md" for name in paged}
     links = {model: f"{uris[name]}#{anchor(model)}" for name, models in paged.items() for model in models}
     for name, models in paged.items():
-        title = "Keys: " + name.replace(".", ", ").replace("_", " ")
-        text = [f"# {title}\n", _config_head([placed[model] for model in models])]
+        title = name.replace(".", ", ").replace("_", " ")
+        text = [f"# Keys: {title}\n", _config_head([placed[model] for model in models])]
         text += [_config_section(*placed[model], links) for model in models]
         yield ReferencePage("Configuration", title, f"reference/config/{uris[name]}", "\n".join(text))
 
 
-def _config_head(found: list[tuple[ConfigSection, type[BaseModel]]]) -> str:
-    tops = dict.fromkeys(code(root.__name__) for _, root in found)
-    rows = [f"- [{_heading(section)}](#{anchor(section.model)}): {escape(summary(docstring(section.model)))}" for section, _ in found]
-    return f"Configuration keys below {', '.join(tops)}, with their types, defaults and limits.\n\n" + "\n".join(rows) + "\n"
+def _config_head(members: list[tuple[ConfigSection, type[BaseModel]]]) -> str:
+    tops = dict.fromkeys(code(root.__name__) for _, root in members)
+    rows = [
+        f"- [{_heading(section)}](#{anchor(section.model)}): {escape(summary(docstring(section.model)))}"
+        for section, _ in members
+    ]
+    return (
+        f"Configuration keys below {', '.join(tops)}, with their types, defaults and limits.\n\n"
+        + "\n".join(rows)
+        + "\n"
+    )
 
 
 def _heading(section: ConfigSection) -> str:
@@ -247,10 +263,14 @@ def _config_section(section: ConfigSection, root: type[BaseModel], links: Mappin
     lines = [f'<a id="{anchor(model)}"></a>\n', f"## {_heading(section)}\n"]
     below = f"Key {code(section.key)} of" if section.key else "Top level of"
     lines += [f"*{below} {code(root.__name__)}; in Python {code(f'{model.__module__}.{model.__name__}')}.*\n"]
-    lines += [render_docstring(_without_keys(docstring(model))), "| key | value | default | meaning |", "|---|---|---|---|"]
+    lines += [
+        render_docstring(_without_keys(docstring(model))),
+        "| key | value | default | meaning |",
+        "|---|---|---|---|",
+    ]
     for name, field in model.model_fields.items():
         limits = bounds(field.metadata)
         value = type_text(field.annotation, links) + (f" {escape(limits)}" if limits else "")
-        shown = field.alias or name
-        lines.append(f"| {code(shown)} | {value} | {default_text(field)} | {escape(' '.join(key_text(model, name, field).split()))} |")
+        shown, meaning = field.alias or name, escape(" ".join(key_text(model, name, field).split()))
+        lines.append(f"| {code(shown)} | {value} | {default_text(field)} | {meaning} |")
     return "\n".join(lines) + "\n"

@@ -95,23 +95,25 @@ def public_names() -> dict[str, dict[str, object]]:
 
     The command line has pages of its own, and no names to import.
     """
-    found: dict[str, dict[str, object]] = {"tailkeep": {name: getattr(tailkeep, name) for name in vars(tailkeep)["_LAZY"]}}
+    packages: dict[str, dict[str, object]] = {
+        "tailkeep": {name: getattr(tailkeep, name) for name in vars(tailkeep)["_LAZY"]}
+    }
     for info in pkgutil.walk_packages(tailkeep.__path__, "tailkeep."):
         if not info.ispkg or info.name == "tailkeep.cli":
             continue
         module = importlib.import_module(info.name)
         if names := vars(module).get("__all__"):
-            found[info.name] = {name: getattr(module, name) for name in names}
+            packages[info.name] = {name: getattr(module, name) for name in names}
         elif info.name.count(".") == 1:
-            found |= {inner: names for inner, names in _defined(module) if names}
-    return found
+            packages |= {inner: names for inner, names in _defined(module) if names}
+    return packages
 
 
 def _defined(package: types.ModuleType) -> Iterator[tuple[str, dict[str, object]]]:
     for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
         module = importlib.import_module(info.name)
-        own = {name: item for name, item in vars(module).items() if getattr(item, "__module__", "") == info.name}
-        yield info.name, {name: item for name, item in own.items() if not name.startswith("_") and callable(item)}
+        items = {name: item for name, item in vars(module).items() if getattr(item, "__module__", "") == info.name}
+        yield info.name, {name: item for name, item in items.items() if not name.startswith("_") and callable(item)}
 
 
 def split_by_module(parts: dict[str, dict[Key, str]]) -> Iterator[tuple[str, list[Key]]]:

@@ -92,7 +92,7 @@ def test_every_example_is_run():
 
 def test_no_document_is_left_half_written():
     root = EXAMPLES.parent
-    files = [root / "README.md", *root.glob("docs/*.md"), *root.glob("src/tailkeep/recipes/*.yaml")]
+    files = [root / "README.md", *root.glob("docs/**/*.md"), *root.glob("src/tailkeep/recipes/*.yaml")]
     assert len(files) > 6
     assert not [path.name for path in files if "@@" in path.read_text(encoding="utf-8")]
 

@@ -81,7 +81,7 @@ def build(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def reference(build):  # noqa: ARG001 - imports mkdocs' extras only where the site can be built
+def reference(build):
     module = load("reference")
     return module, {page.uri: page for page in module.pages()}
 
@@ -162,7 +162,7 @@ def section(markdown, path):
 def test_every_key_of_every_configuration_is_in_the_reference(reference):
     from tailkeep.config import Settings
 
-    module, pages = reference
+    _, pages = reference
     config = sys.modules["reference_config"]
     text = {uri: page.markdown for uri, page in pages.items() if page.section == "Configuration"}
     roots = config.roots()

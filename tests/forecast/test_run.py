@@ -34,7 +34,7 @@ def resampled(words, rng, weights=None):
 @pytest.fixture(scope="module")
 def real_words():
     """Some 30,000 lower-case words of this repository's own guides, on which nothing was fitted."""
-    text = "\n".join(path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("*.md")))
+    text = "\n".join(path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("**/*.md")))
     return np.array(re.findall(r"[a-z]+", text.lower())[:30_000])
 
 

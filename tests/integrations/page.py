@@ -1,4 +1,4 @@
-"""The Python of docs/integrations.md, section by section, and stand-ins for the frameworks it is written for."""
+"""The Python of docs/integrations.md and of the page below it by section, and stand-ins for the frameworks."""
 
 import importlib
 import importlib.util
@@ -9,13 +9,15 @@ from types import ModuleType
 
 from tests.integrations.tiny import THRESHOLD
 
-PAGE = Path(__file__).parents[2] / "docs" / "integrations.md"
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = (DOCS / "integrations.md", DOCS / "integrations" / "frameworks.md")
 
 
 def sections():
-    """The Python blocks of the page by the heading they stand under."""
+    """The Python blocks of the pages by the heading they stand under."""
     sections, heading = {}, ""
-    for part in re.split(r"^## (.+)$", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
+    pattern = re.compile(r"^## (.+)$", re.MULTILINE)
+    for part in [part for page in PAGES for part in pattern.split(page.read_text(encoding="utf-8"))[1:]]:
         if heading:
             sections[heading] = re.findall(r"^```python\n(.*?)^```$", part, flags=re.MULTILINE | re.DOTALL)
             heading = ""
@@ -30,7 +32,7 @@ def run(heading, names=None, *, threshold=THRESHOLD):
     changed = re.sub(r"\b0\.99\b", str(threshold), code)
     assert changed != code
     space = {"__name__": "page", **(names or {})}
-    exec(compile(changed, f"{PAGE.name}, {heading}", "exec"), space)
+    exec(compile(changed, f"integrations, {heading}", "exec"), space)
     return space
 
 

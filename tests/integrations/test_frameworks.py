@@ -1,4 +1,4 @@
-"""The hooks of docs/integrations.md: what a user pastes, called as each framework calls it.
+"""The hooks of docs/integrations.md and of the page below it: what a user pastes, called as each framework calls it.
 
 A framework that is installed is taken; otherwise a stand-in with its documented signature. Run them with the packages
 on PYTHONPATH to try the real ones.
