@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import reference  # noqa: E402 - beside this file, which is no package
 
 LINK = re.compile(r"(\]\()([^()\s#]+)(#[^()\s]*)?(\))")
+CODE = re.compile(r"`[^`]*`")
 FENCE = re.compile(r"^ *(```|~~~)")
 SHOWN = {".py": "python", ".yaml": "yaml", ".cff": "yaml", ".json": "json", ".jsonl": "json", ".toml": "toml"}
 FILES = "files"
@@ -58,7 +59,14 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
         _PAGES.append((title_of(markdown), page.file.dest_uri, first_sentence(markdown)))
     elif not source.endswith(".md"):
         return markdown
-    return outside_fences(markdown, lambda line: rewrite(line, source, uri, files))
+    return outside_fences(markdown, lambda line: rewrite(plain_pipes(line), source, uri, files))
+
+
+def plain_pipes(line: str) -> str:
+    r"""A row of a table without the backslash of \| in its code spans, which GitHub needs and the site would show."""
+    if not line.startswith("|"):
+        return line
+    return CODE.sub(lambda match: match[0].replace("\\|", "|"), line)
 
 
 def on_nav(nav: Navigation, *, config: MkDocsConfig, files: Files) -> Navigation:
