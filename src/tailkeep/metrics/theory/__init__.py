@@ -26,6 +26,7 @@ from tailkeep.metrics.theory.recursion import (
     variance_growth,
     wide_edit_error,
 )
+from tailkeep.metrics.theory.replay import CopyExtinction, greedy_replay, remaining_loss, replay_extinction
 from tailkeep.metrics.theory.selection import (
     FIT_LIMIT,
     CountMoments,
@@ -38,6 +39,7 @@ from tailkeep.metrics.theory.selection import (
 __all__ = [
     "DRIFT_REGIMES",
     "FIT_LIMIT",
+    "CopyExtinction",
     "CountHistory",
     "CountMoments",
     "DriftRegime",
@@ -54,6 +56,7 @@ __all__ = [
     "expected_variance_error",
     "fit_selection",
     "golden_weight",
+    "greedy_replay",
     "mean_training_counts",
     "median_variance",
     "posterior_fitness",
@@ -61,7 +64,9 @@ __all__ = [
     "published_decay_bound",
     "published_edit_bound",
     "published_edit_error",
+    "remaining_loss",
     "replaced_error",
+    "replay_extinction",
     "required_real_share",
     "survival",
     "variance_growth",
