@@ -11,6 +11,8 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from tailkeep.config import Settings, UserCode, as_code
 from tailkeep.lab.protocols import Experiment
 from tailkeep.lab.regimes import AnyRegime, CodeRegime, FreshOnly, Regenerate, Replace, SelectRegime
+from tailkeep.lab.replay import Replay
+from tailkeep.lab.selectors import Extinction
 from tailkeep.lab.text_regimes import EditRegime, Rephrase
 
 Positive = Annotated[int, Field(ge=1)]
@@ -52,8 +54,8 @@ class ArmConfig(Settings):
 
     The first of the `generations` sees real data only. `record_every: 10` measures and saves generations 0, 10, 20, ...
     and the last; those between live in memory. `edits` says whether the arm's models have an `edit`, and `selects`
-    whether what they generate can be selected from, `rephrases` whether they can rewrite a document; the regimes of
-    these names need them. `reads_regime` says that the
+    whether what they generate can be selected from, `rephrases` whether they can rewrite a document, `replays` whether
+    real documents can be chosen for them; the regimes of these names need them. `reads_regime` says that the
     learner knows the regime, so that even generation 0 depends on it. `metrics` are the user's own, beside those of the
     learner.
 
@@ -73,6 +75,7 @@ class ArmConfig(Settings):
     edits: ClassVar[bool] = False
     selects: ClassVar[bool] = False
     rephrases: ClassVar[bool] = False
+    replays: ClassVar[bool] = False
     regime: AnyRegime = Replace(name="replace")
     generations: Positive = 5
     record_every: Positive = 1
@@ -113,7 +116,22 @@ class ArmConfig(Settings):
                 "'rephrase' rewrites documents of text, which this learner's models cannot. Use learner causal_lm, or "
                 "another regime"
             )
+        if isinstance(regime, Replay) and not cls.replays:
+            raise ValueError(
+                "'replay' chooses real documents by their tokens, but this learner has none. Use learner causal_lm, or "
+                "another regime"
+            )
         return regime
+
+    @model_validator(mode="after")
+    def _check_until(self) -> Self:
+        by = getattr(self.regime, "by", None)
+        if isinstance(by, Extinction) and by.until < self.generations:
+            raise ValueError(
+                f"regime.by.until: the text of round {by.until} is written before the last of {self.generations} "
+                f"generations is trained. Set it to {self.generations} or more"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_fractions(self) -> Self:

@@ -117,6 +117,7 @@ class UserArm(ArmConfig):
     options: dict[str, Any] = Field(default_factory=dict)
     edits: ClassVar[bool] = True
     selects: ClassVar[bool] = True
+    replays: ClassVar[bool] = True
 
     def build(self, context: BuildContext) -> Experiment:
         """The experiment of the learner that the caller has passed."""
@@ -143,6 +144,7 @@ class CodeArm(ArmConfig):
     options: dict[str, Any] = Field(default_factory=dict)
     edits: ClassVar[bool] = True
     selects: ClassVar[bool] = True
+    replays: ClassVar[bool] = True
 
     @property
     def program(self) -> UserCode:

@@ -19,6 +19,7 @@ from tailkeep.lab.config import AnyArm, LabConfig, codes_of
 from tailkeep.lab.learners import build_experiment, check_code, load_libraries, sources_of
 from tailkeep.lab.loop import Chain, Event, Observer, cell_progress, run_chain
 from tailkeep.lab.regimes import Accumulate, Regenerate
+from tailkeep.lab.replay import Replay
 from tailkeep.runs import GenerationDir, Progress, ProgressObserver, no_progress
 from tailkeep.runs.progress import format_seconds, watch_loops
 from tailkeep.workers import limited_threads
@@ -207,6 +208,12 @@ def _growth(arm: AnyArm, real: Any) -> Growth | None:
         return factor
     if isinstance(regime, Accumulate) and isinstance(arm, LanguageArm) and not arm.training.equal_tokens:
         return lambda generation, phase: (generation + 1) / 2 if generation > 1 and phase == "train" else 1.0
+    if isinstance(regime, Replay) and regime.base == "accumulate" and isinstance(arm, LanguageArm):
+        real_part = regime.real_budget
+        if not arm.training.equal_tokens:
+            return lambda generation, phase: (
+                (generation + real_part) / (1 + real_part) if generation > 1 and phase == "train" else 1.0
+            )
     return None
 
 

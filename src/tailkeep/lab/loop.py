@@ -154,7 +154,8 @@ def _generate(chain: Chain, state: _ChainState, generation: int) -> None:
     experiment, seed = chain.experiment, phase_seed(chain.seed, generation, "generate")
     if generation:
         previous = partial(_training_set, chain, state, generation - 1)
-        stage = Stage(generation, experiment.real, previous, state.model, experiment.select)
+        earlier = dict(state.generated)
+        stage = Stage(generation, experiment.real, previous, state.model, experiment.select, experiment.replay, earlier)
         data = chain.regime.generate(stage, seed=seed)
     else:
         assert experiment.first_data is not None, "generation 0 trains on real data, which no model generates"
@@ -202,6 +203,10 @@ def _sample_and_measure(chain: Chain, state: _ChainState, generation: int, obser
         if experiment.measure_by_first is not None:
             by_first = experiment.measure_by_first(_first_model(chain, state, generation), samples)
             measured = Measurement({**measured.metrics, **by_first.metrics}, {**measured.tables, **by_first.tables})
+        # Arms share generation 0, whose numbers must not depend on the regime.
+        if experiment.measure_by_generated is not None and generation:
+            by_generated = experiment.measure_by_generated(state.generated, samples)
+            measured = replace(measured, metrics={**measured.metrics, **by_generated.metrics})
         units = {"train_data_units": float(_training_set(chain, state, generation).units)}
         metrics = {**units, **state.model.facts, **_facts(chain, state, generation), **measured.metrics}
         tables = {**curve_tables(generation_dir), **measured.tables}

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailkeep.errors import ConfigError
-from tailkeep.lab.selectors import Selector
+from tailkeep.lab.selectors import ReplaySelector, Selector
+from tailkeep.metrics import CopyExtinction
 from tailkeep.rules import Rule, Sampler
 
 Indices = NDArray[np.int64]
@@ -114,6 +115,41 @@ class SelectFunction(Protocol):
         ...
 
 
+class ReplayedData(SelectedData, Protocol):
+    """Generated data, and the real examples to replay beside them; `save` and `read` keep both."""
+
+    @property
+    def replayed(self) -> Any:
+        """`indices` of the real examples, ascending."""
+        ...
+
+
+class ReplayFunction(Protocol):
+    """Chooses the real examples that the regime `replay` trains on beside generated ones."""
+
+    def __call__(
+        self,
+        model: Any,
+        texts: Sequence[Any],
+        *,
+        by: ReplaySelector,
+        budget: float,
+        extinction: CopyExtinction | None,
+        seed: int,
+    ) -> ReplayedData:
+        """The last of `texts`, with real examples of at most the share `budget` of the real units, chosen by `by`.
+
+        Args:
+            model: the one that has generated the last of `texts`.
+            texts: all generated data that stand beside the replayed examples, the newest last.
+            by: the selector.
+            budget: a share of the real units.
+            extinction: of copies in this training set, for the selector `extinction`.
+            seed: of the random choice.
+        """
+        ...
+
+
 class Learner(Protocol):
     """A way of training. `budget` is the stage's size in real units, so that arms of different size train equally."""
 
@@ -147,9 +183,10 @@ class Experiment:
 
     `views` maps a name to a sampler; "common" is the same decoder for all arms, "own" the arm's. `edits` says that the
     learner's models are an `EditingModel`, `rephrases` that they are a `RephrasingModel`. `select` selects among what
-    they generate, if that can be weighted. `first_data`, a function of a seed, makes the training set of generation 0
-    where that is not the real data: `EditedData`, whose facts stand among the metrics. `measure_by_first` measures
-    samples by the model of generation 0, which is then kept.
+    they generate, if that can be weighted; `replay` chooses real examples for the regime of that name. `first_data`, a
+    function of a seed, makes the training set of generation 0 where that is not the real data: `EditedData`, whose
+    facts stand among the metrics. `measure_by_first` measures samples by the model of generation 0, which is then kept,
+    `measure_by_generated` by all `GeneratedData` so far, from generation 1 on.
     """
 
     name: str
@@ -160,8 +197,10 @@ class Experiment:
     edits: bool = False
     rephrases: bool = False
     select: SelectFunction | None = None
+    replay: ReplayFunction | None = None
     first_data: Callable[[int], Any] | None = None
     measure_by_first: Measure | None = None
+    measure_by_generated: Measure | None = None
 
 
 GeneratedData = Mapping[int, Any]
@@ -172,7 +211,8 @@ GeneratedData = Mapping[int, Any]
 class Stage:
     """The state of a chain when generation `generation` (>= 1) is about to be trained.
 
-    `select` is the experiment's `SelectFunction`, for the regime of that name.
+    `select` and `replay` are the experiment's, for the regimes of these names. `generated` is what was generated for
+    earlier generations; all of it if the regime keeps its history.
     """
 
     generation: int
@@ -180,6 +220,8 @@ class Stage:
     previous_training_set: Callable[[], Any]
     model: Any
     select: Callable[..., Any] | None = None
+    replay: Callable[..., Any] | None = None
+    generated: GeneratedData = field(default_factory=dict)
 
 
 class Regime(Protocol):

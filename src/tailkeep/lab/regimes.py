@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field
 from tailkeep.config import Settings, UserCode, as_code
 from tailkeep.errors import ConfigError
 from tailkeep.lab.protocols import GeneratedData, Regime, Stage, check_data, check_numbers
+from tailkeep.lab.replay import Replay, repeat_examples
 from tailkeep.lab.selectors import Selector
 from tailkeep.lab.text_regimes import EditRegime, Rephrase
 from tailkeep.metrics import golden_weight
@@ -155,7 +156,7 @@ class Weighted(_WithoutFacts):
         newest = generated[generation]
         size = len(real) + len(newest)
         num_real = round(self.weight * size)
-        return _repeat(real, num_real, seed).concat(_repeat(newest, size - num_real, seed))
+        return repeat_examples(real, num_real, seed).concat(repeat_examples(newest, size - num_real, seed))
 
     def budget(self, generation: int, real: Any) -> int:  # noqa: ARG002
         """The real data's size."""
@@ -328,6 +329,7 @@ AnyRegime = Annotated[
         | Regenerate
         | FreshOnly
         | Rephrase
+        | Replay
         | Revise
         | EditRegime
         | CodeRegime,
@@ -339,13 +341,6 @@ AnyRegime = Annotated[
 
 def _pool(generation: int, real: Any, generated: GeneratedData) -> Any:
     return real.concat(*(generated[number] for number in range(1, generation + 1)))
-
-
-def _repeat(data: Any, size: int, seed: int) -> Any:
-    """`size` examples: each of `data` equally often, and a random part of them once more."""
-    whole, rest = divmod(size, len(data))
-    more = np.random.default_rng(seed).choice(len(data), size=rest, replace=False)
-    return data.take(np.sort(np.concatenate([np.repeat(np.arange(len(data)), whole), more])))
 
 
 def _sample(data: Any, size: int, seed: int) -> Any:

@@ -28,6 +28,7 @@ from tailkeep.lab.learners import build_experiment, check_code, environment_of, 
 from tailkeep.lab.loop import Chain, Event, Observer, cell_progress, run_chain
 from tailkeep.lab.protocols import Experiment
 from tailkeep.lab.regimes import SelectRegime
+from tailkeep.lab.replay import Replay
 from tailkeep.lab.text_regimes import EditRegime, Rephrase
 from tailkeep.runs import RunDirectory, Storage
 from tailkeep.runs.progress import show_in_notebook
@@ -236,6 +237,11 @@ def _check_able(arm: ArmConfig, experiment: Experiment) -> None:
         raise ConfigError(
             f"regime.name: 'select' weights what models generate, but {experiment.name!r} does not say how. Give the "
             "Experiment a `select` (see lab.protocols.SelectFunction), or choose another regime."
+        )
+    if isinstance(arm.regime, Replay) and experiment.replay is None:
+        raise ConfigError(
+            f"regime.name: 'replay' chooses real examples, but {experiment.name!r} does not say how. Give the "
+            "Experiment a `replay` (see lab.protocols.ReplayFunction), or choose another regime."
         )
 
 

@@ -1,4 +1,4 @@
-"""The selectors of the regime `select`: what makes one generated document count more than another.
+"""The selectors of the regimes `select` and `replay`: what makes one document count more than another.
 
 Rule: a selector weights candidates and does nothing else; how many are generated, and how they are sampled by weight,
 is the same for all, so that `random` is the control of every other.
@@ -84,3 +84,20 @@ Selector = Annotated[
     ],
     BeforeValidator(as_code),
 ]
+
+
+class Extinction(Settings):
+    """The real documents that prevent the most expected loss per token, for the regime `replay`.
+
+    Items are the words, pairs and triples of words that the real text has; mark-up such as `<unk>` is none. In the
+    embedded world they are tokens instead. An item with s copies in the synthetic text and k in the replayed documents
+    is lost by the text of round `until` with the probability of drift alone (`metrics.theory.replay`). Documents are
+    taken one by one; what is replayed already counts less. Round g is what model g - 1 generates, so the text of the
+    last of n models is round n.
+    """
+
+    name: Literal["extinction"]
+    until: Annotated[int, Field(ge=2)]
+
+
+ReplaySelector = Annotated[Uniform | Surplexity | Extinction, Field(discriminator="name")]

@@ -39,11 +39,10 @@ def truth_metrics(population: Population, texts: Sequence[ParsedText]) -> dict[s
     statements = [statement for parsed in texts for statement in parsed.statements]
     tables = population.config
     people, attributes, phrasings = tables.people, tables.attributes, tables.phrasings
-    stated = np.zeros((people, attributes), dtype=bool)
+    stated = _stated_facts(population, texts)
     phrased = np.zeros((people, attributes, phrasings), dtype=bool)
     for statement in statements:
         if statement.person is not None:
-            stated[statement.person, statement.attribute] |= statement.truth == "true"
             phrased[statement.person, statement.attribute, statement.phrasing] = True
 
     fact_chance = np.repeat(population.people_share * population.attribute_share, attributes)
@@ -61,6 +60,15 @@ def truth_metrics(population: Population, texts: Sequence[ParsedText]) -> dict[s
         "rare_fact_coverage": _coverage(stated.ravel()[middle:], fact_chance[middle:], n),
         "rare_phrasing_coverage": _coverage(phrased[..., rare:], phrasing_chance[..., rare:], n),
     }
+
+
+def _stated_facts(population: Population, texts: Sequence[ParsedText]) -> NDArray[np.bool_]:
+    """(people, attributes): which true facts are stated at least once."""
+    stated = np.zeros((population.config.people, population.config.attributes), dtype=bool)
+    for statement in (statement for parsed in texts for statement in parsed.statements):
+        if statement.person is not None:
+            stated[statement.person, statement.attribute] |= statement.truth == "true"
+    return stated
 
 
 def _coverage(covered: NDArray[np.bool_], chance: NDArray[np.float64], n: int) -> float:
@@ -155,6 +163,21 @@ class World:
     def truth_metrics(self, documents: Sequence[str]) -> dict[str, float]:
         """Validity, truth and coverage of `documents`; see the function `truth_metrics`."""
         return truth_metrics(self.population, [self.parse(document) for document in documents])
+
+    def coverage_outside(self, documents: Sequence[str], seen: Sequence[str]) -> dict[str, float]:
+        """`rare_fact_coverage` of `documents`, of the rare facts alone that no document of `seen` states.
+
+        `rare_facts_outside` is their number; without any the coverage is NaN.
+        """
+        tables = self.population
+        stated, excluded = (
+            _stated_facts(tables, [self.parse(text) for text in texts]).ravel() for texts in (documents, seen)
+        )
+        chance = np.repeat(tables.people_share * tables.attribute_share, self.config.attributes)
+        outside = ~excluded
+        outside[: (len(chance) + 1) // 2] = False
+        coverage = _coverage(stated[outside], chance[outside], len(documents))
+        return {"rare_fact_coverage_outside": coverage, "rare_facts_outside": float(outside.sum())}
 
     def count_people(self, documents: Sequence[str]) -> NDArray[np.int64]:
         """(people,): how many of `documents` hold the full name of each person, the most frequent person first."""

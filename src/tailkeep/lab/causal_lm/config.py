@@ -331,5 +331,6 @@ class CausalLMArm(LanguageArm):
     builder: ClassVar[str] = "causal_lm.learner:build"
     edits: ClassVar[bool] = True
     rephrases: ClassVar[bool] = True
+    replays: ClassVar[bool] = True
     learner: Literal["causal_lm"]
     model: AnyModel

@@ -35,6 +35,7 @@ from tailkeep.lab.causal_lm.model import (
     relative_change,
     resolve_precision,
 )
+from tailkeep.lab.causal_lm.replay import ReplayMeasure, TextReplay, check_fits_replay
 from tailkeep.lab.causal_lm.selection import TextSelector
 from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, Ids, train_tokenizer
 from tailkeep.lab.causal_lm.tokens import TokenData, check_length, first_targets, training_rows
@@ -42,6 +43,7 @@ from tailkeep.lab.causal_lm.training import build_weighting, check_arguments, is
 from tailkeep.lab.device import resolve_device
 from tailkeep.lab.protocols import Experiment, View
 from tailkeep.lab.regimes import Regenerate
+from tailkeep.lab.replay import Replay
 from tailkeep.lab.text_regimes import EditRegime, Rephrase
 from tailkeep.optional import require
 from tailkeep.scoring.loading import load_network, load_tokenizer, local_folder, max_positions_of, quiet_transformers
@@ -244,6 +246,8 @@ def build(arm: CausalLMArm, *, device: str, losses: UserLosses, shared: MutableM
             max_length_ratio=arm.regime.max_length_ratio,
             positions=prepared.positions,
         )
+    if isinstance(arm.regime, Replay):
+        check_fits_replay(real, arm.regime)
     if isinstance(arm.regime, EditRegime):
         # An error here if the texts of the tokenizer's ids cannot be read.
         _ = prepared.tokenizer.token_texts
@@ -272,8 +276,10 @@ def build(arm: CausalLMArm, *, device: str, losses: UserLosses, shared: MutableM
         edits=True,
         rephrases=True,
         select=TextSelector(real, prepared.corpus.world, arm.training.block),
+        replay=TextReplay(real, prepared.corpus.world, arm.training.block),
         first_data=_first_data(arm, prepared, device, shared),
         measure_by_first=perplexity_by_first if arm.evaluation.first_model else None,
+        measure_by_generated=ReplayMeasure(real, prepared.corpus.world) if isinstance(arm.regime, Replay) else None,
     )
 
 

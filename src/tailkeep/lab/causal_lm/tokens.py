@@ -104,6 +104,26 @@ class SelectionFacts:
         return cls(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
 
+_REPLAYED = "replayed.npy"
+
+
+@dataclass(frozen=True)
+class ReplayedDocuments:
+    """`indices` (n,) of the real documents that are replayed beside a generated text, ascending."""
+
+    indices: Indices
+
+    def save(self, folder: Path) -> None:
+        """Write `replayed.npy`."""
+        np.save(folder / _REPLAYED, self.indices, allow_pickle=False)
+
+    @classmethod
+    def read(cls, folder: Path) -> Self | None:
+        """The documents in a folder that `save` has filled; None where a text stands beside none."""
+        path = folder / _REPLAYED
+        return cls(np.load(path, allow_pickle=False)) if path.exists() else None
+
+
 FOLDS = 5
 
 
@@ -177,6 +197,7 @@ class TokenData:
         tokenizer: decodes the ids; it is not part of the data.
         edits: those of an edited text; parts and unions of edited documents have none.
         selection: the facts of a selected text; parts and unions have none.
+        replayed: the real documents that the regime `replay` trains on beside this text; parts and unions have none.
     """
 
     ids: Ids
@@ -185,6 +206,7 @@ class TokenData:
     tokenizer: DocumentTokenizer
     edits: Edits | None = None
     selection: SelectionFacts | None = None
+    replayed: ReplayedDocuments | None = None
 
     @classmethod
     def from_documents(
@@ -262,7 +284,7 @@ class TokenData:
         """Write the arrays, and `text.jsonl` for readers: one line per document, {prompt, text}."""
         for name in ("ids", "lengths", "prompts"):
             np.save(folder / f"{name}.npy", getattr(self, name), allow_pickle=False)
-        for source in (self.edits, self.selection):
+        for source in (self.edits, self.selection, self.replayed):
             if source is not None:
                 source.save(folder)
         with (folder / "text.jsonl").open("w", encoding="utf-8") as file:
@@ -279,7 +301,8 @@ class TokenData:
         ids, lengths, prompts = (
             np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("ids", "lengths", "prompts")
         )
-        return type(self)(ids, lengths, prompts, self.tokenizer, Edits.read(folder), SelectionFacts.read(folder))
+        sources = Edits.read(folder), SelectionFacts.read(folder), ReplayedDocuments.read(folder)
+        return type(self)(ids, lengths, prompts, self.tokenizer, *sources)
 
 
 def training_rows(data: TokenData, *, block: int, joined: bool) -> list[Ids]:
