@@ -155,3 +155,26 @@ def test_no_documents_and_no_statements_have_no_shares():
     metrics = WORLD.truth_metrics(["garbage"])
     assert math.isnan(metrics["true_share"])
     assert metrics["valid_share"] == metrics["rare_fact_coverage"] == 0.0
+
+
+def test_coverage_outside_is_that_of_the_rare_facts_that_a_text_does_not_state():
+    documents, seen = WORLD.sample(40, np.random.default_rng(0)), WORLD.sample(5, np.random.default_rng(1))
+    nothing_seen = WORLD.coverage_outside(documents, [])
+    assert nothing_seen["rare_fact_coverage_outside"] == WORLD.truth_metrics(documents)["rare_fact_coverage"]
+    assert nothing_seen["rare_facts_outside"] == len(WORLD.facts) // 2
+    outside = WORLD.coverage_outside(documents, seen)["rare_facts_outside"]
+    assert WORLD.coverage_outside(documents, [*seen, *documents]) == {
+        "rare_fact_coverage_outside": 0.0,
+        "rare_facts_outside": WORLD.coverage_outside([], [*seen, *documents])["rare_facts_outside"],
+    }
+    assert outside <= len(WORLD.facts) // 2
+    # The same text twice: all that it states was seen.
+    assert WORLD.coverage_outside(seen, seen)["rare_fact_coverage_outside"] == 0.0
+
+
+def test_without_a_rare_fact_outside_there_is_no_coverage():
+    world = World(WorldConfig(people=2, attributes=2, values=2, min_sentences=2, max_sentences=2))
+    everything = world.sample(60, np.random.default_rng(0))
+    metrics = world.coverage_outside(everything, everything)
+    assert metrics["rare_facts_outside"] == 0
+    assert math.isnan(metrics["rare_fact_coverage_outside"])

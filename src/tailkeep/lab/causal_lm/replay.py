@@ -180,8 +180,8 @@ def check_fits_replay(real: TokenData, regime: Replay) -> None:
     shortest, tokens = int(real.lengths.min()), regime.real_budget * real.units
     if shortest > tokens:
         raise ConfigError(
-            f"regime.real_budget: {regime.real_budget:g} of {real.units} real tokens are {tokens:.0f}, but the "
-            f"shortest document has {shortest}. Give a larger budget, or shorter documents (data.separator)."
+            f"regime.real_budget: {regime.real_budget:g} of {real.units} real tokens are {tokens:.1f}, but the "
+            f"shortest document has {shortest}. Give a larger budget, or shorter documents."
         )
 
 
