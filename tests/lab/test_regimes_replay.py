@@ -86,6 +86,8 @@ def test_a_real_weight_repeats_the_replayed_examples():
     # 6 of 12 are real: each of the two three times.
     assert sorted(sets[1][:6]) == [0, 0, 0, 2, 2, 2]
     assert len(sets[1]) == 12
+    # Two of the three examples are real as they are.
+    assert recursion(regime(real_budget=0.6, real_weight=0.61), 3, 2)[0][1] == [0, 2, 1000]
     golden = regime(real_weight="golden")
     assert golden.weight(1) == pytest.approx(golden_weight(0.25 / 0.75))
     assert golden.weight(1) > regime().weight(1) == pytest.approx(0.25)

@@ -20,6 +20,7 @@ def test_a_companion_metric_has_no_separate_figure():
 def test_a_metric_and_its_companion_are_of_one_view():
     assert companion_of("own.coverage_1") == ("own.coverage_1_expected", "an equal amount of real text")
     assert companion_of("own.coverage_1_expected") is None
+    assert companion_of("own.coverage_1_outside") is None
     assert companion_of("distinct_1") is None
 
 

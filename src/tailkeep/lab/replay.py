@@ -23,8 +23,8 @@ class Replay(Settings):
     that real and synthetic documents together are as many as the real ones; `accumulate`, everything generated so far,
     as many documents as there are real ones by each model. `by` chooses the documents among all real ones.
 
-    With `real_weight` the replayed documents are repeated until they are this share of the training set's tokens;
-    `golden` is the weight that is best for estimating a mean, see `Weighted`.
+    With `real_weight` the replayed documents are repeated until they are at least this share of the training set's
+    tokens; `golden` is the weight that is best for estimating a mean, see `Weighted`.
     """
 
     name: Literal["replay"]
@@ -88,8 +88,9 @@ class Replay(Settings):
         synthetic = first.concat(*rest)
         if self.real_weight is not None:
             weight = self.weight(generation)
-            times = weight / (1 - weight) * synthetic.units / replayed.units
-            replayed = repeat_examples(replayed, max(1, round(times * len(replayed))), seed)
+            # Synthetic text may be shorter than planned; no replayed document is left out for that.
+            times = max(1.0, weight / (1 - weight) * synthetic.units / replayed.units)
+            replayed = repeat_examples(replayed, round(times * len(replayed)), seed)
         return replayed.concat(synthetic)
 
     def budget(self, generation: int, real: Any) -> int:  # noqa: ARG002

@@ -122,6 +122,24 @@ METRICS: Mapping[str, Metric] = {
         None,
         True,
     ),
+    "replayed_documents": Metric("Replayed documents", "Real documents in the training set."),
+    "replayed_share": Metric("Replayed tokens", "Share of the real tokens in the training set, each counted once."),
+    "replayed_share_so_far": Metric(
+        "Tokens replayed so far", "Share of the real tokens in the training set of this generation or an earlier one."
+    ),
+    "expected_loss": Metric(
+        "Expected loss without replay",
+        "Share of the real words, pairs and triples that drift alone loses from the synthetic text.",
+    ),
+    "expected_loss_replayed": Metric(
+        "Expected loss with replay", "The same with the replayed documents.", "lower", False
+    ),
+    "rare_fact_coverage_outside": Metric(
+        "Coverage of rare facts outside the replay",
+        "Rare facts that no replayed document states but the samples do, relative to equally many real documents.",
+        "higher",
+    ),
+    "rare_facts_outside": Metric("Rare facts outside the replay", "Rare facts that no replayed document states."),
     "decoder_temperature": Metric(
         "Temperature of the matched decoder",
         "At which the model’s samples and real text have the same NLL under the model; above 1 if it is overconfident.",
@@ -278,7 +296,8 @@ def companion_of(name: str) -> tuple[str, str] | None:
     """The metric that is drawn in the figure of `name`, and its label there."""
     if is_test(name):
         return f"{name}.chance", "the chance level"
-    if split_view(name)[1].startswith(("coverage_", "kl_", "language_")) and not name.endswith("_expected"):
+    has_companion = split_view(name)[1].startswith(("coverage_", "kl_", "language_"))
+    if has_companion and not name.endswith(("_expected", "_outside")):
         return f"{name}_expected", "an equal amount of real text"
     return THEORY.get(name)
 

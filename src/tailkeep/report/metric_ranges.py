@@ -23,6 +23,7 @@ _SHARES = frozenset(
     [
         *("kr_accuracy", "kr_sum", "kr_mean", "kr_plain", "member_kr_mean", "member_kr_best", "valid_share"),
         *("true_share", "held_out_above_90", "held_out_above_99", "above_99", "flagged_share", "changed_share"),
+        *("replayed_share", "replayed_share_so_far", "expected_loss", "expected_loss_replayed"),
         *("selected_share", "accepted_share", "detector_accuracy", "candidate_true_share", "selected_true_share"),
         *("kept_fraction", "dropped_share", "guarded_share", "recall", "precision", "coverage", "weight_distance"),
         *("classifier_accuracy", "distinct_1", "distinct_2", "distinct_3", "distinct_4"),
@@ -33,7 +34,7 @@ _POSITIVE = frozenset(
         *("own_perplexity", "rare_fact_coverage", "common_fact_coverage", "rare_phrasing_coverage", "std_median"),
         *("std_mean", "variance_mean", "latent_std", "frechet", "mean_abs_median", "kl_model_real_median"),
         *("sliced_wasserstein", "test_error", "bound_ratio", "closed_form_ratio", "decay_bound_ratio", "mean_length"),
-        *("kl_sample_real", "kl_real_sample", "decoder_temperature", "temperature"),
+        *("kl_sample_real", "kl_real_sample", "decoder_temperature", "temperature", "rare_fact_coverage_outside"),
     ]
 )
 _SHARE_PREFIXES = ("coverage_", "kr_fraction_", "downstream.")

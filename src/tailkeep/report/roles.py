@@ -28,7 +28,7 @@ MOVES_LITTLE = Role("r-less", "inverted")
 OTHER = Role("r-other", "plus")
 CONTROL = Role("r-ctrl", "cross")
 
-_REAL_REGIMES = {"accumulate", "accumulate_subsample", "mix", "weighted"}
+_REAL_REGIMES = {"accumulate", "accumulate_subsample", "mix", "replay", "weighted"}
 _TRUNCATED_LOSSES = {name for name, kind in LOSSES.items() if kind.truncates}
 _RANDOM_LOSSES = {name for name, kind in LOSSES.items() if kind.needs_seed}
 
@@ -112,12 +112,22 @@ def _regime_phrase(config: Tree) -> str:
         "accumulate_subsample": f"the {samples} are added to the real data, a part of which is seen",
         "mix": f"{share:.0%} of the data stay real".replace("%", " %") if isinstance(share, float) else "",
         "weighted": "real and synthetic data, weighted",
+        "replay": _replay_phrase(config),
         "edit": "the real data with high-confidence tokens resampled",
         "revise": f"{_get(config, 'regime.share')} of the {samples} is regenerated, {_get(config, 'regime.subset')}",
         "select": "on samples picked at random" if by == "random" else f"on samples selected by {by}",
         "regenerate": "on the regenerated training set, and new real data",
     }
     return phrases.get(str(regime), "")
+
+
+def _replay_phrase(config: Tree) -> str:
+    budget, by = _get(config, "regime.real_budget"), _get(config, "regime.by.name")
+    if not isinstance(budget, float):
+        return ""
+    choice = "at random" if by == "random" else f"by {by}"
+    weight = " and repeated" if _get(config, "regime.real_weight") is not None else ""
+    return f"{100 * budget:g} % of the real tokens are replayed, chosen {choice}{weight}"
 
 
 def _loss_phrases(config: Tree) -> list[str]:

@@ -24,6 +24,13 @@ class Metric:
     log: bool = False
 
 
+_BANDS = (
+    ("1", "once"),
+    ("2_3", "2 to 3 times"),
+    ("4_10", "4 to 10 times"),
+    ("11_100", "11 to 100 times"),
+    ("over_100", "over 100 times"),
+)
 TEXT_METRICS: Mapping[str, Metric] = {
     "kr_sum": Metric("KR-test accuracy, by sum", "By summed ln p, which penalises longer sentences.", "higher"),
     "kr_mean": Metric("KR-test accuracy, by mean", "By the mean ln p per token of each sentence.", "higher"),
@@ -68,13 +75,15 @@ TEXT_METRICS: Mapping[str, Metric] = {
             f"Share of the words that occur {times} in the real text and also in the samples.",
             "higher",
         )
-        for band, times in (
-            ("1", "once"),
-            ("2_3", "2 to 3 times"),
-            ("4_10", "4 to 10 times"),
-            ("11_100", "11 to 100 times"),
-            ("over_100", "over 100 times"),
+        for band, times in _BANDS
+    },
+    **{
+        f"coverage_{band}_outside": Metric(
+            f"Coverage of words seen {times}, outside the replay",
+            f"Share of the words that occur {times} in the real text, in no replayed document, and in the samples.",
+            "higher",
         )
+        for band, times in _BANDS
     },
     **{
         f"language_{name}": Metric(title, f"{note}, by a stated pattern of English; mean over the samples.")

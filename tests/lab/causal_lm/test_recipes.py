@@ -170,6 +170,30 @@ def test_all_selections_have_as_many_candidates_and_say_what_became_of_them(tmp_
     assert report.write(tmp_path / "run").exists()
 
 
+def test_chosen_and_random_documents_are_replayed_at_one_budget(tmp_path):
+    arms = ["mix-random-25", "mix-extinction-20", "accumulate-golden-20", "baseline"]
+    config = lab.load("replay", overrides=["preset=smoke", "device=cpu"], arms=arms)
+    lab.run(config, tmp_path / "run")
+    rows = {row["arm"]: row for row in rows_of(tmp_path / "run") if row["generation"] == 1}
+    assert rows.keys() == set(arms)
+    assert {arm for arm, row in rows.items() if row.get("replayed_share", 1) <= 0.2} == set(arms[1:3])
+    assert 0.2 < rows["mix-random-25"]["replayed_share"] <= 0.25
+    page = report.write(tmp_path / "run").read_text(encoding="utf-8")
+    assert "20 % of the real tokens are replayed, chosen by extinction" in page
+
+
+def test_every_budget_of_the_replay_recipe_is_that_of_its_name():
+    config = lab.load("replay")
+    for name, arm in config.arms.items():
+        if "-" in name:
+            base, choice, percent = name.split("-")
+            assert (arm.regime.base, arm.regime.real_budget) == (base, int(percent) / 100)
+            assert arm.regime.by.name == ("random" if choice == "golden" else choice)
+            assert (arm.regime.real_weight == "golden") == (choice == "golden")
+    assert len(config.arms) == 2 * 17 + 2
+    assert len(config.seeds) == 12
+
+
 @pytest.mark.slow
 def test_ecosystems_are_compared_with_a_single_lineage_in_one_table(tmp_path):
     sizes = [*WORLD_SIZES, *(f"arms.single.{override}" for override in WORLD_SIZES[1:-1])]
