@@ -42,8 +42,8 @@ def run_chains(config: ForecastConfig, counted: Sequence[CountedChain], out: Pat
     ]
     if not points:
         raise InputError(
-            "no chain can be forecast. It takes a regime with real or generated data only (not select, edit or "
-            "revise), three generations, and a frequency band with at least 10 items."
+            "no chain can be forecast. It takes a regime with real or generated data only (not select, edit, "
+            "revise or replay), three generations, and a frequency band with at least 10 items."
         )
     packages = versions("numpy", "scipy")
     sources = {"config": config.fingerprint_tree(), "run": source, "packages": packages}

@@ -75,3 +75,7 @@ def test_what_a_regime_writes_and_trains_on_more_is_counted(config, tmp_path):
     assert estimated(regime={"name": "fresh_only", "fractions": 4}).later.growth is None
     pooled = estimated(regime={"name": "accumulate"}, training={"equal_tokens": False}).later
     assert pooled.total(3, recorded=False) == pytest.approx(pooled.seconds["generate"] + 2 * pooled.seconds["train"])
+    replayed = {"name": "replay", "base": "accumulate", "real_budget": 0.5, "by": {"name": "random"}}
+    half = estimated(regime=replayed, training={"equal_tokens": False}).later
+    assert half.total(3, recorded=False) == pytest.approx(half.seconds["generate"] + 3.5 / 1.5 * half.seconds["train"])
+    assert estimated(regime={**replayed, "base": "mix"}, training={"equal_tokens": False}).later.growth is None

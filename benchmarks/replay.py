@@ -1,0 +1,117 @@
+"""The preregistered comparisons of tail-weighted replay (docs/forecast.md), from a finished or interim run.
+
+python benchmarks/replay.py RUN [--base accumulate] [--generation 3]
+
+RUN is a run of the recipe `replay`, a pack of one, or a run of docs/results/replay-text.yaml. Rule: differences are
+paired by seed, and the decision is printed only where all 12 seeds of both arms are there.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+from tailkeep.metrics import holm_correction, mean_interval
+
+SEEDS = range(12)
+MARGINS = {"coverage": 0.05, "held-out NLL": 0.05}
+BUDGETS = (2, 5, 10, 20)
+RIVALS = ("random", "golden", "surplexity")
+Values = Mapping[tuple[str, int], Mapping[str, float]]
+"""(arm, seed) -> measures."""
+
+
+def read_values(run: Path, generation: int) -> dict[tuple[str, int], dict[str, float]]:
+    """The primary measures of each finished chain at `generation`, and coverage outside of the replay."""
+    values = {}
+    for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        if row["generation"] == generation:
+            coverage = row.get("own.rare_fact_coverage")
+            if coverage is None:
+                coverage = (row["own.coverage_1"] + row["own.coverage_2_3"]) / 2
+            outside = row.get("own.rare_fact_coverage_outside", row.get("own.coverage_1_outside", float("nan")))
+            measures = {"coverage": coverage, "held-out NLL": row["held_out_nll"], "outside": outside}
+            values[row["arm"], row["seed"]] = measures
+    return values
+
+
+def differences(values: Values, arm: str, rival: str, measure: str) -> dict[int, float]:
+    """`arm` minus `rival` by seed, of the seeds that both have."""
+    seeds = sorted(seed for name, seed in values if name == arm and (rival, seed) in values)
+    return {seed: values[arm, seed][measure] - values[rival, seed][measure] for seed in seeds}
+
+
+def primary_lines(values: Values, base: str) -> list[str]:
+    """The hypothesis: `extinction-10` beside `random-25`, and the decision where nothing is missing."""
+    lines = [
+        "| measure | seeds | d | 90 % CI | half-width | sd of d | within the margin |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    holds, complete = [], True
+    for measure, margin in MARGINS.items():
+        by_seed = differences(values, f"{base}-extinction-10", f"{base}-random-25", measure)
+        complete &= set(SEEDS) <= by_seed.keys()
+        if not by_seed:
+            return [f"no seed has both {base}-extinction-10 and {base}-random-25 at this generation"]
+        d = np.array(list(by_seed.values()))
+        mean, low, high = mean_interval(d, level=0.9)
+        holds.append(low > -margin if measure == "coverage" else high < margin)
+        spread = d.std(ddof=1) if len(d) > 1 else float("nan")
+        numbers = f"{mean:+.3f} | {low:+.3f} to {high:+.3f} | {(high - low) / 2:.3f} | {spread:.3f}"
+        lines.append(f"| {measure} | {len(d)} | {numbers} | {'yes' if holds[-1] else 'no'} |")
+    if complete:
+        lines += ["", f"The hypothesis {'holds' if all(holds) else 'does not hold'} in base {base}."]
+    else:
+        lines += ["", f"Interim: not all of the {len(SEEDS)} seeds are finished, so there is no decision."]
+    return lines
+
+
+def secondary_lines(values: Values, base: str) -> list[str]:
+    """`extinction-x` beside its rivals at equal x, p corrected by Holm over the x of one rival and measure."""
+    lines = ["| measure | rival | x | seeds | d | 95 % CI | p, Holm |", "|---|---|---|---|---|---|---|"]
+    for measure in (*MARGINS, "outside"):
+        for rival in RIVALS:
+            pairs = {x: differences(values, f"{base}-extinction-{x}", f"{base}-{rival}-{x}", measure) for x in BUDGETS}
+            rows = {x: np.array(list(by_seed.values())) for x, by_seed in pairs.items() if len(by_seed) > 1}
+            rows = {x: d for x, d in rows.items() if np.isfinite(d).all()}
+            p_values = [float(stats.ttest_1samp(d, 0.0).pvalue) for d in rows.values()]
+            corrected = holm_correction(p_values) if p_values else []
+            for (x, d), p in zip(rows.items(), corrected, strict=True):
+                mean, low, high = mean_interval(d)
+                lines.append(
+                    f"| {measure} | {rival} | {x} | {len(d)} | {mean:+.3f} | {low:+.3f} to {high:+.3f} | {p:.3f} |"
+                )
+    return lines
+
+
+def arm_lines(values: Values) -> list[str]:
+    """Means by arm."""
+    lines = ["| arm | seeds | coverage | held-out NLL | coverage outside |", "|---|---|---|---|---|"]
+    for arm in sorted({arm for arm, _ in values}):
+        rows = [row for (name, _), row in values.items() if name == arm]
+        means = [np.mean([row[measure] for row in rows]) for measure in (*MARGINS, "outside")]
+        lines.append(f"| {arm} | {len(rows)} | {means[0]:.3f} | {means[1]:.3f} | {means[2]:.3f} |")
+    return lines
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--base", choices=("mix", "accumulate"), default="mix")
+    parser.add_argument("--generation", type=int, default=3)
+    options = parser.parse_args(arguments)
+    if not (options.run / "metrics.jsonl").exists():
+        sys.exit(f"{options.run} has no metrics.jsonl. Give a run of the recipe replay, or a pack of one.")
+    values = read_values(options.run, options.generation)
+    for lines in (primary_lines(values, options.base), secondary_lines(values, options.base), arm_lines(values)):
+        print("\n".join(lines), end="\n\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""The preregistered comparisons of replay, on invented metrics whose answer is known."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+import replay
+
+
+def write_run(folder, *, loss=0.0, nll=0.0, seeds=12, spread=0.01):
+    """Chains whose chosen arms cover `loss` less than random 25 %, with `nll` more."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for seed in range(seeds):
+        common = rng.normal(0.5, 0.1)
+        for arm in ("mix-extinction-10", "mix-random-25", "mix-random-10", "mix-golden-10"):
+            is_chosen = arm.startswith("mix-extinction")
+            coverage = common - loss * is_chosen - 0.2 * (arm == "mix-random-10") + rng.normal(0, spread)
+            row = {"arm": arm, "seed": seed, "generation": 3, "own.rare_fact_coverage": coverage}
+            rows.append(row | {"held_out_nll": 0.6 + nll * is_chosen + rng.normal(0, spread)})
+            rows.append({**rows[-1], "generation": 2, "own.rare_fact_coverage": 9.0})
+    folder.mkdir(exist_ok=True)
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({}, "The hypothesis holds in base mix."),
+        ({"loss": 0.1}, "The hypothesis does not hold in base mix."),
+        ({"nll": 0.1}, "The hypothesis does not hold in base mix."),
+        # A tie that twelve seeds cannot see is none.
+        ({"spread": 0.2}, "The hypothesis does not hold in base mix."),
+        # Better is no reason to fail.
+        ({"loss": -0.3, "nll": -0.3}, "The hypothesis holds in base mix."),
+        ({"seeds": 11}, "Interim: not all of the 12 seeds are finished, so there is no decision."),
+    ],
+)
+def test_the_decision_is_that_of_the_margins_and_only_with_all_seeds(change, sentence, tmp_path, capsys):
+    replay.main([str(write_run(tmp_path / "run", **change))])
+    assert [line for line in capsys.readouterr().out.splitlines() if "ypothesis" in line or "Interim" in line] == [
+        sentence
+    ]
+
+
+def test_rivals_are_compared_at_equal_budgets_and_arms_that_are_missing_are_left_out(tmp_path, capsys):
+    replay.main([str(write_run(tmp_path / "run"))])
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if " | 10 | 12 | " in line]
+    assert {(row[0], row[1]) for row in rows} == {
+        ("| coverage", "random"), ("| coverage", "golden"), ("| held-out NLL", "random"), ("| held-out NLL", "golden"),
+    }  # fmt: skip
+    (random_row,) = [row for row in rows if row[:2] == ["| coverage", "random"]]
+    assert float(random_row[4]) == pytest.approx(0.2, abs=0.02)
+    assert random_row[-1] == "0.000 |"
+
+
+def test_a_run_of_text_is_measured_by_its_rare_words(tmp_path):
+    row = {"arm": "a", "seed": 0, "generation": 3, "own.coverage_1": 0.2, "own.coverage_2_3": 0.4, "held_out_nll": 5.0}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(row))
+    assert replay.read_values(tmp_path, 3)["a", 0]["coverage"] == pytest.approx(0.3)
+
+
+def test_a_folder_without_metrics_is_refused(tmp_path):
+    with pytest.raises(SystemExit, match=r"has no metrics\.jsonl\. Give a run of the recipe replay"):
+        replay.main([str(tmp_path)])
+
+
+def test_an_arm_that_is_missing_is_named(tmp_path, capsys):
+    replay.main([str(write_run(tmp_path / "run")), "--base", "accumulate"])
+    assert "no seed has both accumulate-extinction-10 and accumulate-random-25" in capsys.readouterr().out
