@@ -9,7 +9,7 @@ paired by seed, and the decision is printed only where all 12 seeds of both arms
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,15 +28,16 @@ Values = Mapping[tuple[str, int], Mapping[str, float]]
 def read_values(run: Path, generation: int) -> dict[tuple[str, int], dict[str, float]]:
     """The primary measures of each finished chain at `generation`, and coverage outside of the replay."""
     values = {}
-    for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        if row["generation"] == generation:
-            coverage = row.get("own.rare_fact_coverage")
-            if coverage is None:
-                coverage = (row["own.coverage_1"] + row["own.coverage_2_3"]) / 2
-            outside = row.get("own.rare_fact_coverage_outside", row.get("own.coverage_1_outside", float("nan")))
-            measures = {"coverage": coverage, "held-out NLL": row["held_out_nll"], "outside": outside}
-            values[row["arm"], row["seed"]] = measures
+    for path in sorted(run.glob(f"cells/*/*/{generation}/metrics.json")):
+        row = json.loads(path.read_text(encoding="utf-8"))["metrics"]
+        coverage = row.get("own.rare_fact_coverage")
+        if coverage is None:
+            coverage = (row["own.coverage_1"] + row["own.coverage_2_3"]) / 2
+        outside = row.get("own.rare_fact_coverage_outside", row.get("own.coverage_1_outside"))
+        measures = {"coverage": coverage, "held-out NLL": row["held_out_nll"], "outside": outside}
+        # A number that is none, such as a coverage without facts, is stored as null.
+        arm, seed = path.parts[-4], int(path.parts[-3])
+        values[arm, seed] = {name: float("nan") if value is None else value for name, value in measures.items()}
     return values
 
 
@@ -77,7 +78,7 @@ def secondary_lines(values: Values, base: str) -> list[str]:
     for measure in (*MARGINS, "outside"):
         for rival in RIVALS:
             pairs = {x: differences(values, f"{base}-extinction-{x}", f"{base}-{rival}-{x}", measure) for x in BUDGETS}
-            rows = {x: np.array(list(by_seed.values())) for x, by_seed in pairs.items() if len(by_seed) > 1}
+            rows = {x: np.array(list(by_seed.values())) for x, by_seed in pairs.items() if len(by_seed) > 2}
             rows = {x: d for x, d in rows.items() if np.isfinite(d).all()}
             p_values = [float(stats.ttest_1samp(d, 0.0).pvalue) for d in rows.values()]
             corrected = holm_correction(p_values) if p_values else []
@@ -89,12 +90,18 @@ def secondary_lines(values: Values, base: str) -> list[str]:
     return lines
 
 
+def mean_of_known(values: Iterable[float]) -> float:
+    """The mean of the values that are numbers; NaN without any."""
+    known = [value for value in values if np.isfinite(value)]
+    return float(np.mean(known)) if known else float("nan")
+
+
 def arm_lines(values: Values) -> list[str]:
     """Means by arm."""
     lines = ["| arm | seeds | coverage | held-out NLL | coverage outside |", "|---|---|---|---|---|"]
     for arm in sorted({arm for arm, _ in values}):
         rows = [row for (name, _), row in values.items() if name == arm]
-        means = [np.mean([row[measure] for row in rows]) for measure in (*MARGINS, "outside")]
+        means = [mean_of_known(row[measure] for row in rows) for measure in (*MARGINS, "outside")]
         lines.append(f"| {arm} | {len(rows)} | {means[0]:.3f} | {means[1]:.3f} | {means[2]:.3f} |")
     return lines
 
@@ -106,9 +113,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--base", choices=("mix", "accumulate"), default="mix")
     parser.add_argument("--generation", type=int, default=3)
     options = parser.parse_args(arguments)
-    if not (options.run / "metrics.jsonl").exists():
-        sys.exit(f"{options.run} has no metrics.jsonl. Give a run of the recipe replay, or a pack of one.")
     values = read_values(options.run, options.generation)
+    if not values:
+        sys.exit(f"{options.run} has no finished generation {options.generation}. Give a run of the recipe replay.")
     for lines in (primary_lines(values, options.base), secondary_lines(values, options.base), arm_lines(values)):
         print("\n".join(lines), end="\n\n")
 

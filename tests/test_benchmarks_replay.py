@@ -15,18 +15,22 @@ import replay
 def write_run(folder, *, loss=0.0, nll=0.0, seeds=12, spread=0.01):
     """Chains whose chosen arms cover `loss` less than random 25 %, with `nll` more."""
     rng = np.random.default_rng(0)
-    rows = []
     for seed in range(seeds):
         common = rng.normal(0.5, 0.1)
         for arm in ("mix-extinction-10", "mix-random-25", "mix-random-10", "mix-golden-10"):
             is_chosen = arm.startswith("mix-extinction")
             coverage = common - loss * is_chosen - 0.2 * (arm == "mix-random-10") + rng.normal(0, spread)
-            row = {"arm": arm, "seed": seed, "generation": 3, "own.rare_fact_coverage": coverage}
-            rows.append(row | {"held_out_nll": 0.6 + nll * is_chosen + rng.normal(0, spread)})
-            rows.append({**rows[-1], "generation": 2, "own.rare_fact_coverage": 9.0})
-    folder.mkdir(exist_ok=True)
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+            row = {"own.rare_fact_coverage": coverage, "own.rare_fact_coverage_outside": None}
+            row |= {"held_out_nll": 0.6 + nll * is_chosen + rng.normal(0, spread)}
+            write_cell(folder, arm, seed, 3, row)
+            write_cell(folder, arm, seed, 2, {**row, "own.rare_fact_coverage": 9.0})
     return folder
+
+
+def write_cell(folder, arm, seed, generation, metrics):
+    path = folder / "cells" / arm / str(seed) / str(generation) / "metrics.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"metrics": metrics, "tables": {}}))
 
 
 @pytest.mark.parametrize(
@@ -61,13 +65,12 @@ def test_rivals_are_compared_at_equal_budgets_and_arms_that_are_missing_are_left
 
 
 def test_a_run_of_text_is_measured_by_its_rare_words(tmp_path):
-    row = {"arm": "a", "seed": 0, "generation": 3, "own.coverage_1": 0.2, "own.coverage_2_3": 0.4, "held_out_nll": 5.0}
-    (tmp_path / "metrics.jsonl").write_text(json.dumps(row))
+    write_cell(tmp_path, "a", 0, 3, {"own.coverage_1": 0.2, "own.coverage_2_3": 0.4, "held_out_nll": 5.0})
     assert replay.read_values(tmp_path, 3)["a", 0]["coverage"] == pytest.approx(0.3)
 
 
-def test_a_folder_without_metrics_is_refused(tmp_path):
-    with pytest.raises(SystemExit, match=r"has no metrics\.jsonl\. Give a run of the recipe replay"):
+def test_a_folder_without_finished_generations_is_refused(tmp_path):
+    with pytest.raises(SystemExit, match=r"has no finished generation 3\. Give a run of the recipe replay"):
         replay.main([str(tmp_path)])
 
 
