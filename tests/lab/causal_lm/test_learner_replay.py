@@ -8,7 +8,8 @@ import pytest
 from tailkeep import lab
 from tailkeep.errors import ConfigError
 from tests.lab.causal_lm.tiny import config_tree, write_stories
-from tests.lab.restarts import check_boundaries, check_two_workers, rows_of, undisturbed_run
+from tests.lab.restarts import check, check_boundaries, phase_boundaries, rows_of, undisturbed_run
+from tests.runs.faults import Fault
 
 
 def replay(budget, by, **keys):
@@ -100,7 +101,7 @@ def test_a_budget_that_holds_no_document_is_refused_before_a_folder_is_made(tree
 
 @pytest.fixture(scope="module")
 def config(tree):
-    return lab.load(tree, arms=["extinction", "pooled"])
+    return lab.load(tree, arms=["pooled"])
 
 
 @pytest.fixture(scope="module")
@@ -109,11 +110,13 @@ def undisturbed(config, tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("after", [0, 1])
-def test_a_run_killed_at_every_phase_boundary_resumes_to_the_same_bytes(after, config, undisturbed, tmp_path):
-    check_boundaries(config, undisturbed, tmp_path, after=after)
+def test_a_run_killed_behind_a_replay_resumes_to_the_same_bytes(config, undisturbed, tmp_path):
+    boundaries = [n for n in phase_boundaries(undisturbed[0]) if undisturbed[0][n - 1][1].name == "generated"]
+    assert len(boundaries) == 2
+    check(config, undisturbed, tmp_path / "run", Fault(boundaries[1] + 1, "killed"))
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_bytes_of_one(config, undisturbed, tmp_path):
-    check_two_workers(config, undisturbed, tmp_path / "run")
+@pytest.mark.parametrize("after", [0, 1])
+def test_a_run_killed_at_every_phase_boundary_resumes_to_the_same_bytes(after, config, undisturbed, tmp_path):
+    check_boundaries(config, undisturbed, tmp_path, after=after)
