@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import re
 from pathlib import Path
 
@@ -123,7 +124,11 @@ def test_a_longer_synthetic_text_is_cut_to_the_real_one(real_words, tmp_path):
     outcome = run({}, tmp_path / "corpus.jsonl", tmp_path / "out", synthetic=[tmp_path / "long.jsonl"])
     tree = outcome.summary["items"]["words"]["synthetic"]["synthetic"]
     assert tree["exposure"] == pytest.approx(3, abs=0.01)
-    assert tree["round_1"]["1"]["alive"] == pytest.approx(tree["round_1"]["1"]["drift"], abs=0.02)
+    once = outcome.summary["items"]["words"]["bands"]["1"]
+    drift = tree["round_1"]["1"]["drift"]
+    four_standard_errors = 4 * math.sqrt(drift * (1 - drift) / once)
+    assert four_standard_errors < 0.1
+    assert tree["round_1"]["1"]["alive"] == pytest.approx(drift, abs=four_standard_errors)
 
 
 def test_a_text_without_rare_words_says_so(tmp_path):
