@@ -112,7 +112,12 @@ class NearDuplicateConfig(Settings):
 
 
 class MixingConfig(Settings):
-    """The amounts of real and synthetic data in one unit, such as tokens, for the mixing advice."""
+    """The amounts of real and synthetic data in one unit, such as tokens, for the mixing advice.
+
+    Attributes:
+        real: the amount of real data there is.
+        synthetic: the amount of synthetic data there is.
+    """
 
     real: Annotated[float, Field(gt=0)]
     synthetic: Annotated[float, Field(gt=0)]

@@ -35,6 +35,7 @@ class EditConfig(JobConfig):
         force: edit a corpus that is known to be edited already.
         sample_weights: output of `tailkeep select`: documents of weight 0 are excluded, all others edited once, for how
             often a document is trained on is the trainer's affair. Their content is in the fingerprint.
+        rule: which tokens are resampled or deleted, by their probability under the prior.
     """
 
     not_fingerprinted = frozenset({"on_error", "previous_runs", "force", "sample_weights"})

@@ -63,6 +63,10 @@ class ArmConfig(Settings):
     what it needs of `seed`, `device`, `losses` and `shared`. A learner is computed with `modules`, which the extra
     `extra` installs, and its numbers depend on the versions of `packages`; `uses_gpu` says that it runs on a GPU where
     there is one.
+
+    Attributes:
+        regime: what each generation trains on.
+        learner: what is trained in each generation.
     """
 
     builder: ClassVar[str]

@@ -106,9 +106,9 @@ ArmName = Annotated[str, AfterValidator(_check_folder_name)]
 
 
 class UserArm(ArmConfig):
-    """An arm with a user learner, passed to `run(..., learners={id: ...})`.
+    """An arm with a user learner, passed to `run(..., learners={id: ...})` and made with `options`.
 
-    Change `version` when the learner changes: it is part of the fingerprint.
+    `id` is its key there. Change `version` when the learner changes: it is part of the fingerprint.
     """
 
     learner: Literal["user"]
@@ -137,7 +137,7 @@ class CodeLearner(UserCode):
 
 
 class CodeArm(ArmConfig):
-    """An arm with a `CodeLearner`, named as module:name."""
+    """An arm with a `CodeLearner`, which `code` names as module:name, made with `options`."""
 
     learner: Literal["code"]
     code: str
@@ -189,6 +189,15 @@ class LabConfig(Settings):
     """A whole run: every arm under every seed. `num_threads` is per worker process.
 
     `grid` names the levels of each axis whose combinations are arms; it is empty without a grid.
+
+    Attributes:
+        name: the name of the run, in its report.
+        description: what the run shows, in its report.
+        preset: the preset of a recipe that was chosen; without any, none was.
+        seeds: one chain of generations per arm and seed; arms share them, so differences are paired.
+        keep_models: the models that stay in the run directory: of the last generation, of all, of none.
+        device: `auto` is a GPU if there is one.
+        arms: each by its name: the base with the overrides of the arm.
     """
 
     name: str = "lab"

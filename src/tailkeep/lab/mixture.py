@@ -24,7 +24,12 @@ _TABLE_POINTS = 600
 
 
 class MixtureArm(ArmConfig):
-    """An arm whose learner is a Gaussian mixture; the fit leaves out the share `drop` of most likely points."""
+    """An arm whose learner is a Gaussian mixture; the fit leaves out the share `drop` of most likely points.
+
+    Attributes:
+        components: components of the fitted mixture.
+        iterations: the most steps of EM.
+    """
 
     builder: ClassVar[str] = "mixture:build"
     extra: ClassVar[str] = "mixture"

@@ -227,6 +227,9 @@ class Revise(_Fresh):
     Generation g regenerates `share * factor ** (g - 1)` of the examples. `subset` says which: `overlapping`, random
     ones of the last training set; `disjoint`, the next ones in order, none twice, until all are regenerated;
     `anchored`, random ones of the *real* data, so that nothing an earlier model generated is kept.
+
+    Attributes:
+        factor: of the share, from one generation to the next.
     """
 
     name: Literal["revise"]

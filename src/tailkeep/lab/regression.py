@@ -31,7 +31,11 @@ from tailkeep.metrics import (
 
 
 class LinearWorld(Settings):
-    """y = x w* + e in `chains` repetitions: `size` T rows x of `width` d standard normal numbers, normal noise e."""
+    """y = x w* + e in `chains` repetitions: `size` T rows x of `width` d standard normal numbers, normal noise e.
+
+    Attributes:
+        noise: the standard deviation of e.
+    """
 
     name: Literal["linear"] = "linear"
     size: Positive = 100

@@ -63,6 +63,9 @@ class Detector(Settings):
     Drayson et al. 2025 (exponent 10, a document taken at most 3 times, there with a large detector trained beforehand).
     Here it is a logistic regression on hashed words and pairs of words, fitted again in each generation to separate the
     candidates from the real training text, and applied to texts that it was not fitted on.
+
+    Attributes:
+        max_repeats: how often a document is taken at most.
     """
 
     name: Literal["detector"]

@@ -91,7 +91,12 @@ def held_out_seed(seed: int) -> int:
 
 
 class NormalWorld(Settings):
-    """Real data from a normal distribution: `size` values in each of `chains` independent repetitions."""
+    """Real data from a normal distribution: `size` values in each of `chains` independent repetitions.
+
+    Attributes:
+        mean: of the real data.
+        std: of the real data.
+    """
 
     name: Literal["normal"] = "normal"
     mean: float = 0.0
@@ -105,7 +110,16 @@ class NormalWorld(Settings):
 
 
 class ModesWorld(Settings):
-    """Real data from a mixture of round normal modes in the plane, whose weights fall by Zipf's law."""
+    """Real data from a mixture of round normal modes in the plane, whose weights fall by Zipf's law.
+
+    Attributes:
+        layout: where the centres stand.
+        modes: how many there are.
+        spacing: between neighbouring centres.
+        std: of each mode, in each direction.
+        zipf: the exponent of the weights, 0 for equal ones.
+        size: how many real points there are.
+    """
 
     name: Literal["modes"] = "modes"
     layout: Literal["ring", "grid"] = "grid"
@@ -148,6 +162,10 @@ class MoonsWorld(Settings):
     """Real data from two arcs of radius 1 with round normal noise: a density along curves, not around centres.
 
     It has the attributes of `ModesWorld`. Its modes are `modes_per_arc` equal segments of each arc.
+
+    Attributes:
+        std: of the noise, in each direction.
+        size: how many real points there are.
     """
 
     name: Literal["moons"]

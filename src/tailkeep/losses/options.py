@@ -58,7 +58,11 @@ class CrossEntropy(LossOptions):
 
 
 class Truncated(LossOptions):
-    """Truncated cross-entropy (ForTIFAI, arXiv 2509.08972)."""
+    """Truncated cross-entropy (ForTIFAI, arXiv 2509.08972).
+
+    Attributes:
+        threshold: tokens of a higher probability carry no loss.
+    """
 
     name: Literal["truncated"] = "truncated"
     threshold: AutoThreshold = 0.99
@@ -103,7 +107,11 @@ class TargetKept(LossOptions):
 
 
 class RandomTruncation(LossOptions):
-    """The control of a truncation: tokens kept at random."""
+    """The control of a truncation: tokens kept at random.
+
+    Attributes:
+        kept_fraction: the share of tokens that carry loss.
+    """
 
     name: Literal["random"] = "random"
     kept_fraction: Share
@@ -124,7 +132,12 @@ class RandomMatched(LossOptions):
 
 
 class Focal(LossOptions):
-    """Focal loss (arXiv 1708.02002)."""
+    """Focal loss (arXiv 1708.02002).
+
+    Attributes:
+        exponent: the loss of a token is multiplied by (1 - p) to this power.
+        detach: no gradient through the weights.
+    """
 
     name: Literal["focal"] = "focal"
     exponent: Exponent = 2.0
@@ -141,7 +154,11 @@ class MiLe(LossOptions):
 
 
 class EAFT(LossOptions):
-    """EAFT (arXiv 2601.02151): weights are the normalised entropy of the k most likely tokens."""
+    """EAFT (arXiv 2601.02151): weights are the normalised entropy of the k most likely tokens.
+
+    Attributes:
+        k: how many of the most likely tokens the entropy is of.
+    """
 
     name: Literal["eaft"] = "eaft"
     k: Annotated[int, Field(ge=2)] = 20
@@ -156,7 +173,11 @@ class DFT(LossOptions):
 
 
 class STM(LossOptions):
-    """Selective token masking (arXiv 2501.14315): low-confidence tokens get no loss, the opposite direction."""
+    """Selective token masking (arXiv 2501.14315): low-confidence tokens get no loss, the opposite direction.
+
+    Attributes:
+        threshold: tokens of a lower probability carry no loss.
+    """
 
     name: Literal["stm"] = "stm"
     threshold: Threshold = 0.4

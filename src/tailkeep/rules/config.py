@@ -35,7 +35,11 @@ class ToEdit(Settings):
 
 
 class Low(Settings):
-    """Resample or delete where p < `threshold`: the paper's ablation, and the published code's `filtering`."""
+    """Resample or delete where p < `threshold`: the paper's ablation, and the published code's `filtering`.
+
+    Attributes:
+        action: what happens to a token of low probability.
+    """
 
     name: Literal["low"] = "low"
     threshold: Threshold = 0.001
@@ -134,6 +138,11 @@ class Protection(Settings):
     `chat_tokens` are the markers of chat templates with the role after them. Everything up to the end of the first
     `prompt_until` is a prompt; a text without it is all prompt. `guard: python` reverts edits after which a text, or
     a fenced block of it, that was Python no longer has the same syntax tree, docstrings apart.
+
+    Attributes:
+        numbers: protect digits.
+        urls: protect URLs.
+        code_fences: protect fenced blocks of code.
     """
 
     numbers: bool = False

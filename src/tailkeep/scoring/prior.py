@@ -23,6 +23,11 @@ class Prior(Settings):
     `device: auto` means a GPU if one is available. `dtype: auto` means bfloat16 if the weights are saved in it and the
     device multiplies in it natively, else float32. `window` is the longest sequence of a forward pass; by default the
     model's positions or `batch_tokens`, whichever is smaller.
+
+    Attributes:
+        path: the folder, hub id or GGUF file.
+        revision: the branch, tag or commit on the hub.
+        trust_remote_code: run Python code that comes with the model: only for models whose code you have read.
     """
 
     path: InputPath

@@ -49,6 +49,7 @@ class JobConfig(Settings):
         layout: how documents lie in the files.
         part_bytes: work on a file of any format but parquet in parts of so many plain bytes, each up to the end of a
             document; the output is one file again.
+        on_error: stop at a document that cannot be read, or reject it into `rejects/` and go on.
     """
 
     not_fingerprinted: ClassVar[frozenset[str]] = frozenset()

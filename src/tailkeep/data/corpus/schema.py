@@ -26,7 +26,13 @@ class UnusableRecordError(ValueError):
 
 
 class Chat(Settings):
-    """The layout of a record with a list of turns. Turns of the `editable` roles are edited; the others are context."""
+    """The layout of a record with a list of turns. Turns of the `editable` roles are edited; the others are context.
+
+    Attributes:
+        turns: the field of a record that holds the list of turns.
+        role: the field of a turn that says who speaks.
+        content: the field of a turn that holds its text.
+    """
 
     turns: str = "messages"
     role: str = "role"

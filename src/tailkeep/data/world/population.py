@@ -26,6 +26,16 @@ class WorldConfig(Settings):
 
     `values` is the number of possible values of each attribute, `phrasings` the number of ways to state it; a document
     has `min_sentences` to `max_sentences` sentences.
+
+    Attributes:
+        seed: of the world and of its corpus.
+        people: how many people the world has.
+        attributes: how many facts each person has.
+        people_exponent: of how often people occur.
+        values_exponent: of how often values occur.
+        phrasings_exponent: of how often phrasings occur.
+        documents: how many documents there are to train on.
+        held_out: how many held-out documents there are.
     """
 
     seed: int = Field(0, ge=0)

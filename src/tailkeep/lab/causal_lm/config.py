@@ -17,7 +17,12 @@ from tailkeep.losses.options import CrossEntropy, NamedLoss
 
 
 class UserLoss(Settings):
-    """A weighting of the caller's own, handed to `run(..., losses={id: ...})`; change `version` when it changes."""
+    """A weighting of the caller's own, handed to `run(..., losses={id: ...})`; change `version` when it changes.
+
+    Attributes:
+        id: the key of the weighting among `losses`.
+        options: what the weighting is made with.
+    """
 
     name: Literal["user"]
     id: str
@@ -39,7 +44,11 @@ UserLosses = Mapping[str, Callable[[Mapping[str, Any]], Any]]
 
 
 class TrainTokenizer(Settings):
-    """A byte-level BPE tokenizer trained on the real training text."""
+    """A byte-level BPE tokenizer trained on the real training text.
+
+    Attributes:
+        vocab_size: tokens of the vocabulary, the 256 bytes and the special ones among them.
+    """
 
     vocab_size: Annotated[int, Field(ge=260)] = 512
 
@@ -54,6 +63,9 @@ class Tokenizer(Settings):
 
     `chat_template: true` writes records (`data.prompt_field`) as the tokenizer's template does, the prompt as the
     user's turn and the text as the assistant's; the template then decides how a record begins and ends.
+
+    Attributes:
+        append_eos: put an end token after each document.
     """
 
     path: InputPath | None = None
@@ -72,7 +84,12 @@ class Tokenizer(Settings):
 
 
 class Pretrained(Settings):
-    """A folder or hub id that holds safetensors weights, or a GGUF file."""
+    """A folder or hub id that holds safetensors weights, or a GGUF file.
+
+    Attributes:
+        path: the folder, hub id or GGUF file.
+        revision: the branch, tag or commit on the hub.
+    """
 
     name: Literal["pretrained"]
     path: InputPath
@@ -138,7 +155,12 @@ AnyForm = Annotated[DocumentPrompts | WindowPrompts, Field(discriminator="name")
 
 
 class Generation(Settings):
-    """How a model generates the next generation's data, `batch` sequences at a time."""
+    """How a model generates the next generation's data, `batch` sequences at a time.
+
+    Attributes:
+        form: documents from prompts, or windows of the joined text.
+        decoder: how tokens are chosen.
+    """
 
     form: AnyForm = DocumentPrompts(name="documents")
     decoder: AnyDecoder = Sampling(name="sample")
@@ -150,6 +172,15 @@ class Training(Settings):
 
     `epochs` count passes over the stage's budget, not over its training set. Arms with another `data_order` see the
     same training set in another order under the same seed: how much that alone changes is the noise of a comparison.
+
+    Attributes:
+        block: tokens per row.
+        batch: rows per device and step.
+        learning_rate: the highest one, where it is scheduled.
+        equal_tokens: train on equally many tokens in all arms: epochs count the stage's real data; else the
+            training set.
+        gradient_accumulation: batches per optimizer step.
+        max_grad_norm: gradients are clipped to this norm; 0 clips none.
     """
 
     block: Annotated[int, Field(ge=2)] = 128
@@ -175,6 +206,10 @@ class Finetune(Settings):
 
     `extrapolate` w: the model becomes base - w (trained - base), base being the previous model, whose text it was
     trained on, and trained the result of that training, adapters included (Neon, arXiv 2510.03597).
+
+    Attributes:
+        epochs: instead of those of `training`.
+        learning_rate: instead of that of `training`.
     """
 
     epochs: Annotated[float, Field(gt=0)] | None = None
@@ -194,6 +229,10 @@ class Evaluation(Settings):
     With `first_model` the model of generation 0 scores the samples of every generation, as in Shumailov et al. 2024;
     its weights are then kept. With `language` the panel of English (`metrics.language`) is measured on the samples and
     on as many words of held-out text.
+
+    Attributes:
+        new_tokens: tokens of each sample after its prompt.
+        batch: sequences that are generated or scored at a time.
     """
 
     samples: Positive = 200
@@ -208,7 +247,13 @@ DType = Literal["auto", "float32", "bfloat16"]
 
 
 class DTypes(Settings):
-    """The number format of each phase; a single word stands for all three. See `precision` for `auto`."""
+    """The number format of each phase; a single word stands for all three. See `precision` for `auto`.
+
+    Attributes:
+        train: of training.
+        score: of likelihoods and questions.
+        decode: of generation.
+    """
 
     train: DType = "auto"
     score: DType = "auto"
@@ -224,7 +269,14 @@ AnyModel = Annotated[Pretrained | Scratch, Field(discriminator="name")]
 
 
 class LanguageArm(ArmConfig):
-    """The configuration that arms of one or several language models share."""
+    """The configuration that arms of one or several language models share.
+
+    Attributes:
+        data: the real text, its questions, and external models that edit or write it.
+        init_from_previous: start each generation from the last one's weights, else from those that generation 0
+            started from.
+        loss: the training loss; without one, cross-entropy.
+    """
 
     extra: ClassVar[str] = "hf"
     modules: ClassVar[tuple[str, ...]] = ("torch", "transformers", "accelerate")
@@ -326,7 +378,11 @@ class LanguageArm(ArmConfig):
 
 
 class CausalLMArm(LanguageArm):
-    """An arm whose learner is a Hugging Face causal language model."""
+    """An arm whose learner is a Hugging Face causal language model.
+
+    Attributes:
+        model: a new network of a given shape, or a pretrained one.
+    """
 
     builder: ClassVar[str] = "causal_lm.learner:build"
     edits: ClassVar[bool] = True

@@ -18,14 +18,23 @@ from tailkeep.rules import Random, Rule, Sampler, ToEdit, check_has_effect
 
 
 class Greedy(Settings):
-    """The most likely token."""
+    """The most likely token.
+
+    Attributes:
+        repetition_penalty: divides the logits of tokens that occurred already, 1 changes none.
+    """
 
     name: Literal["greedy"]
     repetition_penalty: Annotated[float, Field(gt=0)] = 1.0
 
 
 class Beam(Settings):
-    """Beam search; the published ForTIFAI decoder is five beams with repetition penalty 3."""
+    """Beam search; the published ForTIFAI decoder is five beams with repetition penalty 3.
+
+    Attributes:
+        beams: how many continuations are followed.
+        repetition_penalty: divides the logits of tokens that occurred already, 1 changes none.
+    """
 
     name: Literal["beam"]
     beams: Annotated[int, Field(ge=2)] = 5
@@ -33,7 +42,15 @@ class Beam(Settings):
 
 
 class Sampling(Settings):
-    """Random sampling: from the whole distribution unless top_k, top_p or min_p truncates it."""
+    """Random sampling: from the whole distribution unless top_k, top_p or min_p truncates it.
+
+    Attributes:
+        temperature: divides the logits.
+        top_k: only the k most likely tokens.
+        top_p: only the most likely tokens whose probabilities add up to this.
+        min_p: only tokens of at least this share of the highest probability.
+        repetition_penalty: divides the logits of tokens that occurred already, 1 changes none.
+    """
 
     name: Literal["sample"]
     temperature: Annotated[float, Field(gt=0)] = 1.0
@@ -56,7 +73,12 @@ FixedDecoder = Greedy | Beam | Sampling | CodeDecoder
 
 
 class ExternalModel(Settings):
-    """A folder or hub id of a causal language model with its tokenizer, which need not be the trained model's."""
+    """A folder or hub id of a causal language model with its tokenizer, which need not be the trained model's.
+
+    Attributes:
+        path: the folder or hub id.
+        revision: the branch, tag or commit on the hub.
+    """
 
     path: InputPath
     revision: str | None = None
@@ -88,6 +110,10 @@ class ExternalText(Settings):
     Each document begins with the first `prompt_tokens` of the real one and has as many tokens as it, counted by the
     prior's tokenizer and without stopping at an end token; one longer than the model's positions is generated in
     chunks, each begun so.
+
+    Attributes:
+        decoder: how tokens are chosen.
+        batch: documents that are generated at a time.
     """
 
     prompt_tokens: Annotated[int, Field(ge=0)] = 8
@@ -157,6 +183,11 @@ class TextCorpus(Settings):
     text is a target, in training and in evaluation.
 
     `external_edit` and `external_text` replace the training documents with text from the external model `prior`.
+
+    Attributes:
+        limit: read the first so many documents.
+        calibration: the share of the real documents, the last ones, that no arm trains on and no metric is measured
+            on, for `loss.threshold: auto`.
     """
 
     name: Literal["text"]
@@ -250,7 +281,11 @@ class TextSource(Settings):
 
 
 class AnsweredSource(Settings):
-    """The first `limit` items of a file of questions, each with its right answer; see `data.read_answered`."""
+    """The first `limit` items of a file of questions, each with its right answer; see `data.read_answered`.
+
+    Attributes:
+        path: the file of questions.
+    """
 
     form: Literal["answered"]
     path: InputPath
@@ -262,6 +297,10 @@ class InterleavedCorpus(Settings):
 
     The last share `held_out` of each source is not trained on; held-out documents stand source by source. The questions
     of `kr_test` are about the first source. Interleaved as in ForTIFAI's Imagination-of-Web (arXiv 2509.08972).
+
+    Attributes:
+        sources: each by its name.
+        kr_form: the form in which questions are scored.
     """
 
     name: Literal["interleaved"]
@@ -279,7 +318,13 @@ class InterleavedCorpus(Settings):
 
 
 class WorldCorpus(WorldConfig):
-    """The embedded world of short biographies, whose truth is known."""
+    """The embedded world of short biographies, whose truth is known.
+
+    Attributes:
+        question_rounds: how many questions each fact has.
+        calibration: the share of the real documents, the last ones, that no arm trains on and no metric is measured
+            on, for `loss.threshold: auto`.
+    """
 
     name: Literal["world"]
     question_rounds: Positive = 1
@@ -291,7 +336,14 @@ _CORPUS_KEYS = ("kr_test", "kr_form", "downstream", "calibration")
 
 
 class CodeCorpus(UserCode):
-    """Text from the user's own code: read(options...) -> {real: [text, ...], held_out: [text, ...]}."""
+    """Text from the user's own code: read(options...) -> {real: [text, ...], held_out: [text, ...]}.
+
+    Attributes:
+        kr_test: a file of questions.
+        kr_form: the form in which questions are scored.
+        calibration: the share of the real documents, the last ones, that no arm trains on and no metric is measured
+            on, for `loss.threshold: auto`.
+    """
 
     kr_test: InputPath | None = None
     kr_form: Form | None = None

@@ -43,6 +43,19 @@ class TrainerArguments(Settings):
 
     `warmup_steps` counts optimizer steps, or is a share of all steps where it is below 1. `report_to` names trackers
     that get each reading of the training curve: TensorBoard's files are in the folder `tensorboard` of each generation.
+
+    Attributes:
+        lr_scheduler_type: the schedule, by the names of transformers.
+        lr_scheduler_kwargs: its arguments.
+        weight_decay: decoupled, as in AdamW.
+        optim: the optimizer, by the names of transformers.
+        optim_args: its arguments, as text.
+        adam_beta1: of Adam.
+        adam_beta2: of Adam.
+        adam_epsilon: of Adam.
+        gradient_checkpointing: compute activations again in the backward pass, for less memory.
+        gradient_checkpointing_kwargs: its arguments.
+        run_name: the name that trackers show.
     """
 
     lr_scheduler_type: str = "constant"

@@ -21,7 +21,12 @@ def _check_folder_name(name: str) -> str:
 
 
 class Member(Settings):
-    """One language model of the ecosystem, which generates `share` of the pool."""
+    """One language model of the ecosystem, which generates `share` of the pool.
+
+    Attributes:
+        name: the name of its folder and of its measures.
+        model: a new network of a given shape, or a pretrained one.
+    """
 
     name: Annotated[str, AfterValidator(_check_folder_name)]
     share: Annotated[float, Field(gt=0, lt=1)]

@@ -27,7 +27,12 @@ class Digits(Settings):
 
 
 class IdxFiles(Settings):
-    """Images and their labels in idx files, plain or .gz; `take` reads the first so many, or all by default."""
+    """Images and their labels in idx files, plain or .gz; `take` reads the first so many, or all by default.
+
+    Attributes:
+        images: the file of images.
+        labels: the file of labels.
+    """
 
     images: InputPath
     labels: InputPath
@@ -70,7 +75,11 @@ class ImageEvaluation(Settings):
 
 
 class SpaceArm(ArmConfig):
-    """An arm that generates points or images; `evaluation` is of the classifier that measures images."""
+    """An arm that generates points or images; `evaluation` is of the classifier that measures images.
+
+    Attributes:
+        data: the real points or images.
+    """
 
     extra: ClassVar[str] = "images"
     modules: ClassVar[tuple[str, ...]] = ("torch",)
@@ -107,7 +116,13 @@ class ShareTruncation(Settings):
 
 
 class VAETraining(Settings):
-    """Adam on the sum of a batch's losses; `epochs` counts passes over the stage's budget of real images."""
+    """Adam on the sum of a batch's losses; `epochs` counts passes over the stage's budget of real images.
+
+    Attributes:
+        batch: images per step.
+        learning_rate: of Adam.
+        weight_decay: an L2 penalty, as in Adam.
+    """
 
     batch: Positive = 256
     epochs: AboveZero = 30
@@ -137,7 +152,12 @@ VAETruncation = PixelTruncation | SampleTruncation
 
 
 class VAEArm(ArmConfig):
-    """An arm whose learner is a convolutional variational autoencoder, trained from scratch in every generation."""
+    """An arm whose learner is a convolutional variational autoencoder, trained from scratch in every generation.
+
+    Attributes:
+        data: the real images.
+        truncate: what training leaves out; without it, nothing.
+    """
 
     builder: ClassVar[str] = "generative.vae:build"
     extra: ClassVar[str] = "images"
@@ -159,6 +179,10 @@ class FlowTraining(Settings):
     """Adam with cosine decay to 0; `epochs` counts passes over the stage's budget of real examples.
 
     The loss of an example is a mean over `times` times, one in each of as many equal intervals of 0..1.
+
+    Attributes:
+        batch: examples per step.
+        learning_rate: the first one.
     """
 
     batch: Positive = 128
@@ -187,7 +211,11 @@ FlowTruncation = LossTruncation | LikelihoodTruncation
 
 
 class FlowArm(SpaceArm):
-    """An arm whose learner is a flow, trained from scratch in every generation and sampled in `solver_steps` steps."""
+    """An arm whose learner is a flow, trained from scratch in every generation and sampled in `solver_steps` steps.
+
+    Attributes:
+        truncate: what training leaves out; without it, nothing.
+    """
 
     builder: ClassVar[str] = "generative.flow:build"
     learner: Literal["flow"]
@@ -212,6 +240,10 @@ class GANTraining(Settings):
     """Adam with cosine decay to 0 for both networks; `epochs` counts passes over the stage's budget of real examples.
 
     `penalty` is the weight of the discriminator's squared gradients at real and generated examples (R1 and R2).
+
+    Attributes:
+        batch: examples per step.
+        learning_rate: the first one.
     """
 
     batch: Positive = 128
