@@ -1,4 +1,4 @@
-"""The validation of the forecast: chains of shipped recipes, and their scores (docs/forecast.md).
+"""The validation of the forecast: chains of shipped recipes, and their scores (docs/forecast/validation.md).
 
     python benchmarks/forecast_chains.py run development runs/forecast --data DATA
     python benchmarks/forecast_chains.py score development runs/forecast

@@ -1,4 +1,4 @@
-"""The preregistered comparisons of tail-weighted replay (docs/forecast.md), from a finished or interim run.
+"""The preregistered comparisons of tail-weighted replay (docs/forecast/replay.md), from a finished or interim run.
 
 python benchmarks/replay.py RUN [--base accumulate] [--generation 3]
 

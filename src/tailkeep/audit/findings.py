@@ -204,7 +204,10 @@ def _sign_finding(sign: _Sign, tests: Sequence[StatisticTest], origins: Origins)
 _ZERO_LEVEL = 0.05
 _MAX_NAMED = 5
 _SMALL = 0.05
-"""The smallest share whose interval held on the one division that development never saw, see docs/auditing.md."""
+"""The smallest share whose interval held on the one division that development never saw.
+
+See docs/auditing/synthetic-share.md.
+"""
 
 
 def share_finding(share: ShareSummary) -> Finding:

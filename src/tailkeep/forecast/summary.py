@@ -1,6 +1,7 @@
 """The summary, the table and the sentences of a forecast, from the counts of its shards.
 
-Rule: drift alone is a reference, named as one; a forecast is a number only where docs/forecast.md validated it.
+Rule: drift alone is a reference, named as one; a forecast is a number only where it was validated
+(docs/forecast/validation.md).
 """
 
 import csv

@@ -1,6 +1,7 @@
 """Forecasts scored on chains whose later rounds are known, beside rivals, and the gate that follows from them.
 
-Rule: what is scored, on which chains, and what the gate asks for stands in docs/forecast.md, written before the scores.
+Rule: what is scored, on which chains, and what the gate asks for stands in docs/forecast/validation.md, written before
+the scores.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -302,7 +303,7 @@ GATE = frozenset(
         ("replaced", "truncated", 2),
     ]
 )
-"""The groups in which the tool gives a number, by the development half of docs/forecast.md."""
+"""The groups in which the tool gives a number, by the development half of docs/forecast/validation.md."""
 
 
 def can_tell(regime: str, decoder: str, measured: int) -> bool:

@@ -25,9 +25,9 @@ class EditRegime(Settings):
 
     Tokens are scored given the original text before them and resampled in one pass; `rule` and `sampler` are those of
     `tailkeep edit`. With `anchored: false` each model edits what its predecessor has edited, as the paper does: edits
-    accumulate and the bound on collapse is lost (see docs/laboratory.md). With `source: generated` each model generates
-    as many documents as there are real ones, as in the regime `replace`, and edits those. An `editor` of the user's own
-    replaces `rule` and `sampler`, whatever the learner.
+    accumulate and the bound on collapse is lost (see docs/laboratory/regimes.md). With `source: generated` each model
+    generates as many documents as there are real ones, as in the regime `replace`, and edits those. An `editor` of the
+    user's own replaces `rule` and `sampler`, whatever the learner.
     """
 
     name: Literal["edit"]

@@ -81,7 +81,7 @@ def line_chart(
     few = len(series) <= _FEW
     texts = [(label(one.label, 18), one.end) for one in series]
     longest = max((max(len(a), len(b)) if few else len(a) + len(b) + 1 for a, b in texts), default=0)
-    right = WIDTH - min(LETTER * longest + 14, 190)
+    right = WIDTH - min(LETTER * longest + 14, 215)
     y, ys = _y_scale(series, axis, height)
     left = 14 + 8.0 * max((len(word) for _, word in ys), default=2)
     xs = sorted({x for one in series for x in one.xs})

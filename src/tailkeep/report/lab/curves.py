@@ -125,7 +125,7 @@ def _series(group: ArmGroup, arm: str, metric: str, curve: Curve, size: float, b
         means=[row.mean for row in rows],
         lows=[row.low for row in rows],
         highs=[row.high for row in rows],
-        end=f"{end} (gen. {last})" if early else end,
+        end=f"{end} at {last}" if early else end,
         size=size,
         theory=[theory[g].mean if g in theory else math.nan for g in generations] if theory else (),
         banded=banded,
