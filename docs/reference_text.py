@@ -106,7 +106,10 @@ def public_names() -> dict[str, dict[str, object]]:
             packages[info.name] = {name: getattr(module, name) for name in names}
         elif info.name.count(".") == 1:
             packages |= {inner: names for inner, names in _defined(module) if names}
-    return packages
+    # What the package above exports too is described there.
+    outer = {name: packages.get(name.rpartition(".")[0], {}) for name in packages}
+    alone = {name: {k: v for k, v in items.items() if k not in outer[name]} for name, items in packages.items()}
+    return {name: items for name, items in alone.items() if items}
 
 
 def _defined(package: types.ModuleType) -> Iterator[tuple[str, dict[str, object]]]:
