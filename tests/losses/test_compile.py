@@ -298,15 +298,18 @@ def test_so_is_forward_mode_differentiation(impl):
             linear_token_nll(hidden, problem.weight, problem.targets, impl=impl)
 
 
+@pytest.mark.parametrize("create_graph", [False, True])
 @pytest.mark.parametrize("reduction", ["mean", "none"])
-def test_so_are_several_upstream_gradients_at_once(reduction):
+def test_so_are_several_upstream_gradients_at_once(reduction, create_graph):
     problem = truth.problem(13)
     for loss in (
         linear_truncated_cross_entropy(problem.hidden, problem.weight, problem.targets, reduction=reduction),
         linear_token_nll(problem.hidden, problem.weight, problem.targets),
     ):
         with pytest.raises(ConfigError, match=r"several upstream gradients at once.*one upstream gradient at a time"):
-            torch.autograd.grad(loss, problem.hidden, torch.ones(2, *loss.shape), is_grads_batched=True)
+            torch.autograd.grad(
+                loss, problem.hidden, torch.ones(2, *loss.shape), is_grads_batched=True, create_graph=create_graph
+            )
 
 
 def test_the_loss_on_logits_goes_through_torch_func():

@@ -138,6 +138,14 @@ def test_the_initial_loss_is_that_of_each_sequence_and_leaves_the_model_as_it_wa
     assert initial_sequence_nll(model, []).shape == (0,)
 
 
+def test_measuring_the_initial_policy_leaves_every_module_in_its_mode():
+    model, inputs = tiny("llama").train(), batch()
+    model.model.layers[0].eval()
+    initial_sequence_nll(model, [inputs])
+    assert model.training
+    assert not model.model.layers[0].training
+
+
 def test_a_ramp_rises_to_its_share_and_goes_on_after_a_checkpoint(tmp_path):
     weighting = tail_sft(0.6, ramp_steps=4)
     model, inputs = attach(tiny("llama"), weighting), batch(rows=4)

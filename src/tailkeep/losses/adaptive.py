@@ -134,16 +134,19 @@ class _Dynamic:
             self.confidences.append(confidence)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"confidences": list(self.confidences)}
+        return {"confidences": list(self.confidences), "settings": self._settings()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        check_state(state, "dynamic", "confidences")
+        check_state(state, "dynamic", "confidences", settings=self._settings())
         self.confidences = deque(state["confidences"], maxlen=self.confidences.maxlen)
+
+    def _settings(self) -> list[float]:
+        return [float(self.alpha), float(self.start), float(self.confidences.maxlen or 0)]
 
 
 class _Scheduled(MicroBatchCount):
     def __init__(self, start: float, end: float, steps: int) -> None:
-        super().__init__("scheduled")
+        super().__init__("scheduled", start, end, steps)
         self.start = start
         self.end = end
         self.steps = steps
@@ -175,11 +178,14 @@ class _TargetKept:
         self.threshold = _held(math.exp(-float(seen.kthvalue(truncated + 1).values))) if truncated else 1.0
 
     def state_dict(self) -> dict[str, Any]:
-        return {"recent": [nll.clone() for nll in self.recent]}
+        return {"recent": [nll.clone() for nll in self.recent], "settings": self._settings()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        check_state(state, "target_kept", "recent")
+        check_state(state, "target_kept", "recent", settings=self._settings())
         self.recent = deque((nll.cpu() for nll in state["recent"]), maxlen=self.recent.maxlen)
         self.threshold = self.start
         if self.recent:
             self._settle()
+
+    def _settings(self) -> list[float]:
+        return [float(self.fraction), float(self.start), float(self.recent.maxlen or 0)]

@@ -131,7 +131,7 @@ def initial_sequence_nll(model: nn.Module, batches: Iterable[Mapping[str, Tensor
     Raises:
         ConfigError: a batch without labels, or none at all such as the keys of one.
     """
-    training, means = model.training, []
+    modes, means = [(module, module.training) for module in model.modules()], []
     model.eval()
     try:
         for batch in batches:
@@ -147,7 +147,8 @@ def initial_sequence_nll(model: nn.Module, batches: Iterable[Mapping[str, Tensor
                 logits, targets = model(**inputs).logits[:, :-1], labels[:, 1:]
                 means.append(sequence_nll(token_nll(logits, targets), targets).cpu())
     finally:
-        model.train(training)
+        for module, mode in modes:
+            module.training = mode
     return torch.cat(means) if means else torch.empty(0)
 
 
@@ -188,7 +189,7 @@ class _Constant:
 
 class _Ramp(MicroBatchCount):
     def __init__(self, end: float, steps: int) -> None:
-        super().__init__("tail_sft")
+        super().__init__("tail_sft", end, steps)
         self.end = end
         self.steps = steps
 

@@ -130,12 +130,12 @@ class _ShardedNLL(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        check_not_batched(upstream)
         if torch.is_grad_enabled():
             raise ConfigError(
                 "vocab_parallel_token_nll has no second-order gradients (create_graph=True). Use linear_token_nll with "
                 "the whole weight, or compute the loss on the logits."
             )
-        check_not_batched(upstream)
         hidden, weight, bias, places, owned, lse = ctx.saved_tensors
         head = Head(weight, bias, *ctx.factors)
         needs_grad = ctx.needs_input_grad

@@ -4,7 +4,7 @@ Rule: a weighting sees a token's own numbers only, so it may be called with any 
 must look at a whole micro-batch does so in `observe`, for the next one.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
@@ -148,10 +148,10 @@ def check_weighting(weighting: object) -> None:
 
 
 class MicroBatchCount:
-    """The state of the loss `name` that follows a schedule: how many micro-batches it has `seen`."""
+    """The state of the loss `name` that follows a schedule of `settings`: how many micro-batches it has `seen`."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, name: str, *settings: float) -> None:
+        self._name, self._settings = name, [float(one) for one in settings]
         self.seen = 0
 
     def observe(self, nll: Tensor) -> None:
@@ -160,27 +160,33 @@ class MicroBatchCount:
         self.seen += 1
 
     def state_dict(self) -> dict[str, Any]:
-        """The count."""
-        return {"seen": self.seen}
+        """The count, and the schedule that it belongs to."""
+        return {"seen": self.seen, "settings": self._settings}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore the count.
 
         Raises:
-            ConfigError: the state is that of another loss.
+            ConfigError: the state is that of another loss, or of another schedule.
         """
-        check_state(state, self._name, "seen")
+        check_state(state, self._name, "seen", settings=self._settings)
         self.seen = state["seen"]
 
 
-def check_state(state: Mapping[str, Any], name: str, *keys: str) -> None:
+def check_state(state: Mapping[str, Any], name: str, *keys: str, settings: Sequence[float] = ()) -> None:
     """Refuse the state of another weighting.
 
     Raises:
-        ConfigError: `state` has other keys than `keys`.
+        ConfigError: `state` has other keys than `keys`, and `settings` where there are any; or other settings.
     """
+    keys = (*keys, "settings") if settings else keys
     if set(state) != set(keys):
         raise ConfigError(
             f"the state of the loss {name!r} has the keys {', '.join(map(repr, keys)) or 'none'}, "
             f"this one has {', '.join(map(repr, state)) or 'none'}. Load what the same loss saved."
+        )
+    if settings and list(state["settings"]) != list(settings):
+        raise ConfigError(
+            f"the loss {name!r} was saved with the options {state['settings']}, and this one has {list(settings)}. "
+            "Resume with the options of the run that is resumed, or start a new run from the checkpoint's weights."
         )

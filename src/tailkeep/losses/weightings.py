@@ -175,10 +175,10 @@ class _Coin:
         return (torch.rand(nll.shape, generator=self.generator) < self.kept_fraction).to(nll)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"generator": self.generator.get_state()}
+        return {"generator": self.generator.get_state(), "settings": [float(self.kept_fraction)]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        check_state(state, "random", "generator")
+        check_state(state, "random", "generator", settings=[float(self.kept_fraction)])
         self.generator.set_state(state["generator"].cpu())
 
 
@@ -252,9 +252,13 @@ class _MatchedCoin:
             self.recent.append((int(truncation_mask(nll, threshold=self.threshold).sum()), len(nll)))
 
     def state_dict(self) -> dict[str, Any]:
-        return {"generator": self.generator.get_state(), "recent": list(self.recent)}
+        state = {"generator": self.generator.get_state(), "recent": list(self.recent)}
+        return state | {"settings": self._settings()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        check_state(state, "random_matched", "generator", "recent")
+        check_state(state, "random_matched", "generator", "recent", settings=self._settings())
         self.generator.set_state(state["generator"].cpu())
         self.recent = deque(map(tuple, state["recent"]), maxlen=self.recent.maxlen)
+
+    def _settings(self) -> list[float]:
+        return [float(self.threshold), float(self.recent.maxlen or 0)]

@@ -59,6 +59,28 @@ def test_the_state_of_another_loss_is_refused(tmp_path):
         load_loss_state(attach(tiny("llama"), "scheduled", **STATEFUL["scheduled"]), tmp_path)
 
 
+@pytest.mark.parametrize(("name", "other"), [
+    ("scheduled", {"start": 0.9, "end": 0.1, "steps": 10}), ("target_kept", {"fraction": 0.9}),
+    ("dynamic", {"alpha": 1.0}), ("random", {"kept_fraction": 0.9, "seed": 1}),
+    ("random_matched", {"threshold": 0.5, "seed": 1}),
+])  # fmt: skip
+def test_the_state_of_the_same_loss_with_other_options_is_refused(name, other, tmp_path):
+    save_loss_state(attach(tiny("llama"), name, **STATEFUL[name]), tmp_path)
+    with pytest.raises(ConfigError, match=f"the loss '{name}' was saved with the options"):
+        load_loss_state(attach(tiny("llama"), name, **other), tmp_path)
+
+
+@pytest.mark.parametrize("state", [
+    {"loss": "scheduled"}, {"loss": "scheduled", "weighting": 3},
+    {"loss": "scheduled", "weighting": {"seen": 1, "settings": [0.9, 0.01, 4.0]}},
+])  # fmt: skip
+def test_a_state_that_lacks_a_part_is_one_error(state, tmp_path):
+    model = attach(tiny("llama"), "scheduled", start=0.9, end=0.01, steps=4)
+    torch.save(state, save_loss_state(model, tmp_path))
+    with pytest.raises(InputError, match=r"tailkeep_loss_0\.pt is no whole state of the loss 'scheduled'"):
+        load_loss_state(model, tmp_path)
+
+
 class _Code:
     def __reduce__(self):
         return print, ("run",)

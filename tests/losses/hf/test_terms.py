@@ -45,6 +45,17 @@ def test_an_attached_model_trains_on_the_terms_of_its_kept_tokens(family, terms,
     assert read_stats(model)["cross_entropy"] == pytest.approx(plain.loss.item(), rel=1e-6)
 
 
+@pytest.mark.parametrize(("dtype", "weight"), [(torch.float16, 100.0), (torch.bfloat16, 1.0)])
+def test_class_weights_in_half_precision_are_summed_in_single(dtype, weight):
+    """900 targets of weight 100 are more than float16 has, and bfloat16 counts no further than 256."""
+    inputs = batch(rows=9, length=100)
+    expected = torch.nn.functional.cross_entropy(
+        tiny("llama")(inputs["input_ids"]).logits[:, :-1].flatten(0, 1), inputs["labels"][:, 1:].flatten()
+    )
+    model = attach(tiny("llama"), threshold=1.0, class_weight=torch.full((VOCABULARY,), weight, dtype=dtype))
+    assert model(**inputs).loss.item() == pytest.approx(expected.item(), rel=1e-4)
+
+
 def model_without(model):
     """A copy with nothing attached."""
     from tailkeep.losses.hf.attach import detach

@@ -1,5 +1,6 @@
 """Ways to train that must not change the numbers: accumulation, checkpointing, compilation, given denominators."""
 
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -7,6 +8,8 @@ import pytest
 import torch
 
 from tailkeep.losses.hf.attach import attach, detach, without_attached_loss
+from tailkeep.losses.hf.state import Monitor
+from tailkeep.losses.nll import LossStats
 from tests.losses.hf.families import tiny
 from tests.losses.hf.unfused import (
     Trained,
@@ -117,6 +120,20 @@ def test_threads_that_train_one_model_do_not_mix():
 
     with ThreadPoolExecutor(4) as pool:
         assert [*pool.map(losses, batches)] == [[loss] * 5 for loss in expected]
+
+
+def test_the_targets_of_all_threads_are_counted():
+    monitor = Monitor(truncates=False)
+    one = torch.tensor(1.0)
+    stats = LossStats(targets=torch.tensor(3), kept_fraction=one, cross_entropy=one, confidence=one, accuracy=one)
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(6) as pool:
+            assert len([*pool.map(lambda _: monitor.add(stats), range(600))]) == 600
+    finally:
+        sys.setswitchinterval(before)
+    assert monitor.read()["targets"] == 1800
 
 
 def test_a_thread_without_the_attached_loss_leaves_it_to_the_others():

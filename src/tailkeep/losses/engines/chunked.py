@@ -93,6 +93,7 @@ class _TokenNLL(torch.autograd.Function):
     def backward(ctx: Any, to_nll: Tensor | None, to_lse: Tensor | None, _: Tensor | None) -> tuple[Any, ...]:
         hidden, targets, *tensors = ctx.saved_tensors
         head, needs_grad = ctx.head.with_tensors(*tensors), _needs_grad(ctx)
+        check_not_batched(to_nll, to_lse)
         if torch.is_grad_enabled():
 
             def total(nll: Tensor, logits: Tensor) -> Tensor:
@@ -100,7 +101,6 @@ class _TokenNLL(torch.autograd.Function):
 
             gradients = _differentiable(hidden, head, targets, needs_grad, total)
         else:
-            check_not_batched(to_nll, to_lse)
             partials = Partials(numbers(hidden) if to_nll is None else to_nll, to_lse)
             gradients = recomputed(
                 ctx.engine.workspace, hidden, head, targets, terms=NLL_ALONE, partials=partials, needs_grad=needs_grad
@@ -148,6 +148,7 @@ class _Weighted(torch.autograd.Function):
         hidden, targets, expected, weights, *saved = ctx.saved_tensors
         head, partials = ctx.head.with_tensors(*saved[:_TENSORS]), Partials(*saved[_TENSORS:])
         needs_grad = _needs_grad(ctx)
+        check_not_batched(upstream, to_lse)
         if torch.is_grad_enabled():
             losses = _weighted_again(ctx.weighting, ctx.terms, targets, weights if ctx.weights_are_constant else None)
 
@@ -155,7 +156,6 @@ class _Weighted(torch.autograd.Function):
                 return _dot(upstream, losses(nll, logits)) + _dot(to_lse, logits.logsumexp(-1))
 
             return _in_place(_differentiable(hidden, head, targets, needs_grad, total), 6)
-        check_not_batched(upstream, to_lse)
         # Used up by one backward pass; a second one over a retained graph recomputes.
         ready, ctx.ready = ctx.ready, None
         if ready is not None and upstream is not None and to_lse is None:

@@ -275,5 +275,13 @@ def read_state(holder: LossHolder, folder: Path, rank: int) -> None:
             f"{path} is the state of the loss {saved!r}, and the attached one is {name!r}. Attach the loss that was "
             "saved, or start a new run from the checkpoint's weights."
         )
-    holder.weighting.load_state_dict(state["weighting"])
-    holder.monitor.load_state_dict(state["monitor"])
+    try:
+        holder.weighting.load_state_dict(state["weighting"])
+        holder.monitor.load_state_dict(state["monitor"])
+    except ConfigError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise InputError(
+            f"{path} is no whole state of the loss {name!r} ({type(error).__name__}: {error}). Resume from another "
+            "checkpoint, or start a new run from the checkpoint's weights."
+        ) from error

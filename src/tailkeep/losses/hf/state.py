@@ -21,6 +21,8 @@ PATIENCE = 100
 """Training calls in a row without a truncated token, after which truncation is said to do nothing."""
 
 _NAMES = ("kept_fraction", "cross_entropy", "confidence", "accuracy")
+_ONE_AT_A_TIME = threading.Lock()
+"""Of the threads that train one model; it is no part of the model, which can be copied and pickled."""
 
 
 @dataclass
@@ -41,16 +43,18 @@ class Monitor:
         means = torch.stack([getattr(stats, name).to(wide) for name in _NAMES])
         # The means of no target are NaN and count for nothing; those of a broken model are NaN too, and show.
         row = torch.cat([torch.where(targets > 0, means * targets, 0), targets.view(1)])
-        self.sums = row if self.sums is None else self.sums.to(row.device) + row
-        if self.truncates and not self.warned:
-            self._watch(stats.kept_fraction, targets)
+        with _ONE_AT_A_TIME:
+            self.sums = row if self.sums is None else self.sums.to(row.device) + row
+            if self.truncates and not self.warned:
+                self._watch(stats.kept_fraction, targets)
 
     def read(self) -> dict[str, float]:
         """The means since the last reading, which are forgotten; nothing if no target was seen."""
-        if self.sums is None:
+        with _ONE_AT_A_TIME:
+            sums, self.sums = self.sums, None
+        if sums is None:
             return {}
-        *totals, targets = self.sums.tolist()
-        self.sums = None
+        *totals, targets = sums.tolist()
         means = {name: total / targets for name, total in zip(_NAMES, totals, strict=True)} if targets else {}
         return means | ({"targets": targets} if targets else {})
 
