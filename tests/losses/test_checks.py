@@ -1,5 +1,7 @@
 """Values that no loss can use are one sentence with the name of the argument, wherever they are given."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
@@ -59,7 +61,7 @@ WHOLE_NUMBERS = {
     "seed": lambda value: random_truncation(0.5, value),
     "seed by name": lambda value: named_weighting("random_matched", threshold=0.5, seed=value),
 }
-NO_NUMBERS = [None, "0.5", True, [0.5], 1j, torch.tensor(0.5), np.array(0.5), float("nan")]
+NO_NUMBERS = [None, "0.5", True, [0.5], 1j, Fraction(1, 2), torch.tensor(0.5), np.array(0.5), float("nan")]
 
 
 @pytest.mark.parametrize("value", NO_NUMBERS)

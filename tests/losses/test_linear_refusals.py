@@ -6,6 +6,7 @@ import torch
 
 from tailkeep.errors import ConfigError
 from tailkeep.losses.linear import linear_token_nll, linear_truncated_cross_entropy, linear_weighted_cross_entropy
+from tailkeep.losses.lm_head import LowRankProduct
 from tailkeep.losses.weighting import CROSS_ENTROPY
 
 HIDDEN, WEIGHT, TARGETS = torch.ones(4, 3), torch.ones(5, 3), torch.tensor([0, 4, -100, 1])
@@ -130,6 +131,11 @@ def test_an_expected_gradient_that_cannot_be_used_is_refused(options, message):
         ({"ignore_index": None}, "ignore_index None is a NoneType, not a whole number. Leave it at -100"),
         ({"num_items": -1}, "num_items -1 is not a count"),
         ({"num_items": torch.tensor(-1)}, "num_items tensor.-1. is not a count"),
+        ({"ignore_index": 2**70}, r"ignore_index 1180591620717411303424 is not in \[-9223372036854775808"),
+        ({"num_items": [3]}, r"num_items \[3\] is not a count"),
+        ({"num_items": torch.tensor(True)}, r"num_items tensor\(True\) is not a count"),
+        ({"low_rank": LowRankProduct(HIDDEN[:, :0], WEIGHT[:, :0])}, r"Pass \(V, r\), r at least 1"),
+        ({"class_weight": torch.ones(5).to(torch.float8_e4m3fn)}, "of torch.float8_e4m3fn. Pass one floating-point"),
         ({"num_items": "12"}, "num_items '12' is not a count"),
         ({"num_items": float("nan")}, "num_items nan is not a count"),
         ({"num_items": float("inf")}, "num_items inf is not a count"),
@@ -154,6 +160,21 @@ def test_values_of_another_type_are_named(overrides, message):
 def test_a_threshold_may_be_any_number(threshold):
     expected = called(linear_truncated_cross_entropy, threshold=float(threshold))
     assert torch.equal(called(linear_truncated_cross_entropy, threshold=threshold), expected)
+
+
+def test_the_tokens_of_an_entropy_may_be_a_number_of_numpy():
+    for number in (2, np.int64(2)):
+        _, entropy = called(linear_token_nll, return_entropy=number)
+        assert entropy.shape == (4,)
+
+
+def test_a_count_is_exact_whatever_the_default_type():
+    expected = called(linear_truncated_cross_entropy, num_items=1001.0)
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        assert torch.equal(called(linear_truncated_cross_entropy, num_items=1001.0), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_an_ignored_class_may_be_a_number_of_numpy():

@@ -4,7 +4,7 @@ Rule: one sentence each, with the name of the argument, the value received and w
 for a GPU.
 """
 
-from numbers import Integral, Real
+from numbers import Integral, Rational, Real
 from typing import Any
 
 import torch
@@ -19,7 +19,8 @@ def check_number(name: str, value: Any, interval: str, advice: str) -> None:
     Raises:
         ConfigError: it is not; `advice` says what to pass.
     """
-    if not _is_a(Real, value):
+    # torch calculates with no fractions.
+    if not _is_a(Real, value) or (isinstance(value, Rational) and not isinstance(value, Integral)):
         raise ConfigError(f"{name} {value!r} is a {type(value).__name__}, not a number. {advice}")
     low, high = (float(end) for end in interval[1:-1].split(","))
     above = value > low if interval[0] == "(" else value >= low
@@ -47,9 +48,12 @@ def check_ignore_index(ignore_index: object) -> None:
     """Refuse what is no class index.
 
     Raises:
-        ConfigError: it is no whole number.
+        ConfigError: it is no whole number, or none that an int64 holds.
     """
-    check_whole_number("ignore_index", ignore_index, None, "Leave it at -100 where no class is to be ignored.")
+    advice = "Leave it at -100 where no class is to be ignored."
+    check_whole_number("ignore_index", ignore_index, None, advice)
+    limits = torch.iinfo(torch.int64)
+    check_number("ignore_index", ignore_index, f"[{limits.min}, {limits.max})", advice)
 
 
 def check_tensors(**tensors: object) -> None:
@@ -77,7 +81,8 @@ def check_count(num_items: object) -> None:
         return
     try:
         counts = torch.as_tensor(num_items)
-        is_count = bool((counts.ge(0) & counts.isfinite()).all()) and not isinstance(num_items, bool)
+        is_number = counts.dtype != torch.bool and not isinstance(num_items, list | tuple)
+        is_count = is_number and bool((counts.ge(0) & counts.isfinite()).all())
     except (TypeError, RuntimeError, ValueError):
         is_count = False
     if not is_count:

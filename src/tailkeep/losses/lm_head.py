@@ -70,9 +70,12 @@ def head_of(
         raise ConfigError(f"weight has the shape {tuple(weight.shape)}. Give (V, D), as nn.Linear keeps it.")
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ConfigError(f"bias {tuple(bias.shape)} does not fit weight {tuple(weight.shape)}. Give (V,).")
-    if low_rank is not None and (low_rank.weight.ndim != 2 or len(low_rank.weight) != len(weight)):
+    if low_rank is not None and (
+        low_rank.weight.ndim != 2 or len(low_rank.weight) != len(weight) or not low_rank.weight.numel()
+    ):
         raise ConfigError(
-            f"low_rank.weight {tuple(low_rank.weight.shape)} does not fit weight {tuple(weight.shape)}. Pass (V, r)."
+            f"low_rank.weight {tuple(low_rank.weight.shape)} does not fit weight {tuple(weight.shape)}. Pass (V, r), "
+            "r at least 1."
         )
     check_factors(scale, softcap)
     if valid_vocab_size is not None:

@@ -131,7 +131,9 @@ def count_on(device: torch.device, num_items: float | Tensor) -> Tensor:
         ConfigError: a tensor or array of several numbers.
     """
     if isinstance(num_items, int | float):
-        return torch.full((), num_items, device=device)
+        # The default type may be one that counts no further than 256.
+        wide = torch.promote_types(torch.get_default_dtype(), torch.float32)
+        return torch.full((), num_items, dtype=wide if isinstance(num_items, float) else None, device=device)
     count = torch.as_tensor(num_items, device=device)
     if count.numel() != 1:
         raise ConfigError(

@@ -26,6 +26,9 @@ class TermOptions(TypedDict, total=False):
     z_loss: float
 
 
+_FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
+
+
 @dataclass(frozen=True, eq=False)
 class LossTerms:
     """The terms of a token's loss; the default is its NLL alone.
@@ -51,7 +54,7 @@ class LossTerms:
         if weights is None:
             return
         check_tensors(class_weight=weights)
-        if weights.ndim != 1 or not weights.is_floating_point():
+        if weights.ndim != 1 or weights.dtype not in _FLOATS:
             raise ConfigError(
                 f"class_weight is {tuple(weights.shape)} of {weights.dtype}. Pass one floating-point weight per class."
             )

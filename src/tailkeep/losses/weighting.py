@@ -6,6 +6,7 @@ must look at a whole micro-batch does so in `observe`, for the next one.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
 import torch
@@ -23,7 +24,11 @@ def check_entropy(name: str, entropy: object) -> None:
     Raises:
         ConfigError: it is not.
     """
-    if entropy is not None and entropy != "full" and not (type(entropy) is int and entropy >= 1):
+    if (
+        entropy is not None
+        and entropy != "full"
+        and (not isinstance(entropy, Integral) or isinstance(entropy, bool) or entropy < 1)
+    ):
         raise ConfigError(f'{name} {entropy!r} is neither "full" nor a number of tokens, at least 1.')
 
 

@@ -202,6 +202,7 @@ def check_window(window: int) -> None:
 
 def _generator(seed: int) -> torch.Generator:
     check_whole_number("seed", seed, 0, "Give each rank one of its own.")
+    check_number("seed", seed, f"[0, {2**64})", "A generator takes 64 bits.")
     return torch.Generator().manual_seed(int(seed))
 
 

@@ -169,6 +169,7 @@ TOKENS = torch.tensor([[5, 6, 7, 8]])
         ({"num_items_in_batch": -1}, "num_items -1 is not a count"),
         ({"num_items_in_batch": float("inf")}, "num_items inf is not a count"),
         ({"labels": TOKENS.tolist()}, r"labels is a list, not a torch.Tensor. Give torch.as_tensor\(labels\)"),
+        ({"labels": torch.tensor(3)}, r"labels is one number. Pass \(B, T\)"),
         ({"labels": TOKENS.numpy()}, "labels is a ndarray, not a torch.Tensor"),
         ({"shift_labels": TOKENS.tolist()}, "shift_labels is a list, not a torch.Tensor"),
         ({"ignore_index": None}, "ignore_index None is a NoneType, not a whole number"),

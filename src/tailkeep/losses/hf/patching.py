@@ -100,6 +100,8 @@ def _call(arguments: dict[str, Any], weighting: Weighting, terms: LossTerms) -> 
     check_ignore_index(ignore_index)
     if targets is None:
         check_tensors(labels=labels)
+        if not labels.ndim:
+            raise ConfigError("labels is one number. Pass (B, T), a token id for each of the input_ids.")
         targets = F.pad(whole(labels), (0, 1), value=ignore_index)[..., 1:]
     else:
         check_tensors(shift_labels=targets)
