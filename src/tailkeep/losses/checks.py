@@ -19,8 +19,8 @@ def check_number(name: str, value: Any, interval: str, advice: str) -> None:
     Raises:
         ConfigError: it is not; `advice` says what to pass.
     """
-    # torch calculates with no fractions.
-    if not _is_a(Real, value) or (isinstance(value, Rational) and not isinstance(value, Integral)):
+    # torch calculates with no fractions, which are real and rational.
+    if not is_whole_number(value) and (not isinstance(value, Real) or isinstance(value, Rational)):
         raise ConfigError(f"{name} {value!r} is a {type(value).__name__}, not a number. {advice}")
     low, high = (float(end) for end in interval[1:-1].split(","))
     above = value > low if interval[0] == "(" else value >= low
@@ -34,14 +34,15 @@ def check_whole_number(name: str, value: Any, least: int | None, advice: str) ->
     Raises:
         ConfigError: it is not; `advice` says what to pass.
     """
-    if not _is_a(Integral, value):
+    if not is_whole_number(value):
         raise ConfigError(f"{name} {value!r} is a {type(value).__name__}, not a whole number. {advice}")
     if least is not None and value < least:
         raise ConfigError(f"{name} {value} is below {least}. {advice}")
 
 
-def _is_a(kind: type, value: object) -> bool:
-    return isinstance(value, kind) and not isinstance(value, bool)
+def is_whole_number(value: object) -> bool:
+    """Whether `value` is a whole number, of Python or numpy; True and False are none."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def check_ignore_index(ignore_index: object) -> None:

@@ -9,7 +9,8 @@ arithmetic, k the share of tokens that are left.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
@@ -121,6 +122,18 @@ def tail_sft(fraction: float = 0.5, *, ramp_steps: int | None = None, threshold:
     return SequenceWeighting("tail_sft", tokens.weigh, observe=ramp.observe, state=ramp, schedule=ramp)
 
 
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode within; every module's mode as it was, after."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
 def initial_sequence_nll(model: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> Tensor:
     """(n,) mean NLL in nats/token of every sequence of `batches`, in float32 on the CPU: that of the initial policy.
 
@@ -131,9 +144,8 @@ def initial_sequence_nll(model: nn.Module, batches: Iterable[Mapping[str, Tensor
     Raises:
         ConfigError: a batch without labels, or none at all such as the keys of one.
     """
-    modes, means = [(module, module.training) for module in model.modules()], []
-    model.eval()
-    try:
+    means = []
+    with evaluation_mode(model):
         for batch in batches:
             if not isinstance(batch, Mapping):
                 raise ConfigError(f"a batch is a {type(batch).__name__}, not a mapping. Pass a list of batches.")
@@ -146,9 +158,6 @@ def initial_sequence_nll(model: nn.Module, batches: Iterable[Mapping[str, Tensor
             with torch.no_grad():
                 logits, targets = model(**inputs).logits[:, :-1], labels[:, 1:]
                 means.append(sequence_nll(token_nll(logits, targets), targets).cpu())
-    finally:
-        for module, mode in modes:
-            module.training = mode
     return torch.cat(means) if means else torch.empty(0)
 
 

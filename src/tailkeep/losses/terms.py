@@ -124,10 +124,11 @@ class LossTerms:
         if self.class_weight is None or num_items is not None or reduction not in ("mean", "mean_kept"):
             return reduction, num_items
         # Summed in at least float32: the weights of many targets in half precision overflow, or stop growing.
-        weights = self.class_weight.to(torch.promote_types(self.class_weight.dtype, torch.float32))
+        wide = torch.promote_types(self.class_weight.dtype, torch.float32)
         if counted is None:
-            return "mean", weights[targets].sum()
-        return "mean", torch.where(counted, weights[torch.where(counted, targets, 0)], 0).sum()
+            return "mean", self.class_weight[targets].sum(dtype=wide)
+        weights = self.class_weight[torch.where(counted, targets, 0)]
+        return "mean", torch.where(counted, weights, 0).sum(dtype=wide)
 
 
 def reduce_logit_losses(

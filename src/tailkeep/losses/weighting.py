@@ -6,29 +6,25 @@ must look at a whole micro-batch does so in `observe`, for the next one.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
 from tailkeep.errors import ConfigError
+from tailkeep.losses.checks import is_whole_number
 
 Entropy: TypeAlias = Literal["full"] | int | None
 """Which entropy of a prediction a weighting needs: of all tokens, of the k likeliest made to sum to 1, or none."""
 
 
-def check_entropy(name: str, entropy: object) -> None:
+def check_entropy(name: str, entropy: Any) -> None:
     """Refuse what is no `Entropy`.
 
     Raises:
         ConfigError: it is not.
     """
-    if (
-        entropy is not None
-        and entropy != "full"
-        and (not isinstance(entropy, Integral) or isinstance(entropy, bool) or entropy < 1)
-    ):
+    if entropy is not None and entropy != "full" and not (is_whole_number(entropy) and entropy >= 1):
         raise ConfigError(f'{name} {entropy!r} is neither "full" nor a number of tokens, at least 1.')
 
 

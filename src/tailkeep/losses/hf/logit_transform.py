@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from tailkeep.errors import ConfigError
 from tailkeep.losses.hf.output_layer import computing_module, is_partitioned, linear_in, unsupported
 from tailkeep.losses.hf.state import Transformation
+from tailkeep.losses.sequences import evaluation_mode
 
 UNFUSED = (
     "Compute the loss from the logits instead, as in "
@@ -140,15 +141,9 @@ def tiny_batch(model: Any, head: Any) -> Tensor:
 @contextlib.contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
     """Evaluation mode within; every module's mode and the random state as they were, after."""
-    modes = [(module, module.training) for module in model.modules()]
     devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
-    model.eval()
-    try:
-        with torch.random.fork_rng(devices=devices):
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    with evaluation_mode(model), torch.random.fork_rng(devices=devices):
+        yield
 
 
 def without_cache(forward: Callable[..., Any]) -> dict[str, Any]:
