@@ -7,9 +7,10 @@ trained on or not; the model as it was (`base`) and one fine-tuned model for eac
 window (96 tokens of context, 32 new ones), greedily, by nucleus sampling (top_p 0.9) and at temperature 1. Every model
 then scores every text. A score is the mean probability of the 128 tokens of a block.
 
-Each step is a file in OUT, so a rerun continues. OUT/scores.json has the scores; the table that is printed says for
-each decoder how often a block of a fine-tuned model's own text scores higher than a block of base's own text (AUROC,
-95 % bootstrap interval over blocks), and the same for text that neither wrote.
+Each step is a file in OUT, so a rerun continues. A seed is finished, with its table, before the next one trains.
+OUT/scores.json has the scores. The table says for each decoder how often a block of a fine-tuned model's own text
+scores higher than a block of base's own text (AUROC, 95 % bootstrap interval over blocks), than base's or an earlier
+seed's text under the same model, and the same for text that neither wrote.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ from tailkeep.metrics import auroc
 from tailkeep.runs import Storage
 
 BLOCK = 128
+HALVES = ("trained", "unseen")
 TITLE = re.compile(r" = [^=]+ = ")
 DECODERS: dict[str, FixedDecoder] = {
     "greedy": Greedy(name="greedy"),
@@ -106,7 +109,7 @@ def main() -> None:
     if options.articles:
         starts = [match.start() for match in re.finditer(r"(?m)^ = [^=\n]+ = $", text)]
         text = text[: [*starts, len(text)][min(options.articles, len(starts))]]
-    halves = dict(zip(("trained", "unseen"), split_articles(text), strict=True))
+    halves = dict(zip(HALVES, split_articles(text), strict=True))
     for name, half in halves.items():
         (options.out / f"{name}.txt").write_text(half, encoding="utf-8")
     arm = make_arm(options.out / "trained.txt", options.out / "unseen.txt", options.model, options)
@@ -127,39 +130,68 @@ def main() -> None:
         network = learner.initial_network(0).to(learner.device).eval()
         return LanguageModel(network, learner.tokenizer, arm.generation, tokens["trained"], precision=learner.precision)
 
-    models = {"base": base, **{f"seed-{seed}": lambda seed=seed: fine_tuned(seed) for seed in options.seeds}}
+    models: dict[str, Callable[[], LanguageModel]] = {
+        "base": base,
+        **{f"seed-{seed}": partial(fine_tuned, seed) for seed in options.seeds},
+    }
     both = tokens["trained"].concat(tokens["unseen"])
     texts: dict[str, list[int]] = {name: data.ids.tolist() for name, data in tokens.items()}
-    for writer, load in models.items():
+
+    def write_all(writer: str) -> None:
+        """The whole text as `writer` regenerates it, once for each decoder."""
+        number = 0 if writer == "base" else int(writer.removeprefix("seed-"))
         for decoder, settings in DECODERS.items():
 
-            def write(load: Any = load, settings: FixedDecoder = settings, seed: str = writer) -> list[int]:
+            def write(settings: FixedDecoder = settings) -> list[int]:
                 generation = Generation(form=WindowPrompts(name="windows"), decoder=settings, batch=32)
-                number = 0 if seed == "base" else int(seed.removeprefix("seed-"))
-                return replace(load(), generation=generation).regenerate(both, seed=number).ids.tolist()  # type: ignore[no-any-return]
+                model = replace(models[writer](), generation=generation)
+                return model.regenerate(both, seed=number).ids.tolist()  # type: ignore[no-any-return]
 
             texts[f"{writer}/{decoder}"] = once(options.out / f"text-{writer}-{decoder}.json", write)
             print(f"{writer} has written: {decoder}", flush=True)
+
+    def score_all(reader: str, names: Sequence[str]) -> dict[str, list[float]]:
+        """What `reader` thinks of the texts of these names; it is loaded once, and only where a score is missing."""
+        loaded = cache(models[reader])
+
+        def score(ids: Sequence[int]) -> list[float]:
+            return block_scores(loaded(), ids, both)
+
+        scores = {}
+        for name in names:
+            path = options.out / f"scores-{reader}-{name.replace('/', '-')}.json"
+            scores[name] = once(path, partial(score, texts[name]))
+        print(f"{reader} has scored {len(scores)} texts", flush=True)
+        return scores
+
     scores: dict[str, dict[str, list[float]]] = {}
-    for reader, load in models.items():
+    for writer in models:
+        write_all(writer)
+        scores["base"] = score_all("base", list(texts))
+        if writer != "base":
+            scores[writer] = score_all(writer, list(texts))
+            Storage().write_text(options.out / "scores.json", json.dumps(scores))
+            print_table(scores)
 
-        def read(load: Any = load) -> dict[str, list[float]]:
-            model = load()
-            return {name: block_scores(model, ids, both) for name, ids in texts.items()}
 
-        scores[reader] = once(options.out / f"scores-{reader}.json", read)
-        print(f"{reader} has scored {len(texts)} texts", flush=True)
-    once(options.out / "scores.json", lambda: scores)
-
+def print_table(scores: dict[str, dict[str, list[float]]]) -> None:
+    """For each seed so far: its own text, another seed's and the real text, against base."""
     print("\nAUROC of block scores, first against second (95 % interval over blocks)")
-    for seed in options.seeds:
-        own, base_scores = scores[f"seed-{seed}"], scores["base"]
+    seeds = [name for name in scores if name != "base"]
+    for seed in seeds:
+        own, base_scores = scores[seed], scores["base"]
         for decoder in DECODERS:
-            pair = np.array(own[f"seed-{seed}/{decoder}"]), np.array(base_scores[f"base/{decoder}"])
-            print(f"seed {seed} {decoder:8} own text, fine-tuned against base  " + _shown(pair))
-        for half in halves:
+            pairs = [("own text, fine-tuned against base", own[f"{seed}/{decoder}"], base_scores[f"base/{decoder}"])]
+            pairs += [("own text against base's, fine-tuned", own[f"{seed}/{decoder}"], own[f"base/{decoder}"])]
+            pairs += [
+                (f"own text against {other}'s, fine-tuned", own[f"{seed}/{decoder}"], own[f"{other}/{decoder}"])
+                for other in seeds[: seeds.index(seed)]
+            ]
+            for label, first, second in pairs:
+                print(f"{seed} {decoder:8} {label:40} " + _shown((np.array(first), np.array(second))))
+        for half in HALVES:
             pair = np.array(own[half]), np.array(base_scores[half])
-            print(f"seed {seed} {half:8} real text, fine-tuned against base " + _shown(pair))
+            print(f"{seed} {half:8} {'real text, fine-tuned against base':40} " + _shown(pair))
 
 
 def _shown(pair: tuple[Scores, Scores]) -> str:
