@@ -146,6 +146,17 @@ def test_measuring_the_initial_policy_leaves_every_module_in_its_mode():
     assert not model.model.layers[0].training
 
 
+def test_a_part_that_acts_on_a_change_of_mode_is_told_of_both(monkeypatch):
+    model, inputs = tiny("llama").train(), batch()
+    seen = []
+    part = type(model.model.norm)
+    original = part.train
+    monkeypatch.setattr(part, "train", lambda self, mode=True: (seen.append(mode), original(self, mode))[1])
+    initial_sequence_nll(model, [inputs])
+    layers = sum(isinstance(module, part) for module in model.modules())
+    assert seen == [False] * layers + [True] * layers
+
+
 def test_a_ramp_rises_to_its_share_and_goes_on_after_a_checkpoint(tmp_path):
     weighting = tail_sft(0.6, ramp_steps=4)
     model, inputs = attach(tiny("llama"), weighting), batch(rows=4)

@@ -52,14 +52,17 @@ def test_no_probability_exceeds_one(network):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_the_network_keeps_its_mode_even_if_it_fails(network, training):
+@pytest.mark.parametrize("part", ["model", "lm_head"])
+def test_every_part_of_the_network_keeps_its_mode_even_if_it_fails(network, training, part):
     network.train(training)
+    getattr(network, part).train(not training)
+    modes = [module.training for module in network.modules()]
     try:
         token_log_probs(network, rows_of(5))
-        assert network.training is training
+        assert [module.training for module in network.modules()] == modes
         with pytest.raises(InputError):
             token_log_probs(network, [np.array([1, SIZE + 1], np.int32)])
-        assert network.training is training
+        assert [module.training for module in network.modules()] == modes
     finally:
         network.eval()
 

@@ -126,12 +126,18 @@ def tail_sft(fraction: float = 0.5, *, ramp_steps: int | None = None, threshold:
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """Evaluation mode within; every module's mode as it was, after."""
     modes = [(module, module.training) for module in model.modules()]
+    if not any(training for _, training in modes):
+        # Setting the mode of every module costs more than a forward pass over a short text.
+        yield
+        return
     model.eval()
     try:
         yield
     finally:
-        for module, mode in modes:
-            module.training = mode
+        # A module's parts come after it, and `train` sets the mode of them too.
+        for module, training in modes:
+            if module.training is not training:
+                module.train(training)
 
 
 def initial_sequence_nll(model: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> Tensor:

@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from tailkeep.data import Question
+from tailkeep.losses.sequences import evaluation_mode
 from tailkeep.runs import track_loop
 from tailkeep.scoring.scorer import Window, batch_windows
-from tailkeep.scoring.split_model import SplitModel, eval_mode
+from tailkeep.scoring.split_model import SplitModel
 
 Ids = NDArray[np.int32]
 
@@ -87,7 +88,7 @@ def tempered_nll(
     sums = np.zeros((len(rows), len(temperatures)))
     windows = [Window(number, 0, 1, len(row)) for number, row in enumerate(rows) if len(row) > 1]
     loop = track_loop(sum(window.width - 1 for window in windows), "tokens scored")
-    with eval_mode(network), torch.inference_mode():
+    with evaluation_mode(network), torch.inference_mode():
         for batch in batch_windows(windows, batch_tokens):
             if loop.enough:
                 sums[[window.row for window in batch]] = [[window.width - 1] for window in batch]

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tailkeep.errors import ConfigError, InputError
+from tailkeep.losses.sequences import evaluation_mode
 from tailkeep.runs import LoopProgress, hash_path, track_loop
 from tailkeep.runs.journal import keeps_journal, read_journal, write_journal
 from tailkeep.scoring.loading import model_files, nonfinite_weight
 from tailkeep.scoring.prior import Prior, load_network, local_folder
 from tailkeep.scoring.protocol import ScoredDocument, TokenFlagger, TokenSampler
-from tailkeep.scoring.split_model import SplitModel, eval_mode
+from tailkeep.scoring.split_model import SplitModel
 
 RowT = TypeVar("RowT", bound=Sized)
 # Batches whose windows are sorted by length together: enough for little padding, few enough to see progress.
@@ -263,7 +264,7 @@ def score_rows(
     offset = 0
     for group in group_rows(rows, _BATCHES * limits["batch_tokens"]):
         # Neither mode may reach the caller of this generator between two documents.
-        with eval_mode(model.network), torch.inference_mode():
+        with evaluation_mode(model.network), torch.inference_mode():
             scored = WindowGroup(model, group, offset=offset, **limits).score(flag, sample, loop)
         yield from scored
         offset += len(group)

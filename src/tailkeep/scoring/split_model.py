@@ -6,7 +6,6 @@ times the vocabulary ever exists.
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from tailkeep.errors import InputError
+from tailkeep.losses.sequences import evaluation_mode
 from tailkeep.scoring.loading import max_positions_of
 
 # The most logits in memory at once, 32 MiB and 256 MiB in float32. A CPU is slower above and below; a GPU with fewer
@@ -96,7 +96,7 @@ class SplitModel:
 
         handle = self._head.register_forward_hook(begin)
         try:
-            with eval_mode(self.network), torch.inference_mode(), recorder:
+            with evaluation_mode(self.network), torch.inference_mode(), recorder:
                 expected = self.network(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
         finally:
             handle.remove()
@@ -113,7 +113,7 @@ class SplitModel:
                 f"the operations of {name} on the logits of its LM head cannot be replayed on a part of the tokens. "
                 "Give another causal language model."
             )
-        with eval_mode(self.network), torch.inference_mode():
+        with evaluation_mode(self.network), torch.inference_mode():
             if not _is_close(self.hidden_states(ids[:, :-1]), inputs[0][:, :-1]):
                 raise InputError(f"tokens of {name} attend to later tokens. Give a causal language model.")
         return steps, int(expected.shape[-1])
@@ -126,21 +126,6 @@ class SplitModel:
         except RuntimeError:
             return False
         return _is_close(logits, expected[:, 1:])
-
-
-@contextmanager
-def eval_mode(network: Any) -> Iterator[None]:
-    """Evaluation mode inside; afterwards the previous mode."""
-    if not any(module.training for module in network.modules()):
-        # Setting the mode of every module costs more than a forward pass over a short text.
-        yield
-        return
-    training = network.training
-    network.eval()
-    try:
-        yield
-    finally:
-        network.train(training)
 
 
 def _is_close(actual: Tensor, expected: Tensor) -> bool:

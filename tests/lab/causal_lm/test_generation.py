@@ -213,13 +213,15 @@ def test_what_the_model_recommends_changes_nothing_and_stays_with_it(network, to
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_the_network_keeps_its_mode_even_if_it_fails(network, tokenizer, training):
+def test_every_part_of_the_network_keeps_its_mode_even_if_it_fails(network, tokenizer, training):
     network.train(training)
+    network.lm_head.train(not training)
+    modes = [module.training for module in network.modules()]
     write(network, tokenizer, prompts_of(tokenizer, 2), new_tokens=1)
-    assert network.training is training
+    assert [module.training for module in network.modules()] == modes
     with pytest.raises(IndexError):
         write(network, tokenizer, [np.array([10_000], np.int32)], new_tokens=1)
-    assert network.training is training
+    assert [module.training for module in network.modules()] == modes
 
 
 def test_no_prompts_give_no_continuations(network, tokenizer):

@@ -22,6 +22,7 @@ from tailkeep.lab.causal_lm.data_config import Beam, CodeDecoder, FixedDecoder, 
 from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, Ids
 from tailkeep.lab.causal_lm.tokens import TokenData
 from tailkeep.lab.causal_lm.written_texts import begin_call
+from tailkeep.losses.sequences import evaluation_mode
 from tailkeep.runs import track_loop
 from tailkeep.scoring import token_log_probs
 
@@ -113,14 +114,13 @@ class _LogitShaper(LogitsProcessor):
 @contextmanager
 def _without_default_config(network: Any) -> Iterator[None]:
     """In eval mode and without the model's generation_config, from which `generate` would fill unset options."""
-    training, default = network.training, network.generation_config
+    default = network.generation_config
     network.generation_config = GenerationConfig()
-    network.eval()
     try:
-        yield
+        with evaluation_mode(network):
+            yield
     finally:
         network.generation_config = default
-        network.train(training)
 
 
 def _batches(lengths: Sequence[int], batch: int) -> Iterator[list[int]]:
