@@ -4,8 +4,8 @@
 
 SELECTION is a folder of examples/wikitext_articles.py, MODEL a pretrained model's folder. Articles in alternation are
 trained on or not; the model as it was (`base`) and one fine-tuned model for each seed regenerate all of them, window by
-window (96 tokens of context, 32 new ones), greedily, by nucleus sampling (top_p 0.9) and at temperature 1. Every model
-then scores every text. A score is the mean probability of the 128 tokens of a block.
+window (96 tokens of context, 32 new ones), greedily, by nucleus sampling (top_p 0.9) and at temperature 1, or by what
+`--decoders` names. Every model then scores every text so far. A score is the mean probability of a block of 128 tokens.
 
 Each step is a file in OUT, so a rerun continues. A seed is finished, with its table, before the next one trains.
 OUT/scores.json has the scores. The table says for each decoder how often a block of a fine-tuned model's own text
@@ -99,6 +99,7 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--decoders", nargs="+", choices=list(DECODERS), default=list(DECODERS))
     parser.add_argument("--epochs", type=float, default=4)
     parser.add_argument("--learning-rate", type=float, default=3e-4)
     parser.add_argument("--articles", type=int, help="take only the first ones, for a trial")
@@ -140,9 +141,9 @@ def main() -> None:
     def write_all(writer: str) -> None:
         """The whole text as `writer` regenerates it, once for each decoder."""
         number = 0 if writer == "base" else int(writer.removeprefix("seed-"))
-        for decoder, settings in DECODERS.items():
+        for decoder in options.decoders:
 
-            def write(settings: FixedDecoder = settings) -> list[int]:
+            def write(settings: FixedDecoder = DECODERS[decoder]) -> list[int]:
                 generation = Generation(form=WindowPrompts(name="windows"), decoder=settings, batch=32)
                 model = replace(models[writer](), generation=generation)
                 return model.regenerate(both, seed=number).ids.tolist()  # type: ignore[no-any-return]
@@ -180,12 +181,13 @@ def print_table(scores: dict[str, dict[str, list[float]]]) -> None:
     seeds = [name for name in scores if name != "base"]
     for seed in seeds:
         own, base_scores = scores[seed], scores["base"]
-        for decoder in DECODERS:
+        for decoder in (name for name in DECODERS if f"{seed}/{name}" in own):
             pairs = [("own text, fine-tuned against base", own[f"{seed}/{decoder}"], base_scores[f"base/{decoder}"])]
             pairs += [("own text against base's, fine-tuned", own[f"{seed}/{decoder}"], own[f"base/{decoder}"])]
             pairs += [
                 (f"own text against {other}'s, fine-tuned", own[f"{seed}/{decoder}"], own[f"{other}/{decoder}"])
                 for other in seeds[: seeds.index(seed)]
+                if f"{other}/{decoder}" in own
             ]
             for label, first, second in pairs:
                 print(f"{seed} {decoder:8} {label:40} " + _shown((np.array(first), np.array(second))))
