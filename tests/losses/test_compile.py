@@ -1,5 +1,6 @@
 """torch.compile takes the fused losses as one graph, with the numbers and gradients of the eager ones."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -321,3 +322,16 @@ def test_the_loss_on_logits_goes_through_torch_func():
 
     (expected,) = torch.autograd.grad(loss(logits), logits)
     assert torch.equal(torch.func.grad(loss)(logits.detach()), expected)
+
+
+def test_a_number_of_numpy_is_named_in_one_graph_and_works_beside_it():
+    logits, targets = torch.randn(8, 16, dtype=torch.float64), torch.arange(8)
+
+    def loss(logits, targets):
+        return truncated_cross_entropy(logits, targets, threshold=np.float64(0.05))
+
+    with pytest.raises(torch._dynamo.exc.Unsupported, match="threshold is a number of numpy"):
+        torch.compile(loss, fullgraph=True, backend="eager")(logits, targets)
+    torch._dynamo.reset()
+    compiled = torch.compile(loss, backend="eager")(logits, targets)
+    assert torch.equal(compiled, loss(logits, targets))

@@ -146,6 +146,35 @@ def test_measuring_the_initial_policy_leaves_every_module_in_its_mode():
     assert not model.model.layers[0].training
 
 
+PACKED = {
+    "positions": {"position_ids": torch.tensor([[0, 1, 2, 0, 1, 2]])},
+    "a sequence of one token": {"position_ids": torch.tensor([[0, 1, 2, 3, 0, 0]])},
+    "ends": {"cu_seq_lens_q": torch.tensor([0, 3, 6], dtype=torch.int32)},
+}
+
+
+@pytest.mark.parametrize("way", PACKED)
+def test_a_row_of_several_sequences_is_refused_before_it_is_judged(way):
+    ids = torch.arange(6)[None]
+    inputs = {"input_ids": ids, "labels": ids, **PACKED[way]}
+    model = tiny("llama")
+    with pytest.raises(ConfigError, match=r"packs several sequences.*Turn off packing"):
+        initial_sequence_nll(model, [inputs])
+    attach(model, tail_sft(0.5))
+    with pytest.raises(ConfigError, match="packs several sequences"):
+        model(**inputs, initial_nll=torch.zeros(1))
+
+
+@pytest.mark.parametrize("positions", [[[1, 1, 0, 1, 2, 3]], [[0, 1, 2, 3, 1, 1]], [[0, 0, 0, 1, 2, 0]]])
+def test_padding_is_no_packing(positions):
+    ids, first = torch.arange(6)[None], positions[0].index(0)
+    labels = torch.full_like(ids, -100)
+    real = slice(2, 6) if first == 2 else slice(0, 4) if positions[0][1] == 1 else slice(2, 5)
+    labels[:, real] = ids[:, real]
+    inputs = {"input_ids": ids, "labels": labels, "position_ids": torch.tensor(positions)}
+    assert initial_sequence_nll(tiny("llama"), [inputs]).isfinite().all()
+
+
 def test_a_part_that_acts_on_a_change_of_mode_is_told_of_both(monkeypatch):
     model, inputs = tiny("llama").train(), batch()
     seen = []

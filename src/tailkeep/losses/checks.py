@@ -7,6 +7,7 @@ for a GPU.
 from numbers import Integral, Rational, Real
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,6 +22,7 @@ def check_number(name: str, value: Any, interval: str, advice: str) -> None:
     """
     # torch calculates with no fractions, which are real and rational.
     if not is_whole_number(value) and (not isinstance(value, Real) or isinstance(value, Rational)):
+        _check_no_array_in_graph(name, value)
         raise ConfigError(f"{name} {value!r} is a {type(value).__name__}, not a number. {advice}")
     low, high = (float(end) for end in interval[1:-1].split(","))
     above = value > low if interval[0] == "(" else value >= low
@@ -35,9 +37,19 @@ def check_whole_number(name: str, value: Any, least: int | None, advice: str) ->
         ConfigError: it is not; `advice` says what to pass.
     """
     if not is_whole_number(value):
+        _check_no_array_in_graph(name, value)
         raise ConfigError(f"{name} {value!r} is a {type(value).__name__}, not a whole number. {advice}")
     if least is not None and value < least:
         raise ConfigError(f"{name} {value} is below {least}. {advice}")
+
+
+def _check_no_array_in_graph(name: str, value: object) -> None:
+    # To torch.compile a number of numpy is an array without a value, which cannot be shown either.
+    if torch.compiler.is_compiling() and isinstance(value, np.ndarray):
+        raise ConfigError(
+            f"{name} is a number of numpy, whose value torch.compile does not know. Give a Python number, as of "
+            f"{name}.item(), outside the compiled function."
+        )
 
 
 def is_whole_number(value: object) -> bool:

@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -98,6 +98,33 @@ def drop_fitted_sequences(
     return torch.where(kept_mask[:, None], whole(targets), ignore_index)
 
 
+def check_not_packed(targets: Tensor, inputs: Mapping[str, Any], *, ignore_index: int = -100) -> None:
+    """Refuse a batch whose rows hold several sequences, as packing and padding-free collators make them.
+
+    They are told by `position_ids` that do not rise between two targets of a row, or by `cu_seq_lens_q` with more ends
+    than rows.
+
+    Args:
+        targets: (B, T), int64; `ignore_index` marks those that do not count.
+        inputs: what the model takes beside them.
+
+    Raises:
+        ConfigError: a row with two sequences.
+    """
+    positions, ends = inputs.get("position_ids"), inputs.get("cu_seq_lens_q")
+    packed = isinstance(ends, Tensor) and len(ends) > len(targets) + 1
+    if isinstance(positions, Tensor) and positions.shape == targets.shape and positions.shape[1] > 1:
+        # Padding starts the positions again too, but has targets on one side of it only.
+        valid = targets != ignore_index
+        before, after = valid.cumsum(1)[:, :-1] > 0, valid.flip(1).cumsum(1).flip(1)[:, 1:] > 0
+        packed = packed or bool(((positions.diff(dim=1) <= 0) & before & after).any())
+    if packed:
+        raise ConfigError(
+            "a row of the batch packs several sequences (its positions start again), and TailSFT judges whole ones. "
+            "Turn off packing and padding_free."
+        )
+
+
 def tail_sft(fraction: float = 0.5, *, ramp_steps: int | None = None, threshold: float = 1.0) -> "SequenceWeighting":
     """TailSFT for `attach`: a model then takes `initial_nll` (B,) beside its labels, in training.
 
@@ -161,6 +188,7 @@ def initial_sequence_nll(model: nn.Module, batches: Iterable[Mapping[str, Tensor
             if labels is None:
                 raise ConfigError(f"a batch has the keys {', '.join(inputs)} and no labels. Pass labels (B, T).")
             check_tensors(labels=labels)
+            check_not_packed(labels, inputs)
             with torch.no_grad():
                 logits, targets = model(**inputs).logits[:, :-1], labels[:, 1:]
                 means.append(sequence_nll(token_nll(logits, targets), targets).cpu())

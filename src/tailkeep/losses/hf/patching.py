@@ -23,6 +23,7 @@ from tailkeep.losses.hf.head_loss import INSTEAD, token_losses
 from tailkeep.losses.hf.logit_transform import backbone_of, has_own_loss, output_layer
 from tailkeep.losses.hf.state import Attachment, Call
 from tailkeep.losses.nll import clamp_count, count_on, whole
+from tailkeep.losses.sequences import check_not_packed
 from tailkeep.losses.terms import LossTerms
 from tailkeep.losses.weighting import Weighting
 
@@ -113,6 +114,8 @@ def _call(arguments: dict[str, Any], weighting: Weighting, terms: LossTerms) -> 
     else:
         check_count(num_items)
         items = count_on(num_items.device if isinstance(num_items, Tensor) else targets.device, num_items)
+    if weighting.needs_sequences:
+        check_not_packed(targets, arguments, ignore_index=ignore_index)
     return Call(targets, ignore_index, clamp_count(items), weighting, terms, _initial_nll(arguments, weighting))
 
 
