@@ -97,6 +97,14 @@ def test_a_checkpoint_without_the_state_is_refused(make, weights, rows, uninterr
         trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
 
 
+def test_a_checkpoint_of_more_processes_is_refused(weights, rows, uninterrupted, tmp_path):
+    uninterrupted(hf_trainer, "scheduled", STATEFUL["scheduled"])
+    shutil.copy(tmp_path / "checkpoint-3" / "tailkeep_loss_0.pt", tmp_path / "checkpoint-3" / "tailkeep_loss_1.pt")
+    trainer = hf_trainer(copy.deepcopy(weights), rows, tmp_path, "scheduled", STATEFUL["scheduled"])
+    with pytest.raises(InputError, match="states of more than 1 processes of the loss 'scheduled', and 1 resume"):
+        trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
+
+
 def test_a_checkpoint_elsewhere_is_named(weights, rows, uninterrupted, tmp_path):
     expected = uninterrupted(hf_trainer, "dynamic", STATEFUL["dynamic"])
     checkpoint = shutil.copytree(tmp_path / "checkpoint-3", tmp_path / "moved")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch.distributed as dist
 
-from tailkeep.errors import ConfigError
+from tailkeep.errors import ConfigError, InputError
 from tailkeep.losses.hf.attach import LossHolder, read_state, state_file, write_state
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def restore_state(
 
     Raises:
         ConfigError: a loss with a state, and no folder of that checkpoint.
-        InputError: a loss with a state, and a checkpoint without it.
+        InputError: a loss with a state, and a checkpoint without it, or with those of more processes.
     """
     if state.global_step == 0:
         return
@@ -64,7 +64,14 @@ def restore_state(
             f"training resumes at step {state.global_step} with the loss {weighting.name!r}, which has a state, and "
             f"the checkpoint is none of {', '.join(map(str, folders))}. Name its folder as resume_from."
         )
-    if folder is not None and (weighting.state is not None or state_file(folder, args.process_index).is_file()):
+    if folder is None:
+        return
+    if weighting.state is not None and state_file(folder, args.world_size).is_file():
+        raise InputError(
+            f"{folder} has the states of more than {args.world_size} processes of the loss {weighting.name!r}, and "
+            f"{args.world_size} resume. Resume with as many, or start a new run from the checkpoint's weights."
+        )
+    if weighting.state is not None or state_file(folder, args.process_index).is_file():
         read_state(holder, folder, args.process_index)
 
 
