@@ -1,14 +1,17 @@
-"""Draws the figures of pages whose numbers stand on the page: the tables are read, nothing is typed in by hand.
+"""Draws the figures of pages from the numbers on the page or in docs/results: nothing is typed in by hand.
 
     python docs/page_figures.py            writes them to docs/figures
-    python docs/page_figures.py --check    exits with 1 if a table has changed since
+    python docs/page_figures.py --check    exits with 1 if a number has changed since
 
-Losses by cost, the share of synthetic text by corpus, the forecast's errors by group, and the floors of the package.
+Losses by cost, the share of synthetic text by corpus, the forecast's errors by group, the floors of the package, and
+pictures of the replication in the manner of the papers: the U-shape of token probabilities, the range of perplexities.
 """
 
+import json
+import math
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -23,7 +26,7 @@ text{font:15px system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,
 .title{font-size:18px;font-weight:650;fill:var(--ink)}.ink{fill:var(--ink)}.bold{font-weight:650;fill:var(--ink)}
 .paper{fill:var(--paper)}.grid{stroke:var(--hair)}.range{stroke-width:2}.box{fill:var(--box);stroke:var(--hair)}
 .a{fill:var(--a);stroke:var(--a)}.b{fill:var(--b);stroke:var(--b)}.c{fill:var(--c);stroke:var(--c)}
-.hollow{fill:var(--paper);stroke-width:2.5}text.a,text.b,text.c{stroke:none;font-weight:650}
+.area{fill-opacity:.22;stroke-width:1.5}.hollow{fill:var(--paper);stroke-width:2.5}text.a,text.b,text.c{stroke:none;font-weight:650}
 """
 WIDTH, LABELS, ROW, TOP = 900, 370, 27, 88
 
@@ -95,6 +98,68 @@ def dot_plot(
         if row.note:
             body.append(text(WIDTH - 16, y + 5, row.note, "", "end"))
     return svg(bottom + 56, label, body)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A histogram per series, as shares of its total, over bins of equal width from `start` to `stop`."""
+
+    title: str
+    shares: Sequence[Sequence[float]]
+    start: float
+    stop: float
+
+
+def histogram(values: Sequence[float], start: float, stop: float, bins: int) -> list[float]:
+    """The share of `values` in each of `bins` bins of equal width; what lies outside is in the first or last."""
+    counts = [0] * bins
+    for value in values:
+        counts[min(max(int((value - start) / (stop - start) * bins), 0), bins - 1)] += 1
+    return [count / len(values) for count in counts]
+
+
+def panel_grid(
+    title: str,
+    axis: str,
+    series: Sequence[str],
+    panels: Sequence[Panel],
+    *,
+    ticks: Sequence[tuple[float, str]],
+    top: float,
+    step: float,
+    label: str,
+    columns: int = 4,
+) -> str:
+    """Panels in rows of `columns`, all with one vertical axis from 0 to `top` in steps of `step`, in per cent."""
+    width, height, left, gap = (WIDTH - 56) / columns - 14, 150, 56, 14
+    body = [text(16, 30, title, "title")]
+    x = 16.0
+    for name, kind in zip(series, "abc", strict=False):
+        body += [f'<rect x="{x}" y="46" width="12" height="12" class="{kind}"/>', text(x + 18, 57, name, kind)]
+        x += 52 + 9 * len(name)
+    rows = math.ceil(len(panels) / columns)
+    for number, panel in enumerate(panels):
+        origin = left + (number % columns) * (width + gap)
+        floor = 108 + height + (number // columns) * (height + 70)
+        body.append(text(origin, floor - height - 10, panel.title, "ink"))
+        for line in range(round(top / step) + 1):
+            y = floor - height * line * step / top
+            body.append(f'<path d="M{origin:.1f} {y:.1f}h{width:.1f}" class="grid"/>')
+            if number % columns == 0:
+                body.append(text(origin - 8, y + 5, f"{100 * line * step:g}", "", "end"))
+        for value, words in ticks:
+            place = origin + width * (value - panel.start) / (panel.stop - panel.start)
+            anchor = {panel.start: "start", panel.stop: "end"}.get(value, "middle")
+            body.append(text(place, floor + 20, words, "", anchor))
+        for shares, kind in zip(panel.shares, "abc", strict=False):
+            bar = width / len(shares)
+            path = f"M{origin:.1f} {floor:.1f}" + "".join(
+                f"V{floor - height * min(share, top) / top:.1f}h{bar:.2f}" for share in shares
+            )
+            body.append(f'<path d="{path}V{floor:.1f}" class="{kind} area"/>')
+    bottom = 108 + rows * height + (rows - 1) * 70
+    body.append(text(WIDTH / 2, bottom + 44, axis, "", "middle"))
+    return svg(bottom + 60, label, body)
 
 
 def tables(page: str, after: str) -> list[list[str]]:
@@ -175,11 +240,59 @@ def floors() -> str:
     return svg(y + 8, "The floors of the package, from the command line down to the errors", body)
 
 
-FIGURES = {
+TEXTS = {"wikitext": "WikiText", "pubmedqa": "PubMedQA", "tinystories": "TinyStories", "gsm8k": "GSM8K"}
+MODELS = {"smollm2-135m": "SmolLM2 135M", "gemma-3-270m": "Gemma 3 270M"}
+
+
+def token_probabilities() -> str:
+    """ToEdit's U-shape: the probability that each model gives to each token of four human texts."""
+    results = json.loads((DOCS / "results" / "p4" / "summary.json").read_text(encoding="utf-8"))
+
+    def shares(model: str, name: str) -> list[float]:
+        bins = results[f"{model} {name}"]["histogram"]
+        return [sum(bins[place : place + 2]) / sum(bins) for place in range(0, len(bins), 2)]
+
+    return panel_grid(
+        "Two models on human text: most tokens are improbable, and many are nearly certain",
+        "probability of the token; vertical: share of tokens, %", list(MODELS.values()),
+        [Panel(title, [shares(model, name) for model in MODELS], 0, 1) for name, title in TEXTS.items()],
+        ticks=[(0, "0"), (0.5, "0.5"), (1, "1")], top=0.5, step=0.1,
+        label="Histograms of token probabilities of two models on four human texts. In each the lowest tenth is the "
+        "highest bar, from 27 to 46 %, the middle is low, and the highest tenth rises again to 9 to 20 %",
+    )  # fmt: skip
+
+
+def perplexity_ranges() -> str:
+    """ToEdit's ranges of perplexity: documents of people and of models, matched in length, under each model."""
+    pairs = {
+        "squad_gpt2-xl": "gpt2-xl", "squad_gpt-j-6B": "gpt-j-6B", "pubmed_gpt-4": "gpt-4 answers",
+        "writing_gpt-4": "gpt-4 stories",
+    }  # fmt: skip
+    low, high = math.log(6), math.log(500)
+    panels = []
+    for model, short in zip(MODELS, ("SmolLM2", "Gemma"), strict=True):
+        for name, writer in pairs.items():
+            path = DOCS / "results" / "p7" / f"{model}-{name}.json"
+            sides = json.loads(path.read_text(encoding="utf-8"))
+            shares = [histogram(sides[side]["nll"], low, high, 22) for side in ("synthetic", "human")]
+            panels.append(Panel(f"{writer}, {short}", shares, low, high))
+    return panel_grid(
+        "Synthetic documents are more probable, and spread less in three of four files",
+        "perplexity of a document under the model that is named; vertical: share of documents, %",
+        ["synthetic", "human"], panels,
+        ticks=[(math.log(value), str(value)) for value in (10, 30, 100, 300)], top=0.4, step=0.1,
+        label="Histograms of the perplexity of documents by people and by models, four files under two models. The "
+        "synthetic documents lie further left in each of the eight panels",
+    )  # fmt: skip
+
+
+FIGURES: dict[str, Callable[[], str]] = {
     "cost-of-losses": cost_of_losses,
     "synthetic-share": synthetic_share,
     "forecast-errors": forecast_errors,
     "floors": floors,
+    "token-probabilities": token_probabilities,
+    "perplexity-ranges": perplexity_ranges,
 }
 
 
@@ -194,7 +307,7 @@ def main() -> None:
             if "--check" not in sys.argv[1:]:
                 path.write_text(picture, encoding="utf-8")
     if "--check" in sys.argv[1:] and changed:
-        sys.exit(f"{', '.join(changed)}: the tables have changed. Run python docs/page_figures.py")
+        sys.exit(f"{', '.join(changed)}: the numbers have changed. Run python docs/page_figures.py")
 
 
 if __name__ == "__main__":
