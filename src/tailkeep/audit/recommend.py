@@ -81,6 +81,14 @@ def plan_mixing(
             "the best share of one corpus need not be that of another",
         ),
         _advice(
+            "60 to 80 % rephrased web text, by its format",
+            0.3,
+            ratio,
+            "FinePhrase 2026 (arXiv 2604.13977)",
+            "models of 1.7 billion parameters trained once on 21 billion tokens, on documents that a model wrote from "
+            "real ones as tables (70 %), exercises (80 %), questions or tutorials (60 %)",
+        ),
+        _advice(
             "at most a quarter synthetic text",
             0.75,
             ratio,
