@@ -237,11 +237,17 @@ def _figure(name: str, option: str) -> Callable[[Mapping[str, Any]], MetricValue
     return read
 
 
+def _templated(summary: Mapping[str, Any]) -> MetricValue:
+    share = _figure("templated_share", "documents")(summary).value
+    return MetricValue(share, *summary["input"]["templated_interval"])
+
+
 METRICS: Mapping[str, Callable[[Mapping[str, Any]], MetricValue]] = {
     "share": _share,
     "flagged": _flagged,
     "exact_duplicates_share": _figure("exact_duplicates_share", "documents"),
     "near_duplicates_share": _figure("near_duplicates_share", "--near-duplicates"),
+    "templated_share": _templated,
     "repeated_4grams_share": _figure("repeated_4grams_share", "documents of four words and more"),
 }
 """What a condition can be about, and how it is read from a summary."""

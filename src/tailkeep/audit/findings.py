@@ -316,8 +316,30 @@ def corpus_findings(figures: Tree, threshold: float = 0.01) -> Iterator[Finding]
         "repeated documents, Lee et al. 2022 (arXiv 2107.06499)",
         "" if near else "Copies with small changes are not counted: --near-duplicates counts them.",
     )
+    if "templates" in figures:
+        yield _template_finding(figures)
     if "prior" in figures:
         yield _prior_finding(figures["prior"])
+
+
+def _template_finding(figures: Tree) -> Finding:
+    number, sampled = figures["templates"], figures["templates_among"]
+    share = figures["boilerplate_share"]
+    words = "" if share is None else f"; {share:.1%} of the words stand in text that many documents share"
+    if number:
+        low, high = figures["templated_interval"]
+        form = "one template" if number == 1 else f"{number} templates"
+        sentence = f"{figures['templated']:,} ({low:.0%} to {high:.0%}) follow {form}"
+        advice = " Read them in tables/templates.jsonl: a model learns a form from few of its copies."
+    else:
+        sentence, advice = "none follows a template", ""
+    return Finding(
+        False,
+        f"Of {sampled:,} sampled documents {sentence}{words}.{advice}",
+        {key: figures[key] for key in ("templates", "templated_share", "boilerplate_share")},
+        "",
+        "A template need not be machine-written: forms, licences and generated pages have one too.",
+    )
 
 
 def _prior_finding(prior: Tree) -> Finding:

@@ -41,10 +41,11 @@ from tailkeep.audit.findings import (
     share_finding,
     source_finding,
 )
-from tailkeep.audit.keywords import Example, ImportanceWeights, KeywordScore, importance_weights, keyword_scores
+from tailkeep.audit.keywords import ImportanceWeights, KeywordScore, importance_weights, keyword_scores
 from tailkeep.audit.prior_scores import BINS, PriorScorer, load_prior_scorer
 from tailkeep.audit.recommend import Advice, lab_experiment, plan_mixing
-from tailkeep.audit.share_summary import SourceShare, TellingDocument, summarize_share
+from tailkeep.audit.share_summary import SourceShare, summarize_share
+from tailkeep.audit.templates import Boilerplate, find_boilerplate
 from tailkeep.data.corpus import Manifest, SummaryOutcome, sum_counts
 from tailkeep.errors import InputError
 from tailkeep.sanitize import redact, redact_tree
@@ -124,6 +125,11 @@ def summarize(
         figures = {
             side: corpus_figures(corpus, int(sum_counts(sides[side])["rejected"])) for side, corpus in corpora.items()
         }
+        boilerplate = {
+            side: find_boilerplate(corpus.sample, num_spans=config.num_keywords) for side, corpus in corpora.items()
+        }
+        for side, found in boilerplate.items():
+            figures[side] |= without_nan(found.figures())
         both = None
         if "reference" in corpora:
             both = _compare_sides(config, corpora, scorer or load_prior_scorer(config))
@@ -145,14 +151,16 @@ def summarize(
         summary["separation_by_importance"] = both.importance.separation
     if share is not None:
         summary["share"] = share.figures()
-    tables = corpus_tables(corpora, config.num_keywords)
+    tables = corpus_tables(corpora, config.num_keywords) | boilerplate_tables(boilerplate)
     if both is not None:
         tables |= comparison_tables(both)
     if share is not None:
-        tables["tables/telling.jsonl"] = _as_lines(share.telling)
+        tables["tables/telling.jsonl"] = _as_lines(map(asdict, share.telling))
         if share.sources:
             tables["tables/sources.csv"] = _table(_SOURCE_HEADER, map(_source_row, share.sources))
-            tables["tables/source_documents.jsonl"] = _as_lines(doc for item in share.sources for doc in item.telling)
+            tables["tables/source_documents.jsonl"] = _as_lines(
+                asdict(document) for item in share.sources for document in item.telling
+            )
     # Texts and file names of the corpora can contain credentials.
     return SummaryFiles(without_nan(redact_tree(summary)), {**tables, **lab})
 
@@ -273,6 +281,16 @@ def corpus_tables(corpora: Mapping[str, CorpusStats], num_keywords: int) -> dict
     return {f"tables/{name}.csv": text for name, text in tables.items()}
 
 
+def boilerplate_tables(sides: Mapping[str, Boilerplate]) -> dict[str, str]:
+    """The templates and the shared spans of each side."""
+    templates = ({"side": side, **asdict(one)} for side, found in sides.items() for one in found.templates)
+    spans = ((side, redact(span.text), span.documents) for side, found in sides.items() for span in found.spans)
+    return {
+        "tables/templates.jsonl": _as_lines(templates),
+        "tables/boilerplate.csv": _table(("side", "text", "documents"), spans),
+    }
+
+
 def comparison_tables(both: SideComparison) -> dict[str, str]:
     """The tables of both sides together."""
     rows = (
@@ -288,7 +306,7 @@ def comparison_tables(both: SideComparison) -> dict[str, str]:
             [field.name for field in fields(FrequencyBand)], (astuple(band) for band in both.bands)
         ),
         "tables/importance.csv": _table(("side", "from_weight", "to_weight", "documents"), _weights(both.importance)),
-        "tables/examples.jsonl": _as_lines(both.importance.examples),
+        "tables/examples.jsonl": _as_lines(map(asdict, both.importance.examples)),
     }
     if both.comparison is not None:
         header = (
@@ -321,8 +339,8 @@ def _source_row(item: SourceShare) -> tuple[Any, ...]:
     return redact(item.source), estimate.documents, *figures, estimate.refusal, redact(telling)
 
 
-def _as_lines(items: Iterable[Example | TellingDocument]) -> str:
-    return "".join(redact(json.dumps(asdict(item), ensure_ascii=False)) + "\n" for item in items)
+def _as_lines(items: Iterable[Mapping[str, Any]]) -> str:
+    return "".join(redact(json.dumps(item, ensure_ascii=False)) + "\n" for item in items)
 
 
 def _histograms(

@@ -105,8 +105,8 @@ def binomial_interval(successes: float, trials: int, *, level: float = 0.95) -> 
     shrink = 1 + z**2 / trials
     centre = (share + z**2 / (2 * trials)) / shrink
     half = z * math.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2)) / shrink
-    # At 0 and 1 a bound equals the share exactly; rounding may not put it on the other side.
-    return Interval(share, min(centre - half, share), max(centre + half, share))
+    # At 0 and 1 a bound equals the share exactly; rounding may not put it on the other side, or outside.
+    return Interval(share, max(min(centre - half, share), 0.0), min(max(centre + half, share), 1.0))
 
 
 def auroc(low: ArrayLike, high: ArrayLike) -> float:

@@ -32,6 +32,7 @@ from tailkeep.runs import Storage
 _MAX_KEYWORDS = 20
 _MAX_DUPLICATES = 10
 _MAX_SOURCES = 100
+_MAX_TEMPLATES = 10
 _FIGURES: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("Documents", ("documents",), "count"),
     ("Rejected", ("rejected",), "count"),
@@ -39,6 +40,8 @@ _FIGURES: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("Words per document, median", ("words_per_document", "median"), "number"),
     ("Exact duplicates", ("exact_duplicates_share",), "share"),
     ("Near duplicates", ("near_duplicates_share",), "share"),
+    ("Sampled documents that follow a template", ("templated_share",), "share"),
+    ("Words in text that many documents share", ("boilerplate_share",), "share"),
     ("Repeated 4-grams of words", ("repeated_4grams_share",), "share"),
     ("Distinct words", ("spectrum", "types"), "count"),
     ("Entropy of words, nats", ("spectrum", "entropy"), "number"),
@@ -88,6 +91,7 @@ def audit_page(run: AuditRun) -> str:
         families=list(_families(run)),
         keywords=[_keywords(run, kind) for kind in ("over", "under")] if run.rows("keywords") else [],
         duplicates=run.rows("duplicates")[:_MAX_DUPLICATES],
+        templates=[row for row in run.templates if row["side"] == "input"][:_MAX_TEMPLATES],
         sources=[_source(run, row) for row in run.rows("sources")[:_MAX_SOURCES]],
         num_sources=len(run.rows("sources")),
         examples=list(_examples(run)),

@@ -37,6 +37,7 @@ class AuditRun:
     examples: Sequence[Mapping[str, Any]]
     telling: Sequence[Mapping[str, Any]] = ()
     source_documents: Sequence[Mapping[str, Any]] = ()
+    templates: Sequence[Mapping[str, Any]] = ()
 
     @property
     def name(self) -> str:
@@ -75,7 +76,7 @@ def read_audit_run(path: Path | str) -> AuditRun:
     if not summary.is_file():
         return AuditRun(directory.path, directory.record, {}, {}, ())
     tables = {file.stem: list(_rows(file)) for file in sorted((directory.path / "tables").glob("*.csv"))}
-    names = ("examples", "telling", "source_documents")
+    names = ("examples", "telling", "source_documents", "templates")
     documents = [_table_lines(directory.path / "tables" / f"{name}.jsonl") for name in names]
     return AuditRun(directory.path, directory.record, _json(summary, _read(summary)), tables, *documents)
 
