@@ -130,6 +130,23 @@ def test_the_checkpoint_of_another_run_under_the_same_name_is_not_taken(weights,
         trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
 
 
+def test_runs_without_a_log_are_told_apart(weights, rows, uninterrupted, tmp_path):
+    uninterrupted(hf_trainer, "scheduled", STATEFUL["scheduled"])
+    for step in (3, 6):
+        path = tmp_path / f"checkpoint-{step}" / "trainer_state.json"
+        state = json.loads(path.read_text())
+        path.write_text(json.dumps({**state, "log_history": []}))
+    other = shutil.copytree(tmp_path / "checkpoint-3", tmp_path / "other" / "checkpoint-3")
+    state = json.loads((other / "trainer_state.json").read_text())
+    state["stateful_callbacks"]["tailkeep"]["attributes"]["run"] = "another"
+    (other / "trainer_state.json").write_text(json.dumps(state))
+    trainer = hf_trainer(copy.deepcopy(weights), rows, other.parent, "scheduled", STATEFUL["scheduled"])
+    with pytest.raises(ConfigError, match="is none of"):
+        trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
+    trainer = hf_trainer(copy.deepcopy(weights), rows, tmp_path, "scheduled", STATEFUL["scheduled"])
+    trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
+
+
 def test_a_loss_without_a_state_resumes_from_any_checkpoint(weights, rows, uninterrupted, tmp_path):
     expected = uninterrupted(hf_trainer, "truncated", {"threshold": 0.3})
     (tmp_path / "checkpoint-3" / "tailkeep_loss_0.pt").unlink()

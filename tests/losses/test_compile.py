@@ -7,6 +7,7 @@ import torch
 from tailkeep.errors import ConfigError
 from tailkeep.losses import (
     LowRankProduct,
+    Weighting,
     linear_token_nll,
     linear_truncated_cross_entropy,
     linear_weighted_cross_entropy,
@@ -322,6 +323,47 @@ def test_the_loss_on_logits_goes_through_torch_func():
 
     (expected,) = torch.autograd.grad(loss(logits), logits)
     assert torch.equal(torch.func.grad(loss)(logits.detach()), expected)
+
+
+@pytest.mark.parametrize("reduction", ["mean_kept", "mean", "sum"])
+def test_float16_is_multiplied_by_the_upstream_gradient_before_it_is_narrow(reduction):
+    hidden, weight = (torch.full((4096, 4), 30.0)).half(), torch.zeros(8, 4).half()
+    targets = torch.zeros(4096, dtype=torch.long)
+
+    def loss(hidden, weight):
+        value = linear_truncated_cross_entropy(hidden, weight, targets, threshold=0.9, reduction=reduction)
+        return value / 4096 if reduction == "sum" else value
+
+    results = []
+    for call in (torch.compile(loss, fullgraph=True, backend="aot_eager"), loss):
+        leaves = [hidden.clone().requires_grad_(), weight.clone().requires_grad_()]
+        results.append(torch.autograd.grad(call(*leaves), leaves))
+    for compiled, eager in zip(*results, strict=True):
+        assert compiled.isfinite().all()
+        assert torch.equal(compiled, eager)
+
+
+def test_a_loss_scaler_finds_small_gradients_of_float16():
+    torch.manual_seed(0)
+    weight, targets = torch.randn(64, 32).half(), torch.randint(0, 64, (4096,))
+    hidden = (weight[targets].float() * 0.35 + torch.randn(4096, 32) * 0.1).half().requires_grad_()
+
+    def scaled(hidden):
+        return linear_truncated_cross_entropy(hidden, weight, targets, threshold=0.9999) * 2.0**14
+
+    compiled, eager = (
+        torch.autograd.grad(call(hidden), hidden)[0]
+        for call in (torch.compile(scaled, fullgraph=True, backend="aot_eager"), scaled)
+    )
+    assert torch.equal(compiled == 0, eager == 0)
+
+
+def test_a_weighting_that_only_observes_sees_a_compiled_micro_batch_too():
+    seen = []
+    weighting = Weighting("own", lambda nll, entropy: torch.ones_like(nll), observe=lambda nll: seen.append(len(nll)))
+    hidden, weight, targets = torch.randn(6, 4, requires_grad=True), torch.randn(5, 4), torch.arange(6) % 5
+    torch.compile(lambda: linear_weighted_cross_entropy(hidden, weight, targets, weighting), backend="aot_eager")()
+    assert seen == [6]
 
 
 def test_a_number_of_numpy_is_named_in_one_graph_and_works_beside_it():

@@ -22,6 +22,7 @@ from tailkeep.losses import (
     weighted_cross_entropy,
     weighting_of,
 )
+from tailkeep.losses.sequences import check_not_packed
 from tests.losses.engines import truth
 from tests.losses.hf.families import tiny
 from tests.losses.hf.unfused import Trained, batch, fused, gradients, same
@@ -149,11 +150,22 @@ def test_measuring_the_initial_policy_leaves_every_module_in_its_mode():
 PACKED = {
     "positions": {"position_ids": torch.tensor([[0, 1, 2, 0, 1, 2]])},
     "a sequence of one token": {"position_ids": torch.tensor([[0, 1, 2, 3, 0, 0]])},
+    "multimodal positions": {"position_ids": torch.tensor([0, 1, 2, 0, 1, 2]).expand(3, 1, 6)},
     "ends": {"cu_seq_lens_q": torch.tensor([0, 3, 6], dtype=torch.int32)},
 }
 
 
-@pytest.mark.parametrize("way", PACKED)
+def test_a_row_of_positions_for_all_rows_and_a_picture_within_a_row():
+    targets = torch.arange(12).view(2, 6)
+    with pytest.raises(ConfigError, match="packs several sequences"):
+        check_not_packed(targets, {"position_ids": torch.tensor([[0, 1, 2, 0, 1, 2]])})
+    with pytest.raises(ConfigError, match="packs several sequences"):
+        check_not_packed(targets[:1], PACKED["multimodal positions"])
+    picture = torch.tensor([[0, 1, 1, 1, 1, 3], [0, 1, 1, 2, 2, 3], [0, 1, 2, 1, 2, 3]])
+    check_not_packed(targets[:1], {"position_ids": picture[:, None]})
+
+
+@pytest.mark.parametrize("way", [way for way in PACKED if way != "multimodal positions"])
 def test_a_row_of_several_sequences_is_refused_before_it_is_judged(way):
     ids = torch.arange(6)[None]
     inputs = {"input_ids": ids, "labels": ids, **PACKED[way]}

@@ -115,6 +115,18 @@ def test_random_truncation_keeps_the_share_whatever_the_tokens_are(share):
     assert kept_mask[20_000:].mean().item() == pytest.approx(share, abs=error)
 
 
+def test_the_default_type_of_torch_does_not_round_the_share():
+    weighting = random_truncation(0.999, seed=1)
+    expected = weighting.weigh(torch.ones(100_000), None).sum()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        found = random_truncation(0.999, seed=1).weigh(torch.ones(100_000, dtype=torch.float32), None).sum()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert found == expected
+    assert expected < 100_000
+
+
 def test_random_truncation_of_nothing_keeps_all():
     assert sample_mask(random_truncation(1.0, seed=0), 1000).all()
 

@@ -7,8 +7,9 @@ the one whose `trainer_state.json` the Trainer has loaded; where there is none, 
 from __future__ import annotations
 
 import json
+import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch.distributed as dist
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from transformers import TrainerState, TrainingArguments
 
 NAMES = ("kept_fraction", "cross_entropy")
+_ENTRY = "tailkeep"
+"""Where the name of a run stands among the `stateful_callbacks` of a `trainer_state.json`."""
 
 
 def logged(stats: dict[str, float]) -> dict[str, float]:
@@ -53,6 +56,7 @@ def restore_state(
         ConfigError: a loss with a state, and no folder of that checkpoint.
         InputError: a loss with a state, and a checkpoint without it, or with those of more processes.
     """
+    _identify(state)
     if state.global_step == 0:
         return
     candidates = [resume_from, args.resume_from_checkpoint, _folder(args, state)]
@@ -79,11 +83,23 @@ def _folder(args: TrainingArguments, state: TrainerState) -> Path:
     return Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
 
 
+def _identify(state: TrainerState) -> None:
+    """Give a run a name at its beginning, which its checkpoints keep; runs without a log look alike otherwise."""
+    entries: Any = state.stateful_callbacks
+    if _ENTRY not in entries:
+        names = [uuid.uuid4().hex]
+        if dist.is_available() and dist.is_initialized():
+            dist.broadcast_object_list(names, src=0)
+        entries[_ENTRY] = {"args": {}, "attributes": {"run": names[0]}}
+
+
 def _is_of(folder: Path, state: TrainerState) -> bool:
-    """Whether `state` is that of the checkpoint in `folder`."""
+    """Whether `state` is that of the checkpoint in `folder`: one of the same run, at the same step."""
     path = folder / "trainer_state.json"
     if not path.is_file():
         return False
     saved = json.loads(path.read_text(encoding="utf-8"))
+    entries: Any = state.stateful_callbacks
+    same_run = (saved.get("stateful_callbacks") or {}).get(_ENTRY) == entries[_ENTRY]
     same_log = json.dumps(saved["log_history"]) == json.dumps(state.log_history)
-    return bool(saved["global_step"] == state.global_step and same_log)
+    return bool(saved["global_step"] == state.global_step and same_log and same_run)

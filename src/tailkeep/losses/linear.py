@@ -317,7 +317,7 @@ def linear_weighted_cross_entropy(
     if torch.compiler.is_compiling():
         from tailkeep.losses.untraced import untraced_cross_entropy
 
-        traceable = impl != "reference" and weighting.state is None
+        traceable = impl != "reference" and weighting.state is None and weighting.observe is None
         compute = traced_cross_entropy if traceable else untraced_cross_entropy
     inputs = LinearInputs(hidden, weight, targets, bias, softcap, scale, valid_vocab_size, low_rank, ignore_index, impl)
     request = LossRequest(

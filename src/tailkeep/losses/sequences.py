@@ -113,11 +113,14 @@ def check_not_packed(targets: Tensor, inputs: Mapping[str, Any], *, ignore_index
     """
     positions, ends = inputs.get("position_ids"), inputs.get("cu_seq_lens_q")
     packed = isinstance(ends, Tensor) and len(ends) > len(targets) + 1
-    if isinstance(positions, Tensor) and positions.shape == targets.shape and positions.shape[1] > 1:
+    if isinstance(positions, Tensor) and targets.ndim == 2 and positions.shape[-1] == targets.shape[1] > 1:
         # Padding starts the positions again too, but has targets on one side of it only.
         valid = targets != ignore_index
         before, after = valid.cumsum(1)[:, :-1] > 0, valid.flip(1).cumsum(1).flip(1)[:, 1:] > 0
-        packed = packed or bool(((positions.diff(dim=1) <= 0) & before & after).any())
+        restarts = positions.diff(dim=-1) <= 0
+        # Those of multimodal models are (3, B, T): one of them stands still within a picture, not all three.
+        restarts = restarts.all(dim=0) if restarts.ndim == 3 else restarts
+        packed = packed or bool((restarts & before & after).any())
     if packed:
         raise ConfigError(
             "a row of the batch packs several sequences (its positions start again), and TailSFT judges whole ones. "

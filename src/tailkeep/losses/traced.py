@@ -1,7 +1,8 @@
 """What torch.compile traces in place of the eager losses from hidden states: two operators, and plain tensors around.
 
-Rule: the same numbers as those of the eager functions. A truncated loss is one pass, as there; any other weighting is
-traced on the NLL of the tokens, whose backward pass computes the logits again, so a step takes (2 + 6k) / 6.
+Rule: the same numbers as those of the eager functions. A truncated loss is one pass, as there, but not in float16; any
+other weighting is traced on the NLL of the tokens, whose backward pass computes the logits again, so a step takes
+(2 + 6k) / 6.
 """
 
 from typing import Any
@@ -61,7 +62,9 @@ def traced_cross_entropy(inputs: LinearInputs, request: LossRequest) -> Any:
     targets = whole(inputs.targets)
     valid = targets != inputs.ignore_index
     threshold = threshold_of(weighting)
-    if threshold is not None and reduction != "none" and not return_lse:
+    # The sums of a single pass are narrow before they meet the upstream gradient, which float16 has no room for.
+    has_room = hidden.dtype != torch.float16
+    if threshold is not None and reduction != "none" and not return_lse and has_room:
         loss, nll, kept_mask, correct = _one_pass(hidden, head, inputs, request, terms, threshold)
         return with_requested(loss, LossStats.of(nll, kept_mask, correct, valid) if request.return_stats else None)
     nll, lse, mean_logits, entropy, correct = traced_facts(

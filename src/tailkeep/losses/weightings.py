@@ -172,7 +172,7 @@ class _Coin:
 
     def weigh(self, nll: Tensor, entropy: Tensor | None) -> Tensor:
         del entropy
-        return (torch.rand(nll.shape, generator=self.generator) < self.kept_fraction).to(nll)
+        return (torch.rand(nll.shape, generator=self.generator, dtype=torch.float32) < self.kept_fraction).to(nll)
 
     def state_dict(self) -> dict[str, Any]:
         return {"generator": self.generator.get_state(), "settings": [float(self.kept_fraction)]}
@@ -246,7 +246,7 @@ class _MatchedCoin:
 
     def weigh(self, nll: Tensor, entropy: Tensor | None) -> Tensor:
         del entropy
-        return (torch.rand(nll.shape, generator=self.generator) < self.share).to(nll)
+        return (torch.rand(nll.shape, generator=self.generator, dtype=torch.float32) < self.share).to(nll)
 
     def observe(self, nll: Tensor) -> None:
         if len(nll):

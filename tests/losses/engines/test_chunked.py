@@ -7,6 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from tailkeep.errors import ConfigError
 from tailkeep.losses.engines import buffers, logit_ops
 from tailkeep.losses.engines.chunked import Chunked
 from tailkeep.losses.linear import linear_token_nll, linear_truncated_cross_entropy, linear_weighted_cross_entropy
@@ -210,3 +211,12 @@ def test_the_size_of_a_chunk_changes_no_number(rows, head, parts, request):
             assert truth.distance(losses, true) < 1e-10
             grads, others = truth.gradients(losses, leaves, upstream), truth.gradients(true, expected, upstream)
             assert max(map(truth.distance, grads, others)) < 1e-10
+
+
+def test_a_weighting_that_is_learned_is_refused_where_it_would_get_no_gradient():
+    problem, power = truth.problem(1), torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+    weighting = Weighting("learned", lambda nll, entropy: torch.sigmoid(power * nll))
+    with pytest.raises(ConfigError, match=r"weighs with a tensor that requires a gradient.*impl='reference'"):
+        linear_weighted_cross_entropy(problem.hidden, problem.weight, problem.targets, weighting)
+    loss = linear_weighted_cross_entropy(problem.hidden, problem.weight, problem.targets, weighting, impl="reference")
+    assert torch.autograd.grad(loss, power)[0] != 0

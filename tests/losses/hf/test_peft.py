@@ -67,6 +67,17 @@ def test_an_adapted_output_layer_is_trained_exactly(name, tied):
     assert not any(part in parameter for parameter in trained.gradients for part in frozen)
 
 
+@pytest.mark.parametrize("name", ["lm_head", "embed_tokens"])
+def test_a_copy_that_peft_keeps_tied_is_trained_exactly(name):
+    torch.manual_seed(0)
+    config = LoraConfig(
+        target_modules=["q_proj"], modules_to_save=[name], ensure_weight_tying=True, task_type="CAUSAL_LM"
+    )
+    model = get_peft_model(tiny("llama", tie_word_embeddings=True), config).train()
+    trained = compared(model, batch())
+    assert any("modules_to_save" in parameter and gradient.any() for parameter, gradient in trained.gradients.items())
+
+
 @pytest.mark.parametrize("name", SETTINGS)
 def test_an_adapted_output_layer_with_a_cap_is_trained_exactly(name):
     compared(adapted(name, family="gemma2"), batch())

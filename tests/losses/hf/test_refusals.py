@@ -195,3 +195,53 @@ def test_an_output_layer_that_is_quantised_after_attach_stops_at_the_first_step(
     model.lm_head.weight = nn.Parameter(model.lm_head.weight.data.as_subclass(Quantised))
     with pytest.raises(AttachmentError, match=r"became a Quantised after attach, as quantisation does. Leave"):
         model(**inputs)
+
+
+def with_own_logits(change):
+    """A tiny llama whose logits go through `change(model, logits)`."""
+    model = tiny("llama")
+
+    class Changed(type(model)):
+        def forward(self, *args, labels=None, **kwargs):
+            output = super().forward(*args, **kwargs)
+            output.logits = change(self, output.logits)
+            if labels is not None:
+                output.loss = self.loss_function(output.logits, labels, self.config.vocab_size)
+            return output
+
+    model.__class__ = Changed
+    return model
+
+
+def test_a_factor_that_is_learned():
+    model = with_own_logits(lambda model, logits: logits * model.logit_scale)
+    model.logit_scale = nn.Parameter(torch.tensor(2.0))
+    refused(model, "learns a parameter behind its output layer")
+    model.logit_scale.requires_grad_(False)
+    attach(model, threshold=0.5)
+
+
+def test_logits_that_depend_on_the_mode():
+    model = with_own_logits(lambda model, logits: logits * 0.5 if model.training else logits)
+    refused(model, "other logits of the same output in training mode")
+    assert model.training
+
+
+def test_a_hook_of_the_output_layer_that_came_later():
+    model, inputs = tiny("llama"), batch()
+    attach(model, threshold=0.5)
+    handle = model.lm_head.register_forward_hook(lambda head, args, output: output * 0.5)
+    with pytest.raises(AttachmentError, match="forward hook of the output layer changes what it returns"):
+        model(**inputs)
+    handle.remove()
+    expected = model(**inputs).loss
+    model.lm_head.register_forward_hook(lambda head, args, output: output.clone())
+    assert torch.equal(model(**inputs).loss, expected)
+
+
+def test_a_configuration_that_changed_later():
+    model = tiny("gemma2")
+    attach(model, threshold=0.5)
+    model.config.final_logit_softcapping = None
+    with pytest.raises(AttachmentError, match=r"config.final_logit_softcapping was 30.0 when .* and is None now"):
+        model(**batch())

@@ -11,6 +11,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from tailkeep.errors import ConfigError
 from tailkeep.losses.engines.buffers import Gradients, Workspace
 from tailkeep.losses.engines.logit_ops import LogitStats, Partials, accumulation_dtype
 from tailkeep.losses.engines.reference import times
@@ -155,6 +156,11 @@ def _weigh(weighting: Weighting, stats: LogitStats) -> tuple[Tensor, Tensor, Par
         weights = weighting.factors(nll, stats.entropy)
         if not weights.requires_grad:
             return times(_losses(stats), weights), weights, _partials(stats).times(weights)
+        if weighting.factors(nll.detach(), stats.entropy).requires_grad:
+            raise ConfigError(
+                f"the loss {weighting.name!r} weighs with a tensor that requires a gradient, which it would not get "
+                "chunk by chunk. Detach it, or pass impl='reference' to train it."
+            )
         losses = times(stats.terms.token_losses(nll, lse, mean_logits, stats.targets), weights)
         leaves = [leaf for leaf in (nll, lse, mean_logits) if leaf is not None][: _num_partials(stats.terms)]
         parts = torch.autograd.grad(losses.sum(), leaves, materialize_grads=True)

@@ -16,7 +16,13 @@ import torch
 from torch import nn
 
 from tailkeep.errors import AttachmentError, ConfigError, InputError
-from tailkeep.losses.hf.logit_transform import backbone_of, causal_lm, check_attachable, transformation_of
+from tailkeep.losses.hf.logit_transform import (
+    backbone_of,
+    causal_lm,
+    check_attachable,
+    logit_settings,
+    transformation_of,
+)
 from tailkeep.losses.hf.output_layer import gathered, linear_in
 from tailkeep.losses.hf.patching import own_class, restore, role_of, swap
 from tailkeep.losses.hf.self_check import check_exact
@@ -96,8 +102,9 @@ def attach(
     with gathered(inner, head):
         transformation = transformation_of(inner, head)
         device = linear.weight.device
-        terms.to(device).fit(transformation.vocab_size or linear.out_features, device, torch.float32)
-        attachment = Attachment(weighting, terms, transformation, impl, Monitor(truncates(weighting)))
+        terms.to(device).fit(transformation.vocab_size or len(linear.weight), device, torch.float32)
+        settings = logit_settings(inner)
+        attachment = Attachment(weighting, terms, transformation, impl, Monitor(truncates(weighting)), settings)
         backbone = backbone_of(inner)
         swap(inner, "model", attachment)
         swap(head, "head", attachment)

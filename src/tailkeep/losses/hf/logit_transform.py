@@ -57,6 +57,13 @@ def backbone_of(model: Any) -> nn.Module | None:
     return backbone if isinstance(backbone, nn.Module) and backbone is not model else None
 
 
+def logit_settings(model: nn.Module) -> dict[str, Any]:
+    """The entries of the model's configuration whose names say that they change logits, such as a cap."""
+    config = getattr(model, "config", None)
+    entries = {} if config is None else {**vars(config), **vars(getattr(config, "text_config", None) or config)}
+    return {name: value for name, value in entries.items() if "logit" in name or "lm_head" in name}
+
+
 def has_own_loss(model: nn.Module) -> bool:
     """Whether `model.loss_function` was set on the object, which is where transformers keeps it."""
     return hasattr(model, "_loss_function")
@@ -107,7 +114,8 @@ def check_attachable(model: nn.Module) -> nn.Module:
             "the output layer has an adapter, and DeepSpeed (ZeRO 3) would not gather its weights for the fused loss. "
             "Leave the output layer out of the adapters, or use modules_to_save."
         )
-    if weight.shape != (linear.out_features, linear.in_features) and not is_partitioned(weight):
+    # PEFT swaps both numbers of a layer that it ties to the embedding (ensure_weight_tying); the weight is right.
+    if {*weight.shape} != {linear.out_features, linear.in_features} and not is_partitioned(weight):
         raise ConfigError(
             f"the output layer's weight has the shape {tuple(weight.shape)}, not ({linear.out_features}, "
             f"{linear.in_features}): it is split over processes (FSDP, DeepSpeed). "
@@ -126,7 +134,8 @@ _TOLERANCE = 1e-5
 def tiny_batch(model: Any, head: Any) -> Tensor:
     """(2, 8) token ids that are none of the configuration's special tokens."""
     embedding = model.get_input_embeddings()
-    size = min(getattr(embedding, "num_embeddings", head.out_features), head.out_features)
+    num_logits = len(linear_in(head).weight)
+    size = min(getattr(embedding, "num_embeddings", num_logits), num_logits)
     special = {
         token
         for name in ("pad_token_id", "bos_token_id", "eos_token_id")
@@ -160,6 +169,7 @@ def transformation_of(model: nn.Module, head: Any) -> Transformation:
         ConfigError: one that the fused losses do not have, or a model that does not call its output layer once.
     """
     calls: list[tuple[int, ...]] = []
+    name = type(model).__name__
 
     def replace(module: nn.Module, args: Any, logits: Tensor) -> Tensor:
         del module, args
@@ -168,22 +178,54 @@ def transformation_of(model: nn.Module, head: Any) -> Transformation:
 
     tokens = tiny_batch(model, head)
     handle = head.register_forward_hook(replace)
+
+    def run() -> Tensor:
+        made: Tensor = model(input_ids=tokens, return_dict=True, **without_cache(model.forward)).logits
+        return made
+
     try:
-        with undisturbed(model), torch.no_grad():
-            logits = model(input_ids=tokens, return_dict=True, **without_cache(model.forward)).logits
+        with undisturbed(model):
+            with torch.enable_grad():
+                logits = run()
+            with torch.no_grad(), _training_mode_of_shell(model, head):
+                in_training = run()
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        error.add_note(
-            f"attach ran {type(model).__name__} on 2 x 8 tokens alone, which it must be able to do. {UNFUSED}"
-        )
+        error.add_note(f"attach ran {name} on 2 x 8 tokens alone, which it must be able to do. {UNFUSED}")
         raise
     finally:
         handle.remove()
-    if calls != [tuple(tokens.shape)]:
+    if calls != [tuple(tokens.shape)] * 2:
         raise ConfigError(
-            f"{type(model).__name__} called its output layer with positions {calls} for tokens {tuple(tokens.shape)}, "
-            f"not once with all of them. {UNFUSED}"
+            f"{name} called its output layer with positions {calls[: -(-len(calls) // 2)]} for tokens "
+            f"{tuple(tokens.shape)}, not once with all of them. {UNFUSED}"
         )
-    return _recognised(type(model).__name__, logits, _made_up(logits.new_empty((BATCH, LENGTH, head.out_features))))
+    raw_logits = _made_up(logits.new_empty((BATCH, LENGTH, len(linear_in(head).weight))))
+    transformation = _recognised(name, logits.detach(), raw_logits)
+    if logits.requires_grad:
+        raise ConfigError(
+            f"{name} learns a parameter behind its output layer, which the fused loss would not train. {UNFUSED}"
+        )
+    if not torch.equal(logits, in_training):
+        raise ConfigError(
+            f"{name} makes other logits of the same output in training mode than in evaluation mode. {UNFUSED}"
+        )
+    return transformation
+
+
+@contextlib.contextmanager
+def _training_mode_of_shell(model: nn.Module, head: nn.Module) -> Iterator[None]:
+    """Training mode of what is neither the output layer nor the backbone, whose statistics must not move."""
+    backbone = backbone_of(model)
+    inner = {id(part) for root in (head, backbone) if root is not None for part in root.modules()}
+    shell = [model] if backbone is None else [part for part in model.modules() if id(part) not in inner]
+    shell = [module for module in shell if not module.training]
+    try:
+        for module in shell:
+            module.training = True
+        yield
+    finally:
+        for module in shell:
+            module.training = False
 
 
 def _made_up(logits: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from tailkeep.errors import AttachmentError, ConfigError
 from tailkeep.losses.checks import check_count, check_ignore_index, check_tensors
 from tailkeep.losses.hf.head_loss import INSTEAD, token_losses
-from tailkeep.losses.hf.logit_transform import backbone_of, has_own_loss, output_layer
+from tailkeep.losses.hf.logit_transform import backbone_of, has_own_loss, logit_settings, output_layer
 from tailkeep.losses.hf.state import Attachment, Call
 from tailkeep.losses.nll import clamp_count, count_on, whole
 from tailkeep.losses.sequences import check_not_packed
@@ -29,6 +29,7 @@ from tailkeep.losses.weighting import Weighting
 
 _COMPILED = "_tailkeep_call"
 """The key of a call that torch.compile traces: it cannot trace the thread's number."""
+_CHECKED_HOOKS = "_tailkeep_hooks"
 
 
 def call_of(module: nn.Module) -> Call | None:
@@ -63,6 +64,8 @@ def training_forward(
             f"loss_function was set on {name} after attach, and the attached loss would replace it silently. "
             "Call detach(model) to train with it, or `del model._loss_function`."
         )
+    if not torch.compiler.is_compiling():
+        _check_settings(model)
     return_dict = arguments.pop("return_dict", None)
     call = _call(arguments, weighting, terms)
     parts = _parts(model)
@@ -85,6 +88,16 @@ def training_forward(
     if return_dict is None:
         return_dict = getattr(getattr(model, "config", None), "return_dict", True)
     return (result if return_dict else result.to_tuple()), call
+
+
+def _check_settings(model: nn.Module) -> None:
+    before, now = model.__dict__["_tailkeep"].settings, logit_settings(model)
+    for name in before:
+        if before[name] != now.get(name):
+            raise AttachmentError(
+                f"config.{name} was {before[name]!r} when the loss was attached and is {now.get(name)!r} now. Call "
+                "detach(model), then attach again."
+            )
 
 
 def with_auxiliary(model: nn.Module, output: Any, loss: Tensor) -> Tensor:
@@ -179,6 +192,7 @@ def restore(module: nn.Module) -> None:
         )
     module.__class__ = own_class(module)
     del module.__dict__["_tailkeep"]
+    module.__dict__.pop(_CHECKED_HOOKS, None)
 
 
 def own_class(module: nn.Module) -> type[nn.Module]:
@@ -268,7 +282,8 @@ def _head_forward(base: type[nn.Module]) -> Callable[..., Any]:
     def forward(self: nn.Module, input: Tensor, **options: Any) -> Tensor:
         call = call_of(self)
         if call is not None:
-            return token_losses(self, call, input, options)
+            call.computed = token_losses(self, call, input, options)
+            return call.computed
         watched = _is_bypass(self, "output layer")
         logits: Tensor = base.forward(self, input, **options)
         if watched:
@@ -282,6 +297,8 @@ def _head_call(base: type[nn.Module]) -> Callable[..., Any]:
     def training_call(self: nn.Module, call: Call, *args: Any, **kwargs: Any) -> Any:
         # Behind all hooks: what a hook made of the losses is what the model goes on with.
         call.losses = base.__call__(self, *args, **kwargs)
+        if call.losses is not call.computed:
+            _check_hooks(self, call)
         return call.losses
 
     # Which tokens are kept is known only at run time, so a compiled graph would break here many times over.
@@ -292,6 +309,20 @@ def _head_call(base: type[nn.Module]) -> Callable[..., Any]:
         return base.__call__(self, *args, **kwargs) if call is None else eager(self, call, *args, **kwargs)
 
     return __call__
+
+
+def _check_hooks(head: nn.Module, call: Call) -> None:
+    """Once for each set of hooks: one may move losses or change their type, and no other thing."""
+    hooks = (*head._forward_hooks,)
+    computed, losses = call.computed, call.losses
+    if head.__dict__.get(_CHECKED_HOOKS) == hooks or computed is None or losses is None:
+        return
+    if losses.shape == computed.shape and not torch.equal(computed.to(losses), losses):
+        raise AttachmentError(
+            "a forward hook of the output layer changes what it returns, which are losses in training. Remove it, or "
+            f"register it before attach, which then refuses what it cannot fuse. {INSTEAD}"
+        )
+    head.__dict__[_CHECKED_HOOKS] = hooks
 
 
 def _backbone_forward(base: type[nn.Module]) -> Callable[..., Any]:

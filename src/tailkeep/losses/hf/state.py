@@ -103,7 +103,8 @@ class Transformation:
 class Attachment:
     """The loss of one model, shared by its attached modules.
 
-    `bypasses` are the threads of the `without_attached_loss` contexts that are open.
+    `settings` are those of the model's configuration that may change its logits, as they were measured; `bypasses` are
+    the threads of the `without_attached_loss` contexts that are open.
     """
 
     weighting: Weighting
@@ -111,6 +112,7 @@ class Attachment:
     transformation: Transformation
     impl: str
     monitor: Monitor
+    settings: dict[str, Any] = field(default_factory=dict)
     bypasses: list[int] = field(default_factory=list)
 
     def is_bypassed(self) -> bool:
@@ -126,7 +128,8 @@ class Attachment:
 class Call:
     """One training call: targets (B, T) on their way to the output layer, losses (B, T, 1) on their way back.
 
-    `items` is what the sum of the losses is divided by, `initial_nll` (B,) what a loss that judges sequences compares.
+    `items` is what the sum of the losses is divided by, `initial_nll` (B,) what a loss that judges sequences compares,
+    `computed` the losses before any hook of the output layer.
     """
 
     targets: Tensor
@@ -135,5 +138,6 @@ class Call:
     weighting: Weighting
     terms: LossTerms
     initial_nll: Tensor | None = None
+    computed: Tensor | None = None
     losses: Tensor | None = None
     stats: LossStats | None = None
