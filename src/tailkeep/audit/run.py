@@ -18,6 +18,7 @@ from tailkeep.audit.prior_scores import PriorScorer, load_prior_scorer
 from tailkeep.audit.shard import ShardAuditor
 from tailkeep.audit.summary import AuditOutcome, summarize
 from tailkeep.data.corpus import (
+    BundleFunction,
     Contents,
     CorpusSide,
     Execution,
@@ -28,11 +29,11 @@ from tailkeep.data.corpus import (
     OutputRun,
     RunOutcome,
     Shard,
-    ShardFunction,
     ShardList,
     ShardStorage,
     Task,
     check_field_exists,
+    each_shard,
     find_sides,
     path_list,
     run_job,
@@ -129,9 +130,9 @@ class _AuditJob:
 
         return local_pool(validate_prior(self.config.prior), workers)
 
-    def shard_function(self, model: PriorScorer | None, record: RunRecord) -> ShardFunction:
+    def bundle_function(self, model: PriorScorer | None, record: RunRecord) -> BundleFunction:
         del record
-        return ShardAuditor(self.config, model, with_share=bool(self.synthetic))
+        return each_shard(ShardAuditor(self.config, model, with_share=bool(self.synthetic)))
 
     def begin(self, task_shards: Sequence[Shard], output: OutputRun) -> "_AuditJob":
         del task_shards, output

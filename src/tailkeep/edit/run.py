@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from tailkeep.data.corpus import (
+    BundleFunction,
     Contents,
     Execution,
     Executor,
@@ -28,7 +29,6 @@ from tailkeep.data.corpus import (
     Record,
     RunOutcome,
     Shard,
-    ShardFunction,
     ShardList,
     ShardStorage,
     Task,
@@ -102,7 +102,7 @@ def estimate(config: EditConfig, inputs: str | Path | Sequence[str | Path], *, l
         shard_limit = limit * (number + 1) // count - limit * number // count
         with tempfile.TemporaryDirectory(prefix="tailkeep-") as folder:
             start = time.perf_counter()
-            counts.update(work.work(shard, Path(folder), limit=shard_limit))
+            counts.update(work.work([shard], Path(folder), limit=shard_limit)[0])
             seconds += time.perf_counter() - start
             written_bytes += sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
         read += _bytes_read(shard, config, shard_limit)
@@ -159,7 +159,9 @@ class _EditJob:
 
     kind: ClassVar[str] = "edit"
     progress_unit: ClassVar[str] = "tokens_read"
-    contents: ClassVar[Contents] = Contents(("documents", "parts", "edits", "tokens", "rejects", "ids"), failures=True)
+    contents: ClassVar[Contents] = Contents(
+        ("documents", "parts", "edits", "tokens", "rejects", "ids"), failures=True, bundles=True
+    )
 
     def find_shards(self) -> ShardList:
         shards = find_shards(self.paths, self.config.layout, row_groups=self.config.row_groups)
@@ -192,7 +194,7 @@ class _EditJob:
     def local_pool(self, workers: int) -> Executor:
         return local_pool(self.config.prior, workers)
 
-    def shard_function(self, model: EditPrior, record: RunRecord) -> ShardFunction:
+    def bundle_function(self, model: EditPrior, record: RunRecord) -> BundleFunction:
         metadata = Provenance(run=record.fingerprint).metadata()
         return ShardEditor(model, self.config, metadata, reject_rows=self.reject_rows)
 

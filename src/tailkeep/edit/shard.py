@@ -3,15 +3,16 @@
     edits/<key>.jsonl      document, path, start, end, old, new, old_id, new_id, old_p, new_p
     tokens/<key>.parquet   document, ids; the metadata of the schema hold the hash of the tokenizer
 
-Rules: the output is a pure function of the shard and the configuration, so no worker, order or interruption can change
-a byte. `start` and `end` count characters of the original string, so the log and the original give the edited
-document; in a document of token ids they count tokens.
+Rules: the output is a pure function of the bundle and the configuration, so no worker, order or interruption can change
+a byte; the small files of a bundle share forward passes. `start` and `end` count characters of the original string, so
+the log and the original give the edited document; in a document of token ids they count tokens.
 """
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import nullcontext
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -27,6 +28,7 @@ from tailkeep.edit.config import EditConfig
 from tailkeep.edit.editor import DocumentEditor, EditedDocument, EditPrior, TokenChange, group_documents, prepare
 from tailkeep.edit.stats import TokenCounts
 from tailkeep.edit.token_ids import TOKENIZER, decode_records
+from tailkeep.rules import TextTokenizer
 from tailkeep.workers import limited_threads
 
 # `TokenFile` writes a row group after so many documents or ids.
@@ -107,7 +109,7 @@ LINE_BREAKS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 
 
 class ShardEditor:
-    """A `ShardFunction`. `metadata` goes into parquet outputs, with the hash of the tokenizer if they are token ids."""
+    """A `BundleFunction`. `metadata` goes into parquet outputs, with the tokenizer's hash if they are token ids."""
 
     def __init__(
         self,
@@ -122,43 +124,57 @@ class ShardEditor:
         self._metadata = {**metadata, **tokenizer_hash}
         self._editors: dict[str, DocumentEditor] = {}
 
-    def __call__(self, shard: Shard, folder: Path) -> Mapping[str, int]:
-        """Edit `shard` into files below `folder`, and return the counts of documents and tokens."""
-        return self.work(shard, folder)
+    def __call__(self, shards: Sequence[Shard], folder: Path) -> list[Mapping[str, int]]:
+        """Edit `shards`, of one format, into files below `folder`; the counts of documents and tokens of each."""
+        return self.work(shards, folder)
 
-    def work(self, shard: Shard, folder: Path, *, limit: int | None = None) -> Mapping[str, int]:
-        """Edit at most the first `limit` documents that can be read."""
-        config, counts, num_retokenized = self._config, TokenCounts(), 0
+    def work(self, shards: Sequence[Shard], folder: Path, *, limit: int | None = None) -> list[Mapping[str, int]]:
+        """Edit at most the first `limit` documents of each that can be read."""
+        outputs: list[_ShardOutput] = []
+        # The files of the documents that were read and are not yet written, in order.
+        pending: deque[_ShardOutput] = deque()
+        with limited_threads(self._config.num_threads), ExitStack() as stack:
+
+            def records() -> Iterator[Record]:
+                for shard in shards:
+                    outputs.append(stack.enter_context(self._open(shard, folder)))
+                    for record in self._records(outputs[-1].shard_io, limit):
+                        pending.append(outputs[-1])
+                        yield record
+
+            editor = self._editor(shards[0])
+            for group in group_documents(records(), self._model.tokenizer, self._model.detokenize):
+                for document in editor.edit(group, pending[0].shard_io.progress):
+                    pending.popleft().write(document)
+        if self._config.output == "tokens":
+            for shard in shards:
+                (folder / shard.documents).unlink(missing_ok=True)
+        return [output.totals() for output in outputs]
+
+    @contextmanager
+    def _open(self, shard: Shard, folder: Path) -> Iterator["_ShardOutput"]:
+        """The output of `shard`."""
+        config = self._config
+        reject_rows = self._reject_rows.get(shard.key if shard.part is None else shard.name)
         with (
-            limited_threads(config.num_threads),
             open_shard_io(
                 shard,
                 config.layout,
                 folder,
                 on_error=config.on_error,
                 metadata=self._metadata,
-                reject_rows=self._reject_rows.get(shard.key if shard.part is None else shard.name),
+                reject_rows=reject_rows,
             ) as shard_io,
             shard_io.file("edits").open("w", encoding="utf-8", newline="") as log,
             self._token_file(shard_io) as tokens,
         ):
-            editor = self._editor(shard)
-            records = self._with_positive_weight(islice(shard_io.records(), limit), shard_io)
-            if config.layout.token_field:
-                records = decode_records(records, shard_io, self._model, config)
-            for group in group_documents(records, self._model.tokenizer, self._model.detokenize):
-                for document in editor.edit(group, shard_io.progress):
-                    edited = _drop_unwritable(document, shard_io)
-                    shard_io.write(edited.prepared.record, edited.contents)
-                    log.write(log_lines(edited))
-                    counts.add(edited)
-                    if tokens is not None:
-                        tokens.add(edited)
-                        num_retokenized += self._retokenizes_differently(edited)
-        if config.output == "tokens":
-            (folder / shard.documents).unlink(missing_ok=True)
-        totals = {**shard_io.counts(), **counts.counts()}
-        return totals if config.output == "text" else {**totals, "retokenized_otherwise": num_retokenized}
+            yield _ShardOutput(shard_io, log, tokens, self._model.tokenizer)
+
+    def _records(self, shard_io: ShardIO, limit: int | None) -> Iterator[Record]:
+        records = self._with_positive_weight(islice(shard_io.records(), limit), shard_io)
+        if self._config.layout.token_field:
+            return decode_records(records, shard_io, self._model, self._config)
+        return records
 
     def _with_positive_weight(self, records: Iterable[Record], shard_io: ShardIO) -> Iterator[Record]:
         """The records with a weight above 0, all if there are no weights; the others are excluded."""
@@ -186,13 +202,37 @@ class ShardEditor:
         metadata = {TOKENIZER: self._model.token_texts.fingerprint, **self._metadata}
         return TokenFile(shard_io.file("tokens", ".parquet"), metadata)
 
+
+class _ShardOutput:
+    """The files of one shard at work, and the counts of its documents."""
+
+    def __init__(self, shard_io: ShardIO, log: IO[str], token_file: TokenFile | None, tokenizer: TextTokenizer) -> None:
+        self.shard_io = shard_io
+        self._log, self._token_file, self._tokenizer = log, token_file, tokenizer
+        self._counts, self._num_retokenized = TokenCounts(), 0
+
+    def write(self, document: EditedDocument) -> None:
+        """Write one document of the shard, the next one in its order."""
+        edited = _drop_unwritable(document, self.shard_io)
+        self.shard_io.write(edited.prepared.record, edited.contents)
+        self._log.write(log_lines(edited))
+        self._counts.add(edited)
+        if self._token_file is not None:
+            self._token_file.add(edited)
+            self._num_retokenized += self._retokenizes_differently(edited)
+
+    def totals(self) -> dict[str, int]:
+        """The counts of documents and tokens."""
+        totals = {**self.shard_io.counts(), **self._counts.counts()}
+        return totals if self._token_file is None else {**totals, "retokenized_otherwise": self._num_retokenized}
+
     def _retokenizes_differently(self, edited: EditedDocument) -> bool:
         """Whether tokenizing the edited document gives other ids than the edit."""
         if not edited.changes:
             return False
         record = edited.prepared.record
         fields = tuple(replace(field, text=edited.texts.get(field.path, field.text)) for field in record.fields)
-        (retokenized,) = prepare([replace(record, fields=fields)], self._model.tokenizer)
+        (retokenized,) = prepare([replace(record, fields=fields)], self._tokenizer)
         return not np.array_equal(retokenized.tokens.ids, edited.ids)
 
 

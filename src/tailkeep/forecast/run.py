@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from tailkeep.data.corpus import (
+    BundleFunction,
     Contents,
     CorpusSide,
     Execution,
@@ -24,10 +25,10 @@ from tailkeep.data.corpus import (
     OutputRun,
     RunOutcome,
     Shard,
-    ShardFunction,
     ShardList,
     ShardStorage,
     Task,
+    each_shard,
     find_sides,
     path_list,
     run_job,
@@ -81,9 +82,9 @@ class _ForecastJob:
     def local_pool(self, workers: int) -> Executor:
         return LocalPool(workers)
 
-    def shard_function(self, model: None, record: RunRecord) -> ShardFunction:
+    def bundle_function(self, model: None, record: RunRecord) -> BundleFunction:
         del model, record
-        return ShardCounts(self.config)
+        return each_shard(ShardCounts(self.config))
 
     def begin(self, task_shards: Sequence[Shard], output: OutputRun) -> "_ForecastJob":
         del task_shards, output

@@ -8,7 +8,7 @@ import errno
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,13 +41,25 @@ class Storage:
         Raises:
             StorageError: the file system refused; at `path` is the old content or the new, whole.
         """
-        partial = _partial(path)
-        with _explained(path):
-            self._ensure(path.parent)
-            self._write(partial, content)
-            self._fsync(partial)
-            self._rename(partial, path)
-            self._fsync(path.parent)
+        self.write_files({path: content})
+
+    def write_files(self, contents: Mapping[Path, bytes]) -> None:
+        """Put each content at its path, replacing what is there; a folder of several is flushed once.
+
+        Raises:
+            StorageError: the file system refused; at each path is the old content or the new, whole.
+        """
+        for path, content in contents.items():
+            with _explained(path):
+                self._ensure(path.parent)
+                self._write(_partial(path), content)
+                self._fsync(_partial(path))
+        for path in contents:
+            with _explained(path):
+                self._rename(_partial(path), path)
+        for folder in dict.fromkeys(path.parent for path in contents):
+            with _explained(folder):
+                self._fsync(folder)
 
     def write_folder(self, path: Path, fill: Callable[[Path], None]) -> None:
         """Let `fill` write files into a new folder, then put it at `path`, where at most an empty folder may be.

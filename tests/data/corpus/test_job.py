@@ -86,9 +86,11 @@ def test_each_output_is_flushed_before_its_rename_and_the_manifest_comes_last(co
     shard = find_shards(corpus)[0]
     finish(open_destination(tmp_path / "out", storage=storage), shard)
     names = [(name, path.name) for name, path in storage.log]
-    document, manifest = names.index(("rename", "a.jsonl")), names.index(("rename", "a.jsonl.json"))
-    assert names[document - 3 : document] == [("fsync", "a.jsonl"), ("make", "documents"), ("fsync", "out")]
-    assert document < manifest
+    manifest = names.index(("rename", "a.jsonl.json"))
+    outputs = [at for at, (name, _) in enumerate(names[:manifest]) if name == "rename"]
+    assert {names[at][1] for at in outputs} == {"a.jsonl", "a.jsonl.ids"}
+    assert all(("fsync", names[at][1]) in names[: outputs[0]] for at in outputs)
+    assert {("fsync", "documents"), ("fsync", "ids")} <= set(names[outputs[-1] : manifest])
     assert names[manifest - 1] == ("fsync", "a.jsonl.json.partial")
     assert {name for name, _ in names[manifest + 1 :]} == {"fsync"}
 

@@ -14,8 +14,10 @@ from tailkeep.data.corpus.job import (
 )
 from tailkeep.data.corpus.manifest import (
     PART,
+    BundleFunction,
     Manifest,
     ShardFunction,
+    each_shard,
     fingerprint_of,
     finish_shard,
     read_finished,
@@ -53,6 +55,7 @@ __all__ = [
     "EMPTY",
     "PART",
     "Bucket",
+    "BundleFunction",
     "Chat",
     "Content",
     "Contents",
@@ -88,6 +91,7 @@ __all__ = [
     "check_unique_ids",
     "check_unique_ids_of_run",
     "dump_config",
+    "each_shard",
     "find_duplicates",
     "find_shards",
     "find_sides",

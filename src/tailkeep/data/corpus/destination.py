@@ -53,6 +53,9 @@ class Destination(Protocol):
     def write_text(self, name: str, text: str) -> None:
         """Store `text` under `name`."""
 
+    def write_texts(self, texts: Mapping[str, str]) -> None:
+        """Store each text under its name."""
+
     def read(self, name: str) -> bytes | None:
         """The content under `name`, None if there is none."""
 
@@ -77,6 +80,9 @@ class Destination(Protocol):
     def journal(self, name: str) -> Path | None:
         """Where a journal called `name` outlives the process; None in a store, which has no such place."""
 
+    def remove_journals(self) -> None:
+        """Delete the journals of work that was finished just before its process was killed. Nobody may be at work."""
+
     def sweep(self) -> None:
         """Delete the partial files of killed processes. No other process may be working here."""
 
@@ -98,7 +104,7 @@ def open_destination(out: str | Path, *, storage: "ShardStorage | None" = None) 
 class ShardStorage(Storage):
     """A `Storage` that also takes the files of a shard at once."""
 
-    def write_files(self, root: Path, staging: Path, fill: Fill) -> dict[str, Output]:
+    def write_outputs(self, root: Path, staging: Path, fill: Fill) -> dict[str, Output]:
         """Let `fill` write files into the new folder `staging`, then rename each to its path there below `root`.
 
         Raises:
@@ -120,11 +126,13 @@ class ShardStorage(Storage):
 
     def _put(self, root: Path, files: Mapping[str, Path]) -> dict[str, Output]:
         outputs = {name: Output.of(path) for name, path in files.items()}
-        for name, path in files.items():
+        for path in files.values():
             self._fsync(path)
+        for name, path in files.items():
             self._ensure((root / name).parent)
             self._rename(path, root / name)
-            self._fsync((root / name).parent)
+        for folder in dict.fromkeys((root / name).parent for name in files):
+            self._fsync(folder)
         return outputs
 
     def remove_file(self, path: Path) -> None:
@@ -143,11 +151,15 @@ class Folder:
     def publish(self, fill: Fill) -> dict[str, Output]:
         """See `Destination`. Files are staged below the same folder, since a rename cannot cross file systems."""
         # A unique name: a lost attempt may still be writing when the next one begins.
-        return self._storage.write_files(self._root, self._root / _STAGING / f"{uuid.uuid4().hex}{TEMPORARY}", fill)
+        return self._storage.write_outputs(self._root, self._root / _STAGING / f"{uuid.uuid4().hex}{TEMPORARY}", fill)
 
     def write_text(self, name: str, text: str) -> None:
         """See `Destination`."""
         self._storage.write_text(self._root / name, text)
+
+    def write_texts(self, texts: Mapping[str, str]) -> None:
+        """See `Destination`."""
+        self._storage.write_files({self._root / name: text.encode("utf-8") for name, text in texts.items()})
 
     def read(self, name: str) -> bytes | None:
         """See `Destination`."""
@@ -191,6 +203,11 @@ class Folder:
         """See `Destination`."""
         return self._root / _STAGING / f"{name}.journal"
 
+    def remove_journals(self) -> None:
+        """See `Destination`."""
+        for path in (self._root / _STAGING).glob("*.journal"):
+            self._storage.remove_file(path)
+
     def sweep(self) -> None:
         """See `Destination`."""
         self._storage.remove_partial(self._root)
@@ -221,6 +238,11 @@ class Bucket:
         """See `Destination`."""
         with write_errors(self._path(name)):
             self._store.pipe_file(self._path(name), text.encode("utf-8"))
+
+    def write_texts(self, texts: Mapping[str, str]) -> None:
+        """See `Destination`."""
+        for name, text in texts.items():
+            self.write_text(name, text)
 
     def read(self, name: str) -> bytes | None:
         """See `Destination`."""
@@ -270,6 +292,9 @@ class Bucket:
         """See `Destination`."""
         del name
         return None
+
+    def remove_journals(self) -> None:
+        """Nothing to do: a store has no journals."""
 
     def sweep(self) -> None:
         """Nothing to do: a store never gets a partial file."""

@@ -18,7 +18,7 @@ from tailkeep.config import Settings, dump_tree
 from tailkeep.data.corpus.destination import Destination, ShardStorage, open_destination
 from tailkeep.data.corpus.executors import EventQueue, Executor
 from tailkeep.data.corpus.large_files import PART_BYTES, LargeFiles, PartQueue
-from tailkeep.data.corpus.manifest import Manifest, ShardFunction, fingerprint_of, finish_shard, sum_counts
+from tailkeep.data.corpus.manifest import BundleFunction, Manifest, fingerprint_of, finish_bundle, sum_counts
 from tailkeep.data.corpus.outcome import RunOutcome
 from tailkeep.data.corpus.output_run import (
     Contents,
@@ -29,7 +29,7 @@ from tailkeep.data.corpus.output_run import (
     read_rejects,
 )
 from tailkeep.data.corpus.schema import Layout
-from tailkeep.data.corpus.shards import Shard, ShardList, Task, shards_of_task
+from tailkeep.data.corpus.shards import Bundle, Shard, ShardList, Task, bundle_shards, shards_of_task
 from tailkeep.errors import ConfigError, StorageError, TailkeepError
 from tailkeep.runs import Progress, ProgressObserver, RunRecord, hash_tree, no_progress
 from tailkeep.runs.journal import keep_journal
@@ -110,8 +110,8 @@ class ShardJob(Protocol[Model, Outcome]):
     def local_pool(self, workers: int) -> Executor:
         """A pool of processes on this machine."""
 
-    def shard_function(self, model: Model, record: RunRecord) -> ShardFunction:
-        """The function that makes the output of a shard."""
+    def bundle_function(self, model: Model, record: RunRecord) -> BundleFunction:
+        """The function that makes the output of the shards of a bundle."""
 
     def begin(self, task_shards: Sequence[Shard], output: OutputRun) -> Self:
         """Write what stands in the output before its first shard, and check what needs all of a task's shards.
@@ -187,7 +187,12 @@ def run_job(job: ShardJob[Model, Outcome], out: str | Path, execution: Execution
     check_output_outside_input(out, job.paths)
     shards, task = job.find_shards(), execution.task or Task()
     check_names(shards)
-    task_shards = shards_of_task(shards, task)
+    if job.contents.bundles:
+        all_bundles = bundle_shards(shards, small_bytes=job.config.part_bytes)
+    else:
+        all_bundles = [Bundle((shard,)) for shard in shards]
+    task_bundles = shards_of_task(all_bundles, task)
+    task_shards = [shard for bundle in task_bundles for shard in bundle.shards]
     input_sources = job.check_input(shards, task_shards)
     model = job.load_model(task_shards)
     record = _record(job, job.process_sources(model), input_sources, shards)
@@ -196,15 +201,18 @@ def run_job(job: ShardJob[Model, Outcome], out: str | Path, execution: Execution
         job = job.begin(task_shards, output)
         files = _large_files(job, output.destination, record)
         damaged = [shard.key for shard in output.remove_damaged(task_shards)] if execution.verify else []
-        remaining_shards = []
-        for shard in task_shards:
-            if manifest := output.finished_manifest(shard):
-                files.remove_parts(manifest)
-            else:
-                remaining_shards.append(shard)
-                damaged += files.remove_damaged(shard) if files.may_have_parts(shard) else []
+        remaining_bundles = []
+        for bundle in task_bundles:
+            manifests = [output.finished_manifest(shard) for shard in bundle.shards]
+            # A bundle with one shard to be made is made again, which leaves the same bytes.
+            remaining_bundles += [] if all(manifests) else [bundle]
+            for shard, manifest in zip(bundle.shards, manifests, strict=True):
+                if manifest:
+                    files.remove_parts(manifest)
+                else:
+                    damaged += files.remove_damaged(shard) if files.may_have_parts(shard) else []
         local_model: Model | None = None
-        run: Callable[[Iterable[Shard]], Iterator[tuple[Shard, Manifest]]]
+        run: Callable[[Iterable[Bundle]], Iterator[tuple[Bundle, list[Manifest]]]]
         if execution.is_inline:
             local_model = model
             run = partial(_run_here, _worker(job, model, out, record, execution.observe, storage))
@@ -215,34 +223,38 @@ def run_job(job: ShardJob[Model, Outcome], out: str | Path, execution: Execution
         work = partial(_work, run, files, execution.observe, job.progress_unit)
         # Each worker of a pool loads its own model; memory may not hold another one here.
         del model
-        work(remaining_shards, len(task_shards))
+        work(remaining_bundles, len(task_shards))
         with output.alone():
             manifests = [output.finished_manifest(shard) for shard in shards]
             if all(manifests):
                 # What this process has just written was hashed as it was written.
-                known = {shard.key for shard in remaining_shards}
+                known = {shard.key for bundle in remaining_bundles for shard in bundle.shards}
                 again = output.remove_damaged([shard for shard in shards if shard.key not in known])
                 if again:
-                    work(again, len(again))
+                    again_bundles = [bundle for bundle in all_bundles if not set(again).isdisjoint(bundle.shards)]
+                    work(again_bundles, sum(len(bundle.shards) for bundle in again_bundles))
                     damaged += [shard.key for shard in again]
                     manifests = [output.finished_manifest(shard) for shard in shards]
+                output.destination.remove_journals()
             finished = [manifest for manifest in manifests if manifest is not None]
             return _conclude(job, shards, finished, output, local_model, damaged)
 
 
-def _run_here(work: Callable[[Shard], Manifest], shards: Iterable[Shard]) -> Iterator[tuple[Shard, Manifest]]:
-    return ((shard, work(shard)) for shard in shards)
+def _run_here(
+    work: Callable[[Bundle], list[Manifest]], bundles: Iterable[Bundle]
+) -> Iterator[tuple[Bundle, list[Manifest]]]:
+    return ((bundle, work(bundle)) for bundle in bundles)
 
 
 def _run_elsewhere(
     executor: Executor,
-    setup: Callable[[EventQueue], Callable[[Shard], Manifest]],
+    setup: Callable[[EventQueue], Callable[[Bundle], list[Manifest]]],
     observe: ProgressObserver,
-    shards: Iterable[Shard],
-) -> Iterator[tuple[Shard, Manifest]]:
+    bundles: Iterable[Bundle],
+) -> Iterator[tuple[Bundle, list[Manifest]]]:
     with executor.open_queue() as events:
         meanwhile = partial(relay, events, observe)
-        yield from executor.run(partial(setup, events), shards, meanwhile=meanwhile)
+        yield from executor.run(partial(setup, events), bundles, meanwhile=meanwhile)
         meanwhile()
 
 
@@ -251,28 +263,29 @@ def _large_files(job: ShardJob[Any, Any], destination: Destination, record: RunR
 
 
 def _work(
-    run: Callable[[Iterable[Shard]], Iterator[tuple[Shard, Manifest]]],
+    run: Callable[[Iterable[Bundle]], Iterator[tuple[Bundle, list[Manifest]]]],
     files: LargeFiles,
     observe: ProgressObserver,
     unit: str,
-    shards: Sequence[Shard],
+    bundles: Sequence[Bundle],
     total: int,
 ) -> None:
-    """Finish `shards`, those that remain of `total`; call `observe` at the start, inside shards and after each."""
-    done = total - len(shards)
+    """Finish `bundles`, the rest of `total` shards; call `observe` at the start, inside and after each bundle."""
+    remaining = sum(len(bundle.shards) for bundle in bundles)
+    done = total - remaining
     progress = Progress(done, total, "shards", done, 0, unit.partition("_")[0])
     observe(progress)
-    if not shards:
+    if not bundles:
         return
     with files.destination.scratch() as folder:
-        queue = PartQueue(shards, files, folder)
+        queue = PartQueue(bundles, files, folder)
         with closing(queue.units()) as units:
-            for shard, manifest in run(units):
-                queue.take(shard, manifest)
-                amount = progress.amount + int(manifest.counts[unit])
+            for bundle, manifests in run(units):
+                queue.take(bundle, manifests)
+                amount = progress.amount + sum(int(manifest.counts[unit]) for manifest in manifests)
                 progress = replace(progress, done=done + len(queue.finished), amount=amount)
                 observe(progress)
-        assert len(queue.finished) == len(shards), "every shard that was handed out is finished"
+        assert len(queue.finished) == remaining, "every shard that was handed out is finished"
         if progress.done < total:
             # The last parts of the last file were finished by an earlier run.
             observe(replace(progress, done=total))
@@ -301,7 +314,7 @@ def _record(
 
 def _load_worker(
     job: ShardJob[Any, Any], out: str | Path, record: RunRecord, events: EventQueue
-) -> Callable[[Shard], Manifest]:
+) -> Callable[[Bundle], list[Manifest]]:
     """Load the model in a worker process, which reports progress to `events`; called once per process.
 
     Raises:
@@ -320,38 +333,51 @@ def _worker(
     record: RunRecord,
     observe: ProgressObserver,
     storage: ShardStorage | None = None,
-) -> Callable[[Shard], Manifest]:
-    """The function with which a worker processes one shard and declares it finished; `observe` sees it at work."""
-    work = job.shard_function(model, record)
+) -> Callable[[Bundle], list[Manifest]]:
+    """The function with which a worker processes a bundle and declares it finished; `observe` sees it at work."""
+    work = job.bundle_function(model, record)
     destination = open_destination(out, storage=storage)
     files = _large_files(job, destination, record)
 
-    def finish(shard: Shard) -> Manifest:
-        failures = record_failure(shard, destination, record) if job.contents.failures else nullcontext()
-        fingerprint = fingerprint_of(shard, record.fingerprint)
-        with failures, report_loops(shard.key, observe), keep_journal(destination.journal(fingerprint)):
-            return finish_shard(shard, work, destination, fingerprint=fingerprint)
+    def finish(shards: Sequence[Shard]) -> list[Manifest]:
+        failures = record_failure(shards, destination, record) if job.contents.failures else nullcontext()
+        fingerprints = [fingerprint_of(shard, record.fingerprint) for shard in shards]
+        name = fingerprints[0] if len(shards) == 1 else hash_tree({"bundle": fingerprints})
+        with failures, report_loops(shards[0].key, observe), keep_journal(destination.journal(name)):
+            return finish_bundle(shards, work, destination, fingerprints=fingerprints)
 
-    return partial(files.finish, work=finish)
+    def finish_alone(shard: Shard) -> Manifest:
+        return finish([shard])[0]
+
+    def work_on(bundle: Bundle) -> list[Manifest]:
+        if len(bundle.shards) > 1:
+            return finish(bundle.shards)
+        return [files.finish(bundle.shards[0], finish_alone)]
+
+    return work_on
 
 
 @contextmanager
-def record_failure(shard: Shard, destination: Destination, record: RunRecord) -> Iterator[None]:
-    """Write the error that stops the work on `shard` to `failures/<key>.json`, until the shard is finished.
+def record_failure(shards: Sequence[Shard], destination: Destination, record: RunRecord) -> Iterator[None]:
+    """Write the error that stops the work on each of `shards` to `failures/<key>.json`, until the shard is finished.
 
     Raises:
         TailkeepError: whatever was raised inside.
     """
-    name = f"failures/{shard.key}.json"
     try:
         yield
     except TailkeepError as error:
-        tree = {"shard": shard.key, "fingerprint": record.fingerprint, "error": redact(str(error))}
-        # A disk that is full has no space for this file either. The first error is the one to raise.
+        tree = {"fingerprint": record.fingerprint, "error": redact(str(error))}
+        texts = {
+            f"failures/{shard.key}.json": json.dumps({"shard": shard.key, **tree}, ensure_ascii=False, indent=2) + "\n"
+            for shard in shards
+        }
+        # A disk that is full has no space for these files either. The first error is the one to raise.
         with suppress(StorageError):
-            destination.write_text(name, json.dumps(tree, ensure_ascii=False, indent=2) + "\n")
+            destination.write_texts(texts)
         raise
-    destination.remove(name)
+    for shard in shards:
+        destination.remove(f"failures/{shard.key}.json")
 
 
 def _conclude(

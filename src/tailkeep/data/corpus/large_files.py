@@ -31,7 +31,7 @@ from tailkeep.data.corpus.manifest import (
 from tailkeep.data.corpus.parquet import join_row_groups
 from tailkeep.data.corpus.plain import open_plain
 from tailkeep.data.corpus.schema import MEGABYTE, Layout
-from tailkeep.data.corpus.shards import FilePart, Shard, Spool
+from tailkeep.data.corpus.shards import Bundle, FilePart, Shard, Spool
 from tailkeep.data.corpus.text_files import blank_errors, document_spans
 
 PART_BYTES = 64 * MEGABYTE
@@ -230,7 +230,7 @@ def join_file(whole: Shard, manifests: Sequence[Manifest], destination: Destinat
         counts=sum_counts(manifests),
         outputs={**other_outputs, **joined},
     )
-    declare_finished(manifest, destination)
+    declare_finished([manifest], destination)
     return manifest
 
 
@@ -244,23 +244,25 @@ class _FileInWork:
 
 
 class PartQueue:
-    """The shards that remain, each large file as its parts, in which several processes can be at work at once.
+    """The bundles that remain, each large file as its parts, in which several processes can be at work at once.
 
     `units` hands out the work; `take` must get the result of each. A compressed file that is smaller than a
     part even so is handed out whole: its worker sees how long it is.
     """
 
-    def __init__(self, shards: Iterable[Shard], files: LargeFiles, folder: Path) -> None:
-        self._shards, self._files, self._folder = shards, files, folder
+    def __init__(self, bundles: Iterable[Bundle], files: LargeFiles, folder: Path) -> None:
+        self._bundles, self._files, self._folder = bundles, files, folder
         self._by_part: dict[str, _FileInWork] = {}
         self.finished: list[Shard] = []
         """The files that are finished by now."""
 
-    def units(self) -> Generator[Shard]:
-        """The units of work, each a shard or a part; close it before `folder` goes."""
-        for shard in self._shards:
-            if shard.size <= self._files.part_bytes or not self._files.may_have_parts(shard):
-                yield shard
+    def units(self) -> Generator[Bundle]:
+        """The units of work, each a bundle or a part; close it before `folder` goes."""
+        for bundle in self._bundles:
+            shard = bundle.shards[0]
+            is_one = len(bundle.shards) == 1 and shard.size > self._files.part_bytes
+            if not is_one or not self._files.may_have_parts(shard):
+                yield bundle
                 continue
             file = _FileInWork(shard)
             with closing(self._files.split(shard, self._folder)) as units:
@@ -270,21 +272,22 @@ class PartQueue:
                         file.manifests[unit.key] = manifest
                         self._by_part[unit.key] = file
                     if manifest is None:
-                        yield unit
+                        yield Bundle((unit,))
                     else:
                         remove_spool(unit)
             file.is_split = True
             self._join_if_finished(file)
 
-    def take(self, unit: Shard, manifest: Manifest) -> None:
-        """Take the `manifest` of the finished `unit`."""
-        remove_spool(unit)
-        if unit.part is None:
-            self.finished.append(unit)
-            return
-        file = self._by_part[unit.key]
-        file.manifests[unit.key] = manifest
-        self._join_if_finished(file)
+    def take(self, bundle: Bundle, manifests: Sequence[Manifest]) -> None:
+        """Take the `manifests` of the finished `bundle`."""
+        for unit, manifest in zip(bundle.shards, manifests, strict=True):
+            remove_spool(unit)
+            if unit.part is None:
+                self.finished.append(unit)
+                continue
+            file = self._by_part[unit.key]
+            file.manifests[unit.key] = manifest
+            self._join_if_finished(file)
 
     def _join_if_finished(self, file: _FileInWork) -> None:
         manifests = [manifest for manifest in file.manifests.values() if manifest is not None]

@@ -11,7 +11,7 @@ import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -110,6 +110,13 @@ def _blocks(file: IO[bytes], remaining: int) -> Iterator[bytes]:
 
 ShardFunction = Callable[[Shard, Path], Mapping[str, int | float]]
 """Makes the output of a shard in files below a folder and returns counts, which add up over shards."""
+BundleFunction = Callable[[Sequence[Shard], Path], Sequence[Mapping[str, int | float]]]
+"""The same for the shards of a bundle; of several, the files are their documents or <kind>/<key>.<ending>."""
+
+
+def each_shard(work: ShardFunction) -> BundleFunction:
+    """`work` on one shard after another."""
+    return lambda shards, folder: [work(shard, folder) for shard in shards]
 
 
 class Manifest(Settings):
@@ -159,18 +166,49 @@ def finish_shard(shard: Shard, work: ShardFunction, destination: Destination, *,
     Raises:
         StorageError: the store refused; the shard has no manifest of this work.
     """
-    counts: dict[str, int | float] = {}
+    (manifest,) = finish_bundle((shard,), each_shard(work), destination, fingerprints=(fingerprint,))
+    return manifest
+
+
+def finish_bundle(
+    shards: Sequence[Shard], work: BundleFunction, destination: Destination, *, fingerprints: Sequence[str]
+) -> list[Manifest]:
+    """As `finish_shard`, for several shards at once: all their files, then all their manifests.
+
+    Raises:
+        StorageError: the store refused; a shard that has a manifest of this work is finished.
+    """
+    counts: list[Mapping[str, int | float]] = []
 
     def fill(folder: Path) -> None:
-        counts.update(work(shard, folder))
+        counts.extend(work(shards, folder))
 
-    old, source = read_manifest(shard.key, destination), input_sha256(shard)
-    outputs = destination.publish(fill)
-    for stale in sorted(old.outputs.keys() - outputs.keys()) if old else ():
-        destination.remove(stale)
-    manifest = manifest_of(shard, fingerprint=fingerprint, source=source, counts=counts, outputs=outputs)
-    declare_finished(manifest, destination)
-    return manifest
+    old = [read_manifest(shard.key, destination) for shard in shards]
+    sources = [input_sha256(shard) for shard in shards]
+    outputs = _by_shard(shards, destination.publish(fill))
+    for manifest, named in zip(old, outputs, strict=True):
+        for stale in sorted(manifest.outputs.keys() - named.keys()) if manifest else ():
+            destination.remove(stale)
+    manifests = [
+        manifest_of(shard, fingerprint=fingerprint, source=source, counts=totals, outputs=named)
+        for shard, fingerprint, source, totals, named in zip(
+            shards, fingerprints, sources, counts, outputs, strict=True
+        )
+    ]
+    declare_finished(manifests, destination)
+    return manifests
+
+
+def _by_shard(shards: Sequence[Shard], outputs: dict[str, Output]) -> list[dict[str, Output]]:
+    """The outputs of each shard."""
+    if len(shards) == 1:
+        return [outputs]
+    documents = {shard.documents: shard.key for shard in shards}
+    by_key: dict[str, dict[str, Output]] = {shard.key: {} for shard in shards}
+    for name, output in outputs.items():
+        key = documents.get(name) or name.partition("/")[2].rpartition(".")[0]
+        by_key[key][name] = output
+    return list(by_key.values())
 
 
 def manifest_of(
@@ -194,9 +232,9 @@ def manifest_of(
     return manifest.model_copy(update={"sha256": manifest._content_sha256()})
 
 
-def declare_finished(manifest: Manifest, destination: Destination) -> None:
-    """Declare the shard of `manifest` finished: write its manifest, after all its outputs. Nothing else does."""
-    destination.write_text(manifest_name(manifest.shard), manifest.text())
+def declare_finished(manifests: Iterable[Manifest], destination: Destination) -> None:
+    """Declare the shards of `manifests` finished: write them, after all their outputs. Nothing else does."""
+    destination.write_texts({manifest_name(manifest.shard): manifest.text() for manifest in manifests})
 
 
 def finished_manifest(shard: Shard, destination: Destination, run: str, *, verify: bool = False) -> Manifest | None:

@@ -93,11 +93,13 @@ class Contents:
         folders: the folders of its shards' files.
         early: names in them that are there before any shard is.
         failures: whether `failures/<key>.json` says what stopped the work on a shard.
+        bundles: whether small files are worked on together.
     """
 
     folders: tuple[str, ...]
     early: frozenset[str] = frozenset()
     failures: bool = False
+    bundles: bool = False
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tailkeep.data.corpus.io import (
     ENDINGS,
@@ -26,6 +26,8 @@ from tailkeep.data.corpus.io import (
 from tailkeep.data.corpus.schema import Layout
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.sanitize import redact
+
+Unit = TypeVar("Unit")
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,44 @@ class Shard:
             "compression": self.compression,
             "bytes": self.size,
         }
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What is worked on at once: one shard, or several small files of one format."""
+
+    shards: tuple[Shard, ...]
+
+    @property
+    def key(self) -> str:
+        """The name of the unit of work, that of its first shard."""
+        return self.shards[0].key
+
+
+_BUNDLE_FILES, _BUNDLE_BYTES, _SMALL_BYTES = 32, 1 << 20, 1 << 15
+# So many bundles are left to share among workers.
+_BUNDLES = 16
+
+
+def bundle_shards(shards: Sequence[Shard], *, small_bytes: int = _SMALL_BYTES) -> list[Bundle]:
+    """`shards` in bundles of consecutive small files, at most 32 and at most a 16th of all; any other shard alone.
+
+    A small file is a whole one, not compressed, of at most `small_bytes` and 32 KiB. Which files share a bundle follows
+    from the list of all shards of a run, so no worker or task can change it.
+    """
+    limit, most = min(small_bytes, _SMALL_BYTES), min(_BUNDLE_FILES, len(shards) // _BUNDLES)
+    bundles: list[list[Shard]] = []
+    size = 0
+    for shard in shards:
+        is_small = shard.size <= limit and shard.compression == "none" and shard.key == shard.name
+        last = bundles[-1] if bundles and is_small and size >= 0 else []
+        if last and last[-1].kind == shard.kind and len(last) < most and size + shard.size <= _BUNDLE_BYTES:
+            last.append(shard)
+            size += shard.size
+        else:
+            bundles.append([shard])
+            size = shard.size if is_small else -1
+    return [Bundle(tuple(bundle)) for bundle in bundles]
 
 
 class ShardList(list[Shard]):
@@ -188,8 +228,8 @@ def task_here(index: int | None, count: int | None, environment: Mapping[str, st
     return Task(index, count)
 
 
-def shards_of_task(shards: Sequence[Shard], task: Task) -> list[Shard]:
-    """The share of `task`, every `task.count`-th shard: the number of tasks changes no output.
+def shards_of_task(shards: Sequence[Unit], task: Task) -> list[Unit]:
+    """The share of `task`, every `task.count`-th shard or bundle: the number of tasks changes no output.
 
     Raises:
         ConfigError: there is no such task.
