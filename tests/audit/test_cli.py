@@ -93,13 +93,24 @@ def test_the_page_and_the_terminal_show_both_sides_and_obey_no_text(tailkeep, tm
     assert tailkeep("show", tmp_path / "out", "--edits", 2)[0] == 2
 
 
-def test_a_truncated_table_is_named(tailkeep, corpus, tmp_path):
-    tailkeep("audit", "--input", corpus, "--out", tmp_path / "out")
-    table = tmp_path / "out" / "tables" / "lengths.csv"
-    table.write_text(table.read_text().rsplit(",", 1)[0])
-    code, _, err = tailkeep("report", tmp_path / "out")
+def test_a_damaged_summary_or_table_is_named_and_the_same_command_makes_it_good(tailkeep, corpus, tmp_path):
+    out = tmp_path / "out"
+    command = ("audit", "--input", corpus, "--out", out)
+    tailkeep(*command)
+    before = {path: path.read_bytes() for path in [out / "summary.json", *sorted((out / "tables").iterdir())]}
+    assert len(before) > 4
+    for path, content in before.items():
+        path.write_bytes(content.replace(b"0", b"1", 1) if b"0" in content else content[1:])
+        code, _, err = tailkeep("report", out)
+        assert code == 2
+        assert f"{path.name} is damaged" in err
+        assert "Run the same audit again" in err
+        assert tailkeep(*command)[0] == 0
+        assert path.read_bytes() == content
+    (out / "tables" / "lengths.csv").unlink()
+    code, _, err = tailkeep("show", out)
     assert code == 2
-    assert "lengths.csv is cut off" in err
+    assert "cannot read" in err
 
 
 def test_the_share_is_told_on_the_terminal_and_drawn_on_the_page(tailkeep, tmp_path):

@@ -1,6 +1,7 @@
 """The weights of documents that `select` writes, and their use in an edit and in the lab."""
 
 import json
+import shutil
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -55,6 +56,17 @@ def test_the_share_with_the_lowest_or_the_highest_perplexity_is_kept(audited, tm
     assert selected == set(expected)
     assert {row["method"] for row in rows} == {method}
     assert len({row["fingerprint"] for row in rows}) == 1
+
+
+@pytest.mark.parametrize("name", ["summary.json", "scores/input/a.jsonl.parquet"])
+def test_what_a_selection_reads_of_an_audit_has_its_recorded_sha256(audited, tmp_path, name):
+    shutil.copytree(audited / "out", tmp_path / "out")
+    content = bytearray((tmp_path / "out" / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "out" / name).write_bytes(content)
+    with pytest.raises(InputError, match=r"damaged|cannot read .*summary"):
+        select(tmp_path / "out", tmp_path / "weights", "perplexity", keep=0.3)
+    assert not (tmp_path / "weights" / "weights").exists()
 
 
 def test_dsir_prefers_documents_like_the_reference_and_the_seed_decides(tmp_path):

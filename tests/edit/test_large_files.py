@@ -145,9 +145,9 @@ def test_a_kill_at_any_operation_loses_no_finished_part(in_parts, corpus, undist
     worked = []
     work = ShardEditor.work
 
-    def counted(self, shard, folder, *, limit=None):
-        worked.append(shard.key)
-        return work(self, shard, folder, limit=limit)
+    def counted(self, shards, folder, *, limit=None):
+        worked.extend(shard.key for shard in shards)
+        return work(self, shards, folder, limit=limit)
 
     monkeypatch.setattr(ShardEditor, "work", counted)
     for number, n in enumerate(range(5, counting.count + 1, 53)):

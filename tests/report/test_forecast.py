@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from tailkeep.errors import InputError
 from tailkeep.forecast import run
 from tailkeep.report import write_forecast
 from tailkeep.report.forecast import SurvivalLine, exponent_chart, forecast_figures, read_forecast, survival_chart
@@ -35,6 +36,14 @@ def test_figures_are_files_too_and_state_their_finding(forecast_dir):
     assert names == ["forecast-words-drift.svg", "forecast-words-exponent.svg", "forecast-words-real-data.svg"]
     drift = forecast_figures(read_forecast(forecast_dir))[0]
     assert re.search(r"after 6 generations once \d+ %", drift.finding)
+
+
+def test_a_damaged_summary_is_not_shown(forecast_dir, tmp_path):
+    (tmp_path / "run.json").write_bytes((forecast_dir / "run.json").read_bytes())
+    content = (forecast_dir / "summary.json").read_text()
+    (tmp_path / "summary.json").write_text(content.replace("0.", "1.", 1))
+    with pytest.raises(InputError, match=r"summary\.json is damaged: .* Run the forecast again"):
+        read_forecast(tmp_path)
 
 
 def test_an_unfinished_forecast_says_so(forecast_dir, tmp_path):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import tailkeep
 from tailkeep.errors import InputError
-from tailkeep.runs import hash_path, hash_tree, versions
+from tailkeep.runs import hash_path, hash_tree, read_sealed, sealed_text, versions
 from tailkeep.runs.fingerprint import differences
 
 leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8)
@@ -155,3 +155,18 @@ def test_versions_name_what_is_installed_and_pass_over_the_rest():
     found = versions("pydantic", "no-such-package-anywhere")
     assert found["tailkeep"] == tailkeep.__version__
     assert set(found) == {"tailkeep", "python", "pydantic"}
+
+
+@given(st.dictionaries(st.text(max_size=4), st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8)))
+def test_a_sealed_tree_is_read_as_it_was_written(tmp_path_factory, tree):
+    path = tmp_path_factory.getbasetemp() / "sealed.json"
+    path.write_text(sealed_text(tree), encoding="utf-8")
+    assert read_sealed(path, advice="") == tree
+
+
+def test_another_number_in_a_sealed_tree_is_refused_with_the_advice(tmp_path):
+    path = tmp_path / "x.json"
+    for text in (sealed_text({"a": 1}).replace("1", "2", 1), '{"a": 1}', "[]", "{"):
+        path.write_text(text)
+        with pytest.raises(InputError, match=r"x\.json.* Run it again\."):
+            read_sealed(path, advice="Run it again.")

@@ -6,6 +6,7 @@
 Rule: the summary is a function of the per-shard files alone. The job over shards itself is in `data.corpus.job`.
 """
 
+import hashlib
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -154,7 +155,9 @@ class _AuditJob:
             summary = summarize(self.config, manifests, lambda name: output.local(name, Path(folder)), model)
         for name, text in sorted(summary.files.items()):
             output.destination.write_text(name, text)
-        outcome = replace(outcome, summary=summary.summary)
+        # The report checks the tables by it before it shows them.
+        files = {name: hashlib.sha256(text.encode("utf-8")).hexdigest() for name, text in summary.files.items()}
+        outcome = replace(outcome, summary={**summary.summary, "files": files})
         output.destination.write_text("summary.json", outcome.text())
         return outcome
 

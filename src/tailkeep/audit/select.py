@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from tailkeep.audit.config import AuditConfig, load
 from tailkeep.audit.shard import read_counts
 from tailkeep.data import read_values
-from tailkeep.data.corpus import Rejected, find_shards, read_shard, write_weights
+from tailkeep.data.corpus import Rejected, check_recorded, find_shards, read_shard, write_weights
 from tailkeep.data.counters import merge_counts
 from tailkeep.data.documents import open_rejects
 from tailkeep.data.hashing import count_features, log_ratios
 from tailkeep.errors import ConfigError, InputError
-from tailkeep.runs import RunDirectory
+from tailkeep.runs import RunDirectory, read_sealed
 from tailkeep.runs.storage import files_below
 
 Method = Literal["perplexity", "surplexity", "dsir", "scores"]
@@ -82,6 +82,7 @@ def select(
     run = RunDirectory.open(Path(audit_dir))
     if run.record.kind != "audit" or not (run.path / "summary.json").is_file():
         raise InputError(f"{audit_dir} is not a finished audit. Give the --out of a tailkeep audit that has finished.")
+    read_sealed(run.path / "summary.json", advice="Run the same audit again, which writes it anew.")
     if not 0 < keep < 1:
         raise ConfigError(f"keep must be between 0 and 1 (both excluded), got {keep}.")
     _check_arguments(method, bool(inputs), scores)
@@ -162,6 +163,7 @@ def _surprise(audit_dir: Path, reject: Reject) -> DocumentValues:
     files = files_below(audit_dir / "scores" / "input", ".parquet")
     if not files:
         raise InputError(f"{audit_dir} was audited without a prior. Run the audit with --prior, then select.")
+    check_recorded(audit_dir, files)
     for file in files:
         key = file.relative_to(audit_dir / "scores" / "input").as_posix().removesuffix(".parquet")
         table = pq.ParquetFile(file).read()
@@ -194,6 +196,7 @@ def _buckets(audit_dir: Path, side: str) -> NDArray[np.int64]:
     files = files_below(audit_dir / "counts" / side, ".parquet")
     if not files:
         raise InputError(f"{audit_dir} was audited without a reference. Run the audit with --reference, then select.")
+    check_recorded(audit_dir, files)
     counts = merge_counts([read_counts(file) for file in files])
     return counts["buckets/1"] + counts["buckets/2"]
 

@@ -5,7 +5,6 @@
 Rule: a band is named by its lowest probability, and a token belongs to that of its probability on the original prefix.
 """
 
-import json
 import math
 from collections import Counter
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from tailkeep.data.corpus import RunOutcome
 from tailkeep.edit.editor import EditedDocument
+from tailkeep.runs import sealed_text
 
 BANDS = ("0", "0.1", "0.2", "0.3", "0.4", "0.5", "0.6", "0.7", "0.8", "0.9", "0.99", "0.999")
 """The least probability of each band; the last three are parts of the last tenth, where ToEdit works."""
@@ -127,7 +127,7 @@ class EditOutcome(RunOutcome):
             "cumulative_changed_share": self.cumulative_share,
             "counts": dict(self.counts),
         }
-        return json.dumps(tree, indent=2, ensure_ascii=False) + "\n"
+        return sealed_text(tree)
 
     def lines(self) -> list[str]:
         """The totals in words."""

@@ -7,7 +7,6 @@ Rule: later rounds are read to score, never to fit; a group that was not validat
 
 import csv
 import io
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -19,7 +18,7 @@ from tailkeep.forecast.config import ForecastConfig
 from tailkeep.forecast.fit import SHRINKAGE
 from tailkeep.forecast.project import LEVELS
 from tailkeep.forecast.validate import CountedChain, ForecastPoint, can_tell, mean_over_runs, score_chain
-from tailkeep.runs import RunDirectory, RunRecord, versions
+from tailkeep.runs import RunDirectory, RunRecord, sealed_text, versions
 
 _QUANTILES = [f"p{round(100 * level)}" for level in LEVELS]
 
@@ -52,7 +51,7 @@ def run_chains(config: ForecastConfig, counted: Sequence[CountedChain], out: Pat
     with RunDirectory.create(out, record, config=dump_config(config)) as directory:
         tree = {"fingerprint": record.fingerprint, "chains": [_tree(point) for point in points], "sentences": lines}
         directory.storage.write_text(out / "tables" / "forecast.csv", _table(points))
-        directory.storage.write_text(out / "summary.json", json.dumps(tree, indent=2, ensure_ascii=False) + "\n")
+        directory.storage.write_text(out / "summary.json", sealed_text(tree))
     return lines
 
 

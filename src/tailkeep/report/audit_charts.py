@@ -5,6 +5,7 @@ data in every figure. Figures show shares, not counts, so that corpora of differ
 """
 
 import csv
+import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from tailkeep.report.charts import Axis, Histogram, Series, histogram_chart, lin
 from tailkeep.report.forest import ForestBlock, ForestRow, forest_rows
 from tailkeep.report.roles import BASELINE, REAL_DATA
 from tailkeep.report.svg import Figure
-from tailkeep.runs import RunDirectory, RunRecord
+from tailkeep.runs import RunDirectory, RunRecord, read_sealed
 
 Row = Mapping[str, str]
 SIDES = ("input", "reference")
@@ -75,40 +76,32 @@ def read_audit_run(path: Path | str) -> AuditRun:
     summary = directory.path / "summary.json"
     if not summary.is_file():
         return AuditRun(directory.path, directory.record, {}, {}, ())
-    tables = {file.stem: list(_rows(file)) for file in sorted((directory.path / "tables").glob("*.csv"))}
+    tree = read_sealed(summary, advice=_ADVICE)
+    texts = {name: _read(directory.path / name, digest) for name, digest in sorted(tree.pop("files", {}).items())}
+    tables = {
+        Path(name).stem: list(csv.DictReader(text.split("\n"))) for name, text in texts.items() if name.endswith(".csv")
+    }
     names = ("examples", "telling", "source_documents", "templates")
-    documents = [_table_lines(directory.path / "tables" / f"{name}.jsonl") for name in names]
-    return AuditRun(directory.path, directory.record, _json(summary, _read(summary)), tables, *documents)
+    documents = [_table_lines(texts.get(f"tables/{name}.jsonl", "")) for name in names]
+    return AuditRun(directory.path, directory.record, tree, tables, *documents)
 
 
-def _table_lines(path: Path) -> list[dict[str, Any]]:
+_ADVICE = "Run the same audit again, which writes it anew."
+
+
+def _table_lines(text: str) -> list[dict[str, Any]]:
     # Only a line feed ends a record: str.splitlines would cut at U+2028 and others, which JSON leaves as they are.
-    return [_json(path, line) for line in _read(path).split("\n") if line] if path.is_file() else []
+    return [json.loads(line) for line in text.split("\n") if line]
 
 
-def _rows(path: Path) -> Iterator[Row]:
-    reader = csv.DictReader(_read(path).split("\n"))
-    for row in reader:
-        if None in row.values():
-            raise InputError(f"{path} is cut off. Run the audit again.")
-        yield row
-
-
-def _read(path: Path) -> str:
+def _read(path: Path, digest: str) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {path}: {error}. Give the directory of a complete run.") from None
-
-
-def _json(path: Path, text: str) -> dict[str, Any]:
-    try:
-        tree = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"cannot read {path}: {error}. Run the audit again.") from None
-    if not isinstance(tree, dict):
-        raise InputError(f"cannot read {path}: not a JSON object. Run the audit again.")
-    return tree
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}. {_ADVICE}") from None
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise InputError(f"{path} is damaged: its sha256 is not the one in summary.json. {_ADVICE}")
+    return content.decode("utf-8")
 
 
 LABELS = {"input": "this corpus", "reference": "the reference"}

@@ -4,7 +4,6 @@ Rules: it reads `summary.json` alone; every name from a corpus passes the filter
 items from 0 to 100 %; a line is a median, hollow points were measured.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import Any
 
 from rich.console import Console
 
-from tailkeep.errors import InputError
 from tailkeep.report import formatting
 from tailkeep.report.page_kit import KeyNumber, render_template
 from tailkeep.report.roles import BASELINE, REAL_DATA, TRUNCATED, Role
@@ -31,7 +29,7 @@ from tailkeep.report.svg import (
     tick_texts,
     ticks,
 )
-from tailkeep.runs import RunDirectory, Storage
+from tailkeep.runs import RunDirectory, Storage, read_sealed
 
 _TOP, _FOOT, _HEIGHT = 26.0, 46.0, 330.0
 _ROW = 30.0
@@ -137,13 +135,7 @@ def read_forecast(path: Path | str) -> Tree:
     summary = RunDirectory.open(Path(path)).path / "summary.json"
     if not summary.is_file():
         return {}
-    try:
-        tree: Tree = json.loads(summary.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"cannot read {summary}: {error}. Run the forecast again.") from None
-    if not isinstance(tree, Mapping):
-        raise InputError(f"cannot read {summary}: not a JSON object. Run the forecast again.")
-    return tree
+    return read_sealed(summary, advice="Run the forecast again.")
 
 
 def show_forecast(path: Path | str, console: Console) -> None:

@@ -1,7 +1,7 @@
 """Run directories: the interface between the rooms. Lab, edit and audit write them; report reads them."""
 
 from tailkeep.runs.directory import RunDirectory
-from tailkeep.runs.fingerprint import differences, hash_path, hash_tree, versions
+from tailkeep.runs.fingerprint import differences, hash_path, hash_tree, read_sealed, sealed_text, versions
 from tailkeep.runs.generation_dir import GenerationDir
 from tailkeep.runs.progress import LoopProgress, Progress, ProgressObserver, ProgressPrinter, no_progress, track_loop
 from tailkeep.runs.record import Addition, RunRecord, utc_now
@@ -22,8 +22,10 @@ __all__ = [
     "hash_path",
     "hash_tree",
     "no_progress",
+    "read_sealed",
     "redact",
     "redact_tree",
+    "sealed_text",
     "track_loop",
     "utc_now",
     "versions",

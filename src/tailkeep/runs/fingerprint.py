@@ -17,6 +17,7 @@ from tailkeep.errors import InputError
 
 _MAX_VALUE_LENGTH = 80
 _MISSING = object()
+_SEAL = "sha256"
 
 
 def hash_tree(tree: Mapping[str, Any]) -> str:
@@ -25,6 +26,29 @@ def hash_tree(tree: Mapping[str, Any]) -> str:
     A value that JSON does not know is a TypeError: its text could differ from one process to the next.
     """
     return hashlib.sha256(_canonical(tree).encode()).hexdigest()
+
+
+def sealed_text(tree: Mapping[str, Any]) -> str:
+    """`tree` as JSON, with the sha256 of the rest as its last key."""
+    plain = json.loads(json.dumps(tree, ensure_ascii=False, allow_nan=False))
+    return json.dumps({**plain, _SEAL: hash_tree(plain)}, indent=2, ensure_ascii=False) + "\n"
+
+
+def read_sealed(path: Path, *, advice: str) -> dict[str, Any]:
+    """The tree that `sealed_text` wrote to `path`; `advice` is the sentence on what to do if it is another one.
+
+    Raises:
+        InputError: the file cannot be read, or does not have the sha256 that it records.
+    """
+    try:
+        tree = json.loads(path.read_bytes().decode("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"cannot read {path}: {error}. {advice}") from None
+    if not isinstance(tree, dict):
+        raise InputError(f"cannot read {path}: not a JSON object. {advice}")
+    if tree.pop(_SEAL, None) != hash_tree(tree):
+        raise InputError(f"{path} is damaged: it does not have the sha256 that it records. {advice}")
+    return tree
 
 
 def hash_path(path: Path) -> str:

@@ -20,12 +20,13 @@ from typing import IO
 import pyarrow.parquet as pq
 
 from tailkeep.config import Settings, validate
-from tailkeep.data.corpus.destination import Destination, Output
+from tailkeep.data.corpus.destination import Destination, Output, open_destination
 from tailkeep.data.corpus.io import TruncatedFileError, open_input, open_parquet
 from tailkeep.data.corpus.plain import open_plain
 from tailkeep.data.corpus.shards import Shard
-from tailkeep.errors import ConfigError, FingerprintError
+from tailkeep.errors import ConfigError, FingerprintError, InputError
 from tailkeep.runs import hash_tree
+from tailkeep.runs.storage import files_below
 
 # Whether an input is still what a finished shard was made of.
 #
@@ -274,6 +275,24 @@ def has_outputs(manifest: Manifest, destination: Destination, *, verify: bool) -
         destination.size(name) == output.bytes and (not verify or destination.sha256(name) == output.sha256)
         for name, output in manifest.outputs.items()
     )
+
+
+def check_recorded(root: Path, files: Iterable[Path]) -> None:
+    """Check that `files` of the run in the folder `root` have the size and the sha256 that its manifests record.
+
+    Raises:
+        InputError: one has not.
+    """
+    destination, recorded = open_destination(str(root)), dict[str, Output]()
+    for path in files_below(root / "manifests", ".json"):
+        manifest = read_manifest(path.relative_to(root / "manifests").as_posix().removesuffix(".json"), destination)
+        recorded |= manifest.outputs if manifest else {}
+    for file in files:
+        if recorded.get(file.relative_to(root).as_posix()) != Output.of(file):
+            raise InputError(
+                f"{file} is damaged: its sha256 is not the one in its manifest. Run the same command again with "
+                "--verify, which makes it again."
+            )
 
 
 def declare_damaged(shard: Shard, destination: Destination) -> None:

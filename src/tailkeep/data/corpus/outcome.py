@@ -3,7 +3,6 @@
 Rule: the name of a shard begins with its side, and no file belongs to two sides.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,6 +12,7 @@ from tailkeep.data.corpus.schema import Layout
 from tailkeep.data.corpus.shard_io import EMPTY, check_layout_has_effect
 from tailkeep.data.corpus.shards import ShardList, find_shards
 from tailkeep.errors import InputError
+from tailkeep.runs import sealed_text
 from tailkeep.sanitize import redact
 
 
@@ -116,7 +116,7 @@ class SummaryOutcome(RunOutcome):
     def text(self) -> str:
         """The content of `summary.json`."""
         tree = {"fingerprint": self.fingerprint, "shards": self.shards, **self.summary}
-        return json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        return sealed_text(tree)
 
     def lines(self) -> list[str]:
         """The totals, one sentence per line."""
