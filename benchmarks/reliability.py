@@ -2,10 +2,10 @@
 
     python benchmarks/reliability.py --prior FOLDER [--kills 100] [--flips 100] [--seed 0]
 
-Kills: a process that edits a corpus of eight kinds of files is killed (SIGKILL) when it has written a random number of
-names, and begun again until it ends. Damage: one random bit of one random file of the finished run is flipped, and the
-command runs again. Counted is what the next run does: made good (identical bytes), refused (an error), or accepted in
-silence.
+Kills: a process that edits a corpus of eight kinds of files and many small ones is killed (SIGKILL) when it has
+written a random number of names, and begun again until it ends. Damage: one random bit of one random file of the
+finished run is flipped, and the command runs again. Counted is what the next run does: made good (identical bytes),
+refused (an error), or accepted in silence.
 """
 
 import argparse
@@ -31,10 +31,11 @@ from tailkeep.errors import TailkeepError
 Files = dict[str, bytes]
 Config = dict[str, object]
 NOT_COMPARED = (".lock", ".locks")
+SMALL_FILES = 32
 
 
 def write_corpus(folder: Path) -> None:
-    """Eight kinds of files, each with a few documents."""
+    """Eight kinds of files, each with a few documents, and small files that share forward passes."""
     folder.mkdir()
     rows = [
         {"id": f"{number}", "text": f"Once upon a time there was a girl with {number} cats."} for number in range(24)
@@ -51,6 +52,10 @@ def write_corpus(folder: Path) -> None:
     pq.write_table(pa.Table.from_pylist(parts[5]), folder / "f.parquet", row_group_size=2)
     (folder / "g.txt").write_text("Once upon a time there was a dog.\nIt had a red ball.\n")
     (folder / "h.jsonl").write_bytes(b"")
+    (folder / "small").mkdir()
+    for number in range(SMALL_FILES):
+        text = f"The red ball fell {number} times."
+        (folder / "small" / f"{number:02d}.jsonl").write_text(json.dumps({"id": f"s{number}", "text": text}) + "\n")
 
 
 def files_of(folder: Path) -> Files:

@@ -4,7 +4,7 @@ The strings of a document are joined to one text, prompts before their answers, 
 whole document before it.
 
 Rule: an edited document is a function of (document, prior, rule, seed) and of the group in which it is scored, and the
-groups are a function of the shard.
+groups are a function of the shard, or of the bundle of small files.
 """
 
 from collections import Counter
