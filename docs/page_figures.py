@@ -4,7 +4,8 @@
     python docs/page_figures.py --check    exits with 1 if a number has changed since
 
 Losses by cost, the share of synthetic text by corpus, the forecast's errors by group, the floors of the package, and
-pictures of the replication in the manner of the papers: the U-shape of token probabilities, the range of perplexities.
+pictures of the replication in the manner of the papers: the U-shape of token probabilities, the range of perplexities,
+the confidence of a model in its own text.
 """
 
 import json
@@ -286,6 +287,27 @@ def perplexity_ranges() -> str:
     )  # fmt: skip
 
 
+def own_confidence() -> str:
+    """ForTIFAI's figure 1: the confidence of a model in its own text, in unseen real text and in what it trained on."""
+    scores = json.loads((DOCS / "results" / "p1" / "smollm2-135m.json").read_text(encoding="utf-8"))
+
+    def panel(reader: str) -> Panel:
+        texts = [scores[reader][name] for name in (f"{reader}/sample", "unseen", "trained")]
+        title = "not fine-tuned" if reader == "base" else f"fine-tuned, {reader.replace('-', ' ')}"
+        return Panel(title, [histogram(text, 0, 1, 20) for text in texts], 0, 1)
+
+    return panel_grid(
+        "SmolLM2 on its own text and on real text, before and after fine-tuning",
+        "mean probability of a block of 128 tokens; vertical: share of blocks, %",
+        ["its own text, T = 1", "real text, unseen", "real text, trained on"],
+        [panel(reader) for reader in scores],
+        ticks=[(0, "0"), (0.5, "0.5"), (1, "1")], top=1, step=0.25,
+        label="Histograms of the confidence of a model. Not fine-tuned, it is surer of real text than of its own. Each "
+        "fine-tuned model is surer of all texts: of its own a little more than of unseen real text, and surest of what "
+        "it was trained on",
+    )  # fmt: skip
+
+
 FIGURES: dict[str, Callable[[], str]] = {
     "cost-of-losses": cost_of_losses,
     "synthetic-share": synthetic_share,
@@ -293,6 +315,7 @@ FIGURES: dict[str, Callable[[], str]] = {
     "floors": floors,
     "token-probabilities": token_probabilities,
     "perplexity-ranges": perplexity_ranges,
+    "own-confidence": own_confidence,
 }
 
 

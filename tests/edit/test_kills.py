@@ -24,7 +24,7 @@ from tests.runs.faults import EXIT_STATUS, Fault, FaultyStorage
 
 KILLS = 100
 SEED = 0
-SMALL_FILES = 32
+SMALL_FILES = 8
 
 
 class FaultyShardStorage(FaultyStorage, ShardStorage):
@@ -56,6 +56,8 @@ def test_a_hundred_kills_lose_no_byte(prior, config, tmp_path, monkeypatch):
     config = {**config, "part_bytes": 300, "row_groups": 2, "prior": {**config["prior"], "batch_tokens": 64}}
     corpus, model = write_corpus(tmp_path / "in"), load_model(edit.load(config).prior)
     storage, hidden_states = FaultyShardStorage(), WindowGroup._hidden_states
+    # So that few files make bundles of two.
+    monkeypatch.setattr("tailkeep.data.corpus.shards._BUNDLES", 4)
     monkeypatch.setattr(sys.modules["tailkeep.edit.run"], "load_model", lambda prior: model)
     monkeypatch.setattr(
         WindowGroup, "_hidden_states", lambda self, batch: storage.forward(lambda: hidden_states(self, batch))
