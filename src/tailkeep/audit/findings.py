@@ -330,7 +330,7 @@ def _template_finding(figures: Tree) -> Finding:
         low, high = figures["templated_interval"]
         form = "one template" if number == 1 else f"{number} templates"
         sentence = f"{figures['templated']:,} ({low:.0%} to {high:.0%}) follow {form}"
-        advice = " Read them in tables/templates.jsonl: a model learns a form from few of its copies."
+        advice = " Their skeletons are in tables/templates.jsonl."
     else:
         sentence, advice = "none follows a template", ""
     return Finding(
