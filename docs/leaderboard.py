@@ -81,6 +81,8 @@ def group_of(pack: Path) -> GroupSummary:
 def table(board: Path) -> str:
     """The rows of a board, the arm that gains most on top and the baseline of the first pack among them."""
     packs = sorted(path.parent for path in board.glob("*/run.json"))
+    if not packs:
+        sys.exit(f"{board} has no pack. Write one with tailkeep pack, or remove the folder.")
     check_arms(board, packs)
     groups = [group_of(pack) for pack in packs]
     rows = [Row(BASELINE, groups[0])]

@@ -1,8 +1,11 @@
 """The site of docs/: it builds without a warning, its links lead somewhere, and the reference leaves nothing out."""
 
+import copy
 import importlib.util
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -11,6 +14,8 @@ from urllib.parse import unquote
 
 import pytest
 import yaml
+
+from tailkeep.runs import hash_tree
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -200,6 +205,30 @@ def test_the_figures_of_pages_are_those_of_their_tables():
     command = [sys.executable, str(DOCS / "page_figures.py"), "--check"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
+
+
+def test_the_leaderboard_is_that_of_its_packs():
+    command = [sys.executable, str(DOCS / "leaderboard.py"), "--check"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_a_pack_with_another_baseline_or_none_is_no_entry_of_a_board(tmp_path):
+    module = load("leaderboard")
+    board = DOCS / "results" / "leaderboard" / "demo"
+    mine = shutil.copytree(board / "tailkeep", tmp_path / "mine")
+    record = json.loads((mine / "run.json").read_text(encoding="utf-8"))
+    for change, message in (
+        (lambda arms: arms["baseline"]["training"].update(epochs=1.0), "training.epochs"),
+        (lambda arms: arms["truncated"]["evaluation"].update(samples=9), "evaluation of truncated"),
+        (lambda arms: arms.pop("baseline"), "has no arm 'baseline'"),
+    ):
+        changed = copy.deepcopy(record)
+        change(changed["sources"]["arms"])
+        changed["fingerprint"] = hash_tree(changed["sources"])
+        (mine / "run.json").write_text(json.dumps(changed), encoding="utf-8")
+        with pytest.raises(SystemExit, match=message):
+            module.check_arms(board, [board / "tailkeep", mine])
 
 
 def test_every_entry_of_the_log_is_in_its_index():

@@ -145,9 +145,11 @@ def test_narrow_inputs_stay_narrow(dtype):
     found, exact = (call(problem.hidden, problem.weight, problem.targets) for call in (compiled, loss))
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, exact)
+    # float16 is computed in two passes, whose products are rounded in another order: up to four of its last places.
+    tolerance = {"rtol": 4e-3, "atol": 1e-4} if dtype == torch.float16 else {}
     for grad, true in zip(truth.gradients(found, problem), truth.gradients(exact, problem), strict=True):
         assert grad.dtype == dtype
-        torch.testing.assert_close(grad, true)
+        torch.testing.assert_close(grad, true, **tolerance)
 
 
 def test_autocast_casts_as_it_does_eagerly():
