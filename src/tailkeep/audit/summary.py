@@ -128,8 +128,8 @@ def summarize(
         boilerplate = {
             side: find_boilerplate(corpus.sample, num_spans=config.num_keywords) for side, corpus in corpora.items()
         }
-        for side, found in boilerplate.items():
-            figures[side] |= without_nan(found.figures())
+        for side, shared_text in boilerplate.items():
+            figures[side] |= without_nan(shared_text.figures())
         both = None
         if "reference" in corpora:
             both = _compare_sides(config, corpora, scorer or load_prior_scorer(config))
@@ -283,8 +283,8 @@ def corpus_tables(corpora: Mapping[str, CorpusStats], num_keywords: int) -> dict
 
 def boilerplate_tables(sides: Mapping[str, Boilerplate]) -> dict[str, str]:
     """The templates and the shared spans of each side."""
-    templates = ({"side": side, **asdict(one)} for side, found in sides.items() for one in found.templates)
-    spans = ((side, redact(span.text), span.documents) for side, found in sides.items() for span in found.spans)
+    templates = ({"side": side, **asdict(one)} for side, shared in sides.items() for one in shared.templates)
+    spans = ((side, redact(span.text), span.documents) for side, shared in sides.items() for span in shared.spans)
     return {
         "tables/templates.jsonl": _as_lines(templates),
         "tables/boilerplate.csv": _table(("side", "text", "documents"), spans),

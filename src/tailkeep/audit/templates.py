@@ -139,11 +139,11 @@ class _SharedText:
     documents: Positions
     types: Positions
 
-    def covers(self, chosen: Mask) -> Mask:
-        """Which words (W,) stand in one of the `chosen` (S,) occurrences."""
+    def covers(self, selected: Mask) -> Mask:
+        """Which words (W,) stand in one of the `selected` (S,) occurrences."""
         steps = np.zeros(len(self.words.hashes) + 1, np.int64)
-        np.add.at(steps, self.firsts[chosen], 1)
-        np.add.at(steps, self.firsts[chosen] + self.lengths[chosen], -1)
+        np.add.at(steps, self.firsts[selected], 1)
+        np.add.at(steps, self.firsts[selected] + self.lengths[selected], -1)
         return np.asarray(np.cumsum(steps)[:-1] > 0)
 
     def by_document(self) -> sparse.csr_array:
@@ -171,9 +171,9 @@ def _shared_text(words: Words, least: int) -> _SharedText:
         )
         equal = group_equal_grams(grams)
         is_shared = count_documents_with(grams, equal) >= least
-        chosen = is_shared[equal.numbers]
-        numbers = (np.cumsum(is_shared) - 1)[equal.numbers[chosen]] + types
-        occurrences.append((grams.firsts[chosen], lengths[chosen], grams.documents[chosen], numbers))
+        selected = is_shared[equal.numbers]
+        numbers = (np.cumsum(is_shared) - 1)[equal.numbers[selected]] + types
+        occurrences.append((grams.firsts[selected], lengths[selected], grams.documents[selected], numbers))
         types += int(is_shared.sum())
     return _SharedText(words, *(np.concatenate(column) for column in zip(*occurrences, strict=True)))
 
@@ -214,8 +214,8 @@ def _templates(shared: _SharedText, locations: Sequence[str], least: int) -> lis
     for center in np.argsort(-likeness, kind="stable"):
         if not is_left[center]:
             continue
-        own = texts.indices[texts.indptr[center] : texts.indptr[center + 1]]
-        similarity = by_text[:, own].sum(axis=1) / (lengths * lengths[center])
+        center_texts = texts.indices[texts.indptr[center] : texts.indptr[center + 1]]
+        similarity = by_text[:, center_texts].sum(axis=1) / (lengths * lengths[center])
         members = np.flatnonzero(is_left & (similarity >= _SIMILARITY))
         is_left[members] = False
         if len(members) >= least:

@@ -180,8 +180,8 @@ def transformation_of(model: nn.Module, head: Any) -> Transformation:
     handle = head.register_forward_hook(replace)
 
     def run() -> Tensor:
-        made: Tensor = model(input_ids=tokens, return_dict=True, **without_cache(model.forward)).logits
-        return made
+        output: Tensor = model(input_ids=tokens, return_dict=True, **without_cache(model.forward)).logits
+        return output
 
     try:
         with undisturbed(model):
