@@ -1,6 +1,7 @@
 """Is a model more confident in what it wrote itself? The measurement of ForTIFAI's figure 1 (arXiv 2509.08972).
 
     python examples/fortifai_fig1.py SELECTION MODEL OUT --seeds 1 2 3 --learning-rate 3e-4 --epochs 4
+    python examples/fortifai_fig1.py --scores FILE
 
 SELECTION is a folder of examples/wikitext_articles.py, MODEL a pretrained model's folder. Articles in alternation are
 trained on or not; the model as it was (`base`) and one fine-tuned model for each seed regenerate all of them, window by
@@ -95,15 +96,21 @@ def auroc_interval(first: Scores, second: Scores, *, resamples: int = 2000) -> t
 def main() -> None:
     """Train, regenerate, score, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("selection", type=Path)
-    parser.add_argument("model", type=Path)
-    parser.add_argument("out", type=Path)
+    parser.add_argument("selection", type=Path, nargs="?")
+    parser.add_argument("model", type=Path, nargs="?")
+    parser.add_argument("out", type=Path, nargs="?")
+    parser.add_argument("--scores", type=Path, metavar="FILE", help="only print the table of such a scores.json")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--decoders", nargs="+", choices=list(DECODERS), default=list(DECODERS))
     parser.add_argument("--epochs", type=float, default=4)
     parser.add_argument("--learning-rate", type=float, default=3e-4)
     parser.add_argument("--articles", type=int, help="take only the first ones, for a trial")
     options = parser.parse_args()
+    if options.scores:
+        print_table(json.loads(options.scores.read_text(encoding="utf-8")))
+        return
+    if options.out is None:
+        parser.error("SELECTION, MODEL and OUT are needed, or --scores FILE")
 
     options.out.mkdir(parents=True, exist_ok=True)
     text = (options.selection / "text.txt").read_text(encoding="utf-8")
@@ -189,6 +196,11 @@ def print_table(scores: dict[str, dict[str, list[float]]]) -> None:
                 for other in seeds[: seeds.index(seed)]
                 if f"{other}/{decoder}" in own
             ]
+            start = len(own["trained"])
+            for half, blocks in zip(HALVES, (slice(start), slice(start, None)), strict=True):
+                written, base_written = own[f"{seed}/{decoder}"][blocks], base_scores[f"base/{decoder}"][blocks]
+                pairs += [(f"own text against real text, {half} half", written, own[half])]
+                pairs += [(f"base: own against real text, {half} half", base_written, base_scores[half])]
             for label, first, second in pairs:
                 print(f"{seed} {decoder:8} {label:40} " + _shown((np.array(first), np.array(second))))
         for half in HALVES:
