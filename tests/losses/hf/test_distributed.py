@@ -5,6 +5,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+import torch.distributed as dist
+from torch.distributed.fsdp import FullyShardedDataParallel
+from torch.distributed.fsdp.wrap import ModuleWrapPolicy
+
+from tailkeep.errors import AttachmentError
+from tailkeep.losses.hf.attach import attach
+from tests.losses.hf.families import tiny
+from tests.losses.hf.unfused import batch
 
 pytestmark = pytest.mark.slow
 
@@ -23,3 +32,18 @@ def test_gradients_are_those_of_one_process(wrapping, tied, tmp_path: Path):
         for worker in workers:
             worker.kill()
     assert [worker.returncode for worker in workers] == [0, 0], "\n".join(errors)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_fsdp_around_the_output_layer_alone_is_refused_by_its_name(tmp_path):
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'meeting'}", rank=0, world_size=1)
+    try:
+        model = attach(tiny("llama"), threshold=0.5)
+        wrapped = FullyShardedDataParallel(
+            model, device_id=torch.device("cpu"), auto_wrap_policy=ModuleWrapPolicy({type(model.lm_head)})
+        )
+        with pytest.raises(AttachmentError, match=r"FSDP wraps the output layer of .* alone.*auto_wrap_policy"):
+            wrapped(**batch())
+    finally:
+        dist.destroy_process_group()

@@ -148,6 +148,12 @@ def _parts(model: nn.Module) -> list[nn.Module]:
     """The attached modules under `model`; those of a copy are its own."""
     head, backbone = output_layer(model), backbone_of(model)
     attachment = model.__dict__["_tailkeep"]
+    if hasattr(head, "_fsdp_wrapped_module"):
+        raise AttachmentError(
+            f"FSDP wraps the output layer of {type(model).__name__} alone, whose loss then runs outside of it. Give an "
+            "auto_wrap_policy that wraps layers of the backbone only, such as transformer_auto_wrap_policy, or use "
+            "fully_shard."
+        )
     if head is None or head.__dict__.get("_tailkeep") is not attachment or "forward" in vars(head):
         raise AttachmentError(
             f"The output layer of {type(model).__name__} was replaced after attach, so the attached loss would have no "
