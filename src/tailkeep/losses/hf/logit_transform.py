@@ -185,7 +185,8 @@ def transformation_of(model: nn.Module, head: Any) -> Transformation:
 
     try:
         with undisturbed(model):
-            with torch.enable_grad():
+            # Only a parameter of neither can be learned behind the output layer; without one no graph is made.
+            with torch.set_grad_enabled(_learns_outside(model, head)):
                 logits = run()
             with torch.no_grad(), _training_mode_of_shell(model, head):
                 in_training = run()
@@ -210,6 +211,13 @@ def transformation_of(model: nn.Module, head: Any) -> Transformation:
             f"{name} makes other logits of the same output in training mode than in evaluation mode. {UNFUSED}"
         )
     return transformation
+
+
+def _learns_outside(model: nn.Module, head: nn.Module) -> bool:
+    """Whether a parameter of neither the output layer nor the backbone requires a gradient."""
+    parts = [part for part in (head, backbone_of(model)) if part is not None]
+    inner = {id(parameter) for part in parts for parameter in part.parameters()}
+    return any(parameter.requires_grad and id(parameter) not in inner for parameter in model.parameters())
 
 
 @contextlib.contextmanager
