@@ -12,7 +12,7 @@ sample is read, each document to its length there.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +25,9 @@ from tailkeep.data.hashing import (
     Positions,
     Words,
     count_documents_with,
-    extend_grams,
     group_equal_grams,
     mix_bits,
+    ngrams_of,
     split_words,
 )
 from tailkeep.metrics import binomial_interval
@@ -160,8 +160,9 @@ def _shared_text(words: Words, least: int) -> _SharedText:
     hashes = np.where(has_digit, _A_NUMBER, words.hashes)
     of_letters = np.concatenate([[0], np.cumsum(has_letter & ~has_digit)])
     occurrences, types = [], 0
+    spans = ngrams_of(replace(words, hashes=hashes), SPAN)[-1]
     for (grams, lengths), least_letters in (
-        (_spans_of_words(words, hashes), _LETTERS_IN_SPAN),
+        ((spans, np.full(len(spans.hashes), SPAN)), _LETTERS_IN_SPAN),
         (_lines(words, hashes), _LETTERS_IN_LINE),
     ):
         is_text = of_letters[grams.firsts + lengths] - of_letters[grams.firsts] >= least_letters
@@ -182,15 +183,6 @@ def _count_in(words: Words, bytes_: Mask) -> Positions:
     """How many bytes of each word (W,) are among `bytes_` (256,)."""
     counts = np.concatenate([[0], np.cumsum(bytes_[np.frombuffer(words.data, np.uint8)])])
     return np.asarray(counts[words.ends] - counts[words.starts])
-
-
-def _spans_of_words(words: Words, hashes: Hashes) -> tuple[NGrams, Positions]:
-    """The n-grams of `SPAN` words, and their lengths."""
-    grams, last = hashes, max(len(hashes) - SPAN + 1, 0)
-    for offset in range(1, SPAN):
-        grams = extend_grams(grams[:last], hashes[offset : offset + last])
-    firsts = np.flatnonzero(words.documents[SPAN - 1 :] == words.documents[:last])
-    return NGrams(grams[firsts], firsts, words.documents[firsts]), np.full(len(firsts), SPAN)
 
 
 def _lines(words: Words, hashes: Hashes) -> tuple[NGrams, Positions]:

@@ -120,7 +120,7 @@ class Bundle:
         return self.shards[0].key
 
 
-_BUNDLE_FILES, _BUNDLE_BYTES, _SMALL_BYTES = 32, 1 << 20, 1 << 15
+_BUNDLE_FILES, _SMALL_BYTES = 32, 1 << 15
 # So many bundles are left to share among workers.
 _BUNDLES = 16
 
@@ -133,16 +133,14 @@ def bundle_shards(shards: Sequence[Shard], *, small_bytes: int = _SMALL_BYTES) -
     """
     limit, most = min(small_bytes, _SMALL_BYTES), min(_BUNDLE_FILES, len(shards) // _BUNDLES)
     bundles: list[list[Shard]] = []
-    size = 0
+    takes_more = False
     for shard in shards:
         is_small = shard.size <= limit and shard.compression == "none" and shard.key == shard.name
-        last = bundles[-1] if bundles and is_small and size >= 0 else []
-        if last and last[-1].kind == shard.kind and len(last) < most and size + shard.size <= _BUNDLE_BYTES:
-            last.append(shard)
-            size += shard.size
+        if is_small and takes_more and bundles[-1][-1].kind == shard.kind and len(bundles[-1]) < most:
+            bundles[-1].append(shard)
         else:
             bundles.append([shard])
-            size = shard.size if is_small else -1
+        takes_more = is_small
     return [Bundle(tuple(bundle)) for bundle in bundles]
 
 

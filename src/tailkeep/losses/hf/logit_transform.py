@@ -213,19 +213,21 @@ def transformation_of(model: nn.Module, head: Any) -> Transformation:
     return transformation
 
 
+def _shell(model: nn.Module, head: nn.Module) -> list[nn.Module]:
+    """The modules that belong neither to the output layer nor to the backbone."""
+    inner = {id(part) for root in (head, backbone_of(model)) if root is not None for part in root.modules()}
+    return [module for module in model.modules() if id(module) not in inner]
+
+
 def _learns_outside(model: nn.Module, head: nn.Module) -> bool:
-    """Whether a parameter of neither the output layer nor the backbone requires a gradient."""
-    parts = [part for part in (head, backbone_of(model)) if part is not None]
-    inner = {id(parameter) for part in parts for parameter in part.parameters()}
-    return any(parameter.requires_grad and id(parameter) not in inner for parameter in model.parameters())
+    """Whether a parameter of the shell requires a gradient."""
+    return any(one.requires_grad for module in _shell(model, head) for one in module.parameters(recurse=False))
 
 
 @contextlib.contextmanager
 def _training_mode_of_shell(model: nn.Module, head: nn.Module) -> Iterator[None]:
-    """Training mode of what is neither the output layer nor the backbone, whose statistics must not move."""
-    backbone = backbone_of(model)
-    inner = {id(part) for root in (head, backbone) if root is not None for part in root.modules()}
-    shell = [model] if backbone is None else [part for part in model.modules() if id(part) not in inner]
+    """Training mode of the shell, or of the model itself if no backbone is known, whose statistics must not move."""
+    shell = [model] if backbone_of(model) is None else _shell(model, head)
     shell = [module for module in shell if not module.training]
     try:
         for module in shell:
