@@ -302,9 +302,9 @@ def own_confidence() -> str:
         ["its own text, T = 1", "real text, unseen", "real text, trained on"],
         [panel(reader) for reader in scores],
         ticks=[(0, "0"), (0.5, "0.5"), (1, "1")], top=1, step=0.25,
-        label="Histograms of the confidence of a model. Not fine-tuned, it is surer of real text than of its own. Each "
-        "fine-tuned model is surer of all texts: of its own a little more than of unseen real text, and surest of what "
-        "it was trained on",
+        label="Histograms of the confidence of a model. Not fine-tuned, it is more confident on real text than on its "
+        "own. Each fine-tuned model is more confident on all texts: on its own a little more than on unseen real text, "
+        "and most on what it was trained on",
     )  # fmt: skip
 
 
