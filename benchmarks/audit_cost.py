@@ -11,9 +11,9 @@ from edit_cost.measuring import Spent, Stopwatch
 
 from tailkeep.audit import load
 from tailkeep.audit.prior_scores import load_prior_scorer
-from tailkeep.audit.shard import ShardAuditor
+from tailkeep.audit.shard import BundleAuditor
 from tailkeep.audit.summary import summarize
-from tailkeep.data.corpus import find_shards, finish_shard, open_destination
+from tailkeep.data.corpus import find_shards, finish_bundle, open_destination
 
 _NUM_FUNCTIONS = 12
 
@@ -23,13 +23,13 @@ def measure_audit(path: Path, out: Path, config: Mapping[str, Any], *, profile: 
     watch = Stopwatch()
     audit_config = load(config)
     scorer = load_prior_scorer(audit_config)
-    auditor, destination = ShardAuditor(audit_config, scorer), open_destination(out)
+    auditor, destination = BundleAuditor(audit_config, scorer), open_destination(out)
     shards = [_with_side(shard) for shard in find_shards([str(path)])]
     profiler = cProfile.Profile()
     watch.begin()
     if profile:
         profiler.enable()
-    manifests = [finish_shard(shard, auditor, destination, fingerprint="") for shard in shards]
+    manifests = [finish_bundle((shard,), auditor, destination, fingerprints=("",))[0] for shard in shards]
     profiler.disable()
     spent = watch.spent(bytes=sum(shard.size for shard in shards))
     start = time.process_time()

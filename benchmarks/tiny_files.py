@@ -1,9 +1,11 @@
-"""What a file costs: the processor time of an edit of many files of one document, and of one file with all of them.
+"""What a file costs: the processor time of work on many files of one document, and on one file with all of them.
 
-    python benchmarks/tiny_files.py --prior FOLDER [--documents 400] [--characters 1000] [--rounds 3]
+    python benchmarks/tiny_files.py --prior FOLDER [--documents 400] [--characters 1000] [--rounds 3]    # edits
+    python benchmarks/tiny_files.py --verb audit                                                         # audits
 
-Both edits read the same documents and are run in turn, in one process, after one that is not counted. Printed are the
-processor seconds of each, all threads together, and their ratio: the median of the rounds and its range.
+Both runs read the same documents and are made in turn, in one process, after one that is not counted. Printed are the
+processor seconds of each, all threads together, and their ratio: the median of the rounds and its range. The start of
+the command, some seconds of imports, is left out.
 """
 
 import argparse
@@ -11,9 +13,11 @@ import json
 import statistics
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from tailkeep import edit
+from tailkeep import audit, edit, forecast
 
 SENTENCE = "Once upon a time there was a girl with {} cats and a small red ball. "
 
@@ -31,30 +35,35 @@ def write_documents(folder: Path, documents: int, characters: int) -> tuple[Path
     return folder / "one.jsonl", folder / "many"
 
 
-def processor_seconds(prior: str, source: Path, out: Path) -> float:
-    """The processor time of one edit."""
+VERBS: dict[str, Any] = {"edit": edit.run, "audit": audit.run, "forecast": forecast.run}
+
+
+def processor_seconds(verb: str, prior: str | None, source: Path, out: Path) -> float:
+    """The processor time of one run."""
     start = time.process_time()
-    edit.run({"prior": {"path": prior}}, source, out)
+    VERBS[verb]({"prior": {"path": prior}} if prior else {}, source, out)
     return time.process_time() - start
 
 
 def main() -> None:
     """Run both edits a few times and print the ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--prior", required=True)
+    parser.add_argument("--verb", choices=list(VERBS), default="edit")
+    parser.add_argument("--prior", help="needed by an edit, possible for an audit")
     parser.add_argument("--documents", type=int, default=400)
     parser.add_argument("--characters", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
+    if (arguments.verb, arguments.prior) == ("edit", None):
+        parser.error("an edit needs --prior FOLDER")
+    measure = partial(processor_seconds, arguments.verb, arguments.prior)
     ratios = []
     with tempfile.TemporaryDirectory(prefix="tailkeep-") as name:
         root = Path(name)
         one, many = write_documents(root, arguments.documents, arguments.characters)
-        processor_seconds(arguments.prior, one, root / "warm")
+        measure(one, root / "warm")
         for number in range(arguments.rounds):
-            seconds = [
-                processor_seconds(arguments.prior, source, root / f"{source.stem}-{number}") for source in (one, many)
-            ]
+            seconds = [measure(source, root / f"{source.stem}-{number}") for source in (one, many)]
             ratios.append(seconds[1] / seconds[0])
             print(f"one file {seconds[0]:.2f} s, {arguments.documents} files {seconds[1]:.2f} s: {ratios[-1]:.2f}")
     print(f"ratio {statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})")

@@ -267,7 +267,7 @@ def test_a_sampled_text_is_cut_where_the_sample_says(tmp_path):
     from tailkeep.audit.documents import HashSample
     from tailkeep.data.counters import ShardDocument
 
-    sample = HashSample(2, "x", 0, text_bytes=4)
+    sample = HashSample(2, 0, text_bytes=4)
     sample.add(ShardDocument(0, 0, "a", "abcdefgh", b"abcdefgh"))
     assert [(item.text, item.bytes) for item in sample.documents()] == [("abcd", 8)]
     assert isinstance(sample.documents()[0], SampledDocument)

@@ -176,17 +176,18 @@ SHARDS = st.lists(
 )
 
 
-@given(SHARDS, st.integers(1, 1 << 16))
-def test_bundles_are_consecutive_small_files_of_one_format(files, small_bytes):
+@given(SHARDS, st.integers(1, 1 << 16), st.booleans(), st.integers(1, 60))
+def test_bundles_are_consecutive_small_files_of_one_format_and_side(files, small_bytes, by_side, per_side):
     shards = [
-        Shard(f"{number:03d}", f"/in/{number}", kind, compression, size)
+        Shard(f"{number // per_side}/{number:03d}", f"/in/{number}", kind, compression, size)
         for number, (kind, compression, size) in enumerate(files)
     ]
-    bundles = bundle_shards(shards, small_bytes=small_bytes)
+    bundles = bundle_shards(shards, small_bytes=small_bytes, by_side=by_side)
     assert [shard for bundle in bundles for shard in bundle.shards] == shards
     for bundle in bundles:
         if len(bundle.shards) > 1:
             assert len({shard.kind for shard in bundle.shards}) == 1
+            assert not by_side or len({shard.name.partition("/")[0] for shard in bundle.shards}) == 1
             assert all(shard.compression == "none" for shard in bundle.shards)
             assert all(shard.size <= min(small_bytes, 1 << 15) for shard in bundle.shards)
             assert len(bundle.shards) <= min(32, len(shards) // 16)

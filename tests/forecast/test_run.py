@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from typer.testing import CliRunner
@@ -15,6 +16,7 @@ from tailkeep.cli import app
 from tailkeep.data.corpus import Task
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.forecast import load, run
+from tailkeep.forecast.counts import GROUPS
 from tests.audit.conftest import prose, write_jsonl
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -254,3 +256,26 @@ def test_verify_makes_a_damaged_table_of_an_unfinished_forecast_again(tmp_path):
     assert not run(*arguments, task=Task(0, 2)).damaged
     assert len(run(*arguments, task=Task(0, 2), verify=True).damaged) == 1
     assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("files", [12, 60])
+def test_files_of_one_document_fill_the_groups_of_the_jackknife(real_words, tmp_path, files):
+    """Twelve files are worked on one by one, sixty in bundles."""
+    rng, length = np.random.default_rng(5), len(real_words) // files
+    corpus = write_words(tmp_path / "x.jsonl", real_words)
+    text = resampled(real_words, rng)
+    documents = [" ".join(text[start : start + length]) for start in range(0, files * length, length)]
+    for number, document in enumerate(documents):
+        write_jsonl(tmp_path / "many" / f"{number:03d}.jsonl", [document])
+    write_jsonl(tmp_path / "one.jsonl", documents)
+    fits = []
+    for name in ("many", "one.jsonl"):
+        outcome = run({"decoder": "sampled"}, corpus, tmp_path / "out" / name, synthetic=[tmp_path / name])
+        assert outcome.counts["documents"] == files + 1500
+        items = tmp_path / "out" / name / "items"
+        tables = [path for path in items.glob("1-*/synthetic/**/*.parquet") if pq.read_metadata(path).num_rows]
+        assert len({path.relative_to(items).parts[0] for path in tables}) > GROUPS // 2
+        fits.append(outcome.summary["items"]["words"]["synthetic"]["synthetic"]["exponent"])
+    many, one = fits
+    assert many["value"] == pytest.approx(one["value"])
+    assert 0.3 < (many["high"] - many["low"]) / (one["high"] - one["low"]) < 3

@@ -6,7 +6,7 @@ between corpora; the tests of `comparison` can, since they use equally much text
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,12 @@ from tailkeep.data.counters import (
     LENGTH_BINS,
     MAX_FREQUENT,
     MAX_N,
+    MAX_ROWS,
     REPETITION_BINS,
     Counts,
     merge_counts,
 )
+from tailkeep.data.documents import name_in_side
 from tailkeep.data.sketches import DISTINCT_ERROR, FrequentItems, count_distinct
 from tailkeep.metrics import entropy, gini, top_share, zipf_slope
 
@@ -179,12 +181,14 @@ def read_corpus(manifests: Sequence[Manifest], local: Local, config: AuditConfig
     counts: Counts = {}
     frequent = {length: FrequentItems(MAX_FREQUENT) for length in (1, 2)}
     sample: list[SampledDocument] = []
-    for key in _units(manifests):
-        counts = merge_counts([counts, read_counts(local(_file("counts", key)))])
-        for length, sketch in read_frequent(local(_file("frequent", key)), MAX_FREQUENT).items():
+    for path in local_files(manifests, "counts", local):
+        counts = merge_counts([counts, read_counts(path)])
+    for path in local_files(manifests, "frequent", local):
+        for length, sketch in read_frequent(path, MAX_FREQUENT).items():
             frequent[length].merge(sketch)
-        sample = smallest([*sample, *read_sample(local(_file("sample", key)))], config.sample.documents)
-    tables = [local(_file("types", key)) for key in _units(manifests)]
+    for path in local_files(manifests, "sample", local):
+        sample = smallest([*sample, *read_sample(path)], config.sample.documents)
+    tables = local_files(manifests, "types", local)
     spectrum = Spectrum()
     for parts in read_ranges(tables, memory=memory):
         spectrum.add(merge_rows(parts).counts)
@@ -193,17 +197,16 @@ def read_corpus(manifests: Sequence[Manifest], local: Local, config: AuditConfig
 
 
 def _find_duplicates(manifests: Sequence[Manifest], local: Local, memory: int) -> Duplicates:
-    names = [manifest.shard.partition("/")[2] for manifest in manifests for _ in manifest.units]
+    names = _files_by_number(manifests, "duplicates")
     documents = distinct = groups = 0
     largest: list[tuple[int, int, int]] = []
-    for parts in read_ranges([local(_file("duplicates", key)) for key in _units(manifests)], memory=memory):
-        rows = merge_rows([_with_shard_number(part, number) for number, part in enumerate(parts)], "first")
+    for rows in _merge_places(manifests, "duplicates", local, memory):
         documents += int(rows.counts.sum())
         distinct += len(rows)
         repeated = np.flatnonzero(rows.counts > 1)
         groups += len(repeated)
         top = repeated[np.argsort(-rows.counts[repeated], kind="stable")[:_NUM_LARGEST]]
-        origins = (divmod(value, _ROWS) for value in rows.others[top].tolist())
+        origins = (divmod(value, MAX_ROWS) for value in rows.others[top].tolist())
         largest += [
             (count, number, row) for count, (number, row) in zip(rows.counts[top].tolist(), origins, strict=True)
         ]
@@ -212,29 +215,42 @@ def _find_duplicates(manifests: Sequence[Manifest], local: Local, memory: int) -
     return Duplicates(documents, documents - distinct, groups, named)
 
 
-_ROWS = 1 << 40
-"""More rows than any shard has: shard number * _ROWS + row identifies a document."""
-
-
-def _with_shard_number(rows: CountRows, number: int) -> CountRows:
-    return CountRows(rows.hashes, rows.counts, rows.others + number * _ROWS)
-
-
 def _count_near_duplicates(manifests: Sequence[Manifest], local: Local, memory: int) -> int:
     """The number of documents that share a band with an earlier one."""
     near = np.zeros(0, np.int64)
-    for parts in read_ranges([local(_file("near_duplicates", key)) for key in _units(manifests)], memory=memory):
-        rows = merge_rows([_with_shard_number(part, number) for number, part in enumerate(parts)], "separate")
+    for rows in _merge_places(manifests, "near_duplicates", local, memory):
         near = np.union1d(near, rows.others[1:][rows.hashes[1:] == rows.hashes[:-1]])
     return len(near)
 
 
-def _units(manifests: Sequence[Manifest]) -> list[str]:
-    return [key for manifest in manifests for key in manifest.units]
+def local_files(manifests: Sequence[Manifest], kind: str, local: Local) -> list[Path]:
+    """Local copies of all files of one `kind` of shards and bundles, in their order."""
+    return [local(name) for manifest in manifests for name in manifest.files(kind)]
 
 
-def _file(kind: str, key: str) -> str:
-    return f"{kind}/{key}.parquet"
+def _merge_places(manifests: Sequence[Manifest], kind: str, local: Local, memory: int) -> Iterator[CountRows]:
+    """Ranges of the rows of all tables of `kind`; the file number of a place is that in `_files_by_number`."""
+    starts = np.cumsum([0, *(_num_files(manifest, kind) for manifest in manifests)]).tolist()
+    numbers = [
+        start + index
+        for start, manifest in zip(starts, manifests, strict=False)
+        for index in range(len(manifest.files(kind)))
+    ]
+    for parts in read_ranges(local_files(manifests, kind, local), memory=memory):
+        placed = [
+            CountRows(rows.hashes, rows.counts, rows.others + number * MAX_ROWS)
+            for rows, number in zip(parts, numbers, strict=True)
+        ]
+        yield merge_rows(placed, "first" if kind == "duplicates" else "separate")
+
+
+def _files_by_number(manifests: Sequence[Manifest], kind: str) -> list[str]:
+    return [name_in_side(manifest.shard) for manifest in manifests for _ in range(_num_files(manifest, kind))]
+
+
+def _num_files(manifest: Manifest, kind: str) -> int:
+    # The tables of a bundle are the first file's, and number the others from it on.
+    return max(1, len(manifest.files(kind)))
 
 
 Tree = dict[str, Any]

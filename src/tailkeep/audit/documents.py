@@ -42,28 +42,33 @@ class SampledDocument:
 
 
 class HashSample:
-    """A sample of `size` documents of the file `name`, those with the smallest hashes, cut to `text_bytes` bytes."""
+    """A sample of `size` documents, those with the smallest hashes, cut to `text_bytes` bytes."""
 
-    def __init__(self, size: int, name: str, seed: int, *, text_bytes: int = TEXT_BYTES) -> None:
-        self._size, self._name, self._text_bytes = size, name, text_bytes
-        self._key = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=16).digest()
+    def __init__(self, size: int, seed: int, *, text_bytes: int = TEXT_BYTES) -> None:
+        self._size, self._seed, self._text_bytes = size, seed, text_bytes
+        self._file, self._key = "", self._key_of("")
         self._heap: list[tuple[int, int, SampledDocument]] = []
 
     def add(self, document: ShardDocument) -> None:
         """Add `document` if its hash is among the smallest so far."""
+        if document.file != self._file:
+            self._file, self._key = document.file, self._key_of(document.file)
         digest = hashlib.blake2b(document.row.to_bytes(8, "little"), key=self._key, digest_size=8).digest()
         priority = int.from_bytes(digest, "little")
         if len(self._heap) == self._size and -self._heap[0][0] <= priority:
             return
         text = document.raw[: self._text_bytes].decode("utf-8", "ignore")
-        location = f"{self._name}:{document.row}"
+        location = f"{document.file}:{document.row}"
         sampled = SampledDocument(priority, location, document.id, len(document.raw), text, document.source)
-        item = (-priority, document.row, sampled)
+        item = (-priority, document.place, sampled)
         (heapq.heappush if len(self._heap) < self._size else heapq.heapreplace)(self._heap, item)
 
     def documents(self) -> list[SampledDocument]:
         """The sample, the smallest hash first."""
         return smallest((item for _, _, item in self._heap), self._size)
+
+    def _key_of(self, file: str) -> bytes:
+        return hashlib.blake2b(f"{self._seed}/{file}".encode(), digest_size=16).digest()
 
 
 def smallest(sampled: Iterable[SampledDocument], size: int) -> list[SampledDocument]:
@@ -97,7 +102,7 @@ _MINHASH_BITS = 32
 
 
 class ExactDuplicates:
-    """The hashes of a shard's documents, each with the row of its first occurrence."""
+    """The hashes of documents, each with the place of its first occurrence."""
 
     def __init__(self, memory: int, folder: Path) -> None:
         self.table = CountTable(memory, folder, "first")
@@ -105,7 +110,7 @@ class ExactDuplicates:
 
     def add(self, document: ShardDocument) -> None:
         """Count `document`."""
-        self._pending.append((document.hash, document.row))
+        self._pending.append((document.hash, document.place))
         if len(self._pending) == _BATCH:
             self._count()
 
@@ -117,13 +122,13 @@ class ExactDuplicates:
     def _count(self) -> None:
         if self._pending:
             hashes = np.array([hash_ for hash_, _ in self._pending], np.uint64)
-            rows = np.array([row for _, row in self._pending], np.int64)
-            self.table.add(hashes, np.ones(len(rows), np.int64), rows)
+            places = np.array([place for _, place in self._pending], np.int64)
+            self.table.add(hashes, np.ones(len(places), np.int64), places)
         self._pending = []
 
 
 class NearDuplicates:
-    """The MinHash bands of a shard's documents. The table has one row per document and band.
+    """The MinHash bands of documents. The table has one row per document and band.
 
     Raises:
         MissingPackageError: datasketch is not installed.
@@ -145,8 +150,8 @@ class NearDuplicates:
         signature = self._empty.copy()
         signature.update_batch(shingles.tolist())
         bands = _bands(np.asarray(signature.hashvalues, np.uint64), self._config.bands)
-        rows = np.full(len(bands), document.row, np.int64)
-        self.table.add(bands, np.ones(len(bands), np.int64), rows)
+        places = np.full(len(bands), document.place, np.int64)
+        self.table.add(bands, np.ones(len(bands), np.int64), places)
 
 
 def _shingles(raw: bytes, length: int) -> Hashes:

@@ -84,12 +84,11 @@ class PriorScorer:
 
 
 class ScoreWriter:
-    """Scores all documents of a shard and writes the scores to `path`."""
+    """Scores documents of one or more files together, and writes the scores of each file to its own of `paths`."""
 
-    def __init__(self, scorer: PriorScorer, path: Path) -> None:
+    def __init__(self, scorer: PriorScorer, paths: Sequence[Path]) -> None:
         self._scorer = scorer
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._writer = pq.ParquetWriter(path, _SCHEMA, compression="zstd")
+        self._writers = [pq.ParquetWriter(path, _SCHEMA, compression="zstd") for path in paths]
         self._pending: list[ShardDocument] = []
         self._characters = 0
         self._probabilities = np.zeros(BINS, np.int64)
@@ -111,7 +110,7 @@ class ScoreWriter:
         return {**totals, "prior/probabilities": self._probabilities, "prior/surprise": self._surprise}
 
     def _score_pending(self) -> None:
-        rows: list[tuple[str, int, int, float, int, int]] = []
+        rows: dict[int, list[tuple[str, int, int, float, int, int]]] = {}
         scored = self._scorer.log_probs([document.text for document in self._pending])
         for document, log_probs in zip(self._pending, scored, strict=True):
             total = float(log_probs.sum(dtype=np.float64))
@@ -122,12 +121,12 @@ class ScoreWriter:
             if len(log_probs):
                 bin_ = int(-total / len(log_probs) / SURPRISE_STEP)
                 self._surprise[min(bin_, SURPRISE_BINS - 1)] += 1
-            rows.append((document.id, document.row, len(log_probs), total, *over))
-        if rows:
-            columns = [
-                pa.array(column, field.type) for column, field in zip(zip(*rows, strict=True), _SCHEMA, strict=True)
-            ]
-            self._writer.write_table(pa.table(columns, schema=_SCHEMA))
+            row = (document.id, document.row, len(log_probs), total, *over)
+            rows.setdefault(document.file_number, []).append(row)
+        for file_number, of_file in rows.items():
+            columns = zip(zip(*of_file, strict=True), _SCHEMA, strict=True)
+            table = pa.table([pa.array(column, field.type) for column, field in columns], schema=_SCHEMA)
+            self._writers[file_number].write_table(table)
         self._pending, self._characters = [], 0
 
     def __enter__(self) -> Self:
@@ -136,7 +135,8 @@ class ScoreWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._writer.close()
+        for writer in self._writers:
+            writer.close()
 
 
 def statistics_of(log_probs: NDArray[np.float32]) -> NDArray[np.float64]:

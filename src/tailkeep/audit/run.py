@@ -3,7 +3,7 @@
     run.json  config.yaml  manifests/  summary.json  tables/  lab/  report.html              for people
     counts/  types/  frequent/  duplicates/  sample/  share/  near_duplicates/  scores/  rejects/    per shard
 
-Rule: the summary is a function of the per-shard files alone. The job over shards itself is in `data.corpus.job`.
+Rule: the summary is a function of the files of shards and bundles alone. The job itself is in `data.corpus.job`.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from tailkeep.audit.config import AuditConfig, load, validate_prior
 from tailkeep.audit.findings import SECOND
 from tailkeep.audit.prior_scores import PriorScorer, load_prior_scorer
-from tailkeep.audit.shard import ShardAuditor
+from tailkeep.audit.shard import BundleAuditor
 from tailkeep.audit.summary import AuditOutcome, summarize
 from tailkeep.data.corpus import (
     BundleFunction,
@@ -34,7 +34,6 @@ from tailkeep.data.corpus import (
     ShardStorage,
     Task,
     check_field_exists,
-    each_shard,
     find_sides,
     path_list,
     run_job,
@@ -66,7 +65,8 @@ class _AuditJob:
     kind: ClassVar[str] = "audit"
     progress_unit: ClassVar[str] = "words"
     contents: ClassVar[Contents] = Contents(
-        ("counts", "types", "frequent", "duplicates", "sample", "share", "near_duplicates", "scores", "rejects")
+        ("counts", "types", "frequent", "duplicates", "sample", "share", "near_duplicates", "scores", "rejects"),
+        bundles="side",
     )
 
     @property
@@ -133,7 +133,7 @@ class _AuditJob:
 
     def bundle_function(self, model: PriorScorer | None, record: RunRecord) -> BundleFunction:
         del record
-        return each_shard(ShardAuditor(self.config, model, with_share=bool(self.synthetic)))
+        return BundleAuditor(self.config, model, with_share=bool(self.synthetic))
 
     def begin(self, task_shards: Sequence[Shard], output: OutputRun) -> "_AuditJob":
         del task_shards, output

@@ -207,8 +207,8 @@ def _apply_function(files: "TextsOfFiles", function: ScoreFunction) -> DocumentV
 
 def _read_scores(audit_dir: Path, path: Path, reject: Reject) -> DocumentValues:
     """The scores of a file, for an audit of a single input file."""
-    folder = audit_dir / "counts" / "input"
-    keys = [file.relative_to(folder).as_posix().removesuffix(".parquet") for file in files_below(folder, ".parquet")]
+    folder = audit_dir / "manifests" / "input"
+    keys = [file.relative_to(folder).as_posix().removesuffix(".json") for file in files_below(folder, ".json")]
     names = sorted({_PART.sub("", key) for key in keys})
     if len(names) > 1:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""The audit of one shard: one pass over its documents fills counters, which are written as files.
+"""The audit of one shard, or of a bundle of small files: one pass over the documents fills counters, written as files.
 
     counts/<key>.parquet    numbers by name, see `data.counters`   types/<key>.parquet            count of each word
     frequent/<key>.parquet  frequent words and pairs of words      duplicates/<key>.parquet       hashes of documents
@@ -6,13 +6,13 @@
     share/<key>.parquet     documents of the sample for the share of synthetic documents
     scores/<key>.parquet    log-probabilities under the prior      rejects/<key>.jsonl            unreadable documents
 
-Rule: the files are a pure function of the shard and the configuration, and can be merged in any order.
+Rule: the files are a pure function of the bundle and the configuration, and can be merged in any order. Those of a
+bundle stand under the key of its first file; scores and rejects under that of each.
 """
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from tailkeep.audit.config import AuditConfig
 from tailkeep.audit.documents import SHORT_TEXT_BYTES, ExactDuplicates, HashSample, NearDuplicates, write_sample
 from tailkeep.audit.evidence import SIDES
 from tailkeep.audit.prior_scores import PriorScorer, ScoreWriter
-from tailkeep.data.corpus import EMPTY, Shard
+from tailkeep.data.corpus import Shard
 from tailkeep.data.counters import CompressionCounter, Counts, ShardCounter, ShardDocument, batch_documents
 from tailkeep.data.documents import DocumentReader
 from tailkeep.data.sketches import FrequentItems
@@ -33,37 +33,36 @@ from tailkeep.workers import limited_threads
 _MEGABYTE = 1 << 20
 
 
-class ShardAuditor:
-    """A `ShardFunction`. The name of a shard begins with its side, such as `input/` or `reference/`."""
+class BundleAuditor:
+    """A `BundleFunction`. The names of shards begin with the side of them all, such as `input/` or `reference/`."""
 
     def __init__(self, config: AuditConfig, scorer: PriorScorer | None = None, *, with_share: bool = False) -> None:
         self._config, self._scorer, self._with_share = config, scorer, with_share
 
-    def __call__(self, shard: Shard, folder: Path) -> Mapping[str, int]:
-        """Audit `shard` into files below `folder`. Return the numbers of documents, rejects and words."""
+    def __call__(self, shards: Sequence[Shard], folder: Path) -> list[Mapping[str, int]]:
+        """Audit `shards` into files below `folder`. Return their documents and rejects; words are the first one's."""
+        first, side = shards[0], shards[0].name.partition("/")[0]
         config, memory = self._config, self._config.memory_mb * _MEGABYTE // 4
         with (
             limited_threads(config.num_threads),
             tempfile.TemporaryDirectory(prefix="tailkeep-") as temporary,
-            self._score_writer(folder, shard) as score_writer,
+            self._score_writer(folder, shards) as score_writer,
         ):
             spill = {name: Path(temporary, name) for name in ("types", "exact", "near")}
             for spill_folder in spill.values():
                 spill_folder.mkdir()
             counters, exact = ShardCounter(memory, spill["types"]), ExactDuplicates(memory, spill["exact"])
-            sample = HashSample(config.sample.documents, name_in_side(shard), config.seed)
-            is_of_share = self._with_share and shard.name.partition("/")[0] in SIDES
-            share_sample = is_of_share and HashSample(
-                config.share.documents, name_in_side(shard), config.seed, text_bytes=SHORT_TEXT_BYTES
-            )
+            sample = HashSample(config.sample.documents, config.seed)
+            is_of_share = self._with_share and side in SIDES
+            share_sample = is_of_share and HashSample(config.share.documents, config.seed, text_bytes=SHORT_TEXT_BYTES)
             near = config.near_duplicates and NearDuplicates(config.near_duplicates, config.seed, memory, spill["near"])
             compression = config.compression and CompressionCounter(config.compression)
-            by = config.share.by if self._with_share and shard.name.startswith("input/") else None
-            reader = DocumentReader(shard, config.layout, folder, config.on_error, by=by)
+            by = config.share.by if self._with_share and side == "input" else None
+            reader = DocumentReader(shards, config.layout, folder, config.on_error, by=by)
             collectors = [collector for collector in (exact, sample, share_sample, near, score_writer) if collector]
 
             def documents() -> Iterator[ShardDocument]:
-                for document in reader.documents(replace(shard, name=name_in_side(shard))):
+                for document in reader.documents():
                     for collector in collectors:
                         collector.add(document)
                     if compression:
@@ -72,30 +71,25 @@ class ShardAuditor:
 
             for batch in batch_documents(documents()):
                 counters.add(batch)
-            counts = counters.counts() | {"documents": np.array([reader.read - reader.rejected])}
+            counts = counters.counts() | {"documents": np.array([sum(reader.read) - sum(reader.rejected)])}
             for optional in (compression, score_writer):
                 counts |= optional.counts() if optional else {}
-            write_counts(counts, make_output_path(folder, "counts", shard))
-            counters.types.write(make_output_path(folder, "types", shard))
-            exact.write(make_output_path(folder, "duplicates", shard))
+            write_counts(counts, make_output_path(folder, "counts", first))
+            counters.types.write(make_output_path(folder, "types", first))
+            exact.write(make_output_path(folder, "duplicates", first))
             if near:
-                near.table.write(make_output_path(folder, "near_duplicates", shard))
-            write_frequent(counters.frequent, make_output_path(folder, "frequent", shard))
-            write_sample(sample.documents(), make_output_path(folder, "sample", shard))
+                near.table.write(make_output_path(folder, "near_duplicates", first))
+            write_frequent(counters.frequent, make_output_path(folder, "frequent", first))
+            write_sample(sample.documents(), make_output_path(folder, "sample", first))
             if share_sample:
-                write_sample(share_sample.documents(), make_output_path(folder, "share", shard))
-        empty = {} if reader.read else {EMPTY: 1}
-        return {"documents": reader.read, "rejected": reader.rejected, "words": counters.words, **empty}
+                write_sample(share_sample.documents(), make_output_path(folder, "share", first))
+        words = [counters.words] + [0] * (len(shards) - 1)
+        return [{**count, "words": number} for count, number in zip(reader.counts(), words, strict=True)]
 
-    def _score_writer(self, folder: Path, shard: Shard) -> ScoreWriter | nullcontext[None]:
+    def _score_writer(self, folder: Path, shards: Sequence[Shard]) -> ScoreWriter | nullcontext[None]:
         if self._scorer is None:
             return nullcontext()
-        return ScoreWriter(self._scorer, make_output_path(folder, "scores", shard))
-
-
-def name_in_side(shard: Shard) -> str:
-    """The name of `shard` without its side."""
-    return shard.name.partition("/")[2]
+        return ScoreWriter(self._scorer, [make_output_path(folder, "scores", shard) for shard in shards])
 
 
 def make_output_path(folder: Path, kind: str, shard: Shard) -> Path:

@@ -5,19 +5,19 @@ Rule: the sample is the same however the corpora are split into shards, and so i
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tailkeep.audit.config import AuditConfig
-from tailkeep.audit.corpus_stats import Local
+from tailkeep.audit.corpus_stats import Local, local_files
 from tailkeep.audit.documents import SampledDocument, read_sample, smallest
 from tailkeep.audit.evidence import MIN_DOCUMENTS, SIDES
 from tailkeep.audit.prior_scores import read_statistics
 from tailkeep.audit.share import ScoredCorpus, ShareEstimate, estimate_share, score_corpus
 from tailkeep.data.corpus import Manifest
+from tailkeep.data.documents import name_in_side
 from tailkeep.metrics import false_discovery_correction
 
 OTHER_SOURCES = "(all other sources)"
@@ -97,12 +97,10 @@ def summarize_share(config: AuditConfig, sides: Mapping[str, Sequence[Manifest]]
     samples: dict[str, list[SampledDocument]] = {}
     statistics: dict[str, dict[str, NDArray[np.float64]]] = {}
     for side in SIDES:
-        samples[side], statistics[side] = [], {}
-        for key in (key for manifest in sides[side] for key in manifest.units):
-            part = read_sample(local(f"share/{key}.parquet"))
-            samples[side] = smallest([*samples[side], *part], config.share.documents)
-            if uses_prior:
-                statistics[side] |= _locate(part, local(f"scores/{key}.parquet"))
+        samples[side] = []
+        for path in local_files(sides[side], "share", local):
+            samples[side] = smallest([*samples[side], *read_sample(path)], config.share.documents)
+        statistics[side] = _prior_statistics(samples[side], sides[side], local) if uses_prior else {}
     corpus = score_corpus(samples, config.sample, statistics if uses_prior else None)
     estimate = estimate_share(corpus, config.share, config.seed)
     matched = corpus.sides["input"]
@@ -137,10 +135,23 @@ def _sources(corpus: ScoredCorpus, config: AuditConfig) -> list[SourceShare]:
     ]
 
 
-def _locate(part: Sequence[SampledDocument], path: Path) -> dict[str, NDArray[np.float64]]:
-    """The statistics of the documents of one shard's sample, by location."""
-    rows = {int(item.location.rpartition(":")[2]): item.location for item in part}
-    return {rows[row]: values for row, values in read_statistics(path, rows.keys()).items()}
+def _prior_statistics(
+    sample: Sequence[SampledDocument], manifests: Sequence[Manifest], local: Local
+) -> dict[str, NDArray[np.float64]]:
+    """The prior's statistics of the documents of `sample`, by location."""
+    rows: dict[str, list[int]] = {}
+    for item in sample:
+        file, _, row = item.location.rpartition(":")
+        rows.setdefault(file, []).append(int(row))
+    statistics = {}
+    for manifest in manifests:
+        key = name_in_side(manifest.shard)
+        # The key of row groups is the file's name and their range.
+        file = key if key in rows else key.rpartition("/")[0]
+        for name in manifest.files("scores") if file in rows else ():
+            of_rows = read_statistics(local(name), rows[file])
+            statistics.update({f"{file}:{row}": values for row, values in of_rows.items()})
+    return statistics
 
 
 def _telling(corpus: ScoredCorpus, rows: NDArray[np.int64], limit: int) -> list[TellingDocument]:

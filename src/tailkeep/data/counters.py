@@ -28,13 +28,23 @@ from tailkeep.data.hashing import (
 )
 from tailkeep.data.sketches import DistinctCounter, FrequentItems
 
+MAX_ROWS = 1 << 40
+"""More rows than any file has."""
+
 CHUNK_BYTES = 1 << 20
 """The most bytes counted together: a longer document is split, at white space if it has any."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShardDocument:
-    """A document: its number among the readable ones of the shard, its row in the file, its id, text and source."""
+    """A document as it is counted.
+
+    Attributes:
+        number: its number among the readable documents that are counted together.
+        row: its row in its file.
+        file: the name of its file in its input.
+        file_number: the number of its file among those that are counted together.
+    """
 
     number: int
     row: int
@@ -42,6 +52,13 @@ class ShardDocument:
     text: str
     raw: bytes
     source: str = ""
+    file: str = ""
+    file_number: int = 0
+
+    @property
+    def place(self) -> int:
+        """File number and row in one number, of which `divmod(place, MAX_ROWS)` gives the two."""
+        return self.file_number * MAX_ROWS + self.row
 
     @property
     def hash(self) -> int:

@@ -5,14 +5,15 @@ line breaks; its source is the value of a field, of a URL its host, or its file.
 is rejected.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Literal
 from urllib.parse import urlsplit
 
 from tailkeep.data.corpus import (
+    EMPTY,
     Layout,
     OnError,
     Rejected,
@@ -151,39 +152,60 @@ _MAX_SOURCE = 200
 
 
 class DocumentReader:
-    """Reads the documents of `shard`, whose source is in the field `by`. `read` and `rejected` count them."""
+    """Reads the documents of `shards`, whose names begin with their side, and whose source is in the field `by`.
 
-    def __init__(self, shard: Shard, layout: Layout, folder: Path, on_error: OnError, *, by: str | None = None) -> None:
-        self._shard, self._layout, self._folder, self._on_error = shard, layout, folder, on_error
+    `read` and `rejected` count them, one number for each shard.
+    """
+
+    def __init__(
+        self, shards: Sequence[Shard], layout: Layout, folder: Path, on_error: OnError, *, by: str | None = None
+    ) -> None:
+        self._shards, self._layout, self._folder, self._on_error = shards, layout, folder, on_error
         self._by = by
-        self.read = self.rejected = 0
+        self.read, self.rejected = [0] * len(shards), [0] * len(shards)
 
-    def documents(self, shard: Shard) -> Iterator[ShardDocument]:
-        """Yield the documents of `shard`, the shard of the reader under the name it has in its input.
+    def documents(self) -> Iterator[ShardDocument]:
+        """Yield the documents, shard by shard, each file under the name it has in its input.
 
         Raises:
-            InputError: a document cannot be read and `on_error` is "stop", or the file cannot be read.
+            InputError: a document cannot be read and `on_error` is "stop", or a file cannot be read.
         """
-        progress = track_shard(shard)
-        for item in read_shard(shard, self._layout, None if self._by == FILE else self._by):
-            self.read += 1
-            if isinstance(item, Rejected):
-                self._reject(item)
-            else:
-                text = "\n".join(item.texts.values())
-                source = "" if self._by is None else shard.name if self._by == FILE else name_source(item.extra)
-                number = self.read - self.rejected - 1
-                yield ShardDocument(number, item.row, item.id, text, text.encode("utf-8"), source)
-            progress.advance(size_in_progress(item))
+        number = 0
+        for file_number, shard in enumerate(self._shards):
+            shard = replace(shard, name=name_in_side(shard.name))
+            progress = track_shard(shard)
+            for item in read_shard(shard, self._layout, None if self._by == FILE else self._by):
+                self.read[file_number] += 1
+                if isinstance(item, Rejected):
+                    self._reject(item, file_number)
+                else:
+                    text = "\n".join(item.texts.values())
+                    source = "" if self._by is None else shard.name if self._by == FILE else name_source(item.extra)
+                    raw = text.encode("utf-8")
+                    yield ShardDocument(number, item.row, item.id, text, raw, source, shard.name, file_number)
+                    number += 1
+                progress.advance(size_in_progress(item))
 
-    def _reject(self, rejected: Rejected) -> None:
+    def counts(self) -> list[dict[str, int]]:
+        """For each shard the numbers of documents and rejects, and whether it has none."""
+        return [
+            {"documents": read, "rejected": rejected, **({} if read else {EMPTY: 1})}
+            for read, rejected in zip(self.read, self.rejected, strict=True)
+        ]
+
+    def _reject(self, rejected: Rejected, file_number: int) -> None:
         if self._on_error == "stop":
             raise InputError(f"{rejected.where}: {rejected.reason}.")
-        self.rejected += 1
-        path = self._folder / "rejects" / f"{self._shard.key}.jsonl"
+        self.rejected[file_number] += 1
+        path = self._folder / "rejects" / f"{self._shards[file_number].key}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8", newline="") as file:
             file.write(reject_line(rejected))
+
+
+def name_in_side(name: str) -> str:
+    """The name of a shard without its side."""
+    return name.partition("/")[2]
 
 
 def name_source(value: Any) -> str:

@@ -160,7 +160,7 @@ class _EditJob:
     kind: ClassVar[str] = "edit"
     progress_unit: ClassVar[str] = "tokens_read"
     contents: ClassVar[Contents] = Contents(
-        ("documents", "parts", "edits", "tokens", "rejects", "ids"), failures=True, bundles=True
+        ("documents", "parts", "edits", "tokens", "rejects", "ids"), failures=True, bundles="format"
     )
 
     def find_shards(self) -> ShardList:

@@ -3,15 +3,18 @@
     items/<n>-<group>/<key>.parquet   the n-grams of words of a group of documents: hash, count, document frequency
     rejects/<key>.jsonl               unreadable documents
 
-Rules: the files are a pure function of the shard and the configuration. Real text has one group, synthetic text
-`GROUPS`, document by document in turn, so that a jackknife can leave one out. Pairs are joined by ascending hash in
+Rules: the files are a pure function of the shard, or of the bundle of small files under the key of the first one, and
+of the configuration. Real text has one group, synthetic text `GROUPS`, document by document in turn, so that a
+jackknife can leave one out; which comes first follows from the name of the file, so that files of one document fill all
+groups. Pairs are joined by ascending hash in
 ranges, and what is remembered of them does not grow with the corpus.
 """
 
 import tempfile
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -66,8 +69,8 @@ class GroupedCounter:
         self.totals: Counter[str] = Counter()
 
     def add(self, document: ShardDocument) -> None:
-        """Count `document` in the group of its number."""
-        group = document.number % self._groups
+        """Count `document` in the group of its number, from a first one that its file decides."""
+        group = (zlib.crc32(document.file.encode("utf-8", "surrogateescape")) + document.number) % self._groups
         buffer = self._buffers[group]
         for chunk in split_chunks(document.raw):
             buffer.chunks.append(chunk)
@@ -307,26 +310,27 @@ def num_groups(side: str) -> int:
     return 1 if side == CORPUS else GROUPS
 
 
-class ShardCounts:
-    """A `ShardFunction`. The name of a shard begins with its side."""
+class BundleCounts:
+    """A `BundleFunction`. The names of shards begin with the side of them all."""
 
     def __init__(self, config: ForecastConfig) -> None:
         self._config = config
 
-    def __call__(self, shard: Shard, folder: Path) -> Mapping[str, int]:
-        """Count `shard` into files below `folder`. Return the numbers of documents, rejects, words and n-grams."""
+    def __call__(self, shards: Sequence[Shard], folder: Path) -> list[Mapping[str, int]]:
+        """Count `shards` into files below `folder`. Return their documents and rejects; n-grams are the first one's."""
         config = self._config
         with limited_threads(config.num_threads), tempfile.TemporaryDirectory(prefix="tailkeep-") as temporary:
-            side = side_of(shard.name)
+            side = side_of(shards[0].name)
             memory = config.memory_mb * _MEGABYTE // 2
             counter = GroupedCounter(config.max_n, num_groups(side), memory, Path(temporary))
-            reader = DocumentReader(shard, config.layout, folder, config.on_error)
-            for document in reader.documents(replace(shard, name=shard.name.partition("/")[2])):
+            reader = DocumentReader(shards, config.layout, folder, config.on_error)
+            for document in reader.documents():
                 counter.add(document)
             totals = counter.finish()
             for (length, group), table in counter.tables.items():
-                path = folder / "items" / f"{length}-{group}" / f"{shard.key}.parquet"
+                path = folder / "items" / f"{length}-{group}" / f"{shards[0].key}.parquet"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 table.write(path)
         words = sum(number for name, number in totals.items() if name.startswith("items/1/"))
-        return {"documents": reader.read, "rejected": reader.rejected, "words": words, **totals}
+        counts = [{**count, "words": 0} for count in reader.counts()]
+        return [{**counts[0], "words": words, **totals}, *counts[1:]]

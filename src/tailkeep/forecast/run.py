@@ -28,14 +28,13 @@ from tailkeep.data.corpus import (
     ShardList,
     ShardStorage,
     Task,
-    each_shard,
     find_sides,
     path_list,
     run_job,
 )
 from tailkeep.errors import ConfigError
 from tailkeep.forecast.config import ForecastConfig, load
-from tailkeep.forecast.counts import CORPUS, ShardCounts
+from tailkeep.forecast.counts import CORPUS, BundleCounts
 from tailkeep.forecast.summary import ForecastOutcome, summarize
 from tailkeep.runs import ProgressObserver, RunRecord, no_progress, versions
 
@@ -52,7 +51,7 @@ class _ForecastJob:
 
     kind: ClassVar[str] = "forecast"
     progress_unit: ClassVar[str] = "words"
-    contents: ClassVar[Contents] = Contents(("items", "rejects"))
+    contents: ClassVar[Contents] = Contents(("items", "rejects"), bundles="side")
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -84,7 +83,7 @@ class _ForecastJob:
 
     def bundle_function(self, model: None, record: RunRecord) -> BundleFunction:
         del model, record
-        return each_shard(ShardCounts(self.config))
+        return BundleCounts(self.config)
 
     def begin(self, task_shards: Sequence[Shard], output: OutputRun) -> "_ForecastJob":
         del task_shards, output

@@ -203,7 +203,7 @@ def _totals(manifests: Sequence[Manifest]) -> Counter[str]:
 
 
 def _paths(manifests: Sequence[Manifest], length: int, group: int, local: Local) -> list[Path]:
-    return [local(f"items/{length}-{group}/{key}.parquet") for manifest in manifests for key in manifest.units]
+    return [local(name) for manifest in manifests for name in manifest.files(f"items/{length}-{group}")]
 
 
 def _neutral(spectrum: Mapping[int, int], config: ForecastConfig, rows: list[tuple[Any, ...]], name: str) -> Tree:

@@ -18,7 +18,7 @@ from tailkeep.data.corpus import (
     Shard,
     find_shards,
     fingerprint_of,
-    finish_shard,
+    finish_bundle,
     open_destination,
     open_shard_io,
     read_finished,
@@ -61,6 +61,14 @@ def finish(destination: Destination, shard: Shard) -> Manifest:
     fingerprint = fingerprint_of(shard, "exchange")
     finished = read_finished(shard, destination, fingerprint=fingerprint)
     return finished or finish_shard(shard, carry, destination, fingerprint=fingerprint)
+
+
+def finish_shard(shard: Shard, work, destination: Destination, *, fingerprint: str) -> Manifest:
+    """A bundle of one."""
+    (manifest,) = finish_bundle(
+        [shard], lambda shards, folder: [work(*shards, folder)], destination, fingerprints=[fingerprint]
+    )
+    return manifest
 
 
 def run(corpus: Path, out: str | Path, *, storage=None, executor=None) -> dict[str, Manifest]:

@@ -18,7 +18,6 @@ from tailkeep.data.corpus import (
     Task,
     check_unique_ids,
     find_shards,
-    finish_shard,
     open_destination,
     read_finished,
     shards_of_task,
@@ -27,7 +26,7 @@ from tailkeep.data.corpus import (
 from tailkeep.data.corpus.destination import Output
 from tailkeep.data.corpus.unique_ids import DuplicateId, IdList, find_duplicate_ids
 from tailkeep.errors import ConfigError, InputError, StorageError, WorkerError
-from tests.data.corpus.job import carry, finish, run, small_corpus
+from tests.data.corpus.job import carry, finish, finish_shard, run, small_corpus
 from tests.runs.faults import Fault, FaultyStorage, Killed, content, every_fault
 
 

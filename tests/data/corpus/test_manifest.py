@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from tailkeep.config import validate
-from tailkeep.data.corpus import Manifest, find_shards, finish_shard, open_destination, read_finished
+from tailkeep.data.corpus import Manifest, find_shards, open_destination, read_finished
 from tailkeep.data.corpus.io import changed_at
 from tailkeep.data.corpus.manifest import clear_input_hashes, input_sha256
 from tailkeep.errors import FingerprintError
-from tests.data.corpus.job import carry
+from tests.data.corpus.job import carry, finish_shard
 
 
 @pytest.fixture(autouse=True)

@@ -187,10 +187,8 @@ def run_job(job: ShardJob[Model, Outcome], out: str | Path, execution: Execution
     check_output_outside_input(out, job.paths)
     shards, task = job.find_shards(), execution.task or Task()
     check_names(shards)
-    if job.contents.bundles:
-        all_bundles = bundle_shards(shards, small_bytes=job.config.part_bytes)
-    else:
-        all_bundles = [Bundle((shard,)) for shard in shards]
+    small_bytes = 0 if job.contents.bundles == "none" else job.config.part_bytes
+    all_bundles = bundle_shards(shards, small_bytes=small_bytes, by_side=job.contents.bundles == "side")
     task_bundles = shards_of_task(all_bundles, task)
     task_shards = [shard for bundle in task_bundles for shard in bundle.shards]
     input_sources = job.check_input(shards, task_shards)

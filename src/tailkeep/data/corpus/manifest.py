@@ -109,15 +109,11 @@ def _blocks(file: IO[bytes], remaining: int) -> Iterator[bytes]:
         yield block
 
 
-ShardFunction = Callable[[Shard, Path], Mapping[str, int | float]]
-"""Makes the output of a shard in files below a folder and returns counts, which add up over shards."""
 BundleFunction = Callable[[Sequence[Shard], Path], Sequence[Mapping[str, int | float]]]
-"""The same for the shards of a bundle; of several, the files are their documents or <kind>/<key>.<ending>."""
+"""Makes the output of shards in files below a folder, and returns counts for each, which add up over shards.
 
-
-def each_shard(work: ShardFunction) -> BundleFunction:
-    """`work` on one shard after another."""
-    return lambda shards, folder: [work(shard, folder) for shard in shards]
+Of several shards the files are their documents or <kind>/<key>.<ending>, where a kind may have folders.
+"""
 
 
 class Manifest(Settings):
@@ -147,6 +143,10 @@ class Manifest(Settings):
         parts = {match[1] for name in self.outputs if (match := pattern.search(name))}
         return [f"{self.shard}/{part}" for part in sorted(parts)] or [self.shard]
 
+    def files(self, kind: str) -> list[str]:
+        """The names of its outputs of one kind, such as `counts`: several of a large file, none inside a bundle."""
+        return sorted(name for name in self.outputs if name.startswith(f"{kind}/"))
+
     @property
     def is_whole(self) -> bool:
         """Whether the content has the recorded sha256."""
@@ -161,20 +161,10 @@ def fingerprint_of(shard: Shard, run: str) -> str:
     return hash_tree({"run": run, **shard.sources()})
 
 
-def finish_shard(shard: Shard, work: ShardFunction, destination: Destination, *, fingerprint: str) -> Manifest:
-    """Run `work` on `shard`, publish its files, then its manifest. Done again it leaves the same bytes.
-
-    Raises:
-        StorageError: the store refused; the shard has no manifest of this work.
-    """
-    (manifest,) = finish_bundle((shard,), each_shard(work), destination, fingerprints=(fingerprint,))
-    return manifest
-
-
 def finish_bundle(
     shards: Sequence[Shard], work: BundleFunction, destination: Destination, *, fingerprints: Sequence[str]
 ) -> list[Manifest]:
-    """As `finish_shard`, for several shards at once: all their files, then all their manifests.
+    """Run `work` on `shards`, publish all their files, then all their manifests. Done again it leaves the same bytes.
 
     Raises:
         StorageError: the store refused; a shard that has a manifest of this work is finished.
@@ -207,7 +197,9 @@ def _by_shard(shards: Sequence[Shard], outputs: dict[str, Output]) -> list[dict[
     documents = {shard.documents: shard.key for shard in shards}
     by_key: dict[str, dict[str, Output]] = {shard.key: {} for shard in shards}
     for name, output in outputs.items():
-        key = documents.get(name) or name.partition("/")[2].rpartition(".")[0]
+        key = documents.get(name) or name.rpartition(".")[0]
+        while key not in by_key:
+            key = key.partition("/")[2]
         by_key[key][name] = output
     return list(by_key.values())
 

@@ -241,7 +241,7 @@ def open_shard_io(
     metadata: Mapping[str, str] | None = None,
     reject_rows: Mapping[int, str] | None = None,
 ) -> Iterator[ShardIO]:
-    """Open `shard` for reading, and its output files below the local `folder`, which `finish_shard` publishes.
+    """Open `shard` for reading, and its output files below the local `folder`, which `finish_bundle` publishes.
 
     Args:
         shard: what to read.

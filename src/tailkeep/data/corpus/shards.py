@@ -125,22 +125,24 @@ _BUNDLE_FILES, _SMALL_BYTES = 32, 1 << 15
 _BUNDLES = 16
 
 
-def bundle_shards(shards: Sequence[Shard], *, small_bytes: int = _SMALL_BYTES) -> list[Bundle]:
+def bundle_shards(shards: Sequence[Shard], *, small_bytes: int = _SMALL_BYTES, by_side: bool = False) -> list[Bundle]:
     """`shards` in bundles of consecutive small files, at most 32 and at most a 16th of all; any other shard alone.
 
     A small file is a whole one, not compressed, of at most `small_bytes` and 32 KiB. Which files share a bundle follows
-    from the list of all shards of a run, so no worker or task can change it.
+    from the list of all shards of a run, so no worker or task can change it. `by_side`: the name of a shard begins with
+    its side, and no bundle has two.
     """
     limit, most = min(small_bytes, _SMALL_BYTES), min(_BUNDLE_FILES, len(shards) // _BUNDLES)
     bundles: list[list[Shard]] = []
-    takes_more = False
+    last: tuple[str, ...] | None = None
     for shard in shards:
         is_small = shard.size <= limit and shard.compression == "none" and shard.key == shard.name
-        if is_small and takes_more and bundles[-1][-1].kind == shard.kind and len(bundles[-1]) < most:
+        group = (shard.kind, shard.name.partition("/")[0] if by_side else "") if is_small else None
+        if is_small and group == last and len(bundles[-1]) < most:
             bundles[-1].append(shard)
         else:
             bundles.append([shard])
-        takes_more = is_small
+        last = group
     return [Bundle(tuple(bundle)) for bundle in bundles]
 
 
