@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
@@ -300,9 +299,9 @@ def group_equal_grams(grams: NGrams) -> NGramTypes:
     """The types among `grams`."""
     hashes, numbers = _numbered(grams.hashes)
     counts = np.bincount(numbers, minlength=len(hashes))
-    firsts = np.full(len(hashes), np.iinfo(np.int64).max)
-    np.minimum.at(firsts, numbers, grams.firsts)
-    return NGramTypes(hashes, counts, firsts, numbers)
+    # Numbers are given in the order of first occurrences, so a new highest one is a first occurrence.
+    is_first = np.diff(np.maximum.accumulate(numbers), prepend=-1) > 0
+    return NGramTypes(hashes, counts, grams.firsts[is_first], numbers)
 
 
 def count_documents_with(grams: NGrams, equal: NGramTypes) -> Positions:
@@ -327,10 +326,20 @@ def count_distinct_per_document(grams: NGrams, documents: int) -> Positions:
 
 
 def _numbered(hashes: Hashes) -> tuple[Hashes, NDArray[np.int32]]:
-    """The distinct hashes in the order of their first occurrence (V,), and the index of each hash among them (G,)."""
-    # Arrow takes a third of the time of sorting.
-    encoded = pa.array(hashes).dictionary_encode()
-    return encoded.dictionary.to_numpy(), encoded.indices.to_numpy()
+    """The distinct hashes in the order of their first occurrence (V,), and the index of each hash among them (G,).
+
+    Each slot holds its first hash. The few others of a slot are sorted. For pairs of words this takes a third of the
+    time of Arrow's dictionaries, and those a third of that of sorting all.
+    """
+    slots, order = slots_of(hashes), np.arange(len(hashes), dtype=np.int32)
+    table = np.empty(SLOTS, np.int32)
+    table[slots[::-1]] = order[::-1]
+    firsts = table[slots]
+    others = np.flatnonzero(hashes[firsts] != hashes)
+    _, first_others, numbers = np.unique(hashes[others], return_index=True, return_inverse=True)
+    firsts[others] = others[first_others][numbers]
+    is_first = firsts == order
+    return hashes[is_first], (np.cumsum(is_first, dtype=np.int32) - 1)[firsts]
 
 
 def _maybe_repeated(hashes: Hashes) -> NDArray[np.bool_]:

@@ -286,6 +286,8 @@ def _text(chunk: Chunk, before: bytes, after: bytes, head: bytes, *, is_row: boo
             "Save the file as UTF-8"
         ) from None
     text = padded.removesuffix("\r") if is_row else padded.strip()
+    if len(text) == len(padded):
+        return Bytes(before, body, chunk.raw[len(body) :] + after, head), text
     raw = text.encode("utf-8")
     start = 0 if is_row else len(padded[: len(padded) - len(padded.lstrip())].encode("utf-8"))
     return Bytes(before + body[:start], raw, chunk.raw[start + len(raw) :] + after, head), text
