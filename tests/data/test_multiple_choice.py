@@ -4,6 +4,7 @@ import zipfile
 import pytest
 
 from tailkeep.data import MultipleChoice, read_answered, read_choices, read_minimal_pairs
+from tailkeep.data.corpus import Layout
 from tailkeep.errors import InputError
 
 
@@ -166,9 +167,76 @@ def test_an_archive_of_minimal_pairs_that_cannot_be_used_is_one_clear_error(tmp_
             read_minimal_pairs(path)
 
 
-def test_a_member_that_unpacks_to_more_than_any_test_is_an_error(tmp_path, monkeypatch):
-    monkeypatch.setattr("tailkeep.data.corpus.shard_io.MAX_STREAM_BYTES", 1 << 20)
-    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("p.jsonl", b"\n" * (3 << 20))
-    with pytest.raises(InputError, match=r"p\.jsonl: more than 1,048,576 bytes unpacked"):
-        read_minimal_pairs(tmp_path / "bomb.zip")
+@pytest.fixture
+def count_unpacked(monkeypatch):
+    """The number of bytes that reading an archive takes out of it, and the message with which it is refused."""
+    sizes = []
+    read = zipfile.ZipExtFile.read
+
+    def counting_read(self, n=-1):
+        sizes.append(len(block := read(self, n)))
+        return block
+
+    monkeypatch.setattr("zipfile.ZipExtFile.read", counting_read)
+
+    def count(path):
+        sizes.clear()
+        with pytest.raises(InputError) as refused:
+            read_minimal_pairs(path)
+        return sum(sizes), str(refused.value)
+
+    return count
+
+
+def hostile_archive(path, size, method=zipfile.ZIP_DEFLATED, files=1):
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for number in range(files):
+            archive.writestr(f"{number}.jsonl", b" " * (size // files))
+    return path
+
+
+@pytest.mark.parametrize("files", [1, 16])
+def test_an_archive_with_more_than_any_test_is_refused_before_any_of_it_is_unpacked(
+    files, tmp_path, monkeypatch, count_unpacked
+):
+    monkeypatch.setattr("tailkeep.data.multiple_choice.MAX_ARCHIVE_BYTES", 1 << 20)
+    for size in (2 << 20, 8 << 20, 32 << 20):
+        unpacked, message = count_unpacked(hostile_archive(tmp_path / "bomb.zip", size, files=files))
+        assert unpacked == 0
+        assert f"{size:,} bytes of .jsonl files, more than 1,048,576" in message
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_compression_that_zipfile_unpacks_without_a_bound_is_refused_before_it_does(method, tmp_path, count_unpacked):
+    for size in (1 << 20, 8 << 20):
+        unpacked, message = count_unpacked(hostile_archive(tmp_path / "bomb.zip", size, method))
+        assert unpacked == 0
+        assert f"0.jsonl is compressed with method {method}. Pack it with deflate" in message
+
+
+def test_of_a_file_whose_header_says_too_little_no_more_than_that_is_unpacked(tmp_path, count_unpacked):
+    for size in (1 << 20, 4 << 20, 16 << 20):
+        path = hostile_archive(tmp_path / "liar.zip", size)
+        raw = bytearray(path.read_bytes())
+        entry = raw.find(b"PK\x01\x02")
+        raw[entry + 24 : entry + 28] = (1000).to_bytes(4, "little")
+        path.write_bytes(raw)
+        unpacked, message = count_unpacked(path)
+        assert unpacked <= 1000
+        assert "Bad CRC-32" in message
+
+
+def test_a_file_whose_header_says_too_much_is_one_clear_error(tmp_path, count_unpacked):
+    path = hostile_archive(tmp_path / "liar.zip", 1 << 10, zipfile.ZIP_STORED)
+    raw = bytearray(path.read_bytes())
+    entry = raw.find(b"PK\x01\x02")
+    raw[entry + 20 : entry + 28] = (1 << 27).to_bytes(4, "little") * 2
+    path.write_bytes(raw)
+    assert "cannot read" in count_unpacked(path)[1]
+
+
+def test_more_white_space_than_a_document_may_be_long_is_one_clear_error(tmp_path, monkeypatch, count_unpacked):
+    monkeypatch.setattr("tailkeep.data.corpus.shard_io.Layout", lambda: Layout(max_document_bytes=1 << 10))
+    with zipfile.ZipFile(tmp_path / "blank.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("p.jsonl", b"\n" * (1 << 20))
+    assert "more than 1024 bytes of consecutive white space" in count_unpacked(tmp_path / "blank.zip")[1]

@@ -93,37 +93,58 @@ def read_minimal_pairs(path: Path, *, limit: int | None = None, seed: int = 0) -
         InputError: there is no such file, or a line is not of this form; the message names it.
     """
     pairs: dict[str, list[MultipleChoice]] = {}
-    for name, values in _members(path):
-        lines = list(_objects(values))
-        if not lines:
+    for name, all_pairs in _members(path):
+        if not all_pairs:
             raise InputError(f"{path}: {name} holds no pair. Remove the file, or add a pair.")
         paradigm = name.partition(".")[0]
         if paradigm in pairs:
             raise InputError(f"{path} holds two files called {name}. Rename one of them.")
-        pairs[paradigm] = [_parse_pair(*lines[index]) for index in _sample_indices(len(lines), limit, seed)]
+        pairs[paradigm] = [all_pairs[index] for index in _sample_indices(len(all_pairs), limit, seed)]
     if not pairs:
         raise InputError(f"{path} holds no .jsonl file of minimal pairs. Give a zip archive or a folder of such files.")
     return pairs
 
 
-def _members(path: Path) -> Iterator[tuple[str, Iterable[tuple[str, Any]]]]:
-    """The name of each file, sorted, and its values."""
+MAX_ARCHIVE_BYTES = 1 << 28
+"""Of all files of an archive together, unpacked: BLiMP has 30 MB."""
+
+
+def _members(path: Path) -> Iterator[tuple[str, list[MultipleChoice]]]:
+    """The name of each file, sorted, and its pairs."""
     if path.is_dir():
         if any(path.iterdir()):
             for shard in find_shards(path):
-                yield Path(shard.name).name, read_objects(shard, Layout(), folder=f"{path}: ")
+                yield Path(shard.name).name, _parse_pairs(read_objects(shard, Layout(), folder=f"{path}: "))
         return
     try:
         with zipfile.ZipFile(path) as archive:
-            for info in sorted(archive.infolist(), key=lambda info: Path(info.filename).name):
-                name = Path(info.filename).name
-                # An archive made on a Mac has a hidden twin, `._name`, of each file.
-                if name.endswith(".jsonl") and not name.startswith("."):
-                    with archive.open(info) as file:
-                        yield name, list(read_stream(file, name, folder=f"{path}: "))
-    # An archive with a password or an unknown compression raises RuntimeError.
-    except (OSError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
-        raise InputError(f"cannot read {path} ({error}). Give a folder or a zip archive of .jsonl files.") from None
+            # An archive made on a Mac has a hidden twin, `._name`, of each file.
+            members = {info: Path(info.filename).name for info in archive.infolist()}
+            files = {info: name for info, name in members.items() if name.endswith(".jsonl") and name[0] != "."}
+            _check_bounded(path, files)
+            for info, name in sorted(files.items(), key=lambda item: item[1]):
+                with archive.open(info) as file:
+                    yield name, _parse_pairs(read_stream(file, f"{path}: {name}"))
+    # An archive with a password or an unknown compression raises RuntimeError, one that ends too early EOFError.
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
+        reason = str(error) or type(error).__name__
+        raise InputError(f"cannot read {path} ({reason}). Give a folder or a zip archive of .jsonl files.") from None
+
+
+def _check_bounded(path: Path, files: Mapping[zipfile.ZipInfo, str]) -> None:
+    """Refuse an archive that would unpack to more than `MAX_ARCHIVE_BYTES`, before any of it is unpacked.
+
+    zipfile gives no more of a file than its header says, and of deflate no more at a time than is read. It unpacks any
+    other compression without a bound: 256 MiB of zeros are 208 bytes of bzip2.
+    """
+    for info, name in files.items():
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise InputError(f"{path}: {name} is compressed with method {info.compress_type}. Pack it with deflate.")
+    if (total := sum(info.file_size for info in files)) > MAX_ARCHIVE_BYTES:
+        raise InputError(
+            f"{path} holds {total:,} bytes of .jsonl files, more than {MAX_ARCHIVE_BYTES:,}. "
+            "Unpack it and give the folder."
+        )
 
 
 def _objects(values: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -152,8 +173,11 @@ def _parse_choice(where: str, item: Mapping[str, Any]) -> MultipleChoice:
     return MultipleChoice(_format_query(query), texts, gold, bare)
 
 
-def _parse_pair(where: str, item: Mapping[str, Any]) -> MultipleChoice:
-    return MultipleChoice("", (_text(item, "sentence_good", where), _text(item, "sentence_bad", where)), 0)
+def _parse_pairs(values: Iterable[tuple[str, Any]]) -> list[MultipleChoice]:
+    return [
+        MultipleChoice("", (_text(item, "sentence_good", where), _text(item, "sentence_bad", where)), 0)
+        for where, item in _objects(values)
+    ]
 
 
 def _parse_problem(where: str, item: Mapping[str, Any]) -> tuple[str, str]:

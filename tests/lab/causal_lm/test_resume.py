@@ -1,9 +1,11 @@
 """Runs that are killed inside a phase, for real, and go on: the same bytes as a run that nobody disturbed."""
 
+import io
 import json
 import os
 import shutil
 import signal
+import zipfile
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -198,8 +200,31 @@ def test_a_checkpoint_without_readable_hashes_is_refused_with_advice_that_works(
     lab.run(tree, tmp_path / "run")
 
 
+def repacked(content, *, compression=zipfile.ZIP_STORED, length=None):
+    """The arrays of `content`; the header of its token ids says `length`."""
+    result = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(result, "w", compression) as new:
+        for name in old.namelist():
+            array = io.BytesIO(old.read(name))
+            if name == "ids_0.npy" and length is not None:
+                array = io.BytesIO()
+                header = {"descr": "<i4", "fortran_order": False, "shape": (length,)}
+                np.lib.format.write_array_header_1_0(array, header)
+            new.writestr(name, array.getvalue())
+    return result.getvalue()
+
+
 @pytest.mark.parametrize(
-    "damage", [lambda content: b"", lambda content: content[:-30], flip_a_byte, lambda content: b"x" * 99]
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: content[:-30],
+        flip_a_byte,
+        lambda content: b"x" * 99,
+        lambda content: repacked(content, compression=zipfile.ZIP_DEFLATED),
+        lambda content: repacked(content, length=10**15),
+        lambda content: repacked(content, length=10**25),
+    ],
 )
 def test_damaged_text_of_an_unfinished_phase_is_refused_with_advice_that_works(damage, tmp_path):
     tree = tree_of(tmp_path)

@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,15 @@ def test_a_file_cut_short_is_one_clear_error_that_names_it(length, tmp_path):
     (tmp_path / "cut").write_bytes(idx_bytes(IMAGES)[:length])
     with pytest.raises(InputError, match="cut is truncated"):
         read_idx(tmp_path / "cut", dimensions=3)
+
+
+@pytest.mark.parametrize("name", ["liar", "liar.gz"])
+def test_a_header_that_says_more_than_memory_holds_sets_nothing_aside(name, tmp_path):
+    for count in (1 << 20, 1 << 30, (1 << 32) - 1):
+        header = bytes((0, 0, 8, 3)) + struct.pack(">3I", count, count, count)
+        (tmp_path / name).write_bytes(gzip.compress(header + b"x") if name.endswith(".gz") else header + b"x")
+        with pytest.raises(InputError, match=rf"{name} is truncated: its header says {count**3:,} bytes .* got 1\."):
+            read_idx(tmp_path / name, dimensions=3)
 
 
 @pytest.mark.parametrize("length", [12, 60, -9])

@@ -17,7 +17,7 @@ from tailkeep.data.corpus.io import TruncatedFileError, blocks, format_of, is_em
 from tailkeep.data.corpus.parquet import open_parquet_writer, read_parquet, read_rows
 from tailkeep.data.corpus.schema import Content, Layout, Record, Rejected
 from tailkeep.data.corpus.shards import Shard
-from tailkeep.data.corpus.text_files import Bytes, LineWriter, raw_documents, read_lines, read_raw
+from tailkeep.data.corpus.text_files import Bytes, LineWriter, blank_errors, raw_documents, read_lines, read_raw
 from tailkeep.data.corpus.unique_ids import IdList
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.runs import track_loop
@@ -65,29 +65,17 @@ def read_objects(shard: Shard, layout: Layout, *, folder: str | None = None) -> 
     yield from _checked(read_rows(shard) if shard.kind == "parquet" else documents, folder)
 
 
-def read_stream(file: IO[bytes], name: str, *, folder: str) -> Iterator[tuple[str, Any]]:
-    """As `read_objects`, from the open `file` called `name`, of lines or another format that needs no seeking.
+def read_stream(file: IO[bytes], name: str) -> Iterator[tuple[str, Any]]:
+    """As `read_objects`, from the open `file` called `name` in messages, of lines or a format that needs no seeking.
 
     Raises:
         InputError: as there.
     """
     kind, compression = format_of(name) or ("jsonl", "none")
-    shard = Shard(name, name, kind, compression, 0)
-    documents = raw_documents(_bounded(blocks(file, compression), f"{folder}{name}"), shard, Layout())
-    yield from _checked(((item.where, item.tree, item.fault) for item in documents), folder)
-
-
-MAX_STREAM_BYTES = 1 << 30
-"""Of one file in an archive: far more than any file of tests, far less than what a hostile one unpacks to."""
-
-
-def _bounded(stream: Iterator[bytes], name: str) -> Iterator[bytes]:
-    total = 0
-    for block in stream:
-        total += len(block)
-        if total > MAX_STREAM_BYTES:
-            raise InputError(f"{name}: more than {MAX_STREAM_BYTES:,} bytes unpacked. Give the file itself.")
-        yield block
+    shard, layout = Shard(name, name, kind, compression, 0), Layout()
+    with blank_errors(shard, layout):
+        documents = raw_documents(blocks(file, compression), shard, layout)
+        yield from _checked(((item.where, item.tree, item.fault) for item in documents), "")
 
 
 def _checked(documents: Iterable[tuple[str, Any, str]], folder: str) -> Iterator[tuple[str, Any]]:

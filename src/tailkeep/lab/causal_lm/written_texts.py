@@ -10,7 +10,6 @@ import hashlib
 import io
 import json
 import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,6 +135,8 @@ def _read(path: Path) -> list[WrittenBatch]:
     try:
         # A file that is no archive is taken for a pickle, and refused; each array has a checksum.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            if any(info.compress_type != zipfile.ZIP_STORED for info in arrays.zip.infolist()):
+                raise ValueError("savez compresses nothing, so no array is larger than the file")
             index = json.loads(arrays["index"].tobytes())
             return [
                 WrittenBatch(
@@ -145,7 +146,8 @@ def _read(path: Path) -> list[WrittenBatch]:
                 )
                 for n, entry in enumerate(index)
             ]
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    # An array's header can say more than memory holds, or than an index.
+    except (OSError, EOFError, ValueError, KeyError, MemoryError, OverflowError, zipfile.BadZipFile) as error:
         raise InputError(
             f"{path} is not what was written ({type(error).__name__}). Delete the folder {path.parent} and run the "
             "same command again; this phase then writes its texts anew."

@@ -21,6 +21,7 @@ from tailkeep.optional import require
 
 Bytes = NDArray[np.uint8]
 
+_BLOCK = 1 << 20
 _BYTES = 0x08
 """The third byte of the magic number, for unsigned bytes. The fourth byte is the number of dimensions."""
 
@@ -58,16 +59,18 @@ def _read_array(file: BinaryIO | gzip.GzipFile, path: Path, dimensions: int) -> 
         raise InputError(f"{path} is truncated: it ends within its header. Download it again.")
     shape = struct.unpack(f">{dimensions}I", header)
     size = math.prod(shape)
-    content = file.read(size)
+    # Block by block, since a single read would set aside what the header says.
+    content = bytearray()
+    while len(content) <= size and (block := file.read(_BLOCK)):
+        content += block
     if len(content) < size:
         raise InputError(
             f"{path} is truncated: its header says {size:,} bytes ({' x '.join(map(str, shape))}), "
             f"got {len(content):,}. Download it again."
         )
-    if file.read(1):
+    if len(content) > size:
         raise InputError(f"{path} has more than the {size:,} bytes that its header says. Download it again.")
-    # A copy, since torch wants writable arrays.
-    return np.frombuffer(content, dtype=np.uint8).reshape(shape).copy()
+    return np.frombuffer(content, dtype=np.uint8).reshape(shape)
 
 
 @dataclass(frozen=True)
