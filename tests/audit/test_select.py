@@ -11,6 +11,7 @@ from tailkeep import edit
 from tailkeep.audit import run, select
 from tailkeep.data import TextRecord
 from tailkeep.data.corpus import read_weights, repeat_count, write_weights
+from tailkeep.data.corpus.manifest import read_manifest
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.lab.causal_lm.data_config import TextCorpus
 from tailkeep.lab.causal_lm.dataset import read_dataset
@@ -58,15 +59,41 @@ def test_the_share_with_the_lowest_or_the_highest_perplexity_is_kept(audited, tm
     assert len({row["fingerprint"] for row in rows}) == 1
 
 
-@pytest.mark.parametrize("name", ["summary.json", "scores/input/a.jsonl.parquet"])
-def test_what_a_selection_reads_of_an_audit_has_its_recorded_sha256(audited, tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        ("summary.json", "perplexity"),
+        ("scores/input/a.jsonl.parquet", "perplexity"),
+        ("counts/input/b.jsonl.parquet", "dsir"),
+        ("counts/reference/r.jsonl.parquet", "dsir"),
+    ],
+)
+def test_what_a_selection_reads_of_an_audit_has_its_recorded_sha256(audited, tmp_path, name, method):
     shutil.copytree(audited / "out", tmp_path / "out")
     content = bytearray((tmp_path / "out" / name).read_bytes())
     content[len(content) // 2] ^= 1
     (tmp_path / "out" / name).write_bytes(content)
     with pytest.raises(InputError, match=r"damaged|cannot read .*summary"):
-        select(tmp_path / "out", tmp_path / "weights", "perplexity", keep=0.3)
+        select(
+            tmp_path / "out",
+            tmp_path / "weights",
+            method,
+            keep=0.3,
+            inputs=audited / "in" if method == "dsir" else (),
+        )
     assert not (tmp_path / "weights" / "weights").exists()
+
+
+def test_a_selection_by_both_sides_reads_each_manifest_once(audited, tmp_path, monkeypatch):
+    keys = []
+
+    def counting_read(key, destination):
+        keys.append(key)
+        return read_manifest(key, destination)
+
+    monkeypatch.setattr("tailkeep.data.corpus.manifest.read_manifest", counting_read)
+    select(audited / "out", tmp_path, "dsir", inputs=audited / "in")
+    assert sorted(keys) == ["input/a.jsonl", "input/b.jsonl", "reference/r.jsonl"]
 
 
 def test_dsir_prefers_documents_like_the_reference_and_the_seed_decides(tmp_path):

@@ -11,6 +11,7 @@ Rule: a weight is a function of the document, the audit and the seed. `keep` is 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -181,8 +182,11 @@ def _surprise(audit_dir: Path, reject: Reject) -> DocumentValues:
 
 def _perturbed_importance(audit_dir: Path, files: "TextsOfFiles", seed: int) -> DocumentValues:
     """ln p(x) / q(x) of each document plus Gumbel noise: the top k are a sample without replacement."""
-    sides = [_buckets(audit_dir, side) for side in ("input", "reference")]
-    logs = log_ratios(sides[0], sides[1])
+    sides = [files_below(audit_dir / "counts" / side, ".parquet") for side in ("input", "reference")]
+    if not all(sides):
+        raise InputError(f"{audit_dir} was audited without a reference. Run the audit with --reference, then select.")
+    check_recorded(audit_dir, chain(*sides))
+    logs = log_ratios(*map(_buckets, sides))
     rng = np.random.default_rng(seed)
     perturbed: DocumentValues = {}
     for name, texts in files:
@@ -192,11 +196,7 @@ def _perturbed_importance(audit_dir: Path, files: "TextsOfFiles", seed: int) -> 
     return perturbed
 
 
-def _buckets(audit_dir: Path, side: str) -> NDArray[np.int64]:
-    files = files_below(audit_dir / "counts" / side, ".parquet")
-    if not files:
-        raise InputError(f"{audit_dir} was audited without a reference. Run the audit with --reference, then select.")
-    check_recorded(audit_dir, files)
+def _buckets(files: Sequence[Path]) -> NDArray[np.int64]:
     counts = merge_counts([read_counts(file) for file in files])
     return counts["buckets/1"] + counts["buckets/2"]
 
