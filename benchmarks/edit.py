@@ -1,7 +1,8 @@
 """The cost of `tailkeep edit` compared with a bare forward pass of the same prior and with the published way.
 
-    python benchmarks/edit.py [--parts cost profile scale workers] [--subjects stories260k world 50k 128k 150k]
+    python benchmarks/edit.py [--parts cost profile scale workers] [--subjects stories260k world 50k 128k 150k 262k]
     python benchmarks/edit.py --parts cost --prior MODELS/smollm2-135m MODELS/gemma-3-270m
+    python benchmarks/edit.py --parts cost --subjects 262k --bytes 64000
 
 cost      tokens/s and peak memory of (a) a bare forward pass, (b) tailkeep edit, (c) the published way
 profile   where the time of (b) goes
@@ -9,9 +10,9 @@ scale     time and memory of (b) over x1, x10, x100 of fresh text, under a tiny 
 workers   the whole command with 1 and 2 workers, local and Ray
 
 `stories260k` is read from TAILKEEP_DATA; where that is missing `world` stands in, the embedded world with its small
-prior. The other subjects are Llamas of 8 layers and width 512 with random weights, whose tokens are flagged at random
-(--share), since such a model is confident of none. With --prior the subjects are real models, on the beginning of Moby
-Dick, which the repository has, with the default rule.
+prior. The other subjects are Llamas of 8 layers and width 512 with random weights, `262k` of 2 layers and width 64,
+whose memory is what counts. Their tokens are flagged at random (--share), since such a model is confident of none. With
+--prior the subjects are real models, on the beginning of Moby Dick, which the repository has, with the default rule.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from typing import Any
 
 from edit_cost.measuring import Spent
 
-SHAPES = ("50k", "128k", "150k")
+SHAPES = ("50k", "128k", "150k", "262k")
 PARTS = ("cost", "profile", "scale", "workers")
 _FIELDS = ("tokens", "flagged", "seconds", "cpu_seconds", "startup_cpu_seconds", "peak_mib")
 

@@ -3,9 +3,9 @@
     python docs/page_figures.py            writes them to docs/figures
     python docs/page_figures.py --check    exits with 1 if a number has changed since
 
-Losses by cost, the share of synthetic text by corpus, the forecast's errors by group, the floors of the package, and
-pictures of the replication in the manner of the papers: the U-shape of token probabilities, the range of perplexities,
-the confidence of a model in its own text.
+Losses by cost, the memory of an edit, the share of synthetic text by corpus, the forecast's errors by group, the floors
+of the package, and pictures of the replication in the manner of the papers: the U-shape of token probabilities, the
+range of perplexities, the confidence of a model in its own text.
 """
 
 import json
@@ -193,6 +193,22 @@ def cost_of_losses() -> str:
     )  # fmt: skip
 
 
+def edit_memory() -> str:
+    rows = [
+        DotRow(cells[0].partition(",")[0], [number / 1024 for number in map(_mebibytes, cells[1:3])])
+        for cells in tables("log/cost-of-corpus-work.md", "A Llama of 2 layers and width 64")
+    ]
+    return dot_plot(
+        "Memory at a vocabulary of 262,144", "peak GiB", ["2,985 tokens", "12,075 tokens"], rows, stop=5, step=1,
+        label="Peak memory at a vocabulary of 262,144: tailkeep edit 1.0 to 1.1 GiB, a bare forward pass 1.2, the "
+        "published way 4.7, the same for 2,985 and 12,075 tokens",
+    )  # fmt: skip
+
+
+def _mebibytes(cell: str) -> float:
+    return float(cell.replace(",", ""))
+
+
 def synthetic_share() -> str:
     rows = [
         DotRow(f"{cells[0]}, {cells[3]}", [numbers(cells[3])[0], numbers(cells[4])[0]])
@@ -310,6 +326,7 @@ def own_confidence() -> str:
 
 FIGURES: dict[str, Callable[[], str]] = {
     "cost-of-losses": cost_of_losses,
+    "edit-memory": edit_memory,
     "synthetic-share": synthetic_share,
     "forecast-errors": forecast_errors,
     "floors": floors,

@@ -22,7 +22,12 @@ class Shape:
     head: int = 64
 
 
-REALISTIC = {"50k": Shape(50_257), "128k": Shape(128_256), "150k": Shape(151_936)}
+REALISTIC = {
+    "50k": Shape(50_257),
+    "128k": Shape(128_256),
+    "150k": Shape(151_936),
+    "262k": Shape(262_144, width=64, layers=2, head=16),
+}
 TINY = Shape(2_048, width=16, layers=1, positions=512, head=16)
 
 

@@ -7,7 +7,10 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tailkeep.errors import InputError
+from tailkeep.rules.config import Sampler
+from tailkeep.rules.sampler import sample_tokens
 from tailkeep.scoring import split_model, token_log_probs
+from tailkeep.scoring.scorer import score_rows
 from tailkeep.scoring.split_model import SplitModel
 from tests.scoring.conftest import SIZE, new_network, pick, reference_log_probs, rows_of
 
@@ -66,6 +69,25 @@ def test_no_tensor_of_all_tokens_times_the_vocabulary_exists(kind, monkeypatch):
     with Largest() as chunked:
         token_log_probs(network, rows)
     assert chunked.numbers <= max(8, network.config.hidden_size) * vocabulary
+
+
+def test_with_a_vocabulary_of_262144_an_edit_holds_the_logits_of_256_tokens_at_once():
+    vocabulary = 1 << 18
+
+    def flag(documents, positions, log_probs):
+        return positions % 16 == 0
+
+    def sample(documents, positions, log_probs, originals):
+        uniforms = torch.full((len(originals), 1), 0.5, dtype=torch.float64)
+        return sample_tokens(log_probs, originals, uniforms, Sampler())
+
+    for length in (300, 900):
+        rows = rows_of(*[60] * (length // 60))
+        model = SplitModel(new_network("llama", vocab_size=vocabulary))
+        with Largest() as chunked:
+            scored = list(score_rows(model, rows, flag, sample, batch_tokens=length, window=60))
+        assert sum(len(document.ids) for document in scored) == 3 * len(rows)
+        assert chunked.numbers == 256 * vocabulary
 
 
 def test_probabilities_near_one_keep_their_distance_from_it(network):
