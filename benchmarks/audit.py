@@ -1,14 +1,16 @@
 """The cost of `tailkeep audit`: MB/s per core, memory over fresh text, and time relative to a forward pass.
 
     python benchmarks/audit.py [--parts speed scale prior profile]
+    python benchmarks/audit.py --parts speed profile --text DATA/text/*.txt
 
 speed     MB/s of CPU time of the statistics alone, with near-duplicates, and with compression
 scale     time and peak memory over x1, x10, x100 of fresh text
 prior     time relative to a bare forward pass of the same prior over the same batches
 profile   the profile of `speed`
 
-The text is that of `benchmarks/edit.py`, without duplicates. `prior` takes stories260k of TAILKEEP_DATA and Llamas of 8
-layers and width 512 with random weights.
+The text is that of `benchmarks/edit.py`, without duplicates; of `speed` and `profile`, with --text, the lines of real
+files, shuffled anew until there is enough. `prior` takes stories260k of TAILKEEP_DATA and Llamas of 8 layers and width
+512 with random weights.
 """
 
 import argparse
@@ -16,11 +18,12 @@ import csv
 import json
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from edit_cost.measuring import Job, Range, Spent, ratio, run_in_process, run_rounds
 
 PARTS = ("speed", "scale", "prior", "profile")
@@ -38,6 +41,7 @@ def parse_arguments() -> argparse.Namespace:
     arguments.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--bytes", type=int, default=64_000_000, help="bytes of text of `speed` and `profile`")
+    arguments.add_argument("--text", type=Path, nargs="+", help="files of real text, for `speed` and `profile`")
     arguments.add_argument(
         "--document-bytes", type=int, default=2000, help="join its documents of 220 bytes to so many bytes"
     )
@@ -76,7 +80,7 @@ def speed(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]
     path = text_of(options, folder)
     jobs = {name: partial(audit_job, path, folder, config) for name, config in EXTRAS.items()}
     results = run_rounds(jobs, rounds=options.rounds, nice=options.nice)
-    print(f"\n## MB/s of one core, {path.stat().st_size:,} bytes of fresh text\n")
+    print(f"\n## MB/s of one core, {path.stat().st_size:,} bytes of {'shuffled' if options.text else 'fresh'} text\n")
     print("| contender | MB/s of CPU time (range) | MB/s by the clock | s of CPU for the extra | peak MiB |")
     print("|---|---|---|---|---|")
     base = [spent["cpu_seconds"] for spent in results["statistics"]]
@@ -154,13 +158,27 @@ def profile(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any
 
 
 def text_of(options: argparse.Namespace, folder: Path) -> Path:
-    """The path of one file of fresh text, written once."""
-    if not (folder / "text").exists():
-        texts_job = {"kind": "texts", "folder": folder / "text", "units": 1, "unit_bytes": options.bytes}
-        run_in_process(texts_job, nice=options.nice)
+    """The path of one file of text, written once."""
+    path = folder / "text" / "0000.txt"
+    if not path.exists():
+        if options.text:
+            write_shuffled(path, options.text, options.bytes)
+        else:
+            texts_job = {"kind": "texts", "folder": path.parent, "units": 1, "unit_bytes": options.bytes}
+            run_in_process(texts_job, nice=options.nice)
         if options.document_bytes:
-            join_documents(folder / "text" / "0000.txt", options.document_bytes)
-    return folder / "text" / "0000.txt"
+            join_documents(path, options.document_bytes)
+    return path
+
+
+def write_shuffled(path: Path, files: Sequence[Path], size: int) -> None:
+    """Write the lines of `files` that are not blank to `path`, each time in another order, up to `size` bytes."""
+    lines = [line for file in files for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    rng = np.random.default_rng(0)
+    path.parent.mkdir()
+    with path.open("w", encoding="utf-8") as file:
+        while file.tell() < size:
+            file.writelines(f"{lines[index]}\n" for index in rng.permutation(len(lines)))
 
 
 def join_documents(path: Path, size: int) -> None:
