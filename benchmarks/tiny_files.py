@@ -1,7 +1,7 @@
 """What a file costs: the processor time of work on many files of one document, and on one file with all of them.
 
     python benchmarks/tiny_files.py --prior FOLDER [--documents 400] [--characters 1000] [--rounds 3]    # edits
-    python benchmarks/tiny_files.py --verb audit                                                         # audits
+    python benchmarks/tiny_files.py --verb audit      # or forecast
 
 Both runs read the same documents and are made in turn, in one process, after one that is not counted. Printed are the
 processor seconds of each, all threads together, and their ratio: the median of the rounds and its range. The start of
@@ -46,7 +46,7 @@ def processor_seconds(verb: str, prior: str | None, source: Path, out: Path) -> 
 
 
 def main() -> None:
-    """Run both edits a few times and print the ratio."""
+    """Make both runs a few times and print the ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--verb", choices=list(VERBS), default="edit")
     parser.add_argument("--prior", help="needed by an edit, possible for an audit")

@@ -193,6 +193,19 @@ def test_bundles_are_consecutive_small_files_of_one_format_and_side(files, small
             assert len(bundle.shards) <= min(32, len(shards) // 16)
 
 
+def test_a_file_in_a_folder_that_is_called_as_outputs_are_keeps_its_own(config, tmp_path):
+    folder = tmp_path / "in"
+    (folder / "ids").mkdir(parents=True)
+    for number, row in enumerate(rows()[:34]):
+        (folder / f"{number:03d}.jsonl").write_bytes(lines([row], "m"))
+    for name in ("a.jsonl", "ids/a.jsonl"):
+        (folder / name).write_bytes(lines([{"id": name, "text": STORIES[0]}], "m"))
+    run(config, folder, tmp_path / "out")
+    for name in ("a.jsonl", "ids/a.jsonl"):
+        manifest = json.loads((tmp_path / "out" / "manifests" / f"{name}.json").read_text())
+        assert {f"documents/{name}", f"ids/{name}.ids"} <= manifest["outputs"].keys()
+
+
 def test_parts_of_a_parquet_file_are_no_small_files(tmp_path, corpus):
     shards = find_shards(corpus, row_groups=1) * 20
     assert all(len(bundle.shards) == 1 or not bundle.shards[0].row_groups for bundle in bundle_shards(shards))

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -279,3 +280,23 @@ def test_files_of_one_document_fill_the_groups_of_the_jackknife(real_words, tmp_
     many, one = fits
     assert many["value"] == pytest.approx(one["value"])
     assert 0.3 < (many["high"] - many["low"]) / (one["high"] - one["low"]) < 3
+
+
+def test_no_cut_of_a_file_moves_the_interval_of_b(real_words, tmp_path):
+    corpus = write_words(tmp_path / "x.jsonl", real_words)
+    texts = [" ".join(words) for words in np.split(resampled(real_words, np.random.default_rng(6)), 12)]
+    one = write_jsonl(tmp_path / "text.jsonl", texts)
+    pq.write_table(pa.table({"text": texts}), tmp_path / "text.parquet", row_group_size=1)
+    forms = {
+        "one": (one, {}),
+        "parts": (one, {"part_bytes": 1000}),
+        "groups": (tmp_path / "text.parquet", {"row_groups": 1}),
+    }
+    fits = {}
+    for name, (path, options) in forms.items():
+        outcome = run({"decoder": "sampled", **options}, corpus, tmp_path / "out" / name, synthetic=[path])
+        fits[name] = outcome.summary["items"]["words"]["synthetic"]["synthetic"]["exponent"]
+    assert fits["one"]["high"] - fits["one"]["low"] > 0.02
+    assert fits["parts"] == pytest.approx(fits["one"])
+    # Another name has another first group.
+    assert fits["groups"] == pytest.approx(fits["one"], rel=1e-6)

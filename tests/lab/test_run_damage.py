@@ -84,6 +84,15 @@ def test_a_deleted_result_is_made_again(whole, tmp_path, name):
     assert outcome(tmp_path / "copy") == outcome(whole)
 
 
+@pytest.mark.parametrize("name", ["DONE", "model.sha256", "samples.sha256"])
+def test_an_emptied_record_of_sums_is_damage(whole, tmp_path, name):
+    shutil.copytree(whole, tmp_path / "copy")
+    for path in (tmp_path / "copy").rglob(name):
+        path.write_bytes(b"")
+    run(tmp_path / "copy")
+    assert outcome(tmp_path / "copy") == outcome(whole)
+
+
 def test_a_damaged_model_of_an_interrupted_run_is_trained_again(whole, tmp_path):
     damaged = 0
     for n in range(20, 80, 15):

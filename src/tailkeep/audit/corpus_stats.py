@@ -25,8 +25,8 @@ from tailkeep.data.counters import (
     LENGTH_BINS,
     MAX_FREQUENT,
     MAX_N,
-    MAX_ROWS,
     REPETITION_BINS,
+    ROWS_PER_FILE,
     Counts,
     merge_counts,
 )
@@ -159,7 +159,7 @@ class CorpusStats:
         spectrum: the frequency spectrum of all words.
         duplicates: exact duplicates.
         near: the number of near duplicates of an earlier document; None if not counted.
-        tables: the files of the types, one per shard.
+        tables: the files of the types.
     """
 
     counts: Counts
@@ -206,7 +206,7 @@ def _find_duplicates(manifests: Sequence[Manifest], local: Local, memory: int) -
         repeated = np.flatnonzero(rows.counts > 1)
         groups += len(repeated)
         top = repeated[np.argsort(-rows.counts[repeated], kind="stable")[:_NUM_LARGEST]]
-        origins = (divmod(value, MAX_ROWS) for value in rows.others[top].tolist())
+        origins = (divmod(value, ROWS_PER_FILE) for value in rows.others[top].tolist())
         largest += [
             (count, number, row) for count, (number, row) in zip(rows.counts[top].tolist(), origins, strict=True)
         ]
@@ -238,7 +238,7 @@ def _merge_places(manifests: Sequence[Manifest], kind: str, local: Local, memory
     ]
     for parts in read_ranges(local_files(manifests, kind, local), memory=memory):
         placed = [
-            CountRows(rows.hashes, rows.counts, rows.others + number * MAX_ROWS)
+            CountRows(rows.hashes, rows.counts, rows.others + number * ROWS_PER_FILE)
             for rows, number in zip(parts, numbers, strict=True)
         ]
         yield merge_rows(placed, "first" if kind == "duplicates" else "separate")

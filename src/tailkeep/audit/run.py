@@ -1,7 +1,7 @@
-"""One audit of a corpus: its shards are audited one by one, and the last one to finish writes the summary.
+"""One audit of a corpus: its shards are audited, small ones in bundles, and the last to finish writes the summary.
 
     run.json  config.yaml  manifests/  summary.json  tables/  lab/  report.html              for people
-    counts/  types/  frequent/  duplicates/  sample/  share/  near_duplicates/  scores/  rejects/    per shard
+    counts/  types/  frequent/  duplicates/  sample/  share/  near_duplicates/  scores/  rejects/    per shard or bundle
 
 Rule: the summary is a function of the files of shards and bundles alone. The job itself is in `data.corpus.job`.
 """
@@ -66,7 +66,7 @@ class _AuditJob:
     progress_unit: ClassVar[str] = "words"
     contents: ClassVar[Contents] = Contents(
         ("counts", "types", "frequent", "duplicates", "sample", "share", "near_duplicates", "scores", "rejects"),
-        bundles="side",
+        by_side=True,
     )
 
     @property

@@ -31,7 +31,7 @@ _SPACE = 1 << 64
 class CountRows:
     """Items by ascending hash (V,), their counts, and another number per item.
 
-    For a word the other number is its document frequency, for a document its row.
+    For a word the other number is its document frequency, for a document its place.
     """
 
     hashes: Hashes

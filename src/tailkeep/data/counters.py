@@ -28,8 +28,8 @@ from tailkeep.data.hashing import (
 )
 from tailkeep.data.sketches import DistinctCounter, FrequentItems
 
-MAX_ROWS = 1 << 40
-"""More rows than any file has."""
+ROWS_PER_FILE = 1 << 40
+"""More than any file has: the factor of a file's number in a place."""
 
 CHUNK_BYTES = 1 << 20
 """The most bytes counted together: a longer document is split, at white space if it has any."""
@@ -57,8 +57,8 @@ class ShardDocument:
 
     @property
     def place(self) -> int:
-        """File number and row in one number, of which `divmod(place, MAX_ROWS)` gives the two."""
-        return self.file_number * MAX_ROWS + self.row
+        """File number and row in one number, of which `divmod(place, ROWS_PER_FILE)` gives the two."""
+        return self.file_number * ROWS_PER_FILE + self.row
 
     @property
     def hash(self) -> int:
@@ -113,7 +113,7 @@ REPETITION_BINS = 20
 
 
 class ShardCounter:
-    """Counts batches of one shard; the types take `memory` bytes and spill to files below `folder`."""
+    """Counts batches of documents; the types take `memory` bytes and spill to files below `folder`."""
 
     def __init__(self, memory: int, folder: Path) -> None:
         self.types = CountTable(memory, folder)
@@ -209,7 +209,7 @@ _LEVELS = {"zlib": 6, "zstd": 3}
 
 
 class CompressionCounter:
-    """Compresses the documents of a shard, joined by line breaks, in blocks of one size.
+    """Compresses documents, joined by line breaks, in blocks of one size.
 
     The size is fixed since a longer text compresses better.
     """

@@ -159,9 +159,7 @@ class _EditJob:
 
     kind: ClassVar[str] = "edit"
     progress_unit: ClassVar[str] = "tokens_read"
-    contents: ClassVar[Contents] = Contents(
-        ("documents", "parts", "edits", "tokens", "rejects", "ids"), failures=True, bundles="format"
-    )
+    contents: ClassVar[Contents] = Contents(("documents", "parts", "edits", "tokens", "rejects", "ids"), failures=True)
 
     def find_shards(self) -> ShardList:
         shards = find_shards(self.paths, self.config.layout, row_groups=self.config.row_groups)

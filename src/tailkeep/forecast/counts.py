@@ -4,10 +4,9 @@
     rejects/<key>.jsonl               unreadable documents
 
 Rules: the files are a pure function of the shard, or of the bundle of small files under the key of the first one, and
-of the configuration. Real text has one group, synthetic text `GROUPS`, document by document in turn, so that a
-jackknife can leave one out; which comes first follows from the name of the file, so that files of one document fill all
-groups. Pairs are joined by ascending hash in
-ranges, and what is remembered of them does not grow with the corpus.
+of the configuration. Real text has one group, synthetic text `GROUPS`, so that a jackknife can leave one out: documents
+take them in turn by their row, from one that the name of their file decides, however a file is cut. Pairs are joined by
+ascending hash in ranges, and what is remembered of them does not grow with the corpus.
 """
 
 import tempfile
@@ -69,8 +68,8 @@ class GroupedCounter:
         self.totals: Counter[str] = Counter()
 
     def add(self, document: ShardDocument) -> None:
-        """Count `document` in the group of its number, from a first one that its file decides."""
-        group = (zlib.crc32(document.file.encode("utf-8", "surrogateescape")) + document.number) % self._groups
+        """Count `document` in the group of its row, from a first one that the name of its file decides."""
+        group = (zlib.crc32(document.file.encode("utf-8")) + document.row) % self._groups
         buffer = self._buffers[group]
         for chunk in split_chunks(document.raw):
             buffer.chunks.append(chunk)

@@ -1,9 +1,9 @@
-"""One forecast of a corpus: its shards are counted one by one, and the last one to finish writes the summary.
+"""One forecast of a corpus: its shards are counted, small ones in bundles, and the last to finish writes the summary.
 
     run.json  config.yaml  manifests/  summary.json  tables/forecast.csv  report.html    for people
-    items/  rejects/                                                                     per shard
+    items/  rejects/                                                                     per shard or bundle
 
-Rule: the summary is a function of the per-shard files alone. The job over shards itself is in `data.corpus.job`.
+Rule: the summary is a function of the files of shards and bundles alone. The job itself is in `data.corpus.job`.
 """
 
 import re
@@ -51,7 +51,7 @@ class _ForecastJob:
 
     kind: ClassVar[str] = "forecast"
     progress_unit: ClassVar[str] = "words"
-    contents: ClassVar[Contents] = Contents(("items", "rejects"), bundles="side")
+    contents: ClassVar[Contents] = Contents(("items", "rejects"), by_side=True)
 
     @property
     def paths(self) -> tuple[str, ...]:

@@ -198,7 +198,7 @@ class GenerationDir:
     def _has_metrics(self) -> bool:
         """Whether the metrics of a finished generation have the recorded sha256."""
         recorded = self._recorded_sum(_METRICS)
-        return self._has_sum(recorded, _METRICS) if recorded else self._has_its_sums(_DONE)
+        return self._has_sum(recorded, _METRICS) if recorded else self._has_its_sums(_DONE, of=self.path / _FINGERPRINT)
 
     def remove_damaged(self) -> list[str]:
         """Remove what has other bytes than recorded, and what was made from it; the names of what was damaged.
@@ -209,9 +209,9 @@ class GenerationDir:
         damaged = [
             folder.name
             for folder in (self.generated, self.model, self.samples)
-            if folder.is_dir() and not self._has_its_sums(f"{folder.name}{_SUMS}")
+            if folder.is_dir() and not self._has_its_sums(f"{folder.name}{_SUMS}", of=folder)
         ]
-        damaged += [_METRICS] if self.done and not self._has_its_sums(_DONE) else []
+        damaged += [_METRICS] if self.done and not self._has_its_sums(_DONE, of=self.path / _FINGERPRINT) else []
         if damaged:
             # First the name that says that all is there.
             self.storage.remove_folder(self.path / _DONE)
@@ -221,8 +221,11 @@ class GenerationDir:
                     self.storage.remove_folder(folder)
         return damaged
 
-    def _has_its_sums(self, name: str) -> bool:
-        """Whether all files that the lines of the file `name` list have their sha256; true where there are none."""
+    def _has_its_sums(self, name: str, *, of: Path) -> bool:
+        """Whether all files that the lines of the file `name` list have their sha256; true where there is no such file.
+
+        It may be empty only if `of` is not there, or is a folder without files: a pack has no fingerprint.
+        """
         path = self.path / name
         if not path.is_file():
             return True
@@ -230,7 +233,9 @@ class GenerationDir:
             lines = path.read_text(encoding="utf-8").splitlines()
         except UnicodeDecodeError:
             return False
-        return all(self._has_sum(*line.partition("  ")[::2]) for line in lines)
+        has_content = any(of.iterdir()) if of.is_dir() else of.exists()
+        is_empty = has_content and not lines
+        return not is_empty and all(self._has_sum(*line.partition("  ")[::2]) for line in lines)
 
     def _has_sum(self, digest: str, name: str) -> bool:
         path = self.path / name

@@ -60,10 +60,10 @@ def setup(out: str | Path, storage=None) -> Callable[[Shard], Manifest]:
 def finish(destination: Destination, shard: Shard) -> Manifest:
     fingerprint = fingerprint_of(shard, "exchange")
     finished = read_finished(shard, destination, fingerprint=fingerprint)
-    return finished or finish_shard(shard, carry, destination, fingerprint=fingerprint)
+    return finished or finish_alone(shard, carry, destination, fingerprint=fingerprint)
 
 
-def finish_shard(shard: Shard, work, destination: Destination, *, fingerprint: str) -> Manifest:
+def finish_alone(shard: Shard, work, destination: Destination, *, fingerprint: str) -> Manifest:
     """A bundle of one."""
     (manifest,) = finish_bundle(
         [shard], lambda shards, folder: [work(*shards, folder)], destination, fingerprints=[fingerprint]

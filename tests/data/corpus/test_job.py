@@ -26,7 +26,7 @@ from tailkeep.data.corpus import (
 from tailkeep.data.corpus.destination import Output
 from tailkeep.data.corpus.unique_ids import DuplicateId, IdList, find_duplicate_ids
 from tailkeep.errors import ConfigError, InputError, StorageError, WorkerError
-from tests.data.corpus.job import carry, finish, finish_shard, run, small_corpus
+from tests.data.corpus.job import carry, finish, finish_alone, run, small_corpus
 from tests.runs.faults import Fault, FaultyStorage, Killed, content, every_fault
 
 
@@ -117,7 +117,7 @@ def test_a_finished_shard_is_left_alone_and_a_changed_one_done_again(corpus, tmp
 def test_an_output_of_the_right_size_and_other_bytes_is_seen_when_asked(corpus, tmp_path):
     destination = open_destination(tmp_path)
     shard = find_shards(corpus)[0]
-    work = partial(finish_shard, shard, carry, destination)
+    work = partial(finish_alone, shard, carry, destination)
     assert read_finished(shard, destination, fingerprint="f") is None
     manifest = work(fingerprint="f")
     assert read_finished(shard, destination, fingerprint="f", verify=True) == manifest
@@ -141,9 +141,9 @@ def test_an_output_that_a_new_run_no_longer_has_is_removed(corpus, tmp_path):
         (folder / "rejects" / "old").write_text("x")
         return carry(shard, folder)
 
-    finish_shard(shard, with_more, destination, fingerprint="one")
+    finish_alone(shard, with_more, destination, fingerprint="one")
     assert (tmp_path / "rejects" / "old").exists()
-    finish_shard(shard, carry, destination, fingerprint="two")
+    finish_alone(shard, carry, destination, fingerprint="two")
     assert not (tmp_path / "rejects" / "old").exists()
 
 

@@ -14,7 +14,7 @@ from tailkeep.data.corpus import Manifest, find_shards, open_destination, read_f
 from tailkeep.data.corpus.io import changed_at
 from tailkeep.data.corpus.manifest import clear_input_hashes, input_sha256
 from tailkeep.errors import FingerprintError
-from tests.data.corpus.job import carry, finish_shard
+from tests.data.corpus.job import carry, finish_alone
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ def done(path, out):
 @pytest.fixture
 def out(file, tmp_path):
     (shard,) = find_shards(file)
-    finish_shard(shard, carry, open_destination(tmp_path / "out"), fingerprint="f")
+    finish_alone(shard, carry, open_destination(tmp_path / "out"), fingerprint="f")
     clear_input_hashes()
     return tmp_path / "out"
 

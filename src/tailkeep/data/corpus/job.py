@@ -1,4 +1,4 @@
-"""A job over the shards of a corpus, from its checks to its totals. Edit and audit are such jobs.
+"""A job over the shards of a corpus, from its checks to its totals. Edit, audit and forecast are such jobs.
 
 Rules: a shard is finished when `manifest.declare_finished` has written its manifest. The others are processed in any
 order, by any number of workers. A worker that would write other bytes raises an error before its first shard.
@@ -187,8 +187,7 @@ def run_job(job: ShardJob[Model, Outcome], out: str | Path, execution: Execution
     check_output_outside_input(out, job.paths)
     shards, task = job.find_shards(), execution.task or Task()
     check_names(shards)
-    small_bytes = 0 if job.contents.bundles == "none" else job.config.part_bytes
-    all_bundles = bundle_shards(shards, small_bytes=small_bytes, by_side=job.contents.bundles == "side")
+    all_bundles = bundle_shards(shards, small_bytes=job.config.part_bytes, by_side=job.contents.by_side)
     task_bundles = shards_of_task(all_bundles, task)
     task_shards = [shard for bundle in task_bundles for shard in bundle.shards]
     input_sources = job.check_input(shards, task_shards)

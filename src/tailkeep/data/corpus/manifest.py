@@ -144,7 +144,10 @@ class Manifest(Settings):
         return [f"{self.shard}/{part}" for part in sorted(parts)] or [self.shard]
 
     def files(self, kind: str) -> list[str]:
-        """The names of its outputs of one kind, such as `counts`: several of a large file, none inside a bundle."""
+        """The names of its outputs of one kind, such as `counts`: several of a large file.
+
+        The tables of a bundle are those of its first file.
+        """
         return sorted(name for name in self.outputs if name.startswith(f"{kind}/"))
 
     @property
@@ -197,8 +200,8 @@ def _by_shard(shards: Sequence[Shard], outputs: dict[str, Output]) -> list[dict[
     documents = {shard.documents: shard.key for shard in shards}
     by_key: dict[str, dict[str, Output]] = {shard.key: {} for shard in shards}
     for name, output in outputs.items():
-        key = documents.get(name) or name.rpartition(".")[0]
-        while key not in by_key:
+        key = documents.get(name) or name.partition("/")[2].rpartition(".")[0]
+        while key and key not in by_key:
             key = key.partition("/")[2]
         by_key[key][name] = output
     return list(by_key.values())

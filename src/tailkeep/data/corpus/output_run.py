@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any
 
 from filelock import FileLock
 
@@ -93,14 +93,13 @@ class Contents:
         folders: the folders of its shards' files.
         early: names in them that are there before any shard is.
         failures: whether `failures/<key>.json` says what stopped the work on a shard.
-        bundles: whether small files are worked on together: never, those of one format, or those of one format and
-            side, where a shard's name begins with its side.
+        by_side: whether a shard's name begins with its side; small files of two sides share no bundle.
     """
 
     folders: tuple[str, ...]
     early: frozenset[str] = frozenset()
     failures: bool = False
-    bundles: Literal["none", "format", "side"] = "none"
+    by_side: bool = False
 
 
 @contextmanager

@@ -110,7 +110,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Bundle:
-    """What is worked on at once: one shard, or several small files of one format."""
+    """What is worked on at once: one shard, or several small files of one format and, if there are any, one side."""
 
     shards: tuple[Shard, ...]
 
