@@ -244,6 +244,20 @@ def test_an_arm_is_recomputed_as_often_as_one_likes(tmp_path):
     assert sorted(path.name for path in (tmp_path / "set_aside").iterdir()) == ["other-1", "other-2"]
 
 
+def test_an_arm_is_recomputed_under_all_its_seeds_or_not_at_all(tmp_path):
+    run(tmp_path, ("replace", "other"), seeds=[0, 1, 2])
+    run(tmp_path, ("replace",), seeds=[4])
+    before = content(tmp_path)
+    message = r"the run has seeds 0, 1, 2 of that arm, and the call names 0, 3\. Name them all, with .*=\[0,1,2,3\]"
+    with pytest.raises(ConfigError, match=message):
+        run(tmp_path, ("replace", "other"), seeds=[0, 3], recompute=["other"])
+    assert content(tmp_path) == before
+    call_log = CallLog()
+    # Seed 4 is one of another arm.
+    run(tmp_path, ("other",), seeds=[0, 1, 2], recompute=["other"], call_log=call_log)
+    assert trained(call_log) == 9
+
+
 @pytest.mark.parametrize(("arm", "match"), [("nobody", "no arm 'nobody' is both"), ("other", "no arm 'other' is both")])
 def test_an_arm_that_is_not_there_cannot_be_recomputed(tmp_path, arm, match):
     with pytest.raises(ConfigError, match="there is no run at"):

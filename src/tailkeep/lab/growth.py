@@ -59,7 +59,7 @@ class Request:
         Raises:
             FingerprintError: an arm has changed, or the environment has and is not accepted.
             InputError: it is a pack, or older than the fingerprints of generations.
-            ConfigError: an arm to recompute is not there, or the two cannot be one run.
+            ConfigError: an arm to recompute is not there or has more seeds, or the two cannot be one run.
         """
         old = run.record
         self._check_kind(run)
@@ -67,6 +67,7 @@ class Request:
             if arm not in self.config.arms or arm not in old.sources["arms"]:
                 known = ", ".join(name for name in old.sources["arms"] if name in self.config.arms)
                 raise ConfigError(f"--recompute: no arm {arm!r} is both in the config and in {run.path} ({known}).")
+            self._check_all_seeds(run, arm)
         self._check_arms(run)
         accepted = self._check_environments(run)
         text = self._config_of(run)
@@ -81,6 +82,16 @@ class Request:
             raise InputError(
                 f"{run.path} was written by an older version, whose generations have no fingerprints. It can be "
                 "reported on, but not continued. Give another --out."
+            )
+
+    def _check_all_seeds(self, run: RunDirectory, arm: str) -> None:
+        """Moved aside are all seeds of an arm, so all are to be computed again."""
+        run_seeds = [seed for name, seed in run.record.chains if name == arm]
+        if not set(run_seeds) <= set(self.config.seeds):
+            every = sorted({*run_seeds, *self.config.seeds})
+            raise ConfigError(
+                f"--recompute {arm}: the run has seeds {_listed(run_seeds)} of that arm, and the call names "
+                f"{_listed(self.config.seeds)}. Name them all, with --set seeds=[{_listed(every, sep=',')}]."
             )
 
     def _check_arms(self, run: RunDirectory) -> None:
@@ -259,6 +270,10 @@ def first_of_equals(run: RunDirectory, request: Request) -> Sequence[ArmChain]:
         if not run.generation_dir(arm, seed, 0).begun:
             groups.setdefault(_key(request.sources[arm].fingerprint(seed, 0)), []).append((arm, seed))
     return [chains[0] for chains in groups.values() if len(chains) > 1]
+
+
+def _listed(seeds: Iterable[int], *, sep: str = ", ") -> str:
+    return sep.join(map(str, seeds))
 
 
 def _key(fingerprint: Mapping[str, str]) -> tuple[str, ...]:
