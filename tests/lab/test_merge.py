@@ -11,6 +11,7 @@ from tailkeep import lab
 from tailkeep.errors import FingerprintError, InputError
 from tailkeep.lab.merge import merge_runs
 from tailkeep.report import print_summary
+from tailkeep.report.lab.sentences import growth_lines
 from tailkeep.runs import RunDirectory, hash_tree
 from tailkeep.runs.pack import write_pack
 from tests.lab.test_growth import run
@@ -148,7 +149,29 @@ def test_what_was_computed_again_is_not_planned_twice(tmp_path):
     changed = {"options": {"other": {"options": {"other": 2}}}}
     run(tmp_path / "a", ("other",), recompute=["other"], **changed)
     run(tmp_path / "b", ("other",), seeds=[2], **changed)
-    assert merged(tmp_path / "a", tmp_path / "b").record.chains == {("other", 0): 3, ("other", 2): 3}
+    result = merged(tmp_path / "a", tmp_path / "b")
+    assert result.record.chains == {("other", 0): 3, ("other", 2): 3}
+    # Nor after it was merged again.
+    run(tmp_path / "c", ("replace",))
+    again = merge_runs([result.path, tmp_path / "c"], tmp_path / "again")
+    assert again.record.chains == {**result.record.chains, ("replace", 0): 3}
+
+
+def test_a_merged_run_says_what_was_computed_again_in_one_of_them(tmp_path, monkeypatch):
+    changed = {"options": {"other": {"options": {"other": 2}}}}
+    for day, folder, options in (
+        (1, "a", {}),
+        (2, "b", {"seeds": [2], **changed}),
+        (3, "a", {"recompute": ["other"], **changed}),
+    ):
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", str(1800000000 + 86400 * day))
+        run(tmp_path / folder, ("other",), **options)
+    result = merged(tmp_path / "a", tmp_path / "b")
+    assert result.record.chains == {("other", 0): 3, ("other", 2): 3}
+    lines = growth_lines(result.record.history)
+    assert lines[1:] == ("2027-01-18: other computed again.", "2027-01-18: merged from a and b.")
+    run(result.path, ("other",), seeds=[0, 2], recompute=["other"], options={"other": {"options": {"other": 3}}})
+    assert result.record.chains == {("other", 0): 3, ("other", 2): 3}
 
 
 def test_a_folder_that_is_there_is_not_touched(parts, tmp_path):

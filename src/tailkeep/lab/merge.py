@@ -18,7 +18,7 @@ from tailkeep.runs import Addition, GenerationDir, RunDirectory, RunRecord, Stor
 from tailkeep.runs.directory import collected
 from tailkeep.runs.generation_dir import link_file
 from tailkeep.runs.pack import write_pack
-from tailkeep.runs.record import utc_text
+from tailkeep.runs.record import utc_text, without_recomputed
 
 _UNLIMITED_KB = 10**9
 _NOT_OF_A_CELL = ("arms", "seeds")
@@ -46,7 +46,7 @@ class _Part:
             for name, arm in record.sources.get("arms", {}).items()
         }
         if record.history:
-            return cls(path, run, arms, record.sources["environments"], _without_recomputed(record.history))
+            return cls(path, run, arms, record.sources["environments"], without_recomputed(record.history))
         # Older than fingerprints of generations: one environment for all arms.
         environment = {key: value for key, value in record.sources.items() if key not in _NOT_OF_A_CELL}
         generations = {name: arm.get("generations", 1) for name, arm in record.sources.get("arms", {}).items()}
@@ -99,16 +99,6 @@ def _of_one_kind(paths: Sequence[Path], scratch: Path) -> list[Path]:
         path if is_pack else write_pack(path, scratch / str(number), max_kb=_UNLIMITED_KB).path
         for number, (path, is_pack) in enumerate(zip(paths, packed, strict=True))
     ]
-
-
-def _without_recomputed(history: Sequence[Addition]) -> tuple[Addition, ...]:
-    """The history without what was computed again later."""
-    rest = []
-    for number, addition in enumerate(history):
-        gone = {arm for later in history[number + 1 :] for arm in later.recomputed}
-        arms = {arm: generations for arm, generations in addition.arms.items() if arm not in gone}
-        rest.append(addition.model_copy(update={"arms": arms, "recomputed": ()}))
-    return tuple(rest)
 
 
 def _check_arms(parts: Sequence[_Part]) -> None:

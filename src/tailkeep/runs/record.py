@@ -6,7 +6,7 @@ Rule: everything that can change a result is in `sources`, and nothing in it is 
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,20 @@ class Addition(Settings):
     merged: tuple[str, ...] = ()
 
 
+def without_recomputed(history: Sequence[Addition]) -> tuple[Addition, ...]:
+    """The history, each call without the arms that a later one computed again.
+
+    A merge has left them out already. What was computed again in one of its runs stays in the others.
+    """
+    last_merge = max((number for number, addition in enumerate(history) if addition.merged), default=-1)
+    rest = []
+    for number, addition in enumerate(history):
+        gone = {arm for later in history[max(number, last_merge) + 1 :] for arm in later.recomputed}
+        arms = {arm: generations for arm, generations in addition.arms.items() if arm not in gone}
+        rest.append(addition.model_copy(update={"arms": arms}))
+    return tuple(rest)
+
+
 class RunRecord(Settings):
     """The content of `run.json`. `fingerprint` is the hash of `sources`, of which the results are a function.
 
@@ -58,8 +72,7 @@ class RunRecord(Settings):
     def chains(self) -> dict[tuple[str, int], int]:
         """The number of generations that each arm and seed of the history is to reach."""
         chains: dict[tuple[str, int], int] = {}
-        for addition in self.history:
-            chains = {chain: number for chain, number in chains.items() if chain[0] not in addition.recomputed}
+        for addition in without_recomputed(self.history):
             for arm, generations in addition.arms.items():
                 for seed in addition.seeds:
                     chains[arm, seed] = max(generations, chains.get((arm, seed), 0))

@@ -90,19 +90,23 @@ def growth_lines(history: Sequence[Addition]) -> tuple[str, ...]:
     for number, addition in enumerate(history[1:], start=1):
         before = history[:number]
         seeds = [seed for seed in addition.seeds if all(seed not in one.seeds for one in before)]
-        arms = [arm for arm in addition.arms if all(arm not in one.arms for one in before)]
+        previous = {arm: max(one.arms.get(arm, 0) for one in before) for arm in addition.arms}
+        # After a merge the earlier calls no longer have what was computed again.
+        arms = [arm for arm in addition.arms if not previous[arm] and arm not in addition.recomputed]
         longer = [
             f"generations up to {generations - 1} of {arm}"
             for arm, generations in addition.arms.items()
-            if arm not in arms and generations > max(one.arms.get(arm, 0) for one in before)
+            if generations > previous[arm] > 0
         ]
         parts = [f"seed {seed}" for seed in seeds] + [f"arm {arm}" for arm in arms] + longer
         added = [f"{join(parts)} added"] if parts else []
         recomputed = [f"{join(list(addition.recomputed))} computed again"] if addition.recomputed else []
         accepted = [f"another environment accepted: {'; '.join(addition.accepted)}"] if addition.accepted else []
         merged = [f"merged from {join(list(addition.merged))}"] if addition.merged else []
-        what = "; ".join([*merged, *added, *recomputed, *accepted]) or f"chains of {join(list(addition.arms))} added"
-        lines.append(f"{addition.at[:10]}: {what}.")
+        what = "; ".join([*merged, *added, *recomputed, *accepted])
+        if what or addition.arms:
+            what = what or f"chains of {join(list(addition.arms))} added"
+            lines.append(f"{addition.at[:10]}: {what}.")
     return tuple(lines)
 
 
