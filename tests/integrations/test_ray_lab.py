@@ -73,6 +73,19 @@ def test_the_command_computes_on_ray_and_grows_the_run(tmp_path):
     assert cells["ray"] == cells["one"]
 
 
+def test_code_beside_the_configuration_is_found_by_actors_that_do_not_work_there(tmp_path, monkeypatch):
+    (tmp_path / "beside").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    code = "def answer(model, samples):\n    return {'answer': 42.0}\n"
+    (tmp_path / "beside" / "metric_of_actors.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path / "beside")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    tree = {**TREE, "metrics": ["metric_of_actors:answer"], "generations": 1}
+    tree["arms"] = {"accumulate": TREE["arms"]["accumulate"]}
+    directory = lab.run(tree, tmp_path / "run", executor=RayActors(1))
+    assert directory.generation_dir("accumulate", 0, 0).metrics()["metrics"]["answer"] == 42.0
+
+
 def test_a_worker_with_other_packages_is_refused(monkeypatch):
     config = lab.load(TREE)
     source = type("Source", (), {"environment": {"threads": 1, "packages": {"numpy": "0.1"}}})()

@@ -4,6 +4,8 @@ Rule: chains share nothing but their input: in any order, in one process, severa
 the directory under the same path, the result is the same.
 """
 
+import os
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -68,7 +70,8 @@ def run_chains_on(
         TailkeepError: as of a chain in this process.
     """
     with executor.open_queue() as events:
-        setup = partial(_prepare, run_chain, request, directory.path.resolve(), events)
+        folders = [os.path.abspath(folder) for folder in sys.path]
+        setup = partial(_prepare, run_chain, request, directory.path.resolve(), events, folders)
         meanwhile = partial(relay, events, observe)
         if firsts:
             for _ in executor.run(setup, [ChainTask(*chain, until=1) for chain in firsts], meanwhile=meanwhile):
@@ -79,8 +82,15 @@ def run_chains_on(
         meanwhile()
 
 
-def _prepare(run_chain: RunChain, request: Request, out: Path, events: EventQueue) -> Callable[[ChainTask], None]:
-    """In a worker: load what the arms compute with; return what computes a chain there."""
+def _prepare(
+    run_chain: RunChain, request: Request, out: Path, events: EventQueue, folders: Sequence[str]
+) -> Callable[[ChainTask], None]:
+    """In a worker: load what the arms compute with; return what computes a chain there.
+
+    Of the command's import path, `folders`, a worker on a cluster has none of the user's own, such as that of the
+    configuration. They come last, so that they hide no installed module.
+    """
+    sys.path.extend(folder for folder in folders if folder not in sys.path)
     load_libraries(request.config.arms.values())
     _check_environment(request)
     directory = RunDirectory.open(out)
