@@ -82,6 +82,17 @@ def test_the_whole_run_is_all_chains_and_the_disk_holds_what_is_kept():
     assert "6 chains (2 arms, 3 seeds), 1 process: about 0.12 h" in whole.lines()[-2]
 
 
+@pytest.mark.parametrize(("keep_models", "models"), [("none", 1), ("last", 2), ("all", 4)])
+def test_a_first_model_that_measures_later_generations_stays_beside_those_that_are_kept(keep_models, models):
+    first = GenerationCost({}, 1000, 10, keeps_model=True)
+    later = GenerationCost({}, 1000, 20)
+    config = lab.load({**TREE, "keep_models": keep_models, "seeds": [0], "arms": {"a": {}}})
+    finished = _sum_up(config, [ArmEstimate("a", first, later, 1)], 1).finished_bytes
+    assert finished == 10 + 3 * 20 + models * 1000
+    alone = lab.load({**TREE, "keep_models": keep_models, "seeds": [0], "generations": 1, "arms": {"a": {}}})
+    assert _sum_up(alone, [ArmEstimate("a", first, first, 1)], 1).finished_bytes == 10 + 1000
+
+
 def test_generations_that_are_not_recorded_are_neither_sampled_nor_measured():
     cost = GenerationCost({"generate": 5, "train": 10, "sample": 2, "measure": 3})
     assert cost.total(recorded=True) == 20

@@ -14,7 +14,7 @@ from typing import Any
 
 from tailkeep.config.user_code import code_errors
 from tailkeep.lab.arm import BuildContext
-from tailkeep.lab.causal_lm.config import LanguageArm
+from tailkeep.lab.causal_lm.config import CodeLoss, LanguageArm, UserLoss
 from tailkeep.lab.config import AnyArm, LabConfig, codes_of
 from tailkeep.lab.learners import build_experiment, check_code, load_libraries, sources_of
 from tailkeep.lab.loop import Chain, Event, Observer, cell_progress, run_chain
@@ -76,6 +76,9 @@ class GenerationCost:
     growth: Growth | None = None
     """Where a regime lets the text grow."""
 
+    keeps_model: bool = False
+    """Whether the model stays whatever `keep_models` says, since it measures later generations."""
+
     def total(self, generation: int = 1, *, recorded: bool) -> float:
         """Seconds of `generation` in all; one that is not recorded is neither sampled nor measured."""
         return sum(
@@ -126,9 +129,9 @@ class LabEstimate:
 def estimate(config: LabConfig, *, workers: int = 1, show: ProgressObserver = no_progress) -> LabEstimate:
     """Time a few steps of `config` in a folder that is removed, and say what the whole run takes.
 
-    Arms that differ in their loss alone are timed once, and a generation 0 that arms share counts once. More
-    generations are taken to cost what generation 1 does, in proportion where a regime lets the text grow. `show` gets
-    the progress of the estimate itself.
+    Arms that differ in their loss alone are timed once, unless it is the user's own, and a generation 0 that arms
+    share counts once. More generations are taken to cost what generation 1 does, in proportion where a regime lets the
+    text grow. `show` gets the progress of the estimate itself.
 
     Raises:
         TailkeepError: bad input or configuration.
@@ -191,7 +194,8 @@ def _time_arm(
     with watch_loops(lambda progress: timer(progress), is_estimate=True):
         run_chain(chain, observe)
     costs = [_cost_of(directory, timers) for directory in directories]
-    return costs[0], replace(costs[-1], growth=_growth(arm, experiment.real))
+    first = replace(costs[0], keeps_model=experiment.measure_by_first is not None)
+    return first, replace(costs[-1], growth=_growth(arm, experiment.real))
 
 
 def _growth(arm: AnyArm, real: Any) -> Growth | None:
@@ -239,10 +243,13 @@ def _bytes_in(folder: Path) -> int:
 
 
 def _cost_key(arm: AnyArm) -> str:
-    """Equal for arms that take as long: a loss costs no time worth counting, unless its threshold is searched for."""
+    """Equal for arms that take as long.
+
+    A named loss costs no time worth counting, unless its threshold is searched for; the user's own may take any time.
+    """
     exclude = {"generations", "record_every"}
-    if isinstance(arm, LanguageArm) and getattr(arm.loss, "threshold", None) != "auto":
-        exclude.add("loss")
+    if isinstance(arm, LanguageArm) and not isinstance(arm.loss, CodeLoss | UserLoss):
+        exclude |= {"loss"} if getattr(arm.loss, "threshold", None) != "auto" else set()
     return arm.model_dump_json(exclude=exclude)
 
 
@@ -254,6 +261,8 @@ def _sum_up(config: LabConfig, estimates: Sequence[ArmEstimate], workers: int) -
     for one, arm in zip(estimates, config.arms.values(), strict=True):
         recorded = len(arm.recorded)
         num_models = {"all": recorded, "last": 1, "none": 0}[config.keep_models]
+        if one.first.keeps_model:
+            num_models = min(recorded, max(num_models, 1 + (config.keep_models == "last")))
         of_chain = one.first.other_bytes + (recorded - 1) * one.later.other_bytes + num_models * one.later.model_bytes
         finished += len(config.seeds) * of_chain
     # A worker has the new model beside the one before, and the checkpoints of a language model.

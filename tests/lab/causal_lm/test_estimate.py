@@ -4,6 +4,7 @@ import importlib
 from itertools import pairwise
 
 import pytest
+import torch
 
 from tailkeep import lab
 from tailkeep.runs.progress import watch_loops
@@ -39,6 +40,24 @@ def test_loops_are_left_early_and_their_totals_are_known(config, monkeypatch):
     assert set(whole.arms[0].later.seconds) == {"generate", "train", "sample", "measure"}
     assert whole.arms[0].later.seconds["train"] > 0
     assert whole.finished_bytes > 2 * whole.arms[0].later.model_bytes > 0
+
+
+def halve(nll):
+    return torch.full_like(nll, 0.5)
+
+
+def test_a_loss_of_the_users_own_is_timed_itself_and_the_first_model_is_counted_if_it_stays(tmp_path):
+    tree = config_tree(
+        write_stories(tmp_path),
+        generations=3,
+        evaluation={"samples": 6, "prompt_tokens": 2, "new_tokens": 8, "first_model": True},
+        arms={"baseline": {}, "halved": {"loss": halve}},
+    )
+    whole = lab.estimate(lab.load(tree))
+    assert whole.arms[0].later is not whole.arms[1].later
+    assert all(arm.later.model_bytes > 0 for arm in whole.arms)
+    kept = [(arm.first.other_bytes, 2 * arm.later.other_bytes, 2 * arm.later.model_bytes) for arm in whole.arms]
+    assert whole.finished_bytes == sum(map(sum, kept))
 
 
 def test_a_run_never_leaves_a_loop(config, tmp_path):
