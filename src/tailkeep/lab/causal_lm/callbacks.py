@@ -12,7 +12,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -286,26 +286,34 @@ def check_trackers(arguments: TrainerArguments) -> None:
 
 @contextmanager
 def open_trackers(arguments: TrainerArguments) -> Iterator[list[TrainerCallback]]:
-    """The callbacks of `report_to`; outside a phase of the laboratory TensorBoard's files go to its default folder."""
+    """The callbacks of `report_to`, closed however the training ends: the next one is a run of its own.
+
+    Outside a phase of the laboratory TensorBoard's files go to its default folder.
+    """
     place = current_phase()
     callbacks: list[TrainerCallback] = []
-    if "tensorboard" in arguments.report_to:
-        writers = require("torch.utils.tensorboard", extra="tensorboard")
-        folder = None if place is None else place.generation_dir.path / "tensorboard"
-        callbacks.append(TensorBoardCallback(tb_writer=writers.SummaryWriter(log_dir=folder and str(folder))))
-    if "wandb" in arguments.report_to:
-        callbacks.append(WandbCallback())
-    yield callbacks
-    if "wandb" in arguments.report_to:
-        # The next training would go on in this run otherwise.
-        require("wandb", extra="wandb").finish()
+    with ExitStack() as stack:
+        if "tensorboard" in arguments.report_to:
+            writers = require("torch.utils.tensorboard", extra="tensorboard")
+            folder = place and str(place.generation_dir.path.joinpath("tensorboard", *_member_of(place)))
+            writer = writers.SummaryWriter(log_dir=folder)
+            stack.callback(writer.close)
+            callbacks.append(TensorBoardCallback(tb_writer=writer))
+        if "wandb" in arguments.report_to:
+            stack.callback(require("wandb", extra="wandb").finish)
+            callbacks.append(WandbCallback())
+        yield callbacks
 
 
 def run_name_of(arguments: TrainerArguments) -> str | None:
-    """The name of this training among all: `run_name`, then arm, seed and generation."""
+    """The name of this training among all: `run_name`, then arm, seed, generation and the member of an ecosystem."""
     place = current_phase()
-    cell = "" if place is None else "/".join(map(str, _cell_of(place.generation_dir)))
-    return "/".join(filter(None, [arguments.run_name, cell])) or None
+    cell = () if place is None else (*map(str, _cell_of(place.generation_dir)), *_member_of(place))
+    return "/".join(filter(None, [arguments.run_name, *cell])) or None
+
+
+def _member_of(place: PhasePlace) -> tuple[str, ...]:
+    return () if place.part == PhasePlace.part else (place.part,)
 
 
 def _cell_of(generation_dir: GenerationDir) -> tuple[str, int, int]:
