@@ -1,8 +1,11 @@
 """Language models in a run that grows: what is added gives the bytes of a run made at once."""
 
+import shutil
+
 import pytest
 
 from tailkeep import lab
+from tailkeep.errors import FingerprintError
 from tests.lab.causal_lm.tiny import config_tree, write_stories
 from tests.runs.faults import FaultyStorage, content
 
@@ -35,3 +38,35 @@ def test_a_second_seed_and_a_third_arm_are_added_and_generation_0_is_shared(tmp_
     run("once", [*ARMS], [0, 1], 3)
     grown, once = (content(tmp_path / name / "cells", without=("timings.json",)) for name in ("grown", "once"))
     assert grown == once
+
+
+@pytest.fixture(scope="module")
+def first_generation(tmp_path_factory):
+    """A finished run of generation 0, to be copied."""
+    folder = tmp_path_factory.mktemp("first")
+    tree = config_tree(write_stories(folder), generations=1, device="cpu")
+    lab.run(tree, folder / "run", storage=FaultyStorage())
+    return folder / "run", tree
+
+
+@pytest.mark.parametrize("phase", ["train", "score", "decode"])
+def test_another_number_format_is_another_arm(first_generation, phase):
+    folder, tree = first_generation
+    before = content(folder)
+    with pytest.raises(FingerprintError, match=rf'arms.baseline.dtype.{phase}: "auto" there, "float32" here'):
+        lab.run({**tree, "dtype": {phase: "float32"}, "generations": 2}, folder)
+    assert content(folder) == before
+
+
+def test_another_device_is_refused_unless_it_is_accepted_and_then_recorded(first_generation, tmp_path, monkeypatch):
+    folder, tree = first_generation
+    shutil.copytree(folder, tmp_path / "run")
+    before = content(tmp_path / "run")
+    monkeypatch.setattr("tailkeep.lab.learners.device_name", lambda _: "NVIDIA H100")
+    line = 'device: "cpu" there, "NVIDIA H100" here'
+    with pytest.raises(FingerprintError, match=f"another environment.*\n  {line}\nUse the same, or --accept-versions"):
+        lab.run({**tree, "generations": 2}, tmp_path / "run")
+    assert content(tmp_path / "run") == before
+    directory = lab.run({**tree, "generations": 2}, tmp_path / "run", accept_versions=True)
+    assert directory.record.history[-1].accepted == (line,)
+    assert directory.generation_dir("baseline", 0, 1).done

@@ -1,6 +1,8 @@
 """The packaged recipes that train language models, smoke-run: their own files, with sizes cut down."""
 
 import json
+import shutil
+import sys
 
 import pytest
 
@@ -8,6 +10,10 @@ from tailkeep import lab, report
 from tailkeep.config import read_yaml
 from tailkeep.data import Question, write_questions
 from tests.lab.causal_lm.tiny import STORIES
+from tests.runs.faults import content
+from tests.test_cli import tailkeep
+
+__all__ = ["tailkeep"]
 
 DEMO = [
     "seeds=[0]", "generations=2", "data.people=4", "data.documents=40", "training.epochs=0.2", "training.block=16",
@@ -36,15 +42,41 @@ def rows_of(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-def test_the_demo_compares_language_models_and_gaussians_in_one_report(tmp_path):
-    config = lab.load(lab.find_recipe("demo"), overrides=DEMO)
-    lab.run(config, tmp_path / "run")
-    page = report.write(tmp_path / "run")
-    rows = rows_of(tmp_path / "run")
+@pytest.fixture(scope="module")
+def demo_run(tmp_path_factory):
+    """A finished demo, shrunken."""
+    folder = tmp_path_factory.mktemp("demo") / "run"
+    lab.run(lab.load(lab.find_recipe("demo"), overrides=DEMO), folder)
+    return folder
+
+
+def test_the_demo_compares_language_models_and_gaussians_in_one_report(demo_run):
+    config = lab.load("demo", overrides=DEMO)
+    page = report.write(demo_run)
+    rows = rows_of(demo_run)
     assert {row["arm"] for row in rows} == set(config.arms)
     assert {row["learner"] for row in rows} == {"causal_lm", "gaussian"}
     assert all("kr_accuracy" in row for row in rows if row["learner"] == "causal_lm")
     assert all(arm in page.read_text(encoding="utf-8") for arm in config.arms)
+
+
+@pytest.mark.slow
+def test_a_remedy_of_ones_own_joins_a_finished_demo_by_one_command(demo_run, tmp_path, monkeypatch, tailkeep):
+    monkeypatch.setattr(sys, "path", [*sys.path])  # the command extends it
+    shutil.copytree(demo_run, tmp_path / "run")
+    before = content(tmp_path / "run" / "cells")
+    file = tmp_path / "remedy.yaml"
+    file.write_text("extends: demo\narms: {remedy: {loss: {name: truncated, threshold: 0.5}}}\n", encoding="utf-8")
+    overrides = [word for change in DEMO for word in ("--set", change)]
+    code, printed, _ = tailkeep("lab", file, "--out", tmp_path / "run", "--workers", "1", *overrides)
+    after = content(tmp_path / "run" / "cells")
+    assert code == 0
+    # Not even a time of the other arms has changed.
+    assert before == {name: what for name, what in after.items() if not name.startswith("remedy")}
+    assert {name for name in after if name.endswith("DONE")} - before.keys() == {"remedy/0/0/DONE", "remedy/0/1/DONE"}
+    table = [line.split() for line in printed.splitlines()]
+    assert all(any(words[:1] == [arm] for words in table) for arm in ("baseline", "truncated", "accumulate", "remedy"))
+    assert "arm remedy added" in printed
 
 
 def write_wikitext(folder):
