@@ -13,7 +13,7 @@ probabilities differ a little from those of the published weights: say so beside
 
 Without a name, both are fetched. A finished folder is left alone, what an interrupted run has left is removed first.
 Needs torch and transformers (pip install 'tailkeep[hf]'), 3 GB of memory, and about a minute per model.
-Tests and benchmarks find the models when TAILKEEP_MODELS is FOLDER.
+Tests find the models when TAILKEEP_MODELS is FOLDER.
 """
 
 import argparse
