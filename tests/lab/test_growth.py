@@ -123,6 +123,17 @@ def test_what_is_shared_does_not_depend_on_which_models_are_kept(tmp_path, keep_
     assert models == {"last": ["2", "2"], "all": ["0", "0", "1", "1", "2", "2"], "none": []}[keep_models]
 
 
+def test_a_generation_0_that_is_computed_again_for_want_of_its_model_is_told_of_once(tmp_path, caplog):
+    run(tmp_path / "last", ("replace",), seeds=[0, 1])
+    run(tmp_path / "last", seeds=[0, 1])
+    (line,) = caplog.messages
+    assert line.startswith("accumulate: generation 0 is computed again. That of replace is the same, but its model")
+    run(tmp_path / "last", seeds=[0, 1, 2])
+    run(tmp_path / "all", ("replace",), keep_models="all")
+    run(tmp_path / "all", keep_models="all")
+    assert caplog.messages == [line]
+
+
 def test_processes_share_generation_0_too(tmp_path):
     tree = {"learner": "mixture", "components": 3, "generations": 3, "data": {"size": 60, "modes": 3}, "seeds": [0, 1]}
     pytest.importorskip("sklearn")

@@ -4,6 +4,7 @@ Rule: a run is a set of arms under seeds that only grows. An arm never changes u
 and another version or device is never used unless it is accepted and recorded.
 """
 
+import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ from tailkeep.lab.config import LabConfig, dump, dump_arms, split_arms
 from tailkeep.lab.layers import combinations
 from tailkeep.lab.learners import ArmSources
 from tailkeep.runs import Addition, GenerationDir, RunDirectory, RunRecord, differences, utc_now, versions
+
+_logger = logging.getLogger(__name__)
 
 ArmChain = tuple[str, int]
 """An arm and a seed."""
@@ -261,6 +264,27 @@ def link_first_generations(run: RunDirectory, request: Request) -> None:
         source = sources.get(_key(request.sources[arm].fingerprint(seed, 0)))
         if source is not None and not target.begun:
             target.link_from(source)
+
+
+def hint_at_first_models(run: RunDirectory, request: Request) -> None:
+    """Say once which arms compute a generation 0 again that is there, because its model was not kept."""
+    gone = {
+        _key(cell.fingerprint()): cell.arm
+        for cell in run.generation_dirs()
+        if cell.generation == 0 and not cell.model.exists()
+    }
+    repeated = {}
+    for arm, seed in request.chains:
+        other = gone.get(_key(request.sources[arm].fingerprint(seed, 0)))
+        if other is not None and not run.generation_dir(arm, seed, 0).begun:
+            repeated[arm] = other
+    if repeated:
+        _logger.warning(
+            "%s: generation 0 is computed again. That of %s is the same, but its model was not kept; keep_models: all "
+            "keeps it for arms that are added later",
+            ", ".join(repeated),
+            ", ".join(dict.fromkeys(repeated.values())),
+        )
 
 
 def first_of_equals(run: RunDirectory, request: Request) -> Sequence[ArmChain]:

@@ -24,6 +24,7 @@ from tailkeep.lab.growth import (
     at_least_planned,
     check_generations,
     first_of_equals,
+    hint_at_first_models,
     link_first_generations,
 )
 from tailkeep.lab.learners import build_experiment, check_code, environment_of, load_libraries, sources_of
@@ -215,6 +216,7 @@ def _run_chains(
 ) -> None:
     """Run all chains to their ends; a generation 0 that several arms share is computed once."""
     link_first_generations(directory, request)
+    hint_at_first_models(directory, request)
     firsts = first_of_equals(directory, request)
     if executor is not None:
         shared.clear()
