@@ -318,9 +318,10 @@ def test_an_arm_of_another_learner_brings_its_packages_without_a_question(tmp_pa
 
 def test_a_generation_of_other_inputs_is_refused(tmp_path):
     directory = run(tmp_path)
-    path = directory.generation_dir("other", 0, 1).path / "fingerprint.json"
+    cell = directory.generation_dir("other", 0, 1)
+    path = cell.path / "fingerprint.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "inputs": "0" * 64}))
-    path.with_name("DONE").write_text("")  # else the file would be damaged, and restored
+    cell.finish()  # else the file would be damaged, and restored
     with pytest.raises(FingerprintError, match=r"cells/other/0/1 holds a generation of other inputs"):
         run(tmp_path)
 

@@ -96,7 +96,7 @@ def test_a_generation_with_other_metrics_is_refused(parts):
     path = parts[1] / "cells/replace/1/2/metrics.json"
     tree = json.loads(path.read_text())
     path.write_text(json.dumps({**tree, "metrics": {**tree["metrics"], "mean": 7.0}}))
-    path.with_name("DONE").write_text("")  # else the file would be damaged
+    RunDirectory.open(parts[1]).generation_dir("replace", 1, 2).finish()  # else the file would be damaged
     message = r"parts_a and parts_b have different metrics of generation 2 of replace, seed 1\."
     message = message.replace("parts_a", str(parts[0])).replace("parts_b", str(parts[1]))
     with pytest.raises(FingerprintError, match=message):
