@@ -1,15 +1,14 @@
-"""A regime of one's own: the real data are repeated for `rounds` generations, then only synthetic data follow.
+"""A regime of one's own: real data too for `rounds` generations, then generated data only.
 
 regime: {name: "my_regime:Weaning", rounds: 1}
 """
 
-from dataclasses import dataclass
 
-
-@dataclass(frozen=True)
 class Weaning:
-    rounds: int = 1
     keeps_history = False
+
+    def __init__(self, rounds: int = 1):
+        self.rounds = rounds
 
     def generate(self, stage, *, seed):
         return stage.model.sample(len(stage.real), seed=seed)

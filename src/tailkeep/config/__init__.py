@@ -3,7 +3,7 @@
 Precedence is override > file > default. Each room owns its own models; this package knows none of them.
 """
 
-from tailkeep.config.faults import suggest, validate
+from tailkeep.config.faults import describe, suggest, validate
 from tailkeep.config.loader import (
     Tree,
     dotted,
@@ -25,6 +25,7 @@ __all__ = [
     "UserCode",
     "as_code",
     "codes_in",
+    "describe",
     "dotted",
     "dump",
     "dump_tree",

@@ -21,6 +21,7 @@ from tailkeep.sanitize import redact, redact_tree, visible
 S = TypeVar("S", bound=Settings)
 
 _LONGEST_VALUE = 200
+_LONGEST_RETURNED = 50
 _OF_SEVERAL_KEYS = ("value_error", "assertion_error")
 
 
@@ -152,6 +153,17 @@ def suggest(word: str, known: Sequence[str]) -> str:
     """`Did you mean 'x'?` if one of `known` is near `word`, otherwise a list of them; a blank comes first."""
     close = difflib.get_close_matches(word, known, n=1)
     return f" Did you mean {close[0]!r}?" if close else f" {_known(known)}"
+
+
+def describe(value: object) -> str:
+    """The type of `value`, with the shape of an array or a number or text itself, in one short line for a message."""
+    kind, shape = type(value).__name__, getattr(value, "shape", None)
+    if isinstance(shape, tuple):
+        return f"{kind} {tuple(shape)}"
+    if not isinstance(value, bool | int | float | str):
+        return kind
+    text = repr(value)
+    return f"{kind} {text if len(text) <= _LONGEST_RETURNED else text[:_LONGEST_RETURNED] + '...'}"
 
 
 def _known(names: Sequence[str]) -> str:

@@ -23,7 +23,7 @@ from pydantic import AfterValidator, ConfigDict, Field, create_model
 
 from tailkeep.config.faults import suggest, validate
 from tailkeep.config.settings import Settings
-from tailkeep.errors import CodeError, ConfigError, TailkeepError
+from tailkeep.errors import CodeError, ConfigError, StorageError, TailkeepError
 
 _REFERENCE = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 
@@ -45,6 +45,11 @@ class UserCode(Settings):
     name: Literal["code"]
     code: Annotated[str, AfterValidator(_check_reference)]
     options: dict[str, Any] = Field(default_factory=dict)
+
+    def origin(self, part: str = "") -> str:
+        """The code, or a `part` of it such as `.mix`, and the file of its module, which is imported."""
+        path = getattr(sys.modules.get(self.code.partition(":")[0]), "__file__", None)
+        return f"{self.code}{part} ({path})" if path else f"{self.code}{part}"
 
     def bind(self, key: str) -> Callable[..., Any]:
         """The function or class that is named, with its options; `key` stands in the messages.
@@ -107,7 +112,7 @@ def _checked_options(function: Any, choice: UserCode, key: str) -> dict[str, Any
         parameters = list(signature.parameters.values())[choice.leading :]
         hints = typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
     except (TypeError, ValueError, NameError) as error:
-        raise ConfigError(f"{key}: {choice.code} has no signature to check its options by ({error}).") from None
+        raise ConfigError(f"{key}: {choice.origin()} has no signature to check its options by ({error}).") from None
     named = [p for p in parameters if p.kind in {p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY} and p.name != "seed"]
     fields: dict[str, Any] = {
         p.name: (hints.get(p.name, Any), ... if p.default is p.empty else p.default) for p in named
@@ -120,7 +125,8 @@ def _checked_options(function: Any, choice: UserCode, key: str) -> dict[str, Any
     except TypeError as error:
         count = f"{choice.leading} argument{'s' * (choice.leading != 1)}{' and seed=' if choice.seeded else ''}"
         raise ConfigError(
-            f"{key}: {choice.code} cannot be called ({error}). It is {signature}; let it take {count}, then options."
+            f"{key}: {choice.origin()} cannot be called ({error}). It is {signature!s:.200}; let it take {count}, "
+            "then options."
         ) from None
     return options
 
@@ -147,20 +153,28 @@ def code_errors(codes: Iterable[tuple[str, UserCode]]) -> Iterator[None]:
     """Let an exception that comes out of the modules of `codes`, by key, say which code raised it, and where.
 
     Raises:
-        CodeError: there was one. Every other exception passes as it is, and so does a `TailkeepError`.
+        CodeError: there was one. Every other exception passes as it is, and so does a `TailkeepError` but for one: a
+            `StorageError` for which the code that saves is the reason, not the disk.
     """
     try:
         yield
-    except TailkeepError:
-        raise
     except (Exception, SystemExit) as error:
+        cause = error.__cause__ if isinstance(error, StorageError) else error
+        if cause is None or isinstance(cause, TailkeepError) or (cause is not error and not _is_of_code(cause)):
+            raise
         for key, code in codes:
             module = sys.modules.get(code.code.partition(":")[0])
             path = getattr(module, "__file__", None)
-            lines = [one for one in traceback.extract_tb(error.__traceback__) if one.filename == path]
+            lines = [one for one in traceback.extract_tb(cause.__traceback__) if one.filename == path]
             if lines:
-                raise CodeError(_raised(f"{key}: {code.code}", error, lines[-1])) from error
+                raise CodeError(_raised(f"{key}: {code.code}", cause, lines[-1])) from cause
         raise
+
+
+def _is_of_code(error: BaseException) -> bool:
+    """Whether it is an `OSError` for which no full or broken disk is the reason, but a wrong path or name."""
+    of_paths = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
+    return isinstance(error, of_paths) or (isinstance(error, OSError) and error.errno is None)
 
 
 def _raised(subject: str, error: BaseException, line: traceback.FrameSummary) -> str:

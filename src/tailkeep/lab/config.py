@@ -40,6 +40,7 @@ from tailkeep.errors import ConfigError
 from tailkeep.lab.arm import ArmConfig, BuildContext, Positive
 from tailkeep.lab.causal_lm.config import CausalLMArm, LanguageArm
 from tailkeep.lab.causal_lm.data_config import TextCorpus
+from tailkeep.lab.code_learner import CodeArm
 from tailkeep.lab.ecosystem.config import EcosystemArm
 from tailkeep.lab.gaussian import GaussianArm
 from tailkeep.lab.generative.config import FlowArm, GANArm, VAEArm
@@ -128,37 +129,6 @@ class UserArm(ArmConfig):
                 f"Call tailkeep.lab.run(config, out, learners={{{self.id!r}: ...}})."
             )
         return learners[self.id](self.options, context.seed)
-
-
-class CodeLearner(UserCode):
-    """A learner of the user's own: build(*, seed, options...) -> lab.Experiment."""
-
-    seeded: ClassVar[bool] = True
-
-
-class CodeArm(ArmConfig):
-    """An arm with a `CodeLearner`, which `code` names as module:name, made with `options`."""
-
-    learner: Literal["code"]
-    code: str
-    options: dict[str, Any] = Field(default_factory=dict)
-    edits: ClassVar[bool] = True
-    selects: ClassVar[bool] = True
-    replays: ClassVar[bool] = True
-
-    @property
-    def program(self) -> UserCode:
-        """The reference to the learner with its options."""
-        return CodeLearner(name="code", code=self.code, options=self.options)
-
-    def build(self, context: BuildContext) -> Experiment:
-        """The experiment that the code returns."""
-        experiment = self.program.bind("learner")(seed=context.seed)
-        if not isinstance(experiment, Experiment):
-            raise ConfigError(
-                f"learner: {self.code} returned {type(experiment).__name__}. Return a tailkeep.lab.Experiment."
-            )
-        return experiment
 
 
 def _as_code_arm(arm: object) -> object:

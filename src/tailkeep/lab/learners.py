@@ -17,9 +17,10 @@ from tailkeep.errors import ConfigError
 from tailkeep.lab.arm import BuildContext
 from tailkeep.lab.causal_lm.config import LanguageArm, Pretrained
 from tailkeep.lab.causal_lm.data_config import ExternalModel
+from tailkeep.lab.checks import check_numbers
 from tailkeep.lab.config import AnyArm, LabConfig, codes_of
 from tailkeep.lab.device import device_name, uses_gpu
-from tailkeep.lab.protocols import Experiment, Measure, Measurement, check_numbers
+from tailkeep.lab.protocols import Experiment, Measure, Measurement
 from tailkeep.lab.regimes import CodeRegime, SelectRegime
 from tailkeep.lab.text_regimes import EditRegime
 from tailkeep.optional import require, require_version
@@ -88,13 +89,16 @@ def build_experiment(arm: AnyArm, context: BuildContext) -> Experiment:
         experiment = arm.build(context)
     if not arm.metrics:
         return experiment
-    functions = [(f"metrics.{index}", metric.bind("metrics")) for index, metric in enumerate(arm.metrics)]
+    functions = []
+    for index, metric in enumerate(arm.metrics):
+        function = metric.bind(f"metrics.{index}")
+        functions.append((f"metrics.{index}: {metric.origin()}", function))
     return replace(experiment, measure=_WithMetrics(experiment.measure, functions))
 
 
 @dataclass(frozen=True)
 class _WithMetrics:
-    """A measure of a learner, and metrics of the user's own beside it."""
+    """A measure of a learner, and metrics of the user's own beside it, by key and code."""
 
     measure: Measure
     functions: Sequence[tuple[str, Callable[..., Mapping[str, float]]]]
@@ -102,10 +106,10 @@ class _WithMetrics:
     def __call__(self, model: Any, samples: Mapping[str, Any]) -> Measurement:
         measured = self.measure(model, samples)
         metrics = dict(measured.metrics)
-        for key, function in self.functions:
-            for name, value in check_numbers(function(model, samples), key).items():
-                if name in metrics:
-                    raise ConfigError(f"{key}: there is a metric {name!r} already. Give it another name.")
+        for code, function in self.functions:
+            for name, value in check_numbers(function(model, samples), code).items():
+                if name in {*metrics, *model.facts}:
+                    raise ConfigError(f"{code}: there is a metric {name!r} already. Give it another name.")
                 metrics[name] = value
         return Measurement(metrics, measured.tables)
 

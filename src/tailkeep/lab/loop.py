@@ -16,6 +16,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from tailkeep.config import UserCode
+from tailkeep.errors import ConfigError
 from tailkeep.lab.phase import PhasePlace, enter_phase, remove_unfinished
 from tailkeep.lab.protocols import Experiment, Measurement, Regime, Stage
 from tailkeep.runs import GenerationDir, Progress, ProgressObserver
@@ -208,7 +210,8 @@ def _sample_and_measure(chain: Chain, state: _ChainState, generation: int, obser
             by_generated = experiment.measure_by_generated(state.generated, samples)
             measured = replace(measured, metrics={**measured.metrics, **by_generated.metrics})
         units = {"train_data_units": float(_training_set(chain, state, generation).units)}
-        metrics = {**units, **state.model.facts, **_facts(chain, state, generation), **measured.metrics}
+        facts = {"learner": state.model.facts, "regime": _facts(chain, state, generation)}
+        metrics = _joined(chain, {"training set": units, **facts, "metrics": measured.metrics})
         tables = {**curve_tables(generation_dir), **measured.tables}
         generation_dir.write_metrics(metrics, tables, learner=experiment.name)
     # A kill between a phase's result and its end has left what the phase had done.
@@ -228,6 +231,24 @@ def _facts(chain: Chain, state: _ChainState, generation: int) -> Mapping[str, fl
     if not generation and 0 in state.generated:
         return dict(state.generated[0].facts)
     return chain.regime.facts(generation, state.generated)
+
+
+def _joined(chain: Chain, numbers: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """The `numbers` of all sources by name; none hides another.
+
+    Raises:
+        ConfigError: two have the same name.
+    """
+    sources: dict[str, str] = {}
+    for source, of_source in numbers.items():
+        for name in of_source:
+            if name in sources:
+                code = f"regime: {chain.regime.origin()}" if isinstance(chain.regime, UserCode) else chain.arm
+                raise ConfigError(
+                    f"{code}: {name!r} is a number of the {sources[name]} and of the {source}. Give it another name."
+                )
+            sources[name] = source
+    return {name: value for of_source in numbers.values() for name, value in of_source.items()}
 
 
 def _save_each(folder: Path, parts: Mapping[str, Any]) -> None:

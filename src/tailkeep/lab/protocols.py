@@ -11,7 +11,6 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from tailkeep.errors import ConfigError
 from tailkeep.lab.selectors import ReplaySelector, Selector
 from tailkeep.metrics import CopyExtinction
 from tailkeep.rules import Rule, Sampler
@@ -170,11 +169,20 @@ class Measurement:
     tables: Mapping[str, Any] = field(default_factory=dict)
 
 
-View = Callable[[Any, int], Any]
-"""(model, seed) -> Data: fresh samples through one decoder."""
+class View(Protocol):
+    """Fresh samples through one decoder."""
 
-Measure = Callable[[Any, Mapping[str, Any]], Measurement]
-"""(model, samples by view) -> Measurement."""
+    def __call__(self, model: Any, seed: int, /) -> Any:
+        """`Data` that `model` generates."""
+        ...
+
+
+class Measure(Protocol):
+    """What is measured of a generation."""
+
+    def __call__(self, model: Any, samples: Mapping[str, Any], /) -> Measurement:
+        """The metrics of `model` and its `samples`, by view."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -247,28 +255,3 @@ class Regime(Protocol):
     def facts(self, generation: int, generated: GeneratedData) -> Mapping[str, float]:
         """Numbers about what was generated for this generation; they stand among its metrics."""
         ...
-
-
-def check_data(data: Any, like: Any, code: str) -> Any:
-    """`data`, which `code` of the user's own has returned, if it is data as `like` is.
-
-    Raises:
-        ConfigError: it is not.
-    """
-    if any(not hasattr(data, name) for name in ("units", "take", "concat", "save")):
-        raise ConfigError(f"{code} returned {type(data).__name__}. Return {type(like).__name__}, as it gets.")
-    return data
-
-
-def check_numbers(values: Any, code: str) -> dict[str, float]:
-    """`values`, which `code` of the user's own has returned, if they are numbers by name.
-
-    Raises:
-        ConfigError: they are not.
-    """
-    if not isinstance(values, Mapping) or not all(isinstance(name, str) for name in values):
-        raise ConfigError(f"{code} returned {type(values).__name__}. Return numbers by name, such as {{'share': 0.5}}.")
-    for name, value in values.items():
-        if not hasattr(value, "__float__"):
-            raise ConfigError(f"{code} returned {type(value).__name__} for {name!r}. Return a number.")
-    return {name: float(value) for name, value in values.items()}

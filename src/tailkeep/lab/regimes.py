@@ -10,9 +10,10 @@ from typing import Annotated, Any, ClassVar, Literal, cast
 import numpy as np
 from pydantic import BeforeValidator, Field
 
-from tailkeep.config import Settings, UserCode, as_code
+from tailkeep.config import Settings, UserCode, as_code, describe
 from tailkeep.errors import ConfigError
-from tailkeep.lab.protocols import GeneratedData, Regime, Stage, check_data, check_numbers
+from tailkeep.lab.checks import check_data, check_members, check_numbers
+from tailkeep.lab.protocols import GeneratedData, Regime, Stage
 from tailkeep.lab.replay import Replay, repeat_examples
 from tailkeep.lab.selectors import Selector
 from tailkeep.lab.text_regimes import EditRegime, Rephrase
@@ -281,42 +282,47 @@ class CodeRegime(UserCode):
         """The regime.
 
         Raises:
-            ConfigError: it lacks a method, or cannot be made.
+            ConfigError: it lacks a method, or has one that cannot be called, or cannot be made.
         """
         regime = self.bind("regime")()
-        missing = [name for name in _REGIME if not hasattr(regime, name)]
-        if missing:
+        check_members(regime, Regime, _REGIME, self._name())
+        if not isinstance(regime.keeps_history, bool):
             raise ConfigError(
-                f"regime: {self.code} has no {missing[0]!r}. A regime has {', '.join(_REGIME)}; see lab.protocols."
+                f"{self._name('.keeps_history')} is {describe(regime.keeps_history)}. Give True or False."
             )
         return cast("Regime", regime)
+
+    def _name(self, part: str = "") -> str:
+        return f"regime: {self.origin(part)}"
 
     @property
     def keeps_history(self) -> bool:
         """Whether `mix` needs what earlier models generated."""
-        return bool(self.build().keeps_history)
+        return self.build().keeps_history
 
     def generate(self, stage: Stage, *, seed: int) -> Any:
         """The data that the previous model generates for this generation."""
-        return check_data(self.build().generate(stage, seed=seed), stage.real, f"regime: {self.code}.generate")
+        return check_data(self.build().generate(stage, seed=seed), stage.real, self._name(".generate"))
 
     def mix(self, generation: int, real: Any, generated: GeneratedData, *, seed: int) -> Any:
         """The training set of `generation`."""
         mixed = self.build().mix(generation, real, generated, seed=seed)
-        return check_data(mixed, real, f"regime: {self.code}.mix")
+        if not len(check_data(mixed, real, self._name(".mix"))):
+            raise ConfigError(f"{self._name('.mix')} returned no examples. Return one at least.")
+        return mixed
 
     def budget(self, generation: int, real: Any) -> int:
         """The units of training data that this generation stands for."""
         budget = self.build().budget(generation, real)
         if not isinstance(budget, int | np.integer) or budget < 1:
             raise ConfigError(
-                f"regime: {self.code}.budget returned {budget!r:.50}. Return a whole number of units >= 1."
+                f"{self._name('.budget')} returned {describe(budget)}. Return a whole number of units >= 1."
             )
         return int(budget)
 
     def facts(self, generation: int, generated: GeneratedData) -> Mapping[str, float]:
         """Numbers about what was generated for this generation."""
-        return check_numbers(self.build().facts(generation, generated), f"regime: {self.code}.facts")
+        return check_numbers(self.build().facts(generation, generated), self._name(".facts"))
 
 
 _REGIME = ("keeps_history", "generate", "mix", "budget", "facts")

@@ -9,7 +9,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from tailkeep.config import Settings, UserCode, as_code
-from tailkeep.lab.protocols import GeneratedData, Stage, check_data
+from tailkeep.lab.checks import check_data
+from tailkeep.lab.protocols import GeneratedData, Stage
 from tailkeep.rules import Rule, Sampler, ToEdit, check_has_effect
 
 
@@ -59,7 +60,7 @@ class EditRegime(Settings):
             data = stage.real if self.anchored else stage.previous_training_set()
         if self.editor is not None:
             edited = self.editor.bind("regime.editor")(stage.model, data, seed=seed)
-            return check_data(edited, data, f"regime.editor: {self.editor.code}")
+            return check_data(edited, data, f"regime.editor: {self.editor.origin()}")
         return stage.model.edit(data, rule=self.rule, sampler=self.sampler, seed=seed)
 
     def mix(self, generation: int, real: Any, generated: GeneratedData, *, seed: int) -> Any:  # noqa: ARG002

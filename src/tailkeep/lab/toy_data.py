@@ -15,7 +15,7 @@ from pydantic import Field
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from tailkeep.config import Settings
+from tailkeep.config import Settings, describe
 from tailkeep.lab.protocols import Indices
 from tailkeep.metrics import MODE_SHARE, mode_shares
 
@@ -39,6 +39,14 @@ class ArrayData:
     def units(self) -> int:
         """One example is one unit."""
         return len(self)
+
+    @property
+    def fault(self) -> str:
+        """Why these are no examples, for `lab.checks`; empty if they are."""
+        for array in self._arrays:
+            if not isinstance(array, np.ndarray) or array.dtype == object or not array.ndim:
+                return f"of {describe(array)}. Give an array of numbers, examples along its first axis."
+        return ""
 
     def take(self, indices: Indices) -> Self:
         """The examples at `indices`."""
