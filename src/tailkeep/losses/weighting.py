@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 import torch
 from torch import Tensor
 
+from tailkeep.config import describe
 from tailkeep.errors import ConfigError
 from tailkeep.losses.checks import is_whole_number
 
@@ -84,7 +85,7 @@ class Weighting:
         """
         weights = self.weigh(nll, entropy)
         if not isinstance(weights, Tensor) or weights.shape != nll.shape:
-            got = tuple(weights.shape) if isinstance(weights, Tensor) else repr(weights)
+            got = tuple(weights.shape) if isinstance(weights, Tensor) else describe(weights)
             raise ConfigError(
                 f"the loss {self.name!r} weighs {tuple(nll.shape)} tokens with {got}. Return a tensor with a factor "
                 "for each; it gets an entropy if the Weighting requests one, as entropy='full'."

@@ -6,11 +6,12 @@ Rule: no held-out or calibration document is ever trained on.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tailkeep.config import describe
 from tailkeep.data import Question, TextRecord, World, read_answered, read_prompted, read_questions, read_records
 from tailkeep.data.corpus import read_weights, repeat_count
 from tailkeep.errors import InputError
@@ -207,15 +208,23 @@ def _weighted(real: list[TextRecord], settings: TextCorpus, documents: int) -> l
 
 def _from_code(settings: CodeCorpus) -> TextDataset:
     documents = settings.bind("data")()
-    parts = [documents.get(name) if isinstance(documents, Mapping) else None for name in ("real", "held_out")]
-    for name, part in zip(("real", "held_out"), parts, strict=True):
-        if not isinstance(part, Sequence) or not part or not all(isinstance(text, str) and text for text in part):
-            raise InputError(
-                f"data: {settings.code} gives no list of texts under {name!r}. Return "
-                "{'real': [text, ...], 'held_out': [text, ...]}, without empty texts."
-            )
-    real, held_out = ([TextRecord(text) for text in part or ()] for part in parts)
+    parts = [_check_texts(documents, name, f"data: {settings.origin()}") for name in ("real", "held_out")]
+    real, held_out = ([TextRecord(text) for text in part] for part in parts)
     return TextDataset(real, held_out, read_questions(settings.kr_test) if settings.kr_test else [], None)
+
+
+def _check_texts(documents: Any, name: str, code: str) -> Sequence[str]:
+    texts = documents.get(name) if isinstance(documents, Mapping) else documents
+    place = f" under {name!r}" if isinstance(documents, Mapping) else ""
+    fault = f"{describe(texts)}{place}"
+    if place and isinstance(texts, Sequence) and not isinstance(texts, str | bytes):
+        wrong = [text for text in texts if not isinstance(text, str) or not text]
+        if texts and not wrong:
+            return texts
+        fault = f"{describe(wrong[0])} among the texts{place}" if wrong else f"no text{place}"
+    raise InputError(
+        f"{code} returned {fault}. Return {{'real': [text, ...], 'held_out': [text, ...]}}, without empty texts."
+    )
 
 
 def _world(settings: WorldCorpus) -> TextDataset:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
+from tailkeep.config import describe
 from tailkeep.errors import ConfigError
 from tailkeep.lab.causal_lm.config import AnyForm, DocumentPrompts, Generation, MatchedTemperature
 from tailkeep.lab.causal_lm.data_config import Beam, CodeDecoder, FixedDecoder, Greedy, Sampling
@@ -57,7 +58,7 @@ def continue_prompts(
     suppressed = [*tokenizer.suppressed_ids, *range(tokenizer.size, vocabulary)]
     config = _generation_config(decoder, tokenizer, new_tokens, stop, suppressed)
     processors = LogitsProcessorList(
-        [_LogitShaper(decoder.bind("decoder"), decoder.code)] if isinstance(decoder, CodeDecoder) else []
+        [_LogitShaper(decoder.bind("decoder"), decoder.origin())] if isinstance(decoder, CodeDecoder) else []
     )
     device = next(network.parameters()).device
     continuations: list[Ids] = [np.zeros(0, np.int32)] * len(prompts)
@@ -101,8 +102,7 @@ class _LogitShaper(LogitsProcessor):
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         logits = self.shape(scores, input_ids)
         if not isinstance(logits, torch.Tensor) or logits.shape != scores.shape:
-            what = f"a tensor {tuple(logits.shape)}" if isinstance(logits, torch.Tensor) else type(logits).__name__
-            raise ConfigError(f"decoder: {self.code} returned {what}. Return logits {tuple(scores.shape)}.")
+            raise ConfigError(f"decoder: {self.code} returned {describe(logits)}. Return logits {tuple(scores.shape)}.")
         if logits.isnan().any() or not logits.isfinite().any(dim=-1).all():
             raise ConfigError(
                 f"decoder: {self.code} returned logits that are NaN, or none of them finite. -inf excludes a token; "

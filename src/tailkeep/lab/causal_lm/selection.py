@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from tailkeep.config import describe
 from tailkeep.data import World
 from tailkeep.data.hashing import count_features, log_ratios
 from tailkeep.errors import ConfigError
@@ -95,7 +96,8 @@ class TextSelector:
                     logs = np.log(weights) if weights.any() else uniform
                 return logs, {"accepted_share": float((weights > 0).mean())}
             case CodeSelector():
-                return _log_weights(by.bind("regime.by")(texts, self._real_texts), len(texts), by.code), {}
+                weights = by.bind("regime.by")(texts, self._real_texts)
+                return _log_weights(weights, len(texts), by.origin()), {}
             case Detector():
                 of_real, of_generated = machine_probability(self._real_texts, texts)
                 accuracy = ((of_real < 0.5).mean() + (of_generated > 0.5).mean()) / 2
@@ -118,7 +120,7 @@ def _log_weights(weights: object, size: int, code: str) -> Values:
     try:
         values = np.asarray(weights, np.float64)
     except (TypeError, ValueError):
-        raise ConfigError(f"regime.by: {code} returned {type(weights).__name__}. Return {size} numbers.") from None
+        raise ConfigError(f"regime.by: {code} returned {describe(weights)}. Return {size} numbers.") from None
     if values.shape != (size,) or not np.isfinite(values).all() or (values < 0).any() or not values.any():
         raise ConfigError(
             f"regime.by: {code} returned {values.shape} weights from {values.min(initial=np.inf):.3g} to "

@@ -240,6 +240,21 @@ class TokenData:
             name: value for source in (self.edits, self.selection) if source for name, value in source.facts.items()
         }
 
+    @property
+    def fault(self) -> str:
+        """Why these are no documents of the tokenizer, for `lab.checks`; empty if they are."""
+        ids = np.asarray(self.ids)
+        if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):
+            return f"with ids {ids.shape} of {ids.dtype}. Give whole numbers, one after another."
+        if len(ids) != self.lengths.sum() or len(self.prompts) != len(self.lengths):
+            return (
+                f"with {len(ids)} ids for {len(self.lengths)} documents of {self.lengths.sum()} tokens. Keep their "
+                "number, or use from_documents."
+            )
+        if len(ids) and not 0 <= ids.min() <= ids.max() < self.tokenizer.size:
+            return f"with ids from {ids.min()} to {ids.max()}. The tokenizer has 0 to {self.tokenizer.size - 1}."
+        return ""
+
     @cached_property
     def documents(self) -> list[Ids]:
         """Each document's tokens."""

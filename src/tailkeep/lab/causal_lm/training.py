@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PrinterCallback, Trainer, TrainingArguments, get_scheduler
 
+from tailkeep.config import describe
 from tailkeep.errors import ConfigError, TrainingError
 from tailkeep.lab.causal_lm.callbacks import (
     CURVE_POINTS,
@@ -50,7 +51,8 @@ def build_weighting(loss: AnyLoss, user: UserLosses, *, seed: int = 0) -> Weight
         ConfigError: a loss of the caller's own that was not handed over.
     """
     if isinstance(loss, CodeLoss):
-        return Weighting(loss.code, _OfNLL(loss.bind("loss")))
+        weigh = loss.bind("loss")
+        return Weighting(loss.code, _OfNLL(weigh, f"loss: {loss.origin()}"))
     if not isinstance(loss, UserLoss):
         return loss.weighting(seed=seed)
     if loss.id not in user:
@@ -64,13 +66,33 @@ def build_weighting(loss: AnyLoss, user: UserLosses, *, seed: int = 0) -> Weight
 
 @dataclass(frozen=True)
 class _OfNLL:
-    """A weighting that looks at the NLL alone; unlike a closure it can be copied with a model."""
+    """A weighting that looks at the NLL alone; unlike a closure it can be copied with a model.
+
+    With `code`, the name of the user's own in messages, what it returns is checked.
+    """
 
     function: Callable[[Tensor], Tensor]
+    code: str = ""
 
     def __call__(self, nll: Tensor, entropy: Tensor | None) -> Tensor:
         del entropy
-        return self.function(nll)
+        weights = self.function(nll)
+        return check_weights(weights, nll, self.code) if self.code else weights
+
+
+def check_weights(weights: object, nll: Tensor, code: str) -> Tensor:
+    """`weights`, which `code` of the user's own has returned, if there is a finite one for each NLL (N,) that is.
+
+    Raises:
+        ConfigError: they are something else.
+    """
+    if not isinstance(weights, Tensor) or weights.shape != nll.shape:
+        raise ConfigError(
+            f"{code} returned {describe(weights)} for {nll.numel()} tokens. Return a tensor of so many weights."
+        )
+    if not (weights.isfinite() | ~nll.isfinite()).all():
+        raise ConfigError(f"{code} returned weights that are not finite. Return a finite one for every NLL >= 0.")
+    return weights
 
 
 # The automatic threshold of a generation: from how sure its predecessor is of its own text and of real text.
