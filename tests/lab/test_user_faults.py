@@ -161,6 +161,23 @@ def test_a_model_that_the_regime_cannot_use_is_refused_after_its_first_fit(run_m
     assert not list((tmp_path / "run").rglob("model"))
 
 
+@pytest.mark.parametrize(
+    ("select", "message"),
+    [
+        (
+            "lambda model, candidates: candidates",
+            r"select cannot be called .*\(model, candidates, \*, by, size, s",
+        ),
+        ("lambda model, candidates, **options: candidates", r"what select returned \(ArrayData\) has no 'facts'"),
+        ("lambda model, candidates, **options: None", r"select returned NoneType\. Return ArrayData"),
+    ],
+)
+def test_a_mistake_in_what_selects_is_one_error(select, message, run_module):
+    source = replaced(MEASURE, f"{MEASURE}, select={select}")
+    tree = {**SCALES, "regime": {"name": "select", "by": {"name": "random"}}}
+    check_one_error(run_module(tree, source), message)
+
+
 def test_a_full_disk_is_not_the_fault_of_the_code_that_saves(run_module):
     source = replaced(SAVE, "raise OSError(28, 'No space left on device')")
     code, err, _ = run_module(SCALES, source)

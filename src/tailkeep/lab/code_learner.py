@@ -24,6 +24,10 @@ from tailkeep.lab.protocols import (
     Measurement,
     Model,
     RephrasingModel,
+    ReplayedData,
+    ReplayFunction,
+    SelectedData,
+    SelectFunction,
     View,
 )
 from tailkeep.lab.regimes import AnyRegime, FreshOnly, Regenerate, Revise
@@ -101,7 +105,11 @@ def _check_experiment(experiment: Experiment, code: str) -> None:
         )
     for name, view in views.items():
         check_call(view, View.__call__, f"{code}: the view {name!r}")
-    check_call(experiment.measure, Measure.__call__, f"{code}: measure")
+    functions: dict[str, type] = {"measure": Measure, "select": SelectFunction, "replay": ReplayFunction}
+    for name, protocol in functions.items():
+        function = getattr(experiment, name)
+        if function is not None or name == "measure":
+            check_call(function, getattr(protocol, "__call__"), f"{code}: {name}")  # noqa: B004, B009
 
 
 @dataclass(frozen=True)
@@ -123,8 +131,8 @@ class _Checks:
             views=views,
             measure=self._with_measurement(experiment.measure, "measure"),
             measure_by_first=by_first and self._with_measurement(by_first, "measure_by_first"),
-            select=select and self._with_data(select, "select"),
-            replay=replay and self._with_data(replay, "replay"),
+            select=select and self._with_data(select, "select", SelectedData, ("facts",)),
+            replay=replay and self._with_data(replay, "replay", ReplayedData, ("facts", "replayed")),
         )
 
     def checked_model(self, model: Any, method: str) -> "_CheckedModel":
@@ -143,8 +151,15 @@ class _Checks:
         """`data`, which the function or method `name` has returned."""
         return check_data(data, self.experiment.real, f"{self.code}: {name}")
 
-    def _with_data(self, function: Callable[..., Any], name: str) -> Callable[..., Any]:
-        return lambda model, *others, **options: self.checked_data(function(_raw(model), *others, **options), name)
+    def _with_data(
+        self, function: Callable[..., Any], name: str, kind: type = Data, members: Sequence[str] = ()
+    ) -> Callable[..., Any]:
+        def call(model: Any, *others: Any, **options: Any) -> Any:
+            data = self.checked_data(function(_raw(model), *others, **options), name)
+            check_members(data, kind, members, f"{self.code}: what {name} returned ({describe(data)})")
+            return data
+
+        return call
 
     def _with_measurement(self, function: Measure, name: str) -> Measure:
         return lambda model, samples: self._measurement(function(_raw(model), samples), model, f"{self.code}: {name}")
