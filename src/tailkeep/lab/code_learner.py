@@ -65,11 +65,19 @@ class CodeArm(ArmConfig):
             ConfigError: it is not one, or a part of it cannot be used.
         """
         experiment = self.program.bind("learner")(seed=context.seed)
-        code = f"learner: {self.program.origin()}"
-        if not isinstance(experiment, Experiment):
-            raise ConfigError(f"{code} returned {describe(experiment)}. Return a tailkeep.lab.Experiment.")
-        _check_experiment(experiment, code)
-        return _Checks(experiment, code, _required_members(self.regime)).checked_experiment()
+        return checked_experiment(experiment, self.regime, f"learner: {self.program.origin()}")
+
+
+def checked_experiment(experiment: Any, regime: AnyRegime, code: str) -> Experiment:
+    """`experiment`, which `code` has returned for an arm under `regime`; what its functions return is checked.
+
+    Raises:
+        ConfigError: it is not one, or a part of it cannot be used.
+    """
+    if not isinstance(experiment, Experiment):
+        raise ConfigError(f"{code} returned {describe(experiment)}. Return a tailkeep.lab.Experiment.")
+    _check_experiment(experiment, code)
+    return _Checks(experiment, code, _required_members(regime)).wrap()
 
 
 def _required_members(regime: AnyRegime) -> Mapping[type, Sequence[str]]:
@@ -120,7 +128,7 @@ class _Checks:
     code: str
     required: Mapping[type, Sequence[str]]
 
-    def checked_experiment(self) -> Experiment:
+    def wrap(self) -> Experiment:
         """The experiment, each of whose functions gets the user's own models and returns what is checked."""
         experiment = self.experiment
         views = {name: self._with_data(view, f"the view {name!r}") for name, view in experiment.views.items()}
@@ -193,22 +201,22 @@ class _CheckedModel:
     """A model of the user's own in every respect, but what it generates is checked."""
 
     def __init__(self, model: Any, checks: _Checks) -> None:
-        self.raw, self._checks = model, checks
+        self._unchecked, self._checks = model, checks
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
-        return type(self.raw)
+        return type(self._unchecked)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        value = getattr(self.raw, name)
+        value = getattr(self._unchecked, name)
         if name == "facts":
-            return self._checks.checked_facts(self.raw)
+            return self._checks.checked_facts(self._unchecked)
         if name not in _MAKE_DATA:
             return value
         return lambda *values, **options: self._checks.checked_data(value(*values, **options), name)
 
 
 def _raw(model: Any) -> Any:
-    return model.raw if type(model) is _CheckedModel else model
+    return model._unchecked if type(model) is _CheckedModel else model

@@ -40,7 +40,7 @@ from tailkeep.errors import ConfigError
 from tailkeep.lab.arm import ArmConfig, BuildContext, Positive
 from tailkeep.lab.causal_lm.config import CausalLMArm, LanguageArm
 from tailkeep.lab.causal_lm.data_config import TextCorpus
-from tailkeep.lab.code_learner import CodeArm
+from tailkeep.lab.code_learner import CodeArm, checked_experiment
 from tailkeep.lab.ecosystem.config import EcosystemArm
 from tailkeep.lab.gaussian import GaussianArm
 from tailkeep.lab.generative.config import FlowArm, GANArm, VAEArm
@@ -128,7 +128,8 @@ class UserArm(ArmConfig):
                 f"id: the learner {self.id!r} was not passed. "
                 f"Call tailkeep.lab.run(config, out, learners={{{self.id!r}: ...}})."
             )
-        return learners[self.id](self.options, context.seed)
+        experiment = learners[self.id](self.options, context.seed)
+        return checked_experiment(experiment, self.regime, f"id: the learner {self.id!r}")
 
 
 def _as_code_arm(arm: object) -> object:
