@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -149,13 +150,34 @@ def test_the_laboratory_is_timed_beside_bare_loops_and_in_both_formats(tmp_path)
     lines = printed(script, tmp_path / "model", "--text", tmp_path / "text.txt", *sizes).splitlines()
     assert lines[0].startswith("model: 0 M parameters, 1 threads, dtype auto is Precision(device='cpu', train=False")
     rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("|") and "tokens/s" not in line]
-    assert [(row[0], len(row)) for row in rows if row[0] in {"train", "decode", "score"}] == 2 * [
-        ("train", 4), ("decode", 4), ("score", 4)
+    assert [(row[0], len(row)) for row in rows if row[0] in {"train", "decode", "score"}] == [
+        ("train", 4), ("decode", 4), ("score", 4), ("train", 5), ("decode", 5), ("score", 5)
     ]  # fmt: skip
+    assert {row[4] for row in rows if len(row) == 5} <= {"faster", "slower", "as fast", "which is"}
     (tmp_path / "text.txt").write_text("w1 w2", encoding="utf-8")
     with pytest.raises(subprocess.CalledProcessError) as caught:
         printed(script, tmp_path / "model", "--text", tmp_path / "text.txt", *sizes)
     assert "2,049 are needed. Give a longer one." in caught.value.stderr
+
+
+@pytest.mark.slow
+def test_a_generation_is_timed_beside_bare_loops_over_what_it_worked_on(tmp_path):
+    write_model_and_text(tmp_path, words=2100)
+    config = tmp_path / "model" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "max_position_embeddings": 256}))
+    (tmp_path / "text.txt").write_text(
+        "".join(f"w{n} w{n + 1} is w{n % 7} .\n\n" for n in range(400)), encoding="utf-8"
+    )
+    questions = [
+        {"context": f"w{n} w{n + 1} is w{n % 7} .", "sentence_true": "w1 is w2 .", "sentence_false": "w1 is w3 .",
+         "location": n} for n in range(20)
+    ]  # fmt: skip
+    (tmp_path / "questions.json").write_text(json.dumps(questions), encoding="utf-8")
+    script = LOSS.with_name("lab.py")
+    lines = printed(script, tmp_path / "model", "--selection", tmp_path, "--threads", 1).splitlines()
+    rows = {row[0]: row[1:] for row in (line.strip("| ").split(" | ") for line in lines if line.startswith("|"))}
+    assert all(int(rows[phase][1]) >= 0 for phase in ("generate", "train", "measure", "all"))
+    assert re.search(r"[1-9][\d,]* tokens trained on, [1-9][\d,]* written, [1-9][\d,]* scored", "\n".join(lines))
 
 
 @pytest.mark.slow
