@@ -245,3 +245,23 @@ def test_the_laboratory_draws_real_documents_by_weight_and_leaves_the_held_out_a
         read_dataset(TextCorpus(**settings, weights=file))
     with pytest.raises(ValueError, match="weights_seed has no effect"):
         TextCorpus(**settings, weights_seed=1)
+
+
+def test_other_files_than_the_audited_ones_are_refused(tmp_path):
+    texts = prose(40, words=30, seed=7)
+    for number in range(2):
+        write_jsonl(tmp_path / "in" / f"{number}.jsonl", texts[number * 20 : number * 20 + 20], f"{number}-")
+    reference = write_jsonl(tmp_path / "reference.jsonl", prose(40, words=30, seed=8))
+    run({}, tmp_path / "in", tmp_path / "out", reference=reference)
+
+    def weights(inputs):
+        return select(tmp_path / "out", tmp_path / "weights", method="dsir", inputs=inputs)
+
+    assert weights(tmp_path / "in").documents == 40
+    with pytest.raises(InputError, match=r"is not what .* audited: 1\.jsonl was audited and is not in it"):
+        weights(tmp_path / "in" / "0.jsonl")
+    with pytest.raises(InputError, match="was not audited"):
+        weights([tmp_path / "in", reference])
+    write_jsonl(tmp_path / "in" / "1.jsonl", texts[:20])
+    with pytest.raises(InputError, match=r"1\.jsonl is no longer what .* audited"):
+        weights(tmp_path / "in")

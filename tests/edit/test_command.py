@@ -82,7 +82,7 @@ def test_a_run_that_changes_nothing_says_what_would(tailkeep, corpus, prior, tmp
     counts = dict.fromkeys(("documents", "written", "rejected", "tokens", "flagged"), 1)
     same = EditOutcome("", 1, 1, {**counts, "edited": 0, "changed": 0, "deleted": 0})
     assert "hint: each flagged token was drawn as it was" in same.lines()[-1]
-    assert "set protection.entities=true" in same.lines()[-1]
+    assert "falsify names and numbers without protection.entities" in same.lines()[-1]
     refused = EditOutcome("", 1, 1, {**same.counts, "refused/fragment": 1})
     assert refused.lines()[-1].startswith("hint: every edit was refused, for the reasons above")
     assert "hint" not in EditOutcome("", 1, 1, {**same.counts, "changed": 1}).lines()[-1]

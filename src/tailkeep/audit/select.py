@@ -22,11 +22,21 @@ from numpy.typing import NDArray
 from tailkeep.audit.config import AuditConfig, load
 from tailkeep.audit.shard import read_counts
 from tailkeep.data import read_values
-from tailkeep.data.corpus import Rejected, check_recorded, find_shards, read_shard, write_weights
+from tailkeep.data.corpus import (
+    Rejected,
+    Shard,
+    check_recorded,
+    check_unchanged,
+    find_shards,
+    open_destination,
+    read_manifest,
+    read_shard,
+    write_weights,
+)
 from tailkeep.data.counters import merge_counts
 from tailkeep.data.documents import open_rejects
 from tailkeep.data.hashing import count_features, log_ratios
-from tailkeep.errors import ConfigError, InputError
+from tailkeep.errors import ConfigError, FingerprintError, InputError
 from tailkeep.runs import RunDirectory, read_sealed
 from tailkeep.runs.storage import files_below
 
@@ -94,14 +104,14 @@ def select(
             case "perplexity" | "surplexity":
                 weights = _keep_share(_surprise(run.path, reject), keep, ascending=method == "perplexity")
             case "dsir":
-                texts = _texts(config, inputs, reject)
+                texts = _texts(run.path, config, inputs, reject)
                 weights = _keep_share(_perturbed_importance(run.path, texts, seed), keep, ascending=False)
             case "scores":
                 assert scores is not None
                 if isinstance(scores, Path):
                     weights = _read_scores(run.path, scores, reject)
                 else:
-                    weights = _apply_function(_texts(config, inputs, reject), scores)
+                    weights = _apply_function(_texts(run.path, config, inputs, reject), scores)
     for name, (ids, values) in weights.items():
         write_weights(Path(out), name, ids, values, method=method, fingerprint=run.record.fingerprint)
     return SelectionCounts(
@@ -207,9 +217,7 @@ def _apply_function(files: "TextsOfFiles", function: ScoreFunction) -> DocumentV
 
 def _read_scores(audit_dir: Path, path: Path, reject: Reject) -> DocumentValues:
     """The scores of a file, for an audit of a single input file."""
-    folder = audit_dir / "manifests" / "input"
-    keys = [file.relative_to(folder).as_posix().removesuffix(".json") for file in files_below(folder, ".json")]
-    names = sorted({_PART.sub("", key) for key in keys})
+    names = _audited_files(audit_dir)
     if len(names) > 1:
         raise ConfigError(
             f"a file of scores is for one input file, but the audit has {len(names)}. Pass a function instead."
@@ -232,8 +240,36 @@ TextsOfFiles = Iterator[tuple[str, Mapping[str, str]]]
 """The name of each input file, and its texts by document id."""
 
 
-def _texts(config: AuditConfig, inputs: str | Path | Sequence[str | Path], reject: Reject) -> TextsOfFiles:
-    for shard in find_shards(inputs, config.layout):
+def _audited_files(audit_dir: Path) -> list[str]:
+    folder = audit_dir / "manifests" / "input"
+    keys = [file.relative_to(folder).as_posix().removesuffix(".json") for file in files_below(folder, ".json")]
+    return sorted({_PART.sub("", key) for key in keys})
+
+
+def _check_audited(audit_dir: Path, shards: Sequence[Shard]) -> None:
+    """Refuse files that are not those of the audit; of those audited in row groups only names are compared."""
+    names, audited = {shard.name for shard in shards}, set(_audited_files(audit_dir))
+    if names != audited:
+        only = sorted(names - audited) or sorted(audited - names)
+        where = "was not audited" if names - audited else "was audited and is not in it"
+        raise InputError(
+            f"--input is not what {audit_dir} audited: {only[0]} {where}. Give the same files, or audit these."
+        )
+    destination = open_destination(audit_dir)
+    for shard in shards:
+        if manifest := read_manifest(f"input/{shard.name}", destination):
+            try:
+                check_unchanged(shard, manifest)
+            except FingerprintError:
+                raise InputError(f"{shard.name} is no longer what {audit_dir} audited. Audit it again.") from None
+
+
+def _texts(
+    audit_dir: Path, config: AuditConfig, inputs: str | Path | Sequence[str | Path], reject: Reject
+) -> TextsOfFiles:
+    shards = find_shards(inputs, config.layout)
+    _check_audited(audit_dir, shards)
+    for shard in shards:
         texts: dict[str, str] = {}
         for item in read_shard(shard, config.layout):
             if isinstance(item, Rejected):

@@ -46,7 +46,7 @@ TextField = Annotated[
 IdField = Annotated[str | None, typer.Option(metavar="PATH", help="The field with the document's id.")]
 DocumentSeparator = Annotated[
     str | None,
-    typer.Option(metavar="KIND", help="What ends a document of plain text: line, file, blank-line or a separator."),
+    typer.Option(metavar="KIND", help="What ends a document of plain text: line (default), file, blank-line or text."),
 ]
 FileFormat = Annotated[
     str | None,

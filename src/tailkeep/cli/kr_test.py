@@ -61,6 +61,7 @@ def build(
 ) -> None:
     """Build questions from a corpus: by swapping entities within it, or through a chat endpoint."""
     from tailkeep.data import write_questions
+    from tailkeep.data.corpus import find_shards, ignored_lines
     from tailkeep.data.documents import open_rejects
     from tailkeep.kr_test.lint import find_shortcuts, shortcut_lines
 
@@ -90,12 +91,15 @@ def build(
             variable = "OPENAI_API_KEY" if api_key_env is None else api_key_env
             built = _by_llm(corpus, out, (endpoint, model or "", variable), _prices(price), reject, yes=yes)
     write_questions(out, built.questions)
+    print(visible("".join(f"{line}\n" for line in ignored_lines(find_shards(inputs, layout).ignored))), end="")
     for name, count in sorted(built.counts.items()):
         print(f"{name}: {count:,}")
     print("\n".join(shortcut_lines(find_shortcuts(built.questions))))
     print(visible(f"questions: {len(built.questions):,} in {out}"), flush=True)
     if rejects.count:
         first = visible(redact(rejects.first), newline=" ")
+        for place in rejects.torn:
+            print_status(visible(f"warning: {redact(place)} is torn: everything after it is lost. Copy the file again"))
         print_status(f"rejected: {rejects.count:,} documents, see {rejects.path}. The first is {first}.")
         raise typer.Exit(ExitCode.DONE_WITH_REJECTS)
 

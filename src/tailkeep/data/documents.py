@@ -223,10 +223,14 @@ def name_source(value: Any) -> str:
 
 
 class RejectsFile:
-    """Takes documents that cannot be read; `path` is their file, which exists only if there are any."""
+    """Takes documents that cannot be read; `path` is their file, which exists only if there are any.
+
+    `torn` are the places from which on a file is lost.
+    """
 
     def __init__(self, path: Path, stack: ExitStack) -> None:
         self.path, self.count, self.first = path, 0, ""
+        self.torn: list[str] = []
         self._stack = stack
         self._file: IO[str] | None = None
         path.unlink(missing_ok=True)
@@ -239,6 +243,7 @@ class RejectsFile:
         self._file.write(reject_line(rejected))
         self.count += 1
         self.first = self.first or f"{rejected.where}: {rejected.reason}"
+        self.torn += [rejected.where] if rejected.torn else []
 
 
 @contextmanager

@@ -107,7 +107,9 @@ def estimate(config: EditConfig, inputs: str | Path | Sequence[str | Path], *, l
             written_bytes += sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
         read += _bytes_read(shard, config, shard_limit)
     whole = sum(shard.size for shard in shards) / max(read, 1)
-    outcome = EditOutcome("", len(shards), len(sample), counts, changed_before=share_before(marks))
+    outcome = EditOutcome(
+        "", len(shards), len(sample), counts, changed_before=share_before(marks), ignored=shards.ignored
+    )
     speed = counts["tokens_read"] / max(seconds, 1e-9)
     return EditEstimate(outcome, counts["documents"], speed, seconds * whole, written_bytes * whole)
 

@@ -181,8 +181,8 @@ class EditOutcome(RunOutcome):
         if any(count for name, count in self.counts.items() if name.startswith("refused/")):
             return "every edit was refused, for the reasons above, or drew the token that was there"
         return (
-            "each flagged token was drawn as it was, as most are under a good prior; sampler.temperature=1.5 or "
-            "sampler.exclude_original=true change more and falsify names and numbers: set protection.entities=true too"
+            "each flagged token was drawn as it was, as most are under a good prior; a sampler.temperature of 1.5 or "
+            "sampler.exclude_original=true change more, and falsify names and numbers without protection.entities"
         )
 
     def _share(self, kind: str) -> float:

@@ -17,12 +17,14 @@ from tailkeep.data.corpus.manifest import (
     BundleFunction,
     Manifest,
     check_recorded,
+    check_unchanged,
     fingerprint_of,
     finish_bundle,
     read_finished,
+    read_manifest,
     sum_counts,
 )
-from tailkeep.data.corpus.outcome import CorpusSide, RunOutcome, SummaryOutcome, find_sides
+from tailkeep.data.corpus.outcome import CorpusSide, RunOutcome, SummaryOutcome, find_sides, ignored_lines
 from tailkeep.data.corpus.output_run import (
     Contents,
     OutputRun,
@@ -87,6 +89,7 @@ __all__ = [
     "check_field_exists",
     "check_layout_has_effect",
     "check_recorded",
+    "check_unchanged",
     "check_unique_ids",
     "check_unique_ids_of_run",
     "dump_config",
@@ -96,11 +99,13 @@ __all__ = [
     "fingerprint_of",
     "finish_bundle",
     "format_of",
+    "ignored_lines",
     "join_finished_parts",
     "open_destination",
     "open_shard_io",
     "path_list",
     "read_finished",
+    "read_manifest",
     "read_objects",
     "read_shard",
     "read_stream",

@@ -10,7 +10,7 @@ from typing import Any
 from tailkeep.data.corpus.output_run import Rejects
 from tailkeep.data.corpus.schema import Layout
 from tailkeep.data.corpus.shard_io import EMPTY, check_layout_has_effect
-from tailkeep.data.corpus.shards import ShardList, find_shards
+from tailkeep.data.corpus.shards import Shard, ShardList, find_shards
 from tailkeep.errors import InputError
 from tailkeep.runs import sealed_text
 from tailkeep.sanitize import redact
@@ -53,10 +53,7 @@ class RunOutcome:
         lines = [f"{self.finished} of {self.shards} shards are finished"]
         if empty := int(self.counts.get(EMPTY, 0)):
             lines.append(f"files without a document: {empty:,}")
-        if self.ignored:
-            counted = ", ".join(f"{count:,} {kind}" for kind, count in sorted(self.ignored.items()))
-            lines.append(f"ignored files: {counted}")
-        return lines
+        return [*lines, *ignored_lines(self.ignored)]
 
     def warnings(self) -> list[str]:
         """Sentences about what the user should look at."""
@@ -85,13 +82,13 @@ def find_sides(sides: Iterable[CorpusSide], layout: Layout, *, row_groups: int |
 
     Raises:
         InputError: a file is of two sides, or as `find_shards`.
-        ConfigError: a key of `layout` has no effect on a side.
+        ConfigError: a key of `layout` has no effect on any side.
     """
-    all_shards = ShardList([], {})
+    all_shards, unnamed = ShardList([], {}), list[Shard]()
     labels: dict[str, str] = {}
     for side in sides:
         shards = find_shards(side.paths, layout, row_groups=row_groups)
-        check_layout_has_effect(layout, shards)
+        unnamed += shards
         for shard in shards:
             if labels.setdefault(shard.url, side.label) != side.label:
                 raise InputError(
@@ -99,7 +96,14 @@ def find_sides(sides: Iterable[CorpusSide], layout: Layout, *, row_groups: int |
                 )
         all_shards += [replace(shard, name=f"{side.name}/{shard.name}") for shard in shards]
         all_shards.ignored += shards.ignored
+    check_layout_has_effect(layout, unnamed)
     return all_shards
+
+
+def ignored_lines(ignored: Mapping[str, int]) -> list[str]:
+    """How many files are no data, by kind, in one sentence, or in none."""
+    counted = ", ".join(f"{count:,} {kind}" for kind, count in sorted(ignored.items()))
+    return [f"ignored files: {counted}"] if counted else []
 
 
 @dataclass(frozen=True)
