@@ -137,3 +137,28 @@ def test_the_share_is_told_on_the_terminal_and_drawn_on_the_page(tailkeep, tmp_p
     assert "No share of documents like the synthetic reference is named: the synthetic side has 5 documents" in out
     assert tailkeep("report", tmp_path / "refused")[0] == 0
     assert "the first finding says why." in (tmp_path / "refused" / "report.html").read_text()
+
+
+def test_plain_text_on_one_side_is_split_as_the_option_says(tailkeep, tmp_path):
+    (tmp_path / "x.txt").write_text("One\nline more.\n\nAnother one.\n")
+    reference = write_jsonl(tmp_path / "r.jsonl", prose(3, words=9, seed=0))
+    for sides in (("x.txt", reference.name), (reference.name, "x.txt")):
+        paths = ["--input", tmp_path / sides[0], "--reference", tmp_path / sides[1]]
+        arguments = [*paths, "--out", tmp_path / sides[0].partition(".")[0], "--document-separator", "blank-line"]
+        code, out, _ = tailkeep("audit", *arguments)
+        assert (code, "documents: 5 read, 0 rejected" in out) == (0, True)
+    code, _, err = tailkeep(
+        "audit", "--input", reference, "--out", tmp_path / "o", "--document-separator", "blank-line"
+    )
+    assert (code, "no input file is .txt" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("condition", "needs"),
+    [("flagged > 0", "--reference"), ("near_duplicates_share > 0", "--near-duplicates"), ("share > 0", "--synthetic")],
+)
+def test_a_condition_that_the_audit_cannot_judge_is_refused_before_it(tailkeep, tmp_path, condition, needs):
+    path = write_jsonl(tmp_path / "x.jsonl", prose(3, words=9, seed=0))
+    code, _, err = tailkeep("audit", "--input", path, "--out", tmp_path / "out", "--fail-if", condition)
+    assert (code, needs in err) == (2, True)
+    assert not (tmp_path / "out").exists()

@@ -1,3 +1,4 @@
+import gzip
 import json
 
 import pytest
@@ -144,3 +145,17 @@ def test_a_document_that_cannot_be_read_is_rejected_beside_the_questions(tailkee
     assert "rejected: 1 documents" in err
     (reject,) = map(json.loads, (tmp_path / "kr.json.rejects.jsonl").read_text().splitlines())
     assert reject["row"] == 30
+
+
+def test_what_is_ignored_or_torn_is_said(tailkeep, tmp_path):  # noqa: F811
+    lines = [json.dumps({"text": line}) for line in write(tmp_path / "corpus.txt").read_text().splitlines()]
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.jsonl").write_text("\n".join(lines))
+    (tmp_path / "in" / "b.jsonl.gz").write_bytes(gzip.compress("\n".join(lines[:9]).encode())[:-40])
+    (tmp_path / "in" / "README.md").write_text("text")
+    arguments = ["kr-test", "build", "--input", tmp_path / "in", "--out", tmp_path / "kr.json", "--questions", 20]
+    code, out, err = tailkeep(*arguments, "--on-error", "skip")
+    assert code == 4
+    assert out.startswith("ignored files: 1 ")
+    assert "b.jsonl.gz, line" in err
+    assert "is torn: everything after it is lost" in err
