@@ -142,7 +142,7 @@ def test_files_that_hold_no_test_are_an_error(tmp_path):
         read_minimal_pairs(lines(tmp_path / "not.zip", "text"))
     (tmp_path / "a").mkdir()
     lines(tmp_path / "a" / "a.jsonl", {"sentence_good": "x"})
-    with pytest.raises(InputError, match=r"a: a\.jsonl, line 1: 'sentence_bad' is None"):
+    with pytest.raises(InputError, match=r"a: a\.jsonl, line 1: the key 'sentence_bad' is missing"):
         read_minimal_pairs(tmp_path / "a")
 
 

@@ -213,7 +213,9 @@ def _format_query(query: str) -> str:
 
 
 def _text(item: Mapping[str, Any], key: str, where: str) -> str:
-    value = item.get(key)
+    if key not in item:
+        raise InputError(f"{where}: the key {key!r} is missing in {sorted(item)}. Add it.")
+    value = item[key]
     if not isinstance(value, str) or not value.strip():
         raise InputError(f"{where}: {key!r} is {value!r}. Give text.")
     return check_unicode(value, f"{where}, {key!r}").strip()

@@ -205,7 +205,7 @@ class _EditJob:
             count = sum(map(len, duplicates.values()))
             first = next(iter(next(iter(duplicates.values())).values()))
             raise InputError(
-                f"{count:,} documents have the id of an earlier one, such as {first.name}, document {first.row}, and "
+                f"{count:,} document{' has' if count == 1 else 's have'} the id of an earlier one, such as {first.name}, document {first.row}, and "
                 f"{first.first_name}, document {first.first_row}, from 0. Make the ids unique, name another id field, "
                 "set it to null to number the documents, or give --on-error skip to reject them."
             )
