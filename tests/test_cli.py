@@ -307,7 +307,9 @@ def test_another_configuration_is_refused_with_what_differs(tailkeep, recipe, tm
 def test_a_seed_is_added_and_an_arm_computed_again_on_request(tailkeep, recipe, tmp_path):
     arguments = ("lab", recipe, "--out", tmp_path / "run", "--workers", 1)
     tailkeep(*arguments)
-    code, out, _ = tailkeep(*arguments, "--set", "seeds=[7]", "--set", "arms.cut.generations=2", "--recompute", "cut")
+    again = ("--set", "arms.cut.generations=2", "--recompute", "cut")
+    assert refused(tailkeep(*arguments, "--set", "seeds=[7]", *again), r"Name them all, with --set seeds=\[0,7\]")
+    code, out, _ = tailkeep(*arguments, "--set", "seeds=[0,7]", *again)
     assert code == 0
     assert len(list((tmp_path / "run").glob("cells/*/7/*/DONE"))) == 5
     assert (tmp_path / "run" / "set_aside" / "cut-1" / "0" / "2" / "DONE").exists()
