@@ -204,8 +204,9 @@ class _EditJob:
         if duplicates and self.config.on_error == "stop":
             count = sum(map(len, duplicates.values()))
             first = next(iter(next(iter(duplicates.values())).values()))
+            documents = "document has" if count == 1 else "documents have"
             raise InputError(
-                f"{count:,} document{' has' if count == 1 else 's have'} the id of an earlier one, such as {first.name}, document {first.row}, and "
+                f"{count:,} {documents} the id of an earlier one, such as {first.name}, document {first.row}, and "
                 f"{first.first_name}, document {first.first_row}, from 0. Make the ids unique, name another id field, "
                 "set it to null to number the documents, or give --on-error skip to reject them."
             )
