@@ -252,6 +252,13 @@ METRICS: Mapping[str, Callable[[Mapping[str, Any]], MetricValue]] = {
 }
 """What a condition can be about, and how it is read from a summary."""
 
+_NEEDS = {
+    "share": ("--reference", "--synthetic"),
+    "flagged": ("--reference",),
+    "near_duplicates_share": ("--near-duplicates",),
+}
+"""The options without which an audit has no such metric."""
+
 
 @dataclass(frozen=True)
 class Condition:
@@ -261,6 +268,11 @@ class Condition:
     metric: str
     comparison: str
     number: float
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The options without which an audit cannot judge it."""
+        return _NEEDS.get(self.metric, ())
 
     def is_met(self, summary: Mapping[str, Any]) -> bool:
         """Whether the metric's whole interval meets the condition: its lower end above, its upper end below.

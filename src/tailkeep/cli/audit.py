@@ -113,12 +113,14 @@ def audit(
         print(audits.dump(audit_config), end="")
         return
     conditions = [audits.parse_condition(text) for text in fail_if or ()]
-    if any(item.metric == "share" for item in conditions) and not (reference and synthetic):
-        raise typer.BadParameter("share needs --reference and --synthetic.", param_hint="--fail-if")
-    if any(item.metric == "flagged" for item in conditions) and not reference:
-        raise typer.BadParameter("flagged needs --reference.", param_hint="--fail-if")
-    if any(item.metric == "near_duplicates_share" for item in conditions) and not audit_config.near_duplicates:
-        raise typer.BadParameter("near_duplicates_share needs --near-duplicates.", param_hint="--fail-if")
+    is_set = {
+        "--reference": bool(reference),
+        "--synthetic": bool(synthetic),
+        "--near-duplicates": audit_config.near_duplicates is not None,
+    }
+    for item in conditions:
+        if not all(is_set[option] for option in item.needs):
+            raise typer.BadParameter(f"{item.metric} needs {' and '.join(item.needs)}.", param_hint="--fail-if")
     paths = require_option(inputs, "--input", "give the files to audit, such as --input 'corpus/*.jsonl'.")
     out = require_option(out, "--out", "give the output folder, such as --out audited.")
     gpus = audits.gpus_for(audit_config)
