@@ -18,7 +18,7 @@ from tailkeep.audit.config import AuditConfig
 from tailkeep.audit.documents import SampledDocument, read_sample, smallest
 from tailkeep.audit.prior_scores import CONFIDENCE_THRESHOLDS, MICRO, SURPRISE_BINS, SURPRISE_STEP
 from tailkeep.audit.shard import read_counts, read_frequent
-from tailkeep.data.corpus import Manifest
+from tailkeep.data.corpus import Manifest, name_in_side
 from tailkeep.data.count_tables import CountRows, merge_rows, read_ranges
 from tailkeep.data.counters import (
     BINS_PER_OCTAVE,
@@ -30,7 +30,6 @@ from tailkeep.data.counters import (
     Counts,
     merge_counts,
 )
-from tailkeep.data.documents import name_in_side
 from tailkeep.data.sketches import DISTINCT_ERROR, FrequentItems, count_distinct
 from tailkeep.metrics import entropy, gini, top_share, zipf_slope
 
@@ -197,7 +196,7 @@ def read_corpus(manifests: Sequence[Manifest], local: Local, config: AuditConfig
 
 
 def _find_duplicates(manifests: Sequence[Manifest], local: Local, memory: int) -> Duplicates:
-    names = _files_by_number(manifests, "duplicates")
+    names = [file for file, _ in _tables_by_number(manifests, "duplicates")]
     documents = distinct = groups = 0
     largest: list[tuple[int, int, int]] = []
     for rows in _merge_places(manifests, "duplicates", local, memory):
@@ -229,28 +228,23 @@ def local_files(manifests: Sequence[Manifest], kind: str, local: Local) -> list[
 
 
 def _merge_places(manifests: Sequence[Manifest], kind: str, local: Local, memory: int) -> Iterator[CountRows]:
-    """Ranges of the rows of all tables of `kind`; the file number of a place is that in `_files_by_number`."""
-    starts = np.cumsum([0, *(_num_files(manifest, kind) for manifest in manifests)]).tolist()
-    numbers = [
-        start + index
-        for start, manifest in zip(starts, manifests, strict=False)
-        for index in range(len(manifest.files(kind)))
-    ]
-    for parts in read_ranges(local_files(manifests, kind, local), memory=memory):
+    """Ranges of the rows of all tables of `kind`; the file number of a place is that in `_tables_by_number`."""
+    tables = _tables_by_number(manifests, kind)
+    paths = {number: local(table) for number, (_, table) in enumerate(tables) if table}
+    for parts in read_ranges(list(paths.values()), memory=memory):
         placed = [
             CountRows(rows.hashes, rows.counts, rows.others + number * ROWS_PER_FILE)
-            for rows, number in zip(parts, numbers, strict=True)
+            for number, rows in zip(paths, parts, strict=True)
         ]
         yield merge_rows(placed, "first" if kind == "duplicates" else "separate")
 
 
-def _files_by_number(manifests: Sequence[Manifest], kind: str) -> list[str]:
-    return [name_in_side(manifest.shard) for manifest in manifests for _ in range(_num_files(manifest, kind))]
+def _tables_by_number(manifests: Sequence[Manifest], kind: str) -> list[tuple[str, str]]:
+    """The file and the table of each file or part of one.
 
-
-def _num_files(manifest: Manifest, kind: str) -> int:
-    # The tables of a bundle are the first file's, and number the others from it on.
-    return max(1, len(manifest.files(kind)))
+    A bundle has one table, its first file's, which numbers the others from it on; they have none.
+    """
+    return [(name_in_side(manifest.shard), table) for manifest in manifests for table in manifest.files(kind) or [""]]
 
 
 Tree = dict[str, Any]

@@ -16,8 +16,7 @@ from tailkeep.audit.documents import SampledDocument, read_sample, smallest
 from tailkeep.audit.evidence import MIN_DOCUMENTS, SIDES
 from tailkeep.audit.prior_scores import read_statistics
 from tailkeep.audit.share import ScoredCorpus, ShareEstimate, estimate_share, score_corpus
-from tailkeep.data.corpus import Manifest
-from tailkeep.data.documents import name_in_side
+from tailkeep.data.corpus import Manifest, name_in_side
 from tailkeep.metrics import false_discovery_correction
 
 OTHER_SOURCES = "(all other sources)"

@@ -5,7 +5,7 @@ line breaks; its source is the value of a field, of a URL its host, or its file.
 is rejected.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from tailkeep.data.corpus import (
     Rejected,
     Shard,
     find_shards,
+    name_in_side,
     read_objects,
     read_shard,
     reject_line,
@@ -144,6 +145,20 @@ def check_unicode(text: str, where: str) -> str:
     return text
 
 
+def text_of(item: Mapping[str, Any], key: str, where: str) -> str:
+    """The text of `item` under `key` without white space around it, which may leave nothing.
+
+    Raises:
+        InputError: there is none, or it cannot be encoded; the message starts with `where`.
+    """
+    if key not in item:
+        raise InputError(f"{where}: the key {key!r} is missing in {sorted(item)}. Add it.")
+    value = item[key]
+    if not isinstance(value, str):
+        raise InputError(f"{where}: {key!r} is {value!r}. Give text.")
+    return check_unicode(value, f"{where}, {key!r}").strip()
+
+
 FILE = "file"
 """What names the file of a document as its source, instead of a field."""
 
@@ -201,11 +216,6 @@ class DocumentReader:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8", newline="") as file:
             file.write(reject_line(rejected))
-
-
-def name_in_side(name: str) -> str:
-    """The name of a shard without its side."""
-    return name.partition("/")[2]
 
 
 def name_source(value: Any) -> str:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from tailkeep.data.documents import check_unicode, read_values
+from tailkeep.data.documents import read_values, text_of
 from tailkeep.errors import InputError
 from tailkeep.runs import Storage
 
@@ -195,11 +195,7 @@ def parse_question(item: Any, where: str) -> Question:
 
 
 def _text(item: Mapping[str, Any], key: str, where: str) -> str:
-    if key not in item:
-        raise InputError(f"{where}: the key {key!r} is missing in {sorted(item)}. Add it.")
-    value = item[key]
-    if not isinstance(value, str):
-        raise InputError(f"{where}: {key!r} is {value!r}. Give text.")
-    if not value.strip():
+    text = text_of(item, key, where)
+    if not text:
         raise InputError(f"{where}: {key!r} is empty. Give a sentence.")
-    return check_unicode(value, f"{where}, {key!r}").strip()
+    return text

@@ -17,7 +17,7 @@ import numpy as np
 
 from tailkeep.config import dump_tree
 from tailkeep.data.corpus import Layout, find_shards, read_objects, read_stream
-from tailkeep.data.documents import check_unicode, read_values
+from tailkeep.data.documents import check_unicode, read_values, text_of
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.runs import Storage
 
@@ -213,12 +213,10 @@ def _format_query(query: str) -> str:
 
 
 def _text(item: Mapping[str, Any], key: str, where: str) -> str:
-    if key not in item:
-        raise InputError(f"{where}: the key {key!r} is missing in {sorted(item)}. Add it.")
-    value = item[key]
-    if not isinstance(value, str) or not value.strip():
-        raise InputError(f"{where}: {key!r} is {value!r}. Give text.")
-    return check_unicode(value, f"{where}, {key!r}").strip()
+    text = text_of(item, key, where)
+    if not text:
+        raise InputError(f"{where}: {key!r} is {item[key]!r}. Give text.")
+    return text
 
 
 # Tasks of lm-evaluation-harness, two files each, which it runs offline. The harness joins a query and its choices

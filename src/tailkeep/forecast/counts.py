@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tailkeep.data.corpus import Shard
+from tailkeep.data.corpus import Shard, side_of
 from tailkeep.data.count_tables import CountRows, CountTable, merge_rows, read_ranges
 from tailkeep.data.counters import CHUNK_BYTES, DocumentBatch, ShardDocument, split_chunks
 from tailkeep.data.documents import DocumentReader
@@ -297,11 +297,6 @@ def count_words(texts: Iterable[str]) -> int:
 _MEGABYTE = 1 << 20
 CORPUS = "corpus"
 """The side of the real text; every other side is a synthetic one."""
-
-
-def side_of(key: str) -> str:
-    """The side of a shard, by its name or key."""
-    return key.partition("/")[0]
 
 
 def num_groups(side: str) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tailkeep.data.corpus import Manifest, SummaryOutcome
+from tailkeep.data.corpus import Manifest, SummaryOutcome, side_of
 from tailkeep.errors import InputError
 from tailkeep.forecast.config import ForecastConfig
 from tailkeep.forecast.counts import (
@@ -27,7 +27,6 @@ from tailkeep.forecast.counts import (
     join_tables,
     num_groups,
     read_spectrum,
-    side_of,
 )
 from tailkeep.forecast.fit import SHRINKAGE, RoundFit, fit_round
 from tailkeep.forecast.project import LEVELS, MeasuredItems, forecast_survival, neutral_survival, required_share_by_fit

@@ -49,7 +49,16 @@ from tailkeep.data.corpus.shard_io import (
     size_in_progress,
     track_shard,
 )
-from tailkeep.data.corpus.shards import Shard, ShardList, Task, find_shards, shards_of_task, task_here
+from tailkeep.data.corpus.shards import (
+    Shard,
+    ShardList,
+    Task,
+    find_shards,
+    name_in_side,
+    shards_of_task,
+    side_of,
+    task_here,
+)
 from tailkeep.data.corpus.unique_ids import check_unique_ids
 
 __all__ = [
@@ -101,6 +110,7 @@ __all__ = [
     "format_of",
     "ignored_lines",
     "join_finished_parts",
+    "name_in_side",
     "open_destination",
     "open_shard_io",
     "path_list",
@@ -114,6 +124,7 @@ __all__ = [
     "repeat_count",
     "run_job",
     "shards_of_task",
+    "side_of",
     "size_in_progress",
     "sum_counts",
     "task_here",

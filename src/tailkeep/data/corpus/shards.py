@@ -137,13 +137,23 @@ def bundle_shards(shards: Sequence[Shard], *, small_bytes: int = _SMALL_BYTES, b
     last: tuple[str, ...] | None = None
     for shard in shards:
         is_small = shard.size <= limit and shard.compression == "none" and shard.key == shard.name
-        group = (shard.kind, shard.name.partition("/")[0] if by_side else "") if is_small else None
+        group = (shard.kind, side_of(shard.name) if by_side else "") if is_small else None
         if is_small and group == last and len(bundles[-1]) < most:
             bundles[-1].append(shard)
         else:
             bundles.append([shard])
         last = group
     return [Bundle(tuple(bundle)) for bundle in bundles]
+
+
+def side_of(name: str) -> str:
+    """The side with which the name or key of a shard begins, where it does; see `find_sides`."""
+    return name.partition("/")[0]
+
+
+def name_in_side(name: str) -> str:
+    """The name or key of such a shard without its side."""
+    return name.partition("/")[2]
 
 
 class ShardList(list[Shard]):
