@@ -206,7 +206,7 @@ def test_rejects_and_equal_ids_keep_the_rows_of_the_file(in_parts, tmp_path):
     rows = [json.dumps({"id": str(n), "text": text}) for n, text in enumerate(STORIES[:12])]
     rows[7], rows[10] = "no json", json.dumps({"id": "1", "text": "The id of the second document."})
     (tmp_path / "x.jsonl.bz2").write_bytes(bz2.compress("\n".join(rows).encode()))
-    with pytest.raises(InputError, match=r"1 documents .* such as x\.jsonl\.bz2, document 10"):
+    with pytest.raises(InputError, match=r"1 document has the id .* such as x\.jsonl\.bz2, document 10"):
         run(in_parts, tmp_path / "x.jsonl.bz2", tmp_path / "stopped")
     outcome = run({**in_parts, "on_error": "skip"}, tmp_path / "x.jsonl.bz2", tmp_path / "out")
     items = [
