@@ -5,8 +5,10 @@ import sys
 import pytest
 
 from tailkeep import lab
+from tailkeep.errors import ConfigError
 from tailkeep.lab.estimate import ArmEstimate, GenerationCost, _LoopTimer, _sum_up
 from tailkeep.runs import Progress
+from tests.lab.stubs import CallLog, trace_learners
 
 TREE = {"learner": "gaussian", "generations": 4, "seeds": [0, 1, 2], "data": {"size": 50}, "arms": {"a": {}, "b": {}}}
 
@@ -118,3 +120,13 @@ def test_a_generation_0_that_arms_share_counts_once():
     recorded, unrecorded = first.later.total(recorded=True), first.later.total(recorded=False)
     assert first.chain_seconds == pytest.approx(first.first.total(recorded=True) + 3 * recorded)
     assert second.chain_seconds == pytest.approx(unrecorded + 2 * recorded)
+
+
+def test_learners_from_python_are_timed_too_and_a_mapping_is_a_configuration():
+    tree = {"learner": "user", "id": "trace", "version": "1", "generations": 3, "seeds": [4, 5]}
+    with pytest.raises(ConfigError, match="'trace' was not passed"):
+        lab.estimate(tree)
+    call_log = CallLog()
+    estimated = lab.estimate(tree, learners=trace_learners(call_log))
+    assert [generation for generation, *_ in call_log.of("fit")] == [0, 1]
+    assert (estimated.seeds, len(estimated.arms)) == (2, 1)

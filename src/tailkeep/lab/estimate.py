@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from tailkeep.config.user_code import code_errors
-from tailkeep.lab.arm import BuildContext
-from tailkeep.lab.causal_lm.config import CodeLoss, LanguageArm, UserLoss
-from tailkeep.lab.config import AnyArm, LabConfig, codes_of
+from tailkeep.lab.arm import BuildContext, Extensions, UserLearners
+from tailkeep.lab.causal_lm.config import CodeLoss, LanguageArm, UserLoss, UserLosses
+from tailkeep.lab.config import AnyArm, LabConfig, codes_of, load
 from tailkeep.lab.learners import build_experiment, check_code, load_libraries, sources_of
 from tailkeep.lab.loop import Chain, Event, Observer, cell_progress, run_chain
 from tailkeep.lab.regimes import Accumulate, Regenerate
@@ -126,8 +126,17 @@ class LabEstimate:
         return lines
 
 
-def estimate(config: LabConfig, *, workers: int = 1, show: ProgressObserver = no_progress) -> LabEstimate:
+def estimate(
+    config: LabConfig | Mapping[str, Any] | Path | str,
+    *,
+    learners: UserLearners | None = None,
+    losses: UserLosses | None = None,
+    workers: int = 1,
+    show: ProgressObserver = no_progress,
+) -> LabEstimate:
     """Time a few steps of `config` in a folder that is removed, and say what the whole run takes.
+
+    `config`, `learners`, `losses` and `workers` are as of `tailkeep.lab.run`.
 
     Arms that differ in their loss alone are timed once, unless it is the user's own, and a generation 0 that arms
     share counts once. More generations are taken to cost what generation 1 does, in proportion where a regime lets the
@@ -136,9 +145,12 @@ def estimate(config: LabConfig, *, workers: int = 1, show: ProgressObserver = no
     Raises:
         TailkeepError: bad input or configuration.
     """
+    if not isinstance(config, LabConfig):
+        config = load(config)
     check_code(config)
     load_libraries(config.arms.values())
-    sources, shared = sources_of(config), dict[str, Any]()
+    context = BuildContext(config.seeds[0], config.device, Extensions(learners or {}, losses or {}))
+    sources = sources_of(config)
     keys = {name: _cost_key(arm) for name, arm in config.arms.items()}
     timed = {key: name for name, key in reversed(keys.items())}
     observe = cell_progress(show, sum(min(2, config.arms[name].generations) for name in timed.values()))
@@ -146,7 +158,7 @@ def estimate(config: LabConfig, *, workers: int = 1, show: ProgressObserver = no
         costs = {}
         for key, name in timed.items():
             with code_errors(codes_of(config.arms[name])):
-                costs[key] = _time_arm(name, config, sources[name], Path(scratch) / name, shared, observe)
+                costs[key] = _time_arm(name, config, sources[name], Path(scratch) / name, context, observe)
     first_arms = {_first_of(sources[name], config): name for name in reversed(config.arms)}
     estimates = []
     for name, arm in config.arms.items():
@@ -164,11 +176,11 @@ def _first_of(source: Any, config: LabConfig) -> str:
 
 
 def _time_arm(
-    name: str, config: LabConfig, source: Any, folder: Path, shared: dict[str, Any], show: Observer
+    name: str, config: LabConfig, source: Any, folder: Path, context: BuildContext, show: Observer
 ) -> tuple[GenerationCost, GenerationCost]:
-    arm, seed = _without_trackers(config.arms[name]), config.seeds[0]
+    arm, seed = _without_trackers(config.arms[name]), context.seed
     generations = min(2, arm.generations)
-    experiment = build_experiment(arm, BuildContext(seed, config.device, shared=shared))
+    experiment = build_experiment(arm, context)
     directories = [GenerationDir(name, seed, generation, folder / str(generation)) for generation in range(generations)]
     chain = Chain(
         arm=name,
