@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import random
 import re
 import subprocess
 import sys
@@ -189,6 +190,22 @@ def test_an_audit_is_timed_alone_with_each_extra_and_over_fresh_text(tmp_path):
     rows = list(csv.DictReader((tmp_path / "all.csv").read_text(encoding="utf-8").splitlines()))
     assert len(rows) == 6
     assert all(float(row["cpu_seconds"]) > 0 for row in rows)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("copies", ["0", "0.2"])
+def test_the_near_duplicates_of_a_corpus_are_those_that_were_put_in(copies, tmp_path):
+    rng = random.Random(0)
+    sentences = (" ".join(f"w{rng.randrange(500)}" for _ in range(12)) for _ in range(600))
+    (tmp_path / "text.txt").write_text(". ".join(sentences), encoding="utf-8")
+    script = EDIT.with_name("near_duplicates.py")
+    command = [sys.executable, script, tmp_path / "text.txt", "--megabytes", "0.3", "--copies", copies]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    cells = [cell.strip().replace(",", "") for cell in printed.splitlines()[-1].split("|")]
+    documents, put_in, expected, counted = map(int, cells[2:6])
+    assert counted == pytest.approx(expected, abs=6)
+    assert expected <= put_in <= documents
+    assert (put_in > 20) == (copies != "0")
 
 
 @pytest.mark.slow
