@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tailkeep.data.hashing import hash_spans
+from tailkeep.data.hashing import first_words, hash_spans, split_words
 
 # Lengths around eight bytes, where the next number begins, and around 64, from where on a word is hashed by itself.
 LENGTHS = st.sampled_from([1, 2, 7, 8, 9, 15, 16, 17, 63, 64, 65, 72, 300])
@@ -34,3 +34,12 @@ def test_one_changed_byte_changes_half_of_the_bits():
         flipped = [(first ^ other).bit_count() for other in others]
         assert min(flipped) > 16
         assert max(flipped) < 48
+
+
+def test_invisible_characters_are_no_part_of_a_word():
+    plain, marked = "die Donau fließt weiter", "die Do\u00adnau \u200e\u00ad fließt\u2060 weiter\u200f"
+    assert split_words([marked.encode()]).hashes.tolist() == split_words([plain.encode()]).hashes.tolist()
+    assert first_words(marked, 2) == "die Donau"
+    # A joiner is spelling.
+    assert len(split_words(["ab\u200dcd".encode()]).hashes) == 1
+    assert split_words(["ab\u200dcd".encode()]).hashes[0] != split_words([b"abcd"]).hashes[0]

@@ -28,6 +28,7 @@ from tailkeep.data.corpus import (
 )
 from tailkeep.data.counters import ShardDocument
 from tailkeep.errors import InputError
+from tailkeep.sanitize import redact
 
 Separator = Literal["file", "line", "blank-line"] | str
 """What separates documents: nothing (the file is one document), a line break, an empty line, or any other text."""
@@ -210,7 +211,9 @@ class DocumentReader:
 
     def _reject(self, rejected: Rejected, file_number: int) -> None:
         if self._on_error == "stop":
-            raise InputError(f"{rejected.where}: {rejected.reason}.")
+            # Files of several sides may be called the same.
+            name, place = name_in_side(self._shards[file_number].name), redact(self._shards[file_number].url)
+            raise InputError(f"{place}{rejected.where.removeprefix(name)}: {rejected.reason}.")
         self.rejected[file_number] += 1
         path = self._folder / "rejects" / f"{self._shards[file_number].key}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -114,6 +114,8 @@ _LAST_CODE = 0x323B0
 _OTHER_CASE = 8
 """Beside the class of a character: case folding or NFC may change it, or what stands before it."""
 _JAMO = range(0x1100, 0x1200)
+_INVISIBLE = dict.fromkeys((0xAD, 0x61C, 0x180E, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2060, 0x2070)))
+"""Soft hyphens, marks of direction and their kin, which are no part of a word; `str.translate` removes them."""
 
 
 @cache
@@ -133,6 +135,7 @@ def _class_of(character: str) -> int:
         character.casefold() != character
         or unicodedata.combining(character) != 0
         or ord(character) in _JAMO
+        or ord(character) in _INVISIBLE
         or not unicodedata.is_normalized("NFC", character)
     )
     if category[0] == "Z" or category == "Cc" or character in "\u200b\ufeff":
@@ -195,8 +198,11 @@ def split_words(documents: Sequence[bytes]) -> Words:
 
 
 def first_words(text: str, count: int) -> str:
-    """`text` from its first word to the end of word `count`, as it is spelled; all of it if it has fewer."""
-    data = text.encode("utf-8", "surrogatepass")
+    """`text` from its first word to the end of word `count`, as it is spelled; all of it if it has fewer.
+
+    Invisible characters within words, such as soft hyphens, are left out.
+    """
+    data = text.translate(_INVISIBLE).encode("utf-8", "surrogatepass")
     starts, ends = _spans(data, None if data.isascii() else _characters_of(data))
     if not len(starts):
         return ""
@@ -204,8 +210,12 @@ def first_words(text: str, count: int) -> str:
 
 
 def _folded(document: bytes) -> bytes:
-    """`document` in NFC without differences of case: canonical caseless matching, D145 of the Unicode Standard."""
-    text = unicodedata.normalize("NFD", document.decode("utf-8", "surrogatepass")).casefold()
+    """`document` in NFC without differences of case: canonical caseless matching, D145 of the Unicode Standard.
+
+    Invisible characters are removed.
+    """
+    text = document.decode("utf-8", "surrogatepass").translate(_INVISIBLE)
+    text = unicodedata.normalize("NFD", text).casefold()
     return unicodedata.normalize("NFC", text).encode("utf-8", "surrogatepass")
 
 

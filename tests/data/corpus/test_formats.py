@@ -326,6 +326,30 @@ def test_a_file_that_is_named_is_read_whatever_its_name(folder):
         find_shards(folder / "_SUCCESS")
 
 
+def test_an_underscore_hides_a_marker_but_no_data(folder):
+    (folder / "_first.jsonl").write_text('{"text": "x"}')
+    assert [shard.name for shard in find_shards(folder)] == ["_first.jsonl", "a.txt", "deep/b.jsonl"]
+
+
+def test_a_format_reads_files_of_other_kinds_but_no_markers(tmp_path):
+    for name in ("pkg/__init__.py", "pkg/a.py", "b.html", "README.md", "_SUCCESS", "pkg/__pycache__/a.pyc"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("print('x')")
+    shards = find_shards(tmp_path, Layout(format="txt"))
+    assert [shard.name for shard in shards] == ["b.html", "pkg/__init__.py", "pkg/a.py"]
+    assert shards.ignored == {"markers": 2, "documentation": 1}
+    with pytest.raises(InputError, match=r"matches no file that is data.*--format \(layout.format\)"):
+        find_shards(tmp_path / "pkg")
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
+def test_a_compressed_file_under_another_name_is_told(tmp_path, compress):
+    ending = {"gzip": ".gz", "bz2": ".bz2", "lzma": ".xz"}[compress.__module__]
+    (tmp_path / "x.jsonl").write_bytes(compress(b'{"text": "x"}\n' * 20))
+    (bad, *_) = read_shard(*find_shards(tmp_path / "x.jsonl"), Layout())
+    assert f"The file begins like {ending}: name it so, as in NAME{ending}" in bad.reason
+
+
 def test_an_empty_parquet_file_keeps_its_schema(tmp_path):
     pq.write_table(pa.table({"text": pa.array([], pa.string()), "n": pa.array([], pa.int64())}), tmp_path / "x.parquet")
     (shard,) = find_shards(tmp_path / "x.parquet")

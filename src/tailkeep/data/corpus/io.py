@@ -41,11 +41,11 @@ ENDINGS = f".{', .'.join(_KIND_ENDINGS)}; all but .parquet also with .{', .'.joi
 """The known endings, for messages."""
 
 # Names that writers of data leave beside it.
-_MARKERS = ("_*", "*.crc", "*.md5", "*.sha1", "*.sha256", "*.sha512", "*.success", "sha256sums", "md5sums")
+_MARKERS = ("*.crc", "*.md5", "*.sha1", "*.sha256", "*.sha512", "*.success", "sha256sums", "md5sums")
 _SIDE_FILES = ("tailkeep.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
 _UNFINISHED = (TEMPORARY, ".part", ".tmp", ".temp", ".crdownload", ".incomplete", ".filepart")
-_DOCUMENTATION = (
-    *("readme*", "license*", "licence*", "copying*", "notice*", "changelog*", "citation*", "makefile"),
+_DOCUMENTATION = ("readme*", "license*", "licence*", "copying*", "notice*", "changelog*", "citation*", "makefile")
+_OTHER_KINDS = (
     *("*.md", "*.rst", "*.log", "*.yaml", "*.yml", "*.toml", "*.ini", "*.cfg", "*.py", "*.sh", "*.ipynb"),
     *("*.png", "*.jpg", "*.jpeg", "*.gif", "*.svg", "*.pdf", "*.html", "*.css", "*.js"),
 )
@@ -64,10 +64,11 @@ def format_of(name: str, kind: Kind | None = None) -> tuple[Kind, Compression] |
     return known, compression
 
 
-def ignored_as(path: str, patterns: tuple[str, ...]) -> str | None:
+def ignored_as(path: str, patterns: tuple[str, ...], kind: Kind | None = None) -> str | None:
     """Why a folder's file `path`, relative to the folder, is no data: the name of a kind; None if it is data.
 
-    `patterns` are the user's, for the path or the name of the file.
+    `patterns` are the user's, for the path or the name of the file. `kind` is the format that all files have by the
+    user's word, whatever their ending.
     """
     name = posixpath.basename(path)
     if any(fnmatch(path, pattern) or fnmatch(name, pattern) for pattern in patterns):
@@ -77,9 +78,14 @@ def ignored_as(path: str, patterns: tuple[str, ...]) -> str | None:
         return "unfinished"
     if any(part.startswith(".") for part in parts):
         return "hidden"
-    if any(fnmatch(part, pattern) for part in parts for pattern in _MARKERS) or parts[-1] in _SIDE_FILES:
+    # Of Hadoop's kin: `_SUCCESS`, `_delta_log/`. A file with an ending, such as `_first.jsonl`, is none.
+    underscored = parts if "." not in name else parts[:-1]
+    if any(part.startswith("_") for part in underscored):
         return "markers"
-    if format_of(name) is None and any(fnmatch(parts[-1], pattern) for pattern in _DOCUMENTATION):
+    if any(fnmatch(parts[-1], pattern) for pattern in _MARKERS) or parts[-1] in _SIDE_FILES:
+        return "markers"
+    documentation = _DOCUMENTATION + (() if kind else _OTHER_KINDS)
+    if format_of(name) is None and any(fnmatch(parts[-1], pattern) for pattern in documentation):
         return "documentation"
     return None
 

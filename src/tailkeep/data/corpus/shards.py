@@ -278,12 +278,17 @@ def _list(text: str, layout: Layout) -> _Listing:
                 del details[name]
                 details |= store.find(name, detail=True)
     if list(details) != [path]:
-        kinds = {name: ignored_as(posixpath.relpath(name, root), layout.ignore) for name in details}
+        kinds = {name: ignored_as(posixpath.relpath(name, root), layout.ignore, layout.format) for name in details}
         ignored = {name: kind for name, kind in kinds.items() if kind is not None}
         details = {name: detail for name, detail in details.items() if name not in ignored}
         _check_formats(details, root, layout, shown)
     if not details:
-        beside = f" that is data; ignored are {_count_text(ignored)}. Known endings are {ENDINGS}" if ignored else ""
+        beside = (
+            f" that is data; ignored are {_count_text(ignored)}. Known endings are {ENDINGS}, and --format "
+            "(layout.format) says what files of other endings are"
+            if ignored
+            else ""
+        )
         raise InputError(f"{shown} matches no file{beside}. Give an existing file, a folder or a glob.")
     # Local paths stay plain: a '#' or a '::' in one means something in a URL.
     prefix = "" if is_local(store) else text.removesuffix(text.split("://", 1)[-1])

@@ -43,6 +43,9 @@ from tailkeep.data.corpus.schema import (
 from tailkeep.data.corpus.shards import FilePart, Shard
 from tailkeep.errors import InputError
 
+_MAGIC = {b"\x1f\x8b": ".gz", b"\x28\xb5\x2f\xfd": ".zst", b"BZh": ".bz2", b"\xfd7zXZ\x00": ".xz", b"PAR1": ".parquet"}
+"""How files of other kinds begin."""
+
 
 @dataclass(frozen=True, slots=True)
 class Bytes:
@@ -281,10 +284,10 @@ def _text(chunk: Chunk, before: bytes, after: bytes, head: bytes, *, is_row: boo
         padded = body.decode("utf-8")
     except UnicodeDecodeError as error:
         line = chunk.line + body.count(b"\n", 0, error.start)
-        raise UnusableRecordError(
-            f"not UTF-8: byte 0x{body[error.start]:02x} at offset {chunk.offset + error.start}, line {line}. "
-            "Save the file as UTF-8"
-        ) from None
+        place = f"byte 0x{body[error.start]:02x} at offset {chunk.offset + error.start}, line {line}"
+        kind = None if chunk.offset else next((name for magic, name in _MAGIC.items() if body.startswith(magic)), None)
+        advice = f"The file begins like {kind}: name it so, as in NAME{kind}" if kind else "Save the file as UTF-8"
+        raise UnusableRecordError(f"not UTF-8: {place}. {advice}") from None
     text = padded.removesuffix("\r") if is_row else padded.strip()
     if len(text) == len(padded):
         return Bytes(before, body, chunk.raw[len(body) :] + after, head), text
@@ -297,4 +300,4 @@ def _parsed(line: str) -> Any:
     try:
         return json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise UnusableRecordError(f"not JSON ({error}). Write one object per line") from None
+        raise UnusableRecordError(f"not JSON ({error}). Write one object per line, or an array of objects") from None
