@@ -3,11 +3,13 @@
 import base64
 import gzip
 import json
+import re
 
 import pytest
 
 from tailkeep.audit import run
 from tailkeep.errors import ConfigError, InputError
+from tests.audit.conftest import prose, write_jsonl
 from tests.edit.test_refusals import BAD, GOOD
 
 
@@ -72,3 +74,12 @@ def test_what_is_not_there_is_named(tmp_path):
         run({"prior": {"path": str(tmp_path / "no-model")}}, tmp_path / "x.jsonl", tmp_path.parent / "o")
     with pytest.raises(ConfigError, match="'blank-line' is for plain text"):
         run({"layout": {"document_separator": "blank-line"}}, tmp_path / "x.jsonl", tmp_path.parent / "o")
+
+
+def test_a_bad_document_is_named_by_its_path_since_sides_may_have_files_of_one_name(tmp_path):
+    good = write_jsonl(tmp_path / "a" / "x.jsonl", prose(3))
+    bad = tmp_path / "b" / "x.jsonl"
+    bad.parent.mkdir()
+    bad.write_text('{"question": "?"}\n')
+    with pytest.raises(InputError, match=re.escape(f"{bad}, line 1: the field 'text' is missing")):
+        run({}, good, tmp_path / "out", reference=bad)

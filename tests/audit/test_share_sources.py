@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tailkeep.audit import run
+from tailkeep.audit.share import ShareEstimate
 from tailkeep.data.corpus import Layout, find_shards, read_shard
 from tailkeep.data.documents import NO_SOURCE, name_source
 from tailkeep.errors import ConfigError
@@ -58,9 +59,9 @@ def test_each_source_has_its_share_or_its_refusal(sides, tmp_path):
     assert "documents of at least" in rows["(all other sources)"]["refusal"]
     finding = outcome.summary["findings"][1]
     assert finding["flagged"]
-    assert finding["sentence"].startswith("Of 4 sources, 1 have documents like the synthetic reference (false disc")
+    assert finding["sentence"].startswith("Sources with documents like the synthetic reference: 1 of 4 (false disc")
     assert "mixed.example " in finding["sentence"]
-    assert "For 2 no share is named." in finding["sentence"]
+    assert "No share is named for other.example, (all other sources): such a source can" in finding["sentence"]
     lines = (tmp_path / "out" / "tables" / "source_documents.jsonl").read_text().splitlines()
     documents = [json.loads(line) for line in lines]
     assert [item["source"] for item in documents].count("mixed.example") == 3
@@ -84,9 +85,24 @@ def test_sources_without_synthetic_text_are_rarely_flagged(sides, tmp_path):
     rows = [{"text": text, "url": f"s{number // 25}"} for number, text in enumerate(human(500, 9))]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     outcome = run(BY, tmp_path / "in.jsonl", tmp_path / "out", reference=sides[1], synthetic=sides[2])
-    # All 20 together: a false discovery rate of 5 % is that of any discovery here.
-    assert "0 have documents like the synthetic reference" in outcome.summary["findings"][1]["sentence"]
+    # A false discovery rate of 5 % is that of any discovery here.
+    assert "like the synthetic reference: 0 of 13 (" in outcome.summary["findings"][1]["sentence"]
     assert not outcome.summary["findings"][1]["flagged"]
+
+
+def test_a_source_that_is_refused_counts_among_the_tests(sides, tmp_path, monkeypatch):
+    def estimate(corpus, share, seed, rows=None):
+        if rows is None or len(rows) != 60:
+            return ShareEstimate(len(corpus.sides["input"].documents), refusal="too few")
+        return ShareEstimate(60, share=0.5, low=0.1, high=0.9, zero_p=0.03)
+
+    monkeypatch.setattr("tailkeep.audit.share_summary.estimate_share", estimate)
+    rows = [{"text": text, "url": "seen" if number < 60 else "refused"} for number, text in enumerate(human(100, 9))]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run(BY, tmp_path / "in.jsonl", tmp_path / "out", reference=sides[1], synthetic=sides[2])
+    found = table(tmp_path / "out")
+    assert float(found["seen"]["adjusted_p"]) == pytest.approx(0.06)
+    assert (found["seen"]["flagged"], found["refused"]["adjusted_p"]) == ("0", "")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ and no score sums the findings up. A statistic that differs says that two corpor
 reference, compared with the first in the same way, can tell genre from machine, as far as that reference goes.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -154,19 +154,21 @@ def comparison_findings(comparison: Comparison, level: float, origins: Origins) 
         f"of {len(tests)} statistics (permutation tests of {comparison.documents:,} documents of "
         f"{comparison.words} words per side, Holm's correction at {level:g})"
     )
+    short = _SHORT if comparison.words < _FEW_WORDS else ""
     if not flagged:
         yield Finding(
             False,
             f"No significant difference: 0 {basis}.",
             {"tests": len(tests), "flagged": 0},
-            caveat="This does not prove that the corpus is harmless: a larger sample detects smaller differences.",
+            caveat="This does not prove that the corpus is harmless: a larger sample detects smaller differences."
+            + short,
         )
     else:
         yield Finding(
             True,
             f"Significant differences from the reference: {len(flagged)} {basis}.",
             {"tests": len(tests), "flagged": len(flagged), **_origin_counts(flagged, origins)},
-            caveat=origins.caveat(flagged),
+            caveat=origins.caveat(flagged) + short,
         )
     signs = set()
     for sign in _SIGNS:
@@ -196,11 +198,13 @@ def _sign_finding(sign: _Sign, tests: Sequence[StatisticTest], origins: Origins)
         opposite = f". But the opposite holds for {_describe(better)}" if better else ""
         sentence = f"{sign.present}: {_describe(worse)}{opposite}."
         return Finding(True, sentence, figures, sign.source, origins.caveat(worse))
-    opposite = f". The opposite holds for {_describe(better)}" if better else ""
+    opposite = f". It differs in the opposite direction in {_describe(better)}" if better else ""
     caveat = origins.caveat(better) if better else ""
     return Finding(bool(better), f"{sign.absent}{opposite}.", figures, sign.source, caveat)
 
 
+_FEW_WORDS = 16
+_SHORT = " So short documents say little. If each is a line of a longer one, give --document-separator blank-line."
 _ZERO_LEVEL = 0.05
 _MAX_NAMED = 5
 _SMALL = 0.05
@@ -239,21 +243,26 @@ def source_finding(sources: Sequence[SourceShare]) -> Finding | None:
     if not sources:
         return None
     flagged = sorted((item for item in sources if item.flagged), key=lambda item: -(item.estimate.low or 0))
-    refused = sum(bool(item.estimate.refusal) for item in sources)
-    named = ", ".join(
+    named = _listed(
         f"{item.source} {item.estimate.share:.1%} ({item.estimate.low:.1%} to {item.estimate.high:.1%})"
-        for item in flagged[:_MAX_NAMED]
+        for item in flagged
     )
-    more = f" and {len(flagged) - _MAX_NAMED} more, see tables/sources.csv" if len(flagged) > _MAX_NAMED else ""
-    without = f" For {refused} no share is named." if refused else ""
+    refused = _listed(item.source for item in sources if item.estimate.refusal)
+    without = f" No share is named for {refused}: such a source can hold synthetic text too." if refused else ""
     return Finding(
         bool(flagged),
-        f"Of {len(sources)} sources, {len(flagged)} have documents like the synthetic reference (false discovery rate "
-        f"{FALSE_DISCOVERIES:.0%})" + (f": {named}{more}." if flagged else ".") + without,
+        f"Sources with documents like the synthetic reference: {len(flagged)} of {len(sources)} (false discovery rate "
+        f"{FALSE_DISCOVERIES:.0%})" + (f": {named}." if flagged else ".") + without,
         {item.source: asdict(item.estimate) for item in sources},
         "false discoveries, Benjamini and Hochberg 1995",
         "A source is judged by its documents in the sample, with the references of the whole corpus.",
     )
+
+
+def _listed(names: Iterable[str]) -> str:
+    named = list(names)
+    more = f" and {len(named) - _MAX_NAMED} more, see tables/sources.csv" if len(named) > _MAX_NAMED else ""
+    return ", ".join(named[:_MAX_NAMED]) + more
 
 
 def language_finding(comparison: Comparison, level: float, origins: Origins) -> Finding:
@@ -275,8 +284,8 @@ def language_finding(comparison: Comparison, level: float, origins: Origins) -> 
         sentence,
         {test.name: _figures(test, origins) for test in flagged or comparison.language},
         source,
-        "Per 1,000 words, repeated openings as a share of sentences. Forms are counted, not meanings, and another "
-        "genre has other forms.",
+        "Figures are per 1,000 words; repeated openings are a share of the sentences. Forms are counted, not meanings, "
+        "and another genre has other forms.",
     )
 
 
@@ -306,7 +315,11 @@ def coverage_finding(bands: Sequence[FrequencyBand]) -> Finding | None:
 def corpus_findings(figures: Tree, threshold: float = 0.01) -> Iterator[Finding]:
     """The findings about one corpus, without a reference: duplicates, and confidence under the prior."""
     copies, share = figures["exact_duplicates"], figures["exact_duplicates_share"] or 0.0
-    near = f"; {figures['near_duplicates']:,} are near duplicates" if "near_duplicates" in figures else ""
+    near = (
+        f"; {figures['near_duplicates']:,} of five words or more are near duplicates of one, exact copies included"
+        if "near_duplicates" in figures
+        else ""
+    )
     advice = " Remove them first: no other choice here matters as much." if share > threshold else ""
     yield Finding(
         False,

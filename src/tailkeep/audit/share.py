@@ -79,7 +79,8 @@ def classifier_test(
 
 _BINS = 10
 _TESTS = 2
-_END = 0.001
+_END = 0.01
+"""An interval that reaches this near to both ends leaves nothing out."""
 
 
 @dataclass(frozen=True)
@@ -234,7 +235,7 @@ def _refusal(fit: MixtureFit, transfer: TransferTest, level: float) -> str:
         )
     if fit.low <= _END and fit.high >= 1 - _END:
         return (
-            "its interval is 0 % to 100 %: the references are too much alike, or there are too few documents. Give "
-            "more documents of all three"
+            f"its interval is {fit.low:.0%} to {fit.high:.0%}: the references are too much alike, or there are too few "
+            "documents. Give more documents of all three"
         )
     return ""

@@ -121,13 +121,14 @@ def _sources(corpus: ScoredCorpus, config: AuditConfig) -> list[SourceShare]:
     names = sorted(groups, key=lambda name: (name == OTHER_SOURCES, -len(groups[name]), name))
     members = {name: np.array(groups[name], np.int64) for name in names}
     estimates = {name: estimate_share(corpus, config.share, config.seed, members[name]) for name in names}
-    tested = {name: item.zero_p for name, item in estimates.items() if item.zero_p is not None}
-    adjusted = dict(zip(tested, false_discovery_correction(list(tested.values())), strict=True))
+    # A source that is refused was looked at too: it counts among the tests, as one that shows nothing.
+    p_values = [1.0 if item.zero_p is None else item.zero_p for item in estimates.values()]
+    adjusted = dict(zip(estimates, false_discovery_correction(p_values), strict=True))
     return [
         SourceShare(
             name,
             estimate,
-            adjusted.get(name),
+            None if estimate.zero_p is None else adjusted[name],
             [] if estimate.refusal else _telling(corpus, members[name], _NUM_OF_SOURCE),
         )
         for name, estimate in estimates.items()

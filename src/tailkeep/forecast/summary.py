@@ -57,7 +57,7 @@ def sentences(name: str, part: Tree, config: ForecastConfig) -> Iterator[str]:
         yield f"Drift alone holds {held} without real data."
     else:
         yield f"Under drift alone, keep {_percent(share)} real data in each training set to hold {held}."
-    yield "Drift alone is what an unbiased sampler costs: a reference for every model, a forecast of none."
+    yield "Drift alone is what an unbiased sampler costs any corpus, a reference: --synthetic forecasts a model."
     for side, tree in part["synthetic"].items():
         yield from _synthetic_sentences(side, name, tree, config)
 
