@@ -5,30 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tailkeep.cli.corpus_options import (
-    ConfigFile,
-    DocumentSeparator,
-    DumpConfig,
-    ExecutorName,
-    ExecutorOption,
-    FileFormat,
-    IdField,
-    Ignore,
-    InputOption,
-    MaxDocumentBytes,
-    NumTasks,
-    OnErrorOption,
-    OutOption,
-    TaskIndex,
-    TextField,
-    Verify,
-    Workers,
-    execution_arguments,
-    given_options,
-    layout_options,
-    print_outcome,
-    require_option,
-)
+from tailkeep.cli import corpus_options as shared
 from tailkeep.cli.output import print_status
 from tailkeep.errors import ExitCode
 from tailkeep.runs.progress import show_progress
@@ -44,7 +21,7 @@ AuditKeys = Annotated[
 
 
 def audit(
-    inputs: InputOption = None,
+    inputs: shared.InputOption = None,
     reference: Annotated[
         list[str] | None, typer.Option(metavar="GLOB", help="Trusted human text of the same kind. Repeatable.")
     ] = None,
@@ -67,13 +44,13 @@ def audit(
         str | None,
         typer.Option(metavar="PATH", help="Also score the text with this causal LM (folder, hub id or GGUF file)."),
     ] = None,
-    out: OutOption = None,
-    config: ConfigFile = None,
+    out: shared.OutOption = None,
+    config: shared.ConfigFile = None,
     overrides: AuditKeys = None,
-    workers: Workers = 1,
-    executor: ExecutorOption = ExecutorName.LOCAL,
-    task_index: TaskIndex = None,
-    num_tasks: NumTasks = None,
+    workers: shared.Workers = 1,
+    executor: shared.ExecutorOption = shared.ExecutorName.LOCAL,
+    task_index: shared.TaskIndex = None,
+    num_tasks: shared.NumTasks = None,
     near_duplicates: Annotated[
         bool, typer.Option("--near-duplicates", help="Also count near duplicates (MinHash). Takes longer.")
     ] = False,
@@ -81,33 +58,35 @@ def audit(
         str | None, typer.Option(metavar="zlib|zstd", help="Also measure the compression ratio. Takes longer.")
     ] = None,
     memory_mb: Annotated[int | None, typer.Option(min=16, help="Memory for counts per worker, in MB.")] = None,
-    text_field: TextField = None,
-    id_field: IdField = None,
-    document_separator: DocumentSeparator = None,
-    max_document_bytes: MaxDocumentBytes = None,
-    file_format: FileFormat = None,
-    ignore: Ignore = None,
-    on_error: OnErrorOption = None,
+    text_field: shared.TextField = None,
+    id_field: shared.IdField = None,
+    document_separator: shared.DocumentSeparator = None,
+    max_document_bytes: shared.MaxDocumentBytes = None,
+    file_format: shared.FileFormat = None,
+    ignore: shared.Ignore = None,
+    on_error: shared.OnErrorOption = None,
     fail_if: Annotated[
         list[str] | None,
         typer.Option(metavar="CONDITION", help="Exit with 5 if it is met, such as 'share > 0.05'. Repeatable."),
     ] = None,
-    verify: Verify = False,
-    dump_config: DumpConfig = False,
+    verify: shared.Verify = False,
+    dump_config: shared.DumpConfig = False,
 ) -> None:
     """Describe a corpus, test how it differs from trusted text, and say what that means for training on it."""
     from tailkeep import audit as audits
 
     options = {
         "prior": {"path": prior},
-        "layout": layout_options(text_field, id_field, document_separator, max_document_bytes, file_format, ignore),
+        "layout": shared.layout_options(
+            text_field, id_field, document_separator, max_document_bytes, file_format, ignore
+        ),
         "share": {"by": by},
         "on_error": on_error,
         "compression": compression,
         "memory_mb": memory_mb,
     }
     # An empty mapping means the defaults; `given_options` would drop it.
-    tree = given_options(options) | ({"near_duplicates": {}} if near_duplicates else {})
+    tree = shared.given_options(options) | ({"near_duplicates": {}} if near_duplicates else {})
     audit_config = audits.load(config, overrides=overrides or [], options=tree)
     if dump_config:
         print(audits.dump(audit_config), end="")
@@ -121,10 +100,12 @@ def audit(
     for item in conditions:
         if not all(is_set[option] for option in item.needs):
             raise typer.BadParameter(f"{item.metric} needs {' and '.join(item.needs)}.", param_hint="--fail-if")
-    paths = require_option(inputs, "--input", "give the files to audit, such as --input 'corpus/*.jsonl'.")
-    out = require_option(out, "--out", "give the output folder, such as --out audited.")
+    paths = shared.require_option(inputs, "--input", "give the files to audit, such as --input 'corpus/*.jsonl'.")
+    out = shared.require_option(out, "--out", "give the output folder, such as --out audited.")
     gpus = audits.gpus_for(audit_config)
-    execution = execution_arguments(workers, executor, task_index, num_tasks, cpus=audit_config.num_threads, gpus=gpus)
+    execution = shared.execution_arguments(
+        workers, executor, task_index, num_tasks, cpus=audit_config.num_threads, gpus=gpus
+    )
     with show_progress() as observe:
         outcome = audits.run(
             audit_config,
@@ -138,7 +119,7 @@ def audit(
             observe=observe,
         )
     try:
-        print_outcome(outcome, out)
+        shared.print_outcome(outcome, out)
     finally:
         # A condition that is met says more than rejected documents, which were printed.
         _judge(outcome, conditions)

@@ -5,29 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tailkeep.cli.corpus_options import (
-    ConfigFile,
-    DocumentSeparator,
-    DumpConfig,
-    ExecutorName,
-    ExecutorOption,
-    FileFormat,
-    IdField,
-    Ignore,
-    MaxDocumentBytes,
-    NumTasks,
-    OnErrorOption,
-    OutOption,
-    TaskIndex,
-    TextField,
-    Verify,
-    Workers,
-    execution_arguments,
-    given_options,
-    layout_options,
-    print_outcome,
-    require_option,
-)
+from tailkeep.cli import corpus_options as shared
 from tailkeep.runs import RunDirectory
 from tailkeep.runs.progress import show_progress
 from tailkeep.sanitize import redact, visible
@@ -55,7 +33,7 @@ def forecast(
             "--run", metavar="DIR", help="Instead: a laboratory run; its first rounds forecast its later ones."
         ),
     ] = None,
-    out: OutOption = None,
+    out: shared.OutOption = None,
     generations: Annotated[int | None, typer.Option(min=1, help="How many generations ahead; 10 if not given.")] = None,
     keep: Annotated[float | None, typer.Option(help="The share of the tail that must stay; 0.5 if not given.")] = None,
     max_count: Annotated[
@@ -66,28 +44,30 @@ def forecast(
         typer.Option(metavar="KIND", help="How the synthetic text was decoded: sampled, truncated or deterministic."),
     ] = None,
     max_n: Annotated[int | None, typer.Option(min=1, help="Also count n-grams of words, up to 3.")] = None,
-    config: ConfigFile = None,
+    config: shared.ConfigFile = None,
     overrides: ForecastKeys = None,
-    workers: Workers = 1,
-    executor: ExecutorOption = ExecutorName.LOCAL,
-    task_index: TaskIndex = None,
-    num_tasks: NumTasks = None,
+    workers: shared.Workers = 1,
+    executor: shared.ExecutorOption = shared.ExecutorName.LOCAL,
+    task_index: shared.TaskIndex = None,
+    num_tasks: shared.NumTasks = None,
     memory_mb: Annotated[int | None, typer.Option(min=16, help="Memory for counts per worker, in MB.")] = None,
-    text_field: TextField = None,
-    id_field: IdField = None,
-    document_separator: DocumentSeparator = None,
-    max_document_bytes: MaxDocumentBytes = None,
-    file_format: FileFormat = None,
-    ignore: Ignore = None,
-    on_error: OnErrorOption = None,
-    verify: Verify = False,
-    dump_config: DumpConfig = False,
+    text_field: shared.TextField = None,
+    id_field: shared.IdField = None,
+    document_separator: shared.DocumentSeparator = None,
+    max_document_bytes: shared.MaxDocumentBytes = None,
+    file_format: shared.FileFormat = None,
+    ignore: shared.Ignore = None,
+    on_error: shared.OnErrorOption = None,
+    verify: shared.Verify = False,
+    dump_config: shared.DumpConfig = False,
 ) -> None:
     """Forecast what of a corpus' rare words is left after generations of training on synthetic text."""
     from tailkeep import forecast as forecasts
 
     options = {
-        "layout": layout_options(text_field, id_field, document_separator, max_document_bytes, file_format, ignore),
+        "layout": shared.layout_options(
+            text_field, id_field, document_separator, max_document_bytes, file_format, ignore
+        ),
         "generations": generations,
         "tail": {"keep": keep, "max_count": max_count},
         "decoder": decoder,
@@ -95,7 +75,7 @@ def forecast(
         "on_error": on_error,
         "memory_mb": memory_mb,
     }
-    forecast_config = forecasts.load(config, overrides=overrides or [], options=given_options(options))
+    forecast_config = forecasts.load(config, overrides=overrides or [], options=shared.given_options(options))
     if dump_config:
         print(forecasts.dump(forecast_config), end="")
         return
@@ -108,21 +88,23 @@ def forecast(
             raise typer.BadParameter("it has no effect with --run, which keeps no counts.", param_hint="--verify")
         _forecast_chains(lab_run, out, forecast_config)
         return
-    paths = require_option(corpus, "--corpus", "give the real text, such as --corpus 'human/*.jsonl', or --run.")
-    out = require_option(out, "--out", "give the output folder, such as --out forecast.")
-    execution = execution_arguments(workers, executor, task_index, num_tasks, cpus=forecast_config.num_threads, gpus=0)
+    paths = shared.require_option(corpus, "--corpus", "give the real text, such as --corpus 'human/*.jsonl', or --run.")
+    out = shared.require_option(out, "--out", "give the output folder, such as --out forecast.")
+    execution = shared.execution_arguments(
+        workers, executor, task_index, num_tasks, cpus=forecast_config.num_threads, gpus=0
+    )
     with show_progress() as observe:
         outcome = forecasts.run(
             forecast_config, paths, out, synthetic=synthetic or [], verify=verify, **execution, observe=observe
         )
-    print_outcome(outcome, out)
+    shared.print_outcome(outcome, out)
 
 
 def _forecast_chains(lab_run: Path, out: str | None, config: "ForecastConfig") -> None:
     from tailkeep import forecast as forecasts
     from tailkeep.lab.chains import read_chains
 
-    folder = require_option(out, "--out", "give the output folder, such as --out forecast.")
+    folder = shared.require_option(out, "--out", "give the output folder, such as --out forecast.")
     counted = [
         items
         for chain in read_chains(lab_run)
