@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tailkeep.cli import corpus_options as shared
-from tailkeep.cli.output import print_status
 from tailkeep.errors import ExitCode
-from tailkeep.runs.progress import show_progress
+from tailkeep.runs.progress import print_status, show_progress
 from tailkeep.sanitize import visible
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from tailkeep.cli.output import print_status
 from tailkeep.errors import ExitCode
+from tailkeep.runs.progress import print_status
 from tailkeep.sanitize import redact, visible
 
 if TYPE_CHECKING:

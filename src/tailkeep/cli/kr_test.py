@@ -3,13 +3,21 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tailkeep.cli.corpus_options import DocumentSeparator, FileFormat, Ignore, OnErrorOption
-from tailkeep.cli.output import FiguresFile, print_status
+from tailkeep.cli.corpus_options import (
+    DocumentSeparator,
+    FileFormat,
+    Ignore,
+    OnErrorOption,
+    given_options,
+    layout_options,
+)
+from tailkeep.cli.output import FiguresFile
 from tailkeep.errors import ConfigError, ExitCode
+from tailkeep.runs.progress import print_status
 from tailkeep.sanitize import redact, visible
 
 if TYPE_CHECKING:
@@ -189,9 +197,8 @@ def _layout(
     from tailkeep.config import validate
     from tailkeep.data.corpus import Layout
 
-    options: dict[str, Any] = {"text_fields": text_field, "document_separator": document_separator}
-    options |= {"format": file_format, "ignore": ignore}
-    return validate(Layout, {key: value for key, value in options.items() if value}, source="layout")
+    options = layout_options(text_field, None, document_separator, None, file_format, ignore)
+    return validate(Layout, given_options(options), source="layout")
 
 
 @dataclass(frozen=True)

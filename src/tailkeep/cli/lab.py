@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from tailkeep.cli.corpus_options import ExecutorName, ExecutorOption, make_ray_actors
-from tailkeep.cli.output import print_status
 from tailkeep.cli.report import print_report
+from tailkeep.runs.progress import print_status
 
 Overrides = Annotated[
     list[str] | None,

@@ -11,12 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from tailkeep.errors import ExitCode, StorageError
+from tailkeep.runs.progress import print_status
 from tailkeep.sanitize import redact, visible
-
-
-def print_status(line: str) -> None:
-    """A line on stderr."""
-    print(line, file=sys.stderr, flush=True)
 
 
 class _Output(io.FileIO):

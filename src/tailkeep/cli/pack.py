@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tailkeep.cli.output import print_status
+from tailkeep.runs.progress import print_status
 
 
 def pack(

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from tailkeep.cli.output import print_status
 from tailkeep.errors import ExitCode
+from tailkeep.runs.progress import print_status
 from tailkeep.sanitize import redact, visible
 
 

@@ -209,13 +209,13 @@ class ProgressPrinter:
         pace.done = progress.done
         if due:
             pace.printed = now
-            _print(pace.line(progress, now))
+            print_status(pace.line(progress, now))
 
     def _is_due(self, progress: Progress, pace: _Pace, now: float) -> bool:
         """Whether the whole run has got further and it is time to say so."""
         if progress.done == progress.resumed:
             if progress.resumed > pace.done:
-                _print(f"{progress.resumed:,} of {progress.total:,} {progress.unit} were finished before")
+                print_status(f"{progress.resumed:,} of {progress.total:,} {progress.unit} were finished before")
             if progress.resumed > pace.done or not self._started:
                 # What came before, such as loading, says nothing of the work to come.
                 pace.start = pace.printed = now
@@ -303,5 +303,6 @@ def format_seconds(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def _print(line: str) -> None:
+def print_status(line: str) -> None:
+    """A line on stderr."""
     print(line, file=sys.stderr, flush=True)
