@@ -8,13 +8,10 @@ import pytest
 from tailkeep.metrics import (
     compare_standardised_margins,
     discordance,
-    equivalence_test,
     intraclass_correlation,
     kr_standardised_margin,
-    standardised_margin_difference,
     standardised_margin_failure,
     standardised_margin_interval,
-    standardised_margin_p_value,
 )
 
 ARTICLES = np.repeat(np.arange(30), 8)
@@ -65,7 +62,7 @@ def test_resamples_from_sums_are_resamples_of_questions():
 def test_pairing_removes_what_makes_questions_hard():
     first = margins(2)
     second = first - 0.2 + 0.05 * np.random.default_rng(3).normal(size=first.size)
-    paired = standardised_margin_difference(first, second, ARTICLES, resamples=1000)
+    paired = compare_standardised_margins(first, second, ARTICLES, bound=0, resamples=1000).difference
     alone = standardised_margin_interval(first, ARTICLES, resamples=1000)
     assert paired.low > 0.1
     assert paired.high - paired.low < 0.3 * (alone.high - alone.low)
@@ -76,25 +73,25 @@ def test_seeds_are_averaged():
     expected = np.mean([kr_standardised_margin(row) for row in first]) - np.mean(
         [kr_standardised_margin(row) for row in second]
     )
-    assert standardised_margin_difference(first, second, ARTICLES, resamples=10).mean == pytest.approx(expected)
+    compared = compare_standardised_margins(first, second, ARTICLES, bound=0, resamples=10)
+    assert compared.difference.mean == pytest.approx(expected)
 
 
 def test_equal_models_are_equivalent_and_noisy_ones_undecided():
     one = margins(8)
     near = one + 0.02 * np.random.default_rng(9).normal(size=one.size)
     far = margins(10)
-    decided = equivalence_test(one, near, ARTICLES, bound=0.05, resamples=1000)
+    decided = compare_standardised_margins(one, near, ARTICLES, bound=0.05, resamples=1000).equivalence
     assert decided.decided
     assert decided.p_value < 0.05
-    undecided = equivalence_test(one, far, ARTICLES, bound=0.05, resamples=1000)
+    undecided = compare_standardised_margins(one, far, ARTICLES, bound=0.05, resamples=1000).equivalence
     assert not undecided.decided
     assert undecided.p_value > 0.05
 
 
 @pytest.mark.parametrize("bound", [0.0, -0.1, math.nan])
-def test_a_bound_that_is_not_positive_is_refused(bound):
-    with pytest.raises(ValueError, match="bound must be above 0"):
-        equivalence_test(margins(0), margins(1), ARTICLES, bound=bound)
+def test_without_a_positive_bound_nothing_is_equivalent(bound):
+    assert compare_standardised_margins(margins(0), margins(1), ARTICLES, bound=bound).equivalence is None
 
 
 def test_a_margin_that_halves_fails_between_its_generations():
@@ -120,26 +117,19 @@ def test_resamples_without_a_spread_have_no_time_to_failure():
     result = standardised_margin_failure([0, 1], [[1.0, 2.0], [1.0, 0.5]], ["a", "b"], resamples=100)
     assert result.failure.state == "censored"
     assert result.low == 0
-    assert math.isnan(standardised_margin_p_value([1.0, 2.0], [1.0, 0.5], ["a", "b"], resamples=100))
+    compared = compare_standardised_margins([1.0, 2.0], [1.0, 0.5], ["a", "b"], bound=0, resamples=100)
+    assert math.isnan(compared.p_value)
 
 
 def test_the_p_value_of_a_difference_agrees_with_its_interval():
     first, second = margins(2, mean=0.9), margins(2, mean=0.5)
-    assert standardised_margin_p_value(first, second, ARTICLES) < 0.01
-    assert standardised_margin_p_value(first, first, ARTICLES) == 1
+    assert compare_standardised_margins(first, second, ARTICLES, bound=0).p_value < 0.01
+    assert compare_standardised_margins(first, first, ARTICLES, bound=0).p_value == 1
     for seed in range(3, 9):
-        pair = margins(seed), margins(seed + 100, mean=0.7)
-        interval = standardised_margin_difference(*pair, ARTICLES)
-        assert (standardised_margin_p_value(*pair, ARTICLES) < 0.05) == (interval.low > 0 or interval.high < 0)
-
-
-def test_one_resampling_gives_what_the_three_functions_give():
-    pair = margins(2, mean=0.9), margins(3, mean=0.8)
-    compared = compare_standardised_margins(*pair, ARTICLES, bound=0.2)
-    assert compared.difference == standardised_margin_difference(*pair, ARTICLES)
-    assert compared.p_value == standardised_margin_p_value(*pair, ARTICLES)
-    assert compared.equivalence == equivalence_test(*pair, ARTICLES, bound=0.2)
-    assert compare_standardised_margins(*pair, ARTICLES, bound=-0.1).equivalence is None
+        interval, p_value, _ = compare_standardised_margins(
+            margins(seed), margins(seed + 100, mean=0.7), ARTICLES, bound=0
+        )
+        assert (p_value < 0.05) == (interval.low > 0 or interval.high < 0)
 
 
 def test_discordance_counts_questions_that_one_model_alone_answers():
@@ -162,6 +152,6 @@ def test_what_does_not_fit_together_is_refused():
     with pytest.raises(ValueError, match="one article per question"):
         standardised_margin_interval([1.0, 2.0], [7, 7, 8])
     with pytest.raises(ValueError, match="same seeds and questions"):
-        standardised_margin_difference([[1.0, 2.0]], [[1.0, 2.0], [1.0, 3.0]], [0, 1])
+        compare_standardised_margins([[1.0, 2.0]], [[1.0, 2.0], [1.0, 3.0]], [0, 1], bound=0)
     with pytest.raises(ValueError, match=r"Pass \(seeds, generations, questions\)"):
         standardised_margin_failure([0, 1], [[1.0, 2.0]], [0, 1])

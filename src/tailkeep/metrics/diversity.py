@@ -15,6 +15,8 @@ from scipy import sparse
 from scipy.spatial.distance import cdist
 from scipy.special import gammaln
 
+from tailkeep.metrics.divergence import ngram_counts
+
 
 def distinct_n(sequences: Iterable[ArrayLike], n: int) -> float:
     """Distinct n-grams divided by all n-grams of `sequences`, integer sequences of any lengths (Li et al. 2016).
@@ -25,32 +27,8 @@ def distinct_n(sequences: Iterable[ArrayLike], n: int) -> float:
     Raises:
         ValueError: `n` is below 1.
     """
-    if n < 1:
-        raise ValueError(f"n must be >= 1, got {n}.")
-    arrays = [np.asarray(sequence, dtype=np.int64).ravel() for sequence in sequences]
-    lengths = np.array([array.size for array in arrays], dtype=np.int64)
-    total = int(np.maximum(lengths - n + 1, 0).sum())
-    if total == 0:
-        return float("nan")
-    return _distinct(np.concatenate(arrays), _starts(lengths, n), n) / total
-
-
-def _starts(lengths: NDArray[np.int64], n: int) -> NDArray[np.int64]:
-    """The indices in the joined sequences at which an n-gram within one sequence begins."""
-    ends = np.cumsum(lengths)
-    remaining = np.repeat(ends, lengths) - np.arange(ends[-1])
-    return np.flatnonzero(remaining >= n)
-
-
-def _distinct(tokens: NDArray[np.int64], starts: NDArray[np.int64], n: int) -> int:
-    """The number of different n-grams that begin at `starts`."""
-    ranks = np.unique(tokens, return_inverse=True)[1].astype(np.int64)
-    size = int(ranks.max()) + 1
-    # A prefix is encoded by its rank among the prefixes, so a code stays below len(starts) * size at any n.
-    codes = ranks[starts]
-    for offset in range(1, n):
-        codes = np.unique(codes * size + ranks[starts + offset], return_inverse=True)[1].astype(np.int64)
-    return int(np.unique(codes).size)
+    counts = ngram_counts(sequences, (), n)[0]
+    return counts.size / int(counts.sum()) if counts.size else math.nan
 
 
 # Coverage of rare types, by their count in the real text. Any sample misses rare types, so the coverage stands beside

@@ -57,66 +57,17 @@ def standardised_margin_interval(
     return _interval(_mean_standardised(table), values, level)
 
 
-def standardised_margin_difference(
-    first: ArrayLike,
-    second: ArrayLike,
-    articles: ArrayLike,
-    *,
-    level: float = 0.95,
-    resamples: int = 10_000,
-    seed: int = 0,
-) -> Interval:
-    """The mean over seeds of the difference in standardised margin, `first` - `second`, each (seeds, questions).
-
-    Both models answer the same resampled questions, so what makes a question hard cancels out.
-
-    Raises:
-        ValueError: the shapes differ, there are fewer than two articles, or `level` is not between 0 and 1.
-    """
-    point, values = _differences(first, second, articles, resamples, seed)
-    return _interval(point, values, level)
-
-
-def standardised_margin_p_value(
-    first: ArrayLike, second: ArrayLike, articles: ArrayLike, *, resamples: int = 10_000, seed: int = 0
-) -> float:
-    """The two-sided p-value of no difference in standardised margin, from the resamples on either side of 0.
-
-    It is at least 2 / (`resamples` + 1); NaN where a resample is not finite.
-
-    Raises:
-        ValueError: as `standardised_margin_difference`.
-    """
-    return _p_value(_differences(first, second, articles, resamples, seed)[1])
-
-
-def equivalence_test(
-    first: ArrayLike,
-    second: ArrayLike,
-    articles: ArrayLike,
-    *,
-    bound: float,
-    alpha: float = 0.05,
-    resamples: int = 10_000,
-    seed: int = 0,
-) -> Equivalence:
-    """Whether two models' standardised margins differ by less than `bound` (TOST, Schuirmann 1987).
-
-    Raises:
-        ValueError: `bound` is not positive, or as `standardised_margin_difference`.
-    """
-    if not bound > 0:
-        raise ValueError(f"bound must be above 0, got {bound}.")
-    return _equivalence(*_differences(first, second, articles, resamples, seed), bound, alpha)
-
-
 def compare_standardised_margins(
     first: ArrayLike, second: ArrayLike, articles: ArrayLike, *, bound: float, resamples: int = 10_000, seed: int = 0
 ) -> MarginComparison:
-    """`standardised_margin_difference`, `standardised_margin_p_value` and `equivalence_test` from one resampling.
+    """The mean over seeds of the difference in standardised margin, `first` - `second`, each (seeds, questions).
+
+    Both models answer the same resampled questions, so what makes a question hard cancels out. The p-value is
+    two-sided, from the resamples on either side of 0: at least 2 / (`resamples` + 1), NaN where a resample is not
+    finite. With a positive `bound`: whether the margins differ by less (TOST at alpha 0.05, Schuirmann 1987).
 
     Raises:
-        ValueError: as `standardised_margin_difference`.
+        ValueError: the shapes differ or there are fewer than two articles.
     """
     point, values = _differences(first, second, articles, resamples, seed)
     equivalence = _equivalence(point, values, bound, 0.05) if bound > 0 else None

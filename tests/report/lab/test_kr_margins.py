@@ -6,7 +6,7 @@ import io
 import numpy as np
 import pytest
 
-from tailkeep.metrics import kr_standardised_margin, standardised_margin_difference
+from tailkeep.metrics import compare_standardised_margins, kr_standardised_margin
 from tailkeep.report import write
 from tailkeep.report.lab.kr_margins import arm_margins, margin_differences
 from tailkeep.report.lab.run import read_lab_run
@@ -62,8 +62,8 @@ def test_the_difference_is_that_of_the_metric_over_articles(tmp_path):
     other = NOISE[0] + 0.3 * NOISE[2] + 0.4
     group = group_of(tmp_path, {"baseline": [knowledge(NOISE[0] + 0.8)], "b": [knowledge(other)]})
     (one,) = margin_differences(group)
-    expected = standardised_margin_difference([other], [NOISE[0] + 0.8], ARTICLES)
-    assert one.difference == pytest.approx(expected)
+    expected = compare_standardised_margins([other], [NOISE[0] + 0.8], ARTICLES, bound=0)
+    assert one.difference == pytest.approx(expected.difference)
     assert one.corrected_p == one.p_value
 
 
