@@ -11,7 +11,6 @@ from tailkeep.sanitize import visible
 
 DASH = "–"
 MINUS = "\N{MINUS SIGN}"
-COVERAGE = "95\N{NO-BREAK SPACE}%"
 
 
 def number(value: float, *, digits: int = 3, signed: bool = False) -> str:
@@ -34,11 +33,6 @@ def mean(value: Interval, *, signed: bool = False) -> str:
     """The mean, with the decimals of its bounds where it has bounds."""
     places = _places(value)
     return number(value.mean, signed=signed) if places is None else _fixed(value.mean, places, signed)
-
-
-def printed_mean(value: Interval) -> float:
-    """The finite mean of `value` rounded as `mean` prints it."""
-    return float(mean(value).replace(",", "").replace(MINUS, "-"))
 
 
 def interval(value: Interval, *, signed: bool = False) -> str:
@@ -107,24 +101,6 @@ def time_bounds(bounds: Interval) -> str:
         return ""
     low, high = (f"{bound:.1f}".removesuffix(".0") if math.isfinite(bound) else "∞" for bound in bounds[1:])
     return f"{low} to {high}"
-
-
-def failed_seeds(summary: FailureSummary) -> str:
-    """`2 of 3 seeds failed`, and why the others have no time to failure."""
-    defined = summary.failed + summary.censored_seeds
-    if not defined:
-        return undefined_reason(summary)
-    text = f"{summary.failed} of {seeds(defined)} failed"
-    return text + (f"; {summary.undefined} {undefined_reason(summary)}" if summary.undefined else "")
-
-
-def undefined_reason(summary: FailureSummary) -> str:
-    """Why the undefined seeds have no time to failure, as a predicate for one or many."""
-    if not summary.measured:
-        return "did not measure this metric"
-    if summary.beyond == summary.undefined:
-        return "started beyond the limit"
-    return ("started beyond the limit, or " if summary.beyond else "") + "had no finite value at generation 0"
 
 
 def terminal_text(text: str, style: str = "") -> Text:

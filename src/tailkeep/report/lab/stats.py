@@ -32,14 +32,13 @@ class FailureRule:
 
     The limit is `limit`, or `limit` times the generation-0 value of `reference`. With `chance` only the margin over it
     counts, and it must be above 0 by its 95 % interval over the number of questions in the metric `items`. `condition`
-    is the rule in words, `event` the same in the past tense; `name` distinguishes two rules of one metric.
+    is the rule in words; `name` distinguishes two rules of one metric.
     """
 
     metric: str
     limit: float
     falling: bool
     condition: str
-    event: str
     reference: str | None = None
     chance: float = 0.0
     items: str = ""
@@ -52,78 +51,34 @@ class FailureRule:
 
 
 _RULES = (
-    FailureRule("kr_accuracy", 0.75, True, "KR-test accuracy < 0.75", "KR-test accuracy fell below 0.75"),
+    FailureRule("kr_accuracy", 0.75, True, "KR-test accuracy < 0.75"),
     FailureRule(
         "kr_accuracy",
         0.5,
         True,
         "KR-test accuracy, half of its margin over chance lost",
-        "KR-test accuracy lost half of its margin over chance",
         "kr_accuracy",
         0.5,
         "kr_items",
         "kr_accuracy_margin",
     ),
-    FailureRule(
-        "kr_fraction_0",
-        0.75,
-        True,
-        "KR-test accuracy on the first fraction < 0.75",
-        "KR-test accuracy on the first fraction fell below 0.75",
-    ),
+    FailureRule("kr_fraction_0", 0.75, True, "KR-test accuracy on the first fraction < 0.75"),
     FailureRule(
         "kr_fraction_0",
         0.5,
         True,
         "KR-test accuracy on the first fraction, half of its margin over chance lost",
-        "KR-test accuracy on the first fraction lost half of its margin over chance",
         "kr_fraction_0",
         0.5,
         "kr_fraction_0.items",
         "kr_fraction_0_margin",
     ),
-    FailureRule(
-        "held_out_nll",
-        1.1,
-        False,
-        "held-out NLL 10 % above generation 0",
-        "held-out NLL rose 10 % above generation 0",
-        "held_out_nll",
-    ),
-    FailureRule(
-        "std_median", 0.5, True, "median σ < half the real σ", "the median σ fell below half the real σ", "std_real"
-    ),
-    FailureRule(
-        "latent_std",
-        0.8,
-        True,
-        "latent spread 20 % below generation 0",
-        "the latent spread fell 20 % below generation 0",
-        "latent_std",
-    ),
-    FailureRule(
-        "modes_alive",
-        0.75,
-        True,
-        "fewer than 75 % of the modes",
-        "fewer than 75 % of the modes were alive",
-        "modes_total",
-    ),
-    FailureRule(
-        "coverage",
-        0.8,
-        True,
-        "coverage 20 % below generation 0",
-        "coverage fell 20 % below generation 0",
-        "coverage",
-    ),
-    FailureRule(
-        "bound_ratio",
-        1.0,
-        False,
-        "test error above its published bound",
-        "the test error rose above its published bound",
-    ),
+    FailureRule("held_out_nll", 1.1, False, "held-out NLL 10 % above generation 0", "held_out_nll"),
+    FailureRule("std_median", 0.5, True, "median σ < half the real σ", "std_real"),
+    FailureRule("latent_std", 0.8, True, "latent spread 20 % below generation 0", "latent_std"),
+    FailureRule("modes_alive", 0.75, True, "fewer than 75 % of the modes", "modes_total"),
+    FailureRule("coverage", 0.8, True, "coverage 20 % below generation 0", "coverage"),
+    FailureRule("bound_ratio", 1.0, False, "test error above its published bound"),
 )
 
 
@@ -143,10 +98,8 @@ class FailureSummary:
     """Time to failure over seeds, in generations.
 
     `time` is the median of the seeds for which it is defined (NaN if none); `censored` says that seeds
-    which never failed decide it, so that it is a lower bound. `failed`, `censored_seeds` and `undefined` count seeds;
-    `beyond` counts the undefined ones that started beyond the limit; `measured` is false where the arm never measures
-    the metric of the rule. `bounds` are from a bootstrap over seeds, NaN for a single seed and infinite where seeds
-    never failed.
+    which never failed decide it, so that it is a lower bound. `failed`, `censored_seeds` and `undefined` count seeds.
+    `bounds` are from a bootstrap over seeds, NaN for a single seed and infinite where seeds never failed.
     """
 
     rule: FailureRule
@@ -155,8 +108,6 @@ class FailureSummary:
     failed: int
     censored_seeds: int
     undefined: int
-    beyond: int
-    measured: bool
     bounds: Interval
 
 
@@ -181,7 +132,7 @@ class MetricSummary:
 
 @dataclass(frozen=True)
 class ArmSummary:
-    """One arm: its headline metrics by name, in the group's order, and its times to failure by metric."""
+    """One arm: its headline metrics by name, in the group's order, and its times to failure by rule."""
 
     arm: str
     seeds: tuple[int, ...]
@@ -238,15 +189,13 @@ def _group(group: ArmGroup) -> GroupSummary:
     arms = tuple(_arm(group, arm, names, rules) for arm in group.arms)
     last = [entry for entry in group.entries if entry.generation == group.common_generation]
     common = {
-        arm: {name: _mean([e for e in last if e.arm == arm], name) for name in names} for arm in group.arms if last
+        arm: {name: entry_interval(name, [e.metrics for e in last if e.arm == arm]) for name in names}
+        for arm in group.arms
+        if last
     }
     paired = group_differences(group, names)
     mcnemar = tuple(mcnemar_tests(group))
     return GroupSummary(group.learner, names, rules, arms, group.common_generation, common, paired, mcnemar)
-
-
-def _mean(entries: list[Entry], name: str) -> Interval:
-    return entry_interval(name, [entry.metrics for entry in entries])
 
 
 def entry_interval(name: str, rows: Sequence[Mapping[str, float]]) -> Interval:
@@ -287,7 +236,7 @@ def metric_summary(name: str, seeds: list[list[Entry]]) -> MetricSummary:
         slope=mean_interval([slope([g for g, _ in points], [v for _, v in points]) for points in series]),
         seeds=len(series),
         unusable=sum(not math.isfinite(value) for value in last),
-        measured=_measured(name, seeds),
+        measured=any(name in entry.metrics for entries in seeds for entry in entries),
     )
 
 
@@ -302,14 +251,8 @@ def _failure(rule: FailureRule, seeds: list[list[Entry]]) -> FailureSummary:
         failed=states.count("failed"),
         censored_seeds=states.count("censored"),
         undefined=states.count("undefined"),
-        beyond=sum(_starts_beyond(rule, entries) for entries in seeds),
-        measured=_measured(rule.metric, seeds),
         bounds=median_time(failures),
     )
-
-
-def _measured(name: str, seeds: list[list[Entry]]) -> bool:
-    return any(name in entry.metrics for entries in seeds for entry in entries)
 
 
 def _limit(rule: FailureRule, entries: list[Entry]) -> float:
@@ -329,13 +272,6 @@ def _exceeds_chance(rule: FailureRule, first: Entry, start: float) -> bool:
     if not math.isfinite(items) or not 0 <= start <= 1:
         return start > rule.chance
     return binomial_interval(start * items, int(items)).low > rule.chance
-
-
-def _starts_beyond(rule: FailureRule, entries: list[Entry]) -> bool:
-    first, limit = entries[0].metrics.get(rule.metric, math.nan), _limit(rule, entries)
-    if rule.chance and math.isfinite(first) and not _exceeds_chance(rule, entries[0], first):
-        return True
-    return first < limit if rule.falling else first > limit
 
 
 def _seed_failure(rule: FailureRule, entries: list[Entry]) -> Failure:
