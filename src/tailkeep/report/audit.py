@@ -61,7 +61,7 @@ _FIGURES: tuple[tuple[str, tuple[str, ...], str], ...] = (
 )
 
 
-def write_audit(path: Path | str, *, storage: Storage | None = None) -> Path:
+def write_audit(path: Path | str) -> Path:
     """Write (or rewrite) the report of the audit at `path`, finished or not, and return the page's path.
 
     Raises:
@@ -69,7 +69,7 @@ def write_audit(path: Path | str, *, storage: Storage | None = None) -> Path:
         StorageError: the file system refused a write.
     """
     run = read_audit_run(path)
-    (storage or Storage()).write_text(run.path / "report.html", audit_page(run))
+    Storage().write_text(run.path / "report.html", audit_page(run))
     return run.path / "report.html"
 
 
@@ -86,7 +86,7 @@ def audit_page(run: AuditRun) -> str:
         labels=[LABELS[side] for side in run.sides],
         share=plot_share(run),
         forest=plot_tests(run),
-        figures=audit_figures(run) if run.summary else [],
+        figures=list(audit_figures(run)) if run.summary else [],
         table=list(_side_by_side(run)),
         families=list(_families(run)),
         keywords=[_keywords(run, kind) for kind in ("over", "under")] if run.rows("keywords") else [],

@@ -180,12 +180,8 @@ def _share_row(name: str, figures: tuple[float, float, float], *, significant: b
     return ForestRow(name, BASELINE, *figures, significant, f"{share} %", f"{low} to {high}")
 
 
-def audit_figures(run: AuditRun) -> list[Figure]:
+def audit_figures(run: AuditRun) -> Iterator[Figure]:
     """The figures of all tables that the run has."""
-    return list(_figures(run))
-
-
-def _figures(run: AuditRun) -> Iterator[Figure]:
     if run.rows("probabilities"):
         yield _histogram(
             run, "probabilities", ("from_p", "to_p", "tokens"), "Probability of tokens",

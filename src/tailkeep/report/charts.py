@@ -215,9 +215,9 @@ def histogram_chart(
     note: str,
     finding: str,
     x_log: bool = False,
-    height: float = 280,
 ) -> Figure:
     """Outlines over each other, the second one as a grey area behind the first; the legend stands above."""
+    height = 280
     start, top, bottom = 46.0, 40.0, height - _FOOT
     lows, highs = ([pick(one.edges) for one in histograms] for pick in (min, max))
     domain = (min(lows), max(highs))

@@ -20,7 +20,7 @@ _KINDS = ("tokens", "flagged", "after")
 _LONG_BAND = len("0.99")
 
 
-def write_edits(folder: Path | str, *, storage: Storage | None = None) -> Path:
+def write_edits(folder: Path | str) -> Path:
     """Write (or rewrite) the report of the edit at `folder`, finished or not, and return the page's path.
 
     Raises:
@@ -28,7 +28,7 @@ def write_edits(folder: Path | str, *, storage: Storage | None = None) -> Path:
         StorageError: the file system refused a write.
     """
     run = read_edit_run(folder, edits=_MAX_EDITS, rejects=_MAX_REJECTS)
-    (storage or Storage()).write_text(run.path / "report.html", edit_page(run))
+    Storage().write_text(run.path / "report.html", edit_page(run))
     return run.path / "report.html"
 
 

@@ -151,7 +151,7 @@ def show_forecast(path: Path | str, console: Console) -> None:
         console.print(formatting.terminal_text(sentence))
 
 
-def write_forecast(path: Path | str, *, storage: Storage | None = None) -> Path:
+def write_forecast(path: Path | str) -> Path:
     """Write (or rewrite) the report of the forecast at `path`, and return the page's path.
 
     Raises:
@@ -169,7 +169,7 @@ def write_forecast(path: Path | str, *, storage: Storage | None = None) -> Path:
         figures=figures,
         tables=list(_tables(tree)),
     )
-    storage = storage or Storage()
+    storage = Storage()
     for figure in figures:
         storage.write_text(directory.path / "figures" / f"{figure.name}.svg", figure.file)
     storage.write_text(directory.path / "report.html", html)

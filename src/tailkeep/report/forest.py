@@ -72,7 +72,6 @@ def forest(
     *,
     note: str,
     finding: str,
-    goal_words: tuple[str, str] = ("as at", "generation 0"),
 ) -> Figure:
     """Blocks of a few rows, coloured by arm: the legend stands above, the numbers beside."""
     parts: list[str] = []
@@ -87,7 +86,7 @@ def forest(
     means_end, right = _number_columns(blocks)
     zero, goal = (left + share * (right - left) for share in (0.3, 0.7))
     has_goal = any(block.goal is not None for block in blocks)
-    for x, words in ((zero, ("as the", "baseline")), *(((goal, goal_words),) if has_goal else ())):
+    for x, words in ((zero, ("as the", "baseline")), *(((goal, ("as at", "generation 0")),) if has_goal else ())):
         parts += [text(x, 40 + 15 * n, word, "axis", "middle") for n, word in enumerate(words)]
     parts.append(text(WIDTH, 55, "difference (95 % CI)", "axis", "end"))
     y = 85.0

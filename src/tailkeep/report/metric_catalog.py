@@ -349,6 +349,12 @@ def describe(name: str) -> Metric:
     return Metric(f"{metric.title}, arm’s own decoder", metric.note, metric.better, False, metric.log)
 
 
+def title_in_sentence(name: str) -> str:
+    """The title of `name` as a sentence goes on with it."""
+    title = describe(name).title
+    return title[0].lower() + title[1:] if is_known(name) and title[1:2].islower() else title
+
+
 _MAIN_METRICS: Mapping[str, tuple[str, ...]] = {
     "causal_lm": ("kr_accuracy", "kr_fraction_0", "held_out_nll"),
     "flow": ("modes_alive", "coverage", "kl_real_model", "sliced_wasserstein", "frechet"),

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from tailkeep.report import formatting, svg
 from tailkeep.report.roles import Role
-from tailkeep.report.svg import Figure, figure_style
+from tailkeep.report.svg import figure_style
 from tailkeep.runs import redact
 from tailkeep.sanitize import visible, without_folders
 
@@ -36,14 +36,15 @@ def new_environment() -> Environment:
         "safe_text": _safe,
         "one_line": lambda text: _safe(text, newline=" "),
         "unbroken": lambda text: _HYPHEN.sub("\N{NON-BREAKING HYPHEN}", _safe(text, newline=" ")),
-        "drawn_inline": _inline,
+        "drawn_inline": lambda figure: Markup(figure.inline),  # noqa: S704
         "without_folders": without_folders,
         "count": formatting.count,
         "duration": _duration,
         "key": lambda role: Markup(svg.key(role)),  # noqa: S704
     }
     environment.filters |= filters
-    environment.globals |= {"formatting": formatting, "style": style_sheet()}
+    style = Markup(figure_style() + read_template("page.css"))  # noqa: S704
+    environment.globals |= {"formatting": formatting, "style": style}
     return environment
 
 
@@ -53,18 +54,9 @@ def render_template(name: str, **values: Any) -> str:
     return html
 
 
-def style_sheet() -> Markup:
-    """The style sheet of every page, which is trusted."""
-    return Markup(figure_style() + read_template("page.css"))  # noqa: S704
-
-
 def read_template(name: str) -> str:
     """The text of a template or style sheet of this package."""
     return resources.files("tailkeep.report").joinpath(name).read_text(encoding="utf-8")
-
-
-def _inline(figure: Figure) -> Markup:
-    return Markup(figure.inline)  # noqa: S704
 
 
 def _safe(text: object, newline: str = "\n") -> str:

@@ -54,19 +54,10 @@ TEXT_METRICS: Mapping[str, Metric] = {
         "Best temperature", "Above 1 the model is overconfident on held-out text, below 1 underconfident."
     ),
     **{
-        f"kl_{n}_sample_real": Metric(
-            f"KL(samples ‖ real), {n}-grams",
-            "Nats, over equally many n-grams of both, 0.5 added to each count.",
-            "lower",
+        f"kl_{n}_{sides}": Metric(
+            f"KL({title}), {n}-grams", "Nats, over equally many n-grams of both, 0.5 added to each count.", "lower"
         )
-        for n in (1, 2, 3, 4)
-    },
-    **{
-        f"kl_{n}_real_sample": Metric(
-            f"KL(real ‖ samples), {n}-grams",
-            "Nats, over equally many n-grams of both, 0.5 added to each count.",
-            "lower",
-        )
+        for sides, title in (("sample_real", "samples ‖ real"), ("real_sample", "real ‖ samples"))
         for n in (1, 2, 3, 4)
     },
     **{

@@ -8,11 +8,10 @@ import io
 import math
 from collections.abc import Iterable, Sequence
 
-from tailkeep.metrics import Interval
 from tailkeep.report.lab.kr_margins import GroupMargins, MarginDifference
 from tailkeep.report.lab.paired_differences import part_rows
 from tailkeep.report.lab.run import LabRun
-from tailkeep.report.lab.stats import ArmSummary, FailureSummary, Summary
+from tailkeep.report.lab.stats import Summary
 from tailkeep.sanitize import visible
 
 Row = Sequence[str | int | float]
@@ -70,36 +69,24 @@ def _metrics(run: LabRun) -> Iterable[Row]:
 def _summary(summary: Summary) -> Iterable[Row]:
     for group in summary.groups:
         for arm in group.arms:
-            for row in _arm(arm):
-                yield group.learner, arm.arm, *row
-
-
-def _arm(arm: ArmSummary) -> Iterable[Row]:
-    for name, metric in arm.metrics.items():
-        final, slope = _bounds(metric.final), _bounds(metric.slope)
-        yield name, metric.seeds, metric.generation, metric.initial.mean, *final, *slope
-
-
-def _bounds(value: Interval) -> tuple[float, float, float]:
-    return value.mean, value.low, value.high
+            for name, metric in arm.metrics.items():
+                where = group.learner, arm.arm, name, metric.seeds, metric.generation
+                yield *where, metric.initial.mean, *metric.final, *metric.slope
 
 
 def _failures(summary: Summary) -> Iterable[Row]:
     for group in summary.groups:
         for arm in group.arms:
             for failure in arm.failures.values():
+                times = failure.time, failure.bounds.low, failure.bounds.high
                 counts = failure.failed, failure.censored_seeds, failure.undefined
-                yield group.learner, arm.arm, failure.rule.condition, *_times(failure), int(failure.censored), *counts
-
-
-def _times(failure: FailureSummary) -> tuple[float, float, float]:
-    return failure.time, failure.bounds.low, failure.bounds.high
+                yield group.learner, arm.arm, failure.rule.condition, *times, int(failure.censored), *counts
 
 
 def _differences(summary: Summary) -> Iterable[Row]:
     for group in summary.groups:
         for one in group.differences:
-            bounds = *_bounds(one.final), *_bounds(one.slope), one.p_value, one.corrected_p
+            bounds = *one.final, *one.slope, one.p_value, one.corrected_p
             yield group.learner, one.arm, one.baseline, one.metric, one.seeds, one.generation, *bounds
 
 

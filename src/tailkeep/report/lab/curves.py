@@ -22,7 +22,7 @@ from tailkeep.report.lab.stats import FailureRule, FailureSummary, GroupSummary,
 from tailkeep.report.metric_catalog import companion_of, describe, split_view
 from tailkeep.report.metric_ranges import REFERENCES, TOTALS, limits_of, range_of, unit_of
 from tailkeep.report.roles import Role
-from tailkeep.report.svg import WIDTH, Figure, UniqueNames, label, linear, marker, path, text, tick_texts, ticks
+from tailkeep.report.svg import WIDTH, Figure, Scale, UniqueNames, label, linear, marker, path, text, tick_texts, ticks
 from tailkeep.runs.generation_dir import TABLE, read_speeds
 
 MAX_ARMS, MAX_OF_ROLE, _MAX_BANDS = 8, 4, 4
@@ -211,7 +211,7 @@ def plot_failures(group: ArmGroup, summary: GroupSummary, arms: Sequence[str], n
             role = group.roles[arm]
             parts.append(text(0, middle + 4.5, label(arm, 18), f"sig {role.css}"))
             failure = failures[rule.key]
-            words = _words(failure)
+            words = formatting.failure(failure)
             parts.append(_bar(group, arm, failure, x, middle, sizes[arm]))
             parts.append(text(WIDTH, middle + 4.5, words, "num", "end"))
             findings.append(f"{arm}, {rule.condition}: {words}")
@@ -237,34 +237,23 @@ def _is_defined(failure: FailureSummary) -> bool:
     return math.isfinite(failure.time)
 
 
-def _words(failure: FailureSummary) -> str:
-    if not _is_defined(failure):
-        return formatting.DASH
-    return formatting.failure(failure)
-
-
-def _bar(group: ArmGroup, arm: str, failure: FailureSummary, x: object, y: float, size: float) -> str:
+def _bar(group: ArmGroup, arm: str, failure: FailureSummary, x: Scale, y: float, size: float) -> str:
     role = group.roles[arm]
-    if not _is_defined(failure) or not callable(x):
+    if not _is_defined(failure):
         return ""
-    parts = []
+    parts, last = [], float(max(group.generations()))
     low, high = failure.bounds.low, failure.bounds.high
     if math.isfinite(low) and not math.isnan(high):
-        end = x(min(high, x_limit(group)))
+        end = x(min(high, last))
         parts.append(path([(x(low), y), (end, y)], f"whisk {role.css}"))
     if failure.censored or math.isinf(high):
-        edge = x(x_limit(group))
+        edge = x(last)
         start = x(failure.time)
         parts.append(path([(start, y), (edge, y)], f"whisk {role.css}"))
         parts.append(f'<path class="arrow {role.css}" d="M{edge + 9:.1f} {y:.1f}l-9 -4.5v9z"/>')
     if not failure.censored:
         parts.append(marker(role, x(failure.time), y, size=size))
     return "".join(parts)
-
-
-def x_limit(group: ArmGroup) -> float:
-    """The last generation of the figure."""
-    return float(max(group.generations()))
 
 
 Points = NDArray[np.float64]

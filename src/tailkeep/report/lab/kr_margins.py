@@ -103,7 +103,7 @@ def margin_differences(group: ArmGroup) -> tuple[MarginDifference, ...]:
 
 
 def _arm_margin(group: ArmGroup, arm: str) -> ArmMargin | None:
-    by_seed = _by_seed(group, arm)
+    by_seed = group.by_seed(arm, _located_table)
     shared = set.intersection(*(set(tables) for tables in by_seed.values())) if by_seed else set()
     generations = sorted(shared)
     tables = [by_seed[seed][generation] for seed in sorted(by_seed) for generation in generations]
@@ -125,7 +125,7 @@ def _arm_margin(group: ArmGroup, arm: str) -> ArmMargin | None:
 
 def _difference(group: ArmGroup, arm: str) -> MarginDifference | None:
     baseline, generation = group.baseline_of(arm), group.common_generation
-    first, second = _by_seed(group, arm), _by_seed(group, baseline)
+    first, second = (group.by_seed(one, _located_table) for one in (arm, baseline))
     seeds = [
         seed
         for seed in sorted(first.keys() & second.keys())
@@ -145,17 +145,8 @@ def _difference(group: ArmGroup, arm: str) -> MarginDifference | None:
     return MarginDifference(arm, baseline, len(seeds), generation, *compared)
 
 
-def _by_seed(group: ArmGroup, arm: str) -> dict[int, dict[int, Mapping[str, Any]]]:
-    """seed -> generation -> the table `knowledge`, where each of its questions has a location."""
-    by_seed: dict[int, dict[int, Mapping[str, Any]]] = {}
-    for entry in group.entries_of(arm):
-        table = _located_table(entry)
-        if table is not None:
-            by_seed.setdefault(entry.seed, {})[entry.generation] = table
-    return by_seed
-
-
 def _located_table(entry: Entry) -> Mapping[str, Any] | None:
+    """The table `knowledge`, where each of its questions has a location."""
     table = knowledge_table(entry)
     columns = [table.get(name, ()) for name in ("numbers", "locations", "margins")]
     if not all(isinstance(column, Sequence) and column for column in columns):

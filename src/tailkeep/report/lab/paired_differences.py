@@ -77,7 +77,7 @@ def _corrected(rows: Sequence[Difference]) -> list[Difference]:
 
 def _differences(group: ArmGroup, arm: str, metrics: Iterable[str], last: int) -> list[Difference]:
     baseline = group.baseline_of(arm)
-    first, second = _seed_metrics(group, arm), _seed_metrics(group, baseline)
+    first, second = (group.by_seed(one, lambda entry: entry.metrics) for one in (arm, baseline))
     seeds = sorted(first.keys() & second.keys())
     shared = set.intersection(*(set(first[seed].keys() & second[seed].keys()) for seed in seeds)) if seeds else set()
     generations = sorted(generation for generation in shared if generation <= last)
@@ -103,13 +103,6 @@ def paired_p_value(values: Sequence[float]) -> float:
     if spread <= 1e-12 * max(map(abs, values)):
         return 2.0 ** (1 - len(values)) if mean else 1.0
     return float(2 * stats.t.sf(abs(mean) / (spread / math.sqrt(len(values))), len(values) - 1))
-
-
-def _seed_metrics(group: ArmGroup, arm: str) -> SeedMetrics:
-    by_seed: dict[int, dict[int, Mapping[str, float]]] = {}
-    for entry in group.entries_of(arm):
-        by_seed.setdefault(entry.seed, {})[entry.generation] = entry.metrics
-    return by_seed
 
 
 def _value(metrics: SeedMetrics, seed: int, generation: int, metric: str) -> float:

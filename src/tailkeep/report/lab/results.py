@@ -8,7 +8,6 @@
 Rule: it reads what the report reads, a pack included.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 from tailkeep.errors import InputError
 from tailkeep.optional import require
 from tailkeep.report.lab.page import write
-from tailkeep.report.lab.run import Entry, LabRun, read_lab_run
+from tailkeep.report.lab.run import read_lab_run
 from tailkeep.report.metric_catalog import describe
 
 
@@ -36,7 +35,8 @@ class LabResults:
         pandas: Any = require("pandas", extra="pandas")
         rows = [
             (entry.arm, entry.seed, entry.generation, metric, value)
-            for entry in _entries(read_lab_run(self.path))
+            for group in read_lab_run(self.path).groups
+            for entry in group.entries
             for metric, value in entry.metrics.items()
         ]
         return pandas.DataFrame(rows, columns=["arm", "seed", "generation", "metric", "value"])
@@ -92,8 +92,3 @@ def open_results(path: Path | str) -> LabResults:
     if run.directory.record.kind != "lab":
         raise InputError(f"{path} holds a run of kind {run.directory.record.kind!r}. Give a run of `tailkeep lab`.")
     return LabResults(Path(path))
-
-
-def _entries(run: LabRun) -> Iterator[Entry]:
-    for group in run.groups:
-        yield from group.entries

@@ -5,17 +5,19 @@ Rule: it reads files only and writes nothing. An unfinished run is read like a f
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tailkeep.report.roles import BASELINE, OTHER, Role, role_of
 from tailkeep.runs import GenerationDir, RunDirectory
 
 _LONGEST_NAME = 120
 _LONGEST_SENTENCE = 600
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -94,14 +96,23 @@ class ArmGroup:
     def _by_arm(self) -> dict[str, tuple[Entry, ...]]:
         return {arm: tuple(entry for entry in self.entries if entry.arm == arm) for arm in self.arms}
 
-    def series(self, arm: str, metric: str) -> dict[int, dict[int, float]]:
-        """seed -> generation -> value of `metric`, finite values only."""
-        by_seed: dict[int, dict[int, float]] = {}
+    def by_seed(self, arm: str, value_of: Callable[[Entry], Value | None]) -> dict[int, dict[int, Value]]:
+        """seed -> generation -> value of the entry, where it is not None."""
+        by_seed: dict[int, dict[int, Value]] = {}
         for entry in self.entries_of(arm):
-            value = entry.metrics.get(metric, math.nan)
-            if math.isfinite(value):
+            value = value_of(entry)
+            if value is not None:
                 by_seed.setdefault(entry.seed, {})[entry.generation] = value
         return by_seed
+
+    def series(self, arm: str, metric: str) -> dict[int, dict[int, float]]:
+        """seed -> generation -> value of `metric`, finite values only."""
+
+        def finite(entry: Entry) -> float | None:
+            value = entry.metrics.get(metric, math.nan)
+            return value if math.isfinite(value) else None
+
+        return self.by_seed(arm, finite)
 
     def generations(self) -> list[int]:
         """The generations that at least one arm has finished, ascending."""

@@ -13,7 +13,7 @@ from tailkeep.report.lab.paired_differences import Difference
 from tailkeep.report.lab.run import ArmGroup, UnfinishedChain
 from tailkeep.report.lab.samples import first_middle_last
 from tailkeep.report.lab.stats import GroupSummary
-from tailkeep.report.metric_catalog import BOUNDED_SHARE, describe, is_known
+from tailkeep.report.metric_catalog import BOUNDED_SHARE, describe, title_in_sentence
 from tailkeep.runs import Addition
 
 
@@ -27,7 +27,7 @@ def paired_sentences(group: GroupSummary) -> tuple[str, ...]:
     shared = len({(one.seeds, one.generation) for one in rows}) == 1
     where = f", over {formatting.seeds(first.seeds)} at generation {first.generation}" if shared else ""
     parts = join([_paired(one) for one in rows])
-    return (f"Paired by seed{where}, {_title(first.metric)} minus that of {group.arms[0].arm} is {parts}.",)
+    return (f"Paired by seed{where}, {title_in_sentence(first.metric)} minus that of {group.arms[0].arm} is {parts}.",)
 
 
 def mcnemar_sentences(group: GroupSummary) -> tuple[str, ...]:
@@ -61,11 +61,6 @@ def edit_bound_sentences(group: GroupSummary) -> tuple[str, ...]:
         f"Edits have changed this share of the real data's tokens: {join(beyond)}. Above "
         f"{formatting.number(BOUNDED_SHARE)} the bound on collapse under edits does not hold.",
     )
-
-
-def _title(name: str) -> str:
-    title = describe(name).title
-    return title[0].lower() + title[1:] if is_known(name) and title[1:2].islower() else title
 
 
 def join(names: list[str]) -> str:

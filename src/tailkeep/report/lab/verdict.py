@@ -14,7 +14,7 @@ from tailkeep.report.lab.curves import curve_of
 from tailkeep.report.lab.paired_differences import ALPHA, Difference, paired_p_value
 from tailkeep.report.lab.run import ArmGroup
 from tailkeep.report.lab.stats import GroupSummary
-from tailkeep.report.metric_catalog import describe, is_known, main_metrics
+from tailkeep.report.metric_catalog import describe, main_metrics, title_in_sentence
 from tailkeep.report.metric_ranges import REFERENCES, difference_interval, unit_of
 from tailkeep.report.page_kit import KeyNumber
 from tailkeep.report.roles import subject_of
@@ -107,7 +107,7 @@ def _lead(group: ArmGroup, changes: dict[str, Change | None]) -> str:
     )
     if math.isnan(known[0].p_value):
         first, last = (formatting.short(value.mean) for value in (known[0].initial, known[0].final))
-        return f"{start} goes from {first} to {last} in {_lower(known[0].metric)}."
+        return f"{start} goes from {first} to {last} in {title_in_sentence(known[0].metric)}."
     corrected = holm_correction([change.p_value for change in known])
     significant = [change for change, p in zip(known, corrected, strict=True) if p < ALPHA]
     if not significant:
@@ -262,8 +262,3 @@ def certainty(one: Difference) -> str:
 
 def _title(metric: str) -> str:
     return describe(metric).title
-
-
-def _lower(metric: str) -> str:
-    title = describe(metric).title
-    return title[0].lower() + title[1:] if is_known(metric) and title[1:2].islower() else title
