@@ -10,45 +10,28 @@ from typing import Annotated, Any, ClassVar, Literal, cast
 import numpy as np
 from pydantic import BeforeValidator, Field
 
-from tailkeep.config import Settings, UserCode, as_code, describe
+from tailkeep.config import UserCode, as_code, describe
 from tailkeep.errors import ConfigError
 from tailkeep.lab.checks import check_data, check_members, check_numbers
 from tailkeep.lab.protocols import GeneratedData, Regime, Stage
 from tailkeep.lab.replay import Replay, repeat_examples
 from tailkeep.lab.selectors import Selector
-from tailkeep.lab.text_regimes import EditRegime, Rephrase
+from tailkeep.lab.text_regimes import EditRegime, RegimeSettings, Rephrase
 from tailkeep.metrics import golden_weight
 
 
-class _WithoutFacts(Settings):
-    """The regimes whose generated data carry no facts."""
-
-    def facts(self, generation: int, generated: GeneratedData) -> Mapping[str, float]:  # noqa: ARG002
-        """None."""
-        return {}
-
-
-class _Fresh(_WithoutFacts):
+class _Fresh(RegimeSettings):
     """The regimes in which each model generates fresh examples, as many as there are real ones."""
 
     def generate(self, stage: Stage, *, seed: int) -> Any:
         """As many examples as there are real ones."""
         return stage.model.sample(len(stage.real), seed=seed)
 
-    def budget(self, generation: int, real: Any) -> int:  # noqa: ARG002
-        """The real data's size."""
-        return int(real.units)
-
 
 class Replace(_Fresh):
     """Each generation trains only on what the last one generated (Shumailov et al. 2024)."""
 
     name: Literal["replace"]
-    keeps_history: ClassVar[bool] = False
-
-    def mix(self, generation: int, real: Any, generated: GeneratedData, *, seed: int) -> Any:  # noqa: ARG002
-        """The newest generated data."""
-        return generated[generation] if generation else real
 
 
 class Accumulate(_Fresh):
@@ -76,7 +59,6 @@ class AccumulateSubsample(_Fresh):
 class _PartlyReal(_Fresh):
     """The regimes that keep `real_share` of the real data; the budget of examples is the real data's."""
 
-    keeps_history: ClassVar[bool] = False
     real_share: Annotated[float, Field(ge=0, le=1)]
 
     def mix(self, generation: int, real: Any, generated: GeneratedData, *, seed: int) -> Any:
@@ -125,7 +107,7 @@ class SelectRegime(_PartlyReal):
         return dict(generated[generation].facts) if generation else {}
 
 
-class Weighted(_WithoutFacts):
+class Weighted(RegimeSettings):
     """Real data and what the last generation generated, seen in the shares `real_weight` and 1 - `real_weight`.
 
     Each model generates `generated_ratio` times as many examples as there are real ones. `golden` is the weight that is
@@ -135,7 +117,6 @@ class Weighted(_WithoutFacts):
     """
 
     name: Literal["weighted"]
-    keeps_history: ClassVar[bool] = False
     real_weight: Annotated[float, Field(gt=0, lt=1)] | Literal["golden"] = "golden"
     generated_ratio: Annotated[float, Field(gt=0, le=10)] = 1.0
 
@@ -159,12 +140,8 @@ class Weighted(_WithoutFacts):
         num_real = round(self.weight * size)
         return repeat_examples(real, num_real, seed).concat(repeat_examples(newest, size - num_real, seed))
 
-    def budget(self, generation: int, real: Any) -> int:  # noqa: ARG002
-        """The real data's size."""
-        return int(real.units)
 
-
-class Regenerate(_WithoutFacts):
+class Regenerate(RegimeSettings):
     """ForTIFAI's recursion (arXiv 2509.08972): real data arrives in `fractions` equal consecutive parts.
 
     Generation s trains on the regeneration of the whole previous training set and on part s, so the generated share is
@@ -172,7 +149,6 @@ class Regenerate(_WithoutFacts):
     """
 
     name: Literal["regenerate"]
-    keeps_history: ClassVar[bool] = False
     fractions: Annotated[int, Field(ge=1)] = 6
 
     def generate(self, stage: Stage, *, seed: int) -> Any:
@@ -234,7 +210,6 @@ class Revise(_Fresh):
     """
 
     name: Literal["revise"]
-    keeps_history: ClassVar[bool] = False
     subset: Literal["disjoint", "overlapping", "anchored"] = "overlapping"
     share: Annotated[float, Field(gt=0, le=1)]
     factor: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -261,10 +236,6 @@ class Revise(_Fresh):
         unchanged = np.setdiff1d(np.arange(len(base)), revised)
         order = np.argsort(np.concatenate([unchanged, revised]), kind="stable")
         return base.take(unchanged).concat(regenerated).take(order)
-
-    def mix(self, generation: int, real: Any, generated: GeneratedData, *, seed: int) -> Any:  # noqa: ARG002
-        """The revised training set."""
-        return generated[generation] if generation else real
 
     def _revised_indices(self, size: int, generation: int, seed: int) -> Any:
         shares = self.shares(generation)

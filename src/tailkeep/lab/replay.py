@@ -10,13 +10,13 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from tailkeep.config import Settings
 from tailkeep.lab.protocols import GeneratedData, Stage
 from tailkeep.lab.selectors import Extinction, ReplaySelector
+from tailkeep.lab.text_regimes import RegimeSettings
 from tailkeep.metrics import CopyExtinction, golden_weight, replay_extinction
 
 
-class Replay(Settings):
+class Replay(RegimeSettings):
     """Each generation trains on a part of the real data with at most `real_budget` of its tokens, chosen anew.
 
     `base` says what stands beside it, as in the regimes of these names: `mix`, what the last model generates, so much
@@ -92,10 +92,6 @@ class Replay(Settings):
             times = max(1.0, weight / (1 - weight) * synthetic.units / replayed.units)
             replayed = repeat_examples(replayed, round(times * len(replayed)), seed)
         return replayed.concat(synthetic)
-
-    def budget(self, generation: int, real: Any) -> int:  # noqa: ARG002
-        """The real data's size."""
-        return int(real.units)
 
     def facts(self, generation: int, generated: GeneratedData) -> Mapping[str, float]:
         """How many documents are replayed, with what share of the real tokens, and the selector's own facts."""

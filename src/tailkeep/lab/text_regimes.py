@@ -14,6 +14,24 @@ from tailkeep.lab.protocols import GeneratedData, Stage
 from tailkeep.rules import Rule, Sampler, ToEdit, check_has_effect
 
 
+class RegimeSettings(Settings):
+    """A regime whose model trains on the newest generated data alone, as long as on the real data, and has no facts."""
+
+    keeps_history: ClassVar[bool] = False
+
+    def mix(self, generation: int, real: Any, generated: GeneratedData, *, seed: int) -> Any:  # noqa: ARG002
+        """The newest generated data."""
+        return generated[generation] if generation else real
+
+    def budget(self, generation: int, real: Any) -> int:  # noqa: ARG002
+        """The real data's size."""
+        return int(real.units)
+
+    def facts(self, generation: int, generated: GeneratedData) -> Mapping[str, float]:  # noqa: ARG002
+        """None."""
+        return {}
+
+
 class CodeEditor(UserCode):
     """An editor of the user's own: edit(model, data, *, seed, options...) -> the edited data, of the same kind."""
 
@@ -21,7 +39,7 @@ class CodeEditor(UserCode):
     seeded: ClassVar[bool] = True
 
 
-class EditRegime(Settings):
+class EditRegime(RegimeSettings):
     """Each generation trains on the real data as the last model has edited it (ToEdit, arXiv 2412.14689).
 
     Tokens are scored given the original text before them and resampled in one pass; `rule` and `sampler` are those of
@@ -32,7 +50,6 @@ class EditRegime(Settings):
     """
 
     name: Literal["edit"]
-    keeps_history: ClassVar[bool] = False
     anchored: bool = True
     source: Literal["real", "generated"] = "real"
     editor: Annotated[CodeEditor | None, BeforeValidator(as_code)] = None
@@ -63,14 +80,6 @@ class EditRegime(Settings):
             return check_data(edited, data, f"regime.editor: {self.editor.origin()}")
         return stage.model.edit(data, rule=self.rule, sampler=self.sampler, seed=seed)
 
-    def mix(self, generation: int, real: Any, generated: GeneratedData, *, seed: int) -> Any:  # noqa: ARG002
-        """The edited data."""
-        return generated[generation] if generation else real
-
-    def budget(self, generation: int, real: Any) -> int:  # noqa: ARG002
-        """The real data's size."""
-        return int(real.units)
-
     def facts(self, generation: int, generated: GeneratedData) -> Mapping[str, float]:
         """The shares of tokens that were flagged and that changed, and the share of the real data that has changed.
 
@@ -79,7 +88,7 @@ class EditRegime(Settings):
         return dict(getattr(generated[generation], "facts", {})) if generation else {}
 
 
-class Rephrase(Settings):
+class Rephrase(RegimeSettings):
     """Each model rewrites every real document, with the document in its prompt, as synthetic text is made from the web.
 
     `instruction` is what it is told, in its chat template if it has one, else behind the document. `beside`: the next
@@ -88,7 +97,6 @@ class Rephrase(Settings):
     """
 
     name: Literal["rephrase"]
-    keeps_history: ClassVar[bool] = False
     beside: bool = False
     instruction: Annotated[str, Field(min_length=1)] = "Rewrite this text in other words. Keep every fact."
     max_length_ratio: Annotated[float, Field(gt=0, le=4)] = 1.5
@@ -104,11 +112,3 @@ class Rephrase(Settings):
         if not generation:
             return real
         return real.concat(generated[generation]) if self.beside else generated[generation]
-
-    def budget(self, generation: int, real: Any) -> int:  # noqa: ARG002
-        """The real data's size."""
-        return int(real.units)
-
-    def facts(self, generation: int, generated: GeneratedData) -> Mapping[str, float]:  # noqa: ARG002
-        """None."""
-        return {}
