@@ -23,7 +23,6 @@ from tailkeep.lab.protocols import (
     Measure,
     Measurement,
     Model,
-    RephrasingModel,
     ReplayedData,
     ReplayFunction,
     SelectedData,
@@ -31,10 +30,10 @@ from tailkeep.lab.protocols import (
     View,
 )
 from tailkeep.lab.regimes import AnyRegime, FreshOnly, Regenerate, Revise
-from tailkeep.lab.text_regimes import EditRegime, Rephrase
+from tailkeep.lab.text_regimes import EditRegime
 
 _DATA = ("__len__", "units", "take", "concat", "split", "save", "read")
-_MAKE_DATA = ("sample", "regenerate", "edit", "rephrase")
+_MAKE_DATA = ("sample", "regenerate", "edit")
 
 
 class CodeLearner(UserCode):
@@ -87,8 +86,6 @@ def _required_members(regime: AnyRegime) -> Mapping[type, Sequence[str]]:
     required: dict[type, list[str]] = {Model: ["facts", *methods]}
     if isinstance(regime, EditRegime) and regime.editor is None:
         required[EditingModel] = ["edit"]
-    if isinstance(regime, Rephrase):
-        required[RephrasingModel] = ["rephrase"]
     return required
 
 

@@ -72,28 +72,15 @@ class Model(Protocol):
         ...
 
 
-class EditedData(Data, Protocol):
-    """Data that a model has edited; `save` and `read` keep the facts."""
-
-    @property
-    def facts(self) -> Mapping[str, float]:
-        """`flagged_share`, `changed_share` and, against the real data, `cumulative_changed_share`."""
-        ...
-
-
 class EditingModel(Model, Protocol):
     """A model that can also change a part of the data, for the regime `edit`."""
 
-    def edit(self, data: Any, *, rule: Rule, sampler: Sampler, seed: int) -> EditedData:
-        """`data` with what `rule` flags resampled by `sampler`."""
-        ...
+    def edit(self, data: Any, *, rule: Rule, sampler: Sampler, seed: int) -> Any:
+        """`data` with what `rule` flags resampled by `sampler`.
 
-
-class RephrasingModel(Model, Protocol):
-    """A model that can also rewrite documents, for the regime `rephrase`."""
-
-    def rephrase(self, data: Any, *, instruction: str, max_length_ratio: float, seed: int) -> Any:
-        """Each document of `data` in the model's words."""
+        Its `facts`, which `save` and `read` keep, are `flagged_share`, `changed_share` and, against the real data,
+        `cumulative_changed_share`.
+        """
         ...
 
 
@@ -190,11 +177,11 @@ class Experiment:
     """What one arm is about: real data, a learner, the views its models are sampled through, and a measure.
 
     `views` maps a name to a sampler; "common" is the same decoder for all arms, "own" the arm's. `edits` says that the
-    learner's models are an `EditingModel`, `rephrases` that they are a `RephrasingModel`. `select` selects among what
-    they generate, if that can be weighted; `replay` chooses real examples for the regime of that name. `first_data`, a
-    function of a seed, makes the training set of generation 0 where that is not the real data: `EditedData`, whose
-    facts stand among the metrics. `measure_by_first` measures samples by the model of generation 0, which is then kept,
-    `measure_by_generated` by all `GeneratedData` so far, from generation 1 on.
+    learner's models are an `EditingModel`. `select` selects among what they generate, if that can be weighted; `replay`
+    chooses real examples for the regime of that name. `first_data`, a function of a seed, makes the training set of
+    generation 0 where that is not the real data: edited data, whose facts stand among the metrics. `measure_by_first`
+    measures samples by the model of generation 0, which is then kept, `measure_by_generated` by all `GeneratedData` so
+    far, from generation 1 on.
     """
 
     name: str
@@ -203,7 +190,6 @@ class Experiment:
     views: Mapping[str, View]
     measure: Measure
     edits: bool = False
-    rephrases: bool = False
     select: SelectFunction | None = None
     replay: ReplayFunction | None = None
     first_data: Callable[[int], Any] | None = None

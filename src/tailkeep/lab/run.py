@@ -32,7 +32,7 @@ from tailkeep.lab.loop import Chain, Event, Observer, cell_progress, run_chain
 from tailkeep.lab.protocols import Experiment
 from tailkeep.lab.regimes import SelectRegime
 from tailkeep.lab.replay import Replay
-from tailkeep.lab.text_regimes import EditRegime, Rephrase
+from tailkeep.lab.text_regimes import EditRegime
 from tailkeep.runs import RunDirectory, Storage
 from tailkeep.runs.progress import show_in_notebook
 from tailkeep.workers import limited_threads, relay
@@ -135,7 +135,7 @@ def run(
     Args:
         config: a configuration, a mapping or YAML file of one, or a recipe's name.
         learners: the caller's, for arms with `learner: user`: {id: (options, seed) -> Experiment}.
-        losses: the caller's, for `loss: {name: user}`: {id: options -> weighting}; see `causal_lm.loss`.
+        losses: the caller's, for `loss: {name: user}`: {id: options -> weighting}; see `causal_lm.config.UserLosses`.
         observe: called with an `Event` for each phase that starts and each generation that is finished. Without one
             nothing is shown, but in a notebook the progress is.
         workers: processes that work on chains (one arm under one seed) side by side; it changes no result.
@@ -238,12 +238,6 @@ def _check_able(arm: ArmConfig, experiment: Experiment) -> None:
         raise ConfigError(
             f"regime.name: 'edit' needs models that edit data, and those of {experiment.name!r} cannot. Give them "
             "an `edit` (see lab.protocols.EditingModel) and the Experiment edits=True, or choose another regime."
-        )
-    if isinstance(arm.regime, Rephrase) and not experiment.rephrases:
-        raise ConfigError(
-            f"regime.name: 'rephrase' needs models that rewrite documents, and those of {experiment.name!r} cannot. "
-            "Give them a `rephrase` (see lab.protocols.RephrasingModel) and the Experiment rephrases=True, or choose "
-            "another regime."
         )
     if isinstance(arm.regime, SelectRegime) and experiment.select is None:
         raise ConfigError(

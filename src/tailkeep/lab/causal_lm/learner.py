@@ -274,7 +274,6 @@ def build(arm: CausalLMArm, *, device: str, losses: UserLosses, shared: MutableM
             language=arm.evaluation.language,
         ),
         edits=True,
-        rephrases=True,
         select=TextSelector(real, prepared.corpus.world, arm.training.block),
         replay=TextReplay(real, prepared.corpus.world, arm.training.block),
         first_data=_first_data(arm, prepared, device, shared),
