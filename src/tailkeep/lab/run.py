@@ -37,8 +37,8 @@ from tailkeep.runs import RunDirectory, Storage
 from tailkeep.runs.progress import show_in_notebook
 from tailkeep.workers import limited_threads, relay
 
-RunChain = Callable[[Request, RunDirectory, ArmChain, Observer, int | None], None]
-"""Computes one chain, up to a generation if that is given."""
+_worker_shared: dict[str, Any] = {}
+"""In a worker process the work that its chains share; empty in any other."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,7 @@ class ChainTask:
 
 
 def run_chains_on(
-    executor: Executor,
-    run_chain: RunChain,
-    request: Request,
-    directory: RunDirectory,
-    firsts: Sequence[ArmChain],
-    observe: Observer,
+    executor: Executor, request: Request, directory: RunDirectory, firsts: Sequence[ArmChain], observe: Observer
 ) -> None:
     """Compute all chains of `request`; those of `firsts` up to generation 0 first, which other arms share.
 
@@ -72,7 +67,7 @@ def run_chains_on(
     """
     with executor.open_queue() as events:
         folders = [os.path.abspath(folder) for folder in sys.path]
-        setup = partial(_prepare, run_chain, request, directory.path.resolve(), events, folders)
+        setup = partial(_prepare, request, directory.path.resolve(), events, folders)
         meanwhile = partial(relay, events, observe)
         if firsts:
             for _ in executor.run(setup, [ChainTask(*chain, until=1) for chain in firsts], meanwhile=meanwhile):
@@ -83,9 +78,7 @@ def run_chains_on(
         meanwhile()
 
 
-def _prepare(
-    run_chain: RunChain, request: Request, out: Path, events: EventQueue, folders: Sequence[str]
-) -> Callable[[ChainTask], None]:
+def _prepare(request: Request, out: Path, events: EventQueue, folders: Sequence[str]) -> Callable[[ChainTask], None]:
     """In a worker: load what the arms compute with; return what computes a chain there.
 
     Of the command's import path, `folders`, a worker on a cluster has none of the user's own, such as that of the
@@ -99,7 +92,7 @@ def _prepare(
     def work(task: ChainTask) -> None:
         observe: Callable[[Event], None] = events.put
         with limited_threads(request.config.num_threads):
-            run_chain(request, directory, (task.arm, task.seed), observe, task.until)
+            _run_one(request, directory, (task.arm, task.seed), Extensions(), _worker_shared, observe, until=task.until)
 
     return work
 
@@ -220,7 +213,7 @@ def _run_chains(
     firsts = first_of_equals(directory, request)
     if executor is not None:
         shared.clear()
-        run_chains_on(executor, _run_in_worker, request, directory, firsts, observe)
+        run_chains_on(executor, request, directory, firsts, observe)
         return
 
     def observe_and_link(event: Event) -> None:
@@ -277,13 +270,3 @@ def _run_one(
     )
     with code_errors(codes_of(arm)):
         run_chain(chain, observe, until=until)
-
-
-_worker_shared: dict[str, Any] = {}
-"""In a worker process the work that its chains share; empty in any other."""
-
-
-def _run_in_worker(
-    request: Request, directory: RunDirectory, chain: ArmChain, observe: Observer, until: int | None
-) -> None:
-    _run_one(request, directory, chain, Extensions(), _worker_shared, observe, until=until)
