@@ -9,15 +9,14 @@ that is recognised as edited is an error unless forced, and a forced edit adds u
 among the documents that is none of them, so that other tools read the folder as it is.
 """
 
-import hashlib
 import json
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO
 
 from tailkeep.config import Settings, validate
 from tailkeep.data.corpus import Destination, Shard
+from tailkeep.data.corpus.destination import sha256_of
 from tailkeep.data.corpus.io import TruncatedFileError, open_input, open_parquet, open_store, readable
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.sanitize import redact
@@ -108,20 +107,13 @@ def check_no_copies(shards: Sequence[Shard], previous_runs: Sequence[str]) -> No
     known = {digest: (run, name) for run in previous_runs for name, digest in _outputs(run).items()}
     for shard in {shard.url: shard for shard in shards}.values() if known else ():
         with open_input(shard.url, shard.name) as file:
-            digest = _digest(file)
+            digest = sha256_of(file)
         if digest in known:
             run, name = known[digest]
             raise InputError(
                 f"{shard.name} is a copy of {name}, an output of the run {redact(run)}. Edit the pristine corpus, "
                 "since editing an edited copy voids the bound on collapse; or give --force."
             )
-
-
-def _digest(file: IO[bytes]) -> str:
-    digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
-    return digest.hexdigest()
 
 
 def _outputs(previous_run: str) -> dict[str, str]:

@@ -273,7 +273,7 @@ def link_file(source: Path, target: Path) -> None:
         shutil.copy2(source, target)
 
 
-TABLE = "loss_curve"
+_TABLE = "loss_curve"
 COLUMNS = ("step", "loss", "cross_entropy", "kept_fraction", "learning_rate")
 """The loss that is minimised and the cross-entropy in nats/token: means over the steps since the last reading."""
 
@@ -294,9 +294,7 @@ def curve_tables(generation_dir: GenerationDir) -> dict[str, Any]:
     Raises:
         InputError: a file cannot be read.
     """
-    paths = sorted((generation_dir.path / "training").glob("*/curve.json"))
-    curves = {path.parent.name: read_json(path) for path in paths}
-    return {TABLE if len(curves) == 1 else f"{TABLE}.{part}": curve for part, curve in curves.items()}
+    return _by_part(generation_dir, "curve.json", read_json)
 
 
 def read_speeds(generation_dir: GenerationDir) -> dict[str, list[float]]:
@@ -305,9 +303,17 @@ def read_speeds(generation_dir: GenerationDir) -> dict[str, list[float]]:
     Raises:
         InputError: a file cannot be read.
     """
-    paths = sorted((generation_dir.path / "training").glob("*/timings.json"))
-    speeds = {path.parent.name: _speeds(path) for path in paths}
-    return {TABLE if len(speeds) == 1 else f"{TABLE}.{part}": row for part, row in speeds.items()}
+    return _by_part(generation_dir, "timings.json", _speeds)
+
+
+def is_curve_table(name: str) -> bool:
+    """Whether a table is a training curve, or that of a part of an ecosystem."""
+    return name.partition(".")[0] == _TABLE
+
+
+def _by_part(generation_dir: GenerationDir, file: str, read: Callable[[Path], Any]) -> dict[str, Any]:
+    parts = {path.parent.name: read(path) for path in sorted((generation_dir.path / "training").glob(f"*/{file}"))}
+    return {_TABLE if len(parts) == 1 else f"{_TABLE}.{part}": content for part, content in parts.items()}
 
 
 def _speeds(path: Path) -> list[float]:

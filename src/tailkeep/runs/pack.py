@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.runs.directory import RunDirectory, collected
-from tailkeep.runs.generation_dir import GenerationDir, read_speeds
+from tailkeep.runs.generation_dir import GenerationDir, is_curve_table, read_speeds
 from tailkeep.runs.storage import Storage
 from tailkeep.sanitize import redact, without_folders
 
@@ -31,7 +31,6 @@ _WORD = re.compile(r"\w+")
 _DIGITS = 6
 # Columns of one number per question, document or step; the rest of a table stays as it is.
 _ROUNDED = {"knowledge": ("margins",), "held_out": ("nll",)}
-_CURVE = "loss_curve"
 
 
 @dataclass(frozen=True)
@@ -145,15 +144,10 @@ def _small(name: str, table: Any) -> Any:
     """`table` with fewer digits where it has a number per question or document, and a loss curve with fewer rows."""
     if not isinstance(table, Mapping):
         return table
-    if _is_curve(name):
+    if is_curve_table(name):
         return {key: _thinned(column) for key, column in table.items()}
     columns = _ROUNDED.get(name, ())
     return {key: _rounded(column) if key in columns else column for key, column in table.items()}
-
-
-def _is_curve(name: str) -> bool:
-    """Whether a table is a loss curve, or that of a part of an ecosystem."""
-    return name.partition(".")[0] == _CURVE
 
 
 def _thinned(column: Any) -> Any:
@@ -237,6 +231,6 @@ def _missing(trees: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     has_all = {
         "articles of the questions": all("locations" in table.get("knowledge", {"locations": ()}) for table in tables),
         "likelihood per held-out document": all("held_out" in table for table in tables),
-        "loss curve": all(any(map(_is_curve, table)) for table in tables),
+        "loss curve": all(any(map(is_curve_table, table)) for table in tables),
     }
     return tuple(what for what, recorded in has_all.items() if not recorded)

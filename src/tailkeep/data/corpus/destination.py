@@ -34,7 +34,7 @@ class Output(Settings):
     def of(cls, path: Path) -> "Output":
         """The size and the sha256 of the local file at `path`."""
         with path.open("rb") as file:
-            return cls(bytes=path.stat().st_size, sha256=_digest(file))
+            return cls(bytes=path.stat().st_size, sha256=sha256_of(file))
 
 
 class Destination(Protocol):
@@ -263,7 +263,7 @@ class Bucket:
     def sha256(self, name: str) -> str:
         """See `Destination`."""
         with _read_errors(self._path(name)), self._store.open(self._path(name), "rb") as file:
-            return _digest(file)
+            return sha256_of(file)
 
     def local(self, name: str, folder: Path) -> Path:
         """See `Destination`."""
@@ -313,7 +313,8 @@ def _files_below(folder: Path) -> Mapping[str, Path]:
     return {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def _digest(file: IO[bytes]) -> str:
+def sha256_of(file: IO[bytes]) -> str:
+    """The sha256 of what is left of `file`, in hexadecimal."""
     digest = hashlib.sha256()
     while block := file.read(1 << 20):
         digest.update(block)

@@ -23,7 +23,7 @@ from tailkeep.report.metric_catalog import companion_of, describe, split_view
 from tailkeep.report.metric_ranges import REFERENCES, TOTALS, limits_of, range_of, unit_of
 from tailkeep.report.roles import Role
 from tailkeep.report.svg import WIDTH, Figure, Scale, UniqueNames, label, linear, marker, path, text, tick_texts, ticks
-from tailkeep.runs.generation_dir import TABLE, read_speeds
+from tailkeep.runs.generation_dir import is_curve_table, read_speeds
 
 MAX_ARMS, MAX_OF_ROLE, _MAX_BANDS = 8, 4, 4
 _SIZES = (1.0, 0.72, 1.3, 0.5)
@@ -321,7 +321,7 @@ def _curves_of(entry: Entry) -> list[dict[str, Points]]:
         {key: np.asarray(column, np.float64) for key, column in {**table, "tokens_per_second": speeds.get(name)}.items()
          if column is not None}
         for name, table in entry.tables.items()
-        if name.partition(".")[0] == TABLE
+        if is_curve_table(name)
     ]  # fmt: skip
 
 
