@@ -102,7 +102,7 @@ class Request:
         new = self._plain(name for name in self.sources if name not in self.recompute)
         changed = [name for name in new if name in old and any(differences(old[name], new[name]))]
         if changed:
-            lines = "\n".join(f"  {line}" for name in changed for line in _differences_of(name, old, new))
+            lines = "\n".join(f"  {line}" for name in changed for line in arm_differences(name, old[name], new[name]))
             raise FingerprintError(
                 f"{run.path} holds another run. What differs:\n{lines}\n"
                 f"Give the arm another name, --recompute {changed[0]} to move its generations aside, or another --out."
@@ -246,7 +246,9 @@ def check_generations(run: RunDirectory, request: Request) -> None:
                 run.storage.remove_folder(cell.path)
         last = max((cell.generation for cell in cells if cell.done), default=None)
         missing = [cell for cell in cells if not cell.done]
-        if last is not None and missing and not _can_follow(run, arm, seed, last, missing[0]):
+        if last is None or not missing:
+            continue
+        if not missing[0].model.exists() and not run.generation_dir(arm, seed, last).model.exists():
             raise InputError(
                 f"{run.path}: generation {last} of {arm}, seed {seed}, has no model any more (keep_models), so "
                 f"generation {last + 1} cannot follow. Give --recompute {arm}."
@@ -304,12 +306,9 @@ def _key(fingerprint: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(fingerprint.get(name, "") for name in ("inputs", "environment"))
 
 
-def _can_follow(run: RunDirectory, arm: str, seed: int, last: int, following: GenerationDir) -> bool:
-    return following.model.exists() or run.generation_dir(arm, seed, last).model.exists()
-
-
-def _differences_of(arm: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
-    yield from differences({"arms": {arm: old[arm]}}, {"arms": {arm: new[arm]}})
+def arm_differences(arm: str, old: Tree, new: Tree) -> Iterator[str]:
+    """A line for each key in which the sources of `arm` differ."""
+    return differences({"arms": {arm: old}}, {"arms": {arm: new}})
 
 
 def common_keys(old: Tree, new: Tree) -> tuple[Tree, Tree]:

@@ -5,15 +5,15 @@ computed.
 """
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from tailkeep.config import Tree, parse_yaml
+from tailkeep.config import parse_yaml
 from tailkeep.errors import FingerprintError, InputError
-from tailkeep.lab.growth import common_keys, merge_configs
+from tailkeep.lab.growth import arm_differences, common_keys, merge_configs
 from tailkeep.runs import Addition, GenerationDir, RunDirectory, RunRecord, Storage, differences, hash_tree, utc_now
 from tailkeep.runs.directory import collected
 from tailkeep.runs.generation_dir import link_file
@@ -104,11 +104,7 @@ def _of_one_kind(paths: Sequence[Path], scratch: Path) -> list[Path]:
 def _check_arms(parts: Sequence[_Part]) -> None:
     for first, second in combinations(parts, 2):
         shared = [arm for arm in first.arms if arm in second.arms]
-        lines = [
-            f"  {line}"
-            for arm in shared
-            for line in differences({"arms": {arm: first.arms[arm]}}, {"arms": {arm: second.arms[arm]}})
-        ]
+        lines = [f"  {line}" for arm in shared for line in arm_differences(arm, first.arms[arm], second.arms[arm])]
         if lines:
             listed = "\n".join(lines)
             raise FingerprintError(
@@ -171,16 +167,10 @@ def _record(parts: Sequence[_Part], names: Sequence[str], accepted: tuple[str, .
 
 
 def _config(parts: Sequence[_Part]) -> str:
-    configs = list(_configs(parts))
-    merged = configs[0]
-    for config in configs[1:]:
+    merged, *others = (part.run.config_tree() for part in parts)
+    for config in others:
         merged = parse_yaml(merge_configs(merged, config), source="config")
     return merge_configs(merged, merged)
-
-
-def _configs(parts: Sequence[_Part]) -> Iterator[Tree]:
-    for part in parts:
-        yield part.run.config_tree()
 
 
 def _fill(folder: Path, files: Mapping[str, str], cells: Sequence[GenerationDir]) -> None:

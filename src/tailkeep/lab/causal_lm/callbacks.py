@@ -28,7 +28,7 @@ from tailkeep.lab.phase import PhasePlace, Spacing, current_phase, unfinished_fo
 from tailkeep.losses import read_stats
 from tailkeep.losses.hf.attach import load_loss_state, save_loss_state
 from tailkeep.optional import require
-from tailkeep.runs import GenerationDir, hash_path, hash_tree, track_loop
+from tailkeep.runs import hash_path, hash_tree, track_loop
 from tailkeep.runs.generation_dir import COLUMNS
 from tailkeep.runs.record import read_json
 
@@ -307,14 +307,12 @@ def open_trackers(arguments: TrainerArguments) -> Iterator[list[TrainerCallback]
 
 def run_name_of(arguments: TrainerArguments) -> str | None:
     """The name of this training among all: `run_name`, then arm, seed, generation and the member of an ecosystem."""
-    place = current_phase()
-    cell = () if place is None else (*map(str, _cell_of(place.generation_dir)), *_member_of(place))
-    return "/".join(filter(None, [arguments.run_name, *cell])) or None
+    names = [arguments.run_name]
+    if (place := current_phase()) is not None:
+        cell = place.generation_dir
+        names += [cell.arm, str(cell.seed), str(cell.generation), *_member_of(place)]
+    return "/".join(filter(None, names)) or None
 
 
 def _member_of(place: PhasePlace) -> tuple[str, ...]:
     return () if place.part == PhasePlace.part else (place.part,)
-
-
-def _cell_of(generation_dir: GenerationDir) -> tuple[str, int, int]:
-    return generation_dir.arm, generation_dir.seed, generation_dir.generation
