@@ -16,11 +16,9 @@ from scipy.stats import norm
 from tailkeep.errors import InputError
 from tailkeep.lab.arm import ArmConfig, Positive
 from tailkeep.lab.protocols import Experiment, Measurement
-from tailkeep.lab.toy_data import ArrayData, Floats, ModesWorld, held_out_seed, load_model, mode_tail, save_model
+from tailkeep.lab.toy_data import ArrayData, Floats, ModesWorld, held_out_seed, load_model, mode_tables, save_model
 from tailkeep.metrics import mode_shares, modes_alive, total_variation
 from tailkeep.optional import require
-
-_TABLE_POINTS = 600
 
 
 class MixtureArm(ArmConfig):
@@ -162,13 +160,7 @@ def _measure(model: Mixture, samples: Mapping[str, Any], world: ModesWorld, held
         "held_out_nll": float(-model.log_density(held_out.values).mean()),
         "weight_distance": total_variation(mode_shares(points, world.centres), world.weights),
     }
-    tables = {
-        "density": _density(model, world),
-        "tail": mode_tail(points, world),
-        "points": {"x": points[:_TABLE_POINTS, 0].tolist(), "y": points[:_TABLE_POINTS, 1].tolist()},
-        "centres": {"x": world.centres[:, 0].tolist(), "y": world.centres[:, 1].tolist()},
-    }
-    return Measurement(metrics, tables)
+    return Measurement(metrics, {"density": _density(model, world), **mode_tables(points, world)})
 
 
 def _density(model: Mixture, world: ModesWorld) -> Mapping[str, list[float]]:

@@ -89,6 +89,7 @@ def load_model(folder: Path) -> tuple[dict[str, NDArray[Any]], dict[str, float]]
         return arrays, json.loads(stored.metadata()["facts"])
 
 
+_TABLE_POINTS = 600
 _HELD_OUT = 1000  # beyond the numbers of the phases (`loop.phase_seed`)
 
 
@@ -235,3 +236,10 @@ def mode_tail(points: Floats, world: "ModesWorld | MoonsWorld") -> dict[str, Any
         "counts": np.rint(counts).astype(int).tolist(),
         "least": (MODE_SHARE * expected).tolist(),
     }
+
+
+def mode_tables(points: Floats, world: "ModesWorld | MoonsWorld") -> dict[str, Any]:
+    """The tables of samples `points` (n, 2): the tail, the first of the points, and the centres of the modes."""
+    shown = {"points": points[:_TABLE_POINTS], "centres": world.centres}
+    columns = {name: {"x": rows[:, 0].tolist(), "y": rows[:, 1].tolist()} for name, rows in shown.items()}
+    return {"tail": mode_tail(points, world), **columns}

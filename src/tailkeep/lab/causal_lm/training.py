@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 from transformers import PrinterCallback, Trainer, TrainingArguments, get_scheduler
 
 from tailkeep.config import describe
@@ -215,7 +214,7 @@ def train(
         trainer = Trainer(
             model=network,
             args=arguments,
-            train_dataset=_Rows(trained),
+            train_dataset=trained,
             data_collator=_Collator(pad),
             callbacks=callbacks,
         )
@@ -325,17 +324,6 @@ def _check_finite(network: Any, training: Training) -> None:
             f"the weights are no longer finite after training at learning_rate {training.learning_rate}. "
             "Lower training.learning_rate or training.max_grad_norm."
         )
-
-
-class _Rows(Dataset[Row]):
-    def __init__(self, rows: Sequence[Row]) -> None:
-        self.rows = rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> Row:
-        return self.rows[index]
 
 
 @dataclass(frozen=True)

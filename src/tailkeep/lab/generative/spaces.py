@@ -4,9 +4,9 @@ A space encodes real data as numbers of about unit size, decodes generated numbe
 Rule: the encoding is that of the real training data, the same in all generations.
 """
 
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from tailkeep.lab.generative.images import Images, RealImages, read_images
 from tailkeep.lab.generative.measures import Classifier, class_tail, compare_features, train_classifier
 from tailkeep.lab.mixture import Mixture
 from tailkeep.lab.protocols import Measurement
-from tailkeep.lab.toy_data import ArrayData, Floats, ModesWorld, MoonsWorld, held_out_seed, mode_tail
+from tailkeep.lab.toy_data import ArrayData, Floats, ModesWorld, MoonsWorld, held_out_seed, mode_tables
 from tailkeep.metrics import (
     manifold_coverage,
     mode_shares,
@@ -27,49 +27,7 @@ from tailkeep.metrics import (
     total_variation,
 )
 
-_TABLE_POINTS = 600
 _HELD_OUT_RATIO = 10
-
-
-class Space(Protocol):
-    """Points or images."""
-
-    @property
-    def real(self) -> Any:
-        """The real training data."""
-        ...
-
-    @property
-    def held_out(self) -> Any:
-        """Real data for evaluation."""
-        ...
-
-    @property
-    def dimension(self) -> int:
-        """The number of coordinates of an example."""
-        ...
-
-    @property
-    def bounded(self) -> bool:
-        """Whether every coordinate lies in -1..1."""
-        ...
-
-    @property
-    def num_samples(self) -> int:
-        """How many samples of a model are measured."""
-        ...
-
-    def encode(self, data: Any) -> Tensor:
-        """`data` as (n, dimension), float32."""
-        ...
-
-    def decode(self, coordinates: Tensor) -> Any:
-        """(n, dimension) coordinates as data."""
-        ...
-
-    def measure(self, samples: Any) -> Measurement:
-        """`samples` against the held-out data."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -126,12 +84,7 @@ class PointSpace:
             "recall": recall,
             "coverage": manifold_coverage(reference, points),
         }
-        tables = {
-            "tail": mode_tail(points, world),
-            "points": _columns(points[:_TABLE_POINTS]),
-            "centres": _columns(world.centres),
-        }
-        return Measurement(metrics, tables)
+        return Measurement(metrics, mode_tables(points, world))
 
     def kl_divergence(self, log_density: Floats) -> float:
         """KL(real ‖ model) in nats, estimated on `reference`, where the model has `log_density` (n,)."""
@@ -149,10 +102,6 @@ def true_log_density(world: ModesWorld | MoonsWorld, points: Floats) -> Floats:
     modes = world.fine() if isinstance(world, MoonsWorld) else world
     covariances = np.broadcast_to(world.std**2 * np.eye(2), (modes.modes, 2, 2))
     return Mixture(modes.weights, modes.centres, covariances).log_density(points)
-
-
-def _columns(points: Floats) -> Mapping[str, list[float]]:
-    return {"x": points[:, 0].tolist(), "y": points[:, 1].tolist()}
 
 
 @dataclass(frozen=True)
@@ -202,9 +151,10 @@ class ImageSpace:
         return Measurement(metrics, {"tail": class_tail(features, self.images, classifier)})
 
 
-def build_space(
-    config: SpaceArm, *, seed: int, device: str, shared: MutableMapping[str, Any]
-) -> PointSpace | ImageSpace:
+Space = PointSpace | ImageSpace
+
+
+def build_space(config: SpaceArm, *, seed: int, device: str, shared: MutableMapping[str, Any]) -> Space:
     """The space of `config.data`: points of `seed`, or images.
 
     Raises:
