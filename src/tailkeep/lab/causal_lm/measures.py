@@ -122,14 +122,24 @@ def perplexity_by_first(model: LanguageModel, samples: Mapping[str, TokenData]) 
     rows: dict[str, list[NDArray[np.float32]]] = {}
     for view, tokens in samples.items():
         rows[view] = model.continuation_log_probs(tokens)
-        metrics[f"{view}.first_model_perplexity"] = perplexity(_pooled(rows[view]))
+        metrics[f"{view}.first_model_perplexity"] = perplexity(pooled(rows[view]))
     values = [perplexity(row) for row in rows["common"] if len(row)]
     counts = np.histogram(np.clip(values, PERPLEXITY_EDGES[0], PERPLEXITY_EDGES[-1]), bins=PERPLEXITY_EDGES)[0]
     return Measurement(metrics, {"first_model": {"edges": list(PERPLEXITY_EDGES), "counts": counts.tolist()}})
 
 
-def _pooled(log_probs: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+def pooled(log_probs: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """The log-probabilities of all documents, (tokens,)."""
     return np.concatenate([*log_probs, np.zeros(0, np.float32)])
+
+
+def held_out_metrics(log_probs: NDArray[np.floating]) -> dict[str, float]:
+    """The NLL of held-out text in nats/token, and the shares of its tokens with p > 0.9 and p > 0.99."""
+    return {
+        "held_out_nll": -float(log_probs.mean()),
+        "held_out_above_90": share_above(log_probs, 0.9),
+        "held_out_above_99": share_above(log_probs, 0.99),
+    }
 
 
 def confidence_table(held_out: NDArray[np.floating], samples: NDArray[np.floating]) -> dict[str, list[float]]:
@@ -170,14 +180,12 @@ class TextMeasure:
     def _measure(self, model: LanguageModel, samples: Mapping[str, TokenData]) -> Measurement:
         rows = self._log_probs(model, self.held_out)
         held_out = np.concatenate(rows)
-        log_probs = {view: _pooled(model.continuation_log_probs(tokens)) for view, tokens in samples.items()}
+        log_probs = {view: pooled(model.continuation_log_probs(tokens)) for view, tokens in samples.items()}
         words = {view: generated_words(tokens) for view, tokens in samples.items()}
         knowledge = self.kr_evaluator.measure(model.log_probs, model.tokenizer.encode_without_eos)
         tests = measure_downstream(model.network, model.tokenizer, self.tests, positions=self.positions)
         metrics = {
-            "held_out_nll": -float(held_out.mean()),
-            "held_out_above_90": share_above(held_out, 0.9),
-            "held_out_above_99": share_above(held_out, 0.99),
+            **held_out_metrics(held_out),
             "held_out_nll_worst_tokens": worst_decile_mean(-held_out),
             "held_out_nll_worst_rows": worst_decile_mean([-row.mean(dtype=np.float64) for row in rows if len(row)]),
             **self._tempered(model),
@@ -248,7 +256,7 @@ class TextMeasure:
         """The panel of English of the samples, and of as many pieces of held-out text of their mean length."""
         texts = [tail for tail, _ in generated_texts(tokens)]
         words = max(1, round(sum(len(text.split()) for text in texts) / max(1, len(texts))))
-        held_out = "\n\n".join(self.held_out.tokenizer.decode(row) for row in self.held_out.documents)
+        held_out = "\n\n".join(self.held_out.decode())
         panel, expected = language_panel(texts), language_panel(cut_pieces(held_out, words)[: len(texts)])
         return {f"language_{name}": value for name, value in panel.items()} | {
             f"language_{name}_expected": value for name, value in expected.items()
@@ -280,12 +288,12 @@ class TextMeasure:
 
     @cached_property
     def _real_words(self) -> Mapping[str, int]:
-        return Counter(words_of([self.real.tokenizer.decode(document) for document in self.real.documents]))
+        return Counter(words_of(self.real.decode()))
 
     def _truth(self, tokens: TokenData) -> dict[str, float]:
         if self.truth is None:
             return {}
-        texts = [tokens.tokenizer.decode(document) for document in tokens.documents]
+        texts = tokens.decode()
         if self.people is None:
             return self.truth(texts)
         counts = self.people(texts)
@@ -295,8 +303,8 @@ class TextMeasure:
     def _tail(self, tokens: TokenData, words: Sequence[Sequence[str]]) -> dict[str, Any]:
         """People by the documents that name them; without a world, words by the frequency band of the real text."""
         if self.people is not None:
-            texts = [tokens.tokenizer.decode(document) for document in tokens.documents]
-            return {"kind": "people", "real": self._real_people, "counts": self.people(texts).tolist()}
+            counts = self.people(tokens.decode()).tolist()
+            return {"kind": "people", "real": self._real_people, "counts": counts}
         bands = self._bands(words)[::-1]
         return {
             "kind": "words",
@@ -309,5 +317,5 @@ class TextMeasure:
     @cached_property
     def _real_people(self) -> list[int]:
         assert self.people is not None
-        counts: list[int] = self.people([self.real.tokenizer.decode(row) for row in self.real.documents]).tolist()
+        counts: list[int] = self.people(self.real.decode()).tolist()
         return counts

@@ -171,8 +171,7 @@ class LanguageModel:
 
     def continuation_log_probs(self, data: TokenData, *, max_length: int | None = None) -> list[NDArray[np.float32]]:
         """As `log_probs` of each document of `data`, cut at `max_length` tokens, without those of its prompt."""
-        scored = self.log_probs([document[:max_length] for document in data.documents])
-        return [row[max(0, prompt - 1) :] for row, prompt in zip(scored, data.prompts, strict=True)]
+        return data.drop_prompts(self.log_probs([document[:max_length] for document in data.documents]))
 
     def save(self, folder: Path) -> None:
         """Write safetensors weights, configuration, tokenizer and `facts.json`: a Hugging Face model folder."""

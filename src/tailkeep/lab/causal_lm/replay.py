@@ -201,13 +201,13 @@ class ReplayMeasure:
     def __call__(self, generated: GeneratedData, samples: Mapping[str, TokenData]) -> Measurement:
         """By view; `generated` has all generations so far."""
         indices = np.unique(np.concatenate([data.replayed.indices for data in generated.values()]))
-        replayed = self._texts_of(self.real.take(indices))
+        replayed = self.real.take(indices).decode()
         metrics = {"replayed_share_so_far": float(self.real.lengths[indices].sum()) / self.real.units}
         for view, tokens in samples.items():
             if self.world is None:
                 values = self._coverage(set(words_of(replayed)), tokens)
             else:
-                values = self.world.coverage_outside(self._texts_of(tokens), replayed)
+                values = self.world.coverage_outside(tokens.decode(), replayed)
             metrics |= {f"{view}.{name}": value for name, value in values.items()}
         return Measurement(metrics)
 
@@ -225,8 +225,4 @@ class ReplayMeasure:
 
     @cached_property
     def _real_words(self) -> Mapping[str, int]:
-        return Counter(words_of(self._texts_of(self.real)))
-
-    @staticmethod
-    def _texts_of(data: TokenData) -> list[str]:
-        return [data.tokenizer.decode(document) for document in data.documents]
+        return Counter(words_of(self.real.decode()))

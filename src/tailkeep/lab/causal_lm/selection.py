@@ -58,7 +58,7 @@ class TextSelector:
     def __call__(self, model: TokenScorer, candidates: TokenData, *, by: Selector, size: int, seed: int) -> TokenData:
         """`size` of the `candidates`, with the facts of their selection."""
         rng = np.random.default_rng([seed, _STREAM])
-        texts = _texts(candidates)
+        texts = candidates.decode()
         log_weights, selector_facts = self._weights(model, candidates, texts, by, size, rng)
         selected = sample_by_weight(log_weights, size, rng, max_repeats=by.max_repeats)
         facts = {
@@ -113,7 +113,7 @@ class TextSelector:
 
     @cached_property
     def _real_texts(self) -> list[str]:
-        return _texts(self.real)
+        return self.real.decode()
 
 
 def _log_weights(weights: object, size: int, code: str) -> Values:
@@ -142,7 +142,3 @@ def mean_surprisal(model: TokenScorer, data: TokenData, *, block: int) -> Values
             surprisal[index] = -float(generated.astype(np.float64).mean())
     known = np.isfinite(surprisal)
     return np.where(known, surprisal, float(np.median(surprisal[known])) if known.any() else 0.0)
-
-
-def _texts(data: TokenData) -> list[str]:
-    return [data.tokenizer.decode(document) for document in data.documents]

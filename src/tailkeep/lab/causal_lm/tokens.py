@@ -255,6 +255,14 @@ class TokenData:
             return f"with ids from {ids.min()} to {ids.max()}. The tokenizer has 0 to {self.tokenizer.size - 1}."
         return ""
 
+    def decode(self) -> list[str]:
+        """The text of each document."""
+        return [self.tokenizer.decode(document) for document in self.documents]
+
+    def drop_prompts(self, rows: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        """`rows`, of each document a value per token but the first, without those of its prompt."""
+        return [row[max(0, prompt - 1) :] for row, prompt in zip(rows, self.prompts, strict=True)]
+
     @cached_property
     def documents(self) -> list[Ids]:
         """Each document's tokens."""

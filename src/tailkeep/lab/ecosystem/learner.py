@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tailkeep.errors import ConfigError, InputError, TrainingError
 from tailkeep.lab.causal_lm.config import AnyDecoder, UserLosses
 from tailkeep.lab.causal_lm.learner import build as build_member
-from tailkeep.lab.causal_lm.measures import TextMeasure, confidence_table
+from tailkeep.lab.causal_lm.measures import TextMeasure, confidence_table, held_out_metrics, pooled
 from tailkeep.lab.causal_lm.model import LanguageModel
 from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, Ids
 from tailkeep.lab.causal_lm.tokens import TokenData, training_rows
@@ -182,12 +182,12 @@ class PoolMeasure:
         of_text = {key: value for key, value in first.metrics.items() if _is_of_text(key, samples)}
         rows = training_rows(self.text.held_out, block=self.text.block, joined=self.text.joined)
         held_out = np.concatenate(pool.log_probs(rows))
-        log_probs = {view: _generated_log_probs(pool, tokens) for view, tokens in samples.items()}
+        log_probs = {
+            view: pooled(tokens.drop_prompts(pool.log_probs(tokens.documents))) for view, tokens in samples.items()
+        }
         knowledge = self.text.kr_evaluator.measure(pool.log_probs, pool.tokenizer.encode_without_eos)
         scores = {
-            "held_out_nll": -float(held_out.mean()),
-            "held_out_above_90": share_above(held_out, 0.9),
-            "held_out_above_99": share_above(held_out, 0.99),
+            **held_out_metrics(held_out),
             **knowledge.metrics,
         }
         for view, generated in log_probs.items():
@@ -218,14 +218,6 @@ def compare_members(
 def _is_of_text(key: str, views: Mapping[str, TokenData]) -> bool:
     view, _, name = key.partition(".")
     return view in views and name not in _OF_SCORING_MODEL
-
-
-def _generated_log_probs(pool: Pool, data: TokenData) -> NDArray[np.float32]:
-    """Of the generated tokens, not of the prompts."""
-    scored = pool.log_probs(data.documents)
-    log_probs = [row[max(0, prompt - 1) :] for row, prompt in zip(scored, data.prompts, strict=True)]
-    result: NDArray[np.float32] = np.concatenate([*log_probs, np.zeros(0, np.float32)])
-    return result
 
 
 @dataclass(frozen=True)
