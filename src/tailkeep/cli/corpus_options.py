@@ -1,4 +1,4 @@
-"""What the commands `edit` and `audit` share: options, the execution of a run, and how they print its outcome.
+"""What several commands share: options, the execution of a run, and how they print its outcome.
 
 Rule: every option is a key of the config or an argument of `run`.
 """

@@ -247,7 +247,9 @@ DType = Literal["auto", "float32", "bfloat16"]
 
 
 class DTypes(Settings):
-    """The number format of each phase; a single word stands for all three. See `precision` for `auto`.
+    """The number format of each phase; a single word stands for all three.
+
+    `auto` is bfloat16 where it is native, on a CPU only to train and score a network of 10 million weights or more.
 
     Attributes:
         train: of training.
