@@ -13,19 +13,20 @@ import argparse
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from tailkeep.errors import InputError
-from tailkeep.forecast.fit import SHRINKAGE
+from tailkeep.forecast.counts import BANDS
+from tailkeep.forecast.fit import SHRINKAGE, fit_round
 from tailkeep.forecast.validate import (
     GATE,
+    REAL_DATA_REGIMES,
     CountedChain,
     ForecastPoint,
     count_chain,
-    estimate_shrinkage,
-    gate_rows,
     mean_over_runs,
     score_chain,
 )
@@ -117,14 +118,80 @@ def score(half: str, folder: Path) -> None:
     points = [point for point in scored if point.kind != "facts"]
     print_gate(points)
     if half == "validation":
-        inside = [point for point in points if point.group in GATE]
+        inside = [point for point in points if group_of(point) in GATE]
         print_headline("inside the gate", inside)
-        print_headline("outside the gate", [point for point in points if point.group not in GATE])
+        print_headline("outside the gate", [point for point in points if group_of(point) not in GATE])
     for title, key in KEYS.items():
         print_table(title, points, key)
     print_table(
         "exploratory: facts, measured rounds", [p for p in scored if p.kind == "facts"], lambda p: (p.measured,)
     )
+
+
+def estimate_shrinkage(chains: Sequence[CountedChain]) -> tuple[float, float]:
+    """Mean and standard deviation over chains of rho, weighted by the mean square of ln(E[c'] / c) in round 1.
+
+    rho is the ratio of ln(E[c'] / c) in rounds 2 and 1, at the counts of the items, by least squares through zero.
+    """
+    ratios, weights = [], []
+    for counted in chains:
+        if len(counted.rounds) < 2:
+            continue
+        try:
+            first, second = (fit_round(counted.pairs(measured)).fit.kernel for measured in (1, 2))
+        except ValueError:
+            continue
+        counts = counted.real[(counted.real > 0) & (counted.real <= BANDS[-1].last)]
+        x, y = (np.log(kernel.mean(counts) / counts) for kernel in (first, second))
+        ratios.append(float(x @ y / max(float(x @ x), 1e-12)))
+        weights.append(float(x @ x) / len(counts))
+    # A first round that loses next to nothing says nothing of the ratio.
+    mean = float(np.average(ratios, weights=weights))
+    return mean, float(np.sqrt(np.average((np.array(ratios) - mean) ** 2, weights=weights)))
+
+
+def group_of(point: ForecastPoint) -> tuple[str, str, int]:
+    """The group of the gate: whether real data are kept, the decoder, the measured rounds."""
+    return "real data kept" if point.regime in REAL_DATA_REGIMES else "replaced", point.decoder, point.measured
+
+
+@dataclass(frozen=True)
+class GateRow:
+    """One group of the gate on scored points."""
+
+    group: tuple[str, str, int]
+    runs: int
+    chains: int
+    points: int
+    coverage_90: float
+    error: float
+    unchanged: float
+    drift: float
+
+    @property
+    def speaks(self) -> bool:
+        """Whether the tool gives a number in this group, if the points are those of the development half."""
+        return self.coverage_90 >= 0.85 and self.error < min(self.unchanged, self.drift)
+
+
+def gate_rows(points: Sequence[ForecastPoint]) -> list[GateRow]:
+    """The groups of `points`, with equal weight for each run within a group."""
+    rows = []
+    for group in sorted({group_of(point) for point in points}):
+        members = [point for point in points if group_of(point) == group]
+        rows.append(
+            GateRow(
+                group,
+                len({point.run for point in members}),
+                len({(point.run, point.chain) for point in members}),
+                len(members),
+                mean_over_runs(members, lambda point: float(point.covered(90))),
+                mean_over_runs(members, lambda point: point.error),
+                mean_over_runs(members, lambda point: abs(point.rivals["unchanged"] - point.truth)),
+                mean_over_runs(members, lambda point: abs(point.rivals["drift"] - point.truth)),
+            )
+        )
+    return rows
 
 
 KEYS: dict[str, Callable[[ForecastPoint], tuple[object, ...]]] = {

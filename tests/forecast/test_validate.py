@@ -3,10 +3,16 @@
 import csv
 import json
 import shutil
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+from forecast_chains import estimate_shrinkage, gate_rows
 
 from tailkeep import lab
 from tailkeep.cli import app
@@ -14,7 +20,7 @@ from tailkeep.errors import InputError
 from tailkeep.forecast import ForecastConfig, run_chains
 from tailkeep.forecast.counts import BANDS, GROUPS
 from tailkeep.forecast.fit import Shrinkage
-from tailkeep.forecast.validate import CountedChain, count_chain, crps, estimate_shrinkage, gate_rows, score_chain
+from tailkeep.forecast.validate import CountedChain, count_chain, crps, score_chain
 from tailkeep.lab.chains import read_chains
 from tailkeep.metrics import CountHistory, Migration, SelectionKernel, project_counts
 

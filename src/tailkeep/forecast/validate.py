@@ -143,11 +143,6 @@ class ForecastPoint:
         low, high = (self.quantiles[1], self.quantiles[3]) if level == 50 else (self.quantiles[0], self.quantiles[4])
         return low <= self.truth <= high
 
-    @property
-    def group(self) -> tuple[str, str, int]:
-        """The group of the gate: whether real data are kept, the decoder, the measured rounds."""
-        return "real data kept" if self.regime in REAL_DATA_REGIMES else "replaced", self.decoder, self.measured
-
 
 def score_chain(
     counted: CountedChain,
@@ -223,67 +218,6 @@ def crps(draws: Floats, truth: float) -> float:
     weights = 2 * np.arange(1, size + 1) - size - 1
     spread = 2 * float(weights @ ordered) / size**2
     return float(np.abs(ordered - truth).mean()) - spread / 2
-
-
-def estimate_shrinkage(chains: Sequence[CountedChain]) -> tuple[float, float]:
-    """Mean and standard deviation over chains of rho, weighted by the mean square of ln(E[c'] / c) in round 1.
-
-    rho is the ratio of ln(E[c'] / c) in rounds 2 and 1, at the counts of the items, by least squares through zero.
-    """
-    ratios, weights = [], []
-    for counted in chains:
-        if len(counted.rounds) < 2:
-            continue
-        try:
-            first, second = (fit_round(counted.pairs(measured)).fit.kernel for measured in (1, 2))
-        except ValueError:
-            continue
-        counts = counted.real[(counted.real > 0) & (counted.real <= BANDS[-1].last)]
-        x, y = (np.log(kernel.mean(counts) / counts) for kernel in (first, second))
-        ratios.append(float(x @ y / max(float(x @ x), 1e-12)))
-        weights.append(float(x @ x) / len(counts))
-    # A first round that loses next to nothing says nothing of the ratio.
-    mean = float(np.average(ratios, weights=weights))
-    return mean, float(np.sqrt(np.average((np.array(ratios) - mean) ** 2, weights=weights)))
-
-
-@dataclass(frozen=True)
-class GateRow:
-    """One group of the gate on scored points."""
-
-    group: tuple[str, str, int]
-    runs: int
-    chains: int
-    points: int
-    coverage_90: float
-    error: float
-    unchanged: float
-    drift: float
-
-    @property
-    def speaks(self) -> bool:
-        """Whether the tool gives a number in this group, if the points are those of the development half."""
-        return self.coverage_90 >= 0.85 and self.error < min(self.unchanged, self.drift)
-
-
-def gate_rows(points: Sequence[ForecastPoint]) -> list[GateRow]:
-    """The groups of `points`, with equal weight for each run within a group."""
-    rows = []
-    for group in sorted({point.group for point in points}):
-        members = [point for point in points if point.group == group]
-        rows.append(
-            GateRow(
-                group,
-                len({point.run for point in members}),
-                len({(point.run, point.chain) for point in members}),
-                len(members),
-                mean_over_runs(members, lambda point: float(point.covered(90))),
-                mean_over_runs(members, lambda point: point.error),
-                mean_over_runs(members, lambda point: abs(point.rivals["unchanged"] - point.truth)),
-                mean_over_runs(members, lambda point: abs(point.rivals["drift"] - point.truth)),
-            )
-        )
-    return rows
 
 
 def mean_over_runs(points: Sequence[ForecastPoint], score: Callable[[ForecastPoint], float]) -> float:
