@@ -309,18 +309,8 @@ def comparison_tables(both: SideComparison) -> dict[str, str]:
         "tables/examples.jsonl": _as_lines(map(asdict, both.importance.examples)),
     }
     if both.comparison is not None:
-        header = (
-            "name",
-            "input",
-            "reference",
-            "difference",
-            "null_mean",
-            "null_low",
-            "null_high",
-            "p",
-            "adjusted_p",
-            "flagged",
-        )
+        null = ("null_mean", "null_low", "null_high")
+        header = ("name", "input", "reference", "difference", *null, "p", "adjusted_p", "flagged")
         for name, family in (("tests", both.comparison.tests), ("language", both.comparison.language)):
             rows = (
                 (t.name, t.input, t.reference, t.difference, *t.null, t.p, t.adjusted, int(t.flagged)) for t in family

@@ -54,18 +54,8 @@ Kind = Literal["year", "number", "month", "weekday", "acronym", "name"]
 _BREAK = re.compile(r"(?<=[.!?])(?: ?[\"'”’)\]])*\s+(?=[\"'“‘(\[]*\s?[A-Z0-9])|\n+")
 _MONTHS = frozenset(
     [
-        "January",
-        "February",
-        "March",
-        "April",
-        "May",
-        "June",
-        "July",
-        "August",
-        "September",
-        "October",
-        "November",
-        "December",
+        *("January", "February", "March", "April", "May", "June"),
+        *("July", "August", "September", "October", "November", "December"),
     ]
 )
 _WEEKDAYS = frozenset(["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"])

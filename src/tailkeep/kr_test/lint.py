@@ -26,23 +26,8 @@ LEVEL = 0.05
 FOLDS = 5
 _NEGATION = frozenset(
     [
-        "no",
-        "not",
-        "never",
-        "none",
-        "nobody",
-        "nothing",
-        "nor",
-        "neither",
-        "nowhere",
-        "without",
-        "cannot",
-        "n't",
-        "failed",
-        "fails",
-        "refused",
-        "lacked",
-        "lacks",
+        *("no", "not", "never", "none", "nobody", "nothing", "nor", "neither", "nowhere", "without", "cannot"),
+        *("n't", "failed", "fails", "refused", "lacked", "lacks"),
     ]
 )
 
