@@ -198,7 +198,7 @@ def test_the_public_names_of_every_room_are_in_the_reference(reference):
     text = "\n".join(page.markdown for page in pages.values() if page.section == "Python")
     names = {name for room in module.public_names().values() for name in room}
     assert {name for name in names if f"\n## {name}\n" not in text} == set()
-    assert {"attach", "truncated_cross_entropy", "LabConfig", "Scorer"} <= names
+    assert {"attach", "truncated_cross_entropy", "LabConfig", "CausalLMScorer"} <= names
 
 
 def test_the_figures_of_pages_are_those_of_their_tables():

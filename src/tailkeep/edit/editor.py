@@ -35,7 +35,7 @@ from tailkeep.rules import (
 )
 from tailkeep.rules.edit_plan import EditPlan
 from tailkeep.runs.progress import LoopProgress
-from tailkeep.scoring import CausalLMScorer, Prior, ScoredDocument, Scorer
+from tailkeep.scoring import CausalLMScorer, Prior, ScoredDocument
 from tailkeep.scoring.loading import load_tokenizer
 
 
@@ -43,7 +43,7 @@ from tailkeep.scoring.loading import load_tokenizer
 class EditPrior:
     """A scorer, its tokenizer and detokenizer, the texts of its tokens, and the strings of its added tokens."""
 
-    scorer: Scorer
+    scorer: CausalLMScorer
     tokenizer: TextTokenizer
     detokenize: Detokenizer
     token_texts: TokenTexts
@@ -255,8 +255,7 @@ class DocumentEditor:
 
     def _check(self, prepared: PreparedDocument, scored: ScoredDocument) -> None:
         if np.isnan(scored.log_probs[1:]).any():
-            scorer = self._model.scorer
-            reason = scorer.nan_reason() if isinstance(scorer, CausalLMScorer) else "Use another prior."
+            reason = self._model.scorer.nan_reason()
             raise InputError(f"{prepared.record.where}: the prior's probability of a token is NaN. {reason}")
 
     def _spliced(

@@ -1,15 +1,13 @@
 """A language model used only to score text."""
 
 from tailkeep.scoring.prior import Prior, local_pool, prior_for_worker, uses_gpu
-from tailkeep.scoring.protocol import ScoredDocument, Scorer, TokenFlagger, TokenSampler
 from tailkeep.scoring.questions import encode_question, encode_without_eos, start_token_of, tempered_nll
-from tailkeep.scoring.scorer import CausalLMScorer, token_log_probs
+from tailkeep.scoring.scorer import CausalLMScorer, ScoredDocument, TokenFlagger, TokenSampler, token_log_probs
 
 __all__ = [
     "CausalLMScorer",
     "Prior",
     "ScoredDocument",
-    "Scorer",
     "TokenFlagger",
     "TokenSampler",
     "encode_question",

@@ -5,7 +5,7 @@ rows' lengths and two limits, so no worker can change a result; the logarithm is
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +21,6 @@ from tailkeep.runs import LoopProgress, hash_path, track_loop
 from tailkeep.runs.journal import keeps_journal, read_journal, write_journal
 from tailkeep.scoring.loading import model_files, nonfinite_weight
 from tailkeep.scoring.prior import Prior, load_network, local_folder
-from tailkeep.scoring.protocol import ScoredDocument, TokenFlagger, TokenSampler
 from tailkeep.scoring.split_model import SplitModel
 
 RowT = TypeVar("RowT", bound=Sized)
@@ -29,6 +28,29 @@ RowT = TypeVar("RowT", bound=Sized)
 _BATCHES = 32
 # The ln p of tokens that an estimate of time leaves unscored.
 _MADE_UP = -1.0
+
+TokenFlagger = Callable[[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]], NDArray[np.bool_]]
+"""(documents (N,), positions (N,), ln p (N,)) -> (N,) mask of the tokens to resample.
+
+Each scored token is passed once. Which tokens share a call has no meaning; ln p can be NaN.
+"""
+
+TokenSampler = Callable[[NDArray[np.int64], NDArray[np.int64], Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(documents (F,), positions (F,), ln p (F, V) float32, original ids (F,)) -> (new ids (F,), their ln p (F,)).
+
+Called with the tokens that one call of the flagger flagged. A result may depend only on document, position and
+distribution.
+"""
+
+
+@dataclass(frozen=True)
+class ScoredDocument:
+    """One document: `log_probs` (T,) in nats, NaN for the first token; for each flagged position the sampled token."""
+
+    log_probs: NDArray[np.float32]
+    positions: NDArray[np.int64]
+    ids: NDArray[np.int32]
+    new_log_probs: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -117,7 +139,7 @@ class WindowGroup:
         self._new_log_probs = np.zeros(len(self._tokens), np.float32)
 
     def score(self, flag: TokenFlagger | None, sample: TokenSampler | None, loop: LoopProgress) -> list[ScoredDocument]:
-        """See `Scorer.score`; each batch is counted in `loop`."""
+        """See `CausalLMScorer.score`; each batch is counted in `loop`."""
         for batch in self._batches:
             if loop.enough:
                 self._log_probs[np.isnan(self._log_probs)] = _MADE_UP
@@ -259,7 +281,7 @@ def score_rows(
     loop: LoopProgress | None = None,
     **limits: int,
 ) -> Iterator[ScoredDocument]:
-    """`Scorer.score` for a split model; `limits` are those of `WindowGroup`, `loop` counts tokens."""
+    """`CausalLMScorer.score` for a split model; `limits` are those of `WindowGroup`, `loop` counts tokens."""
     loop = loop or LoopProgress()
     offset = 0
     for group in group_rows(rows, _BATCHES * limits["batch_tokens"]):
@@ -271,7 +293,9 @@ def score_rows(
 
 
 class CausalLMScorer:
-    """See `Scorer`. `window` is the most tokens of a document in one forward pass.
+    """A language model used only to score text. `window` is the most tokens of a document in one forward pass.
+
+    It knows no edit rule: which tokens are replaced and by what are the two functions given to `score`.
 
     Raises:
         InputError: a prior that cannot be read or used.
@@ -280,7 +304,6 @@ class CausalLMScorer:
 
     def __init__(self, prior: Prior) -> None:
         self.folder: Path = local_folder(prior)
-        self.name = str(prior.path) if prior.revision is None else f"{prior.path}@{prior.revision}"
         self._prior = prior
         self._model = SplitModel(load_network(prior, self.folder))
         self.vocab_size = self._model.vocab_size
@@ -309,7 +332,11 @@ class CausalLMScorer:
     def score(
         self, rows: Iterable[NDArray[np.int32]], flag: TokenFlagger | None = None, sample: TokenSampler | None = None
     ) -> Iterator[ScoredDocument]:
-        """See `Scorer.score`."""
+        """The scores of each document, in order. Without `flag` nothing is flagged; with it `sample` is required.
+
+        Raises:
+            InputError: a token id that the model cannot read.
+        """
         return score_rows(self._model, rows, flag, sample, batch_tokens=self._prior.batch_tokens, window=self.window)
 
 
