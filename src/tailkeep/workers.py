@@ -105,9 +105,8 @@ def ignore_sigint() -> Iterator[None]:
 
 
 @lru_cache(maxsize=1)
-def _threadpools(modules: int) -> ThreadpoolController:
-    """The libraries with threads of their own; looked for again only when more `modules` are loaded."""
-    del modules
+def _threadpools(_modules: int) -> ThreadpoolController:
+    """The libraries with threads of their own; looked for again only when more modules are loaded."""
     return ThreadpoolController()
 
 

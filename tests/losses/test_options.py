@@ -119,10 +119,9 @@ def test_a_class_and_its_function_accept_the_same_numbers(name, option, number):
 
 
 @pytest.mark.parametrize(("name", "kind"), LOSSES.items())
-def test_a_class_says_whether_its_weighting_has_a_state_and_draws(name, kind):
+def test_a_class_says_whether_its_weighting_draws(name, kind):
     options = {key: value for key, value in OPTIONS.get(name, {}).items() if key != "seed"}
     one, same, other = (kind(**options).weighting(seed=seed) for seed in (1, 1, 2))
-    assert (one.state is not None) is kind.has_state
     nll, entropy = torch.linspace(0, 1, 200), torch.ones(200)
     for weighting in (one, same, other):
         weighting.move_on(nll)

@@ -123,15 +123,7 @@ def _weighted(output: Any, loss: _Loss) -> Tensor:
     entropy = None if weighting.entropy is None else output.entropy.detach()[valid]
     weights = weighting.factors(nll, entropy)
     with torch.no_grad():
-        loss.monitor.add(
-            LossStats(
-                (weights != 0).float().mean(),
-                nll.mean(),
-                torch.exp(-nll).mean(),
-                output.is_top1[valid].float().mean(),
-                valid.sum(),
-            )
-        )
+        loss.monitor.add(LossStats.of(nll, weights != 0, output.is_top1[valid]))
     weighting.move_on(nll)
     return torch.zeros_like(output.log_probs).masked_scatter(valid, -times(nll, weights))
 
@@ -251,10 +243,8 @@ def weighted_loss(
     counted = nll[valid]
     weights = weighting.factors(counted, prediction_entropy(logits, valid, weighting))
     with torch.no_grad():
-        correct = (logits.argmax(-1) == targets)[valid].float().mean()
-        holder.monitor.add(
-            LossStats((weights != 0).float().mean(), counted.mean(), torch.exp(-counted).mean(), correct, valid.sum())
-        )
+        correct = (logits.argmax(-1) == targets)[valid]
+        holder.monitor.add(LossStats.of(counted, weights != 0, correct))
     weighting.move_on(counted)
     losses = torch.zeros_like(nll).masked_scatter(valid, times(counted, weights))
     return reduce_nll(losses, valid, valid=valid, num_items=num_items_in_batch)

@@ -106,8 +106,7 @@ def _adaptive(name: str, rule: Rule) -> AdaptiveTruncation:
     return AdaptiveTruncation(name, partial(_weigh, rule), observe=rule.observe, state=rule)
 
 
-def _weigh(rule: Rule, nll: Tensor, entropy: Tensor | None) -> Tensor:
-    del entropy
+def _weigh(rule: Rule, nll: Tensor, _entropy: Tensor | None) -> Tensor:
     return truncation_mask(nll, threshold=rule.threshold).to(nll.dtype)
 
 

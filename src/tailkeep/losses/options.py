@@ -32,8 +32,6 @@ class LossOptions(Settings):
     function: ClassVar[str]
     truncates: ClassVar[bool] = False
     """Whether it drops high-confidence tokens, so that a kept fraction of 1 means that it did nothing."""
-    has_state: ClassVar[bool] = False
-    """Whether it moves on with each micro-batch, so that a checkpoint must hold its state."""
     needs_seed: ClassVar[bool] = False
     """Whether it draws random numbers. In the laboratory they follow the generation's seed."""
 
@@ -79,7 +77,6 @@ class Dynamic(LossOptions):
     window: Annotated[int, Field(ge=2)] = 256
     function = "adaptive:dynamic_truncation"
     truncates = True
-    has_state = True
 
 
 class Scheduled(LossOptions):
@@ -91,7 +88,6 @@ class Scheduled(LossOptions):
     steps: Annotated[int, Field(ge=1)]
     function = "adaptive:scheduled_truncation"
     truncates = True
-    has_state = True
 
 
 class TargetKept(LossOptions):
@@ -103,7 +99,6 @@ class TargetKept(LossOptions):
     window: Window = 16
     function = "adaptive:target_kept_fraction"
     truncates = True
-    has_state = True
 
 
 class RandomTruncation(LossOptions):
@@ -116,7 +111,6 @@ class RandomTruncation(LossOptions):
     name: Literal["random"] = "random"
     kept_fraction: Share
     function = "weightings:random_truncation"
-    has_state = True
     needs_seed = True
 
 
@@ -127,7 +121,6 @@ class RandomMatched(LossOptions):
     threshold: AutoThreshold = 0.99
     window: Window = 16
     function = "weightings:random_matched"
-    has_state = True
     needs_seed = True
 
 

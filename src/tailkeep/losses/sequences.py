@@ -9,10 +9,11 @@ arithmetic, k the share of tokens that are left.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from functools import partial
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -147,9 +148,9 @@ def tail_sft(fraction: float = 0.5, *, ramp_steps: int | None = None, threshold:
         check_whole_number("ramp_steps", ramp_steps, 1, "None holds the share.")
     tokens = truncated(threshold)
     if ramp_steps is None:
-        return SequenceWeighting("tail_sft", tokens.weigh, schedule=_Constant(fraction))
+        return SequenceWeighting("tail_sft", tokens.weigh, drop_share=partial(float, fraction))
     ramp = _Ramp(fraction, ramp_steps)
-    return SequenceWeighting("tail_sft", tokens.weigh, observe=ramp.observe, state=ramp, schedule=ramp)
+    return SequenceWeighting("tail_sft", tokens.weigh, observe=ramp.observe, state=ramp, drop_share=ramp.drop_share)
 
 
 @contextmanager
@@ -198,24 +199,16 @@ def initial_sequence_nll(model: nn.Module, batches: Iterable[Mapping[str, Tensor
     return torch.cat(means) if means else torch.empty(0)
 
 
-class DropSchedule(Protocol):
-    """The share of sequences to drop in the next micro-batch."""
-
-    @property
-    def fraction(self) -> float:
-        """A share in [0, 1)."""
-        ...
-
-
 @dataclass(frozen=True)
 class SequenceWeighting(Weighting):
     """TailSFT's choice of sequences, and a weighting of their tokens. Direction: spares what training has fitted.
 
-    `schedule` says how many sequences are dropped. Only `attach` takes one, since it needs whole sequences.
+    `drop_share` gives the share of sequences to drop in the next micro-batch, in [0, 1). Only `attach` takes one, since
+    it needs whole sequences.
     """
 
     needs_sequences: ClassVar[bool] = True
-    schedule: DropSchedule = field(kw_only=True)
+    drop_share: Callable[[], float] = field(kw_only=True)
 
     def of_tokens(self) -> Weighting:
         """The weighting of the kept sequences' tokens."""
@@ -223,14 +216,7 @@ class SequenceWeighting(Weighting):
 
     def kept_targets(self, nll: Tensor, targets: Tensor, initial_nll: Tensor, *, ignore_index: int) -> Tensor:
         """See `drop_fitted_sequences`."""
-        return drop_fitted_sequences(
-            nll, targets, initial_nll, fraction=self.schedule.fraction, ignore_index=ignore_index
-        )
-
-
-class _Constant:
-    def __init__(self, fraction: float) -> None:
-        self.fraction = fraction
+        return drop_fitted_sequences(nll, targets, initial_nll, fraction=self.drop_share(), ignore_index=ignore_index)
 
 
 class _Ramp(MicroBatchCount):
@@ -239,8 +225,7 @@ class _Ramp(MicroBatchCount):
         self.end = end
         self.steps = steps
 
-    @property
-    def fraction(self) -> float:
+    def drop_share(self) -> float:
         return self.end * min(self.seen / max(self.steps - 1, 1), 1.0)
 
 

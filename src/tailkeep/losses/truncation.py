@@ -100,6 +100,5 @@ def truncated_cross_entropy(
     )
 
 
-def _weigh(nll: Tensor, entropy: Tensor | None, *, threshold: float) -> Tensor:
-    del entropy
+def _weigh(nll: Tensor, _entropy: Tensor | None, *, threshold: float) -> Tensor:
     return truncation_mask(nll, threshold=threshold).to(nll.dtype)

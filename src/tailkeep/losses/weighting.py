@@ -45,8 +45,7 @@ class State(Protocol):
         ...
 
 
-def _plain(nll: Tensor, entropy: Tensor | None) -> Tensor:
-    del entropy
+def _plain(nll: Tensor, _entropy: Tensor | None) -> Tensor:
     return torch.ones_like(nll)
 
 
@@ -156,9 +155,8 @@ class MicroBatchCount:
         self._name, self._settings = name, [float(one) for one in settings]
         self.seen = 0
 
-    def observe(self, nll: Tensor) -> None:
+    def observe(self, _nll: Tensor) -> None:
         """Count a micro-batch."""
-        del nll
         self.seen += 1
 
     def state_dict(self) -> dict[str, Any]:

@@ -68,8 +68,7 @@ def focal_cross_entropy(
     return reduce_nll(nll, weights, valid=whole(targets) != ignore_index, reduction=reduction, num_items=num_items)
 
 
-def _weigh(nll: Tensor, entropy: Tensor | None, *, exponent: float, detach: bool) -> Tensor:
-    del entropy
+def _weigh(nll: Tensor, _entropy: Tensor | None, *, exponent: float, detach: bool) -> Tensor:
     return focal_weights(nll, exponent=exponent, detach=detach)
 
 
@@ -96,8 +95,7 @@ def mile(exponent: float = 1.0) -> Weighting:
     return Weighting("mile", partial(_mile, exponent=exponent), entropy="full")
 
 
-def _mile(nll: Tensor, entropy: Tensor | None, *, exponent: float) -> Tensor:
-    del nll
+def _mile(_nll: Tensor, entropy: Tensor | None, *, exponent: float) -> Tensor:
     return (1 + _require_entropy(entropy)) ** exponent
 
 
@@ -114,8 +112,7 @@ def eaft(k: int = 20) -> Weighting:
     return Weighting("eaft", partial(_eaft, k=k), entropy=int(k))
 
 
-def _eaft(nll: Tensor, entropy: Tensor | None, *, k: int) -> Tensor:
-    del nll
+def _eaft(_nll: Tensor, entropy: Tensor | None, *, k: int) -> Tensor:
     return _require_entropy(entropy) / math.log(k)
 
 
@@ -127,8 +124,7 @@ def dft() -> Weighting:
     return Weighting("dft", _dft)
 
 
-def _dft(nll: Tensor, entropy: Tensor | None) -> Tensor:
-    del entropy
+def _dft(nll: Tensor, _entropy: Tensor | None) -> Tensor:
     return torch.exp(-nll.detach())
 
 
@@ -145,8 +141,7 @@ def stm(threshold: float = 0.4) -> Weighting:
     return Weighting("stm", partial(_stm, threshold=threshold))
 
 
-def _stm(nll: Tensor, entropy: Tensor | None, *, threshold: float) -> Tensor:
-    del entropy
+def _stm(nll: Tensor, _entropy: Tensor | None, *, threshold: float) -> Tensor:
     # A loss that is not a number is kept, so that a broken model shows.
     return (~(nll.detach() > -math.log(threshold))).to(nll.dtype)
 
@@ -170,8 +165,7 @@ class _Coin:
         self.kept_fraction = kept_fraction
         self.generator = generator
 
-    def weigh(self, nll: Tensor, entropy: Tensor | None) -> Tensor:
-        del entropy
+    def weigh(self, nll: Tensor, _entropy: Tensor | None) -> Tensor:
         return (torch.rand(nll.shape, generator=self.generator, dtype=torch.float32) < self.kept_fraction).to(nll)
 
     def state_dict(self) -> dict[str, Any]:
@@ -244,8 +238,7 @@ class _MatchedCoin:
         num_kept, num_seen = (sum(column) for column in zip(*self.recent, strict=True)) if self.recent else (1, 1)
         return num_kept / num_seen
 
-    def weigh(self, nll: Tensor, entropy: Tensor | None) -> Tensor:
-        del entropy
+    def weigh(self, nll: Tensor, _entropy: Tensor | None) -> Tensor:
         return (torch.rand(nll.shape, generator=self.generator, dtype=torch.float32) < self.share).to(nll)
 
     def observe(self, nll: Tensor) -> None:

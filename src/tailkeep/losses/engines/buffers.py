@@ -122,7 +122,7 @@ def _times(rows: Tensor, factors: Tensor | None) -> Tensor:
 
 
 def _plus_product(total: Tensor | None, row_factors: Tensor, right: Tensor, *, last: bool) -> Tensor:
-    """total + left @ right, in place and in the wide type unless nothing is ever added.
+    """total + row_factors @ right, in place and in the wide type unless nothing is ever added.
 
     On a GPU a narrow product is not rounded before it is added; elsewhere one in bfloat16 is.
     """

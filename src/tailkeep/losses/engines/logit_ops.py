@@ -1,4 +1,4 @@
-"""The logit_ops half of the chunked losses: what happens to a chunk's logits between two matrix products.
+"""The logit operations of the chunked losses: what happens to a chunk's logits between two matrix products.
 
 Rule: rows never mix, so a token's numbers do not depend on the chunk that it fell into.
 """
@@ -276,7 +276,7 @@ def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:
 
 
 def _at_targets(stats: LogitStats, rows_kept: Tensor, head: Head) -> Tensor:
-    """(k, 1) p - 1 times the cap's slope, at the targets of the rows `kept`."""
+    """(k, 1) p - 1 times the cap's slope, at the targets of the rows `rows_kept`."""
     slopes = _slopes(stats.target_logits[rows_kept], head)
     gradient = torch.expm1(-stats.nll[rows_kept])
     return (gradient if slopes is None else gradient * slopes)[:, None]
@@ -296,7 +296,7 @@ def _all_terms(p: Tensor, slopes: Tensor | None, stats: LogitStats, row_ids: Ten
 
 
 def _fewest_moves(rows_kept: Tensor) -> tuple[Tensor, Tensor]:
-    """An order of the k rows `kept` in which most stay where they are, and the places below k that others come to.
+    """An order of the k `rows_kept` in which most stay where they are, and the places below k that others come to.
 
     With most rows kept, moving each one forward in its order took a twentieth of a step's time.
     """

@@ -1,4 +1,4 @@
-"""The logit_ops half of the chunked losses as two Triton kernels, for CUDA devices.
+"""The logit operations of the chunked losses as two Triton kernels, for CUDA devices.
 
 Rule: products and gradients are in the inputs' type, everything between is at least float32 and stays in registers: a
 logit is read once to find a row's loss, and once more if the row counts.

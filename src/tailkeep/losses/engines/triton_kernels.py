@@ -91,7 +91,7 @@ def backward_rows(
     out, products, bias, class_weight, rows_kept, targets, highest, sums, to_nll, to_lse, to_mean, stride, vocabulary,
     SCALE: tl.constexpr, SOFTCAP: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """One program a block of a rows_kept row: the gradient of `Partials` at z, times d z / d product."""
+    """One program a block of a kept row: the gradient of `Partials` at z, times d z / d product."""
     place = tl.program_id(0)
     row = tl.load(rows_kept + place)
     columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)

@@ -171,8 +171,7 @@ def transformation_of(model: nn.Module, head: Any) -> Transformation:
     calls: list[tuple[int, ...]] = []
     name = type(model).__name__
 
-    def replace(module: nn.Module, args: Any, logits: Tensor) -> Tensor:
-        del module, args
+    def replace(_module: nn.Module, _args: Any, logits: Tensor) -> Tensor:
         calls.append(tuple(logits.shape[:-1]))
         return _made_up(logits)
 

@@ -158,8 +158,7 @@ def gathered(model: nn.Module, head: nn.Module) -> Iterator[None]:
 
 
 def _gathering(calls: list[contextlib.ExitStack], until_the_end: contextlib.ExitStack, head_ids: set[int]) -> Any:
-    def gather(module: nn.Module, args: Any) -> None:
-        del args
+    def gather(module: nn.Module, _args: Any) -> None:
         # An engine's own hooks come first and have gathered already.
         missing: list[Any] = [p for p in module.parameters(recurse=False) if _is_missing(p)]
         calls.append(contextlib.ExitStack())
@@ -176,8 +175,7 @@ def _gathering(calls: list[contextlib.ExitStack], until_the_end: contextlib.Exit
 
 
 def _releasing(calls: list[contextlib.ExitStack]) -> Any:
-    def release(module: nn.Module, args: Any, output: Any) -> None:
-        del module, args, output
+    def release(_module: nn.Module, _args: Any, _output: Any) -> None:
         calls.pop().close()
 
     return release

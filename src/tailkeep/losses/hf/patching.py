@@ -232,9 +232,8 @@ def attached_class(base: Any, role: Role) -> type[nn.Module]:
     return type(base.__name__, (base,), body)
 
 
-def _reduce(self: nn.Module, protocol: Any) -> Any:
+def _reduce(self: nn.Module, _protocol: Any) -> Any:
     # The class cannot be found by its name, which is that of its base: it is made again.
-    del protocol
     return _blank, vars(type(self))["_tailkeep_class"], self.__dict__
 
 
@@ -387,6 +386,5 @@ def _watch(output: Any) -> None:
             tensor.register_hook(_raise_in_evaluation)  # type: ignore[no-untyped-call]
 
 
-def _raise_in_evaluation(gradient: Tensor) -> None:
-    del gradient
+def _raise_in_evaluation(_gradient: Tensor) -> None:
     raise AttachmentError(_EVALUATION)

@@ -110,8 +110,7 @@ def _traced(head: nn.Module, compute: Callable[[], Tensor]) -> tuple[Tensor, Ten
     """A loss and its gradient at the output layer's input."""
     leaves: list[Tensor] = []
 
-    def detach_input(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        del module
+    def detach_input(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         leaves.append(args[0].detach().requires_grad_())
         return (leaves[-1], *args[1:])
 

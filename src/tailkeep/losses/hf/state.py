@@ -92,12 +92,6 @@ class Transformation:
     softcap: float | None = None
     vocab_size: int | None = None
 
-    def __str__(self) -> str:
-        parts = [] if self.scale == 1 else [f"scale {self.scale:g}"]
-        parts += [] if self.softcap is None else [f"softcap {self.softcap:g}"]
-        parts += [] if self.vocab_size is None else [f"first {self.vocab_size}"]
-        return ", ".join(parts) or "identity"
-
 
 @dataclass
 class Attachment:
