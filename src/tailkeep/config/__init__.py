@@ -7,7 +7,6 @@ from tailkeep.config.faults import describe, suggest, validate
 from tailkeep.config.loader import (
     Tree,
     dotted,
-    dump,
     dump_tree,
     load_tree,
     merge,
@@ -27,7 +26,6 @@ __all__ = [
     "codes_in",
     "describe",
     "dotted",
-    "dump",
     "dump_tree",
     "input_paths",
     "is_reference",

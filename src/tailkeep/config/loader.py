@@ -11,7 +11,6 @@ from typing import Any
 
 import yaml
 
-from tailkeep.config.settings import Settings
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.sanitize import redact, visible
 
@@ -126,11 +125,6 @@ def read_yaml(path: Path) -> Tree:
         kind = "nothing" if tree is None else type(tree).__name__
         raise ConfigError(f"{path}: expected keys and values, got {kind}. Write lines such as `seeds: [0, 1]`.")
     return tree
-
-
-def dump(settings: Settings) -> str:
-    """`settings` as YAML that `validate` reads back to an equal value."""
-    return dump_tree(settings.model_dump(mode="json"))
 
 
 def dump_tree(tree: Mapping[str, Any]) -> str:
