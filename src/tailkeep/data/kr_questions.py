@@ -130,7 +130,7 @@ def read_items(path: Path) -> list[tuple[str, Any]]:
     return items
 
 
-def write_questions(path: Path, questions: Iterable[Question], *, storage: Storage | None = None) -> None:
+def write_questions(path: Path, questions: Iterable[Question]) -> None:
     """Write `questions` to `path` in the format of `read_questions`.
 
     Raises:
@@ -141,7 +141,7 @@ def write_questions(path: Path, questions: Iterable[Question], *, storage: Stora
         text = "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in items)
     else:
         text = json.dumps(items, ensure_ascii=False, indent=1) + "\n"
-    (storage or Storage()).write_text(path, text)
+    Storage().write_text(path, text)
 
 
 def parse_question(item: Any, where: str) -> Question:

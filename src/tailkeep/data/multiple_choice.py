@@ -226,9 +226,7 @@ def _text(item: Mapping[str, Any], key: str, where: str) -> str:
 _TASK_NAME = re.compile(r"[A-Za-z0-9_]+")
 
 
-def write_tasks(
-    tests: Mapping[str, Sequence[MultipleChoice]], out: Path, *, storage: Storage | None = None
-) -> list[Path]:
+def write_tasks(tests: Mapping[str, Sequence[MultipleChoice]], out: Path) -> list[Path]:
     """Write each test as a task into the new or empty folder `out`; return the YAML files in the order of `tests`.
 
     A YAML file holds the absolute path of its data: the harness resolves relative ones from its working directory.
@@ -253,7 +251,7 @@ def write_tasks(
             task = _task(name, target / f"{name}.jsonl")
             (folder / f"{name}.yaml").write_text(dump_tree(task), encoding="utf-8")
 
-    (storage or Storage()).write_folder(target, fill)
+    Storage().write_folder(target, fill)
     return [target / f"{name}.yaml" for name in tests]
 
 

@@ -16,7 +16,6 @@ from tailkeep.kr_test.corpus import read_corpus, sentences_of
 from tailkeep.kr_test.lint import is_identical, leaks, question_key
 from tailkeep.kr_test.llm_writer import Answers, Endpoint, Passage, passages_of, questions_in
 from tailkeep.kr_test.naive_reference import Margins, NGramReference, balanced
-from tailkeep.runs import Storage
 
 
 @dataclass(frozen=True)
@@ -176,7 +175,7 @@ def unanswered(passages: Sequence[Passage], model: str, answers: Answers) -> lis
 # A test as a task of lm-evaluation-harness. Rule: the harness' `acc` is our `sum`.
 
 
-def export(questions: Sequence[Question], out: Path, *, name: str = "kr_test", storage: Storage | None = None) -> Path:
+def export(questions: Sequence[Question], out: Path, *, name: str = "kr_test") -> Path:
     """Write `questions` as the task `name` into the new or empty folder `out`; returns the YAML file.
 
     The true sentence is the first choice of every other question, so that ties count half on average.
@@ -187,7 +186,7 @@ def export(questions: Sequence[Question], out: Path, *, name: str = "kr_test", s
         StorageError: the file system refused.
     """
     items = [_choice(question, number % 2) for number, question in enumerate(questions)]
-    return write_tasks({name: items}, out, storage=storage)[0]
+    return write_tasks({name: items}, out)[0]
 
 
 def _choice(question: Question, gold: int) -> MultipleChoice:

@@ -66,7 +66,7 @@ def gather(documents: Iterable[AnnotatedDocument], *, num_questions: int, seed: 
     pool: dict[int, tuple[str, list[Blank]]] = {}
     held, bound = 0, "g"
     for document in documents:
-        rank = _rank(seed, document.location)
+        rank = rank_of(seed, document.location)
         if rank >= bound:
             continue
         blanks = list(blanks_of(document, sentences=sentences))
@@ -89,14 +89,14 @@ def pair_up(blanks: Sequence[Blank], *, seed: int, length: Length | None = None)
     for blank in blanks:
         # Entities that are themselves uneven seldom make even sentences; trying them took most of the time.
         groups[(*blank.entity.shape, of and of(blank.entity.text))].append(blank)
-    order = sorted(groups, key=lambda shape: _rank(seed, *shape))
+    order = sorted(groups, key=lambda shape: rank_of(seed, *shape))
     pairs: list[Pair] = []
     used: set[str] = set()
     uses: Counter[str] = Counter()
     for near in (True, False):
         for shape in order:
             pairs += _pairs_in(groups[shape], used, uses, near=near, length=of)
-    return sorted(pairs, key=lambda pair: _rank(seed, pair[0].sentence, pair[1].sentence))
+    return sorted(pairs, key=lambda pair: rank_of(seed, pair[0].sentence, pair[1].sentence))
 
 
 def questions_of(pairs: Iterable[Pair]) -> list[Question]:
@@ -170,5 +170,6 @@ def _smallest(
     return smallest, held, "g"
 
 
-def _rank(seed: int, *parts: object) -> str:
+def rank_of(seed: int, *parts: object) -> str:
+    """The place of `parts` in an order by `seed`; a sample is what comes first."""
     return hashlib.blake2b(repr((seed, *parts)).encode("utf-8"), digest_size=12).hexdigest()

@@ -1,6 +1,6 @@
 """A model evaluated on a KR-test: margins per question, a table of accuracies, McNemar tests between models.
 
-Rule: log-likelihoods are scored over the tokens that `scoring.question_rows` names; the figures are those of `metrics`.
+Rule: log-likelihoods are scored over the tokens that `encode_question` names; the figures are those of `metrics`.
 """
 
 from collections.abc import Callable, Iterator, Sequence

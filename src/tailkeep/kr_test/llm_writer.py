@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 
 from tailkeep.data import Question, parse_question
 from tailkeep.errors import BusyError, ConfigError, InputError, StorageError
-from tailkeep.kr_test.cloze import MIN_WORDS
+from tailkeep.kr_test.cloze import MIN_WORDS, rank_of
 from tailkeep.kr_test.corpus import AnnotatedDocument
 from tailkeep.kr_test.lint import is_identical, leaks
 from tailkeep.sanitize import HIDDEN, redact, visible
@@ -82,7 +82,7 @@ def passages_of(documents: Iterable[AnnotatedDocument], *, num_passages: int, se
         text = document.text
         if len(text) > MAX_CHARACTERS:
             text = text[:MAX_CHARACTERS].rsplit(maxsplit=1)[0]
-        rank = hashlib.blake2b(repr((seed, document.location)).encode("utf-8"), digest_size=12).hexdigest()
+        rank = rank_of(seed, document.location)
         candidates.append((rank, Passage(document.location, text)))
         if len(candidates) >= 2 * num_passages + 1000:
             candidates = sorted(candidates, key=lambda item: item[0])[:num_passages]
