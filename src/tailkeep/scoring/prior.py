@@ -39,13 +39,6 @@ class Prior(Settings):
     trust_remote_code: bool = False
 
 
-def local_folder(prior: Prior) -> Path:
-    """The folder that holds `prior`, see `loading.local_folder`."""
-    return loading.local_folder(
-        prior.path, revision=prior.revision, key="prior.path", trust_remote_code=prior.trust_remote_code
-    )
-
-
 def device_of(prior: Prior) -> torch.device:
     """The device on which `prior` runs.
 

@@ -19,8 +19,8 @@ from tailkeep.errors import ConfigError, InputError
 from tailkeep.losses.sequences import evaluation_mode
 from tailkeep.runs import LoopProgress, hash_path, track_loop
 from tailkeep.runs.journal import keeps_journal, read_journal, write_journal
-from tailkeep.scoring.loading import model_files, nonfinite_weight
-from tailkeep.scoring.prior import Prior, load_network, local_folder
+from tailkeep.scoring.loading import local_folder, model_files, nonfinite_weight
+from tailkeep.scoring.prior import Prior, load_network
 from tailkeep.scoring.split_model import SplitModel
 
 RowT = TypeVar("RowT", bound=Sized)
@@ -303,7 +303,9 @@ class CausalLMScorer:
     """
 
     def __init__(self, prior: Prior) -> None:
-        self.folder: Path = local_folder(prior)
+        self.folder: Path = local_folder(
+            prior.path, revision=prior.revision, key="prior.path", trust_remote_code=prior.trust_remote_code
+        )
         self._prior = prior
         self._model = SplitModel(load_network(prior, self.folder))
         self.vocab_size = self._model.vocab_size
