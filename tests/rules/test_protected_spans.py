@@ -90,10 +90,6 @@ def test_a_prompt_ends_with_prompt_until_and_a_text_without_it_is_all_prompt():
     assert protected_parts("no mark here", prompt_until="A:") == ["no mark here"]
 
 
-def test_spans_of_prompts_are_taken_as_given_and_merged():
-    assert protected_spans("abc 12 def", Protection(numbers=True), prompts=[(2, 5), (8, 8)]) == [(2, 6)]
-
-
 @pytest.mark.parametrize(
     ("text", "parts"),
     [

@@ -87,7 +87,6 @@ def test_an_unedited_document_is_returned_as_it_is(family, text):
     (tokens,) = tokenize([text])
     spliced = splice(text, tokens, {}, token_texts, guard="python")
     assert spliced.text is text
-    assert (spliced.ids == tokens.ids).all()
     assert (spliced.applied, spliced.refused) == ((), {})
 
 
@@ -109,9 +108,11 @@ def test_nearly_every_edit_at_a_clean_position_is_applied(family, share, rare):
 def test_where_decoding_loses_nothing_the_splice_is_what_decoding_gives(family, text, seed):
     tokenizer = tokenizer_of(family)
     tokens, _, spliced = edited(family, text, seed, 0.2)
+    new_ids = {edit.position: edit.new_id for edit in spliced.applied}
+    edited_ids = [new_ids.get(position, token) for position, token in enumerate(tokens.ids.tolist())]
     decoded = [
-        tokenizer.backend_tokenizer.decode(list(map(int, ids)), skip_special_tokens=False)
-        for ids in (tokens.ids, spliced.ids)
+        tokenizer.backend_tokenizer.decode([token for token in ids if token is not None], skip_special_tokens=False)
+        for ids in (tokens.ids.tolist(), edited_ids)
     ]
     # The start is left out: there a tokenizer of the spm family adds and takes away a space.
     if decoded[0] == text and not spliced.refused and not any(edit.position == 0 for edit in spliced.applied):

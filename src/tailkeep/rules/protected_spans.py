@@ -40,16 +40,12 @@ _CHAT_TOKENS = re.compile(
 )
 
 
-def protected_spans(
-    text: str, protection: Protection, *, literals: Sequence[str] = (), prompts: Sequence[Span] = ()
-) -> list[Span]:
+def protected_spans(text: str, protection: Protection, *, literals: Sequence[str] = ()) -> list[Span]:
     """The protected characters of `text` as sorted spans that do not overlap.
 
-    Args:
-        literals: more strings that are chat tokens, such as the tokenizer's added tokens.
-        prompts: spans of prompts, protected whatever the options.
+    `literals` are more strings that are chat tokens, such as the tokenizer's added tokens.
     """
-    spans: list[Span] = list(prompts)
+    spans: list[Span] = []
     if protection.numbers:
         spans += _matches(_NUMBERS, text)
     if protection.entities:

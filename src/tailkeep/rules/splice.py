@@ -14,9 +14,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from tailkeep.rules.tokens import Reason, Span, TokenizedText, TokenTexts, locate_token
 
 
@@ -132,13 +129,9 @@ def _passes(text: str, span: Span, edits: Sequence[Edit], check: Check) -> bool:
 
 @dataclass(frozen=True)
 class SpliceResult:
-    """An edited text, its edits in order, and the refused positions with their reasons.
-
-    `ids` are the token ids after the applied edits; tokenizing `text` again need not give the same ids.
-    """
+    """An edited text, its edits in order, and the refused positions with their reasons."""
 
     text: str
-    ids: NDArray[np.integer]
     applied: tuple[Edit, ...]
     refused: Mapping[int, Reason]
 
@@ -176,9 +169,7 @@ def splice(
         harmless = guard_python(text, edits)
         refused |= dict.fromkeys((edit.position for edit in {*edits} - {*harmless}), "guard")
         edits = harmless
-    return SpliceResult(
-        apply_edits(text, edits), _apply_to_ids(tokens.ids, edits), tuple(edits), dict(sorted(refused.items()))
-    )
+    return SpliceResult(apply_edits(text, edits), tuple(edits), dict(sorted(refused.items())))
 
 
 def _edit(
@@ -202,11 +193,3 @@ def _edit(
     if new == old:
         return "same_text"
     return Edit(position, span.start, span.end, old, new, int(tokens.ids[position]), new_id)
-
-
-def _apply_to_ids(ids: NDArray[np.integer], edits: Sequence[Edit]) -> NDArray[np.integer]:
-    edited = ids.copy()
-    for edit in edits:
-        if edit.new_id is not None:
-            edited[edit.position] = edit.new_id
-    return np.delete(edited, [edit.position for edit in edits if edit.new_id is None])
