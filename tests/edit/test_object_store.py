@@ -169,7 +169,7 @@ def test_a_large_object_is_one_put_and_never_held_whole(server, tmp_path):
         "        for number in range(110):\n"
         "            file.write(bytes([number]) * (1 << 20))\n"
         "destination = open_destination(sys.argv[1])\n"
-        "destination.write_text('small', 'x')\n"
+        "destination.write_texts({'small': 'x'})\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "(put,) = destination.publish(fill).values()\n"
         "assert destination.sha256('big') == put.sha256\n"
@@ -217,7 +217,7 @@ def test_missing_credentials_are_one_clear_error(server, monkeypatch):
     with pytest.raises(InputError, match=r"cannot read s3://corpora/in/a\.jsonl: Unable to locate credentials\. Check"):
         find_shards(f"s3://{BUCKET}/in/a.jsonl")
     with pytest.raises(StorageError, match=r"cannot write corpora/x/name: Unable to locate credentials\. Nothing"):
-        open_destination(f"s3://{BUCKET}/x").write_text("name", "text")
+        open_destination(f"s3://{BUCKET}/x").write_texts({"name": "text"})
     s3fs.S3FileSystem.clear_instance_cache()
 
 

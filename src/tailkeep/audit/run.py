@@ -10,6 +10,7 @@ import hashlib
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -152,13 +153,14 @@ class _AuditJob:
         if not outcome.complete:
             return outcome
         with tempfile.TemporaryDirectory(prefix="tailkeep-") as folder:
-            summary = summarize(self.config, manifests, lambda name: output.local(name, Path(folder)), model)
+            local = partial(output.destination.local, folder=Path(folder))
+            summary = summarize(self.config, manifests, local, model)
         for name, text in sorted(summary.files.items()):
-            output.destination.write_text(name, text)
+            output.destination.write_texts({name: text})
         # The report checks the tables by it before it shows them.
         files = {name: hashlib.sha256(text.encode("utf-8")).hexdigest() for name, text in summary.files.items()}
         outcome = replace(outcome, summary={**summary.summary, "files": files})
-        output.destination.write_text("summary.json", outcome.text())
+        output.destination.write_texts({"summary.json": outcome.text()})
         return outcome
 
 

@@ -16,8 +16,7 @@ from pathlib import Path
 
 from tailkeep.config import Settings, validate
 from tailkeep.data.corpus import Destination, Shard
-from tailkeep.data.corpus.destination import sha256_of
-from tailkeep.data.corpus.io import TruncatedFileError, open_input, open_parquet, open_store, readable
+from tailkeep.data.corpus.io import TruncatedFileError, open_input, open_parquet, open_store, readable, sha256_of
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.sanitize import redact
 
@@ -70,40 +69,26 @@ def check_not_edited(
 
     Args:
         shards: the shards of the run.
-        previous_runs: see `check_no_copies`.
+        previous_runs: the runs of whose outputs no shard may be a copy, by its sha256.
         force: edit them even if they are edited already.
         among: the shards to check, such as those of a task; all by default.
 
     Raises:
-        InputError: a shard is edited already.
+        InputError: a shard is edited already, or a previous run has no manifests.
     """
     if force:
         return provenance_of(shards)
     shards_to_check = shards if among is None else among
-    check_no_provenance(provenance_of(shards_to_check))
-    check_no_copies(shards_to_check, previous_runs)
-    return {}
-
-
-def check_no_provenance(provenances: Mapping[str, Provenance]) -> None:
-    """Check that `provenances` is empty.
-
-    Raises:
-        InputError: a file is edited already.
-    """
-    for name, provenance in provenances.items():
+    for name, provenance in provenance_of(shards_to_check).items():
         raise InputError(
             f"{name} is edited already, by the run {provenance.run[:12]}. Edit the pristine corpus, since editing an "
             "edited copy voids the bound on collapse; or give --force."
         )
+    _check_no_copies(shards_to_check, previous_runs)
+    return {}
 
 
-def check_no_copies(shards: Sequence[Shard], previous_runs: Sequence[str]) -> None:
-    """Check that no file has the sha256 of an output of one of `previous_runs`.
-
-    Raises:
-        InputError: a file has, or a previous run has no manifests.
-    """
+def _check_no_copies(shards: Sequence[Shard], previous_runs: Sequence[str]) -> None:
     known = {digest: (run, name) for run in previous_runs for name, digest in _outputs(run).items()}
     for shard in {shard.url: shard for shard in shards}.values() if known else ():
         with open_input(shard.url, shard.name) as file:
@@ -187,4 +172,4 @@ def write_provenance(provenance: Provenance, destination: Destination, *, keep_c
     """
     existing = (destination.read(PROVENANCE_FILE) or b"").decode("utf-8", "replace")
     if existing != provenance.text() and not (keep_changed_share and provenance.run in existing):
-        destination.write_text(PROVENANCE_FILE, provenance.text())
+        destination.write_texts({PROVENANCE_FILE: provenance.text()})

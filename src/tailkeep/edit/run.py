@@ -95,14 +95,14 @@ def estimate(config: EditConfig, inputs: str | Path | Sequence[str | Path], *, l
     marks = check_not_edited(shards, previous_runs=config.previous_runs, force=config.force)
     model = load_model(config.prior)
     check_tokenizer_of_ids(config, shards, model.token_texts)
-    work = ShardEditor(model, config, {})
+    edit_shards = ShardEditor(model, config, {})
     counts: Counter[str] = Counter()
     seconds = read = written_bytes = 0.0
     for number, shard in enumerate(sample):
         shard_limit = limit * (number + 1) // count - limit * number // count
         with tempfile.TemporaryDirectory(prefix="tailkeep-") as folder:
             start = time.perf_counter()
-            counts.update(work.work([shard], Path(folder), limit=shard_limit)[0])
+            counts.update(edit_shards([shard], Path(folder), limit=shard_limit)[0])
             seconds += time.perf_counter() - start
             written_bytes += sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
         read += _bytes_read(shard, config, shard_limit)
@@ -245,7 +245,7 @@ class _EditJob:
         join_finished_parts(shards, output)
         provenance = Provenance(run=outcome.fingerprint, changed_share=outcome.cumulative_share)
         write_provenance(provenance, output.destination)
-        output.destination.write_text("summary.json", outcome.summary())
+        output.destination.write_texts({"summary.json": outcome.summary()})
         return outcome
 
 

@@ -36,12 +36,7 @@ _ROWS = 1 << 14
 _IDS = 1 << 22
 
 
-def log_lines(edited: EditedDocument) -> str:
-    """The lines of the log of edits for one document."""
-    return "".join(_line(edited, change) for change in edited.changes)
-
-
-def _line(edited: EditedDocument, change: TokenChange) -> str:
+def _log_line(edited: EditedDocument, change: TokenChange) -> str:
     edit = change.edit
     is_ids = edited.prepared.record.tokens is not None
     start, end = (change.position, change.position + 1) if is_ids else (edit.start, edit.end)
@@ -124,12 +119,11 @@ class ShardEditor:
         self._metadata = {**metadata, **tokenizer_hash}
         self._editors: dict[str, DocumentEditor] = {}
 
-    def __call__(self, shards: Sequence[Shard], folder: Path) -> list[Mapping[str, int]]:
-        """Edit `shards`, of one format, into files below `folder`; the counts of documents and tokens of each."""
-        return self.work(shards, folder)
+    def __call__(self, shards: Sequence[Shard], folder: Path, *, limit: int | None = None) -> list[Mapping[str, int]]:
+        """Edit `shards`, of one format, into files below `folder`; the counts of documents and tokens of each.
 
-    def work(self, shards: Sequence[Shard], folder: Path, *, limit: int | None = None) -> list[Mapping[str, int]]:
-        """Edit at most the first `limit` documents of each that can be read."""
+        With `limit`, at most the first documents of each that can be read.
+        """
         outputs: list[_ShardOutput] = []
         # The files of the documents that were read and are not yet written, in order.
         pending: deque[_ShardOutput] = deque()
@@ -215,7 +209,7 @@ class _ShardOutput:
         """Write one document of the shard, the next one in its order."""
         edited = _drop_unwritable(document, self.shard_io)
         self.shard_io.write(edited.prepared.record, edited.contents)
-        self._log.write(log_lines(edited))
+        self._log.writelines(_log_line(edited, change) for change in edited.changes)
         self._counts.add(edited)
         if self._token_file is not None:
             self._token_file.add(edited)

@@ -10,6 +10,7 @@ import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -102,10 +103,11 @@ class _ForecastJob:
         if not outcome.complete:
             return outcome
         with tempfile.TemporaryDirectory(prefix="tailkeep-") as folder:
-            summary, table = summarize(self.config, manifests, lambda name: output.local(name, Path(folder)))
-        output.destination.write_text("tables/forecast.csv", table)
+            local = partial(output.destination.local, folder=Path(folder))
+            summary, table = summarize(self.config, manifests, local)
+        output.destination.write_texts({"tables/forecast.csv": table})
         outcome = replace(outcome, summary=summary)
-        output.destination.write_text("summary.json", outcome.text())
+        output.destination.write_texts({"summary.json": outcome.text()})
         return outcome
 
 

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tailkeep.data.corpus import Layout, Rejected, find_shards, plain, read_shard
+from tailkeep.data.corpus import Layout, Rejected, find_shards, open_destination, plain, read_shard
 from tailkeep.data.corpus.io import blocks
-from tailkeep.data.corpus.large_files import join_parts, may_have_parts, split_file
+from tailkeep.data.corpus.large_files import LargeFiles, join_parts
 from tailkeep.errors import InputError, StorageError
 from tests.data.corpus.job import carry, unchanged
 
@@ -59,6 +59,14 @@ def write(folder, name, content, ending=""):
     path.write_bytes(PACK[ending](content))
     (shard,) = find_shards(path)
     return shard
+
+
+def files_of(layout, part_bytes, folder):
+    return LargeFiles(open_destination(folder), "run", layout, part_bytes)
+
+
+def split_file(shard, layout, part_bytes, folder):
+    return files_of(layout, part_bytes, folder).split(shard, folder)
 
 
 def documents(shard, layout):
@@ -162,9 +170,9 @@ def test_an_array_and_a_text_that_is_one_document_are_one_part(tmp_path):
     array = write(tmp_path / "in", "x.json", json.dumps([{"text": "a"}] * 50).encode(), ".gz")
     assert list(split_file(array, Layout(), 10, tmp_path)) == [array]
     text = write(tmp_path / "in", "x.txt", TEXT)
-    assert not may_have_parts(text, Layout(document_separator="file"), 10)
-    assert may_have_parts(text, Layout(), 10)
-    assert not may_have_parts(text, Layout(), len(TEXT))
+    assert not files_of(Layout(document_separator="file"), 10, tmp_path).may_have_parts(text)
+    assert files_of(Layout(), 10, tmp_path).may_have_parts(text)
+    assert not files_of(Layout(), len(TEXT), tmp_path).may_have_parts(text)
 
 
 @pytest.mark.parametrize("ending", [".gz", ".zst", ".bz2", ".xz"])

@@ -1,6 +1,6 @@
 """Corpora of any size: shards in and out, their manifests, and who works on them."""
 
-from tailkeep.data.corpus.destination import Bucket, Destination, Folder, Output, ShardStorage, open_destination
+from tailkeep.data.corpus.destination import Destination, ShardStorage, open_destination
 from tailkeep.data.corpus.executors import Executor, LocalPool, WorkerSetup
 from tailkeep.data.corpus.io import format_of
 from tailkeep.data.corpus.job import (
@@ -24,11 +24,10 @@ from tailkeep.data.corpus.manifest import (
     read_manifest,
     sum_counts,
 )
-from tailkeep.data.corpus.outcome import CorpusSide, RunOutcome, SummaryOutcome, find_sides, ignored_lines
+from tailkeep.data.corpus.outcome import CorpusSide, RunOutcome, SummaryOutcome, csv_text, find_sides, ignored_lines
 from tailkeep.data.corpus.output_run import (
     Contents,
     OutputRun,
-    Rejects,
     check_unique_ids_of_run,
     find_duplicates,
     join_finished_parts,
@@ -64,7 +63,6 @@ from tailkeep.data.corpus.unique_ids import check_unique_ids
 __all__ = [
     "EMPTY",
     "PART",
-    "Bucket",
     "BundleFunction",
     "Chat",
     "Content",
@@ -73,18 +71,15 @@ __all__ = [
     "Destination",
     "Execution",
     "Executor",
-    "Folder",
     "Inputs",
     "JobConfig",
     "Layout",
     "LocalPool",
     "Manifest",
     "OnError",
-    "Output",
     "OutputRun",
     "Record",
     "Rejected",
-    "Rejects",
     "RunOutcome",
     "Shard",
     "ShardIO",
@@ -101,6 +96,7 @@ __all__ = [
     "check_unchanged",
     "check_unique_ids",
     "check_unique_ids_of_run",
+    "csv_text",
     "dump_config",
     "find_duplicates",
     "find_shards",

@@ -3,17 +3,15 @@
 Rule: a file that exists is complete. A folder gets files by rename; a store, which has no rename, by one PUT per file.
 """
 
-import hashlib
-import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
 from tailkeep.config import Settings
-from tailkeep.data.corpus.io import error_reason, is_local, open_store, readable, store_errors, upload
+from tailkeep.data.corpus.io import error_reason, is_local, open_store, readable, sha256_of, store_errors, upload
 from tailkeep.errors import StorageError
 from tailkeep.runs import Storage
 from tailkeep.runs.storage import TEMPORARY
@@ -49,9 +47,6 @@ class Destination(Protocol):
         Raises:
             StorageError: a write failed. Every file that has a name is complete, old or new.
         """
-
-    def write_text(self, name: str, text: str) -> None:
-        """Store `text` under `name`."""
 
     def write_texts(self, texts: Mapping[str, str]) -> None:
         """Store each text under its name."""
@@ -153,10 +148,6 @@ class Folder:
         # A unique name: a lost attempt may still be writing when the next one begins.
         return self._storage.write_outputs(self._root, self._root / _STAGING / f"{uuid.uuid4().hex}{TEMPORARY}", fill)
 
-    def write_text(self, name: str, text: str) -> None:
-        """See `Destination`."""
-        self._storage.write_text(self._root / name, text)
-
     def write_texts(self, texts: Mapping[str, str]) -> None:
         """See `Destination`."""
         self._storage.write_files({self._root / name: text.encode("utf-8") for name, text in texts.items()})
@@ -221,8 +212,7 @@ class Bucket:
 
     def publish(self, fill: Fill) -> dict[str, Output]:
         """See `Destination`."""
-        staging = Path(tempfile.mkdtemp(prefix="tailkeep-"))
-        try:
+        with self.scratch() as staging:
             with write_errors(str(staging)):
                 fill(staging)
             files = _files_below(staging)
@@ -230,19 +220,13 @@ class Bucket:
             for name, path in files.items():
                 with write_errors(self._path(name)):
                     upload(self._store, path, self._path(name), outputs[name].sha256)
-        finally:
-            shutil.rmtree(staging)
         return outputs
-
-    def write_text(self, name: str, text: str) -> None:
-        """See `Destination`."""
-        with write_errors(self._path(name)):
-            self._store.pipe_file(self._path(name), text.encode("utf-8"))
 
     def write_texts(self, texts: Mapping[str, str]) -> None:
         """See `Destination`."""
         for name, text in texts.items():
-            self.write_text(name, text)
+            with write_errors(self._path(name)):
+                self._store.pipe_file(self._path(name), text.encode("utf-8"))
 
     def read(self, name: str) -> bytes | None:
         """See `Destination`."""
@@ -278,9 +262,11 @@ class Bucket:
             paths = self._store.find(self._path(folder), maxdepth=1)
         return sorted(str(path).rpartition("/")[2] for path in paths)
 
-    def scratch(self) -> AbstractContextManager[Path]:
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
         """See `Destination`."""
-        return _temporary_folder()
+        with tempfile.TemporaryDirectory(prefix="tailkeep-") as name:
+            yield Path(name)
 
     def remove(self, name: str) -> None:
         """See `Destination`."""
@@ -303,22 +289,8 @@ class Bucket:
         return f"{self._root}/{name}"
 
 
-@contextmanager
-def _temporary_folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="tailkeep-") as name:
-        yield Path(name)
-
-
 def _files_below(folder: Path) -> Mapping[str, Path]:
     return {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
-def sha256_of(file: IO[bytes]) -> str:
-    """The sha256 of what is left of `file`, in hexadecimal."""
-    digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
-    return digest.hexdigest()
 
 
 @contextmanager

@@ -8,6 +8,7 @@ is uploaded whole, by one request. A file is data that is read, or one of the kn
 import base64
 import bz2
 import gzip
+import hashlib
 import lzma
 import posixpath
 import sys
@@ -216,6 +217,14 @@ def open_input(url: str, name: str) -> Iterator[IO[bytes]]:
     """
     with readable(name), _opened(url) as file:
         yield file
+
+
+def sha256_of(file: IO[bytes]) -> str:
+    """The sha256 of what `file` has from here on. Not every file of a store has what `hashlib.file_digest` needs."""
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
 
 
 def is_empty(url: str, name: str) -> bool:

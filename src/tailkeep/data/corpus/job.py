@@ -43,7 +43,7 @@ Outcome = TypeVar("Outcome", covariant=True)
 
 
 class JobConfig(Settings):
-    """The config of a job. It has also the keys `seed` and, for a job with one, `prior`.
+    """The config of a job. A verb adds its own keys and, for a job with one, a `prior`.
 
     Attributes:
         layout: how documents lie in the files.
@@ -343,13 +343,10 @@ def _worker(
         with failures, report_loops(shards[0].key, observe), keep_journal(destination.journal(name)):
             return finish_bundle(shards, work, destination, fingerprints=fingerprints)
 
-    def finish_alone(shard: Shard) -> Manifest:
-        return finish([shard])[0]
-
     def work_on(bundle: Bundle) -> list[Manifest]:
         if len(bundle.shards) > 1:
             return finish(bundle.shards)
-        return [files.finish(bundle.shards[0], finish_alone)]
+        return [files.finish(bundle.shards[0], lambda shard: finish([shard])[0])]
 
     return work_on
 

@@ -38,51 +38,6 @@ PART_BYTES = 64 * MEGABYTE
 """The plain bytes of a part, by default; a part ends with the document in which they do."""
 
 
-def may_have_parts(shard: Shard, layout: Layout, part_bytes: int) -> bool:
-    """Whether `shard` is a file that may be longer than a part; how long a compressed one is shows when it is read."""
-    is_part = shard.part is not None or shard.row_groups is not None or shard.spool is not None
-    is_one_document = shard.kind == "txt" and layout.document_separator == "file"
-    if is_part or is_one_document or shard.kind == "parquet":
-        return False
-    return shard.compression != "none" or shard.size > part_bytes
-
-
-def split_file(shard: Shard, layout: Layout, part_bytes: int, folder: Path) -> Generator[Shard]:
-    """The parts of `shard` in order, or `shard` itself if it is one. An array of JSON is one part.
-
-    Of a compressed file, each comes with a spool below `folder`; whoever is done with it deletes it.
-
-    Raises:
-        InputError: the file cannot be read.
-        StorageError: there is no space for a spool.
-    """
-    with open_plain(shard) as stream, blank_errors(shard, layout), ExitStack() as stack:
-        spool = None if shard.compression == "none" else stack.enter_context(closing(_SpoolWriter(folder)))
-        copied = stream if spool is None else spool.copy(stream)
-        is_array, spans = document_spans(copied, shard, layout, layout.max_document_bytes)
-        if is_array:
-            yield shard
-            return
-        start = end = row = 0
-        line = 1
-        names, fault = b"", ""
-        for number, span in enumerate(spans):
-            if span.chunk is None:
-                end += len(span.before) + len(span.after)
-                break
-            if shard.kind in DELIMITERS and not number:
-                names = span.before
-            if end - start >= part_bytes:
-                yield _part(shard, FilePart(start, end, row, line, names), spool)
-                start, row, line = end, number, span.chunk.line
-            end += len(span.before) + span.chunk.length + len(span.after)
-            fault = span.chunk.fault
-        if start:
-            yield _part(shard, FilePart(start, end, row, line, names), spool, fault)
-        else:
-            yield shard if spool is None else replace(shard, spool=spool.cut(end, fault))
-
-
 def _part(shard: Shard, part: FilePart, spool: "_SpoolWriter | None", fault: str = "") -> Shard:
     return replace(shard, part=part, spool=None if spool is None else spool.cut(part.stop, fault))
 
@@ -153,12 +108,47 @@ class LargeFiles:
     part_bytes: int
 
     def may_have_parts(self, shard: Shard) -> bool:
-        """See `parts.may_have_parts`."""
-        return may_have_parts(shard, self.layout, self.part_bytes)
+        """Whether `shard` is a file that may be longer than a part; of a compressed one that shows when it is read."""
+        is_part = shard.part is not None or shard.row_groups is not None or shard.spool is not None
+        is_one_document = shard.kind == "txt" and self.layout.document_separator == "file"
+        if is_part or is_one_document or shard.kind == "parquet":
+            return False
+        return shard.compression != "none" or shard.size > self.part_bytes
 
     def split(self, shard: Shard, folder: Path) -> Generator[Shard]:
-        """See `parts.split_file`."""
-        return split_file(shard, self.layout, self.part_bytes, folder)
+        """The parts of `shard` in order, or `shard` itself if it is one. An array of JSON is one part.
+
+        Of a compressed file, each comes with a spool below `folder`; whoever is done with it deletes it.
+
+        Raises:
+            InputError: the file cannot be read.
+            StorageError: there is no space for a spool.
+        """
+        with open_plain(shard) as stream, blank_errors(shard, self.layout), ExitStack() as stack:
+            spool = None if shard.compression == "none" else stack.enter_context(closing(_SpoolWriter(folder)))
+            copied = stream if spool is None else spool.copy(stream)
+            is_array, spans = document_spans(copied, shard, self.layout, self.layout.max_document_bytes)
+            if is_array:
+                yield shard
+                return
+            start = end = row = 0
+            line = 1
+            names, fault = b"", ""
+            for number, span in enumerate(spans):
+                if span.chunk is None:
+                    end += len(span.before) + len(span.after)
+                    break
+                if shard.kind in DELIMITERS and not number:
+                    names = span.before
+                if end - start >= self.part_bytes:
+                    yield _part(shard, FilePart(start, end, row, line, names), spool)
+                    start, row, line = end, number, span.chunk.line
+                end += len(span.before) + span.chunk.length + len(span.after)
+                fault = span.chunk.fault
+            if start:
+                yield _part(shard, FilePart(start, end, row, line, names), spool, fault)
+            else:
+                yield shard if spool is None else replace(shard, spool=spool.cut(end, fault))
 
     def finished_manifest(self, unit: Shard) -> Manifest | None:
         """The manifest of `unit`, a part or a file, if it is finished."""

@@ -233,22 +233,6 @@ def declare_finished(manifests: Iterable[Manifest], destination: Destination) ->
     destination.write_texts({manifest_name(manifest.shard): manifest.text() for manifest in manifests})
 
 
-def finished_manifest(shard: Shard, destination: Destination, run: str, *, verify: bool = False) -> Manifest | None:
-    """The manifest by which `shard` is finished: that of the file of which it is a part, else its own.
-
-    `run` is the fingerprint of the run, `verify` is as in `read_finished`.
-
-    Raises:
-        FingerprintError: the input has changed since.
-    """
-    # In this order: what remains of the parts behind a joined file must not count twice.
-    for unit in dict.fromkeys((shard.whole, shard)):
-        fingerprint = fingerprint_of(unit, run)
-        if manifest := read_finished(unit, destination, fingerprint=fingerprint, verify=verify):
-            return manifest
-    return None
-
-
 def read_finished(shard: Shard, destination: Destination, *, fingerprint: str, verify: bool = False) -> Manifest | None:
     """The manifest of `shard`, if it is of this fingerprint and its outputs are there with the recorded size.
 
@@ -288,12 +272,6 @@ def check_recorded(root: Path, files: Iterable[Path]) -> None:
                 f"{file} is damaged: its sha256 is not the one in its manifest. Run the same command again with "
                 "--verify, which makes it again."
             )
-
-
-def declare_damaged(shard: Shard, destination: Destination) -> None:
-    """Remove the manifests by which `shard` is finished, so that its work is done again."""
-    for unit in dict.fromkeys((shard.whole, shard)):
-        destination.remove(manifest_name(unit.key))
 
 
 def sum_counts(manifests: Iterable[Manifest]) -> dict[str, int | float]:

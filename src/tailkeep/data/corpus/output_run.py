@@ -20,14 +20,7 @@ from filelock import FileLock
 from tailkeep.data.corpus.destination import Destination, Folder, ShardStorage, open_destination
 from tailkeep.data.corpus.io import open_store
 from tailkeep.data.corpus.large_files import join_file
-from tailkeep.data.corpus.manifest import (
-    Manifest,
-    clear_input_hashes,
-    declare_damaged,
-    fingerprint_of,
-    finished_manifest,
-    read_finished,
-)
+from tailkeep.data.corpus.manifest import Manifest, clear_input_hashes, fingerprint_of, manifest_name, read_finished
 from tailkeep.data.corpus.schema import Layout
 from tailkeep.data.corpus.shard_io import write_ids
 from tailkeep.data.corpus.shards import Shard, Task
@@ -56,8 +49,19 @@ class OutputRun:
     root: Path | None
 
     def finished_manifest(self, shard: Shard, *, verify: bool = False) -> Manifest | None:
-        """The manifest by which `shard` is finished, None if it is not; with `verify`, by the sha256 of its outputs."""
-        return finished_manifest(shard, self.destination, self.record.fingerprint, verify=verify)
+        """The manifest by which `shard` is finished: that of the file of which it is a part, else its own.
+
+        `verify` is as in `read_finished`.
+
+        Raises:
+            FingerprintError: the input has changed since.
+        """
+        # In this order: what remains of the parts behind a joined file must not count twice.
+        for unit in dict.fromkeys((shard.whole, shard)):
+            fingerprint = fingerprint_of(unit, self.record.fingerprint)
+            if manifest := read_finished(unit, self.destination, fingerprint=fingerprint, verify=verify):
+                return manifest
+        return None
 
     def remove_damaged(self, shards: Sequence[Shard]) -> list[Shard]:
         """Those of `shards` that are finished and of whose outputs one has another sha256; they are so no longer."""
@@ -73,16 +77,13 @@ class OutputRun:
             if known[manifest.shard]:
                 damaged.append(shard)
         for shard in damaged:
-            declare_damaged(shard, self.destination)
+            for unit in dict.fromkeys((shard.whole, shard)):
+                self.destination.remove(manifest_name(unit.key))
         return damaged
 
     def alone(self) -> AbstractContextManager[object]:
         """Hold what tasks write together, such as the summary; wait for another that does so."""
         return FileLock(self.root / _LOCKS / "together") if self.root else nullcontext()
-
-    def local(self, name: str, folder: Path) -> Path:
-        """The file `name` on this machine; of a store a copy, below `folder`."""
-        return self.destination.local(name, folder)
 
 
 @dataclass(frozen=True)
@@ -166,11 +167,11 @@ def _begin(destination: Destination, record: RunRecord, config: str, out: str, *
     if existing is not None and not is_new:
         record.check_same_run(existing, redact(out))
     if destination.read(CONFIG) != redact(config).encode("utf-8"):
-        destination.write_text(CONFIG, redact(config))
+        destination.write_texts({CONFIG: redact(config)})
     text = record.text() if existing is None or is_new else existing.text()
     for name in (RECORD_COPY, RECORD):
         if destination.read(name) != text.encode("utf-8"):
-            destination.write_text(name, text)
+            destination.write_texts({name: text})
 
 
 def _has_no_shard_output(root: Path, contents: Contents) -> bool:
@@ -259,7 +260,7 @@ def read_rejects(manifests: Sequence[Manifest], output: OutputRun) -> Rejects:
         for name in (name for name in manifest.outputs if name.startswith(_REJECTS)):
             # A copy from a store is thrown away before the next one, for there may be many.
             with tempfile.TemporaryDirectory(prefix="tailkeep-") as folder:
-                head, last = _ends(output.local(name, Path(folder)))
+                head, last = _ends(output.destination.local(name, Path(folder)))
             first = first or f"{head['where']}: {head['reason']}"
             # Behind a tear nothing is read, so it is the last.
             if last.get("torn"):
@@ -298,7 +299,7 @@ def find_duplicates(shards: Sequence[Shard], layout: Layout, output: OutputRun) 
                 # A large file is one name, finished or not: who is first must not change in between.
                 for name in names:
                     key = name[len(_IDS) : -len(".ids")] if shard.row_groups else shard.key
-                    lists[output.local(name, Path(folder, "ids"))] = key
+                    lists[output.destination.local(name, Path(folder, "ids"))] = key
         for duplicate in find_duplicate_ids((key, path) for path, key in lists.items()):
             duplicates[duplicate.name][duplicate.row] = duplicate
     return dict(duplicates)
@@ -312,7 +313,7 @@ def check_unique_ids_of_run(manifests: Sequence[Manifest], output: OutputRun) ->
     """
     if names := [name for manifest in manifests for name in manifest.outputs if name.startswith(_IDS)]:
         with tempfile.TemporaryDirectory(prefix="tailkeep-") as folder:
-            files = {name: output.local(name, Path(folder)) for name in names}
+            files = {name: output.destination.local(name, Path(folder)) for name in names}
             check_unique_ids({name[len(_IDS) : -len(".ids")]: file for name, file in files.items()})
 
 
@@ -334,5 +335,5 @@ def join_finished_parts(shards: Sequence[Shard], output: OutputRun) -> None:
             assert len(manifests) == len(parts), "only finished parts make a file"
             join_file(whole, manifests, output.destination, fingerprint)
         for part in parts:
-            output.destination.remove(f"manifests/{part.key}.json")
+            output.destination.remove(manifest_name(part.key))
             output.destination.remove(part.documents)

@@ -287,23 +287,18 @@ class ParquetWriter:
         """Write `record` with its fields in `contents` replaced; all of them differ from the original."""
         group, at = record.origin
         if self._group is not group:
-            self.flush()
+            self.finish()
             self._group = group
         group.kept_rows.append(at)
         if contents:
             group.edits[at] = dict(contents)
 
-    def format_error(self, record: Record, contents: Mapping[str, Content]) -> str:
+    def format_error(self, _record: Record, _contents: Mapping[str, Content]) -> str:
         """Always "": a column of strings holds any text, and the width of a column of ids is checked before."""
-        del record, contents
         return ""
 
     def finish(self) -> None:
-        """Write the last row group."""
-        self.flush()
-
-    def flush(self) -> None:
-        """Write the current row group."""
+        """Write the current row group, of which no more documents come."""
         if self._group is None:
             return
         table, edits = self._group.table, self._group.edits

@@ -24,7 +24,7 @@ def open_plain(shard: Shard) -> Iterator[Iterator[bytes]]:
     fault = shard.spool.fault if shard.spool else ""
     if shard.spool and Path(shard.spool.path).is_file():
         with Path(shard.spool.path).open("rb") as file:
-            yield chain(blocks(file, "none"), _broken_off(fault))
+            yield chain(blocks(file, "none"), broken_off(fault))
         return
     with open_input(shard.url, shard.name) as file:
         if shard.part is None:
@@ -34,7 +34,7 @@ def open_plain(shard: Shard) -> Iterator[Iterator[bytes]]:
         if shard.compression == "none":
             file.seek(skipped)
             skipped = 0
-        yield chain(_between(blocks(file, shard.compression), skipped, shard.part), _broken_off(fault))
+        yield chain(_between(blocks(file, shard.compression), skipped, shard.part), broken_off(fault))
 
 
 def _between(stream: Iterator[bytes], skipped: int, part: FilePart) -> Iterator[bytes]:
@@ -50,7 +50,8 @@ def _between(stream: Iterator[bytes], skipped: int, part: FilePart) -> Iterator[
             return
 
 
-def _broken_off(fault: str) -> Iterator[bytes]:
+def broken_off(fault: str) -> Iterator[bytes]:
+    """Nothing, then the `fault`, if there is one."""
     yield from ()
     if fault:
         raise TruncatedFileError(fault)

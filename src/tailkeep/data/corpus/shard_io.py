@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, Literal, Protocol
+from typing import IO, Any, Literal
 
 from tailkeep.data.corpus.io import TruncatedFileError, blocks, format_of, is_empty, open_output
-from tailkeep.data.corpus.parquet import open_parquet_writer, read_parquet, read_rows
+from tailkeep.data.corpus.parquet import ParquetWriter, open_parquet_writer, read_parquet, read_rows
 from tailkeep.data.corpus.schema import Content, Layout, Record, Rejected
 from tailkeep.data.corpus.shards import Shard
 from tailkeep.data.corpus.text_files import Bytes, LineWriter, blank_errors, raw_documents, read_lines, read_raw
@@ -26,19 +26,6 @@ from tailkeep.runs.progress import LoopProgress
 OnError = Literal["stop", "skip"]
 EMPTY = "empty_files"
 """The count of files that hold no document, which are no error: Spark and Ray write them."""
-
-
-class Writer(Protocol):
-    """Writes the documents of one shard, in order."""
-
-    def write(self, record: Record, contents: Mapping[str, Content]) -> None:
-        """Write `record` with its fields in `contents` replaced."""
-
-    def finish(self) -> None:
-        """Write what follows the last document."""
-
-    def format_error(self, record: Record, contents: Mapping[str, Content]) -> str:
-        """Why the format cannot hold `contents` as this one document; "" if it can."""
 
 
 def read_shard(shard: Shard, layout: Layout, extra: str | None = None) -> Iterator[Record | Rejected]:
@@ -112,7 +99,7 @@ class ShardIO:
         self.read = self.num_written = self.edited = self.rejected = self.excluded = 0
         self._layout, self._on_error = layout, on_error
         self._stack = ExitStack()
-        self._writer: Writer | None = None
+        self._writer: LineWriter | ParquetWriter | None = None
         self._rejects: IO[str] | None = None
         self.progress = track_shard(shard, amount_unit="tokens")
         self._ids = self._stack.enter_context(closing(IdList()))

@@ -99,7 +99,7 @@ class Shard:
         return f"documents/{self.name}" if self.row_groups is None else f"parts/{self.key}.parquet"
 
     def sources(self) -> dict[str, Any]:
-        """What of the shard decides a result, for a fingerprint. Its content stands in by its size, see `unchanged`."""
+        """What of the shard decides a result, for a fingerprint; of its content the size, see `check_unchanged`."""
         return {
             "shard": self.key,
             "kind": self.kind,

@@ -28,7 +28,7 @@ from tailkeep.data.corpus.chunks import (
 )
 from tailkeep.data.corpus.io import TruncatedFileError
 from tailkeep.data.corpus.json_text import replace_values, split_array
-from tailkeep.data.corpus.plain import open_plain
+from tailkeep.data.corpus.plain import broken_off, open_plain
 from tailkeep.data.corpus.schema import (
     Content,
     Layout,
@@ -195,17 +195,11 @@ def document_spans(
                     break
                 begin += block
         except TruncatedFileError as error:
-            stream = _damaged(error)
+            stream = broken_off(str(error))
         stream = chain([begin], stream)
         if begin.removeprefix(BOM).lstrip().startswith(b"["):
             return True, split_array(stream, limit)
     return False, attach_whitespace(_chunks(stream, shard, layout, limit), limit)
-
-
-def _damaged(error: TruncatedFileError) -> Iterator[bytes]:
-    """A stream that breaks off where it begins."""
-    yield from ()
-    raise error
 
 
 def _chunks(stream: Iterable[bytes], shard: Shard, layout: Layout, limit: int) -> Iterator[Chunk]:
