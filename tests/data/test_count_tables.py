@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 
-from tailkeep.data.count_tables import CountTable, merge_rows, merge_tables
+from tailkeep.data.count_tables import CountTable, merge_rows, read_ranges
 
 
 def test_tables_that_spill_hold_what_those_in_memory_hold(tmp_path):
@@ -22,7 +22,7 @@ def test_tables_that_spill_hold_what_those_in_memory_hold(tmp_path):
         files.append((folder / "table.parquet").read_bytes())
         assert bool(list(folder.glob("run-*"))) == (memory == 1)
     assert files[0] == files[1]
-    rows = list(merge_tables([tmp_path / "1" / "table.parquet"], memory=1 << 20))
+    rows = [merge_rows(parts) for parts in read_ranges([tmp_path / "1" / "table.parquet"], memory=1 << 20)]
     exact = Counter(np.concatenate(hashes).tolist())
     together = merge_rows(rows)
     assert dict(zip(together.hashes.tolist(), together.counts.tolist(), strict=True)) == exact

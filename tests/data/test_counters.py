@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tailkeep.data.counters import ShardCounter, ShardDocument, batch_documents, merge_counts, split_chunks
+from tailkeep.data.counters import ShardCounter, ShardDocument, batch_documents, merge_counts, split_document
 from tailkeep.data.hashing import (
     BUCKETS,
 )
@@ -38,7 +38,7 @@ def test_any_split_into_shards_adds_up_to_the_whole(tmp_path_factory, some, cut)
 
 def test_a_long_document_is_one_document_however_it_is_split(tmp_path):
     text = "word " * 300_000
-    assert len(list(split_chunks(text.encode()))) > 1
+    assert len(list(split_document(text.encode()))) > 1
     counts = counted([text, "a b"], tmp_path).counts()
     assert int(counts["words"][0]) == 300_002
     assert int(counts["lengths"].sum()) == 2
@@ -48,7 +48,7 @@ def test_a_long_document_is_one_document_however_it_is_split(tmp_path):
 @given(st.text(max_size=40), st.integers(1, 8))
 def test_chunks_are_the_document_and_whole_characters(text, factor):
     raw = (text * 4000 * factor).encode()
-    chunks = list(split_chunks(raw))
+    chunks = list(split_document(raw))
     assert b"".join(chunks) == raw
     for chunk in chunks:
         chunk.decode()

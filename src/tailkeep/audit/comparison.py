@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from tailkeep.audit.config import MAX_TESTS, PermutationTestConfig, SampleConfig
-from tailkeep.audit.documents import SampledDocument
+from tailkeep.audit.documents import SampledDocument, common_length, cut_words
 from tailkeep.audit.prior_scores import CONFIDENCE_THRESHOLDS, count_confident, probability_histogram
 from tailkeep.data.hashing import (
     BUCKETS,
@@ -186,7 +186,6 @@ def _mean_difference(name: str, values: Numbers, is_input: NDArray[np.bool_]) ->
     return name, left - right, (float(left[0]), float(right[0]))
 
 
-_MIN_SHARE = 0.8
 _MIN_DOCUMENTS = 20
 
 
@@ -313,18 +312,16 @@ def match_lengths(
     counts = [words.counts for words in split]
     if min(len(count) for count in counts) < _MIN_DOCUMENTS:
         raise InputError(_too_few_message(counts, sample.min_words))
-    typical = min(int(np.quantile(count, 1 - _MIN_SHARE, method="lower")) for count in counts)
-    length = int(np.clip(typical, sample.min_words, sample.max_words))
+    length = common_length(split, sample)
     long_enough = [np.flatnonzero(count >= length) for count in counts]
     documents = min(len(indices) for indices in long_enough)
     if documents < _MIN_DOCUMENTS:
         raise InputError(_too_few_message(counts, length))
-    texts, originals, lengths = [], [], []
+    texts: list[bytes] = []
+    originals, lengths = [], []
     for side, words, indices in zip((input_, reference), split, long_enough, strict=True):
-        firsts = np.cumsum(words.counts) - words.counts
+        texts += cut_words(words, indices[:documents], length)
         for index in indices[:documents]:
-            start, end = words.starts[firsts[index]], words.ends[firsts[index] + length - 1]
-            texts.append(words.data[start:end])
             originals.append(first_words(side[index].text, length))
             # The sample has only the beginning of a long document, so its length is extrapolated.
             lengths.append(np.log(words.counts[index] * side[index].bytes / max(len(side[index].text.encode()), 1)))

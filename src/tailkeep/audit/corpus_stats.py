@@ -19,7 +19,7 @@ from tailkeep.audit.documents import SampledDocument, read_sample, smallest
 from tailkeep.audit.prior_scores import CONFIDENCE_THRESHOLDS, MICRO, SURPRISE_BINS, SURPRISE_STEP
 from tailkeep.audit.shard import read_counts, read_frequent
 from tailkeep.data.corpus import Manifest, name_in_side
-from tailkeep.data.count_tables import CountRows, merge_rows, read_ranges
+from tailkeep.data.count_tables import CountRows, merge_rows, read_ranges, read_spectrum
 from tailkeep.data.counters import (
     BINS_PER_OCTAVE,
     LENGTH_BINS,
@@ -36,16 +36,11 @@ from tailkeep.metrics import entropy, gini, top_share, zipf_slope
 _SLOPE_LAST = 1000
 
 
-@dataclass
+@dataclass(frozen=True)
 class Spectrum:
     """The frequency spectrum: `types` maps a frequency to the number of types with it, so it fits into memory."""
 
-    types: Counter[int] = field(default_factory=Counter)
-
-    def add(self, counts: NDArray[np.int64]) -> None:
-        """Add types with `counts` (V,)."""
-        frequencies, numbers = np.unique(counts, return_counts=True)
-        self.types.update(dict(zip(frequencies.tolist(), numbers.tolist(), strict=True)))
+    types: Counter[int]
 
     def figures(self) -> dict[str, float]:
         """Concentration of the words of the whole corpus. All but the slope depend on its size."""
@@ -66,7 +61,7 @@ class Spectrum:
         }
 
     def curve(self, points: int = 200) -> list[tuple[float, float]]:
-        """The Lorenz curve of types, rare ones first: pairs of shares of the types and of their count_features."""
+        """The Lorenz curve of types, rare ones first: pairs of shares of the types and of their occurrences."""
         frequencies = np.array(sorted(self.types), np.float64)
         numbers = np.array([self.types[int(value)] for value in frequencies], np.float64)
         x, y = np.cumsum(numbers), np.cumsum(numbers * frequencies)
@@ -188,9 +183,7 @@ def read_corpus(manifests: Sequence[Manifest], local: Local, config: AuditConfig
     for path in local_files(manifests, "sample", local):
         sample = smallest([*sample, *read_sample(path)], config.sample.documents)
     tables = local_files(manifests, "types", local)
-    spectrum = Spectrum()
-    for parts in read_ranges(tables, memory=memory):
-        spectrum.add(merge_rows(parts).counts)
+    spectrum = Spectrum(read_spectrum(tables, memory=memory))
     near = _count_near_duplicates(manifests, local, memory) if config.near_duplicates else None
     return CorpusStats(counts, frequent, sample, spectrum, _find_duplicates(manifests, local, memory), near, tables)
 

@@ -16,10 +16,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tailkeep.audit.config import NearDuplicateConfig
+from tailkeep.audit.config import NearDuplicateConfig, SampleConfig
 from tailkeep.data.count_tables import CountTable
 from tailkeep.data.counters import ShardDocument
-from tailkeep.data.hashing import Hashes, extend_grams, mix_bits, ngrams_of, split_words
+from tailkeep.data.hashing import Hashes, Words, extend_grams, mix_bits, ngrams_of, split_words
 from tailkeep.optional import require
 
 TEXT_BYTES = 1 << 14
@@ -27,6 +27,8 @@ TEXT_BYTES = 1 << 14
 
 SHORT_TEXT_BYTES = 1 << 12
 """The same in the larger sample for the share of synthetic documents, about 600 words."""
+
+_MIN_SHARE = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,20 @@ class HashSample:
 def smallest(sampled: Iterable[SampledDocument], size: int) -> list[SampledDocument]:
     """The `size` documents with the smallest hashes."""
     return heapq.nsmallest(size, sampled, key=lambda item: (item.priority, item.location))
+
+
+def common_length(split: Iterable[Words], sample: SampleConfig) -> int:
+    """The number of words that at least 80 % of the documents of each side have, within the limits of `sample`."""
+    typical = min(
+        int(np.quantile(words.counts, 1 - _MIN_SHARE, method="lower")) if len(words.counts) else 0 for words in split
+    )
+    return int(np.clip(typical, sample.min_words, sample.max_words))
+
+
+def cut_words(words: Words, documents: Iterable[int], length: int) -> list[bytes]:
+    """The first `length` words of those `documents`, each of which has so many."""
+    firsts = np.cumsum(words.counts) - words.counts
+    return [words.data[words.starts[firsts[i]] : words.ends[firsts[i] + length - 1]] for i in documents]
 
 
 def write_sample(sampled: list[SampledDocument], path: Path) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import optimize, sparse, special
 
 from tailkeep.audit.config import SampleConfig
-from tailkeep.audit.documents import SampledDocument
+from tailkeep.audit.documents import SampledDocument, common_length, cut_words
 from tailkeep.data.hashing import (
     Hashes,
     NGrams,
@@ -36,7 +36,6 @@ MIN_BLOCKS = 5
 _MAX_N = 2
 _MIN_DOCUMENT_FREQUENCY = 3
 _SMOOTHING = 1.0
-_MIN_SHARE = 0.8
 _RIDGE = 1.0
 
 
@@ -79,16 +78,11 @@ def match_sides(
     """The number of words that 80 % of the documents of each side have, and the documents truncated to it."""
     ordered = {side: sorted(items, key=lambda item: _place(item.location)) for side, items in samples.items()}
     split = {side: split_words([item.text.encode("utf-8") for item in items]) for side, items in ordered.items()}
-    typical = min(
-        int(np.quantile(words.counts, 1 - _MIN_SHARE, method="lower")) if len(words.counts) else 0
-        for words in split.values()
-    )
-    length = int(np.clip(typical, sample.min_words, sample.max_words))
+    length = common_length(split.values(), sample)
     sides = {}
     for side, words in split.items():
-        firsts = np.cumsum(words.counts) - words.counts
         long_enough = np.flatnonzero(words.counts >= length).tolist()
-        texts = [words.data[words.starts[firsts[i]] : words.ends[firsts[i] + length - 1]] for i in long_enough]
+        texts = cut_words(words, long_enough, length)
         sides[side] = SideDocuments([ordered[side][i] for i in long_enough], texts, len(words.counts) - len(texts))
     return length, sides
 

@@ -164,10 +164,11 @@ def comparison_findings(comparison: Comparison, level: float, origins: Origins) 
             + short,
         )
     else:
+        alike = {f"{side}_alike": len(origins.shared_by(side, flagged)) for side in origins.comparisons}
         yield Finding(
             True,
             f"Significant differences from the reference: {len(flagged)} {basis}.",
-            {"tests": len(tests), "flagged": len(flagged), **_origin_counts(flagged, origins)},
+            {"tests": len(tests), "flagged": len(flagged), **alike},
             caveat=origins.caveat(flagged) + short,
         )
     signs = set()
@@ -184,10 +185,6 @@ def comparison_findings(comparison: Comparison, level: float, origins: Origins) 
             {test.name: _figures(test, origins) for test in others},
             caveat=f"A difference alone is no harm. {origins.caveat(others)}",
         )
-
-
-def _origin_counts(flagged: Sequence[StatisticTest], origins: Origins) -> dict[str, int]:
-    return {f"{side}_alike": len(origins.shared_by(side, flagged)) for side in origins.comparisons}
 
 
 def _sign_finding(sign: _Sign, tests: Sequence[StatisticTest], origins: Origins) -> Finding:
@@ -312,7 +309,7 @@ def coverage_finding(bands: Sequence[FrequencyBand]) -> Finding | None:
     )
 
 
-def corpus_findings(figures: Tree, threshold: float = 0.01) -> Iterator[Finding]:
+def corpus_findings(figures: Tree) -> Iterator[Finding]:
     """The findings about one corpus, without a reference: duplicates, and confidence under the prior."""
     copies, share = figures["exact_duplicates"], figures["exact_duplicates_share"] or 0.0
     near = (
@@ -320,7 +317,7 @@ def corpus_findings(figures: Tree, threshold: float = 0.01) -> Iterator[Finding]
         if "near_duplicates" in figures
         else ""
     )
-    advice = " Remove them first: no other choice here matters as much." if share > threshold else ""
+    advice = " Remove them first: no other choice here matters as much." if share > 0.01 else ""
     yield Finding(
         False,
         f"Of its {figures['documents']:,} documents, {copies:,} ({share:.2%}) are exact copies of an earlier one{near}."

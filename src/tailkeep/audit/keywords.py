@@ -22,7 +22,7 @@ _EXCERPT_CHARACTERS = 600
 
 @dataclass(frozen=True)
 class KeywordScore:
-    """An n-gram with its count_features per million on both sides. `score` > 0: the input has more of it."""
+    """An n-gram with its occurrences per million on both sides. `score` > 0: the input has more of it."""
 
     text: str
     input: float

@@ -7,8 +7,7 @@ Rule: creating a `PriorScorer` imports torch. Importing this module does not.
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -129,12 +128,8 @@ class ScoreWriter:
             self._writers[file_number].write_table(table)
         self._pending, self._characters = [], 0
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Close the files."""
         for writer in self._writers:
             writer.close()
 

@@ -178,8 +178,9 @@ def lab_experiment(
     """The lab command, to be run in the output folder, and its files by name; empty for too little text."""
     if "reference" in sides:
         texts = _mixtures(sides["input"], sides["reference"])
-        name, arms, extra = "mix", {key: {"data": {"path": key}} for key in texts}, {"generations": 1}
-        arms = {_arm_name(key): arm for key, arm in arms.items() if "held-out" not in key}
+        name, extra = "mix", {"generations": 1}
+        mixtures = [key for key in texts if "held-out" not in key]
+        arms = {key.removeprefix("lab/").removesuffix(".jsonl"): {"data": {"path": key}} for key in mixtures}
     else:
         texts = _train_and_held_out(sides["input"])
         name, extra = "recursion", {"generations": 3}
@@ -207,10 +208,6 @@ def _pretrained(prior: Mapping[str, Any]) -> dict[str, Any]:
     path = Path(str(prior["path"]))
     model = {"name": "pretrained", "path": str(path.absolute() if path.exists() else path)}
     return {"model": {**model, **({"revision": prior["revision"]} if prior.get("revision") else {})}}
-
-
-def _arm_name(name: str) -> str:
-    return name.removeprefix("lab/").removesuffix(".jsonl")
 
 
 def _mixtures(synthetic: Sequence[SampledDocument], reference: Sequence[SampledDocument]) -> dict[str, str]:

@@ -12,7 +12,7 @@ bundle stand under the key of its first file; scores and rejects under that of e
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -86,10 +86,10 @@ class BundleAuditor:
         words = [counters.words] + [0] * (len(shards) - 1)
         return [{**count, "words": number} for count, number in zip(reader.counts(), words, strict=True)]
 
-    def _score_writer(self, folder: Path, shards: Sequence[Shard]) -> ScoreWriter | nullcontext[None]:
+    def _score_writer(self, folder: Path, shards: Sequence[Shard]) -> AbstractContextManager[ScoreWriter | None]:
         if self._scorer is None:
             return nullcontext()
-        return ScoreWriter(self._scorer, [make_output_path(folder, "scores", shard) for shard in shards])
+        return closing(ScoreWriter(self._scorer, [make_output_path(folder, "scores", shard) for shard in shards]))
 
 
 def make_output_path(folder: Path, kind: str, shard: Shard) -> Path:

@@ -155,10 +155,9 @@ def _prior_statistics(
 
 
 def _telling(corpus: ScoredCorpus, rows: NDArray[np.int64], limit: int) -> list[TellingDocument]:
-    scores = corpus.evidence["input"].scores[rows]
-    order = rows[np.argsort(-scores, kind="stable")[:limit]].tolist()
-    return [_as_telling(corpus.sides["input"].documents[row], corpus.evidence["input"].scores[row]) for row in order]
-
-
-def _as_telling(item: SampledDocument, evidence: float) -> TellingDocument:
-    return TellingDocument(item.location, item.id, item.source, float(evidence), item.text[:_EXCERPT_CHARACTERS])
+    documents, scores = corpus.sides["input"].documents, corpus.evidence["input"].scores
+    order = rows[np.argsort(-scores[rows], kind="stable")[:limit]].tolist()
+    return [
+        TellingDocument(item.location, item.id, item.source, float(scores[row]), item.text[:_EXCERPT_CHARACTERS])
+        for row, item in ((row, documents[row]) for row in order)
+    ]

@@ -4,8 +4,6 @@ Rules: figures first, tests second, sentences last; each is computed from those 
 fixed order of rows, and numbers that round-trip.
 """
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -46,7 +44,7 @@ from tailkeep.audit.prior_scores import BINS, PriorScorer, load_prior_scorer
 from tailkeep.audit.recommend import Advice, lab_experiment, plan_mixing
 from tailkeep.audit.share_summary import SourceShare, summarize_share
 from tailkeep.audit.templates import Boilerplate, find_boilerplate
-from tailkeep.data.corpus import Manifest, SummaryOutcome, sum_counts
+from tailkeep.data.corpus import Manifest, SummaryOutcome, csv_text, sum_counts
 from tailkeep.errors import InputError
 from tailkeep.sanitize import redact, redact_tree
 from tailkeep.workers import limited_threads
@@ -157,7 +155,7 @@ def summarize(
     if share is not None:
         tables["tables/telling.jsonl"] = _as_lines(map(asdict, share.telling))
         if share.sources:
-            tables["tables/sources.csv"] = _table(_SOURCE_HEADER, map(_source_row, share.sources))
+            tables["tables/sources.csv"] = csv_text(_SOURCE_HEADER, map(_source_row, share.sources))
             tables["tables/source_documents.jsonl"] = _as_lines(
                 asdict(document) for item in share.sources for document in item.telling
             )
@@ -252,30 +250,32 @@ def corpus_tables(corpora: Mapping[str, CorpusStats], num_keywords: int) -> dict
     """The tables of each side, both sides in one table."""
     sides = list(corpora.items())
     tables = {
-        "lengths": _table(("side", "from_words", "to_words", "documents"), _histograms(sides, "lengths", LENGTH_EDGES)),
-        "repetition": _table(
+        "lengths": csv_text(
+            ("side", "from_words", "to_words", "documents"), _histograms(sides, "lengths", LENGTH_EDGES)
+        ),
+        "repetition": csv_text(
             ("side", "from_share", "to_share", "documents"), _histograms(sides, "repetition", REPETITION_EDGES)
         ),
-        "lorenz": _table(
+        "lorenz": csv_text(
             ("side", "share_of_types", "share_of_words"),
             ((side, *point) for side, corpus in sides for point in corpus.spectrum.curve(_POINTS)),
         ),
-        "ranks": _table(
+        "ranks": csv_text(
             ("side", "rank", "count"), ((side, *row) for side, corpus in sides for row in corpus.spectrum.ranks())
         ),
-        "buckets": _table(("side", "n", "share_of_buckets", "share_of_ngrams"), _buckets(sides)),
-        "frequent": _table(("side", "n", "text", "count", "at_most"), _frequent(sides, num_keywords)),
-        "duplicates": _table(
+        "buckets": csv_text(("side", "n", "share_of_buckets", "share_of_ngrams"), _buckets(sides)),
+        "frequent": csv_text(("side", "n", "text", "count", "at_most"), _frequent(sides, num_keywords)),
+        "duplicates": csv_text(
             ("side", "copies", "first_at"),
             ((side, *row) for side, corpus in sides for row in corpus.duplicates.largest),
         ),
     }
     if all("prior/tokens" in corpus.counts for _, corpus in sides):
         edges = np.linspace(0.0, 1.0, BINS + 1).astype(np.float64)
-        tables["probabilities"] = _table(
+        tables["probabilities"] = csv_text(
             ("side", "from_p", "to_p", "tokens"), _histograms(sides, "prior/probabilities", edges)
         )
-        tables["surprise"] = _table(
+        tables["surprise"] = csv_text(
             ("side", "from_nats", "to_nats", "documents"), _histograms(sides, "prior/surprise", SURPRISE_EDGES)
         )
     return {f"tables/{name}.csv": text for name, text in tables.items()}
@@ -287,7 +287,7 @@ def boilerplate_tables(sides: Mapping[str, Boilerplate]) -> dict[str, str]:
     spans = ((side, redact(span.text), span.documents) for side, shared in sides.items() for span in shared.spans)
     return {
         "tables/templates.jsonl": _as_lines(templates),
-        "tables/boilerplate.csv": _table(("side", "text", "documents"), spans),
+        "tables/boilerplate.csv": csv_text(("side", "text", "documents"), spans),
     }
 
 
@@ -301,11 +301,11 @@ def comparison_tables(both: SideComparison) -> dict[str, str]:
     )
     header = ("n", "in_input", *(field.name for field in fields(KeywordScore)))
     tables = {
-        "tables/keywords.csv": _table(header, rows),
-        "tables/coverage.csv": _table(
+        "tables/keywords.csv": csv_text(header, rows),
+        "tables/coverage.csv": csv_text(
             [field.name for field in fields(FrequencyBand)], (astuple(band) for band in both.bands)
         ),
-        "tables/importance.csv": _table(("side", "from_weight", "to_weight", "documents"), _weights(both.importance)),
+        "tables/importance.csv": csv_text(("side", "from_weight", "to_weight", "documents"), _weights(both.importance)),
         "tables/examples.jsonl": _as_lines(map(asdict, both.importance.examples)),
     }
     if both.comparison is not None:
@@ -315,7 +315,7 @@ def comparison_tables(both: SideComparison) -> dict[str, str]:
             rows = (
                 (t.name, t.input, t.reference, t.difference, *t.null, t.p, t.adjusted, int(t.flagged)) for t in family
             )
-            tables[f"tables/{name}.csv"] = _table(header, rows)
+            tables[f"tables/{name}.csv"] = csv_text(header, rows)
     return tables
 
 
@@ -370,11 +370,3 @@ def _weights(weights: ImportanceWeights) -> Iterator[tuple[Any, ...]]:
         counts = np.histogram(values, edges)[0]
         for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True):
             yield side, float(low), float(high), int(count)
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    file = io.StringIO(newline="")
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return file.getvalue()

@@ -81,14 +81,12 @@ class Boilerplate:
 
     Attributes:
         documents: the number of documents in the sample.
-        least: in how many of them text occurs that counts as shared.
         share: the share of all words that stand in shared text; NaN without a word.
         templates: those found, the largest first.
         spans: the shared pieces with the most words in all documents together, at most as many as asked for.
     """
 
     documents: int
-    least: int
     share: float
     templates: tuple[Template, ...]
     spans: tuple[SharedSpan, ...]
@@ -117,12 +115,11 @@ def find_boilerplate(sample: Sequence[SampledDocument], *, num_spans: int = 50) 
     least = max(_MIN_DOCUMENTS, math.ceil(len(documents) * _MIN_SHARE))
     words = split_words([document.text.encode("utf-8", "surrogatepass") for document in documents])
     if not len(words.hashes):
-        return Boilerplate(len(documents), least, math.nan, (), ())
+        return Boilerplate(len(documents), math.nan, (), ())
     shared = _shared_text(words, least)
     is_shared = shared.covers(np.ones(len(shared.firsts), np.bool_))
     return Boilerplate(
         documents=len(documents),
-        least=least,
         share=float(is_shared.mean()),
         templates=tuple(_templates(shared, [document.location for document in documents], least)),
         spans=tuple(_spans(words, is_shared, least))[:num_spans],

@@ -5,6 +5,7 @@ changes no byte of a table.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +92,7 @@ class CountTable:
             return
         self._spill()
         memory = self._max_rows * _ROW_BYTES * _COPIES
-        write_rows(merge_tables(self._runs, self._rule, memory=memory), path)
+        write_rows((merge_rows(parts, self._rule) for parts in read_ranges(self._runs, memory=memory)), path)
 
     def _gather(self) -> None:
         self._base = merge_rows([self._base, *self._new], self._rule)
@@ -118,12 +119,6 @@ def write_rows(ranges: Iterator[CountRows] | Sequence[CountRows], path: Path) ->
             writer.write_table(pending, row_group_size=_GROUP)
 
 
-def merge_tables(paths: Sequence[Path], rule: MergeRule = "sum", *, memory: int) -> Iterator[CountRows]:
-    """Merge the tables in `paths`, in ascending ranges of about `memory` bytes each."""
-    for parts in read_ranges(paths, memory=memory):
-        yield merge_rows(parts, rule)
-
-
 def read_ranges(paths: Sequence[Path], *, memory: int) -> Iterator[list[CountRows]]:
     """The rows of each file, range by range; hashes are uniform, so equal ranges have about equal sizes."""
     total = sum(pq.read_metadata(path).num_rows for path in paths)
@@ -131,6 +126,15 @@ def read_ranges(paths: Sequence[Path], *, memory: int) -> Iterator[list[CountRow
     for number in range(count):
         low, high = _SPACE * number // count, _SPACE * (number + 1) // count
         yield [_between(path, low, high) for path in paths]
+
+
+def read_spectrum(paths: Sequence[Path], *, memory: int) -> Counter[int]:
+    """The number of items by count, from the tables at `paths`."""
+    spectrum: Counter[int] = Counter()
+    for parts in read_ranges(paths, memory=memory):
+        values, numbers = np.unique(merge_rows(parts).counts, return_counts=True)
+        spectrum.update(dict(zip(values.tolist(), numbers.tolist(), strict=True)))
+    return spectrum
 
 
 def _between(path: Path, low: int, high: int) -> CountRows:

@@ -78,7 +78,7 @@ def batch_documents(documents: Iterable[ShardDocument]) -> Iterator[DocumentBatc
     """All of `documents` in batches of about `CHUNK_BYTES` bytes."""
     batch, size = DocumentBatch([], []), 0
     for document in documents:
-        for chunk in split_chunks(document.raw):
+        for chunk in split_document(document.raw):
             batch.chunks.append(chunk)
             batch.document_numbers.append(document.number)
             size += len(chunk)
@@ -89,7 +89,7 @@ def batch_documents(documents: Iterable[ShardDocument]) -> Iterator[DocumentBatc
         yield batch
 
 
-def split_chunks(raw: bytes) -> Iterator[bytes]:
+def split_document(raw: bytes) -> Iterator[bytes]:
     """`raw` in chunks of at most `CHUNK_BYTES` bytes, none of which ends within a UTF-8 character."""
     start = 0
     while len(raw) - start > CHUNK_BYTES:

@@ -5,14 +5,12 @@
 Rule: later rounds are read to score, never to fit; a group that was not validated is named beside its figures.
 """
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from tailkeep.data.corpus import dump_config
+from tailkeep.data.corpus import csv_text, dump_config
 from tailkeep.errors import InputError
 from tailkeep.forecast.config import ForecastConfig
 from tailkeep.forecast.fit import SHRINKAGE
@@ -61,15 +59,13 @@ def _tree(point: ForecastPoint) -> dict[str, Any]:
 
 
 def _table(points: Sequence[ForecastPoint]) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
     names = ("chain", "kind", "regime", "decoder", "measured", "ahead", "band", "types", "truth", "crps", "validated")
-    writer.writerow([*names, *_QUANTILES, "unchanged", "drift", "cutoff"])
-    for point in points:
-        tree = _tree(point)
-        rivals = [point.rivals.get(name, "") for name in ("unchanged", "drift", "cutoff")]
-        writer.writerow([*(tree[name] for name in names), *point.quantiles, *rivals])
-    return out.getvalue()
+    rivals = ("unchanged", "drift", "cutoff")
+    rows = (
+        [*(tree[name] for name in names), *point.quantiles, *(point.rivals.get(name, "") for name in rivals)]
+        for point, tree in ((point, _tree(point)) for point in points)
+    )
+    return csv_text([*names, *_QUANTILES, *rivals], rows)
 
 
 def _sentences(points: Sequence[ForecastPoint]) -> Iterator[str]:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from tailkeep.data.corpus import Shard, side_of
 from tailkeep.data.count_tables import CountRows, CountTable, merge_rows, read_ranges
-from tailkeep.data.counters import CHUNK_BYTES, DocumentBatch, ShardDocument, split_chunks
+from tailkeep.data.counters import CHUNK_BYTES, DocumentBatch, ShardDocument, split_document
 from tailkeep.data.documents import DocumentReader
 from tailkeep.data.hashing import Hashes, count_documents_with, group_equal_grams, ngrams_of, split_words
 from tailkeep.forecast.config import ForecastConfig
@@ -71,7 +71,7 @@ class GroupedCounter:
         """Count `document` in the group of its row, from a first one that the name of its file decides."""
         group = (zlib.crc32(document.file.encode("utf-8")) + document.row) % self._groups
         buffer = self._buffers[group]
-        for chunk in split_chunks(document.raw):
+        for chunk in split_document(document.raw):
             buffer.chunks.append(chunk)
             buffer.document_numbers.append(document.number)
             self._sizes[group] += len(chunk)
@@ -252,15 +252,6 @@ def _align(rows: CountRows, items: Hashes) -> Floats:
     return counts
 
 
-def read_spectrum(paths: Sequence[Path], *, memory: int) -> Counter[int]:
-    """The number of items by count, from the tables at `paths`."""
-    spectrum: Counter[int] = Counter()
-    for parts in read_ranges(paths, memory=memory):
-        values, numbers = np.unique(merge_rows(parts).counts, return_counts=True)
-        spectrum.update(dict(zip(values.tolist(), numbers.tolist(), strict=True)))
-    return spectrum
-
-
 @dataclass(frozen=True, eq=False)
 class TextCounts:
     """The n-grams of texts in memory: ascending hashes (V,), and their counts in each group of documents (V, K)."""
@@ -278,14 +269,14 @@ class TextCounts:
         return counts
 
 
-def count_texts(texts: Sequence[str], length: int, *, groups: int = GROUPS, limit: int | None = None) -> TextCounts:
-    """The n-grams of `length` words in the first `limit` words of `texts`; text i is in group i % `groups`."""
+def count_texts(texts: Sequence[str], length: int, *, limit: int | None = None) -> TextCounts:
+    """The n-grams of `length` words in the first `limit` words of `texts`; text i is in group i % `GROUPS`."""
     words = split_words([text.encode("utf-8", "replace") for text in texts])
     grams = ngrams_of(words, length)[-1]
     inside = np.arange(len(grams.hashes)) if limit is None else np.flatnonzero(grams.firsts + length <= limit)
     hashes, index = np.unique(grams.hashes[inside], return_inverse=True)
-    counts = np.zeros((len(hashes), groups))
-    np.add.at(counts, (index, grams.documents[inside] % groups), 1.0)
+    counts = np.zeros((len(hashes), GROUPS))
+    np.add.at(counts, (index, grams.documents[inside] % GROUPS), 1.0)
     return TextCounts(hashes, counts)
 
 

@@ -4,8 +4,6 @@ Rule: drift alone is a reference, named as one; a forecast is a number only wher
 (docs/forecast/validation.md).
 """
 
-import csv
-import io
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from tailkeep.data.corpus import Manifest, SummaryOutcome, side_of
+from tailkeep.data.corpus import Manifest, SummaryOutcome, csv_text, side_of
+from tailkeep.data.count_tables import read_spectrum
 from tailkeep.errors import InputError
 from tailkeep.forecast.config import ForecastConfig
 from tailkeep.forecast.counts import (
@@ -26,7 +25,6 @@ from tailkeep.forecast.counts import (
     RoundPairs,
     join_tables,
     num_groups,
-    read_spectrum,
 )
 from tailkeep.forecast.fit import SHRINKAGE, RoundFit, fit_round
 from tailkeep.forecast.project import LEVELS, MeasuredItems, forecast_survival, neutral_survival, required_share_by_fit
@@ -188,7 +186,7 @@ def summarize(config: ForecastConfig, manifests: Sequence[Manifest], local: Loca
             part["synthetic"][side] = _synthetic(side, pairs, fitted, config, rows, name)
         summary["items"][name] = part
         summary["sentences"] += list(sentences(name, part, config))
-    return summary, _table(rows)
+    return summary, csv_text(COLUMNS, rows)
 
 
 def _totals(manifests: Sequence[Manifest]) -> Counter[str]:
@@ -297,11 +295,3 @@ def _rows(
 ) -> Iterator[tuple[Any, ...]]:
     for generation, values in enumerate(quantiles.tolist(), first):
         yield (name, text, migration.regime, migration.real_share, band.label, types, generation, *values)
-
-
-def _table(rows: Sequence[tuple[Any, ...]]) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows(rows)
-    return out.getvalue()

@@ -144,16 +144,9 @@ class ForecastPoint:
         return low <= self.truth <= high
 
 
-def score_chain(
-    counted: CountedChain,
-    shrinkage: Shrinkage,
-    *,
-    draws: int,
-    seed: int,
-    measured_rounds: Sequence[int] = MEASURED_ROUNDS,
-) -> Iterator[ForecastPoint]:
-    """Every point of `counted`: forecasts after each of `measured_rounds`, for all later rounds."""
-    for measured in measured_rounds:
+def score_chain(counted: CountedChain, shrinkage: Shrinkage, *, draws: int, seed: int) -> Iterator[ForecastPoint]:
+    """Every point of `counted`: forecasts after each of `MEASURED_ROUNDS`, for all later rounds."""
+    for measured in MEASURED_ROUNDS:
         ahead = len(counted.rounds) - measured
         if ahead < 1:
             continue
