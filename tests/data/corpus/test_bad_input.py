@@ -273,3 +273,13 @@ def test_a_store_that_refuses_to_read_is_no_reject(tmp_path, monkeypatch):
 
 def rejects(out, name):
     return [json.loads(line) for line in (out / "rejects" / f"{name}.jsonl").read_text().splitlines()]
+
+
+def test_a_parquet_footer_that_counts_other_rows_is_damage(tmp_path, monkeypatch):
+    pq.write_table(pa.table({"text": ["a", "b", "c", "d"]}), tmp_path / "x.parquet", row_group_size=2)
+    read = pq.ParquetFile.read_row_group
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", lambda file, number: read(file, number).slice(0, 2 - number))
+    *records, bad = read_shard(*find_shards(tmp_path / "x.parquet"), Layout())
+    assert [record.row for record in records] == [0, 1]
+    assert (bad.row, bad.torn) == (2, True)
+    assert "damaged parquet data: 1 rows where the footer says 2" in bad.reason

@@ -200,6 +200,11 @@ def _documents(file: pq.ParquetFile, shard: Shard, layout: Layout, extra: str | 
         if group is None:
             yield from (Rejected(row, fault, _where(shard, row)) for row in rows)
             continue
+        if group.table.num_rows != len(rows):
+            # No later row has a certain number.
+            reason = f"damaged parquet data: {group.table.num_rows:,} rows where the footer says {len(rows):,}"
+            yield Rejected(rows.start, f"{reason}. Copy or write it again", _where(shard, rows.start), torn=True)
+            return
         for row, tree in zip(rows, _rows(group.table.select(columns)), strict=True):
             yield _document(tree, row, shard, layout, (group, row - rows.start), extra)
 
