@@ -31,7 +31,7 @@ def test_a_run_with_rejects_ends_with_its_own_code(tailkeep, tmp_path):
     arguments = ["audit", "--input", tmp_path / "x.jsonl", "--out", tmp_path / "out"]
     code, out, err = tailkeep(*arguments)
     assert (code, out) == (2, "")
-    assert err.splitlines()[-1].startswith("error: x.jsonl, line 2: not JSON")
+    assert err.splitlines()[-1].startswith(f"error: {tmp_path}/x.jsonl, line 2: not JSON")
     code, out, err = tailkeep(*arguments, "--on-error", "skip")
     assert code == 4
     assert err.splitlines()[-1].startswith("rejected: 1 documents")

@@ -77,7 +77,7 @@ def test_what_is_not_there_is_named(tmp_path):
 
 
 def test_a_bad_document_is_named_by_its_path_since_sides_may_have_files_of_one_name(tmp_path):
-    good = write_jsonl(tmp_path / "a" / "x.jsonl", prose(3))
+    good = write_jsonl(tmp_path / "a" / "x.jsonl", prose(3, words=9, seed=0))
     bad = tmp_path / "b" / "x.jsonl"
     bad.parent.mkdir()
     bad.write_text('{"question": "?"}\n')

@@ -143,13 +143,13 @@ def test_a_kill_at_any_operation_loses_no_finished_part(in_parts, corpus, undist
     counting = FaultyShardStorage()
     run(in_parts, corpus, tmp_path / "counted", storage=counting)
     worked = []
-    work = ShardEditor.work
+    work = ShardEditor.__call__
 
     def counted(self, shards, folder, *, limit=None):
         worked.extend(shard.key for shard in shards)
         return work(self, shards, folder, limit=limit)
 
-    monkeypatch.setattr(ShardEditor, "work", counted)
+    monkeypatch.setattr(ShardEditor, "__call__", counted)
     for number, n in enumerate(range(5, counting.count + 1, 53)):
         out = tmp_path / str(n)
         with pytest.raises(Killed):
