@@ -218,7 +218,7 @@ def synthetic_share() -> str:
         "Share of synthetic documents: true and estimated", "share of documents, %", ["true", "mean estimate"],
         rows, stop=100, step=20,
         label="Mean estimates of the share of synthetic documents lie within 10 percentage points of the true share "
-        "for five corpora",
+        "for six corpora",
     )  # fmt: skip
 
 
