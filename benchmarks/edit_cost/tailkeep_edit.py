@@ -60,6 +60,7 @@ def _stages(profiler: cProfile.Profile) -> dict[str, float]:
     total = stats.total_tt
     cumulative = {(Path(file).name, function): row[3] for (file, _, function), row in stats.stats.items()}
     stages = {name: cumulative.get((file, function), 0.0) for name, file, function in _STAGES}
-    stages["publishing and manifest"] = max(0.0, stages["publishing and manifest"] - cumulative[("shard.py", "work")])
+    work = cumulative[("shard.py", "__call__")]
+    stages["publishing and manifest"] = max(0.0, stages["publishing and manifest"] - work)
     # Reading is a generator inside the generator of groups, so its cumulative time is its own.
     return {"all": total, **stages, "the rest": total - sum(stages.values())}

@@ -283,6 +283,7 @@ def test_a_missing_learner_is_told_with_the_kinds_there_are():
         ({**GAUSSIAN, "presets": [1]}, r"presets: expected a mapping of names to keys"),
         ({**WITH_PRESETS, "preset": "huge"}, r"preset: 'huge' is unknown\. Known: quick, full, file"),
         ({**WITH_PRESETS, "preset": None}, r"preset: None is unknown\. Known: quick"),
+        ({**WITH_PRESETS, "preset": ["quick"]}, r"preset: \['quick'\] is unknown\. Known: quick"),
     ],
 )
 def test_what_cannot_be_used_is_refused_with_its_key(tree, message):

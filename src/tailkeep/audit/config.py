@@ -132,6 +132,7 @@ class AuditConfig(JobConfig):
         near_duplicates: {} for the defaults; off by default, since it takes several times as long as the rest.
         compression: also measure the compression ratio of blocks of consecutive documents; off by default.
         num_keywords: the number of rows per list of frequent or over-represented n-grams.
+        seed: of the samples of documents, the permutations and resamples.
         num_threads: CPU threads of the prior, per worker.
         row_groups: split a parquet file into shards of so many row groups, for more workers than files.
         memory_mb: memory for counts per worker, in MB. Counts beyond it are sorted on disk.

@@ -25,6 +25,7 @@ class EditConfig(JobConfig):
     """An edit of a corpus.
 
     Attributes:
+        seed: of the numbers by which tokens are resampled.
         num_threads: of each worker; sums differ with their number.
         output: the edited documents, the token ids with the edits, or both. Ids of edited text are not what
             tokenizing it again gives, so a trainer that wants what the prior saw takes the ids.

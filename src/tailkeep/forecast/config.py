@@ -40,6 +40,7 @@ class ForecastConfig(JobConfig):
         tail: the tail for which the required real share is computed.
         decoder: how the synthetic text was decoded, which decides whether the forecast was validated for it.
         draws: how many draws an interval is made of.
+        seed: of the draws.
         num_threads: CPU threads per worker.
         row_groups: split a parquet file into shards of so many row groups, for more workers than files.
         memory_mb: memory for counts per worker, in MB. Counts beyond it are sorted on disk.

@@ -80,7 +80,7 @@ def split_preset(tree: Mapping[str, Any], overrides: Mapping[str, Any], name: st
             f"{name}: presets: expected a mapping of names to keys, such as `presets: {{quick: {{generations: 3}}}}`."
         )
     preset = overrides.get("preset", tree.get("preset"))
-    if preset in presets:
+    if isinstance(preset, str) and preset in presets:
         return file, {**(presets[preset] or {}), "preset": preset}
     # A dumped configuration names the preset it came from and has no presets itself.
     if presets or preset != tree.get("preset"):

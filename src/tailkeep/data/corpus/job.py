@@ -43,7 +43,7 @@ Outcome = TypeVar("Outcome", covariant=True)
 
 
 class JobConfig(Settings):
-    """The config of a job. A verb adds its own keys and, for a job with one, a `prior`.
+    """The config of a job. A verb adds its own keys, `seed` among them, and, for a job with one, a `prior`.
 
     Attributes:
         layout: how documents lie in the files.
