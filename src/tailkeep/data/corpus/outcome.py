@@ -136,7 +136,7 @@ class SummaryOutcome(RunOutcome):
 
 
 def csv_text(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
-    """A table of the summary as CSV, with "\n" at the end of each line."""
+    """A table of the summary as CSV; each line ends with a line feed alone."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
