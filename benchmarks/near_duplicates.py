@@ -5,8 +5,9 @@
 A document is 12 sentences of the files in random order. A copy, `--copies` of all, is an earlier document in which each
 word is another one with probability 0.5, 2 or 5 %, a third of the copies each. Exact Jaccard similarities of the runs
 of five words are computed on the way, so the number that MinHash should count is known: the sum over copies of
-1 - (1 - J^rows)^bands. What is counted above that are documents that share sentences by chance, which `--copies 0`
-shows alone. Each audit is the whole command in fresh processes, with and without --near-duplicates.
+1 - (1 - J^rows)^bands. A little more is counted, since copies of one document can match each other too; `--copies 0`
+shows what documents that share sentences by chance add. Each audit is the whole command in fresh processes, with and
+without --near-duplicates.
 """
 
 import argparse

@@ -44,8 +44,9 @@ from tailkeep.audit.prior_scores import BINS, PriorScorer, load_prior_scorer
 from tailkeep.audit.recommend import Advice, lab_experiment, plan_mixing
 from tailkeep.audit.share_summary import SourceShare, summarize_share
 from tailkeep.audit.templates import Boilerplate, find_boilerplate
-from tailkeep.data.corpus import Manifest, SummaryOutcome, csv_text, sum_counts
+from tailkeep.data.corpus import Manifest, SummaryOutcome, sum_counts
 from tailkeep.errors import InputError
+from tailkeep.runs import csv_text
 from tailkeep.sanitize import redact, redact_tree
 from tailkeep.workers import limited_threads
 

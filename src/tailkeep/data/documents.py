@@ -28,7 +28,6 @@ from tailkeep.data.corpus import (
 )
 from tailkeep.data.counters import ShardDocument
 from tailkeep.errors import InputError
-from tailkeep.sanitize import redact
 
 Separator = Literal["file", "line", "blank-line"] | str
 """What separates documents: nothing (the file is one document), a line break, an empty line, or any other text."""
@@ -193,7 +192,7 @@ class DocumentReader:
             for item in read_shard(shard, self._layout, None if self._by == FILE else self._by):
                 self.read[file_number] += 1
                 if isinstance(item, Rejected):
-                    self._reject(item, file_number)
+                    self._reject(item, shard, file_number)
                 else:
                     text = "\n".join(item.texts.values())
                     source = "" if self._by is None else shard.name if self._by == FILE else name_source(item.extra)
@@ -209,11 +208,10 @@ class DocumentReader:
             for read, rejected in zip(self.read, self.rejected, strict=True)
         ]
 
-    def _reject(self, rejected: Rejected, file_number: int) -> None:
+    def _reject(self, rejected: Rejected, shard: Shard, file_number: int) -> None:
         if self._on_error == "stop":
             # Files of several sides may be called the same.
-            name, place = name_in_side(self._shards[file_number].name), redact(self._shards[file_number].url)
-            raise InputError(f"{place}{rejected.where.removeprefix(name)}: {rejected.reason}.")
+            raise InputError(f"{shard.folder}{rejected.where}: {rejected.reason}.")
         self.rejected[file_number] += 1
         path = self._folder / "rejects" / f"{self._shards[file_number].key}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,13 +10,13 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from tailkeep.data.corpus import csv_text, dump_config
+from tailkeep.data.corpus import dump_config
 from tailkeep.errors import InputError
 from tailkeep.forecast.config import ForecastConfig
 from tailkeep.forecast.fit import SHRINKAGE
 from tailkeep.forecast.project import LEVELS
 from tailkeep.forecast.validate import CountedChain, ForecastPoint, can_tell, mean_over_runs, score_chain
-from tailkeep.runs import RunDirectory, RunRecord, sealed_text, versions
+from tailkeep.runs import RunDirectory, RunRecord, csv_text, sealed_text, versions
 
 _QUANTILES = [f"p{round(100 * level)}" for level in LEVELS]
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tailkeep.data.corpus import Manifest, SummaryOutcome, csv_text, side_of
+from tailkeep.data.corpus import Manifest, SummaryOutcome, side_of
 from tailkeep.data.count_tables import read_spectrum
 from tailkeep.errors import InputError
 from tailkeep.forecast.config import ForecastConfig
@@ -30,6 +30,7 @@ from tailkeep.forecast.fit import SHRINKAGE, RoundFit, fit_round
 from tailkeep.forecast.project import LEVELS, MeasuredItems, forecast_survival, neutral_survival, required_share_by_fit
 from tailkeep.forecast.validate import can_tell
 from tailkeep.metrics import Migration, required_real_share
+from tailkeep.runs import csv_text
 
 Tree = dict[str, Any]
 

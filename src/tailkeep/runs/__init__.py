@@ -5,7 +5,7 @@ from tailkeep.runs.fingerprint import differences, hash_path, hash_tree, read_se
 from tailkeep.runs.generation_dir import GenerationDir
 from tailkeep.runs.progress import LoopProgress, Progress, ProgressObserver, ProgressPrinter, no_progress, track_loop
 from tailkeep.runs.record import Addition, RunRecord, utc_now
-from tailkeep.runs.storage import Storage
+from tailkeep.runs.storage import Storage, csv_text
 from tailkeep.sanitize import redact, redact_tree
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "RunDirectory",
     "RunRecord",
     "Storage",
+    "csv_text",
     "differences",
     "hash_path",
     "hash_tree",

@@ -4,13 +4,16 @@ Rule: a name that exists is complete. Content is written under a temporary name 
 the disk and renamed, so a reader or a resumed run never sees half a file or half a folder.
 """
 
+import csv
 import errno
+import io
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from tailkeep.errors import StorageError
 
@@ -159,6 +162,15 @@ class Storage:
 
 def _partial(path: Path) -> Path:
     return path.with_name(path.name + TEMPORARY)
+
+
+def csv_text(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+    """A table as CSV; each line ends with a line feed alone."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def files_below(folder: Path, ending: str) -> list[Path]:

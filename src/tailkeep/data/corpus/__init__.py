@@ -24,7 +24,7 @@ from tailkeep.data.corpus.manifest import (
     read_manifest,
     sum_counts,
 )
-from tailkeep.data.corpus.outcome import CorpusSide, RunOutcome, SummaryOutcome, csv_text, find_sides, ignored_lines
+from tailkeep.data.corpus.outcome import CorpusSide, RunOutcome, SummaryOutcome, find_sides, ignored_lines
 from tailkeep.data.corpus.output_run import (
     Contents,
     OutputRun,
@@ -96,7 +96,6 @@ __all__ = [
     "check_unchanged",
     "check_unique_ids",
     "check_unique_ids_of_run",
-    "csv_text",
     "dump_config",
     "find_duplicates",
     "find_shards",

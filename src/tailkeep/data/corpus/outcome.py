@@ -3,8 +3,6 @@
 Rule: the name of a shard begins with its side, and no file belongs to two sides.
 """
 
-import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -133,12 +131,3 @@ class SummaryOutcome(RunOutcome):
                 f"documents: {count['documents']:,} read, {count['rejected']:,} rejected; {count['words']:,} words"
             )
         return lines
-
-
-def csv_text(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
-    """A table of the summary as CSV; each line ends with a line feed alone."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return text.getvalue()

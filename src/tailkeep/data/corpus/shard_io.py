@@ -47,7 +47,7 @@ def read_objects(shard: Shard, layout: Layout, *, folder: str | None = None) -> 
     """
     if shard.kind == "txt":
         raise InputError(f"{shard.url} is plain text, which has no fields. Give a file of objects, such as .jsonl.")
-    folder = shard.url.removesuffix(shard.name) if folder is None else folder
+    folder = shard.folder if folder is None else folder
     documents = ((item.where, item.tree, item.fault) for item in read_raw(shard, layout))
     yield from _checked(read_rows(shard) if shard.kind == "parquet" else documents, folder)
 

@@ -87,6 +87,11 @@ class Shard:
         return f"{self.name}/{start:06d}-{stop:06d}"
 
     @property
+    def folder(self) -> str:
+        """What stands before the name in the URL, for messages: no credentials."""
+        return redact(self.url.removesuffix(self.name))
+
+    @property
     def whole(self) -> "Shard":
         """The file of which this is a part, as a shard of its own."""
         return replace(self, row_groups=None, part=None, spool=None)

@@ -3,8 +3,6 @@
 Rule: full precision, one header line, one row per fact; a missing number is an empty field.
 """
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Sequence
 
@@ -12,6 +10,7 @@ from tailkeep.report.lab.kr_margins import GroupMargins, MarginDifference
 from tailkeep.report.lab.paired_differences import part_rows
 from tailkeep.report.lab.run import LabRun
 from tailkeep.report.lab.stats import Summary
+from tailkeep.runs import csv_text
 from tailkeep.sanitize import visible
 
 Row = Sequence[str | int | float]
@@ -131,11 +130,7 @@ def _margin_test(one: MarginDifference | None) -> Row:
 
 
 def _csv(header: Sequence[str], rows: Iterable[Row]) -> str:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows([_field(value) for value in row] for row in rows)
-    return buffer.getvalue()
+    return csv_text(header, ([_field(value) for value in row] for row in rows))
 
 
 def _field(value: str | int | float) -> str:
