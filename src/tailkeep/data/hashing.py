@@ -9,7 +9,6 @@ import hashlib
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -107,14 +106,19 @@ _INVISIBLE = dict.fromkeys((0xAD, 0x61C, 0x180E, 0x200E, 0x200F, *range(0x202A, 
 """Soft hyphens, marks of direction and their kin, which are no part of a word; `str.translate` removes them."""
 
 
-@cache
-def _character_classes() -> NDArray[np.uint8]:
-    """The class of each code point up to the last of a script without spaces, and whether it may be spelled anew."""
-    classes = np.array([_class_of(chr(code)) for code in range(_LAST_CODE + 1)], np.uint8)
-    for code in (code for first, last in _WITHOUT_SPACES for code in range(first, last + 1)):
-        if classes[code] & (_OTHER_CASE - 1) == _LETTER and not chr(code).isdecimal():
-            is_mark = unicodedata.category(chr(code))[0] == "M"
-            classes[code] += (_SINGLE_MARK if is_mark else _SINGLE) - _LETTER
+_UNKNOWN = 255
+_character_classes: NDArray[np.uint8] = np.full(_LAST_CODE + 1, _UNKNOWN, np.uint8)
+"""The class of each code point met so far: computing that of all takes as long as counting 5 MB."""
+
+
+def _classes_of(codes: NDArray[np.uint32]) -> NDArray[np.uint8]:
+    """The class of each of `codes` (C,), and whether it may be spelled anew."""
+    codes = np.minimum(codes, _LAST_CODE)
+    classes = _character_classes[codes]
+    if (classes == _UNKNOWN).any():
+        for code in np.unique(codes[classes == _UNKNOWN]).tolist():
+            _character_classes[code] = _class_of(chr(code))
+        classes = _character_classes[codes]
     return classes
 
 
@@ -131,8 +135,10 @@ def _class_of(character: str) -> int:
         kind = _SPACE
     elif (category[0] in "PS" and category != "Pc") or "\ufe00" <= character <= "\ufe0f":
         kind = _PUNCTUATION
-    else:
+    elif character.isdecimal() or not any(first <= ord(character) <= last for first, last in _WITHOUT_SPACES):
         kind = _LETTER
+    else:
+        kind = _SINGLE_MARK if category[0] == "M" else _SINGLE
     return kind + _OTHER_CASE * changes
 
 
@@ -226,7 +232,7 @@ def _characters_of(data: bytes) -> _Characters:
     for offset in range(1, 4):
         following = codes << np.uint32(6) | (raw[leads + offset] & 0x3F)
         codes = np.where(sizes > offset, following, codes)
-    return _Characters(leads, sizes, _character_classes()[np.minimum(codes, _LAST_CODE)])
+    return _Characters(leads, sizes, _classes_of(codes))
 
 
 def _spans(data: bytes, characters: _Characters | None) -> tuple[Positions, Positions]:
@@ -296,9 +302,9 @@ def ngrams_of(words: Words, max_n: int) -> list[NGrams]:
 
 def group_equal_grams(grams: NGrams) -> NGramTypes:
     """The types among `grams`."""
-    hashes, numbers = _numbered(grams.hashes)
-    counts = np.bincount(numbers, minlength=len(hashes))
-    return NGramTypes(hashes, counts, grams.firsts[_is_first(numbers)], numbers)
+    firsts, numbers = _numbered(grams.hashes)
+    counts = np.bincount(numbers, minlength=len(firsts))
+    return NGramTypes(grams.hashes[firsts], counts, grams.firsts[firsts], numbers)
 
 
 def count_documents_with(grams: NGrams, equal: NGramTypes) -> Positions:
@@ -315,12 +321,12 @@ def count_documents_with(grams: NGrams, equal: NGramTypes) -> Positions:
 def count_distinct_per_document(grams: NGrams, documents: int) -> Positions:
     """The number of distinct n-grams of each of `documents` documents."""
     pairs = grams.hashes ^ mix_bits(np.arange(documents, dtype=np.uint64))[grams.documents]
-    _, numbers = _numbered(pairs)
-    return np.bincount(grams.documents[_is_first(numbers)], minlength=documents)
+    firsts, _ = _numbered(pairs)
+    return np.bincount(grams.documents[firsts], minlength=documents)
 
 
-def _numbered(hashes: Hashes) -> tuple[Hashes, NDArray[np.int32]]:
-    """The distinct hashes in the order of their first occurrence (V,), and the index of each hash among them (G,).
+def _numbered(hashes: Hashes) -> tuple[Positions, NDArray[np.int32]]:
+    """The index of the first occurrence of each distinct hash, ascending (V,), and the number of each hash (G,).
 
     Each slot holds its first hash. The few others of a slot are sorted. For pairs of words this takes a third of the
     time of Arrow's dictionaries, and those a third of that of sorting all.
@@ -333,12 +339,7 @@ def _numbered(hashes: Hashes) -> tuple[Hashes, NDArray[np.int32]]:
     _, first_others, numbers = np.unique(hashes[others], return_index=True, return_inverse=True)
     firsts[others] = others[first_others][numbers]
     is_first = firsts == order
-    return hashes[is_first], (np.cumsum(is_first, dtype=np.int32) - 1)[firsts]
-
-
-def _is_first(numbers: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """Whether each number of `_numbered` (G,) is a first occurrence: a new highest one is."""
-    return np.diff(np.maximum.accumulate(numbers), prepend=-1) > 0
+    return np.flatnonzero(is_first), (np.cumsum(is_first, dtype=np.int32) - 1)[firsts]
 
 
 # Importance weights of texts for one corpus against another (DSIR), from hashed unigrams and bigrams.
