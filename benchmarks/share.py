@@ -14,6 +14,8 @@ generator   leave one generator out: the synthetic reference is of the other gen
 domain      leave one domain out: both references are of all other domains
 
 --divisions N divides the blocks N times, so that rows do not hang on one division; development then saw the corpora.
+--rows shuffled deals single pairs, not blocks, so that related ones lie anywhere on all sides; with --rows grouped
+the audit is told which belong together (`share.group_field`).
 
 A refusal is no hit. `coverage` is that of the named shares, with Wilson's 95 % interval; `lower` that of the lower
 ends, nominally 95 %.
@@ -46,11 +48,12 @@ HEADER = (
 
 @dataclass(frozen=True)
 class Text:
-    """A text with the block of texts that it is not independent of, and its pair, if it has one."""
+    """A text with the block that it is dealt with, its pair, if it has one, and the group that the audit is told of."""
 
     text: str
     block: str
     pair: int
+    group: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,16 +71,21 @@ class Collection:
         return f"{self.domain}/{self.generator}"
 
 
-def read_paired(path: Path) -> Collection:
-    """The pairs of one file without their common beginning."""
+def read_paired(path: Path, rows: str = "ordered", *, with_prompts: bool = False) -> Collection:
+    """The pairs of one file, as a rule without their common beginning. Unless `ordered`, each is a block of its own."""
     domain, _, generator = path.name.removesuffix(".raw_data.json").partition("_")
     tree = json.loads(path.read_text(encoding="utf-8"))
     sides: tuple[list[Text], list[Text]] = ([], [])
-    for pair, texts in enumerate(zip(tree["original"], tree["sampled"], strict=True)):
+    pairs = list(enumerate(zip(tree["original"], tree["sampled"], strict=True)))
+    if rows != "ordered":
+        pairs = [pairs[i] for i in np.random.default_rng(0).permutation(len(pairs))]
+    for pair, texts in pairs:
+        related = f"{domain}-{pair // PAIRS_PER_BLOCK}"
+        block, group = related if rows == "ordered" else f"{domain}-{pair}", related if rows == "grouped" else ""
         words = [text.split() for text in texts]
         common = next((i for i, (a, b) in enumerate(zip(*words, strict=False)) if a != b), min(map(len, words)))
         for side, text in zip(sides, words, strict=True):
-            side.append(Text(" ".join(text[common:]), f"{domain}-{pair // PAIRS_PER_BLOCK}", pair))
+            side.append(Text(" ".join(text if with_prompts else text[common:]), block, pair, group))
     return Collection(domain, generator, *sides)
 
 
@@ -188,9 +196,9 @@ class Calibration:
         reference_blocks, corpus_blocks = select_blocks(blocks, self._half, rng, division)
         sides = tuple([item for item in side if item.block in corpus_blocks] for side in (corpus.human, corpus.machine))
         # Two generators of one domain share their human texts.
-        human = dict.fromkeys(item.text for one in references for item in one.human if item.block in reference_blocks)
-        machine = [item.text for one in references for item in one.machine if item.block in reference_blocks]
-        texts = {"input": [item.text for side in sides for item in side], "reference": [*human], "synthetic": machine}
+        human = {item.text: item for one in references for item in one.human if item.block in reference_blocks}
+        machine = [item for one in references for item in one.machine if item.block in reference_blocks]
+        texts = {"input": [*sides[0], *sides[1]], "reference": [*human.values()], "synthetic": machine}
         samples = {side: as_sample(items) for side, items in texts.items()}
         # In the order of pairs or of articles: neighbours share a topic, as in most files.
         place = {block: number for number, block in enumerate(dict.fromkeys(item.block for item in corpus.human))}
@@ -198,14 +206,17 @@ class Calibration:
         order = sorted(range(len(keys)), key=lambda row: keys[row])
         samples["input"] = [replace(samples["input"][row], location=f"x:{i}") for i, row in enumerate(order)]
         texts["input"] = [texts["input"][row] for row in order]
-        statistics = {side: {f"x:{i}": self._statistics[text] for i, text in enumerate(items)}
+        statistics = {side: {f"x:{i}": self._statistics[item.text] for i, item in enumerate(items)}
                       for side, items in texts.items()} if self._statistics else None  # fmt: skip
         return (sides[0], sides[1]), score_corpus(samples, SampleConfig(), statistics)
 
 
-def as_sample(texts: Sequence[str]) -> list[SampledDocument]:
+def as_sample(texts: Sequence[Text]) -> list[SampledDocument]:
     """`texts` as an audit samples them, each with its number as its id."""
-    return [SampledDocument(i, f"x:{i}", str(i), len(text.encode()), text) for i, text in enumerate(texts)]
+    return [
+        SampledDocument(i, f"x:{i}", str(i), len(item.text.encode()), item.text, group=item.group)
+        for i, item in enumerate(texts)
+    ]
 
 
 def designs_of(
@@ -229,6 +240,8 @@ def main() -> None:
     parser.add_argument("--paired", type=Path)
     parser.add_argument("--documents", nargs="*", default=[], metavar="DOMAIN/GENERATOR=FOLDER")
     parser.add_argument("--half", choices=("dev", "test"), default="test")
+    parser.add_argument("--rows", choices=("ordered", "shuffled", "grouped"), default="ordered")
+    parser.add_argument("--with-prompts", action="store_true", help="leave the common beginning of pairs in")
     parser.add_argument("--divisions", type=int, default=1, help="so many divisions into halves, in turn")
     parser.add_argument("--designs", nargs="+", default=["in-domain", "generator", "domain"])
     parser.add_argument("--mixtures", type=int, default=200)
@@ -237,7 +250,8 @@ def main() -> None:
     parser.add_argument("--prior", help="also use the scores of this model")
     options = parser.parse_args()
     paired = sorted(options.paired.glob("*.raw_data.json")) if options.paired else []
-    collections = [*map(read_paired, paired), *map(read_documents, options.documents)]
+    pairs = [read_paired(path, options.rows, with_prompts=options.with_prompts) for path in paired]
+    collections = [*pairs, *map(read_documents, options.documents)]
     statistics: dict[str, NDArray[np.float64]] = {}
     if options.prior:
         texts = sorted({item.text for one in collections for item in [*one.human, *one.machine]})

@@ -33,7 +33,7 @@ _MIN_SHARE = 0.8
 
 @dataclass(frozen=True, slots=True)
 class SampledDocument:
-    """A sampled document: its file and row, its full length, the beginning of its text, and its source, if known."""
+    """A sampled document: its file and row, its full length, the beginning of its text, its source and its group."""
 
     priority: int
     location: str
@@ -41,6 +41,7 @@ class SampledDocument:
     bytes: int
     text: str
     source: str = ""
+    group: str = ""
 
 
 class HashSample:
@@ -61,7 +62,8 @@ class HashSample:
             return
         text = document.raw[: self._text_bytes].decode("utf-8", "ignore")
         location = f"{document.file}:{document.row}"
-        sampled = SampledDocument(priority, location, document.id, len(document.raw), text, document.source)
+        names = document.source, document.group
+        sampled = SampledDocument(priority, location, document.id, len(document.raw), text, *names)
         item = (-priority, document.place, sampled)
         (heapq.heappush if len(self._heap) < self._size else heapq.heapreplace)(self._heap, item)
 
@@ -110,6 +112,7 @@ _FIELDS = [
     ("bytes", pa.int64()),
     ("text", pa.string()),
     ("source", pa.string()),
+    ("group", pa.string()),
 ]
 
 

@@ -167,16 +167,24 @@ _MAX_SOURCE = 200
 
 
 class DocumentReader:
-    """Reads the documents of `shards`, whose names begin with their side, and whose source is in the field `by`.
+    """Reads the documents of `shards`, whose names begin with their side.
 
+    The field `by` names the source of a document, `group_field` the group of related documents that it belongs to.
     `read` and `rejected` count them, one number for each shard.
     """
 
     def __init__(
-        self, shards: Sequence[Shard], layout: Layout, folder: Path, on_error: OnError, *, by: str | None = None
+        self,
+        shards: Sequence[Shard],
+        layout: Layout,
+        folder: Path,
+        on_error: OnError,
+        *,
+        by: str | None = None,
+        group_field: str | None = None,
     ) -> None:
         self._shards, self._layout, self._folder, self._on_error = shards, layout, folder, on_error
-        self._by = by
+        self._by, self._group_field = by, group_field
         self.read, self.rejected = [0] * len(shards), [0] * len(shards)
 
     def documents(self) -> Iterator[ShardDocument]:
@@ -186,18 +194,24 @@ class DocumentReader:
             InputError: a document cannot be read and `on_error` is "stop", or a file cannot be read.
         """
         number = 0
+        extra = [field for field in (self._by, self._group_field) if field and field != FILE]
         for file_number, shard in enumerate(self._shards):
             shard = replace(shard, name=name_in_side(shard.name))
             progress = track_shard(shard)
-            for item in read_shard(shard, self._layout, None if self._by == FILE else self._by):
+            for item in read_shard(shard, self._layout, extra):
                 self.read[file_number] += 1
                 if isinstance(item, Rejected):
                     self._reject(item, shard, file_number)
                 else:
                     text = "\n".join(item.texts.values())
-                    source = "" if self._by is None else shard.name if self._by == FILE else name_source(item.extra)
                     raw = text.encode("utf-8")
-                    yield ShardDocument(number, item.row, item.id, text, raw, source, shard.name, file_number)
+                    names = {
+                        FILE: shard.name,
+                        **{key: name_of(value) for key, value in zip(extra, item.extra, strict=True)},
+                    }
+                    source = source_of(names[self._by]) if self._by else ""
+                    group = names[self._group_field] if self._group_field else ""
+                    yield ShardDocument(number, item.row, item.id, text, raw, source, group, shard.name, file_number)
                     number += 1
                 progress.advance(size_in_progress(item))
 
@@ -219,18 +233,19 @@ class DocumentReader:
             file.write(reject_line(rejected))
 
 
-def name_source(value: Any) -> str:
-    """The source that the `value` of a field names: of a URL the host, of a list or an object nothing."""
-    if isinstance(value, bool | int | float):
-        return str(value)
-    if not isinstance(value, str) or not value.strip():
-        return NO_SOURCE
-    text = value.strip()
-    if "://" in text:
-        with suppress(ValueError):  # no URL after all
-            text = urlsplit(text).hostname or text
+def name_of(value: Any) -> str:
+    """The name that the `value` of a field is; empty for a list, an object or nothing."""
+    text = str(value).strip() if isinstance(value, bool | int | float | str) else ""
     # Half a surrogate pair cannot be written.
-    return text[:_MAX_SOURCE].encode("utf-8", "replace").decode("utf-8")
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def source_of(name: str) -> str:
+    """The source that `name` stands for: of a URL the host."""
+    if "://" in name:
+        with suppress(ValueError):  # no URL after all
+            name = urlsplit(name).hostname or name
+    return name[:_MAX_SOURCE] or NO_SOURCE
 
 
 class RejectsFile:
