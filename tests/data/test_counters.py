@@ -36,6 +36,15 @@ def test_any_split_into_shards_adds_up_to_the_whole(tmp_path_factory, some, cut)
     assert len(whole["buckets/2"]) == BUCKETS
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(st.sampled_from("abc"), max_size=24), min_size=1, max_size=5))
+def test_runs_of_four_words_are_different_within_their_document(tmp_path_factory, documents):
+    counts = counted([" ".join(words) for words in documents], tmp_path_factory.mktemp("counts")).counts()
+    runs = [list(zip(words, words[1:], words[2:], words[3:], strict=False)) for words in documents]
+    assert int(counts["runs"][0]) == sum(map(len, runs))
+    assert int(counts["different_runs"][0]) == sum(len(set(some)) for some in runs)
+
+
 def test_a_long_document_is_one_document_however_it_is_split(tmp_path):
     text = "word " * 300_000
     assert len(list(split_document(text.encode()))) > 1

@@ -18,10 +18,12 @@ from tailkeep.data.count_tables import CountTable
 from tailkeep.data.hashing import (
     BUCKETS,
     NGrams,
+    NGramTypes,
     Words,
     buckets_of,
     count_distinct_per_document,
     count_documents_with,
+    drop_unrepeated,
     group_equal_grams,
     ngrams_of,
     split_words,
@@ -42,6 +44,7 @@ class ShardDocument:
     Attributes:
         number: its number among the readable documents that are counted together.
         row: its row in its file.
+        source, group: its source, and the related documents that it belongs to; empty if no field names them.
         file: the name of its file in its input.
         file_number: the number of its file among those that are counted together.
     """
@@ -52,6 +55,7 @@ class ShardDocument:
     text: str
     raw: bytes
     source: str = ""
+    group: str = ""
     file: str = ""
     file_number: int = 0
 
@@ -137,12 +141,15 @@ class ShardCounter:
         """Count `batch`."""
         words = split_words(batch.chunks)
         grams = ngrams_of(words, MAX_N)
-        for length in (1, 2):
-            self._add_types(grams[length - 1], words, length)
+        *_, equal_pairs = (self._add_types(grams[length - 1], words, length) for length in (1, 2))
         for length in range(3, MAX_N + 1):
             self._distinct[length].add(grams[length - 1].hashes)
-        runs = np.bincount(grams[-1].documents, minlength=len(batch.chunks))
-        distinct = count_distinct_per_document(grams[-1], len(batch.chunks))
+        chunks = len(batch.chunks)
+        runs = np.bincount(grams[-1].documents, minlength=chunks)
+        # Most runs need no comparison.
+        rest = drop_unrepeated(grams[-1], MAX_N, grams[1], equal_pairs)
+        repeats = np.bincount(rest.documents, minlength=chunks) - count_distinct_per_document(rest, chunks)
+        distinct = runs - repeats
         lengths = [len(ngrams.hashes) for ngrams in grams[:-1]]
         self._totals += [sum(map(len, batch.chunks)), *lengths, runs.sum(), distinct.sum()]
         self._add_documents(batch.document_numbers, np.stack([words.counts, runs, distinct], axis=1))
@@ -158,7 +165,7 @@ class ShardCounter:
         counts |= {f"most/distinct/{length}": sketch.registers() for length, sketch in self._distinct.items()}
         return counts
 
-    def _add_types(self, grams: NGrams, words: Words, length: int) -> None:
+    def _add_types(self, grams: NGrams, words: Words, length: int) -> NGramTypes:
         equal = group_equal_grams(grams)
         buckets = buckets_of(equal.hashes, BUCKETS)
         # Sums below 2^53 are exact.
@@ -168,6 +175,7 @@ class ShardCounter:
             self.types.add(equal.hashes, equal.counts, count_documents_with(grams, equal))
         else:
             self._distinct[length].add(equal.hashes)
+        return equal
 
     def _add_documents(self, document_numbers: Sequence[int], features: NDArray[np.int64]) -> None:
         if self._last and self._last[0] == document_numbers[0]:

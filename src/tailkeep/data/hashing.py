@@ -318,6 +318,17 @@ def count_documents_with(grams: NGrams, equal: NGramTypes) -> Positions:
     return np.bincount(numbers[order[is_new]], minlength=types)
 
 
+def drop_unrepeated(grams: NGrams, length: int, pairs: NGrams, equal: NGramTypes) -> NGrams:
+    """The n-grams of `length` words that may occur twice: those whose first and last pair of words do.
+
+    `pairs` are the 2-grams of the same documents, `equal` their types.
+    """
+    is_repeated = np.zeros(int(pairs.firsts[-1]) + 1 if len(pairs.firsts) else 0, np.bool_)
+    is_repeated[pairs.firsts] = equal.counts[equal.numbers] > 1
+    rest = np.flatnonzero(is_repeated[grams.firsts] & is_repeated[grams.firsts + length - 2])
+    return NGrams(grams.hashes[rest], grams.firsts[rest], grams.documents[rest])
+
+
 def count_distinct_per_document(grams: NGrams, documents: int) -> Positions:
     """The number of distinct n-grams of each of `documents` documents."""
     pairs = grams.hashes ^ mix_bits(np.arange(documents, dtype=np.uint64))[grams.documents]
