@@ -101,7 +101,7 @@ class _AuditJob:
         if self.config.share.by not in (None, FILE):
             inputs = [shard for shard in shards if shard.name.startswith("input/")]
             check_field_exists("--by", self.config.share.by, self.config.layout, inputs)
-        if self.config.share.group_field not in (None, FILE):
+        if self.config.share.group_field is not None:
             check_field_exists("share.group_field", self.config.share.group_field, self.config.layout, shards)
         return shards
 

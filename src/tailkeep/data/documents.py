@@ -194,7 +194,8 @@ class DocumentReader:
             InputError: a document cannot be read and `on_error` is "stop", or a file cannot be read.
         """
         number = 0
-        extra = [field for field in (self._by, self._group_field) if field and field != FILE]
+        by_field = None if self._by == FILE else self._by
+        extra = [field for field in (by_field, self._group_field) if field is not None]
         for file_number, shard in enumerate(self._shards):
             shard = replace(shard, name=name_in_side(shard.name))
             progress = track_shard(shard)
@@ -205,12 +206,8 @@ class DocumentReader:
                 else:
                     text = "\n".join(item.texts.values())
                     raw = text.encode("utf-8")
-                    names = {
-                        FILE: shard.name,
-                        **{key: name_of(value) for key, value in zip(extra, item.extra, strict=True)},
-                    }
-                    source = source_of(names[self._by]) if self._by else ""
-                    group = names[self._group_field] if self._group_field else ""
+                    source = "" if self._by is None else shard.name if self._by == FILE else source_of(item.extra[0])
+                    group = "" if self._group_field is None else name_of(item.extra[-1])
                     yield ShardDocument(number, item.row, item.id, text, raw, source, group, shard.name, file_number)
                     number += 1
                 progress.advance(size_in_progress(item))
@@ -240,8 +237,9 @@ def name_of(value: Any) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def source_of(name: str) -> str:
-    """The source that `name` stands for: of a URL the host."""
+def source_of(value: Any) -> str:
+    """The source that the `value` of a field names: of a URL the host."""
+    name = name_of(value)
     if "://" in name:
         with suppress(ValueError):  # no URL after all
             name = urlsplit(name).hostname or name

@@ -71,9 +71,9 @@ def buckets_of(hashes: Hashes, buckets: int) -> NDArray[np.int64]:
     return (((hashes >> np.uint64(32)) * np.uint64(buckets)) >> np.uint64(32)).astype(np.int64)
 
 
-def slots_of(hashes: Hashes) -> NDArray[np.int32]:
+def slots_of(hashes: Hashes) -> NDArray[np.intp]:
     """The slot of each hash, from 0 to `SLOTS` - 1: few enough for tables that fit into a CPU's cache."""
-    return (hashes >> np.uint64(64 - _SLOT_BITS)).astype(np.int32)
+    return (hashes >> np.uint64(64 - _SLOT_BITS)).astype(np.intp)
 
 
 # Documents as words, split on the UTF-8 bytes of many documents at once.
@@ -345,12 +345,12 @@ def _numbered(hashes: Hashes) -> tuple[Positions, NDArray[np.int32]]:
     slots, order = slots_of(hashes), np.arange(len(hashes), dtype=np.int32)
     table = np.empty(SLOTS, np.int32)
     table[slots[::-1]] = order[::-1]
-    firsts = table[slots]
-    others = np.flatnonzero(hashes[firsts] != hashes)
+    firsts = table.take(slots)
+    others = np.flatnonzero(hashes.take(firsts) != hashes)
     _, first_others, numbers = np.unique(hashes[others], return_index=True, return_inverse=True)
     firsts[others] = others[first_others][numbers]
     is_first = firsts == order
-    return np.flatnonzero(is_first), (np.cumsum(is_first, dtype=np.int32) - 1)[firsts]
+    return np.flatnonzero(is_first), (np.cumsum(is_first, dtype=np.int32) - 1).take(firsts)
 
 
 # Importance weights of texts for one corpus against another (DSIR), from hashed unigrams and bigrams.
