@@ -36,19 +36,24 @@ Tree = dict[str, Any]
 
 
 def sentences(name: str, part: Tree, config: ForecastConfig) -> Iterator[str]:
-    """What the figures of one length of n-grams say."""
+    """What the figures of one length of n-grams say: of each synthetic text first, then of drift, the reference."""
     tail = config.tail
     rare = f"{name} that occur {occurrences(tail.max_count)}"
     if not part["tail_types"]:
         yield f"No {rare}: there is no such tail to lose."
         return
+    for side, tree in part["synthetic"].items():
+        yield from _synthetic_sentences(side, name, tree, config)
     curve = next(iter(part["drift"]))
     yield (
         f"Of {name} that occur {band_words(curve['band'])}, drift alone leaves {share_words(curve)} after "
         f"{_count(config.generations)} without real data."
     )
     accumulated = next(row for row in part["drift"] if row["regime"] == "accumulate")
-    yield f"With all real data kept beside all synthetic text drift alone leaves {share_words(accumulated)} of them."
+    yield (
+        f"With all real data kept beside all synthetic text drift alone leaves {share_words(accumulated)} of {name} "
+        f"that occur {band_words(accumulated['band'])}."
+    )
     held = f"{_percent(tail.keep)} of {rare}"
     if (share := part["required_real_share"]) is None:
         yield f"Under drift alone no share of real data in the training sets holds {held}."
@@ -56,35 +61,13 @@ def sentences(name: str, part: Tree, config: ForecastConfig) -> Iterator[str]:
         yield f"Drift alone holds {held} without real data."
     else:
         yield f"Under drift alone, keep {_percent(share)} real data in each training set to hold {held}."
-    yield "Drift alone is what an unbiased sampler costs any corpus, a reference: --synthetic forecasts a model."
-    for side, tree in part["synthetic"].items():
-        yield from _synthetic_sentences(side, name, tree, config)
+    if not part["synthetic"]:
+        yield "Drift alone is what an unbiased sampler costs any corpus, a reference: --synthetic forecasts a model."
 
 
 def _synthetic_sentences(side: str, name: str, tree: Tree, config: ForecastConfig) -> Iterator[str]:
-    b = tree["exponent"]
-    if b["low"] > 1:
-        verdict = "significantly above 1: rare ones are written less often than their share"
-    elif b["high"] < 1:
-        verdict = "significantly below 1: rare ones are written more often than their share"
-    else:
-        verdict = "no significant difference from 1, drift alone"
-    interval = f"95 % CI {b['low']:.2f} to {b['high']:.2f}"
-    yield f"{side}: selection exponent b of {name} = {b['value']:.2f} ({interval}), {verdict}."
     label, first = next(iter(tree["round_1"].items()))
-    lost = first["drift"] - first["alive"]
     times = band_words(label)
-    yield (
-        f"{side}: the text holds {_percent(first['alive'])} of the {name} that occur {times}; drift alone would leave "
-        f"{_percent(first['drift'])}. "
-        + (
-            f"{100 * lost:.0f} percentage points were not learnt, or were truncated."
-            if lost > 0.005
-            else "No more is lost than by drift."
-        )
-    )
-    if tree["exposure"] < 0.95:
-        yield f"{side}: it has {_percent(tree['exposure'])} of the real text's {name}; more text narrows the intervals."
     for regime, sentence in (("replace", "without real data"), ("accumulate", "with all real data kept")):
         curve = next((curve for curve in tree["forecast"] if (curve["regime"], curve["band"]) == (regime, label)), None)
         if curve:
@@ -98,11 +81,32 @@ def _synthetic_sentences(side: str, name: str, tree: Tree, config: ForecastConfi
             f"{side}: keep {_percent(shares[0])} ({100 * shares[1]:.0f} to {upper}) real data in each training set to "
             f"hold {_percent(config.tail.keep)} of {name} that occur {occurrences(config.tail.max_count)}."
         )
+    lost = first["drift"] - first["alive"]
+    yield (
+        f"{side}: the text holds {_percent(first['alive'])} of the {name} that occur {times}; drift alone would leave "
+        f"{_percent(first['drift'])}. "
+        + (
+            f"{100 * lost:.0f} percentage points were not learnt, or were truncated."
+            if lost > 0.005
+            else "No more is lost than by drift."
+        )
+    )
+    if tree["exposure"] < 0.95:
+        yield f"{side}: it has {_percent(tree['exposure'])} of the real text's {name}; more text narrows the intervals."
+    b = tree["exponent"]
+    if b["low"] > 1:
+        verdict = "significantly above 1: rare ones are written less often than their share"
+    elif b["high"] < 1:
+        verdict = "significantly below 1: rare ones are written more often than their share"
+    else:
+        verdict = "no significant difference from 1, drift alone"
+    interval = f"95 % CI {b['low']:.2f} to {b['high']:.2f}"
+    yield f"{side}: selection exponent b of {name} = {b['value']:.2f} ({interval}), {verdict}."
     if tree["cannot_tell"]:
         hint = " Name it with --decoder." if config.decoder == "unknown" else ""
         yield (
             f"{side}: no forecast for {', '.join(tree['cannot_tell'])}: none was validated for text decoded so "
-            f"(decoder: {config.decoder}).{hint} Drift alone above is a reference."
+            f"(decoder: {config.decoder}).{hint} Drift alone below is a reference."
         )
 
 

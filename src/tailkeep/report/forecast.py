@@ -105,7 +105,7 @@ def exponent_chart(
     """One row (label, b, low, high) per text around the line b = 1; a filled marker where the interval excludes 1."""
     height = _TOP + _ROW * len(rows) + _FOOT
     low, high = min(0.9, *(row[2] for row in rows)), max(1.1, *(row[3] for row in rows))
-    left, right = 130.0, WIDTH - 120.0
+    left, right = 130.0, WIDTH - LETTER * len("0.00 (0.00 to 0.00)") - 14
     x = linear((low, high), (left, right))
     parts = [path([(x(1), _TOP - 6), (x(1), height - _FOOT)], "zero"), text(x(1), 13, "drift alone", "axis", "middle")]
     for number, (words, value, lower, upper) in enumerate(rows):
@@ -122,7 +122,7 @@ def exponent_chart(
 
 
 Tree = Mapping[str, Any]
-_RIBBONS = "Line: median; ribbons: central 50 %, of the rarest also the central 90 % of the prediction."
+_RIBBONS = "Line: median; ribbons, if wide enough to see: central 50 %, of the rarest also the central 90 %."
 _CHARTS = 6
 
 
@@ -199,7 +199,7 @@ def _item_figures(name: str, part: Tree, tree: Tree, names: UniqueNames) -> Iter
             for number, (band, curve) in enumerate(_curves(synthetic["forecast"], "replace").items())
         ]
         if lines:
-            title = f"{name} of {side}, without real data"
+            title = f"What is left of {name}, without real data: {side}"
             yield _survival(
                 names.new("forecast", name, side), title, lines, "Hollow: measured in the text. " + _RIBBONS
             )
@@ -325,20 +325,23 @@ def _numbers(tree: Tree) -> list[KeyNumber]:
     tail, share = tree["tail"], part["required_real_share"]
     held = f"{100 * tail['keep']:.0f} % of {name} that occur "
     held += "once" if tail["max_count"] == 1 else f"at most {tail['max_count']} times"
+    of_models = [(side, _curves(text["forecast"], "replace")) for side, text in part["synthetic"].items()]
+    side, model = next(((side, some[band]["quantiles"][-1]) for side, some in of_models if band in some), ("", bare))
+    left_by, more = (side, f"; drift alone: {100 * bare[2]:.0f}") if side else ("drift alone", "")
     return [
         KeyNumber(
             BASELINE,
-            f"{100 * bare[2]:.0f}",
+            f"{100 * model[2]:.0f}",
             "%",
-            f"of {name} that occur {_times(band)} are left by drift alone after {tree['generations']} generations",
-            f"90 %: {100 * bare[0]:.0f} to {100 * bare[4]:.0f}",
+            f"of {name} that occur {_times(band)} are left by {left_by} after {tree['generations']} generations",
+            f"90 %: {100 * model[0]:.0f} to {100 * model[4]:.0f}{more}",
         ),
         KeyNumber(
             REAL_DATA,
             f"{100 * accumulated[2]:.0f}",
             "%",
             "of them with all real data kept beside all synthetic text",
-            f"90 %: {100 * accumulated[0]:.0f} to {100 * accumulated[4]:.0f}",
+            f"drift alone, 90 %: {100 * accumulated[0]:.0f} to {100 * accumulated[4]:.0f}",
         ),
         KeyNumber(
             REAL_DATA,
