@@ -253,6 +253,14 @@ def test_a_small_share_says_what_it_hangs_on(share, is_small):
     assert ("Below 5 % it hangs on how well the human reference" in finding.caveat) == is_small
 
 
+@pytest.mark.parametrize(("zero_p", "is_significant"), [(0.77, False), (0.01, True)])
+def test_a_share_that_may_be_0_says_so(zero_p, is_significant):
+    estimate = ShareEstimate(241, 0.256, 0.0, 0.372, zero_p, 0.5, None)
+    finding = share_finding(ShareSummary(estimate, 0.9, 49, 0, 0.9, False, [], []))
+    assert finding.flagged == is_significant
+    assert ("It is not significantly above 0 (p 0.77)." in finding.sentence) == (not is_significant)
+
+
 def test_the_shards_and_workers_change_no_byte_of_the_share(three, tmp_path):
     split = tmp_path / "split"
     split.mkdir()

@@ -11,7 +11,8 @@ from typing import Any
 
 from tailkeep.audit.comparison import Comparison, StatisticTest
 from tailkeep.audit.coverage import FrequencyBand
-from tailkeep.audit.share_summary import FALSE_DISCOVERIES, ShareSummary, SourceShare
+from tailkeep.audit.evidence import MIN_DOCUMENTS
+from tailkeep.audit.share_summary import FALSE_DISCOVERIES, ShareSummary
 
 SECOND, SYNTHETIC = "second", "synthetic"
 
@@ -68,7 +69,10 @@ class Origins:
 
 
 def _count(names: Sequence[str], total: int) -> str:
-    return f"{len(names)} of {total} ({', '.join(names)})" if len(names) < total else f"all {total}"
+    if len(names) == total:
+        return f"all {total}"
+    # The tests in summary.json name them all.
+    return f"{len(names)} of {total}" + (f" ({', '.join(names)})" if len(names) <= _MAX_NAMED else "")
 
 
 Tree = Mapping[str, Any]
@@ -143,7 +147,9 @@ _SIGNS = (
 )
 
 
-def comparison_findings(comparison: Comparison, level: float, origins: Origins) -> Iterator[Finding]:
+def comparison_findings(
+    comparison: Comparison, level: float, origins: Origins, document_separator: str
+) -> Iterator[Finding]:
     """The findings of the tests: how many are significant, each sign, and significant differences that are no sign.
 
     `origins` says of each whether other human text, or synthetic text, differs from the reference in the same way.
@@ -154,7 +160,8 @@ def comparison_findings(comparison: Comparison, level: float, origins: Origins) 
         f"of {len(tests)} statistics (permutation tests of {comparison.documents:,} documents of "
         f"{comparison.words} words per side, Holm's correction at {level:g})"
     )
-    short = _SHORT if comparison.words < _FEW_WORDS else ""
+    by_line = _BY_LINE if document_separator == "line" else ""
+    short = f"{_SHORT}{by_line}" if comparison.words < _FEW_WORDS else ""
     if not flagged:
         yield Finding(
             False,
@@ -201,7 +208,8 @@ def _sign_finding(sign: _Sign, tests: Sequence[StatisticTest], origins: Origins)
 
 
 _FEW_WORDS = 16
-_SHORT = " So short documents say little. If each is a line of a longer one, give --document-separator blank-line."
+_SHORT = " So short documents say little."
+_BY_LINE = " If each is a line of a longer one, give --document-separator blank-line."
 _ZERO_LEVEL = 0.05
 _MAX_NAMED = 5
 _SMALL = 0.05
@@ -223,20 +231,24 @@ def share_finding(share: ShareSummary) -> Finding:
     small = (
         " Below 5 % it hangs on how well the human reference stands for the corpus." if estimate.share < _SMALL else ""
     )
+    is_significant = estimate.zero_p <= _ZERO_LEVEL
+    zero = "" if is_significant else f" It is not significantly above 0 (p {estimate.zero_p:.2g})."
     return Finding(
-        estimate.zero_p <= _ZERO_LEVEL,
+        is_significant,
         f"{estimate.share:.1%} of its documents are like the synthetic reference ({share.level:.0%} CI "
-        f"{estimate.low:.1%} to {estimate.high:.1%}; {estimate.documents:,} documents of {share.words} words{short}).",
+        f"{estimate.low:.1%} to {estimate.high:.1%}; {estimate.documents:,} documents of {share.words} words{short})."
+        + zero,
         share.figures(),
         source,
-        "Text of models unlike that reference can be missed, so the share of all synthetic text can be larger. Human "
+        "Text of models unlike that reference can be missed: of all synthetic text only the lower end holds. Human "
         "text that is nearer to it than the human reference is, by less than the tests detect, counts as synthetic."
         + small,
     )
 
 
-def source_finding(sources: Sequence[SourceShare]) -> Finding | None:
+def source_finding(share: ShareSummary) -> Finding | None:
     """Which sources have documents like the synthetic reference; None without sources."""
+    sources = share.sources
     if not sources:
         return None
     flagged = sorted((item for item in sources if item.flagged), key=lambda item: -(item.estimate.low or 0))
@@ -252,7 +264,9 @@ def source_finding(sources: Sequence[SourceShare]) -> Finding | None:
         f"{FALSE_DISCOVERIES:.0%})" + (f": {named}." if flagged else ".") + without,
         {item.source: asdict(item.estimate) for item in sources},
         "false discoveries, Benjamini and Hochberg 1995",
-        "A source is judged by its documents in the sample, with the references of the whole corpus.",
+        "A source is judged by its documents in the sample, with the references of the whole corpus: audit one of "
+        "another genre alone, with references of its kind. Sources with fewer than "
+        f"{MIN_DOCUMENTS} documents of {share.words} words are judged together.",
     )
 
 

@@ -134,7 +134,7 @@ def summarize(
             both = _compare_sides(config, corpora, scorer or load_prior_scorer(config))
         share = summarize_share(config, sides, local) if "synthetic" in corpora else None
     command, lab = lab_experiment({side: corpus.sample for side, corpus in corpora.items()}, config.prior)
-    of_share = [share_finding(share), source_finding(share.sources)] if share else []
+    of_share = [share_finding(share), source_finding(share)] if share else []
     findings = [*(item for item in of_share if item), *_findings(config, figures["input"], both)]
     summary: dict[str, Any] = {
         "findings": [asdict(finding) for finding in findings],
@@ -224,7 +224,7 @@ def _findings(config: AuditConfig, figures: Mapping[str, Any], both: SideCompari
     else:
         level = config.testing.level
         tests = [
-            *comparison_findings(both.comparison, level, both.origins),
+            *comparison_findings(both.comparison, level, both.origins, config.layout.document_separator),
             language_finding(both.comparison, level, both.origins),
         ]
     return [*tests, *([band] if band else []), *of_input]

@@ -17,6 +17,7 @@ from tailkeep.report import formatting
 from tailkeep.report.audit_charts import (
     LABELS,
     ROLES,
+    ZERO_LEVEL,
     AuditRun,
     Row,
     audit_figures,
@@ -110,6 +111,8 @@ def audit_verdict(run: AuditRun) -> str:
         if share["share"] is None:
             return "No share of documents like the synthetic reference is named; the first finding says why."
         low, high = (f"{100 * share[key]:.1f}" for key in ("low", "high"))
+        if share["zero_p"] > ZERO_LEVEL:
+            return f"{low} to {high} % of the documents are like the synthetic reference: 0 is not excluded."
         return f"{100 * share['share']:.1f} % of the documents are like the synthetic reference ({low} to {high} %)."
     tests = run.rows("tests")
     flagged = sum(row["flagged"] == "1" for row in tests)
@@ -137,15 +140,18 @@ def _numbers(run: AuditRun) -> Iterator[KeyNumber]:
     side = run.summary["input"]
     share = run.summary.get("share") or {"share": None}
     if share["share"] is not None:
+        is_significant = share["zero_p"] <= ZERO_LEVEL
+        value = f"{100 * share['share']:.1f}" if is_significant else f"≤ {100 * share['high']:.1f}"
+        more = "" if is_significant else f"; estimate {100 * share['share']:.1f} %, not significantly above 0"
         yield KeyNumber(
-            BASELINE, f"{100 * share['share']:.1f}", "%", "of the documents are like the synthetic reference",
-            f"{share['level']:.0%} CI {100 * share['low']:.1f} to {100 * share['high']:.1f} %",
+            BASELINE, value, "%", "of the documents are like the synthetic reference",
+            f"{share['level']:.0%} CI {100 * share['low']:.1f} to {100 * share['high']:.1f} %{more}",
         )  # fmt: skip
     if tests:
         flagged = [row for row in tests if row["flagged"] == "1"]
         yield KeyNumber(
             BASELINE, f"{len(flagged)} of {len(tests)}", "", "statistics differ significantly from the reference",
-            "95 %, after Holm’s correction for all tests",
+            "level 0.05, after Holm’s correction for all tests",
         )  # fmt: skip
     if tests and share["share"] is None:
         row = max(tests, key=lambda one: abs(standardised(one)) if one["null_low"] != one["null_high"] else 0.0)
@@ -223,7 +229,7 @@ def _test(row: Row) -> dict[str, Any]:
 
 def _source(run: AuditRun, row: Row) -> dict[str, Any]:
     def percent(key: str) -> str:
-        return f"{100 * float(row[key]):.1f} %" if row[key] else formatting.DASH
+        return f"{100 * float(row[key]):.1f}\N{NO-BREAK SPACE}%" if row[key] else formatting.DASH
 
     return {
         "name": row["source"],

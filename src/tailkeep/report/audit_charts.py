@@ -109,7 +109,7 @@ ROLES = {"input": BASELINE, "reference": REAL_DATA}
 _MAX_ROWS = 40
 _REACH = 15.0
 _MAX_CURVE = 200
-_ZERO_LEVEL = 0.05
+ZERO_LEVEL = 0.05
 _LEAST_REACH = 0.02
 _MAX_SOURCES = 20
 
@@ -158,13 +158,13 @@ def plot_share(run: AuditRun) -> Figure | None:
         return None
     percent = [f"{100 * share[key]:.1f}" for key in ("share", "low", "high")]
     figures = share["share"], share["low"], share["high"]
-    rows = [_share_row("all documents", figures, significant=share["zero_p"] <= _ZERO_LEVEL)]
+    rows = [_share_row("all documents", figures, significant=share["zero_p"] <= ZERO_LEVEL)]
     for source in [row for row in run.rows("sources") if row["share"]][:_MAX_SOURCES]:
         values = (float(source["share"]), float(source["low"]), float(source["high"]))
         rows.append(_share_row(source["source"], values, significant=source["flagged"] == "1"))
     note = (
         f"Maximum likelihood of a mixture of both references, from {share['documents']:,} documents of "
-        f"{share['words']} words. Bar: {share['level']:.0%} CI; filled: more than 0, p ≤ {_ZERO_LEVEL}, of "
+        f"{share['words']} words. Bar: {share['level']:.0%} CI; filled: more than 0, p ≤ {ZERO_LEVEL}, of "
         "sources after Benjamini and Hochberg’s correction. The left end of the scale is 0."
     )
     block = ForestBlock("", "", rows, reach=max(_LEAST_REACH, *(row.high for row in rows)), one_sided=True)

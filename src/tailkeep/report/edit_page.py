@@ -127,6 +127,8 @@ def _bands(run: EditRun) -> Iterator[list[str]]:
     counts = run.counts
     for band in run.bands:
         tokens, flagged, after = (counts[f"{kind}/{band}"] for kind in ("tokens", "flagged", "after"))
+        if not tokens + after:
+            continue
         changed = counts[f"changed/{band}"] + counts[f"deleted/{band}"]
         shares = share(tokens, counts["tokens"]), share(flagged, tokens), share(changed, tokens)
         yield [band, f"{tokens:,}", *shares, f"{after:,}"]

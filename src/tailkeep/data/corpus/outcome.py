@@ -127,7 +127,10 @@ class SummaryOutcome(RunOutcome):
         lines = super().lines()
         if self.finished:
             count = {name: int(value) for name, value in self.counts.items()}
+            of_input = self.summary.get("input", {}).get("documents", count["documents"])
+            others = f" ({of_input:,} of --input)" if of_input != count["documents"] else ""
             lines.append(
-                f"documents: {count['documents']:,} read, {count['rejected']:,} rejected; {count['words']:,} words"
+                f"documents: {count['documents']:,} read{others}, {count['rejected']:,} rejected; "
+                f"{count['words']:,} words"
             )
         return lines
