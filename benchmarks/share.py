@@ -89,18 +89,22 @@ def read_paired(path: Path, rows: str = "ordered", *, with_prompts: bool = False
     return Collection(domain, generator, *sides)
 
 
-def read_documents(argument: str) -> Collection:
-    """The documents of `DOMAIN/GENERATOR=FOLDER`."""
+def read_documents(argument: str, order: str = "ordered") -> Collection:
+    """The documents of `DOMAIN/GENERATOR=FOLDER`. Unless `ordered`, each is a block of its own."""
     name, _, folder = argument.partition("=")
     domain, _, generator = name.partition("/")
 
     def read_side(side: str) -> list[Text]:
-        rows = map(json.loads, (Path(folder) / f"{side}.jsonl").read_text(encoding="utf-8").splitlines())
-        return [Text(row["text"], row["source"], -1) for row in rows]
+        rows = [json.loads(line) for line in (Path(folder) / f"{side}.jsonl").read_text(encoding="utf-8").splitlines()]
+        if order == "ordered":
+            return [Text(row["text"], row["source"], -1) for row in rows]
+        shuffled = [(number, rows[number]) for number in np.random.default_rng(0).permutation(len(rows)).tolist()]
+        group = {"grouped": "source"}.get(order, "")
+        return [Text(row["text"], f"{side}-{number}", -1, row.get(group, "")) for number, row in shuffled]
 
     human, machine = read_side("human"), read_side("machine")
     place = {item.block: number for number, item in enumerate(human)}
-    # Both sides in the order of the articles: neighbours share a topic, as in most files.
+    # Ordered, both sides are in the order of the articles: neighbours share a topic, as in most files.
     return Collection(domain, generator, human, sorted(machine, key=lambda item: place.get(item.block, len(place))))
 
 
@@ -251,7 +255,7 @@ def main() -> None:
     options = parser.parse_args()
     paired = sorted(options.paired.glob("*.raw_data.json")) if options.paired else []
     pairs = [read_paired(path, options.rows, with_prompts=options.with_prompts) for path in paired]
-    collections = [*pairs, *map(read_documents, options.documents)]
+    collections = [*pairs, *(read_documents(argument, options.rows) for argument in options.documents)]
     statistics: dict[str, NDArray[np.float64]] = {}
     if options.prior:
         texts = sorted({item.text for one in collections for item in [*one.human, *one.machine]})

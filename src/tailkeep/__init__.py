@@ -1,4 +1,4 @@
-"""Keep the tail: train generative models on data that machines wrote, without collapse.
+"""Keep the tail: reproduce, measure and mitigate model collapse.
 
 The package itself imports nothing heavy. Each room is imported by name, for example
 `from tailkeep.losses import truncated_cross_entropy` or `from tailkeep import lab`. `tailkeep.open(path)` reads the

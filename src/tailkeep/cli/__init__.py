@@ -19,7 +19,7 @@ from tailkeep.sanitize import redact, visible
 
 app = typer.Typer(
     name="tailkeep",
-    help="Keep the tail: train generative models on data that machines wrote, without collapse.",
+    help="Keep the tail: reproduce, measure and mitigate model collapse.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
