@@ -14,8 +14,7 @@ generator   leave one generator out: the synthetic reference is of the other gen
 domain      leave one domain out: both references are of all other domains
 
 --divisions N divides the blocks N times, so that rows do not hang on one division; development then saw the corpora.
---rows shuffled deals single pairs, not blocks, so that related ones lie anywhere on all sides; with --rows grouped
-the audit is told which belong together (`share.group_field`).
+--shuffled deals single pairs or documents, not blocks, so that related ones lie anywhere on all sides.
 
 A refusal is no hit. `coverage` is that of the named shares, with Wilson's 95 % interval; `lower` that of the lower
 ends, nominally 95 %.
@@ -48,12 +47,11 @@ HEADER = (
 
 @dataclass(frozen=True)
 class Text:
-    """A text with the block that it is dealt with, its pair, if it has one, and the group that the audit is told of."""
+    """A text with the block that it is dealt with, and its pair, if it has one."""
 
     text: str
     block: str
     pair: int
-    group: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,36 +69,32 @@ class Collection:
         return f"{self.domain}/{self.generator}"
 
 
-def read_paired(path: Path, rows: str = "ordered", *, with_prompts: bool = False) -> Collection:
-    """The pairs of one file, as a rule without their common beginning. Unless `ordered`, each is a block of its own."""
+def read_paired(path: Path, *, shuffled: bool = False, with_prompts: bool = False) -> Collection:
+    """The pairs of one file, as a rule without their common beginning. `shuffled`, each is a block of its own."""
     domain, _, generator = path.name.removesuffix(".raw_data.json").partition("_")
     tree = json.loads(path.read_text(encoding="utf-8"))
     sides: tuple[list[Text], list[Text]] = ([], [])
     pairs = list(enumerate(zip(tree["original"], tree["sampled"], strict=True)))
-    if rows != "ordered":
+    if shuffled:
         pairs = [pairs[i] for i in np.random.default_rng(0).permutation(len(pairs))]
     for pair, texts in pairs:
-        related = f"{domain}-{pair // PAIRS_PER_BLOCK}"
-        block, group = related if rows == "ordered" else f"{domain}-{pair}", related if rows == "grouped" else ""
+        block = f"{domain}-{pair if shuffled else pair // PAIRS_PER_BLOCK}"
         words = [text.split() for text in texts]
         common = next((i for i, (a, b) in enumerate(zip(*words, strict=False)) if a != b), min(map(len, words)))
         for side, text in zip(sides, words, strict=True):
-            side.append(Text(" ".join(text if with_prompts else text[common:]), block, pair, group))
+            side.append(Text(" ".join(text if with_prompts else text[common:]), block, pair))
     return Collection(domain, generator, *sides)
 
 
-def read_documents(argument: str, order: str = "ordered") -> Collection:
-    """The documents of `DOMAIN/GENERATOR=FOLDER`. Unless `ordered`, each is a block of its own."""
+def read_documents(argument: str, *, shuffled: bool = False) -> Collection:
+    """The documents of `DOMAIN/GENERATOR=FOLDER`. `shuffled`, each is a block of its own."""
     name, _, folder = argument.partition("=")
     domain, _, generator = name.partition("/")
 
     def read_side(side: str) -> list[Text]:
         rows = [json.loads(line) for line in (Path(folder) / f"{side}.jsonl").read_text(encoding="utf-8").splitlines()]
-        if order == "ordered":
-            return [Text(row["text"], row["source"], -1) for row in rows]
-        shuffled = [(number, rows[number]) for number in np.random.default_rng(0).permutation(len(rows)).tolist()]
-        group = {"grouped": "source"}.get(order, "")
-        return [Text(row["text"], f"{side}-{number}", -1, row.get(group, "")) for number, row in shuffled]
+        order = np.random.default_rng(0).permutation(len(rows)).tolist() if shuffled else range(len(rows))
+        return [Text(rows[i]["text"], f"{side}-{i}" if shuffled else rows[i]["source"], -1) for i in order]
 
     human, machine = read_side("human"), read_side("machine")
     place = {item.block: number for number, item in enumerate(human)}
@@ -217,10 +211,7 @@ class Calibration:
 
 def as_sample(texts: Sequence[Text]) -> list[SampledDocument]:
     """`texts` as an audit samples them, each with its number as its id."""
-    return [
-        SampledDocument(i, f"x:{i}", str(i), len(item.text.encode()), item.text, group=item.group)
-        for i, item in enumerate(texts)
-    ]
+    return [SampledDocument(i, f"x:{i}", str(i), len(item.text.encode()), item.text) for i, item in enumerate(texts)]
 
 
 def designs_of(
@@ -244,7 +235,7 @@ def main() -> None:
     parser.add_argument("--paired", type=Path)
     parser.add_argument("--documents", nargs="*", default=[], metavar="DOMAIN/GENERATOR=FOLDER")
     parser.add_argument("--half", choices=("dev", "test"), default="test")
-    parser.add_argument("--rows", choices=("ordered", "shuffled", "grouped"), default="ordered")
+    parser.add_argument("--shuffled", action="store_true", help="deal single rows, in any order")
     parser.add_argument("--with-prompts", action="store_true", help="leave the common beginning of pairs in")
     parser.add_argument("--divisions", type=int, default=1, help="so many divisions into halves, in turn")
     parser.add_argument("--designs", nargs="+", default=["in-domain", "generator", "domain"])
@@ -254,8 +245,9 @@ def main() -> None:
     parser.add_argument("--prior", help="also use the scores of this model")
     options = parser.parse_args()
     paired = sorted(options.paired.glob("*.raw_data.json")) if options.paired else []
-    pairs = [read_paired(path, options.rows, with_prompts=options.with_prompts) for path in paired]
-    collections = [*pairs, *(read_documents(argument, options.rows) for argument in options.documents)]
+    shuffled, with_prompts = options.shuffled, options.with_prompts
+    pairs = [read_paired(path, shuffled=shuffled, with_prompts=with_prompts) for path in paired]
+    collections = [*pairs, *(read_documents(argument, shuffled=shuffled) for argument in options.documents)]
     statistics: dict[str, NDArray[np.float64]] = {}
     if options.prior:
         texts = sorted({item.text for one in collections for item in [*one.human, *one.machine]})

@@ -146,7 +146,8 @@ def test_plain_text_on_one_side_is_split_as_the_option_says(tailkeep, tmp_path):
         paths = ["--input", tmp_path / sides[0], "--reference", tmp_path / sides[1]]
         arguments = [*paths, "--out", tmp_path / sides[0].partition(".")[0], "--document-separator", "blank-line"]
         code, out, _ = tailkeep("audit", *arguments)
-        assert (code, f"documents: 5 read ({2 if sides[0] == 'x.txt' else 3} of --input), 0 rejected" in out) == (0, True)
+        of_input = 2 if sides[0] == "x.txt" else 3
+        assert (code, f"documents: 5 read ({of_input} of --input), 0 rejected" in out) == (0, True)
     code, _, err = tailkeep(
         "audit", "--input", reference, "--out", tmp_path / "o", "--document-separator", "blank-line"
     )

@@ -193,42 +193,6 @@ def three(tmp_path_factory):
     ]
 
 
-@pytest.fixture(scope="module")
-def grouped(tmp_path_factory):
-    """Both references with groups of three equal documents, side by side and shuffled."""
-    folder = tmp_path_factory.mktemp("grouped")
-    corpus = shuffled([*human(140, 3), *machine(60, 4)])
-    paths = {"input": write_jsonl(folder / "input.jsonl", corpus)}
-    for name, texts in (("reference", human(150, 1)), ("synthetic", machine(150, 2))):
-        rows = [{"text": texts[n // 3 * 3], "meta": {"title": f"t{n // 3:02}"}} for n in range(150)]
-        for order, some in (("ordered", rows), ("shuffled", shuffled(rows))):
-            paths[f"{name}-{order}"] = folder / f"{name}-{order}.jsonl"
-            paths[f"{name}-{order}"].write_text("".join(json.dumps(row) + "\n" for row in some))
-    return paths
-
-
-def share_of_grouped(grouped, order, out, **share):
-    config = {**CONFIG, "share": {"resamples": 100, **share}}
-    references = {side: grouped[f"{side}-{order}"] for side in ("reference", "synthetic")}
-    return run(config, grouped["input"], out, **references).summary["share"]
-
-
-def test_related_documents_that_a_field_names_may_lie_anywhere(grouped, tmp_path):
-    ordered = share_of_grouped(grouped, "ordered", tmp_path / "a")
-    named = share_of_grouped(grouped, "shuffled", tmp_path / "b", group_field="meta.title")
-    unnamed = share_of_grouped(grouped, "shuffled", tmp_path / "c")
-    assert not named["refusal"]
-    assert (named["fit_p"], named["separation"]) == pytest.approx((ordered["fit_p"], ordered["separation"]))
-    assert (named["low"], named["high"], named["refusal"]) == (ordered["low"], ordered["high"], ordered["refusal"])
-    # Models that have seen a document's copy separate the references better than they separate the corpus.
-    assert unnamed["refusal"]
-
-
-def test_a_group_field_that_no_document_has_is_named(grouped, tmp_path):
-    with pytest.raises(ConfigError, match=r"share\.group_field: none of the first 300 documents has the field 'titl'"):
-        share_of_grouped(grouped, "ordered", tmp_path, group_field="titl")
-
-
 CONFIG = {"share": {"resamples": 100}, "testing": {"permutations": 640}, "sample": {"documents": 40}}
 
 

@@ -11,7 +11,7 @@ import pytest
 from tailkeep.audit import run
 from tailkeep.audit.share import ShareEstimate
 from tailkeep.data.corpus import Layout, find_shards, read_shard
-from tailkeep.data.documents import NO_SOURCE, source_of
+from tailkeep.data.documents import NO_SOURCE, name_source
 from tailkeep.errors import ConfigError
 from tests.audit.conftest import write_jsonl
 from tests.audit.test_cli import tailkeep
@@ -124,7 +124,7 @@ def test_a_source_that_is_refused_counts_among_the_tests(sides, tmp_path, monkey
     ],
 )
 def test_a_value_names_a_source(value, source):
-    assert source_of(value) == source
+    assert name_source(value) == source
 
 
 def test_every_format_with_fields_has_the_field_and_its_text_alone_is_read(tmp_path):
@@ -136,7 +136,7 @@ def test_every_format_with_fields_has_the_field_and_its_text_alone_is_read(tmp_p
     pq.write_table(pa.table({"text": ["one", "two"], "meta": [{"url": "u"}, None]}), tmp_path / "d.parquet")
     pq.write_table(pa.table({"text": ["one", "two"]}), tmp_path / "e.parquet")
     found = {
-        shard.name: [(*item.extra, *item.texts.values()) for item in read_shard(shard, Layout(), ["meta.url"])]
+        shard.name: [(item.extra, *item.texts.values()) for item in read_shard(shard, Layout(), "meta.url")]
         for shard in find_shards(tmp_path)
     }
     expected = [("u", "one"), (None, "two")]

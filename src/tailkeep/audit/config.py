@@ -90,8 +90,6 @@ class ShareConfig(Settings):
         transfer_level: a share is refused if a test of the references rejects at this level, all tests together.
         by: the field that names the source of a document, such as `source` or `url`, of which the host counts; or
             `file`. Every source then has its own share.
-        group_field: the field whose value related documents share, such as the title of the article or the prompt that
-            they come from, on any side; by default neighbours in a file count as related.
     """
 
     documents: Annotated[int, Field(ge=100, le=100_000)] = 5000
@@ -99,7 +97,6 @@ class ShareConfig(Settings):
     resamples: Annotated[int, Field(ge=100)] = 400
     transfer_level: Annotated[float, Field(gt=0, lt=0.5)] = 0.02
     by: Annotated[str, Field(min_length=1)] | None = None
-    group_field: Annotated[str, Field(min_length=1)] | None = None
 
 
 class NearDuplicateConfig(Settings):

@@ -33,7 +33,7 @@ _MIN_SHARE = 0.8
 
 @dataclass(frozen=True, slots=True)
 class SampledDocument:
-    """A sampled document: its file and row, its full length, the beginning of its text, its source and its group."""
+    """A sampled document: its file and row, its full length, the beginning of its text, and its source, if known."""
 
     priority: int
     location: str
@@ -41,7 +41,6 @@ class SampledDocument:
     bytes: int
     text: str
     source: str = ""
-    group: str = ""
 
 
 class HashSample:
@@ -62,8 +61,7 @@ class HashSample:
             return
         text = document.raw[: self._text_bytes].decode("utf-8", "ignore")
         location = f"{document.file}:{document.row}"
-        names = document.source, document.group
-        sampled = SampledDocument(priority, location, document.id, len(document.raw), text, *names)
+        sampled = SampledDocument(priority, location, document.id, len(document.raw), text, document.source)
         item = (-priority, document.place, sampled)
         (heapq.heappush if len(self._heap) < self._size else heapq.heapreplace)(self._heap, item)
 
@@ -112,7 +110,6 @@ _FIELDS = [
     ("bytes", pa.int64()),
     ("text", pa.string()),
     ("source", pa.string()),
-    ("group", pa.string()),
 ]
 
 

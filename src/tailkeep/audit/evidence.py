@@ -1,8 +1,8 @@
 """The evidence of each document for the synthetic reference against the human one, from the words that occur in it.
 
 Rule: no document is scored by a model that has seen it, nor one of its neighbours: each reference is cut into blocks
-of consecutive documents, group by group, and a block is scored by what the other blocks hold. Documents of the corpus
-are dealt to the same models in turn, so their scores are distributed as those of the references.
+of consecutive documents, and a block is scored by what the other blocks hold. Documents of the corpus are dealt to the
+same models in turn, so their scores are distributed as those of the references.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -44,7 +44,7 @@ class SideDocuments:
     """The documents of one side, truncated to the words of all sides.
 
     Attributes:
-        documents: (n,) the sampled documents that are long enough, group by group, in the order of their files.
+        documents: (n,) the sampled documents that are long enough, in the order of their files.
         texts: (n,) their bytes, truncated.
         short: how many documents of the sample have fewer words.
     """
@@ -76,9 +76,7 @@ def match_sides(
     samples: Mapping[str, Sequence[SampledDocument]], sample: SampleConfig
 ) -> tuple[int, dict[str, SideDocuments]]:
     """The number of words that 80 % of the documents of each side have, and the documents truncated to it."""
-    ordered = {
-        side: sorted(items, key=lambda item: (item.group, _place(item.location))) for side, items in samples.items()
-    }
+    ordered = {side: sorted(items, key=lambda item: _place(item.location)) for side, items in samples.items()}
     split = {side: split_words([item.text.encode("utf-8") for item in items]) for side, items in ordered.items()}
     length = common_length(split.values(), sample)
     sides = {}

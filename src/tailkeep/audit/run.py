@@ -101,8 +101,6 @@ class _AuditJob:
         if self.config.share.by not in (None, FILE):
             inputs = [shard for shard in shards if shard.name.startswith("input/")]
             check_field_exists("--by", self.config.share.by, self.config.layout, inputs)
-        if self.config.share.group_field is not None:
-            check_field_exists("share.group_field", self.config.share.group_field, self.config.layout, shards)
         return shards
 
     def check_input(self, shards: Sequence[Shard], task_shards: Sequence[Shard]) -> dict[str, Any]:

@@ -58,8 +58,7 @@ class BundleAuditor:
             near = config.near_duplicates and NearDuplicates(config.near_duplicates, config.seed, memory, spill["near"])
             compression = config.compression and CompressionCounter(config.compression)
             by = config.share.by if self._with_share and side == "input" else None
-            group_field = config.share.group_field if is_of_share else None
-            reader = DocumentReader(shards, config.layout, folder, config.on_error, by=by, group_field=group_field)
+            reader = DocumentReader(shards, config.layout, folder, config.on_error, by=by)
             collectors = [collector for collector in (exact, sample, share_sample, near, score_writer) if collector]
 
             def documents() -> Iterator[ShardDocument]:

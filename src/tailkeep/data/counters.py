@@ -44,7 +44,6 @@ class ShardDocument:
     Attributes:
         number: its number among the readable documents that are counted together.
         row: its row in its file.
-        source, group: its source, and the related documents that it belongs to; empty if no field names them.
         file: the name of its file in its input.
         file_number: the number of its file among those that are counted together.
     """
@@ -55,7 +54,6 @@ class ShardDocument:
     text: str
     raw: bytes
     source: str = ""
-    group: str = ""
     file: str = ""
     file_number: int = 0
 

@@ -167,24 +167,16 @@ _MAX_SOURCE = 200
 
 
 class DocumentReader:
-    """Reads the documents of `shards`, whose names begin with their side.
+    """Reads the documents of `shards`, whose names begin with their side, and whose source is in the field `by`.
 
-    The field `by` names the source of a document, `group_field` the group of related documents that it belongs to.
     `read` and `rejected` count them, one number for each shard.
     """
 
     def __init__(
-        self,
-        shards: Sequence[Shard],
-        layout: Layout,
-        folder: Path,
-        on_error: OnError,
-        *,
-        by: str | None = None,
-        group_field: str | None = None,
+        self, shards: Sequence[Shard], layout: Layout, folder: Path, on_error: OnError, *, by: str | None = None
     ) -> None:
         self._shards, self._layout, self._folder, self._on_error = shards, layout, folder, on_error
-        self._by, self._group_field = by, group_field
+        self._by = by
         self.read, self.rejected = [0] * len(shards), [0] * len(shards)
 
     def documents(self) -> Iterator[ShardDocument]:
@@ -194,21 +186,18 @@ class DocumentReader:
             InputError: a document cannot be read and `on_error` is "stop", or a file cannot be read.
         """
         number = 0
-        by_field = None if self._by == FILE else self._by
-        extra = [field for field in (by_field, self._group_field) if field is not None]
         for file_number, shard in enumerate(self._shards):
             shard = replace(shard, name=name_in_side(shard.name))
             progress = track_shard(shard)
-            for item in read_shard(shard, self._layout, extra):
+            for item in read_shard(shard, self._layout, None if self._by == FILE else self._by):
                 self.read[file_number] += 1
                 if isinstance(item, Rejected):
                     self._reject(item, shard, file_number)
                 else:
                     text = "\n".join(item.texts.values())
+                    source = "" if self._by is None else shard.name if self._by == FILE else name_source(item.extra)
                     raw = text.encode("utf-8")
-                    source = "" if self._by is None else shard.name if self._by == FILE else source_of(item.extra[0])
-                    group = "" if self._group_field is None else name_of(item.extra[-1])
-                    yield ShardDocument(number, item.row, item.id, text, raw, source, group, shard.name, file_number)
+                    yield ShardDocument(number, item.row, item.id, text, raw, source, shard.name, file_number)
                     number += 1
                 progress.advance(size_in_progress(item))
 
@@ -230,20 +219,18 @@ class DocumentReader:
             file.write(reject_line(rejected))
 
 
-def name_of(value: Any) -> str:
-    """The name that the `value` of a field is; empty for a list, an object or nothing."""
-    text = str(value).strip() if isinstance(value, bool | int | float | str) else ""
-    # Half a surrogate pair cannot be written.
-    return text.encode("utf-8", "replace").decode("utf-8")
-
-
-def source_of(value: Any) -> str:
-    """The source that the `value` of a field names: of a URL the host."""
-    name = name_of(value)
-    if "://" in name:
+def name_source(value: Any) -> str:
+    """The source that the `value` of a field names: of a URL the host, of a list or an object nothing."""
+    if isinstance(value, bool | int | float):
+        return str(value)
+    if not isinstance(value, str) or not value.strip():
+        return NO_SOURCE
+    text = value.strip()
+    if "://" in text:
         with suppress(ValueError):  # no URL after all
-            name = urlsplit(name).hostname or name
-    return name[:_MAX_SOURCE] or NO_SOURCE
+            text = urlsplit(text).hostname or text
+    # Half a surrogate pair cannot be written.
+    return text[:_MAX_SOURCE].encode("utf-8", "replace").decode("utf-8")
 
 
 class RejectsFile:

@@ -26,7 +26,7 @@ from tailkeep.data.corpus.schema import (
     UnusableRecordError,
     fields_of,
     id_of,
-    values_of,
+    value_of,
 )
 from tailkeep.data.corpus.shards import Shard
 from tailkeep.errors import InputError
@@ -152,8 +152,8 @@ class RowGroup:
     edits: dict[int, dict[str, Content]] = field(default_factory=dict)
 
 
-def read_parquet(shard: Shard, layout: Layout, extra: Sequence[str] = ()) -> Iterator[Record | Rejected]:
-    """The documents of a parquet shard, each with the values of the fields `extra`.
+def read_parquet(shard: Shard, layout: Layout, extra: str | None = None) -> Iterator[Record | Rejected]:
+    """The documents of a parquet shard, each with the value of the field `extra`.
 
     The origin of each is its row group and its row in it.
 
@@ -190,7 +190,7 @@ def read_rows(shard: Shard) -> Iterator[tuple[str, dict[str, Any] | None, str]]:
             yield shard.name, None, f"{error}. Copy or write it again"
 
 
-def _documents(file: pq.ParquetFile, shard: Shard, layout: Layout, extra: Sequence[str]) -> Iterator[Record | Rejected]:
+def _documents(file: pq.ParquetFile, shard: Shard, layout: Layout, extra: str | None) -> Iterator[Record | Rejected]:
     columns, missing = _columns(file.schema_arrow, layout, extra)
     start, stop = shard.row_groups or (0, file.num_row_groups)
     lengths = [file.metadata.row_group(number).num_rows for number in range(stop)]
@@ -217,7 +217,7 @@ def _group(file: pq.ParquetFile, number: int) -> tuple[RowGroup | None, str]:
         return None, f"{as_truncation_error(error, 'damaged parquet data')}. Copy or write it again"
 
 
-def _columns(schema: pa.Schema, layout: Layout, extra: Sequence[str]) -> tuple[list[str], str]:
+def _columns(schema: pa.Schema, layout: Layout, extra: str | None) -> tuple[list[str], str]:
     """The columns of all fields, or why they cannot be used. Those of the id and of `extra` may be missing."""
     fields = [layout.chat.turns] if layout.chat else [*layout.prompt_fields, *layout.text_fields]
     if layout.token_field:
@@ -229,7 +229,7 @@ def _columns(schema: pa.Schema, layout: Layout, extra: Sequence[str]) -> tuple[l
         if schema.names.count(column) != 1:
             problem = "occurs twice" if column in schema.names else f"is missing; there are {schema.names[:20]}"
             return [], f"the column {column!r} {problem}. Name the field to read"
-    optional = dict.fromkeys((path or "").partition(".")[0] for path in (layout.id_field, *extra))
+    optional = dict.fromkeys((path or "").partition(".")[0] for path in (layout.id_field, extra))
     return [*columns, *(name for name in optional if name in schema.names and name not in columns)], ""
 
 
@@ -260,14 +260,14 @@ def _document(
     shard: Shard,
     layout: Layout,
     origin: tuple[RowGroup, int],
-    extra: Sequence[str],
+    extra: str | None,
 ) -> Record | Rejected:
     where = _where(shard, row)
     try:
         if tree is None:
             raise UnusableRecordError(_NOT_UTF8)
         name = id_of(tree, layout, f"{shard.name}:{row}")
-        record = Record(name, row, where, fields_of(tree, layout), origin, extra=values_of(tree, extra))
+        record = Record(name, row, where, fields_of(tree, layout), origin, extra=value_of(tree, extra))
         length = sum(field.bytes for field in record.fields)
         if length > layout.max_document_bytes:
             raise UnusableRecordError(f"{length} bytes exceed max_document_bytes. Raise it")

@@ -3,7 +3,7 @@
 Rule: a path names a field, `a.b` for {"a": {"b": ...}}; the key of a list element is its index.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -117,7 +117,7 @@ class Record:
     """One document: its fields in reading order, prompts before their answers. `row` counts from 0 in its file.
 
     Plain text has one field, with the path "". `origin` is what the writer of the format needs. `line` is the line of
-    the file, from 1, in which the document begins; None in a format without lines. `extra` are the values of the fields
+    the file, from 1, in which the document begins; None in a format without lines. `extra` is the value of the field
     that a reader asked for beside those of the layout; None if the record has none.
     """
 
@@ -127,7 +127,7 @@ class Record:
     fields: tuple[TextField, ...]
     origin: Any = field(repr=False, compare=False, default=None)
     line: int | None = None
-    extra: tuple[Any, ...] = field(repr=False, compare=False, default=())
+    extra: Any = field(repr=False, compare=False, default=None)
 
     @property
     def texts(self) -> dict[str, str]:
@@ -215,15 +215,14 @@ def lookup(tree: Any, path: str) -> Any:
     return value
 
 
-def values_of(tree: Any, paths: Sequence[str]) -> tuple[Any, ...]:
-    """The value at each of `paths`; None where there is none."""
-    values = []
-    for path in paths:
-        try:
-            values.append(lookup(tree, path))
-        except UnusableRecordError:
-            values.append(None)
-    return tuple(values)
+def value_of(tree: Any, path: str | None) -> Any:
+    """The value at `path`; None if there is none, or no path."""
+    if path is None:
+        return None
+    try:
+        return lookup(tree, path)
+    except UnusableRecordError:
+        return None
 
 
 def check_text(text: str, path: str) -> str:

@@ -28,10 +28,10 @@ EMPTY = "empty_files"
 """The count of files that hold no document, which are no error: Spark and Ray write them."""
 
 
-def read_shard(shard: Shard, layout: Layout, extra: Sequence[str] = ()) -> Iterator[Record | Rejected]:
+def read_shard(shard: Shard, layout: Layout, extra: str | None = None) -> Iterator[Record | Rejected]:
     """The documents of `shard`, in order; those that cannot be read as `Rejected`.
 
-    Each has the values of the fields `extra` beside those of the layout.
+    Each has the value of the field `extra` beside those of the layout, if there is one.
 
     Raises:
         InputError: the file cannot be read at all.
@@ -320,9 +320,9 @@ def check_field_exists(key: str, field: str, layout: Layout, shards: Sequence[Sh
         InputError: a file cannot be read at all.
     """
     read = 0
-    for _, item in _first_records(layout, shards, (field,)):
+    for _, item in _first_records(layout, shards, field):
         read += 1
-        if item.extra[0] is not None:
+        if item.extra is not None:
             return
     if read:
         raise ConfigError(
@@ -330,9 +330,7 @@ def check_field_exists(key: str, field: str, layout: Layout, shards: Sequence[Sh
         )
 
 
-def _first_records(
-    layout: Layout, shards: Sequence[Shard], extra: Sequence[str] = ()
-) -> Iterator[tuple[Shard, Record]]:
+def _first_records(layout: Layout, shards: Sequence[Shard], extra: str | None = None) -> Iterator[tuple[Shard, Record]]:
     """The first documents of some shards that can be read."""
     for number in range(min(_SHARDS, len(shards))):
         shard = shards[number * len(shards) // min(_SHARDS, len(shards))]

@@ -6,7 +6,7 @@ such as a row of names or the brackets of an array, is written once.
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -38,7 +38,7 @@ from tailkeep.data.corpus.schema import (
     UnusableRecordError,
     fields_of,
     id_of,
-    values_of,
+    value_of,
 )
 from tailkeep.data.corpus.shards import FilePart, Shard
 from tailkeep.errors import InputError
@@ -84,8 +84,8 @@ class RawDocument:
     fault: str = ""
 
 
-def read_lines(shard: Shard, layout: Layout, extra: Sequence[str] = ()) -> Iterator[Record | Rejected]:
-    """The documents of a shard of any format but parquet, each with the values of the fields `extra`.
+def read_lines(shard: Shard, layout: Layout, extra: str | None = None) -> Iterator[Record | Rejected]:
+    """The documents of a shard of any format but parquet, each with the value of the field `extra`.
 
     Raises:
         InputError: the file cannot be read, or holds more consecutive white space than a document may be long.
@@ -251,21 +251,20 @@ def raw_documents(
         yield RawDocument(row, where, chunk, origin, line, text, tree, fault)
 
 
-def _record(document: RawDocument, shard: Shard, layout: Layout, extra: Sequence[str]) -> Record | Rejected:
+def _record(document: RawDocument, shard: Shard, layout: Layout, extra: str | None) -> Record | Rejected:
     row, where, chunk = document.row, document.where, document.chunk
     try:
         if document.fault:
             raise UnusableRecordError(document.fault)
         if shard.kind == "txt":
             fields: tuple[TextField, ...] = (TextField("", document.text),)
-            nothing = (None,) * len(extra)
-            return Record(f"{shard.name}:{row}", row, where, fields, document.origin, document.line, nothing)
+            return Record(f"{shard.name}:{row}", row, where, fields, document.origin, document.line)
         if not isinstance(document.tree, dict):
             kind = type(document.tree).__name__
             raise UnusableRecordError(f"expected an object, got {kind}. Write one object per line")
         name = id_of(document.tree, layout, f"{shard.name}:{row}")
         fields = fields_of(document.tree, layout)
-        return Record(name, row, where, fields, document.origin, document.line, values_of(document.tree, extra))
+        return Record(name, row, where, fields, document.origin, document.line, value_of(document.tree, extra))
     except UnusableRecordError as error:
         assert chunk is not None
         return Rejected(row, str(error), where, chunk.raw, chunk.offset, chunk.length, torn=bool(chunk.fault))
