@@ -53,6 +53,12 @@ def test_an_arm_is_explained_by_its_difference_from_the_reference():
     assert phrases["gaussian-baseline"] == "trained on the previous generation's values"
 
 
+def test_a_loss_of_the_users_own_is_named_with_its_options():
+    base = {"learner": "causal_lm", "loss": {"name": "cross_entropy"}}
+    code = {**base, "loss": {"name": "code", "code": "own:cap", "options": {"cap": 4.0, "floor": 0.2}}}
+    assert phrase_of(code, base) == "the same, loss own:cap (cap 4.0, floor 0.2)"
+
+
 def test_a_setting_without_a_phrase_of_its_own_is_named_by_its_key():
     base = {"learner": "causal_lm", "training": {"epochs": 2, "block": 8}, "regime": {"name": "replace"}}
     other = {**base, "training": {"epochs": 2, "block": 16}}

@@ -91,10 +91,7 @@ def line_chart(
     parts += [text(left - 8, y(value) + 4.5, word, "tick", "end") for value, word in ys]
     parts += [text(x(value), height - _FOOT + 20, word, "tick", "middle") for value, word in x_ticks]
     parts.append(text((left + right) / 2, height - 8, x_label, "axis", "middle"))
-    for value, word in axis.references:
-        parts.append(path([(left, y(value)), (right, y(value))], "ref"))
-        below = y(value) < _TOP + 14
-        parts.append(text(left + 4, y(value) + (15 if below else -6), word, "axis over"))
+    parts += [path([(left, y(value)), (right, y(value))], "ref") for value, _ in axis.references]
     parts += [_band(one, x, y) for one in series if one.banded]
     for one in series:
         if one.theory:
@@ -103,6 +100,9 @@ def line_chart(
         points = [(a, b) for a, b in zip(one.xs, one.means, strict=True) if math.isfinite(b)]
         stride = max(1, math.ceil(len(points) / _MAX_MARKERS))
         parts += [marker(one.role, x(a), y(b), size=one.size) for a, b in points[::-1][::stride] if not plain]
+    for value, word in axis.references:
+        below = y(value) < _TOP + 14
+        parts.append(text(left + 4, y(value) + (15 if below else -6), word, "axis over"))
     parts += _end_labels(series, texts, x, y, right, few=few, bottom=height - _FOOT)
     return Figure(name, title, note, finding, height, "".join(parts))
 

@@ -138,6 +138,10 @@ def _loss_phrases(config: Tree) -> list[str]:
         "random_matched": "ignoring as many random tokens",
         "random": "ignoring random tokens",
     }
+    if loss in {"code", "user"}:
+        options = ", ".join(f"{key} {value}" for key, value in (_get(config, "loss.options") or {}).items())
+        name = _get(config, "loss.code") or _get(config, "loss.id")
+        return [f"loss {name}" + (f" ({options})" if options else "")]
     return [] if loss in {None, "cross_entropy"} else [phrases.get(loss, f"loss {loss}")]
 
 

@@ -81,7 +81,7 @@ def write_verdict(group: ArmGroup, summary: GroupSummary) -> str:
     better, worse, neither = _sorted_arms(group, summary, mains, changes)
     if not better and not worse and max((one.seeds for one in summary.differences), default=0) < 2:
         return _joined([lead, "One seed: no difference can be called significant."])
-    collapses = any(change and change.is_significant and change.is_worse for change in changes.values())
+    collapses = any(change.is_worse for change in _significant(changes))
     for listed in range(_MAX_LISTED, 0, -1):
         text = _joined([lead, _clauses(group, better, worse, neither, listed, summary, changes, collapses=collapses)])
         if len(text.split()) <= _MAX_WORDS:
@@ -108,13 +108,19 @@ def _lead(group: ArmGroup, changes: dict[str, Change | None]) -> str:
     if math.isnan(known[0].p_value):
         first, last = (formatting.short(value.mean) for value in (known[0].initial, known[0].final))
         return f"{start} goes from {first} to {last} in {title_in_sentence(known[0].metric)}."
-    corrected = holm_correction([change.p_value for change in known])
-    significant = [change for change, p in zip(known, corrected, strict=True) if p < ALPHA]
+    significant = _significant(changes)
     if not significant:
         return f"{start} does not change significantly."
     if all(change.is_worse for change in significant):
         return f"{start} gets worse."
     return f"{start} gets better." if not any(change.is_worse for change in significant) else f"{start} changes."
+
+
+def _significant(changes: dict[str, Change | None]) -> list[Change]:
+    """The changes that are significant after Holm's correction for all of them; none where a p-value is missing."""
+    known = [change for change in changes.values() if change and math.isfinite(change.p_value)]
+    corrected = holm_correction([change.p_value for change in known])
+    return [change for change, p in zip(known, corrected, strict=True) if p < ALPHA]
 
 
 def _sorted_arms(
