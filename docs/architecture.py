@@ -17,7 +17,7 @@ def first_line(path: Path) -> str:
     """The first sentence of the module's docstring, without its full stop."""
     text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     line = " ".join(text.split("\n\n")[0].split())
-    return line.split(". ")[0].split(" Rule:")[0].rstrip(".:")
+    return line.replace("et al. ", "et al.\N{NO-BREAK SPACE}").split(". ")[0].split(" Rule:")[0].rstrip(".:")
 
 
 def file_list(source: Path) -> str:

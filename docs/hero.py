@@ -120,6 +120,8 @@ def own_log_probs(folder: Path) -> NDArray[np.float64]:
     """ln p of the tokens that the model in `folder` sampled, under itself."""
     ids, lengths, prompts = (np.load(folder / f"samples/common/{name}.npy") for name in ("ids", "lengths", "prompts"))
     rows = np.split(ids.astype(np.int64), np.cumsum(lengths)[:-1])
+    if not (folder / "model").is_dir():
+        sys.exit(f"{folder} has no model any more. Run the demo with --set keep_models=all.")
     scorer = CausalLMScorer(Prior(path=folder / "model", device="cpu"))
     scored = scorer.score(row for row in rows if len(row) > 1)
     starts = [max(prompt, 1) for prompt, row in zip(prompts.tolist(), rows, strict=True) if len(row) > 1]
