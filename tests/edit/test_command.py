@@ -171,7 +171,11 @@ def test_a_report_shows_documents_before_and_after(tailkeep, arguments, corpus, 
     assert (code, out, err) == (0, f"report: {tmp_path / 'out' / 'report.html'}\n", "")
     page = (tmp_path / "out" / "report.html").read_text()
     assert "<script" not in page
-    assert all(f'<th scope="row">{name}</th>' in page for name in ("a.jsonl", "deep/b.jsonl.gz", "d.parquet", "0.999"))
+    assert all(f'<th scope="row">{name}</th>' in page for name in ("a.jsonl", "deep/b.jsonl.gz", "d.parquet", "0"))
+    # A band without tokens, before and after, is not listed.
+    bands = re.findall(r'"Tokens">([\d,]+)</td>.*"After the edit">([\d,]+)</td>', page)
+    assert bands
+    assert ("0", "0") not in bands
     originals = {
         json.loads(line)["id"]: json.loads(line)["text"] for line in (corpus / "a.jsonl").read_text().splitlines()
     }
