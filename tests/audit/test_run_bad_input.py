@@ -22,6 +22,7 @@ def test_a_bad_line_stops_the_run_with_file_and_line_or_is_rejected(tmp_path, ki
         run(config, tmp_path / "x.jsonl", tmp_path / "out")
     outcome = run({**config, "on_error": "skip"}, tmp_path / "x.jsonl", tmp_path / "out")
     assert (outcome.counts["documents"], outcome.rejected, outcome.summary["input"]["documents"]) == (3, 1, 2)
+    assert any(line.startswith("documents: 3 read, 1 rejected; ") for line in outcome.lines())
     (reject,) = map(json.loads, (tmp_path / "out" / "rejects" / "input" / "x.jsonl.jsonl").read_text().splitlines())
     assert reason in reject["reason"]
     assert kind == "too long" or base64.b64decode(reject["base64"]).strip() == line

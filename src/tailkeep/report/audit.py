@@ -151,7 +151,7 @@ def _numbers(run: AuditRun) -> Iterator[KeyNumber]:
         flagged = [row for row in tests if row["flagged"] == "1"]
         yield KeyNumber(
             BASELINE, f"{len(flagged)} of {len(tests)}", "", "statistics differ significantly from the reference",
-            "level 0.05, after Holm’s correction for all tests",
+            "after Holm’s correction for all tests",
         )  # fmt: skip
     if tests and share["share"] is None:
         row = max(tests, key=lambda one: abs(standardised(one)) if one["null_low"] != one["null_high"] else 0.0)

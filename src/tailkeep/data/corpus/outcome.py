@@ -127,7 +127,8 @@ class SummaryOutcome(RunOutcome):
         lines = super().lines()
         if self.finished:
             count = {name: int(value) for name, value in self.counts.items()}
-            of_input = self.summary.get("input", {}).get("documents", count["documents"])
+            side = self.summary.get("input", {"documents": count["documents"], "rejected": 0})
+            of_input = side["documents"] + side["rejected"]
             others = f" ({of_input:,} of --input)" if of_input != count["documents"] else ""
             lines.append(
                 f"documents: {count['documents']:,} read{others}, {count['rejected']:,} rejected; "
