@@ -142,7 +142,8 @@ def _numbers(run: AuditRun) -> Iterator[KeyNumber]:
     if share["share"] is not None:
         is_significant = share["zero_p"] <= ZERO_LEVEL
         value = f"{100 * share['share']:.1f}" if is_significant else f"≤ {100 * share['high']:.1f}"
-        more = "" if is_significant else f"; estimate {100 * share['share']:.1f} %, not significantly above 0"
+        estimate = f"{100 * share['share']:.1f}\N{NO-BREAK SPACE}%"
+        more = "" if is_significant else f"; estimate {estimate}, not significantly above 0"
         yield KeyNumber(
             BASELINE, value, "%", "of the documents are like the synthetic reference",
             f"{share['level']:.0%} CI {100 * share['low']:.1f} to {100 * share['high']:.1f} %{more}",
