@@ -194,9 +194,9 @@ class Calibration:
         reference_blocks, corpus_blocks = select_blocks(blocks, self._half, rng, division)
         sides = tuple([item for item in side if item.block in corpus_blocks] for side in (corpus.human, corpus.machine))
         # Two generators of one domain share their human texts.
-        human = {item.text: item for one in references for item in one.human if item.block in reference_blocks}
-        machine = [item for one in references for item in one.machine if item.block in reference_blocks]
-        texts = {"input": [*sides[0], *sides[1]], "reference": [*human.values()], "synthetic": machine}
+        human = dict.fromkeys(item.text for one in references for item in one.human if item.block in reference_blocks)
+        machine = [item.text for one in references for item in one.machine if item.block in reference_blocks]
+        texts = {"input": [item.text for side in sides for item in side], "reference": [*human], "synthetic": machine}
         samples = {side: as_sample(items) for side, items in texts.items()}
         # In the order of pairs or of articles: neighbours share a topic, as in most files.
         place = {block: number for number, block in enumerate(dict.fromkeys(item.block for item in corpus.human))}
@@ -204,14 +204,14 @@ class Calibration:
         order = sorted(range(len(keys)), key=lambda row: keys[row])
         samples["input"] = [replace(samples["input"][row], location=f"x:{i}") for i, row in enumerate(order)]
         texts["input"] = [texts["input"][row] for row in order]
-        statistics = {side: {f"x:{i}": self._statistics[item.text] for i, item in enumerate(items)}
+        statistics = {side: {f"x:{i}": self._statistics[text] for i, text in enumerate(items)}
                       for side, items in texts.items()} if self._statistics else None  # fmt: skip
         return (sides[0], sides[1]), score_corpus(samples, SampleConfig(), statistics)
 
 
-def as_sample(texts: Sequence[Text]) -> list[SampledDocument]:
+def as_sample(texts: Sequence[str]) -> list[SampledDocument]:
     """`texts` as an audit samples them, each with its number as its id."""
-    return [SampledDocument(i, f"x:{i}", str(i), len(item.text.encode()), item.text) for i, item in enumerate(texts)]
+    return [SampledDocument(i, f"x:{i}", str(i), len(text.encode()), text) for i, text in enumerate(texts)]
 
 
 def designs_of(

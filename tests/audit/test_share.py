@@ -9,8 +9,8 @@ from tailkeep.audit import run
 from tailkeep.audit.config import SampleConfig, ShareConfig
 from tailkeep.audit.documents import SampledDocument
 from tailkeep.audit.evidence import score_words, tabulate
-from tailkeep.audit.findings import share_finding
 from tailkeep.audit.share import ShareEstimate, classifier_test, estimate_share, score_corpus
+from tailkeep.audit.share_findings import share_finding
 from tailkeep.audit.share_summary import ShareSummary
 from tailkeep.errors import ConfigError, InputError
 from tests.audit.conftest import left_by, one_thread, prior, prose, sample_of, write_jsonl

@@ -36,12 +36,11 @@ from tailkeep.audit.findings import (
     corpus_findings,
     coverage_finding,
     language_finding,
-    share_finding,
-    source_finding,
 )
 from tailkeep.audit.keywords import ImportanceWeights, KeywordScore, importance_weights, keyword_scores
 from tailkeep.audit.prior_scores import BINS, PriorScorer, load_prior_scorer
 from tailkeep.audit.recommend import Advice, lab_experiment, plan_mixing
+from tailkeep.audit.share_findings import share_finding, source_finding
 from tailkeep.audit.share_summary import SourceShare, summarize_share
 from tailkeep.audit.templates import Boilerplate, find_boilerplate
 from tailkeep.data.corpus import Manifest, SummaryOutcome, sum_counts
