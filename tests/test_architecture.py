@@ -135,6 +135,13 @@ def test_imports_go_strictly_down_and_siblings_never_meet():
     assert climbs(internal_imports(SOURCE)) == []
 
 
+def test_no_file_has_more_than_400_lines():
+    lengths = {
+        str(path.relative_to(SOURCE)): len(path.read_text("utf-8").splitlines()) for path in SOURCE.rglob("*.py")
+    }
+    assert {name: length for name, length in lengths.items() if length > 400} == {}
+
+
 def test_no_modules_import_each_other_in_a_circle():
     assert cycle_in(internal_imports(SOURCE)) == []
 
