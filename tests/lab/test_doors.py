@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from tailkeep import lab
+from tailkeep import lab, report
 from tailkeep.errors import CodeError, ConfigError, FingerprintError, InputError
 from tailkeep.lab.causal_lm.data_config import CodeCorpus
 from tailkeep.lab.causal_lm.dataset import read_dataset
@@ -25,6 +25,7 @@ __all__ = ["tailkeep"]
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "doors"
 GAUSSIAN = {"learner": "gaussian", "generations": 2, "data": {"size": 8, "chains": 2}}
+ACCUMULATE = {"name": "accumulate"}
 TRACE = {"learner": "user", "id": "trace", "version": "1", "generations": 2}
 
 
@@ -120,6 +121,17 @@ def half_width(model, samples, factor: float = 0.5):
     return {"half_width": factor * float(samples["common"].values.std())}
 
 
+def width(model, samples):
+    """Half of the standard deviation, which falls from generation to generation, and what it is."""
+    limit = lab.FailureLimit(0.9, "width 10 % below generation 0", of="width")
+    definition = lab.Metric(
+        "Width of the samples", "Half of σ.", "higher", headline=True, range="positive", unit="cm", limits=(limit,)
+    )
+    return lab.Measurement(
+        {"common.width": half_width(model, samples)["half_width"]}, definitions={"width": definition}
+    )
+
+
 def std_again(model, samples):
     return {"mean": 0.0}
 
@@ -133,6 +145,21 @@ def test_functions_and_classes_can_be_given_as_they_are(tmp_path):
     assert [row.get("real_again") for row in metrics_of(directory)] == [1.0, 1.0]
     assert all("half_width" in row for row in metrics_of(directory))
     assert [row["train_data_units"] for row in metrics_of(directory)] == [6.0, 6.0]
+
+
+def test_a_metric_of_ones_own_is_drawn_and_tested_like_ours(tmp_path):
+    tree = {**GAUSSIAN, "generations": 6, "seeds": [0, 1, 2], "arms": {"replace": {}, "all": {"regime": ACCUMULATE}}}
+    run({**tree, "metrics": [width]}, tmp_path)
+    page = report.write(tmp_path).read_text()
+    assert "Width of the samples, cm ↑" in page
+    assert "Half of σ. Line: mean of 3 seeds; band: 95" in page
+    (group,) = report.summarise(tmp_path).groups
+    assert "common.width" in group.metrics
+    assert "common.width" in {one.metric for one in group.differences}
+    rows = (tmp_path / "tables" / "failures.csv").read_text()
+    assert "width 10 % below generation 0" in rows
+    without = run({**tree, "metrics": [half_width]}, tmp_path / "without").path
+    assert "half_width" not in report.summarise(without).groups[0].metrics
 
 
 def test_an_editor_needs_no_model_that_edits(tmp_path):

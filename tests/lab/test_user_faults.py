@@ -238,10 +238,17 @@ def test_a_mistake_in_a_regime_is_one_error(old, new, message, run_module):
         ("{'a': [1.0]}", r"returned list for 'a'\. Return a number"),
         ("{'a': __import__('numpy').zeros((30, 40))}", r"returned ndarray \(30, 40\) for 'a'\. Return a number"),
         ("{'mean_abs_median': 0.0}", "there is a metric 'mean_abs_median' already"),
+        ("lab.Measurement({'a': 1.0}, {'density': [1]})", "there is a table 'density' already"),
+        ("lab.Measurement({'a': 1.0}, definitions={'b': lab.Metric('B')})", r"defines 'b', which it did not return\. "),
+        ("lab.Measurement({'a': 1.0}, definitions={'a': 'A'})", r"defines 'a' as str 'A'\. Give a lab\.Metric"),
+        (
+            "lab.Measurement({'a': 1.0}, definitions={'a': lab.Metric('A', better='up')})",
+            r"defines a\.better: Input should be 'higher' or 'lower' \(received 'up'\)",
+        ),
     ],
 )
 def test_a_mistake_in_a_metric_is_one_error(returned, message, run_module):
-    source = f"def f(model, samples):\n    return {returned}\n"
+    source = f"from tailkeep import lab\n\n\ndef f(model, samples):\n    return {returned}\n"
     check_one_error(run_module({**GAUSSIAN, "metrics": ["MODULE:f"]}, source), message)
 
 

@@ -13,15 +13,18 @@ from tailkeep.lab.loop import Event, cell_progress
 from tailkeep.lab.make_world import write_world
 from tailkeep.lab.protocols import Data, Experiment, Learner, Measurement, Model
 from tailkeep.lab.run import run
+from tailkeep.runs.metric import FailureLimit, Metric
 
 __all__ = [
     "Data",
     "Event",
     "Experiment",
+    "FailureLimit",
     "LabConfig",
     "LabEstimate",
     "Learner",
     "Measurement",
+    "Metric",
     "Model",
     "Recipe",
     "cell_progress",

@@ -4,11 +4,15 @@ Rule: a message says which code, in which file, what it gave and what to give in
 """
 
 import inspect
+import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
-from tailkeep.config import describe
+from tailkeep.config import describe, suggest
 from tailkeep.errors import ConfigError
+from tailkeep.lab.protocols import Measurement
+from tailkeep.runs.metric import Metric, parse_definitions
 
 DATA = ("__len__", "units", "take", "concat", "save")
 """What every regime needs of data."""
@@ -42,6 +46,31 @@ def check_numbers(values: Any, code: str) -> dict[str, float]:
         except (AttributeError, TypeError, ValueError, OverflowError, RuntimeError):
             raise ConfigError(f"{code} returned {describe(value)} for {name!r}. Return a number.") from None
     return numbers
+
+
+def check_measurement(measured: Any, code: str) -> Measurement:
+    """What `code` has measured: numbers by name, or a `Measurement`.
+
+    Raises:
+        ConfigError: it is neither, its tables are no JSON, or a definition is none, or of a metric that is not there.
+    """
+    measured = measured if isinstance(measured, Measurement) else Measurement(measured)
+    metrics = check_numbers(measured.metrics, code)
+    try:
+        json.dumps(dict(measured.tables))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{code} returned tables that are no JSON ({error}). Use lists and numbers.") from None
+    known = {*metrics, *(name.partition(".")[2] for name in metrics)}
+    for name, metric in measured.definitions.items():
+        if not isinstance(metric, Metric):
+            raise ConfigError(f"{code} defines {name!r} as {describe(metric)}. Give a lab.Metric.")
+        if name not in known:
+            raise ConfigError(f"{code} defines {name!r}, which it did not return.{suggest(name, sorted(known))}")
+    try:
+        definitions = parse_definitions({name: asdict(metric) for name, metric in measured.definitions.items()})
+    except ValueError as error:
+        raise ConfigError(f"{code} defines {error}.") from None
+    return Measurement(metrics, measured.tables, definitions)
 
 
 def check_members(value: Any, protocol: type, names: Sequence[str], code: str) -> None:

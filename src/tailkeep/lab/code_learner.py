@@ -3,7 +3,6 @@
 Rule: the user's functions get the user's models; the recursion gets them in a `_CheckedModel`.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from pydantic import Field
 from tailkeep.config import UserCode, describe
 from tailkeep.errors import ConfigError
 from tailkeep.lab.arm import ArmConfig, BuildContext
-from tailkeep.lab.checks import check_call, check_data, check_members, check_numbers
+from tailkeep.lab.checks import check_call, check_data, check_measurement, check_members, check_numbers
 from tailkeep.lab.protocols import (
     Data,
     EditingModel,
@@ -170,15 +169,10 @@ class _Checks:
         return lambda model, samples: self._measurement(function(_raw(model), samples), model, f"{self.code}: {name}")
 
     def _measurement(self, measured: Any, model: Any, code: str) -> Measurement:
-        measured = measured if isinstance(measured, Measurement) else Measurement(measured)
-        metrics = check_numbers(measured.metrics, code)
-        for name in metrics.keys() & model.facts.keys():
+        checked = check_measurement(measured, code)
+        for name in checked.metrics.keys() & model.facts.keys():
             raise ConfigError(f"{code}: {name!r} is one of the model's facts already. Give it another name.")
-        try:
-            json.dumps(dict(measured.tables))
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"{code} returned tables that are no JSON ({error}). Use lists and numbers.") from None
-        return Measurement(metrics, measured.tables)
+        return checked
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from tailkeep.errors import ConfigError
 from tailkeep.lab.arm import BuildContext
 from tailkeep.lab.causal_lm.config import LanguageArm, Pretrained
 from tailkeep.lab.causal_lm.data_config import ExternalModel
-from tailkeep.lab.checks import check_numbers
+from tailkeep.lab.checks import check_measurement
 from tailkeep.lab.config import AnyArm, LabConfig, codes_of
 from tailkeep.lab.device import device_name, uses_gpu
 from tailkeep.lab.protocols import Experiment, Measure, Measurement
@@ -101,17 +101,21 @@ class _WithMetrics:
     """A measure of a learner, and metrics of the user's own beside it, by key and code."""
 
     measure: Measure
-    functions: Sequence[tuple[str, Callable[..., Mapping[str, float]]]]
+    functions: Sequence[tuple[str, Callable[..., Mapping[str, float] | Measurement]]]
 
     def __call__(self, model: Any, samples: Mapping[str, Any]) -> Measurement:
         measured = self.measure(model, samples)
-        metrics = dict(measured.metrics)
+        metrics, tables, definitions = dict(measured.metrics), dict(measured.tables), dict(measured.definitions)
         for code, function in self.functions:
-            for name, value in check_numbers(function(model, samples), code).items():
-                if name in {*metrics, *model.facts}:
-                    raise ConfigError(f"{code}: there is a metric {name!r} already. Give it another name.")
-                metrics[name] = value
-        return Measurement(metrics, measured.tables)
+            added = check_measurement(function(model, samples), code)
+            for name in added.metrics.keys() & {*metrics, *model.facts}:
+                raise ConfigError(f"{code}: there is a metric {name!r} already. Give it another name.")
+            for name in added.tables.keys() & tables.keys():
+                raise ConfigError(f"{code}: there is a table {name!r} already. Give it another name.")
+            metrics |= added.metrics
+            tables |= added.tables
+            definitions |= added.definitions
+        return Measurement(metrics, tables, definitions)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -204,7 +204,11 @@ def _sample_and_measure(chain: Chain, state: _ChainState, generation: int, obser
         measured = experiment.measure(state.model, samples)
         if experiment.measure_by_first is not None:
             by_first = experiment.measure_by_first(_first_model(chain, state, generation), samples)
-            measured = Measurement({**measured.metrics, **by_first.metrics}, {**measured.tables, **by_first.tables})
+            measured = Measurement(
+                {**measured.metrics, **by_first.metrics},
+                {**measured.tables, **by_first.tables},
+                {**measured.definitions, **by_first.definitions},
+            )
         # Arms share generation 0, whose numbers must not depend on the regime.
         if experiment.measure_by_generated is not None and generation:
             by_generated = experiment.measure_by_generated(state.generated, samples)
@@ -213,7 +217,8 @@ def _sample_and_measure(chain: Chain, state: _ChainState, generation: int, obser
         facts = {"learner": state.model.facts, "regime": _facts(chain, state, generation)}
         metrics = _joined(chain, {"training set": units, **facts, "metrics": measured.metrics})
         tables = {**curve_tables(generation_dir), **measured.tables}
-        generation_dir.write_metrics(metrics, tables, learner=experiment.name)
+        definitions = {name: asdict(metric) for name, metric in measured.definitions.items()}
+        generation_dir.write_metrics(metrics, tables, learner=experiment.name, definitions=definitions)
     # A kill between a phase's result and its end has left what the phase had done.
     remove_unfinished(generation_dir)
     generation_dir.finish()

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tailkeep.lab.selectors import ReplaySelector, Selector
 from tailkeep.metrics import CopyExtinction
 from tailkeep.rules import Rule, Sampler
+from tailkeep.runs.metric import Metric
 
 Indices = NDArray[np.int64]
 
@@ -150,10 +151,14 @@ class Learner(Protocol):
 
 @dataclass(frozen=True)
 class Measurement:
-    """The metrics of one generation by name, and tables (histograms, densities) for the report."""
+    """The metrics of one generation by name, and tables (histograms, densities) for the report.
+
+    `definitions` say what those metrics are that only the user's own code knows, by name, without the name of a view.
+    """
 
     metrics: Mapping[str, float]
     tables: Mapping[str, Any] = field(default_factory=dict)
+    definitions: Mapping[str, Metric] = field(default_factory=dict)
 
 
 class View(Protocol):

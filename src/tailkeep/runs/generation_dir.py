@@ -153,10 +153,21 @@ class GenerationDir:
             before = {}
         self._write_json(_TIMINGS, {**before, phase: round(seconds, 3)})
 
-    def write_metrics(self, metrics: Mapping[str, float], tables: Mapping[str, Any], *, learner: str) -> None:
-        """Write `metrics.json`. What is not finite stands there as NaN or Infinity, as Python's json reads it."""
+    def write_metrics(
+        self,
+        metrics: Mapping[str, float],
+        tables: Mapping[str, Any],
+        *,
+        learner: str,
+        definitions: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write `metrics.json`. What is not finite stands there as NaN or Infinity, as Python's json reads it.
+
+        `definitions` of metrics that the user's own code has measured stand beside them.
+        """
         names = {"arm": self.arm, "seed": self.seed, "generation": self.generation, "learner": learner}
-        self._write_json(_METRICS, {**names, "metrics": dict(metrics), "tables": dict(tables)})
+        tree = {**names, "metrics": dict(metrics), "tables": dict(tables)}
+        self._write_json(_METRICS, {**tree, "definitions": dict(definitions)} if definitions else tree)
 
     def write_phase(self, path: Path, fill: Callable[[Path], None]) -> None:
         """Write the folder of a phase as `Storage.write_folder` does, and the sha256 of its files beside it.

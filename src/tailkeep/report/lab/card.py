@@ -12,7 +12,7 @@ from tailkeep.report.lab.comparisons import verdict_of
 from tailkeep.report.lab.curves import curve_of
 from tailkeep.report.lab.run import ArmGroup, LabRun, read_lab_run
 from tailkeep.report.lab.stats import GroupSummary, summarise_run
-from tailkeep.report.metric_catalog import LEARNERS, describe, main_metrics
+from tailkeep.report.metric_catalog import words_of
 from tailkeep.sanitize import redact, visible
 
 _MAX_ARMS = 12
@@ -36,16 +36,17 @@ def _lines(run: LabRun, groups: tuple[GroupSummary, ...]) -> Iterator[str]:
         yield from (_text(run.description), "")
     for group, one in zip(run.groups, groups, strict=True):
         if len(run.groups) > 1:
-            yield from (f"### {LEARNERS.get(group.learner, _text(group.learner))}", "")
+            yield from (f"### {_text(words_of(group.learner).title)}", "")
         yield from (verdict_of(group, one, run.grid), "")
         yield from _table(group, one)
     yield from _limits(run)
 
 
 def _table(group: ArmGroup, summary: GroupSummary) -> Iterator[str]:
-    metrics = main_metrics(group.learner, group.names)
+    metrics = group.catalog.main_metrics(group.names)
     last = group.common_generation or 0
-    yield f"| arm | regime | loss | {' | '.join(f'{describe(name).title}, generation {last}' for name in metrics)} |"
+    titles = (_text(group.catalog.describe(name).title) for name in metrics)
+    yield f"| arm | regime | loss | {' | '.join(f'{title}, generation {last}' for title in titles)} |"
     yield "|---" * (3 + len(metrics)) + "|"
     for arm in summary.arms[:_MAX_ARMS]:
         config = group.configs.get(arm.arm, {})

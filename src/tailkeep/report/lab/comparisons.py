@@ -16,10 +16,9 @@ from tailkeep.report.lab.paired_differences import ALPHA, Difference
 from tailkeep.report.lab.run import ArmGroup, settings_of
 from tailkeep.report.lab.stats import GroupSummary
 from tailkeep.report.lab.verdict import baseline_change, certainty, is_better, write_verdict
-from tailkeep.report.metric_catalog import describe, headline_names, main_metrics
-from tailkeep.report.metric_ranges import unit_of
 from tailkeep.report.page_kit import KeyNumber
 from tailkeep.report.svg import Figure, label, rect, text
+from tailkeep.runs.metric import Metric
 
 _FEW_ARMS, _MAX_BLOCKS, _MAX_METRICS, _MAX_LISTED = 4, 6, 2, 6
 _SCALED = (
@@ -30,7 +29,7 @@ _SCALED = (
 
 def plot_forest(group: ArmGroup, summary: GroupSummary, name: str) -> Figure | None:
     """The differences of the compared arms: a block per metric, or for many arms the main metrics and a row per arm."""
-    mains = main_metrics(group.learner, group.names)
+    mains = group.catalog.main_metrics(group.names)
     metrics = list(dict.fromkeys([*mains, *summary.metrics]))
     finite = [one for one in summary.differences if math.isfinite(one.final.mean)]
     metrics = [metric for metric in metrics if any(one.metric == metric for one in finite)]
@@ -41,13 +40,13 @@ def plot_forest(group: ArmGroup, summary: GroupSummary, name: str) -> Figure | N
     rows = {metric: [one for one in finite if one.metric == metric] for metric in candidates}
     blocks = {metric: _block(group, metric, of_metric, sort=not few) for metric, of_metric in rows.items()}
     # Without a better direction and a change to undo, neither side of 0 is better.
-    shown = [m for m in candidates if describe(m).better or blocks[m].goal is not None][:_MAX_BLOCKS]
+    shown = [m for m in candidates if group.catalog.describe(m).better or blocks[m].goal is not None][:_MAX_BLOCKS]
     if not shown:
         return None
     blocks_shown = [blocks[metric] for metric in shown]
     title = f"Difference from {group.arms[0]} at generation {summary.common_generation}"
     draw = forest if few else forest_rows
-    note, finding = _note(finite, blocks_shown), _finding(title, finite, shown)
+    note, finding = _note(finite, blocks_shown), _finding(group, title, finite, shown)
     return draw(name, title, blocks_shown, note=note, finding=finding)
 
 
@@ -55,13 +54,13 @@ def _block(group: ArmGroup, metric: str, rows: Sequence[Difference], *, sort: bo
     change = baseline_change(group, group.arms[0], metric)
     goal = -change.change.mean if change and change.is_significant and change.change.mean else None
     sizes = marker_sizes(group.arms, group.roles)
-    better = describe(metric).better
-    flipped = better == "lower" if goal is None else goal < 0
+    known = group.catalog.describe(metric)
+    flipped = known.better == "lower" if goal is None else goal < 0
     if sort:
         rows = sorted(rows, key=lambda one: one.final.mean, reverse=not flipped)
     return ForestBlock(
-        title=describe(metric).title,
-        unit=unit_of(metric, group.learner),
+        title=known.title,
+        unit=known.unit,
         rows=[_row(group, one, one.arm, sizes[one.arm]) for one in rows],
         goal=goal,
         flipped=flipped,
@@ -99,10 +98,11 @@ def _note(rows: Sequence[Difference], blocks: Sequence[ForestBlock]) -> str:
     return " ".join(filter(None, [lead, scaled, separate]))
 
 
-def _finding(title: str, rows: Sequence[Difference], metrics: Sequence[str]) -> str:
+def _finding(group: ArmGroup, title: str, rows: Sequence[Difference], metrics: Sequence[str]) -> str:
     significant = [one for one in rows if one.is_significant and one.metric in metrics]
     listed = [
-        f"{one.arm}, {describe(one.metric).title}: {formatting.mean(one.final, signed=True)}" for one in significant
+        f"{one.arm}, {group.catalog.describe(one.metric).title}: {formatting.mean(one.final, signed=True)}"
+        for one in significant
     ]
     return f"{title}, paired by seed. Significant: {'; '.join(listed) or 'nothing'}."
 
@@ -125,6 +125,7 @@ class EffectMap:
     """The differences in one metric: `rows` are settings, `columns` the levels compared with the level `reference`."""
 
     metric: str
+    definition: Metric
     reference: str
     rows: tuple[str, ...]
     columns: tuple[str, ...]
@@ -141,24 +142,25 @@ class EffectMap:
 
 def effect_map(summary: GroupSummary, grid: Mapping[str, Sequence[str]], metric: str) -> EffectMap | None:
     """The map of `metric` over a grid of at least two axes; None where no two arms of a row have it."""
-    better = describe(metric).better
-    if len(grid) < 2 or better is None:
+    definition = summary.catalog.describe(metric)
+    if len(grid) < 2 or definition.better is None:
         return None
     rows, levels = settings_of(grid), list(grid.values())[-1]
     by_arm = {one.arm: one for one in summary.differences if one.metric == metric}
     cells = [
-        EffectCell(row, column, by_arm[arm], is_better(by_arm[arm], None))
+        EffectCell(row, column, by_arm[arm], is_better(by_arm[arm], definition.better))
         for row, arms in enumerate(rows.values())
         for column, arm in enumerate(list(arms.values())[1:])
         if arm in by_arm and math.isfinite(by_arm[arm].final.mean)
     ]
-    return EffectMap(metric, levels[0], tuple(rows), tuple(levels[1:]), tuple(cells)) if cells else None
+    return EffectMap(metric, definition, levels[0], tuple(rows), tuple(levels[1:]), tuple(cells)) if cells else None
 
 
 def effect_maps(group: ArmGroup, summary: GroupSummary, grid: Mapping[str, Sequence[str]]) -> tuple[EffectMap, ...]:
     """The maps of the main metrics, or else of the first ones with a better direction; empty without a grid."""
-    directed = [name for name in headline_names(group.names) if describe(name).better]
-    names = list(dict.fromkeys([*main_metrics(group.learner, group.names), *directed]))
+    catalog = group.catalog
+    directed = [name for name in catalog.headline_names(group.names) if catalog.describe(name).better]
+    names = list(dict.fromkeys([*catalog.main_metrics(group.names), *directed]))
     maps = (effect_map(summary, grid, name) for name in names)
     return tuple(one for one in maps if one is not None)[:_MAX_METRICS]
 
@@ -171,13 +173,13 @@ def grid_verdict(maps: Sequence[EffectMap]) -> str:
         better, worse = (len(first.significant(column, better=direction)) for direction in (True, False))
         lead = f"{level} is significantly better in {better}" if not parts else f"{level} in {better}"
         parts.append(f"{lead} and worse in {worse}" if worse else lead)
-    return f"{describe(first.metric).title} in {len(first.rows)} settings: {', '.join(parts)}."
+    return f"{first.definition.title} in {len(first.rows)} settings: {', '.join(parts)}."
 
 
 def grid_numbers(group: ArmGroup, maps: Sequence[EffectMap]) -> tuple[KeyNumber, ...]:
     """In how many settings the baseline gets worse, the largest difference, and how often the first level helps."""
     first = maps[0]
-    title, rows = describe(first.metric).title, len(first.rows)
+    title, rows = first.definition.title, len(first.rows)
     changes = [baseline_change(group, arm, first.metric) for arm in dict.fromkeys(map(group.baseline_of, group.arms))]
     known = [change for change in changes if change and math.isfinite(change.p_value)]
     corrected = holm_correction([change.p_value for change in known])
@@ -196,12 +198,11 @@ def grid_numbers(group: ArmGroup, maps: Sequence[EffectMap]) -> tuple[KeyNumber,
     one = largest.difference
     effects = next(effects for effects in maps if largest in effects.cells)
     words = (
-        f"{describe(one.metric).title} at generation {one.generation}, {effects.columns[largest.column]} − "
+        f"{effects.definition.title} at generation {one.generation}, {effects.columns[largest.column]} − "
         f"{effects.reference}, {effects.rows[largest.row]}"
     )
-    unit = unit_of(one.metric, group.learner)
     number = formatting.mean(one.final, signed=True)
-    numbers.append(KeyNumber(group.roles[one.arm], number, unit, words, certainty(one)))
+    numbers.append(KeyNumber(group.roles[one.arm], number, effects.definition.unit, words, certainty(one)))
     # A level whose arms were not selected has no cell.
     column, arm = min((cell.column, cell.difference.arm) for cell in first.cells)
     better = len(first.significant(column, better=True))
@@ -226,7 +227,7 @@ def _effect_sentence(effects: EffectMap) -> str:
     total = len(effects.cells)
     significant = [cell for cell in effects.cells if cell.difference.is_significant]
     significant.sort(key=lambda cell: -abs(cell.difference.final.mean))
-    lead = f"{describe(effects.metric).title}, each level minus {effects.reference} in the same setting, paired by seed"
+    lead = f"{effects.definition.title}, each level minus {effects.reference} in the same setting, paired by seed"
     corrected = f"corrected for {total} comparisons"
     if not significant:
         return f"{lead}: no significant difference (0 of {total}, {corrected})."
@@ -246,7 +247,7 @@ def _cell_text(effects: EffectMap, cell: EffectCell) -> str:
 
 def plot_grid_forest(group: ArmGroup, effects: EffectMap, name: str) -> Figure:
     """One row per setting and level, by level and the first axis, sorted by effect."""
-    flipped = describe(effects.metric).better == "lower"
+    flipped = effects.definition.better == "lower"
     blocks = []
     several = len({row.partition(" · ")[0] for row in effects.rows}) > 1 and " · " in effects.rows[0]
     for column, level in enumerate(effects.columns):
@@ -264,9 +265,9 @@ def plot_grid_forest(group: ArmGroup, effects: EffectMap, name: str) -> Figure:
                 for cell in cells
             ]
             title = f"{level}, {first}" if several else level
-            blocks.append(ForestBlock(title, unit_of(effects.metric, group.learner), rows, None, flipped))
+            blocks.append(ForestBlock(title, effects.definition.unit, rows, None, flipped))
     blocks = _on_one_scale(blocks)
-    metric = describe(effects.metric).title
+    metric = effects.definition.title
     total, arms = len(effects.cells), effects.cells[0].difference.comparisons
     count = sum(cell.difference.is_significant for cell in effects.cells)
     seeds = max(cell.difference.seeds for cell in effects.cells)
@@ -323,7 +324,7 @@ def plot_effect_map(effects: EffectMap, name: str) -> Figure:
         number = formatting.mean(cell.difference.final, signed=True)
         weight = "row" if cell.difference.is_significant else "num"
         parts.append(text(x + _CELL_WIDTH / 2, y + 14.5, number, weight, "middle"))
-    metric = describe(effects.metric).title
+    metric = effects.definition.title
     changes = "; ".join(_cell_text(effects, cell) for cell in effects.cells)
     note = (
         f"{metric} minus that of {effects.reference} in the same setting. Blue: better; orange: worse; the darker, the "

@@ -18,11 +18,12 @@ from tailkeep.report import formatting
 from tailkeep.report.charts import Axis, Series, line_chart
 from tailkeep.report.lab.paired_differences import Difference
 from tailkeep.report.lab.run import ArmGroup, Entry
-from tailkeep.report.lab.stats import FailureRule, FailureSummary, GroupSummary, entry_interval
-from tailkeep.report.metric_catalog import companion_of, describe, split_view
-from tailkeep.report.metric_ranges import REFERENCES, TOTALS, limits_of, range_of, unit_of
+from tailkeep.report.lab.stats import FailureSummary, GroupSummary, entry_interval
+from tailkeep.report.metric_catalog import FailureRule
+from tailkeep.report.metric_ranges import limits_of
 from tailkeep.report.roles import Role
 from tailkeep.report.svg import WIDTH, Figure, Scale, UniqueNames, label, linear, marker, path, text, tick_texts, ticks
+from tailkeep.report.text_metrics import is_test
 from tailkeep.runs.generation_dir import is_curve_table, read_speeds
 
 MAX_ARMS, MAX_OF_ROLE, _MAX_BANDS = 8, 4, 4
@@ -39,7 +40,7 @@ def curve_of(group: ArmGroup, arm: str, metric: str) -> dict[int, Interval]:
         by_generation.setdefault(entry.generation, []).append(entry)
     seeds = len({entry.seed for entry in group.entries_of(arm)})
     return {
-        generation: entry_interval(metric, [entry.metrics for entry in rows])
+        generation: entry_interval(group.catalog, metric, [entry.metrics for entry in rows])
         for generation, rows in sorted(by_generation.items())
         if len(rows) == seeds
     }
@@ -97,7 +98,7 @@ def plot_curve(
     sizes = marker_sizes(list(curves), group.roles)
     banded = _arms_with_band(list(curves), differences, metric)
     series = [_series(group, arm, metric, curve, sizes[arm], arm in banded) for arm, curve in curves.items()]
-    known = describe(metric)
+    known = group.catalog.describe(metric)
     ends = ", ".join(f"{one.label} {formatting.short(_first(one))} to {one.end}" for one in series)
     return line_chart(
         name,
@@ -116,7 +117,7 @@ def _series(group: ArmGroup, arm: str, metric: str, curve: Curve, size: float, b
     last = next((g for g in reversed(generations) if math.isfinite(curve[g].mean)), generations[-1])
     end = formatting.short(curve[last].mean)
     early = last != max(group.generations())
-    companion = companion_of(metric)
+    companion = group.catalog.describe(metric).companion
     theory = curve_of(group, arm, companion[0]) if companion and companion[0] in group.names else {}
     return Series(
         label=arm,
@@ -145,28 +146,29 @@ def _arms_with_band(arms: Sequence[str], differences: Sequence[Difference], metr
 
 
 def _axis(group: ArmGroup, metric: str) -> Axis:
-    view, bare = split_view(metric)
-    total = ".".join(filter(None, [view, TOTALS.get(bare, "")]))
-    known_total = next((e.metrics[total] for e in group.entries if total and total in e.metrics), math.nan)
-    floor, ceiling = limits_of(metric, known_total)
-    reference = REFERENCES.get(bare)
-    references = (reference,) if reference else ()
-    if bare in TOTALS and math.isfinite(known_total):
-        references = ((known_total, f"all {known_total:g}"),)
-    if bare.startswith("downstream.") and bare.count(".") == 1:
-        chance = next((e.metrics[f"{bare}.chance"] for e in group.entries if f"{bare}.chance" in e.metrics), math.nan)
+    known = group.catalog.describe(metric)
+    total = _first_value(group, known.total)
+    floor, ceiling = limits_of(known, total)
+    references = (known.reference,) if known.reference else ()
+    if math.isfinite(total):
+        references = ((total, f"all {total:g}"),)
+    if is_test(metric):
+        chance = _first_value(group, f"{metric}.chance")
         references = ((chance, f"guessing, {chance:.2f}"),) if math.isfinite(chance) else ()
-    unit = (
-        unit_of(metric, group.learner) or {"share": "share", "any": "", "positive": "", "count": ""}[range_of(metric)]
-    )
-    if bare == "kr_accuracy":
-        items = {e.metrics["kr_items"] for e in group.entries if "kr_items" in e.metrics}
-        unit = f"share of {next(iter(items)):,.0f} questions answered correctly" if len(items) == 1 else unit
-    return Axis(unit, floor, ceiling, describe(metric).log, references)
+    unit = known.unit or ("share" if known.range == "share" else "")
+    if known.items:
+        count, words = known.items
+        counts = {entry.metrics[count] for entry in group.entries if count in entry.metrics}
+        unit = f"share of {next(iter(counts)):,.0f} {words}" if len(counts) == 1 else unit
+    return Axis(unit, floor, ceiling, known.log, references)
+
+
+def _first_value(group: ArmGroup, metric: str) -> float:
+    return next((entry.metrics[metric] for entry in group.entries if metric in entry.metrics), math.nan)
 
 
 def _note(group: ArmGroup, metric: str, curves: Mapping[str, Curve], banded: set[str]) -> str:
-    known = describe(metric)
+    known = group.catalog.describe(metric)
     seeds = max(len({entry.seed for entry in group.entries_of(arm)}) for arm in curves)
     if seeds == 1:
         band = "One seed, so no band."
@@ -174,13 +176,13 @@ def _note(group: ArmGroup, metric: str, curves: Mapping[str, Curve], banded: set
         where = "" if len(banded) == len(curves) else f" of {' and '.join(arm for arm in curves if arm in banded)}"
         kinds = {"share": " (Student t on the logit scale)", "count": " (Student t on the logit scale)"}
         kinds |= {"positive": " (Student t on the log scale)", "any": " (Student t)"}
-        band = f"Line: mean of {seeds} seeds; band{where}: 95 % CI{kinds[range_of(metric)]}."
+        band = f"Line: mean of {seeds} seeds; band{where}: 95 % CI{kinds[known.range]}."
     few = (
         f"{len(curves)} of {len(group.arms)} arms: the first and those that differ most."
         if len(curves) < len(group.arms)
         else ""
     )
-    companion = companion_of(metric)
+    companion = known.companion
     theory = f"Fine dots: {companion[1]}." if companion and companion[0] in group.names else ""
     better = f"{known.better.capitalize()} is better." if known.better else ""
     return " ".join(filter(None, [known.note, band, theory, few, better]))

@@ -34,23 +34,15 @@ from tailkeep.report.lab.sentences import (
 from tailkeep.report.lab.stats import GroupSummary, Summary, summarise_run
 from tailkeep.report.lab.tail import plot_tail
 from tailkeep.report.lab.verdict import key_numbers
-from tailkeep.report.metric_catalog import LEARNERS, VIEWS, describe, further_names, main_metrics, split_view
-from tailkeep.report.metric_ranges import range_of, unit_of
+from tailkeep.report.metric_catalog import VIEWS, split_view, words_of
 from tailkeep.report.page_kit import KeyNumber, render_template
 from tailkeep.report.roles import Role, phrase_of
 from tailkeep.report.svg import Figure, UniqueNames
 from tailkeep.runs import Storage
+from tailkeep.runs.metric import Metric
 from tailkeep.sanitize import visible
 
 _MAX_PROMPTS, _MAX_COLUMNS, _MAX_KEYS, _MAX_ROWS = 3, 4, 8, 12
-_TITLES = {
-    "kr_accuracy": "What the model still knows",
-    "std_median": "How wide the fitted distribution still is",
-    "modes_alive": "How many modes are left",
-    "recall": "How much of the real data is still covered",
-    "coverage": "How much of the real data is still covered",
-    "test_error": "How large the error has become",
-}
 
 
 @dataclass(frozen=True)
@@ -79,12 +71,16 @@ def render_figures(run: LabRun, summary: Summary) -> tuple[GroupFigures, ...]:
 def _figures(
     group: ArmGroup, summary: GroupSummary, grid: Mapping[str, tuple[str, ...]], names: UniqueNames
 ) -> GroupFigures:
+    catalog = group.catalog
+
     def curves(metrics: Sequence[str], height: float = 300) -> Iterator[Figure | None]:
         for metric in metrics:
             name = names.new(group.learner, metric)
-            yield plot_curve(group, metric, summary.differences, name, title=_title(metric), height=height)
+            yield plot_curve(
+                group, metric, summary.differences, name, title=catalog.describe(metric).heading, height=height
+            )
 
-    mains = main_metrics(group.learner, group.names)
+    mains = catalog.main_metrics(group.names)
     few = columns_of(group, summary)
     maps = effect_maps(group, summary, grid)
     if maps:
@@ -119,7 +115,7 @@ def _figures(
             [
                 *curves(rest),
                 plot_confidence(group, few, names.new(group.learner, "confidence-held-out"), held_out=True),
-                *curves([name for name in further_names(group.names) if _varies(group, name)]),
+                *curves([name for name in catalog.further_names(group.names) if _varies(group, name)]),
                 *(() if maps else plot_training(group, columns_of(group, summary), names)),
             ]
         ),
@@ -138,13 +134,9 @@ def _existing(figures: Sequence[Figure | None]) -> tuple[Figure, ...]:
     return tuple(figure for figure in figures if figure is not None)
 
 
-def _title(metric: str) -> str:
-    return _TITLES.get(split_view(metric)[1], "")
-
-
 def columns_of(group: ArmGroup, summary: GroupSummary) -> tuple[str, ...]:
     """The arms that strips, histograms and samples show: at most four, the first and those that differ most."""
-    mains = main_metrics(group.learner, group.names)
+    mains = group.catalog.main_metrics(group.names)
     return arms_in_picture(group, summary.differences, mains[0] if mains else "", most=_MAX_COLUMNS)
 
 
@@ -184,7 +176,7 @@ class Section:
     units: TrainingUnits | None
     mcnemar: tuple[McNemarTest, ...]
     margins: GroupMargins
-    unit: Mapping[str, str]
+    definitions: Mapping[str, Metric]
 
 
 def render_page(run: LabRun, summary: Summary, figures: Sequence[GroupFigures], margins: Sequence[GroupMargins]) -> str:
@@ -199,7 +191,6 @@ def render_page(run: LabRun, summary: Summary, figures: Sequence[GroupFigures], 
         growth=growth_lines(run.directory.record.history),
         unfinished=unfinished_lines(run.unfinished),
         timings=_timings(run),
-        describe=describe,
         time_interval=lambda failure: Interval(failure.failure.time, failure.low, failure.high),
         view_name=lambda view: VIEWS.get(view, f"decoder {visible(view)}"),
         zip=lambda *columns: zip(*columns, strict=True),
@@ -223,9 +214,10 @@ def _section(
         for view in sample_views(group)
         for prompt in read_prompts(group, view, most=_MAX_PROMPTS, arms=columns)
     )
+    definitions = {name: group.catalog.describe(name) for name in summary.metrics}
     return Section(
         anchor=f"learner-{number}",
-        title=LEARNERS.get(group.learner, group.learner),
+        title=words_of(group.learner).title,
         verdict=verdict_of(group, summary, run.grid) or run.name,
         keys=keys[:_MAX_KEYS],
         more_keys=keys[_MAX_KEYS:],
@@ -239,7 +231,7 @@ def _section(
         units=units,
         mcnemar=_last(summary.mcnemar),
         margins=margins,
-        unit={name: unit_of(name, group.learner) if range_of(name) != "count" else "" for name in summary.metrics},
+        definitions=definitions,
     )
 
 

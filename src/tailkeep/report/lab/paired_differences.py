@@ -86,7 +86,7 @@ def _differences(group: ArmGroup, arm: str, metrics: Iterable[str], last: int) -
         rows = [[_value(first, s, g, metric) - _value(second, s, g, metric) for g in generations] for s in seeds]
         values = [row[-1] for row in rows]
         slopes = mean_interval([slope(generations, row) for row in rows])
-        final = difference_interval(metric, values)
+        final = difference_interval(group.catalog.describe(metric), values)
         return Difference(arm, baseline, metric, len(seeds), generations[-1], final, slopes, paired_p_value(values))
 
     return [one(metric) for metric in metrics] if generations else []

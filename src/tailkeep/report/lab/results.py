@@ -16,7 +16,6 @@ from tailkeep.errors import InputError
 from tailkeep.optional import require
 from tailkeep.report.lab.page import write
 from tailkeep.report.lab.run import read_lab_run
-from tailkeep.report.metric_catalog import describe
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ class LabResults:
                 for row in series.values():
                     axes.plot(list(row), list(row.values()), ".", color=line.get_color(), alpha=0.4)
         axes.set_xlabel("generation")
-        axes.set_ylabel(describe(metric).title)
+        axes.set_ylabel(next(group for group in groups if metric in group.names).catalog.describe(metric).title)
         axes.legend(frameon=False)
         return figure
 

@@ -11,8 +11,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tailkeep.errors import InputError
+from tailkeep.report.metric_catalog import Catalog
 from tailkeep.report.roles import BASELINE, OTHER, Role, role_of
 from tailkeep.runs import GenerationDir, RunDirectory
+from tailkeep.runs.metric import Metric, parse_definitions
 
 _LONGEST_NAME = 120
 _LONGEST_SENTENCE = 600
@@ -22,12 +25,16 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Entry:
-    """One finished generation. `metrics` holds floats (NaN where none was recorded), `tables` the JSON as stored."""
+    """One finished generation. `metrics` holds floats (NaN where none was recorded), `tables` the JSON as stored.
+
+    `definitions` are those of the metrics of the run's own code.
+    """
 
     directory: GenerationDir
     learner: str
     metrics: Mapping[str, float]
     tables: Mapping[str, Any]
+    definitions: Mapping[str, Metric] = field(default_factory=dict)
 
     @property
     def arm(self) -> str:
@@ -65,6 +72,11 @@ class ArmGroup:
             is_reference = arm == self.baseline_of(arm)
             roles[arm] = role_of(config, reference) if config and reference else BASELINE if is_reference else OTHER
         return roles
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        """How the metrics are read; where generations define one differently, the last one counts."""
+        return Catalog(self.learner, {name: one for entry in self.entries for name, one in entry.definitions.items()})
 
     @cached_property
     def common_generation(self) -> int | None:
@@ -190,7 +202,14 @@ def _shortened(text: object, longest: int) -> str:
 
 def _entry(cell: GenerationDir) -> Entry:
     tree = cell.metrics()
-    return Entry(cell, tree["learner"], {name: float(value) for name, value in tree["metrics"].items()}, tree["tables"])
+    metrics = {name: float(value) for name, value in tree["metrics"].items()}
+    try:
+        definitions = parse_definitions(tree.get("definitions", {}))
+    except ValueError as error:
+        raise InputError(
+            f"{cell.path}: the definition {error}. Run the same command again, or pack the run again."
+        ) from None
+    return Entry(cell, tree["learner"], metrics, tree["tables"], definitions)
 
 
 def _arms(config: Mapping[str, Any], cells: list[GenerationDir]) -> tuple[str, ...]:

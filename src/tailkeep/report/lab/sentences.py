@@ -13,13 +13,13 @@ from tailkeep.report.lab.paired_differences import Difference
 from tailkeep.report.lab.run import ArmGroup, UnfinishedChain
 from tailkeep.report.lab.samples import first_middle_last
 from tailkeep.report.lab.stats import GroupSummary
-from tailkeep.report.metric_catalog import BOUNDED_SHARE, describe, title_in_sentence
+from tailkeep.report.metric_catalog import BOUNDED_SHARE
 from tailkeep.runs import Addition
 
 
 def paired_sentences(group: GroupSummary) -> tuple[str, ...]:
     """The paired difference of each arm from the first in the first comparable metric; empty where there is none."""
-    name = next((name for name in group.metrics if describe(name).better), None)
+    name = next((name for name in group.metrics if group.catalog.describe(name).better), None)
     finite = [one for one in group.differences if one.metric == name and math.isfinite(one.final.mean)]
     if not finite:
         return ()
@@ -27,7 +27,8 @@ def paired_sentences(group: GroupSummary) -> tuple[str, ...]:
     shared = len({(one.seeds, one.generation) for one in rows}) == 1
     where = f", over {formatting.seeds(first.seeds)} at generation {first.generation}" if shared else ""
     parts = join([_paired(one) for one in rows])
-    return (f"Paired by seed{where}, {title_in_sentence(first.metric)} minus that of {group.arms[0].arm} is {parts}.",)
+    title = group.catalog.title_in_sentence(first.metric)
+    return (f"Paired by seed{where}, {title} minus that of {group.arms[0].arm} is {parts}.",)
 
 
 def mcnemar_sentences(group: GroupSummary) -> tuple[str, ...]:

@@ -22,75 +22,8 @@ from tailkeep.metrics import (
 )
 from tailkeep.report.lab.paired_differences import Difference, McNemarTest, group_differences, mcnemar_tests
 from tailkeep.report.lab.run import ArmGroup, Entry, LabRun, read_lab_run
-from tailkeep.report.metric_catalog import headline_names, split_view
-from tailkeep.report.metric_ranges import TOTALS, seed_interval
-
-
-@dataclass(frozen=True)
-class FailureRule:
-    """When a seed has failed: its metric crosses a limit, fixed or relative to `reference`.
-
-    The limit is `limit`, or `limit` times the generation-0 value of `reference`. With `chance` only the margin over it
-    counts, and it must be above 0 by its 95 % interval over the number of questions in the metric `items`. `condition`
-    is the rule in words; `name` distinguishes two rules of one metric.
-    """
-
-    metric: str
-    limit: float
-    falling: bool
-    condition: str
-    reference: str | None = None
-    chance: float = 0.0
-    items: str = ""
-    name: str = ""
-
-    @property
-    def key(self) -> str:
-        """`name`, or else the metric."""
-        return self.name or self.metric
-
-
-_RULES = (
-    FailureRule("kr_accuracy", 0.75, True, "KR-test accuracy < 0.75"),
-    FailureRule(
-        "kr_accuracy",
-        0.5,
-        True,
-        "KR-test accuracy, half of its margin over chance lost",
-        "kr_accuracy",
-        0.5,
-        "kr_items",
-        "kr_accuracy_margin",
-    ),
-    FailureRule("kr_fraction_0", 0.75, True, "KR-test accuracy on the first fraction < 0.75"),
-    FailureRule(
-        "kr_fraction_0",
-        0.5,
-        True,
-        "KR-test accuracy on the first fraction, half of its margin over chance lost",
-        "kr_fraction_0",
-        0.5,
-        "kr_fraction_0.items",
-        "kr_fraction_0_margin",
-    ),
-    FailureRule("held_out_nll", 1.1, False, "held-out NLL 10 % above generation 0", "held_out_nll"),
-    FailureRule("std_median", 0.5, True, "median σ < half the real σ", "std_real"),
-    FailureRule("latent_std", 0.8, True, "latent spread 20 % below generation 0", "latent_std"),
-    FailureRule("modes_alive", 0.75, True, "fewer than 75 % of the modes", "modes_total"),
-    FailureRule("coverage", 0.8, True, "coverage 20 % below generation 0", "coverage"),
-    FailureRule("bound_ratio", 1.0, False, "test error above its published bound"),
-)
-
-
-def failure_rules(names: set[str]) -> tuple[FailureRule, ...]:
-    """The rules that apply to a group with the metrics `names`.
-
-    The NLL of a density has no natural zero, so "10 % above" means nothing for a mixture. Where real data arrives in
-    fractions, the first one decides, since every generation has trained on it: the whole test covers later ones too.
-    """
-    idle = {"held_out_nll"} if "modes_total" in names else set()
-    idle |= {"kr_accuracy"} if "kr_fraction_0" in names else set()
-    return tuple(rule for rule in _RULES if rule.metric in names - idle)
+from tailkeep.report.metric_catalog import Catalog, FailureRule
+from tailkeep.report.metric_ranges import seed_interval
 
 
 @dataclass(frozen=True)
@@ -150,7 +83,7 @@ class GroupSummary:
     of each arm against its baseline on the same questions, at every generation.
     """
 
-    learner: str
+    catalog: Catalog
     metrics: tuple[str, ...]
     rules: tuple[FailureRule, ...]
     arms: tuple[ArmSummary, ...]
@@ -158,6 +91,11 @@ class GroupSummary:
     common: dict[str, dict[str, Interval]]
     differences: tuple[Difference, ...] = ()
     mcnemar: tuple[McNemarTest, ...] = ()
+
+    @property
+    def learner(self) -> str:
+        """The learner."""
+        return self.catalog.learner
 
 
 @dataclass(frozen=True)
@@ -184,29 +122,25 @@ def summarise_run(run: LabRun) -> Summary:
 
 
 def _group(group: ArmGroup) -> GroupSummary:
-    names = headline_names(group.names)
-    rules = failure_rules(group.names)
+    names = group.catalog.headline_names(group.names)
+    rules = group.catalog.failure_rules(group.names)
     arms = tuple(_arm(group, arm, names, rules) for arm in group.arms)
     last = [entry for entry in group.entries if entry.generation == group.common_generation]
     common = {
-        arm: {name: entry_interval(name, [e.metrics for e in last if e.arm == arm]) for name in names}
+        arm: {name: entry_interval(group.catalog, name, [e.metrics for e in last if e.arm == arm]) for name in names}
         for arm in group.arms
         if last
     }
     paired = group_differences(group, names)
     mcnemar = tuple(mcnemar_tests(group))
-    return GroupSummary(group.learner, names, rules, arms, group.common_generation, common, paired, mcnemar)
+    return GroupSummary(group.catalog, names, rules, arms, group.common_generation, common, paired, mcnemar)
 
 
-def entry_interval(name: str, rows: Sequence[Mapping[str, float]]) -> Interval:
+def entry_interval(catalog: Catalog, name: str, rows: Sequence[Mapping[str, float]]) -> Interval:
     """The mean of the metric `name` over `rows`, the metrics of one generation of each seed, inside its range."""
-    total = rows[0].get(_total_name(name), math.nan) if rows else math.nan
-    return seed_interval(name, [row.get(name, math.nan) for row in rows], total)
-
-
-def _total_name(name: str) -> str:
-    view, bare = split_view(name)
-    return ".".join(filter(None, [view, TOTALS.get(bare, "")]))
+    metric = catalog.describe(name)
+    total = rows[0].get(metric.total, math.nan) if rows else math.nan
+    return seed_interval(metric, [row.get(name, math.nan) for row in rows], total)
 
 
 def _arm(group: ArmGroup, arm: str, names: tuple[str, ...], rules: tuple[FailureRule, ...]) -> ArmSummary:
@@ -219,20 +153,20 @@ def _arm(group: ArmGroup, arm: str, names: tuple[str, ...], rules: tuple[Failure
         arm=arm,
         seeds=tuple(by_seed),
         generation=generation,
-        metrics={name: metric_summary(name, list(shared.values())) for name in names},
+        metrics={name: metric_summary(group.catalog, name, list(shared.values())) for name in names},
         failures={rule.key: _failure(rule, list(by_seed.values())) for rule in rules},
     )
 
 
-def metric_summary(name: str, seeds: list[list[Entry]]) -> MetricSummary:
+def metric_summary(catalog: Catalog, name: str, seeds: list[list[Entry]]) -> MetricSummary:
     """The summary of `name` over `seeds`, each the entries of one seed by generation, all with the same last one."""
     series = [[(float(e.generation), e.metrics.get(name, math.nan)) for e in entries] for entries in seeds]
     last = [points[-1][1] for points in series]
     return MetricSummary(
         name=name,
         generation=int(series[0][-1][0]),
-        initial=entry_interval(name, [entries[0].metrics for entries in seeds]),
-        final=entry_interval(name, [entries[-1].metrics for entries in seeds]),
+        initial=entry_interval(catalog, name, [entries[0].metrics for entries in seeds]),
+        final=entry_interval(catalog, name, [entries[-1].metrics for entries in seeds]),
         slope=mean_interval([slope([g for g, _ in points], [v for _, v in points]) for points in series]),
         seeds=len(series),
         unusable=sum(not math.isfinite(value) for value in last),
@@ -257,21 +191,22 @@ def _failure(rule: FailureRule, seeds: list[list[Entry]]) -> FailureSummary:
 
 def _limit(rule: FailureRule, entries: list[Entry]) -> float:
     """The limit for one seed, NaN where its reference has no positive value at generation 0."""
-    if rule.reference is None:
-        return rule.limit
-    start = entries[0].metrics.get(rule.reference, math.nan) if entries[0].generation == 0 else math.nan
-    if rule.chance and not _exceeds_chance(rule, entries[0], start):
+    limit = rule.limit
+    if not limit.of:
+        return limit.value
+    start = entries[0].metrics.get(limit.of, math.nan) if entries[0].generation == 0 else math.nan
+    if limit.chance and not _exceeds_chance(rule, entries[0], start):
         return math.nan
-    limit = margin_limit(start, rule.chance, remaining=rule.limit)
-    return limit if math.isfinite(limit) else math.nan
+    crossed = margin_limit(start, limit.chance, remaining=limit.value)
+    return crossed if math.isfinite(crossed) else math.nan
 
 
 def _exceeds_chance(rule: FailureRule, first: Entry, start: float) -> bool:
     """Whether `start` is above chance by more than the sampling of questions explains."""
     items = first.metrics.get(rule.items, math.nan)
     if not math.isfinite(items) or not 0 <= start <= 1:
-        return start > rule.chance
-    return binomial_interval(start * items, int(items)).low > rule.chance
+        return start > rule.limit.chance
+    return binomial_interval(start * items, int(items)).low > rule.limit.chance
 
 
 def _seed_failure(rule: FailureRule, entries: list[Entry]) -> Failure:
@@ -279,7 +214,7 @@ def _seed_failure(rule: FailureRule, entries: list[Entry]) -> Failure:
     if math.isnan(limit):
         return Failure(math.nan, "undefined")
     values = [entry.metrics.get(rule.metric, math.nan) for entry in entries]
-    return time_to_failure([entry.generation for entry in entries], values, limit=limit, falling=rule.falling)
+    return time_to_failure([entry.generation for entry in entries], values, limit=limit, falling=rule.limit.falling)
 
 
 def _median(failures: list[Failure]) -> tuple[float, bool]:

@@ -18,7 +18,7 @@ from tailkeep.report.lab.run import ArmGroup, LabRun, read_lab_run
 from tailkeep.report.lab.samples import PromptSamples, read_prompts, sample_views
 from tailkeep.report.lab.sentences import growth_lines, mcnemar_sentences, paired_sentences, unfinished_lines
 from tailkeep.report.lab.stats import ArmSummary, GroupSummary, Summary, summarise_run
-from tailkeep.report.metric_catalog import VIEWS, describe
+from tailkeep.report.metric_catalog import VIEWS
 from tailkeep.sanitize import visible
 
 
@@ -100,7 +100,7 @@ def _footnote(summary: Summary) -> Iterator[str]:
         "Means over seeds: initial value at generation 0, final value at the last (with its 95 % Student-t CI), slope "
         "per generation."
     )
-    rules = dict.fromkeys(rule.condition for group in summary.groups for rule in group.rules if not rule.name)
+    rules = dict.fromkeys(rule.condition for group in summary.groups for rule in group.rules if not rule.limit.name)
     if rules:
         yield (
             f"failure: generation at which the limit is crossed, median over seeds ({'; '.join(rules)}). “> 5”: not up "
@@ -111,7 +111,7 @@ def _footnote(summary: Summary) -> Iterator[str]:
 def _relative(group: GroupSummary) -> Iterator[str]:
     """One line for each failure rule without a column."""
     for rule in group.rules:
-        if rule.name:
+        if rule.limit.name:
             times = (f"{arm.arm} {formatting.failure(arm.failures[rule.key])}" for arm in group.arms)
             yield f"Failure by {rule.condition}: {', '.join(times)}."
 
@@ -129,7 +129,7 @@ def _group_table(group: GroupSummary) -> Table:
     for heading in ("initial", *(["at"] if differ else []), "final", "95 % CI", "slope", "failure"):
         table.add_column(heading, justify="right", overflow="fold")
     for name in group.metrics:
-        table.add_row(formatting.terminal_text(describe(name).title, "bold"))
+        table.add_row(formatting.terminal_text(group.catalog.describe(name).title, "bold"))
         for arm in group.arms:
             table.add_row(*_row(arm, name, at=differ))
         table.add_section()

@@ -14,10 +14,11 @@ from tailkeep.report.lab.curves import curve_of
 from tailkeep.report.lab.paired_differences import ALPHA, Difference, paired_p_value
 from tailkeep.report.lab.run import ArmGroup
 from tailkeep.report.lab.stats import GroupSummary
-from tailkeep.report.metric_catalog import describe, main_metrics, title_in_sentence
-from tailkeep.report.metric_ranges import REFERENCES, difference_interval, unit_of
+from tailkeep.report.metric_catalog import words_of
+from tailkeep.report.metric_ranges import difference_interval
 from tailkeep.report.page_kit import KeyNumber
 from tailkeep.report.roles import subject_of
+from tailkeep.runs.metric import Better
 
 _MAX_WORDS, _MAX_LISTED = 25, 3
 _MOST = 0.5
@@ -33,6 +34,7 @@ class Change:
     final: Interval
     change: Interval
     p_value: float
+    better: Better = None
 
     @property
     def is_significant(self) -> bool:
@@ -42,8 +44,7 @@ class Change:
     @property
     def is_worse(self) -> bool:
         """Whether the change goes in the bad direction; without a better direction every change does."""
-        better = describe(self.metric).better
-        return self.change.mean < 0 if better == "higher" else self.change.mean > 0 if better == "lower" else True
+        return {"higher": self.change.mean < 0, "lower": self.change.mean > 0, None: True}[self.better]
 
 
 def baseline_change(group: ArmGroup, arm: str, metric: str) -> Change | None:
@@ -58,12 +59,13 @@ def baseline_change(group: ArmGroup, arm: str, metric: str) -> Change | None:
     changes = [after - before for before, after in rows]
     if 0 not in curve or last not in curve:
         return None
-    return Change(metric, curve[0], curve[last], difference_interval(metric, changes), paired_p_value(changes))
+    described = group.catalog.describe(metric)
+    interval = difference_interval(described, changes)
+    return Change(metric, curve[0], curve[last], interval, paired_p_value(changes), described.better)
 
 
-def is_better(one: Difference, change: Change | None) -> bool:
-    """Whether the difference goes in the good direction: the metric's, or else back to generation 0."""
-    better = describe(one.metric).better
+def is_better(one: Difference, better: Better, change: Change | None = None) -> bool:
+    """Whether the difference goes in the good direction `better`, or without one back to generation 0."""
     if better:
         return (one.final.mean > 0) == (better == "higher")
     return change is not None and one.final.mean * change.change.mean < 0
@@ -73,7 +75,7 @@ def write_verdict(group: ArmGroup, summary: GroupSummary) -> str:
     """The verdict without a grid, in at most 25 words: the baseline's change, and what each other arm makes of it."""
     if group.common_generation in {None, 0} and max(group.generations(), default=0) > 0:
         return "Not all arms have got beyond generation 0, so there is nothing to compare yet."
-    mains = main_metrics(group.learner, group.names)
+    mains = group.catalog.main_metrics(group.names)
     changes = {metric: baseline_change(group, group.arms[0], metric) for metric in mains}
     lead = _lead(group, changes)
     if not group.compared_arms:
@@ -98,16 +100,14 @@ def _lead(group: ArmGroup, changes: dict[str, Change | None]) -> str:
     if not known:
         return ""
     regime = (group.configs.get(group.arms[0], {}).get("regime") or {}).get("name", "replace")
-    samples = {"gaussian": "values", "mixture": "points", "regression": "labels", "vae": "images"}
-    word = samples.get(group.learner, "text" if group.learner == "causal_lm" else "samples")
     start = (
-        f"Trained on its own {word}, the model"
+        f"Trained on its own {words_of(group.learner).samples}, the model"
         if regime in {"replace", "select"}
         else f"Under {group.arms[0]} the model"
     )
     if math.isnan(known[0].p_value):
         first, last = (formatting.short(value.mean) for value in (known[0].initial, known[0].final))
-        return f"{start} goes from {first} to {last} in {title_in_sentence(known[0].metric)}."
+        return f"{start} goes from {first} to {last} in {group.catalog.title_in_sentence(known[0].metric)}."
     significant = _significant(changes)
     if not significant:
         return f"{start} does not change significantly."
@@ -131,7 +131,7 @@ def _sorted_arms(
     neither: list[str] = []
     for arm in group.compared_arms:
         rows = [one for one in summary.differences if one.arm == arm and one.metric in mains and one.is_significant]
-        good = [is_better(one, changes[one.metric]) for one in rows]
+        good = [is_better(one, group.catalog.describe(one.metric).better, changes[one.metric]) for one in rows]
         (better if rows and all(good) else worse if rows and not any(good) else neither).append(arm)
     return better, worse, neither
 
@@ -196,7 +196,7 @@ def _recovered(arms: Sequence[str], summary: GroupSummary, changes: dict[str, Ch
 
 def key_numbers(group: ArmGroup, summary: GroupSummary) -> tuple[KeyNumber, ...]:
     """What the baseline loses, the largest significant difference, and the difference of another compared arm."""
-    mains = main_metrics(group.learner, group.names)
+    mains = group.catalog.main_metrics(group.names)
     numbers = []
     changes = {metric: baseline_change(group, group.arms[0], metric) for metric in summary.metrics}
     if mains and (change := changes.get(mains[0]) or baseline_change(group, group.arms[0], mains[0])):
@@ -234,23 +234,18 @@ def _loss_number(group: ArmGroup, change: Change) -> KeyNumber:
     first, last = formatting.short(change.initial.mean), formatting.short(change.final.mean)
     bounds = formatting.interval(change.final)
     parts = [f"95 % CI {bounds}" if bounds else "one seed, no CI"]
-    if reference := REFERENCES.get(change.metric):
-        parts.append(reference[1].replace(", ", ": "))
-    words = f"{_title(change.metric)} of {group.arms[0]}, generation 0 to {group.common_generation}"
-    return KeyNumber(
-        group.roles[group.arms[0]], f"{first} → {last}", unit_of(change.metric, group.learner), words, "; ".join(parts)
-    )
+    metric = group.catalog.describe(change.metric)
+    if metric.reference:
+        parts.append(metric.reference[1].replace(", ", ": "))
+    words = f"{metric.title} of {group.arms[0]}, generation 0 to {group.common_generation}"
+    return KeyNumber(group.roles[group.arms[0]], f"{first} → {last}", metric.unit, words, "; ".join(parts))
 
 
 def _difference_number(group: ArmGroup, one: Difference) -> KeyNumber:
-    words = f"{_title(one.metric)} at generation {one.generation}, {one.arm} − {one.baseline}"
-    return KeyNumber(
-        group.roles[one.arm],
-        formatting.mean(one.final, signed=True),
-        unit_of(one.metric, group.learner),
-        words,
-        certainty(one),
-    )
+    metric = group.catalog.describe(one.metric)
+    words = f"{metric.title} at generation {one.generation}, {one.arm} − {one.baseline}"
+    number = formatting.mean(one.final, signed=True)
+    return KeyNumber(group.roles[one.arm], number, metric.unit, words, certainty(one))
 
 
 def certainty(one: Difference) -> str:
@@ -264,7 +259,3 @@ def certainty(one: Difference) -> str:
         return f"the same in all {one.seeds} seeds: not significant (sign test)"
     corrected = f" after correction for {one.comparisons} arms" if one.excludes_zero else ""
     return f"95 % CI {bounds}: not significant{corrected}"
-
-
-def _title(metric: str) -> str:
-    return describe(metric).title
