@@ -55,6 +55,15 @@ def test_every_count_has_its_total_and_every_other_metric_that_is_named_is_known
         assert all(other in METRICS for other in others if other)
 
 
+def test_what_is_a_share_or_positive_by_its_formula_has_that_range():
+    shares = "self_bleu", "language_type_token_ratio", "downstream.piqa", "downstream.piqa.macro_f1", "kr_fraction_2"
+    assert {TEXT.describe(name).range for name in shares} == {"share"}
+    positive = "vendi", "language_questions", "class_entropy", "first_model_perplexity", "std_low"
+    assert {TEXT.describe(name).range for name in positive} == {"positive"}
+    of_any_sign = "downstream.piqa.log_odds", "kr_standardised_margin", "mixture_gain", "confidence_gap"
+    assert {TEXT.describe(name).range for name in of_any_sign} == {"any"}
+
+
 def test_a_unit_is_per_token_only_for_language_models():
     assert TEXT.describe("held_out_nll").unit == "nats/token"
     assert Catalog("mixture").describe("held_out_nll").unit == "nats/point"

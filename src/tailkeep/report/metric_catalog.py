@@ -25,8 +25,8 @@ METRICS: Mapping[str, Metric] = {
         limits=(FailureLimit(0.5, "median σ < half the real σ", of="std_real"),),
     ),
     "std_mean": _positive("Mean standard deviation", "Mean over chains of the fitted σ."),
-    "std_low": Metric("σ, lowest tenth", "The 10 % quantile over chains of the fitted σ."),
-    "std_high": Metric("σ, highest tenth", "The 90 % quantile over chains of the fitted σ."),
+    "std_low": _positive("σ, lowest tenth", "The 10 % quantile over chains of the fitted σ."),
+    "std_high": _positive("σ, highest tenth", "The 90 % quantile over chains of the fitted σ."),
     "variance_mean": _positive(
         "Mean variance",
         "Mean over chains of σ²; a few wide chains dominate it.",
@@ -91,7 +91,7 @@ METRICS: Mapping[str, Metric] = {
         heading="How much of the real data is still covered",
         limits=(FailureLimit(0.8, "coverage 20 % below generation 0", of="coverage"),),
     ),
-    "class_entropy": Metric(
+    "class_entropy": _positive(
         "Class entropy",
         "Nats, over the classes that a classifier of real images predicts for generated ones.",
         better="higher",

@@ -83,7 +83,7 @@ _FAMILIES: Mapping[str, Metric] = {
         for band, times in _BANDS
     },
     **{
-        f"language_{name}": Metric(
+        f"language_{name}": _positive(
             title, f"{note}, by a stated pattern of English; mean over the samples.", companion=_EXPECTED
         )
         for name, title, note in (
@@ -98,10 +98,10 @@ _FAMILIES: Mapping[str, Metric] = {
             ("repeated_openings", "Repeated openings", "Share of sentences with the first two words of an earlier one"),
         )
     },
-    "language_word_length": Metric(
+    "language_word_length": _positive(
         "Length of a word", "Mean number of characters, over all words of the samples.", companion=_EXPECTED
     ),
-    "language_type_token_ratio": Metric(
+    "language_type_token_ratio": _share(
         "Type-token ratio", "Different words as a share of all words of the samples.", companion=_EXPECTED
     ),
     "threshold": Metric(
@@ -160,7 +160,7 @@ TEXT_METRICS: Mapping[str, Metric] = {
         "Perplexity of the model on its own samples; falls as the model becomes more confident.",
         headline=True,
     ),
-    "first_model_perplexity": Metric(
+    "first_model_perplexity": _positive(
         "Perplexity under the first model", "Perplexity of the samples under the model of generation 0."
     ),
     "distinct_1": _share("Distinct-1", "Distinct 1-grams as a share of all 1-grams of the samples.", better="higher"),
@@ -169,10 +169,10 @@ TEXT_METRICS: Mapping[str, Metric] = {
     "distinct_4": _share(
         "Distinct-4", "Distinct 4-grams as a share of all 4-grams of the samples.", better="higher", headline=True
     ),
-    "self_bleu": Metric(
+    "self_bleu": _share(
         "Self-BLEU", "Mean BLEU-4 of each sample with the others as references; 1 if all occur twice.", better="lower"
     ),
-    "vendi": Metric(
+    "vendi": _positive(
         "Vendi score", "Effective number of different samples, by 1- to 4-grams of words.", better="higher"
     ),
     "kl_sample_real": _positive("KL(samples ‖ real)", "Nats, over unigram histograms.", better="lower", unit="nats"),
@@ -235,7 +235,7 @@ TEXT_METRICS: Mapping[str, Metric] = {
     "selected_share": _share(
         "Selected candidates", "Share of the candidates in the training set; a repeated one counts once."
     ),
-    "effective_sample_size": Metric(
+    "effective_sample_size": _positive(
         "Effective sample size", "Number of equally weighted candidates with the same variance: (Σ w)² / Σ w²."
     ),
     "accepted_share": _share("Accepted candidates", "Share of the candidates with a weight above 0 from the verifier."),
@@ -275,7 +275,7 @@ TEXT_METRICS: Mapping[str, Metric] = {
         "At which the model’s samples and real text have the same NLL under the model; above 1 if it is overconfident.",
         headline=True,
     ),
-    "weight_change": Metric(
+    "weight_change": _positive(
         "Change of the weights", "Euclidean, relative to the previous generation’s weights; before any extrapolation."
     ),
     "members": Metric("Members", "Number of language models that share one pool."),
@@ -297,7 +297,7 @@ _TESTS: Mapping[str, tuple[str, str, Better, Range]] = {
         ", calibrated",
         "Share of items whose correct choice gains the most ln p from the query's context.",
         "higher",
-        "any",
+        "share",
     ),
     "calibrated_log_odds": (
         ", calibrated log-odds",
@@ -309,11 +309,11 @@ _TESTS: Mapping[str, tuple[str, str, Better, Range]] = {
         ", calibrated F1",
         "Mean of the classes' F1, by what each gains from context.",
         "higher",
-        "any",
+        "share",
     ),
-    "chance": (", chance", "Accuracy of guessing.", None, "any"),
-    "cut": (", truncated", "Share of items whose query was truncated at the start.", None, "any"),
-    "high": (", upper bound", "Of the 95 % Wilson interval over items.", None, "any"),
+    "chance": (", chance", "Accuracy of guessing.", None, "share"),
+    "cut": (", truncated", "Share of items whose query was truncated at the start.", None, "share"),
+    "high": (", upper bound", "Of the 95 % Wilson interval over items.", None, "share"),
     "items": (", items", "Number of items of the accuracy.", None, "any"),
     "log_odds": (
         ", log-odds",
@@ -321,13 +321,13 @@ _TESTS: Mapping[str, tuple[str, str, Better, Range]] = {
         "higher",
         "any",
     ),
-    "low": (", lower bound", "Of the 95 % Wilson interval over items.", None, "any"),
-    "macro_f1": (", F1", "Mean of the classes' F1, by summed ln p.", "higher", "any"),
+    "low": (", lower bound", "Of the 95 % Wilson interval over items.", None, "share"),
+    "macro_f1": (", F1", "Mean of the classes' F1, by summed ln p.", "higher", "share"),
     "per_byte": (
         " by byte",
         "Share of items whose correct choice is the most likely by ln p per byte.",
         "higher",
-        "any",
+        "share",
     ),
 }
 """Metrics of a downstream test: last part of the name -> title, note, direction and range."""
