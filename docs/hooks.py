@@ -23,6 +23,9 @@ import reference  # noqa: E402 - beside this file, which is no package
 LINK = re.compile(r"(\]\()([^()\s#]+)(#[^()\s]*)?(\))")
 CODE = re.compile(r"`[^`]*`")
 FENCE = re.compile(r"^ *(```|~~~)")
+CODE_HTML = re.compile(r"(<pre.*?</pre>|<code>.*?</code>)", re.DOTALL)
+OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*")
+INTERVAL = re.compile(r"\([-−+±]?[\d.,]+(?:e-?\d+)? to [^()<>]{1,12}\)")
 SHOWN = {".py": "python", ".yaml": "yaml", ".cff": "yaml", ".json": "json", ".jsonl": "json", ".toml": "toml"}
 FILES = "files"
 _PAGES: list[tuple[str, str, str]] = []
@@ -67,6 +70,23 @@ def plain_pipes(line: str) -> str:
     if not line.startswith("|"):
         return line
     return CODE.sub(lambda match: match[0].replace("\\|", "|"), line)
+
+
+def on_page_content(html: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Keep together what a line must not divide."""
+    return keep_together(html)
+
+
+def keep_together(html: str) -> str:
+    """An option, an interval in brackets, and a number with its per cent sign stay on one line of a page."""
+    parts = CODE_HTML.split(html)
+    for place, part in enumerate(parts):
+        if place % 2 == 0:
+            text = re.sub(r"(\d) %", "\\1\u00a0%", part)
+            parts[place] = INTERVAL.sub(r'<span class="together">\g<0></span>', text)
+        elif part.startswith("<code>"):
+            parts[place] = OPTION.sub(r'<span class="together">\g<0></span>', part)
+    return "".join(parts)
 
 
 def on_nav(nav: Navigation, *, config: MkDocsConfig, files: Files) -> Navigation:

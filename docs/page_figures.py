@@ -47,7 +47,8 @@ def text(x: float, y: float, words: str, kind: str = "", anchor: str = "start") 
 
 
 def svg(height: float, label: str, body: list[str], width: int = WIDTH) -> str:
-    shape = f'viewBox="0 0 {width} {height:.0f}" role="img" aria-label="{escape(label)}"'
+    shape = f'viewBox="0 0 {width} {height:.0f}" width="{width}" height="{height:.0f}"'
+    shape = f'{shape} role="img" aria-label="{escape(label)}"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" {shape}>'
     paper = '<rect class="paper" width="100%" height="100%"/>'
     return f"{head}<style>{STYLE}</style>{paper}" + "\n".join(body) + "</svg>\n"
@@ -252,7 +253,7 @@ def floors() -> str:
                 f'<rect class="box" x="{x:.0f}" y="{y:.0f}" width="{share - 6:.0f}" height="34" rx="4"/>',
                 text(x + (share - 6) / 2, y + 22, room, "bold", "middle"),
             ]
-        body.append(text(470, y + 22, re.split(r" \| |; ", words.strip())[0]))
+        body.append(text(470, y + 22, words.strip().split("; ")[0]))
         y += 40
     return svg(y + 8, "The floors of the package, from the command line down to the errors", body)
 

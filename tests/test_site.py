@@ -245,6 +245,15 @@ def test_every_entry_of_the_log_is_in_its_index():
     assert index.count("| 20") == len(entries)
 
 
+def test_no_line_divides_an_option_an_interval_or_a_number_from_its_per_cent_sign():
+    pytest.importorskip("mkdocs")
+    page = "<td>0.68 (0.47 to 0.83), 5 %</td><code>edit --dry-run 10</code><pre><code>lab --out DIR: 5 %</code></pre>"
+    assert load("hooks").keep_together(page) == (
+        '<td>0.68 <span class="together">(0.47 to 0.83)</span>, 5\u00a0%</td>'
+        '<code>edit <span class="together">--dry-run</span> 10</code><pre><code>lab --out DIR: 5 %</code></pre>'
+    )
+
+
 def test_every_page_is_in_the_navigation():
     # The navigation alone: the rest of mkdocs.yml names Python objects.
     text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
