@@ -25,7 +25,7 @@ CODE = re.compile(r"`[^`]*`")
 FENCE = re.compile(r"^ *(```|~~~)")
 CODE_HTML = re.compile(r"(<pre.*?</pre>|<code>.*?</code>)", re.DOTALL)
 OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*")
-INTERVAL = re.compile(r"\([-−+±]?[\d.,]+(?:e-?\d+)? to [^()<>]{1,12}\)")
+TOGETHER = re.compile(r"\([-−+±]?[\d.,]+(?:e-?\d+)? to [^()<>]{1,12}\)|\b\d{4}-\d\d-\d\d\b(?![\w\"-])")
 SHOWN = {".py": "python", ".yaml": "yaml", ".cff": "yaml", ".json": "json", ".jsonl": "json", ".toml": "toml"}
 FILES = "files"
 _PAGES: list[tuple[str, str, str]] = []
@@ -78,12 +78,12 @@ def on_page_content(html: str, *, page: Page, config: MkDocsConfig, files: Files
 
 
 def keep_together(html: str) -> str:
-    """An option, an interval in brackets, and a number with its per cent sign stay on one line of a page."""
+    """An option, an interval in brackets, a date, and a number with its per cent sign stay on one line of a page."""
     parts = CODE_HTML.split(html)
     for place, part in enumerate(parts):
         if place % 2 == 0:
             text = re.sub(r"(\d) %", "\\1\u00a0%", part)
-            parts[place] = INTERVAL.sub(r'<span class="together">\g<0></span>', text)
+            parts[place] = TOGETHER.sub(r'<span class="together">\g<0></span>', text)
         elif part.startswith("<code>"):
             parts[place] = OPTION.sub(r'<span class="together">\g<0></span>', part)
     return "".join(parts)
