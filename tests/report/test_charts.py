@@ -4,7 +4,7 @@ import math
 import re
 
 from tailkeep.report.charts import Axis, Histogram, Series, histogram_chart, line_chart
-from tailkeep.report.forest import ForestBlock, ForestRow, forest
+from tailkeep.report.forest import ForestBlock, ForestRow, forest, forest_rows
 from tailkeep.report.roles import BASELINE, REAL_DATA, TRUNCATED
 
 NAN = math.nan
@@ -91,3 +91,53 @@ def test_the_second_histogram_is_grey_and_shares_the_axis():
     first = heights(paths(body, "step r-base")[0])
     second = heights(paths(body, "step r-real")[0])
     assert first[0] < second[0] == second[-1] < first[-1]
+
+
+def test_a_reference_at_the_top_has_its_label_above_the_line():
+    one = Series("a", BASELINE, [0, 1], [1.0, 0.4], [math.nan] * 2, [math.nan] * 2, "0.40")
+    figure = line_chart("n", "t", [one], Axis("share", references=((1.0, "real data, 1"),)), note="", finding="")
+    line = re.search(r'class="ref" d="M[\d.]+ ([\d.]+)L', figure.body)
+    words = re.search(r'y="([\d.]+)" class="axis over">real data, 1', figure.body)
+    unit = re.search(r'y="([\d.]+)" class="axis">share', figure.body)
+    assert float(line.group(1)) - 8 < float(words.group(1)) < float(line.group(1))
+    assert float(words.group(1)) - float(unit.group(1)) > 13
+
+
+def test_differences_on_one_side_use_the_width_of_the_plot():
+    def places(*means):
+        rows = [
+            ForestRow(f"arm-{n}", TRUNCATED, m, m - 0.01, m + 0.01, True, "+0.5", "+0.4 to +0.6")
+            for n, m in enumerate(means)
+        ]
+        body = forest_rows("n", "t", [ForestBlock("KR-test accuracy", "", rows, goal=1.0)], note="", finding="").body
+        zero, goal = (float(re.search(rf'class="{kind}" d="M([\d.]+) ', body).group(1)) for kind in ("zero", "goal"))
+        return zero, goal
+
+    zero, goal = places(0.4, 0.9)
+    wider = goal - zero
+    zero, goal = places(-0.7, 1.7)
+    assert wider > 2 * (goal - zero)
+
+
+def test_worse_ends_and_better_begins_at_the_baseline():
+    rows = [ForestRow("arm", TRUNCATED, 0.4, 0.3, 0.5, True, "+0.4", "+0.3 to +0.5")]
+    body = forest_rows("n", "t", [ForestBlock("KR-test accuracy", "", rows, goal=1.0)], note="", finding="").body
+    zero = float(re.search(r'class="zero" d="M([\d.]+) ', body).group(1))
+    worse, better = (
+        float(re.search(rf'x="([\d.]+)"[^>]*>{words}', body).group(1)) for words in ("← worse", "better →")
+    )
+    assert worse < zero < better
+    assert re.search(r'text-anchor="end">← worse', body)
+
+
+def test_a_long_value_leaves_room_for_the_name_within_the_figure():
+    nothing = [math.nan] * 2
+    series = [
+        Series(f"accumulate-{n}-and-more", REAL_DATA, [0, 1], [0.0, 1.0], nothing, nothing, "20,100 at 200")
+        for n in range(5)
+    ]
+    body = line_chart("n", "t", series, Axis(), note="", finding="").body
+    shown = re.findall(r'x="([\d.]+)"[^>]*class="sig r-real">([^<]+)<', body)
+    assert len(shown) == 5
+    assert all(float(x) + 9.6 * len(words) <= 480 for x, words in shown)
+    assert all(words.endswith("20,100 at 200") for _, words in shown)

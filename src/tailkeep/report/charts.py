@@ -29,6 +29,7 @@ from tailkeep.report.svg import (
 
 _MAX_MARKERS = 12
 _FEW = 4
+_ROW_LETTERS = 23
 _TOP, _FOOT = 26.0, 46.0
 
 
@@ -79,9 +80,9 @@ def line_chart(
 ) -> Figure:
     """The lines of `series` with their bands and direct labels; `plain` leaves out the markers of a dense curve."""
     few = len(series) <= _FEW
-    texts = [(label(one.label, 18), one.end) for one in series]
+    texts = [(label(one.label, 18 if few else _name_length(one.end)), one.end) for one in series]
     longest = max((max(len(a), len(b)) if few else len(a) + len(b) + 1 for a, b in texts), default=0)
-    right = WIDTH - min(LETTER * longest + 14, 215)
+    right = WIDTH - (LETTER * longest + 14)
     y, ys = _y_scale(series, axis, height)
     left = 14 + 8.0 * max((len(word) for _, word in ys), default=2)
     xs = sorted({x for one in series for x in one.xs})
@@ -101,18 +102,32 @@ def line_chart(
         stride = max(1, math.ceil(len(points) / _MAX_MARKERS))
         parts += [marker(one.role, x(a), y(b), size=one.size) for a, b in points[::-1][::stride] if not plain]
     for value, word in axis.references:
-        below = y(value) < _TOP + 14
-        parts.append(text(left + 4, y(value) + (15 if below else -6), word, "axis over"))
+        parts.append(text(left + 4, y(value) - 6, word, "axis over"))
     parts += _end_labels(series, texts, x, y, right, few=few, bottom=height - _FOOT)
     return Figure(name, title, note, finding, height, "".join(parts))
 
 
+def _name_length(end: str) -> int:
+    """The letters that a name beside a line may have, in one row with its last value."""
+    return min(18, max(10, _ROW_LETTERS - 1 - len(end)))
+
+
 def _y_scale(series: Sequence[Series], axis: Axis, height: float) -> tuple[Scale, list[tuple[float, str]]]:
+    """The scale, and its ticks; above a reference at the top there is room for its label."""
+    scale, values = _y_scale_from(_TOP, series, axis, height)
+    if any(scale(value) < _TOP + 8 for value, _ in axis.references):
+        return _y_scale_from(_TOP + 16, series, axis, height)
+    return scale, values
+
+
+def _y_scale_from(
+    top: float, series: Sequence[Series], axis: Axis, height: float
+) -> tuple[Scale, list[tuple[float, str]]]:
     means = [mean for one in series for mean in (*one.means, *one.theory) if math.isfinite(mean)]
     means += [value for value, _ in axis.references]
     low, high = min(means), max(means)
     bounds = [b for one in series if one.banded for b in (*one.lows, *one.highs) if math.isfinite(b)]
-    target = (height - _FOOT, _TOP)
+    target = (height - _FOOT, top)
     if axis.log and low > 0:
         # A band never takes more than a decade beyond the lines.
         low, high = max(low / 10, min([low, *bounds])), min(high * 10, max([high, *bounds]))

@@ -52,6 +52,8 @@ class ForestBlock:
     one_sided: bool = False
 
 
+_LEAST, _MOST = -0.75, 1.75
+"""How far a scale with a goal reaches beyond 0 and 1."""
 _CHARACTER = 8.3
 """Units that a character of a number takes at most, also where a phone enlarges the type."""
 
@@ -105,7 +107,7 @@ def forest(
             parts.append(_whisker(row, scale, middle, left, right))
             parts.append(_numbers(row, middle, means_end, show_bounds=True))
         y = bottom + 25
-    parts.append(text(left, y - 12, "← worse", "axis") + text(right, y - 12, "better →", "axis", "end"))
+    parts.append(_sides(zero, y - 12))
     return Figure(name, title, note, finding, y - 6, "".join(parts))
 
 
@@ -136,13 +138,13 @@ def forest_rows(
     parts = [text(WIDTH, 14, heading, "axis", "end")]
     y = 34.0
     row_height = 18.0
+    baseline, goal = _scaled_places(blocks, left, right)
     for block in blocks:
         parts.append(text(0, y, block.title, "row"))
         parts.append(text(WIDTH, y, block.unit, "axis", "end"))
-        zero = left + (right - left) * (0.0 if block.one_sided else 0.5 if block.goal is None else 0.3)
+        zero = left if block.one_sided else (left + right) / 2 if block.goal is None else baseline
         bottom = y + 6 + row_height * len(block.rows)
         parts.append(path([(zero, y + 6), (zero, bottom)], "zero"))
-        goal = left + (right - left) * 0.7
         if block.goal is not None:
             parts.append(path([(goal, y + 6), (goal, bottom)], "goal"))
         scale = _difference_scale(block, zero, goal, left, right)
@@ -154,8 +156,30 @@ def forest_rows(
             parts.append(_numbers(row, middle, means_end, show_bounds=show_bounds))
         y = bottom + 26
     if directed:
-        parts.append(text(left, y - 12, "← worse", "axis") + text(right, y - 12, "better →", "axis", "end"))
+        parts.append(_sides(zero, y - 12))
     return Figure(name, title, note, finding, y - 6, "".join(parts))
+
+
+def _scaled_places(blocks: Sequence[ForestBlock], left: float, right: float) -> tuple[float, float]:
+    """Where the baseline and generation 0 stand, so that the differences use the whole width.
+
+    They are never less than 0.4 of it apart; a CI that goes further on has an arrow.
+    """
+    reached = [0.0, 1.0]
+    for block in blocks:
+        if block.goal:
+            reached += [value / block.goal for row in block.rows for value in (row.low, row.high, row.mean)]
+    finite = [value for value in reached if math.isfinite(value)]
+    low, high = max(_LEAST, min(finite)), min(_MOST, max(finite))
+    # A marker at the edge keeps its whole width.
+    inner_left, inner_right = left + 6, right - 6
+    rate = (inner_right - inner_left) / (high - low)
+    return inner_left - low * rate, inner_left + (1 - low) * rate
+
+
+def _sides(zero: float, y: float) -> str:
+    """Which side of 0 is worse and which is better."""
+    return text(zero - 7, y, "← worse", "axis", "end") + text(zero + 7, y, "better →", "axis")
 
 
 def _difference_scale(block: ForestBlock, zero: float, goal: float, left: float, right: float) -> Scale:

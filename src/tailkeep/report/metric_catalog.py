@@ -149,7 +149,7 @@ METRICS: Mapping[str, Metric] = {
     "generator_loss": Metric("Loss of the generator", "Nats, mean over all training steps; ln 2 at equilibrium."),
     "test_error": _positive(
         "Test error",
-        "Mean of |w - w*|² over chains, in units of the first fit's error.",
+        "Mean of |w − w*|² over chains, in units of the first fit's error.",
         better="lower",
         headline=True,
         log=True,

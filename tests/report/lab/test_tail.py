@@ -36,6 +36,20 @@ def test_seeds_are_pooled_and_those_named_are_counted(tmp_path):
     assert figure.body.count('class="bar ') == 4
 
 
+def test_what_is_alive_is_decided_seed_by_seed_as_the_metric_does(tmp_path):
+    tails = [
+        {"tail": {"kind": "modes", "real": [5, 5, 5], "counts": counts, "least": [1, 1, 1]}}
+        for counts in ([5, 5, 0], [5, 0, 0], [5, 0, 5])
+    ]
+    with new_run(tmp_path / "r", arms=["a"], seeds=(0, 1, 2), generations=1) as run:
+        for seed, table in enumerate(tails):
+            finish(run.generation_dir("a", seed, 0), {"modes_alive": 1.0}, learner="mixture", tables=table)
+    figure = plot_tail(read_lab_run(tmp_path / "r").groups[0], ["a"], "x")
+    assert ">1.7 of 3</text>" in figure.body
+    assert figure.body.count('class="bar pale ') == 2
+    assert "in a seed, on average" in figure.note
+
+
 def test_a_mode_below_its_least_count_is_pale_and_not_alive(tmp_path):
     tail = {"kind": "modes", "real": [50, 50], "counts": [40, 5], "least": [10, 10]}
     figure = plot_tail(group_of(tmp_path / "r", [{"tail": tail}]), ["a"], "x")
@@ -105,6 +119,19 @@ def test_a_dead_mode_is_a_ring(numbers):
     assert "1.00" not in figure.finding
 
 
+def test_arms_without_a_limit_are_left_out_of_the_times_and_counted(tmp_path):
+    with new_run(tmp_path / "r", arms=["none", "falls"], seeds=(0, 1), generations=2) as run:
+        for seed in (0, 1):
+            for generation, value in enumerate((0.9, 0.6)):
+                finish(run.generation_dir("falls", seed, generation), {"kr_accuracy": value}, learner="causal_lm")
+                finish(run.generation_dir("none", seed, generation), {"distinct_4": value}, learner="causal_lm")
+    lab_run = read_lab_run(tmp_path / "r")
+    figure = plot_failures(lab_run.groups[0], summarise_run(lab_run).groups[0], "x")
+    assert ">falls</text>" in figure.body
+    assert ">none</text>" not in figure.body
+    assert "1 of 2 arms have no such limit and are left out" in figure.note
+
+
 def test_a_time_that_was_not_reached_is_an_arrow_and_no_number(tmp_path):
     with new_run(tmp_path / "r", arms=["falls", "holds"], seeds=(0, 1), generations=3) as run:
         for arm, values in {"falls": (0.9, 0.7, 0.6), "holds": (0.9, 0.9, 0.9)}.items():
@@ -112,7 +139,7 @@ def test_a_time_that_was_not_reached_is_an_arrow_and_no_number(tmp_path):
                 for generation, value in enumerate(values):
                     finish(run.generation_dir(arm, seed, generation), {"kr_accuracy": value}, learner="causal_lm")
     lab_run = read_lab_run(tmp_path / "r")
-    figure = plot_failures(lab_run.groups[0], summarise_run(lab_run).groups[0], ("falls", "holds"), "x")
+    figure = plot_failures(lab_run.groups[0], summarise_run(lab_run).groups[0], "x")
     assert "falls, KR-test accuracy &lt; 0.75: 0.8" not in figure.finding
     assert "falls, KR-test accuracy < 0.75: 0.7" in figure.finding or "0.8" in figure.finding
     assert "holds, KR-test accuracy < 0.75: > 2" in figure.finding

@@ -61,7 +61,7 @@ def _block(group: ArmGroup, metric: str, rows: Sequence[Difference], *, sort: bo
     return ForestBlock(
         title=known.title,
         unit=known.unit,
-        rows=[_row(group, one, one.arm, sizes[one.arm]) for one in rows],
+        rows=[_row(group, one, one.arm, 1.0 if sort else sizes[one.arm]) for one in rows],
         goal=goal,
         flipped=flipped,
     )

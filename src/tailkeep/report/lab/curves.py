@@ -51,14 +51,17 @@ def arms_in_picture(
 ) -> tuple[str, ...]:
     """The arms that one picture shows: all, or the first and those that differ most from their baseline in `metric`.
 
-    At most `most`, and at most four of one role; in the order of the config.
+    At most `most`, and at most four of one role; in the order of the config. Arms without the metric come last.
     """
     by_size = sorted(
         (one for one in differences if one.metric == metric and math.isfinite(one.final.mean)),
         key=lambda one: (not one.is_significant, -abs(one.final.mean)),
     )
     ranked = [group.arms[0], *(one.arm for one in by_size)]
-    ranked += [arm for arm in group.arms if arm not in ranked]
+    measured = _arms_with(group, metric)
+    ranked += sorted((arm for arm in group.arms if arm not in ranked), key=lambda arm: arm not in measured)
+    if measured and ranked[0] not in measured:
+        ranked = [*ranked[1:], ranked[0]]
     counts: dict[str, int] = {}
     selected: list[str] = []
     for arm in ranked:
@@ -67,6 +70,11 @@ def arms_in_picture(
             selected.append(arm)
             counts[role] = counts.get(role, 0) + 1
     return tuple(arm for arm in group.arms if arm in selected)
+
+
+def _arms_with(group: ArmGroup, metric: str) -> set[str]:
+    """The arms that have a finite value of `metric`."""
+    return {entry.arm for entry in group.entries if math.isfinite(entry.metrics.get(metric, math.nan))}
 
 
 def marker_sizes(arms: Sequence[str], roles: Mapping[str, Role]) -> dict[str, float]:
@@ -177,11 +185,9 @@ def _note(group: ArmGroup, metric: str, curves: Mapping[str, Curve], banded: set
         kinds = {"share": " (Student t on the logit scale)", "count": " (Student t on the logit scale)"}
         kinds |= {"positive": " (Student t on the log scale)", "any": " (Student t)"}
         band = f"Line: mean of {seeds} seeds; band{where}: 95 % CI{kinds[known.range]}."
-    few = (
-        f"{len(curves)} of {len(group.arms)} arms: the first and those that differ most."
-        if len(curves) < len(group.arms)
-        else ""
-    )
+    measured = len(_arms_with(group, metric))
+    which = "the first and those that differ most" if group.arms[0] in curves else "at most four of each role"
+    few = f"{len(curves)} of {measured} arms: {which}." if len(curves) < measured else ""
     companion = known.companion
     theory = f"Fine dots: {companion[1]}." if companion and companion[0] in group.names else ""
     better = f"{known.better.capitalize()} is better." if known.better else ""
@@ -189,18 +195,21 @@ def _note(group: ArmGroup, metric: str, curves: Mapping[str, Curve], banded: set
 
 
 _LEFT, _RIGHT, _ROW = 158.0, 390.0, 20.0
-_MAX_RULES = 3
+_MAX_RULES, _MAX_ROWS = 3, 12
 
 
-def plot_failures(group: ArmGroup, summary: GroupSummary, arms: Sequence[str], name: str) -> Figure | None:
-    """The median time to failure of `arms` with its bootstrap CI, one block per rule; None where nothing has one."""
+def plot_failures(group: ArmGroup, summary: GroupSummary, name: str) -> Figure | None:
+    """The median time to failure with its bootstrap CI, one block per rule; None where nothing has one.
+
+    Arms in which no rule applies are left out; of the others the first `_MAX_ROWS` are shown.
+    """
     last = max(group.generations())
-    rows_of = {arm.arm: arm.failures for arm in summary.arms if arm.arm in arms}
+    defined = {arm.arm: arm.failures for arm in summary.arms if any(map(_is_defined, arm.failures.values()))}
+    rows_of = dict(list(defined.items())[:_MAX_ROWS])
     rules = [rule for rule in summary.rules if any(_is_defined(row[rule.key]) for row in rows_of.values())][:_MAX_RULES]
     if not rules or last == 0:
         return None
     x = linear((0, last), (_LEFT, _RIGHT))
-    sizes = marker_sizes(list(rows_of), group.roles)
     parts: list[str] = []
     y, findings = 14.0, []
     for rule in rules:
@@ -214,7 +223,7 @@ def plot_failures(group: ArmGroup, summary: GroupSummary, arms: Sequence[str], n
             parts.append(text(0, middle + 4.5, label(arm, 18), f"sig {role.css}"))
             failure = failures[rule.key]
             words = formatting.failure(failure)
-            parts.append(_bar(group, arm, failure, x, middle, sizes[arm]))
+            parts.append(_bar(group, arm, failure, x, middle))
             parts.append(text(WIDTH, middle + 4.5, words, "num", "end"))
             findings.append(f"{arm}, {rule.condition}: {words}")
         y = bottom + 28
@@ -226,7 +235,10 @@ def plot_failures(group: ArmGroup, summary: GroupSummary, arms: Sequence[str], n
     dash = f" {formatting.DASH}: not measured, or beyond the limit at generation 0." if undefined else ""
     bounds = "; bar: bootstrap CI over seeds" if seeds > 1 else ""
     median = f"Median over {formatting.seeds(seeds)}, interpolated between recorded generations"
-    note = f"{median}{bounds}. Arrow: not reached.{dash}"
+    absent = len(group.arms) - len(defined)
+    some = f" {absent} of {len(group.arms)} arms have no such limit and are left out." if absent else ""
+    some += f" The first {len(rows_of)} of {len(defined)} arms." if len(rows_of) < len(defined) else ""
+    note = f"{median}{bounds}. Arrow: not reached.{dash}{some}"
     title = "Time to failure"
     return Figure(name, title, note, f"{title}. {'; '.join(findings)}.", y + 14, "".join(parts))
 
@@ -239,7 +251,7 @@ def _is_defined(failure: FailureSummary) -> bool:
     return math.isfinite(failure.time)
 
 
-def _bar(group: ArmGroup, arm: str, failure: FailureSummary, x: Scale, y: float, size: float) -> str:
+def _bar(group: ArmGroup, arm: str, failure: FailureSummary, x: Scale, y: float) -> str:
     role = group.roles[arm]
     if not _is_defined(failure):
         return ""
@@ -254,7 +266,7 @@ def _bar(group: ArmGroup, arm: str, failure: FailureSummary, x: Scale, y: float,
         parts.append(path([(start, y), (edge, y)], f"whisk {role.css}"))
         parts.append(f'<path class="arrow {role.css}" d="M{edge + 9:.1f} {y:.1f}l-9 -4.5v9z"/>')
     if not failure.censored:
-        parts.append(marker(role, x(failure.time), y, size=size))
+        parts.append(marker(role, x(failure.time), y))
     return "".join(parts)
 
 

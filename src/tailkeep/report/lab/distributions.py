@@ -249,7 +249,8 @@ def plot_density(group: ArmGroup, arms: Sequence[str], name: str) -> Figure | No
             parts.append(text(start, upper + row_height + 17, f"gen. {row.generation}", "axis"))
         y0 = upper + row_height + 42
     clipped = " Clipped above." if peak > top else ""
-    note = f"Density fitted in the first seed (of one chain, or along the first axis); dotted: the real one.{clipped}"
+    which = {"gaussian": ", in one chain", "mixture": ", along the first axis"}.get(group.learner, "")
+    note = f"Density fitted in the first seed{which}; dotted: the real one.{clipped}"
     ends = "; ".join(
         f"{arm}: {max(rows[0].values['model']):.2g} to {max(rows[-1].values['model']):.2g}"
         for arm, rows in tables.items()

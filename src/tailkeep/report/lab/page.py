@@ -36,13 +36,14 @@ from tailkeep.report.lab.tail import plot_tail
 from tailkeep.report.lab.verdict import key_numbers
 from tailkeep.report.metric_catalog import VIEWS, split_view, words_of
 from tailkeep.report.page_kit import KeyNumber, render_template
-from tailkeep.report.roles import Role, phrase_of
+from tailkeep.report.phrases import phrase_of
+from tailkeep.report.roles import Role
 from tailkeep.report.svg import Figure, UniqueNames
 from tailkeep.runs import Storage
 from tailkeep.runs.metric import Metric
 from tailkeep.sanitize import visible
 
-_MAX_PROMPTS, _MAX_COLUMNS, _MAX_KEYS, _MAX_ROWS = 3, 4, 8, 12
+_MAX_PROMPTS, _MAX_COLUMNS, _MAX_KEYS = 3, 4, 8
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def _figures(
         failure: list[Figure | None] = []
         rest = list(summary.metrics)
     else:
-        times = plot_failures(group, summary, group.arms[:_MAX_ROWS], names.new(group.learner, "failure"))
+        times = plot_failures(group, summary, names.new(group.learner, "failure"))
         failure = [times, *curves(divergence)]
         rest = [name for name in summary.metrics if name not in {*mains[:1], *divergence}]
     return GroupFigures(

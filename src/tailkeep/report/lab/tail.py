@@ -1,7 +1,7 @@
 """What is left of the tail: one bar per person, mode, class or frequency band, generation by generation.
 
-Rule: seeds are pooled; a bar's height is the square root of its count, and a dash means that nothing is left. A table
-of an unexpected shape is skipped.
+Rule: the bars pool the seeds, their height is the square root of the count, and a dash means that nothing is left. What
+is alive is decided seed by seed, as the metrics do. A table of an unexpected shape is skipped.
 """
 
 import math
@@ -24,18 +24,13 @@ _WORDS = {
 
 @dataclass(frozen=True)
 class Tail:
-    """Counts of the tail's items in samples, beside real ones and the counts from which on an item is alive."""
+    """Counts of the tail's items in samples, beside real ones, and the share of the seeds in which an item is alive."""
 
     kind: str
     real: Sequence[float]
     counts: Sequence[float]
-    least: Sequence[float]
+    alive: Sequence[float]
     names: Sequence[str]
-
-    @property
-    def alive(self) -> list[bool]:
-        """Whether each item is left."""
-        return [count >= max(1.0, least) for count, least in zip(self.counts, self.least, strict=True)]
 
 
 def pooled_tails(group: ArmGroup, arm: str) -> dict[int, Tail]:
@@ -61,7 +56,8 @@ def _read(table: Any) -> Tail | None:
     names = table.get("names", [""] * len(counts))
     if not counts or not isinstance(names, list) or {len(real), len(least), len(names)} != {len(counts)}:
         return None
-    return Tail(str(table["kind"]), real, counts, least, [str(name) for name in names])
+    alive = [float(count >= max(1.0, limit)) for count, limit in zip(counts, least, strict=True)]
+    return Tail(str(table["kind"]), real, counts, alive, [str(name) for name in names])
 
 
 def _numbers(column: Any) -> list[float]:
@@ -75,8 +71,8 @@ def _sum(tails: Sequence[Tail]) -> Tail:
     def total(columns: Sequence[Sequence[float]]) -> list[float]:
         return [sum(values) for values in zip(*columns, strict=True)]
 
-    real, counts, least = (total([getattr(tail, key) for tail in tails]) for key in ("real", "counts", "least"))
-    return Tail(tails[0].kind, real, counts, least, tails[0].names)
+    real, counts, alive = (total([getattr(tail, key) for tail in tails]) for key in ("real", "counts", "alive"))
+    return Tail(tails[0].kind, real, counts, [seeds / len(tails) for seeds in alive], tails[0].names)
 
 
 def plot_tail(group: ArmGroup, arms: Sequence[str], name: str) -> Figure | None:
@@ -129,32 +125,37 @@ def _strip(tail: Tail, heights: Sequence[float], top: float, ground: float, role
             parts.append(path([(x, ground - 0.6), (x + width, ground - 0.6)], "gone"))
         else:
             size = max(1.5, _BAR_HEIGHT * height / top)
-            parts.append(rect(x, ground - size, width, size, f"bar {role}" if alive else f"bar pale {role}"))
+            parts.append(rect(x, ground - size, width, size, f"bar {role}" if alive >= 0.5 else f"bar pale {role}"))
     return "".join(parts)
 
 
 def _left_over(tail: Tail) -> str:
     if tail.kind == "words":
         return f"{sum(tail.counts) / max(1.0, sum(tail.real)):.0%}".replace("%", " %")
-    return f"{sum(tail.alive)} of {len(tail.counts)}"
+    return f"{sum(tail.alive):.1f}".removesuffix(".0") + f" of {len(tail.counts)}"
 
 
 def _note(kind: str, seeds: int) -> str:
-    pooled = f"{seeds} seeds together" if seeds > 1 else "one seed"
+    pooled, rarely, beside = "one seed", "", ""
+    if seeds > 1:
+        pooled, rarely = f"{seeds} seeds together", " in most seeds"
+        beside = {"people": "named", "modes": "alive", "classes": "alive"}.get(kind, "")
+        beside = f" Beside: how many are {beside} in a seed, on average." if beside else ""
     heights = "bar height: square root of the share; a dash: none"
     lead, tail = {
         "people": (
             "Samples that name each invented person",
-            f"{heights}. Real documents follow Zipf’s law, so people to the right are rare.",
+            f"{heights}{'; pale: not named in most seeds' if seeds > 1 else ''}. Real documents follow Zipf’s law, so "
+            "people to the right are rare.",
         ),
-        "modes": ("Samples at each mode", f"{heights}; pale: below a fifth of the true share, so not alive."),
+        "modes": ("Samples at each mode", f"{heights}; pale: below a fifth of the true share{rarely}, so not alive."),
         "classes": (
             "Generated images that a classifier assigns to each class",
-            f"{heights}; pale: 1 % or less, so not alive.",
+            f"{heights}; pale: 1 % or less{rarely}, so not alive.",
         ),
         "words": (
             "Share of the words of each frequency band that the samples hold",
             "bands from over 100 times in real text to once.",
         ),
     }[kind]
-    return f"{lead}, {pooled}; {tail}"
+    return f"{lead}, {pooled}; {tail}{beside}"

@@ -5,7 +5,7 @@ says so; it never says that a remedy does not work.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tailkeep.metrics import Interval, holm_correction
@@ -17,11 +17,10 @@ from tailkeep.report.lab.stats import GroupSummary
 from tailkeep.report.metric_catalog import words_of
 from tailkeep.report.metric_ranges import difference_interval
 from tailkeep.report.page_kit import KeyNumber
-from tailkeep.report.roles import subject_of
+from tailkeep.report.phrases import subject_of
 from tailkeep.runs.metric import Better
 
 _MAX_WORDS, _MAX_LISTED = 25, 3
-_MOST = 0.5
 _FEW_ARMS = 4
 
 
@@ -152,7 +151,7 @@ def _clauses(
         names = _names(group, better, listed)
         single = len(better) == 1
         if collapses:
-            share = "most" if _recovered(better, summary, changes) > _MOST else "some"
+            share = "most" if all(_prevents_most(group, arm, summary, changes) for arm in better) else "some"
             parts.append(f"{names} prevent{'s' if single else ''} {share} of it")
         else:
             parts.append(f"{names} {'is' if single else 'are'} significantly better")
@@ -184,14 +183,21 @@ def _names(group: ArmGroup, arms: Sequence[str], listed: int) -> str:
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
 
 
-def _recovered(arms: Sequence[str], summary: GroupSummary, changes: dict[str, Change | None]) -> float:
-    """The smallest share of the baseline's change that one of `arms` prevents, by a significant metric."""
-    shares = []
+def _prevents_most(group: ArmGroup, arm: str, summary: GroupSummary, changes: Mapping[str, Change | None]) -> bool:
+    """Whether `arm` prevents significantly more than half of the baseline's change, by each significant metric."""
     for one in summary.differences:
         change = changes.get(one.metric)
-        if one.arm in arms and one.is_significant and change and change.is_significant and change.change.mean:
-            shares.append(-one.final.mean / change.change.mean)
-    return min(shares, default=0.0)
+        if one.arm != arm or not one.is_significant or not (change and change.is_significant):
+            continue
+        sign = -math.copysign(1.0, change.change.mean)
+        baseline, final = group.series(one.baseline, one.metric), group.series(arm, one.metric)
+        beyond_half = [
+            sign * (final[seed][one.generation] - (baseline[seed][0] + baseline[seed][one.generation]) / 2)
+            for seed in sorted(baseline.keys() & final.keys())
+        ]
+        if sum(beyond_half) <= 0 or not paired_p_value(beyond_half) < ALPHA:
+            return False
+    return True
 
 
 def key_numbers(group: ArmGroup, summary: GroupSummary) -> tuple[KeyNumber, ...]:
@@ -231,7 +237,11 @@ def _largest(summary: GroupSummary, mains: Sequence[str], changes: dict[str, Cha
 
 
 def _loss_number(group: ArmGroup, change: Change) -> KeyNumber:
-    first, last = formatting.short(change.initial.mean), formatting.short(change.final.mean)
+    has_bounds = math.isfinite(change.final.low)
+    first, last = (
+        formatting.mean(value) if has_bounds else formatting.short(value.mean)
+        for value in (change.initial, change.final)
+    )
     bounds = formatting.interval(change.final)
     parts = [f"95 % CI {bounds}" if bounds else "one seed, no CI"]
     metric = group.catalog.describe(change.metric)
