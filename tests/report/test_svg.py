@@ -105,6 +105,8 @@ def test_logarithmic_ticks_lie_inside(low, high):
 
 def test_a_domain_is_widened_to_round_numbers_but_not_beyond_the_possible_range():
     assert svg.nice_domain(0.47, 0.93, floor=0, ceiling=1) == pytest.approx((0.4, 1.0))
+    low, high = svg.nice_domain(0.6498427716254, 0.6498427716256)
+    assert high - low > 0.01
     low, high = svg.nice_domain(1.0, 1.0, floor=0, ceiling=1)
     assert low < 1 == high
 

@@ -11,6 +11,7 @@ from tailkeep.sanitize import visible
 
 DASH = "–"
 MINUS = "\N{MINUS SIGN}"
+EQUAL_SEEDS = "equal in all seeds"
 
 
 def number(value: float, *, digits: int = 3, signed: bool = False) -> str:
@@ -36,9 +37,14 @@ def mean(value: Interval, *, signed: bool = False) -> str:
 
 
 def interval(value: Interval, *, signed: bool = False) -> str:
-    """The bounds as `2.10 to 2.26`, with as many decimals as the width needs; empty where there are none."""
+    """The bounds as `2.10 to 2.26`, with as many decimals as the width needs; empty where there are none.
+
+    Equal bounds are no interval: every seed has the same value.
+    """
     if math.isnan(value.low) or math.isnan(value.high):
         return ""
+    if value.low == value.high:
+        return EQUAL_SEEDS
     places = _places(value)
     low, high = (
         number(bound, signed=signed) if places is None else _fixed(bound, places, signed)

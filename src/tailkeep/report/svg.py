@@ -139,8 +139,11 @@ def logarithmic(domain: Point, target: Point) -> Scale:
 
 
 def nice_domain(low: float, high: float, *, floor: float = -math.inf, ceiling: float = math.inf) -> tuple[float, float]:
-    """`low` to `high` widened to whole steps of their ticks, and never beyond `floor` and `ceiling`."""
-    if not high > low:
+    """`low` to `high` widened to whole steps of their ticks, and never beyond `floor` and `ceiling`.
+
+    Values that differ by rounding only count as one.
+    """
+    if not high - low > 1e-9 * max(abs(low), abs(high)):
         half = max(abs(low) * 0.05, 1e-3)
         low, high = low - half, high + half
     step = _step(low, high)

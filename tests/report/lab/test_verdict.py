@@ -130,6 +130,20 @@ def test_the_three_numbers_are_the_loss_the_largest_significant_difference_and_a
     assert {loss.role.css, largest.role.css, other.role.css} == {"r-base", "r-real", "r-trunc"}
 
 
+def test_without_significance_the_largest_difference_is_the_one_that_is_surest(tmp_path):
+    table = {"baseline": (0.7, 0.9, 1.0), "noisy": (0.2, 0.9, 0.95), "close": (0.71, 0.93, 1.05)}
+    group, summary = group_of(tmp_path / "r", table)
+    assert not any(one.is_significant for one in summary.differences)
+    assert key_numbers(group, summary)[1].words.endswith("close − baseline")
+
+
+def test_equal_seeds_are_said_instead_of_an_interval_without_width(tmp_path):
+    group, summary = group_of(tmp_path / "r", {"baseline": (0.5, 0.5, 0.5), "truncated": (0.5, 0.5, 0.5)})
+    loss, difference, *_ = key_numbers(group, summary)
+    assert loss.certainty.startswith("equal in all seeds")
+    assert difference.certainty == "equal in all seeds: not significant"
+
+
 def test_a_single_arm_is_described_by_its_metrics(tmp_path):
     group, summary = group_of(tmp_path / "r", {"baseline": FALLS})
     assert write_verdict(group, summary) == "Trained on its own text, the model gets worse."

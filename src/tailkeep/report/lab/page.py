@@ -4,6 +4,7 @@ Rule: the first screen holds the verdict, the key, three numbers, the main pictu
 rebuilt at any time, and the same generations give the same bytes.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,11 +125,14 @@ def _figures(
 
 
 def _varies(group: ArmGroup, metric: str) -> bool:
-    """Whether the metric differs at all, between arms, seeds or generations; a single generation shows everything."""
-    return (
-        len(group.generations()) == 1
-        or len({entry.metrics[metric] for entry in group.entries if metric in entry.metrics}) > 1
-    )
+    """Whether the metric differs at all, between arms, seeds or generations, by more than rounding.
+
+    A single generation shows everything.
+    """
+    values = [entry.metrics[metric] for entry in group.entries if math.isfinite(entry.metrics.get(metric, math.nan))]
+    if len(group.generations()) == 1 or not values:
+        return True
+    return max(values) - min(values) > 1e-9 * max(map(abs, values))
 
 
 def _existing(figures: Sequence[Figure | None]) -> tuple[Figure, ...]:

@@ -225,12 +225,17 @@ def key_numbers(group: ArmGroup, summary: GroupSummary) -> tuple[KeyNumber, ...]
 
 
 def _largest(summary: GroupSummary, mains: Sequence[str], changes: dict[str, Change | None]) -> Difference | None:
-    """The largest difference, a significant one if there is any, measured by what the baseline loses."""
+    """The largest difference, a significant one if there is any.
 
-    def size(one: Difference) -> tuple[bool, bool, float]:
+    It is measured by what the baseline loses, and where that is not significant by the width of its own CI.
+    """
+
+    def size(one: Difference) -> tuple[bool, bool, float, float]:
         change = changes.get(one.metric)
-        loss = abs(change.change.mean) if change and change.is_significant else 0.0
-        return one.is_significant, one.metric in mains, abs(one.final.mean) / loss if loss else 0.0
+        loss = abs(change.change.mean) if change and change.is_significant else math.inf
+        width = one.final.high - one.final.low
+        precision = abs(one.final.mean) / width if width > 0 else 0.0
+        return one.is_significant, one.metric in mains, abs(one.final.mean) / loss, precision
 
     finite = [one for one in summary.differences if math.isfinite(one.final.mean)]
     return max(finite, key=size, default=None)
@@ -243,7 +248,7 @@ def _loss_number(group: ArmGroup, change: Change) -> KeyNumber:
         for value in (change.initial, change.final)
     )
     bounds = formatting.interval(change.final)
-    parts = [f"95 % CI {bounds}" if bounds else "one seed, no CI"]
+    parts = [bounds if bounds == formatting.EQUAL_SEEDS else f"95 % CI {bounds}" if bounds else "one seed, no CI"]
     metric = group.catalog.describe(change.metric)
     if metric.reference:
         parts.append(metric.reference[1].replace(", ", ": "))
@@ -265,7 +270,7 @@ def certainty(one: Difference) -> str:
         return "one seed: no CI"
     if one.is_significant:
         return f"95 % CI {bounds}: significant"
-    if one.final.low == one.final.high and one.final.mean:
-        return f"the same in all {one.seeds} seeds: not significant (sign test)"
+    if bounds == formatting.EQUAL_SEEDS:
+        return f"{bounds}: not significant{' (sign test)' if one.final.mean else ''}"
     corrected = f" after correction for {one.comparisons} arms" if one.excludes_zero else ""
     return f"95 % CI {bounds}: not significant{corrected}"
