@@ -21,6 +21,7 @@ from tailkeep.report.svg import (
     marker,
     nice_domain,
     path,
+    short_exponent,
     spread,
     text,
     tick_texts,
@@ -82,7 +83,7 @@ def line_chart(
     few = len(series) <= _FEW
     texts = [(label(one.label, 18 if few else _name_length(one.end)), one.end) for one in series]
     longest = max((max(len(a), len(b)) if few else len(a) + len(b) + 1 for a, b in texts), default=0)
-    right = WIDTH - (LETTER * longest + 14)
+    right = WIDTH - (LETTER * longest + 20)
     y, ys = _y_scale(series, axis, height)
     left = 14 + 8.0 * max((len(word) for _, word in ys), default=2)
     xs = sorted({x for one in series for x in one.xs})
@@ -143,7 +144,7 @@ def _y_scale_from(
 
 
 def _log_texts(values: Sequence[float]) -> list[str]:
-    return [f"{value:,.10g}" if 1e-4 <= value < 1e6 else f"{value:.0e}".replace("e-0", "e-") for value in values]
+    return [f"{value:,.10g}" if 1e-4 <= value < 1e6 else short_exponent(f"{value:.0e}") for value in values]
 
 
 def _x_scale(xs: Sequence[float], left: float, right: float, *, log: bool) -> tuple[Scale, list[tuple[float, str]]]:

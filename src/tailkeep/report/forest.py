@@ -78,8 +78,10 @@ def forest(
     """Blocks of a few rows, coloured by arm: the legend stands above, the numbers beside."""
     parts: list[str] = []
     at = 0.0
-    for row in {row.label: row for block in blocks for row in block.rows}.values():
-        words = label(row.label, 18)
+    named = {row.label: row for block in blocks for row in block.rows}.values()
+    longest = int((WIDTH - 33 * len(named)) / LETTER / max(1, len(named)))
+    for row in named:
+        words = label(row.label, max(18, longest))
         if at and at + 15 + LETTER * len(words) > WIDTH:
             break
         parts.append(marker(row.role, at + 5, 9, size=row.size) + text(at + 15, 14, words, f"lab {row.role.css}"))
@@ -90,7 +92,7 @@ def forest(
     has_goal = any(block.goal is not None for block in blocks)
     for x, words in ((zero, ("as the", "baseline")), *(((goal, ("as at", "generation 0")),) if has_goal else ())):
         parts += [text(x, 40 + 15 * n, word, "axis", "middle") for n, word in enumerate(words)]
-    parts.append(text(WIDTH, 55, "difference (95 % CI)", "axis", "end"))
+    parts.append(text(WIDTH, 55, _heading(blocks), "axis", "end"))
     y = 85.0
     for number, block in enumerate(blocks):
         if number:
@@ -111,6 +113,11 @@ def forest(
     return Figure(name, title, note, finding, y - 6, "".join(parts))
 
 
+def _heading(blocks: Sequence[ForestBlock]) -> str:
+    has_bounds = any(row.bounds for block in blocks for row in block.rows)
+    return "difference (95 % CI)" if has_bounds else "difference"
+
+
 def _numbers(row: ForestRow, middle: float, means_end: float, *, show_bounds: bool) -> str:
     kind = f"num{' sig' if row.significant else ''} {row.role.css}"
     parts = [text(means_end, middle + 4.5, row.number, kind, "end")]
@@ -129,13 +136,13 @@ def forest_rows(
     longest: int = 18,
     show_bounds: bool = True,
     directed: bool = True,
-    heading: str = "difference (95 % CI)",
+    heading: str = "",
 ) -> Figure:
     """Blocks of many rows, each named at its left."""
     named = max((min(longest, len(row.label)) for block in blocks for row in block.rows), default=0)
     left = _CHARACTER * named + 16
     means_end, right = _number_columns(blocks, show_bounds=show_bounds)
-    parts = [text(WIDTH, 14, heading, "axis", "end")]
+    parts = [text(WIDTH, 14, heading or _heading(blocks), "axis", "end")]
     y = 34.0
     row_height = 18.0
     baseline, goal = _scaled_places(blocks, left, right)

@@ -6,6 +6,7 @@ from rich.text import Text
 
 from tailkeep.metrics import Interval
 from tailkeep.report.lab.stats import FailureSummary
+from tailkeep.report.svg import short_exponent
 from tailkeep.runs import redact
 from tailkeep.sanitize import visible
 
@@ -15,7 +16,7 @@ EQUAL_SEEDS = "equal in all seeds"
 
 
 def number(value: float, *, digits: int = 3, signed: bool = False) -> str:
-    """`value` with `digits` significant digits, such as `0.0123`, `2.18`, `31,400` or `1.2e+08`."""
+    """`value` with `digits` significant digits, such as `0.0123`, `2.18`, `31,400` or `1.2e8`."""
     if math.isnan(value):
         return DASH
     if math.isinf(value):
@@ -25,15 +26,17 @@ def number(value: float, *, digits: int = 3, signed: bool = False) -> str:
     if size == 0:
         return "0"
     if size >= 1e7 or size < 1e-4:
-        return sign + f"{size:.{digits - 1}e}"
+        return sign + short_exponent(f"{size:.{digits - 1}e}")
     places = max(0, digits - 1 - math.floor(math.log10(size)))
     return sign + f"{size:,.{places}f}"
 
 
 def mean(value: Interval, *, signed: bool = False) -> str:
-    """The mean, with the decimals of its bounds where it has bounds."""
+    """The mean, with the decimals of its bounds; without bounds a signed one, a difference, has those of `short`."""
     places = _places(value)
-    return number(value.mean, signed=signed) if places is None else _fixed(value.mean, places, signed)
+    if places is None:
+        return number(value.mean, digits=2 if signed and abs(value.mean) < 1 else 3, signed=signed)
+    return _fixed(value.mean, places, signed)
 
 
 def interval(value: Interval, *, signed: bool = False) -> str:

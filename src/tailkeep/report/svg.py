@@ -182,10 +182,15 @@ def tick_texts(values: Sequence[float]) -> list[str]:
     step, size = min(steps), max(map(abs, values))
     if size >= 1e6 or (0 < step < 1e-5):
         digits = next(n for n in range(2, 18) if len({f"{value:.{n}g}" for value in values}) == len(values) or n == 17)
-        return [f"{value:.{digits}g}".replace("-", "\N{MINUS SIGN}") for value in values]
+        return [short_exponent(f"{value:.{digits}g}").replace("-", "\N{MINUS SIGN}") for value in values]
     places = max(0, -math.floor(math.log10(step) + 1e-9))
     places += round(step * 10**places, 6) != round(step * 10**places)
     return [f"{value:,.{places}f}".replace("-", "\N{MINUS SIGN}") for value in values]
+
+
+def short_exponent(text: str) -> str:
+    """`6.27e+10` as `6.27e10`, `1.00e-05` as `1.00e-5`."""
+    return re.sub(r"e([+-])0*(\d)", lambda found: f"e{found[1].strip('+')}{found[2]}", text)
 
 
 def spread(heights: Sequence[float], gap: float, low: float, high: float) -> list[float]:

@@ -219,6 +219,7 @@ TEXT_METRICS: Mapping[str, Metric] = {
         "NLL in training", "Nats per token by cross-entropy, mean over all training steps.", unit="nats/token"
     ),
     "train_units": Metric("Training units", "Tokens or examples that the optimiser saw, over all epochs."),
+    "train_steps": Metric("Training steps", "Steps of the optimiser."),
     "train_flops": Metric("Training FLOPs", "Estimated as 6 per target and weight; of all members together."),
     "train_data_units": Metric("Size of the training set", "Tokens or examples in the generation's training set."),
     "flagged_share": _share(

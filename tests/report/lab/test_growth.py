@@ -23,12 +23,14 @@ def test_each_addition_is_named_with_its_day():
         later(seeds=(0, 1, 2, 5)),
         later(arms={"baseline": 6, "truncated": 3}),
         later(arms={"truncated": 3}, seeds=(5,)),
+        later(seeds=(6, 7, 8, 9)),
         later(recomputed=("baseline",), accepted=('packages.torch: "2.12" there, "2.13" here',)),
     ]
     assert growth_lines(history) == (
-        "2026-02-03: seed 2 and seed 5 added.",
+        "2026-02-03: seeds 2 and 5 added.",
         "2026-02-03: arm truncated and generations up to 5 of baseline added.",
         "2026-02-03: chains of truncated added.",
+        "2026-02-03: seeds 6 to 9 added.",
         '2026-02-03: baseline computed again; another environment accepted: packages.torch: "2.12" there, "2.13" here.',
     )
 

@@ -132,6 +132,12 @@ def test_arms_without_a_limit_are_left_out_of_the_times_and_counted(tmp_path):
     assert "1 of 2 arms have no such limit and are left out" in figure.note
 
 
+def test_the_words_of_a_histogram_stand_where_its_bars_are_low(tmp_path):
+    for name, counts, anchor in (("left", [80, 10, 10], ' text-anchor="end"'), ("right", [10, 10, 80], "")):
+        group = group_of(tmp_path / name, [confidence(counts), confidence(counts)])
+        assert f'class="axis over"{anchor}>p &gt; 0.99' in plot_confidence(group, ["a"], "x").body
+
+
 def test_a_time_that_was_not_reached_is_an_arrow_and_no_number(tmp_path):
     with new_run(tmp_path / "r", arms=["falls", "holds"], seeds=(0, 1), generations=3) as run:
         for arm, values in {"falls": (0.9, 0.7, 0.6), "holds": (0.9, 0.9, 0.9)}.items():

@@ -20,7 +20,7 @@ from tailkeep.report.page_kit import KeyNumber
 from tailkeep.report.svg import Figure, label, rect, text
 from tailkeep.runs.metric import Metric
 
-_FEW_ARMS, _MAX_BLOCKS, _MAX_METRICS, _MAX_LISTED = 4, 6, 2, 6
+_FEW_ARMS, _MAX_BLOCKS, _MAX_METRICS, _MAX_LISTED, _MAX_LEVELS = 4, 6, 2, 6, 3
 _SCALED = (
     "Each metric is scaled so that 0 is the baseline and the dotted line its value at generation 0; the numbers are "
     "unscaled."
@@ -84,7 +84,8 @@ def _row(group: ArmGroup, one: Difference, words: str, size: float = 1.0) -> For
 def _note(rows: Sequence[Difference], blocks: Sequence[ForestBlock]) -> str:
     seeds = max(one.seeds for one in rows)
     if seeds < 2:
-        return "One seed: no CI, so no difference can be called significant."
+        lead = "One seed: no CI, so no difference can be called significant."
+        return f"{lead} Each metric is scaled to its largest difference."
     arms = max(one.comparisons for one in rows)
     corrected = f" after Holm’s correction for {arms} arms" if arms > 1 else ""
     scaled = _SCALED if any(block.goal is not None for block in blocks) else ""
@@ -141,19 +142,28 @@ class EffectMap:
 
 
 def effect_map(summary: GroupSummary, grid: Mapping[str, Sequence[str]], metric: str) -> EffectMap | None:
-    """The map of `metric` over a grid of at least two axes; None where no two arms of a row have it."""
+    """The map of `metric` over a grid of at least two axes; None where no two arms of a row have it.
+
+    Settings and levels without any difference are left out: their arms were not selected, or are not finished.
+    """
     definition = summary.catalog.describe(metric)
     if len(grid) < 2 or definition.better is None:
         return None
-    rows, levels = settings_of(grid), list(grid.values())[-1]
-    by_arm = {one.arm: one for one in summary.differences if one.metric == metric}
+    reference, *levels = list(grid.values())[-1]
+    by_arm = {one.arm: one for one in summary.differences if one.metric == metric and math.isfinite(one.final.mean)}
+    measured = {
+        (setting, level): by_arm[arms[level]]
+        for setting, arms in settings_of(grid).items()
+        for level in levels
+        if arms[level] in by_arm
+    }
+    rows = tuple(dict.fromkeys(setting for setting, _ in measured))
+    columns = tuple(level for level in levels if any(level == other for _, other in measured))
     cells = [
-        EffectCell(row, column, by_arm[arm], is_better(by_arm[arm], definition.better))
-        for row, arms in enumerate(rows.values())
-        for column, arm in enumerate(list(arms.values())[1:])
-        if arm in by_arm and math.isfinite(by_arm[arm].final.mean)
+        EffectCell(rows.index(setting), columns.index(level), one, is_better(one, definition.better))
+        for (setting, level), one in measured.items()
     ]
-    return EffectMap(metric, definition, levels[0], tuple(rows), tuple(levels[1:]), tuple(cells)) if cells else None
+    return EffectMap(metric, definition, reference, rows, columns, tuple(cells)) if cells else None
 
 
 def effect_maps(group: ArmGroup, summary: GroupSummary, grid: Mapping[str, Sequence[str]]) -> tuple[EffectMap, ...]:
@@ -166,14 +176,31 @@ def effect_maps(group: ArmGroup, summary: GroupSummary, grid: Mapping[str, Seque
 
 
 def grid_verdict(maps: Sequence[EffectMap]) -> str:
-    """In how many settings each level helps, by the first metric."""
+    """In how many settings each level helps, by the first metric; of many levels the three that differ most often."""
     first = maps[0]
+    counts = {
+        level: tuple(len(first.significant(column, better=direction)) for direction in (True, False))
+        for column, level in enumerate(first.columns)
+    }
+    lead = f"{first.definition.title} in {_counted(len(first.rows), 'setting')}"
+    listed = (
+        sorted(counts, key=lambda level: -sum(counts[level]))[:_MAX_LEVELS] if len(counts) > _MAX_LEVELS else counts
+    )
+    if len(counts) > _MAX_LEVELS and not any(map(sum, counts.values())):
+        return f"{lead}: none of {len(counts)} levels differs significantly from {first.reference}."
     parts: list[str] = []
-    for column, level in enumerate(first.columns):
-        better, worse = (len(first.significant(column, better=direction)) for direction in (True, False))
-        lead = f"{level} is significantly better in {better}" if not parts else f"{level} in {better}"
-        parts.append(f"{lead} and worse in {worse}" if worse else lead)
-    return f"{first.definition.title} in {len(first.rows)} settings: {', '.join(parts)}."
+    for level in listed:
+        better, worse = counts[level]
+        words = f"{level} is significantly better in {better}" if not parts else f"{level} in {better}"
+        parts.append(f"{words} and worse in {worse}" if worse else words)
+    if others := [sum(count) for level, count in counts.items() if level not in listed]:
+        most = max(others)
+        parts.append(f"{_counted(len(others), 'other')} in {f'at most {most}' if most else '0'}")
+    return f"{lead}: {', '.join(parts)}."
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def grid_numbers(group: ArmGroup, maps: Sequence[EffectMap]) -> tuple[KeyNumber, ...]:
@@ -187,10 +214,13 @@ def grid_numbers(group: ArmGroup, maps: Sequence[EffectMap]) -> tuple[KeyNumber,
     numbers = []
     if known:
         words = f"settings in which {title} of {first.reference} gets significantly worse by generation "
-        certain = f"95 %, corrected for {len(known)} settings"
         numbers.append(
             KeyNumber(
-                group.roles[group.arms[0]], f"{worse} of {rows}", "", f"{words}{group.common_generation}", certain
+                group.roles[group.arms[0]],
+                f"{worse} of {len(known)}",
+                "",
+                f"{words}{group.common_generation}",
+                _corrected_for(len(known), "setting"),
             )
         )
     cells = [cell for effects in maps for cell in effects.cells]
@@ -203,13 +233,16 @@ def grid_numbers(group: ArmGroup, maps: Sequence[EffectMap]) -> tuple[KeyNumber,
     )
     number = formatting.mean(one.final, signed=True)
     numbers.append(KeyNumber(group.roles[one.arm], number, effects.definition.unit, words, certainty(one)))
-    # A level whose arms were not selected has no cell.
-    column, arm = min((cell.column, cell.difference.arm) for cell in first.cells)
-    better = len(first.significant(column, better=True))
-    words = f"settings in which {first.columns[column]} has a significantly better {title} than {first.reference}"
-    certain = f"95 %, corrected for {one.comparisons} comparisons"
-    numbers.append(KeyNumber(group.roles[arm], f"{better} of {rows}", "", words, certain))
+    cell = first.cells[0]
+    better = len(first.significant(cell.column, better=True))
+    words = f"settings in which {first.columns[cell.column]} has a significantly better {title} than {first.reference}"
+    certain = _corrected_for(cell.difference.comparisons, "comparison")
+    numbers.append(KeyNumber(group.roles[cell.difference.arm], f"{better} of {rows}", "", words, certain))
     return tuple(numbers)
+
+
+def _corrected_for(number: int, noun: str) -> str:
+    return f"95 %, corrected for {number} {noun}s" if number > 1 else "95 %"
 
 
 def verdict_of(group: ArmGroup, summary: GroupSummary, grid: Mapping[str, Sequence[str]]) -> str:
@@ -228,7 +261,7 @@ def _effect_sentence(effects: EffectMap) -> str:
     significant = [cell for cell in effects.cells if cell.difference.is_significant]
     significant.sort(key=lambda cell: -abs(cell.difference.final.mean))
     lead = f"{effects.definition.title}, each level minus {effects.reference} in the same setting, paired by seed"
-    corrected = f"corrected for {total} comparisons"
+    corrected = f"corrected for {_counted(total, 'comparison')}"
     if not significant:
         return f"{lead}: no significant difference (0 of {total}, {corrected})."
     parts = []
@@ -273,8 +306,8 @@ def plot_grid_forest(group: ArmGroup, effects: EffectMap, name: str) -> Figure:
     seeds = max(cell.difference.seeds for cell in effects.cells)
     note = (
         f"{metric} minus that of {effects.reference} in the same setting, paired over {seeds} seeds at generation "
-        f"{effects.cells[0].difference.generation}. Bar: 95 % CI; filled marker, bold: significant after Holm’s "
-        f"correction for {arms} comparisons."
+        f"{effects.cells[0].difference.generation}. Bar: 95 % CI; filled marker, bold: significant"
+        + (f" after Holm’s correction for {arms} comparisons." if arms > 1 else ".")
     )
     if seeds < 2:
         note = note.partition(" Bar:")[0] + " One seed: no CI."
@@ -301,22 +334,28 @@ def _on_one_scale(blocks: Sequence[ForestBlock]) -> list[ForestBlock]:
     return [ForestBlock(block.title, block.unit, block.rows, None, block.flipped, limit) for block in blocks]
 
 
-_CELL_WIDTH, _CELL_HEIGHT = 80.0, 20.0
+_CELL_WIDTH, _CELL_HEIGHT, _MAX_COLUMNS = 80.0, 20.0, 4
 
 
 def plot_effect_map(effects: EffectMap, name: str) -> Figure:
-    """The map as a table of coloured cells: the larger the difference, the darker its cell."""
+    """The map as a table of coloured cells: the larger the difference, the darker its cell.
+
+    Settings are rows and levels columns, or the other way round where there are more levels than settings.
+    """
+    turned = len(effects.columns) > max(len(effects.rows), _MAX_COLUMNS)
+    rows, columns = (effects.columns, effects.rows) if turned else (effects.rows, effects.columns)
     start = 250.0
-    width = start + _CELL_WIDTH * len(effects.columns)
+    width = start + _CELL_WIDTH * len(columns)
     parts = [
-        text(start + _CELL_WIDTH * (n + 0.5), 14, label(level, 11), "axis", "middle")
-        for n, level in enumerate(effects.columns)
+        text(start + _CELL_WIDTH * (n + 0.5), 14, label(column, 9), "axis", "middle")
+        for n, column in enumerate(columns)
     ]
-    parts += [text(0, 38 + _CELL_HEIGHT * n, label(row, 36), "num") for n, row in enumerate(effects.rows)]
+    parts += [text(0, 38 + _CELL_HEIGHT * n, label(row, 30), "num") for n, row in enumerate(rows)]
     sizes = [abs(cell.difference.final.mean) for cell in effects.cells]
     largest = max(sizes) or 1.0
     for cell in effects.cells:
-        x, y = start + _CELL_WIDTH * cell.column, 24 + _CELL_HEIGHT * cell.row
+        row, column = (cell.column, cell.row) if turned else (cell.row, cell.column)
+        x, y = start + _CELL_WIDTH * column, 24 + _CELL_HEIGHT * row
         share = abs(cell.difference.final.mean) / largest
         kind = "better" if cell.better else "worse"
         box = rect(x + 1, y + 1, _CELL_WIDTH - 2, _CELL_HEIGHT - 2, kind)
@@ -330,7 +369,7 @@ def plot_effect_map(effects: EffectMap, name: str) -> Figure:
         f"{metric} minus that of {effects.reference} in the same setting. Blue: better; orange: worse; the darker, the "
         "larger. Bold: significant."
     )
-    height = 30 + _CELL_HEIGHT * len(effects.rows)
+    height = 30 + _CELL_HEIGHT * len(rows)
     return Figure(
         name, f"{metric}, setting by setting", note, f"{metric}. {changes}.", height, "".join(parts), max(width, 480)
     )

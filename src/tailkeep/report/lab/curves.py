@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from textwrap import wrap
 
 import numpy as np
 from numpy.typing import NDArray
@@ -195,7 +196,7 @@ def _note(group: ArmGroup, metric: str, curves: Mapping[str, Curve], banded: set
 
 
 _LEFT, _RIGHT, _ROW = 158.0, 390.0, 20.0
-_MAX_RULES, _MAX_ROWS = 3, 12
+_MAX_RULES, _MAX_ROWS, _SENTENCE_LETTERS = 3, 12, 54
 
 
 def plot_failures(group: ArmGroup, summary: GroupSummary, name: str) -> Figure | None:
@@ -213,7 +214,11 @@ def plot_failures(group: ArmGroup, summary: GroupSummary, name: str) -> Figure |
     parts: list[str] = []
     y, findings = 14.0, []
     for rule in rules:
-        parts.append(text(0, y, _sentence(rule), "row"))
+        *lines, last_line = wrap(_sentence(rule), _SENTENCE_LETTERS)
+        for line in lines:
+            parts.append(text(0, y, line, "row"))
+            y += 17
+        parts.append(text(0, y, last_line, "row"))
         bottom = y + 8 + _ROW * len(rows_of)
         values = [value for value in ticks(0, last, 5) if float(round(value, 9)).is_integer()]
         parts += [path([(x(value), y + 8), (x(value), bottom)], "grid") for value in values]
@@ -234,7 +239,9 @@ def plot_failures(group: ArmGroup, summary: GroupSummary, name: str) -> Figure |
     undefined = any(not _is_defined(failures[rule.key]) for failures in rows_of.values() for rule in rules)
     dash = f" {formatting.DASH}: not measured, or beyond the limit at generation 0." if undefined else ""
     bounds = "; bar: bootstrap CI over seeds" if seeds > 1 else ""
-    median = f"Median over {formatting.seeds(seeds)}, interpolated between recorded generations"
+    median = "Interpolated between recorded generations" + (
+        f", median over {seeds} seeds" if seeds > 1 else ", one seed"
+    )
     absent = len(group.arms) - len(defined)
     some = f" {absent} of {len(group.arms)} arms have no such limit and are left out." if absent else ""
     some += f" The first {len(rows_of)} of {len(defined)} arms." if len(rows_of) < len(defined) else ""

@@ -74,9 +74,7 @@ def plot_first_model(group: ArmGroup, arms: Sequence[str], name: str) -> Figure 
     if not ends:
         return None
     ends = _without_empty_ends(ends)
-    stack = _stacked_histograms(
-        group, ends, logarithmic, "% of samples", lambda row: ("median", _median(row.values)), words_right=True
-    )
+    stack = _stacked_histograms(group, ends, logarithmic, "% of samples", lambda row: ("median", _median(row.values)))
     edges = next(iter(ends.values()))[0].values["edges"]
     values = log_ticks(edges[0], edges[-1])
     parts = [*stack.parts, *(text(stack.x(v), stack.bottom + 18, f"{v:,.0f}", "tick", "middle") for v in values)]
@@ -111,11 +109,9 @@ def _stacked_histograms(
     scale: Callable[[tuple[float, float], tuple[float, float]], Scale],
     unit: str,
     summary_of: Callable[[TableColumns], tuple[str, str]],
-    *,
-    words_right: bool = False,
 ) -> HistogramStack:
     """The last generation of each arm as a line before its first in grey, with a number of both."""
-    place, anchor = (WIDTH - 4, "end") if words_right else (_START + 10, "start")
+    place, anchor = (WIDTH - 4, "end") if _is_emptier_at_the_right(ends) else (_START + 10, "start")
     edges = next(iter(ends.values()))[0].values["edges"]
     tallest = max(max(_shares(row.values["counts"])) for pair in ends.values() for row in pair)
     _, top = nice_domain(0, max(tallest, 1.0), floor=0)
@@ -142,6 +138,13 @@ def _stacked_histograms(
         findings.append(f"{arm}: {change}")
     bottom = _TOP + row_height * len(ends) + gap * (len(ends) - 1)
     return HistogramStack(parts, x, bottom, next(iter(ends.values()))[0].generation, findings)
+
+
+def _is_emptier_at_the_right(ends: Ends) -> bool:
+    """Whether the bars of the last two fifths, where words would stand, are lower than those of the first two."""
+    rows = [_shares(row.values["counts"]) for pair in ends.values() for row in pair]
+    part = max(1, 2 * len(rows[0]) // 5)
+    return max(max(row[-part:]) for row in rows) < max(max(row[:part]) for row in rows)
 
 
 def _without_empty_ends(ends: Ends) -> Ends:

@@ -23,7 +23,7 @@ from tailkeep.report.lab.curves import arms_in_picture, plot_curve, plot_failure
 from tailkeep.report.lab.distributions import plot_confidence, plot_density, plot_first_model, plot_points
 from tailkeep.report.lab.kr_margins import GroupMargins
 from tailkeep.report.lab.paired_differences import McNemarTest
-from tailkeep.report.lab.run import ArmGroup, LabRun, read_lab_run
+from tailkeep.report.lab.run import ArmGroup, LabRun, read_lab_run, settings_of
 from tailkeep.report.lab.samples import PromptSamples, plot_images, read_prompts, sample_views
 from tailkeep.report.lab.sentences import (
     TrainingUnits,
@@ -243,16 +243,14 @@ def _section(
 def _keys(group: ArmGroup, grid: Mapping[str, Sequence[str]]) -> tuple[KeyItem, ...]:
     """Every arm, or of a grid every level of its last axis, by the arms of the first setting."""
     arms = [arm for arm in group.arms if group.baseline_of(arm) == group.arms[0]] if grid else group.arms
-    levels = list(grid.values())[-1] if grid else arms
+    rows = settings_of(grid).values() if grid else ()
+    level_of = {arm: level for row in rows for level, arm in row.items()}
 
     def phrase(arm: str) -> str:
         config, reference = (group.configs.get(name, {}) for name in (arm, group.arms[0]))
         return phrase_of(config, reference)
 
-    return tuple(
-        KeyItem(level, group.roles[arm], phrase(arm))
-        for level, arm in zip(levels, arms, strict=len(levels) == len(arms))
-    )
+    return tuple(KeyItem(level_of.get(arm, arm), group.roles[arm], phrase(arm)) for arm in arms)
 
 
 def _last(tests: Sequence[McNemarTest]) -> tuple[McNemarTest, ...]:

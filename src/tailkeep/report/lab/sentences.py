@@ -94,7 +94,7 @@ def growth_lines(history: Sequence[Addition]) -> tuple[str, ...]:
             for arm, generations in addition.arms.items()
             if generations > previous[arm] > 0
         ]
-        parts = [f"seed {seed}" for seed in seeds] + [f"arm {arm}" for arm in arms] + longer
+        parts = [*_listed("seed", seeds), *_listed("arm", arms), *longer]
         added = [f"{join(parts)} added"] if parts else []
         recomputed = [f"{join(list(addition.recomputed))} computed again"] if addition.recomputed else []
         accepted = [f"another environment accepted: {'; '.join(addition.accepted)}"] if addition.accepted else []
@@ -104,6 +104,16 @@ def growth_lines(history: Sequence[Addition]) -> tuple[str, ...]:
             what = what or f"chains of {join(list(addition.arms))} added"
             lines.append(f"{addition.at[:10]}: {what}.")
     return tuple(lines)
+
+
+def _listed(noun: str, names: Sequence[object]) -> list[str]:
+    """`seed 1`, `seeds 1 and 2`, of consecutive numbers `seeds 3 to 11`; nothing without names."""
+    if len(names) < 2:
+        return [f"{noun} {name}" for name in names]
+    numbers = [name for name in names if isinstance(name, int)]
+    if len(names) > 2 and numbers == list(range(numbers[0], numbers[0] + len(names)) if numbers else ()):
+        return [f"{noun}s {names[0]} to {names[-1]}"]
+    return [f"{noun}s {join([str(name) for name in names])}"]
 
 
 _EQUAL_WITHIN = 0.01

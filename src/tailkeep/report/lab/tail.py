@@ -13,12 +13,12 @@ from tailkeep.report.lab.run import ArmGroup
 from tailkeep.report.lab.samples import first_middle_last
 from tailkeep.report.svg import WIDTH, Figure, label, path, rect, text
 
-_MAX_ITEMS, _LEFT, _RIGHT, _BAR_HEIGHT, _ROW = 64, 66.0, 400.0, 26.0, 33.0
+_MAX_ITEMS, _LEFT, _RIGHT, _BAR_HEIGHT, _ROW = 64, 66.0, 380.0, 26.0, 33.0
 _WORDS = {
     "people": ("Who is still written about", "people, most frequent first", "named"),
     "modes": ("Which modes are still sampled", "modes, heaviest first", "alive"),
     "classes": ("Which classes are still generated", "classes, most frequent first", "alive"),
-    "words": ("Which words still occur", "words by their frequency in real text, rare ones right", "covered"),
+    "words": ("Which words still occur", "words in real text, most frequent first", "covered"),
 }
 
 

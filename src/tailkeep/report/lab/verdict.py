@@ -106,7 +106,9 @@ def _lead(group: ArmGroup, changes: dict[str, Change | None]) -> str:
     )
     if math.isnan(known[0].p_value):
         first, last = (formatting.short(value.mean) for value in (known[0].initial, known[0].final))
-        return f"{start} goes from {first} to {last} in {group.catalog.title_in_sentence(known[0].metric)}."
+        common, own = group.common_generation, max(group.generations(), default=0)
+        when = f" by generation {common}" if common != own else ""
+        return f"{start} goes from {first} to {last} in {group.catalog.title_in_sentence(known[0].metric)}{when}."
     significant = _significant(changes)
     if not significant:
         return f"{start} does not change significantly."
