@@ -169,7 +169,7 @@ def band(means: Sequence[Interval], x: Callable[[float], float], y: Callable[[fl
 def samples_panel(run: Run, left: float, right: float) -> list[str]:
     people = run.people()
     drawing = [words(left, 40, "What the baseline writes", "title")]
-    drawing.append(words(left, 66, f"mentions of each of {len(people)} people in its samples"))
+    drawing.append(words(left, 66, f"mentions of {len(people)} people, {len(run.folders(0))} seeds together"))
     step = (right - left - 152) / len(people)
     for row, generation in enumerate(SHOWN_GENERATIONS):
         ground = 158.0 + 104 * row
@@ -225,7 +225,8 @@ def picture(run: Run) -> str:
     panels = [*accuracy_panel(run, 28, 392), *samples_panel(run, 426, 826), *confidence_panel(run, 866, 1172)]
     title = (
         "Three panels from one run of the demo. Left: KR-test accuracy over generations for baseline, truncated and "
-        "accumulate. Middle: how often the baseline still names each person. Right: its confidence moves towards 1."
+        "accumulate. Middle: how often the three seeds of the baseline still name each person. Right: its confidence "
+        "moves towards 1."
     )
     size = f'viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}"'
     paper = f'<rect class="paper" width="{WIDTH}" height="{HEIGHT}" rx="8"/>'
