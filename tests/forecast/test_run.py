@@ -147,7 +147,14 @@ def test_where_it_was_not_validated_it_cannot_tell(tmp_path):
     tree = outcome.summary["items"]["words"]["synthetic"]["synthetic"]
     assert tree["forecast"] == []
     assert "replace" in tree["cannot_tell"]
-    assert any("no forecast for replace" in line and "--decoder" in line for line in outcome.lines())
+    assert sum("no forecast for replace" in line and "--decoder" in line for line in outcome.lines()) == 1
+
+
+def test_texts_that_have_no_forecast_are_named_in_one_sentence(tmp_path):
+    corpus = write_jsonl(tmp_path / "x.jsonl", prose(60, words=40, seed=0))
+    texts = [f"{name}={write_jsonl(tmp_path / f'{name}.jsonl', prose(60, words=40, seed=1))}" for name in ("a", "b")]
+    outcome = run({"max_n": 2}, corpus, tmp_path / "out", synthetic=texts)
+    assert [line[:33] for line in outcome.lines() if "no forecast" in line] == ["There is no forecast for replace,"]
 
 
 def test_where_it_was_validated_it_gives_numbers_with_intervals(real_words, tmp_path):

@@ -145,7 +145,11 @@ def test_the_command_forecasts_a_laboratory_run_and_scores_itself(mixture_run, t
         rows = list(csv.DictReader(file))
     assert {row["kind"] for row in rows} == {"modes"}
     assert all(0 <= float(row["p5"]) <= float(row["p50"]) <= float(row["p95"]) <= 1 for row in rows)
-    assert len(json.loads((tmp_path / "out" / "summary.json").read_text())["chains"]) == len(rows)
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert len(summary["chains"]) == len(rows)
+    assert sum(score["measurements"] for score in summary["scores"]) == len(rows)
+    errors = [abs(float(row["p50"]) - float(row["truth"])) for row in rows if row["measured"] == "1"]
+    assert summary["scores"][0]["error"] == pytest.approx(np.mean(errors), abs=1e-6)
 
 
 def test_a_run_without_two_rounds_is_refused(tmp_path):

@@ -5,7 +5,7 @@
 Rule: later rounds are read to score, never to fit; a group that was not validated is named beside its figures.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -45,9 +45,11 @@ def run_chains(config: ForecastConfig, counted: Sequence[CountedChain], out: Pat
     packages = versions("numpy", "scipy")
     sources = {"config": config.fingerprint_tree(), "run": source, "packages": packages}
     record = RunRecord.of("forecast", sources, versions=packages, seeds=(config.seed,))
-    lines = list(_sentences(points))
+    scores = [_score(points, measured) for measured in sorted({point.measured for point in points})]
+    lines = [*_score_sentences(scores), *_gate_sentences(points)]
     with RunDirectory.create(out, record, config=dump_config(config)) as directory:
-        tree = {"fingerprint": record.fingerprint, "chains": [_tree(point) for point in points], "sentences": lines}
+        tree = {"fingerprint": record.fingerprint, "chains": [_tree(point) for point in points]}
+        tree |= {"scores": scores, "sentences": lines}
         directory.storage.write_text(out / "tables" / "forecast.csv", _table(points))
         directory.storage.write_text(out / "summary.json", sealed_text(tree))
     return lines
@@ -68,20 +70,30 @@ def _table(points: Sequence[ForecastPoint]) -> str:
     return csv_text([*names, *_QUANTILES, *rivals], rows)
 
 
-def _sentences(points: Sequence[ForecastPoint]) -> Iterator[str]:
-    for measured in sorted({point.measured for point in points}):
-        members = [point for point in points if point.measured == measured]
-        rounds = "1 measured round" if measured == 1 else f"{measured} measured rounds"
-        errors = {
-            "unchanged": mean_over_runs(members, lambda point: abs(point.rivals["unchanged"] - point.truth)),
-            "drift alone": mean_over_runs(members, lambda point: abs(point.rivals["drift"] - point.truth)),
-        }
-        rivals = ", ".join(f"{name} {error:.3f}" for name, error in errors.items())
-        covered = mean_over_runs(members, lambda point: float(point.covered(90)))
+def _score(points: Sequence[ForecastPoint], measured: int) -> dict[str, float]:
+    """Of the forecasts from so many rounds: mean absolute errors of survival, and the coverage of 90 % intervals."""
+    members = [point for point in points if point.measured == measured]
+    return {
+        "measured": measured,
+        "measurements": len(members),
+        "error": mean_over_runs(members, lambda point: point.error),
+        "unchanged": mean_over_runs(members, lambda point: abs(point.rivals["unchanged"] - point.truth)),
+        "drift": mean_over_runs(members, lambda point: abs(point.rivals["drift"] - point.truth)),
+        "covered": mean_over_runs(members, lambda point: float(point.covered(90))),
+    }
+
+
+def _score_sentences(scores: Sequence[Mapping[str, float]]) -> Iterator[str]:
+    for score in scores:
+        rounds = "1 measured round" if score["measured"] == 1 else f"{score['measured']} measured rounds"
         yield (
-            f"After {rounds}: mean absolute error of survival {mean_over_runs(members, lambda point: point.error):.3f} "
-            f"({rivals}); 90 % intervals contain {100 * covered:.0f} % of {len(members):,} later measurements."
+            f"After {rounds}: mean absolute error of survival {score['error']:.3f} (unchanged "
+            f"{score['unchanged']:.3f}, drift alone {score['drift']:.3f}); 90 % intervals contain "
+            f"{100 * score['covered']:.0f} % of {score['measurements']:,} later measurements."
         )
+
+
+def _gate_sentences(points: Sequence[ForecastPoint]) -> Iterator[str]:
     silent = sorted(
         {(p.regime, p.decoder, p.measured) for p in points if not can_tell(p.regime, p.decoder, p.measured)}
     )

@@ -102,11 +102,16 @@ def _synthetic_sentences(side: str, name: str, tree: Tree, config: ForecastConfi
         verdict = "no significant difference from 1, drift alone"
     interval = f"95 % CI {b['low']:.2f} to {b['high']:.2f}"
     yield f"{side}: selection exponent b of {name} = {b['value']:.2f} ({interval}), {verdict}."
-    if tree["cannot_tell"]:
+
+
+def _gate_sentence(items: Mapping[str, Tree], config: ForecastConfig) -> Iterator[str]:
+    """Which regimes have no forecast, for whatever items and texts: the decoder alone decides it."""
+    trees = [tree for part in items.values() for tree in part["synthetic"].values()]
+    if silent := list(dict.fromkeys(regime for tree in trees for regime in tree["cannot_tell"])):
         hint = " Name it with --decoder." if config.decoder == "unknown" else ""
         yield (
-            f"{side}: no forecast for {', '.join(tree['cannot_tell'])}: none was validated for text decoded so "
-            f"(decoder: {config.decoder}).{hint} Drift alone below is a reference."
+            f"There is no forecast for {', '.join(silent)}: none was validated for text decoded so (decoder: "
+            f"{config.decoder}).{hint} What is said of drift alone is a reference."
         )
 
 
@@ -191,6 +196,7 @@ def summarize(config: ForecastConfig, manifests: Sequence[Manifest], local: Loca
             part["synthetic"][side] = _synthetic(side, pairs, fitted, config, rows, name)
         summary["items"][name] = part
         summary["sentences"] += list(sentences(name, part, config))
+    summary["sentences"] += list(_gate_sentence(summary["items"], config))
     return summary, csv_text(COLUMNS, rows)
 
 

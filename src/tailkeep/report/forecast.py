@@ -1,125 +1,21 @@
 """The report of a forecast: survival by band with 50 and 90 % ribbons, what real data keeps, what was measured.
 
-Rules: it reads `summary.json` alone; every name from a corpus passes the filters of `page_kit`. Survival is a share of
-items from 0 to 100 %; a line is a median, hollow points were measured.
+Rule: it reads `summary.json` alone; every name from a corpus passes the filters of `page_kit`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from tailkeep.report import formatting
+from tailkeep.report.forecast_charts import SurvivalLine, exponent_chart, survival_chart
 from tailkeep.report.page_kit import KeyNumber, render_template
 from tailkeep.report.roles import BASELINE, REAL_DATA, TRUNCATED, Role
-from tailkeep.report.svg import (
-    LETTER,
-    WIDTH,
-    Figure,
-    Scale,
-    UniqueNames,
-    label,
-    linear,
-    marker,
-    path,
-    spread,
-    text,
-    tick_texts,
-    ticks,
-)
+from tailkeep.report.svg import Figure, UniqueNames
 from tailkeep.runs import RunDirectory, Storage, read_sealed
-
-_TOP, _FOOT, _HEIGHT = 26.0, 46.0, 330.0
-_ROW = 30.0
-
-
-@dataclass(frozen=True)
-class SurvivalLine:
-    """One line: quantiles p5, p25, p50, p75, p95 at each generation, and `measured` (generation, share) points.
-
-    `opacity` sets lines of one role apart; `ribbons` 1 draws the central 50 %, 2 also the central 90 %.
-    """
-
-    label: str
-    role: Role
-    generations: Sequence[float]
-    quantiles: Sequence[Sequence[float]]
-    measured: Sequence[tuple[float, float]] = ()
-    opacity: float = 1.0
-    ribbons: int = 2
-
-
-def survival_chart(
-    name: str,
-    title: str,
-    lines: Sequence[SurvivalLine],
-    *,
-    note: str,
-    finding: str,
-    goal: tuple[float, str] | None = None,
-) -> Figure:
-    """The lines over generations, with their ribbons, direct labels at their ends, and a dotted line at the `goal`."""
-    ends = [f"{100 * line.quantiles[-1][2]:.0f} %" for line in lines]
-    longest = max(len(label(line.label, 17)) for line in lines)
-    left, right = 50.0, WIDTH - min(LETTER * (longest + 6) + 14, 190)
-    last = max(line.generations[-1] for line in lines)
-    x, y = linear((0, last), (left, right)), linear((0, 1), (_HEIGHT - _FOOT, _TOP))
-    parts = [text(0, 13, "% of the items that are still written", "axis")]
-    for share in (0, 0.25, 0.5, 0.75, 1):
-        parts.append(path([(left, y(share)), (right, y(share))], "grid"))
-        parts.append(text(left - 8, y(share) + 4.5, f"{100 * share:.0f}", "tick", "end"))
-    values = [value for value in ticks(0, last, 6) if float(value).is_integer()]
-    for value, word in zip(values, tick_texts(values), strict=True):
-        parts.append(text(x(value), _HEIGHT - _FOOT + 20, word, "tick", "middle"))
-    parts.append(text((left + right) / 2, _HEIGHT - 8, "generation", "axis", "middle"))
-    parts += [_draw_line(line, x, y) for line in lines]
-    if goal:
-        parts.append(path([(left, y(goal[0])), (right, y(goal[0]))], "ref"))
-        parts.append(text(WIDTH, 13, goal[1], "axis", "end"))
-    heights = spread([y(line.quantiles[-1][2]) for line in lines], 17, _TOP, _HEIGHT - _FOOT)
-    for line, end, height in zip(lines, ends, heights, strict=True):
-        parts.append(
-            f'<g class="{line.role.css}">{text(right + 8, height + 4.5, f"{label(line.label, 17)}  {end}", "val")}</g>'
-        )
-    return Figure(name, title, note, finding, _HEIGHT, "".join(parts))
-
-
-def _draw_line(line: SurvivalLine, x: Scale, y: Scale) -> str:
-    parts = []
-    for low, high in ((1, 3), (0, 4))[: line.ribbons]:
-        pairs = list(zip(line.generations, line.quantiles, strict=True))
-        upper = [(x(g), y(values[high])) for g, values in pairs]
-        lower = [(x(g), y(values[low])) for g, values in reversed(pairs)]
-        parts.append(path([*upper, *lower], f"band {line.role.css}", closed=True))
-    points = [(x(g), y(values[2])) for g, values in zip(line.generations, line.quantiles, strict=True)]
-    parts.append(path(points, f"line {line.role.css}"))
-    parts += [marker(line.role, x(g), y(share), filled=False) for g, share in line.measured]
-    return f'<g opacity="{line.opacity:g}">{"".join(parts)}</g>'
-
-
-def exponent_chart(
-    name: str, title: str, rows: Sequence[tuple[str, float, float, float]], role: Role, *, note: str, finding: str
-) -> Figure:
-    """One row (label, b, low, high) per text around the line b = 1; a filled marker where the interval excludes 1."""
-    height = _TOP + _ROW * len(rows) + _FOOT
-    low, high = min(0.9, *(row[2] for row in rows)), max(1.1, *(row[3] for row in rows))
-    left, right = 130.0, WIDTH - LETTER * len("0.00 (0.00 to 0.00)") - 14
-    x = linear((low, high), (left, right))
-    parts = [path([(x(1), _TOP - 6), (x(1), height - _FOOT)], "zero"), text(x(1), 13, "drift alone", "axis", "middle")]
-    for number, (words, value, lower, upper) in enumerate(rows):
-        y = _TOP + _ROW * (number + 0.5)
-        parts.append(text(0, y + 4.5, label(words, 15), "row"))
-        parts.append(f'<g class="{role.css}">{path([(x(lower), y), (x(upper), y)], "whisk")}</g>')
-        parts.append(marker(role, x(value), y, filled=not lower <= 1 <= upper))
-        parts.append(text(WIDTH, y + 4.5, f"{value:.2f} ({lower:.2f} to {upper:.2f})", "num", "end"))
-    values = ticks(low, high, 5)
-    for value, word in zip(values, tick_texts(values), strict=True):
-        parts.append(text(x(value), height - _FOOT + 18, word, "tick", "middle"))
-    parts.append(text((left + right) / 2, height - 8, "selection exponent b", "axis", "middle"))
-    return Figure(name, title, note, finding, height, "".join(parts))
-
 
 Tree = Mapping[str, Any]
 _RIBBONS = "Line: median; ribbons, if wide enough to see: central 50 %, of the rarest also the central 90 %."
@@ -164,9 +60,12 @@ def write_forecast(path: Path | str) -> Path:
         "forecast.html",
         run={"name": directory.path.resolve().name},
         record=directory.record,
+        verdict=_verdict(tree),
         sentences=list(tree.get("sentences", ())),
-        numbers=_numbers(tree),
-        figures=figures,
+        keys=_keys(tree),
+        numbers=_score_numbers(tree) if "chains" in tree else _numbers(tree),
+        groups=_groups(tree, figures),
+        left_out=max(0, len(_chain_groups(tree.get("chains", ()))) - _CHARTS),
         tables=list(_tables(tree)),
     )
     storage = Storage()
@@ -244,7 +143,7 @@ def _item_figures(name: str, part: Tree, tree: Tree, names: UniqueNames) -> Iter
     if rows:
         worst = max(rows, key=lambda row: row[1])
         yield exponent_chart(
-            names.new("forecast", name, "exponent"), f"Selection of {name} by text", rows, TRUNCATED,
+            names.new("forecast", name, "exponent"), f"How a text selects against rare {name}", rows, TRUNCATED,
             note="b above 1: rare items are written less often than their share; 95 % CI by resampling documents. "
             "Filled: the CI excludes 1.",
             finding=f"The largest exponent is {worst[1]:.2f} ({worst[2]:.2f} to {worst[3]:.2f}), of {worst[0]}.",
@@ -289,11 +188,15 @@ def _survival(
     return survival_chart(name, title, lines, note=note, finding=finding, goal=goal)
 
 
-def _chain_figures(points: Sequence[Tree], names: UniqueNames) -> Iterator[Figure]:
+def _chain_groups(points: Sequence[Tree]) -> dict[tuple[str, str, int], list[Tree]]:
     groups: dict[tuple[str, str, int], list[Tree]] = {}
     for point in points:
         groups.setdefault((point["chain"], point["kind"], point["measured"]), []).append(point)
-    for (chain, kind, measured), members in list(groups.items())[:_CHARTS]:
+    return groups
+
+
+def _chain_figures(points: Sequence[Tree], names: UniqueNames) -> Iterator[Figure]:
+    for (chain, kind, measured), members in list(_chain_groups(points).items())[:_CHARTS]:
         lines = []
         for number, band in enumerate(dict.fromkeys(point["band"] for point in members)):
             rows = [point for point in members if point["band"] == band]
@@ -305,11 +208,66 @@ def _chain_figures(points: Sequence[Tree], names: UniqueNames) -> Iterator[Figur
                     _times(band), BASELINE, generations, quantiles, truths, 1 - 0.2 * number, 2 - min(number, 1)
                 )
             )
-        after = "1 measured round" if measured == 1 else f"{measured} measured rounds"
-        title = f"{chain}: {kind}, after {after}"
+        title = f"{chain}: {kind}, after {_rounds(measured)}"
         yield _survival(
             names.new("forecast", chain, kind, f"{measured}"), title, lines, f"Hollow: measured later. {_RIBBONS}"
         )
+
+
+def _rounds(measured: int) -> str:
+    return "1 measured round" if measured == 1 else f"{measured} measured rounds"
+
+
+def _verdict(tree: Tree) -> str:
+    """The first sentence; of the chains of a run what the forecasts from their first round were worth."""
+    if not tree.get("scores"):
+        return next(iter(tree.get("sentences", ())), "")
+    score = tree["scores"][0]
+    return (
+        f"From {_rounds(score['measured'])}, 90 % intervals contain {100 * score['covered']:.0f} % of "
+        f"{score['measurements']:,} later measurements; the mean error is {100 * score['error']:.0f} percentage "
+        f"points, of drift alone {100 * score['drift']:.0f}."
+    )
+
+
+def _keys(tree: Tree) -> list[tuple[Role, str, str]]:
+    """What stands on the page in a colour of its own."""
+    drift = (BASELINE, "drift alone", "each generation resamples the last one’s text: a reference, no model")
+    if "chains" in tree:
+        return [(BASELINE, "forecast", "from the first rounds of each chain; the stronger a line, the rarer its items")]
+    if not tree.get("items"):
+        return []
+    real = (REAL_DATA, "real data", "a share of each training set, or all of it kept beside the synthetic text")
+    sides = [side for part in tree["items"].values() for side in part["synthetic"]]
+    text = (TRUNCATED, "the synthetic text", "how much less often it writes what is rare")
+    return [drift, real, *([text] if sides else [])]
+
+
+def _groups(tree: Tree, figures: Sequence[Figure]) -> list[tuple[str, list[Figure]]]:
+    """The figures by the items that they count, each with its heading; one group has none."""
+    if len(tree.get("items", {})) < 2:
+        return [("", list(figures))]
+    remaining, groups = iter(figures), []
+    for name, part in tree["items"].items():
+        number = len(list(_item_figures(name, part, tree, UniqueNames())))
+        groups.append((name[0].upper() + name[1:], list(islice(remaining, number))))
+    return groups
+
+
+def _score_numbers(tree: Tree) -> list[KeyNumber]:
+    """How wrong the forecasts from each number of rounds were, and how often their intervals were right."""
+    numbers = []
+    for score in tree.get("scores", ()):
+        words = f"mean error of survival from {_rounds(score['measured'])}"
+        rivals = f"drift alone {100 * score['drift']:.1f}, unchanged {100 * score['unchanged']:.1f}"
+        numbers.append(KeyNumber(BASELINE, f"{100 * score['error']:.1f}", "percentage points", words, rivals))
+    if scores := tree.get("scores"):
+        last = scores[-1]
+        words = (
+            f"of {last['measurements']:,} later measurements in the 90 % intervals, from {_rounds(last['measured'])}"
+        )
+        numbers.append(KeyNumber(BASELINE, f"{100 * last['covered']:.0f}", "%", words, "all chains, items and bands"))
+    return numbers
 
 
 def _numbers(tree: Tree) -> list[KeyNumber]:
