@@ -173,13 +173,14 @@ def test_a_report_shows_documents_before_and_after(tailkeep, arguments, corpus, 
     assert "<script" not in page
     assert all(f'<th scope="row">{name}</th>' in page for name in ("a.jsonl", "deep/b.jsonl.gz", "d.parquet", "0"))
     # A band without tokens, before and after, is not listed.
-    bands = re.findall(r'"Tokens">([\d,]+)</td>.*"After the edit">([\d,]+)</td>', page)
+    bands = re.findall(r'"Tokens">([\d,]+)</td>.*"Tokens after the edit">([\d,]+)</td>', page)
     assert bands
     assert ("0", "0") not in bands
     originals = {
         json.loads(line)["id"]: json.loads(line)["text"] for line in (corpus / "a.jsonl").read_text().splitlines()
     }
-    shown = re.findall(r"<h3>(a\d+)</h3>\s*<div class=\"docs sides\">\s*<p>(.*?)</p>\s*<p>(.*?)</p>", page, re.DOTALL)
+    sides = r"<div><h4>Original</h4><p>(.*?)</p></div>\s*<div><h4>Edited</h4><p>(.*?)</p></div>"
+    shown = re.findall(rf'<h3>(a\d+)</h3>\s*<div class="docs sides">\s*{sides}', page, re.DOTALL)
     assert shown
     for name, before, after in shown:
         old, new = (html.unescape(re.sub(r"<[^>]*>", "", side)) for side in (before, after))
@@ -195,11 +196,11 @@ def test_a_shard_that_stopped_a_run_is_shown_with_the_reason_until_it_is_finishe
     assert tailkeep(*arguments)[0] == 2
     _, shown, _ = tailkeep("show", tmp_path / "out")
     shown = " ".join(shown.split())
-    assert "failed: b.jsonl: b.jsonl, line 1: not JSON" in shown
+    assert "failed: b.jsonl, line 1: not JSON" in shown
     assert "1 of 3 shards are finished" in shown
     tailkeep("report", tmp_path / "out")
     page = (tmp_path / "out" / "report.html").read_text()
-    assert re.search(r"<b>b\.jsonl</b>: b\.jsonl, line 1: not JSON", page)
+    assert re.search(r"<li>b\.jsonl, line 1: not JSON", page)
     assert "1 of 3 shards are finished" in page
     assert tailkeep(*arguments, "--on-error", "skip")[0] == 4
     assert not list((tmp_path / "out" / "failures").iterdir())

@@ -52,6 +52,14 @@ class EditedText:
     unchanged: tuple[str, ...]
 
 
+_RULES = {
+    "toedit": "resampled from the prior: tokens with p ≥ {threshold:g} under it",
+    "low": "{action}d: tokens with p < {threshold:g} under the prior",
+    "band": "resampled from the prior: tokens with {low:g} ≤ p < {high:g} under it",
+    "random": "resampled from the prior: {percent:.3g} % of all tokens, whatever their p",
+}
+
+
 @dataclass(frozen=True)
 class EditRun:
     """The edit run at `path`.
@@ -59,6 +67,7 @@ class EditRun:
     Attributes:
         complete: whether every shard is finished and the output is checked.
         shards: the counts of each finished shard.
+        rule: what the edit did to which tokens, half a sentence.
         failures: the errors of unfinished shards, by shard.
         texts: some edited strings.
         rejects: some rejected documents.
@@ -67,6 +76,7 @@ class EditRun:
     path: Path
     record: RunRecord
     complete: bool
+    rule: str
     shards: Mapping[str, Mapping[str, int]]
     failures: Mapping[str, str]
     texts: tuple[EditedText, ...]
@@ -125,7 +135,16 @@ def read_edit_run(path: Path | str, *, edits: int, rejects: int = 0) -> EditRun:
     ]
     rejected = [item for _, items in _sample(directory.path / "rejects", rejects) for item in items[:-1]]
     complete = (directory.path / "summary.json").is_file()
-    return EditRun(directory.path, directory.record, complete, shards, failures, tuple(texts), tuple(rejected))
+    rule = _rule_words(directory.config_tree().get("rule"))
+    return EditRun(directory.path, directory.record, complete, rule, shards, failures, tuple(texts), tuple(rejected))
+
+
+def _rule_words(rule: Mapping[str, Any] | None) -> str:
+    if rule is None:
+        return "tokens that were flagged and resampled from the prior"
+    words = _RULES[rule["name"]].format(**rule, percent=100 * rule.get("share", 0))
+    below = rule.get("delete_below")
+    return words if below is None else f"{words}; deleted: those with p < {below:g}"
 
 
 def _sample(folder: Path, most: int) -> Iterator[tuple[str, list[dict[str, Any]]]]:
@@ -206,7 +225,7 @@ def show_edits(path: Path | str, console: Console, *, edits: int = 20) -> None:
     run = read_edit_run(path, edits=edits)
     console.print(terminal_text(f"{run.name}: an edit, fingerprint {run.record.fingerprint[:12]}", "bold"))
     for shard, error in run.failures.items():
-        console.print(terminal_text(f"failed: {shard}: {error}", "red"))
+        console.print(terminal_text(f"failed: {error if error.startswith(shard) else f'{shard}: {error}'}", "red"))
     if not run.shards:
         console.print(Text("No shard is finished yet."))
         return
@@ -229,8 +248,11 @@ def totals(counts: Mapping[str, int]) -> str:
 
 
 def share(part: int, whole: int) -> str:
-    """`part` / `whole` in per cent."""
-    return f"{part / whole:.2%}" if whole else formatting.DASH
+    """`part` / `whole` in per cent; a part is never 0.00%."""
+    if not whole:
+        return formatting.DASH
+    percent = 100 * part / whole
+    return f"{formatting.number(percent, digits=1) if 0 < percent < 0.005 else f'{percent:.2f}'}%"
 
 
 def _band_table(run: EditRun) -> Table:
@@ -249,12 +271,24 @@ def _band_table(run: EditRun) -> Table:
     return table
 
 
+def context_before(unchanged: str) -> str:
+    """The end of the text before an edit, from the beginning of a word where there is one."""
+    end = unchanged[-CONTEXT:]
+    return end if len(unchanged) <= CONTEXT or " " not in end.rstrip(" ") else end.partition(" ")[2]
+
+
+def context_after(unchanged: str) -> str:
+    """The beginning of the text after an edit, to the end of a word where there is one."""
+    start = unchanged[:CONTEXT]
+    return start if len(unchanged) <= CONTEXT or " " not in start.lstrip(" ") else start.rpartition(" ")[0]
+
+
 def _edit_lines(text: EditedText) -> Iterator[Text]:
     for edit, before, after in zip(text.edits, text.unchanged, text.unchanged[1:], strict=False):
-        line = terminal_text(f"{text.document}  ", "dim").append_text(terminal_text(before[-CONTEXT:])).append("[")
+        line = terminal_text(f"{text.document}  ", "dim").append_text(terminal_text(context_before(before))).append("[")
         # Brackets, since a log or a pipe has no colours.
         line.append_text(terminal_text(edit.old, "red strike")).append("→")
         line.append_text(terminal_text(edit.new or "(deleted)", "green")).append("]")
-        line.append_text(terminal_text(after[:CONTEXT]))
+        line.append_text(terminal_text(context_after(after)))
         new_p = "" if edit.new_p is None else f" → {edit.new_p:.3g}"
         yield line.append(f"  p {edit.old_p:.4g}{new_p}", "cyan")

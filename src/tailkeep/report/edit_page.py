@@ -8,13 +8,17 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from tailkeep.report.edit import CONTEXT, EditedText, EditRun, ShownEdit, read_edit_run, share
+from tailkeep.report.edit import EditedText, EditRun, ShownEdit, context_after, context_before, read_edit_run, share
 from tailkeep.report.page_kit import KeyNumber, render_template
 from tailkeep.report.roles import BASELINE, EDITED
 from tailkeep.report.svg import WIDTH, Figure, linear, nice_domain, path, rect, text, tick_texts, ticks
 from tailkeep.runs import Storage
 
 _MAX_EDITS, _MAX_SNIPPETS, _MAX_REJECTS, _MAX_SHARDS, _MAX_TEXT = 40, 10, 20, 200, 400
+_RESAMPLED = (
+    "Each flagged token was resampled as it was, as most are: the prior gives them nearly all of its probability. A "
+    "sampler.temperature of 1.5 changes more; read the changes before you train on them."
+)
 _KINDS = ("tokens", "flagged", "after")
 # 0.99 stands below its neighbours, which it would touch on a phone.
 _LONG_BAND = len("0.99")
@@ -41,11 +45,12 @@ def edit_page(run: EditRun) -> str:
         "edits.html",
         run=run,
         record=run.record,
-        verdict=edit_verdict(counts) if counts else run.name,
+        verdict=edit_verdict(counts, complete=run.complete) if counts else run.name,
         numbers=list(_numbers(counts)) if counts else [],
         roles={"unedited": BASELINE, "flagged": EDITED},
         histogram=_histogram(run) if counts else None,
         snippets=list(islice(_snippets(run.texts), _MAX_SNIPPETS)),
+        unchanged=_RESAMPLED if counts.get("flagged") else "No token was flagged.",
         bands=list(_bands(run)),
         refused=", ".join(f"{reason} {count:,}" for reason, count in refused.items()),
         texts=[{"document": one.document, "edits": one.edits, "parts": _parts(one)} for one in shown],
@@ -54,29 +59,31 @@ def edit_page(run: EditRun) -> str:
     )
 
 
-def edit_verdict(counts: Mapping[str, int]) -> str:
+def edit_verdict(counts: Mapping[str, int], *, complete: bool = True) -> str:
     """What the edit did, in one sentence."""
-    changed = counts["changed"] + counts["deleted"]
-    return (
-        f"The edit changed {share(changed, counts['tokens'])} of the tokens, in {counts['edited']:,} of "
-        f"{counts['documents']:,} documents."
-    ).replace("%", "\N{NO-BREAK SPACE}%")
+    share_changed = share(counts["changed"] + counts["deleted"], counts["tokens"])
+    documents = f"{counts['edited']:,} of {counts['documents']:,} documents"
+    return f"{'The edit' if complete else 'So far the edit'} changed {share_changed} of the tokens, in {documents}."
 
 
 def _numbers(counts: Mapping[str, int]) -> Iterator[KeyNumber]:
     tokens, changed = counts["tokens"], counts["changed"] + counts["deleted"]
-    flagged = f"{counts['flagged']:,} of {tokens:,}; a flagged token is resampled and mostly stays"
-    yield KeyNumber(EDITED, _percent(counts["flagged"], tokens), "", "of the tokens flagged", flagged)
+    flagged = f"{counts['flagged']:,} of {tokens:,}; {counts['changed']:,} of them became another token"
+    yield KeyNumber(EDITED, _percent(counts["flagged"], tokens), "%", "of the tokens flagged", flagged)
     words = f"{changed:,} tokens, {counts['deleted']:,} of them deleted"
-    yield KeyNumber(EDITED, _percent(changed, tokens), "", "of the tokens changed", words)
+    yield KeyNumber(EDITED, _percent(changed, tokens), "%", "of the tokens changed", words)
     documents = f"{counts['edited']:,} of {counts['documents']:,}; {counts['rejected']:,} rejected"
     yield KeyNumber(
-        BASELINE, _percent(counts["edited"], counts["documents"]), "", "of the documents changed", documents
+        BASELINE,
+        f"{100 * counts['edited'] / max(1, counts['documents']):.3g}",
+        "%",
+        "of the documents changed",
+        documents,
     )
 
 
 def _percent(part: int, whole: int) -> str:
-    return share(part, whole).replace("%", "\N{NO-BREAK SPACE}%")
+    return share(part, whole).removesuffix("%")
 
 
 def _histogram(run: EditRun) -> Figure:
@@ -93,7 +100,8 @@ def _histogram(run: EditRun) -> Figure:
     parts += [
         text(start - 8, y(v) + 4.5, word, "tick", "end") for v, word in zip(values, tick_texts(values), strict=True)
     ]
-    step = (WIDTH - start) / max(1, len(bands))
+    # The last band's label is wider than its bar.
+    step = (WIDTH - 8 - start) / max(1, len(bands))
     for index, band in enumerate(bands):
         x = start + index * step
         parts.append(rect(x + 2, y(before[index]), step - 4, bottom - y(before[index]), "ghost"))
@@ -120,7 +128,12 @@ def _snippets(texts: Sequence[EditedText]) -> Iterator[dict[str, Any]]:
     for one in texts:
         for edit, before, after in zip(one.edits, one.unchanged, one.unchanged[1:], strict=False):
             if edit.old != edit.new:
-                yield {"edit": edit, "before": before[-CONTEXT:], "after": after[:CONTEXT], "document": one.document}
+                yield {
+                    "edit": edit,
+                    "before": context_before(before),
+                    "after": context_after(after),
+                    "document": one.document,
+                }
 
 
 def _bands(run: EditRun) -> Iterator[list[str]]:
