@@ -127,7 +127,7 @@ def test_the_share_is_told_on_the_terminal_and_drawn_on_the_page(tailkeep, tmp_p
     assert "of its documents are like the synthetic reference (90% CI" in out
     assert tailkeep("report", tmp_path / "out")[0] == 0
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "of the documents are like the synthetic reference (" in page
+    assert "of the documents are like the synthetic reference (90\xa0%\xa0CI" in page
     assert "Of this corpus, most like the synthetic reference" in page
     assert "all documents" in page
     assert "<script" not in page

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tailkeep.audit.documents import SampledDocument
+from tailkeep.audit.documents import SampledDocument, excerpt
 from tailkeep.data.hashing import count_features, log_ratios
 from tailkeep.data.sketches import FrequentItems
 from tailkeep.metrics import auroc
@@ -17,7 +17,6 @@ from tailkeep.metrics import auroc
 _PRIOR = 1000.0
 _MIN_WORDS = 8
 _FOLDS = 5
-_EXCERPT_CHARACTERS = 600
 
 
 @dataclass(frozen=True)
@@ -150,7 +149,4 @@ def _examples(
     side: str, sample: Sequence[SampledDocument], weights: NDArray[np.float64], limit: int, *, ascending: bool = True
 ) -> list[Example]:
     order = np.argsort(weights if ascending else -weights, kind="stable")[:limit].tolist()
-    return [
-        Example(side, sample[i].location, sample[i].id, float(weights[i]), sample[i].text[:_EXCERPT_CHARACTERS])
-        for i in order
-    ]
+    return [Example(side, sample[i].location, sample[i].id, float(weights[i]), excerpt(sample[i].text)) for i in order]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tailkeep.audit.config import AuditConfig
 from tailkeep.audit.corpus_stats import Local, local_files
-from tailkeep.audit.documents import SampledDocument, read_sample, smallest
+from tailkeep.audit.documents import SampledDocument, excerpt, read_sample, smallest
 from tailkeep.audit.evidence import MIN_DOCUMENTS, SIDES
 from tailkeep.audit.prior_scores import read_statistics
 from tailkeep.audit.share import ScoredCorpus, ShareEstimate, estimate_share, score_corpus
@@ -24,7 +24,6 @@ FALSE_DISCOVERIES = 0.05
 
 _NUM_TELLING = 20
 _NUM_OF_SOURCE = 3
-_EXCERPT_CHARACTERS = 600
 
 
 @dataclass(frozen=True)
@@ -158,6 +157,6 @@ def _telling(corpus: ScoredCorpus, rows: NDArray[np.int64], limit: int) -> list[
     documents, scores = corpus.sides["input"].documents, corpus.evidence["input"].scores
     order = rows[np.argsort(-scores[rows], kind="stable")[:limit]].tolist()
     return [
-        TellingDocument(item.location, item.id, item.source, float(scores[row]), item.text[:_EXCERPT_CHARACTERS])
+        TellingDocument(item.location, item.id, item.source, float(scores[row]), excerpt(item.text))
         for row, item in ((row, documents[row]) for row in order)
     ]

@@ -27,7 +27,7 @@ from tailkeep.report.audit_charts import (
     standardised,
 )
 from tailkeep.report.page_kit import KeyNumber, render_template
-from tailkeep.report.roles import BASELINE, OTHER, REAL_DATA
+from tailkeep.report.roles import BASELINE
 from tailkeep.runs import Storage
 
 _MAX_KEYWORDS = 20
@@ -96,10 +96,17 @@ def audit_page(run: AuditRun) -> str:
         sources=[_source(run, row) for row in run.rows("sources")[:_MAX_SOURCES]],
         num_sources=len(run.rows("sources")),
         examples=list(_examples(run)),
+        evidence_note=_EVIDENCE_NOTE,
         number=formatting.number,
     )
 
 
+_BUCKETS = (
+    "Entropy, Gini and top 100 are of 10,000 buckets of hashes, empty ones included, so they differ from those of "
+    "whole corpora."
+)
+_WEIGHT_NOTE = "Beside its name: the mean ln p / q of its n-grams, above 0 more like the reference."
+_EVIDENCE_NOTE = "Beside its name: ln p / q of the document in nats, above 0 more like the synthetic reference."
 _KEYS = {"input": "the audited corpus", "reference": "the text that you trust"}
 
 
@@ -113,7 +120,10 @@ def audit_verdict(run: AuditRun) -> str:
         low, high = (f"{100 * share[key]:.1f}" for key in ("low", "high"))
         if share["zero_p"] > ZERO_LEVEL:
             return f"{low} to {high} % of the documents are like the synthetic reference: 0 is not excluded."
-        return f"{100 * share['share']:.1f} % of the documents are like the synthetic reference ({low} to {high} %)."
+        level = f"{100 * share['level']:.0f} % CI"
+        return (
+            f"{100 * share['share']:.1f} % of the documents are like the synthetic reference ({level} {low} to {high})."
+        )
     tests = run.rows("tests")
     flagged = sum(row["flagged"] == "1" for row in tests)
     if not tests:
@@ -126,7 +136,7 @@ def audit_verdict(run: AuditRun) -> str:
 
 def _families(run: AuditRun) -> Iterator[dict[str, Any]]:
     if tests := run.rows("tests"):
-        yield {"title": f"The {len(tests)} tests", "tests": [_test(row) for row in tests], "note": ""}
+        yield {"title": f"The {len(tests)} tests", "tests": [_test(row) for row in tests], "note": _BUCKETS}
     if features := run.rows("language"):
         yield {
             "title": f"The {len(features)} features of English",
@@ -146,7 +156,7 @@ def _numbers(run: AuditRun) -> Iterator[KeyNumber]:
         more = "" if is_significant else f"; estimate {estimate}, not significantly above 0"
         yield KeyNumber(
             BASELINE, value, "%", "of the documents are like the synthetic reference",
-            f"{share['level']:.0%} CI {100 * share['low']:.1f} to {100 * share['high']:.1f} %{more}",
+            f"{100 * share['level']:.0f} % CI {100 * share['low']:.1f} to {100 * share['high']:.1f} %{more}",
         )  # fmt: skip
     if tests:
         flagged = [row for row in tests if row["flagged"] == "1"]
@@ -161,12 +171,10 @@ def _numbers(run: AuditRun) -> Iterator[KeyNumber]:
         words = f"{row['name']}, this corpus − reference" + (f" ({values})" if values else "")
         difference = formatting.number(float(row["difference"]), signed=True)
         p = formatting.p_value(float(row["adjusted_p"]))
-        yield KeyNumber(REAL_DATA, difference, "", f"Largest difference: {words}", f"corrected p {p}: {certain}")
+        yield KeyNumber(BASELINE, difference, "", f"Largest difference: {words}", f"corrected p {p}: {certain}")
     duplicates = side.get("exact_duplicates_share") or 0.0
     words = f"of the {side['documents']:,} documents repeat an earlier one exactly"
-    yield KeyNumber(
-        OTHER, f"{duplicates:.1%}".replace("%", "\N{NO-BREAK SPACE}%"), "", words, f"{side['words']:,} words"
-    )
+    yield KeyNumber(BASELINE, f"{100 * duplicates:.1f}", "%", words, f"{side['words']:,} words in all")
 
 
 def show_audit(path: Path | str, console: Console) -> None:
@@ -211,7 +219,7 @@ def _shown(value: float | None, kind: str) -> str:
     if value is None:
         return formatting.DASH
     if kind == "share":
-        return f"{value:.2%}"
+        return f"{100 * value:.2f} %"
     return formatting.count(value) if kind == "count" else formatting.number(value)
 
 
@@ -267,7 +275,8 @@ def _examples(run: AuditRun) -> Iterator[dict[str, Any]]:
     )
     for title, items in parts:
         if items:
-            yield {"title": title, "items": items}
+            is_synthetic = "synthetic" in title
+            yield {"title": title, "items": items, "note": _EVIDENCE_NOTE if is_synthetic else _WEIGHT_NOTE}
 
 
 def _as_example(item: Mapping[str, Any]) -> dict[str, Any]:

@@ -110,7 +110,7 @@ _MAX_ROWS = 40
 _REACH = 15.0
 _MAX_CURVE = 200
 ZERO_LEVEL = 0.05
-_LEAST_REACH = 0.02
+_REACHES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _MAX_SOURCES = 20
 
 
@@ -164,14 +164,15 @@ def plot_share(run: AuditRun) -> Figure | None:
         rows.append(_share_row(source["source"], values, significant=source["flagged"] == "1"))
     note = (
         f"Maximum likelihood of a mixture of both references, from {share['documents']:,} documents of "
-        f"{share['words']} words. Bar: {share['level']:.0%} CI; filled: more than 0, p ≤ {ZERO_LEVEL}, of "
-        "sources after Benjamini and Hochberg’s correction. The left end of the scale is 0."
+        f"{share['words']} words. Bar: {100 * share['level']:.0f} % CI; filled: more than 0, p ≤ {ZERO_LEVEL}, of "
+        "sources after Benjamini and Hochberg’s correction."
     )
-    block = ForestBlock("", "", rows, reach=max(_LEAST_REACH, *(row.high for row in rows)), one_sided=True)
+    reach = next(reach for reach in _REACHES if reach >= min(1.0, max(row.high for row in rows)))
+    block = ForestBlock("", "", rows, reach=reach, one_sided=True, ends=("0", f"{100 * reach:g} %"))
     return forest_rows(
         "share", "Documents like the synthetic reference", [block], note=note,
-        finding=f"{percent[0]} % of the documents ({percent[1]} to {percent[2]} %).", longest=27, directed=False,
-        heading=f"share ({share['level']:.0%} CI)",
+        finding=f"{percent[0]} % of the documents ({percent[1]} to {percent[2]} %).", longest=20, directed=False,
+        heading=f"share ({100 * share['level']:.0f} % CI)",
     )  # fmt: skip
 
 
