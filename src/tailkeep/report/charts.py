@@ -24,6 +24,7 @@ from tailkeep.report.svg import (
     short_exponent,
     spread,
     text,
+    text_width,
     tick_texts,
     ticks,
 )
@@ -248,11 +249,10 @@ def histogram_chart(
         for value, word in zip(values, tick_texts(values), strict=True)
     ]
     _, x_ticks = _x_scale([domain[0], domain[1]], start, WIDTH, log=x_log)
-    parts += [
-        text(x(value), bottom + 20, word, "tick", "middle")
-        for value, word in x_ticks
-        if domain[0] <= value <= domain[1]
-    ]
+    for value, word in x_ticks:
+        if domain[0] <= value <= domain[1]:
+            at_end = x(value) + text_width(word) / 2 > WIDTH
+            parts.append(text(WIDTH if at_end else x(value), bottom + 20, word, "tick", "end" if at_end else "middle"))
     parts.append(text((start + WIDTH) / 2, height - 8, x_label, "axis", "middle"))
     for index, one in reversed(list(enumerate(histograms))):
         if index:

@@ -13,10 +13,12 @@ from tailkeep.report.svg import (
     WIDTH,
     Figure,
     Scale,
+    fitted,
     label,
     marker,
     path,
     text,
+    text_width,
 )
 
 
@@ -41,6 +43,7 @@ class ForestBlock:
 
     `flipped` says that smaller values are better, so that better is always to the right. `reach` is the largest
     difference on the scale, where blocks share one. A `one_sided` block has no negative values: 0 is at its left.
+    `ends` name both ends of its scale.
     """
 
     title: str
@@ -50,6 +53,7 @@ class ForestBlock:
     flipped: bool = False
     reach: float = math.nan
     one_sided: bool = False
+    ends: tuple[str, str] | None = None
 
 
 _LEAST, _MOST = -0.75, 1.75
@@ -139,8 +143,10 @@ def forest_rows(
     heading: str = "",
 ) -> Figure:
     """Blocks of many rows, each named at its left."""
-    named = max((min(longest, len(row.label)) for block in blocks for row in block.rows), default=0)
-    left = _CHARACTER * named + 16
+    room = _CHARACTER * longest
+    rows = [row for block in blocks for row in block.rows]
+    labels = {(row.label, row.significant): fitted(row.label, room, bold=row.significant) for row in rows}
+    left = max((text_width(words, bold=bold) for (_, bold), words in labels.items()), default=0.0) + 14
     means_end, right = _number_columns(blocks, show_bounds=show_bounds)
     parts = [text(WIDTH, 14, heading or _heading(blocks), "axis", "end")]
     y = 34.0
@@ -158,9 +164,14 @@ def forest_rows(
         for index, row in enumerate(block.rows):
             middle = y + 15 + row_height * index
             kind = f"num{' sig' if row.significant else ''} {row.role.css}"
-            parts.append(text(0, middle + 4.5, label(row.label, longest), kind))
+            parts.append(text(0, middle + 4.5, labels[row.label, row.significant], kind))
             parts.append(_whisker(row, scale, middle, left, right))
             parts.append(_numbers(row, middle, means_end, show_bounds=show_bounds))
+        if block.ends:
+            parts += [
+                text(x, bottom + 15, word, "tick", "middle") for x, word in zip((zero, right), block.ends, strict=True)
+            ]
+            bottom += 14
         y = bottom + 26
     if directed:
         parts.append(_sides(zero, y - 12))

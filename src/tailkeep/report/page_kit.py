@@ -11,7 +11,7 @@ from importlib import resources
 from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from tailkeep.report import formatting, svg
 from tailkeep.report.roles import Role
@@ -21,6 +21,8 @@ from tailkeep.sanitize import visible, without_folders
 
 # A name such as density-0.85 stays on one line of a heading.
 _HYPHEN = re.compile(r"(?<=\w)-(?=\w)")
+_PER_CENT = re.compile(r"(?<=\d) ?%(?!\w)")
+_OPTION = re.compile(r"--[a-z][a-z-]*[a-z]")
 
 
 def new_environment() -> Environment:
@@ -36,6 +38,7 @@ def new_environment() -> Environment:
         "safe_text": _safe,
         "one_line": lambda text: _safe(text, newline=" "),
         "unbroken": lambda text: _HYPHEN.sub("\N{NON-BREAKING HYPHEN}", _safe(text, newline=" ")),
+        "prose": _prose,
         "drawn_inline": lambda figure: Markup(figure.inline),  # noqa: S704
         "without_folders": without_folders,
         "count": formatting.count,
@@ -61,6 +64,12 @@ def read_template(name: str) -> str:
 
 def _safe(text: object, newline: str = "\n") -> str:
     return visible(redact(str(text)), newline=newline)
+
+
+def _prose(sentence: object) -> Markup:
+    """A sentence of ours: no line ends between a number, its % and the word CI, or within an option."""
+    spaced = _PER_CENT.sub("\N{NO-BREAK SPACE}%", _safe(sentence, newline=" ")).replace("% CI", "%\N{NO-BREAK SPACE}CI")
+    return Markup(_OPTION.sub(r"<code>\g<0></code>", str(escape(spaced))))  # noqa: S704
 
 
 def _duration(seconds: float) -> str:

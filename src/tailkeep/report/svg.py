@@ -218,6 +218,24 @@ def label(content: str, longest: int = 18) -> str:
     return shown[: length - length // 2] + "…" + shown[len(shown) - length // 2 :]
 
 
+_THIN, _BROAD = frozenset("iljtfrI.,:;'|!()[]{}/ -·‖"), frozenset("mwMWQOGD@%&…—")
+
+
+def text_width(content: str, *, size: float = 15, bold: bool = False) -> float:
+    """Units that a line of text takes, by classes of letters; `size` is the one of a phone, the fonts are DejaVu's."""
+    ems = sum(0.42 if one in _THIN else 1.0 if one in _BROAD or ord(one) > 0x2E7F else 0.65 for one in content)
+    return size * ems * (1.05 if bold else 0.95)
+
+
+def fitted(content: str, room: float, *, bold: bool = False) -> str:
+    """`content` on one line of visible characters, and as much of it as `room` units hold; see `label`."""
+    shown = safe(content)
+    longest = len(shown)
+    while longest > 1 and text_width(label(shown, longest), bold=bold) > room:
+        longest -= 1
+    return label(shown, longest)
+
+
 def png(pixels: NDArray[np.uint8]) -> bytes:
     """A grey (h, w) image as PNG."""
     height, width = pixels.shape
