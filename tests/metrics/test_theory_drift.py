@@ -71,6 +71,48 @@ def test_multinomial_resampling_of_whole_corpora_is_the_branching_process():
         assert alive[:, counts == count].mean(axis=1) / 200 == pytest.approx(survival(count, q), abs=0.005)
 
 
+def resample_tokens(tokens, migration, generations, rng):
+    """The text of the last of so many rounds: token by token, each training set made as `Migration` says."""
+    size, texts, train = len(tokens), [tokens], tokens
+    for _ in range(generations):
+        texts.append(rng.choice(train, size))
+        pool = np.concatenate(texts)
+        match migration.regime:
+            case "mix":
+                real = round(migration.real_share * size)
+                train = np.concatenate([rng.permutation(tokens)[:real], rng.permutation(texts[-1])[: size - real]])
+            case "accumulate":
+                train = pool
+            case "accumulate_subsample":
+                train = rng.permutation(pool)[:size]
+    return texts[-1]
+
+
+@pytest.mark.parametrize("migration", [m for m in MIGRATIONS if m.regime not in {"replace", "weighted"}], ids=str)
+def test_resampling_tokens_with_real_data_kept_is_the_branching_process(migration):
+    # No code of the package on this side: 6,000 tokens, of which each is drawn with replacement.
+    counts, generations, chains = np.concatenate([np.ones(1500), np.full(500, 3.0), np.full(60, 50.0)]), 8, 30
+    tokens, rng = np.repeat(np.arange(len(counts)), counts.astype(int)), np.random.default_rng(12)
+    alive = np.zeros(len(counts))
+    for _ in range(chains):
+        alive += np.bincount(resample_tokens(tokens, migration, generations, rng), minlength=len(counts)) > 0
+    q = copy_extinction(generations, migration)[-1]
+    for count in (1.0, 3.0):
+        expected = float(survival(count, q))
+        items = chains * int((counts == count).sum())
+        assert alive[counts == count].mean() / chains == pytest.approx(
+            expected, abs=4 * np.sqrt(expected * (1 - expected) / items)
+        )
+
+
+def test_half_of_the_words_that_occur_once_are_left_at_the_required_share():
+    tokens, rng, once = np.repeat(np.arange(2600), [1] * 1800 + [5] * 800), np.random.default_rng(13), 1800
+    share = required_real_share([1.0], [once], 0.5, 10)
+    texts = [resample_tokens(tokens, Migration("mix", share), 10, rng) for _ in range(25)]
+    alive = np.mean([np.isin(np.arange(once), text).mean() for text in texts])
+    assert alive == pytest.approx(0.5, abs=4 * np.sqrt(0.25 / once / 25))
+
+
 def test_parts_of_regenerated_real_data_die_from_their_arrival_on():
     q = copy_extinction(4, Migration("regenerate", fractions=3))
     replaced = copy_extinction(4)

@@ -45,6 +45,33 @@ def test_the_exponent_is_recovered_and_its_interval_covers_it():
     assert np.mean(inside) > 0.85
 
 
+@pytest.mark.parametrize("groups", [2, 10])
+def test_the_interval_of_the_exponent_covers_95_percent_whatever_the_number_of_groups(groups):
+    # Bursts of four words in one document; normal quantiles cover 72 and 91 %.
+    rng, values, index = np.random.default_rng(9), *np.unique(ZIPF, return_inverse=True)
+    inside = []
+    for _ in range(300):
+        by_group = 4 * rng.poisson(np.tile(TRUTH.mean(ZIPF)[:, None] / 4 / groups, groups))
+        sums, totals = np.zeros((len(values), groups)), by_group.sum(axis=1).astype(float)
+        np.add.at(sums, index, by_group)
+        types, squares, alive = (np.bincount(index, weights) for weights in (None, totals**2, totals > 0))
+        shares = by_group.sum(axis=0) / by_group.sum()
+        fit = fit_selection(CountMoments(values, types.astype(float), sums, squares, alive, 1.0, shares))
+        inside.append(fit.exponent_interval[0] <= TRUTH.exponent <= fit.exponent_interval[1])
+    assert 0.92 < np.mean(inside) <= 0.99
+
+
+def test_groups_without_text_do_not_narrow_the_interval():
+    moments = sample_moments(TRUTH, ZIPF, np.random.default_rng(10), groups=3)
+    empty = np.pad(moments.sums, ((0, 0), (0, 7)))
+    shares = np.array([1 / 3] * 3 + [0.0] * 7)
+    padded = CountMoments(moments.counts, moments.types, empty, moments.squares, moments.alive, 1.0, shares)
+    assert fit_selection(padded).exponent_interval == pytest.approx(fit_selection(moments).exponent_interval)
+    one = CountMoments(moments.counts, moments.types, empty[:, 2:], moments.squares, moments.alive, 1.0, shares[2:])
+    with pytest.raises(ValueError, match=r"at least 2 groups of documents, got 1\. Give more documents"):
+        fit_selection(one)
+
+
 def test_drift_alone_has_exponent_one_also_where_words_come_in_bursts():
     rng = np.random.default_rng(1)
     fits = [fit_selection(sample_moments(SelectionKernel(dispersion=3.0), ZIPF, rng)) for _ in range(40)]
@@ -98,6 +125,14 @@ def test_selection_removes_the_rare_and_spares_the_frequent():
     assert kernel.mean(5000) == 5000
     alive = project_counts(CountHistory(np.full(20_000, 2.0)), [kernel] * 4, Migration(), rng) > 0
     assert alive.mean(axis=1)[-1] < survival(2, copy_extinction(4)[-1]) - 0.1
+
+
+def test_no_item_outgrows_the_text_however_fit_it_is():
+    # Ten times as many in each round would be 10^30 after thirty, more than a Poisson number holds.
+    rng, fitness = np.random.default_rng(11), np.array([10.0, 0.1])
+    counts = project_counts(CountHistory(np.full(2, 50.0)), [SelectionKernel()] * 30, Migration(), rng, fitness=fitness)
+    assert 500 < counts[-1, 0] < 2000
+    assert counts[-1, 1] == 0
 
 
 def test_shrinking_a_kernel_to_nothing_leaves_drift():

@@ -58,21 +58,21 @@ def project_counts(
     """Counts (generations, V) in the texts after those of `history`, one round per kernel.
 
     Each round: the training counts by `migration`, whole items drawn where it takes a random part; then written counts
-    with mean kernel.mean(trained) times `fitness` (V,), Poisson or negative binomial with the kernel's dispersion.
+    with mean kernel.mean(trained, fitness), Poisson or negative binomial with the kernel's dispersion.
 
     Args:
         history: the items so far.
         kernels: one per round.
         migration: how real data come back.
         rng: the random state.
-        fitness: the items' own factors.
+        fitness: (V,), the items' own factors.
         exposure: the size of each text, measured or projected, over that of the real one.
     """
     texts = [text.astype(np.float64) for text in history.texts]
     rounds = []
     for kernel in kernels:
         trained = _training_draw(history.real, texts, migration, exposure, rng)
-        text = _draw(exposure * kernel.mean(trained) * fitness, kernel.dispersion, rng)
+        text = _draw(exposure * kernel.mean(trained, fitness), kernel.dispersion, rng)
         rounds.append(text)
         texts.append(text.astype(np.float64))
     return np.stack(rounds) if rounds else np.zeros((0, len(history.real)), np.int64)

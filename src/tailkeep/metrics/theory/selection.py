@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import t as student
 
 Floats = NDArray[np.float64]
 
@@ -16,7 +17,6 @@ FIT_LIMIT = 100
 """The largest count that a fit reads."""
 _FREQUENT = 1000.0
 _ROUNDS, _TOLERANCE = 50, 1e-10
-_Z95 = 1.959963984540054
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,12 +75,12 @@ class SelectionKernel:
     dispersion: float = 1.0
     fitness_variance: float = 0.0
 
-    def mean(self, counts: ArrayLike) -> Floats:
-        """E[c'] (...,) of items with trained `counts` (...,), 0 for 0."""
+    def mean(self, counts: ArrayLike, fitness: ArrayLike = 1.0) -> Floats:
+        """E[c'] (...,) of items with trained `counts` (...,), 0 for 0, and their own factors `fitness` (...,)."""
         trained = np.asarray(counts, np.float64)
         log_ratio = self.intercept + (self.exponent - 1) * np.log(np.clip(trained, 1e-12, FIT_LIMIT))
-        means = trained * np.exp(np.where(trained > 0, log_ratio, 0.0))
-        # A text has only so many tokens: an item this frequent grows no further, and it will not die.
+        means = trained * np.exp(np.where(trained > 0, log_ratio, 0.0)) * np.asarray(fitness)
+        # A text has only so many tokens: an item this frequent grows no further, whatever its factor, and will not die.
         return np.asarray(np.minimum(means, np.maximum(trained, _FREQUENT)))
 
     def shrunk(self, factor: float) -> "SelectionKernel":
@@ -98,16 +98,18 @@ class SelectionFit:
         kernel: the estimate.
         covariance: (2, 2) of intercept and exponent, by the jackknife over groups of documents.
         types: the number of items that it was fitted on.
+        groups: the number of groups of documents of the jackknife.
     """
 
     kernel: SelectionKernel
     covariance: Floats
     types: int
+    groups: int
 
     @property
     def exponent_interval(self) -> tuple[float, float]:
-        """The 95 % interval of b."""
-        half = _Z95 * float(np.sqrt(self.covariance[1, 1]))
+        """The 95 % interval of b, by Student's t: normal quantiles cover 92 % with ten groups, 71 % with two."""
+        half = float(student.ppf(0.975, self.groups - 1) * np.sqrt(self.covariance[1, 1]))
         return self.kernel.exponent - half, self.kernel.exponent + half
 
     def draw(self, rng: np.random.Generator) -> SelectionKernel:
@@ -129,27 +131,30 @@ def fit_selection(moments: CountMoments, *, dispersion: float = 1.0) -> Selectio
     v = max(0, sum of (c' - m)² - dispersion m, over sum of m²), m = E[c'].
 
     Args:
-        moments: the pairs, with K >= 2 groups of whole documents.
+        moments: the pairs, in groups of whole documents of which at least 2 hold such items.
         dispersion: variance over mean of what one item's bursts do, from document frequencies.
 
     Raises:
-        ValueError: fewer than two groups, fewer than two different counts, or nothing written.
+        ValueError: fewer than two groups or two different counts, or nothing written.
     """
     low = moments.between(1e-12, FIT_LIMIT)
-    groups = moments.sums.shape[1]
-    if groups < 2:
-        raise ValueError(f"a jackknife needs at least 2 groups of documents, got {groups}.")
     if len(low.counts) < 2 or low.totals.sum() <= 0:
         raise ValueError(
-            f"items with a count from 1 to {FIT_LIMIT} have {len(low.counts)} different counts and were written "
-            f"{low.totals.sum():.0f} times, which is too little for an exponent. Give more text."
+            f"items that the training text holds 1 to {FIT_LIMIT} times have {len(low.counts)} different counts there "
+            f"and were written {low.totals.sum():.0f} times, which is too little for an exponent. Give more text, and "
+            "of a model that was trained on it."
         )
+    if (holding := int((low.sums.sum(axis=0) > 0).sum())) < 2:
+        raise ValueError(f"a jackknife needs at least 2 groups of documents, got {holding}. Give more documents.")
     estimate = _poisson_regression(low, low.totals, low.exposure)
-    shares = np.full(groups, 1 / groups) if low.group_shares is None else low.group_shares
+    columns = low.sums.shape[1]
+    shares = np.full(columns, 1 / columns) if low.group_shares is None else low.group_shares
+    # A group without text says nothing of how much groups differ.
+    members = np.flatnonzero(shares > 0)
+    groups = len(members)
     replicates = [
         _poisson_regression(low, low.totals - low.sums[:, group], low.exposure * (1 - shares[group]), start=estimate)
-        for group in range(groups)
-        if low.totals.sum() > low.sums[:, group].sum()
+        for group in members
     ]
     deviations = np.stack(replicates) - np.mean(replicates, axis=0)
     covariance = (groups - 1) / groups * deviations.T @ deviations
@@ -158,7 +163,10 @@ def fit_selection(moments: CountMoments, *, dispersion: float = 1.0) -> Selectio
     excess = low.squares - 2 * means * low.totals + low.types * means**2 - dispersion * means * low.types
     variance = max(0.0, float(excess.sum() / (low.types @ means**2)))
     return SelectionFit(
-        SelectionKernel(kernel.intercept, kernel.exponent, dispersion, variance), covariance, int(low.types.sum())
+        SelectionKernel(kernel.intercept, kernel.exponent, dispersion, variance),
+        covariance,
+        int(low.types.sum()),
+        groups,
     )
 
 
