@@ -18,6 +18,8 @@ from tailkeep.data.corpus import Task
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.forecast import load, run
 from tailkeep.forecast.counts import GROUPS
+from tailkeep.forecast.project import neutral_survival
+from tailkeep.metrics import Migration, copy_extinction, survival
 from tests.audit.conftest import prose, write_jsonl
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -140,6 +142,49 @@ def test_a_text_without_rare_words_says_so(tmp_path):
     assert outcome.summary["sentences"] == ["No words that occur once: there is no such tail to lose."]
 
 
+def test_without_a_tail_the_exponent_is_still_given(tmp_path):
+    corpus = write_jsonl(tmp_path / "x.jsonl", 2 * prose(60, words=40, seed=0))
+    synthetic = write_jsonl(tmp_path / "y.jsonl", prose(120, words=40, seed=1))
+    lines = run({}, corpus, tmp_path / "out", synthetic=[synthetic]).summary["sentences"]
+    assert any("selection exponent b of words" in line for line in lines)
+    assert lines[-1] == "No words that occur once: there is no such tail to lose."
+
+
+@pytest.mark.parametrize("items", [1, 3, 40])
+def test_the_interval_of_few_items_contains_at_least_nine_of_ten_chains(items):
+    quantiles = neutral_survival({1: items}, Migration(), 10)[0].quantiles[-1]
+    alive = np.random.default_rng(6).binomial(items, survival(1, copy_extinction(10)[-1]), 4000) / items
+    assert np.mean((quantiles[0] <= alive) & (alive <= quantiles[-1])) > 0.89
+
+
+@pytest.mark.parametrize("size", [0.1, 0.7])
+def test_a_short_text_is_measured_by_what_drift_leaves_in_as_much(real_words, tmp_path, size):
+    corpus = write_words(tmp_path / "x.jsonl", real_words)
+    words = resampled(real_words, np.random.default_rng(7))[: int(size * len(real_words))]
+    synthetic = write_words(tmp_path / "s.jsonl", words)
+    outcome = run({"decoder": "sampled", "draws": 20}, corpus, tmp_path / "out", synthetic=[synthetic])
+    tree = outcome.summary["items"]["words"]["synthetic"]["synthetic"]
+    for band in tree["round_1"].values():
+        error = 4 * math.sqrt(band["drift"] * (1 - band["drift"]) / band["types"])
+        assert band["alive"] == pytest.approx(band["drift"], abs=error)
+    short = "synthetic: no forecast from less than 50 % of the real text's words"
+    assert bool(tree["forecast"]) == (size > 0.5)
+    assert any(line.startswith(short) for line in outcome.lines()) == (size < 0.5)
+
+
+def test_an_item_that_a_text_favours_beyond_measure_is_no_error(tmp_path):
+    """Text of another corpus: some words are a hundred times as frequent, which a projection repeats every round."""
+    common = [f"w{number}" for number in range(200)]
+    corpus = [" ".join(common[number : number + 20]) for number in range(0, 200, 20)] * 2 + ["rare words stand once"]
+    corpus = write_jsonl(tmp_path / "x.jsonl", [*corpus, "w1 w2 w3"])
+    synthetic = write_jsonl(tmp_path / "y.jsonl", ["rare " * 30, *["w1 w2 rare w4 w5 " * 4] * 20])
+    config = {"decoder": "sampled", "generations": 60, "draws": 20}
+    outcome = run(config, corpus, tmp_path / "out", synthetic=[synthetic])
+    curves = outcome.summary["items"]["words"]["synthetic"]["synthetic"]["forecast"]
+    assert curves
+    assert all(0 <= value <= 1 for curve in curves for value in curve["quantiles"][-1])
+
+
 def test_where_it_was_not_validated_it_cannot_tell(tmp_path):
     corpus = write_jsonl(tmp_path / "x.jsonl", prose(60, words=40, seed=0))
     synthetic = write_jsonl(tmp_path / "y.jsonl", prose(60, words=40, seed=1))
@@ -182,12 +227,14 @@ def test_where_it_was_validated_it_gives_numbers_with_intervals(real_words, tmp_
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"c.jsonl": ""}, "c.jsonl|--corpus holds no word"),
+        ({"c.jsonl": ""}, "--corpus holds no word. Files: 1, the first is c.jsonl; documents: 0"),
         ({"c.jsonl": '{"text": "a"}\nno\n'}, "c.jsonl, line 2: not JSON"),
         ({"c.jsonl": '{"body": "a"}\n'}, "text"),
         ({"c.jsonl": '{"text": "  "}\n'}, "--corpus holds no word"),
-        ({"c.jsonl": '{"text": "a b c c d"}\n', "s.jsonl": '{"text": "x y"}\n'}, "--synthetic synthetic: .*too little"),
-        ({"c.jsonl": '{"text": "a b c c d"}\n', "s.jsonl": '{"text": " "}\n'}, "--synthetic synthetic: .*too little"),
+        ({"c.jsonl": '{"text": "a b c c d"}\n', "s.jsonl": '{"text": "x y"}\n'}, "--synthetic synthetic .*too little"),
+        ({"c.jsonl": '{"text": "a b c c d"}\n', "s.jsonl": '{"text": " "}\n'}, "--synthetic synthetic holds no word"),
+        ({"c.jsonl": '{"text": "a b b"}\n', "s.jsonl": '{"text": "b a b"}\n'}, "words as often as --corpus: it is a c"),
+        ({"c.jsonl": '{"text": "a b b"}\n', "s.jsonl": '{"text": "a a"}\n'}, "at least 2 groups of documents, got 1"),
     ],
 )
 def test_a_bad_input_is_one_clear_error(tmp_path, files, message):
@@ -196,6 +243,13 @@ def test_a_bad_input_is_one_clear_error(tmp_path, files, message):
     synthetic = [tmp_path / "s.jsonl"] if "s.jsonl" in files else []
     with pytest.raises(InputError, match=message):
         run({}, tmp_path / "c.jsonl", tmp_path / "out", synthetic=synthetic)
+
+
+def test_a_corpus_without_pairs_of_words_is_one_clear_error(tmp_path):
+    corpus = write_jsonl(tmp_path / "c.jsonl", ["a", "a", "b", "c"])
+    synthetic = write_jsonl(tmp_path / "s.jsonl", ["a", "b", "b a"])
+    with pytest.raises(InputError, match="--corpus holds no pairs of words, so --synthetic synthetic says nothing"):
+        run({"max_n": 2}, corpus, tmp_path / "out", synthetic=[synthetic])
 
 
 @pytest.mark.parametrize("text", ["a", "\u3042" * 5, "!!! ...", "\x00\x01 a", "x" * 600_000, "a " * 700_000])
@@ -222,6 +276,7 @@ def test_a_text_beside_itself_and_a_missing_one_are_refused(tmp_path):
         ({"generation": 3}, "generations"),
         ({"generations": 0}, "generations"),
         ({"real_shares": [1.5]}, "real_shares"),
+        ({"real_shares": [0.1, 0.1]}, "real_shares: each share must stand once"),
         ({"tail": {"max_count": 2}}, "tail.max_count"),
         ({"tail": {"keep": 1}}, "tail.keep"),
         ({"layout": {"token_field": "ids"}}, "token_field"),
@@ -254,6 +309,13 @@ def test_the_command_prints_sentences_and_show_repeats_them(tmp_path):
     assert CliRunner().invoke(app, [*arguments, "--run", str(tmp_path)]).exit_code == 2
     printed = CliRunner().invoke(app, ["forecast", "--max-count", "3", "--dump-config"]).stdout
     assert load(yaml.safe_load(printed)).tail.max_count == 3
+
+
+@pytest.mark.parametrize("option", [["--keep", "0"], ["--max-count", "0"], ["--decoder", ""]])
+def test_an_option_of_zero_or_nothing_is_no_default(tmp_path, option):
+    ended = CliRunner().invoke(app, ["forecast", "--dump-config", *option])
+    assert isinstance(ended.exception, ConfigError)
+    assert option[0][2:].replace("-", "_") in str(ended.exception)
 
 
 def test_verify_makes_a_damaged_table_of_an_unfinished_forecast_again(tmp_path):

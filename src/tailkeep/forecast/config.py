@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from tailkeep.config import Settings, load_tree, validate
 from tailkeep.data.corpus import JobConfig, OnError
@@ -66,6 +66,13 @@ class ForecastConfig(JobConfig):
             if getattr(self.layout, key):
                 raise ValueError(f"layout.{key} has no effect in a forecast, which counts words of text_fields")
         return self
+
+    @field_validator("real_shares")
+    @classmethod
+    def _names_each_once(cls, shares: tuple[float, ...]) -> tuple[float, ...]:
+        if len(set(shares)) < len(shares):
+            raise ValueError("each share must stand once")
+        return shares
 
     @property
     def migrations(self) -> list[Migration]:

@@ -51,7 +51,7 @@ class RoundFit:
         fit: on all counts up to 100.
         ranges: the exponent with its 95 % interval by range of counts; a range with too little text is missing.
         alive: by band, the share of real items that the text holds.
-        drift: by band, the share that drift alone would leave after one round.
+        drift: by band, the share that drift alone would leave after one round, in no more text than the real one.
         types: by band, the number of real items.
     """
 
@@ -76,7 +76,7 @@ def fit_round(pairs: RoundPairs) -> RoundFit:
             fit = fit_selection(part, dispersion=dispersion)
             ranges[low, high] = (fit.kernel.exponent, *fit.exponent_interval)
     types = {band: pairs.band_types(band) for band in BANDS}
-    first = copy_extinction(1)[-1]
+    first = copy_extinction(1, mean=min(pairs.exposure, 1.0))[-1]
     drift = {
         band: sum(
             number * float(survival(count, first))
@@ -91,7 +91,7 @@ def fit_round(pairs: RoundPairs) -> RoundFit:
 
 
 def _can_fit(moments: CountMoments) -> bool:
-    return len(moments.counts) >= 2 and moments.totals.sum() > 0
+    return len(moments.counts) >= 2 and int((moments.sums.sum(axis=0) > 0).sum()) >= 2
 
 
 def draw_fitness(

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import binom
 
 from tailkeep.forecast.counts import BANDS, CountBand, Floats, RoundPairs
 from tailkeep.forecast.fit import Shrinkage, draw_fitness
@@ -23,7 +24,6 @@ from tailkeep.metrics import (
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 """Quantiles of a forecast: the median, and the ends of the central 50 and 90 % intervals."""
-_NORMAL = np.array([-1.6448536, -0.6744898, 0.0, 0.6744898, 1.6448536])
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ class NeutralSurvival:
 def neutral_survival(spectrum: Mapping[int, int], migration: Migration, generations: int) -> list[NeutralSurvival]:
     """Drift alone by band, from the number of items by count; bands without items are left out.
 
-    Items are independent, so the share alive has variance sum of p (1 - p) over the squared number of items.
+    Items are independent, so the number alive is binomial, exactly so if all items of the band have one count.
     """
     extinction = copy_extinction(generations, migration)[1:]
     results = []
@@ -50,8 +50,7 @@ def neutral_survival(spectrum: Mapping[int, int], migration: Migration, generati
         counts, numbers = np.array(inside, np.float64).T
         p = survival(counts[None], extinction[:, None])
         types = numbers.sum()
-        mean, deviation = p @ numbers / types, np.sqrt((p * (1 - p)) @ numbers) / types
-        quantiles = np.clip(mean[:, None] + deviation[:, None] * _NORMAL, 0, 1)
+        quantiles = binom.ppf(LEVELS, types, (p @ numbers / types)[:, None]) / types
         results.append(NeutralSurvival(band, migration, int(types), quantiles))
     return results
 

@@ -39,11 +39,11 @@ def sentences(name: str, part: Tree, config: ForecastConfig) -> Iterator[str]:
     """What the figures of one length of n-grams say: of each synthetic text first, then of drift, the reference."""
     tail = config.tail
     rare = f"{name} that occur {occurrences(tail.max_count)}"
+    for side, tree in part["synthetic"].items():
+        yield from _synthetic_sentences(side, name, tree, config)
     if not part["tail_types"]:
         yield f"No {rare}: there is no such tail to lose."
         return
-    for side, tree in part["synthetic"].items():
-        yield from _synthetic_sentences(side, name, tree, config)
     curve = next(iter(part["drift"]))
     yield (
         f"Of {name} that occur {band_words(curve['band'])}, drift alone leaves {share_words(curve)} after "
@@ -81,18 +81,20 @@ def _synthetic_sentences(side: str, name: str, tree: Tree, config: ForecastConfi
             f"{side}: keep {_percent(shares[0])} ({100 * shares[1]:.0f} to {upper}) real data in each training set to "
             f"hold {_percent(config.tail.keep)} of {name} that occur {occurrences(config.tail.max_count)}."
         )
-    lost = first["drift"] - first["alive"]
+    lost, exposure = first["drift"] - first["alive"], tree["exposure"]
+    size = " in as much text" if exposure < _SAME_SIZE else ""
     yield (
         f"{side}: the text holds {_percent(first['alive'])} of the {name} that occur {times}; drift alone would leave "
-        f"{_percent(first['drift'])}. "
+        f"{_percent(first['drift'])}{size}. "
         + (
             f"{100 * lost:.0f} percentage points were not learnt, or were truncated."
             if lost > 0.005
             else "No more is lost than by drift."
         )
     )
-    if tree["exposure"] < 0.95:
-        yield f"{side}: it has {_percent(tree['exposure'])} of the real text's {name}; more text narrows the intervals."
+    if exposure < _SAME_SIZE:
+        kept = " What is left is counted in texts of its size." if exposure >= MIN_EXPOSURE else ""
+        yield f"{side}: it is {_percent(exposure)} as long as the real text in {name}.{kept} Give as much text."
     b = tree["exponent"]
     if b["low"] > 1:
         verdict = "significantly above 1: rare ones are written less often than their share"
@@ -102,12 +104,18 @@ def _synthetic_sentences(side: str, name: str, tree: Tree, config: ForecastConfi
         verdict = "no significant difference from 1, drift alone"
     interval = f"95 % CI {b['low']:.2f} to {b['high']:.2f}"
     yield f"{side}: selection exponent b of {name} = {b['value']:.2f} ({interval}), {verdict}."
+    if exposure < MIN_EXPOSURE:
+        yield (
+            f"{side}: no forecast from less than {_percent(MIN_EXPOSURE)} of the real text's {name}. "
+            "Drift alone below is a reference."
+        )
 
 
 def _gate_sentence(items: Mapping[str, Tree], config: ForecastConfig) -> Iterator[str]:
-    """Which regimes have no forecast, for whatever items and texts: the decoder alone decides it."""
+    """Which regimes have no forecast, for whatever items and texts of the real size: the decoder alone decides it."""
     trees = [tree for part in items.values() for tree in part["synthetic"].values()]
-    if silent := list(dict.fromkeys(regime for tree in trees for regime in tree["cannot_tell"])):
+    sized = [tree for tree in trees if tree["exposure"] >= MIN_EXPOSURE]
+    if silent := list(dict.fromkeys(regime for tree in sized for regime in tree["cannot_tell"])):
         hint = " Name it with --decoder." if config.decoder == "unknown" else ""
         yield (
             f"There is no forecast for {', '.join(silent)}: none was validated for text decoded so (decoder: "
@@ -143,6 +151,10 @@ Local = Callable[[str], Path]
 """The name of an output file -> the path of a local copy."""
 
 _MEGABYTE = 1 << 20
+MIN_EXPOSURE = 0.5
+"""A text shorter than this share of the real one gives no forecast: a few documents say that all else is gone."""
+_SAME_SIZE = 0.95
+_FEWER = "Give longer documents, or a smaller --max-n."
 ITEM_NAMES = {1: "words", 2: "pairs of words", 3: "runs of three words"}
 COLUMNS = ("items", "text", "regime", "real_share", "band", "types", "generation", "p5", "p25", "p50", "p75", "p95")
 
@@ -160,14 +172,19 @@ def summarize(config: ForecastConfig, manifests: Sequence[Manifest], local: Loca
     """The summary of finished shards, and `tables/forecast.csv`.
 
     Raises:
-        InputError: the real text has no word, or a synthetic one too little for a fit.
+        InputError: a text has no word, or a synthetic one is a copy of the real one or has too little for a fit.
     """
     sides: dict[str, list[Manifest]] = {}
     for manifest in manifests:
         sides.setdefault(side_of(manifest.shard), []).append(manifest)
     totals = {side: _totals(members) for side, members in sides.items()}
-    if not totals[CORPUS]["words"]:
-        raise InputError("--corpus holds no word. Give text, or name its field with --text-field.")
+    for side, count in totals.items():
+        if not count["words"]:
+            files = [manifest.shard.removeprefix(f"{side}/") for manifest in sides[side]]
+            raise InputError(
+                f"{_option(side)} holds no word. Files: {len(files):,}, the first is {files[0]}; documents: "
+                f"{count['documents']:,}. Give text, or name its field with --text-field."
+            )
     shown = ("documents", "rejected", "words")
     summary: Tree = {
         "generations": config.generations,
@@ -184,20 +201,31 @@ def summarize(config: ForecastConfig, manifests: Sequence[Manifest], local: Loca
         spectrum = read_spectrum(corpus, memory=memory)
         part = _neutral(spectrum, config, rows, name)
         for side in sorted(sides.keys() - {CORPUS}):
-            exposure = totals[side][f"items/{length}"] / totals[CORPUS][f"items/{length}"]
-            pairs = RoundPairs(max(exposure, 1e-9))
+            real_total = totals[CORPUS][f"items/{length}"]
+            if not real_total:
+                raise InputError(f"--corpus holds no {name}, so --synthetic {side} says nothing of them. {_FEWER}")
+            pairs = RoundPairs(max(totals[side][f"items/{length}"] / real_total, 1e-9))
             tables = [_paths(sides[side], length, group, local) for group in range(num_groups(side))]
             for real, groups in join_tables(corpus, tables, memory=memory):
                 pairs.add(real, real, groups)
+            if pairs.is_copy:
+                raise InputError(
+                    f"--synthetic {side} has each of the {name} as often as --corpus: it is a copy, which says nothing "
+                    "of a model. Give text that a model wrote."
+                )
             try:
                 fitted = fit_round(pairs)
             except ValueError as error:
-                raise InputError(f"--synthetic {side}: {error}") from None
+                raise InputError(f"--synthetic {side} beside --corpus, {name}: {error}") from None
             part["synthetic"][side] = _synthetic(side, pairs, fitted, config, rows, name)
         summary["items"][name] = part
         summary["sentences"] += list(sentences(name, part, config))
     summary["sentences"] += list(_gate_sentence(summary["items"], config))
     return summary, csv_text(COLUMNS, rows)
+
+
+def _option(side: str) -> str:
+    return "--corpus" if side == CORPUS else f"--synthetic {side}"
 
 
 def _totals(manifests: Sequence[Manifest]) -> Counter[str]:
@@ -266,7 +294,7 @@ def _synthetic(
     }
     # How regenerated real data arrive is not known of one text.
     for migration in [migration for migration in config.migrations if migration.regime != "regenerate"]:
-        if not can_tell(migration.regime, config.decoder, 1):
+        if pairs.exposure < MIN_EXPOSURE or not can_tell(migration.regime, config.decoder, 1):
             tree["cannot_tell"].append(migration.regime)
             continue
         for band in BANDS:
@@ -282,7 +310,7 @@ def _synthetic(
             tree["forecast"].append(_curve(migration, band, fitted.types[band], quantiles))
     tree["cannot_tell"] = list(dict.fromkeys(tree["cannot_tell"]))
     tail = MeasuredItems.of_tail(pairs, config.tail.max_count)
-    if tail and config.generations > 1 and can_tell("mix", config.decoder, 1):
+    if tail and config.generations > 1 and "mix" not in tree["cannot_tell"]:
         required = required_share_by_fit(
             tail, fitted.fit, config.tail.keep, config.generations - 1,
             shrinkage=SHRINKAGE, draws=min(config.draws, 40), seed=config.seed,
