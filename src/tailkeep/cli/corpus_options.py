@@ -97,9 +97,9 @@ def layout_options(
 
 
 def given_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that were given, as a tree."""
+    """The options that were given, as a tree. A number 0 and an empty text are given; a flag that is off is not."""
     inner = {key: given_options(value) if isinstance(value, Mapping) else value for key, value in options.items()}
-    return {key: value for key, value in inner.items() if value}
+    return {key: value for key, value in inner.items() if not (value is None or value is False or value in ([], {}))}
 
 
 def require_option(value: Value | None, option: str, message: str) -> Value:
