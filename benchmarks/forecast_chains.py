@@ -90,10 +90,12 @@ def read_half(half: str, folder: Path) -> Iterator[CountedChain]:
             print(f"not run: {recipe}", file=sys.stderr)
             continue
         try:
-            written_chains = read_chains(path)
+            written_chains, skipped = read_chains(path)
         except InputError as error:
             print(f"not scored: {error}", file=sys.stderr)
             continue
+        for other in skipped:
+            print(f"not scored: {recipe}, {other.line}", file=sys.stderr)
         for chain in written_chains:
             yield from count_chain(
                 chain.texts,

@@ -16,13 +16,15 @@ from forecast_chains import estimate_shrinkage, gate_rows
 
 from tailkeep import lab
 from tailkeep.cli import app
-from tailkeep.errors import InputError
+from tailkeep.errors import ConfigError, FingerprintError, InputError
 from tailkeep.forecast import ForecastConfig, run_chains
+from tailkeep.forecast import run as forecast_corpus
 from tailkeep.forecast.counts import BANDS, GROUPS
 from tailkeep.forecast.fit import Shrinkage
 from tailkeep.forecast.validate import CountedChain, count_chain, crps, score_chain
 from tailkeep.lab.chains import read_chains
 from tailkeep.metrics import CountHistory, Migration, SelectionKernel, project_counts
+from tailkeep.runs.pack import write_pack
 
 SAME_KERNEL = Shrinkage(mean=1.0, spread=0.0, rate_spread=0.0)
 ZIPF = np.rint(600 / np.arange(1, 1501) ** 0.9).clip(1)
@@ -117,7 +119,8 @@ def mixture_run(tmp_path_factory):
 
 
 def test_the_modes_of_a_mixture_are_read_round_by_round(mixture_run):
-    chains = read_chains(mixture_run)
+    chains, skipped = read_chains(mixture_run)
+    assert not skipped
     assert [(chain.arm, chain.seed) for chain in chains] == [
         ("baseline", 0), ("baseline", 1), ("accumulate", 0), ("accumulate", 1),
     ]  # fmt: skip
@@ -132,7 +135,21 @@ def test_values_that_are_cut_off_are_named(mixture_run, tmp_path, size):
     run = shutil.copytree(mixture_run, tmp_path / "run")
     path = run / "cells" / "baseline" / "0" / "2" / "generated" / "2" / "values.npy"
     path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(
+        InputError, match=r"2/generated is damaged: .* generated\.sha256\. Run the same lab command again"
+    ):
+        read_chains(run)
+    # Without a recorded sha256 the reader itself finds it.
+    (run / "cells" / "baseline" / "0" / "2" / "generated.sha256").unlink()
     with pytest.raises(InputError, match=r"cannot read .*2/values\.npy: .*Run the same lab command again"):
+        read_chains(run)
+
+
+@pytest.mark.parametrize("values", [np.full((400, 2), np.nan), np.zeros((400, 1)), np.zeros((0, 2))])
+def test_values_of_another_run_are_damage_and_no_lost_modes(mixture_run, tmp_path, values):
+    run = shutil.copytree(mixture_run, tmp_path / "run")
+    np.save(run / "cells" / "baseline" / "0" / "2" / "generated" / "2" / "values.npy", values)
+    with pytest.raises(InputError, match="2/generated is damaged"):
         read_chains(run)
 
 
@@ -152,10 +169,62 @@ def test_the_command_forecasts_a_laboratory_run_and_scores_itself(mixture_run, t
     assert summary["scores"][0]["error"] == pytest.approx(np.mean(errors), abs=1e-6)
 
 
-def test_a_run_without_two_rounds_is_refused(tmp_path):
+def test_a_run_without_two_rounds_is_refused_with_what_it_has(tmp_path):
     lab.run({**MIXTURE, "generations": 2, "seeds": [0]}, tmp_path / "run")
-    with pytest.raises(InputError, match="no chain of a language model or a mixture with two rounds"):
+    with pytest.raises(
+        InputError, match=r"two rounds of generated data: baseline, seed 0 \(rounds .*: 1, 2 are needed"
+    ):
         read_chains(tmp_path / "run")
+    write_pack(tmp_path / "run", tmp_path / "pack")
+    with pytest.raises(InputError, match="holds a pack, which has no generated data"):
+        read_chains(tmp_path / "pack")
+    for name in ("config.yaml", ".config.yaml"):
+        (tmp_path / "run" / name).unlink()
+    with pytest.raises(InputError, match=r"holds no config\.yaml\. Run the same lab command again"):
+        read_chains(tmp_path / "run")
+
+
+def test_a_chain_that_is_not_forecast_is_named_with_the_reason(mixture_run, tmp_path):
+    run = shutil.copytree(mixture_run, tmp_path / "run")
+    shutil.rmtree(run / "cells" / "baseline" / "1" / "2")
+    ended = CliRunner().invoke(app, ["forecast", "--run", str(run), "--out", str(tmp_path / "out")])
+    line = "Not forecast: baseline, seed 1 (rounds of generated data: 1, 2 are needed)."
+    assert line in ended.stdout.splitlines()
+    assert line in json.loads((tmp_path / "out" / "summary.json").read_text())["sentences"]
+
+
+@pytest.mark.parametrize(
+    ("option", "name"),
+    [
+        (["--generations", "3"], "generations"),
+        (["--keep", "0.3"], "tail"),
+        (["--decoder", "sampled"], "decoder"),
+        (["--memory-mb", "20"], "memory_mb"),
+        (["--text-field", "body"], "layout"),
+    ],
+)
+def test_a_key_that_a_run_would_not_read_is_refused(mixture_run, tmp_path, option, name):
+    ended = CliRunner().invoke(app, ["forecast", "--run", str(mixture_run), "--out", str(tmp_path / "out"), *option])
+    assert isinstance(ended.exception, ConfigError)
+    assert str(ended.exception).startswith(f"{name} has no effect in the forecast of a laboratory run")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("option", [["--workers", "2"], ["--task-index", "0"], ["--num-tasks", "2"], ["--verify"]])
+def test_an_option_that_a_run_would_not_read_is_refused(mixture_run, tmp_path, option):
+    ended = CliRunner().invoke(app, ["forecast", "--run", str(mixture_run), "--out", str(tmp_path / "out"), *option])
+    assert ended.exit_code == 2
+    assert option[0] in ended.output
+
+
+def test_the_forecast_of_a_run_is_no_folder_for_that_of_a_corpus(mixture_run, tmp_path):
+    out = tmp_path / "out"
+    CliRunner().invoke(app, ["forecast", "--run", str(mixture_run), "--out", str(out)])
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    (tmp_path / "x.txt").write_text("a b c")
+    with pytest.raises(FingerprintError, match="holds another run"):
+        forecast_corpus({}, tmp_path / "x.txt", out)
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_chains_without_a_band_are_refused(tmp_path):

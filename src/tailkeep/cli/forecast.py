@@ -84,8 +84,15 @@ def forecast(
             raise typer.BadParameter(
                 "a laboratory run brings its texts; omit --corpus, --synthetic.", param_hint="--run"
             )
-        if verify:
-            raise typer.BadParameter("it has no effect with --run, which keeps no counts.", param_hint="--verify")
+        idle = {
+            "--verify": verify,
+            "--workers": workers != 1,
+            "--executor": executor is not shared.ExecutorName.LOCAL,
+            "--task-index": task_index is not None,
+            "--num-tasks": num_tasks is not None,
+        }
+        if option := next((name for name, is_set in idle.items() if is_set), ""):
+            raise typer.BadParameter("it has no effect with --run, which reads no corpus. Omit it.", param_hint=option)
         _forecast_chains(lab_run, out, forecast_config)
         return
     paths = shared.require_option(corpus, "--corpus", "give the real text, such as --corpus 'human/*.jsonl', or --run.")
@@ -105,20 +112,22 @@ def _forecast_chains(lab_run: Path, out: str | None, config: "ForecastConfig") -
     from tailkeep.lab.chains import read_chains
 
     folder = shared.require_option(out, "--out", "give the output folder, such as --out forecast.")
-    counted = [
-        items
-        for chain in read_chains(lab_run)
-        for items in forecasts.count_chain(
+    chains, others = read_chains(lab_run)
+    counted, skipped = [], [chain.line for chain in others]
+    for chain in chains:
+        name = f"{chain.arm}, seed {chain.seed}"
+        kinds = forecasts.count_chain(
             chain.texts,
             chain.labels,
             run=chain.run,
-            chain=f"{chain.arm}, seed {chain.seed}",
+            chain=name,
             regime=chain.regime,
             real_share=chain.real_share,
             decoder=chain.decoder,
         )
-    ]
+        counted += kinds
+        skipped += [] if kinds else [f"{name} (regime {chain.regime}, which has no theory)"]
     fingerprint = RunDirectory.open(lab_run).record.fingerprint
-    for line in forecasts.run_chains(config, counted, Path(folder), source=fingerprint):
+    for line in forecasts.run_chains(config, counted, Path(folder), source=fingerprint, skipped=skipped):
         print(visible(line))
     print(visible(f"output: {redact(folder)}"))

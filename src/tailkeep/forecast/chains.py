@@ -11,17 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from tailkeep.data.corpus import dump_config
-from tailkeep.errors import InputError
+from tailkeep.errors import ConfigError, InputError
 from tailkeep.forecast.config import ForecastConfig
 from tailkeep.forecast.fit import SHRINKAGE
 from tailkeep.forecast.project import LEVELS
-from tailkeep.forecast.validate import CountedChain, ForecastPoint, can_tell, mean_over_runs, score_chain
+from tailkeep.forecast.validate import MIN_ITEMS, CountedChain, ForecastPoint, can_tell, mean_over_runs, score_chain
 from tailkeep.runs import RunDirectory, RunRecord, csv_text, sealed_text, versions
 
+_CONFIG_KEYS = ("draws", "seed")
 _QUANTILES = [f"p{round(100 * level)}" for level in LEVELS]
 
 
-def run_chains(config: ForecastConfig, counted: Sequence[CountedChain], out: Path, *, source: str) -> list[str]:
+def run_chains(
+    config: ForecastConfig, counted: Sequence[CountedChain], out: Path, *, source: str, skipped: Sequence[str] = ()
+) -> list[str]:
     """Forecast and score `counted` chains into `out`. Return what the scores say, one sentence per line.
 
     Args:
@@ -29,13 +32,26 @@ def run_chains(config: ForecastConfig, counted: Sequence[CountedChain], out: Pat
         counted: the chains, see `validate.count_chain`.
         out: a folder, new or with this very forecast.
         source: the fingerprint of the laboratory run.
+        skipped: the chains of the run that are not among `counted`, each with the reason.
 
     Raises:
+        ConfigError: another key of `config` is set.
         InputError: no chain has a regime that can be forecast and a band of 10 items.
         TailkeepError: `out` holds another run or cannot be written.
     """
-    points = [
-        point for chain in counted for point in score_chain(chain, SHRINKAGE, draws=config.draws, seed=config.seed)
+    defaults = ForecastConfig()
+    for key in sorted(ForecastConfig.model_fields.keys() - set(_CONFIG_KEYS)):
+        if getattr(config, key) != getattr(defaults, key):
+            raise ConfigError(
+                f"{key} has no effect in the forecast of a laboratory run, which reads {' and '.join(_CONFIG_KEYS)} "
+                "alone and goes as far as its chains. Remove it."
+            )
+    scores = [list(score_chain(chain, SHRINKAGE, draws=config.draws, seed=config.seed)) for chain in counted]
+    points = [point for scored in scores for point in scored]
+    unscored = [
+        f"{chain.chain}, {chain.kind} (too little text, or fewer than {MIN_ITEMS} items in every band)"
+        for chain, scored in zip(counted, scores, strict=True)
+        if not scored
     ]
     if not points:
         raise InputError(
@@ -46,7 +62,8 @@ def run_chains(config: ForecastConfig, counted: Sequence[CountedChain], out: Pat
     sources = {"config": config.fingerprint_tree(), "run": source, "packages": packages}
     record = RunRecord.of("forecast", sources, versions=packages, seeds=(config.seed,))
     scores = [_score(points, measured) for measured in sorted({point.measured for point in points})]
-    lines = [*_score_sentences(scores), *_gate_sentences(points)]
+    missing = (f"Not forecast: {line}." for line in [*skipped, *unscored])
+    lines = [*_score_sentences(scores), *_gate_sentences(points), *missing]
     with RunDirectory.create(out, record, config=dump_config(config)) as directory:
         tree = {"fingerprint": record.fingerprint, "chains": [_tree(point) for point in points]}
         tree |= {"scores": scores, "sentences": lines}

@@ -46,35 +46,54 @@ class WrittenChain:
     labels: Mapping[str, Sequence[Labels]] = field(default_factory=dict)
 
 
-def read_chains(path: Path) -> list[WrittenChain]:
-    """The chains of the run at `path` with at least two rounds, of language models and of mixtures.
+@dataclass(frozen=True)
+class SkippedChain:
+    """A chain that gives nothing to forecast, and the `reason`, such as `learner vae`."""
+
+    arm: str
+    seed: int
+    reason: str
+
+    @property
+    def line(self) -> str:
+        """Chain and reason."""
+        return f"{self.arm}, seed {self.seed} ({self.reason})"
+
+
+def read_chains(path: Path) -> tuple[list[WrittenChain], list[SkippedChain]]:
+    """The chains of the run at `path` with at least two rounds, of language models and of mixtures, and the others.
 
     Raises:
-        InputError: there is no finished chain of such a learner that has recorded every generation.
+        InputError: it is no run of the laboratory, has no such chain, or is damaged.
     """
     directory = RunDirectory.open(path)
     if directory.record.kind != "lab":
         raise InputError(f"{path} holds a run of kind {directory.record.kind!r}. Give a run of tailkeep lab.")
-    directory.config_text()
+    if directory.record.packed:
+        raise InputError(f"{path} holds a pack, which has no generated data. Give the run that was packed.")
+    if not directory.config_text():
+        raise InputError(f"{path} holds no config.yaml. Run the same lab command again, which writes it.")
     config = load(path / "config.yaml")
-    chains = []
+    chains: list[WrittenChain] = []
+    skipped: list[SkippedChain] = []
     for name, arm in config.arms.items():
-        if not isinstance(arm, CausalLMArm | MixtureArm):
-            continue
         for seed in config.seeds:
             dirs = list(_rounds(directory, name, arm, seed))
-            if len(dirs) < 2:
-                continue
-            if isinstance(arm, MixtureArm):
+            if not isinstance(arm, CausalLMArm | MixtureArm):
+                skipped.append(SkippedChain(name, seed, f"learner {arm.learner}"))
+            elif len(dirs) < 2:
+                skipped.append(SkippedChain(name, seed, f"rounds of generated data: {len(dirs)}, 2 are needed"))
+            elif isinstance(arm, MixtureArm):
                 chains.append(_mode_chain(arm, dirs, config.name, name, seed))
             else:
                 chains.append(_text_chain(arm, dirs, config.name, name, seed))
     if not chains:
         raise InputError(
-            f"{path} has no chain of a language model or a mixture with two rounds of generated data. Give a run with "
-            "generations of 3 or more and record_every 1."
+            f"{path} has no chain of a language model or a mixture with two rounds of generated data: "
+            f"{'; '.join(chain.line for chain in skipped)}. Give a run with generations of 3 or more and "
+            "record_every 1."
         )
-    return chains
+    return chains, skipped
 
 
 def _rounds(directory: RunDirectory, arm_name: str, arm: AnyArm, seed: int) -> Iterator[GenerationDir]:
@@ -131,6 +150,7 @@ def _first_part(real: Sequence[str], fractions: int) -> list[str]:
 
 def _read_texts(generation_dir: GenerationDir) -> list[str]:
     path = generation_dir.generated / str(generation_dir.generation) / "text.jsonl"
+    generation_dir.check_generated()
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
         return [json.loads(line)["text"] for line in lines if line]
@@ -141,12 +161,14 @@ def _read_texts(generation_dir: GenerationDir) -> list[str]:
 def _mode_chain(arm: MixtureArm, dirs: Sequence[GenerationDir], run: str, name: str, seed: int) -> WrittenChain:
     world = arm.data
     values = [world.draw(seed).values]
-    values += [_read_values(d.generated / str(d.generation) / "values.npy") for d in dirs]
+    values += [_read_values(generation_dir) for generation_dir in dirs]
     modes = {"modes": [_modes_of(points, world) for points in values]}
     return WrittenChain(run, name, seed, *_regime(arm), "none", labels=modes)
 
 
-def _read_values(path: Path) -> Floats:
+def _read_values(generation_dir: GenerationDir) -> Floats:
+    path = generation_dir.generated / str(generation_dir.generation) / "values.npy"
+    generation_dir.check_generated()
     try:
         values: Floats = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:

@@ -232,6 +232,18 @@ class GenerationDir:
                     self.storage.remove_folder(folder)
         return damaged
 
+    def check_generated(self) -> None:
+        """Refuse generated data with other bytes than recorded.
+
+        Raises:
+            InputError: a file has another sha256, or is missing.
+        """
+        if not self._has_its_sums(f"{self.generated.name}{_SUMS}", of=self.generated):
+            raise InputError(
+                f"{self.generated} is damaged: a file has not the sha256 in {self.generated.name}{_SUMS}. Run the same "
+                "lab command again, which makes it anew."
+            )
+
     def _has_its_sums(self, name: str, *, of: Path) -> bool:
         """Whether all files that the lines of the file `name` list have their sha256; true where there is no such file.
 

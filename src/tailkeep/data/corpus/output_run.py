@@ -32,7 +32,7 @@ from tailkeep.runs.record import RECORD, RECORD_COPY
 from tailkeep.runs.storage import TEMPORARY
 from tailkeep.sanitize import redact
 
-CONFIG = "config.yaml"
+CONFIG, SUMMARY = "config.yaml", "summary.json"
 _LOCK, _LOCKS, _STAGING = ".lock", ".locks", ".staging"
 _BEFORE_RECORD = {
     *(_LOCK, _LOCKS, _STAGING, CONFIG),
@@ -175,7 +175,12 @@ def _begin(destination: Destination, record: RunRecord, config: str, out: str, *
 
 
 def _has_no_shard_output(root: Path, contents: Contents) -> bool:
-    """Whether no shard has left anything at `root`: then a first mistake in the configuration costs no folder."""
+    """Whether nothing at `root` is a result: then a first mistake in the configuration costs no folder.
+
+    A run without shards, such as the forecast of a laboratory run, has a summary alone.
+    """
+    if (root / SUMMARY).exists():
+        return False
     files = (path for name in ("manifests", *contents.folders) for path in (root / name).rglob("*") if path.is_file())
     return all(path.name in contents.early for path in files)
 
