@@ -93,8 +93,8 @@ def _synthetic_sentences(side: str, name: str, tree: Tree, config: ForecastConfi
         )
     )
     if exposure < _SAME_SIZE:
-        kept = " What is left is counted in texts of its size." if exposure >= MIN_EXPOSURE else ""
-        yield f"{side}: it is {_percent(exposure)} as long as the real text in {name}.{kept} Give as much text."
+        note = " What is left is counted in texts of its size." if exposure >= MIN_EXPOSURE else ""
+        yield f"{side}: it is {_percent(exposure)} as long as the real text in {name}.{note} Give as much text."
     b = tree["exponent"]
     if b["low"] > 1:
         verdict = "significantly above 1: rare ones are written less often than their share"
