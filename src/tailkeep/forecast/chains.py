@@ -61,12 +61,12 @@ def run_chains(
     packages = versions("numpy", "scipy")
     sources = {"config": config.fingerprint_tree(), "run": source, "packages": packages}
     record = RunRecord.of("forecast", sources, versions=packages, seeds=(config.seed,))
-    scores = [_score(points, measured) for measured in sorted({point.measured for point in points})]
+    by_rounds = [_score(points, measured) for measured in sorted({point.measured for point in points})]
     missing = (f"Not forecast: {line}." for line in [*skipped, *unscored])
-    lines = [*_score_sentences(scores), *_gate_sentences(points), *missing]
+    lines = [*_score_sentences(by_rounds), *_gate_sentences(points), *missing]
     with RunDirectory.create(out, record, config=dump_config(config)) as directory:
         tree = {"fingerprint": record.fingerprint, "chains": [_tree(point) for point in points]}
-        tree |= {"scores": scores, "sentences": lines}
+        tree |= {"scores": by_rounds, "sentences": lines}
         directory.storage.write_text(out / "tables" / "forecast.csv", _table(points))
         directory.storage.write_text(out / "summary.json", sealed_text(tree))
     return lines
