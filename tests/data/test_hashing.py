@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tailkeep.data.hashing import first_words, hash_spans, split_words
+from tailkeep.data.hashing import first_words, hash_spans, sort_hashes, split_words
 
 # Lengths around eight bytes, where the next number begins, and around 64, from where on a word is hashed by itself.
 LENGTHS = st.sampled_from([1, 2, 7, 8, 9, 15, 16, 17, 63, 64, 65, 72, 300])
@@ -34,6 +34,19 @@ def test_one_changed_byte_changes_half_of_the_bits():
         flipped = [(first ^ other).bit_count() for other in others]
         assert min(flipped) > 16
         assert max(flipped) < 48
+
+
+@given(st.lists(st.integers(0, 3).flatmap(lambda high: st.integers(0, 5).map(lambda low: (high << 62) + low))))
+def test_hashes_that_differ_in_their_last_bits_alone_are_sorted_stably(values):
+    values = np.array(values, np.uint64)
+    order, firsts = sort_hashes(values)
+    assert order.tolist() == np.argsort(values, kind="stable").tolist()
+    assert values[order[firsts]].tolist() == sorted(set(values.tolist()))
+
+
+def test_a_thousand_hashes_are_sorted_by_all_of_their_bits():
+    values = np.random.default_rng(0).integers(0, 1 << 64, 1000, np.uint64)
+    assert values[sort_hashes(values)[0]].tolist() == sorted(values.tolist())
 
 
 def test_invisible_characters_are_no_part_of_a_word():

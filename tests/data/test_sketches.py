@@ -55,6 +55,31 @@ def test_frequent_items_are_never_too_high_and_too_low_by_the_error_at_most():
     assert all(item in counters for item, count in exact.items() if count > halves[0].error)
 
 
+def test_an_item_that_returns_to_the_sketch_still_has_its_text():
+    sketch, read = FrequentItems(2), []
+
+    def add(**counts):
+        names = [name.encode() for name in counts]
+        hashes = np.array([int.from_bytes(name, "little") for name in names], np.uint64)
+
+        def texts_of(items):
+            read.extend(names[item] for item in items)
+            return [names[item] for item in items]
+
+        sketch.add(hashes, np.array([*counts.values()]), texts_of)
+
+    add(a=1, b=5)
+    add(c=9, d=2)
+    assert sketch.read() == ["b", "c"]
+    add(a=20)
+    assert sketch.read() == ["a", "c"]
+    assert read == [b"a", b"b", b"c"]
+    for number in range(40):
+        add(**{f"x{number}": 100})
+    assert len(sketch.read()) == len(sketch.hashes)
+    assert len(sketch.texts) <= 4 * sketch.size
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.lists(st.integers(0, 60), min_size=1, max_size=80), min_size=1, max_size=5), st.integers(1, 20),
        st.sampled_from([1, 5000]))  # fmt: skip

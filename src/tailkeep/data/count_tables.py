@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from tailkeep.data.hashing import Hashes
+from tailkeep.data.hashing import Hashes, sort_hashes
 
 Numbers = NDArray[np.int64]
 
@@ -50,9 +50,8 @@ MergeRule = Literal["sum", "first", "separate"]
 def merge_rows(parts: Sequence[CountRows], rule: MergeRule = "sum") -> CountRows:
     """The rows of all `parts` in ascending order of the hash, equal hashes in the order of the parts."""
     hashes = np.concatenate([np.zeros(0, np.uint64), *(part.hashes for part in parts)])
-    order = np.argsort(hashes, kind="stable")
+    order, firsts = sort_hashes(hashes)
     hashes = hashes[order]
-    firsts = np.flatnonzero(np.diff(hashes, prepend=hashes[:1] + np.uint64(1)))
     counts, others = (
         np.concatenate([np.zeros(0, np.int64), *columns])[order]
         for columns in ([part.counts for part in parts], [part.others for part in parts])

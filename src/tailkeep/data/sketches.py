@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from tailkeep.data.hashing import SLOTS, Hashes, slots_of
+from tailkeep.data.hashing import SLOTS, Hashes, slots_of, sort_hashes
 
 _BITS = 14
 _REGISTERS = 1 << _BITS
@@ -105,24 +105,22 @@ class FrequentItems:
         floor, likely = self._likely(hashes, counts)
         hashes, counts = hashes[likely], counts[likely]
         both = np.concatenate([self.hashes, hashes])
-        numbers = np.argsort(both, kind="stable")
-        is_first = np.ones(len(both), np.bool_)
-        np.not_equal(both[numbers[1:]], both[numbers[:-1]], out=is_first[1:])
-        firsts = np.flatnonzero(is_first)
-        summed = np.add.reduceat(np.concatenate([self.counts, counts])[numbers], firsts) if len(firsts) else self.counts
-        indices = numbers[firsts]
+        order, firsts = sort_hashes(both)
+        summed = np.add.reduceat(np.concatenate([self.counts, counts])[order], firsts) if len(firsts) else self.counts
+        indices = order[firsts]
         if len(indices) > self.size or floor:
             threshold = max(_largest(summed, self.size + 1) if len(indices) > self.size else 0, floor)
             self.error += threshold
             above = np.flatnonzero(summed > threshold)
             summed, indices = summed[above] - threshold, indices[above]
-        old = len(self.hashes)
-        new = indices[indices >= old]
-        texts = dict(zip(both[new].tolist(), texts_of(likely[new - old]), strict=True))
+        new = indices[indices >= len(self.hashes)]
+        # The texts of most new items are here, since they were in the sketch before.
+        unread = np.fromiter((hash_ not in self.texts for hash_ in both[new].tolist()), np.bool_, len(new))
+        new, likely = new[unread], likely[new[unread] - len(self.hashes)]
         self.hashes, self.counts = both[indices], summed
-        if len(self.texts) + len(texts) > 4 * self.size:
-            self.texts = {hash_: self.texts[hash_] for hash_ in both[indices[indices < old]].tolist()}
-        self.texts.update(texts)
+        if len(self.texts) + len(new) > 4 * self.size:
+            self.texts = {hash_: self.texts[hash_] for hash_ in self.hashes.tolist() if hash_ in self.texts}
+        self.texts.update(zip(both[new].tolist(), texts_of(likely), strict=True))
 
     def _likely(self, hashes: Hashes, counts: NDArray[np.int64]) -> tuple[int, NDArray[np.int64]]:
         """A count that more than `size` items reach, or 0, and the indices of the items that may exceed it.
