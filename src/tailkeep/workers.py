@@ -123,3 +123,12 @@ def limited_threads(threads: int) -> Iterator[None]:
         finally:
             if torch:
                 torch.set_num_threads(before)
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep up to 62 MiB of freed memory, so that new arrays need no new pages, which the kernel must zero.
+
+    Freeing a mapped block raises two thresholds, see M_MMAP_THRESHOLD in mallopt(3). Elsewhere nothing changes.
+    """
+    mapped = bytes(31 << 20)
+    del mapped

@@ -28,7 +28,7 @@ from tailkeep.data.corpus import Shard, side_of
 from tailkeep.data.counters import CompressionCounter, Counts, ShardCounter, ShardDocument, batch_documents
 from tailkeep.data.documents import DocumentReader
 from tailkeep.data.sketches import FrequentItems
-from tailkeep.workers import limited_threads
+from tailkeep.workers import keep_freed_memory, limited_threads
 
 _MEGABYTE = 1 << 20
 
@@ -43,6 +43,7 @@ class BundleAuditor:
         """Audit `shards` into files below `folder`. Return their documents and rejects; words are the first one's."""
         first, side = shards[0], side_of(shards[0].name)
         config, memory = self._config, self._config.memory_mb * _MEGABYTE // 4
+        keep_freed_memory()
         with (
             limited_threads(config.num_threads),
             tempfile.TemporaryDirectory(prefix="tailkeep-") as temporary,
