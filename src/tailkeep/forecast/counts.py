@@ -26,7 +26,7 @@ from tailkeep.data.documents import DocumentReader
 from tailkeep.data.hashing import Hashes, count_documents_with, group_equal_grams, ngrams_of, split_words
 from tailkeep.forecast.config import ForecastConfig
 from tailkeep.metrics import FIT_LIMIT, CountMoments
-from tailkeep.workers import limited_threads
+from tailkeep.workers import keep_freed_memory, limited_threads
 
 GROUPS = 10
 """The groups of documents of a jackknife."""
@@ -307,6 +307,7 @@ class BundleCounts:
     def __call__(self, shards: Sequence[Shard], folder: Path) -> list[Mapping[str, int]]:
         """Count `shards` into files below `folder`. Return their documents and rejects; n-grams are the first one's."""
         config = self._config
+        keep_freed_memory()
         with limited_threads(config.num_threads), tempfile.TemporaryDirectory(prefix="tailkeep-") as temporary:
             side = side_of(shards[0].name)
             memory = config.memory_mb * _MEGABYTE // 2
