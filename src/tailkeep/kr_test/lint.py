@@ -236,7 +236,7 @@ def is_identical(question: Question) -> bool:
 
 def shortcut_lines(shortcuts: Sequence[Shortcut]) -> Iterator[str]:
     """A line for each shortcut, with the accuracy of chance beside those that pass."""
-    yield "shortcuts: share answered by taking the sentence with more of it (.500 is chance; ties count half)"
+    yield "shortcuts: share answered by taking the sentence with more of it (95 % CI; 0.500 is chance; ties count half)"
     for shortcut in shortcuts:
         accuracy = shortcut.accuracy
         verdict = "differs from chance" if shortcut.is_significant else "no difference from chance shown"

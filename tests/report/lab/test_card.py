@@ -22,6 +22,7 @@ def test_each_arm_has_a_row_with_its_intervals_at_the_last_common_generation(lan
     card = model_card(language)
     header, *rows = rows_of(card)
     assert header.startswith("| arm | regime | loss | KR-test accuracy, generation 1 |")
+    assert "Held-out NLL in nats/token, generation 1" in header
     assert len(rows) == 4
     assert all(" to " in row for row in rows)
     assert "3 seeds, with 95 % CIs" in card

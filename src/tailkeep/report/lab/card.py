@@ -16,6 +16,7 @@ from tailkeep.report.metric_catalog import words_of
 from tailkeep.sanitize import redact, visible
 
 _MAX_ARMS = 12
+_LEARNERS_WITH_LOSS = ("causal_lm", "ecosystem")
 
 
 def model_card(path: Path | str) -> str:
@@ -45,19 +46,26 @@ def _lines(run: LabRun, groups: tuple[GroupSummary, ...]) -> Iterator[str]:
 def _table(group: ArmGroup, summary: GroupSummary) -> Iterator[str]:
     metrics = group.catalog.main_metrics(group.names)
     last = group.common_generation or 0
-    titles = (_text(group.catalog.describe(name).title) for name in metrics)
-    yield f"| arm | regime | loss | {' | '.join(f'{title}, generation {last}' for title in titles)} |"
+    described = map(group.catalog.describe, metrics)
+    titles = (f"{_text(one.title)}{f' in {one.unit}' if one.unit else ''}, generation {last}" for one in described)
+    yield f"| arm | regime | loss | {' | '.join(titles)} |"
     yield "|---" * (3 + len(metrics)) + "|"
+    # Other learners have no loss to choose; what they truncate is in the name of the arm.
+    default_loss = "cross-entropy" if group.learner in _LEARNERS_WITH_LOSS else formatting.DASH
     for arm in summary.arms[:_MAX_ARMS]:
         config = group.configs.get(arm.arm, {})
-        choices = [_choice(config.get("regime"), "replace"), _choice(config.get("loss"), "cross-entropy")]
+        choices = [_choice(config.get("regime"), "replace"), _choice(config.get("loss"), default_loss)]
         values = [_value(curve_of(group, arm.arm, name).get(last)) for name in metrics]
         yield f"| {' | '.join([_text(arm.arm), *choices, *values])} |"
     if len(summary.arms) > _MAX_ARMS:
         yield f"| ... {len(summary.arms) - _MAX_ARMS} more arms | | |{' |' * len(metrics)}"
     yield ""
     seeds = len({entry.seed for entry in group.entries})
-    sure = f"{seeds} seeds, with 95 % CIs (Student-t)." if seeds > 1 else "One seed, so there is no interval."
+    sure = (
+        f"{seeds} seeds, with 95 % CIs (of shares on the logit scale)."
+        if seeds > 1
+        else "One seed, so there is no interval."
+    )
     yield f"{sure} Generation 0 was trained on real data."
     yield ""
 
