@@ -49,6 +49,14 @@ def test_a_band_without_bounds_is_not_drawn_and_one_beyond_the_range_is_cut():
     assert min(heights(band)) >= 26
 
 
+def test_a_band_that_leaves_the_picture_is_said():
+    means = [8.0, 7.7]
+    for lows, said in (([7.9, 7.5], False), ([7.9, 1.6], True)):
+        one = Series("a", BASELINE, [0, 1], means, lows, [8.0, 8.0], "7.7")
+        figure = line_chart("n", "t", [one], Axis("modes", floor=0, ceiling=8), note="Note.", finding="")
+        assert ("goes on beyond the axis" in figure.note) == said
+
+
 def test_many_arms_have_their_value_in_the_line_of_their_name():
     body = chart(*(series(f"arm {n}", TRUNCATED, [1.0, n / 10]) for n in range(6)))
     assert ">arm 3 0.30</text>" in body

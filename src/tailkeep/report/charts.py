@@ -85,7 +85,7 @@ def line_chart(
     texts = [(label(one.label, 18 if few else _name_length(one.end)), one.end) for one in series]
     longest = max((max(len(a), len(b)) if few else len(a) + len(b) + 1 for a, b in texts), default=0)
     right = WIDTH - (LETTER * longest + 20)
-    y, ys = _y_scale(series, axis, height)
+    y, ys, (low, high) = _y_scale(series, axis, height)
     left = 14 + 8.0 * max((len(word) for _, word in ys), default=2)
     xs = sorted({x for one in series for x in one.xs})
     x, x_ticks = _x_scale(xs, left, right, log=x_log)
@@ -106,7 +106,13 @@ def line_chart(
     for value, word in axis.references:
         parts.append(text(left + 4, y(value) - 6, word, "axis over"))
     parts += _end_labels(series, texts, x, y, right, few=few, bottom=height - _FOOT)
+    if any(not low - 1e-9 <= bound <= high + 1e-9 for bound in _band_bounds(series)):
+        note = f"{note} A band goes on beyond the axis."
     return Figure(name, title, note, finding, height, "".join(parts))
+
+
+def _band_bounds(series: Sequence[Series]) -> list[float]:
+    return [bound for one in series if one.banded for bound in (*one.lows, *one.highs) if math.isfinite(bound)]
 
 
 def _name_length(end: str) -> int:
@@ -114,21 +120,23 @@ def _name_length(end: str) -> int:
     return min(18, max(10, _ROW_LETTERS - 1 - len(end)))
 
 
-def _y_scale(series: Sequence[Series], axis: Axis, height: float) -> tuple[Scale, list[tuple[float, str]]]:
-    """The scale, and its ticks; above a reference at the top there is room for its label."""
-    scale, values = _y_scale_from(_TOP, series, axis, height)
-    if any(scale(value) < _TOP + 8 for value, _ in axis.references):
+YScale = tuple[Scale, list[tuple[float, str]], tuple[float, float]]
+"""The scale of the vertical axis, its ticks with their texts, and its ends."""
+
+
+def _y_scale(series: Sequence[Series], axis: Axis, height: float) -> YScale:
+    """Above a reference at the top there is room for its label."""
+    scale = _y_scale_from(_TOP, series, axis, height)
+    if any(scale[0](value) < _TOP + 8 for value, _ in axis.references):
         return _y_scale_from(_TOP + 16, series, axis, height)
-    return scale, values
+    return scale
 
 
-def _y_scale_from(
-    top: float, series: Sequence[Series], axis: Axis, height: float
-) -> tuple[Scale, list[tuple[float, str]]]:
+def _y_scale_from(top: float, series: Sequence[Series], axis: Axis, height: float) -> YScale:
     means = [mean for one in series for mean in (*one.means, *one.theory) if math.isfinite(mean)]
     means += [value for value, _ in axis.references]
     low, high = min(means), max(means)
-    bounds = [b for one in series if one.banded for b in (*one.lows, *one.highs) if math.isfinite(b)]
+    bounds = _band_bounds(series)
     target = (height - _FOOT, top)
     if axis.log and low > 0:
         # A band never takes more than a decade beyond the lines.
@@ -136,12 +144,12 @@ def _y_scale_from(
         if high < 1.5 * low:
             low, high = low / 1.5, high * 1.5
         values = log_ticks(low, high)
-        return logarithmic((low, high), target), list(zip(values, _log_texts(values), strict=True))
+        return logarithmic((low, high), target), list(zip(values, _log_texts(values), strict=True)), (low, high)
     reach = max(high - low, 1e-12)
     low, high = max(low - reach, min([low, *bounds])), min(high + reach, max([high, *bounds]))
     low, high = nice_domain(low, high, floor=axis.floor, ceiling=axis.ceiling)
     values = ticks(low, high)
-    return linear((low, high), target), list(zip(values, tick_texts(values), strict=True))
+    return linear((low, high), target), list(zip(values, tick_texts(values), strict=True)), (low, high)
 
 
 def _log_texts(values: Sequence[float]) -> list[str]:

@@ -130,6 +130,13 @@ def test_the_three_numbers_are_the_loss_the_largest_significant_difference_and_a
     assert {loss.role.css, largest.role.css, other.role.css} == {"r-base", "r-real", "r-trunc"}
 
 
+def test_the_first_number_is_the_change_that_the_verdict_speaks_of(tmp_path):
+    table = {"baseline": (0.7, 0.9, 1.0), "truncated": (0.6, 0.9, 0.95)}
+    group, summary = group_of(tmp_path / "r", table, nll=((1.0, 1.1, 0.9), (2.0, 2.1, 1.93)))
+    assert write_verdict(group, summary).startswith("Trained on its own text, the model gets worse.")
+    assert key_numbers(group, summary)[0].words.startswith("Held-out NLL of baseline")
+
+
 def test_without_significance_the_largest_difference_is_the_one_that_is_surest(tmp_path):
     table = {"baseline": (0.7, 0.9, 1.0), "noisy": (0.2, 0.9, 0.95), "close": (0.71, 0.93, 1.05)}
     group, summary = group_of(tmp_path / "r", table)

@@ -207,7 +207,10 @@ def key_numbers(group: ArmGroup, summary: GroupSummary) -> tuple[KeyNumber, ...]
     mains = group.catalog.main_metrics(group.names)
     numbers = []
     changes = {metric: baseline_change(group, group.arms[0], metric) for metric in summary.metrics}
-    if mains and (change := changes.get(mains[0]) or baseline_change(group, group.arms[0], mains[0])):
+    main_changes = {metric: baseline_change(group, group.arms[0], metric) for metric in mains}
+    # The change that the verdict speaks of.
+    worse = [change for change in _significant(main_changes) if change.is_worse]
+    if change := next(iter(worse), main_changes.get(mains[0]) if mains else None):
         numbers.append(_loss_number(group, change))
     largest = _largest(summary, mains, changes)
     if largest:
