@@ -12,7 +12,9 @@ from tailkeep.metrics import (
     kr_standardised_margin,
     standardised_margin_failure,
     standardised_margin_interval,
+    time_to_failure,
 )
+from tailkeep.metrics.knowledge_comparison import crossing_times
 
 ARTICLES = np.repeat(np.arange(30), 8)
 
@@ -155,3 +157,18 @@ def test_what_does_not_fit_together_is_refused():
         compare_standardised_margins([[1.0, 2.0]], [[1.0, 2.0], [1.0, 3.0]], [0, 1], bound=0)
     with pytest.raises(ValueError, match=r"Pass \(seeds, generations, questions\)"):
         standardised_margin_failure([0, 1], [[1.0, 2.0]], [0, 1])
+
+
+def test_crossing_times_of_many_curves_are_those_of_one_at_a_time():
+    rng = np.random.default_rng(0)
+    generations = np.array([0.0, 1.0, 2.0, 4.0, 7.0])
+    curves = rng.normal(1, 0.6, (5, 2000))
+    curves[:, :200][rng.random((5, 200)) < 0.2] = np.nan
+    curves[0, 300:310], curves[1, 310:320] = np.inf, np.inf
+    expected = []
+    for curve in curves.T:
+        failure = time_to_failure(generations.tolist(), curve.tolist(), limit=0.5 * float(curve[0]))
+        state = failure.state if math.isfinite(curve[0]) else "undefined"
+        expected.append({"failed": failure.time, "censored": math.inf, "undefined": 0.0}[state])
+    assert len(set(expected)) > 500
+    assert crossing_times(generations, curves, 0.5).tolist() == expected

@@ -85,6 +85,7 @@ from tailkeep.metrics.knowledge_comparison import (
     compare_standardised_margins,
     discordance,
     intraclass_correlation,
+    mean_standardised_margin,
     standardised_margin_failure,
     standardised_margin_interval,
 )
@@ -204,6 +205,7 @@ __all__ = [
     "margin_limit",
     "mcnemar",
     "mean_interval",
+    "mean_standardised_margin",
     "mean_training_counts",
     "median_time",
     "median_variance",

@@ -268,12 +268,12 @@ def failure_interval(
         return time_to_failure(times.tolist(), table[rows].mean(axis=0).tolist(), limit=limit)
 
     failures = [failure_of(rows) for rows in _resample(len(table), resamples, seed)]
-    return resampled_failure(failure_of(slice(None)), failures, level=level)
+    late = np.array([{"failed": f.time, "censored": np.inf, "undefined": 0.0}[f.state] for f in failures])
+    return resampled_failure(failure_of(slice(None)), late, level=level)
 
 
-def resampled_failure(failure: Failure, resamples: Sequence[Failure], *, level: float) -> FailureInterval:
-    """`failure` with percentile bounds of `resamples`: infinity for one that never fails."""
-    late = np.array([{"failed": f.time, "censored": np.inf, "undefined": 0.0}[f.state] for f in resamples])
+def resampled_failure(failure: Failure, late: NDArray[np.float64], *, level: float) -> FailureInterval:
+    """`failure` with percentile bounds of `late`, the times of resamples: infinity if never, 0 if undefined."""
     # An order statistic: between a time and infinity nothing can be interpolated.
     low, high = np.quantile(late, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
     return FailureInterval(failure, float(low), float(high), float(np.isinf(late).mean()))
@@ -294,7 +294,8 @@ def median_time(failures: Sequence[Failure], *, level: float = 0.95, resamples: 
         return Interval(np.nan, np.nan, np.nan)
     if times.size == 1:
         return Interval(float(times[0]), np.nan, np.nan)
-    medians = [float(np.median(times[rows])) for rows in _resample(len(times), resamples, seed)]
+    rows = np.random.default_rng(seed).integers(0, times.size, (resamples, times.size))
+    medians = np.median(times[rows], axis=1)
     low, high = np.quantile(medians, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
     return Interval(float(np.median(times)), float(low), float(high))
 

@@ -5,6 +5,7 @@ never resampled: an interval is about the questions, for the trained models as t
 """
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -57,6 +58,11 @@ def standardised_margin_interval(
     return _interval(_mean_standardised(table), values, level)
 
 
+def mean_standardised_margin(margins: ArrayLike) -> float:
+    """The mean over seeds of the standardised margin of `margins` (seeds, questions) or (questions,)."""
+    return _mean_standardised(np.atleast_2d(np.asarray(margins, dtype=np.float64)))
+
+
 def compare_standardised_margins(
     first: ArrayLike, second: ArrayLike, articles: ArrayLike, *, bound: float, resamples: int = 10_000, seed: int = 0
 ) -> MarginComparison:
@@ -104,19 +110,38 @@ def standardised_margin_failure(
             "Pass (seeds, generations, questions)."
         )
 
-    def failure_of(curve: Numbers) -> Failure:
-        if not math.isfinite(curve[0]):  # a resample of equal margins has no spread
-            return Failure(math.nan, "undefined")
-        return time_to_failure(times.tolist(), curve.tolist(), limit=remaining * curve[0])
-
     draws = _draws(articles, resamples, seed)
     curves = np.mean([_resampled(_table(run, articles), draws, articles) for run in table], axis=0)
-    # Most resamples never cross, and need no search.
-    crosses = ~((curves >= remaining * curves[0]).all(axis=0) & np.isfinite(curves[0]))
-    never = Failure(float(times[-1]), "censored")
-    failures = [failure_of(curve) if crossed else never for curve, crossed in zip(curves.T, crosses, strict=True)]
-    point = failure_of(np.array([_mean_standardised(table[:, number]) for number in range(times.size)]))
-    return resampled_failure(point, failures, level=level)
+    point = [_mean_standardised(table[:, number]) for number in range(times.size)]
+    failure = (
+        time_to_failure(times.tolist(), point, limit=remaining * point[0])
+        if math.isfinite(point[0])
+        else Failure(math.nan, "undefined")
+    )
+    return resampled_failure(failure, crossing_times(times, curves, remaining), level=level)
+
+
+def crossing_times(generations: Numbers, curves: Numbers, remaining: float) -> Numbers:
+    """When each of `curves` (generations, n) falls below `remaining` times its first value, as `time_to_failure`.
+
+    Infinity where it never does, and 0 where it is undefined: a resample of equal margins has no spread.
+    """
+    with np.errstate(invalid="ignore"):  # infinite margins of a resample without a spread
+        above = curves - remaining * curves[0]
+    undefined = ~np.isfinite(curves[0]) | (above[0] < 0)
+    late = np.full(curves.shape[1], np.inf)
+    crossed = (above[1:] < 0).any(axis=0) & ~undefined
+    for column in np.flatnonzero(crossed & np.isnan(above).any(axis=0)):
+        late[column] = time_to_failure(generations.tolist(), above[:, column].tolist(), limit=0.0).time
+    columns = np.flatnonzero(crossed & ~np.isnan(above).any(axis=0))
+    if columns.size:
+        after = 1 + np.argmax(above[1:, columns] < 0, axis=0)
+        start, end = above[after - 1, columns], above[after, columns]
+        with np.errstate(invalid="ignore"):
+            share = np.where(np.isinf(start), 1.0, start / (start - end))
+        late[columns] = generations[after - 1] + share * (generations[after] - generations[after - 1])
+    late[undefined] = 0.0
+    return late
 
 
 def discordance(first: ArrayLike, second: ArrayLike) -> float:
@@ -200,9 +225,15 @@ def _groups(articles: ArrayLike) -> list[NDArray[np.int64]]:
 
 def _draws(articles: ArrayLike, resamples: int, seed: int) -> Numbers:
     """How often each article is in each resample: (resamples, articles)."""
-    count = len(_groups(articles))
-    rng = np.random.default_rng(seed)
-    return rng.multinomial(count, [1 / count] * count, resamples).astype(np.float64)
+    return _multinomial(len(_groups(articles)), resamples, seed)
+
+
+@lru_cache(maxsize=2)
+def _multinomial(count: int, resamples: int, seed: int) -> Numbers:
+    """The draws, kept since a report makes the same ones for each arm."""
+    draws = np.random.default_rng(seed).multinomial(count, [1 / count] * count, resamples).astype(np.float64)
+    draws.flags.writeable = False
+    return draws
 
 
 def _resampled(table: Numbers, draws: Numbers, articles: ArrayLike) -> Numbers:

@@ -94,6 +94,7 @@ def test_the_page_and_its_table_show_the_margins(tmp_path):
     page = write(run).read_text(encoding="utf-8")
     assert "The KR-test, paired by question" in page
     text = (run / "tables" / "kr_margins.csv").read_text(encoding="utf-8")
+    assert "np." not in text
     baseline, worse = csv.DictReader(io.StringIO(text))
     assert (baseline["baseline"], worse["baseline"]) == ("", "baseline")
     assert float(worse["difference"]) < 0

@@ -18,6 +18,7 @@ from tailkeep.metrics import (
     Interval,
     compare_standardised_margins,
     holm_correction,
+    mean_standardised_margin,
     standardised_margin_failure,
     standardised_margin_interval,
 )
@@ -140,7 +141,7 @@ def _difference(group: ArmGroup, arm: str) -> MarginDifference | None:
         return None
     margins, articles = aligned
     one, other, start = np.split(margins, 3)
-    bound = EQUIVALENCE_SHARE * standardised_margin_interval(start, articles).mean
+    bound = EQUIVALENCE_SHARE * mean_standardised_margin(start)
     compared = compare_standardised_margins(one, other, articles, bound=bound)
     return MarginDifference(arm, baseline, len(seeds), generation, *compared)
 

@@ -263,7 +263,15 @@ def _group(
 def _unfinished(
     directory: RunDirectory, config: Mapping[str, Any], cells: list[GenerationDir], arms: tuple[str, ...]
 ) -> Iterator[UnfinishedChain]:
-    done = [cell for cell in cells if cell.done]
+    done: list[GenerationDir] = []
+    finished: dict[tuple[str, int], list[int]] = {}
+    started: dict[tuple[str, int], list[int]] = {}
+    for cell in cells:
+        chains = started
+        if cell.done:
+            done.append(cell)
+            chains = finished
+        chains.setdefault((cell.arm, cell.seed), []).append(cell.generation)
     seeds = sorted({*directory.record.seeds, *(cell.seed for cell in cells)})
     planned = directory.record.chains
     for arm in arms:
@@ -271,11 +279,10 @@ def _unfinished(
             if planned and (arm, seed) not in planned:
                 continue
             end = planned[arm, seed] - 1 if planned else _end(config, arm, done)
-            finished = [c.generation for c in done if (c.arm, c.seed) == (arm, seed)]
-            started = [c.generation for c in cells if not c.done and (c.arm, c.seed) == (arm, seed)]
-            last = max(finished, default=None)
-            if started or last is None or last < end:
-                yield UnfinishedChain(arm, seed, last, min(started, default=None))
+            last = max(finished.get((arm, seed), ()), default=None)
+            working_on = min(started.get((arm, seed), ()), default=None)
+            if working_on is not None or last is None or last < end:
+                yield UnfinishedChain(arm, seed, last, working_on)
 
 
 def _end(config: Mapping[str, Any], arm: str, done: list[GenerationDir]) -> int:
