@@ -102,6 +102,12 @@ def test_a_partial_grid_counts_what_was_measured_and_names_its_levels(tmp_path):
     assert keys == ["none", "c"]
 
 
+def test_without_a_significant_level_the_verdict_says_so_once(tmp_path):
+    lab_run = read_lab_run(partial_grid(tmp_path / "r", {"a": 0.0, "b": 0.0}))
+    maps = effect_maps(lab_run.groups[0], summarise_run(lab_run).groups[0], lab_run.grid)
+    assert grid_verdict(maps) == "Held-out NLL in 1 setting: a and b do not differ significantly from none in any."
+
+
 def test_of_many_levels_the_verdict_names_three(tmp_path):
     lab_run = read_lab_run(partial_grid(tmp_path / "r", {"a": 0.0, "b": 0.3, "c": 0.0, "d": 0.0, "e": -0.2}))
     maps = effect_maps(lab_run.groups[0], summarise_run(lab_run).groups[0], lab_run.grid)

@@ -14,6 +14,7 @@ from tailkeep.report.forest import ForestBlock, ForestRow, forest, forest_rows
 from tailkeep.report.lab.curves import marker_sizes
 from tailkeep.report.lab.paired_differences import ALPHA, Difference
 from tailkeep.report.lab.run import ArmGroup, settings_of
+from tailkeep.report.lab.sentences import join
 from tailkeep.report.lab.stats import GroupSummary
 from tailkeep.report.lab.verdict import baseline_change, certainty, is_better, write_verdict
 from tailkeep.report.page_kit import KeyNumber
@@ -186,8 +187,11 @@ def grid_verdict(maps: Sequence[EffectMap]) -> str:
     listed = (
         sorted(counts, key=lambda level: -sum(counts[level]))[:_MAX_LEVELS] if len(counts) > _MAX_LEVELS else counts
     )
-    if len(counts) > _MAX_LEVELS and not any(map(sum, counts.values())):
-        return f"{lead}: none of {len(counts)} levels differs significantly from {first.reference}."
+    if not any(map(sum, counts.values())):
+        names = list(counts) if len(counts) <= _MAX_LEVELS else []
+        levels = join(names) if names else f"the {len(counts)} levels"
+        verb = "does" if len(names) == 1 else "do"
+        return f"{lead}: {levels} {verb} not differ significantly from {first.reference} in any."
     parts: list[str] = []
     for level in listed:
         better, worse = counts[level]
