@@ -132,7 +132,7 @@ def plot_tests(run: AuditRun) -> Figure | None:
 
     def forest_row(row: Row) -> ForestRow:
         z = standardised(row)
-        number = f"{z:+.1f}".replace("-", "\N{MINUS SIGN}")
+        number = f"{z:+.1f}".replace("-", "\N{MINUS SIGN}") if round(z, 1) else "0.0"
         p = formatting.p_value(float(row["adjusted_p"]))
         name = row["name"].replace("pairs of words", "pairs").replace("reference", "ref.")
         return ForestRow(name, BASELINE, z, z - half, z + half, row["flagged"] == "1", number, f"p {p}")
