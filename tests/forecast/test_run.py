@@ -147,7 +147,7 @@ def test_without_a_tail_the_exponent_is_still_given(tmp_path):
     synthetic = write_jsonl(tmp_path / "y.jsonl", prose(120, words=40, seed=1))
     lines = run({}, corpus, tmp_path / "out", synthetic=[synthetic]).summary["sentences"]
     assert any("selection exponent b of words" in line for line in lines)
-    assert lines[-1] == "No words that occur once: there is no such tail to lose."
+    assert "No words that occur once: there is no such tail to lose." in lines
 
 
 @pytest.mark.parametrize("items", [1, 3, 40])
