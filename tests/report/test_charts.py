@@ -149,3 +149,10 @@ def test_a_long_value_leaves_room_for_the_name_within_the_figure():
     assert len(shown) == 5
     assert all(float(x) + 9.6 * len(words) <= 480 for x, words in shown)
     assert all(words.endswith("20,100 at 200") for _, words in shown)
+
+
+def test_a_single_generation_has_its_ci_as_a_bar():
+    one = Series("a", BASELINE, [0], [0.5], [0.4], [0.6], "0.50")
+    body = line_chart("n", "t", [one], Axis("share"), note="", finding="").body
+    assert body.count('class="whisk r-base"') == 1
+    assert 'class="band' not in body

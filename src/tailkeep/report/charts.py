@@ -181,6 +181,9 @@ def _line(xs: Sequence[float], ys: Sequence[float], x: Scale, y: Scale, kind: st
 
 def _band(one: Series, x: Scale, y: Scale) -> str:
     rows = [(a, lo, hi) for a, lo, hi in zip(one.xs, one.lows, one.highs, strict=True) if math.isfinite(lo + hi)]
+    if len(one.xs) == 1 and rows:
+        (a, low, high), *_ = rows
+        return path([(x(a), y(low)), (x(a), y(high))], f"whisk {one.role.css}")
     if len(rows) < 2:
         return ""
     points = [(x(a), y(hi)) for a, _, hi in rows] + [(x(a), y(lo)) for a, lo, _ in reversed(rows)]

@@ -35,7 +35,9 @@ def mean(value: Interval, *, signed: bool = False) -> str:
     """The mean, with the decimals of its bounds; without bounds a signed one, a difference, has those of `short`."""
     places = _places(value)
     if places is None:
-        return number(value.mean, digits=2 if signed and abs(value.mean) < 1 else 3, signed=signed)
+        return number(
+            value.mean, digits=2 if signed and math.isnan(value.low) and abs(value.mean) < 1 else 3, signed=signed
+        )
     return _fixed(value.mean, places, signed)
 
 

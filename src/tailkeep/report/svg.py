@@ -141,9 +141,9 @@ def logarithmic(domain: Point, target: Point) -> Scale:
 def nice_domain(low: float, high: float, *, floor: float = -math.inf, ceiling: float = math.inf) -> tuple[float, float]:
     """`low` to `high` widened to whole steps of their ticks, and never beyond `floor` and `ceiling`.
 
-    Values that differ by rounding only count as one.
+    Values that differ by a millionth at most count as one.
     """
-    if not high - low > 1e-9 * max(abs(low), abs(high)):
+    if not high - low > 1e-6 * max(abs(low), abs(high)):
         half = max(abs(low) * 0.05, 1e-3)
         low, high = low - half, high + half
     step = _step(low, high)
@@ -190,7 +190,7 @@ def tick_texts(values: Sequence[float]) -> list[str]:
 
 def short_exponent(text: str) -> str:
     """`6.27e+10` as `6.27e10`, `1.00e-05` as `1.00e-5`."""
-    return re.sub(r"e([+-])0*(\d)", lambda found: f"e{found[1].strip('+')}{found[2]}", text)
+    return re.sub(r"e([+-])0*(\d)", lambda match: f"e{match[1].strip('+')}{match[2]}", text)
 
 
 def spread(heights: Sequence[float], gap: float, low: float, high: float) -> list[float]:

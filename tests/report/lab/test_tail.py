@@ -129,7 +129,7 @@ def test_arms_without_a_limit_are_left_out_of_the_times_and_counted(tmp_path):
     figure = plot_failures(lab_run.groups[0], summarise_run(lab_run).groups[0], "x")
     assert ">falls</text>" in figure.body
     assert ">none</text>" not in figure.body
-    assert "1 of 2 arms have no such limit and are left out" in figure.note
+    assert "Left out: 1 of 2 arms" in figure.note
 
 
 def test_the_words_of_a_histogram_stand_where_its_bars_are_low(tmp_path):

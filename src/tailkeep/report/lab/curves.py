@@ -180,12 +180,13 @@ def _note(group: ArmGroup, metric: str, curves: Mapping[str, Curve], banded: set
     known = group.catalog.describe(metric)
     seeds = max(len({entry.seed for entry in group.entries_of(arm)}) for arm in curves)
     if seeds == 1:
-        band = "One seed, so no band."
+        band = "One seed, so no CI."
     else:
         where = "" if len(banded) == len(curves) else f" of {' and '.join(arm for arm in curves if arm in banded)}"
         kinds = {"share": " (Student t on the logit scale)", "count": " (Student t on the logit scale)"}
         kinds |= {"positive": " (Student t on the log scale)", "any": " (Student t)"}
-        band = f"Line: mean of {seeds} seeds; band{where}: 95 % CI{kinds[known.range]}."
+        shapes = ("Point", "bar") if len(group.generations()) == 1 else ("Line", "band")
+        band = f"{shapes[0]}: mean of {seeds} seeds; {shapes[1]}{where}: 95 % CI{kinds[known.range]}."
     measured = len(_arms_with(group, metric))
     which = "the first and those that differ most" if group.arms[0] in curves else "at most four of each role"
     few = f"{len(curves)} of {measured} arms: {which}." if len(curves) < measured else ""
@@ -243,7 +244,11 @@ def plot_failures(group: ArmGroup, summary: GroupSummary, name: str) -> Figure |
         f", median over {seeds} seeds" if seeds > 1 else ", one seed"
     )
     absent = len(group.arms) - len(defined)
-    some = f" {absent} of {len(group.arms)} arms have no such limit and are left out." if absent else ""
+    some = (
+        f" Left out: {absent} of {len(group.arms)} arms, where it is not measured or passed at generation 0."
+        if absent
+        else ""
+    )
     some += f" The first {len(rows_of)} of {len(defined)} arms." if len(rows_of) < len(defined) else ""
     note = f"{median}{bounds}. Arrow: not reached.{dash}{some}"
     title = "Time to failure"

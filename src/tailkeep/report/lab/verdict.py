@@ -106,8 +106,8 @@ def _lead(group: ArmGroup, changes: dict[str, Change | None]) -> str:
     )
     if math.isnan(known[0].p_value):
         first, last = (formatting.short(value.mean) for value in (known[0].initial, known[0].final))
-        common, own = group.common_generation, max(group.generations(), default=0)
-        when = f" by generation {common}" if common != own else ""
+        common, last_generation = group.common_generation, max(group.generations(), default=0)
+        when = f" by generation {common}" if common != last_generation else ""
         return f"{start} goes from {first} to {last} in {group.catalog.title_in_sentence(known[0].metric)}{when}."
     significant = _significant(changes)
     if not significant:
@@ -220,7 +220,9 @@ def key_numbers(group: ArmGroup, summary: GroupSummary) -> tuple[KeyNumber, ...]
         ]
         rest = [one for one in rest if math.isfinite(one.final.mean)]
         others = rest or [
-            one for one in summary.differences if one.metric != largest.metric and math.isfinite(one.final.mean)
+            one
+            for one in summary.differences
+            if one.metric != largest.metric and math.isfinite(one.final.mean) and describe(one.metric).better
         ]
         numbers += [_difference_number(group, one) for one in others[:1]]
     elif not group.compared_arms:
