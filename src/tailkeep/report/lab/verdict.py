@@ -222,7 +222,9 @@ def key_numbers(group: ArmGroup, summary: GroupSummary) -> tuple[KeyNumber, ...]
         others = rest or [
             one
             for one in summary.differences
-            if one.metric != largest.metric and math.isfinite(one.final.mean) and describe(one.metric).better
+            if one.metric != largest.metric
+            and math.isfinite(one.final.mean)
+            and group.catalog.describe(one.metric).better
         ]
         numbers += [_difference_number(group, one) for one in others[:1]]
     elif not group.compared_arms:
