@@ -172,7 +172,7 @@ def comparison_findings(
         alike = {f"{side}_alike": len(origins.shared_by(side, flagged)) for side in origins.comparisons}
         yield Finding(
             True,
-            f"Significant differences from the reference: {len(flagged)} {basis}.",
+            f"It differs from the reference in {len(flagged)} {basis}.",
             {"tests": len(tests), "flagged": len(flagged), **alike},
             caveat=origins.caveat(flagged) + short,
         )
