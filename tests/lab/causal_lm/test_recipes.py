@@ -211,7 +211,7 @@ def test_chosen_and_random_documents_are_replayed_at_one_budget(tmp_path):
     assert {arm for arm, row in rows.items() if row.get("replayed_share", 1) <= 0.2} == set(arms[1:3])
     assert 0.2 < rows["mix-random-25"]["replayed_share"] <= 0.25
     page = report.write(tmp_path / "run").read_text(encoding="utf-8")
-    assert "20 % of the real tokens are replayed, chosen by extinction" in page
+    assert "20\xa0% of the real tokens are replayed, chosen by extinction" in page
 
 
 def test_every_budget_of_the_replay_recipe_is_that_of_its_name():

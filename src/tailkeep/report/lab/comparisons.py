@@ -309,8 +309,8 @@ def plot_grid_forest(group: ArmGroup, effects: EffectMap, name: str) -> Figure:
     count = sum(cell.difference.is_significant for cell in effects.cells)
     seeds = max(cell.difference.seeds for cell in effects.cells)
     note = (
-        f"{metric} minus that of {effects.reference} in the same setting, paired over {seeds} seeds at generation "
-        f"{effects.cells[0].difference.generation}. Bar: 95 % CI; filled marker, bold: significant"
+        f"{metric} minus that of {effects.reference} in the same setting, paired over {formatting.seeds(seeds)} "
+        f"at generation {effects.cells[0].difference.generation}. Bar: 95 % CI; filled marker, bold: significant"
         + (f" after Holm’s correction for {arms} comparisons." if arms > 1 else ".")
     )
     if seeds < 2:
