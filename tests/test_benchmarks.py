@@ -96,6 +96,7 @@ def write_model_and_text(folder, *, words):
     (folder / "text.txt").write_text(" ".join(f"w{i % 90}" for i in range(words)), encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_step_of_a_model_of_ones_own_is_compared_with_its_own_loss(tmp_path):
     write_model_and_text(tmp_path, words=200)
     file = tmp_path / "model.csv"
@@ -144,6 +145,7 @@ def printed(script, *arguments, **more):
     return subprocess.run(command, capture_output=True, text=True, check=True, **more).stdout
 
 
+@pytest.mark.slow
 def test_the_laboratory_is_timed_beside_bare_loops_and_in_both_formats(tmp_path):
     write_model_and_text(tmp_path, words=2100)
     sizes = ["--steps", 1, "--windows", 2, "--rounds", 1, "--threads", 1]

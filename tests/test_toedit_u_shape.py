@@ -24,6 +24,7 @@ def script():
     return module
 
 
+@pytest.mark.slow
 def test_one_pass_gives_every_share_and_a_rerun_prints_the_same(tmp_path):
     model_folder(tmp_path / "model")
     lines = [json.dumps({"question": "Who is Ann?", "answer": text}) for text in STORIES]

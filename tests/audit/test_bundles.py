@@ -82,6 +82,7 @@ def test_the_summary_and_the_tables_are_those_of_files_audited_one_by_one(sides,
     assert sum(row.startswith("deep/") for row in sources.splitlines()) > 5
 
 
+@pytest.mark.slow
 def test_a_prior_scores_every_file_of_a_bundle(sides, prior, one_thread, one_by_one, tmp_path):
     config = {**CONFIG, "prior": {"path": str(prior)}, "share": {"resamples": 100}}
     few = {side: [sides[side] / f"{number:03d}.jsonl" for number in range(0, FILES, 2)] for side in sides}
@@ -128,6 +129,7 @@ def test_a_file_costs_its_manifest_and_little_else(sides, one_by_one, tmp_path):
     assert together < 0.5 * alone
 
 
+@pytest.mark.slow
 def test_a_damaged_table_is_made_again_with_its_bundle(sides, tmp_path):
     out = tmp_path / "out"
     audit(sides, out, CONFIG)
@@ -138,6 +140,7 @@ def test_a_damaged_table_is_made_again_with_its_bundle(sides, tmp_path):
     assert left_by(out) == before
 
 
+@pytest.mark.slow
 def test_a_kill_inside_a_bundle_and_tasks_leave_the_same_bytes(sides, tmp_path):
     whole = tmp_path / "whole"
     audit(sides, whole, CONFIG)

@@ -85,6 +85,7 @@ def test_synthetic_text_that_differs_the_other_way_explains_nothing(sides, tmp_p
     assert "The synthetic reference does not differ in this direction" in finding["caveat"]
 
 
+@pytest.mark.slow
 def test_every_significant_finding_has_a_caveat(sides, tmp_path):
     outcome = run(CONFIG, sides["input"], tmp_path / "out", reference=sides["reference"], synthetic=sides["synthetic"],
                   second_reference=sides["second"])  # fmt: skip

@@ -248,6 +248,7 @@ def test_a_refusal_is_a_finding_without_a_number(three, tmp_path):
     assert (tmp_path / "out" / "tables" / "telling.jsonl").read_text() == ""
 
 
+@pytest.mark.slow
 def test_with_a_prior_its_scores_are_part_of_the_evidence(three, prior, one_thread, tmp_path):
     config = {**CONFIG, "prior": {"path": str(prior)}}
     outcome = run(config, three[0], tmp_path / "out", reference=three[1], synthetic=three[2])

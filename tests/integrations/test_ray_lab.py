@@ -73,6 +73,7 @@ def test_the_command_computes_on_ray_and_grows_the_run(tmp_path):
     assert cells["ray"] == cells["one"]
 
 
+@pytest.mark.slow
 def test_code_beside_the_configuration_is_found_by_actors_that_do_not_work_there(tmp_path, monkeypatch):
     (tmp_path / "beside").mkdir()
     (tmp_path / "elsewhere").mkdir()
