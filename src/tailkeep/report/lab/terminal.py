@@ -103,8 +103,8 @@ def _footnote(summary: Summary) -> Iterator[str]:
     rules = dict.fromkeys(rule.condition for group in summary.groups for rule in group.rules if not rule.limit.name)
     if rules:
         yield (
-            f"failure: generation at which the limit is crossed, median over seeds ({'; '.join(rules)}). “> 5”: not up "
-            f"to 5. {formatting.DASH}: beyond it or not measured at generation 0."
+            f"failure: generation at which the limit is crossed, median over seeds ({'; '.join(rules)}). “> N”: not up "
+            f"to generation N. {formatting.DASH}: beyond it or not measured at generation 0."
         )
 
 
