@@ -4,7 +4,6 @@ Rule: it reads `summary.json` alone; every name from a corpus passes the filters
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +54,7 @@ def write_forecast(path: Path | str) -> Path:
         StorageError: the file system refused a write.
     """
     directory, tree = RunDirectory.open(Path(path)), read_forecast(path)
-    figures = forecast_figures(tree)
+    groups = _figure_groups(tree)
     html = render_template(
         "forecast.html",
         run={"name": directory.path.resolve().name},
@@ -64,12 +63,12 @@ def write_forecast(path: Path | str) -> Path:
         sentences=list(tree.get("sentences", ())),
         keys=_keys(tree),
         numbers=_score_numbers(tree) if "chains" in tree else _numbers(tree),
-        groups=_groups(tree, figures),
-        left_out=max(0, len(_chain_groups(tree.get("chains", ()))) - _CHARTS),
+        groups=groups,
+        num_omitted=max(0, len(_chain_groups(tree.get("chains", ()))) - _CHARTS),
         tables=list(_tables(tree)),
     )
     storage = Storage()
-    for figure in figures:
+    for figure in (figure for _, figures in groups for figure in figures):
         storage.write_text(directory.path / "figures" / f"{figure.name}.svg", figure.file)
     storage.write_text(directory.path / "report.html", html)
     return directory.path / "report.html"
@@ -77,10 +76,19 @@ def write_forecast(path: Path | str) -> Path:
 
 def forecast_figures(tree: Tree) -> list[Figure]:
     """The figures of a summary, the main one first."""
+    return [figure for _, figures in _figure_groups(tree) for figure in figures]
+
+
+def _figure_groups(tree: Tree) -> list[tuple[str, list[Figure]]]:
+    """The figures by the items that they count, each group with its heading; a single group has none."""
     names = UniqueNames()
     if "chains" in tree:
-        return list(_chain_figures(tree["chains"], names))
-    return [figure for name, part in tree.get("items", {}).items() for figure in _item_figures(name, part, tree, names)]
+        return [("", list(_chain_figures(tree["chains"], names)))]
+    groups = [
+        (name[0].upper() + name[1:], list(_item_figures(name, part, tree, names)))
+        for name, part in tree.get("items", {}).items()
+    ]
+    return groups if len(groups) > 1 else [("", [figure for _, figures in groups for figure in figures])]
 
 
 def _item_figures(name: str, part: Tree, tree: Tree, names: UniqueNames) -> Iterator[Figure]:
@@ -241,17 +249,6 @@ def _keys(tree: Tree) -> list[tuple[Role, str, str]]:
     sides = [side for part in tree["items"].values() for side in part["synthetic"]]
     text = (TRUNCATED, "the synthetic text", "how much less often it writes what is rare")
     return [drift, real, *([text] if sides else [])]
-
-
-def _groups(tree: Tree, figures: Sequence[Figure]) -> list[tuple[str, list[Figure]]]:
-    """The figures by the items that they count, each with its heading; one group has none."""
-    if len(tree.get("items", {})) < 2:
-        return [("", list(figures))]
-    remaining, groups = iter(figures), []
-    for name, part in tree["items"].items():
-        number = len(list(_item_figures(name, part, tree, UniqueNames())))
-        groups.append((name[0].upper() + name[1:], list(islice(remaining, number))))
-    return groups
 
 
 def _score_numbers(tree: Tree) -> list[KeyNumber]:

@@ -191,15 +191,20 @@ VIEWS = {"common": "common decoder", "own": "the arm’s own decoder"}
 
 @dataclass(frozen=True)
 class LearnerWords:
-    """What a learner is called, what its models generate, and the metrics that a verdict is about, best first."""
+    """What a learner is called, what its models generate, and the metrics that a verdict is about, best first.
+
+    `of_text` says that it trains language models, whose arms have a loss to choose.
+    """
 
     title: str
     samples: str = "samples"
     main_metrics: tuple[str, ...] = ()
+    of_text: bool = False
 
 
 LEARNERS: Mapping[str, LearnerWords] = {
-    "causal_lm": LearnerWords("Language model", "text", ("kr_accuracy", "kr_fraction_0", "held_out_nll")),
+    "causal_lm": LearnerWords("Language model", "text", ("kr_accuracy", "kr_fraction_0", "held_out_nll"), of_text=True),
+    "ecosystem": LearnerWords("ecosystem", of_text=True),
     "flow": LearnerWords(
         "Flow matching", main_metrics=("modes_alive", "coverage", "kl_real_model", "sliced_wasserstein", "frechet")
     ),

@@ -6,11 +6,10 @@ Rule: two arms of one run differ in their phrases wherever their configurations 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
+from tailkeep.report.metric_catalog import words_of
 from tailkeep.report.roles import Tree, differences, value_at
 
-_SAMPLES = {"gaussian": "values", "mixture": "points", "regression": "labels", "vae": "images"}
 _NBSP = "\N{NO-BREAK SPACE}"
-_LANGUAGE = {"causal_lm", "ecosystem"}
 _MAX_SETTINGS = 2
 _EXTERNAL = ("data.external_edit", "data.external_text")
 _OWN_PHRASE = {"regime", "loss", "truncate", "drop", "finetune"}
@@ -83,8 +82,8 @@ def _in_full(config: Tree) -> str:
     extra = [*_loss_phrases(config), *_truncation_phrases(config)]
     if config.get("learner") == "ecosystem":
         extra.insert(0, _members_phrase(config))
-    language = config.get("learner") in _LANGUAGE
-    lead = ("" if _loss_phrases(config) else "cross-entropy") if language else "trained"
+    of_text = words_of(str(config.get("learner"))).of_text
+    lead = ("" if _loss_phrases(config) else "cross-entropy") if of_text else "trained"
     data = _regime_phrase(config)
     joint = " " if not data or data.startswith("on ") else ", "
     return ", ".join(filter(None, [f"{lead}{joint}{data}".strip(", "), *extra]))
@@ -110,7 +109,8 @@ def subject_of(config: Tree) -> str:
 def _regime_phrase(config: Tree) -> str:
     regime = value_at(config, "regime.name")
     share = value_at(config, "regime.real_share")
-    samples = _SAMPLES.get(str(config.get("learner")), "samples")
+    words = words_of(str(config.get("learner")))
+    samples = "samples" if words.of_text else words.samples
     phrases = {
         "replace": f"on the previous generation's {samples}" if config.get("generations") != 1 else "on the real data",
         "accumulate": f"the {samples} are added to the real data",

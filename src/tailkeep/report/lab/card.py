@@ -16,7 +16,6 @@ from tailkeep.report.metric_catalog import words_of
 from tailkeep.sanitize import redact, visible
 
 _MAX_ARMS = 12
-_LEARNERS_WITH_LOSS = ("causal_lm", "ecosystem")
 
 
 def model_card(path: Path | str) -> str:
@@ -51,7 +50,7 @@ def _table(group: ArmGroup, summary: GroupSummary) -> Iterator[str]:
     yield f"| arm | regime | loss | {' | '.join(titles)} |"
     yield "|---" * (3 + len(metrics)) + "|"
     # Other learners have no loss to choose; what they truncate is in the name of the arm.
-    default_loss = "cross-entropy" if group.learner in _LEARNERS_WITH_LOSS else formatting.DASH
+    default_loss = "cross-entropy" if words_of(group.learner).of_text else formatting.DASH
     for arm in summary.arms[:_MAX_ARMS]:
         config = group.configs.get(arm.arm, {})
         choices = [_choice(config.get("regime"), "replace"), _choice(config.get("loss"), default_loss)]

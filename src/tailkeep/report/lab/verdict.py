@@ -206,8 +206,9 @@ def key_numbers(group: ArmGroup, summary: GroupSummary) -> tuple[KeyNumber, ...]
     """What the baseline loses, the largest significant difference, and the difference of another compared arm."""
     mains = group.catalog.main_metrics(group.names)
     numbers = []
-    changes = {metric: baseline_change(group, group.arms[0], metric) for metric in summary.metrics}
-    main_changes = {metric: baseline_change(group, group.arms[0], metric) for metric in mains}
+    names = dict.fromkeys([*mains, *summary.metrics])
+    changes = {metric: baseline_change(group, group.arms[0], metric) for metric in names}
+    main_changes = {metric: changes[metric] for metric in mains}
     # The change that the verdict speaks of.
     worse = [change for change in _significant(main_changes) if change.is_worse]
     if change := next(iter(worse), main_changes.get(mains[0]) if mains else None):
