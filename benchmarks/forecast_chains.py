@@ -20,7 +20,7 @@ import numpy as np
 
 from tailkeep.errors import InputError
 from tailkeep.forecast.counts import BANDS
-from tailkeep.forecast.fit import SHRINKAGE, fit_round
+from tailkeep.forecast.project import SHRINKAGE, fit_round
 from tailkeep.forecast.validate import (
     GATE,
     REAL_DATA_REGIMES,

@@ -10,8 +10,7 @@ from tailkeep.audit.config import SampleConfig, ShareConfig
 from tailkeep.audit.documents import SampledDocument
 from tailkeep.audit.evidence import score_words, tabulate
 from tailkeep.audit.share import ShareEstimate, classifier_test, estimate_share, score_corpus
-from tailkeep.audit.share_findings import share_finding
-from tailkeep.audit.share_summary import ShareSummary
+from tailkeep.audit.share_summary import ShareSummary, share_finding
 from tailkeep.errors import ConfigError, InputError
 from tests.audit.conftest import left_by, one_thread, prior, prose, sample_of, write_jsonl
 

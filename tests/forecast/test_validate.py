@@ -20,7 +20,7 @@ from tailkeep.errors import ConfigError, FingerprintError, InputError
 from tailkeep.forecast import ForecastConfig, run_chains
 from tailkeep.forecast import run as forecast_corpus
 from tailkeep.forecast.counts import BANDS, GROUPS
-from tailkeep.forecast.fit import Shrinkage
+from tailkeep.forecast.project import Shrinkage
 from tailkeep.forecast.validate import CountedChain, count_chain, crps, score_chain
 from tailkeep.lab.chains import read_chains
 from tailkeep.metrics import CountHistory, Migration, SelectionKernel, project_counts

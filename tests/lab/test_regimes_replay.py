@@ -9,7 +9,7 @@ import pytest
 from tailkeep import lab
 from tailkeep.errors import ConfigError
 from tailkeep.lab.protocols import Measurement, Stage
-from tailkeep.lab.replay import Replay
+from tailkeep.lab.text_regimes import Replay
 from tailkeep.lab.toy_data import ArrayData
 from tailkeep.metrics import copy_extinction, golden_weight
 from tests.lab.stubs import CallLog, TraceModel, listed, real, trace_experiment, trace_learners

@@ -5,7 +5,7 @@ import re
 
 from tailkeep.report.charts import Axis, Histogram, Series, histogram_chart, line_chart
 from tailkeep.report.forest import ForestBlock, ForestRow, forest, forest_rows
-from tailkeep.report.roles import BASELINE, REAL_DATA, TRUNCATED
+from tailkeep.report.phrases import BASELINE, REAL_DATA, TRUNCATED
 
 NAN = math.nan
 

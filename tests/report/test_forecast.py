@@ -10,7 +10,7 @@ from tailkeep.forecast import run
 from tailkeep.report import write_forecast
 from tailkeep.report.forecast import forecast_figures, read_forecast
 from tailkeep.report.forecast_charts import SurvivalLine, exponent_chart, survival_chart
-from tailkeep.report.roles import BASELINE
+from tailkeep.report.phrases import BASELINE
 from tests.audit.conftest import prose, write_jsonl
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailkeep.report import svg
-from tailkeep.report.roles import BASELINE, CONTROL, EDITED, MOVES_LITTLE, OTHER, REAL_DATA, TRUNCATED
+from tailkeep.report.phrases import BASELINE, CONTROL, EDITED, MOVES_LITTLE, OTHER, REAL_DATA, TRUNCATED
 
 ROLES = (BASELINE, TRUNCATED, REAL_DATA, EDITED, MOVES_LITTLE, OTHER, CONTROL)
 

@@ -9,7 +9,7 @@ from tailkeep.report.charts import Histogram, histogram_chart
 from tailkeep.report.edit import _rule_words, context_after, context_before, share
 from tailkeep.report.forest import ForestBlock, ForestRow, forest_rows
 from tailkeep.report.page_kit import new_environment
-from tailkeep.report.roles import BASELINE
+from tailkeep.report.phrases import BASELINE
 from tailkeep.report.svg import WIDTH, fitted, text_width
 from tailkeep.rules import Band, Low, Random, ToEdit
 

@@ -12,7 +12,7 @@ from tailkeep import lab
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.report import print_summary
 from tailkeep.report.lab.csv import tables
-from tailkeep.report.lab.kr_margins import GroupMargins
+from tailkeep.report.lab.paired_differences import GroupMargins
 from tailkeep.report.lab.run import read_lab_run
 from tailkeep.report.lab.stats import summarise_run
 from tailkeep.runs import RunDirectory

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tailkeep.audit.comparison import Comparison, StatisticTest
-from tailkeep.audit.coverage import FrequencyBand
+from tailkeep.audit.keywords import FrequencyBand
 
 SECOND, SYNTHETIC = "second", "synthetic"
 

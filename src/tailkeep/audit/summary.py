@@ -25,7 +25,6 @@ from tailkeep.audit.corpus_stats import (
     read_corpus,
     without_nan,
 )
-from tailkeep.audit.coverage import FrequencyBand, coverage
 from tailkeep.audit.evidence import SIDES
 from tailkeep.audit.findings import (
     SECOND,
@@ -37,11 +36,17 @@ from tailkeep.audit.findings import (
     coverage_finding,
     language_finding,
 )
-from tailkeep.audit.keywords import ImportanceWeights, KeywordScore, importance_weights, keyword_scores
+from tailkeep.audit.keywords import (
+    FrequencyBand,
+    ImportanceWeights,
+    KeywordScore,
+    coverage,
+    importance_weights,
+    keyword_scores,
+)
 from tailkeep.audit.prior_scores import BINS, PriorScorer, load_prior_scorer
 from tailkeep.audit.recommend import Advice, lab_experiment, plan_mixing
-from tailkeep.audit.share_findings import share_finding, source_finding
-from tailkeep.audit.share_summary import SourceShare, summarize_share
+from tailkeep.audit.share_summary import SourceShare, share_finding, source_finding, summarize_share
 from tailkeep.audit.templates import Boilerplate, find_boilerplate
 from tailkeep.data.corpus import Manifest, SummaryOutcome, sum_counts
 from tailkeep.errors import InputError

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from tailkeep import __version__
-from tailkeep.cli import audit, downstream, edit, forecast, kr_test, lab, pack, select
+from tailkeep.cli import audit, downstream, edit, forecast, kr_test, lab
 from tailkeep.cli import report as reading
 from tailkeep.cli.output import Redacted, guard_stdout, print_internal_error, print_interrupted
 from tailkeep.errors import ExitCode, TailkeepError
@@ -64,12 +64,12 @@ _COMMANDS = (
     edit.edit,
     audit.audit,
     forecast.forecast,
-    select.select,
+    audit.select,
     reading.report,
     reading.show,
     reading.card,
-    pack.pack,
-    pack.merge,
+    lab.pack,
+    lab.merge,
     lab.world,
 )
 for _command in _COMMANDS:

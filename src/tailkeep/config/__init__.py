@@ -3,9 +3,9 @@
 Precedence is override > file > default. Each room owns its own models; this package knows none of them.
 """
 
-from tailkeep.config.faults import describe, suggest, validate
 from tailkeep.config.loader import (
     Tree,
+    describe,
     dotted,
     dump_tree,
     load_tree,
@@ -13,6 +13,8 @@ from tailkeep.config.loader import (
     parse_assignments,
     parse_yaml,
     read_yaml,
+    suggest,
+    validate,
 )
 from tailkeep.config.settings import InputPath, Settings, input_paths
 from tailkeep.config.user_code import UserCode, as_code, codes_in, is_reference, reference_to

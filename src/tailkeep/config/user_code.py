@@ -21,7 +21,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, create_model
 
-from tailkeep.config.faults import suggest, validate
+from tailkeep.config.loader import suggest, validate
 from tailkeep.config.settings import Settings
 from tailkeep.errors import CodeError, ConfigError, StorageError, TailkeepError
 

@@ -33,7 +33,7 @@ from tailkeep.rules import (
     splice,
     uniforms,
 )
-from tailkeep.rules.edit_plan import EditPlan
+from tailkeep.rules.sampler import EditPlan
 from tailkeep.runs.progress import LoopProgress
 from tailkeep.scoring import CausalLMScorer, Prior, ScoredDocument
 from tailkeep.scoring.loading import load_tokenizer

@@ -43,7 +43,12 @@ from tailkeep.data.corpus import (
 )
 from tailkeep.edit.config import EditConfig, load
 from tailkeep.edit.editor import EditPrior, load_model
-from tailkeep.edit.provenance import Provenance, check_not_edited, share_before, write_provenance
+from tailkeep.edit.provenance import (
+    Provenance,
+    check_not_edited,
+    share_before,
+    write_provenance,
+)
 from tailkeep.edit.shard import ShardEditor
 from tailkeep.edit.stats import EditOutcome
 from tailkeep.edit.token_ids import check_tokenizer_of_ids

@@ -26,8 +26,16 @@ from tailkeep.forecast.counts import (
     join_tables,
     num_groups,
 )
-from tailkeep.forecast.fit import SHRINKAGE, RoundFit, fit_round
-from tailkeep.forecast.project import LEVELS, MeasuredItems, forecast_survival, neutral_survival, required_share_by_fit
+from tailkeep.forecast.project import (
+    LEVELS,
+    SHRINKAGE,
+    MeasuredItems,
+    RoundFit,
+    fit_round,
+    forecast_survival,
+    neutral_survival,
+    required_share_by_fit,
+)
 from tailkeep.forecast.validate import can_tell
 from tailkeep.metrics import Migration, required_real_share
 from tailkeep.runs import csv_text

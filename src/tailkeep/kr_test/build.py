@@ -13,9 +13,8 @@ from tailkeep.data.corpus import Layout, Rejected
 from tailkeep.errors import InputError
 from tailkeep.kr_test.cloze import Length, Pair, both_questions, gather, pair_up, questions_of
 from tailkeep.kr_test.corpus import read_corpus, sentences_of
-from tailkeep.kr_test.lint import is_identical, leaks, question_key
+from tailkeep.kr_test.lint import Margins, NGramReference, balanced, is_identical, leaks, question_key
 from tailkeep.kr_test.llm_writer import Answers, Endpoint, Passage, passages_of, questions_in
-from tailkeep.kr_test.naive_reference import Margins, NGramReference, balanced
 
 
 @dataclass(frozen=True)

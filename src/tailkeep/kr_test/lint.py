@@ -1,11 +1,12 @@
 """The faults of a question file: malformed items, repeats, leaks, and shortcuts that need no knowledge.
 
-Rule: everything in the file is looked at; a fault is reported, never repaired. A shortcut sees no corpus and no model,
-and what it gets right or wrong beyond chance is no knowledge.
+Rules: everything in the file is looked at; a fault is reported, never repaired. A shortcut sees no corpus and no model,
+and what it gets right or wrong beyond chance is no knowledge. A naive reference, n-grams or another model, never saw
+the sentences that are asked about; of a pair of questions it keeps those of which it answers exactly half.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import log
 from pathlib import Path
@@ -17,6 +18,7 @@ from scipy import stats
 
 from tailkeep.data import Question, parse_question, read_items
 from tailkeep.errors import InputError
+from tailkeep.kr_test.cloze import Blank, Pair
 from tailkeep.kr_test.corpus import one_spelling, words_of
 from tailkeep.metrics import Interval, binomial_interval, holm_correction, kr_accuracy
 from tailkeep.optional import require
@@ -248,3 +250,95 @@ def shortcut_lines(shortcuts: Sequence[Shortcut]) -> Iterator[str]:
 
 def _folded(text: str) -> str:
     return " ".join(one_spelling(text).casefold().split())
+
+
+Words = tuple[str, ...]
+Margins = Callable[[Sequence[Pair]], Sequence[tuple[float, float]]]
+"""For each pair the margins of its two questions: above 0 where the true sentence is found likelier."""
+
+ORDER = 3
+"""Words of the longest n-gram: two before the one that is scored."""
+_BACKOFF = log(0.4)
+
+
+class NGramReference:
+    """Counts of n-grams of a corpus without the sentences of `pairs`, of those n-grams alone that score them.
+
+    A word is scored by Brants et al. (2007), "stupid backoff": the relative frequency of the longest n-gram of up to
+    three words that the corpus has, times 0.4 per word that was dropped, and add-one frequency of single words. Only
+    the words of the entity and the two behind it are scored; all others are the same in both sentences.
+    """
+
+    def __init__(self, pairs: Iterable[Pair]) -> None:
+        self._sentences: set[str] = set()
+        self._grams: set[Words] = set()
+        for one, other in pairs:
+            self._sentences |= {one.sentence, other.sentence}
+            for blank, partner in ((one, other), (other, one)):
+                for entity in (blank, partner):
+                    for words in _scored_grams(blank, entity.entity.text):
+                        for first in range(len(words)):
+                            self._grams |= {words[first:], words[first:-1]}
+        self._counts: Counter[Words] = Counter()
+        self._known: set[str] = set()
+        self._total = 0
+
+    def add(self, sentence: str) -> None:
+        """Count the n-grams of `sentence`, unless a question is made of it."""
+        if sentence in self._sentences:
+            return
+        words = tuple(words_of(sentence))
+        self._total += len(words)
+        for end in range(1, len(words) + 1):
+            for size in range(1, min(ORDER, end) + 1):
+                gram = words[end - size : end]
+                if gram in self._grams:
+                    self._counts[gram] += 1
+
+    def margins(self, pairs: Sequence[Pair]) -> list[tuple[float, float]]:
+        """The margins of both questions of each of `pairs`, in nats."""
+        return [(self._margin(one, other), self._margin(other, one)) for one, other in pairs]
+
+    def _margin(self, blank: Blank, partner: Blank) -> float:
+        true, false = (self._score(blank, entity.entity.text) for entity in (blank, partner))
+        return round(true - false, 9)
+
+    def _score(self, blank: Blank, entity: str) -> float:
+        return sum(map(self._log_score, _scored_grams(blank, entity)))
+
+    def _log_score(self, gram: Words) -> float:
+        """The score of the last word of `gram` after the others."""
+        penalty = 0.0
+        for first in range(len(gram) - 1):
+            if count := self._counts[gram[first:]]:
+                return penalty + log(count / self._counts[gram[first:-1]])
+            penalty += _BACKOFF
+        return penalty + log((self._counts[gram[-1:]] + 1) / (self._total + 1))
+
+
+def _scored_grams(blank: Blank, entity: str) -> Iterator[Words]:
+    """The n-grams whose last word is one of `entity`, in its place in the sentence of `blank`, or of the two behind."""
+    start = blank.entity.start
+    left = words_of(blank.sentence[:start])[1 - ORDER :]
+    right = words_of(blank.sentence[start + len(blank.entity.text) :])[: ORDER - 1]
+    words = (*left, *words_of(entity), *right)
+    for end in range(len(left) + 1, len(words) + 1):
+        yield words[max(0, end - ORDER) : end]
+
+
+def balanced(pairs: Sequence[Pair], margins: Margins) -> tuple[list[Pair], Counter[str]]:
+    """Those of `pairs` of which `margins` answers one question of two, and of how many it answers more, one, fewer.
+
+    A question that it cannot decide counts half.
+    """
+    undecided, counts = [], Counter[str]()
+    for pair, (first, second) in zip(pairs, margins(pairs), strict=True):
+        right = _sign_of(first) + _sign_of(second)
+        counts["more" if right > 0 else "fewer" if right < 0 else "one"] += 1
+        if right == 0:
+            undecided.append(pair)
+    return undecided, counts
+
+
+def _sign_of(margin: float) -> int:
+    return (margin > 0) - (margin < 0)

@@ -11,9 +11,8 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from tailkeep.config import Settings, UserCode, as_code
 from tailkeep.lab.protocols import Experiment
 from tailkeep.lab.regimes import AnyRegime, CodeRegime, FreshOnly, Regenerate, Replace, SelectRegime
-from tailkeep.lab.replay import Replay
 from tailkeep.lab.selectors import Extinction
-from tailkeep.lab.text_regimes import EditRegime, Rephrase
+from tailkeep.lab.text_regimes import EditRegime, Rephrase, Replay
 
 Positive = Annotated[int, Field(ge=1)]
 

@@ -19,7 +19,7 @@ from tailkeep.lab.config import AnyArm, LabConfig, codes_of, load
 from tailkeep.lab.learners import build_experiment, check_code, load_libraries, sources_of
 from tailkeep.lab.loop import Chain, Event, Observer, cell_progress, run_chain
 from tailkeep.lab.regimes import Accumulate, Regenerate
-from tailkeep.lab.replay import Replay
+from tailkeep.lab.text_regimes import Replay
 from tailkeep.runs import GenerationDir, Progress, ProgressObserver, no_progress
 from tailkeep.runs.progress import format_seconds, watch_loops
 from tailkeep.workers import limited_threads

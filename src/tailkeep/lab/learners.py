@@ -170,7 +170,7 @@ def environment_of(config: LabConfig, arm: AnyArm) -> dict[str, Any]:
         environment["device"] = device_name(config.device)
     if isinstance(arm, LanguageArm):
         # `dtype: auto` is a function of the native number formats.
-        from tailkeep.scoring.prior import has_native_bfloat16
+        from tailkeep.scoring.loading import has_native_bfloat16
 
         environment["bfloat16"] = has_native_bfloat16("cuda" if uses_gpu(config.device) else "cpu")
     return environment

@@ -14,9 +14,8 @@ from tailkeep.config import UserCode, as_code, describe
 from tailkeep.errors import ConfigError
 from tailkeep.lab.checks import check_data, check_members, check_numbers
 from tailkeep.lab.protocols import GeneratedData, Regime, Stage
-from tailkeep.lab.replay import Replay, repeat_examples
 from tailkeep.lab.selectors import Selector
-from tailkeep.lab.text_regimes import EditRegime, RegimeSettings, Rephrase
+from tailkeep.lab.text_regimes import EditRegime, RegimeSettings, Rephrase, Replay, repeat_examples
 from tailkeep.metrics import golden_weight
 
 

@@ -31,8 +31,7 @@ from tailkeep.lab.learners import build_experiment, check_code, environment_of, 
 from tailkeep.lab.loop import Chain, Event, Observer, cell_progress, run_chain
 from tailkeep.lab.protocols import Experiment
 from tailkeep.lab.regimes import SelectRegime
-from tailkeep.lab.replay import Replay
-from tailkeep.lab.text_regimes import EditRegime
+from tailkeep.lab.text_regimes import EditRegime, Replay
 from tailkeep.runs import RunDirectory, Storage
 from tailkeep.runs.progress import show_in_notebook
 from tailkeep.workers import limited_threads, relay

@@ -98,7 +98,6 @@ from tailkeep.metrics.theory.drift import (
     required_real_share,
     survival,
 )
-from tailkeep.metrics.theory.projection import CountHistory, mean_training_counts, project_counts
 from tailkeep.metrics.theory.recursion import (
     accumulated_error,
     accumulated_variance,
@@ -119,11 +118,14 @@ from tailkeep.metrics.theory.recursion import (
 from tailkeep.metrics.theory.replay import CopyExtinction, greedy_replay, remaining_loss, replay_extinction
 from tailkeep.metrics.theory.selection import (
     FIT_LIMIT,
+    CountHistory,
     CountMoments,
     SelectionFit,
     SelectionKernel,
     fit_selection,
+    mean_training_counts,
     posterior_fitness,
+    project_counts,
 )
 
 __all__ = [

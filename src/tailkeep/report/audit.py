@@ -27,7 +27,7 @@ from tailkeep.report.audit_charts import (
     standardised,
 )
 from tailkeep.report.page_kit import KeyNumber, render_template
-from tailkeep.report.roles import BASELINE
+from tailkeep.report.phrases import BASELINE
 from tailkeep.runs import Storage
 
 _MAX_KEYWORDS = 20

@@ -19,7 +19,7 @@ from tailkeep.errors import InputError
 from tailkeep.report import formatting
 from tailkeep.report.charts import Axis, Histogram, Series, histogram_chart, line_chart
 from tailkeep.report.forest import ForestBlock, ForestRow, forest_rows
-from tailkeep.report.roles import BASELINE, REAL_DATA
+from tailkeep.report.phrases import BASELINE, REAL_DATA
 from tailkeep.report.svg import Figure
 from tailkeep.runs import RunDirectory, RunRecord, read_sealed
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from tailkeep.report.roles import Role
+from tailkeep.report.phrases import Role
 from tailkeep.report.svg import (
     LETTER,
     WIDTH,

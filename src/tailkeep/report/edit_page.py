@@ -10,7 +10,7 @@ from typing import Any
 
 from tailkeep.report.edit import EditedText, EditRun, ShownEdit, context_after, context_before, read_edit_run, share
 from tailkeep.report.page_kit import KeyNumber, render_template
-from tailkeep.report.roles import BASELINE, EDITED
+from tailkeep.report.phrases import BASELINE, EDITED
 from tailkeep.report.svg import WIDTH, Figure, linear, nice_domain, path, rect, text, tick_texts, ticks
 from tailkeep.runs import Storage
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from tailkeep.report import formatting
 from tailkeep.report.forecast_charts import SurvivalLine, exponent_chart, survival_chart
 from tailkeep.report.page_kit import KeyNumber, render_template
-from tailkeep.report.roles import BASELINE, REAL_DATA, TRUNCATED, Role
+from tailkeep.report.phrases import BASELINE, REAL_DATA, TRUNCATED, Role
 from tailkeep.report.svg import Figure, UniqueNames
 from tailkeep.runs import RunDirectory, Storage, read_sealed
 

@@ -6,7 +6,7 @@ Rule: survival is a share of items from 0 to 100 %; a line is a median, hollow p
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tailkeep.report.roles import Role
+from tailkeep.report.phrases import Role
 from tailkeep.report.svg import (
     LETTER,
     WIDTH,

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tailkeep.report.roles import Role
+from tailkeep.report.phrases import Role
 from tailkeep.report.svg import (
     LETTER,
     WIDTH,

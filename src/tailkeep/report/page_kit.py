@@ -14,7 +14,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from tailkeep.report import formatting, svg
-from tailkeep.report.roles import Role
+from tailkeep.report.phrases import Role
 from tailkeep.report.svg import figure_style
 from tailkeep.runs import redact
 from tailkeep.sanitize import visible, without_folders

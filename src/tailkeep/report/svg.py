@@ -18,7 +18,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from tailkeep.report.roles import Role
+from tailkeep.report.phrases import Role
 from tailkeep.runs import redact
 from tailkeep.sanitize import visible
 

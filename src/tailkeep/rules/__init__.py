@@ -4,10 +4,8 @@
 """
 
 from tailkeep.rules.config import Band, Low, Protection, Random, Rule, Sampler, ToEdit, check_has_effect
-from tailkeep.rules.policy import Action, apply_rule
-from tailkeep.rules.protected_spans import protected_spans
-from tailkeep.rules.randomness import uniforms
-from tailkeep.rules.splice import Edit, SpliceResult, apply_edits, guard_python, splice
+from tailkeep.rules.policy import Action, apply_rule, uniforms
+from tailkeep.rules.splice import Edit, SpliceResult, apply_edits, guard_python, protected_spans, splice
 from tailkeep.rules.tokens import (
     Detokenizer,
     Reason,

@@ -1,8 +1,12 @@
 """Which tokens a rule edits, from their log-probabilities under the prior given the original prefix.
 
-Rule: each token is decided by itself, in log space and in float32; a token without a score is never edited.
+Rules: each token is decided by itself, in log space and in float32; a token without a score is never edited. A uniform
+number is a function of (seed, document, stream, position) alone; another length or another worker cannot change it, and
+neither can another release of numpy, which promises the raw output of its bit generators.
 """
 
+import hashlib
+import json
 import math
 from enum import IntEnum
 
@@ -55,3 +59,18 @@ def apply_rule(log_probs: NDArray[np.float32], rule: Rule, *, uniforms: NDArray[
 
 def _log(probability: float) -> np.float32:
     return np.float32(math.log(probability) if probability > 0 else -math.inf)
+
+
+def uniforms(seed: int, document_id: str, n: int, stream: str) -> NDArray[np.float64]:
+    """The numbers of positions 0 to n - 1, multiples of 2**-53 in [0, 1).
+
+    Philox counts through the positions; its key is the hash of the other three.
+
+    Args:
+        stream: what the numbers are for, such as `judge`; streams are independent of each other.
+    """
+    # JSON separates ("a", "b c") from ("a b", "c"), and escapes a lone surrogate that no encoding accepts.
+    name = json.dumps([seed, document_id, stream]).encode()
+    key = int.from_bytes(hashlib.blake2b(name, digest_size=16).digest(), "little")
+    raw = np.random.Philox(key=key).random_raw(n)
+    return np.asarray(raw >> np.uint64(11), np.float64) * 2.0**-53

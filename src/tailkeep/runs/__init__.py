@@ -1,10 +1,19 @@
 """Run directories: the interface between the rooms. Lab, edit and audit write them; report reads them."""
 
 from tailkeep.runs.directory import RunDirectory
-from tailkeep.runs.fingerprint import differences, hash_path, hash_tree, read_sealed, sealed_text, versions
 from tailkeep.runs.generation_dir import GenerationDir
 from tailkeep.runs.progress import LoopProgress, Progress, ProgressObserver, ProgressPrinter, no_progress, track_loop
-from tailkeep.runs.record import Addition, RunRecord, utc_now
+from tailkeep.runs.record import (
+    Addition,
+    RunRecord,
+    differences,
+    hash_path,
+    hash_tree,
+    read_sealed,
+    sealed_text,
+    utc_now,
+    versions,
+)
 from tailkeep.runs.storage import Storage, csv_text
 from tailkeep.sanitize import redact, redact_tree
 

@@ -1,6 +1,6 @@
 """A language model used only to score text."""
 
-from tailkeep.scoring.prior import Prior, local_pool, prior_for_worker, uses_gpu
+from tailkeep.scoring.loading import Prior, local_pool, prior_for_worker, uses_gpu
 from tailkeep.scoring.questions import encode_question, encode_without_eos, start_token_of, tempered_nll
 from tailkeep.scoring.scorer import CausalLMScorer, ScoredDocument, TokenFlagger, TokenSampler, token_log_probs
 

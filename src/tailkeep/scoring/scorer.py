@@ -18,9 +18,8 @@ from torch import Tensor
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.losses.sequences import evaluation_mode
 from tailkeep.runs import LoopProgress, hash_path, track_loop
-from tailkeep.runs.journal import keeps_journal, read_journal, write_journal
-from tailkeep.scoring.loading import local_folder, model_files, nonfinite_weight
-from tailkeep.scoring.prior import Prior, load_network
+from tailkeep.runs.storage import keeps_journal, read_journal, write_journal
+from tailkeep.scoring.loading import Prior, load_prior_network, local_folder, model_files, nonfinite_weight
 from tailkeep.scoring.split_model import SplitModel
 
 RowT = TypeVar("RowT", bound=Sized)
@@ -307,7 +306,7 @@ class CausalLMScorer:
             prior.path, revision=prior.revision, key="prior.path", trust_remote_code=prior.trust_remote_code
         )
         self._prior = prior
-        self._model = SplitModel(load_network(prior, self.folder))
+        self._model = SplitModel(load_prior_network(prior, self.folder))
         self.vocab_size = self._model.vocab_size
         self.window = _window_of(prior, self._model.max_positions)
 

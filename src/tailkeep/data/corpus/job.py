@@ -32,8 +32,8 @@ from tailkeep.data.corpus.schema import Layout
 from tailkeep.data.corpus.shards import Bundle, Shard, ShardList, Task, bundle_shards, shards_of_task
 from tailkeep.errors import ConfigError, StorageError, TailkeepError
 from tailkeep.runs import Progress, ProgressObserver, RunRecord, hash_tree, no_progress
-from tailkeep.runs.journal import keep_journal
 from tailkeep.runs.progress import report_loops
+from tailkeep.runs.storage import keep_journal
 from tailkeep.sanitize import redact
 from tailkeep.workers import relay
 

@@ -29,10 +29,9 @@ from tailkeep.data.corpus.manifest import (
     sum_counts,
 )
 from tailkeep.data.corpus.parquet import join_row_groups
-from tailkeep.data.corpus.plain import open_plain
 from tailkeep.data.corpus.schema import MEGABYTE, Layout
 from tailkeep.data.corpus.shards import Bundle, FilePart, Shard, Spool
-from tailkeep.data.corpus.text_files import blank_errors, document_spans
+from tailkeep.data.corpus.text_files import blank_errors, document_spans, open_plain
 
 PART_BYTES = 64 * MEGABYTE
 """The plain bytes of a part, by default; a part ends with the document in which they do."""

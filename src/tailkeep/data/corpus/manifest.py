@@ -22,8 +22,8 @@ import pyarrow.parquet as pq
 from tailkeep.config import Settings, validate
 from tailkeep.data.corpus.destination import Destination, Output, open_destination
 from tailkeep.data.corpus.io import TruncatedFileError, open_input, open_parquet
-from tailkeep.data.corpus.plain import open_plain
 from tailkeep.data.corpus.shards import Shard
+from tailkeep.data.corpus.text_files import open_plain
 from tailkeep.errors import ConfigError, FingerprintError, InputError
 from tailkeep.runs import hash_tree
 from tailkeep.runs.storage import files_below

@@ -1,7 +1,8 @@
 """Files of lines, of JSON, of CSV and of plain text: the stream of bytes is split into documents.
 
 Rules: an unedited document is written as its original bytes, with the white space around it. What holds no document,
-such as a row of names or the brackets of an array, is written once.
+such as a row of names or the brackets of an array, is written once. A part of a file is read from its spool or, where
+that is missing, from the file itself: the bytes are the same.
 """
 
 import json
@@ -10,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 from typing import IO, Any
 
 from tailkeep.data.corpus.chunks import (
@@ -26,9 +28,8 @@ from tailkeep.data.corpus.chunks import (
     split_rows,
     tree_of_row,
 )
-from tailkeep.data.corpus.io import TruncatedFileError
+from tailkeep.data.corpus.io import TruncatedFileError, blocks, open_input
 from tailkeep.data.corpus.json_text import replace_values, split_array
-from tailkeep.data.corpus.plain import broken_off, open_plain
 from tailkeep.data.corpus.schema import (
     Content,
     Layout,
@@ -42,6 +43,52 @@ from tailkeep.data.corpus.schema import (
 )
 from tailkeep.data.corpus.shards import FilePart, Shard
 from tailkeep.errors import InputError
+
+
+@contextmanager
+def open_plain(shard: Shard) -> Iterator[Iterator[bytes]]:
+    """The plain bytes of `shard`, of any format but parquet, block by block.
+
+    Reading raises a TruncatedFileError behind the last block of a compressed file that is damaged.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    fault = shard.spool.fault if shard.spool else ""
+    if shard.spool and Path(shard.spool.path).is_file():
+        with Path(shard.spool.path).open("rb") as file:
+            yield chain(blocks(file, "none"), broken_off(fault))
+        return
+    with open_input(shard.url, shard.name) as file:
+        if shard.part is None:
+            yield blocks(file, shard.compression)
+            return
+        skipped = shard.part.start
+        if shard.compression == "none":
+            file.seek(skipped)
+            skipped = 0
+        yield chain(_between(blocks(file, shard.compression), skipped, shard.part), broken_off(fault))
+
+
+def _between(stream: Iterator[bytes], skipped: int, part: FilePart) -> Iterator[bytes]:
+    """The bytes of `part` in `stream`, behind the first `skipped`."""
+    remaining = part.stop - part.start
+    for block in stream:
+        inside = block[skipped : skipped + remaining]
+        skipped = max(0, skipped - len(block))
+        remaining -= len(inside)
+        if inside:
+            yield inside
+        if not remaining:
+            return
+
+
+def broken_off(fault: str) -> Iterator[bytes]:
+    """Nothing, then the `fault`, if there is one."""
+    yield from ()
+    if fault:
+        raise TruncatedFileError(fault)
+
 
 _MAGIC = {b"\x1f\x8b": ".gz", b"\x28\xb5\x2f\xfd": ".zst", b"BZh": ".bz2", b"\xfd7zXZ\x00": ".xz", b"PAR1": ".parquet"}
 """How files of other kinds begin."""

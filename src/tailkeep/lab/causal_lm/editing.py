@@ -21,7 +21,7 @@ from tailkeep.lab.causal_lm.generation import continue_prompts
 from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, Ids
 from tailkeep.lab.causal_lm.tokens import Edits, TokenData, TokenFates
 from tailkeep.rules import Action, Rule, Sampler, TextTokenizer, TokenizedText, splice, uniforms
-from tailkeep.rules.edit_plan import EditPlan
+from tailkeep.rules.sampler import EditPlan
 from tailkeep.runs import track_loop
 from tailkeep.scoring import ScoredDocument, TokenFlagger
 from tailkeep.scoring.loading import load_network, load_tokenizer

@@ -35,16 +35,14 @@ from tailkeep.lab.causal_lm.model import (
     relative_change,
     resolve_precision,
 )
-from tailkeep.lab.causal_lm.replay import ReplayMeasure, TextReplay, check_fits_replay
-from tailkeep.lab.causal_lm.selection import TextSelector
+from tailkeep.lab.causal_lm.selection import ReplayMeasure, TextReplay, TextSelector, check_fits_replay
 from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, Ids, train_tokenizer
 from tailkeep.lab.causal_lm.tokens import TokenData, check_length, first_targets, training_rows
 from tailkeep.lab.causal_lm.training import build_weighting, check_arguments, is_automatic, settle, train
 from tailkeep.lab.device import resolve_device
 from tailkeep.lab.protocols import Experiment, View
 from tailkeep.lab.regimes import Regenerate
-from tailkeep.lab.replay import Replay
-from tailkeep.lab.text_regimes import EditRegime, Rephrase
+from tailkeep.lab.text_regimes import EditRegime, Rephrase, Replay
 from tailkeep.optional import require
 from tailkeep.scoring.loading import load_network, load_tokenizer, local_folder, max_positions_of, quiet_transformers
 

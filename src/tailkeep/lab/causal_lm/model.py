@@ -40,8 +40,7 @@ from tailkeep.lab.causal_lm.tokens import TokenData
 from tailkeep.optional import require
 from tailkeep.rules import Rule, Sampler
 from tailkeep.scoring import token_log_probs
-from tailkeep.scoring.loading import LOAD_ERRORS, quiet_transformers, reason_of
-from tailkeep.scoring.prior import has_native_bfloat16
+from tailkeep.scoring.loading import LOAD_ERRORS, has_native_bfloat16, quiet_transformers, reason_of
 
 Phase = Literal["train", "score", "decode"]
 PHASES: tuple[Phase, ...] = ("train", "score", "decode")

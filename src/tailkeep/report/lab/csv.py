@@ -6,8 +6,7 @@ Rule: full precision, one header line, one row per fact; a missing number is an 
 import math
 from collections.abc import Iterable, Sequence
 
-from tailkeep.report.lab.kr_margins import GroupMargins, MarginDifference
-from tailkeep.report.lab.paired_differences import part_rows
+from tailkeep.report.lab.paired_differences import GroupMargins, MarginDifference, part_rows
 from tailkeep.report.lab.run import LabRun
 from tailkeep.report.lab.stats import Summary
 from tailkeep.runs import csv_text

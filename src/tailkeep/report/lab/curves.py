@@ -20,9 +20,8 @@ from tailkeep.report.charts import Axis, Series, line_chart
 from tailkeep.report.lab.paired_differences import Difference
 from tailkeep.report.lab.run import ArmGroup, Entry
 from tailkeep.report.lab.stats import FailureSummary, GroupSummary, entry_interval
-from tailkeep.report.metric_catalog import FailureRule
-from tailkeep.report.metric_ranges import limits_of
-from tailkeep.report.roles import Role
+from tailkeep.report.metric_catalog import FailureRule, limits_of
+from tailkeep.report.phrases import Role
 from tailkeep.report.svg import WIDTH, Figure, Scale, UniqueNames, label, linear, marker, path, text, tick_texts, ticks
 from tailkeep.report.text_metrics import is_test
 from tailkeep.runs.generation_dir import is_curve_table, read_speeds

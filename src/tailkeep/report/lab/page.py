@@ -21,10 +21,9 @@ from tailkeep.report.lab.comparisons import (
 from tailkeep.report.lab.csv import tables
 from tailkeep.report.lab.curves import arms_in_picture, plot_curve, plot_failures, plot_training
 from tailkeep.report.lab.distributions import plot_confidence, plot_density, plot_first_model, plot_points
-from tailkeep.report.lab.kr_margins import GroupMargins
-from tailkeep.report.lab.paired_differences import McNemarTest
+from tailkeep.report.lab.paired_differences import GroupMargins, McNemarTest
 from tailkeep.report.lab.run import ArmGroup, LabRun, read_lab_run, settings_of
-from tailkeep.report.lab.samples import PromptSamples, plot_images, read_prompts, sample_views
+from tailkeep.report.lab.samples import PromptSamples, plot_images, plot_tail, read_prompts, sample_views
 from tailkeep.report.lab.sentences import (
     TrainingUnits,
     edit_bound_sentences,
@@ -33,12 +32,10 @@ from tailkeep.report.lab.sentences import (
     unfinished_lines,
 )
 from tailkeep.report.lab.stats import GroupSummary, Summary, summarise_run
-from tailkeep.report.lab.tail import plot_tail
 from tailkeep.report.lab.verdict import key_numbers
 from tailkeep.report.metric_catalog import VIEWS, split_view, words_of
 from tailkeep.report.page_kit import KeyNumber, render_template
-from tailkeep.report.phrases import phrase_of
-from tailkeep.report.roles import Role
+from tailkeep.report.phrases import Role, phrase_of
 from tailkeep.report.svg import Figure, UniqueNames
 from tailkeep.runs import Storage
 from tailkeep.runs.metric import Metric

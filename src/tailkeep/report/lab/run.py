@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from tailkeep.errors import InputError
 from tailkeep.report.metric_catalog import Catalog
-from tailkeep.report.roles import BASELINE, OTHER, Role, role_of
+from tailkeep.report.phrases import BASELINE, OTHER, Role, role_of
 from tailkeep.runs import GenerationDir, RunDirectory
 from tailkeep.runs.metric import Metric, parse_definitions
 

@@ -22,8 +22,7 @@ from tailkeep.metrics import (
 )
 from tailkeep.report.lab.paired_differences import Difference, McNemarTest, group_differences, mcnemar_tests
 from tailkeep.report.lab.run import ArmGroup, Entry, LabRun, read_lab_run
-from tailkeep.report.metric_catalog import Catalog, FailureRule
-from tailkeep.report.metric_ranges import seed_interval
+from tailkeep.report.metric_catalog import Catalog, FailureRule, seed_interval
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,7 @@ from tailkeep.report.lab.curves import curve_of
 from tailkeep.report.lab.paired_differences import ALPHA, Difference, paired_p_value
 from tailkeep.report.lab.run import ArmGroup
 from tailkeep.report.lab.stats import GroupSummary
-from tailkeep.report.metric_catalog import words_of
-from tailkeep.report.metric_ranges import difference_interval
+from tailkeep.report.metric_catalog import difference_interval, words_of
 from tailkeep.report.page_kit import KeyNumber
 from tailkeep.report.phrases import subject_of
 from tailkeep.runs.metric import Better

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tailkeep.audit.coverage import _bands, _probability_within
+from tailkeep.audit.keywords import _bands, _probability_within
 
 
 def test_expected_coverage_agrees_with_sampled_parts():

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailkeep.metrics import mean_interval, positive_interval, share_interval
-from tailkeep.report.metric_catalog import METRICS
-from tailkeep.report.metric_ranges import difference_interval, limits_of, seed_interval
+from tailkeep.report.metric_catalog import METRICS, difference_interval, limits_of, seed_interval
 from tailkeep.runs.metric import Metric
 
 SHARE, COUNT = METRICS["kr_accuracy"], METRICS["people_named"]

@@ -3,7 +3,7 @@
 import pytest
 
 from tailkeep.errors import StorageError
-from tailkeep.runs.journal import keep_journal, read_journal, write_journal
+from tailkeep.runs.storage import keep_journal, read_journal, write_journal
 
 KEYS = [b"first", b"second", b"third", b"fourth"]
 

@@ -5,7 +5,7 @@ import pytest
 
 from tailkeep.data import World, WorldConfig
 from tailkeep.errors import ConfigError
-from tailkeep.lab.causal_lm.replay import (
+from tailkeep.lab.causal_lm.selection import (
     ItemIndex,
     ReplayMeasure,
     TextReplay,
@@ -15,8 +15,8 @@ from tailkeep.lab.causal_lm.replay import (
 )
 from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, train_tokenizer
 from tailkeep.lab.causal_lm.tokens import ReplayedDocuments, TokenData
-from tailkeep.lab.replay import Replay
 from tailkeep.lab.selectors import Extinction, Surplexity, Uniform
+from tailkeep.lab.text_regimes import Replay
 from tailkeep.metrics import CopyExtinction
 
 HALF = CopyExtinction(0.5, 0.5)

@@ -7,8 +7,8 @@ import pytest
 from tailkeep.report.lab.curves import plot_failures
 from tailkeep.report.lab.distributions import plot_confidence, plot_density, plot_first_model, plot_points
 from tailkeep.report.lab.run import read_lab_run
+from tailkeep.report.lab.samples import plot_tail, pooled_tails
 from tailkeep.report.lab.stats import summarise_run
-from tailkeep.report.lab.tail import plot_tail, pooled_tails
 from tests.report.built_runs import finish, new_run
 
 

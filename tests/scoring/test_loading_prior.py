@@ -69,5 +69,5 @@ def test_auto_takes_the_saved_format_where_the_processor_has_it(
         (tmp_path / file.name).write_bytes(file.read_bytes())
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     (tmp_path / "config.json").write_text(json.dumps({**config, "dtype": saved}), encoding="utf-8")
-    monkeypatch.setattr("tailkeep.scoring.prior.has_native_bfloat16", lambda device: native)
+    monkeypatch.setattr("tailkeep.scoring.loading.has_native_bfloat16", lambda device: native)
     assert CausalLMScorer(Prior(path=tmp_path, device="cpu", dtype=dtype)).identity()["dtype"] == expected

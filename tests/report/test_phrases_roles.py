@@ -5,8 +5,7 @@ import pytest
 from tailkeep import lab
 from tailkeep.config import parse_yaml
 from tailkeep.report.lab.run import arm_configs
-from tailkeep.report.phrases import phrase_of, subject_of
-from tailkeep.report.roles import (
+from tailkeep.report.phrases import (
     BASELINE,
     CONTROL,
     EDITED,
@@ -14,7 +13,9 @@ from tailkeep.report.roles import (
     OTHER,
     REAL_DATA,
     TRUNCATED,
+    phrase_of,
     role_of,
+    subject_of,
 )
 
 ROLES = {

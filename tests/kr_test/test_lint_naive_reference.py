@@ -10,7 +10,7 @@ from tailkeep.errors import InputError
 from tailkeep.kr_test.build import build_cloze
 from tailkeep.kr_test.cloze import blanks_of, both_questions, gather, pair_up
 from tailkeep.kr_test.corpus import AnnotatedDocument, sentences_of, words_of
-from tailkeep.kr_test.naive_reference import NGramReference, balanced
+from tailkeep.kr_test.lint import NGramReference, balanced
 from tests.kr_test.corpus import documents, write
 
 TEXT = "It began. They came to Porto by ship that day. It went on. They came to Turin by rail that day."

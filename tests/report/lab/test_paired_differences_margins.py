@@ -8,7 +8,7 @@ import pytest
 
 from tailkeep.metrics import compare_standardised_margins, kr_standardised_margin
 from tailkeep.report import write
-from tailkeep.report.lab.kr_margins import arm_margins, margin_differences
+from tailkeep.report.lab.paired_differences import arm_margins, margin_differences
 from tailkeep.report.lab.run import read_lab_run
 from tests.report.lab.test_paired_differences import lab_run
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import tailkeep
 from tailkeep.errors import InputError
 from tailkeep.runs import hash_path, hash_tree, read_sealed, sealed_text, versions
-from tailkeep.runs.fingerprint import differences
+from tailkeep.runs.record import differences
 
 leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8)
 trees = st.dictionaries(
