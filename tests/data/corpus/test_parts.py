@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tailkeep.data.corpus import Layout, Rejected, find_shards, open_destination, plain, read_shard
+from tailkeep.data.corpus import Layout, Rejected, find_shards, open_destination, read_shard, text_files
 from tailkeep.data.corpus.io import blocks
 from tailkeep.data.corpus.large_files import LargeFiles, join_parts
 from tailkeep.errors import InputError, StorageError
@@ -154,7 +154,7 @@ def test_any_bytes_are_cut_into_parts_without_loss(tmp_path_factory, lines, part
     assert [item for part in parts for item in documents(part, layout)] == documents(shard, layout)
     read = []
     for part in parts:
-        with plain.open_plain(part) as stream:
+        with text_files.open_plain(part) as stream:
             read.append(b"".join(stream))
     assert b"".join(read) == b"\n".join(lines)
 
@@ -196,8 +196,8 @@ def test_a_compressed_file_that_breaks_off_is_torn_in_its_last_part_only(tmp_pat
 def test_a_compressed_file_is_decompressed_once_and_little_of_it_lies_on_the_disk(tmp_path, monkeypatch):
     shard = write(tmp_path / "in", "x.jsonl", LINES * 40, ".gz")
     opened = []
-    read = plain.blocks
-    monkeypatch.setattr(plain, "blocks", lambda *args: opened.append(args[1]) or read(*args))
+    read = text_files.blocks
+    monkeypatch.setattr(text_files, "blocks", lambda *args: opened.append(args[1]) or read(*args))
     for part in split_file(shard, Layout(), 5000, tmp_path):
         list(read_shard(part, Layout()))
         assert sum(path.is_file() for path in tmp_path.iterdir()) == 2  # the part and what follows it
