@@ -19,6 +19,7 @@ from tailkeep.errors import ConfigError, InputError
 from tailkeep.forecast import load, run
 from tailkeep.forecast.counts import GROUPS
 from tailkeep.forecast.project import neutral_survival
+from tailkeep.forecast.run import name_texts
 from tailkeep.metrics import Migration, copy_extinction, survival
 from tests.audit.conftest import prose, write_jsonl
 
@@ -373,3 +374,10 @@ def test_no_cut_of_a_file_moves_the_interval_of_b(real_words, tmp_path):
     assert fits["parts"] == pytest.approx(fits["one"])
     # Another name has another first group.
     assert fits["groups"] == pytest.approx(fits["one"], rel=1e-6)
+
+
+def test_a_folder_named_like_a_hive_partition_is_a_path(tmp_path, monkeypatch):
+    (tmp_path / "dt=2024").mkdir()
+    monkeypatch.chdir(tmp_path)
+    named = name_texts(["dt=2024/*.jsonl", "greedy=written/*.jsonl", "dt=2025/*.jsonl"])
+    assert named == {"synthetic": ["dt=2024/*.jsonl"], "greedy": ["written/*.jsonl"], "dt": ["2025/*.jsonl"]}

@@ -114,12 +114,14 @@ class _ForecastJob:
 def name_texts(synthetic: Sequence[str | Path]) -> dict[str, list[str]]:
     """Paths by the name of their text: `NAME=PATH`, or a path alone, whose text is called `synthetic`.
 
+    A folder that has an equals sign in its name, such as Hive's `dt=2024`, is a path.
+
     Raises:
         ConfigError: a text has the name of the real one.
     """
     texts: dict[str, list[str]] = {}
     for item in map(str, synthetic):
-        match = _NAMED.fullmatch(item)
+        match = None if Path(item.split("/")[0]).exists() else _NAMED.fullmatch(item)
         name, path = match.groups() if match else (_UNNAMED, item)
         if name == CORPUS:
             raise ConfigError(f"--synthetic {item}: {CORPUS!r} is the name of the real text. Give another name.")
