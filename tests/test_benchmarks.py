@@ -51,6 +51,7 @@ def toy(tmp_path_factory):
     return printed, rows_of(folder / "loss.csv")
 
 
+@pytest.mark.slow
 def test_the_cost_of_the_loss_is_a_table_relative_to_an_exact_rival(toy):
     printed, rows = toy
     assert list(rows) == ["eager", "tailkeep fused, k=1", "tailkeep fused, k=0.5"]

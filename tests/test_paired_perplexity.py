@@ -37,6 +37,7 @@ def test_the_spread_of_a_narrower_side_is_smaller_and_its_interval_excludes_0(sc
     assert same == (0, 0, 0)
 
 
+@pytest.mark.slow
 def test_pairs_are_matched_in_length_and_short_ones_counted(tmp_path):
     model_folder(tmp_path / "model")
     long_text = " ".join(STORIES)

@@ -22,6 +22,7 @@ def run(script, *arguments):
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
+@pytest.mark.slow
 def test_windows_of_articles_are_continued_by_a_model_and_by_people(prior, tmp_path):
     paragraph = "Ann saw a cat @-@ like dog , and it ( the dog ) saw 3 @,@ 000 cats . " * 12
     marked = paragraph.replace("cats", "<unk>")

@@ -7,7 +7,7 @@ import pytest
 from tailkeep.audit import run, select
 from tailkeep.data.corpus import ShardStorage, Task, job
 from tailkeep.data.corpus.shards import Bundle
-from tests.audit.conftest import as_jsonl, left_by, one_thread, prior
+from tests.audit.conftest import QUICK, as_jsonl, left_by, one_thread, prior
 from tests.audit.test_share import human, machine
 from tests.runs.faults import FaultyStorage
 
@@ -17,7 +17,7 @@ FILES, PER_FILE = 48, 22
 CONFIG = {
     "near_duplicates": {},
     "share": {"by": "file", "resamples": 100},
-    "testing": {"permutations": 640},
+    "testing": QUICK,
     "sample": {"documents": 40},
     "on_error": "skip",
 }

@@ -3,12 +3,12 @@
 import pytest
 import yaml
 
-from tests.audit.conftest import prose, write_jsonl
+from tests.audit.conftest import QUICK_OPTIONS, prose, write_jsonl
 from tests.edit.test_command import tailkeep
 from tests.report.built_runs import HOSTILE_TEXT
 
 __all__ = ["tailkeep"]
-FAST = ["--set", "testing.permutations=640"]
+FAST = QUICK_OPTIONS
 
 
 def test_findings_go_to_stdout_and_progress_to_stderr(tailkeep, corpus, reference, tmp_path):

@@ -10,10 +10,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tailkeep.audit import run
-from tests.audit.conftest import left_by, write_jsonl
+from tests.audit.conftest import QUICK, left_by, write_jsonl
 from tests.lab.causal_lm.tiny import STORIES
 
-FAST = {"testing": {"permutations": 640}}
+FAST = {"testing": QUICK}
 
 
 @pytest.fixture(scope="module")

@@ -11,13 +11,13 @@ from tailkeep.audit.recommend import plan_mixing
 from tailkeep.errors import ConfigError
 from tailkeep.lab import run as run_lab
 from tailkeep.metrics import required_real_share
-from tests.audit.conftest import prose, write_jsonl
+from tests.audit.conftest import QUICK_OPTIONS, prose, write_jsonl
 from tests.edit.test_command import tailkeep
 
 __all__ = ["tailkeep"]
 
 
-FAST = ["--set", "testing.permutations=640"]
+FAST = QUICK_OPTIONS
 
 
 def test_repeats_give_the_weight_that_stands_beside_them():

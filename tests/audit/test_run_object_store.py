@@ -14,6 +14,7 @@ pytestmark = [
 ]
 
 
+@pytest.mark.slow
 def test_a_bucket_is_audited_as_a_folder_is(corpus, reference, tmp_path):
     local = run({}, corpus, tmp_path / "here", reference=reference)
     with running() as server:

@@ -12,7 +12,7 @@ from tailkeep.audit.evidence import score_words, tabulate
 from tailkeep.audit.share import ShareEstimate, classifier_test, estimate_share, score_corpus
 from tailkeep.audit.share_summary import ShareSummary, share_finding
 from tailkeep.errors import ConfigError, InputError
-from tests.audit.conftest import left_by, one_thread, prior, prose, sample_of, write_jsonl
+from tests.audit.conftest import QUICK, left_by, one_thread, prior, prose, sample_of, write_jsonl
 
 __all__ = ["one_thread", "prior"]
 FAST = ShareConfig(resamples=100)
@@ -192,7 +192,7 @@ def three(tmp_path_factory):
     ]
 
 
-CONFIG = {"share": {"resamples": 100}, "testing": {"permutations": 640}, "sample": {"documents": 40}}
+CONFIG = {"share": {"resamples": 100}, "testing": QUICK, "sample": {"documents": 40}}
 
 
 def test_the_share_is_the_first_finding_with_its_figures_and_documents(three, tmp_path):

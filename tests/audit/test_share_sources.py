@@ -13,13 +13,13 @@ from tailkeep.audit.share import ShareEstimate
 from tailkeep.data.corpus import Layout, find_shards, read_shard
 from tailkeep.data.documents import NO_SOURCE, name_source
 from tailkeep.errors import ConfigError
-from tests.audit.conftest import write_jsonl
+from tests.audit.conftest import QUICK, QUICK_OPTIONS, write_jsonl
 from tests.audit.test_cli import tailkeep
 from tests.audit.test_share import CONFIG, human, machine, other
 from tests.report.built_runs import HOSTILE_TEXT
 
 __all__ = ["tailkeep"]
-BY = {"share": {"resamples": 100, "by": "url"}, "testing": {"permutations": 640}, "sample": {"documents": 40}}
+BY = {"share": {"resamples": 100, "by": "url"}, "testing": QUICK, "sample": {"documents": 40}}
 SOURCES = {
     "https://clean.example/a?b=1": human(80, 3),
     "http://mixed.example:80/x": [*human(40, 4), *machine(40, 5)],
@@ -161,7 +161,7 @@ def test_the_page_has_a_table_of_sources_that_obeys_no_text(tailkeep, sides, tmp
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     references = ["--reference", sides[1], "--synthetic", sides[2], "--by", "url"]
     code, out, _ = tailkeep("audit", "--input", tmp_path / "in.jsonl", *references, "--out", tmp_path / "out",
-                            "--set", "testing.permutations=640", "--set", "sample.documents=40")  # fmt: skip
+                            *QUICK_OPTIONS, "--set", "sample.documents=40")  # fmt: skip
     assert code == 0
     assert "\x1b" not in out
     assert tailkeep("report", tmp_path / "out")[0] == 0

@@ -134,6 +134,7 @@ def test_a_generation_0_that_is_computed_again_for_want_of_its_model_is_told_of_
     assert caplog.messages == [line]
 
 
+@pytest.mark.slow
 def test_processes_share_generation_0_too(tmp_path):
     tree = {"learner": "mixture", "components": 3, "generations": 3, "data": {"size": 60, "modes": 3}, "seeds": [0, 1]}
     pytest.importorskip("sklearn")
