@@ -23,7 +23,7 @@ def new_run(
     """A new run; an arm called mixture-... is short, as a recipe may say of one arm."""
     overrides: dict[str, Any] = {arm: {"generations": 13} if arm.startswith("mixture") else {} for arm in arms}
     tree = {"name": "run", "seeds": list(seeds), "generations": generations, "arms": overrides, **config}
-    record = RunRecord.of("lab", {"config": tree}, versions={"tailkeep": "0.1.0", "python": "3.12.1"}, seeds=seeds)
+    record = RunRecord.of("lab", {"config": tree}, installed={"tailkeep": "0.1.0", "python": "3.12.1"}, seeds=seeds)
     text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
     with RunDirectory.create(path, record, config=text) as run:
         yield run

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tailkeep.runs import RunDirectory, RunRecord, Storage
 
-RECORD = RunRecord.of("small", {"config": {"seeds": [0], "rate": 1e-3}}, versions={"tailkeep": "0"}, seeds=(0,))
+RECORD = RunRecord.of("small", {"config": {"seeds": [0], "rate": 1e-3}}, installed={"tailkeep": "0"}, seeds=(0,))
 CONFIG = "seeds: [0]\nrate: 0.001\n"
 ARMS = ("baseline", "kept")
 

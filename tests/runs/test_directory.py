@@ -11,7 +11,7 @@ from tests.runs.small_run import CONFIG, RECORD, run
 
 
 def record(sources, **changes):
-    return RunRecord.of(**{"kind": "small", "sources": sources, "versions": {}, "seeds": (0,), **changes})
+    return RunRecord.of(**{"kind": "small", "sources": sources, "installed": {}, "seeds": (0,), **changes})
 
 
 def create(path, kind=RECORD, *, config=CONFIG, storage=None):
@@ -44,7 +44,7 @@ def test_an_empty_folder_can_become_a_run(tmp_path):
 
 def test_the_same_fingerprint_resumes_and_keeps_the_first_record(tmp_path):
     create(tmp_path / "run")
-    create(tmp_path / "run", record(RECORD.sources, versions={"tailkeep": "1"}))
+    create(tmp_path / "run", record(RECORD.sources, installed={"tailkeep": "1"}))
     assert RunDirectory.open(tmp_path / "run").record == RECORD
 
 
@@ -116,7 +116,7 @@ def test_opening_a_folder_without_a_run_says_what_to_give(tmp_path):
     ("text", "found"),
     [
         ("{", "not JSON"),
-        ("[1]", "expected an object, found list"),
+        ("[1]", "expected an object, got list"),
         ('{"kind": "lab"}', "the key 'fingerprint' is missing"),
         ('{"kind": "lab", "fingerprint": "a", "sources": [], "versions": {}, "seeds": []}', "sources: Input should be"),
     ],

@@ -298,7 +298,7 @@ def run_chains(
         )
     packages = versions("numpy", "scipy")
     sources = {"config": config.fingerprint_tree(), "run": source, "packages": packages}
-    record = RunRecord.of("forecast", sources, versions=packages, seeds=(config.seed,))
+    record = RunRecord.of("forecast", sources, installed=packages, seeds=(config.seed,))
     by_rounds = [_score(points, measured) for measured in sorted({point.measured for point in points})]
     missing = (f"Not forecast: {line}." for line in [*skipped, *unscored])
     lines = [*_score_sentences(by_rounds), *_gate_sentences(points), *missing]

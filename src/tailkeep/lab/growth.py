@@ -49,7 +49,7 @@ class Request:
                 "seeds": list(self.config.seeds),
                 "environments": self._environments,
             },
-            versions=self._versions,
+            installed=self._versions,
             seeds=self.config.seeds,
             history=(self._addition(),),
         )
@@ -80,7 +80,7 @@ class Request:
 
     def _check_kind(self, run: RunDirectory) -> None:
         if run.record.packed or run.record.kind != "lab":
-            RunRecord.of("lab", {}, versions={}, seeds=()).check_same_run(run.record, str(run.path))
+            RunRecord.of("lab", {}, installed={}, seeds=()).check_same_run(run.record, str(run.path))
         if not run.record.history:
             raise InputError(
                 f"{run.path} was written by an older version, whose generations have no fingerprints. It can be "
@@ -147,7 +147,7 @@ class Request:
         return RunRecord.of(
             "lab",
             {"arms": arms, "seeds": list(seeds), "environments": environments},
-            versions={**old.versions, **self._versions},
+            installed={**old.versions, **self._versions},
             seeds=seeds,
             history=(*old.history, self._addition(accepted)),
         )
@@ -169,7 +169,7 @@ class Request:
     def _plain(self, names: Iterable[str]) -> dict[str, Any]:
         """The inputs of arms as a record holds them."""
         inputs = {name: self.sources[name].inputs for name in names}
-        return RunRecord.of("lab", inputs, versions={}, seeds=()).sources
+        return RunRecord.of("lab", inputs, installed={}, seeds=()).sources
 
     @property
     def _environments(self) -> dict[str, Any]:

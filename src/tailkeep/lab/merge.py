@@ -159,7 +159,7 @@ def _record(parts: Sequence[_Part], names: Sequence[str], accepted: tuple[str, .
             "seeds": list(seeds),
             "environments": {key: tree for part in parts for key, tree in part.environments.items()},
         },
-        versions={name: version for part in reversed(parts) for name, version in part.run.record.versions.items()},
+        installed={name: version for part in reversed(parts) for name, version in part.run.record.versions.items()},
         seeds=seeds,
         history=(*history, merge),
     )

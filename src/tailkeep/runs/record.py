@@ -1,7 +1,7 @@
 """`run.json`: what a run directory holds and what produced it, with the fingerprint of all that can change a result.
 
 Rules: nothing in `sources` is a credential. Two runs with one fingerprint give the same bytes; anything free (worker
-count, order, kills) stays out of it.
+count, order, kills) stays out of it. The time stamps and the JSON files of a run are read and written here too.
 """
 
 import hashlib
@@ -23,6 +23,8 @@ from tailkeep.sanitize import redact_tree
 _MAX_VALUE_LENGTH = 80
 _MISSING = object()
 _SEAL = "sha256"
+RECORD, RECORD_COPY = "run.json", ".run.json"
+"""The copy is read where the record itself is damaged."""
 
 
 def hash_tree(tree: Mapping[str, Any]) -> str:
@@ -46,11 +48,11 @@ def read_sealed(path: Path, *, advice: str) -> dict[str, Any]:
         InputError: the file cannot be read, or does not have the sha256 that it records.
     """
     try:
-        tree = json.loads(path.read_bytes().decode("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"cannot read {path}: {error}. {advice}") from None
-    if not isinstance(tree, dict):
-        raise InputError(f"cannot read {path}: not a JSON object. {advice}")
+        tree = _parse_object(path.read_bytes(), str(path))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}. {advice}") from None
+    except ValueError as error:
+        raise InputError(f"{error}. {advice}") from None
     if tree.pop(_SEAL, None) != hash_tree(tree):
         raise InputError(f"{path} is damaged: it does not have the sha256 that it records. {advice}")
     return tree
@@ -123,10 +125,6 @@ def _short(value: Any) -> str:
     return text if len(text) <= _MAX_VALUE_LENGTH else text[: _MAX_VALUE_LENGTH - 3] + "..."
 
 
-RECORD, RECORD_COPY = "run.json", ".run.json"
-"""The copy is read where the record itself is damaged."""
-
-
 class Addition(Settings):
     """A call that added something to a run of the laboratory: when, and each of its `arms` under each of its `seeds`.
 
@@ -191,7 +189,7 @@ class RunRecord(Settings):
         kind: str,
         sources: Mapping[str, Any],
         *,
-        versions: Mapping[str, str],
+        installed: Mapping[str, str],
         seeds: tuple[int, ...],
         history: tuple[Addition, ...] = (),
     ) -> "RunRecord":
@@ -205,7 +203,7 @@ class RunRecord(Settings):
             kind=kind,
             fingerprint=hash_tree(plain),
             sources=plain,
-            versions=dict(versions),
+            versions=dict(installed),
             seeds=seeds,
             history=history,
         )
@@ -231,12 +229,7 @@ class RunRecord(Settings):
         Raises:
             ValueError: it is none; the message says why.
         """
-        try:
-            tree = json.loads(content.decode("utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{where}: not JSON ({error})") from None
-        if not isinstance(tree, dict):
-            raise ValueError(f"{where}: expected an object, found {type(tree).__name__}")
+        tree = _parse_object(content, where)
         try:
             record = validate(cls, tree, source=where)
         except ConfigError as error:
@@ -322,13 +315,23 @@ def read_json(path: Path) -> dict[str, Any]:
         InputError: the file cannot be read or holds something else.
     """
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
+        return _parse_object(path.read_bytes(), str(path))
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}. Give a directory with a whole run.") from None
+    except ValueError as error:
+        raise InputError(f"{error}. Delete the file and run the same command again.") from None
+
+
+def _parse_object(content: bytes, where: str) -> dict[str, Any]:
+    """The JSON object in `content`.
+
+    Raises:
+        ValueError: it holds something else; the message names `where` and what is there.
+    """
+    try:
+        tree = json.loads(content.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not JSON ({error}). Delete the file and run the same command again.") from None
+        raise ValueError(f"{where}: not JSON ({error})") from None
     if not isinstance(tree, dict):
-        raise InputError(
-            f"{path}: expected an object, found {type(tree).__name__}. Delete the file and run the same command again."
-        )
+        raise ValueError(f"{where}: expected an object, got {type(tree).__name__}")
     return tree

@@ -3,7 +3,8 @@
 Rule: a name that exists is complete. Content is written under a temporary name beside its target, flushed to
 the disk and renamed, so a reader or a resumed run never sees half a file or half a folder.
 
-A journal keeps slow results inside one piece of work, so that work which was interrupted goes on where it stopped:
+A journal is the exception: it may be torn, and is read up to the first torn entry. It keeps slow results inside one
+piece of work, so that work which was interrupted goes on where it stopped:
 
     with keep_journal(path):
         if (result := read_journal(key)) is None:
@@ -33,6 +34,10 @@ TEMPORARY = ".partial"
 
 # Some network file systems have no fsync for folders and say so with one of these; their renames are safe without.
 _NO_FSYNC = {errno.EINVAL, errno.ENOTSUP}
+
+# The length of a result in a journal, and the size of the hash behind it.
+_LENGTH = struct.Struct("<Q")
+_DIGEST = hashlib.sha256().digest_size
 
 
 class Storage:
@@ -194,7 +199,7 @@ def files_below(folder: Path, ending: str) -> list[Path]:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _explained(path: Path, *, verb: str = "write") -> Iterator[None]:
     try:
         yield
     except StorageError:
@@ -202,7 +207,7 @@ def _explained(path: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise StorageError(
-            f"cannot write {path}: {reason}. Nothing finished is lost: free the disk or fix the permissions, "
+            f"cannot {verb} {path}: {reason}. Nothing finished is lost: free the disk or fix the permissions, "
             "then run the same command again."
         ) from error
 
@@ -222,8 +227,7 @@ def _translated() -> Iterator[None]:
         raise OSError(number, os.strerror(number)) from error
 
 
-_LENGTH = struct.Struct("<Q")
-_DIGEST = hashlib.sha256().digest_size
+# The journal. It does not go through Storage: it is appended to, and no reader trusts its end.
 
 
 class _Journal:
@@ -312,7 +316,7 @@ def read_journal(key: bytes) -> bytes | None:
     journal = _journal.get()
     if journal is None:
         return None
-    with _errors(journal):
+    with _explained(journal.path, verb="use"):
         return journal.read(key)
 
 
@@ -323,19 +327,8 @@ def write_journal(key: bytes, result: bytes) -> None:
         StorageError: the journal cannot be written.
     """
     if (journal := _journal.get()) is not None:
-        with _errors(journal):
+        with _explained(journal.path, verb="use"):
             journal.write(key, result)
-
-
-@contextmanager
-def _errors(journal: _Journal) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StorageError(
-            f"cannot use {journal.path}: {error.strerror}. Nothing finished is lost: free the disk or fix the "
-            "permissions, then run the same command again."
-        ) from error
 
 
 def _digest(key: bytes, result: bytes) -> bytes:

@@ -110,7 +110,7 @@ def test_a_run_without_a_finished_generation_says_so(tmp_path):
 
 
 def test_a_run_of_another_kind_without_a_config_has_a_page(tmp_path):
-    record = RunRecord.of("audit", {"x": 1}, versions={"tailkeep": "0"}, seeds=())
+    record = RunRecord.of("audit", {"x": 1}, installed={"tailkeep": "0"}, seeds=())
     with RunDirectory.create(tmp_path / "r", record, config="") as run:
         (run.path / "config.yaml").unlink()
     assert record.fingerprint in write(tmp_path / "r").read_text(encoding="utf-8")

@@ -306,7 +306,7 @@ def _record(
         **input_sources,
         "input": {**shards_tree, **input_sources.get("input", {})},
     }
-    return RunRecord.of(job.kind, sources, versions=process_sources["packages"], seeds=(config["seed"],))
+    return RunRecord.of(job.kind, sources, installed=process_sources["packages"], seeds=(config["seed"],))
 
 
 def _load_worker(
