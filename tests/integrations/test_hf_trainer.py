@@ -1,6 +1,8 @@
 """Trainer on an attached model, against the same Trainer with the loss on logits."""
 
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -182,3 +184,14 @@ def test_tail_sft_trains_on_the_sequences_that_fell_least(model, twin, rows, tmp
         losses.append(logged(trainer))
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
     assert distance(model, twin) < 1e-5
+
+
+@pytest.mark.parametrize("adapter", ["hf_trainer", "trl"])
+def test_without_transformers_an_adapter_names_the_install_line(adapter):
+    code = f"import sys; sys.modules['transformers'] = None; import tailkeep.integrations.{adapter}"
+    ended = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1] == (
+        "tailkeep.errors.MissingPackageError: transformers is not installed, and this needs it. "
+        "Install it with: pip install 'tailkeep[hf]'"
+    )

@@ -6,23 +6,22 @@ from which folder it resumes: it is the one whose `trainer_state.json` it has lo
 state refuses to train.
 """
 
-from __future__ import annotations
-
 import json
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import torch.distributed as dist
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from typing import Any
 
 from tailkeep.errors import ConfigError, InputError
-from tailkeep.losses import is_attached, read_stats
-from tailkeep.losses.hf.attach import LossHolder, attachment_of, read_state, state_file, write_state
 from tailkeep.optional import require
 
-if TYPE_CHECKING:
-    from transformers import TrainerState, TrainingArguments
+# Explained before the imports below fail on it.
+require("transformers", extra="hf")
+
+import torch.distributed as dist  # noqa: E402
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments  # noqa: E402
+
+from tailkeep.losses import is_attached, read_stats  # noqa: E402
+from tailkeep.losses.hf.attach import LossHolder, attachment_of, read_state, state_file, write_state  # noqa: E402
 
 NAMES = ("kept_fraction", "cross_entropy")
 _ENTRY = "tailkeep"
@@ -108,9 +107,6 @@ def _is_of(folder: Path, state: TrainerState) -> bool:
     same_run = (saved.get("stateful_callbacks") or {}).get(_ENTRY) == entries[_ENTRY]
     same_log = json.dumps(saved["log_history"]) == json.dumps(state.log_history)
     return bool(saved["global_step"] == state.global_step and same_log and same_run)
-
-
-require("transformers", extra="hf")
 
 
 class LossStatsCallback(TrainerCallback):

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from tailkeep.errors import AttachmentError, ConfigError
-from tailkeep.integrations.hf_trainer import logged
+from tailkeep.integrations.hf_trainer import logged, restore_state, save_state
 from tailkeep.losses import LossStats, Weighting, is_attached, reduce_nll, token_nll
 from tailkeep.losses.cross_entropy import prediction_entropy
 from tailkeep.losses.engines.reference import times
@@ -78,8 +78,6 @@ class _Loss:
 def _state_callback(loss: _Loss, resume_from: str | Path | None) -> Any:
     """A callback that keeps the state of `loss` with the trainer's checkpoints."""
     from transformers import TrainerCallback
-
-    from tailkeep.integrations.hf_trainer import restore_state, save_state
 
     class LossStateCallback(TrainerCallback):
         def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
