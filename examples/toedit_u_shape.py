@@ -29,7 +29,7 @@ from transformers import AutoModelForCausalLM
 
 from tailkeep.data import read_records
 from tailkeep.edit.editor import EditPrior, load_model
-from tailkeep.rules import Sampler, TokenizedText, uniforms
+from tailkeep.rules import Sampler, TokenizedText, position_uniforms
 from tailkeep.rules.sampler import sample_tokens
 from tailkeep.runs import Storage
 from tailkeep.scoring import Prior, token_log_probs
@@ -66,7 +66,7 @@ class SampledTokens:
     ) -> tuple[Tensor, Tensor]:
         """Sample each position in all ways; return what the paper's gives."""
         places = list(zip(documents.tolist(), positions.tolist(), strict=True))
-        streams = {n: uniforms(0, str(n), len(self.tokens[n].ids), "draw 0") for n in set(documents.tolist())}
+        streams = {n: position_uniforms(0, str(n), len(self.tokens[n].ids), "draw 0") for n in set(documents.tolist())}
         numbers = torch.tensor([[streams[document][position]] for document, position in places])
         results = {
             name: sample_tokens(log_probs, originals, numbers, sampler, allowed=self.allowed)

@@ -19,7 +19,7 @@ _STAGES = (
     ("text to tokens", "editor.py", "prepare"),
     ("reading", "shard_io.py", "records"),
     ("writing", "shard_io.py", "write"),
-    ("random numbers", "policy.py", "uniforms"),
+    ("random numbers", "policy.py", "position_uniforms"),
     ("flagging", "sampler.py", "flag"),
     ("splicing", "editor.py", "_spliced"),
     ("counting", "stats.py", "add"),

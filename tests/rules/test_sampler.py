@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from tailkeep.rules import Sampler, uniforms
+from tailkeep.rules import Sampler, position_uniforms
 from tailkeep.rules.sampler import sample_tokens
 
 DRAWS = 40_000
@@ -22,7 +22,7 @@ def grid(n, max_attempts=1):
 
 
 def independent(n, max_attempts):
-    return torch.from_numpy(np.stack([uniforms(0, "d", n, f"draw-{i}") for i in range(max_attempts)], 1))
+    return torch.from_numpy(np.stack([position_uniforms(0, "d", n, f"draw-{i}") for i in range(max_attempts)], 1))
 
 
 def draws(p, original, sampler, *, n=DRAWS, numbers=None, allowed=None):

@@ -1,8 +1,8 @@
-"""YAML text in and out, and trees of plain values checked against a model.
+"""YAML text in and out, layers of overrides, and trees of plain values checked against a model.
 
-Rules: a value means what it shows, and a fault names the key that the user wrote. `1e-3` is a number; `no`, `1:30`,
-`010` and `2024-01-01` are text, as in YAML 1.2. A key given twice, an alias, a tag and deep nesting are refused, so
-that no text can construct an object or grow while it is read.
+Rule: a value means what it shows. `1e-3` is a number; `no`, `1:30`, `010` and `2024-01-01` are text, as in YAML 1.2. A
+key given twice, an alias, a tag and deep nesting are refused, so that no text can construct an object or grow while it
+is read.
 """
 
 import difflib
@@ -21,8 +21,12 @@ from tailkeep.errors import ConfigError, InputError
 from tailkeep.sanitize import redact, redact_tree, visible
 
 Tree = dict[str, Any]
+S = TypeVar("S", bound=Settings)
 
 _DEEPEST = 32
+_LONGEST_VALUE = 200
+_LONGEST_RETURNED = 50
+_OF_SEVERAL_KEYS = ("value_error", "assertion_error")
 
 _EXPONENT = re.compile(r"^[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$")
 _SCALARS = [
@@ -33,6 +37,8 @@ _SCALARS = [
     ("float", re.compile(r"^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$"), list("-+.")),
     ("float", _EXPONENT, list("-+.0123456789")),
 ]
+_KEY = r'\s*(?:"[^"]+"\s*|[^\s".=][^".=]*)'
+_ASSIGNMENT = re.compile(rf"({_KEY}(?:\.{_KEY})*)=(.*)", re.DOTALL)
 
 
 class _RefusedError(yaml.MarkedYAMLError):
@@ -146,10 +152,6 @@ def _place(source: str, error: yaml.MarkedYAMLError) -> str:
 # Layers of a configuration, laid over each other. Rule: the later one wins, mapping by mapping.
 
 
-_KEY = r'\s*(?:"[^"]+"\s*|[^\s".=][^".=]*)'
-_ASSIGNMENT = re.compile(rf"({_KEY}(?:\.{_KEY})*)=(.*)", re.DOTALL)
-
-
 def parse_assignments(assignments: Sequence[str]) -> Tree:
     """`["a.b=1", "a.c=[x]"]` as `{"a": {"b": 1, "c": ["x"]}}`; values are YAML, and the last of two wins.
 
@@ -216,11 +218,7 @@ def load_tree(
     return merge(merge(tree, parse_assignments(overrides)), options or {}), name
 
 
-S = TypeVar("S", bound=Settings)
-
-_LONGEST_VALUE = 200
-_LONGEST_RETURNED = 50
-_OF_SEVERAL_KEYS = ("value_error", "assertion_error")
+# Trees checked against a model. Rule: a fault names the key that the user wrote.
 
 
 def validate(kind: type[S], tree: Mapping[str, Any], *, source: str, also_known: Iterable[str] = ()) -> S:

@@ -28,10 +28,10 @@ from tailkeep.rules import (
     TokenizedText,
     TokenTexts,
     apply_edits,
+    position_uniforms,
     protected_spans,
     read_token_texts,
     splice,
-    uniforms,
 )
 from tailkeep.rules.sampler import EditPlan
 from tailkeep.runs.progress import LoopProgress
@@ -251,7 +251,7 @@ class DocumentEditor:
 
     def _uniforms(self, group: Sequence[PreparedDocument], stream: str) -> NDArray[np.float64]:
         seed = self._config.seed
-        return np.concatenate([uniforms(seed, it.record.id, len(it.tokens.ids), stream) for it in group])
+        return np.concatenate([position_uniforms(seed, it.record.id, len(it.tokens.ids), stream) for it in group])
 
     def _check(self, prepared: PreparedDocument, scored: ScoredDocument) -> None:
         if np.isnan(scored.log_probs[1:]).any():

@@ -36,7 +36,7 @@ def build_cloze(
     reference: Margins | None = None,
     reject: Callable[[Rejected], None] | None = None,
 ) -> BuiltTest:
-    """At most `num_questions` questions of the corpus `inputs`, two a pair; see `cloze` and `naive_reference`.
+    """At most `num_questions` questions of the corpus `inputs`, two a pair; see `cloze` and `lint.balanced`.
 
     Args:
         inputs: files, folders or globs.

@@ -1,4 +1,4 @@
-"""The faults of a question file: malformed items, repeats, leaks, and shortcuts that need no knowledge.
+"""Faults of a question file, shortcuts that need no knowledge, and the naive references that balance a new test.
 
 Rules: everything in the file is looked at; a fault is reported, never repaired. A shortcut sees no corpus and no model,
 and what it gets right or wrong beyond chance is no knowledge. A naive reference, n-grams or another model, never saw
@@ -32,6 +32,14 @@ _NEGATION = frozenset(
         *("n't", "failed", "fails", "refused", "lacked", "lacks"),
     ]
 )
+_SHOWN = 3
+ORDER = 3
+"""Words of the longest n-gram: two before the one that is scored."""
+_BACKOFF = log(0.4)
+
+Words = tuple[str, ...]
+Margins = Callable[[Sequence[Pair]], Sequence[tuple[float, float]]]
+"""For each pair the margins of its two questions: above 0 where the true sentence is found likelier."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,7 @@ def find_shortcuts(questions: Sequence[Question]) -> list[Shortcut]:
         MissingPackageError: scikit-learn is not installed.
     """
     signs_by_name = {
-        name: [_sign(rule, question) for question in questions] for name, rule in _rules(questions).items()
+        name: [_rule_sign(rule, question) for question in questions] for name, rule in _rules(questions).items()
     }
     signs_by_name["bag of words"] = bag_of_words_signs(questions).tolist()
     decided_and_right = {
@@ -140,12 +148,13 @@ def _rules(questions: Sequence[Question]) -> Mapping[str, Callable[[str, str], f
     }
 
 
-def _sign(rule: Callable[[str, str], float], question: Question) -> int:
+def _rule_sign(rule: Callable[[str, str], float], question: Question) -> int:
     true, false = (rule(question.context, text) for text in (question.sentence_true, question.sentence_false))
-    return (true > false) - (true < false)
+    return _sign(true - false)
 
 
-_SHOWN = 3
+def _sign(margin: float) -> int:
+    return (margin > 0) - (margin < 0)
 
 
 @dataclass(frozen=True)
@@ -252,13 +261,7 @@ def _folded(text: str) -> str:
     return " ".join(one_spelling(text).casefold().split())
 
 
-Words = tuple[str, ...]
-Margins = Callable[[Sequence[Pair]], Sequence[tuple[float, float]]]
-"""For each pair the margins of its two questions: above 0 where the true sentence is found likelier."""
-
-ORDER = 3
-"""Words of the longest n-gram: two before the one that is scored."""
-_BACKOFF = log(0.4)
+# Naive references, by which build keeps pairs.
 
 
 class NGramReference:
@@ -280,7 +283,6 @@ class NGramReference:
                         for first in range(len(words)):
                             self._grams |= {words[first:], words[first:-1]}
         self._counts: Counter[Words] = Counter()
-        self._known: set[str] = set()
         self._total = 0
 
     def add(self, sentence: str) -> None:
@@ -333,12 +335,8 @@ def balanced(pairs: Sequence[Pair], margins: Margins) -> tuple[list[Pair], Count
     """
     undecided, counts = [], Counter[str]()
     for pair, (first, second) in zip(pairs, margins(pairs), strict=True):
-        right = _sign_of(first) + _sign_of(second)
+        right = _sign(first) + _sign(second)
         counts["more" if right > 0 else "fewer" if right < 0 else "one"] += 1
         if right == 0:
             undecided.append(pair)
     return undecided, counts
-
-
-def _sign_of(margin: float) -> int:
-    return (margin > 0) - (margin < 0)

@@ -127,7 +127,7 @@ class Replay(RegimeSettings):
     as many documents as there are real ones by each model. `by` chooses the documents among all real ones.
 
     With `real_weight` the replayed documents are repeated until they are at least this share of the training set's
-    tokens; `golden` is the weight that is best for estimating a mean, see `Weighted`.
+    tokens; `golden` is the weight that is best for estimating a mean, see `regimes.Weighted`.
     """
 
     name: Literal["replay"]

@@ -4,7 +4,7 @@
 """
 
 from tailkeep.rules.config import Band, Low, Protection, Random, Rule, Sampler, ToEdit, check_has_effect
-from tailkeep.rules.policy import Action, apply_rule, uniforms
+from tailkeep.rules.policy import Action, apply_rule, position_uniforms
 from tailkeep.rules.splice import Edit, SpliceResult, apply_edits, guard_python, protected_spans, splice
 from tailkeep.rules.tokens import (
     Detokenizer,
@@ -43,8 +43,8 @@ __all__ = [
     "guard_python",
     "locate_token",
     "merge_spans",
+    "position_uniforms",
     "protected_spans",
     "read_token_texts",
     "splice",
-    "uniforms",
 ]

@@ -1,4 +1,4 @@
-"""Which tokens a rule edits, from their log-probabilities under the prior given the original prefix.
+"""Which tokens a rule edits, from their log-probabilities given the original prefix; and uniform numbers of positions.
 
 Rules: each token is decided by itself, in log space and in float32; a token without a score is never edited. A uniform
 number is a function of (seed, document, stream, position) alone; another length or another worker cannot change it, and
@@ -61,7 +61,7 @@ def _log(probability: float) -> np.float32:
     return np.float32(math.log(probability) if probability > 0 else -math.inf)
 
 
-def uniforms(seed: int, document_id: str, n: int, stream: str) -> NDArray[np.float64]:
+def position_uniforms(seed: int, document_id: str, n: int, stream: str) -> NDArray[np.float64]:
     """The numbers of positions 0 to n - 1, multiples of 2**-53 in [0, 1).
 
     Philox counts through the positions; its key is the hash of the other three.

@@ -1,4 +1,4 @@
-"""A new token for each position to edit, by inverse transform sampling with a given uniform number; edits as a plan.
+"""A new token for each position to edit, by inverse transform sampling, and the plan by which a scorer asks for it.
 
 Rules: a sample is a pure function of its arguments. Probabilities become integers before they are summed, so the order
 in which a device adds cannot change a sample, and among equally probable tokens the lower id comes first. A decision
@@ -18,6 +18,9 @@ from tailkeep.rules.policy import Action, Actions, apply_rule
 # The weight of the most probable candidate. The sum over 2**22 tokens still fits into 63 bits; only candidates
 # 10**12 times less probable than the first are lost.
 _SCALE = 2.0**40
+
+Stream = Callable[[str], NDArray[np.float64]]
+"""The name of a stream -> one uniform number per token (T,)."""
 
 
 def sample_tokens(
@@ -104,10 +107,6 @@ def _invert(sums: Tensor, uniforms: Tensor) -> Tensor:
     total = sums[:, -1:]
     shares = torch.minimum((uniforms.double() * total.double()).long(), total - 1)
     return torch.searchsorted(sums, shares, right=True).clamp(max=sums.shape[1] - 1)
-
-
-Stream = Callable[[str], NDArray[np.float64]]
-"""The name of a stream -> one uniform number per token (T,)."""
 
 
 class EditPlan:

@@ -1,9 +1,8 @@
 """Token edits applied to a text at the characters of the edited tokens, and the spans that are never edited.
 
-Rule: a character outside every applied edit is the original's. No text is ever decoded as a whole, since decoding
+Rules: a character outside every applied edit is the original's. No text is ever decoded as a whole, since decoding
 changes unedited text: lossy normalizers, lost spaces, split characters. Edits name characters of the original text, so
-any subset of them can be applied.
-Rule of spans: when in doubt a span is protected; every pattern runs in time linear in the text.
+any subset of them can be applied. When in doubt a span is protected; every pattern runs in time linear in the text.
 """
 
 import ast
@@ -25,6 +24,8 @@ _URLS = re.compile(
 )
 _WORDS = re.compile(r"\w+(?:['\u2019-]\w+)*")
 _SENTENCE_END = re.compile(r"(?:[.!?:;][\"'\u201d\u2019)\]]*\s|\n|[=*#>|\u2022])[\s\"'\u201c\u2018(\[=*#>|\u2022-]*$")
+_LOOK_BACK = 12
+_BEFORE_SENTENCES = " \t\n\"'\u201c\u2018([=*#>|\u2022-"
 _NO_NAMES = frozenset({"I", "I'm", "I'll", "I've", "I'd", "I\u2019m", "I\u2019ll", "I\u2019ve", "I\u2019d", "A", "O"})
 # Words that stand inside names: Bank of England, Ludwig van Beethoven.
 _INSIDE_NAMES = frozenset(
@@ -38,6 +39,10 @@ _NUMBER_WORDS = re.compile(
     re.IGNORECASE,
 )
 _FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})", re.MULTILINE)
+_PYTHON_BLOCK = re.compile(
+    r"^[ \t]*(?P<fence>`{3,}|~{3,})[ \t]*(?:python3?|py)\b[^\n]*\n(?P<code>.*?)^[ \t]*(?P=fence)",
+    re.DOTALL | re.MULTILINE | re.IGNORECASE,
+)
 _CHAT_TOKENS = re.compile(
     r"(?:<\|(?:im_start|start_header_id|start|role)\|>|<start_of_turn>|<\|start_of_role\|>)[ \t]*\w*"
     r"|<\|[^|<>\s]{1,60}\|>|<\uff5c[^\uff5c<>\n]{1,60}\uff5c>"
@@ -47,6 +52,10 @@ _CHAT_TOKENS = re.compile(
     r"|^(?:User|Assistant|Human|System|USER|ASSISTANT|HUMAN|SYSTEM):",
     re.MULTILINE,
 )
+
+_Check = Callable[[str], bool]
+
+# Spans that are never edited.
 
 
 def protected_spans(text: str, protection: Protection, *, literals: Sequence[str] = ()) -> list[Span]:
@@ -117,10 +126,6 @@ def _joins(text: str, first: re.Match[str], second: re.Match[str]) -> bool:
     return _is_capitalised(second[0]) and text[first.end() : second.start()] in {" ", "\u00a0", ". "}
 
 
-_LOOK_BACK = 12
-_BEFORE_SENTENCES = " \t\n\"'\u201c\u2018([=*#>|\u2022-"
-
-
 def _opens_sentence(text: str, start: int) -> bool:
     before = text[max(0, start - _LOOK_BACK) : start]
     return (start <= _LOOK_BACK and not before.strip(_BEFORE_SENTENCES)) or _SENTENCE_END.search(before) is not None
@@ -148,6 +153,9 @@ def _line_end(text: str, start: int) -> int:
 def _prompt_end(text: str, until: str) -> int:
     start = text.find(until)
     return len(text) if start < 0 else start + len(until)
+
+
+# Edits and the text with them.
 
 
 @dataclass(frozen=True)
@@ -180,15 +188,6 @@ def apply_edits(text: str, edits: Iterable[Edit]) -> str:
 # The Python guard: code keeps its syntax tree. Bisection finds the edits to revert.
 
 
-_FENCED = re.compile(
-    r"^[ \t]*(?P<fence>`{3,}|~{3,})[ \t]*(?:python3?|py)\b[^\n]*\n(?P<code>.*?)^[ \t]*(?P=fence)",
-    re.DOTALL | re.MULTILINE | re.IGNORECASE,
-)
-
-
-Check = Callable[[str], bool]
-
-
 def guard_python(text: str, edits: Sequence[Edit]) -> list[Edit]:
     """The edits, in order, with which all Python code in `text` keeps its syntax tree: comments and docstrings change.
 
@@ -196,7 +195,7 @@ def guard_python(text: str, edits: Sequence[Edit]) -> list[Edit]:
     parse before is not guarded. In each code block the largest harmless runs of edits are kept, from left to right.
     """
     remaining = list(edits)
-    for span in list(_code_spans(text)) if edits else ():
+    for span in list(_python_spans(text)) if edits else ():
         start, end = span
         inside = [edit for edit in remaining if start < edit.end and edit.start < end]
         check = _keeps_tree_of(text[start:end])
@@ -205,7 +204,7 @@ def guard_python(text: str, edits: Sequence[Edit]) -> list[Edit]:
     return remaining
 
 
-def _keeps_tree_of(code: str) -> Check:
+def _keeps_tree_of(code: str) -> _Check:
     """Whether edited code has the syntax tree of `code`; code that needs no dedent must not need one afterwards."""
     if tree := syntax_tree(code):
         return lambda edited: syntax_tree(edited) == tree
@@ -234,16 +233,16 @@ def _parses(code: str) -> bool:
     return bool(syntax_tree(textwrap.dedent(code)))
 
 
-def _code_spans(text: str) -> Iterator[Span]:
+def _python_spans(text: str) -> Iterator[Span]:
     if _parses(text):
         yield 0, len(text)
         return
-    for block in _FENCED.finditer(text):
+    for block in _PYTHON_BLOCK.finditer(text):
         if _parses(block["code"]):
             yield block.span("code")
 
 
-def _harmless(text: str, span: Span, accepted: list[Edit], edits: list[Edit], check: Check) -> list[Edit]:
+def _harmless(text: str, span: Span, accepted: list[Edit], edits: list[Edit], check: _Check) -> list[Edit]:
     """`accepted` and those of `edits` that bisection finds harmless."""
     if not edits or _passes(text, span, [*accepted, *edits], check):
         return [*accepted, *edits]
@@ -253,7 +252,7 @@ def _harmless(text: str, span: Span, accepted: list[Edit], edits: list[Edit], ch
     return _harmless(text, span, _harmless(text, span, accepted, edits[:middle], check), edits[middle:], check)
 
 
-def _passes(text: str, span: Span, edits: Sequence[Edit], check: Check) -> bool:
+def _passes(text: str, span: Span, edits: Sequence[Edit], check: _Check) -> bool:
     start, end = span
     if any(edit.start < start or edit.end > end for edit in edits):
         return False

@@ -1,4 +1,4 @@
-"""Loading of a model and its tokenizer from a folder, a GGUF file or the hub, the same for priors and models to train.
+"""Models and tokenizers loaded in one way from a folder, a GGUF file or the hub; priors with config and devices.
 
 Rule: weights are safetensors or GGUF and nothing is unpickled; a model's own code runs only with `trust_remote_code`.
 A GGUF file's weights are de-quantised, and become a model like any other.
@@ -26,21 +26,6 @@ from tailkeep.data.corpus import LocalPool
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.optional import require
 
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """No progress bars and no warnings of transformers inside; afterwards its settings are as before."""
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
-
-
 # The files that decide what a model computes and how text becomes its tokens.
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 TOKENIZER = ("tokenizer*", "*.model", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json")
@@ -54,6 +39,22 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.tx
 _MAX_REASON = 200
 _MAX_HUB_PARTS = 2
 _FOLDER_PREFIXES = ((".",), ("..",), ("~",))
+_DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}
+_GPUS = "CUDA_VISIBLE_DEVICES"
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """No progress bars and no warnings of transformers inside; afterwards its settings are as before."""
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def local_folder(path: Path, *, revision: str | None = None, key: str, trust_remote_code: bool = False) -> Path:
@@ -247,10 +248,6 @@ def load_tokenizer(
     except Exception as error:  # noqa: BLE001  (the tokenizers library raises bare Exceptions)
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(f"{key}: {folder}: the tokenizer cannot be read ({reason}). Save it again.") from None
-
-
-_DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}
-_GPUS = "CUDA_VISIBLE_DEVICES"
 
 
 class Prior(Settings):

@@ -154,7 +154,7 @@ def test_any_bytes_are_cut_into_parts_without_loss(tmp_path_factory, lines, part
     assert [item for part in parts for item in documents(part, layout)] == documents(shard, layout)
     read = []
     for part in parts:
-        with text_files.open_plain(part) as stream:
+        with text_files.open_decompressed(part) as stream:
             read.append(b"".join(stream))
     assert b"".join(read) == b"\n".join(lines)
 

@@ -13,7 +13,7 @@ from tailkeep.lab.causal_lm.editing import edit_tokens
 from tailkeep.lab.causal_lm.model import LanguageModel
 from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer
 from tailkeep.lab.causal_lm.tokens import TokenData
-from tailkeep.rules import Band, Low, Random, Sampler, ToEdit, uniforms
+from tailkeep.rules import Band, Low, Random, Sampler, ToEdit, position_uniforms
 from tailkeep.rules.sampler import sample_tokens
 from tailkeep.scoring.loading import load_tokenizer
 
@@ -46,7 +46,7 @@ def test_an_edit_is_that_of_each_token_alone(network, tokenizer, stories, sample
     for number, (before, after) in enumerate(zip(stories.documents, result.documents, strict=True)):
         table = distributions(network, before)
         chances = np.stack(
-            [uniforms(5, str(number), len(before), f"draw {t}") for t in range(sampler.max_attempts)], axis=1
+            [position_uniforms(5, str(number), len(before), f"draw {t}") for t in range(sampler.max_attempts)], axis=1
         )
         expected = before.copy()
         for position in np.flatnonzero(editable(tokenizer, before)):

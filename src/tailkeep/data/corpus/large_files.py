@@ -31,7 +31,7 @@ from tailkeep.data.corpus.manifest import (
 from tailkeep.data.corpus.parquet import join_row_groups
 from tailkeep.data.corpus.schema import MEGABYTE, Layout
 from tailkeep.data.corpus.shards import Bundle, FilePart, Shard, Spool
-from tailkeep.data.corpus.text_files import blank_errors, document_spans, open_plain
+from tailkeep.data.corpus.text_files import blank_errors, document_spans, open_decompressed
 
 PART_BYTES = 64 * MEGABYTE
 """The plain bytes of a part, by default; a part ends with the document in which they do."""
@@ -123,7 +123,7 @@ class LargeFiles:
             InputError: the file cannot be read.
             StorageError: there is no space for a spool.
         """
-        with open_plain(shard) as stream, blank_errors(shard, self.layout), ExitStack() as stack:
+        with open_decompressed(shard) as stream, blank_errors(shard, self.layout), ExitStack() as stack:
             spool = None if shard.compression == "none" else stack.enter_context(closing(_SpoolWriter(folder)))
             copied = stream if spool is None else spool.copy(stream)
             is_array, spans = document_spans(copied, shard, self.layout, self.layout.max_document_bytes)

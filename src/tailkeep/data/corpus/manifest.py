@@ -23,7 +23,7 @@ from tailkeep.config import Settings, validate
 from tailkeep.data.corpus.destination import Destination, Output, open_destination
 from tailkeep.data.corpus.io import TruncatedFileError, open_input, open_parquet
 from tailkeep.data.corpus.shards import Shard
-from tailkeep.data.corpus.text_files import open_plain
+from tailkeep.data.corpus.text_files import open_decompressed
 from tailkeep.errors import ConfigError, FingerprintError, InputError
 from tailkeep.runs import hash_tree
 from tailkeep.runs.storage import files_below
@@ -53,7 +53,7 @@ def input_sha256(shard: Shard) -> str:
     """
     digest = hashlib.sha256()
     if shard.part is not None:
-        with open_plain(shard) as stream, suppress(TruncatedFileError):
+        with open_decompressed(shard) as stream, suppress(TruncatedFileError):
             for block in stream:
                 digest.update(block)
         return digest.hexdigest()

@@ -44,9 +44,13 @@ from tailkeep.data.corpus.schema import (
 from tailkeep.data.corpus.shards import FilePart, Shard
 from tailkeep.errors import InputError
 
+_MAGIC = {b"\x1f\x8b": ".gz", b"\x28\xb5\x2f\xfd": ".zst", b"BZh": ".bz2", b"\xfd7zXZ\x00": ".xz", b"PAR1": ".parquet"}
+"""How files of other kinds begin."""
+_WHOLE = FilePart(0, 0, 0, 1)
+
 
 @contextmanager
-def open_plain(shard: Shard) -> Iterator[Iterator[bytes]]:
+def open_decompressed(shard: Shard) -> Iterator[Iterator[bytes]]:
     """The plain bytes of `shard`, of any format but parquet, block by block.
 
     Reading raises a TruncatedFileError behind the last block of a compressed file that is damaged.
@@ -88,10 +92,6 @@ def broken_off(fault: str) -> Iterator[bytes]:
     yield from ()
     if fault:
         raise TruncatedFileError(fault)
-
-
-_MAGIC = {b"\x1f\x8b": ".gz", b"\x28\xb5\x2f\xfd": ".zst", b"BZh": ".bz2", b"\xfd7zXZ\x00": ".xz", b"PAR1": ".parquet"}
-"""How files of other kinds begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ def read_raw(shard: Shard, layout: Layout) -> Iterator[RawDocument]:
     Raises:
         InputError: as `read_lines` does.
     """
-    with open_plain(shard) as stream, blank_errors(shard, layout):
+    with open_decompressed(shard) as stream, blank_errors(shard, layout):
         yield from raw_documents(stream, shard, layout)
 
 
@@ -188,7 +188,7 @@ class LineWriter:
     def finish(self) -> None:
         """Write what follows the last document, or all of a file without one."""
         if not self._is_begun:
-            with open_plain(self._shard) as stream:
+            with open_decompressed(self._shard) as stream:
                 is_array, spans = document_spans(stream, self._shard, self._layout, self._layout.max_document_bytes)
                 span = next(spans)
             if span.chunk is None:
@@ -222,9 +222,6 @@ class LineWriter:
 
 def _joined(origin: Bytes) -> bytes:
     return origin.before + origin.raw + origin.after
-
-
-_WHOLE = FilePart(0, 0, 0, 1)
 
 
 def document_spans(

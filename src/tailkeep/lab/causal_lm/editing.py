@@ -20,7 +20,7 @@ from tailkeep.lab.causal_lm.data_config import ExternalEdit, ExternalText
 from tailkeep.lab.causal_lm.generation import continue_prompts
 from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, Ids
 from tailkeep.lab.causal_lm.tokens import Edits, TokenData, TokenFates
-from tailkeep.rules import Action, Rule, Sampler, TextTokenizer, TokenizedText, splice, uniforms
+from tailkeep.rules import Action, Rule, Sampler, TextTokenizer, TokenizedText, position_uniforms, splice
 from tailkeep.rules.sampler import EditPlan
 from tailkeep.runs import track_loop
 from tailkeep.scoring import ScoredDocument, TokenFlagger
@@ -140,7 +140,8 @@ class TokenEditor:
 
     def _uniforms(self, stream: str) -> NDArray[np.float64]:
         rows = [
-            uniforms(self._settings.seed, str(number), int(n), stream) for number, n in enumerate(self._data.lengths)
+            position_uniforms(self._settings.seed, str(number), int(n), stream)
+            for number, n in enumerate(self._data.lengths)
         ]
         return np.concatenate(rows)
 
