@@ -1,4 +1,4 @@
-"""Claims of `metrics/classification.py`: multiple choice by likelihood."""
+"""Credit of a choice by likelihood, its log odds and macro F1, by hand."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Claims of `metrics/self_similarity.py`."""
+"""Self-BLEU by hand, and the Vendi score on samples alike and apart."""
 
 import math
 

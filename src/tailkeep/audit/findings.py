@@ -1,4 +1,4 @@
-"""The findings of an audit: sentences with their figures, and where a difference from the reference can come from.
+"""The findings of an audit: sentences with figures, and where differences come from; of the share: `share_summary`.
 
 Rules: only a test that is significant after correction flags a finding. What cannot be tested is reported as a figure,
 and no score sums the findings up. A statistic that differs says that two corpora differ, never why: only a further
@@ -13,6 +13,8 @@ from tailkeep.audit.comparison import Comparison, StatisticTest
 from tailkeep.audit.keywords import FrequencyBand
 
 SECOND, SYNTHETIC = "second", "synthetic"
+MAX_NAMED = 5
+"""The most names that a sentence lists."""
 
 _UNTESTED = (
     "Human text of another topic, genre or age gives such differences too: a second human reference "
@@ -70,7 +72,7 @@ def _count(names: Sequence[str], total: int) -> str:
     if len(names) == total:
         return f"all {total}"
     # The tests in summary.json name them all.
-    return f"{len(names)} of {total}" + (f" ({', '.join(names)})" if len(names) <= _MAX_NAMED else "")
+    return f"{len(names)} of {total}" + (f" ({', '.join(names)})" if len(names) <= MAX_NAMED else "")
 
 
 Tree = Mapping[str, Any]
@@ -208,7 +210,6 @@ def _sign_finding(sign: _Sign, tests: Sequence[StatisticTest], origins: Origins)
 _FEW_WORDS = 16
 _SHORT = " So short documents say little."
 _BY_LINE = " If each is a line of a longer one, give --document-separator blank-line."
-_MAX_NAMED = 5
 
 
 def language_finding(comparison: Comparison, level: float, origins: Origins) -> Finding:

@@ -15,7 +15,7 @@ from tailkeep.audit.config import AuditConfig
 from tailkeep.audit.corpus_stats import Local, local_files
 from tailkeep.audit.documents import SampledDocument, excerpt, read_sample, smallest
 from tailkeep.audit.evidence import MIN_DOCUMENTS, SIDES
-from tailkeep.audit.findings import Finding
+from tailkeep.audit.findings import MAX_NAMED, Finding
 from tailkeep.audit.prior_scores import read_statistics
 from tailkeep.audit.share import ScoredCorpus, ShareEstimate, estimate_share, score_corpus
 from tailkeep.data.corpus import Manifest, name_in_side
@@ -26,6 +26,12 @@ FALSE_DISCOVERIES = 0.05
 
 _NUM_TELLING = 20
 _NUM_OF_SOURCE = 3
+_ZERO_LEVEL = 0.05
+_SMALL = 0.05
+"""The smallest share whose interval held on the one division that development never saw.
+
+See docs/auditing/synthetic-share.md.
+"""
 
 
 @dataclass(frozen=True)
@@ -164,15 +170,6 @@ def _telling(corpus: ScoredCorpus, rows: NDArray[np.int64], limit: int) -> list[
     ]
 
 
-_ZERO_LEVEL = 0.05
-_MAX_NAMED = 5
-_SMALL = 0.05
-"""The smallest share whose interval held on the one division that development never saw.
-
-See docs/auditing/synthetic-share.md.
-"""
-
-
 def share_finding(share: ShareSummary) -> Finding:
     """How many documents are like the synthetic reference, with the interval, or why no share is named."""
     estimate, source = share.estimate, "mixture of both references, Liang et al. 2024 (arXiv 2403.07183)"
@@ -226,5 +223,5 @@ def source_finding(share: ShareSummary) -> Finding | None:
 
 def _listed(names: Iterable[str]) -> str:
     named = list(names)
-    more = f" and {len(named) - _MAX_NAMED} more, see tables/sources.csv" if len(named) > _MAX_NAMED else ""
-    return ", ".join(named[:_MAX_NAMED]) + more
+    more = f" and {len(named) - MAX_NAMED} more, see tables/sources.csv" if len(named) > MAX_NAMED else ""
+    return ", ".join(named[:MAX_NAMED]) + more

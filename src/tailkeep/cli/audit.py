@@ -24,6 +24,22 @@ AuditKeys = Annotated[
 ]
 
 
+class SelectMethod(StrEnum):
+    """How documents are weighted."""
+
+    PERPLEXITY = "perplexity"
+    SURPLEXITY = "surplexity"
+    DSIR = "dsir"
+    SCORES = "scores"
+
+
+class SelectOnError(StrEnum):
+    """What a document at fault does."""
+
+    STOP = "stop"
+    SKIP = "skip"
+
+
 def audit(
     inputs: shared.InputOption = None,
     reference: Annotated[
@@ -143,26 +159,10 @@ def _judge(outcome: "AuditOutcome", conditions: Sequence["Condition"]) -> None:
         raise typer.Exit(ExitCode.CONDITION_MET)
 
 
-class Method(StrEnum):
-    """How documents are weighted."""
-
-    PERPLEXITY = "perplexity"
-    SURPLEXITY = "surplexity"
-    DSIR = "dsir"
-    SCORES = "scores"
-
-
-class OnErrorName(StrEnum):
-    """What a document at fault does."""
-
-    STOP = "stop"
-    SKIP = "skip"
-
-
 def select(
     audited: Annotated[Path, typer.Argument(metavar="AUDIT", help="The output of a finished tailkeep audit.")],
     method: Annotated[
-        Method,
+        SelectMethod,
         typer.Option(help="Keep low or high perplexity, resample by DSIR importance, or read scores."),
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where weights/ goes.")],
@@ -175,7 +175,7 @@ def select(
         Path | None, typer.Option(metavar="FILE", help="jsonl of document_id and score, for the method scores.")
     ] = None,
     on_error: Annotated[
-        OnErrorName | None,
+        SelectOnError | None,
         typer.Option(
             metavar="stop|skip",
             help="Stop at a document that cannot be read or has an earlier one's id, or reject it; as in the audit.",
@@ -183,10 +183,10 @@ def select(
     ] = None,
 ) -> None:
     """Weight the documents of an audited corpus, for `tailkeep edit --sample-weights` and `data.weights` of the lab."""
-    from tailkeep import audit
+    from tailkeep import audit as audits
 
-    skip = {None: None, OnErrorName.STOP: False, OnErrorName.SKIP: True}[on_error]
-    counts = audit.select(
+    skip = {None: None, SelectOnError.STOP: False, SelectOnError.SKIP: True}[on_error]
+    counts = audits.select(
         audited, out, method.value, keep=keep, seed=seed, inputs=inputs or (), scores=scores, skip=skip
     )
     print(f"{counts.selected:,} of {counts.documents:,} documents of {counts.files} files have a weight above 0")

@@ -1,4 +1,4 @@
-"""`tailkeep lab`, what joins and packs its runs, and `tailkeep world`: a corpus with known truth."""
+"""`tailkeep lab`, `world` (a corpus with known truth), `pack` and `merge`: runs of the laboratory, made and joined."""
 
 import sys
 from pathlib import Path
@@ -11,11 +11,15 @@ from rich.text import Text
 
 from tailkeep.cli.corpus_options import ExecutorName, ExecutorOption, make_ray_actors
 from tailkeep.cli.report import print_report
-from tailkeep.runs.progress import print_status
+from tailkeep.runs.progress import print_status, show_progress
 
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key, such as preset=full. Repeatable."),
+]
+WorldKeys = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the world, such as people=100. Repeatable."),
 ]
 
 
@@ -66,8 +70,7 @@ def lab(
         raise typer.BadParameter(
             "give a recipe's name or a YAML file; --list shows the recipes.", param_hint="NAME|FILE"
         )
-    names = [] if arms is None else [arm.strip() for arm in arms.split(",")]
-    config = laboratory.load(name, overrides=overrides or [], arms=names)
+    config = laboratory.load(name, overrides=overrides or [], arms=_split_names(arms))
     if dump_config:
         print(laboratory.dump(config), end="")
         return
@@ -76,8 +79,6 @@ def lab(
         laboratory.refuse_code(config, [*beside, *sys.path])
     # Last, so that a file beside the configuration hides no installed module; workers inherit the path.
     sys.path.extend(folder for folder in beside if folder not in sys.path)
-    from tailkeep.runs.progress import show_progress
-
     on_ray = executor is ExecutorName.RAY
     num_workers = workers or (len(config.arms) * len(config.seeds) if on_ray else laboratory.default_workers(config))
     if estimate:
@@ -104,6 +105,10 @@ def lab(
     print_report(out)
 
 
+def _split_names(arms: str | None) -> list[str]:
+    return [] if arms is None else [arm.strip() for arm in arms.split(",")]
+
+
 def _print_recipes(recipes: Any) -> None:
     table = Table(box=None, pad_edge=False)
     table.add_column("recipe")
@@ -113,22 +118,16 @@ def _print_recipes(recipes: Any) -> None:
     Console().print(table)
 
 
-WorldKeys = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the world, such as people=100. Repeatable."),
-]
-
-
 def world(
     out: Annotated[Path, typer.Option(help="A new or empty folder.")],
     overrides: WorldKeys = None,
     prior: Annotated[bool, typer.Option(help="Also train a small language model on the corpus.")] = True,
 ) -> None:
     """Write a corpus with known truth, its questions and a small trained prior, to try every command on."""
-    from tailkeep import lab
+    from tailkeep import lab as laboratory
     from tailkeep.config import parse_assignments
 
-    for path in lab.write_world(out, parse_assignments(overrides or []), prior=prior, on_status=print_status):
+    for path in laboratory.write_world(out, parse_assignments(overrides or []), prior=prior, on_status=print_status):
         print(path)
 
 
@@ -143,9 +142,8 @@ def pack(
     """Write a small copy of a run: metrics, scores per question and document, word counts, some samples; no models."""
     from tailkeep.runs.pack import write_pack
 
-    names = [] if arms is None else [arm.strip() for arm in arms.split(",")]
     target = out or directory.resolve().with_name(f"{directory.resolve().name}-pack")
-    result = write_pack(directory, target, arms=names, samples=samples, words=words, max_kb=max_kb)
+    result = write_pack(directory, target, arms=_split_names(arms), samples=samples, words=words, max_kb=max_kb)
     for what in result.missing:
         print_status(f"without {what}: some generation does not record it")
     print(f"pack: {result.path} ({result.num_cells} generations, {result.size / 1000:.0f} kB)")

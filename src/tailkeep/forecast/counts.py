@@ -52,6 +52,10 @@ class CountBand:
         """Which `counts` (V,) lie in the band."""
         return (counts >= self.first) & (counts <= self.last)
 
+    def part_of(self, spectrum: Mapping[int, int]) -> dict[int, int]:
+        """The counts of `spectrum` (count -> number of items) that lie in the band."""
+        return {count: number for count, number in spectrum.items() if self.first <= count <= self.last}
+
 
 BANDS = (CountBand(1, 1), CountBand(2, 3), CountBand(4, 10), CountBand(11, 100))
 
@@ -198,7 +202,7 @@ class RoundPairs:
 
     def band_types(self, band: CountBand) -> int:
         """The number of items of `band`."""
-        return sum(number for count, number in self.types.items() if band.first <= count <= band.last)
+        return sum(band.part_of(self.types).values())
 
 
 def _alive_after_thinning(totals: Floats, exposure: float) -> Floats:

@@ -27,6 +27,8 @@ from tailkeep.metrics import (
 
 RANGES = ((1, 10), (11, 100))
 """Counts for which the exponent is also fitted apart: a line that bends has two."""
+LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
+"""Quantiles of a forecast: the median, and the ends of the central 50 and 90 % intervals."""
 
 
 @dataclass(frozen=True)
@@ -87,11 +89,7 @@ def fit_round(pairs: RoundPairs) -> RoundFit:
     types = {band: pairs.band_types(band) for band in BANDS}
     first = copy_extinction(1, mean=min(pairs.exposure, 1.0))[-1]
     drift = {
-        band: sum(
-            number * float(survival(count, first))
-            for count, number in pairs.types.items()
-            if band.first <= count <= band.last
-        )
+        band: sum(number * float(survival(count, first)) for count, number in band.part_of(pairs.types).items())
         / max(types[band], 1)
         for band in BANDS
     }
@@ -114,10 +112,6 @@ def draw_fitness(
     return np.asarray(rng.gamma(shapes, scales))
 
 
-LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
-"""Quantiles of a forecast: the median, and the ends of the central 50 and 90 % intervals."""
-
-
 @dataclass(frozen=True, eq=False)
 class NeutralSurvival:
     """Drift alone in one band: `quantiles` (generations, 5) at `LEVELS`, of `types` items."""
@@ -136,7 +130,7 @@ def neutral_survival(spectrum: Mapping[int, int], migration: Migration, generati
     extinction = copy_extinction(generations, migration)[1:]
     results = []
     for band in BANDS:
-        inside = [(count, number) for count, number in sorted(spectrum.items()) if band.first <= count <= band.last]
+        inside = sorted(band.part_of(spectrum).items())
         if not inside:
             continue
         counts, numbers = np.array(inside, np.float64).T
@@ -282,7 +276,7 @@ def required_share_by_fit(
     )
     rising = np.maximum.accumulate(last, axis=1)
     required = np.array([_first_reaching(shares, row, keep) for row in rising])
-    low, middle, high = (float(np.quantile(required, level, method="nearest")) for level in (0.05, 0.5, 0.95))
+    low, middle, high = (float(np.quantile(required, level, method="nearest")) for level in LEVELS[::2])
     return tuple(value if np.isfinite(value) else float("nan") for value in (middle, low, high))  # type: ignore[return-value]
 
 

@@ -265,10 +265,7 @@ def _neutral(spectrum: Mapping[int, int], config: ForecastConfig, rows: list[tup
     return {
         "types": sum(spectrum.values()),
         "tail_types": sum(number for _, number in tail),
-        "bands": {
-            band.label: sum(number for count, number in spectrum.items() if band.first <= count <= band.last)
-            for band in BANDS
-        },
+        "bands": {band.label: sum(band.part_of(spectrum).values()) for band in BANDS},
         "drift": neutral,
         "required_real_share": None if math.isnan(required) else required,
         "synthetic": {},

@@ -1,5 +1,7 @@
 """Forecasts of the chains of a laboratory run from their first rounds, scored on the later ones, and the gate for them.
 
+`run_chains` writes:
+
     run.json  config.yaml  summary.json  tables/forecast.csv  report.html
 
 Rules: what is scored, on which chains, and what the gate asks for stands in docs/forecast/validation.md, written before
@@ -196,7 +198,7 @@ def _score_band(
     alive = [(total[inside] > 0).mean() for total in counted.totals]
     cutoff = _cutoff_survival(counted, measured, inside)
     for step in range(ahead):
-        quantiles = np.quantile(shares[:, step], (0.05, 0.25, 0.5, 0.75, 0.95))
+        quantiles = np.quantile(shares[:, step], LEVELS)
         truth = float(alive[measured + step])
         rivals = {"unchanged": float(alive[measured - 1]), "drift": float(drift[step])}
         if cutoff is not None:
@@ -267,14 +269,14 @@ def run_chains(
 
     Args:
         config: its `draws` and `seed` count; how far ahead is as far as the chains go.
-        counted: the chains, see `validate.count_chain`.
+        counted: the chains, see `count_chain`.
         out: a folder, new or with this very forecast.
         source: the fingerprint of the laboratory run.
         skipped: the chains of the run that are not among `counted`, each with the reason.
 
     Raises:
         ConfigError: another key of `config` is set.
-        InputError: no chain has a regime that can be forecast and a band of 10 items.
+        InputError: no chain has a regime that can be forecast and a band of `MIN_ITEMS` items.
         TailkeepError: `out` holds another run or cannot be written.
     """
     defaults = ForecastConfig()
@@ -294,12 +296,12 @@ def run_chains(
     if not points:
         raise InputError(
             "no chain can be forecast. It takes a regime with real or generated data only (not select, edit, "
-            "revise or replay), three generations, and a frequency band with at least 10 items."
+            f"revise or replay), three generations, and a frequency band with at least {MIN_ITEMS} items."
         )
     packages = versions("numpy", "scipy")
     sources = {"config": config.fingerprint_tree(), "run": source, "packages": packages}
     record = RunRecord.of("forecast", sources, installed=packages, seeds=(config.seed,))
-    by_rounds = [_score(points, measured) for measured in sorted({point.measured for point in points})]
+    by_rounds = [_round_scores(points, measured) for measured in sorted({point.measured for point in points})]
     missing = (f"Not forecast: {line}." for line in [*skipped, *unscored])
     lines = [*_score_sentences(by_rounds), *_gate_sentences(points), *missing]
     with RunDirectory.create(out, record, config=dump_config(config)) as directory:
@@ -325,7 +327,7 @@ def _table(points: Sequence[ForecastPoint]) -> str:
     return csv_text([*names, *_QUANTILES, *rivals], rows)
 
 
-def _score(points: Sequence[ForecastPoint], measured: int) -> dict[str, float]:
+def _round_scores(points: Sequence[ForecastPoint], measured: int) -> dict[str, float]:
     """Of the forecasts from so many rounds: mean absolute errors of survival, and the coverage of 90 % intervals."""
     members = [point for point in points if point.measured == measured]
     return {

@@ -1,4 +1,4 @@
-"""Which documents a language model trains on: of the generated ones in `select`, of the real ones in `replay`.
+"""Which documents a language model trains on: in `select`, in `replay`; and what a replay's own choice cannot grade.
 
 Rules: every selector turns texts into weights, and one sampling step turns weights into documents, in the candidates'
 order. Real documents are chosen by what they and the synthetic text hold, never by the truth of a world, a held-out
@@ -53,10 +53,15 @@ from tailkeep.metrics import (
 )
 
 Values = NDArray[np.float64]
-_SELECTION_STREAM = 2
-"""The random stream of a selection, apart from the one the model sampled with under the same seed."""
+_ItemIds = Sequence[NDArray[np.int64]]
 
-
+MAX_N = 3
+"""The longest item, in words or tokens."""
+_SELECTION_STREAM, _REPLAY_STREAM = 2, 3
+"""Random streams, apart from the one the model sampled with under the same seed."""
+_PIECE = re.compile(r"(?P<markup><[/|!]?[A-Za-z][^<>]{0,100}>)|\w+(?:['’]\w+)*")
+_BREAK = -1
+"""No item holds this id, or crosses it."""
 _MAX_PROBABILITY = 1 - 1e-12
 """The highest probability of machine text that leaves a weight."""
 
@@ -169,16 +174,6 @@ def mean_surprisal(model: TokenScorer, data: TokenData, *, block: int) -> Values
     return np.where(known, surprisal, float(np.median(surprisal[known])) if known.any() else 0.0)
 
 
-MAX_N = 3
-_REPLAY_STREAM = 3
-"""The random stream of the choice, apart from the one the model sampled with under the same seed."""
-_PIECE = re.compile(r"(?P<markup><[/|!]?[A-Za-z][^<>]{0,100}>)|\w+(?:['’]\w+)*")
-_BREAK = -1
-"""No item holds this id, or crosses it."""
-
-Sequences = Sequence[NDArray[np.int64]]
-
-
 @dataclass(frozen=True)
 class TextReplay:
     """Chooses real documents by the synthetic `texts` beside them.
@@ -236,7 +231,7 @@ class TextReplay:
     def _items(self) -> "ItemIndex":
         return ItemIndex(self._sequences_of(self.real))
 
-    def _sequences_of(self, data: TokenData) -> Sequences:
+    def _sequences_of(self, data: TokenData) -> _ItemIds:
         if self.world is not None:
             special = np.array(sorted(data.tokenizer.hf_tokenizer.all_special_ids), np.int64)
             rows = [row.astype(np.int64) for row in data.documents]
@@ -268,7 +263,7 @@ class ItemIndex:
     pairs and triples that is lost, averaged over these three.
     """
 
-    def __init__(self, documents: Sequences) -> None:
+    def __init__(self, documents: _ItemIds) -> None:
         self._base = 1 + max((int(row.max(initial=_BREAK)) for row in documents), default=_BREAK)
         owners, items, weights = [], [], []
         self._keys: list[NDArray[np.int64]] = []
@@ -283,7 +278,7 @@ class ItemIndex:
         cells = np.concatenate(owners), np.concatenate(items)
         self.copies = sparse.csr_array((np.ones(len(cells[0])), cells), shape=(len(documents), len(self.weights)))
 
-    def count(self, texts: Sequences) -> NDArray[np.float64]:
+    def count(self, texts: _ItemIds) -> NDArray[np.float64]:
         """(V,): how often each item occurs in `texts`."""
         counts = []
         for n, known in enumerate(self._keys, start=1):
@@ -293,7 +288,7 @@ class ItemIndex:
             counts.append(np.bincount(places, minlength=len(known)))
         return np.concatenate(counts).astype(np.float64)
 
-    def _grams(self, sequences: Sequences, n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _grams(self, sequences: _ItemIds, n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Of each n-gram of ids that real documents have, the sequence and its number to the base of these ids."""
         owners, keys = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
         powers = self._base ** np.arange(n - 1, -1, -1, dtype=np.int64)

@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 FIT_LIMIT = 100
 """The largest count that a fit reads."""
 _FREQUENT = 1000.0
-_ROUNDS, _TOLERANCE = 50, 1e-10
+_MAX_STEPS, _TOLERANCE = 50, 1e-10
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,7 +183,7 @@ def _poisson_regression(moments: CountMoments, sums: Floats, exposure: float, st
     if start is None:
         start = np.array([np.log(sums.sum() / (exposure * moments.types @ moments.counts)), 1.0])
     coefficients = np.asarray(start, np.float64)
-    for _ in range(_ROUNDS):
+    for _ in range(_MAX_STEPS):
         means = np.exp(np.clip(offset + design @ coefficients, -700, 700))
         step = np.linalg.lstsq(design.T @ (means[:, None] * design), design.T @ (sums - means), rcond=None)[0]
         # A long first step would overshoot where most items are gone.
