@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from tailkeep.report.lab.run import ArmGroup, read_lab_run
 from tailkeep.runs import GenerationDir, RunDirectory, RunRecord
 
 LANGUAGE_ARMS = ("cross-entropy", "truncated-0.90", "truncated-0.99", "accumulate")
@@ -220,3 +221,15 @@ def hostile_run(path: Path) -> Path:
             }
             finish(cell, metrics, learner="<img src=x onerror=alert(2)>", tables=broken)
     return path
+
+
+def group_with(
+    path: Path, tables: list[dict[str, Any]], seeds: int = 1, metrics: dict[str, float] | None = None
+) -> ArmGroup:
+    """A run of one arm in which generation -> its tables."""
+    with new_run(path, arms=["a"], seeds=tuple(range(seeds)), generations=len(tables)) as run:
+        for seed in range(seeds):
+            for generation, table in enumerate(tables):
+                cell = run.generation_dir("a", seed, generation)
+                finish(cell, {"kr_accuracy": 0.9, **(metrics or {})}, learner="causal_lm", tables=table)
+    return read_lab_run(path).groups[0]

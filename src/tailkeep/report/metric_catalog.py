@@ -1,4 +1,4 @@
-"""The metrics of all learners by name, and how those of one run are read: ours, and those that its own code defines.
+"""The metrics of all learners by name, those of a run's own code too, and intervals inside their ranges.
 
 Rules: a metric that nobody has defined is shown under its raw name. No band, bar or table shows a value that the metric
 cannot take.
@@ -13,49 +13,6 @@ from tailkeep.metrics import Interval, mean_interval, positive_interval, share_i
 from tailkeep.report.text_metrics import TEXT_METRICS, fraction_metric, is_test, test_metric
 from tailkeep.runs.metric import FailureLimit, Metric
 from tailkeep.sanitize import visible
-
-
-def limits_of(metric: Metric, total: float = math.nan) -> tuple[float, float]:
-    """The lowest and the highest possible value; `total` is the highest count."""
-    match metric.range:
-        case "share":
-            return 0.0, 1.0
-        case "count":
-            return 0.0, total if math.isfinite(total) else math.inf
-        case "positive":
-            return 0.0, math.inf
-        case "any":
-            return -math.inf, math.inf
-
-
-def seed_interval(metric: Metric, values: Sequence[float], total: float = math.nan) -> Interval:
-    """The mean of `values`, one per seed, with its 95 % CI inside the possible range.
-
-    Shares and counts have Student's t on the logit scale, positive metrics on the logarithmic one, others as they are.
-    Values that are on the edge of their range in every seed have no width; an unexpected one gives plain Student's t.
-    """
-    kind, (low, high) = metric.range, limits_of(metric, total)
-    finite = all(map(math.isfinite, values))
-    if kind == "count" and finite and math.isfinite(high) and high > 0 and all(0 <= value <= high for value in values):
-        mean, lower, upper = share_interval([value / high for value in values])
-        return Interval(mean * high, lower * high, upper * high)
-    if kind == "share" and finite and all(low <= value <= high for value in values):
-        return share_interval(values)
-    if kind == "positive" and finite and all(value > 0 for value in values):
-        return positive_interval(values)
-    plain = mean_interval(values)
-    if all(low <= value <= high for value in values) and math.isfinite(plain.low):
-        return Interval(plain.mean, max(plain.low, low), min(plain.high, high))
-    return plain
-
-
-def difference_interval(metric: Metric, values: Sequence[float]) -> Interval:
-    """The mean of paired differences with Student's t, cut off at what two shares can differ by."""
-    plain = mean_interval(values)
-    if metric.range != "share" or not math.isfinite(plain.low):
-        return plain
-    return Interval(plain.mean, max(plain.low, -1.0), min(plain.high, 1.0))
-
 
 _share, _positive = partial(Metric, range="share"), partial(Metric, range="positive")
 METRICS: Mapping[str, Metric] = {
@@ -262,6 +219,48 @@ LEARNERS: Mapping[str, LearnerWords] = {
     "regression": LearnerWords("Linear regression", "labels", ("test_error",)),
     "vae": LearnerWords("Variational autoencoder", "images", ("recall", "frechet", "latent_std")),
 }
+
+
+def limits_of(metric: Metric, total: float = math.nan) -> tuple[float, float]:
+    """The lowest and the highest possible value; `total` is the highest count."""
+    match metric.range:
+        case "share":
+            return 0.0, 1.0
+        case "count":
+            return 0.0, total if math.isfinite(total) else math.inf
+        case "positive":
+            return 0.0, math.inf
+        case "any":
+            return -math.inf, math.inf
+
+
+def seed_interval(metric: Metric, values: Sequence[float], total: float = math.nan) -> Interval:
+    """The mean of `values`, one per seed, with its 95 % CI inside the possible range.
+
+    Shares and counts have Student's t on the logit scale, positive metrics on the logarithmic one, others as they are.
+    Values that are on the edge of their range in every seed have no width; an unexpected one gives plain Student's t.
+    """
+    kind, (low, high) = metric.range, limits_of(metric, total)
+    finite = all(map(math.isfinite, values))
+    if kind == "count" and finite and math.isfinite(high) and high > 0 and all(0 <= value <= high for value in values):
+        mean, lower, upper = share_interval([value / high for value in values])
+        return Interval(mean * high, lower * high, upper * high)
+    if kind == "share" and finite and all(low <= value <= high for value in values):
+        return share_interval(values)
+    if kind == "positive" and finite and all(value > 0 for value in values):
+        return positive_interval(values)
+    plain = mean_interval(values)
+    if all(low <= value <= high for value in values) and math.isfinite(plain.low):
+        return Interval(plain.mean, max(plain.low, low), min(plain.high, high))
+    return plain
+
+
+def difference_interval(metric: Metric, values: Sequence[float]) -> Interval:
+    """The mean of paired differences with Student's t, cut off at what two shares can differ by."""
+    plain = mean_interval(values)
+    if metric.range != "share" or not math.isfinite(plain.low):
+        return plain
+    return Interval(plain.mean, max(plain.low, -1.0), min(plain.high, 1.0))
 
 
 def words_of(learner: str) -> LearnerWords:

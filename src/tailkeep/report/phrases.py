@@ -35,6 +35,27 @@ _REAL_REGIMES = {"accumulate", "accumulate_subsample", "mix", "replay", "weighte
 _TRUNCATED_LOSSES = {name for name, kind in LOSSES.items() if kind.truncates}
 _RANDOM_LOSSES = {name for name, kind in LOSSES.items() if kind.needs_seed}
 
+_NBSP = "\N{NO-BREAK SPACE}"
+_MAX_SETTINGS = 2
+_EXTERNAL = ("data.external_edit", "data.external_text")
+_OWN_PHRASE = {"regime", "loss", "truncate", "drop", "finetune"}
+"""Keys of an arm that have a phrase of their own; any other is named as `key = value`."""
+_TRUNCATIONS = {
+    "density": "without values of density above {threshold}",
+    "relative": "without values within {width} standard deviations of the mean",
+    "pixels": "ignoring pixels of likelihood above {threshold}",
+    "samples": "ignoring the {share} of images with the highest evidence bound",
+    "loss": "ignoring the {share} of examples with the lowest loss",
+    "likely": "without the {share} most likely examples",
+    "confident": "the {of}'s loss ignores the {share} of highest discriminator confidence",
+}
+"""What a truncation of numbers or images does, by its name."""
+_RANDOM_CONTROLS = {
+    "pixels": "ignoring as many random pixels",
+    "likely": "without {share} of the examples, at random",
+    "confident": "the {of}'s loss ignores {share} at random",
+}
+
 
 def role_of(config: Tree, reference: Tree) -> Role:
     """The role of an arm with `config`, whose baseline has the configuration `reference`."""
@@ -53,7 +74,7 @@ def role_of(config: Tree, reference: Tree) -> Role:
     if _moves_less(config, reference):
         return MOVES_LITTLE
     other_loss = loss not in {None, "cross_entropy"}
-    return OTHER if other_loss or regime == "select" or differences(config, reference) else BASELINE
+    return OTHER if other_loss or regime == "select" or setting_differences(config, reference) else BASELINE
 
 
 def _moves_less(config: Tree, reference: Tree) -> bool:
@@ -73,7 +94,7 @@ def value_at(tree: Any, dotted: str) -> Any:
     return tree
 
 
-def differences(config: Tree, reference: Tree, prefix: str = "") -> list[str]:
+def setting_differences(config: Tree, reference: Tree, prefix: str = "") -> list[str]:
     """`key = value` for each leaf of `config` that differs from `reference`."""
     lines: list[str] = []
     for name, value in config.items():
@@ -81,20 +102,13 @@ def differences(config: Tree, reference: Tree, prefix: str = "") -> list[str]:
         if value == other:
             continue
         if isinstance(value, Mapping) and (other is None or isinstance(other, Mapping)):
-            lines += differences(value, other or {}, f"{prefix}{name}.")
+            lines += setting_differences(value, other or {}, f"{prefix}{name}.")
         elif value is not None and not isinstance(value, list):
             shown = str(value).lower() if isinstance(value, bool) else value
             lines.append(f"{prefix}{name} = {shown}")
         else:
             lines.append(f"{prefix}{name} differs")
     return lines
-
-
-_NBSP = "\N{NO-BREAK SPACE}"
-_MAX_SETTINGS = 2
-_EXTERNAL = ("data.external_edit", "data.external_text")
-_OWN_PHRASE = {"regime", "loss", "truncate", "drop", "finetune"}
-"""Keys of an arm that have a phrase of their own; any other is named as `key = value`."""
 
 
 def phrase_of(config: Tree, reference: Tree) -> str:
@@ -106,7 +120,7 @@ def phrase_of(config: Tree, reference: Tree) -> str:
         return ""
     if config == reference or config.get("learner") != reference.get("learner"):
         return _in_full(config)
-    lines = differences(config, reference)
+    lines = setting_differences(config, reference)
     changed = {_first_key(line) for line in lines}
     parts = _external_phrases(config) if any(line.startswith(_EXTERNAL) for line in lines) else []
     if "regime" in changed:
@@ -257,23 +271,6 @@ def _loss_phrases(config: Tree) -> list[str]:
         name = value_at(config, "loss.code") or value_at(config, "loss.id")
         return [f"loss {name}" + (f" ({options})" if options else "")]
     return [] if loss in {None, "cross_entropy"} else [phrases.get(loss, f"loss {loss}")]
-
-
-_TRUNCATIONS = {
-    "density": "without values of density above {threshold}",
-    "relative": "without values within {width} standard deviations of the mean",
-    "pixels": "ignoring pixels of likelihood above {threshold}",
-    "samples": "ignoring the {share} of images with the highest evidence bound",
-    "loss": "ignoring the {share} of examples with the lowest loss",
-    "likely": "without the {share} most likely examples",
-    "confident": "the {of}'s loss ignores the {share} of highest discriminator confidence",
-}
-"""What a truncation of numbers or images does, by its name."""
-_RANDOM_CONTROLS = {
-    "pixels": "ignoring as many random pixels",
-    "likely": "without {share} of the examples, at random",
-    "confident": "the {of}'s loss ignores {share} at random",
-}
 
 
 def _truncation_phrases(config: Tree) -> list[str]:

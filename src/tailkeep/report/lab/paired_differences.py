@@ -34,6 +34,8 @@ from tailkeep.report.lab.run import ArmGroup, Entry
 from tailkeep.report.metric_catalog import difference_interval
 
 ALPHA = 0.05
+EQUIVALENCE_SHARE = 0.1
+"""The bound of the equivalence test, as a share of the baseline's margin at generation 0."""
 
 SeedMetrics = Mapping[int, Mapping[int, Mapping[str, float]]]
 """seed -> generation -> the metrics by name."""
@@ -147,9 +149,9 @@ class McNemarTest:
 def mcnemar_tests(group: ArmGroup) -> Iterator[McNemarTest]:
     """By arm, seed and generation; empty where no questions were scored."""
     for arm in group.compared_arms:
-        baseline = {(e.seed, e.generation): _margins(e) for e in group.entries_of(group.baseline_of(arm))}
+        baseline = {(e.seed, e.generation): _margin_by_number(e) for e in group.entries_of(group.baseline_of(arm))}
         for entry in group.entries_of(arm):
-            file, first = _margins(entry)
+            file, first = _margin_by_number(entry)
             other_file, second = baseline.get((entry.seed, entry.generation), ("", {}))
             both = sorted(first.keys() & second.keys())
             if file == other_file and both:
@@ -163,7 +165,7 @@ def part_rows(group: ArmGroup) -> Iterator[tuple[Entry, Mapping[str, Any]]]:
         yield from ((entry, row) for row in knowledge_table(entry).get("rows", ()) if isinstance(row, Mapping))
 
 
-def _margins(entry: Entry) -> tuple[str, dict[int, float]]:
+def _margin_by_number(entry: Entry) -> tuple[str, dict[int, float]]:
     """The id of the question file, and the margin of each question by its number in the file."""
     table = knowledge_table(entry)
     numbers, margins = table.get("numbers", ()), table.get("margins", ())
@@ -177,12 +179,6 @@ def knowledge_table(entry: Entry) -> Mapping[str, Any]:
     """The table `knowledge` of a generation; empty where no questions were scored."""
     table = entry.tables.get("knowledge")
     return table if isinstance(table, Mapping) else {}
-
-
-EQUIVALENCE_SHARE = 0.1
-"""The bound of the equivalence test, as a share of the baseline's margin at generation 0."""
-
-Margins = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -248,7 +244,7 @@ def arm_margins(group: ArmGroup) -> tuple[ArmMargin, ...]:
 
 def margin_differences(group: ArmGroup) -> tuple[MarginDifference, ...]:
     """Each arm minus its baseline at the last generation that all arms have finished."""
-    rows = [one for arm in group.compared_arms if (one := _difference(group, arm)) is not None]
+    rows = [one for arm in group.compared_arms if (one := _margin_difference(group, arm)) is not None]
     corrected = holm_correction([row.p_value for row in rows])
     equivalent = holm_correction([math.nan if row.equivalence is None else row.equivalence.p_value for row in rows])
     return tuple(
@@ -278,7 +274,7 @@ def _arm_margin(group: ArmGroup, arm: str) -> ArmMargin | None:
     )
 
 
-def _difference(group: ArmGroup, arm: str) -> MarginDifference | None:
+def _margin_difference(group: ArmGroup, arm: str) -> MarginDifference | None:
     baseline, generation = group.baseline_of(arm), group.common_generation
     first, second = (group.by_seed(one, _located_table) for one in (arm, baseline))
     seeds = [
@@ -309,7 +305,7 @@ def _located_table(entry: Entry) -> Mapping[str, Any] | None:
     return table if len({len(column) for column in columns}) == 1 and None not in table["locations"] else None
 
 
-def _aligned(tables: Sequence[Mapping[str, Any]]) -> tuple[Margins, NDArray[np.int64]] | None:
+def _aligned(tables: Sequence[Mapping[str, Any]]) -> tuple[NDArray[np.float64], NDArray[np.int64]] | None:
     """(tables, questions) the margins of the questions that all tables have, and (questions,) their articles.
 
     None where the tables are of different question files, or less than two articles or a finite spread are left.
