@@ -93,8 +93,8 @@ def plan_mixing(
             1.0,
             None,
             "Zhu et al. 2024, ToEdit (arXiv 2412.14689), GPT-2 124M from scratch on Dolma and Cosmopedia",
-            "perplexity on 22 domains 20.99 without synthetic text, 22.06 at a quarter, the smallest share tried, 23.48 "
-            "at one half and 51.93 with synthetic text alone; synthetic text from prompts, one seed",
+            "perplexity on 22 domains 20.99 without synthetic text, 22.06 at a quarter, the smallest share tried, "
+            "23.48 at one half and 51.93 with synthetic text alone; synthetic text from prompts, one seed",
         ),
         Advice(
             _small_data_rule(examples),
