@@ -66,6 +66,7 @@ def test_the_cost_of_the_loss_is_a_table_relative_to_an_exact_rival(toy):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process's high-water mark")
+@pytest.mark.slow
 def test_peak_memory_counts_what_eager_holds_at_once(toy):
     _, rows = toy
     # log-probabilities, and the gradients of both sides of the softmax
@@ -73,6 +74,7 @@ def test_peak_memory_counts_what_eager_holds_at_once(toy):
     assert 2.5 * logits < float(rows["eager"]["peak_mib"]) < 5 * logits
 
 
+@pytest.mark.slow
 def test_a_rival_that_is_missing_or_fails_is_named_and_left_out(toy):
     printed, _ = toy
     assert "failed: TRL chunked log-probabilities from vocabulary 2000 on: ZeroDivisionError" in printed

@@ -56,5 +56,6 @@ def test_a_full_disk_is_one_clear_error_and_a_rerun_finishes(ballast, corpus, co
     on_small_disk(FULL.format(ballast=ballast, corpus=str(corpus), config=config), tmp_path)
 
 
+@pytest.mark.slow
 def test_a_read_only_disk_is_one_clear_error_and_changes_nothing(corpus, config, tmp_path):
     on_small_disk(READ_ONLY.format(corpus=str(corpus / "c.txt"), config=config), tmp_path)

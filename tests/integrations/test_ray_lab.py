@@ -45,6 +45,7 @@ class Dying:
         return self._actors.run(partial(dying, setup, self._folder), items, meanwhile=meanwhile)
 
 
+@pytest.mark.slow
 def test_chains_on_ray_have_the_bytes_of_one_process_though_an_actor_is_killed(tmp_path):
     events = {"one": [], "ray": []}
     lab.run(GROWING, tmp_path / "one", observe=events["one"].append)

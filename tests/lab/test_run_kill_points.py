@@ -29,7 +29,7 @@ def check(faults, undisturbed, tmp_path):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_rerun_after_a_fault_here_and_there_ends_in_the_same_bytes(kind, undisturbed, tmp_path):
-    check(every_fault(undisturbed[0], (kind,), step=17), undisturbed, tmp_path)
+    check(every_fault(undisturbed[0], (kind,), step=29), undisturbed, tmp_path)
 
 
 @pytest.mark.slow

@@ -60,6 +60,7 @@ def test_a_loss_of_the_users_own_is_timed_itself_and_the_first_model_is_counted_
     assert whole.finished_bytes == sum(map(sum, kept))
 
 
+@pytest.mark.slow
 def test_a_run_never_leaves_a_loop(config, tmp_path):
     dones = []
     lab.run(config, tmp_path / "run", observe=lambda event: dones.append(event.progress))
