@@ -1,12 +1,14 @@
 """The preregistered comparisons of tail-weighted replay (docs/forecast/replay.md), from a finished or interim run.
 
-python benchmarks/replay.py RUN [--base accumulate] [--generation 3]
+python benchmarks/replay.py RUN [--base accumulate] [--generation 3] [--save FILE.csv]
 
-RUN is a run of the recipe `replay`, a pack of one, or a run of docs/results/replay-text.yaml. Rule: differences are
-paired by seed, and the decision is printed only where all 12 seeds of both arms are there.
+RUN is a run of the recipe `replay`, a pack of one, a run of docs/results/replay-text.yaml, or the table that `--save`
+writes of one: what is compared, a row for each chain and generation. Rule: differences are paired by seed, and the
+decision is printed only where all 12 seeds of both arms are there.
 """
 
 import argparse
+import csv
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,24 +23,46 @@ SEEDS = range(12)
 MARGINS = {"coverage": 0.05, "held-out NLL": 0.05}
 BUDGETS = (2, 5, 10, 20)
 RIVALS = ("random", "golden", "surplexity")
+EXPLORATORY = {
+    "true share": "own.true_share",
+    "KR-test accuracy": "kr_accuracy",
+    "NLL of the worst tenth": "held_out_nll_worst_rows",
+}
 Values = Mapping[tuple[str, int], Mapping[str, float]]
 """(arm, seed) -> measures."""
 
 
-def read_values(run: Path, generation: int) -> dict[tuple[str, int], dict[str, float]]:
-    """The primary measures of each finished chain at `generation`, and coverage outside of the replay."""
-    values = {}
-    for path in sorted(run.glob(f"cells/*/*/{generation}/metrics.json")):
-        row = json.loads(path.read_text(encoding="utf-8"))["metrics"]
-        coverage = row.get("own.rare_fact_coverage")
+def read_rows(run: Path) -> list[dict[str, str]]:
+    """Arm, seed, generation and what is compared, of each finished generation of `run`; empty where it is no number."""
+    if run.is_file():
+        with run.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    rows = []
+    for path in sorted(run.glob("cells/*/*/*/metrics.json")):
+        metrics = json.loads(path.read_text(encoding="utf-8"))["metrics"]
+        coverage = metrics.get("own.rare_fact_coverage")
         if coverage is None:
-            coverage = (row["own.coverage_1"] + row["own.coverage_2_3"]) / 2
-        outside = row.get("own.rare_fact_coverage_outside", row.get("own.coverage_1_outside"))
-        measures = {"coverage": coverage, "held-out NLL": row["held_out_nll"], "outside": outside}
-        # A number that is none, such as a coverage without facts, is stored as null.
-        arm, seed = path.parts[-4], int(path.parts[-3])
-        values[arm, seed] = {name: float("nan") if value is None else value for name, value in measures.items()}
-    return values
+            coverage = (metrics["own.coverage_1"] + metrics["own.coverage_2_3"]) / 2
+        measures = {
+            "coverage": coverage,
+            "held-out NLL": metrics["held_out_nll"],
+            "outside": metrics.get("own.rare_fact_coverage_outside", metrics.get("own.coverage_1_outside")),
+            **{name: metrics.get(key) for name, key in EXPLORATORY.items()},
+        }
+        place = dict(zip(("arm", "seed", "generation"), path.parts[-4:-1], strict=True))
+        rows.append(place | {name: "" if value is None else f"{value:.6g}" for name, value in measures.items()})
+    return rows
+
+
+def values_at(rows: Iterable[Mapping[str, str]], generation: int) -> dict[tuple[str, int], dict[str, float]]:
+    """What is compared of each finished chain at `generation`; NaN where it is no number."""
+    return {
+        (row["arm"], int(row["seed"])): {
+            name: float(value or "nan") for name, value in row.items() if name not in ("arm", "seed", "generation")
+        }
+        for row in rows
+        if row["generation"] == str(generation)
+    }
 
 
 def differences(values: Values, arm: str, rival: str, measure: str) -> dict[int, float]:
@@ -98,11 +122,12 @@ def mean_of_known(values: Iterable[float]) -> float:
 
 def arm_lines(values: Values) -> list[str]:
     """Means by arm."""
-    lines = ["| arm | seeds | coverage | held-out NLL | coverage outside |", "|---|---|---|---|---|"]
+    measures = (*MARGINS, "outside", *EXPLORATORY)
+    lines = ["| arm | seeds | " + " | ".join(measures) + " |", "|---|---|" + "---|" * len(measures)]
     for arm in sorted({arm for arm, _ in values}):
         rows = [row for (name, _), row in values.items() if name == arm]
-        means = [mean_of_known(row[measure] for row in rows) for measure in (*MARGINS, "outside")]
-        lines.append(f"| {arm} | {len(rows)} | {means[0]:.3f} | {means[1]:.3f} | {means[2]:.3f} |")
+        means = (f"{mean_of_known(row[measure] for row in rows):.3f}" for measure in measures)
+        lines.append(f"| {arm} | {len(rows)} | " + " | ".join(means) + " |")
     return lines
 
 
@@ -112,10 +137,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--base", choices=("mix", "accumulate"), default="mix")
     parser.add_argument("--generation", type=int, default=3)
+    parser.add_argument("--save", type=Path, metavar="FILE.csv")
     options = parser.parse_args(arguments)
-    values = read_values(options.run, options.generation)
+    rows = read_rows(options.run)
+    values = values_at(rows, options.generation)
     if not values:
         sys.exit(f"{options.run} has no finished generation {options.generation}. Give a run of the recipe replay.")
+    if options.save:
+        with options.save.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
     for lines in (primary_lines(values, options.base), secondary_lines(values, options.base), arm_lines(values)):
         print("\n".join(lines), end="\n\n")
 

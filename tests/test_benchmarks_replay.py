@@ -66,7 +66,16 @@ def test_rivals_are_compared_at_equal_budgets_and_arms_that_are_missing_are_left
 
 def test_a_run_of_text_is_measured_by_its_rare_words(tmp_path):
     write_cell(tmp_path, "a", 0, 3, {"own.coverage_1": 0.2, "own.coverage_2_3": 0.4, "held_out_nll": 5.0})
-    assert replay.read_values(tmp_path, 3)["a", 0]["coverage"] == pytest.approx(0.3)
+    assert replay.values_at(replay.read_rows(tmp_path), 3)["a", 0]["coverage"] == pytest.approx(0.3)
+
+
+def test_a_saved_table_gives_the_tables_of_the_run(tmp_path, capsys):
+    run, table = write_run(tmp_path / "run"), tmp_path / "replay.csv"
+    replay.main([str(run), "--save", str(table)])
+    of_run = capsys.readouterr().out
+    replay.main([str(table)])
+    assert capsys.readouterr().out == of_run
+    assert len(table.read_text().splitlines()) == 1 + 12 * 4 * 2
 
 
 def test_a_folder_without_finished_generations_is_refused(tmp_path):
