@@ -237,6 +237,19 @@ def forecast_errors() -> str:
     )  # fmt: skip
 
 
+def replay_selectors() -> str:
+    rows = [
+        DotRow(cells[0].replace("*", "").replace("`", ""), [float(cells[3]), float(cells[1])], note=cells[2])
+        for cells in tables("forecast/replay.md", "prints both tables.")
+    ]
+    return dot_plot(
+        "Real documents replayed beside synthetic text, after three rounds", "share, mean of 12 seeds",
+        ["KR-test accuracy", "rare facts stated"], rows, stop=1, step=0.2, note="held-out NLL",
+        label="With 10 % of the real tokens chosen by expected loss 0.62 of the rare facts are stated, by surplexity "
+        "0.54, at random 0.29, with 25 % at random 0.37, without real data 0.16",
+    )  # fmt: skip
+
+
 def floors() -> str:
     """The floors of the package, from the block of docs/architecture.md."""
     page = (DOCS / "architecture.md").read_text(encoding="utf-8")
@@ -334,6 +347,7 @@ FIGURES: dict[str, Callable[[], str]] = {
     "token-probabilities": token_probabilities,
     "perplexity-ranges": perplexity_ranges,
     "own-confidence": own_confidence,
+    "replay-selectors": replay_selectors,
 }
 
 
