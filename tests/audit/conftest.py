@@ -16,7 +16,7 @@ __all__ = ["left_by", "one_thread", "prior"]
 
 # The fewest permutations, and a level that they can reach: for claims that are not about significance.
 QUICK = {"permutations": 99, "level": 0.33}
-QUICK_OPTIONS = ["--set", "testing.permutations=99", "--set", "testing.level=0.33"]
+QUICK_OPTIONS = [word for key, value in QUICK.items() for word in ("--set", f"testing.{key}={value}")]
 COMMON = ["the", "a", "of", "and", "to", "in", "he", "she", "saw", "was", "had", "big", "red", "old"]
 
 

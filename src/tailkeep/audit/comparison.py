@@ -28,13 +28,12 @@ from tailkeep.data.hashing import (
 )
 from tailkeep.errors import InputError
 from tailkeep.metrics import (
+    concentration,
     distinct_share,
     entropy,
-    gini,
     holm_correction,
     js_divergence,
     smoothed_kl,
-    top_share,
     unseen_mass,
 )
 from tailkeep.metrics.language import LANGUAGE_FEATURES, MIN_ENGLISH_SHARE, english_share, language_features
@@ -100,13 +99,14 @@ def _bucket_statistics(
     name: str, grams: NGrams, words: Words, is_input: NDArray[np.bool_]
 ) -> Iterator[StatisticValues]:
     def compute(left: Numbers, right: Numbers) -> dict[str, tuple[Numbers, Numbers | None]]:
+        (left_gini, left_top), (right_gini, right_top) = (concentration(side, _TOP_BUCKETS) for side in (left, right))
         return {
             f"{name}: JS divergence": (js_divergence(left, right), None),
             f"{name}: KL(input ‖ reference)": (smoothed_kl(left, right, smoothing=SMOOTHING), None),
             f"{name}: KL(reference ‖ input)": (smoothed_kl(right, left, smoothing=SMOOTHING), None),
             f"{name}: entropy": (entropy(left), entropy(right)),
-            f"{name}: Gini": (gini(left), gini(right)),
-            f"{name}: top {_TOP_BUCKETS} share": (top_share(left, _TOP_BUCKETS), top_share(right, _TOP_BUCKETS)),
+            f"{name}: Gini": (left_gini, right_gini),
+            f"{name}: top {_TOP_BUCKETS} share": (left_top, right_top),
         }
 
     yield from _count_statistics(buckets_of(grams.hashes, BUCKETS), BUCKETS, grams, words, is_input, compute)

@@ -31,7 +31,7 @@ from tailkeep.data.counters import (
     merge_counts,
 )
 from tailkeep.data.sketches import DISTINCT_ERROR, FrequentItems, count_distinct
-from tailkeep.metrics import entropy, gini, top_share, zipf_slope
+from tailkeep.metrics import concentration, entropy, zipf_slope
 
 _SLOPE_LAST = 1000
 
@@ -321,10 +321,11 @@ def _distinct(corpus: CorpusStats) -> Tree:
 
 def _concentration(counts: NDArray[np.int64]) -> Tree:
     values = counts.astype(np.float64)
+    unequal, top = concentration(values, _TOP)
     return {
         "entropy": float(entropy(values)),
-        "gini": float(gini(values)),
-        f"top_{_TOP}_share": float(top_share(values, _TOP)),
+        "gini": float(unequal),
+        f"top_{_TOP}_share": float(top),
         "empty": int((counts == 0).sum()),
     }
 

@@ -12,6 +12,7 @@ from tailkeep.metrics.calibration import (
     worst_decile_mean,
 )
 from tailkeep.metrics.divergence import (
+    concentration,
     distinct_share,
     entropy,
     gaussian_kl,
@@ -167,6 +168,7 @@ __all__ = [
     "class_entropy",
     "classes_alive",
     "compare_standardised_margins",
+    "concentration",
     "confidence_gap",
     "confidence_histogram",
     "copy_extinction",

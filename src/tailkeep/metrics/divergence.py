@@ -93,11 +93,7 @@ def entropy(counts: ArrayLike) -> Numbers:
 
 def gini(counts: ArrayLike) -> Numbers:
     """The Gini coefficient of counts (v, ...) with empty cells: 0 if all are equal, (v - 1) / v if one has all."""
-    ordered = np.sort(_as_counts(counts), axis=0)
-    cells = len(ordered)
-    ranks = np.arange(1, cells + 1).reshape(-1, *[1] * (ordered.ndim - 1))
-    with np.errstate(invalid="ignore"):
-        return np.asarray(2 * (ranks * ordered).sum(axis=0) / (cells * ordered.sum(axis=0)) - (cells + 1) / cells)
+    return concentration(counts, 1)[0]
 
 
 def top_share(counts: ArrayLike, cells: int) -> Numbers:
@@ -106,13 +102,24 @@ def top_share(counts: ArrayLike, cells: int) -> Numbers:
     Raises:
         ValueError: `cells` is below 1.
     """
+    return concentration(counts, cells)[1]
+
+
+def concentration(counts: ArrayLike, cells: int) -> tuple[Numbers, Numbers]:
+    """`gini` and `top_share` of counts (v, ...), sorted once.
+
+    Raises:
+        ValueError: `cells` is below 1.
+    """
     if cells < 1:
         raise ValueError(f"cells must be >= 1, got {cells}.")
-    values = _as_counts(counts)
-    cells = min(cells, len(values))
-    # Sorted: where most cells are empty, numpy's partition takes ten times as long.
+    # Sorted for both: where most cells are empty, numpy's partition takes ten times as long.
+    ordered = np.sort(_as_counts(counts), axis=0)
+    size, total = len(ordered), ordered.sum(axis=0)
+    ranks = np.arange(1, size + 1).reshape(-1, *[1] * (ordered.ndim - 1))
     with np.errstate(invalid="ignore"):
-        return np.asarray(np.sort(values, axis=0)[-cells:].sum(axis=0) / values.sum(axis=0))
+        unequal = 2 * (ranks * ordered).sum(axis=0) / (size * total) - (size + 1) / size
+        return np.asarray(unequal), np.asarray(ordered[-min(cells, size) :].sum(axis=0) / total)
 
 
 def js_divergence(p_counts: ArrayLike, q_counts: ArrayLike) -> Numbers:
