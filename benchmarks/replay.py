@@ -18,11 +18,13 @@ import numpy as np
 from scipy import stats
 
 from tailkeep.metrics import holm_correction, mean_interval
+from tailkeep.runs import csv_text
 
 SEEDS = range(12)
 MARGINS = {"coverage": 0.05, "held-out NLL": 0.05}
 BUDGETS = (2, 5, 10, 20)
 RIVALS = ("random", "golden", "surplexity")
+PLACE = ("arm", "seed", "generation")
 EXPLORATORY = {
     "true share": "own.true_share",
     "KR-test accuracy": "kr_accuracy",
@@ -49,7 +51,7 @@ def read_rows(run: Path) -> list[dict[str, str]]:
             "outside": metrics.get("own.rare_fact_coverage_outside", metrics.get("own.coverage_1_outside")),
             **{name: metrics.get(key) for name, key in EXPLORATORY.items()},
         }
-        place = dict(zip(("arm", "seed", "generation"), path.parts[-4:-1], strict=True))
+        place = dict(zip(PLACE, path.parts[-4:-1], strict=True))
         rows.append(place | {name: "" if value is None else f"{value:.6g}" for name, value in measures.items()})
     return rows
 
@@ -58,7 +60,7 @@ def values_at(rows: Iterable[Mapping[str, str]], generation: int) -> dict[tuple[
     """What is compared of each finished chain at `generation`; NaN where it is no number."""
     return {
         (row["arm"], int(row["seed"])): {
-            name: float(value or "nan") for name, value in row.items() if name not in ("arm", "seed", "generation")
+            name: float(value or "nan") for name, value in row.items() if name not in PLACE
         }
         for row in rows
         if row["generation"] == str(generation)
@@ -144,10 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not values:
         sys.exit(f"{options.run} has no finished generation {options.generation}. Give a run of the recipe replay.")
     if options.save:
-        with options.save.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        options.save.write_text(csv_text(rows[0], (row.values() for row in rows)), encoding="utf-8")
     for lines in (primary_lines(values, options.base), secondary_lines(values, options.base), arm_lines(values)):
         print("\n".join(lines), end="\n\n")
 
