@@ -38,7 +38,10 @@ def read_rows(run: Path) -> list[dict[str, str]]:
     """Arm, seed, generation and what is compared, of each finished generation of `run`; empty where it is no number."""
     if run.is_file():
         with run.open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
+            table = csv.DictReader(file)
+            if missing := {*PLACE, *MARGINS, "outside", *EXPLORATORY} - set(table.fieldnames or ()):
+                sys.exit(f"{run} has no column {', '.join(sorted(missing))}. Give a table that --save has written.")
+            return list(table)
     rows = []
     for path in sorted(run.glob("cells/*/*/*/metrics.json")):
         metrics = json.loads(path.read_text(encoding="utf-8"))["metrics"]

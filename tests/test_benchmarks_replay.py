@@ -78,6 +78,12 @@ def test_a_saved_table_gives_the_tables_of_the_run(tmp_path, capsys):
     assert len(table.read_text().splitlines()) == 1 + 12 * 4 * 2
 
 
+def test_a_table_of_something_else_is_refused(tmp_path):
+    (tmp_path / "other.csv").write_text("arm,seed\na,0\n")
+    with pytest.raises(SystemExit, match=r"has no column .*generation.* Give a table that --save has written"):
+        replay.main([str(tmp_path / "other.csv")])
+
+
 def test_a_folder_without_finished_generations_is_refused(tmp_path):
     with pytest.raises(SystemExit, match=r"has no finished generation 3\. Give a run of the recipe replay"):
         replay.main([str(tmp_path)])
