@@ -6,6 +6,7 @@ import pytest
 
 from tailkeep import lab
 from tailkeep.config import read_yaml
+from tailkeep.config.loader import parse_yaml
 from tailkeep.errors import ConfigError
 from tests.runs.faults import FaultyStorage
 
@@ -44,6 +45,16 @@ def loaded(name, *overrides):
 
 def test_the_recipes_of_the_first_issue_are_there():
     assert {"demo", "gaussian", "mixture", "tinystories"} <= {recipe.name for recipe in RECIPES}
+
+
+@by_name
+def test_each_arm_of_a_recipe_can_be_selected_alone_and_read_back(recipe):
+    tree = read_yaml(recipe.path)
+    overrides = [*REQUIRED.get(recipe.name, []), *IN_EFFECT.get(recipe.name, [])]
+    for arm in loaded(recipe.name).arms:
+        config = lab.load(tree, overrides=overrides, arms=[arm])
+        assert list(config.arms) == [arm]
+        assert lab.load(parse_yaml(lab.dump(config), source="dump")) == config
 
 
 def test_a_recipe_that_wants_files_is_refused_without_them():

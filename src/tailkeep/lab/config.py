@@ -52,6 +52,7 @@ from tailkeep.lab.layers import (
     expand_grid,
     merge_bases,
     merge_layers,
+    reduce_to,
     select_arms,
     split_base,
     split_preset,
@@ -293,12 +294,12 @@ def parse(tree: Mapping[str, Any], overrides: Mapping[str, Any], *, name: str, a
     selected = select_arms(arms, known)
     layers = [*source, Layer.of(overrides, _OVERRIDES, RUN_KEYS)]
     try:
-        return _validate(layers, selected, name)
+        return _validate(layers, known, selected, name)
     except ConfigError as error:
         faults = str(error).splitlines()
     # A fault that the source alone does not show is reported as one of the overrides.
-    of_source = _faults(source, selected, name)
-    of_overrides = _faults(layers, selected, _OVERRIDES)
+    of_source = _faults(source, known, selected, name)
+    of_overrides = _faults(layers, known, selected, _OVERRIDES)
     raise ConfigError(
         "\n".join(
             fault if fault in of_source else override for fault, override in zip(faults, of_overrides, strict=True)
@@ -333,22 +334,23 @@ def split_arms(dumped: Tree) -> tuple[Tree, dict[str, Tree]]:
     return run, arms
 
 
-def _validate(layers: Sequence[Layer], arms: Sequence[str], source: str) -> LabConfig:
+def _validate(layers: Sequence[Layer], known: Sequence[str], selected: Sequence[str], source: str) -> LabConfig:
     base = merge_bases(layers)
     kind = _ARM_TYPES.get(str(base.get("learner")))
-    known = {key for arm in ([kind] if kind else _ARM_TYPES.values()) for key in arm.model_fields}
+    keys = {key for arm in ([kind] if kind else _ARM_TYPES.values()) for key in arm.model_fields}
     # A key that no arm knows is reported once as the run's, not once per arm.
-    strays = {key: value for key, value in base.items() if key not in known}
-    run, base, trees = merge_layers([layer.without(strays) for layer in layers], arms)
+    strays = {key: value for key, value in base.items() if key not in keys}
+    run, base, trees = merge_layers([layer.without(strays) for layer in layers], known)
+    run, trees = reduce_to(selected, run, trees)
     try:
-        return validate(LabConfig, {**run, **strays, "arms": trees}, source=source, also_known={*known, *FILE_KEYS})
+        return validate(LabConfig, {**run, **strays, "arms": trees}, source=source, also_known={*keys, *FILE_KEYS})
     except ConfigError as error:
         raise ConfigError(_without_repeats(str(error), trees, base, source)) from None
 
 
-def _faults(layers: Sequence[Layer], arms: Sequence[str], source: str) -> Sequence[str]:
+def _faults(layers: Sequence[Layer], known: Sequence[str], selected: Sequence[str], source: str) -> Sequence[str]:
     try:
-        _validate(layers, arms, source)
+        _validate(layers, known, selected, source)
     except ConfigError as error:
         return str(error).splitlines()
     return []

@@ -6,7 +6,7 @@ the base.
 
 import itertools
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -133,6 +133,36 @@ def merge_layers(layers: Sequence[Layer], arms: Iterable[str]) -> tuple[Tree, Tr
         run = merge(run, layer.run)
     base = merge_bases(layers)
     return run, base, {arm: _arm(arm, base, layers) for arm in arms}
+
+
+def reduce_to(selected: Sequence[str], run: Tree, arms: Mapping[str, Tree]) -> tuple[Tree, dict[str, Tree]]:
+    """The run's keys and its `selected` arms, without what serves only other arms: their grid, their external model."""
+    selection = {arm: arms[arm] for arm in selected}
+    crossed = _crossed_arms(run)
+    if crossed & arms.keys() and not crossed & selection.keys():
+        run = {key: value for key, value in run.items() if key != "grid"}
+    if any(map(_has_external, arms.values())) and not any(map(_has_external, selection.values())):
+        selection = {arm: _without_prior(tree) for arm, tree in selection.items()}
+    return run, selection
+
+
+def _crossed_arms(run: Tree) -> Set[str]:
+    grid = run.get("grid")
+    if isinstance(grid, Mapping) and all(isinstance(levels, list) for levels in grid.values()):
+        return combinations(grid).keys()
+    return set()
+
+
+def _has_external(arm: Tree) -> bool:
+    data = arm.get("data")
+    return isinstance(data, Mapping) and any(data.get(key) is not None for key in ("external_edit", "external_text"))
+
+
+def _without_prior(arm: Tree) -> Tree:
+    data = arm.get("data")
+    if not isinstance(data, Mapping):
+        return arm
+    return {**arm, "data": {key: value for key, value in data.items() if key != "prior"}}
 
 
 def _nearest(arm: str, known: Sequence[str]) -> str:
