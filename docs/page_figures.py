@@ -245,8 +245,8 @@ def replay_selectors() -> str:
     return dot_plot(
         "Real documents replayed beside synthetic text, after three rounds", "share, mean of 12 seeds",
         ["KR-test accuracy", "rare facts stated"], rows, stop=1, step=0.2, note="held-out NLL",
-        label="With 10 % of the real tokens chosen by expected loss 0.62 of the rare facts are stated, by surplexity "
-        "0.54, at random 0.29, with 25 % at random 0.37, without real data 0.16",
+        label="Documents chosen by expected loss or by surplexity keep more rare facts than random ones at 5, 10 and "
+        "20 % of the real tokens, and a higher KR-test accuracy",
     )  # fmt: skip
 
 
