@@ -23,7 +23,6 @@ from tailkeep.forecast.counts import BANDS
 from tailkeep.forecast.project import SHRINKAGE, fit_round
 from tailkeep.forecast.validate import (
     GATE,
-    REAL_DATA_REGIMES,
     CountedChain,
     ForecastPoint,
     count_chain,
@@ -120,9 +119,9 @@ def score(half: str, folder: Path) -> None:
     points = [point for point in scored if point.kind != "facts"]
     print_gate(points)
     if half == "validation":
-        inside = [point for point in points if group_of(point) in GATE]
+        inside = [point for point in points if point.group in GATE]
         print_headline("inside the gate", inside)
-        print_headline("outside the gate", [point for point in points if group_of(point) not in GATE])
+        print_headline("outside the gate", [point for point in points if point.group not in GATE])
     for title, key in KEYS.items():
         print_table(title, points, key)
     print_table(
@@ -152,11 +151,6 @@ def estimate_shrinkage(chains: Sequence[CountedChain]) -> tuple[float, float]:
     return mean, float(np.sqrt(np.average((np.array(ratios) - mean) ** 2, weights=weights)))
 
 
-def group_of(point: ForecastPoint) -> tuple[str, str, int]:
-    """The group of the gate: whether real data are kept, the decoder, the measured rounds."""
-    return "real data kept" if point.regime in REAL_DATA_REGIMES else "replaced", point.decoder, point.measured
-
-
 @dataclass(frozen=True)
 class GateRow:
     """One group of the gate on scored points."""
@@ -171,7 +165,7 @@ class GateRow:
     drift: float
 
     @property
-    def speaks(self) -> bool:
+    def passes(self) -> bool:
         """Whether the tool gives a number in this group, if the points are those of the development half."""
         return self.coverage_90 >= 0.85 and self.error < min(self.unchanged, self.drift)
 
@@ -179,8 +173,8 @@ class GateRow:
 def gate_rows(points: Sequence[ForecastPoint]) -> list[GateRow]:
     """The groups of `points`, with equal weight for each run within a group."""
     rows = []
-    for group in sorted({group_of(point) for point in points}):
-        members = [point for point in points if group_of(point) == group]
+    for group in sorted({point.group for point in points}):
+        members = [point for point in points if point.group == group]
         rows.append(
             GateRow(
                 group,
@@ -189,8 +183,8 @@ def gate_rows(points: Sequence[ForecastPoint]) -> list[GateRow]:
                 len(members),
                 mean_over_runs(members, lambda point: float(point.covered(90))),
                 mean_over_runs(members, lambda point: point.error),
-                mean_over_runs(members, lambda point: abs(point.rivals["unchanged"] - point.truth)),
-                mean_over_runs(members, lambda point: abs(point.rivals["drift"] - point.truth)),
+                mean_over_runs(members, lambda point: point.rival_error("unchanged")),
+                mean_over_runs(members, lambda point: point.rival_error("drift")),
             )
         )
     return rows
@@ -214,7 +208,7 @@ def print_gate(points: Sequence[ForecastPoint]) -> None:
     for row in gate_rows(points):
         name = f"{row.group[0]}, {row.group[1]}, {row.group[2]} measured"
         figures = f"{row.coverage_90:.2f} | {row.error:.3f} | {row.unchanged:.3f} | {row.drift:.3f}"
-        print(f"| {name} | {row.runs} | {row.chains} | {row.points} | {figures} | {'yes' if row.speaks else 'no'} |")
+        print(f"| {name} | {row.runs} | {row.chains} | {row.points} | {figures} | {'yes' if row.passes else 'no'} |")
     print()
 
 
@@ -229,8 +223,8 @@ def print_headline(title: str, points: Sequence[ForecastPoint]) -> None:
         "in 90 %": lambda point: float(point.covered(90)),
         "in 50 %": lambda point: float(point.covered(50)),
         "error": lambda point: point.error,
-        "error of unchanged": lambda point: abs(point.rivals["unchanged"] - point.truth),
-        "error of drift alone": lambda point: abs(point.rivals["drift"] - point.truth),
+        "error of unchanged": lambda point: point.rival_error("unchanged"),
+        "error of drift alone": lambda point: point.rival_error("drift"),
     }
     print(f"{title}: {len(points)} points of {len(runs)} recipes ({', '.join(runs)})")
     for name, score_of in scores.items():
@@ -257,9 +251,9 @@ def print_table(
             f"{mean_over_runs(members, lambda p: float(p.covered(50))):.2f}",
             f"{mean_over_runs(members, lambda p: float(p.covered(90))):.2f}",
             f"{mean_over_runs(members, lambda p: p.quantiles[2] - p.truth):+.3f}",
-            f"{mean_over_runs(members, lambda p: abs(p.rivals['unchanged'] - p.truth)):.3f}",
-            f"{mean_over_runs(members, lambda p: abs(p.rivals['drift'] - p.truth)):.3f}",
-            f"{mean_over_runs(cutoffs, lambda p: abs(p.rivals['cutoff'] - p.truth)):.3f}" if cutoffs else "",
+            f"{mean_over_runs(members, lambda p: p.rival_error('unchanged')):.3f}",
+            f"{mean_over_runs(members, lambda p: p.rival_error('drift')):.3f}",
+            f"{mean_over_runs(cutoffs, lambda p: p.rival_error('cutoff')):.3f}" if cutoffs else "",
         ]
         print(f"| {', '.join(map(str, value))} | {' | '.join(figures)} |")
     print()

@@ -37,7 +37,7 @@ Values = Mapping[tuple[str, int], Mapping[str, float]]
 def read_rows(run: Path) -> list[dict[str, str]]:
     """Arm, seed, generation and what is compared, of each finished generation of `run`; empty where it is no number."""
     if run.is_file():
-        with run.open(encoding="utf-8", newline="") as file:
+        with run.open(encoding="utf-8", errors="replace", newline="") as file:
             table = csv.DictReader(file)
             if missing := {*PLACE, *MARGINS, "outside", *EXPLORATORY} - set(table.fieldnames or ()):
                 sys.exit(f"{run} has no column {', '.join(sorted(missing))}. Give a table that --save has written.")
@@ -45,9 +45,10 @@ def read_rows(run: Path) -> list[dict[str, str]]:
     rows = []
     for path in sorted(run.glob("cells/*/*/*/metrics.json")):
         metrics = json.loads(path.read_text(encoding="utf-8"))["metrics"]
-        coverage = metrics.get("own.rare_fact_coverage")
-        if coverage is None:
-            coverage = (metrics["own.coverage_1"] + metrics["own.coverage_2_3"]) / 2
+        words = metrics.get("own.coverage_1"), metrics.get("own.coverage_2_3")
+        coverage = metrics.get("own.rare_fact_coverage", None if None in words else sum(words) / 2)
+        if coverage is None or "held_out_nll" not in metrics:
+            sys.exit(f"{path} has no coverage of rare facts or words, or no held-out NLL. Give a run of replay.")
         measures = {
             "coverage": coverage,
             "held-out NLL": metrics["held_out_nll"],
@@ -85,6 +86,7 @@ def primary_lines(values: Values, base: str) -> list[str]:
     holds, complete = [], True
     for measure, margin in MARGINS.items():
         by_seed = differences(values, f"{base}-extinction-10", f"{base}-random-25", measure)
+        by_seed = {seed: d for seed, d in by_seed.items() if np.isfinite(d)}
         complete &= set(SEEDS) <= by_seed.keys()
         if not by_seed:
             return [f"no seed has both {base}-extinction-10 and {base}-random-25 at this generation"]
@@ -97,7 +99,7 @@ def primary_lines(values: Values, base: str) -> list[str]:
     if complete:
         lines += ["", f"The hypothesis {'holds' if all(holds) else 'does not hold'} in base {base}."]
     else:
-        lines += ["", f"Interim: not all of the {len(SEEDS)} seeds are finished, so there is no decision."]
+        lines += ["", f"Interim: not all of the {len(SEEDS)} seeds have both measures, so there is no decision."]
     return lines
 
 
@@ -113,9 +115,9 @@ def secondary_lines(values: Values, base: str) -> list[str]:
             corrected = holm_correction(p_values) if p_values else []
             for (x, d), p in zip(rows.items(), corrected, strict=True):
                 mean, low, high = mean_interval(d)
-                lines.append(
-                    f"| {measure} | {rival} | {x} | {len(d)} | {mean:+.3f} | {low:+.3f} to {high:+.3f} | {p:.3f} |"
-                )
+                number = f"{p:.3f}" if p >= 0.001 else "< 0.001"
+                interval = f"{low:+.3f} to {high:+.3f}"
+                lines.append(f"| {measure} | {rival} | {x} | {len(d)} | {mean:+.3f} | {interval} | {number} |")
     return lines
 
 

@@ -43,7 +43,7 @@ def write_cell(folder, arm, seed, generation, metrics):
         ({"spread": 0.2}, "The hypothesis does not hold in base mix."),
         # Better is no reason to fail.
         ({"loss": -0.3, "nll": -0.3}, "The hypothesis holds in base mix."),
-        ({"seeds": 11}, "Interim: not all of the 12 seeds are finished, so there is no decision."),
+        ({"seeds": 11}, "Interim: not all of the 12 seeds have both measures, so there is no decision."),
     ],
 )
 def test_the_decision_is_that_of_the_margins_and_only_with_all_seeds(change, sentence, tmp_path, capsys):
@@ -61,7 +61,7 @@ def test_rivals_are_compared_at_equal_budgets_and_arms_that_are_missing_are_left
     }  # fmt: skip
     (random_row,) = [row for row in rows if row[:2] == ["| coverage", "random"]]
     assert float(random_row[4]) == pytest.approx(0.2, abs=0.02)
-    assert random_row[-1] == "0.000 |"
+    assert random_row[-1] == "< 0.001 |"
 
 
 def test_a_run_of_text_is_measured_by_its_rare_words(tmp_path):
@@ -92,3 +92,28 @@ def test_a_folder_without_finished_generations_is_refused(tmp_path):
 def test_an_arm_that_is_missing_is_named(tmp_path, capsys):
     replay.main([str(write_run(tmp_path / "run")), "--base", "accumulate"])
     assert "no seed has both accumulate-extinction-10 and accumulate-random-25" in capsys.readouterr().out
+
+
+def test_a_measure_that_is_no_number_leaves_no_decision(tmp_path, capsys):
+    run = write_run(tmp_path / "run")
+    path = run / "cells" / "mix-random-25" / "4" / "3" / "metrics.json"
+    tree = json.loads(path.read_text())
+    tree["metrics"]["held_out_nll"] = float("nan")
+    path.write_text(json.dumps(tree))
+    replay.main([str(run)])
+    printed = capsys.readouterr().out
+    assert "Interim" in printed
+    assert "The hypothesis" not in printed
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"a,b\n1,2\n"])
+def test_a_file_that_is_no_table_of_replay_is_one_clear_line(content, tmp_path):
+    (tmp_path / "x.csv").write_bytes(content)
+    with pytest.raises(SystemExit, match=r"x\.csv has no column .* Give a table that --save has written"):
+        replay.main([str(tmp_path / "x.csv")])
+
+
+def test_a_run_of_another_recipe_is_one_clear_line(tmp_path):
+    write_cell(tmp_path, "baseline", 0, 3, {"kl": 1.0})
+    with pytest.raises(SystemExit, match=r"metrics\.json has no coverage .* Give a run of replay"):
+        replay.main([str(tmp_path)])
