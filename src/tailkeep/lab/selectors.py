@@ -1,7 +1,7 @@
 """The selectors of the regimes `select` and `replay`: what makes one document count more than another.
 
-Rule: a selector weights candidates and does nothing else; how many are generated, and how they are sampled by weight,
-is the same for all, so that `random` is the control of every other.
+Rule: a selector of `select` weights candidates and does nothing else; one of `replay` says which real documents fill
+the budget. How many are generated, or replayed, is the same for all: `random` is the control of every other.
 """
 
 from typing import Annotated, ClassVar, Literal
@@ -12,17 +12,17 @@ from tailkeep.config import Settings, UserCode, as_code
 
 
 class Uniform(Settings):
-    """Every candidate counts alike: the control, which generates as many candidates."""
+    """Every document counts alike: the control, with as many candidates, or as large a budget."""
 
     name: Literal["random"]
     max_repeats: ClassVar[int] = 1
 
 
 class Surplexity(Settings):
-    """The documents that surprise the model most: the highest mean -ln p over what it has generated.
+    """The documents that surprise the newest model most: the highest mean -ln p behind their prompts.
 
-    Gambetta et al. 2024 (arXiv 2410.12341). The model that generated them scores them; where weights are inherited it
-    is also the one that is trained next. Nothing is sampled: the highest are taken.
+    Gambetta et al. 2024 (arXiv 2410.12341). In `select` they are its own text, in `replay` the real one; where weights
+    are inherited it is also the model that is trained next. Nothing is sampled: the highest are taken.
     """
 
     name: Literal["surplexity"]

@@ -221,7 +221,7 @@ class TextReplay:
         index = self._items
         synthetic = index.count([row for text in texts for row in self._sequences_of(text)])
         losses = index.weights * extinction.synthetic**synthetic
-        # A document without tokens to count costs one, so that it is passed over for lack of gain, not of cost.
+        # An empty document costs one token, so that its gain per token is a number: 0.
         costs = np.maximum(self.real.lengths, 1)
         documents = greedy_replay(index.copies, losses, extinction.replayed, costs, tokens)
         after = remaining_loss(index.copies, losses, extinction.replayed, documents)
@@ -343,9 +343,10 @@ class ReplayMeasure:
         indices = np.unique(np.concatenate([data.replayed.indices for data in generated.values()]))
         replayed = self.real.take(indices).decode()
         metrics = {"replayed_share_so_far": float(self.real.lengths[indices].sum()) / self.real.units}
+        words = set(words_of(replayed)) if self.world is None else set()
         for view, tokens in samples.items():
             if self.world is None:
-                values = self._coverage(set(words_of(replayed)), tokens)
+                values = self._coverage(words, tokens)
             else:
                 values = self.world.coverage_outside(tokens.decode(), replayed)
             metrics |= {f"{view}.{name}": value for name, value in values.items()}
