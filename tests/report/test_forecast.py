@@ -4,13 +4,16 @@ import html
 import re
 
 import pytest
+from typer.testing import CliRunner
 
+from tailkeep import lab
+from tailkeep.cli import app
 from tailkeep.errors import InputError
 from tailkeep.forecast import run
 from tailkeep.report import write_forecast
 from tailkeep.report.forecast import forecast_figures, read_forecast
 from tailkeep.report.forecast_charts import SurvivalLine, exponent_chart, survival_chart
-from tailkeep.report.phrases import BASELINE
+from tailkeep.report.phrases import BASELINE, TRUNCATED
 from tests.audit.conftest import prose, write_jsonl
 
 
@@ -31,6 +34,55 @@ def test_the_page_says_what_the_summary_says(forecast_dir):
     assert page.count('<svg class="fig"') == len(forecast_figures(read_forecast(forecast_dir))) == 3
     assert "<script" not in page
     assert "http" not in re.sub(r"http-equiv|http://www.w3.org/2000/svg", "", page)
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory):
+    """A forecast of two texts, one of them of a decoder for which there is a number."""
+    folder = tmp_path_factory.mktemp("forecast")
+    corpus = write_jsonl(folder / "x.jsonl", prose(80, words=40, seed=0, types=3000))
+    texts = [
+        f"{name}={write_jsonl(folder / f'{name}.jsonl', prose(80, words=40, seed=1, types=3000))}" for name in "ab"
+    ]
+    config = {"generations": 2, "decoders": {"b": "sampled"}, "draws": 20, "real_shares": [0.011, 0.012]}
+    run(config, corpus, folder / "out", synthetic=texts)
+    return folder / "out"
+
+
+def test_a_forecast_of_a_model_has_the_colour_of_its_text(model_dir):
+    tree = read_forecast(model_dir)
+    (figure,) = (one for one in forecast_figures(tree) if one.title.endswith("without real data: b"))
+    assert TRUNCATED.css in figure.inline
+    assert BASELINE.css not in figure.inline
+    page = write_forecast(model_dir).read_text()
+    assert f'class="{TRUNCATED.css}' in page.split("</h1>")[1].split("<h2>")[0]
+    assert "are left by b after 2 generations" in html.unescape(page)
+
+
+def test_a_single_forecast_generation_is_a_point_on_its_interval(model_dir):
+    """One generation ahead has no line: its median is a filled marker, its 90 % interval a bar."""
+    tree = read_forecast(model_dir)
+    (figure,) = (one for one in forecast_figures(tree) if one.title.endswith("without real data: b"))
+    bands = {curve["band"] for curve in tree["items"]["words"]["synthetic"]["b"]["forecast"]}
+    assert figure.inline.count("whisk") == figure.inline.count('class="mark') == len(bands)
+
+
+def test_the_table_has_a_row_for_each_real_share(model_dir):
+    page = html.unescape(write_forecast(model_dir).read_text())
+    assert all(f">mix {share} %<" in page for share in ("1.1", "1.2"))
+    assert ">once</th>" in page
+    assert ">1 times<" not in page
+
+
+def test_the_page_of_a_laboratory_run_says_what_was_not_validated(tmp_path):
+    world = {"modes": 30, "size": 400, "zipf": 1.0}
+    lab.run({"learner": "mixture", "generations": 4, "components": 30, "data": world, "seeds": [0]}, tmp_path / "run")
+    ended = CliRunner().invoke(app, ["forecast", "--run", str(tmp_path / "run"), "--out", str(tmp_path / "out")])
+    assert ended.exit_code == 0, ended.output
+    page = html.unescape(write_forecast(tmp_path / "out").read_text())
+    assert "modes, after 1 measured round (not validated)" in page
+    assert re.search(r"of drift alone \d+, of no further change \d+", page)
+    assert "mean error of survival from 2 measured rounds" in page
 
 
 def test_figures_are_files_too_and_state_their_finding(forecast_dir):

@@ -96,7 +96,7 @@ def _item_figures(name: str, part: Tree, tree: Tree, names: UniqueNames) -> Iter
         lines = [
             _line(
                 _times(band),
-                BASELINE,
+                TRUNCATED,
                 curve,
                 2,
                 [(1, synthetic["round_1"][band]["alive"])],
@@ -168,7 +168,7 @@ def _curves(curves: Sequence[Tree], regime: str) -> dict[str, Tree]:
 
 def _regime_label(curve: Tree) -> str:
     if curve["regime"] == "mix":
-        return f"{100 * curve['real_share']:.0f} % real"
+        return f"{100 * curve['real_share']:g} % real"
     return {"replace": "no real data", "accumulate": "all kept"}[curve["regime"]]
 
 
@@ -217,6 +217,8 @@ def _chain_figures(points: Sequence[Tree], names: UniqueNames) -> Iterator[Figur
                 )
             )
         title = f"{chain}: {kind}, after {_rounds(measured)}"
+        if not members[0]["validated"]:
+            title += " (not validated)"
         yield _survival(
             names.new("forecast", chain, kind, f"{measured}"), title, lines, f"Hollow: measured later. {_RIBBONS}"
         )
@@ -234,7 +236,7 @@ def _verdict(tree: Tree) -> str:
     return (
         f"From {_rounds(score['measured'])}, 90 % intervals contain {100 * score['covered']:.0f} % of "
         f"{score['measurements']:,} later measurements; the mean error is {100 * score['error']:.0f} percentage "
-        f"points, of drift alone {100 * score['drift']:.0f}."
+        f"points, of drift alone {100 * score['drift']:.0f}, of no further change {100 * score['unchanged']:.0f}."
     )
 
 
@@ -247,7 +249,7 @@ def _keys(tree: Tree) -> list[tuple[Role, str, str]]:
         return []
     real = (REAL_DATA, "real data", "a share of each training set, or all of it kept beside the synthetic text")
     sides = [side for part in tree["items"].values() for side in part["synthetic"]]
-    text = (TRUNCATED, "the synthetic text", "how much less often it writes what is rare")
+    text = (TRUNCATED, "the synthetic text", "the forecast from it, and how much less often it writes what is rare")
     return [drift, real, *([text] if sides else [])]
 
 
@@ -285,7 +287,7 @@ def _numbers(tree: Tree) -> list[KeyNumber]:
     left_by, more = (side, f"; drift alone: {100 * bare[2]:.0f}") if side else ("drift alone", "")
     return [
         KeyNumber(
-            BASELINE,
+            TRUNCATED if side else BASELINE,
             f"{100 * model[2]:.0f}",
             "%",
             f"of {name} that occur {_times(band)} are left by {left_by} after {tree['generations']} generations",
@@ -314,11 +316,11 @@ def _tables(tree: Tree) -> Iterator[dict[str, Any]]:
         texts = [("drift alone", part["drift"])]
         texts += [(side, synthetic["forecast"]) for side, synthetic in part["synthetic"].items()]
         for source, curves in texts:
-            bands = list(dict.fromkeys(curve["band"] for curve in curves))
+            bands = list(dict.fromkeys(_times(curve["band"]) for curve in curves))
             rows: dict[str, dict[str, str]] = {}
             for curve in curves:
-                regime = curve["regime"] + (f" {100 * curve['real_share']:.0f} %" if curve["real_share"] else "")
+                regime = curve["regime"] + (f" {100 * curve['real_share']:g} %" if curve["real_share"] else "")
                 low, middle, high = (100 * curve["quantiles"][-1][index] for index in (0, 2, 4))
-                rows.setdefault(regime, {})[curve["band"]] = f"{middle:.0f} % ({low:.0f} to {high:.0f})"
+                rows.setdefault(regime, {})[_times(curve["band"])] = f"{middle:.0f} % ({low:.0f} to {high:.0f})"
             if rows:
                 yield {"title": f"{name}, {source}", "bands": bands, "rows": rows}

@@ -78,7 +78,13 @@ def survival_chart(
 
 
 def _draw_line(line: SurvivalLine, x: Scale, y: Scale) -> str:
+    """The median over its ribbons; of a single generation a filled point on its 90 % interval."""
     parts = []
+    if len(line.generations) == 1:
+        (generation,), (values,) = line.generations, line.quantiles
+        place = x(generation)
+        parts.append(f'<g class="{line.role.css}">{path([(place, y(values[0])), (place, y(values[4]))], "whisk")}</g>')
+        parts.append(marker(line.role, place, y(values[2])))
     for low, high in ((1, 3), (0, 4))[: line.ribbons]:
         pairs = list(zip(line.generations, line.quantiles, strict=True))
         upper = [(x(g), y(values[high])) for g, values in pairs]
