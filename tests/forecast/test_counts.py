@@ -53,11 +53,15 @@ def test_an_item_of_a_longer_text_survives_with_its_chance_to_be_in_the_part():
     assert pairs_of(groups, exposure=0.5).alive[ONCE] == 1
 
 
-def test_memory_of_items_is_bounded_and_uniform():
+def test_the_first_items_by_hash_are_kept_and_no_more():
     pairs = RoundPairs(1.0)
     for start in range(5):
-        pairs.add(np.ones(1000), np.ones(1000), np.full((1000, GROUPS), float(start)))
-    assert [len(column) for column in pairs.sample(ONCE)] == [MAX_SAMPLED, MAX_SAMPLED]
+        written = np.full((1000, GROUPS), float(start))
+        pairs.add(np.ones(1000), np.full(1000, 0.5), written, [np.full(1000, 7.0)])
+    real, trained, earlier, totals = pairs.sample(ONCE)
+    assert [set(column) for column in (real, trained, earlier)] == [{1.0}, {0.5}, {7.0}]
+    # Ranges of hashes come in order, so those of the first two are a uniform sample.
+    assert totals.tolist() == [0.0] * 1000 + [float(GROUPS)] * (MAX_SAMPLED - 1000)
     assert pairs.band_types(ONCE) == 5000
 
 
@@ -69,7 +73,7 @@ def test_moments_add_up_over_ranges():
     for start in range(0, 400, 100):
         part = slice(start, start + 100)
         parts.add(real[part], real[part], groups[part])
-    for name in ("counts", "types", "sums", "squares", "alive", "group_shares"):
+    for name in ("counts", "types", "sums", "squares", "group_shares"):
         np.testing.assert_allclose(getattr(whole.moments(), name), getattr(parts.moments(), name))
 
 

@@ -203,6 +203,44 @@ def test_texts_that_have_no_forecast_are_named_in_one_sentence(tmp_path):
     assert [line[:33] for line in outcome.lines() if "no forecast" in line] == ["There is no forecast for replace,"]
 
 
+def test_each_text_may_have_a_decoder_of_its_own(tmp_path):
+    names = ("free", "greedy")
+    corpus = write_jsonl(tmp_path / "x.jsonl", prose(60, words=40, seed=0))
+    texts = [f"{name}={write_jsonl(tmp_path / f'{name}.jsonl', prose(60, words=40, seed=1))}" for name in names]
+    options = ["--decoder", "sampled", "--decoder", "greedy=deterministic", "--out", str(tmp_path / "out")]
+    sides = [option for text in texts for option in ("--synthetic", text)]
+    ended = CliRunner().invoke(app, ["forecast", "--corpus", str(corpus), *sides, *options])
+    assert ended.exit_code == 0, ended.output
+    trees = json.loads((tmp_path / "out" / "summary.json").read_text())["items"]["words"]["synthetic"]
+    assert {name: bool(trees[name]["forecast"]) for name in names} == {"free": True, "greedy": False}
+    assert "replace" in trees["greedy"]["cannot_tell"]
+    silent = [line for line in ended.stdout.splitlines() if line.startswith("There is no forecast for ")]
+    assert [line.split("(decoder: ")[1].split(")")[0] for line in silent] == ["sampled", "deterministic"]
+    assert "for replace, mix" in silent[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "is_suspicious"), [("a few changed", True), ("one more", True), ("resampled", False)]
+)
+def test_a_text_that_holds_more_than_a_sampler_leaves_is_suspicious(real_words, tmp_path, change, is_suspicious):
+    corpus = write_words(tmp_path / "x.jsonl", real_words)
+    words = {
+        "a few changed": ["other" if number % 200 == 0 else word for number, word in enumerate(real_words)],
+        "one more": [*real_words, "one", "more", "document"],
+        "resampled": resampled(real_words, np.random.default_rng(8)),
+    }[change]
+    lines = run({}, corpus, tmp_path / "out", synthetic=[write_words(tmp_path / "s.jsonl", words)]).lines()
+    assert any("Check that the text is no copy of the corpus" in line for line in lines) == is_suspicious
+
+
+def test_a_share_below_one_percent_is_not_none(tmp_path):
+    """1,000 words that occur once: drift alone leaves 15.8 % of them after ten generations, so 16 % need little."""
+    corpus = write_jsonl(tmp_path / "x.jsonl", [" ".join(f"w{number}" for number in range(1000))])
+    outcome = run({"tail": {"keep": 0.16}}, corpus, tmp_path / "out")
+    assert 0 < outcome.summary["items"]["words"]["required_real_share"] < 0.005
+    assert any(line.startswith("Under drift alone, keep 0.1 % real data") for line in outcome.lines())
+
+
 def test_where_it_was_validated_it_gives_numbers_with_intervals(real_words, tmp_path):
     rng = np.random.default_rng(4)
     corpus = write_words(tmp_path / "corpus.jsonl", real_words)
@@ -267,8 +305,11 @@ def test_a_text_beside_itself_and_a_missing_one_are_refused(tmp_path):
         run({}, tmp_path / "missing.jsonl", tmp_path / "out")
     with pytest.raises(ConfigError, match="the name of the real text"):
         run({}, path, tmp_path / "out", synthetic=[f"corpus={path}"])
-    with pytest.raises(ConfigError, match="decoder has no effect without --synthetic"):
-        run({"decoder": "sampled"}, path, tmp_path / "out")
+    for key, value in {"decoder": "sampled", "decoders": {"a": "sampled"}, "draws": 100, "seed": 1}.items():
+        with pytest.raises(ConfigError, match=f"{key} has no effect without --synthetic"):
+            run({key: value}, path, tmp_path / "out")
+    with pytest.raises(ConfigError, match=r"decoders\.gredy: there is no such text\. Did you mean 'greedy'\?"):
+        run({"decoders": {"gredy": "deterministic"}}, path, tmp_path / "out", synthetic=["greedy=x"])
 
 
 @pytest.mark.parametrize(

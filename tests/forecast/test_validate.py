@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,8 @@ from tailkeep.errors import ConfigError, FingerprintError, InputError
 from tailkeep.forecast import ForecastConfig, run_chains
 from tailkeep.forecast import run as forecast_corpus
 from tailkeep.forecast.counts import BANDS, GROUPS
-from tailkeep.forecast.project import Shrinkage
-from tailkeep.forecast.validate import CountedChain, count_chain, crps, score_chain
+from tailkeep.forecast.project import MeasuredItems, Shrinkage, fit_round
+from tailkeep.forecast.validate import CountedChain, ForecastPoint, count_chain, crps, score_chain
 from tailkeep.lab.chains import read_chains
 from tailkeep.metrics import CountHistory, Migration, SelectionKernel, project_counts
 from tailkeep.runs.pack import write_pack
@@ -81,12 +82,30 @@ def test_the_score_of_draws_is_that_of_a_known_law():
     assert crps(np.array([0.3]), 0.5) == pytest.approx(0.2)
 
 
-def test_the_gate_weights_recipes_equally_and_needs_coverage_and_both_rivals():
-    chain = simulated_chain(SelectionKernel(-0.2, 1.1), Migration(), 0)
-    points = list(score_chain(chain, SAME_KERNEL, draws=60, seed=0))
-    rows = gate_rows(points)
-    assert [row.group for row in rows] == [("replaced", "sampled", 1), ("replaced", "sampled", 2)]
-    assert all(row.speaks == (row.coverage_90 >= 0.85 and row.error < min(row.unchanged, row.drift)) for row in rows)
+def invented_points(run, truth, *, number=1, middle=0.5, half=0.1, unchanged=0.9, drift=0.9):
+    """`number` equal points: a forecast of `middle` with a 90 % interval of `half` to either side, and its rivals."""
+    quantiles = (middle - half, middle - half / 2, middle, middle + half / 2, middle + half)
+    rivals = {"unchanged": unchanged, "drift": drift}
+    return [
+        ForecastPoint(run, "arm", "words", "replace", "sampled", 1, 1, BANDS[0], 99, truth, quantiles, 0.0, rivals)
+    ] * number
+
+
+def test_the_gate_weighs_recipes_equally():
+    points = invented_points("small", 0.5) + invented_points("large", 0.7, number=99)
+    (row,) = gate_rows(points)
+    assert (row.group, row.runs, row.points) == (("replaced", "sampled", 1), 2, 100)
+    assert row.coverage_90 == 0.5
+    assert (row.error, row.unchanged, row.drift) == pytest.approx((0.1, 0.3, 0.3))
+
+
+@pytest.mark.parametrize(
+    ("choices", "passes"),
+    [({}, True), ({"half": 0.01}, False), ({"unchanged": 0.57}, False), ({"drift": 0.57}, False)],
+)
+def test_a_group_passes_with_coverage_and_less_error_than_either_rival(choices, passes):
+    (row,) = gate_rows(invented_points("a", 0.55, **choices))
+    assert row.passes == passes
 
 
 def test_a_regime_without_a_theory_has_no_counts():
@@ -228,9 +247,22 @@ def test_the_forecast_of_a_run_is_no_folder_for_that_of_a_corpus(mixture_run, tm
 
 
 def test_chains_without_a_band_are_refused(tmp_path):
-    few = CountedChain(
-        "c", "r", "modes", Migration(), "replace", "none", np.ones(3), [np.ones((3, GROUPS))] * 2, [1.0] * 2
-    )
+    # Two counts, so that a kernel can be fitted, of nine items each: one fewer than a band needs.
+    real = np.repeat([1.0, 2.0], 9)
+    few = CountedChain("c", "r", "modes", Migration(), "replace", "none", real, [np.ones((18, GROUPS))] * 2, [1.0] * 2)
+    assert fit_round(few.pairs(1)).types[BANDS[0]] == 9
     with pytest.raises(InputError, match="no chain can be forecast"):
         run_chains(ForecastConfig(), [few], tmp_path / "out", source="x")
-    assert BANDS[0].label == "1"
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_forecast_goes_on_from_what_its_model_was_trained_on():
+    """Two rounds of half the size under `accumulate`: fit and fitness read the same trained counts."""
+    chain = simulated_chain(SelectionKernel(), Migration("accumulate"), 3, rounds=2)
+    half = [np.floor(groups / 2) for groups in chain.rounds]
+    exposures = [float(groups.sum() / chain.real.sum()) for groups in half]
+    pairs = replace(chain, rounds=half, exposures=exposures).pairs(2)
+    items = MeasuredItems.of(pairs, BANDS[0])
+    pool = (items.history.real + items.history.texts[0]) / (1 + exposures[0])
+    assert items.trained.tolist() == pool.tolist()
+    assert pairs.moments().counts.min() == pool.min()

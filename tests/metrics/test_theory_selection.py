@@ -32,7 +32,6 @@ def sample_moments(kernel, counts, rng, *, groups=10, fitness=1.0):
         np.bincount(index).astype(float),
         sums,
         np.bincount(index, text.astype(float) ** 2),
-        np.bincount(index, text > 0),
     )
 
 
@@ -54,9 +53,9 @@ def test_the_interval_of_the_exponent_covers_95_percent_whatever_the_number_of_g
         by_group = 4 * rng.poisson(np.tile(TRUTH.mean(ZIPF)[:, None] / 4 / groups, groups))
         sums, totals = np.zeros((len(values), groups)), by_group.sum(axis=1).astype(float)
         np.add.at(sums, index, by_group)
-        types, squares, alive = (np.bincount(index, weights) for weights in (None, totals**2, totals > 0))
+        types, squares = np.bincount(index).astype(float), np.bincount(index, totals**2)
         shares = by_group.sum(axis=0) / by_group.sum()
-        fit = fit_selection(CountMoments(values, types.astype(float), sums, squares, alive, 1.0, shares))
+        fit = fit_selection(CountMoments(values, types, sums, squares, 1.0, shares))
         inside.append(fit.exponent_interval[0] <= TRUTH.exponent <= fit.exponent_interval[1])
     assert 0.92 < np.mean(inside) <= 0.99
 
@@ -65,9 +64,9 @@ def test_groups_without_text_do_not_narrow_the_interval():
     moments = sample_moments(TRUTH, ZIPF, np.random.default_rng(10), groups=3)
     empty = np.pad(moments.sums, ((0, 0), (0, 7)))
     shares = np.array([1 / 3] * 3 + [0.0] * 7)
-    padded = CountMoments(moments.counts, moments.types, empty, moments.squares, moments.alive, 1.0, shares)
+    padded = CountMoments(moments.counts, moments.types, empty, moments.squares, 1.0, shares)
     assert fit_selection(padded).exponent_interval == pytest.approx(fit_selection(moments).exponent_interval)
-    one = CountMoments(moments.counts, moments.types, empty[:, 2:], moments.squares, moments.alive, 1.0, shares[2:])
+    one = CountMoments(moments.counts, moments.types, empty[:, 2:], moments.squares, 1.0, shares[2:])
     with pytest.raises(ValueError, match=r"at least 2 groups of documents, got 1\. Give more documents"):
         fit_selection(one)
 
@@ -81,7 +80,7 @@ def test_drift_alone_has_exponent_one_also_where_words_come_in_bursts():
 def test_a_shorter_text_moves_nothing_once_its_size_is_known():
     rng = np.random.default_rng(2)
     moments = sample_moments(SelectionKernel(intercept=TRUTH.intercept + np.log(0.5), exponent=1.12), ZIPF, rng)
-    half = CountMoments(moments.counts, moments.types, moments.sums, moments.squares, moments.alive, exposure=0.5)
+    half = CountMoments(moments.counts, moments.types, moments.sums, moments.squares, exposure=0.5)
     assert fit_selection(half).kernel.intercept == pytest.approx(TRUTH.intercept, abs=0.08)
 
 
@@ -89,8 +88,21 @@ def test_frequent_words_do_not_decide_the_exponent():
     rng = np.random.default_rng(3)
     moments = sample_moments(TRUTH, ZIPF, rng)
     loud = np.where((moments.counts > 100)[:, None], 50 * moments.sums, moments.sums)
-    other = CountMoments(moments.counts, moments.types, loud, moments.squares, moments.alive)
+    other = CountMoments(moments.counts, moments.types, loud, moments.squares)
     assert fit_selection(other).kernel == fit_selection(moments).kernel
+
+
+def test_an_exponent_that_the_counts_do_not_tell_is_refused():
+    """Items of one count alone were written, in all groups or in all but one: the likelihood has no maximum."""
+    counts, types, squares = np.array([1.0, 2.0]), np.array([50.0, 20.0]), np.zeros(2)
+    only_once, one_group = np.zeros((2, 10)), np.zeros((2, 10))
+    only_once[0] = one_group[0] = 3
+    one_group[1, 4] = 2
+    for sums in (only_once, only_once[::-1], one_group):
+        with pytest.raises(ValueError, match="too little for an exponent"):
+            fit_selection(CountMoments(counts, types, sums, squares))
+    one_group[1, 5] = 1
+    assert np.isfinite(fit_selection(CountMoments(counts, types, one_group, squares)).exponent_interval).all()
 
 
 def test_the_variance_of_fitness_is_told_from_bursts():
@@ -105,13 +117,15 @@ def test_the_variance_of_fitness_is_told_from_bursts():
     assert np.mean([fit.kernel.fitness_variance for fit in unequal]) == pytest.approx(0.5, abs=0.1)
 
 
-def test_the_posterior_of_fitness_is_calibrated():
+@pytest.mark.parametrize("exposure", [0.5, 1.0, 2.0])
+def test_the_posterior_of_fitness_is_calibrated_in_texts_of_any_size(exposure):
     rng = np.random.default_rng(5)
     kernel = SelectionKernel(fitness_variance=0.5)
     trained = rng.integers(1, 30, 100_000).astype(float)
     fitness = rng.gamma(2, 0.5, len(trained))
-    text = project_counts(CountHistory(trained), [kernel], Migration(), rng, fitness=fitness)[0]
-    shapes, scales = posterior_fitness(kernel, trained, text)
+    history = CountHistory(trained)
+    text = project_counts(history, [kernel], Migration(), rng, fitness=fitness, exposure=exposure)[0]
+    shapes, scales = posterior_fitness(kernel, trained, text, exposure=exposure)
     for low, high in ((0.0, 0.5), (0.5, 1.0), (1.0, 2.0), (2.0, 9.0)):
         inside = (shapes * scales >= low) & (shapes * scales < high)
         assert fitness[inside].mean() == pytest.approx((shapes * scales)[inside].mean(), rel=0.03)
@@ -140,6 +154,24 @@ def test_shrinking_a_kernel_to_nothing_leaves_drift():
     assert TRUTH.shrunk(1.0) == TRUTH
 
 
+@pytest.mark.parametrize("exposure", [0.3, 1.0, 1.5])
+@pytest.mark.parametrize("migration", [
+    Migration(), Migration("mix"), Migration("mix", 0.3), Migration("weighted", 0.3), Migration("accumulate"),
+    Migration("accumulate_subsample"),
+], ids=str)  # fmt: skip
+def test_a_training_set_has_as_many_tokens_as_the_real_text_whatever_the_size_of_the_texts(migration, exposure):
+    rng = np.random.default_rng(12)
+    real = np.full(20_000, 10.0)
+    texts = tuple(rng.poisson(exposure * real).astype(float) for _ in range(2))
+    trained = mean_training_counts(CountHistory(real, texts), migration, [exposure] * 2)
+    assert trained.mean() == pytest.approx(10, rel=0.01)
+    # A projection draws what is expected.
+    history = CountHistory(real, texts)
+    later = project_counts(history, [SelectionKernel()] * 4, migration, rng, exposure=exposure)
+    assert later[0].mean() == pytest.approx(exposure * trained.mean(), rel=0.01)
+    assert later[-1].mean() == pytest.approx(exposure * 10, rel=0.02)
+
+
 def test_training_counts_are_those_of_the_regime():
     history = CountHistory(np.array([4.0]), (np.array([2.0]), np.array([0.0])))
     expected = {"replace": 0.0, "accumulate": 2.0, "accumulate_subsample": 2.0, "regenerate": 0.0}
@@ -158,9 +190,9 @@ def test_a_projection_goes_on_from_the_texts_that_were_measured():
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda m: fit_selection(CountMoments(m.counts, m.types, m.sums[:, :1], m.squares, m.alive)), "at least 2 gr"),
+        (lambda m: fit_selection(CountMoments(m.counts, m.types, m.sums[:, :1], m.squares)), "at least 2 gr"),
         (lambda m: fit_selection(m.between(5, 5)), "too little for an exponent. Give more text"),
-        (lambda m: fit_selection(CountMoments(m.counts, m.types, 0 * m.sums, m.squares, m.alive)), "written 0 times"),
+        (lambda m: fit_selection(CountMoments(m.counts, m.types, 0 * m.sums, m.squares)), "written 0 times"),
         (lambda m: posterior_fitness(SelectionKernel(), m.counts, m.counts), "fitness 1"),
     ],
 )

@@ -18,7 +18,7 @@ from tailkeep.audit.config import AuditConfig
 from tailkeep.audit.documents import SampledDocument, read_sample, smallest
 from tailkeep.audit.prior_scores import CONFIDENCE_THRESHOLDS, MICRO, SURPRISE_BINS, SURPRISE_STEP
 from tailkeep.audit.shard import read_counts, read_frequent
-from tailkeep.data.corpus import Manifest, name_in_side
+from tailkeep.data.corpus import MEGABYTE, Manifest, name_in_side
 from tailkeep.data.count_tables import CountRows, merge_rows, read_ranges, read_spectrum
 from tailkeep.data.counters import (
     BINS_PER_OCTAVE,
@@ -121,7 +121,6 @@ def histogram_quantiles(histogram: Iterable[int], edges: NDArray[np.float64], sh
 Local = Callable[[str], Path]
 """The name of an output file -> the path of a local copy."""
 
-_MEGABYTE = 1 << 20
 _NUM_LARGEST = 10
 
 
@@ -171,7 +170,7 @@ class CorpusStats:
 
 def read_corpus(manifests: Sequence[Manifest], local: Local, config: AuditConfig) -> CorpusStats:
     """Merge the files of the shards of one side."""
-    memory = config.memory_mb * _MEGABYTE // 2
+    memory = config.memory_mb * MEGABYTE // 2
     counts: Counts = {}
     frequent = {length: FrequentItems(MAX_FREQUENT) for length in (1, 2)}
     sample: list[SampledDocument] = []

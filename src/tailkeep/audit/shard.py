@@ -24,13 +24,11 @@ from tailkeep.audit.config import AuditConfig
 from tailkeep.audit.documents import SHORT_TEXT_BYTES, ExactDuplicates, HashSample, NearDuplicates, write_sample
 from tailkeep.audit.evidence import SIDES
 from tailkeep.audit.prior_scores import PriorScorer, ScoreWriter
-from tailkeep.data.corpus import Shard, side_of
+from tailkeep.data.corpus import MEGABYTE, Shard, side_of
 from tailkeep.data.counters import CompressionCounter, Counts, ShardCounter, ShardDocument, batch_documents
 from tailkeep.data.documents import DocumentReader
 from tailkeep.data.sketches import FrequentItems
 from tailkeep.workers import keep_freed_memory, limited_threads
-
-_MEGABYTE = 1 << 20
 
 
 class BundleAuditor:
@@ -42,7 +40,7 @@ class BundleAuditor:
     def __call__(self, shards: Sequence[Shard], folder: Path) -> list[Mapping[str, int]]:
         """Audit `shards` into files below `folder`. Return their documents and rejects; words are the first one's."""
         first, side = shards[0], side_of(shards[0].name)
-        config, memory = self._config, self._config.memory_mb * _MEGABYTE // 4
+        config, memory = self._config, self._config.memory_mb * MEGABYTE // 4
         keep_freed_memory()
         with (
             limited_threads(config.num_threads),

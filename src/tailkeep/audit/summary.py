@@ -48,13 +48,12 @@ from tailkeep.audit.prior_scores import BINS, PriorScorer, load_prior_scorer
 from tailkeep.audit.recommend import Advice, lab_experiment, plan_mixing
 from tailkeep.audit.share_summary import SourceShare, share_finding, source_finding, summarize_share
 from tailkeep.audit.templates import Boilerplate, find_boilerplate
-from tailkeep.data.corpus import Manifest, SummaryOutcome, sum_counts
+from tailkeep.data.corpus import MEGABYTE, Manifest, SummaryOutcome, sum_counts
 from tailkeep.errors import InputError
 from tailkeep.runs import csv_text
 from tailkeep.sanitize import redact, redact_tree
 from tailkeep.workers import limited_threads
 
-_MEGABYTE = 1 << 20
 _NUM_EXAMPLES = 5
 
 
@@ -184,7 +183,7 @@ def _compare_sides(
         input_stats.tables,
         reference_stats.tables,
         (input_stats.number("words"), reference_stats.number("words")),
-        memory=config.memory_mb * _MEGABYTE // 2,
+        memory=config.memory_mb * MEGABYTE // 2,
     )
     buckets = [stats.counts["buckets/1"] + stats.counts["buckets/2"] for stats in (input_stats, reference_stats)]
     weights = importance_weights(samples, (buckets[0], buckets[1]), _NUM_EXAMPLES)

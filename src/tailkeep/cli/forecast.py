@@ -40,8 +40,11 @@ def forecast(
         int | None, typer.Option(help="The tail: words that occur at most 1, 3, 10 or 100 times; 1 if not given.")
     ] = None,
     decoder: Annotated[
-        str | None,
-        typer.Option(metavar="KIND", help="How the synthetic text was decoded: sampled, truncated or deterministic."),
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]KIND",
+            help="How the synthetic texts, or that called NAME, were decoded: sampled, truncated or deterministic.",
+        ),
     ] = None,
     max_n: Annotated[int | None, typer.Option(min=1, help="Also count n-grams of words, up to 3.")] = None,
     config: shared.ConfigFile = None,
@@ -70,7 +73,7 @@ def forecast(
         ),
         "generations": generations,
         "tail": {"keep": keep, "max_count": max_count},
-        "decoder": decoder,
+        **_decoder_keys(decoder or []),
         "max_n": max_n,
         "on_error": on_error,
         "memory_mb": memory_mb,
@@ -107,11 +110,19 @@ def forecast(
     shared.print_outcome(outcome, out)
 
 
+def _decoder_keys(options: list[str]) -> dict[str, object]:
+    """`sampled` as the key `decoder`, `NAME=sampled` as one of `decoders`; the last of one name counts."""
+    named = dict(option.split("=", 1) for option in options if "=" in option)
+    plain = [option for option in options if "=" not in option]
+    return {"decoder": plain[-1] if plain else None, "decoders": named}
+
+
 def _forecast_chains(lab_run: Path, out: str | None, config: "ForecastConfig") -> None:
     from tailkeep import forecast as forecasts
     from tailkeep.lab.chains import read_chains
 
     folder = shared.require_option(out, "--out", "give the output folder, such as --out forecast.")
+    forecasts.check_chain_config(config)
     chains, others = read_chains(lab_run)
     counted, skipped = [], [chain.line for chain in others]
     for chain in chains:

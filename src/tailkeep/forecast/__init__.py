@@ -4,6 +4,15 @@ from tailkeep.data.corpus import dump_config as dump
 from tailkeep.forecast.config import ForecastConfig, load
 from tailkeep.forecast.run import run
 from tailkeep.forecast.summary import ForecastOutcome
-from tailkeep.forecast.validate import count_chain, run_chains
+from tailkeep.forecast.validate import check_chain_config, count_chain, run_chains
 
-__all__ = ["ForecastConfig", "ForecastOutcome", "count_chain", "dump", "load", "run", "run_chains"]
+__all__ = [
+    "ForecastConfig",
+    "ForecastOutcome",
+    "check_chain_config",
+    "count_chain",
+    "dump",
+    "load",
+    "run",
+    "run_chains",
+]

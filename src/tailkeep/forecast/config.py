@@ -38,7 +38,8 @@ class ForecastConfig(JobConfig):
         generations: how many rounds ahead.
         real_shares: the shares of real data of the regime `mix`.
         tail: the tail for which the required real share is computed.
-        decoder: how the synthetic text was decoded, which decides whether the forecast was validated for it.
+        decoder: how the synthetic texts were decoded, which decides whether the forecast was validated for them.
+        decoders: the same by the name of a text, before `decoder`.
         draws: how many draws an interval is made of.
         seed: of the draws.
         num_threads: CPU threads per worker.
@@ -53,6 +54,7 @@ class ForecastConfig(JobConfig):
     real_shares: tuple[Share, ...] = (0.05, 0.1, 0.2, 0.5)
     tail: TailConfig = TailConfig()
     decoder: Decoder = "unknown"
+    decoders: dict[str, Decoder] = Field(default_factory=dict)
     draws: Annotated[int, Field(ge=20, le=10_000)] = 200
     seed: Annotated[int, Field(ge=0)] = 0
     num_threads: Annotated[int, Field(ge=1)] = 1
@@ -73,6 +75,10 @@ class ForecastConfig(JobConfig):
         if len(set(shares)) < len(shares):
             raise ValueError("each share must stand once")
         return shares
+
+    def decoder_of(self, name: str) -> Decoder:
+        """How the text called `name` was decoded."""
+        return self.decoders.get(name, self.decoder)
 
     @property
     def migrations(self) -> list[Migration]:

@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tailkeep.data.corpus import Shard, side_of
+from tailkeep.data.corpus import MEGABYTE, Shard, side_of
 from tailkeep.data.count_tables import CountRows, CountTable, merge_rows, read_ranges
-from tailkeep.data.counters import CHUNK_BYTES, DocumentBatch, ShardDocument, split_document
+from tailkeep.data.counters import CHUNK_BYTES, ShardDocument, split_document
 from tailkeep.data.documents import DocumentReader
-from tailkeep.data.hashing import Hashes, count_documents_with, group_equal_grams, ngrams_of, split_words
+from tailkeep.data.hashing import Hashes, group_equal_grams, ngrams_of, split_words
 from tailkeep.forecast.config import ForecastConfig
 from tailkeep.metrics import FIT_LIMIT, CountMoments
 from tailkeep.workers import keep_freed_memory, limited_threads
@@ -67,21 +67,18 @@ class GroupedCounter:
         self._max_n, self._groups = max_n, groups
         tables = [(length, group) for length in range(1, max_n + 1) for group in range(groups)]
         self.tables = {name: CountTable(memory // len(tables), _make(folder, name)) for name in tables}
-        self._buffers = [DocumentBatch([], []) for _ in range(groups)]
+        self._buffers: list[list[bytes]] = [[] for _ in range(groups)]
         self._sizes = [0] * groups
         self.totals: Counter[str] = Counter()
 
     def add(self, document: ShardDocument) -> None:
         """Count `document` in the group of its row, from a first one that the name of its file decides."""
         group = (zlib.crc32(document.file.encode("utf-8")) + document.row) % self._groups
-        buffer = self._buffers[group]
         for chunk in split_document(document.raw):
-            buffer.chunks.append(chunk)
-            buffer.document_numbers.append(document.number)
+            self._buffers[group].append(chunk)
             self._sizes[group] += len(chunk)
             if self._sizes[group] >= CHUNK_BYTES:
                 self._count(group)
-                buffer = self._buffers[group]
 
     def finish(self) -> Mapping[str, int]:
         """Count what is buffered. Return the number of n-grams by `items/<n>/<group>`; call it once, at the end."""
@@ -91,14 +88,13 @@ class GroupedCounter:
         return self.totals
 
     def _count(self, group: int) -> None:
-        words = split_words(self._buffers[group].chunks)
+        words = split_words(self._buffers[group])
         for length, grams in enumerate(ngrams_of(words, self._max_n), 1):
             equal = group_equal_grams(grams)
             self.totals[f"items/{length}/{group}"] += len(grams.hashes)
-            # Document frequencies are of no use for n-grams, and cost as much as the counts.
-            documents = count_documents_with(grams, equal) if length == 1 else equal.counts
-            self.tables[length, group].add(equal.hashes, equal.counts, documents)
-        self._buffers[group], self._sizes[group] = DocumentBatch([], []), 0
+            # Document frequencies are not read here; their column holds the counts again.
+            self.tables[length, group].add(equal.hashes, equal.counts, equal.counts)
+        self._buffers[group], self._sizes[group] = [], 0
 
 
 def _make(folder: Path, name: tuple[int, int]) -> Path:
@@ -146,7 +142,7 @@ class RoundPairs:
             inside = band.mask(real)
             self.alive[band] += float(_alive_after_thinning(totals[inside], self.exposure).sum())
             room = MAX_SAMPLED - sum(len(columns[0]) for columns in self._sampled[band])
-            columns = tuple(column[inside][:room] for column in (real, *earlier, totals))
+            columns = tuple(column[inside][:room] for column in (real, trained, *earlier, totals))
             self._sampled[band].append(columns)
             self._spreads[band].append(_spread_sums(groups[inside], totals[inside]))
         low = (real > 0) & (trained > 0) & (trained <= FIT_LIMIT)
@@ -159,8 +155,8 @@ class RoundPairs:
         summed = [np.zeros((len(keys), *column.shape[1:])) for column in cells[1:]]
         for target, column in zip(summed, cells[1:], strict=True):
             np.add.at(target, index, column)
-        types, sums, squares, alive = summed
-        return CountMoments(keys, types, sums, squares, alive, self.exposure, self._shares)
+        types, sums, squares = summed
+        return CountMoments(keys, types, sums, squares, self.exposure, self._shares)
 
     def dispersion(self) -> float:
         """Variance over mean of a written count, from how unevenly the groups share an item; at least 1.
@@ -169,7 +165,8 @@ class RoundPairs:
         (x_k - c' s_k)² of c' (1 - sum of s_k²).
         """
         within = sum(self._item_spread(band) for band in BANDS)
-        expected = sum(self._spread(band)[2].sum() for band in BANDS) * (1 - float((self._shares**2).sum()))
+        occurrences = sum(float(self._spread(band)[2].sum()) for band in BANDS)
+        expected = occurrences * (1 - float((self._shares**2).sum()))
         return max(1.0, float(within / expected)) if expected else 1.0
 
     def design_effect(self, band: CountBand) -> float:
@@ -178,7 +175,7 @@ class RoundPairs:
         Words of one name, or pairs of one sentence, live and die together. It is the spread over groups of documents of
         the items' summed counts, over the sum of the items' own spreads.
         """
-        sums = self._spread(band)[3]
+        sums = self._spread(band)[2]
         within = self._item_spread(band)
         together = float(((sums - sums.sum() * self._shares) ** 2).sum())
         return max(1.0, together / within) if within > 0 else 1.0
@@ -188,7 +185,7 @@ class RoundPairs:
         return np.asarray(self._group_totals / max(float(self._group_totals.sum()), 1.0))
 
     def _spread(self, band: CountBand) -> Floats:
-        return np.asarray(np.sum([np.zeros((4, len(self._group_totals))), *self._spreads[band]], axis=0))
+        return np.asarray(np.sum([np.zeros((3, len(self._group_totals))), *self._spreads[band]], axis=0))
 
     def _item_spread(self, band: CountBand) -> float:
         """The sum over items and groups of (x_k - c' s_k)²."""
@@ -197,7 +194,7 @@ class RoundPairs:
         return float((squares - 2 * self._shares * products + self._shares**2 * products.sum()).sum())
 
     def sample(self, band: CountBand) -> list[Floats]:
-        """Real counts, counts in earlier texts and in this one, of at most `MAX_SAMPLED` items of `band`."""
+        """Real, trained, earlier and written counts (see `add`) of at most `MAX_SAMPLED` items of `band`."""
         return [np.concatenate(column) for column in zip(*self._sampled[band], strict=True)]
 
     def band_types(self, band: CountBand) -> int:
@@ -222,15 +219,12 @@ def _moments(trained: Floats, groups: Floats, totals: Floats) -> tuple[Floats, .
         np.bincount(index, minlength=size).astype(np.float64),
         sums,
         np.bincount(index, totals**2, size).astype(np.float64),
-        np.bincount(index, totals > 0, size).astype(np.float64),
     )
 
 
 def _spread_sums(groups: Floats, totals: Floats) -> Floats:
-    """Over items (V,), by group: sums of x_k², of x_k c', of c' / K, and of x_k; (4, K)."""
-    size = groups.shape[1]
-    mean = np.full(size, totals.sum() / size)
-    return np.stack([(groups**2).sum(axis=0), totals @ groups, mean, groups.sum(axis=0)])
+    """Over items (V,), by group: sums of x_k², of x_k c', and of x_k; (3, K)."""
+    return np.stack([(groups**2).sum(axis=0), totals @ groups, groups.sum(axis=0)])
 
 
 def join_tables(
@@ -292,7 +286,6 @@ def count_words(texts: Iterable[str]) -> int:
     return len(split_words([text.encode("utf-8", "replace") for text in texts]).hashes)
 
 
-_MEGABYTE = 1 << 20
 CORPUS = "corpus"
 """The side of the real text; every other side is a synthetic one."""
 
@@ -314,7 +307,7 @@ class BundleCounts:
         keep_freed_memory()
         with limited_threads(config.num_threads), tempfile.TemporaryDirectory(prefix="tailkeep-") as temporary:
             side = side_of(shards[0].name)
-            memory = config.memory_mb * _MEGABYTE // 2
+            memory = config.memory_mb * MEGABYTE // 2
             counter = GroupedCounter(config.max_n, num_groups(side), memory, Path(temporary))
             reader = DocumentReader(shards, config.layout, folder, config.on_error)
             for document in reader.documents():

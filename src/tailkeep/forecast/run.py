@@ -8,12 +8,13 @@ Rule: the summary is a function of the files of shards and bundles alone. The jo
 
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+from tailkeep.config import suggest
 from tailkeep.data.corpus import (
     BundleFunction,
     Contents,
@@ -164,8 +165,21 @@ def run(
         TailkeepError: the input or configuration is bad, `out` holds another run or is busy, or the disk is full.
     """
     config = config if isinstance(config, ForecastConfig) else load(config)
-    if config.decoder != "unknown" and not synthetic:
-        raise ConfigError("decoder has no effect without --synthetic. Give synthetic text, or remove the key decoder.")
-    named = sorted(name_texts(synthetic).items())
+    texts = name_texts(synthetic)
+    _check_has_effect(config, texts)
+    named = sorted(texts.items())
     sides = ((CORPUS, path_list(corpus)), *((name, tuple(paths)) for name, paths in named))
     return run_job(_ForecastJob(config, sides), out, Execution(workers, executor, task, observe, storage, verify))
+
+
+def _check_has_effect(config: ForecastConfig, texts: Collection[str]) -> None:
+    """Refuse keys that only synthetic `texts` read, if there are none, and a decoder of a text that is not there."""
+    defaults = ForecastConfig()
+    idle = [key for key in ("decoder", "decoders", "draws", "seed") if getattr(config, key) != getattr(defaults, key)]
+    if idle and not texts:
+        raise ConfigError(
+            f"{idle[0]} has no effect without --synthetic. Give synthetic text, or remove the key {idle[0]}."
+        )
+    for name in config.decoders:
+        if name not in texts:
+            raise ConfigError(f"decoders.{name}: there is no such text.{suggest(name, sorted(texts))}")

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tailkeep.data.corpus import Manifest, SummaryOutcome, side_of
+from tailkeep.data.corpus import MEGABYTE, Manifest, SummaryOutcome, side_of
 from tailkeep.data.count_tables import read_spectrum
 from tailkeep.errors import InputError
 from tailkeep.forecast.config import ForecastConfig
@@ -34,9 +34,8 @@ from tailkeep.forecast.project import (
     fit_round,
     forecast_survival,
     neutral_survival,
-    required_share_by_fit,
 )
-from tailkeep.forecast.validate import can_tell
+from tailkeep.forecast.validate import is_validated
 from tailkeep.metrics import Migration, required_real_share
 from tailkeep.runs import csv_text
 
@@ -76,29 +75,17 @@ def sentences(name: str, part: Tree, config: ForecastConfig) -> Iterator[str]:
 def _synthetic_sentences(side: str, name: str, tree: Tree, config: ForecastConfig) -> Iterator[str]:
     label, first = next(iter(tree["round_1"].items()))
     times = band_words(label)
-    for regime, sentence in (("replace", "without real data"), ("accumulate", "with all real data kept")):
-        curve = next((curve for curve in tree["forecast"] if (curve["regime"], curve["band"]) == (regime, label)), None)
-        if curve:
-            yield (
-                f"{side}: of {name} that occur {times}, {share_words(curve)} are left after "
-                f"{_count(config.generations)} {sentence}."
-            )
-    if (shares := tree["required_real_share"]) and shares[0] is not None:
-        upper = "more than 100 %" if shares[2] is None else f"{100 * shares[2]:.0f}"
+    curve = next((curve for curve in tree["forecast"] if (curve["regime"], curve["band"]) == ("replace", label)), None)
+    if curve:
         yield (
-            f"{side}: keep {_percent(shares[0])} ({100 * shares[1]:.0f} to {upper}) real data in each training set to "
-            f"hold {_percent(config.tail.keep)} of {name} that occur {occurrences(config.tail.max_count)}."
+            f"{side}: of {name} that occur {times}, {share_words(curve)} are left after {_count(config.generations)} "
+            "without real data."
         )
     lost, exposure = first["drift"] - first["alive"], tree["exposure"]
     size = " in as much text" if exposure < _SAME_SIZE else ""
     yield (
         f"{side}: the text holds {_percent(first['alive'])} of the {name} that occur {times}; drift alone would leave "
-        f"{_percent(first['drift'])}{size}. "
-        + (
-            f"{100 * lost:.0f} percentage points were not learnt, or were truncated."
-            if lost > 0.005
-            else "No more is lost than by drift."
-        )
+        f"{_percent(first['drift'])}{size}. {_loss_words(lost)}"
     )
     if exposure < _SAME_SIZE:
         note = " What is left is counted in texts of its size." if exposure >= MIN_EXPOSURE else ""
@@ -119,15 +106,32 @@ def _synthetic_sentences(side: str, name: str, tree: Tree, config: ForecastConfi
         )
 
 
-def _gate_sentence(items: Mapping[str, Tree], config: ForecastConfig) -> Iterator[str]:
+def _loss_words(lost: float) -> str:
+    """What became of the rarest items beyond drift; `lost` is the share that is missing, negative where more is there.
+
+    A model may have learnt its corpus by heart, so a text that holds too much is no error.
+    """
+    if lost > 0.005:
+        return f"{100 * lost:.0f} percentage points were not learnt, or were truncated."
+    if lost < -_COPIED:
+        return (
+            f"That is {-100 * lost:.0f} percentage points more than an unbiased sampler leaves. Check that the text is "
+            "no copy of the corpus, nor of a part of it."
+        )
+    return "No more is lost than by drift."
+
+
+def _gate_sentences(items: Mapping[str, Tree], config: ForecastConfig) -> Iterator[str]:
     """Which regimes have no forecast, for whatever items and texts of the real size: the decoder alone decides it."""
-    trees = [tree for part in items.values() for tree in part["synthetic"].values()]
-    sized = [tree for tree in trees if tree["exposure"] >= MIN_EXPOSURE]
-    if silent := list(dict.fromkeys(regime for tree in sized for regime in tree["cannot_tell"])):
-        hint = " Name it with --decoder." if config.decoder == "unknown" else ""
+    decoders: dict[tuple[str, ...], dict[str, None]] = {}
+    for side, tree in (pair for part in items.values() for pair in part["synthetic"].items()):
+        if tree["exposure"] >= MIN_EXPOSURE and tree["cannot_tell"]:
+            decoders.setdefault(tuple(tree["cannot_tell"]), {})[config.decoder_of(side)] = None
+    for regimes, names in decoders.items():
+        hint = " Name it with --decoder." if "unknown" in names else ""
         yield (
-            f"There is no forecast for {', '.join(silent)}: none was validated for text decoded so (decoder: "
-            f"{config.decoder}).{hint} What is said of drift alone is a reference."
+            f"There is no forecast for {', '.join(regimes)}: none was validated for text decoded so (decoder: "
+            f"{', '.join(names)}).{hint} What is said of drift alone is a reference."
         )
 
 
@@ -152,16 +156,18 @@ def share_words(curve: Tree) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
+    """Such as `16 %`; a share that would be printed as 0 % keeps its first digit: `0.1 %`."""
+    return f"{100 * share:.0f} %" if share == 0 or share >= 0.005 else f"{100 * share:.1g} %"
 
 
 Local = Callable[[str], Path]
 """The name of an output file -> the path of a local copy."""
 
-_MEGABYTE = 1 << 20
 MIN_EXPOSURE = 0.5
 """A text shorter than this share of the real one gives no forecast: a few documents say that all else is gone."""
 _SAME_SIZE = 0.95
+_COPIED = 0.05
+"""So much more of the rarest items than drift alone leaves is said to be suspicious."""
 _FEWER = "Give longer documents, or a smaller --max-n."
 ITEM_NAMES = {1: "words", 2: "pairs of words", 3: "runs of three words"}
 COLUMNS = ("items", "text", "regime", "real_share", "band", "types", "generation", "p5", "p25", "p50", "p75", "p95")
@@ -202,7 +208,7 @@ def summarize(config: ForecastConfig, manifests: Sequence[Manifest], local: Loca
         "sentences": [],
     }  # fmt: skip
     rows: list[tuple[Any, ...]] = []
-    memory = config.memory_mb * _MEGABYTE // 2
+    memory = config.memory_mb * MEGABYTE // 2
     for length in range(1, config.max_n + 1):
         name = ITEM_NAMES[length]
         corpus = _paths(sides[CORPUS], length, 0, local)
@@ -228,7 +234,7 @@ def summarize(config: ForecastConfig, manifests: Sequence[Manifest], local: Loca
             part["synthetic"][side] = _synthetic(side, pairs, fitted, config, rows, name)
         summary["items"][name] = part
         summary["sentences"] += list(sentences(name, part, config))
-    summary["sentences"] += list(_gate_sentence(summary["items"], config))
+    summary["sentences"] += list(_gate_sentences(summary["items"], config))
     return summary, csv_text(COLUMNS, rows)
 
 
@@ -292,14 +298,12 @@ def _synthetic(
             if fitted.types[band]
         },
         "new_types": pairs.new_types,
-        "new_share": pairs.new_total / max(pairs.new_total + float(pairs.moments().totals.sum()), 1.0),
         "forecast": [],
         "cannot_tell": [],
-        "required_real_share": None,
     }
     # How regenerated real data arrive is not known of one text.
     for migration in [migration for migration in config.migrations if migration.regime != "regenerate"]:
-        if pairs.exposure < MIN_EXPOSURE or not can_tell(migration.regime, config.decoder, 1):
+        if pairs.exposure < MIN_EXPOSURE or not is_validated(migration.regime, config.decoder_of(side), 1):
             tree["cannot_tell"].append(migration.regime)
             continue
         for band in BANDS:
@@ -308,19 +312,12 @@ def _synthetic(
             rng = np.random.default_rng([config.seed, band.first])
             shares = forecast_survival(
                 MeasuredItems.of(pairs, band), fitted.fit, migration, config.generations - 1,
-                shrinkage=SHRINKAGE, draws=config.draws, rng=rng, fit_migration=Migration(),
+                shrinkage=SHRINKAGE, draws=config.draws, rng=rng,
             )  # fmt: skip
             quantiles = np.quantile(shares, LEVELS, axis=0).T
             rows += _rows(name, side, migration, band, fitted.types[band], quantiles, first=2)
             tree["forecast"].append(_curve(migration, band, fitted.types[band], quantiles))
     tree["cannot_tell"] = list(dict.fromkeys(tree["cannot_tell"]))
-    tail = MeasuredItems.of_tail(pairs, config.tail.max_count)
-    if tail and config.generations > 1 and "mix" not in tree["cannot_tell"]:
-        required = required_share_by_fit(
-            tail, fitted.fit, config.tail.keep, config.generations - 1,
-            shrinkage=SHRINKAGE, draws=min(config.draws, 40), seed=config.seed,
-        )  # fmt: skip
-        tree["required_real_share"] = [None if math.isnan(share) else share for share in required]
     return tree
 
 

@@ -45,7 +45,8 @@ class CountedChain:
     """One kind of items in one chain.
 
     Attributes:
-        chain: the run, arm and seed.
+        chain: the arm and seed.
+        run: the laboratory run, a recipe in the validation.
         kind: words, pairs, facts or modes.
         migration: its regime; `regenerate` is replacement, since only the first part's own descent is counted.
         regime: the regime's name.
@@ -73,8 +74,8 @@ class CountedChain:
     def pairs(self, measured: int) -> RoundPairs:
         """The items beside round `measured`, their trained counts by the regime."""
         earlier = self.totals[: measured - 1]
-        scaled = [text / exposure for text, exposure in zip(earlier, self.exposures, strict=False)]
-        trained = mean_training_counts(CountHistory(self.real, tuple(scaled)), self.migration)
+        history = CountHistory(self.real, tuple(earlier))
+        trained = mean_training_counts(history, self.migration, self.exposures[: measured - 1])
         pairs = RoundPairs(self.exposures[measured - 1])
         pairs.add(self.real, trained, self.rounds[measured - 1], earlier)
         return pairs
@@ -155,6 +156,20 @@ class ForecastPoint:
     def error(self) -> float:
         """The absolute error of the median."""
         return abs(self.quantiles[2] - self.truth)
+
+    @property
+    def group(self) -> tuple[str, str, int]:
+        """The group of the gate: whether real data are kept, the decoder, the measured rounds."""
+        return _kept_or_not(self.regime), self.decoder, self.measured
+
+    @property
+    def is_validated(self) -> bool:
+        """Whether the tool would give this number without later rounds."""
+        return is_validated(self.regime, self.decoder, self.measured)
+
+    def rival_error(self, rival: str) -> float:
+        """The absolute error of `rival`."""
+        return abs(self.rivals[rival] - self.truth)
 
     def covered(self, level: int) -> bool:
         """Whether the central interval of `level` 50 or 90 % contains the truth."""
@@ -251,15 +266,33 @@ GATE = frozenset(
 """The groups in which the tool gives a number, by the development half of docs/forecast/validation.md."""
 
 
-def can_tell(regime: str, decoder: str, measured: int) -> bool:
+def is_validated(regime: str, decoder: str, measured: int) -> bool:
     """Whether the forecast was validated in this group; an unknown decoder needs all of them."""
-    kept_or_not = "real data kept" if regime in REAL_DATA_REGIMES else "replaced"
     decoders = ("sampled", "truncated", "deterministic") if decoder == "unknown" else (decoder,)
-    return all((kept_or_not, name, measured) in GATE for name in decoders)
+    return all((_kept_or_not(regime), name, measured) in GATE for name in decoders)
+
+
+def _kept_or_not(regime: str) -> str:
+    return "real data kept" if regime in REAL_DATA_REGIMES else "replaced"
 
 
 _CONFIG_KEYS = ("draws", "seed")
 _QUANTILES = [f"p{round(100 * level)}" for level in LEVELS]
+
+
+def check_chain_config(config: ForecastConfig) -> None:
+    """Check that `config` has only keys that the forecast of a laboratory run reads.
+
+    Raises:
+        ConfigError: another key is set.
+    """
+    defaults = ForecastConfig()
+    for key in sorted(ForecastConfig.model_fields.keys() - set(_CONFIG_KEYS)):
+        if getattr(config, key) != getattr(defaults, key):
+            raise ConfigError(
+                f"{key} has no effect in the forecast of a laboratory run, which reads {' and '.join(_CONFIG_KEYS)} "
+                "alone and goes as far as its chains. Remove it."
+            )
 
 
 def run_chains(
@@ -279,13 +312,7 @@ def run_chains(
         InputError: no chain has a regime that can be forecast and a band of `MIN_ITEMS` items.
         TailkeepError: `out` holds another run or cannot be written.
     """
-    defaults = ForecastConfig()
-    for key in sorted(ForecastConfig.model_fields.keys() - set(_CONFIG_KEYS)):
-        if getattr(config, key) != getattr(defaults, key):
-            raise ConfigError(
-                f"{key} has no effect in the forecast of a laboratory run, which reads {' and '.join(_CONFIG_KEYS)} "
-                "alone and goes as far as its chains. Remove it."
-            )
+    check_chain_config(config)
     scores = [list(score_chain(chain, SHRINKAGE, draws=config.draws, seed=config.seed)) for chain in counted]
     points = [point for scored in scores for point in scored]
     unscored = [
@@ -314,7 +341,7 @@ def run_chains(
 
 def _tree(point: ForecastPoint) -> dict[str, Any]:
     tree = {item.name: getattr(point, item.name) for item in fields(point)}
-    return {**tree, "band": point.band.label, "validated": can_tell(point.regime, point.decoder, point.measured)}
+    return {**tree, "band": point.band.label, "validated": point.is_validated}
 
 
 def _table(points: Sequence[ForecastPoint]) -> str:
@@ -334,8 +361,8 @@ def _round_scores(points: Sequence[ForecastPoint], measured: int) -> dict[str, f
         "measured": measured,
         "measurements": len(members),
         "error": mean_over_runs(members, lambda point: point.error),
-        "unchanged": mean_over_runs(members, lambda point: abs(point.rivals["unchanged"] - point.truth)),
-        "drift": mean_over_runs(members, lambda point: abs(point.rivals["drift"] - point.truth)),
+        "unchanged": mean_over_runs(members, lambda point: point.rival_error("unchanged")),
+        "drift": mean_over_runs(members, lambda point: point.rival_error("drift")),
         "covered": mean_over_runs(members, lambda point: float(point.covered(90))),
     }
 
@@ -351,9 +378,7 @@ def _score_sentences(scores: Sequence[Mapping[str, float]]) -> Iterator[str]:
 
 
 def _gate_sentences(points: Sequence[ForecastPoint]) -> Iterator[str]:
-    silent = sorted(
-        {(p.regime, p.decoder, p.measured) for p in points if not can_tell(p.regime, p.decoder, p.measured)}
-    )
+    silent = sorted({(p.regime, p.decoder, p.measured) for p in points if not p.is_validated})
     for regime, decoder, measured in silent:
         yield (
             f"Not validated: {regime}, decoder {decoder}, {measured} measured. Without its later rounds tailkeep would "

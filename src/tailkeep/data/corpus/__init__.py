@@ -33,7 +33,7 @@ from tailkeep.data.corpus.output_run import (
     join_finished_parts,
 )
 from tailkeep.data.corpus.sample_weights import read_weights, repeat_count, weight_of, write_weights
-from tailkeep.data.corpus.schema import Chat, Content, Layout, Record, Rejected, TextField
+from tailkeep.data.corpus.schema import MEGABYTE, Chat, Content, Layout, Record, Rejected, TextField
 from tailkeep.data.corpus.shard_io import (
     EMPTY,
     OnError,
@@ -62,6 +62,7 @@ from tailkeep.data.corpus.unique_ids import check_unique_ids
 
 __all__ = [
     "EMPTY",
+    "MEGABYTE",
     "PART",
     "BundleFunction",
     "Chat",

@@ -87,8 +87,7 @@ def copy_extinction(
         raise ValueError(f"mean must be >= 0, got {mean}.")
     if not dispersion >= 1:
         raise ValueError(f"dispersion must be >= 1, got {dispersion}.")
-    offspring = _offspring(mean, dispersion)
-    return np.array([0.0, *(_extinction_of(round_, migration, offspring) for round_ in range(1, generations + 1))])
+    return np.array([0.0, *_extinctions(generations, migration, _offspring(mean, dispersion))])
 
 
 Offspring = Callable[[float], float]
@@ -102,39 +101,45 @@ def _offspring(mean: float, dispersion: float) -> Offspring:
     return lambda z: float((1 + extra * (1 - z)) ** (-mean / extra))
 
 
-def _extinction_of(round_: int, migration: Migration, h: Offspring) -> float:
-    share = migration.real_share
+def _extinctions(generations: int, migration: Migration, h: Offspring) -> list[float]:
+    """Q_1 to Q_generations."""
     match migration.regime:
-        case "replace":
-            return _iterate(h, round_)
-        case "mix" | "weighted":
-            absent, z = 1.0, 0.0
-            for _ in range(round_ - 1):
-                if migration.regime == "mix":
-                    absent, z = absent * (1 - share + share * h(z)), share + (1 - share) * h(z)
-                else:
-                    absent, z = absent * h(z) ** share, h(z) ** (1 - share)
-            return float(absent * h(z))
-        case "accumulate":
-            u = h(0) ** (1 / round_)
-            for size in range(round_ - 1, 0, -1):
-                u *= h(u) ** (1 / size)
-            return float(u)
-        case "accumulate_subsample":
-            u = 1 - (1 - h(0)) / round_
-            for size in range(round_ - 1, 0, -1):
-                u *= 1 - (1 - h(u)) / size
-            return float(u)
+        case "replace" | "mix" | "weighted":
+            return _mixed(generations, migration, h)
         case "regenerate":
-            parts = migration.fractions
-            return sum(_iterate(h, max(round_ - part, 0)) if part < round_ else 1.0 for part in range(parts)) / parts
+            # A part that has not arrived has no copy.
+            replaced, parts = _mixed(generations, Migration(), h), migration.fractions
+            arrived = [replaced[max(0, last - parts + 1) : last + 1] for last in range(generations)]
+            return [(sum(rounds) + parts - len(rounds)) / parts for rounds in arrived]
+        case "accumulate" | "accumulate_subsample":
+            of_pool = _of_pool if migration.regime == "accumulate" else _of_subsample
+            return [of_pool(round_, h) for round_ in range(1, generations + 1)]
 
 
-def _iterate(h: Offspring, times: int) -> float:
-    z = 0.0
-    for _ in range(times):
-        z = h(z)
-    return z
+def _mixed(generations: int, migration: Migration, h: Offspring) -> list[float]:
+    share, absent, z = migration.real_share, 1.0, 0.0
+    extinctions = []
+    for _ in range(generations):
+        extinctions.append(float(absent * h(z)))
+        if migration.regime == "weighted":
+            absent, z = absent * h(z) ** share, h(z) ** (1 - share)
+        else:
+            absent, z = absent * (1 - share + share * h(z)), share + (1 - share) * h(z)
+    return extinctions
+
+
+def _of_pool(round_: int, h: Offspring) -> float:
+    u = h(0) ** (1 / round_)
+    for size in range(round_ - 1, 0, -1):
+        u *= h(u) ** (1 / size)
+    return float(u)
+
+
+def _of_subsample(round_: int, h: Offspring) -> float:
+    u = 1 - (1 - h(0)) / round_
+    for size in range(round_ - 1, 0, -1):
+        u *= 1 - (1 - h(u)) / size
+    return float(u)
 
 
 def survival(counts: ArrayLike, extinction: ArrayLike) -> Floats:
@@ -144,22 +149,13 @@ def survival(counts: ArrayLike, extinction: ArrayLike) -> Floats:
     return np.asarray(1 - q ** np.asarray(counts, np.float64))
 
 
-def required_real_share(
-    counts: ArrayLike,
-    weights: ArrayLike,
-    target: float,
-    generations: int,
-    *,
-    mean: float = 1.0,
-    dispersion: float = 1.0,
-) -> float:
+def required_real_share(counts: ArrayLike, weights: ArrayLike, target: float, generations: int) -> float:
     """The smallest real share of `mix` at which the share `target` of items is alive after so many `generations`.
 
     Args:
         counts, weights: (C,) real counts, and the number of items with each.
         target: a share of the items, in (0, 1).
         generations: the number of rounds.
-        mean, dispersion: of the offspring of a copy.
 
     Returns:
         A share in [0, 1]; NaN if even the real data alone do not keep so many.
@@ -174,7 +170,7 @@ def required_real_share(
         raise ValueError(f"target must be in (0, 1), got {target}.")
 
     def excess(share: float) -> float:
-        last = copy_extinction(generations, Migration("mix", share), mean=mean, dispersion=dispersion)[-1]
+        last = copy_extinction(generations, Migration("mix", share))[-1]
         return float(numbers @ survival(counts, last) / numbers.sum()) - target
 
     if excess(0.0) >= 0:

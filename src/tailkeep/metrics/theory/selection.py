@@ -33,7 +33,6 @@ class CountMoments:
         types: (C,) the number of items with each.
         sums: (C, K) the sum of their written counts in each of K groups of documents.
         squares: (C,) the sum of the squares of their written counts over all groups.
-        alive: (C,) the number of them that are written at all.
         exposure: written tokens over trained tokens; 1 for texts of one size.
         group_shares: (K,) the share of the written tokens in each group; None for equal ones.
     """
@@ -42,7 +41,6 @@ class CountMoments:
     types: Floats
     sums: Floats
     squares: Floats
-    alive: Floats
     exposure: float = 1.0
     group_shares: Floats | None = None
 
@@ -50,6 +48,12 @@ class CountMoments:
     def totals(self) -> Floats:
         """(C,): the sums over all groups."""
         return np.asarray(self.sums.sum(axis=1))
+
+    @property
+    def is_identified(self) -> bool:
+        """Whether items of two trained counts are written, whichever group of documents is left out."""
+        rest = self.totals[:, None] - self.sums
+        return bool(((rest > 0).sum(axis=0) >= 2).all())
 
     def between(self, low: float, high: float) -> "CountMoments":
         """Those with a trained count from `low` to `high`."""
@@ -59,7 +63,6 @@ class CountMoments:
             self.types[inside],
             self.sums[inside],
             self.squares[inside],
-            self.alive[inside],
             self.exposure,
             self.group_shares,
         )
@@ -140,17 +143,17 @@ def fit_selection(moments: CountMoments, *, dispersion: float = 1.0) -> Selectio
         dispersion: variance over mean of what one item's bursts do, from document frequencies.
 
     Raises:
-        ValueError: fewer than two groups or two different counts, or nothing written.
+        ValueError: fewer than two groups, or fewer than two counts of which items were written in every replicate.
     """
     low = moments.between(1e-12, FIT_LIMIT)
-    if len(low.counts) < 2 or low.totals.sum() <= 0:
-        raise ValueError(
-            f"items that the training text holds 1 to {FIT_LIMIT} times have {len(low.counts)} different counts there "
-            f"and were written {low.totals.sum():.0f} times, which is too little for an exponent. Give more text, and "
-            "of a model that was trained on it."
-        )
-    if (holding := int((low.sums.sum(axis=0) > 0).sum())) < 2:
+    if (holding := int((low.sums.sum(axis=0) > 0).sum())) == 1:
         raise ValueError(f"a jackknife needs at least 2 groups of documents, got {holding}. Give more documents.")
+    if not low.is_identified:
+        raise ValueError(
+            f"items that the training text holds 1 to {FIT_LIMIT} times were written {low.totals.sum():.0f} times, of "
+            f"{int((low.totals > 0).sum())} different counts there, which is too little for an exponent. Give more "
+            "text, and of a model that was trained on it."
+        )
     estimate = _poisson_regression(low, low.totals, low.exposure)
     columns = low.sums.shape[1]
     shares = np.full(columns, 1 / columns) if low.group_shares is None else low.group_shares
@@ -176,7 +179,11 @@ def fit_selection(moments: CountMoments, *, dispersion: float = 1.0) -> Selectio
 
 
 def _poisson_regression(moments: CountMoments, sums: Floats, exposure: float, start: Floats | None = None) -> Floats:
-    """(intercept, exponent) of the greatest likelihood, by Newton's steps from drift alone or from `start`."""
+    """(intercept, exponent) of the greatest likelihood, by Newton's steps from drift alone or from `start`.
+
+    Raises:
+        ValueError: the steps do not converge.
+    """
     logs = np.log(moments.counts)
     design = np.stack([np.ones_like(logs), logs], axis=1)
     offset = np.log(moments.types * exposure)
@@ -190,16 +197,18 @@ def _poisson_regression(moments: CountMoments, sums: Floats, exposure: float, st
         step *= min(1.0, 2.0 / max(float(np.abs(step).max()), 1e-300))
         coefficients = coefficients + step
         if np.abs(step).max() < _TOLERANCE:
-            break
-    return np.asarray(coefficients)
+            return np.asarray(coefficients)
+    raise ValueError(f"the regression of written on trained counts did not converge in {_MAX_STEPS} steps.")
 
 
-def posterior_fitness(kernel: SelectionKernel, trained: ArrayLike, written_counts: ArrayLike) -> tuple[Floats, Floats]:
+def posterior_fitness(
+    kernel: SelectionKernel, trained: ArrayLike, written_counts: ArrayLike, *, exposure: float = 1.0
+) -> tuple[Floats, Floats]:
     """The gamma distribution (shapes, scales), each (V,), of items' fitness once each was seen written.
 
-    Fitness is Gamma(1/v, v) before. An item expected m times and written c' times counts as m / d and c' / d
-    independent bursts, d the dispersion: Gamma(1/v + c'/d, 1 / (1/v + m/d)), whose mean is the empirical Bayes estimate
-    (gamma-Poisson; Robbins 1956).
+    Fitness is Gamma(1/v, v) before. An item expected m times, in a text `exposure` times as long as what the model was
+    trained on, and written c' times counts as m / d and c' / d independent bursts, d the dispersion:
+    Gamma(1/v + c'/d, 1 / (1/v + m/d)), whose mean is the empirical Bayes estimate (gamma-Poisson; Robbins 1956).
 
     Raises:
         ValueError: the kernel has no fitness variance.
@@ -207,14 +216,14 @@ def posterior_fitness(kernel: SelectionKernel, trained: ArrayLike, written_count
     if not kernel.fitness_variance > 0:
         raise ValueError("every item has fitness 1 where fitness_variance is 0.")
     prior = 1 / kernel.fitness_variance
-    expected = kernel.mean(trained) / kernel.dispersion
+    expected = exposure * kernel.mean(trained) / kernel.dispersion
     bursts = np.asarray(written_counts, np.float64) / kernel.dispersion
     return prior + bursts, 1 / (prior + expected)
 
 
 @dataclass(frozen=True, eq=False)
 class CountHistory:
-    """Items (V,): their `real` counts, and the counts in each text that was measured, per as many tokens."""
+    """Items (V,): their `real` counts, and the counts in each text that was measured, in as many tokens as it has."""
 
     real: Floats
     texts: tuple[Floats, ...] = ()
@@ -224,22 +233,36 @@ class CountHistory:
         return CountHistory(self.real[items], tuple(text[items] for text in self.texts))
 
 
-def mean_training_counts(history: CountHistory, migration: Migration) -> Floats:
-    """(V,): the expected count of each item in what the next model is trained on, per as many tokens as real ones.
+def mean_training_counts(history: CountHistory, migration: Migration, exposures: Sequence[float] = ()) -> Floats:
+    """(V,): the expected count of each item in what the next model is trained on, per as many tokens as the real text.
 
     For `regenerate` it is the last text, as in `replace`: parts that arrive later bring copies of their own.
+
+    Args:
+        history: the items so far.
+        migration: how real data come back.
+        exposures: the size of each text over that of the real one; 1 where none is given.
     """
     if not history.texts:
         return history.real
-    newest, share = history.texts[-1], migration.real_share
+    sizes = exposures or (1.0,) * len(history.texts)
+    newest, size, share = history.texts[-1], sizes[-1], migration.real_share
     match migration.regime:
         case "replace" | "regenerate":
-            return newest
+            return np.asarray(newest / size)
         case "accumulate" | "accumulate_subsample":
-            pool = np.sum([history.real, *history.texts], axis=0)
-            return np.asarray(pool / (len(history.texts) + 1))
-        case "mix" | "weighted":
-            return np.asarray(share * history.real + (1 - share) * newest)
+            return np.asarray(np.sum([history.real, *history.texts], axis=0) / (1 + sum(sizes)))
+        case "mix":
+            part, total = _mix_parts(share, size)
+            return np.asarray((share * history.real + part * newest) / total)
+        case "weighted":
+            return np.asarray(share * history.real + (1 - share) * newest / size)
+
+
+def _mix_parts(real_share: float, exposure: float) -> tuple[float, float]:
+    """The part of a text that a mixture takes, and the size of the mixture: a text no longer than its part is whole."""
+    part = min(1.0, (1 - real_share) / exposure)
+    return part, real_share + part * exposure
 
 
 def project_counts(
@@ -277,25 +300,16 @@ def project_counts(
 def _training_draw(
     real: Floats, texts: Sequence[Floats], migration: Migration, exposure: float, rng: np.random.Generator
 ) -> Floats:
-    """(V,): training counts per as many tokens as the real text has."""
-    if not texts:
-        return real
-    newest, share, size = texts[-1], migration.real_share, 1 + exposure * len(texts)
-    match migration.regime:
-        case "replace" | "regenerate":
-            return np.asarray(newest / exposure)
-        case "accumulate":
-            return np.asarray(np.sum([real, *texts], axis=0) / size)
-        case "accumulate_subsample":
-            pool = np.sum([real, *texts], axis=0)
-            return np.asarray(rng.binomial(np.rint(pool).astype(np.int64), 1 / size), np.float64)
-        case "mix":
-            # A text no longer than its part is taken whole.
-            parts = [(real, share), (newest, min(1.0, (1 - share) / exposure))]
-            drawn_counts = [rng.binomial(np.rint(counts).astype(np.int64), part) for counts, part in parts]
-            return np.asarray(np.sum(drawn_counts, axis=0, dtype=np.float64))
-        case "weighted":
-            return np.asarray(share * real + (1 - share) * newest / exposure)
+    """(V,): training counts per as many tokens as the real text has, whole items where a random part is taken."""
+    if migration.regime == "accumulate_subsample" and texts:
+        pool = np.rint(np.sum([real, *texts], axis=0)).astype(np.int64)
+        return np.asarray(rng.binomial(pool, 1 / (1 + exposure * len(texts))), np.float64)
+    if migration.regime == "mix" and texts:
+        part, total = _mix_parts(migration.real_share, exposure)
+        parts = [(real, migration.real_share), (texts[-1], part)]
+        taken = [rng.binomial(np.rint(counts).astype(np.int64), share) for counts, share in parts]
+        return np.asarray(np.sum(taken, axis=0, dtype=np.float64) / total)
+    return mean_training_counts(CountHistory(real, tuple(texts)), migration, (exposure,) * len(texts))
 
 
 def _draw(means: Floats, dispersion: float, rng: np.random.Generator) -> NDArray[np.int64]:
