@@ -64,7 +64,7 @@ def test_another_fingerprint_is_refused_and_says_what_differs(tmp_path):
 
 def test_a_run_of_another_kind_is_refused(tmp_path):
     create(tmp_path / "run")
-    with pytest.raises(FingerprintError, match='kind: "small" there, "audit" here'):
+    with pytest.raises(FingerprintError, match=r"holds another run, of `tailkeep small`\. Give another --out"):
         create(tmp_path / "run", record(RECORD.sources, kind="audit"))
 
 
@@ -249,7 +249,7 @@ def test_a_damaged_record_is_restored_from_its_copy_and_the_advice_works(tmp_pat
         path.unlink()
     else:
         path.write_bytes(whole[:-30] if damage == "truncate" else whole.replace(b'"rate"', b'"rbte"'))
-        with pytest.raises(InputError, match=r"Run the same command again, which restores it from its copy"):
+        with pytest.raises(InputError, match=r"run the same command again, which restores it from its copy"):
             RunDirectory.open(tmp_path / "run")
     create(tmp_path / "run")
     assert path.read_bytes() == whole

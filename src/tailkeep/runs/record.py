@@ -220,7 +220,10 @@ class RunRecord(Settings):
         except OSError as error:
             raise InputError(f"cannot read {path}: {error.strerror}. Give a directory with a whole run.") from None
         except ValueError as error:
-            raise InputError(f"{error}. Run the same command again, which restores it from its copy.") from None
+            raise InputError(
+                f"{error}. Give a directory that tailkeep has written; where its record is damaged, run the same "
+                "command again, which restores it from its copy."
+            ) from None
 
     @classmethod
     def parse(cls, content: bytes, where: str) -> "RunRecord":
@@ -233,7 +236,8 @@ class RunRecord(Settings):
         try:
             record = validate(cls, tree, source=where)
         except ConfigError as error:
-            raise ValueError(str(error).rstrip(".")) from None
+            fault = str(error).splitlines()[0].removeprefix(f"{where}: ").split(". ")[0]
+            raise ValueError(f"{where} is no record of a run ({fault})") from None
         if record.fingerprint != hash_tree(record.sources):
             raise ValueError(f"{where} is damaged: its fingerprint is not the hash of its sources")
         return record
@@ -272,7 +276,9 @@ class RunRecord(Settings):
             )
         if (existing.fingerprint, existing.kind) == (self.fingerprint, self.kind):
             return
-        old, new = ({**record.sources, "kind": record.kind} for record in (existing, self))
+        if existing.kind != self.kind:
+            raise FingerprintError(f"{where} holds another run, of `tailkeep {existing.kind}`. Give another --out.")
+        old, new = existing.sources, self.sources
         lines = "\n".join(f"  {line}" for line in differences(old, new))
         raise FingerprintError(
             f"{where} holds another run. What differs:\n{lines}\n"
