@@ -51,7 +51,7 @@ def test_the_planner_says_which_share_holds_the_rare_words_against_drift(corpus,
     plain = plan_mixing(100.0, 100.0)
     first, *others = plan_mixing(100.0, 100.0, spectrum={1: 500, 2: 200, 3: 100, 50: 9})
     assert [advice.rule for advice in others] == [advice.rule for advice in plain]
-    assert first.rule == "to hold half of the real words that occur at most 3 times over 10 generations"
+    assert first.rule == "so much real data holds half of the real words that occur at most 3 times over 10 generations"
     share = required_real_share([1, 2, 3], [500, 200, 100], 0.5, 10)
     assert first.real_weight == pytest.approx(share)
     # Words that occur twice or more hold out longer, so less is needed; without rare words there is nothing to hold.

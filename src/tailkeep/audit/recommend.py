@@ -124,7 +124,8 @@ def _drift_advice(spectrum: Mapping[int, int], ratio: float) -> Iterator[Advice]
     # 0 if none is needed; NaN if not even all real data are enough, since a rare word is not always sampled.
     if 0 < share < 1:
         advice = _advice(
-            f"to hold half of the real words that occur at most {_TAIL} times over {_GENERATIONS} generations",
+            f"so much real data holds half of the real words that occur at most {_TAIL} times over {_GENERATIONS} "
+            "generations",
             share,
             ratio,
             "drift alone, see tailkeep forecast (theory: Suresh et al. 2024, arXiv 2412.17646)",
