@@ -11,8 +11,10 @@ from tailkeep.report.lab.comparisons import (
     effect_sentences,
     grid_numbers,
     grid_verdict,
+    numbers_of,
     plot_effect_map,
     plot_forest,
+    verdict_of,
 )
 from tailkeep.report.lab.run import read_lab_run
 from tailkeep.report.lab.stats import summarise_run
@@ -76,15 +78,15 @@ def test_a_grid_is_summarised_by_counts_and_every_arm_is_paired_within_its_setti
     }  # fmt: skip
 
 
-def partial_grid(path, gains):
-    """One setting of two is measured, with the levels of `gains` of a long axis."""
-    grid = {"base": ["mix", "all"], "replay": ["none", "a", "b", "c", "d", "e"]}
-    arms = [f"mix-{level}" for level in ("none", *gains)]
+def partial_grid(path, gains, *, bases=("mix", "all")):
+    """The settings `bases` of three are measured, with the levels of `gains` of a long axis."""
+    grid = {"base": ["mix", "all", "new"], "replay": ["none", "a", "b", "c", "d", "e"]}
+    arms = [f"{base}-{level}" for base in bases for level in ("none", *gains)]
     with new_run(path, arms=arms, generations=2, grid=grid) as run:
         for arm in arms:
             for seed in (0, 1, 2):
                 for generation in (0, 1):
-                    gain = gains.get(arm.removeprefix("mix-"), 0) * generation
+                    gain = gains.get(arm.partition("-")[2], 0) * generation
                     value = 3 + (0.5 + 0.01 * seed) * generation - gain * (1 + 0.01 * seed)
                     finish(run.generation_dir(arm, seed, generation), {"held_out_nll": value}, learner="causal_lm")
     return path
@@ -94,10 +96,10 @@ def test_a_partial_grid_counts_what_was_measured_and_names_its_levels(tmp_path):
     path = partial_grid(tmp_path / "r", {"c": 0.3})
     lab_run = read_lab_run(path)
     maps = effect_maps(lab_run.groups[0], summarise_run(lab_run).groups[0], lab_run.grid)
-    assert grid_verdict(maps) == "Held-out NLL in 1 setting: c is significantly better in 1."
+    assert grid_verdict(maps) == "Held-out NLL in 2 settings: c is significantly better in 2."
     worse, _, better = grid_numbers(lab_run.groups[0], maps)
-    assert (worse.number, better.number) == ("1 of 1", "1 of 1")
-    assert worse.certainty == "95 %"
+    assert (worse.number, better.number) == ("2 of 2", "2 of 2")
+    assert worse.certainty == "95 %, corrected for 2 settings"
     keys = re.findall(r"</svg>(\w+)</span>", write(path).read_text(encoding="utf-8").partition("</header>")[0])
     assert keys == ["none", "c"]
 
@@ -105,18 +107,30 @@ def test_a_partial_grid_counts_what_was_measured_and_names_its_levels(tmp_path):
 def test_without_a_significant_level_the_verdict_says_so_once(tmp_path):
     lab_run = read_lab_run(partial_grid(tmp_path / "r", {"a": 0.0, "b": 0.0}))
     maps = effect_maps(lab_run.groups[0], summarise_run(lab_run).groups[0], lab_run.grid)
-    assert grid_verdict(maps) == "Held-out NLL in 1 setting: a and b do not differ significantly from none in any."
+    assert grid_verdict(maps) == "Held-out NLL in 2 settings: a and b do not differ significantly from none in any."
 
 
 def test_of_many_levels_the_verdict_names_three(tmp_path):
     lab_run = read_lab_run(partial_grid(tmp_path / "r", {"a": 0.0, "b": 0.3, "c": 0.0, "d": 0.0, "e": -0.2}))
     maps = effect_maps(lab_run.groups[0], summarise_run(lab_run).groups[0], lab_run.grid)
     assert grid_verdict(maps) == (
-        "Held-out NLL in 1 setting: b is significantly better in 1, e in 0 and worse in 1, a in 0, 2 others in 0."
+        "Held-out NLL in 2 settings: b is significantly better in 2, e in 0 and worse in 2, a in 0, 2 others in 0."
     )
     figure = plot_effect_map(maps[0], "x")
     assert figure.width == 480
     assert ">mix</text>" in figure.body
+
+
+def test_a_single_setting_is_told_by_the_names_of_its_arms(tmp_path):
+    """There is nothing to count over: "better in 1 setting" says less than which arms are better."""
+    lab_run = read_lab_run(partial_grid(tmp_path / "r", {"a": 0.0, "b": 0.3, "e": -0.2}, bases=["mix"]))
+    group, summary = lab_run.groups[0], summarise_run(lab_run).groups[0]
+    verdict = verdict_of(group, summary, lab_run.grid)
+    assert verdict.startswith("Trained on its own text, the model gets worse. mix-b prevents most of it;")
+    assert "mix-e makes it significantly worse" in verdict
+    numbers = numbers_of(group, summary, effect_maps(group, summary, lab_run.grid))
+    assert not any("settings" in one.words for one in numbers)
+    assert numbers[0].words == "Held-out NLL of mix-none, generation 0 to 1"
 
 
 def test_without_a_grid_or_a_direction_there_is_no_map(crossed, language):

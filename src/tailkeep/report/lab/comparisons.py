@@ -16,7 +16,7 @@ from tailkeep.report.lab.paired_differences import ALPHA, Difference
 from tailkeep.report.lab.run import ArmGroup, settings_of
 from tailkeep.report.lab.sentences import join
 from tailkeep.report.lab.stats import GroupSummary
-from tailkeep.report.lab.verdict import baseline_change, certainty, is_better, write_verdict
+from tailkeep.report.lab.verdict import baseline_change, certainty, is_better, key_numbers, write_verdict
 from tailkeep.report.page_kit import KeyNumber
 from tailkeep.report.svg import Figure, label, rect, text
 from tailkeep.runs.metric import Metric
@@ -183,7 +183,7 @@ def grid_verdict(maps: Sequence[EffectMap]) -> str:
         level: tuple(len(first.significant(column, better=direction)) for direction in (True, False))
         for column, level in enumerate(first.columns)
     }
-    lead = f"{first.definition.title} in {_counted(len(first.rows), 'setting')}"
+    lead = f"{first.definition.title} in {len(first.rows)} settings"
     listed = (
         sorted(counts, key=lambda level: -sum(counts[level]))[:_MAX_LEVELS] if len(counts) > _MAX_LEVELS else counts
     )
@@ -252,7 +252,17 @@ def _corrected_for(number: int, noun: str) -> str:
 def verdict_of(group: ArmGroup, summary: GroupSummary, grid: Mapping[str, Sequence[str]]) -> str:
     """The verdict of a run: counts over the settings of a grid, or what each arm makes of the baseline's change."""
     maps = effect_maps(group, summary, grid)
-    return grid_verdict(maps) if maps else write_verdict(group, summary)
+    return grid_verdict(maps) if _has_settings(maps) else write_verdict(group, summary)
+
+
+def numbers_of(group: ArmGroup, summary: GroupSummary, maps: Sequence[EffectMap]) -> tuple[KeyNumber, ...]:
+    """The key numbers of a run: counts over the settings of a grid, or the baseline's change and differences."""
+    return grid_numbers(group, maps) if _has_settings(maps) else key_numbers(group, summary)
+
+
+def _has_settings(maps: Sequence[EffectMap]) -> bool:
+    """Whether there is something to count over: of a single setting its arms are named."""
+    return bool(maps) and len(maps[0].rows) > 1
 
 
 def effect_sentences(group: ArmGroup, summary: GroupSummary, grid: Mapping[str, Sequence[str]]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from tailkeep.metrics import Interval
 from tailkeep.report.lab.comparisons import (
     effect_maps,
-    grid_numbers,
+    numbers_of,
     plot_effect_map,
     plot_forest,
     plot_grid_forest,
@@ -32,7 +32,6 @@ from tailkeep.report.lab.sentences import (
     unfinished_lines,
 )
 from tailkeep.report.lab.stats import GroupSummary, Summary, summarise_run
-from tailkeep.report.lab.verdict import key_numbers
 from tailkeep.report.metric_catalog import VIEWS, split_view, words_of
 from tailkeep.report.page_kit import KeyNumber, render_template
 from tailkeep.report.phrases import Role, phrase_of
@@ -223,7 +222,7 @@ def _section(
         verdict=verdict_of(group, summary, run.grid) or run.name,
         keys=keys[:_MAX_KEYS],
         more_keys=keys[_MAX_KEYS:],
-        numbers=grid_numbers(group, maps) if maps else key_numbers(group, summary),
+        numbers=numbers_of(group, summary, maps),
         caveats=tuple(caveats),
         group=summary,
         roles=group.roles,
