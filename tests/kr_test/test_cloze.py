@@ -2,7 +2,7 @@ from collections import Counter
 
 import pytest
 
-from tailkeep.data import read_documents, write_questions
+from tailkeep.data import read_records, write_questions
 from tailkeep.data.corpus import Layout
 from tailkeep.errors import InputError
 from tailkeep.kr_test import cloze
@@ -132,9 +132,11 @@ def test_few_documents_are_held_of_a_large_corpus():
     assert {blank.location for blank in few} != set(range(len({blank.location for blank in few})))
 
 
-def test_the_place_of_a_document_is_its_line_in_all_files_together(tmp_path):
-    for name in ("a.txt", "b.txt"):
-        (tmp_path / name).write_text("One.\nTwo.\n")
+def test_the_place_of_a_document_is_its_line_as_the_laboratory_counts_or_its_number_in_several_files(tmp_path):
+    (tmp_path / "a.txt").write_text("\nOne.\n\n\nTwo.\n")
+    places = [d.location for d in read_corpus([str(tmp_path / "a.txt")], Layout())]
+    assert places == [record.line for record in read_records(tmp_path / "a.txt")] == [1, 4]
+    (tmp_path / "b.txt").write_text("Three.\n\nFour.\n")
     assert [d.location for d in read_corpus([str(tmp_path)], Layout())] == [0, 1, 2, 3]
 
 
@@ -142,7 +144,7 @@ def test_a_build_from_files_counts_what_it_found(tmp_path):
     found = build_cloze([str(write(tmp_path / "corpus.txt"))], Layout(), num_questions=10)
     assert len(found.questions) == 10
     assert found.counts["pairs"] == 5
-    lines = read_documents(tmp_path / "corpus.txt")
+    lines = (tmp_path / "corpus.txt").read_text().splitlines()
     assert all(question.sentence_true in sentences_of(lines[question.location]) for question in found.questions)
 
 

@@ -16,8 +16,20 @@ def test_the_total_and_each_fraction_have_their_own_row():
     assert rows[0].accuracy == binomial_interval(3.5, 6)
     assert (rows[0].by_sum, rows[0].by_mean) == (2.5 / 6, 1.0)
     assert rows[1].accuracy.mean == 2 / 3
-    assert rows[0].bootstrap.low <= 3.5 / 6 <= rows[0].bootstrap.high
-    assert len(list(row_lines(rows))) == 4
+    # Six questions are too few to resample.
+    assert np.isnan(rows[0].bootstrap.low)
+    assert [("too few articles" in line) for line in row_lines(rows)] == [False, True, True, True]
+
+
+def test_the_second_interval_resamples_the_articles_that_questions_are_about():
+    """Questions of one article are answered alike, so 300 of them say as much as 30."""
+    articles = np.repeat(np.arange(30), 10)
+    right = np.random.default_rng(0).choice([-1.0, 1.0], 30)[articles]
+    margins = QuestionMargins(right, right, right)
+    (by_question,), (by_article,) = kr_rows(margins), kr_rows(margins, articles=articles)
+    assert by_article.accuracy == by_question.accuracy
+    widths = [row.bootstrap.high - row.bootstrap.low for row in (by_question, by_article)]
+    assert widths[1] == pytest.approx(np.sqrt(10) * widths[0], rel=0.1)
 
 
 def test_a_margin_that_is_no_number_makes_its_row_none():

@@ -45,6 +45,8 @@ def test_an_answer_leaks_if_only_it_stands_in_the_context():
     assert leaks(Question("The red one.", "It is red.", "It is blue."))
     assert not leaks(Question("Red or blue.", "It is red.", "It is blue."))
     assert leaks(Question("So: it is red. Yes.", "It is red.", "It is not red."))
+    # Whole words only.
+    assert not leaks(Question("He arose at dawn and picked a", "rose", "lily"))
     assert not leaks(Question("It was a very old.", "It is old.", "It is not old."))
 
 

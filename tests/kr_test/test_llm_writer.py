@@ -109,6 +109,13 @@ def test_passages_are_drawn_by_the_seed_and_stand_in_the_order_of_the_corpus():
     assert long.text.endswith("word")
 
 
+def test_a_question_that_an_answer_repeats_is_kept_once():
+    item = {"context": "A.", "sentence_true": "B.", "sentence_false": "C."}
+    questions, rejected = questions_in(Passage(7, "x"), json.dumps({"questions": [item, item, item]}))
+    assert len(questions) == 1
+    assert rejected == {"repeated": 2}
+
+
 def test_a_question_carries_its_place_and_nothing_the_answer_says_of_it():
     text = json.dumps({"questions": [{"context": "A.", "sentence_true": "B.", "sentence_false": "C.", "location": 99}]})
     ((question,), left) = questions_in(Passage(7, "x"), text)

@@ -41,6 +41,16 @@ def test_the_threshold_is_never_below_the_crossing():
         assert gap_result.threshold >= gap_result.crossing
 
 
+@pytest.mark.parametrize(
+    ("real", "generated"),
+    [([0.3] * 3, [0.1, 0.2, 0.5, 0.6]), ([0.1, 0.2, 0.3], [0.5, 0.6, 0.7, 0.8])],
+)
+def test_without_real_tokens_above_the_crossing_the_threshold_is_the_crossing(real, generated):
+    """All generated tokens above it are in excess, and no real token is dropped."""
+    gap_result = confidence_gap(*([np.log(side)] * 30 for side in (real, generated)))
+    assert gap_result.threshold == gap_result.crossing == pytest.approx(0.3)
+
+
 def test_the_more_confident_the_generated_text_the_more_is_truncated():
     thresholds = [confidence_gap(UNIFORM, documents(SHUFFLED ** (1 / power))) for power in (1.2, 2, 5)]
     dropped = [gap_result.gap for gap_result in thresholds]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tailkeep.metrics import self_bleu, vendi_score
+from tailkeep.metrics.diversity import _log_brevity
 
 
 def test_samples_that_all_occur_twice_have_a_self_bleu_of_1():
@@ -54,3 +55,12 @@ def test_too_few_samples_have_neither():
     assert math.isnan(self_bleu([["a"], []]))
     assert math.isnan(vendi_score([]))
     assert vendi_score([[], []]) == pytest.approx(2.0)
+
+
+def test_the_nearest_length_is_that_of_another_sample():
+    """Against all pairs: brevity penalties by bisection of the sorted lengths."""
+    lengths = np.random.default_rng(0).integers(1, 30, 60).tolist()
+    for owner, penalty in enumerate(_log_brevity(lengths)):
+        length, others = lengths[owner], [*lengths[:owner], *lengths[owner + 1 :]]
+        nearest = min(others, key=lambda other: (abs(other - length), other))
+        assert penalty == min(0.0, 1 - nearest / length)

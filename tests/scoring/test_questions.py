@@ -1,9 +1,14 @@
 import numpy as np
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from tailkeep.scoring import tempered_nll, token_log_probs
+from tailkeep.scoring import encode_without_eos, tempered_nll, token_log_probs
+from tailkeep.scoring.questions import start_token_of
 
 TEMPERATURES = (0.5, 1.0, 3.0)
 
@@ -48,3 +53,22 @@ def test_the_mode_of_the_network_is_kept(network):
     tempered_nll(network, ROWS, [1.0])
     assert network.training
     network.eval()
+
+
+def word_tokenizer(template):
+    """Words of a small vocabulary; `<|end|>` is both the start and the end token, and stands where `template` says."""
+    words = {"<|end|>": 0, "[UNK]": 1, "the": 2, "cat": 3, "sat": 4, "a": 5}
+    tokenizer = Tokenizer(WordLevel(words, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.post_processor = TemplateProcessing(single=template, special_tokens=[("<|end|>", 0)])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<|end|>", eos_token="<|end|>")
+
+
+@pytest.mark.parametrize(
+    ("template", "start", "ids"),
+    [("$A <|end|>", None, [2, 3, 4]), ("<|end|> $A", 0, [0, 2, 3, 4]), ("<|end|> $A <|end|>", 0, [0, 2, 3, 4])],
+)
+def test_an_end_token_that_is_spelled_like_the_start_token_is_none(template, start, ids):
+    tokenizer = word_tokenizer(template)
+    assert start_token_of(tokenizer) == start
+    assert encode_without_eos(tokenizer, "the cat sat").tolist() == ids

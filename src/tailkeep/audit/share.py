@@ -205,12 +205,16 @@ def estimate_share(
 
 
 def _edges(human: Numbers, machine: Numbers) -> Numbers:
-    """The inner edges of bins that hold equally much of both references, each of weight one half."""
+    """The inner edges of bins that hold equally much of both references, each of weight one half.
+
+    No bin is empty in both: of equal scores there is one edge, and none at the highest score, beyond which nothing is.
+    """
     scores = np.concatenate([human, machine])
     weights = np.repeat([0.5 / len(human), 0.5 / len(machine)], [len(human), len(machine)])
     order = np.argsort(scores, kind="stable")
     shares = np.cumsum(weights[order])
-    return np.unique(scores[order][np.searchsorted(shares, np.arange(1, _BINS) / _BINS)])
+    edges = np.unique(scores[order][np.searchsorted(shares, np.arange(1, _BINS) / _BINS)])
+    return np.asarray(edges[edges < scores.max()])
 
 
 def _design_effect(values: Numbers, folds: NDArray[np.int64]) -> float:

@@ -139,7 +139,7 @@ def run(
     ] = "plain",
 ) -> None:
     """Evaluate a model: does it assign the true sentence a higher likelihood than the false one?"""
-    from tailkeep.data import FORMS, read_questions
+    from tailkeep.data import FORMS, articles_of, read_questions
     from tailkeep.kr_test import evaluate
     from tailkeep.kr_test.evaluate import KRModel
     from tailkeep.metrics import kr_rows
@@ -154,7 +154,7 @@ def run(
     parts = None if num_parts is None else evaluate.parts_of(items, num_parts, total=num_documents)
     kr_model = KRModel.load(model)
     margins = kr_model.answer(items, form=form)
-    rows = kr_rows(margins, parts)
+    rows = kr_rows(margins, parts, articles_of(items))
     print("\n".join(evaluate.row_lines(rows)))
     if parts is not None:
         print(f"in no part, since their source straddles two: {int((parts < 0).sum())}")

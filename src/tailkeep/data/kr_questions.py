@@ -6,7 +6,7 @@ Rule: a sentence starts without white space, since scoring joins context and sen
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -98,6 +98,12 @@ class Question:
     sentence_true: str
     sentence_false: str
     location: int | None = None
+
+
+def articles_of(questions: Sequence[Question]) -> list[int] | None:
+    """What each of `questions` is about, by its location; None where one has no location."""
+    locations = [question.location for question in questions if question.location is not None]
+    return locations if len(locations) == len(questions) else None
 
 
 def format_question(question: Question, form: Form) -> Question:

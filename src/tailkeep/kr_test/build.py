@@ -41,7 +41,7 @@ def build_cloze(
     Args:
         inputs: files, folders or globs.
         layout: where the documents are.
-        num_questions: how many questions; an odd number is taken for one less.
+        num_questions: how many questions; two at least; an odd number is taken for one less.
         seed: draws documents and pairs.
         sentences: how many sentences of context at most.
         length: what a true and a false sentence must have in common beside their words and characters.
@@ -64,7 +64,7 @@ def build_cloze(
                 true_elsewhere.add(sentence)
     faultless = list(_faultless(candidates, true_elsewhere))
     undecided, by_grams = balanced(faultless, grams.margins)
-    pairs, by_reference = _first(undecided, num_questions // 2, reference)
+    pairs, by_reference = _first(undecided, max(1, num_questions // 2), reference)
     if not pairs:
         raise InputError(
             f"{len(blanks):,} entities were found in {', '.join(inputs)}, in {len(candidates):,} pairs that could be "

@@ -1,7 +1,8 @@
 """The documents of a corpus with their locations, their sentences, and the entities that can be exchanged.
 
-Rule: a location is the number of the document over all inputs, from 0; a sentence stands in the document as it is,
-plain or in a token form such as WikiText's.
+Rule: a location is the line of the document, from 0, where the corpus is one file that has lines, as in the
+laboratory; else its number over all inputs. A sentence stands in the document as it is, plain or in a token form such
+as WikiText's.
 """
 
 import re
@@ -16,7 +17,7 @@ from tailkeep.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class AnnotatedDocument:
-    """A text and its place; of plain text cut by lines the place is the line in all files together."""
+    """A text and its place: its first line, from 0, in a corpus of one file that has lines, else its number."""
 
     location: int
     text: str
@@ -36,7 +37,8 @@ def read_corpus(
         InputError: nothing is there, or a document cannot be read and `reject` is None.
     """
     offset = 0
-    for shard in find_shards(inputs, layout):
+    shards = find_shards(inputs, layout)
+    for shard in shards:
         row = -1
         for item in read_shard(shard, layout):
             row = item.row
@@ -45,7 +47,8 @@ def read_corpus(
                     raise InputError(f"{item.where}: {item.reason}. Repair it, or give --on-error skip.")
                 reject(item)
                 continue
-            yield AnnotatedDocument(offset + row, "\n".join(item.texts.values()))
+            place = offset + row if item.line is None or len(shards) > 1 else item.line - 1
+            yield AnnotatedDocument(place, "\n".join(item.texts.values()))
         offset += row + 1
 
 

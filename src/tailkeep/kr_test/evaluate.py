@@ -3,6 +3,7 @@
 Rule: log-likelihoods are scored over the tokens that `encode_question` names; the figures are those of `metrics`.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -67,12 +68,13 @@ def parts_of(questions: Sequence[Question], fractions: int, *, total: int | None
 
 def row_lines(rows: Sequence[KRRow]) -> Iterator[str]:
     """A table for a terminal."""
-    yield f"{'part':<12} {'items':>6}  common (95 % Wilson, bootstrap)                   sum   mean"
+    yield f"{'part':<12} {'items':>6}  common (95 % Wilson, over articles)               sum   mean"
     for row in rows:
-        wilson, bootstrap = row.accuracy, row.bootstrap
+        wilson, clustered = row.accuracy, row.bootstrap
+        bounds = f"{clustered.low:.3f} to {clustered.high:.3f}" if math.isfinite(clustered.low) else "too few articles"
         yield (
-            f"{row.part:<12} {row.items:>6}  {wilson.mean:.3f} ({wilson.low:.3f} to {wilson.high:.3f}, "
-            f"{bootstrap.low:.3f} to {bootstrap.high:.3f})  {row.by_sum:.3f}  {row.by_mean:.3f}"
+            f"{row.part:<12} {row.items:>6}  {wilson.mean:.3f} ({wilson.low:.3f} to {wilson.high:.3f}, {bounds})  "
+            f"{row.by_sum:.3f}  {row.by_mean:.3f}"
         )
 
 

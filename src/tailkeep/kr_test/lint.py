@@ -227,11 +227,12 @@ def check(path: Path) -> Checked:
 
 def leaks(question: Question) -> bool:
     """Whether the context gives the answer away to whoever looks for the same words; see `Checked.leaking`."""
-    if _folded(question.sentence_true) in _folded(question.context):
+    texts = (question.context, question.sentence_true, question.sentence_false)
+    words = [words_of(text) for text in texts]
+    # Whole words: `rose` does not stand in `he arose`.
+    if words[1] and f" {' '.join(words[1])} " in f" {' '.join(words[0])} ":
         return True
-    context, true, false = (
-        set(words_of(text)) for text in (question.context, question.sentence_true, question.sentence_false)
-    )
+    context, true, false = map(set, words)
     return bool(true - false) and true - false <= context and not false - true <= context
 
 

@@ -24,7 +24,7 @@ from tailkeep.data import Question, parse_question
 from tailkeep.errors import BusyError, ConfigError, InputError, StorageError
 from tailkeep.kr_test.cloze import MIN_WORDS, rank_of
 from tailkeep.kr_test.corpus import AnnotatedDocument
-from tailkeep.kr_test.lint import is_identical, leaks
+from tailkeep.kr_test.lint import is_identical, leaks, question_key
 from tailkeep.sanitize import HIDDEN, redact, visible
 
 SYSTEM = (
@@ -120,6 +120,8 @@ def questions_in(passage: Passage, content: str) -> tuple[list[Question], Counte
         question = Question(question.context, question.sentence_true, question.sentence_false, passage.location)
         if is_identical(question):
             rejected["identical"] += 1
+        elif question_key(question) in map(question_key, questions):
+            rejected["repeated"] += 1
         elif leaks(question):
             rejected["leaking"] += 1
         else:

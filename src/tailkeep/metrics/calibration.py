@@ -177,7 +177,10 @@ def confidence_gap(real: Sequence[ArrayLike], generated: Sequence[ArrayLike]) ->
     if gap <= 0:
         return ConfidenceGap(0.0, math.nan, math.nan, 1.0)
     error = math.hypot(*(_standard_error(side, crossing) for side in sides))
-    log_threshold = _upper_quantile(pooled_generated, gap) if gap > _MIN_ERRORS * error else 0.0
+    log_threshold = 0.0
+    if gap > _MIN_ERRORS * error:
+        # Without real tokens above the crossing all generated ones there are in excess.
+        log_threshold = max(crossing, _upper_quantile(pooled_generated, gap))
     return ConfidenceGap(gap, math.exp(min(crossing, 0.0)), error, math.exp(min(log_threshold, 0.0)))
 
 
@@ -187,8 +190,9 @@ def _share_above(ordered: Logs, points: Logs) -> Logs:
 
 
 def _upper_quantile(ordered: Logs, share: float) -> float:
-    """The lowest value that no more than `share` of the values lie above."""
-    return float(ordered[len(ordered) - 1 - math.floor(share * len(ordered) + 1e-9)])
+    """The lowest value that no more than `share` of the values lie above; minus infinity if all may."""
+    index = len(ordered) - 1 - math.floor(share * len(ordered) + 1e-9)
+    return float(ordered[index]) if index >= 0 else -math.inf
 
 
 def _standard_error(documents: list[Logs], point: float) -> float:

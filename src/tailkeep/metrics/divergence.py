@@ -4,6 +4,7 @@ Rule: the argument order is that of KL(p || q): p is evaluated against the refer
 the first axis, (v,) or (v, k), and a result has the shape of the other axes.
 """
 
+import zlib
 from collections.abc import Iterable
 
 import numpy as np
@@ -122,9 +123,19 @@ def concentration(counts: ArrayLike, cells: int) -> tuple[Numbers, Numbers]:
         return np.asarray(unequal), np.asarray(ordered[-min(cells, size) :].sum(axis=0) / total)
 
 
+def _check_shapes(p: Numbers, q: Numbers) -> None:
+    if p.shape != q.shape:
+        raise ValueError(f"histograms of shapes {p.shape} and {q.shape}. Pass both over the same cells.")
+
+
 def js_divergence(p_counts: ArrayLike, q_counts: ArrayLike) -> Numbers:
-    """The Jensen-Shannon divergence in nats of two histograms (v, ...): 0 if equal, ln 2 without a common cell."""
+    """The Jensen-Shannon divergence in nats of two histograms (v, ...): 0 if equal, ln 2 without a common cell.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
     p, q = _shares(p_counts), _shares(q_counts)
+    _check_shapes(p, q)
     middle = (p + q) / 2
     half = _times_log(p, p) + _times_log(q, q) - 2 * _times_log(middle, middle)
     return np.asarray(np.maximum(half.sum(axis=0) / 2, 0.0))
@@ -134,11 +145,12 @@ def smoothed_kl(p_counts: ArrayLike, q_counts: ArrayLike, *, smoothing: float) -
     """KL(p || q) in nats of two histograms (v, ...), `smoothing` > 0 added to each cell of both.
 
     Raises:
-        ValueError: `smoothing` is not above 0.
+        ValueError: `smoothing` is not above 0, or the shapes differ.
     """
     if not smoothing > 0:
         raise ValueError(f"smoothing must be > 0, got {smoothing}.")
     p, q = _shares(_as_counts(p_counts) + smoothing), _shares(_as_counts(q_counts) + smoothing)
+    _check_shapes(p, q)
     return np.asarray((p * (np.log(p) - np.log(q))).sum(axis=0))
 
 
@@ -245,10 +257,11 @@ def ngram_kl(
 ) -> float:
     """KL(p || q) in nats of the n-grams of two sets of integer sequences, at equal numbers of n-grams.
 
-    The larger side is subsampled by `seed` without replacement to the size of the other (and at most `max_ngrams`);
-    KL(q || p) uses the same subsample. `smoothing` is added to every cell that is then filled on either side. The more
-    cells, the larger the divergence of two samples of one text, too: compare with that number for real text. NaN where
-    a side has no n-gram.
+    The larger side is subsampled by `seed` without replacement to the size of the other (and at most `max_ngrams`).
+    What is drawn depends on the side's own n-grams too, so that two texts of one length are not read in the same
+    places, and KL(q || p) uses the same subsamples. `smoothing` is added to every cell that is then filled on either
+    side. The more cells, the larger the divergence of two samples of one text, too: compare with that number for real
+    text. NaN where a side has no n-gram.
 
     Raises:
         ValueError: `n` is below 1, or `smoothing` is negative.
@@ -277,7 +290,8 @@ def _count_cells(first: TokenNGrams, second: TokenNGrams) -> NDArray[np.int64]:
 def _subsample(grams: TokenNGrams, size: int, seed: int) -> TokenNGrams:
     if len(grams) == size:
         return grams
-    return grams[np.random.default_rng(seed).choice(len(grams), size=size, replace=False)]
+    rng = np.random.default_rng([seed, zlib.crc32(grams.tobytes())])
+    return grams[rng.choice(len(grams), size=size, replace=False)]
 
 
 def _all_ngrams(sequences: Iterable[ArrayLike], n: int) -> TokenNGrams:

@@ -5,6 +5,7 @@ so: compare samples of one size only. An n-gram never crosses from one sequence 
 """
 
 import math
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from typing import NamedTuple
@@ -290,9 +291,12 @@ def _log_precisions(texts: Sequence[Sequence[Hashable]], n: int) -> list[float]:
 
 def _log_brevity(lengths: Sequence[int]) -> list[float]:
     """ln of each text's brevity penalty against the nearest length of another text, the shorter of two as near."""
+    ordered = sorted(lengths)
     penalties = []
-    for owner, length in enumerate(lengths):
-        others = (other for number, other in enumerate(lengths) if number != owner)
+    for length in lengths:
+        # Its neighbours in the order are the nearest; of equal lengths the first is the text itself.
+        place = bisect_left(ordered, length)
+        others = [*ordered[max(0, place - 1) : place], *ordered[place + 1 : place + 2]]
         nearest = min(others, key=lambda other: (abs(other - length), other))
         penalties.append(min(0.0, 1 - nearest / length))
     return penalties

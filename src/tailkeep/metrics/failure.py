@@ -28,7 +28,8 @@ def time_to_failure(
     """The first time at which `values`, interpolated linearly over `generations`, cross `limit`.
 
     A value fails below the limit if `falling`, else above it; a value equal to the limit has not failed. Published
-    crossing points such as 1.3 generations imply this interpolation. A NaN value counts as not recorded.
+    crossing points such as 1.3 generations imply this interpolation. A NaN value counts as not recorded, and with a
+    limit of NaN (see `margin_limit`) the failure is undefined.
 
     Raises:
         ValueError: the lengths differ, or the generations do not increase.
@@ -40,7 +41,7 @@ def time_to_failure(
     sign = 1.0 if falling else -1.0
     # Negative margins are past the limit, whichever way the metric moves.
     margins = [(float(g), sign * (v - limit)) for g, v in zip(generations, values, strict=True) if not math.isnan(v)]
-    if not margins or margins[0][1] < 0:
+    if not margins or not margins[0][1] >= 0:
         return Failure(math.nan, "undefined")
     for (before, above), (after, below) in itertools.pairwise(margins):
         if below < 0:

@@ -135,11 +135,14 @@ def holm_correction(p_values: Sequence[float]) -> list[float]:
 
 
 def false_discovery_correction(p_values: Sequence[float]) -> list[float]:
-    """Each p-value corrected to control the false discovery rate (Benjamini and Hochberg 1995), as Holm's are."""
-    order = sorted(range(len(p_values)), key=lambda index: -p_values[index])
-    corrected, lowest = [0.0] * len(p_values), 1.0
-    for rank, index in enumerate(order):
-        lowest = min(lowest, p_values[index] * len(p_values) / (len(p_values) - rank))
+    """Each p-value corrected to control the false discovery rate (Benjamini and Hochberg 1995).
+
+    NaN is no test: it stays and does not count.
+    """
+    tested = [index for index, p in enumerate(p_values) if not math.isnan(p)]
+    corrected, lowest = [math.nan] * len(p_values), 1.0
+    for rank, index in enumerate(sorted(tested, key=lambda index: -p_values[index])):
+        lowest = min(lowest, p_values[index] * len(tested) / (len(tested) - rank))
         corrected[index] = lowest
     return corrected
 
@@ -210,6 +213,35 @@ def mcnemar(first: ArrayLike, second: ArrayLike) -> McNemar:
     differing = only_a + only_b
     p_value = float(stats.binomtest(only_a, differing, 0.5).pvalue) if differing else 1.0
     return McNemar(only_a, only_b, p_value)
+
+
+MIN_CLUSTERS = 20
+"""Fewer clusters have no interval: at 20 a percentile interval of 95 % misses the truth in 7 %, at 5 in 14 %."""
+
+
+def clustered_interval(
+    values: ArrayLike, clusters: ArrayLike, *, level: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> Interval:
+    """The mean of `values` (n,) with percentile bounds over `clusters` (n,), labels of items that are not independent.
+
+    The bounds are NaN for fewer than `MIN_CLUSTERS` clusters, and all three with a value that is not finite.
+
+    Raises:
+        ValueError: the lengths differ, there are no items, or `level` is not between 0 and 1.
+    """
+    items, labels = np.asarray(values, dtype=np.float64).ravel(), np.asarray(clusters).ravel()
+    check_level(level)
+    if items.size != labels.size or not items.size:
+        raise ValueError(f"{items.size} values and {labels.size} clusters. Pass one cluster per value, at least one.")
+    if not np.isfinite(items).all():
+        return Interval(np.nan, np.nan, np.nan)
+    index = np.unique(labels, return_inverse=True)[1]
+    sums, sizes = np.bincount(index, items), np.bincount(index)
+    if len(sums) < MIN_CLUSTERS:
+        return Interval(float(items.mean()), np.nan, np.nan)
+    draws = np.random.default_rng(seed).multinomial(len(sums), [1 / len(sums)] * len(sums), resamples)
+    low, high = np.quantile((draws @ sums) / (draws @ sizes), [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(items.mean()), float(low), float(high))
 
 
 def bootstrap_interval(

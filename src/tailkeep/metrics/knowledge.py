@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
 
-from tailkeep.metrics.intervals import Interval, McNemar, binomial_interval, bootstrap_interval, mcnemar
+from tailkeep.metrics.intervals import Interval, McNemar, binomial_interval, clustered_interval, mcnemar
 
 Over = Literal["common", "mean", "sum"]
 """How the tokens of a sentence count: their mean over the common length, their mean, or their sum."""
@@ -119,7 +119,11 @@ class KRMargins:
 
 @dataclass(frozen=True)
 class KRRow:
-    """One part of the test: its number of questions and the model's accuracy (`accuracy` is by `common`)."""
+    """One part of the test: its number of questions and the model's accuracy (`accuracy` is by `common`).
+
+    The bounds of `accuracy` are Wilson's, as if questions were independent; those of `bootstrap` resample the articles
+    that they are about.
+    """
 
     part: str
     items: int
@@ -150,12 +154,18 @@ def kr_margins(pairs: Iterable[tuple[ArrayLike, ArrayLike]]) -> KRMargins:
     return KRMargins(by("common"), by("sum"), by("mean"))
 
 
-def kr_rows(margins: KRMargins, parts: NDArray[np.int64] | None = None) -> list[KRRow]:
-    """The total, then each part by `parts` (n,) if given; questions with a negative number are in no part."""
-    rows = [_row("total", margins, np.ones(len(margins.common), np.bool_))]
+def kr_rows(
+    margins: KRMargins, parts: NDArray[np.int64] | None = None, articles: ArrayLike | None = None
+) -> list[KRRow]:
+    """The total, then each part by `parts` (n,) if given; questions with a negative number are in no part.
+
+    `articles` (n,) are labels of what the questions are about; without them each question is an article of its own.
+    """
+    labels = np.arange(len(margins.common)) if articles is None else np.asarray(articles)
+    rows = [_row("total", margins, labels, np.ones(len(margins.common), np.bool_))]
     if parts is not None:
         numbers = sorted({int(part) for part in parts if part >= 0})
-        rows += [_row(f"fraction {number}", margins, parts == number) for number in numbers]
+        rows += [_row(f"fraction {number}", margins, labels, parts == number) for number in numbers]
     return rows
 
 
@@ -166,7 +176,7 @@ def kr_compare(one: ArrayLike, other: ArrayLike) -> KRComparison:
     return KRComparison(mcnemar(a[decided] > 0, b[decided] > 0), int(np.sum(~decided)))
 
 
-def _row(part: str, margins: KRMargins, mask: NDArray[np.bool_]) -> KRRow:
+def _row(part: str, margins: KRMargins, articles: NDArray[Any], mask: NDArray[np.bool_]) -> KRRow:
     common = margins.common[mask]
     share = kr_accuracy(common)
     answers = (np.sign(common) + 1) / 2
@@ -176,15 +186,17 @@ def _row(part: str, margins: KRMargins, mask: NDArray[np.bool_]) -> KRRow:
         part,
         len(common),
         binomial_interval(share * len(common), len(common)) if is_known else unknown,
-        bootstrap_interval(answers) if is_known else unknown,
+        clustered_interval(answers, articles[mask]) if is_known else unknown,
         kr_accuracy(margins.sum[mask]),
         kr_accuracy(margins.mean[mask]),
     )
 
 
 def choice_credit(log_probs: ArrayLike, gold: int) -> float:
-    """1 if choice `gold` of (choices,) is the most likely, its share of a tie for that, 0 otherwise."""
+    """1 if choice `gold` of (choices,) is the most likely, its share of a tie for that, 0 otherwise; NaN if one is."""
     scores = _scores(log_probs, gold)
+    if np.isnan(scores).any():
+        return np.nan
     best = np.flatnonzero(scores == scores.max())
     return 1 / len(best) if gold in best else 0.0
 

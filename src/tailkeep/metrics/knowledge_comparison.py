@@ -1,7 +1,8 @@
 """Two models on the same questions: standardised margins compared by resampling the articles that questions are about.
 
 Rule: questions about one article are not independent, so the article is the unit of resampling. Seeds are averaged and
-never resampled: an interval is about the questions, for the trained models as they are.
+never resampled: an interval is about the questions, for the trained models as they are. Fewer than `MIN_CLUSTERS`
+articles have no interval and no p-value: resamples of so few differ too little.
 """
 
 import math
@@ -12,16 +13,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tailkeep.metrics.failure import Failure, time_to_failure
-from tailkeep.metrics.intervals import FailureInterval, Interval, check_level, resampled_failure
+from tailkeep.metrics.intervals import MIN_CLUSTERS, FailureInterval, Interval, check_level, resampled_failure
 from tailkeep.metrics.knowledge import kr_standardised_margin
 
 Numbers = NDArray[np.float64]
+
+_ROUNDING = 1e-12
 
 
 class Equivalence(NamedTuple):
     """Two one-sided tests: the difference with its interval of level 1 - 2 alpha, and the larger of the two p-values.
 
-    `p_value` is the share of resamples at or beyond the nearer bound; below alpha the interval lies inside the bounds.
+    `p_value` is the share of resamples at or beyond the nearer bound, never 0, NaN where a resample is not finite;
+    below alpha the interval lies inside the bounds.
     """
 
     difference: Interval
@@ -112,13 +116,14 @@ def standardised_margin_failure(
 
     draws = _draws(articles, resamples, seed)
     curves = np.mean([_resampled(_table(run, articles), draws, articles) for run in table], axis=0)
+    late = crossing_times(times, curves, remaining) if len(draws) == resamples else np.array([math.nan])
     point = [_mean_standardised(table[:, number]) for number in range(times.size)]
     failure = (
         time_to_failure(times.tolist(), point, limit=remaining * point[0])
         if math.isfinite(point[0])
         else Failure(math.nan, "undefined")
     )
-    return resampled_failure(failure, crossing_times(times, curves, remaining), level=level)
+    return resampled_failure(failure, late, level=level)
 
 
 def crossing_times(generations: Numbers, curves: Numbers, remaining: float) -> Numbers:
@@ -203,8 +208,8 @@ def _p_value(values: Numbers) -> float:
 
 
 def _equivalence(point: float, values: Numbers, bound: float, alpha: float) -> Equivalence:
-    finite = values[np.isfinite(values)]
-    p_value = max(float(np.mean(finite <= -bound)), float(np.mean(finite >= bound))) if finite.size else math.nan
+    beyond = max(int((values <= -bound).sum()), int((values >= bound).sum()))
+    p_value = (beyond + 1) / (values.size + 1) if np.isfinite(values).all() else math.nan
     return Equivalence(_interval(point, values, 1 - 2 * alpha), bound, p_value)
 
 
@@ -224,8 +229,9 @@ def _groups(articles: ArrayLike) -> list[NDArray[np.int64]]:
 
 
 def _draws(articles: ArrayLike, resamples: int, seed: int) -> Numbers:
-    """How often each article is in each resample: (resamples, articles)."""
-    return _multinomial(len(_groups(articles)), resamples, seed)
+    """How often each article is in each resample: (resamples, articles); NaN where there are too few."""
+    count = len(_groups(articles))
+    return _multinomial(count, resamples, seed) if count >= MIN_CLUSTERS else np.full((1, count), np.nan)
 
 
 @lru_cache(maxsize=2)
@@ -243,10 +249,13 @@ def _resampled(table: Numbers, draws: Numbers, articles: ArrayLike) -> Numbers:
     """
     groups = _groups(articles)
     centre = table.mean(axis=1, keepdims=True)
+    centred = table - centre
     size = draws @ np.array([float(len(group)) for group in groups])
-    total = np.array([(table - centre)[:, group].sum(axis=1) for group in groups]).T @ draws.T
-    squares = np.array([((table - centre)[:, group] ** 2).sum(axis=1) for group in groups]).T @ draws.T
-    variance = (squares - total**2 / size) / (size - 1)
+    total = np.array([centred[:, group].sum(axis=1) for group in groups]).T @ draws.T
+    squares = np.array([(centred[:, group] ** 2).sum(axis=1) for group in groups]).T @ draws.T
+    deviation = squares - total**2 / size
+    # What rounding leaves of equal margins is no spread.
+    variance = np.where(deviation > _ROUNDING * squares, deviation, 0.0) / (size - 1)
     with np.errstate(divide="ignore", invalid="ignore"):
         standardised: Numbers = (centre + total / size) / np.sqrt(variance)
     return standardised

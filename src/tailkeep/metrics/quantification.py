@@ -79,8 +79,8 @@ def fit_mixture(
 
     Args:
         counts: (B,) documents of the corpus in bins.
-        background, component: (B,) documents of the two references in the same bins. One document, spread like both
-            references together, is added to each, so that no bin is empty.
+        background, component: (B,) documents of the two references in the same bins, none of which is empty in both.
+            One document, spread like both references together, is added to each, so that no bin is empty in one.
         design_effects: of documents of the background and of the component that are not independent: the variance of
             a mean over that of as many independent ones (Kish 1965). Resamples have so many times fewer documents.
         level: the level of the interval.
@@ -88,13 +88,16 @@ def fit_mixture(
         seed: of the resamples.
 
     Raises:
-        ValueError: one of the three has no document, or `level` is not between 0 and 1.
+        ValueError: one of the three has no document, a bin is empty in both references, or `level` is not between 0
+            and 1.
     """
     check_level(level)
     c, p_counts, q_counts = (np.asarray(values, np.int64) for values in (counts, background, component))
     if min(int(side.sum()) for side in (c, p_counts, q_counts)) < 1:
         raise ValueError("counts, background and component must each have a document.")
     pooled = (p_counts / p_counts.sum() + q_counts / q_counts.sum()) / 2
+    if not pooled.all():
+        raise ValueError(f"bin {int(pooled.argmin())} is empty in both references. Join it with its neighbour.")
     p, q = _smoothed(p_counts, pooled), _smoothed(q_counts, pooled)
     share = float(mixture_share(c, p, q))
     rng = np.random.default_rng(seed)
@@ -103,7 +106,7 @@ def fit_mixture(
         for side, effect in zip((p_counts, q_counts), design_effects, strict=True)
     )
 
-    def resample(shares: Numbers, number: int) -> tuple[Numbers, Numbers]:
+    def resample(shares: Numbers, number: int, p: Numbers = p) -> tuple[Numbers, Numbers]:
         """Estimates (S, number) and deviances (S, number) of resampled corpora with these `shares` (S,)."""
         size = (len(shares), number)
         both = [
@@ -129,7 +132,8 @@ def fit_mixture(
     tail = (1 - level) / 2
     low = min(_crossing(grid, above, tail), share)
     high = max(_crossing(grid[::-1], below[::-1], tail), share)
-    zeros, _ = resample(np.zeros(1), _ZERO_RESAMPLES)
+    # At a share of 0 the corpus is another sample of the background, so both say what that is.
+    zeros, _ = resample(np.zeros(1), _ZERO_RESAMPLES, _smoothed(c + p_counts, pooled))
     return MixtureFit(share, low, high, _p_value(zeros[0] >= share - _TIE), fit_p)
 
 

@@ -22,9 +22,10 @@ Ids = NDArray[np.int32]
 def start_token_of(tokenizer: Any) -> int | None:
     """The id that `tokenizer` itself puts before every text, None if it puts none there.
 
-    A `bos_token` says only that there is such a token: that of a chat model marks the start of a message.
+    A `bos_token` says only that there is such a token: that of a chat model marks the start of a message. The token is
+    looked for before a text, since alone it could as well be one that is put behind.
     """
-    first = tokenizer("", verbose=False)["input_ids"][:1] or tokenizer("a", verbose=False)["input_ids"][:1]
+    first = tokenizer("a", verbose=False)["input_ids"][:1]
     return int(first[0]) if first and first[0] == tokenizer.bos_token_id else None
 
 

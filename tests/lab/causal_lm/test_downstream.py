@@ -69,6 +69,16 @@ def test_accuracy_comes_with_its_interval_chance_and_number(network, tokenizer):
     assert three["downstream.own.chance"] == (1 / 4 + 1 / 2) / 2
 
 
+def test_scores_that_are_no_numbers_answer_nothing(network, tokenizer, monkeypatch):
+    """As of a model that overflows: 0 % correct would be a measurement."""
+    rows = [np.array([math.nan, -1.0])] * len(ITEMS)
+    monkeypatch.setattr("tailkeep.lab.causal_lm.downstream.choice_scores", lambda *_, **__: (rows, 0))
+    result = downstream_metrics(network, tokenizer, {"own": ITEMS}, positions=64)
+    keys = ("downstream.own", "downstream.own.low", "downstream.own.high", "downstream.own.per_byte")
+    assert np.isnan([result[key] for key in keys]).all()
+    assert not any("macro_f1" in key for key in result)
+
+
 def pubmedqa(number, gold):
     query = f"Context: Ann saw {number} cats.\nQuestion: Did she?"
     return MultipleChoice(query, ("yes", "no", "maybe"), gold, "Question: Did she?")

@@ -3,6 +3,7 @@
 Rule: one way of scoring for all of them, ln p of a choice given its query. Answers are never generated.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate, pairwise
@@ -16,7 +17,7 @@ from tailkeep.data import MultipleChoice, read_choices, read_minimal_pairs
 from tailkeep.lab.causal_lm.data_config import Downstream
 from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer, Ids
 from tailkeep.lab.protocols import Measurement
-from tailkeep.metrics import binomial_interval, choice_credit, choice_log_odds, macro_f1
+from tailkeep.metrics import Interval, binomial_interval, choice_credit, choice_log_odds, macro_f1
 from tailkeep.scoring import token_log_probs
 from tailkeep.scoring.loading import load_network, load_tokenizer, local_folder, max_positions_of
 
@@ -76,7 +77,7 @@ def measure_downstream(
             for row, item in zip(scores, items, strict=True)
         )
         summary = _summary(scores, items)
-        accuracy, low, high = binomial_interval(sum(summary.credits), len(items))
+        accuracy, low, high = _accuracy(summary.credits)
         test = f"downstream.{name}"
         metrics |= {
             test: accuracy,
@@ -111,12 +112,18 @@ class _Summary(NamedTuple):
 
 def _summary(scores: Sequence[np.ndarray], items: Sequence[MultipleChoice]) -> _Summary:
     golds = [item.gold for item in items]
-    alike = len({item.choices for item in items}) == 1
+    alike = len({item.choices for item in items}) == 1 and all(np.isfinite(row).all() for row in scores)
     return _Summary(
         [choice_credit(row, gold) for row, gold in zip(scores, golds, strict=True)],
         [choice_log_odds(row, gold) for row, gold in zip(scores, golds, strict=True)],
         macro_f1([int(row.argmax()) for row in scores], golds) if alike else None,
     )
+
+
+def _accuracy(credits: Sequence[float]) -> Interval:
+    """With its 95 % Wilson interval; NaN where an item has no answer, as of a model whose scores are NaN."""
+    right = sum(credits)
+    return Interval(right, right, right) if math.isnan(right) else binomial_interval(right, len(credits))
 
 
 def choice_scores(

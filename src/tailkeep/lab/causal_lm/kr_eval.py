@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tailkeep.data import Form, Question, format_question
+from tailkeep.data import Form, Question, articles_of, format_question
 from tailkeep.errors import InputError
 from tailkeep.lab.causal_lm.dataset import DocumentLines
 from tailkeep.lab.causal_lm.tokenizer import Ids
@@ -61,7 +61,8 @@ class KREvaluator:
         numbers = [number for number in range(len(self.questions)) if self._fraction(number) != OUTSIDE]
         questions = [self.questions[number] for number in numbers]
         margins = _margins([format_question(question, self.form) for question in questions], log_probs, encode)
-        rows = kr_rows(margins, None if self.fractions is None else self.fractions[numbers])
+        parts = None if self.fractions is None else self.fractions[numbers]
+        rows = kr_rows(margins, parts, articles_of(questions))
         metrics = {
             **_shares(rows),
             "kr_standardised_margin": kr_standardised_margin(margins.common),

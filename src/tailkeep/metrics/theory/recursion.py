@@ -232,6 +232,11 @@ def golden_weight(ratio: float) -> float:
     """(sqrt(k^2 + 4 k) - k) / 2 for k = n_real / n_generated: 0.618 at 1, towards 1 for much real data.
 
     The optimal weight of real data for estimating a mean over many generations (He, Xu and Cheng, arXiv 2502.18049).
+
+    Raises:
+        ValueError: `ratio` is not above 0.
     """
+    if not ratio > 0:
+        raise ValueError(f"ratio must be > 0, got {ratio}.")
     # This form keeps its digits for large k.
     return 2 / (1 + math.sqrt(1 + 4 / ratio))
