@@ -143,6 +143,8 @@ def test_a_pack_that_is_too_large_names_its_parts_and_writes_nothing(tmp_path):
 def test_some_arms_can_be_packed_and_an_unknown_one_is_refused(language, tmp_path):
     written = packed(language, tmp_path / "pack", arms=["accumulate"])
     assert {cell.arm for cell in RunDirectory.open(written.path).generation_dirs()} == {"accumulate"}
+    # What is left out is not unfinished.
+    assert {arm for arm, _ in RunDirectory.open(written.path).record.chains} <= {"accumulate"}
     with pytest.raises(ConfigError, match="'accumulat' has no finished generation"):
         packed(language, tmp_path / "other", arms=["accumulat"])
 

@@ -28,7 +28,8 @@ class Interval(NamedTuple):
 def mean_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
     """The mean of `values` (n,) with Student's t interval, mean ± t_{n-1} s / sqrt(n).
 
-    One value has a mean and NaN bounds. A NaN or infinite value makes all three NaN.
+    One value has a mean and NaN bounds. A NaN or infinite value makes all three NaN. Values that are equal but for
+    rounding have no width.
 
     Raises:
         ValueError: `values` is empty, or `level` is not between 0 and 1.
@@ -42,7 +43,10 @@ def mean_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
     mean = float(sample.mean())
     if sample.size == 1:
         return Interval(mean, math.nan, math.nan)
-    error = float(sample.std(ddof=1)) / math.sqrt(sample.size)
+    spread = float(sample.std(ddof=1))
+    if spread <= 1e-12 * float(np.abs(sample).max()):
+        return Interval(mean, mean, mean)
+    error = spread / math.sqrt(sample.size)
     half = float(stats.t.ppf((1 + level) / 2, sample.size - 1)) * error
     return Interval(mean, mean - half, mean + half)
 

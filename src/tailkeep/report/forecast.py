@@ -234,7 +234,7 @@ def _verdict(tree: Tree) -> str:
         return next(iter(tree.get("sentences", ())), "")
     score = tree["scores"][0]
     return (
-        f"From {_rounds(score['measured'])}, 90 % intervals contain {100 * score['covered']:.0f} % of "
+        f"From {_rounds(score['measured'])}, 90 % intervals contain {formatting.percent(score['covered'])} of "
         f"{score['measurements']:,} later measurements; the mean error is {100 * score['error']:.0f} percentage "
         f"points, of drift alone {100 * score['drift']:.0f}, of no further change {100 * score['unchanged']:.0f}."
     )

@@ -58,6 +58,13 @@ def interval(value: Interval, *, signed: bool = False) -> str:
     return f"{low} to {high}"
 
 
+def percent(share: float) -> str:
+    """A share such as `16 %`; what is not quite none or all is `< 1 %` or `> 99 %`."""
+    if 0 < share < 0.005 or 0.995 < share < 1:
+        return "< 1 %" if share < 0.5 else "> 99 %"
+    return f"{100 * share:.0f} %"
+
+
 def p_value(value: float) -> str:
     """A p-value with two digits, or `< 0.001`."""
     return "< 0.001" if value < 0.001 else number(value, digits=2)

@@ -19,6 +19,7 @@ import pyarrow as pa
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.runs.directory import RunDirectory, collected
 from tailkeep.runs.generation_dir import GenerationDir, is_curve_table, read_speeds
+from tailkeep.runs.record import read_json
 from tailkeep.runs.storage import Storage
 from tailkeep.sanitize import redact, without_folders
 
@@ -56,9 +57,10 @@ def write_pack(
     """Write the finished generations of the run (or pack) at `source` into the folder `out`, or replace the pack there.
 
     Per generation it keeps all metrics and tables (per question its number in the file, its article, its margin; per
-    held-out document its tokens and its NLL), the loss curve thinned to 200 rows, `samples` texts of each decoder, 500
-    characters each, and with `words` how often each word stands in what was generated for it. Absolute paths in the
-    config are shortened to their last two parts. Numbers per question, per document and per step keep 6 digits.
+    held-out document its tokens and its NLL), the loss curve and its speeds thinned to 200 rows, `samples` texts of
+    each decoder, 500 characters each, and with `words` how often each word stands in what was generated for it.
+    Absolute paths in the config are shortened to their last two parts. Numbers per question, per document and per step
+    keep 6 digits.
 
     Raises:
         ConfigError: one of `arms` is not in the run.
@@ -72,7 +74,7 @@ def write_pack(
     cells = _cells(run, arms)
     trees = [cell.metrics() for cell in cells]
     files = {
-        "run.json": run.record.model_copy(update={"packed": True}).text().encode(),
+        "run.json": run.record.as_pack({cell.arm for cell in cells} if arms else None).text().encode(),
         "config.yaml": without_folders(redact(run.config_text())).encode(),
         **{name: text.encode() for name, text in collected(cells).items()},
     }
@@ -130,7 +132,8 @@ def _cell_files(
     yield "timings.json", _json(cell.timings())
     read_speeds(cell)
     for path in sorted(cell.path.glob("training/*/timings.json")):
-        yield path.relative_to(cell.path).as_posix(), path.read_bytes()
+        timings = {name: _thinned(column) for name, column in read_json(path).items()}
+        yield path.relative_to(cell.path).as_posix(), _json(timings)
     yield "DONE", b""
     for path in sorted(cell.samples.glob("*/text.jsonl")) if samples else ():
         yield f"samples/{path.parent.name}/text.jsonl", b"".join(_excerpts(path, samples))

@@ -9,7 +9,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -182,6 +182,19 @@ class RunRecord(Settings):
                 for seed in addition.seeds:
                     chains[arm, seed] = max(generations, chains.get((arm, seed), 0))
         return chains
+
+    def as_pack(self, arms: Collection[str] | None) -> "RunRecord":
+        """The record of a pack of this run with `arms` alone, or with all: nothing is said of what it leaves out."""
+        history = [
+            addition.model_copy(
+                update={
+                    "arms": {arm: count for arm, count in addition.arms.items() if arms is None or arm in arms},
+                    "recomputed": tuple(arm for arm in addition.recomputed if arms is None or arm in arms),
+                }
+            )
+            for addition in self.history
+        ]
+        return self.model_copy(update={"packed": True, "history": tuple(history)})
 
     @classmethod
     def of(

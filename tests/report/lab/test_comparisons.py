@@ -1,5 +1,6 @@
 import math
 import re
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -195,3 +196,30 @@ def test_the_dotted_line_is_what_the_baseline_lost(tmp_path):
     (line,) = re.findall(r'class="goal" d="M([\d.]+) ', figure.body)
     (place,) = re.findall(r'class="mark r-other"><path d="M([\d.]+) ', figure.body.partition("KR-test accuracy")[2])
     assert float(place) + 1.5 == pytest.approx(float(line), abs=0.11)
+
+
+@pytest.mark.parametrize("fall", [0.3, -0.3])
+def test_better_is_on_the_right_whether_the_baseline_gets_worse_or_better(tmp_path, fall):
+    path, changes = tmp_path / "r", {"worse": -0.1, "better": 0.1}
+    with new_run(path, arms=("baseline", *changes), generations=2) as run:
+        for arm in ("baseline", *changes):
+            for seed in (0, 1, 2):
+                for generation in (0, 1):
+                    value = 0.5 + generation * (changes.get(arm, 0.0) * (1 + 0.01 * seed) - fall * (1 + 0.02 * seed))
+                    finish(run.generation_dir(arm, seed, generation), {"kr_accuracy": value}, learner="causal_lm")
+    lab_run = read_lab_run(path)
+    figure = plot_forest(lab_run.groups[0], summarise_run(lab_run).groups[0], "x")
+    assert ("as at" in figure.body) == (fall > 0)
+    (zero,) = re.findall(r'class="zero" d="M([\d.]+) ', figure.body)
+    places = [float(x) for x in re.findall(r'class="mark r-other"><path d="M([\d.]+) ', figure.body)][-2:]
+    assert places[0] < float(zero) < places[1]
+
+
+def test_a_level_that_some_settings_lack_is_counted_over_those_that_have_it(tmp_path):
+    path = partial_grid(tmp_path / "r", {"a": 0.3, "b": 0.0})
+    shutil.rmtree(path / "cells" / "all-a")
+    lab_run = read_lab_run(path)
+    group, summary = lab_run.groups[0], summarise_run(lab_run).groups[0]
+    maps = effect_maps(group, summary, lab_run.grid)
+    assert grid_verdict(maps) == "Held-out NLL in 2 settings: a is significantly better in 1 of 1, b in 0."
+    assert grid_numbers(group, maps)[-1].number == "1 of 1"

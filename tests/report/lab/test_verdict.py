@@ -1,10 +1,14 @@
 """The verdict claims what is significant, names at most three arms and has at most 25 words."""
 
+import math
+
 import pytest
 
+from tailkeep.metrics import Interval
+from tailkeep.report.lab.paired_differences import Difference
 from tailkeep.report.lab.run import read_lab_run
 from tailkeep.report.lab.stats import summarise_run
-from tailkeep.report.lab.verdict import certainty, key_numbers, write_verdict
+from tailkeep.report.lab.verdict import Change, certainty, is_better, key_numbers, write_verdict
 from tests.report.built_runs import finish, new_run
 
 REPLACE = {"learner": "causal_lm", "loss": {"name": "cross_entropy"}, "regime": {"name": "replace"}}
@@ -79,6 +83,75 @@ def test_what_does_not_change_significantly_is_not_prevented(tmp_path):
         "Trained on its own text, the model does not change significantly. Accumulating the real data is significantly "
         "better."
     )
+
+
+def two_metrics(path, arms, *, baseline=((0.9, 0.60), (1.0, 1.5))):
+    """arm -> (KR-test accuracy, held-out NLL) after one round, in three seeds that hardly differ.
+
+    `baseline` has both metrics at generation 0 and after one round. NaN is no value.
+    """
+    table = {"baseline": (baseline[0][1], baseline[1][1]), **arms}
+    with new_run(path, arms=table, generations=2, **REPLACE) as run:
+        for arm, after in table.items():
+            for seed in (0, 1, 2):
+                for generation in (0, 1):
+                    pairs = zip(("kr_accuracy", "held_out_nll"), baseline, after, strict=True)
+                    noise = 1 + 0.002 * seed * (2 if arm == "baseline" else 1)
+                    row = {name: (end if generation else at[0]) * noise for name, at, end in pairs}
+                    finish(run.generation_dir(arm, seed, generation), row, learner="causal_lm")
+    lab_run = read_lab_run(path)
+    return lab_run.groups[0], summarise_run(lab_run).groups[0]
+
+
+def test_better_in_one_metric_and_worse_in_another_is_no_missing_difference(tmp_path):
+    """The typical effect of truncation: more facts are kept, and held-out text becomes less likely."""
+    group, summary = two_metrics(tmp_path / "one", {"cut": (0.8, 1.9)})
+    assert write_verdict(group, summary).endswith("cut is better in KR-test accuracy and worse in held-out NLL.")
+    group, summary = two_metrics(tmp_path / "two", {"cut": (0.8, 1.9), "more": (0.85, 2.5)})
+    assert write_verdict(group, summary).endswith("cut and more are better in one metric and worse in another.")
+
+
+def test_an_arm_that_cannot_be_tested_is_not_without_a_difference(tmp_path):
+    group, summary = two_metrics(tmp_path / "r", {"diverged": (math.nan, math.nan), "same": (0.60, 1.5)})
+    assert write_verdict(group, summary).endswith("same makes no significant difference; diverged could not be tested.")
+
+
+def test_what_the_baseline_does_not_lose_is_not_prevented(tmp_path):
+    """The baseline loses accuracy alone; the arm is better in NLL alone."""
+    group, summary = two_metrics(tmp_path / "r", {"x": (0.60, 0.8)}, baseline=((0.9, 0.6), (1.0, 1.0)))
+    assert write_verdict(group, summary) == (
+        "Trained on its own text, the model gets worse. x is significantly better."
+    )
+
+
+def test_a_seed_without_any_value_leaves_no_claim_on_the_baseline(tmp_path):
+    with new_run(tmp_path / "r", arms=("baseline",), generations=2, **REPLACE) as run:
+        for seed in (0, 1, 2):
+            for generation in (0, 1):
+                value = math.nan if seed == 2 else 0.9 - 0.3 * generation + 0.001 * seed
+                finish(run.generation_dir("baseline", seed, generation), {"kr_accuracy": value}, learner="causal_lm")
+    lab_run = read_lab_run(tmp_path / "r")
+    assert "worse" not in write_verdict(lab_run.groups[0], summarise_run(lab_run).groups[0])
+
+
+@pytest.mark.parametrize(
+    ("change", "final", "better"),
+    [((1.0, 0.5), 0.7, True), ((1.0, 0.5), 3.0, False), ((1.0, 0.5), 0.3, False), ((1.0, 1.001), 0.7, None)],
+)
+def test_without_a_better_direction_nearer_to_generation_0_is_better(change, final, better):
+    """A standard deviation; where the baseline does not change significantly no direction is known."""
+    start, end = change
+    p_value = 0.001 if abs(end - start) > 0.1 else 0.6
+    moved = Change("std", Interval(start, 0, 0), Interval(end, 0, 0), Interval(end - start, 0, 0), p_value)
+    difference = Difference("a", "b", "std", 3, 1, Interval(final - end, 0, 0), Interval(0, 0, 0))
+    assert is_better(difference, None, moved) is better
+
+
+def test_equal_differences_are_equal_in_spite_of_rounding(tmp_path):
+    """Two seeds gain three of 400 questions each: the sign test, and no correction for one arm."""
+    _, summary = group_of(tmp_path / "r", {"baseline": (240 / 400, 247 / 400), "x": (243 / 400, 250 / 400)})
+    (one,) = summary.differences
+    assert certainty(one) == "equal in all seeds: not significant (sign test)"
 
 
 def test_one_seed_gives_numbers_and_no_claim(tmp_path):

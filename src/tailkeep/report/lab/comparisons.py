@@ -53,10 +53,12 @@ def plot_forest(group: ArmGroup, summary: GroupSummary, name: str) -> Figure | N
 
 def _block(group: ArmGroup, metric: str, rows: Sequence[Difference], *, sort: bool) -> ForestBlock:
     change = baseline_change(group, group.arms[0], metric)
-    goal = -change.change.mean if change and change.is_significant and change.change.mean else None
+    # What a baseline that gets better gains is nothing to undo.
+    undone = change if change and change.is_significant and change.is_worse and change.change.mean else None
+    goal = None if undone is None else -undone.change.mean
     sizes = marker_sizes(group.arms, group.roles)
     known = group.catalog.describe(metric)
-    flipped = known.better == "lower" if goal is None else goal < 0
+    flipped = known.better == "lower" if known.better or goal is None else goal < 0
     if sort:
         rows = sorted(rows, key=lambda one: one.final.mean, reverse=not flipped)
     return ForestBlock(
@@ -133,6 +135,10 @@ class EffectMap:
     columns: tuple[str, ...]
     cells: tuple[EffectCell, ...]
 
+    def measured(self, column: int) -> int:
+        """In how many settings the level `column` is measured."""
+        return sum(cell.column == column for cell in self.cells)
+
     def significant(self, column: int, *, better: bool) -> list[EffectCell]:
         """The cells of `column` that differ significantly in one direction."""
         return [
@@ -161,7 +167,7 @@ def effect_map(summary: GroupSummary, grid: Mapping[str, Sequence[str]], metric:
     rows = tuple(dict.fromkeys(setting for setting, _ in measured))
     columns = tuple(level for level in levels if any(level == other for _, other in measured))
     cells = [
-        EffectCell(rows.index(setting), columns.index(level), one, is_better(one, definition.better))
+        EffectCell(rows.index(setting), columns.index(level), one, bool(is_better(one, definition.better)))
         for (setting, level), one in measured.items()
     ]
     return EffectMap(metric, definition, reference, rows, columns, tuple(cells)) if cells else None
@@ -196,6 +202,8 @@ def grid_verdict(maps: Sequence[EffectMap]) -> str:
     for level in listed:
         better, worse = counts[level]
         words = f"{level} is significantly better in {better}" if not parts else f"{level} in {better}"
+        if (measured := first.measured(first.columns.index(level))) < len(first.rows):
+            words += f" of {measured}"
         parts.append(f"{words} and worse in {worse}" if worse else words)
     if others := [sum(count) for level, count in counts.items() if level not in listed]:
         most = max(others)
@@ -210,7 +218,7 @@ def _counted(number: int, noun: str) -> str:
 def grid_numbers(group: ArmGroup, maps: Sequence[EffectMap]) -> tuple[KeyNumber, ...]:
     """In how many settings the baseline gets worse, the largest difference, and how often the first level helps."""
     first = maps[0]
-    title, rows = first.definition.title, len(first.rows)
+    title = first.definition.title
     changes = [baseline_change(group, arm, first.metric) for arm in dict.fromkeys(map(group.baseline_of, group.arms))]
     known = [change for change in changes if change and math.isfinite(change.p_value)]
     corrected = holm_correction([change.p_value for change in known])
@@ -238,6 +246,7 @@ def grid_numbers(group: ArmGroup, maps: Sequence[EffectMap]) -> tuple[KeyNumber,
     number = formatting.mean(one.final, signed=True)
     numbers.append(KeyNumber(group.roles[one.arm], number, effects.definition.unit, words, certainty(one)))
     cell = first.cells[0]
+    rows = first.measured(cell.column)
     better = len(first.significant(cell.column, better=True))
     words = f"settings in which {first.columns[cell.column]} has a significantly better {title} than {first.reference}"
     certain = _corrected_for(cell.difference.comparisons, "comparison")
@@ -271,11 +280,11 @@ def effect_sentences(group: ArmGroup, summary: GroupSummary, grid: Mapping[str, 
 
 
 def _effect_sentence(effects: EffectMap) -> str:
-    total = len(effects.cells)
+    total, comparisons = len(effects.cells), effects.cells[0].difference.comparisons
     significant = [cell for cell in effects.cells if cell.difference.is_significant]
     significant.sort(key=lambda cell: -abs(cell.difference.final.mean))
     lead = f"{effects.definition.title}, each level minus {effects.reference} in the same setting, paired by seed"
-    corrected = f"corrected for {_counted(total, 'comparison')}"
+    corrected = f"corrected for {_counted(comparisons, 'comparison')}"
     if not significant:
         return f"{lead}: no significant difference (0 of {total}, {corrected})."
     parts = []

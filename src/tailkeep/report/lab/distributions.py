@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tailkeep.report import formatting
 from tailkeep.report.charts import step_chart
 from tailkeep.report.lab.run import ArmGroup, Entry
 from tailkeep.report.lab.samples import first_middle_last
@@ -53,7 +54,11 @@ def plot_confidence(group: ArmGroup, arms: Sequence[str], name: str, *, held_out
         return None
     limit = math.log(_LIMIT / (1 - _LIMIT))
     stack = _stacked_histograms(
-        group, ends, linear, "% of tokens", lambda row: (f"p > {_LIMIT}", _percent(_share_above(row.values, limit)))
+        group,
+        ends,
+        linear,
+        "% of tokens",
+        lambda row: (f"p > {_LIMIT}", formatting.percent(_share_above(row.values, limit))),
     )
     parts = [path([(stack.x(limit), _TOP - 12), (stack.x(limit), stack.bottom)], "ref"), *stack.parts]
     parts += [text(stack.x(math.log(p / (1 - p))), stack.bottom + 18, f"{p:g}", "tick", "middle") for p in _TICKS]
@@ -194,10 +199,6 @@ def _pooled_counts(entries: Sequence[Entry], table: str, column: str, edges: str
 def _seeds(group: ArmGroup, arms: Iterable[str]) -> str:
     seeds = max(len({entry.seed for entry in group.entries_of(arm)}) for arm in arms)
     return f"{seeds} seed{'s together' if seeds > 1 else ''}"
-
-
-def _percent(share: float) -> str:
-    return f"{share:.0%}".replace("%", " %")
 
 
 def _median(values: Mapping[str, Sequence[float]]) -> str:

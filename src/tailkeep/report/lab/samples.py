@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tailkeep.report import formatting
 from tailkeep.report.lab.run import ArmGroup, Entry
 from tailkeep.report.svg import WIDTH, Figure, image, label, path, rect, text
 from tailkeep.runs import redact
@@ -292,7 +293,7 @@ def _strip(tail: Tail, heights: Sequence[float], top: float, ground: float, role
 
 def _left_over(tail: Tail) -> str:
     if tail.kind == "words":
-        return f"{sum(tail.counts) / max(1.0, sum(tail.real)):.0%}".replace("%", " %")
+        return formatting.percent(sum(tail.counts) / max(1.0, sum(tail.real)))
     return f"{sum(tail.alive):.1f}".removesuffix(".0") + f" of {len(tail.counts)}"
 
 

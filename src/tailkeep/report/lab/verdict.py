@@ -46,8 +46,9 @@ class Change:
 
 
 def baseline_change(group: ArmGroup, arm: str, metric: str) -> Change | None:
-    """The change of `metric` in `arm`; None where generation 0 or the last common one is missing."""
-    series, last = group.series(arm, metric), group.common_generation
+    """The change of `metric` in `arm`; None where a seed has no finite value at generation 0 or the last common one."""
+    series = group.by_seed(arm, lambda entry: entry.metrics.get(metric, math.nan))
+    last = group.common_generation
     rows = [
         (by_generation.get(0, math.nan), by_generation.get(last or 0, math.nan)) for by_generation in series.values()
     ]
@@ -62,11 +63,16 @@ def baseline_change(group: ArmGroup, arm: str, metric: str) -> Change | None:
     return Change(metric, curve[0], curve[last], interval, paired_p_value(changes), described.better)
 
 
-def is_better(one: Difference, better: Better, change: Change | None = None) -> bool:
-    """Whether the difference goes in the good direction `better`, or without one back to generation 0."""
+def is_better(one: Difference, better: Better, change: Change | None = None) -> bool | None:
+    """Whether the difference goes in the good direction `better`, or without one leads nearer to generation 0.
+
+    None where there is neither a better direction nor a significant change of the baseline.
+    """
     if better:
         return (one.final.mean > 0) == (better == "higher")
-    return change is not None and one.final.mean * change.change.mean < 0
+    if change is None or not change.is_significant:
+        return None
+    return abs(change.change.mean + one.final.mean) < abs(change.change.mean)
 
 
 def write_verdict(group: ArmGroup, summary: GroupSummary) -> str:
@@ -74,34 +80,39 @@ def write_verdict(group: ArmGroup, summary: GroupSummary) -> str:
     if group.common_generation in {None, 0} and max(group.generations(), default=0) > 0:
         return "Not all arms have got beyond generation 0, so there is nothing to compare yet."
     mains = group.catalog.main_metrics(group.names)
-    changes = {metric: baseline_change(group, group.arms[0], metric) for metric in mains}
-    lead = _lead(group, changes)
+    baseline = _reference_of(group, summary)
+    changes = {metric: baseline_change(group, baseline, metric) for metric in mains}
+    lead = _lead(group, baseline, changes)
     if not group.compared_arms:
         return lead
-    better, worse, neither = _sorted_arms(group, summary, mains, changes)
-    if not better and not worse and max((one.seeds for one in summary.differences), default=0) < 2:
+    if max((one.seeds for one in summary.differences), default=0) < 2:
         return _joined([lead, "One seed: no difference can be called significant."])
-    collapses = any(change.is_worse for change in _significant(changes))
+    effects = {arm: _effect_of(group, arm, summary, changes) for arm in group.compared_arms}
     for listed in range(_MAX_LISTED, 0, -1):
-        text = _joined([lead, _clauses(group, better, worse, neither, listed, summary, changes, collapses=collapses)])
+        text = _joined([lead, _clauses(group, effects, listed)])
         if len(text.split()) <= _MAX_WORDS:
             return text
     return text
+
+
+def _reference_of(group: ArmGroup, summary: GroupSummary) -> str:
+    """The arm that the others are compared with; of a grid in which one setting is measured, that of this setting."""
+    return next((one.baseline for one in summary.differences if math.isfinite(one.final.mean)), group.arms[0])
 
 
 def _joined(sentences: Sequence[str]) -> str:
     return " ".join(filter(None, sentences))
 
 
-def _lead(group: ArmGroup, changes: dict[str, Change | None]) -> str:
+def _lead(group: ArmGroup, baseline: str, changes: Mapping[str, Change | None]) -> str:
     known = [change for change in changes.values() if change]
     if not known:
         return ""
-    regime = (group.configs.get(group.arms[0], {}).get("regime") or {}).get("name", "replace")
+    regime = (group.configs.get(baseline, {}).get("regime") or {}).get("name", "replace")
     start = (
         f"Trained on its own {words_of(group.learner).samples}, the model"
         if regime in {"replace", "select"}
-        else f"Under {group.arms[0]} the model"
+        else f"Under {baseline} the model"
     )
     if math.isnan(known[0].p_value):
         first, last = (formatting.short(value.mean) for value in (known[0].initial, known[0].final))
@@ -116,54 +127,73 @@ def _lead(group: ArmGroup, changes: dict[str, Change | None]) -> str:
     return f"{start} gets better." if not any(change.is_worse for change in significant) else f"{start} changes."
 
 
-def _significant(changes: dict[str, Change | None]) -> list[Change]:
+def _significant(changes: Mapping[str, Change | None]) -> list[Change]:
     """The changes that are significant after Holm's correction for all of them; none where a p-value is missing."""
     known = [change for change in changes.values() if change and math.isfinite(change.p_value)]
     corrected = holm_correction([change.p_value for change in known])
     return [change for change, p in zip(known, corrected, strict=True) if p < ALPHA]
 
 
-def _sorted_arms(
-    group: ArmGroup, summary: GroupSummary, mains: Sequence[str], changes: dict[str, Change | None]
-) -> tuple[list[str], list[str], list[str]]:
-    better: list[str] = []
-    worse: list[str] = []
-    neither: list[str] = []
-    for arm in group.compared_arms:
-        rows = [one for one in summary.differences if one.arm == arm and one.metric in mains and one.is_significant]
-        good = [is_better(one, group.catalog.describe(one.metric).better, changes[one.metric]) for one in rows]
-        (better if rows and all(good) else worse if rows and not any(good) else neither).append(arm)
-    return better, worse, neither
+@dataclass(frozen=True)
+class _Effect:
+    """What the significant differences of one arm in the main metrics come to; `kind` is one of `_CLAUSES`."""
+
+    kind: str
+    better: str = ""
+    worse: str = ""
 
 
-def _clauses(
-    group: ArmGroup,
-    better: Sequence[str],
-    worse: Sequence[str],
-    neither: Sequence[str],
-    listed: int,
-    summary: GroupSummary,
-    changes: dict[str, Change | None],
-    *,
-    collapses: bool,
-) -> str:
-    parts = []
-    if better:
-        names = _names(group, better, listed)
-        single = len(better) == 1
-        if collapses:
-            share = "most" if all(_prevents_most(group, arm, summary, changes) for arm in better) else "some"
-            parts.append(f"{names} prevent{'s' if single else ''} {share} of it")
-        else:
-            parts.append(f"{names} {'is' if single else 'are'} significantly better")
-    if worse:
-        parts.append(f"{_names(group, worse, listed)} make{'s' if len(worse) == 1 else ''} it significantly worse")
-    if neither:
-        verb = "makes" if len(neither) == 1 else "make"
-        parts.append(f"{_names(group, neither, listed)} {verb} no significant difference")
+_CLAUSES = {
+    "most": ("prevents most of it", "prevent most of it"),
+    "some": ("prevents some of it", "prevent some of it"),
+    "better": ("is significantly better", "are significantly better"),
+    "worse": ("makes it significantly worse", "make it significantly worse"),
+    "both": ("is better in {better} and worse in {worse}", "are better in one metric and worse in another"),
+    "other": ("differs significantly", "differ significantly"),
+    "none": ("makes no significant difference", "make no significant difference"),
+    "untested": ("could not be tested", "could not be tested"),
+}
+"""The words for one arm and for several, in the order in which a verdict has them."""
+
+
+def _effect_of(group: ArmGroup, arm: str, summary: GroupSummary, changes: Mapping[str, Change | None]) -> _Effect:
+    rows = [one for one in summary.differences if one.arm == arm and one.metric in changes]
+    significant = [one for one in rows if one.is_significant]
+    if not significant:
+        return _Effect("none" if any(math.isfinite(one.p_value) for one in rows) else "untested")
+    signs = {
+        one.metric: is_better(one, group.catalog.describe(one.metric).better, changes[one.metric])
+        for one in significant
+    }
+    better, worse = ([metric for metric, sign in signs.items() if sign is wanted] for wanted in (True, False))
+    if better and worse:
+        titles = (group.catalog.title_in_sentence(metrics[0]) for metrics in (better, worse))
+        return _Effect("both", *titles)
+    if not better:
+        return _Effect("worse" if worse else "other")
+    collapsed = {change.metric for change in _significant(changes) if change.is_worse}
+    prevented = [one for one in significant if one.metric in collapsed]
+    if not prevented:
+        return _Effect("better")
+    return _Effect("most" if all(_prevents_most(group, one, changes[one.metric]) for one in prevented) else "some")
+
+
+def _clauses(group: ArmGroup, effects: Mapping[str, _Effect], listed: int) -> str:
+    parts, order = [], []
+    kinds = {effect.kind for effect in effects.values()}
+    # "Most of it" is said where all arms that prevent something prevent most.
+    merged = {"most": "some"} if {"most", "some"} <= kinds else {}
+    for kind, (single, several) in _CLAUSES.items():
+        arms = [arm for arm, effect in effects.items() if merged.get(effect.kind, effect.kind) == kind]
+        if not arms:
+            continue
+        effect = effects[arms[0]]
+        verb = single.format(better=effect.better, worse=effect.worse) if len(arms) == 1 else several
+        parts.append(f"{_names(group, arms, listed)} {verb}")
+        order += arms
     sentence = "; ".join(parts)
     # A phrase begins with a capital; the name of an arm keeps its case.
-    is_phrase = _subject(group, (*better, *worse, *neither)[0])
+    is_phrase = _subject(group, order[0])
     return (sentence[:1].upper() + sentence[1:] if is_phrase else sentence) + "."
 
 
@@ -184,21 +214,16 @@ def _names(group: ArmGroup, arms: Sequence[str], listed: int) -> str:
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
 
 
-def _prevents_most(group: ArmGroup, arm: str, summary: GroupSummary, changes: Mapping[str, Change | None]) -> bool:
-    """Whether `arm` prevents significantly more than half of the baseline's change, by each significant metric."""
-    for one in summary.differences:
-        change = changes.get(one.metric)
-        if one.arm != arm or not one.is_significant or not (change and change.is_significant):
-            continue
-        sign = -math.copysign(1.0, change.change.mean)
-        baseline, final = group.series(one.baseline, one.metric), group.series(arm, one.metric)
-        beyond_half = [
-            sign * (final[seed][one.generation] - (baseline[seed][0] + baseline[seed][one.generation]) / 2)
-            for seed in sorted(baseline.keys() & final.keys())
-        ]
-        if sum(beyond_half) <= 0 or not paired_p_value(beyond_half) < ALPHA:
-            return False
-    return True
+def _prevents_most(group: ArmGroup, one: Difference, change: Change | None) -> bool:
+    """Whether an arm prevents significantly more than half of the `change` of its baseline, by this metric."""
+    assert change is not None
+    sign = -math.copysign(1.0, change.change.mean)
+    baseline, final = group.series(one.baseline, one.metric), group.series(one.arm, one.metric)
+    beyond_half = [
+        sign * (final[seed][one.generation] - (baseline[seed][0] + baseline[seed][one.generation]) / 2)
+        for seed in sorted(baseline.keys() & final.keys())
+    ]
+    return sum(beyond_half) > 0 and paired_p_value(beyond_half) < ALPHA
 
 
 def key_numbers(group: ArmGroup, summary: GroupSummary) -> tuple[KeyNumber, ...]:
@@ -206,12 +231,13 @@ def key_numbers(group: ArmGroup, summary: GroupSummary) -> tuple[KeyNumber, ...]
     mains = group.catalog.main_metrics(group.names)
     numbers = []
     names = dict.fromkeys([*mains, *summary.metrics])
-    changes = {metric: baseline_change(group, group.arms[0], metric) for metric in names}
+    reference = _reference_of(group, summary)
+    changes = {metric: baseline_change(group, reference, metric) for metric in names}
     main_changes = {metric: changes[metric] for metric in mains}
     # The change that the verdict speaks of.
     worse = [change for change in _significant(main_changes) if change.is_worse]
     if change := next(iter(worse), main_changes.get(mains[0]) if mains else None):
-        numbers.append(_loss_number(group, change))
+        numbers.append(_loss_number(group, reference, change))
     largest = _largest(summary, mains, changes)
     if largest:
         numbers.append(_difference_number(group, largest))
@@ -229,7 +255,7 @@ def key_numbers(group: ArmGroup, summary: GroupSummary) -> tuple[KeyNumber, ...]
         numbers += [_difference_number(group, one) for one in others[:1]]
     elif not group.compared_arms:
         more = [changes[metric] for metric in summary.metrics if metric != mains[0]]
-        numbers += [_loss_number(group, change) for change in more if change][:2]
+        numbers += [_loss_number(group, reference, change) for change in more if change][:2]
     return tuple(numbers)
 
 
@@ -250,7 +276,7 @@ def _largest(summary: GroupSummary, mains: Sequence[str], changes: dict[str, Cha
     return max(finite, key=size, default=None)
 
 
-def _loss_number(group: ArmGroup, change: Change) -> KeyNumber:
+def _loss_number(group: ArmGroup, arm: str, change: Change) -> KeyNumber:
     has_bounds = math.isfinite(change.final.low)
     first, last = (
         formatting.mean(value) if has_bounds else formatting.short(value.mean)
@@ -261,8 +287,8 @@ def _loss_number(group: ArmGroup, change: Change) -> KeyNumber:
     metric = group.catalog.describe(change.metric)
     if metric.reference:
         parts.append(metric.reference[1].replace(", ", ": "))
-    words = f"{metric.title} of {group.arms[0]}, generation 0 to {group.common_generation}"
-    return KeyNumber(group.roles[group.arms[0]], f"{first} → {last}", metric.unit, words, "; ".join(parts))
+    words = f"{metric.title} of {arm}, generation 0 to {group.common_generation}"
+    return KeyNumber(group.roles[arm], f"{first} → {last}", metric.unit, words, "; ".join(parts))
 
 
 def _difference_number(group: ArmGroup, one: Difference) -> KeyNumber:
@@ -281,5 +307,5 @@ def certainty(one: Difference) -> str:
         return f"95 % CI {bounds}: significant"
     if bounds == formatting.EQUAL_SEEDS:
         return f"{bounds}: not significant{' (sign test)' if one.final.mean else ''}"
-    corrected = f" after correction for {one.comparisons} arms" if one.excludes_zero else ""
+    corrected = f" after correction for {one.comparisons} arms" if one.excludes_zero and one.comparisons > 1 else ""
     return f"95 % CI {bounds}: not significant{corrected}"
