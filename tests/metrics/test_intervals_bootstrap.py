@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tailkeep.metrics import Failure, bootstrap_interval, failure_interval, mcnemar, median_time
+from tailkeep.metrics import Failure, clustered_interval, mcnemar, median_time
 
 
 def test_only_items_on_which_the_models_differ_decide():
@@ -34,58 +34,36 @@ def test_answers_that_cannot_be_paired_are_an_error(first, second, reason):
         mcnemar(first, second)
 
 
-def test_the_bootstrap_of_a_mean_agrees_with_the_normal_approximation():
+@pytest.mark.parametrize("size", [1, 4])
+def test_clusters_are_resampled_whole(size):
+    """Copies of an item say nothing new, so the interval is that of the items."""
     values = np.random.default_rng(1).normal(3.0, 2.0, 400)
-    interval = bootstrap_interval(values, resamples=4000)
+    clusters = np.repeat(np.arange(400), size)
+    interval = clustered_interval(np.repeat(values, size), clusters, resamples=4000)
     half = stats.norm.ppf(0.975) * values.std() / math.sqrt(400)
     assert interval.mean == pytest.approx(values.mean())
     assert (interval.low, interval.high) == pytest.approx((interval.mean - half, interval.mean + half), abs=0.02)
 
 
-def test_the_bootstrap_covers_the_truth_as_often_as_it_says():
+def test_an_interval_over_clusters_covers_the_truth_as_often_as_it_says():
     rng = np.random.default_rng(2)
+    clusters = np.repeat(np.arange(40), 5)
     hits = 0
-    for number in range(100):
-        interval = bootstrap_interval(rng.normal(0, 1, 60), resamples=200, seed=number)
+    for number in range(200):
+        values = rng.normal(0, 1, 40)[clusters] + rng.normal(0, 1, clusters.size)
+        interval = clustered_interval(values, clusters, resamples=200, seed=number)
         hits += interval.low <= 0 <= interval.high
-    # 100 trials at .95 have a standard deviation of 2.2; percentiles of 60 items cover a little less.
-    assert 85 <= hits < 100
+    # 200 trials at .95 have a standard deviation of 1.5 percent; percentiles of 40 clusters cover a little less.
+    assert 176 <= hits < 200
 
 
-def test_another_statistic_can_be_given():
-    interval = bootstrap_interval([1.0, 2.0, 9.0], lambda resample: float(np.median(resample)))
-    assert interval.mean == 2.0
-    assert (interval.low, interval.high) == (1.0, 9.0)
-
-
-def test_a_missing_answer_shows_and_no_item_is_an_error():
-    assert math.isnan(bootstrap_interval([1.0, math.nan]).mean)
-    with pytest.raises(ValueError, match="values has no items"):
-        bootstrap_interval([])
-
-
-def test_a_time_to_failure_has_bounds_around_it():
-    rng = np.random.default_rng(3)
-    shares = np.array([0.95, 0.85, 0.7, 0.6])
-    answers = (rng.random((800, 1)) < shares).astype(float)
-    interval = failure_interval([0, 1, 2, 3], answers, limit=0.75, resamples=500)
-    assert interval.failure.state == "failed"
-    assert interval.low < interval.failure.time < interval.high
-    assert interval.high - interval.low < 1.0
-    assert interval.censored == 0.0
-
-
-def test_items_that_never_fail_have_no_upper_bound():
-    answers = np.ones((30, 3))
-    interval = failure_interval([0, 1, 2], answers, limit=0.75, resamples=50)
-    assert interval.failure.state == "censored"
-    assert math.isinf(interval.high)
-    assert interval.censored == 1.0
-
-
-def test_answers_in_another_shape_than_the_generations_are_an_error():
-    with pytest.raises(ValueError, match="2 generations"):
-        failure_interval([0, 1], np.ones((4, 3)), limit=0.75)
+def test_few_clusters_have_no_bounds_and_a_missing_value_shows():
+    assert clustered_interval(np.ones(19), range(19))[1:] == pytest.approx((math.nan, math.nan), nan_ok=True)
+    assert clustered_interval(np.ones(20), range(20)) == (1.0, 1.0, 1.0)
+    assert math.isnan(clustered_interval([1.0, math.nan], [0, 1]).mean)
+    for values, clusters in (([], []), ([1.0], [0, 1])):
+        with pytest.raises(ValueError, match="Pass one cluster per value, at least one"):
+            clustered_interval(values, clusters)
 
 
 def failed(*times):

@@ -108,8 +108,7 @@ def questions_in(passage: Passage, content: str) -> tuple[list[Question], Counte
     items = tree.get("questions") if isinstance(tree, Mapping) else None
     if not isinstance(items, list) or not items:
         return [], Counter(malformed=1)
-    questions: list[Question] = []
-    rejected: Counter[str] = Counter()
+    questions, rejected = list[Question](), Counter[str]()
     for item in items:
         try:
             texts = {key: item[key] for key in _KEYS if key in item} if isinstance(item, Mapping) else item

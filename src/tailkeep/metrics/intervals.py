@@ -5,7 +5,7 @@ unit of resampling: all values of one item (its answers in all generations) stay
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
 from typing import NamedTuple
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
-from tailkeep.metrics.failure import Failure, time_to_failure
+from tailkeep.metrics.failure import Failure
 
 
 class Interval(NamedTuple):
@@ -248,66 +248,6 @@ def clustered_interval(
     return Interval(float(items.mean()), float(low), float(high))
 
 
-def bootstrap_interval(
-    values: ArrayLike,
-    statistic: Callable[[NDArray[np.float64]], float] | None = None,
-    *,
-    level: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> Interval:
-    """`statistic` (by default the mean) of the items `values` (n, ...) with percentile bootstrap bounds (Efron 1979).
-
-    A value that is not finite makes all three NaN.
-
-    Raises:
-        ValueError: there are no items, or `level` is not between 0 and 1.
-    """
-    items = np.asarray(values, dtype=np.float64)
-    check_level(level)
-    if items.shape[:1] in ((), (0,)):
-        raise ValueError("values has no items. Pass at least one.")
-    if not np.isfinite(items).all():
-        return Interval(np.nan, np.nan, np.nan)
-    of = statistic or (lambda resample: float(resample.mean()))
-    statistics = [of(items[rows]) for rows in _resample(len(items), resamples, seed)]
-    low, high = np.quantile(statistics, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(of(items), float(low), float(high))
-
-
-def failure_interval(
-    generations: ArrayLike,
-    answers: ArrayLike,
-    *,
-    limit: float,
-    level: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> FailureInterval:
-    """When the share of correct `answers` (items, generations) falls below `limit`, with bootstrap bounds over items.
-
-    A tie counts as half an answer. A resample that never fails counts as infinity, one that fails at the start as 0.
-    The share of resamples that never fail is reported separately.
-
-    Raises:
-        ValueError: the shapes differ, an answer is not in [0, 1], or `level` is not between 0 and 1.
-    """
-    times = np.asarray(generations, dtype=np.float64).ravel()
-    table = np.asarray(answers, dtype=np.float64)
-    check_level(level)
-    if table.ndim != 2 or table.shape[1] != times.size or len(table) == 0:
-        raise ValueError(f"answers of shape {table.shape} in {times.size} generations. Pass (items, generations).")
-    if not ((table >= 0) & (table <= 1)).all():
-        raise ValueError("answers must be from 0 (wrong) to 1 (correct), 0.5 for a tie.")
-
-    def failure_of(rows: NDArray[np.int64] | slice) -> Failure:
-        return time_to_failure(times.tolist(), table[rows].mean(axis=0).tolist(), limit=limit)
-
-    failures = [failure_of(rows) for rows in _resample(len(table), resamples, seed)]
-    late = np.array([{"failed": f.time, "censored": np.inf, "undefined": 0.0}[f.state] for f in failures])
-    return resampled_failure(failure_of(slice(None)), late, level=level)
-
-
 def resampled_failure(failure: Failure, late: NDArray[np.float64], *, level: float) -> FailureInterval:
     """`failure` with percentile bounds of `late`, the times of resamples: infinity if never, 0 if undefined."""
     # An order statistic: between a time and infinity nothing can be interpolated.
@@ -334,11 +274,6 @@ def median_time(failures: Sequence[Failure], *, level: float = 0.95, resamples: 
     medians = np.median(times[rows], axis=1)
     low, high = np.quantile(medians, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
     return Interval(float(np.median(times)), float(low), float(high))
-
-
-def _resample(items: int, resamples: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    rng = np.random.default_rng(seed)
-    return (rng.integers(0, items, items) for _ in range(resamples))
 
 
 def _answers(values: ArrayLike) -> NDArray[np.bool_]:

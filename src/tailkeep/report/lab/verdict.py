@@ -165,7 +165,7 @@ def _effect_of(group: ArmGroup, arm: str, summary: GroupSummary, changes: Mappin
         one.metric: is_better(one, group.catalog.describe(one.metric).better, changes[one.metric])
         for one in significant
     }
-    better, worse = ([metric for metric, sign in signs.items() if sign is wanted] for wanted in (True, False))
+    better, worse = ([metric for metric, sign in signs.items() if sign is direction] for direction in (True, False))
     if better and worse:
         titles = (group.catalog.title_in_sentence(metrics[0]) for metrics in (better, worse))
         return _Effect("both", *titles)
