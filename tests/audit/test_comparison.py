@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from tailkeep.audit import run
 from tailkeep.audit.comparison import (
     compare,
     match_lengths,
@@ -18,7 +19,7 @@ from tailkeep.audit.findings import Origins, language_finding
 from tailkeep.data.hashing import split_words
 from tailkeep.errors import InputError
 from tailkeep.metrics import holm_correction
-from tests.audit.conftest import prose, sample_of
+from tests.audit.conftest import prose, sample_of, write_jsonl
 
 
 def test_holm_rejects_step_by_step():
@@ -131,3 +132,16 @@ def test_another_language_is_said_not_to_be_covered():
     assert not comparison.language
     assert "frequent English words are" in finding.sentence
     assert "of the corpus's words, below the 15% from which" in finding.sentence
+
+
+@pytest.mark.parametrize("words", [100, 128, 150, 333])
+def test_documents_of_one_length_do_not_differ_by_rounding(words, tmp_path):
+    """Random halves of one text whose documents all have so many words of one length, and equal documents."""
+    rng = np.random.default_rng(words)
+    texts = [" ".join(rng.choice(["aa", "bb", "cc", "dd"], words)) for _ in range(120)]
+    for number, parts in enumerate([(texts[::2], texts[1::2]), ([texts[0]] * 60, [texts[0]] * 60)]):
+        paths = [write_jsonl(tmp_path / f"{number}-{side}.jsonl", part) for side, part in zip("ab", parts, strict=True)]
+        outcome = run({"sample": {"max_words": 64}}, paths[0], tmp_path / f"{number}", reference=paths[1])
+        tests = {test["name"]: test for test in outcome.summary["comparison"]["tests"]}
+        assert tests["document length"]["p"] == tests["word length"]["p"] == 1
+        assert not any(test["flagged"] for test in tests.values())

@@ -28,3 +28,15 @@ def test_quantiles_lie_straight_between_the_edges_of_a_bin():
     edges = np.array([0.0, 1.0, 3.0])
     assert histogram_quantiles([2, 2], edges, [0.25, 0.5, 0.75]) == [0.5, 1.0, 2.0]
     assert np.isnan(histogram_quantiles([0, 0], edges, [0.5])).all()
+
+
+def test_a_quantile_lies_in_a_bin_that_holds_something():
+    edges = np.array([0.0, 1.0, 2.0, 3.0, 4.0])
+    assert histogram_quantiles([0, 0, 5, 0], edges, [0, 0.5, 1]) == [2, 2.5, 3]
+    assert histogram_quantiles([5, 0, 0, 5], edges, [0.25, 0.5, 0.75]) == [0.5, 1, 3.5]
+    # Against the values themselves, within a bin of a quarter octave.
+    values = np.random.default_rng(0).choice([10.0, 100.0, 1000.0], 2001)
+    bins = 2.0 ** (np.arange(60) / 4)
+    counts = np.histogram(values, bins)[0]
+    for share, quantile in zip((0.1, 0.5, 0.9), histogram_quantiles(counts, bins, (0.1, 0.5, 0.9)), strict=True):
+        assert quantile == pytest.approx(np.quantile(values, share), rel=0.2)

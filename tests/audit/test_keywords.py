@@ -1,5 +1,7 @@
 """Log odds, the AUC and importance weights against closed forms and known corpora."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -36,3 +38,15 @@ def test_importance_separates_different_corpora_and_not_halves_of_one():
         result = importance_weights(sides, tuple(bucket_counts(side) for side in sides), 3)
         assert low <= result.separation <= high
         assert len(result.examples) == 9
+
+
+def test_long_documents_do_not_vote_for_their_own_side_by_what_was_cut_off():
+    """Each document has words of its own; of 60,000 bytes 6,000 are sampled."""
+    rng, separations = np.random.default_rng(4), []
+    for _ in range(6):
+        texts = [" ".join(rng.choice([f"w{number}x{word}" for word in range(400)], 8000)) for number in range(40)]
+        halves = texts[::2], texts[1::2]
+        sides = [[replace(item, text=item.text[:6000]) for item in sample_of(half)] for half in halves]
+        totals = tuple(bucket_counts(sample_of(half)) for half in halves)
+        separations.append(importance_weights(tuple(sides), totals, 3).separation)
+    assert np.mean(separations) == pytest.approx(0.5, abs=0.12)

@@ -91,7 +91,7 @@ def test_sources_without_synthetic_text_are_rarely_flagged(sides, tmp_path):
 
 
 def test_a_source_that_is_refused_counts_among_the_tests(sides, tmp_path, monkeypatch):
-    def estimate(corpus, share, seed, rows=None):
+    def estimate(corpus, share, seed, rows=None, **_):
         if rows is None or corpus.sides["input"].documents[rows[0]].source != "seen":
             return ShareEstimate(len(corpus.sides["input"].documents), refusal="too few")
         return ShareEstimate(60, share=0.5, low=0.1, high=0.9, zero_p=0.03)

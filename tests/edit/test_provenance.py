@@ -86,6 +86,16 @@ def test_a_forced_edit_adds_up_what_was_changed(edited, config, tmp_path):
     assert third.changed_before == second.cumulative_share
 
 
+def test_a_forced_edit_of_copies_adds_up_what_their_run_changed(edited, config, tmp_path):
+    first, out = edited
+    for path in (out / "documents").glob("*.jsonl"):
+        shutil.copy(path, tmp_path / f"copy-{path.name}")
+    forced = {**config, "force": True, "previous_runs": [str(out)]}
+    second = run(forced, tmp_path / "copy-*.jsonl", tmp_path / "again")
+    assert second.changed_before == first.changed_share
+    assert second.cumulative_share == pytest.approx(first.changed_share + second.changed_share)
+
+
 def test_a_sample_of_an_edited_corpus_is_refused_as_the_run_is(edited, config, tmp_path):
     _, out = edited
     with pytest.raises(InputError, match="edited already"):

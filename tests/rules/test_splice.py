@@ -1,6 +1,7 @@
 """Edits in texts of five families of tokenizers: unedited text stays."""
 
 import random
+import re
 from functools import cache
 from itertools import pairwise
 
@@ -127,6 +128,18 @@ def test_protected_characters_stay(family):
     assert spliced.reasons["protected"] > 5
     assert all(edit.end <= a or edit.start >= b for edit in spliced.applied for a, b in protected)
     assert text[30:80] in spliced.text
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_protected_number_does_not_become_another(family):
+    """A comma, a space or a word beside a number may not become a digit or a letter that joins it."""
+    text = "It was July 1, 1919, and 3 men lifted 11 - 13 lb each by 9 o'clock in room 42b."
+    numbers = [match.span() for match in re.finditer(r"\d+", text)]
+    pattern = re.compile(r"(?<!\w)(?<!\d[.,])\d+(?![\w]|[.,]\d)")
+    kept = {match[0] for match in pattern.finditer(text)}
+    for seed in range(60):
+        _, _, spliced = edited(family, text, seed, 0.5, numbers)
+        assert kept <= set(pattern.findall(spliced.text)), spliced.text
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -171,7 +171,8 @@ def prior_statistics(
 
 def _spread_difference(name: str, values: Numbers, is_input: NDArray[np.bool_]) -> StatisticValues:
     """The difference of the standard deviations over documents. The paper calls it the range of perplexity."""
-    documents, centred = len(values) // 2, values - values.mean()
+    # Centred on one of them, so that equal values have no spread of rounding.
+    documents, centred = len(values) // 2, values - values[0]
     sides = []
     for part in (is_input, ~is_input):
         mean = centred @ part / documents
@@ -180,10 +181,11 @@ def _spread_difference(name: str, values: Numbers, is_input: NDArray[np.bool_]) 
 
 
 def _mean_difference(name: str, values: Numbers, is_input: NDArray[np.bool_]) -> StatisticValues:
-    documents = len(values) // 2
-    left = values @ is_input / documents
-    right = values.sum() / documents - left
-    return name, left - right, (float(left[0]), float(right[0]))
+    # From one of them on, so that equal values have no difference of rounding.
+    documents, beyond = len(values) // 2, values - values[0]
+    left = beyond @ is_input / documents
+    right = beyond.sum() / documents - left
+    return name, left - right, (float(values[0] + left[0]), float(values[0] + right[0]))
 
 
 _MIN_DOCUMENTS = 20

@@ -113,9 +113,15 @@ def histogram_quantiles(histogram: Iterable[int], edges: NDArray[np.float64], sh
     total = counts.sum()
     if not total:
         return [float("nan") for _ in shares]
-    sums = np.concatenate([[0.0], np.cumsum(counts)]) / total
-    rising = np.concatenate([[True], np.diff(sums) > 0])
-    return [float(np.interp(share, sums[rising], edges[rising])) for share in shares]
+    filled = np.flatnonzero(counts)
+    ends = np.cumsum(counts[filled]) / total
+    quantiles = []
+    for share in shares:
+        place = min(int(np.searchsorted(ends, share)), len(filled) - 1)
+        bin_, size = filled[place], counts[filled[place]] / total
+        within = min(1.0, max(0.0, (share - (ends[place] - size)) / size))
+        quantiles.append(float(edges[bin_] + within * (edges[bin_ + 1] - edges[bin_])))
+    return quantiles
 
 
 Local = Callable[[str], Path]

@@ -26,7 +26,7 @@ TEXT_BYTES = 1 << 14
 """A sampled text is truncated to so many bytes, about 2,000 words in most scripts."""
 
 SHORT_TEXT_BYTES = 1 << 12
-"""The same in the larger sample for the share of synthetic documents, about 600 words."""
+"""The same in the larger sample for the share of synthetic documents, about 600 words; more where tests use more."""
 
 _MIN_SHARE = 0.8
 _EXCERPT_CHARACTERS = 600

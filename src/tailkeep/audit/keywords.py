@@ -122,10 +122,13 @@ def importance_weights(
         samples: documents of the input and of the reference.
         buckets: (b,) counts of words and word pairs of both whole corpora in buckets. The ratio of a document is
             cross-fitted: a fifth of both samples, with the document itself, is subtracted first. Otherwise every
-            document would vote for its own side; with only itself subtracted, against it.
+            document would vote for its own side; with only itself subtracted, against it. Where a document was
+            truncated, what was cut off cannot be subtracted, so the samples alone are counted.
         limit: the number of examples per end.
     """
     features = [count_features([item.text for item in sample]).toarray() for sample in samples]
+    if any(item.bytes > len(item.text.encode()) for sample in samples for item in sample):
+        buckets = features[0].sum(axis=0), features[1].sum(axis=0)
     logs = [_fold_log_ratios(features, buckets, fold) for fold in range(_FOLDS)]
     weights, documents = [], []
     for sample, counts in zip(samples, features, strict=True):
@@ -147,8 +150,7 @@ def _fold_log_ratios(
 ) -> NDArray[np.float64]:
     """ln p / q (b,) of a bucket in the reference and in the input, both without the documents of `fold`."""
     parts = [counts[fold::_FOLDS].sum(axis=0) for counts in features]
-    # Clamped at 0: a truncated document can end in a word that the whole document does not have.
-    remaining = [np.maximum(total - part, 0) for part, total in zip(parts, buckets, strict=True)]
+    remaining = [total - part for part, total in zip(parts, buckets, strict=True)]
     return log_ratios(remaining[0], remaining[1])
 
 

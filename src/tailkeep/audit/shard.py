@@ -21,7 +21,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tailkeep.audit.config import AuditConfig
-from tailkeep.audit.documents import SHORT_TEXT_BYTES, ExactDuplicates, HashSample, NearDuplicates, write_sample
+from tailkeep.audit.documents import (
+    SHORT_TEXT_BYTES,
+    TEXT_BYTES,
+    ExactDuplicates,
+    HashSample,
+    NearDuplicates,
+    write_sample,
+)
 from tailkeep.audit.evidence import SIDES
 from tailkeep.audit.prior_scores import PriorScorer, ScoreWriter
 from tailkeep.data.corpus import MEGABYTE, Shard, side_of
@@ -53,7 +60,8 @@ class BundleAuditor:
             counters, exact = ShardCounter(memory, spill["types"]), ExactDuplicates(memory, spill["exact"])
             sample = HashSample(config.sample.documents, config.seed)
             is_of_share = self._with_share and side in SIDES
-            share_sample = is_of_share and HashSample(config.share.documents, config.seed, text_bytes=SHORT_TEXT_BYTES)
+            share_bytes = min(TEXT_BYTES, max(SHORT_TEXT_BYTES, 8 * config.sample.max_words))
+            share_sample = is_of_share and HashSample(config.share.documents, config.seed, text_bytes=share_bytes)
             near = config.near_duplicates and NearDuplicates(config.near_duplicates, config.seed, memory, spill["near"])
             compression = config.compression and CompressionCounter(config.compression)
             by = config.share.by if self._with_share and side == "input" else None

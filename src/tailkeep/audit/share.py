@@ -78,6 +78,7 @@ def classifier_test(
 
 
 _BINS = 10
+MIN_ZERO_RESAMPLES = 2000
 _TESTS = 2
 _END = 0.01
 """An interval that reaches this near to both ends leaves nothing out."""
@@ -159,7 +160,7 @@ def score_corpus(
         return ScoredCorpus(words, sides, {}, {})
     tables = tabulate(sides)
     evidence = score_words(tables)
-    if prior_statistics is not None:
+    if prior_statistics is not None and sides["input"].texts:
         columns = {
             side: np.array([prior_statistics[side][item.location] for item in documents.documents], np.float64)
             for side, documents in sides.items()
@@ -169,7 +170,12 @@ def score_corpus(
 
 
 def estimate_share(
-    corpus: ScoredCorpus, config: ShareConfig, seed: int, rows: NDArray[np.int64] | None = None
+    corpus: ScoredCorpus,
+    config: ShareConfig,
+    seed: int,
+    rows: NDArray[np.int64] | None = None,
+    *,
+    zero_resamples: int = MIN_ZERO_RESAMPLES,
 ) -> ShareEstimate:
     """The share among the documents `rows` of the input, all by default, or the reason why none is named.
 
@@ -192,7 +198,12 @@ def estimate_share(
     slopes = (machine - human) / (human + share * (machine - human))
     effects = [_design_effect(slopes[bins[side]], corpus.evidence[side].folds) for side in SIDES[1:]]
     fit = fit_mixture(
-        *counts, design_effects=(effects[0], effects[1]), level=config.level, resamples=config.resamples, seed=seed
+        *counts,
+        design_effects=(effects[0], effects[1]),
+        level=config.level,
+        resamples=config.resamples,
+        zero_resamples=zero_resamples,
+        seed=seed,
     )
     blocks = blocks_of(len(rows))
     by_block = np.stack([np.bincount(bins["input"][blocks == i], minlength=len(edges) + 1) for i in range(FOLDS)])
@@ -221,7 +232,7 @@ def _design_effect(values: Numbers, folds: NDArray[np.int64]) -> float:
     """The variance of the means of blocks of `values` (n,) over that of as many independent ones, at least 1."""
     sizes = np.bincount(folds, minlength=FOLDS)
     means = np.bincount(folds, values, FOLDS) / sizes
-    within = float((values - means[folds]).var()) / float(sizes.mean())
+    within = float(((values - means[folds]) ** 2).sum()) / max(1, len(values) - FOLDS) / float(sizes.mean())
     return max(1.0, float(means.var(ddof=1)) / within) if within > 0 else 1.0
 
 

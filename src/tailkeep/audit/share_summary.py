@@ -4,6 +4,7 @@ Rules: the sample is the same however the corpora are split into shards, and so 
 number stands beside a refusal.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from tailkeep.audit.documents import SampledDocument, excerpt, read_sample, smal
 from tailkeep.audit.evidence import MIN_DOCUMENTS, SIDES
 from tailkeep.audit.findings import MAX_NAMED, Finding
 from tailkeep.audit.prior_scores import read_statistics
-from tailkeep.audit.share import ScoredCorpus, ShareEstimate, estimate_share, score_corpus
+from tailkeep.audit.share import MIN_ZERO_RESAMPLES, ScoredCorpus, ShareEstimate, estimate_share, score_corpus
 from tailkeep.data.corpus import Manifest, name_in_side
 from tailkeep.metrics import false_discovery_correction
 
@@ -127,7 +128,12 @@ def _sources(corpus: ScoredCorpus, config: AuditConfig) -> list[SourceShare]:
     groups |= {OTHER_SOURCES: few} if few else {}
     names = sorted(groups, key=lambda name: (name == OTHER_SOURCES, -len(groups[name]), name))
     members = {name: np.array(groups[name], np.int64) for name in names}
-    estimates = {name: estimate_share(corpus, config.share, config.seed, members[name]) for name in names}
+    # One source among so many must be able to pass the correction.
+    resamples = max(MIN_ZERO_RESAMPLES, math.ceil(2 * len(names) / FALSE_DISCOVERIES))
+    estimates = {
+        name: estimate_share(corpus, config.share, config.seed, members[name], zero_resamples=resamples)
+        for name in names
+    }
     # A source that is refused was looked at too: it counts among the tests, as one that shows nothing.
     p_values = [1.0 if item.zero_p is None else item.zero_p for item in estimates.values()]
     adjusted = dict(zip(estimates, false_discovery_correction(p_values), strict=True))

@@ -65,7 +65,7 @@ def provenance_of(shards: Sequence[Shard]) -> dict[str, Provenance]:
 def check_not_edited(
     shards: Sequence[Shard], *, previous_runs: Sequence[str], force: bool, among: Sequence[Shard] | None = None
 ) -> dict[str, Provenance]:
-    """Check that no shard is edited already. With `force`, return their provenance instead.
+    """Check that no shard is edited already. With `force`, return their provenance instead, by name.
 
     Args:
         shards: the shards of the run.
@@ -77,28 +77,31 @@ def check_not_edited(
         InputError: a shard is edited already, or a previous run has no manifests.
     """
     if force:
-        return provenance_of(shards)
+        copies = {shard.name: _read_beside(run) for shard, run, _ in _copies(shards, previous_runs)}
+        unknown = Provenance(run="unreadable")
+        return {name: provenance or unknown for name, provenance in copies.items()} | provenance_of(shards)
     shards_to_check = shards if among is None else among
     for name, provenance in provenance_of(shards_to_check).items():
         raise InputError(
             f"{name} is edited already, by the run {provenance.run[:12]}. Edit the pristine corpus, since editing an "
             "edited copy voids the bound on collapse; or give --force."
         )
-    _check_no_copies(shards_to_check, previous_runs)
+    for shard, run, name in _copies(shards_to_check, previous_runs):
+        raise InputError(
+            f"{shard.name} is a copy of {name}, an output of the run {redact(run)}. Edit the pristine corpus, "
+            "since editing an edited copy voids the bound on collapse; or give --force."
+        )
     return {}
 
 
-def _check_no_copies(shards: Sequence[Shard], previous_runs: Sequence[str]) -> None:
+def _copies(shards: Sequence[Shard], previous_runs: Sequence[str]) -> Iterator[tuple[Shard, str, str]]:
+    """Those of `shards` that are outputs of previous runs by their sha256, with the run and the name there."""
     known = {digest: (run, name) for run in previous_runs for name, digest in _outputs(run).items()}
     for shard in {shard.url: shard for shard in shards}.values() if known else ():
         with open_input(shard.url, shard.name) as file:
             digest = sha256_of(file)
         if digest in known:
-            run, name = known[digest]
-            raise InputError(
-                f"{shard.name} is a copy of {name}, an output of the run {redact(run)}. Edit the pristine corpus, "
-                "since editing an edited copy voids the bound on collapse; or give --force."
-            )
+            yield shard, *known[digest]
 
 
 def _outputs(previous_run: str) -> dict[str, str]:
@@ -159,7 +162,7 @@ def _parse(text: bytes) -> Provenance:
 
 
 def share_before(provenances: Mapping[str, Provenance]) -> float | None:
-    """The largest changed share in `provenances`; None if one is not known."""
+    """The largest changed share in `provenances`, each of a whole run's; None if one is not known."""
     shares = [provenance.changed_share for provenance in provenances.values()]
     known = [share for share in shares if share is not None]
     return max(known, default=0.0) if len(known) == len(shares) else None

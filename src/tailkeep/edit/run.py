@@ -113,7 +113,13 @@ def estimate(config: EditConfig, inputs: str | Path | Sequence[str | Path], *, l
         read += _bytes_read(shard, config, shard_limit)
     whole = sum(shard.size for shard in shards) / max(read, 1)
     outcome = EditOutcome(
-        "", len(shards), len(sample), counts, changed_before=share_before(marks), ignored=shards.ignored
+        "",
+        len(shards),
+        len(sample),
+        counts,
+        changed_before=share_before(marks),
+        risks_facts=config.risks_facts,
+        ignored=shards.ignored,
     )
     speed = counts["tokens_read"] / max(seconds, 1e-9)
     return EditEstimate(outcome, counts["documents"], speed, seconds * whole, written_bytes * whole)

@@ -114,7 +114,7 @@ class EditOutcome(RunOutcome):
 
     @property
     def cumulative_share(self) -> float | None:
-        """The changed share over this edit and those before it, at most; None if it is not known."""
+        """The changed share over this edit and those before it, as if none hit a token twice; None if unknown."""
         return None if self.changed_before is None else min(1.0, self.changed_before + self.changed_share)
 
     def summary(self) -> str:

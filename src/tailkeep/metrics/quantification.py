@@ -16,7 +16,6 @@ _HALVINGS = 40
 # The whole range, dense at both ends, and standard errors around the estimate.
 _GRID = np.sin(np.pi / 2 * np.linspace(0, 1, 13)) ** 2
 _ERRORS = np.linspace(-3, 3, 13)
-_ZERO_RESAMPLES = 2000
 _TIE = 1e-9
 
 
@@ -69,6 +68,7 @@ def fit_mixture(
     design_effects: tuple[float, float] = (1.0, 1.0),
     level: float = 0.9,
     resamples: int = 400,
+    zero_resamples: int = 2000,
     seed: int = 0,
 ) -> MixtureFit:
     """The share of `component` among the documents with `counts`, with an interval that holds at 0 and at 1 too.
@@ -85,6 +85,7 @@ def fit_mixture(
             a mean over that of as many independent ones (Kish 1965). Resamples have so many times fewer documents.
         level: the level of the interval.
         resamples: per share of the grid.
+        zero_resamples: for the hypothesis that the share is 0, whose p-value is at least 1 / (zero_resamples + 1).
         seed: of the resamples.
 
     Raises:
@@ -133,7 +134,7 @@ def fit_mixture(
     low = min(_crossing(grid, above, tail), share)
     high = max(_crossing(grid[::-1], below[::-1], tail), share)
     # At a share of 0 the corpus is another sample of the background, so both say what that is.
-    zeros, _ = resample(np.zeros(1), _ZERO_RESAMPLES, _smoothed(c + p_counts, pooled))
+    zeros, _ = resample(np.zeros(1), zero_resamples, _smoothed(c + p_counts, pooled))
     return MixtureFit(share, low, high, _p_value(zeros[0] >= share - _TIE), fit_p)
 
 

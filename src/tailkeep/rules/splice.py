@@ -9,6 +9,7 @@ import ast
 import re
 import textwrap
 import warnings
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -304,6 +305,23 @@ def splice(
     return SpliceResult(apply_edits(text, edits), tuple(edits), dict(sorted(refused.items())))
 
 
+_CONTINUES, _LEADS_ON = re.compile(r"\w|[.,]\d"), re.compile(r"(?:\w|\d[.,])\Z")
+
+
+def _joins_protected(text: str, start: int, end: int, new: str, protected: Sequence[Span]) -> bool:
+    """Whether `new` in place of text[start:end] makes another word or number of a protected one that it touches.
+
+    Nothing in the place of what sets it apart could: the token beyond may change too.
+    """
+    before, after = (bisect_left(protected, (place, place)) for place in (start, end))
+    follows = before > 0 and protected[before - 1][1] == start
+    if follows and not _CONTINUES.match(text, start) and (not new or _CONTINUES.match(new + text[end : end + 2])):
+        return True
+    leads = after < len(protected) and protected[after][0] == end
+    was_apart = not _LEADS_ON.search(text[max(0, end - 2) : end])
+    return leads and was_apart and (not new or bool(_LEADS_ON.search(text[max(0, start - 2) : start] + new)))
+
+
 def _edit(
     text: str,
     tokens: TokenizedText,
@@ -324,4 +342,6 @@ def _edit(
     old = text[span.start : span.end]
     if new == old:
         return "same_text"
+    if _joins_protected(text, span.start, span.end, new, protected):
+        return "protected"
     return Edit(position, span.start, span.end, old, new, int(tokens.ids[position]), new_id)
