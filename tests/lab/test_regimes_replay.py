@@ -179,3 +179,6 @@ def test_a_learner_of_ones_own_that_replays_is_measured_beside_all_that_was_gene
     assert [row.get("generations_so_far") for row in rows] == [None, 1.0, 2.0]
     assert [row.get("replayed_documents") for row in rows] == [None, 2.0, 2.0]
     assert [call[1] for call in call_log.of("fit")][2][:2] == [0, 2]
+    hiding = replace(able, measure=lambda *_: Measurement({"views": 0.0}))
+    with pytest.raises(ConfigError, match=r"'views' is a number of the metrics and of the further metrics"):
+        lab.run(USER, tmp_path / "hidden", learners={"trace": lambda options, seed: hiding})

@@ -30,7 +30,7 @@ class WrittenChain:
 
     Attributes:
         run, arm, seed: the name of the run's configuration, of the arm, and the seed.
-        regime: its name in the configuration; `real_share` of it, 0 where it has none.
+        regime: its name in the configuration; `real_share` of `mix` and `weighted`, else 0.
         decoder: sampled, truncated or deterministic; "none" for numbers.
         texts: the real documents, then those of each round; empty for numbers.
         labels: items by kind, such as facts or modes, of the real data and of each round.

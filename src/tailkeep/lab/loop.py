@@ -204,15 +204,11 @@ def _sample_and_measure(chain: Chain, state: _ChainState, generation: int, obser
         measured = experiment.measure(state.model, samples)
         if experiment.measure_by_first is not None:
             by_first = experiment.measure_by_first(_first_model(chain, state, generation), samples)
-            measured = Measurement(
-                {**measured.metrics, **by_first.metrics},
-                {**measured.tables, **by_first.tables},
-                {**measured.definitions, **by_first.definitions},
-            )
+            measured = _with_more(chain, measured, by_first)
         # Arms share generation 0, whose numbers must not depend on the regime.
         if experiment.measure_by_generated is not None and generation:
             by_generated = experiment.measure_by_generated(state.generated, samples)
-            measured = replace(measured, metrics={**measured.metrics, **by_generated.metrics})
+            measured = _with_more(chain, measured, by_generated)
         units = {"train_data_units": float(_training_set(chain, state, generation).units)}
         facts = {"learner": state.model.facts, "regime": _facts(chain, state, generation)}
         metrics = _joined(chain, {"training set": units, **facts, "metrics": measured.metrics})
@@ -236,6 +232,15 @@ def _facts(chain: Chain, state: _ChainState, generation: int) -> Mapping[str, fl
     if not generation and 0 in state.generated:
         return dict(state.generated[0].facts)
     return chain.regime.facts(generation, state.generated)
+
+
+def _with_more(chain: Chain, one: Measurement, other: Measurement) -> Measurement:
+    """Both measurements, of which none hides another."""
+    return Measurement(
+        _joined(chain, {"metrics": one.metrics, "further metrics": other.metrics}),
+        {**one.tables, **other.tables},
+        {**one.definitions, **other.definitions},
+    )
 
 
 def _joined(chain: Chain, numbers: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """The embedded world on disk (`tailkeep world`): every command can be tried without a download.
 
-Rule: the prior is generation 0 of an ordinary laboratory arm.
+Rule: the prior is trained as generation 0 of an ordinary laboratory arm, under a seed of its own.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -126,3 +126,11 @@ def test_bounds_that_leave_nothing_are_refused(tmp_path):
     decoder = {"name": "matched", "low": 2, "high": 1}
     with pytest.raises(ConfigError, match=r"low must be < high, got low 2\.0 and high 1\.0"):
         lab.load(config_tree(tmp_path / "text", generation={"decoder": decoder}))
+
+
+@pytest.mark.parametrize("regime", ["regenerate", "fresh_only"])
+def test_text_that_arrives_in_parts_is_no_measure_of_a_model_that_has_not_read_it(tmp_path, regime):
+    tree = config_tree(write_stories(tmp_path), regime={"name": regime, "fractions": 4})
+    tree["generation"] |= {"decoder": {"name": "matched"}}
+    with pytest.raises(ConfigError, match=f"which arrives in parts in the regime {regime}. Use another decoder"):
+        lab.run(tree, tmp_path / "run")

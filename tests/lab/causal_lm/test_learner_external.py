@@ -123,6 +123,10 @@ def test_of_records_only_the_answers_are_edited_learnt_and_measured(model_folder
     assert [json.loads(line)["prompt"].strip() for line in edited_lines] == [
         line["question"] for line in lines[: len(edited_lines)]
     ]
+    # Samples answer the whole questions of held-out records.
+    sampled = (tmp_path / "run/cells/unedited/3/0/samples/common/text.jsonl").read_text().splitlines()
+    questions = {line["question"] for line in lines[round(0.8 * len(lines)) :]}
+    assert {json.loads(line)["prompt"].strip() for line in sampled} <= questions
 
 
 # What is refused

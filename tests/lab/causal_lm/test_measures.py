@@ -190,14 +190,18 @@ def test_the_whole_real_text_covers_every_band(network, tokenizer, stories):
     assert set(bands.values()) == {1.0}
 
 
-def test_people_are_counted_by_the_documents_that_name_them(network, tokenizer, stories):
+@pytest.mark.parametrize("prompt", [2, 100])
+def test_people_are_counted_by_the_documents_that_name_them_beyond_their_prompts(network, tokenizer, stories, prompt):
     def people(texts):
         return np.array([sum("cat" in text for text in texts), 0])
 
+    prompts = [min(prompt, len(document)) for document in stories.documents[:6]]
+    samples = TokenData.from_documents(stories.documents[:6], stories.tokenizer, prompts=prompts)
     measured = replace(measure_of(stories, truth=lambda _: {}), people=people)(
-        model_of(network, tokenizer, stories), {"common": samples_of(stories)}
+        model_of(network, tokenizer, stories), {"common": samples}
     )
-    named = sum("cat" in text for text in STORIES[:6])
+    # A model that writes nothing names nobody, whatever its prompts say.
+    named = sum("cat" in text for text in STORIES[:6]) if prompt == 2 else 0
     assert measured.tables["tail"]["kind"] == "people"
     assert measured.tables["tail"]["counts"] == [named, 0]
     assert measured.tables["tail"]["real"] == [sum("cat" in text for text in STORIES), 0]
@@ -251,3 +255,24 @@ def test_the_panel_of_english_is_that_of_the_samples_beside_held_out_text(networ
 def test_pieces_have_the_words_they_are_asked_for_and_what_lies_between():
     assert cut_pieces("a  b\n\nc d e", 2) == ["a  b", "c d"]
     assert cut_pieces("a", 2) == []
+
+
+@pytest.mark.parametrize("prompt", [1, 2, 4])
+def test_samples_are_compared_with_real_text_in_their_place(network, tokenizer, stories, prompt):
+    """A perfect model writes the real documents: nothing is lost, whatever was its prompt and its start token."""
+    samples = TokenData.from_documents(stories.documents, tokenizer, prompts=[prompt] * len(stories))
+    metrics = measure_of(stories)(model_of(network, tokenizer, stories), {"common": samples}).metrics
+    # The common view's tokens are those of the real documents behind their first ones.
+    assert metrics["common.kl_real_sample"] == pytest.approx(0, abs=1e-9)
+    assert metrics["common.kl_1_real_sample"] <= metrics["common.kl_1_real_sample_expected"]
+
+
+def test_a_prompt_that_ends_inside_a_character_is_no_generated_text(stories):
+    """Byte-level tokens of an accent: the prompt ends within it, and only what follows was generated."""
+    tokenizer = DocumentTokenizer(train_tokenizer(["the dog ate"] * 20, vocab_size=300), append_eos=True)
+    (document,) = [tokenizer.encode_without_eos("the dog é ate the fish")]
+    ends = [n for n in range(1, len(document)) if tokenizer.decode(document[:n]).endswith("\ufffd")]
+    assert ends
+    data = TokenData.from_documents([document], tokenizer, prompts=[ends[0]])
+    ((text, before),) = generated_texts(data)
+    assert (text, before) == ("é ate the fish", " ")

@@ -41,6 +41,12 @@ def test_an_ecosystem_has_no_single_first_model(tmp_path):
         load(tmp_path / "text", evaluation={"first_model": True})
 
 
+def test_an_ecosystem_has_no_downstream_tests(tmp_path):
+    (tmp_path / "text").write_text("x")
+    with pytest.raises(ConfigError, match=r"data\.downstream is for single models"):
+        lab.load(ecosystem(tmp_path / "text"), overrides=["data.downstream.choices.a=/a"])
+
+
 def test_what_is_dumped_is_what_was_loaded(tmp_path):
     config = lab.load(ecosystem(tmp_path / "text"))
     path = tmp_path / "dumped.yaml"

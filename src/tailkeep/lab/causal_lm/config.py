@@ -275,8 +275,8 @@ class LanguageArm(ArmConfig):
 
     Attributes:
         data: the real text, its questions, and external models that edit or write it.
-        init_from_previous: start each generation from the last one's weights, else from those that generation 0
-            started from.
+        init_from_previous: start each generation from the last one's weights, else from new ones, or those of the
+            pretrained model.
         loss: the training loss; without one, cross-entropy.
     """
 

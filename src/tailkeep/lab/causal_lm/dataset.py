@@ -97,9 +97,13 @@ def read_dataset(settings: AnyCorpus) -> TextDataset:
             f"data.calibration: {len(corpus.real)} real document(s) are too few to set some aside. Give more documents."
         )
     end = len(corpus.real) - num_calibration
+    real = corpus.real[:end]
+    # Sampled when calibration is cut off: no document of it is trained on.
+    if isinstance(settings, TextCorpus) and settings.weights is not None:
+        real = _weighted(real, settings)
     return replace(
         corpus,
-        real=corpus.real[:end],
+        real=real,
         calibration=corpus.real[end:],
         tests=read_tests(settings.downstream),
         document_lines=corpus.document_lines and _first_lines(corpus.document_lines, end),
@@ -133,7 +137,8 @@ def _text(settings: TextCorpus) -> TextDataset:
     questions = read_questions(settings.kr_test) if settings.kr_test else []
     real = documents[:end]
     if settings.weights is not None:
-        return TextDataset(_weighted(real, settings, len(whole)), held_out, questions, None)
+        _check_weights(settings, len(whole))
+        return TextDataset(real, held_out, questions, None)
     return TextDataset(real, held_out, questions, None, _lines_of(whole, real))
 
 
@@ -193,15 +198,19 @@ def _read(path: Path, settings: TextCorpus) -> list[TextRecord]:
     return read_records(path, separator=_separator(settings), field=field)
 
 
-def _weighted(real: list[TextRecord], settings: TextCorpus, documents: int) -> list[TextRecord]:
+def _check_weights(settings: TextCorpus, documents: int) -> None:
+    assert settings.weights is not None
+    if (count := len(read_weights(settings.weights))) != documents:
+        raise InputError(
+            f"{settings.weights} has {count} weights, but {settings.path} has {documents} documents. "
+            "Select from this very file, with the same data.separator."
+        )
+
+
+def _weighted(real: list[TextRecord], settings: TextCorpus) -> list[TextRecord]:
     """As many documents as `real`, which are the file's first, each in proportion to its weight."""
     assert settings.weights is not None
     weights = list(read_weights(settings.weights).values())
-    if len(weights) != documents:
-        raise InputError(
-            f"{settings.weights} has {len(weights)} weights, but {settings.path} has {documents} documents. "
-            "Select from this very file, with the same data.separator."
-        )
     counts = repeat_count(weights[: len(real)], len(real), seed=settings.weights_seed or 0)
     return [record for record, count in zip(real, counts, strict=True) for _ in range(count)]
 

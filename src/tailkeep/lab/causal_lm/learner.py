@@ -129,11 +129,17 @@ def check_fits(arm: CausalLMArm, prepared: PreparedData) -> None:
         )
     for what, text in (("real", prepared.real), ("held-out", prepared.held_out)):
         check_length(text, block=arm.training.block, joined=arm.joined, what=what)
+    if isinstance(arm.generation.decoder, MatchedTemperature) and isinstance(arm.regime, Regenerate):
+        raise ConfigError(
+            f"generation.decoder: 'matched' compares with the text that a model was trained on, which arrives in parts "
+            f"in the regime {arm.regime.name}. Use another decoder, or another regime."
+        )
     positions = prepared.positions
     form = arm.generation.form
     generated = form.new_tokens + (form.context if isinstance(form, WindowPrompts) else form.prompt_tokens)
     generated += prepared.tokenizer.begins_blocks
-    measured = arm.evaluation.prompt_tokens + arm.evaluation.new_tokens + prepared.tokenizer.begins_blocks
+    prompt_tokens = int(prepared.held_out.prompts.max()) if arm.answers else arm.evaluation.prompt_tokens
+    measured = prompt_tokens + arm.evaluation.new_tokens + prepared.tokenizer.begins_blocks
     needs = {"training.block": arm.training.block + 1, "generation.form": generated, "evaluation": measured}
     needs["a question of the KR-test"] = prepared.max_question_length
     for key, needed in needs.items():
@@ -199,9 +205,10 @@ class CausalLMLearner:
                 extrapolate(network, inherited.network, self.arm.finetune.extrapolate)
         decoder = self.arm.generation.decoder
         if isinstance(decoder, MatchedTemperature):
-            facts[DECODER_TEMPERATURE] = match_temperature(
-                network, self.tokenizer, self.prompts, self.arm.generation, decoder, seed=seed
-            )
+            with self.precision.autocast("decode"):
+                facts[DECODER_TEMPERATURE] = match_temperature(
+                    network, self.tokenizer, self.prompts, self.arm.generation, decoder, seed=seed
+                )
         return self._model(network, {**facts, **loss_facts})
 
     def load(self, folder: Path) -> LanguageModel:
@@ -297,7 +304,13 @@ def _first_data(
 
 def _views(arm: CausalLMArm, held_out: TokenData) -> dict[str, View]:
     evaluation = arm.evaluation
-    prompts = sample_prompts(held_out, samples=evaluation.samples, tokens=evaluation.prompt_tokens, joined=arm.joined)
+    if arm.answers:
+        questions = [document[:prompt] for document, prompt in zip(held_out.documents, held_out.prompts, strict=True)]
+        prompts = [questions[i % len(questions)] for i in range(evaluation.samples)]
+    else:
+        prompts = sample_prompts(
+            held_out, samples=evaluation.samples, tokens=evaluation.prompt_tokens, joined=arm.joined
+        )
 
     def through(decoder: Any) -> View:
         return lambda model, seed: model.complete(

@@ -56,7 +56,9 @@ def generated_texts(tokens: TokenData) -> list[tuple[str, str]]:
     """What the model generated in each document, and the last character of its prompt, "" if it has none."""
     texts = []
     for document, prompt_length in zip(tokens.documents, tokens.prompts, strict=True):
-        whole, prompt = tokens.tokenizer.decode(document), tokens.tokenizer.decode(document[:prompt_length])
+        whole = tokens.tokenizer.decode(document)
+        # The end of the prompt can split a character, which then counts as generated.
+        prompt = tokens.tokenizer.decode(document[:prompt_length]).rstrip("\ufffd")
         texts.append((whole[len(prompt) :] if whole.startswith(prompt) else whole, prompt[-1:]))
     return texts
 
@@ -239,13 +241,14 @@ class TextMeasure:
         generated = tokens.continuations
         size = tokens.tokenizer.size
         sampled = unigram_counts(np.concatenate([*generated, np.zeros(0, np.int32)]), size)
-        real = unigram_counts(self.real.ids, size)
+        real_rows = self._cut(self.real, tokens)
+        real = unigram_counts(np.concatenate([*real_rows, np.zeros(0, np.int32)]), size)
         return {
             "kl_sample_real": kl_divergence(sampled, real),
             "kl_real_sample": kl_divergence(real, sampled),
             "mean_length": float(np.mean([len(row) for row in generated])),
             **{f"distinct_{n}": distinct_n(generated, n) for n in GRAMS},
-            **self._divergences(generated),
+            **self._divergences(generated, real_rows, self._cut(self.held_out, tokens)),
             **self._coverage(words),
             "self_bleu": self_bleu(words),
             "vendi": vendi_score(words),
@@ -262,10 +265,9 @@ class TextMeasure:
             f"language_{name}_expected": value for name, value in expected.items()
         }
 
-    def _divergences(self, generated: Sequence[Ids]) -> dict[str, float]:
+    def _divergences(self, generated: Sequence[Ids], real: Sequence[Ids], other: Sequence[Ids]) -> dict[str, float]:
         """KL of n-grams in both directions, and that of held-out text instead of samples, all at one sample size."""
         metrics: dict[str, float] = {}
-        real, other = self._texts_of(self.real), self._texts_of(self.held_out)
         for n in GRAMS:
             size = min(sum(max(0, len(row) - n + 1) for row in text) for text in (generated, real, other))
             metrics[f"kl_{n}_sample_real"] = ngram_kl(generated, real, n, max_ngrams=size)
@@ -283,8 +285,13 @@ class TextMeasure:
         """The coverage of those bands in which the real text has words."""
         return [band for band in coverage_of([*chain.from_iterable(words)], self._real_words) if band.types]
 
-    def _texts_of(self, data: TokenData) -> Sequence[Ids]:
-        return [data.ids] if self.joined else data.documents
+    def _cut(self, data: TokenData, samples: TokenData) -> Sequence[Ids]:
+        """The tokens of `data` in the place of what `samples` hold beyond their prompts; joined text is whole."""
+        if self.joined:
+            return [data.ids]
+        longest = max(map(len, samples.continuations), default=0)
+        firsts = data.prompts if self.answers else np.full(len(data), samples.prompts.max(initial=0))
+        return [document[first : first + longest] for document, first in zip(data.documents, firsts, strict=True)]
 
     @cached_property
     def _real_words(self) -> Mapping[str, int]:
@@ -296,14 +303,14 @@ class TextMeasure:
         texts = tokens.decode()
         if self.people is None:
             return self.truth(texts)
-        counts = self.people(texts)
+        counts = self.people([text for text, _ in generated_texts(tokens)])
         named = {"people_named": float(np.count_nonzero(counts)), "people_total": float(len(counts))}
         return {**self.truth(texts), **named}
 
     def _tail(self, tokens: TokenData, words: Sequence[Sequence[str]]) -> dict[str, Any]:
         """People by the documents that name them; without a world, words by the frequency band of the real text."""
         if self.people is not None:
-            counts = self.people(tokens.decode()).tolist()
+            counts = self.people([text for text, _ in generated_texts(tokens)]).tolist()
             return {"kind": "people", "real": self._real_people, "counts": counts}
         bands = self._bands(words)[::-1]
         return {

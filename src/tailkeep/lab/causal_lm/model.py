@@ -130,7 +130,8 @@ class LanguageModel:
 
     def edit(self, data: TokenData, *, rule: Rule, sampler: Sampler, seed: int) -> TokenData:
         """`data` with the tokens that `rule` flags resampled; see `editing`."""
-        return edit_tokens(self.network, data, rule=rule, sampler=sampler, seed=seed)
+        with self.precision.autocast("score"):
+            return edit_tokens(self.network, data, rule=rule, sampler=sampler, seed=seed)
 
     def rephrase(self, data: TokenData, *, instruction: str, max_length_ratio: float, seed: int) -> TokenData:
         """Each document of `data` in the model's words, by the arm's decoder; see `rephrase`."""

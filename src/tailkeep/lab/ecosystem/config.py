@@ -57,6 +57,8 @@ class EcosystemArm(LanguageArm):
         ]
         if unsupported:
             raise ValueError(f"data.{unsupported[0]} is for single models. Use learner causal_lm, or leave it out")
+        if self.data.downstream is not None:
+            raise ValueError("data.downstream is for single models. Use learner causal_lm, or leave it out")
         if self.evaluation.first_model:
             raise ValueError("evaluation.first_model is for single models. Use learner causal_lm, or leave it out")
         return self

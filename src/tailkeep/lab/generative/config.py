@@ -239,7 +239,7 @@ class FlowArm(SpaceArm):
 class GANTraining(Settings):
     """Adam with cosine decay to 0 for both networks; `epochs` counts passes over the stage's budget of real examples.
 
-    `penalty` is the weight of the discriminator's squared gradients at real and generated examples (R1 and R2).
+    `penalty` is twice the weight of the discriminator's squared gradients at real and generated examples (R1 and R2).
 
     Attributes:
         batch: examples per step.
