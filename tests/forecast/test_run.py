@@ -233,6 +233,16 @@ def test_a_text_that_holds_more_than_a_sampler_leaves_is_suspicious(real_words, 
     assert any("Check that the text is no copy of the corpus" in line for line in lines) == is_suspicious
 
 
+def test_a_few_items_that_happen_to_live_are_not_suspicious(tmp_path):
+    words = [*(f"w{number % 40}" for number in range(4000)), "once", "only"]
+    corpus = write_words(tmp_path / "x.jsonl", words)
+    for seed in range(4):
+        text = [*resampled(words, np.random.default_rng(seed)), "once", "only"]
+        lines = run({}, corpus, tmp_path / f"{seed}", synthetic=[write_words(tmp_path / f"{seed}.jsonl", text)]).lines()
+        assert any("the text holds 100 %" in line for line in lines)
+        assert not any("no copy" in line for line in lines)
+
+
 def test_a_share_below_one_percent_is_not_none(tmp_path):
     """1,000 words that occur once: drift alone leaves 15.8 % of them after ten generations, so 16 % need little."""
     corpus = write_jsonl(tmp_path / "x.jsonl", [" ".join(f"w{number}" for number in range(1000))])

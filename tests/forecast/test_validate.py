@@ -263,6 +263,7 @@ def test_a_forecast_goes_on_from_what_its_model_was_trained_on():
     exposures = [float(groups.sum() / chain.real.sum()) for groups in half]
     pairs = replace(chain, rounds=half, exposures=exposures).pairs(2)
     items = MeasuredItems.of(pairs, BANDS[0])
+    assert items.exposures == tuple(exposures)
     pool = (items.history.real + items.history.texts[0]) / (1 + exposures[0])
     assert items.trained.tolist() == pool.tolist()
     assert pairs.moments().counts.min() == pool.min()

@@ -46,6 +46,7 @@ def test_an_answer_leaks_if_only_it_stands_in_the_context():
     assert not leaks(Question("Red or blue.", "It is red.", "It is blue."))
     assert leaks(Question("So: it is red. Yes.", "It is red.", "It is not red."))
     # Whole words only.
+    assert leaks(Question("\u6cd5\u56fd\u7684\u9996\u90fd\u662f\u5df4\u9ece\u3002", "\u5df4\u9ece", "\u91cc\u6602"))
     assert not leaks(Question("He arose at dawn and picked a", "rose", "lily"))
     assert not leaks(Question("It was a very old.", "It is old.", "It is not old."))
 

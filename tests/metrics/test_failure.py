@@ -86,3 +86,8 @@ def test_a_start_that_is_not_above_chance_has_no_margin_to_lose():
     assert math.isnan(margin_limit(0.5, 0.5))
     assert math.isnan(margin_limit(0.4, 0.5))
     assert math.isnan(margin_limit(math.nan, 0.5))
+
+
+def test_a_limit_that_is_no_number_has_no_failure():
+    """As `margin_limit` gives where there is no margin."""
+    assert time_to_failure([0, 1], [0.9, 0.2], limit=math.nan).state == "undefined"

@@ -90,3 +90,9 @@ def test_the_false_discovery_rate_is_corrected_as_by_benjamini_and_hochberg():
     # NaN is no test.
     assert false_discovery_correction([math.nan, 0.01, 0.02])[1:] == pytest.approx([0.02, 0.02])
     assert math.isnan(false_discovery_correction([math.nan, 0.01])[0])
+
+
+def test_the_smallest_p_value_of_a_zero_share_follows_the_resamples():
+    sides = simulate(0.9, 500, 500, 0)
+    fits = [fit_mixture(*sides, resamples=20, zero_resamples=number) for number in (99, 9999)]
+    assert [fit.zero_p for fit in fits] == [1 / 100, 1 / 10_000]

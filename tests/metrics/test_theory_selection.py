@@ -124,7 +124,7 @@ def test_the_posterior_of_fitness_is_calibrated_in_texts_of_any_size(exposure):
     trained = rng.integers(1, 30, 100_000).astype(float)
     fitness = rng.gamma(2, 0.5, len(trained))
     history = CountHistory(trained)
-    text = project_counts(history, [kernel], Migration(), rng, fitness=fitness, exposure=exposure)[0]
+    text = project_counts(history, [kernel], Migration(), rng, fitness=fitness, exposures=[exposure])[0]
     shapes, scales = posterior_fitness(kernel, trained, text, exposure=exposure)
     for low, high in ((0.0, 0.5), (0.5, 1.0), (1.0, 2.0), (2.0, 9.0)):
         inside = (shapes * scales >= low) & (shapes * scales < high)
@@ -162,12 +162,14 @@ def test_shrinking_a_kernel_to_nothing_leaves_drift():
 def test_a_training_set_has_as_many_tokens_as_the_real_text_whatever_the_size_of_the_texts(migration, exposure):
     rng = np.random.default_rng(12)
     real = np.full(20_000, 10.0)
-    texts = tuple(rng.poisson(exposure * real).astype(float) for _ in range(2))
-    trained = mean_training_counts(CountHistory(real, texts), migration, [exposure] * 2)
+    # The text before was of another size.
+    sizes = [0.6, exposure]
+    texts = tuple(rng.poisson(size * real).astype(float) for size in sizes)
+    trained = mean_training_counts(CountHistory(real, texts), migration, sizes)
     assert trained.mean() == pytest.approx(10, rel=0.01)
     # A projection draws what is expected.
     history = CountHistory(real, texts)
-    later = project_counts(history, [SelectionKernel()] * 4, migration, rng, exposure=exposure)
+    later = project_counts(history, [SelectionKernel()] * 4, migration, rng, exposures=sizes)
     assert later[0].mean() == pytest.approx(exposure * trained.mean(), rel=0.01)
     assert later[-1].mean() == pytest.approx(exposure * 10, rel=0.02)
 

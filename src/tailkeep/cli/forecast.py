@@ -111,10 +111,15 @@ def forecast(
 
 
 def _decoder_keys(options: list[str]) -> dict[str, object]:
-    """`sampled` as the key `decoder`, `NAME=sampled` as one of `decoders`; the last of one name counts."""
-    named = dict(option.split("=", 1) for option in options if "=" in option)
-    plain = [option for option in options if "=" not in option]
-    return {"decoder": plain[-1] if plain else None, "decoders": named}
+    """`sampled` as the key `decoder`, `NAME=sampled` as one of `decoders`."""
+    pairs = [option.rpartition("=")[::2] for option in options]
+    names = [name for name, _ in pairs]
+    if repeated := next((name for name in names if names.count(name) > 1), None):
+        raise typer.BadParameter(f"{repeated!r} is given twice.", param_hint="--decoder")
+    if names.count("") > 1:
+        raise typer.BadParameter("the kind for all texts is given twice.", param_hint="--decoder")
+    kinds = dict(pairs)
+    return {"decoder": kinds.pop("", None), "decoders": kinds}
 
 
 def _forecast_chains(lab_run: Path, out: str | None, config: "ForecastConfig") -> None:

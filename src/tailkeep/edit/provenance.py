@@ -77,9 +77,9 @@ def check_not_edited(
         InputError: a shard is edited already, or a previous run has no manifests.
     """
     if force:
-        copies = {shard.name: _read_beside(run) for shard, run, _ in _copies(shards, previous_runs)}
-        unknown = Provenance(run="unreadable")
-        return {name: provenance or unknown for name, provenance in copies.items()} | provenance_of(shards)
+        known, unknown = provenance_of(shards), Provenance(run="unreadable")
+        others = [shard for shard in shards if shard.name not in known]
+        return known | {shard.name: _read_beside(run) or unknown for shard, run, _ in _copies(others, previous_runs)}
     shards_to_check = shards if among is None else among
     for name, provenance in provenance_of(shards_to_check).items():
         raise InputError(

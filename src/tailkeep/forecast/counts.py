@@ -108,7 +108,8 @@ class RoundPairs:
     """Items of the real text beside their counts in one synthetic text, added up range by range.
 
     Attributes:
-        exposure: n-grams of the synthetic text over those that its model was trained on.
+        exposure: n-grams of the synthetic text over those of the real one.
+        earlier_exposures: the same of the texts before it.
         types: the number of items by real count.
         alive: by band, the expected number alive in as much text as the real one has.
         new_types, new_total: items that the real text lacks, and how often they occur.
@@ -116,6 +117,7 @@ class RoundPairs:
     """
 
     exposure: float
+    earlier_exposures: tuple[float, ...] = ()
     types: Counter[int] = field(default_factory=Counter)
     alive: dict[CountBand, float] = field(default_factory=lambda: dict.fromkeys(BANDS, 0.0))
     new_types: int = 0

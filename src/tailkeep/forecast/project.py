@@ -131,20 +131,20 @@ class MeasuredItems:
         history: their counts.
         trained: their counts in what the model of the last text was trained on, per as many tokens as the real text.
         independent: how many independent items the band is worth, see `RoundPairs.design_effect`.
-        exposure: the size of the last text over that of the real one.
+        exposures: the size of each text over that of the real one.
     """
 
     history: CountHistory
     trained: Floats
     independent: int
-    exposure: float = 1.0
+    exposures: tuple[float, ...] = (1.0,)
 
     @classmethod
     def of(cls, pairs: RoundPairs, band: CountBand) -> "MeasuredItems":
         """The items of `band` in `pairs`."""
         real, trained, *texts = pairs.sample(band)
         independent = max(1, round(len(real) / pairs.design_effect(band)))
-        return cls(CountHistory(real, tuple(texts)), trained, independent, pairs.exposure)
+        return cls(CountHistory(real, tuple(texts)), trained, independent, (*pairs.earlier_exposures, pairs.exposure))
 
     def resample(self, rng: np.random.Generator) -> "MeasuredItems":
         """`independent` items at random; all of them once where each is independent."""
@@ -159,7 +159,7 @@ class MeasuredItems:
         if not kernel.fitness_variance > 1e-6:
             return 1.0
         newest = self.history.texts[-1]
-        shapes, scales = posterior_fitness(kernel, self.trained, newest, exposure=self.exposure)
+        shapes, scales = posterior_fitness(kernel, self.trained, newest, exposure=self.exposures[-1])
         return np.asarray(rng.gamma(shapes, scales))
 
 
@@ -199,11 +199,11 @@ def _alive_shares(
 
     Texts longer than the real one are cut to its size.
     """
-    history, exposure = items.history, items.exposure
-    if exposure > 1:
-        thinned = rng.binomial(np.rint(history.texts[-1]).astype(np.int64), 1 / exposure).astype(np.float64)
-        history, exposure = CountHistory(history.real, (*history.texts[:-1], thinned)), 1.0
-    counts = project_counts(history, kernels, migration, rng, fitness=fitness, exposure=exposure)
+    history, exposures = items.history, items.exposures
+    if exposures[-1] > 1:
+        thinned = rng.binomial(np.rint(history.texts[-1]).astype(np.int64), 1 / exposures[-1]).astype(np.float64)
+        history, exposures = CountHistory(history.real, (*history.texts[:-1], thinned)), (*exposures[:-1], 1.0)
+    counts = project_counts(history, kernels, migration, rng, fitness=fitness, exposures=exposures)
     return np.asarray((counts > 0).mean(axis=1))
 
 
@@ -211,5 +211,5 @@ def drift_survival(items: MeasuredItems, migration: Migration, generations: int,
     """(generations,): what drift alone leaves of `items` after the last measured text; the mean of simulated chains."""
     size = len(items.trained)
     copies = np.tile(np.arange(size), max(1, 4000 // max(size, 1)))
-    repeated = replace(items, history=items.history.take(copies))
+    repeated = replace(items, history=items.history.take(copies), trained=items.trained[copies])
     return _alive_shares(repeated, [SelectionKernel()] * generations, migration, 1.0, rng)

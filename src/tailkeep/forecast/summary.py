@@ -85,7 +85,7 @@ def _synthetic_sentences(side: str, name: str, tree: Tree, config: ForecastConfi
     size = " in as much text" if exposure < _SAME_SIZE else ""
     yield (
         f"{side}: the text holds {_percent(first['alive'])} of the {name} that occur {times}; drift alone would leave "
-        f"{_percent(first['drift'])}{size}. {_loss_words(lost)}"
+        f"{_percent(first['drift'])}{size}. {_loss_words(lost, first)}"
     )
     if exposure < _SAME_SIZE:
         note = " What is left is counted in texts of its size." if exposure >= MIN_EXPOSURE else ""
@@ -106,14 +106,15 @@ def _synthetic_sentences(side: str, name: str, tree: Tree, config: ForecastConfi
         )
 
 
-def _loss_words(lost: float) -> str:
+def _loss_words(lost: float, first: Tree) -> str:
     """What became of the rarest items beyond drift; `lost` is the share that is missing, negative where more is there.
 
     A model may have learnt its corpus by heart, so a text that holds too much is no error.
     """
+    error = math.sqrt(first["drift"] * (1 - first["drift"]) / first["types"])
     if lost > 0.005:
         return f"{100 * lost:.0f} percentage points were not learnt, or were truncated."
-    if lost < -_COPIED:
+    if lost < -max(_COPIED, _COPIED_ERRORS * error):
         return (
             f"That is {-100 * lost:.0f} percentage points more than an unbiased sampler leaves. Check that the text is "
             "no copy of the corpus, nor of a part of it."
@@ -167,7 +168,8 @@ MIN_EXPOSURE = 0.5
 """A text shorter than this share of the real one gives no forecast: a few documents say that all else is gone."""
 _SAME_SIZE = 0.95
 _COPIED = 0.05
-"""So much more of the rarest items than drift alone leaves is said to be suspicious."""
+"""So much more of the rarest items than drift alone leaves is said to be suspicious, if it is no chance."""
+_COPIED_ERRORS = 4
 _FEWER = "Give longer documents, or a smaller --max-n."
 ITEM_NAMES = {1: "words", 2: "pairs of words", 3: "runs of three words"}
 COLUMNS = ("items", "text", "regime", "real_share", "band", "types", "generation", "p5", "p25", "p50", "p75", "p95")

@@ -76,7 +76,7 @@ class CountedChain:
         earlier = self.totals[: measured - 1]
         history = CountHistory(self.real, tuple(earlier))
         trained = mean_training_counts(history, self.migration, self.exposures[: measured - 1])
-        pairs = RoundPairs(self.exposures[measured - 1])
+        pairs = RoundPairs(self.exposures[measured - 1], tuple(self.exposures[: measured - 1]))
         pairs.add(self.real, trained, self.rounds[measured - 1], earlier)
         return pairs
 

@@ -5,6 +5,7 @@ and what it gets right or wrong beyond chance is no knowledge. A naive reference
 the sentences that are asked about; of a pair of questions it keeps those of which it answers exactly half.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -227,13 +228,26 @@ def check(path: Path) -> Checked:
 
 def leaks(question: Question) -> bool:
     """Whether the context gives the answer away to whoever looks for the same words; see `Checked.leaking`."""
-    texts = (question.context, question.sentence_true, question.sentence_false)
-    words = [words_of(text) for text in texts]
-    # Whole words: `rose` does not stand in `he arose`.
-    if words[1] and f" {' '.join(words[1])} " in f" {' '.join(words[0])} ":
+    if _stands_in(_folded(question.sentence_true), _folded(question.context)):
         return True
-    context, true, false = map(set, words)
+    context, true, false = (
+        set(words_of(text)) for text in (question.context, question.sentence_true, question.sentence_false)
+    )
     return bool(true - false) and true - false <= context and not false - true <= context
+
+
+def _stands_in(text: str, context: str) -> bool:
+    """Whether `text` stands in `context`, and not within a word: `rose` does not stand in `he arose`."""
+
+    def joined(left: str, right: str) -> bool:
+        # Scripts with cases set words apart by spaces; others may not.
+        return all(letter.isdigit() or letter.lower() != letter.upper() for letter in (left, right)) if right else False
+
+    places = [match.span() for match in re.finditer(re.escape(text), context)] if text else []
+    return any(
+        not (start and joined(context[start - 1], text[0])) and not joined(text[-1], context[end : end + 1])
+        for start, end in places
+    )
 
 
 def question_key(question: Question) -> tuple[str, ...]:

@@ -235,7 +235,7 @@ def _facts(chain: Chain, state: _ChainState, generation: int) -> Mapping[str, fl
 
 
 def _with_more(chain: Chain, one: Measurement, other: Measurement) -> Measurement:
-    """Both measurements, of which none hides another."""
+    """Both measurements; no metric hides another, and of tables and definitions of one name the later stands."""
     return Measurement(
         _joined(chain, {"metrics": one.metrics, "further metrics": other.metrics}),
         {**one.tables, **other.tables},

@@ -243,8 +243,10 @@ def clustered_interval(
     sums, sizes = np.bincount(index, items), np.bincount(index)
     if len(sums) < MIN_CLUSTERS:
         return Interval(float(items.mean()), np.nan, np.nan)
-    draws = np.random.default_rng(seed).multinomial(len(sums), [1 / len(sums)] * len(sums), resamples)
-    low, high = np.quantile((draws @ sums) / (draws @ sizes), [(1 - level) / 2, (1 + level) / 2])
+    rng = np.random.default_rng(seed)
+    draws = (rng.integers(0, len(sums), len(sums)) for _ in range(resamples))
+    means = [float(sums[rows].sum() / sizes[rows].sum()) for rows in draws]
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(items.mean()), float(low), float(high))
 
 

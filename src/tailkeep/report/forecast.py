@@ -265,7 +265,8 @@ def _score_numbers(tree: Tree) -> list[KeyNumber]:
         words = (
             f"of {last['measurements']:,} later measurements in the 90 % intervals, from {_rounds(last['measured'])}"
         )
-        numbers.append(KeyNumber(BASELINE, f"{100 * last['covered']:.0f}", "%", words, "all chains, items and bands"))
+        number, _, unit = formatting.percent(last["covered"]).rpartition(" ")
+        numbers.append(KeyNumber(BASELINE, number, unit, words, "all chains, items and bands"))
     return numbers
 
 

@@ -305,21 +305,23 @@ def splice(
     return SpliceResult(apply_edits(text, edits), tuple(edits), dict(sorted(refused.items())))
 
 
-_CONTINUES, _LEADS_ON = re.compile(r"\w|[.,]\d"), re.compile(r"(?:\w|\d[.,])\Z")
+_JOINTS = ".,:/'-"
+_CONTINUES, _LEADS_ON = re.compile(rf"[{_JOINTS}]?\w"), re.compile(rf"\w[{_JOINTS}]?\Z")
+_JOINS_LEFT, _JOINS_RIGHT = re.compile(rf"[{_JOINTS}]*(?:\w|\Z)"), re.compile(rf"(?:\A|\w)[{_JOINTS}]*\Z")
 
 
 def _joins_protected(text: str, start: int, end: int, new: str, protected: Sequence[Span]) -> bool:
-    """Whether `new` in place of text[start:end] makes another word or number of a protected one that it touches.
+    """Whether `new` in place of text[start:end] could make another word or number of a protected one that it touches.
 
-    Nothing in the place of what sets it apart could: the token beyond may change too.
+    A comma or a hyphen joins as well as it parts, and so does nothing: the token beyond may change too.
     """
-    before, after = (bisect_left(protected, (place, place)) for place in (start, end))
-    follows = before > 0 and protected[before - 1][1] == start
-    if follows and not _CONTINUES.match(text, start) and (not new or _CONTINUES.match(new + text[end : end + 2])):
-        return True
-    leads = after < len(protected) and protected[after][0] == end
-    was_apart = not _LEADS_ON.search(text[max(0, end - 2) : end])
-    return leads and was_apart and (not new or bool(_LEADS_ON.search(text[max(0, start - 2) : start] + new)))
+    left = start - 1 if start and text[start - 1] in _JOINTS else start
+    right = end + 1 if end < len(text) and text[end] in _JOINTS else end
+    before, after = bisect_left(protected, (start, start)), bisect_left(protected, (end, end))
+    follows = before > 0 and protected[before - 1][1] in (left, start) and not _CONTINUES.match(text, start)
+    is_next = after < len(protected) and protected[after][0] in (end, right)
+    leads = is_next and not _LEADS_ON.search(text[max(0, end - 2) : end])
+    return (follows and bool(_JOINS_LEFT.match(new))) or (leads and bool(_JOINS_RIGHT.search(new)))
 
 
 def _edit(

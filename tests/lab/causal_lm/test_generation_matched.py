@@ -133,4 +133,4 @@ def test_text_that_arrives_in_parts_is_no_measure_of_a_model_that_has_not_read_i
     tree = config_tree(write_stories(tmp_path), regime={"name": regime, "fractions": 4})
     tree["generation"] |= {"decoder": {"name": "matched"}}
     with pytest.raises(ConfigError, match=f"which arrives in parts in the regime {regime}. Use another decoder"):
-        lab.run(tree, tmp_path / "run")
+        lab.load(tree)

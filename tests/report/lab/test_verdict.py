@@ -125,10 +125,10 @@ def test_what_the_baseline_does_not_lose_is_not_prevented(tmp_path):
 
 
 def test_a_seed_without_any_value_leaves_no_claim_on_the_baseline(tmp_path):
-    with new_run(tmp_path / "r", arms=("baseline",), generations=2, **REPLACE) as run:
-        for seed in (0, 1, 2):
+    with new_run(tmp_path / "r", arms=("baseline",), seeds=(0, 1, 2, 3), generations=2, **REPLACE) as run:
+        for seed in (0, 1, 2, 3):
             for generation in (0, 1):
-                value = math.nan if seed == 2 else 0.9 - 0.3 * generation + 0.001 * seed
+                value = math.nan if seed == 3 else 0.9 - (0.3 + 0.01 * seed) * generation
                 finish(run.generation_dir("baseline", seed, generation), {"kr_accuracy": value}, learner="causal_lm")
     lab_run = read_lab_run(tmp_path / "r")
     assert "worse" not in write_verdict(lab_run.groups[0], summarise_run(lab_run).groups[0])

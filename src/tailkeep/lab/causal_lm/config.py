@@ -12,7 +12,7 @@ from tailkeep.config import InputPath, Settings, UserCode, as_code
 from tailkeep.lab.arm import ArmConfig, Positive
 from tailkeep.lab.causal_lm.data_config import AnyCorpus, FixedDecoder, InterleavedCorpus, Sampling, TextCorpus
 from tailkeep.lab.causal_lm.trainer_arguments import TrainerArguments
-from tailkeep.lab.regimes import Replace, SelectRegime
+from tailkeep.lab.regimes import Regenerate, Replace, SelectRegime
 from tailkeep.losses.options import CrossEntropy, NamedLoss
 
 
@@ -224,7 +224,7 @@ class Finetune(Settings):
 
 
 class Evaluation(Settings):
-    """Fresh samples of a fixed size: `samples` continuations of `prompt_tokens` of held-out text.
+    """Fresh samples of a fixed size: `samples` continuations of `prompt_tokens` of held-out text, of records answers.
 
     With `first_model` the model of generation 0 scores the samples of every generation, as in Shumailov et al. 2024;
     its weights are then kept. With `language` the panel of English (`metrics.language`) is measured on the samples and
@@ -324,9 +324,14 @@ class LanguageArm(ArmConfig):
         return self
 
     @model_validator(mode="after")
-    def _check_records(self) -> Self:
+    def _check_texts(self) -> Self:
         if self.joined and self.answers:
             raise ValueError("windows join records into one text. Set generation.form.name=documents")
+        if isinstance(self.generation.decoder, MatchedTemperature) and isinstance(self.regime, Regenerate):
+            raise ValueError(
+                "generation.decoder: 'matched' compares with the text that a model was trained on, which arrives in "
+                f"parts in the regime {self.regime.name}. Use another decoder, or another regime"
+            )
         return self
 
     @model_validator(mode="after")

@@ -129,11 +129,6 @@ def check_fits(arm: CausalLMArm, prepared: PreparedData) -> None:
         )
     for what, text in (("real", prepared.real), ("held-out", prepared.held_out)):
         check_length(text, block=arm.training.block, joined=arm.joined, what=what)
-    if isinstance(arm.generation.decoder, MatchedTemperature) and isinstance(arm.regime, Regenerate):
-        raise ConfigError(
-            f"generation.decoder: 'matched' compares with the text that a model was trained on, which arrives in parts "
-            f"in the regime {arm.regime.name}. Use another decoder, or another regime."
-        )
     positions = prepared.positions
     form = arm.generation.form
     generated = form.new_tokens + (form.context if isinstance(form, WindowPrompts) else form.prompt_tokens)

@@ -303,15 +303,16 @@ class TextMeasure:
         texts = tokens.decode()
         if self.people is None:
             return self.truth(texts)
-        counts = self.people([text for text, _ in generated_texts(tokens)])
+        counts = self._people_beyond(tokens, tokens.prompts)
         named = {"people_named": float(np.count_nonzero(counts)), "people_total": float(len(counts))}
         return {**self.truth(texts), **named}
 
     def _tail(self, tokens: TokenData, words: Sequence[Sequence[str]]) -> dict[str, Any]:
         """People by the documents that name them; without a world, words by the frequency band of the real text."""
         if self.people is not None:
-            counts = self.people([text for text, _ in generated_texts(tokens)]).tolist()
-            return {"kind": "people", "real": self._real_people, "counts": counts}
+            counts = self._people_beyond(tokens, tokens.prompts).tolist()
+            cut = np.full(len(self.real), tokens.prompts.max(initial=0))
+            return {"kind": "people", "real": self._people_beyond(self.real, cut).tolist(), "counts": counts}
         bands = self._bands(words)[::-1]
         return {
             "kind": "words",
@@ -321,8 +322,11 @@ class TextMeasure:
             "expected": [band.expected * band.types for band in bands],
         }
 
-    @cached_property
-    def _real_people(self) -> list[int]:
+    def _people_beyond(self, data: TokenData, firsts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """By person, the documents of `data` that name them, but not within their first `firsts` tokens already."""
         assert self.people is not None
-        counts: list[int] = self.people(self.real.decode()).tolist()
-        return counts
+        whole = [data.tokenizer.decode(document) for document in data.documents]
+        prompts = [
+            data.tokenizer.decode(document[:first]) for document, first in zip(data.documents, firsts, strict=True)
+        ]
+        return np.asarray(self.people(whole) - self.people(prompts))

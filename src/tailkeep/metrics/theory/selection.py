@@ -272,7 +272,7 @@ def project_counts(
     rng: np.random.Generator,
     *,
     fitness: Floats | float = 1.0,
-    exposure: float = 1.0,
+    exposures: Sequence[float] = (),
 ) -> NDArray[np.int64]:
     """Counts (generations, V) in the texts after those of `history`, one round per kernel.
 
@@ -285,31 +285,36 @@ def project_counts(
         migration: how real data come back.
         rng: the random state.
         fitness: (V,), the items' own factors.
-        exposure: the size of each text, measured or projected, over that of the real one.
+        exposures: the size of each measured text over that of the real one, 1 where none is given; projected texts are
+            as long as the last of them says.
     """
+    exposure = exposures[-1] if exposures else 1.0
+    sizes = list(exposures[: len(history.texts)]) or [1.0] * len(history.texts)
     texts = [text.astype(np.float64) for text in history.texts]
     rounds = []
     for kernel in kernels:
-        trained = _training_draw(history.real, texts, migration, exposure, rng)
+        trained = _training_draw(CountHistory(history.real, tuple(texts)), migration, sizes, rng)
         text = _draw(exposure * kernel.mean(trained, fitness), kernel.dispersion, rng)
         rounds.append(text)
         texts.append(text.astype(np.float64))
+        sizes.append(exposure)
     return np.stack(rounds) if rounds else np.zeros((0, len(history.real)), np.int64)
 
 
 def _training_draw(
-    real: Floats, texts: Sequence[Floats], migration: Migration, exposure: float, rng: np.random.Generator
+    history: CountHistory, migration: Migration, sizes: Sequence[float], rng: np.random.Generator
 ) -> Floats:
     """(V,): training counts per as many tokens as the real text has, whole items where a random part is taken."""
+    real, texts = history.real, history.texts
     if migration.regime == "accumulate_subsample" and texts:
         pool = np.rint(np.sum([real, *texts], axis=0)).astype(np.int64)
-        return np.asarray(rng.binomial(pool, 1 / (1 + exposure * len(texts))), np.float64)
+        return np.asarray(rng.binomial(pool, 1 / (1 + sum(sizes))), np.float64)
     if migration.regime == "mix" and texts:
-        part, total = _mix_parts(migration.real_share, exposure)
+        part, total = _mix_parts(migration.real_share, sizes[-1])
         parts = [(real, migration.real_share), (texts[-1], part)]
         taken = [rng.binomial(np.rint(counts).astype(np.int64), share) for counts, share in parts]
         return np.asarray(np.sum(taken, axis=0, dtype=np.float64) / total)
-    return mean_training_counts(CountHistory(real, tuple(texts)), migration, (exposure,) * len(texts))
+    return mean_training_counts(history, migration, sizes)
 
 
 def _draw(means: Floats, dispersion: float, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -135,6 +135,11 @@ class EffectMap:
     columns: tuple[str, ...]
     cells: tuple[EffectCell, ...]
 
+    @property
+    def comparisons(self) -> int:
+        """How many differences the correction counts."""
+        return max(cell.difference.comparisons for cell in self.cells)
+
     def measured(self, column: int) -> int:
         """In how many settings the level `column` is measured."""
         return sum(cell.column == column for cell in self.cells)
@@ -167,7 +172,7 @@ def effect_map(summary: GroupSummary, grid: Mapping[str, Sequence[str]], metric:
     rows = tuple(dict.fromkeys(setting for setting, _ in measured))
     columns = tuple(level for level in levels if any(level == other for _, other in measured))
     cells = [
-        EffectCell(rows.index(setting), columns.index(level), one, bool(is_better(one, definition.better)))
+        EffectCell(rows.index(setting), columns.index(level), one, is_better(one, definition.better) is True)
         for (setting, level), one in measured.items()
     ]
     return EffectMap(metric, definition, reference, rows, columns, tuple(cells)) if cells else None
@@ -249,7 +254,7 @@ def grid_numbers(group: ArmGroup, maps: Sequence[EffectMap]) -> tuple[KeyNumber,
     rows = first.measured(cell.column)
     better = len(first.significant(cell.column, better=True))
     words = f"settings in which {first.columns[cell.column]} has a significantly better {title} than {first.reference}"
-    certain = _corrected_for(cell.difference.comparisons, "comparison")
+    certain = _corrected_for(first.comparisons, "comparison")
     numbers.append(KeyNumber(group.roles[cell.difference.arm], f"{better} of {rows}", "", words, certain))
     return tuple(numbers)
 
@@ -280,7 +285,7 @@ def effect_sentences(group: ArmGroup, summary: GroupSummary, grid: Mapping[str, 
 
 
 def _effect_sentence(effects: EffectMap) -> str:
-    total, comparisons = len(effects.cells), effects.cells[0].difference.comparisons
+    total, comparisons = len(effects.cells), effects.comparisons
     significant = [cell for cell in effects.cells if cell.difference.is_significant]
     significant.sort(key=lambda cell: -abs(cell.difference.final.mean))
     lead = f"{effects.definition.title}, each level minus {effects.reference} in the same setting, paired by seed"
@@ -312,19 +317,14 @@ def plot_grid_forest(group: ArmGroup, effects: EffectMap, name: str) -> Figure:
         for first in groups:
             cells = [cell for cell in of_level if not several or effects.rows[cell.row].partition(" · ")[0] == first]
             cells.sort(key=lambda cell: cell.difference.final.mean, reverse=not flipped)
-            rows = [
-                _row(
-                    group,
-                    cell.difference,
-                    effects.rows[cell.row].partition(" · ")[2] if several else effects.rows[cell.row],
-                )
-                for cell in cells
-            ]
+            settings = [effects.rows[cell.row] for cell in cells]
+            words = [setting.partition(" · ")[2] if several else setting for setting in settings]
+            rows = [_row(group, cell.difference, one) for cell, one in zip(cells, words, strict=True)]
             title = f"{level}, {first}" if several else level
             blocks.append(ForestBlock(title, effects.definition.unit, rows, None, flipped))
     blocks = _on_one_scale(blocks)
     metric = effects.definition.title
-    total, arms = len(effects.cells), effects.cells[0].difference.comparisons
+    total, arms = len(effects.cells), effects.comparisons
     count = sum(cell.difference.is_significant for cell in effects.cells)
     seeds = max(cell.difference.seeds for cell in effects.cells)
     note = (
