@@ -84,11 +84,12 @@ def test_a_deleted_result_is_made_again(whole, tmp_path, name):
     assert outcome(tmp_path / "copy") == outcome(whole)
 
 
+@pytest.mark.parametrize("size", [0, -1])
 @pytest.mark.parametrize("name", ["DONE", "model.sha256", "samples.sha256"])
-def test_an_emptied_record_of_sums_is_damage(whole, tmp_path, name):
+def test_a_record_of_sums_that_is_empty_or_lacks_its_end_is_damage(whole, tmp_path, name, size):
     shutil.copytree(whole, tmp_path / "copy")
     for path in (tmp_path / "copy").rglob(name):
-        path.write_bytes(b"")
+        path.write_bytes(path.read_bytes()[:size])
     run(tmp_path / "copy")
     assert outcome(tmp_path / "copy") == outcome(whole)
 

@@ -253,12 +253,14 @@ class GenerationDir:
         if not path.is_file():
             return True
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
         except UnicodeDecodeError:
             return False
         has_content = any(of.iterdir()) if of.is_dir() else of.exists()
         is_empty = has_content and not lines
-        return not is_empty and all(self._has_sum(*line.partition("  ")[::2]) for line in lines)
+        # A line without its end was torn.
+        whole = all(line.endswith("\n") for line in lines)
+        return whole and not is_empty and all(self._has_sum(*line.strip("\n").partition("  ")[::2]) for line in lines)
 
     def _has_sum(self, digest: str, name: str) -> bool:
         path = self.path / name
