@@ -28,7 +28,7 @@ from tailkeep.audit.evidence import (
     select_features,
     tabulate,
 )
-from tailkeep.metrics import MixtureFit, auroc, fit_mixture, mixture_share
+from tailkeep.metrics import ZERO_RESAMPLES, MixtureFit, auroc, fit_mixture, mixture_share
 
 Numbers = NDArray[np.float64]
 
@@ -78,7 +78,6 @@ def classifier_test(
 
 
 _BINS = 10
-MIN_ZERO_RESAMPLES = 2000
 _TESTS = 2
 _END = 0.01
 """An interval that reaches this near to both ends leaves nothing out."""
@@ -175,7 +174,7 @@ def estimate_share(
     seed: int,
     rows: NDArray[np.int64] | None = None,
     *,
-    zero_resamples: int = MIN_ZERO_RESAMPLES,
+    zero_resamples: int = ZERO_RESAMPLES,
 ) -> ShareEstimate:
     """The share among the documents `rows` of the input, all by default, or the reason why none is named.
 

@@ -18,9 +18,9 @@ from tailkeep.audit.documents import SampledDocument, excerpt, read_sample, smal
 from tailkeep.audit.evidence import MIN_DOCUMENTS, SIDES
 from tailkeep.audit.findings import MAX_NAMED, Finding
 from tailkeep.audit.prior_scores import read_statistics
-from tailkeep.audit.share import MIN_ZERO_RESAMPLES, ScoredCorpus, ShareEstimate, estimate_share, score_corpus
+from tailkeep.audit.share import ScoredCorpus, ShareEstimate, estimate_share, score_corpus
 from tailkeep.data.corpus import Manifest, name_in_side
-from tailkeep.metrics import false_discovery_correction
+from tailkeep.metrics import ZERO_RESAMPLES, false_discovery_correction
 
 OTHER_SOURCES = "(all other sources)"
 FALSE_DISCOVERIES = 0.05
@@ -129,7 +129,7 @@ def _sources(corpus: ScoredCorpus, config: AuditConfig) -> list[SourceShare]:
     names = sorted(groups, key=lambda name: (name == OTHER_SOURCES, -len(groups[name]), name))
     members = {name: np.array(groups[name], np.int64) for name in names}
     # One source among so many must be able to pass the correction.
-    resamples = max(MIN_ZERO_RESAMPLES, math.ceil(2 * len(names) / FALSE_DISCOVERIES))
+    resamples = max(ZERO_RESAMPLES, math.ceil(2 * len(names) / FALSE_DISCOVERIES))
     estimates = {
         name: estimate_share(corpus, config.share, config.seed, members[name], zero_resamples=resamples)
         for name in names

@@ -89,7 +89,7 @@ from tailkeep.metrics.knowledge_comparison import (
     standardised_margin_failure,
     standardised_margin_interval,
 )
-from tailkeep.metrics.quantification import MixtureFit, fit_mixture, mixture_share
+from tailkeep.metrics.quantification import ZERO_RESAMPLES, MixtureFit, fit_mixture, mixture_share
 from tailkeep.metrics.theory.drift import (
     DRIFT_REGIMES,
     DriftRegime,
@@ -134,6 +134,7 @@ __all__ = [
     "LOGIT_EDGES",
     "MODE_SHARE",
     "TEMPERATURES",
+    "ZERO_RESAMPLES",
     "ConfidenceGap",
     "CopyExtinction",
     "CountHistory",

@@ -12,6 +12,7 @@ from tailkeep.metrics.intervals import check_level
 
 Numbers = NDArray[np.float64]
 
+ZERO_RESAMPLES = 2000
 _HALVINGS = 40
 # The whole range, dense at both ends, and standard errors around the estimate.
 _GRID = np.sin(np.pi / 2 * np.linspace(0, 1, 13)) ** 2
@@ -68,7 +69,7 @@ def fit_mixture(
     design_effects: tuple[float, float] = (1.0, 1.0),
     level: float = 0.9,
     resamples: int = 400,
-    zero_resamples: int = 2000,
+    zero_resamples: int = ZERO_RESAMPLES,
     seed: int = 0,
 ) -> MixtureFit:
     """The share of `component` among the documents with `counts`, with an interval that holds at 0 and at 1 too.

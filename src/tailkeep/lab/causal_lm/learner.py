@@ -299,13 +299,8 @@ def _first_data(
 
 def _views(arm: CausalLMArm, held_out: TokenData) -> dict[str, View]:
     evaluation = arm.evaluation
-    if arm.answers:
-        questions = [document[:prompt] for document, prompt in zip(held_out.documents, held_out.prompts, strict=True)]
-        prompts = [questions[i % len(questions)] for i in range(evaluation.samples)]
-    else:
-        prompts = sample_prompts(
-            held_out, samples=evaluation.samples, tokens=evaluation.prompt_tokens, joined=arm.joined
-        )
+    tokens = None if arm.answers else evaluation.prompt_tokens
+    prompts = sample_prompts(held_out, samples=evaluation.samples, tokens=tokens, joined=arm.joined)
 
     def through(decoder: Any) -> View:
         return lambda model, seed: model.complete(
@@ -321,14 +316,17 @@ def _views(arm: CausalLMArm, held_out: TokenData) -> dict[str, View]:
     return {"common": through(COMMON)} | ({} if decoder == COMMON else {"own": through(decoder)})
 
 
-def sample_prompts(held_out: TokenData, *, samples: int, tokens: int, joined: bool) -> list[Ids]:
-    """`samples` prompts of `tokens` held-out tokens: the documents' first ones, in turn.
+def sample_prompts(held_out: TokenData, *, samples: int, tokens: int | None, joined: bool) -> list[Ids]:
+    """`samples` prompts of `tokens` held-out tokens: the documents' first ones, in turn; None: the prompts of records.
 
     Where documents are `joined` into one text, prompts are evenly spaced in it: a deterministic decoder generates the
     same after the same prompt, and stories begin alike.
     """
-    if joined:
+    if tokens is None:
+        beginnings = [document[:prompt] for document, prompt in zip(held_out.documents, held_out.prompts, strict=True)]
+    elif joined:
         positions = np.linspace(0, max(held_out.units - tokens - 1, 0), samples).astype(int)
         return [held_out.tokenizer.begin_block(held_out.ids[position : position + tokens]) for position in positions]
-    beginnings = [document[: max(1, min(tokens, len(document) - 1))] for document in held_out.documents]
+    else:
+        beginnings = [document[: max(1, min(tokens, len(document) - 1))] for document in held_out.documents]
     return [beginnings[i % len(beginnings)] for i in range(samples)]

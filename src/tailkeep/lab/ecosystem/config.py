@@ -52,13 +52,11 @@ class EcosystemArm(LanguageArm):
     def _check_data(self) -> Self:
         unsupported = [
             key
-            for key in ("external_edit", "external_text", "prompt_field")
+            for key in ("external_edit", "external_text", "prompt_field", "downstream")
             if getattr(self.data, key, None) is not None
         ]
         if unsupported:
             raise ValueError(f"data.{unsupported[0]} is for single models. Use learner causal_lm, or leave it out")
-        if self.data.downstream is not None:
-            raise ValueError("data.downstream is for single models. Use learner causal_lm, or leave it out")
         if self.evaluation.first_model:
             raise ValueError("evaluation.first_model is for single models. Use learner causal_lm, or leave it out")
         return self
