@@ -23,7 +23,7 @@ from tailkeep.forecast.run import name_texts
 from tailkeep.metrics import Migration, copy_extinction, survival
 from tests.audit.conftest import prose, write_jsonl
 
-DOCS = Path(__file__).parents[2] / "docs"
+MOBY_DICK = Path(__file__).parents[2] / "examples" / "moby_dick.txt"
 RARE = ("1", "2-3", "4-10", "11-100")
 
 
@@ -40,9 +40,8 @@ def resampled(words, rng, weights=None):
 
 @pytest.fixture(scope="module")
 def real_words():
-    """Some 30,000 lower-case words of this repository's own guides, on which nothing was fitted."""
-    text = "\n".join(path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("**/*.md")))
-    return np.array(re.findall(r"[a-z]+", text.lower())[:30_000])
+    """The 5,123 lower-case words of the ten paragraphs that the repository has, on which nothing was fitted."""
+    return np.array(re.findall(r"[a-z]+", MOBY_DICK.read_text(encoding="utf-8").lower()))
 
 
 def write_words(path, words):
@@ -82,20 +81,31 @@ def test_nine_of_ten_resampled_chains_lie_in_the_ninety_percent_interval(real_wo
     assert 82 <= inside <= 98
 
 
-def test_an_unbiased_text_has_exponent_one_and_a_sharpened_one_more(real_words, tmp_path):
-    rng = np.random.default_rng(2)
+@pytest.mark.parametrize("power", [1.0, 1.3])
+def test_the_interval_of_b_holds_the_exponent_of_a_known_decoder(real_words, tmp_path, power):
     names, counts = np.unique(real_words, return_counts=True)
+    weights = counts**power / np.sum(counts**power)
     write_words(tmp_path / "corpus.jsonl", real_words)
-    for name, power in (("plain", 1.0), ("cool", 1.3)):
-        weights = counts**power / np.sum(counts**power)
-        write_words(tmp_path / f"{name}.jsonl", rng.choice(names, len(real_words), p=weights))
-    texts = [f"{name}={tmp_path / name}.jsonl" for name in ("plain", "cool")]
-    outcome = run({}, tmp_path / "corpus.jsonl", tmp_path / "out", synthetic=texts)
-    fits = {name: tree["exponent"] for name, tree in outcome.summary["items"]["words"]["synthetic"].items()}
-    assert fits["plain"]["low"] < 1 < fits["plain"]["high"]
-    assert fits["cool"]["low"] > 1
-    assert fits["cool"]["value"] == pytest.approx(1.3, abs=0.05)
-    sentence = f"cool: selection exponent b of words = {fits['cool']['value']:.2f} (95 % CI "
+    fits = []
+    for seed in range(20):
+        written = np.random.default_rng(seed).choice(names, len(real_words), p=weights)
+        write_words(tmp_path / "written.jsonl", written)
+        texts = [f"written={tmp_path / 'written.jsonl'}"]
+        outcome = run({}, tmp_path / "corpus.jsonl", tmp_path / f"{seed}", synthetic=texts)
+        fits.append(outcome.summary["items"]["words"]["synthetic"]["written"]["exponent"])
+    # By 400 seeds it does in 96 %; at 95 % fewer than 16 of 20 are one in 400.
+    assert sum(fit["low"] <= power <= fit["high"] for fit in fits) >= 16
+    assert np.mean([fit["value"] for fit in fits]) == pytest.approx(power, abs=0.01)
+
+
+def test_the_exponent_of_a_text_that_favours_the_frequent_is_said_in_a_sentence(real_words, tmp_path):
+    names, counts = np.unique(real_words, return_counts=True)
+    written = np.random.default_rng(2).choice(names, len(real_words), p=counts**1.3 / np.sum(counts**1.3))
+    corpus, cool = write_words(tmp_path / "corpus.jsonl", real_words), write_words(tmp_path / "cool.jsonl", written)
+    outcome = run({}, corpus, tmp_path / "out", synthetic=[f"cool={cool}"])
+    fit = outcome.summary["items"]["words"]["synthetic"]["cool"]["exponent"]
+    assert fit["low"] > 1
+    sentence = f"cool: selection exponent b of words = {fit['value']:.2f} (95 % CI "
     assert any(line.startswith(sentence) and "significantly above 1" in line for line in outcome.lines())
 
 
@@ -397,7 +407,7 @@ def test_files_of_one_document_fill_the_groups_of_the_jackknife(real_words, tmp_
     fits = []
     for name in ("many", "one.jsonl"):
         outcome = run({"decoder": "sampled"}, corpus, tmp_path / "out" / name, synthetic=[tmp_path / name])
-        assert outcome.counts["documents"] == files + 1500
+        assert outcome.counts["documents"] == files + -(-len(real_words) // 20)
         items = tmp_path / "out" / name / "items"
         tables = [path for path in items.glob("1-*/synthetic/**/*.parquet") if pq.read_metadata(path).num_rows]
         assert len({path.relative_to(items).parts[0] for path in tables}) > GROUPS // 2
@@ -409,7 +419,7 @@ def test_files_of_one_document_fill_the_groups_of_the_jackknife(real_words, tmp_
 
 def test_no_cut_of_a_file_moves_the_interval_of_b(real_words, tmp_path):
     corpus = write_words(tmp_path / "x.jsonl", real_words)
-    texts = [" ".join(words) for words in np.split(resampled(real_words, np.random.default_rng(6)), 12)]
+    texts = [" ".join(words) for words in np.array_split(resampled(real_words, np.random.default_rng(6)), 12)]
     one = write_jsonl(tmp_path / "text.jsonl", texts)
     pq.write_table(pa.table({"text": texts}), tmp_path / "text.parquet", row_group_size=1)
     forms = {
