@@ -1,10 +1,10 @@
 """The preregistered comparisons of tail-weighted replay (docs/forecast/replay.md), from a finished or interim run.
 
-python benchmarks/replay.py RUN [--base accumulate] [--generation 3] [--save FILE.csv]
+python benchmarks/replay.py RUN [RUN ...] [--base accumulate] [--generation 3] [--save FILE.csv]
 
 RUN is a run of the recipe `replay`, a pack of one, a run of docs/results/replay-text.yaml, or the table that `--save`
-writes of one: what is compared, a row for each chain and generation. Rule: differences are paired by seed, and the
-decision is printed only where all 12 seeds of both arms are there.
+writes of them: what is compared, a row for each chain and generation. Several are joined. Rule: differences are paired
+by seed, and the decision is printed only where all 12 seeds of both arms are there.
 """
 
 import argparse
@@ -58,6 +58,17 @@ def read_rows(run: Path) -> list[dict[str, str]]:
         place = dict(zip(PLACE, path.parts[-4:-1], strict=True))
         rows.append(place | {name: "" if value is None else f"{value:.6g}" for name, value in measures.items()})
     return rows
+
+
+def join_rows(runs: Sequence[Path]) -> list[dict[str, str]]:
+    """The rows of all `runs`, in the order of their places; a chain's generation has one row."""
+    found: dict[tuple[str, ...], dict[str, str]] = {}
+    for run in runs:
+        for row in read_rows(run):
+            place = tuple(row[name] for name in PLACE)
+            if found.setdefault(place, row) != row:
+                sys.exit(f"{run} has other numbers of {'/'.join(place)} than a run before. Give one of them.")
+    return [found[place] for place in sorted(found)]
 
 
 def values_at(rows: Iterable[Mapping[str, str]], generation: int) -> dict[tuple[str, int], dict[str, float]]:
@@ -141,15 +152,16 @@ def arm_lines(values: Values) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path)
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN")
     parser.add_argument("--base", choices=("mix", "accumulate"), default="mix")
     parser.add_argument("--generation", type=int, default=3)
     parser.add_argument("--save", type=Path, metavar="FILE.csv")
     options = parser.parse_args(arguments)
-    rows = read_rows(options.run)
+    rows = join_rows(options.runs)
     values = values_at(rows, options.generation)
     if not values:
-        sys.exit(f"{options.run} has no finished generation {options.generation}. Give a run of the recipe replay.")
+        named = ", ".join(map(str, options.runs))
+        sys.exit(f"{named}: no finished generation {options.generation}. Give a run of the recipe replay.")
     if options.save:
         options.save.write_text(csv_text(rows[0], (row.values() for row in rows)), encoding="utf-8")
     for lines in (primary_lines(values, options.base), secondary_lines(values, options.base), arm_lines(values)):

@@ -78,6 +78,22 @@ def test_a_saved_table_gives_the_tables_of_the_run(tmp_path, capsys):
     assert len(table.read_text().splitlines()) == 1 + 12 * 4 * 2
 
 
+def test_parts_of_a_run_are_joined_and_must_agree(tmp_path, capsys):
+    run, table = write_run(tmp_path / "run"), tmp_path / "replay.csv"
+    replay.main([str(run), "--save", str(table)])
+    whole = capsys.readouterr().out
+    head, *lines = table.read_text().splitlines()
+    parts = {name: tmp_path / f"{name}.csv" for name in ("one", "two", "other")}
+    parts["one"].write_text("\n".join([head, *lines[40:]]) + "\n")
+    parts["two"].write_text("\n".join([head, *lines[:50]]) + "\n")
+    replay.main([str(parts["one"]), str(parts["two"]), "--save", str(tmp_path / "joined.csv")])
+    assert capsys.readouterr().out == whole
+    assert (tmp_path / "joined.csv").read_text() == table.read_text()
+    parts["other"].write_text("\n".join([head, lines[0] + "9"]) + "\n")
+    with pytest.raises(SystemExit, match=r"other\.csv has other numbers of mix-extinction-10/0/2 than a run before"):
+        replay.main([str(table), str(parts["other"])])
+
+
 def test_a_table_of_something_else_is_refused(tmp_path):
     (tmp_path / "other.csv").write_text("arm,seed\na,0\n")
     with pytest.raises(SystemExit, match=r"has no column .*generation.* Give a table that --save has written"):
@@ -85,7 +101,7 @@ def test_a_table_of_something_else_is_refused(tmp_path):
 
 
 def test_a_folder_without_finished_generations_is_refused(tmp_path):
-    with pytest.raises(SystemExit, match=r"has no finished generation 3\. Give a run of the recipe replay"):
+    with pytest.raises(SystemExit, match=r"no finished generation 3\. Give a run of the recipe replay"):
         replay.main([str(tmp_path)])
 
 
