@@ -112,7 +112,7 @@ class RoundPairs:
         earlier_exposures: the same of the texts before it.
         types: the number of items by real count.
         alive: by band, the expected number alive in as much text as the real one has.
-        new_types, new_total: items that the real text lacks, and how often they occur.
+        new_types: the number of items that the real text lacks.
         is_copy: whether each item so far has the same share of both texts, which no sampling leaves of a text.
     """
 
@@ -121,7 +121,6 @@ class RoundPairs:
     types: Counter[int] = field(default_factory=Counter)
     alive: dict[CountBand, float] = field(default_factory=lambda: dict.fromkeys(BANDS, 0.0))
     new_types: int = 0
-    new_total: int = 0
     is_copy: bool = True
     _cells: list[tuple[Floats, ...]] = field(default_factory=list)
     _group_totals: Floats = field(default_factory=lambda: np.zeros(1))
@@ -137,7 +136,6 @@ class RoundPairs:
         self._group_totals = self._group_totals + groups.sum(axis=0)
         self.is_copy = self.is_copy and bool(np.allclose(totals, self.exposure * real, rtol=1e-9))
         self.new_types += int((totals[real == 0] > 0).sum())
-        self.new_total += int(totals[real == 0].sum())
         values, numbers = np.unique(real[real > 0].astype(np.int64), return_counts=True)
         self.types.update(dict(zip(values.tolist(), numbers.tolist(), strict=True)))
         for band in BANDS:

@@ -92,22 +92,10 @@ def entropy(counts: ArrayLike) -> Numbers:
     return np.asarray(-_times_log(shares, shares).sum(axis=0))
 
 
-def gini(counts: ArrayLike) -> Numbers:
-    """The Gini coefficient of counts (v, ...) with empty cells: 0 if all are equal, (v - 1) / v if one has all."""
-    return concentration(counts, 1)[0]
-
-
-def top_share(counts: ArrayLike, cells: int) -> Numbers:
-    """The share of all counts (v, ...) in the `cells` largest cells.
-
-    Raises:
-        ValueError: `cells` is below 1.
-    """
-    return concentration(counts, cells)[1]
-
-
 def concentration(counts: ArrayLike, cells: int) -> tuple[Numbers, Numbers]:
-    """`gini` and `top_share` of counts (v, ...), sorted once.
+    """The Gini coefficient of counts (v, ...) with empty cells, and the share of all counts in the `cells` largest.
+
+    The coefficient is 0 if all cells are equal, and (v - 1) / v if one has all.
 
     Raises:
         ValueError: `cells` is below 1.
