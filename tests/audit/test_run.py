@@ -32,9 +32,20 @@ def test_the_counts_are_those_of_the_corpus(audited, corpus):
     assert figures["documents"] == 120
     assert figures["exact_duplicates"] == 4
     assert figures["near_duplicates"] >= 4
-    assert figures["compression"] is None  # less than one block
     assert figures["spectrum"]["types"] <= 56
     assert 0 < figures["distinct"]["1"] < figures["distinct"]["2"] < figures["distinct"]["4"] <= 1
+
+
+def test_a_compression_ratio_of_less_than_a_block_is_said_to_be_missing(audited, tmp_path):
+    outcome, _ = audited
+    assert outcome.summary["input"]["compression"] is None
+    said = [finding["sentence"] for finding in outcome.summary["findings"]]
+    assert any(sentence.startswith("It has no compression ratio: neither a file nor a bundle") for sentence in said)
+    long = run(
+        {"compression": "zlib"}, write_jsonl(tmp_path / "x.jsonl", prose(800, words=60, seed=0)), tmp_path / "out"
+    )
+    assert long.summary["input"]["compression"] > 1
+    assert not any("compression" in finding["sentence"] for finding in long.summary["findings"])
 
 
 def test_a_narrow_corpus_is_flagged_for_its_signs_with_the_figures_behind_them(audited):

@@ -276,6 +276,13 @@ def corpus_findings(figures: Tree) -> Iterator[Finding]:
         "repeated documents, Lee et al. 2022 (arXiv 2107.06499)",
         "" if near else "Copies with small changes are not counted: --near-duplicates counts them.",
     )
+    if "compression" in figures and figures["compression"] is None:
+        yield Finding(
+            False,
+            "It has no compression ratio: neither a file nor a bundle of small files holds a block of 128 KiB. Join "
+            "the files, or leave --compression out.",
+            {},
+        )
     if "templates" in figures:
         yield _template_finding(figures)
     if "prior" in figures:
