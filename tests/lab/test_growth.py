@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from tailkeep import lab
+from tailkeep.data.corpus.executors import LocalPool
 from tailkeep.errors import ConfigError, FingerprintError, InputError
 from tailkeep.lab.growth import merge_configs
 from tailkeep.runs import RunDirectory
@@ -146,6 +147,39 @@ def test_processes_share_generation_0_too(tmp_path):
     assert sorted(map(str, events[1])) == sorted(map(str, events[2]))
     first, second = (tmp_path / "2" / "cells" / arm / "1" / "0" / "samples.sha256" for arm in tree["arms"])
     assert os.path.samefile(first, second)
+
+
+class Watched:
+    """An executor that writes down which chains each of its runs is given, and up to which generation."""
+
+    def __init__(self, workers):
+        self._pool, self.runs = LocalPool(workers), []
+        self.open_queue = self._pool.open_queue
+
+    def run(self, setup, items, *, meanwhile):
+        self.runs.append([])
+        return self._pool.run(setup, map(self._watch, items), meanwhile=meanwhile)
+
+    def _watch(self, task):
+        self.runs[-1].append((task.arm, task.until))
+        return task
+
+
+def test_a_worker_that_is_free_does_not_wait_for_the_generation_0_of_others(tmp_path):
+    regimes = {"replace": {}, "accumulate": {"regime": {"name": "accumulate"}}}
+    alone = {f"of-{size}": {"data": {"size": size, "modes": 3}} for size in (50, 60, 70, 80, 90)}
+    pytest.importorskip("sklearn")
+    tree = {"learner": "mixture", "components": 3, "generations": 2, "data": {"size": 40, "modes": 3}, "seeds": [0]}
+    tree["arms"] = {**alone, **regimes}
+    executor = Watched(2)
+    lab.run(tree, tmp_path / "two", executor=executor)
+    lab.run(tree, tmp_path / "one")
+    first, rest = executor.runs
+    # What is shared comes first, then chains that share none, for as long as it takes.
+    assert first == [(arm, 1) for arm in ("replace", *alone)][: len(first)]
+    assert len(first) > 1
+    assert rest == [(arm, None) for arm in tree["arms"]]
+    assert cells(tmp_path / "two") == cells(tmp_path / "one")
 
 
 def test_every_generation_is_told_of_once(tmp_path):

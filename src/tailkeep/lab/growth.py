@@ -289,13 +289,14 @@ def hint_at_first_models(run: RunDirectory, request: Request) -> None:
         )
 
 
-def first_of_equals(run: RunDirectory, request: Request) -> Sequence[ArmChain]:
-    """The chains whose generation 0 is missing and is also that of other chains of the request, one for each."""
+def first_of_equals(run: RunDirectory, request: Request) -> tuple[Sequence[ArmChain], Sequence[ArmChain]]:
+    """Chains whose generation 0 is missing: one for each that several share, and those that share none."""
     groups: dict[tuple[str, ...], list[ArmChain]] = {}
     for arm, seed in request.chains:
         if not run.generation_dir(arm, seed, 0).begun:
             groups.setdefault(_key(request.sources[arm].fingerprint(seed, 0)), []).append((arm, seed))
-    return [chains[0] for chains in groups.values() if len(chains) > 1]
+    shared = [chains[0] for chains in groups.values() if len(chains) > 1]
+    return shared, [chains[0] for chains in groups.values() if len(chains) == 1]
 
 
 def _listed(seeds: Iterable[int], *, sep: str = ", ") -> str:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +56,16 @@ class ChainTask:
 
 
 def run_chains_on(
-    executor: Executor, request: Request, directory: RunDirectory, firsts: Sequence[ArmChain], observe: Observer
+    executor: Executor,
+    request: Request,
+    directory: RunDirectory,
+    firsts: Sequence[ArmChain],
+    alone: Sequence[ArmChain],
+    observe: Observer,
 ) -> None:
     """Compute all chains of `request`; those of `firsts` up to generation 0 first, which other arms share.
+
+    A worker that is free before these are there computes generation 0 of a chain of `alone`, which share none.
 
     Raises:
         WorkerError: a worker was killed and could not be replaced.
@@ -69,8 +77,11 @@ def run_chains_on(
         setup = partial(_prepare, request, directory.path.resolve(), events, folders)
         meanwhile = partial(relay, events, observe)
         if firsts:
-            for _ in executor.run(setup, [ChainTask(*chain, until=1) for chain in firsts], meanwhile=meanwhile):
-                pass
+            tasks = [ChainTask(*chain, until=1) for chain in (*firsts, *alone)]
+            missing = set(tasks[: len(firsts)])
+            until_there = takewhile(lambda _: bool(missing), tasks)
+            for task, _ in executor.run(setup, until_there, meanwhile=meanwhile):
+                missing.discard(task)
             link_first_generations(directory, request)
         for _ in executor.run(setup, [ChainTask(*chain) for chain in request.chains], meanwhile=meanwhile):
             pass
@@ -209,10 +220,10 @@ def _run_chains(
     """Run all chains to their ends; a generation 0 that several arms share is computed once."""
     link_first_generations(directory, request)
     hint_at_first_models(directory, request)
-    firsts = first_of_equals(directory, request)
+    firsts, alone = first_of_equals(directory, request)
     if executor is not None:
         shared.clear()
-        run_chains_on(executor, request, directory, firsts, observe)
+        run_chains_on(executor, request, directory, firsts, alone, observe)
         return
 
     def observe_and_link(event: Event) -> None:
