@@ -31,7 +31,7 @@ def outcome(folder: Path) -> dict[str, bytes | None]:
     return content(folder, without=TIMINGS)
 
 
-def run_though_killed(tree: Any, folder: Path) -> int:
+def run_though_killed(tree: Any, folder: Path, **options: Any) -> int:
     """Run `tree`, killed once as each cell begins to train and once as it begins to measure; how often that was."""
     struck: set[tuple[str, int, int, str]] = set()
 
@@ -45,7 +45,7 @@ def run_though_killed(tree: Any, folder: Path) -> int:
 
     while True:
         try:
-            lab.run(tree, folder, storage=FaultyStorage(), observe=observe)
+            lab.run(tree, folder, storage=FaultyStorage(), observe=observe, **options)
         except KeyboardInterrupt:
             continue
         return len(struck)

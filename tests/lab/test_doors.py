@@ -17,6 +17,7 @@ from tailkeep.lab.causal_lm.dataset import read_dataset
 from tailkeep.lab.causal_lm.generation import _LogitShaper
 from tailkeep.lab.causal_lm.selection import _log_weights
 from tailkeep.lab.learners import sources_of
+from tests.lab.small_lab import outcome, run_though_killed
 from tests.lab.stubs import CallLog, trace_learners
 from tests.runs.faults import FaultyStorage, content
 from tests.test_cli import tailkeep
@@ -117,6 +118,17 @@ class RealAgain:
         return {"real_again": 1.0}
 
 
+@dataclass(frozen=True)
+class AllThatIsThere(RealAgain):
+    """Trains on real data and on all that it is given, which is the newest alone."""
+
+    def mix(self, generation, real, generated, *, seed):
+        return real.concat(*generated.values())
+
+    def facts(self, generation, generated):
+        return {"texts": float(len(generated))}
+
+
 def half_width(model, samples, factor: float = 0.5):
     return {"half_width": factor * float(samples["common"].values.std())}
 
@@ -145,6 +157,14 @@ def test_functions_and_classes_can_be_given_as_they_are(tmp_path):
     assert [row.get("real_again") for row in metrics_of(directory)] == [1.0, 1.0]
     assert all("half_width" in row for row in metrics_of(directory))
     assert [row["train_data_units"] for row in metrics_of(directory)] == [6.0, 6.0]
+
+
+def test_a_regime_without_history_is_given_the_newest_alone_though_the_run_was_killed(tmp_path):
+    tree = {**TRACE, "generations": 4, "regime": {"name": AllThatIsThere}}
+    whole = metrics_of(run(tree, tmp_path / "whole"))
+    assert [row["texts"] for row in whole] == [0.0, 1.0, 1.0, 1.0]
+    run_though_killed(tree, tmp_path / "killed", learners=trace_learners(CallLog()))
+    assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
 
 
 def test_a_metric_of_ones_own_is_drawn_and_tested_like_ours(tmp_path):

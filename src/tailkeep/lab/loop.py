@@ -139,10 +139,10 @@ def _advance(chain: Chain, state: _ChainState, generation: int, observe: Observe
     if recorded and generation_dir.model.exists():
         state.model = chain.experiment.learner.load(generation_dir.model)
         if generation not in state.generated:
-            state.generated.update(_read_generated(chain, [generation]))
+            _remember(chain, state, _read_generated(chain, [generation]))
     else:
         if recorded and generation_dir.generated.exists():
-            state.generated.update(_read_generated(chain, [generation]))
+            _remember(chain, state, _read_generated(chain, [generation]))
         elif generation or chain.experiment.first_data is not None:
             with _phase(chain, state, generation, "generate", observe):
                 _generate(chain, state, generation)
@@ -162,13 +162,18 @@ def _generate(chain: Chain, state: _ChainState, generation: int) -> None:
     else:
         assert experiment.first_data is not None, "generation 0 trains on real data, which no model generates"
         data = experiment.first_data(seed)
-    if not chain.regime.keeps_history:
-        state.generated.clear()
-    state.generated[generation] = data
+    _remember(chain, state, {generation: data})
     if generation in chain.recorded:
         generation_dir, saved_until = chain.generation_dir(generation), _previous_recorded(chain, generation)
         unsaved = {str(g): data for g, data in state.generated.items() if g > saved_until}
         generation_dir.write_phase(generation_dir.generated, lambda folder: _save_each(folder, unsaved))
+
+
+def _remember(chain: Chain, state: _ChainState, generated: Mapping[int, Any]) -> None:
+    """Add what was generated; without history it takes the place of all before, also where a killed run goes on."""
+    if not chain.regime.keeps_history:
+        state.generated.clear()
+    state.generated.update(generated)
 
 
 def _train(chain: Chain, state: _ChainState, generation: int) -> None:

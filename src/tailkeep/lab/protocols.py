@@ -185,8 +185,8 @@ class Experiment:
     learner's models are an `EditingModel`. `select` selects among what they generate, if that can be weighted; `replay`
     chooses real examples for the regime of that name. `first_data`, a function of a seed, makes the training set of
     generation 0 where that is not the real data: edited data, whose facts stand among the metrics. `measure_by_first`
-    measures samples by the model of generation 0, which is then kept, `measure_by_generated` by all `GeneratedData` so
-    far, from generation 1 on.
+    measures samples by the model of generation 0, which is then kept, `measure_by_generated` by the `GeneratedData`
+    that the regime keeps, from generation 1 on.
     """
 
     name: str
