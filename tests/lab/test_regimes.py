@@ -20,6 +20,7 @@ from tailkeep.lab.regimes import (
     Stage,
     Weighted,
 )
+from tailkeep.lab.toy_data import ArrayData
 from tests.lab.stubs import CallLog, TraceModel, listed, numbers, real
 
 REPLACE = Replace(name="replace")
@@ -269,6 +270,19 @@ def test_a_weighted_set_holds_real_data_in_its_share_and_each_example_about_equa
         counts = [kind.count(value) for value in set(kind)]
         assert max(counts) - min(counts) <= 1
     assert all(value < 1000 or value >= 2000 for value in values)
+
+
+def test_what_a_weighted_set_repeats_of_one_kind_says_nothing_of_the_other():
+    regime = Weighted(name="weighted", real_weight=0.25)
+    places = []
+    for seed in range(20):
+        mixed = listed(regime.mix(1, real(40), {1: ArrayData(1000.0 + np.arange(40))}, seed=seed))
+        chosen = {value for value in mixed if value < 1000}
+        repeated = {value - 1000 for value in mixed if value >= 1000 and mixed.count(value) == 2}
+        assert len(chosen) == len(repeated) == 20
+        places.append(len(chosen & repeated))
+    # Half of 20 by chance; all of them if both were drawn alike.
+    assert np.mean(places) == pytest.approx(10, abs=1.5)
 
 
 def test_a_weight_without_real_or_written_data_is_refused():

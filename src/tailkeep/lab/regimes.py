@@ -137,7 +137,9 @@ class Weighted(RegimeSettings):
         newest = generated[generation]
         size = len(real) + len(newest)
         num_real = round(self.weight * size)
-        return repeat_examples(real, num_real, seed).concat(repeat_examples(newest, size - num_real, seed))
+        # Seeds of their own: what is seen more often of one kind says nothing of the other.
+        seeds = np.random.SeedSequence(seed).generate_state(2).tolist()
+        return repeat_examples(real, num_real, seeds[0]).concat(repeat_examples(newest, size - num_real, seeds[1]))
 
 
 class Regenerate(RegimeSettings):

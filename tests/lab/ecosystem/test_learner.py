@@ -148,7 +148,17 @@ def test_each_member_writes_its_share_of_the_pool(pool):
 
 
 def test_a_member_without_a_place_is_not_asked(pool):
-    assert ids_of(pool.sample(1, seed=0)) == ids_of(pool.members["large"].sample(1, seed=member_seed(0, 0)))
+    member = pool.members["large"]
+    prompts = member.draw_prompts(1, seed=0)
+    assert ids_of(pool.sample(1, seed=0)) == ids_of(member.regenerate(prompts, seed=member_seed(0, 0)))
+
+
+def test_a_pool_is_prompted_by_as_many_documents_as_one_model(pool, experiment):
+    count = len(experiment.real)
+    sampled = pool.sample(count, seed=0)
+    prompts = [sampled.documents[place][:length].tolist() for place, length in enumerate(sampled.prompts)]
+    real = [experiment.real.documents[place][: len(prompts[0])].tolist() for place in range(count)]
+    assert sorted(prompts) == sorted(real)
 
 
 @pytest.mark.parametrize(

@@ -113,9 +113,12 @@ class LanguageModel:
 
         In the form `windows` these real documents are joined and regenerated window by window.
         """
+        return self.regenerate(self.draw_prompts(n, seed=seed), seed=seed)
+
+    def draw_prompts(self, n: int, *, seed: int) -> TokenData:
+        """`n` random real documents, none twice while there are others."""
         rng = np.random.default_rng(seed)
-        documents = self.prompts.take(rng.choice(len(self.prompts), size=n, replace=n > len(self.prompts)))
-        return self.regenerate(documents, seed=seed)
+        return self.prompts.take(rng.choice(len(self.prompts), size=n, replace=n > len(self.prompts)))
 
     def regenerate(self, data: TokenData, *, seed: int) -> TokenData:
         """`data` regenerated: document by document after its first tokens, or window by window."""

@@ -104,12 +104,17 @@ class Pool:
         return {**joint, **by_member}
 
     def sample(self, n: int, *, seed: int) -> TokenData:
-        """`n` documents: the first member's share, then the second's, and so on."""
-        counts = np.bincount(assign_members(n, self.shares), minlength=len(self.shares))
+        """`n` documents: the first member's share, then the second's, and so on.
+
+        Prompts are drawn once for all members, as for a single model: no document prompts two while others prompt none.
+        """
+        models = list(self.members.values())
+        prompts = models[0].draw_prompts(n, seed=seed)
+        ends = np.cumsum(np.bincount(assign_members(n, self.shares), minlength=len(models)))
         parts = [
-            model.sample(int(count), seed=member_seed(seed, i))
-            for i, (model, count) in enumerate(zip(self.members.values(), counts, strict=True))
-            if count
+            model.regenerate(prompts.take(np.arange(start, end)), seed=member_seed(seed, i))
+            for i, (model, start, end) in enumerate(zip(models, [0, *ends[:-1]], ends, strict=True))
+            if end > start
         ]
         return parts[0].concat(*parts[1:])
 
