@@ -122,6 +122,15 @@ def test_a_generation_0_that_arms_share_counts_once():
     assert second.chain_seconds == pytest.approx(unrecorded + 2 * recorded)
 
 
+@pytest.mark.parametrize("order", [("one", "all"), ("all", "one")])
+def test_arms_that_take_as_long_are_timed_by_the_one_with_the_most_generations(order):
+    arms = {"one": {"generations": 1}, "all": {}}
+    estimated = lab.estimate(lab.load({**TREE, "arms": {name: arms[name] for name in order}}))
+    later = {arm.arm: arm.later for arm in estimated.arms}
+    assert later["one"] is later["all"]
+    assert "generate" in later["all"].seconds
+
+
 def test_learners_from_python_are_timed_too_and_a_mapping_is_a_configuration():
     tree = {"learner": "user", "id": "trace", "version": "1", "generations": 3, "seeds": [4, 5]}
     with pytest.raises(ConfigError, match="'trace' was not passed"):

@@ -152,7 +152,8 @@ def estimate(
     context = BuildContext(config.seeds[0], config.device, Extensions(learners or {}, losses or {}))
     sources = sources_of(config)
     keys = {name: _cost_key(arm) for name, arm in config.arms.items()}
-    timed = {key: name for name, key in reversed(keys.items())}
+    # Of arms that take as long, the one with the most generations: one that ends with the first has no later ones.
+    timed = {key: name for name, key in sorted(keys.items(), key=lambda item: config.arms[item[0]].generations)}
     observe = cell_progress(show, sum(min(2, config.arms[name].generations) for name in timed.values()))
     with limited_threads(config.num_threads), tempfile.TemporaryDirectory() as scratch:
         costs = {}

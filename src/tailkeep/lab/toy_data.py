@@ -213,7 +213,8 @@ class MoonsWorld(Settings):
     def fine(self) -> "MoonsWorld":
         """The same arcs with so many modes that round normal ones at their centres are its density.
 
-        Segments of at most half a `std` leave a ripple of exp(-2 (2 π)²), far below float64.
+        Segments of at most half a `std` leave a ripple of exp(-2 (2 π)²), far below float64. At the ends of the arcs
+        the error is up to 0.07 nats a point; over points of the world its mean is below 1e-4 nats.
         """
         return self.model_copy(update={"modes_per_arc": int(np.ceil(2 * np.pi / self.std))})
 
