@@ -6,9 +6,11 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from pydantic import TypeAdapter
 from typer.testing import CliRunner
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
@@ -22,8 +24,9 @@ from tailkeep.forecast import ForecastConfig, run_chains
 from tailkeep.forecast import run as forecast_corpus
 from tailkeep.forecast.counts import BANDS, GROUPS
 from tailkeep.forecast.project import MeasuredItems, Shrinkage, fit_round
-from tailkeep.forecast.validate import CountedChain, ForecastPoint, count_chain, crps, score_chain
-from tailkeep.lab.chains import read_chains
+from tailkeep.forecast.validate import CountedChain, ForecastPoint, count_chain, crps, is_validated, score_chain
+from tailkeep.lab.causal_lm.config import AnyDecoder
+from tailkeep.lab.chains import decoder_kind, read_chains
 from tailkeep.metrics import CountHistory, Migration, SelectionKernel, project_counts
 from tailkeep.runs.pack import write_pack
 
@@ -147,6 +150,29 @@ def test_the_modes_of_a_mixture_are_read_round_by_round(mixture_run):
     assert len(rounds) == 4
     assert all(len(points) == 400 for points in rounds)
     assert {mode for point in rounds[0] for mode in point} <= set(range(30))
+
+
+def test_a_mixture_whose_real_data_arrive_in_parts_is_left_out_with_the_reason(tmp_path):
+    parts = {"regime": {"name": "regenerate", "fractions": 4}}
+    lab.run({**MIXTURE, "seeds": [0], "arms": {"baseline": {}, "parts": parts}}, tmp_path / "run")
+    chains, skipped = read_chains(tmp_path / "run")
+    assert [chain.arm for chain in chains] == ["baseline"]
+    assert [chain.line for chain in skipped] == ["parts, seed 0 (a mixture whose real data arrive in parts)"]
+
+
+@pytest.mark.parametrize(
+    ("decoder", "kind"),
+    [
+        ({"name": "greedy"}, "deterministic"),
+        ({"name": "sample"}, "sampled"),
+        ({"name": "sample", "top_p": 0.9}, "truncated"),
+        ({"name": "code", "code": "tests.lab.stubs:real"}, "unknown"),
+    ],
+)
+def test_a_decoder_of_ones_own_is_of_no_validated_kind(decoder, kind):
+    generation = SimpleNamespace(decoder=TypeAdapter(AnyDecoder).validate_python(decoder))
+    assert decoder_kind(SimpleNamespace(generation=generation)) == kind
+    assert is_validated("replace", kind, 1) == (kind in {"sampled", "truncated"})
 
 
 @pytest.mark.parametrize("size", [0, 7, 200])

@@ -31,7 +31,7 @@ class WrittenChain:
     Attributes:
         run, arm, seed: the name of the run's configuration, of the arm, and the seed.
         regime: its name in the configuration; `real_share` of `mix` and `weighted`, else 0.
-        decoder: sampled, truncated or deterministic; "none" for numbers.
+        decoder: sampled, truncated or deterministic; unknown for the user's own, "none" for numbers.
         texts: the real documents, then those of each round; empty for numbers.
         labels: items by kind, such as facts or modes, of the real data and of each round.
     """
@@ -83,6 +83,9 @@ def read_chains(path: Path) -> tuple[list[WrittenChain], list[SkippedChain]]:
                 skipped.append(SkippedChain(name, seed, f"learner {arm.learner}"))
             elif len(dirs) < 2:
                 skipped.append(SkippedChain(name, seed, f"rounds of generated data: {len(dirs)}, 2 are needed"))
+            elif isinstance(arm, MixtureArm) and isinstance(arm.regime, Regenerate):
+                # Points carry no prompt, so no descent of the first part alone can be told from that of later ones.
+                skipped.append(SkippedChain(name, seed, "a mixture whose real data arrive in parts"))
             elif isinstance(arm, MixtureArm):
                 chains.append(_mode_chain(arm, dirs, config.name, name, seed))
             else:
@@ -112,8 +115,11 @@ def _regime(arm: AnyArm) -> tuple[str, float]:
     return regime.name, regime.weight if isinstance(regime, Weighted) else 0.0
 
 
-def _decoder(arm: Any) -> str:
+def decoder_kind(arm: Any) -> str:
+    """That of the `decoder` of a `WrittenChain`."""
     decoder = arm.generation.decoder
+    if decoder.name == "code":
+        return "unknown"
     if decoder.name in {"greedy", "beam"}:
         return "deterministic"
     cuts = [getattr(decoder, key, None) for key in ("top_k", "top_p", "min_p")]
@@ -139,7 +145,7 @@ def _text_chain(arm: Any, dirs: Sequence[GenerationDir], run: str, name: str, se
             ]
             for documents in texts
         ]  # fmt: skip
-    return WrittenChain(run, name, seed, *_regime(arm), _decoder(arm), texts, labels)
+    return WrittenChain(run, name, seed, *_regime(arm), decoder_kind(arm), texts, labels)
 
 
 def _first_part(real: Sequence[str], fractions: int) -> list[str]:
