@@ -1,7 +1,8 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+import pytest
+from pydantic import Field, ValidationError
 
 from tailkeep.config import InputPath, Settings, input_paths
 from tests.config.models import Text, World
@@ -54,6 +55,27 @@ def test_every_input_path_is_found_under_its_dotted_key():
 
 def test_a_path_that_is_not_given_or_not_an_input_is_not_listed():
     assert [key for key, _ in input_paths(Many(whole=Path("a")))] == ["whole"]
+
+
+class Numbers(Settings):
+    share: float = 0.5
+    seeds: tuple[int, ...] = (0,)
+    size: Annotated[int, Field(ge=1)] | None = None
+    switch_or_size: bool | int = 3
+    anything: dict[str, object] = Field(default_factory=dict)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("share", True), ("seeds", [True, 2]), ("size", False), ("seeds", (1, False))]
+)
+def test_a_switch_is_no_number(key, value):
+    with pytest.raises(ValidationError, match=rf"{key} is .*(True|False).*, which is no number\. Give a number"):
+        Numbers.model_validate({key: value})
+
+
+def test_a_switch_stays_one_where_it_may_stand():
+    numbers = Numbers.model_validate({"switch_or_size": True, "anything": {"on": True}})
+    assert (numbers.switch_or_size, numbers.anything) == (True, {"on": True})
 
 
 def test_keys_can_be_prefixed():

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from tailkeep.rules import Band, Low, Protection, Random, Rule, Sampler, ToEdit
+from tailkeep.rules import Band, Low, Protection, Random, Rule, Sampler, ToEdit, check_has_effect
 
 
 def test_the_defaults_are_the_papers():
@@ -47,3 +47,33 @@ def test_a_rule_is_chosen_by_name(tree, rule):
 def test_an_option_that_is_invalid_or_has_no_effect_is_an_error(model, values, message):
     with pytest.raises(ValidationError, match=message):
         model(**values)
+
+
+@pytest.mark.parametrize(
+    ("rule", "sampler"),
+    [
+        (ToEdit(threshold=0.9), Sampler(top_p=0.9)),
+        (ToEdit(threshold=0.9), Sampler(top_k=1)),
+        (Band(low=0.99, high=1), Sampler(top_p=0.9)),
+        (Band(low=0.9, high=1), Sampler(top_k=1, temperature=2)),
+    ],
+)
+def test_a_sampler_that_leaves_only_the_original_is_refused(rule, sampler):
+    with pytest.raises(ValueError, match="nothing would change"):
+        check_has_effect(rule, sampler)
+
+
+@pytest.mark.parametrize(
+    ("rule", "sampler"),
+    [
+        # Below 1/2 another token may be the most probable.
+        (ToEdit(threshold=0.3), Sampler(top_p=0.25)),
+        (ToEdit(threshold=0.3), Sampler(top_k=1)),
+        (Band(low=0.2, high=0.9), Sampler(top_k=1)),
+        (ToEdit(threshold=0.9), Sampler(top_p=0.9, temperature=2)),
+        (ToEdit(threshold=0.9), Sampler(top_k=1, exclude_original=True)),
+        (Low(), Sampler(top_k=1)),
+    ],
+)
+def test_a_sampler_that_can_change_something_is_not_refused(rule, sampler):
+    check_has_effect(rule, sampler)

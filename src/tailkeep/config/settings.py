@@ -1,6 +1,6 @@
 """What a configuration is made of: frozen models, and paths whose content counts as input.
 
-Rule: a key that a model does not know is refused, and so is a number that is not finite.
+Rule: a key that a model does not know is refused, and so are a number that is not finite and a switch for a number.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,13 +8,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 
 class Settings(BaseModel):
-    """A frozen set of choices that refuses keys it does not know and numbers that are not finite."""
+    """A frozen set of choices that refuses keys it does not know, numbers that are not finite, and `true` for 1."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+    # Of the whole model, since the field that tells a union's models apart can have no validator.
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_switches(cls, values: Any) -> Any:
+        for name in cls.model_fields if isinstance(values, Mapping) else ():
+            if _holds_switch(values.get(name)):
+                kinds = set(_kinds(cls.model_fields[name].annotation))
+                if kinds & {int, float} and not kinds & {bool, Any, object}:
+                    raise ValueError(f"{name} is {values[name]!r}, which is no number. Give a number")
+        return values
+
+
+def _holds_switch(value: Any) -> bool:
+    return isinstance(value, bool) or (isinstance(value, list | tuple) and any(map(_holds_switch, value)))
+
+
+def _kinds(annotation: Any) -> Iterator[Any]:
+    """The types that `annotation` is made of."""
+    yield annotation
+    for part in get_args(annotation):
+        yield from _kinds(part)
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,8 @@ class Sampler(Settings):
     ablation and does not define it; sampling until p falls below a threshold above 1/2 is equivalent, since only the
     original can be above it.
 
-    Under ToEdit, a `top_p` of at most the threshold leaves only the original, so nothing ever changes.
+    Above a threshold of 1/2 the original is the most probable, so `top_k` 1 or a `top_p` of at most the threshold leave
+    nothing else.
     """
 
     temperature: Annotated[float, Field(gt=0)] = 1.0
@@ -114,15 +115,24 @@ def check_has_effect(rule: Rule, sampler: Sampler) -> None:
     Raises:
         ValueError: only the original token can be sampled; the message names the keys to change.
     """
-    if not isinstance(rule, ToEdit) or rule.delete_below is not None or sampler.exclude_original:
+    if sampler.exclude_original:
         return
-    # A flagged token holds at least the threshold of the candidates' weight, unless a temperature flattens it.
-    if sampler.temperature <= 1 and sampler.top_p is not None and sampler.top_p <= rule.threshold:
+    match rule:
+        case ToEdit(delete_below=None):
+            key, floor = "threshold", rule.threshold
+        case Band():
+            key, floor = "low", rule.low
+        case _:
+            return
+    # A token above 1/2 is the most probable, and holds at least `floor` unless a temperature flattens it.
+    if not floor > 0.5:
+        return
+    if sampler.temperature <= 1 and sampler.top_p is not None and sampler.top_p <= floor:
         raise ValueError(
-            f"sampler.top_p {sampler.top_p} is not above rule.threshold {rule.threshold}, so only the original "
+            f"sampler.top_p {sampler.top_p} is not above rule.{key} {floor}, so only the original "
             "could be sampled and nothing would change. Raise top_p, or set sampler.exclude_original"
         )
-    if sampler.top_k == 1 and rule.threshold > 0.5:
+    if sampler.top_k == 1:
         raise ValueError(
             "sampler.top_k 1 leaves only the original of a flagged token, so nothing would change. Raise top_k, "
             "or set sampler.exclude_original"
