@@ -252,6 +252,21 @@ def test_terms_are_computed_in_float32_whatever_the_inputs_are(impl, device, dty
     assert max(map(truth.distance, found, truth.gradients(true, rounded))) < 3 * error
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_under_autocast_smoothing_with_class_weights_sums_a_vocabulary_in_float32(dtype):
+    generator = torch.Generator().manual_seed(0)
+    logits, targets = torch.randn(4, 32_000, generator=generator) + 5, torch.arange(4)
+    options = {"class_weight": torch.linspace(0.5, 2, 32_000), "label_smoothing": 0.1}
+    expected = F.cross_entropy(logits, targets, options["class_weight"], label_smoothing=0.1)
+    hidden, weight = torch.eye(4), logits.T.contiguous()
+    with torch.autocast("cpu", dtype):
+        of_logits = truncated_cross_entropy(logits, targets, threshold=1.0, **options)
+        of_hidden = linear_truncated_cross_entropy(hidden, weight, targets, threshold=1.0, **options)
+    torch.testing.assert_close(of_logits, expected, rtol=1e-5, atol=0)
+    # Autocast rounds its logits, not their sum.
+    torch.testing.assert_close(of_hidden, expected, rtol=1e-2, atol=0)
+
+
 @pytest.mark.parametrize("rows", [1, 3, 64])
 @pytest.mark.parametrize("terms", TERMS)
 def test_the_size_of_a_chunk_changes_no_term(rows, terms):

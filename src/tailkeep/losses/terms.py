@@ -112,7 +112,11 @@ class LossTerms:
         """(n,) mean_c w[c] z[c] of `logits` (n, V); None without label smoothing, which alone needs it."""
         if not self.label_smoothing:
             return None
-        return logits.mean(1) if self.class_weight is None else logits @ self.class_weight / logits.shape[1]
+        if self.class_weight is None:
+            return logits.mean(1)
+        # Autocast would compute the product in half precision, whose sum over a vocabulary leaves float16.
+        with torch.autocast(logits.device.type, enabled=False):
+            return logits @ self.class_weight / logits.shape[1]
 
     def denominator(
         self, targets: Tensor, counted: Tensor | None, reduction: Reduction, num_items: float | Tensor | None

@@ -6,6 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+import torch.nn.functional as F
+from transformers.modeling_outputs import CausalLMOutput
 
 from tailkeep.losses.hf.attach import attach, detach, without_attached_loss
 from tailkeep.losses.hf.state import Monitor
@@ -50,6 +52,33 @@ def test_num_items_may_be_a_number_and_0_of_them_are_no_division():
     same(fused(model, inputs, num_items_in_batch=7), unfused(detach(model), inputs, threshold=threshold, num_items=7))
     attach(model, threshold=threshold)
     assert torch.isfinite(model(**inputs, num_items_in_batch=torch.tensor(0)).loss)
+
+
+@pytest.mark.parametrize("says", [True, False])
+@pytest.mark.parametrize("return_dict", [True, False])
+def test_the_evaluation_loss_of_a_model_that_knows_no_num_items_is_its_part_of_the_step(says, return_dict):
+    """Trainer multiplies the loss of every attached model by the number of processes, which average theirs."""
+    llama, inputs = tiny("llama").eval(), batch()
+
+    def own_mean(self, input_ids=None, attention_mask=None, labels=None, return_dict=None, **ignored):
+        output = type(llama).forward(self, input_ids, attention_mask=attention_mask)
+        if labels is None:
+            return output
+        loss = F.cross_entropy(output.logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+        return CausalLMOutput(loss=loss, logits=output.logits) if return_dict else (loss, output.logits)
+
+    def without_options(self, input_ids=None, attention_mask=None, labels=None, return_dict=None):
+        return own_mean(self, input_ids, attention_mask, labels, return_dict)
+
+    body = {"forward": own_mean, "accepts_loss_kwargs": False} if says else {"forward": without_options}
+    model = type("Own", (type(llama),), body)(llama.config).eval()
+    alone = model(**inputs, return_dict=return_dict)[0]
+    attach(model, threshold=0.5)
+    valid = (inputs["labels"][:, 1:] != -100).sum()
+    with torch.no_grad():
+        assert model(**inputs, return_dict=return_dict)[0] == alone
+        of_two_ranks = model(**inputs, return_dict=return_dict, num_items_in_batch=2 * valid)[0]
+    torch.testing.assert_close(2 * of_two_ranks, alone.detach())
 
 
 def test_shifted_labels_are_taken_as_they_are():

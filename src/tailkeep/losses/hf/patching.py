@@ -247,7 +247,11 @@ def _model_forward(base: type[nn.Module]) -> Callable[..., Any]:
     parameters = inspect.signature(base.forward).parameters.values()
     names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)][1:]
     count: Callable[..., None] = torch.compiler.disable(_count)  # type: ignore[no-untyped-call]
-    takes_items = any(p.kind == p.VAR_KEYWORD or p.name == "num_items_in_batch" for p in parameters)
+    takes_items = getattr(
+        base,
+        "accepts_loss_kwargs",
+        any(p.kind == p.VAR_KEYWORD or p.name == "num_items_in_batch" for p in parameters),
+    )
 
     @functools.wraps(base.forward)
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
@@ -264,17 +268,32 @@ def _model_forward(base: type[nn.Module]) -> Callable[..., Any]:
             count(attachment, call)
             return output
         arguments.pop("initial_nll", None)
-        if not takes_items:
-            arguments.pop("num_items_in_batch", None)
-        if attachment.is_bypassed() or not torch.is_grad_enabled():
-            return base.forward(self, **arguments)
-        if self.training:
+        items = None if takes_items else arguments.pop("num_items_in_batch", None)
+        is_watched = torch.is_grad_enabled() and not attachment.is_bypassed()
+        if is_watched and self.training:
             raise AttachmentError(_NO_LABELS.format(name=base.__name__))
         output = base.forward(self, **arguments)
-        _watch(output)
+        if items is not None and has_labels:
+            output = _over_items(output, arguments, items)
+        if is_watched:
+            _watch(output)
         return output
 
     return forward
+
+
+def _over_items(output: Any, arguments: Mapping[str, Any], items: Any) -> Any:
+    """`output` with this call's part of the loss of a step of `items` targets, for a model that gives its own mean.
+
+    Trainer takes the loss of every attached model for a sum over the targets of all ranks, divided by their number.
+    """
+    shifted = arguments.get("shift_labels")
+    targets = arguments["labels"][..., 1:] if shifted is None else shifted
+    part = (targets != -100).sum() / clamp_count(count_on(targets.device, items))
+    if isinstance(output, tuple):
+        return output[0] * part, *output[1:]
+    loss = output.get("loss")
+    return output if loss is None else type(output)(**{**output, "loss": loss * part.to(loss.device)})
 
 
 def _count(attachment: Attachment, call: Call) -> None:
