@@ -167,6 +167,24 @@ def test_autocast_casts_as_it_does_eagerly():
         torch.testing.assert_close(grad, true, rtol=1e-2, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"reduction": "average"}, "reduction 'average' is unknown"),
+        ({"reduction": "sum", "num_items": 100}, "num_items has no effect with reduction 'sum'"),
+        ({"reduction": "mean_kept", "num_items": 100}, "num_items has no effect with reduction 'mean_kept'"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_in_a_graph_too(options, message):
+    problem = truth.problem(7, shape=(6,)).leaves()
+
+    def loss(hidden, weight, targets):
+        return linear_truncated_cross_entropy(hidden, weight, targets, threshold=0.5, **options)
+
+    with pytest.raises(ConfigError, match=message):
+        torch.compile(loss, backend="eager")(problem.hidden, problem.weight, problem.targets)
+
+
 @pytest.mark.slow
 def test_the_default_compiler_trains_a_layer_below_the_loss():
     problem = truth.problem(8, shape=(30,)).leaves(torch.float32)

@@ -100,7 +100,8 @@ def check_count(num_items: object) -> None:
         is_count = False
     if not is_count:
         raise ConfigError(
-            f"num_items {num_items!r} is not a count. Give the valid targets of the whole step, all ranks."
+            f"num_items {num_items!r} is not a count. Give the valid targets of the whole step; where ranks average "
+            "gradients, those of all ranks divided by their number."
         )
 
 

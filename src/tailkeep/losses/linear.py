@@ -8,11 +8,11 @@ from typing import Any, Literal, TypedDict, Unpack, overload
 import torch
 from torch import Tensor
 
-from tailkeep.losses.checks import check_count, check_tensors
+from tailkeep.losses.checks import check_tensors
 from tailkeep.losses.eager import LinearInputs, LossRequest, check_expected, eager_cross_entropy, eager_token_nll
 from tailkeep.losses.engines import select_engine
 from tailkeep.losses.lm_head import LowRankProduct
-from tailkeep.losses.nll import LossStats, Reduction
+from tailkeep.losses.nll import LossStats, Reduction, check_reduction
 from tailkeep.losses.terms import LossTerms, TermOptions
 from tailkeep.losses.traced import traced_cross_entropy, traced_token_nll
 from tailkeep.losses.truncation import truncated
@@ -309,8 +309,7 @@ def linear_weighted_cross_entropy(
         ConfigError: as `linear_token_nll`, and a weighting, reduction or term that cannot be used.
     """
     check_weighting(weighting)
-    if num_items is not None:
-        check_count(num_items)
+    check_reduction(reduction, num_items)
     if expected_gradient is not None:
         check_expected(expected_gradient, reduction)
     compute: Any = eager_cross_entropy

@@ -69,6 +69,21 @@ def whole(targets: Tensor) -> Tensor:
     return targets.long()
 
 
+def check_reduction(reduction: Reduction, num_items: float | Tensor | None) -> None:
+    """Refuse a reduction that does not exist, and a denominator that it would not use or that is no count.
+
+    Raises:
+        ConfigError: one of these.
+    """
+    if reduction not in get_args(Reduction):
+        raise ConfigError(f"reduction {reduction!r} is unknown. Use one of {', '.join(get_args(Reduction))}.")
+    if num_items is None:
+        return
+    if reduction != "mean":
+        raise ConfigError(f"num_items has no effect with reduction {reduction!r}. Leave it out, or use 'mean'.")
+    check_count(num_items)
+
+
 def reduce_nll(
     nll: Tensor,
     weights: Tensor,
@@ -97,12 +112,7 @@ def reduce_nll(
             least 0 (not read on a GPU, where a look at it would wait for the device), or shapes that differ.
     """
     check_tensors(nll=nll, weights=weights, **({} if valid is None else {"valid": valid}))
-    if reduction not in get_args(Reduction):
-        raise ConfigError(f"reduction {reduction!r} is unknown. Use one of {', '.join(get_args(Reduction))}.")
-    if num_items is not None and reduction != "mean":
-        raise ConfigError(f"num_items has no effect with reduction {reduction!r}. Leave it out, or use 'mean'.")
-    if num_items is not None:
-        check_count(num_items)
+    check_reduction(reduction, num_items)
     if valid is not None and valid.dtype != torch.bool:
         raise ConfigError(f"valid is {valid.dtype}. Give a boolean mask of the targets that count.")
     if nll.dtype in (torch.bfloat16, torch.float16):
