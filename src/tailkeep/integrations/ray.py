@@ -133,6 +133,8 @@ class RayActors:
                 time.sleep(_NODE_SECONDS)
                 busy[actor.load.remote(setup) if item is None else actor.work.remote(setup, item)] = actor, item
                 continue
+            # Each outage has its own patience.
+            unreached.pop(actor, None)
             if processes.setdefault(actor, process) != process:
                 processes[actor] = process
                 _log.warning("an actor was lost, and another one has taken its place (now %s)", process)
