@@ -1,17 +1,20 @@
 """Whatever is wrong with a document: one error with file and line, or a reject, and nothing is lost."""
 
 import base64
+import bz2
 import gzip
 import json
+import lzma
 import tracemalloc
 
 import fsspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from tailkeep.config import validate
-from tailkeep.data.corpus import EMPTY, Chat, Layout, find_shards, open_shard_io, read_shard
+from tailkeep.data.corpus import EMPTY, Chat, Layout, Rejected, find_shards, open_shard_io, read_shard
 from tailkeep.errors import ConfigError, InputError
 from tests.data.corpus.job import carry, copy, unchanged
 
@@ -61,6 +64,85 @@ def test_a_bad_line_is_set_aside_with_its_bytes_and_the_others_stay(tmp_path, ba
         assert item["base64"] is None
     else:
         assert base64.b64decode(item["base64"]) == bad
+
+
+LINES = b"".join(b'{"text": "a line with number %d"}\n' % number for number in range(100))
+
+
+def read_all(folder, name, content, **options):
+    """The documents, the reasons of the others, and whether one of these is torn."""
+    (folder / name).write_bytes(content)
+    (shard,) = find_shards(folder / name)
+    items = list(read_shard(shard, Layout(**options)))
+    rejected = [item for item in items if isinstance(item, Rejected)]
+    return len(items) - len(rejected), [item.reason for item in rejected], any(item.torn for item in rejected)
+
+
+@pytest.mark.parametrize(("ending", "pack"), [("gz", gzip.compress), ("bz2", bz2.compress), ("xz", lzma.compress)])
+@pytest.mark.parametrize("place", ["start", "middle"])
+def test_damage_in_a_later_stream_of_a_file_is_told(tmp_path, ending, pack, place):
+    """As pbzip2 and `cat a.bz2 b.bz2` make them; the standard library ends there as if the file did."""
+    first, second = pack(LINES), bytearray(pack(LINES))
+    assert read_all(tmp_path, f"whole.jsonl.{ending}", first + second) == (200, [], False)
+    second[0 if place == "start" else len(second) // 2] ^= 0xFF
+    documents, reasons, is_torn = read_all(tmp_path, f"x.jsonl.{ending}", first + second)
+    assert documents >= 100
+    assert is_torn
+    assert "damaged" in reasons[-1]
+
+
+def test_padding_behind_an_xz_stream_is_no_damage(tmp_path):
+    packed = lzma.compress(LINES) + b"\0" * 8 + lzma.compress(LINES) + b"\0" * 4
+    assert read_all(tmp_path, "x.jsonl.xz", packed) == (200, [], False)
+
+
+def test_what_stands_before_the_damage_of_a_zstd_file_is_kept(tmp_path):
+    numbers = np.random.default_rng(0).integers(0, 10**9, 20_000)
+    lines = b"".join(b'{"text": "%d"}\n' % number for number in numbers)
+    sink = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(sink, "zstd") as packed:
+        packed.write(lines)
+    whole = sink.getvalue().to_pybytes()
+    documents, reasons, is_torn = read_all(tmp_path, "x.jsonl.zst", whole[: len(whole) * 9 // 10])
+    assert (is_torn, len(reasons)) == (True, 1)
+    assert documents > 15_000
+
+
+@pytest.mark.parametrize("rows", [b"id,text\r1,hello\r2,world\r", b"id,text\r1,hello\n2,world\n"])
+def test_rows_that_end_with_a_carriage_return_alone_are_told(tmp_path, rows):
+    documents, (reason,), is_torn = read_all(tmp_path, "x.csv", rows)
+    assert (documents, is_torn) == (0, True)
+    assert reason == (
+        "the row of names holds a carriage return, which ends no row. Save the file with line feeds (LF or CRLF)"
+    )
+
+
+def test_a_quoted_name_may_hold_a_carriage_return(tmp_path):
+    assert read_all(tmp_path, "x.csv", b'text,"a\rb"\r\nhello,1\r\n') == (1, [], False)
+
+
+def test_a_row_of_names_that_is_too_long_loses_the_file_and_says_so(tmp_path):
+    names = ",".join(["text", *(f"column{number}" for number in range(100))])
+    rows = names + "\n" + ("x," * 100 + "y\n") * 50
+    documents, (reason,), is_torn = read_all(tmp_path, "x.csv", rows.encode(), max_document_bytes=500)
+    assert (documents, is_torn) == (0, True)
+    assert reason == f"the row of names has {len(names) + 1} bytes, which exceed max_document_bytes. Raise it"
+
+
+def test_empty_rows_are_held_up_to_the_limit_alone(tmp_path):
+    rows = b"text\na\n" + b"\n" * 99 + b"b\n"
+    assert read_all(tmp_path, "x.csv", rows, max_document_bytes=100)[0] == 2
+    with pytest.raises(InputError, match="white space"):
+        read_all(tmp_path, "y.csv", b"text\na\n" + b"\n" * 101 + b"b\n", max_document_bytes=100)
+
+
+@pytest.mark.parametrize("extra", ["id", "source"])
+def test_an_optional_column_that_occurs_twice_is_told(tmp_path, extra):
+    table = pa.table([["one"], ["a"], ["b"]], names=["text", extra, extra])
+    pq.write_table(table, tmp_path / "x.parquet")
+    (shard,) = find_shards(tmp_path / "x.parquet")
+    (item,) = read_shard(shard, Layout(), extra="source")
+    assert item.reason == f"the column {extra!r} occurs twice. Rename one of the two"
 
 
 def test_a_byte_order_mark_at_the_start_of_a_file_is_no_part_of_a_document(tmp_path):
