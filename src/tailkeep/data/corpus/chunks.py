@@ -21,7 +21,7 @@ class Chunk:
     """The bytes up to a delimiter, and the delimiter; `raw` is None if they are longer than the limit.
 
     `offset` counts bytes from the start of the stream, `line` its lines from 1; `delimiter` is the length of the
-    delimiter; `fault` says why the last chunk is truncated.
+    delimiter; `fault` says why the last chunk is truncated, and `advice` what to do.
     """
 
     raw: bytes | None
@@ -30,6 +30,7 @@ class Chunk:
     line: int
     delimiter: int = 0
     fault: str = ""
+    advice: str = "Copy or write the file again"
 
     @property
     def body(self) -> bytes:
@@ -203,8 +204,11 @@ def split_rows(
 
     The first span begins with the row of names. A stream without another row gives one span without a chunk. `offset`
     and `line` are where in a file the stream begins; behind its start there is no row of names.
+
+    Raises:
+        BlankError: more than `limit` bytes of empty lines follow one another.
     """
-    head, after = b"", b""
+    head, after = bytearray(), bytearray()
     has_names = offset > 0
     waiting: ChunkSpan | None = None
     for chunk in _rows(stream, delimiter, limit, offset, line):
@@ -212,20 +216,37 @@ def split_rows(
         if not has_names:
             head += chunk.raw or b""
             has_names = not is_blank
-            if chunk.raw is None or chunk.fault:
+            if is_blank and len(head) > limit + len(BOM):
+                raise BlankError(chunk.line)
+            if (chunk := _with_fault_of_names(chunk)).fault:
                 yield ChunkSpan(b"", chunk, b"")
                 return
         elif is_blank:
             after += chunk.raw or b""
+            if len(after) > limit:
+                raise BlankError(chunk.line)
         else:
-            before = head + after if waiting is None else b""
+            before = bytes(head + after) if waiting is None else b""
             if waiting is not None:
-                yield replace(waiting, after=after)
-            waiting, after = ChunkSpan(before, chunk, b""), b""
+                yield replace(waiting, after=bytes(after))
+            waiting, after = ChunkSpan(before, chunk, b""), bytearray()
     if waiting is None:
-        yield ChunkSpan(head + after, None, b"")
+        yield ChunkSpan(bytes(head + after), None, b"")
     else:
-        yield replace(waiting, after=after)
+        yield replace(waiting, after=bytes(after))
+
+
+def _with_fault_of_names(chunk: Chunk) -> Chunk:
+    """The row of names, with what keeps all rows behind it from being read."""
+    if chunk.fault:
+        return chunk
+    if chunk.raw is None:
+        fault = f"the row of names has {chunk.length} bytes, which exceed max_document_bytes"
+        return replace(chunk, fault=fault, advice="Raise it")
+    if b"\r" in _QUOTED_BYTES.sub(b"", chunk.body.removesuffix(b"\r")):
+        fault = "the row of names holds a carriage return, which ends no row"
+        return replace(chunk, fault=fault, advice="Save the file with line feeds (LF or CRLF)")
+    return chunk
 
 
 def _rows(stream: Iterable[bytes], delimiter: str, limit: int, offset: int = 0, line: int = 1) -> Iterator[Chunk]:
@@ -282,6 +303,7 @@ def _rows(stream: Iterable[bytes], delimiter: str, limit: int, offset: int = 0, 
 
 
 _QUOTED = re.compile(r'"([^"]*(?:""[^"]*)*)"')
+_QUOTED_BYTES = re.compile(rb'"[^"]*"')
 
 
 def fields_of_row(row: str, delimiter: str) -> list[tuple[int, int, str]]:

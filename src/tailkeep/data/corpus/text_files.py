@@ -279,7 +279,7 @@ def raw_documents(
         line: int | None = None
         try:
             if chunk.fault:
-                raise UnusableRecordError(f"{chunk.fault}. Copy or write the file again")
+                raise UnusableRecordError(f"{chunk.fault}. {chunk.advice}")
             if chunk.raw is None:
                 raise UnusableRecordError(f"{chunk.length} bytes exceed max_document_bytes. Raise it")
             origin, text = _text(chunk, before, span.after, head, is_row=delimiter is not None)
