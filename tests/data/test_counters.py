@@ -1,12 +1,20 @@
 """Counters of one shard: chunks of documents, and sums over any split into shards."""
 
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tailkeep.data.counters import ShardCounter, ShardDocument, batch_documents, merge_counts, split_document
-from tailkeep.data.hashing import (
-    BUCKETS,
+from tailkeep.data.counters import (
+    REPETITION_BINS,
+    ShardCounter,
+    ShardDocument,
+    batch_documents,
+    merge_counts,
+    split_document,
 )
+from tailkeep.data.hashing import BUCKETS, split_words
 
 texts = st.lists(st.text(alphabet="ab c.\né\u3042\u2014\u00a0", max_size=30), min_size=1, max_size=6)
 
@@ -51,6 +59,24 @@ def test_a_long_document_is_one_document_however_it_is_split(tmp_path):
     counts = counted([text, "a b"], tmp_path).counts()
     assert int(counts["words"][0]) == 300_002
     assert int(counts["lengths"].sum()) == 2
+
+
+def test_a_document_of_several_chunks_holds_each_word_once(tmp_path):
+    once = " ".join(f"w{number}" for number in range(400_000))
+    assert len(list(split_document(once.encode()))) == 3
+    texts = ["w1 new", f"{once} w1 w399999", "w1 other", once]
+    counted(texts, tmp_path).types.write(tmp_path / "types.parquet")
+    hashes, _, documents = pq.read_table(tmp_path / "types.parquet").to_pydict().values()
+    frequencies = dict(zip(hashes, documents, strict=True))
+    of = {name: frequencies[int(split_words([name.encode()]).hashes[0])] for name in ("w1", "w399999", "w7", "new")}
+    assert of == {"w1": 4, "w399999": 2, "w7": 2, "new": 1}
+
+
+@pytest.mark.parametrize(("runs", "different", "share"), [(10, 9, 10), (5, 4, 20), (20, 19, 5), (7, 7, 0), (4, 0, 95)])
+def test_a_document_lies_in_the_bin_that_its_repetition_begins(tmp_path, runs, different, share):
+    counting = ShardCounter(1 << 20, tmp_path)
+    counting._add_features(np.array([[runs + 3, runs, different]]))
+    assert np.flatnonzero(counting._histograms["repetition"]).tolist() == [share * REPETITION_BINS // 100]
 
 
 @settings(max_examples=40, deadline=None)

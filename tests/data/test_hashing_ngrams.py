@@ -102,6 +102,22 @@ def test_words_do_not_depend_on_case_or_on_how_letters_are_composed(text):
     assert split_words([text.casefold().encode()]).hashes.tolist() == words
 
 
+def test_a_word_of_any_script_has_one_hash_however_it_is_spelled_and_whatever_stands_beside_it():
+    """Every sign that NFC joins to what stands before it, also without a combining class."""
+    joining = set()
+    for code in range(0x3_0000):
+        parts = unicodedata.decomposition(chr(code)).split()
+        if len(parts) == 2 and not parts[0].startswith("<") and unicodedata.normalize("NFC", chr(code)) == chr(code):
+            joining.add((int(parts[0], 16), int(parts[1], 16)))
+    assert len(joining) > 900
+    for first, second in sorted(joining):
+        word = f"x{chr(first)}{chr(second)}y"
+        whole = unicodedata.normalize("NFC", word)
+        alone, composed = (split_words([text.encode()]).hashes.tolist() for text in (word, whole))
+        assert alone == composed, f"{first:04x} {second:04x}"
+        assert split_words([f"É {word}".encode()]).hashes.tolist()[1:] == alone, f"{first:04x} {second:04x}"
+
+
 def test_equal_words_have_equal_hashes_wherever_they_stand_and_different_ones_do_not():
     types = [f"w{number}" for number in range(5000)]
     words_found = split_words([" ".join(types).encode(), " ".join(reversed(types)).encode()])

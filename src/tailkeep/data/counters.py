@@ -6,7 +6,7 @@ Rule: the counts of any two shards can be merged, by sum or by maximum.
 import hashlib
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -129,6 +129,7 @@ class ShardCounter:
         self._totals = np.zeros(6, np.int64)
         # Number, words, n-grams and distinct n-grams of the last document, which the next batch may continue.
         self._last: tuple[int, NDArray[np.int64]] | None = None
+        self._types_of_last = np.zeros(0, np.uint64)
 
     @property
     def words(self) -> int:
@@ -139,7 +140,7 @@ class ShardCounter:
         """Count `batch`."""
         words = split_words(batch.chunks)
         grams = ngrams_of(words, MAX_N)
-        *_, equal_pairs = (self._add_types(grams[length - 1], words, length) for length in (1, 2))
+        *_, equal_pairs = (self._add_types(grams[length - 1], words, length, batch) for length in (1, 2))
         for length in range(3, MAX_N + 1):
             self._distinct[length].add(grams[length - 1].hashes)
         chunks = len(batch.chunks)
@@ -163,17 +164,30 @@ class ShardCounter:
         counts |= {f"most/distinct/{length}": sketch.registers() for length, sketch in self._distinct.items()}
         return counts
 
-    def _add_types(self, grams: NGrams, words: Words, length: int) -> NGramTypes:
+    def _add_types(self, grams: NGrams, words: Words, length: int, batch: DocumentBatch) -> NGramTypes:
         equal = group_equal_grams(grams)
         buckets = buckets_of(equal.hashes, BUCKETS)
         # Sums below 2^53 are exact.
         self._buckets[length] += np.bincount(buckets, equal.counts, BUCKETS).astype(np.int64)
         self.frequent[length].add(equal.hashes, equal.counts, lambda items: words.texts(equal.firsts[items], length))
         if length == 1:
-            self.types.add(equal.hashes, equal.counts, count_documents_with(grams, equal))
+            self.types.add(equal.hashes, equal.counts, self._count_documents(grams, equal, batch.document_numbers))
         else:
             self._distinct[length].add(equal.hashes)
         return equal
+
+    def _count_documents(self, grams: NGrams, equal: NGramTypes, numbers: Sequence[int]) -> NDArray[np.int64]:
+        """How many documents hold each type (V,) for the first time; a document of several chunks holds it once."""
+        documents = np.asarray(numbers, np.int64)[grams.documents]
+        frequencies = count_documents_with(replace(grams, documents=documents), equal)
+        last = np.unique(grams.hashes[documents == numbers[-1]])
+        if self._last and self._last[0] == numbers[0]:
+            first = np.unique(grams.hashes[documents == numbers[0]])
+            frequencies = frequencies - np.isin(equal.hashes, np.intersect1d(first, self._types_of_last))
+            if numbers[0] == numbers[-1]:
+                last = np.union1d(last, self._types_of_last)
+        self._types_of_last = last
+        return frequencies
 
     def _add_documents(self, document_numbers: Sequence[int], features: NDArray[np.int64]) -> None:
         if self._last and self._last[0] == document_numbers[0]:
@@ -190,8 +204,9 @@ class ShardCounter:
         words, runs, distinct = features.T
         self._histograms["lengths"] += np.bincount(length_bin(words), minlength=LENGTH_BINS)
         has_runs = runs > 0
-        share = 1 - distinct[has_runs] / runs[has_runs]
-        bins = np.minimum((share * REPETITION_BINS).astype(np.int64), REPETITION_BINS - 1)
+        # In whole numbers: 1 - 9/10 is less than a tenth.
+        bins = (runs - distinct)[has_runs] * REPETITION_BINS // runs[has_runs]
+        bins = np.minimum(bins, REPETITION_BINS - 1)
         self._histograms["repetition"] += np.bincount(bins, minlength=REPETITION_BINS)
 
 
