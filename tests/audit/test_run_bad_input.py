@@ -8,6 +8,7 @@ import re
 import pytest
 
 from tailkeep.audit import run
+from tailkeep.data.corpus.output_run import check_output_outside_input
 from tailkeep.errors import ConfigError, InputError
 from tests.audit.conftest import prose, write_jsonl
 from tests.edit.test_refusals import BAD, GOOD
@@ -75,6 +76,34 @@ def test_what_is_not_there_is_named(tmp_path):
         run({"prior": {"path": str(tmp_path / "no-model")}}, tmp_path / "x.jsonl", tmp_path.parent / "o")
     with pytest.raises(ConfigError, match="'blank-line' is for plain text"):
         run({"layout": {"document_separator": "blank-line"}}, tmp_path / "x.jsonl", tmp_path.parent / "o")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "out", "is_refused"),
+    [
+        ("in/*", "in/out", True),
+        ("in/**/*.jsonl", "in/out", True),
+        ("in/*/*", "in/out", True),
+        ("in/*.jsonl", "in/out", False),
+        ("in/*/train.jsonl", "in/out", False),
+        ("in/*", "out", False),
+        ("in/a*", "in/out", False),
+        ("*/*.jsonl", "in/out", False),
+    ],
+)
+def test_an_output_where_a_glob_finds_it_is_refused(pattern, out, is_refused, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if not is_refused:
+        check_output_outside_input(out, (pattern,))
+        return
+    with pytest.raises(ConfigError, match="lies in the input"):
+        check_output_outside_input(out, (pattern,))
+
+
+def test_a_file_named_like_the_rest_of_an_interrupted_write_is_refused(tmp_path):
+    (tmp_path / "data.partial").write_text("one\ntwo\n")
+    with pytest.raises(InputError, match=r"data\.partial: an output of this name would be deleted"):
+        run({"layout": {"format": "txt"}}, tmp_path / "data.partial", tmp_path / "out")
 
 
 def test_a_bad_document_is_named_by_its_path_since_sides_may_have_files_of_one_name(tmp_path):

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -265,3 +266,19 @@ def test_other_files_than_the_audited_ones_are_refused(tmp_path):
     write_jsonl(tmp_path / "in" / "1.jsonl", texts[:20])
     with pytest.raises(InputError, match=r"1\.jsonl is no longer what .* audited"):
         weights(tmp_path / "in")
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"x": [1]}, "no column document_id and weight. Give the output of tailkeep select"),
+        ({"document_id": ["a"], "weight": [-1.0]}, "must be finite and >= 0, got -1.0 for the document 'a'"),
+        ({"document_id": ["a"], "weight": [float("nan")]}, "must be finite and >= 0, got nan"),
+        ({"document_id": ["a", "a"], "weight": [1.0, 2.0]}, "two documents have the same id"),
+        ({"document_id": ["a"], "weight": ["much"]}, "Give the output of tailkeep select"),
+    ],
+)
+def test_weights_that_are_none_are_one_clear_line(columns, message, tmp_path):
+    pq.write_table(pa.table(columns), tmp_path / "w.parquet")
+    with pytest.raises(InputError, match=message):
+        read_weights(tmp_path / "w.parquet")

@@ -118,8 +118,12 @@ def test_the_documents_of_a_folder_are_numbered_over_all_its_files(tmp_path):
     (tmp_path / "a.txt").write_text("one\n\ntwo")
     (tmp_path / "b.jsonl").write_text('{"text": "three"}\n')
     assert [(record.text, record.line) for record in read_records(tmp_path)] == [("one", 0), ("two", 1), ("three", 2)]
+    # As questions number them: an empty file, wherever it stands, has none.
+    for name in ("0.txt", "a1.txt"):
+        (tmp_path / name).write_text("")
+    assert [record.line for record in read_records(tmp_path)] == [0, 1, 2]
     (tmp_path / "c.bin").write_bytes(b"?")
-    with pytest.raises(InputError, match=r"1 of 3 files have an unknown ending: 'c\.bin'"):
+    with pytest.raises(InputError, match=r"1 of 5 files have an unknown ending: 'c\.bin'"):
         read_records(tmp_path)
 
 

@@ -50,6 +50,19 @@ def test_a_link_to_a_file_counts_as_its_content(tmp_path):
     assert hash_path(tmp_path / "snapshot") == hash_path(folder_of(tmp_path / "plain", {"model": b"weights"}))
 
 
+def test_what_lies_behind_a_link_to_a_folder_counts_and_a_link_to_a_folder_above_ends(tmp_path):
+    elsewhere = folder_of(tmp_path / "elsewhere", {"weights": b"1"})
+    folder = folder_of(tmp_path / "model", {"config": b"{}"})
+    (folder / "sub").symlink_to(elsewhere, target_is_directory=True)
+    before = hash_path(folder)
+    assert before == hash_path(folder_of(tmp_path / "plain", {"config": b"{}", "sub/weights": b"1"}))
+    (elsewhere / "weights").write_bytes(b"2")
+    changed = hash_path(folder)
+    assert changed != before
+    (folder / "again").symlink_to(folder, target_is_directory=True)
+    assert hash_path(folder) == changed
+
+
 BASE = {"a": b"1", "b": b"22"}
 
 

@@ -114,8 +114,9 @@ def _layout(separator: str, field: str) -> Layout:
 
 def _records(path: Path, layout: Layout) -> Iterator[TextRecord]:
     shards = find_shards(path, layout)
-    offset = number = 0
+    offset = 0
     for shard in shards:
+        number = offset - 1
         for item in read_shard(shard, layout):
             if isinstance(item, Rejected):
                 raise InputError(f"{shard.url.removesuffix(shard.name)}{item.where}: {item.reason}.")

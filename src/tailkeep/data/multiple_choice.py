@@ -190,7 +190,7 @@ def _parse_problem(where: str, item: Mapping[str, Any]) -> tuple[str, str]:
 def _problem_choices(
     problems: list[tuple[str, str]], indices: list[int], path: Path, seed: int
 ) -> list[MultipleChoice]:
-    distinct = len({answer for _, answer in problems})
+    distinct = len({_number_of(answer) for _, answer in problems})
     if distinct <= _DISTRACTORS:
         least = _DISTRACTORS + 1
         raise InputError(f"{path}: {distinct} different answers. Give at least {least} problems with different ones.")
@@ -200,11 +200,25 @@ def _problem_choices(
         rng = np.random.default_rng([seed, index])
         # Problems are sampled, not answers: among distinct answers large numbers would stand out as wrong.
         others = (problems[other][1] for other in rng.permutation(len(problems)).tolist())
-        choices = list(islice(dict.fromkeys(chain([answer], others)), _DISTRACTORS + 1))
+        choices = list(islice(_different(chain([answer], others)), _DISTRACTORS + 1))
         order = rng.permutation(len(choices)).tolist()
         shuffled = tuple(choices[position] for position in order)
         items.append(MultipleChoice(_format_query(f"Question: {question}"), shuffled, shuffled.index(answer)))
     return items
+
+
+def _different(answers: Iterable[str]) -> Iterator[str]:
+    """Those of `answers` that are not an earlier one, spelled otherwise."""
+    seen = set()
+    for answer in answers:
+        if (number := _number_of(answer)) not in seen:
+            seen.add(number)
+            yield answer
+
+
+def _number_of(answer: str) -> str:
+    """`answer` without what only spells its number: `$1,000.` is 1000."""
+    return answer.replace(",", "").replace("$", "").removesuffix(".")
 
 
 def _format_query(query: str) -> str:

@@ -107,13 +107,22 @@ def _hash_folder(path: Path) -> bytes:
         raise error
 
     # os.walk, unlike Path.rglob, can be made to stop at a folder that cannot be read.
-    files = [Path(folder, name) for folder, _, names in os.walk(path, onerror=refuse) for name in names]
+    files = []
+    for folder, below, names in os.walk(path, onerror=refuse, followlinks=True):
+        if folder != str(path) and _holds(os.path.realpath(folder), os.path.realpath(os.path.dirname(folder))):
+            below.clear()  # a link to a folder that it is in
+            continue
+        files += [Path(folder, name) for name in names]
     digest = hashlib.sha256()
     for file in sorted(file for file in files if file.is_file()):
         # Each part has a fixed length, so that no two folders can run together into one text.
         digest.update(hashlib.sha256(os.fsencode(file.relative_to(path).as_posix())).digest())
         digest.update(_hash_file(file))
     return digest.digest()
+
+
+def _holds(folder: str, other: str) -> bool:
+    return os.path.commonpath([folder, other]) == folder
 
 
 def _canonical(value: Any) -> str:

@@ -12,6 +12,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,7 +24,7 @@ from tailkeep.data.corpus.large_files import join_file
 from tailkeep.data.corpus.manifest import Manifest, clear_input_hashes, fingerprint_of, manifest_name, read_finished
 from tailkeep.data.corpus.schema import Layout
 from tailkeep.data.corpus.shard_io import write_ids
-from tailkeep.data.corpus.shards import Shard, Task
+from tailkeep.data.corpus.shards import Shard, Task, split_glob
 from tailkeep.data.corpus.unique_ids import DuplicateId, check_unique_ids, find_duplicate_ids
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.runs import RunRecord
@@ -217,12 +218,17 @@ _LONGEST_NAME = 255 - len(".parquet.partial")
 
 
 def check_names(shards: Sequence[Shard]) -> None:
-    """Refuse files whose names leave no space for the endings of what is written about them.
+    """Refuse files whose names leave no space for the endings of what is written about them, or are those of debris.
 
     Raises:
-        InputError: a name is too long.
+        InputError: a name is too long, or ends as an interrupted write does.
     """
     for shard in shards:
+        if shard.name.endswith(TEMPORARY):
+            raise InputError(
+                f"{shard.name}: an output of this name would be deleted as the rest of an interrupted write. Rename "
+                "the file."
+            )
         length = max(len(part.encode("utf-8")) for part in shard.name.split("/"))
         if length > _LONGEST_NAME:
             raise InputError(
@@ -232,7 +238,7 @@ def check_names(shards: Sequence[Shard]) -> None:
 
 
 def check_output_outside_input(out: str | Path, inputs: tuple[str, ...]) -> None:
-    """Refuse an output in a folder that is input: the next run would take it for input.
+    """Refuse an output in a folder that is input, or where a glob finds it: the next run would take it for input.
 
     Raises:
         ConfigError: `out` lies there.
@@ -241,8 +247,24 @@ def check_output_outside_input(out: str | Path, inputs: tuple[str, ...]) -> None
         return
     target = Path(out).resolve()
     for path in inputs:
-        if "://" not in path and Path(path).is_dir() and target.is_relative_to(Path(path).resolve()):
+        if "://" in path:
+            continue
+        root, pattern = (path, "") if Path(path).is_dir() else split_glob(path)
+        folder = Path(root or ".").resolve()
+        if target.is_relative_to(folder) and _finds(pattern, target.relative_to(folder).parts):
             raise ConfigError(f"--out {out} lies in the input {path}. Give a folder outside of it.")
+
+
+def _finds(pattern: str, parts: Sequence[str]) -> bool:
+    """Whether a glob `pattern`, "" for all, finds the folder of these `parts` or what a run writes there."""
+    marks = pattern.split("/") if pattern else []
+    for mark, name in zip(marks, parts, strict=False):
+        if mark == "**":
+            return True
+        if not fnmatch(name, mark):
+            return False
+    rest = marks[len(parts) :]
+    return not rest or any(fnmatch(name, rest[-1]) for name in (RECORD, "documents"))
 
 
 # What the files of the shards say together.

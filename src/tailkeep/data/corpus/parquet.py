@@ -230,6 +230,8 @@ def _columns(schema: pa.Schema, layout: Layout, extra: str | None) -> tuple[list
             problem = "occurs twice" if column in schema.names else f"is missing; there are {schema.names[:20]}"
             return [], f"the column {column!r} {problem}. Name the field to read"
     optional = dict.fromkeys((path or "").partition(".")[0] for path in (layout.id_field, extra))
+    if twice := [name for name in optional if schema.names.count(name) > 1]:
+        return [], f"the column {twice[0]!r} occurs twice. Rename one of the two"
     return [*columns, *(name for name in optional if name in schema.names and name not in columns)], ""
 
 

@@ -30,6 +30,16 @@ def write_weights(
     Raises:
         InputError: a weight is negative or no number, or two documents share an id.
     """
+    _check(ids, weights, name)
+    path = root / FOLDER / f"{name}.parquet"
+    columns = [list(ids), weights, [method] * len(ids), [fingerprint] * len(ids)]
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns, schema=_SCHEMA), sink, compression="zstd")
+    Storage().write_bytes(path, sink.getvalue().to_pybytes())
+    return path
+
+
+def _check(ids: Sequence[str], weights: NDArray[np.float64], name: str) -> None:
     if not (np.isfinite(weights).all() and (weights >= 0).all()):
         wrong = int(np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))[0])
         raise InputError(
@@ -37,12 +47,6 @@ def write_weights(
         )
     if len(set(ids)) < len(ids):
         raise InputError(f"{name}: two documents have the same id. Give each document its own id.")
-    path = root / FOLDER / f"{name}.parquet"
-    columns = [list(ids), weights, [method] * len(ids), [fingerprint] * len(ids)]
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.table(columns, schema=_SCHEMA), sink, compression="zstd")
-    Storage().write_bytes(path, sink.getvalue().to_pybytes())
-    return path
 
 
 def read_weights(path: Path) -> dict[str, float]:
@@ -54,10 +58,14 @@ def read_weights(path: Path) -> dict[str, float]:
     try:
         # Not read_table, which reads columns from the names of folders.
         table = pq.ParquetFile(path).read(columns=["document_id", "weight"])
-    except (OSError, pa.ArrowException) as error:
+        if missing := {"document_id", "weight"} - set(table.column_names):
+            raise ValueError(f"no column {' and '.join(sorted(missing))}")
+        ids, weights = table["document_id"].to_pylist(), table["weight"].to_numpy().astype(np.float64)
+    except (OSError, ValueError, TypeError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"cannot read the weights {path}: {reason}. Give the output of tailkeep select.") from None
-    return dict(zip(table["document_id"].to_pylist(), table["weight"].to_pylist(), strict=True))
+    _check(ids, weights, str(path))
+    return dict(zip(ids, weights.tolist(), strict=True))
 
 
 def weight_of(weights: dict[str, float], document: str, where: str) -> float:

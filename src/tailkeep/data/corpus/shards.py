@@ -277,7 +277,7 @@ def _list(text: str, layout: Layout) -> _Listing:
         elif store.exists(path):
             root, details = posixpath.dirname(path), {path: store.info(path)}
         else:
-            root, details = _fixed_folder(path), store.glob(path, detail=True)
+            root, details = split_glob(path)[0], store.glob(path, detail=True)
             # A glob that matches a folder means what is in it, as the folder itself would.
             for name in [name for name, detail in details.items() if detail["type"] == "directory"]:
                 del details[name]
@@ -321,10 +321,11 @@ def _count_text(ignored: Mapping[str, str]) -> str:
     return ", ".join(f"{count:,} {kind}" for kind, count in sorted(Counter(ignored.values()).items()))
 
 
-def _fixed_folder(pattern: str) -> str:
-    """The part of a glob before the first wildcard, up to the last `/`."""
+def split_glob(pattern: str) -> tuple[str, str]:
+    """The part of a glob before the first wildcard, up to the last `/`, and the rest."""
     fixed = pattern[: min((pattern.index(mark) for mark in "*?[" if mark in pattern), default=len(pattern))]
-    return posixpath.dirname(fixed)
+    folder = posixpath.dirname(fixed)
+    return folder, pattern[len(folder) :].lstrip("/")
 
 
 def _common_root(roots: list[str]) -> str:
