@@ -118,15 +118,17 @@ def h1_line(chains: Chains) -> str:
     tables = [margins_of(chains, arm, seeds) for arm in (BASELINE, TRUNCATED)]
     base, late = (float(resampled_times(table, articles, whole)[0]) for table in tables)
     times = f"{_number(base)} rounds for {BASELINE}, {_number(late)} for {TRUNCATED}"
-    if late < 2 * base < np.inf and base > 2:
-        # The last round is 4, so only an early failure of 0.99 says something.
+    if base > 2 and late < 2 * base:
+        # The last round is 4, so only a failure of 0.99 says something.
         return f"{of_seeds}: does not hold: {times}."
     if base > 2:
         return f"{of_seeds}: undecided, since {BASELINE} has not failed by round 2: {times}."
     base_times, late_times = (resampled_times(table, articles, draws) for table in tables)
-    p_value = (1 + int((late_times < 2 * base_times).sum())) / (1 + len(draws))
+    # A resample in which the baseline never fails says nothing for H1.
+    holds = np.isfinite(base_times) & (late_times >= 2 * base_times)
+    p_value = (1 + int((~holds).sum())) / (1 + len(draws))
     state = "holds" if p_value < LEVEL else "does not hold" if p_value > 1 - LEVEL else "undecided"
-    return f"{of_seeds}: {state}: {times}; less than twice as long in {p_value:.4f} of resamples (p)."
+    return f"{of_seeds}: {state}: {times}; not twice as long in {p_value:.4f} of resamples (p)."
 
 
 def _number(time: float) -> str:

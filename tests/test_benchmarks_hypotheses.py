@@ -60,6 +60,7 @@ def test_h1_asks_for_twice_the_time_where_truncation_trains(truncated, options, 
     [
         (SLOW, NEVER, "undecided, since baseline has not failed by round 2: never rounds for baseline"),
         ((1.0, 0.9, 0.7, 0.4, 0.3), FAST, "does not hold: 2.7 rounds for baseline, 1.3 for truncated-0.99."),
+        (SLOW, FAST, "does not hold: never rounds for baseline, 1.3 for truncated-0.99."),
         ((1.0, 0.9, 0.7, 0.4, 0.3), NEVER, "undecided, since baseline has not failed by round 2: 2.7 rounds"),
     ],
 )
@@ -76,6 +77,17 @@ def test_h2_holds_where_the_interval_lies_within_a_tenth_of_the_first_margin(sto
     (line,) = [line for line in lines_of(capsys, run) if line.startswith("H2")]
     assert line.startswith(f"H2 (seeds 1, 2, 3): {verdict}: truncated-0.99 minus stop")
     assert float(line.split("bound ")[1].split(",")[0]) == pytest.approx(0.1, abs=0.002)
+
+
+def test_a_resample_in_which_neither_arm_fails_says_nothing_for_h1(tmp_path, capsys):
+    """The baseline falls just below half, so in many resamples it does not."""
+    (line,) = [
+        line
+        for line in lines_of(capsys, write_run(tmp_path, baseline=(1.0, 0.8, 0.49, 0.55, 0.55), truncated=NEVER))
+        if line.startswith("H1")
+    ]
+    assert line.startswith("H1 (seeds 1, 2, 3): undecided: 2.0 rounds for baseline, never for truncated-0.99")
+    assert float(line.split("long in ")[1].split()[0]) > 0.1
 
 
 def test_a_seed_without_all_rounds_of_both_arms_decides_nothing(tmp_path, capsys):
