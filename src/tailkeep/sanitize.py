@@ -51,8 +51,10 @@ _SECRET_VARIABLE = re.compile(rf"(?i){_SECRET_WORD}$")
 
 _PEM = "(?:(?!PRIVATE)[A-Z0-9]+ )*+PRIVATE KEY-----"
 _SECRET_TEXT = [
-    # user:password@ in a URL, and a lone token before the @ of a web address
+    # user:password@ in a URL, with a slash in the password too unless it is a port, and a lone token before the @ of a
+    # web address
     (re.compile(r"(?<=://)[^/\s:@'\"]*:[^/\s'\"]+(?=@)"), HIDDEN),
+    (re.compile(r"(?<=://)[^/\s:@'\"]*:(?!\d{1,5}/)[^\s'\"@]{1,128}+(?=@)"), HIDDEN),
     (re.compile(r"(?i)(?<=\bhttps://)[^/\s:@'\"]+(?=@)|(?<=\bhttp://)[^/\s:@'\"]+(?=@)"), HIDDEN),
     # private keys
     (re.compile(rf"(?s)-----BEGIN {_PEM}.*?(?:-----END {_PEM}|\Z)"), HIDDEN),

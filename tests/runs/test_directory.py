@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from tailkeep.config import dump_tree
 from tailkeep.errors import ConfigError, FingerprintError, InputError, StorageError
 from tailkeep.runs import RunDirectory, RunRecord
+from tailkeep.sanitize import HIDDEN
 from tests.runs.faults import content, with_fault
 from tests.runs.small_run import CONFIG, RECORD, run
 
@@ -70,9 +72,25 @@ def test_a_run_of_another_kind_is_refused(tmp_path):
 
 def test_credentials_reach_neither_the_record_nor_the_config(tmp_path):
     token = "hf_" + "a1B2" * 8
-    create(tmp_path / "run", record({"config": {"hub_token": token, "url": f"https://u:{token}@host"}}), config=token)
+    create(
+        tmp_path / "run",
+        record({"config": {"hub_token": token, "url": f"https://u:{token}@host"}}),
+        config=f"x: {token}\n",
+    )
     written = b"".join(data or b"" for data in content(tmp_path / "run").values())
     assert token.encode() not in written
+
+
+def test_secrets_of_a_configuration_are_hidden_whole_and_numbers_stay(tmp_path):
+    secrets = {"password": "hunter,2secret", "api_key": "abc'defgh", "client_secret": "x; y' & z", "secret": "a: b"}
+    config = dump_tree({"options": {**secrets, "prefix_token": 50256}, "seeds": [0]})
+    create(tmp_path / "run", config=config)
+    hidden = {"options": {**dict.fromkeys(secrets, HIDDEN), "prefix_token": 50256}, "seeds": [0]}
+    assert RunDirectory.open(tmp_path / "run").config_tree() == hidden
+    assert (tmp_path / "run" / ".config.yaml").read_text().partition("\n")[2] == dump_tree(hidden)
+    plain = dump_tree({"seeds": [0, 1], "name": "x"})
+    create(tmp_path / "plain", config=plain)
+    assert (tmp_path / "plain" / "config.yaml").read_text() == plain
 
 
 def test_a_renewed_credential_is_the_same_run(tmp_path):

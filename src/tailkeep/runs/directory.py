@@ -17,12 +17,12 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from tailkeep.config import Tree, parse_yaml
+from tailkeep.config import Tree, dump_tree, parse_yaml
 from tailkeep.errors import BusyError, ConfigError, InputError
 from tailkeep.runs.generation_dir import GenerationDir
 from tailkeep.runs.record import RECORD, RECORD_COPY, RunRecord
 from tailkeep.runs.storage import TEMPORARY, Storage
-from tailkeep.sanitize import redact
+from tailkeep.sanitize import redact_tree
 
 _LOCK = ".lock"
 _CONFIG, _CONFIG_COPY = "config.yaml", ".config.yaml"
@@ -80,7 +80,7 @@ class RunDirectory:
             existing = RunRecord.existing(partial(_read, path), str(path))
             text = (existing or record).text()
             if existing is None:
-                _write_config(storage, path, redact(config))
+                _write_config(storage, path, config)
             else:
                 _restore_config(storage, path)
                 if extend is None:
@@ -90,7 +90,7 @@ class RunDirectory:
                     record, config = extend(run)
                     text = record.text()
                     # Before the record: the call that a kill interrupts before that does all of it again.
-                    _write_config(storage, path, redact(config))
+                    _write_config(storage, path, config)
                 storage.remove_partial(path)
             for name in (RECORD_COPY, RECORD):
                 if _read(path, name) != text.encode("utf-8"):
@@ -192,7 +192,13 @@ def _read(path: Path, name: str) -> bytes | None:
 
 
 def _write_config(storage: Storage, path: Path, text: str) -> None:
-    """Leave `text` as the config of the run at `path`, and in its copy."""
+    """Leave `text` as the config of the run at `path`, and in its copy, without what secret keys hold.
+
+    Key by key, since in a text a value cannot be told from what follows it, nor a number from a word.
+    """
+    tree = parse_yaml(text, source=str(path / _CONFIG))
+    if (hidden := redact_tree(tree)) != tree:
+        text = dump_tree(hidden)
     for name, content in ((_CONFIG_COPY, f"# sha256 {_sha256(text)}\n{text}"), (_CONFIG, text)):
         if _read(path, name) != content.encode("utf-8"):
             storage.write_text(path / name, content)
