@@ -140,9 +140,11 @@ def audit(
         )
     try:
         shared.print_outcome(outcome, out)
-    finally:
+    except typer.Exit:
         # A condition that is met says more than rejected documents, which were printed.
         _judge(outcome, conditions)
+        raise
+    _judge(outcome, conditions)
 
 
 def _judge(outcome: "AuditOutcome", conditions: Sequence["Condition"]) -> None:

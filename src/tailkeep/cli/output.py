@@ -10,13 +10,13 @@ from typing import Annotated, Any
 
 import typer
 
-from tailkeep.errors import ExitCode, StorageError
+from tailkeep.errors import StorageError
 from tailkeep.runs.progress import print_status
 from tailkeep.sanitize import redact, visible
 
 
 class _Output(io.FileIO):
-    """The standard output. A reader that has gone, such as `head`, ends the command well; a full disk is an error."""
+    """The standard output. A reader that has gone, such as `head`, changes no exit code; a full disk is an error."""
 
     _is_closed_there = False
 
@@ -27,7 +27,6 @@ class _Output(io.FileIO):
                 return super().write(data) or 0
             except BrokenPipeError:
                 self._is_closed_there = True
-                raise SystemExit(ExitCode.DONE) from None
             except OSError as error:
                 self._is_closed_there = True
                 raise StorageError(
