@@ -89,7 +89,15 @@ def take_step(model: str, threshold: float | None) -> tuple[float, float, float,
     optimizer.step()
     seconds = time.perf_counter() - started
     kept = 1.0 if threshold is None else read_stats(network)["kept_fraction"]
-    return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2, loss.item(), float(kept)
+    return seconds, peak_memory(), loss.item(), float(kept)
+
+
+def peak_memory() -> float:
+    """The most memory that this process has held, in GiB; its rusage begins with that of its parent."""
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024**2
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
 
 
 if __name__ == "__main__":

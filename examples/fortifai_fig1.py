@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from steps import begin, once
 
 from tailkeep.data import read_records
 from tailkeep.lab.causal_lm.config import CausalLMArm, Generation, WindowPrompts
@@ -71,13 +72,6 @@ def make_arm(text: Path, unseen: Path, model: Path, options: argparse.Namespace)
     return CausalLMArm.model_validate(tree)
 
 
-def once(path: Path, make: Callable[[], Any]) -> Any:
-    """The JSON value in `path`, made and written where it is not there yet."""
-    if not path.exists():
-        Storage().write_text(path, json.dumps(make()))
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
 def block_scores(model: LanguageModel, ids: Sequence[int], tokens: TokenData) -> list[float]:
     """The mean probability of each whole block of a text."""
     rows = training_rows(replace(tokens, ids=np.array(ids, np.int32)), block=BLOCK, joined=True)
@@ -112,7 +106,8 @@ def main() -> None:
     if options.out is None:
         parser.error("SELECTION, MODEL and OUT are needed, or --scores FILE")
 
-    options.out.mkdir(parents=True, exist_ok=True)
+    of_results = ("selection", "model", "epochs", "learning_rate", "articles")
+    begin(options.out, {key: getattr(options, key) for key in of_results})
     text = (options.selection / "text.txt").read_text(encoding="utf-8")
     if options.articles:
         starts = [match.start() for match in re.finditer(r"(?m)^ = [^=\n]+ = $", text)]
@@ -161,9 +156,12 @@ def main() -> None:
     def score_all(reader: str, names: Sequence[str]) -> dict[str, list[float]]:
         """What `reader` thinks of the texts of these names; it is loaded once, and only where a score is missing."""
         loaded = cache(models[reader])
+        end = len(tokens["trained"].ids)
 
         def score(ids: Sequence[int]) -> list[float]:
-            return block_scores(loaded(), ids, both)
+            # A text of both halves is cut where they meet, so that its blocks are those of each half.
+            pieces = [ids[:end], ids[end:]] if len(ids) == len(both.ids) else [ids]
+            return [value for piece in pieces for value in block_scores(loaded(), piece, both)]
 
         scores = {}
         for name in names:

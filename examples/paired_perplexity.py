@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from steps import begin, once
 
 from tailkeep.edit.editor import EditPrior, load_model
-from tailkeep.runs import Storage
 from tailkeep.scoring import Prior
 
 SHORTEST = 32
@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("--per-file", type=int, help="take only the first pairs, for a trial")
     parser.add_argument("--dtype", choices=["auto", "float32", "bfloat16"], default="bfloat16")
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
+    begin(options.out, {"per_file": options.per_file, "dtype": options.dtype})
 
     results: dict[tuple[str, str], dict[str, Any]] = {}
     for folder in options.models:
@@ -96,11 +96,13 @@ def main() -> None:
             target = options.out / f"{Path(folder).name}-{name}.json"
             if not target.exists():
                 prior = prior or load_model(Prior(path=folder, dtype=options.dtype, batch_tokens=WINDOW))
+
+            def make(prior: Any = prior, file: Path = file) -> dict[str, Any]:
                 sides = json.loads(file.read_text(encoding="utf-8"))
                 pairs = list(zip(sides["original"], sides["sampled"], strict=True))[: options.per_file]
-                value = measure(prior, [without_common_beginning(*pair) for pair in pairs])
-                Storage().write_text(target, json.dumps(value))
-            results[Path(folder).name, name] = json.loads(target.read_text(encoding="utf-8"))
+                return measure(prior, [without_common_beginning(*pair) for pair in pairs])
+
+            results[Path(folder).name, name] = once(target, make)
     print(
         "| pairs | model | number | measure | human | synthetic | difference (95 % CI) |\n|---|---|---|---|---|---|---|"
     )

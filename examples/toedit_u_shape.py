@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from steps import begin, once
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
@@ -31,7 +32,6 @@ from tailkeep.data import read_records
 from tailkeep.edit.editor import EditPrior, load_model
 from tailkeep.rules import Sampler, TokenizedText, position_uniforms
 from tailkeep.rules.sampler import sample_tokens
-from tailkeep.runs import Storage
 from tailkeep.scoring import Prior, token_log_probs
 
 FLAGGED, DELETED = 0.99, 0.001
@@ -187,14 +187,6 @@ def jaccard(first: dict[str, Any], second: dict[str, Any]) -> tuple[float, float
     return both / max(either, 1), independent
 
 
-def once(path: Path, make: Any) -> Any:
-    """The JSON value in `path`, made and written where it is not there yet."""
-    if not path.exists():
-        Storage().write_text(path, json.dumps(make()))
-        print(f"{path} is written", flush=True)
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
 def print_tables(results: dict[tuple[str, str], dict[str, Any]]) -> None:
     """The shares per model and text, and how far two models agree."""
     columns = ["model", "text", "tokens", "NLL, nats/token", "p < 0.1", "p >= 0.9", "flagged", "changed"]
@@ -238,7 +230,7 @@ def main() -> None:
     parser.add_argument("--dtype", choices=["auto", "float32", "bfloat16"], default="bfloat16")
     options = parser.parse_args()
     texts = named_files(options.texts)
-    options.out.mkdir(parents=True, exist_ok=True)
+    begin(options.out, {"tokens": options.tokens, "dtype": options.dtype})
 
     results: dict[tuple[str, str], dict[str, Any]] = {}
     for folder in options.models:

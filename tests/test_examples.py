@@ -86,7 +86,7 @@ def test_every_example_is_run():
     assert {path.name for path in EXAMPLES.glob("*.py")} == {
         "audit_synthetic.py", "demo_real.py", "factorial.py", "own_learner.py", "own_loss.py",
         "fetch_models.py", "fortifai_fig1.py", "paired_perplexity.py", "pubmedqa.py", "recursion_from_scratch.py",
-            "toedit_u_shape.py", "wikitext_articles.py", "write_documents.py",
+        "steps.py", "toedit_u_shape.py", "wikitext_articles.py", "write_documents.py",
     }  # fmt: skip
 
 
@@ -98,7 +98,8 @@ def test_no_document_is_left_half_written():
 
 
 @pytest.mark.slow
-def test_the_script_for_trl_trains_and_logs_the_share_that_is_kept(prior, tmp_path):
+@pytest.mark.parametrize("use_peft", [False, True])
+def test_the_script_for_trl_trains_and_logs_the_share_that_is_kept(prior, tmp_path, use_peft):
     pytest.importorskip("trl")
     (tmp_path / "train.jsonl").write_text(
         "".join(json.dumps({"text": text}) + "\n" for text in prose(32, words=20, seed=0))
@@ -107,10 +108,11 @@ def test_the_script_for_trl_trains_and_logs_the_share_that_is_kept(prior, tmp_pa
         **{"model_name_or_path": prior, "dataset_name": "json", "data_files": tmp_path / "train.jsonl"},
         **{"output_dir": tmp_path / "out", "max_steps": 2, "per_device_train_batch_size": 2, "logging_steps": 1},
         **{"bf16": False, "gradient_checkpointing": False, "use_cpu": True, "report_to": "none", "threshold": 0.9},
+        "use_peft": use_peft,
     }
     script = EXAMPLES / "upstream" / "trl_truncated_sft.py"
     options = [str(part) for name, value in settings.items() for part in (f"--{name}", value)]
     ended = subprocess.run([sys.executable, script, *options], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr[-2000:]
     assert "'kept_fraction'" in ended.stdout + ended.stderr
-    assert (tmp_path / "out" / "model.safetensors").is_file()
+    assert (tmp_path / "out" / ("adapter_model.safetensors" if use_peft else "model.safetensors")).is_file()

@@ -41,6 +41,12 @@ def test_a_model_that_learns_its_half_is_surer_of_it_than_the_base_and_a_rerun_p
     scores = json.loads((tmp_path / "out" / "scores.json").read_text(encoding="utf-8"))
     texts = {"trained", "unseen", *(f"{w}/{d}" for w in ("base", "seed-1") for d in ("greedy", "nucleus", "sample"))}
     assert {reader: set(read) for reader, read in scores.items()} == {"base": texts, "seed-1": texts}
+    # A written text has the blocks of both halves, in their order, and another setting needs another folder.
+    blocks = {name: len(values) for name, values in scores["base"].items()}
+    assert {blocks[name] for name in texts - {"trained", "unseen"}} == {blocks["trained"] + blocks["unseen"]}
+    refused = subprocess.run([*command, "--epochs", "2"], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert refused.returncode == 1
+    assert "out holds results with epochs 30.0, not 2.0. Give another folder" in refused.stderr
     assert np.mean(scores["seed-1"]["trained"]) > 2 * np.mean(scores["base"]["trained"])
     trained, unseen = ((tmp_path / "out" / f"{half}.txt").read_text(encoding="utf-8") for half in ("trained", "unseen"))
     assert "Article 0" in trained

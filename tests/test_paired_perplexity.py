@@ -18,6 +18,7 @@ SCRIPT = Path(__file__).parents[1] / "examples" / "paired_perplexity.py"
 def script():
     spec = importlib.util.spec_from_file_location("paired_perplexity", SCRIPT)
     module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(SCRIPT.parent))
     spec.loader.exec_module(module)
     return module
 
@@ -49,6 +50,11 @@ def test_pairs_are_matched_in_length_and_short_ones_counted(tmp_path):
     )
     assert first == second
     assert first.count("| made_by_x | model | 1 |") == 3
+    refused = subprocess.run([*command, "--per-file", "1"], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert refused.returncode == 1
+    assert refused.stderr == (
+        "out holds results with per_file None, not 1. Give another folder, or the same options.\n"
+    )
     result = json.loads((tmp_path / "out" / "model-made_by_x.json").read_text(encoding="utf-8"))
     assert result["left_out"] == 1
     assert len(result["synthetic"]["nll"]) == 1

@@ -20,6 +20,7 @@ def script():
     spec = importlib.util.spec_from_file_location("toedit_u_shape", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
+    sys.path.insert(0, str(SCRIPT.parent))
     spec.loader.exec_module(module)
     return module
 

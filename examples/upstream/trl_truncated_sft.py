@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from datasets import load_dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from trl import ModelConfig, SFTConfig, SFTTrainer, TrlParser
+from trl import ModelConfig, SFTConfig, SFTTrainer, TrlParser, get_peft_config, get_quantization_config
 
 from tailkeep.integrations.trl import use_loss
 
@@ -26,9 +26,17 @@ class TruncationArguments:
 
 def main() -> None:
     script, training, model = TrlParser((TruncationArguments, SFTConfig, ModelConfig)).parse_args_and_config()
+    network = AutoModelForCausalLM.from_pretrained(
+        model.model_name_or_path,
+        revision=model.model_revision,
+        dtype=model.dtype or "auto",
+        attn_implementation=model.attn_implementation,
+        quantization_config=get_quantization_config(model),
+    )
     trainer = SFTTrainer(
-        model=AutoModelForCausalLM.from_pretrained(model.model_name_or_path, revision=model.model_revision),
+        model=network,
         args=training,
+        peft_config=get_peft_config(model),
         train_dataset=load_dataset(script.dataset_name, data_files=script.data_files, split="train"),
         processing_class=AutoTokenizer.from_pretrained(model.model_name_or_path, revision=model.model_revision),
     )
