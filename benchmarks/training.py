@@ -22,7 +22,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from tailkeep.lab.causal_lm.config import Training
 from tailkeep.lab.causal_lm.training import train
-from tailkeep.losses import truncation_mask
+from tailkeep.losses import CROSS_ENTROPY, Weighting, named_weighting
 from tailkeep.scoring.loading import quiet_transformers
 
 ROWS, BLOCK, VOCABULARY, BATCH = 512, 128, 512, 16
@@ -56,7 +56,7 @@ def bare(model: Any, rows: list[np.ndarray]) -> None:
         optimiser.zero_grad()
 
 
-def ours(weighting: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Any, list[np.ndarray]], None]:
+def ours(weighting: Weighting) -> Callable[[Any, list[np.ndarray]], None]:
     def run(model: Any, rows: list[np.ndarray]) -> None:
         with quiet_transformers():
             train(
@@ -78,15 +78,16 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--csv", help="also write every round's seconds to this file")
     arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--rows", type=int, default=ROWS, help="rows of 128 tokens, fewer for a trial")
     options = arguments.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
-    rows = [rng.integers(3, VOCABULARY, BLOCK + 1, dtype=np.int32) for _ in range(ROWS)]
+    rows = [rng.integers(3, VOCABULARY, BLOCK + 1, dtype=np.int32) for _ in range(options.rows)]
     rivals = {
         "bare PyTorch loop": bare,
-        "tailkeep, cross-entropy": ours(torch.ones_like),
-        "tailkeep, truncated 0.99": ours(lambda nll: truncation_mask(nll, threshold=0.99).to(nll.dtype)),
+        "tailkeep, cross-entropy": ours(CROSS_ENTROPY),
+        "tailkeep, truncated 0.99": ours(named_weighting("truncated", threshold=0.99)),
     }
     start = network()
     for rival in rivals.values():  # what only the first call pays, such as imports
@@ -100,7 +101,7 @@ def main() -> None:
             rival(model, rows)
             seconds[name] = time.perf_counter() - begin
         rounds.append(seconds)
-    tokens = ROWS * BLOCK
+    tokens = options.rows * BLOCK
     print(f"{tokens} tokens, {options.rounds} rounds, 1 thread, torch {torch.__version__}")
     print(f"{'':26} {'tokens/s':>9} {'time / bare':>12} {'range':>15}")
     for name in rivals:

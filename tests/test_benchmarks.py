@@ -149,6 +149,20 @@ def printed(script, *arguments, **more):
 
 
 @pytest.mark.slow
+def test_a_training_is_timed_beside_the_loop_that_everybody_writes(tmp_path):
+    script = LOSS.with_name("training.py")
+    command = [sys.executable, script, "--rows", "32", "--rounds", "1", "--csv", tmp_path / "rounds.csv"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert printed[0].startswith("4096 tokens, 1 rounds, 1 thread")
+    rivals = ["bare PyTorch loop", "tailkeep, cross-entropy", "tailkeep, truncated 0.99"]
+    assert [line[:26].strip() for line in printed[2:]] == rivals
+    with (tmp_path / "rounds.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert list(row) == rivals
+    assert all(float(seconds) > 0 for seconds in row.values())
+
+
+@pytest.mark.slow
 def test_the_laboratory_is_timed_beside_bare_loops_and_in_both_formats(tmp_path):
     write_model_and_text(tmp_path, words=2100)
     sizes = ["--steps", 1, "--windows", 2, "--rounds", 1, "--threads", 1]

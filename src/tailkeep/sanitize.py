@@ -1,10 +1,11 @@
-"""Text made safe to print and to keep: visible control characters, and no credentials.
+"""Text and numbers made safe to print and to keep: visible control characters, no credentials, no NaN in JSON.
 
 Control and bidirectional characters become visible escapes, so that no text can move the cursor, reorder a line or
 colour a terminal. Credentials never reach a file, a log, an error or a report: they are replaced before text leaves the
 process. Rule: what is printed is what is there, but for credentials.
 """
 
+import math
 import os
 import re
 import unicodedata
@@ -157,3 +158,12 @@ def _hide_parameter(match: re.Match[str]) -> str:
 
 def _may_hide(value: Any) -> bool:
     return isinstance(value, str | Mapping | list | tuple) and len(value) > 0
+
+
+def without_nan(tree: Any) -> Any:
+    """`tree` with None for NaN and infinity, which JSON lacks."""
+    if isinstance(tree, Mapping):
+        return {key: without_nan(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [without_nan(value) for value in tree]
+    return None if isinstance(tree, float) and not math.isfinite(tree) else tree

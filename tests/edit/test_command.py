@@ -107,6 +107,16 @@ def test_a_sample_writes_nothing(tailkeep, arguments, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "idle", [["--workers", 2], ["--task-index", 0], ["--num-tasks", 3], ["--verify"], ["--executor", "ray"]]
+)
+def test_what_a_dry_run_does_not_do_is_refused(tailkeep, arguments, idle):
+    code, _, err = tailkeep(*arguments, "--dry-run", 2, *idle)
+    assert code == 2
+    assert idle[0] in err
+    assert "a dry run is one process here; leave it out" in " ".join(err.replace("│", " ").split())
+
+
 def test_what_the_resolved_config_prints_can_be_run(tailkeep, arguments, tmp_path):
     code, out, _ = tailkeep(*arguments, "--text-field", "body", "--dump-config")
     assert code == 0

@@ -6,7 +6,7 @@ between corpora; the tests of `comparison` can, since they use equally much text
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from tailkeep.data.counters import (
 )
 from tailkeep.data.sketches import DISTINCT_ERROR, FrequentItems, count_distinct
 from tailkeep.metrics import concentration, entropy, zipf_slope
+from tailkeep.sanitize import without_nan
 
 _SLOPE_LAST = 1000
 
@@ -303,15 +304,6 @@ def prior_figures(corpus: CorpusStats) -> Tree:
         "toedit_would_flag": over["0.99"],
         "tce_would_truncate": over,
     }
-
-
-def without_nan(tree: Any) -> Any:
-    """`tree` with None for NaN and infinity, which JSON lacks."""
-    if isinstance(tree, Mapping):
-        return {key: without_nan(value) for key, value in tree.items()}
-    if isinstance(tree, list | tuple):
-        return [without_nan(value) for value in tree]
-    return None if isinstance(tree, float) and not math.isfinite(tree) else tree
 
 
 def _distinct(corpus: CorpusStats) -> Tree:

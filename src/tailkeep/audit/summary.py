@@ -23,7 +23,6 @@ from tailkeep.audit.corpus_stats import (
     Local,
     corpus_figures,
     read_corpus,
-    without_nan,
 )
 from tailkeep.audit.evidence import SIDES
 from tailkeep.audit.findings import (
@@ -51,7 +50,7 @@ from tailkeep.audit.templates import Boilerplate, find_boilerplate
 from tailkeep.data.corpus import MEGABYTE, Manifest, SummaryOutcome, sum_counts
 from tailkeep.errors import InputError
 from tailkeep.runs import csv_text
-from tailkeep.sanitize import redact, redact_tree
+from tailkeep.sanitize import redact, redact_tree, without_nan
 from tailkeep.workers import limited_threads
 
 _NUM_EXAMPLES = 5

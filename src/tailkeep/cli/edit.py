@@ -66,8 +66,15 @@ def edit(
         return
     paths = shared.require_option(inputs, "--input", "give what to edit, such as --input 'corpus/*.jsonl'.")
     if dry_run is not None:
-        if executor is not shared.ExecutorName.LOCAL:
-            raise typer.BadParameter("a dry run uses this machine; leave it out.", param_hint="--executor")
+        idle = {
+            "--executor": executor is not shared.ExecutorName.LOCAL,
+            "--workers": workers != 1,
+            "--task-index": task_index is not None,
+            "--num-tasks": num_tasks is not None,
+            "--verify": verify,
+        }
+        if given := [name for name, is_given in idle.items() if is_given]:
+            raise typer.BadParameter("a dry run is one process here; leave it out.", param_hint=given[0])
         print("\n".join(edits.estimate(edit_config, paths, limit=dry_run).lines()))
         return
     out = shared.require_option(out, "--out", "give where to write to, such as --out edited.")

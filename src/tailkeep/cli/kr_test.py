@@ -18,7 +18,7 @@ from tailkeep.cli.corpus_options import (
 from tailkeep.cli.output import FiguresFile
 from tailkeep.errors import ConfigError, ExitCode
 from tailkeep.runs.progress import print_status
-from tailkeep.sanitize import redact, visible
+from tailkeep.sanitize import redact, visible, without_nan
 
 if TYPE_CHECKING:
     from tailkeep.data.corpus import Layout
@@ -174,7 +174,7 @@ def run(
             visible(f"reference {item.reference}: {item.accuracy:.3f}; {discordant}, McNemar p {item.test.p_value:.2g}")
         )
     if out is not None:
-        tree = evaluate.tree_of(rows, margins, comparisons)
+        tree = without_nan(evaluate.tree_of(rows, margins, comparisons))
         Storage().write_text(out, json.dumps({"model": str(model), "form": form, **tree}) + "\n")
 
 
