@@ -27,6 +27,8 @@ from tailkeep.metrics import (
 from tailkeep.metrics.knowledge_comparison import crossing_times
 
 BASELINE, TRUNCATED, STOP = "baseline", "truncated-0.99", "stop"
+ROUNDS = 5
+"""Round 0 and the four after it."""
 ACCURACY = 0.75
 LEVEL = 0.05
 FEW, MANY = 0.02, 0.9
@@ -57,9 +59,8 @@ def margins_of(chains: Chains, arm: str, seeds: Sequence[int]) -> NDArray[np.flo
 
 
 def common_seeds(chains: Chains, *arms: str) -> list[int]:
-    """The seeds that have all of `arms`, with as many rounds as the longest chain."""
-    last = max(map(len, chains.values()))
-    return sorted({seed for arm, seed in chains if all(len(chains.get((arm, seed), ())) == last for arm in arms)})
+    """The seeds that have all of `arms` with all rounds."""
+    return sorted({seed for _, seed in chains if all(len(chains.get((arm, seed), ())) >= ROUNDS for arm in arms)})
 
 
 def chain_lines(chains: Chains) -> Iterator[str]:
