@@ -91,9 +91,26 @@ def test_damage_in_a_later_stream_of_a_file_is_told(tmp_path, ending, pack, plac
     assert "damaged" in reasons[-1]
 
 
-def test_padding_behind_an_xz_stream_is_no_damage(tmp_path):
-    packed = lzma.compress(LINES) + b"\0" * 8 + lzma.compress(LINES) + b"\0" * 4
-    assert read_all(tmp_path, "x.jsonl.xz", packed) == (200, [], False)
+@pytest.mark.parametrize(("ending", "pack"), [("bz2", bz2.compress), ("xz", lzma.compress)])
+def test_nul_bytes_behind_a_stream_are_no_damage_and_alone_they_are(tmp_path, ending, pack):
+    packed = pack(LINES) + b"\0" * 8 + pack(LINES) + b"\0" * 70_000
+    assert read_all(tmp_path, f"x.jsonl.{ending}", packed) == (200, [], False)
+    assert read_all(tmp_path, f"y.jsonl.{ending}", b"\0" * 4096)[2]
+    assert read_all(tmp_path, f"z.jsonl.{ending}", b"") == (0, [], False)
+
+
+@pytest.mark.parametrize("ending", ["gz", "bz2", "xz"])
+def test_what_stands_before_the_damage_of_a_file_is_kept(tmp_path, ending):
+    numbers = np.random.default_rng(0).integers(0, 10**9, 60_000)
+    lines = b"".join(b'{"text": "%d"}\n' % number for number in numbers)
+    pack = {"gz": gzip.compress, "bz2": lambda data: bz2.compress(data, 1), "xz": lzma.compress}[ending]
+    packed = bytearray(pack(lines))
+    packed[len(packed) * 9 // 10] ^= 0xFF
+    documents, reasons, is_torn = read_all(tmp_path, f"x.jsonl.{ending}", bytes(packed))
+    # Bytes behind the damage may come out as garbage before it is found.
+    assert is_torn
+    assert "damaged" in reasons[-1]
+    assert documents > 40_000
 
 
 def test_what_stands_before_the_damage_of_a_zstd_file_is_kept(tmp_path):
@@ -110,11 +127,9 @@ def test_what_stands_before_the_damage_of_a_zstd_file_is_kept(tmp_path):
 
 @pytest.mark.parametrize("rows", [b"id,text\r1,hello\r2,world\r", b"id,text\r1,hello\n2,world\n"])
 def test_rows_that_end_with_a_carriage_return_alone_are_told(tmp_path, rows):
-    documents, (reason,), is_torn = read_all(tmp_path, "x.csv", rows)
-    assert (documents, is_torn) == (0, True)
-    assert reason == (
-        "the row of names holds a carriage return, which ends no row. Save the file with line feeds (LF or CRLF)"
-    )
+    expected = "the row of names holds a carriage return, which ends no row. Save the file with line feeds (LF or CRLF)"
+    for name, content in (("x.csv", rows), ("x.csv.gz", gzip.compress(rows))):
+        assert read_all(tmp_path, name, content) == (0, [expected], True)
 
 
 def test_a_quoted_name_may_hold_a_carriage_return(tmp_path):

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Literal, get_args
 
@@ -289,33 +290,43 @@ def blocks(file: IO[bytes], compression: Compression) -> Iterator[bytes]:
             yield block
 
 
-_STREAMS: dict[str, tuple[str, Callable[[], Any], bytes]] = {
-    "bz2": ("bzip2", bz2.BZ2Decompressor, b""),
-    "xz": ("xz", lzma.LZMADecompressor, b"\0"),
+_STREAMS: dict[str, tuple[str, Callable[[], Any]]] = {
+    "bz2": ("bzip2", bz2.BZ2Decompressor),
+    "xz": ("xz", partial(lzma.LZMADecompressor, lzma.FORMAT_XZ)),
 }
-"""By compression its name, what decompresses one stream, and what may pad the end of one."""
+"""By compression its name, and what decompresses one stream."""
 
 
 def _streams(file: IO[bytes], compression: Compression) -> Iterator[bytes]:
-    """One stream after another; the classes of the standard library end in silence where a later one is damaged."""
-    name, start, padding = _STREAMS[compression]
-    waiting = b""
-    while True:
-        while not (waiting := waiting.lstrip(padding)):
-            if not (waiting := file.read(_BLOCK)):
-                return
+    """One stream after another, NUL bytes between or behind them left out, as of gzip.
+
+    The classes of the standard library end in silence where a later stream is damaged. In small pieces, since a call
+    that meets damage gives nothing of what it has.
+    """
+    name, start = _STREAMS[compression]
+    waiting, block = file.read(_PIECE), bytearray()
+    while waiting:
         stream = start()
-        while not stream.eof:
-            try:
-                block = stream.decompress(waiting, _BLOCK)
-            except (OSError, lzma.LZMAError) as error:
-                raise TruncatedFileError(f"damaged {name} data ({error})") from None
+        try:
+            while not stream.eof:
+                block += stream.decompress(waiting, _PIECE)
+                waiting = b""
+                if len(block) >= _BLOCK:
+                    yield bytes(block)
+                    block.clear()
+                if stream.needs_input and not stream.eof and not (waiting := file.read(_PIECE)):
+                    raise EOFError("it ends before the end of a stream")
+        except (EOFError, lzma.LZMAError, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
             if block:
-                yield block
-            waiting = b""
-            if stream.needs_input and not stream.eof and not (waiting := file.read(_BLOCK)):
-                raise TruncatedFileError(f"damaged {name} data (it ends before the end of a stream)")
+                yield bytes(block)
+            raise TruncatedFileError(f"damaged {name} data ({error})") from None
         waiting = stream.unused_data
+        while not (waiting := waiting.lstrip(b"\0")) and (waiting := file.read(_PIECE)):
+            pass
+    if block:
+        yield bytes(block)
 
 
 def _unzstd(file: IO[bytes]) -> Iterator[bytes]:
