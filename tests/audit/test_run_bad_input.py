@@ -37,7 +37,7 @@ def test_a_torn_gzip_keeps_what_came_before(tmp_path):
     outcome = run({"on_error": "skip"}, tmp_path / "x.jsonl.gz", tmp_path / "out")
     assert outcome.rejected == 1
     assert outcome.summary["input"]["documents"] > 0
-    assert outcome.warnings() == ["input/x.jsonl.gz is torn: everything after the damage is lost. Copy the file again"]
+    assert outcome.warnings() == ["input/x.jsonl.gz is torn: nothing after the damage was read, see its rejects"]
 
 
 @pytest.mark.parametrize("name", ["x.jsonl", "x.txt", "x.json", "x.csv", "x.parquet"])
@@ -86,6 +86,7 @@ def test_what_is_not_there_is_named(tmp_path):
         ("in/*/*", "in/out", True),
         ("in/*.jsonl", "in/out", False),
         ("in/*/train.jsonl", "in/out", False),
+        ("in/*/*/train.jsonl", "in/out", True),
         ("in/*", "out", False),
         ("in/a*", "in/out", False),
         ("*/*.jsonl", "in/out", False),
@@ -104,6 +105,10 @@ def test_a_file_named_like_the_rest_of_an_interrupted_write_is_refused(tmp_path)
     (tmp_path / "data.partial").write_text("one\ntwo\n")
     with pytest.raises(InputError, match=r"data\.partial: an output of this name would be deleted"):
         run({"layout": {"format": "txt"}}, tmp_path / "data.partial", tmp_path / "out")
+    for folder in ("a.partial", "b"):
+        write_jsonl(tmp_path / folder / "x.jsonl", ["one"])
+    with pytest.raises(InputError, match=r"a\.partial/x\.jsonl: an output of this name would be deleted"):
+        run({}, [tmp_path / "a.partial", tmp_path / "b"], tmp_path / "out")
 
 
 def test_a_bad_document_is_named_by_its_path_since_sides_may_have_files_of_one_name(tmp_path):

@@ -14,6 +14,7 @@ from tailkeep.data.corpus.io import TruncatedFileError
 from tailkeep.data.corpus.schema import UnusableRecordError
 
 BOM = b"\xef\xbb\xbf"
+_AGAIN = "Copy or write the file again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,12 @@ class Chunk:
     line: int
     delimiter: int = 0
     fault: str = ""
-    advice: str = "Copy or write the file again"
+    advice: str = _AGAIN
+
+    @property
+    def is_torn(self) -> bool:
+        """Whether the stream breaks off, or ends within the chunk."""
+        return bool(self.fault) and self.advice == _AGAIN
 
     @property
     def body(self) -> bytes:

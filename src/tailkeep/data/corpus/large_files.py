@@ -143,7 +143,8 @@ class LargeFiles:
                     yield _part(shard, FilePart(start, end, row, line, names), spool)
                     start, row, line = end, number, span.chunk.line
                 end += len(span.before) + span.chunk.length + len(span.after)
-                fault = span.chunk.fault
+                # What is wrong with the bytes themselves is found again in the copy.
+                fault = span.chunk.fault if span.chunk.is_torn else ""
             if start:
                 yield _part(shard, FilePart(start, end, row, line, names), spool, fault)
             else:

@@ -57,9 +57,7 @@ class RunOutcome:
 
     def warnings(self) -> list[str]:
         """Sentences about what the user should look at."""
-        warnings = [
-            f"{name} is torn: everything after the damage is lost. Copy the file again" for name in self.rejects.torn
-        ]
+        warnings = [f"{name} is torn: nothing after the damage was read, see its rejects" for name in self.rejects.torn]
         if self.damaged:
             warnings.append(
                 f"{len(self.damaged):,} finished shards had other bytes than their manifests record and were made "

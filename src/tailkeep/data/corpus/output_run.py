@@ -18,6 +18,7 @@ from typing import IO, Any
 
 from filelock import FileLock
 
+from tailkeep.config import redact_yaml
 from tailkeep.data.corpus.destination import Destination, Folder, ShardStorage, open_destination
 from tailkeep.data.corpus.io import open_store
 from tailkeep.data.corpus.large_files import join_file
@@ -167,8 +168,9 @@ def _begin(destination: Destination, record: RunRecord, config: str, out: str, *
     is_new = existing is None or (anew and existing.kind == record.kind)
     if existing is not None and not is_new:
         record.check_same_run(existing, redact(out))
-    if destination.read(CONFIG) != redact(config).encode("utf-8"):
-        destination.write_texts({CONFIG: redact(config)})
+    config = redact_yaml(config, source=CONFIG)
+    if destination.read(CONFIG) != config.encode("utf-8"):
+        destination.write_texts({CONFIG: config})
     text = record.text() if existing is None or is_new else existing.text()
     for name in (RECORD_COPY, RECORD):
         if destination.read(name) != text.encode("utf-8"):
@@ -224,7 +226,7 @@ def check_names(shards: Sequence[Shard]) -> None:
         InputError: a name is too long, or ends as an interrupted write does.
     """
     for shard in shards:
-        if shard.name.endswith(TEMPORARY):
+        if any(part.endswith(TEMPORARY) for part in shard.name.split("/")):
             raise InputError(
                 f"{shard.name}: an output of this name would be deleted as the rest of an interrupted write. Rename "
                 "the file."
@@ -264,7 +266,7 @@ def _finds(pattern: str, parts: Sequence[str]) -> bool:
         if not fnmatch(name, mark):
             return False
     rest = marks[len(parts) :]
-    return not rest or any(fnmatch(name, rest[-1]) for name in (RECORD, "documents"))
+    return len(rest) != 1 or any(fnmatch(name, rest[0]) for name in (RECORD, "documents"))
 
 
 # What the files of the shards say together.
