@@ -72,6 +72,8 @@ def test_a_credential_is_hidden_and_the_rest_stays(text, safe):
         "mail me@example.org: now",
         "https://host:8080/path",
         "https://host:8080/path/@someone",
+        "ssh://github.com:org/repo@v1",
+        "http://[::1]:8080/p/@x",
         "half_hf_token",
         "task-based sk-learn",
         "bearer of news",

@@ -52,10 +52,16 @@ _SECRET_VARIABLE = re.compile(rf"(?i){_SECRET_WORD}$")
 
 _PEM = "(?:(?!PRIVATE)[A-Z0-9]+ )*+PRIVATE KEY-----"
 _SECRET_TEXT = [
-    # user:password@ in a URL, with a slash in the password too unless it is a port, and a lone token before the @ of a
-    # web address
+    # user:password@ in a URL, of a web address, a store or a database with a slash in the password too, unless what
+    # stands before the slash is a port, and a lone token before the @ of a web address
     (re.compile(r"(?<=://)[^/\s:@'\"]*:[^/\s'\"]+(?=@)"), HIDDEN),
-    (re.compile(r"(?<=://)[^/\s:@'\"]*:(?!\d{1,5}/)[^\s'\"@]{1,128}+(?=@)"), HIDDEN),
+    (
+        re.compile(
+            r"(?i)\b((?:https?|s3[an]?|gs|ftps?|postgres(?:ql)?|mysql|redis|mongodb(?:\+srv)?|amqps?)://)"
+            r"[^/\s:@'\"\[]*:(?!\d{1,5}/)[^\s'\"@]{1,128}+(?=@)"
+        ),
+        rf"\1{HIDDEN}",
+    ),
     (re.compile(r"(?i)(?<=\bhttps://)[^/\s:@'\"]+(?=@)|(?<=\bhttp://)[^/\s:@'\"]+(?=@)"), HIDDEN),
     # private keys
     (re.compile(rf"(?s)-----BEGIN {_PEM}.*?(?:-----END {_PEM}|\Z)"), HIDDEN),
@@ -120,11 +126,11 @@ def _without_folders(line: str) -> str:
 def redact_tree(value: Any) -> Any:
     """`value` (mappings, sequences and scalars) with what secret keys hold hidden and every string redacted.
 
-    Numbers stay: a metric may well be called `nll_per_token`.
+    Numbers beside a token stay: a metric may well be called `nll_per_token`.
     """
     if isinstance(value, Mapping):
         return {
-            key: HIDDEN if _SECRET_KEY.fullmatch(str(key)) and _may_hide(item) else redact_tree(item)
+            key: HIDDEN if _SECRET_KEY.fullmatch(str(key)) and _may_hide(str(key), item) else redact_tree(item)
             for key, item in value.items()
         }
     if isinstance(value, list | tuple):
@@ -156,7 +162,9 @@ def _hide_parameter(match: re.Match[str]) -> str:
     return match["before"] + HIDDEN if _SECRET_PARAMETER.search(match["key"]) else match[0]
 
 
-def _may_hide(value: Any) -> bool:
+def _may_hide(key: str, value: Any) -> bool:
+    if isinstance(value, int | float):
+        return not isinstance(value, bool) and "token" not in key.lower()
     return isinstance(value, str | Mapping | list | tuple) and len(value) > 0
 
 

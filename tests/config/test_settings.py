@@ -63,10 +63,12 @@ class Numbers(Settings):
     size: Annotated[int, Field(ge=1)] | None = None
     switch_or_size: bool | int = 3
     anything: dict[str, object] = Field(default_factory=dict)
+    counts: dict[str, int] = Field(default_factory=dict)
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("share", True), ("seeds", [True, 2]), ("size", False), ("seeds", (1, False))]
+    ("key", "value"),
+    [("share", True), ("seeds", [True, 2]), ("size", False), ("seeds", (1, False)), ("counts", {"a": True})],
 )
 def test_a_switch_is_no_number(key, value):
     with pytest.raises(ValidationError, match=rf"{key} is .*(True|False).*, which is no number\. Give a number"):

@@ -82,7 +82,7 @@ def test_credentials_reach_neither_the_record_nor_the_config(tmp_path):
 
 
 def test_secrets_of_a_configuration_are_hidden_whole_and_numbers_stay(tmp_path):
-    secrets = {"password": "hunter,2secret", "api_key": "abc'defgh", "client_secret": "x; y' & z", "secret": "a: b"}
+    secrets = {"password": "hunter,2secret", "api_key": "abc'defgh", "client_secret": "x; y' & z", "passwd": 12345678}
     config = dump_tree({"options": {**secrets, "prefix_token": 50256}, "seeds": [0]})
     create(tmp_path / "run", config=config)
     hidden = {"options": {**dict.fromkeys(secrets, HIDDEN), "prefix_token": 50256}, "seeds": [0]}

@@ -13,6 +13,7 @@ from tailkeep.config.loader import (
     parse_assignments,
     parse_yaml,
     read_yaml,
+    redact_yaml,
     suggest,
     validate,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "parse_assignments",
     "parse_yaml",
     "read_yaml",
+    "redact_yaml",
     "reference_to",
     "suggest",
     "validate",

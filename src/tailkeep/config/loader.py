@@ -144,6 +144,19 @@ def dump_tree(tree: Mapping[str, Any]) -> str:
     return str(yaml.dump(dict(tree), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100))
 
 
+def redact_yaml(text: str, *, source: str) -> str:
+    """The configuration `text` without what secret keys hold; the very text if there is nothing to hide.
+
+    Key by key, since in a text a value cannot be told from what follows it, nor a number from a word.
+
+    Raises:
+        ConfigError: as `parse_yaml`.
+    """
+    tree = parse_yaml(text, source=source)
+    hidden = redact_tree(tree)
+    return text if hidden == tree else dump_tree(hidden)
+
+
 def _place(source: str, error: yaml.MarkedYAMLError) -> str:
     mark = error.problem_mark or error.context_mark
     return f"{source}, line {mark.line + 1}" if mark else source

@@ -29,7 +29,8 @@ class Settings(BaseModel):
 
 
 def _holds_switch(value: Any) -> bool:
-    return isinstance(value, bool) or (isinstance(value, list | tuple) and any(map(_holds_switch, value)))
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return isinstance(value, bool) or any(map(_holds_switch, parts))
 
 
 def _kinds(annotation: Any) -> Iterator[Any]:

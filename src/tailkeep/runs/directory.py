@@ -17,12 +17,11 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from tailkeep.config import Tree, dump_tree, parse_yaml
+from tailkeep.config import Tree, parse_yaml, redact_yaml
 from tailkeep.errors import BusyError, ConfigError, InputError
 from tailkeep.runs.generation_dir import GenerationDir
 from tailkeep.runs.record import RECORD, RECORD_COPY, RunRecord
 from tailkeep.runs.storage import TEMPORARY, Storage
-from tailkeep.sanitize import redact_tree
 
 _LOCK = ".lock"
 _CONFIG, _CONFIG_COPY = "config.yaml", ".config.yaml"
@@ -192,13 +191,8 @@ def _read(path: Path, name: str) -> bytes | None:
 
 
 def _write_config(storage: Storage, path: Path, text: str) -> None:
-    """Leave `text` as the config of the run at `path`, and in its copy, without what secret keys hold.
-
-    Key by key, since in a text a value cannot be told from what follows it, nor a number from a word.
-    """
-    tree = parse_yaml(text, source=str(path / _CONFIG))
-    if (hidden := redact_tree(tree)) != tree:
-        text = dump_tree(hidden)
+    """Leave `text` as the config of the run at `path`, and in its copy, without what secret keys hold."""
+    text = redact_yaml(text, source=str(path / _CONFIG))
     for name, content in ((_CONFIG_COPY, f"# sha256 {_sha256(text)}\n{text}"), (_CONFIG, text)):
         if _read(path, name) != content.encode("utf-8"):
             storage.write_text(path / name, content)

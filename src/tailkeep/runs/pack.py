@@ -16,12 +16,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from tailkeep.config import redact_yaml
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.runs.directory import RunDirectory, collected
 from tailkeep.runs.generation_dir import GenerationDir, is_curve_table, read_speeds
 from tailkeep.runs.record import read_json
 from tailkeep.runs.storage import Storage
-from tailkeep.sanitize import redact, without_folders
+from tailkeep.sanitize import without_folders
 
 MAX_KB = 500
 NUM_SAMPLES = 20
@@ -75,7 +76,7 @@ def write_pack(
     trees = [cell.metrics() for cell in cells]
     files = {
         "run.json": run.record.as_pack({cell.arm for cell in cells} if arms else None).text().encode(),
-        "config.yaml": without_folders(redact(run.config_text())).encode(),
+        "config.yaml": without_folders(redact_yaml(run.config_text(), source=str(source))).encode(),
         **{name: text.encode() for name, text in collected(cells).items()},
     }
     for cell, tree in zip(cells, trees, strict=True):
