@@ -77,12 +77,12 @@ def test_a_gsm8k_answer_stands_among_those_of_three_other_problems(tmp_path):
 
 
 def test_a_wrong_choice_is_never_the_right_number_spelled_otherwise(tmp_path):
-    answers = ["1,000", "1000", "$1000", "1000.", "5", "6", "7"]
+    answers = ["1,000", "1000", "$1000", "1000.", "1000.00", "5", "5.0", "6", "7"]
     problems = [{"question": f"What is {n}?", "answer": f"#### {answer}"} for n, answer in enumerate(answers)]
     for number, choice in enumerate(read_choices(lines(tmp_path / "g.jsonl", *problems))):
         assert choice.choices[choice.gold] == answers[number]
-        assert len({text.replace(",", "").strip("$.") for text in choice.choices}) == 4
-    few = [{"question": "?", "answer": f"#### {answer}"} for answer in answers[:6]]
+        assert len({float(text.replace(",", "").strip("$.")) for text in choice.choices}) == 4
+    few = [{"question": "?", "answer": f"#### {answer}"} for answer in answers[:8]]
     with pytest.raises(InputError, match=r"3 different answers\. Give at least 4"):
         read_choices(lines(tmp_path / "few.jsonl", *few))
 

@@ -180,13 +180,20 @@ class ShardCounter:
         """How many documents hold each type (V,) for the first time; a document of several chunks holds it once."""
         documents = np.asarray(numbers, np.int64)[grams.documents]
         frequencies = count_documents_with(replace(grams, documents=documents), equal)
-        last = np.unique(grams.hashes[documents == numbers[-1]])
+
+        def held_by(number: int) -> NDArray[np.bool_]:
+            held = np.zeros(len(equal.hashes), np.bool_)
+            held[equal.numbers[documents == number]] = True
+            return held
+
+        new = held_by(numbers[-1])
         if self._last and self._last[0] == numbers[0]:
-            first = np.unique(grams.hashes[documents == numbers[0]])
-            frequencies = frequencies - np.isin(equal.hashes, np.intersect1d(first, self._types_of_last))
+            seen = np.isin(equal.hashes, self._types_of_last)
+            frequencies = frequencies - (seen & held_by(numbers[0]))
             if numbers[0] == numbers[-1]:
-                last = np.union1d(last, self._types_of_last)
-        self._types_of_last = last
+                self._types_of_last = np.concatenate([self._types_of_last, equal.hashes[new & ~seen]])
+                return frequencies
+        self._types_of_last = equal.hashes[new]
         return frequencies
 
     def _add_documents(self, document_numbers: Sequence[int], features: NDArray[np.int64]) -> None:

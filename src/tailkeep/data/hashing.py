@@ -115,15 +115,13 @@ _LAST_CODE = 0x323B0
 """What lies behind is private, unassigned or a tag, and counts as a letter."""
 _OTHER_CASE = 8
 """Beside the class of a character: case folding or NFC may change it, or what stands before it."""
-_JAMO = range(0x1100, 0x1200)
-_JOINING = frozenset(
-    "\u09be\u09d7\u0b3e\u0b56\u0b57\u0bbe\u0bd7\u0cc2\u0cd5\u0cd6\u0d3e\u0d57\u0dcf\u0ddf\u102e\u1b35"
-    "\U00011127\U0001133e\U00011357\U000114b0\U000114ba\U000114bd\U000115af\U00011930"
+_JOINING = re.compile(
+    "[\u1100-\u11ff\u09be\u09d7\u0b3e\u0b56\u0b57\u0bbe\u0bd7\u0cc2\u0cd5\u0cd6\u0d3e\u0d57\u0dcf\u0ddf\u102e\u1b35"
+    "\U00011127\U0001133e\U00011357\U000114b0\U000114ba\U000114bd\U000115af\U00011930]"
 )
-"""Beside jamo, the signs without a combining class that NFC may join to what stands before them (NFC_QC=Maybe)."""
+"""Jamo, and the signs without a combining class that NFC may join to what stands before them (NFC_QC=Maybe)."""
 _INVISIBLE = re.compile("[\u00ad\u061c\u180e\u200e\u200f\u202a-\u202e\u2060-\u206f]")
 """Soft hyphens, marks of direction and their kin, which are no part of a word."""
-
 
 _UNKNOWN = 255
 _character_classes: NDArray[np.uint8] = np.full(_LAST_CODE + 1, _UNKNOWN, np.uint8)
@@ -146,8 +144,7 @@ def _class_of(character: str) -> int:
     changes = (
         character.casefold() != character
         or unicodedata.combining(character) != 0
-        or ord(character) in _JAMO
-        or character in _JOINING
+        or _JOINING.match(character) is not None
         or _INVISIBLE.match(character) is not None
         or not unicodedata.is_normalized("NFC", character)
     )
@@ -278,7 +275,6 @@ def _paint(classes: NDArray[np.uint8], characters: _Characters) -> Positions:
 
 
 # n-grams of words within documents, and their types.
-
 
 _SHORT = 1 << 16
 

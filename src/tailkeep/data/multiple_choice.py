@@ -9,6 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -217,8 +218,12 @@ def _different(answers: Iterable[str]) -> Iterator[str]:
 
 
 def _number_of(answer: str) -> str:
-    """`answer` without what only spells its number: `$1,000.` is 1000."""
-    return answer.replace(",", "").replace("$", "").removesuffix(".")
+    """`answer` without what only spells its number: `$1,000.00` is 1E+3, as 1000 is."""
+    plain = answer.replace(",", "").replace("$", "").removesuffix(".")
+    try:
+        return str(Decimal(plain).normalize())
+    except InvalidOperation:
+        return plain
 
 
 def _format_query(query: str) -> str:
