@@ -115,21 +115,18 @@ def h1_line(chains: Chains) -> str:
     articles = chains[BASELINE, seeds[0]][0].articles
     count = len(np.unique(articles))
     draws = np.random.default_rng(0).multinomial(count, [1 / count] * count, 10_000).astype(np.float64)
-    whole = np.ones((1, count))
     tables = [margins_of(chains, arm, seeds) for arm in (BASELINE, TRUNCATED)]
-    base, late = (float(resampled_times(table, articles, whole)[0]) for table in tables)
-    times = f"{_number(base)} rounds for {BASELINE}, {_number(late)} for {TRUNCATED}"
-    if base > 2 and late < 2 * base:
-        # The last round is 4, so only a failure of 0.99 says something.
-        return f"{of_seeds}: does not hold: {times}."
-    if base > 2:
-        return f"{of_seeds}: undecided, since {BASELINE} has not failed by round 2: {times}."
+    base, late = (float(resampled_times(table, articles, np.ones((1, count)))[0]) for table in tables)
     base_times, late_times = (resampled_times(table, articles, draws) for table in tables)
-    # A resample in which the baseline never fails says nothing for H1.
-    holds = np.isfinite(base_times) & (late_times >= 2 * base_times)
-    p_value = (1 + int((~holds).sum())) / (1 + len(draws))
-    state = "holds" if p_value < LEVEL else "does not hold" if p_value > 1 - LEVEL else "undecided"
-    return f"{of_seeds}: {state}: {times}; not twice as long in {p_value:.4f} of resamples (p)."
+    # Four rounds show twice a time only up to two. A failure of 0.99 before twice the baseline's time speaks against.
+    speak_for = (base_times <= (ROUNDS - 1) / 2) & (late_times >= 2 * base_times)
+    speak_against = late_times < 2 * np.minimum(base_times, ROUNDS - 1)
+    p_values = [(1 + int((~votes).sum())) / (1 + len(draws)) for votes in (speak_for, speak_against)]
+    state = "holds" if p_values[0] < LEVEL else "does not hold" if p_values[1] < LEVEL else "undecided"
+    return (
+        f"{of_seeds}: {state}: {_number(base)} rounds for {BASELINE}, {_number(late)} for {TRUNCATED}; p of H1 "
+        f"{p_values[0]:.4f}, of its contrary {p_values[1]:.4f}."
+    )
 
 
 def _number(time: float) -> str:
