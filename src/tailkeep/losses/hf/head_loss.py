@@ -1,10 +1,11 @@
 """The loss in the call of the output layer: hidden states come in, weighted losses of tokens go out in place of logits.
 
 Rule: a loss that judges whole sequences sees all tokens first, without gradients, and drops a sequence by ignoring its
-targets; statistics are of all targets.
+targets; statistics are of all targets. Here too: the part of a step that a model's own loss is in evaluation.
 """
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from tailkeep.losses.eager import share_of
 from tailkeep.losses.hf.output_layer import check_weight, linear_in, weights_of
 from tailkeep.losses.hf.state import Attachment, Call
 from tailkeep.losses.linear import linear_weighted_cross_entropy
+from tailkeep.losses.nll import clamp_count, count_on
 from tailkeep.losses.sequences import SequenceWeighting
 from tailkeep.losses.terms import TermOptions
 from tailkeep.losses.weighting import CROSS_ENTROPY
@@ -73,3 +75,17 @@ def token_losses(head: nn.Module, call: Call, hidden: Tensor, options: dict[str,
     per_token, stats = compute(targets, weighting.of_tokens(), expected_gradient=share_of(call.items, hidden), **terms)
     call.stats = stats if before is None else before.with_kept_of(stats)
     return per_token.unsqueeze(-1)
+
+
+def over_items(output: Any, arguments: Mapping[str, Any], items: Any) -> Any:
+    """`output` with this call's part of the loss of a step of `items` targets, for a model that gives its own mean.
+
+    Trainer takes the loss of every attached model for a sum over the targets of all ranks, divided by their number.
+    """
+    shifted = arguments.get("shift_labels")
+    targets = arguments["labels"][..., 1:] if shifted is None else shifted
+    part = (targets != -100).sum() / clamp_count(count_on(targets.device, items))
+    if isinstance(output, tuple):
+        return output[0] * part, *output[1:]
+    loss = output.get("loss")
+    return output if loss is None else type(output)(**{**output, "loss": loss * part.to(loss.device)})

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from tailkeep.errors import AttachmentError, ConfigError
 from tailkeep.losses.checks import check_count, check_ignore_index, check_tensors
-from tailkeep.losses.hf.head_loss import INSTEAD, token_losses
+from tailkeep.losses.hf.head_loss import INSTEAD, over_items, token_losses
 from tailkeep.losses.hf.logit_transform import backbone_of, has_own_loss, logit_settings, output_layer
 from tailkeep.losses.hf.state import Attachment, Call
 from tailkeep.losses.nll import clamp_count, count_on, whole
@@ -274,26 +274,12 @@ def _model_forward(base: type[nn.Module]) -> Callable[..., Any]:
             raise AttachmentError(_NO_LABELS.format(name=base.__name__))
         output = base.forward(self, **arguments)
         if items is not None and has_labels:
-            output = _over_items(output, arguments, items)
+            output = over_items(output, arguments, items)
         if is_watched:
             _watch(output)
         return output
 
     return forward
-
-
-def _over_items(output: Any, arguments: Mapping[str, Any], items: Any) -> Any:
-    """`output` with this call's part of the loss of a step of `items` targets, for a model that gives its own mean.
-
-    Trainer takes the loss of every attached model for a sum over the targets of all ranks, divided by their number.
-    """
-    shifted = arguments.get("shift_labels")
-    targets = arguments["labels"][..., 1:] if shifted is None else shifted
-    part = (targets != -100).sum() / clamp_count(count_on(targets.device, items))
-    if isinstance(output, tuple):
-        return output[0] * part, *output[1:]
-    loss = output.get("loss")
-    return output if loss is None else type(output)(**{**output, "loss": loss * part.to(loss.device)})
 
 
 def _count(attachment: Attachment, call: Call) -> None:
