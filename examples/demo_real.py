@@ -94,7 +94,8 @@ def take_step(model: str, threshold: float | None) -> tuple[float, float, float,
 
 def peak_memory() -> float:
     """The most memory that this process has held, in GiB; its rusage begins with that of its parent."""
-    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+    status = Path("/proc/self/status")
+    for line in status.read_text(encoding="utf-8").splitlines() if status.exists() else ():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) / 1024**2
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2

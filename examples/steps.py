@@ -24,6 +24,8 @@ def begin(out: Path, options: Mapping[str, Any]) -> None:
     """Make the folder `out` for results of these `options`, or end the script if it has those of others."""
     out.mkdir(parents=True, exist_ok=True)
     path, tree = out / "options.json", json.loads(json.dumps(dict(options), default=str))
+    if not path.exists() and any(out.glob("*.json")):
+        sys.exit(f"{out} holds results and no options.json, so nothing says what they are of. Give another folder.")
     before = once(path, lambda: tree)
     for key in sorted({*before, *tree}):
         if before.get(key) != tree.get(key):

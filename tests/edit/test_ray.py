@@ -136,7 +136,7 @@ def test_the_command_reserves_the_cores_of_each_worker(corpus, prior, tmp_path, 
     assert typer_run(arguments, monkeypatch) == 0
     assert calls == [((3,), {"cpus": 2, "gpus": 0})]
     assert typer_run([*arguments, "--dry-run", 3], monkeypatch) == 2
-    assert "a dry run uses this machine" in " ".join(capsys.readouterr().err.split())
+    assert "a dry run is one process here; leave it out" in " ".join(capsys.readouterr().err.replace("│", " ").split())
 
 
 def typer_run(arguments, monkeypatch):

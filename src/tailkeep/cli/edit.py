@@ -73,8 +73,9 @@ def edit(
             "--num-tasks": num_tasks is not None,
             "--verify": verify,
         }
-        if given := [name for name, is_given in idle.items() if is_given]:
-            raise typer.BadParameter("a dry run is one process here; leave it out.", param_hint=given[0])
+        for name, is_set in idle.items():
+            if is_set:
+                raise typer.BadParameter("a dry run is one process here; leave it out.", param_hint=name)
         print("\n".join(edits.estimate(edit_config, paths, limit=dry_run).lines()))
         return
     out = shared.require_option(out, "--out", "give where to write to, such as --out edited.")
