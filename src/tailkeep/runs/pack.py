@@ -76,7 +76,7 @@ def write_pack(
     trees = [cell.metrics() for cell in cells]
     files = {
         "run.json": run.record.as_pack({cell.arm for cell in cells} if arms else None).text().encode(),
-        "config.yaml": without_folders(redact_yaml(run.config_text(), source=str(source))).encode(),
+        "config.yaml": without_folders(redact_yaml(run.config_text(), source=str(run.path / "config.yaml"))).encode(),
         **{name: text.encode() for name, text in collected(cells).items()},
     }
     for cell, tree in zip(cells, trees, strict=True):
