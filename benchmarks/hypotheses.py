@@ -21,10 +21,10 @@ from tailkeep.metrics import (
     Failure,
     compare_standardised_margins,
     mean_standardised_margin,
+    resampled_failure_times,
     standardised_margin_failure,
     time_to_failure,
 )
-from tailkeep.metrics.knowledge_comparison import crossing_times
 
 BASELINE, TRUNCATED, STOP = "baseline", "truncated-0.99", "stop"
 ROUNDS = 5
@@ -86,22 +86,6 @@ def kept_share(chains: Chains, seeds: Sequence[int]) -> float:
     return float(np.mean([this.metrics["kept_fraction"] for this in rounds]))
 
 
-def resampled_times(
-    table: NDArray[np.float64], articles: NDArray[np.str_], draws: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """(resamples,): when half of d' of round 0 is lost in each, infinity where it never is.
-
-    `table` is (seeds, rounds, questions), whose d' is averaged over seeds; `draws` (resamples, articles) says how often
-    each article is taken.
-    """
-    weights = draws[:, np.unique(articles, return_inverse=True)[1]]
-    sizes = weights.sum(axis=1)
-    means = table @ weights.T / sizes
-    variances = (table**2 @ weights.T / sizes - means**2) * sizes / (sizes - 1)
-    curves = (means / np.sqrt(variances)).mean(axis=0)
-    return crossing_times(np.arange(float(table.shape[1])), curves, 0.5)
-
-
 def h1_line(chains: Chains) -> str:
     """Whether the time to failure of 0.99 is at least twice the baseline's, by half of d' of round 0."""
     if not (seeds := common_seeds(chains, BASELINE, TRUNCATED)):
@@ -113,15 +97,15 @@ def h1_line(chains: Chains) -> str:
     if kept < FEW:
         return f"{of_seeds}: true by not training, since truncation kept {kept:.3f} of the tokens. H2 decides."
     articles = chains[BASELINE, seeds[0]][0].articles
-    count = len(np.unique(articles))
-    draws = np.random.default_rng(0).multinomial(count, [1 / count] * count, 10_000).astype(np.float64)
     tables = [margins_of(chains, arm, seeds) for arm in (BASELINE, TRUNCATED)]
-    base, late = (float(resampled_times(table, articles, np.ones((1, count)))[0]) for table in tables)
-    base_times, late_times = (resampled_times(table, articles, draws) for table in tables)
+    rounds = range(tables[0].shape[1])
+    points = [standardised_margin_failure(rounds, table, articles).failure for table in tables]
+    base, late = (point.time if point.state == "failed" else np.inf for point in points)
+    base_times, late_times = (resampled_failure_times(rounds, table, articles) for table in tables)
     # Four rounds show twice a time only up to two. A failure of 0.99 before twice the baseline's time speaks against.
     speak_for = (base_times <= (ROUNDS - 1) / 2) & (late_times >= 2 * base_times)
     speak_against = late_times < 2 * np.minimum(base_times, ROUNDS - 1)
-    p_values = [(1 + int((~votes).sum())) / (1 + len(draws)) for votes in (speak_for, speak_against)]
+    p_values = [(1 + int((~votes).sum())) / (1 + len(base_times)) for votes in (speak_for, speak_against)]
     state = "holds" if p_values[0] < LEVEL else "does not hold" if p_values[1] < LEVEL else "undecided"
     return (
         f"{of_seeds}: {state}: {_number(base)} rounds for {BASELINE}, {_number(late)} for {TRUNCATED}; p of H1 "

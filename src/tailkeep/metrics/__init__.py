@@ -84,6 +84,7 @@ from tailkeep.metrics.knowledge_comparison import (
     discordance,
     intraclass_correlation,
     mean_standardised_margin,
+    resampled_failure_times,
     standardised_margin_failure,
     standardised_margin_interval,
 )
@@ -226,6 +227,7 @@ __all__ = [
     "replaced_error",
     "replay_extinction",
     "required_real_share",
+    "resampled_failure_times",
     "sample_by_weight",
     "self_bleu",
     "share_above",

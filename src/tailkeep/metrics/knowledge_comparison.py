@@ -104,19 +104,10 @@ def standardised_margin_failure(
     Raises:
         ValueError: the shapes differ, there are fewer than two articles, or `level` is not between 0 and 1.
     """
-    times = np.asarray(generations, dtype=np.float64).ravel()
-    table = np.asarray(margins, dtype=np.float64)
-    table = table[None] if table.ndim == 2 else table
     check_level(level)
-    if table.ndim != 3 or table.shape[1] != times.size or table.shape[2] != np.asarray(articles).size:
-        raise ValueError(
-            f"margins of shape {table.shape} for {times.size} generations and {np.asarray(articles).size} articles. "
-            "Pass (seeds, generations, questions)."
-        )
-
-    draws = _draws(articles, resamples, seed)
-    curves = np.mean([_resampled(_table(run, articles), draws, articles) for run in table], axis=0)
-    late = crossing_times(times, curves, remaining) if len(draws) == resamples else np.array([math.nan])
+    late = resampled_failure_times(generations, margins, articles, remaining=remaining, resamples=resamples, seed=seed)
+    times = np.asarray(generations, dtype=np.float64).ravel()
+    table = _by_seed(margins)
     point = [_mean_standardised(table[:, number]) for number in range(times.size)]
     failure = (
         time_to_failure(times.tolist(), point, limit=remaining * point[0])
@@ -124,6 +115,34 @@ def standardised_margin_failure(
         else Failure(math.nan, "undefined")
     )
     return resampled_failure(failure, late, level=level)
+
+
+def resampled_failure_times(
+    generations: ArrayLike,
+    margins: ArrayLike,
+    articles: ArrayLike,
+    *,
+    remaining: float = 0.5,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> Numbers:
+    """(resamples,): the time of `standardised_margin_failure` in each; calls with one `seed` draw the same articles.
+
+    Infinity where it never fails and 0 where it is undefined; one NaN with too few articles.
+
+    Raises:
+        ValueError: the shapes differ, or there are fewer than two articles.
+    """
+    times = np.asarray(generations, dtype=np.float64).ravel()
+    table = _by_seed(margins)
+    if table.ndim != 3 or table.shape[1] != times.size or table.shape[2] != np.asarray(articles).size:
+        raise ValueError(
+            f"margins of shape {table.shape} for {times.size} generations and {np.asarray(articles).size} articles. "
+            "Pass (seeds, generations, questions)."
+        )
+    draws = _draws(articles, resamples, seed)
+    curves = np.mean([_resampled(_table(run, articles), draws, articles) for run in table], axis=0)
+    return crossing_times(times, curves, remaining) if len(draws) == resamples else np.array([math.nan])
 
 
 def crossing_times(generations: Numbers, curves: Numbers, remaining: float) -> Numbers:
@@ -181,6 +200,11 @@ def intraclass_correlation(values: ArrayLike, articles: ArrayLike) -> float:
     typical = (n - float((sizes**2).sum()) / n) / (k - 1)
     total = between + (typical - 1) * within
     return (between - within) / total if total > 0 else math.nan
+
+
+def _by_seed(margins: ArrayLike) -> Numbers:
+    table = np.asarray(margins, dtype=np.float64)
+    return table[None] if table.ndim == 2 else table
 
 
 def _mean_standardised(table: Numbers) -> float:

@@ -109,7 +109,7 @@ def _hash_folder(path: Path) -> bytes:
     # os.walk, unlike Path.rglob, can be made to stop at a folder that cannot be read.
     files = []
     for folder, below, names in os.walk(path, onerror=refuse, followlinks=True):
-        if folder != str(path) and _holds(os.path.realpath(folder), os.path.realpath(os.path.dirname(folder))):
+        if folder != str(path) and Path(folder).parent.resolve().is_relative_to(Path(folder).resolve()):
             below.clear()  # a link to a folder that it is in
             continue
         files += [Path(folder, name) for name in names]
@@ -119,10 +119,6 @@ def _hash_folder(path: Path) -> bytes:
         digest.update(hashlib.sha256(os.fsencode(file.relative_to(path).as_posix())).digest())
         digest.update(_hash_file(file))
     return digest.digest()
-
-
-def _holds(folder: str, other: str) -> bool:
-    return os.path.commonpath([folder, other]) == folder
 
 
 def _canonical(value: Any) -> str:
