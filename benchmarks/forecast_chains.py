@@ -19,13 +19,12 @@ from pathlib import Path
 import numpy as np
 
 from tailkeep.errors import InputError
+from tailkeep.forecast.counted_chains import CountedChain, count_chain
 from tailkeep.forecast.counts import BANDS
 from tailkeep.forecast.project import SHRINKAGE, fit_round
 from tailkeep.forecast.validate import (
     GATE,
-    CountedChain,
     ForecastPoint,
-    count_chain,
     mean_over_runs,
     score_chain,
 )
@@ -146,6 +145,8 @@ def estimate_shrinkage(chains: Sequence[CountedChain]) -> tuple[float, float]:
         x, y = (np.log(kernel.mean(counts) / counts) for kernel in (first, second))
         ratios.append(float(x @ y / max(float(x @ x), 1e-12)))
         weights.append(float(x @ x) / len(counts))
+    if not ratios:
+        sys.exit("no chain has two rounds that a kernel could be fitted on: run the half first")
     # A first round that loses next to nothing says nothing of the ratio.
     mean = float(np.average(ratios, weights=weights))
     return mean, float(np.sqrt(np.average((np.array(ratios) - mean) ** 2, weights=weights)))

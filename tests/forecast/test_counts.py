@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tailkeep.forecast.counts import BANDS, GROUPS, MAX_SAMPLED, RoundPairs, count_texts, count_words
+from tailkeep.forecast.project import MeasuredItems
 
 ONCE = BANDS[0]
 
@@ -49,8 +50,34 @@ def test_groups_of_unequal_size_are_no_bursts():
 def test_an_item_of_a_longer_text_survives_with_its_chance_to_be_in_the_part():
     groups = np.zeros((1, GROUPS))
     groups[0, 0] = 3
-    assert pairs_of(groups, exposure=2.0).alive[ONCE] == pytest.approx(1 - 0.5**3)
-    assert pairs_of(groups, exposure=0.5).alive[ONCE] == 1
+    assert pairs_of(groups, exposure=2.0).alive(ONCE) == pytest.approx(1 - 0.5**3)
+    assert pairs_of(groups, exposure=0.5).alive(ONCE) == 1
+
+
+def test_the_number_alive_does_not_depend_on_the_ranges_in_which_items_come():
+    rng = np.random.default_rng(5)
+    real, groups = rng.integers(1, 30, 20_000).astype(float), rng.poisson(0.7, (20_000, GROUPS)).astype(float)
+    whole, parts = RoundPairs(1.7), RoundPairs(1.7)
+    whole.add(real, real, groups)
+    for start in range(0, 20_000, 3000):
+        part = slice(start, start + 3000)
+        parts.add(real[part], real[part], groups[part])
+    assert [whole.alive(band) for band in BANDS] == [parts.alive(band) for band in BANDS]
+
+
+@pytest.mark.parametrize("together", [1, 8])
+def test_a_sample_of_a_band_stands_for_as_many_items_as_the_whole_band_is_worth(together):
+    rng = np.random.default_rng(6)
+    pairs = pairs_of(np.repeat(rng.poisson(0.3, (4 * MAX_SAMPLED // together, GROUPS)), together, axis=0))
+    worth = 4 * MAX_SAMPLED / pairs.design_effect(ONCE)
+    assert pairs.independent_types(ONCE) == round(worth)
+    assert MeasuredItems.of(pairs, ONCE).independent == min(MAX_SAMPLED, round(worth))
+
+
+def test_a_text_that_holds_no_item_is_no_copy():
+    pairs = RoundPairs(1e-9)
+    pairs.add(np.ones(5), np.ones(5), np.zeros((5, GROUPS)))
+    assert not pairs.is_copy
 
 
 def test_the_first_items_by_hash_are_kept_and_no_more():

@@ -243,6 +243,43 @@ def test_a_text_that_holds_more_than_a_sampler_leaves_is_suspicious(real_words, 
     assert any("Check that the text is no copy of the corpus" in line for line in lines) == is_suspicious
 
 
+def test_chance_is_not_said_to_be_loss(real_words, tmp_path):
+    corpus, said = write_words(tmp_path / "x.jsonl", real_words[:1500]), []
+    for seed in range(20):
+        text = write_words(tmp_path / f"{seed}.jsonl", resampled(real_words[:1500], np.random.default_rng(seed)))
+        lines = run({"generations": 1}, corpus, tmp_path / f"{seed}", synthetic=[text]).lines()
+        said += [line for line in lines if "were not learnt" in line]
+    # One of 43 says so by chance; as many as 3 of 20 are one in 100.
+    assert len(said) <= 2
+
+
+def test_what_a_decoder_that_favours_the_frequent_leaves_out_is_said_to_be_lost(real_words, tmp_path):
+    names, counts = np.unique(real_words, return_counts=True)
+    written = np.random.default_rng(2).choice(names, len(real_words), p=counts**1.3 / np.sum(counts**1.3))
+    corpus, cool = write_words(tmp_path / "corpus.jsonl", real_words), write_words(tmp_path / "cool.jsonl", written)
+    lines = run({"generations": 1}, corpus, tmp_path / "out", synthetic=[cool]).lines()
+    assert any("percentage points were not learnt, or were truncated" in line for line in lines)
+
+
+def test_runs_of_three_words_have_no_forecast(real_words, tmp_path):
+    corpus = write_words(tmp_path / "x.jsonl", real_words)
+    text = write_words(tmp_path / "s.jsonl", [*real_words[2000:], *real_words[:1000]])
+    config = {"max_n": 3, "decoder": "sampled", "generations": 2, "draws": 20}
+    outcome = run(config, corpus, tmp_path / "out", synthetic=[text])
+    items = outcome.summary["items"]
+    assert items["pairs of words"]["synthetic"]["synthetic"]["forecast"]
+    assert items["runs of three words"]["synthetic"]["synthetic"]["forecast"] == []
+    sentence = "There is no forecast of runs of three words: words and pairs of words were validated."
+    assert sum(line == sentence for line in outcome.lines()) == 1
+
+
+def test_a_text_without_runs_of_three_words_says_so(tmp_path):
+    corpus = write_jsonl(tmp_path / "x.jsonl", prose(100, words=8, seed=0))
+    text = write_jsonl(tmp_path / "s.jsonl", [" ".join(one.split()[:2]) for one in prose(400, words=8, seed=1)])
+    with pytest.raises(InputError, match=r"holds no runs of three words\. Give longer documents"):
+        run({"max_n": 3}, corpus, tmp_path / "out", synthetic=[text])
+
+
 def test_a_few_items_that_happen_to_live_are_not_suspicious(tmp_path):
     words = [*(f"w{number % 40}" for number in range(4000)), "once", "only"]
     corpus = write_words(tmp_path / "x.jsonl", words)

@@ -22,9 +22,10 @@ from tailkeep.cli import app
 from tailkeep.errors import ConfigError, FingerprintError, InputError
 from tailkeep.forecast import ForecastConfig, run_chains
 from tailkeep.forecast import run as forecast_corpus
+from tailkeep.forecast.counted_chains import CountedChain, count_chain
 from tailkeep.forecast.counts import BANDS, GROUPS
-from tailkeep.forecast.project import MeasuredItems, Shrinkage, fit_round
-from tailkeep.forecast.validate import CountedChain, ForecastPoint, count_chain, crps, is_validated, score_chain
+from tailkeep.forecast.project import SHRINKAGE, MeasuredItems, Shrinkage, fit_round, forecast_survival
+from tailkeep.forecast.validate import ForecastPoint, crps, is_validated, score_chain
 from tailkeep.lab.causal_lm.config import AnyDecoder
 from tailkeep.lab.chains import decoder_kind, read_chains
 from tailkeep.metrics import CountHistory, Migration, SelectionKernel, project_counts
@@ -68,6 +69,49 @@ def test_the_shrinkage_of_the_first_round_is_recovered():
     assert spread < 0.2
 
 
+def test_without_two_fitted_rounds_there_is_no_ratio():
+    with pytest.raises(SystemExit, match="no chain has two rounds"):
+        estimate_shrinkage([simulated_chain(SelectionKernel(), Migration(), 0, rounds=1)])
+
+
+def test_a_median_does_not_hang_on_the_seed():
+    pairs = simulated_chain(SelectionKernel(), Migration(), 0).pairs(1)
+    items, fit = MeasuredItems.of(pairs, BANDS[0]), fit_round(pairs).fit
+    medians = [
+        np.median(
+            forecast_survival(
+                items, fit, Migration(), 9, shrinkage=SHRINKAGE, draws=200, rng=np.random.default_rng(seed)
+            )[:, -1]
+        )
+        for seed in range(6)
+    ]
+    # Independent draws of the rate gave a range of 0.03 and more.
+    assert np.ptp(medians) < 0.02
+
+
+def test_items_of_a_longer_text_count_by_their_chance_to_be_in_as_many():
+    real, written = np.array([1.0, 1.0, 2.0]), np.zeros((3, GROUPS))
+    written[0, 0] = 3
+    written[2, 1] = 5
+    chain = CountedChain("c", "r", "pairs", Migration(), "replace", "sampled", real, [written], [2.0])
+    assert chain.alive[0].tolist() == pytest.approx([1 - 0.5**3, 0, 1 - 0.5**5])
+
+
+def test_longer_texts_do_not_bias_the_forecast_of_pairs():
+    """A chain of the very process, whose texts are written 1.5 times as long: truth and forecast are of one size."""
+    kernel, bias = SelectionKernel(), []
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        texts = project_counts(CountHistory(ZIPF), [kernel] * 5, Migration(), rng)
+        longer = [rng.poisson(1.5 * text) for text in texts]
+        groups = [rng.multinomial(text, np.full(GROUPS, 1 / GROUPS)).astype(float) for text in longer]
+        sizes = [float(text.sum() / ZIPF.sum()) for text in longer]
+        chain = CountedChain(f"{seed}", "s", "pairs", Migration(), "replace", "sampled", ZIPF, groups, sizes)
+        points = score_chain(chain, SAME_KERNEL, draws=60, seed=0)
+        bias += [point.quantiles[2] - point.truth for point in points if (point.measured, point.ahead) == (1, 1)]
+    assert np.mean(bias) == pytest.approx(0, abs=0.03)
+
+
 def test_the_spread_of_rates_widens_the_forecast_and_keeps_its_middle():
     chain = simulated_chain(SelectionKernel(), Migration(), 0)
     widths = []
@@ -109,6 +153,23 @@ def test_the_gate_weighs_recipes_equally():
 def test_a_group_passes_with_coverage_and_less_error_than_either_rival(choices, passes):
     (row,) = gate_rows(invented_points("a", 0.55, **choices))
     assert row.passes == passes
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_validated"), [("words", True), ("pairs", True), ("facts", False), ("modes", False)]
+)
+def test_only_the_items_of_the_scores_are_validated(kind, is_validated):
+    (point,) = invented_points("a", 0.5)
+    assert replace(point, kind=kind).is_validated == is_validated
+
+
+def test_a_round_that_has_no_kernel_is_named(tmp_path):
+    chain = simulated_chain(SelectionKernel(), Migration(), 0)
+    collapsed = np.zeros_like(chain.rounds[1])
+    collapsed[0] = 50
+    chain = replace(chain, rounds=[chain.rounds[0], collapsed, *chain.rounds[2:]])
+    lines = run_chains(ForecastConfig(draws=20), [chain], tmp_path / "out", source="0" * 64)
+    assert "Not forecast: 0, words, 2 measured (the text of round 2 has too little for a kernel)." in lines
 
 
 def test_a_regime_without_a_theory_has_no_counts():
@@ -202,7 +263,7 @@ def test_the_command_forecasts_a_laboratory_run_and_scores_itself(mixture_run, t
     ended = CliRunner().invoke(app, ["forecast", "--run", str(mixture_run), "--out", str(tmp_path / "out")])
     assert ended.exit_code == 0, ended.output
     assert "After 1 measured round: mean absolute error of survival 0." in ended.stdout
-    assert "Not validated: replace, decoder none" in ended.stdout
+    assert "Not validated: modes, replace, decoder none" in ended.stdout
     with (tmp_path / "out" / "tables" / "forecast.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["kind"] for row in rows} == {"modes"}

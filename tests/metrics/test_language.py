@@ -74,7 +74,7 @@ def test_a_repeated_opening_is_the_same_two_words_as_of_an_earlier_sentence():
 
 
 def test_every_feature_of_nothing_is_zero():
-    for text in ("", " \n", "...", "no"):
+    for text in ("", " \n", "...", "? ?", "(—)", "no"):
         assert language_features(text) == dict.fromkeys(LANGUAGE_FEATURES, 0.0)
 
 

@@ -111,7 +111,6 @@ class RoundPairs:
         exposure: n-grams of the synthetic text over those of the real one.
         earlier_exposures: the same of the texts before it.
         types: the number of items by real count.
-        alive: by band, the expected number alive in as much text as the real one has.
         new_types: the number of items that the real text lacks.
         is_copy: whether each item so far has the same share of both texts, which no sampling leaves of a text.
     """
@@ -119,10 +118,10 @@ class RoundPairs:
     exposure: float
     earlier_exposures: tuple[float, ...] = ()
     types: Counter[int] = field(default_factory=Counter)
-    alive: dict[CountBand, float] = field(default_factory=lambda: dict.fromkeys(BANDS, 0.0))
     new_types: int = 0
     is_copy: bool = True
     _cells: list[tuple[Floats, ...]] = field(default_factory=list)
+    _written: dict[CountBand, Counter[float]] = field(default_factory=lambda: {band: Counter() for band in BANDS})
     _group_totals: Floats = field(default_factory=lambda: np.zeros(1))
     _spreads: dict[CountBand, list[Floats]] = field(default_factory=lambda: {band: [] for band in BANDS})
     _sampled: dict[CountBand, list[tuple[Floats, ...]]] = field(default_factory=lambda: {band: [] for band in BANDS})
@@ -134,13 +133,14 @@ class RoundPairs:
         """
         totals = groups.sum(axis=1)
         self._group_totals = self._group_totals + groups.sum(axis=0)
-        self.is_copy = self.is_copy and bool(np.allclose(totals, self.exposure * real, rtol=1e-9))
+        self.is_copy = self.is_copy and bool(np.allclose(totals, self.exposure * real, rtol=1e-9, atol=0))
         self.new_types += int((totals[real == 0] > 0).sum())
         values, numbers = np.unique(real[real > 0].astype(np.int64), return_counts=True)
         self.types.update(dict(zip(values.tolist(), numbers.tolist(), strict=True)))
         for band in BANDS:
             inside = band.mask(real)
-            self.alive[band] += float(_alive_after_thinning(totals[inside], self.exposure).sum())
+            written, items = np.unique(totals[inside], return_counts=True)
+            self._written[band].update(dict(zip(written.tolist(), items.tolist(), strict=True)))
             room = MAX_SAMPLED - sum(len(columns[0]) for columns in self._sampled[band])
             columns = tuple(column[inside][:room] for column in (real, trained, *earlier, totals))
             self._sampled[band].append(columns)
@@ -201,8 +201,19 @@ class RoundPairs:
         """The number of items of `band`."""
         return sum(band.part_of(self.types).values())
 
+    def independent_types(self, band: CountBand) -> int:
+        """How many independent items `band` is worth; at least 1."""
+        return max(1, round(self.band_types(band) / self.design_effect(band)))
 
-def _alive_after_thinning(totals: Floats, exposure: float) -> Floats:
+    def alive(self, band: CountBand) -> float:
+        """The expected number of items of `band` alive in as much text as the real one has."""
+        # One sum at the end: it does not depend on how many ranges the items came in.
+        written = sorted(self._written[band].items())
+        counts, items = np.array(written, np.float64).reshape(-1, 2).T
+        return float(alive_after_thinning(counts, self.exposure) @ items)
+
+
+def alive_after_thinning(totals: Floats, exposure: float) -> Floats:
     """The probability that an item with count c' in a longer text is in a random part of the real text's size."""
     if exposure <= 1:
         return (totals > 0).astype(np.float64)

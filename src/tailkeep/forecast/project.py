@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.special import ndtri
 from scipy.stats import binom
 
 from tailkeep.forecast.counts import BANDS, CountBand, Floats, RoundPairs
@@ -42,11 +43,12 @@ class Shrinkage:
     spread: float
     rate_spread: float
 
-    def draw(self, kernel: SelectionKernel, rng: np.random.Generator, *, first_round: bool) -> SelectionKernel:
-        """The kernel of the later rounds of one chain."""
+    def later(self, kernel: SelectionKernel, deviations: Sequence[float], *, first_round: bool) -> SelectionKernel:
+        """The kernel of the later rounds of a chain whose rho and rate lie so many standard `deviations` off."""
+        rho, rate = deviations
         if first_round:
-            kernel = kernel.shrunk(max(0.0, float(rng.normal(self.mean, self.spread))))
-        return replace(kernel, intercept=kernel.intercept + float(rng.normal(0.0, self.rate_spread)))
+            kernel = kernel.shrunk(max(0.0, self.mean + self.spread * rho))
+        return replace(kernel, intercept=kernel.intercept + self.rate_spread * rate)
 
 
 SHRINKAGE = Shrinkage(mean=-0.50, spread=0.20, rate_spread=0.6)
@@ -62,6 +64,7 @@ class RoundFit:
         alive: by band, the share of real items that the text holds.
         drift: by band, the share that drift alone would leave after one round, in no more text than the real one.
         types: by band, the number of real items.
+        independent: by band, how many independent items they are worth, see `RoundPairs.design_effect`.
     """
 
     fit: SelectionFit
@@ -69,6 +72,7 @@ class RoundFit:
     alive: Mapping[CountBand, float]
     drift: Mapping[CountBand, float]
     types: Mapping[CountBand, int]
+    independent: Mapping[CountBand, int]
 
 
 def fit_round(pairs: RoundPairs) -> RoundFit:
@@ -91,8 +95,9 @@ def fit_round(pairs: RoundPairs) -> RoundFit:
         / max(types[band], 1)
         for band in BANDS
     }
-    alive = {band: pairs.alive[band] / max(types[band], 1) for band in BANDS}
-    return RoundFit(fit_selection(moments, dispersion=dispersion), ranges, alive, drift, types)
+    alive = {band: pairs.alive(band) / max(types[band], 1) for band in BANDS}
+    independent = {band: pairs.independent_types(band) for band in BANDS}
+    return RoundFit(fit_selection(moments, dispersion=dispersion), ranges, alive, drift, types, independent)
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +135,7 @@ class MeasuredItems:
     Attributes:
         history: their counts.
         trained: their counts in what the model of the last text was trained on, per as many tokens as the real text.
-        independent: how many independent items the band is worth, see `RoundPairs.design_effect`.
+        independent: how many independent items they stand for, at most V: what the whole band is worth.
         exposures: the size of each text over that of the real one.
     """
 
@@ -143,7 +148,7 @@ class MeasuredItems:
     def of(cls, pairs: RoundPairs, band: CountBand) -> "MeasuredItems":
         """The items of `band` in `pairs`."""
         real, trained, *texts = pairs.sample(band)
-        independent = max(1, round(len(real) / pairs.design_effect(band)))
+        independent = min(len(real), pairs.independent_types(band))
         return cls(CountHistory(real, tuple(texts)), trained, independent, (*pairs.earlier_exposures, pairs.exposure))
 
     def resample(self, rng: np.random.Generator) -> "MeasuredItems":
@@ -176,16 +181,23 @@ def forecast_survival(
     """(draws, generations): the share of `items` alive in each round after the last measured one.
 
     A draw has one kernel from the fit's distribution, one shrinkage, as many items as are independent, one fitness per
-    item, and one simulated chain.
+    item, and one simulated chain. The draws share out the normal distributions of the shrinkage evenly: most of the
+    spread is theirs, and a median should not hang on the seed.
     """
     shares = np.empty((draws, generations))
+    deviations = np.stack([_even_normals(draws, rng) for _ in range(2)], axis=1).tolist()
     for draw in range(draws):
         sample = items.resample(rng)
         kernel = fit.draw(rng)
         fitness = sample.draw_fitness(kernel, rng)
-        later = shrinkage.draw(kernel, rng, first_round=len(items.history.texts) == 1)
+        later = shrinkage.later(kernel, deviations[draw], first_round=len(items.history.texts) == 1)
         shares[draw] = _alive_shares(sample, [later] * generations, migration, fitness, rng)
     return shares
+
+
+def _even_normals(size: int, rng: np.random.Generator) -> Floats:
+    """(size,): standard normal numbers in random order, one from each of `size` equally probable intervals."""
+    return np.asarray(ndtri((rng.permutation(size) + rng.random(size)) / size))
 
 
 def _alive_shares(

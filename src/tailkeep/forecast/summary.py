@@ -35,7 +35,7 @@ from tailkeep.forecast.project import (
     forecast_survival,
     neutral_survival,
 )
-from tailkeep.forecast.validate import is_validated
+from tailkeep.forecast.validate import VALIDATED_ITEMS, is_validated
 from tailkeep.metrics import Migration, required_real_share
 from tailkeep.runs import csv_text
 
@@ -111,27 +111,31 @@ def _loss_words(lost: float, first: Tree) -> str:
 
     A model may have learnt its corpus by heart, so a text that holds too much is no error.
     """
-    error = math.sqrt(first["drift"] * (1 - first["drift"]) / first["types"])
-    if lost > 0.005:
+    error = math.sqrt(first["drift"] * (1 - first["drift"]) / first["independent"])
+    if lost > max(0.005, _LOST_ERRORS * error):
         return f"{100 * lost:.0f} percentage points were not learnt, or were truncated."
     if lost < -max(_COPIED, _COPIED_ERRORS * error):
         return (
             f"That is {-100 * lost:.0f} percentage points more than an unbiased sampler leaves. Check that the text is "
             "no copy of the corpus, nor of a part of it."
         )
-    return "No more is lost than by drift."
+    return "Drift alone can explain what is lost."
 
 
 def _gate_sentences(items: Mapping[str, Tree], config: ForecastConfig) -> Iterator[str]:
     """Which regimes have no forecast, for whatever items and texts of the real size: the decoder alone decides it."""
+    silent = [name for name in items if name not in _VALIDATED_NAMES and items[name]["synthetic"]]
+    if silent:
+        yield f"There is no forecast of {' and '.join(silent)}: {' and '.join(_VALIDATED_NAMES)} were validated."
     decoders: dict[tuple[str, ...], dict[str, None]] = {}
-    for side, tree in (pair for part in items.values() for pair in part["synthetic"].items()):
+    spoken = [part["synthetic"] for name, part in items.items() if name in _VALIDATED_NAMES]
+    for side, tree in (pair for sides in spoken for pair in sides.items()):
         if tree["exposure"] >= MIN_EXPOSURE and tree["cannot_tell"]:
             decoders.setdefault(tuple(tree["cannot_tell"]), {})[config.decoder_of(side)] = None
     for regimes, names in decoders.items():
         hint = " Name it with --decoder." if "unknown" in names else ""
         yield (
-            f"There is no forecast for {', '.join(regimes)}: none was validated for text decoded so (decoder: "
+            f"There is no forecast for {', '.join(regimes)}: none was validated from one text decoded so (decoder: "
             f"{', '.join(names)}).{hint} What is said of drift alone is a reference."
         )
 
@@ -170,8 +174,12 @@ _SAME_SIZE = 0.95
 _COPIED = 0.05
 """So much more of the rarest items than drift alone leaves is said to be suspicious, if it is no chance."""
 _COPIED_ERRORS = 4
+_LOST_ERRORS = 2
+"""A share that is missing is said to be lost beyond so many standard errors of what drift alone leaves."""
 _FEWER = "Give longer documents, or a smaller --max-n."
 ITEM_NAMES = {1: "words", 2: "pairs of words", 3: "runs of three words"}
+_KINDS = {"words": ITEM_NAMES[1], "pairs": ITEM_NAMES[2]}
+_VALIDATED_NAMES = [name for kind, name in _KINDS.items() if kind in VALIDATED_ITEMS]
 COLUMNS = ("items", "text", "regime", "real_share", "band", "types", "generation", "p5", "p25", "p50", "p75", "p95")
 
 
@@ -220,7 +228,9 @@ def summarize(config: ForecastConfig, manifests: Sequence[Manifest], local: Loca
             real_total = totals[CORPUS][f"items/{length}"]
             if not real_total:
                 raise InputError(f"--corpus holds no {name}, so --synthetic {side} says nothing of them. {_FEWER}")
-            pairs = RoundPairs(max(totals[side][f"items/{length}"] / real_total, 1e-9))
+            if not totals[side][f"items/{length}"]:
+                raise InputError(f"--synthetic {side} holds no {name}. {_FEWER}")
+            pairs = RoundPairs(totals[side][f"items/{length}"] / real_total)
             tables = [_paths(sides[side], length, group, local) for group in range(num_groups(side))]
             for real, groups in join_tables(corpus, tables, memory=memory):
                 pairs.add(real, real, groups)
@@ -295,7 +305,12 @@ def _synthetic(
         "dispersion": kernel.dispersion,
         "fitness_variance": kernel.fitness_variance,
         "round_1": {
-            band.label: {"types": fitted.types[band], "alive": fitted.alive[band], "drift": fitted.drift[band]}
+            band.label: {
+                "types": fitted.types[band],
+                "independent": fitted.independent[band],
+                "alive": fitted.alive[band],
+                "drift": fitted.drift[band],
+            }
             for band in BANDS
             if fitted.types[band]
         },
@@ -305,7 +320,8 @@ def _synthetic(
     }
     # How regenerated real data arrive is not known of one text.
     for migration in [migration for migration in config.migrations if migration.regime != "regenerate"]:
-        if pairs.exposure < MIN_EXPOSURE or not is_validated(migration.regime, config.decoder_of(side), 1):
+        validated = name in _VALIDATED_NAMES and is_validated(migration.regime, config.decoder_of(side), 1)
+        if pairs.exposure < MIN_EXPOSURE or not validated:
             tree["cannot_tell"].append(migration.regime)
             continue
         for band in BANDS:

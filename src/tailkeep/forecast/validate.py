@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailkeep.data.corpus import dump_config
-from tailkeep.data.hashing import mix_bits
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.forecast.config import ForecastConfig
-from tailkeep.forecast.counts import BANDS, GROUPS, CountBand, Floats, RoundPairs, TextCounts, count_texts, count_words
+from tailkeep.forecast.counted_chains import CountedChain
+from tailkeep.forecast.counts import BANDS, CountBand, Floats, RoundPairs
 from tailkeep.forecast.project import (
     LEVELS,
     SHRINKAGE,
@@ -31,100 +31,12 @@ from tailkeep.forecast.project import (
     fit_round,
     forecast_survival,
 )
-from tailkeep.metrics import DRIFT_REGIMES, CountHistory, Migration, mean_training_counts
 from tailkeep.runs import RunDirectory, RunRecord, csv_text, sealed_text, versions
 
 MIN_ITEMS = 10
 """A band with fewer items is not scored."""
 MEASURED_ROUNDS = (1, 2)
 REAL_DATA_REGIMES = frozenset({"mix", "weighted", "accumulate", "accumulate_subsample"})
-
-
-@dataclass(frozen=True, eq=False)
-class CountedChain:
-    """One kind of items in one chain.
-
-    Attributes:
-        chain: the arm and seed.
-        run: the laboratory run, a recipe in the validation.
-        kind: words, pairs, facts or modes.
-        migration: its regime; `regenerate` is replacement, since only the first part's own descent is counted.
-        regime: the regime's name.
-        decoder: sampled, truncated, deterministic or none.
-        real: (V,) real counts.
-        rounds: (V, K) counts in each round, by group of documents, cut to the real text's size.
-        exposures: the size of each round over the real one's.
-    """
-
-    chain: str
-    run: str
-    kind: str
-    migration: Migration
-    regime: str
-    decoder: str
-    real: Floats
-    rounds: Sequence[Floats]
-    exposures: Sequence[float]
-
-    @property
-    def totals(self) -> list[Floats]:
-        """(V,) counts in each round."""
-        return [groups.sum(axis=1) for groups in self.rounds]
-
-    def pairs(self, measured: int) -> RoundPairs:
-        """The items beside round `measured`, their trained counts by the regime."""
-        earlier = self.totals[: measured - 1]
-        history = CountHistory(self.real, tuple(earlier))
-        trained = mean_training_counts(history, self.migration, self.exposures[: measured - 1])
-        pairs = RoundPairs(self.exposures[measured - 1], tuple(self.exposures[: measured - 1]))
-        pairs.add(self.real, trained, self.rounds[measured - 1], earlier)
-        return pairs
-
-
-def count_chain(
-    texts: Sequence[Sequence[str]],
-    labels: Mapping[str, Sequence[Sequence[Sequence[int]]]],
-    *,
-    run: str,
-    chain: str,
-    regime: str,
-    real_share: float,
-    decoder: str,
-) -> list[CountedChain]:
-    """Every kind of items of a chain; empty for a regime that the theory has no case for."""
-    if regime not in DRIFT_REGIMES:
-        return []
-    counted: dict[str, list[TextCounts]] = {}
-    if texts:
-        limit = count_words(texts[0])
-        for length, kind in ((1, "words"), (2, "pairs")):
-            counted[kind] = [count_texts(documents, length, limit=limit) for documents in texts]
-    for kind, rounds in labels.items():
-        size = sum(map(len, rounds[0]))
-        counted[kind] = [count_labels(documents, size) for documents in rounds]
-    share = real_share if regime in {"mix", "weighted"} else 0.0
-    migration = Migration() if regime == "regenerate" else Migration(regime, share)
-    return [
-        CountedChain(chain, run, kind, migration, regime, decoder, *_aligned(corpora))
-        for kind, corpora in counted.items()
-    ]
-
-
-def count_labels(documents: Sequence[Sequence[int]], limit: int) -> TextCounts:
-    """The first `limit` items that `documents` state; document i is in group i % `GROUPS`."""
-    items = [(item, number % GROUPS) for number, document in enumerate(documents) for item in document][:limit]
-    labels, groups = np.array(items, np.int64).reshape(-1, 2).T
-    hashes, index = np.unique(mix_bits(labels.astype(np.uint64)), return_inverse=True)
-    counts = np.zeros((len(hashes), GROUPS))
-    np.add.at(counts, (index, groups), 1.0)
-    return TextCounts(hashes, counts)
-
-
-def _aligned(corpora: Sequence[TextCounts]) -> tuple[Floats, list[Floats], list[float]]:
-    items = np.unique(np.concatenate([corpus.hashes for corpus in corpora]))
-    real, *rounds = (corpus.align(items) for corpus in corpora)
-    size = real.sum()
-    return real.sum(axis=1), rounds, [max(float(groups.sum() / size), 1e-9) for groups in rounds]
 
 
 @dataclass(frozen=True)
@@ -164,8 +76,8 @@ class ForecastPoint:
 
     @property
     def is_validated(self) -> bool:
-        """Whether the tool would give this number without later rounds."""
-        return is_validated(self.regime, self.decoder, self.measured)
+        """Whether forecasts of such items in this group passed the gate."""
+        return self.kind in VALIDATED_ITEMS and is_validated(self.regime, self.decoder, self.measured)
 
     def rival_error(self, rival: str) -> float:
         """The absolute error of `rival`."""
@@ -210,7 +122,7 @@ def _score_band(
     shares = forecast_survival(items, fitted.fit, counted.migration, ahead, shrinkage=shrinkage, draws=draws, rng=rng)
     drift = drift_survival(items, counted.migration, ahead, rng)
     inside = band.mask(counted.real)
-    alive = [(total[inside] > 0).mean() for total in counted.totals]
+    alive = [living[inside].mean() for living in counted.alive]
     cutoff = _cutoff_survival(counted, measured, inside)
     for step in range(ahead):
         quantiles = np.quantile(shares[:, step], LEVELS)
@@ -230,7 +142,7 @@ def _cutoff_survival(counted: CountedChain, measured: int, inside: NDArray[np.bo
     if not share:
         return None
     real = counted.real
-    alive = int(((counted.totals[measured - 1] > 0) & (real > 0)).sum())
+    alive = round(float(counted.alive[measured - 1][real > 0].sum()))
     ranks = np.empty(len(real), np.int64)
     ranks[np.argsort(-real, kind="stable")] = np.arange(len(real))
     survives = np.where(ranks < alive, 1.0, -np.expm1(-share * real))
@@ -263,7 +175,10 @@ GATE = frozenset(
         ("replaced", "truncated", 2),
     ]
 )
-"""The groups in which the tool gives a number, by the development half of docs/forecast/validation.md."""
+"""The groups that passed by the development half of docs/forecast/validation.md. `tailkeep forecast --synthetic` has
+one measured round; the groups of two say which forecasts of a laboratory run can be relied on."""
+VALIDATED_ITEMS = frozenset({"words", "pairs"})
+"""The kinds of items of those scores."""
 
 
 def is_validated(regime: str, decoder: str, measured: int) -> bool:
@@ -302,7 +217,7 @@ def run_chains(
 
     Args:
         config: its `draws` and `seed` count; how far ahead is as far as the chains go.
-        counted: the chains, see `count_chain`.
+        counted: the chains, see `counted_chains.count_chain`.
         out: a folder, new or with this very forecast.
         source: the fingerprint of the laboratory run.
         skipped: the chains of the run that are not among `counted`, each with the reason.
@@ -315,15 +230,11 @@ def run_chains(
     check_chain_config(config)
     scores = [list(score_chain(chain, SHRINKAGE, draws=config.draws, seed=config.seed)) for chain in counted]
     points = [point for scored in scores for point in scored]
-    unscored = [
-        f"{chain.chain}, {chain.kind} (too little text, or fewer than {MIN_ITEMS} items in every band)"
-        for chain, scored in zip(counted, scores, strict=True)
-        if not scored
-    ]
+    unscored = [line for chain, scored in zip(counted, scores, strict=True) for line in _unscored(chain, scored)]
     if not points:
         raise InputError(
-            "no chain can be forecast. It takes a regime with real or generated data only (not select, edit, "
-            f"revise or replay), three generations, and a frequency band with at least {MIN_ITEMS} items."
+            "no chain can be forecast. It takes a regime with real or generated data only (not select, edit, revise, "
+            f"rephrase, replay or fresh_only), three generations, and a frequency band with at least {MIN_ITEMS} items."
         )
     packages = versions("numpy", "scipy")
     sources = {"config": config.fingerprint_tree(), "run": source, "packages": packages}
@@ -337,6 +248,17 @@ def run_chains(
         directory.storage.write_text(out / "tables" / "forecast.csv", _table(points))
         directory.storage.write_text(out / "summary.json", sealed_text(tree))
     return lines
+
+
+def _unscored(chain: CountedChain, points: Sequence[ForecastPoint]) -> Iterator[str]:
+    name = f"{chain.chain}, {chain.kind}"
+    if not points:
+        yield f"{name} (too little text, or fewer than {MIN_ITEMS} items in every band)"
+        return
+    scored = {point.measured for point in points}
+    for measured in MEASURED_ROUNDS:
+        if measured < len(chain.rounds) and measured not in scored:
+            yield f"{name}, {measured} measured (the text of round {measured} has too little for a kernel)"
 
 
 def _tree(point: ForecastPoint) -> dict[str, Any]:
@@ -378,9 +300,12 @@ def _score_sentences(scores: Sequence[Mapping[str, float]]) -> Iterator[str]:
 
 
 def _gate_sentences(points: Sequence[ForecastPoint]) -> Iterator[str]:
-    silent = sorted({(p.regime, p.decoder, p.measured) for p in points if not p.is_validated})
-    for regime, decoder, measured in silent:
+    silent: dict[tuple[str, str, int], dict[str, None]] = {}
+    for p in points:
+        if not p.is_validated:
+            silent.setdefault((p.regime, p.decoder, p.measured), {})[p.kind] = None
+    for (regime, decoder, measured), kinds in sorted(silent.items()):
         yield (
-            f"Not validated: {regime}, decoder {decoder}, {measured} measured. Without its later rounds tailkeep would "
-            "give no number here."
+            f"Not validated: {' and '.join(kinds)}, {regime}, decoder {decoder}, {measured} measured. Such a forecast "
+            "is no number to rely on."
         )

@@ -233,9 +233,9 @@ _EPSILON = 0.1
 def self_bleu(samples: Sequence[Sequence[Hashable]], *, order: int = 4) -> float:
     """The mean BLEU of each sample with all others as its references (Zhu et al. 2018, arXiv 1802.01886).
 
-    1 if every sample occurs twice, near 0 if no two share words. BLEU is the published one (Papineni et al. 2002) with
-    equal weights to `order` and its brevity penalty; a precision of 0 becomes 0.1 / its number of n-grams (method 1 of
-    Chen and Cherry 2014). NaN with fewer than two samples that are not empty.
+    1 if every sample has `order` words or more and occurs twice, near 0 if no two share words. BLEU is the published
+    one (Papineni et al. 2002) with equal weights to `order` and its brevity penalty; a precision of 0 becomes 0.1 / its
+    number of n-grams (method 1 of Chen and Cherry 2014). NaN with fewer than two samples that are not empty.
 
     Args:
         samples: sequences of words.

@@ -70,7 +70,9 @@ def language_features(text: str) -> dict[str, float]:
     A sentence has a repeated opening if it begins with the same two words as an earlier one of the text. Without a word
     every feature is 0.
     """
-    words = max(1, sum(1 for _ in _WORD.finditer(text)))
+    words = sum(1 for _ in _WORD.finditer(text))
+    if not words:
+        return dict.fromkeys(LANGUAGE_FEATURES, 0.0)
     rates = {name: 1000 * sum(1 for _ in pattern.finditer(text)) / words for name, pattern in _PATTERNS.items()}
     return {**rates, "repeated_openings": _repeated_openings(text)}
 
