@@ -27,7 +27,7 @@ from tailkeep.forecast.counts import BANDS, GROUPS
 from tailkeep.forecast.project import SHRINKAGE, MeasuredItems, Shrinkage, fit_round, forecast_survival
 from tailkeep.forecast.validate import ForecastPoint, crps, is_validated, score_chain
 from tailkeep.lab.causal_lm.config import AnyDecoder
-from tailkeep.lab.chains import decoder_kind, read_chains
+from tailkeep.lab.chains import decoder_kind, read_chains, read_written
 from tailkeep.metrics import CountHistory, Migration, SelectionKernel, project_counts
 from tailkeep.runs.pack import write_pack
 
@@ -211,6 +211,14 @@ def test_the_modes_of_a_mixture_are_read_round_by_round(mixture_run):
     assert len(rounds) == 4
     assert all(len(points) == 400 for points in rounds)
     assert {mode for point in rounds[0] for mode in point} <= set(range(30))
+
+
+def test_a_fact_may_have_its_subject_in_the_prompt_and_what_is_written_has_none(tmp_path):
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "text.jsonl").write_text('{"prompt": "Ann", "text": " was born in Ulm."}\n')
+    written = SimpleNamespace(generated=tmp_path, generation=1, check_generated=lambda: None)
+    assert read_written(written) == [" was born in Ulm."]
+    assert read_written(written, with_prompts=True) == ["Ann was born in Ulm."]
 
 
 def test_a_mixture_whose_real_data_arrive_in_parts_is_left_out_with_the_reason(tmp_path):

@@ -412,6 +412,23 @@ def test_it_has_the_presets_of_both():
     assert load(tree).seeds == (0,)
 
 
+def test_keys_of_its_own_win_over_the_other_and_over_the_presets_of_the_other(tmp_path):
+    (tmp_path / "base.yaml").write_text(
+        "learner: gaussian\ngenerations: 9\npreset: quick\n"
+        "presets: {quick: {generations: 4, record_every: 2}, full: {generations: 8}}\narms: {baseline: {}}\n"
+    )
+    tree = {"extends": str(tmp_path / "base.yaml"), "generations": 2, "arms": {"mine": {"generations": 3}}}
+    for overrides in ([], ["preset=full"]):
+        config = load(tree, overrides=overrides)
+        assert {name: arm.generations for name, arm in config.arms.items()} == {"baseline": 2, "mine": 3}
+    assert load(tree).arms["mine"].record_every == 2
+    assert load(tree, overrides=["preset=full"]).arms["mine"].record_every == 1
+    # A preset of the same name here lies over the keys here.
+    more = {**tree, "presets": {"full": {"generations": 7}}}
+    assert load(more, overrides=["preset=full"]).arms["baseline"].generations == 7
+    assert load(more).preset == "quick"
+
+
 def test_it_takes_the_grid_of_the_other_and_adds_arms_to_it():
     grid = load("truncation-map")
     config = load({"extends": "truncation-map", "arms": {"mine": {}}})

@@ -6,7 +6,7 @@ import pytest
 
 from tailkeep import lab
 from tailkeep.errors import ConfigError
-from tailkeep.lab.estimate import ArmEstimate, GenerationCost, _LoopTimer, _sum_up
+from tailkeep.lab.estimate import ArmEstimate, GenerationCost, _growth, _LoopTimer, _sum_up
 from tailkeep.runs import Progress
 from tests.lab.stubs import CallLog, trace_learners
 
@@ -139,3 +139,11 @@ def test_learners_from_python_are_timed_too_and_a_mapping_is_a_configuration():
     estimated = lab.estimate(tree, learners=trace_learners(call_log))
     assert [generation for generation, *_ in call_log.of("fit")] == [0, 1]
     assert (estimated.seeds, len(estimated.arms)) == (2, 1)
+
+
+@pytest.mark.parametrize("learner", ["gaussian", "mixture", "regression"])
+def test_a_fit_of_all_data_so_far_takes_longer_from_generation_to_generation(learner):
+    arm = lab.load({"learner": learner, "generations": 9, "arms": {"a": {"regime": {"name": "accumulate"}}}}).arms["a"]
+    growth = _growth(arm, None)
+    assert [growth(generation, "train") for generation in (1, 3, 8)] == [1, 2, 4.5]
+    assert growth(8, "generate") == 1

@@ -279,6 +279,8 @@ def test_a_density_cut_has_its_floor_and_accumulation_its_mean():
     floor_metrics = measured(GaussianArm(learner="gaussian", truncate=cut), GaussianModel(np.zeros(2), np.ones(2)))
     assert floor_metrics["std_theory"] == pytest.approx(norm.pdf(0) / 0.85)
     assert "variance_mean_theory" not in floor_metrics
+    both = GaussianArm(learner="gaussian", truncate=cut, regime={"name": "accumulate"})
+    assert not {"std_theory", "variance_mean_theory"} & measured(both, GaussianModel(np.zeros(2), np.ones(2))).keys()
     accumulating = GaussianArm(learner="gaussian", regime={"name": "accumulate"})
     metrics = measured(accumulating, GaussianModel(np.zeros(2), np.ones(2), generation=7))
     assert metrics["variance_mean_theory"] == accumulated_variance(100, 7)

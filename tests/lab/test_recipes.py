@@ -158,3 +158,12 @@ def test_a_recipes_name_stands_for_its_file(tmp_path):
 
 def test_a_yaml_file_is_its_own_recipe(tmp_path):
     assert lab.find_recipe(str(tmp_path / "own.yml")) == tmp_path / "own.yml"
+
+
+@pytest.mark.parametrize(("recipe", "preset"), SCALES)
+def test_no_two_arms_of_a_preset_are_the_same(recipe, preset):
+    arms = loaded(recipe, f"preset={preset}", *REQUIRED_AT.get((recipe, preset), [])).arms
+    for name, arm in arms.items():
+        equal = [other for other, keys in arms.items() if keys == arm]
+        # A grid of edits has its unedited text once for each setting.
+        assert equal == [name] or all("unedited" in other for other in equal)

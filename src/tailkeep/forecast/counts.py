@@ -121,7 +121,7 @@ class RoundPairs:
     new_types: int = 0
     is_copy: bool = True
     _cells: list[tuple[Floats, ...]] = field(default_factory=list)
-    _written: dict[CountBand, Counter[float]] = field(default_factory=lambda: {band: Counter() for band in BANDS})
+    _spectra: dict[CountBand, Counter[float]] = field(default_factory=lambda: {band: Counter() for band in BANDS})
     _group_totals: Floats = field(default_factory=lambda: np.zeros(1))
     _spreads: dict[CountBand, list[Floats]] = field(default_factory=lambda: {band: [] for band in BANDS})
     _sampled: dict[CountBand, list[tuple[Floats, ...]]] = field(default_factory=lambda: {band: [] for band in BANDS})
@@ -139,8 +139,8 @@ class RoundPairs:
         self.types.update(dict(zip(values.tolist(), numbers.tolist(), strict=True)))
         for band in BANDS:
             inside = band.mask(real)
-            written, items = np.unique(totals[inside], return_counts=True)
-            self._written[band].update(dict(zip(written.tolist(), items.tolist(), strict=True)))
+            counts, items = np.unique(totals[inside], return_counts=True)
+            self._spectra[band].update(dict(zip(counts.tolist(), items.tolist(), strict=True)))
             room = MAX_SAMPLED - sum(len(columns[0]) for columns in self._sampled[band])
             columns = tuple(column[inside][:room] for column in (real, trained, *earlier, totals))
             self._sampled[band].append(columns)
@@ -208,8 +208,7 @@ class RoundPairs:
     def alive(self, band: CountBand) -> float:
         """The expected number of items of `band` alive in as much text as the real one has."""
         # One sum at the end: it does not depend on how many ranges the items came in.
-        written = sorted(self._written[band].items())
-        counts, items = np.array(written, np.float64).reshape(-1, 2).T
+        counts, items = np.array(sorted(self._spectra[band].items()), np.float64).reshape(-1, 2).T
         return float(alive_after_thinning(counts, self.exposure) @ items)
 
 

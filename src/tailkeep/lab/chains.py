@@ -133,7 +133,7 @@ def _text_chain(arm: Any, dirs: Sequence[GenerationDir], run: str, name: str, se
     real = [record.text for record in dataset.real]
     if isinstance(arm.regime, Regenerate):
         real = _first_part(real, arm.regime.fractions)
-    texts = [real, *(_read_texts(generation_dir) for generation_dir in dirs)]
+    texts = [real, *(read_written(generation_dir) for generation_dir in dirs)]
     labels = {}
     if dataset.world is not None:
         world, size = dataset.world, dataset.world.config.attributes
@@ -143,7 +143,7 @@ def _text_chain(arm: Any, dirs: Sequence[GenerationDir], run: str, name: str, se
                  if statement.truth == "true" and statement.person is not None]
                 for text in documents
             ]
-            for documents in texts
+            for documents in [real, *(read_written(generation_dir, with_prompts=True) for generation_dir in dirs)]
         ]  # fmt: skip
     return WrittenChain(run, name, seed, *_regime(arm), decoder_kind(arm), texts, labels)
 
@@ -154,12 +154,14 @@ def _first_part(real: Sequence[str], fractions: int) -> list[str]:
     return list(real[: int(np.abs(ends - ends[-1] / fractions).argmin()) + 1])
 
 
-def _read_texts(generation_dir: GenerationDir) -> list[str]:
+def read_written(generation_dir: GenerationDir, *, with_prompts: bool = False) -> list[str]:
+    """What the model wrote; a fact may have its subject in the prompt."""
     path = generation_dir.generated / str(generation_dir.generation) / "text.jsonl"
     generation_dir.check_generated()
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
-        return [json.loads(line)["text"] for line in lines if line]
+        documents = [json.loads(line) for line in lines if line]
+        return [(document["prompt"] if with_prompts else "") + document["text"] for document in documents]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"cannot read {path}: {error}. Run the same lab command again.") from None
 

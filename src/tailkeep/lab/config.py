@@ -55,7 +55,7 @@ from tailkeep.lab.layers import (
     reduce_to,
     select_arms,
     split_base,
-    split_preset,
+    split_presets,
 )
 from tailkeep.lab.loop import KeepModels
 from tailkeep.lab.mixture import MixtureArm
@@ -283,12 +283,11 @@ def parse(tree: Mapping[str, Any], overrides: Mapping[str, Any], *, name: str, a
         raise ConfigError(
             "--set grid: a grid cannot be overridden. Change its arms as any others: --set arms.NAME.KEY=VALUE."
         )
-    base, tree = split_base(tree, name, lambda source: read_yaml(find_recipe(source)))
-    file, preset = split_preset(tree, overrides, name)
-    crossed, *rest = [base, file] if base else [file]
-    more = {"grid": preset.pop("grid")} if "grid" in preset else {}
-    crossed = expand_grid(merge(crossed, more), name)
-    source = [Layer.of(layer, name, RUN_KEYS) for layer in (crossed, *rest, preset)]
+    trees = split_base(tree, name, lambda source: read_yaml(find_recipe(source)))
+    first, *rest = split_presets(trees, overrides, name)
+    for layer in rest:
+        first = merge(first, {"grid": layer.pop("grid")}) if "grid" in layer else first
+    source = [Layer.of(layer, name, RUN_KEYS) for layer in (expand_grid(first, name), *rest)]
     known = list(dict.fromkeys(arm for layer in source for arm in layer.arms)) or ["baseline"]
     check_overrides(overrides, known)
     selected = select_arms(arms, known)

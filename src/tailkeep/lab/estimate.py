@@ -16,9 +16,12 @@ from tailkeep.config.user_code import code_errors
 from tailkeep.lab.arm import BuildContext, Extensions, UserLearners
 from tailkeep.lab.causal_lm.config import CodeLoss, LanguageArm, UserLoss, UserLosses
 from tailkeep.lab.config import AnyArm, LabConfig, codes_of, load
+from tailkeep.lab.gaussian import GaussianArm
 from tailkeep.lab.learners import build_experiment, check_code, load_libraries, sources_of
 from tailkeep.lab.loop import Chain, Event, Observer, cell_progress, run_chain
+from tailkeep.lab.mixture import MixtureArm
 from tailkeep.lab.regimes import Accumulate, Regenerate
+from tailkeep.lab.regression import RegressionArm
 from tailkeep.lab.text_regimes import Replay
 from tailkeep.runs import GenerationDir, Progress, ProgressObserver, no_progress
 from tailkeep.runs.progress import format_seconds, watch_loops
@@ -211,6 +214,9 @@ def _time_arm(
     return first, replace(costs[-1], growth=_growth(arm, experiment.real))
 
 
+_FITTED = (GaussianArm, MixtureArm, RegressionArm)
+
+
 def _growth(arm: AnyArm, real: Any) -> Growth | None:
     """How the text of a generation grows under the regime of `arm` beyond generation 1; None if it does not."""
     regime = arm.regime
@@ -223,7 +229,9 @@ def _growth(arm: AnyArm, real: Any) -> Growth | None:
             return regime.budget(generation - before, real) / regime.budget(1 - before, real)
 
         return factor
-    if isinstance(regime, Accumulate) and isinstance(arm, LanguageArm) and not arm.training.equal_tokens:
+    # A language model trains on as many tokens whatever it is given, unless told otherwise; a fit reads all points.
+    reads_all = not arm.training.equal_tokens if isinstance(arm, LanguageArm) else isinstance(arm, _FITTED)
+    if isinstance(regime, Accumulate) and reads_all:
         return lambda generation, phase: (generation + 1) / 2 if generation > 1 and phase == "train" else 1.0
     if isinstance(regime, Replay) and regime.base == "accumulate" and isinstance(arm, LanguageArm):
         real_part = regime.real_budget

@@ -207,7 +207,8 @@ def _theory(config: GaussianArm, generation: int) -> dict[str, float]:
     """The closed forms of this arm, see `metrics.theory`; nothing where there are none."""
     size, std, truncate = config.data.size, config.data.std, config.truncate
     if isinstance(truncate, DensityTruncation):
-        return {"std_theory": density_floor(truncate.threshold)}
+        # Where generated values are all there is, the standard deviation falls to this floor.
+        return {"std_theory": density_floor(truncate.threshold)} if isinstance(config.regime, Replace) else {}
     if isinstance(config.regime, Accumulate) and truncate is None:
         return {"variance_mean_theory": std**2 * accumulated_variance(size, generation)}
     if not isinstance(config.regime, Replace):

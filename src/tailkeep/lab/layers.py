@@ -1,4 +1,5 @@
-"""Layers of a laboratory's configuration: what a file extends, the file, its selected preset, the overrides.
+"""Layers of a laboratory's configuration: what a file extends with its selected preset, the file with its own, the
+overrides.
 
 Rule: the later layer wins, and within one an arm beats the base. An arm with another `learner` inherits nothing from
 the base.
@@ -47,8 +48,8 @@ FILE_KEYS = ("presets", "extends")
 """Keys of a file that are resolved before its configuration is validated."""
 
 
-def split_base(tree: Mapping[str, Any], name: str, read: Callable[[str], Tree]) -> tuple[Tree, Tree]:
-    """The configuration that `tree` extends, empty if none; and `tree` without that key, with the presets of both.
+def split_base(tree: Mapping[str, Any], name: str, read: Callable[[str], Tree]) -> list[Tree]:
+    """The configuration that `tree` extends, if any, and `tree` without that key.
 
     `read` gives the configuration in a file or of a recipe.
 
@@ -57,36 +58,43 @@ def split_base(tree: Mapping[str, Any], name: str, read: Callable[[str], Tree]) 
     """
     rest = {key: value for key, value in tree.items() if key != "extends"}
     if "extends" not in tree:
-        return {}, rest
+        return [rest]
     base = read(str(tree["extends"]))
     if "extends" in base:
         raise ConfigError(f"{name}: extends: {tree['extends']} extends {base['extends']} itself. Extend that one.")
     if "grid" in rest:
         raise ConfigError(f"{name}: grid: a configuration that extends another has none. Name its arms under arms.")
-    presets = {"presets": merge(base.pop("presets", None) or {}, rest.get("presets") or {})}
-    return base, {**rest, **presets, "preset": rest.get("preset", base.pop("preset", None))}
+    return [base, rest]
 
 
-def split_preset(tree: Mapping[str, Any], overrides: Mapping[str, Any], name: str) -> tuple[Tree, Tree]:
-    """The file without its presets, and the keys of the selected one.
+def split_presets(trees: Sequence[Tree], overrides: Mapping[str, Any], name: str) -> list[Tree]:
+    """Each of `trees` without its presets, and after it its keys of the selected one.
+
+    The selected preset is that of the overrides, else of the last tree that names one.
 
     Raises:
         ConfigError: the preset is unknown.
     """
-    file = {key: value for key, value in tree.items() if key != "presets"}
-    presets = tree.get("presets") or {}
-    if not isinstance(presets, Mapping) or not all(isinstance(keys or {}, Mapping) for keys in presets.values()):
-        raise ConfigError(
-            f"{name}: presets: expected a mapping of names to keys, such as `presets: {{quick: {{generations: 3}}}}`."
-        )
-    preset = overrides.get("preset", tree.get("preset"))
-    if isinstance(preset, str) and preset in presets:
-        return file, {**(presets[preset] or {}), "preset": preset}
+    named = [tree["preset"] for tree in trees if tree.get("preset") is not None]
+    selected = overrides.get("preset", named[-1] if named else None)
+    layers: list[Tree] = []
+    known: dict[str, None] = {}
+    for tree in trees:
+        presets = tree.get("presets") or {}
+        if not isinstance(presets, Mapping) or not all(isinstance(keys or {}, Mapping) for keys in presets.values()):
+            raise ConfigError(
+                f"{name}: presets: expected a mapping of names to keys, such as "
+                "`presets: {quick: {generations: 3}}`."
+            )
+        known |= dict.fromkeys(map(str, presets))
+        keys = presets.get(selected) if isinstance(selected, str) else None
+        layers += [{key: value for key, value in tree.items() if key not in {"presets", "preset"}}, dict(keys or {})]
     # A dumped configuration names the preset it came from and has no presets itself.
-    if presets or preset != tree.get("preset"):
-        known = f"Known: {', '.join(map(str, presets))}." if presets else "It has no presets; leave the preset out."
-        raise ConfigError(f"{name}: preset: {preset!r} is unknown. {known}")
-    return file, {}
+    is_known = isinstance(selected, str) and selected in known
+    if not is_known and (known or selected not in [None, *named]):
+        advice = f"Known: {', '.join(known)}." if known else "It has no presets; leave the preset out."
+        raise ConfigError(f"{name}: preset: {selected!r} is unknown. {advice}")
+    return [*layers, {} if selected is None else {"preset": selected}]
 
 
 def check_overrides(overrides: Mapping[str, Any], known: Sequence[str]) -> None:

@@ -200,6 +200,10 @@ def _hashed_config(arm: AnyArm, hash_of: Callable[[Path], str]) -> dict[str, Any
         del tree["regime"]["editor"]
     if isinstance(arm, LanguageArm) and not arm.evaluation.language:
         del tree["evaluation"]["language"]
+    # A hash does not see the order of keys, but sources are interleaved in theirs.
+    names = list(getattr(getattr(arm, "data", None), "sources", ()))
+    if names != sorted(names):
+        tree["data"]["order"] = names
     sources = {key: source_hash(code, key) for key, code in codes_of(arm)}
     if sources:
         tree["code_sources"] = sources

@@ -138,6 +138,18 @@ def test_a_document_longer_than_the_model_is_written_in_pieces(external, tokeniz
     assert all(piece.start[0] == tokenizer.start for piece in pieces)
 
 
+def test_a_short_start_with_much_to_write_is_in_no_batch_with_a_long_one(external, tokenizer):
+    """Each fits into the model alone; written together, the long start would be continued beyond its last position."""
+    positions, words = external.model.max_positions, " ".join(STORIES).split()
+    long_prompt = TextRecord("a cat", prompt=" ".join(words[: positions // 2]))
+    short_prompt = TextRecord(" ".join(words[: positions // 2]), prompt="Ann saw")
+    choice = ExternalText(prompt_tokens=0, batch=2)
+    gaps = [find_gaps(external, 0, record, choice)[0] for record in (long_prompt, short_prompt)]
+    assert len(gaps[0].start) + gaps[1].missing > positions
+    written = generate_records(external, [long_prompt, short_prompt], choice, seed=5)
+    assert [bool(record.text) for record in written] == [True, True]
+
+
 def test_a_written_answer_stands_behind_the_question(external, tokenizer):
     choice = ExternalText(prompt_tokens=0)
     for number, record in enumerate(PROMPTED):

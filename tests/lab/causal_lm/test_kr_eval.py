@@ -7,6 +7,7 @@ from tailkeep.errors import ConfigError, FingerprintError, InputError
 from tailkeep.lab.causal_lm.data_config import InterleavedCorpus, TextCorpus
 from tailkeep.lab.causal_lm.dataset import DocumentLines, interleave, read_dataset
 from tailkeep.lab.causal_lm.kr_eval import OUTSIDE, STRADDLING, KREvaluator, assign_fractions
+from tailkeep.lab.learners import sources_of
 from tests.lab.causal_lm.tiny import STORIES, config_tree, write_stories
 
 
@@ -180,9 +181,12 @@ def test_a_recursion_asks_by_fraction_in_the_form_of_its_text(tmp_path):
     result = {arm: run.generation_dir(arm, 0, 1).metrics()["metrics"] for arm in arms}
     counts = result["baseline"]
     assert counts["kr_fraction_0.items"] + counts["kr_fraction_1.items"] + counts["kr_straddling"] == counts["kr_items"]
-    assert counts["kr_items"] + counts["kr_outside"] == len(questions) == result["replace"]["kr_items"]
+    assert counts["kr_items"] + counts["kr_outside"] == len(questions)
+    # Both arms are asked the same questions: those about held-out documents are left out in every regime.
+    assert counts["kr_outside"] == result["replace"]["kr_outside"] > 0
+    assert counts["kr_items"] == result["replace"]["kr_items"]
     assert counts["kr_reformed"] == counts["kr_items"]
-    assert "kr_fraction_0" not in result["replace"]
+    assert not {"kr_fraction_0", "kr_fraction_0.items", "kr_straddling"} & result["replace"].keys()
     report.write(run.path)
     assert (run.path / "tables" / "mcnemar.csv").exists()
 
@@ -212,6 +216,16 @@ def test_an_interleaved_corpus_runs_and_is_told_by_its_content(tmp_path):
     (tmp_path / "moved.txt").write_text("other\n\n" * 9)
     with pytest.raises(FingerprintError, match=r"arms\.baseline\.data\.sources\.text\.path"):
         lab.run(tree, tmp_path / "one")
+
+
+def test_sources_in_another_order_are_another_corpus(tmp_path):
+    settings = interleaved(tmp_path).model_dump(mode="json")
+    turned = {**settings, "sources": dict(reversed(settings["sources"].items()))}
+    hashes = [
+        sources_of(lab.load(config_tree(tmp_path, data=data)))["baseline"].fingerprint(0, 0)["inputs"]
+        for data in (settings, turned, interleaved(tmp_path).model_dump(mode="json"))
+    ]
+    assert hashes[0] == hashes[2] != hashes[1]
 
 
 def test_an_automatic_threshold_has_no_text_among_interleaved_sources(tmp_path):

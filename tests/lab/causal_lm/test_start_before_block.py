@@ -10,6 +10,7 @@ from tailkeep.lab.causal_lm.generation import sample_contexts
 from tailkeep.lab.causal_lm.learner import sample_prompts
 from tailkeep.lab.causal_lm.measures import nll_by_document
 from tailkeep.lab.causal_lm.model import LanguageModel
+from tailkeep.lab.causal_lm.selection import mean_surprisal
 from tailkeep.lab.causal_lm.tokenizer import DocumentTokenizer
 from tailkeep.lab.causal_lm.tokens import TokenData, training_rows
 from tests.lab.causal_lm.tiny import STORIES, config_tree
@@ -76,3 +77,20 @@ def test_it_is_for_joined_text():
     tree = config_tree("stories.txt", arms={"a": {"tokenizer": {"start_before": "block"}}})
     with pytest.raises(ConfigError, match=r"start_before: block is for documents joined into one text"):
         load(tree)
+
+
+def test_a_documents_surprisal_is_that_of_all_its_tokens_behind_the_start_token(text, blocks, network):
+    model = LanguageModel(network, blocks, Generation(form=FORM), text)
+    surprisal = mean_surprisal(model, text, block=8)
+    for document, value in zip(text.documents, surprisal, strict=True):
+        rows = [blocks.begin_block(document[start : start + 8]) for start in range(0, len(document), 8)]
+        log_probs = np.concatenate(list(model.log_probs(rows)))
+        assert len(log_probs) == len(document)
+        assert value == pytest.approx(-float(log_probs.astype(np.float64).mean()), abs=1e-5)
+
+
+def test_an_edit_scores_single_documents_so_it_is_refused():
+    windows = {"form": {"name": "windows", "context": 6, "new_tokens": 4}}
+    arm = {"tokenizer": {"start_before": "block"}, "generation": windows, "regime": {"name": "edit"}}
+    with pytest.raises(ConfigError, match="the regime edit scores each by itself"):
+        load(config_tree("stories.txt", arms={"a": arm}))

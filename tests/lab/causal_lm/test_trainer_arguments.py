@@ -141,6 +141,8 @@ def test_a_value_without_effect_or_out_of_range_is_refused(arguments, message, t
         ({"lr_scheduler_type": "reduce_lr_on_plateau"}, "there is none"),
         ({"optim": "adamx"}, "'adamx', lr_scheduler_type 'constant' cannot be used"),
         ({"optim": "sgd", "adam_beta2": 0.9}, r"adam_beta2 has no effect with optim 'sgd'"),
+        ({"optim_args": "weight_decay=0.5"}, r"optim_args has no effect with optim 'adamw_torch'"),
+        ({"lr_scheduler_kwargs": {"num_cycles": 3}}, "lr_scheduler_kwargs has no effect with this schedule"),
     ],
 )
 def test_what_transformers_cannot_do_is_refused_before_training(arguments, message):
@@ -155,6 +157,7 @@ def test_what_transformers_cannot_do_is_refused_before_training(arguments, messa
         {"lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": {"min_lr": 1e-5}, "warmup_steps": 10},
         {"lr_scheduler_type": "warmup_stable_decay", "lr_scheduler_kwargs": {"num_decay_steps": 3}},
         {"optim": "adafactor"},
+        {"lr_scheduler_type": "cosine", "lr_scheduler_kwargs": {"num_cycles": 0.25}},
         {"adam_epsilon": 1e-6},
     ],
 )

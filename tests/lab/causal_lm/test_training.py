@@ -241,3 +241,9 @@ def test_a_rows_first_token_is_no_target_so_every_architecture_counts_the_same()
     """Trainer counts labels from the second on for some architectures and all of them for the rest, such as GPT-2."""
     labels = _Collator(pad=0)([(np.arange(5, 10, dtype=np.int32), 1), (np.arange(5, 8, dtype=np.int32), 1)])["labels"]
     assert (labels != -100).sum() == (labels[:, 1:] != -100).sum() == 6
+
+
+@pytest.mark.parametrize("rows", [[], [np.array([1], np.int32)] * 3])
+def test_text_that_holds_nothing_to_predict_is_one_clear_error(network, rows):
+    with pytest.raises(TrainingError, match="the text to train on holds nothing to predict"):
+        fit(network, rows, budget=10)

@@ -344,10 +344,10 @@ class LanguageArm(ArmConfig):
 
     @model_validator(mode="after")
     def _check_start(self) -> Self:
-        if self.tokenizer.start_before == "block" and not self.joined:
+        if self.tokenizer.start_before == "block" and (not self.joined or self.regime.name == "edit"):
             raise ValueError(
-                "tokenizer.start_before: block is for documents joined into one text. Set "
-                "generation.form.name: windows, or leave it out"
+                "tokenizer.start_before: block is for documents joined into one text, and the regime edit scores each "
+                "by itself. Set generation.form.name: windows with another regime, or leave it out"
             )
         return self
 

@@ -5,7 +5,7 @@ sampled, so special tokens and boundaries stay; an edit is a function of the mod
 position).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -265,8 +265,7 @@ def generate_records(
     # Similar lengths in one batch, so that few tokens are generated in vain.
     order = sorted(range(len(gaps)), key=lambda i: (gaps[i].missing, i))
     tails: list[Ids] = [np.zeros(0, np.int32)] * len(gaps)
-    for number, first in enumerate(range(0, len(order), config.batch)):
-        indices = order[first : first + config.batch]
+    for number, indices in enumerate(_batches(gaps, order, config.batch, _positions(external))):
         max_length = max(gaps[i].missing for i in indices)
         if not max_length:
             continue
@@ -291,6 +290,25 @@ def generate_records(
     ]
 
 
+def _batches(gaps: Sequence["TextGap"], order: Sequence[int], size: int, positions: int) -> Iterator[list[int]]:
+    """At most `size` gaps each, ascending by what is missing: all are continued by as much, so the longest must fit."""
+    batch: list[int] = []
+    longest = 0
+    for i in order:
+        start = len(gaps[i].start)
+        if batch and (len(batch) == size or max(longest, start) + gaps[i].missing > positions):
+            yield batch
+            batch, longest = [], 0
+        batch.append(i)
+        longest = max(longest, start)
+    if batch:
+        yield batch
+
+
+def _positions(external: ExternalWriter) -> int:
+    return external.model.max_positions or _DEFAULT_POSITIONS
+
+
 @dataclass(frozen=True)
 class TextGap:
     """A part of a record's text: `missing` tokens are to be generated after `start`, whose end `prefix` is text too."""
@@ -306,7 +324,7 @@ def find_gaps(external: ExternalWriter, number: int, record: TextRecord, config:
     whole = external.tokenizer.encode_without_eos(record.full_text)
     prompt_length = external.tokenizer.count_prompt_tokens(record, whole) or int(external.tokenizer.start is not None)
     prompt, text = whole[:prompt_length], whole[prompt_length:]
-    positions = external.model.max_positions or _DEFAULT_POSITIONS
+    positions = _positions(external)
     # A long prompt loses its beginning.
     prompt = prompt[-(positions // 2) :]
     size = positions - len(prompt)

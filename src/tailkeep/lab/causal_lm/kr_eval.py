@@ -42,13 +42,14 @@ class KREvaluator:
     """The questions of a file, and the form in which they are scored.
 
     `fractions` (questions,): the fraction of the real data with the question's source, or `STRADDLING`, or `OUTSIDE`,
-    whose questions are not scored. None where a recursion has no fractions or the questions no locations; then all are
-    scored.
+    whose questions are not scored; 0 for all others where the data arrive at once. None where the questions have no
+    locations; then all are scored. Scores are given by fraction as well where the data arrive in `parts`.
     """
 
     questions: Sequence[Question] = ()
     form: Form = "plain"
     fractions: NDArray[np.int64] | None = None
+    parts: bool = True
 
     def measure(self, log_probs: LogProbs, encode: Encode) -> Measurement:
         """`kr_accuracy` and its relatives, and the table `knowledge`; nothing if there is no question.
@@ -61,7 +62,7 @@ class KREvaluator:
         numbers = [number for number in range(len(self.questions)) if self._fraction(number) != OUTSIDE]
         questions = [self.questions[number] for number in numbers]
         margins = _margins([format_question(question, self.form) for question in questions], log_probs, encode)
-        parts = None if self.fractions is None else self.fractions[numbers]
+        parts = self.fractions[numbers] if self.fractions is not None and self.parts else None
         rows = kr_rows(margins, parts, articles_of(questions))
         metrics = {
             **_shares(rows),
@@ -97,7 +98,9 @@ class KREvaluator:
     def _skipped_counts(self) -> dict[str, float]:
         if self.fractions is None:
             return {}
-        counts = {"kr_straddling": self.fractions == STRADDLING, "kr_outside": self.fractions == OUTSIDE}
+        counts = {"kr_outside": self.fractions == OUTSIDE}
+        if self.parts:
+            counts["kr_straddling"] = self.fractions == STRADDLING
         return {name: float(np.sum(which)) for name, which in counts.items()}
 
     def _digest(self) -> str:

@@ -143,12 +143,12 @@ def check_fits(arm: CausalLMArm, prepared: PreparedData) -> None:
 
 
 def make_kr_evaluator(arm: CausalLMArm, prepared: PreparedData) -> KREvaluator:
-    """The KR-test, by fraction where the real data arrives in fractions."""
+    """The KR-test of what is among the real documents, by fraction where these arrive in fractions."""
     questions, lines = prepared.corpus.questions, prepared.corpus.document_lines
-    fractions = None
-    if isinstance(arm.regime, Regenerate) and lines is not None:
-        fractions = assign_fractions(questions, lines, [len(part) for part in arm.regime.parts(prepared.real)])
-    return KREvaluator(questions, _form(arm), fractions)
+    in_parts = isinstance(arm.regime, Regenerate)
+    parts = arm.regime.parts(prepared.real) if isinstance(arm.regime, Regenerate) else [prepared.real]
+    fractions = None if lines is None else assign_fractions(questions, lines, [len(part) for part in parts])
+    return KREvaluator(questions, _form(arm), fractions, in_parts)
 
 
 def _form(arm: CausalLMArm) -> Form:

@@ -161,13 +161,17 @@ def _log_weights(weights: object, size: int, code: str) -> Values:
 
 
 def mean_surprisal(model: TokenScorer, data: TokenData, *, block: int) -> Values:
-    """Mean -ln p of each document behind its prompt; a document without such tokens gets the median."""
-    rows = [training_rows(data.take(np.array([index])), block=block, joined=False) for index in range(len(data))]
+    """Mean -ln p of each document behind its prompt; a document without such tokens gets the median.
+
+    Where blocks begin with the start token, rows do.
+    """
+    joined = data.tokenizer.begins_blocks
+    rows = [training_rows(data.take(np.array([index])), block=block, joined=joined) for index in range(len(data))]
     scored = iter(model.log_probs([row for document in rows for row in document]))
     surprisal = np.full(len(data), np.nan)
     for index, (document, prompt) in enumerate(zip(rows, data.prompts, strict=True)):
         log_probs = np.concatenate([*(next(scored) for _ in document), np.zeros(0, np.float32)])
-        generated = log_probs[max(0, int(prompt) - 1) :]
+        generated = log_probs[max(0, int(prompt) - (0 if joined else 1)) :]
         if len(generated):
             surprisal[index] = -float(generated.astype(np.float64).mean())
     known = np.isfinite(surprisal)

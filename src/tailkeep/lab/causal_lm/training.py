@@ -168,10 +168,15 @@ def train(
         targets with a weight that is not zero).
 
     Raises:
-        TrainingError: the weights are not finite at the end.
+        TrainingError: there is nothing to predict, or the weights are not finite at the end.
     """
     pairs = zip(rows, [1] * len(rows) if firsts is None else firsts, strict=True)
     trained = [(row, first) for row, first in pairs if first < len(row)]
+    if not trained:
+        raise TrainingError(
+            "the text to train on holds nothing to predict: every document is empty, or one token or a prompt alone, "
+            "so the model before writes nothing more. Take fewer generations, or another decoder."
+        )
     # Rows that are all prompt are part of the budget, but not trained on.
     share = sum(len(row) - 1 for row, _ in trained) / sum(len(row) - 1 for row in rows)
     steps = _steps([row for row, _ in trained], training, budget * share)
@@ -277,6 +282,7 @@ def check_arguments(arguments: TrainerArguments) -> None:
             scheduler_specific_kwargs=dict(arguments.lr_scheduler_kwargs),
         )
         _, default = _optimizer_options({key: options[key] for key in ("optim", "optim_args")})
+        _, bare = _optimizer_options({**options, "optim_args": None})
     except (ValueError, TypeError, ImportError, KeyError, AttributeError, RuntimeError) as error:
         raise ConfigError(f"{where} cannot be used ({reason_of(error)}). Correct them.") from None
     if arguments.lr_scheduler_type in _NEED_EVALUATION:
@@ -284,8 +290,13 @@ def check_arguments(arguments: TrainerArguments) -> None:
     for key in ("adam_beta1", "adam_beta2", "adam_epsilon"):
         if getattr(arguments, key) != TrainerArguments.model_fields[key].default and optimizer == default:
             raise ConfigError(f"training.arguments.{key} has no effect with optim {arguments.optim!r}. Leave it out.")
+    if arguments.optim_args and optimizer == bare:
+        raise ConfigError(f"training.arguments.optim_args has no effect with optim {arguments.optim!r}. Leave it out.")
+    if arguments.lr_scheduler_kwargs and arguments.lr_scheduler_type in _WITHOUT_OPTIONS:
+        raise ConfigError(f"{where}: lr_scheduler_kwargs has no effect with this schedule. Leave it out.")
 
 
+_WITHOUT_OPTIONS = ("constant", "constant_with_warmup")
 _NEED_EVALUATION = ("reduce_lr_on_plateau", "greedy")
 
 
