@@ -8,7 +8,7 @@ results of a run; it loads what it needs when it is first used.
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.2.0.dev0"
+__version__ = "0.2.0.dev1"
 
 _LAZY = {"open": ("tailkeep.report.lab.results", "open_results")}
 
