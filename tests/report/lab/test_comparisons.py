@@ -6,17 +6,8 @@ from dataclasses import replace
 import pytest
 
 from tailkeep.report import summarise, write
-from tailkeep.report.lab.comparisons import (
-    effect_map,
-    effect_maps,
-    effect_sentences,
-    grid_numbers,
-    grid_verdict,
-    numbers_of,
-    plot_effect_map,
-    plot_forest,
-    verdict_of,
-)
+from tailkeep.report.lab.comparisons import numbers_of, plot_effect_map, plot_forest, plot_grid_forest, verdict_of
+from tailkeep.report.lab.grid import effect_map, effect_maps, effect_sentences, grid_numbers, grid_verdict
 from tailkeep.report.lab.run import read_lab_run
 from tailkeep.report.lab.stats import summarise_run
 from tests.report.built_runs import finish, new_run
@@ -120,6 +111,27 @@ def test_of_many_levels_the_verdict_names_three(tmp_path):
     figure = plot_effect_map(maps[0], "x")
     assert figure.width == 480
     assert ">mix</text>" in figure.body
+
+
+def test_a_grid_with_one_seed_reports_no_test(crossed):
+    lab_run = read_lab_run(crossed)
+    group = replace(lab_run.groups[0], entries=tuple(e for e in lab_run.groups[0].entries if e.seed == 0))
+    summary = summarise_run(replace(lab_run, groups=(group,))).groups[0]
+    maps = effect_maps(group, summary, lab_run.grid)
+    assert grid_verdict(maps) == "Held-out NLL in 4 settings: one seed: no difference can be called significant."
+    (largest,) = grid_numbers(group, maps)
+    assert largest.certainty == "one seed: no CI"
+    (sentence,) = effect_sentences(group, summary, lab_run.grid)
+    assert sentence.endswith("paired by seed: one seed: no difference can be called significant.")
+    assert "are significant" not in plot_grid_forest(group, maps[0], "x").finding
+    assert "Significant" not in plot_forest(group, summary, "x").finding
+
+
+def test_where_every_difference_is_significant_there_are_no_others(tmp_path):
+    lab_run = read_lab_run(partial_grid(tmp_path / "r", {"c": 0.3}))
+    (sentence,) = effect_sentences(lab_run.groups[0], summarise_run(lab_run).groups[0], lab_run.grid)
+    assert "is significantly better in 2 of 2" in sentence
+    assert sentence.endswith("All corrected for 2 comparisons.")
 
 
 def test_a_single_setting_is_told_by_the_names_of_its_arms(tmp_path):

@@ -230,7 +230,7 @@ def test_a_single_arm_is_described_by_its_metrics(tmp_path):
     assert len(key_numbers(group, summary)) == 1
 
 
-def test_arms_that_share_only_generation_0_are_not_compared_yet(tmp_path):
+def test_arms_that_share_only_generation_0_are_not_compared(tmp_path):
     with new_run(tmp_path / "r", arms=("baseline", "late"), seeds=(0, 1), generations=3) as run:
         for arm, last in {"baseline": 2, "late": 0}.items():
             for seed in (0, 1):
@@ -239,7 +239,32 @@ def test_arms_that_share_only_generation_0_are_not_compared_yet(tmp_path):
                     finish(run.generation_dir(arm, seed, generation), metrics, learner="causal_lm")
     lab_run = read_lab_run(tmp_path / "r")
     verdict = write_verdict(lab_run.groups[0], summarise_run(lab_run).groups[0])
-    assert verdict == "Not all arms have got beyond generation 0, so there is nothing to compare yet."
+    assert verdict == "Not all arms have a generation after 0, so their changes cannot be compared."
+
+
+def test_most_is_corrected_for_the_number_of_arms(tmp_path):
+    """Alone the arm prevents more than half with p = 0.022; beside three others that is 0.087."""
+    gains = {"baseline": FALLS, "accumulate": (0.787, 0.805, 0.823)}
+    assert write_verdict(*group_of(tmp_path / "one", gains)).endswith("prevents most of it.")
+    noisy = {f"noisy-{n}": (0.60, 0.75, 0.90) for n in range(3)}
+    assert "accumulate prevents some of it;" in write_verdict(*group_of(tmp_path / "four", {**gains, **noisy}))
+
+
+def test_equal_differences_that_are_significant_name_their_test():
+    equal = Interval(0.1, 0.1, 0.1)
+    one = Difference("a", "b", "std", 6, 1, equal, equal, p_value=2**-5, corrected_p=2**-5)
+    assert certainty(one) == "equal in all seeds: significant (sign test)"
+
+
+def test_a_difference_without_a_change_of_the_baseline_has_a_sentence_of_its_own(tmp_path):
+    table = {"baseline": FALLS, "edited": (0.50, 0.51, 0.522)}
+    with new_run(tmp_path / "r", arms=table, generations=1, **REPLACE) as run:
+        for arm, values in table.items():
+            for seed, value in enumerate(values):
+                finish(run.generation_dir(arm, seed, 0), {"kr_accuracy": value}, learner="causal_lm")
+    lab_run = read_lab_run(tmp_path / "r")
+    verdict = write_verdict(lab_run.groups[0], summarise_run(lab_run).groups[0])
+    assert verdict == "edited is significantly worse."
 
 
 def test_an_arm_that_ends_earlier_is_not_ranked_against_later_generations(tmp_path):

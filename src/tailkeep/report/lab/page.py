@@ -10,17 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tailkeep.metrics import Interval
-from tailkeep.report.lab.comparisons import (
-    effect_maps,
-    numbers_of,
-    plot_effect_map,
-    plot_forest,
-    plot_grid_forest,
-    verdict_of,
-)
+from tailkeep.report.lab.comparisons import numbers_of, plot_effect_map, plot_forest, plot_grid_forest, verdict_of
 from tailkeep.report.lab.csv import tables
 from tailkeep.report.lab.curves import arms_in_picture, plot_curve, plot_failures, plot_training
 from tailkeep.report.lab.distributions import plot_confidence, plot_density, plot_first_model, plot_points
+from tailkeep.report.lab.grid import effect_maps
 from tailkeep.report.lab.paired_differences import GroupMargins, McNemarTest
 from tailkeep.report.lab.run import ArmGroup, LabRun, read_lab_run, settings_of
 from tailkeep.report.lab.samples import PromptSamples, plot_images, plot_tail, read_prompts, sample_views

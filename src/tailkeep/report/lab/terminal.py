@@ -13,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from tailkeep.report import formatting
-from tailkeep.report.lab.comparisons import effect_sentences, verdict_of
+from tailkeep.report.lab.comparisons import verdict_of
+from tailkeep.report.lab.grid import effect_sentences
 from tailkeep.report.lab.run import ArmGroup, LabRun, read_lab_run
 from tailkeep.report.lab.samples import PromptSamples, read_prompts, sample_views
 from tailkeep.report.lab.sentences import growth_lines, mcnemar_sentences, paired_sentences, unfinished_lines

@@ -19,6 +19,7 @@ from tailkeep.report.page_kit import KeyNumber
 from tailkeep.report.phrases import subject_of
 from tailkeep.runs.metric import Better
 
+ONE_SEED = "One seed: no difference can be called significant."
 _MAX_WORDS, _MAX_LISTED = 25, 3
 _FEW_ARMS = 4
 
@@ -78,7 +79,7 @@ def is_better(one: Difference, better: Better, change: Change | None = None) -> 
 def write_verdict(group: ArmGroup, summary: GroupSummary) -> str:
     """The verdict without a grid, in at most 25 words: the baseline's change, and what each other arm makes of it."""
     if group.common_generation in {None, 0} and max(group.generations(), default=0) > 0:
-        return "Not all arms have got beyond generation 0, so there is nothing to compare yet."
+        return "Not all arms have a generation after 0, so their changes cannot be compared."
     mains = group.catalog.main_metrics(group.names)
     baseline = _reference_of(group, summary)
     changes = {metric: baseline_change(group, baseline, metric) for metric in mains}
@@ -86,10 +87,13 @@ def write_verdict(group: ArmGroup, summary: GroupSummary) -> str:
     if not group.compared_arms:
         return lead
     if max((one.seeds for one in summary.differences), default=0) < 2:
-        return _joined([lead, "One seed: no difference can be called significant."])
-    effects = {arm: _effect_of(group, arm, summary, changes) for arm in group.compared_arms}
+        return _joined([lead, ONE_SEED])
+    halved = _halved(group, summary, changes)
+    effects = {arm: _effect_of(group, arm, summary, changes, halved) for arm in group.compared_arms}
+    # Without the baseline's change there is no "it".
+    clauses = _CLAUSES if lead else {**_CLAUSES, "worse": ("is significantly worse", "are significantly worse")}
     for listed in range(_MAX_LISTED, 0, -1):
-        text = _joined([lead, _clauses(group, effects, listed)])
+        text = _joined([lead, _sentence(group, effects, listed, clauses)])
         if len(text.split()) <= _MAX_WORDS:
             return text
     return text
@@ -156,7 +160,14 @@ _CLAUSES = {
 """The words for one arm and for several, in the order in which a verdict has them."""
 
 
-def _effect_of(group: ArmGroup, arm: str, summary: GroupSummary, changes: Mapping[str, Change | None]) -> _Effect:
+def _effect_of(
+    group: ArmGroup,
+    arm: str,
+    summary: GroupSummary,
+    changes: Mapping[str, Change | None],
+    halved: Mapping[str, set[str]],
+) -> _Effect:
+    """`halved` is metric -> the arms that prevent significantly more than half of the baseline's change."""
     rows = [one for one in summary.differences if one.arm == arm and one.metric in changes]
     significant = [one for one in rows if one.is_significant]
     if not significant:
@@ -175,15 +186,17 @@ def _effect_of(group: ArmGroup, arm: str, summary: GroupSummary, changes: Mappin
     prevented = [one for one in significant if one.metric in collapsed]
     if not prevented:
         return _Effect("better")
-    return _Effect("most" if all(_prevents_most(group, one, changes[one.metric]) for one in prevented) else "some")
+    return _Effect("most" if all(arm in halved[one.metric] for one in prevented) else "some")
 
 
-def _clauses(group: ArmGroup, effects: Mapping[str, _Effect], listed: int) -> str:
+def _sentence(
+    group: ArmGroup, effects: Mapping[str, _Effect], listed: int, clauses: Mapping[str, tuple[str, str]]
+) -> str:
     parts, order = [], []
     kinds = {effect.kind for effect in effects.values()}
     # "Most of it" is said where all arms that prevent something prevent most.
     merged = {"most": "some"} if {"most", "some"} <= kinds else {}
-    for kind, (single, several) in _CLAUSES.items():
+    for kind, (single, several) in clauses.items():
         arms = [arm for arm, effect in effects.items() if merged.get(effect.kind, effect.kind) == kind]
         if not arms:
             continue
@@ -214,16 +227,36 @@ def _names(group: ArmGroup, arms: Sequence[str], listed: int) -> str:
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
 
 
-def _prevents_most(group: ArmGroup, one: Difference, change: Change | None) -> bool:
-    """Whether an arm prevents significantly more than half of the `change` of its baseline, by this metric."""
-    assert change is not None
+def _halved(group: ArmGroup, summary: GroupSummary, changes: Mapping[str, Change | None]) -> dict[str, set[str]]:
+    """metric -> the arms that prevent more than half of the baseline's change, significantly after Holm's correction.
+
+    The correction is for all arms that could be tested, as that of their differences.
+    """
+    halved = {}
+    for metric, change in changes.items():
+        if change is None:
+            continue
+        rows = [one for one in summary.differences if one.metric == metric]
+        beyond = [_beyond_half(group, one, change) for one in rows]
+        corrected = holm_correction([paired_p_value(values) for values in beyond])
+        halved[metric] = {
+            one.arm for one, values, p in zip(rows, beyond, corrected, strict=True) if p < ALPHA and sum(values) > 0
+        }
+    return halved
+
+
+def _beyond_half(group: ArmGroup, one: Difference, change: Change) -> list[float]:
+    """By seed how much more than half of the `change` of its baseline an arm prevents; NaN where that is unknown."""
     sign = -math.copysign(1.0, change.change.mean)
     baseline, final = group.series(one.baseline, one.metric), group.series(one.arm, one.metric)
-    beyond_half = [
-        sign * (final[seed][one.generation] - (baseline[seed][0] + baseline[seed][one.generation]) / 2)
-        for seed in sorted(baseline.keys() & final.keys())
-    ]
-    return sum(beyond_half) > 0 and paired_p_value(beyond_half) < ALPHA
+    missing: dict[int, float] = {}
+
+    def beyond(seed: int) -> float:
+        before, after = (baseline.get(seed, missing).get(at, math.nan) for at in (0, one.generation))
+        return sign * (final.get(seed, missing).get(one.generation, math.nan) - (before + after) / 2)
+
+    seeds = {entry.seed for entry in group.entries_of(one.arm)} & {e.seed for e in group.entries_of(one.baseline)}
+    return [beyond(seed) for seed in sorted(seeds)]
 
 
 def key_numbers(group: ArmGroup, summary: GroupSummary) -> tuple[KeyNumber, ...]:
@@ -303,9 +336,10 @@ def certainty(one: Difference) -> str:
     bounds = formatting.interval(one.final, signed=True)
     if not bounds:
         return "one seed: no CI"
+    verdict = "significant" if one.is_significant else "not significant"
+    if bounds == formatting.EQUAL_SEEDS:
+        return f"{bounds}: {verdict}{' (sign test)' if one.final.mean else ''}"
     if one.is_significant:
         return f"95 % CI {bounds}: significant"
-    if bounds == formatting.EQUAL_SEEDS:
-        return f"{bounds}: not significant{' (sign test)' if one.final.mean else ''}"
     corrected = f" after correction for {one.comparisons} arms" if one.excludes_zero and one.comparisons > 1 else ""
     return f"95 % CI {bounds}: not significant{corrected}"
