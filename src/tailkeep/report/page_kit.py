@@ -17,7 +17,7 @@ from tailkeep.report import formatting, svg
 from tailkeep.report.phrases import Role
 from tailkeep.report.svg import figure_style
 from tailkeep.runs import redact
-from tailkeep.sanitize import visible, without_folders
+from tailkeep.sanitize import visible
 
 # A name such as density-0.85 stays on one line of a heading.
 _HYPHEN = re.compile(r"(?<=\w)-(?=\w)")
@@ -40,7 +40,6 @@ def new_environment() -> Environment:
         "unbroken": lambda text: _HYPHEN.sub("\N{NON-BREAKING HYPHEN}", _safe(text, newline=" ")),
         "prose": _prose,
         "drawn_inline": lambda figure: Markup(figure.inline),  # noqa: S704
-        "without_folders": without_folders,
         "count": formatting.count,
         "duration": _duration,
         "key": lambda role: Markup(svg.key(role)),  # noqa: S704

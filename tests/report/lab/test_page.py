@@ -73,7 +73,7 @@ def test_a_figure_is_one_svg_on_the_page_and_the_same_in_its_file(any_run):
 def test_the_first_screen_is_verdict_key_three_numbers_picture_and_forest(language):
     page = (language / "report.html").read_text(encoding="utf-8")
     marks = ["<h1>", 'class="keys"', 'class="three"', "What the model still knows", "Difference from cross-entropy"]
-    places = [page.index(mark) for mark in [*marks, "The tail goes first", "When it fails", "Every arm at"]]
+    places = [page.index(mark) for mark in [*marks, "The tail", "When it fails", "Every arm at"]]
     assert places == sorted(places)
     assert page.count('class="big"') == 3
     assert page.count("<h1>") == 1
@@ -143,6 +143,24 @@ def test_the_page_keeps_the_last_parts_of_a_path_and_not_the_folders_of_a_machin
     write(tmp_path / "r")
     assert "".join(f"key{n}: {path}\n" for n, path in enumerate(shown.values())) in outline(tmp_path / "r").text
     assert (tmp_path / "r" / "config.yaml").read_text() == config
+
+
+@pytest.mark.parametrize(
+    ("config", "command", "more"),
+    [
+        ({"regime": {"name": "replace"}}, "tailkeep lab config.yaml --out", ""),
+        ({"loss": {"name": "code", "code": "mine:half"}}, "tailkeep lab config.yaml --allow-code --out", "code"),
+        ({"metrics": [{"name": "code", "code": "mine:m"}]}, "tailkeep lab config.yaml --allow-code --out", "code"),
+        ({"corpus": "/srv/texts/wiki/train.txt"}, "tailkeep lab config.yaml --out", "shortened paths"),
+    ],
+)
+def test_the_command_that_reproduces_the_page_can_run(tmp_path, config, command, more):
+    with new_run(tmp_path / "r", arms=["a"], seeds=(0,), generations=1, **config) as run:
+        finish(run.generation_dir("a", 0, 0), {"score": 1.0}, learner="custom")
+    write(tmp_path / "r")
+    words = outline(tmp_path / "r").text.partition("How to reproduce this page")[2]
+    assert command in words
+    assert ("shortened paths" in words, "put the code" in words) == (more == "shortened paths", more == "code")
 
 
 def test_the_same_generations_give_the_same_bytes(tmp_path):

@@ -53,6 +53,17 @@ def test_only_questions_that_both_were_scored_on_count(tmp_path):
     assert (one.questions, one.test.only_first, one.test.only_second) == (2, 1, 1)
 
 
+def test_a_sentence_has_every_seed_at_the_last_generation_that_all_have(tmp_path):
+    with new_run(tmp_path / "r", arms=("baseline", "b"), seeds=(0, 1), generations=3) as run:
+        for seed, last in enumerate((2, 1)):
+            for generation in range(last + 1):
+                for arm, answers in (("baseline", BASELINE), ("b", OTHER)):
+                    cell = run.generation_dir(arm, seed, generation)
+                    finish(cell, {"kr_accuracy": 0.6}, learner="causal_lm", tables=knowledge(answers))
+    (line,) = mcnemar_sentences(summarise(tmp_path / "r").groups[0])
+    assert line.startswith("Discordant pairs at generation 1, by seed: 2, 2 questions that only b answers correctly")
+
+
 def test_answers_to_another_file_are_not_compared(tmp_path):
     tables = {"baseline": [knowledge(BASELINE)], "b": [knowledge(OTHER, file="g")], "c": [{}]}
     assert summarise(lab_run(tmp_path / "r", tables)).groups[0].mcnemar == ()

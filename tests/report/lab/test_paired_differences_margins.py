@@ -2,6 +2,7 @@
 
 import csv
 import io
+import shutil
 
 import numpy as np
 import pytest
@@ -87,6 +88,38 @@ def test_arms_of_different_question_files_are_not_compared(tmp_path):
     group = group_of(tmp_path, {"baseline": [knowledge(NOISE[0])], "b": [knowledge(NOISE[0], file="g")]})
     assert len(arm_margins(group)) == 2
     assert margin_differences(group) == ()
+
+
+def test_a_half_life_that_was_not_reached_is_censored_in_the_table_and_an_undefined_one_has_no_bounds(tmp_path):
+    arms = {"keeps": chain(0.8, 0.8), "loses": chain(0.8, 0.2), "none": chain(-0.8, -0.8)}
+    run = lab_run(tmp_path / "r", arms)
+    write(run)
+    keeps, loses, none = csv.DictReader((run / "tables/kr_margins.csv").read_text(encoding="utf-8").splitlines())
+    assert (keeps["half_life"], keeps["half_life_censored"]) == ("1.0", "1")
+    assert (float(loses["half_life"]) < 1, loses["half_life_censored"]) == (True, "0")
+    assert [none[f"half_life{part}"] for part in ("", "_low", "_high", "_censored")] == ["", "", "", "0"]
+
+
+def test_a_margin_without_generation_0_has_no_initial_value(tmp_path):
+    run = lab_run(tmp_path / "r", {"baseline": chain(0.8, 0.8, 0.2), "b": chain(0.8, 0.8, 0.8)})
+    shutil.rmtree(run / "cells/baseline/0/0")
+    group = read_lab_run(run).groups[0]
+    baseline, _ = arm_margins(group)
+    assert np.isnan(baseline.initial.mean)
+    assert baseline.failure.failure.state == "undefined"
+    assert np.isfinite(baseline.final.mean)
+    (one,) = margin_differences(group)
+    assert one.equivalence is None
+    assert one.difference.mean > 0
+
+
+def test_margins_of_different_last_generations_name_theirs_and_that_of_the_difference(tmp_path):
+    run = lab_run(tmp_path / "r", {"baseline": chain(0.8, 0.8, 0.8), "short": chain(0.8, 0.2)})
+    page = write(run).read_text(encoding="utf-8")
+    table = page.partition("The KR-test, paired by question")[2].partition("</table>")[0]
+    assert '<th scope="col">Last generation</th>' in table
+    assert '<th scope="col">Minus the baseline, generation 1</th>' in table
+    assert (table.count(" at generation 2<"), table.count(" at generation 1<")) == (1, 1)
 
 
 def test_the_page_and_its_table_show_the_margins(tmp_path):

@@ -2,6 +2,7 @@ import pytest
 
 from tailkeep.errors import InputError
 from tailkeep.report.lab.run import UnfinishedChain, read_lab_run
+from tailkeep.report.lab.sentences import unfinished_lines
 from tests.report.built_runs import finish, new_run
 
 
@@ -36,6 +37,16 @@ def test_an_arm_that_has_not_started_is_unfinished_under_each_seed(tmp_path):
 
 def test_a_finished_run_has_no_unfinished_chain_and_an_arm_may_be_shorter(numbers):
     assert read_lab_run(numbers).unfinished == ()
+
+
+def test_a_generation_missing_before_the_last_one_leaves_a_chain_unfinished(tmp_path):
+    with new_run(tmp_path / "r", arms=["a"], seeds=(0, 1), generations=5, record_every=2) as run:
+        for seed, recorded in enumerate([(0, 2, 4), (0, 4)]):
+            for generation in recorded:
+                finish(run.generation_dir("a", seed, generation), {"score": 1.0}, learner="custom")
+    unfinished = read_lab_run(tmp_path / "r").unfinished
+    assert unfinished == (UnfinishedChain("a", 1, 4, None, 2),)
+    assert unfinished_lines(unfinished) == ("a, seed 1: finished up to generation 4, generation 2 missing",)
 
 
 def test_learners_make_groups_in_the_order_of_their_first_arm(numbers):

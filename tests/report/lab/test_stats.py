@@ -1,11 +1,14 @@
 """Oracles are closed forms: means, Student's t with two degrees of freedom, straight lines."""
 
+import csv
+import io
 import math
 
 import pytest
+from rich.console import Console
 
 from tailkeep.errors import InputError
-from tailkeep.report import summarise, write
+from tailkeep.report import model_card, print_summary, summarise, write
 from tests.report.built_runs import finish, new_run
 
 T_TWO = 4.302652729911275
@@ -54,7 +57,47 @@ def test_a_seed_that_is_behind_holds_the_final_value_back(tmp_path):
 def test_arms_are_compared_at_the_last_generation_that_all_have_finished(tmp_path):
     group = group_of(tmp_path / "r", {"quick": [[1.0, 2.0, 30.0]], "slow": [[5.0, 6.0]]})
     assert group.common_generation == 1
-    assert {arm: row["score"].mean for arm, row in group.common.items()} == {"quick": 2.0, "slow": 6.0}
+    assert {arm: row["score"].final.mean for arm, row in group.common.items()} == {"quick": 2.0, "slow": 6.0}
+
+
+def holed(path, *recorded):
+    """A run of one arm in which each seed has recorded these generations; a value is 10 * generation + seed."""
+    with new_run(path, arms=["a"], seeds=tuple(range(len(recorded))), generations=3) as run:
+        for seed, generations in enumerate(recorded):
+            for generation in generations:
+                metrics = {"score": 10.0 * generation + seed}
+                finish(run.generation_dir("a", seed, generation), metrics, learner="custom")
+    return summarise(path).groups[0]
+
+
+def test_an_initial_value_is_of_generation_0_in_every_seed(tmp_path):
+    metric = holed(tmp_path / "r", (1, 2), (0, 1, 2), (0, 1, 2)).arms[0].metrics["score"]
+    assert math.isnan(metric.initial.mean)
+    assert metric.final.mean == 21.0
+
+
+def test_a_final_value_is_of_the_last_generation_that_every_seed_has(tmp_path):
+    arm = holed(tmp_path / "r", (0, 2), (0, 1)).arms[0]
+    assert (arm.generation, arm.metrics["score"].final.mean) == (0, 0.5)
+
+
+def test_without_a_generation_that_every_seed_has_nothing_is_measured(tmp_path):
+    group = holed(tmp_path / "r", (1, 2), (0,))
+    metric = group.arms[0].metrics["score"]
+    assert (metric.generation, metric.measured, metric.unusable) == (None, False, 2)
+    assert math.isnan(metric.final.mean)
+    assert "not measured in this arm" in write(tmp_path / "r").read_text(encoding="utf-8")
+    (row,) = csv.DictReader((tmp_path / "r/tables/summary.csv").read_text(encoding="utf-8").splitlines())
+    assert (row["generation"], row["final"]) == ("", "")
+    print_summary(tmp_path / "r", Console(file=io.StringIO()))
+    assert "generation –" in model_card(tmp_path / "r")
+
+
+def test_a_value_that_is_not_finite_is_counted_at_the_generation_that_is_shown(tmp_path):
+    rows = {"a": [[1.0, math.nan, 3.0], [1.0, 2.0, 3.0]], "b": [[1.0, 2.0], [1.0, 2.0]]}
+    group_of(tmp_path / "r", rows)
+    page = write(tmp_path / "r").read_text(encoding="utf-8")
+    assert "no finite value in 1 of 2 seeds" in page
 
 
 def test_one_seed_has_a_final_value_but_no_interval(tmp_path):

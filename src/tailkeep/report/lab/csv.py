@@ -12,7 +12,7 @@ from tailkeep.report.lab.stats import Summary
 from tailkeep.runs import csv_text
 from tailkeep.sanitize import visible
 
-Row = Sequence[str | int | float]
+Row = Sequence[str | int | float | None]
 
 _METRICS = ("learner", "arm", "seed", "generation", "metric", "value")
 _SUMMARY = (
@@ -33,9 +33,9 @@ _KR_PARTS = (
 )
 _KR_MARGINS = (
     *("learner", "arm", "seeds", "generation", "questions", "articles", "initial", "initial_low", "initial_high"),
-    *("final", "final_low", "final_high", "half_life", "half_life_low", "half_life_high", "baseline"),
-    *("difference", "difference_low", "difference_high", "p_value", "corrected_p", "bound"),
-    *("equivalence_p", "corrected_equivalence_p"),
+    *("final", "final_low", "final_high", "half_life", "half_life_low", "half_life_high"),
+    *("half_life_censored", "baseline", "difference", "difference_low", "difference_high", "p_value", "corrected_p"),
+    *("bound", "equivalence_p", "corrected_equivalence_p"),
 )
 _FAILURES = (
     *("learner", "arm", "rule", "time", "time_low", "time_high", "censored"),
@@ -107,8 +107,8 @@ def _kr_parts(run: LabRun) -> Iterable[Row]:
 def _kr_margins(run: LabRun, margins: Sequence[GroupMargins]) -> Iterable[Row]:
     for group, of_group in zip(run.groups, margins, strict=True):
         for arm in of_group.arms:
-            failure = arm.failure
-            half_life = failure.failure.time, failure.low, failure.high
+            failure, low, high, _ = arm.failure
+            half_life = failure.time, low, high, int(failure.state == "censored")
             where = arm.arm, arm.seeds, arm.generation, arm.questions, arm.articles
             yield (
                 group.learner,
@@ -132,7 +132,7 @@ def _csv(header: Sequence[str], rows: Iterable[Row]) -> str:
     return csv_text(header, ([_field(value) for value in row] for row in rows))
 
 
-def _field(value: str | int | float) -> str:
+def _field(value: str | int | float | None) -> str:
     if isinstance(value, str):
         return visible(value, newline=" ")
-    return "" if isinstance(value, float) and math.isnan(value) else repr(value)
+    return "" if value is None or (isinstance(value, float) and math.isnan(value)) else repr(value)

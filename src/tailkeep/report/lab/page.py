@@ -20,7 +20,7 @@ from tailkeep.report.lab.run import ArmGroup, LabRun, read_lab_run, settings_of
 from tailkeep.report.lab.samples import PromptSamples, plot_images, plot_tail, read_prompts, sample_views
 from tailkeep.report.lab.sentences import (
     TrainingUnits,
-    edit_bound_sentences,
+    caveats,
     growth_lines,
     training_units,
     unfinished_lines,
@@ -32,7 +32,7 @@ from tailkeep.report.phrases import Role, phrase_of
 from tailkeep.report.svg import Figure, UniqueNames
 from tailkeep.runs import Storage
 from tailkeep.runs.metric import Metric
-from tailkeep.sanitize import visible
+from tailkeep.sanitize import visible, without_folders
 
 _MAX_PROMPTS, _MAX_COLUMNS, _MAX_KEYS = 3, 4, 8
 
@@ -182,6 +182,8 @@ def render_page(run: LabRun, summary: Summary, figures: Sequence[GroupFigures], 
         "page.html",
         run=run,
         record=run.directory.record,
+        config_text=without_folders(run.config_text),
+        names_code=run.names_code,
         sections=sections,
         growth=growth_lines(run.directory.record.history),
         unfinished=unfinished_lines(run.unfinished),
@@ -200,10 +202,6 @@ def _section(
     if maps:
         columns = tuple(arm for arm in columns if group.baseline_of(arm) == group.arms[0])
     keys = _keys(group, run.grid if maps else {})
-    units = training_units(group)
-    caveats = [*edit_bound_sentences(summary)]
-    if units and not units.equal:
-        caveats.append(units.verdict)
     samples = tuple(
         SampleTable(view, prompt)
         for view in sample_views(group)
@@ -217,13 +215,13 @@ def _section(
         keys=keys[:_MAX_KEYS],
         more_keys=keys[_MAX_KEYS:],
         numbers=numbers_of(group, summary, maps),
-        caveats=tuple(caveats),
+        caveats=caveats(group, summary),
         group=summary,
         roles=group.roles,
         figures=figures,
         columns=columns,
         samples=samples,
-        units=units,
+        units=training_units(group),
         mcnemar=_last(summary.mcnemar),
         margins=margins,
         definitions=definitions,

@@ -18,6 +18,7 @@ from scipy import stats
 
 from tailkeep.metrics import (
     Equivalence,
+    Failure,
     FailureInterval,
     Interval,
     McNemar,
@@ -36,6 +37,7 @@ from tailkeep.report.metric_catalog import difference_interval
 ALPHA = 0.05
 EQUIVALENCE_SHARE = 0.1
 """The bound of the equivalence test, as a share of the baseline's margin at generation 0."""
+_UNDEFINED = FailureInterval(Failure(math.nan, "undefined"), math.nan, math.nan, math.nan)
 
 SeedMetrics = Mapping[int, Mapping[int, Mapping[str, float]]]
 """seed -> generation -> the metrics by name."""
@@ -183,9 +185,10 @@ def knowledge_table(entry: Entry) -> Mapping[str, Any]:
 
 @dataclass(frozen=True)
 class ArmMargin:
-    """The standardised margin of one arm with 95 % intervals over articles.
+    """The standardised margin of one arm with 95 % intervals over articles: `initial` at generation 0, `final` later.
 
-    `failure` is when it first falls below half of its value at the first generation, in generations.
+    `failure` is when it first falls below half of its initial value, in generations; without bounds where it is
+    undefined. NaN and undefined where a seed lacks generation 0.
     """
 
     arm: str
@@ -203,7 +206,7 @@ class MarginDifference:
     """`arm` - `baseline` at `generation`, the mean over the seeds that both have, paired by question.
 
     `equivalence` is the test that the difference lies within +-10 % of the baseline's margin at generation 0; None
-    where that margin is not positive. The corrected p-values are Holm's over the arms of the group.
+    where that margin is not positive or was not measured. The corrected p-values are Holm's over the arms of the group.
     """
 
     arm: str
@@ -231,6 +234,12 @@ class GroupMargins:
     def of(cls, group: ArmGroup) -> "GroupMargins":
         """Those of `group`, which take a tenth of a second per arm."""
         return cls(arm_margins(group), margin_differences(group))
+
+    @property
+    def last_generation(self) -> int | None:
+        """The generation of every arm's final margin; None where arms differ in it."""
+        generations = {one.generation for one in self.arms}
+        return generations.pop() if len(generations) == 1 else None
 
     def difference_of(self, arm: str) -> MarginDifference | None:
         """The difference of `arm` from its baseline, if there is one."""
@@ -262,15 +271,20 @@ def _arm_margin(group: ArmGroup, arm: str) -> ArmMargin | None:
         return None
     margins, articles = aligned
     chains = margins.reshape(len(by_seed), len(generations), -1)
+    initial, failure = Interval(math.nan, math.nan, math.nan), _UNDEFINED
+    if generations[0] == 0:
+        initial = standardised_margin_interval(chains[:, 0], articles)
+        failure = standardised_margin_failure(generations, chains, articles)
     return ArmMargin(
         arm,
         len(by_seed),
         generations[-1],
         len(articles),
         len(set(articles.tolist())),
-        standardised_margin_interval(chains[:, 0], articles),
+        initial,
         standardised_margin_interval(chains[:, -1], articles),
-        standardised_margin_failure(generations, chains, articles),
+        # Its resamples are undefined as well, and count as 0.
+        _UNDEFINED if failure.failure.state == "undefined" else failure,
     )
 
 
@@ -284,14 +298,15 @@ def _margin_difference(group: ArmGroup, arm: str) -> MarginDifference | None:
     ]
     if generation is None or not seeds:
         return None
-    initial = [second[seed][min(second[seed])] for seed in seeds]
+    initial = [second[seed][0] for seed in seeds if 0 in second[seed]]
     sides = [tables[seed][generation] for tables in (first, second) for seed in seeds]
     aligned = _aligned([*sides, *initial])
     if aligned is None:
         return None
     margins, articles = aligned
-    one, other, start = np.split(margins, 3)
-    bound = EQUIVALENCE_SHARE * mean_standardised_margin(start)
+    one, other, start = np.split(margins, [len(seeds), 2 * len(seeds)])
+    # A bound of 0 is no test.
+    bound = EQUIVALENCE_SHARE * mean_standardised_margin(start) if len(initial) == len(seeds) else 0.0
     compared = compare_standardised_margins(one, other, articles, bound=bound)
     return MarginDifference(arm, baseline, len(seeds), generation, *compared)
 

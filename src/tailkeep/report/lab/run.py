@@ -133,19 +133,24 @@ class ArmGroup:
 
 @dataclass(frozen=True)
 class UnfinishedChain:
-    """An arm and seed short of its last generation. `last` is the last finished one, None if there is none."""
+    """An arm and seed that lacks a generation. `last` is the last finished one, None if there is none.
+
+    `missing` is the first one before `last` that is neither finished nor begun.
+    """
 
     arm: str
     seed: int
     last: int | None
     working_on: int | None
+    missing: int | None = None
 
 
 @dataclass(frozen=True)
 class LabRun:
     """A laboratory run.
 
-    `arms` holds every arm, also one without a finished generation; `grid` the levels of each axis.
+    `arms` holds every arm, also one without a finished generation; `grid` the levels of each axis. `names_code` says
+    that the configuration names code of the user's own.
     """
 
     directory: RunDirectory
@@ -157,6 +162,7 @@ class LabRun:
     groups: tuple[ArmGroup, ...]
     unfinished: tuple[UnfinishedChain, ...]
     num_finished: int
+    names_code: bool = False
 
 
 def settings_of(grid: Mapping[str, Sequence[str]]) -> dict[str, dict[str, str]]:
@@ -192,12 +198,19 @@ def read_lab_run(path: Path | str) -> LabRun:
         groups=tuple(_group(learner, entries, arms, grid, config) for learner in learners),
         unfinished=tuple(_unfinished(directory, config, cells, arms)),
         num_finished=len(entries),
+        names_code=_names_code(config),
     )
 
 
 def _shortened(text: object, longest: int) -> str:
     whole = str(text)
     return whole if len(whole) <= longest else whole[:longest] + "…"
+
+
+def _names_code(tree: object) -> bool:
+    if isinstance(tree, Mapping):
+        return "code" in {tree.get("name"), tree.get("learner")} or any(map(_names_code, tree.values()))
+    return isinstance(tree, list) and any(map(_names_code, tree))
 
 
 def _entry(cell: GenerationDir) -> Entry:
@@ -275,20 +288,30 @@ def _unfinished(
     seeds = sorted({*directory.record.seeds, *(cell.seed for cell in cells)})
     planned = directory.record.chains
     for arm in arms:
+        every = _setting(config, arm, "record_every")
+        step = every if isinstance(every, int) and every > 0 else 1
         for seed in seeds:
             if planned and (arm, seed) not in planned:
                 continue
             end = planned[arm, seed] - 1 if planned else _end(config, arm, done)
-            last = max(finished.get((arm, seed), ()), default=None)
-            working_on = min(started.get((arm, seed), ()), default=None)
-            if working_on is not None or last is None or last < end:
-                yield UnfinishedChain(arm, seed, last, working_on)
+            there, begun = finished.get((arm, seed), []), started.get((arm, seed), [])
+            last, working_on = max(there, default=None), min(begun, default=None)
+            known = {*there, *begun}
+            missing = next((g for g in range(0, last or 0, step) if g not in known), None)
+            if working_on is not None or last is None or last < end or missing is not None:
+                yield UnfinishedChain(arm, seed, last, working_on, missing)
 
 
 def _end(config: Mapping[str, Any], arm: str, done: list[GenerationDir]) -> int:
     """The last generation that `arm` should reach, counted from 0."""
-    overrides = config["arms"].get(arm) if isinstance(config.get("arms"), Mapping) else None
-    stated = (overrides or {}).get("generations") if isinstance(overrides or {}, Mapping) else None
-    stated = stated if stated is not None else config.get("generations")
+    stated = _setting(config, arm, "generations")
     reached = max((cell.generation for cell in done if cell.arm == arm), default=0)
     return max(stated - 1, reached) if isinstance(stated, int) else reached
+
+
+def _setting(config: Mapping[str, Any], arm: str, key: str) -> object:
+    """The value of `key` for `arm`: its own, or else what all arms share."""
+    arms = config.get("arms")
+    tree = arms.get(arm) if isinstance(arms, Mapping) else None
+    value = tree.get(key) if isinstance(tree, Mapping) else None
+    return config.get(key) if value is None else value

@@ -32,11 +32,17 @@ def paired_sentences(group: GroupSummary) -> tuple[str, ...]:
 
 
 def mcnemar_sentences(group: GroupSummary) -> tuple[str, ...]:
-    """A sentence for each arm: the discordant pairs with its baseline at the last generation, by seed."""
+    """A sentence for each arm: the discordant pairs with its baseline, by seed, at the last generation of all seeds."""
     lines = []
     for arm in dict.fromkeys(one.arm for one in group.mcnemar):
-        last = max(one.generation for one in group.mcnemar if one.arm == arm)
+        generations: dict[int, set[int]] = {}
+        for one in group.mcnemar:
+            if one.arm == arm:
+                generations.setdefault(one.seed, set()).add(one.generation)
+        last = max(set.intersection(*generations.values()), default=None)
         tests = [one for one in group.mcnemar if (one.arm, one.generation) == (arm, last)]
+        if not tests:
+            continue
         only_arm, only_baseline = (", ".join(str(one.test[side]) for one in tests) for side in (0, 1))
         p_values = ", ".join(formatting.number(one.test.p_value, digits=2) for one in tests)
         lines.append(
@@ -70,14 +76,15 @@ def join(names: list[str]) -> str:
 
 
 def unfinished_lines(chains: tuple[UnfinishedChain, ...]) -> tuple[str, ...]:
-    """One line for each chain that has not reached its last generation."""
+    """One line for each chain that lacks a generation."""
     return tuple(_unfinished(one) for one in chains)
 
 
 def _unfinished(one: UnfinishedChain) -> str:
     last = "no generation finished" if one.last is None else f"finished up to generation {one.last}"
     started = "" if one.working_on is None else f", generation {one.working_on} started"
-    return f"{one.arm}, seed {one.seed}: {last}{started}"
+    missing = "" if one.missing is None else f", generation {one.missing} missing"
+    return f"{one.arm}, seed {one.seed}: {last}{missing}{started}"
 
 
 def growth_lines(history: Sequence[Addition]) -> tuple[str, ...]:
@@ -145,6 +152,12 @@ class TrainingUnits:
         if self.equal:
             return f"All arms trained equally, to within {self.spread:.1%}.".replace("%", "\u202f%")
         return "The arms did not train equally, which may explain a part of the differences."
+
+
+def caveats(group: ArmGroup, summary: GroupSummary) -> tuple[str, ...]:
+    """What a verdict must not be read without: edits beyond the bound on collapse, and arms that trained unequally."""
+    units = training_units(group)
+    return (*edit_bound_sentences(summary), *([] if units is None or units.equal else [units.verdict]))
 
 
 def training_units(group: ArmGroup) -> TrainingUnits | None:

@@ -47,13 +47,14 @@ class FailureSummary:
 class MetricSummary:
     """One metric of one arm over its seeds: 95 % CIs inside its possible range, NaN bounds for a single seed.
 
-    `final` is at `generation`, `initial` at the first one, `slope` per generation by least squares over all up to
-    `generation`. `unusable` counts the seeds without a finite final value; with any of them the interval is NaN.
-    `measured` is false where no generation of the arm has the metric.
+    `final` is at `generation`, `initial` at generation 0 (NaN where a seed lacks it), `slope` per generation by least
+    squares over all up to `generation`. `unusable` counts the seeds without a finite final value; with any of them the
+    interval is NaN. `measured` is false where no generation of the arm has the metric. Without a generation that every
+    seed has finished, `generation` is None and nothing is measured.
     """
 
     name: str
-    generation: int
+    generation: int | None
     initial: Interval
     final: Interval
     slope: Interval
@@ -64,11 +65,14 @@ class MetricSummary:
 
 @dataclass(frozen=True)
 class ArmSummary:
-    """One arm: its headline metrics by name, in the group's order, and its times to failure by rule."""
+    """One arm: its headline metrics by name, in the group's order, and its times to failure by rule.
+
+    `generation` is the last one that every seed has finished, None if there is none.
+    """
 
     arm: str
     seeds: tuple[int, ...]
-    generation: int
+    generation: int | None
     metrics: dict[str, MetricSummary]
     failures: dict[str, FailureSummary]
 
@@ -78,8 +82,8 @@ class GroupSummary:
     """The arms of one learner. `metrics` names the headline metrics, `rules` say when an arm has failed.
 
     `common_generation` is the last one that every seed of every arm has finished (None if there is none), and `common`
-    holds arm -> metric -> the value there. `differences` are those of each arm from its baseline, `mcnemar` the tests
-    of each arm against its baseline on the same questions, at every generation.
+    holds arm -> metric -> its summary up to there. `differences` are those of each arm from its baseline, `mcnemar` the
+    tests of each arm against its baseline on the same questions, at every generation.
     """
 
     catalog: Catalog
@@ -87,7 +91,7 @@ class GroupSummary:
     rules: tuple[FailureRule, ...]
     arms: tuple[ArmSummary, ...]
     common_generation: int | None
-    common: dict[str, dict[str, Interval]]
+    common: dict[str, dict[str, MetricSummary]]
     differences: tuple[Difference, ...] = ()
     mcnemar: tuple[McNemarTest, ...] = ()
 
@@ -124,12 +128,8 @@ def _group(group: ArmGroup) -> GroupSummary:
     names = group.catalog.headline_names(group.names)
     rules = group.catalog.failure_rules(group.names)
     arms = tuple(_arm(group, arm, names, rules) for arm in group.arms)
-    last = [entry for entry in group.entries if entry.generation == group.common_generation]
-    common = {
-        arm: {name: entry_interval(group.catalog, name, [e.metrics for e in last if e.arm == arm]) for name in names}
-        for arm in group.arms
-        if last
-    }
+    at = group.common_generation
+    common = {} if at is None else {arm: _summaries(group, arm, names, at) for arm in group.arms}
     paired = group_differences(group, names)
     mcnemar = tuple(mcnemar_tests(group))
     return GroupSummary(group.catalog, names, rules, arms, group.common_generation, common, paired, mcnemar)
@@ -142,33 +142,49 @@ def entry_interval(catalog: Catalog, name: str, rows: Sequence[Mapping[str, floa
     return seed_interval(metric, [row.get(name, math.nan) for row in rows], total)
 
 
-def _arm(group: ArmGroup, arm: str, names: tuple[str, ...], rules: tuple[FailureRule, ...]) -> ArmSummary:
-    by_seed: dict[int, list[Entry]] = {}
-    for entry in group.entries_of(arm):
-        by_seed.setdefault(entry.seed, []).append(entry)
-    generation = min(entries[-1].generation for entries in by_seed.values())
-    shared = {seed: [e for e in entries if e.generation <= generation] for seed, entries in by_seed.items()}
+def _arm(group: ArmGroup, arm: str, names: Sequence[str], rules: Sequence[FailureRule]) -> ArmSummary:
+    by_seed = _entries_by_seed(group, arm)
+    generation = max(set.intersection(*({e.generation for e in row} for row in by_seed.values())), default=None)
     return ArmSummary(
         arm=arm,
         seeds=tuple(by_seed),
         generation=generation,
-        metrics={name: metric_summary(group.catalog, name, list(shared.values())) for name in names},
+        metrics=_summaries(group, arm, names, generation),
         failures={rule.key: _failure(rule, list(by_seed.values())) for rule in rules},
     )
 
 
-def metric_summary(catalog: Catalog, name: str, seeds: list[list[Entry]]) -> MetricSummary:
-    """The summary of `name` over `seeds`, each the entries of one seed by generation, all with the same last one."""
+def _entries_by_seed(group: ArmGroup, arm: str) -> dict[int, list[Entry]]:
+    by_seed: dict[int, list[Entry]] = {}
+    for entry in group.entries_of(arm):
+        by_seed.setdefault(entry.seed, []).append(entry)
+    return by_seed
+
+
+def _summaries(group: ArmGroup, arm: str, names: Sequence[str], generation: int | None) -> dict[str, MetricSummary]:
+    """The metrics `names` of `arm` up to `generation`, which every seed has finished."""
+    seeds = [
+        [entry for entry in row if generation is not None and entry.generation <= generation]
+        for row in _entries_by_seed(group, arm).values()
+    ]
+    return {name: _metric_summary(group.catalog, name, seeds, generation) for name in names}
+
+
+def _metric_summary(catalog: Catalog, name: str, seeds: list[list[Entry]], generation: int | None) -> MetricSummary:
     series = [[(float(e.generation), e.metrics.get(name, math.nan)) for e in entries] for entries in seeds]
-    last = [points[-1][1] for points in series]
+
+    def at(number: int | None) -> Interval:
+        rows = [next((e.metrics for e in entries if e.generation == number), {}) for entries in seeds]
+        return entry_interval(catalog, name, rows)
+
     return MetricSummary(
         name=name,
-        generation=int(series[0][-1][0]),
-        initial=entry_interval(catalog, name, [entries[0].metrics for entries in seeds]),
-        final=entry_interval(catalog, name, [entries[-1].metrics for entries in seeds]),
+        generation=generation,
+        initial=at(0),
+        final=at(generation),
         slope=mean_interval([slope([g for g, _ in points], [v for _, v in points]) for points in series]),
         seeds=len(series),
-        unusable=sum(not math.isfinite(value) for value in last),
+        unusable=sum(not (points and math.isfinite(points[-1][1])) for points in series),
         measured=any(name in entry.metrics for entries in seeds for entry in entries),
     )
 

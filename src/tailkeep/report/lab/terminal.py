@@ -17,7 +17,7 @@ from tailkeep.report.lab.comparisons import verdict_of
 from tailkeep.report.lab.grid import effect_sentences
 from tailkeep.report.lab.run import ArmGroup, LabRun, read_lab_run
 from tailkeep.report.lab.samples import PromptSamples, read_prompts, sample_views
-from tailkeep.report.lab.sentences import growth_lines, mcnemar_sentences, paired_sentences, unfinished_lines
+from tailkeep.report.lab.sentences import caveats, growth_lines, mcnemar_sentences, paired_sentences, unfinished_lines
 from tailkeep.report.lab.stats import ArmSummary, GroupSummary, Summary, summarise_run
 from tailkeep.report.metric_catalog import VIEWS
 from tailkeep.sanitize import visible
@@ -86,7 +86,7 @@ def _print_groups(run: LabRun, console: Console) -> None:
             *paired_sentences(group),
             *mcnemar_sentences(group),
         )
-        for line in lines:
+        for line in (*lines, *caveats(arm_group, group)):
             console.print(formatting.terminal_text(line))
     for line in _footnote(summary):
         console.print(Text(line, "dim"))
@@ -121,7 +121,7 @@ def _group_table(group: GroupSummary) -> Table:
     # A column only where arms differ: 80 characters leave no room for more.
     differ = any(arm.generation != group.arms[0].generation for arm in group.arms)
     title = formatting.terminal_text(group.learner, "bold")
-    if not differ:
+    if not differ and group.arms[0].generation is not None:
         title.append(f", final value at generation {group.arms[0].generation}", "not bold dim")
     table = Table(
         title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True
@@ -142,7 +142,7 @@ def _row(arm: ArmSummary, name: str, *, at: bool) -> list[Text]:
     failure = arm.failures.get(name)
     cells = [
         formatting.number(metric.initial.mean),
-        *([str(metric.generation)] if at else []),
+        *([formatting.DASH if metric.generation is None else str(metric.generation)] if at else []),
         formatting.mean(metric.final),
         formatting.interval(metric.final) or formatting.DASH,
         formatting.mean(metric.slope, signed=True),
