@@ -11,8 +11,10 @@ from tailkeep.report import formatting
 from tailkeep.report.lab.comparisons import verdict_of
 from tailkeep.report.lab.curves import curve_of
 from tailkeep.report.lab.run import ArmGroup, LabRun, read_lab_run
+from tailkeep.report.lab.sentences import caveats
 from tailkeep.report.lab.stats import GroupSummary, summarise_run
 from tailkeep.report.metric_catalog import words_of
+from tailkeep.report.phrases import value_at
 from tailkeep.sanitize import redact, visible
 
 _MAX_ARMS = 12
@@ -37,16 +39,19 @@ def _lines(run: LabRun, groups: tuple[GroupSummary, ...]) -> Iterator[str]:
     for group, one in zip(run.groups, groups, strict=True):
         if len(run.groups) > 1:
             yield from (f"### {_text(words_of(group.learner).title)}", "")
-        yield from (verdict_of(group, one, run.grid), "")
+        verdict = verdict_of(group, one, run.grid)
+        yield from (_text(" ".join(filter(None, [verdict, *caveats(group, one)]))), "")
         yield from _table(group, one)
     yield from _limits(run)
 
 
 def _table(group: ArmGroup, summary: GroupSummary) -> Iterator[str]:
     metrics = group.catalog.main_metrics(group.names)
-    last = group.common_generation or 0
+    last = group.common_generation
+    at = formatting.DASH if last is None else last
     described = map(group.catalog.describe, metrics)
-    titles = (f"{_text(one.title)}{f' in {one.unit}' if one.unit else ''}, generation {last}" for one in described)
+    units = (f"{one.title} in {one.unit}" if one.unit else one.title for one in described)
+    titles = (f"{_text(title)}, generation {at}" for title in units)
     yield f"| arm | regime | loss | {' | '.join(titles)} |"
     yield "|---" * (3 + len(metrics)) + "|"
     # Other learners have no loss to choose; what they truncate is in the name of the arm.
@@ -54,7 +59,8 @@ def _table(group: ArmGroup, summary: GroupSummary) -> Iterator[str]:
     for arm in summary.arms[:_MAX_ARMS]:
         config = group.configs.get(arm.arm, {})
         choices = [_choice(config.get("regime"), "replace"), _choice(config.get("loss"), default_loss)]
-        values = [_value(curve_of(group, arm.arm, name).get(last)) for name in metrics]
+        curves = [curve_of(group, arm.arm, name) for name in metrics]
+        values = [_value(None if last is None else curve.get(last)) for curve in curves]
         yield f"| {' | '.join([_text(arm.arm), *choices, *values])} |"
     if len(summary.arms) > _MAX_ARMS:
         yield f"| ... {len(summary.arms) - _MAX_ARMS} more arms | | |{' |' * len(metrics)}"
@@ -65,8 +71,14 @@ def _table(group: ArmGroup, summary: GroupSummary) -> Iterator[str]:
         if seeds > 1
         else "One seed, so there is no interval."
     )
-    yield f"{sure} Generation 0 was trained on real data."
+    yield f"{sure} Generation 0 was trained on real data." if _begins_with_real_data(group) else sure
     yield ""
+
+
+def _begins_with_real_data(group: ArmGroup) -> bool:
+    """Whether no arm has data that an external model has edited or written."""
+    keys = ("data.external_edit", "data.external_text")
+    return not any(value_at(group.configs.get(arm, {}), key) for arm in group.arms for key in keys)
 
 
 def _value(value: Interval | None) -> str:
@@ -86,14 +98,16 @@ def _choice(value: object, default: str) -> str:
 
 def _text(text: str) -> str:
     """`text` of a configuration as one line of a Markdown table."""
-    return visible(text, newline=" ").replace("|", "\\|").replace("<", "&lt;")
+    return visible(text, newline=" ").replace("<", "&lt;").replace("|", "&#124;")
 
 
 def _limits(run: LabRun) -> Iterator[str]:
     record = run.directory.record
     yield "What this does not show: another model, corpus, decoder or number of generations can behave otherwise."
     if run.unfinished:
-        yield f"The run is not finished: {len(run.unfinished)} chains are missing or not complete."
+        count = len(run.unfinished)
+        chains = "1 chain is" if count == 1 else f"{count} chains are"
+        yield f"The run is not finished: {chains} missing or not complete."
     yield ""
     versions = ", ".join(f"{name} {version}" for name, version in sorted(record.versions.items()))
-    yield f"Measured with {versions}. `tailkeep report` of the run draws every number."
+    yield f"Measured with {_text(versions)}. `tailkeep report` of the run draws every number."
