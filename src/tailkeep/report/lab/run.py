@@ -294,9 +294,9 @@ def _unfinished(
             if planned and (arm, seed) not in planned:
                 continue
             end = planned[arm, seed] - 1 if planned else _end(config, arm, done)
-            there, begun = finished.get((arm, seed), []), started.get((arm, seed), [])
-            last, working_on = max(there, default=None), min(begun, default=None)
-            known = {*there, *begun}
+            finished_ones, begun = finished.get((arm, seed), []), started.get((arm, seed), [])
+            last, working_on = max(finished_ones, default=None), min(begun, default=None)
+            known = {*finished_ones, *begun}
             missing = next((g for g in range(0, last or 0, step) if g not in known), None)
             if working_on is not None or last is None or last < end or missing is not None:
                 yield UnfinishedChain(arm, seed, last, working_on, missing)
