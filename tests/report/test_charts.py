@@ -6,6 +6,7 @@ import re
 from tailkeep.report.charts import Axis, Histogram, Series, histogram_chart, line_chart
 from tailkeep.report.forest import ForestBlock, ForestRow, forest, forest_rows
 from tailkeep.report.phrases import BASELINE, REAL_DATA, TRUNCATED
+from tailkeep.report.svg import LETTER, WIDTH
 
 NAN = math.nan
 
@@ -78,6 +79,29 @@ def test_a_significant_difference_has_a_filled_marker_and_a_long_bar_an_arrow():
     assert block.count('class="hollow ') == 2
     assert block.count('class="arrow ') == 2
     assert legend.count('class="mark ') == 3
+
+
+def test_a_forest_names_every_arm_in_full():
+    """Two names fill a line, two take two lines; the middle, which a label would lose, is where they differ."""
+    names = ["truncated-below-the-first-quantile-of-everything", "truncated-below-the-other-quantile-of-everything"]
+    names += [f"{letter}{'-edited' * 9}-arm" for letter in "ab"]
+    rows = [row(name, TRUNCATED, 0.5, 0.4, 0.6) for name in names]
+    figure = forest("x", "T", [ForestBlock("KR-test accuracy", "", rows, goal=0.5)], note="n", finding="f")
+    legend = figure.body.partition("as the")[0]
+    lines = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" class="lab r-trunc">([^<]+)<', legend)
+    shown = "".join(words for *_, words in lines)
+    assert shown == "".join(names)
+    assert all(float(x) + LETTER * len(words) <= WIDTH for x, _, words in lines)
+    assert len({y for _, y, _ in lines}) == len(lines)
+    last = max(float(y) for _, y, _ in lines)
+    assert float(re.search(r'y="([\d.]+)"[^>]*>as the<', figure.body).group(1)) > last + 20
+
+
+def test_ticks_of_small_logarithmic_values_are_not_rounded():
+    one = Series("a", BASELINE, [0, 1], [2e-5, 4e-5], [NAN] * 2, [NAN] * 2, "")
+    body = line_chart("n", "t", [one], Axis(log=True), note="", finding="").body
+    words = re.findall(r'class="tick" text-anchor="end">([^<]+)<', body)
+    assert {"2.5e-5", "3.0e-5", "3.5e-5"} <= set(words)
 
 
 def test_better_is_to_the_right_also_where_lower_is_better():

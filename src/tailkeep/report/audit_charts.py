@@ -209,8 +209,8 @@ def audit_figures(run: AuditRun) -> Iterator[Figure]:
     )  # fmt: skip
     yield _ranks(run)
     yield _histogram(
-        run, "lengths", ("from_words", "to_words", "documents"), "Length of documents", "words", "% of documents",
-        "Bins of a quarter of an octave.", log=True,
+        run, "lengths", ("from_words", "to_words", "documents"), "Length of documents", "words + 1", "% of documents",
+        "Bins of a quarter of an octave. One is added to each length: a logarithmic axis has no 0.", log=True,
     )  # fmt: skip
     yield _histogram(
         run, "repetition", ("from_share", "to_share", "documents"), "Repetition within documents",

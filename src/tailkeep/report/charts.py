@@ -153,7 +153,11 @@ def _y_scale_from(top: float, series: Sequence[Series], axis: Axis, height: floa
 
 
 def _log_texts(values: Sequence[float]) -> list[str]:
-    return [f"{value:,.10g}" if 1e-4 <= value < 1e6 else short_exponent(f"{value:.0e}") for value in values]
+    texts = [f"{value:,.10g}" if 1e-4 <= value < 1e6 else "" for value in values]
+    small = [value for value, word in zip(values, texts, strict=True) if not word]
+    # As many digits as the ticks have, such as 2.5e-5.
+    digits = next(n for n in range(17) if all(math.isclose(float(f"{v:.{n}e}"), v, rel_tol=1e-9) for v in small))
+    return [word or short_exponent(f"{value:.{digits}e}") for value, word in zip(values, texts, strict=True)]
 
 
 def _x_scale(xs: Sequence[float], left: float, right: float, *, log: bool) -> tuple[Scale, list[tuple[float, str]]]:

@@ -6,6 +6,7 @@ Rule: better is always to the right, and a filled marker says that a difference 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 
 from tailkeep.report.phrases import Role
 from tailkeep.report.svg import (
@@ -14,9 +15,9 @@ from tailkeep.report.svg import (
     Figure,
     Scale,
     fitted,
-    label,
     marker,
     path,
+    safe,
     text,
     text_width,
 )
@@ -60,6 +61,7 @@ _LEAST, _MOST = -0.75, 1.75
 """How far a scale with a goal reaches beyond 0 and 1."""
 _CHARACTER = 8.3
 """Units that a character of a number takes at most, also where a phone enlarges the type."""
+_LEGEND_LINE = 19.0
 
 
 def _number_columns(blocks: Sequence[ForestBlock], *, show_bounds: bool = True) -> tuple[float, float]:
@@ -80,24 +82,15 @@ def forest(
     finding: str,
 ) -> Figure:
     """Blocks of a few rows, coloured by arm: the legend stands above, the numbers beside."""
-    parts: list[str] = []
-    at = 0.0
-    named = {row.label: row for block in blocks for row in block.rows}.values()
-    longest = int((WIDTH - 33 * len(named)) / LETTER / max(1, len(named)))
-    for row in named:
-        words = label(row.label, max(18, longest))
-        if at and at + 15 + LETTER * len(words) > WIDTH:
-            break
-        parts.append(marker(row.role, at + 5, 9, size=row.size) + text(at + 15, 14, words, f"lab {row.role.css}"))
-        at += 15 + LETTER * len(words) + 18
+    parts, below = _legend(list({row.label: row for block in blocks for row in block.rows}.values()))
     left = 12.0
     means_end, right = _number_columns(blocks)
     zero, goal = (left + share * (right - left) for share in (0.3, 0.7))
     has_goal = any(block.goal is not None for block in blocks)
     for x, words in ((zero, ("as the", "baseline")), *(((goal, ("as at", "generation 0")),) if has_goal else ())):
-        parts += [text(x, 40 + 15 * n, word, "axis", "middle") for n, word in enumerate(words)]
-    parts.append(text(WIDTH, 55, _heading(blocks), "axis", "end"))
-    y = 85.0
+        parts += [text(x, below + 26 + 15 * n, word, "axis", "middle") for n, word in enumerate(words)]
+    parts.append(text(WIDTH, below + 41, _heading(blocks), "axis", "end"))
+    y = below + 71
     for number, block in enumerate(blocks):
         if number:
             parts.append(path([(0, y - 17), (WIDTH, y - 17)], "grid"))
@@ -115,6 +108,22 @@ def forest(
         y = bottom + 25
     parts.append(_sides(zero, y - 12))
     return Figure(name, title, note, finding, y - 6, "".join(parts))
+
+
+def _legend(rows: Sequence[ForestRow]) -> tuple[list[str], float]:
+    """The markers with their whole names, and the baseline of the last line: a legend that is cut names nobody."""
+    parts: list[str] = []
+    at, y = 0.0, 14.0
+    for row in rows:
+        first, *rest = wrap(safe(row.label), int((WIDTH - 15) / LETTER)) or [""]
+        if at and at + 15 + LETTER * len(first) > WIDTH:
+            at, y = 0.0, y + _LEGEND_LINE
+        parts.append(marker(row.role, at + 5, y - 5, size=row.size) + text(at + 15, y, first, f"lab {row.role.css}"))
+        for words in rest:
+            y += _LEGEND_LINE
+            parts.append(text(at + 15, y, words, f"lab {row.role.css}"))
+        at += 15 + LETTER * len(rest[-1] if rest else first) + 18
+    return parts, y
 
 
 def _heading(blocks: Sequence[ForestBlock]) -> str:
