@@ -66,6 +66,7 @@ def test_what_is_a_share_or_positive_by_its_formula_has_that_range():
 
 def test_a_unit_is_per_token_only_for_language_models():
     assert TEXT.describe("held_out_nll").unit == "nats/token"
+    assert Catalog("ecosystem").describe("held_out_nll").unit == "nats/token"
     assert Catalog("mixture").describe("held_out_nll").unit == "nats/point"
     assert TEXT.describe("common.distinct_4").unit == ""
 
@@ -104,6 +105,11 @@ def test_a_metric_of_ones_own_is_read_like_ours():
     assert catalog.headline_names({"common.repeated", "held_out_nll"}) == ("held_out_nll", "common.repeated")
     assert catalog.title_in_sentence("common.repeated") == "repeated openings"
     assert TEXT.describe("common.repeated").title == "repeated"
+
+
+def test_a_unit_of_ones_own_stays_as_it_was_written():
+    bits = Metric("Bits", unit="bits/token")
+    assert Catalog("code", {"bits": bits}).describe("bits").unit == "bits/token"
 
 
 def test_ones_own_definition_of_a_name_that_we_know_counts():

@@ -310,12 +310,12 @@ class Catalog:
     def describe(self, name: str) -> Metric:
         """The metric `name`; one by the arm's own decoder says so and is no headline.
 
-        `total` and the companion are full names. Points, not tokens, are the units of all but language models.
+        `total` and the companion are full names. Points, not tokens, are the units of what trains no language models.
         """
         view, bare = split_view(name)
         metric = self._known(bare) or Metric(visible(bare, newline=" "))
         in_view = f"{view}." if view else ""
-        if self.learner != "causal_lm":
+        if not words_of(self.learner).of_text and bare not in self.definitions:
             metric = replace(metric, unit=metric.unit.replace("/token", "/point"))
         if metric.total:
             metric = replace(metric, total=in_view + metric.total)
