@@ -11,7 +11,7 @@ from tailkeep.cli import app
 from tailkeep.errors import InputError
 from tailkeep.forecast import run
 from tailkeep.report import write_forecast
-from tailkeep.report.forecast import forecast_figures, read_forecast
+from tailkeep.report.forecast import _survival, forecast_figures, read_forecast
 from tailkeep.report.forecast_charts import SurvivalLine, exponent_chart, survival_chart
 from tailkeep.report.phrases import BASELINE, TRUNCATED
 from tests.audit.conftest import prose, write_jsonl
@@ -91,6 +91,11 @@ def test_figures_are_files_too_and_state_their_finding(forecast_dir):
     assert names == ["forecast-words-drift.svg", "forecast-words-exponent.svg", "forecast-words-real-data.svg"]
     drift = forecast_figures(read_forecast(forecast_dir))[0]
     assert re.search(r"after 6 generations once \d+ %", drift.finding)
+
+
+def test_one_generation_is_one():
+    line = SurvivalLine("once", BASELINE, [1], [[0.1, 0.2, 0.3, 0.4, 0.5]])
+    assert _survival("n", "t", [line], "").finding == "t: after 1 generation once 30 %."
 
 
 def test_a_damaged_summary_is_not_shown(forecast_dir, tmp_path):

@@ -5,6 +5,8 @@ import re
 import pytest
 
 from tailkeep.audit.documents import excerpt
+from tailkeep.report.audit import audit_verdict
+from tailkeep.report.audit_charts import AuditRun
 from tailkeep.report.charts import Histogram, histogram_chart
 from tailkeep.report.edit import _rule_words, context_after, context_before, share
 from tailkeep.report.forest import ForestBlock, ForestRow, forest_rows
@@ -12,6 +14,7 @@ from tailkeep.report.page_kit import new_environment
 from tailkeep.report.phrases import BASELINE
 from tailkeep.report.svg import WIDTH, fitted, text_width
 from tailkeep.rules import Band, Low, Random, ToEdit
+from tailkeep.runs import RunRecord
 
 HOST = "www.a-very-long-host-name-without-a-single-space-in-it.mmmmmmmm.example.org"
 
@@ -83,6 +86,13 @@ def test_the_context_of_an_edit_begins_and_ends_with_whole_words():
     assert (context_before("short"), context_after(" short")) == ("short", " short")
     unbroken = "山" * 90
     assert context_before(unbroken) == context_after(unbroken) == "山" * 40
+
+
+def test_one_document_is_one(tmp_path):
+    summary = {"input": {"documents": 1}}
+    record = RunRecord.of("audit", {}, installed={"tailkeep": "0"}, seeds=())
+    run = AuditRun(tmp_path, record, summary, {}, ())
+    assert audit_verdict(run) == "1 document described; without a reference nothing is tested."
 
 
 def test_a_cut_document_says_so():

@@ -192,7 +192,7 @@ def _survival(
     name: str, title: str, lines: Sequence[SurvivalLine], note: str, goal: tuple[float, str] | None = None
 ) -> Figure:
     ends = ", ".join(f"{line.label} {100 * line.quantiles[-1][2]:.0f} %" for line in lines)
-    finding = f"{title}: after {lines[0].generations[-1]} generations {ends}."
+    finding = f"{title}: after {_generations(lines[0].generations[-1])} {ends}."
     return survival_chart(name, title, lines, note=note, finding=finding, goal=goal)
 
 
@@ -222,6 +222,10 @@ def _chain_figures(points: Sequence[Tree], names: UniqueNames) -> Iterator[Figur
         yield _survival(
             names.new("forecast", chain, kind, f"{measured}"), title, lines, f"Hollow: measured later. {_RIBBONS}"
         )
+
+
+def _generations(count: float) -> str:
+    return "1 generation" if count == 1 else f"{count:g} generations"
 
 
 def _rounds(measured: int) -> str:
@@ -291,7 +295,7 @@ def _numbers(tree: Tree) -> list[KeyNumber]:
             TRUNCATED if side else BASELINE,
             f"{100 * model[2]:.0f}",
             "%",
-            f"of {name} that occur {_times(band)} are left by {left_by} after {tree['generations']} generations",
+            f"of {name} that occur {_times(band)} are left by {left_by} after {_generations(tree['generations'])}",
             f"90 %: {100 * model[0]:.0f} to {100 * model[4]:.0f}{more}",
         ),
         KeyNumber(

@@ -60,7 +60,7 @@ def interval(value: Interval, *, signed: bool = False) -> str:
 
 def percent(share: float) -> str:
     """A share such as `16 %`; what is not quite none or all is `< 1 %` or `> 99 %`."""
-    if 0 < share < 0.005 or 0.995 < share < 1:
+    if 0 < share <= 0.005 or 0.995 <= share < 1:
         return "< 1 %" if share < 0.5 else "> 99 %"
     return f"{100 * share:.0f} %"
 

@@ -30,6 +30,14 @@ def test_a_mean_below_10_has_two_decimals_and_a_large_one_none():
     assert formatting.interval(Interval(1400.0, 900.0, 1900.0)) == "900 to 1,900"
 
 
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(0, "0 %"), (1e-9, "< 1 %"), (0.005, "< 1 %"), (0.0051, "1 %"), (0.9949, "99 %"), (0.995, "> 99 %"), (1, "100 %")],
+)
+def test_a_share_is_0_or_100_per_cent_only_where_it_is(share, text):
+    assert formatting.percent(share) == text
+
+
 def test_a_small_p_value_is_below_0_001():
     assert [formatting.p_value(p) for p in (0.0004, 0.0123, 1.0)] == ["< 0.001", "0.012", "1.0"]
 
