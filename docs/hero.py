@@ -134,7 +134,7 @@ def accuracy_panel(run: Run, left: float, right: float) -> list[str]:
     x = linear((0, last), (left + 42, right - 112))
     y = linear((0.4, 1), (BOTTOM, TOP))
     drawing = [words(left, 40, "What the model still knows", "title")]
-    drawing.append(words(left, 66, "KR-test accuracy, 95 % bands, 3 seeds"))
+    drawing.append(words(left, 66, f"KR-test accuracy, 95 % bands, {len(run.folders(0))} seeds"))
     bands, lines, labels = [], [], []
     for arm, role in ROLES.items():
         means = [share_interval(run.values(arm, g, "kr_accuracy")) for g in range(last + 1)]
@@ -223,10 +223,11 @@ def confidence_panel(run: Run, left: float, right: float) -> list[str]:
 
 def picture(run: Run) -> str:
     panels = [*accuracy_panel(run, 28, 392), *samples_panel(run, 426, 826), *confidence_panel(run, 866, 1172)]
+    seeds = len(run.folders(0))
     title = (
         "Three panels from one run of the demo. Left: KR-test accuracy over generations for baseline, truncated and "
-        "accumulate. Middle: how often the three seeds of the baseline still name each person. Right: its confidence "
-        "moves towards 1."
+        f"accumulate. Middle: how often the {seeds} seeds of the baseline still name each person. Right: its "
+        "confidence moves towards 1."
     )
     size = f'viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}"'
     paper = f'<rect class="paper" width="{WIDTH}" height="{HEIGHT}" rx="8"/>'

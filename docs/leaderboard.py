@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tailkeep.metrics import Interval
+from tailkeep.report import formatting
 from tailkeep.report.lab.paired_differences import Difference
 from tailkeep.report.lab.stats import GroupSummary, summarise
 from tailkeep.runs import RunDirectory, differences
@@ -34,7 +35,7 @@ class Row:
     group: GroupSummary
 
     def value(self, metric: str) -> Interval:
-        return self.group.common[self.arm][metric]
+        return self.group.common[self.arm][metric].final
 
     def difference(self, metric: str) -> Difference | None:
         pairs = (one for one in self.group.differences if (one.arm, one.metric) == (self.arm, metric))
@@ -48,14 +49,17 @@ class Row:
             if difference is None:
                 yield ""
             else:
-                words = shown(difference.final, "+")
+                words = shown(difference.final, signed=True)
                 yield f"**{words}**" if difference.is_significant else words
         yield str(self.group.common_generation)
         yield str(next(len(arm.seeds) for arm in self.group.arms if arm.arm == self.arm))
 
 
-def shown(one: Interval, sign: str = "") -> str:
-    return f"{one.mean:{sign}.2f} ({one.low:{sign}.2f} to {one.high:{sign}.2f})"
+def shown(one: Interval, *, signed: bool = False) -> str:
+    """The mean with its bounds, as in a report; one seed has none."""
+    bounds = formatting.interval(one, signed=signed)
+    mean = formatting.mean(one, signed=signed)
+    return f"{mean} ({bounds})" if bounds else mean
 
 
 def check_arms(board: Path, packs: list[Path]) -> None:
@@ -75,7 +79,10 @@ def check_arms(board: Path, packs: list[Path]) -> None:
 
 def group_of(pack: Path) -> GroupSummary:
     """The arms that have a KR-test; a recipe may have arms of another learner beside them."""
-    return next(group for group in summarise(pack).groups if ACCURACY in group.metrics)
+    groups = [group for group in summarise(pack).groups if ACCURACY in group.metrics]
+    if not groups or not groups[0].common:
+        sys.exit(f"{pack} has no KR-test that all of its arms have finished. Give `evaluation` its questions.")
+    return groups[0]
 
 
 def table(board: Path) -> str:
@@ -87,6 +94,10 @@ def table(board: Path) -> str:
     groups = [group_of(pack) for pack in packs]
     rows = [Row(BASELINE, groups[0])]
     rows += [Row(arm, group) for group in groups for arm in group.common if arm != BASELINE]
+    for pack, group in zip(packs, groups, strict=True):
+        for arm in group.common:
+            if [row.arm for row in rows].count(arm) > 1:
+                sys.exit(f"{pack}: the board {board.name} has another arm {arm!r}. Give the arm a name of its own.")
 
     def gain(row: Row) -> float:
         difference = row.difference(ACCURACY)

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from tailkeep.runs import hash_tree
+from tests.report.built_runs import finish, new_run
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -229,6 +230,35 @@ def test_a_pack_with_another_baseline_or_none_is_no_entry_of_a_board(tmp_path):
         (mine / "run.json").write_text(json.dumps(changed), encoding="utf-8")
         with pytest.raises(SystemExit, match=message):
             module.check_arms(board, [board / "tailkeep", mine])
+
+
+def board_of(path, *runs):
+    """A board of packs, each arm -> whether it has a KR-test, with one seed and one generation."""
+    for number, arms in enumerate(runs):
+        with new_run(path / f"pack-{number}", arms=arms, seeds=(0,), generations=1) as run:
+            for arm, has_test in arms.items():
+                metrics = {"held_out_nll": 2.0, **({"kr_accuracy": 0.75} if has_test else {})}
+                finish(run.generation_dir(arm, 0, 0), metrics, learner="causal_lm")
+    return path
+
+
+def test_an_entry_with_one_seed_has_no_interval_of_no_numbers(tmp_path, monkeypatch):
+    module = load("leaderboard")
+    monkeypatch.setattr(module, "check_arms", lambda board, packs: None)
+    rows = module.table(board_of(tmp_path, {"baseline": True, "mine": True})).splitlines()[2:]
+    assert rows == [
+        "| `baseline` | 0.750 |  | 2.00 |  | 0 | 1 |",
+        "| `mine` | 0.750 | 0 | 2.00 | 0 | 0 | 1 |",
+    ]
+
+
+def test_an_arm_of_two_packs_and_a_pack_without_a_kr_test_are_no_entries(tmp_path, monkeypatch):
+    module = load("leaderboard")
+    monkeypatch.setattr(module, "check_arms", lambda board, packs: None)
+    with pytest.raises(SystemExit, match=r"pack-0: the board twice has another arm 'mine'"):
+        module.table(board_of(tmp_path / "twice", *[{"baseline": True, "mine": True}] * 2))
+    with pytest.raises(SystemExit, match="pack-0 has no KR-test"):
+        module.table(board_of(tmp_path / "none", {"baseline": False}))
 
 
 def test_every_entry_of_the_log_is_in_its_index():
