@@ -76,6 +76,18 @@ def test_labels_are_apart_inside_the_range_and_keep_their_order(heights):
         assert first <= second or one >= two
 
 
+@given(st.lists(st.text("ab-", min_size=1, max_size=60), unique=True, max_size=6), st.integers(9, 20))
+def test_different_names_never_have_one_label(names, longest):
+    shown = svg.distinct_labels(names, [longest] * len(names))
+    assert len(set(shown)) == len(names)
+    assert all(len(words) <= longest for words in shown)
+
+
+def test_names_that_differ_in_the_middle_are_cut_where_they_agree():
+    names = ["truncated-one-and-nothing-here", "truncated-two-and-nothing-here", "baseline"]
+    assert svg.distinct_labels(names, [18] * 3) == ["…d-one-an…ing-here", "…d-two-an…ing-here", "baseline"]
+
+
 def test_a_label_with_room_stays_where_its_line_ends():
     assert svg.spread([80, 20], 10, 0, 100) == [80, 20]
 

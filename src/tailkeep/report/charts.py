@@ -14,7 +14,7 @@ from tailkeep.report.svg import (
     WIDTH,
     Figure,
     Scale,
-    label,
+    distinct_labels,
     linear,
     log_ticks,
     logarithmic,
@@ -82,7 +82,9 @@ def line_chart(
 ) -> Figure:
     """The lines of `series` with their bands and direct labels; `plain` leaves out the markers of a dense curve."""
     few = len(series) <= _FEW
-    texts = [(label(one.label, 18 if few else _name_length(one.end)), one.end) for one in series]
+    ends = [one.end for one in series]
+    names = distinct_labels([one.label for one in series], [18 if few else _name_length(end) for end in ends])
+    texts = list(zip(names, ends, strict=True))
     longest = max((max(len(a), len(b)) if few else len(a) + len(b) + 1 for a, b in texts), default=0)
     right = WIDTH - (LETTER * longest + 20)
     y, ys, (low, high) = _y_scale(series, axis, height)

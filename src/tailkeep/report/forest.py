@@ -14,6 +14,7 @@ from tailkeep.report.svg import (
     WIDTH,
     Figure,
     Scale,
+    distinct_labels,
     fitted,
     marker,
     path,
@@ -154,7 +155,9 @@ def forest_rows(
     """Blocks of many rows, each named at its left."""
     room = _CHARACTER * longest
     rows = [row for block in blocks for row in block.rows]
-    labels = {(row.label, row.significant): fitted(row.label, room, bold=row.significant) for row in rows}
+    keys = list(dict.fromkeys((row.label, row.significant) for row in rows))
+    lengths = [len(fitted(words, room, bold=bold)) for words, bold in keys]
+    labels = dict(zip(keys, distinct_labels([words for words, _ in keys], lengths), strict=True))
     left = max((text_width(words, bold=bold) for (_, bold), words in labels.items()), default=0.0) + 14
     means_end, right = _number_columns(blocks, show_bounds=show_bounds)
     parts = [text(WIDTH, 14, heading or _heading(blocks), "axis", "end")]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib import resources
-from itertools import pairwise
+from itertools import pairwise, takewhile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -216,6 +216,33 @@ def label(content: str, longest: int = 18) -> str:
         return shown
     length = longest - 1
     return shown[: length - length // 2] + "…" + shown[len(shown) - length // 2 :]
+
+
+def distinct_labels(names: Sequence[str], longest: Sequence[int]) -> list[str]:
+    """Each of `names` by `label`; different ones that would read the same lose the beginning that they share.
+
+    Where that is not enough they are numbered.
+    """
+    whole = [safe(name) for name in names]
+    shown = [label(name, most) for name, most in zip(whole, longest, strict=True)]
+    for same in _alike(whole, shown):
+        letters = zip(*(whole[index] for index in same), strict=False)
+        start = max(0, sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, letters)) - 2)
+        for index in same:
+            shown[index] = label(f"…{whole[index][start:]}", longest[index])
+    for same in _alike(whole, shown):
+        numbers = {name: n for n, name in enumerate(dict.fromkeys(whole[index] for index in same), 1)}
+        for index in same:
+            shown[index] = f"{label(whole[index], longest[index] - 3)} {numbers[whole[index]]}"
+    return shown
+
+
+def _alike(names: Sequence[str], shown: Sequence[str]) -> list[list[int]]:
+    """The places of different names that are shown alike."""
+    places: dict[str, list[int]] = {}
+    for index, words in enumerate(shown):
+        places.setdefault(words, []).append(index)
+    return [same for same in places.values() if len({names[index] for index in same}) > 1]
 
 
 _THIN, _BROAD = frozenset("iljtfrI.,:;'|!()[]{}/ -·‖"), frozenset("mwMWQOGD@%&…—")

@@ -16,7 +16,7 @@ from tailkeep.report.lab.run import ArmGroup
 from tailkeep.report.lab.stats import GroupSummary
 from tailkeep.report.lab.verdict import ONE_SEED, baseline_change, key_numbers, write_verdict
 from tailkeep.report.page_kit import KeyNumber
-from tailkeep.report.svg import Figure, label, rect, text
+from tailkeep.report.svg import Figure, distinct_labels, rect, text
 
 _FEW_ARMS, _MAX_BLOCKS = 4, 6
 _SCALED = (
@@ -174,11 +174,9 @@ def plot_effect_map(effects: EffectMap, name: str) -> Figure:
     rows, columns = (effects.columns, effects.rows) if turned else (effects.rows, effects.columns)
     start = 250.0
     width = start + _CELL_WIDTH * len(columns)
-    parts = [
-        text(start + _CELL_WIDTH * (n + 0.5), 14, label(column, 9), "axis", "middle")
-        for n, column in enumerate(columns)
-    ]
-    parts += [text(0, 38 + _CELL_HEIGHT * n, label(row, 30), "num") for n, row in enumerate(rows)]
+    tops, sides = (distinct_labels(names, [longest] * len(names)) for names, longest in ((columns, 9), (rows, 30)))
+    parts = [text(start + _CELL_WIDTH * (n + 0.5), 14, words, "axis", "middle") for n, words in enumerate(tops)]
+    parts += [text(0, 38 + _CELL_HEIGHT * n, words, "num") for n, words in enumerate(sides)]
     sizes = [abs(cell.difference.final.mean) for cell in effects.cells]
     largest = max(sizes) or 1.0
     for cell in effects.cells:

@@ -22,7 +22,19 @@ from tailkeep.report.lab.run import ArmGroup, Entry
 from tailkeep.report.lab.stats import FailureSummary, GroupSummary, entry_interval
 from tailkeep.report.metric_catalog import FailureRule, limits_of
 from tailkeep.report.phrases import Role
-from tailkeep.report.svg import WIDTH, Figure, Scale, UniqueNames, label, linear, marker, path, text, tick_texts, ticks
+from tailkeep.report.svg import (
+    WIDTH,
+    Figure,
+    Scale,
+    UniqueNames,
+    distinct_labels,
+    linear,
+    marker,
+    path,
+    text,
+    tick_texts,
+    ticks,
+)
 from tailkeep.report.text_metrics import is_test
 from tailkeep.runs.generation_dir import is_curve_table, read_speeds
 
@@ -211,6 +223,7 @@ def plot_failures(group: ArmGroup, summary: GroupSummary, name: str) -> Figure |
     if not rules or last == 0:
         return None
     x = linear((0, last), (_LEFT, _RIGHT))
+    names = distinct_labels(list(rows_of), [18] * len(rows_of))
     parts: list[str] = []
     y, findings = 14.0, []
     for rule in rules:
@@ -222,10 +235,10 @@ def plot_failures(group: ArmGroup, summary: GroupSummary, name: str) -> Figure |
         bottom = y + 8 + _ROW * len(rows_of)
         values = [value for value in ticks(0, last, 5) if float(round(value, 9)).is_integer()]
         parts += [path([(x(value), y + 8), (x(value), bottom)], "grid") for value in values]
-        for index, (arm, failures) in enumerate(rows_of.items()):
+        for index, ((arm, failures), shown) in enumerate(zip(rows_of.items(), names, strict=True)):
             middle = y + 18 + _ROW * index
             role = group.roles[arm]
-            parts.append(text(0, middle + 4.5, label(arm, 18), f"sig {role.css}"))
+            parts.append(text(0, middle + 4.5, shown, f"sig {role.css}"))
             failure = failures[rule.key]
             words = formatting.failure(failure)
             parts.append(_bar(group, arm, failure, x, middle))
