@@ -131,7 +131,7 @@ def test_where_every_difference_is_significant_there_are_no_others(tmp_path):
     lab_run = read_lab_run(partial_grid(tmp_path / "r", {"c": 0.3}))
     (sentence,) = effect_sentences(lab_run.groups[0], summarise_run(lab_run).groups[0], lab_run.grid)
     assert "is significantly better in 2 of 2" in sentence
-    assert sentence.endswith("All corrected for 2 comparisons.")
+    assert sentence.endswith("c with all (−0.303). Corrected for 2 comparisons.")
 
 
 def test_a_single_setting_is_told_by_the_names_of_its_arms(tmp_path):

@@ -196,20 +196,22 @@ def _effect_sentence(effects: EffectMap) -> str:
     significant = [cell for cell in effects.cells if cell.difference.is_significant]
     significant.sort(key=lambda cell: -abs(cell.difference.final.mean))
     lead = f"{effects.definition.title}, each level minus {effects.reference} in the same setting, paired by seed"
-    corrected = f"corrected for {_counted(comparisons, 'comparison')}"
+    corrected = f"corrected for {comparisons} comparisons" if comparisons > 1 else ""
     if not effects.is_tested:
         return f"{lead}: {_in_sentence(ONE_SEED)}"
     if not significant:
-        return f"{lead}: no significant difference (0 of {total}, {corrected})."
+        return f"{lead}: no significant difference ({', '.join(filter(None, [f'0 of {total}', corrected]))})."
     parts = []
     for word, better in (("better", True), ("worse", False)):
         if cells := [cell for cell in significant if cell.better is better]:
             listed = ", ".join(cell_text(effects, cell) for cell in cells[:_MAX_LISTED])
             more = f" and {len(cells) - _MAX_LISTED} more" if len(cells) > _MAX_LISTED else ""
             parts.append(f"significantly {word} in {len(cells)} of {total}: {listed}{more}")
-    rest = total - len(significant)
-    others = {0: "All", 1: "The other one is not significant,"}.get(rest, "The others are not significant,")
-    return f"{lead}, is {'; '.join(parts)}. {others} {corrected}."
+    others = {0: "", 1: "the other one is not significant"}.get(
+        total - len(significant), "the others are not significant"
+    )
+    more = ", ".join(filter(None, [others, corrected]))
+    return f"{lead}, is {'; '.join(parts)}." + (f" {more[0].upper()}{more[1:]}." if more else "")
 
 
 def cell_text(effects: EffectMap, cell: EffectCell) -> str:
