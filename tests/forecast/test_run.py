@@ -20,6 +20,7 @@ from tailkeep.forecast import load, run
 from tailkeep.forecast.counts import GROUPS
 from tailkeep.forecast.project import neutral_survival
 from tailkeep.forecast.run import name_texts
+from tailkeep.forecast.summary import share_words
 from tailkeep.metrics import Migration, copy_extinction, survival
 from tests.audit.conftest import prose, write_jsonl
 
@@ -479,3 +480,7 @@ def test_a_folder_named_like_a_hive_partition_is_a_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     named = name_texts(["dt=2024/*.jsonl", "greedy=written/*.jsonl", "dt=2025/*.jsonl"])
     assert named == {"synthetic": ["dt=2024/*.jsonl"], "greedy": ["written/*.jsonl"], "dt": ["2025/*.jsonl"]}
+
+
+def test_a_median_below_half_a_percent_is_not_none():
+    assert share_words({"quantiles": [[0.0, 0.001, 0.003, 0.004, 0.006]]}) == "0.3 % (0 to 1)"

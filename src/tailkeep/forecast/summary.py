@@ -156,8 +156,8 @@ def occurrences(max_count: int) -> str:
 
 def share_words(curve: Tree) -> str:
     """The last generation of a curve with its 90 % interval, such as `16 % (15 to 17)`."""
-    low, middle, high = (100 * curve["quantiles"][-1][index] for index in (0, 2, 4))
-    return f"{middle:.0f} % ({low:.0f} to {high:.0f})"
+    low, middle, high = (curve["quantiles"][-1][index] for index in (0, 2, 4))
+    return f"{_percent(middle)} ({100 * low:.0f} to {100 * high:.0f})"
 
 
 def _percent(share: float) -> str:

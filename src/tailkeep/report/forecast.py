@@ -191,7 +191,7 @@ def _line(
 def _survival(
     name: str, title: str, lines: Sequence[SurvivalLine], note: str, goal: tuple[float, str] | None = None
 ) -> Figure:
-    ends = ", ".join(f"{line.label} {100 * line.quantiles[-1][2]:.0f} %" for line in lines)
+    ends = ", ".join(f"{line.label} {formatting.percent(line.quantiles[-1][2])}" for line in lines)
     finding = f"{title}: after {_generations(lines[0].generations[-1])} {ends}."
     return survival_chart(name, title, lines, note=note, finding=finding, goal=goal)
 
@@ -289,30 +289,35 @@ def _numbers(tree: Tree) -> list[KeyNumber]:
     held += "once" if tail["max_count"] == 1 else f"at most {tail['max_count']} times"
     of_models = [(side, _curves(text["forecast"], "replace")) for side, text in part["synthetic"].items()]
     side, model = next(((side, some[band]["quantiles"][-1]) for side, some in of_models if band in some), ("", bare))
-    left_by, more = (side, f"; drift alone: {100 * bare[2]:.0f}") if side else ("drift alone", "")
+    left_by, more = (side, f"; drift alone: {_number(bare[2])}") if side else ("drift alone", "")
     return [
         KeyNumber(
             TRUNCATED if side else BASELINE,
-            f"{100 * model[2]:.0f}",
+            _number(model[2]),
             "%",
             f"of {name} that occur {_times(band)} are left by {left_by} after {_generations(tree['generations'])}",
             f"90 %: {100 * model[0]:.0f} to {100 * model[4]:.0f}{more}",
         ),
         KeyNumber(
             REAL_DATA,
-            f"{100 * accumulated[2]:.0f}",
+            _number(accumulated[2]),
             "%",
             "of them with all real data kept beside all synthetic text",
             f"drift alone, 90 %: {100 * accumulated[0]:.0f} to {100 * accumulated[4]:.0f}",
         ),
         KeyNumber(
             REAL_DATA,
-            formatting.DASH if share is None else f"{100 * share:.0f}",
+            formatting.DASH if share is None else _number(share),
             "" if share is None else "%",
             f"real data in each training set hold {held}",
             "no share does" if share is None else "drift alone",
         ),
     ]
+
+
+def _number(share: float) -> str:
+    """A share in per cent without its unit, such as `16` or `< 1`."""
+    return formatting.percent(share).removesuffix(" %")
 
 
 def _tables(tree: Tree) -> Iterator[dict[str, Any]]:
