@@ -24,6 +24,7 @@ from tailkeep.audit.corpus_stats import (
     corpus_figures,
     read_corpus,
 )
+from tailkeep.audit.documents import excerpt
 from tailkeep.audit.evidence import SIDES
 from tailkeep.audit.findings import (
     SECOND,
@@ -270,7 +271,7 @@ def corpus_tables(corpora: Mapping[str, CorpusStats], num_keywords: int) -> dict
         "frequent": csv_text(("side", "n", "text", "count", "at_most"), _frequent(sides, num_keywords)),
         "duplicates": csv_text(
             ("side", "copies", "first_at"),
-            ((side, *row) for side, corpus in sides for row in corpus.duplicates.largest),
+            ((side, copies, redact(place)) for side, corpus in sides for copies, place in corpus.duplicates.largest),
         ),
     }
     if all("prior/tokens" in corpus.counts for _, corpus in sides):
@@ -297,7 +298,7 @@ def boilerplate_tables(sides: Mapping[str, Boilerplate]) -> dict[str, str]:
 def comparison_tables(both: SideComparison) -> dict[str, str]:
     """The tables of both sides together."""
     rows = (
-        (length, direction, *astuple(keyword))
+        (length, direction, _cell(keyword.text), *astuple(keyword)[1:])
         for length, lists in both.keywords.items()
         for direction, keywords in zip(("over", "under"), lists, strict=True)
         for keyword in keywords
@@ -332,8 +333,15 @@ def _source_row(item: SourceShare) -> tuple[Any, ...]:
     return redact(item.source), estimate.documents, *figures, estimate.refusal, redact(telling)
 
 
+def _cell(text: str) -> str:
+    """A text of a corpus as it may stand in a table: a word can have a million characters."""
+    # A secret that is cut first is no longer known for one.
+    return excerpt(redact(text))
+
+
 def _as_lines(items: Iterable[Mapping[str, Any]]) -> str:
-    return "".join(redact(json.dumps(item, ensure_ascii=False)) + "\n" for item in items)
+    # Values, not lines: a private key that an excerpt cuts goes on to the end of its text.
+    return "".join(json.dumps(redact_tree(item), ensure_ascii=False) + "\n" for item in items)
 
 
 def _histograms(
@@ -361,7 +369,7 @@ def _frequent(sides: Sequence[tuple[str, CorpusStats]], num_keywords: int) -> It
     for side, corpus in sides:
         for length, sketch in corpus.frequent.items():
             for _, text, count in sketch.items()[:num_keywords]:
-                yield side, length, redact(text), count, count + sketch.error
+                yield side, length, _cell(text), count, count + sketch.error
 
 
 def _weights(weights: ImportanceWeights) -> Iterator[tuple[Any, ...]]:
