@@ -3,8 +3,9 @@
 from collections import Counter
 
 import numpy as np
+import pyarrow as pa
 
-from tailkeep.data.count_tables import CountTable, merge_rows, read_ranges
+from tailkeep.data.count_tables import CountRows, CountTable, merge_rows, read_ranges, write_rows
 
 
 def test_tables_that_spill_hold_what_those_in_memory_hold(tmp_path):
@@ -27,3 +28,19 @@ def test_tables_that_spill_hold_what_those_in_memory_hold(tmp_path):
     together = merge_rows(rows)
     assert dict(zip(together.hashes.tolist(), together.counts.tolist(), strict=True)) == exact
     assert (together.others == 2 * together.counts).all()
+
+
+def test_a_range_of_many_files_holds_its_own_rows_and_no_row_group(tmp_path):
+    paths = [tmp_path / f"{number}.parquet" for number in range(16)]
+    hashes = np.arange(1 << 12, dtype=np.uint64) << np.uint64(52)
+    for path in paths:
+        write_rows([CountRows(hashes, np.ones(len(hashes), np.int64), np.arange(len(hashes)))], path)
+    before = pa.total_allocated_bytes()
+    ranges = read_ranges(paths, memory=1 << 21)
+    parts = next(ranges)
+    assert [len(rows) for rows in parts] == [len(parts[0])] * 16
+    assert 0 < len(parts[0]) < len(hashes) / 3
+    # The last file may be freed a moment later.
+    assert pa.total_allocated_bytes() - before < 3 * 3 * hashes.nbytes
+    assert all(column.base is None for rows in parts for column in (rows.hashes, rows.counts, rows.others))
+    assert sum(len(rows) for parts in (parts, *ranges) for rows in parts) == 16 * len(hashes)

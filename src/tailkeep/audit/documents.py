@@ -120,7 +120,10 @@ _FIELDS = [
 
 
 _BATCH = 4096
+_SEEDS = 1 << 32
 _MINHASH_BITS = 32
+# MinHash holds some 1.3 KB per shingle of a batch.
+_SHINGLES = 4096
 
 
 class ExactDuplicates:
@@ -161,7 +164,7 @@ class NearDuplicates:
         self.table = CountTable(memory, folder, "separate")
         # Creating the permutations is expensive, so all signatures copy this one.
         self._empty: Any = require("datasketch", extra="audit").MinHash(
-            num_perm=config.bands * config.rows, seed=seed + 1, hashfunc=int
+            num_perm=config.bands * config.rows, seed=(seed + 1) % _SEEDS, hashfunc=int
         )
 
     def add(self, document: ShardDocument) -> None:
@@ -170,7 +173,8 @@ class NearDuplicates:
         if not len(shingles):
             return
         signature = self._empty.copy()
-        signature.update_batch(shingles.tolist())
+        for start in range(0, len(shingles), _SHINGLES):
+            signature.update_batch(shingles[start : start + _SHINGLES].tolist())
         bands = _bands(np.asarray(signature.hashvalues, np.uint64), self._config.bands)
         places = np.full(len(bands), document.place, np.int64)
         self.table.add(bands, np.ones(len(bands), np.int64), places)

@@ -148,4 +148,5 @@ def _between(path: Path, low: int, high: int) -> CountRows:
     hashes = table["hash"].to_numpy()
     start = int(np.searchsorted(hashes, np.uint64(low)))
     stop = len(hashes) if high == _SPACE else int(np.searchsorted(hashes, np.uint64(high)))
-    return CountRows(*(table[name].to_numpy()[start:stop] for name in _SCHEMA.names))
+    # A view would hold whole row groups of every file at once.
+    return CountRows(*(table[name].to_numpy()[start:stop].copy() for name in _SCHEMA.names))
