@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tailkeep.data import counters
 from tailkeep.data.counters import (
+    CHUNK_BYTES,
     REPETITION_BINS,
     ShardCounter,
     ShardDocument,
@@ -70,6 +72,32 @@ def test_a_document_of_several_chunks_holds_each_word_once(tmp_path):
     frequencies = dict(zip(hashes, documents, strict=True))
     of = {name: frequencies[int(split_words([name.encode()]).hashes[0])] for name in ("w1", "w399999", "w7", "new")}
     assert of == {"w1": 4, "w399999": 2, "w7": 2, "new": 1}
+
+
+def test_a_run_of_words_is_repeated_however_far_behind_in_its_document(tmp_path, monkeypatch):
+    monkeypatch.setattr(counters, "CHUNK_BYTES", 200)
+    rng = np.random.default_rng(0)
+    documents = [" ".join(rng.choice(list("abcde"), size)) for size in (90, 3, 700, 20, 400, 100, 100, 900)]
+    counts = counted(documents, tmp_path).counts()
+    runs = [
+        [
+            tuple(words[n : n + 4])
+            for words in map(bytes.split, split_document(text.encode()))
+            for n in range(len(words) - 3)
+        ]
+        for text in documents
+    ]
+    assert int(counts["runs"][0]) == sum(map(len, runs))
+    assert int(counts["different_runs"][0]) == sum(len(set(some)) for some in runs)
+    shares = [1 - len(set(some)) / len(some) for some in runs if some]
+    assert counts["repetition"].tolist() == np.histogram(shares, REPETITION_BINS, (0, 1))[0].tolist()
+
+
+def test_half_of_a_document_that_is_written_twice_is_repeated(tmp_path):
+    once = " ".join(f"w{number}" for number in range(200_000))
+    assert len(once) > CHUNK_BYTES
+    counts = counted([f"{once} {once}"], tmp_path).counts()
+    assert int(counts["different_runs"][0]) / int(counts["runs"][0]) == pytest.approx(0.5, abs=1e-4)
 
 
 @pytest.mark.parametrize(("runs", "different", "share"), [(10, 9, 10), (5, 4, 20), (20, 19, 5), (7, 7, 0), (4, 0, 95)])

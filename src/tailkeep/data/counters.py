@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tailkeep.data.count_tables import CountTable
 from tailkeep.data.hashing import (
     BUCKETS,
+    Hashes,
     NGrams,
     NGramTypes,
     Words,
@@ -130,6 +131,8 @@ class ShardCounter:
         # Number, words, n-grams and distinct n-grams of the last document, which the next batch may continue.
         self._last: tuple[int, NDArray[np.int64]] | None = None
         self._types_of_last = np.zeros(0, np.uint64)
+        # Of one document, 8 bytes for each run of four words: an array for each of its batches.
+        self._runs_of_last: list[Hashes] = []
 
     @property
     def words(self) -> int:
@@ -143,20 +146,23 @@ class ShardCounter:
         *_, equal_pairs = (self._add_types(grams[length - 1], words, length, batch) for length in (1, 2))
         for length in range(3, MAX_N + 1):
             self._distinct[length].add(grams[length - 1].hashes)
-        chunks = len(batch.chunks)
-        runs = np.bincount(grams[-1].documents, minlength=chunks)
+        # The chunks of one document count together.
+        firsts = np.flatnonzero(np.diff(batch.document_numbers, prepend=batch.document_numbers[0] - 1))
+        document_of = np.repeat(np.arange(len(firsts)), np.diff(firsts, append=len(batch.chunks)))
+        runs = np.bincount(document_of[grams[-1].documents], minlength=len(firsts))
         # Most runs need no comparison.
         rest = drop_unrepeated(grams[-1], MAX_N, grams[1], equal_pairs)
-        repeats = np.bincount(rest.documents, minlength=chunks) - count_distinct_per_document(rest, chunks)
+        rest = replace(rest, documents=document_of[rest.documents])
+        repeats = np.bincount(rest.documents, minlength=len(firsts)) - count_distinct_per_document(rest, len(firsts))
         distinct = runs - repeats
         lengths = [len(ngrams.hashes) for ngrams in grams[:-1]]
         self._totals += [sum(map(len, batch.chunks)), *lengths, runs.sum(), distinct.sum()]
-        self._add_documents(batch.document_numbers, np.stack([words.counts, runs, distinct], axis=1))
+        features = np.stack([np.add.reduceat(words.counts, firsts), runs, distinct], axis=1)
+        self._add_documents(batch.document_numbers, features, grams[-1].hashes)
 
     def counts(self) -> Counts:
         """All counts by name; call it once, at the end."""
-        if self._last:
-            self._add_features(self._last[1][None])
+        self._complete_last()
         names = ("bytes", "words", "bigrams", "trigrams", "runs", "different_runs")
         counts = dict(zip(names, self._totals[:, None], strict=True))
         counts |= self._histograms
@@ -196,15 +202,32 @@ class ShardCounter:
         self._types_of_last = equal.hashes[new]
         return frequencies
 
-    def _add_documents(self, document_numbers: Sequence[int], features: NDArray[np.int64]) -> None:
-        if self._last and self._last[0] == document_numbers[0]:
-            features[0] += self._last[1]
-        elif self._last:
-            self._add_features(self._last[1][None])
-        starts = np.flatnonzero(np.diff(document_numbers, prepend=document_numbers[0] - 1))
-        summed = np.add.reduceat(features, starts)
-        self._add_features(summed[:-1])
-        self._last = (document_numbers[-1], summed[-1])
+    def _add_documents(self, numbers: Sequence[int], features: NDArray[np.int64], runs: Hashes) -> None:
+        """Add the documents of a batch with their `features` (D, 3) and all their `runs` (R,), one after another."""
+        if self._last and self._last[0] == numbers[0]:
+            self._last = (numbers[0], self._last[1] + features[0])
+            self._runs_of_last.append(runs[: features[0, 1]])
+            if len(features) == 1:
+                return
+            features = features[1:]
+        self._complete_last()
+        self._add_features(features[:-1])
+        self._last = (numbers[-1], features[-1])
+        # A view would hold the runs of the whole batch.
+        self._runs_of_last = [runs[len(runs) - features[-1, 1] :].copy()]
+
+    def _complete_last(self) -> None:
+        """Add the last document, of whose batches each has counted its own distinct runs."""
+        if self._last is None:
+            return
+        features = self._last[1]
+        if len(self._runs_of_last) > 1:
+            runs = np.concatenate(self._runs_of_last)
+            runs.sort()
+            repeated = features[2] - np.count_nonzero(np.append(True, runs[1:] != runs[:-1])[: len(runs)])
+            features[2] -= repeated
+            self._totals[-1] -= repeated
+        self._add_features(features[None])
 
     def _add_features(self, features: NDArray[np.int64]) -> None:
         """Add complete documents (D, 3) to the histograms."""
