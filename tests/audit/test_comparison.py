@@ -46,6 +46,17 @@ def test_both_sides_have_as_many_documents_of_as_many_words():
         match_lengths(sample_of(texts[:19]), sample_of(texts[25:]), SampleConfig())
 
 
+def test_the_length_of_a_word_is_counted_in_characters():
+    sides = [
+        sample_of([f"{word}{'e' * (number % 3)} zwei drei vier" for number in range(20)])
+        for word in ("größe", "groste")
+    ]
+    matched = match_lengths(*sides, SampleConfig(documents=20, min_words=4))
+    values = {name: of for name, _, of in statistics(matched, permute_sides(matched.documents, 3, 0))}
+    # Case folding makes ss of the sharp s.
+    assert values["word length"] == pytest.approx(((6 + 0.95 + 12) / 4, (6 + 0.95 + 12) / 4))
+
+
 def test_a_prior_reads_the_documents_as_they_are_spelled():
     texts = [f"The STRASSE of Straße, {number} and Café." for number in range(40)]
     read = []

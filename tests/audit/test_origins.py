@@ -4,7 +4,7 @@ import pytest
 
 from tailkeep.audit import run
 from tailkeep.audit.comparison import Comparison, StatisticTest
-from tailkeep.audit.findings import SECOND, SYNTHETIC, Origins
+from tailkeep.audit.findings import SECOND, SYNTHETIC, Origins, comparison_findings
 from tailkeep.errors import ConfigError, InputError
 from tests.audit.conftest import prose, write_jsonl
 
@@ -14,6 +14,10 @@ PLAIN = {"testing": {"permutations": 640}}
 
 def statistic(name, difference, *, flagged=True):
     return StatisticTest(name, 1.0 + difference, 1.0, difference, (0, 0, 0), 0.001, 0.001, flagged)
+
+
+def divergence(name, *, flagged=True):
+    return StatisticTest(name, None, None, 0.5, (0.1, 0, 0.2), 0.001, 0.001, flagged)
 
 
 def comparison(*tests):
@@ -38,14 +42,51 @@ def test_what_no_reference_was_given_for_is_not_claimed():
     assert "(--second-reference) and a synthetic one (--synthetic) tell more" in Origins().caveat(TESTS)
     synthetic = Origins({SYNTHETIC: comparison(*TESTS)}).caveat(TESTS)
     assert synthetic == (
-        "The synthetic reference differs in the same direction in all 3. Another genre can too: --second-reference "
-        "tests one."
+        "The synthetic reference differs in the same direction in all 3. Another genre can give such differences too: "
+        "--second-reference tests one."
     )
     both = Origins({SECOND: comparison(statistic("a", 1)), SYNTHETIC: comparison(statistic("a", 1))}).caveat(TESTS)
     assert both == (
         "The second human reference does not differ in this direction, so its genre explains none of it. "
         "The synthetic reference does not differ in this direction."
     )
+
+
+def test_a_divergence_has_no_direction_and_is_never_shared():
+    second = Origins({SECOND: comparison(*TESTS, divergence("JS"), divergence("KL"))})
+    assert second.shared_by(SECOND, [*TESTS, divergence("JS"), divergence("KL")]) == ["a", "b", "c"]
+    assert second.figures(divergence("JS")) == {}
+    assert second.caveat([*TESTS, divergence("JS")]) == (
+        "The second human reference differs in the same direction in all 3, which genre alone can explain. Divergences "
+        "have no direction and are not counted here."
+    )
+    assert second.caveat([divergence("JS")]) == "A divergence has no direction that another reference could share."
+    count, *_ = comparison_findings(comparison(*TESTS, divergence("JS")), 0.05, second, "line")
+    assert count.figures == {"tests": 4, "flagged": 4, "second_alike": 3, "with_direction": 3}
+
+
+def test_a_reference_that_could_not_be_tested_is_named_with_the_reason():
+    few = Origins(not_tested={SECOND: "the samples have 5 and 120 documents. Give larger corpora."})
+    assert few.caveat(TESTS) == (
+        "The second human reference was not tested: the samples have 5 and 120 documents. Give larger corpora."
+    )
+    synthetic = Origins(not_tested={SYNTHETIC: "it is too small."}).caveat(TESTS)
+    assert synthetic == (
+        "The synthetic reference was not tested: it is too small. Another genre can give such differences too: "
+        "--second-reference tests one."
+    )
+    both = Origins({SYNTHETIC: comparison(*TESTS)}, {SECOND: "it is too small."}).caveat(TESTS)
+    assert both == (
+        "The second human reference was not tested: it is too small. The synthetic reference differs in the same "
+        "direction in all 3."
+    )
+
+
+def test_the_figures_of_a_sign_are_those_of_both_directions():
+    tests = [statistic("repetition", 1), statistic("compression", -1)]
+    sign = next(item for item in comparison_findings(comparison(*tests), 0.05, Origins(), "line") if item.source)
+    assert "But the opposite holds for compression" in sign.sentence
+    assert list(sign.figures) == ["repetition", "compression"]
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +144,9 @@ def test_a_second_reference_needs_the_first_and_other_files(sides, tmp_path):
         run({}, sides["input"], tmp_path / "o", reference=sides["second"], second_reference=sides["second"])
 
 
-def test_a_second_reference_that_is_too_small_says_nothing(sides, tmp_path):
+def test_a_second_reference_that_is_too_small_is_said_not_to_be_tested(sides, tmp_path):
     few = write_jsonl(tmp_path / "few.jsonl", prose(5, words=30, seed=9))
     outcome = run(PLAIN, sides["input"], tmp_path / "out", reference=sides["reference"], second_reference=few)
-    assert "tell more" in outcome.summary["findings"][0]["caveat"]
+    caveat = outcome.summary["findings"][0]["caveat"]
+    assert "The second human reference was not tested: the samples have 5 and 120 documents" in caveat
+    assert "--second-reference" not in caveat

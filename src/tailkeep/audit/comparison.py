@@ -85,7 +85,7 @@ def statistics(matched: MatchedDocuments, is_input: NDArray[np.bool_]) -> Iterat
     runs = np.bincount(grams[-1].documents, minlength=documents)
     repeated = 1 - count_distinct_per_document(grams[-1], documents) / np.maximum(runs, 1)
     compression = np.array([len(text) / len(zlib.compress(text, _ZLIB_LEVEL)) for text in matched.texts])
-    word_length = np.bincount(words.documents, words.ends - words.starts, documents) / matched.words
+    word_length = np.bincount(words.documents, _characters(words), documents) / matched.words
     for name, values in (
         ("repetition", repeated),
         ("compression", compression),
@@ -93,6 +93,14 @@ def statistics(matched: MatchedDocuments, is_input: NDArray[np.bool_]) -> Iterat
         ("document length", matched.lengths),
     ):
         yield _mean_difference(name, values, is_input)
+
+
+def _characters(words: Words) -> NDArray[np.int64]:
+    """The number of characters of each word (W,)."""
+    # Every byte of UTF-8 but those that continue a character.
+    is_first = np.frombuffer(words.data, np.uint8) & 0xC0 != 0x80
+    before = np.concatenate([[0], np.cumsum(is_first)])
+    return np.asarray(before[words.ends] - before[words.starts])
 
 
 def _bucket_statistics(
@@ -213,6 +221,11 @@ class StatisticTest:
     p: float
     adjusted: float
     flagged: bool
+
+    @property
+    def has_direction(self) -> bool:
+        """Whether `difference` has a sign: a divergence is never negative."""
+        return self.input is not None
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tailkeep.audit.comparison import Comparison, StatisticTest
+from tailkeep.audit.config import NearDuplicateConfig
 from tailkeep.audit.keywords import FrequencyBand
 
 SECOND, SYNTHETIC = "second", "synthetic"
@@ -22,15 +23,26 @@ _UNTESTED = (
 )
 
 
+_REFERENCES = {SECOND: "second human reference", SYNTHETIC: "synthetic reference"}
+_EXPLAINED = {
+    SECOND: (", which genre alone can explain", ", so its genre explains none of it"),
+    SYNTHETIC: ("", ""),
+}
+
+
 @dataclass(frozen=True)
 class Origins:
-    """The comparisons of further references with the first: `second`, human text of another kind, and `synthetic`."""
+    """The comparisons of further references with the first: `second`, human text of another kind, and `synthetic`.
+
+    `not_tested` says why one of them could not be compared.
+    """
 
     comparisons: Mapping[str, Comparison] = field(default_factory=dict)
+    not_tested: Mapping[str, str] = field(default_factory=dict)
 
     def shared_by(self, side: str, tests: Sequence[StatisticTest]) -> list[str]:
         """The names of the `tests` in which the reference `side` differs significantly in the same direction."""
-        others = {test.name: test for test in self.comparisons[side].all_tests}
+        others = {test.name: test for test in self.comparisons[side].all_tests if test.has_direction}
         return [
             test.name
             for test in tests
@@ -38,34 +50,40 @@ class Origins:
         ]
 
     def caveat(self, tests: Sequence[StatisticTest]) -> str:
-        """What the further references say of the significant `tests`, in one or two sentences."""
-        if not self.comparisons:
+        """What the further references say of the significant `tests`, in a few sentences."""
+        if not self.comparisons and not self.not_tested:
             return _UNTESTED
-        shared = {side: self.shared_by(side, tests) for side in self.comparisons}
-        total = len(tests)
-        sentences = []
-        if SECOND in shared:
-            names = shared[SECOND]
-            sentences.append(
-                f"The second human reference differs in the same direction in {_count(names, total)}, which genre "
-                "alone can explain."
-                if names
-                else "The second human reference does not differ in this direction, so its genre explains none of it."
-            )
-        if SYNTHETIC in shared:
-            names = shared[SYNTHETIC]
-            sentences.append(
-                f"The synthetic reference differs in the same direction in {_count(names, total)}."
-                if names
-                else "The synthetic reference does not differ in this direction."
-            )
-        if SECOND not in shared:
-            sentences.append("Another genre can too: --second-reference tests one.")
+        directed = sum(test.has_direction for test in tests)
+        sentences = [
+            f"The {name} was not tested: {self.not_tested[side]}"
+            if side in self.not_tested
+            else self._shared_sentence(side, self.shared_by(side, tests), directed)
+            for side, name in _REFERENCES.items()
+            if side in self.not_tested or (side in self.comparisons and directed)
+        ]
+        if self.comparisons and not directed:
+            sentences.append("A divergence has no direction that another reference could share.")
+        elif self.comparisons and directed < len(tests):
+            sentences.append("Divergences have no direction and are not counted here.")
+        if SECOND not in self.comparisons and SECOND not in self.not_tested:
+            sentences.append("Another genre can give such differences too: --second-reference tests one.")
         return " ".join(sentences)
 
     def figures(self, test: StatisticTest) -> dict[str, bool]:
-        """By reference, whether it differs from the first significantly and in the same direction as `test`."""
+        """By reference, whether it differs from the first significantly and in the same direction as `test`.
+
+        Nothing of a divergence, which has no direction.
+        """
+        if not test.has_direction:
+            return {}
         return {f"{side}_alike": bool(self.shared_by(side, [test])) for side in self.comparisons}
+
+    @staticmethod
+    def _shared_sentence(side: str, names: Sequence[str], total: int) -> str:
+        shared, unshared = _EXPLAINED[side]
+        if not names:
+            return f"The {_REFERENCES[side]} does not differ in this direction{unshared}."
+        return f"The {_REFERENCES[side]} differs in the same direction in {_count(names, total)}{shared}."
 
 
 def _count(names: Sequence[str], total: int) -> str:
@@ -172,6 +190,8 @@ def comparison_findings(
         )
     else:
         alike = {f"{side}_alike": len(origins.shared_by(side, flagged)) for side in origins.comparisons}
+        if alike:
+            alike["with_direction"] = sum(test.has_direction for test in flagged)
         yield Finding(
             True,
             f"It differs from the reference in {len(flagged)} {basis}.",
@@ -197,7 +217,7 @@ def comparison_findings(
 def _sign_finding(sign: _Sign, tests: Sequence[StatisticTest], origins: Origins) -> Finding:
     worse = [test for test in tests if test.flagged and test.difference * sign.directions[test.name] > 0]
     better = [test for test in tests if test.flagged and test not in worse]
-    figures = {test.name: _figures(test, origins) for test in (worse or better or tests)}
+    figures = {test.name: _figures(test, origins) for test in ([*worse, *better] or tests)}
     if worse:
         opposite = f". But the opposite holds for {_describe(better)}" if better else ""
         sentence = f"{sign.present}: {_describe(worse)}{opposite}."
@@ -259,12 +279,13 @@ def coverage_finding(bands: Sequence[FrequencyBand]) -> Finding | None:
     )
 
 
-def corpus_findings(figures: Tree) -> Iterator[Finding]:
+def corpus_findings(figures: Tree, near_duplicates: NearDuplicateConfig | None) -> Iterator[Finding]:
     """The findings about one corpus, without a reference: duplicates, and confidence under the prior."""
     copies, share = figures["exact_duplicates"], figures["exact_duplicates_share"] or 0.0
     near = (
-        f"; {figures['near_duplicates']:,} of five words or more are near duplicates of one, exact copies included"
-        if "near_duplicates" in figures
+        f"; {figures['near_duplicates']:,} of {near_duplicates.shingle} words or more are near duplicates of one, "
+        "exact copies included"
+        if near_duplicates
         else ""
     )
     advice = " Remove them first: no other choice here matters as much." if share > 0.01 else ""
@@ -333,7 +354,7 @@ def _describe(tests: Sequence[StatisticTest]) -> str:
 
 
 def _describe_test(test: StatisticTest) -> str:
-    if test.input is None or test.reference is None:
+    if not test.has_direction:
         return f"{test.name} {test.difference:.3g} nats (permuted {test.null[0]:.3g}; p {test.adjusted:.2g})"
     return f"{test.name} {test.input:.4g} vs. {test.reference:.4g} (p {test.adjusted:.2g})"
 

@@ -6,7 +6,6 @@ fixed order of rows, and numbers that round-trip.
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, astuple, dataclass, fields
 from typing import Any
 
@@ -202,19 +201,21 @@ def _compare_sides(
 
 
 def _compare_references(config: AuditConfig, corpora: Mapping[str, CorpusStats], scorer: PriorScorer | None) -> Origins:
-    """The tests of the further references that are large enough against the first."""
-    comparisons = {}
+    """The tests of the further references against the first."""
+    comparisons, not_tested = {}, {}
     for side in (SECOND, SYNTHETIC):
         if side in corpora:
             samples = corpora[side].sample, corpora["reference"].sample
             log_probs = scorer.log_probs if scorer else None
-            with suppress(InputError):
+            try:
                 comparisons[side] = compare(*samples, config.sample, config.testing, config.seed, log_probs)
-    return Origins(comparisons)
+            except InputError as error:
+                not_tested[side] = str(error)
+    return Origins(comparisons, not_tested)
 
 
 def _findings(config: AuditConfig, figures: Mapping[str, Any], both: SideComparison | None) -> list[Finding]:
-    of_input = list(corpus_findings(figures))
+    of_input = list(corpus_findings(figures, config.near_duplicates))
     if both is None:
         sentence = (
             "Nothing is flagged, since there is no reference (--reference) to compare with. "
