@@ -60,6 +60,9 @@ def test_a_divergence_has_no_direction_and_is_never_shared():
         "The second human reference differs in the same direction in all 3, which genre alone can explain. Divergences "
         "have no direction and are not counted here."
     )
+    assert second.caveat([TESTS[0], divergence("JS")]).startswith(
+        "The second human reference differs in the same direction in a, which genre alone can explain. Divergences"
+    )
     assert second.caveat([divergence("JS")]) == "A divergence has no direction that another reference could share."
     count, *_ = comparison_findings(comparison(*TESTS, divergence("JS")), 0.05, second, "line")
     assert count.figures == {"tests": 4, "flagged": 4, "second_alike": 3, "with_direction": 3}

@@ -88,7 +88,7 @@ class Origins:
 
 def _count(names: Sequence[str], total: int) -> str:
     if len(names) == total:
-        return f"all {total}"
+        return f"all {total}" if total > 1 else names[0]
     # The tests in summary.json name them all.
     return f"{len(names)} of {total}" + (f" ({', '.join(names)})" if len(names) <= MAX_NAMED else "")
 
