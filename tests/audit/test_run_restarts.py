@@ -3,6 +3,8 @@
 import json
 
 import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tailkeep.audit import Task, run
@@ -67,6 +69,16 @@ def test_how_a_corpus_is_cut_into_row_groups_changes_no_figure(corpus, tmp_path)
         run({"row_groups": row_groups}, corpus / "d.parquet", tmp_path / str(row_groups))
         summaries.append(json.loads((tmp_path / str(row_groups) / "summary.json").read_text())["input"])
     assert summaries[0] == summaries[1]
+
+
+def test_a_copy_is_named_by_its_row_in_the_file_also_where_row_groups_are_shards(tmp_path):
+    texts = prose(30, words=10, seed=5)
+    texts = [*texts, texts[3], texts[17], texts[17]]
+    pq.write_table(pa.table({"text": texts}), tmp_path / "g.parquet", row_group_size=7)
+    for row_groups in (None, 1):
+        run({"row_groups": row_groups}, tmp_path / "g.parquet", tmp_path / str(row_groups))
+        table = (tmp_path / str(row_groups) / "tables" / "duplicates.csv").read_text()
+        assert table.splitlines() == ["side,copies,first_at", "input,3,g.parquet:17", "input,2,g.parquet:3"]
 
 
 def test_a_tight_memory_changes_no_byte_of_the_tables(tmp_path):

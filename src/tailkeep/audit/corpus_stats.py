@@ -18,7 +18,7 @@ from tailkeep.audit.config import AuditConfig
 from tailkeep.audit.documents import SampledDocument, read_sample, smallest
 from tailkeep.audit.prior_scores import CONFIDENCE_THRESHOLDS, MICRO, SURPRISE_BINS, SURPRISE_STEP
 from tailkeep.audit.shard import read_counts, read_frequent
-from tailkeep.data.corpus import MEGABYTE, Manifest, name_in_side
+from tailkeep.data.corpus import MEGABYTE, Manifest, file_of_key, name_in_side
 from tailkeep.data.count_tables import CountRows, merge_rows, read_ranges, read_spectrum
 from tailkeep.data.counters import (
     BINS_PER_OCTAVE,
@@ -243,7 +243,10 @@ def _tables_by_number(manifests: Sequence[Manifest], kind: str) -> list[tuple[st
 
     A bundle has one table, its first file's, which numbers the others from it on; they have none.
     """
-    return [(name_in_side(manifest.shard), table) for manifest in manifests for table in manifest.files(kind) or [""]]
+    files = [file_of_key(name_in_side(manifest.shard)) for manifest in manifests]
+    return [
+        (file, table) for file, manifest in zip(files, manifests, strict=True) for table in manifest.files(kind) or [""]
+    ]
 
 
 Tree = dict[str, Any]

@@ -8,7 +8,6 @@
 Rule: a weight is a function of the document, the audit and the seed. `keep` is a share of all files together.
 """
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -27,6 +26,7 @@ from tailkeep.data.corpus import (
     Shard,
     check_recorded,
     check_unchanged,
+    file_of_key,
     find_shards,
     open_destination,
     read_manifest,
@@ -43,9 +43,6 @@ from tailkeep.runs.storage import files_below
 Method = Literal["perplexity", "surplexity", "dsir", "scores"]
 ScoreFunction = Callable[[str], float]
 """A text -> its weight, >= 0."""
-
-_PART = re.compile(r"/\d{6,}-\d{6,}$")
-"""What the key of a part adds to the name of its file."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +176,7 @@ def _surprise(audit_dir: Path, reject: Reject) -> DocumentValues:
         key = file.relative_to(audit_dir / "scores" / "input").as_posix().removesuffix(".parquet")
         table = pq.ParquetFile(file).read()
         tokens, totals = (table[name].to_numpy().astype(np.float64) for name in ("tokens", "log_prob"))
-        ids, parts = parts_by_file.setdefault(_PART.sub("", key), ([], []))
+        ids, parts = parts_by_file.setdefault(file_of_key(key), ([], []))
         ids += table["document_id"].to_pylist()
         parts.append(np.divide(-totals, tokens, out=np.full(len(tokens), np.nan), where=tokens > 0))
     values = {name: (ids, np.concatenate(parts)) for name, (ids, parts) in parts_by_file.items()}
@@ -243,7 +240,7 @@ TextsOfFiles = Iterator[tuple[str, Mapping[str, str]]]
 def _audited_files(audit_dir: Path) -> list[str]:
     folder = audit_dir / "manifests" / "input"
     keys = [file.relative_to(folder).as_posix().removesuffix(".json") for file in files_below(folder, ".json")]
-    return sorted({_PART.sub("", key) for key in keys})
+    return sorted({file_of_key(key) for key in keys})
 
 
 def _check_audited(audit_dir: Path, shards: Sequence[Shard]) -> None:

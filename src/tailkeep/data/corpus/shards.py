@@ -4,6 +4,7 @@ Rule: a shard's name is its path below the input root, so no worker, order or ma
 """
 
 import posixpath
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -159,6 +160,15 @@ def side_of(name: str) -> str:
 def name_in_side(name: str) -> str:
     """The name or key of such a shard without its side."""
     return name.partition("/")[2]
+
+
+_ROW_GROUPS = re.compile(r"/\d{6,}-\d{6,}$")
+"""What the key of row groups adds to the name of their file."""
+
+
+def file_of_key(key: str) -> str:
+    """The name of the file that a key of a shard, or a part of the file, belongs to."""
+    return _ROW_GROUPS.sub("", key)
 
 
 class ShardList(list[Shard]):
