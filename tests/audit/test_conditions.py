@@ -24,14 +24,17 @@ SHARE = {"share": 0.3, "low": 0.2, "high": 0.4, "refusal": ""}
         ("share < 0.35", False),
         ("share < 0.4", False),
         ("share <= 0.4", True),
-        ("flagged >= 2", True),
-        ("flagged > 2", False),
+        ("flagged >= 3", True),
+        ("flagged > 3", False),
         ("exact_duplicates_share > 1e-2", True),
     ],
 )
 def test_the_whole_interval_must_meet_a_condition(condition, met):
-    tests = [{"flagged": True}, {"flagged": False}, {"flagged": True}]
-    summary = {"share": SHARE, "comparison": {"tests": tests}, "input": {"exact_duplicates_share": 0.02}}
+    families = {
+        "tests": [{"name": "a", "flagged": True}, {"name": "b", "flagged": False}, {"name": "c", "flagged": True}],
+        "language": [{"name": "hedges", "flagged": True}],
+    }
+    summary = {"share": SHARE, "comparison": families, "input": {"exact_duplicates_share": 0.02}}
     assert parse_condition(condition).is_met(summary) == met
 
 
@@ -41,7 +44,9 @@ def test_the_whole_interval_must_meet_a_condition(condition, met):
         ("share", "is no condition. Write METRIC > NUMBER"),
         ("share = 0.1", "is no condition"),
         ("shar > 0.1", "unknown metric 'shar'. Use one of share, flagged"),
-        ("share > much", "'much' is no number"),
+        ("share > much", "'much' is no finite number"),
+        ("share > nan", "'nan' is no finite number"),
+        ("share < inf", "'inf' is no finite number"),
     ],
 )
 def test_what_is_no_condition_is_named(text, message):

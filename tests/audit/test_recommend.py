@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tailkeep.audit import run
-from tailkeep.audit.recommend import plan_mixing
+from tailkeep.audit import load, run
+from tailkeep.audit.config import MixingConfig
+from tailkeep.audit.recommend import lab_experiment, plan_mixing
 from tailkeep.errors import ConfigError
 from tailkeep.lab import run as run_lab
 from tailkeep.metrics import required_real_share
-from tests.audit.conftest import QUICK_OPTIONS, prose, write_jsonl
+from tests.audit.conftest import QUICK_OPTIONS, prose, sample_of, write_jsonl
 from tests.edit.test_command import tailkeep
 
 __all__ = ["tailkeep"]
@@ -25,6 +26,19 @@ def test_repeats_give_the_weight_that_stands_beside_them():
         if advice.repeats is not None:
             share = advice.repeats * 300 / (advice.repeats * 300 + 100)
             assert share == pytest.approx(advice.real_weight)
+
+
+@pytest.mark.parametrize(("real", "synthetic"), [(1e17, 1), (1e100, 1e-100)])
+def test_so_much_real_data_that_its_weight_rounds_to_1_has_no_number_of_repeats(real, synthetic):
+    golden, everything, *_ = plan_mixing(**MixingConfig(real=real, synthetic=synthetic).model_dump())
+    assert (golden.real_weight, golden.repeats) == (1, None)
+    assert (everything.real_weight, everything.repeats) == (1, None)
+
+
+@pytest.mark.parametrize("amount", [0, -1, 1e-300, 1e300, float("inf")])
+def test_an_amount_whose_ratio_could_round_to_nothing_is_refused(amount):
+    with pytest.raises(ConfigError, match=r"mixing\.synthetic"):
+        load({"mixing": {"real": 1, "synthetic": amount}})
 
 
 def test_the_planner_takes_the_sizes_that_are_given(corpus, reference, tmp_path):
@@ -61,6 +75,21 @@ def test_the_planner_says_which_share_holds_the_rare_words_against_drift(corpus,
     rules = [advice["rule"] for advice in outcome.summary["mixing"]]
     words = outcome.summary["reference"]["spectrum"]
     assert (first.rule in rules) == (words["once_share_of_types"] > 0)
+
+
+@pytest.mark.parametrize("sides", [["input"], ["input", "reference"]])
+def test_no_copy_of_a_held_out_document_is_trained_on(sides):
+    texts = prose(60, words=40, seed=4)
+    # Each document of the reference stands twice in it, and once more among the synthetic ones.
+    samples = {"input": sample_of([*texts, *prose(60, words=40, seed=5), *texts])}
+    samples |= {"reference": sample_of([*texts, *texts])} if "reference" in sides else {}
+    _, files = lab_experiment(samples, None)
+    held_out, *mixtures = (
+        {json.loads(line)["text"] for line in files[name].splitlines()} for name in sorted(files) if "jsonl" in name
+    )
+    assert len(held_out) >= 24
+    assert len(mixtures) == (5 if "reference" in sides else 1)
+    assert all(mixture and not mixture & held_out for mixture in mixtures)
 
 
 def texts_in(name):

@@ -119,8 +119,8 @@ class MixingConfig(Settings):
         synthetic: the amount of synthetic data there is.
     """
 
-    real: Annotated[float, Field(gt=0)]
-    synthetic: Annotated[float, Field(gt=0)]
+    real: Annotated[float, Field(ge=1e-100, le=1e100)]
+    synthetic: Annotated[float, Field(ge=1e-100, le=1e100)]
 
 
 class AuditConfig(JobConfig):
@@ -218,13 +218,18 @@ def _share(summary: Mapping[str, Any]) -> MetricValue:
     return MetricValue(share["share"], share["low"], share["high"])
 
 
+def flagged_names(comparison: Mapping[str, Any]) -> list[str]:
+    """The names of the statistics and of the features of language that differ significantly in a summary."""
+    return [test["name"] for family in ("tests", "language") for test in comparison[family] if test["flagged"]]
+
+
 def _flagged(summary: Mapping[str, Any]) -> MetricValue:
     comparison = summary.get("comparison")
     if comparison is None:
         raise InputError(
             "--fail-if flagged: nothing was tested. Give a --reference and enough documents of both sides."
         )
-    number = float(sum(test["flagged"] for test in comparison["tests"]))
+    number = float(len(flagged_names(comparison)))
     return MetricValue(number, number, number)
 
 
@@ -301,6 +306,9 @@ def parse_condition(text: str) -> Condition:
     if metric not in METRICS:
         raise ConfigError(f"--fail-if {text!r}: unknown metric {metric!r}. Use one of {known}.")
     try:
-        return Condition(text.strip(), metric, comparison, float(number))
+        bound = float(number)
     except ValueError:
-        raise ConfigError(f"--fail-if {text!r}: {number!r} is no number. Write one, such as 0.05.") from None
+        bound = math.nan
+    if not math.isfinite(bound):
+        raise ConfigError(f"--fail-if {text!r}: {number!r} is no finite number. Write one, such as 0.05.")
+    return Condition(text.strip(), metric, comparison, bound)

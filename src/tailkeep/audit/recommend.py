@@ -29,7 +29,7 @@ class Advice:
     Attributes:
         rule: the advice in words.
         real_weight: the share of the training weight of the real data; None if the paper gives none.
-        repeats: how often each real item is seen per pass over the synthetic ones.
+        repeats: how often each real item is seen per pass over the synthetic ones; None without a weight below 1.
         source: the paper.
         assumes: the conditions under which it holds.
         from_counts: whether it reads the reference's counts of words, as a forecast does, and not the sizes alone.
@@ -136,7 +136,8 @@ def _drift_advice(spectrum: Mapping[int, int], ratio: float) -> Iterator[Advice]
 
 
 def _advice(rule: str, weight: float, ratio: float, source: str, assumes: str) -> Advice:
-    return Advice(rule, weight, weight / (1 - weight) / ratio, source, assumes)
+    # For so much real data that the weight rounds to 1 there is no number.
+    return Advice(rule, weight, weight / (1 - weight) / ratio if weight < 1 else None, source, assumes)
 
 
 def _small_data_rule(examples: int | None) -> str:
@@ -213,7 +214,8 @@ def _pretrained(prior: Mapping[str, Any]) -> dict[str, Any]:
 
 def _mixtures(synthetic: Sequence[SampledDocument], reference: Sequence[SampledDocument]) -> dict[str, str]:
     size_held_out = max(1, round(_HELD_OUT * len(reference)))
-    held_out, real = reference[:size_held_out], reference[size_held_out:]
+    held_out = reference[:size_held_out]
+    real, synthetic = (_without(held_out, sample) for sample in (reference[size_held_out:], synthetic))
     size = min(_BYTES, *(sum(len(item.text.encode()) for item in side) for side in (synthetic, real)))
     if size < _MIN_BYTES:
         return {}
@@ -226,12 +228,20 @@ def _mixtures(synthetic: Sequence[SampledDocument], reference: Sequence[SampledD
 
 def _train_and_held_out(sample: Sequence[SampledDocument]) -> dict[str, str]:
     size_held_out = max(1, round(_HELD_OUT * len(sample)))
-    if sum(len(item.text.encode()) for item in sample[size_held_out:]) < _MIN_BYTES:
+    held_out = sample[:size_held_out]
+    training = _without(held_out, sample[size_held_out:])
+    if sum(len(item.text.encode()) for item in training) < _MIN_BYTES:
         return {}
     return {
-        "lab/held-out.jsonl": _as_jsonl(item.text for item in sample[:size_held_out]),
-        "lab/input.jsonl": _as_jsonl(_take_bytes(sample[size_held_out:], _BYTES)),
+        "lab/held-out.jsonl": _as_jsonl(item.text for item in held_out),
+        "lab/input.jsonl": _as_jsonl(_take_bytes(training, _BYTES)),
     }
+
+
+def _without(held_out: Sequence[SampledDocument], sample: Sequence[SampledDocument]) -> list[SampledDocument]:
+    """The documents of `sample` without copies of those held out."""
+    texts = {item.text for item in held_out}
+    return [item for item in sample if item.text not in texts]
 
 
 def _take_bytes(sample: Sequence[SampledDocument], size: int) -> Iterator[str]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailkeep.audit.comparison import Comparison, compare
-from tailkeep.audit.config import AuditConfig
+from tailkeep.audit.config import AuditConfig, flagged_names
 from tailkeep.audit.corpus_stats import (
     LENGTH_EDGES,
     REPETITION_EDGES,
@@ -62,9 +62,9 @@ class AuditOutcome(SummaryOutcome):
 
     @property
     def flagged(self) -> list[str]:
-        """The names of the statistics that differ significantly after correction."""
-        comparison = self.summary.get("comparison") or {"tests": []}
-        return [test["name"] for test in comparison["tests"] if test["flagged"]]
+        """The names of the statistics and of the features of language that differ significantly after correction."""
+        comparison = self.summary.get("comparison")
+        return flagged_names(comparison) if comparison else []
 
     def lines(self) -> list[str]:
         """The findings, one sentence per line."""

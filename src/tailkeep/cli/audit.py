@@ -87,7 +87,11 @@ def audit(
     on_error: shared.OnErrorOption = None,
     fail_if: Annotated[
         list[str] | None,
-        typer.Option(metavar="CONDITION", help="Exit with 5 if it is met, such as 'share > 0.05'. Repeatable."),
+        typer.Option(
+            metavar="CONDITION",
+            help="Exit with 5 if it is met, such as 'share > 0.05', or 'flagged > 0' of statistics and language. "
+            "Repeatable.",
+        ),
     ] = None,
     verify: shared.Verify = False,
     dump_config: shared.DumpConfig = False,
