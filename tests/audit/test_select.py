@@ -129,6 +129,43 @@ def test_a_function_and_a_file_give_weights_of_ones_own(audited, tmp_path, tailk
     assert "scores.jsonl, line 2" in err
 
 
+def scored(path, scores):
+    lines = [json.dumps({"document_id": name, "score": score}) for name, score in scores.items()]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("with_prior", [True, False])
+def test_scores_of_other_documents_than_the_audited_ones_are_refused(audited, prior, tmp_path, with_prior):
+    config = {"prior": {"path": str(prior)}} if with_prior else {}
+    run(config, audited / "in" / "a.jsonl", tmp_path / "out")
+    complete = {f"a{number}": 1 for number in range(10)}
+    others = {f"b{number}": 1 for number in range(10)}
+    for scores, message in (
+        (
+            complete | {"a10": 1},
+            "has 11 scores, and .* audited 10 documents" + (": 'a10' was not audited" * with_prior),
+        ),
+        (dict(list(complete.items())[:9]), "has 9 scores, and .* audited 10 documents: 'a9' has no score"),
+        (others, "has 10 scores, and .* audited 10 documents: "),
+    ):
+        with pytest.raises(InputError, match=message):
+            select(tmp_path / "out", tmp_path / "w", "scores", scores=scored(tmp_path / "s.jsonl", scores))
+    assert not (tmp_path / "w" / "weights").exists()
+    select(tmp_path / "out", tmp_path / "w", "scores", scores=scored(tmp_path / "s.jsonl", complete))
+
+
+@pytest.mark.parametrize("score", [-1, "nan", "inf"])
+def test_a_score_that_is_no_weight_is_named_by_its_line_or_rejected(audited, tmp_path, score):
+    run({}, audited / "in" / "a.jsonl", tmp_path / "out")
+    scores = scored(tmp_path / "s.jsonl", {f"a{number}": score if number == 3 else 1 for number in range(10)})
+    with pytest.raises(InputError, match=r"s\.jsonl, line 4: a score must be finite and >= 0, got"):
+        select(tmp_path / "out", tmp_path / "w", "scores", scores=scores)
+    counts = select(tmp_path / "out", tmp_path / "w", "scores", scores=scores, skip=True)
+    assert (counts.documents, counts.rejected) == (9, 1)
+    assert "a3" not in read_weights(tmp_path / "w" / "weights" / "a.jsonl.parquet")
+
+
 def test_what_a_selection_lacks_is_named(audited, tmp_path):
     run({}, audited / "in", tmp_path / "bare")
     for arguments, more, message in (
@@ -137,6 +174,10 @@ def test_what_a_selection_lacks_is_named(audited, tmp_path):
         ((tmp_path / "bare", tmp_path, "dsir"), {}, "reads the documents again"),
         ((audited / "out", tmp_path, "perplexity"), {"inputs": audited / "in"}, "has no effect with method perplexity"),
         ((audited / "out", tmp_path, "perplexity"), {"keep": 1}, "keep must be between 0 and 1 .both excluded., got 1"),
+        ((audited / "out", tmp_path, "perplexity"), {"seed": 0}, "a seed has no effect with method perplexity"),
+        ((audited / "out", tmp_path, "surplexity"), {"seed": 1}, "a seed has no effect with method surplexity"),
+        ((audited / "out", tmp_path, "scores"), {"seed": 0, "scores": tmp_path}, "a seed has no effect"),
+        ((audited / "out", tmp_path, "scores"), {"keep": 0.5, "scores": tmp_path}, "keep has no effect"),
         ((audited / "out", tmp_path, "scores"), {}, "Give both or neither|reads the documents again"),
     ):
         with pytest.raises((ConfigError, InputError), match=message):

@@ -8,6 +8,7 @@
 Rule: a weight is a function of the document, the audit and the seed. `keep` is a share of all files together.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -31,6 +32,7 @@ from tailkeep.data.corpus import (
     open_destination,
     read_manifest,
     read_shard,
+    sum_counts,
     write_weights,
 )
 from tailkeep.data.counters import merge_counts
@@ -64,8 +66,8 @@ def select(
     out: str | Path,
     method: Method,
     *,
-    keep: float = 0.5,
-    seed: int = 0,
+    keep: float | None = None,
+    seed: int | None = None,
     inputs: str | Path | Sequence[str | Path] = (),
     scores: Path | ScoreFunction | None = None,
     skip: bool | None = None,
@@ -76,10 +78,11 @@ def select(
         audit_dir: the output of an audit, with a prior for `perplexity` and `surplexity`, with a reference for `dsir`.
         out: a folder.
         method: see this module. `perplexity`, `surplexity` and `dsir` give weights of 1 and 0.
-        keep: the share of the documents with weight 1.
-        seed: seed of `dsir`, which samples without replacement.
+        keep: the share of the documents with weight 1, for all methods but `scores`; one half if None.
+        seed: seed of `dsir`, which samples without replacement; 0 if None.
         inputs: the audited input again, for `dsir`, and for `scores` with a function.
-        scores: for `scores`, a file of {"document_id", "score"}, such as .jsonl, or a function of the text.
+        scores: for `scores`, a file of {"document_id", "score"}, such as .jsonl, one for each audited document, or a
+            function of the text.
         skip: whether a document that cannot be read or has the id of an earlier one gets no weight and is written to
             `out`/rejects.jsonl, or stops the work; by default as in the audit.
 
@@ -91,9 +94,8 @@ def select(
     if run.record.kind != "audit" or not (run.path / "summary.json").is_file():
         raise InputError(f"{audit_dir} is not a finished audit. Give the --out of a tailkeep audit that has finished.")
     read_sealed(run.path / "summary.json", advice="Run the same audit again, which writes it anew.")
-    if not 0 < keep < 1:
-        raise ConfigError(f"keep must be between 0 and 1 (both excluded), got {keep}.")
-    _check_arguments(method, bool(inputs), scores)
+    _check_arguments(method, bool(inputs), scores, keep, seed)
+    keep, seed = 0.5 if keep is None else keep, seed or 0
     config: AuditConfig = load(run.path / "config.yaml")
     with open_rejects(Path(out) / "rejects.jsonl") as rejects:
         reject = rejects if (config.on_error == "skip" if skip is None else skip) else _stop
@@ -140,7 +142,15 @@ DocumentValues = dict[str, tuple[list[str], NDArray[np.float64]]]
 """File name -> the ids of its documents, and a value for each."""
 
 
-def _check_arguments(method: Method, has_inputs: bool, scores: Path | ScoreFunction | None) -> None:
+def _check_arguments(
+    method: Method, has_inputs: bool, scores: Path | ScoreFunction | None, keep: float | None, seed: int | None
+) -> None:
+    if keep is not None and method == "scores":
+        raise ConfigError("keep has no effect with method scores, whose weights are the scores. Remove it.")
+    if keep is not None and not 0 < keep < 1:
+        raise ConfigError(f"keep must be between 0 and 1 (both excluded), got {keep}.")
+    if seed is not None and method != "dsir":
+        raise ConfigError(f"a seed has no effect with method {method}, which draws nothing. Remove it.")
     reads = method == "dsir" or (method == "scores" and not isinstance(scores, Path))
     if reads and not has_inputs:
         raise ConfigError(f"method {method} reads the documents again. Give the audited input (inputs=, --input).")
@@ -219,18 +229,55 @@ def _read_scores(audit_dir: Path, path: Path, reject: Reject) -> DocumentValues:
         raise ConfigError(
             f"a file of scores is for one input file, but the audit has {len(names)}. Pass a function instead."
         )
-    ids, weights, places = [], [], []
+    ids, weights, places, num_lines = [], [], [], 0
     for number, (where, item) in enumerate(read_values(path)):
+        num_lines += 1
         try:
             identity, weight = str(item["document_id"]), float(item["score"])
         except (ValueError, KeyError, TypeError):
             reject(Rejected(number, 'expected {"document_id": ..., "score": number}, one per line', where))
             continue
+        if not (math.isfinite(weight) and weight >= 0):
+            reject(Rejected(number, f"a score must be finite and >= 0, got {weight} for {identity!r}", where))
+            continue
         ids.append(identity)
         weights.append(weight)
         places.append(where)
+    _check_scored(audit_dir, path, ids, num_lines)
     first = _first_of_id(ids, places.__getitem__, reject)
     return {names[0]: ([ids[number] for number in first], np.array(weights, np.float64)[first])}
+
+
+def _check_scored(audit_dir: Path, path: Path, ids: Sequence[str], num_lines: int) -> None:
+    """Refuse the scores at `path` of other documents than the audited ones; each rejected line may be of any.
+
+    With a prior the audit knows all ids, without one those of its sample and the number of documents.
+    """
+    files, column = files_below(audit_dir / "scores" / "input", ".parquet"), "document_id"
+    if not (has_all_ids := bool(files)):
+        files, column = files_below(audit_dir / "sample" / "input", ".parquet"), "id"
+    check_recorded(audit_dir, files)
+    scored = set(ids)
+    audited = {str(name) for file in files for name in pq.ParquetFile(file).read([column])[column].to_pylist()}
+    documents = len(audited) if has_all_ids else _count_audited(audit_dir)
+    unknown = scored - audited if has_all_ids else set()
+    missing = audited - scored if len(audited - scored) > num_lines - len(ids) else set()
+    if unknown or missing or not (has_all_ids or num_lines == documents):
+        fault = f"{min(unknown)!r} was not audited" if unknown else f"{min(missing)!r} has no score" if missing else ""
+        raise InputError(
+            f"{path} has {num_lines:,} scores, and {audit_dir} audited {documents:,} documents{fault and ': '}{fault}. "
+            "Give one score for each of them."
+        )
+
+
+def _count_audited(audit_dir: Path) -> int:
+    """The number of documents of the input that could be read."""
+    folder, destination = audit_dir / "manifests", open_destination(audit_dir)
+    keys = [
+        file.relative_to(folder).as_posix().removesuffix(".json") for file in files_below(folder / "input", ".json")
+    ]
+    counts = sum_counts([manifest for key in keys if (manifest := read_manifest(key, destination))])
+    return int(counts["documents"] - counts["rejected"])
 
 
 TextsOfFiles = Iterator[tuple[str, Mapping[str, str]]]

@@ -172,8 +172,10 @@ def select(
         typer.Option(help="Keep low or high perplexity, resample by DSIR importance, or read scores."),
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where weights/ goes.")],
-    keep: Annotated[float, typer.Option(help="Share of the documents to keep. Of scores: those above 0.")] = 0.5,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the method dsir.")] = 0,
+    keep: Annotated[
+        float | None, typer.Option(help="Share of the documents to keep, 0.5 by default. Not for the method scores.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the method dsir, 0 by default.")] = None,
     inputs: Annotated[
         list[str] | None, typer.Option("--input", metavar="GLOB", help="The audited input again, for the method dsir.")
     ] = None,
