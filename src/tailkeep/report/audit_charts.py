@@ -246,8 +246,12 @@ def _histogram(
             histograms.append(Histogram(LABELS[side], ROLES[side], edges, [100 * count / total for count in counts]))
     finding = f"{title}: histogram of {_named(run)}."
     if not histograms:
-        return Figure(table, title, "Nothing to show: no document has it.", finding, 1, "")
+        return _nothing(table, title, finding)
     return histogram_chart(table, title, histograms, unit=y, x_label=x, note=caption, finding=finding, x_log=log)
+
+
+def _nothing(name: str, title: str, finding: str) -> Figure:
+    return Figure(name, title, "Nothing to show: no document has it.", finding, 1, "")
 
 
 def _lines(
@@ -266,9 +270,12 @@ def _lines(
     for side in run.sides:
         across, up = run.columns(table, *names, side=side, **(values or {}))
         points = [(a, 100 * b) for a, b in zip(across, up, strict=True) if a > 0 or not log]
-        series.append(_series(side, points))
+        if points:
+            series.append(_series(side, points))
     axis = Axis(y, floor=0, ceiling=100)
     finding = f"{title}: curve of {_named(run)}."
+    if not series:
+        return _nothing(table, title, finding)
     return line_chart(
         table, title, series, axis, note=caption, finding=finding, height=280, x_label=x, x_log=log, plain=True
     )
@@ -285,11 +292,15 @@ def _ranks(run: AuditRun) -> Figure:
     for side in run.sides:
         rank, count = run.columns("ranks", "rank", "count", side=side)
         words = run.summary[side]["words"] or 1
-        series.append(_series(side, [(a, 1e6 * b / words) for a, b in zip(rank, count, strict=True) if b > 0]))
+        if points := [(a, 1e6 * b / words) for a, b in zip(rank, count, strict=True) if b > 0]:
+            series.append(_series(side, points))
     axis = Axis("occurrences per million words", log=True)
+    title, finding = "Zipf’s law", f"Frequency by rank of {_named(run)}."
+    if not series:
+        return _nothing("ranks", title, finding)
     return line_chart(
-        "ranks", "Zipf’s law", series, axis, note="A steeper end is a thinner tail.",
-        finding=f"Frequency by rank of {_named(run)}.", height=280, x_label="rank", x_log=True, plain=True,
+        "ranks", title, series, axis, note="A steeper end is a thinner tail.", finding=finding, height=280,
+        x_label="rank", x_log=True, plain=True,
     )  # fmt: skip
 
 

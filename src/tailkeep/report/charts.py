@@ -163,6 +163,8 @@ def _log_texts(values: Sequence[float]) -> list[str]:
 
 
 def _x_scale(xs: Sequence[float], left: float, right: float, *, log: bool) -> tuple[Scale, list[tuple[float, str]]]:
+    if log and xs[0] == xs[-1]:
+        return logarithmic((xs[0] / 2, 2 * xs[0]), (left, right)), [(xs[0], f"{xs[0]:,.10g}")]
     if log:
         values = log_ticks(xs[0], xs[-1])
         values = values[:: max(1, -(-len(values) // 6))]
