@@ -1,3 +1,5 @@
+import shlex
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,6 +44,36 @@ def test_an_assignment_without_a_key_or_a_value_is_shown(assignment):
 def test_a_value_that_is_not_yaml_names_its_assignment():
     with pytest.raises(ConfigError, match=r"^--set a.b, line 1: not YAML"):
         parse_assignments(["a.b=[1"])
+
+
+@pytest.mark.parametrize("value", ["### Response:", "/data/run #1/x.txt", "[1, 2] # two", " ", "\n", "---"])
+def test_a_value_of_which_yaml_would_drop_a_part_is_refused_with_the_quotes_that_keep_it(value):
+    with pytest.raises(ConfigError, match=r"^--set a\.b: YAML would drop .* Put a text in quotes: --set ") as caught:
+        parse_assignments([f"a.b={value}"])
+    (suggested,) = shlex.split(str(caught.value).rpartition("--set ")[2])
+    assert parse_assignments([suggested]) == {"a": {"b": value}}
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        ("a#b", "a#b"),
+        ("'# b'", "# b"),
+        ('["# b", c#d]', ["# b", "c#d"]),
+        ("https://host/#x", "https://host/#x"),
+        ("", None),
+        ("~", None),
+        ('" "', " "),
+    ],
+)
+def test_a_hash_inside_a_word_or_in_quotes_is_no_comment(value, read):
+    assert parse_assignments([f"a={value}"]) == {"a": read}
+
+
+def test_a_secret_in_a_refused_value_is_not_shown():
+    with pytest.raises(ConfigError) as caught:
+        parse_assignments(["hub.token=hf_0123456789abcdefghij # mine"])
+    assert "hf_0123456789" not in str(caught.value)
 
 
 def test_override_wins_over_file_and_file_over_default():

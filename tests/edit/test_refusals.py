@@ -12,6 +12,7 @@ from transformers import AutoTokenizer
 from tailkeep.data.corpus import Task
 from tailkeep.edit import estimate, load, run, task_here
 from tailkeep.errors import ConfigError, FingerprintError, InputError
+from tailkeep.rules import Low, ToEdit
 from tests.edit.conftest import left_by
 
 GOOD = b'{"id": "good", "text": "Ann saw a red cat."}\n'
@@ -208,6 +209,21 @@ def test_outputs_without_their_manifest_are_not_written_over_by_another_configur
     with pytest.raises(FingerprintError, match="holds another run"):
         run({**config, "seed": 1}, corpus / "a.jsonl", tmp_path / "out")
     assert left_by(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize(
+    ("file", "overrides", "rule"),
+    [
+        ({"threshold": 0.95}, ["rule.name=low"], Low()),
+        ({"threshold": 0.95}, ["rule.name=toedit"], ToEdit(threshold=0.95)),
+        ({"threshold": 0.95}, ["rule.delete_below=0.1"], ToEdit(threshold=0.95, delete_below=0.1)),
+        ({"name": "low"}, ["rule.threshold=0.5"], Low(threshold=0.5)),
+        (None, ["rule.threshold=0.5", "rule.name=low"], Low(threshold=0.5)),
+    ],
+)
+def test_a_rule_of_another_kind_inherits_nothing_of_a_rule_whose_kind_is_the_default(prior, file, overrides, rule):
+    tree = {"prior": {"path": str(prior)}, **({} if file is None else {"rule": file})}
+    assert load(tree, overrides=overrides).rule == rule
 
 
 def test_options_beat_overrides_and_these_the_file(tmp_path, prior):

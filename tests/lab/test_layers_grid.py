@@ -43,7 +43,7 @@ def test_a_dumped_grid_is_read_back_to_the_same_configuration():
 
 
 def read_yaml_text(text):
-    from tailkeep.config.loader import parse_yaml
+    from tailkeep.config import parse_yaml
 
     return parse_yaml(text, source="dump")
 

@@ -5,8 +5,7 @@ import re
 import pytest
 
 from tailkeep import lab
-from tailkeep.config import read_yaml
-from tailkeep.config.loader import parse_yaml
+from tailkeep.config import parse_yaml, read_yaml
 from tailkeep.errors import ConfigError
 from tests.runs.faults import FaultyStorage
 

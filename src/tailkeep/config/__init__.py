@@ -3,22 +3,10 @@
 Precedence is override > file > default. Each room owns its own models; this package knows none of them.
 """
 
-from tailkeep.config.loader import (
-    Tree,
-    describe,
-    dotted,
-    dump_tree,
-    load_tree,
-    merge,
-    parse_assignments,
-    parse_yaml,
-    read_yaml,
-    redact_yaml,
-    suggest,
-    validate,
-)
+from tailkeep.config.loader import describe, dotted, load_tree, merge, parse_assignments, suggest, validate
 from tailkeep.config.settings import InputPath, Settings, input_paths
 from tailkeep.config.user_code import UserCode, as_code, codes_in, is_reference, reference_to
+from tailkeep.config.yaml_text import Tree, dump_tree, parse_yaml, read_yaml, redact_yaml
 
 __all__ = [
     "InputPath",

@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from tailkeep.config import InputPath, load_tree, validate
 from tailkeep.data.corpus import JobConfig, OnError
 from tailkeep.errors import ConfigError, InputError
-from tailkeep.rules import Protection, Rule, Sampler, ToEdit, check_has_effect
+from tailkeep.rules import Protection, Rule, Sampler, ToEdit, check_has_effect, default_to_toedit
 from tailkeep.scoring import Prior
 
 
@@ -99,7 +99,10 @@ def load(
         ConfigError: unknown keys, or values that cannot be used.
         InputError: the file cannot be read, or there is no folder for the prior.
     """
-    tree, name = load_tree(source, overrides=overrides, options=options)
+    tree, name = load_tree(source, overrides=[], options=None)
+    # Written out, so that an override which names another kind of rule inherits nothing of the file's.
+    tree = {**tree, "rule": default_to_toedit(tree["rule"])} if "rule" in tree else tree
+    tree, _ = load_tree(tree, overrides=overrides, options=options)
     if tree.get("prior") is None:
         raise ConfigError(
             f"{name}: the key 'prior' is missing. Give --prior PATH, or prior: {{path: ...}} in the file."

@@ -3,7 +3,17 @@
 `sample_tokens` is in `rules.sampler` and not exported: it needs torch, and a config is read without torch.
 """
 
-from tailkeep.rules.config import Band, Low, Protection, Random, Rule, Sampler, ToEdit, check_has_effect
+from tailkeep.rules.config import (
+    Band,
+    Low,
+    Protection,
+    Random,
+    Rule,
+    Sampler,
+    ToEdit,
+    check_has_effect,
+    default_to_toedit,
+)
 from tailkeep.rules.policy import Action, apply_rule, position_uniforms
 from tailkeep.rules.splice import Edit, SpliceResult, apply_edits, guard_python, protected_spans, splice
 from tailkeep.rules.tokens import (
@@ -40,6 +50,7 @@ __all__ = [
     "apply_edits",
     "apply_rule",
     "check_has_effect",
+    "default_to_toedit",
     "guard_python",
     "locate_token",
     "merge_spans",

@@ -70,12 +70,13 @@ class Random(Settings):
     share: Threshold
 
 
-def _default_to_toedit(rule: object) -> object:
+def default_to_toedit(rule: object) -> object:
+    """The keys `rule` with the name of the default kind, if they have none; what is no mapping stays."""
     return {"name": "toedit", **rule} if isinstance(rule, Mapping) else rule
 
 
 Rule = Annotated[
-    Annotated[ToEdit | Low | Band | Random, Field(discriminator="name")], BeforeValidator(_default_to_toedit)
+    Annotated[ToEdit | Low | Band | Random, Field(discriminator="name")], BeforeValidator(default_to_toedit)
 ]
 
 
