@@ -9,7 +9,7 @@ import math
 import os
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 
@@ -129,13 +129,23 @@ def redact_tree(value: Any) -> Any:
     Numbers beside a token stay: a metric may well be called `nll_per_token`.
     """
     if isinstance(value, Mapping):
-        return {
-            key: HIDDEN if _SECRET_KEY.fullmatch(str(key)) and _may_hide(str(key), item) else redact_tree(item)
-            for key, item in value.items()
-        }
+        return {key: HIDDEN if _is_hidden(str(key), item) else redact_tree(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [redact_tree(item) for item in value]
     return redact(value) if isinstance(value, str) else value
+
+
+def hidden_keys(value: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The keys, outermost first, of what `redact_tree` hides in `value`, which stands below the keys `above`."""
+    if isinstance(value, Mapping | list | tuple):
+        for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
+            inner = (*above, str(key))
+            if _is_hidden(str(key), item):
+                yield inner
+            else:
+                yield from hidden_keys(item, inner)
+    elif isinstance(value, str) and redact(value) != value:
+        yield above
 
 
 def _secret_values() -> list[str]:
@@ -162,7 +172,10 @@ def _hide_parameter(match: re.Match[str]) -> str:
     return match["before"] + HIDDEN if _SECRET_PARAMETER.search(match["key"]) else match[0]
 
 
-def _may_hide(key: str, value: Any) -> bool:
+def _is_hidden(key: str, value: Any) -> bool:
+    """Whether `value` is hidden whole, as what the secret `key` holds."""
+    if not _SECRET_KEY.fullmatch(key):
+        return False
     if isinstance(value, int | float):
         return not isinstance(value, bool) and "token" not in key.lower()
     return isinstance(value, str | Mapping | list | tuple) and len(value) > 0

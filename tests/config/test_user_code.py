@@ -1,9 +1,13 @@
 """References to the user's own code: how they are written, and that their options are checked before anything runs."""
 
+import functools
 import sys
+from typing import Annotated
 
 import pytest
+from pydantic import BeforeValidator
 
+from tailkeep import lab
 from tailkeep.config import Settings, UserCode, as_code, codes_in, validate
 from tailkeep.config.user_code import file_of, source_hash
 from tailkeep.errors import CodeError, ConfigError
@@ -90,6 +94,44 @@ def test_options_that_do_not_fit_are_refused(module, options, message):
         code(f"{module}:scale", **options).bind("loss")
 
 
+class Halves:
+    def __call__(self, values):
+        return values / 2
+
+
+@pytest.mark.parametrize(("value", "kind"), [(functools.partial(length), "partial"), (Halves(), "Halves")])
+def test_what_can_be_called_and_has_no_name_is_refused(value, kind):
+    with pytest.raises(
+        ConfigError, match=f"one: {kind} has no name of its own in a module. Give a function or a class"
+    ):
+        validate(Door, {"one": value}, source="test")
+
+
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [
+        ({"first_token": "<s>"}, "first_token"),
+        ({"stop_secret": 3}, "stop_secret"),
+        ({"model": {"prefix_token": ["a"]}}, "model.prefix_token"),
+        ({"urls": ["http://user:pass@host/x"]}, "urls.0"),
+    ],
+)
+def test_an_option_that_records_would_hide_is_refused(options, key):
+    with pytest.raises(ConfigError, match=rf"options: {key} is taken for a credential, .* Rename it"):
+        code("own:half", **options)
+
+
+def test_numbers_of_tokens_and_special_tokens_are_options_like_any():
+    options = {"prefix_token": 50256, "max_tokens": 8, "pad_token": "<pad>", "mask": "token", "access_token": ""}
+    assert code("own:half", **options).options == options
+
+
+@pytest.mark.parametrize("learner", [{"learner": "user", "id": "a", "version": "1"}, {"learner": "own:build"}])
+def test_options_of_a_learner_of_ones_own_are_checked_alike(learner):
+    with pytest.raises(ConfigError, match=r"options: first_token is taken for a credential"):
+        lab.load({"arms": {"one": {**learner, "options": {"first_token": "<s>"}}}})
+
+
 def test_what_is_not_there_is_named(module):
     with pytest.raises(ConfigError, match=r"loss: own_things has no 'scael'. Did you mean 'scale'\?"):
         code(f"{module}:scael").bind("loss")
@@ -123,6 +165,10 @@ def test_the_source_is_hashed_by_its_content(module, tmp_path):
     assert source_hash(choice, "loss") != first
     with pytest.raises(ConfigError, match="the module of sys:exit has no source file"):
         source_hash(code("sys:exit"), "loss")
+
+
+class Door(Settings):
+    one: Annotated[UserCode, BeforeValidator(as_code)]
 
 
 class Inner(Settings):

@@ -5,10 +5,11 @@ Precedence is override > file > default. Each room owns its own models; this pac
 
 from tailkeep.config.loader import describe, dotted, load_tree, merge, parse_assignments, suggest, validate
 from tailkeep.config.settings import InputPath, Settings, input_paths
-from tailkeep.config.user_code import UserCode, as_code, codes_in, is_reference, reference_to
+from tailkeep.config.user_code import CodeOptions, UserCode, as_code, codes_in, is_reference, reference_to
 from tailkeep.config.yaml_text import Tree, dump_tree, parse_yaml, read_yaml, redact_yaml
 
 __all__ = [
+    "CodeOptions",
     "InputPath",
     "Settings",
     "Tree",

@@ -21,9 +21,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, create_model
 
-from tailkeep.config.loader import suggest, validate
+from tailkeep.config.loader import describe, dotted, suggest, validate
 from tailkeep.config.settings import Settings
 from tailkeep.errors import CodeError, ConfigError, StorageError, TailkeepError
+from tailkeep.sanitize import hidden_keys
 
 _REFERENCE = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 
@@ -32,6 +33,19 @@ def _check_reference(reference: str) -> str:
     if not _REFERENCE.fullmatch(reference):
         raise ValueError("expected module:name, such as my_module:half")
     return reference
+
+
+def _check_recorded(options: dict[str, Any]) -> dict[str, Any]:
+    for keys in hidden_keys(options):
+        raise ValueError(
+            f"{dotted(keys)} is taken for a credential, which no record holds, so another value would be taken for the "
+            "same run. Rename it; a real credential is read from an environment variable"
+        )
+    return options
+
+
+CodeOptions = Annotated[dict[str, Any], AfterValidator(_check_recorded)]
+"""What the user's own code is called with, by name. Each decides a result, so none may be hidden as a credential is."""
 
 
 class UserCode(Settings):
@@ -44,7 +58,7 @@ class UserCode(Settings):
     seeded: ClassVar[bool] = False
     name: Literal["code"]
     code: Annotated[str, AfterValidator(_check_reference)]
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: CodeOptions = Field(default_factory=dict)
 
     def origin(self, part: str = "") -> str:
         """The code, or a `part` of it such as `.mix`, and the file of its module, which is imported."""
@@ -87,8 +101,16 @@ def is_reference(value: object) -> bool:
 
 
 def reference_to(value: Any) -> str:
-    """A function or class, or a reference, as module:name."""
-    return value if isinstance(value, str) else f"{value.__module__}:{value.__qualname__}"
+    """A function or class, or a reference, as module:name.
+
+    Raises:
+        ValueError: it is something else that can be called, such as a `functools.partial`, to which no name leads.
+    """
+    if isinstance(value, str):
+        return value
+    if not hasattr(value, "__qualname__"):
+        raise ValueError(f"{describe(value)} has no name of its own in a module. Give a function or a class")
+    return f"{value.__module__}:{value.__qualname__}"
 
 
 def codes_in(value: Any, key: str = "") -> Iterator[tuple[str, UserCode]]:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from tailkeep.config import UserCode, describe
+from tailkeep.config import CodeOptions, UserCode, describe
 from tailkeep.errors import ConfigError
 from tailkeep.lab.arm import ArmConfig, BuildContext
 from tailkeep.lab.checks import check_call, check_data, check_measurement, check_members, check_numbers
@@ -46,7 +46,7 @@ class CodeArm(ArmConfig):
 
     learner: Literal["code"]
     code: str
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: CodeOptions = Field(default_factory=dict)
     edits: ClassVar[bool] = True
     selects: ClassVar[bool] = True
     replays: ClassVar[bool] = True

@@ -21,6 +21,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from tailkeep.config import (
+    CodeOptions,
     Settings,
     Tree,
     UserCode,
@@ -116,7 +117,7 @@ class UserArm(ArmConfig):
     learner: Literal["user"]
     id: str
     version: str
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: CodeOptions = Field(default_factory=dict)
     edits: ClassVar[bool] = True
     selects: ClassVar[bool] = True
     replays: ClassVar[bool] = True

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from tailkeep.config import InputPath, Settings, UserCode, as_code
+from tailkeep.config import CodeOptions, InputPath, Settings, UserCode, as_code
 from tailkeep.lab.arm import ArmConfig, Positive
 from tailkeep.lab.causal_lm.data_config import AnyCorpus, FixedDecoder, InterleavedCorpus, Sampling, TextCorpus
 from tailkeep.lab.causal_lm.trainer_arguments import TrainerArguments
@@ -27,7 +27,7 @@ class UserLoss(Settings):
     name: Literal["user"]
     id: str
     version: str
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: CodeOptions = Field(default_factory=dict)
 
 
 class CodeLoss(UserCode):
