@@ -19,7 +19,7 @@ from tailkeep.data.corpus import ShardStorage, find_shards, open_destination, re
 from tailkeep.edit import Task, estimate, load, run
 from tailkeep.errors import FingerprintError, InputError, StorageError, WorkerError
 from tailkeep.scoring.scorer import WindowGroup
-from tests.edit.conftest import left_by
+from tests.edit.conftest import left_by, write_corpus
 from tests.lab.causal_lm.tiny import STORIES
 from tests.runs.faults import Fault, FaultyStorage, Killed
 
@@ -122,6 +122,19 @@ def test_a_damaged_journal_costs_time_and_no_byte(corpus, small_batches, tmp_pat
     batches.stop = -1
     run(small_batches, corpus, tmp_path / "killed")
     run(small_batches, corpus, tmp_path / "undisturbed")
+    assert left_by(tmp_path / "killed") == left_by(tmp_path / "undisturbed")
+
+
+def test_a_journal_of_other_bytes_is_not_believed(small_batches, tmp_path, batches):
+    file = write_corpus(tmp_path / "in") / "a.jsonl"
+    batches.stop = 2
+    with pytest.raises(Killed):
+        run(small_batches, file, tmp_path / "killed")
+    batches.stop = -1
+    # The same text in as many bytes: what differs are the ids, by which tokens are sampled.
+    file.write_bytes(file.read_bytes().replace(b'"id": "a', b'"id": "z'))
+    run(small_batches, file, tmp_path / "killed")
+    run(small_batches, file, tmp_path / "undisturbed")
     assert left_by(tmp_path / "killed") == left_by(tmp_path / "undisturbed")
 
 

@@ -26,6 +26,7 @@ from tailkeep.data.corpus import (
     Execution,
     Executor,
     Inputs,
+    JobShards,
     LocalPool,
     Manifest,
     OutputRun,
@@ -136,9 +137,12 @@ class _AuditJob:
         del record
         return BundleAuditor(self.config, model, with_share=bool(self.synthetic))
 
-    def begin(self, task_shards: Sequence[Shard], output: OutputRun) -> "_AuditJob":
-        del task_shards, output
+    def prepare(self, work: JobShards, output: OutputRun) -> "_AuditJob":
+        del work, output
         return self
+
+    def begin(self, output: OutputRun) -> None:
+        del output
 
     def conclude(
         self,

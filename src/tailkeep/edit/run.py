@@ -11,8 +11,8 @@ import tempfile
 import time
 import zlib
 from array import array
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -21,9 +21,11 @@ from typing import Any, ClassVar
 from tailkeep.data.corpus import (
     BundleFunction,
     Contents,
+    DuplicateId,
     Execution,
     Executor,
     Inputs,
+    JobShards,
     Manifest,
     OutputRun,
     Record,
@@ -209,23 +211,25 @@ class _EditJob:
         metadata = Provenance(run=record.fingerprint).metadata()
         return ShardEditor(model, self.config, metadata, reject_rows=self.reject_rows)
 
-    def begin(self, task_shards: Sequence[Shard], output: OutputRun) -> "_EditJob":
-        layout = self.config.layout
-        duplicates = {} if layout.id_field is None else find_duplicates(task_shards, layout, output)
-        if duplicates and self.config.on_error == "stop":
-            count = sum(map(len, duplicates.values()))
-            first = next(iter(next(iter(duplicates.values())).values()))
-            documents = "document has" if count == 1 else "documents have"
-            raise InputError(
-                f"{count:,} {documents} the id of an earlier one, such as {first.name}, document {first.row}, and "
-                f"{first.first_name}, document {first.first_row}, from 0. Make the ids unique, name another id field, "
-                "set it to null to number the documents, or give --on-error skip to reject them."
-            )
+    def prepare(self, work: JobShards, output: OutputRun) -> "_EditJob":
+        layout, remaining = self.config.layout, set(work.remaining)
+        if layout.id_field is None:
+            return self
+        if self.config.on_error == "stop":
+            _check_unique_ids(find_duplicates(work.task, layout, output, remaining=remaining))
+            return self
+        # Which document is the first of its id depends on all shards, so that no task may look at its own alone.
+        keys = {shard.key for shard in remaining}
+        reasons: defaultdict[str, dict[int, str]] = defaultdict(dict)
+        for duplicate in find_duplicates(work.all, layout, output, remaining=remaining) if remaining else ():
+            if duplicate.name in keys:
+                reasons[duplicate.name][duplicate.row] = duplicate.reason()
+        return replace(self, reject_rows=dict(reasons))
+
+    def begin(self, output: OutputRun) -> None:
         with output.alone():
             provenance = Provenance(run=output.record.fingerprint)
             write_provenance(provenance, output.destination, keep_changed_share=True)
-        reasons = {key: {row: item.reason() for row, item in rows.items()} for key, rows in duplicates.items()}
-        return replace(self, reject_rows=reasons)
 
     def conclude(
         self,
@@ -250,14 +254,25 @@ class _EditJob:
         counts = outcome.counts
         accounted = counts["written"] + counts["rejected"] + counts.get("left_out", 0)
         assert counts["documents"] == accounted, "documents in are documents out, rejects and excluded ones"
-        if self.config.on_error == "stop":
-            # Tasks check their own shards before the first is edited; this is between them.
-            check_unique_ids_of_run(manifests, output)
+        # Without --on-error skip tasks check their own shards before the first is edited; this is between them.
+        check_unique_ids_of_run(manifests, output)
         join_finished_parts(shards, output)
         provenance = Provenance(run=outcome.fingerprint, changed_share=outcome.cumulative_share)
         write_provenance(provenance, output.destination)
         output.destination.write_texts({"summary.json": outcome.summary()})
         return outcome
+
+
+def _check_unique_ids(duplicates: Iterator[DuplicateId]) -> None:
+    first = next(duplicates, None)
+    if first is None:
+        return
+    count = 1 + sum(1 for _ in duplicates)
+    raise InputError(
+        f"{count:,} {'document has' if count == 1 else 'documents have'} the id of an earlier one, such as "
+        f"{first.name}, document {first.row}, and {first.first_name}, document {first.first_row}, from 0. Make the ids "
+        "unique, name another id field, set it to null to number the documents, or give --on-error skip to reject them."
+    )
 
 
 def run(

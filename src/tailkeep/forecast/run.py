@@ -22,6 +22,7 @@ from tailkeep.data.corpus import (
     Execution,
     Executor,
     Inputs,
+    JobShards,
     LocalPool,
     Manifest,
     OutputRun,
@@ -87,9 +88,12 @@ class _ForecastJob:
         del model, record
         return BundleCounts(self.config)
 
-    def begin(self, task_shards: Sequence[Shard], output: OutputRun) -> "_ForecastJob":
-        del task_shards, output
+    def prepare(self, work: JobShards, output: OutputRun) -> "_ForecastJob":
+        del work, output
         return self
+
+    def begin(self, output: OutputRun) -> None:
+        del output
 
     def conclude(
         self,

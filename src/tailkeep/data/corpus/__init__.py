@@ -3,15 +3,7 @@
 from tailkeep.data.corpus.destination import Destination, ShardStorage, open_destination
 from tailkeep.data.corpus.executors import Executor, LocalPool, WorkerSetup
 from tailkeep.data.corpus.io import format_of
-from tailkeep.data.corpus.job import (
-    Execution,
-    Inputs,
-    JobConfig,
-    ShardJob,
-    dump_config,
-    path_list,
-    run_job,
-)
+from tailkeep.data.corpus.job import run_job
 from tailkeep.data.corpus.manifest import (
     PART,
     BundleFunction,
@@ -48,6 +40,15 @@ from tailkeep.data.corpus.shard_io import (
     size_in_progress,
     track_shard,
 )
+from tailkeep.data.corpus.shard_job import (
+    Execution,
+    Inputs,
+    JobConfig,
+    JobShards,
+    ShardJob,
+    dump_config,
+    path_list,
+)
 from tailkeep.data.corpus.shards import (
     Shard,
     ShardList,
@@ -59,7 +60,7 @@ from tailkeep.data.corpus.shards import (
     side_of,
     task_here,
 )
-from tailkeep.data.corpus.unique_ids import check_unique_ids
+from tailkeep.data.corpus.unique_ids import DuplicateId, check_unique_ids
 
 __all__ = [
     "EMPTY",
@@ -71,10 +72,12 @@ __all__ = [
     "Contents",
     "CorpusSide",
     "Destination",
+    "DuplicateId",
     "Execution",
     "Executor",
     "Inputs",
     "JobConfig",
+    "JobShards",
     "Layout",
     "LocalPool",
     "Manifest",

@@ -9,7 +9,7 @@ import fcntl
 import json
 import tempfile
 from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -305,20 +305,22 @@ def _ends(log: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return json.loads(first), json.loads(last[0] if last else first)
 
 
-def find_duplicates(shards: Sequence[Shard], layout: Layout, output: OutputRun) -> dict[str, dict[int, DuplicateId]]:
-    """The documents of `shards` whose id an earlier one has, by the key of the shard and the row.
+def find_duplicates(
+    shards: Sequence[Shard], layout: Layout, output: OutputRun, *, remaining: Collection[Shard]
+) -> Iterator[DuplicateId]:
+    """The documents of `shards` whose id an earlier one has; the name of each is the key of its shard.
 
-    Finished shards are not read again: their ids are in the output.
+    The `remaining` shards and those that are not finished are read. Of the others the ids of all documents but those
+    that were rejected for theirs are in the output.
 
     Raises:
         InputError: a file cannot be read at all.
     """
-    duplicates: dict[str, dict[int, DuplicateId]] = defaultdict(dict)
     # The parts of a joined file all name the lists of the whole, which count once.
     lists: dict[Path, str] = {}
     with tempfile.TemporaryDirectory(prefix="tailkeep-") as folder:
         for number, shard in enumerate(shards):
-            manifest = output.finished_manifest(shard)
+            manifest = None if shard in remaining else output.finished_manifest(shard)
             if manifest is None:
                 path = Path(folder, str(number))
                 write_ids(shard, layout, path)
@@ -329,9 +331,7 @@ def find_duplicates(shards: Sequence[Shard], layout: Layout, output: OutputRun) 
                 for name in names:
                     key = name[len(_IDS) : -len(".ids")] if shard.row_groups else shard.key
                     lists[output.destination.local(name, Path(folder, "ids"))] = key
-        for duplicate in find_duplicate_ids((key, path) for path, key in lists.items()):
-            duplicates[duplicate.name][duplicate.row] = duplicate
-    return dict(duplicates)
+        yield from find_duplicate_ids((key, path) for path, key in lists.items())
 
 
 def check_unique_ids_of_run(manifests: Sequence[Manifest], output: OutputRun) -> None:

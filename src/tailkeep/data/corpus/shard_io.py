@@ -202,7 +202,7 @@ class ShardIO:
                 f"{self.shard.key}: {self.read} documents were read, {self.num_written} written, "
                 f"{self.rejected} rejected, {self.excluded} excluded"
             )
-        if self._layout.id_field is not None and self.num_written:
+        if self._ids:
             self._ids.write(self.file("ids", ".ids"), self.shard.name)
 
 

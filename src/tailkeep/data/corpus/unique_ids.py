@@ -34,6 +34,9 @@ class IdList:
         self._entries: list[bytes] = []
         self._runs: list[IO[bytes]] = []
 
+    def __bool__(self) -> bool:
+        return bool(self._entries or self._runs)
+
     def add(self, name: str, row: int) -> None:
         """Add the id of the document in `row`."""
         digest = hashlib.blake2b(name.encode("utf-8"), digest_size=_DIGEST).digest()
