@@ -83,9 +83,35 @@ def test_a_run_that_changes_nothing_says_what_would(tailkeep, corpus, prior, tmp
     same = EditOutcome("", 1, 1, {**counts, "edited": 0, "changed": 0, "deleted": 0})
     assert "hint: each flagged token was drawn as it was" in same.lines()[-1]
     assert "falsify names and numbers without protection.entities" in same.lines()[-1]
-    refused = EditOutcome("", 1, 1, {**same.counts, "refused/fragment": 1})
-    assert refused.lines()[-1].startswith("hint: every edit was refused, for the reasons above")
+    for flagged in (0, 1):
+        # Of a rule that deletes none is flagged.
+        refused = EditOutcome("", 1, 1, {**same.counts, "flagged": flagged, "refused/fragment": 1})
+        assert refused.lines()[-1].startswith("hint: every edit was refused, for the reasons above")
     assert "hint" not in EditOutcome("", 1, 1, {**same.counts, "changed": 1}).lines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("rule", "advice"),
+    [
+        ("toedit", "lower rule.threshold, or give a prior that fits the corpus better"),
+        ("low", "raise rule.threshold"),
+        ("band", "lower rule.low or raise rule.high"),
+        ("random", "raise rule.share"),
+    ],
+)
+def test_what_would_flag_a_token_is_said_in_the_keys_of_the_rule(rule, advice):
+    counts = dict.fromkeys(("documents", "written", "tokens"), 1)
+    none = dict.fromkeys(("rejected", "edited", "flagged", "changed", "deleted"), 0)
+    assert EditOutcome("", 1, 1, counts | none, rule=rule).lines()[-1] == f"hint: no token was flagged; {advice}"
+
+
+def test_a_chat_without_a_turn_of_an_editable_role_is_warned_about(tailkeep, prior, tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"messages": [{"role": "model", "content": "Ann saw a red cat."}]}\n')
+    status, _, err = tailkeep(
+        "edit", "--input", tmp_path / "x.jsonl", "--prior", prior, "--out", tmp_path / "out", "--set", "layout.chat={}"
+    )
+    assert status == 0
+    assert "warning: no document has a token that can be edited" in err
 
 
 def test_a_share_of_the_tasks_says_what_is_left(tailkeep, arguments, tmp_path, monkeypatch):

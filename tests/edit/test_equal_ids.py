@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tailkeep.data.corpus import Layout, Task, find_shards, open_shard_io
-from tailkeep.edit import run
+from tailkeep.edit import estimate, load, run
 from tailkeep.errors import InputError
 from tests.edit.conftest import left_by
 from tests.lab.causal_lm.tiny import STORIES
@@ -52,6 +52,12 @@ def test_what_is_made_again_rejects_what_it_did(corpus, skipping, undisturbed, t
     outcome = run(skipping, corpus, tmp_path / "undisturbed", verify=verify)
     assert outcome.damaged == (name.removeprefix("documents/").removeprefix("rejects/").replace(".jsonl.", "."),)
     assert left_by(tmp_path / "undisturbed") == undisturbed
+
+
+def test_a_dry_run_rejects_what_the_run_does(config, skipping, corpus):
+    assert estimate(load(skipping), corpus, limit=20).outcome.counts["rejected"] == 3
+    with pytest.raises(InputError, match="the same id"):
+        estimate(load(config), corpus, limit=20)
 
 
 def test_a_finished_file_that_is_made_again_with_its_bundle_rejects_what_it_did(skipping, tmp_path):

@@ -135,6 +135,7 @@ def test_a_token_that_has_a_text_of_its_own_is_never_drawn_or_replaced(own_prior
         ({"rule": {"treshold": 0.9}}, "Did you mean 'threshold'"),
         ({"rule": {"name": "toedit", "delete_below": 0.999}}, "both resampled"),
         ({"outputs": "text"}, "Did you mean 'output'"),
+        ({"rule": {"name": "low", "action": "delete"}, "sampler": {"top_k": 4}}, "sampler has no effect beside"),
     ],
 )
 def test_a_choice_that_cannot_work_is_refused(prior, more, message):
@@ -179,6 +180,22 @@ def test_a_layout_that_does_nothing_for_the_files_is_refused(config, tmp_path, l
         run({**config, "layout": layout}, tmp_path / "x.jsonl", tmp_path / "out")
     with pytest.raises(ConfigError, match=message):
         estimate(load({**config, "layout": layout}), tmp_path / "x.jsonl", limit=1)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"layout": {"text_fields": ["answer"]}}, "layout.text_fields: all input is plain text"),
+        ({"layout": {"chat": {}}}, "layout.chat: all input is plain text"),
+        ({"row_groups": 2}, "row_groups: 2, but no input file is parquet"),
+    ],
+)
+def test_what_does_nothing_for_plain_text_is_refused(config, tmp_path, more, message):
+    (tmp_path / "x.txt").write_text("Ann saw a red cat.\n")
+    with pytest.raises(ConfigError, match=message):
+        run({**config, **more}, tmp_path / "x.txt", tmp_path / "out")
+    with pytest.raises(ConfigError, match=message):
+        estimate(load({**config, **more}), tmp_path / "x.txt", limit=1)
 
 
 def test_an_id_field_that_some_documents_have_is_taken(config, tmp_path):

@@ -29,6 +29,7 @@ from tailkeep.data.corpus import (
     Manifest,
     OutputRun,
     Record,
+    Rejected,
     RunOutcome,
     Shard,
     ShardList,
@@ -96,17 +97,19 @@ def estimate(config: EditConfig, inputs: str | Path | Sequence[str | Path], *, l
         TailkeepError: as `run` does.
     """
     shards = find_shards(inputs, config.layout)
-    check_layout_has_effect(config.layout, shards)
+    check_layout_has_effect(config.layout, shards, row_groups=config.row_groups)
     count = min(_SHARDS, len(shards), limit)
     sample = [shards[number * len(shards) // count] for number in range(count)]
     marks = check_not_edited(shards, previous_runs=config.previous_runs, force=config.force)
     model = load_model(config.prior)
     check_tokenizer_of_ids(config, shards, model.token_texts)
-    edit_shards = ShardEditor(model, config, {})
+    limits = [limit * (number + 1) // count - limit * number // count for number in range(count)]
+    skips = config.on_error == "skip" and config.layout.id_field is not None
+    rejects = _equal_ids(sample, limits, config) if skips else {}
+    edit_shards = ShardEditor(model, config, {}, reject_rows=rejects)
     counts: Counter[str] = Counter()
     seconds = read = written_bytes = 0.0
-    for number, shard in enumerate(sample):
-        shard_limit = limit * (number + 1) // count - limit * number // count
+    for shard, shard_limit in zip(sample, limits, strict=True):
         with tempfile.TemporaryDirectory(prefix="tailkeep-") as folder:
             start = time.perf_counter()
             counts.update(edit_shards([shard], Path(folder), limit=shard_limit)[0])
@@ -121,10 +124,31 @@ def estimate(config: EditConfig, inputs: str | Path | Sequence[str | Path], *, l
         counts,
         changed_before=share_before(marks),
         risks_facts=config.risks_facts,
+        rule=config.rule.name,
         ignored=shards.ignored,
     )
     speed = counts["tokens_read"] / max(seconds, 1e-9)
     return EditEstimate(outcome, counts["documents"], speed, seconds * whole, written_bytes * whole)
+
+
+def _equal_ids(sample: Sequence[Shard], limits: Sequence[int], config: EditConfig) -> dict[str, dict[int, str]]:
+    """Of the documents up to the first `limits` of the shards of `sample`, those whose id an earlier one has."""
+    places: dict[str, tuple[str, int]] = {}
+    rejects: defaultdict[str, dict[int, str]] = defaultdict(dict)
+    for shard, shard_limit in zip(sample, limits, strict=True):
+        last = len(places) + shard_limit
+        for item in read_shard(shard, config.layout):
+            if len(places) == last:
+                break
+            if isinstance(item, Rejected):
+                continue
+            if item.id in places:
+                first_name, first_row = places[item.id]
+                duplicate = DuplicateId(shard.key, item.row, first_name, first_row)
+                rejects[shard.key][item.row] = duplicate.reason()
+            else:
+                places[item.id] = shard.key, item.row
+    return rejects
 
 
 def _bytes_read(shard: Shard, config: EditConfig, limit: int) -> float:
@@ -178,7 +202,7 @@ class _EditJob:
 
     def find_shards(self) -> ShardList:
         shards = find_shards(self.paths, self.config.layout, row_groups=self.config.row_groups)
-        check_layout_has_effect(self.config.layout, shards)
+        check_layout_has_effect(self.config.layout, shards, row_groups=self.config.row_groups)
         return shards
 
     def check_input(self, shards: Sequence[Shard], task_shards: Sequence[Shard]) -> dict[str, Any]:
@@ -247,6 +271,7 @@ class _EditJob:
             **vars(totals),
             changed_before=changed_before,
             risks_facts=self.config.risks_facts,
+            rule=self.config.rule.name,
             prior=f"{prior['dtype']} on {prior['device']}",
         )
         if not outcome.complete:

@@ -84,6 +84,12 @@ def _histogram(bands: NDArray[np.int64]) -> NDArray[np.int64]:
 # Rule: flagged and changed shares are always reported separately: a flagged token is resampled, and mostly stays.
 
 
+_FLAGS_MORE = {
+    "toedit": "lower rule.threshold, or give a prior that fits the corpus better",
+    "low": "raise rule.threshold",
+    "band": "lower rule.low or raise rule.high",
+    "random": "raise rule.share",
+}
 WARNED_SHARE = 0.4
 """Above it the bound's assumptions wear out: its simulation doubles the error at a half."""
 
@@ -95,12 +101,14 @@ class EditOutcome(RunOutcome):
     Attributes:
         changed_before: the share of tokens that earlier edits of this corpus changed, None if it is not known.
         prior: the number format and the device in which the prior ran, in words.
+        rule: the kind of the rule.
         risks_facts: whether the sampler prefers unlikely tokens, while names and numbers are not protected.
     """
 
     changed_before: float | None = 0.0
     risks_facts: bool = False
     prior: str = ""
+    rule: str = "toedit"
 
     @property
     def flagged_share(self) -> float:
@@ -168,6 +176,11 @@ class EditOutcome(RunOutcome):
                 "tokens were drawn at a temperature above 1, or their original was excluded, which falsifies names and "
                 "numbers: 21 of 50 such changes under real priors. Set protection.entities=true"
             )
+        if self.counts.get("written") and not self.counts.get("tokens"):
+            warnings.append(
+                "no document has a token that can be edited: check layout.text_fields, or the roles in "
+                "layout.chat.editable. The first token of a document is never edited"
+            )
         if repeats := int(self.counts.get("repeats_left", 0)):
             warnings.append(
                 f"{repeats:,} edited documents have another list that repeats their token ids, such as labels, and it "
@@ -176,10 +189,10 @@ class EditOutcome(RunOutcome):
         return [*warnings, *super().warnings()]
 
     def _why_nothing_changed(self) -> str:
-        if self.counts["flagged"] == 0:
-            return "no token was flagged; lower rule.threshold, or give a prior that fits the corpus better"
         if any(count for name, count in self.counts.items() if name.startswith("refused/")):
             return "every edit was refused, for the reasons above, or drew the token that was there"
+        if self.counts["flagged"] == 0:
+            return f"no token was flagged; {_FLAGS_MORE[self.rule]}"
         return (
             "each flagged token was drawn as it was, as most are under a good prior; a sampler.temperature of 1.5 or "
             "sampler.exclude_original=true change more, and falsify names and numbers without protection.entities"

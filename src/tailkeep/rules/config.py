@@ -114,8 +114,10 @@ def check_has_effect(rule: Rule, sampler: Sampler) -> None:
     """Check that `sampler` can change a token that `rule` flags.
 
     Raises:
-        ValueError: only the original token can be sampled; the message names the keys to change.
+        ValueError: only the original token can be sampled, or none is; the message names the keys to change.
     """
+    if isinstance(rule, Low) and rule.action == "delete" and sampler != Sampler():
+        raise ValueError("sampler has no effect beside rule.action 'delete', which samples nothing. Leave it out")
     if sampler.exclude_original:
         return
     match rule:

@@ -94,7 +94,7 @@ def find_sides(sides: Iterable[CorpusSide], layout: Layout, *, row_groups: int |
                 )
         all_shards += [replace(shard, name=f"{side.name}/{shard.name}") for shard in shards]
         all_shards.ignored += shards.ignored
-    check_layout_has_effect(layout, unnamed)
+    check_layout_has_effect(layout, unnamed, row_groups=row_groups)
     return all_shards
 
 

@@ -266,6 +266,7 @@ def _make_parents(path: Path) -> Path:
 _SHARDS = 8
 _DOCUMENTS = 100
 _DEFAULT = Layout()
+_FIELD_KEYS = ("text_fields", "prompt_fields", "chat")
 
 
 def write_ids(shard: Shard, layout: Layout, path: Path) -> None:
@@ -281,19 +282,24 @@ def write_ids(shard: Shard, layout: Layout, path: Path) -> None:
         ids.write_all(path)
 
 
-def check_layout_has_effect(layout: Layout, shards: Sequence[Shard]) -> None:
-    """Check that the keys of `layout` that differ from their defaults have an effect on these shards.
+def check_layout_has_effect(layout: Layout, shards: Sequence[Shard], *, row_groups: int | None = None) -> None:
+    """Check that `row_groups` and the keys of `layout` that differ from their defaults have an effect on these shards.
 
     Raises:
-        ConfigError: `document_separator` without plain text, `token_field` with plain text, or an `id_field` that none
-            of the first documents has.
+        ConfigError: `document_separator` without plain text, fields of texts or turns with nothing else, `token_field`
+            with plain text, an `id_field` that none of the first documents has, or `row_groups` without parquet.
         InputError: a file cannot be read at all.
     """
+    if row_groups is not None and not any(shard.kind == "parquet" for shard in shards):
+        raise ConfigError(f"row_groups: {row_groups}, but no input file is parquet. Remove the key.")
     if layout.document_separator != _DEFAULT.document_separator and not any(shard.kind == "txt" for shard in shards):
         raise ConfigError(
             f"layout.document_separator: {layout.document_separator!r} is for plain text, but no input file is "
             ".txt. Remove the key."
         )
+    idle = [key for key in _FIELD_KEYS if getattr(layout, key) != getattr(_DEFAULT, key)]
+    if idle and all(shard.kind == "txt" for shard in shards):
+        raise ConfigError(f"layout.{idle[0]}: all input is plain text, which has no fields. Remove the key.")
     if layout.token_field and (texts := [shard.name for shard in shards if shard.kind == "txt"]):
         raise ConfigError(
             f"layout.token_field: {texts[0]} is plain text and has no field. Give jsonl or parquet, or no token_field."
